@@ -1,0 +1,49 @@
+# The project's few verbs. Every target implies `setup`, which does nothing when nothing changed.
+
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.stamp
+WEB := src/insitu/web
+WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
+
+# What Debian packages each part needs is said in one place: tools/debian-packages.
+.PHONY: setup demo test bench lint clean test-custom-kernels
+
+setup: $(STAMP)/system $(STAMP)/python $(WEB)/dist/.built
+
+$(STAMP)/system: tools/debian-packages
+	@mkdir -p $(STAMP)
+	tools/debian-packages --install
+	@touch $@
+
+$(STAMP)/python: pyproject.toml | $(STAMP)/system
+	@mkdir -p $(STAMP)
+	test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --editable '.[dev]'
+	@touch $@
+
+$(WEB)/dist/.built: $(WEB_SOURCES) | $(STAMP)/system
+	cd $(WEB) && npm ci --no-audit --no-fund --silent && npm run --silent build
+	@touch $@
+
+demo: setup
+	$(BIN)/python tools/demo.py
+
+test: setup
+	$(BIN)/python -m pytest
+
+bench: setup
+	$(BIN)/python -m bench
+
+lint: setup
+	$(BIN)/ruff check src tests bench tools
+	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+test-custom-kernels: setup
+	$(BIN)/python -m pytest tests/custom_kernels --timeout 5400
+
+clean:
+	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules build demo

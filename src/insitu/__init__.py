@@ -1,0 +1,32 @@
+"""insitu: see inside a running Linux system.
+
+``insitu.profile(...)`` records, ``insitu.open(path)`` opens a recording, and the session it returns
+answers SQL and gives its tables as Polars frames.
+"""
+
+from typing import TYPE_CHECKING, Any
+
+__all__ = ["InsituError", "__version__", "open", "profile"]
+
+__version__ = "0.1.0"
+
+if TYPE_CHECKING:
+    from insitu.errors import InsituError as InsituError
+    from insitu.record.cpu import profile as profile
+    from insitu.session.reader import open_session as open
+
+# Public name -> module and name there. Resolved on first use: importing insitu must stay cheap.
+_LAZY = {
+    "InsituError": ("insitu.errors", "InsituError"),
+    "open": ("insitu.session.reader", "open_session"),
+    "profile": ("insitu.record.cpu", "profile"),
+}
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _LAZY:
+        raise AttributeError(f"module 'insitu' has no attribute {name!r}")
+    import importlib
+
+    module, attribute = _LAZY[name]
+    return getattr(importlib.import_module(module), attribute)

@@ -1,0 +1,21 @@
+"""Print a shell completion script.
+
+examples:
+  insitu completion bash > /etc/bash_completion.d/insitu
+  insitu completion zsh > ~/.zfunc/_insitu
+"""
+
+import argparse
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("shell", choices=("bash", "zsh", "tcsh"))
+
+
+def run(args: argparse.Namespace) -> int:
+    import shtab
+
+    from insitu.cli import full_parser
+
+    print(shtab.complete(full_parser(), shell=args.shell))
+    return 0

@@ -1,0 +1,1 @@
+"""The kernel's doors, one module per door, thin and without policy."""

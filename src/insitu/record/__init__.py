@@ -1,0 +1,1 @@
+"""Recorders: a source in, a session out."""

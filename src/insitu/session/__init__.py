@@ -1,0 +1,1 @@
+"""The recording: its tables, how they are written, read and asked."""

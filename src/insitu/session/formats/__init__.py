@@ -1,0 +1,1 @@
+"""Other tools' formats: one module per format, import or export."""

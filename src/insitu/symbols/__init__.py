@@ -1,0 +1,1 @@
+"""Address to function, file and line; address spaces; unwinding."""

@@ -1,0 +1,29 @@
+"""A frame: one function at one place of the source, as a person would name it."""
+
+from typing import Final, NamedTuple
+
+__all__ = ["JIT", "KERNEL", "PYTHON", "ROOT", "USER", "Frame"]
+
+USER: Final = "user"
+KERNEL: Final = "kernel"
+JIT: Final = "jit"
+PYTHON: Final = "python"
+ROOT: Final = "root"
+
+
+class Frame(NamedTuple):
+    """One function of a callchain, symbolized.
+
+    ``function`` is demangled; where no symbol covers the address it is ``module+0xoffset`` and, without a
+    module, the address itself in hexadecimal. ``module`` is the path of the file ("[kernel.kallsyms]",
+    "[vdso]", "[ext4]" for what has none). ``file`` is "" and ``line`` 0 where no line table covers the
+    address. ``inlined`` frames have no call of their own: they are part of the next outer frame that is
+    not inlined. ``kind`` is one of the constants of this module.
+    """
+
+    function: str
+    module: str = ""
+    file: str = ""
+    line: int = 0
+    inlined: bool = False
+    kind: str = USER

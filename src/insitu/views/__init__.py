@@ -1,0 +1,1 @@
+"""Views: pure functions of tables; terminal text, HTML, SVG, JSON."""
