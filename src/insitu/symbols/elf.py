@@ -1,0 +1,339 @@
+"""Reads ELF64 files: sections, segments, notes, symbol tables. Layouts are those of elf(5), `<elf.h>`."""
+
+import os
+import stat
+import zlib
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.errors import InsituError
+
+__all__ = ["NO_ADDRESS", "DebugLink", "Elf", "Section", "SymbolTable"]
+
+NO_ADDRESS: Final = 0xFFFF_FFFF_FFFF_FFFF
+"""What `Elf.vaddrs_of` and `Elf.offsets_of` give for a place that no segment covers."""
+
+# Elf64_Ehdr
+_EHDR: Final = np.dtype(
+    [
+        ("ident", "V16"),
+        ("type", "<u2"),
+        ("machine", "<u2"),
+        ("version", "<u4"),
+        ("entry", "<u8"),
+        ("phoff", "<u8"),
+        ("shoff", "<u8"),
+        ("flags", "<u4"),
+        ("ehsize", "<u2"),
+        ("phentsize", "<u2"),
+        ("phnum", "<u2"),
+        ("shentsize", "<u2"),
+        ("shnum", "<u2"),
+        ("shstrndx", "<u2"),
+    ]
+)
+# Elf64_Phdr
+_PHDR: Final = np.dtype(
+    [
+        ("type", "<u4"),
+        ("flags", "<u4"),
+        ("offset", "<u8"),
+        ("vaddr", "<u8"),
+        ("paddr", "<u8"),
+        ("filesz", "<u8"),
+        ("memsz", "<u8"),
+        ("align", "<u8"),
+    ]
+)
+# Elf64_Shdr
+_SHDR: Final = np.dtype(
+    [
+        ("name", "<u4"),
+        ("type", "<u4"),
+        ("flags", "<u8"),
+        ("addr", "<u8"),
+        ("offset", "<u8"),
+        ("size", "<u8"),
+        ("link", "<u4"),
+        ("info", "<u4"),
+        ("addralign", "<u8"),
+        ("entsize", "<u8"),
+    ]
+)
+# Elf64_Sym
+_SYM: Final = np.dtype(
+    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
+)
+# Elf64_Nhdr and Elf64_Chdr
+_NHDR: Final = np.dtype([("namesz", "<u4"), ("descsz", "<u4"), ("type", "<u4")])
+_CHDR: Final = np.dtype([("type", "<u4"), ("reserved", "<u4"), ("size", "<u8"), ("addralign", "<u8")])
+
+_PT_LOAD, _PT_NOTE, _PF_X = 1, 4, 1
+_SHT_NOTE, _SHT_NOBITS, _SHF_COMPRESSED = 7, 8, 0x800
+_PN_XNUM, _SHN_XINDEX = 0xFFFF, 0xFFFF
+_NT_GNU_BUILD_ID = 3
+_ELFCOMPRESS_ZLIB, _ELFCOMPRESS_ZSTD = 1, 2
+
+# A compressed section may claim any size; no real one is near this.
+_MAX_DECOMPRESSED_BYTES = 1 << 30
+_MAX_BUILD_ID_BYTES = 64
+
+U64 = NDArray[np.uint64]
+
+
+class Section(NamedTuple):
+    """A section header. ``offset`` and ``size`` are bytes in the file; ``compressed`` if SHF_COMPRESSED."""
+
+    name: str
+    type: int
+    address: int
+    offset: int
+    size: int
+    link: int
+    entry_size: int
+    compressed: bool
+
+    @property
+    def in_file(self) -> bool:
+        """Whether the file holds the section's bytes (separate debug files leave those of code out)."""
+        return self.type != _SHT_NOBITS and self.size > 0
+
+
+class DebugLink(NamedTuple):
+    """What .gnu_debuglink says: the debug file's name and the CRC-32 of its contents."""
+
+    name: str
+    crc: int
+
+
+class SymbolTable(NamedTuple):
+    """Entries of a symbol table (fields name, info, other, shndx, value, size, as in Elf64_Sym) and its strings."""
+
+    entries: NDArray[np.void]
+    strings: bytes
+
+    def name(self, offset: int) -> bytes:
+        """The name at ``offset`` of the string table; empty where there is none."""
+        end = self.strings.find(b"\0", offset)
+        return self.strings[offset : end if end >= 0 else len(self.strings)]
+
+
+class Elf:
+    """One ELF64 little-endian file or image. What its headers place outside of it is taken as absent.
+
+    Only what is asked for is read, with pread: mapped files kill their reader when they are truncated.
+    """
+
+    def __init__(self, source: str | Path | bytes, name: str = "") -> None:
+        """Open the file ``source``, or take the image ``source``, called ``name`` in messages.
+
+        Raises OSError if the file cannot be read, and InsituError if it is not an ELF64 little-endian file.
+        """
+        if isinstance(source, bytes):
+            self.name, self._image, self._file = name or "ELF image", source, None
+            self.size = len(source)
+        else:
+            self.name, self._image = name or str(source), b""
+            # O_NONBLOCK: a path from a recording may be a FIFO by now.
+            descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            status = os.fstat(descriptor)
+            if not stat.S_ISREG(status.st_mode):
+                os.close(descriptor)
+                raise InsituError(f"{self.name}: not a regular file")
+            self._file = os.fdopen(descriptor, "rb", buffering=0)
+            self.size = status.st_size
+        ident = self.read(0, _EHDR.itemsize)
+        if ident[:4] != b"\x7fELF":
+            raise InsituError(f"{self.name}: not an ELF file")
+        if len(ident) < _EHDR.itemsize:
+            raise InsituError(f"{self.name}: ELF header is cut short")
+        if ident[4] != 2:
+            raise InsituError(f"{self.name}: 32-bit ELF files are not supported")
+        if ident[5] != 1:
+            raise InsituError(f"{self.name}: big-endian ELF files are not supported")
+        self._header = np.frombuffer(ident, _EHDR)[0]
+        self.type = int(self._header["type"])
+        self.machine = int(self._header["machine"])
+
+    def read(self, offset: int, size: int) -> bytes:
+        """At most ``size`` bytes from ``offset`` of the file on; fewer where the file ends."""
+        if offset >= self.size or size <= 0:
+            return b""
+        size = min(size, self.size - offset)
+        if self._file is None:
+            return self._image[offset : offset + size]
+        parts = []
+        while size and (part := os.pread(self._file.fileno(), size, offset)):
+            parts.append(part)
+            offset, size = offset + len(part), size - len(part)
+        return parts[0] if len(parts) == 1 else b"".join(parts)
+
+    def _records(self, dtype: np.dtype[np.void], offset: int, count: int) -> NDArray[np.void]:
+        """``count`` consecutive records, or as many as the file holds."""
+        data = self.read(offset, count * dtype.itemsize)
+        return np.frombuffer(data, dtype, len(data) // dtype.itemsize)
+
+    @cached_property
+    def _headers(self) -> NDArray[np.void]:
+        head = self._header
+        if int(head["shentsize"]) != _SHDR.itemsize or not head["shoff"]:
+            return np.zeros(0, _SHDR)
+        offset, count = int(head["shoff"]), int(head["shnum"])
+        first = self._records(_SHDR, offset, 1)
+        if not count and len(first):  # more sections than 16 bits count: section 0 has their number
+            count = int(first["size"][0])
+        return self._records(_SHDR, offset, count)
+
+    @cached_property
+    def segments(self) -> NDArray[np.void]:
+        """Program headers (fields type, flags, offset, vaddr, paddr, filesz, memsz, align, as in Elf64_Phdr)."""
+        head = self._header
+        count = int(head["phnum"])
+        if int(head["phentsize"]) != _PHDR.itemsize or not head["phoff"]:
+            return np.zeros(0, _PHDR)
+        if count == _PN_XNUM and len(self._headers):
+            count = int(self._headers["info"][0])
+        return self._records(_PHDR, int(head["phoff"]), count)
+
+    @cached_property
+    def sections(self) -> tuple[Section, ...]:
+        """All section headers, in the file's order; sections that reach beyond the end of the file are cut."""
+        headers = self._headers
+        names_at = int(self._header["shstrndx"])
+        if names_at == _SHN_XINDEX and len(headers):
+            names_at = int(headers["link"][0])
+        names = b""
+        if names_at < len(headers):
+            names = self.read(int(headers["offset"][names_at]), int(headers["size"][names_at]))
+        sections = []
+        for name, kind, flags, address, offset, size, link, _, _, entry in headers.tolist():
+            text = names[name : max(names.find(b"\0", name), name)].decode(errors="replace")
+            kept = size if kind == _SHT_NOBITS else max(min(size, self.size - offset), 0)
+            packed = bool(flags & _SHF_COMPRESSED)
+            sections.append(Section(text, kind, address, offset, kept, link, entry, packed))
+        return tuple(sections)
+
+    @cached_property
+    def _by_name(self) -> dict[str, Section]:
+        return {section.name: section for section in reversed(self.sections)}
+
+    def section(self, name: str) -> Section | None:
+        """The first section called ``name``."""
+        return self._by_name.get(name)
+
+    def section_bytes(self, section: str | Section) -> bytes:
+        """The contents of a section, decompressed; empty if it is absent, corrupt or without bytes in this file."""
+        found = self.section(section) if isinstance(section, str) else section
+        if found is None or not found.in_file:
+            return b""
+        data = self.read(found.offset, found.size)
+        return _decompressed(data) if found.compressed else data
+
+    @cached_property
+    def build_id(self) -> str:
+        """The GNU build id in lower-case hexadecimal; "" if the file has none."""
+        segments = self.segments
+        areas = [
+            (int(row["offset"]), int(row["filesz"]), int(row["align"]))
+            for row in segments[segments["type"] == _PT_NOTE]
+        ]
+        areas += [(section.offset, section.size, 4) for section in self.sections if section.type == _SHT_NOTE]
+        for offset, size, align in areas:
+            found = _build_id(self.read(offset, min(size, 1 << 16)), 8 if align == 8 else 4)
+            if found:
+                return found
+        return ""
+
+    @cached_property
+    def debug_link(self) -> DebugLink | None:
+        """The separate debug file that .gnu_debuglink names."""
+        data = self.section_bytes(".gnu_debuglink")
+        name, zero, _ = data.partition(b"\0")
+        at = (len(name) + 4) & ~3
+        if not name or not zero or len(data) < at + 4:
+            return None
+        return DebugLink(os.fsdecode(name), int.from_bytes(data[at : at + 4], "little"))
+
+    def symbols(self, name: str) -> SymbolTable | None:
+        """The symbol table in section ``name`` (".symtab" or ".dynsym"); None if there is none."""
+        section = self.section(name)
+        if section is None or not section.in_file or section.link >= len(self.sections):
+            return None
+        data = self.section_bytes(section)
+        entries = np.frombuffer(data, _SYM, len(data) // _SYM.itemsize)
+        return SymbolTable(entries, self.section_bytes(self.sections[section.link]))
+
+    @cached_property
+    def _loads(self) -> tuple[NDArray[np.void], ...]:
+        """PT_LOAD segments that hold bytes: the executable ones, then the others."""
+        segments = self.segments
+        loads = segments[(segments["type"] == _PT_LOAD) & (segments["filesz"] > 0)]
+        executable = (loads["flags"] & _PF_X) != 0
+        return loads[executable], loads[~executable]
+
+    def vaddrs_of(self, file_offsets: U64) -> U64:
+        """The virtual address, as symbol tables and DWARF count it, of each file offset; NO_ADDRESS where none is.
+
+        Where segments share bytes of the file, the executable one counts.
+        """
+        return self._translate(file_offsets, "offset", "vaddr")
+
+    def offsets_of(self, vaddrs: U64) -> U64:
+        """The file offset of each virtual address; NO_ADDRESS where none is."""
+        return self._translate(vaddrs, "vaddr", "offset")
+
+    def _translate(self, places: U64, source: str, target: str) -> U64:
+        result = np.full(len(places), NO_ADDRESS, np.uint64)
+        for loads in self._loads:
+            if not len(loads):
+                continue
+            rows = loads[np.argsort(loads[source], kind="stable")]
+            row = np.searchsorted(rows[source], places, side="right") - 1
+            distance = places - rows[source][row]
+            hit = (row >= 0) & (distance < rows["filesz"][row]) & (result == NO_ADDRESS)
+            result[hit] = (rows[target][row] + distance)[hit]
+        return result
+
+
+def _build_id(notes: bytes, align: int) -> str:
+    at = 0
+    while at + _NHDR.itemsize <= len(notes):
+        namesz, descsz, kind = np.frombuffer(notes, _NHDR, 1, at)[0].tolist()
+        name_at = at + _NHDR.itemsize
+        desc_at = name_at + -(-namesz // align) * align
+        if kind == _NT_GNU_BUILD_ID and notes[name_at : name_at + namesz] == b"GNU\0":
+            return notes[desc_at : desc_at + min(descsz, _MAX_BUILD_ID_BYTES)].hex()
+        at = desc_at + -(-descsz // align) * align
+    return ""
+
+
+def _decompressed(data: bytes) -> bytes:
+    """The contents of an SHF_COMPRESSED section; empty if its header or contents are corrupt."""
+    if len(data) < _CHDR.itemsize:
+        return b""
+    kind, _, size, _ = np.frombuffer(data, _CHDR, 1)[0].tolist()
+    packed = data[_CHDR.itemsize :]
+    if size > _MAX_DECOMPRESSED_BYTES:
+        return b""
+    try:
+        if kind == _ELFCOMPRESS_ZLIB:
+            return zlib.decompressobj().decompress(packed, size)
+        if kind == _ELFCOMPRESS_ZSTD:
+            return _unzstd(packed, size)
+    except zlib.error:
+        pass
+    return b""
+
+
+def _unzstd(packed: bytes, size: int) -> bytes:
+    import zstandard
+
+    try:
+        with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
+            return reader.read(size)
+    except zstandard.ZstdError:
+        return b""
