@@ -1,0 +1,1 @@
+"""The probe language: from text to running eBPF."""

@@ -1,0 +1,257 @@
+"""What every probe kind offers the compiler: expand an attach point, type its arguments, name its program, attach it."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from insitu.kernel.tracefs import Tracefs
+    from insitu.symbols import btf
+
+__all__ = [
+    "Argument",
+    "AttachPoint",
+    "AttachSpec",
+    "Attachment",
+    "Context",
+    "ContextField",
+    "ContextSlot",
+    "DataLocation",
+    "Load",
+    "Operand",
+    "Primitive",
+    "ProgramKind",
+    "Provider",
+    "Runnable",
+    "UserStack",
+]
+
+
+@dataclass(frozen=True, slots=True)
+class AttachSpec:
+    """An attach point as the script spells it, split at its colons: ``kprobe:vfs_*`` is ("kprobe", ("vfs_*",)).
+
+    ``kind`` may be an alias (``k``); ``line`` and ``column`` count from 1 and point at the kind.
+    A quoted part (``uprobe:/bin/sh:"a::b(int)"``) arrives without its quotes, its colons kept.
+    """
+
+    kind: str
+    parts: tuple[str, ...] = ()
+    line: int = 1
+    column: int = 1
+
+    def __str__(self) -> str:
+        return ":".join((self.kind, *self.parts))
+
+
+@dataclass(frozen=True, slots=True)
+class AttachPoint:
+    """One concrete place where a program can be attached.
+
+    ``name`` is what the ``probe`` builtin prints. ``target`` is what holds the place (a binary's path, a kernel
+    module, a tracepoint's category), ``function`` the function or event in it (what ``func`` prints where the
+    kind knows it), ``offset`` bytes from the function's start, ``address`` the place itself (file offset in a
+    binary, kernel virtual address, watched address; 0 when not needed). ``cookie`` is what
+    bpf_get_attach_cookie() answers at this point: the compiler numbers points with it before attaching
+    (``dataclasses.replace``). ``detail`` belongs to the provider.
+    """
+
+    kind: str
+    name: str
+    target: str = ""
+    function: str = ""
+    offset: int = 0
+    address: int = 0
+    cookie: int = 0
+    detail: object = None
+
+
+@dataclass(frozen=True, slots=True)
+class Primitive:
+    """A C type where no BTF describes it: a tracepoint field, a USDT operand, a register.
+
+    ``declaration`` is the C type as the kernel spells it (``struct file *``, ``char``, ``pid_t``): of one
+    element where ``count`` is not None (an array of that many; 0 when the length is only known at run time).
+    ``size`` is one element's bytes.
+    """
+
+    declaration: str
+    size: int
+    signed: bool = False
+    count: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ContextField:
+    """``size`` bytes at ``offset`` of the program's context (a tracepoint record, pt_regs, an iterator's context)."""
+
+    offset: int
+    size: int
+    signed: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class ContextSlot:
+    """The ``index``-th u64 of the context: arguments of fentry, fexit and raw tracepoints (trusted BTF pointers).
+
+    Narrower types sit in the low bytes. An argument that is a struct passed by value takes several slots.
+    """
+
+    index: int
+
+
+@dataclass(frozen=True, slots=True)
+class DataLocation:
+    """A string or array placed behind the record: a u32 at ``offset``, its low half where, its high half the bytes.
+
+    Where counts from the record's start, or from the end of this u32 when ``relative``
+    (include/trace/stages/stage3_trace_output.h: __data_loc and __rel_loc).
+    """
+
+    offset: int
+    relative: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class UserStack:
+    """A u64 at ``offset`` bytes above the interrupted user (or kernel) stack pointer: arguments past the registers."""
+
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Operand:
+    """A USDT operand: ``size`` bytes, held in a constant, a register, or memory.
+
+    * constant: ``constant`` is not None
+    * register: ``register`` is its byte offset in pt_regs, and ``memory`` is false; ``shift`` drops the low bits
+      first (x86's %ah)
+    * memory: the user address [register] + [index] * scale + displacement, parts that are None left out
+    """
+
+    size: int
+    signed: bool
+    constant: int | None = None
+    register: int | None = None
+    shift: int = 0
+    memory: bool = False
+    index: int | None = None
+    scale: int = 1
+    displacement: int = 0
+
+
+Load = ContextField | ContextSlot | DataLocation | UserStack | Operand
+
+
+@dataclass(frozen=True, slots=True)
+class Argument:
+    """One field of ``args``: its name, its type, and how a program gets at its value.
+
+    ``type`` is a BTF type where the kernel has one. An argument whose value is not to be read but whose address
+    is meant (a fixed char array of a tracepoint record) has a ContextField load of the whole array's size.
+    """
+
+    name: str
+    type: btf.Type | Primitive
+    load: Load
+
+
+@dataclass(frozen=True, slots=True)
+class ProgramKind:
+    """How a program for these points is loaded. Numbers from include/uapi/linux/bpf.h.
+
+    ``context`` names what the program's first argument points at: ``pt_regs``, ``perf_event`` (struct
+    bpf_perf_event_data: pt_regs, then sample_period and addr), ``record`` (a tracepoint's record), ``arguments``
+    (u64 slots), ``iterator`` (struct bpf_iter__NAME) or ``none``.
+    ``shared``: one program may be attached to many points of equal arguments. ``cookies``:
+    bpf_get_attach_cookie() works at each of them, so that such a program can tell them apart.
+    """
+
+    type: int
+    context: str
+    attach_type: int = 0
+    attach_btf_id: int = 0
+    attach_btf_fd: int = 0
+    shared: bool = False
+    cookies: bool = False
+    flags: int = 0
+
+
+class Attachment(Protocol):
+    """What keeps a program attached. Nothing outlives its file descriptors, so a crash detaches too."""
+
+    def close(self) -> None:
+        """Detach. Idempotent."""
+
+
+class Runnable(Attachment, Protocol):
+    """The attachment of a kind which the runtime itself sets off: begin, end, self (and iter, which answers text)."""
+
+    def run(self) -> bytes:
+        """Run the program once, now, in the calling thread; what it wrote with bpf_seq_printf(), for iterators."""
+
+
+class Provider(Protocol):
+    """One probe kind (or a pair that differs in a letter: kprobe and kretprobe)."""
+
+    names: tuple[str, ...]
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        """The concrete points that the spec names, wildcards expanded, in a stable order.
+
+        :raises InsituError: when nothing matches (with the nearest names), when the spec has the wrong number of
+            parts, or when the kernel lacks the feature (with what to use instead).
+        """
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        """The fields of ``args`` (and ``retval`` last, for kinds which have a typed one); None when unknown."""
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        """How to load a program for this point."""
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Attachment:
+        """Attach a loaded program to the points: all of them or, on an error, none."""
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        """What `-l PATTERN` lists: as expand(), but an empty list when nothing matches and no limit on the number."""
+
+
+@dataclass
+class Context:
+    """What attach points are resolved against. Opens BTF and tracefs when first asked for them.
+
+    ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
+    one process. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES).
+    """
+
+    pid: int | None = None
+    max_probes: int = 1024
+
+    @cached_property
+    def tracefs(self) -> Tracefs:
+        """The tracing file system, mounted privately when it is mounted nowhere."""
+        from insitu.kernel.tracefs import Tracefs
+
+        return Tracefs.open()
+
+    @cached_property
+    def btf(self) -> btf.Btf:
+        """The running kernel's own types (vmlinux)."""
+        from insitu.symbols import btf
+
+        return btf.vmlinux()
+
+    def module_btf(self, module: str) -> btf.Btf:
+        """The types of a loaded module, on top of the kernel's."""
+        from insitu.symbols import btf
+
+        return btf.module(module, self.btf)
+
+    def close(self) -> None:
+        """Give back tracefs. Attachments stay."""
+        if "tracefs" in self.__dict__:
+            self.tracefs.close()
+            del self.__dict__["tracefs"]
