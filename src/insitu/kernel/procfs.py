@@ -1,0 +1,132 @@
+"""What /proc and /sys say about processes, CPUs and settings, as the kernel writes it.
+
+A process may vanish at any time: what concerns one process raises ProcessLookupError (or another OSError) then.
+Sources: Documentation/filesystems/proc.rst and Documentation/admin-guide/cputopology.rst.
+"""
+
+from collections.abc import Iterator
+from os import listdir
+from typing import NamedTuple
+
+__all__ = [
+    "Area",
+    "Status",
+    "areas",
+    "comm",
+    "cpu_list",
+    "online_cpus",
+    "pids",
+    "pmu_type",
+    "status",
+    "sysctl",
+    "threads",
+]
+
+
+class Area(NamedTuple):
+    """One line of /proc/PID/maps; ``path`` is as the process sees it, bytes because file names are."""
+
+    start: int
+    end: int
+    permissions: str
+    offset: int
+    major: int
+    minor: int
+    inode: int
+    path: bytes
+
+
+class Status(NamedTuple):
+    """What /proc/PID/status says of a thread: its process, that one's parent, its effective user and its name."""
+
+    tid: int
+    pid: int
+    ppid: int
+    uid: int
+    comm: bytes
+
+
+def sysctl(name: str) -> str | None:
+    """The value of a setting such as "kernel.perf_event_paranoid"; None if absent or unreadable."""
+    return _text("/proc/sys/" + name.replace(".", "/"))
+
+
+def cpu_list(text: str) -> list[int]:
+    """The CPUs of a list in the kernel's notation: "0-3,8" is [0, 1, 2, 3, 8]."""
+    cpus: list[int] = []
+    for part in filter(None, text.strip().split(",")):
+        first, _, last = part.partition("-")
+        cpus.extend(range(int(first), int(last or first) + 1))
+    return cpus
+
+
+def online_cpus() -> list[int]:
+    """The numbers of the CPUs that are online now; they need not be consecutive."""
+    return cpu_list(_text("/sys/devices/system/cpu/online") or "0")
+
+
+def pmu_type(name: str) -> int | None:
+    """The event type of a dynamic PMU such as "uprobe" or "kprobe"; None where the kernel has none of that name."""
+    text = _text(f"/sys/bus/event_source/devices/{name}/type")
+    return None if text is None else int(text)
+
+
+def pids() -> list[int]:
+    """All processes that this /proc shows, kernel threads included."""
+    return [int(name) for name in listdir("/proc") if name.isdigit()]
+
+
+def threads(pid: int) -> list[int]:
+    """The threads of a process. Raises ProcessLookupError if there is no such process."""
+    try:
+        return [int(name) for name in listdir(f"/proc/{pid}/task")]
+    except FileNotFoundError:
+        raise ProcessLookupError(f"no process {pid}") from None
+
+
+def comm(tid: int) -> bytes:
+    """The name of a thread, at most 15 bytes."""
+    return _bytes(f"/proc/{tid}/comm").rstrip(b"\n")
+
+
+def status(tid: int) -> Status:
+    """Process, parent, user and name of a thread."""
+    fields = dict(line.split(b":\t", 1) for line in _bytes(f"/proc/{tid}/status").splitlines() if b":\t" in line)
+    uid = int(fields[b"Uid"].split()[1])
+    return Status(tid, int(fields[b"Tgid"]), int(fields[b"PPid"]), uid, fields[b"Name"])
+
+
+def areas(pid: int) -> Iterator[Area]:
+    """The mapped areas of a process, in ascending order. A kernel thread has none."""
+    for line in _bytes(f"/proc/{pid}/maps").splitlines():
+        # Address range, permissions, offset, device and inode, then padding and the path, in which a newline is \012.
+        words = line.split(None, 5)
+        start, end = words[0].split(b"-")
+        major, minor = words[3].split(b":")
+        path = words[5].replace(b"\\012", b"\n") if len(words) > 5 else b""
+        yield Area(
+            int(start, 16),
+            int(end, 16),
+            words[1].decode(),
+            int(words[2], 16),
+            int(major, 16),
+            int(minor, 16),
+            int(words[4]),
+            path,
+        )
+
+
+def _bytes(path: str) -> bytes:
+    try:
+        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # pathlib is slow to import
+            return file.read()
+    except FileNotFoundError:
+        raise ProcessLookupError(f"{path}: no such process") from None
+
+
+def _text(path: str) -> str | None:
+    try:
+        with open(path) as file:  # noqa: PTH123
+            return file.read().strip()
+    except OSError:
+        return None
