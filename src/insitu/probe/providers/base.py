@@ -1,4 +1,4 @@
-"""What every probe kind offers the compiler: expand an attach point, type its arguments, name its program, attach it."""
+"""What a probe kind offers the compiler: expand attach points, type their arguments, load kinds, attach."""
 
 from __future__ import annotations
 
@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
+
     from insitu.symbols import btf
 
 __all__ = [
@@ -117,7 +118,7 @@ class DataLocation:
 
 @dataclass(frozen=True, slots=True)
 class UserStack:
-    """A u64 at ``offset`` bytes above the interrupted user (or kernel) stack pointer: arguments past the registers."""
+    """A u64 ``offset`` bytes above the interrupted user (or kernel) stack pointer: arguments past the registers."""
 
     offset: int
 
