@@ -1,0 +1,63 @@
+"""The part of a recording that a view is asked for: one event, and perhaps one thread or command."""
+
+from dataclasses import replace
+
+import numpy as np
+
+from insitu.errors import InsituError
+from insitu.session.distinct import distinct
+from insitu.session.profile import Profile, Value
+
+__all__ = ["selected", "value_of"]
+
+
+def selected(
+    profile: Profile, *, event: str | None = None, tid: int | None = None, comm: str | None = None
+) -> Profile:
+    """The samples of one event (of the first that has samples, unless named), of one thread or command.
+
+    Counts of different events cannot be added up, hence never more than one event. The result's ``events`` is
+    that event's name alone. Raises InsituError, naming what there is, when nothing is selected.
+    """
+    present = np.flatnonzero(np.bincount(profile.event, minlength=len(profile.events)))
+    if not len(present):
+        return profile
+    chosen = int(present[0])
+    if event is not None:
+        names = [profile.events[at] for at in present]
+        if event not in names:
+            raise InsituError(f"no samples of event {event!r}", remedy=f"there are: {', '.join(names)}")
+        chosen = int(present[names.index(event)])
+    mask = None if len(present) == 1 else profile.event == chosen
+    if tid is not None or comm is not None:
+        tids, of_sample = distinct(profile.tid)
+        comms = profile.comms(tids)
+        wanted = np.array(
+            [(tid is None or t == tid) and (comm is None or c == comm) for t, c in zip(tids, comms, strict=True)]
+        )
+        mask = wanted[of_sample] if mask is None else mask & wanted[of_sample]
+        if not mask.any():
+            what = f"thread {tid}" if tid is not None else f"command {comm!r}"
+            remedy = (
+                f"there are: {', '.join(sorted(set(comms))[:8])}" if tid is None else "insitu report lists threads"
+            )
+            raise InsituError(f"no samples of {what}", remedy=remedy)
+    events = [profile.events[chosen]]
+    if mask is None:
+        return replace(profile, events=events, event=np.zeros_like(profile.event))
+    count = int(np.count_nonzero(mask))
+    return replace(
+        profile,
+        ts_ns=profile.ts_ns[mask],
+        cpu=profile.cpu[mask],
+        tid=profile.tid[mask],
+        stack=profile.stack[mask],
+        event=np.zeros(count, np.int32),
+        weight=profile.weight[mask],
+        events=events,
+    )
+
+
+def value_of(profile: Profile, asked: Value | None) -> Value:
+    """What to add up: as asked, else samples, but for imports whose samples are no samples (see read_folded)."""
+    return asked or ("weight" if profile.info.get("value") == "weight" else "samples")

@@ -1,0 +1,177 @@
+"""Folded stacks, written and read."""
+
+import random
+from collections import Counter
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insitu.errors import InsituError
+from insitu.session.formats.folded import folded_counts, read_folded, write_folded
+from insitu.symbols.frame import JIT, KERNEL, USER, Frame
+
+
+def test_each_line_is_command_stack_and_count_sorted(profile_of):
+    profile = profile_of([("b", 2, ["main", "hot"], 3), ("a", 1, ["main"], 2), ("b", 3, ["main", "hot"], 1)])
+    assert write_folded(profile) == "a;main 2\nb;main;hot 4\n"
+
+
+def test_weights_are_summed_instead_of_samples_when_asked(profile_of):
+    profile = profile_of([("a", 1, ["main"], 3)], weight=7)
+    assert write_folded(profile, value="weight") == "a;main 21\n"
+
+
+def test_blanks_of_a_command_become_underscores_but_those_of_functions_stay(profile_of):
+    profile = profile_of([("V8 Worker Thread", 1, ["operator new", "f(int, char)"], 1)])
+    assert write_folded(profile) == "V8_Worker_Thread;operator new;f(int, char) 1\n"
+
+
+def test_separators_within_names_do_not_break_the_format(profile_of):
+    profile = profile_of([("a;b\nc", 1, ["Lorg/X;.run\n(I)", "\0x\r"], 1)])
+    assert write_folded(profile) == "a:b_c;Lorg/X:.run (I); x  1\n"
+
+
+def test_addresses_without_a_symbol_are_folded_by_module(profile_of):
+    lib = "/usr/lib/libc.so.6"
+    unresolved = [Frame("libc.so.6+0x12", lib), Frame("0x7f0012"), Frame("[nf]+0x4", "[nf]", kind=KERNEL)]
+    profile = profile_of([("a", 1, unresolved, 1), ("a", 1, [Frame("libc.so.6+0x34", lib), *unresolved[1:]], 1)])
+    assert write_folded(profile) == "a;[libc.so.6];[unknown];[nf] 2\n"
+    assert write_folded(profile, addresses=True) == (
+        "a;libc.so.6+0x12;0x7f0012;[nf]+0x4 1\na;libc.so.6+0x34;0x7f0012;[nf]+0x4 1\n"
+    )
+
+
+def test_operator_plus_is_no_unresolved_address(profile_of):
+    profile = profile_of([("a", 1, ["operator+", "operator++", "prog+0xzz"], 1)])
+    assert write_folded(profile) == "a;operator+;operator++;prog+0xzz 1\n"
+
+
+def test_kinds_are_marked_as_stackcollapse_does_when_asked(profile_of):
+    frames = [Frame("u"), Frame("i", inlined=True), Frame("j", kind=JIT), Frame("k", kind=KERNEL)]
+    profile = profile_of([("a", 1, frames, 1)])
+    assert write_folded(profile, annotate=True) == "a;u;i_[i];j_[j];k_[k] 1\n"
+    assert write_folded(profile) == "a;u;i;j;k 1\n"
+
+
+def test_a_sample_without_frames_is_a_line_with_the_command_alone(profile_of):
+    assert write_folded(profile_of([("swapper", 0, [], 2)])) == "swapper 2\n"
+
+
+def test_marks_are_read_back_as_kinds():
+    profile = read_folded(b"a;u;i_[i];j_[j];k_[k] 1\n", "x")
+    assert profile.frames == [Frame("u"), Frame("i", inlined=True), Frame("j", kind=JIT), Frame("k", kind=KERNEL)]
+    assert profile.frames[0].kind == USER
+
+
+def test_commands_become_threads_and_counts_become_samples():
+    profile = read_folded(b"nginx;main;work 3\nbash;main 2\n", "x")
+    assert len(profile) == 5
+    assert Counter(profile.comms(profile.tid)) == {"nginx": 3, "bash": 2}
+    assert profile.tree().total[0] == 5
+
+
+def test_stacks_that_begin_with_a_function_get_the_files_name_as_command():
+    profile = read_folded(b"main;work 3\nmain 2\n", "app.folded")
+    assert {frame.function for frame in profile.frames} == {"main", "work"}
+    assert write_folded(profile) == "app.folded;main 2\napp.folded;main;work 3\n"
+
+
+def test_equal_stacks_of_two_commands_share_their_nodes():
+    profile = read_folded(b"a;main;f 1\nb;main;f 1\n", "x")
+    assert len(profile.stack_parent) == 3
+
+
+def test_huge_counts_stay_weights_and_the_profile_says_so():
+    profile = read_folded(b"a;main 123456789012\na;main;f 1\n", "x")
+    assert len(profile) == 2
+    assert profile.info["value"] == "weight"
+    assert folded_counts(profile, value="weight") == {"a;main": 123456789012, "a;main;f": 1}
+
+
+def test_fractional_counts_are_rounded_and_that_is_noted():
+    profile = read_folded(b"a;main 2.6\na;f 1.0\n", "x")
+    assert folded_counts(profile) == {"a;main": 3, "a;f": 1}
+    assert profile.info["notes"] == ["1 fractional counts were rounded"]
+
+
+def test_blank_lines_comments_byte_order_marks_and_carriage_returns_are_no_stacks():
+    data = b"\xef\xbb\xbfa;main 1\r\n\r\n# made by hand\n  \na;main 2"
+    assert folded_counts(read_folded(data, "x")) == {"a;main": 3}
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        (b"", "no stacks"),
+        (b"\n\n", "no stacks"),
+        (b"a;b 1\na;b\n", "line 2"),
+        (b"a;b 1\na;b x\n", "line 2"),
+        (b"a;b -1\n", "line 1"),
+        (b"a;b 1_000\n", "line 1"),
+        (b"a;b 9999999999999999999999\n", "line 1"),
+        (b" 5\n", "line 1"),
+        ("a;b ٣\n".encode(), "line 1"),
+        (b"PERFILE2\0\0", "binary"),
+        (b"a" + b";b" * 9000 + b" 1\n", "9001 frames"),
+        (b"a;b 999999999999999999\n" * 20, "64 bits"),
+    ],
+)
+def test_what_is_no_folded_stack_is_refused_in_one_line(data, words):
+    with pytest.raises(InsituError, match=words) as caught:
+        read_folded(data, "x.folded")
+    assert str(caught.value).startswith("x.folded: ")
+    assert "\n" not in str(caught.value)
+
+
+_NAMES = st.text(
+    st.characters(blacklist_categories=["Cs", "Cc", "Zs", "Zl", "Zp"], blacklist_characters=";"), min_size=1
+)
+
+
+@given(st.dictionaries(st.lists(_NAMES, min_size=2, max_size=6).map(";".join), st.integers(0, 50), min_size=1))
+def test_what_was_folded_reads_back_as_it_was(counts):
+    counts = {
+        f"comm;{stack}": count for stack, count in counts.items() if not stack.endswith("]") and "_[" not in stack
+    }
+    if not counts:
+        return
+    text = "".join(f"{stack} {count}\n" for stack, count in counts.items())
+    read = folded_counts(read_folded(text.encode(), "x"))
+    assert read == {stack: count for stack, count in counts.items() if count}
+
+
+@given(st.binary(max_size=200))
+def test_any_bytes_are_a_profile_or_one_line_of_error(data):
+    try:
+        profile = read_folded(data, "x")
+    except InsituError:
+        return
+    assert len(profile.tid) == len(profile.stack) == len(profile.weight)
+    write_folded(profile).encode(errors="backslashreplace")
+
+
+@given(st.lists(st.text(), min_size=1, max_size=5), st.text(min_size=1))
+def test_hostile_names_keep_the_number_of_lines_and_frames(profile_of, names, comm):
+    text = write_folded(profile_of([(comm, 7, [Frame(name) for name in names], 3)]))
+    line, end = text[:-1], text[-1]
+    assert end == "\n" and len(line.splitlines()) == 1
+    stack, _, count = line.rpartition(" ")
+    assert count == "3"
+    assert len(stack.split(";")) == 1 + len(names)
+
+
+def test_two_hundred_thousand_lines_fold_to_what_a_ten_line_folder_counts():
+    chance = random.Random(7)
+    lines = [
+        (
+            ";".join(["comm", *(f"f{chance.randrange(9)}" for _ in range(chance.randrange(1, 12)))]),
+            chance.randrange(1, 4),
+        )
+        for _ in range(200_000)
+    ]
+    expected: Counter[str] = Counter()
+    for stack, count in lines:
+        expected[stack] += count
+    data = "\n".join(f"{stack} {count}" for stack, count in lines).encode()
+    assert folded_counts(read_folded(data, "x")) == expected
