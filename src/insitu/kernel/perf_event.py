@@ -32,7 +32,9 @@ __all__ = [
     "enable",
     "event_id",
     "open_event",
+    "read_lost",
     "redirect",
+    "refusal",
     "set_bpf",
     "set_filter",
 ]
@@ -296,13 +298,19 @@ def open_event(attr: Attr, *, pid: int = 0, cpu: int = -1, group_fd: int = -1, f
     """Open one event; returns its descriptor, which the caller closes.
 
     ``pid`` 0 is the calling thread, -1 every one; ``cpu`` -1 is any. Raises InsituError, whose cause is the kernel's
-    OSError, so that a caller with another attr to try can look at ``error.__cause__.errno``.
+    OSError, so that a caller with something else to try can look at its ``refusal``.
     """
     try:
         return syscall("perf_event_open", ctypes.addressof(attr), pid, cpu, group_fd, int(flags))
     except OSError as error:
         message, remedy = _explained(error, attr, pid, cpu)
         raise InsituError(message, remedy=remedy) from error
+
+
+def refusal(error: InsituError) -> int:
+    """The errno with which the kernel refused what ``error`` tells; 0 where that is not the kernel's doing."""
+    cause = error.__cause__
+    return cause.errno or 0 if isinstance(cause, OSError) else 0
 
 
 def _explained(error: OSError, attr: Attr, pid: int, cpu: int) -> tuple[str, str]:
@@ -371,6 +379,14 @@ def event_id(fd: int) -> int:
     """The id by which records name this event (Sample.ID, Sample.IDENTIFIER, a LOST record)."""
     raw = fcntl.ioctl(fd, Ioctl.ID, bytes(8))
     return int.from_bytes(raw, "little")
+
+
+def read_lost(fd: int) -> int:
+    """How many records of an event, and of those inherited from it, found no room in the ring.
+
+    The event must have been opened with ReadFormat.ID | ReadFormat.LOST and nothing else.
+    """
+    return int.from_bytes(os.read(fd, 24)[16:24], "little")  # value, id, lost
 
 
 def redirect(fd: int, ring_fd: int) -> None:

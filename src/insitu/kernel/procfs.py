@@ -4,6 +4,9 @@ A process may vanish at any time: what concerns one process raises ProcessLookup
 Sources: Documentation/filesystems/proc.rst and Documentation/admin-guide/cputopology.rst.
 """
 
+# Paths of /proc are plain text, and these functions may run once for each thread of the machine.
+# ruff: noqa: PTH
+
 from collections.abc import Iterator
 from os import listdir
 from typing import NamedTuple
@@ -118,7 +121,7 @@ def areas(pid: int) -> Iterator[Area]:
 
 def _bytes(path: str) -> bytes:
     try:
-        with open(path, "rb", buffering=0) as file:  # noqa: PTH123  # pathlib is slow to import
+        with open(path, "rb", buffering=0) as file:
             return file.read()
     except FileNotFoundError:
         raise ProcessLookupError(f"{path}: no such process") from None
@@ -126,7 +129,7 @@ def _bytes(path: str) -> bytes:
 
 def _text(path: str) -> str | None:
     try:
-        with open(path) as file:  # noqa: PTH123
+        with open(path) as file:
             return file.read().strip()
     except OSError:
         return None

@@ -1,0 +1,126 @@
+"""Record where the CPU time of a program, of processes or of the whole machine goes.
+
+Samples are taken -F times a second on each CPU that runs the target: from the hardware's cycle counter where
+there is one, else from a timer. Children and threads are followed. The exit status is the command's.
+
+examples:
+  insitu profile -- make -j2                      a command, into profile.insitu
+  insitu profile -p 1234 -d 10 -o slow.insitu     a running process, for ten seconds
+  insitu profile -F 999 --stacks dwarf -- ./prog  finer, and for programs built without frame pointers
+  insitu report profile.insitu                    what it found
+"""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from insitu.record.request import Request
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("-o", "--output", default="profile.insitu", metavar="FILE", help="the session (%(default)s)")
+    parser.add_argument("-p", "--pid", metavar="PID[,PID]", help="profile running processes, all their threads")
+    parser.add_argument("-a", "--all", action="store_true", help="profile the whole machine")
+    parser.add_argument("-d", "--duration", type=float, metavar="SECONDS", help="stop after this time")
+    parser.add_argument(
+        "-F", "--frequency", type=int, default=99, metavar="HZ", help="samples a second (%(default)s)"
+    )
+    side = parser.add_mutually_exclusive_group()
+    side.add_argument("--user", action="store_true", help="time in user code only")
+    side.add_argument("--kernel", action="store_true", help="time in the kernel only")
+    parser.add_argument(
+        "--stacks",
+        default="fp",
+        metavar="fp|dwarf[,BYTES]|none",
+        help="find callers by frame pointers, by copies of the stack (8192 bytes) unwound afterwards, or not at all",
+    )
+    parser.add_argument("-e", "--event", metavar="NAME[,NAME]", help="sample on other events; '-e list' names them")
+    parser.add_argument(
+        "-m", "--pages", type=int, metavar="N", help="memory pages of each CPU's ring, a power of two"
+    )
+    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run and profile this")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from insitu.record.cpu import record
+    from insitu.record.events import EVENTS
+
+    if args.event == "list":
+        print("\n".join(EVENTS))
+        return 0
+    path = Path(args.output)
+    outcome = record(_request(args), path)
+    if not args.quiet:
+        for note in outcome.notes:
+            _say(note)
+    if outcome.abandoned:
+        _say(f"left unconverted: {path} is made ready when it is opened")
+        return outcome.exit_status
+    try:
+        _finish(path)
+        if not args.quiet:
+            _say(_summary(path, outcome.bytes_written))
+    finally:
+        if outcome.failure:
+            _say(outcome.failure)
+    return outcome.exit_status or (1 if outcome.failure else 0)
+
+
+def _request(args: argparse.Namespace) -> "Request":
+    from insitu.errors import InsituError
+    from insitu.record.request import Request
+
+    kind, _, size = args.stacks.partition(",")
+    if kind not in ("fp", "dwarf", "none") or (size and not (kind == "dwarf" and size.isdigit())):
+        raise InsituError(f"--stacks {args.stacks!r} is not one of fp, dwarf, dwarf,BYTES and none", status=2)
+    try:
+        pids = tuple(int(pid) for pid in args.pid.split(",")) if args.pid else ()
+    except ValueError:
+        raise InsituError(f"-p {args.pid!r} is not a list of process numbers", status=2) from None
+    return Request(
+        command=tuple(args.command[1:] if args.command[:1] == ["--"] else args.command),
+        pids=pids,
+        whole_system=args.all,
+        seconds=args.duration,
+        frequency=args.frequency,
+        events=tuple(args.event.split(",")) if args.event else (),
+        stacks=kind,
+        stack_bytes=int(size or 8192),
+        user=not args.kernel,
+        kernel=not args.user,
+        ring_pages=args.pages,
+    )
+
+
+def _finish(path: "Path") -> None:
+    """Convert and symbolize. Ctrl-C here ends the program at once: the raw records stay until all is converted."""
+    import signal
+
+    from insitu.session.convert import finish
+
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        finish(path)
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
+def _summary(path: "Path", bytes_written: int) -> str:
+    from insitu.session.reader import load_profile
+
+    profile = load_profile(path)
+    lost = sum(entry.count for entry in profile.lost)
+    line = f"{len(profile)} samples ({bytes_written / 1e6:.1f} MB), {lost} lost, in {path}"
+    if not len(profile):
+        line += ": the target used no CPU time that was sampled (a higher -F sees shorter runs)"
+    return line
+
+
+def _say(line: str) -> None:
+    print(f"insitu: {line}", file=sys.stderr)

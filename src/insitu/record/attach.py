@@ -1,0 +1,148 @@
+"""Opening a recording's events on what is to be recorded: a command, running processes, or every CPU."""
+
+import errno
+import os
+from collections.abc import Iterable, Sequence
+from typing import Final
+
+from insitu.errors import InsituError
+from insitu.kernel import procfs
+from insitu.kernel.perf_event import Attr, Software, Type, open_event, redirect, refusal
+from insitu.kernel.perf_ring import Ring
+from insitu.record.events import Event
+
+__all__ = ["Attached", "open_on_processes", "open_on_task"]
+
+# How often a process is attached anew because it made a thread meanwhile. Each try takes some milliseconds.
+_TRIES: Final = 20
+
+
+class Attached:
+    """The open events by name, and a ring for each CPU that all events of that CPU write into.
+
+    A ring belongs to an event of this process, which counts nothing: unlike the events of threads that end,
+    it can be polled to the last.
+    """
+
+    def __init__(self, cpus: Sequence[int], pages: int, clockid: int) -> None:
+        self.descriptors: dict[str, list[int]] = {}
+        self.rings: dict[int, Ring] = {}
+        self.cpu_of: dict[int, int] = {}
+        self._owners: list[int] = []
+        try:
+            for cpu in cpus:
+                self._add_ring(cpu, pages, clockid)
+        except BaseException:
+            self.close()
+            raise
+
+    def _add_ring(self, cpu: int, pages: int, clockid: int) -> None:
+        attr = Attr(type=Type.SOFTWARE, config=Software.DUMMY, disabled=1, exclude_kernel=1)
+        attr.use_clockid, attr.clockid = 1, clockid
+        attr.watermark = 1  # at 0 bytes, which stands for half the ring
+        try:
+            owner = open_event(attr, pid=0, cpu=cpu)
+        except InsituError as error:
+            if refusal(error) == errno.ENODEV:  # taken offline since the list was read
+                return
+            raise
+        self._owners.append(owner)
+        self.rings[cpu] = _largest_ring(owner, pages)
+
+    def open(self, event: Event, pid: int, *, inherit: bool) -> list[int]:
+        """Open the event on a thread (-1: on all of them) on every CPU; returns the new descriptors.
+
+        Raises InsituError, with nothing of this call left open.
+        """
+        event.attr.inherit = inherit
+        opened: list[int] = []
+        try:
+            for cpu, ring in self.rings.items():
+                fd = open_event(event.attr, pid=pid, cpu=cpu)
+                opened.append(fd)
+                redirect(fd, ring.fd)
+                self.cpu_of[fd] = cpu
+        except BaseException:
+            for fd in opened:
+                os.close(fd)
+            raise
+        self.descriptors.setdefault(event.name, []).extend(opened)
+        return opened
+
+    def close_events(self) -> None:
+        """Close all events, which ends the recording; rings stay readable."""
+        for descriptors in self.descriptors.values():
+            for fd in descriptors:
+                os.close(fd)
+        self.descriptors.clear()
+        self.cpu_of.clear()
+
+    def close(self) -> None:
+        """Close events and rings."""
+        self.close_events()
+        for ring in self.rings.values():
+            ring.close()
+        for owner in self._owners:
+            os.close(owner)
+        self.rings.clear()
+        self._owners.clear()
+
+
+def open_on_task(attached: Attached, events: Iterable[Event], pid: int, *, inherit: bool) -> None:
+    """Open all events on one thread (``inherit``: and all that it will start), or with -1 on the whole system."""
+    for event in events:
+        attached.open(event, pid, inherit=inherit)
+
+
+def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterable[int]) -> list[str]:
+    """Open all events on all threads of running processes, and so on all that these will start; returns notes.
+
+    A thread made between listing and opening may have inherited an event or not, and nothing tells which.
+    So the list is read again afterwards, and if it has grown, everything is opened anew.
+    Raises InsituError if a process does not exist or may not be traced.
+    """
+    notes: list[str] = []
+    wanted = list(pids)
+    for attempt in range(_TRIES):
+        before = _all_threads(wanted)
+        for tid in before:
+            _open_unless_ended(attached, events, tid)
+        if not any(attached.descriptors.values()):
+            raise InsituError(f"no process {', '.join(map(str, wanted))}: it has just ended")
+        if set(_all_threads(wanted, ended_ok=True)) <= set(before):
+            break
+        if attempt == _TRIES - 1:
+            notes.append("the process makes threads so fast that some of the first ones may be missing")
+            break
+        attached.close_events()
+    return notes
+
+
+def _open_unless_ended(attached: Attached, events: Sequence[Event], tid: int) -> None:
+    try:
+        open_on_task(attached, events, tid, inherit=True)
+    except InsituError as error:
+        if refusal(error) != errno.ESRCH:
+            raise
+
+
+def _all_threads(pids: Iterable[int], *, ended_ok: bool = False) -> list[int]:
+    threads: list[int] = []
+    for pid in pids:
+        try:
+            threads += procfs.threads(pid)
+        except ProcessLookupError:
+            if not ended_ok:
+                raise InsituError(f"no process {pid}", remedy="ps -e lists them") from None
+    return threads
+
+
+def _largest_ring(fd: int, pages: int) -> Ring:
+    """A ring of ``pages`` or, where this user may not lock that much memory, of half of that, and so on."""
+    while True:
+        try:
+            return Ring(fd, pages)
+        except InsituError as error:
+            if refusal(error) != errno.EPERM or pages == 1:
+                raise
+            pages //= 2

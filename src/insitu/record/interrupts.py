@@ -1,0 +1,55 @@
+"""Signals that ask a recorder to stop, turned into something that poll(2) can wait for."""
+
+import contextlib
+import os
+import signal
+from types import FrameType, TracebackType
+from typing import Any, Final, Self
+
+__all__ = ["Interrupts"]
+
+_ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+class Interrupts:
+    """Within the context, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
+
+    ``fd`` becomes readable when one has come. Outside of the main thread Python delivers no signals: there the
+    context changes nothing and nothing comes.
+    """
+
+    def __init__(self) -> None:
+        self.count = 0
+        self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._before: dict[int, Any] = {}
+        self._wake_before = -1
+
+    def __enter__(self) -> Self:
+        try:
+            self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
+        except ValueError:
+            return self
+        for number in _ASKING:
+            # What is ignored stays so (nohup).
+            if signal.getsignal(number) is not signal.SIG_IGN:
+                self._before[number] = signal.signal(number, self._count)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None
+    ) -> None:
+        if self._before:
+            signal.set_wakeup_fd(self._wake_before)
+        for number, handler in self._before.items():
+            signal.signal(number, handler)
+        os.close(self.fd)
+        os.close(self._wake)
+
+    def _count(self, number: int, frame: FrameType | None) -> None:
+        self.count += 1
+
+    def seen(self) -> int:
+        """How many have come so far; ``fd`` is not readable again before the next one."""
+        with contextlib.suppress(BlockingIOError):
+            os.read(self.fd, 512)
+        return self.count

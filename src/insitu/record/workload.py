@@ -1,0 +1,113 @@
+"""The command that is recorded: forked but held back, let go when all is attached, waited for."""
+
+import contextlib
+import errno
+import os
+import signal
+from collections.abc import Sequence
+from typing import Final
+
+from insitu.errors import InsituError
+
+__all__ = ["Workload", "executable"]
+
+NOT_FOUND: Final = 127
+NOT_EXECUTABLE: Final = 126
+
+
+def executable(command: Sequence[str]) -> str:
+    """The file that the command runs, by PATH as a shell looks it up.
+
+    Raises InsituError with a shell's statuses: 127 where there is no such file, 126 where it cannot be executed.
+    """
+    import shutil
+
+    name = command[0]
+    found = shutil.which(name)
+    if found:
+        return found
+    if "/" in name and os.path.exists(name):  # noqa: PTH110  # pathlib gives no more here
+        reason = "is a directory" if os.path.isdir(name) else "not executable"  # noqa: PTH112
+        raise InsituError(f"{name}: {reason}", status=NOT_EXECUTABLE)
+    raise InsituError(f"{name}: command not found", status=NOT_FOUND)
+
+
+class Workload:
+    """A child process that has been forked and waits, before exec, until ``release``.
+
+    Should this process die before that, the child ends without having run anything.
+    """
+
+    def __init__(self, command: Sequence[str]) -> None:
+        path = executable(command)
+        gate_read, self._gate = os.pipe()
+        self._report, report_write = os.pipe()
+        self.pid = os.fork()
+        if self.pid == 0:
+            os.close(self._gate)
+            _exec_when_released(path, command, gate_read, report_write)
+        os.close(gate_read)
+        os.close(report_write)
+        self.pidfd = os.pidfd_open(self.pid)
+        self._status: int | None = None
+        self._path = path
+
+    def release(self) -> None:
+        """Let the command run. Raises InsituError (status 126) if exec fails, as for a file of another machine."""
+        os.write(self._gate, b"!")
+        os.close(self._gate)
+        self._gate = -1
+        failure = os.read(self._report, 16)
+        if failure:
+            code = int(failure)
+            self.wait()
+            raise InsituError(f"{self._path}: {os.strerror(code)}", status=NOT_EXECUTABLE)
+
+    def ended(self) -> bool:
+        """Whether the command is over; never blocks."""
+        if self._status is None:
+            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            if pid:
+                self._status = status
+        return self._status is not None
+
+    def wait(self) -> None:
+        """Wait for the command's end."""
+        if self._status is None:
+            self._status = os.waitpid(self.pid, 0)[1]
+
+    def signal(self, number: int) -> None:
+        """Send a signal to the command if it still runs."""
+        if not self.ended():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(self.pid, number)
+
+    @property
+    def exit_status(self) -> int:
+        """The status as a shell gives it: 128 + n for signal n. Only once the command is over."""
+        assert self._status is not None
+        code = os.waitstatus_to_exitcode(self._status)
+        return 128 - code if code < 0 else code
+
+    def close(self) -> None:
+        """Let go of the descriptors. A command that was never released ends."""
+        for fd in (self._gate, self._report, self.pidfd):
+            if fd >= 0:
+                os.close(fd)
+        if self._gate >= 0:
+            self._gate = -1
+            self.wait()
+
+
+def _exec_when_released(path: str, command: Sequence[str], gate: int, report: int) -> None:
+    """The child's side: never returns, runs nothing of this process's clean-up."""
+    try:
+        if os.read(gate, 1):
+            # Python ignores these, and exec would hand that on.
+            signal.signal(signal.SIGPIPE, signal.SIG_DFL)
+            signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            os.execv(path, list(command))
+    except OSError as error:
+        os.write(report, str(error.errno or errno.EINVAL).encode())
+    finally:
+        os._exit(NOT_EXECUTABLE)
