@@ -10,6 +10,7 @@ import numpy as np
 from insitu.session.distinct import distinct
 from insitu.session.profile import CallTree, Profile, Value
 from insitu.views.functions import function_costs
+from insitu.views.losses import lost_by_source
 from insitu.views.selection import value_of
 
 __all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "duration_ns", "percent", "to_json"]
@@ -86,9 +87,6 @@ def build_report(
         FunctionRow(costs.functions[f].name, costs.functions[f].module, costs.kinds[f], own, total)
         for f, own, total in zip(seen.tolist(), costs.own[seen].tolist(), costs.total[seen].tolist(), strict=True)
     ]
-    lost: dict[str, int] = {}
-    for record in profile.lost:
-        lost[record.source] = lost.get(record.source, 0) + record.count
     return Report(
         unit=tree.unit,
         total=int(tree.total[0]),
@@ -99,7 +97,7 @@ def build_report(
         functions=functions,
         threads=_threads(profile, value),
         tree=profile.tree(value=value, reverse=True) if reverse else tree,
-        lost=lost,
+        lost=lost_by_source(profile.lost),
         lines=_lines(profile, value) if lines else None,
         reverse=reverse,
     )

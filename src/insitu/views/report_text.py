@@ -6,10 +6,11 @@ from typing import Final
 import numpy as np
 
 from insitu.session.profile import CallTree
+from insitu.views.losses import loss_text
 from insitu.views.report import Report, percent
 from insitu.views.terminal import Column, Line, Screen, heat, printable, shorten, table
 
-__all__ = ["base_name", "losses", "quantity", "report_lines"]
+__all__ = ["base_name", "quantity", "report_lines"]
 
 _KIND_STYLES: Final = {"kernel": "magenta", "jit": "green", "python": "green"}
 _MODULE_COLUMNS: Final = 24
@@ -49,14 +50,6 @@ def base_name(module: str) -> str:
     return module.rpartition("/")[2] or module
 
 
-def losses(lost: dict[str, int]) -> Iterator[Line]:
-    """One line that says what a recording lost, if anything."""
-    if lost:
-        sources = ", ".join(f"{source}: {count}" for source, count in lost.items())
-        text = f"LOST {sum(lost.values())} records ({printable(sources)}); shares are of what was kept"
-        yield [(text, "bold red")]
-
-
 def _header(report: Report) -> Iterator[Line]:
     info = report.info
     for key in ("command", "host", "kernel", "source"):
@@ -77,7 +70,8 @@ def _header(report: Report) -> Iterator[Line]:
     notes = info.get("notes")
     for note in notes if isinstance(notes, (list, tuple)) else ():
         yield [(f"{'note':<9}", "dim"), (printable(str(note)), "yellow")]
-    yield from losses(report.lost)
+    if report.lost:
+        yield [(printable(loss_text(report.lost)), "bold red")]
 
 
 def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:

@@ -1,0 +1,52 @@
+"""Self and total of functions against a folder that walks every stack."""
+
+import random
+from collections import Counter
+
+import numpy as np
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insitu.session.distinct import distinct
+from insitu.views.functions import function_costs, spans
+
+
+def test_self_and_total_equal_those_of_walking_every_stack(profile_of):
+    chance = random.Random(3)
+    rows = [("p", 1, [f"f{chance.randrange(6)}" for _ in range(chance.randrange(9))], 2) for _ in range(300)]
+    own: Counter[str] = Counter()
+    total: Counter[str] = Counter()
+    for _, _, stack, count in rows:
+        if stack:
+            own[stack[-1]] += count
+        for function in set(stack):
+            total[function] += count
+    costs = function_costs(profile_of(rows).tree())
+    names = [function.name for function in costs.functions]
+    assert {n: int(w) for n, w in zip(names, costs.own, strict=True) if w} == own
+    assert {n: int(w) for n, w in zip(names, costs.total, strict=True) if w} == total
+
+
+def test_spans_nest_as_the_tree_does(profile_of):
+    chance = random.Random(5)
+    tree = profile_of([("p", 1, [f"f{chance.randrange(3)}" for _ in range(6)], 1) for _ in range(40)]).tree()
+    where = spans(tree)
+    assert sorted(where.start.tolist()) == list(range(len(tree)))
+    for node in range(1, len(tree)):
+        above = tree.parent[node]
+        assert where.start[above] < where.start[node] < where.end[node] <= where.end[above]
+
+
+@given(st.lists(st.integers(-(2**31), 2**31 - 1)))
+def test_distinct_values_are_those_of_numpy_unique(values):
+    array = np.array(values, np.int32)
+    found, inverse = distinct(array)
+    assert found.tolist() == sorted(set(values))
+    assert found[inverse].tolist() == values
+
+
+@given(st.lists(st.integers(-50, 50)))
+def test_distinct_values_of_a_small_range_are_those_of_numpy_unique(values):
+    found, inverse = distinct(np.array(values, np.int32))
+    assert found.tolist() == sorted(set(values))
+    assert found[inverse].tolist() == values
