@@ -179,6 +179,20 @@ def test_a_typedef_of_itself_ends_in_an_error() -> None:
         Btf(_blob([(1, Kind.TYPEDEF << 24, 1, b"")], b"\0loop\0")).type(1).strip()
 
 
+def test_a_struct_that_contains_itself_twice_ends() -> None:
+    members = struct.pack("<IIIIII", 0, 1, 0, 0, 1, 0)
+    type_ = Btf(_blob([(0, Kind.STRUCT << 24 | 2, 8, members)], b"\0")).type(1)
+    with pytest.raises(InsituError, match="without an end"):
+        type_.member("x")
+    assert "..." in type_.definition()
+
+
+def test_a_prototype_that_takes_itself_twice_ends() -> None:
+    parameters = struct.pack("<IIII", 0, 1, 0, 1)
+    btf = Btf(_blob([(0, Kind.FUNC_PROTO << 24 | 2, 0, parameters)], b"\0"))
+    assert "..." in btf.type(1).declaration()
+
+
 def test_a_type_that_runs_over_the_end_is_named_with_its_offset() -> None:
     with pytest.raises(InsituError, match="type 1 at offset 24 is broken"):
         Btf(_blob([(1, Kind.STRUCT << 24 | 200, 1, b"")], b"\0s\0"))

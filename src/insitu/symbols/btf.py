@@ -68,7 +68,9 @@ _AGGREGATES = frozenset({Kind.STRUCT, Kind.UNION})
 _ENUMS = frozenset({Kind.ENUM, Kind.ENUM64})
 _REFERENCES = _MODIFIERS | {Kind.PTR, Kind.FUNC, Kind.FUNC_PROTO, Kind.VAR}
 
+# Damaged BTF may refer to itself.
 _MAX_DEPTH = 64  # of a chain of typedefs, arrays or anonymous members; the kernel's own bound is 32
+_MAX_FIELDS = 1 << 17
 _MAX_BYTES = 1 << 28
 _POINTER_BYTES = 8
 _INT_SIGNED, _INT_BOOL = 1, 4  # BTF_INT_SIGNED, BTF_INT_BOOL
@@ -372,16 +374,19 @@ class Type:
 
     def fields(self) -> Iterator[Member]:
         """Members by the names a C programmer may use: those of anonymous structs and unions as if they were ours."""
-        yield from self._fields(0, 0)
-
-    def _fields(self, bit_offset: int, depth: int) -> Iterator[Member]:
-        if depth > _MAX_DEPTH // 2:
-            raise InsituError(f"{self.btf.name}: BTF type {self.id} contains itself")
-        for member in self.members:
+        waiting = [self.members[::-1]]
+        for _ in range(_MAX_FIELDS):
+            while waiting and not waiting[-1]:
+                waiting.pop()
+            if not waiting:
+                return
+            member = waiting[-1].pop()
             if member.name:
-                yield member._replace(bit_offset=bit_offset + member.bit_offset)
-            else:
-                yield from member.type.strip()._fields(bit_offset + member.bit_offset, depth + 1)
+                yield member
+            elif len(waiting) < _MAX_DEPTH:
+                inner = reversed(member.type.members)
+                waiting.append([m._replace(bit_offset=m.bit_offset + member.bit_offset) for m in inner])
+        raise InsituError(f"{self.btf.name}: BTF type {self.id} has members without an end")
 
     def member(self, name: str) -> Member | None:
         """The member of that name, anonymous structs and unions searched too."""

@@ -6,72 +6,90 @@ from insitu.symbols.btf import Kind, Type
 
 __all__ = ["declaration", "definition"]
 
-_QUALIFIER_WORDS = {Kind.VOLATILE: "volatile", Kind.CONST: "const", Kind.RESTRICT: "restrict"}
+_QUALIFIERS = {Kind.VOLATILE: "volatile", Kind.CONST: "const", Kind.RESTRICT: "restrict"}
 _TAGS = {Kind.STRUCT: "struct", Kind.UNION: "union", Kind.ENUM: "enum", Kind.ENUM64: "enum"}
-_MAX_DEPTH = 32  # damaged BTF may nest without an end
+# Damaged BTF may nest without an end, in breadth and in depth. The kernel's largest type takes some 2,000 steps.
+_MAX_STEPS = 20_000
+_MAX_DEPTH = 64
 
 
 def declaration(type_: Type, name: str = "") -> str:
     """The type in C, as a declaration of ``name``: ``char *argv[4]``."""
-    return _declared(type_, name, 0)
+    return _Writer().declared(type_, name, 0)
 
 
 def definition(type_: Type) -> str:
     """A struct, union or enum in C with what it contains, indented by tabs; for others, the declaration."""
-    return _defined(type_, "", 0) + ";"
+    return _Writer().defined(type_, "", 0) + ";"
 
 
-def _declared(type_: Type, name: str, depth: int) -> str:
-    """C's declaration syntax, inside out: each step wraps ``name`` in what the type derives from."""
-    if depth > _MAX_DEPTH:
-        return f"... {name}".rstrip()
-    kind = type_.kind
-    if kind == Kind.PTR:
-        target = type_.target
-        inner = f"(*{name})" if target.kind in (Kind.ARRAY, Kind.FUNC_PROTO) else f"*{name}"
-        return _declared(target, inner, depth + 1)
-    if kind == Kind.ARRAY:
-        return _declared(type_.target, f"{name}[{type_.count}]", depth + 1)
-    if kind in (Kind.FUNC_PROTO, Kind.FUNC):
-        name = name or type_.name
-        words = [
-            _declared(parameter.type, parameter.name, depth + 1) if parameter.type.kind != Kind.VOID else "..."
-            for parameter in type_.parameters
-        ]
-        return _declared(type_.returns, f"{name}({', '.join(words) or 'void'})", depth + 1)
-    if kind in _QUALIFIER_WORDS:
-        target, word = type_.target, _QUALIFIER_WORDS[kind]
-        if target.kind == Kind.PTR:
-            return _declared(target, f"{word} {name}".rstrip(), depth + 1)
-        return f"{word} {_declared(target, name, depth + 1)}"
-    if kind == Kind.TYPE_TAG:
-        return _declared(type_.target, name, depth + 1)
-    word = _tagged(type_)
-    return f"{word} {name}" if name else word
+class _Writer:
+    """Writes one type, in a bounded number of steps; what is beyond them becomes "..."."""
+
+    def __init__(self) -> None:
+        self.steps = 0
+
+    def exhausted(self, depth: int) -> bool:
+        self.steps += 1
+        return self.steps > _MAX_STEPS or depth > _MAX_DEPTH
+
+    def declared(self, type_: Type, name: str, depth: int) -> str:
+        """C's declaration syntax, inside out: each step wraps ``name`` in what the type derives from."""
+        if self.exhausted(depth):
+            return f"... {name}".rstrip()
+        kind = type_.kind
+        if kind == Kind.PTR:
+            target = type_.target
+            inner = f"(*{name})" if target.kind in (Kind.ARRAY, Kind.FUNC_PROTO) else f"*{name}"
+            return self.declared(target, inner, depth + 1)
+        if kind == Kind.ARRAY:
+            return self.declared(type_.target, f"{name}[{type_.count}]", depth + 1)
+        if kind == Kind.FUNC:
+            return self.declared(type_.target, name or type_.name, depth + 1)
+        if kind == Kind.FUNC_PROTO:
+            words = ", ".join(self.parameters(type_, depth + 1)) or "void"
+            return self.declared(type_.returns, f"{name}({words})", depth + 1)
+        if kind in _QUALIFIERS:
+            target, word = type_.target, _QUALIFIERS[kind]
+            if target.kind == Kind.PTR:
+                return self.declared(target, f"{word} {name}".rstrip(), depth + 1)
+            return f"{word} {self.declared(target, name, depth + 1)}"
+        if kind == Kind.TYPE_TAG:
+            return self.declared(type_.target, name, depth + 1)
+        return f"{_base(type_)} {name}".rstrip()
+
+    def parameters(self, prototype: Type, depth: int) -> list[str]:
+        """Parameters as declarations; stops early when the steps run out."""
+        words = []
+        for parameter in prototype.parameters:
+            variadic = parameter.type.kind == Kind.VOID
+            words.append("..." if variadic else self.declared(parameter.type, parameter.name, depth))
+            if self.steps > _MAX_STEPS:
+                break
+        return words
+
+    def defined(self, type_: Type, name: str, depth: int) -> str:
+        """A struct, union or enum with its contents; anonymous ones within it are written out where they stand."""
+        if type_.kind not in _TAGS or self.exhausted(depth):
+            return type_.declaration(name)
+        pad = "\t" * (depth + 1)
+        body = "".join(f"{pad}{key} = {value},\n" for key, value in type_.enumerators.items())
+        for member in type_.members:
+            if self.steps > _MAX_STEPS:
+                body += f"{pad}...\n"
+                break
+            nested = member.type.kind in _TAGS and not member.type.name
+            write = self.defined if nested else self.declared
+            bits = f":{member.bit_size}" if member.bit_size else ""
+            body += f"{pad}{write(member.type, member.name, depth + 1)}{bits};\n"
+        head = f"{_TAGS[type_.kind]} {type_.name}".rstrip()
+        return f"{head} {{\n{body}{pad[1:]}}} {name}".rstrip()
 
 
-def _tagged(type_: Type) -> str:
+def _base(type_: Type) -> str:
+    """What a declaration starts with."""
     if type_.kind == Kind.VOID:
         return "void"
-    tag = _TAGS.get(type_.kind, "")
     if type_.kind == Kind.FWD:
-        tag = "union" if type_.flag else "struct"
-    return f"{tag} {type_.name or '{...}'}" if tag else type_.name
-
-
-def _defined(type_: Type, name: str, depth: int) -> str:
-    pad = "\t" * depth
-    if depth > _MAX_DEPTH or type_.kind not in _TAGS:
-        return type_.declaration(name)
-    head = f"{_TAGS[type_.kind]} {type_.name}".rstrip() + " {\n"
-    body = ""
-    if type_.kind in _ENUMS:
-        body = "".join(f"{pad}\t{key} = {value},\n" for key, value in type_.enumerators.items())
-    for member in type_.members:
-        bare = member.type
-        if bare.kind in _TAGS and not bare.name:
-            text = _defined(bare, member.name, depth + 1)
-        else:
-            text = bare.declaration(member.name)
-        body += f"{pad}\t{text}{f':{member.bit_size}' if member.bit_size else ''};\n"
-    return f"{head}{body}{pad}}}{f' {name}' if name else ''}"
+        return f"{'union' if type_.flag else 'struct'} {type_.name}"
+    return f"{_TAGS[type_.kind]} {type_.name or '{...}'}" if type_.kind in _TAGS else type_.name
