@@ -2,6 +2,7 @@
 
 import argparse
 import importlib
+import keyword
 import os
 import signal
 import sys
@@ -21,7 +22,7 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
 
     ``parser``, when given, is filled instead of a new one (for the parser of all commands).
     """
-    module = importlib.import_module(f"insitu.commands.{name}")
+    module = importlib.import_module(f"insitu.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
     if parser is None:
         parser = argparse.ArgumentParser(prog=f"insitu {name}", allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter

@@ -7,7 +7,7 @@ heavier libraries only inside ``run``, so that ``--help`` answers at once.
 
 __all__ = ["COMMANDS"]
 
-# Name, as typed -> the line that `insitu --help` shows. The module is insitu.commands.NAME.
+# Name, as typed -> the line that `insitu --help` shows. The module is insitu.commands.NAME (import_ for import).
 COMMANDS: dict[str, str] = {
     "profile": "record where the CPU time of a program, a process or the machine goes",
     "report": "hottest functions, call tree and threads of a recording, in the terminal",

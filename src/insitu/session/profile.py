@@ -7,6 +7,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.session.distinct import distinct
 from insitu.symbols.frame import ROOT, Frame
 
 __all__ = ["CallTree", "Lost", "Name", "Profile", "Thread", "Value"]
@@ -121,6 +122,31 @@ class Profile:
         known = {thread.tid: thread.comm for thread in self.threads}
         return [known.get(int(tid)) or f":{int(tid)}" for tid in tids]
 
+    def commands(self, tid: I32, ts_ns: I64) -> tuple[list[str], I64]:
+        """The name that each thread had at each time: the distinct names, and for each element which of them.
+
+        A thread has several names in its life (a shell that becomes the program it runs); ``threads`` has a row for
+        each, in order of time.
+        """
+        lives: dict[int, list[Thread]] = {}
+        for thread in self.threads:
+            lives.setdefault(thread.tid, []).append(thread)
+        tids, of_sample = distinct(tid)
+        index: dict[str, int] = {}
+        last = [index.setdefault(comm, len(index)) for comm in self.comms(tids)]
+        result = np.array(last or [0], np.int64)[of_sample]
+        renamed = np.array([len(lives.get(int(t), ())) > 1 for t in tids] or [False])
+        rows = np.flatnonzero(renamed[of_sample])
+        rows = rows[np.argsort(of_sample[rows], kind="stable")]
+        bounds = np.searchsorted(of_sample[rows], np.arange(len(tids) + 1))
+        for number in np.flatnonzero(renamed).tolist():
+            mine = rows[bounds[number] : bounds[number + 1]]
+            of_thread = lives[int(tids[number])]
+            starts = np.array([life.start_ns for life in of_thread], np.int64)
+            comms = np.array([index.setdefault(life.comm or f":{life.tid}", len(index)) for life in of_thread])
+            result[mine] = comms[np.maximum(np.searchsorted(starts, ts_ns[mine], side="right") - 1, 0)]
+        return list(index), result
+
     def tree(
         self,
         *,
@@ -141,12 +167,14 @@ class Profile:
             stack, tid = stack[select], tid[select]
             weight = None if weight is None else weight[select]
         names, frame_name = self._names()
-        path = self._thread_names(tid, names, by_comm) if by_thread or by_comm else None
-        groups, stacks, sums = _grouped(path, stack, weight, len(self.stack_parent))
-        unit = "samples" if value == "samples" else _unit(self.events)
-        label = np.where(self.stack_frame >= 0, frame_name[self.stack_frame], -1).astype(np.int32)
-        label[0] = -1
-        return _grow(self.stack_parent, label, stacks, sums, groups, names, reverse, unit)
+        path = self._paths(tid, self.ts_ns if select is None else self.ts_ns[select], names, by_thread, by_comm)
+        stacks = len(self.stack_parent)
+        keys, sums = _grouped(path, stack, weight, stacks)
+        parent, label = self.stack_parent, np.append(frame_name, np.int32(-1))[self.stack_frame]
+        if reverse:
+            parent, label, ends = _turned(parent, label, keys)
+            keys = keys // stacks * len(parent) + ends
+        return _grow(parent, label, keys, sums, names, "samples" if value == "samples" else _unit(self.events))
 
     def _names(self) -> tuple[list[Name], I32]:
         """Distinct names, the root's first, and the index of each frame's name."""
@@ -154,16 +182,18 @@ class Profile:
         of_frame = [index.setdefault(Name(f.function, f.module, f.kind, f.inlined), len(index)) for f in self.frames]
         return list(index), np.array(of_frame or [0], np.int32)
 
-    def _thread_names(self, tid: I32, names: list[Name], by_comm: bool) -> I32:
-        """A name index for each sample: its thread, or with ``by_comm`` its command. Appends to ``names``."""
-        tids, inverse = np.unique(tid, return_inverse=True)
-        labels = [comm if by_comm else f"{comm}/{t}" for t, comm in zip(tids, self.comms(tids), strict=True)]
-        index: dict[str, int] = {}
-        for label in labels:
-            if label not in index:
-                index[label] = len(names)
-                names.append(Name(label))
-        return np.array([index[label] for label in labels] or [0], np.int32)[inverse]
+    def _paths(self, tid: I32, ts_ns: I64, names: list[Name], by_thread: bool, by_comm: bool) -> I32 | None:
+        """The name index of each sample's thread or command, None where neither is asked. Appends to ``names``."""
+        if by_thread:
+            tids, of_sample = distinct(tid)
+            labels = [f"{comm}/{t}" for t, comm in zip(tids, self.comms(tids), strict=True)]
+        elif by_comm:
+            labels, of_sample = self.commands(tid, ts_ns)
+        else:
+            return None
+        names += [Name(label) for label in labels]
+        first = len(names) - len(labels)
+        return (of_sample + first).astype(np.int32)
 
 
 def _unit(events: Sequence[str]) -> str:
@@ -174,93 +204,91 @@ def _unit(events: Sequence[str]) -> str:
     return next(iter(bare)) if len(bare) == 1 else "events"
 
 
-def _grouped(path: I32 | None, stack: I32, weight: I64 | None, stacks: int) -> tuple[I32, I32, I64]:
-    """Sum the samples of equal (path, stack): the distinct pairs and their sums."""
-    if path is None:
-        sums = np.bincount(stack, weights=weight, minlength=stacks)
-        used = np.flatnonzero(np.bincount(stack, minlength=stacks))
-        return np.full(len(used), -1, np.int32), used.astype(np.int32), sums[used].astype(np.int64)
-    key = path.astype(np.int64) * stacks + stack
-    distinct, inverse = np.unique(key, return_inverse=True)
-    sums = np.bincount(inverse, weights=weight, minlength=len(distinct))
-    return (
-        (distinct // stacks).astype(np.int32),
-        (distinct % stacks).astype(np.int32),
-        sums.astype(np.int64),
-    )
+def _grouped(path: I32 | None, stack: I32, weight: I64 | None, stacks: int) -> tuple[I64, I64]:
+    """Sum the samples of equal (path, stack): the distinct keys, (path + 1) * stacks + stack, and their sums."""
+    key = stack.astype(np.int64) if path is None else (path.astype(np.int64) + 1) * stacks + stack
+    keys, inverse = distinct(key)
+    # bincount sums in double precision: exact up to 2**53, that is 104 days of nanoseconds.
+    sums = np.bincount(inverse, weights=weight, minlength=len(keys)).astype(np.int64)
+    return keys, sums
 
 
-def _grow(
-    stack_parent: I32,
-    label: I32,
-    stacks: I32,
-    sums: I64,
-    groups: I32,
-    names: list[Name],
-    reverse: bool,
-    unit: str,
-) -> CallTree:
-    """Build the tree of labelled stacks, one level of all stacks at a time.
+def _grow(stack_parent: I32, label: I32, keys: I64, sums: I64, names: list[Name], unit: str) -> CallTree:
+    """The tree of the labelled stacks in ``keys`` (see _grouped) and all their callers, below their paths if any.
 
-    ``label[s]`` is the name of stack s's leaf (-1 for the root). ``groups`` (or -1) is put below the root first.
+    ``label[s]`` is the name of stack s's leaf. Bottom up the nodes of each depth are found, top down they are
+    numbered, siblings of one name as one.
     """
-    chains, lengths = _chains(stack_parent, label, stacks)
-    if not reverse:
-        chains = _reversed_chains(chains, lengths)
-    offsets = np.cumsum(lengths) - lengths
-    parents: list[I32] = [np.zeros(1, np.int32)]
-    nodes_name: list[I32] = [np.zeros(1, np.int32)]
-    at = np.zeros(len(stacks), np.int32)  # the node that each chain has come to
+    stacks = len(stack_parent)
+    depth = stack_depths(stack_parent)[keys % stacks]
+    order = np.argsort(depth, kind="stable")
+    bounds = np.searchsorted(depth[order], np.arange(int(depth.max(initial=0)) + 2))
+    levels: list[tuple[I64, I64, I64]] = []  # distinct keys, row of each leaf, row of each node of the level below
+    below = np.zeros(0, np.int64)
+    for level in range(len(bounds) - 2, -1, -1):
+        leaves = keys[order[bounds[level] : bounds[level + 1]]]
+        nodes, rows = distinct(np.concatenate([leaves, below]))
+        levels.append((nodes, rows[: len(leaves)], rows[len(leaves) :]))
+        below = nodes - nodes % stacks + stack_parent[nodes % stacks]
+    parents, labels, owns = [np.zeros(1, np.int32)], [np.zeros(1, np.int32)], [np.zeros(1, np.int64)]
     count = 1
-    live = np.arange(len(stacks))
-    grouped = bool(len(groups)) and bool((groups >= 0).any())
-    level = -1 if grouped else 0
-    while True:
-        live = live[lengths[live] > level] if level >= 0 else live
-        if not len(live):
-            break
-        here = groups[live] if level < 0 else chains[offsets[live] + level]
-        key = at[live].astype(np.int64) * len(names) + here
-        distinct, inverse = np.unique(key, return_inverse=True)
-        parents.append((distinct // len(names)).astype(np.int32))
-        nodes_name.append((distinct % len(names)).astype(np.int32))
-        at[live] = count + inverse
-        count += len(distinct)
-        level += 1
-    parent, name = np.concatenate(parents), np.concatenate(nodes_name)
-    own = np.zeros(count, np.int64)
-    np.add.at(own, at, sums)
+    above = np.zeros(0, np.int64)  # the new node of each key of the level above, for each key of this one
+    for level, (nodes, leaf_rows, below_rows) in enumerate(reversed(levels)):
+        weight = np.zeros(len(nodes), np.int64)
+        np.add.at(weight, leaf_rows, sums[order[bounds[level] : bounds[level + 1]]])
+        if level == 0:
+            path = nodes // stacks - 1  # -1: no path, the root itself
+            is_root = path < 0
+            owns[0] += weight[is_root].sum()
+            named, parent = path[~is_root], np.zeros(int((~is_root).sum()), np.int64)
+            new = np.zeros(len(nodes), np.int64)
+            new[~is_root] = count + np.arange(len(named))
+            weight = weight[~is_root]
+        else:
+            numbered, new = distinct(above * len(names) + label[nodes % stacks])
+            weight = np.bincount(new, weights=weight, minlength=len(numbered)).astype(np.int64)
+            named, parent = numbered % len(names), numbered // len(names)
+            new += count
+        parents.append(parent.astype(np.int32))
+        labels.append(named.astype(np.int32))
+        owns.append(weight)
+        count += len(named)
+        above = new[below_rows]
+    own = np.concatenate(owns)
+    return CallTree(np.concatenate(parents), np.concatenate(labels), own, _totals(own, parents), names, unit)
+
+
+def _totals(own: I64, parents: list[I32]) -> I64:
+    """Own weights with those of all nodes below; ``parents`` come level by level, the root's first."""
     total = own.copy()
-    # Levels were appended in order, so adding each level into the one above it, deepest first, is enough.
-    end = count
+    end = len(total)
     for nodes in reversed(parents[1:]):
         np.add.at(total, nodes, total[end - len(nodes) : end])
         end -= len(nodes)
-    return CallTree(parent, name, own, total, names, unit)
+    return total
 
 
-def _chains(stack_parent: I32, label: I32, stacks: I32) -> tuple[I32, I64]:
-    """The labels of each stack from its leaf to the root, concatenated, and each one's length."""
-    depth = stack_depths(stack_parent)
-    lengths = depth[stacks].astype(np.int64)
-    offsets = np.cumsum(lengths) - lengths
-    chains = np.empty(int(lengths.sum()), np.int32)
-    live = np.flatnonzero(lengths)
-    current = stacks[live]
-    level = 0
+def _turned(stack_parent: I32, label: I32, keys: I64) -> tuple[I32, I32, I64]:
+    """The stacks of ``keys`` from their leaves: a tree whose first level are leaves, and the keys in it.
+
+    Returned are its parents, its labels (node 0 is the root), and for each key the node where its chain ends.
+    """
+    stacks = len(stack_parent)
+    current = keys % stacks
+    at = np.zeros(len(keys), np.int64)
+    parents, labels = [np.zeros(1, np.int32)], [np.full(1, -1, np.int32)]
+    most = int(label.max(initial=0)) + 1
+    count = 1
+    live = np.flatnonzero(current)
     while len(live):
-        chains[offsets[live] + level] = label[current]
-        level += 1
-        more = lengths[live] > level
-        live, current = live[more], stack_parent[current[more]]
-    return chains, lengths
-
-
-def _reversed_chains(chains: I32, lengths: I64) -> I32:
-    ends = np.cumsum(lengths)
-    position = np.arange(len(chains)) - np.repeat(ends - lengths, lengths)
-    turned: I32 = chains[np.repeat(ends, lengths) - 1 - position]
-    return turned
+        numbered, new = distinct(at[live] * most + label[current[live]])
+        parents.append((numbered // most).astype(np.int32))
+        labels.append((numbered % most).astype(np.int32))
+        at[live] = count + new
+        count += len(numbered)
+        current[live] = stack_parent[current[live]]
+        live = live[current[live] > 0]
+    return np.concatenate(parents), np.concatenate(labels), at
 
 
 def stack_depths(stack_parent: I32) -> I32:

@@ -16,7 +16,7 @@ from insitu.session.distinct import distinct
 from insitu.session.profile import Profile, Thread, Value
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
 
-__all__ = ["folded_counts", "read_folded", "write_folded"]
+__all__ = ["folded_counts", "is_unresolved", "module_label", "read_folded", "write_folded"]
 
 # What would end a line or a frame early, and the rest of the control characters with them.
 _CLEAN: Final = {**dict.fromkeys(range(32), " "), 0x7F: " ", 0x85: " ", 0x2028: " ", 0x2029: " ", ord(";"): ":"}
@@ -77,19 +77,24 @@ def _clean(name: str) -> str:
 
 def _label(frame: Frame, annotate: bool, addresses: bool) -> str:
     name = frame.function
-    if not name or (not addresses and _unresolved(frame)):
-        name = f"[{frame.module.rpartition('/')[2].strip('[]') or 'unknown'}]"
+    if not name or (not addresses and is_unresolved(name, frame.module)):
+        name = module_label(frame.module)
     if annotate:
         name += "_[i]" if frame.inlined else _KIND_SUFFIXES.get(frame.kind, "")
     return _clean(name)
 
 
-def _unresolved(frame: Frame) -> bool:
-    """Whether no symbol covered the address (see Frame.function)."""
-    name, plus, offset = frame.function.rpartition("+")
+def is_unresolved(function: str, module: str) -> bool:
+    """Whether a frame's function is but its address: no symbol covers it (see Frame.function)."""
+    name, plus, offset = function.rpartition("+")
     if plus:
-        return bool(name) and frame.module.endswith(name) and bool(_ADDRESS.fullmatch(offset))
-    return not frame.module and bool(_ADDRESS.fullmatch(frame.function))
+        return bool(name) and module.endswith(name) and bool(_ADDRESS.fullmatch(offset))
+    return not module and bool(_ADDRESS.fullmatch(function))
+
+
+def module_label(module: str) -> str:
+    """What stands for functions without a symbol: the module's file name in brackets, "[unknown]" without one."""
+    return f"[{module.rpartition('/')[2].strip('[]') or 'unknown'}]"
 
 
 def read_folded(data: bytes, name: str) -> Profile:

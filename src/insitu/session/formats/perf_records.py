@@ -1,0 +1,547 @@
+"""PERF_RECORD_* streams into arrays: what the kernel's rings and perf.data files are made of.
+
+Layouts: include/uapi/linux/perf_event.h (enum perf_event_type, struct perf_event_attr) and, for record
+types from 64 on, tools/perf/Documentation/perf.data-file-format.txt.
+
+A stream is walked once for the records' places; samples are then decoded field by field for all of them
+at once, and the rare other records one by one.
+"""
+
+import struct
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from enum import IntEnum, IntFlag
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+from typing_extensions import Buffer
+
+__all__ = [
+    "COMM_EXEC",
+    "CONTEXT_MAX",
+    "CPUMODE_KERNEL",
+    "CPUMODE_MASK",
+    "EventAttr",
+    "Record",
+    "RecordType",
+    "SampleBatch",
+    "SampleType",
+    "Stream",
+    "sample_batches",
+    "side_records",
+    "walk",
+]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+U8 = NDArray[np.uint8]
+
+CPUMODE_MASK: Final = 7
+CPUMODE_KERNEL: Final = 1
+COMM_EXEC: Final = 1 << 13  # PERF_RECORD_MISC_COMM_EXEC
+MMAP_BUILD_ID: Final = 1 << 14  # PERF_RECORD_MISC_MMAP_BUILD_ID
+CONTEXT_MAX: Final = np.uint64(2**64 - 4095)  # PERF_CONTEXT_MAX: callchain entries from here on are markers
+
+
+class RecordType(IntEnum):
+    MMAP = 1
+    LOST = 2
+    COMM = 3
+    EXIT = 4
+    THROTTLE = 5
+    UNTHROTTLE = 6
+    FORK = 7
+    SAMPLE = 9
+    MMAP2 = 10
+    LOST_SAMPLES = 13
+    KSYMBOL = 17
+    # From here on written by perf itself, never by the kernel.
+    HEADER_ATTR = 64
+    HEADER_TRACING_DATA = 66
+    HEADER_BUILD_ID = 67
+    FINISHED_ROUND = 68
+    AUXTRACE = 71
+    EVENT_UPDATE = 78
+    HEADER_FEATURE = 80
+    COMPRESSED = 81
+    COMPRESSED2 = 83
+
+
+class SampleType(IntFlag):
+    IP = 1 << 0
+    TID = 1 << 1
+    TIME = 1 << 2
+    ADDR = 1 << 3
+    READ = 1 << 4
+    CALLCHAIN = 1 << 5
+    ID = 1 << 6
+    CPU = 1 << 7
+    PERIOD = 1 << 8
+    STREAM_ID = 1 << 9
+    RAW = 1 << 10
+    BRANCH_STACK = 1 << 11
+    REGS_USER = 1 << 12
+    STACK_USER = 1 << 13
+    IDENTIFIER = 1 << 16
+
+
+_READ_ENABLED, _READ_RUNNING, _READ_ID, _READ_GROUP, _READ_LOST = (1 << bit for bit in range(5))
+_BRANCH_HW_INDEX = 1 << 17
+_ATTR = struct.Struct("<IIQQQQQIIQQQQI")  # struct perf_event_attr up to sample_stack_user
+_ATTR_SAMPLE_ID_ALL = 1 << 18
+_ATTR_FREQ = 1 << 10
+
+
+@dataclass(frozen=True)
+class EventAttr:
+    """What decoding needs of a struct perf_event_attr, and the name and ids of its event."""
+
+    name: str
+    type: int
+    config: int
+    sample_period: int  # or the frequency in Hz when `freq`
+    sample_type: int
+    read_format: int
+    flags: int
+    branch_sample_type: int = 0
+    regs_user: int = 0
+    stack_user: int = 0
+    ids: tuple[int, ...] = ()
+
+    @classmethod
+    def parse(cls, raw: bytes, name: str = "", ids: Sequence[int] = ()) -> "EventAttr":
+        """From the bytes of a struct perf_event_attr of any published size (shorter ones are zero-filled)."""
+        values = _ATTR.unpack(raw[: _ATTR.size].ljust(_ATTR.size, b"\0"))
+        return cls(
+            name=name or event_name(values[0], values[2]),
+            type=values[0],
+            config=values[2],
+            sample_period=values[3],
+            sample_type=values[4],
+            read_format=values[5],
+            flags=values[6],
+            branch_sample_type=values[11],
+            regs_user=values[12],
+            stack_user=values[13],
+            ids=tuple(ids),
+        )
+
+    @property
+    def freq(self) -> bool:
+        return bool(self.flags & _ATTR_FREQ)
+
+    @property
+    def sample_id_all(self) -> bool:
+        return bool(self.flags & _ATTR_SAMPLE_ID_ALL)
+
+    def trailer(self) -> list[SampleType]:
+        """The fields of a struct sample_id that end every record but samples, in order; a word each."""
+        order = (
+            SampleType.TID,
+            SampleType.TIME,
+            SampleType.ID,
+            SampleType.STREAM_ID,
+            SampleType.CPU,
+            SampleType.IDENTIFIER,
+        )
+        return [bit for bit in order if self.sample_type & bit] if self.sample_id_all else []
+
+
+_NAMES = {
+    0: ("cycles", "instructions", "cache-references", "cache-misses", "branches", "branch-misses", "bus-cycles"),
+    1: (
+        "cpu-clock",
+        "task-clock",
+        "page-faults",
+        "context-switches",
+        "cpu-migrations",
+        "minor-faults",
+        "major-faults",
+        "alignment-faults",
+        "emulation-faults",
+        "dummy",
+        "bpf-output",
+    ),
+}
+
+
+def event_name(kind: int, config: int) -> str:
+    """perf's name of a hardware or software event, else its numbers."""
+    names = _NAMES.get(kind, ())
+    return names[config] if config < len(names) else f"type {kind} config {config:#x}"
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Consecutive records in memory: a word view of the bytes and each record's place in it.
+
+    ``words`` (u64) covers the records; ``at`` (i64) is the word index of each record's header;
+    ``type``, ``misc`` and ``size`` (bytes) are the header's fields. ``torn`` bytes at the end were dropped.
+    """
+
+    words: U64
+    at: I64
+    type: NDArray[np.uint32]
+    misc: NDArray[np.uint16]
+    size: NDArray[np.uint16]
+    torn: int = 0
+
+
+def walk(data: Buffer) -> Stream:
+    """Find the records of a buffer that starts at a record's header.
+
+    Records are multiples of 8 bytes (perf_output_begin aligns them); a record whose size is impossible or that
+    is cut off ends the walk, and what follows counts as torn.
+    """
+    view = memoryview(data).cast("B")
+    whole = len(view) & ~7
+    words = np.frombuffer(view[:whole], dtype="<u8")
+    sizes = words.view("<u2")[3::4].data  # struct perf_event_header is {u32 type; u16 misc; u16 size}
+    at: list[int] = []
+    append = at.append
+    position, count = 0, len(words)
+    while position < count:
+        size = sizes[position]
+        step = size >> 3
+        if size & 7 or not step or position + step > count:
+            break
+        append(position)
+        position += step
+    places = np.array(at, np.int64)
+    head = words[places]
+    return Stream(
+        words,
+        places,
+        (head & np.uint64(0xFFFFFFFF)).astype(np.uint32),
+        ((head >> np.uint64(32)) & np.uint64(0xFFFF)).astype(np.uint16),
+        (head >> np.uint64(48)).astype(np.uint16),
+        len(view) - position * 8,
+    )
+
+
+@dataclass(frozen=True)
+class SampleBatch:
+    """n decoded samples of one stream, as arrays of length n.
+
+    ``chain_at``/``chain_len``: each callchain's place in ``words``, leaf first, markers included (len 0: none).
+    ``regs_at``: word index of the user registers, -1 where there are none (abi 0); ``stack_at``/``stack_size``:
+    byte offset into the same memory and valid length of the user stack copy.
+    """
+
+    words: U64
+    ts_ns: I64
+    pid: I32
+    tid: I32
+    cpu: I32
+    ip: U64
+    cpumode: NDArray[np.uint8]
+    event: I32
+    period: I64
+    chain_at: I64
+    chain_len: I64
+    regs_at: I64
+    stack_at: I64
+    stack_size: I64
+    regs_mask: int = 0
+    malformed: int = 0
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+
+def sample_batches(stream: Stream, attrs: Sequence[EventAttr], limit: int = 1 << 19) -> Iterator[SampleBatch]:
+    """Decode the samples of a stream, at most ``limit`` at a time.
+
+    Events with different sample layouts are told apart by PERF_SAMPLE_IDENTIFIER, as perf does.
+    """
+    rows = np.flatnonzero(stream.type == RecordType.SAMPLE)
+    if not attrs:
+        return
+    layouts: dict[tuple[int, int, int, int], list[int]] = {}
+    for index, attr in enumerate(attrs):
+        key = (attr.sample_type, attr.read_format, attr.branch_sample_type, attr.regs_user)
+        layouts.setdefault(key, []).append(index)
+    ids, owners = _id_table(attrs)
+    for first in range(0, len(rows), limit):
+        part = rows[first : first + limit]
+        if len(layouts) == 1:
+            yield _decode(stream, part, attrs, attrs[0], ids, owners)
+            continue
+        # Only a layout with the identifier in front (or as the only one) can share a stream with others.
+        body = stream.at[part] + 1
+        identified = stream.words[np.minimum(body, len(stream.words) - 1)]
+        event = _look_up(ids, owners, identified)
+        for members in layouts.values():
+            mine = part[np.isin(event, members)]
+            if len(mine):
+                yield _decode(stream, mine, attrs, attrs[members[0]], ids, owners)
+
+
+def _id_table(attrs: Sequence[EventAttr]) -> tuple[U64, I32]:
+    pairs = sorted((id_, index) for index, attr in enumerate(attrs) for id_ in attr.ids)
+    return (
+        np.array([id_ for id_, _ in pairs], np.uint64),
+        np.array([index for _, index in pairs], np.int32),
+    )
+
+
+def _look_up(ids: U64, owners: I32, wanted: U64) -> I32:
+    """The event of each id; 0, the first event, where the id is not known."""
+    if not len(ids):
+        return np.zeros(len(wanted), np.int32)
+    row = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
+    return np.where(ids[row] == wanted, owners[row], 0).astype(np.int32)
+
+
+class _Cursor:
+    """Reads the fields of many records in step: each record's position, and where it ends, in words."""
+
+    def __init__(self, words: U64, at: I64, end: I64) -> None:
+        self.words, self.at, self.end = words, at, end
+        self.whole = np.ones(len(at), np.bool_)
+
+    def word(self) -> U64:
+        value = self.peek()
+        self.at = self.at + 1
+        return value
+
+    def peek(self) -> U64:
+        inside = self.at < self.end
+        if inside.all():
+            return self.words[self.at]
+        self.whole &= inside
+        return np.where(inside, self.words[np.where(inside, self.at, 0)], np.uint64(0))
+
+    def count(self, most: int = 1 << 13) -> I64:
+        """A word that counts what follows; a record (64 KiB at most) that claims too much is malformed."""
+        value = self.word()
+        fits = value <= np.uint64(most)
+        if not fits.all():
+            self.whole &= fits
+            value = np.where(fits, value, np.uint64(0))
+        return value.astype(np.int64)
+
+    def skip(self, words: "I64 | int") -> I64:
+        """Step over ``words`` words; returns where they began. Records too short for them are malformed."""
+        start = self.at
+        self.at = start + words
+        self.whole &= self.at <= self.end
+        return start
+
+
+def _decode(
+    stream: Stream, rows: I64, attrs: Sequence[EventAttr], layout: EventAttr, ids: U64, owners: I32
+) -> SampleBatch:
+    kind = layout.sample_type
+    at = stream.at[rows]
+    cursor = _Cursor(stream.words, at + 1, at + (stream.size[rows] >> 3).astype(np.int64))
+    n = len(rows)
+    zeros = np.zeros(n, np.uint64)
+    low = np.uint64(0xFFFFFFFF)
+    shift = np.uint64(32)
+
+    identifier = cursor.word() if kind & SampleType.IDENTIFIER else None
+    ip = cursor.word() if kind & SampleType.IP else zeros
+    tids = cursor.word() if kind & SampleType.TID else zeros
+    time = cursor.word() if kind & SampleType.TIME else zeros
+    if kind & SampleType.ADDR:
+        cursor.skip(1)
+    if kind & SampleType.ID:
+        id_ = cursor.word()
+        identifier = id_ if identifier is None else identifier
+    if kind & SampleType.STREAM_ID:
+        cursor.skip(1)
+    cpu = cursor.word() & low if kind & SampleType.CPU else zeros + low
+    period = cursor.word() if kind & SampleType.PERIOD else None
+    if kind & SampleType.READ:
+        _skip_read(cursor, layout.read_format)
+    chain_at, chain_len = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    if kind & SampleType.CALLCHAIN:
+        chain_len = cursor.count()
+        chain_at = cursor.skip(chain_len)
+    if kind & SampleType.RAW:
+        raw_bytes = (cursor.peek() & low).astype(np.int64)
+        cursor.skip((raw_bytes + 4 + 7) >> 3)
+    if kind & SampleType.BRANCH_STACK:
+        entries = cursor.count()
+        cursor.skip(entries * 3 + (1 if layout.branch_sample_type & _BRANCH_HW_INDEX else 0))
+    regs_at = np.full(n, -1, np.int64)
+    if kind & SampleType.REGS_USER:
+        abi = cursor.word()
+        regs_at = cursor.skip(np.where(abi != 0, layout.regs_user.bit_count(), 0))
+        regs_at = np.where(abi != 0, regs_at, -1)
+    stack_at, stack_size = np.zeros(n, np.int64), np.zeros(n, np.int64)
+    if kind & SampleType.STACK_USER:
+        copied = cursor.count(1 << 16)
+        stack_at = cursor.skip(copied >> 3)
+        some = copied > 0
+        stack_size = np.where(some, cursor.peek().astype(np.int64), 0)
+        stack_size = np.clip(stack_size, 0, copied)
+
+    batch = SampleBatch(
+        words=stream.words,
+        ts_ns=time.astype(np.int64),
+        pid=(tids & low).astype(np.uint32).view(np.int32),
+        tid=(tids >> shift).astype(np.uint32).view(np.int32),
+        cpu=cpu.astype(np.uint32).view(np.int32),
+        ip=ip,
+        cpumode=(stream.misc[rows] & CPUMODE_MASK).astype(np.uint8),
+        event=np.zeros(n, np.int32) if identifier is None else _look_up(ids, owners, identifier),
+        period=period.astype(np.int64) if period is not None else _fixed_period(layout, n),
+        chain_at=chain_at,
+        chain_len=chain_len,
+        regs_at=regs_at,
+        stack_at=stack_at * 8,
+        stack_size=stack_size,
+        regs_mask=layout.regs_user,
+    )
+    return batch if cursor.whole.all() else _only(batch, cursor.whole)
+
+
+def _fixed_period(layout: EventAttr, n: int) -> I64:
+    return np.full(n, 1 if layout.freq else max(1, min(layout.sample_period, 2**62)), np.int64)
+
+
+def _skip_read(cursor: _Cursor, read_format: int) -> None:
+    """Step over struct read_format of a sample."""
+    times = bool(read_format & _READ_ENABLED) + bool(read_format & _READ_RUNNING)
+    per_value = 1 + bool(read_format & _READ_ID) + bool(read_format & _READ_LOST)
+    if read_format & _READ_GROUP:
+        values = cursor.count()
+        cursor.skip(values * per_value + times)
+    else:
+        cursor.skip(per_value + times)
+
+
+def _only(batch: SampleBatch, keep: NDArray[np.bool_]) -> SampleBatch:
+    """The samples where ``keep`` is set; the others are counted as malformed."""
+    fields = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
+    for name, value in fields.items():
+        if name != "words" and isinstance(value, np.ndarray):
+            fields[name] = value[keep]
+    fields["malformed"] = int(len(keep) - keep.sum())
+    return SampleBatch(**fields)
+
+
+@dataclass(frozen=True)
+class Record:
+    """One record that is not a sample. ``ts_ns`` is 0 where the stream carries no times."""
+
+    type: RecordType
+    ts_ns: int
+    cpu: int
+    misc: int
+    pid: int = 0
+    tid: int = 0
+    ppid: int = 0
+    start: int = 0
+    length: int = 0
+    offset: int = 0
+    text: str = ""  # path of a mapping, or a thread's name
+    build_id: str = ""
+    inode: tuple[int, int, int] = (0, 0, 0)
+    count: int = 0  # lost records
+    extra: dict[str, int] = field(default_factory=dict)
+
+
+_PID_TID = struct.Struct("<ii")
+_MMAP = struct.Struct("<iiQQQ")
+_FORK = struct.Struct("<iiiiQ")
+_INODE = struct.Struct("<IIQQ")
+_LOST = struct.Struct("<QQ")
+_U64 = struct.Struct("<Q")
+
+
+def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[Record]:
+    """The records of a stream that say what samples mean: mappings, names, forks, exits and losses.
+
+    A record too short for its type is passed over.
+    """
+    decoders = {
+        RecordType.MMAP: _mmap,
+        RecordType.MMAP2: _mmap2,
+        RecordType.COMM: _comm,
+        RecordType.FORK: _fork,
+        RecordType.EXIT: _fork,
+        RecordType.LOST: _lost,
+        RecordType.LOST_SAMPLES: _lost_samples,
+        RecordType.THROTTLE: _bare,
+    }
+    trailer = attrs[0].trailer() if attrs else []
+    rows = np.flatnonzero(np.isin(stream.type, list(decoders)))
+    memory = stream.words.view(np.uint8)
+    for row in rows.tolist():
+        start = int(stream.at[row]) * 8
+        body = memory[start + 8 : start + int(stream.size[row])].tobytes()
+        kind = RecordType(int(stream.type[row]))
+        ts_ns, cpu = _trailer(body, trailer)
+        body = body[: len(body) - 8 * len(trailer)]
+        try:
+            record = decoders[kind](kind, ts_ns, cpu, int(stream.misc[row]), body)
+        except struct.error:
+            continue
+        yield record
+
+
+def _trailer(body: bytes, fields: list[SampleType]) -> tuple[int, int]:
+    """Time and CPU of the struct sample_id at the end of a record's body."""
+    ts_ns, cpu = 0, -1
+    at = len(body) - 8 * len(fields)
+    if at < 0:
+        return ts_ns, cpu
+    for bit in fields:
+        if bit is SampleType.TIME:
+            (ts_ns,) = _U64.unpack_from(body, at)
+            ts_ns = min(ts_ns, 2**63 - 1)
+        elif bit is SampleType.CPU:
+            cpu = int.from_bytes(body[at : at + 4], "little", signed=True)
+        at += 8
+    return ts_ns, cpu
+
+
+def _text(raw: bytes) -> str:
+    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
+
+
+def _mmap(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+    pid, tid, start, length, offset = _MMAP.unpack_from(body)
+    return Record(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, _text(body[_MMAP.size :]))
+
+
+def _mmap2(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+    pid, tid, start, length, offset = _MMAP.unpack_from(body)
+    text = _text(body[_MMAP.size + 32 :])
+    build_id, inode = "", (0, 0, 0)
+    if misc & MMAP_BUILD_ID:
+        size = min(body[_MMAP.size], 20)
+        build_id = body[_MMAP.size + 4 : _MMAP.size + 4 + size].hex()
+    else:
+        major, minor, number, _generation = _INODE.unpack_from(body, _MMAP.size)
+        inode = (major, minor, number)
+    return Record(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, text, build_id, inode)
+
+
+def _comm(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+    pid, tid = _PID_TID.unpack_from(body)
+    return Record(kind, ts_ns, cpu, misc, pid, tid, text=_text(body[8:]))
+
+
+def _fork(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+    pid, ppid, tid, _ptid, _time = _FORK.unpack_from(body)
+    return Record(kind, ts_ns, cpu, misc, pid, tid, ppid)
+
+
+def _lost(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+    _id, count = _LOST.unpack_from(body)
+    return Record(kind, ts_ns, cpu, misc, count=min(count, 2**62))
+
+
+def _lost_samples(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+    (count,) = _U64.unpack_from(body)
+    return Record(kind, ts_ns, cpu, misc, count=min(count, 2**62))
+
+
+def _bare(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+    return Record(kind, ts_ns, cpu, misc)

@@ -1,0 +1,157 @@
+"""A session on disk: its description, its raw records while recording, its tables afterwards.
+
+Every file is written under a temporary name and renamed, so that what is there is whole.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from insitu import __version__
+from insitu.errors import InsituError
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = [
+    "COMPLETE",
+    "RECORDING",
+    "boot_id",
+    "create",
+    "drop_raw",
+    "is_session",
+    "raw_files",
+    "read_info",
+    "read_table",
+    "table_files",
+    "update",
+    "write_table",
+]
+
+RECORDING = "recording"
+COMPLETE = "complete"
+FORMAT_VERSION = 1
+
+_INFO = "session.json"
+
+
+def is_session(path: Path) -> bool:
+    """Whether ``path`` is a session directory."""
+    return (path / _INFO).is_file()
+
+
+def create(path: Path, info: Mapping[str, Any]) -> None:
+    """Make an empty session at ``path`` in state "recording"; an older session there is kept as PATH.old.
+
+    Raises InsituError if something that is not a session is in the way or the directory cannot be made.
+    """
+    path = Path(path)
+    try:
+        if path.exists():
+            _move_aside(path)
+        (path / "raw").mkdir(parents=True)
+        head = {"format": FORMAT_VERSION, "insitu": __version__, "state": RECORDING, "boot_id": boot_id()}
+        _write_json(path / _INFO, {**head, "recorder_pid": os.getpid(), **info})
+    except OSError as error:
+        raise InsituError(f"cannot make the session {path}: {error.strerror}", remedy="choose another -o") from error
+
+
+def _move_aside(path: Path) -> None:
+    if not is_session(path):
+        empty = path.is_dir() and not any(path.iterdir())
+        if not empty:
+            raise InsituError(f"{path} exists and is not a session", remedy="choose another -o, or move it away")
+        path.rmdir()
+        return
+    old = path.with_name(path.name + ".old")
+    if old.exists():
+        if not is_session(old):
+            raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
+        shutil.rmtree(old)
+    path.rename(old)
+
+
+def read_info(path: Path) -> dict[str, Any]:
+    """The content of session.json. Raises InsituError when ``path`` is no session or a damaged one."""
+    try:
+        info = json.loads((path / _INFO).read_bytes())
+    except FileNotFoundError:
+        raise InsituError(f"{path}: not an insitu session: it has no {_INFO}") from None
+    except (ValueError, RecursionError):
+        raise InsituError(f"{path}: its {_INFO} is damaged") from None
+    if not isinstance(info, dict):
+        raise InsituError(f"{path}: its {_INFO} is damaged")
+    if not isinstance(info.get("format"), int) or info["format"] > FORMAT_VERSION:
+        raise InsituError(f"{path}: written by a newer insitu ({info.get('insitu')})", remedy="update insitu")
+    return info
+
+
+def update(path: Path, **info: Any) -> None:
+    """Change or add entries of session.json."""
+    _write_json(path / _INFO, {**read_info(path), **info})
+
+
+def raw_files(path: Path) -> list[Path]:
+    """The raw record streams that a session still holds."""
+    return sorted((path / "raw").glob("*.records"))
+
+
+def drop_raw(path: Path) -> None:
+    """Remove the raw records, once the tables hold what was in them."""
+    shutil.rmtree(path / "raw", ignore_errors=True)
+
+
+def table_files(path: Path) -> dict[str, list[Path]]:
+    """The parquet files of each table of a session, in order."""
+    tables = {}
+    for directory in sorted((path / "tables").glob("*")):
+        files = sorted(directory.glob("*.parquet"), key=lambda file: (len(file.name), file.name))
+        if files:
+            tables[directory.name] = files
+    return tables
+
+
+def write_table(path: Path, table: str, frame: "polars.DataFrame", part: int = 0) -> None:
+    """Write one part of a table: PATH/tables/TABLE/PART.parquet."""
+    directory = path / "tables" / table
+    directory.mkdir(parents=True, exist_ok=True)
+    target = directory / f"{part}.parquet"
+    temporary = target.with_suffix(".partial")
+    try:
+        frame.write_parquet(temporary, compression="zstd", compression_level=1, statistics=True)
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+
+
+def read_table(files: Sequence[Path], columns: list[str] | None = None) -> "polars.DataFrame":
+    """All parts of a table, or only some of its columns. Raises InsituError when a part cannot be read."""
+    import polars
+
+    try:
+        return polars.concat([polars.read_parquet(file, columns=columns) for file in files])
+    except (polars.exceptions.PolarsError, OSError) as error:
+        reason = str(error).splitlines()[0]
+        raise InsituError(f"{files[0].parent}: cannot read this table: {reason}") from None
+
+
+def boot_id() -> str:
+    """Identifies this boot of this machine (proc_sys_kernel(5): /proc/sys/kernel/random/boot_id)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""
+
+
+def _write_json(target: Path, value: Mapping[str, Any]) -> None:
+    temporary = target.with_suffix(".partial")
+    try:
+        temporary.write_text(json.dumps(value, indent=1, default=str) + "\n")
+        temporary.replace(target)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,89 @@
+"""Addresses of distinct stacks to frames: each address goes to the symbols of what is mapped there, once."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.session.stacks import KERNEL_HALF
+from insitu.symbols.address_space import AddressSpaces
+from insitu.symbols.frame import Frame
+
+if TYPE_CHECKING:
+    from insitu.symbols.symbolizer import Symbolizer
+
+__all__ = ["Resolver"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+Bools = NDArray[np.bool_]
+
+
+class Resolver:
+    """Resolves addresses and collects the frames they turn out to be in ``frames``.
+
+    ``kernel_shift`` is added to kernel addresses before they are looked up (the recording's kernel text lies
+    elsewhere than the symbol table's). With ``as_perf`` return addresses are looked up as they are,
+    which is what perf does with frame-pointer stacks, not at the call before them.
+    """
+
+    def __init__(
+        self, symbols: "Symbolizer", spaces: AddressSpaces, *, kernel_shift: int = 0, as_perf: bool = False
+    ) -> None:
+        self.frames: list[Frame] = []
+        self._symbols = symbols
+        self._spaces = spaces
+        self._kernel_shift = kernel_shift
+        self._as_perf = as_perf
+        self._index: dict[Frame, int] = {}
+
+    def __call__(self, epoch: I32, address: U64, called: Bools) -> tuple[I64, I32]:
+        """Offsets (n + 1) and indices into ``frames``, innermost first, of n distinct (epoch, address, called)."""
+        looked_up = address if self._as_perf else address - called
+        found: list[Sequence[Frame]] = [()] * len(address)
+        kernel = address >= KERNEL_HALF
+        self._kernel(np.flatnonzero(kernel), looked_up, found)
+        self._user(np.flatnonzero(~kernel), epoch, looked_up, found)
+        index = self._index
+        lengths = np.fromiter((len(frames) for frames in found), np.int64, len(found))
+        numbers = [index.setdefault(frame, len(index)) for frames in found for frame in frames]
+        self.frames = list(index)
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), np.array(numbers, np.int32)
+
+    def _kernel(self, rows: I64, address: U64, found: list[Sequence[Frame]]) -> None:
+        if not len(rows):
+            return
+        shifted = address[rows] + np.uint64(self._kernel_shift % 2**64)
+        self._spread(rows, shifted, self._symbols.kernel, found)
+
+    def _user(self, rows: I64, epoch: I32, address: U64, found: list[Sequence[Frame]]) -> None:
+        module = np.full(len(rows), -1, np.int32)
+        offset = address[rows]
+        of_row = epoch[rows]
+        for one in np.unique(of_row):
+            mine = of_row == one
+            if one >= 0:
+                module[mine], offset[mine] = self._spaces.find(int(one), address[rows[mine]])
+        for one in np.unique(module):
+            mine = module == one
+            if one < 0:
+                for row in rows[mine]:
+                    found[row] = (Frame("[unknown]"),)
+                continue
+            file = self._spaces.modules[one]
+            if (file.path.startswith("/") and not file.path.startswith("//")) or file.path == "[vdso]":
+                self._spread(rows[mine], offset[mine], partial(self._symbols.user, file), found)
+            else:
+                self._spread(rows[mine], address[rows[mine]], partial(self._symbols.anonymous, file.pid), found)
+
+    def _spread(
+        self, rows: I64, at: U64, look_up: Callable[[U64], list[tuple[Frame, ...]]], found: list[Sequence[Frame]]
+    ) -> None:
+        """Look up each distinct value of ``at`` once and put the answers where they belong."""
+        places, inverse = np.unique(at, return_inverse=True)
+        answers = look_up(places)
+        for row, answer in zip(rows.tolist(), inverse.tolist(), strict=True):
+            found[row] = answers[answer]
