@@ -8,12 +8,13 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from insitu.session.distinct import distinct
+from insitu.session.duration import duration_ns
 from insitu.session.profile import CallTree, Profile, Value
 from insitu.views.functions import function_costs
 from insitu.views.losses import lost_by_source
 from insitu.views.selection import value_of
 
-__all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "duration_ns", "percent", "to_json"]
+__all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "percent", "to_json"]
 
 Sort = Literal["self", "total"]
 
@@ -101,14 +102,6 @@ def build_report(
         lines=_lines(profile, value) if lines else None,
         reverse=reverse,
     )
-
-
-def duration_ns(profile: Profile) -> int:
-    """How long the recording took: as its recorder says, else from the first sample to the last; 0 if unknown."""
-    said = profile.info.get("duration_ns")
-    if isinstance(said, int) and said > 0:
-        return said
-    return int(profile.ts_ns.max() - profile.ts_ns.min()) if len(profile) else 0
 
 
 def percent(part: int, whole: int) -> float:

@@ -59,7 +59,7 @@ def _header(report: Report) -> Iterator[Line]:
             yield [(f"{key:<9}", "dim"), (printable(words), "bold" if key == "command" else "")]
     if report.duration_ns:
         yield [(f"{'duration':<9}", "dim"), (f"{report.duration_ns / 1e9:.3f} s", "")]
-    frequency = info.get("frequency")
+    frequency = info.get("frequency_hz")
     event = report.event + (f" at {frequency} Hz" if frequency else "")
     amount = "" if report.unit == "samples" else f", {quantity(report.total, report.unit)} {report.unit}"
     if not report.total:

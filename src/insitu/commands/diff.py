@@ -1,0 +1,82 @@
+"""Show what grew and what shrank between two recordings, function by function.
+
+Shares of each recording's total are compared, unless told otherwise. "*" marks a change, "~" what the number of
+samples explains by chance. -o writes a differential flame graph as one HTML page as well.
+
+examples:
+  insitu diff before.insitu after.insitu
+  insitu diff before.insitu after.insitu -o diff.html
+  insitu diff --by-time --weight weight idle.insitu busy.insitu    CPU seconds per second
+  insitu diff --folded before.insitu after.insitu > diff.folded    for flamegraph.pl
+"""
+
+import argparse
+
+__all__ = ["arguments", "run"]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument("before", metavar="BEFORE", help="session, perf.data or folded stacks")
+    parser.add_argument("after", metavar="AFTER", help="session, perf.data or folded stacks")
+    parser.add_argument("-o", "--output", metavar="FILE", help="write a differential flame graph: FILE.html")
+    form = parser.add_mutually_exclusive_group()
+    form.add_argument("--folded", action="store_true", help='write "stack before after" lines instead')
+    form.add_argument("--json", action="store_true", help="write one JSON document instead")
+    scale = parser.add_mutually_exclusive_group()
+    scale.add_argument("--no-normalise", action="store_true", help="compare amounts instead of shares")
+    scale.add_argument("--by-time", action="store_true", help="compare amounts per second of recording")
+    parser.add_argument("--part", choices=("self", "total"), default="self", help="what of a function to compare")
+    parser.add_argument("--weight", choices=("samples", "weight"), help="add up samples, or time or events")
+    parser.add_argument("-n", "--limit", type=int, default=30, metavar="N", help="rows, 0 for all (30)")
+    parser.add_argument("--comm", metavar="NAME", help="only threads of this name")
+    parser.add_argument("--event", metavar="NAME", help="this event (else the first that has samples)")
+
+
+def run(args: argparse.Namespace) -> int:
+    import sys
+    from pathlib import Path
+
+    from insitu.errors import InsituError
+    from insitu.session.profile import Value
+    from insitu.session.reader import load_profile
+    from insitu.views.diff import Scale, diff_folded, diff_profiles, diff_to_json
+    from insitu.views.losses import loss_text, lost_by_source
+    from insitu.views.selection import selected, value_of
+
+    output = Path(args.output) if args.output else None
+    if output is not None and output.suffix not in (".html", ".htm"):
+        raise InsituError(f"{output}: not .html", remedy="-o FILE.html", status=2)
+    before, after = (
+        selected(load_profile(path), event=args.event, comm=args.comm) for path in (args.before, args.after)
+    )
+    value: Value = (
+        "weight" if "weight" in (value_of(before, args.weight), value_of(after, args.weight)) else "samples"
+    )
+    warnings = [
+        f"{when}: {text}"
+        for when, side in (("before", before), ("after", after))
+        if (text := loss_text(lost_by_source(side.lost)))
+    ]
+    if output is not None:
+        from insitu.views.flamegraph import diff_flame_html
+
+        trees = (before.tree(value=value), after.tree(value=value))
+        title = f"{Path(args.before).name} to {Path(args.after).name}"
+        output.write_text(diff_flame_html(*trees, title=title, notes=warnings), encoding="utf-8")
+    if args.folded:
+        text = diff_folded(before, after, normalise=not args.no_normalise, value=value)
+        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        return 0
+    scale: Scale = "amount" if args.no_normalise else "rate" if args.by_time else "share"
+    diff = diff_profiles(before, after, scale=scale, value=value, part=args.part)
+    limit = max(args.limit, 0)
+    if args.json:
+        print(diff_to_json(diff, limit=limit))
+        return 0
+
+    from insitu.views.diff_text import diff_lines
+    from insitu.views.terminal import Screen
+
+    screen = Screen.of(sys.stdout)
+    screen.write(diff_lines(diff, width=screen.width, limit=limit, warnings=warnings))
+    return 0

@@ -1,0 +1,166 @@
+"""What grew and what shrank between two profiles, function by function, and whether that is more than noise."""
+
+import json
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from statistics import NormalDist
+from typing import Final, Literal, NamedTuple
+
+from insitu.errors import InsituError
+from insitu.session.duration import duration_ns
+from insitu.session.formats.folded import folded_counts, is_unresolved, module_label
+from insitu.session.profile import Profile, Value
+from insitu.views.functions import Function, function_costs
+
+__all__ = ["Diff", "DiffRow", "Scale", "diff_folded", "diff_profiles", "diff_to_json"]
+
+Scale = Literal["share", "rate", "amount"]
+Part = Literal["self", "total"]
+
+_ERROR_RATE: Final = 0.05  # chance that a row of two recordings of the same thing is called a change
+
+
+class DiffRow(NamedTuple):
+    """A function before and after, in the diff's scale.
+
+    ``ratio`` is after by before, None for a function that is new. ``z`` is the difference in standard errors
+    of sampling; ``noise`` says that it is no larger than chance makes the largest of so many.
+    """
+
+    function: str
+    module: str
+    before: float
+    after: float
+    delta: float
+    ratio: float | None
+    z: float
+    noise: bool
+
+
+@dataclass(frozen=True)
+class Diff:
+    """Rows by falling size of the difference.
+
+    ``scale`` "share" is per cent of each recording's total, "rate" weight per second of recording, "amount"
+    the weight itself; weights are in ``unit``. ``samples`` and ``totals`` are of before and after.
+    """
+
+    rows: list[DiffRow]
+    scale: Scale
+    part: Part
+    unit: str
+    samples: tuple[int, int]
+    totals: tuple[int, int]
+    notes: list[str] = field(default_factory=list)
+
+
+def diff_profiles(
+    before: Profile, after: Profile, *, scale: Scale = "share", value: Value = "samples", part: Part = "self"
+) -> Diff:
+    """Compare two profiles, each of one event (see views.selection), by functions' own or total weight.
+
+    Functions are the same if their names and their modules' file names are; modules are ignored where one profile
+    has none. Functions without a symbol count as one for each module, as addresses change with every build.
+    Raises InsituError for two units of weight, or an unknown duration, where the scale needs them.
+    """
+    sides = (before, after)
+    trees = [profile.tree(value=value) for profile in sides]
+    units = [tree.unit for tree in trees]
+    notes = []
+    if units[0] != units[1]:
+        if scale != "share":
+            raise InsituError(f"{units[0]} before and {units[1]} after cannot be compared", remedy="compare shares")
+        notes.append(f"weights are {units[0]} before and {units[1]} after; only shares are comparable")
+    modules = all(any(frame.module for frame in profile.frames) for profile in sides)
+    weights = [_by_function(profile, value, part, modules) for profile in sides]
+    # Whatever is shown, it is the number of samples that says how far chance reaches.
+    counts = weights if value == "samples" else [_by_function(profile, "samples", part, modules) for profile in sides]
+    samples = (len(before), len(after))
+    if not all(samples):
+        raise InsituError(f"no samples {'after' if samples[0] else 'before'}: nothing to compare")
+    totals = (int(trees[0].total[0]), int(trees[1].total[0]))
+    exposures = _exposures(sides, scale)
+    divisors = (totals[0] / 100, totals[1] / 100) if scale == "share" else exposures
+
+    functions = list(dict.fromkeys([*weights[1], *weights[0]]))
+    # Bonferroni: of many functions that did not change, some would pass a bound meant for one.
+    bound = NormalDist().inv_cdf(1 - _ERROR_RATE / (2 * max(len(functions), 1)))
+    rows = []
+    for function in functions:
+        old, new = (side.get(function, 0) / divisor for side, divisor in zip(weights, divisors, strict=True))
+        hits = (counts[0].get(function, 0), counts[1].get(function, 0))
+        z = _z_of_shares(hits, samples) if scale == "share" else _z_of_rates(hits, exposures)
+        ratio = new / old if old else None
+        rows.append(DiffRow(function.name, function.module, old, new, new - old, ratio, z, abs(z) <= bound))
+    rows.sort(key=lambda row: (-abs(row.delta), row.function, row.module))
+    return Diff(rows, scale, part, units[1], samples, totals, notes)
+
+
+def _by_function(profile: Profile, value: Value, part: Part, modules: bool) -> dict[Function, int]:
+    costs = function_costs(profile.tree(value=value))
+    weights = costs.own if part == "self" else costs.total
+    sums: dict[Function, int] = {}
+    for function, weight in zip(costs.functions, weights.tolist(), strict=True):
+        if weight:
+            name = function.name
+            if is_unresolved(name, function.module):
+                name = module_label(function.module)
+            module = function.module.rpartition("/")[2] if modules else ""
+            key = Function(name, module)
+            sums[key] = sums.get(key, 0) + weight
+    return sums
+
+
+def _exposures(sides: tuple[Profile, Profile], scale: Scale) -> tuple[float, float]:
+    """Seconds of recording for rates, else 1."""
+    if scale != "rate":
+        return 1.0, 1.0
+    seconds = (duration_ns(sides[0]) / 1e9, duration_ns(sides[1]) / 1e9)
+    if not all(seconds):
+        which = "after" if seconds[0] else "before"
+        raise InsituError(f"how long the recording {which} took is not known", remedy="compare shares: no --by-time")
+    return seconds
+
+
+def _z_of_shares(hits: tuple[int, int], samples: tuple[int, int]) -> float:
+    """Two-proportion z test with the pooled share."""
+    pooled = sum(hits) / sum(samples)
+    error = math.sqrt(pooled * (1 - pooled) * (1 / samples[0] + 1 / samples[1])) if pooled < 1 else 0.0
+    return (hits[1] / samples[1] - hits[0] / samples[0]) / error if error else 0.0
+
+
+def _z_of_rates(hits: tuple[int, int], exposures: tuple[float, float]) -> float:
+    """Two Poisson rates with the pooled rate."""
+    pooled = sum(hits) / sum(exposures)
+    error = math.sqrt(pooled * (1 / exposures[0] + 1 / exposures[1]))
+    return (hits[1] / exposures[1] - hits[0] / exposures[0]) / error if error else 0.0
+
+
+def diff_folded(before: Profile, after: Profile, *, normalise: bool = True, value: Value = "samples") -> str:
+    """Lines "stack before after" as difffolded.pl writes them; ``normalise`` scales before to after's total."""
+    old, new = folded_counts(before, value=value), folded_counts(after, value=value)
+    factors = (sum(new.values()), sum(old.values())) if normalise else (1, 1)
+    return "".join(
+        [f"{stack} {_scaled(old, stack, factors)} {new.get(stack, 0)}\n" for stack in sorted({*old, *new})]
+    )
+
+
+def _scaled(counts: Mapping[str, int], stack: str, factors: tuple[int, int]) -> int:
+    count = counts.get(stack, 0)
+    return count * factors[0] // factors[1] if count else 0
+
+
+def diff_to_json(diff: Diff, *, limit: int = 0) -> str:
+    """The diff as one JSON document; docs/diff.md describes its fields. ``limit`` 0 keeps all rows."""
+    document = {
+        "format": "insitu-diff-1",
+        "scale": diff.scale,
+        "part": diff.part,
+        "unit": diff.unit,
+        "samples": {"before": diff.samples[0], "after": diff.samples[1]},
+        "total": {"before": diff.totals[0], "after": diff.totals[1]},
+        "notes": diff.notes,
+        "functions": [row._asdict() for row in diff.rows[: limit or None]],
+    }
+    return json.dumps(document, indent=1)

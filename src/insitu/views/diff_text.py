@@ -1,0 +1,79 @@
+"""A diff of two profiles as lines of text."""
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from insitu.views.diff import Diff, DiffRow
+from insitu.views.terminal import Column, Line, printable, table
+
+__all__ = ["diff_lines"]
+
+_GREW: Final = "red"
+_SHRANK: Final = "green"
+
+
+def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequence[str] = ()) -> Iterator[Line]:
+    """What was compared, then the ``limit`` (0: all) functions with the largest differences."""
+    mark = ("# ", "") if width is None else ("", "")
+    yield [mark, (f"{_amounts(diff)}; {diff.part} {_scale(diff)} by function", "")]
+    for warning in (*diff.notes, *warnings):
+        yield [mark, (printable(warning), "bold red")]
+    real = sum(not row.noise for row in diff.rows)
+    if real:
+        yield [mark, (f"{real} of {len(diff.rows)} functions changed; ~ marks what chance explains", "")]
+    else:
+        yield [mark, ("no function changed by more than chance explains", "bold green")]
+    yield []
+    unit = "%" if diff.scale == "share" else ""
+    columns = [
+        Column(f"before{unit}"),
+        Column(f"after{unit}"),
+        Column("delta"),
+        Column("ratio"),
+        Column("~", "left"),
+        Column("module", "left", 20),
+        Column("function", "name"),
+    ]
+    rows = []
+    for row in diff.rows[: limit or None]:
+        style = "dim" if row.noise else _GREW if row.delta > 0 else _SHRANK
+        rows.append(
+            [
+                (_figure(row.before, diff), ""),
+                (_figure(row.after, diff), ""),
+                (_figure(row.delta, diff, sign="+"), style),
+                (_ratio(row), style),
+                ("~" if row.noise else "*", style),
+                (row.module or "-", "dim"),
+                (row.function, style),
+            ]
+        )
+    if width is not None and width < 60:
+        columns = [*columns[:3], *columns[4:5], columns[-1]]
+        rows = [[*row[:3], *row[4:5], row[-1]] for row in rows]
+    yield from table(columns, rows, width)
+    if limit and len(diff.rows) > limit:
+        yield [(f"# {len(diff.rows) - limit} more functions; -n 0 shows all", "dim")]
+
+
+def _amounts(diff: Diff) -> str:
+    return f"{diff.samples[0]} samples before, {diff.samples[1]} after"
+
+
+def _scale(diff: Diff) -> str:
+    unit = "CPU seconds" if diff.unit == "ns" else diff.unit
+    return {"share": "share in per cent", "rate": f"{unit} per second", "amount": unit}[diff.scale]
+
+
+def _figure(value: float, diff: Diff, sign: str = "") -> str:
+    if diff.scale == "share":
+        return f"{value:{sign}.2f}"
+    if diff.unit == "ns":
+        return f"{value / 1e9:{sign}.4f}"
+    return f"{value:{sign}.2f}" if diff.scale == "rate" else f"{value:{sign}.0f}"
+
+
+def _ratio(row: DiffRow) -> str:
+    if row.ratio is None:
+        return "new"
+    return f"{row.ratio:.2f}" if row.after else "gone"
