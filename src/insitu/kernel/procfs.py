@@ -5,7 +5,7 @@ Sources: Documentation/filesystems/proc.rst and Documentation/admin-guide/cputop
 """
 
 # Paths of /proc are plain text, and these functions may run once for each thread of the machine.
-# ruff: noqa: PTH
+# ruff: noqa: PTH123, PTH208
 
 from collections.abc import Iterator
 from os import listdir
@@ -22,6 +22,7 @@ __all__ = [
     "pmu_type",
     "status",
     "sysctl",
+    "text",
     "threads",
 ]
 
@@ -49,9 +50,18 @@ class Status(NamedTuple):
     comm: bytes
 
 
+def text(path: str) -> str | None:
+    """The text of a file, stripped; None if it is absent or unreadable."""
+    try:
+        with open(path) as file:
+            return file.read().strip()
+    except OSError:
+        return None
+
+
 def sysctl(name: str) -> str | None:
     """The value of a setting such as "kernel.perf_event_paranoid"; None if absent or unreadable."""
-    return _text("/proc/sys/" + name.replace(".", "/"))
+    return text("/proc/sys/" + name.replace(".", "/"))
 
 
 def cpu_list(text: str) -> list[int]:
@@ -65,13 +75,13 @@ def cpu_list(text: str) -> list[int]:
 
 def online_cpus() -> list[int]:
     """The numbers of the CPUs that are online now; they need not be consecutive."""
-    return cpu_list(_text("/sys/devices/system/cpu/online") or "0")
+    return cpu_list(text("/sys/devices/system/cpu/online") or "0")
 
 
 def pmu_type(name: str) -> int | None:
     """The event type of a dynamic PMU such as "uprobe" or "kprobe"; None where the kernel has none of that name."""
-    text = _text(f"/sys/bus/event_source/devices/{name}/type")
-    return None if text is None else int(text)
+    number = text(f"/sys/bus/event_source/devices/{name}/type")
+    return None if number is None else int(number)
 
 
 def pids() -> list[int]:
@@ -125,11 +135,3 @@ def _bytes(path: str) -> bytes:
             return file.read()
     except FileNotFoundError:
         raise ProcessLookupError(f"{path}: no such process") from None
-
-
-def _text(path: str) -> str | None:
-    try:
-        with open(path) as file:
-            return file.read().strip()
-    except OSError:
-        return None
