@@ -1,0 +1,181 @@
+"""The tracing file system: events, their formats, traceable functions. Unless mounted, it is mounted for us alone."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+import re
+from dataclasses import dataclass
+from pathlib import Path
+
+from insitu.errors import InsituError
+from insitu.kernel.syscalls import syscall
+
+__all__ = ["EventFormat", "Field", "Tracefs", "parse_format"]
+
+_PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
+_FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _FSCONFIG_CMD_CREATE = 1, 1, 6  # include/uapi/linux/mount.h
+_MAX_FILE_BYTES = 64 << 20
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """One field of an event's record, as its format file declares it.
+
+    ``declaration`` is the C type without name and array; ``count`` its elements (None: not an array; 0: as many
+    as the record says). ``size`` is the bytes in the record, all elements. ``location`` is "data" or "relative"
+    when those bytes only say where the contents are (__data_loc, __rel_loc).
+    """
+
+    name: str
+    declaration: str
+    offset: int
+    size: int
+    signed: bool
+    count: int | None = None
+    location: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class EventFormat:
+    """An event's number (perf's ``config``), its own fields and what its records begin with (``common``)."""
+
+    name: str
+    id: int
+    common: tuple[Field, ...]
+    fields: tuple[Field, ...]
+    print_format: str
+
+
+_FIELD = re.compile(
+    r"\s*field:(?P<declaration>.+?)\s*(?P<name>\w+)\s*(?P<array>\[[^\];]*\])?;\s*"
+    r"offset:(?P<offset>\d+);\s*size:(?P<size>\d+);\s*signed:(?P<signed>\d+);"
+)
+_LOCATION = re.compile(r"__(data|rel)_loc\s+")
+_BYTE_TYPES = {"char", "unsigned char", "signed char", "u8", "s8", "__u8", "__s8", "uint8_t", "int8_t"}
+
+
+def parse_format(text: str, name: str) -> EventFormat:
+    """Read a format file (Documentation/trace/events.rst). :raises InsituError: when it is not one."""
+    number = re.search(r"^ID:\s*(\d+)$", text, re.MULTILINE)
+    if not number:
+        raise InsituError(f"tracepoint {name}: its format file names no ID")
+    found = []
+    for line in text.splitlines():
+        if line.lstrip().startswith("field:"):
+            match = _FIELD.match(line)
+            if not match:
+                raise InsituError(f"tracepoint {name}: cannot read the line {line.strip()[:80]!r} of its format file")
+            found.append(_field(match))
+    _, _, shown = text.partition("print fmt:")
+    return EventFormat(
+        name=name,
+        id=int(number[1]),
+        common=tuple(field for field in found if field.name.startswith("common_")),
+        fields=tuple(field for field in found if not field.name.startswith("common_")),
+        print_format=shown.strip(),
+    )
+
+
+def _field(match: re.Match[str]) -> Field:
+    declaration, size = match["declaration"].strip(), int(match["size"])
+    count, location = None, ""
+    if place := _LOCATION.match(declaration):
+        location = "data" if place[1] == "data" else "relative"
+        declaration = declaration[place.end() :].removesuffix("[]").strip()
+        count = 0
+    elif match["array"]:
+        length = match["array"][1:-1].strip()
+        # A length may be spelled as a C constant that only the kernel's sources know.
+        count = int(length) if length.isdigit() else size if declaration in _BYTE_TYPES else 0
+    return Field(match["name"], declaration, int(match["offset"]), size, match["signed"] == "1", count, location)
+
+
+class Tracefs:
+    """A directory descriptor of tracefs; every path is relative to it."""
+
+    def __init__(self, directory: int) -> None:
+        self._directory = directory
+
+    @classmethod
+    def open(cls) -> Tracefs:
+        """Where it is mounted; else a mount that is attached nowhere and ends with its descriptor.
+
+        :raises InsituError: without the permission, or when the kernel has no tracing.
+        """
+        for place in _PLACES:
+            if Path(place, "events").is_dir():
+                return cls(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+        name = ctypes.create_string_buffer(b"tracefs")
+        try:
+            context = syscall("fsopen", ctypes.addressof(name), _FSOPEN_CLOEXEC)
+            try:
+                syscall("fsconfig", context, _FSCONFIG_CMD_CREATE, 0, 0, 0)
+                return cls(syscall("fsmount", context, _FSMOUNT_CLOEXEC, 0))
+            finally:
+                os.close(context)
+        except OSError as error:
+            raise _unavailable(error) from None
+
+    def close(self) -> None:
+        """Give the descriptor back; an own mount ends."""
+        if self._directory >= 0:
+            os.close(self._directory)
+            self._directory = -1
+
+    def read(self, path: str) -> str:
+        """A file's text. :raises OSError:"""
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
+        with os.fdopen(descriptor, "rb") as file:
+            return file.read(_MAX_FILE_BYTES).decode(errors="replace")
+
+    def write(self, path: str, text: str) -> None:
+        """Append a line to a control file. :raises OSError:"""
+        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, dir_fd=self._directory)
+        try:
+            os.write(descriptor, text.encode())
+        finally:
+            os.close(descriptor)
+
+    def events(self) -> list[str]:
+        """Every event as "category:name", sorted."""
+        return sorted(self._lines("available_events"))
+
+    def event(self, category: str, name: str) -> EventFormat:
+        """The format of one event. :raises InsituError: when there is no such event."""
+        if "/" in category or "/" in name:
+            raise InsituError(f"there is no tracepoint {category}:{name}")
+        try:
+            text = self.read(f"events/{category}/{name}/format")
+        except FileNotFoundError:
+            raise InsituError(f"there is no tracepoint {category}:{name}") from None
+        except OSError as error:
+            raise _unavailable(error) from None
+        return parse_format(text, f"{category}:{name}")
+
+    def functions(self) -> list[tuple[str, str]]:
+        """Kernel functions that can be traced, with their module ("" for the kernel's own); empty without ftrace."""
+        try:
+            lines = self._lines("available_filter_functions")
+        except InsituError:
+            return []
+        found = []
+        for line in lines:
+            function, _, module = line.partition(" ")
+            found.append((function, module.strip("[]")))
+        return found
+
+    def _lines(self, path: str) -> list[str]:
+        try:
+            return self.read(path).split("\n")[:-1]
+        except OSError as error:
+            raise _unavailable(error) from None
+
+
+def _unavailable(error: OSError) -> InsituError:
+    if error.errno in (errno.EPERM, errno.EACCES):
+        return InsituError("cannot open the tracing file system: permission denied", remedy="needs root")
+    if error.errno == errno.ENODEV:
+        return InsituError("this kernel has no tracing file system", remedy="CONFIG_TRACING=y has it")
+    return InsituError(f"cannot read the tracing file system: {os.strerror(error.errno or 0)}")
