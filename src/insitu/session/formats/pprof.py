@@ -1,0 +1,162 @@
+"""pprof's gzip-compressed profile.proto (https://github.com/google/pprof/blob/main/proto/profile.proto)."""
+
+import gzip
+from dataclasses import dataclass, field
+from typing import Final
+
+import numpy as np
+
+from insitu.session.distinct import distinct
+from insitu.session.duration import duration_ns
+from insitu.session.formats.protobuf import message, number, packed, varint
+from insitu.session.profile import Profile
+from insitu.symbols.frame import Frame
+
+__all__ = ["write_pprof"]
+
+_CLOCKS: Final = {"cpu-clock", "task-clock"}
+
+# Field numbers of the messages of profile.proto.
+_SAMPLE_TYPE, _SAMPLE, _MAPPING, _LOCATION, _FUNCTION, _STRING_TABLE = 1, 2, 3, 4, 5, 6
+_TIME_NANOS, _DURATION_NANOS, _PERIOD_TYPE, _PERIOD, _COMMENT, _DEFAULT_SAMPLE_TYPE = 9, 10, 11, 12, 13, 14
+_VALUE_TYPE, _VALUE_UNIT = 1, 2
+_SAMPLE_LOCATION_ID, _SAMPLE_VALUE, _SAMPLE_LABEL = 1, 2, 3
+_LABEL_KEY, _LABEL_STR, _LABEL_NUM = 1, 2, 3
+_MAPPING_ID, _MAPPING_FILENAME = 1, 5
+_MAPPING_HAS: Final = (7, 8, 9, 10)  # functions, file names, line numbers, inlined frames
+_LOCATION_ID, _LOCATION_MAPPING_ID, _LOCATION_LINE = 1, 2, 4
+_LINE_FUNCTION_ID, _LINE_LINE = 1, 2
+_FUNCTION_ID, _FUNCTION_NAME, _FUNCTION_SYSTEM_NAME, _FUNCTION_FILENAME = 1, 2, 3, 4
+
+
+@dataclass
+class _Tables:
+    """What samples refer to, each entry written when it is first asked for; ids begin at 1, strings with ""."""
+
+    strings: dict[str, int] = field(default_factory=lambda: {"": 0})
+    functions: dict[tuple[str, str], int] = field(default_factory=dict)
+    mappings: dict[str, int] = field(default_factory=dict)
+    locations: dict[tuple[int, ...], int] = field(default_factory=dict)
+    written: list[bytes] = field(default_factory=list)
+
+    def string(self, text: str) -> int:
+        return self.strings.setdefault(text, len(self.strings))
+
+    def function(self, frame: Frame) -> int:
+        key = (frame.function, frame.file)
+        at = self.functions.get(key)
+        if at is None:
+            at = self.functions[key] = len(self.functions) + 1
+            name = self.string(frame.function)
+            body = number(_FUNCTION_ID, at) + number(_FUNCTION_NAME, name) + number(_FUNCTION_SYSTEM_NAME, name)
+            self.written.append(message(_FUNCTION, body + number(_FUNCTION_FILENAME, self.string(frame.file))))
+        return at
+
+    def mapping(self, module: str) -> int:
+        if not module:
+            return 0
+        at = self.mappings.get(module)
+        if at is None:
+            at = self.mappings[module] = len(self.mappings) + 1
+            # "Has all": a reader that found something missing would look for binaries of its own machine.
+            flags = b"".join(number(flag, 1) for flag in _MAPPING_HAS)
+            body = number(_MAPPING_ID, at) + number(_MAPPING_FILENAME, self.string(module)) + flags
+            self.written.append(message(_MAPPING, body))
+        return at
+
+    def location(self, key: tuple[int, ...], frames: list[Frame]) -> int:
+        """The location of frames ``key``, the innermost inlined one first, the function they are part of last."""
+        at = self.locations.get(key)
+        if at is None:
+            at = self.locations[key] = len(self.locations) + 1
+            outer = frames[key[-1]]
+            body = number(_LOCATION_ID, at) + number(_LOCATION_MAPPING_ID, self.mapping(outer.module))
+            for frame in (frames[index] for index in key):
+                line = number(_LINE_FUNCTION_ID, self.function(frame)) + number(_LINE_LINE, max(frame.line, 0))
+                body += message(_LOCATION_LINE, line)
+            self.written.append(message(_LOCATION, body))
+        return at
+
+
+def write_pprof(profile: Profile, *, compress: bool = True) -> bytes:
+    """The file of a profile of one event: its samples' number and weight, by stack and thread.
+
+    Sample types are samples/count and, for a clock's samples, cpu/nanoseconds, else the event's name/count.
+    Each sample bears its thread's name and id as the labels "comm" and "tid". Frames have no addresses.
+    """
+    tables = _Tables()
+    event = profile.events[0] if profile.events else "samples"
+    kind = ("cpu", "nanoseconds") if event.split(":")[0] in _CLOCKS else (event, "count")
+    types = [_value_type(tables, "samples", "count"), _value_type(tables, *kind)]
+    parts = [message(_SAMPLE_TYPE, body) for body in types]
+    parts += _samples(profile, tables)
+    parts.append(number(_TIME_NANOS, _integer(profile, "start_realtime_ns")))
+    parts.append(number(_DURATION_NANOS, duration_ns(profile)))
+    frequency = _integer(profile, "frequency_hz")
+    if frequency > 0 and kind[1] == "nanoseconds":
+        parts.append(message(_PERIOD_TYPE, types[1]) + number(_PERIOD, 1_000_000_000 // frequency))
+    lost = sum(record.count for record in profile.lost)
+    if lost:
+        parts.append(packed(_COMMENT, [tables.string(f"{lost} records were lost")]))
+    parts.append(number(_DEFAULT_SAMPLE_TYPE, tables.string(kind[0])))
+    parts += tables.written
+    parts += [message(_STRING_TABLE, text.encode(errors="backslashreplace")) for text in tables.strings]
+    data = b"".join(parts)
+    return gzip.compress(data, compresslevel=6, mtime=0) if compress else data
+
+
+def _value_type(tables: _Tables, kind: str, unit: str) -> bytes:
+    return number(_VALUE_TYPE, tables.string(kind)) + number(_VALUE_UNIT, tables.string(unit))
+
+
+def _integer(profile: Profile, key: str) -> int:
+    value = profile.info.get(key)
+    return value if isinstance(value, int) else 0
+
+
+def _samples(profile: Profile, tables: _Tables) -> list[bytes]:
+    """One message for each distinct pair of thread and stack."""
+    stacks = len(profile.stack_parent)
+    tids, of_sample = distinct(profile.tid)
+    keys, of_key = distinct(of_sample * stacks + profile.stack)
+    counts = np.bincount(of_key, minlength=len(keys)).tolist()
+    weights = np.bincount(of_key, weights=profile.weight, minlength=len(keys)).astype(np.int64).tolist()
+    comm_key, tid_key = tables.string("comm"), tables.string("tid")
+    labels = []
+    for tid, comm in zip(tids.tolist(), profile.comms(tids), strict=True):
+        label = number(_LABEL_KEY, comm_key) + number(_LABEL_STR, tables.string(comm))
+        labels.append(
+            message(_SAMPLE_LABEL, label)
+            + message(_SAMPLE_LABEL, number(_LABEL_KEY, tid_key) + number(_LABEL_NUM, tid))
+        )
+    locations = _location_ids(profile, tables)
+    written = []
+    for key, count, weight in zip(keys.tolist(), counts, weights, strict=True):
+        thread, stack = divmod(key, stacks)
+        body = message(_SAMPLE_LOCATION_ID, locations[stack]) + packed(_SAMPLE_VALUE, (count, weight))
+        written.append(message(_SAMPLE, body + labels[thread]))
+    return written
+
+
+def _location_ids(profile: Profile, tables: _Tables) -> list[bytes]:
+    """The packed location ids of each stack, its leaf's first.
+
+    Inlined frames share the location of the next outer frame that is not inlined. Which frames those are depends
+    on where a stack ends, so a stack's ids are those of its innermost location and then those of the stack which
+    called that.
+    """
+    frames = profile.frames
+    ids = [b""]
+    groups: list[tuple[int, ...]] = [()]
+    callers = [0]
+    for at, (parent, frame) in enumerate(
+        zip(profile.stack_parent[1:].tolist(), profile.stack_frame[1:].tolist(), strict=True), 1
+    ):
+        if frames[frame].inlined and parent:
+            groups.append((frame, *groups[parent]))
+            callers.append(callers[parent])
+        else:
+            groups.append((frame,))
+            callers.append(parent)
+        ids.append(varint(tables.location(groups[at], frames)) + ids[callers[at]])
+    return ids

@@ -1,0 +1,72 @@
+"""speedscope's JSON (https://www.speedscope.app/file-format-schema.json): one sampled profile per thread."""
+
+import json
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu import __version__
+from insitu.session.distinct import distinct
+from insitu.session.profile import Profile
+
+__all__ = ["write_speedscope"]
+
+_SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
+_CLOCKS: Final = {"cpu-clock", "task-clock"}
+
+
+def write_speedscope(profile: Profile, name: str) -> str:
+    """The document of a profile of one event; ``name`` is its title.
+
+    Weights are nanoseconds for a clock's samples, else counts. Samples of a thread are in the order of their
+    times; neighbours with the same stack are merged, as they are drawn as one box either way.
+    """
+    unit = "nanoseconds" if profile.events and profile.events[0].split(":")[0] in _CLOCKS else "none"
+    stacks = _stack_texts(profile)
+    tids, of_sample = distinct(profile.tid)
+    order = np.lexsort((profile.ts_ns, of_sample))
+    bounds = np.searchsorted(of_sample[order], np.arange(len(tids) + 1))
+    comms = profile.comms(tids)
+    profiles = []
+    # The first profile is the one that is shown at first: let it be the busiest thread's.
+    for at in np.argsort(
+        -np.bincount(of_sample, weights=profile.weight, minlength=len(tids)), kind="stable"
+    ).tolist():
+        samples, weights = _runs(profile, order[bounds[at] : bounds[at + 1]])
+        head = {
+            "type": "sampled",
+            "name": f"{comms[at]}/{tids[at]}",
+            "unit": unit,
+            "startValue": 0,
+            "endValue": sum(weights),
+        }
+        # Stacks are texts already: a sample is a choice among few, and encoding each again would take seconds.
+        listed = ",".join([stacks[stack] for stack in samples])
+        profiles.append(f'{json.dumps(head)[:-1]}, "samples": [{listed}], "weights": {json.dumps(weights)}}}')
+    frames = []
+    for frame in profile.frames:
+        entry: dict[str, object] = {"name": frame.function}
+        if frame.file or frame.module:
+            entry["file"] = frame.file or frame.module
+        if frame.line > 0:
+            entry["line"] = frame.line
+        frames.append(entry)
+    head = {"$schema": _SCHEMA, "exporter": f"insitu {__version__}", "name": name, "activeProfileIndex": 0}
+    shared = json.dumps({"frames": frames})
+    return f'{json.dumps(head)[:-1]}, "shared": {shared}, "profiles": [{",".join(profiles)}]}}\n'
+
+
+def _stack_texts(profile: Profile) -> list[str]:
+    """Each stack as a JSON array of frame indices, outermost first."""
+    inner = [""]
+    for parent, frame in zip(profile.stack_parent[1:].tolist(), profile.stack_frame[1:].tolist(), strict=True):
+        inner.append(f"{inner[parent]},{frame}" if parent else str(frame))
+    return [f"[{text}]" for text in inner]
+
+
+def _runs(profile: Profile, rows: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+    """The stacks of a thread's samples, equal neighbours merged, and the weight of each run."""
+    stack = profile.stack[rows]
+    starts = np.flatnonzero(np.concatenate(([True], stack[1:] != stack[:-1])))
+    return stack[starts].tolist(), np.add.reduceat(profile.weight[rows], starts).tolist()
