@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from insitu.record.request import Request
+    from insitu.record.request import Outcome, Request
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -62,14 +62,12 @@ def run(args: argparse.Namespace) -> int:
     if outcome.abandoned:
         _say(f"left unconverted: {path} is made ready when it is opened")
         return outcome.exit_status
-    try:
-        _finish(path)
-        if not args.quiet:
-            _say(_summary(path, outcome.bytes_written))
-    finally:
-        if outcome.failure:
-            _say(outcome.failure)
-    return outcome.exit_status or (1 if outcome.failure else 0)
+    if outcome.failure:
+        _say(outcome.failure)
+    converted = _finish(path)
+    if converted and not args.quiet:
+        _say(_summary(path, outcome))
+    return outcome.exit_status or (0 if converted and not outcome.failure else 1)
 
 
 def _request(args: argparse.Namespace) -> "Request":
@@ -98,27 +96,32 @@ def _request(args: argparse.Namespace) -> "Request":
     )
 
 
-def _finish(path: "Path") -> None:
-    """Convert and symbolize. Ctrl-C here ends the program at once: the raw records stay until all is converted."""
+def _finish(path: "Path") -> bool:
+    """Convert and symbolize; whether that went well. A failure is told, and loses nothing."""
     import signal
 
     from insitu.session.convert import finish
 
+    # Ctrl-C ends the program at once: the raw records stay until all is converted.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
         finish(path)
+    except OSError as error:
+        _say(f"{path} is not converted: {error.strerror}; its raw records are kept (make room, then open it)")
+        return False
     finally:
         signal.signal(signal.SIGINT, before)
+    return True
 
 
-def _summary(path: "Path", bytes_written: int) -> str:
-    from insitu.session.reader import load_profile
+def _summary(path: "Path", outcome: "Outcome") -> str:
+    from insitu.session.store import read_info
 
-    profile = load_profile(path)
-    lost = sum(entry.count for entry in profile.lost)
-    line = f"{len(profile)} samples ({bytes_written / 1e6:.1f} MB), {lost} lost, in {path}"
-    if not len(profile):
-        line += ": the target used no CPU time that was sampled (a higher -F sees shorter runs)"
+    info = read_info(path)
+    samples, lost = info["samples"], max(info["lost"], outcome.lost)
+    line = f"{samples} samples ({outcome.bytes_written / 1e6:.1f} MB), {lost} lost, in {path}"
+    if not samples:
+        line += ": the target ran too little to be sampled (a higher -F sees more)"
     return line
 
 

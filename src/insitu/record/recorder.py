@@ -14,7 +14,7 @@ from insitu.record.events import Event
 from insitu.record.interrupts import Interrupts
 from insitu.record.raw_files import RawFiles
 from insitu.record.request import Outcome, Request
-from insitu.record.start_records import StartRecords
+from insitu.record.synthesized import Synthesized, lost_in_records
 from insitu.record.workload import Workload
 
 __all__ = ["Recorder"]
@@ -70,6 +70,8 @@ class Recorder:
             self._drain(files)
             end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
             lost = self._lost()
+            if not self._failure:
+                self._write_end_records(raw, end_ns, lost)
         finally:
             files.close()
         self._attached.close_events()
@@ -80,7 +82,6 @@ class Recorder:
                 self._path,
                 end_monotonic_ns=end_ns,
                 exit_status=status,
-                lost_in_ring={str(cpu): count for cpu, count in lost.items()},
                 notes=self._notes + ([self._failure] if self._failure else []),
             )
         except OSError as error:
@@ -134,11 +135,13 @@ class Recorder:
         for fd in self._attached.cpu_of:
             perf_event.enable(fd)
 
-    def _write_start_records(self, raw: Path, start_ns: int) -> None:
+    def _synthesized(self, time_ns: int) -> Synthesized:
         first = self._events[0]
-        records = StartRecords(
-            first.attr.sample_type, perf_event.event_id(self._attached.descriptors[first.name][0]), start_ns
-        )
+        event_id = perf_event.event_id(self._attached.descriptors[first.name][0])
+        return Synthesized(first.attr.sample_type, event_id, time_ns)
+
+    def _write_start_records(self, raw: Path, start_ns: int) -> None:
+        records = self._synthesized(start_ns)
         with (raw / "start.records").open("xb") as file:
             if self._request.whole_system:
                 file.writelines(records.of_processes(procfs.pids()))
@@ -147,6 +150,18 @@ class Recorder:
                 file.write(records.fork(self._workload.pid, os.getpid(), self._workload.pid, os.getpid()))
             else:
                 file.writelines(records.of_processes(self._request.pids))
+
+    def _write_end_records(self, raw: Path, end_ns: int, lost: dict[int, int]) -> None:
+        """Tell of losses after which the ring never had room again for the kernel to tell of them."""
+        records = self._synthesized(end_ns)
+        untold = {
+            cpu: count - lost_in_records((raw / f"cpu{cpu}.records").read_bytes())
+            for cpu, count in lost.items()
+            if count
+        }
+        if any(count > 0 for count in untold.values()):
+            with (raw / "end.records").open("xb") as file:
+                file.writelines(records.lost(count, cpu) for cpu, count in untold.items() if count > 0)
 
     def _release(self, workload: Workload) -> None:
         try:

@@ -1,7 +1,8 @@
-"""What was there before a recording began, told in the kernel's own records: processes, threads and mapped code.
+"""Records that the kernel does not write itself: what was there before a recording began, what was lost at its end.
 
-The kernel reports forks, names and mappings only from the moment on that events are open. The records made here
-have the formats of include/uapi/linux/perf_event.h, and the trailer that ``sample_id_all`` gives to the kernel's.
+The kernel reports forks, names and mappings only from the moment on that events are open, and losses only when there
+is room again. The records made here have the formats of include/uapi/linux/perf_event.h, and the trailer that
+``sample_id_all`` gives to the kernel's.
 """
 
 import struct
@@ -11,18 +12,20 @@ from typing import Final
 from insitu.kernel import procfs
 from insitu.kernel.perf_event import Misc, Record, Sample
 
-__all__ = ["StartRecords"]
+__all__ = ["Synthesized", "lost_in_records"]
 
 _HEADER: Final = struct.Struct("=IHH")  # struct perf_event_header: type, misc, size
 _FORK: Final = struct.Struct("=IIIIQ")  # pid, ppid, tid, ptid, time
 _COMM: Final = struct.Struct("=II")  # pid, tid, then the name
 _MMAP2: Final = struct.Struct("=IIQQQIIQQII")  # pid, tid, addr, len, pgoff, maj, min, ino, generation, prot, flags
 
+_LOST: Final = struct.Struct("=QQ")  # id, lost
+
 _PROT_EXEC: Final = 4
 _MAP_PRIVATE: Final = 2
 
 
-class StartRecords:
+class Synthesized:
     """Makes records with the trailer of events with ``sample_type`` and ``event_id``, stamped ``time_ns``."""
 
     def __init__(self, sample_type: int, event_id: int, time_ns: int) -> None:
@@ -55,6 +58,10 @@ class StartRecords:
         )
         return self._record(Record.MMAP2, Misc.USER, fields + _padded(area.path or b"//anon"), pid, pid)
 
+    def lost(self, count: int, cpu: int) -> bytes:
+        """PERF_RECORD_LOST: ``count`` records found no room in the ring of ``cpu``."""
+        return self._record(Record.LOST, 0, _LOST.pack(self._event_id, count), 0, 0, cpu)
+
     def of_processes(self, pids: Iterable[int]) -> Iterator[bytes]:
         """All records of running processes. Those that vanish meanwhile, or are not ours to see, are left out."""
         for pid in pids:
@@ -73,21 +80,34 @@ class StartRecords:
             if "x" in area.permissions and area.start < 1 << 63:
                 yield self.mmap2(pid, area)
 
-    def _record(self, kind: Record, misc: int, body: bytes, pid: int, tid: int) -> bytes:
-        body += self._trailer(pid, tid)
+    def _record(self, kind: Record, misc: int, body: bytes, pid: int, tid: int, cpu: int = 0) -> bytes:
+        body += self._trailer(pid, tid, cpu)
         return _HEADER.pack(kind, misc, _HEADER.size + len(body)) + body
 
-    def _trailer(self, pid: int, tid: int) -> bytes:
+    def _trailer(self, pid: int, tid: int, cpu: int) -> bytes:
         """struct sample_id: the fields that sample_type names, in this order."""
         fields = (
             (Sample.TID, struct.pack("=II", pid, tid)),
             (Sample.TIME, struct.pack("=Q", self._time_ns)),
             (Sample.ID, struct.pack("=Q", self._event_id)),
             (Sample.STREAM_ID, struct.pack("=Q", self._event_id)),
-            (Sample.CPU, struct.pack("=II", 0, 0)),
+            (Sample.CPU, struct.pack("=II", cpu, 0)),
             (Sample.IDENTIFIER, struct.pack("=Q", self._event_id)),
         )
         return b"".join(packed for flag, packed in fields if self._sample_type & flag)
+
+
+def lost_in_records(data: bytes) -> int:
+    """The sum of all losses that whole records tell of, up to the first that is not whole."""
+    total = at = 0
+    while at + _HEADER.size <= len(data):
+        kind, _, size = _HEADER.unpack_from(data, at)
+        if size < _HEADER.size or at + size > len(data):
+            break
+        if kind == Record.LOST and size >= _HEADER.size + _LOST.size:
+            total += _LOST.unpack_from(data, at + _HEADER.size)[1]
+        at += size
+    return total
 
 
 def _padded(name: bytes) -> bytes:
