@@ -1,0 +1,240 @@
+"""The report: figures by arithmetic, lines that fit their terminal, text that tools can read in a pipe."""
+
+import io
+import json
+import subprocess
+import sys
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insitu.errors import InsituError
+from insitu.session.profile import Lost
+from insitu.symbols.frame import KERNEL, Frame
+from insitu.views.report import build_report, to_json
+from insitu.views.report_text import report_lines
+from insitu.views.selection import selected
+from insitu.views.terminal import Screen, printable, shorten
+
+_LONG = (
+    "std::map<std::basic_string<char>, std::vector<int, std::allocator<int> > >::_M_emplace_hint_unique(int) const"
+)
+
+
+def _shown(profile, width=None, **options):
+    build = {key: options.pop(key) for key in ("reverse", "sort", "lines", "value") if key in options}
+    screen = Screen(io.StringIO(), width)
+    screen.write(report_lines(build_report(profile, **build), screen, **options))
+    return screen.out.getvalue()
+
+
+def _tree(text):
+    """Function -> its drawing, of the call tree's part of a plain report."""
+    lines = text.split("call tree")[1].splitlines()[2:]
+    drawings = [line.split(maxsplit=3)[3] for line in lines]
+    return {drawing.lstrip("├└─│ "): drawing for drawing in drawings}
+
+
+def test_self_and_total_are_counted_by_function(profile_of):
+    rows = [("p", 1, ["main", "a"], 60), ("p", 1, ["main", "b"], 30), ("p", 1, ["main"], 10)]
+    functions = {row.function: (row.own, row.total) for row in build_report(profile_of(rows)).functions}
+    assert functions == {"a": (60, 60), "b": (30, 30), "main": (10, 100)}
+
+
+def test_a_recursive_function_is_counted_once_per_sample(profile_of):
+    rows = [("p", 1, ["main", "fib", "fib", "g", "fib"], 5), ("p", 1, ["main", "g"], 5)]
+    functions = {row.function: (row.own, row.total) for row in build_report(profile_of(rows)).functions}
+    assert functions == {"fib": (5, 5), "g": (5, 10), "main": (0, 10)}
+
+
+def test_functions_of_one_name_in_two_modules_are_two(profile_of):
+    rows = [("p", 1, [Frame("init", "/lib/a.so")], 1), ("p", 1, [Frame("init", "/lib/b.so")], 2)]
+    assert [(row.module, row.own) for row in build_report(profile_of(rows)).functions] == [
+        ("/lib/b.so", 2),
+        ("/lib/a.so", 1),
+    ]
+
+
+def test_functions_are_sorted_by_self_or_by_total(profile_of):
+    profile = profile_of([("p", 1, ["main", "a"], 3), ("p", 1, ["main", "b"], 5)])
+    assert [row.function for row in build_report(profile).functions] == ["b", "a", "main"]
+    assert [row.function for row in build_report(profile, sort="total").functions] == ["main", "b", "a"]
+
+
+def test_threads_show_their_share_of_a_cpu(profile_of):
+    profile = profile_of([("p", 1, ["main"], 75), ("q", 2, ["main"], 25)])  # 10 ms of CPU time a sample
+    profile.info.update(start_monotonic_ns=1, end_monotonic_ns=1 + 1_000_000_000)
+    assert [(row.comm, row.tid, row.own, row.cpu_share) for row in build_report(profile).threads] == [
+        ("p", 1, 75, 0.75),
+        ("q", 2, 25, 0.25),
+    ]
+
+
+def test_events_that_are_no_time_have_no_share_of_a_cpu(profile_of):
+    report = build_report(profile_of([("p", 1, ["main"], 2)], event="page-faults"))
+    assert report.threads[0].cpu_share is None
+
+
+def test_a_pipe_gets_whole_names_in_columns_without_escape_codes(profile_of):
+    text = _shown(profile_of([("p", 1, ["main", _LONG], 3), ("p", 1, ["main"], 1)]))
+    assert "\x1b" not in text
+    rows = [
+        line.split(maxsplit=5) for line in text.splitlines() if line.endswith(("main", "const")) and "prog" in line
+    ]
+    assert rows == [
+        ["75.00", "3", "75.00", "3", "prog", _LONG],
+        ["25.00", "1", "100.00", "4", "prog", "main"],
+    ]
+    assert all(line == line.rstrip() for line in text.splitlines())
+
+
+def test_the_tree_shows_chains_flat_and_branches_indented(profile_of):
+    rows = [
+        ("p", 1, ["main", "run", "a", "a1"], 6),
+        ("p", 1, ["main", "run", "b"], 3),
+        ("p", 1, ["main", "run", "c"], 1),
+    ]
+    assert _tree(_shown(profile_of(rows))) == {
+        "main": "main",
+        "run": "run",
+        "a": "├─ a",
+        "a1": "│  a1",
+        "b": "├─ b",
+        "c": "└─ c",
+    }
+
+
+def test_light_branches_are_left_out_of_the_tree(profile_of):
+    rows = [("p", 1, ["main", "a"], 98), ("p", 1, ["main", "b"], 2)]
+    assert set(_tree(_shown(profile_of(rows), min_percent=5))) == {"main", "a"}
+    assert set(_tree(_shown(profile_of(rows), min_percent=2))) == {"main", "a", "b"}
+
+
+def test_the_reverse_tree_begins_with_the_running_functions(profile_of):
+    text = _shown(profile_of([("p", 1, ["main", "a", "hot"], 6), ("p", 1, ["main", "b", "hot"], 3)]), reverse=True)
+    names = [line.split()[-1] for line in text.split("who called")[1].splitlines()[2:]]
+    assert names == ["hot", "a", "main", "b", "main"]
+
+
+def test_encodings_without_box_drawing_get_ascii(profile_of):
+    out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
+    screen = Screen(out)
+    profile = profile_of([("p", 1, ["main", "a"], 6), ("p", 1, ["main", "b"], 3)])
+    screen.write(report_lines(build_report(profile), screen))
+    out.flush()
+    assert b"|- a" in out.buffer.getvalue() and b"`- b" in out.buffer.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_is_longer_than_the_terminal_is_wide(profile_of, width):
+    deep = [f"{_LONG}::level{at}" for at in range(40)]
+    rows = [("p", 1, [*deep[: at + 1], "leaf"], 10) for at in range(40)] + [("a thread of a long name", 2, ["x"], 9)]
+    profile = profile_of(rows)
+    profile.info["command"] = ["/usr/bin/program", *["argument"] * 40]
+    import re
+
+    lines = re.sub(r"\x1b\[[0-9;]*m", "", _shown(profile, width)).splitlines()
+    assert max(map(len, lines)) <= width
+    assert sum("leaf" in line for line in lines) >= 40
+
+
+def test_every_part_of_a_terminal_report_is_coloured_text_only(profile_of):
+    text = _shown(profile_of([("p", 1, ["main", "\x1b]0;owned\x07", "a\rb\nc"], 5)]), 80)
+    assert "\x1b]" not in text and "\x07" not in text and "\r" not in text
+    assert "\\x1b]0;owned\\x07" in text and "a\\rb\\nc" in text
+
+
+def test_losses_and_notes_stand_before_the_tables(profile_of):
+    profile = profile_of([("p", 1, ["main"], 5)])
+    profile.lost += [Lost(1, "ring", 0, 5), Lost(2, "ring", 1, 2), Lost(3, "throttle", 0, 1)]
+    profile.info.update(
+        notes=["no hardware cycles here: cpu-clock instead"], frequency_hz=99, command=["./prog", "x"]
+    )
+    head = _shown(profile).split("hottest functions")[0]
+    assert "LOST 8 records (ring: 7, throttle: 1)" in head
+    assert "no hardware cycles here" in head
+    assert "./prog x" in head and "5 of cpu-clock at 99 Hz" in head
+
+
+def test_a_profile_without_samples_says_so(profile_of):
+    assert "no samples" in _shown(profile_of([]))
+
+
+def test_weights_of_a_clock_are_shown_in_seconds(profile_of):
+    text = _shown(profile_of([("p", 1, ["main"], 150)]), value="weight")
+    assert next(line for line in text.splitlines() if "prog" in line).split()[:2] == ["100.00", "1.500s"]
+
+
+def test_tables_longer_than_the_limit_say_how_much_more_there_is(profile_of):
+    profile = profile_of([("p", 1, [f"f{at}"], 1) for at in range(40)])
+    assert "# 10 more functions" in _shown(profile)
+    assert "more functions" not in _shown(profile, limit=0)
+
+
+def test_hottest_lines_are_those_of_the_running_frames(profile_of):
+    hot = [Frame("hot", "/bin/p", "p.c", 12), Frame("hot", "/bin/p", "p.c", 13)]
+    main = Frame("main", "/bin/p", "p.c", 40)
+    report = build_report(profile_of([("p", 1, [main, hot[0]], 7), ("p", 1, [main, hot[1]], 3)]), lines=True)
+    assert [(row.file, row.line, row.own) for row in report.lines] == [("p.c", 12, 7), ("p.c", 13, 3)]
+    assert "no line information" in _shown(profile_of([("p", 1, ["main"], 1)]), lines=True)
+
+
+def test_json_names_every_figure(profile_of):
+    rows = [("p", 1, ["main", Frame("sys_read", "[kernel.kallsyms]", kind=KERNEL)], 3), ("p", 1, ["main"], 1)]
+    document = json.loads(to_json(build_report(profile_of(rows))))
+    assert document["functions"][0] == {
+        "function": "sys_read",
+        "module": "[kernel.kallsyms]",
+        "kind": "kernel",
+        "self": 3,
+        "total": 3,
+        "self_percent": 75.0,
+        "total_percent": 75.0,
+    }
+    assert [(node["parent"], node["function"], node["total"]) for node in document["tree"]] == [
+        (-1, "main", 4),
+        (0, "sys_read", 3),
+    ]
+
+
+def test_one_event_is_selected_and_others_are_named_when_it_is_absent(profile_of):
+    profile = profile_of([("p", 1, ["a"], 2), ("p", 1, ["b"], 3)])
+    profile.events = ["unused", "cycles", "faults"]
+    profile.event[:] = [1, 1, 2, 2, 2]
+    assert len(selected(profile)) == 2
+    assert selected(profile).events == ["cycles"]
+    assert len(selected(profile, event="faults")) == 3
+    with pytest.raises(InsituError, match="there are: cycles, faults"):
+        selected(profile, event="unused")
+
+
+def test_threads_and_commands_are_selected(profile_of):
+    profile = profile_of([("p", 1, ["a"], 2), ("p", 2, ["a"], 3), ("q", 3, ["a"], 4)])
+    assert len(selected(profile, tid=2)) == 3
+    assert len(selected(profile, comm="p")) == 5
+    assert len(selected(profile, comm="p", tid=1)) == 2
+    with pytest.raises(InsituError, match="there are: p, q"):
+        selected(profile, comm="nginx")
+    with pytest.raises(InsituError, match="no samples of thread 9"):
+        selected(profile, tid=9)
+
+
+@given(st.text(), st.integers(0, 60))
+def test_shortened_names_fit_and_short_ones_stay(text, width):
+    short = shorten(text, width)
+    assert len(short) <= width
+    assert short == text or len(text) > width
+
+
+@given(st.text(st.characters()))
+def test_printable_text_is_printable_and_printable_text_stays(text):
+    assert printable(text).isprintable()
+    assert printable(printable(text)) == printable(text)
+
+
+def test_help_of_the_commands_imports_no_library():
+    script = "import sys; from insitu.cli import command_parser\nfor c in 'report callgraph diff export'.split():\n"
+    script += " command_parser(c)\nprint(*{'numpy', 'rich', 'polars', 'duckdb'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == ""
