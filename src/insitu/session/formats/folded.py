@@ -139,7 +139,7 @@ def read_folded(data: bytes, name: str) -> Profile:
         event=np.zeros(len(stack), np.int32),
         weight=weight,
         events=["samples"],
-        threads=[Thread(at + 1, at + 1, comm=comm) for at, comm in enumerate(comms or [name])],
+        threads=[Thread(at + 1, at + 1, comm=comm) for at, comm in enumerate(comms or [name.rpartition("/")[2]])],
         info=info,
     )
 

@@ -303,15 +303,17 @@ class _Cursor:
         self.whole = np.ones(len(at), np.bool_)
 
     def word(self) -> U64:
+        """The word at each record's position, stepping over it; a record that ends before it is malformed."""
         value = self.peek()
+        self.whole &= self.at < self.end
         self.at = self.at + 1
         return value
 
     def peek(self) -> U64:
+        """The word at each record's position, 0 behind its end."""
         inside = self.at < self.end
         if inside.all():
             return self.words[self.at]
-        self.whole &= inside
         return np.where(inside, self.words[np.where(inside, self.at, 0)], np.uint64(0))
 
     def count(self, most: int = 1 << 13) -> I64:
@@ -376,9 +378,8 @@ def _decode(
     if kind & SampleType.STACK_USER:
         copied = cursor.count(1 << 16)
         stack_at = cursor.skip(copied >> 3)
-        some = copied > 0
-        stack_size = np.where(some, cursor.peek().astype(np.int64), 0)
-        stack_size = np.clip(stack_size, 0, copied)
+        # dyn_size, what was really copied, is absent where size is 0.
+        stack_size = np.clip(cursor.peek().astype(np.int64), 0, copied)
 
     batch = SampleBatch(
         words=stream.words,
