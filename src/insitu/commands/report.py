@@ -31,6 +31,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--comm", metavar="NAME", help="only threads of this name")
     parser.add_argument("--event", metavar="NAME", help="this event (else the first that has samples)")
     parser.add_argument("--annotate", action="store_true", help="with --folded: mark frames _[k] _[i] _[j]")
+    parser.add_argument(
+        "--as-perf", action="store_true", help="perf.data: look return addresses up as perf does, not the calls"
+    )
     parser.add_argument("--addresses", action="store_true", help="with --folded: keep module+0xoffset")
 
 
@@ -40,7 +43,8 @@ def run(args: argparse.Namespace) -> int:
     from insitu.session.reader import load_profile
     from insitu.views.selection import selected, value_of
 
-    profile = selected(load_profile(args.run_path), event=args.event, tid=args.thread, comm=args.comm)
+    profile = load_profile(args.run_path, as_perf=args.as_perf)
+    profile = selected(profile, event=args.event, tid=args.thread, comm=args.comm)
     if args.folded:
         from insitu.session.formats.folded import write_folded
 
