@@ -1,0 +1,191 @@
+"""The parts of a recorder that need no perf event: the held-back command, made-up records, requests."""
+
+import os
+import signal
+import struct
+import subprocess
+import sys
+import threading
+from pathlib import Path
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insitu.errors import InsituError
+from insitu.kernel import procfs
+from insitu.kernel.perf_event import Record, Sample
+from insitu.record.interrupts import Interrupts
+from insitu.record.request import Request, check
+from insitu.record.synthesized import Synthesized, lost_in_records
+from insitu.record.workload import Workload, executable
+
+
+def test_a_command_runs_only_when_it_is_released(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    workload = Workload(["touch", str(mark)])
+    assert procfs.comm(workload.pid) != b"touch"
+    assert not mark.exists()
+    workload.release()
+    workload.wait()
+    assert mark.exists()
+    assert workload.exit_status == 0
+    workload.close()
+
+
+def test_a_command_that_is_never_released_never_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    workload = Workload(["touch", str(mark)])
+    workload.close()
+    assert workload.ended()
+    assert not mark.exists()
+
+
+def test_a_command_whose_recorder_is_killed_before_releasing_it_never_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    recorder = (
+        "import os, signal; from insitu.record.workload import Workload\n"
+        f"w = Workload(['touch', {str(mark)!r}]); print(w.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+    )
+    done = subprocess.run([sys.executable, "-c", recorder], capture_output=True, text=True)
+    assert done.returncode == -signal.SIGKILL
+    child = int(done.stdout)
+    for _ in range(200):
+        try:
+            os.kill(child, 0)
+        except ProcessLookupError:
+            break
+        threading.Event().wait(0.01)
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize(
+    ("script", "status"), [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 143), ("kill -KILL $$", 137)]
+)
+def test_the_exit_status_is_a_shells(script: str, status: int) -> None:
+    workload = Workload(["sh", "-c", script])
+    workload.release()
+    workload.wait()
+    assert workload.exit_status == status
+    workload.close()
+
+
+def test_what_cannot_be_run_has_a_shells_status(tmp_path: Path) -> None:
+    plain = tmp_path / "plain"
+    plain.write_text("no program")
+    for name, status in (("no-such-command-here", 127), (str(plain), 126), (str(tmp_path), 126)):
+        with pytest.raises(InsituError) as caught:
+            executable([name])
+        assert caught.value.status == status
+
+
+def test_a_file_of_no_known_format_fails_at_exec_with_126(tmp_path: Path) -> None:
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF garbage")
+    broken.chmod(0o755)
+    workload = Workload([str(broken)])
+    with pytest.raises(InsituError) as caught:
+        workload.release()
+    assert caught.value.status == 126
+    workload.close()
+
+
+def test_the_commands_sigpipe_is_not_ignored() -> None:
+    workload = Workload(["sh", "-c", "grep -q 'SigIgn:.*[13579bdf]...$' /proc/self/status && exit 1; exit 0"])
+    workload.release()
+    workload.wait()
+    assert workload.exit_status == 0
+    workload.close()
+
+
+def test_interrupts_are_counted_and_handlers_come_back() -> None:
+    before = signal.getsignal(signal.SIGTERM)
+    with Interrupts() as interrupts:
+        assert interrupts.seen() == 0
+        os.kill(os.getpid(), signal.SIGTERM)
+        os.kill(os.getpid(), signal.SIGINT)
+        assert interrupts.seen() == 2
+    assert signal.getsignal(signal.SIGTERM) == before
+
+
+def test_outside_of_the_main_thread_interrupts_change_nothing() -> None:
+    seen: list[int] = []
+
+    def use() -> None:
+        with Interrupts() as interrupts:
+            seen.append(interrupts.seen())
+
+    thread = threading.Thread(target=use)
+    thread.start()
+    thread.join()
+    assert seen == [0]
+
+
+@pytest.mark.parametrize(
+    "request_",
+    [
+        Request(),
+        Request(command=("true",), pids=(1,)),
+        Request(pids=(1,), whole_system=True),
+        Request(command=("true",), frequency=0),
+        Request(command=("true",), seconds=-1),
+        Request(command=("true",), user=False, kernel=False),
+        Request(command=("true",), ring_pages=3),
+        Request(command=("true",), stack_bytes=65536),
+    ],
+)
+def test_requests_that_make_no_sense_are_wrong_usage(request_: Request) -> None:
+    with pytest.raises(InsituError) as caught:
+        check(request_)
+    assert caught.value.status == 2
+
+
+def records(data: bytes) -> list[tuple[int, bytes]]:
+    found = []
+    while data:
+        kind, _, size = struct.unpack_from("=IHH", data)
+        found.append((kind, data[8:size]))
+        data = data[size:]
+    return found
+
+
+FULL = Sample.TID | Sample.TIME | Sample.ID | Sample.STREAM_ID | Sample.CPU | Sample.IDENTIFIER
+
+
+@given(st.binary(max_size=64).filter(lambda name: b"\0" not in name))
+def test_made_up_records_are_whole_words_with_a_terminated_name(name: bytes) -> None:
+    record = Synthesized(FULL, 77, 123).comm(5, 6, name)
+    assert len(record) % 8 == 0
+    [(kind, body)] = records(record)
+    assert kind == Record.COMM
+    assert struct.unpack_from("=II", body) == (5, 6)
+    assert body[8:].split(b"\0", 1)[0] == name
+    # struct sample_id, in the kernel's order: tid, time, id, stream id, cpu, identifier.
+    assert struct.unpack("=IIQQQIIQ", body[-48:]) == (5, 6, 123, 77, 77, 0, 0, 77)
+
+
+def test_this_process_is_described_by_its_threads_and_its_executable_mappings() -> None:
+    pid = os.getpid()
+    found = records(b"".join(Synthesized(Sample.TIME, 0, 9).of_processes([pid])))
+    assert {struct.unpack_from("=IIII", body)[2] for kind, body in found if kind == Record.FORK} == set(
+        procfs.threads(pid)
+    )
+    starts = {struct.unpack_from("=IIQ", body)[2] for kind, body in found if kind == Record.MMAP2}
+    lines = Path("/proc/self/maps").read_text().splitlines()
+    executables = [line for line in lines if "x" in line.split()[1] and "vsyscall" not in line]
+    assert starts == {int(line.split("-")[0], 16) for line in executables}
+
+
+def test_a_process_that_has_gone_is_left_out() -> None:
+    assert list(Synthesized(Sample.TIME, 0, 0).of_processes([4194304])) == []
+
+
+@given(st.lists(st.integers(1, 1 << 40), max_size=6), st.integers(0, 40), st.binary(max_size=30))
+def test_losses_are_summed_up_to_what_is_torn(counts: list[int], cut: int, tail: bytes) -> None:
+    made = Synthesized(FULL, 1, 2)
+    whole = [made.lost(count, 0) for count in counts]
+    data = b"".join(made.comm(1, 1, b"x") + record for record in whole)
+    assert lost_in_records(data) == sum(counts)
+    if whole:
+        assert lost_in_records(data[: -1 - cut]) == sum(counts[:-1])
+    lost_in_records(data + tail)  # whatever follows, no exception
