@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insitu.session.formats.perf_records import EventAttr, RecordType, sample_batches, side_records, walk
+from insitu.kernel.perf_event import Record
+from insitu.session.formats.perf_records import EventAttr, sample_batches, side_records, walk
 
 from . import perf_bytes as pb
 
@@ -81,7 +82,7 @@ def test_side_records_tell_mappings_names_forks_and_losses_with_their_times():
     assert (comm.tid, comm.text) == (6, "worker")
     assert (fork.pid, fork.ppid) == (7, 5)
     assert lost.count == 33
-    assert exited.type == RecordType.EXIT
+    assert exited.type == Record.EXIT
     assert [record.ts_ns for record in (mmap, comm, fork, lost, exited)] == [10, 11, 12, 13, 14]
 
 

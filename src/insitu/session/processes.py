@@ -11,7 +11,8 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.formats.perf_records import COMM_EXEC, CPUMODE_KERNEL, CPUMODE_MASK, Record, RecordType
+from insitu.kernel.perf_event import Misc, Record
+from insitu.session.formats.perf_records import SideRecord
 from insitu.session.profile import Lost, Thread
 from insitu.symbols.address_space import AddressSpaces, Mapping, Module
 
@@ -54,18 +55,18 @@ class Processes:
         return result
 
 
-def replay(records: Iterable[Record], build_ids: dict[str, str]) -> Processes:
+def replay(records: Iterable[SideRecord], build_ids: dict[str, str]) -> Processes:
     """Replay ``records`` (any order; sorted here by time). ``build_ids`` (path to build id) fills in unknown ones."""
     state = _Replay(build_ids)
     handlers = {
-        RecordType.MMAP: state.mapped,
-        RecordType.MMAP2: state.mapped,
-        RecordType.COMM: state.named,
-        RecordType.FORK: state.forked,
-        RecordType.EXIT: state.exited,
-        RecordType.LOST: state.lost,
-        RecordType.LOST_SAMPLES: state.lost,
-        RecordType.THROTTLE: state.throttled,
+        Record.MMAP: state.mapped,
+        Record.MMAP2: state.mapped,
+        Record.COMM: state.named,
+        Record.FORK: state.forked,
+        Record.EXIT: state.exited,
+        Record.LOST: state.lost,
+        Record.LOST_SAMPLES: state.lost,
+        Record.THROTTLE: state.throttled,
     }
     for record in sorted(records, key=lambda record: record.ts_ns):
         handlers[record.type](record)
@@ -120,8 +121,8 @@ class _Replay:
         self.current[pid] = epoch
         self.timelines.setdefault(pid, []).append((ts_ns, epoch.index))
 
-    def mapped(self, record: Record) -> None:
-        if record.misc & CPUMODE_MASK == CPUMODE_KERNEL or record.pid == -1:
+    def mapped(self, record: SideRecord) -> None:
+        if record.misc & Misc.CPUMODE_MASK == Misc.KERNEL or record.pid == -1:
             if record.text.startswith("[kernel.kallsyms]") and not self.kernel_start:
                 self.kernel_start = record.offset or record.start
             return
@@ -142,7 +143,7 @@ class _Replay:
         else:
             self.begin_epoch(record.pid, record.ts_ns, [*_cut(epoch.mappings, mapping), mapping])
 
-    def module(self, record: Record) -> int:
+    def module(self, record: SideRecord) -> int:
         build_id = record.build_id or self.build_ids.get(record.text, "")
         # Memory that belongs to no file means something else in every process.
         owner = record.pid if not record.text.startswith("/") or record.text.startswith("//") else 0
@@ -153,8 +154,8 @@ class _Replay:
             self.module_list.append(Module(record.text, build_id, record.pid, record.inode))
         return index
 
-    def named(self, record: Record) -> None:
-        if record.misc & COMM_EXEC:
+    def named(self, record: SideRecord) -> None:
+        if record.misc & Misc.COMM_EXEC:
             self.begin_epoch(record.pid, record.ts_ns, [])
         life = self.alive.get(record.tid)
         if life is None:
@@ -163,7 +164,7 @@ class _Replay:
             life.end_ns = record.ts_ns
             self.live(_Life(record.tid, record.pid, life.ppid, record.text, "", record.ts_ns))
 
-    def forked(self, record: Record) -> None:
+    def forked(self, record: SideRecord) -> None:
         parent = self.alive.get(record.ppid)
         comm = parent.comm if parent else ""
         if record.pid == record.ppid:  # a thread: the name of the process's main thread is the best guess
@@ -178,16 +179,16 @@ class _Replay:
         self.alive[life.tid] = life
         self.lives.append(life)
 
-    def exited(self, record: Record) -> None:
+    def exited(self, record: SideRecord) -> None:
         life = self.alive.pop(record.tid, None)
         if life is not None:
             life.end_ns = record.ts_ns
 
-    def lost(self, record: Record) -> None:
+    def lost(self, record: SideRecord) -> None:
         if record.count:
             self.losses.append(Lost(record.ts_ns, "ring buffer", record.cpu, record.count))
 
-    def throttled(self, record: Record) -> None:
+    def throttled(self, record: SideRecord) -> None:
         self.throttles += 1
 
     def finish(self) -> Processes:

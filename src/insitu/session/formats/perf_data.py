@@ -13,7 +13,7 @@ from typing import Final
 import numpy as np
 
 from insitu.errors import InsituError
-from insitu.session.formats.perf_records import EventAttr, RecordType, walk
+from insitu.session.formats.perf_records import EventAttr, ToolRecord, walk
 from insitu.session.raw import RawRecording
 
 __all__ = ["is_perf_data", "read_perf_data"]
@@ -154,20 +154,20 @@ def _from_mixed(
             break
         body = data[at + 8 : at + size]
         at += size
-        if kind == RecordType.COMPRESSED:
+        if kind == ToolRecord.COMPRESSED:
             packed += body
-        elif kind == RecordType.COMPRESSED2:
+        elif kind == ToolRecord.COMPRESSED2:
             packed += body[8 : 8 + _U64.unpack_from(body)[0]]
-        elif kind == RecordType.HEADER_ATTR:
+        elif kind == ToolRecord.HEADER_ATTR:
             attr_size = min(max(_U32.unpack_from(body, 4)[0], 64), len(body))
             described.append((bytes(body[:attr_size]), _ids(body[attr_size:])))
-        elif kind == RecordType.HEADER_FEATURE:
+        elif kind == ToolRecord.HEADER_FEATURE:
             features.read(_U64.unpack_from(body)[0], body[8:])
-        elif kind == RecordType.HEADER_BUILD_ID:
+        elif kind == ToolRecord.HEADER_BUILD_ID:
             features.build_ids.update(_build_ids(data[at - size : at]))
-        elif kind == RecordType.HEADER_TRACING_DATA:
+        elif kind == ToolRecord.HEADER_TRACING_DATA:
             at += (_U32.unpack_from(body)[0] + 7) & ~7  # follows the record, outside its size
-        elif kind == RecordType.AUXTRACE:
+        elif kind == ToolRecord.AUXTRACE:
             at += _U64.unpack_from(body)[0]
         elif size & 7 == 0:
             plain += data[at - size : at]

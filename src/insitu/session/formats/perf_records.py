@@ -10,24 +10,22 @@ at once, and the rare other records one by one.
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from enum import IntEnum, IntFlag
+from enum import IntEnum
 from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 from typing_extensions import Buffer
 
+from insitu.kernel.perf_event import Hardware, Misc, ReadFormat, Record, Sample, Software, Type
+
 __all__ = [
-    "COMM_EXEC",
     "CONTEXT_MAX",
-    "CPUMODE_KERNEL",
-    "CPUMODE_MASK",
     "EventAttr",
-    "Record",
-    "RecordType",
     "SampleBatch",
-    "SampleType",
+    "SideRecord",
     "Stream",
+    "ToolRecord",
     "sample_batches",
     "side_records",
     "walk",
@@ -38,57 +36,22 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 U8 = NDArray[np.uint8]
 
-CPUMODE_MASK: Final = 7
-CPUMODE_KERNEL: Final = 1
-COMM_EXEC: Final = 1 << 13  # PERF_RECORD_MISC_COMM_EXEC
-MMAP_BUILD_ID: Final = 1 << 14  # PERF_RECORD_MISC_MMAP_BUILD_ID
 CONTEXT_MAX: Final = np.uint64(2**64 - 4095)  # PERF_CONTEXT_MAX: callchain entries from here on are markers
 
 
-class RecordType(IntEnum):
-    MMAP = 1
-    LOST = 2
-    COMM = 3
-    EXIT = 4
-    THROTTLE = 5
-    UNTHROTTLE = 6
-    FORK = 7
-    SAMPLE = 9
-    MMAP2 = 10
-    LOST_SAMPLES = 13
-    KSYMBOL = 17
-    # From here on written by perf itself, never by the kernel.
+class ToolRecord(IntEnum):
+    """Record types that perf itself writes, never the kernel (tools/lib/perf/include/perf/event.h)."""
+
     HEADER_ATTR = 64
     HEADER_TRACING_DATA = 66
     HEADER_BUILD_ID = 67
-    FINISHED_ROUND = 68
     AUXTRACE = 71
-    EVENT_UPDATE = 78
     HEADER_FEATURE = 80
     COMPRESSED = 81
     COMPRESSED2 = 83
 
 
-class SampleType(IntFlag):
-    IP = 1 << 0
-    TID = 1 << 1
-    TIME = 1 << 2
-    ADDR = 1 << 3
-    READ = 1 << 4
-    CALLCHAIN = 1 << 5
-    ID = 1 << 6
-    CPU = 1 << 7
-    PERIOD = 1 << 8
-    STREAM_ID = 1 << 9
-    RAW = 1 << 10
-    BRANCH_STACK = 1 << 11
-    REGS_USER = 1 << 12
-    STACK_USER = 1 << 13
-    IDENTIFIER = 1 << 16
-
-
-_READ_ENABLED, _READ_RUNNING, _READ_ID, _READ_GROUP, _READ_LOST = (1 << bit for bit in range(5))
-_BRANCH_HW_INDEX = 1 << 17
+_BRANCH_HW_INDEX = 1 << 17  # PERF_SAMPLE_BRANCH_HW_INDEX
 _ATTR = struct.Struct("<IIQQQQQIIQQQQI")  # struct perf_event_attr up to sample_stack_user
 _ATTR_SAMPLE_ID_ALL = 1 << 18
 _ATTR_FREQ = 1 << 10
@@ -136,41 +99,27 @@ class EventAttr:
     def sample_id_all(self) -> bool:
         return bool(self.flags & _ATTR_SAMPLE_ID_ALL)
 
-    def trailer(self) -> list[SampleType]:
+    def trailer(self) -> list[Sample]:
         """The fields of a struct sample_id that end every record but samples, in order; a word each."""
         order = (
-            SampleType.TID,
-            SampleType.TIME,
-            SampleType.ID,
-            SampleType.STREAM_ID,
-            SampleType.CPU,
-            SampleType.IDENTIFIER,
+            Sample.TID,
+            Sample.TIME,
+            Sample.ID,
+            Sample.STREAM_ID,
+            Sample.CPU,
+            Sample.IDENTIFIER,
         )
         return [bit for bit in order if self.sample_type & bit] if self.sample_id_all else []
 
 
-_NAMES = {
-    0: ("cycles", "instructions", "cache-references", "cache-misses", "branches", "branch-misses", "bus-cycles"),
-    1: (
-        "cpu-clock",
-        "task-clock",
-        "page-faults",
-        "context-switches",
-        "cpu-migrations",
-        "minor-faults",
-        "major-faults",
-        "alignment-faults",
-        "emulation-faults",
-        "dummy",
-        "bpf-output",
-    ),
-}
-
-
 def event_name(kind: int, config: int) -> str:
     """perf's name of a hardware or software event, else its numbers."""
-    names = _NAMES.get(kind, ())
-    return names[config] if config < len(names) else f"type {kind} config {config:#x}"
+    names: dict[int, type[IntEnum]] = {Type.HARDWARE: Hardware, Type.SOFTWARE: Software}
+    known = names[kind].__members__.values() if kind in names else ()
+    name = next((member.name for member in known if member == config), None)
+    if name is None:
+        return f"type {kind} config {config:#x}"
+    return {"CPU_CYCLES": "cycles"}.get(name) or name.lower().replace("_", "-")
 
 
 @dataclass(frozen=True)
@@ -256,7 +205,7 @@ def sample_batches(stream: Stream, attrs: Sequence[EventAttr], limit: int = 1 <<
 
     Events with different sample layouts are told apart by PERF_SAMPLE_IDENTIFIER, as perf does.
     """
-    rows = np.flatnonzero(stream.type == RecordType.SAMPLE)
+    rows = np.flatnonzero(stream.type == Record.SAMPLE)
     if not attrs:
         return
     layouts: dict[tuple[int, int, int, int], list[int]] = {}
@@ -344,38 +293,38 @@ def _decode(
     low = np.uint64(0xFFFFFFFF)
     shift = np.uint64(32)
 
-    identifier = cursor.word() if kind & SampleType.IDENTIFIER else None
-    ip = cursor.word() if kind & SampleType.IP else zeros
-    tids = cursor.word() if kind & SampleType.TID else zeros
-    time = cursor.word() if kind & SampleType.TIME else zeros
-    if kind & SampleType.ADDR:
+    identifier = cursor.word() if kind & Sample.IDENTIFIER else None
+    ip = cursor.word() if kind & Sample.IP else zeros
+    tids = cursor.word() if kind & Sample.TID else zeros
+    time = cursor.word() if kind & Sample.TIME else zeros
+    if kind & Sample.ADDR:
         cursor.skip(1)
-    if kind & SampleType.ID:
+    if kind & Sample.ID:
         id_ = cursor.word()
         identifier = id_ if identifier is None else identifier
-    if kind & SampleType.STREAM_ID:
+    if kind & Sample.STREAM_ID:
         cursor.skip(1)
-    cpu = cursor.word() & low if kind & SampleType.CPU else zeros + low
-    period = cursor.word() if kind & SampleType.PERIOD else None
-    if kind & SampleType.READ:
+    cpu = cursor.word() & low if kind & Sample.CPU else zeros + low
+    period = cursor.word() if kind & Sample.PERIOD else None
+    if kind & Sample.READ:
         _skip_read(cursor, layout.read_format)
     chain_at, chain_len = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    if kind & SampleType.CALLCHAIN:
+    if kind & Sample.CALLCHAIN:
         chain_len = cursor.count()
         chain_at = cursor.skip(chain_len)
-    if kind & SampleType.RAW:
+    if kind & Sample.RAW:
         raw_bytes = (cursor.peek() & low).astype(np.int64)
         cursor.skip((raw_bytes + 4 + 7) >> 3)
-    if kind & SampleType.BRANCH_STACK:
+    if kind & Sample.BRANCH_STACK:
         entries = cursor.count()
         cursor.skip(entries * 3 + (1 if layout.branch_sample_type & _BRANCH_HW_INDEX else 0))
     regs_at = np.full(n, -1, np.int64)
-    if kind & SampleType.REGS_USER:
+    if kind & Sample.REGS_USER:
         abi = cursor.word()
         regs_at = cursor.skip(np.where(abi != 0, layout.regs_user.bit_count(), 0))
         regs_at = np.where(abi != 0, regs_at, -1)
     stack_at, stack_size = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    if kind & SampleType.STACK_USER:
+    if kind & Sample.STACK_USER:
         copied = cursor.count(1 << 16)
         stack_at = cursor.skip(copied >> 3)
         # dyn_size, what was really copied, is absent where size is 0.
@@ -388,7 +337,7 @@ def _decode(
         tid=(tids >> shift).astype(np.uint32).view(np.int32),
         cpu=cpu.astype(np.uint32).view(np.int32),
         ip=ip,
-        cpumode=(stream.misc[rows] & CPUMODE_MASK).astype(np.uint8),
+        cpumode=(stream.misc[rows] & Misc.CPUMODE_MASK).astype(np.uint8),
         event=np.zeros(n, np.int32) if identifier is None else _look_up(ids, owners, identifier),
         period=period.astype(np.int64) if period is not None else _fixed_period(layout, n),
         chain_at=chain_at,
@@ -407,9 +356,9 @@ def _fixed_period(layout: EventAttr, n: int) -> I64:
 
 def _skip_read(cursor: _Cursor, read_format: int) -> None:
     """Step over struct read_format of a sample."""
-    times = bool(read_format & _READ_ENABLED) + bool(read_format & _READ_RUNNING)
-    per_value = 1 + bool(read_format & _READ_ID) + bool(read_format & _READ_LOST)
-    if read_format & _READ_GROUP:
+    times = bool(read_format & ReadFormat.TOTAL_TIME_ENABLED) + bool(read_format & ReadFormat.TOTAL_TIME_RUNNING)
+    per_value = 1 + bool(read_format & ReadFormat.ID) + bool(read_format & ReadFormat.LOST)
+    if read_format & ReadFormat.GROUP:
         values = cursor.count()
         cursor.skip(values * per_value + times)
     else:
@@ -427,10 +376,10 @@ def _only(batch: SampleBatch, keep: NDArray[np.bool_]) -> SampleBatch:
 
 
 @dataclass(frozen=True)
-class Record:
+class SideRecord:
     """One record that is not a sample. ``ts_ns`` is 0 where the stream carries no times."""
 
-    type: RecordType
+    type: Record
     ts_ns: int
     cpu: int
     misc: int
@@ -455,20 +404,20 @@ _LOST = struct.Struct("<QQ")
 _U64 = struct.Struct("<Q")
 
 
-def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[Record]:
+def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[SideRecord]:
     """The records of a stream that say what samples mean: mappings, names, forks, exits and losses.
 
     A record too short for its type is passed over.
     """
     decoders = {
-        RecordType.MMAP: _mmap,
-        RecordType.MMAP2: _mmap2,
-        RecordType.COMM: _comm,
-        RecordType.FORK: _fork,
-        RecordType.EXIT: _fork,
-        RecordType.LOST: _lost,
-        RecordType.LOST_SAMPLES: _lost_samples,
-        RecordType.THROTTLE: _bare,
+        Record.MMAP: _mmap,
+        Record.MMAP2: _mmap2,
+        Record.COMM: _comm,
+        Record.FORK: _fork,
+        Record.EXIT: _fork,
+        Record.LOST: _lost,
+        Record.LOST_SAMPLES: _lost_samples,
+        Record.THROTTLE: _bare,
     }
     trailer = attrs[0].trailer() if attrs else []
     rows = np.flatnonzero(np.isin(stream.type, list(decoders)))
@@ -476,7 +425,7 @@ def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[Record]
     for row in rows.tolist():
         start = int(stream.at[row]) * 8
         body = memory[start + 8 : start + int(stream.size[row])].tobytes()
-        kind = RecordType(int(stream.type[row]))
+        kind = Record(int(stream.type[row]))
         ts_ns, cpu = _trailer(body, trailer)
         body = body[: len(body) - 8 * len(trailer)]
         try:
@@ -486,17 +435,17 @@ def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[Record]
         yield record
 
 
-def _trailer(body: bytes, fields: list[SampleType]) -> tuple[int, int]:
+def _trailer(body: bytes, fields: list[Sample]) -> tuple[int, int]:
     """Time and CPU of the struct sample_id at the end of a record's body."""
     ts_ns, cpu = 0, -1
     at = len(body) - 8 * len(fields)
     if at < 0:
         return ts_ns, cpu
     for bit in fields:
-        if bit is SampleType.TIME:
+        if bit is Sample.TIME:
             (ts_ns,) = _U64.unpack_from(body, at)
             ts_ns = min(ts_ns, 2**63 - 1)
-        elif bit is SampleType.CPU:
+        elif bit is Sample.CPU:
             cpu = int.from_bytes(body[at : at + 4], "little", signed=True)
         at += 8
     return ts_ns, cpu
@@ -506,43 +455,43 @@ def _text(raw: bytes) -> str:
     return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
 
 
-def _mmap(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+def _mmap(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
     pid, tid, start, length, offset = _MMAP.unpack_from(body)
-    return Record(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, _text(body[_MMAP.size :]))
+    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, _text(body[_MMAP.size :]))
 
 
-def _mmap2(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+def _mmap2(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
     pid, tid, start, length, offset = _MMAP.unpack_from(body)
     text = _text(body[_MMAP.size + 32 :])
     build_id, inode = "", (0, 0, 0)
-    if misc & MMAP_BUILD_ID:
+    if misc & Misc.MMAP_BUILD_ID:
         size = min(body[_MMAP.size], 20)
         build_id = body[_MMAP.size + 4 : _MMAP.size + 4 + size].hex()
     else:
         major, minor, number, _generation = _INODE.unpack_from(body, _MMAP.size)
         inode = (major, minor, number)
-    return Record(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, text, build_id, inode)
+    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, text, build_id, inode)
 
 
-def _comm(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+def _comm(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
     pid, tid = _PID_TID.unpack_from(body)
-    return Record(kind, ts_ns, cpu, misc, pid, tid, text=_text(body[8:]))
+    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, text=_text(body[8:]))
 
 
-def _fork(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+def _fork(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
     pid, ppid, tid, _ptid, _time = _FORK.unpack_from(body)
-    return Record(kind, ts_ns, cpu, misc, pid, tid, ppid)
+    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, ppid)
 
 
-def _lost(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+def _lost(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
     _id, count = _LOST.unpack_from(body)
-    return Record(kind, ts_ns, cpu, misc, count=min(count, 2**62))
+    return SideRecord(kind, ts_ns, cpu, misc, count=min(count, 2**62))
 
 
-def _lost_samples(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
+def _lost_samples(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
     (count,) = _U64.unpack_from(body)
-    return Record(kind, ts_ns, cpu, misc, count=min(count, 2**62))
+    return SideRecord(kind, ts_ns, cpu, misc, count=min(count, 2**62))
 
 
-def _bare(kind: RecordType, ts_ns: int, cpu: int, misc: int, body: bytes) -> Record:
-    return Record(kind, ts_ns, cpu, misc)
+def _bare(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
+    return SideRecord(kind, ts_ns, cpu, misc)

@@ -1,0 +1,54 @@
+"""perf as the peer: recordings made with it, and what perf script says is in them."""
+
+import re
+import subprocess
+from collections import Counter
+from pathlib import Path
+
+import numpy as np
+
+from insitu.session.profile import Profile
+
+
+def perf_record(output: Path, *options: str, command: list[str], cwd: Path | None = None) -> Path:
+    done = subprocess.run(
+        ["perf", "record", "-q", "-o", str(output), *options, "--", *command], capture_output=True, text=True, cwd=cwd
+    )
+    assert output.exists(), done.stderr
+    return output
+
+
+def perf_folded(path: Path, *options: str) -> Counter[str]:
+    """perf script's stacks, folded: the ten lines that everybody writes."""
+    text = subprocess.run(
+        ["perf", "script", "-i", str(path), "-F", "comm,ip,sym", *options], capture_output=True, text=True, check=True
+    ).stdout
+    stacks: Counter[str] = Counter()
+    for block in text.split("\n\n"):
+        lines = [line for line in block.splitlines() if line.strip()]
+        if not lines:
+            continue
+        frames = [line.split(None, 1)[1].removesuffix(" (inlined)") for line in lines[1:]]
+        stacks[";".join([lines[0].strip(), *reversed(frames)])] += 1
+    return stacks
+
+
+_UNNAMED = re.compile(r".*\+0x[0-9a-f]+|0x[0-9a-f]+")
+
+
+def our_folded(profile: Profile) -> Counter[str]:
+    """The same from a profile, frame by frame; what has no symbol is called [unknown], as perf does."""
+    names = ["[unknown]" if _UNNAMED.fullmatch(frame.function) else frame.function for frame in profile.frames]
+    comms, of_sample = profile.commands(profile.tid, profile.ts_ns)
+    texts = [""]
+    for parent, frame in zip(profile.stack_parent[1:], profile.stack_frame[1:], strict=True):
+        texts.append(f"{texts[parent]};{names[frame]}")
+    pairs, counts = np.unique(np.stack([of_sample, profile.stack]), axis=1, return_counts=True)
+    return Counter(
+        {f"{comms[c]}{texts[s]}": int(n) for (c, s), n in zip(pairs.T.tolist(), counts.tolist(), strict=True)}
+    )
+
+
+def agreement(ours: Counter[str], peer: Counter[str]) -> float:
+    """The share of the peer's samples that stand under the same stack on our side."""
+    return (ours & peer).total() / peer.total()
