@@ -10,7 +10,7 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.symbols.cfi import Cie, Row, run
+from insitu.symbols.cfi import Cie, Programs, Row
 from insitu.symbols.dwarf_bytes import CorruptDwarfError, fixed, pointer, sleb128, uleb128
 from insitu.symbols.elf import Elf
 
@@ -39,6 +39,14 @@ class _Function(NamedTuple):
     rows: I64
 
 
+class _Common(NamedTuple):
+    """What FDEs of one CIE share, and the interned rows of the states of its programs."""
+
+    cie: Cie
+    programs: Programs
+    rows: dict[int, int]
+
+
 class CallFrames:
     """The functions of one ELF file that have call frame information. Corrupt ones are as if absent."""
 
@@ -46,7 +54,7 @@ class CallFrames:
         """Read the table of functions; rules of registers from DWARF number ``columns`` on will be dropped."""
         self._columns = columns
         self._functions: dict[int, _Function] = {}
-        self._cies: dict[int, Cie | None] = {}
+        self._commons: dict[int, _Common | None] = {}
         header = elf.section(".eh_frame_hdr")
         frames = elf.section(".eh_frame")
         debug = elf.section(".debug_frame")
@@ -89,25 +97,30 @@ class CallFrames:
 
     def _parse(self, entry: int, intern: Callable[[Row], int]) -> _Function:
         data, address, _, _ = self._section
-        start, size, cie, program, end = self._fde(entry)
-        starts, rows = run(cie, data[program:end], address + program, start, self._columns)
+        start, size, common, program, end = self._fde(entry)
         limit = start + size
         if limit >> 64:
             raise CorruptDwarfError("function beyond the address space")
-        kept = [(at, intern(row)) for at, row in zip(starts, rows, strict=True) if at < limit]
-        kept.append((limit, _NO_ROW))
-        return _Function(np.array([at for at, _ in kept], np.uint64), np.array([row for _, row in kept], np.int64))
+        starts, states = common.programs.run(data[program:end], address + program, start)
+        while starts and starts[-1] >= limit:
+            starts.pop()
+        known = common.rows
+        for state in set(states) - known.keys():
+            known[state] = intern(common.programs.row(state))
+        rows = [known[state] for state in states[: len(starts)]]
+        return _Function(np.array([*starts, limit], np.uint64), np.array([*rows, _NO_ROW], np.int64))
 
-    def _fde(self, entry: int) -> tuple[int, int, Cie, int, int]:
-        """First address, size in bytes, CIE, and where the program begins and ends, of the FDE at ``entry``."""
+    def _fde(self, entry: int) -> tuple[int, int, _Common, int, int]:
+        """Of the FDE at ``entry``: first address, bytes of code, its CIE, and where its program begins and ends."""
         data, address, base, debug = self._section
         at, end, width = _extent(data, entry)
         identity, body = fixed(data, at, width)
         if identity == _cie_identity(debug, width):
             raise CorruptDwarfError("a CIE where an FDE should be")
-        cie = self._cie(identity if debug else at - identity)
-        if cie is None:
+        common = self._common(identity if debug else at - identity)
+        if common is None:
             raise CorruptDwarfError("corrupt CIE")
+        cie = common.cie
         start, body = pointer(data, body, cie.pointer_encoding, address, base)
         size, body = pointer(data, body, cie.pointer_encoding & 0x0F, address, base)
         if cie.augmented:
@@ -115,15 +128,16 @@ class CallFrames:
             body += skipped
         if body > end:
             raise CorruptDwarfError("FDE beyond its end")
-        return start, size, cie, body, end
+        return start, size, common, body, end
 
-    def _cie(self, entry: int) -> Cie | None:
-        if entry not in self._cies:
+    def _common(self, entry: int) -> _Common | None:
+        if entry not in self._commons:
             try:
-                self._cies[entry] = _cie(self._section, entry)
+                cie = _cie(self._section, entry)
+                self._commons[entry] = _Common(cie, Programs(cie, self._columns), {})
             except CorruptDwarfError:
-                self._cies[entry] = None
-        return self._cies[entry]
+                self._commons[entry] = None
+        return self._commons[entry]
 
     def _scan(self) -> tuple[U64, I64]:
         """First address and offset of every FDE, by walking through the section; it is left where it is corrupt."""

@@ -26,7 +26,7 @@ _BLOCK: Final = 1 << 14
 _FIRST_BLOCK: Final = 1 << 8
 # A frame pointer is believed if it lies at most this far above the stack pointer (as libunwind does).
 _MAX_GUESSED_FRAME_BYTES: Final = np.uint64(0x4000)
-_WORD: Final = np.uint64(8)
+_ONE, _WORD = np.uint64(1), np.uint64(8)
 _MASK: Final = (1 << 64) - 1
 
 Bools = NDArray[np.bool_]
@@ -65,7 +65,7 @@ def unwind(
 
     The leaf is where the sample was taken; every other entry is a return address, so that **one less** is an
     address within the calling instruction: what symbols must be looked up by, and what perf script prints.
-    To hold for it too, the entry of a signal trampoline, which has called nothing, is one more than its address.
+    To hold for it too, the entry of a function that a signal interrupted is one more than its address.
 
     A stack ends where the return address is undefined or 0, where it or the CFA lies outside the copy, where
     the address is in no file with call frame information, and after ``max_depth`` frames. Within a
@@ -194,13 +194,13 @@ class _Lanes:
             if len(table.needed) > len(self.unwinder.tracked):
                 return None
             columns = table.columns(self.unwinder.tracked)
-            signal = columns.signal.take(rows) if table.has_signal else None
-            if signal is not None and signal.any():
-                steps[-1] = (self.lane, self.pc + (self.back & signal))
             self._step(rows, columns)
-            self.back = np.ones(len(rows), np.uint64) if signal is None else 1 - signal.astype(np.uint64)
+            if table.has_signal:
+                self.back = (~columns.signal.take(rows)).astype(np.uint64)
+            else:
+                self.back = np.ones(len(rows), np.uint64)
             self._compress()
-            steps.append((self.lane, self.pc))
+            steps.append((self.lane, self.pc + (self.back ^ _ONE) * (self.pc != 0) if table.has_signal else self.pc))
         return steps
 
     def _compress(self) -> None:
@@ -276,7 +276,8 @@ class _Lanes:
         def register(number: int, some: I64) -> U64:
             if number == self.machine.pc:
                 return self.pc[lanes[some]]
-            return before[tracked.index(number)][some]
+            values: U64 = before[tracked.index(number), some]
+            return values
 
         def memory(addresses: U64, some: I64) -> tuple[U64, Bools]:
             return self._read(addresses, lanes[some])
