@@ -1,0 +1,92 @@
+// The data block of a page: what views/page.py packed, back as typed arrays.
+
+export interface Names {
+  function: string[];
+  /** Indexes into `modules`, `kinds` and `files`. */
+  module: number[];
+  kind: number[];
+  inlined: number[];
+  file: number[];
+  modules: string[];
+  kinds: string[];
+  files: string[];
+}
+
+export interface Meta {
+  mode: "flame" | "diff" | "heatmap";
+  title: string;
+  subtitle: string;
+  notes: string[];
+  losses: string[];
+  unit: string;
+  names: Names;
+  threads: { tid: number[]; pid: number[]; comm: string[] };
+  reverse: boolean;
+  icicle: boolean;
+  /** Frames narrower than this many pixels are not drawn one by one. */
+  minWidth: number;
+  /** Of a heat map: its cells are numbered column by column. */
+  heat?: { columns: number; rows: number; columnNs: number };
+}
+
+/** A call tree and what was counted in it; an entry is a count of one node in one thread (and one cell of time). */
+export interface PageData {
+  meta: Meta;
+  parent: Int32Array;
+  name: Int32Array;
+  entryNode: Int32Array;
+  entryGroup: Int32Array;
+  entryCount: Float64Array;
+  /** Of a difference: the count before (entryCount is the one after). */
+  entryBefore: Float64Array | null;
+  /** Of a heat map: the cell; entries are in its order. */
+  entryCell: Int32Array | null;
+}
+
+type Section = [code: "d" | "u" | "f", at: number, length: number];
+
+export async function readPage(): Promise<PageData> {
+  const element = document.getElementById("data");
+  if (!element) throw new Error("the page has no data block");
+  const bytes = await inflate(decodeBase64(element.textContent ?? ""));
+  element.remove();
+  const headerLength = new DataView(bytes.buffer).getUint32(0, true);
+  const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + headerLength))) as {
+    meta: Meta;
+    sections: Record<string, Section>;
+  };
+  const start = 4 + headerLength;
+  const words = (name: string): Int32Array => {
+    const [code, at, length] = header.sections[name];
+    if (code === "f") return Int32Array.from(new Float64Array(bytes.buffer, start + at, length));
+    const array = new Int32Array(bytes.buffer, start + at, length);
+    if (code === "d") for (let i = 1; i < length; i++) array[i] += array[i - 1];
+    return array;
+  };
+  const numbers = (name: string): Float64Array => {
+    const [code, at, length] = header.sections[name];
+    return code === "f" ? new Float64Array(bytes.buffer, start + at, length) : Float64Array.from(words(name));
+  };
+  return {
+    meta: header.meta,
+    parent: words("parent"),
+    name: words("name"),
+    entryNode: words("entryNode"),
+    entryGroup: words("entryGroup"),
+    entryCount: numbers("entryCount"),
+    entryBefore: "entryBefore" in header.sections ? numbers("entryBefore") : null,
+    entryCell: "entryCell" in header.sections ? words("entryCell") : null,
+  };
+}
+
+function decodeBase64(text: string): Uint8Array<ArrayBuffer> {
+  const binary = atob(text);
+  const bytes = new Uint8Array(binary.length);
+  for (let i = 0; i < binary.length; i++) bytes[i] = binary.charCodeAt(i);
+  return bytes;
+}
+
+async function inflate(bytes: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  const stream = new Blob([bytes]).stream().pipeThrough(new DecompressionStream("deflate"));
+  return new Uint8Array(await new Response(stream).arrayBuffer());
+}

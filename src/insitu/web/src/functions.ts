@@ -1,0 +1,98 @@
+// Sums per function: the hottest ones, and what a search matches.
+
+import type { Shape, Tree } from "./tree";
+
+export interface FunctionSums {
+  self: Float64Array;
+  /** Samples that have the function anywhere in their stack, each counted once however often it recurs. */
+  total: Float64Array;
+  selfBefore: Float64Array | null;
+  totalBefore: Float64Array | null;
+}
+
+/** The sums of each of `names` functions over a caller-rooted tree. */
+export function functionSums(tree: Shape & { total: Float64Array; totalBefore: Float64Array | null }, names: number): FunctionSums {
+  const { parent, name, own, ownBefore, total, totalBefore } = tree;
+  const count = parent.length;
+  const sums: FunctionSums = {
+    self: new Float64Array(names),
+    total: new Float64Array(names),
+    selfBefore: ownBefore && new Float64Array(names),
+    totalBefore: totalBefore && new Float64Array(names),
+  };
+  // Nodes as linked lists of children: no order is needed here, so this is quicker than a layout.
+  const firstChild = new Int32Array(count);
+  const sibling = new Int32Array(count);
+  for (let i = count - 1; i > 0; i--) {
+    sibling[i] = firstChild[parent[i]];
+    firstChild[parent[i]] = i;
+  }
+  const open = new Int32Array(names); // how often each function is on the way from the root
+  let node = firstChild[0];
+  while (node) {
+    const of = name[node];
+    sums.self[of] += own[node];
+    if (sums.selfBefore && ownBefore) sums.selfBefore[of] += ownBefore[node];
+    if (!open[of]++) {
+      sums.total[of] += total[node];
+      if (sums.totalBefore && totalBefore) sums.totalBefore[of] += totalBefore[node];
+    }
+    if (firstChild[node]) {
+      node = firstChild[node];
+      continue;
+    }
+    for (;;) {
+      open[name[node]]--;
+      if (sibling[node]) {
+        node = sibling[node];
+        break;
+      }
+      node = parent[node];
+      if (!node) break;
+    }
+  }
+  return sums;
+}
+
+export interface SearchResult {
+  /** 1 for each name that matches. */
+  matches: Uint8Array;
+  functions: number;
+  error: string;
+}
+
+/** The names that `pattern` matches; letter case counts only when the pattern has a capital. */
+export function searchNames(functions: string[], pattern: string): SearchResult {
+  const matches = new Uint8Array(functions.length);
+  let expression: RegExp;
+  try {
+    // A class such as \S or \W is no capital letter of the user's.
+    expression = new RegExp(pattern, /[A-Z]/.test(pattern.replace(/\\./g, "")) ? "" : "i");
+  } catch (error) {
+    return { matches, functions: 0, error: String((error as Error).message).replace(/^Invalid regular expression: /, "") };
+  }
+  let count = 0;
+  for (let i = 1; i < functions.length; i++) {
+    if (expression.test(functions[i])) {
+      matches[i] = 1;
+      count++;
+    }
+  }
+  return { matches, functions: count, error: "" };
+}
+
+/** The weight of all samples below `root` that have a match in their stack (above `root` too), each counted once. */
+export function matchedWeight(tree: Tree, matches: Uint8Array, root: number): number {
+  for (let node = root; node; node = tree.parent[node]) if (matches[tree.name[node]]) return tree.width[root];
+  let sum = 0;
+  const open = [root];
+  while (open.length) {
+    const node = open.pop() as number;
+    for (let k = tree.first[node]; k < tree.first[node + 1]; k++) {
+      const child = tree.child[k];
+      if (matches[tree.name[child]]) sum += tree.width[child];
+      else if (tree.first[child] < tree.first[child + 1]) open.push(child);
+    }
+  }
+  return sum;
+}

@@ -1,0 +1,348 @@
+// A flame graph with all that belongs to it: follows the page's state and writes the user's steps into it.
+
+import "./style/flame.css";
+import { Details } from "./details";
+import { differenceColours, differenceIndex, Palette } from "./colour";
+import type { PageData } from "./data";
+import { element } from "./dom";
+import { percent } from "./format";
+import { functionSums, matchedWeight, searchNames, type SearchResult } from "./functions";
+import { Graph, type DrawnFrame } from "./graph";
+import { Legend } from "./legend";
+import { NameTable } from "./names";
+import { facts, shareChange, type Fact } from "./numbers";
+import { Pointer } from "./pointer";
+import { groupTotals, reversedTree, selectedTree, splitTree, type Selection } from "./selection";
+import type { PageState } from "./state";
+import { FunctionTable } from "./table";
+import type { ThemeSwitch } from "./theme";
+import { Toolbar } from "./toolbar";
+import { childAt, layOut, nodeAt, pathTo, type Tree } from "./tree";
+
+const NOTHING: SearchResult = { matches: new Uint8Array(0), functions: 0, error: "" };
+
+export class FlamePanel {
+  readonly element: HTMLElement;
+  readonly toolbar: Toolbar;
+  readonly graph = new Graph();
+  private readonly names: NameTable;
+  private readonly legend: Legend;
+  private readonly details: Details;
+  private readonly table: FunctionTable;
+  private readonly crumbs = element("nav", { class: "crumbs", "aria-label": "Zoomed into" });
+  private readonly spoken = element("div", { class: "spoken", role: "status", "aria-live": "polite" });
+  private readonly side: HTMLElement;
+  private cells: [number, number] | null = null;
+  private tree!: Tree;
+  private treeKey = "";
+  private palette!: Palette;
+  private paletteKey = "";
+  private searched: string | null = null;
+  private found = NOTHING;
+  private zoomed = 0;
+  private chosenName = -1;
+  private moduleWeight = new Map<string, number>();
+
+  constructor(
+    private readonly data: PageData,
+    private readonly state: PageState,
+    private readonly theme: ThemeSwitch,
+  ) {
+    const { meta } = data;
+    this.names = new NameTable(meta);
+    this.toolbar = new Toolbar(data, this.names, state);
+    this.legend = new Legend();
+    this.details = new Details(this.names);
+    this.table = new FunctionTable(this.names, meta.unit, meta.mode === "diff", (name) => this.chooseFunction(name));
+    this.side = element("aside", { "aria-label": "Functions" }, this.table.element);
+    this.element = element(
+      "section",
+      { class: "flame" },
+      this.toolbar.element,
+      this.crumbs,
+      element("div", { class: "stage" }, this.graph.element, this.side),
+      element("footer", {}, this.details.element, this.legend.element),
+      this.spoken,
+    );
+    this.graph.element.setAttribute("aria-label", "Flame graph: arrow keys move between frames, Enter zooms, Escape goes back");
+    new Pointer(this.graph, {
+      describe: (node) => (node > 0 || this.tree.width[0] ? this.describe(node) : null),
+      hover: (node) => this.details.show(node < 0 ? this.graph.selected : node, this.tree, this.factsOf(node < 0 ? this.graph.selected : node)),
+      click: (node) => {
+        this.select(node);
+        this.zoom(node);
+      },
+    });
+    this.graph.element.addEventListener("keydown", (event) => this.key(event));
+    state.onChange(() => this.apply(true));
+    theme.onChange(() => this.apply(false));
+  }
+
+  /** Show the samples of these cells of time only (null: all). */
+  showCells(cells: [number, number] | null): void {
+    this.cells = cells;
+    this.apply(false);
+  }
+
+  /** The frames on the screen, with their names and counts. */
+  frames(): (DrawnFrame & { function: string; total: number; own: number; depth: number })[] {
+    return this.graph.frames().map((frame) => ({
+      ...frame,
+      function: this.names.text[this.tree.name[frame.node]],
+      total: this.tree.total[frame.node],
+      own: this.tree.own[frame.node],
+      depth: this.tree.depth[frame.node],
+    }));
+  }
+
+  get tallied(): { total: number; zoomed: number; nodes: number } {
+    return { total: this.tree.total[0], zoomed: this.tree.total[this.zoomed], nodes: this.tree.parent.length };
+  }
+
+  apply(animated: boolean): void {
+    const rebuilt = this.rebuild();
+    this.toolbar.show();
+    this.side.hidden = !this.toolbar.functionsShown;
+    this.search();
+    const wanted = Number(this.state.get("zoom")) || 0;
+    const zoom = wanted > 0 && wanted < this.tree.parent.length && this.tree.width[wanted] > 0 ? wanted : 0;
+    const icicle = this.toolbar.flag("icicle");
+    this.graph.show(this.tree, this.names.text, icicle, this.data.meta.minWidth);
+    if (zoom !== this.zoomed || rebuilt) {
+      this.zoomed = zoom;
+      this.graph.zoom(zoom, animated && !rebuilt);
+      if (rebuilt) this.graph.home();
+    }
+    this.recolour();
+    this.showCrumbs();
+    this.showFound();
+    this.details.show(this.graph.selected, this.tree, this.factsOf(this.graph.selected));
+  }
+
+  /** Make the tree that the state asks for, when it is another one than before. */
+  private rebuild(): boolean {
+    const thread = this.state.get("thread");
+    const reverse = this.toolbar.flag("reverse");
+    const order = this.state.get("order") === "name" ? "name" : "weight";
+    const before = this.state.get("width") === "before";
+    const shape = [thread, reverse, this.cells].join("|");
+    const key = [shape, order, before, this.toolbar.flag("icicle")].join("|");
+    if (key === this.treeKey) return false;
+    this.treeKey = key;
+    const selection: Selection = { groups: this.groups(thread), cells: this.cells };
+    const forward = selectedTree(this.data, selection);
+    const plain = layOut(forward, order, this.names.rank, before);
+    this.table.show(this.sums(plain), plain.total[0], plain.totalBefore?.[0] ?? 0);
+    this.toolbar.offerThreads(groupTotals(this.data, this.cells));
+    const label = thread === "by-thread" ? this.names.threadName : thread === "by-command" ? this.names.commName : null;
+    if (!label && !reverse) {
+      this.tree = plain;
+    } else {
+      const split = label ? splitTree(this.data, selection, label) : forward;
+      this.tree = layOut(reverse ? reversedTree(split, label !== null) : split, order, this.names.rank, before);
+    }
+    this.graph.selected = this.graph.hovered = -1;
+    return true;
+  }
+
+  private sums(tree: Tree): ReturnType<typeof functionSums> {
+    const sums = functionSums(tree, this.names.functions);
+    this.moduleWeight = new Map();
+    for (let name = 1; name < this.names.functions; name++) {
+      const module = this.names.module(name);
+      const weight = Math.max(sums.self[name], sums.selfBefore?.[name] ?? 0);
+      this.moduleWeight.set(module, (this.moduleWeight.get(module) ?? 0) + weight);
+    }
+    return sums;
+  }
+
+  /** Which threads "c:COMMAND" and "t:TID" mean; null for all. */
+  private groups(thread: string): Uint8Array | null {
+    const { tid, comm } = this.data.meta.threads;
+    const wanted = thread.slice(2);
+    if (thread.startsWith("c:")) return Uint8Array.from(comm, (name) => Number(name === wanted));
+    if (thread.startsWith("t:")) return Uint8Array.from(tid, (id) => Number(String(id) === wanted));
+    return null;
+  }
+
+  private search(): void {
+    const pattern = this.state.get("search");
+    if (pattern === this.searched) return;
+    this.searched = pattern;
+    this.found = pattern ? searchNames(this.data.meta.names.function, pattern) : NOTHING;
+    this.chosenName = -1;
+  }
+
+  private showFound(): void {
+    const { found, tree, zoomed } = this;
+    const active = this.searched !== "" && !found.error;
+    this.table.restrict(active ? found.matches : null, this.chosenName);
+    if (!this.searched || found.error) {
+      this.toolbar.showFound(found.error, found.error !== "");
+      return;
+    }
+    const matched = matchedWeight(tree, found.matches, 0);
+    const shares = [`${percent(matched, tree.width[0])} matched`];
+    if (zoomed) shares.push(`${percent(matchedWeight(tree, found.matches, zoomed), tree.width[zoomed])} of zoomed`);
+    shares.push(`${found.functions.toLocaleString("en-US")} ${found.functions === 1 ? "function" : "functions"}`);
+    this.toolbar.showFound(shares.join(" · "), false);
+  }
+
+  private recolour(): void {
+    const theme = this.theme.current;
+    const colouring = this.state.get("colour") === "module" ? "module" : "kind";
+    const key = `${theme}|${colouring}|${colouring === "module" ? this.treeKey : ""}`;
+    if (key !== this.paletteKey) {
+      this.paletteKey = key;
+      this.palette = new Palette(this.names, theme, colouring, this.moduleWeight);
+    }
+    const { palette, tree, found } = this;
+    const lit = this.chosenName >= 0 ? Uint8Array.from({ length: this.names.text.length }, (_, i) => Number(i === this.chosenName)) : found.matches;
+    const searching = this.chosenName >= 0 || (this.searched !== "" && !found.error);
+    const style = getComputedStyle(document.documentElement);
+    const common = {
+      text: palette.text,
+      dimText: palette.dimMatchText,
+      rest: style.getPropertyValue("--rest"),
+      outline: style.getPropertyValue("--ink"),
+      dimmed: (node: number) => searching && !lit[tree.name[node]],
+    };
+    if (tree.totalBefore) {
+      const colours = differenceColours(theme);
+      let largest = 0;
+      for (let node = 1; node < tree.parent.length; node++) largest = Math.max(largest, Math.abs(shareChange(tree, node)));
+      this.legend.showDifference(colours, largest);
+      this.graph.recolour({
+        ...common,
+        fill: (node) => (searching && lit[tree.name[node]] ? palette.match : colours[differenceIndex(shareChange(tree, node), largest)]),
+      });
+      return;
+    }
+    this.legend.showFamilies(palette.families);
+    this.graph.recolour({
+      ...common,
+      fill: searching
+        ? (node) => (lit[tree.name[node]] ? palette.match : palette.dim[palette.of[tree.name[node]]])
+        : (node) => palette.fill[palette.of[tree.name[node]]],
+    });
+  }
+
+  private showCrumbs(): void {
+    const path = pathTo(this.tree, this.zoomed);
+    this.crumbs.replaceChildren();
+    path.forEach((node, i) => {
+      const last = i === path.length - 1;
+      const crumb = element("button", { type: "button", click: () => this.zoom(node), "aria-current": last ? "true" : undefined }, this.names.text[this.tree.name[node]]);
+      crumb.title = this.names.text[this.tree.name[node]];
+      this.crumbs.append(crumb);
+    });
+    if (this.zoomed) this.crumbs.append(element("button", { type: "button", class: "reset", click: () => this.zoom(0) }, "Reset zoom"));
+    this.crumbs.scrollLeft = this.crumbs.scrollWidth;
+  }
+
+  zoom(node: number): void {
+    if (node !== this.zoomed) this.state.set({ zoom: node ? String(node) : "" });
+  }
+
+  /** Back from the last step: of the zoom, else of the search. */
+  escape(): void {
+    if (this.zoomed) {
+      if (!this.state.back()) this.zoom(0);
+    } else if (this.chosenName >= 0 || this.state.get("search")) {
+      this.chosenName = -1;
+      this.state.set({ search: "" }, false);
+      this.apply(false);
+    }
+  }
+
+  private chooseFunction(name: number): void {
+    this.chosenName = this.chosenName === name ? -1 : name;
+    this.table.restrict(this.searched && !this.found.error ? this.found.matches : null, this.chosenName);
+    this.recolour();
+  }
+
+  private select(node: number): void {
+    this.graph.selected = node;
+    this.graph.reveal(node);
+    this.graph.schedule();
+    const known = this.factsOf(node);
+    this.details.show(node, this.tree, known);
+    this.spoken.textContent = [this.names.text[this.tree.name[node]], ...known.map(({ label, value }) => `${label} ${value}`)].join(", ");
+  }
+
+  private factsOf(node: number): Fact[] {
+    if (node < 0) return [];
+    return facts(node, { tree: this.tree, unit: this.data.meta.unit, zoom: this.zoomed, reversed: this.toolbar.flag("reverse") });
+  }
+
+  private describe(node: number): { title: string; origin: string; facts: Fact[]; note: string } {
+    const name = this.tree.name[node];
+    const crowd = this.graph.crowd(node);
+    return {
+      title: this.names.text[name],
+      origin: this.names.module(name),
+      facts: this.factsOf(node),
+      note: crowd > 1 ? `one of ${crowd.toLocaleString("en-US")} frames too narrow to draw; click to zoom in` : "",
+    };
+  }
+
+  private key(event: KeyboardEvent): void {
+    if (event.ctrlKey || event.metaKey || event.altKey) return;
+    if (event.key === "Enter" || event.key === " ") {
+      if (this.graph.selected >= 0) this.zoom(this.graph.selected);
+    } else if (event.key.startsWith("Arrow")) {
+      const target = this.graph.selected < 0 ? this.zoomed : this.neighbour(this.graph.selected, event.key.slice(5));
+      if (target >= 0) this.select(target);
+    } else if (event.key === "Home") {
+      this.zoom(0);
+    } else {
+      return;
+    }
+    event.preventDefault();
+  }
+
+  /** The frame next to `node` as the screen shows it; -1 where there is none. */
+  private neighbour(node: number, direction: string): number {
+    const { tree } = this;
+    const outwards = this.toolbar.flag("icicle") ? "Up" : "Down";
+    if (direction === "Left" || direction === "Right") return this.sideways(node, direction === "Left");
+    if (direction === outwards) return node ? tree.parent[node] : -1;
+    let widest = -1;
+    for (let k = tree.first[node]; k < tree.first[node + 1]; k++) {
+      if (widest < 0 || tree.width[tree.child[k]] > tree.width[widest]) widest = tree.child[k];
+    }
+    return widest;
+  }
+
+  /** The next frame of the same row, across gaps where nothing is that deep. */
+  private sideways(node: number, left: boolean): number {
+    const { tree } = this;
+    for (let above = node; above; above = tree.parent[above]) {
+      const parent = tree.parent[above];
+      const here = childAt(tree, parent, tree.x[above]);
+      for (let k = left ? here - 1 : here + 1; k >= tree.first[parent] && k < tree.first[parent + 1]; k += left ? -1 : 1) {
+        const sibling = tree.child[k];
+        const found = this.atDepth(sibling, tree.depth[node], left);
+        if (found >= 0) return found;
+      }
+    }
+    return -1;
+  }
+
+  /** The outermost frame at `depth` in the subtree of `node`, on its side that is nearer; -1 where it is less deep. */
+  private atDepth(node: number, depth: number, fromRight: boolean): number {
+    const { tree } = this;
+    const inside = fromRight ? tree.x[node] + tree.width[node] : tree.x[node];
+    const direct = nodeAt(tree, fromRight ? inside - 1e-9 * tree.width[0] : inside, depth);
+    if (direct >= 0) return direct;
+    const open = [node];
+    while (open.length) {
+      const at = open.pop() as number;
+      if (tree.depth[at] === depth) return at;
+      const children = Array.from(tree.child.subarray(tree.first[at], tree.first[at + 1]));
+      open.push(...(fromRight ? children : children.reverse()));
+    }
+    return -1;
+  }
+}
+

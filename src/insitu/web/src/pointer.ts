@@ -1,0 +1,94 @@
+// The pointer over a graph: hovering shows a tooltip, clicking tells the panel.
+
+import { factElements } from "./details";
+import { element } from "./dom";
+import type { Graph } from "./graph";
+import type { Fact } from "./numbers";
+
+export interface Described {
+  title: string;
+  origin: string;
+  facts: Fact[];
+  note: string;
+}
+
+interface Handlers {
+  describe(node: number): Described | null;
+  hover(node: number): void;
+  click(node: number): void;
+}
+
+/** A box beside the pointer. */
+export class Tooltip {
+  private readonly box = element("div", { class: "tooltip", role: "tooltip", hidden: true });
+
+  constructor() {
+    document.body.append(this.box);
+  }
+
+  show(event: PointerEvent, ...content: (Node | string | null)[]): void {
+    this.box.replaceChildren(...content.filter((part): part is Node | string => part !== null));
+    this.box.hidden = false;
+    const { width, height } = this.box.getBoundingClientRect();
+    const left = event.clientX + 14 + width > innerWidth ? event.clientX - width - 10 : event.clientX + 14;
+    const top = event.clientY + 18 + height > innerHeight ? event.clientY - height - 12 : event.clientY + 18;
+    this.box.style.transform = `translate(${Math.max(4, left)}px, ${Math.max(4, top)}px)`;
+  }
+
+  hide(): void {
+    this.box.hidden = true;
+  }
+}
+
+export class Pointer {
+  private readonly tooltip = new Tooltip();
+  private pressed: [number, number] = [0, 0];
+
+  constructor(
+    private readonly graph: Graph,
+    private readonly handlers: Handlers,
+  ) {
+    const area = graph.element;
+    area.addEventListener("pointermove", (event) => this.move(event));
+    area.addEventListener("pointerleave", () => this.leave());
+    area.addEventListener("scroll", () => this.leave(), { passive: true });
+    area.addEventListener("pointerdown", (event) => (this.pressed = [event.clientX, event.clientY]));
+    area.addEventListener("click", (event) => {
+      if (Math.hypot(event.clientX - this.pressed[0], event.clientY - this.pressed[1]) > 5) return;
+      const node = graph.hit(event.clientX, event.clientY);
+      if (node < 0) return;
+      this.tooltip.hide();
+      handlers.click(node);
+    });
+  }
+
+  private move(event: PointerEvent): void {
+    const node = this.graph.hit(event.clientX, event.clientY);
+    if (node !== this.graph.hovered) {
+      this.graph.hovered = node;
+      this.graph.schedule();
+      this.handlers.hover(node);
+    }
+    this.graph.element.style.cursor = node < 0 ? "" : "pointer";
+    const described = node < 0 ? null : this.handlers.describe(node);
+    if (!described || event.pointerType === "touch") {
+      this.tooltip.hide();
+      return;
+    }
+    this.tooltip.show(
+      event,
+      element("strong", {}, described.title),
+      described.origin ? element("span", { class: "quiet" }, described.origin) : null,
+      element("dl", {}, ...factElements(described.facts)),
+      described.note ? element("em", {}, described.note) : null,
+    );
+  }
+
+  private leave(): void {
+    this.tooltip.hide();
+    if (this.graph.hovered < 0) return;
+    this.graph.hovered = -1;
+    this.graph.schedule();
+    this.handlers.hover(-1);
+  }
+}

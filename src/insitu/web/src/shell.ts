@@ -1,0 +1,82 @@
+// What every page has around its views: title, losses, theme, help, and keys that work everywhere.
+
+import "./style/page.css";
+import { readPage, type Meta, type PageData } from "./data";
+import { button, element, typing } from "./dom";
+import { PageState } from "./state";
+import { ThemeSwitch } from "./theme";
+
+export type Keys = [keys: string, meaning: string][];
+
+export interface Page {
+  data: PageData;
+  state: PageState;
+  theme: ThemeSwitch;
+  /** Put the page's views below its header. */
+  fill(...views: HTMLElement[]): void;
+}
+
+/** Decode the page's data and build its frame; `build` adds the views. A failure is shown on the page. */
+export async function openPage(keys: Keys, build: (page: Page) => void): Promise<void> {
+  const app = document.getElementById("app") as HTMLElement;
+  try {
+    const data = await readPage();
+    const theme = new ThemeSwitch();
+    const help = helpDialog(keys);
+    app.append(header(data.meta, theme, help), ...banners(data.meta));
+    document.body.append(help);
+    addEventListener("keydown", (event) => {
+      if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
+      if (event.key === "?") help.showModal();
+      else if (event.key === "t") theme.toggle();
+    });
+    build({ data, state: new PageState(), theme, fill: (...views) => app.append(...views) });
+  } catch (error) {
+    app.append(element("p", { class: "banner loss", role: "alert" }, `This page could not be shown: ${(error as Error).message}`));
+    throw error;
+  }
+}
+
+function header(meta: Meta, theme: ThemeSwitch, help: HTMLDialogElement): HTMLElement {
+  return element(
+    "header",
+    {},
+    element("div", { class: "heading" }, element("h1", { title: meta.title }, meta.title), element("p", { class: "quiet", title: meta.subtitle }, meta.subtitle)),
+    button("Light / dark", "Switch between the light and the dark look (t)", () => theme.toggle()),
+    button("?", "Keys and how to read this (?)", () => help.showModal()),
+  );
+}
+
+function banners(meta: Meta): HTMLElement[] {
+  const made: HTMLElement[] = [];
+  if (meta.losses.length) {
+    const text = `Incomplete recording: ${meta.losses.join("; ")}. Shares may be off.`;
+    made.push(element("p", { class: "banner loss", role: "alert" }, text));
+  }
+  for (const note of meta.notes) made.push(element("p", { class: "banner" }, note));
+  return made;
+}
+
+function helpDialog(keys: Keys): HTMLDialogElement {
+  const rows = keys.map(([key, meaning]) =>
+    element("div", {}, element("dt", {}, ...key.split(" ").map((part) => element("kbd", {}, part))), element("dd", {}, meaning)),
+  );
+  const dialog = element(
+    "dialog",
+    { class: "help", "aria-label": "Help" },
+    element("h2", {}, "How to read this"),
+    element(
+      "p",
+      {},
+      "Each box is a function; what it called lies next to it, away from the root. Its width is its share of the samples. " +
+        "The left-to-right order says nothing about time. A thin bar stands for frames too narrow to draw.",
+    ),
+    element("h2", {}, "Keys"),
+    element("dl", {}, ...rows),
+    element("form", { method: "dialog" }, element("button", {}, "Close")),
+  );
+  dialog.addEventListener("click", (event) => {
+    if (event.target === dialog) dialog.close();
+  });
+  return dialog;
+}
