@@ -5,6 +5,7 @@ Every file is written under a temporary name and renamed, so that what is there 
 
 import json
 import os
+import re
 import shutil
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -115,7 +116,9 @@ def table_files(path: Path) -> dict[str, list[Path]]:
 
 
 def write_table(path: Path, table: str, frame: "polars.DataFrame", part: int = 0) -> None:
-    """Write one part of a table: PATH/tables/TABLE/PART.parquet."""
+    """Write one part of a table: PATH/tables/TABLE/PART.parquet. Raises OSError when there is no room for it."""
+    import polars
+
     directory = path / "tables" / table
     directory.mkdir(parents=True, exist_ok=True)
     target = directory / f"{part}.parquet"
@@ -123,6 +126,13 @@ def write_table(path: Path, table: str, frame: "polars.DataFrame", part: int = 0
     try:
         frame.write_parquet(temporary, compression="zstd", compression_level=1, statistics=True)
         temporary.replace(target)
+    except polars.exceptions.ComputeError as error:
+        temporary.unlink(missing_ok=True)
+        # Polars hands a failed write(2) on as text only: "... (os error 28)".
+        code = re.search(r"\(os error (\d+)\)", str(error))
+        if not code:
+            raise
+        raise OSError(int(code[1]), os.strerror(int(code[1])), str(temporary)) from error
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise

@@ -1,0 +1,330 @@
+"""CPU profiles of real programs, against arithmetic, perf and the kernel's own counters."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+
+import insitu
+from insitu.kernel import perf_event
+from insitu.kernel.perf_event import Attr, Software, Type
+from insitu.session.reader import Session
+
+INSITU = [sys.executable, "-m", "insitu"]
+
+SPIN = r"""
+#include <pthread.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+/* Uses `ms` of this thread's CPU time, nearly all of it in the function that this is expanded in. */
+#define BURN(ms) do { \
+    struct timespec t; volatile long x = 0; long long end; \
+    clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); end = t.tv_sec * 1000000000LL + t.tv_nsec + (ms) * 1000000LL; \
+    do { for (int i = 0; i < 200000; i++) x += i; clock_gettime(CLOCK_THREAD_CPUTIME_ID, &t); } \
+    while (t.tv_sec * 1000000000LL + t.tv_nsec < end); \
+} while (0)
+
+void sixty(void) { BURN(600); }
+void thirty(void) { BURN(300); }
+void ten(void) { BURN(100); }
+void forever(void) { for (;;) BURN(100); }
+void *burn_thread(void *name) { prctl(PR_SET_NAME, name); BURN(300); return 0; }
+void *forever_thread(void *name) { prctl(PR_SET_NAME, name); forever(); return 0; }
+
+int main(int argc, char **argv) {
+    pthread_t a, b;
+    if (!strcmp(argv[1], "shares")) { sixty(); thirty(); ten(); }
+    else if (!strcmp(argv[1], "forever")) { alarm(60); forever(); }
+    else if (!strcmp(argv[1], "forks")) {
+        for (int i = 0; i < 2; i++)
+            if (!fork()) { prctl(PR_SET_NAME, i ? "child-1" : "child-0"); BURN(200); _exit(0); }
+        while (wait(0) > 0) ;
+    } else if (!strcmp(argv[1], "threads")) {
+        alarm(60);
+        pthread_create(&a, 0, forever_thread, "early");
+        puts("ready"); fflush(stdout); getchar();
+        pthread_create(&b, 0, burn_thread, "late"); pthread_join(b, 0);
+        puts("done"); fflush(stdout); getchar();
+    }
+    return 0;
+}
+"""
+
+
+def cpu_clock_opens() -> bool:
+    try:
+        os.close(perf_event.open_event(Attr(type=Type.SOFTWARE, config=Software.CPU_CLOCK)))
+    except insitu.InsituError:
+        return False
+    return True
+
+
+pytestmark = [
+    pytest.mark.skipif(os.geteuid() != 0, reason="needs root"),
+    pytest.mark.skipif(not cpu_clock_opens(), reason="the kernel has no perf software events"),
+]
+
+
+@pytest.fixture(scope="module")
+def spin(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("spin")
+    source, program = directory / "spin.c", directory / "spin"
+    source.write_text(SPIN)
+    flags = ["-O1", "-fno-omit-frame-pointer", "-fno-inline", "-pthread"]
+    subprocess.run(["gcc", *flags, "-o", program, source], check=True)
+    return program
+
+
+@pytest.fixture
+def started() -> "Iterator[list[subprocess.Popen[str]]]":
+    """Processes to end when the test ends."""
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.communicate()
+
+
+def run(*words: "str | Path", check: bool = True, **options: object) -> "subprocess.CompletedProcess[str]":
+    done = subprocess.run(
+        [*INSITU, "profile", *map(str, words)], capture_output=True, text=True, timeout=60, **options
+    )
+    assert "Traceback" not in done.stderr
+    if check:
+        assert done.returncode == 0, done.stderr
+    return done
+
+
+def samples_by_comm(session: Session) -> Counter[str]:
+    profile = session.profile
+    return Counter(profile.comms(profile.tid))
+
+
+def wait_until(condition: Callable[[], bool]) -> None:
+    end = time.monotonic() + 20
+    while not condition():
+        assert time.monotonic() < end, "waited too long"
+        time.sleep(0.01)
+
+
+def test_known_shares_come_out_within_sampling_error(spin: Path) -> None:
+    session = insitu.profile([str(spin), "shares"], frequency=999)
+    tree = session.profile.tree()
+    own: Counter[str] = Counter()
+    for name, weight in zip(tree.name, tree.own, strict=True):
+        own[tree.names[name].function] += int(weight)
+    total = sum(own.values())
+    assert abs(total - 999) < 60  # one second of CPU time at 999 Hz
+    for function, share in (("sixty", 0.6), ("thirty", 0.3), ("ten", 0.1)):
+        sigma = (share * (1 - share) / total) ** 0.5
+        assert abs(own[function] / total - share) < 4 * sigma + 0.01, own
+
+
+def test_children_are_followed(spin: Path) -> None:
+    found = samples_by_comm(insitu.profile([str(spin), "forks"], frequency=999))
+    for child in ("child-0", "child-1"):
+        assert abs(found[child] - 200) < 40, found
+
+
+def test_threads_that_ran_before_and_those_that_start_later_are_recorded(
+    spin: Path, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "text": True}
+    target = subprocess.Popen([spin, "threads"], **pipes)
+    started.append(target)
+    assert target.stdout.readline() == "ready\n"
+    output = tmp_path / "x.insitu"
+    words = ["profile", "-F", "999", "-o", str(output), "-p", str(target.pid)]
+    recorder = subprocess.Popen([*INSITU, *words], stderr=subprocess.PIPE, text=True)
+    started.append(recorder)
+    wait_until(lambda: (output / "raw" / "start.records").exists())
+    target.stdin.write("\n")
+    target.stdin.flush()
+    assert target.stdout.readline() == "done\n"
+    recorder.send_signal(signal.SIGINT)
+    _, said = recorder.communicate(timeout=60)
+    assert recorder.returncode == 0, said
+    assert target.poll() is None
+    found = samples_by_comm(insitu.open(output))
+    assert abs(found["late"] - 300) < 50, found
+    assert found["early"] > 50, found
+
+
+@pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("kill -KILL $$", 137), ("kill -INT $$", 130)])
+def test_the_commands_exit_status_is_passed_on(script: str, status: int, tmp_path: Path) -> None:
+    assert run("-o", tmp_path / "x.insitu", "--", "sh", "-c", script, check=False).returncode == status
+
+
+def test_a_command_that_cannot_run_leaves_nothing_behind(tmp_path: Path) -> None:
+    assert run("-o", tmp_path / "x.insitu", "--", "no-such-command-here", check=False).returncode == 127
+    broken = tmp_path / "broken"
+    broken.write_bytes(b"\x7fELF garbage")
+    broken.chmod(0o755)
+    assert run("-o", tmp_path / "x.insitu", "--", broken, check=False).returncode == 126
+    assert not (tmp_path / "x.insitu").exists()
+
+
+def test_an_output_that_cannot_be_written_is_refused_before_the_command_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "file").write_text("precious")
+    for output in (tmp_path / "file", tmp_path / "file" / "x.insitu", Path("/proc/x.insitu")):
+        done = run("-o", output, "--", "touch", mark, check=False)
+        assert done.returncode == 1
+        assert len([line for line in done.stderr.splitlines() if "hardware counter" not in line]) == 1, done.stderr
+    assert not mark.exists()
+    assert (tmp_path / "file").read_text() == "precious"
+
+
+def test_the_sample_count_agrees_with_perfs(spin: Path, tmp_path: Path) -> None:
+    data = tmp_path / "perf.data"
+    perf = ["perf", "record", "-q", "-e", "cpu-clock", "-F", "999", "-o", data, "--", spin, "shares"]
+    if subprocess.run(perf, capture_output=True).returncode:
+        pytest.skip("perf cannot record here")
+    script = subprocess.run(["perf", "script", "-i", data, "-F", "ip"], capture_output=True, text=True, check=True)
+    theirs = len(script.stdout.splitlines())
+    ours = len(insitu.profile([str(spin), "shares"], frequency=999, events=["cpu-clock"]).profile)
+    assert abs(ours - theirs) < 0.05 * theirs
+
+
+def test_samples_and_losses_together_are_all_that_the_clock_made(
+    spin: Path, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    output = tmp_path / "x.insitu"
+    words = ["profile", "-F", "5000", "-m", "1", "-o", str(output), "--", str(spin), "shares"]
+    recorder = subprocess.Popen([*INSITU, *words], stderr=subprocess.PIPE, text=True)
+    started.append(recorder)
+    wait_until(lambda: (output / "raw" / "start.records").exists())
+    recorder.send_signal(signal.SIGSTOP)
+    time.sleep(0.5)
+    recorder.send_signal(signal.SIGCONT)
+    _, said = recorder.communicate(timeout=60)
+    assert recorder.returncode == 0, said
+    session = insitu.open(output)
+    lost = sum(entry.count for entry in session.profile.lost)
+    assert lost > 500
+    assert f" {lost} lost" in said
+    # One second of CPU time; a few of the lost records are not samples but mappings.
+    assert abs(len(session.profile) + lost - 5000) < 300
+
+
+def test_a_killed_recorder_leaves_a_session_that_opens_and_a_command_that_runs_on(
+    spin: Path, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    target = subprocess.Popen([spin, "forever"], text=True)
+    started.append(target)
+    output = tmp_path / "x.insitu"
+    words = ["profile", "-F", "999", "-o", str(output), "-p", str(target.pid)]
+    recorder = subprocess.Popen([*INSITU, *words], stderr=subprocess.DEVNULL, text=True)
+    started.append(recorder)
+    # What came is written once a second.
+    wait_until(lambda: sum(file.stat().st_size for file in output.glob("raw/cpu*.records")) > 10_000)
+    recorder.kill()
+    recorder.wait()
+    assert target.poll() is None
+    session = insitu.open(output)
+    assert len(session.profile) > 100
+    assert set(samples_by_comm(session)) == {"spin"}
+
+
+def test_a_full_disk_keeps_what_was_recorded(spin: Path, tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=400k none {small} || exit 99\n"
+        f"{' '.join(INSITU)} profile -F 20000 -o {small}/x.insitu -- {spin} shares; status=$?\n"
+        f"cp -r {small}/x.insitu {tmp_path}/copy.insitu; exit $status"
+    )
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    if done.returncode == 99:
+        pytest.skip("cannot mount a tmpfs")
+    assert done.returncode == 1, done.stderr
+    assert "Traceback" not in done.stderr
+    assert "recording stopped: No space left on device" in done.stderr
+    assert "its raw records are kept" in done.stderr
+    assert len(insitu.open(tmp_path / "copy.insitu").profile) > 100
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_asked_to_stop_the_recorder_ends_its_command_and_keeps_the_profile(
+    number: signal.Signals, spin: Path, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    output = tmp_path / "x.insitu"
+    words = ["profile", "-F", "999", "-o", str(output), "--", str(spin), "forever"]
+    recorder = subprocess.Popen([*INSITU, *words], stderr=subprocess.PIPE, text=True)
+    started.append(recorder)
+    wait_until(lambda: (output / "raw" / "start.records").exists())
+    time.sleep(0.5)
+    recorder.send_signal(number)
+    _, said = recorder.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert recorder.returncode == 128 + signal.SIGTERM
+    assert len(insitu.open(output).profile) > 100
+
+
+def test_a_duration_ends_the_recording_and_the_command(spin: Path, tmp_path: Path) -> None:
+    run("-F", "999", "-d", "0.4", "-o", tmp_path / "x.insitu", "--", spin, "forever")
+    assert 200 < len(insitu.open(tmp_path / "x.insitu").profile) < 600
+
+
+def test_the_end_of_the_target_ends_the_recording(
+    tmp_path: Path, spin: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    target = subprocess.Popen(["timeout", "0.7", spin, "forever"], text=True)
+    started.append(target)
+    wait_until(lambda: bool(Path(f"/proc/{target.pid}/task/{target.pid}/children").read_text()))
+    child = Path(f"/proc/{target.pid}/task/{target.pid}/children").read_text().strip()
+    run("-F", "999", "-o", tmp_path / "x.insitu", "-p", child)
+    assert len(insitu.open(tmp_path / "x.insitu").profile) > 50
+
+
+def test_a_missing_process_is_one_clear_line(tmp_path: Path) -> None:
+    done = run("-q", "-o", tmp_path / "x.insitu", "-p", "4194304", check=False)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert "no process 4194304" in done.stderr
+    assert not (tmp_path / "x.insitu").exists()
+
+
+def test_without_privileges_user_code_is_recorded_and_others_processes_refused(
+    spin: Path, tmp_path_factory: pytest.TempPathFactory, started: "list[subprocess.Popen[str]]"
+) -> None:
+    import tempfile
+
+    if Path("/proc/sys/kernel/perf_event_paranoid").read_text().strip() not in ("2", "1"):
+        pytest.skip("kernel.perf_event_paranoid lets users do more, or less")
+    target = subprocess.Popen([spin, "forever"], text=True)
+    started.append(target)
+    with tempfile.TemporaryDirectory() as name:
+        Path(name).chmod(0o777)
+        nobody = ["setpriv", "--reuid", "65534", "--regid", "65534", "--clear-groups"]
+        command = ["sh", "-c", "i=0; while [ $i -lt 200000 ]; do i=$((i+1)); done"]
+        words = [*nobody, *INSITU, "profile", "-F", "999", "-o", f"{name}/x.insitu"]
+        done = subprocess.run([*words, "--", *command], capture_output=True, text=True, cwd=name)
+        if "Permission denied" in done.stderr and "insitu" not in done.stderr:
+            pytest.skip("the interpreter is out of reach for other users")
+        assert done.returncode == 0, done.stderr
+        assert "user code only" in done.stderr
+        assert len(insitu.open(f"{name}/x.insitu").profile) > 10
+        done = subprocess.run([*words, "-p", str(target.pid)], capture_output=True, text=True, cwd=name)
+        assert done.returncode == 1
+        assert "permission denied" in done.stderr
+        assert "CAP_PERFMON" in done.stderr
+
+
+def test_page_faults_can_be_sampled(tmp_path: Path) -> None:
+    touch = "import mmap; m = mmap.mmap(-1, 4096 * 20000)\nfor i in range(0, len(m), 4096): m[i] = 1"
+    session = insitu.profile([sys.executable, "-c", touch], frequency=9999, events=["page-faults"])
+    faults = int(session.profile.weight.sum())
+    assert 15_000 < faults < 30_000  # each page once, and what starting Python takes
