@@ -50,7 +50,7 @@ def rendered(features: Sequence[Feature]) -> "RenderableType":
                 detail = Text(feature.why, style="default" if feature.state is State.YES else colour)
                 if feature.remedy:
                     detail.append(f"\n→ {feature.remedy}" if feature.why else f"→ {feature.remedy}", style="cyan")
-                table.add_row(Text(mark, style=f"bold {colour}"), feature.name, detail)
+                table.add_row(Text(mark, style=f"bold {colour}"), Text(feature.name), detail)
         title = Text(_TITLES.get(group, group), style="bold")
         panels.append(Panel(table, title=title, title_align="left", border_style="dim"))
     return Group(*panels, Text(summary(features)))
