@@ -19,9 +19,12 @@ def selected(
     Counts of different events cannot be added up, hence never more than one event. The result's ``events`` is
     that event's name alone. Raises InsituError, naming what there is, when nothing is selected.
     """
-    present = np.flatnonzero(np.bincount(profile.event, minlength=len(profile.events)))
-    if not len(present):
+    if not len(profile):
         return profile
+    if len(profile.events) == 1:
+        present = np.zeros(1, np.int64)
+    else:
+        present = np.flatnonzero(np.bincount(profile.event, minlength=len(profile.events)))
     chosen = int(present[0])
     if event is not None:
         names = [profile.events[at] for at in present]
@@ -44,7 +47,7 @@ def selected(
             raise InsituError(f"no samples of {what}", remedy=remedy)
     events = [profile.events[chosen]]
     if mask is None:
-        return replace(profile, events=events, event=np.zeros_like(profile.event))
+        return profile if profile.events == events else replace(profile, events=events, event=profile.event - chosen)
     count = int(np.count_nonzero(mask))
     return replace(
         profile,

@@ -13,6 +13,7 @@ import numpy as np
 
 from insitu.errors import InsituError
 from insitu.session.distinct import distinct
+from insitu.session.joined import joined
 from insitu.session.profile import Profile, Thread, Value
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
 
@@ -48,17 +49,13 @@ def folded_counts(
     weights = profile.weight if value == "weight" else None
     sums = np.bincount(of_key, weights=weights, minlength=len(keys)).astype(np.int64)
 
-    labels = [";" + _label(frame, annotate, addresses) for frame in profile.frames]
-    texts = [""]
-    append = texts.append
-    for parent, frame in zip(profile.stack_parent[1:].tolist(), profile.stack_frame[1:].tolist(), strict=True):
-        append(texts[parent] + labels[frame])
+    labels = [_label(frame, annotate, addresses) for frame in profile.frames]
+    used, of_key = distinct((keys % stacks).astype(np.int32))
+    texts = joined(profile.stack_parent, profile.stack_frame, labels, used, ";")
     names = list(index)
     counts: dict[str, int] = {}
-    for key_comm, stack, count in zip(
-        (keys // stacks).tolist(), (keys % stacks).tolist(), sums.tolist(), strict=True
-    ):
-        text = names[key_comm] + texts[stack]
+    for at, text_at, count in zip((keys // stacks).tolist(), of_key.tolist(), sums.tolist(), strict=True):
+        text = f"{names[at]};{texts[text_at]}" if texts[text_at] else names[at]
         counts[text] = counts.get(text, 0) + count
     return counts
 

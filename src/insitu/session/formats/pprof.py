@@ -5,14 +5,18 @@ from dataclasses import dataclass, field
 from typing import Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
 from insitu.session.duration import duration_ns
 from insitu.session.formats.protobuf import message, number, packed, varint
+from insitu.session.joined import joined
 from insitu.session.profile import Profile
 from insitu.symbols.frame import Frame
 
 __all__ = ["write_pprof"]
+
+I32 = NDArray[np.int32]
 
 _CLOCKS: Final = {"cpu-clock", "task-clock"}
 
@@ -102,7 +106,7 @@ def write_pprof(profile: Profile, *, compress: bool = True) -> bytes:
     parts += tables.written
     parts += [message(_STRING_TABLE, text.encode(errors="backslashreplace")) for text in tables.strings]
     data = b"".join(parts)
-    return gzip.compress(data, compresslevel=6, mtime=0) if compress else data
+    return gzip.compress(data, compresslevel=1, mtime=0) if compress else data
 
 
 def _value_type(tables: _Tables, kind: str, unit: str) -> bytes:
@@ -129,34 +133,38 @@ def _samples(profile: Profile, tables: _Tables) -> list[bytes]:
             message(_SAMPLE_LABEL, label)
             + message(_SAMPLE_LABEL, number(_LABEL_KEY, tid_key) + number(_LABEL_NUM, tid))
         )
-    locations = _location_ids(profile, tables)
+    used, of_stack = distinct((keys % stacks).astype(np.int32))
+    caller, location = _locations(profile, tables)
+    ids = [varint(at) for at in range(len(tables.locations) + 1)]
+    chains = joined(caller, location, ids, used, b"", leaf_first=True)
     written = []
-    for key, count, weight in zip(keys.tolist(), counts, weights, strict=True):
-        thread, stack = divmod(key, stacks)
-        body = message(_SAMPLE_LOCATION_ID, locations[stack]) + packed(_SAMPLE_VALUE, (count, weight))
+    for thread, stack, count, weight in zip(
+        (keys // stacks).tolist(), of_stack.tolist(), counts, weights, strict=True
+    ):
+        body = message(_SAMPLE_LOCATION_ID, chains[stack]) + packed(_SAMPLE_VALUE, (count, weight))
         written.append(message(_SAMPLE, body + labels[thread]))
     return written
 
 
-def _location_ids(profile: Profile, tables: _Tables) -> list[bytes]:
-    """The packed location ids of each stack, its leaf's first.
+def _locations(profile: Profile, tables: _Tables) -> tuple[I32, I32]:
+    """For each stack the id of its innermost location, and the stack that called this location.
 
-    Inlined frames share the location of the next outer frame that is not inlined. Which frames those are depends
-    on where a stack ends, so a stack's ids are those of its innermost location and then those of the stack which
-    called that.
+    Inlined frames share the location of the next outer frame that is not inlined; the same outer frame without
+    them, or with others, is another location.
     """
     frames = profile.frames
-    ids = [b""]
-    groups: list[tuple[int, ...]] = [()]
-    callers = [0]
-    for at, (parent, frame) in enumerate(
-        zip(profile.stack_parent[1:].tolist(), profile.stack_frame[1:].tolist(), strict=True), 1
-    ):
-        if frames[frame].inlined and parent:
-            groups.append((frame, *groups[parent]))
-            callers.append(callers[parent])
-        else:
-            groups.append((frame,))
-            callers.append(parent)
-        ids.append(varint(tables.location(groups[at], frames)) + ids[callers[at]])
-    return ids
+    inlined = np.array([*(frame.inlined for frame in frames), False])  # the last for the root, whose frame is -1
+    caller = profile.stack_parent.copy()
+    location = np.zeros(len(caller), np.int32)
+    whole = np.flatnonzero(~inlined[profile.stack_frame])[1:]
+    of_frame = np.zeros(len(frames) + 1, np.int32)
+    for frame in np.unique(profile.stack_frame[whole]).tolist():
+        of_frame[frame] = tables.location((frame,), frames)
+    location[whole] = of_frame[profile.stack_frame[whole]]
+    lines: dict[int, tuple[int, ...]] = {}
+    for at in np.flatnonzero(inlined[profile.stack_frame]).tolist():
+        parent, frame = int(profile.stack_parent[at]), int(profile.stack_frame[at])
+        lines[at] = (frame, *(lines.get(parent) or (int(profile.stack_frame[parent]),))) if parent else (frame,)
+        location[at] = tables.location(lines[at], frames)
+        caller[at] = caller[parent]
+    return caller, location

@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from insitu import __version__
 from insitu.session.distinct import distinct
+from insitu.session.joined import joined
 from insitu.session.profile import Profile
 
 __all__ = ["write_speedscope"]
@@ -23,7 +24,9 @@ def write_speedscope(profile: Profile, name: str) -> str:
     times; neighbours with the same stack are merged, as they are drawn as one box either way.
     """
     unit = "nanoseconds" if profile.events and profile.events[0].split(":")[0] in _CLOCKS else "none"
-    stacks = _stack_texts(profile)
+    used, of_stack = distinct(profile.stack)
+    indices = [str(at) for at in range(len(profile.frames))]
+    stacks = joined(profile.stack_parent, profile.stack_frame, indices, used, ",")
     tids, of_sample = distinct(profile.tid)
     order = np.lexsort((profile.ts_ns, of_sample))
     bounds = np.searchsorted(of_sample[order], np.arange(len(tids) + 1))
@@ -33,7 +36,7 @@ def write_speedscope(profile: Profile, name: str) -> str:
     for at in np.argsort(
         -np.bincount(of_sample, weights=profile.weight, minlength=len(tids)), kind="stable"
     ).tolist():
-        samples, weights = _runs(profile, order[bounds[at] : bounds[at + 1]])
+        samples, weights = _runs(of_stack, profile.weight, order[bounds[at] : bounds[at + 1]])
         head = {
             "type": "sampled",
             "name": f"{comms[at]}/{tids[at]}",
@@ -42,7 +45,7 @@ def write_speedscope(profile: Profile, name: str) -> str:
             "endValue": sum(weights),
         }
         # Stacks are texts already: a sample is a choice among few, and encoding each again would take seconds.
-        listed = ",".join([stacks[stack] for stack in samples])
+        listed = ",".join([f"[{stacks[stack]}]" for stack in samples])
         profiles.append(f'{json.dumps(head)[:-1]}, "samples": [{listed}], "weights": {json.dumps(weights)}}}')
     frames = []
     for frame in profile.frames:
@@ -57,16 +60,10 @@ def write_speedscope(profile: Profile, name: str) -> str:
     return f'{json.dumps(head)[:-1]}, "shared": {shared}, "profiles": [{",".join(profiles)}]}}\n'
 
 
-def _stack_texts(profile: Profile) -> list[str]:
-    """Each stack as a JSON array of frame indices, outermost first."""
-    inner = [""]
-    for parent, frame in zip(profile.stack_parent[1:].tolist(), profile.stack_frame[1:].tolist(), strict=True):
-        inner.append(f"{inner[parent]},{frame}" if parent else str(frame))
-    return [f"[{text}]" for text in inner]
-
-
-def _runs(profile: Profile, rows: NDArray[np.int64]) -> tuple[list[int], list[int]]:
+def _runs(
+    stacks: NDArray[np.int64], weights: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[list[int], list[int]]:
     """The stacks of a thread's samples, equal neighbours merged, and the weight of each run."""
-    stack = profile.stack[rows]
+    stack = stacks[rows]
     starts = np.flatnonzero(np.concatenate(([True], stack[1:] != stack[:-1])))
-    return stack[starts].tolist(), np.add.reduceat(profile.weight[rows], starts).tolist()
+    return stack[starts].tolist(), np.add.reduceat(weights[rows], starts).tolist()
