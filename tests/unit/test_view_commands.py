@@ -1,0 +1,141 @@
+"""report, callgraph, diff and export as users run them, on a file of folded stacks."""
+
+import gzip
+import json
+import os
+import subprocess
+import sys
+
+import pytest
+
+_FOLDED = "prog;main;parse 30\nprog;main;work;inner 60\nprog;main;work 10\n"
+
+
+def _insitu(*words, **options):
+    options = {"capture_output": True, "text": True, "timeout": 60} | options
+    return subprocess.run([sys.executable, "-m", "insitu", *map(str, words)], **options)
+
+
+@pytest.fixture
+def folded(tmp_path):
+    path = tmp_path / "run.folded"
+    path.write_text(_FOLDED)
+    return path
+
+
+def test_report_prints_tables_that_awk_can_read(folded):
+    done = _insitu("report", folded)
+    assert (done.returncode, done.stderr) == (0, "")
+    rows = [line.split() for line in done.stdout.split("# threads")[0].splitlines() if not line.startswith("#")]
+    assert ["60.00", "60", "60.00", "60", "-", "inner"] in rows
+
+
+def test_report_folded_gives_the_file_back(folded):
+    done = _insitu("report", "--folded", folded)
+    assert sorted(done.stdout.splitlines()) == sorted(_FOLDED.splitlines())
+
+
+def test_report_json_is_one_document(folded):
+    assert json.loads(_insitu("report", "--json", folded).stdout)["total"] == 100
+
+
+def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+    path = tmp_path / "long.folded"
+    path.write_text("".join(f"p;main;function_number_{at} 1\n" for at in range(50_000)))
+    for words in (["--folded"], ["-n", "0", "--no-tree"], ["--json", "-n", "0"]):
+        first = subprocess.Popen(
+            [sys.executable, "-m", "insitu", "report", path, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        )
+        assert first.stdout.readline()
+        first.stdout.close()
+        assert first.stderr.read() == b""
+        assert first.wait(60) == 141  # as a shell shows SIGPIPE
+
+
+@pytest.mark.parametrize("columns", [40, 80, 200])
+def test_a_terminal_gets_colours_and_lines_that_fit(folded, columns):
+    ours, theirs = os.openpty()
+    environment = os.environ | {"COLUMNS": str(columns), "TERM": "xterm-256color"}
+    environment.pop("NO_COLOR", None)
+    with os.fdopen(ours, "rb", 0) as terminal:
+        child = subprocess.Popen([sys.executable, "-m", "insitu", "report", folded], stdout=theirs, env=environment)
+        os.close(theirs)
+        shown = b""
+        try:
+            while part := terminal.read(65536):
+                shown += part
+        except OSError:  # EIO: the child has closed its end
+            pass
+        assert child.wait(60) == 0
+    assert b"\x1b[" in shown and b"inner" in shown
+
+
+def test_callgraph_writes_dot_to_a_pipe_and_by_suffix(folded, tmp_path):
+    dot = _insitu("callgraph", folded).stdout
+    assert dot.startswith("digraph") and '"inner' in dot
+    assert _insitu("callgraph", folded, "-o", tmp_path / "x.dot").returncode == 0
+    assert (tmp_path / "x.dot").read_text() == dot
+    refused = _insitu("callgraph", folded, "-o", tmp_path / "x.png")
+    assert (refused.returncode, refused.stderr.count("\n")) == (2, 1)
+
+
+def test_diff_names_what_grew(folded, tmp_path):
+    after = tmp_path / "after.folded"
+    after.write_text(_FOLDED.replace("parse 30", "parse 900"))
+    done = _insitu("diff", folded, after)
+    table = [line.split() for line in done.stdout.splitlines() if not line.startswith("#")]
+    assert [*table[2][:5], table[2][-1]] == ["30.00", "92.78", "+62.78", "3.09", "*", "parse"]
+    lines = _insitu("diff", "--folded", "--no-normalise", folded, after).stdout.splitlines()
+    assert "prog;main;parse 30 900" in lines
+
+
+def test_export_takes_the_format_from_the_name(folded, tmp_path):
+    for name in ("x.folded", "x.speedscope.json", "x.pb.gz", "x.dot"):
+        assert _insitu("export", folded, "-o", tmp_path / name).returncode == 0
+    assert json.loads((tmp_path / "x.speedscope.json").read_text())["shared"]["frames"]
+    assert b"parse" in gzip.decompress((tmp_path / "x.pb.gz").read_bytes())
+    assert (tmp_path / "x.dot").read_text().startswith("digraph")
+    assert sorted((tmp_path / "x.folded").read_text().splitlines()) == sorted(_FOLDED.splitlines())
+    refused = _insitu("export", folded, "-o", tmp_path / "x.unknown")
+    assert refused.returncode == 2 and "--format" in refused.stderr
+
+
+def test_pprof_goes_to_a_pipe_but_not_to_a_terminal(folded):
+    piped = _insitu("export", folded, "--format", "pprof", text=False)
+    assert b"parse" in gzip.decompress(piped.stdout)
+    ours, theirs = os.openpty()
+    try:
+        refused = _insitu(
+            "export", folded, "--format", "pprof", capture_output=False, stdout=theirs, stderr=subprocess.PIPE
+        )
+    finally:
+        os.close(theirs)
+        os.close(ours)
+    assert refused.returncode == 2 and "binary" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["report", "BAD"],
+        ["report", "MISSING"],
+        ["report", "GOOD", "--comm", "nginx"],
+        ["report", "GOOD", "--event", "cycles"],
+        ["callgraph", "EMPTY"],
+        ["diff", "GOOD", "BAD"],
+        ["diff", "GOOD", "GOOD", "--by-time"],
+        ["export", "GOOD"],
+    ],
+)
+def test_every_failure_is_one_line_without_a_traceback(tmp_path, folded, words):
+    (tmp_path / "bad.folded").write_text("a;b 1\nno count here\n")
+    (tmp_path / "empty.folded").write_text("")
+    paths = {
+        "GOOD": folded,
+        "BAD": tmp_path / "bad.folded",
+        "EMPTY": tmp_path / "empty.folded",
+        "MISSING": "/nowhere",
+    }
+    done = _insitu(*[paths.get(word, word) for word in words])
+    assert done.returncode in (1, 2)
+    assert done.stderr.startswith("insitu: ") and done.stderr.count("\n") == 1
