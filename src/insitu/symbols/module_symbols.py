@@ -1,0 +1,95 @@
+"""The frames at places of one mapped file: its functions, and lines and inlined functions where it has DWARF."""
+
+from functools import cached_property
+from pathlib import PurePosixPath
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.symbols.debug_files import embedded_symbols, find_debug_file
+from insitu.symbols.demangle import demangle
+from insitu.symbols.elf import NO_ADDRESS, Elf
+from insitu.symbols.frame import Frame
+from insitu.symbols.functions import FunctionTable
+from insitu.symbols.line_table import LineTable, Location
+from insitu.symbols.module_files import DELETED, ModuleFile
+
+__all__ = ["ModuleSymbols", "unknown_frames"]
+
+U64 = NDArray[np.uint64]
+
+
+class ModuleSymbols:
+    """Symbols of one file, called ``name`` in frames. Tables are read when first needed."""
+
+    def __init__(self, file: ModuleFile, name: str, *, inlines: bool) -> None:
+        self._file = file
+        self._name = name
+        self._inlines = inlines
+
+    @cached_property
+    def _debug(self) -> tuple[Elf, ModuleFile | None]:
+        """The file with the fuller symbol table, and the one with DWARF where it lies on disk."""
+        file = self._file
+        if file.elf.section(".symtab") is not None:
+            if LineTable.present_in(file.elf):
+                return file.elf, file
+            found = find_debug_file(file.elf, file.path, file.root)
+            return file.elf, file._replace(elf=Elf(found), path=found) if found is not None else None
+        found = find_debug_file(file.elf, file.path, file.root)
+        if found is None:
+            return embedded_symbols(file.elf) or file.elf, None
+        debug = Elf(found)
+        return debug, file._replace(elf=debug, path=found)
+
+    @cached_property
+    def _functions(self) -> FunctionTable:
+        return FunctionTable(self._debug[0], self._file.elf, demangle)
+
+    @cached_property
+    def _lines(self) -> LineTable | None:
+        debug = self._debug[1]
+        return LineTable.of(debug.elf, debug.path) if debug is not None else None
+
+    def frames(self, file_offsets: U64) -> list[tuple[Frame, ...]]:
+        """The frames at each offset of the mapped file, innermost first; at least one each."""
+        vaddrs = self._file.elf.vaddrs_of(file_offsets)
+        functions = self._functions.find(vaddrs)
+        functions[vaddrs == np.uint64(NO_ADDRESS)] = -1
+        if self._lines is None:
+            return self._without_lines(file_offsets, functions)
+        return [
+            self._with_lines(offset, self._lines.find(vaddr) if vaddr != NO_ADDRESS else [], function)
+            for offset, vaddr, function in zip(
+                file_offsets.tolist(), vaddrs.tolist(), functions.tolist(), strict=True
+            )
+        ]
+
+    def _without_lines(self, file_offsets: U64, functions: NDArray[np.int64]) -> list[tuple[Frame, ...]]:
+        of = {i: (Frame(self._functions.name(i), self._name),) for i in np.unique(functions).tolist() if i >= 0}
+        return [
+            of[function] if function >= 0 else _unknown(self._name, offset)
+            for offset, function in zip(file_offsets.tolist(), functions.tolist(), strict=True)
+        ]
+
+    def _with_lines(self, offset: int, places: list[Location], function: int) -> tuple[Frame, ...]:
+        if function < 0 and not places:
+            return _unknown(self._name, offset)
+        outer = places[-1] if places else Location(b"", "", 0)
+        # The symbol table decides what a function with an address of its own is called, as in perf.
+        shown = self._functions.name(function) if function >= 0 else demangle(outer.function)
+        real = Frame(shown, self._name, outer.file, outer.line)
+        if not self._inlines:
+            return (real,)
+        inner = [Frame(demangle(at.function), self._name, at.file, at.line, inlined=True) for at in places[:-1]]
+        return (*inner, real)
+
+
+def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:
+    """Frames for places of a file whose symbols cannot be had: "libfoo.so+0x1234" (the offset in the file)."""
+    return [_unknown(name, offset) for offset in file_offsets.tolist()]
+
+
+def _unknown(name: str, offset: int) -> tuple[Frame, ...]:
+    base = PurePosixPath(name.removesuffix(DELETED)).name or name
+    return (Frame(f"{base}+{offset:#x}", name),)
