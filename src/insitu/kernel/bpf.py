@@ -12,6 +12,7 @@ from insitu.errors import InsituError
 from insitu.kernel.bpf_abi import (
     NAME_BYTES,
     AttachType,
+    BtfInfo,
     BtfLoad,
     Command,
     EnableStats,
@@ -38,6 +39,7 @@ __all__ = [
     "bpf",
     "enable_stats",
     "iter_create",
+    "kernel_btf_fd",
     "link_iter",
     "link_kprobe_multi",
     "link_perf_event",
@@ -361,6 +363,22 @@ def object_ids(command: Command) -> Iterator[int]:
 def open_id(command: Command, object_id: int) -> int:
     """A descriptor of the object with that id: ``command`` is one of the GET_FD_BY_ID ones."""
     return _call(f"open BPF object {object_id}", command, Id(id=object_id))
+
+
+def kernel_btf_fd(name: str) -> int:
+    """A descriptor of the types of the kernel ("vmlinux") or of a loaded module. :raises InsituError: without any."""
+    for btf_id in object_ids(Command.BTF_GET_NEXT_ID):
+        try:
+            btf_fd = open_id(Command.BTF_GET_FD_BY_ID, btf_id)
+        except BpfError:
+            continue  # gone since it was listed
+        text = ctypes.create_string_buffer(64)  # MODULE_NAME_LEN
+        info = BtfInfo(name=address(text), name_len=len(text))
+        object_info(btf_fd, info)
+        if info.kernel_btf and text.value == name.encode():
+            return btf_fd
+        os.close(btf_fd)
+    raise InsituError(f"the kernel has no type information for module {name}")
 
 
 def link_program_ids() -> dict[int, int]:

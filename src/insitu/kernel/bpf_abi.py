@@ -11,6 +11,7 @@ __all__ = [
     "NAME_BYTES",
     "AttachType",
     "Attr",
+    "BtfInfo",
     "BtfLoad",
     "Command",
     "EnableStats",
@@ -294,6 +295,19 @@ class ProgInfo(Attr):
         ("verified_insns", _U32),
         ("attach_btf_obj_id", _U32),
         ("attach_btf_id", _U32),
+    )
+
+
+class BtfInfo(Attr):
+    """struct bpf_btf_info."""
+
+    _fields_ = (
+        ("btf", _U64),
+        ("btf_size", _U32),
+        ("id", _U32),
+        ("name", _U64),
+        ("name_len", _U32),
+        ("kernel_btf", _U32),
     )
 
 

@@ -7,7 +7,7 @@ from typing import Final
 
 from insitu.symbols.demangle_rust import demangle_rust
 
-__all__ = ["demangle"]
+__all__ = ["demangle", "demangle_with_parameters"]
 
 # Longer names cost the demanglers more than anybody would read.
 _MAX_MANGLED_BYTES = 1 << 14
@@ -25,6 +25,12 @@ def demangle(name: bytes) -> str:
     if name[:2] in (b"_Z", b"_R") and len(name) <= _MAX_MANGLED_BYTES:
         shown = demangle_rust(name) or (_demangle_cpp(name) if name[:2] == b"_Z" else None)
     return shown if shown is not None else name.decode(errors="replace")
+
+
+def demangle_with_parameters(name: bytes) -> str:
+    """A C++ name in full, as overloads are told apart: ``ns::f(int)``; others as demangle() shows them."""
+    full = _cxa_demangle(name) if name[:2] == b"_Z" and len(name) <= _MAX_MANGLED_BYTES else None
+    return demangle(name) if full is None else full
 
 
 def _demangle_cpp(name: bytes) -> str | None:

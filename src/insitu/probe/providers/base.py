@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
-
-    from insitu.symbols import btf
+    from insitu.symbols.btf import Btf, Type
 
 __all__ = [
     "Argument",
@@ -156,7 +156,7 @@ class Argument:
     """
 
     name: str
-    type: btf.Type | Primitive
+    type: Type | Primitive
     load: Load
 
 
@@ -198,7 +198,9 @@ class Runnable(Attachment, Protocol):
 class Provider(Protocol):
     """One probe kind (or a pair that differs in a letter: kprobe and kretprobe)."""
 
-    names: tuple[str, ...]
+    @property
+    def names(self) -> tuple[str, ...]:
+        """The kind and its aliases."""
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         """The concrete points that the spec names, wildcards expanded, in a stable order.
@@ -230,6 +232,7 @@ class Context:
 
     pid: int | None = None
     max_probes: int = 1024
+    _btf_fds: dict[str, int] = field(default_factory=dict, repr=False)
 
     @cached_property
     def tracefs(self) -> Tracefs:
@@ -239,20 +242,32 @@ class Context:
         return Tracefs.open()
 
     @cached_property
-    def btf(self) -> btf.Btf:
+    def btf(self) -> Btf:
         """The running kernel's own types (vmlinux)."""
         from insitu.symbols import btf
 
         return btf.vmlinux()
 
-    def module_btf(self, module: str) -> btf.Btf:
-        """The types of a loaded module, on top of the kernel's."""
+    def btf_of(self, module: str) -> Btf:
+        """The types of a loaded module, on top of the kernel's; the kernel's own for "vmlinux"."""
         from insitu.symbols import btf
 
-        return btf.module(module, self.btf)
+        return self.btf if module == "vmlinux" else btf.module(module, self.btf)
+
+    def btf_fd(self, module: str) -> int:
+        """The descriptor of a module's types, as program loading wants it; 0 for "vmlinux"."""
+        if module == "vmlinux":
+            return 0
+        if module not in self._btf_fds:
+            from insitu.kernel import bpf
+
+            self._btf_fds[module] = bpf.kernel_btf_fd(module)
+        return self._btf_fds[module]
 
     def close(self) -> None:
-        """Give back tracefs. Attachments stay."""
+        """Give back what was opened. Attachments stay."""
+        while self._btf_fds:
+            os.close(self._btf_fds.popitem()[1])
         if "tracefs" in self.__dict__:
             self.tracefs.close()
             del self.__dict__["tracefs"]

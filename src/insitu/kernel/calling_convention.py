@@ -1,0 +1,68 @@
+"""Where a probe finds registers and arguments: struct pt_regs as BPF programs see it, and each machine's C calls."""
+
+import os
+from dataclasses import dataclass
+from typing import Final
+
+__all__ = ["MACHINE", "MACHINES", "Machine", "Part"]
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """A register or part of one: ``size`` bytes of pt_regs' u64 at ``offset``, shifted right by ``shift`` bits."""
+
+    offset: int
+    size: int = 8
+    shift: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Machine:
+    """One machine's registers by name, with the aliases that assemblers write (``eax``, ``w3``).
+
+    ``arguments`` are the names of the integer arguments' registers; later ones lie on the stack, the first of
+    them ``stack_offset`` bytes above the stack pointer at a function's entry.
+    """
+
+    registers: dict[str, Part]
+    arguments: tuple[str, ...]
+    result: str
+    instruction: str
+    stack: str
+    frame: str
+    stack_offset: int
+
+    def argument(self, index: int) -> Part | None:
+        """The register of argument ``index`` (from 0) at a function's entry; None when it lies on the stack."""
+        return self.registers[self.arguments[index]] if index < len(self.arguments) else None
+
+
+def _x86_64() -> Machine:
+    # struct pt_regs, arch/x86/include/uapi/asm/ptrace.h, in the names of arch/x86/include/asm/ptrace.h.
+    order = "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss"
+    registers = {name: Part(8 * index) for index, name in enumerate(order.split())}
+    for name in ("ax", "bx", "cx", "dx"):
+        at = registers[name].offset
+        registers |= {f"r{name}": Part(at), f"e{name}": Part(at, 4), name[0] + "l": Part(at, 1)}
+        registers[name[0] + "h"] = Part(at, 1, 8)
+    for name in ("si", "di", "bp", "sp"):
+        at = registers[name].offset
+        registers |= {f"r{name}": Part(at), f"e{name}": Part(at, 4), name + "l": Part(at, 1)}
+    for number in range(8, 16):
+        at = registers[f"r{number}"].offset
+        registers |= {f"r{number}{end}": Part(at, size) for end, size in (("d", 4), ("w", 2), ("b", 1))}
+    registers["rip"] = registers["ip"]
+    return Machine(registers, ("di", "si", "dx", "cx", "r8", "r9"), "ax", "ip", "sp", "bp", 8)
+
+
+def _aarch64() -> Machine:
+    # struct user_pt_regs, arch/arm64/include/uapi/asm/ptrace.h.
+    registers = {f"x{n}": Part(8 * n) for n in range(31)} | {f"r{n}": Part(8 * n) for n in range(31)}
+    registers |= {f"w{n}": Part(8 * n, 4) for n in range(31)}
+    registers |= {"lr": Part(240), "sp": Part(248), "pc": Part(256), "pstate": Part(264)}
+    return Machine(registers, tuple(f"x{n}" for n in range(8)), "x0", "pc", "sp", "x29", 0)
+
+
+MACHINES: Final = {"x86_64": _x86_64(), "aarch64": _aarch64()}
+MACHINE: Final = MACHINES.get(os.uname().machine, MACHINES["x86_64"])
+"""The machine we run on."""

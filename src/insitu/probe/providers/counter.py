@@ -1,0 +1,107 @@
+"""software:EVENT:COUNT and hardware:EVENT:COUNT: a probe for every COUNT-th event, where it happened."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from insitu.errors import InsituError
+from insitu.kernel import link_features, perf_event
+from insitu.kernel.bpf_abi import ProgramType
+from insitu.kernel.perf_event import Hardware, Software
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.matching import limited, missing, parts, select
+from insitu.probe.providers.perf_attachment import Descriptors, attach_events, everywhere
+
+__all__ = ["PROVIDERS"]
+
+# Event -> its number, and after how many events the probe fires unless the script says.
+_SOFTWARE: dict[str, tuple[int, int]] = {
+    "alignment-faults": (Software.ALIGNMENT_FAULTS, 1),
+    "bpf-output": (Software.BPF_OUTPUT, 1),
+    "context-switches": (Software.CONTEXT_SWITCHES, 1000),
+    "cpu-clock": (Software.CPU_CLOCK, 1_000_000),
+    "cpu-migrations": (Software.CPU_MIGRATIONS, 1),
+    "dummy": (Software.DUMMY, 1),
+    "emulation-faults": (Software.EMULATION_FAULTS, 1),
+    "major-faults": (Software.PAGE_FAULTS_MAJ, 1),
+    "minor-faults": (Software.PAGE_FAULTS_MIN, 100),
+    "page-faults": (Software.PAGE_FAULTS, 100),
+    "task-clock": (Software.TASK_CLOCK, 1_000_000),
+}
+_HARDWARE: dict[str, tuple[int, int]] = {
+    "backend-stalls": (Hardware.STALLED_CYCLES_BACKEND, 1_000_000),
+    "branch-instructions": (Hardware.BRANCH_INSTRUCTIONS, 100_000),
+    "branch-misses": (Hardware.BRANCH_MISSES, 100_000),
+    "bus-cycles": (Hardware.BUS_CYCLES, 100_000),
+    "cache-misses": (Hardware.CACHE_MISSES, 1_000_000),
+    "cache-references": (Hardware.CACHE_REFERENCES, 1_000_000),
+    "cpu-cycles": (Hardware.CPU_CYCLES, 1_000_000),
+    "frontend-stalls": (Hardware.STALLED_CYCLES_FRONTEND, 1_000_000),
+    "instructions": (Hardware.INSTRUCTIONS, 1_000_000),
+    "ref-cycles": (Hardware.REF_CPU_CYCLES, 1_000_000),
+}
+_ALIASES = {
+    "branches": "branch-instructions",
+    "cpu": "cpu-clock",
+    "cs": "context-switches",
+    "cycles": "cpu-cycles",
+    "faults": "page-faults",
+}
+
+
+class Counter:
+    """Counting events of perf's, sampled."""
+
+    def __init__(self, kind: str, alias: str, type_: int, events: dict[str, tuple[int, int]]) -> None:
+        self.names = (kind, alias)
+        self._type, self._events = type_, events
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        kind = self.names[0]
+        event, amount = parts(spec, f"{kind}:EVENT or {kind}:EVENT:COUNT", 1, 2)
+        if amount and not (amount.isascii() and amount.isdigit() and 0 < int(amount) < 1 << 63):
+            raise InsituError(f"{spec}: {amount} is not a number of events")
+        found = select(_ALIASES.get(event, event), self._events)
+        if not found:
+            names = [*self._events, *(alias for alias, name in _ALIASES.items() if name in self._events)]
+            raise missing(f"{kind} event", event, names, f"one of {', '.join(names)}")
+        points = [self._point(name, int(amount or self._events[name][1])) for name in found]
+        return limited(points, spec, context)
+
+    def _point(self, event: str, period: int) -> AttachPoint:
+        kind = self.names[0]
+        return AttachPoint(kind, f"{kind}:{event}:{period}", function=event, detail=period)
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        return None
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=link_features.has_perf_links())
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
+        events = []
+        for point in points:
+            assert isinstance(point.detail, int)
+            number, _ = self._events[point.function]
+            attr = perf_event.Attr(type=self._type, config=number, sample_period=point.detail, disabled=1)
+            events += everywhere(attr, context, point.cookie)
+        try:
+            return attach_events(program_fd, events)
+        except InsituError as error:
+            if self._type == perf_event.Type.HARDWARE and isinstance(error.__cause__, OSError):
+                raise InsituError(
+                    f"{points[0].name}: this machine shows no hardware counters (virtual machines often do not)",
+                    remedy="software:cpu-clock or profile:hz:99 sample time instead",
+                ) from None
+            raise
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        kind = self.names[0]
+        found = select(pattern.parts[0] if pattern.parts else "*", self._events)
+        return [AttachPoint(kind, f"{kind}:{event}:", function=event) for event in found]
+
+
+PROVIDERS = (
+    Counter("software", "s", perf_event.Type.SOFTWARE, _SOFTWARE),
+    Counter("hardware", "h", perf_event.Type.HARDWARE, _HARDWARE),
+)

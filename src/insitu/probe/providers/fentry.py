@@ -1,0 +1,99 @@
+"""fentry:FUNCTION and fexit:FUNCTION: kernel functions with their typed arguments, by BPF trampolines."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from insitu.errors import InsituError
+from insitu.kernel import bpf
+from insitu.kernel.bpf_abi import AttachType, ProgramType
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind
+from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.perf_attachment import Descriptors
+from insitu.symbols.btf import Btf, Kind, Type, modules
+
+__all__ = ["PROVIDERS"]
+
+_SLOT_BYTES = 8
+
+
+class Trampoline:
+    """Entry or exit of functions that BTF describes, the kernel's and its modules'."""
+
+    def __init__(self, *names: str, returning: bool) -> None:
+        self.names = names
+        self._returning = returning
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        module, function = self._split(spec)
+        if not has_wildcard(function):
+            for owner in select(module, ["vmlinux", *modules()]):
+                if context.btf_of(owner).find(function, Kind.FUNC):
+                    return [self._point(owner, function)]
+        found = self.listing(spec, context)
+        if not found:
+            raise missing("kernel function", function, context.btf.names(Kind.FUNC))
+        return limited(found, spec, context)
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        function = _function(context.btf_of(point.target), point)
+        found, slot = [], 0
+        for index, parameter in enumerate(function.parameters):
+            if parameter.type.kind == Kind.VOID:
+                break  # "...": only the named ones are passed on
+            found.append(Argument(parameter.name or f"arg{index}", parameter.type, ContextSlot(slot)))
+            slot += max(1, -(-parameter.type.size // _SLOT_BYTES))
+        if self._returning and function.returns.strip().kind != Kind.VOID:
+            found.append(Argument("retval", function.returns, ContextSlot(slot)))
+        return found
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        return ProgramKind(
+            ProgramType.TRACING,
+            "arguments",
+            attach_type=AttachType.TRACE_FEXIT if self._returning else AttachType.TRACE_FENTRY,
+            attach_btf_id=_function(context.btf_of(point.target), point).id,
+            attach_btf_fd=context.btf_fd(point.target),
+        )
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
+        try:
+            # The load named the function: there is exactly one.
+            return Descriptors([bpf.raw_tracepoint_open(program_fd, None)])
+        except bpf.BpfError as error:
+            raise bpf.BpfError(
+                f"cannot attach to {points[0].name}: this kernel cannot trace that function ({error.args[0]})",
+                error.errno,
+                remedy="without function tracing, tracepoints and raw tracepoints remain: insitu trace -l",
+            ) from None
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        module, function = self._split(pattern)
+        traceable = {name for name, _ in context.tracefs.functions()}
+        found = []
+        for owner in select(module, ["vmlinux", *modules()]):
+            names = select(function, sorted(context.btf_of(owner).names(Kind.FUNC)))
+            found += [self._point(owner, name) for name in names if name in traceable or not traceable]
+        return found
+
+    def _split(self, spec: AttachSpec) -> tuple[str, str]:
+        """Module and function; both are patterns."""
+        kind = self.names[0]
+        first, second = parts(spec, f"{kind}:FUNCTION or {kind}:MODULE:FUNCTION", 0, 2)
+        return (first, second) if second else ("*", first or "*")
+
+    def _point(self, module: str, function: str) -> AttachPoint:
+        return AttachPoint(self.names[0], f"{self.names[0]}:{module}:{function}", target=module, function=function)
+
+
+def _function(btf: Btf, point: AttachPoint) -> Type:
+    found = btf.find(point.function, Kind.FUNC)
+    if found is None:
+        raise InsituError(f"{point.target} has no function {point.function}")
+    return found
+
+
+PROVIDERS = (
+    Trampoline("fentry", "f", "kfunc", returning=False),
+    Trampoline("fexit", "fr", "kretfunc", returning=True),
+)

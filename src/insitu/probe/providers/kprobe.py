@@ -1,0 +1,182 @@
+"""kprobe:FUNCTION and kretprobe:FUNCTION: any instruction of the kernel, and any function's return."""
+
+from __future__ import annotations
+
+import ctypes
+import re
+from collections.abc import Sequence
+from pathlib import Path
+
+from insitu.errors import InsituError
+from insitu.kernel import bpf, link_features, perf_event, procfs
+from insitu.kernel.bpf_abi import AttachType, ProgramType
+from insitu.kernel.calling_convention import MACHINE
+from insitu.probe.providers.base import (
+    Argument,
+    AttachPoint,
+    AttachSpec,
+    Context,
+    ContextField,
+    Load,
+    ProgramKind,
+    UserStack,
+)
+from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.perf_attachment import Descriptors, attach_events, on_one_cpu
+from insitu.symbols.btf import Kind, modules
+
+__all__ = ["PROVIDERS"]
+
+_RETURN = 1  # config of the kprobe PMU: /sys/bus/event_source/devices/kprobe/format/retprobe
+_MULTI = "multi"  # a point's detail: one of those that share a link
+
+
+class Kprobe:
+    """perf's kprobe events; where a wildcard named many functions, one link for all of them if the kernel can."""
+
+    def __init__(self, kind: str, alias: str, returning: bool) -> None:
+        self.names = (kind, alias)
+        self._returning = returning
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        if procfs.pmu_type("kprobe") is None:
+            raise _no_kprobes(spec, context)
+        module, function, offset = self._split(spec)
+        if offset and self._returning:
+            raise InsituError(f"{spec}: a function's return has no offset")
+        if not has_wildcard(function):
+            return [self._point(module.replace("*", ""), function, offset)]
+        found = self.listing(spec, context)
+        if not found:
+            raise missing("kernel function", function, [name for name, _ in context.tracefs.functions()])
+        limited(found, spec, context)
+        shared = len(found) > 1 and link_features.has_kprobe_multi()
+        return [self._point(point.target, point.function, 0, _MULTI if shared else None) for point in found]
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        """By BTF, where it knows the function: at its entry the parameters, at its return ``retval``."""
+        if point.offset:
+            return None
+        for owner in select(point.target or "*", ["vmlinux", *modules()]):
+            function = context.btf_of(owner).find(point.function, Kind.FUNC)
+            if function:
+                break
+        else:
+            return None
+        if self._returning:
+            place = MACHINE.registers[MACHINE.result]
+            result = Argument("retval", function.returns, ContextField(place.offset, 8))
+            return [result] if function.returns.strip().kind != Kind.VOID else []
+        found = []
+        for index, parameter in enumerate(function.parameters):
+            if parameter.type.size > 8 or parameter.type.kind == Kind.VOID:
+                break  # passed in several registers, or not named: where the next ones lie is not known
+            register = MACHINE.argument(index)
+            load: Load
+            if register:
+                load = ContextField(register.offset, 8)
+            else:
+                load = UserStack(MACHINE.stack_offset + 8 * (index - len(MACHINE.arguments)))
+            found.append(Argument(parameter.name or f"arg{index}", parameter.type, load))
+        return found
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        return ProgramKind(
+            ProgramType.KPROBE,
+            "pt_regs",
+            attach_type=AttachType.TRACE_KPROBE_MULTI if point.detail == _MULTI else 0,
+            shared=True,
+            cookies=link_features.has_perf_links(),
+        )
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
+        if points[0].detail == _MULTI:
+            names, cookies = [point.function for point in points], [point.cookie for point in points]
+            return Descriptors([bpf.link_kprobe_multi(program_fd, names, cookies, returning=self._returning)])
+        events, names_held = [], []
+        for point in points:
+            symbol = f"{point.target}:{point.function}" if point.target else point.function
+            name = ctypes.create_string_buffer(symbol.encode())
+            names_held.append(name)
+            attr = perf_event.Attr(
+                type=procfs.pmu_type("kprobe") or 0,
+                config=_RETURN if self._returning else 0,
+                config1=ctypes.addressof(name),
+                config2=point.offset,
+                disabled=1,
+            )
+            events += on_one_cpu(attr, point.cookie)
+        try:
+            return attach_events(program_fd, events)
+        except InsituError as error:
+            raise self._refused(points[0], error, context) from None
+
+    def _refused(self, point: AttachPoint, error: InsituError, context: Context) -> InsituError:
+        names = {name for name, _ in context.tracefs.functions()} | _kernel_functions()
+        if point.function not in names:
+            return missing("kernel function", point.function, names)
+        if point.function in _blacklist(context):
+            return InsituError(f"the kernel forbids probes in {point.function}: it is on its kprobe blacklist")
+        return InsituError(f"cannot attach to {point.name}: {error}")
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        if procfs.pmu_type("kprobe") is None:
+            return []
+        module, function, _ = self._split(pattern)
+        forbidden = _blacklist(context)
+        functions = sorted(
+            (name, owner)
+            for name, owner in context.tracefs.functions()
+            if select(module, [owner or "vmlinux"]) and name not in forbidden
+        )
+        wanted = set(select(function, [name for name, _ in functions]))
+        return [self._point(owner, name, 0) for name, owner in functions if name in wanted]
+
+    def _split(self, spec: AttachSpec) -> tuple[str, str, int]:
+        """Module (a pattern), function (a pattern) and offset."""
+        kind = self.names[0]
+        first, second = parts(spec, f"{kind}:FUNCTION[+OFFSET] or {kind}:MODULE:FUNCTION", 0, 2)
+        module, text = (first, second) if second else ("*", first or "*")
+        function, plus, offset = text.partition("+")
+        try:
+            return module, function, int(offset, 0) if plus else 0
+        except ValueError:
+            raise InsituError(f"{spec}: {offset} is not an offset") from None
+
+    def _point(self, module: str, function: str, offset: int, detail: object = None) -> AttachPoint:
+        module = "" if module == "vmlinux" else module
+        spelled = ":".join(filter(None, (self.names[0], module, function))) + (f"+{offset}" if offset else "")
+        return AttachPoint(self.names[0], spelled, target=module, function=function, offset=offset, detail=detail)
+
+
+def _kernel_functions() -> set[str]:
+    with Path("/proc/kallsyms").open() as lines:
+        return {words[2] for line in lines if (words := line.split())[1] in "tTwW"}
+
+
+def _blacklist(context: Context) -> set[str]:
+    """Functions in which the kernel allows no kprobe, as far as debugfs is there to tell."""
+    try:
+        text = Path("/sys/kernel/debug/kprobes/blacklist").read_text()
+    except OSError:
+        return set()
+    return {line.split()[-1] for line in text.splitlines() if line.strip()}
+
+
+def _no_kprobes(spec: AttachSpec, context: Context) -> InsituError:
+    """What to use instead: fentry if this kernel can, and tracepoints whose names have a word of the function's."""
+    function = spec.parts[-1].partition("+")[0] if spec.parts else ""
+    words = set(function.replace("*", "").split("_")) - {""}
+    scored = []
+    for name in context.tracefs.events():
+        common = len(words & set(re.split("[:_]", name)))
+        scored += [(-common, not name.startswith("syscalls:"), len(name), name)] if common else []
+    shown = [f"tracepoint:{name}" for *_, name in sorted(scored)[:2]]
+    instead = f", or perhaps {', '.join(shown)}" if shown else ""
+    return InsituError(
+        f"{spec}: this kernel has no kprobes (CONFIG_KPROBES is off)",
+        remedy=f"use fentry:{function} where the kernel can trace functions{instead}; insitu trace -l lists all",
+    )
+
+
+PROVIDERS = (Kprobe("kprobe", "k", False), Kprobe("kretprobe", "kr", True))

@@ -1,0 +1,53 @@
+"""Wildcards of attach points, and the error when nothing matches them."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Collection, Iterable
+from typing import TypeVar
+
+from insitu.errors import InsituError
+from insitu.probe.providers.base import AttachSpec, Context
+
+__all__ = ["has_wildcard", "limited", "missing", "parts", "select"]
+
+
+T = TypeVar("T")
+
+
+def has_wildcard(pattern: str) -> bool:
+    """Whether a pattern may name several: ``*`` stands for any text, the only wildcard there is."""
+    return "*" in pattern
+
+
+def select(pattern: str, names: Iterable[str]) -> list[str]:
+    """The names that match, in their order."""
+    if not has_wildcard(pattern):
+        return [name for name in names if name == pattern]
+    match = re.compile(".*".join(re.escape(piece) for piece in pattern.split("*")), re.DOTALL).fullmatch
+    return [name for name in names if match(name)]
+
+
+def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> InsituError:
+    """The error for a name that does not exist, with up to three which look like it."""
+    near = difflib.get_close_matches(name, names, 3, 0.6)
+    hint = f"did you mean {' or '.join(near)}?" if near else remedy
+    return InsituError(f"there is no {what} {name}", remedy=hint)
+
+
+def limited(found: list[T], spec: AttachSpec, context: Context) -> list[T]:
+    """The points found, unless they are more than the user wants."""
+    if len(found) > context.max_probes:
+        raise InsituError(
+            f"{spec} matches {len(found)} places, more than {context.max_probes}",
+            remedy="narrow the pattern, or raise BPFTRACE_MAX_PROBES",
+        )
+    return found
+
+
+def parts(spec: AttachSpec, shape: str, least: int, most: int) -> list[str]:
+    """The spec's parts, filled up to ``most`` with empty ones. ``shape`` is shown when there are too few or many."""
+    if not least <= len(spec.parts) <= most:
+        raise InsituError(f"{spec} is not an attach point of this kind: {shape} is expected", status=2)
+    return [*spec.parts, *[""] * (most - len(spec.parts))]

@@ -1,0 +1,75 @@
+"""Attaching a program to perf events: by links with cookies where the kernel has them, else by the older ioctl."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple
+
+from insitu.errors import InsituError
+from insitu.kernel import bpf, link_features, perf_event, procfs
+from insitu.probe.providers.base import Context
+
+__all__ = ["Descriptors", "Event", "attach_events", "everywhere", "on_one_cpu"]
+
+
+class Descriptors:
+    """An attachment that lasts as long as its file descriptors."""
+
+    def __init__(self, descriptors: Iterable[int] = ()) -> None:
+        self.descriptors = list(descriptors)
+
+    def close(self) -> None:
+        """Detach: links before the events that they are made to. Idempotent."""
+        while self.descriptors:
+            os.close(self.descriptors.pop())
+
+
+class Event(NamedTuple):
+    """One perf_event_open(2) call: what, on which thread (-1: all) and CPU (-1: any), and the program's cookie."""
+
+    attr: perf_event.Attr
+    pid: int
+    cpu: int
+    cookie: int = 0
+
+
+def attach_events(program_fd: int, events: Sequence[Event]) -> Descriptors:
+    """Open the events and attach the program to each; on an error, nothing stays open. :raises InsituError:"""
+    attachment = Descriptors()
+    try:
+        for event in events:
+            descriptor = perf_event.open_event(event.attr, pid=event.pid, cpu=event.cpu)
+            attachment.descriptors.append(descriptor)
+            if link_features.has_perf_links():
+                attachment.descriptors.append(bpf.link_perf_event(program_fd, descriptor, event.cookie))
+            else:
+                _set_bpf(descriptor, program_fd)
+            perf_event.enable(descriptor)
+    except BaseException:
+        attachment.close()
+        raise
+    return attachment
+
+
+def _set_bpf(descriptor: int, program_fd: int) -> None:
+    try:
+        perf_event.set_bpf(descriptor, program_fd)
+    except OSError as error:
+        raise InsituError(f"cannot attach to a perf event: {error.strerror}") from None
+
+
+def everywhere(attr: perf_event.Attr, context: Context, cookie: int = 0) -> list[Event]:
+    """The event on every CPU or, with a pid, on each thread of the process and those that it will start."""
+    if context.pid is None:
+        return [Event(attr, -1, cpu, cookie) for cpu in procfs.online_cpus()]
+    attr.inherit = 1
+    try:
+        return [Event(attr, tid, -1, cookie) for tid in procfs.threads(context.pid)]
+    except ProcessLookupError:
+        raise InsituError(f"there is no process {context.pid}") from None
+
+
+def on_one_cpu(attr: perf_event.Attr, cookie: int = 0) -> list[Event]:
+    """The event on the first CPU only: a clock that ticks once, or a trace event, which any CPU's hits reach."""
+    return [Event(attr, -1, procfs.online_cpus()[0], cookie)]

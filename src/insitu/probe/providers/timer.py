@@ -1,0 +1,71 @@
+"""profile:UNIT:N on every CPU, and interval:UNIT:N on one."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from insitu.errors import InsituError
+from insitu.kernel import link_features, perf_event
+from insitu.kernel.bpf_abi import ProgramType
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.matching import parts, select
+from insitu.probe.providers.perf_attachment import Descriptors, attach_events, everywhere, on_one_cpu
+
+__all__ = ["PROVIDERS"]
+
+_NS_PER = {"s": 10**9, "ms": 10**6, "us": 10**3, "ns": 1}
+_UNITS = ("hz", *_NS_PER)
+_MAX_HZ = 100_000
+_MAX_NS = 1 << 62
+
+
+class Timer:
+    """A clock event of perf's, so that ``profile`` sees the registers of what it interrupts."""
+
+    def __init__(self, kind: str, aliases: tuple[str, ...], every_cpu: bool) -> None:
+        self.names = (kind, *aliases)
+        self._every_cpu = every_cpu
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        kind = self.names[0]
+        unit, amount = parts(spec, f"{kind}:UNIT:NUMBER, UNIT one of {', '.join(_UNITS)},", 1, 2)
+        if not amount:
+            unit, amount = _spelled(unit)
+        if unit not in _UNITS:
+            raise InsituError(f"{spec}: there is no unit {unit}", remedy=f"one of {', '.join(_UNITS)}")
+        number = int(amount) if amount.isascii() and amount.isdigit() else 0
+        most = _MAX_HZ if unit == "hz" else _MAX_NS // _NS_PER[unit]
+        if not 0 < number <= most:
+            raise InsituError(f"{spec}: {amount} is not a number of {unit} from 1 to {most}")
+        attr = {"sample_period": number, "freq": 1} if unit == "hz" else {"sample_period": number * _NS_PER[unit]}
+        return [AttachPoint(kind, f"{kind}:{unit}:{number}", function=unit, detail=attr)]
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        return None
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=link_features.has_perf_links())
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
+        events = []
+        for point in points:
+            assert isinstance(point.detail, dict)
+            attr = perf_event.Attr(
+                type=perf_event.Type.SOFTWARE, config=perf_event.Software.CPU_CLOCK, disabled=1, **point.detail
+            )
+            events += everywhere(attr, context, point.cookie) if self._every_cpu else on_one_cpu(attr, point.cookie)
+        return attach_events(program_fd, events)
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        kind = self.names[0]
+        found = select(pattern.parts[0] if pattern.parts else "*", _UNITS)
+        return [AttachPoint(kind, f"{kind}:{unit}:", function=unit) for unit in found]
+
+
+def _spelled(text: str) -> tuple[str, str]:
+    """Unit and number of a duration in one word: ``10ms``; a bare number counts nanoseconds."""
+    digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
+    return text[len(digits) :] or "ns", digits
+
+
+PROVIDERS = (Timer("profile", ("p",), True), Timer("interval", ("i",), False))

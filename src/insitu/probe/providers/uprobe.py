@@ -1,0 +1,137 @@
+"""uprobe:BINARY:FUNCTION and uretprobe:BINARY:FUNCTION: instructions of programs and libraries."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+
+from insitu.errors import InsituError
+from insitu.kernel import link_features
+from insitu.kernel.bpf_abi import AttachType, ProgramType
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary
+from insitu.probe.providers.matching import has_wildcard, limited, missing, select
+from insitu.probe.providers.perf_attachment import Descriptors
+from insitu.symbols.function_places import FunctionPlaces
+
+__all__ = ["PROVIDERS"]
+
+
+class Uprobe:
+    """Functions by symbol, raw or demangled, with an offset, or places by address."""
+
+    def __init__(self, kind: str, aliases: tuple[str, ...], returning: bool) -> None:
+        self.names = (kind, *aliases)
+        self._returning = returning
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        path, function = self._split(spec)
+        files = binaries(path, context, spec)
+        found: list[AttachPoint] = []
+        for file in files:
+            found += self._points(file, function, spec, context)
+        if not found:
+            raise _unknown(path, function, files, context)
+        limited(found, spec, context)
+        if len(found) > 1 and link_features.has_uprobe_multi():
+            found = [replace(point, detail=replace(_place(point), shared=True)) for point in found]
+        return found
+
+    def _points(self, file: str, pattern: str, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        elf, path = open_binary(file, context)
+        function, plus, distance = pattern.partition("+")
+        try:
+            offset = int(distance, 0) if plus else 0
+        except ValueError:
+            function, offset = pattern, 0  # "operator+" and its like
+        if offset and self._returning:
+            raise InsituError(f"{spec}: a function's return has no offset")
+        places = FunctionPlaces(elf, Path(path))
+        found = []
+        for name, address in _named(places, function):
+            at = file_offset(elf, address + offset)
+            if at is None:
+                continue
+            shown = f"{self.names[0]}:{file}:{name}" + (f"+{offset}" if offset else "")
+            found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=Place(path, at)))
+        return found
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        return None
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        return ProgramKind(
+            ProgramType.KPROBE,
+            "pt_regs",
+            attach_type=AttachType.TRACE_UPROBE_MULTI if _place(point).shared else 0,
+            shared=True,
+            cookies=link_features.has_perf_links(),
+        )
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
+        return attach_places(program_fd, points, context, returning=self._returning)
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        path, function = self._split(pattern)
+        return [
+            point
+            for file in binaries(path, context, pattern)
+            for point in self._points(file, function, pattern, context)
+        ]
+
+    def _split(self, spec: AttachSpec) -> tuple[str, str]:
+        """Path and function; a language between them (``cpp``) only asks for demangled names, which we try anyway."""
+        words = list(spec.parts)
+        if len(words) > 2 and words[1] in ("cpp", "rust"):
+            del words[1]
+        if len(words) < 2:
+            raise InsituError(f"{spec}: {self.names[0]}:BINARY:FUNCTION is expected", status=2)
+        return words[0], ":".join(words[1:])
+
+
+def _place(point: AttachPoint) -> Place:
+    assert isinstance(point.detail, Place)
+    return point.detail
+
+
+def _named(places: FunctionPlaces, function: str) -> Iterator[tuple[str, int]]:
+    """Functions of that name or pattern with their addresses: raw names first, else as C++ and Rust write them."""
+    if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", function):
+        yield function, int(function, 0)
+        return
+    if not has_wildcard(function):
+        address = places.address(function)
+        if address is not None:
+            yield function, address
+            return
+    else:
+        names = select(function, sorted(places.by_name))
+        seen: set[int] = set()
+        for name in names:
+            address = places.by_name[name]
+            if address not in seen:  # an alias would fire twice
+                seen.add(address)
+                yield name, address
+        if names:
+            return
+    wanted = function.replace(" ", "")
+    last = re.findall(r"\w+", wanted.partition("(")[0])
+    hint = last[-1] if last and not has_wildcard(function) else ""
+    for short, full, address in places.readable(hint):
+        if select(wanted, [short.replace(" ", "")]) or select(wanted, [full.replace(" ", "")]):
+            yield full, address
+
+
+def _unknown(path: str, function: str, files: list[str], context: Context) -> InsituError:
+    if not files:
+        return InsituError(f"no program or library matches {path}")
+    known = FunctionPlaces(open_binary(files[0], context)[0], Path(files[0])).by_name
+    if not known:
+        return InsituError(f"{path} has no symbols", remedy="install its debug symbols, or name an address")
+    error = missing("function", function, known, f"insitu trace -l 'uprobe:{path}:*' lists what there is")
+    return InsituError(f"{error.args[0]} in {path}", remedy=error.remedy)
+
+
+PROVIDERS = (Uprobe("uprobe", ("u",), False), Uprobe("uretprobe", ("ur",), True))

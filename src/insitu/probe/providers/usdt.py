@@ -1,0 +1,166 @@
+"""usdt:BINARY:PROVIDER:NAME: static probes of programs, with their operands as ``args`` arg0, arg1, ..."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import replace
+
+from insitu.errors import InsituError
+from insitu.kernel import link_features
+from insitu.kernel.bpf_abi import AttachType, ProgramType
+from insitu.kernel.calling_convention import MACHINE, Part
+from insitu.probe.providers.base import (
+    Argument,
+    AttachPoint,
+    AttachSpec,
+    Context,
+    Operand,
+    Primitive,
+    ProgramKind,
+)
+from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary
+from insitu.probe.providers.matching import limited, missing, select
+from insitu.probe.providers.perf_attachment import Descriptors
+from insitu.symbols.usdt_notes import usdt_probes
+
+__all__ = ["PROVIDER", "parse_operands"]
+
+_MAX_OPERANDS = 12
+_MAX_SEMAPHORE = 1 << 32  # what the uprobe PMU's config has room for
+
+# One operand: size (negative: signed), "@", then a constant, a register, or memory, in the assembler's spelling.
+_OPERAND = re.compile(r"(?P<size>-?\d+)f?@(?P<place>[^@]*?)(?=\s+-?\d+f?@|\s*$)")
+_NUMBER = r"-?(?:0x[0-9a-fA-F]+|\d+)"
+_CONSTANT = re.compile(rf"[$#]?(?P<number>{_NUMBER})")
+_REGISTER = re.compile(r"%?(?P<name>[a-z]\w*)")
+_X86_MEMORY = re.compile(
+    rf"(?P<displacement>{_NUMBER})?(?P<symbol>[A-Za-z_.][\w.]*)?(?P<more>[+-]\d+)?"
+    r"\((?:%(?P<base>\w+))?(?:,\s*%(?P<index>\w+)(?:,\s*(?P<scale>[1248]))?)?\)"
+)
+_ARM_MEMORY = re.compile(
+    rf"\[\s*(?P<base>\w+)\s*(?:,\s*#?(?P<displacement>{_NUMBER})\s*)?(?:,\s*(?P<index>\w+)\s*)?\]"
+)
+
+
+class Usdt:
+    """Static probes, by the notes of the binary; their semaphores are raised by the kernel while attached."""
+
+    names = ("usdt", "U")
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        found = self._points(spec, context)
+        if not found:
+            raise self._unknown(spec, context)
+        limited(found, spec, context)
+        if len(found) > 1 and link_features.has_uprobe_multi():
+            found = [replace(point, detail=replace(_place(point), shared=True)) for point in found]
+        return found
+
+    def _points(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        path, provider, name = _split(spec)
+        found = []
+        for file in binaries(path, context, spec):
+            elf, place = open_binary(file, context)
+            for probe in usdt_probes(elf):
+                if not (select(provider, [probe.provider]) and select(name, [probe.name])):
+                    continue
+                at = file_offset(elf, probe.address)
+                semaphore = file_offset(elf, probe.semaphore) if probe.semaphore else 0
+                if at is None or semaphore is None or semaphore >= _MAX_SEMAPHORE:
+                    continue
+                detail = Place(place, at, semaphore, operands=probe.operands)
+                shown = f"usdt:{file}:{probe.provider}:{probe.name}"
+                found.append(AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail))
+        return found
+
+    def _unknown(self, spec: AttachSpec, context: Context) -> InsituError:
+        path, _, name = _split(spec)
+        elves = [open_binary(file, context)[0] for file in binaries(path, context, spec)]
+        known = [probe.name for elf in elves for probe in usdt_probes(elf)]
+        if not known:
+            return InsituError(f"{path} has no USDT probes", remedy="a build option such as --with-dtrace adds them")
+        return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists what there is")
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        return [
+            Argument(f"arg{index}", Primitive(_integer(operand), operand.size, operand.signed), operand)
+            for index, operand in enumerate(parse_operands(_place(point).operands))
+        ]
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        return ProgramKind(
+            ProgramType.KPROBE,
+            "pt_regs",
+            attach_type=AttachType.TRACE_UPROBE_MULTI if _place(point).shared else 0,
+            shared=True,
+            cookies=link_features.has_perf_links(),
+        )
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
+        return attach_places(program_fd, points, context)
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        return self._points(pattern, context)
+
+
+def _split(spec: AttachSpec) -> tuple[str, str, str]:
+    """Path, provider and name; the latter two are patterns. A single name is one of any provider."""
+    if not 1 <= len(spec.parts) <= 3 or not spec.parts[0]:
+        raise InsituError(f"{spec}: usdt:BINARY:PROVIDER:NAME or usdt:BINARY:NAME is expected", status=2)
+    path, *names = spec.parts
+    return path, names[0] if len(names) == 2 else "*", names[-1] if names else "*"
+
+
+def _place(point: AttachPoint) -> Place:
+    assert isinstance(point.detail, Place)
+    return point.detail
+
+
+def _integer(operand: Operand) -> str:
+    return f"{'' if operand.signed else 'u'}int{8 * operand.size}_t"
+
+
+def parse_operands(text: str) -> list[Operand]:
+    """The operands of a probe: ``-4@%edi 8@-16(%rbp) 4@$7``. :raises InsituError: for one that cannot be read."""
+    matches = list(_OPERAND.finditer(text))
+    read = "".join(match[0] for match in matches)
+    if len(matches) > _MAX_OPERANDS or read.replace(" ", "") != text.replace(" ", ""):
+        raise InsituError(f"cannot read the operands {text[:80]!r} of a USDT probe")
+    return [_operand(int(match["size"]), match["place"].strip()) for match in matches]
+
+
+def _operand(size: int, place: str) -> Operand:
+    width, signed = abs(size), size < 0
+    if width not in (1, 2, 4, 8):
+        raise InsituError(f"a USDT operand of {width} bytes ({place[:40]}) cannot be read")
+    if match := _CONSTANT.fullmatch(place):
+        return Operand(width, signed, constant=int(match["number"], 0))
+    if (match := _REGISTER.fullmatch(place)) and (part := MACHINE.registers.get(match["name"])):
+        return Operand(width, signed, register=part.offset, shift=part.shift)
+    if match := _X86_MEMORY.fullmatch(place) or _ARM_MEMORY.fullmatch(place):
+        groups = match.groupdict()
+        if groups.get("symbol"):
+            raise InsituError(f"a USDT operand at a symbol ({place[:40]}) is not supported")
+        return Operand(
+            width,
+            signed,
+            register=_address_register(groups["base"]),
+            memory=True,
+            index=_address_register(groups["index"]),
+            scale=int(groups.get("scale") or 1),
+            displacement=int(groups["displacement"] or "0", 0),
+        )
+    raise InsituError(f"cannot read the operand {place[:40]!r} of a USDT probe")
+
+
+def _address_register(name: str | None) -> int | None:
+    if not name:
+        return None
+    part: Part | None = MACHINE.registers.get(name)
+    if part is None:
+        raise InsituError(f"a USDT operand uses register {name}, which probes cannot read")
+    return part.offset
+
+
+PROVIDER = Usdt()

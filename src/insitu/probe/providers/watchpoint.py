@@ -1,0 +1,75 @@
+"""watchpoint:ADDRESS:LENGTH:MODE: a probe for every access to some bytes, by the processor's debug registers."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from insitu.errors import InsituError
+from insitu.kernel import link_features, perf_event
+from insitu.kernel.bpf_abi import ProgramType
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.matching import parts
+from insitu.probe.providers.perf_attachment import Descriptors, attach_events, everywhere
+
+__all__ = ["PROVIDER"]
+
+_SHAPE = "watchpoint:ADDRESS:LENGTH:MODE"
+_LENGTHS = (1, 2, 4, 8)
+# HW_BREAKPOINT_R, _W and _X of include/uapi/linux/hw_breakpoint.h. x86 cannot watch reads alone.
+_MODES = {"r": 1, "w": 2, "rw": 3, "wr": 3, "x": 4}
+_USER_ADDRESSES = 1 << 63
+
+
+class Watchpoint:
+    """perf's breakpoint events. A user address belongs to one process, so it needs a pid."""
+
+    names = ("watchpoint", "w", "asyncwatchpoint", "aw")
+
+    def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        where, length, mode = parts(spec, _SHAPE, 3, 3)
+        if "+" in where:
+            raise InsituError(
+                f"{spec}: watching a function's argument is not supported",
+                remedy="a uprobe on the function prints the address; watch that",
+            )
+        try:
+            place = int(where, 0)
+        except ValueError:
+            raise InsituError(f"{spec}: {where} is not an address", remedy=f"{_SHAPE} is expected") from None
+        if length not in map(str, _LENGTHS):
+            raise InsituError(f"{spec}: {length} bytes cannot be watched, only {', '.join(map(str, _LENGTHS))}")
+        if mode not in _MODES:
+            raise InsituError(f"{spec}: the mode is one of r, w, rw and x, not {mode}")
+        if not 0 < place < 1 << 64 or place % int(length):
+            raise InsituError(f"{spec}: a watched address is a multiple of its length, below 2^64")
+        if place < _USER_ADDRESSES and context.pid is None:
+            raise InsituError(f"{spec}: an address of a process needs that process", remedy="-p PID or -c COMMAND")
+        return [AttachPoint("watchpoint", str(spec), address=place, detail=(int(length), _MODES[mode]))]
+
+    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        return None
+
+    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=link_features.has_perf_links())
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
+        events = []
+        for point in points:
+            assert isinstance(point.detail, tuple)
+            length, mode = point.detail
+            attr = perf_event.Attr(
+                type=perf_event.Type.BREAKPOINT,
+                bp_type=mode,
+                config1=point.address,
+                config2=length if mode != _MODES["x"] else 8,  # sizeof(long), as the ABI wants it for code
+                sample_period=1,
+                disabled=1,
+            )
+            events += everywhere(attr, context, point.cookie)
+        return attach_events(program_fd, events)
+
+    def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        return []
+
+
+PROVIDER = Watchpoint()

@@ -1,0 +1,77 @@
+"""Where functions begin in a binary, by name: raw, or as C++ and Rust programmers write it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from functools import cached_property
+from pathlib import Path
+
+import numpy as np
+
+from insitu.symbols.debug_files import embedded_symbols, find_debug_file
+from insitu.symbols.demangle import demangle, demangle_with_parameters
+from insitu.symbols.elf import Elf, SymbolTable
+
+__all__ = ["FunctionPlaces"]
+
+_STT_FUNC, _STT_GNU_IFUNC = 2, 10
+_MANGLED = (b"_Z", b"_R")
+
+
+class FunctionPlaces:
+    """The functions that a binary defines, its separate debug file's included. Addresses are the binary's own."""
+
+    def __init__(self, elf: Elf, path: Path) -> None:
+        self.elf, self._path = elf, path
+
+    @cached_property
+    def _tables(self) -> list[SymbolTable]:
+        elves = [self.elf]
+        if self.elf.section(".symtab") is None:
+            debug_file = find_debug_file(self.elf, self._path)
+            embedded = embedded_symbols(self.elf)
+            elves += [Elf(debug_file)] if debug_file else [embedded] if embedded else []
+        found = []
+        for elf in elves:
+            for section in (".symtab", ".dynsym"):
+                table = elf.symbols(section)
+                if table is not None:
+                    entries = table.entries
+                    kind = entries["info"] & 0xF
+                    defined = ((kind == _STT_FUNC) | (kind == _STT_GNU_IFUNC)) & (entries["shndx"] != 0)
+                    found.append(SymbolTable(entries[defined], table.strings))
+        return found
+
+    def address(self, name: str) -> int | None:
+        """The address of the function of exactly that raw name."""
+        raw = name.encode()
+        for table in self._tables:
+            # Names may share their tails, so a name is wherever its bytes are followed by a zero.
+            places = [match.start() for match in re.finditer(re.escape(raw + b"\0"), table.strings)]
+            hit = np.flatnonzero(np.isin(table.entries["name"], places))
+            if len(hit):
+                return int(table.entries["value"][hit[0]])
+        return None
+
+    @cached_property
+    def by_name(self) -> dict[str, int]:
+        """Every function's raw name and address; versions ("@@GLIBC_2.34") are left out."""
+        found: dict[str, int] = {}
+        for table in self._tables:
+            names, values = table.entries["name"].tolist(), table.entries["value"].tolist()
+            for offset, value in zip(names, values, strict=True):
+                if raw := table.name(offset):
+                    found.setdefault(raw.decode(errors="replace").partition("@")[0], value)
+        return found
+
+    def readable(self, containing: str = "") -> Iterator[tuple[str, str, int]]:
+        """Mangled functions: name without parameters, name with them, and address.
+
+        ``containing`` is an identifier that the name must have; it saves demangling most of them.
+        """
+        part = f"{len(containing)}{containing}" if containing else ""
+        for raw, address in self.by_name.items():
+            if raw.startswith(("_Z", "_R")) and part in raw:
+                mangled = raw.encode()
+                yield demangle(mangled), demangle_with_parameters(mangled), address
