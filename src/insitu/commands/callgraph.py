@@ -30,13 +30,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
     from pathlib import Path
 
     from insitu.errors import InsituError
     from insitu.session.reader import load_profile
     from insitu.views.callgraph import call_graph, to_dot, to_svg
     from insitu.views.losses import loss_text, lost_by_source
+    from insitu.views.output import write_stdout
     from insitu.views.selection import selected, value_of
 
     output = Path(args.output) if args.output else None
@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     lost = loss_text(lost_by_source(profile.lost))
     dot = to_dot(graph, title=f"{title}\n{lost}" if lost else title)
     if output is None:
-        sys.stdout.buffer.write(dot.encode(errors="backslashreplace"))
+        write_stdout(dot.encode(errors="backslashreplace"))
     elif output.suffix == ".svg":
         output.write_bytes(to_svg(dot))
     else:

@@ -64,8 +64,10 @@ def run(args: argparse.Namespace) -> int:
         title = f"{Path(args.before).name} to {Path(args.after).name}"
         output.write_text(diff_flame_html(*trees, title=title, notes=warnings), encoding="utf-8")
     if args.folded:
+        from insitu.views.output import write_stdout
+
         text = diff_folded(before, after, normalise=not args.no_normalise, value=value)
-        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        write_stdout(text.encode(errors="backslashreplace"))
         return 0
     scale: Scale = "amount" if args.no_normalise else "rate" if args.by_time else "share"
     diff = diff_profiles(before, after, scale=scale, value=value, part=args.part)

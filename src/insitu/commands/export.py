@@ -48,6 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.errors import InsituError
     from insitu.session.reader import load_profile
     from insitu.views.losses import loss_text, lost_by_source
+    from insitu.views.output import write_stdout
     from insitu.views.selection import selected
 
     form = args.format or _format_of(args.output)
@@ -59,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         print(f"insitu: {args.run_path}: {lost}", file=sys.stderr)
     data = _encoded(form, profile, Path(args.run_path).name, args.weight)
     if args.output is None:
-        sys.stdout.buffer.write(data)
+        write_stdout(data)
     else:
         Path(args.output).write_bytes(data)
     return 0

@@ -47,11 +47,12 @@ def run(args: argparse.Namespace) -> int:
     profile = selected(profile, event=args.event, tid=args.thread, comm=args.comm)
     if args.folded:
         from insitu.session.formats.folded import write_folded
+        from insitu.views.output import write_stdout
 
         text = write_folded(
             profile, value=value_of(profile, args.weight), annotate=args.annotate, addresses=args.addresses
         )
-        sys.stdout.buffer.write(text.encode(errors="backslashreplace"))
+        write_stdout(text.encode(errors="backslashreplace"))
         return 0
 
     from insitu.views.report import build_report, to_json
