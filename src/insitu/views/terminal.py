@@ -41,7 +41,7 @@ class Screen:
     def write(self, lines: Iterable[Line]) -> None:
         """Write lines, each on a line of its own however long it is."""
         if self.width is None:
-            self.out.write("".join(["".join([text for text, _ in line]).rstrip() + "\n" for line in lines]))
+            self.out.writelines("".join([text for text, _ in line]).rstrip() + "\n" for line in lines)
             return
         from rich.console import Console
         from rich.text import Text
