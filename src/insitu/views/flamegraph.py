@@ -5,18 +5,17 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.session.distinct import distinct
 from insitu.session.profile import CallTree, Name, Profile, Value
-from insitu.views.named_stacks import name_columns, named_stacks, thread_index
-from insitu.views.page import html_page, losses
+from insitu.views.losses import lost_by_source
+from insitu.views.named_stacks import name_columns, named_stacks, thread_groups
+from insitu.views.page import html_page
 
-__all__ = ["described", "diff_flame_html", "flame_html", "thread_columns", "tree_flame_html"]
+__all__ = ["described", "diff_flame_html", "flame_html", "recorded_notes", "tree_flame_html"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 Words = NDArray[np.generic]
-
-# Up to this many (thread, node) pairs a table of counters is faster than sorting the samples.
-_COUNTERS = 1 << 24
 
 
 def flame_html(
@@ -39,20 +38,21 @@ def flame_html(
     """
     stacks = named_stacks(profile, select)
     stack = profile.stack if select is None else profile.stack[select]
-    tids, thread = thread_index(profile.tid if select is None else profile.tid[select])
+    threads, group = thread_groups(profile, select)
     weight = None
     if value == "weight":
         weight = profile.weight if select is None else profile.weight[select]
-    group, node, count = _summed(thread, stacks.node[stack], weight, len(tids), len(stacks.parent))
+    nodes = len(stacks.parent)
+    pairs, row = distinct(group * nodes + stacks.node[stack])
     meta = {
         "mode": "flame",
         "title": title,
         "subtitle": described(profile, len(stack)) if subtitle is None else subtitle,
-        "notes": list(notes),
-        "losses": losses(profile.lost),
-        "unit": "samples" if value == "samples" else weight_unit(profile),
+        "notes": [*recorded_notes(profile), *notes],
+        "losses": lost_by_source(profile.lost),
+        "unit": "samples" if value == "samples" else _weight_unit(profile),
         "names": name_columns(stacks.names, stacks.files),
-        "threads": thread_columns(profile, tids),
+        "threads": threads,
         "reverse": reverse,
         "icicle": icicle,
         "minWidth": min_width,
@@ -60,9 +60,9 @@ def flame_html(
     arrays: dict[str, Words] = {
         "parent": stacks.parent,
         "name": stacks.name,
-        "entryNode": node,
-        "entryGroup": group,
-        "entryCount": count,
+        "entryNode": pairs % nodes,
+        "entryGroup": pairs // nodes,
+        "entryCount": np.bincount(row, weights=weight, minlength=len(pairs)).astype(np.int64),
     }
     return html_page("flame", title=title, meta=meta, arrays=arrays)
 
@@ -77,7 +77,7 @@ def tree_flame_html(
         "title": title,
         "subtitle": subtitle,
         "notes": list(notes),
-        "losses": [],
+        "losses": {},
         "unit": tree.unit,
         "names": name_columns(tree.names),
         "threads": {"tid": [], "pid": [], "comm": []},
@@ -111,7 +111,7 @@ def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Seq
         "title": title,
         "subtitle": f"before: {int(own_before.sum()):,} {before.unit}, after: {int(own_after.sum()):,} {after.unit}",
         "notes": remarks,
-        "losses": [],
+        "losses": {},
         "unit": after.unit,
         "names": name_columns(names),
         "threads": {"tid": [], "pid": [], "comm": []},
@@ -135,36 +135,25 @@ def described(profile: Profile, samples: int) -> str:
     """One line on what was recorded: the command, where, and how many samples over what time."""
     info: Mapping[str, object] = profile.info
     words = [f"{samples:,} samples"]
-    if len(profile.ts_ns) > 1:
-        words.append(f"{(int(profile.ts_ns.max()) - int(profile.ts_ns.min())) / 1e9:,.1f} s")
+    if profile.ts_ns.any():
+        words.append(f"{int(np.ptp(profile.ts_ns)) / 1e9:,.1f} s")
+    if isinstance(info.get("frequency_hz"), int):
+        words.append(f"{info['frequency_hz']:,} Hz")
     words += [str(info[key]) for key in ("host", "kernel") if isinstance(info.get(key), str) and info[key]]
     if len(profile.events):
         words.append(", ".join(profile.events))
     return " · ".join(words)
 
 
-def thread_columns(profile: Profile, tids: I32) -> dict[str, list[object]]:
-    """The threads ``tids`` as the pages read them."""
-    pid = {thread.tid: thread.pid for thread in profile.threads}
-    ids: list[int] = tids.tolist()
-    return {"tid": [*ids], "pid": [pid.get(tid, tid) for tid in ids], "comm": [*profile.comms(ids)]}
+def recorded_notes(profile: Profile) -> list[str]:
+    """What the recorder or the importer remarked."""
+    notes = profile.info.get("notes")
+    return [str(note) for note in notes] if isinstance(notes, list) else []
 
 
-def weight_unit(profile: Profile) -> str:
+def _weight_unit(profile: Profile) -> str:
     """What the weights of ``profile`` count."""
     return profile.tree(value="weight", select=np.zeros(len(profile), np.bool_)).unit
-
-
-def _summed(thread: I32, node: I32, weight: I64 | None, threads: int, nodes: int) -> tuple[I32, I32, I64]:
-    """The distinct (thread, node) pairs of the samples, in that order, and the sum of each."""
-    key = thread.astype(np.int64) * nodes + node
-    if threads * nodes <= max(_COUNTERS, 2 * len(key)):
-        present = np.flatnonzero(np.bincount(key, minlength=1))
-        sums = np.bincount(key, weights=weight, minlength=1)[present]
-    else:
-        present, inverse = np.unique(key, return_inverse=True)
-        sums = np.bincount(inverse, weights=weight, minlength=len(present))
-    return (present // nodes).astype(np.int32), (present % nodes).astype(np.int32), sums.astype(np.int64)
 
 
 def _united(before: CallTree, after: CallTree) -> tuple[I32, I32, list[Name], I64, I64]:
@@ -188,13 +177,13 @@ def _united(before: CallTree, after: CallTree) -> tuple[I32, I32, list[Name], I6
             united[tree.parent[row]].astype(np.int64) * len(index) + label[row]
             for row, (tree, label, _, _, united) in zip(rows, sides, strict=True)
         ]
-        distinct, inverse = np.unique(np.concatenate(keys), return_inverse=True)
+        found, inverse = distinct(np.concatenate(keys))
         split = len(rows[0])
         sides[0][4][rows[0]] = count + inverse[:split]
         sides[1][4][rows[1]] = count + inverse[split:]
-        parents.append((distinct // len(index)).astype(np.int32))
-        labels.append((distinct % len(index)).astype(np.int32))
-        count += len(distinct)
+        parents.append((found // len(index)).astype(np.int32))
+        labels.append((found % len(index)).astype(np.int32))
+        count += len(found)
         level += 1
     own = [np.zeros(count, np.int64) for _ in sides]
     for weights, (tree, *_, united) in zip(own, sides, strict=True):

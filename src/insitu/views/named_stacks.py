@@ -6,11 +6,13 @@ from itertools import pairwise
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.session.distinct import distinct
 from insitu.session.profile import Name, Profile, stack_depths
 
-__all__ = ["NamedStacks", "name_columns", "named_stacks", "thread_index"]
+__all__ = ["NamedStacks", "name_columns", "named_stacks", "thread_groups"]
 
 I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
 
 
 @dataclass(frozen=True)
@@ -49,11 +51,11 @@ def named_stacks(profile: Profile, select: NDArray[np.bool_] | None = None) -> N
     for level in levels[1:]:
         here = level[used[level]]
         key = node[parent[here]].astype(np.int64) * len(names) + label[here]
-        distinct, inverse = np.unique(key, return_inverse=True)
-        node[here] = count + inverse
-        parents.append((distinct // len(names)).astype(np.int32))
-        labels.append((distinct % len(names)).astype(np.int32))
-        count += len(distinct)
+        keys, row = distinct(key)
+        node[here] = count + row
+        parents.append((keys // len(names)).astype(np.int32))
+        labels.append((keys % len(names)).astype(np.int32))
+        count += len(keys)
     return NamedStacks(np.concatenate(parents), np.concatenate(labels), node, names, files)
 
 
@@ -92,14 +94,16 @@ def name_columns(names: list[Name], files: list[str] | None = None) -> dict[str,
     }
 
 
-def thread_index(tid: I32) -> tuple[I32, I32]:
-    """The distinct thread ids, rising, and for each sample the index of its own among them."""
-    if not len(tid):
-        return np.zeros(0, np.int32), np.zeros(0, np.int32)
-    low, high = int(tid.min()), int(tid.max())
-    if high - low > 1 << 23:  # twice the kernel's PID_MAX_LIMIT: such ids were made up, and a table would not pay
-        tids, inverse = np.unique(tid, return_inverse=True)
-        return tids.astype(np.int32), inverse.astype(np.int32)
-    shifted = tid - np.int32(low)
-    seen = np.bincount(shifted) > 0
-    return (np.flatnonzero(seen) + low).astype(np.int32), (np.cumsum(seen) - 1).astype(np.int32)[shifted]
+def thread_groups(profile: Profile, select: NDArray[np.bool_] | None = None) -> tuple[dict[str, list[object]], I64]:
+    """The threads of the samples under each name they had, as the pages read them, and each sample's index there."""
+    tid = profile.tid if select is None else profile.tid[select]
+    comms, comm = profile.commands(tid, profile.ts_ns if select is None else profile.ts_ns[select])
+    pairs, group = distinct(tid.astype(np.int64) * max(len(comms), 1) + comm)
+    tids = (pairs // max(len(comms), 1)).tolist()
+    pid = {thread.tid: thread.pid for thread in profile.threads}
+    columns: dict[str, list[object]] = {
+        "tid": tids,
+        "pid": [pid.get(tid, tid) for tid in tids],
+        "comm": [comms[at] for at in (pairs % max(len(comms), 1)).tolist()],
+    }
+    return columns, group

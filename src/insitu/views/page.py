@@ -4,8 +4,9 @@ import base64
 import hashlib
 import html
 import json
+import shlex
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -13,9 +14,10 @@ from numpy.typing import NDArray
 
 from insitu import __version__
 from insitu.errors import InsituError
-from insitu.session.profile import Lost
+from insitu.session.profile import Profile
+from insitu.views.output import write_stdout
 
-__all__ = ["html_page", "losses"]
+__all__ = ["html_page", "page_title", "write_page"]
 
 _DIST = Path(__file__).parent.parent / "web" / "dist"
 
@@ -67,12 +69,26 @@ def html_page(
     )
 
 
-def losses(lost: Sequence[Lost]) -> list[str]:
-    """A sentence for each source that lost records."""
-    counts: dict[str, int] = {}
-    for loss in lost:
-        counts[loss.source] = counts.get(loss.source, 0) + loss.count
-    return [f"{count:,} records lost by {source}" for source, count in counts.items() if count]
+def page_title(path: str, profile: Profile) -> str:
+    """What was recorded: the command where the recording says it, else the name of the file."""
+    command = profile.info.get("command")
+    if isinstance(command, list) and command:
+        return shlex.join(map(str, command))
+    return Path(path).name
+
+
+def write_page(page: str, path: str, output: str | None, *, suffix: str = "") -> None:
+    """Write ``page``, made from the recording ``path``, to ``output`` ("-": stdout), else beside where we are.
+
+    Says on stdout where, unless that is where the page went.
+    """
+    data = page.encode("utf-8", "replace")
+    if output == "-":
+        write_stdout(data)
+        return
+    target = Path(output or f"{Path(path).resolve().name.removesuffix('.insitu')}{suffix}.html")
+    target.write_bytes(data)
+    print(f"{target}: {len(data) / 1e6:.1f} MB")
 
 
 def _asset(name: str) -> str:

@@ -2,7 +2,7 @@
 import { readFile, rm } from "node:fs/promises";
 import { build } from "vite";
 
-const pages = ["flame"];
+const pages = ["flame", "heatmap"];
 
 await rm("dist", { recursive: true, force: true });
 for (const page of pages) {

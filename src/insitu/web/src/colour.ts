@@ -76,7 +76,7 @@ export class Palette {
 
   constructor(names: NameTable, theme: Theme, colouring: Colouring, moduleWeight: Map<string, number>) {
     this.text = theme === "light" ? "#1b1a17" : "#f4f2ee";
-    this.dimMatchText = theme === "light" ? "#8a857c" : "#85817a";
+    this.dimMatchText = theme === "light" ? "#8a857c" : "#918d86";
     this.match = css(theme === "light" ? MATCH : [0.56, 0.2, 345]);
     const specs = KINDS.map((kind) => KIND_COLOURS[kind]);
     let familyOf: (name: number) => number;
@@ -102,7 +102,7 @@ export class Palette {
       for (let step = 0; step < SHADES; step++) {
         this.fill.push(css(shade(theme, hue, chroma, spread, step)));
         const [lightness, , tint] = shade(theme, hue, chroma, spread, step);
-        this.dim.push(css([theme === "light" ? lightness * 0.4 + 0.55 : lightness * 0.35 + 0.13, chroma * 0.18, tint]));
+        this.dim.push(css([theme === "light" ? lightness * 0.4 + 0.55 : lightness * 0.35 + 0.155, chroma * 0.2, tint]));
       }
     }
     this.of = Uint16Array.from(names.text, (text, name) => familyOf(name) * SHADES + (hashed(text) % SHADES));

@@ -17,7 +17,8 @@ export interface Meta {
   title: string;
   subtitle: string;
   notes: string[];
-  losses: string[];
+  /** Records lost, by what lost them. */
+  losses: Record<string, number>;
   unit: string;
   names: Names;
   threads: { tid: number[]; pid: number[]; comm: string[] };

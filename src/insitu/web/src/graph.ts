@@ -46,6 +46,7 @@ export class Graph {
   private from = 0;
   private to = 1;
   private rows = 1;
+  private zoomDepth = 0;
   private scheduled = 0;
   private animation = 0;
   private printing = false;
@@ -82,10 +83,11 @@ export class Graph {
     this.schedule();
   }
 
-  /** Let `node` fill the width. */
+  /** Let `node` fill the width; what it was called from stays, faded. */
   zoom(node: number, animated: boolean): void {
     const tree = this.tree;
     if (!tree) return;
+    this.zoomDepth = tree.depth[node];
     const [from, to] = [tree.x[node], tree.x[node] + (tree.width[node] || 1)];
     cancelAnimationFrame(this.animation);
     if (!animated || this.reducedMotion.matches || (from === this.from && to === this.to)) {
@@ -279,6 +281,7 @@ export class Graph {
         if (fill !== colour) context.fillStyle = colour = fill;
         // A gap between neighbours, but not where it would eat the frame.
         const width = right - left > 3 ? right - left - 1 : right - left > 1 ? right - left - 0.4 : right - left;
+        context.globalAlpha = depth < this.zoomDepth ? 0.5 : 1;
         context.fillRect(left, y, width, ROW - 1);
         drawn.push({ node, x: left, y, width, height: ROW - 1 });
       },
@@ -287,6 +290,7 @@ export class Graph {
       },
       deepest,
     );
+    context.globalAlpha = 1;
     context.fillStyle = paint.rest;
     for (let i = 0; i < rests.length; i += 3) context.fillRect(rests[i], rests[i + 1] + ROW / 2 - 3, rests[i + 2], 5);
     for (const dim of [true, false]) {

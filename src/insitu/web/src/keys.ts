@@ -17,10 +17,10 @@ export const FLAME_KEYS: Keys = [
   ["?", "this help"],
 ];
 
-/** Keys that work wherever the focus is, while `active` says so. */
-export function listenForKeys(panel: FlamePanel, active: () => boolean): void {
+/** Keys that work wherever the focus is. */
+export function listenForKeys(panel: FlamePanel): void {
   addEventListener("keydown", (event) => {
-    if (!active() || document.querySelector("dialog[open]")) return;
+    if (document.querySelector("dialog[open]")) return;
     const { search } = panel.toolbar;
     if (event.key === "f" && (event.ctrlKey || event.metaKey) && document.activeElement !== search) {
       event.preventDefault();

@@ -32,7 +32,6 @@ export class FlamePanel {
   private readonly crumbs = element("nav", { class: "crumbs", "aria-label": "Zoomed into" });
   private readonly spoken = element("div", { class: "spoken", role: "status", "aria-live": "polite" });
   private readonly side: HTMLElement;
-  private cells: [number, number] | null = null;
   private tree!: Tree;
   private treeKey = "";
   private palette!: Palette;
@@ -47,6 +46,8 @@ export class FlamePanel {
     private readonly data: PageData,
     private readonly state: PageState,
     private readonly theme: ThemeSwitch,
+    /** First and last cell of time to show, both included; null for all. */
+    private readonly cells: () => [number, number] | null = () => null,
   ) {
     const { meta } = data;
     this.names = new NameTable(meta);
@@ -76,12 +77,6 @@ export class FlamePanel {
     this.graph.element.addEventListener("keydown", (event) => this.key(event));
     state.onChange(() => this.apply(true));
     theme.onChange(() => this.apply(false));
-  }
-
-  /** Show the samples of these cells of time only (null: all). */
-  showCells(cells: [number, number] | null): void {
-    this.cells = cells;
-    this.apply(false);
   }
 
   /** The frames on the screen, with their names and counts. */
@@ -125,15 +120,15 @@ export class FlamePanel {
     const reverse = this.toolbar.flag("reverse");
     const order = this.state.get("order") === "name" ? "name" : "weight";
     const before = this.state.get("width") === "before";
-    const shape = [thread, reverse, this.cells].join("|");
-    const key = [shape, order, before, this.toolbar.flag("icicle")].join("|");
+    const cells = this.cells();
+    const key = [thread, reverse, cells, order, before, this.toolbar.flag("icicle")].join("|");
     if (key === this.treeKey) return false;
     this.treeKey = key;
-    const selection: Selection = { groups: this.groups(thread), cells: this.cells };
+    const selection: Selection = { groups: this.groups(thread), cells };
     const forward = selectedTree(this.data, selection);
     const plain = layOut(forward, order, this.names.rank, before);
     this.table.show(this.sums(plain), plain.total[0], plain.totalBefore?.[0] ?? 0);
-    this.toolbar.offerThreads(groupTotals(this.data, this.cells));
+    this.toolbar.offerThreads(groupTotals(this.data, cells));
     const label = thread === "by-thread" ? this.names.threadName : thread === "by-command" ? this.names.commName : null;
     if (!label && !reverse) {
       this.tree = plain;

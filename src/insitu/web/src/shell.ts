@@ -3,6 +3,7 @@
 import "./style/page.css";
 import { readPage, type Meta, type PageData } from "./data";
 import { button, element, typing } from "./dom";
+import { exact } from "./format";
 import { PageState } from "./state";
 import { ThemeSwitch } from "./theme";
 
@@ -49,8 +50,10 @@ function header(meta: Meta, theme: ThemeSwitch, help: HTMLDialogElement): HTMLEl
 
 function banners(meta: Meta): HTMLElement[] {
   const made: HTMLElement[] = [];
-  if (meta.losses.length) {
-    const text = `Incomplete recording: ${meta.losses.join("; ")}. Shares may be off.`;
+  const losses = Object.entries(meta.losses);
+  if (losses.length) {
+    const counts = losses.map(([source, count]) => `${exact(count, "records")} lost by ${source}`);
+    const text = `Incomplete recording: ${counts.join("; ")}. Shares are of what was kept.`;
     made.push(element("p", { class: "banner loss", role: "alert" }, text));
   }
   for (const note of meta.notes) made.push(element("p", { class: "banner" }, note));

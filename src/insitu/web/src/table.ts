@@ -17,6 +17,7 @@ export class FunctionTable {
   private sums: FunctionSums | null = null;
   private all = 0;
   private allBefore = 0;
+  private largestSelf = 0;
   private matches: Uint8Array | null = null;
   private chosen = -1;
   private sorted: Column;
@@ -54,6 +55,7 @@ export class FunctionTable {
     this.sums = sums;
     this.all = all;
     this.allBefore = allBefore;
+    this.largestSelf = sums.self.reduce((most, value) => Math.max(most, value), 0);
     this.fill();
   }
 
@@ -92,9 +94,9 @@ export class FunctionTable {
 
   private row(name: number): HTMLTableRowElement {
     const sums = this.sums as FunctionSums;
-    const cell = (value: number): HTMLTableCellElement => {
+    const cell = (value: number, largest: number): HTMLTableCellElement => {
       const bar = element("i");
-      bar.style.setProperty("--share", `${this.all ? (100 * value) / this.all : 0}%`);
+      bar.style.setProperty("--share", `${largest ? (100 * value) / largest : 0}%`);
       return element("td", { class: "number", title: exact(value, this.unit) }, percent(value, this.all), bar);
     };
     const text = this.names.text[name];
@@ -104,7 +106,7 @@ export class FunctionTable {
       element("button", { type: "button", title: text }, text),
       element("span", { class: "quiet", title: this.names.module(name) }, baseName(this.names.module(name))),
     );
-    const row = element("tr", {}, element("td", {}, label), cell(sums.self[name]), cell(sums.total[name]));
+    const row = element("tr", {}, element("td", {}, label), cell(sums.self[name], this.largestSelf), cell(sums.total[name], this.all));
     if (sums.selfBefore) {
       const delta = this.change(name);
       row.append(element("td", { class: `number ${delta > 0 ? "grew" : delta < 0 ? "shrank" : ""}` }, points(delta)));

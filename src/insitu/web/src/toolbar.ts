@@ -118,12 +118,18 @@ export class Toolbar {
     const option = (value: string, text: string): HTMLOptionElement => element("option", { value }, text);
     const comms = new Map<string, number>();
     threads.comm.forEach((comm, i) => comms.set(comm, (comms.get(comm) ?? 0) + totals[i]));
-    const byShare = (a: [unknown, number], b: [unknown, number]): number => b[1] - a[1];
-    const commands = [...comms].sort(byShare).map(([comm, total]) => option(`c:${comm}`, `${percent(total, all)}  ${comm}`));
-    const single = threads.tid
-      .map((_, i): [number, number] => [i, totals[i]])
-      .sort(byShare)
-      .map(([i, total]) => option(`t:${threads.tid[i]}`, `${percent(total, all)}  ${this.names.text[this.names.threadName[i]]}`));
+    const commands = [...comms]
+      .sort((a, b) => b[1] - a[1])
+      .map(([comm, total]) => option(`c:${comm}`, `${percent(total, all)}  ${comm}`));
+    // A thread that changed its name is offered once, under its last one.
+    const tids = new Map<number, { name: string; total: number }>();
+    threads.tid.forEach((tid, i) => {
+      const total = totals[i] + (tids.get(tid)?.total ?? 0);
+      tids.set(tid, { name: this.names.text[this.names.threadName[i]], total });
+    });
+    const single = [...tids]
+      .sort((a, b) => b[1].total - a[1].total)
+      .map(([tid, { name, total }]) => option(`t:${tid}`, `${percent(total, all)}  ${name}`));
     this.thread.replaceChildren(
       option("", "All threads"),
       option("by-thread", "Split by thread"),

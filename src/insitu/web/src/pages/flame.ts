@@ -8,7 +8,7 @@ import { openPage } from "../shell";
 export const ready = openPage(FLAME_KEYS, ({ data, state, theme, fill }) => {
   const panel = new FlamePanel(data, state, theme);
   fill(panel.element);
-  listenForKeys(panel, () => true);
+  listenForKeys(panel);
   panel.apply(false);
   shown = panel;
 });

@@ -1,1 +1,30 @@
-export {};
+// The heat map page: the heat map above, below it the flame graph of the selected range, else of all.
+
+import { HeatPanel } from "../heatpanel";
+import { FLAME_KEYS, listenForKeys } from "../keys";
+import { FlamePanel } from "../panel";
+import { openPage, type Keys } from "../shell";
+
+const HEAT_KEYS: Keys = [
+  ["← → ↑ ↓", "in the heat map: move; with Shift select"],
+  ["Enter", "in the heat map: start and end of the range"],
+];
+
+let heat: HeatPanel | null = null;
+let flame: FlamePanel | null = null;
+
+/** Resolves once the page is drawn; for scripts that drive the page. */
+export const ready = openPage([...HEAT_KEYS, ...FLAME_KEYS], ({ data, state, theme, fill }) => {
+  heat = new HeatPanel(data, state, theme);
+  flame = new FlamePanel(data, state, theme, () => heat?.selected ?? null);
+  const panel = flame;
+  fill(heat.element, panel.element);
+  heat.apply();
+  panel.apply(false);
+  listenForKeys(panel);
+});
+
+export const frames = (): ReturnType<FlamePanel["frames"]> => flame?.frames() ?? [];
+export const tallied = (): FlamePanel["tallied"] | undefined => flame?.tallied;
+export const drawTime = (): number => flame?.graph.lastDrawMs ?? 0;
+export const cellCentre = (cell: number): { x: number; y: number } | undefined => heat?.canvas.centre(cell);
