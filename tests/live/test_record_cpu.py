@@ -42,6 +42,7 @@ void thirty(void) { BURN(300); }
 void ten(void) { BURN(100); }
 void forever(void) { for (;;) BURN(100); }
 void *burn_thread(void *name) { prctl(PR_SET_NAME, name); BURN(300); return 0; }
+void *short_thread(void *unused) { BURN(3); return 0; }
 void *forever_thread(void *name) { prctl(PR_SET_NAME, name); forever(); return 0; }
 
 int main(int argc, char **argv) {
@@ -52,6 +53,9 @@ int main(int argc, char **argv) {
         for (int i = 0; i < 2; i++)
             if (!fork()) { prctl(PR_SET_NAME, i ? "child-1" : "child-0"); BURN(200); _exit(0); }
         while (wait(0) > 0) ;
+    } else if (!strcmp(argv[1], "churn")) {
+        alarm(60);
+        for (;;) { pthread_create(&a, 0, short_thread, 0); pthread_join(a, 0); }
     } else if (!strcmp(argv[1], "threads")) {
         alarm(60);
         pthread_create(&a, 0, forever_thread, "early");
@@ -163,6 +167,23 @@ def test_threads_that_ran_before_and_those_that_start_later_are_recorded(
     assert found["early"] > 50, found
 
 
+def test_of_a_process_that_makes_threads_all_the_time_none_is_counted_twice(
+    spin: Path, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    target = subprocess.Popen([spin, "churn"], text=True)
+    started.append(target)
+
+    def cpu_seconds() -> float:
+        fields = Path(f"/proc/{target.pid}/stat").read_text().rpartition(")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+    wait_until(lambda: cpu_seconds() > 0.1)
+    before = cpu_seconds()
+    session = insitu.profile(pid=target.pid, seconds=1, frequency=999)
+    # The target's clock runs on while it is attached to and while the profile is converted.
+    assert 300 < len(session.profile) < 999 * (cpu_seconds() - before) + 50
+
+
 @pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("kill -KILL $$", 137), ("kill -INT $$", 130)])
 def test_the_commands_exit_status_is_passed_on(script: str, status: int, tmp_path: Path) -> None:
     assert run("-o", tmp_path / "x.insitu", "--", "sh", "-c", script, check=False).returncode == status
@@ -272,6 +293,20 @@ def test_asked_to_stop_the_recorder_ends_its_command_and_keeps_the_profile(
     assert "Traceback" not in said
     assert recorder.returncode == 128 + signal.SIGTERM
     assert len(insitu.open(output).profile) > 100
+
+
+def test_interrupted_while_converting_the_recorder_leaves_at_once_and_loses_nothing(
+    spin: Path, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    output = tmp_path / "x.insitu"
+    words = ["profile", "-F", "999", "-o", str(output), "--", str(spin), "shares"]
+    recorder = subprocess.Popen([*INSITU, *words], stderr=subprocess.PIPE, text=True)
+    started.append(recorder)
+    wait_until(lambda: output.exists() and "exit_status" in (output / "session.json").read_text())
+    wait_until(lambda: recorder.send_signal(signal.SIGINT) or recorder.poll() is not None)
+    _, said = recorder.communicate(timeout=60)
+    assert "Traceback" not in said
+    assert len(insitu.open(output).profile) > 900
 
 
 def test_a_duration_ends_the_recording_and_the_command(spin: Path, tmp_path: Path) -> None:
