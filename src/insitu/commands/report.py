@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as-perf", action="store_true", help="perf.data: look return addresses up as perf does, not the calls"
     )
-    parser.add_argument("--addresses", action="store_true", help="with --folded: keep module+0xoffset")
+    parser.add_argument("--addresses", action="store_true", help="keep addresses without a symbol apart")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +57,14 @@ def run(args: argparse.Namespace) -> int:
 
     from insitu.views.report import build_report, to_json
 
-    report = build_report(profile, value=args.weight, sort=args.sort, reverse=args.reverse, lines=args.lines)
+    report = build_report(
+        profile,
+        value=args.weight,
+        sort=args.sort,
+        reverse=args.reverse,
+        lines=args.lines,
+        addresses=args.addresses,
+    )
     limit = max(args.limit, 0)
     if args.json:
         print(to_json(report, limit=limit, min_percent=args.min_percent, tree=not args.no_tree))

@@ -9,7 +9,7 @@ from typing import Final, Literal, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.session.duration import duration_ns
-from insitu.session.formats.folded import folded_counts, is_unresolved, module_label
+from insitu.session.formats.folded import folded_counts
 from insitu.session.profile import Profile, Value
 from insitu.views.functions import Function, function_costs
 
@@ -61,7 +61,7 @@ def diff_profiles(
     """Compare two profiles, each of one event (see views.selection), by functions' own or total weight.
 
     Functions are the same if their names and their modules' file names are; modules are ignored where one profile
-    has none. Functions without a symbol count as one for each module, as addresses change with every build.
+    has none. Addresses without a symbol are one function for each module: they change with every build.
     Raises InsituError for two units of weight, or an unknown duration, where the scale needs them.
     """
     sides = (before, after)
@@ -103,11 +103,7 @@ def _by_function(profile: Profile, value: Value, part: Part, modules: bool) -> d
     sums: dict[Function, int] = {}
     for function, weight in zip(costs.functions, weights.tolist(), strict=True):
         if weight:
-            name = function.name
-            if is_unresolved(name, function.module):
-                name = module_label(function.module)
-            module = function.module.rpartition("/")[2] if modules else ""
-            key = Function(name, module)
+            key = Function(function.name, function.module.rpartition("/")[2] if modules else "")
             sums[key] = sums.get(key, 0) + weight
     return sums
 

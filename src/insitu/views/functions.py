@@ -1,6 +1,7 @@
 """What each function costs: by itself, and with everything it calls, recursion counted once.
 
-A function is a symbol of a module; call trees also tell kinds and inlined copies apart, these tables do not.
+A function is a symbol of a module; call trees also tell kinds and inlined copies apart, these tables do not. All
+addresses of a module that no symbol covers are one function, "[module]": apart they would crowd out what has a name.
 """
 
 from dataclasses import dataclass
@@ -10,6 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.session.formats.folded import is_unresolved, module_label
 from insitu.session.profile import CallTree
 
 __all__ = ["Function", "FunctionCosts", "Spans", "function_costs", "outermost", "spans"]
@@ -47,13 +49,14 @@ class FunctionCosts:
     of_node: I64
 
 
-def function_costs(tree: CallTree) -> FunctionCosts:
-    """Sum a call tree by function."""
+def function_costs(tree: CallTree, *, addresses: bool = False) -> FunctionCosts:
+    """Sum a call tree by function; ``addresses`` keeps those that no symbol covers apart."""
     index: dict[Function, int] = {}
     kinds: list[str] = []
     of_name = np.empty(len(tree.names), np.int64)
     for at, name in enumerate(tree.names):
-        function = Function(name.function, name.module)
+        unnamed = not addresses and is_unresolved(name.function, name.module)
+        function = Function(module_label(name.module) if unnamed else name.function, name.module)
         if function not in index:
             index[function] = len(index)
             kinds.append(name.kind)

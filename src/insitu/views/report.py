@@ -73,14 +73,16 @@ def build_report(
     sort: Sort = "self",
     reverse: bool = False,
     lines: bool = False,
+    addresses: bool = False,
 ) -> Report:
     """Report on a profile of one event (see views.selection); nothing is cut off, that is left to who shows it.
 
-    ``reverse`` roots the call tree in the functions that were running; ``lines`` adds the hottest source lines.
+    ``reverse`` roots the call tree in the functions that were running; ``lines`` adds the hottest source lines;
+    ``addresses`` keeps apart, among the functions, addresses that no symbol covers (the tree always does).
     """
     value = value_of(profile, value)
     tree = profile.tree(value=value)
-    costs = function_costs(tree)
+    costs = function_costs(tree, addresses=addresses)
     keys = (costs.own, costs.total) if sort == "self" else (costs.total, costs.own)
     order = np.lexsort((-keys[1], -keys[0]))
     seen = order[costs.total[order] > 0]
