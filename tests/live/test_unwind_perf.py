@@ -1,0 +1,242 @@
+"""Unwound stacks of real programs, frame by frame against perf script on the same perf.data."""
+
+import subprocess
+import sys
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pytest
+
+from insitu.session.formats.perf_data import read_perf_data
+from insitu.session.formats.perf_records import sample_batches, side_records
+from insitu.session.processes import replay
+from insitu.symbols.address_space import Module
+from insitu.symbols.elf import Elf
+from insitu.symbols.unwind import Unwinder, UserStacks
+from insitu.symbols.vdso import VDSO, read_vdso
+
+C_SOURCE = r"""
+#include <alloca.h>
+#include <pthread.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/time.h>
+volatile unsigned long sink;
+__attribute__((noinline)) void burn(int n) { for (int i = 0; i < n; i++) sink += i * i; }
+__attribute__((noinline)) void in_handler(void) { burn(200000); sink++; }
+static void handler(int signal) { in_handler(); sink += signal; }
+__attribute__((noinline)) int vla(int n) {
+    char a[n]; memset(a, n, n); burn(2000);
+    char *b = alloca(n * 2); memset(b, 1, n * 2); burn(3000);
+    return a[n / 2] + b[n];
+}
+__attribute__((noinline)) int aligned(int n) {
+    char v[64] __attribute__((aligned(64))); memset(v, n, 64);
+    char *b = alloca(n); memset(b, 2, n); burn(2000);
+    return v[n & 63] + vla(n) + b[1];
+}
+static int order(const void *a, const void *b) { burn(20); return *(int *)a - *(int *)b; }
+__attribute__((noinline)) int deep(int n) {
+    if (!n) return aligned(100);
+    int r = deep(n - 1);
+    sink += r;
+    return r + 1;
+}
+static void *worker(void *unused) {
+    for (int i = 0; i < 1500; i++) {
+        int a[100];
+        for (int j = 0; j < 100; j++) a[j] = rand() % 1000;
+        qsort(a, 100, sizeof(int), order);
+        deep(i % 40);
+    }
+    return unused;
+}
+int main(void) {
+    struct sigaction action = {0};
+    action.sa_handler = handler;
+    sigaction(SIGPROF, &action, 0);
+    struct itimerval timer = {{0, 3000}, {0, 3000}};
+    setitimer(ITIMER_PROF, &timer, 0);
+    pthread_t threads[2];
+    for (int i = 0; i < 2; i++) pthread_create(&threads[i], 0, worker, 0);
+    worker(0);
+    for (int i = 0; i < 2; i++) pthread_join(threads[i], 0);
+}
+"""
+
+CXX_SOURCE = r"""
+#include <algorithm>
+#include <cstdlib>
+#include <stdexcept>
+#include <string>
+#include <vector>
+struct Held { std::string text = std::string(40, 'a'); ~Held() { text.clear(); } };
+__attribute__((noinline)) int thrower(int n) {
+    Held held; if (!n) throw std::runtime_error("x"); return thrower(n - 1) + held.text.size();
+}
+__attribute__((noinline)) int catcher(int n) {
+    try { return thrower(n); } catch (std::exception &e) { return e.what()[0]; }
+}
+int main() {
+    long sum = 0;
+    for (int i = 0; i < 30000; i++) {
+        sum += catcher(i % 20);
+        if (i % 10) continue;
+        std::vector<int> v(1000);
+        for (auto &x : v) x = rand();
+        std::sort(v.begin(), v.end(), [](int a, int b) { return a < b; });
+        sum += v[500];
+    }
+    std::_Exit(sum & 1);
+}
+"""
+
+PYTHON_SOURCE = r"""
+import json, re
+def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
+def nested(d): return nested(d - 1) if d else sorted(range(3000), key=lambda v: fib(v % 4) - v)
+for _ in range(200):
+    nested(20); fib(14)
+    text = json.dumps({str(i): [i] * 5 for i in range(300)}); json.loads(text); re.sub(r"\d+", "x", text)
+"""
+
+
+def opened(module: Module) -> Elf | None:
+    return read_vdso() if module.path == VDSO else Elf(module.path)
+
+
+class Sample(NamedTuple):
+    """One sample: bytes of its stack copy, addresses as perf looks them up, and their places in their files."""
+
+    ts_ns: int
+    copied: int
+    addresses: list[int]
+    places: list[int]
+    outermost: tuple[Module, int]
+
+
+def unwound(path: Path) -> list[Sample]:
+    """All samples of a perf.data file, by time."""
+    recording = read_perf_data(path)
+    records = [record for stream in recording.streams for record in side_records(stream, recording.attrs)]
+    processes = replay(records, recording.build_ids)
+    spaces = processes.spaces
+    unwinder = Unwinder(spaces, opened)
+    samples = []
+    for stream in recording.streams:
+        for batch in sample_batches(stream, recording.attrs):
+            rows = np.flatnonzero(batch.regs_at >= 0)
+            epoch = processes.epochs(batch.pid, batch.ts_ns)[rows]
+            registers = batch.words[batch.regs_at[rows][:, None] + np.arange(batch.regs_mask.bit_count())]
+            memory = batch.words.view(np.uint8)
+            copied = batch.stack_size[rows]
+            stacks = UserStacks(registers, batch.regs_mask, memory, batch.stack_at[rows], copied, epoch)
+            offsets, frames = unwinder.unwind(stacks)
+            for i, ts_ns in enumerate(batch.ts_ns[rows].tolist()):
+                mine = frames[offsets[i] : offsets[i + 1]].copy()
+                mine[1:] -= np.uint64(1)
+                modules, places = spaces.find(int(epoch[i]), mine)
+                outermost = spaces.modules[modules[-1]], int(places[-1])
+                samples.append(Sample(ts_ns, int(copied[i]), mine.tolist(), places.tolist(), outermost))
+    return sorted(samples)
+
+
+def perf_frames(path: Path) -> list[list[int]]:
+    """User frames of each sample, by time, as perf script prints them.
+
+    Left out is what perf makes of a return address of 0, or of one that lies behind the end of the copy.
+    """
+    command = ["perf", "script", "--no-inline", "-F", "time,ip", "--ns", "-i", str(path)]
+    text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    samples = []
+    for block in text.split("\n\n"):
+        lines = block.split()
+        if lines:
+            addresses = [int(word, 16) for word in lines[1:]]
+            samples.append([address for address in addresses if address < 1 << 63])
+    return samples
+
+
+def compare(path: Path, at_least: int) -> list[Sample]:
+    ours, theirs = unwound(path), perf_frames(path)
+    assert len(ours) == len(theirs) >= at_least
+    # perf prints a frame's place in its file; its address where there is no file.
+    different = [
+        (sample.places, perf)
+        for sample, perf in zip(ours, theirs, strict=True)
+        if len(sample.places) != len(perf)
+        or any(frame not in either for frame, either in zip(perf, zip(*sample[2:4], strict=True), strict=True))
+    ]
+    assert not different, f"{len(different)} of {len(ours)} samples differ; the first: {different[0]}"
+    return ours
+
+
+def recorded(tmp_path: Path, *command: str, hertz: int = 1999, copy_bytes: int = 16384) -> Path:
+    output = tmp_path / "perf.data"
+    options = ["-q", "-F", str(hertz), "-e", "cpu-clock:u", "--call-graph", f"dwarf,{copy_bytes}"]
+    subprocess.run(["perf", "record", *options, "-o", str(output), "--", *command], check=True, capture_output=True)
+    return output
+
+
+def test_handlers_threads_alloca_and_callbacks_unwind_as_in_perf(tmp_path: Path) -> None:
+    (tmp_path / "prog.c").write_text(C_SOURCE)
+    options = ["-O2", "-fomit-frame-pointer", "-pthread"]
+    subprocess.run(["gcc", *options, "prog.c", "-o", "prog"], check=True, cwd=tmp_path)
+    samples = compare(recorded(tmp_path, str(tmp_path / "prog")), 100)
+    assert max(len(sample.addresses) for sample in samples) > 40
+
+
+def test_cxx_exceptions_in_flight_unwind_as_in_perf(tmp_path: Path) -> None:
+    (tmp_path / "prog.cc").write_text(CXX_SOURCE)
+    subprocess.run(["g++", "-O2", "prog.cc", "-o", "prog"], check=True, cwd=tmp_path)
+    compare(recorded(tmp_path, str(tmp_path / "prog")), 300)
+
+
+def test_lazily_bound_calls_unwind_as_in_perf(tmp_path: Path) -> None:
+    (tmp_path / "prog.c").write_text(
+        "#include <stdlib.h>\n"
+        "int main(void) { long s = 0; for (long i = 0; i < 60000000; i++) s += abs(i) + labs(i); return s & 1; }"
+    )
+    options = ["-O1", "-fno-builtin", "-Wl,-z,lazy", "-fcf-protection=none"]
+    subprocess.run(["gcc", *options, "prog.c", "-o", "prog"], check=True, cwd=tmp_path)
+    samples = compare(recorded(tmp_path, str(tmp_path / "prog")), 100)
+    plt = Elf(tmp_path / "prog").section(".plt")
+    assert plt
+    assert any(plt.offset <= sample.places[0] < plt.offset + plt.size for sample in samples)
+
+
+def test_python_unwinds_as_in_perf(tmp_path: Path) -> None:
+    compare(recorded(tmp_path, sys.executable, "-c", PYTHON_SOURCE), 300)
+
+
+@pytest.mark.parametrize("copy_bytes", [512, 4096])
+def test_stacks_deeper_than_the_copy_end_where_perf_ends_them(tmp_path: Path, copy_bytes: int) -> None:
+    samples = compare(recorded(tmp_path, sys.executable, "-c", PYTHON_SOURCE, copy_bytes=copy_bytes), 300)
+    assert max(sample.copied for sample in samples) == copy_bytes
+
+
+def test_stacks_of_a_process_tree_reach_the_entry_points_of_its_programs(tmp_path: Path) -> None:
+    # No comparison: perf 6.1 looks libraries up by mappings that a process had before exec, and ends stacks there.
+    (tmp_path / "prog.cc").write_text(CXX_SOURCE)
+    path = recorded(tmp_path, "g++", "-O2", "-c", str(tmp_path / "prog.cc"), "-o", str(tmp_path / "prog.o"))
+    whole = [outermost for size, outermost in outermost_frames(path) if size < 16384]
+    assert len(whole) > 100
+    # A thread's very first instructions, before it has a stack to speak of, may not tell where they came from.
+    assert sum(0 <= distance < 64 for distance in whole) / len(whole) > 0.99
+
+
+def outermost_frames(path: Path) -> list[tuple[int, int]]:
+    """Of each sample: bytes of its copy, and how far behind its file's entry point the outermost frame is."""
+    found = []
+    entry_points: dict[str, int] = {}
+    for sample in unwound(path):
+        module, offset = sample.outermost
+        elf = opened(module)
+        assert elf
+        if module.path not in entry_points:
+            entry_points[module.path] = int.from_bytes(elf.read(24, 8), "little")  # e_entry of Elf64_Ehdr
+        vaddr = int(elf.vaddrs_of(np.array([offset], np.uint64))[0])
+        found.append((sample.copied, vaddr - entry_points[module.path]))
+    return found
