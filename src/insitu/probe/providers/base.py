@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
     from insitu.symbols.btf import Btf, Type
+    from insitu.symbols.elf import Elf
 
 __all__ = [
     "Argument",
@@ -232,6 +233,7 @@ class Context:
 
     pid: int | None = None
     max_probes: int = 1024
+    _elves: dict[str, Elf] = field(default_factory=dict, repr=False)
     _btf_fds: dict[str, int] = field(default_factory=dict, repr=False)
 
     @cached_property
@@ -264,8 +266,17 @@ class Context:
             self._btf_fds[module] = bpf.kernel_btf_fd(module)
         return self._btf_fds[module]
 
+    def elf(self, path: str) -> Elf:
+        """The binary at ``path``, opened once. :raises OSError:"""
+        from insitu.symbols.elf import Elf
+
+        if path not in self._elves:
+            self._elves[path] = Elf(path)
+        return self._elves[path]
+
     def close(self) -> None:
         """Give back what was opened. Attachments stay."""
+        self._elves.clear()
         while self._btf_fds:
             os.close(self._btf_fds.popitem()[1])
         if "tracefs" in self.__dict__:

@@ -8,7 +8,6 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import cache
 from pathlib import Path
 
 import numpy as np
@@ -112,15 +111,9 @@ def open_binary(path: str, context: Context) -> tuple[Elf, str]:
     """The file and the path under which the kernel finds it. :raises InsituError: when it is not an ELF file."""
     place = _root(context) + path
     try:
-        status = Path(place).stat()
-        return _opened(place, status.st_ino, status.st_mtime_ns), place
+        return context.elf(place), place
     except OSError as error:
         raise InsituError(f"cannot open {path}: {error.strerror}") from None
-
-
-@cache
-def _opened(path: str, inode: int, changed_ns: int) -> Elf:
-    return Elf(path)
 
 
 def file_offset(elf: Elf, address: int) -> int | None:
