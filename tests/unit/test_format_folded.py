@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from insitu.errors import InsituError
 from insitu.session.formats.folded import folded_counts, read_folded, write_folded
+from insitu.session.profile import Thread
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
 
 
@@ -25,6 +26,12 @@ def test_weights_are_summed_instead_of_samples_when_asked(profile_of):
 def test_blanks_of_a_command_become_underscores_but_those_of_functions_stay(profile_of):
     profile = profile_of([("V8 Worker Thread", 1, ["operator new", "f(int, char)"], 1)])
     assert write_folded(profile) == "V8_Worker_Thread;operator new;f(int, char) 1\n"
+
+
+def test_a_thread_that_execs_has_the_name_of_the_time(profile_of):
+    profile = profile_of([("ls", 7, ["main"], 4)])  # samples at 0, 1, 2 and 3 ms
+    profile.threads = [Thread(7, 7, comm="bash"), Thread(7, 7, comm="ls", start_ns=1_500_000)]
+    assert write_folded(profile) == "bash;main 2\nls;main 2\n"
 
 
 def test_separators_within_names_do_not_break_the_format(profile_of):

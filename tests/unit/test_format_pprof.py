@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from insitu.session.formats.pprof import write_pprof
 from insitu.session.formats.protobuf import varint
-from insitu.session.profile import Lost
+from insitu.session.profile import Lost, Thread
 from insitu.symbols.frame import Frame
 
 
@@ -98,6 +98,12 @@ def test_stacks_counts_and_weights_arrive_by_thread(profile_of):
         ("q", 13, "main"): 1 + 1000j,
         ("p", 11, "main"): 4 + 4000j,
     }
+
+
+def test_a_thread_that_execs_is_labelled_with_the_name_of_the_time(profile_of):
+    profile = profile_of([("ls", 7, ["main"], 4)], weight=1)
+    profile.threads = [Thread(7, 7, comm="bash"), Thread(7, 7, comm="ls", start_ns=2_500_000)]
+    assert _Decoded(write_pprof(profile)).stacks() == {("bash", 7, "main"): 3 + 3j, ("ls", 7, "main"): 1 + 1j}
 
 
 def test_inlined_frames_share_the_location_of_the_function_they_are_part_of(profile_of):

@@ -3,12 +3,14 @@
 from dataclasses import replace
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insitu.errors import InsituError
-from insitu.session.distinct import distinct
 from insitu.session.profile import Profile, Value
 
 __all__ = ["selected", "value_of"]
+
+Mask = NDArray[np.bool_]
 
 
 def selected(
@@ -32,19 +34,16 @@ def selected(
             raise InsituError(f"no samples of event {event!r}", remedy=f"there are: {', '.join(names)}")
         chosen = int(present[names.index(event)])
     mask = None if len(present) == 1 else profile.event == chosen
-    if tid is not None or comm is not None:
-        tids, of_sample = distinct(profile.tid)
-        comms = profile.comms(tids)
-        wanted = np.array(
-            [(tid is None or t == tid) and (comm is None or c == comm) for t, c in zip(tids, comms, strict=True)]
-        )
-        mask = wanted[of_sample] if mask is None else mask & wanted[of_sample]
-        if not mask.any():
-            what = f"thread {tid}" if tid is not None else f"command {comm!r}"
-            remedy = (
-                f"there are: {', '.join(sorted(set(comms))[:8])}" if tid is None else "insitu report lists threads"
-            )
-            raise InsituError(f"no samples of {what}", remedy=remedy)
+    if tid is not None:
+        mask = _both(mask, profile.tid == tid)
+    if comm is not None:
+        commands, of_sample = profile.commands(profile.tid, profile.ts_ns)
+        if comm not in commands:
+            raise InsituError(f"no samples of command {comm!r}", remedy=f"there are: {', '.join(commands[:8])}")
+        mask = _both(mask, of_sample == commands.index(comm))
+    if mask is not None and not mask.any():
+        asked = [f"thread {tid}"] * (tid is not None) + [f"command {comm!r}"] * (comm is not None)
+        raise InsituError(f"no samples of {' and '.join(asked)}", remedy="insitu report shows what there is")
     events = [profile.events[chosen]]
     if mask is None:
         return profile if profile.events == events else replace(profile, events=events, event=profile.event - chosen)
@@ -64,3 +63,7 @@ def selected(
 def value_of(profile: Profile, asked: Value | None) -> Value:
     """What to add up: as asked, else samples, but for imports whose samples are no samples (see read_folded)."""
     return asked or ("weight" if profile.info.get("value") == "weight" else "samples")
+
+
+def _both(one: Mask | None, other: Mask) -> Mask:
+    return other if one is None else one & other

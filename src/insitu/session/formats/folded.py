@@ -41,10 +41,10 @@ def folded_counts(
     keeps module+0xoffset where no symbol covers an address, instead of all such frames as "[module]".
     """
     stacks = len(profile.stack_parent)
-    tids, of_sample = distinct(profile.tid)
-    comms = [_clean(comm).replace(" ", "_") for comm in profile.comms(tids)]
+    commands, of_sample = profile.commands(profile.tid, profile.ts_ns)
     index: dict[str, int] = {}
-    comm = np.array([index.setdefault(name, len(index)) for name in comms] or [0], np.int64)[of_sample]
+    cleaned = [index.setdefault(_clean(name).replace(" ", "_"), len(index)) for name in commands]
+    comm = np.array(cleaned or [0], np.int64)[of_sample]
     keys, of_key = distinct(comm * stacks + profile.stack)
     weights = profile.weight if value == "weight" else None
     sums = np.bincount(of_key, weights=weights, minlength=len(keys)).astype(np.int64)

@@ -119,20 +119,21 @@ def _integer(profile: Profile, key: str) -> int:
 
 
 def _samples(profile: Profile, tables: _Tables) -> list[bytes]:
-    """One message for each distinct pair of thread and stack."""
+    """One message for each distinct thread, its command's name at the time, and stack."""
     stacks = len(profile.stack_parent)
-    tids, of_sample = distinct(profile.tid)
-    keys, of_key = distinct(of_sample * stacks + profile.stack)
+    tids, of_tid = distinct(profile.tid)
+    comms, of_comm = profile.commands(profile.tid, profile.ts_ns)
+    threads, of_thread = distinct(of_comm * len(tids) + of_tid)
+    keys, of_key = distinct(of_thread * stacks + profile.stack)
     counts = np.bincount(of_key, minlength=len(keys)).tolist()
     weights = np.bincount(of_key, weights=profile.weight, minlength=len(keys)).astype(np.int64).tolist()
     comm_key, tid_key = tables.string("comm"), tables.string("tid")
     labels = []
-    for tid, comm in zip(tids.tolist(), profile.comms(tids), strict=True):
-        label = number(_LABEL_KEY, comm_key) + number(_LABEL_STR, tables.string(comm))
-        labels.append(
-            message(_SAMPLE_LABEL, label)
-            + message(_SAMPLE_LABEL, number(_LABEL_KEY, tid_key) + number(_LABEL_NUM, tid))
-        )
+    for thread in threads.tolist():
+        comm, tid = comms[thread // len(tids)], int(tids[thread % len(tids)])
+        comm_label = number(_LABEL_KEY, comm_key) + number(_LABEL_STR, tables.string(comm))
+        tid_label = number(_LABEL_KEY, tid_key) + number(_LABEL_NUM, tid)
+        labels.append(message(_SAMPLE_LABEL, comm_label) + message(_SAMPLE_LABEL, tid_label))
     used, of_stack = distinct((keys % stacks).astype(np.int32))
     caller, location = _locations(profile, tables)
     ids = [varint(at) for at in range(len(tables.locations) + 1)]
