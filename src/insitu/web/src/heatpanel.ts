@@ -127,7 +127,7 @@ export class HeatPanel {
 
   private select(range: CellRange | null): void {
     this.anchor = this.pressed = -1;
-    this.state.set({ range: range ? `${this.time(range[0])}-${this.time(range[1] + 1)}` : "", zoom: "" });
+    this.state.set({ range: range ? `${this.time(range[0])}-${this.time(range[1] + 1)}` : "" });
     this.show();
   }
 

@@ -10,6 +10,8 @@ const UNKNOWN = /^(\[unknown\]|(.*\+)?0x[0-9a-f]+)$/i;
 export class NameTable {
   /** Texts by name number; 0 is the root. Functions come first, then threads, then commands. */
   readonly text: string[];
+  /** The same, but an address in a file without that file's directory: for where room is short. */
+  readonly label: string[];
   readonly functions: number;
   readonly kind: Kind[];
   /** Alphabetical position of each name. */
@@ -25,6 +27,7 @@ export class NameTable {
     this.comms = [...new Set(threads.comm)];
     const labels = threads.tid.map((tid, i) => `${threads.comm[i]}/${tid}`);
     this.text = [...names.function, ...labels, ...this.comms];
+    this.label = this.text.map((text) => (UNKNOWN.test(text) ? baseName(text) : text));
     this.threadName = Int32Array.from(labels, (_, i) => this.functions + i);
     const commAt = new Map(this.comms.map((comm, i) => [comm, this.functions + labels.length + i]));
     this.commName = Int32Array.from(threads.comm, (comm) => commAt.get(comm) as number);

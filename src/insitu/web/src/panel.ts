@@ -17,7 +17,7 @@ import type { PageState } from "./state";
 import { FunctionTable } from "./table";
 import type { ThemeSwitch } from "./theme";
 import { Toolbar } from "./toolbar";
-import { childAt, layOut, nodeAt, pathTo, type Tree } from "./tree";
+import { childAt, layOut, namePath, nodeAt, nodeOfPath, pathTo, type Shape, type Tree } from "./tree";
 
 const NOTHING: SearchResult = { matches: new Uint8Array(0), functions: 0, error: "" };
 
@@ -33,7 +33,12 @@ export class FlamePanel {
   private readonly spoken = element("div", { class: "spoken", role: "status", "aria-live": "polite" });
   private readonly side: HTMLElement;
   private tree!: Tree;
+  /** The tree as recorded, whose sums are exact whatever is shown; and the one that may be split by thread. */
+  private forward!: Tree;
+  private split!: Shape;
   private treeKey = "";
+  private treeFocus = "";
+  private whole = true;
   private palette!: Palette;
   private paletteKey = "";
   private searched: string | null = null;
@@ -99,14 +104,13 @@ export class FlamePanel {
     this.toolbar.show();
     this.side.hidden = !this.toolbar.functionsShown;
     this.search();
-    const wanted = Number(this.state.get("zoom")) || 0;
-    const zoom = wanted > 0 && wanted < this.tree.parent.length && this.tree.width[wanted] > 0 ? wanted : 0;
-    const icicle = this.toolbar.flag("icicle");
-    this.graph.show(this.tree, this.names.text, icicle, this.data.meta.minWidth);
+    const zoom = nodeOfPath(this.tree, this.focus());
+    this.graph.show(this.tree, this.names.label, this.toolbar.flag("icicle"), this.data.meta.minWidth);
     if (zoom !== this.zoomed || rebuilt) {
       this.zoomed = zoom;
-      this.graph.zoom(zoom, animated && !rebuilt);
-      if (rebuilt) this.graph.home();
+      if (rebuilt) this.graph.selected = this.graph.hovered = zoom || -1;
+      this.graph.zoom(zoom, animated && rebuilt !== "other");
+      if (rebuilt === "other") this.graph.home();
     }
     this.recolour();
     this.showCrumbs();
@@ -114,30 +118,37 @@ export class FlamePanel {
     this.details.show(this.graph.selected, this.tree, this.factsOf(this.graph.selected));
   }
 
-  /** Make the tree that the state asks for, when it is another one than before. */
-  private rebuild(): boolean {
+  /** The names on the way to the frame that the state says is zoomed. */
+  private focus(): number[] {
+    return this.state.get("zoom").split(".").filter(Boolean).map(Number);
+  }
+
+  /** Make the tree that the state asks for, when it is another one; "same" when it is but better known at its zoom. */
+  private rebuild(): "" | "same" | "other" {
     const thread = this.state.get("thread");
     const reverse = this.toolbar.flag("reverse");
     const order = this.state.get("order") === "name" ? "name" : "weight";
     const before = this.state.get("width") === "before";
     const cells = this.cells();
     const key = [thread, reverse, cells, order, before, this.toolbar.flag("icicle")].join("|");
-    if (key === this.treeKey) return false;
+    const focus = this.state.get("zoom");
+    const other = key !== this.treeKey;
+    if (!other && (this.whole || focus === this.treeFocus)) return "";
     this.treeKey = key;
-    const selection: Selection = { groups: this.groups(thread), cells };
-    const forward = selectedTree(this.data, selection);
-    const plain = layOut(forward, order, this.names.rank, before);
-    this.table.show(this.sums(plain), plain.total[0], plain.totalBefore?.[0] ?? 0);
-    this.toolbar.offerThreads(groupTotals(this.data, cells));
+    this.treeFocus = focus;
     const label = thread === "by-thread" ? this.names.threadName : thread === "by-command" ? this.names.commName : null;
-    if (!label && !reverse) {
-      this.tree = plain;
-    } else {
-      const split = label ? splitTree(this.data, selection, label) : forward;
-      this.tree = layOut(reverse ? reversedTree(split, label !== null) : split, order, this.names.rank, before);
+    if (other) {
+      const selection: Selection = { groups: this.groups(thread), cells };
+      this.forward = layOut(selectedTree(this.data, selection), order, this.names.rank, before);
+      this.split = label ? splitTree(this.data, selection, label) : this.forward;
+      this.table.show(this.sums(this.forward), this.forward.total[0], this.forward.totalBefore?.[0] ?? 0);
+      this.toolbar.offerThreads(groupTotals(this.data, cells));
     }
-    this.graph.selected = this.graph.hovered = -1;
-    return true;
+    let shape = this.split;
+    this.whole = true;
+    if (reverse) ({ shape, whole: this.whole } = reversedTree(this.split, label !== null, this.focus()));
+    this.tree = shape === this.forward ? this.forward : layOut(shape, order, this.names.rank, before);
+    return other ? "other" : "same";
   }
 
   private sums(tree: Tree): ReturnType<typeof functionSums> {
@@ -169,16 +180,16 @@ export class FlamePanel {
   }
 
   private showFound(): void {
-    const { found, tree, zoomed } = this;
+    const { found, tree, zoomed, forward } = this;
     const active = this.searched !== "" && !found.error;
     this.table.restrict(active ? found.matches : null, this.chosenName);
     if (!this.searched || found.error) {
       this.toolbar.showFound(found.error, found.error !== "");
       return;
     }
-    const matched = matchedWeight(tree, found.matches, 0);
-    const shares = [`${percent(matched, tree.width[0])} matched`];
-    if (zoomed) shares.push(`${percent(matchedWeight(tree, found.matches, zoomed), tree.width[zoomed])} of zoomed`);
+    const shares = [`${percent(matchedWeight(forward, found.matches, 0), forward.width[0])} matched`];
+    // Bottom-up the tree may end before its matches do.
+    if (zoomed && !this.toolbar.flag("reverse")) shares.push(`${percent(matchedWeight(tree, found.matches, zoomed), tree.width[zoomed])} of zoomed`);
     shares.push(`${found.functions.toLocaleString("en-US")} ${found.functions === 1 ? "function" : "functions"}`);
     this.toolbar.showFound(shares.join(" · "), false);
   }
@@ -227,7 +238,7 @@ export class FlamePanel {
     this.crumbs.replaceChildren();
     path.forEach((node, i) => {
       const last = i === path.length - 1;
-      const crumb = element("button", { type: "button", click: () => this.zoom(node), "aria-current": last ? "true" : undefined }, this.names.text[this.tree.name[node]]);
+      const crumb = element("button", { type: "button", click: () => this.zoom(node), "aria-current": last ? "true" : undefined }, this.names.label[this.tree.name[node]]);
       crumb.title = this.names.text[this.tree.name[node]];
       this.crumbs.append(crumb);
     });
@@ -236,7 +247,7 @@ export class FlamePanel {
   }
 
   zoom(node: number): void {
-    if (node !== this.zoomed) this.state.set({ zoom: node ? String(node) : "" });
+    if (node !== this.zoomed) this.state.set({ zoom: namePath(this.tree, node) });
   }
 
   /** Back from the last step: of the zoom, else of the search. */

@@ -83,43 +83,66 @@ export function splitTree(data: PageData, { groups, cells }: Selection, label: I
   return grower.shape();
 }
 
+/** Bottom-up, frames below this share of what is looked at are not followed to their callers until they are zoomed. */
+const FOLLOWED = 1 / 20_000;
+
 /**
  * The tree that starts at the leaves of `shape` and goes on to their callers. With `split` the level of threads below
- * the root stays there.
+ * the root stays there. A tree of every caller of every function can be some ten times larger than `shape`, so paths of
+ * negligible weight end early (`whole` is then false), but for those along `focus`, a path of names from the root, and
+ * those that weigh enough at its end.
  */
-export function reversedTree(shape: Shape, split: boolean): Shape {
+export function reversedTree(shape: Shape, split: boolean, focus: number[]): { shape: Shape; whole: boolean } {
   const { parent, name, own, ownBefore } = shape;
   const grower = new Grower(ownBefore !== null);
-  let live = 0;
-  for (let i = 1; i < parent.length; i++) if (own[i] || ownBefore?.[i]) live++;
-  const leaf = new Int32Array(live);
-  live = 0;
-  for (let i = 1; i < parent.length; i++) if (own[i] || ownBefore?.[i]) leaf[live++] = i;
+  const weight = ownBefore ? own.map((value, i) => value + ownBefore[i]) : own;
+  const leaf = Int32Array.from(parent.keys()).filter((node) => node > 0 && weight[node] > 0);
+  let live = leaf.length;
   grower.addOwn(0, own[0], ownBefore ? ownBefore[0] : 0);
 
-  // All stacks take one step towards their root per pass; equal steps from the same node become one node.
   const current = leaf.slice();
   const at = new Int32Array(live);
-  const top = new Uint8Array(parent.length); // where the walk ends
+  const top = new Uint8Array(parent.length); // where the walks end
   top[0] = 1;
   if (split) live = startBelowThreads(shape, grower, leaf, current, at, top);
-  while (live) {
+  let focused = 0; // the node that `focus` has led to; -1 once it led nowhere
+  if (split && focus.length) focused = grower.find(0, focus[0]);
+  const least = weight.reduce((sum, value) => sum + value, 0) * FOLLOWED;
+  let leastInside = least;
+  const inside = new Uint8Array(live); // 1 for walks that came through the end of `focus`
+  let whole = true;
+
+  // All stacks take one step towards their root per pass; equal steps from the same node become one node.
+  for (let level = split ? 1 : 0; live; level++) {
+    const firstNew = grower.count;
     const table = new StepTable(live);
+    const step = new Int32Array(live);
+    for (let i = 0; i < live; i++) step[i] = table.step(grower, at[i], name[current[i]]);
+    const arrived = new Float64Array(grower.count - firstNew);
+    for (let i = 0; i < live; i++) arrived[step[i] - firstNew] += weight[leaf[i]];
+    let onPath = -1;
+    if (level < focus.length && focused >= 0) onPath = focused = table.found(focused, focus[level]);
+    const atEnd = level === focus.length - 1 && onPath >= 0;
+    if (atEnd) leastInside = arrived[onPath - firstNew] * FOLLOWED;
     let kept = 0;
     for (let i = 0; i < live; i++) {
-      const node = table.step(grower, at[i], name[current[i]]);
+      const node = step[i];
       const caller = parent[current[i]];
-      if (!top[caller]) {
-        leaf[kept] = leaf[i];
-        current[kept] = caller;
-        at[kept++] = node;
-      } else {
+      const within = inside[i] || Number(atEnd && node === onPath);
+      const enough = node === onPath || arrived[node - firstNew] >= (within ? leastInside : least);
+      if (top[caller] || !enough) {
+        if (!top[caller]) whole = false;
         grower.addOwn(node, own[leaf[i]], ownBefore ? ownBefore[leaf[i]] : 0);
+        continue;
       }
+      leaf[kept] = leaf[i];
+      current[kept] = caller;
+      inside[kept] = within;
+      at[kept++] = node;
     }
     live = kept;
   }
-  return grower.shape();
+  return { shape: grower.shape(), whole };
 }
 
 /** Give each thread its node and let the leaves' walks begin there; how many walks there are. */
@@ -154,7 +177,7 @@ class Grower {
   private name = new Int32Array(1024);
   own = new Float64Array(1024);
   private before: Float64Array | null;
-  private count = 1;
+  count = 1;
 
   constructor(differential: boolean) {
     this.before = differential ? new Float64Array(1024) : null;
@@ -165,6 +188,12 @@ class Grower {
     this.parent[this.count] = parent;
     this.name[this.count] = name;
     return this.count++;
+  }
+
+  /** The child of `parent` that has this name; -1 where there is none. Slow. */
+  find(parent: number, name: number): number {
+    for (let i = 1; i < this.count; i++) if (this.parent[i] === parent && this.name[i] === name) return i;
+    return -1;
   }
 
   addOwn(node: number, after: number, before: number): void {
@@ -208,15 +237,25 @@ class StepTable {
   }
 
   step(grower: Grower, from: number, name: number): number {
+    const slot = this.slot(from, name);
+    if (!this.to[slot]) {
+      this.from[slot] = from;
+      this.name[slot] = name;
+      this.to[slot] = grower.add(from, name);
+    }
+    return this.to[slot];
+  }
+
+  /** Where this step led; -1 where nobody took it. */
+  found(from: number, name: number): number {
+    return this.to[this.slot(from, name)] || -1;
+  }
+
+  private slot(from: number, name: number): number {
     let hash = Math.imul(from, 0x9e3779b1) ^ Math.imul(name, 0x85ebca6b);
     hash ^= hash >>> 15;
-    for (let slot = hash & this.mask; ; slot = (slot + 1) & this.mask) {
-      if (!this.to[slot]) {
-        this.from[slot] = from;
-        this.name[slot] = name;
-        return (this.to[slot] = grower.add(from, name));
-      }
-      if (this.from[slot] === from && this.name[slot] === name) return this.to[slot];
-    }
+    let slot = hash & this.mask;
+    while (this.to[slot] && (this.from[slot] !== from || this.name[slot] !== name)) slot = (slot + 1) & this.mask;
+    return slot;
   }
 }

@@ -103,7 +103,7 @@ export class FunctionTable {
     const label = element(
       "div",
       { class: "label" },
-      element("button", { type: "button", title: text }, text),
+      element("button", { type: "button", title: text }, this.names.label[name]),
       element("span", { class: "quiet", title: this.names.module(name) }, baseName(this.names.module(name))),
     );
     const row = element("tr", {}, element("td", {}, label), cell(sums.self[name], this.largestSelf), cell(sums.total[name], this.all));

@@ -68,11 +68,11 @@ export class Toolbar {
         ["before", "Before", "Widths are those of the first recording"],
         ["after", "After", "Widths are those of the second recording"],
       ],
-      (value) => state.set({ width: value === "after" ? "" : value, zoom: "" }),
+      (value) => state.set({ width: value === "after" ? "" : value }),
     );
     this.functions = new Choice("Function table", [["shown", "Functions", "Table of the hottest functions (f)"]], () => this.toggleFunctions());
     this.search.addEventListener("input", () => state.set({ search: this.search.value }, false));
-    this.thread.addEventListener("change", () => state.set({ thread: this.thread.value, zoom: "" }));
+    this.thread.addEventListener("change", () => state.set({ thread: this.thread.value }));
     const differential = meta.mode === "diff";
     this.element = element(
       "div",

@@ -97,3 +97,23 @@ export function pathTo(tree: Shape, node: number): number[] {
   while (node) path.unshift((node = tree.parent[node]));
   return path;
 }
+
+/** A node as the names on the way to it, which say the same whichever threads and times the tree is of. */
+export function namePath(tree: Shape, node: number): string {
+  return pathTo(tree, node)
+    .slice(1)
+    .map((step) => tree.name[step])
+    .join(".");
+}
+
+/** The node that a name path leads to; the root where it leads nowhere. */
+export function nodeOfPath(tree: Tree, path: number[]): number {
+  let node = 0;
+  for (const name of path) {
+    let k = tree.first[node];
+    while (k < tree.first[node + 1] && tree.name[tree.child[k]] !== name) k++;
+    if (k === tree.first[node + 1]) return 0;
+    node = tree.child[k];
+  }
+  return node;
+}
