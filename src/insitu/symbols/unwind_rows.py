@@ -122,7 +122,7 @@ class RowTable:
         special = (0, 0, 0, True, row.signal, saved)
         if number == END:
             return (0, 0, 0, False, False, saved)
-        if number == FRAME_POINTER or isinstance(row.cfa, bytes):
+        if number == FRAME_POINTER or isinstance(row.cfa, bytes) or row.cfa[0] == self.machine.pc:
             return special
         ra = None
         for register, kind, operand in row.rules:

@@ -48,24 +48,25 @@ class StackWords:
     """The stack copies of all samples, read as words from wherever they lie."""
 
     def __init__(self, stack: NDArray[np.uint8]) -> None:
+        """``stack`` is contiguous."""
+        if len(stack) < 16:  # too few to be sure of an aligned word
+            stack = np.concatenate([stack, np.zeros(16, np.uint8)])
         self._bytes = stack
         misaligned = -int(stack.__array_interface__["data"][0]) % 8
         self._skip = np.uint64(misaligned)
-        usable = max(len(stack) - misaligned, 0) & ~7
+        usable = (len(stack) - misaligned) & ~7
         self._words = stack[misaligned : misaligned + usable].view("<u8")
-        if not len(self._words):
-            self._words = np.zeros(1, np.uint64)
 
     def origin(self, start: I64) -> U64:
         """Where copies that begin at ``start`` of the buffer do so counted in bytes from its first aligned word."""
         return start.view(np.uint64) - self._skip
 
     def read(self, positions: U64) -> U64:
-        """The words at ``positions`` (as `origin` counts them), which are all within the buffer."""
+        """The words at ``positions`` (as `origin` counts them); any word where that is beyond the buffer."""
         # Compared with fancy indexing, clipping saves take() a pass that checks the bounds.
         words = self._words.take((positions >> np.uint64(3)).view(np.int64), mode="clip")
         odd = (positions & np.uint64(7)) != 0
         if odd.any():
-            first = (positions[odd] + self._skip).view(np.int64)
+            first = np.minimum((positions[odd] + self._skip).view(np.int64), len(self._bytes) - 8)
             words[odd] = self._bytes[first[:, None] + np.arange(8)].view("<u8")[:, 0]
         return words
