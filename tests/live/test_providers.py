@@ -14,6 +14,7 @@ from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, procfs
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe.providers import PROVIDERS
+from insitu.probe.providers.alternatives import can_trace_functions
 from insitu.probe.providers.base import (
     AttachPoint,
     AttachSpec,
@@ -318,13 +319,10 @@ def test_an_iterator_walks_the_threads_of_the_process(target: counting.Target) -
         counter.close()
 
 
-def _can_trace_functions() -> bool:
+def test_fentry_and_fexit_count_or_say_what_would_do_instead(target: counting.Target) -> None:
     with context() as made:
-        return bool(made.tracefs.functions())
-
-
-def test_fentry_and_fexit_count_or_say_that_the_kernel_cannot(target: counting.Target) -> None:
-    if _can_trace_functions():
+        able = can_trace_functions(made)
+    if able:
         with counting_at("fentry:__do_sys_getppid", target.pid) as entries:
             target.act("getppid", TIMES)
             assert entries.count() == TIMES
@@ -332,8 +330,9 @@ def test_fentry_and_fexit_count_or_say_that_the_kernel_cannot(target: counting.T
             target.act("getppid", TIMES)
             assert exits.count() == TIMES
         return
-    with pytest.raises(InsituError, match="cannot"), counting_at("fentry:vfs_read", target.pid):
-        pass
+    with context() as made, pytest.raises(InsituError, match="takes no fentry programs") as caught:
+        points_of("fentry:ksys_getppid", made)
+    assert "tracepoint:syscalls:sys_enter_getppid" in caught.value.remedy
 
 
 @pytest.mark.skipif(procfs.pmu_type("kprobe") is None, reason="this kernel has no kprobes (CONFIG_KPROBES)")
@@ -362,7 +361,6 @@ def test_without_kprobes_the_error_names_the_tracepoint_that_would_do() -> None:
         ("rawtracepoint:sched_swich", "sched_switch"),
         ("software:page-fault", "page-faults"),
         ("iter:tasks", "task"),
-        ("fentry:vfs_raed", "vfs_read"),
         ("self:signal:SIGUSR", "SIGUSR1"),
         ("profile:hertz:99", "hz"),
         ("interval:s:0", "from 1"),

@@ -7,7 +7,7 @@ from functools import cache
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 
-__all__ = ["has_kprobe_multi", "has_perf_links", "has_uprobe_multi"]
+__all__ = ["has_fentry", "has_kprobe_multi", "has_perf_links", "has_uprobe_multi"]
 
 _RETURN_0 = bytes.fromhex("b700000000000000 9500000000000000")  # r0 = 0; exit
 _UNKNOWN = {errno.EINVAL, errno.EOPNOTSUPP, errno.E2BIG, 524}
@@ -19,6 +19,19 @@ def _load(attach_type: int) -> int | None:
         return bpf.load_program(_RETURN_0, ProgramType.KPROBE, attach_type=attach_type)[0]
     except bpf.BpfError:
         return None
+
+
+@cache
+def has_fentry(function_btf_id: int) -> bool:
+    """Whether this kernel takes programs for the entry of a function, given by its number in the kernel's BTF."""
+    try:
+        program, _ = bpf.load_program(
+            _RETURN_0, ProgramType.TRACING, attach_type=AttachType.TRACE_FENTRY, attach_btf_id=function_btf_id
+        )
+    except bpf.BpfError:
+        return False
+    os.close(program)
+    return True
 
 
 @cache

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
+from insitu.probe.providers.alternatives import can_trace_functions, instead_of
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
 from insitu.probe.providers.perf_attachment import Descriptors
@@ -26,6 +27,10 @@ class Trampoline:
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         module, function = self._split(spec)
+        if not can_trace_functions(context):
+            raise InsituError(
+                f"{spec}: this kernel takes no {self.names[0]} programs", remedy=instead_of(function, context)
+            )
         if not has_wildcard(function):
             for owner in select(module, ["vmlinux", *modules()]):
                 if context.btf_of(owner).find(function, Kind.FUNC):
@@ -64,7 +69,7 @@ class Trampoline:
             raise bpf.BpfError(
                 f"cannot attach to {points[0].name}: this kernel cannot trace that function ({error.args[0]})",
                 error.errno,
-                remedy="without function tracing, tracepoints and raw tracepoints remain: insitu trace -l",
+                remedy=instead_of(points[0].function, context),
             ) from None
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ctypes
-import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.kernel.calling_convention import MACHINE
+from insitu.probe.providers.alternatives import instead_of
 from insitu.probe.providers.base import (
     Argument,
     AttachPoint,
@@ -40,7 +40,10 @@ class Kprobe:
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         if procfs.pmu_type("kprobe") is None:
-            raise _no_kprobes(spec, context)
+            raise InsituError(
+                f"{spec}: this kernel has no kprobes (CONFIG_KPROBES is off)",
+                remedy=instead_of(spec.parts[-1] if spec.parts else "", context),
+            )
         module, function, offset = self._split(spec)
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
@@ -161,22 +164,6 @@ def _blacklist(context: Context) -> set[str]:
     except OSError:
         return set()
     return {line.split()[-1] for line in text.splitlines() if line.strip()}
-
-
-def _no_kprobes(spec: AttachSpec, context: Context) -> InsituError:
-    """What to use instead: fentry if this kernel can, and tracepoints whose names have a word of the function's."""
-    function = spec.parts[-1].partition("+")[0] if spec.parts else ""
-    words = set(function.replace("*", "").split("_")) - {""}
-    scored = []
-    for name in context.tracefs.events():
-        common = len(words & set(re.split("[:_]", name)))
-        scored += [(-common, not name.startswith("syscalls:"), len(name), name)] if common else []
-    shown = [f"tracepoint:{name}" for *_, name in sorted(scored)[:2]]
-    instead = f", or perhaps {', '.join(shown)}" if shown else ""
-    return InsituError(
-        f"{spec}: this kernel has no kprobes (CONFIG_KPROBES is off)",
-        remedy=f"use fentry:{function} where the kernel can trace functions{instead}; insitu trace -l lists all",
-    )
 
 
 PROVIDERS = (Kprobe("kprobe", "k", False), Kprobe("kretprobe", "kr", True))
