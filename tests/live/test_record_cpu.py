@@ -332,6 +332,19 @@ def test_the_end_of_the_target_ends_the_recording(
     assert len(insitu.open(tmp_path / "x.insitu").profile) > 50
 
 
+def test_a_process_named_twice_or_by_a_thread_is_recorded_once(
+    spin: Path, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    target = subprocess.Popen([spin, "threads"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    started.append(target)
+    assert target.stdout.readline() == "ready\n"
+    thread = max(int(entry.name) for entry in Path(f"/proc/{target.pid}/task").iterdir())
+    session = insitu.profile(pid=[target.pid, thread, target.pid], seconds=0.5, frequency=999)
+    seconds = (session.info["end_monotonic_ns"] - session.info["start_monotonic_ns"]) / 1e9
+    assert 10 < len(session.profile) < 999 * seconds + 10  # only one of its threads runs
+    assert session.info["options"]["pids"] == [target.pid]
+
+
 def test_a_missing_process_is_one_clear_line(tmp_path: Path) -> None:
     done = run("-q", "-o", tmp_path / "x.insitu", "-p", "4194304", check=False)
     assert (done.returncode, done.stderr.count("\n")) == (1, 1)

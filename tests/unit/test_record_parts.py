@@ -108,6 +108,22 @@ def test_interrupts_are_counted_and_handlers_come_back() -> None:
     assert signal.getsignal(signal.SIGTERM) == before
 
 
+def test_an_ignored_interrupt_is_heard_and_goes_on_being_ignored_by_the_command() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with Interrupts() as interrupts:
+            workload = Workload(["sh", "-c", "kill -INT $$; exit 5"], interrupts.ignored_before)
+            workload.release()
+            workload.wait()
+            assert workload.exit_status == 5
+            workload.close()
+            os.kill(os.getpid(), signal.SIGINT)
+            assert interrupts.seen() == 1
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)
+
+
 def test_outside_of_the_main_thread_interrupts_change_nothing() -> None:
     seen: list[int] = []
 

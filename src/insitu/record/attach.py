@@ -1,8 +1,10 @@
 """Opening a recording's events on what is to be recorded: a command, running processes, or every CPU."""
 
+import contextlib
 import errno
 import os
 from collections.abc import Iterable, Sequence
+from mmap import PAGESIZE
 from typing import Final
 
 from insitu.errors import InsituError
@@ -11,7 +13,7 @@ from insitu.kernel.perf_event import Attr, Software, Type, open_event, redirect,
 from insitu.kernel.perf_ring import Ring
 from insitu.record.events import Event
 
-__all__ = ["Attached", "open_on_processes", "open_on_task"]
+__all__ = ["Attached", "open_on_processes", "open_on_task", "processes_of"]
 
 # How often a process is attached anew because it made a thread meanwhile. Each try takes some milliseconds.
 _TRIES: Final = 20
@@ -28,10 +30,15 @@ class Attached:
         self.descriptors: dict[str, list[int]] = {}
         self.rings: dict[int, Ring] = {}
         self.cpu_of: dict[int, int] = {}
+        self.notes: list[str] = []
         self._owners: list[int] = []
         try:
             for cpu in cpus:
                 self._add_ring(cpu, pages, clockid)
+            smallest = min((ring.size for ring in self.rings.values()), default=0)
+            if smallest < pages * PAGESIZE:
+                wanted = pages * PAGESIZE >> 10
+                self.notes.append(f"rings of {smallest >> 10} KiB, not {wanted}: this user may lock no more memory")
         except BaseException:
             self.close()
             raise
@@ -94,12 +101,26 @@ def open_on_task(attached: Attached, events: Iterable[Event], pid: int, *, inher
         attached.open(event, pid, inherit=inherit)
 
 
+def processes_of(numbers: Iterable[int]) -> tuple[int, ...]:
+    """The processes that these process or thread numbers belong to, each once.
+
+    Raises InsituError if there is no such process.
+    """
+    pids: dict[int, None] = {}
+    for number in numbers:
+        try:
+            pids[procfs.status(number).pid] = None
+        except ProcessLookupError:
+            raise InsituError(f"no process {number}", remedy="ps -e lists them") from None
+    return tuple(pids)
+
+
 def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterable[int]) -> list[str]:
     """Open all events on all threads of running processes, and so on all that these will start; returns notes.
 
     A thread made between listing and opening may have inherited an event or not, and nothing tells which.
     So the list is read again afterwards, and if it has grown, everything is opened anew.
-    Raises InsituError if a process does not exist or may not be traced.
+    Raises InsituError if they may not be traced, or have all ended.
     """
     notes: list[str] = []
     wanted = list(pids)
@@ -108,8 +129,8 @@ def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterabl
         for tid in before:
             _open_unless_ended(attached, events, tid)
         if not any(attached.descriptors.values()):
-            raise InsituError(f"no process {', '.join(map(str, wanted))}: it has just ended")
-        if set(_all_threads(wanted, ended_ok=True)) <= set(before):
+            raise InsituError(f"no process {', '.join(map(str, wanted))}: it has ended")
+        if set(_all_threads(wanted)) <= set(before):
             break
         if attempt == _TRIES - 1:
             notes.append("the process makes threads so fast that some of the first ones may be missing")
@@ -126,14 +147,11 @@ def _open_unless_ended(attached: Attached, events: Sequence[Event], tid: int) ->
             raise
 
 
-def _all_threads(pids: Iterable[int], *, ended_ok: bool = False) -> list[int]:
+def _all_threads(pids: Iterable[int]) -> list[int]:
     threads: list[int] = []
     for pid in pids:
-        try:
+        with contextlib.suppress(ProcessLookupError):
             threads += procfs.threads(pid)
-        except ProcessLookupError:
-            if not ended_ok:
-                raise InsituError(f"no process {pid}", remedy="ps -e lists them") from None
     return threads
 
 

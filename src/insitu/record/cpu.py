@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
-from insitu.record.attach import Attached
+from insitu.record.attach import Attached, processes_of
 from insitu.record.events import Stacks, choose
 from insitu.record.interrupts import Interrupts
 from insitu.record.recorder import Recorder
@@ -81,6 +81,7 @@ def record(request: Request, path: Path) -> Outcome:
     Raises InsituError; its status is 126 or 127 where the command cannot be run.
     """
     check(request)
+    request = request._replace(pids=processes_of(request.pids))
     if request.command:
         executable(request.command)
     events, notes = choose(
@@ -93,7 +94,7 @@ def record(request: Request, path: Path) -> Outcome:
         whole_system=request.whole_system,
     )
     with Interrupts() as interrupts:
-        workload = Workload(request.command) if request.command else None
+        workload = Workload(request.command, interrupts.ignored_before) if request.command else None
         pages = request.ring_pages or (1024 if request.stacks == "dwarf" else 128)
         try:
             _raise_descriptor_limit()

@@ -14,8 +14,10 @@ _ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """Within the context, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
 
-    ``fd`` becomes readable when one has come. Outside of the main thread Python delivers no signals: there the
-    context changes nothing and nothing comes.
+    ``fd`` becomes readable when one has come. SIGHUP stays ignored where it was (nohup). SIGINT, which shells
+    ignore for jobs in the background, is heard all the same: `kill -INT` is how to end such a recorder.
+    ``ignored_before`` holds what a command started within the context must go on ignoring.
+    Outside of the main thread Python delivers no signals: there the context changes nothing and nothing comes.
     """
 
     def __init__(self) -> None:
@@ -23,6 +25,7 @@ class Interrupts:
         self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._before: dict[int, Any] = {}
         self._wake_before = -1
+        self.ignored_before: list[int] = []
 
     def __enter__(self) -> Self:
         try:
@@ -30,9 +33,11 @@ class Interrupts:
         except ValueError:
             return self
         for number in _ASKING:
-            # What is ignored stays so (nohup).
-            if signal.getsignal(number) is not signal.SIG_IGN:
-                self._before[number] = signal.signal(number, self._count)
+            if signal.getsignal(number) is signal.SIG_IGN:
+                self.ignored_before.append(number)
+                if number == signal.SIGHUP:
+                    continue
+            self._before[number] = signal.signal(number, self._count)
         return self
 
     def __exit__(

@@ -1,5 +1,6 @@
 """One recording of a CPU profile: events opened, rings drained into a session's raw files, until its end."""
 
+import contextlib
 import os
 import select
 import signal
@@ -42,7 +43,7 @@ class Recorder:
         self._request = request
         self._path = path
         self._events = events
-        self._notes = notes
+        self._notes = notes + attached.notes
         self._attached = attached
         self._workload = workload
         self._interrupts = interrupts
@@ -206,10 +207,8 @@ class Recorder:
             return {self._workload.pidfd}
         descriptors = set()
         for pid in self._request.pids:
-            try:
+            with contextlib.suppress(ProcessLookupError):
                 descriptors.add(os.pidfd_open(pid))
-            except ProcessLookupError:
-                continue
         return descriptors
 
     def _drain(self, files: RawFiles) -> None:

@@ -35,17 +35,18 @@ def executable(command: Sequence[str]) -> str:
 class Workload:
     """A child process that has been forked and waits, before exec, until ``release``.
 
-    Should this process die before that, the child ends without having run anything.
+    Should this process die before that, the child ends without having run anything. ``ignoring`` are the signals
+    that the command is to ignore, as this process did before it began to listen to them.
     """
 
-    def __init__(self, command: Sequence[str]) -> None:
+    def __init__(self, command: Sequence[str], ignoring: Sequence[int] = ()) -> None:
         path = executable(command)
         gate_read, self._gate = os.pipe()
         self._report, report_write = os.pipe()
         self.pid = os.fork()
         if self.pid == 0:
             os.close(self._gate)
-            _exec_when_released(path, command, gate_read, report_write)
+            _exec_when_released(path, command, ignoring, gate_read, report_write)
         os.close(gate_read)
         os.close(report_write)
         self.pidfd = os.pidfd_open(self.pid)
@@ -99,13 +100,15 @@ class Workload:
             self.wait()
 
 
-def _exec_when_released(path: str, command: Sequence[str], gate: int, report: int) -> None:
+def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[int], gate: int, report: int) -> None:
     """The child's side: never returns, runs nothing of this process's clean-up."""
     try:
         if os.read(gate, 1):
             # Python ignores these, and exec would hand that on.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+            for number in ignoring:
+                signal.signal(number, signal.SIG_IGN)
             os.execv(path, list(command))
     except OSError as error:
         os.write(report, str(error.errno or errno.EINVAL).encode())
