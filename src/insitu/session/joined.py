@@ -7,8 +7,6 @@ from typing import AnyStr, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.profile import stack_depths
-
 __all__ = ["joined"]
 
 I32 = NDArray[np.int32]
@@ -26,21 +24,29 @@ def joined(
     """
     words = np.empty(len(texts), object)
     words[:] = texts
-    lengths = stack_depths(parent)[stacks].astype(np.int64)
     result: list[AnyStr] = []
     for first in range(0, len(stacks), _STACKS_AT_ONCE):
-        part = slice(first, first + _STACKS_AT_ONCE)
-        ends: I64 = np.cumsum(lengths[part])
-        chain = np.empty(int(ends[-1]), np.int32)
-        live = np.flatnonzero(lengths[part])
-        current = stacks[part][live]
-        at = ends[live] - lengths[part][live] if leaf_first else ends[live] - 1
-        step = 1 if leaf_first else -1
-        while len(live):
-            chain[at] = label[current]
-            current = parent[current]
-            live = np.flatnonzero(current)
-            current, at = current[live], at[live] + step
+        chain, bounds = _chains(parent, label, stacks[first : first + _STACKS_AT_ONCE], leaf_first)
         row = words[chain].tolist()
-        result += [separator.join(row[low:high]) for low, high in pairwise([0, *ends.tolist()])]
+        result += [separator.join(row[low:high]) for low, high in pairwise(bounds)]
     return result
+
+
+def _chains(parent: I32, label: I32, stacks: I32, leaf_first: bool) -> tuple[I32, list[int]]:
+    """The labels of each stack's frames, one stack after the other, and the bounds between them."""
+    lengths = np.zeros(len(stacks), np.int64)
+    steps: list[tuple[I64, I32]] = []
+    live = np.flatnonzero(stacks)
+    current = stacks[live]
+    while len(live):
+        steps.append((live, label[current]))
+        lengths[live] += 1
+        current = parent[current]
+        more = np.flatnonzero(current)
+        live, current = live[more], current[more]
+    ends: I64 = np.cumsum(lengths)
+    at, step = (ends - lengths, 1) if leaf_first else (ends - 1, -1)
+    chain = np.empty(int(ends[-1]), np.int32)
+    for depth, (rows, labels) in enumerate(steps):
+        chain[at[rows] + step * depth] = labels
+    return chain, [0, *ends.tolist()]
