@@ -1,0 +1,135 @@
+"""Recordings of perf, its names beside ours: a program with and without debug information, node's compiled code."""
+
+import os
+import re
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from insitu.symbols.address_space import Module
+from insitu.symbols.elf import Elf
+from insitu.symbols.frame import JIT
+from insitu.symbols.symbolizer import Symbolizer
+
+PROGRAM_C = """
+#include <string.h>
+#include <time.h>
+static char a[1 << 16], b[1 << 16];
+#define FUNCTION __attribute__((noinline)) static long
+FUNCTION crunch(long n) { long s = 0; for (long i = 0; i < n; i++) s = s * 31 + i; return s; }
+FUNCTION copy(int n) { long s = 0; while (n--) { memcpy(a, b, sizeof a); s += a[n]; } return s; }
+FUNCTION ask(int n) { struct timespec t; while (n--) clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_nsec; }
+int main(void) {
+  long s = 0;
+  for (int i = 0; i < 60; i++) s += crunch(2000000) + copy(500) + ask(40000);
+  return s == 1;
+}
+"""
+
+_LINE = re.compile(r"\s*([0-9a-f]+) (.*) \((.*)\)$")
+
+
+def samples(path: Path) -> list[tuple[int, str, str]]:
+    """Offset in its file, function and file of each frame that perf script prints."""
+    words = ["perf", "script", "-i", str(path), "-F", "ip,sym,dso", "--show-kernel-path"]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    found = [_LINE.match(line) for line in text.splitlines()]
+    return [(int(match[1], 16), match[2], match[3]) for match in found if match]
+
+
+def perf_record(output: Path, *words: str | Path, event: str = "cpu-clock:u") -> None:
+    command = ["perf", "record", "-q", "-F", "1999", "-e", event, "-g", "-o", str(output), "--", *map(str, words)]
+    done = subprocess.run(command, capture_output=True, text=True)
+    if not output.exists() or not output.stat().st_size:
+        pytest.skip(f"perf cannot record {event} here: {done.stderr.strip()}")
+
+
+@pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed")
+@pytest.mark.parametrize("stripped", [False, True])
+def test_sampled_functions_have_the_names_that_perf_script_prints(tmp_path: Path, stripped: bool) -> None:
+    (tmp_path / "prog.c").write_text(PROGRAM_C)
+    program = tmp_path / "prog"
+    subprocess.run(["gcc", "-O1", "-o", program, tmp_path / "prog.c", *(["-s"] if stripped else [])], check=True)
+    perf_record(tmp_path / "perf.data", program)
+    found = samples(tmp_path / "perf.data")
+    assert len(found) > 100
+    symbolizer = Symbolizer()
+    seen = set()
+    for place, name, path in set(found):
+        if not path.startswith("/"):
+            continue
+        (chain,) = symbolizer.user(Module(path), np.array([place], np.uint64))
+        ours = chain[-1].function
+        assert (ours if "+0x" not in ours else "[unknown]") == name
+        seen.add(name)
+    assert any("memcpy" in name or "memmove" in name for name in seen)
+    assert ("crunch" in seen) != stripped
+
+
+NODE = "function hot(n) { let s = 0; for (let i = 0; i < n; i++) s = (s * 31 + i) | 0; return s; }\n"
+NODE += "let r = 0; for (let i = 0; i < 300; i++) r += hot(1000000 + i); console.log(r);\n"
+
+
+@pytest.mark.skipif(shutil.which("node") is None, reason="node is not installed")
+@pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed")
+def test_functions_that_node_compiled_have_the_names_that_perf_script_prints(tmp_path: Path) -> None:
+    (tmp_path / "hot.js").write_text(NODE)
+    perf_record(tmp_path / "perf.data", str(shutil.which("node")), "--perf-basic-prof", tmp_path / "hot.js")
+    compiled = {(ip, name, path) for ip, name, path in samples(tmp_path / "perf.data") if "/perf-" in path}
+    (path,) = {path for _, _, path in compiled}
+    pid = int(Path(path).stem.removeprefix("perf-"))
+    try:
+        ips = np.array([ip for ip, _, _ in compiled], np.uint64)
+        chains = Symbolizer().anonymous(pid, ips)
+        ours = [frame.function for (frame,) in chains]
+        assert [name if not name.startswith("0x") else "[unknown]" for name in ours] == [n for _, n, _ in compiled]
+        assert {frame.kind for (frame,) in chains} == {JIT}
+        assert any("hot" in name for name in ours)
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+@pytest.fixture
+def elsewhere(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A process with a file at a path that is empty outside of its mount namespace."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a mount namespace")
+    place = tmp_path / "mounted"
+    place.mkdir()
+    (tmp_path / "lib.c").write_text("int work(int x) { return x * 3; }\n")
+    build = f"gcc -shared -fPIC -o {place}/libwork.so {tmp_path}/lib.c"
+    script = f"mount -t tmpfs none {place} && {build} && echo ok && read x"
+    words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        if process.stdout.readline() != "ok\n":
+            pytest.skip("tmpfs cannot be mounted here")
+        yield process.pid, place / "libwork.so"
+        process.stdin.close()
+
+
+def test_files_of_another_mount_namespace_are_read_through_their_process(elsewhere: tuple[int, Path]) -> None:
+    pid, path = elsewhere
+    assert not path.exists()
+    inside = Elf(f"/proc/{pid}/root{path}")
+    table = inside.symbols(".symtab")
+    assert table is not None
+    value = next(int(e["value"]) for e in table.entries if table.name(int(e["name"])) == b"work")
+    offsets = inside.offsets_of(np.array([value], np.uint64))
+    module = Module(str(path), inside.build_id, pid)
+    assert Symbolizer().user(module, offsets)[0][-1].function == "work"
+    assert Symbolizer(live=False).user(module, offsets)[0][-1].function.startswith("libwork.so+0x")
+
+
+def test_kernel_addresses_have_the_names_of_proc_kallsyms() -> None:
+    lines = [line.split() for line in Path("/proc/kallsyms").read_text().splitlines()]
+    functions = {int(words[0], 16): words for words in lines if words[1] in "tT"}
+    if not any(functions):
+        pytest.skip("kernel.kptr_restrict hides addresses")
+    chosen = sorted(functions)[:: len(functions) // 500]
+    chains = Symbolizer().kernel(np.array(chosen, np.uint64))
+    assert [frame.function for (frame,) in chains] == [functions[address][2] for address in chosen]

@@ -1,0 +1,153 @@
+"""Symbols that are text: /proc/kallsyms and the maps of run-time compilers; and the vdso."""
+
+import ctypes
+import os
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insitu.symbols.address_space import Module
+from insitu.symbols.elf import Elf
+from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
+from insitu.symbols.jit_map import JitMap
+from insitu.symbols.kallsyms import Kallsyms
+from insitu.symbols.symbolizer import JIT_MODULE, Symbolizer
+from insitu.symbols.vdso import VDSO, read_vdso
+
+KALLSYMS = b"""\
+ffffffff81000000 T _stext
+ffffffff81000000 T first_alias
+ffffffff81000100 t do_work
+ffffffff81000180 D some_data
+ffffffff81000200 W weak_one
+ffffffff81fff000 T last_of_the_core
+ffffffffc0100000 t ext4_read\t[ext4]
+ffffffffc0100040 t ext4_write\t[ext4]
+ffffffffc0200000 t bpf_prog_0123456789abcdef_count\t[bpf]
+"""
+
+
+def u64(*values: int) -> "np.ndarray[tuple[int], np.dtype[np.uint64]]":
+    return np.array(values, np.uint64)
+
+
+def test_kernel_functions_reach_to_the_next_one_of_the_same_module() -> None:
+    found = Kallsyms(KALLSYMS).find(
+        u64(0xFFFFFFFF81000010, 0xFFFFFFFF810001FF, 0xFFFFFFFF81000200, 0xFFFFFFFFC010003F, 0xFFFFFFFFC0100040)
+    )
+    assert found == [
+        ("first_alias", "[kernel.kallsyms]"),
+        ("do_work", "[kernel.kallsyms]"),
+        ("weak_one", "[kernel.kallsyms]"),
+        ("ext4_read", "[ext4]"),
+        ("ext4_write", "[ext4]"),
+    ]
+
+
+def test_addresses_outside_of_all_kernel_code_have_no_name() -> None:
+    found = Kallsyms(KALLSYMS).find(u64(0, 0xFFFFFFFF80FFFFFF, 0xFFFFFFFFA0000000, 0xFFFFFFFFFFFFFFFF))
+    assert found == [None] * 4
+
+
+def test_kernel_frames_name_their_module() -> None:
+    frames = Symbolizer(kallsyms=KALLSYMS).kernel(u64(0xFFFFFFFFC0100001, 0xFFFFFFFFC0200001, 0x1234))
+    assert frames == [
+        (Frame("ext4_read", "[ext4]", kind=KERNEL),),
+        (Frame("bpf_prog_0123456789abcdef_count", "[bpf]", kind=KERNEL),),
+        (Frame("0x1234", kind=KERNEL),),
+    ]
+
+
+def test_hidden_kernel_addresses_are_reported_with_a_remedy() -> None:
+    hidden = b"".join(b"0" * 16 + line[16:] + b"\n" for line in KALLSYMS.splitlines())
+    symbolizer = Symbolizer(kallsyms=hidden)
+    assert symbolizer.kernel(u64(0xFFFFFFFF81000010)) == [(Frame("0xffffffff81000010", kind=KERNEL),)]
+    (note,) = symbolizer.notes
+    assert "kptr_restrict" in note and "\n" not in note
+
+
+@given(st.binary(max_size=200) | st.lists(st.sampled_from(KALLSYMS.split(b"\n"))).map(b"\n".join))
+def test_any_text_makes_a_kernel_table(text: bytes) -> None:
+    kallsyms = Kallsyms(text)
+    assert len(kallsyms.find(u64(0, 0xFFFFFFFF81000010))) == 2
+
+
+def test_the_line_written_last_holds_where_compiled_code_overlaps() -> None:
+    text = b"1000 100 old\n2000 10 LazyCompile:*other file.js:1:2\nnonsense\n"
+    text += b"1040 40 new\n0x3000 0x10 with prefix\n5000 0 empty\n"
+    found = JitMap(text).find(
+        u64(0x0FFF, 0x1000, 0x103F, 0x1040, 0x107F, 0x1080, 0x1100, 0x2005, 0x300F, 0x3010, 0x5000)
+    )
+    other = "LazyCompile:*other file.js:1:2"
+    assert found == [None, "old", "old", "new", "new", "old", None, other, "with prefix", None, None]
+
+
+@given(st.lists(st.tuples(st.integers(0, 60), st.integers(0, 20)), max_size=25))
+def test_overlapping_ranges_resolve_as_a_walk_over_the_lines_does(ranges: list[tuple[int, int]]) -> None:
+    text = b"".join(b"%x %x f%d\n" % (begin, size, i) for i, (begin, size) in enumerate(ranges))
+    expected = [
+        next((f"f{i}" for i in range(len(ranges) - 1, -1, -1) if 0 <= at - ranges[i][0] < ranges[i][1]), None)
+        for at in range(90)
+    ]
+    assert JitMap(text).find(np.arange(90, dtype=np.uint64)) == expected
+
+
+@given(st.binary(max_size=200))
+def test_any_text_makes_a_jit_map(text: bytes) -> None:
+    assert len(JitMap(text).find(u64(0, 2**64 - 1))) == 2
+
+
+@pytest.fixture
+def own_map() -> Iterator[Path]:
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    if path.exists():
+        pytest.skip("this interpreter writes its own perf map")
+    path.touch()
+    yield path
+    path.unlink()
+
+
+def test_compiled_functions_are_of_kind_jit_and_python_ones_carry_their_file(own_map: Path) -> None:
+    own_map.write_text("7f0000001000 80 LazyCompile:~<script> a.js\n7f0000002000 80 py::work:/srv/app.py\n")
+    chains = Symbolizer().anonymous(os.getpid(), u64(0x7F0000001010, 0x7F0000002000, 0x7F0000003000))
+    assert chains == [
+        (Frame("LazyCompile:~<script> a.js", JIT_MODULE, kind=JIT),),
+        (Frame("py::work:/srv/app.py", JIT_MODULE, "/srv/app.py", kind=PYTHON),),
+        (Frame("0x7f0000003000", kind=JIT),),
+    ]
+    anonymous = Module("//anon", pid=os.getpid())
+    assert Symbolizer().user(anonymous, u64(0x7F0000001010)) == chains[:1]
+
+
+def test_a_recording_from_elsewhere_does_not_read_maps_of_processes_here(own_map: Path) -> None:
+    own_map.write_text("1000 80 mine\n")
+    assert Symbolizer(live=False).anonymous(os.getpid(), u64(0x1000)) == [(Frame("0x1000", kind=USER),)]
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that belongs to somebody else")
+def test_a_map_that_belongs_to_somebody_else_is_not_believed(own_map: Path) -> None:
+    own_map.write_text("1000 80 forged\n")
+    os.chown(own_map, 12345, 12345)
+    assert Symbolizer().anonymous(os.getpid(), u64(0x1000)) == [(Frame("0x1000", kind=USER),)]
+
+
+def test_vdso_functions_are_named_at_the_address_that_the_linker_gives_them() -> None:
+    elf = read_vdso()
+    if elf is None:
+        pytest.skip("this process has no vdso")
+    libc = ctypes.CDLL(None)
+    libc.dlopen.restype = libc.dlsym.restype = ctypes.c_void_p
+    libc.dlsym.argtypes = [ctypes.c_void_p, ctypes.c_char_p]
+    rtld_noload_lazy = 4 | 1
+    address = libc.dlsym(libc.dlopen(b"linux-vdso.so.1", rtld_noload_lazy), b"__vdso_clock_gettime")
+    start = int(
+        next(line for line in Path("/proc/self/maps").read_text().splitlines() if VDSO in line).split("-")[0], 16
+    )
+    chains = Symbolizer().user(Module(VDSO, elf.build_id), u64(address - start))
+    assert [chain[-1] for chain in chains] == [Frame("__vdso_clock_gettime", VDSO)]
+    assert Symbolizer(live=False).user(Module(VDSO), u64(address - start)) != chains
+    assert isinstance(elf, Elf)
