@@ -29,9 +29,9 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         Column(f"before{unit}"),
         Column(f"after{unit}"),
         Column("delta"),
-        Column("ratio"),
+        Column("ratio", spare=True),
         Column("~", "left"),
-        Column("module", "left", 20),
+        Column("module", "left", 20, spare=True),
         Column("function", "name"),
     ]
     rows = []
@@ -48,9 +48,6 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
                 (row.function, style),
             ]
         )
-    if width is not None and width < 60:
-        columns = [*columns[:3], *columns[4:5], columns[-1]]
-        rows = [[*row[:3], *row[4:5], row[-1]] for row in rows]
     yield from table(columns, rows, width)
     if limit and len(diff.rows) > limit:
         yield [(f"# {len(diff.rows) - limit} more functions; -n 0 shows all", "dim")]

@@ -14,7 +14,6 @@ __all__ = ["base_name", "quantity", "report_lines"]
 
 _KIND_STYLES: Final = {"kernel": "magenta", "jit": "green", "python": "green"}
 _MODULE_COLUMNS: Final = 24
-_NARROW: Final = 60  # columns; below, functions are shown with their shares alone
 _LEAST_TREE_NAME: Final = 16  # columns; deeper nodes lose indentation rather than their name
 
 
@@ -77,10 +76,10 @@ def _header(report: Report) -> Iterator[Line]:
 def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
     columns = [
         Column("self%"),
-        Column("self"),
+        Column("self", spare=True),
         Column("total%"),
-        Column("total"),
-        Column("module", "left", _MODULE_COLUMNS),
+        Column("total", spare=True),
+        Column("module", "left", _MODULE_COLUMNS, spare=True),
         Column("function", "name"),
     ]
     rows = []
@@ -96,9 +95,6 @@ def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
                 (row.function, _KIND_STYLES.get(row.kind, "")),
             ]
         )
-    if screen.width is not None and screen.width < _NARROW:
-        columns = columns[0::2][:2] + columns[-1:]
-        rows = [row[0::2][:2] + row[-1:] for row in rows]
     yield from table(columns, rows, screen.width)
     yield from _rest(len(report.functions), limit, "functions")
 
@@ -108,7 +104,12 @@ def _source_lines(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
     if not report.lines:
         yield [("no line information: build the program with -g, or install its debug symbols", "yellow")]
         return
-    columns = [Column("self%"), Column("self"), Column("function", "left", 32), Column("file:line", "name")]
+    columns = [
+        Column("self%"),
+        Column("self", spare=True),
+        Column("function", "left", 32, spare=True),
+        Column("file:line", "name"),
+    ]
     rows = []
     for row in report.lines[: limit or None]:
         own = percent(row.own, report.total)

@@ -16,6 +16,7 @@ Line = list[Piece]
 
 # Share of all in per cent, from here on -> rich style.
 _HEAT: Final = ((20.0, "bold red"), (5.0, "red"), (1.0, "yellow"), (0.2, ""), (0.0, "dim"))
+_NARROW: Final = 60  # columns; below, tables lose their spare columns
 _LEAST_NAME: Final = 12  # columns; a name is not shortened below this, the line is cut instead
 
 
@@ -61,11 +62,15 @@ class Column:
     align: Literal["left", "right", "name"] = "right"
     most: int = 40
     """Columns that a "left" column takes at most on a terminal."""
+    spare: bool = False
+    """Whether it is left out on a narrow terminal."""
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Piece]], width: int | None) -> Iterator[Line]:
     """Lines of a table, its title line first; a "name" column and long "left" columns are shortened in the middle."""
-    rows = [[(printable(text), style) for text, style in row] for row in rows]
+    shown = [at for at, column in enumerate(columns) if width is None or width >= _NARROW or not column.spare]
+    columns = [columns[at] for at in shown]
+    rows = [[(printable(row[at][0]), row[at][1]) for at in shown] for row in rows]
     widths = []
     for at, column in enumerate(columns):
         widest = max([len(column.title), *(len(row[at][0]) for row in rows)])
