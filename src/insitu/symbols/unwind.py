@@ -92,12 +92,16 @@ class Unwinder:
 def _joined(steps: list[tuple[I64, U64]], count: int) -> tuple[I64, U64]:
     """Lanes and their addresses (0: the stack has ended) of each pass, put together by sample."""
     depths = np.zeros(count, np.int64)
+    live: list[tuple[I64, U64]] = []
     for depth, (lanes, addresses) in enumerate(steps):
-        depths[lanes[addresses != 0]] = depth + 1
+        kept = np.flatnonzero(addresses)
+        if len(kept) < len(lanes):
+            lanes, addresses = lanes.take(kept), addresses.take(kept)
+        depths[lanes] = depth + 1
+        live.append((lanes, addresses))
     ends = np.cumsum(depths)
     starts = ends - depths
     frames = np.empty(int(ends[-1]), np.uint64)
-    for depth, (lanes, addresses) in enumerate(steps):
-        live = addresses != 0
-        frames[starts[lanes[live]] + depth] = addresses[live]
+    for depth, (lanes, addresses) in enumerate(live):
+        frames[starts.take(lanes) + depth] = addresses
     return depths, frames
