@@ -28,7 +28,9 @@ def perf_folded(path: Path, *options: str) -> Counter[str]:
         lines = [line for line in block.splitlines() if line.strip()]
         if not lines:
             continue
-        frames = [line.split(None, 1)[1].removesuffix(" (inlined)") for line in lines[1:]]
+        # perf makes a frame of the return address 0 (less one) where a stack copy ends.
+        frames = [line.split(None, 1) for line in lines[1:] if not line.split()[0].endswith("f" * 16)]
+        frames = [name.removesuffix(" (inlined)") for _, name in frames]
         stacks[";".join([lines[0].strip(), *reversed(frames)])] += 1
     return stacks
 
@@ -36,17 +38,32 @@ def perf_folded(path: Path, *options: str) -> Counter[str]:
 _UNNAMED = re.compile(r".*\+0x[0-9a-f]+|0x[0-9a-f]+")
 
 
-def our_folded(profile: Profile) -> Counter[str]:
+def our_folded(profile: Profile, *, inlined: bool = True) -> Counter[str]:
     """The same from a profile, frame by frame; what has no symbol is called [unknown], as perf does."""
-    names = ["[unknown]" if _UNNAMED.fullmatch(frame.function) else frame.function for frame in profile.frames]
+    names = [";[unknown]" if _UNNAMED.fullmatch(frame.function) else f";{frame.function}" for frame in profile.frames]
+    if not inlined:
+        names = ["" if frame.inlined else name for frame, name in zip(profile.frames, names, strict=True)]
     comms, of_sample = profile.commands(profile.tid, profile.ts_ns)
     texts = [""]
     for parent, frame in zip(profile.stack_parent[1:], profile.stack_frame[1:], strict=True):
-        texts.append(f"{texts[parent]};{names[frame]}")
+        texts.append(texts[parent] + names[frame])
     pairs, counts = np.unique(np.stack([of_sample, profile.stack]), axis=1, return_counts=True)
-    return Counter(
-        {f"{comms[c]}{texts[s]}": int(n) for (c, s), n in zip(pairs.T.tolist(), counts.tolist(), strict=True)}
-    )
+    stacks: Counter[str] = Counter()
+    for (comm, stack), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
+        stacks[comms[comm] + texts[stack]] += count
+    return stacks
+
+
+def source_names(stacks: Counter[str]) -> Counter[str]:
+    """With what compilers and linkers append to a function's name taken off, and libc's name for one of its own.
+
+    Where perf shows inlined functions it takes all names from DWARF; we take those of real functions from the symbols.
+    """
+    plain: Counter[str] = Counter()
+    for stack, count in stacks.items():
+        stack = re.sub(r"\.(isra|constprop|part|cold|lto_priv)(\.\d+)?|@@?[A-Z][A-Z0-9_.]+", "", stack)
+        plain[stack.replace("__libc_start_main_impl", "__libc_start_main")] += count
+    return plain
 
 
 def agreement(ours: Counter[str], peer: Counter[str]) -> float:

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--as-perf",
         action="store_true",
-        help="look return addresses up as perf does, not at the call before them (to compare with perf script)",
+        help="name callers of kernel-recorded stacks as perf script does: at the return address, no inlined functions",
     )
 
 

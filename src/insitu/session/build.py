@@ -3,7 +3,6 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,10 +13,8 @@ from insitu.session.profile import Lost, Profile
 from insitu.session.raw import RawRecording
 from insitu.session.stacks import StackTable, chains_of, stack_tree
 from insitu.session.symbolize import Resolver
-from insitu.symbols.address_space import AddressSpaces
-
-if TYPE_CHECKING:
-    from insitu.symbols.symbolizer import Symbolizer
+from insitu.symbols.symbolizer import Symbolizer
+from insitu.symbols.unwind import Unwinder, UserStacks
 
 __all__ = ["Built", "build"]
 
@@ -34,25 +31,30 @@ class Built:
     processes: Processes
 
 
-def build(recording: RawRecording, *, as_perf: bool = False, inlines: bool = True) -> Built:
-    """Decode, unwind, symbolize. ``as_perf``: look return addresses up as perf does (see Resolver)."""
-    from insitu.symbols.symbolizer import Symbolizer
+def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
+    """Decode, unwind, symbolize.
 
+    ``as_perf`` does as perf script does with callchains that the kernel recorded: it looks return addresses up as
+    they are, not at the call before them, and shows no inlined functions. (Those unwound from stack copies perf
+    treats as we do.)
+    """
     attrs = recording.attrs
     records = [record for stream in recording.streams for record in side_records(stream, attrs)]
     processes = replay(records, recording.build_ids)
-    symbols = Symbolizer(kallsyms=recording.kallsyms, live=recording.live, inlines=inlines)
+    unwinds = any(attr.regs_user for attr in attrs)
+    symbols = Symbolizer(kallsyms=recording.kallsyms, live=recording.live, inlines=unwinds or not as_perf)
+    unwinder = Unwinder(processes.spaces, symbols.open_module)
     stacks = StackTable()
     columns: list[tuple[I64, I32, I32, I32, I64]] = []
     malformed = 0
     for stream in recording.streams:
         for batch in sample_batches(stream, attrs):
             epoch = processes.epochs(batch.pid, batch.ts_ns)
-            stacks.add(chains_of(batch, _unwound(batch, epoch, processes.spaces, symbols)), epoch)
+            stacks.add(chains_of(batch, _unwound(batch, epoch, unwinder), move_back=not as_perf), epoch)
             columns.append((batch.ts_ns, batch.cpu, batch.tid, batch.event, batch.period))
             malformed += batch.malformed
     rows, epoch, chains = stacks.finish()
-    resolver = Resolver(symbols, processes.spaces, as_perf=as_perf)
+    resolver = Resolver(symbols, processes.spaces)
     parent, frame, leaf = stack_tree(chains, epoch, resolver)
     ts_ns, cpu, tid, event, weight = _columns(columns)
     order = np.argsort(ts_ns, kind="stable")
@@ -83,13 +85,11 @@ def _columns(parts: Sequence[tuple[I64, I32, I32, I32, I64]]) -> tuple[I64, I32,
     return joined(ts_ns), joined(cpu), joined(tid), joined(event), joined(weight)
 
 
-def _unwound(batch: SampleBatch, epoch: I32, spaces: AddressSpaces, symbols: "Symbolizer") -> tuple[I64, U64] | None:
+def _unwound(batch: SampleBatch, epoch: I32, unwinder: Unwinder) -> tuple[I64, U64] | None:
     """User callchains of samples that carry registers and stack copies; None where none does."""
     rows = np.flatnonzero(batch.regs_at >= 0)
     if not len(rows):
         return None
-    from insitu.symbols.unwind import UserStacks, unwind
-
     width = batch.regs_mask.bit_count()
     stacks = UserStacks(
         registers=batch.words[batch.regs_at[rows][:, None] + np.arange(width)],
@@ -99,7 +99,7 @@ def _unwound(batch: SampleBatch, epoch: I32, spaces: AddressSpaces, symbols: "Sy
         stack_size=batch.stack_size[rows],
         epoch=epoch[rows],
     )
-    offset, address = unwind(stacks, spaces, symbols.open_module)
+    offset, address = unwinder.unwind(stacks)
     lengths = np.zeros(len(batch), np.int64)
     lengths[rows] = np.diff(offset)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), address

@@ -1,11 +1,12 @@
-"""Distinct values of a column, quickly where they lie close together, as thread and stack ids do."""
+"""Distinct values of a column, the groups they make, and ranges of rows: what all passes over samples are made of."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["distinct"]
+__all__ = ["distinct", "groups", "ranges"]
 
 _SMALL_TABLE = 1 << 22  # entries; the largest pid_max a 64-bit kernel allows (PID_MAX_LIMIT, include/linux/threads.h)
 
@@ -32,6 +33,23 @@ def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     index = np.zeros(len(seen), np.int64)
     index[at] = np.arange(len(at))
     return (at + low).astype(values.dtype), index[offset]
+
+
+def groups(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
+    """Each distinct value of an integer array, ascending, and the indices of its elements, ascending."""
+    found, inverse = distinct(values)
+    order = np.argsort(inverse, kind="stable")
+    bounds = np.searchsorted(inverse[order], np.arange(len(found) + 1))
+    for number, value in enumerate(found.tolist()):
+        yield value, order[bounds[number] : bounds[number + 1]]
+
+
+def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """All integers of the ranges [start, start + length), concatenated."""
+    ends = np.cumsum(lengths)
+    total = int(ends[-1]) if len(ends) else 0
+    flat: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    return flat
 
 
 def _hashed(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

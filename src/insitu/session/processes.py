@@ -12,9 +12,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.kernel.perf_event import Misc, Record
+from insitu.session.distinct import groups
 from insitu.session.formats.perf_records import SideRecord
 from insitu.session.profile import Lost, Thread
 from insitu.symbols.address_space import AddressSpaces, Mapping, Module
+from insitu.symbols.module_files import is_anonymous
 
 __all__ = ["Processes", "replay"]
 
@@ -41,13 +43,9 @@ class Processes:
     def epochs(self, pid: I32, ts_ns: I64) -> I32:
         """The epoch in which each (process, time) lies; -1 for a process nothing is known of."""
         result = np.full(len(pid), -1, np.int32)
-        pids, inverse = np.unique(pid, return_inverse=True)
-        timelines = [self._timelines.get(int(p), []) for p in pids]
-        first = np.array([line[0][1] if line else -1 for line in timelines], np.int32)
-        result = first[inverse].astype(np.int32)
-        for index, line in enumerate(timelines):
-            if len(line) > 1:
-                mine = np.flatnonzero(inverse == index)
+        for one, mine in groups(pid):
+            line = self._timelines.get(one)
+            if line:
                 starts = np.array([start for start, _ in line], np.int64)
                 epochs = np.array([epoch for _, epoch in line], np.int32)
                 row = np.searchsorted(starts, ts_ns[mine], side="right") - 1
@@ -146,7 +144,7 @@ class _Replay:
     def module(self, record: SideRecord) -> int:
         build_id = record.build_id or self.build_ids.get(record.text, "")
         # Memory that belongs to no file means something else in every process.
-        owner = record.pid if not record.text.startswith("/") or record.text.startswith("//") else 0
+        owner = record.pid if is_anonymous(record.text) else 0
         key = (record.text, build_id, record.inode, owner)
         index = self.modules.get(key)
         if index is None:
@@ -212,7 +210,7 @@ class _Replay:
         """The first file mapped after exec is the program itself."""
         for mapping in self.epochs[epoch].mappings:
             path = self.module_list[mapping.module].path
-            if path.startswith("/") and not path.startswith("//"):
+            if not is_anonymous(path):
                 return path
         return ""
 

@@ -7,7 +7,7 @@ from typing import Final, Literal, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.distinct import distinct
+from insitu.session.distinct import distinct, groups, ranges
 from insitu.symbols.frame import ROOT, Frame
 
 __all__ = ["CallTree", "Lost", "Name", "Profile", "Thread", "Value"]
@@ -84,7 +84,7 @@ class CallTree:
             depth[frontier] = level
             low = np.searchsorted(ordered, frontier, side="left")
             high = np.searchsorted(ordered, frontier, side="right")
-            frontier = order[_ranges(low, high - low)]
+            frontier = order[ranges(low, high - low)]
             level += 1
         return depth
 
@@ -137,10 +137,8 @@ class Profile:
         result = np.array(last or [0], np.int64)[of_sample]
         renamed = np.array([len(lives.get(int(t), ())) > 1 for t in tids] or [False])
         rows = np.flatnonzero(renamed[of_sample])
-        rows = rows[np.argsort(of_sample[rows], kind="stable")]
-        bounds = np.searchsorted(of_sample[rows], np.arange(len(tids) + 1))
-        for number in np.flatnonzero(renamed).tolist():
-            mine = rows[bounds[number] : bounds[number + 1]]
+        for number, among in groups(of_sample[rows]):
+            mine = rows[among]
             of_thread = lives[int(tids[number])]
             starts = np.array([life.start_ns for life in of_thread], np.int64)
             comms = np.array([index.setdefault(life.comm or f":{life.tid}", len(index)) for life in of_thread])
@@ -301,11 +299,3 @@ def stack_depths(stack_parent: I32) -> I32:
         depth += depth[jump]
         jump = jump[jump]
     return depth
-
-
-def _ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:
-    """All integers of the ranges [start, start+length), concatenated."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    flat: I64 = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
-    return flat

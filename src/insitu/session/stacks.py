@@ -9,10 +9,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.distinct import distinct
+from insitu.session.distinct import distinct, ranges
 from insitu.session.formats.perf_records import CONTEXT_MAX, SampleBatch
 
-__all__ = ["KERNEL_HALF", "Chains", "StackTable", "chains_of", "ranges", "stack_tree"]
+__all__ = ["KERNEL_HALF", "Chains", "StackTable", "chains_of", "stack_tree"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -50,26 +50,21 @@ class Chains:
         return Chains(_offsets(lengths), self.address[at], self.called[at])
 
 
-def ranges(starts: I64, lengths: I64) -> I64:
-    """All integers of the ranges [start, start + length), concatenated."""
-    ends = np.cumsum(lengths)
-    total = int(ends[-1]) if len(ends) else 0
-    flat: I64 = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
-    return flat
-
-
 def _offsets(lengths: I64) -> I64:
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
 
 
-def chains_of(batch: SampleBatch, unwound: tuple[I64, U64] | None = None) -> Chains:
+def chains_of(batch: SampleBatch, unwound: tuple[I64, U64] | None = None, *, move_back: bool = True) -> Chains:
     """The callchain of each sample of a batch; ``unwound`` (offsets, addresses) is put behind the recorded part.
 
-    A sample without a callchain has its instruction pointer as its only frame.
+    A sample without a callchain has its instruction pointer as its only frame. Without ``move_back`` no address of
+    the recorded part counts as a return address (see build).
     """
     lengths = batch.chain_len
     raw = batch.words[ranges(batch.chain_at, lengths)]
     chain = _without_markers(raw, _offsets(lengths))
+    if not move_back:
+        chain = Chains(chain.offset, chain.address, np.zeros_like(chain.called))
     if unwound is not None:
         chain = _joined(chain, unwound)
     bare = np.flatnonzero(chain.lengths == 0)
@@ -163,7 +158,7 @@ def _hash(chains: Chains, epoch: I32) -> U64:
     """A 64-bit hash of each epoch and chain: every address mixed, and weighted by its place in the chain."""
     lengths = chains.lengths
     most = int(lengths.max(initial=0))
-    weights = np.random.default_rng(0).integers(0, 2**63, most + 1, np.uint64) * np.uint64(2) + np.uint64(1)
+    weights = _scrambled(np.arange(most + 1, dtype=np.uint64)) | np.uint64(1)
     place = np.arange(len(chains.address)) - np.repeat(chains.offset[:-1], lengths)
     mixed = chains.address * _MIX
     mixed ^= mixed >> np.uint64(29)
@@ -177,6 +172,15 @@ def _hash(chains: Chains, epoch: I32) -> U64:
     user = np.where(last < KERNEL_HALF, epoch + 2, 1).astype(np.uint64)
     salted: U64 = (sums + lengths.astype(np.uint64)) * _MIX + user * weights[most]
     return salted
+
+
+def _scrambled(words: U64) -> U64:
+    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit of a word changes half of the others."""
+    words = (words + np.uint64(1)) * _MIX
+    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
+    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
+    result: U64 = words ^ (words >> np.uint64(31))
+    return result
 
 
 def stack_tree(

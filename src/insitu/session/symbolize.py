@@ -7,9 +7,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.session.distinct import distinct, groups
 from insitu.session.stacks import KERNEL_HALF
 from insitu.symbols.address_space import AddressSpaces
 from insitu.symbols.frame import Frame
+from insitu.symbols.module_files import is_anonymous
 
 if TYPE_CHECKING:
     from insitu.symbols.symbolizer import Symbolizer
@@ -21,28 +23,26 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
+_UNKNOWN = (Frame("[unknown]"),)
+
 
 class Resolver:
     """Resolves addresses and collects the frames they turn out to be in ``frames``.
 
     ``kernel_shift`` is added to kernel addresses before they are looked up (the recording's kernel text lies
-    elsewhere than the symbol table's). With ``as_perf`` return addresses are looked up as they are,
-    which is what perf does with frame-pointer stacks, not at the call before them.
+    elsewhere than the symbol table's).
     """
 
-    def __init__(
-        self, symbols: "Symbolizer", spaces: AddressSpaces, *, kernel_shift: int = 0, as_perf: bool = False
-    ) -> None:
+    def __init__(self, symbols: "Symbolizer", spaces: AddressSpaces, *, kernel_shift: int = 0) -> None:
         self.frames: list[Frame] = []
         self._symbols = symbols
         self._spaces = spaces
         self._kernel_shift = kernel_shift
-        self._as_perf = as_perf
         self._index: dict[Frame, int] = {}
 
     def __call__(self, epoch: I32, address: U64, called: Bools) -> tuple[I64, I32]:
         """Offsets (n + 1) and indices into ``frames``, innermost first, of n distinct (epoch, address, called)."""
-        looked_up = address if self._as_perf else address - called
+        looked_up = address - called
         found: list[Sequence[Frame]] = [()] * len(address)
         kernel = address >= KERNEL_HALF
         self._kernel(np.flatnonzero(kernel), looked_up, found)
@@ -62,28 +62,25 @@ class Resolver:
     def _user(self, rows: I64, epoch: I32, address: U64, found: list[Sequence[Frame]]) -> None:
         module = np.full(len(rows), -1, np.int32)
         offset = address[rows]
-        of_row = epoch[rows]
-        for one in np.unique(of_row):
-            mine = of_row == one
+        for one, mine in groups(epoch[rows]):
             if one >= 0:
-                module[mine], offset[mine] = self._spaces.find(int(one), address[rows[mine]])
-        for one in np.unique(module):
-            mine = module == one
+                module[mine], offset[mine] = self._spaces.find(one, address[rows[mine]])
+        for one, mine in groups(module):
             if one < 0:
-                for row in rows[mine]:
-                    found[row] = (Frame("[unknown]"),)
+                for row in rows[mine].tolist():
+                    found[row] = _UNKNOWN
                 continue
             file = self._spaces.modules[one]
-            if (file.path.startswith("/") and not file.path.startswith("//")) or file.path == "[vdso]":
-                self._spread(rows[mine], offset[mine], partial(self._symbols.user, file), found)
-            else:
+            if is_anonymous(file.path):
                 self._spread(rows[mine], address[rows[mine]], partial(self._symbols.anonymous, file.pid), found)
+            else:
+                self._spread(rows[mine], offset[mine], partial(self._symbols.user, file), found)
 
     def _spread(
         self, rows: I64, at: U64, look_up: Callable[[U64], list[tuple[Frame, ...]]], found: list[Sequence[Frame]]
     ) -> None:
         """Look up each distinct value of ``at`` once and put the answers where they belong."""
-        places, inverse = np.unique(at, return_inverse=True)
+        places, inverse = distinct(at)
         answers = look_up(places)
         for row, answer in zip(rows.tolist(), inverse.tolist(), strict=True):
             found[row] = answers[answer]

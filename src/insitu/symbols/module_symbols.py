@@ -11,8 +11,9 @@ from insitu.symbols.demangle import demangle
 from insitu.symbols.elf import NO_ADDRESS, Elf
 from insitu.symbols.frame import Frame
 from insitu.symbols.functions import FunctionTable
-from insitu.symbols.line_table import LineTable, Location
+from insitu.symbols.line_table import LineTable
 from insitu.symbols.module_files import DELETED, ModuleFile
+from insitu.symbols.symcache import Location
 
 __all__ = ["ModuleSymbols", "unknown_frames"]
 
@@ -26,6 +27,11 @@ class ModuleSymbols:
         self._file = file
         self._name = name
         self._inlines = inlines
+
+    @property
+    def elf(self) -> Elf:
+        """The mapped file itself."""
+        return self._file.elf
 
     @cached_property
     def _debug(self) -> tuple[Elf, ModuleFile | None]:
@@ -58,12 +64,7 @@ class ModuleSymbols:
         functions[vaddrs == np.uint64(NO_ADDRESS)] = -1
         if self._lines is None:
             return self._without_lines(file_offsets, functions)
-        return [
-            self._with_lines(offset, self._lines.find(vaddr) if vaddr != NO_ADDRESS else [], function)
-            for offset, vaddr, function in zip(
-                file_offsets.tolist(), vaddrs.tolist(), functions.tolist(), strict=True
-            )
-        ]
+        return self._with_lines(file_offsets, self._lines.find(vaddrs), functions)
 
     def _without_lines(self, file_offsets: U64, functions: NDArray[np.int64]) -> list[tuple[Frame, ...]]:
         of = {i: (Frame(self._functions.name(i), self._name),) for i in np.unique(functions).tolist() if i >= 0}
@@ -72,16 +73,29 @@ class ModuleSymbols:
             for offset, function in zip(file_offsets.tolist(), functions.tolist(), strict=True)
         ]
 
-    def _with_lines(self, offset: int, places: list[Location], function: int) -> tuple[Frame, ...]:
-        if function < 0 and not places:
-            return _unknown(self._name, offset)
-        outer = places[-1] if places else Location(b"", "", 0)
+    def _with_lines(
+        self, file_offsets: U64, chains: list[tuple[Location, ...]], functions: NDArray[np.int64]
+    ) -> list[tuple[Frame, ...]]:
+        made: dict[tuple[int, tuple[Location, ...]], tuple[Frame, ...]] = {}
+        frames = []
+        for offset, chain, function in zip(file_offsets.tolist(), chains, functions.tolist(), strict=True):
+            if function < 0 and not chain:
+                frames.append(_unknown(self._name, offset))
+                continue
+            key = (function, chain)
+            if key not in made:
+                made[key] = self._frames(function, chain)
+            frames.append(made[key])
+        return frames
+
+    def _frames(self, function: int, chain: tuple[Location, ...]) -> tuple[Frame, ...]:
+        outer = chain[-1] if chain else Location(b"", "", 0)
         # The symbol table decides what a function with an address of its own is called, as in perf.
         shown = self._functions.name(function) if function >= 0 else demangle(outer.function)
         real = Frame(shown, self._name, outer.file, outer.line)
         if not self._inlines:
             return (real,)
-        inner = [Frame(demangle(at.function), self._name, at.file, at.line, inlined=True) for at in places[:-1]]
+        inner = [Frame(demangle(at.function), self._name, at.file, at.line, inlined=True) for at in chain[:-1]]
         return (*inner, real)
 
 

@@ -4,6 +4,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.symbols.address_space import Module
+from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap, python_function, read_jit_map
 from insitu.symbols.kallsyms import Kallsyms, read_kallsyms
@@ -79,6 +80,11 @@ class Symbolizer:
             made[entry] if entry is not None else (Frame(f"{address:#x}", kind=KERNEL),)
             for entry, address in zip(found, addresses.tolist(), strict=True)
         ]
+
+    def open_module(self, module: Module) -> Elf | None:
+        """The file of a module, as an unwinder needs it; None if it cannot be had."""
+        symbols = None if is_anonymous(module.path) else self._symbols(module)
+        return symbols.elf if symbols is not None else None
 
     def _symbols(self, module: Module) -> ModuleSymbols | None:
         key = (module.path, module.build_id, module.pid)
