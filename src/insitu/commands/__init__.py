@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "sql": "ask a recording in SQL (DuckDB); a prompt when no query is given",
     "import": "make a session from perf.data or folded stacks",
     "export": "folded stacks, speedscope, pprof or DOT from a session",
+    "trace": "run a program in the probe language (bpftrace's), compiled here to eBPF",
     "lab": "run anything under any kernel, in a throw-away guest",
     "doctor": "what this kernel, machine and user can do, and how to get the rest",
     "completion": "print a shell completion script (bash, zsh, tcsh)",

@@ -1,1 +1,1 @@
-"""The probe language: from text to running eBPF."""
+"""The probe language: bpftrace's dialect, compiled here to eBPF, loaded, attached, drained and printed."""

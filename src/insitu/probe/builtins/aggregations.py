@@ -1,0 +1,212 @@
+"""count, sum, min, max, avg, stats, hist, lhist: what only maps hold, a copy for each CPU, so that adding is cheap.
+
+A program cannot be interrupted by itself on its CPU (the kernel drops, and counts, such a run), so plain adding is safe.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.builtins.registry import function
+from insitu.probe.codegen.arithmetic import divide
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.maps import count_lost, key_pointer, lookup
+from insitu.probe.layout import LOST_MAP_FULL
+from insitu.probe.types import (
+    Aggregation,
+    Average,
+    Count,
+    Histogram,
+    Integer,
+    LinearHistogram,
+    Maximum,
+    Minimum,
+    Statistics,
+    Sum,
+    Type,
+    stored_size,
+)
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__ = ["update"]
+
+_NO_EXIST = 1  # BPF_NOEXIST
+_STACK_ZEROS = 64
+_MAX_LINEAR_CELLS = 1002
+
+
+def _check_count(checker: Checker, call: ast.Call) -> Type:
+    return Count()
+
+
+def _check_signed(make: Callable[[bool], Type]) -> Callable[[Checker, ast.Call], Type]:
+    def check(checker: Checker, call: ast.Call) -> Type:
+        found = checker.scalar(checker.argument(call, 0), f"{call.name}()")
+        return make(not isinstance(found, Integer) or found.signed)
+
+    return check
+
+
+def _check_histogram(checker: Checker, call: ast.Call) -> Type:
+    checker.scalar(checker.argument(call, 0), "hist()")
+    bits = checker.literal(call.arguments[1], "the bits of hist()") if len(call.arguments) > 1 else 0
+    if not 0 <= bits <= 5:
+        raise checker.error("the bits of hist() are 0 to 5", call.arguments[1])
+    return Histogram(bits)
+
+
+def _check_linear(checker: Checker, call: ast.Call) -> Type:
+    checker.scalar(checker.argument(call, 0), "lhist()")
+    low, high, step = (checker.literal(call.arguments[i], "a bound of lhist()") for i in (1, 2, 3))
+    if step <= 0:
+        raise checker.error("the step of lhist() is at least 1", call.arguments[3])
+    if low >= high:
+        raise checker.error("the minimum of lhist() is below the maximum", call.arguments[1])
+    found = LinearHistogram(low, high, step)
+    if found.cells > _MAX_LINEAR_CELLS:
+        raise checker.error(f"lhist() has at most {_MAX_LINEAR_CELLS - 2} steps, not {found.cells - 2}", call)
+    return found
+
+
+def _not_a_value(low: Lowering, call: ast.Call) -> str:
+    raise low.error(f"{call.name}() has to be assigned to a map", call)
+
+
+def _check_series(checker: Checker, call: ast.Call) -> Type:
+    raise checker.error("tseries() is not supported yet", call)
+
+
+function("count", (0, 0), _check_count, value=_not_a_value)
+function("sum", (1, 1), _check_signed(Sum), value=_not_a_value)
+function("min", (1, 1), _check_signed(Minimum), value=_not_a_value)
+function("max", (1, 1), _check_signed(Maximum), value=_not_a_value)
+function("avg", (1, 1), _check_signed(Average), value=_not_a_value)
+function("stats", (1, 1), _check_signed(Statistics), value=_not_a_value)
+function("hist", (1, 2), _check_histogram, value=_not_a_value)
+function("lhist", (4, 4), _check_linear, value=_not_a_value)
+function("tseries", (1, 9), _check_series, value=_not_a_value)
+
+
+def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregation) -> None:
+    """``@x[key] = count()`` and the like: find this CPU's cells, and add to them."""
+    emit = low.emit
+    argument = ""
+    if call.arguments:
+        subject = call.arguments[0]
+        assert isinstance(subject, ast.Expression)
+        argument = low.value(subject)
+    number = low.layout.number(target.name)
+    layout = low.layout.maps[number]
+    with low.temporaries():
+        if layout.key is None:
+            key = low.temporary(8)
+            emit.store("0", key)
+        else:
+            key = key_pointer(low, target, layout)
+        first = lookup(low, number, key)
+        begun = emit.block_name
+        missing, found, lost, end = (emit.label() for _ in range(4))
+        if layout.key is None:
+            emit.branch_if(emit.is_null(first), end, found)
+            emit.block(found)
+            cells = first
+        else:
+            emit.branch_if(emit.is_null(first), missing, found)
+            emit.block(missing)
+            zeros = _zeros(low, stored_size(kind))
+            emit.call(
+                Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {zeros}", f"i64 {_NO_EXIST}"
+            )
+            second = lookup(low, number, key)
+            came_from = emit.block_name
+            emit.branch_if(emit.is_null(second), lost, found)
+            emit.block(lost)
+            count_lost(low, LOST_MAP_FULL)
+            emit.branch(end)
+            emit.block(found)
+            cells = emit.phi("ptr", (first, begun), (second, came_from))
+        _add(low, cells, kind, argument)
+        emit.block(end)
+
+
+def _zeros(low: Lowering, size: int) -> str:
+    if size > _STACK_ZEROS:
+        return low.emit.map_value(low.layout.zeros_map(size))
+    pointer = low.temporary(size)
+    low.emit.zero(pointer, size)
+    return pointer
+
+
+def _add(low: Lowering, cells: str, kind: Aggregation, value: str) -> None:
+    emit = low.emit
+
+    def add(index: int | str, amount: str) -> None:
+        at = emit.offset(cells, index)
+        emit.store(emit.op("add", emit.load(at), amount), at)
+
+    if isinstance(kind, Count):
+        add(0, "1")
+    elif isinstance(kind, Sum):
+        add(0, value)
+        emit.store("1", emit.offset(cells, 8))
+    elif isinstance(kind, Average | Statistics):
+        add(0, "1")
+        add(8, value)
+    elif isinstance(kind, Minimum | Maximum):
+        order = ("s" if kind.signed else "u") + ("lt" if isinstance(kind, Minimum) else "gt")
+        better = emit.value(f"icmp {order} i64 {value}, {emit.load(cells)}")
+        empty = emit.value(f"icmp eq i64 {emit.load(emit.offset(cells, 8))}, 0")
+        store, end = emit.label(), emit.label()
+        emit.branch_if(emit.value(f"or i1 {better}, {empty}"), store, end)
+        emit.block(store)
+        emit.store(value, cells)
+        emit.store("1", emit.offset(cells, 8))
+        emit.block(end)
+    elif isinstance(kind, Histogram):
+        index = _logarithmic(low, value, kind.bits)
+        add(_bounded(low, index, kind.cells), "1")
+    elif isinstance(kind, LinearHistogram):
+        inside = emit.op("sub", value, str(kind.minimum))
+        index = emit.op("add", divide(low, "/", inside, str(kind.step), signed=False), "1")
+        above = emit.value(f"icmp sge i64 {value}, {kind.maximum}")
+        index = emit.select(above, str(kind.cells - 1), index)
+        below = emit.value(f"icmp slt i64 {value}, {kind.minimum}")
+        add(_bounded(low, emit.select(below, "0", index), kind.cells), "1")
+
+
+def _bounded(low: Lowering, index: str, cells: int) -> str:
+    """Byte offset of a cell, in a form whose bounds the verifier sees: it does not follow LLVM's reasoning."""
+    emit = low.emit
+    hidden = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {index})')
+    inside = emit.value(f"icmp ult i64 {hidden}, {cells}")
+    return emit.op("shl", emit.select(inside, hidden, str(cells - 1)), "3")
+
+
+def _logarithmic(low: Lowering, value: str, bits: int) -> str:
+    """Cell of a value: 0 for negatives, value + 1 below 2**bits, then 2**bits cells for each power of two."""
+    emit = low.emit
+    exponent, rest = "0", value
+    for shift in (32, 16, 8, 4, 2, 1):
+        large = emit.value(f"icmp ugt i64 {rest}, {(1 << shift) - 1}")
+        step = emit.select(large, str(shift), "0")
+        rest = emit.op("lshr", rest, step)
+        exponent = emit.op("add", exponent, step) if exponent != "0" else step
+    if bits == 0:
+        # value 1 has exponent 0 and cell 2; value 0 is told apart below.
+        index = emit.op("add", exponent, "2")
+        zero = emit.value(f"icmp eq i64 {value}, 0")
+        index = emit.select(zero, "1", index)
+    else:
+        shift_by = emit.op("and", emit.op("sub", exponent, str(bits)), "63")
+        part = emit.op("and", emit.op("lshr", value, shift_by), str((1 << bits) - 1))
+        power = emit.op("shl", emit.op("add", shift_by, "1"), str(bits))
+        index = emit.op("add", emit.op("add", power, part), "1")
+        small = emit.value(f"icmp ult i64 {value}, {1 << bits}")
+        index = emit.select(small, emit.op("add", value, "1"), index)
+    negative = emit.value(f"icmp slt i64 {value}, 0")
+    return emit.select(negative, "0", index)

@@ -1,0 +1,91 @@
+"""clear, zero, delete, len, has_key."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.builtins.registry import function
+from insitu.probe.codegen import maps
+from insitu.probe.codegen.records import send_values
+from insitu.probe.types import INT64, VOID, Type, Unknown
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__: list[str] = []
+
+
+def _whole_map(checker: Checker, call: ast.Call) -> ast.MapAccess:
+    """The argument, which names a map without a key."""
+    subject = checker.argument(call, 0)
+    if not isinstance(subject, ast.MapAccess) or subject.key is not None:
+        raise checker.error(f"{call.name}() takes a map without a key", subject)
+    entry = checker.maps.get(subject.name)
+    if checker.strict and (entry is None or isinstance(entry.value, Unknown)):
+        checker.type(subject)
+    subject.type = entry.value if entry else VOID
+    return subject
+
+
+def _check_whole(checker: Checker, call: ast.Call) -> Type:
+    _whole_map(checker, call)
+    return VOID
+
+
+def _asynchronous(low: Lowering, call: ast.Call) -> str:
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.MapAccess)
+    send_values(low, call.name, "", numbers=(low.layout.number(subject.name),))
+    return "0"
+
+
+function("clear", (1, 1), _check_whole, value=_asynchronous, statement=True)
+function("zero", (1, 1), _check_whole, value=_asynchronous, statement=True)
+
+
+def _with_key(checker: Checker, call: ast.Call) -> ast.MapAccess:
+    """``f(@x[key])``, or with the key apart: ``f(@x, key)``, which is turned into the first form."""
+    subject = checker.argument(call, 0)
+    if not isinstance(subject, ast.MapAccess):
+        raise checker.error(f"{call.name}() takes a map", subject)
+    if len(call.arguments) == 2:
+        key = checker.argument(call, 1)
+        call.arguments[:] = [ast.MapAccess(subject.span, subject.name, [key])]
+        subject = call.arguments[0]
+        assert isinstance(subject, ast.MapAccess)
+    subject.type = checker.map_entry(subject).value
+    if checker.strict and isinstance(subject.type, Unknown):
+        checker.type(subject)
+    return subject
+
+
+def _check_delete(checker: Checker, call: ast.Call) -> Type:
+    _with_key(checker, call)
+    return VOID
+
+
+def _delete(low: Lowering, call: ast.Call) -> str:
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.MapAccess)
+    maps.delete(low, subject)
+    return "0"
+
+
+function("delete", (1, 2), _check_delete, value=_delete, statement=True)
+
+
+def _check_has_key(checker: Checker, call: ast.Call) -> Type:
+    if _with_key(checker, call).key is None:
+        raise checker.error("has_key() takes a map and a key", call)
+    return INT64
+
+
+def _has_key(low: Lowering, call: ast.Call) -> str:
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.MapAccess)
+    return maps.contains(low, subject)
+
+
+function("has_key", (1, 2), _check_has_key, value=_has_key)

@@ -1,0 +1,198 @@
+"""printf, print and the other functions by which a script speaks: each sends a record."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.builtins.registry import function
+from insitu.probe.codegen.records import send, send_values
+from insitu.probe.formats import parse_format
+from insitu.probe.types import (
+    VOID,
+    Aggregation,
+    Array,
+    Buffer,
+    Integer,
+    Pointer,
+    Record,
+    Type,
+    Unknown,
+    is_scalar,
+)
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__: list[str] = []
+
+
+def _check_format(checker: Checker, call: ast.Call) -> Type:
+    text = checker.text(call.arguments[0], f"the format of {call.name}()")
+    try:
+        _, conversions = parse_format(text)
+    except ValueError as error:
+        raise checker.error(f"{call.name}: {error}", call.arguments[0]) from None
+    given = len(call.arguments) - 1
+    if given != len(conversions):
+        wrong = "more" if given < len(conversions) else "fewer"
+        raise checker.error(
+            f"{call.name}: the format has {len(conversions)} conversions, {wrong} than the {given} values given", call
+        )
+    for index, conversion in enumerate(conversions, 1):
+        argument = checker.argument(call, index)
+        found = checker.known(argument)
+        if isinstance(found, Unknown):
+            continue
+        if found == VOID or isinstance(found, Aggregation):
+            raise checker.error(f"printf cannot show {'nothing' if found == VOID else found}", argument)
+        wanted = f"%{conversion.letter} wants"
+        if conversion.letter == "r" and not isinstance(found, Buffer):
+            raise checker.error(f"{wanted} a buffer, not {found}", argument, remedy="use buf(address, length)")
+        if conversion.takes_integer and not isinstance(found, Integer | Pointer) and not is_scalar(found):
+            raise checker.error(f"{wanted} a number, not {found}", argument, remedy="use %s")
+        if conversion.letter == "s" and isinstance(found, Pointer | Record | Array):
+            raise checker.error(f"{wanted} a string, not {found}", argument, remedy="use str() for text at an address")
+        if conversion.letter == "s" and isinstance(found, Integer) and not found.enum:
+            raise checker.error(f"{wanted} a string, not {found}", argument, remedy="use %d")
+    return VOID
+
+
+def _expressions(call: ast.Call, start: int = 1) -> list[ast.Expression]:
+    return [a for a in call.arguments[start:] if isinstance(a, ast.Expression)]
+
+
+def _printf(low: Lowering, call: ast.Call) -> str:
+    send(low, call.name, low.text(call.arguments[0]), _expressions(call))
+    return "0"
+
+
+for _name in ("printf", "errorf", "warnf"):
+    function(_name, (1, 99), _check_format, value=_printf, statement=True)
+function("cat", (1, 99), _check_format, value=_printf, statement=True)
+function("system", (1, 99), _check_format, value=_printf, statement=True, unsafe=True)
+
+
+def _check_print(checker: Checker, call: ast.Call) -> Type:
+    subject = checker.argument(call, 0)
+    if isinstance(subject, ast.MapAccess) and subject.key is None:
+        entry = checker.maps.get(subject.name)
+        if entry is None or isinstance(entry.value, Unknown):
+            if checker.strict:
+                checker.type(subject)
+            return VOID
+        # print(@x) of a map with keys prints it all: its key is not an access.
+        subject.type = entry.value
+        for index in range(1, len(call.arguments)):
+            checker.literal(call.arguments[index], "what follows the map in print()")
+        return VOID
+    if len(call.arguments) > 1:
+        raise checker.error("only a whole map is printed with top and div", call.arguments[1])
+    found = checker.known(subject)
+    if found == VOID:
+        raise checker.error("this has no value to print", subject)
+    if isinstance(found, Aggregation):
+        raise checker.error("a single element of an aggregation cannot be printed yet", subject)
+    if isinstance(found, Record):
+        raise checker.error(f"{found} cannot be printed yet", subject)
+    return VOID
+
+
+def _print(low: Lowering, call: ast.Call) -> str:
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.Expression)
+    if isinstance(subject, ast.MapAccess) and subject.key is None:
+        limits = [low.constant(a) for a in _expressions(call)]
+        top, div = [*limits, 0, 0][:2]
+        send_values(low, "print_map", "", numbers=(low.layout.number(subject.name), top, div))
+    else:
+        send(low, "print", "", [subject])
+    return "0"
+
+
+function("print", (1, 3), _check_print, value=_print, statement=True)
+
+
+def _check_exit(checker: Checker, call: ast.Call) -> Type:
+    if call.arguments:
+        checker.scalar(checker.argument(call, 0), "exit()")
+    return VOID
+
+
+def _exit(low: Lowering, call: ast.Call) -> str:
+    status = low.value(_expressions(call, 0)[0]) if call.arguments else "0"
+    send_values(low, "exit", "", [status])
+    low.leave()
+    return "0"
+
+
+function("exit", (0, 1), _check_exit, value=_exit, statement=True)
+
+
+def _check_time(checker: Checker, call: ast.Call) -> Type:
+    if call.arguments:
+        checker.text(call.arguments[0], "the format of time()")
+    return VOID
+
+
+def _time(low: Lowering, call: ast.Call) -> str:
+    text = low.text(call.arguments[0]) if call.arguments else "%H:%M:%S\n"
+    send_values(low, "time", text)
+    return "0"
+
+
+function("time", (0, 1), _check_time, value=_time, statement=True)
+
+
+def _check_emit(checker: Checker, call: ast.Call) -> Type:
+    label = checker.text(call.arguments[0], "the label of emit()")
+    if not label.replace("_", "a").replace(".", "a").isalnum():
+        raise checker.error("a label is made of letters, digits, '_' and '.'", call.arguments[0])
+    fields = checker.argument(call, 1)
+    if not isinstance(fields, ast.TupleLiteral) or not fields.names:
+        raise checker.error('emit() takes named values, as in emit("open", (path=str(args.filename), fd=3))', fields)
+    checker.type(fields)
+    return VOID
+
+
+def _emit(low: Lowering, call: ast.Call) -> str:
+    label = low.text(call.arguments[0])
+    fields = call.arguments[1]
+    assert isinstance(fields, ast.TupleLiteral) and fields.names is not None
+    stamp = ast.Identifier(call.span, "__monotonic_ns")
+    thread = ast.Identifier(call.span, "tid")
+    cpu = ast.Identifier(call.span, "cpu")
+    for node in (stamp, thread, cpu):
+        node.type = Integer(8, False)
+    names = ("ts_ns", "cpu", "tid", *fields.names)
+    send(low, "emit", label, [stamp, cpu, thread, *fields.elements], names=names, ring=f"ring.{label}")
+    return "0"
+
+
+function("emit", (2, 2), _check_emit, value=_emit, statement=True)
+
+
+def _check_join(checker: Checker, call: ast.Call) -> Type:
+    checker.scalar(checker.argument(call, 0), "join()")
+    if len(call.arguments) > 1:
+        checker.text(call.arguments[1], "the separator of join()")
+    return VOID
+
+
+_JOIN_WORDS = 16
+_JOIN_BYTES = 128
+
+
+def _join(low: Lowering, call: ast.Call) -> str:
+    """Words of a NULL-terminated array of char*: each a string of its own in one record."""
+    from insitu.probe.codegen.joining import join
+
+    separator = low.text(call.arguments[1]) if len(call.arguments) > 1 else " "
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.Expression)
+    join(low, subject, separator, words=_JOIN_WORDS, word_bytes=_JOIN_BYTES)
+    return "0"
+
+
+function("join", (1, 2), _check_join, value=_join, statement=True)

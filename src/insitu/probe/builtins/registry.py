@@ -1,0 +1,91 @@
+"""What a builtin is: how it is typed, and how it becomes instructions; and the tables of all builtins."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.types import Type
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__ = ["FUNCTIONS", "VARIABLES", "BuiltinFunction", "BuiltinVariable", "function", "load_builtins", "variable"]
+
+# Answers the i64 register of a scalar, "0" when there is no value.
+Value = Callable[["Lowering", ast.Call], str]
+# Writes the stored form of the node's type to a pointer.
+Store = Callable[["Lowering", ast.Call, str], None]
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinFunction:
+    """``value`` for functions that answer a scalar or nothing, ``store`` for those that answer something larger."""
+
+    name: str
+    minimum: int
+    maximum: int
+    check: Callable[[Checker, ast.Call], Type]
+    value: Value | None = None
+    store: Store | None = None
+    statement: bool = False  # has no value, stands alone
+    unsafe: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class BuiltinVariable:
+    """As BuiltinFunction, without arguments."""
+
+    name: str
+    check: Callable[[Checker, ast.Identifier], Type]
+    value: Callable[[Lowering, ast.Identifier], str] | None = None
+    store: Callable[[Lowering, ast.Identifier, str], None] | None = None
+
+
+FUNCTIONS: dict[str, BuiltinFunction] = {}
+VARIABLES: dict[str, BuiltinVariable] = {}
+
+
+def function(
+    names: str,
+    arguments: tuple[int, int],
+    check: Callable[[Checker, ast.Call], Type],
+    *,
+    value: Value | None = None,
+    store: Store | None = None,
+    statement: bool = False,
+    unsafe: bool = False,
+) -> None:
+    """Add a function under all the names in ``names``, with its least and greatest number of arguments."""
+    for name in names.split():
+        FUNCTIONS[name] = BuiltinFunction(name, *arguments, check, value, store, statement, unsafe)
+
+
+def variable(
+    names: str,
+    check: Callable[[Checker, ast.Identifier], Type],
+    *,
+    value: Callable[[Lowering, ast.Identifier], str] | None = None,
+    store: Callable[[Lowering, ast.Identifier, str], None] | None = None,
+) -> None:
+    """Add a variable under all the names in ``names``."""
+    for name in names.split():
+        VARIABLES[name] = BuiltinVariable(name, check, value, store)
+
+
+def load_builtins() -> None:
+    """Import every family once, so that both tables are full."""
+    if not FUNCTIONS:
+        from insitu.probe.builtins import (  # noqa: F401
+            aggregations,
+            clocks,
+            maps,
+            network,
+            output,
+            process,
+            stacks,
+            strings,
+        )

@@ -1,0 +1,233 @@
+"""str, buf and functions on strings."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.builtins.registry import function
+from insitu.probe.codegen.lowering import Local, Place, Remote
+from insitu.probe.codegen.strings import equal_memory, equal_text
+from insitu.probe.types import (
+    INT64,
+    Array,
+    Buffer,
+    Integer,
+    NamedNumber,
+    Pointer,
+    Record,
+    Space,
+    String,
+    Type,
+    Unknown,
+)
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__ = ["address_of"]
+
+
+def address_of(low: Lowering, node: ast.Expression) -> Place:
+    """Where the bytes are that a pointer, number, array or string means."""
+    if isinstance(node.type, String | Array | Record):
+        return low.place(node)
+    space = node.type.space if isinstance(node.type, Pointer) else Space.ANY
+    return Remote(low.value(node), readable(space))
+
+
+def readable(space: Space) -> Space:
+    """The space to read text from: kernel types do not tell which pointers lead to user memory, so try both."""
+    return Space.USER if space == Space.USER else Space.ANY
+
+
+def _check_address(checker: Checker, node: ast.Expression, what: str) -> None:
+    found = checker.known(node)
+    if not isinstance(found, Integer | Pointer | String | Array | Record | Unknown):
+        raise checker.error(f"{what} takes an address, not {found}", node)
+
+
+def _check_str(checker: Checker, call: ast.Call) -> Type:
+    subject = checker.argument(call, 0)
+    capacity = checker.options.max_strlen
+    if len(call.arguments) > 1:
+        checker.scalar(checker.argument(call, 1), "the length of str()")
+        length = checker.constant(checker.argument(call, 1))
+        if length is not None:
+            if length < 0:
+                raise checker.error("the length of str() is not negative", call.arguments[1])
+            capacity = min(capacity, length + 1)  # and its zero
+    if isinstance(subject, ast.Positional):
+        text = str(checker.positional_text(subject)).encode("utf-8", "surrogateescape")
+        literal = ast.StringLiteral(subject.span, text)
+        call.arguments[0] = literal
+        subject = literal
+    _check_address(checker, subject, "str()")
+    if isinstance(subject, ast.StringLiteral):
+        return String(min(len(subject.value) + 1, max(capacity, 1)))
+    if isinstance(subject.type, String):
+        return String(min(subject.type.capacity, capacity)) if len(call.arguments) > 1 else subject.type
+    return String(capacity)
+
+
+def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.Expression) and isinstance(call.type, String)
+    capacity = call.type.capacity
+    if isinstance(subject, ast.StringLiteral):
+        cut = ast.StringLiteral(subject.span, subject.value[: capacity - 1])
+        cut.type = call.type
+        low.store(cut, pointer)
+        return
+    limit: int | str = capacity
+    if len(call.arguments) > 1:
+        length = call.arguments[1]
+        assert isinstance(length, ast.Expression)
+        if not isinstance(length, ast.Integer):
+            limit = _clamped(low, low.emit.op("add", low.value(length), "1"), capacity)
+    place = address_of(low, subject)
+    if isinstance(place, Local):
+        assert subject.type is not None
+        low.convert(place, subject.type, pointer, call.type)
+        if capacity % 8 or capacity < subject.type.size:
+            low.emit.store("0", low.emit.offset(pointer, capacity - 1), 1)
+        return
+    low.read_string(pointer, capacity, place, limit)
+
+
+def _clamped(low: Lowering, value: str, limit: int) -> str:
+    """``value`` held to 0..limit, in a form whose bounds the verifier sees."""
+    emit = low.emit
+    hidden = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {value})')
+    inside = emit.value(f"icmp ult i64 {hidden}, {limit}")
+    return emit.select(inside, hidden, str(limit))
+
+
+function("str kstr ustr", (1, 2), _check_str, store=_str)
+
+
+def _check_buf(checker: Checker, call: ast.Call) -> Type:
+    subject = checker.argument(call, 0)
+    _check_address(checker, subject, "buf()")
+    capacity = checker.options.max_strlen
+    if len(call.arguments) > 1:
+        checker.scalar(checker.argument(call, 1), "the length of buf()")
+        length = checker.constant(checker.argument(call, 1))
+        if length is not None:
+            if not 0 < length <= 4096:
+                raise checker.error("the length of buf() is 1 to 4096", call.arguments[1])
+            capacity = length
+    elif isinstance(subject.type, Array | String):
+        capacity = max(1, min(subject.type.size, 4096))
+    else:
+        raise checker.error("buf() needs a length for what is no array", call)
+    return Buffer(capacity)
+
+
+def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.Expression) and isinstance(call.type, Buffer)
+    emit = low.emit
+    capacity = call.type.capacity
+    length = str(capacity)
+    if len(call.arguments) > 1 and not isinstance(call.arguments[1], ast.Integer):
+        wanted = call.arguments[1]
+        assert isinstance(wanted, ast.Expression)
+        length = _clamped(low, low.value(wanted), capacity)
+    emit.store(length, pointer)
+    data = emit.offset(pointer, 8)
+    emit.zero(data, -(-capacity // 8) * 8)
+    place = address_of(low, subject)
+    if isinstance(place, Local):
+        assert subject.type is not None
+        emit.copy(data, place.pointer, min(-(-subject.type.size // 8) * 8, -(-capacity // 8) * 8))
+    else:
+        low.read(data, length, place)
+
+
+function("buf", (1, 2), _check_buf, store=_buf)
+
+
+def _check_two_strings(checker: Checker, call: ast.Call) -> Type:
+    for index in (0, 1):
+        found = checker.known(checker.argument(call, index))
+        if not isinstance(found, String | Unknown):
+            raise checker.error(f"{call.name}() compares strings, not {found}", call.arguments[index])
+    if len(call.arguments) == 3 and checker.literal(call.arguments[2], "the length of strncmp()") < 0:
+        raise checker.error("the length of strncmp() is not negative", call.arguments[2])
+    return INT64
+
+
+def _strncmp(low: Lowering, call: ast.Call) -> str:
+    left, right = call.arguments[0], call.arguments[1]
+    assert isinstance(left, ast.Expression) and isinstance(right, ast.Expression)
+    limit = None
+    if len(call.arguments) == 3 and isinstance(call.arguments[2], ast.Expression):
+        limit = low.constant(call.arguments[2])
+    if isinstance(left, ast.StringLiteral):
+        left, right = right, left
+    with low.temporaries():
+        if isinstance(right, ast.StringLiteral):
+            difference = equal_text(low, left, right.value, limit)
+        else:
+            assert isinstance(left.type, String) and isinstance(right.type, String)
+            difference = equal_memory(
+                low, low.local(left), left.type.capacity, low.local(right), right.type.capacity, limit
+            )
+    return low.emit.compare("ne", difference, "0")
+
+
+function("strncmp", (3, 3), _check_two_strings, value=_strncmp)
+function("strcmp", (2, 2), _check_two_strings, value=_strncmp)
+
+
+def _check_contains(checker: Checker, call: ast.Call) -> Type:
+    found = checker.known(checker.argument(call, 0))
+    if not isinstance(found, String | Unknown):
+        raise checker.error(f"strcontains() searches a string, not {found}", call.arguments[0])
+    if not isinstance(call.arguments[1], ast.StringLiteral):
+        raise checker.error("strcontains() searches for a string literal", call.arguments[1])
+    checker.type(call.arguments[1])
+    return INT64
+
+
+def _strcontains(low: Lowering, call: ast.Call) -> str:
+    """Slides a word over the string: one comparison per place, for the first eight bytes, then bytes behind."""
+    subject, literal = call.arguments
+    assert isinstance(subject, ast.Expression) and isinstance(literal, ast.StringLiteral)
+    assert isinstance(subject.type, String)
+    emit = low.emit
+    wanted = literal.value
+    if not wanted:
+        return "1"
+    found = "0"
+    with low.temporaries():
+        pointer = low.local(subject)
+        for start in range(subject.type.capacity - len(wanted)):
+            here = ""
+            for index, byte in enumerate(wanted):
+                same = emit.compare("eq", emit.load(emit.offset(pointer, start + index), 1), str(byte))
+                here = emit.op("and", here, same) if here else same
+            found = emit.op("or", found, here) if found != "0" else here
+    return found
+
+
+function("strcontains", (2, 2), _check_contains, value=_strcontains)
+
+
+def _check_number(kind: str) -> object:
+    def check(checker: Checker, call: ast.Call) -> Type:
+        checker.scalar(checker.argument(call, 0), f"{call.name}()")
+        return NamedNumber(kind)
+
+    return check
+
+
+def _first(low: Lowering, call: ast.Call) -> str:
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.Expression)
+    return low.value(subject)
+
+
+function("strerror", (1, 1), _check_number("errno"), value=_first)  # type: ignore[arg-type]

@@ -1,0 +1,1 @@
+"""Typed syntax tree to BPF instructions, by way of LLVM IR."""

@@ -1,0 +1,274 @@
+"""Lowers literals, operators, comparisons, conditions and casts. Every scalar is an i64, already extended."""
+
+from __future__ import annotations
+
+from insitu.probe import ast
+from insitu.probe.codegen import lowering
+from insitu.probe.codegen.lowering import Local, Lowering
+from insitu.probe.passes import operators
+from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, promoted, stored_size
+
+__all__ = ["narrowed"]
+
+_PLAIN = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
+_COMPARISONS = {"==": ("eq", "eq"), "!=": ("ne", "ne"), "<": ("slt", "ult"), ">": ("sgt", "ugt")} | {
+    "<=": ("sle", "ule"),
+    ">=": ("sge", "uge"),
+}
+
+
+def _signed64(value: int) -> str:
+    value &= 2**64 - 1
+    return str(value - 2**64 if value >= 2**63 else value)
+
+
+def _integer(low: Lowering, node: ast.Integer) -> str:
+    return _signed64(node.value)
+
+
+def _positional(low: Lowering, node: ast.Positional) -> str:
+    if node.index == 0:
+        return str(len(low.parameters))
+    given = low.parameters[node.index - 1] if node.index <= len(low.parameters) else ""
+    return _signed64(operators.number(given) or 0)
+
+
+def _unary(low: Lowering, node: ast.Unary) -> str:
+    emit = low.emit
+    if node.operator == "!":
+        truth = low.truth(node.operand)
+        return emit.value(f"select i1 {truth}, i64 0, i64 1")
+    if node.operator == "*":
+        size, signed = scalar_layout(node.type)
+        return low.read_scalar(low.place(node), 0, size, signed)
+    value = low.value(node.operand)
+    if node.operator == "-":
+        return emit.op("sub", "0", value)
+    return emit.op("xor", value, "-1")
+
+
+def scalar_layout(kind: Type | None) -> tuple[int, bool]:
+    """Bytes and signedness of a scalar as C lays it out."""
+    return (kind.bytes, kind.signed) if isinstance(kind, Integer) else (8, False)
+
+
+def _binary(low: Lowering, node: ast.Binary) -> str:
+    operator = node.operator
+    if operator in ("&&", "||"):
+        return _logical(low, node)
+    assert node.left.type is not None and node.right.type is not None
+    if isinstance(node.left.type, String):
+        from insitu.probe.codegen.strings import equal
+
+        return equal(low, node)
+    left, right = low.value(node.left), low.value(node.right)
+    emit = low.emit
+    kind = promoted(node.left.type, node.right.type)
+    if operator in _COMPARISONS:
+        return emit.compare(_COMPARISONS[operator][0 if kind.signed else 1], left, right)
+    if operator in ("+", "-"):
+        left, right = _scaled(low, node, left, right)
+    if operator in _PLAIN:
+        return emit.op(_PLAIN[operator], left, right)
+    if operator in ("<<", ">>"):
+        amount = emit.op("and", right, "63")
+        return emit.op("shl" if operator == "<<" else "ashr" if _is_signed(node.left.type) else "lshr", left, amount)
+    return divide(low, operator, left, right, signed=kind.signed)
+
+
+def _is_signed(kind: Type) -> bool:
+    return isinstance(kind, Integer) and kind.signed
+
+
+def _scaled(low: Lowering, node: ast.Binary, left: str, right: str) -> tuple[str, str]:
+    """Pointer arithmetic counts in elements."""
+    for pointer, number in ((node.left.type, node.right.type), (node.right.type, node.left.type)):
+        if isinstance(pointer, Pointer) and isinstance(number, Integer):
+            size = low.structures.target(pointer).size or 1
+            if size > 1:
+                if pointer is node.left.type:
+                    return left, low.emit.op("mul", right, str(size))
+                return low.emit.op("mul", left, str(size)), right
+    return left, right
+
+
+def divide(low: Lowering, operator: str, left: str, right: str, *, signed: bool) -> str:
+    """C's division and remainder; by zero it answers zero. BPF before version 4 divides unsigned numbers only."""
+    emit = low.emit
+    by_zero = emit.value(f"icmp eq i64 {right}, 0")
+    divisor = emit.select(by_zero, "1", right)
+    name = "udiv" if operator == "/" else "urem"
+    if not signed:
+        return emit.select(by_zero, "0", emit.op(name, left, divisor))
+    quotient = emit.op(name, absolute(low, left), absolute(low, divisor))
+    flips = emit.op("xor", left, divisor) if operator == "/" else left
+    negative = emit.value(f"icmp slt i64 {flips}, 0")
+    result = emit.select(negative, emit.op("sub", "0", quotient), quotient)
+    return emit.select(by_zero, "0", result)
+
+
+def absolute(low: Lowering, value: str) -> str:
+    """The magnitude of a signed i64."""
+    emit = low.emit
+    negative = emit.value(f"icmp slt i64 {value}, 0")
+    return emit.select(negative, emit.op("sub", "0", value), value)
+
+
+def _logical(low: Lowering, node: ast.Binary) -> str:
+    """&& and ||: the right side runs only where it decides."""
+    emit = low.emit
+    right, end = emit.label(), emit.label()
+    first = low.truth(node.left)
+    begun = emit.block_name
+    if node.operator == "&&":
+        emit.branch_if(first, right, end)
+    else:
+        emit.branch_if(first, end, right)
+    emit.block(right)
+    second = low.truth(node.right)
+    second = emit.value(f"zext i1 {second} to i64")
+    came_from = emit.block_name
+    emit.block(end)
+    return emit.phi("i64", ("0" if node.operator == "&&" else "1", begun), (second, came_from))
+
+
+def _ternary(low: Lowering, node: ast.Ternary) -> str:
+    emit = low.emit
+    yes, no, end = emit.label(), emit.label(), emit.label()
+    emit.branch_if(low.truth(node.condition), yes, no)
+    emit.block(yes)
+    true = low.value(node.true)
+    true_from = emit.block_name
+    emit.branch(end)
+    emit.block(no)
+    false = low.value(node.false)
+    false_from = emit.block_name
+    emit.block(end)
+    if not true.strip() or not false.strip():
+        return "0"
+    return emit.phi("i64", (true, true_from), (false, false_from))
+
+
+def _store_ternary(low: Lowering, node: ast.Ternary, pointer: str) -> None:
+    emit = low.emit
+    yes, no, end = emit.label(), emit.label(), emit.label()
+    emit.branch_if(low.truth(node.condition), yes, no)
+    emit.block(yes)
+    low.store(node.true, pointer, node.type)
+    emit.branch(end)
+    emit.block(no)
+    low.store(node.false, pointer, node.type)
+    emit.block(end)
+
+
+def narrowed(low: Lowering, value: str, kind: Type) -> str:
+    """An i64 cut to the width of ``kind`` and extended again."""
+    if not isinstance(kind, Integer) or kind.bytes == 8:
+        return value
+    emit = low.emit
+    if kind.enum == "bool":
+        return emit.compare("ne", value, "0")
+    cut = emit.value(f"trunc i64 {value} to i{8 * kind.bytes}")
+    return emit.value(f"{'sext' if kind.signed else 'zext'} i{8 * kind.bytes} {cut} to i64")
+
+
+def _cast(low: Lowering, node: ast.Cast) -> str:
+    held = node.operand.type
+    assert node.type is not None
+    if isinstance(held, Array | String | Record):
+        if isinstance(node.type, Integer) and isinstance(held, Array):
+            return low.read_scalar(low.place(node.operand), 0, node.type.bytes, node.type.signed)
+        place = low.place(node.operand)
+        return low.emit.address(place.pointer) if isinstance(place, Local) else place.address
+    return narrowed(low, low.value(node.operand), node.type)
+
+
+def _store_cast(low: Lowering, node: ast.Cast, pointer: str) -> None:
+    low.store(node.operand, pointer, node.type)
+
+
+def _type_of(low: Lowering, node: ast.TypeOf) -> str:
+    from insitu.probe.types import Space
+
+    structures = low.structures
+    found: Type | None
+    if isinstance(node.subject, ast.TypeName):
+        found = structures.resolve(node.subject, Space.ANY)
+    else:
+        found = node.subject.type
+    assert found is not None
+    if not node.path:
+        return str(found.size)
+    offset = 0
+    for name in node.path:
+        assert isinstance(found, Record)
+        member = structures.field(found, name)
+        assert member is not None
+        offset += member.offset
+        found = member.type
+    return str(offset)
+
+
+def _step(low: Lowering, node: ast.Step) -> str:
+    delta = node.delta
+    if isinstance(node.type, Pointer):
+        delta *= low.structures.target(node.type).size or 1
+    if isinstance(node.target, ast.MapAccess):
+        from insitu.probe.codegen.maps import step
+
+        return step(low, node.target, delta, postfix=node.postfix)
+    assert isinstance(node.target, ast.Variable)
+    pointer, _ = low.variable(node.target)
+    before = low.emit.load(pointer)
+    after = low.emit.op("add", before, str(delta))
+    low.emit.store(after, pointer)
+    return before if node.postfix else after
+
+
+def _store_tuple(low: Lowering, node: ast.TupleLiteral, pointer: str) -> None:
+    low.store(node, pointer, node.type)
+
+
+def _store_literal(low: Lowering, node: ast.StringLiteral, pointer: str) -> None:
+    assert node.type is not None
+    padded = node.value.split(b"\0")[0].ljust(stored_size(node.type), b"\0")
+    for at in range(0, stored_size(node.type), 8):
+        word = int.from_bytes(padded[at : at + 8], "little", signed=True)
+        low.emit.store(str(word), low.emit.offset(pointer, at))
+
+
+def _block_value(low: Lowering, node: ast.BlockExpression) -> str:
+    for statement in node.statements:
+        low.statement(statement)
+    return low.value(node.value) if node.value is not None else "0"
+
+
+def _block_store(low: Lowering, node: ast.BlockExpression, pointer: str) -> None:
+    for statement in node.statements:
+        low.statement(statement)
+    assert node.value is not None
+    low.store(node.value, pointer, node.type)
+
+
+lowering.VALUES.update(
+    {
+        ast.Integer: _integer,
+        ast.Positional: _positional,
+        ast.Unary: _unary,
+        ast.Binary: _binary,
+        ast.Ternary: _ternary,
+        ast.Cast: _cast,
+        ast.TypeOf: _type_of,
+        ast.Step: _step,
+        ast.BlockExpression: _block_value,
+    }
+)
+lowering.STORES.update(
+    {
+        ast.Ternary: _store_ternary,
+        ast.Cast: _store_cast,
+        ast.TupleLiteral: _store_tuple,
+        ast.StringLiteral: _store_literal,
+        ast.BlockExpression: _block_store,
+    }
+)

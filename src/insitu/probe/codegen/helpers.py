@@ -1,0 +1,46 @@
+"""Numbers of the BPF helpers that programs call (include/uapi/linux/bpf.h: ___BPF_FUNC_MAPPER)."""
+
+from enum import IntEnum
+
+__all__ = ["Helper"]
+
+
+class Helper(IntEnum):
+    """bpf_NAME() of bpf-helpers(7)."""
+
+    MAP_LOOKUP_ELEM = 1
+    MAP_UPDATE_ELEM = 2
+    MAP_DELETE_ELEM = 3
+    PROBE_READ = 4
+    KTIME_GET_NS = 5
+    GET_PRANDOM_U32 = 7
+    GET_SMP_PROCESSOR_ID = 8
+    GET_CURRENT_PID_TGID = 14
+    GET_CURRENT_UID_GID = 15
+    GET_CURRENT_COMM = 16
+    GET_STACKID = 27
+    GET_CURRENT_TASK = 35
+    GET_NUMA_NODE_ID = 42
+    PROBE_READ_STR = 45
+    OVERRIDE_RETURN = 58
+    GET_CURRENT_CGROUP_ID = 80
+    JIFFIES64 = 118
+    SEND_SIGNAL = 109
+    PROBE_READ_USER = 112
+    PROBE_READ_KERNEL = 113
+    PROBE_READ_USER_STR = 114
+    PROBE_READ_KERNEL_STR = 115
+    KTIME_GET_BOOT_NS = 125
+    SEQ_PRINTF = 126
+    SEQ_WRITE = 127
+    RINGBUF_OUTPUT = 130
+    RINGBUF_RESERVE = 131
+    RINGBUF_SUBMIT = 132
+    RINGBUF_DISCARD = 133
+    GET_NS_CURRENT_PID_TGID = 120
+    D_PATH = 147
+    FOR_EACH_MAP_ELEM = 164
+    GET_FUNC_IP = 173
+    GET_ATTACH_COOKIE = 174
+    LOOP = 181
+    KTIME_GET_TAI_NS = 208

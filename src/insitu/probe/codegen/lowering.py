@@ -1,0 +1,310 @@
+"""Lowers one program: holds its state, and finds for each construct the function that lowers it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from typing import Any
+
+from insitu.probe import ast
+from insitu.probe.codegen.emitter import Function
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.registers import register_offset
+from insitu.probe.layout import Layout
+from insitu.probe.passes.attach import Clause
+from insitu.probe.passes.check import Checker
+from insitu.probe.passes.members import member_field
+from insitu.probe.source import ScriptError, Span
+from insitu.probe.types import Array, Field, Record, Space, String, Tuple, Type, is_scalar, stored_size
+
+__all__ = ["PLACES", "STATEMENTS", "STORES", "VALUES", "Local", "Lowering", "Place", "Remote"]
+
+# The kernel allows 512 bytes of stack (MAX_BPF_STACK); registers that LLVM spills need some of them.
+_STACK_BUDGET = 320
+_STACK_LARGEST = 72
+
+
+@dataclass(frozen=True, slots=True)
+class Local:
+    """Memory that the program may read directly: its stack, a map's value, a reserved record."""
+
+    pointer: str
+
+
+@dataclass(frozen=True, slots=True)
+class Remote:
+    """Memory that only the probe_read helpers may read; ``address`` is an i64 register."""
+
+    address: str
+    space: Space
+
+
+Place = Local | Remote
+
+# By class of expression. Filled by the modules of this package when they are imported.
+VALUES: dict[type[ast.Expression], Callable[[Lowering, Any], str]] = {}
+STORES: dict[type[ast.Expression], Callable[[Lowering, Any, str], None]] = {}
+PLACES: dict[type[ast.Expression], Callable[[Lowering, Any], Place]] = {}
+STATEMENTS: dict[type[ast.Statement], Callable[[Lowering, Any], None]] = {}
+
+
+@dataclass
+class _Temporaries:
+    """Stack slots by size: free ones are reused, so that a long script needs no more than its largest statement."""
+
+    total: int = 0
+    free: dict[int, list[str]] = field(default_factory=dict)
+    in_use: list[tuple[int, str]] = field(default_factory=list)
+    scratch: int = 0
+
+
+class Lowering:
+    """The state of one program's lowering: where its variables lie, what stack is free, which loop it is in."""
+
+    def __init__(self, checker: Checker, emitter: Function, layout: Layout, clause: Clause, program: int) -> None:
+        self.source = checker.source
+        self.structures = checker.structures
+        self.options = checker.options
+        self.parameters = checker.options.parameters
+        self.emit = emitter
+        self.layout = layout
+        self.clause = clause
+        self.program = program
+        self.variable_types = checker.variables_of(clause)
+        self.variables: dict[str, str] = {}
+        self.record_spaces: dict[str, Space] = {}
+        self._checker = checker
+        self.loops: list[tuple[str, str]] = []  # labels of continue and break
+        self.context = "%context"
+        self.in_callback = False
+        self._temporaries = _Temporaries()
+        self._scratch_base = ""
+
+    @property
+    def scratch_bytes(self) -> int:
+        """How much of the scratch map's value this program uses."""
+        return self._temporaries.scratch
+
+    def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
+        """A ScriptError at a node."""
+        return ScriptError(message, self.source, node.span, remedy=remedy)
+
+    def at(self, span: Span) -> None:
+        """What is emitted next comes from here."""
+        self.emit.at(*self.source.line_column(span.start))
+
+    def constant(self, node: ast.Expression) -> int:
+        """The value of an expression that the checker found constant."""
+        value = self._checker.constant(node)
+        assert value is not None
+        return value
+
+    def text(self, node: ast.Expression | ast.TypeName) -> str:
+        """The text of an argument that the checker found to be a string literal."""
+        return self._checker.text(node, "this")
+
+    def field(self, node: ast.Member) -> Field:
+        """The field that a member access means."""
+        self._checker.clause = self.clause
+        return member_field(self._checker, node)
+
+    def kernel_address(self, name: str) -> int:
+        """The address of a kernel symbol that the checker found."""
+        return self._checker.kernel_address(name) or 0
+
+    # Variables and the context
+
+    def variable(self, node: ast.Variable) -> tuple[str, Type]:
+        """Where a variable lies, and what it holds; it begins as zeros."""
+        held = self.variable_types[node.name]
+        if node.name not in self.variables:
+            size = 8 if isinstance(held, Record | Array) else stored_size(held)
+            self.variables[node.name] = pointer = self.permanent(size)
+            for at in range(0, size, 8):
+                register = self.emit.name_register()
+                self.emit.setup(f"  {register} = getelementptr i8, ptr {pointer}, i64 {at}\n")
+                self.emit.setup(f"  store i64 0, ptr {register}, align 8\n")
+        return self.variables[node.name], held
+
+    def load_context(self, offset: int, size: int, *, signed: bool = False) -> str:
+        """``size`` bytes of the program's context. The kernel wants the offset in the load itself, hence volatile."""
+        if self.in_callback:
+            raise ScriptError(
+                "what the probe was given cannot be read inside a loop over a map yet",
+                self.source,
+                self.clause.probe.span,
+                remedy="put it in a variable before the loop",
+            )
+        pointer = self.emit.offset(self.context, offset)
+        return self.emit.load(pointer, size, signed=signed, volatile=True)
+
+    def register(self, name: str) -> str:
+        """A register of the interrupted code, by the name that registers.py gives its role."""
+        return self.load_context(register_offset(name), 8)
+
+    def stack_space(self) -> Space:
+        """Whose stack the stack pointer of the context leads to."""
+        return Space.USER if self.clause.points[0].kind in ("uprobe", "uretprobe", "usdt") else Space.KERNEL
+
+    # Memory for intermediate values
+
+    def temporary(self, size: int) -> str:
+        """``size`` bytes, undefined, until the enclosing ``temporaries()`` block ends: a pointer."""
+        size = -(-size // 8) * 8
+        state = self._temporaries
+        if state.free.get(size):
+            pointer = state.free[size].pop()
+        elif size <= _STACK_LARGEST and state.total + size <= _STACK_BUDGET:
+            state.total += size
+            pointer = self.emit.allocate(size)
+        else:
+            pointer = self._scratch(size)
+        state.in_use.append((size, pointer))
+        return pointer
+
+    @contextmanager
+    def temporaries(self) -> Iterator[None]:
+        """Give back at the end what temporary() handed out inside."""
+        state = self._temporaries
+        mark = len(state.in_use)
+        yield
+        for size, pointer in state.in_use[mark:]:
+            state.free.setdefault(size, []).append(pointer)
+        del state.in_use[mark:]
+
+    def permanent(self, size: int) -> str:
+        """``size`` bytes for the whole program (a variable): a pointer."""
+        size = -(-size // 8) * 8
+        state = self._temporaries
+        if size <= _STACK_LARGEST and (size == 8 or state.total + size <= _STACK_BUDGET):
+            # LLVM keeps scalars in registers: they do not count.
+            state.total += 0 if size == 8 else size
+            return self.emit.allocate(size)
+        return self._scratch(size)
+
+    def _scratch(self, size: int) -> str:
+        """Part of this program's element of the scratch map, looked up once before the body."""
+        emit = self.emit
+        if not self._scratch_base:
+            number = self.layout.scratch_map()
+            self._scratch_base = "%scratch"
+            emit.setup("  %scratch_key = alloca i64, align 8\n")
+            emit.setup(f"  store i32 {self.program}, ptr %scratch_key, align 4\n")
+            emit.setup(f"  %scratch_map = call i64 @llvm.bpf.pseudo(i64 1, i64 {number})\n")
+            emit.setup("  %scratch = call ptr inttoptr (i64 1 to ptr)(i64 %scratch_map, ptr %scratch_key)\n")
+            emit.setup("  %scratch_null = icmp eq ptr %scratch, null\n")
+            emit.setup("  br i1 %scratch_null, label %scratch_missing, label %scratch_found\n")
+            emit.setup("scratch_missing:\n  ret i64 0\nscratch_found:\n")
+        at = self._temporaries.scratch
+        self._temporaries.scratch += size
+        register = emit.name_register()
+        emit.setup(f"  {register} = getelementptr i8, ptr {self._scratch_base}, i64 {at}\n")
+        return register
+
+    # Expressions
+
+    def value(self, node: ast.Expression) -> str:
+        """The i64 of a scalar expression."""
+        return VALUES[type(node)](self, node)
+
+    def truth(self, node: ast.Expression) -> str:
+        """i1: whether a condition holds. A string holds when it is not empty."""
+        if isinstance(node.type, String):
+            with self.temporaries():
+                return self.emit.truth(self.emit.load(self.local(node), 1))
+        return self.emit.truth(self.value(node))
+
+    def store(self, node: ast.Expression, pointer: str, target: Type | None = None) -> None:
+        """Write an expression's stored form to ``pointer``, widened to ``target`` where strings are longer there."""
+        assert node.type is not None
+        target = target or node.type
+        if is_scalar(target) and is_scalar(node.type):
+            self.emit.store(self.value(node), pointer)
+        elif isinstance(node, ast.TupleLiteral) and isinstance(target, Tuple):
+            for index, element in enumerate(node.elements):
+                self.store(element, self.emit.offset(pointer, target.offset(index)), target.elements[index])
+        elif stored_size(target) == stored_size(node.type) and type(node) in STORES:
+            STORES[type(node)](self, node, pointer)
+        else:
+            with self.temporaries():
+                self.convert(self.place(node), node.type, pointer, target)
+
+    def place(self, node: ast.Expression) -> Place:
+        """Where an expression's value lies; a temporary is filled for what lies nowhere."""
+        if type(node) in PLACES:
+            return PLACES[type(node)](self, node)
+        return Local(self.local(node))
+
+    def local(self, node: ast.Expression) -> str:
+        """A pointer to an expression's stored form, directly readable."""
+        assert node.type is not None
+        if type(node) in PLACES:
+            place = PLACES[type(node)](self, node)
+            if isinstance(place, Local):
+                return place.pointer
+        pointer = self.temporary(stored_size(node.type))
+        self.store(node, pointer)
+        return pointer
+
+    def convert(self, place: Place, held: Type, pointer: str, target: Type) -> None:
+        """Copy the value at ``place`` to ``pointer``, strings padded to the target's length."""
+        emit = self.emit
+        if isinstance(held, Tuple) and isinstance(target, Tuple) and isinstance(place, Local):
+            for index, (inner, outer) in enumerate(zip(held.elements, target.elements, strict=True)):
+                source = Local(emit.offset(place.pointer, held.offset(index)))
+                self.convert(source, inner, emit.offset(pointer, target.offset(index)), outer)
+            return
+        if isinstance(place, Remote):
+            if isinstance(target, String):
+                self.read_string(pointer, target.capacity, place, min(target.capacity, held.size))
+            else:
+                emit.zero(emit.offset(pointer, stored_size(target) - 8), 8)
+                self.read(pointer, min(held.size, target.size), place)
+            return
+        size = min(stored_size(held), stored_size(target))
+        emit.copy(pointer, place.pointer, size)
+        emit.zero(emit.offset(pointer, size), stored_size(target) - size)
+
+    # The probe_read helpers
+
+    def read(self, pointer: str, size: int | str, place: Remote) -> str:
+        """Copy ``size`` bytes from elsewhere; zeros when that fails. Answers the helper's result."""
+        helper = {
+            Space.KERNEL: Helper.PROBE_READ_KERNEL,
+            Space.USER: Helper.PROBE_READ_USER,
+            Space.ANY: Helper.PROBE_READ,
+        }[place.space]
+        return self.emit.call(helper, f"ptr {pointer}", f"i64 {size}", f"i64 {place.address}")
+
+    def read_string(self, pointer: str, capacity: int, place: Remote, limit: int | str) -> None:
+        """Copy a string from elsewhere, at most ``limit`` bytes with its zero; the rest of ``capacity`` is zeroed."""
+        helper = {
+            Space.KERNEL: Helper.PROBE_READ_KERNEL_STR,
+            Space.USER: Helper.PROBE_READ_USER_STR,
+            Space.ANY: Helper.PROBE_READ_STR,
+        }[place.space]
+        self.emit.zero(pointer, -(-capacity // 8) * 8)
+        self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
+
+    def read_scalar(self, place: Place, offset: int, size: int, signed: bool) -> str:
+        """``size`` bytes (1, 2, 4 or 8) at a place, as an i64."""
+        emit = self.emit
+        if isinstance(place, Local):
+            return emit.load(emit.offset(place.pointer, offset), size, signed=signed)
+        address = emit.op("add", place.address, str(offset)) if offset else place.address
+        with self.temporaries():
+            slot = self.temporary(8)
+            self.read(slot, size, Remote(address, place.space))
+            return emit.load(slot, size, signed=signed)
+
+    # Statements
+
+    def statement(self, node: ast.Statement) -> None:
+        """Lower a statement."""
+        self.at(node.span)
+        STATEMENTS[type(node)](self, node)
+
+    def leave(self) -> None:
+        """End the program here."""
+        self.emit.ret("1" if self.in_callback else "0")

@@ -1,0 +1,186 @@
+"""Lowers reads and writes of maps.
+
+A map without a key is an array of one element, behind whose value a word says whether it was ever assigned; it is
+reached without a helper call. Reads of what is not there answer zeros.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from insitu.probe import ast
+from insitu.probe.codegen import lowering
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.layout import LOST_MAP_FULL, MapLayout
+from insitu.probe.types import Tuple, is_scalar, stored_size
+
+__all__ = ["assign", "contains", "count_lost", "delete", "key_pointer", "lookup", "step"]
+
+
+def _map(low: Lowering, node: ast.MapAccess) -> tuple[int, MapLayout]:
+    number = low.layout.number(node.name)
+    return number, low.layout.maps[number]
+
+
+def key_pointer(low: Lowering, node: ast.MapAccess, layout: MapLayout) -> str:
+    """The stored key of an access, in a temporary: a pointer."""
+    assert layout.key is not None and node.key is not None
+    kinds = layout.key.elements
+    if len(kinds) == 1 and len(node.key) == 1 and not is_scalar(kinds[0]) and node.key[0].type == kinds[0]:
+        return low.local(node.key[0])
+    pointer = low.temporary(layout.key.size)
+    if len(kinds) == 1 and len(node.key) > 1 and isinstance(kinds[0], Tuple):
+        kinds = kinds[0].elements
+    offset = 0
+    for part, kind in zip(node.key, kinds, strict=True):
+        low.store(part, low.emit.offset(pointer, offset), kind)
+        offset += stored_size(kind)
+    return pointer
+
+
+def lookup(low: Lowering, number: int, key: str) -> str:
+    """bpf_map_lookup_elem(): a pointer, perhaps null."""
+    return low.emit.call(Helper.MAP_LOOKUP_ELEM, low.emit.map(number), f"ptr {key}", answers="ptr")
+
+
+def when_found(low: Lowering, pointer: str, found: Callable[[], None], missing: Callable[[], None]) -> None:
+    """Branch on a pointer that may be null."""
+    emit = low.emit
+    no, yes, end = emit.label(), emit.label(), emit.label()
+    emit.branch_if(emit.is_null(pointer), no, yes)
+    emit.block(yes)
+    found()
+    emit.branch(end)
+    emit.block(no)
+    missing()
+    emit.block(end)
+
+
+def _value(low: Lowering, node: ast.MapAccess) -> str:
+    emit = low.emit
+    number, layout = _map(low, node)
+    if layout.key is None:
+        return emit.load(emit.map_value(number))
+    with low.temporaries():
+        pointer = lookup(low, number, key_pointer(low, node, layout))
+    begun, found, end = emit.block_name, emit.label(), emit.label()
+    emit.branch_if(emit.is_null(pointer), end, found)
+    emit.block(found)
+    value = emit.load(pointer)
+    emit.block(end)
+    return emit.phi("i64", ("0", begun), (value, found))
+
+
+def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
+    emit = low.emit
+    number, layout = _map(low, node)
+    assert layout.value is not None
+    size = stored_size(layout.value)
+    if layout.key is None:
+        emit.copy(destination, emit.map_value(number), size)
+        return
+    with low.temporaries():
+        pointer = lookup(low, number, key_pointer(low, node, layout))
+    when_found(low, pointer, lambda: emit.copy(destination, pointer, size), lambda: emit.zero(destination, size))
+
+
+def count_lost(low: Lowering, cell: int) -> None:
+    """Add one to a cell of the map that counts what was lost."""
+    emit = low.emit
+    number = low.layout.lost_map()
+    with low.temporaries():
+        key = low.temporary(8)
+        emit.store(str(cell), key)
+        pointer = lookup(low, number, key)
+    when_found(low, pointer, lambda: emit.store(emit.op("add", emit.load(pointer), "1"), pointer), lambda: None)
+
+
+def update(low: Lowering, number: int, key: str, value: str, flags: int = 0) -> None:
+    """bpf_map_update_elem(); a full map is counted."""
+    emit = low.emit
+    result = emit.call(
+        Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {value}", f"i64 {flags}"
+    )
+    full, end = emit.label(), emit.label()
+    code = emit.value(f"trunc i64 {result} to i32")
+    emit.branch_if(emit.value(f"icmp eq i32 {code}, -7"), full, end)  # E2BIG
+    emit.block(full)
+    count_lost(low, LOST_MAP_FULL)
+    emit.block(end)
+
+
+def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> None:
+    """``@x[key] = value``; ``fill`` writes the value's stored form to a pointer."""
+    emit = low.emit
+    number, layout = _map(low, node)
+    assert layout.value is not None
+    size = stored_size(layout.value)
+    with low.temporaries():
+        value = low.temporary(size)
+        fill(value)
+        if layout.key is None:
+            pointer = emit.map_value(number)
+            emit.copy(pointer, value, size)
+            emit.store("1", emit.offset(pointer, size))
+        else:
+            update(low, number, key_pointer(low, node, layout), value)
+
+
+def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool) -> str:
+    """``@x++``: an atomic addition in place."""
+    emit = low.emit
+    number, layout = _map(low, node)
+    if layout.key is None:
+        pointer = emit.map_value(number)
+        before = emit.value(f"atomicrmw add ptr {pointer}, i64 {delta} monotonic")
+        emit.store("1", emit.offset(pointer, 8))
+        return before if postfix else emit.op("add", before, str(delta))
+    with low.temporaries():
+        key = key_pointer(low, node, layout)
+        pointer = lookup(low, number, key)
+        found, missing, end = emit.label(), emit.label(), emit.label()
+        emit.branch_if(emit.is_null(pointer), missing, found)
+        emit.block(found)
+        before = emit.value(f"atomicrmw add ptr {pointer}, i64 {delta} monotonic")
+        emit.branch(end)
+        emit.block(missing)
+        value = low.temporary(8)
+        emit.store(str(delta), value)
+        update(low, number, key, value)
+        came_from = emit.block_name
+        emit.block(end)
+        before = emit.phi("i64", (before, found), ("0", came_from))
+    return before if postfix else emit.op("add", before, str(delta))
+
+
+def delete(low: Lowering, node: ast.MapAccess) -> None:
+    """``delete(@x[key])``."""
+    emit = low.emit
+    number, layout = _map(low, node)
+    with low.temporaries():
+        if layout.key is not None:
+            key = key_pointer(low, node, layout)
+            emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
+        elif layout.type == 2:
+            emit.zero(emit.map_value(number), layout.value_size)
+        else:
+            key = low.temporary(8)
+            emit.store("0", key)
+            pointer = lookup(low, number, key)
+            cells = layout.value_size
+            when_found(low, pointer, lambda: emit.zero(pointer, cells), lambda: None)
+
+
+def contains(low: Lowering, node: ast.MapAccess) -> str:
+    """``has_key(@x, key)``: i64 0 or 1."""
+    emit = low.emit
+    number, layout = _map(low, node)
+    with low.temporaries():
+        pointer = lookup(low, number, key_pointer(low, node, layout))
+        return emit.value(f"select i1 {emit.is_null(pointer)}, i64 0, i64 1")
+
+
+
+lowering.VALUES[ast.MapAccess] = _value
+lowering.STORES[ast.MapAccess] = _store

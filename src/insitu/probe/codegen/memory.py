@@ -1,0 +1,269 @@
+"""Lowers what lies in memory: arguments of the probe, members, array elements, variables, builtin variables."""
+
+from __future__ import annotations
+
+from insitu.probe import ast
+from insitu.probe.builtins.constants import CONSTANTS
+from insitu.probe.builtins.registry import FUNCTIONS, VARIABLES
+from insitu.probe.codegen import lowering
+from insitu.probe.codegen.arithmetic import narrowed, scalar_layout
+from insitu.probe.codegen.lowering import Local, Lowering, Place, Remote
+from insitu.probe.passes.members import is_args
+from insitu.probe.providers.base import Argument, ContextField, ContextSlot, DataLocation, Operand, UserStack
+from insitu.probe.types import Array, Field, Pointer, Record, Space, Tuple, Type, is_scalar, stored_size
+
+__all__ = ["argument_value"]
+
+
+# The probe's arguments
+
+
+def _argument(low: Lowering, name: str) -> Argument:
+    return next(a for a in low.clause.arguments or () if a.name == name)
+
+
+def argument_value(low: Lowering, argument: Argument, kind: Type) -> str:
+    """The i64 of a scalar argument."""
+    emit = low.emit
+    load = argument.load
+    if isinstance(load, ContextField):
+        return low.load_context(load.offset, load.size, signed=load.signed)
+    if isinstance(load, ContextSlot):
+        return narrowed(low, low.load_context(8 * load.index, 8), kind)
+    if isinstance(load, DataLocation):
+        return _data_location(low, load)
+    if isinstance(load, UserStack):
+        place = Remote(emit.op("add", low.register("sp"), str(load.offset)), low.stack_space())
+        return narrowed(low, low.read_scalar(place, 0, 8, False), kind)
+    return _operand(low, load)
+
+
+def _data_location(low: Lowering, load: DataLocation) -> str:
+    """Where a string behind a tracepoint record lies."""
+    emit = low.emit
+    word = low.load_context(load.offset, 4)
+    offset = emit.op("and", word, "65535")
+    if load.relative:
+        offset = emit.op("add", offset, str(load.offset + 4))
+    return emit.op("add", emit.address(low.context), offset)
+
+
+def _operand(low: Lowering, load: Operand) -> str:
+    emit = low.emit
+    if load.constant is not None:
+        return str(load.constant)
+    if not load.memory:
+        assert load.register is not None
+        value = low.load_context(load.register, 8)
+        if load.shift:
+            value = emit.op("lshr", value, str(load.shift))
+    else:
+        address = str(load.displacement)
+        if load.register is not None:
+            address = emit.op("add", low.load_context(load.register, 8), address)
+        if load.index is not None:
+            scaled = emit.op("mul", low.load_context(load.index, 8), str(load.scale))
+            address = emit.op("add", address, scaled)
+        return low.read_scalar(Remote(address, Space.USER), 0, load.size, load.signed)
+    if load.size == 8:
+        return value
+    cut = emit.value(f"trunc i64 {value} to i{8 * load.size}")
+    return emit.value(f"{'sext' if load.signed else 'zext'} i{8 * load.size} {cut} to i64")
+
+
+def _argument_place(low: Lowering, argument: Argument) -> Place:
+    """Where an argument that is no scalar lies. Contexts are kernel memory to the probe_read helpers."""
+    emit = low.emit
+    load = argument.load
+    if isinstance(load, ContextField):
+        return Remote(emit.op("add", emit.address(low.context), str(load.offset)), Space.KERNEL)
+    if isinstance(load, ContextSlot):
+        return Remote(emit.op("add", emit.address(low.context), str(8 * load.index)), Space.KERNEL)
+    if isinstance(load, DataLocation):
+        return Remote(_data_location(low, load), Space.KERNEL)
+    if isinstance(load, UserStack):
+        return Remote(emit.op("add", low.register("sp"), str(load.offset)), low.stack_space())
+    return Remote(_operand(low, load), Space.USER)
+
+
+# Members and elements
+
+
+def _member_value(low: Lowering, node: ast.Member) -> str:
+    if is_args(node.object):
+        assert node.type is not None
+        return argument_value(low, _argument(low, node.name), node.type)
+    held = node.object.type
+    if isinstance(held, Tuple):
+        with low.temporaries():
+            return low.emit.load(_element(low, node, held))
+    field = low.field(node)
+    place = _record_place(low, node.object)
+    size, signed = scalar_layout(field.type)
+    if not field.bits:
+        return low.read_scalar(place, field.offset, size, signed)
+    return _bit_field(low, place, field, signed)
+
+
+def _bit_field(low: Lowering, place: Place, field: Field, signed: bool) -> str:
+    emit = low.emit
+    size = next(n for n in (1, 2, 4, 8) if field.shift + field.bits <= 8 * n)
+    word = low.read_scalar(place, field.offset, size, False)
+    left = 64 - field.shift - field.bits
+    if left:
+        word = emit.op("shl", word, str(left))
+    return emit.op("ashr" if signed else "lshr", word, str(64 - field.bits))
+
+
+def _element(low: Lowering, node: ast.Member, held: Tuple) -> str:
+    position = int(node.name) if node.name.isdigit() else (held.names or ()).index(node.name)
+    return low.emit.offset(low.local(node.object), held.offset(position))
+
+
+def _record_place(low: Lowering, node: ast.Expression) -> Place:
+    """Where the record lies that an expression is, or points to."""
+    if isinstance(node.type, Pointer):
+        return Remote(low.value(node), node.type.space)
+    return low.place(node)
+
+
+def _moved(low: Lowering, place: Place, offset: str) -> Place:
+    if offset == "0":
+        return place
+    if isinstance(place, Local):
+        return Local(low.emit.offset(place.pointer, offset))
+    return Remote(low.emit.op("add", place.address, offset), place.space)
+
+
+def _member_place(low: Lowering, node: ast.Member) -> Place:
+    if is_args(node.object):
+        return _argument_place(low, _argument(low, node.name))
+    if isinstance(node.object.type, Tuple):
+        return Local(_element(low, node, node.object.type))
+    return _moved(low, _record_place(low, node.object), str(low.field(node).offset))
+
+
+def _index_place(low: Lowering, node: ast.Index) -> Place:
+    held = node.object.type
+    assert held is not None and node.type is not None
+    if isinstance(held, Pointer):
+        place: Place = Remote(low.value(node.object), held.space)
+        size = low.structures.target(held).size or 1
+    elif is_scalar(held):
+        place, size = Remote(low.value(node.object), Space.ANY), 8
+    else:
+        place, size = low.place(node.object), node.type.size
+    index = low.value(node.index)
+    if isinstance(held, Array) and isinstance(place, Local) and held.count:
+        inside = low.emit.value(f"icmp ult i64 {index}, {held.count}")
+        index = low.emit.select(inside, index, "0")
+    offset = index if size == 1 else low.emit.op("mul", index, str(size))
+    return _moved(low, place, offset)
+
+
+def _index_value(low: Lowering, node: ast.Index) -> str:
+    size, signed = scalar_layout(node.type)
+    return low.read_scalar(_index_place(low, node), 0, size, signed)
+
+
+def _dereference_place(low: Lowering, node: ast.Unary) -> Place:
+    held = node.operand.type
+    space = held.space if isinstance(held, Pointer) else Space.ANY
+    return Remote(low.value(node.operand), space)
+
+
+
+def _store_place(low: Lowering, node: ast.Expression, pointer: str) -> None:
+    """Copy what lies somewhere into its stored form."""
+    assert node.type is not None
+    if is_scalar(node.type):
+        low.emit.store(low.value(node), pointer)
+        return
+    place = lowering.PLACES[type(node)](low, node)
+    low.convert(place, node.type, pointer, node.type)
+
+
+# Variables
+
+
+def _variable_value(low: Lowering, node: ast.Variable) -> str:
+    return low.emit.load(low.variable(node)[0])
+
+
+def _variable_place(low: Lowering, node: ast.Variable) -> Place:
+    pointer, held = low.variable(node)
+    if isinstance(held, Record | Array):
+        # A record in a variable is the address of where it lies.
+        return Remote(low.emit.load(pointer), low.record_spaces.get(node.name, Space.KERNEL))
+    return Local(pointer)
+
+
+def _identifier_value(low: Lowering, node: ast.Identifier) -> str:
+    builtin = VARIABLES.get(node.name)
+    if builtin is not None:
+        if builtin.value is None:
+            raise low.error(f"{node.name} is not a number", node)
+        return builtin.value(low, node)
+    own = low.structures.enumerator(node.name)
+    if isinstance(own, int):
+        return str(own)
+    if node.name in CONSTANTS:
+        return str(CONSTANTS[node.name])
+    found = low.structures.kernel_enumerator(node.name)
+    assert found is not None
+    return str(found[0])
+
+
+def _identifier_store(low: Lowering, node: ast.Identifier, pointer: str) -> None:
+    builtin = VARIABLES[node.name]
+    assert builtin.store is not None
+    builtin.store(low, node, pointer)
+
+
+def _call_value(low: Lowering, node: ast.Call) -> str:
+    builtin = FUNCTIONS[node.name]
+    if builtin.value is None:
+        # A call that answers something larger, as a statement: done for its effects.
+        with low.temporaries():
+            assert node.type is not None and builtin.store is not None
+            builtin.store(low, node, low.temporary(stored_size(node.type)))
+        return "0"
+    return builtin.value(low, node)
+
+
+def _call_store(low: Lowering, node: ast.Call, pointer: str) -> None:
+    builtin = FUNCTIONS[node.name]
+    if builtin.store is None:
+        assert builtin.value is not None
+        low.emit.store(builtin.value(low, node), pointer)
+        return
+    builtin.store(low, node, pointer)
+
+
+lowering.VALUES.update(
+    {
+        ast.Member: _member_value,
+        ast.Index: _index_value,
+        ast.Variable: _variable_value,
+        ast.Identifier: _identifier_value,
+        ast.Call: _call_value,
+    }
+)
+lowering.PLACES.update(
+    {
+        ast.Member: _member_place,
+        ast.Index: _index_place,
+        ast.Unary: _dereference_place,
+        ast.Variable: _variable_place,
+    }
+)
+lowering.STORES.update(
+    {
+        ast.Member: _store_place,
+        ast.Index: _store_place,
+        ast.Unary: _store_place,
+        ast.Variable: _store_place,
+        ast.Identifier: _identifier_store,
+        ast.Call: _call_store,
+    }
+)

@@ -1,0 +1,76 @@
+"""Lowers the sending of a record: reserved in the ring, filled there, submitted. A full ring is counted."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from insitu.probe import ast
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.maps import count_lost
+from insitu.probe.layout import LOST_RING_FULL, RecordLayout
+from insitu.probe.types import Tuple, Type, is_scalar
+
+__all__ = ["send", "send_values"]
+
+_NO_WAKEUP = 1  # BPF_RB_NO_WAKEUP: rings of typed events are read by the clock
+
+
+def send(
+    low: Lowering,
+    kind: str,
+    text: str,
+    values: Sequence[ast.Expression],
+    *,
+    numbers: tuple[int, ...] = (),
+    names: tuple[str, ...] = (),
+    ring: str = "ring",
+) -> None:
+    """Send a record of this kind with the values of expressions, stored in their own types."""
+    types: list[Type] = []
+    for value in values:
+        assert value.type is not None
+        types.append(value.type)
+    layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map(ring))
+    with low.temporaries():
+        # Scalars first: as few instructions as possible between reserve and submit. Larger values are written
+        # straight into the record.
+        scalars = {i: low.value(v) for i, v in enumerate(values) if v.type is not None and is_scalar(v.type)}
+
+        def fill(index: int, pointer: str) -> None:
+            if index in scalars:
+                low.emit.store(scalars[index], pointer)
+            else:
+                low.store(values[index], pointer)
+
+        _send(low, layout, fill, wake=ring == "ring")
+
+
+def send_values(
+    low: Lowering, kind: str, text: str, registers: Sequence[str] = (), *, numbers: tuple[int, ...] = ()
+) -> None:
+    """Send a record whose fields are i64 registers."""
+    from insitu.probe.types import UINT64
+
+    types = Tuple((UINT64,) * len(registers))
+    layout = RecordLayout(kind, text, types, numbers, ring=low.layout.ring_map())
+    _send(low, layout, lambda index, pointer: low.emit.store(registers[index], pointer), wake=True)
+
+
+def _send(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None], *, wake: bool) -> None:
+    emit = low.emit
+    number = low.layout.record(layout)
+    record = emit.call(
+        Helper.RINGBUF_RESERVE, emit.map(layout.ring), f"i64 {layout.size}", "i64 0", answers="ptr"
+    )
+    full, room, end = emit.label(), emit.label(), emit.label()
+    emit.branch_if(emit.is_null(record), full, room)
+    emit.block(room)
+    emit.store(str(number), record)
+    for index in range(len(layout.fields.elements)):
+        fill(index, emit.offset(record, 8 + layout.fields.offset(index)))
+    emit.call(Helper.RINGBUF_SUBMIT, f"ptr {record}", f"i64 {0 if wake else _NO_WAKEUP}")
+    emit.branch(end)
+    emit.block(full)
+    count_lost(low, LOST_RING_FULL)
+    emit.block(end)

@@ -1,0 +1,72 @@
+"""Comparing strings, eight bytes at a time: every string in memory is zero behind its end, so equal means equal words."""
+
+from __future__ import annotations
+
+from insitu.probe import ast
+from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.types import String
+
+__all__ = ["equal", "equal_memory", "equal_text"]
+
+_WORD = 8
+
+
+def equal(low: Lowering, node: ast.Binary) -> str:
+    """i64 0 or 1: == or != of two strings."""
+    left, right = node.left, node.right
+    if isinstance(left, ast.StringLiteral):
+        left, right = right, left
+    with low.temporaries():
+        if isinstance(right, ast.StringLiteral):
+            difference = equal_text(low, left, right.value, None)
+        else:
+            assert isinstance(left.type, String) and isinstance(right.type, String)
+            difference = equal_memory(
+                low, low.local(left), left.type.capacity, low.local(right), right.type.capacity, None
+            )
+        return low.emit.compare("eq" if node.operator == "==" else "ne", difference, "0")
+
+
+def equal_text(low: Lowering, node: ast.Expression, text: bytes, limit: int | None) -> str:
+    """An i64 that is 0 when the string begins with ``text`` and its zero (with ``limit``, that many bytes of both)."""
+    assert isinstance(node.type, String)
+    emit = low.emit
+    wanted = text.split(b"\0")[0] + b"\0"
+    if limit is not None:
+        wanted = wanted[:limit]
+    if len(wanted) > -(-node.type.capacity // _WORD) * _WORD:
+        return "1"  # longer than the string can be
+    pointer = low.local(node)
+    difference = "0"
+    for at in range(0, len(wanted), _WORD):
+        part = wanted[at : at + _WORD]
+        word = emit.load(emit.offset(pointer, at))
+        if len(part) < _WORD:
+            word = emit.op("and", word, str((1 << 8 * len(part)) - 1))
+        other = emit.op("xor", word, str(int.from_bytes(part, "little", signed=len(part) == _WORD)))
+        difference = other if difference == "0" else emit.op("or", difference, other)
+    return difference
+
+
+def equal_memory(
+    low: Lowering, left: str, left_capacity: int, right: str, right_capacity: int, limit: int | None
+) -> str:
+    """An i64 that is 0 when two strings in memory are equal (with ``limit``, in their first bytes)."""
+    emit = low.emit
+    smaller, larger = sorted((left_capacity, right_capacity))
+    longer = left if left_capacity > right_capacity else right
+    smaller = -(-smaller // _WORD) * _WORD
+    larger = -(-larger // _WORD) * _WORD
+    if limit is not None:
+        larger = min(larger, -(-limit // _WORD) * _WORD)
+        smaller = min(smaller, larger)
+    difference = "0"
+    for at in range(0, larger, _WORD):
+        if at < smaller:
+            word = emit.op("xor", emit.load(emit.offset(left, at)), emit.load(emit.offset(right, at)))
+        else:
+            word = emit.load(emit.offset(longer, at))
+        if limit is not None and limit - at < _WORD:
+            word = emit.op("and", word, str((1 << 8 * (limit - at)) - 1))
+        difference = word if difference == "0" else emit.op("or", difference, word)
+    return difference

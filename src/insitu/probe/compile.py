@@ -1,0 +1,164 @@
+"""The compiler as a whole: a script's text to programs, maps and records that are ready to be loaded."""
+
+from __future__ import annotations
+
+import importlib
+import sys
+from dataclasses import dataclass, field
+
+from insitu.errors import InsituError
+from insitu.probe import ast
+from insitu.probe.codegen.emitter import Function, Module
+from insitu.probe.layout import Layout
+from insitu.probe.options import Options
+from insitu.probe.parse import parse
+from insitu.probe.passes.attach import Clause, resolve_attach_points
+from insitu.probe.passes.check import Checker, check
+from insitu.probe.passes.macros import expand_macros
+from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
+from insitu.probe.source import ScriptError, Source, Span
+from insitu.probe.structures import Structures
+from insitu.probe.types import Unknown
+
+__all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
+
+# Passes recurse over a tree whose depth the parser bounds; this is enough for the deepest it lets through.
+_RECURSION_LIMIT = 20_000
+
+
+@dataclass
+class CompiledProgram:
+    """One BPF program: its code with our numbers where descriptors go (codegen.emitter.Marker), and its points."""
+
+    name: str
+    kind: ProgramKind
+    points: list[AttachPoint]
+    code: bytes
+    lines: tuple[tuple[int, int, int], ...]
+    functions: tuple[tuple[int, int], ...]
+    line_info: bytes
+    per_point: bool  # load it once for each point, as it holds the point's number
+
+
+@dataclass
+class Compiled:
+    """Everything the runtime needs."""
+
+    programs: list[CompiledProgram]
+    layout: Layout
+    btf: bytes
+    print_maps: bool = True
+    warnings: list[str] = field(default_factory=list)
+
+
+@dataclass
+class Front:
+    """What the passes before code generation found out."""
+
+    program: ast.Program
+    clauses: list[Clause]
+    checker: Checker
+
+
+def front_end(source: Source, options: Options, context: Context) -> Front:
+    """Parse, expand, resolve and check.
+
+    :raises ScriptError: at what is wrong.
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
+    program = parse(source, options.parameters)
+    try:
+        options.apply_config(program.config)
+    except ScriptError:
+        raise
+    except InsituError as error:
+        at = source.text.find("config")
+        raise ScriptError(str(error), source, Span(at, at + 6)) from None
+    context.max_probes = options.max_probes
+    expand_macros(program, source)
+    clauses = resolve_attach_points(program, source, context)
+    structures = Structures(source, program.structures, context)
+    checker = check(clauses, source, structures, options, context)
+    return Front(program, clauses, checker)
+
+
+def compile_script(source: Source, options: Options, context: Context) -> Compiled:
+    """A script's programs.
+
+    :raises ScriptError: at what is wrong.
+    """
+    front = front_end(source, options, context)
+    text, layout, scratch = lower(front)
+    from insitu.probe.codegen.object import compile_ir
+
+    code = compile_ir(text)
+    if scratch:
+        number = layout.scratch_map()
+        layout.maps[number].value_size = max(scratch.values())
+        layout.maps[number].max_entries = len(front.clauses)
+    programs = []
+    for index, clause in enumerate(front.clauses):
+        section = code.sections[f"p{index}"]
+        per_point = clause.tells_points_apart and not (clause.kind.cookies and len(clause.points) > 1)
+        programs.append(
+            CompiledProgram(
+                _program_name(clause),
+                clause.kind,
+                clause.points,
+                section.code,
+                section.lines,
+                section.functions,
+                section.line_info,
+                per_point,
+            )
+        )
+    return Compiled(programs, layout, code.btf, options.print_maps_on_exit)
+
+
+def _program_name(clause: Clause) -> str:
+    point = clause.points[0]
+    return point.function or point.name.replace(":", "_")
+
+
+def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
+    """LLVM IR of all clauses, the layout they share, and the bytes of scratch memory that programs need."""
+    for name in ("arithmetic", "memory", "maps", "statements"):
+        importlib.import_module(f"insitu.probe.codegen.{name}")
+    from insitu.probe.codegen.lowering import Lowering
+
+    checker = front.checker
+    source, options = checker.source, checker.options
+    layout = Layout(max_keys=options.max_map_keys, ring_bytes=_ring_bytes(options))
+    for name, entry in checker.maps.items():
+        if not isinstance(entry.value, Unknown):
+            layout.script_map(name, entry.key if entry.key and entry.key.elements else None, entry.value)
+    module = Module(source.name)
+    scratch: dict[int, int] = {}
+    for index, clause in enumerate(front.clauses):
+        checker.clause = clause
+        line, _ = source.line_column(clause.probe.span.start)
+        emitter = Function(module, f"probe_{index}", line, f"p{index}")
+        emitter.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
+        low = Lowering(checker, emitter, layout, clause, index)
+        if clause.probe.predicate is not None:
+            low.at(clause.probe.predicate.span)
+            with low.temporaries():
+                truth = low.truth(clause.probe.predicate)
+            yes, no = emitter.label(), emitter.label()
+            emitter.branch_if(truth, yes, no)
+            emitter.block(no)
+            emitter.ret("0")
+            emitter.block(yes)
+        low.statement(clause.probe.body)
+        if low.scratch_bytes:
+            scratch[index] = low.scratch_bytes
+    return module.render(), layout, scratch
+
+
+def _ring_bytes(options: Options) -> int:
+    pages = 1
+    while pages < options.perf_rb_pages * 16:
+        pages *= 2
+    return pages * 4096
+
+

@@ -1,0 +1,507 @@
+"""Expressions: precedence climbing over C's operators, casts, tuples, types as written."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+from insitu.probe import ast
+from insitu.probe.lexer import Lexer, Token, unescape
+from insitu.probe.source import ScriptError, Source, Span
+
+__all__ = ["INTEGER_TYPES", "MAX_DEPTH", "ExpressionParser"]
+
+# Nesting of blocks, parentheses and operators. Passes recurse over the tree, so it bounds their recursion too.
+MAX_DEPTH = 250
+
+_PRECEDENCE = {
+    "||": 1,
+    "&&": 2,
+    "|": 3,
+    "^": 4,
+    "&": 5,
+    "==": 6,
+    "!=": 6,
+    "<": 7,
+    ">": 7,
+    "<=": 7,
+    ">=": 7,
+    "<<": 8,
+    ">>": 8,
+    "+": 9,
+    "-": 9,
+    "*": 10,
+    "/": 10,
+    "%": 10,
+}
+# Name -> (bytes, signed): the language's integer types and C's spellings of them (LP64).
+INTEGER_TYPES: dict[str, tuple[int, bool]] = {
+    **{f"int{8 * n}": (n, True) for n in (1, 2, 4, 8)},
+    **{f"uint{8 * n}": (n, False) for n in (1, 2, 4, 8)},
+    **{f"int{8 * n}_t": (n, True) for n in (1, 2, 4, 8)},
+    **{f"uint{8 * n}_t": (n, False) for n in (1, 2, 4, 8)},
+    **{f"{p}s{8 * n}": (n, True) for n in (1, 2, 4, 8) for p in ("", "__")},
+    **{f"{p}u{8 * n}": (n, False) for n in (1, 2, 4, 8) for p in ("", "__")},
+    "bool": (1, False),
+    "char": (1, True),
+    "short": (2, True),
+    "int": (4, True),
+    "long": (8, True),
+    "unsigned": (4, False),
+    "unsigned char": (1, False),
+    "unsigned short": (2, False),
+    "unsigned int": (4, False),
+    "unsigned long": (8, False),
+    "size_t": (8, False),
+    "ssize_t": (8, True),
+    "uintptr_t": (8, False),
+    "intptr_t": (8, True),
+    "pid_t": (4, True),
+    "uid_t": (4, False),
+    "gid_t": (4, False),
+    "off_t": (8, True),
+    "loff_t": (8, True),
+}
+_C_WORDS = frozenset(("unsigned", "signed", "char", "short", "int", "long", "const", "volatile"))
+_DURATIONS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+_UINT64_MAX = 2**64 - 1
+
+
+class ExpressionParser:
+    """The token stream with one token in hand, and everything that parses an expression from it."""
+
+    def __init__(self, source: Source, text: str, defines: dict[str, str], parameters: list[str]) -> None:
+        self.source = source
+        self.text = text
+        self.parameters = parameters
+        self.in_predicate = False
+        self.type_names: set[str] = set()
+        self.macro_names: set[str] = set()
+        self.extra_structures: list[ast.Structure] = []
+        self._defines = defines
+        self._expanding: list[str] = []
+        self._depth = 0
+        self._lexer = Lexer(source, text)
+        self.token = self._lexer.next()
+
+    # Errors and tokens
+
+    def error(self, message: str, span: Span, *, remedy: str = "") -> ScriptError:
+        """A ScriptError at a place of this script."""
+        return ScriptError(message, self.source, span, remedy=remedy)
+
+    def unexpected(self, expected: str) -> ScriptError:
+        """The error that the token in hand is not what has to stand here."""
+        found = f"{self.token.text!r}" if self.token.kind != "end" else "the end of the script"
+        return self.error(f"unexpected {found}, expected {expected}", self.token.span)
+
+    @contextmanager
+    def nested(self) -> Iterator[None]:
+        """Count one level of nesting.
+
+        :raises ScriptError: at more than MAX_DEPTH levels.
+        """
+        self._depth += 1
+        if self._depth > MAX_DEPTH:
+            raise self.error(f"nested more than {MAX_DEPTH} levels deep", self.token.span)
+        try:
+            yield
+        finally:
+            self._depth -= 1
+
+    def _advance(self) -> Token:
+        token = self.token
+        self.token = self._lexer.next()
+        return token
+
+    def _seek(self, position: int) -> None:
+        self._lexer.position = position
+        self.token = self._lexer.next()
+
+    def _peek(self, count: int = 1) -> Token:
+        """The ``count``-th token after the one in hand."""
+        position = self._lexer.position
+        token = self.token
+        for _ in range(count):
+            token = self._lexer.next()
+        self._lexer.position = position
+        return token
+
+    def _accept(self, text: str) -> bool:
+        if self.token.text == text and self.token.kind in ("operator", "name"):
+            self._advance()
+            return True
+        return False
+
+    def _expect(self, text: str, what: str = "") -> Token:
+        if self.token.text != text or self.token.kind not in ("operator", "name"):
+            raise self.unexpected(what or repr(text))
+        return self._advance()
+
+    def _name(self, what: str) -> str:
+        if self.token.kind != "name":
+            raise self.unexpected(what)
+        return self._advance().text
+
+    def end_of_statement(self) -> None:
+        """Take the semicolon; before a closing brace it may be left out."""
+        if not self._accept(";") and self.token.text != "}":
+            raise self.unexpected("';' or '}'")
+
+    # Expressions
+
+    def expression(self, *, ranges: bool = False) -> ast.Expression:
+        """A whole expression; with ``ranges``, also ``a..b``."""
+        with self.nested():
+            condition = self._binary(0)
+            if ranges and self.token.text == "..":
+                self._advance()
+                end = self._binary(0)
+                return ast.Range(condition.span.to(end.span), condition, end)
+            if self.token.text != "?":
+                return condition
+            self._advance()
+            in_predicate, self.in_predicate = self.in_predicate, False
+            true = self.expression()
+            self.in_predicate = in_predicate
+            self._expect(":")
+            false = self.expression()
+            return ast.Ternary(condition.span.to(false.span), condition, true, false)
+
+    def _binary(self, minimum: int) -> ast.Expression:
+        left = self._unary()
+        chain = 0
+        while self.token.kind == "operator":
+            operator = self.token.text
+            precedence = _PRECEDENCE.get(operator, -1)
+            if precedence <= minimum or (operator == "/" and self.in_predicate and self._ends_predicate()):
+                return left
+            chain += 1
+            if chain > MAX_DEPTH:
+                raise self.error(f"more than {MAX_DEPTH} operators in a row", self.token.span)
+            self._advance()
+            with self.nested():
+                right = self._binary(precedence)
+            left = ast.Binary(left.span.to(right.span), operator, left, right)
+        return left
+
+    def _ends_predicate(self) -> bool:
+        return self._peek().text == "{"
+
+    def _unary(self) -> ast.Expression:
+        token = self.token
+        if token.kind == "operator":
+            if token.text in ("-", "!", "~", "*", "&", "+"):
+                self._advance()
+                with self.nested():
+                    operand = self._unary()
+                if token.text == "+":
+                    return operand
+                if token.text == "-" and isinstance(operand, ast.Integer) and not operand.unsigned:
+                    return ast.Integer(token.span.to(operand.span), -operand.value)
+                return ast.Unary(token.span.to(operand.span), token.text, operand)
+            if token.text in ("++", "--"):
+                self._advance()
+                with self.nested():
+                    target = self._unary()
+                return self._step(token, target, postfix=False)
+            if token.text == "(" and self._is_cast():
+                self._advance()
+                target_type = self.type_name()
+                self._expect(")")
+                with self.nested():
+                    operand = self._unary()
+                return ast.Cast(token.span.to(operand.span), target_type, operand)
+        return self._postfix(self._primary())
+
+    def _step(self, token: Token, target: ast.Expression, *, postfix: bool) -> ast.Step:
+        if not isinstance(target, ast.Variable | ast.MapAccess):
+            raise self.error(f"{token.text} needs a $variable or a @map", target.span)
+        return ast.Step(target.span.to(token.span), target, 1 if token.text == "++" else -1, postfix)
+
+    def _is_cast(self) -> bool:
+        first = self._peek()
+        if first.kind != "name":
+            return False
+        if first.text in ("struct", "union", "enum") or first.text in _C_WORDS:
+            return True
+        second = self._peek(2)
+        if second.text == "*":
+            count = 3
+            while (following := self._peek(count)).text == "*":
+                count += 1
+            return following.text == ")"
+        known = first.text in INTEGER_TYPES or first.text in self.type_names or first.text in ("string", "inet")
+        return known and second.text in (")", "[")
+
+    def _postfix(self, value: ast.Expression) -> ast.Expression:
+        links = 0
+        while self.token.kind == "operator":
+            token = self.token
+            links += 1
+            if links > MAX_DEPTH:
+                raise self.error(f"more than {MAX_DEPTH} accesses in a row", token.span)
+            if token.text in (".", "->"):
+                self._advance()
+                if self.token.kind not in ("name", "integer"):
+                    raise self.unexpected("a field's name")
+                name = self._advance()
+                value = ast.Member(value.span.to(name.span), value, name.text, token.text == "->")
+            elif token.text == "[":
+                self._advance()
+                in_predicate, self.in_predicate = self.in_predicate, False
+                index = self.expression()
+                self.in_predicate = in_predicate
+                value = ast.Index(value.span.to(self._expect("]").span), value, index)
+            elif token.text in ("++", "--") and isinstance(value, ast.Variable | ast.MapAccess):
+                self._advance()
+                value = self._step(token, value, postfix=True)
+            else:
+                break
+        return value
+
+    def _primary(self) -> ast.Expression:
+        token = self.token
+        if token.kind == "integer":
+            self._advance()
+            value, unsigned = self.integer_value(token)
+            return ast.Integer(token.span, value, unsigned)
+        if token.kind == "string":
+            self._advance()
+            text = unescape(token.text)
+            while self.token.kind == "string":
+                text += unescape(self._advance().text)
+            return ast.StringLiteral(token.span, text)
+        if token.kind == "character":
+            self._advance()
+            return ast.Integer(token.span, unescape(token.text)[0])
+        if token.kind == "positional":
+            self._advance()
+            index = 0 if token.text == "$#" else self._bounded(int(token.text[1:6]), token)
+            return ast.Positional(token.span, index)
+        if token.kind == "variable":
+            self._advance()
+            return ast.Variable(token.span, token.text)
+        if token.kind == "map":
+            self._advance()
+            key = self._list("[", "]") if self.token.text == "[" else None
+            return ast.MapAccess(token.span, token.text, key)
+        if token.text == "(" and token.kind == "operator":
+            return self._tuple_or_parenthesis()
+        if token.text == "{" and token.kind == "operator":
+            return self.block_expression()
+        if token.kind == "name":
+            return self._named()
+        raise self.unexpected("an expression")
+
+    def _bounded(self, index: int, token: Token) -> int:
+        if index < 1:
+            raise self.error("positional parameters count from $1", token.span)
+        return index
+
+    def _named(self) -> ast.Expression:
+        token = self._advance()
+        name = token.text
+        if name in self._defines:
+            return self._expand_define(token)
+        if name in ("sizeof", "offsetof") and self.token.text == "(":
+            return self._type_of(token)
+        if self.token.text == "(" and self.token.kind == "operator":
+            arguments = self._list("(", ")")
+            return ast.Call(Span(token.span.start, self.token.span.start), name, list(arguments))
+        return ast.Identifier(token.span, name)
+
+    def _expand_define(self, token: Token) -> ast.Expression:
+        """Parse the replacement of a #define where its name stands; all of its tree has the name's place."""
+        name = token.text
+        if name in self._expanding:
+            raise self.error(f"#define {name} refers to itself", token.span)
+        inner = ExpressionParser(self.source, self._defines[name], self._defines, self.parameters)
+        inner._expanding = [*self._expanding, name]
+        inner._depth = self._depth
+        if inner.token.kind == "end":
+            raise self.error(f"#define {name} has no value", token.span)
+        try:
+            value = inner.expression()
+        except ScriptError as error:
+            raise self.error(f"in #define {name}: {error.plain}", token.span) from None
+        for node in ast.walk(value):
+            node.span = token.span
+        return value
+
+    def _type_of(self, token: Token) -> ast.Expression:
+        self._expect("(")
+        subject: ast.TypeName | ast.Expression
+        if self.token.kind == "name" and (
+            self.token.text in ("struct", "union", "enum")
+            or self.token.text in INTEGER_TYPES
+            or self.token.text in self.type_names
+            or (self._peek().text in (",", "*") and token.text == "offsetof")
+        ):
+            subject = self.type_name()
+        else:
+            subject = self.expression()
+        path: list[str] = []
+        if token.text == "offsetof":
+            self._expect(",")
+            path.append(self._name("a field's name"))
+            while self._accept("."):
+                path.append(self._name("a field's name"))
+        return ast.TypeOf(token.span.to(self._expect(")").span), subject, tuple(path))
+
+    def _list(self, opening: str, closing: str) -> list[ast.Expression]:
+        self._expect(opening)
+        in_predicate, self.in_predicate = self.in_predicate, False
+        values: list[ast.Expression] = []
+        while self.token.text != closing or self.token.kind != "operator":
+            values.append(self.expression())
+            if not self._accept(","):
+                break
+        self.in_predicate = in_predicate
+        self._expect(closing, f"',' or {closing!r}")
+        return values
+
+    def _tuple_or_parenthesis(self) -> ast.Expression:
+        start = self._advance().span
+        in_predicate, self.in_predicate = self.in_predicate, False
+        elements: list[ast.Expression] = []
+        names: list[str] = []
+        trailing = False
+        while self.token.text != ")" or self.token.kind != "operator":
+            if self.token.kind == "name" and self._peek().text == "=" and (names or not elements):
+                names.append(self._advance().text)
+                self._advance()
+            elif names:
+                raise self.unexpected("a name, as in (name=value, ...)")
+            elements.append(self.expression())
+            trailing = self._accept(",")
+            if not trailing:
+                break
+        self.in_predicate = in_predicate
+        end = self._expect(")", "',' or ')'").span
+        if len(elements) == 1 and not trailing and not names:
+            return self._retyped_span(elements[0])
+        if not elements:
+            raise self.error("an empty tuple has no use", start.to(end))
+        if len(set(names)) != len(names):
+            raise self.error("a name occurs twice in this tuple", start.to(end))
+        return ast.TupleLiteral(start.to(end), elements, names or None)
+
+    @staticmethod
+    def _retyped_span(value: ast.Expression) -> ast.Expression:
+        return value
+
+    def block_expression(self) -> ast.BlockExpression:
+        """``{ statements; value }``, the braces included."""
+        start = self._expect("{").span
+        statements: list[ast.Statement] = []
+        value: ast.Expression | None = None
+        with self.nested():
+            while self.token.text != "}":
+                if self.token.kind == "end":
+                    raise self.unexpected("'}'")
+                if self._accept(";"):
+                    continue
+                position = self.token.span.start
+                statement = self.statement()
+                if (
+                    isinstance(statement, ast.ExpressionStatement)
+                    and self.token.text == "}"
+                    and not self.text[position : self.token.span.start].rstrip().endswith(";")
+                ):
+                    value = statement.expression
+                else:
+                    statements.append(statement)
+        return ast.BlockExpression(start.to(self._expect("}").span), statements, value)
+
+    def statement(self) -> ast.Statement:
+        """Overridden where statements are parsed; a #define's replacement holds none."""
+        raise self.unexpected("an expression")
+
+    # Types and constants
+
+    def type_name(self, *, pointers: bool = True) -> ast.TypeName:
+        """A type as written, e.g. ``const unsigned long *``, ``struct sock *``, ``uint8[16]``."""
+        start = self.token.span
+        tag = ""
+        words: list[str] = []
+        while self.token.kind == "name":
+            word = self.token.text
+            if word in ("const", "volatile"):
+                self._advance()
+            elif word in ("struct", "union", "enum") and not words and not tag:
+                tag = self._advance().text
+            elif words and (words[-1] not in _C_WORDS or word not in _C_WORDS):
+                break
+            else:
+                words.append(self._advance().text)
+                if tag:
+                    break
+        if not words:
+            raise self.unexpected("a type")
+        name = _canonical(words)
+        count = 0
+        if pointers:
+            while self._accept("*"):
+                count += 1
+                self._accept("const")
+        array = self._array_suffix() if pointers else ()
+        return ast.TypeName(start.to(self.token.span), name, tag, count, array)
+
+    def _array_suffix(self) -> tuple[int, ...]:
+        sizes: list[int] = []
+        while self._accept("["):
+            sizes.append(0 if self.token.text == "]" else self.constant(self.expression()))
+            self._expect("]")
+        return tuple(sizes)
+
+    def constant(self, value: ast.Expression) -> int:
+        """The value of an integer literal.
+
+        :raises ScriptError: when it is anything else.
+        """
+        if not isinstance(value, ast.Integer):
+            raise self.error("expected a number", value.span)
+        return value.value
+
+    def integer_value(self, token: Token) -> tuple[int, bool]:
+        """Value and unsignedness of an integer token."""
+        text = token.text.replace("_", "").lower()
+        is_hex = text.startswith("0x")
+        scale = 1
+        if not is_hex:
+            digits = text.rstrip("abcdfghijklmnopqrstuvwxyz")
+            suffix = text[len(digits) :]
+            if suffix in _DURATIONS:
+                scale, text = _DURATIONS[suffix], digits
+        unsigned = "u" in text
+        text = text.rstrip("ul")
+        if is_hex:
+            value = int(text, 16) if len(text) < 40 else _UINT64_MAX + 1
+        elif "e" in text:
+            mantissa, exponent = text.split("e")
+            value = int(mantissa) * 10 ** int(exponent) if len(text) < 40 and int(exponent) < 20 else _UINT64_MAX + 1
+        elif len(text) > 40:
+            value = _UINT64_MAX + 1
+        elif len(text) > 1 and text[0] == "0":
+            try:
+                value = int(text, 8)
+            except ValueError:
+                raise self.error(f"{token.text} is not an octal number", token.span) from None
+        else:
+            value = int(text)
+        value *= scale
+        if value > _UINT64_MAX:
+            raise self.error(f"{token.text} does not fit in 64 bits", token.span)
+        return value, unsigned or value > 2**63 - 1
+
+
+def _canonical(words: list[str]) -> str:
+    """``long unsigned int`` -> ``unsigned long``."""
+    if not set(words) <= _C_WORDS:
+        return words[-1]
+    unsigned = "unsigned " if "unsigned" in words else ""
+    for size in ("char", "short"):
+        if size in words:
+            return unsigned + size
+    return unsigned + ("long" if "long" in words else "int")

@@ -1,0 +1,181 @@
+"""Values as text, as bpftrace shows them, and as JSON."""
+
+from __future__ import annotations
+
+import os
+import re
+import socket
+import struct
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from functools import cache
+from typing import Any
+
+from insitu.probe.decode import Pieces, decoder, piece_count
+from insitu.probe.formats import Conversion, parse_format
+from insitu.probe.layout import RecordLayout
+from insitu.probe.symbolize import Symbols
+from insitu.probe.types import (
+    Array,
+    Buffer,
+    Inet,
+    Integer,
+    MacAddress,
+    NamedNumber,
+    Pointer,
+    Record,
+    Stack,
+    String,
+    Timestamp,
+    Tuple,
+    Type,
+    UserSymbol,
+)
+
+__all__ = ["Formatter"]
+
+_UINT32, _UINT64 = 2**32 - 1, 2**64 - 1
+
+
+@dataclass
+class Formatter:
+    """Turns values into text. ``points`` are (probe, function) by number; ``texts`` the formats of strftime()."""
+
+    symbols: Symbols
+    points: dict[int, tuple[str, str]] = field(default_factory=dict)
+    texts: list[str] = field(default_factory=list)
+    boot_offset_ns: int = 0  # from CLOCK_BOOTTIME to the wall clock
+
+    def text(self, kind: Type, value: Any, *, indent: int = 8) -> str:
+        """What print() and %s show. ``indent`` is that of a stack's frames."""
+        if isinstance(kind, Integer):
+            return str(value)
+        if isinstance(kind, String):
+            return str(value)
+        if isinstance(kind, Pointer):
+            return f"{value:#x}"
+        if isinstance(kind, Tuple):
+            return f"({', '.join(self.text(k, v) for k, v in zip(kind.elements, value, strict=True))})"
+        if isinstance(kind, Buffer):
+            return escaped(value)
+        if isinstance(kind, Array):
+            return f"[{','.join(self.text(kind.element, v) for v in value)}]"
+        if isinstance(kind, Stack):
+            return self.symbols.stack(value[0], value[1], kind, indent)
+        return self._named(kind, value)
+
+    def _named(self, kind: Type, value: Any) -> str:
+        if isinstance(kind, NamedNumber):
+            return self._number(kind.kind, value)
+        if isinstance(kind, UserSymbol):
+            return self.symbols.user_text(value[0], value[1])
+        if isinstance(kind, Inet):
+            if value[0] == socket.AF_INET:
+                return socket.inet_ntop(socket.AF_INET, value[1][:4])
+            return socket.inet_ntop(socket.AF_INET6, value[1]) if value[0] == socket.AF_INET6 else ""
+        if isinstance(kind, MacAddress):
+            return ":".join(f"{byte:02X}" for byte in struct.pack("<Q", value)[:6])
+        if isinstance(kind, Timestamp):
+            return self.clock(self.texts[value[0]], value[1] + self.boot_offset_ns)
+        if isinstance(kind, Record):
+            return value.hex()
+        return str(value)
+
+    def _number(self, kind: str, value: int) -> str:
+        if kind == "ksym":
+            found = self.symbols.kernel(value)
+            return found[0] if found else f"{value:#x}"
+        if kind == "username":
+            return _user_name(value)
+        if kind in ("probe", "func"):
+            return self.points.get(value, ("", ""))[kind == "func"]
+        if kind == "errno":
+            return os.strerror(value) if 0 <= value < 4096 else str(value)
+        return str(value)
+
+    @staticmethod
+    def clock(text: str, realtime_ns: int) -> str:
+        """strftime() of a wall clock time; %f is microseconds."""
+        if "%f" in text:
+            text = re.sub(r"(%%)|%f", lambda m: m.group(1) or f"{realtime_ns // 1000 % 10**6:06d}", text)
+        return time.strftime(text, time.localtime(realtime_ns // 10**9))
+
+    def json(self, kind: Type, value: Any) -> Any:
+        """A value as JSON knows it."""
+        if isinstance(kind, Tuple):
+            return [self.json(k, v) for k, v in zip(kind.elements, value, strict=True)]
+        if isinstance(kind, Integer):
+            return value
+        if isinstance(kind, Array):
+            return [self.json(kind.element, v) for v in value]
+        return self.text(kind, value)
+
+    # Records
+
+    def printf(self, layout: RecordLayout) -> Callable[[Pieces], str]:
+        """A function from a record's pieces to the text that its format makes of them."""
+        parts, conversions = parse_format(layout.text)
+        template = parts[0].replace("%", "%%")
+        getters: list[Callable[[Pieces], Any]] = []
+        start = 1
+        for part, conversion, kind in zip(parts[1:], conversions, layout.fields.elements, strict=True):
+            getters.append(self._shown(conversion, kind, start))
+            template += conversion.python + part.replace("%", "%%")
+            start += piece_count(kind)
+        if not getters:
+            return lambda pieces: parts[0]
+        if len(getters) == 1:
+            only = getters[0]
+            return lambda pieces: template % only(pieces)
+        return lambda pieces: template % tuple([get(pieces) for get in getters])
+
+    def _shown(self, conversion: Conversion, kind: Type, start: int) -> Callable[[Pieces], Any]:
+        value = decoder(kind, start)
+        if conversion.letter in "sr":
+            if isinstance(kind, String):
+                return value
+            if isinstance(kind, Integer):
+                names = {number: name for name, number in kind.enumerators}
+                return lambda pieces: names.get(value(pieces), str(value(pieces)))
+            return lambda pieces: self.text(kind, value(pieces))
+        if conversion.letter == "p":
+            return lambda pieces: f"{value(pieces) & _UINT64:#x}"
+        if conversion.letter == "c":
+            return lambda pieces: chr(value(pieces) & 0xFF)
+        if conversion.letter == "d":
+            if conversion.bits < 32:
+                return lambda pieces: _signed(value(pieces), conversion.bits)
+            if isinstance(kind, Integer) and kind.signed:
+                return lambda pieces: pieces[start]
+            return lambda pieces: _signed(value(pieces), 64)
+        if isinstance(kind, Integer) and not kind.signed and conversion.bits >= 32:
+            return lambda pieces: pieces[start]
+        return lambda pieces: _unsigned(value(pieces), conversion.bits)
+
+
+def _signed(value: int, bits: int) -> int:
+    value &= (1 << bits) - 1
+    return value - (1 << bits) if value >> (bits - 1) else value
+
+
+def _unsigned(value: int, bits: int) -> int:
+    """As C shows a number of that width; but one that does not fit is shown whole rather than cut."""
+    if bits == 32:
+        return value & _UINT32 if -(2**31) <= value < 0 else value & _UINT64
+    return value & ((1 << bits) - 1)
+
+
+def escaped(data: bytes) -> str:
+    """Bytes as text, those that are not printable as \\xNN."""
+    return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in data)
+
+
+@cache
+def _user_name(number: int) -> str:
+    import pwd
+
+    try:
+        return pwd.getpwuid(number).pw_name
+    except KeyError:
+        return ""

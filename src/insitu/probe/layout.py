@@ -1,0 +1,124 @@
+"""What a compiled script needs at run time: its maps, its kinds of records, its texts. All of it is plain data.
+
+Everything here can be written as JSON, for the cache of compiled programs.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from insitu.probe.types import Aggregation, Tuple, Type, stored_size
+
+__all__ = ["LOST_MAP_FULL", "LOST_RING_FULL", "LOST_STACKS", "Layout", "MapLayout", "RecordLayout"]
+
+# Cells of the map that counts what was lost.
+LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS = 0, 1, 2
+LOST_CELLS = 3
+
+HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 5, 6, 7, 27
+PRESENT_BYTES = 8  # behind the value of a map without a key: whether it was ever assigned
+
+
+@dataclass
+class MapLayout:
+    """A BPF map. ``key`` is None for a map without a key; ``value`` None for maps of our own."""
+
+    name: str
+    type: int
+    key_size: int
+    value_size: int
+    max_entries: int
+    key: Tuple | None = None
+    value: Type | None = None
+
+    @property
+    def is_script_map(self) -> bool:
+        """Whether the script named it (and it is printed at the end)."""
+        return self.name.startswith("@")
+
+
+@dataclass
+class RecordLayout:
+    """A kind of record in the ring: ``kind`` says what is to be done, ``text`` is its format or label."""
+
+    kind: str
+    text: str
+    fields: Tuple
+    numbers: tuple[int, ...] = ()  # map number and the like, known when compiling
+    names: tuple[str, ...] = ()
+    ring: int = 0  # number of the ring's map
+
+    @property
+    def size(self) -> int:
+        """Bytes of a record: the number of its kind, then the fields."""
+        return 8 + self.fields.size
+
+
+@dataclass
+class Layout:
+    """All maps and records of a script, numbered in the order they were asked for."""
+
+    max_keys: int = 4096
+    ring_bytes: int = 1 << 22
+    maps: list[MapLayout] = field(default_factory=list)
+    records: list[RecordLayout] = field(default_factory=list)
+    texts: list[str] = field(default_factory=list)
+    _numbers: dict[str, int] = field(default_factory=dict)
+    _zeros: int = 0
+
+    def _own(self, name: str, type_: int, key_size: int, value_size: int, entries: int) -> int:
+        if name not in self._numbers:
+            self._numbers[name] = len(self.maps)
+            self.maps.append(MapLayout(name, type_, key_size, value_size, entries))
+        return self._numbers[name]
+
+    def script_map(self, name: str, key: Tuple | None, value: Type) -> int:
+        """The number of the script's map ``name``."""
+        if name not in self._numbers:
+            self._numbers[name] = len(self.maps)
+            per_cpu = isinstance(value, Aggregation)
+            size = stored_size(value)
+            if key is None:
+                type_, key_size, entries = (PERCPU_ARRAY if per_cpu else ARRAY), 4, 1
+                size += 0 if per_cpu else PRESENT_BYTES
+            else:
+                type_, key_size, entries = (PERCPU_HASH if per_cpu else HASH), key.size, self.max_keys
+            self.maps.append(MapLayout(name, type_, key_size, size, entries, key, value))
+        return self._numbers[name]
+
+    def number(self, name: str) -> int:
+        """The number of a script's map that is laid out already."""
+        return self._numbers[name]
+
+    def ring_map(self, name: str = "ring") -> int:
+        """The ring that records go through; events of one label have their own."""
+        return self._own(name, RINGBUF, 0, 0, self.ring_bytes)
+
+    def lost_map(self) -> int:
+        """Counts what was lost, per CPU: LOST_RING_FULL and so on."""
+        return self._own("lost", PERCPU_ARRAY, 4, 8, LOST_CELLS)
+
+    def scratch_map(self) -> int:
+        """Memory for what the stack has no room for: one element per program."""
+        return self._own("scratch", PERCPU_ARRAY, 4, 8, 1)
+
+    def stack_map(self, name: str, depth: int) -> int:
+        """Stacks by id; deeper frames than ``depth`` are cut."""
+        return self._own(name, STACK_TRACE, 4, 8 * depth, 16384)
+
+    def zeros_map(self, size: int) -> int:
+        """At least ``size`` zero bytes."""
+        number = self._own("zeros", ARRAY, 4, size, 1)
+        self.maps[number].value_size = max(size, self.maps[number].value_size)
+        return number
+
+    def record(self, record: RecordLayout) -> int:
+        """The number of this kind of record."""
+        self.records.append(record)
+        return len(self.records) - 1
+
+    def text(self, text: str) -> int:
+        """The number of a text that user space shows for a number."""
+        if text not in self.texts:
+            self.texts.append(text)
+        return self.texts.index(text)

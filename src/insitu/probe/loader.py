@@ -1,0 +1,214 @@
+"""Brings a compiled script into the kernel: makes its maps, puts descriptors into its code, loads and attaches it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+from dataclasses import dataclass
+
+import numpy as np
+
+from insitu.kernel import bpf
+from insitu.kernel.bpf_abi import MapType
+from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
+from insitu.kernel.ring_buffer import RingBuffer
+from insitu.probe.codegen.emitter import Marker, Patch
+from insitu.probe.compile import Compiled, CompiledProgram
+from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, RINGBUF
+from insitu.probe.providers import PROVIDERS
+from insitu.probe.providers.base import AttachPoint, Attachment, Context, Runnable
+from insitu.probe.source import ScriptError, Source, Span
+
+__all__ = ["Loaded", "LoadedProgram", "load"]
+
+_LD_IMM64 = 0x18
+# Preallocated elements are faster; a map that would take more than this is filled as needed.
+_PREALLOCATED_BYTES = 64 << 20
+
+
+@dataclass
+class LoadedProgram:
+    """A program in the kernel, for all of ``points``."""
+
+    compiled: CompiledProgram
+    points: list[AttachPoint]
+    fd: int
+    log: str
+    attachment: Attachment | None = None
+
+
+class Loaded:
+    """All maps, rings and programs of a script. close() gives everything back; so does the end of the process."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
+        self.maps: dict[int, Map] = {}
+        self.rings: dict[int, RingBuffer] = {}
+        self.programs: list[LoadedProgram] = []
+        self.recursion_misses = 0
+
+    def fd_of(self, number: int) -> int:
+        """The descriptor of a map or ring by our number."""
+        return self.rings[number].fd if number in self.rings else self.maps[number].fd
+
+    def attach(self, kinds: set[str] | None, context: Context) -> int:
+        """Attach programs, all or those of some kinds: how many points."""
+        count = 0
+        for program in self.programs:
+            if program.attachment is not None or (kinds is not None and program.points[0].kind not in kinds):
+                continue
+            provider = PROVIDERS[program.points[0].kind]
+            program.attachment = provider.attach(program.fd, program.points, context)
+            count += len(program.points)
+        return count
+
+    def run(self, kind: str) -> None:
+        """Run the programs of a kind that the runtime sets off (begin, end)."""
+        for program in self.programs:
+            if program.points[0].kind == kind and program.attachment is not None:
+                attachment = program.attachment
+                assert hasattr(attachment, "run")
+                runnable: Runnable = attachment
+                runnable.run()
+
+    def detach(self, but: set[str]) -> None:
+        """Detach all programs but those of the kinds."""
+        for program in self.programs:
+            if program.attachment is not None and program.points[0].kind not in but:
+                program.attachment.close()
+                program.attachment = None
+                with contextlib.suppress(bpf.BpfError):
+                    self.recursion_misses += bpf.program_info(program.fd).recursion_misses
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        self.detach(set())
+        for program in self.programs:
+            os.close(program.fd)
+        self.programs.clear()
+        for ring in self.rings.values():
+            ring.close()
+        for each in self.maps.values():
+            each.close()
+
+
+def load(compiled: Compiled, source: Source, patches: dict[Patch, int], *, log_level: int = 0) -> Loaded:
+    """Make the maps and load the programs; nothing is attached yet.
+
+    :raises ScriptError: when the verifier refuses a program: the script's line, and the verifier's reason.
+    :raises BpfError: when a map cannot be made.
+    """
+    loaded = Loaded(compiled)
+    try:
+        _make_maps(loaded)
+        btf_fd = _load_btf(compiled)
+        try:
+            for program in compiled.programs:
+                groups = [[point] for point in program.points] if program.per_point else [program.points]
+                for points in groups:
+                    _load_program(loaded, program, points, source, patches, btf_fd, log_level)
+        finally:
+            if btf_fd:
+                os.close(btf_fd)
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _make_maps(loaded: Loaded) -> None:
+    for number, layout in enumerate(loaded.compiled.layout.maps):
+        name = layout.name.lstrip("@") or "map"
+        if layout.type == RINGBUF:
+            loaded.rings[number] = RingBuffer(layout.max_entries, name=name)
+            continue
+        copies = possible_cpus() if layout.type in (PERCPU_HASH, PERCPU_ARRAY) else 1
+        bytes_needed = (layout.value_size * copies + layout.key_size) * layout.max_entries
+        hashed = layout.key is not None
+        flags = NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
+        loaded.maps[number] = Map(
+            MapType(layout.type), layout.key_size, max(8, layout.value_size), layout.max_entries, name=name, flags=flags
+        )
+
+
+def _load_btf(compiled: Compiled) -> int:
+    """Types of our functions: only callbacks need them. Without, programs load all the same."""
+    if not compiled.btf or not any(len(p.functions) > 1 for p in compiled.programs):
+        return 0
+    return bpf.load_btf(compiled.btf)
+
+
+def _load_program(
+    loaded: Loaded,
+    program: CompiledProgram,
+    points: list[AttachPoint],
+    source: Source,
+    patches: dict[Patch, int],
+    btf_fd: int,
+    log_level: int,
+) -> None:
+    code = _patched(program.code, loaded, {**patches, Patch.PROBE: points[0].cookie})
+    needs_btf = btf_fd if len(program.functions) > 1 else 0
+    kind = program.kind
+    try:
+        fd, log = bpf.load_program(
+            code,
+            kind.type,
+            name=program.name,
+            attach_type=kind.attach_type,
+            attach_btf_id=kind.attach_btf_id,
+            attach_btf_fd=kind.attach_btf_fd,
+            flags=kind.flags,
+            btf_fd=needs_btf,
+            func_info=b"".join(struct.pack("<II", *entry) for entry in program.functions) if needs_btf else b"",
+            line_info=program.line_info if needs_btf else b"",
+            log_level=log_level,
+        )
+    except bpf.BpfError as error:
+        if not error.log:
+            raise
+        raise _refused(error, program, points, source) from None
+    loaded.programs.append(LoadedProgram(program, points, fd, log))
+
+
+def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
+    """The code with descriptors and constants in its ld_imm64 instructions."""
+    words = np.frombuffer(code, np.uint8).reshape(-1, 8).copy()
+    for index in np.flatnonzero((words[:, 0] == _LD_IMM64) & (words[:, 1] >> 4 != 0)):
+        marker = int(words[index, 1]) >> 4
+        number = int(words[index, 4:8].view(np.uint32)[0])
+        target = int(words[index, 1]) & 0x0F
+        if marker in (Marker.MAP, Marker.MAP_VALUE):
+            words[index, 4:8] = np.frombuffer(struct.pack("<I", loaded.fd_of(number)), np.uint8)
+        elif marker == Marker.PATCH:
+            value = struct.pack("<Q", patches.get(Patch(number), 0) & (2**64 - 1))
+            words[index, 1] = target
+            words[index, 4:8] = np.frombuffer(value[:4], np.uint8)
+            words[index + 1, 4:8] = np.frombuffer(value[4:], np.uint8)
+    return words.tobytes()
+
+
+_INSTRUCTION = re.compile(r"^(\d+): \(", re.MULTILINE)
+_NOISE = re.compile(r"^(processed \d+ insns|\d+: |;|R\d|from |func#|arg#|verification time|stack depth|$|\s)")
+
+
+def _refused(error: bpf.BpfError, program: CompiledProgram, points: list[AttachPoint], source: Source) -> ScriptError:
+    """The verifier's refusal at the line of the script that made the instruction it stopped at."""
+    numbers = [int(number) for number in _INSTRUCTION.findall(error.log)]
+    span = Span(0, 1)
+    reason = next((line for line in reversed(error.log.splitlines()) if not _NOISE.match(line)), str(error))
+    stopped = numbers[-1] if numbers else 0
+    before = [entry for entry in program.lines if entry[0] <= stopped and entry[1] > 0]
+    if before:
+        _, line, column = before[-1]
+        start = sum(len(text) + 1 for text in source.text.split("\n")[: line - 1]) + column - 1
+        span = Span(start, start + 1)
+    refusal = ScriptError(
+        f"the kernel refuses this program for {points[0].name}: {reason}", source, span, remedy="-v shows the whole log"
+    )
+    refusal.log = error.log
+    return refusal
+
+

@@ -1,0 +1,372 @@
+"""Text to syntax tree: probes, definitions and statements, by recursive descent (expressions: expressions.py)."""
+
+from __future__ import annotations
+
+import re
+
+from insitu.probe import ast
+from insitu.probe.expressions import ExpressionParser
+from insitu.probe.lexer import unescape
+from insitu.probe.preprocess import preprocess
+from insitu.probe.source import Source, Span
+
+__all__ = ["parse"]
+
+_ASSIGNMENTS = {"=": "", "+=": "+", "-=": "-", "*=": "*", "/=": "/", "%=": "%"} | {
+    "&=": "&",
+    "|=": "|",
+    "^=": "^",
+    "<<=": "<<",
+    ">>=": ">>",
+}
+_DEFINITIONS = ("struct", "union", "enum", "typedef")
+# A part of an attach point that may hold slashes: it follows the colon of a kind that takes a path.
+_PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur", "U"))
+_ATTACH_END = re.compile(r"[\s,{]")
+
+
+def parse(source: Source, parameters: list[str] | None = None) -> ast.Program:
+    """The tree of a script; ``parameters`` are the positional parameters' texts, needed inside attach points.
+
+    :raises ScriptError: with the place, what was found and what was expected.
+    """
+    text, defines = preprocess(source)
+    return _Parser(source, text, defines, parameters or []).program()
+
+
+class _Parser(ExpressionParser):
+    def program(self) -> ast.Program:
+        probes: list[ast.Probe] = []
+        structures: list[ast.Structure] = []
+        macros: list[ast.Macro] = []
+        config: dict[str, str | int] = {}
+        while self.token.kind != "end":
+            word = self.token.text
+            if word in _DEFINITIONS and self.token.kind == "name":
+                structures.append(self._definition())
+            elif word == "macro" and self._peek().kind == "name":
+                macros.append(self._macro())
+            elif word == "config" and self._peek().text == "=":
+                config |= self._config()
+            elif word == "import" and self._peek().kind == "string":
+                raise self.error("import is not supported yet", self.token.span)
+            elif word == "fn" and self._peek().kind == "name":
+                raise self.error("functions are not supported yet: write a macro", self.token.span)
+            elif word in (";",):
+                self._advance()
+            else:
+                probes.append(self._probe())
+        if not probes:
+            raise self.error("the script has no probe", Span(0, 0), remedy="try: BEGIN { ... }")
+        return ast.Program(Span(0, len(self.source.text)), probes, structures, macros, config)
+
+    # Probes
+
+    def _probe(self) -> ast.Probe:
+        start = self.token.span
+        points: list[ast.AttachText] = []
+        while True:
+            if self.token.kind not in ("name", "operator") or self.token.text not in ("*",) and self.token.kind != "name":
+                raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
+            points.append(self._attach_point())
+            if self.token.text != ",":
+                break
+            self._advance()
+            if self.token.text in ("{", "/"):
+                break
+        predicate = None
+        if self.token.text == "/":
+            self._advance()
+            self.in_predicate = True
+            predicate = self.expression()
+            self.in_predicate = False
+            self._expect("/", "the end of the predicate: /")
+        if self.token.text != "{":
+            raise self.unexpected("'{'" if predicate else "a predicate between slashes, or '{'")
+        body = self._block()
+        return ast.Probe(start.to(body.span), points, predicate, body)
+
+    def _attach_point(self) -> ast.AttachText:
+        """Read raw characters: what an attach point is made of are not tokens of the language."""
+        start = position = self.token.span.start
+        text = self.text
+        parts: list[str] = []
+        part = ""
+        while position < len(text):
+            c = text[position]
+            if c == '"':
+                end = position + 1
+                while end < len(text) and text[end] != '"':
+                    end += 2 if text[end] == "\\" else 1
+                if end >= len(text):
+                    raise self.error("this string has no end", Span(position, position + 1))
+                part += unescape(text[position : end + 1]).decode("utf-8", "replace")
+                position = end + 1
+            elif c == "$" and (match := re.match(r"\$(\d+|#)", text[position:])):
+                part += self._parameter_text(match.group(1), Span(position, position + match.end()))
+                position += match.end()
+            elif c == ":":
+                parts.append(part)
+                part = ""
+                position += 1
+            elif _ATTACH_END.match(c) or (c == "/" and not (parts and parts[0] in _PATH_KINDS and len(parts) == 1)):
+                break
+            else:
+                part += c
+                position += 1
+        parts.append(part)
+        self._seek(position)
+        return ast.AttachText(Span(start, position), tuple(parts))
+
+    def _parameter_text(self, index: str, span: Span) -> str:
+        if index == "#":
+            return str(len(self.parameters))
+        number = int(index)
+        if not 1 <= number <= len(self.parameters):
+            raise self.error(f"positional parameter ${index} is not given", span, remedy="add it after the script")
+        return self.parameters[number - 1]
+
+    # Definitions
+
+    def _definition(self) -> ast.Structure:
+        start = self.token.span
+        if self.token.text == "typedef":
+            self._advance()
+            if self.token.text in ("struct", "union", "enum") and self._has_body():
+                body = self._structure()
+                name = self._name("the typedef's name")
+                self._accept(";")
+                self.type_names.add(name)
+                body.name = body.name or name
+                if body.name != name:
+                    self.extra_structures.append(body)
+                    return ast.Structure(start, "typedef", name, alias=ast.TypeName(start, body.name, body.tag))
+                return body
+            alias = self.type_name()
+            name = self._name("the typedef's name")
+            alias.array += self._array_suffix()
+            self._expect(";")
+            self.type_names.add(name)
+            return ast.Structure(start, "typedef", name, alias=alias)
+        structure = self._structure()
+        self._accept(";")
+        return structure
+
+    def _has_body(self) -> bool:
+        following = self._peek()
+        return following.text == "{" or (following.kind == "name" and self._peek(2).text == "{")
+
+    def _structure(self) -> ast.Structure:
+        start = self.token.span
+        with self.nested():
+            tag = self._advance().text
+            name = self._advance().text if self.token.kind == "name" else ""
+            structure = ast.Structure(start, tag, name)
+            self._expect("{")
+            if tag == "enum":
+                self._enumerators(structure)
+            else:
+                while self.token.text != "}":
+                    self._fields(structure)
+            structure.span = start.to(self._expect("}").span)
+        return structure
+
+    def _enumerators(self, structure: ast.Structure) -> None:
+        value = 0
+        while self.token.text != "}":
+            name = self._name("an enumerator")
+            if self._accept("="):
+                value = self.constant(self.expression())
+            structure.values.append((name, value))
+            value += 1
+            if not self._accept(","):
+                break
+
+    def _fields(self, structure: ast.Structure) -> None:
+        start = self.token.span
+        base: ast.TypeName | ast.Structure
+        if self.token.text in ("struct", "union", "enum") and self._has_body():
+            base = self._structure()
+            if self._accept(";"):
+                structure.fields.append(ast.StructureField(start, "", base))
+                return
+        else:
+            base = self.type_name(pointers=False)
+        while True:
+            pointers = 0
+            while self._accept("*"):
+                pointers += 1
+                self._accept("const")
+            if self.token.text == "(":
+                structure.fields.append(self._function_pointer(start))
+            else:
+                name = self._name("a field's name")
+                array = self._array_suffix()
+                bits = self.constant(self.expression()) if self._accept(":") else 0
+                declared: ast.TypeName | ast.Structure = base
+                if isinstance(base, ast.TypeName):
+                    declared = ast.TypeName(base.span, base.name, base.tag, pointers, array)
+                elif pointers or array:
+                    raise self.error("name the inner structure first, then point to it", start)
+                structure.fields.append(ast.StructureField(start, name, declared, bits))
+            if not self._accept(","):
+                break
+        self._expect(";")
+
+    def _function_pointer(self, start: Span) -> ast.StructureField:
+        self._expect("(")
+        self._expect("*")
+        name = self._name("a field's name")
+        self._expect(")")
+        self._expect("(")
+        depth = 1
+        while depth and self.token.kind != "end":
+            depth += {"(": 1, ")": -1}.get(self._advance().text, 0)
+        return ast.StructureField(start, name, ast.TypeName(start, "void", pointers=1))
+
+    def _macro(self) -> ast.Macro:
+        start = self._advance().span
+        name = self._name("the macro's name")
+        self._expect("(")
+        parameters: list[str] = []
+        while self.token.text != ")":
+            if self.token.kind not in ("name", "variable", "map"):
+                raise self.unexpected("a parameter: $variable, @map or a name")
+            parameters.append(self._advance().text)
+            if not self._accept(","):
+                break
+        self._expect(")")
+        if self.token.text != "{":
+            raise self.unexpected("'{'")
+        self.macro_names.add(name)
+        body = self.block_expression()
+        return ast.Macro(start.to(body.span), name, parameters, body)
+
+    def _config(self) -> dict[str, str | int]:
+        self._advance()
+        self._expect("=")
+        self._expect("{")
+        values: dict[str, str | int] = {}
+        while self.token.text != "}":
+            name = self._name("a setting's name")
+            self._expect("=")
+            token = self._advance()
+            if token.kind == "integer":
+                values[name.lower()] = self.integer_value(token)[0]
+            elif token.kind == "string":
+                values[name.lower()] = unescape(token.text).decode("utf-8", "replace")
+            elif token.kind == "name":
+                values[name.lower()] = token.text
+            else:
+                raise self.error(f"expected a value for {name}", token.span)
+            if not (self._accept(";") or self._accept(",")):
+                break
+        self._expect("}")
+        return values
+
+    # Statements
+
+    def _block(self) -> ast.Block:
+        start = self._expect("{").span
+        with self.nested():
+            statements: list[ast.Statement] = []
+            while self.token.text != "}":
+                if self.token.kind == "end":
+                    raise self.unexpected("'}'")
+                if self._accept(";"):
+                    continue
+                statements.append(self.statement())
+            return ast.Block(start.to(self._expect("}").span), statements)
+
+    def statement(self) -> ast.Statement:
+        start = self.token.span
+        word = self.token.text if self.token.kind in ("name", "operator") else ""
+        if word == "{":
+            return self._block()
+        if word == "if":
+            return self._if()
+        if word == "while":
+            self._advance()
+            condition = self._parenthesised()
+            body = self._block()
+            return ast.While(start.to(body.span), condition, body)
+        if word == "unroll":
+            self._advance()
+            count = self._parenthesised()
+            body = self._block()
+            return ast.Unroll(start.to(body.span), count, body)
+        if word == "for":
+            return self._for()
+        if word in ("break", "continue", "return"):
+            self._advance()
+            value = None
+            if word == "return" and self.token.text not in (";", "}"):
+                value = self.expression()
+            self.end_of_statement()
+            return ast.Jump(start, word, value)
+        if word == "let":
+            return self._let()
+        return self._expression_statement()
+
+    def _if(self) -> ast.If:
+        start = self._advance().span
+        with self.nested():
+            condition = self.expression()
+            then = self._block()
+            otherwise = None
+            if self.token.text == "else":
+                self._advance()
+                if self.token.text == "if":
+                    inner = self._if()
+                    otherwise = ast.Block(inner.span, [inner])
+                else:
+                    otherwise = self._block()
+            return ast.If(start.to((otherwise or then).span), condition, then, otherwise)
+
+    def _for(self) -> ast.For:
+        start = self._advance().span
+        parenthesised = self._accept("(")
+        if self.token.kind != "variable":
+            raise self.unexpected("a variable, as in: for ($kv : @map) or for ($i : 0..10)")
+        token = self._advance()
+        variable = ast.Variable(token.span, token.text)
+        self._expect(":")
+        iterable = self.expression(ranges=True)
+        if parenthesised:
+            self._expect(")")
+        if not isinstance(iterable, ast.MapAccess | ast.Range) or (
+            isinstance(iterable, ast.MapAccess) and iterable.key is not None
+        ):
+            raise self.error("a loop goes over a map or a range such as 0..10", iterable.span)
+        body = self._block()
+        return ast.For(start.to(body.span), variable, iterable, body)
+
+    def _let(self) -> ast.Let:
+        start = self._advance().span
+        if self.token.kind != "variable":
+            raise self.unexpected("a variable after let")
+        token = self._advance()
+        declared = self.type_name() if self._accept(":") else None
+        value = self.expression() if self._accept("=") else None
+        self.end_of_statement()
+        return ast.Let(start.to(token.span), ast.Variable(token.span, token.text), declared, value)
+
+    def _expression_statement(self) -> ast.Statement:
+        target = self.expression()
+        if self.token.text in _ASSIGNMENTS and self.token.kind == "operator":
+            if not isinstance(target, ast.Variable | ast.MapAccess):
+                raise self.error("only $variables and @maps can be assigned to", target.span)
+            operator = _ASSIGNMENTS[self._advance().text]
+            value = self.expression()
+            self.end_of_statement()
+            return ast.Assign(target.span.to(value.span), target, operator, value)
+        if isinstance(target, ast.BlockExpression) or (
+            isinstance(target, ast.Call) and target.name in self.macro_names
+        ):
+            self._accept(";")
+        else:
+            self.end_of_statement()
+        return ast.ExpressionStatement(target.span, target)
+
+    def _parenthesised(self) -> ast.Expression:
+        return self.expression()

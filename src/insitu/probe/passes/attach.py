@@ -1,0 +1,107 @@
+"""Attach points: from what a script spells to concrete points, grouped into the programs that will serve them."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+
+from insitu.errors import InsituError
+from insitu.probe import ast
+from insitu.probe.providers import PROVIDERS
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind, Provider
+from insitu.probe.source import ScriptError, Source, nearest
+
+__all__ = ["Clause", "resolve_attach_points"]
+
+
+@dataclass
+class Clause:
+    """A probe's body, its own copy, and the points of equal arguments that one program can serve.
+
+    ``tells_points_apart``: the body asks which point it runs at.
+    """
+
+    probe: ast.Probe
+    provider: Provider
+    points: list[AttachPoint]
+    kind: ProgramKind
+    arguments: list[Argument] | None
+    tells_points_apart: bool
+
+
+def resolve_attach_points(program: ast.Program, source: Source, context: Context) -> list[Clause]:
+    """The clauses of all probes, points numbered through by their cookies, in the script's order.
+
+    :raises ScriptError: for an unknown kind, and for what a provider refuses.
+    """
+    clauses: list[Clause] = []
+    number = 0
+    for probe in program.probes:
+        uses = {node.name for node in ast.walk([probe.predicate, probe.body]) if isinstance(node, ast.Identifier)}
+        found: list[tuple[Provider, AttachPoint]] = []
+        missing: list[ScriptError] = []
+        for text in probe.attach_points:
+            try:
+                found += _expand(text, source, context)
+            except ScriptError as error:
+                # As long as another of the list matches: scripts name what kernels of other versions have.
+                missing.append(error)
+        if missing and (not found or not all(_is_absence(error) for error in missing)):
+            raise missing[0]
+        for provider, points in _grouped(found, "args" in uses or "retval" in uses, context):
+            numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
+            number += len(points)
+            try:
+                kind = provider.program(numbered[0], context)
+                arguments = provider.arguments(numbered[0], context) if uses & {"args", "retval"} else None
+            except InsituError as error:
+                raise _located(error, source, probe.attach_points[0]) from None
+            copied = probe if len(found) == 1 else copy.deepcopy(probe)
+            clauses.append(Clause(copied, provider, numbered, kind, arguments, bool(uses & {"probe", "func"})))
+    return clauses
+
+
+def _is_absence(error: ScriptError) -> bool:
+    return getattr(error, "absent", False) or "match" in error.plain or "no " in error.plain
+
+
+def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tuple[Provider, AttachPoint]]:
+    kind = text.parts[0]
+    line, column = source.line_column(text.span.start)
+    kinds: Iterable[str] = [kind]
+    if "*" in kind:
+        import fnmatch
+
+        kinds = fnmatch.filter(PROVIDERS, kind)
+    elif kind not in PROVIDERS:
+        raise ScriptError(f"unknown probe kind {kind!r}{nearest(kind, PROVIDERS)}", source, text.span)
+    points: list[tuple[Provider, AttachPoint]] = []
+    for name in kinds:
+        provider = PROVIDERS[name]
+        try:
+            expanded = provider.expand(AttachSpec(name, text.parts[1:], line, column), context)
+        except InsituError as error:
+            raise _located(error, source, text) from None
+        points += [(provider, point) for point in expanded]
+    return points
+
+
+def _located(error: InsituError, source: Source, text: ast.AttachText) -> ScriptError:
+    message = super(InsituError, error).__str__()
+    return ScriptError(message, source, text.span, remedy=error.remedy)
+
+
+def _grouped(
+    found: list[tuple[Provider, AttachPoint]], by_arguments: bool, context: Context
+) -> list[tuple[Provider, list[AttachPoint]]]:
+    """Points that one program can serve, together; the order of first appearance is kept."""
+    groups: dict[object, tuple[Provider, list[AttachPoint]]] = {}
+    for index, (provider, point) in enumerate(found):
+        kind = provider.program(point, context)
+        key: object = index
+        if kind.shared:
+            arguments = tuple(provider.arguments(point, context) or ()) if by_arguments else ()
+            key = (id(provider), point.kind, kind, arguments)
+        groups.setdefault(key, (provider, []))[1].append(point)
+    return list(groups.values())

@@ -1,0 +1,138 @@
+"""Types of ``a.b``, ``a->b`` and ``a[i]``."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.providers.base import Argument, DataLocation, Primitive
+from insitu.probe.source import nearest
+from insitu.probe.types import (
+    UINT64,
+    UNKNOWN,
+    VOID,
+    Array,
+    Field,
+    Integer,
+    Pointer,
+    Record,
+    Space,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+    is_scalar,
+)
+
+if TYPE_CHECKING:
+    from insitu.probe.passes.check import Checker
+
+__all__ = ["argument_of", "argument_type", "index", "is_args", "member", "member_field"]
+
+
+def is_args(node: ast.Expression) -> bool:
+    """Whether a node is the builtin ``args``."""
+    return isinstance(node, ast.Identifier) and node.name == "args"
+
+
+def argument_of(checker_or_lowering: Checker, name: str) -> Argument | None:
+    """The probe's argument of that name."""
+    return next((a for a in checker_or_lowering.clause.arguments or () if a.name == name), None)
+
+
+def argument_type(checker: Checker, argument: Argument) -> Type:
+    """The type of a probe's argument. Pointers of system calls and of user-space probes lead to user memory."""
+    point = checker.clause.points[0]
+    user = point.kind in ("uprobe", "uretprobe", "usdt") or point.target == "syscalls"
+    space = Space.USER if user else Space.KERNEL
+    if isinstance(argument.type, Primitive):
+        found = checker.structures.from_primitive(argument.type, space)
+        if isinstance(argument.load, DataLocation) and isinstance(found, String | Array):
+            return String(checker.options.max_strlen)
+        return found
+    return checker.structures.from_btf(argument.type, space)
+
+
+def member(checker: Checker, node: ast.Member) -> Type:
+    """``object.name``: of args, a record, a pointer to one, or a tuple."""
+    if is_args(node.object):
+        assert isinstance(node.object, ast.Identifier)
+        node.object.type = VOID
+        return _argument(checker, node)
+    found = checker.known(node.object)
+    if isinstance(found, Unknown):
+        return UNKNOWN
+    if isinstance(found, Tuple):
+        return found.elements[tuple_index(checker, node, found)]
+    return member_field(checker, node).type
+
+
+def _argument(checker: Checker, node: ast.Member) -> Type:
+    arguments = checker.clause.arguments
+    point = checker.clause.points[0]
+    if not arguments:
+        why = "has no arguments" if arguments is not None else "has no arguments of known type"
+        raise checker.error(f"{point.name} {why}", node)
+    argument = argument_of(checker, node.name)
+    if argument is None:
+        names = [a.name for a in arguments]
+        hint = nearest(node.name, names) or f"; it has {', '.join(names[:12])}"
+        raise checker.error(f"{point.name} has no argument {node.name!r}{hint}", node)
+    return argument_type(checker, argument)
+
+
+def tuple_index(checker: Checker, node: ast.Member, found: Tuple) -> int:
+    """Which element ``.0`` or ``.name`` means."""
+    if node.name.isdigit():
+        position = int(node.name[:9])
+        if position < len(found.elements):
+            return position
+        raise checker.error(f"this tuple has {len(found.elements)} elements, counted from 0", node)
+    if found.names and node.name in found.names:
+        return found.names.index(node.name)
+    hint = nearest(node.name, found.names or ())
+    raise checker.error(f"this tuple has no element {node.name!r}{hint}", node)
+
+
+def member_field(checker: Checker, node: ast.Member) -> Field:
+    """The field that a member access of a record means.
+
+    :raises ScriptError: when the object is no record or has no such field, with the nearest name.
+    """
+    assert node.object.type is not None
+    record = checker.record_of(node.object.type)
+    if record is None:
+        remedy = ""
+        if isinstance(node.object.type, Integer | Pointer):
+            remedy = f"cast it first: ((struct NAME *)...)->{node.name}"
+        raise checker.error(f"{node.object.type} has no field {node.name!r}", node, remedy=remedy)
+    found = checker.structures.field(record, node.name)
+    if found is None:
+        hint = nearest(node.name, record.fields())
+        if not record.fields():
+            hint = "; its definition is not known here"
+        raise checker.error(f"{record} has no field {node.name!r}{hint}", node)
+    return found
+
+
+def index(checker: Checker, node: ast.Index) -> Type:
+    """``object[i]``: of an array, a pointer or a string."""
+    found = checker.known(node.object)
+    checker.scalar(node.index, "an index")
+    if isinstance(found, Unknown):
+        return UNKNOWN
+    if isinstance(found, Array):
+        position = checker.constant(node.index)
+        if position is not None and found.count and not 0 <= position < found.count:
+            raise checker.error(f"this array has {found.count} elements, counted from 0", node.index)
+        return found.element
+    if isinstance(found, String):
+        return Integer(1, True)
+    if isinstance(found, Pointer):
+        target = checker.structures.target(found)
+        if target == VOID:
+            raise checker.error("void * points to nothing of known type", node, remedy="cast it first")
+        return target
+    if is_scalar(found):
+        return UINT64
+    raise checker.error(f"{found} cannot be indexed", node.object)

@@ -1,0 +1,50 @@
+"""The one type that can hold values of two."""
+
+from __future__ import annotations
+
+from insitu.probe.types import (
+    Array,
+    Buffer,
+    Integer,
+    LinearHistogram,
+    Pointer,
+    Record,
+    Stack,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+)
+
+__all__ = ["unify"]
+
+
+def unify(old: Type, new: Type) -> Type | None:
+    """The type for a place that holds ``old`` and is given ``new``; None when there is none."""
+    if isinstance(old, Unknown):
+        return new
+    if isinstance(new, Unknown) or old == new:
+        return old
+    if isinstance(old, Integer) and isinstance(new, Integer | Pointer):
+        if isinstance(new, Pointer):
+            return new
+        return Integer(max(old.bytes, new.bytes), old.signed, old.enum if old.enum == new.enum else "", old.enumerators)
+    if isinstance(old, Pointer) and isinstance(new, Integer | Pointer):
+        return old
+    if isinstance(old, String) and isinstance(new, String):
+        return String(max(old.capacity, new.capacity))
+    if isinstance(old, Buffer) and isinstance(new, Buffer):
+        return Buffer(max(old.capacity, new.capacity))
+    if isinstance(old, Stack) and isinstance(new, Stack) and old.user == new.user:
+        return old
+    if isinstance(old, Tuple) and isinstance(new, Tuple) and len(old.elements) == len(new.elements):
+        elements = [unify(a, b) for a, b in zip(old.elements, new.elements, strict=True)]
+        whole = tuple(e for e in elements if e is not None)
+        return Tuple(whole, old.names if old.names == new.names else None) if len(whole) == len(elements) else None
+    if isinstance(old, Record | Array) and type(old) is type(new) and str(old) == str(new):
+        return old
+    if isinstance(old, LinearHistogram):
+        return None
+    if type(old) is type(new) and not isinstance(old, Record | Array | String | Tuple):
+        return old if str(old) == str(new) else None
+    return None

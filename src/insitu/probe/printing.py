@@ -1,0 +1,191 @@
+"""Maps as text and JSON, in bpftrace's format: order, spacing, histograms and all."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+
+from insitu.probe.aggregates import MapContent
+from insitu.probe.formatting import Formatter
+from insitu.probe.layout import MapLayout
+from insitu.probe.types import (
+    Average,
+    Count,
+    Histogram,
+    Integer,
+    LinearHistogram,
+    Maximum,
+    Minimum,
+    Stack,
+    Statistics,
+    Sum,
+    Type,
+)
+
+__all__ = ["map_json", "map_text"]
+
+_BAR = 52
+
+
+def map_text(formatter: Formatter, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> str:
+    """A whole map. ``top`` keeps the last entries in order, ``div`` divides numbers; 0 for neither."""
+    kind = layout.value
+    rows = content.sorted_rows()
+    if top:
+        rows = rows[-top:]
+    lines = []
+    for key, value in rows:
+        name = layout.name + _key_text(formatter, layout, key)
+        if isinstance(kind, Histogram | LinearHistogram):
+            lines.append(f"{name}: \n{histogram_text(kind, value, div)}\n")
+        elif isinstance(kind, Statistics):
+            count, total = value
+            average = _quotient(total, count)
+            lines.append(f"{name}: count {count}, average {_divided(average, div)}, total {_divided(total, div)}\n")
+        else:
+            lines.append(f"{name}: {_value_text(formatter, kind, value, div)}\n")
+    if not lines:
+        lines.append("\n")
+    if isinstance(kind, Statistics | Average):
+        lines.append("\n")
+    return "".join(lines)
+
+
+def _value_text(formatter: Formatter, kind: Type | None, value: Any, div: int) -> str:
+    if isinstance(kind, Count | Sum | Minimum | Maximum):
+        return str(_divided(value, div))
+    if isinstance(kind, Average):
+        return str(_divided(_quotient(value[1], value[0]), div))
+    assert kind is not None
+    if isinstance(kind, Integer):
+        return str(_divided(value, div))
+    return formatter.text(kind, value)
+
+
+def _divided(value: int, div: int) -> int:
+    return _quotient(value, div) if div else value
+
+
+def _quotient(value: int, divisor: int) -> int:
+    """C's division, towards zero."""
+    if not divisor:
+        return 0
+    return abs(value) // divisor * (1 if value >= 0 else -1)
+
+
+def _key_text(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> str:
+    if layout.key is None:
+        return ""
+    parts = []
+    for kind, part in zip(layout.key.elements, key, strict=True):
+        parts.append(formatter.text(kind, part, indent=4 if isinstance(kind, Stack) else 8))
+    return f"[{', '.join(parts)}]"
+
+
+def histogram_text(kind: Histogram | LinearHistogram, cells: npt.NDArray[np.int64], div: int) -> str:
+    """The bars of a histogram, from the first cell that counted something to the last."""
+    counts = cells // div if div else cells
+    first, last = _extent(kind, counts)
+    most = max(1, int(counts.max(initial=0)))
+    lines = []
+    for index in range(first, last + 1):
+        count = int(counts[index])
+        bar = "@" * int(count / most * _BAR)
+        lines.append(f"{_label(kind, index):<16} {count:8d} |{bar:<{_BAR}}|\n")
+    return "".join(lines)
+
+
+def _extent(kind: Histogram | LinearHistogram, counts: npt.NDArray[np.int64]) -> tuple[int, int]:
+    """First and last cell to show; of a linear histogram nothing is shown above the last, as with the other."""
+    used = np.flatnonzero(counts)
+    if not len(used):
+        return 0, -1
+    return int(used[0]), int(used[-1])
+
+
+def bounds(kind: Histogram | LinearHistogram, index: int) -> tuple[int | None, int | None]:
+    """A cell's range, its end excluded; None where it has no end."""
+    if index == 0:
+        return None, kind.minimum if isinstance(kind, LinearHistogram) else 0
+    if isinstance(kind, LinearHistogram):
+        low = kind.minimum + (index - 1) * kind.step
+        return (kind.maximum, None) if index == kind.cells - 1 else (low, low + kind.step)
+    bits = kind.bits
+    number = index - 1
+    if number < 1 << bits:
+        return number, number + 1
+    power, part = divmod(number, 1 << bits)
+    low = ((1 << bits) + part) << (power - 1)
+    return low, low + (1 << (power - 1))
+
+
+def _label(kind: Histogram | LinearHistogram, index: int) -> str:
+    low, high = bounds(kind, index)
+    if low is None:
+        return f"(..., {_suffixed(high or 0)})"
+    if high is None:
+        return f"[{_suffixed(low)}, ...)"
+    if isinstance(kind, Histogram) and high - low == 1 and index <= 2 and kind.bits == 0:
+        return f"[{low}]"
+    if isinstance(kind, Histogram) and kind.bits and high - low == 1:
+        return f"[{_suffixed(low)}]"
+    return f"[{_suffixed(low)}, {_suffixed(high)})"
+
+
+def _suffixed(number: int) -> str:
+    """1024 as 1K, as far as it divides evenly."""
+    if number < 0:
+        return str(number)
+    for suffix in ("", "K", "M", "G", "T", "P", "E"):
+        if number == 0 or number % 1024 or suffix == "E":
+            return f"{number}{suffix}"
+        number //= 1024
+    return str(number)
+
+
+def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> Any:
+    """A whole map as bpftrace's JSON has it: (type, data)."""
+    kind = layout.value
+    rows = content.sorted_rows()
+    if top:
+        rows = rows[-top:]
+    shown = [(_json_key(formatter, layout, key), _json_value(formatter, kind, value, div)) for key, value in rows]
+    if isinstance(kind, Histogram | LinearHistogram):
+        label = "hist"
+    else:
+        label = "stats" if isinstance(kind, Statistics | Average) else "map"
+    if layout.key is None:
+        return (label, {layout.name: shown[0][1]}) if shown else None
+    return label, {layout.name: dict(shown)}
+
+
+def _json_key(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> str:
+    if layout.key is None:
+        return ""
+    kinds = layout.key.elements
+    return ",".join(formatter.text(k, part) for k, part in zip(kinds, key, strict=True))
+
+
+def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -> Any:
+    if isinstance(kind, Histogram | LinearHistogram):
+        counts = value // div if div else value
+        first, last = _extent(kind, counts)
+        cells = []
+        for index in range(first, last + 1):
+            low, high = bounds(kind, index)
+            cell = {} if low is None else {"min": low}
+            if high is not None:
+                cell["max"] = high - 1
+            cells.append({**cell, "count": int(counts[index])})
+        return cells
+    if isinstance(kind, Statistics):
+        count, total = value
+        return {"count": count, "average": _divided(_quotient(total, count), div), "total": _divided(total, div)}
+    if isinstance(kind, Average):
+        return _divided(_quotient(value[1], value[0]), div)
+    if isinstance(kind, Count | Sum | Minimum | Maximum | Integer):
+        return _divided(value, div)
+    assert kind is not None
+    return formatter.json(kind, value)

@@ -1,0 +1,196 @@
+"""Runs a compiled script: attach, drain its rings until something ends it, detach, show what is left."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import numpy as np
+
+from insitu.kernel.ring_buffer import RingBuffer
+from insitu.probe.codegen.emitter import Patch
+from insitu.probe.compile import Compiled
+from insitu.probe.decode import code
+from insitu.probe.events import EventTable
+from insitu.probe.layout import LOST_MAP_FULL, LOST_RING_FULL, LOST_STACKS, STACK_TRACE
+from insitu.probe.loader import Loaded, load
+from insitu.probe.output import Handler, Output
+from insitu.probe.providers.base import Context
+from insitu.probe.source import Source
+from insitu.probe.symbolize import Symbols
+from insitu.probe.target import Target
+
+__all__ = ["Runtime", "interrupts"]
+
+_POLL_MS = 100
+# Rings of typed events wake nobody: they are looked at this often.
+_EVENT_POLL_MS = 5
+_LOST = {
+    LOST_RING_FULL: "events: the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)",
+    LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
+    LOST_STACKS: "stacks: the stack map was full",
+}
+_BUSY = 1 << 31
+
+
+class Runtime:
+    """One run of a script. Use: attach(), drain_until_end(), finish(); and close() in any case."""
+
+    def __init__(self, compiled: Compiled, source: Source, context: Context, target: Target, *, log_level: int = 0) -> None:
+        """Load the programs.
+
+        :raises ScriptError: when the verifier refuses one.
+        """
+        self.compiled = compiled
+        self.context = context
+        self.target = target
+        self.started_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
+        self.boot_offset_ns = time.time_ns() - self.started_ns
+        patches = {
+            Patch.START_NS: self.started_ns,
+            Patch.CHILD_PID: target.child_pid,
+            Patch.CLOCK_OFFSET_NS: self.boot_offset_ns,
+        }
+        self.loaded: Loaded = load(compiled, source, patches, log_level=log_level)
+        layouts = compiled.layout.maps
+        self.symbols = Symbols(
+            {layouts[n].name: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE}
+        )
+        self.points = {
+            point.cookie: (point.name, point.function) for program in compiled.programs for point in program.points
+        }
+        self.events: dict[str, EventTable] = {
+            record.text: EventTable(record) for record in compiled.layout.records if record.kind == "emit"
+        }
+        self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
+        self._closed = False
+
+    def close(self) -> None:
+        """Detach and free everything; end a child that was never let go. Idempotent."""
+        if not self._closed:
+            self._closed = True
+            self.loaded.close()
+            self.target.close()
+
+    def attach(self) -> int:
+        """Attach all probes, running those named begin first; let the target go: how many probes."""
+        count = self.loaded.attach({"begin", "end", "self"}, self.context)
+        self.loaded.run("begin")
+        count += self.loaded.attach(None, self.context)
+        self.target.release()
+        return count
+
+    def handle_with(self, output: Output) -> None:
+        """Let ``output`` handle the records."""
+        for number, record in enumerate(self.compiled.layout.records):
+            if record.kind != "emit":
+                shape = struct.Struct(f"<Q{code(record.fields)}")
+                self._handlers[number] = (shape, output.handler(record))
+
+    def drain_until_end(self, output: Output, stop: Callable[[], bool], deadline: float | None = None) -> None:
+        """Handle records until exit(), the target's end, ``stop()``, or the deadline (time.monotonic())."""
+        poll = select.poll()
+        for ring in self.loaded.rings.values():
+            poll.register(ring.fd, select.POLLIN)
+        if self.target.fd >= 0:
+            poll.register(self.target.fd, select.POLLIN)
+        wait_ms = _EVENT_POLL_MS if self.events else _POLL_MS
+        while True:
+            self.drain()
+            output.flush()
+            if output.exit_status is not None or stop():
+                return
+            if self.target.has_ended():
+                self.drain()
+                return
+            remaining = wait_ms
+            if deadline is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    return
+                remaining = min(wait_ms, int(left * 1000) + 1)
+            poll.poll(remaining)  # a signal ends it early only with a handler that raises: _POLL_MS bounds the wait
+
+    def finish(self, output: Output) -> None:
+        """Run the end probes, detach, and handle what is still in the rings."""
+        self.loaded.detach({"begin", "end", "self"})
+        self.drain()
+        self.loaded.run("end")
+        self.drain()
+        self.loaded.detach(set())
+
+    # Draining
+
+    def drain(self) -> None:
+        """Handle everything that the rings hold now."""
+        for number, ring in self.loaded.rings.items():
+            if self.compiled.layout.maps[number].name == "ring":
+                self._drain_ring(ring)
+            else:
+                label = self.compiled.layout.maps[number].name.removeprefix("ring.")
+                self.events[label].drain(ring)
+
+    def _drain_ring(self, ring: RingBuffer) -> None:
+        """Records one after the other, those of equal length and kind unpacked together."""
+        while True:
+            waiting = ring.waiting()
+            if not len(waiting):
+                return
+            header = int(waiting[:4].view(np.uint32)[0])
+            if header & _BUSY:
+                return
+            rows = ring.equal_records(header & 0x3FFFFFFF)
+            kinds = rows[:, :8].copy().view(np.uint64)[:, 0] if len(rows) else np.empty(0, np.uint64)
+            starts = np.flatnonzero(np.diff(kinds, prepend=np.uint64(2**64 - 1)))
+            copied = [
+                (int(kinds[a]), rows[a:b].tobytes())
+                for a, b in zip(starts, [*starts[1:], len(kinds)], strict=True)
+            ]
+            ring.release()
+            for kind, data in copied:
+                shape, handle = self._handlers[kind]
+                for pieces in shape.iter_unpack(data):
+                    handle(pieces)
+
+    def lost(self) -> list[tuple[int, str]]:
+        """What was lost: counts and what they count."""
+        found = []
+        for number, layout in enumerate(self.compiled.layout.maps):
+            if layout.name == "lost":
+                keys, values = self.loaded.maps[number].items()
+                totals = values.copy().view(np.uint64)[:, :, 0].sum(axis=1)
+                order = keys.copy().view(np.uint32)[:, 0]
+                found = [(int(total), _LOST[int(cell)]) for cell, total in zip(order, totals, strict=True) if total]
+        if self.loaded.recursion_misses:
+            found.append((self.loaded.recursion_misses, "runs: a probe hit while its program ran on the same CPU"))
+        return found
+
+
+@contextlib.contextmanager
+def interrupts() -> Iterator[Callable[[], bool]]:
+    """Ctrl-C and SIGTERM ask to stop; a second one leaves at once. Yields the question whether one came."""
+    received: list[int] = []
+
+    def note(number: int, frame: Any) -> None:
+        if received:
+            # Everything attached hangs on descriptors: the kernel lets go of it with the process.
+            os._exit(128 + number)
+        received.append(number)
+
+    numbers = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {number: signal.signal(number, note) for number in numbers}
+    except ValueError:  # not the main thread: signals are its business
+        yield lambda: False
+        return
+    try:
+        yield lambda: bool(received)
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)

@@ -1,0 +1,94 @@
+"""A script's text, places in it, and errors that show the place: file, line, column, the line itself and a caret."""
+
+from __future__ import annotations
+
+import difflib
+from bisect import bisect_right
+from collections.abc import Iterable
+from functools import cached_property
+from typing import NamedTuple
+
+from insitu.errors import InsituError
+
+__all__ = ["ScriptError", "Source", "Span", "nearest"]
+
+
+class Span(NamedTuple):
+    """Half-open range of character offsets in a script."""
+
+    start: int
+    end: int
+
+    def to(self, other: Span) -> Span:
+        """From the beginning of this span to the end of the other."""
+        return Span(self.start, max(self.end, other.end))
+
+
+class Source:
+    """The text of a script, and ``name``: what errors call it (a path, or "stdin" for text given with -e)."""
+
+    def __init__(self, text: str, name: str = "stdin") -> None:
+        self.text = text
+        self.name = name
+
+    @cached_property
+    def _line_starts(self) -> list[int]:
+        starts = [0]
+        position = self.text.find("\n")
+        while position >= 0:
+            starts.append(position + 1)
+            position = self.text.find("\n", position + 1)
+        return starts
+
+    def line_column(self, offset: int) -> tuple[int, int]:
+        """Line and column, both counted from 1, of a character offset."""
+        offset = max(0, min(offset, len(self.text)))
+        line = bisect_right(self._line_starts, offset)
+        return line, offset - self._line_starts[line - 1] + 1
+
+    def line(self, number: int) -> str:
+        """The text of a line (counted from 1), without its end."""
+        if not 1 <= number <= len(self._line_starts):
+            return ""
+        start = self._line_starts[number - 1]
+        end = self.text.find("\n", start)
+        return self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
+
+    def where(self, span: Span) -> str:
+        """``name:line:column`` of a span's beginning."""
+        line, column = self.line_column(span.start)
+        return f"{self.name}:{line}:{column}"
+
+    def excerpt(self, span: Span) -> str:
+        """The line that holds the span's beginning, and carets under what the span covers of it."""
+        number, column = self.line_column(span.start)
+        line = self.line(number)
+        width = max(1, min(span.end - span.start, len(line) - column + 1))
+        # Tabs are kept in the second line too, so that the caret stands under its character at any tab width.
+        indent = "".join("\t" if c == "\t" else " " for c in line[: column - 1])
+        return f"{line}\n{indent}{'^' * width}"
+
+
+class ScriptError(InsituError):
+    """Something is wrong with a script. ``rendered`` is the whole message with the excerpt, several lines."""
+
+    def __init__(self, message: str, source: Source, span: Span, *, remedy: str = "") -> None:
+        super().__init__(f"{source.where(span)}: {message}", remedy=remedy)
+        self.plain = message
+        self.source = source
+        self.span = span
+        self.log = ""  # the verifier's, when it refused the program
+
+    @property
+    def rendered(self) -> str:
+        """The message, the line of the script with a caret, and the remedy, on lines of their own."""
+        lines = [f"{self.source.where(self.span)}: error: {self.plain}", self.source.excerpt(self.span)]
+        if self.remedy:
+            lines.append(f"note: {self.remedy}")
+        return "\n".join(lines)
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the candidate most like ``name``, or nothing."""
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -1,0 +1,310 @@
+"""Types by name and by declaration: the script's own definitions first, then the kernel's (BTF)."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.expressions import INTEGER_TYPES
+from insitu.probe.source import ScriptError, Source, Span, nearest
+from insitu.probe.types import (
+    VOID,
+    Array,
+    Field,
+    Integer,
+    Pointer,
+    Record,
+    Space,
+    String,
+    Type,
+)
+
+if TYPE_CHECKING:
+    from insitu.probe.providers.base import Context, Primitive
+    from insitu.symbols import btf
+
+__all__ = ["Structures"]
+
+_MAX_DEPTH = 64  # typedefs and qualifiers in a row; corrupt BTF may have a circle of them
+_DECLARATION = re.compile(r"^\s*(?:(struct|union|enum)\s+)?([\w ]*?)\s*(\**)\s*$")
+
+
+class Structures:
+    """Finds types for one script."""
+
+    def __init__(self, source: Source, definitions: list[ast.Structure], context: Context) -> None:
+        self._source = source
+        self._context = context
+        self._defined: dict[tuple[str, str], ast.Structure] = {(d.tag, d.name): d for d in definitions}
+        self._constants: dict[str, int] = {}
+        for definition in definitions:
+            self._constants |= dict(definition.values)
+        self._records: dict[tuple[str, Space], Record] = {}
+        self._btf_types: dict[tuple[int, int, Space], Type] = {}
+
+    def enumerator(self, name: str) -> Integer | int | None:
+        """The value of an enumerator of the script; of the kernel's types see kernel_enumerator()."""
+        return self._constants.get(name)
+
+    def kernel_enumerator(self, name: str) -> tuple[int, Type] | None:
+        """Value and type of an enumerator of the kernel's types."""
+        btf_set = self._kernel()
+        found = btf_set.enumerator(name) if btf_set else None
+        return (found[1], self.from_btf(found[0], Space.KERNEL)) if found else None
+
+    def _kernel(self) -> btf.Btf | None:
+        from insitu.errors import InsituError
+
+        try:
+            return self._context.btf
+        except InsituError:
+            return None
+
+    # By name
+
+    def resolve(self, name: ast.TypeName, space: Space) -> Type:
+        """The type that a script names.
+
+        :raises ScriptError: when there is none, with the name nearest to it.
+        """
+        base = self._named(name, space)
+        for _ in range(name.pointers):
+            base = Pointer(base, space)
+        for count in reversed(name.array):
+            base = Array(base, count)
+        if isinstance(base, Array) and name.name == "char" and not name.pointers and len(name.array) == 1:
+            return String(base.count)
+        return base
+
+    def _named(self, name: ast.TypeName, space: Space) -> Type:
+        found = self.lookup(name.name, name.tag, space)
+        if found is None:
+            raise ScriptError(
+                f"unknown type {name.tag + ' ' if name.tag else ''}{name.name!r}{self._nearest(name)}",
+                self._source,
+                name.span,
+            )
+        return found
+
+    def _nearest(self, name: ast.TypeName) -> str:
+        own = nearest(name.name, [defined for _, defined in self._defined])
+        btf_set = self._kernel()
+        if own or not btf_set:
+            return own or "; this kernel describes no types (no BTF): define the type in the script"
+        kinds = self._kinds(name.tag)
+        found = btf_set.nearest(name.name, *kinds)
+        return f"; did you mean {found[0]!r}?" if found else ""
+
+    @staticmethod
+    def _kinds(tag: str) -> list[btf.Kind]:
+        from insitu.symbols.btf import Kind
+
+        by_tag = {"struct": [Kind.STRUCT], "union": [Kind.UNION], "enum": [Kind.ENUM, Kind.ENUM64]}
+        return by_tag.get(tag, [Kind.STRUCT, Kind.UNION, Kind.TYPEDEF, Kind.ENUM, Kind.ENUM64, Kind.INT])
+
+    def lookup(self, name: str, tag: str, space: Space) -> Type | None:
+        """A type by name and tag ("" for any), or None."""
+        if not tag and name == "void":
+            return VOID
+        if not tag and name in INTEGER_TYPES:
+            size, signed = INTEGER_TYPES[name]
+            return Integer(size, signed, "bool" if name == "bool" else "")
+        for tags in [tag] if tag else ["typedef", "struct", "union", "enum"]:
+            definition = self._defined.get((tags, name))
+            if definition is not None:
+                return self._from_definition(definition, space)
+        btf_set = self._kernel()
+        found = btf_set.find(name, *self._kinds(tag)) if btf_set else None
+        return self.from_btf(found, space) if found else None
+
+    # The script's definitions
+
+    def _from_definition(self, definition: ast.Structure, space: Space) -> Type:
+        if definition.tag == "typedef":
+            assert definition.alias is not None
+            if definition.alias.name == definition.name and not definition.alias.tag:
+                raise ScriptError("this typedef refers to itself", self._source, definition.span)
+            return self.resolve(definition.alias, space)
+        if definition.tag == "enum":
+            return Integer(4, True, definition.name or "(anonymous)", tuple(definition.values))
+        key = (f"{definition.tag} {definition.name} {definition.span.start}", space)
+        if key not in self._records:
+            layout: dict[str, Field] = {}
+            # Registered before its fields are laid out: a pointer among them may be to the record itself.
+            record = Record(definition.name, definition.tag, 0, lambda: layout)
+            self._records[key] = record
+            size = self._lay_out(definition, layout, space)
+            self._records[key] = replace(record, bytes=size)
+        return self._records[key]
+
+    def _lay_out(self, definition: ast.Structure, layout: dict[str, Field], space: Space) -> int:
+        """Give every field its offset as C does on LP64: the record's size."""
+        end_bits, alignment = 0, 1
+        for item in definition.fields:
+            if isinstance(item.type, ast.Structure):
+                kind: Type = self._from_definition(item.type, space)
+            elif item.type.pointers and not item.type.array:
+                kind = Pointer(self._pointed(item.type, space), space)
+            else:
+                kind = self.resolve(item.type, space)
+            align = _alignment(kind)
+            alignment = max(alignment, align)
+            start = 0 if definition.tag == "union" else end_bits
+            if item.bits:
+                unit = kind.size * 8
+                if start // unit != (start + item.bits - 1) // unit:
+                    start = -(-start // unit) * unit
+                layout[item.name] = Field(item.name, kind, start // 8, item.bits, start % 8)
+                end = start + item.bits
+            else:
+                start = -(-start // (8 * align)) * 8 * align
+                if item.name:
+                    layout[item.name] = Field(item.name, kind, start // 8)
+                elif isinstance(kind, Record):
+                    for inner in kind.fields().values():
+                        layout[inner.name] = replace(inner, offset=inner.offset + start // 8)
+                end = start + 8 * kind.size
+            end_bits = max(end_bits, end)
+        return -(-end_bits // (8 * alignment)) * alignment
+
+    def _pointed(self, name: ast.TypeName, space: Space) -> Type:
+        """What a field points to; a record not known anywhere is as good as void."""
+        base = ast.TypeName(name.span, name.name, name.tag)
+        key = next((k for k in self._records if k[0].startswith(f"{name.tag} {name.name} ") and k[1] == space), None)
+        target: Type = self._records[key] if key else (self.lookup(base.name, base.tag, space) or VOID)
+        for _ in range(name.pointers - 1):
+            target = Pointer(target, space)
+        return target
+
+    # BTF
+
+    def from_btf(self, described: btf.Type, space: Space) -> Type:
+        """A kernel type as one of ours; pointers in it lead into ``space``."""
+        from insitu.symbols.btf import Kind
+
+        kind = described.strip()
+        if kind.kind in (Kind.STRUCT, Kind.UNION, Kind.FWD):
+            tag = "union" if kind.kind == Kind.UNION else "struct"
+            return Record(kind.name, tag, kind.size, lambda: self._btf_fields(kind, space))
+        if kind.kind == Kind.PTR:
+            return Pointer(_LazyTarget.of(self, kind.target, space), space)
+        if kind.kind == Kind.ARRAY:
+            element = kind.target.strip()
+            if element.kind == Kind.INT and element.size == 1 and _is_char(kind.target) and kind.count:
+                return String(kind.count)
+            return Array(self.from_btf(kind.target, space), kind.count)
+        if kind.kind in (Kind.ENUM, Kind.ENUM64):
+            names = tuple(kind.enumerators().items())
+            return Integer(kind.size or 4, kind.signed, kind.name or "(anonymous)", names)
+        if kind.kind == Kind.INT:
+            size = kind.size if kind.size in (1, 2, 4, 8) else 8
+            return Integer(size, kind.signed, "bool" if kind.boolean else "")
+        return VOID
+
+    def _btf_fields(self, record: btf.Type, space: Space) -> dict[str, Field]:
+        fields: dict[str, Field] = {}
+        for member in record.fields():
+            if member.bit_size:
+                at = Field(member.name, VOID, member.bit_offset // 8, member.bit_size, member.bit_offset % 8)
+            else:
+                at = Field(member.name, VOID, member.bit_offset // 8)
+            if member.name:
+                fields.setdefault(member.name, replace(at, type=_LazyField(self, member.type, space)))
+        return fields
+
+    def field(self, record: Record, name: str) -> Field | None:
+        """A field of a record, its type resolved."""
+        found = record.fields().get(name)
+        if found and isinstance(found.type, _LazyField):
+            return replace(found, type=found.type.resolve())
+        return found
+
+    def target(self, pointer: Pointer) -> Type:
+        """What a pointer points to, resolved."""
+        found = pointer.target
+        return found.resolve() if isinstance(found, _LazyTarget) else found
+
+    # Declarations in C
+
+    def from_primitive(self, described: Primitive, space: Space) -> Type:
+        """The type of a tracepoint field or operand from its C declaration; where it is unknown, by its size."""
+        match = _DECLARATION.match(re.sub(r"\b(const|volatile|__user|__rcu)\b", " ", described.declaration))
+        plain = Integer(described.size if described.size in (1, 2, 4, 8) else 8, described.signed)
+        base: Type = plain
+        if match:
+            tag, words, stars = match.group(1) or "", " ".join(match.group(2).split()), match.group(3)
+            if stars:
+                target = self.lookup(words, tag, space) or VOID
+                for _ in stars:
+                    target = Pointer(target, space)
+                base = target
+            elif tag in ("struct", "union"):
+                base = self.lookup(words, tag, space) or plain
+            elif tag == "enum":
+                base = self.lookup(words, tag, space) or plain
+        if described.count is None:
+            return base
+        if isinstance(base, Integer) and base.bytes == 1 and "char" in described.declaration:
+            return String(described.count)
+        return Array(base, described.count)
+
+
+class _Lazy(Type):
+    """A kernel type that is looked at when it is needed: nearly all of them never are."""
+
+    __slots__ = ("_described", "_space", "_structures")
+
+    def __init__(self, structures: Structures, described: btf.Type, space: Space) -> None:
+        object.__setattr__(self, "_structures", structures)
+        object.__setattr__(self, "_described", described)
+        object.__setattr__(self, "_space", space)
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Type) and str(self) == str(other)
+
+    def __hash__(self) -> int:
+        return hash(str(self))
+
+    def __str__(self) -> str:
+        return str(self._described.declaration())  # type: ignore[attr-defined]
+
+    def resolve(self) -> Type:
+        """The type itself."""
+        return self._structures.from_btf(self._described, self._space)  # type: ignore[attr-defined, no-any-return]
+
+
+class _LazyField(_Lazy):
+    __slots__ = ()
+
+
+class _LazyTarget(_Lazy):
+    __slots__ = ()
+
+    @classmethod
+    def of(cls, structures: Structures, described: btf.Type, space: Space) -> Type:
+        """Integers and void at once, records later."""
+        from insitu.symbols.btf import Kind
+
+        plain = described.strip().kind in (Kind.INT, Kind.VOID, Kind.FUNC_PROTO)
+        return structures.from_btf(described, space) if plain else cls(structures, described, space)
+
+
+def _alignment(kind: Type) -> int:
+    if isinstance(kind, Array):
+        return _alignment(kind.element)
+    if isinstance(kind, Record):
+        return max((_alignment(f.type) for f in kind.fields().values()), default=1)
+    if isinstance(kind, String):
+        return 1
+    return max(1, min(kind.size, 8))
+
+
+def _is_char(described: btf.Type) -> bool:
+    """char and unsigned char are text; u8 and its like, names for the latter, are numbers."""
+    from insitu.symbols.btf import Kind
+
+    while described.kind in (Kind.CONST, Kind.VOLATILE):
+        described = described.target
+    return described.kind == Kind.INT and described.character

@@ -1,0 +1,120 @@
+"""The two ways in: the command line, and insitu.trace() for Python."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from insitu.errors import InsituError
+from insitu.probe.compile import Compiled, compile_script
+from insitu.probe.formatting import Formatter
+from insitu.probe.options import Options
+from insitu.probe.output import JsonOutput, Output, TextOutput
+from insitu.probe.providers.base import Context
+from insitu.probe.runtime import Runtime, interrupts
+from insitu.probe.source import Source
+from insitu.probe.target import Target
+
+__all__ = ["from_command_line"]
+
+if TYPE_CHECKING:
+    import polars
+
+PROGRAMS = Path(__file__).parent.parent / "programs"
+
+
+def from_command_line(args: argparse.Namespace) -> int:
+    """What `insitu trace` does: the exit status."""
+    if args.list:
+        from insitu.probe.listing import list_probes
+
+        return list_probes(args.expression or (args.words[0] if args.words else "*"), verbose=args.verbose, pid=args.pid)
+    source, parameters = _source(args)
+    options = Options(parameters=parameters, unsafe=args.unsafe)
+    options.apply_environment()
+    context = Context(pid=args.pid)
+    if args.dump:
+        from insitu.probe.dump import dump
+
+        return dump(args.dump, source, options, context)
+    compiled = _compiled(source, options, context, cache=not args.no_cache)
+    target = _target(args)
+    runtime = Runtime(compiled, source, context, target, log_level=1 if args.verbose else 0)
+    try:
+        if args.verbose:
+            for program in runtime.loaded.programs:
+                print(f"{program.points[0].name}:\n{program.log}", file=sys.stderr)
+        if args.dry_run:
+            return 0
+        return _run(args, runtime)
+    finally:
+        runtime.close()
+        context.close()
+
+
+def _source(args: argparse.Namespace) -> tuple[Source, list[str]]:
+    """The script, and what is left of the words as its parameters."""
+    if args.expression is not None:
+        return Source(args.expression), list(args.words)
+    if not args.words:
+        raise InsituError("nothing to trace", remedy="give a script, or a program with -e", status=2)
+    name, *parameters = args.words
+    if name == "-":
+        return Source(sys.stdin.read()), parameters
+    path = Path(name)
+    if not path.exists() and "/" not in name:
+        own = PROGRAMS / f"{name.removesuffix('.bt')}.bt"
+        if own.exists():
+            path = own
+        else:
+            known = ", ".join(sorted(p.stem for p in PROGRAMS.glob("*.bt")))
+            raise InsituError(f"no script {name!r}", remedy=f"our own programs are: {known}", status=2)
+    try:
+        return Source(path.read_text(errors="surrogateescape"), name), parameters
+    except OSError as error:
+        raise InsituError(f"cannot read {name}: {error.strerror}", status=2) from None
+
+
+def _compiled(source: Source, options: Options, context: Context, *, cache: bool) -> Compiled:
+    return compile_script(source, options, context)
+
+
+def _target(args: argparse.Namespace) -> Target:
+    if args.command is not None:
+        return Target.child(args.command)
+    return Target.existing(args.pid) if args.pid else Target()
+
+
+def formatter_of(runtime: Runtime) -> Formatter:
+    """What turns the run's values into text."""
+    texts = runtime.compiled.layout.texts
+    return Formatter(runtime.symbols, runtime.points, texts, runtime.boot_offset_ns)
+
+
+def _run(args: argparse.Namespace, runtime: Runtime) -> int:
+    stream: BinaryIO = sys.stdout.buffer
+    if args.output and not args.output.endswith(".insitu"):
+        stream = Path(args.output).open("wb")  # noqa: SIM115 - open for the whole run
+    make = JsonOutput if args.format == "json" else TextOutput
+    output: Output = make(runtime.loaded, formatter_of(runtime), stream)
+    runtime.handle_with(output)
+    with interrupts() as stopped:
+        if not args.quiet:
+            output.attached(sum(len(program.points) for program in runtime.compiled.programs))
+        runtime.attach()
+        deadline = time.monotonic() + args.seconds if args.seconds else None
+        runtime.drain_until_end(output, stopped, deadline)
+        runtime.finish(output)
+        output.write("\n\n")
+        if runtime.compiled.print_maps:
+            output.all_maps()
+        output.flush()
+    for count, what in runtime.lost():
+        print(f"Lost {count} {what}", file=sys.stderr)
+    return output.exit_status or 0
+
+

@@ -1,0 +1,416 @@
+"""Types of the language, and how many bytes each takes where the language stores values.
+
+In maps, tuples and records every scalar takes 8 bytes and everything else a multiple of 8, in the order written.
+Such a *stored* form is what user space decodes; a :class:`Record` keeps the kernel's (or the program's) own layout.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from enum import Enum
+
+__all__ = [
+    "AGGREGATIONS",
+    "INT64",
+    "UINT64",
+    "UNKNOWN",
+    "VOID",
+    "Aggregation",
+    "Array",
+    "Average",
+    "Buffer",
+    "Count",
+    "Field",
+    "Histogram",
+    "Inet",
+    "Integer",
+    "LinearHistogram",
+    "MacAddress",
+    "Maximum",
+    "Minimum",
+    "NamedNumber",
+    "Pointer",
+    "Record",
+    "Space",
+    "Stack",
+    "Statistics",
+    "String",
+    "Sum",
+    "TimeSeries",
+    "Timestamp",
+    "Tuple",
+    "Type",
+    "Unknown",
+    "UserSymbol",
+    "Void",
+    "is_scalar",
+    "promoted",
+    "stored_size",
+]
+
+POINTER_BYTES = 8
+
+
+class Space(Enum):
+    """Whose memory an address belongs to; ANY when nobody said."""
+
+    KERNEL = "kernel"
+    USER = "user"
+    ANY = "any"
+
+
+@dataclass(frozen=True, slots=True)
+class Type:
+    """Any type. ``str()`` gives what error messages call it."""
+
+    def __str__(self) -> str:
+        return type(self).__name__.lower()
+
+    @property
+    def size(self) -> int:
+        """Bytes in memory, as C's sizeof counts."""
+        return 8
+
+
+@dataclass(frozen=True, slots=True)
+class Unknown(Type):
+    """Not known yet: a map read above the line that assigns it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Void(Type):
+    """No value."""
+
+    @property
+    def size(self) -> int:
+        return 0
+
+
+@dataclass(frozen=True, slots=True)
+class Integer(Type):
+    """``bytes`` 1, 2, 4 or 8. ``enum`` names its enumeration, "bool" a truth value."""
+
+    bytes: int = 8
+    signed: bool = True
+    enum: str = ""
+    enumerators: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
+
+    def __str__(self) -> str:
+        if self.enum:
+            return self.enum if self.enum == "bool" else f"enum {self.enum}"
+        return f"{'' if self.signed else 'u'}int{8 * self.bytes}"
+
+    @property
+    def size(self) -> int:
+        return self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Pointer(Type):
+    """An address in ``space``; ``target`` Void for void*."""
+
+    target: Type
+    space: Space = Space.ANY
+
+    def __str__(self) -> str:
+        return f"{self.target} *"
+
+
+@dataclass(frozen=True, slots=True)
+class String(Type):
+    """Bytes up to the first zero, in a buffer of ``capacity`` that is zero behind them."""
+
+    capacity: int = 64
+
+    def __str__(self) -> str:
+        return f"string[{self.capacity}]"
+
+    @property
+    def size(self) -> int:
+        return self.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Buffer(Type):
+    """A length and up to ``capacity`` bytes."""
+
+    capacity: int
+
+    def __str__(self) -> str:
+        return f"buffer[{self.capacity}]"
+
+    @property
+    def size(self) -> int:
+        return self.capacity
+
+
+@dataclass(frozen=True, slots=True)
+class Array(Type):
+    element: Type
+    count: int
+
+    def __str__(self) -> str:
+        return f"{self.element}[{self.count}]"
+
+    @property
+    def size(self) -> int:
+        return self.element.size * self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Field:
+    """A member of a record: ``offset`` in bytes of what is loaded, and of a bit field ``shift`` and ``bits`` in it."""
+
+    name: str
+    type: Type
+    offset: int
+    bits: int = 0
+    shift: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Record(Type):
+    """A struct or union. Its fields are looked up when asked for: kernel types refer to each other in circles."""
+
+    name: str
+    tag: str
+    bytes: int
+    fields: Callable[[], dict[str, Field]] = field(compare=False, repr=False)
+
+    def __str__(self) -> str:
+        return f"{self.tag} {self.name or '(anonymous)'}"
+
+    @property
+    def size(self) -> int:
+        return self.bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Tuple(Type):
+    elements: tuple[Type, ...]
+    names: tuple[str, ...] | None = None
+
+    def __str__(self) -> str:
+        return f"({', '.join(map(str, self.elements))})"
+
+    @property
+    def size(self) -> int:
+        return sum(map(stored_size, self.elements))
+
+    def offset(self, index: int) -> int:
+        """Bytes in front of an element."""
+        return sum(map(stored_size, self.elements[:index]))
+
+
+@dataclass(frozen=True, slots=True)
+class NamedNumber(Type):
+    """A number that user space turns into text: kinds are ksym, username, cgroup_path, probe, errno, literal."""
+
+    kind: str
+
+    def __str__(self) -> str:
+        return self.kind
+
+
+@dataclass(frozen=True, slots=True)
+class UserSymbol(Type):
+    """An address of a process: address, pid."""
+
+    @property
+    def size(self) -> int:
+        return 16
+
+
+@dataclass(frozen=True, slots=True)
+class Stack(Type):
+    """A stack id of the stack map, and the pid (user stacks). ``mode`` is bpftrace, perf or raw."""
+
+    user: bool
+    limit: int = 127
+    mode: str = "bpftrace"
+
+    def __str__(self) -> str:
+        return "ustack" if self.user else "kstack"
+
+    @property
+    def size(self) -> int:
+        return 16
+
+
+@dataclass(frozen=True, slots=True)
+class Timestamp(Type):
+    """What strftime() answers: number of the format, nanoseconds since boot or the epoch (``clock``)."""
+
+    @property
+    def size(self) -> int:
+        return 16
+
+
+@dataclass(frozen=True, slots=True)
+class Inet(Type):
+    """An address family and 16 bytes of address."""
+
+    @property
+    def size(self) -> int:
+        return 24
+
+
+@dataclass(frozen=True, slots=True)
+class MacAddress(Type):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Aggregation(Type):
+    """What a map assigned with count(), hist() and so on holds, one per CPU."""
+
+    @property
+    def cells(self) -> int:
+        """Number of u64 cells of a value."""
+        return 1
+
+    @property
+    def size(self) -> int:
+        return 8 * self.cells
+
+
+@dataclass(frozen=True, slots=True)
+class Count(Aggregation):
+    pass
+
+
+@dataclass(frozen=True, slots=True)
+class Sum(Aggregation):
+    """Cells: total, whether there is one."""
+
+    signed: bool = True
+
+    @property
+    def cells(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, slots=True)
+class Minimum(Aggregation):
+    """Cells: value, whether there is one."""
+
+    signed: bool = True
+
+    def __str__(self) -> str:
+        return "min"
+
+    @property
+    def cells(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, slots=True)
+class Maximum(Aggregation):
+    """Cells: value, whether there is one."""
+
+    signed: bool = True
+
+    def __str__(self) -> str:
+        return "max"
+
+    @property
+    def cells(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, slots=True)
+class Average(Aggregation):
+    """Cells: count, total."""
+
+    signed: bool = True
+
+    def __str__(self) -> str:
+        return "avg"
+
+    @property
+    def cells(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, slots=True)
+class Statistics(Aggregation):
+    """Cells: count, total."""
+
+    signed: bool = True
+
+    def __str__(self) -> str:
+        return "stats"
+
+    @property
+    def cells(self) -> int:
+        return 2
+
+
+@dataclass(frozen=True, slots=True)
+class Histogram(Aggregation):
+    """Powers of two, each cut into 2**``bits`` parts. Cell 0 counts negatives, cell 1 zeros."""
+
+    bits: int = 0
+
+    def __str__(self) -> str:
+        return "hist"
+
+    @property
+    def cells(self) -> int:
+        # bits 0: negative, 0, 1, then [2**k, 2**(k+1)) for k from 1 to 62.
+        return (65 if self.bits == 0 else ((65 - self.bits) << self.bits) + 1) + 1
+
+
+@dataclass(frozen=True, slots=True)
+class LinearHistogram(Aggregation):
+    """Cell 0 counts what is below ``minimum``, the last what is at or above ``maximum``."""
+
+    minimum: int = 0
+    maximum: int = 0
+    step: int = 1
+
+    def __str__(self) -> str:
+        return "lhist"
+
+    @property
+    def cells(self) -> int:
+        return (self.maximum - self.minimum + self.step - 1) // self.step + 2
+
+
+@dataclass(frozen=True, slots=True)
+class TimeSeries(Aggregation):
+    """Not built yet; reserved so that errors can name it."""
+
+    def __str__(self) -> str:
+        return "tseries"
+
+
+AGGREGATIONS = (Count, Sum, Minimum, Maximum, Average, Statistics, Histogram, LinearHistogram)
+INT64 = Integer(8, True)
+UINT64 = Integer(8, False)
+UNKNOWN = Unknown()
+VOID = Void()
+
+
+def is_scalar(type_: Type) -> bool:
+    """Whether a value fits in a register."""
+    return isinstance(type_, Integer | Pointer | NamedNumber | MacAddress | Unknown)
+
+
+def stored_size(type_: Type) -> int:
+    """Bytes of the stored form, a multiple of 8."""
+    if is_scalar(type_):
+        return 8
+    if isinstance(type_, Buffer):
+        return 8 + -(-type_.capacity // 8) * 8
+    return -(-type_.size // 8) * 8
+
+
+def promoted(left: Type, right: Type) -> Integer:
+    """The type of an arithmetic result: 64 bits, unsigned if C would make it so."""
+    unsigned = any(
+        isinstance(side, Pointer) or (isinstance(side, Integer) and not side.signed and side.bytes == POINTER_BYTES)
+        for side in (left, right)
+    )
+    return replace(INT64, signed=not unsigned)
