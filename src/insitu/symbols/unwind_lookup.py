@@ -1,7 +1,6 @@
 """Which call frame row applies at an address of a process: found for many samples at once, and remembered."""
 
 from collections.abc import Callable
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -47,22 +46,29 @@ class RowLookup:
         self._forget()
 
     def _forget(self) -> None:
-        self._epochs: list[int] = []
-        self._index: dict[int, int] = {}
+        self._tags: dict[int, int] = {}
         self._known = _HashTable()
         self._known.put(np.array([_NOWHERE]), np.array([END]))
+        # Rows of Mapping, with tags added to start and end: sorted, since tags grow from epoch to epoch.
+        self._mappings = np.zeros((0, 4), np.uint64)
 
     def tags(self, epochs: NDArray[np.int32]) -> U64:
         """What `rows` knows the epochs by, at most 65536 different ones; earlier tags may be void."""
         distinct, inverse = np.unique(epochs, return_inverse=True)
-        if len(self._epochs) + len(distinct) > _MAX_EPOCHS:
+        if len(self._tags) + len(distinct) > _MAX_EPOCHS:
             self._forget()
+        tables = [self._mappings]
         for epoch in distinct.tolist():
-            if epoch not in self._index:
-                self._index[epoch] = len(self._epochs)
-                self._epochs.append(epoch)
-        indices = np.array([self._index[epoch] for epoch in distinct.tolist()], np.uint64)
-        return (indices << np.uint64(_ADDRESS_BITS))[inverse]
+            if epoch not in self._tags:
+                tag = self._tags[epoch] = len(self._tags) << _ADDRESS_BITS
+                if 0 <= epoch < len(self._spaces.epochs):
+                    table = np.array(self._spaces.epochs[epoch], np.uint64).reshape(-1, 4)
+                    table = table[table[:, 1] < _FREE]  # vsyscall lies beyond
+                    table[:, :2] += np.uint64(tag)
+                    tables.append(table)
+        if len(tables) > 1:
+            self._mappings = np.asfortranarray(np.concatenate(tables))
+        return np.array([self._tags[epoch] for epoch in distinct.tolist()], np.uint64)[inverse]
 
     def rows(self, addresses: U64, tags: U64) -> I64:
         """The row at each address of the epoch of the tag at its side."""
@@ -79,16 +85,14 @@ class RowLookup:
         return rows
 
     def _find(self, keys: U64) -> I64:
-        """Rows of keys, which are sorted."""
-        addresses = keys & _NOWHERE
-        space = (keys >> np.uint64(_ADDRESS_BITS)).view(np.int64)
-        modules = np.full(len(keys), -1, np.int32)
-        offsets = np.zeros(len(keys), np.uint64)
-        bounds = [0, *(np.flatnonzero(np.diff(space)) + 1).tolist(), len(keys)]
-        for low, high in pairwise(bounds):
-            epoch = self._epochs[int(space[low])]
-            if epoch >= 0:
-                modules[low:high], offsets[low:high] = self._spaces.find(epoch, addresses[low:high])
+        """The rows of keys that were not asked for before."""
+        modules, offsets = np.full(len(keys), -1, np.int64), keys
+        if len(self._mappings):
+            start, end, offset, module = self._mappings.T
+            mapping = np.searchsorted(start, keys, side="right") - 1
+            inside = (mapping >= 0) & (keys < end[mapping])
+            modules = np.where(inside, module[mapping].view(np.int64), -1)
+            offsets = keys - start[mapping] + offset[mapping]
         rows = np.full(len(keys), self._unknown, np.int64)
         for module in np.unique(modules[modules >= 0]).tolist():
             frames = self._frames(module)
