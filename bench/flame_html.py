@@ -13,9 +13,14 @@ from insitu.symbols.frame import KERNEL, USER, Frame
 from insitu.views.flamegraph import flame_html
 from insitu.views.heatmap import heatmap_html
 
-CHROMIUM_ARGUMENTS = (
-    "--no-sandbox --disable-gpu --disable-background-networking --disable-component-update --disable-sync --no-first-run"
-).split()
+CHROMIUM_ARGUMENTS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
 
 
 def synthetic_profile(stacks: int, samples: int, *, functions: int = 20_000, threads: int = 8) -> Profile:
@@ -89,7 +94,9 @@ def _draws(page: "object") -> str:
         " return performance.now() - start; })()"
     )
     bottom_up = statistics.median(evaluate(draw))
-    return f"{frames} frames drawn in {root:.1f} ms; bottom-up after {reversed_ms:.0f} ms, drawn in {bottom_up:.1f} ms"
+    return (
+        f"{frames} frames drawn in {root:.1f} ms; bottom-up after {reversed_ms:.0f} ms, drawn in {bottom_up:.1f} ms"
+    )
 
 
 if __name__ == "__main__":

@@ -95,6 +95,11 @@ export class FlamePanel {
     }));
   }
 
+  /** The number by which the page's address calls a function; -1 where there is none of this name. */
+  nameNumber(text: string): number {
+    return this.names.text.indexOf(text);
+  }
+
   get tallied(): { total: number; zoomed: number; nodes: number } {
     return { total: this.tree.total[0], zoomed: this.tree.total[this.zoomed], nodes: this.tree.parent.length };
   }

@@ -18,3 +18,4 @@ let shown: FlamePanel | null = null;
 export const frames = (): ReturnType<FlamePanel["frames"]> => shown?.frames() ?? [];
 export const tallied = (): FlamePanel["tallied"] | undefined => shown?.tallied;
 export const drawTime = (): number => shown?.graph.lastDrawMs ?? 0;
+export const nameNumber = (text: string): number => shown?.nameNumber(text) ?? -1;

@@ -1,0 +1,330 @@
+"""The flame graph page, driven as a user drives it; expected numbers are counted from the samples themselves."""
+
+import random
+import re
+from collections import Counter
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+from playwright.sync_api import Page, expect
+
+from insitu.session.profile import Lost, Profile
+from insitu.symbols.frame import KERNEL, Frame
+from insitu.views.flamegraph import diff_flame_html, flame_html
+
+ProfileOf = Callable[..., Profile]
+Open = Callable[..., Page]
+
+NAMES = ["main", "parse", "parse_line", "alloc", "free", "read", "sort", "Sort::merge", "copy", "recurse"]
+
+
+def some_samples(count: int, seed: int = 1) -> list[tuple[int, str, int, list[str]]]:
+    chance = random.Random(seed)
+    samples = []
+    for at in range(count):
+        tid = chance.choice([11, 11, 12, 13])
+        inner = [NAMES[min(9, int(chance.expovariate(0.4)))] for _ in range(chance.randint(1, 7))]
+        samples.append((at * 1_000_000, "server" if tid < 13 else "logger", tid, ["start", *inner]))
+    return samples
+
+
+def share(samples: list[Any], matching: Callable[[Any], bool]) -> str:
+    return f"{100 * sum(map(matching, samples)) / len(samples):.2f} %"
+
+
+def frame(page: Page, function: str, **where: object) -> dict[str, Any]:
+    """The widest drawn frame of ``function``."""
+    drawn = [f for f in page.evaluate("insitu.frames()") if f["function"] == function]
+    drawn = [f for f in drawn if all(f[key] == value for key, value in where.items())]
+    assert drawn, f"{function} is not drawn"
+    return max(drawn, key=lambda f: f["width"])
+
+
+def centre(drawn: dict[str, Any]) -> tuple[float, float]:
+    return drawn["x"] + drawn["width"] / 2, drawn["y"] + drawn["height"] / 2
+
+
+def details(page: Page) -> str:
+    return page.locator(".details").inner_text()
+
+
+def settle(page: Page) -> None:
+    """Two animation frames: what was asked for is drawn."""
+    page.evaluate("new Promise(done => requestAnimationFrame(() => requestAnimationFrame(done)))")
+
+
+@pytest.fixture(scope="module")
+def samples() -> list[Any]:
+    return some_samples(4000)
+
+
+@pytest.fixture
+def page(open_page: Open, profile_of: ProfileOf, samples: list[Any]) -> Page:
+    return open_page(flame_html(profile_of(samples), title="a test"))
+
+
+@pytest.mark.parametrize("pattern", ["parse", "^parse$", "sort|merge", "Sort", "re.*se|alloc", "nothing"])
+def test_the_matched_share_counts_each_sample_once(page: Page, samples: list[Any], pattern: str) -> None:
+    page.keyboard.press("/")
+    page.keyboard.type(pattern)
+    flags = 0 if re.search("[A-Z]", pattern) else re.IGNORECASE
+    expected = share(samples, lambda sample: any(re.search(pattern, name, flags) for name in sample[3]))
+    expect(page.locator(".found")).to_contain_text(f"{expected} matched")
+
+
+def test_the_matched_share_is_the_same_bottom_up(page: Page, samples: list[Any]) -> None:
+    page.fill("input[type=search]", "alloc")
+    page.keyboard.press("Enter")
+    page.keyboard.press("r")
+    expected = share(samples, lambda sample: "alloc" in sample[3])
+    expect(page.locator(".found")).to_contain_text(f"{expected} matched")
+
+
+def test_a_wrong_pattern_is_explained_and_nothing_else_happens(page: Page) -> None:
+    before = page.evaluate("insitu.tallied()")
+    page.fill("input[type=search]", "main(")
+    expect(page.locator(".found")).to_have_class(re.compile("wrong"))
+    expect(page.locator(".found")).to_contain_text("nterminated group")
+    assert page.evaluate("insitu.tallied()") == before
+
+
+def test_hovering_shows_exact_numbers(page: Page, samples: list[Any]) -> None:
+    below_start = Counter(sample[3][1] for sample in samples)
+    own = sum(len(sample[3]) == 2 and sample[3][1] == "parse" for sample in samples)
+    page.mouse.move(*centre(frame(page, "parse", depth=2)))
+    tip = page.locator(".tooltip").inner_text()
+    total = below_start["parse"]
+    assert f"{total:,} samples" in tip
+    assert f"{100 * total / len(samples):.2f} %" in tip
+    assert f"{own:,} samples" in tip
+
+
+def test_clicking_zooms_and_the_browser_goes_back_and_forward(page: Page, samples: list[Any]) -> None:
+    wide = frame(page, "parse", depth=2)
+    page.mouse.click(*centre(wide))
+    settle(page)
+    zoomed = frame(page, "parse", depth=2)
+    assert zoomed["width"] > 2 * wide["width"]
+    assert frame(page, "start")["width"] == pytest.approx(zoomed["width"])
+    expected = sum(sample[3][1] == "parse" for sample in samples)
+    assert page.evaluate("insitu.tallied()")["zoomed"] == expected
+    expect(page.locator(".crumbs [aria-current]")).to_have_text("parse")
+    page.go_back()
+    settle(page)
+    assert frame(page, "parse", depth=2)["width"] == pytest.approx(wide["width"])
+    page.go_forward()
+    settle(page)
+    assert frame(page, "parse", depth=2)["width"] == pytest.approx(zoomed["width"])
+    page.get_by_role("button", name="Reset zoom").click()
+    settle(page)
+    assert page.evaluate("insitu.tallied()")["zoomed"] == len(samples)
+
+
+def test_a_link_opens_the_same_view(open_page: Open, profile_of: ProfileOf, page: Page) -> None:
+    page.mouse.click(*centre(frame(page, "parse", depth=2)))
+    page.keyboard.press("i")
+    address = page.evaluate("location.hash")
+    other = open_page(flame_html(profile_of(some_samples(4000)), title="a test"), hash=address)
+    assert other.evaluate("insitu.tallied()") == page.evaluate("insitu.tallied()")
+    assert frame(other, "start")["y"] < frame(other, "parse", depth=2)["y"]
+
+
+def test_bottom_up_totals_are_self_counts(page: Page, samples: list[Any]) -> None:
+    page.keyboard.press("r")
+    settle(page)
+    own = Counter(sample[3][-1] for sample in samples)
+    drawn = {f["function"]: f["total"] for f in page.evaluate("insitu.frames()") if f["depth"] == 1}
+    assert drawn == dict(own)
+    callers = Counter(sample[3][-2] for sample in samples if sample[3][-1] == "alloc" and len(sample[3]) > 1)
+    page.mouse.click(*centre(frame(page, "alloc", depth=1)))
+    settle(page)
+    drawn = {f["function"]: f["total"] for f in page.evaluate("insitu.frames()") if f["depth"] == 2}
+    assert drawn == dict(callers)
+
+
+def test_a_light_path_is_followed_bottom_up_once_it_is_zoomed(open_page: Open, profile_of: ProfileOf) -> None:
+    # 1 sample of 50,000 is less than what is followed at once.
+    heavy = [(0, "prog", 1, ["main", "busy"])] * 50_000
+    page = open_page(flame_html(profile_of([*heavy, (0, "prog", 1, ["main", "outer", "inner", "rare"])]), title="x"))
+    page.keyboard.press("r")
+    page.locator(".functions tbody tr", has_text="rare").wait_for()
+    names = page.evaluate("insitu.frames()")
+    assert {f["function"] for f in names} >= {"all", "busy"}
+    rare = page.evaluate("insitu.nameNumber('rare')")
+    page.evaluate(f"location.hash = 'reverse=1&zoom={rare}'")
+    settle(page)
+    assert [f["function"] for f in page.evaluate("insitu.frames()")] == ["all", "rare", "inner", "outer", "main"]
+
+
+def test_a_thread_or_a_command_can_be_chosen(page: Page, samples: list[Any]) -> None:
+    threads = page.get_by_label("Threads shown")
+    threads.select_option("t:12")
+    settle(page)
+    assert page.evaluate("insitu.tallied()")["total"] == sum(sample[2] == 12 for sample in samples)
+    threads.select_option("c:server")
+    settle(page)
+    assert page.evaluate("insitu.tallied()")["total"] == sum(sample[1] == "server" for sample in samples)
+    threads.select_option("by-thread")
+    settle(page)
+    drawn = {f["function"]: f["total"] for f in page.evaluate("insitu.frames()") if f["depth"] == 1}
+    assert drawn == dict(Counter(f"{comm}/{tid}" for _, comm, tid, _ in samples))
+    page.keyboard.press("Escape")
+    page.locator(".graph").focus()
+    page.keyboard.press("r")
+    settle(page)
+    drawn = {f["function"]: f["total"] for f in page.evaluate("insitu.frames()") if f["depth"] == 1}
+    assert drawn == dict(Counter(f"{comm}/{tid}" for _, comm, tid, _ in samples))
+    own = Counter(sample[3][-1] for sample in samples)
+    drawn = Counter()
+    for f in page.evaluate("insitu.frames()"):
+        if f["depth"] == 2:
+            drawn[f["function"]] += f["total"]
+    assert drawn == own
+
+
+def test_the_function_table_counts_recursion_once(page: Page, samples: list[Any]) -> None:
+    page.fill("input[type=search]", "^main$")
+    row = page.locator(".functions tbody tr").first
+    cells = [cell.strip() for cell in row.locator("td").all_inner_texts()]
+    own = share(samples, lambda sample: sample[3][-1] == "main")
+    total = share(samples, lambda sample: "main" in sample[3])
+    assert cells[1:] == [own, total]
+
+
+def test_everything_can_be_done_by_keyboard(page: Page, samples: list[Any]) -> None:
+    heaviest = Counter(sample[3][1] for sample in samples).most_common(2)
+    page.locator(".graph").focus()
+    page.keyboard.press("ArrowUp")  # selects the root
+    page.keyboard.press("ArrowUp")  # start
+    page.keyboard.press("ArrowUp")
+    assert heaviest[0][0] in details(page)
+    page.keyboard.press("ArrowRight")
+    assert heaviest[1][0] in details(page)
+    spoken = page.locator(".spoken").inner_text()
+    assert heaviest[1][0] in spoken
+    assert f"{heaviest[1][1]:,} samples" in spoken
+    page.keyboard.press("ArrowLeft")
+    page.keyboard.press("Enter")
+    settle(page)
+    assert page.evaluate("insitu.tallied()")["zoomed"] == heaviest[0][1]
+    page.keyboard.press("Escape")
+    page.wait_for_function(f"insitu.tallied().zoomed === {len(samples)}")
+    page.keyboard.press("i")
+    settle(page)
+    assert frame(page, "all")["y"] < frame(page, "start")["y"]
+    page.keyboard.press("ArrowUp")
+    page.keyboard.press("ArrowDown")
+    page.keyboard.press("?")
+    expect(page.get_by_role("dialog")).to_be_visible()
+    page.keyboard.press("Escape")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    page.keyboard.press("Control+f")
+    expect(page.locator("input[type=search]")).to_be_focused()
+
+
+def test_the_look_follows_the_system_and_the_toggle(open_page: Open, profile_of: ProfileOf) -> None:
+    html = flame_html(profile_of(some_samples(50)), title="x")
+    page = open_page(html, color_scheme="dark")
+    assert page.evaluate("document.documentElement.dataset.theme") == "dark"
+    page.keyboard.press("t")
+    assert page.evaluate("document.documentElement.dataset.theme") == "light"
+
+
+HOSTILE = [
+    "<script>alert(1)</script>",
+    "</script><script>alert(2)</script>",
+    '"><img src=x onerror=alert(3)>',
+    "<!--",
+    "{{ 7*7 }} ${alert(4)} \\u003c \u202e\ud800",
+    "std::vector<std::map<int, std::string> >::operator[](unsigned long) const",
+]
+
+
+def test_hostile_names_stay_text_everywhere(open_page: Open, profile_of: ProfileOf) -> None:
+    evil = HOSTILE[0]
+    samples = [(i, name, 10 + i, [Frame(name, name, name), name]) for i, name in enumerate(HOSTILE)] * 5
+    profile = profile_of(samples, [Lost(0, evil, 0, 3)])
+    page = open_page(flame_html(profile, title=HOSTILE[1], subtitle=evil, notes=[HOSTILE[2]]))
+    assert page.title() == HOSTILE[1]
+    expect(page.locator("h1")).to_have_text(HOSTILE[1])
+    expect(page.locator(".banner.loss")).to_contain_text(f"3 records lost by {evil}")
+    assert {f["function"] for f in page.evaluate("insitu.frames()")} >= set(HOSTILE[:4])
+    shown = frame(page, evil, depth=1)
+    page.mouse.move(*centre(shown))
+    expect(page.locator(".tooltip strong")).to_have_text(evil)
+    page.mouse.click(*centre(shown))
+    expect(page.locator(".crumbs [aria-current]")).to_have_text(evil)
+    page.get_by_label("Threads shown").select_option("by-thread")
+    page.fill("input[type=search]", "<script>")
+    assert (
+        page.evaluate("document.querySelectorAll('script').length") == 1
+    )  # the data block is gone, the page's own left
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+
+
+def test_losses_are_said_and_their_absence_is_silent(open_page: Open, profile_of: ProfileOf) -> None:
+    samples = some_samples(20)
+    expect(open_page(flame_html(profile_of(samples), title="x")).locator(".banner")).to_have_count(0)
+    lossy = profile_of(samples, [Lost(0, "ring buffer", 0, 1200), Lost(0, "ring buffer", 1, 34)])
+    page = open_page(flame_html(lossy, title="x"))
+    expect(page.locator(".banner.loss")).to_contain_text("1,234 records lost by ring buffer")
+
+
+def test_kinds_of_frames_have_colours_of_their_own_and_a_legend(open_page: Open, profile_of: ProfileOf) -> None:
+    stack = ["main", Frame("do_syscall_64", "[kernel.kallsyms]", kind=KERNEL), Frame("libx.so+0x12", "libx.so")]
+    page = open_page(flame_html(profile_of([(0, "prog", 1, stack)]), title="x"))
+    assert page.locator(".legend span").all_inner_texts() == ["user", "kernel", "unknown"]
+    page.get_by_role("button", name="Module").click()
+    assert set(page.locator(".legend span").all_inner_texts()) == {"prog", "[kernel.kallsyms]", "libx.so"}
+
+
+def test_no_samples_give_an_empty_page_and_no_error(open_page: Open, profile_of: ProfileOf) -> None:
+    page = open_page(flame_html(profile_of([]), title="nothing"))
+    assert page.evaluate("insitu.tallied()")["total"] == 0
+    page.keyboard.press("r")
+    page.keyboard.press("i")
+
+
+def test_a_difference_shows_both_sides_and_the_change(open_page: Open, profile_of: ProfileOf) -> None:
+    before = [(0, "p", 1, ["main", "a"])] * 60 + [(0, "p", 1, ["main", "gone"])] * 40
+    after = [(0, "p", 1, ["main", "a"])] * 150 + [(0, "p", 1, ["main", "new"])] * 50
+    page = open_page(diff_flame_html(profile_of(before).tree(), profile_of(after).tree(), title="x"))
+    page.mouse.move(*centre(frame(page, "a")))
+    tip = page.locator(".tooltip").inner_text()
+    assert "60.00 %" in tip
+    assert "60 samples" in tip
+    assert "75.00 %" in tip
+    assert "150 samples" in tip
+    assert "+15.00 pp" in tip
+    assert "gone" not in {f["function"] for f in page.evaluate("insitu.frames()")}
+    page.get_by_role("button", name="Before", exact=True).click()
+    settle(page)
+    drawn = {f["function"] for f in page.evaluate("insitu.frames()")}
+    assert "gone" in drawn
+    assert "new" not in drawn
+    page.mouse.move(*centre(frame(page, "gone")))
+    assert "\N{MINUS SIGN}40.00 pp" in page.locator(".tooltip").inner_text()
+
+
+def test_two_hundred_thousand_stacks_load_and_respond(open_page: Open, profile_of: ProfileOf) -> None:
+    chance = random.Random(3)
+    samples = []
+    for i in range(200_000):
+        a, b = chance.randrange(300), chance.randrange(40)
+        samples.append((i, "prog", 1, ["main", f"f{a}", f"g{b}", f"leaf{i % 20_000}"]))
+    page = open_page(flame_html(profile_of(samples), title="large"))
+    distinct = len({(s[3][1], s[3][2], s[3][3]) for s in samples})
+    assert page.evaluate("insitu.tallied()") == {
+        "total": 200_000,
+        "zoomed": 200_000,
+        "nodes": 1 + 1 + 300 + 300 * 40 + distinct,
+    }
+    page.fill("input[type=search]", "^leaf1$")
+    expect(page.locator(".found")).to_contain_text("0.01 % matched")  # 10 of 200,000
+    page.locator(".graph").focus()
+    page.keyboard.press("r")
+    page.mouse.move(700, 500)
+    page.keyboard.press("i")
+    settle(page)
+    assert frame(page, "all")["total"] == 200_000
