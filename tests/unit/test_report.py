@@ -208,12 +208,13 @@ def test_json_names_every_figure(profile_of):
 
 def test_one_event_is_selected_and_others_are_named_when_it_is_absent(profile_of):
     profile = profile_of([("p", 1, ["a"], 2), ("p", 1, ["b"], 3)])
-    profile.events = ["unused", "cycles", "faults"]
+    profile.events = ["unused", "cycles", "faults:u"]
     profile.event[:] = [1, 1, 2, 2, 2]
     assert len(selected(profile)) == 2
     assert selected(profile).events == ["cycles"]
+    assert selected(profile).info["notes"] == ["also recorded: faults:u; --event shows them"]
     assert len(selected(profile, event="faults")) == 3
-    with pytest.raises(InsituError, match="there are: cycles, faults"):
+    with pytest.raises(InsituError, match="there are: cycles, faults:u"):
         selected(profile, event="unused")
 
 

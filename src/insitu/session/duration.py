@@ -1,8 +1,12 @@
-"""How long a recording took."""
+"""Time in a recording: how long it took, and which events' weights are times."""
+
+from typing import Final
 
 from insitu.session.profile import Profile
 
-__all__ = ["duration_ns"]
+__all__ = ["duration_ns", "is_clock"]
+
+_CLOCKS: Final = {"cpu-clock", "task-clock"}
 
 
 def duration_ns(profile: Profile) -> int:
@@ -11,3 +15,8 @@ def duration_ns(profile: Profile) -> int:
     if isinstance(start, int) and isinstance(end, int) and end > start:
         return end - start
     return int(profile.ts_ns.max() - profile.ts_ns.min()) if len(profile) else 0
+
+
+def is_clock(event: str) -> bool:
+    """Whether the weights of an event's samples are nanoseconds of CPU time; ``event`` may have modifiers (":u")."""
+    return event.partition(":")[0] in _CLOCKS

@@ -8,7 +8,7 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from insitu.session.distinct import distinct
-from insitu.session.duration import duration_ns
+from insitu.session.duration import duration_ns, is_clock
 from insitu.session.profile import CallTree, Profile, Value
 from insitu.views.functions import function_costs
 from insitu.views.losses import lost_by_source
@@ -117,7 +117,7 @@ def _threads(profile: Profile, value: Value) -> list[ThreadRow]:
     own = np.bincount(of_sample, weights=weights, minlength=len(tids)).astype(np.int64)
     length = duration_ns(profile)
     shares: list[float | None] = [None] * len(tids)
-    if length and profile.events[0].split(":")[0] in ("cpu-clock", "task-clock"):
+    if length and is_clock(profile.events[0]):
         shares = list(np.bincount(of_sample, weights=profile.weight, minlength=len(tids)) / length)
     pids = {thread.tid: thread.pid for thread in profile.threads}
     rows = [

@@ -18,8 +18,9 @@ def selected(
 ) -> Profile:
     """The samples of one event (of the first that has samples, unless named), of one thread or command.
 
-    Counts of different events cannot be added up, hence never more than one event. The result's ``events`` is
-    that event's name alone. Raises InsituError, naming what there is, when nothing is selected.
+    Counts of different events cannot be added up, hence never more than one event. ``event`` may leave modifiers
+    (":u") out. The result's ``events`` is that event's name alone; that others were recorded is added to its notes.
+    Raises InsituError, naming what there is, when nothing is selected.
     """
     if not len(profile):
         return profile
@@ -30,9 +31,10 @@ def selected(
     chosen = int(present[0])
     if event is not None:
         names = [profile.events[at] for at in present]
-        if event not in names:
+        matches = [name for name in names if name == event] or [n for n in names if n.partition(":")[0] == event]
+        if not matches:
             raise InsituError(f"no samples of event {event!r}", remedy=f"there are: {', '.join(names)}")
-        chosen = int(present[names.index(event)])
+        chosen = int(present[names.index(matches[0])])
     mask = None if len(present) == 1 else profile.event == chosen
     if tid is not None:
         mask = _both(mask, profile.tid == tid)
@@ -45,6 +47,12 @@ def selected(
         asked = [f"thread {tid}"] * (tid is not None) + [f"command {comm!r}"] * (comm is not None)
         raise InsituError(f"no samples of {' and '.join(asked)}", remedy="insitu report shows what there is")
     events = [profile.events[chosen]]
+    others = [profile.events[at] for at in present if at != chosen]
+    if others:
+        notes = profile.info.get("notes")
+        said = [*notes] if isinstance(notes, list) else []
+        note = f"also recorded: {', '.join(others)}; --event shows them"
+        profile = replace(profile, info={**profile.info, "notes": [*said, note]})
     if mask is None:
         return profile if profile.events == events else replace(profile, events=events, event=profile.event - chosen)
     count = int(np.count_nonzero(mask))

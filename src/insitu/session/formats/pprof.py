@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
-from insitu.session.duration import duration_ns
+from insitu.session.duration import duration_ns, is_clock
 from insitu.session.formats.protobuf import message, number, packed, varint
 from insitu.session.joined import joined
 from insitu.session.profile import Profile
@@ -17,8 +17,6 @@ from insitu.symbols.frame import Frame
 __all__ = ["write_pprof"]
 
 I32 = NDArray[np.int32]
-
-_CLOCKS: Final = {"cpu-clock", "task-clock"}
 
 # Field numbers of the messages of profile.proto.
 _SAMPLE_TYPE, _SAMPLE, _MAPPING, _LOCATION, _FUNCTION, _STRING_TABLE = 1, 2, 3, 4, 5, 6
@@ -90,7 +88,7 @@ def write_pprof(profile: Profile, *, compress: bool = True) -> bytes:
     """
     tables = _Tables()
     event = profile.events[0] if profile.events else "samples"
-    kind = ("cpu", "nanoseconds") if event.split(":")[0] in _CLOCKS else (event, "count")
+    kind = ("cpu", "nanoseconds") if is_clock(event) else (event, "count")
     types = [_value_type(tables, "samples", "count"), _value_type(tables, *kind)]
     parts = [message(_SAMPLE_TYPE, body) for body in types]
     parts += _samples(profile, tables)

@@ -8,13 +8,13 @@ from numpy.typing import NDArray
 
 from insitu import __version__
 from insitu.session.distinct import distinct
+from insitu.session.duration import is_clock
 from insitu.session.joined import joined
 from insitu.session.profile import Profile
 
 __all__ = ["write_speedscope"]
 
 _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
-_CLOCKS: Final = {"cpu-clock", "task-clock"}
 
 
 def write_speedscope(profile: Profile, name: str) -> str:
@@ -23,7 +23,7 @@ def write_speedscope(profile: Profile, name: str) -> str:
     Weights are nanoseconds for a clock's samples, else counts. Samples of a thread are in the order of their
     times; neighbours with the same stack are merged, as they are drawn as one box either way.
     """
-    unit = "nanoseconds" if profile.events and profile.events[0].split(":")[0] in _CLOCKS else "none"
+    unit = "nanoseconds" if profile.events and is_clock(profile.events[0]) else "none"
     used, of_stack = distinct(profile.stack)
     indices = [str(at) for at in range(len(profile.frames))]
     stacks = joined(profile.stack_parent, profile.stack_frame, indices, used, ",")
