@@ -76,7 +76,7 @@ def ring() -> Iterator[RingBuffer]:
 
 
 def _writer(ring: RingBuffer, record_bytes: int) -> int:
-    """A program that writes a record of two u64s, 1 and 2, cut to ``record_bytes``, and returns the helper's answer."""
+    """A program that writes a record of two u64s, 1 and 2, cut to ``record_bytes``; its result is the helper's."""
     code = (
         instruction(0x7A, 10, offset=-16, immediate=1)
         + instruction(0x7A, 10, offset=-8, immediate=2)

@@ -248,6 +248,22 @@ def test_a_cpp_function_is_found_by_its_name(program: Path, target: counting.Tar
         counter.close()
 
 
+def test_a_parameter_lies_where_the_debug_information_says(program: Path, target: counting.Target) -> None:
+    def n_is_5(points: Sequence[AttachPoint], made: Context) -> tuple[int, int, int]:
+        return argument(points, made, "n")[0], 4, 5
+
+    def retval_is_8(points: Sequence[AttachPoint], made: Context) -> tuple[int, int, int]:
+        return argument(points, made, "retval")[0], 4, 8
+
+    with (
+        counting_at(f"uprobe:{program}:work_one", None, where=n_is_5) as entries,
+        counting_at(f"uretprobe:{program}:ns::Klass::method", None, where=retval_is_8) as returns,
+    ):
+        target.act("work", TIMES)  # work_one(0), work_one(1), ...
+        target.act("method", TIMES)  # which answers its argument and 3
+        assert (entries.count(), returns.count()) == (1, 1)
+
+
 def test_an_offset_is_counted_from_the_functions_start(program: Path, target: counting.Target) -> None:
     with counting_at(f"uprobe:{program}:work_one+0", None) as counter, context() as made:
         (start,) = points_of(f"uprobe:{program}:work_one", made)
@@ -337,13 +353,13 @@ def test_fentry_and_fexit_count_or_say_what_would_do_instead(target: counting.Ta
 
 @pytest.mark.skipif(procfs.pmu_type("kprobe") is None, reason="this kernel has no kprobes (CONFIG_KPROBES)")
 def test_kprobes_count_entries_and_returns_and_share_a_link_when_many(target: counting.Target) -> None:
-    function = "__x64_sys_getppid" if os.uname().machine == "x86_64" else "__arm64_sys_getppid"
+    function = "__x64_sys_close" if os.uname().machine == "x86_64" else "__arm64_sys_close"
     for text in (f"kprobe:{function}", f"kretprobe:{function}", f"kprobe:{function[:-1]}*", f"kprobe:{function}+0"):
         with counting_at(text, target.pid) as counter:
-            target.act("getppid", TIMES)
+            target.act("close", TIMES)
             assert counter.count() == TIMES, text
-    with counting_at("kprobe:*_sys_getp*id", target.pid) as counter:
-        target.act("getppid", TIMES)
+    with counting_at("kprobe:__*_sys_clo*e", target.pid) as counter:
+        target.act("close", TIMES)
         assert counter.count() == TIMES
 
 

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
     from insitu.symbols.btf import Btf, Type
+    from insitu.symbols.dwarf_types import BinaryTypes
     from insitu.symbols.elf import Elf
 
 __all__ = [
@@ -233,6 +234,7 @@ class Context:
 
     pid: int | None = None
     max_probes: int = 1024
+    _types: dict[str, BinaryTypes] = field(default_factory=dict, repr=False)
     _elves: dict[str, Elf] = field(default_factory=dict, repr=False)
     _btf_fds: dict[str, int] = field(default_factory=dict, repr=False)
 
@@ -274,8 +276,17 @@ class Context:
             self._elves[path] = Elf(path)
         return self._elves[path]
 
+    def types_of(self, path: str) -> BinaryTypes:
+        """The types of the binary at ``path``, by its debug information. :raises OSError:"""
+        from insitu.symbols.dwarf_types import BinaryTypes
+
+        if path not in self._types:
+            self._types[path] = BinaryTypes(self.elf(path), path)
+        return self._types[path]
+
     def close(self) -> None:
         """Give back what was opened. Attachments stay."""
+        self._types.clear()
         self._elves.clear()
         while self._btf_fds:
             os.close(self._btf_fds.popitem()[1])

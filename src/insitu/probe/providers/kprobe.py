@@ -9,20 +9,11 @@ from pathlib import Path
 from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.kernel.calling_convention import MACHINE
 from insitu.probe.providers.alternatives import instead_of
-from insitu.probe.providers.base import (
-    Argument,
-    AttachPoint,
-    AttachSpec,
-    Context,
-    ContextField,
-    Load,
-    ProgramKind,
-    UserStack,
-)
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
 from insitu.probe.providers.perf_attachment import Descriptors, attach_events, on_one_cpu
+from insitu.probe.providers.signature import entry_arguments, return_argument
 from insitu.symbols.btf import Kind, modules
 
 __all__ = ["PROVIDERS"]
@@ -66,22 +57,7 @@ class Kprobe:
                 break
         else:
             return None
-        if self._returning:
-            place = MACHINE.registers[MACHINE.result]
-            result = Argument("retval", function.returns, ContextField(place.offset, 8))
-            return [result] if function.returns.strip().kind != Kind.VOID else []
-        found = []
-        for index, parameter in enumerate(function.parameters):
-            if parameter.type.size > 8 or parameter.type.kind == Kind.VOID:
-                break  # passed in several registers, or not named: where the next ones lie is not known
-            register = MACHINE.argument(index)
-            load: Load
-            if register:
-                load = ContextField(register.offset, 8)
-            else:
-                load = UserStack(MACHINE.stack_offset + 8 * (index - len(MACHINE.arguments)))
-            found.append(Argument(parameter.name or f"arg{index}", parameter.type, load))
-        return found
+        return return_argument(function) if self._returning else entry_arguments(function)
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
         return ProgramKind(

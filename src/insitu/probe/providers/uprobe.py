@@ -14,6 +14,8 @@ from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Conte
 from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary
 from insitu.probe.providers.matching import has_wildcard, limited, missing, select
 from insitu.probe.providers.perf_attachment import Descriptors
+from insitu.probe.providers.signature import entry_arguments, return_argument
+from insitu.symbols.demangle import demangle
 from insitu.symbols.function_places import FunctionPlaces
 
 __all__ = ["PROVIDERS"]
@@ -59,7 +61,14 @@ class Uprobe:
         return found
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
-        return None
+        """By DWARF, where the binary has it: at the function's entry its parameters, at its return ``retval``."""
+        if point.offset:
+            return None
+        name = demangle(point.function.encode()).partition("(")[0]
+        function = context.types_of(_place(point).path).function(name)
+        if function is None:
+            return None
+        return return_argument(function) if self._returning else entry_arguments(function)
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
         return ProgramKind(

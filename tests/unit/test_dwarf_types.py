@@ -1,0 +1,111 @@
+"""A program's types: DWARF converted to BTF, against what the compiler itself says of the same source."""
+
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from insitu.symbols.btf import Kind
+from insitu.symbols.dwarf_types import BinaryTypes
+from insitu.symbols.elf import Elf
+
+SOURCE = r"""
+#include <stddef.h>
+#include <stdio.h>
+enum class Colour : long { Red = -3, Huge = 1L << 40 };
+struct Node { Node *next; union { int number; char letters[8]; }; unsigned low : 3, high : 7; };
+typedef Node *List;
+namespace ns {
+struct Tree { List list; Colour colour; const char *const *names; int grid[2][5]; double weight; bool leaf; };
+struct Klass { long own; int method(const Tree *tree, unsigned short count); };
+__attribute__((noinline)) int Klass::method(const Tree *tree, unsigned short count) {
+    return own + tree->leaf + count;
+}
+}
+extern "C" __attribute__((noinline)) double scale(int (*callback)(List, ...), float factor, long times) {
+    return factor * times + (callback != 0);
+}
+#define AT(type, f) printf(#f " %zu\n", offsetof(type, f))
+int main(void) {
+    using ns::Tree;
+    Tree tree = {};
+    ns::Klass klass = {};
+    AT(Tree, list); AT(Tree, colour); AT(Tree, names); AT(Tree, grid); AT(Tree, weight); AT(Tree, leaf);
+    printf("sizeof %zu\n", sizeof(Tree));
+    return klass.method(&tree, 1) + scale(0, 1, 2);
+}
+"""
+
+
+@pytest.fixture(scope="module")
+def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[BinaryTypes, dict[str, int]]:
+    directory = tmp_path_factory.mktemp("dwarf")
+    (directory / "t.cc").write_text(SOURCE)
+    subprocess.run(["g++", "-g", "-O1", "-Wno-invalid-offsetof", "t.cc", "-o", "t"], cwd=directory, check=True)
+    lines = subprocess.run([directory / "t"], capture_output=True, text=True, check=False).stdout.splitlines()
+    path = str(directory / "t")
+    return BinaryTypes(Elf(path), path), {name: int(at) for name, at in (line.split() for line in lines)}
+
+
+def test_members_lie_where_the_compiler_put_them(built: tuple[BinaryTypes, dict[str, int]]) -> None:
+    types, offsets = built
+    tree = types.find("ns::Tree", "struct")
+    assert tree is not None
+    expected = dict(offsets)
+    assert tree.size == expected.pop("sizeof")
+    for name, offset in expected.items():
+        member = tree.member(name)
+        assert member is not None
+        assert member.bit_offset == 8 * offset, name
+
+
+def test_types_keep_their_shape(built: tuple[BinaryTypes, dict[str, int]]) -> None:
+    tree = built[0].find("ns::Tree", "struct")
+    assert tree is not None
+    shown = {member.name: member.type.declaration(member.name) for member in tree.fields()}
+    assert shown["list"] == "List list"
+    assert shown["names"] == "const char *const *names"
+    assert shown["grid"] == "int grid[2][5]"
+    assert shown["weight"] == "double weight"
+    colour = tree.member("colour")
+    assert colour is not None
+    assert colour.type.enumerators == {"Red": -3, "Huge": 1 << 40}
+
+
+def test_a_typedef_leads_through_pointers_to_anonymous_members_and_bit_fields(
+    built: tuple[BinaryTypes, dict[str, int]],
+) -> None:
+    node_list = built[0].find("List")
+    assert node_list is not None
+    node = node_list.strip().target
+    assert node.kind == Kind.STRUCT
+    assert [member.name for member in node.fields()] == ["next", "number", "letters", "low", "high"]
+    low, high = node.member("low"), node.member("high")
+    assert low and high
+    assert (low.bit_size, high.bit_size) == (3, 7)
+    assert high.bit_offset == low.bit_offset + 3
+    following = node.member("next")
+    assert following is not None
+    assert following.type.strip().target == node
+
+
+def test_functions_have_their_parameters(built: tuple[BinaryTypes, dict[str, int]]) -> None:
+    method = built[0].function("ns::Klass::method")
+    assert method is not None
+    assert [(p.name, p.type.declaration()) for p in method.parameters][1:] == [
+        ("tree", "const struct Tree *"),
+        ("count", "unsigned short"),
+    ]
+    assert method.parameters[0].name == "this"
+    scale = built[0].function("scale")
+    assert scale is not None
+    assert scale.declaration() == "double scale(int (*callback)(List, ...), float factor, long times)"
+
+
+def test_what_is_not_there_is_none(built: tuple[BinaryTypes, dict[str, int]], tmp_path: Path) -> None:
+    assert built[0].function("no_such_function") is None
+    assert built[0].find("no_such_type", "struct") is None
+    (tmp_path / "plain.c").write_text("int main(void) { return 0; }")
+    subprocess.run(["gcc", "plain.c", "-o", "plain"], cwd=tmp_path, check=True)
+    plain = str(tmp_path / "plain")
+    assert BinaryTypes(Elf(plain), plain).function("main") is None
