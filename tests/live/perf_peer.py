@@ -57,7 +57,7 @@ def our_folded(profile: Profile, *, inlined: bool = True) -> Counter[str]:
 def source_names(stacks: Counter[str]) -> Counter[str]:
     """With what compilers and linkers append to a function's name taken off, and libc's name for one of its own.
 
-    Where perf shows inlined functions it takes all names from DWARF; we take those of real functions from the symbols.
+    Where perf shows inlined functions it takes all names from DWARF; ours of real functions are from the symbols.
     """
     plain: Counter[str] = Counter()
     for stack, count in stacks.items():

@@ -23,16 +23,17 @@ def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """
     if not len(values):
         return values, np.zeros(0, np.int64)
-    low, high = int(values.min()), int(values.max())
-    if high - low >= max(_SMALL_TABLE, 4 * len(values)):
+    low, high = values.min(), values.max()
+    span = int(high) - int(low)
+    if span >= max(_SMALL_TABLE, 4 * len(values)):
         return _hashed(values)
-    offset = values.astype(np.int64) - low
-    seen = np.zeros(high - low + 1, np.bool_)
+    offset = (values - low).astype(np.int64)
+    seen = np.zeros(span + 1, np.bool_)
     seen[offset] = True
     at = np.flatnonzero(seen)
     index = np.zeros(len(seen), np.int64)
     index[at] = np.arange(len(at))
-    return (at + low).astype(values.dtype), index[offset]
+    return at.astype(values.dtype) + low, index[offset]
 
 
 def groups(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
