@@ -1,33 +1,30 @@
-"""Source lines and inlined functions of an address, from DWARF through symbolic's SymCache, which is kept on disk."""
+"""Source lines and inlined functions of a file, from its DWARF: read by symbolic once, then kept on disk."""
 
 import os
 import tempfile
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from insitu.symbols.elf import Elf
+from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
 
-__all__ = ["LineTable", "Location"]
+__all__ = ["LineTable"]
 
-# What a debug file needs to hold for its lines to be worth reading.
 _DEBUG_SECTIONS: Final = (".debug_info", ".zdebug_info")
-_PT_LOAD = 1
+_PT_LOAD: Final = 1
 
-
-class Location(NamedTuple):
-    """A place in the source: ``function`` as DWARF names it (mangled where it says how), ``file`` and ``line``."""
-
-    function: bytes
-    file: str
-    line: int
+U64 = NDArray[np.uint64]
 
 
 class LineTable:
     """Lines of one file with DWARF."""
 
-    def __init__(self, cache: Any, load_address: int) -> None:
-        self._cache = cache
-        self._load_address = load_address
+    def __init__(self, locations: Locations, load_address: int) -> None:
+        self._locations = locations
+        self._load_address = np.uint64(load_address)
 
     @staticmethod
     def present_in(elf: Elf) -> bool:
@@ -39,60 +36,70 @@ class LineTable:
         """The lines of the ELF file ``elf`` at ``path``; None if it has no DWARF, or a corrupt one."""
         if not cls.present_in(elf):
             return None
-        cache = _kept(elf.build_id) or _made(path, elf.build_id)
+        locations = _kept(elf.build_id) or _made(path, elf.build_id)
         loads = elf.segments[elf.segments["type"] == _PT_LOAD]["vaddr"]
-        return cls(cache, int(loads[0]) if len(loads) else 0) if cache is not None else None
+        return cls(locations, int(loads[0]) if len(loads) else 0) if locations is not None else None
 
-    def find(self, vaddr: int) -> list[Location]:
-        """The source of one virtual address: the innermost inlined function first, the real one last."""
-        if vaddr < self._load_address:
-            return []
-        found = self._cache.lookup(vaddr - self._load_address)
-        return [Location(at.symbol.encode(), at.full_path or "", at.line) for at in found]
+    def find(self, vaddrs: U64) -> list[tuple[Location, ...]]:
+        """The source of each virtual address: the innermost inlined function first, the real one last."""
+        # Addresses below the load address wrap to some that no table reaches.
+        return self._locations.find(vaddrs - self._load_address)
+
+
+class _ForeignSymcache:
+    """A symcache of a version that we do not read, asked through symbolic."""
+
+    def __init__(self, cache: Any) -> None:
+        self._cache = cache
+
+    def find(self, addresses: U64) -> list[tuple[Location, ...]]:
+        return [
+            tuple(Location(at.symbol.encode(), at.full_path or "", at.line) for at in self._cache.lookup(address))
+            for address in addresses.tolist()
+        ]
 
 
 def _cache_path(build_id: str) -> Path:
-    from symbolic.symcache import SYMCACHE_LATEST_VERSION
-
     base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "insitu" / "symcache" / f"{build_id}.{SYMCACHE_LATEST_VERSION}"
+    return base / "insitu" / "symcache" / f"{build_id}.{SYMCACHE_VERSION}"
 
 
-def _kept(build_id: str) -> Any:
-    """The symcache made earlier for the file with this build id; None if there is none that opens."""
-    from symbolic.exceptions import SymbolicError
-    from symbolic.symcache import SymCache
-
+def _kept(build_id: str) -> Symcache | None:
+    """The symcache made earlier for the file with this build id; None if there is none that reads."""
     if not build_id:
         return None
     try:
-        path = _cache_path(build_id)
-        opened: Any = SymCache.open  # has no types
-        return opened(str(path)) if path.stat().st_size else None
-    except (OSError, SymbolicError):
+        return Symcache(_cache_path(build_id).read_bytes())
+    except (OSError, ValueError):
         return None
 
 
-def _made(path: Path, build_id: str) -> Any:
+def _made(path: Path, build_id: str) -> Locations | None:
     from symbolic.debuginfo import Archive
     from symbolic.exceptions import SymbolicError
 
     try:
-        cache = next(Archive.open(os.fsencode(path)).iter_objects()).make_symcache()
+        cache: Any = next(Archive.open(os.fsencode(path)).iter_objects()).make_symcache()
     except (OSError, StopIteration, SymbolicError):
         return None
+    try:
+        with cache.open_stream() as stream:
+            data = stream.read()
+        made = Symcache(data)
+    except ValueError:
+        return _ForeignSymcache(cache)
     if build_id:
-        _keep(cache, _cache_path(build_id))
-    return cache
+        _keep(data, _cache_path(build_id))
+    return made
 
 
-def _keep(cache: Any, path: Path) -> None:
+def _keep(data: bytes, path: Path) -> None:
     """Write a symcache for later; where that cannot be, it is made again next time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
             try:
-                cache.dump_into(file)
+                file.write(data)
             except BaseException:
                 Path(file.name).unlink()
                 raise

@@ -76,13 +76,13 @@ class ModuleSymbols:
     def _with_lines(
         self, file_offsets: U64, chains: list[tuple[Location, ...]], functions: NDArray[np.int64]
     ) -> list[tuple[Frame, ...]]:
-        made: dict[tuple[int, tuple[Location, ...]], tuple[Frame, ...]] = {}
+        made: dict[tuple[int, int], tuple[Frame, ...]] = {}  # by function and, as ``chains`` shares them, chain
         frames = []
         for offset, chain, function in zip(file_offsets.tolist(), chains, functions.tolist(), strict=True):
             if function < 0 and not chain:
                 frames.append(_unknown(self._name, offset))
                 continue
-            key = (function, chain)
+            key = (function, id(chain))
             if key not in made:
                 made[key] = self._frames(function, chain)
             frames.append(made[key])
