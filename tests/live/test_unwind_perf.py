@@ -1,5 +1,6 @@
 """Unwound stacks of real programs, frame by frame against perf script on the same perf.data."""
 
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -93,6 +94,20 @@ int main() {
 }
 """
 
+COPY_BYTES = 16384
+
+CLOCK_SOURCE = r"""
+#include <time.h>
+__attribute__((noinline)) long now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_nsec; }
+int main(void) { long s = 0; for (int i = 0; i < 8000000; i++) s += now(); return s == 1; }
+"""
+
+JIT_SOURCE = """
+function fib(n) { return n < 2 ? n : fib(n - 1) + fib(n - 2) }
+const end = Date.now() + 700;
+while (Date.now() < end) { fib(22); JSON.parse(JSON.stringify([...Array(1000).keys()])) }
+"""
+
 PYTHON_SOURCE = r"""
 import json, re
 def fib(n): return n if n < 2 else fib(n - 1) + fib(n - 2)
@@ -104,7 +119,9 @@ for _ in range(200):
 
 
 def opened(module: Module) -> Elf | None:
-    return read_vdso() if module.path == VDSO else Elf(module.path)
+    if module.path == VDSO:
+        return read_vdso()
+    return Elf(module.path) if module.path.startswith("/") and not module.path.startswith("//") else None
 
 
 class Sample(NamedTuple):
@@ -114,16 +131,16 @@ class Sample(NamedTuple):
     copied: int
     addresses: list[int]
     places: list[int]
-    outermost: tuple[Module, int]
+    modules: list[Module]
 
 
-def unwound(path: Path) -> list[Sample]:
+def unwound(path: Path, frame_pointers: bool = False) -> list[Sample]:
     """All samples of a perf.data file, by time."""
     recording = read_perf_data(path)
     records = [record for stream in recording.streams for record in side_records(stream, recording.attrs)]
     processes = replay(records, recording.build_ids)
     spaces = processes.spaces
-    unwinder = Unwinder(spaces, opened)
+    unwinder = Unwinder(spaces, opened, frame_pointers=frame_pointers)
     samples = []
     for stream in recording.streams:
         for batch in sample_batches(stream, recording.attrs):
@@ -137,9 +154,9 @@ def unwound(path: Path) -> list[Sample]:
             for i, ts_ns in enumerate(batch.ts_ns[rows].tolist()):
                 mine = frames[offsets[i] : offsets[i + 1]].copy()
                 mine[1:] -= np.uint64(1)
-                modules, places = spaces.find(int(epoch[i]), mine)
-                outermost = spaces.modules[modules[-1]], int(places[-1])
-                samples.append(Sample(ts_ns, int(copied[i]), mine.tolist(), places.tolist(), outermost))
+                found, places = spaces.find(int(epoch[i]), mine)
+                modules = [spaces.modules[index] if index >= 0 else Module("") for index in found.tolist()]
+                samples.append(Sample(ts_ns, int(copied[i]), mine.tolist(), places.tolist(), modules))
     return sorted(samples)
 
 
@@ -173,7 +190,7 @@ def compare(path: Path, at_least: int) -> list[Sample]:
     return ours
 
 
-def recorded(tmp_path: Path, *command: str, hertz: int = 1999, copy_bytes: int = 16384) -> Path:
+def recorded(tmp_path: Path, *command: str, hertz: int = 1999, copy_bytes: int = COPY_BYTES) -> Path:
     output = tmp_path / "perf.data"
     options = ["-q", "-F", str(hertz), "-e", "cpu-clock:u", "--call-graph", f"dwarf,{copy_bytes}"]
     subprocess.run(["perf", "record", *options, "-o", str(output), "--", *command], check=True, capture_output=True)
@@ -217,26 +234,55 @@ def test_stacks_deeper_than_the_copy_end_where_perf_ends_them(tmp_path: Path, co
     assert max(sample.copied for sample in samples) == copy_bytes
 
 
+def test_functions_without_call_frame_information_end_stacks_where_perf_does(tmp_path: Path) -> None:
+    (tmp_path / "prog.c").write_text(CLOCK_SOURCE)
+    options = ["-O2", "-fomit-frame-pointer", "-fno-asynchronous-unwind-tables"]
+    subprocess.run(["gcc", *options, "prog.c", "-o", "prog"], check=True, cwd=tmp_path)
+    samples = compare(recorded(tmp_path, str(tmp_path / "prog")), 100)
+    assert any(sample.modules[0].path == VDSO for sample in samples)
+
+
 def test_stacks_of_a_process_tree_reach_the_entry_points_of_its_programs(tmp_path: Path) -> None:
     # No comparison: perf 6.1 looks libraries up by mappings that a process had before exec, and ends stacks there.
     (tmp_path / "prog.cc").write_text(CXX_SOURCE)
     path = recorded(tmp_path, "g++", "-O2", "-c", str(tmp_path / "prog.cc"), "-o", str(tmp_path / "prog.o"))
-    whole = [outermost for size, outermost in outermost_frames(path) if size < 16384]
-    assert len(whole) > 100
-    # A thread's very first instructions, before it has a stack to speak of, may not tell where they came from.
-    assert sum(0 <= distance < 64 for distance in whole) / len(whole) > 0.99
+    assert share_from_entry_point(unwound(path)) > 0.99
 
 
-def outermost_frames(path: Path) -> list[tuple[int, int]]:
-    """Of each sample: bytes of its copy, and how far behind its file's entry point the outermost frame is."""
-    found = []
-    entry_points: dict[str, int] = {}
-    for sample in unwound(path):
-        module, offset = sample.outermost
+def test_stacks_of_a_static_program_reach_its_entry_point(tmp_path: Path) -> None:
+    # No comparison: static programs have no .eh_frame_hdr, without which perf ends stacks at once.
+    (tmp_path / "prog.c").write_text(CLOCK_SOURCE)
+    subprocess.run(["gcc", "-O2", "-static", "prog.c", "-o", "prog"], check=True, cwd=tmp_path)
+    path = recorded(tmp_path, str(tmp_path / "prog"))
+    assert {Path(module.path).name for sample in unwound(path) for module in sample.modules} <= {"prog", VDSO}
+    assert share_from_entry_point(unwound(path)) > 0.99
+
+
+@pytest.mark.skipif(
+    shutil.which("node") is None, reason="node, whose compiler keeps frame pointers, is not installed"
+)
+def test_frame_pointers_lead_through_code_of_a_jit_compiler(tmp_path: Path) -> None:
+    path = recorded(tmp_path, "node", "--single-threaded", "-e", JIT_SOURCE)
+    compare(path, 100)
+    followed = unwound(path, frame_pointers=True)
+    assert share_from_entry_point(followed) > 0.9 > share_from_entry_point(unwound(path))
+
+
+def share_from_entry_point(samples: list[Sample]) -> float:
+    """The share of the samples, of those whose whole stack was copied, that begin at their file's entry point."""
+    distances = []
+    entry_points: dict[Module, int] = {}
+    for sample in samples:
+        if sample.copied >= COPY_BYTES:
+            continue
+        module = sample.modules[-1]
         elf = opened(module)
-        assert elf
-        if module.path not in entry_points:
-            entry_points[module.path] = int.from_bytes(elf.read(24, 8), "little")  # e_entry of Elf64_Ehdr
-        vaddr = int(elf.vaddrs_of(np.array([offset], np.uint64))[0])
-        found.append((sample.copied, vaddr - entry_points[module.path]))
-    return found
+        if elf is None:
+            distances.append(-1)
+            continue
+        if module not in entry_points:
+            entry_points[module] = int.from_bytes(elf.read(24, 8), "little")  # e_entry of Elf64_Ehdr
+        vaddr = int(elf.vaddrs_of(np.array(sample.places[-1:], np.uint64))[0])
+        distances.append(vaddr - entry_points[module])
+    assert len(distances) > 100
+    return sum(0 <= distance < 64 for distance in distances) / len(distances)
