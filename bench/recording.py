@@ -66,23 +66,31 @@ def main() -> None:
             (here / f"f{number}.c").write_text(_SOURCE.replace("_N", f"_{number}"))
         objects = " ".join(f"f{number}.o" for number in range(_FILES))
         (here / "Makefile").write_text(f"all: {objects}\n%.o: %.c\n\tgcc -O2 -c $< -o $@\n")
-        costs: dict[str, list[Cost]] = {"insitu": [], "perf": []}
-        for _ in range(_ROUNDS):
-            session, data = str(here / "x.insitu"), str(here / "perf.data")
-            own = _recorded([INSITU, "profile", "-q", "-F", _FREQUENCY, "-o", session, "-p"], here)
-            costs["insitu"].append(Cost(*own, *_ours(session)))
-            event = ["-e", "cpu-clock"] if _has_no_pmu(session) else []
-            peers = _recorded(["perf", "record", *event, "-g", "-F", _FREQUENCY, "-o", data, "-p"], here)
-            costs["perf"].append(Cost(*peers, *_perfs(data)))
-        print(
-            f"make -j2 of {_FILES} C files at {_FREQUENCY} Hz, medians of {_ROUNDS}; the recorder's own CPU seconds"
-        )
-        ours, theirs = _median("insitu", costs["insitu"]), _median("perf", costs["perf"])
-        whole = (ours.recording_s + ours.finishing_s) / (theirs.recording_s + theirs.finishing_s)
-        print(
-            f"  insitu / perf: recording {ours.recording_s / theirs.recording_s:.2f}, with finishing {whole:.2f}",
-            flush=True,
-        )
+        for ours, theirs in (("fp", ["-g"]), ("dwarf", ["--call-graph", "dwarf"])):
+            _compare(here, ours, theirs)
+
+
+def _compare(here: Path, stacks: str, call_graph: Sequence[str]) -> None:
+    """Record the job by turns, and print both costs and their ratios."""
+    costs: dict[str, list[Cost]] = {"insitu": [], "perf": []}
+    session, data = str(here / "x.insitu"), str(here / "perf.data")
+    for _ in range(_ROUNDS):
+        own = _recorded([INSITU, "profile", "-q", "-F", _FREQUENCY, "--stacks", stacks, "-o", session, "-p"], here)
+        costs["insitu"].append(Cost(*own, *_ours(session)))
+        event = ["-e", "cpu-clock"] if _has_no_pmu(session) else []
+        peers = _recorded(["perf", "record", *event, *call_graph, "-F", _FREQUENCY, "-o", data, "-p"], here)
+        costs["perf"].append(Cost(*peers, *_perfs(data)))
+    print(
+        f"make -j2 of {_FILES} C files at {_FREQUENCY} Hz, {stacks} stacks, medians of {_ROUNDS};"
+        " the recorder's own CPU seconds"
+    )
+    ours, theirs = _median("insitu", costs["insitu"]), _median("perf", costs["perf"])
+    whole = (ours.recording_s + ours.finishing_s) / (theirs.recording_s + theirs.finishing_s)
+    print(
+        f"  insitu / perf: recording {ours.recording_s / theirs.recording_s:.2f}, with finishing {whole:.2f}"
+        "  (insitu's finishing symbolizes and indexes, perf's does not)",
+        flush=True,
+    )
 
 
 def _median(name: str, rounds: list[Cost]) -> Cost:
