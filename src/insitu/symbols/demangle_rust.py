@@ -10,6 +10,8 @@ _MAX_DEPTH = 128
 _MAX_CHARACTERS = 1 << 14  # back references let a short name print an exponentially long one
 
 _LEGACY_HASH: Final = re.compile(rb"17h[0-9a-f]{16}E(?:\.[^\0]*)?$")
+_LENGTH: Final = re.compile(r"0|[1-9]\d{0,5}")
+_HEX: Final = re.compile(r"[0-9a-f]*_")
 _ESCAPE: Final = re.compile(r"\$(SP|BP|RF|LT|GT|LP|RP|C|u[0-9a-f]{1,6})\$|(\.\.)")
 _ESCAPED: Final = {"SP": "@", "BP": "*", "RF": "&", "LT": "<", "GT": ">", "LP": "(", "RP": ")", "C": ","}
 
@@ -38,7 +40,7 @@ def _legacy_path(mangled: str) -> str | None:
     parts = []
     at = 0
     while at < len(mangled):
-        digits = re.compile(r"\d{1,6}").match(mangled, at)
+        digits = _LENGTH.match(mangled, at)
         if digits is None:
             return None
         at = digits.end() + int(digits[0])
@@ -117,7 +119,7 @@ class _V0:
         """A disambiguator and a name."""
         disambiguator = self._optional_base62("s")
         puny = self._eat("u")
-        digits = re.compile(r"0|[1-9]\d{0,5}").match(self._text, self._at)
+        digits = _LENGTH.match(self._text, self._at)
         if digits is None:
             raise _MalformedError
         self._at = digits.end()
@@ -276,7 +278,7 @@ class _V0:
         if tag not in _BASIC_TYPES:
             raise _MalformedError
         sign = "-" if self._eat("n") else ""
-        digits = re.compile(r"[0-9a-f]*_").match(self._text, self._at)
+        digits = _HEX.match(self._text, self._at)
         if digits is None:
             raise _MalformedError
         self._at = digits.end()

@@ -122,7 +122,7 @@ class FunctionTable:
     def _append_linkage_table(self, runtime: Elf) -> None:
         starts, size, names = _linkage_table(runtime)
         # perf adds these last and unchecked: a place that already has a symbol keeps it.
-        fresh = [i for i, begin in enumerate(starts) if not np.any(self._start == np.uint64(begin))]
+        fresh = np.flatnonzero(~np.isin(np.array(starts, np.uint64), self._start)).tolist()
         if not fresh:
             return
         self._strings.append(b"\0".join(names[i] for i in fresh) + b"\0")
@@ -191,8 +191,9 @@ def _linkage_table(elf: Elf) -> tuple[list[int], int, list[bytes]]:
     symbol = (np.frombuffer(data, _RELA, len(data) // _RELA.itemsize)["info"] >> np.uint64(32)).astype(np.int64)
     symbol = symbol[: max(stubs.size - header, 0) // entry]
     starts, names = [], []
+    name_at = dynamic.entries["name"].tolist()
     for i, number in enumerate(symbol.tolist()):
-        name = dynamic.name(int(dynamic.entries["name"][number])) if 0 < number < len(dynamic.entries) else b""
+        name = dynamic.name(name_at[number]) if 0 < number < len(name_at) else b""
         if name:
             starts.append(stubs.address + header + i * entry)
             names.append(name + b"@plt")

@@ -1,7 +1,6 @@
 """The frames at places of one mapped file: its functions, and lines and inlined functions where it has DWARF."""
 
 from functools import cached_property
-from pathlib import PurePosixPath
 
 import numpy as np
 from numpy.typing import NDArray
@@ -105,5 +104,5 @@ def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:
 
 
 def _unknown(name: str, offset: int) -> tuple[Frame, ...]:
-    base = PurePosixPath(name.removesuffix(DELETED)).name or name
+    base = name.removesuffix(DELETED).rpartition("/")[2] or name
     return (Frame(f"{base}+{offset:#x}", name),)
