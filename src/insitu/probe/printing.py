@@ -93,7 +93,7 @@ def histogram_text(kind: Histogram | LinearHistogram, cells: npt.NDArray[np.int6
     for index in range(first, last + 1):
         count = int(counts[index])
         bar = "@" * int(count / most * _BAR)
-        lines.append(f"{_label(kind, index):<16} {count:8d} |{bar:<{_BAR}}|\n")
+        lines.append(f"{_label(kind, index):<16}{count:8d} |{bar:<{_BAR}}|\n")
     return "".join(lines)
 
 

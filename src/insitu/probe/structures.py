@@ -196,7 +196,7 @@ class Structures:
                 return String(kind.count)
             return Array(self.from_btf(kind.target, space), kind.count)
         if kind.kind in (Kind.ENUM, Kind.ENUM64):
-            names = tuple(kind.enumerators().items())
+            names = tuple(kind.enumerators.items())
             return Integer(kind.size or 4, kind.signed, kind.name or "(anonymous)", names)
         if kind.kind == Kind.INT:
             size = kind.size if kind.size in (1, 2, 4, 8) else 8

@@ -27,7 +27,11 @@ def _kallsyms() -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], list[str]]
     entries = [
         (int(line[:16], 16), line.split("\t")[0].split(" ", 2)[2]) for line in lines if line[17:18] in "tTwWDdbBrRAa"
     ]
-    entries.sort(key=lambda entry: entry[0])
+    # Of several names for one address, the first in the list counts, as with bpftrace.
+    first: dict[int, str] = {}
+    for address, name in entries:
+        first.setdefault(address, name)
+    entries = sorted(first.items())
     return np.array([address for address, _ in entries], np.uint64), [name for _, name in entries]
 
 

@@ -138,6 +138,10 @@ def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
     emit.store(length, pointer)
     data = emit.offset(pointer, 8)
     emit.zero(data, -(-capacity // 8) * 8)
+    if isinstance(subject, ast.StringLiteral):
+        for at, byte in enumerate(subject.value[:capacity]):
+            emit.store(str(byte), emit.offset(data, at), 1)
+        return
     place = address_of(low, subject)
     if isinstance(place, Local):
         assert subject.type is not None
