@@ -49,6 +49,11 @@ def test_addresses_without_a_symbol_are_folded_by_module(profile_of):
     )
 
 
+def test_addresses_of_a_deleted_file_are_folded_under_what_the_kernel_calls_it(profile_of):
+    profile = profile_of([("a", 1, [Frame("x.so+0x5", "/lib/x.so (deleted)")], 1)])
+    assert write_folded(profile) == "a;[x.so (deleted)] 1\n"
+
+
 def test_operator_plus_is_no_unresolved_address(profile_of):
     profile = profile_of([("a", 1, ["operator+", "operator++", "prog+0xzz"], 1)])
     assert write_folded(profile) == "a;operator+;operator++;prog+0xzz 1\n"

@@ -128,9 +128,10 @@ def test_the_reverse_tree_begins_with_the_running_functions(profile_of):
 def test_encodings_without_box_drawing_get_ascii(profile_of):
     out = io.TextIOWrapper(io.BytesIO(), encoding="ascii")
     screen = Screen(out)
-    profile = profile_of([("p", 1, ["main", "a"], 6), ("p", 1, ["main", "b"], 3)])
+    profile = profile_of([("p", 1, ["main", "a"], 6), ("p", 1, ["main", "b", "größe"], 3)])
     screen.write(report_lines(build_report(profile), screen))
     out.flush()
+    assert b"gr\\xf6\\xdfe" in out.buffer.getvalue()
     assert b"|- a" in out.buffer.getvalue() and b"`- b" in out.buffer.getvalue()
 
 

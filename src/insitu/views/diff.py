@@ -93,7 +93,7 @@ def diff_profiles(
         z = _z_of_shares(hits, samples) if scale == "share" else _z_of_rates(hits, exposures)
         ratio = new / old if old else None
         rows.append(DiffRow(function.name, function.module, old, new, new - old, ratio, z, abs(z) <= bound))
-    rows.sort(key=lambda row: (-abs(row.delta), row.function, row.module))
+    rows.sort(key=lambda row: (-abs(row.delta), -row.after, row.function, row.module))
     return Diff(rows, scale, part, units[1], samples, totals, notes)
 
 

@@ -3,6 +3,7 @@
 A view yields lines of (text, style) pieces; only writing to a terminal imports rich.
 """
 
+import io
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Sequence
@@ -41,6 +42,8 @@ class Screen:
 
     def write(self, lines: Iterable[Line]) -> None:
         """Write lines, each on a line of its own however long it is."""
+        if isinstance(self.out, io.TextIOWrapper):
+            self.out.reconfigure(errors="backslashreplace")
         if self.width is None:
             self.out.writelines("".join([text for text, _ in line]).rstrip() + "\n" for line in lines)
             return

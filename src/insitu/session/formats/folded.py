@@ -7,7 +7,7 @@ kept whole: parameters and template arguments stay.
 
 import re
 from collections.abc import Sequence
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 
@@ -85,7 +85,8 @@ def is_unresolved(function: str, module: str) -> bool:
     """Whether a frame's function is but its address: no symbol covers it (see Frame.function)."""
     name, plus, offset = function.rpartition("+")
     if plus:
-        return bool(name) and module.endswith(name) and bool(_ADDRESS.fullmatch(offset))
+        file = module.removesuffix(" (deleted)").rpartition("/")[2]
+        return bool(name) and name in (module, file) and bool(_ADDRESS.fullmatch(offset))
     return not module and bool(_ADDRESS.fullmatch(function))
 
 
@@ -109,7 +110,8 @@ def read_folded(data: bytes, name: str) -> Profile:
     if not stacks:
         raise InsituError(f"{name}: no stacks in it", remedy="each line is: frame;frame;frame count")
     has_comm = _begin_with_comms(stacks)
-    comms, comm_of_line, parents, frame_of_stack, frames, leaves = _grow_stacks(stacks, has_comm)
+    tree = _grow_stacks(stacks, has_comm)
+    comms = tree.comms if has_comm else [name.rpartition("/")[2]]
 
     per_line = np.array(counts, np.int64)
     total = sum(counts)
@@ -117,8 +119,8 @@ def read_folded(data: bytes, name: str) -> Profile:
         raise InsituError(f"{name}: its counts add up to more than 64 bits hold")
     notes = [f"{rounded} fractional counts were rounded"] if rounded else []
     info: dict[str, object] = {"source": "folded stacks", "notes": notes}
-    tid = np.array(comm_of_line, np.int32) + 1
-    stack = np.array(leaves, np.int32)
+    tid = np.array(tree.comm_of_line, np.int32) + 1
+    stack = np.array(tree.stack_of_line, np.int32)
     if total <= _MOST_SAMPLES:
         tid, stack = np.repeat(tid, per_line), np.repeat(stack, per_line)
         weight = np.ones(total, np.int64)
@@ -126,9 +128,9 @@ def read_folded(data: bytes, name: str) -> Profile:
         weight = per_line
         info["value"] = "weight"
     return Profile(
-        frames=frames,
-        stack_parent=np.array(parents, np.int32),
-        stack_frame=np.array(frame_of_stack, np.int32),
+        frames=tree.frames,
+        stack_parent=np.array(tree.parent, np.int32),
+        stack_frame=np.array(tree.frame, np.int32),
         ts_ns=np.zeros(len(stack), np.int64),
         cpu=np.full(len(stack), -1, np.int32),
         tid=tid,
@@ -136,7 +138,7 @@ def read_folded(data: bytes, name: str) -> Profile:
         event=np.zeros(len(stack), np.int32),
         weight=weight,
         events=["samples"],
-        threads=[Thread(at + 1, at + 1, comm=comm) for at, comm in enumerate(comms or [name.rpartition("/")[2]])],
+        threads=[Thread(at + 1, at + 1, comm=comm) for at, comm in enumerate(comms)],
         info=info,
     )
 
@@ -147,12 +149,12 @@ def _split_counts(data: bytes, name: str) -> tuple[list[str], list[int], int]:
     counts: list[int] = []
     rounded = 0
     for number, line in enumerate(data.decode("utf-8-sig", "backslashreplace").split("\n"), 1):
+        if not line.strip() or line.startswith("# "):
+            continue
         stack, _, count = line.rstrip().rpartition(" ")
         if stack and len(count) <= 18 and count.isascii() and count.isdigit():
             stacks.append(stack)
             counts.append(int(count))
-            continue
-        if not line.strip() or line.startswith("#"):
             continue
         if not stack or not _COUNT.fullmatch(count):
             raise InsituError(f"{name}: line {number} is no folded stack: it does not end in a count")
@@ -174,10 +176,18 @@ def _begin_with_comms(stacks: Sequence[str]) -> bool:
     )
 
 
-def _grow_stacks(
-    stacks: Sequence[str], has_comm: bool
-) -> tuple[list[str], list[int], list[int], list[int], list[Frame], list[int]]:
-    """The tree of all stacks: comms, each line's comm, stack parents and frames, the frames, each line's leaf."""
+class _Stacks(NamedTuple):
+    """The tree of all lines' stacks, as in a Profile, and each line's command (index) and stack."""
+
+    parent: list[int]
+    frame: list[int]
+    frames: list[Frame]
+    comms: list[str]
+    comm_of_line: list[int]
+    stack_of_line: list[int]
+
+
+def _grow_stacks(stacks: Sequence[str], has_comm: bool) -> _Stacks:
     comms: dict[str, int] = {}
     comm_of_line: list[int] = []
     names: dict[str, int] = {}
@@ -207,7 +217,7 @@ def _grow_stacks(
             at = node
         leaves.append(at)
         previous = frames
-    return list(comms) if has_comm else [], comm_of_line, parents, frame_of_stack, [_frame(n) for n in names], leaves
+    return _Stacks(parents, frame_of_stack, [_frame(name) for name in names], list(comms), comm_of_line, leaves)
 
 
 def _frame(label: str) -> Frame:
