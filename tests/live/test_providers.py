@@ -271,6 +271,8 @@ def test_an_offset_is_counted_from_the_functions_start(program: Path, target: co
         target.act("work", TIMES)
         assert counter.count() == TIMES
         assert later.address == start.address + 3
+        with pytest.raises(InsituError, match="no instruction begins"):
+            points_of(f"uprobe:{program}:work_one+1", made)
 
 
 @pytest.mark.skipif(not link_features.has_perf_links(), reason="this kernel has no links of perf events (Linux 5.15)")

@@ -17,8 +17,11 @@ from insitu.probe.providers.perf_attachment import Descriptors
 from insitu.probe.providers.signature import entry_arguments, return_argument
 from insitu.symbols.demangle import demangle
 from insitu.symbols.function_places import FunctionPlaces
+from insitu.symbols.instructions import begins_instruction
 
 __all__ = ["PROVIDERS"]
+
+_LONGEST_INSTRUCTION = 16  # bytes, rounded up
 
 
 class Uprobe:
@@ -56,6 +59,8 @@ class Uprobe:
             at = file_offset(elf, address + offset)
             if at is None:
                 continue
+            if offset and not begins_instruction(elf.read(at - offset, offset + _LONGEST_INSTRUCTION), offset):
+                raise InsituError(f"{spec}: no instruction begins at {name}+{offset}; a probe there would break it")
             shown = f"{self.names[0]}:{file}:{name}" + (f"+{offset}" if offset else "")
             found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=Place(path, at)))
         return found
