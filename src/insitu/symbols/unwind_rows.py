@@ -44,11 +44,11 @@ class RowTable:
     """The distinct rows that were met. Programs share most of them, so that some hundreds serve any recording."""
 
     def __init__(self, machine: Machine) -> None:
+        """``needed`` are the registers (DWARF numbers) whose values some row asks for; it grows with the rows."""
         self.machine = machine
         nothing = Row((machine.sp, 0), (), machine.pc)
         self.rows: list[Row] = [nothing, nothing]
         self._index: dict[Row, int] = {}
-        # Registers whose values some row asks for.
         self.needed: set[int] = {machine.sp, machine.fp}
         self.has_signal = False
         self._tracked: tuple[int, ...] = ()

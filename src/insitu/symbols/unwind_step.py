@@ -92,7 +92,7 @@ class Lanes:
         self.registers = self.registers.take(kept, axis=1)
         return kept
 
-    def _read(self, addresses: U64, lanes: I64 | None = None) -> tuple[U64, Bools]:
+    def read(self, addresses: U64, lanes: I64 | None = None) -> tuple[U64, Bools]:
         """The words at addresses of the lanes' stacks, and where they lie within the copy."""
         bottom, limit, origin = self.bottom, self.limit, self.origin
         if lanes is not None:
@@ -109,13 +109,13 @@ class Lanes:
         count = len(rows)
         cfa = self.registers.reshape(-1).take(columns.slot.take(rows) * count + np.arange(count))
         cfa += columns.cfa.take(rows)
-        pc, good = self._read(cfa + columns.ra.take(rows))
+        pc, good = self.read(cfa + columns.ra.take(rows))
         good &= rows != END
         for slot, offsets in enumerate(columns.saved):
             if slot != self.sp_slot:
                 offset = offsets.take(rows)
                 saved = np.flatnonzero(offset != SAME)
-                value, readable = self._read(cfa[saved] + offset[saved], saved)
+                value, readable = self.read(cfa[saved] + offset[saved], saved)
                 self.registers[slot, saved] = value * readable
         for lanes, step in replaced:
             cfa[lanes], pc[lanes], good[lanes] = step.cfa, step.pc, step.good
@@ -141,62 +141,76 @@ class Lanes:
         registers = self.registers[:, lanes]
         pointer = registers[self.fp_slot].copy()
         good = pointer - registers[self.sp_slot] <= _MAX_GUESSED_FRAME_BYTES
-        outer, readable = self._read(pointer, lanes)
-        pc, returns = self._read(pointer + _WORD, lanes)
+        outer, readable = self.read(pointer, lanes)
+        pc, returns = self.read(pointer + _WORD, lanes)
         registers[self.fp_slot] = outer
         registers[self.sp_slot] = pointer + 2 * _WORD
         return _Step(pointer + 2 * _WORD, pc, good & readable & returns, registers)
 
     def _rule_step(self, row: Row, lanes: I64) -> _Step:
-        tracked = self.tracked
-        before = self.registers[:, lanes]
-
-        def register(number: int, some: I64) -> U64:
-            if number == self.machine.pc:
-                return self.pc[lanes[some]]
-            values: U64 = before[tracked.index(number), some]
-            return values
-
-        def memory(addresses: U64, some: I64) -> tuple[U64, Bools]:
-            return self._read(addresses, lanes[some])
-
-        everyone = np.arange(len(lanes))
-
-        def recovered(kind: int, operand: int | bytes) -> tuple[U64, Bools]:
-            """The caller's value of a register by its rule, and where it could be had."""
-            if isinstance(operand, bytes):
-                expression = parse(operand)
-                if expression is None:
-                    return np.zeros_like(cfa), np.zeros(len(lanes), np.bool_)
-                value, known = evaluate(expression, cfa, register, memory)
-                if kind == VALUE_EXPRESSION:
-                    return value, known
-                word, readable = memory(value, everyone)
-                return word, known & readable
-            if kind == AT_OFFSET:
-                return memory(cfa + np.uint64(operand & _MASK), everyone)
-            if kind == IN_REGISTER:
-                return register(operand, everyone), np.ones(len(lanes), np.bool_)
-            known = np.full(len(lanes), kind == IS_OFFSET)
-            return cfa + np.uint64(operand & _MASK), known
-
-        good = np.ones(len(lanes), np.bool_)
-        if isinstance(row.cfa, bytes):
-            expression = parse(row.cfa)
-            assert expression is not None  # such rows are interned as END
-            cfa, good = evaluate(expression, np.zeros(len(lanes), np.uint64), register, memory)
-        else:
-            cfa = register(row.cfa[0], everyone) + np.uint64(row.cfa[1] & _MASK)
-        after = before.copy()
-        after[self.sp_slot] = cfa
+        frames = _Frames(self, lanes)
+        good = frames.locate(row.cfa)
+        after = frames.registers.copy()
+        after[self.sp_slot] = frames.cfa
+        # Where no rule says otherwise the return address is still in its register (aarch64's link register).
         pc = None
         for number, kind, operand in row.rules:
-            if number in tracked or number == row.return_register:
-                value, known = recovered(kind, operand)
-                if number in tracked:
-                    after[tracked.index(number)] = value * known
+            if number in self.tracked or number == row.return_register:
+                value, known = frames.recovered(kind, operand)
+                if number in self.tracked:
+                    after[self.tracked.index(number)] = value * known
                 if number == row.return_register:
                     pc, good = value, good & known
         if pc is None:
-            pc = register(row.return_register, everyone)
-        return _Step(cfa, pc, good, after)
+            pc = frames.register(row.return_register, frames.all)
+        return _Step(frames.cfa, pc, good, after)
+
+
+class _Frames:
+    """The frames of some lanes, as the rules of one row see them. Indices are into those lanes."""
+
+    def __init__(self, owner: Lanes, lanes: I64) -> None:
+        self._owner = owner
+        self._lanes = lanes
+        self.registers = owner.registers[:, lanes]
+        self.all = np.arange(len(lanes))
+        self.cfa = np.zeros(len(lanes), np.uint64)
+
+    def register(self, number: int, some: I64) -> U64:
+        """A register, tracked or the program counter, of some of the frames."""
+        if number == self._owner.machine.pc:
+            return self._owner.pc[self._lanes[some]]
+        values: U64 = self.registers[self._owner.tracked.index(number), some]
+        return values
+
+    def memory(self, addresses: U64, some: I64) -> tuple[U64, Bools]:
+        """Words of the stacks of some of the frames, and where they could be read."""
+        return self._owner.read(addresses, self._lanes[some])
+
+    def locate(self, rule: tuple[int, int] | bytes) -> Bools:
+        """Compute the CFA by its rule; where that was possible."""
+        if isinstance(rule, bytes):
+            self.cfa, good = self._evaluated(rule)
+            return good
+        self.cfa = self.register(rule[0], self.all) + np.uint64(rule[1] & _MASK)
+        return np.ones(len(self.all), np.bool_)
+
+    def recovered(self, kind: int, operand: int | bytes) -> tuple[U64, Bools]:
+        """The callers' value of a register by its rule, and where it could be had."""
+        if isinstance(operand, bytes):
+            value, known = self._evaluated(operand)
+            if kind == VALUE_EXPRESSION:
+                return value, known
+            word, readable = self.memory(value, self.all)
+            return word, known & readable
+        if kind == AT_OFFSET:
+            return self.memory(self.cfa + np.uint64(operand & _MASK), self.all)
+        if kind == IN_REGISTER:
+            return self.register(operand, self.all), np.ones(len(self.all), np.bool_)
+        return self.cfa + np.uint64(operand & _MASK), np.full(len(self.all), kind == IS_OFFSET)
+
+    def _evaluated(self, block: bytes) -> tuple[U64, Bools]:
+        expression = parse(block)
+        if expression is None:
+            return np.zeros_like(self.cfa), np.zeros(len(self.all), np.bool_)
+        return evaluate(expression, self.cfa, self.register, self.memory)

@@ -41,6 +41,7 @@ class UserStacks:
 
     @cached_property
     def words(self) -> "StackWords":
+        """The copies, as words."""
         return StackWords(self.stack)
 
 
