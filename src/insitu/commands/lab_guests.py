@@ -1,0 +1,157 @@
+"""`insitu lab run | shell | ps | stop`: guests and what runs in them."""
+
+import argparse
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from insitu.lab.machine import Options
+
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["arguments", "machine_arguments", "machine_options"]
+
+
+def arguments(subparsers: "Subparsers") -> None:
+    """Declare this module's subcommands."""
+    run = subparsers.add_parser("run", help="a command inside a throw-away guest")
+    run.add_argument(
+        "-k", "--kernel", default="6.1", help="a fetched name, a release, or a path to an image (default 6.1)"
+    )
+    machine_arguments(run)
+    run.add_argument("--timeout", type=float, metavar="SECONDS", help="end the command and the guest after this time")
+    run.add_argument(
+        "--no-snapshot", action="store_true", help="boot, rather than continue a booted guest's snapshot"
+    )
+    run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
+    run.set_defaults(action=_run)
+
+    shell = subparsers.add_parser("shell", help="an interactive shell, or a command on a terminal, in a guest")
+    shell.add_argument("-k", "--kernel", default="6.1", help="as for run")
+    machine_arguments(shell)
+    shell.add_argument("command", nargs="*", metavar="CMD", help="instead of $SHELL")
+    shell.set_defaults(action=_shell)
+
+    ps = subparsers.add_parser("ps", help="the guests that run")
+    ps.add_argument("--json", action="store_true", help="as JSON")
+    ps.set_defaults(action=_ps)
+
+    stop = subparsers.add_parser("stop", help="end guests")
+    stop.add_argument("guest", nargs="*", help="names; all when none is given")
+    stop.set_defaults(action=_stop)
+
+
+def machine_arguments(parser: argparse.ArgumentParser) -> None:
+    """Options that say what the guest's machine is."""
+    group = parser.add_argument_group("machine")
+    group.add_argument("--name", default="", help="the guest's name, for ps, stop, dump, gdb and trace")
+    group.add_argument("--cpus", type=int, default=2, metavar="N", help="CPUs (default 2)")
+    group.add_argument("--memory", default="1G", metavar="SIZE", help="512M, 2G ... (default 1G)")
+    group.add_argument("--numa", type=int, default=1, metavar="N", help="NUMA nodes (default 1)")
+    group.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")
+    group.add_argument(
+        "--initcall-debug", action="store_true", help="have the kernel time its initcalls (on the console)"
+    )
+    group.add_argument("--kgdb", action="store_true", help="a serial line for KGDB (a kernel built with it)")
+    group.add_argument("--crashkernel", default="", metavar="SIZE", help="memory set aside for a crash kernel")
+    group.add_argument(
+        "--disk", action="append", default=[], type=Path, metavar="FILE", help="a disk image (raw, qcow2)"
+    )
+    group.add_argument(
+        "--net", default="none", choices=("none", "user"), help="network through this machine (default none)"
+    )
+    group.add_argument(
+        "--rw", action="append", default=[], type=Path, metavar="DIR", help="a directory it may write to"
+    )
+
+
+def machine_options(args: argparse.Namespace) -> "Options":
+    """What the options of ``machine_arguments`` say."""
+    from insitu.lab.machine import Options
+
+    fields: dict[str, Any] = {
+        name: getattr(args, name)
+        for name in ("cpus", "memory", "numa", "append", "initcall_debug", "kgdb", "crashkernel", "net")
+    }
+    return Options(**fields, disks=tuple(args.disk), rw=tuple(args.rw))
+
+
+def _run(args: argparse.Namespace) -> int:
+    from insitu.lab.failures import GuestFailure
+    from insitu.lab.guest import Guest
+    from insitu.lab.kernel import find_kernel
+    from insitu.lab.snapshot import start_fast
+
+    guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
+    try:
+        with guest.started(guest.start if args.no_snapshot else lambda: start_fast(guest)):
+            if args.initcall_debug:
+                sys.stderr.write("".join(f"{line}\n" for line in guest.console(20_000) if "initcall" in line))
+            outcome = guest.run(
+                args.command,
+                stdin=sys.stdin.fileno(),
+                timeout=args.timeout,
+                stdout=lambda data: _write_all(sys.stdout.fileno(), data),
+                stderr=lambda data: _write_all(sys.stderr.fileno(), data),
+            )
+    except GuestFailure as failure:
+        for line in failure.tail:
+            print(f"console: {line}", file=sys.stderr)
+        raise
+    for victim in outcome.oom_kills:
+        print(
+            f"insitu: the guest's kernel killed {victim} for lack of memory (--memory {args.memory})", file=sys.stderr
+        )
+    return outcome.status
+
+
+def _write_all(fd: int, data: bytes) -> None:
+    import os
+
+    view = memoryview(data)
+    while view:
+        view = view[os.write(fd, view) :]
+
+
+def _shell(args: argparse.Namespace) -> int:
+    import os
+
+    from insitu.lab.guest import Guest
+    from insitu.lab.kernel import find_kernel
+    from insitu.lab.snapshot import start_fast
+    from insitu.lab.terminal import interact
+
+    guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
+    with guest.started(lambda: start_fast(guest)):
+        return interact(guest, args.command or [os.environ.get("SHELL", "/bin/sh")])
+
+
+def _ps(args: argparse.Namespace) -> int:
+    import json
+    import time
+
+    from insitu.lab.running import running_guests
+
+    guests = running_guests()
+    if args.json:
+        print(json.dumps([vars(guest) | {"directory": str(guest.directory)} for guest in guests], indent=1))
+        return 0
+    if not guests:
+        print("no guest runs")
+        return 0
+    width = max(len(guest.name) for guest in guests)
+    for guest in guests:
+        age = time.time() - guest.started
+        machine = f"{guest.cpus} CPUs, {guest.memory}, {guest.accelerator}"
+        print(f"{guest.name:<{width}}  {guest.release}  {machine}  up {age:.0f} s  owner {guest.owner}")
+    return 0
+
+
+def _stop(args: argparse.Namespace) -> int:
+    from insitu.lab.running import find_guest, running_guests, stop_guest
+
+    for guest in [find_guest(name) for name in args.guest] or running_guests():
+        stop_guest(guest)
+        print(f"{guest.name} ended")
+    return 0

@@ -1,0 +1,89 @@
+"""`insitu lab kernels | fetch | build`: what can be run, and how to get more."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+
+__all__ = ["arguments"]
+
+
+def arguments(subparsers: "Subparsers") -> None:
+    """Declare this module's subcommands."""
+    kernels = subparsers.add_parser("kernels", help="what can be run: installed, fetched, and fetchable kernels")
+    kernels.add_argument("--json", action="store_true", help="as JSON")
+    kernels.set_defaults(action=_kernels)
+
+    fetch = subparsers.add_parser("fetch", help="unpack a distribution kernel into the cache; nothing is installed")
+    fetch.add_argument("name", nargs="+", help="6.1, 6.1-cloud, 6.12, 6.1-rt ..., as `insitu lab kernels` lists them")
+    fetch.add_argument("--debuginfo", action="store_true", help="also its vmlinux with debug information (large)")
+    fetch.set_defaults(action=_fetch)
+
+    build = subparsers.add_parser("build", help="a small guest kernel from the distribution's source package")
+    build.add_argument("-k", "--kernel", default="6.1", metavar="VERSION", help="which source package (default 6.1)")
+    build.add_argument("--with", dest="features", default="", metavar="LIST", help="kgdb,irqsoff,lockdep,kasan,gcov")
+    build.add_argument("-j", "--jobs", type=int, default=0, help="compilers at a time (default: one per CPU)")
+    build.set_defaults(action=_build)
+
+
+def _kernels(args: argparse.Namespace) -> int:
+    import json
+
+    from insitu.lab.catalog import fetchable
+    from insitu.lab.kernel import fetched_kernels, installed_kernels
+
+    here = [*installed_kernels(), *fetched_kernels()]
+    rows = [
+        {
+            "name": kernel.name,
+            "release": kernel.release,
+            "state": _state(kernel.origin),
+            "debuginfo": bool(kernel.debuginfo),
+        }
+        for kernel in here
+    ]
+    known = {kernel.release for kernel in here}
+    rows += [
+        {"name": package.name, "release": package.release, "state": "fetchable", "debuginfo": False}
+        for package in fetchable()
+        if package.release not in known
+    ]
+    if args.json:
+        print(json.dumps(rows, indent=1))
+        return 0
+    if not rows:
+        print("no kernel is installed or fetched, and apt offers none", file=sys.stderr)
+    widths = [max((len(str(row[key])) for row in rows), default=0) for key in ("name", "release")]
+    for row in rows:
+        state = f"{row['state']}{', with debuginfo' if row['debuginfo'] else ''}"
+        print(f"{row['name']:<{widths[0]}}  {row['release']:<{widths[1]}}  {state}")
+    return 0
+
+
+def _state(origin: str) -> str:
+    return origin if origin in ("installed", "built") else "fetched"
+
+
+def _fetch(args: argparse.Namespace) -> int:
+    from insitu.lab.fetch import fetch, fetch_debuginfo
+
+    for name in args.name:
+        kernel = fetch(name, _report)
+        if args.debuginfo:
+            kernel = fetch_debuginfo(kernel, _report)
+        print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")
+    return 0
+
+
+def _build(args: argparse.Namespace) -> int:
+    from insitu.lab.build import build
+
+    kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, _report)
+    print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")
+    return 0
+
+
+def _report(line: str) -> None:
+    print(f"insitu: {line}", file=sys.stderr, flush=True)

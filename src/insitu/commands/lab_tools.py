@@ -1,0 +1,6 @@
+"""Placeholder."""
+
+import argparse
+
+
+def arguments(subparsers: "argparse._SubParsersAction[argparse.ArgumentParser]") -> None: ...

@@ -1,0 +1,69 @@
+"""Why a guest failed, told from its console."""
+
+import re
+from pathlib import Path
+from typing import Final
+
+from insitu.errors import InsituError
+
+__all__ = ["CommandTimeout", "GuestFailure", "console_tail", "death", "oom_kills"]
+
+_STATUS_GUEST_FAILED: Final = 125
+_STATUS_TIMEOUT: Final = 124
+_MAX_CONSOLE_BYTES: Final = 4 << 20
+_PANIC: Final = re.compile(r"Kernel panic - not syncing: (.*)")
+_OOM: Final = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process (\d+) \(([^)]*)\)")
+_NOT_MOUNTED: Final = re.compile(r"insitu-lab: (cannot .*)")
+_TIMESTAMP: Final = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
+
+
+class GuestFailure(InsituError):
+    """The guest, not the command in it, failed. ``kind`` is panic, hang or death; ``tail`` the console's last lines."""
+
+    def __init__(self, kind: str, message: str, tail: list[str], remedy: str = "") -> None:
+        super().__init__(message, remedy=remedy, status=_STATUS_GUEST_FAILED)
+        self.kind = kind
+        self.tail = tail
+
+
+class CommandTimeout(InsituError):
+    """The command in the guest took longer than allowed; the guest itself is well."""
+
+    def __init__(self, seconds: float) -> None:
+        super().__init__(
+            f"the command did not end within {seconds:g} s; the guest itself answers", status=_STATUS_TIMEOUT
+        )
+
+
+def console_tail(console: Path, lines: int = 20) -> list[str]:
+    """The last lines of a guest's console, control characters removed."""
+    return _read(console).splitlines()[-lines:]
+
+
+def death(console: Path) -> GuestFailure:
+    """Why the guest that wrote this console ended by itself."""
+    text = _read(console)
+    tail = text.splitlines()[-20:]
+    panic = _PANIC.search(text)
+    if panic:
+        return GuestFailure("panic", f"the guest's kernel panicked: {panic[1].strip()}", tail)
+    missing = _NOT_MOUNTED.search(text)
+    if missing:
+        return GuestFailure("death", f"the guest ended while starting: {missing[1].strip()}", tail)
+    return GuestFailure("death", "the guest ended by itself (a reboot or power-off inside)", tail)
+
+
+def oom_kills(text: str) -> tuple[str, ...]:
+    """Processes that the kernel killed for lack of memory, as "NAME (pid N)", from console text."""
+    return tuple(f"{match[2]} (pid {match[1]})" for match in _OOM.finditer(text))
+
+
+def _read(console: Path) -> str:
+    try:
+        with console.open("rb") as file:
+            file.seek(max(0, console.stat().st_size - _MAX_CONSOLE_BYTES))
+            text = file.read().decode(errors="replace").replace("\r", "")
+    except OSError:
+        return ""
+    plain = re.sub(r"\x1b\[[\d;]*[A-Za-z]|[^\n\t\x20-\x7e\xa0-\U0010ffff]", "", text)
+    return "\n".join(_TIMESTAMP.sub("", line) for line in plain.splitlines())

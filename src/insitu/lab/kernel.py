@@ -1,0 +1,150 @@
+"""A kernel that can be booted: its image, configuration, modules and symbols, wherever they came from."""
+
+import functools
+import json
+import platform
+import re
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from insitu.errors import InsituError
+from insitu.lab.directories import cache_directory
+from insitu.lab.vmlinux import is_elf, unpack_bzimage
+
+__all__ = ["Kernel", "fetched_kernels", "find_kernel", "installed_kernels", "release_order", "short_name"]
+
+INDEX: Final = "kernel.json"
+
+
+@dataclass(frozen=True)
+class Kernel:
+    """A kernel on this machine's disk.
+
+    ``name`` is what users type (``6.1-cloud``), ``release`` what ``uname -r`` says (``6.1.0-56-cloud-amd64``).
+    ``modules`` is the directory that holds ``modules.builtin`` and ``kernel/``; None when all that is needed is
+    built in, or when nothing but an image was given.
+    """
+
+    name: str
+    release: str
+    image: Path
+    config: Path | None = None
+    modules: Path | None = None
+    debuginfo: Path | None = None
+    origin: str = ""
+
+    @functools.cached_property
+    def bootable(self) -> Path:
+        """The ELF image to boot directly; the bzImage itself when it cannot be unpacked here."""
+        if is_elf(self.image):
+            return self.image
+        status = self.image.stat()
+        unpacked = cache_directory("vmlinux") / f"{self.release}-{status.st_size}-{status.st_mtime_ns}"
+        if not unpacked.exists():
+            kernel = unpack_bzimage(self.image)
+            if kernel is None:
+                return self.image
+            partial = unpacked.with_suffix(".partial")
+            partial.write_bytes(kernel)
+            partial.rename(unpacked)
+        return unpacked
+
+    @functools.cached_property
+    def options(self) -> dict[str, str]:
+        """The build configuration without the CONFIG_ prefix: ``{"SMP": "y", ...}``; empty when it is not known."""
+        if self.config is None or not self.config.exists():
+            return {}
+        pairs = re.findall(r"^CONFIG_(\w+)=(.*)$", self.config.read_text(errors="replace"), re.MULTILINE)
+        return dict(pairs)
+
+
+def short_name(release: str) -> str:
+    """``6.1.0-56-cloud-amd64`` -> ``6.1-cloud``; ``6.12.117+deb12-amd64`` -> ``6.12``."""
+    match = re.match(r"(\d+\.\d+)", release)
+    if not match:
+        return release
+    flavour = re.search(r"-(cloud|rt)-", release)
+    return match[1] + (f"-{flavour[1]}" if flavour else "")
+
+
+def release_order(release: str) -> tuple[int, ...]:
+    """A sort key: the numbers in a release, so that 6.1.0-9 comes before 6.1.0-56."""
+    return tuple(int(number) for number in re.findall(r"\d+", release))
+
+
+def fetched_kernels() -> list[Kernel]:
+    """The kernels in the cache (fetched or built), oldest release first."""
+    kernels = []
+    for index in cache_directory("kernels").glob(f"*/{INDEX}"):
+        try:
+            fields = json.loads(index.read_text())
+            paths = {
+                key: index.parent / fields[key]
+                for key in ("image", "config", "modules", "debuginfo")
+                if fields.get(key)
+            }
+            kernels.append(Kernel(fields["name"], fields["release"], origin=fields.get("origin", ""), **paths))
+        except (OSError, ValueError, KeyError, TypeError):
+            continue  # an index that is not ours, or damaged: the kernel counts as not fetched
+    return sorted(kernels, key=lambda kernel: release_order(kernel.release))
+
+
+def installed_kernels() -> list[Kernel]:
+    """The kernels installed on this machine (/boot), oldest release first."""
+    kernels = []
+    for image in Path("/boot").glob("vmlinuz-*"):
+        release = image.name.removeprefix("vmlinuz-")
+        modules = Path("/lib/modules") / release
+        config = Path("/boot") / f"config-{release}"
+        kernels.append(
+            Kernel(
+                release,
+                release,
+                image,
+                config=config if config.exists() else None,
+                modules=modules if modules.is_dir() else None,
+                origin="installed",
+            )
+        )
+    return sorted(kernels, key=lambda kernel: release_order(kernel.release))
+
+
+def find_kernel(name: str) -> Kernel:
+    """The kernel that a user means: a short name, a release, ``host`` for the running one, or a path to an image.
+
+    A short name means the newest fetched kernel of that name. Raises InsituError with the way to get it.
+    """
+    if "/" in name or name.startswith("."):
+        return _kernel_at(Path(name))
+    if name == "host":
+        name = platform.release()
+    for kernel in reversed([*installed_kernels(), *fetched_kernels()]):
+        if name in (kernel.name, kernel.release):
+            return kernel
+    raise InsituError(
+        f"kernel {name!r} is not here", remedy=f"insitu lab fetch {name}; insitu lab kernels lists them"
+    )
+
+
+def _kernel_at(image: Path) -> Kernel:
+    if not image.is_file():
+        raise InsituError(f"no kernel image {image}")
+    image = image.resolve()
+    data = image.read_bytes()[:0x8000]
+    release = image.name
+    if data[0x202:0x206] == b"HdrS":
+        # kernel_version, a pointer less 0x200 (Documentation/arch/x86/boot.rst).
+        start = int.from_bytes(data[0x20E:0x210], "little") + 0x200
+        words = data[start : start + 200].split(b"\0")[0].split()
+        release = words[0].decode(errors="replace") if words else release
+    config = image.parent / f"config-{release}"
+    modules = Path("/lib/modules") / release
+    return Kernel(
+        str(image),
+        release,
+        image,
+        config=config if config.exists() else None,
+        modules=modules if modules.is_dir() else None,
+        origin="image",
+    )
