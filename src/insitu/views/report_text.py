@@ -141,12 +141,18 @@ def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Line]:
     children = _children(tree, min_percent)
     amounts = {at: quantity(int(tree.total[at]), tree.unit) for nodes in children.values() for at in nodes}
     wide = max([len("total"), *map(len, amounts.values())])
-    yield [(f"total%   self%  {'total':>{wide}}  function", "bold")]
+    plain = screen.width is None
+    yield [("# " if plain else "", ""), (f"total%   self%  {'total':>{wide}}  function", "bold")]
     for at, lead in _walk(children, screen.unicode):
         total, own = percent(int(tree.total[at]), report.total), percent(int(tree.own[at]), report.total)
         name = tree.names[tree.name[at]]
         text = printable(name.function) + (" (inlined)" if name.inlined else "")
-        figures = [(f"{total:6.2f}", heat(total)), ("  ", ""), (f"{own:6.2f}", heat(own))]
+        figures = [
+            ("  " if plain else "", ""),
+            (f"{total:6.2f}", heat(total)),
+            ("  ", ""),
+            (f"{own:6.2f}", heat(own)),
+        ]
         if screen.width is not None:
             room = max(screen.width - 18 - wide, 0)
             lead = lead[-max(room - _LEAST_TREE_NAME, 0) :] if len(lead) + _LEAST_TREE_NAME > room else lead

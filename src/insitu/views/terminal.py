@@ -70,7 +70,10 @@ class Column:
 
 
 def table(columns: Sequence[Column], rows: Sequence[Sequence[Piece]], width: int | None) -> Iterator[Line]:
-    """Lines of a table, its title line first; a "name" column and long "left" columns are shortened in the middle."""
+    """Lines of a table, its title line first; a "name" column and long "left" columns are shortened in the middle.
+
+    Without a ``width`` nothing is shortened, and the title line begins with "#" as all that is not data does then.
+    """
     shown = [at for at, column in enumerate(columns) if width is None or width >= _NARROW or not column.spare]
     columns = [columns[at] for at in shown]
     rows = [[(printable(row[at][0]), row[at][1]) for at in shown] for row in rows]
@@ -84,7 +87,7 @@ def table(columns: Sequence[Column], rows: Sequence[Sequence[Piece]], width: int
         widths[-1] = max(width - sum(widths[:-1]) - 2 * (len(columns) - 1), _LEAST_NAME)
     titles = [(column.title, "bold") for column in columns]
     for row in [titles, *rows]:
-        line: Line = []
+        line: Line = [] if width is not None else [("# " if row is titles else "  ", "")]
         for column, wide, (text, style) in zip(columns, widths, row, strict=True):
             if column.align == "right":
                 cell = text.rjust(wide)
