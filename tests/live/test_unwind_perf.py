@@ -234,6 +234,21 @@ def test_stacks_deeper_than_the_copy_end_where_perf_ends_them(tmp_path: Path, co
     assert max(sample.copied for sample in samples) == copy_bytes
 
 
+def test_recursion_is_cut_off_at_the_depth_of_perf(tmp_path: Path) -> None:
+    (tmp_path / "prog.c").write_text(
+        "volatile long sink;\n"
+        "__attribute__((noinline)) long down(long n) {\n"
+        "    if (n) return down(n - 1) + n;\n"
+        "    for (int i = 0; i < 20000; i++) sink += i;\n"
+        "    return sink;\n"
+        "}\n"
+        "int main(void) { for (int i = 0; i < 8000; i++) down(i % 300); }\n"
+    )
+    subprocess.run(["gcc", "-O1", "prog.c", "-o", "prog"], check=True, cwd=tmp_path)
+    samples = compare(recorded(tmp_path, str(tmp_path / "prog")), 50)
+    assert max(len(sample.addresses) for sample in samples) == 127
+
+
 def test_functions_without_call_frame_information_end_stacks_where_perf_does(tmp_path: Path) -> None:
     (tmp_path / "prog.c").write_text(CLOCK_SOURCE)
     options = ["-O2", "-fomit-frame-pointer", "-fno-asynchronous-unwind-tables"]

@@ -199,6 +199,7 @@ def test_pointers_of_any_encoding_and_bytes_are_read_or_refused(data: bytes, enc
     assert 0 <= end <= len(data)
 
 
+@settings(deadline=None)
 @given(st.integers(0, 2**63 - 1), st.integers(-(2**62), 2**62))
 def test_leb128_numbers_come_back(unsigned: int, signed: int) -> None:
     def encode(value: int, more: int) -> bytes:

@@ -75,6 +75,7 @@ class Programs:
         _, states = self._run(cie.program, 0, 0, nothing)
         self._begin = states[-1]
         self._initial = self._states[self._begin][1]
+        self._next.clear()  # what restored registers before there was anything to restore
 
     def run(self, program: bytes, address: int, start: int) -> tuple[list[int], list[int]]:
         """First addresses, rising, and the states that hold from there on, of the function at ``start``.
