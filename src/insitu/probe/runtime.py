@@ -25,6 +25,7 @@ from insitu.probe.providers.base import Context
 from insitu.probe.source import Source
 from insitu.probe.symbolize import Symbols
 from insitu.probe.target import Target
+from insitu.probe.types import Stack, Tuple, Type, UserSymbol
 
 __all__ = ["Runtime", "interrupts"]
 
@@ -70,6 +71,9 @@ class Runtime:
         }
         self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
         self._closed = False
+        stored: list[Type] = [record.fields for record in compiled.layout.records]
+        stored += [t for each in layouts for t in (each.key, each.value) if t is not None]
+        self._shows_user_addresses = any(map(_has_user_address, stored))
 
     def close(self) -> None:
         """Detach and free everything; end a child that was never let go. Idempotent."""
@@ -84,7 +88,13 @@ class Runtime:
         self.loaded.run("begin")
         count += self.loaded.attach(None, self.context)
         self.target.release()
+        self._remember_target()
         return count
+
+    def _remember_target(self) -> None:
+        """Keep the child's mappings: its stacks are to have names when it has ended."""
+        if self.target.child_pid and self._shows_user_addresses:
+            self.symbols.remember(self.target.child_pid)
 
     def handle_with(self, output: Output) -> None:
         """Let ``output`` handle the records."""
@@ -102,6 +112,7 @@ class Runtime:
             poll.register(self.target.fd, select.POLLIN)
         wait_ms = _EVENT_POLL_MS if self.events else _POLL_MS
         while True:
+            self._remember_target()
             self.drain()
             output.flush()
             if output.exit_status is not None or stop():
@@ -170,6 +181,12 @@ class Runtime:
         if self.loaded.recursion_misses:
             found.append((self.loaded.recursion_misses, "runs: a probe hit while its program ran on the same CPU"))
         return found
+
+
+def _has_user_address(kind: Type) -> bool:
+    if isinstance(kind, Tuple):
+        return any(map(_has_user_address, kind.elements))
+    return isinstance(kind, UserSymbol) or (isinstance(kind, Stack) and kind.user)
 
 
 @contextlib.contextmanager

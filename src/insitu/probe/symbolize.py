@@ -94,22 +94,21 @@ class Symbols:
         return f"\t{address:x} {text} ({module})" if kind.mode == "perf" else text
 
     def remember(self, pid: int) -> None:
-        """Read a process's mappings now, before it is gone."""
-        self._maps(pid)
+        """Read a process's mappings now, before it is gone; what is known stays when it is gone already."""
+        found = []
+        with contextlib.suppress(OSError):
+            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+                match = re.match(r"(\w+)-(\w+) ..x. (\w+) \S+ \d+ +(/.*)", line)
+                if match:
+                    start, end, offset = (int(text, 16) for text in match.groups()[:3])
+                    found.append((start, end, offset, match.group(4)))
+        if found:
+            self._mappings[pid] = found
 
     def _maps(self, pid: int) -> list[tuple[int, int, int, str]]:
         if pid not in self._mappings:
-            found = []
-            with contextlib.suppress(OSError):
-                for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
-                    match = re.match(r"(\w+)-(\w+) ..x. (\w+) \S+ \d+ +(/.*)", line)
-                    if match:
-                        start, end, offset = (int(text, 16) for text in match.groups()[:3])
-                        found.append((start, end, offset, match.group(4)))
-            if not found:
-                return []
-            self._mappings[pid] = found
-        return self._mappings[pid]
+            self.remember(pid)
+        return self._mappings.get(pid, [])
 
     def _table(self, path: str, pid: int) -> _ElfFunctions | None:
         if path not in self._tables:

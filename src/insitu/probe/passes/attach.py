@@ -83,8 +83,16 @@ def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tupl
             expanded = provider.expand(AttachSpec(name, text.parts[1:], line, column), context)
         except InsituError as error:
             raise _located(error, source, text) from None
-        points += [(provider, point) for point in expanded]
+        points += [(provider, _as_written(point, text)) for point in expanded]
     return points
+
+
+def _as_written(point: AttachPoint, text: ast.AttachText) -> AttachPoint:
+    """The point named with the path that the script gives, as bpftrace does, rather than with its absolute form."""
+    path = text.parts[1] if len(text.parts) > 1 else ""
+    if "/" not in path or "*" in path or not point.target.startswith("/"):
+        return point
+    return replace(point, name=point.name.replace(point.target, path, 1))
 
 
 def _located(error: InsituError, source: Source, text: ast.AttachText) -> ScriptError:
