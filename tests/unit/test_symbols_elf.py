@@ -3,6 +3,7 @@
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -88,6 +89,16 @@ def test_what_is_no_elf_file_is_refused_in_one_line(program: Path, tmp_path: Pat
         with pytest.raises(InsituError, match=reason) as caught:
             Elf(source)
         assert "\n" not in str(caught.value)
+
+
+def test_more_files_than_the_soft_limit_allows_can_be_open(program: Path) -> None:
+    code = (
+        "import resource, sys; from insitu.symbols.elf import Elf;"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (40, resource.getrlimit(resource.RLIMIT_NOFILE)[1]));"
+        "print(len([Elf(sys.argv[1]) for _ in range(100)]))"
+    )
+    done = subprocess.run([sys.executable, "-c", code, str(program)], capture_output=True, text=True)
+    assert done.stdout == "100\n", done.stderr
 
 
 def read_everything(image: bytes) -> None:

@@ -1,6 +1,8 @@
 """Reads ELF64 files: sections, segments, notes, symbol tables. Layouts are those of elf(5), `<elf.h>`."""
 
+import errno
 import os
+import resource
 import stat
 import zlib
 from functools import cached_property
@@ -138,8 +140,7 @@ class Elf:
             self.size = len(source)
         else:
             self.name, self._image = name or str(source), b""
-            # O_NONBLOCK: a path from a recording may be a FIFO by now.
-            descriptor = os.open(source, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+            descriptor = _open(source)
             status = os.fstat(descriptor)
             if not stat.S_ISREG(status.st_mode):
                 os.close(descriptor)
@@ -297,6 +298,20 @@ class Elf:
             hit = (row >= 0) & (distance < rows["filesz"][row]) & (result == NO_ADDRESS)
             result[hit] = (rows[target][row] + distance)[hit]
         return result
+
+
+def _open(path: str | Path) -> int:
+    # O_NONBLOCK: a path from a recording may be a FIFO by now.
+    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+    try:
+        return os.open(path, flags)
+    except OSError as error:
+        # Files stay open, and a whole machine maps more of them than the usual soft limit of 1024 allows.
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return os.open(path, flags)
 
 
 def _build_id(notes: bytes, align: int) -> str:

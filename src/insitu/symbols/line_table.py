@@ -1,5 +1,6 @@
 """Source lines and inlined functions of a file, from its DWARF: read by symbolic once, then kept on disk."""
 
+import mmap
 import os
 import tempfile
 from pathlib import Path
@@ -69,7 +70,9 @@ def _kept(build_id: str) -> Symcache | None:
     if not build_id:
         return None
     try:
-        return Symcache(_cache_path(build_id).read_bytes())
+        # Mapped: files in the cache are replaced, never cut, and only what is looked up is read.
+        with _cache_path(build_id).open("rb") as file:
+            return Symcache(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError):
         return None
 

@@ -1,6 +1,7 @@
 """The frames at places of one mapped file: its functions, and lines and inlined functions where it has DWARF."""
 
 from functools import cached_property
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,13 +40,17 @@ class ModuleSymbols:
         if file.elf.section(".symtab") is not None:
             if LineTable.present_in(file.elf):
                 return file.elf, file
-            found = find_debug_file(file.elf, file.path, file.root)
+            found = self._separate()
             return file.elf, file._replace(elf=Elf(found), path=found) if found is not None else None
-        found = find_debug_file(file.elf, file.path, file.root)
+        found = self._separate()
         if found is None:
             return embedded_symbols(file.elf) or file.elf, None
         debug = Elf(found)
         return debug, file._replace(elf=debug, path=found)
+
+    def _separate(self) -> Path | None:
+        seen_as = Path(self._name.removesuffix(DELETED))
+        return find_debug_file(self._file.elf, seen_as, self._file.root)
 
     @cached_property
     def _functions(self) -> FunctionTable:

@@ -1,5 +1,7 @@
 """Addresses to frames: the one door through which recordings are symbolized."""
 
+from pathlib import Path
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -105,8 +107,6 @@ class Symbolizer:
         return self._by_file.setdefault(shared, ModuleSymbols(file, module.path, inlines=self._inlines))
 
     def _vdso(self, module: Module) -> ModuleFile | None:
-        from pathlib import Path
-
         elf = read_vdso() if self._live else None
         if elf is None or (module.build_id and elf.build_id != module.build_id):
             return None

@@ -5,6 +5,7 @@ address at a time, two to ten times as long, and once more its import.
 """
 
 import os
+from mmap import mmap
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple, Protocol
 
@@ -58,7 +59,7 @@ class Locations(Protocol):
 class Symcache:
     """A symcache of version 9. Raises ValueError if ``data`` is not one, or is cut short."""
 
-    def __init__(self, data: bytes) -> None:
+    def __init__(self, data: bytes | mmap) -> None:
         if len(data) < _HEADER.itemsize:
             raise ValueError("symcache is cut short")
         head = np.frombuffer(data, _HEADER, 1)[0]
