@@ -20,7 +20,7 @@ def declaration(type_: Type, name: str = "") -> str:
 
 def definition(type_: Type) -> str:
     """A struct, union or enum in C with what it contains, indented by tabs; for others, the declaration."""
-    return _Writer().defined(type_, "", 0) + ";"
+    return _Writer().defined(type_, "") + ";"
 
 
 class _Writer:
@@ -28,6 +28,7 @@ class _Writer:
 
     def __init__(self) -> None:
         self.steps = 0
+        self.nesting = 0  # definitions that the one being written stands in
 
     def exhausted(self, depth: int) -> bool:
         self.steps += 1
@@ -56,6 +57,8 @@ class _Writer:
             return f"{word} {self.declared(target, name, depth + 1)}"
         if kind == Kind.TYPE_TAG:
             return self.declared(type_.target, name, depth + 1)
+        if kind in _TAGS and not type_.name and self.nesting:
+            return self.defined(type_, name)
         return f"{_base(type_)} {name}".rstrip()
 
     def parameters(self, prototype: Type, depth: int) -> list[str]:
@@ -68,20 +71,20 @@ class _Writer:
                 break
         return words
 
-    def defined(self, type_: Type, name: str, depth: int) -> str:
+    def defined(self, type_: Type, name: str) -> str:
         """A struct, union or enum with its contents; anonymous ones within it are written out where they stand."""
-        if type_.kind not in _TAGS or self.exhausted(depth):
+        if type_.kind not in _TAGS or self.exhausted(self.nesting):
             return type_.declaration(name)
-        pad = "\t" * (depth + 1)
+        self.nesting += 1
+        pad = "\t" * self.nesting
         body = "".join(f"{pad}{key} = {value},\n" for key, value in type_.enumerators.items())
         for member in type_.members:
             if self.steps > _MAX_STEPS:
                 body += f"{pad}...\n"
                 break
-            nested = member.type.kind in _TAGS and not member.type.name
-            write = self.defined if nested else self.declared
-            bits = f":{member.bit_size}" if member.bit_size else ""
-            body += f"{pad}{write(member.type, member.name, depth + 1)}{bits};\n"
+            bits = f": {member.bit_size}" if member.bit_size else ""
+            body += f"{pad}{self.declared(member.type, member.name, 0)}{bits};\n"
+        self.nesting -= 1
         head = f"{_TAGS[type_.kind]} {type_.name}".rstrip()
         return f"{head} {{\n{body}{pad[1:]}}} {name}".rstrip()
 
