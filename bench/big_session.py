@@ -23,8 +23,8 @@ def synthetic() -> Profile:
     """Samples over 100,000 stacks up to 60 deep of 20,000 functions, hot ones as rare as Zipf has them."""
     random = np.random.default_rng(2)
     parent = np.zeros(_STACKS, np.int32)
-    # A caller is one of the latest stacks: long branches, as real programs have.
-    parent[1:] = np.maximum(np.arange(1, _STACKS) - random.geometric(0.02, _STACKS - 1), 0)
+    # Callers lie so far back on average that branches come out some 60 frames deep, as those of real programs.
+    parent[1:] = np.maximum(np.arange(1, _STACKS) - random.geometric(60 / _STACKS, _STACKS - 1), 0)
     frame = random.integers(0, _FUNCTIONS, _STACKS).astype(np.int32)
     frame[0] = -1
     stack = (random.zipf(1.3, _SAMPLES) % (_STACKS - 1) + 1).astype(np.int32)

@@ -84,7 +84,10 @@ def _mapped(file: Path) -> "memoryview | bytes":
     with file.open("rb") as opened:
         if not file.stat().st_size:
             return b""
-        return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))
+        try:
+            return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))
+        except OSError:  # a file system without mmap(2), as 9p shares can be
+            return opened.read()
 
 
 class no_collector:  # noqa: N801  a context manager, used like a keyword

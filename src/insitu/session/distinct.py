@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 __all__ = ["distinct", "groups", "ranges"]
 
-_SMALL_TABLE = 1 << 22  # entries; the largest pid_max a 64-bit kernel allows (PID_MAX_LIMIT, include/linux/threads.h)
+_SMALL_TABLE = 1 << 16  # entries that cost next to nothing
+_FEW = 1 << 15  # values that are sorted faster than a table is cleared
 
 
 _SLOT_BITS = 20
@@ -25,8 +26,10 @@ def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
         return values, np.zeros(0, np.int64)
     low, high = values.min(), values.max()
     span = int(high) - int(low)
-    if span >= max(_SMALL_TABLE, 4 * len(values)):
-        return _hashed(values)
+    if span >= max(_SMALL_TABLE, 8 * len(values)):
+        if len(values) > _FEW:
+            return _hashed(values)
+        return np.unique(values, return_inverse=True)
     offset = (values - low).astype(np.int64)
     seen = np.zeros(span + 1, np.bool_)
     seen[offset] = True

@@ -204,11 +204,12 @@ def _unit(events: Sequence[str]) -> str:
 
 def _grouped(path: I32 | None, stack: I32, weight: I64 | None, stacks: int) -> tuple[I64, I64]:
     """Sum the samples of equal (path, stack): the distinct keys, (path + 1) * stacks + stack, and their sums."""
-    key = stack.astype(np.int64) if path is None else (path.astype(np.int64) + 1) * stacks + stack
-    keys, inverse = distinct(key)
     # bincount sums in double precision: exact up to 2**53, that is 104 days of nanoseconds.
-    sums = np.bincount(inverse, weights=weight, minlength=len(keys)).astype(np.int64)
-    return keys, sums
+    if path is None:
+        keys = np.flatnonzero(np.bincount(stack))
+        return keys, np.bincount(stack, weights=weight)[keys].astype(np.int64)
+    keys, inverse = distinct((path.astype(np.int64) + 1) * stacks + stack)
+    return keys, np.bincount(inverse, weights=weight, minlength=len(keys)).astype(np.int64)
 
 
 def _grow(stack_parent: I32, label: I32, keys: I64, sums: I64, names: list[Name], unit: str) -> CallTree:
