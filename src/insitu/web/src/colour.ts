@@ -20,7 +20,7 @@ const KIND_COLOURS: Record<Kind, { hue: number; chroma: number; spread: number }
   thread: { hue: 260, chroma: 0.018, spread: 4 },
 };
 
-const MODULE_HUES = [58, 250, 148, 305, 20, 198, 95, 345, 225, 125, 280, 175];
+const MODULE_HUES = [58, 250, 148, 305, 20, 198, 95, 345];
 const MATCH: Lch = [0.75, 0.19, 345];
 
 /** An OKLCH colour as CSS text in sRGB, out-of-range channels clipped. */

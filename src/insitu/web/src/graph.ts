@@ -47,6 +47,8 @@ export class Graph {
   private to = 1;
   private rows = 1;
   private zoomDepth = 0;
+  /** Of a flame graph: pixels between what is to be seen and the root's end. */
+  private below = 0;
   private scheduled = 0;
   private animation = 0;
   private printing = false;
@@ -62,7 +64,7 @@ export class Graph {
     this.context = this.canvas.getContext("2d", { alpha: false }) as CanvasRenderingContext2D;
     this.context.font = FONT;
     this.measure = new Measure(this.context);
-    this.element.addEventListener("scroll", () => this.schedule(), { passive: true });
+    this.element.addEventListener("scroll", () => this.scrolled(), { passive: true });
     new ResizeObserver(() => this.resized()).observe(this.element);
     addEventListener("beforeprint", () => this.print(true));
     addEventListener("afterprint", () => this.print(false));
@@ -143,6 +145,7 @@ export class Graph {
     const { scrollTop, clientHeight } = this.element;
     if (top < scrollTop) this.element.scrollTop = top;
     else if (top + ROW > scrollTop + clientHeight) this.element.scrollTop = top + ROW - clientHeight;
+    this.scrolled();
   }
 
   frames(): DrawnFrame[] {
@@ -171,32 +174,44 @@ export class Graph {
     return Math.max(this.contentHeight(), this.canvas.clientHeight) - this.element.scrollTop;
   }
 
-  /** As many rows as there are frames to see; the graph stays where it is at its root's end. */
+  /** As many rows as there are frames to see. */
   private measureRows(): void {
-    let deepest = 0;
-    this.visit((_, depth) => (deepest = Math.max(deepest, depth)));
-    const fromEnd = this.contentHeight() - this.element.scrollTop;
-    this.rows = deepest + 1;
-    this.spacer.style.height = `${this.contentHeight()}px`;
-    if (!this.icicle) this.element.scrollTop = this.contentHeight() - fromEnd;
+    this.anchored(() => {
+      let deepest = 0;
+      this.visit((_, depth) => (deepest = Math.max(deepest, depth)));
+      this.rows = deepest + 1;
+      this.spacer.style.height = `${this.contentHeight()}px`;
+    });
+  }
+
+  /** Do what changes the graph's height or the part to be seen; the graph stays where it is at its root's end. */
+  private anchored(change: () => void): void {
+    change();
+    if (!this.icicle) this.element.scrollTop = this.contentHeight() - this.element.clientHeight - this.below;
+  }
+
+  private scrolled(): void {
+    this.below = Math.max(0, this.contentHeight() - this.element.scrollTop - this.element.clientHeight);
+    this.schedule();
   }
 
   /** To the root's end of the graph. */
   home(): void {
+    this.below = 0;
     this.element.scrollTop = this.icicle ? 0 : this.contentHeight();
   }
 
   private resized(): void {
-    const wasAtHome = this.contentHeight() - this.element.scrollTop - this.canvas.clientHeight < ROW;
-    const ratio = devicePixelRatio || 1;
-    const width = this.element.clientWidth;
-    const height = this.printing ? Math.min(this.contentHeight(), 8000) : this.element.clientHeight;
-    this.canvas.style.width = `${width}px`;
-    this.canvas.style.height = `${height}px`;
-    this.canvas.width = Math.round(width * ratio);
-    this.canvas.height = Math.round(height * ratio);
+    this.anchored(() => {
+      const ratio = devicePixelRatio || 1;
+      const width = this.element.clientWidth;
+      const height = this.printing ? Math.min(this.contentHeight(), 8000) : this.element.clientHeight;
+      this.canvas.style.width = `${width}px`;
+      this.canvas.style.height = `${height}px`;
+      this.canvas.width = Math.round(width * ratio);
+      this.canvas.height = Math.round(height * ratio);
+    });
     this.measureRows();
-    if (wasAtHome && !this.icicle) this.home();
     this.draw();
   }
 

@@ -48,7 +48,7 @@ export class FunctionTable {
       const target = (event.target as HTMLElement).closest("tr");
       if (target) choose(Number(target.dataset.name));
     });
-    this.element = element("div", { class: "functions" }, table, this.more);
+    this.element = element("div", { class: differential ? "functions differential" : "functions" }, table, this.more);
   }
 
   show(sums: FunctionSums, all: number, allBefore: number): void {
