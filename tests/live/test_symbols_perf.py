@@ -13,6 +13,7 @@ import pytest
 from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT
+from insitu.symbols.frame import PYTHON as PYTHON_KIND
 from insitu.symbols.symbolizer import Symbolizer
 
 PROGRAM_C = """
@@ -93,6 +94,52 @@ def test_functions_that_node_compiled_have_the_names_that_perf_script_prints(tmp
         Path(path).unlink(missing_ok=True)
 
 
+PYTHON = "def work(n):\n    return sum(i * i for i in range(n))\nfor _ in range(60):\n    work(100000)\n"
+
+
+def python_with_trampolines() -> str:
+    """A CPython that can write perf maps (3.12 and newer)."""
+    for name in ("python3.14", "python3.13", "python3.12", "python3"):
+        found = shutil.which(name)
+        words = [str(found), "-c", "import sys; sys.activate_stack_trampoline('perf')"]
+        if found and not subprocess.run(words, capture_output=True).returncode:
+            return found
+    pytest.skip("no CPython with perf trampolines (3.12 or newer) is installed")
+
+
+@pytest.mark.skipif(shutil.which("perf") is None, reason="perf is not installed")
+def test_functions_of_cpython_have_the_names_that_perf_script_prints_and_their_file(tmp_path: Path) -> None:
+    (tmp_path / "work.py").write_text(PYTHON)
+    perf_record(tmp_path / "perf.data", python_with_trampolines(), "-X", "perf", tmp_path / "work.py")
+    compiled = {(ip, name, path) for ip, name, path in samples(tmp_path / "perf.data") if "/perf-" in path}
+    if not any(name.startswith("py::work") for _, name, _ in compiled):
+        pytest.skip("this CPython is built without frame pointers: perf sees few trampolines, and not those of work")
+    (path,) = {path for _, _, path in compiled}
+    try:
+        pid = int(Path(path).stem.removeprefix("perf-"))
+        chains = Symbolizer().anonymous(pid, np.array([ip for ip, _, _ in compiled], np.uint64))
+        assert [frame.function for (frame,) in chains] == [name for _, name, _ in compiled]
+        work = {frame for (frame,) in chains if frame.function.startswith("py::work")}
+        assert {(frame.file, frame.kind) for frame in work} == {(str(tmp_path / "work.py"), PYTHON_KIND)}
+    finally:
+        Path(path).unlink(missing_ok=True)
+
+
+def test_the_map_of_a_process_in_a_container_is_found_under_its_own_process_id() -> None:
+    if os.geteuid() != 0:
+        pytest.skip("only root can make a process namespace")
+    script = "mount -t tmpfs none /tmp && echo '1000 80 inside' > /tmp/perf-$$.map && echo ok && read x"
+    words = ["unshare", "--pid", "--fork", "--mount", "--propagation", "private", "sh", "-c", script]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        if process.stdout.readline() != "ok\n":
+            pytest.skip("tmpfs cannot be mounted here")
+        pid = int(Path(f"/proc/{process.pid}/task/{process.pid}/children").read_text())
+        ((frame,),) = Symbolizer().anonymous(pid, np.array([0x1010], np.uint64))
+        process.stdin.close()
+    assert (frame.function, frame.kind) == ("inside", JIT)
+
+
 @pytest.fixture
 def elsewhere(tmp_path: Path) -> Iterator[tuple[int, Path]]:
     """A process with a file at a path that is empty outside of its mount namespace."""
@@ -100,8 +147,12 @@ def elsewhere(tmp_path: Path) -> Iterator[tuple[int, Path]]:
         pytest.skip("only root can make a mount namespace")
     place = tmp_path / "mounted"
     place.mkdir()
-    (tmp_path / "lib.c").write_text("int work(int x) { return x * 3; }\n")
-    build = f"gcc -shared -fPIC -o {place}/libwork.so {tmp_path}/lib.c"
+    source = "__attribute__((noinline)) static int inner(int x) { return x * 3; }\n"
+    source += "int work(int x) { return inner(x) + 1; }\n"
+    (tmp_path / "lib.c").write_text(source)
+    build = f"cd {place} && gcc -g -shared -fPIC -o libwork.so {tmp_path}/lib.c && cp libwork.so libwork.whole && "
+    build += "objcopy --only-keep-debug libwork.so libwork.debug && strip libwork.so && "
+    build += "objcopy --add-gnu-debuglink=libwork.debug libwork.so"
     script = f"mount -t tmpfs none {place} && {build} && echo ok && read x"
     words = ["unshare", "--mount", "--propagation", "private", "sh", "-c", script]
     with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
@@ -115,13 +166,14 @@ def elsewhere(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 def test_files_of_another_mount_namespace_are_read_through_their_process(elsewhere: tuple[int, Path]) -> None:
     pid, path = elsewhere
     assert not path.exists()
+    table = Elf(f"/proc/{pid}/root{path.with_suffix('.whole')}").symbols(".symtab")
     inside = Elf(f"/proc/{pid}/root{path}")
-    table = inside.symbols(".symtab")
     assert table is not None
-    value = next(int(e["value"]) for e in table.entries if table.name(int(e["name"])) == b"work")
+    value = next(int(e["value"]) for e in table.entries if table.name(int(e["name"])) == b"inner")
     offsets = inside.offsets_of(np.array([value], np.uint64))
     module = Module(str(path), inside.build_id, pid)
-    assert Symbolizer().user(module, offsets)[0][-1].function == "work"
+    (frame,) = Symbolizer().user(module, offsets)[0]
+    assert (frame.function, Path(frame.file).name, frame.line) == ("inner", "lib.c", 1)
     assert Symbolizer(live=False).user(module, offsets)[0][-1].function.startswith("libwork.so+0x")
 
 
