@@ -13,6 +13,7 @@ from insitu.session.profile import Lost, Profile
 from insitu.session.raw import RawRecording
 from insitu.session.stacks import StackTable, chains_of, stack_tree
 from insitu.session.symbolize import Resolver
+from insitu.symbols.registers import AARCH64, X86_64
 from insitu.symbols.symbolizer import Symbolizer
 from insitu.symbols.unwind import Unwinder, UserStacks
 
@@ -36,14 +37,16 @@ def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
 
     ``as_perf`` does as perf script does with callchains that the kernel recorded: it looks return addresses up as
     they are, not at the call before them, and shows no inlined functions. (Those unwound from stack copies perf
-    treats as we do.)
+    treats as we do, but for jitted code, at which it ends them.)
     """
     attrs = recording.attrs
     records = [record for stream in recording.streams for record in side_records(stream, attrs)]
     processes = replay(records, recording.build_ids)
     unwinds = any(attr.regs_user for attr in attrs)
     symbols = Symbolizer(kallsyms=recording.kallsyms, live=recording.live, inlines=unwinds or not as_perf)
-    unwinder = Unwinder(processes.spaces, symbols.open_module)
+    machine = AARCH64 if recording.info.get("machine") == "aarch64" else X86_64
+    # Code that a run-time compiler made has no call frame information; perf's stacks end there.
+    unwinder = Unwinder(processes.spaces, symbols.open_module, machine=machine, frame_pointers=not as_perf)
     stacks = StackTable()
     columns: list[tuple[I64, I32, I32, I32, I64]] = []
     malformed = 0

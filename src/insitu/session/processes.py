@@ -28,7 +28,6 @@ I64 = NDArray[np.int64]
 class Processes:
     """What became of all processes of a recording.
 
-    ``kernel_start`` is the address that the recording says its kernel text begins at, 0 if it does not say.
     ``mapped`` holds (pid, Mapping) of every mapping made, for the session's ``mapping`` table.
     """
 
@@ -36,7 +35,6 @@ class Processes:
     threads: list[Thread]
     lost: list[Lost]
     throttled: int = 0
-    kernel_start: int = 0
     mapped: list[tuple[int, Mapping]] = field(default_factory=list)
     _timelines: dict[int, list[tuple[int, int]]] = field(default_factory=dict)
 
@@ -106,7 +104,6 @@ class _Replay:
         self.alive: dict[int, _Life] = {}
         self.losses: list[Lost] = []
         self.throttles = 0
-        self.kernel_start = 0
         self.all_mapped: list[tuple[int, Mapping]] = []
 
     def begin_epoch(self, pid: int, ts_ns: int, mappings: list[Mapping]) -> _Epoch:
@@ -121,8 +118,6 @@ class _Replay:
 
     def mapped(self, record: SideRecord) -> None:
         if record.misc & Misc.CPUMODE_MASK == Misc.KERNEL or record.pid == -1:
-            if record.text.startswith("[kernel.kallsyms]") and not self.kernel_start:
-                self.kernel_start = record.offset or record.start
             return
         end = min(record.start + record.length, 2**64 - 1)
         if not record.length:
@@ -201,7 +196,6 @@ class _Replay:
             threads,
             self.losses,
             self.throttles,
-            self.kernel_start,
             self.all_mapped,
             self.timelines,
         )

@@ -27,17 +27,12 @@ _UNKNOWN = (Frame("[unknown]"),)
 
 
 class Resolver:
-    """Resolves addresses and collects the frames they turn out to be in ``frames``.
+    """Resolves addresses and collects the frames they turn out to be in ``frames``."""
 
-    ``kernel_shift`` is added to kernel addresses before they are looked up (the recording's kernel text lies
-    elsewhere than the symbol table's).
-    """
-
-    def __init__(self, symbols: "Symbolizer", spaces: AddressSpaces, *, kernel_shift: int = 0) -> None:
+    def __init__(self, symbols: "Symbolizer", spaces: AddressSpaces) -> None:
         self.frames: list[Frame] = []
         self._symbols = symbols
         self._spaces = spaces
-        self._kernel_shift = kernel_shift
         self._index: dict[Frame, int] = {}
 
     def __call__(self, epoch: I32, address: U64, called: Bools) -> tuple[I64, I32]:
@@ -45,19 +40,15 @@ class Resolver:
         looked_up = address - called
         found: list[Sequence[Frame]] = [()] * len(address)
         kernel = address >= KERNEL_HALF
-        self._kernel(np.flatnonzero(kernel), looked_up, found)
+        rows = np.flatnonzero(kernel)
+        if len(rows):
+            self._spread(rows, looked_up[rows], self._symbols.kernel, found)
         self._user(np.flatnonzero(~kernel), epoch, looked_up, found)
         index = self._index
         lengths = np.fromiter((len(frames) for frames in found), np.int64, len(found))
         numbers = [index.setdefault(frame, len(index)) for frames in found for frame in frames]
         self.frames = list(index)
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), np.array(numbers, np.int32)
-
-    def _kernel(self, rows: I64, address: U64, found: list[Sequence[Frame]]) -> None:
-        if not len(rows):
-            return
-        shifted = address[rows] + np.uint64(self._kernel_shift % 2**64)
-        self._spread(rows, shifted, self._symbols.kernel, found)
 
     def _user(self, rows: I64, epoch: I32, address: U64, found: list[Sequence[Frame]]) -> None:
         module = np.full(len(rows), -1, np.int32)
