@@ -46,6 +46,14 @@ def test_samples_are_in_the_order_of_time(profile_of):
     assert document["profiles"][0]["weights"] == [1, 1, 1, 1, 1]
 
 
+def test_too_many_samples_are_merged_by_stack_and_the_title_says_so(profile_of, monkeypatch):
+    monkeypatch.setattr("insitu.session.formats.speedscope._MOST_IN_TIME", 5)
+    profile = profile_of([("p", 1, ["a"], 2), ("p", 1, ["b"], 2), ("p", 1, ["a"], 3)], weight=1)
+    document = json.loads(write_speedscope(profile, "run"))
+    assert document["name"] == "run (by stack, not by time)"
+    assert document["profiles"][0]["weights"] == [5, 2]
+
+
 def test_frames_carry_file_and_line_where_known(profile_of):
     frames = [Frame("f", "/bin/p", "src/f.c", 7), Frame("g", "/bin/p"), Frame("h")]
     document = json.loads(write_speedscope(profile_of([("p", 1, frames, 1)]), "run"))
