@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import sys
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
 from insitu.probe import ast
@@ -60,34 +61,84 @@ class Front:
     checker: Checker
 
 
-def front_end(source: Source, options: Options, context: Context) -> Front:
-    """Parse, expand, resolve and check.
-
-    :raises ScriptError: at what is wrong.
-    """
+def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Program, list[Clause]]:
+    """Parse, expand macros, and find the attach points."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     program = parse(source, options.parameters)
     try:
         options.apply_config(program.config)
-    except ScriptError:
-        raise
     except InsituError as error:
         at = source.text.find("config")
         raise ScriptError(str(error), source, Span(at, at + 6)) from None
     context.max_probes = options.max_probes
     expand_macros(program, source)
-    clauses = resolve_attach_points(program, source, context)
+    return program, resolve_attach_points(program, source, context)
+
+
+def _check(
+    program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context
+) -> Front:
     structures = Structures(source, program.structures, context)
-    checker = check(clauses, source, structures, options, context)
-    return Front(program, clauses, checker)
+    return Front(program, clauses, check(clauses, source, structures, options, context))
 
 
-def compile_script(source: Source, options: Options, context: Context) -> Compiled:
-    """A script's programs.
+def front_end(source: Source, options: Options, context: Context) -> Front:
+    """Parse, expand, resolve and check.
 
     :raises ScriptError: at what is wrong.
     """
-    front = front_end(source, options, context)
+    program, clauses = _resolve(source, options, context)
+    return _check(program, clauses, source, options, context)
+
+
+def compile_script(source: Source, options: Options, context: Context, *, cached: bool = False) -> Compiled:
+    """A script's programs; with ``cached``, code made by an earlier run is used, and kept for a later one.
+
+    :raises ScriptError: at what is wrong.
+    """
+    program, clauses = _resolve(source, options, context)
+    name = ""
+    if cached:
+        from insitu.probe import cache
+
+        name = cache.entry_name(source, options, clauses)
+        entry = cache.load_entry(name)
+        if entry is not None and len(entry["programs"]) == len(clauses):
+            programs = [
+                _from_entry(clause, content) for clause, content in zip(clauses, entry["programs"], strict=True)
+            ]
+            return Compiled(programs, entry["layout"], entry["btf"], entry["print_maps"])
+    compiled = _generate(_check(program, clauses, source, options, context))
+    if cached:
+        kept = [_to_entry(each) for each in compiled.programs]
+        cache.store_entry(name, kept, compiled.layout, compiled.btf, compiled.print_maps)
+    return compiled
+
+
+def _to_entry(program: CompiledProgram) -> dict[str, Any]:
+    return {
+        "code": program.code.hex(),
+        "lines": program.lines,
+        "functions": program.functions,
+        "line_info": program.line_info.hex(),
+        "per_point": program.per_point,
+    }
+
+
+def _from_entry(clause: Clause, content: dict[str, Any]) -> CompiledProgram:
+    return CompiledProgram(
+        _program_name(clause),
+        clause.kind,
+        clause.points,
+        bytes.fromhex(content["code"]),
+        tuple((int(a), int(b), int(c)) for a, b, c in content["lines"]),
+        tuple((int(a), int(b)) for a, b in content["functions"]),
+        bytes.fromhex(content["line_info"]),
+        bool(content["per_point"]),
+    )
+
+
+def _generate(front: Front) -> Compiled:
     text, layout, scratch = lower(front)
     from insitu.probe.codegen.object import compile_ir
 
@@ -112,7 +163,7 @@ def compile_script(source: Source, options: Options, context: Context) -> Compil
                 per_point,
             )
         )
-    return Compiled(programs, layout, code.btf, options.print_maps_on_exit)
+    return Compiled(programs, layout, code.btf, front.checker.options.print_maps_on_exit)
 
 
 def _program_name(clause: Clause) -> str:

@@ -195,7 +195,7 @@ class JsonOutput(Output):
     """One JSON object a line."""
 
     def _line(self, kind: str, data: Any) -> None:
-        self.write(json.dumps({"type": kind, "data": data}, separators=(", ", ": "), ensure_ascii=False) + "\n")
+        self.write(f'{{"type": "{kind}", "data": {_json(data)}}}\n')
 
     def attached(self, count: int) -> None:
         self._line("attached_probes", {"probes": count})
@@ -211,3 +211,14 @@ class JsonOutput(Output):
         found = map_json(self.formatter, layout, read_map(layout, self.loaded.maps[number]), top, div)
         if found is not None:
             self._line(*found)
+
+
+def _json(value: Any) -> str:
+    """JSON with bpftrace's spacing: tuples (lists of ours) have none behind their commas."""
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_json(str(key))}: {_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_json, value)) + "]"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_json, value)) + "]"
+    return json.dumps(value, ensure_ascii=False)

@@ -179,7 +179,7 @@ def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -
             if high is not None:
                 cell["max"] = high - 1
             cells.append({**cell, "count": int(counts[index])})
-        return cells
+        return tuple(cells)
     if isinstance(kind, Statistics):
         count, total = value
         return {"count": count, "average": _divided(_quotient(total, count), div), "total": _divided(total, div)}

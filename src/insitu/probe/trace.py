@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, BinaryIO
 
 from insitu.errors import InsituError
-from insitu.probe.compile import Compiled, compile_script
+from insitu.probe.compile import compile_script
 from insitu.probe.formatting import Formatter
 from insitu.probe.options import Options
 from insitu.probe.output import JsonOutput, Output, TextOutput
@@ -41,7 +41,7 @@ def from_command_line(args: argparse.Namespace) -> int:
         from insitu.probe.dump import dump
 
         return dump(args.dump, source, options, context)
-    compiled = _compiled(source, options, context, cache=not args.no_cache)
+    compiled = compile_script(source, options, context, cached=not args.no_cache)
     target = _target(args)
     runtime = Runtime(compiled, source, context, target, log_level=1 if args.verbose else 0)
     try:
@@ -77,10 +77,6 @@ def _source(args: argparse.Namespace) -> tuple[Source, list[str]]:
         return Source(path.read_text(errors="surrogateescape"), name), parameters
     except OSError as error:
         raise InsituError(f"cannot read {name}: {error.strerror}", status=2) from None
-
-
-def _compiled(source: Source, options: Options, context: Context, *, cache: bool) -> Compiled:
-    return compile_script(source, options, context)
 
 
 def _target(args: argparse.Namespace) -> Target:

@@ -1,0 +1,162 @@
+"""Compiled programs kept on disk, so that a second start imports no LLVM and reads no BTF.
+
+An entry's name is a hash of all that the compiler looks at: the script, its parameters and options, the points that
+its probes mean on this machine, the kernel's build and our version. Entries are JSON; one that cannot be read is made anew.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import platform
+import tempfile
+from dataclasses import asdict, fields, is_dataclass
+from pathlib import Path
+from typing import Any
+
+import insitu
+from insitu.probe import types
+from insitu.probe.layout import Layout, MapLayout, RecordLayout
+from insitu.probe.options import Options
+from insitu.probe.passes.attach import Clause
+from insitu.probe.source import Source
+from insitu.probe.types import Space, Tuple, Type
+
+__all__ = ["entry_name", "load_entry", "store_entry"]
+
+_FORMAT = 1
+_MAX_ENTRIES = 500
+
+
+def _directory() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
+    return Path(base) / "insitu" / "programs"
+
+
+def entry_name(source: Source, options: Options, clauses: list[Clause]) -> str:
+    """The name of the entry for this script here and now."""
+    parts = [
+        str(_FORMAT),
+        insitu.__version__,
+        platform.release(),
+        platform.version(),
+        platform.machine(),
+        source.name,
+        source.text,
+        repr(sorted(asdict(options).items())),
+    ]
+    for clause in clauses:
+        parts.append(f"{clause.kind} {[(p.kind, p.name, p.function, p.offset, p.cookie) for p in clause.points]}")
+        parts.append(repr(clause.arguments) if clause.arguments is not None else "")
+    parts.append(_compiler_stamp())
+    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _compiler_stamp() -> str:
+    """The newest change of the compiler's own files: while it is worked on, old entries must not be used."""
+    root = Path(__file__).parent
+    newest = max(
+        entry.stat().st_mtime_ns
+        for folder in (root, root / "codegen", root / "passes", root / "builtins")
+        for entry in os.scandir(folder)
+        if entry.name.endswith(".py")
+    )
+    return str(newest)
+
+
+def load_entry(name: str) -> dict[str, Any] | None:
+    """What store_entry() was given under that name, or None."""
+    try:
+        content = json.loads((_directory() / f"{name}.json").read_text())
+        return {
+            "programs": content["programs"],
+            "layout": _layout(content["layout"]),
+            "btf": bytes.fromhex(content["btf"]),
+            "print_maps": bool(content["print_maps"]),
+        }
+    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+        return None
+
+
+def store_entry(name: str, programs: list[dict[str, Any]], layout: Layout, btf: bytes, print_maps: bool) -> None:
+    """Keep a compiled script. A cache that cannot be written is no error."""
+    content = json.dumps(
+        {"programs": programs, "layout": _encoded(layout), "btf": btf.hex(), "print_maps": print_maps}
+    )
+    with contextlib.suppress(OSError):
+        directory = _directory()
+        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
+        with tempfile.NamedTemporaryFile("w", dir=directory, suffix=".tmp", delete=False) as file:
+            file.write(content)
+        Path(file.name).replace(directory / f"{name}.json")
+        _prune(directory)
+
+
+def _prune(directory: Path) -> None:
+    """Drop the oldest entries above a bound."""
+    entries = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime)
+    for path in entries[:-_MAX_ENTRIES]:
+        path.unlink(missing_ok=True)
+
+
+def _encoded(value: Any) -> Any:
+    if isinstance(value, Type):
+        if type(value).__name__.startswith("_"):  # a kernel type not looked at: only a pointer's target can be one
+            return ["Void", {}]
+        names = [f.name for f in fields(value) if not (isinstance(value, types.Record) and f.name == "fields")]
+        return [type(value).__name__, {name: _encoded(getattr(value, name)) for name in names}]
+    if isinstance(value, Space):
+        return value.value
+    if is_dataclass(value) and not isinstance(value, type):
+        return {f.name: _encoded(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
+    if isinstance(value, list | tuple):
+        return [_encoded(element) for element in value]
+    return value
+
+
+def _type(value: Any) -> Type:
+    name, content = value
+    found = getattr(types, name)
+    if not (isinstance(found, type) and issubclass(found, Type)):
+        raise ValueError(name)
+    decoded: dict[str, Any] = {}
+    for key, item in content.items():
+        if key in ("target", "element"):
+            decoded[key] = _type(item)
+        elif key == "elements":
+            decoded[key] = tuple(map(_type, item))
+        elif key == "space":
+            decoded[key] = Space(item)
+        elif key == "enumerators":
+            decoded[key] = tuple((str(text), int(number)) for text, number in item)
+        elif key == "names":
+            decoded[key] = tuple(item) if item is not None else None
+        else:
+            decoded[key] = item
+    if found is types.Record:
+        decoded["fields"] = dict
+    made: Type = found(**decoded)
+    return made
+
+
+def _tuple(value: Any) -> Tuple:
+    found = _type(value)
+    assert isinstance(found, Tuple)
+    return found
+
+
+def _layout(content: dict[str, Any]) -> Layout:
+    layout = Layout(content["max_keys"], content["ring_bytes"])
+    for each in content["maps"]:
+        key = _tuple(each["key"]) if each["key"] is not None else None
+        value = _type(each["value"]) if each["value"] is not None else None
+        layout.maps.append(MapLayout(**{**each, "key": key, "value": value}))
+    for each in content["records"]:
+        record = {**each, "fields": _tuple(each["fields"])}
+        layout.records.append(
+            RecordLayout(**{**record, "numbers": tuple(each["numbers"]), "names": tuple(each["names"])})
+        )
+    layout.texts = list(content["texts"])
+    return layout

@@ -1,0 +1,86 @@
+"""Shows a stage of compilation: the tree, the types, LLVM IR, BPF instructions, what the kernel made of them."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import fields
+from typing import Any
+
+from insitu.probe import ast
+from insitu.probe.codegen.object import disassembly, optimized_ir
+from insitu.probe.compile import compile_script, front_end, lower
+from insitu.probe.options import Options
+from insitu.probe.parse import parse
+from insitu.probe.providers.base import Context
+from insitu.probe.source import Source
+from insitu.probe.types import Type
+
+__all__ = ["dump"]
+
+
+def dump(stage: str, source: Source, options: Options, context: Context) -> int:
+    """Print the stage: ast, types, ir, insns, xlated or verifier."""
+    if stage == "ast":
+        program = parse(source, options.parameters)
+        for line in _tree([*program.structures, *program.macros, *program.probes], 0):
+            print(line)
+        return 0
+    if stage in ("xlated", "verifier"):
+        return _loaded(stage, source, options, context)
+    front = front_end(source, options, context)
+    if stage == "types":
+        for clause in front.clauses:
+            print(", ".join(point.name for point in clause.points))
+            for line in _tree([clause.probe.predicate, clause.probe.body], 1):
+                print(line)
+        for name, entry in sorted(front.checker.maps.items()):
+            print(f"{name}[{', '.join(map(str, entry.key.elements)) if entry.key else ''}]: {entry.value}")
+        return 0
+    text, _, _ = lower(front)
+    print(optimized_ir(text) if stage == "ir" else disassembly(text))
+    return 0
+
+
+def _tree(node: Any, depth: int) -> Iterator[str]:
+    """One line for each node, its plain attributes beside its name."""
+    if isinstance(node, list):
+        for element in node:
+            yield from _tree(element, depth)
+        return
+    if not isinstance(node, ast.Node):
+        return
+    plain, below = [], []
+    for item in fields(node):
+        value = getattr(node, item.name)
+        if item.name == "span" or value is None or value == []:
+            continue
+        if isinstance(value, Type):
+            plain.append(f": {value}")
+        elif isinstance(value, ast.TypeName | ast.AttachText):
+            plain.append(str(value))
+        elif isinstance(value, ast.Node) or (isinstance(value, list) and isinstance(value[0], ast.Node)):
+            below.append(value)
+        else:
+            plain.append(f"{item.name}={value!r}")
+    yield f"{'  ' * depth}{type(node).__name__} {' '.join(plain)}".rstrip()
+    for value in below:
+        yield from _tree(value, depth + 1)
+
+
+def _loaded(stage: str, source: Source, options: Options, context: Context) -> int:
+    from insitu.kernel.bpf import program_info
+    from insitu.probe.loader import load
+
+    loaded = load(compile_script(source, options, context), source, {}, log_level=2 if stage == "verifier" else 0)
+    try:
+        for program in loaded.programs:
+            print(f"{program.points[0].name}:")
+            if stage == "verifier":
+                print(program.log)
+                continue
+            code = program_info(program.fd, code=True).translated
+            for at in range(0, len(code), 8):
+                print(f"{at // 8:5d}: {code[at : at + 8].hex(' ')}")
+    finally:
+        loaded.close()
+    return 0
