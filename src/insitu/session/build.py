@@ -74,7 +74,7 @@ def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
         events=[attr.name for attr in attrs],
         threads=processes.threads,
         lost=[*processes.lost, *_unreadable(malformed)],
-        info=_info(recording, processes),
+        info=_info(recording, processes, symbols.notes),
     )
     return Built(profile, processes)
 
@@ -112,9 +112,10 @@ def _unreadable(malformed: int) -> list[Lost]:
     return [Lost(0, "malformed samples", -1, malformed)] if malformed else []
 
 
-def _info(recording: RawRecording, processes: Processes) -> dict[str, object]:
+def _info(recording: RawRecording, processes: Processes, symbol_notes: list[str]) -> dict[str, object]:
     info = dict(recording.info)
-    notes = list(info.get("notes") or [])  # type: ignore[call-overload]
+    earlier = info.get("notes")
+    notes = [*(earlier if isinstance(earlier, list) else []), *symbol_notes]
     if recording.torn:
         notes.append(f"{recording.torn} bytes at the end belong to no whole record and were dropped")
     if processes.throttled:
