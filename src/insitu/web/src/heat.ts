@@ -18,6 +18,7 @@ const BOTTOM = 22;
 const TOP = 4;
 const RIGHT = 24;
 const STEPS = 64;
+const MAX_CELL = 64;
 const FONT = '11px Inter, "Segoe UI", Roboto, "Helvetica Neue", Arial, system-ui, sans-serif';
 
 export class HeatCanvas {
@@ -91,7 +92,7 @@ export class HeatCanvas {
     const { columns, rows } = this.grid;
     const room = this.element.clientWidth - LEFT - RIGHT;
     if (!columns || room <= 0) return;
-    this.cellWidth = Math.min(28, Math.max(4, Math.floor(room / columns)));
+    this.cellWidth = Math.min(MAX_CELL, Math.max(4, Math.floor(room / columns)));
     this.cellHeight = Math.min(14, Math.max(2, Math.floor(Math.min(330, innerHeight * 0.4) / rows)));
     const ratio = devicePixelRatio || 1;
     const width = LEFT + columns * this.cellWidth + RIGHT;

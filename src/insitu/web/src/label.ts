@@ -1,5 +1,8 @@
-// What fits of a function's name into a frame: parameters go first, then template arguments, then the scope.
+// What fits of a function's name into a frame: its place in a script goes first, then parameters, then template
+// arguments, then the scope.
 
+/** Where interpreters' perf maps say a function is: "JS:*sort /srv/app.js:8:19", "py::sort:/srv/app.py". */
+const PLACE = /[ :](file:\/\/|node:|\/)\S*$/;
 const OPERATOR = /\boperator\s*(\(\)|[<>=!+\-*/%^&|~,[\]]+)/;
 
 /** `name` in ever shorter forms, each of which still says which function it is. */
@@ -10,7 +13,8 @@ export function shorterForms(name: string): string[] {
     if (trimmed && trimmed.length < forms[forms.length - 1].length) forms.push(trimmed);
   };
   if (OPERATOR.test(name) || /^[<[(]?[\w ]*[\])>]?$/.test(name)) return forms;
-  add(withoutTail(withoutBracketed(name, "(", ")")));
+  add(name.replace(PLACE, ""));
+  add(withoutTail(withoutBracketed(forms[forms.length - 1], "(", ")")));
   add(withoutBracketed(forms[forms.length - 1], "<", ">").replace(/(::)+/g, "::"));
   const scope = forms[forms.length - 1].lastIndexOf("::");
   if (scope > 0) add(forms[forms.length - 1].slice(scope + 2));
