@@ -3,10 +3,13 @@
 import subprocess
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from insitu.symbols.debug_files import embedded_symbols, find_debug_file
+from insitu.symbols.address_space import Module
+from insitu.symbols.debug_files import find_debug_file
 from insitu.symbols.elf import Elf
+from insitu.symbols.symbolizer import Symbolizer
 
 from .symbols_peer import compiled
 
@@ -95,15 +98,16 @@ def test_a_debug_file_comes_from_the_local_debuginfod_cache(
     assert found_for(program) == home
 
 
-def test_symbols_embedded_in_the_file_are_read(tmp_path: Path) -> None:
-    program = compiled(tmp_path, PROGRAM_C)
+def test_symbols_embedded_in_the_file_are_read_beside_its_dynamic_ones(tmp_path: Path) -> None:
+    program = compiled(tmp_path, PROGRAM_C, "-rdynamic")
+    whole = Elf(program).symbols(".symtab")
+    assert whole is not None
+    at = {whole.name(int(entry["name"])): int(entry["value"]) for entry in whole.entries}
     small = tmp_path / "small"
     run("objcopy", "-S", "--keep-symbol=hidden", program, small)
     run("xz", small)
     run("strip", program)
     run("objcopy", f"--add-section=.gnu_debugdata={small}.xz", program)
-    embedded = embedded_symbols(Elf(program))
-    assert embedded is not None
-    table = embedded.symbols(".symtab")
-    assert table is not None
-    assert b"hidden" in {table.name(int(entry["name"])) for entry in table.entries}
+    offsets = Elf(program).offsets_of(np.array([at[b"hidden"], at[b"main"]], np.uint64))
+    chains = Symbolizer().user(Module(str(program)), offsets)
+    assert [frame.function for (frame,) in chains] == ["hidden", "main"]

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from insitu.symbols import line_table
 from insitu.symbols.address_space import Module
 from insitu.symbols.demangle import demangle
 from insitu.symbols.elf import Elf
@@ -123,3 +124,19 @@ def test_a_cache_that_cannot_be_written_is_done_without(program: Path, cache: Pa
     cache.write_text("a file where the directory should be")
     frames = Symbolizer().user(Module(str(program)), offsets_in(program, "outer::top"))
     assert any(len(chain) == 3 for chain in frames)
+
+
+def test_the_cache_gives_up_what_was_not_used_for_longest(
+    tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(line_table, "_MAX_KEPT_BYTES", 50_000)
+    cache.mkdir(parents=True)
+    for age in range(1, 10):
+        (cache / f"{age:040x}.9").write_bytes(bytes(10_000))
+        os.utime(cache / f"{age:040x}.9", (1_000_000 - age, 1_000_000 - age))
+    program = compiled(tmp_path, INLINES_CPP, "-g", "-O2", name="fresh")
+    Symbolizer().user(Module(str(program)), offsets_in(program, "main"))
+    left = {path.name: path.stat().st_size for path in cache.iterdir()}
+    assert sum(left.values()) <= 50_000
+    assert any(name.startswith(Elf(program).build_id) for name in left)
+    assert f"{1:040x}.9" in left and f"{9:040x}.9" not in left

@@ -3,7 +3,7 @@
 The choice between symbols that share an address is that of perf, so that our names and `perf script`'s agree.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final
 
 import numpy as np
@@ -38,15 +38,21 @@ I64 = NDArray[np.int64]
 class FunctionTable:
     """Functions of one file, by virtual address.
 
-    Made from the symbol tables of ``symbols`` (the file itself, or its separate debug file) and the linkage
-    table of ``runtime`` (the file that is mapped). ``demangle`` makes a shown name from a raw one.
+    Made from the symbol tables of ``symbols`` (the file itself, or its separate debug file) and of ``more``, and the
+    linkage table of ``runtime`` (the file that is mapped). ``demangle`` makes a shown name from a raw one.
     """
 
-    def __init__(self, symbols: Elf, runtime: Elf, demangle: Callable[[bytes], str]) -> None:
+    def __init__(
+        self, symbols: Elf, runtime: Elf, demangle: Callable[[bytes], str], *, more: Sequence[Elf] = ()
+    ) -> None:
         self._demangle = demangle
         self._strings: list[bytes] = []
-        tables = [table for name in (".symtab", ".dynsym") if (table := symbols.symbols(name)) is not None]
-        parts = [self._columns(table, _wanted(symbols, table)) for table in tables]
+        parts = [
+            self._columns(table, _wanted(elf, table))
+            for elf in (symbols, *more)
+            for name in (".symtab", ".dynsym")
+            if (table := elf.symbols(name)) is not None
+        ]
         start, end, rank, name_at, strings = _concatenated(parts)
         _extend_sizeless(start, end)
         rank += (end == start) * 8

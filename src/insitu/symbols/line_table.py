@@ -16,6 +16,7 @@ __all__ = ["LineTable"]
 
 _DEBUG_SECTIONS: Final = (".debug_info", ".zdebug_info")
 _PT_LOAD: Final = 1
+_MAX_KEPT_BYTES: Final = 2 << 30
 
 U64 = NDArray[np.uint64]
 
@@ -107,5 +108,19 @@ def _keep(data: bytes, path: Path) -> None:
                 Path(file.name).unlink()
                 raise
         Path(file.name).replace(path)
+        _trim(path.parent)
     except OSError:
         pass
+
+
+def _trim(directory: Path) -> None:
+    """Remove the symcaches that were not used for longest, where all together are too large."""
+    kept = []
+    for path in directory.iterdir():
+        status = path.stat()
+        kept.append((max(status.st_atime, status.st_mtime), status.st_size, path))
+    total = 0
+    for _, size, path in sorted(kept, reverse=True):
+        total += size
+        if total > _MAX_KEPT_BYTES:
+            path.unlink()

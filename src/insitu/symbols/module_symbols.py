@@ -44,7 +44,7 @@ class ModuleSymbols:
             return file.elf, file._replace(elf=Elf(found), path=found) if found is not None else None
         found = self._separate()
         if found is None:
-            return embedded_symbols(file.elf) or file.elf, None
+            return file.elf, None
         debug = Elf(found)
         return debug, file._replace(elf=debug, path=found)
 
@@ -54,7 +54,11 @@ class ModuleSymbols:
 
     @cached_property
     def _functions(self) -> FunctionTable:
-        return FunctionTable(self._debug[0], self._file.elf, demangle)
+        symbols = self._debug[0]
+        # Embedded symbols leave out those that .dynsym has.
+        embedded = embedded_symbols(symbols) if symbols.section(".symtab") is None else None
+        more = () if embedded is None else (embedded,)
+        return FunctionTable(symbols, self._file.elf, demangle, more=more)
 
     @cached_property
     def _lines(self) -> LineTable | None:
@@ -83,7 +87,8 @@ class ModuleSymbols:
         made: dict[tuple[int, int], tuple[Frame, ...]] = {}  # by function and, as ``chains`` shares them, chain
         frames = []
         for offset, chain, function in zip(file_offsets.tolist(), chains, functions.tolist(), strict=True):
-            if function < 0 and not chain:
+            # Without a file the source is a guess from the symbol before, which does not reach as far as here.
+            if function < 0 and not (chain and chain[-1].file):
                 frames.append(_unknown(self._name, offset))
                 continue
             key = (function, id(chain))
