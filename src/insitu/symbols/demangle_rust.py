@@ -7,7 +7,9 @@ from typing import Final
 __all__ = ["demangle_rust"]
 
 _MAX_DEPTH = 128
-_MAX_CHARACTERS = 1 << 14  # back references let a short name print an exponentially long one
+# Back references let a short name print an exponentially long one. Every level of nesting prints its text anew.
+_MAX_CHARACTERS = 1 << 14
+_MAX_PRINTED_CHARACTERS = 1 << 18
 
 _LEGACY_HASH: Final = re.compile(rb"17h[0-9a-f]{16}E(?:\.[^\0]*)?$")
 _LENGTH: Final = re.compile(r"0|[1-9]\d{0,5}")
@@ -69,13 +71,14 @@ class _V0:
         self._depth = 0
         self._printed = 0
         self._lifetimes = 0
+        self._known: dict[tuple[str, int, int], str] = {}
 
     def symbol(self) -> str:
         """The whole name: a path, perhaps followed by the crate that instantiated it (not shown)."""
         path = self._path(value=True)
         if self._at < len(self._text):
             self._path(value=False)
-        if self._at < len(self._text):
+        if self._at < len(self._text) or len(path) > _MAX_CHARACTERS:
             raise _MalformedError
         return path
 
@@ -96,7 +99,7 @@ class _V0:
     def _leave(self, text: str) -> str:
         self._depth -= 1
         self._printed += len(text)
-        if self._printed > _MAX_CHARACTERS:
+        if self._printed > _MAX_PRINTED_CHARACTERS:
             raise _MalformedError
         return text
 
@@ -130,13 +133,17 @@ class _V0:
         name = self._text[start : self._at]
         return disambiguator, _from_punycode(name) if puny else name
 
-    def _from_back_reference(self, start: int, read: Callable[[], str]) -> str:
+    def _from_back_reference(self, start: int, kind: str, read: Callable[[], str]) -> str:
+        """What stands at an earlier place, read as ``kind``: names that repeat long parts are read in linear time."""
         target = self._base62()
         if target >= start:
             raise _MalformedError
-        resume, self._at = self._at, target
-        text = read()
-        self._at = resume
+        key = (kind, target, self._lifetimes)
+        text = self._known.get(key)
+        if text is None:
+            resume, self._at = self._at, target
+            text = self._known[key] = read()
+            self._at = resume
         return text
 
     def _path(self, *, value: bool) -> str:
@@ -167,7 +174,7 @@ class _V0:
                 outer = self._path(value=value)
                 text = f"{outer}{'::' if value else ''}<{', '.join(self._until_end(self._generic))}>"
             case "B":
-                text = self._from_back_reference(start, lambda: self._path(value=value))
+                text = self._from_back_reference(start, "value" if value else "path", lambda: self._path(value=value))
             case _:
                 raise _MalformedError
         return self._leave(text)
@@ -231,7 +238,7 @@ class _V0:
             case "D":
                 text = self._dynamic()
             case "B":
-                text = self._from_back_reference(start, self._type)
+                text = self._from_back_reference(start, "type", self._type)
             case _:
                 self._at = start
                 text = self._path(value=False)
@@ -272,7 +279,7 @@ class _V0:
         self._enter()
         start, tag = self._at, self._next()
         if tag == "B":
-            return self._leave(self._from_back_reference(start, self._const))
+            return self._leave(self._from_back_reference(start, "const", self._const))
         if tag == "p":
             return self._leave("_")
         if tag not in _BASIC_TYPES:
