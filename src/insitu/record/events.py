@@ -86,7 +86,7 @@ def choose(
             notes.append("no hardware counter for cycles here: sampling the cpu-clock timer instead")
             name = "cpu-clock"
             attr.type, attr.config = EVENTS[name]
-            attr.exclude_guest = 0
+            attr.exclude_idle, attr.exclude_guest = 1, 0
             _fit(attr, notes)
         attrs.append(Event(name, attr))
     return attrs, notes
@@ -118,6 +118,8 @@ def _attr(name: str, sample_type: Sample, frequency: int, stack_bytes: int) -> A
         clockid=time.CLOCK_MONOTONIC,
         watermark=1,
     )
+    # A timer goes on while a CPU idles, other than its cycles do; where time is spent, that is no answer.
+    attr.exclude_idle = kind == Type.SOFTWARE
     # What a virtual machine does on this host has addresses of its own.
     attr.exclude_guest = kind == Type.HARDWARE
     if sample_type & Sample.REGS_USER:

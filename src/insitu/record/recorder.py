@@ -56,23 +56,9 @@ class Recorder:
         self._open_events()
         start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         store.create(self._path, self._info(start_ns))
-        raw = self._path / "raw"
-        files = RawFiles(raw, self._attached.rings)
+        files = RawFiles(self._path / "raw", self._attached.rings)
         try:
-            if not (self._workload and not self._request.whole_system):
-                self._enable()
-            # After enabling: what is mapped in between is then told twice, and not never.
-            self._write_start_records(raw, start_ns)
-            if self._workload:
-                self._release(self._workload)
-            self._drain_until_over(files)
-            for fd in self._attached.cpu_of:
-                perf_event.disable(fd)
-            self._drain(files)
-            end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-            lost = self._lost()
-            if not self._failure:
-                self._write_end_records(raw, end_ns, lost)
+            end_ns, lost = self._record(files, start_ns)
         finally:
             files.close()
         self._attached.close_events()
@@ -89,6 +75,28 @@ class Recorder:
             self._failure = self._failure or f"{self._path}: {error.strerror}"
         total = sum(lost.values()) if lost else -1
         return Outcome(status, files.bytes_written, total, self._notes, self._failure, abandoned)
+
+    def _record(self, files: RawFiles, start_ns: int) -> tuple[int, dict[int, int]]:
+        """Everything between the first record and the last: when that was, and the losses by CPU."""
+        raw = self._path / "raw"
+        if self._request.whole_system or not self._workload:  # else exec(2) enables the events
+            for fd in self._attached.cpu_of:
+                perf_event.enable(fd)
+        # After enabling: what is mapped in between is then told twice, and not never.
+        self._write_start_records(raw, start_ns)
+        if self._workload:
+            self._release(self._workload)
+        self._drain_until_over(files)
+        for fd in self._attached.cpu_of:
+            perf_event.disable(fd)
+        self._drain(files)
+        end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        lost = self._lost()
+        try:
+            self._write_end_records(raw, end_ns, lost)
+        except OSError as error:
+            self._failure = self._failure or f"{self._path}: {error.strerror}"
+        return end_ns, lost
 
     def _open_events(self) -> None:
         if self._request.whole_system:
@@ -131,10 +139,6 @@ class Recorder:
             "frequency_hz": request.frequency,
             "notes": self._notes,
         }
-
-    def _enable(self) -> None:
-        for fd in self._attached.cpu_of:
-            perf_event.enable(fd)
 
     def _synthesized(self, time_ns: int) -> Synthesized:
         first = self._events[0]

@@ -158,11 +158,22 @@ def _attached(kind: ProgramType, attach_type: int, link: Callable[[int], int], f
 
 
 def _kprobe_multi() -> Answer:
-    return _attached(
-        ProgramType.KPROBE,
-        AttachType.TRACE_KPROBE_MULTI,
-        lambda program: bpf.link_kprobe_multi(program, [_UNUSED_FUNCTION], [0]),
+    return _or_one_by_one(
+        _attached(
+            ProgramType.KPROBE,
+            AttachType.TRACE_KPROBE_MULTI,
+            lambda program: bpf.link_kprobe_multi(program, [_UNUSED_FUNCTION], [0]),
+        ),
+        procfs.pmu_type("kprobe") is not None,
+        "a kernel from 5.18 on with CONFIG_FPROBE",
     )
+
+
+def _or_one_by_one(answer: Answer, possible: bool, remedy: str) -> Answer:
+    """The answer of probes of many places at once, where each place can be attached by itself if that fails."""
+    if answer.state == "no" and possible and has_capability("SYS_ADMIN"):
+        return partly("one by one, which attaches more slowly", remedy)
+    return answer
 
 
 def _fentry() -> Answer:
@@ -199,14 +210,15 @@ def _uprobes() -> Answer:
 
 def _uprobe_multi() -> Answer:
     path, offset = _own_place()
-    answer = _attached(
-        ProgramType.KPROBE,
-        AttachType.TRACE_UPROBE_MULTI,
-        lambda program: bpf.link_uprobe_multi(program, path, [offset], [0], pid=os.getpid()),
+    return _or_one_by_one(
+        _attached(
+            ProgramType.KPROBE,
+            AttachType.TRACE_UPROBE_MULTI,
+            lambda program: bpf.link_uprobe_multi(program, path, [offset], [0], pid=os.getpid()),
+        ),
+        procfs.pmu_type("uprobe") is not None,
+        "a kernel from 6.6 on",
     )
-    if answer.state == "no" and has_capability("SYS_ADMIN"):
-        return no("each place is attached by itself, which is slower", "Linux 6.6")
-    return answer
 
 
 def _watchpoints() -> Answer:

@@ -1,0 +1,43 @@
+"""Whole-machine profiles, in a guest: nothing but what a test started may be recorded on the machine at hand."""
+
+import json
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+
+import insitu
+from insitu.kernel.features import State
+
+lab = pytest.importorskip("insitu.lab.guest", reason="needs the kernel lab")
+pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86_64")
+
+INSITU = Path(sys.executable).with_name("insitu")
+BUSY = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
+
+
+def test_the_whole_machine_is_recorded_while_a_command_runs_and_idle_cpus_are_not(tmp_path: Path) -> None:
+    output = tmp_path / "all.insitu"
+    script = f"cp /bin/sh /tmp/bystander; /tmp/bystander -c 'while :; do :; done' & {INSITU} profile -a -F 199"
+    with lab.guest(kernel="6.1-cloud", cpus=2, memory="1G", rw=(tmp_path,)) as guest:
+        done = guest.run(["sh", "-c", f"{script} -o {output} -- sh -c '{BUSY}'; status=$?; kill $!; exit $status"])
+    assert done.status == 0, done.stderr
+    profile = insitu.open(output).profile
+    assert not profile.lost
+    names = profile.comms(profile.tid)
+    # The bystander began before the recording and is no child of its command.
+    assert names.count("bystander") > 50
+    assert names.count("sh") > 50
+    assert not {name for name in names if name.startswith("swapper")}
+    assert 0 not in profile.tid
+    assert set(profile.cpu) == {0, 1}
+
+
+def test_the_doctor_finds_what_a_distribution_kernel_has() -> None:
+    with lab.guest(kernel="6.1-cloud", cpus=2, memory="1G", numa=2) as guest:
+        done = guest.run([str(INSITU), "doctor", "--json"])
+    found = {feature["name"]: feature for feature in json.loads(done.stdout)["features"]}
+    there = ("kprobes", "function entry and exit", "function tracers", "histogram triggers", "NUMA", "sysrq")
+    assert {name: found[name]["state"] for name in there} == dict.fromkeys(there, State.YES)
+    assert found["uprobes, many at once"]["state"] == State.PARTLY  # they came with Linux 6.6
