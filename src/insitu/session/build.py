@@ -1,6 +1,10 @@
 """From raw records to a symbolized profile: replay the processes, reduce the stacks, look up their addresses."""
 
-from collections.abc import Sequence
+import gc
+import os
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -17,7 +21,7 @@ from insitu.symbols.registers import AARCH64, X86_64
 from insitu.symbols.symbolizer import Symbolizer
 from insitu.symbols.unwind import Unwinder, UserStacks
 
-__all__ = ["Built", "build"]
+__all__ = ["Built", "build", "is_this_boot", "no_collector"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -128,9 +132,18 @@ def _info(recording: RawRecording, processes: Processes, symbol_notes: list[str]
 
 def is_this_boot(path: Path, info: dict[str, object]) -> bool:
     """Whether a file of another tool was recorded on this machine since it booted, as far as can be told."""
-    import os
-    import time
-
     here = os.uname()
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return info.get("host") == here.nodename and info.get("kernel") == here.release and path.stat().st_mtime > booted
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """No garbage collection inside: converting makes many small objects and no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,12 +1,11 @@
 """Turn what a session's recorder left in raw/ into its tables."""
 
-import gc
 import os
 from pathlib import Path
 
 from insitu.errors import InsituError
 from insitu.session import store
-from insitu.session.build import Built, build
+from insitu.session.build import Built, build, no_collector
 from insitu.session.formats.perf_records import EventAttr, walk
 from insitu.session.profile import Profile
 from insitu.session.raw import RawRecording
@@ -88,15 +87,3 @@ def _mapped(file: Path) -> "memoryview | bytes":
             return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))
         except OSError:  # a file system without mmap(2), as 9p shares can be
             return opened.read()
-
-
-class no_collector:  # noqa: N801  a context manager, used like a keyword
-    """No garbage collection inside: converting makes many small objects and no cycles."""
-
-    def __enter__(self) -> None:
-        self._was_enabled = gc.isenabled()
-        gc.disable()
-
-    def __exit__(self, *_: object) -> None:
-        if self._was_enabled:
-            gc.enable()

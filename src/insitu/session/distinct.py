@@ -12,7 +12,6 @@ _SMALL_TABLE = 1 << 16  # entries that cost next to nothing
 _FEW = 1 << 15  # values that are sorted faster than a table is cleared
 
 
-_SLOT_BITS = 20
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: Fibonacci hashing
 
 
@@ -58,9 +57,10 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
 
 def _hashed(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
     """Each value claims a slot, the last one wins; those that find another value in theirs are sorted instead."""
-    slot = (values.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - _SLOT_BITS)
-    winner = np.zeros(1 << _SLOT_BITS, np.int64)
-    winner[slot] = np.arange(len(values))
+    bits = min(len(values).bit_length() + 1, 22)
+    slot = ((values.astype(np.uint64) * _GOLDEN) >> np.uint64(64 - bits)).view(np.int64)
+    winner = np.empty(1 << bits, np.int32)
+    winner[slot] = np.arange(len(values), dtype=np.int32)
     held = winner[slot]
     losers = np.flatnonzero(values[held] != values)
     first = np.zeros(len(values), np.bool_)

@@ -8,17 +8,15 @@ from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
 from insitu.session import store
-from insitu.session.build import Built, build, is_this_boot
-from insitu.session.convert import finish, is_recording, no_collector, profile_of_raw, save
-from insitu.session.formats.perf_data import is_perf_data, read_perf_data
-from insitu.session.processes import Processes
 from insitu.session.profile import Profile
-from insitu.symbols.address_space import AddressSpaces
 
+# What decodes and symbolizes is imported where it is needed: a complete session is read without it.
 if TYPE_CHECKING:
     from types import TracebackType
 
     import polars
+
+    from insitu.session.build import Built
 
 __all__ = ["Session", "import_file", "load_profile", "open_session"]
 
@@ -97,6 +95,8 @@ def open_session(path: str | Path) -> Session:
         return _OwnedSession(directory / "imported.insitu")
     info = store.read_info(path)
     if store.raw_files(path) and info.get("state") != store.COMPLETE:
+        from insitu.session.convert import finish, is_recording
+
         if is_recording(info):
             raise InsituError(
                 f"{path}: still being recorded by process {info['recorder_pid']}", remedy="stop it first"
@@ -132,12 +132,13 @@ def load_profile(path: str | Path, *, as_perf: bool = False) -> Profile:
         return _recovered(path, info)
     from insitu.session.tables import read_profile
 
-    with no_collector():
-        return read_profile(path, info)
+    return read_profile(path, info)
 
 
 def _recovered(path: Path, info: dict[str, object]) -> Profile:
     """The profile of a session that was not converted; converted if its recorder is gone and it is writable."""
+    from insitu.session.convert import is_recording, profile_of_raw, save
+
     built = profile_of_raw(path)
     if not is_recording(info):
         try:
@@ -151,12 +152,19 @@ def _recovered(path: Path, info: dict[str, object]) -> Profile:
 
 def import_file(path: str | Path, output: str | Path, *, as_perf: bool = False) -> None:
     """Make the session ``output`` from a perf.data file or folded stacks."""
+    from insitu.session.convert import save
+
     built = _built_from_file(Path(path), as_perf=as_perf)
     store.create(Path(output), {"imported_from": str(path), **built.profile.info})
     save(Path(output), built)
 
 
-def _built_from_file(path: Path, *, as_perf: bool) -> Built:
+def _built_from_file(path: Path, *, as_perf: bool) -> "Built":
+    from insitu.session.build import Built, build, is_this_boot, no_collector
+    from insitu.session.formats.perf_data import is_perf_data, read_perf_data
+    from insitu.session.processes import Processes
+    from insitu.symbols.address_space import AddressSpaces
+
     with path.open("rb") as file:
         head = file.read(64)
     if is_perf_data(head):

@@ -23,6 +23,7 @@ KERNEL_HALF = np.uint64(0xFFF0 << 48)
 """Kernel addresses lie above this, user addresses below (x86-64; aarch64 with up to 52-bit addresses)."""
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
+_BASE = 0xD1342543DE82EF95  # odd, with no pattern (a multiplier of Steele and Vigna, 2021)
 
 
 @dataclass(frozen=True)
@@ -155,32 +156,31 @@ def _concatenated(parts: Sequence[Chains]) -> Chains:
 
 
 def _hash(chains: Chains, epoch: I32) -> U64:
-    """A 64-bit hash of each epoch and chain: every address mixed, and weighted by its place in the chain."""
+    """A 64-bit hash of each epoch and chain: a polynomial, modulo 2**64, of the mixed addresses."""
     lengths = chains.lengths
-    most = int(lengths.max(initial=0))
-    weights = _scrambled(np.arange(most + 1, dtype=np.uint64)) | np.uint64(1)
-    place = np.arange(len(chains.address)) - np.repeat(chains.offset[:-1], lengths)
-    mixed = chains.address * _MIX
+    mixed = chains.address + chains.called
+    mixed *= _MIX
     mixed ^= mixed >> np.uint64(29)
-    mixed *= weights[place]
+    # All chains are weighted by one run of powers of an odd base; its inverse's powers bring each back to its start.
+    mixed *= _powers(_BASE, len(mixed))
     # A running sum makes sums over ranges, empty ones included, of two look-ups; wrap-around is meant.
     running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
-    sums = running[chains.offset[1:]] - running[chains.offset[:-1]]
+    back = _powers(pow(_BASE, -1, 1 << 64), len(mixed) + 1)
+    sums = (running[chains.offset[1:]] - running[chains.offset[:-1]]) * back[chains.offset[:-1]]
     # The epoch tells user addresses apart; a stack that stays in the kernel means the same everywhere.
     ends = np.maximum(chains.offset[1:] - 1, 0)
     last = chains.address[ends] if len(chains.address) else np.zeros(len(chains), np.uint64)
     user = np.where(last < KERNEL_HALF, epoch + 2, 1).astype(np.uint64)
-    salted: U64 = (sums + lengths.astype(np.uint64)) * _MIX + user * weights[most]
+    salted: U64 = (sums + lengths.astype(np.uint64)) * _MIX + user * np.uint64(_BASE)
     return salted
 
 
-def _scrambled(words: U64) -> U64:
-    """The finalizer of SplitMix64 (Steele, Lea, Flood 2014): every bit of a word changes half of the others."""
-    words = (words + np.uint64(1)) * _MIX
-    words = (words ^ (words >> np.uint64(30))) * np.uint64(0xBF58476D1CE4E5B9)
-    words = (words ^ (words >> np.uint64(27))) * np.uint64(0x94D049BB133111EB)
-    result: U64 = words ^ (words >> np.uint64(31))
-    return result
+def _powers(base: int, count: int) -> U64:
+    """base**0, base**1 and so on, modulo 2**64."""
+    factors = np.full(count, base, np.uint64)
+    factors[:1] = 1
+    powers: U64 = np.cumprod(factors, dtype=np.uint64)
+    return powers
 
 
 def stack_tree(

@@ -11,13 +11,15 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from enum import IntEnum
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from typing_extensions import Buffer
 
 from insitu.kernel.perf_event import Hardware, Misc, ReadFormat, Record, Sample, Software, Type
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
 
 __all__ = [
     "CONTEXT_MAX",
@@ -138,7 +140,7 @@ class Stream:
     torn: int = 0
 
 
-def walk(data: Buffer) -> Stream:
+def walk(data: "Buffer") -> Stream:
     """Find the records of a buffer that starts at a record's header.
 
     Records are multiples of 8 bytes (perf_output_begin aligns them); a record whose size is impossible or that
