@@ -7,6 +7,8 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from insitu.symbols import line_table
 from insitu.symbols.address_space import Module
@@ -140,3 +142,21 @@ def test_the_cache_gives_up_what_was_not_used_for_longest(
     assert sum(left.values()) <= 50_000
     assert any(name.startswith(Elf(program).build_id) for name in left)
     assert f"{1:040x}.9" in left and f"{9:040x}.9" not in left
+
+
+@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(draw=st.data())
+def test_damaged_programs_give_frames_for_every_place(
+    program: Path, tmp_path_factory: pytest.TempPathFactory, draw: st.DataObject
+) -> None:
+    whole = program.read_bytes()
+    damaged = bytearray(
+        whole[: draw.draw(st.sampled_from([len(whole), len(whole) // 2]) | st.integers(64, len(whole)))]
+    )
+    for at in draw.draw(st.lists(st.integers(64, len(damaged)), max_size=30)):
+        damaged[at % len(damaged)] ^= 1 << draw.draw(st.integers(0, 7))
+    path = tmp_path_factory.getbasetemp() / "damaged"
+    path.write_bytes(damaged)
+    places = np.arange(0, 0x4000, 17, dtype=np.uint64)
+    chains = Symbolizer().user(Module(str(path)), places)
+    assert len(chains) == len(places) and all(chains)
