@@ -39,9 +39,9 @@ class Ring:
             )
         except OSError as error:
             size = pages * mmap.PAGESIZE // 1024
-            remedy = ""
+            remedy = "ask for fewer pages (-m)"
             if error.errno == errno.EPERM:
-                remedy = "ask for fewer pages (-m), or: sysctl kernel.perf_event_mlock_kb=65536"
+                remedy += ", or: sysctl kernel.perf_event_mlock_kb=65536"
             raise InsituError(f"cannot map a ring of {size} KiB: {error.strerror}", remedy=remedy) from error
         self._head = ctypes.c_uint64.from_buffer(self._memory, _DATA_HEAD)
         self._tail = ctypes.c_uint64.from_buffer(self._memory, _DATA_TAIL)
