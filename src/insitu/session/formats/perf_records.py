@@ -202,7 +202,7 @@ class SampleBatch:
         return len(self.ts_ns)
 
 
-def sample_batches(stream: Stream, attrs: Sequence[EventAttr], limit: int = 1 << 19) -> Iterator[SampleBatch]:
+def sample_batches(stream: Stream, attrs: Sequence[EventAttr], limit: int = 1 << 15) -> Iterator[SampleBatch]:
     """Decode the samples of a stream, at most ``limit`` at a time.
 
     Events with different sample layouts are told apart by PERF_SAMPLE_IDENTIFIER, as perf does.
