@@ -6,12 +6,13 @@ answers SQL and gives its tables as Polars frames.
 
 from typing import TYPE_CHECKING, Any
 
-__all__ = ["InsituError", "__version__", "open", "profile"]
+__all__ = ["InsituError", "__version__", "open", "profile", "trace"]
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from insitu.errors import InsituError as InsituError
+    from insitu.probe.api import trace as trace
     from insitu.record.cpu import profile as profile
     from insitu.session.reader import open_session as open
 
@@ -20,6 +21,7 @@ _LAZY = {
     "InsituError": ("insitu.errors", "InsituError"),
     "open": ("insitu.session.reader", "open_session"),
     "profile": ("insitu.record.cpu", "profile"),
+    "trace": ("insitu.probe.api", "trace"),
 }
 
 

@@ -20,9 +20,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-c", dest="command", metavar="CMD", help="run CMD and end with it")
     parser.add_argument("-p", dest="pid", type=int, metavar="PID", help="restrict probes to a process, end with it")
     parser.add_argument("-f", dest="format", choices=("text", "json"), default="text", help="output format")
-    parser.add_argument("-o", dest="output", metavar="FILE", help="write output to FILE; a session if FILE ends in .insitu")
+    parser.add_argument(
+        "-o", dest="output", metavar="FILE", help="write output to FILE; a session if FILE ends in .insitu"
+    )
     parser.add_argument("-q", dest="quiet", action="store_true", help="print no 'Attaching' line")
-    parser.add_argument("-v", dest="verbose", action="store_true", help="show the verifier's log, argument types with -l")
+    parser.add_argument(
+        "-v", dest="verbose", action="store_true", help="show the verifier's log, argument types with -l"
+    )
     parser.add_argument("-d", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
     parser.add_argument("--unsafe", action="store_true", help="allow system(), signal() and override()")
     parser.add_argument("--dry-run", action="store_true", help="compile and load everything, attach nothing")

@@ -71,7 +71,9 @@ def read_map(layout: MapLayout, source: Map) -> MapContent:
     if values.ndim == 2:
         shape = struct.Struct(f"<{code(kind)}")
         make = decoder(kind)
-        return MapContent(kind, [(key, make(shape.unpack(value.tobytes()))) for key, value in zip(decoded, values, strict=True)])
+        return MapContent(
+            kind, [(key, make(shape.unpack(value.tobytes()))) for key, value in zip(decoded, values, strict=True)]
+        )
     unkeyed = layout.key is None
     rows = list(zip(decoded, _reduced(kind, np.ascontiguousarray(values), unkeyed), strict=True))
     return MapContent(kind, [row for row in rows if row[1] is not None])
@@ -92,7 +94,7 @@ def _reduced(kind: Type, values: np.ndarray[Any, Any], unkeyed: bool) -> list[An
             choose((int(v) for v, there in element if there), default=None if unkeyed else 0) for element in cells
         ]
     if isinstance(kind, Sum):
-        there = cells[:, :, 1].any(axis=1)
+        there = (cells[:, :, 1] != 0).sum(axis=1)
         totals = cells[:, :, 0].sum(axis=1)
         return [int(n) if t or not unkeyed else None for n, t in zip(totals, there, strict=True)]
     counts, totals = cells[:, :, 0].sum(axis=1), cells[:, :, 1].sum(axis=1)

@@ -1,7 +1,7 @@
 """Compiled programs kept on disk, so that a second start imports no LLVM and reads no BTF.
 
 An entry's name is a hash of all that the compiler looks at: the script, its parameters and options, the points that
-its probes mean on this machine, the kernel's build and our version. Entries are JSON; one that cannot be read is made anew.
+its probes mean on this machine, the kernel's build and our version. Entries are JSON; an unreadable one is made anew.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from dataclasses import asdict, fields, is_dataclass
 from pathlib import Path
 from typing import Any
 
-import insitu
+from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import types
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.options import Options
@@ -39,7 +39,7 @@ def entry_name(source: Source, options: Options, clauses: list[Clause]) -> str:
     """The name of the entry for this script here and now."""
     parts = [
         str(_FORMAT),
-        insitu.__version__,
+        str(possible_cpus()),
         platform.release(),
         platform.version(),
         platform.machine(),
@@ -55,7 +55,7 @@ def entry_name(source: Source, options: Options, clauses: list[Clause]) -> str:
 
 
 def _compiler_stamp() -> str:
-    """The newest change of the compiler's own files: while it is worked on, old entries must not be used."""
+    """The newest change of the compiler's own files, which stands for our version."""
     root = Path(__file__).parent
     newest = max(
         entry.stat().st_mtime_ns

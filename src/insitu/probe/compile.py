@@ -9,17 +9,16 @@ from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
 from insitu.probe import ast
-from insitu.probe.codegen.emitter import Function, Module
 from insitu.probe.layout import Layout
 from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
-from insitu.probe.passes.check import Checker, check
 from insitu.probe.passes.macros import expand_macros
 from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
 from insitu.probe.source import ScriptError, Source, Span
-from insitu.probe.structures import Structures
-from insitu.probe.types import Unknown
+
+if TYPE_CHECKING:
+    from insitu.probe.passes.check import Checker
 
 __all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
 
@@ -75,9 +74,11 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
     return program, resolve_attach_points(program, source, context)
 
 
-def _check(
-    program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context
-) -> Front:
+def _check(program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context) -> Front:
+    # Imported late, like everything below: a start from the cache comes without.
+    from insitu.probe.passes.check import check
+    from insitu.probe.structures import Structures
+
     structures = Structures(source, program.structures, context)
     return Front(program, clauses, check(clauses, source, structures, options, context))
 
@@ -175,7 +176,9 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
     """LLVM IR of all clauses, the layout they share, and the bytes of scratch memory that programs need."""
     for name in ("arithmetic", "memory", "maps", "statements"):
         importlib.import_module(f"insitu.probe.codegen.{name}")
+    from insitu.probe.codegen.emitter import Function, Module
     from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.types import Unknown
 
     checker = front.checker
     source, options = checker.source, checker.options
@@ -211,5 +214,3 @@ def _ring_bytes(options: Options) -> int:
     while pages < options.perf_rb_pages * 16:
         pages *= 2
     return pages * 4096
-
-

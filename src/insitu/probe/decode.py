@@ -83,7 +83,9 @@ _CODES = {(1, True): "b", (1, False): "B", (2, True): "h", (2, False): "H", (4, 
 def _array(kind: Array) -> Callable[[bytes], Any]:
     element = kind.element
     if isinstance(element, Integer):
-        shape = struct.Struct(f"<{kind.count}{_CODES.get((element.bytes, element.signed), 'q' if element.signed else 'Q')}")
+        shape = struct.Struct(
+            f"<{kind.count}{_CODES.get((element.bytes, element.signed), 'q' if element.signed else 'Q')}"
+        )
         return lambda data: list(shape.unpack_from(data))
     if isinstance(element, Pointer):
         shape = struct.Struct(f"<{kind.count}Q")

@@ -79,5 +79,3 @@ def _column(data: npt.NDArray[np.uint8], kind: Type, formatter: Formatter) -> An
     shape = struct.Struct(f"<{code(kind)}")
     value = decoder(kind)
     return [formatter.text(kind, value(shape.unpack(row.tobytes()))) for row in data]
-
-

@@ -79,7 +79,7 @@ class Formatter:
         if isinstance(kind, Timestamp):
             return self.clock(self.texts[value[0]], value[1] + self.boot_offset_ns)
         if isinstance(kind, Record):
-            return value.hex()
+            return str(value.hex())
         return str(value)
 
     def _number(self, kind: str, value: int) -> str:

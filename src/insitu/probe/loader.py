@@ -7,6 +7,7 @@ import os
 import re
 import struct
 from dataclasses import dataclass
+from typing import cast
 
 import numpy as np
 
@@ -18,7 +19,7 @@ from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
 from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, RINGBUF
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import AttachPoint, Attachment, Context, Runnable
+from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable
 from insitu.probe.source import ScriptError, Source, Span
 
 __all__ = ["Loaded", "LoadedProgram", "load"]
@@ -68,10 +69,7 @@ class Loaded:
         """Run the programs of a kind that the runtime sets off (begin, end)."""
         for program in self.programs:
             if program.points[0].kind == kind and program.attachment is not None:
-                attachment = program.attachment
-                assert hasattr(attachment, "run")
-                runnable: Runnable = attachment
-                runnable.run()
+                cast(Runnable, program.attachment).run()
 
     def detach(self, but: set[str]) -> None:
         """Detach all programs but those of the kinds."""
@@ -129,7 +127,12 @@ def _make_maps(loaded: Loaded) -> None:
         hashed = layout.key is not None
         flags = NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
         loaded.maps[number] = Map(
-            MapType(layout.type), layout.key_size, max(8, layout.value_size), layout.max_entries, name=name, flags=flags
+            MapType(layout.type),
+            layout.key_size,
+            max(8, layout.value_size),
+            layout.max_entries,
+            name=name,
+            flags=flags,
         )
 
 
@@ -206,9 +209,10 @@ def _refused(error: bpf.BpfError, program: CompiledProgram, points: list[AttachP
         start = sum(len(text) + 1 for text in source.text.split("\n")[: line - 1]) + column - 1
         span = Span(start, start + 1)
     refusal = ScriptError(
-        f"the kernel refuses this program for {points[0].name}: {reason}", source, span, remedy="-v shows the whole log"
+        f"the kernel refuses this program for {points[0].name}: {reason}",
+        source,
+        span,
+        remedy="-v shows the whole log",
     )
     refusal.log = error.log
     return refusal
-
-

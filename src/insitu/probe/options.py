@@ -18,9 +18,27 @@ _KNOWN = {
 }
 # bpftrace's own settings that need no action here: accepted so that scripts run unchanged.
 _IGNORED = frozenset(
-    ("cache_user_symbols cpp_demangle lazy_symbolication log_size max_bpf_progs max_cat_bytes missing_probes").split()
-    + ("on_stack_limit print_maps_on_exit stack_mode str_trunc_trailer unstable_map_decl use_blazesym").split()
-    + ("symbol_source btf max_ast_nodes strlen no_cpp_demangle map_keys_max license show_debug_info").split()
+    [
+        "btf",
+        "cache_user_symbols",
+        "cpp_demangle",
+        "lazy_symbolication",
+        "license",
+        "log_size",
+        "map_keys_max",
+        "max_ast_nodes",
+        "max_bpf_progs",
+        "max_cat_bytes",
+        "missing_probes",
+        "no_cpp_demangle",
+        "on_stack_limit",
+        "show_debug_info",
+        "str_trunc_trailer",
+        "strlen",
+        "symbol_source",
+        "unstable_map_decl",
+        "use_blazesym",
+    ]
 )
 
 
@@ -59,7 +77,9 @@ class Options:
             if short in _KNOWN or short in ("stack_mode", "print_maps_on_exit"):
                 self._set(short, value, name)
             elif short not in _IGNORED:
-                raise InsituError(f"unknown setting {name!r} in config", remedy=f"known are {', '.join(sorted(_KNOWN))}")
+                raise InsituError(
+                    f"unknown setting {name!r} in config", remedy=f"known are {', '.join(sorted(_KNOWN))}"
+                )
 
     def _set(self, setting: str, value: str | int, name: str) -> None:
         if setting == "stack_mode":

@@ -66,7 +66,9 @@ class _Parser(ExpressionParser):
         start = self.token.span
         points: list[ast.AttachText] = []
         while True:
-            if self.token.kind not in ("name", "operator") or self.token.text not in ("*",) and self.token.kind != "name":
+            if self.token.kind not in ("name", "operator") or (
+                self.token.text not in ("*",) and self.token.kind != "name"
+            ):
                 raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
             points.append(self._attach_point())
             if self.token.text != ",":

@@ -43,7 +43,9 @@ _BUSY = 1 << 31
 class Runtime:
     """One run of a script. Use: attach(), drain_until_end(), finish(); and close() in any case."""
 
-    def __init__(self, compiled: Compiled, source: Source, context: Context, target: Target, *, log_level: int = 0) -> None:
+    def __init__(
+        self, compiled: Compiled, source: Source, context: Context, target: Target, *, log_level: int = 0
+    ) -> None:
         """Load the programs.
 
         :raises ScriptError: when the verifier refuses one.
@@ -160,8 +162,7 @@ class Runtime:
             kinds = rows[:, :8].copy().view(np.uint64)[:, 0] if len(rows) else np.empty(0, np.uint64)
             starts = np.flatnonzero(np.diff(kinds, prepend=np.uint64(2**64 - 1)))
             copied = [
-                (int(kinds[a]), rows[a:b].tobytes())
-                for a, b in zip(starts, [*starts[1:], len(kinds)], strict=True)
+                (int(kinds[a]), rows[a:b].tobytes()) for a, b in zip(starts, [*starts[1:], len(kinds)], strict=True)
             ]
             ring.release()
             for kind, data in copied:

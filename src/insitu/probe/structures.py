@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.expressions import INTEGER_TYPES
-from insitu.probe.source import ScriptError, Source, Span, nearest
+from insitu.probe.source import ScriptError, Source, nearest
 from insitu.probe.types import (
     VOID,
     Array,
@@ -240,9 +240,7 @@ class Structures:
                 for _ in stars:
                     target = Pointer(target, space)
                 base = target
-            elif tag in ("struct", "union"):
-                base = self.lookup(words, tag, space) or plain
-            elif tag == "enum":
+            elif tag in ("struct", "union") or tag == "enum":
                 base = self.lookup(words, tag, space) or plain
         if described.count is None:
             return base

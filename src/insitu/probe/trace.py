@@ -5,9 +5,8 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, BinaryIO
+from typing import BinaryIO
 
 from insitu.errors import InsituError
 from insitu.probe.compile import compile_script
@@ -21,9 +20,6 @@ from insitu.probe.target import Target
 
 __all__ = ["from_command_line"]
 
-if TYPE_CHECKING:
-    import polars
-
 PROGRAMS = Path(__file__).parent.parent / "programs"
 
 
@@ -32,7 +28,9 @@ def from_command_line(args: argparse.Namespace) -> int:
     if args.list:
         from insitu.probe.listing import list_probes
 
-        return list_probes(args.expression or (args.words[0] if args.words else "*"), verbose=args.verbose, pid=args.pid)
+        return list_probes(
+            args.expression or (args.words[0] if args.words else "*"), verbose=args.verbose, pid=args.pid
+        )
     source, parameters = _source(args)
     options = Options(parameters=parameters, unsafe=args.unsafe)
     options.apply_environment()
@@ -112,5 +110,3 @@ def _run(args: argparse.Namespace, runtime: Runtime) -> int:
     for count, what in runtime.lost():
         print(f"Lost {count} {what}", file=sys.stderr)
     return output.exit_status or 0
-
-

@@ -160,7 +160,7 @@ class Array(Type):
 
 @dataclass(frozen=True, slots=True)
 class Field:
-    """A member of a record: ``offset`` in bytes of what is loaded, and of a bit field ``shift`` and ``bits`` in it."""
+    """A member of a record: ``offset`` in bytes of what is loaded; of a bit field, ``shift`` and ``bits`` in it."""
 
     name: str
     type: Type

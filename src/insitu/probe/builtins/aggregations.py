@@ -1,6 +1,6 @@
 """count, sum, min, max, avg, stats, hist, lhist: what only maps hold, a copy for each CPU, so that adding is cheap.
 
-A program cannot be interrupted by itself on its CPU (the kernel drops, and counts, such a run), so plain adding is safe.
+A program cannot be interrupted by itself on its CPU (the kernel drops, and counts, such a run): plain adding is safe.
 """
 
 from __future__ import annotations
@@ -119,9 +119,7 @@ def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregati
             emit.branch_if(emit.is_null(first), missing, found)
             emit.block(missing)
             zeros = _zeros(low, stored_size(kind))
-            emit.call(
-                Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {zeros}", f"i64 {_NO_EXIST}"
-            )
+            emit.call(Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {zeros}", f"i64 {_NO_EXIST}")
             second = lookup(low, number, key)
             came_from = emit.block_name
             emit.branch_if(emit.is_null(second), lost, found)

@@ -24,7 +24,7 @@ def _whole_map(checker: Checker, call: ast.Call) -> ast.MapAccess:
         raise checker.error(f"{call.name}() takes a map without a key", subject)
     entry = checker.maps.get(subject.name)
     if checker.strict and (entry is None or isinstance(entry.value, Unknown)):
-        checker.type(subject)
+        checker.infer(subject)
     subject.type = entry.value if entry else VOID
     return subject
 
@@ -52,12 +52,11 @@ def _with_key(checker: Checker, call: ast.Call) -> ast.MapAccess:
         raise checker.error(f"{call.name}() takes a map", subject)
     if len(call.arguments) == 2:
         key = checker.argument(call, 1)
-        call.arguments[:] = [ast.MapAccess(subject.span, subject.name, [key])]
-        subject = call.arguments[0]
-        assert isinstance(subject, ast.MapAccess)
+        subject = ast.MapAccess(subject.span, subject.name, [key])
+        call.arguments[:] = [subject]
     subject.type = checker.map_entry(subject).value
     if checker.strict and isinstance(subject.type, Unknown):
-        checker.type(subject)
+        checker.infer(subject)
     return subject
 
 

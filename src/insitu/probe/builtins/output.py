@@ -53,7 +53,9 @@ def _check_format(checker: Checker, call: ast.Call) -> Type:
         if conversion.takes_integer and not isinstance(found, Integer | Pointer) and not is_scalar(found):
             raise checker.error(f"{wanted} a number, not {found}", argument, remedy="use %s")
         if conversion.letter == "s" and isinstance(found, Pointer | Record | Array):
-            raise checker.error(f"{wanted} a string, not {found}", argument, remedy="use str() for text at an address")
+            raise checker.error(
+                f"{wanted} a string, not {found}", argument, remedy="use str() for text at an address"
+            )
         if conversion.letter == "s" and isinstance(found, Integer) and not found.enum:
             raise checker.error(f"{wanted} a string, not {found}", argument, remedy="use %d")
     return VOID
@@ -80,7 +82,7 @@ def _check_print(checker: Checker, call: ast.Call) -> Type:
         entry = checker.maps.get(subject.name)
         if entry is None or isinstance(entry.value, Unknown):
             if checker.strict:
-                checker.type(subject)
+                checker.infer(subject)
             return VOID
         # print(@x) of a map with keys prints it all: its key is not an access.
         subject.type = entry.value
@@ -152,7 +154,7 @@ def _check_emit(checker: Checker, call: ast.Call) -> Type:
     fields = checker.argument(call, 1)
     if not isinstance(fields, ast.TupleLiteral) or not fields.names:
         raise checker.error('emit() takes named values, as in emit("open", (path=str(args.filename), fd=3))', fields)
-    checker.type(fields)
+    checker.infer(fields)
     return VOID
 
 

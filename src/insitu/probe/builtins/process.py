@@ -132,7 +132,9 @@ def _check_argument(checker: Checker, node: ast.Identifier) -> Type:
             raise checker.error(f"{checker.clause.points[0].name} has no {node.name}", node)
         return UINT64
     if context != "pt_regs":
-        raise checker.error(f"{node.name} is not known in a {kind} probe", node, remedy="use args.NAME; -lv lists them")
+        raise checker.error(
+            f"{node.name} is not known in a {kind} probe", node, remedy="use args.NAME; -lv lists them"
+        )
     if node.name.startswith("arg") and number >= len(argument_registers()):
         raise checker.error(
             f"only {len(argument_registers())} arguments travel in registers", node, remedy=f"use sarg{number - 6}"

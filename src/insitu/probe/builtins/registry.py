@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -79,13 +80,5 @@ def variable(
 def load_builtins() -> None:
     """Import every family once, so that both tables are full."""
     if not FUNCTIONS:
-        from insitu.probe.builtins import (  # noqa: F401
-            aggregations,
-            clocks,
-            maps,
-            network,
-            output,
-            process,
-            stacks,
-            strings,
-        )
+        for family in ("aggregations", "clocks", "maps", "network", "output", "process", "stacks", "strings"):
+            importlib.import_module(f"insitu.probe.builtins.{family}")

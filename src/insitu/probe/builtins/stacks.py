@@ -1,4 +1,4 @@
-"""Stacks and symbols: kstack, ustack, ksym, usym. The kernel keeps stacks by number; user space turns them into text."""
+"""Stacks and symbols: kstack, ustack, ksym, usym. The kernel keeps stacks by number; user space names them."""
 
 from __future__ import annotations
 

@@ -192,7 +192,7 @@ def _check_contains(checker: Checker, call: ast.Call) -> Type:
         raise checker.error(f"strcontains() searches a string, not {found}", call.arguments[0])
     if not isinstance(call.arguments[1], ast.StringLiteral):
         raise checker.error("strcontains() searches for a string literal", call.arguments[1])
-    checker.type(call.arguments[1])
+    checker.infer(call.arguments[1])
     return INT64
 
 

@@ -76,7 +76,14 @@ class Function:
     """
 
     def __init__(
-        self, module: Module, name: str, line: int, section: str, *, parameters: str = "ptr %ctx", callback: bool = False
+        self,
+        module: Module,
+        name: str,
+        line: int,
+        section: str,
+        *,
+        parameters: str = "ptr %ctx",
+        callback: bool = False,
     ) -> None:
         self.module = module
         self.name = name

@@ -43,4 +43,5 @@ class Helper(IntEnum):
     GET_FUNC_IP = 173
     GET_ATTACH_COOKIE = 174
     LOOP = 181
+    MAP_LOOKUP_PERCPU_ELEM = 195
     KTIME_GET_TAI_NS = 208

@@ -23,6 +23,7 @@ __all__ = ["PLACES", "STATEMENTS", "STORES", "VALUES", "Local", "Lowering", "Pla
 # The kernel allows 512 bytes of stack (MAX_BPF_STACK); registers that LLVM spills need some of them.
 _STACK_BUDGET = 320
 _STACK_LARGEST = 72
+_CALLBACK_STACK_BUDGET = 96
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,6 +95,19 @@ class Lowering:
         """What is emitted next comes from here."""
         self.emit.at(*self.source.line_column(span.start))
 
+    def for_callback(self, emitter: Function) -> Lowering:
+        """The lowering of a function that the kernel calls back while this program runs, on the same stack."""
+        inner = Lowering(self._checker, emitter, self.layout, self.clause, self.program)
+        inner.in_callback = True
+        inner.record_spaces = self.record_spaces
+        inner._temporaries.total = _STACK_BUDGET - _CALLBACK_STACK_BUDGET
+        inner._temporaries.scratch = self._temporaries.scratch
+        return inner
+
+    def take_over(self, inner: Lowering) -> None:
+        """A callback is finished: the scratch memory that it uses is taken."""
+        self._temporaries.scratch = inner._temporaries.scratch
+
     def constant(self, node: ast.Expression) -> int:
         """The value of an expression that the checker found constant."""
         value = self._checker.constant(node)
@@ -129,13 +143,6 @@ class Lowering:
 
     def load_context(self, offset: int, size: int, *, signed: bool = False) -> str:
         """``size`` bytes of the program's context. The kernel wants the offset in the load itself, hence volatile."""
-        if self.in_callback:
-            raise ScriptError(
-                "what the probe was given cannot be read inside a loop over a map yet",
-                self.source,
-                self.clause.probe.span,
-                remedy="put it in a variable before the loop",
-            )
         pointer = self.emit.offset(self.context, offset)
         return self.emit.load(pointer, size, signed=signed, volatile=True)
 

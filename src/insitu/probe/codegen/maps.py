@@ -8,14 +8,16 @@ from __future__ import annotations
 
 from collections.abc import Callable
 
+from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import ast
 from insitu.probe.codegen import lowering
+from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.layout import LOST_MAP_FULL, MapLayout
-from insitu.probe.types import Tuple, is_scalar, stored_size
+from insitu.probe.types import Aggregation, Average, Maximum, Minimum, Tuple, is_scalar, stored_size
 
-__all__ = ["assign", "contains", "count_lost", "delete", "key_pointer", "lookup", "step"]
+__all__ = ["aggregate_value", "assign", "contains", "count_lost", "delete", "key_pointer", "lookup", "step"]
 
 
 def _map(low: Lowering, node: ast.MapAccess) -> tuple[int, MapLayout]:
@@ -57,9 +59,52 @@ def when_found(low: Lowering, pointer: str, found: Callable[[], None], missing: 
     emit.block(end)
 
 
+def aggregate_value(low: Lowering, number: int, key: str, kind: Aggregation) -> str:
+    """What all CPUs counted for a key, as one i64: bpf_map_lookup_percpu_elem(), kernels from 5.19 on."""
+    emit = low.emit
+    slots = [low.permanent(8) for _ in range(3)]
+    cpu, first, second = slots
+    for slot in slots:
+        emit.store("0", slot)
+    head, body, found, following, end = (emit.label() for _ in range(5))
+    emit.block(head)
+    current = emit.load(cpu)
+    emit.branch_if(emit.value(f"icmp ult i64 {current}, {possible_cpus()}"), body, end)
+    emit.block(body)
+    cells = emit.call(Helper.MAP_LOOKUP_PERCPU_ELEM, emit.map(number), f"ptr {key}", f"i64 {current}", answers="ptr")
+    emit.branch_if(emit.is_null(cells), following, found)
+    emit.block(found)
+    value = emit.load(cells)
+    other = emit.load(emit.offset(cells, 8)) if kind.cells > 1 else "0"
+    if isinstance(kind, Minimum | Maximum):
+        order = ("s" if kind.signed else "u") + ("lt" if isinstance(kind, Minimum) else "gt")
+        better = emit.value(f"icmp {order} i64 {value}, {emit.load(first)}")
+        better = emit.value(f"or i1 {better}, {emit.value(f'icmp eq i64 {emit.load(second)}, 0')}")
+        better = emit.value(f"and i1 {better}, {emit.truth(other)}")
+        emit.store(emit.select(better, value, emit.load(first)), first)
+    else:
+        emit.store(emit.op("add", emit.load(first), value), first)
+    emit.store(emit.op("add", emit.load(second), other), second)
+    emit.block(following)
+    emit.store(emit.op("add", emit.load(cpu), "1"), cpu)
+    emit.branch(head)
+    emit.block(end)
+    if isinstance(kind, Average):
+        return divide(low, "/", emit.load(second), emit.load(first), signed=kind.signed)
+    return emit.load(first)
+
+
 def _value(low: Lowering, node: ast.MapAccess) -> str:
     emit = low.emit
     number, layout = _map(low, node)
+    if isinstance(layout.value, Aggregation):
+        with low.temporaries():
+            if layout.key is None:
+                key = low.temporary(8)
+                emit.store("0", key)
+            else:
+                key = key_pointer(low, node, layout)
+            return aggregate_value(low, number, key, layout.value)
     if layout.key is None:
         return emit.load(emit.map_value(number))
     with low.temporaries():
@@ -99,9 +144,7 @@ def count_lost(low: Lowering, cell: int) -> None:
 def update(low: Lowering, number: int, key: str, value: str, flags: int = 0) -> None:
     """bpf_map_update_elem(); a full map is counted."""
     emit = low.emit
-    result = emit.call(
-        Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {value}", f"i64 {flags}"
-    )
+    result = emit.call(Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {value}", f"i64 {flags}")
     full, end = emit.label(), emit.label()
     code = emit.value(f"trunc i64 {result} to i32")
     emit.branch_if(emit.value(f"icmp eq i32 {code}, -7"), full, end)  # E2BIG
@@ -179,7 +222,6 @@ def contains(low: Lowering, node: ast.MapAccess) -> str:
     with low.temporaries():
         pointer = lookup(low, number, key_pointer(low, node, layout))
         return emit.value(f"select i1 {emit.is_null(pointer)}, i64 0, i64 1")
-
 
 
 lowering.VALUES[ast.MapAccess] = _value

@@ -172,7 +172,6 @@ def _dereference_place(low: Lowering, node: ast.Unary) -> Place:
     return Remote(low.value(node.operand), space)
 
 
-
 def _store_place(low: Lowering, node: ast.Expression, pointer: str) -> None:
     """Copy what lies somewhere into its stored form."""
     assert node.type is not None

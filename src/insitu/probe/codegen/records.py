@@ -60,9 +60,7 @@ def send_values(
 def _send(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None], *, wake: bool) -> None:
     emit = low.emit
     number = low.layout.record(layout)
-    record = emit.call(
-        Helper.RINGBUF_RESERVE, emit.map(layout.ring), f"i64 {layout.size}", "i64 0", answers="ptr"
-    )
+    record = emit.call(Helper.RINGBUF_RESERVE, emit.map(layout.ring), f"i64 {layout.size}", "i64 0", answers="ptr")
     full, room, end = emit.label(), emit.label(), emit.label()
     emit.branch_if(emit.is_null(record), full, room)
     emit.block(room)

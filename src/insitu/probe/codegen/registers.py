@@ -11,7 +11,29 @@ __all__ = ["argument_registers", "register_offset"]
 
 _X86_64 = dict(
     zip(
-        "r15 r14 r13 r12 bp bx r11 r10 r9 r8 ax cx dx si di orig_ax ip cs flags sp ss".split(),
+        [
+            "r15",
+            "r14",
+            "r13",
+            "r12",
+            "bp",
+            "bx",
+            "r11",
+            "r10",
+            "r9",
+            "r8",
+            "ax",
+            "cx",
+            "dx",
+            "si",
+            "di",
+            "orig_ax",
+            "ip",
+            "cs",
+            "flags",
+            "sp",
+            "ss",
+        ],
         range(0, 168, 8),
         strict=True,
     )

@@ -1,4 +1,4 @@
-"""Comparing strings, eight bytes at a time: every string in memory is zero behind its end, so equal means equal words."""
+"""Comparing strings, eight bytes at a time: strings are zero behind their end, so equal means equal words."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def equal(low: Lowering, node: ast.Binary) -> str:
 
 
 def equal_text(low: Lowering, node: ast.Expression, text: bytes, limit: int | None) -> str:
-    """An i64 that is 0 when the string begins with ``text`` and its zero (with ``limit``, that many bytes of both)."""
+    """An i64 that is 0 when the string equals ``text``, or with ``limit``, agrees in that many bytes."""
     assert isinstance(node.type, String)
     emit = low.emit
     wanted = text.split(b"\0")[0] + b"\0"

@@ -26,11 +26,16 @@ from insitu.probe.types import (
     UNKNOWN,
     VOID,
     Aggregation,
+    Average,
+    Count,
     Integer,
+    Maximum,
+    Minimum,
     Pointer,
     Record,
     Space,
     String,
+    Sum,
     Tuple,
     Type,
     Unknown,
@@ -70,6 +75,15 @@ def check(
     for clause in clauses:
         checker.clause_types(clause)
     return checker
+
+
+def readable(kind: Type) -> Type:
+    """What a program reads of a map's value: of most aggregations a number, what all CPUs counted."""
+    if isinstance(kind, Count):
+        return INT64
+    if isinstance(kind, Sum | Minimum | Maximum | Average):
+        return Integer(8, kind.signed)
+    return kind
 
 
 class Checker:
@@ -113,14 +127,14 @@ class Checker:
 
     # Expressions
 
-    def type(self, node: ast.Expression) -> Type:
+    def infer(self, node: ast.Expression) -> Type:
         """The type of an expression, also left in ``node.type``."""
         node.type = self._EXPRESSIONS[type(node)](self, node)
         return node.type
 
     def known(self, node: ast.Expression) -> Type:
-        """As type(); in the strict walk, an error when it is still unknown."""
-        found = self.type(node)
+        """As infer(); in the strict walk, an error when it is still unknown."""
+        found = self.infer(node)
         if self.strict and isinstance(found, Unknown):
             raise self.error("the type of this cannot be told: it is never assigned", node)
         return found
@@ -144,7 +158,7 @@ class Checker:
     def literal(self, node: ast.Expression | ast.TypeName, what: str) -> int:
         """The value of a constant number, positional parameters and enumerators included."""
         if isinstance(node, ast.Expression):
-            self.type(node)
+            self.infer(node)
             value = self.constant(node)
             if value is not None:
                 return value
@@ -197,7 +211,9 @@ class Checker:
         text = self.positional_text(node)
         if isinstance(text, str) and text and operators.number(text) is None:
             raise self.error(
-                f"parameter ${node.index} is {text!r}, not a number", node, remedy=f"use str(${node.index}) for its text"
+                f"parameter ${node.index} is {text!r}, not a number",
+                node,
+                remedy=f"use str(${node.index}) for its text",
             )
         return INT64
 
@@ -235,7 +251,7 @@ class Checker:
         found = self.map_entry(node)
         if self.strict and isinstance(found.value, Unknown):
             raise self.error(f"undefined map: {node.name}{nearest(node.name, self._assigned())}", node)
-        return found.value
+        return readable(found.value)
 
     def _assigned(self) -> list[str]:
         return [name for name, m in self.maps.items() if not isinstance(m.value, Unknown)]
@@ -270,7 +286,7 @@ class Checker:
 
     def key_part(self, node: ast.Expression) -> Type:
         """The type of a key's element."""
-        found = self.type(node)
+        found = self.infer(node)
         if isinstance(found, Aggregation):
             raise self.error(f"a {found} cannot be a key", node)
         if found == VOID:
@@ -330,7 +346,7 @@ class Checker:
 
     def _ternary(self, node: ast.Ternary) -> Type:
         self.condition(node.condition)
-        true, false = self.type(node.true), self.type(node.false)
+        true, false = self.infer(node.true), self.infer(node.false)
         if true == VOID and false == VOID:
             return VOID
         return self.unified(true, false, node.false, "the other branch")
@@ -347,7 +363,7 @@ class Checker:
     def _block_expression(self, node: ast.BlockExpression) -> Type:
         for statement in node.statements:
             self.statement(statement)
-        return self.type(node.value) if node.value is not None else VOID
+        return self.infer(node.value) if node.value is not None else VOID
 
     def _range(self, node: ast.Range) -> Type:
         raise self.error("a range belongs in a for loop", node)
@@ -380,12 +396,12 @@ class Checker:
         self._STATEMENTS[type(node)](self, node)
 
     def _expression_statement(self, node: ast.ExpressionStatement) -> None:
-        found = self.type(node.expression)
+        found = self.infer(node.expression)
         if isinstance(found, Aggregation) and not isinstance(node.expression, ast.MapAccess):
             raise self.error(f"{found}() has to be assigned to a map", node.expression)
 
     def _assign(self, node: ast.Assign) -> None:
-        value = self.type(node.value)
+        value = self.infer(node.value)
         if value == VOID:
             raise self.error("this has no value to assign", node.value)
         if isinstance(node.target, ast.MapAccess):
@@ -416,7 +432,7 @@ class Checker:
         declared: Type = UNKNOWN
         if node.declared is not None:
             declared = self.structures.resolve(node.declared, Space.ANY)
-        value = self.type(node.value) if node.value is not None else declared
+        value = self.infer(node.value) if node.value is not None else declared
         if not isinstance(declared, Unknown):
             self.bind(node.variable, declared, node.variable)
         if not isinstance(value, Unknown) or node.value is not None:
@@ -460,7 +476,7 @@ class Checker:
                 raise self.error(f"{node.iterable.name} has no keys to go over", node.iterable)
             if entry.key is not None and not isinstance(entry.value, Unknown):
                 key = entry.key.elements[0] if len(entry.key.elements) == 1 else entry.key
-                self.bind(node.variable, Tuple((key, entry.value)), node.variable)
+                self.bind(node.variable, Tuple((key, readable(entry.value))), node.variable)
         self._loop(node.body)
 
     def _jump(self, node: ast.Jump) -> None:

@@ -15,7 +15,6 @@ from insitu.probe.types import (
     Field,
     Integer,
     Pointer,
-    Record,
     Space,
     String,
     Tuple,

@@ -28,7 +28,9 @@ def unify(old: Type, new: Type) -> Type | None:
     if isinstance(old, Integer) and isinstance(new, Integer | Pointer):
         if isinstance(new, Pointer):
             return new
-        return Integer(max(old.bytes, new.bytes), old.signed, old.enum if old.enum == new.enum else "", old.enumerators)
+        return Integer(
+            max(old.bytes, new.bytes), old.signed, old.enum if old.enum == new.enum else "", old.enumerators
+        )
     if isinstance(old, Pointer) and isinstance(new, Integer | Pointer):
         return old
     if isinstance(old, String) and isinstance(new, String):
