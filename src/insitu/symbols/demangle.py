@@ -83,6 +83,8 @@ _OPERATOR: Final = re.compile(
 _CONVERSION: Final = re.compile(r"\boperator [^()]*$")
 # Of the function that a local name is in: "outer() const::{lambda()#1}::operator()".
 _INNER_QUALIFIER: Final = re.compile(r" (const|volatile|&&?)(::| )")
+_PARENTHESIS: Final = re.compile(r"[()]")
+_BRACKET_OR_SPACE: Final = re.compile(r"[\[\](){}<> ]")
 _OPENING: Final = {")": "(", ">": "<", "]": "[", "}": "{"}
 
 
@@ -109,21 +111,21 @@ def _without_signature(full: str) -> str:
 def _matching(text: str, close: int) -> int:
     """Where the parenthesis opens that closes at ``close``; 0 if nowhere."""
     depth = 0
-    for at in range(close, -1, -1):
-        if text[at] == ")":
+    for found in reversed([*_PARENTHESIS.finditer(text, 0, close + 1)]):
+        if found[0] == ")":
             depth += 1
-        elif text[at] == "(":
+        else:
             depth -= 1
             if not depth:
-                return at
+                return found.start()
     return 0
 
 
 def _name_start(text: str) -> int:
     """Where the last word of ``text`` starts, not counting spaces inside brackets."""
     closers: list[str] = []
-    for at in range(len(text) - 1, -1, -1):
-        char = text[at]
+    for found in reversed([*_BRACKET_OR_SPACE.finditer(text)]):
+        at, char = found.start(), found[0]
         if char in ")]}" or (char == ">" and text[at - 1] != "-" and (not closers or closers[-1] != ")")):
             closers.append(char)
         elif char in "([{<":
