@@ -91,5 +91,21 @@ def test_a_thread_has_a_row_for_each_name_it_had():
     assert rows == [(5, 0, "sh", 10, 0), (6, 5, "sh", 20, 30), (6, 5, "ls", 30, 40)]
 
 
+def test_each_name_of_a_thread_goes_with_the_program_that_it_ran():
+    processes = replayed(
+        pb.comm(5, 5, "sh", 10),
+        pb.mmap2(5, 0x1000, 0x1000, 0, "/bin/sh", 11),
+        pb.fork(6, 5, 6, 5, 20),
+        pb.comm(6, 6, "ls", 30, execed=True),
+        pb.mmap2(6, 0x1000, 0x1000, 0, "/bin/ls", 31),
+        pb.exited(6, 6, 40),
+    )
+    assert [(t.tid, t.comm, t.exe) for t in processes.threads] == [
+        (5, "sh", "/bin/sh"),
+        (6, "sh", "/bin/sh"),
+        (6, "ls", "/bin/ls"),
+    ]
+
+
 def test_losses_are_kept_with_their_time():
     assert [(loss.ts_ns, loss.count) for loss in replayed(pb.lost(33, 13)).lost] == [(13, 33)]

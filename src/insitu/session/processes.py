@@ -87,7 +87,6 @@ class _Life:
     pid: int
     ppid: int
     comm: str
-    exe: str
     start_ns: int
     end_ns: int = 0
 
@@ -152,18 +151,18 @@ class _Replay:
             self.begin_epoch(record.pid, record.ts_ns, [])
         life = self.alive.get(record.tid)
         if life is None:
-            self.live(_Life(record.tid, record.pid, 0, record.text, "", record.ts_ns))
+            self.live(_Life(record.tid, record.pid, 0, record.text, record.ts_ns))
         elif life.comm != record.text:
             life.end_ns = record.ts_ns
-            self.live(_Life(record.tid, record.pid, life.ppid, record.text, "", record.ts_ns))
+            self.live(_Life(record.tid, record.pid, life.ppid, record.text, record.ts_ns))
 
     def forked(self, record: SideRecord) -> None:
         parent = self.alive.get(record.ppid)
         comm = parent.comm if parent else ""
         if record.pid == record.ppid:  # a thread: the name of the process's main thread is the best guess
-            self.live(_Life(record.tid, record.pid, parent.ppid if parent else 0, comm, "", record.ts_ns))
+            self.live(_Life(record.tid, record.pid, parent.ppid if parent else 0, comm, record.ts_ns))
             return
-        self.live(_Life(record.tid, record.pid, record.ppid, comm, "", record.ts_ns))
+        self.live(_Life(record.tid, record.pid, record.ppid, comm, record.ts_ns))
         epoch = self.current.get(record.ppid)
         if epoch is not None:
             self.enter(record.pid, record.ts_ns, epoch)
@@ -186,9 +185,8 @@ class _Replay:
 
     def finish(self) -> Processes:
         epochs = [tuple(sorted(epoch.mappings)) for epoch in self.epochs]
-        exes = {pid: self.exe(line[-1][1]) for pid, line in self.timelines.items()}
         threads = [
-            Thread(life.tid, life.pid, life.ppid, life.comm, exes.get(life.pid, ""), life.start_ns, life.end_ns)
+            Thread(life.tid, life.pid, life.ppid, life.comm, self.exe(life), life.start_ns, life.end_ns)
             for life in self.lives
         ]
         return Processes(
@@ -200,9 +198,12 @@ class _Replay:
             self.timelines,
         )
 
-    def exe(self, epoch: int) -> str:
-        """The first file mapped after exec is the program itself."""
-        for mapping in self.epochs[epoch].mappings:
+    def exe(self, life: _Life) -> str:
+        """What the process ran when the thread's life under this name ended."""
+        line = self.timelines.get(life.pid, [])
+        begun = [epoch for start, epoch in line if not life.end_ns or start < life.end_ns]
+        # The first file mapped after exec is the program itself.
+        for mapping in self.epochs[begun[-1]].mappings if begun else ():
             path = self.module_list[mapping.module].path
             if not is_anonymous(path):
                 return path
