@@ -3,7 +3,7 @@
 
 /** Where interpreters' perf maps say a function is: "JS:*sort /srv/app.js:8:19", "py::sort:/srv/app.py". */
 const PLACE = /[ :](file:\/\/|node:|\/)\S*$/;
-const OPERATOR = /\boperator\s*(\(\)|[<>=!+\-*/%^&|~,[\]]+)/;
+const OPERATOR = /^(?:(.*)::)?(operator\s*(?:\(\)|\[\]|[<>=!+\-*/%^&|~,]+))/;
 
 /** `name` in ever shorter forms, each of which still says which function it is. */
 export function shorterForms(name: string): string[] {
@@ -12,13 +12,27 @@ export function shorterForms(name: string): string[] {
     const trimmed = form.trim().replace(/^::/, "");
     if (trimmed && trimmed.length < forms[forms.length - 1].length) forms.push(trimmed);
   };
-  if (OPERATOR.test(name) || /^[<[(]?[\w ]*[\])>]?$/.test(name)) return forms;
-  add(name.replace(PLACE, ""));
-  add(withoutTail(withoutBracketed(forms[forms.length - 1], "(", ")")));
-  add(withoutBracketed(forms[forms.length - 1], "<", ">").replace(/(::)+/g, "::"));
-  const scope = forms[forms.length - 1].lastIndexOf("::");
-  if (scope > 0) add(forms[forms.length - 1].slice(scope + 2));
+  if (!OPERATOR.test(name)) {
+    add(name.replace(PLACE, ""));
+    add(withoutTail(withoutBracketed(forms[forms.length - 1], "(", ")").replace(/(::)+/g, "::")));
+  }
+  add(plainName(name));
+  const plain = forms[forms.length - 1];
+  const scope = plain.lastIndexOf("::", OPERATOR.test(name) ? plain.lastIndexOf("::operator") - 1 : undefined);
+  if (scope > 0) add(plain.slice(scope + 2));
   return forms;
+}
+
+/** `name` without its place, its parameters and its template arguments. */
+export function plainName(name: string): string {
+  const operator = OPERATOR.exec(name);
+  // Of an operator's name its brackets are a part.
+  if (operator) return operator[1] ? `${plainName(operator[1])}::${operator[2]}` : operator[2];
+  if (/^[<[(]?[\w ]*[\])>]?$/.test(name)) return name;
+  // Rust's "<Type as Trait>::method" is the type's method first of all.
+  const method = name.replace(/^<(.+?) as .+>::/, "$1::");
+  const bare = withoutTail(withoutBracketed(method.replace(PLACE, ""), "(", ")"));
+  return withoutBracketed(bare, "<", ">").replace(/(::)+/g, "::").trim().replace(/^::/, "") || name;
 }
 
 /** `text` without what stands between balanced `open` and `close`; whole when they are not balanced. */

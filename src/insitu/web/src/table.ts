@@ -3,6 +3,7 @@
 import { button, element } from "./dom";
 import { exact, percent, points } from "./format";
 import type { FunctionSums } from "./functions";
+import { plainName } from "./label";
 import { baseName, type NameTable } from "./names";
 
 const SHOWN = 200;
@@ -103,7 +104,7 @@ export class FunctionTable {
     const label = element(
       "div",
       { class: "label" },
-      element("button", { type: "button", title: text }, this.names.label[name]),
+      element("button", { type: "button", title: text }, plainName(this.names.label[name])),
       element("span", { class: "quiet", title: this.names.module(name) }, baseName(this.names.module(name))),
     );
     const row = element("tr", {}, element("td", {}, label), cell(sums.self[name], this.largestSelf), cell(sums.total[name], this.all));
