@@ -176,3 +176,9 @@ def test_insitu_flame_into_a_missing_directory_is_one_line(
     (tmp_path / "run.folded").write_text("prog;main 2\n")
     assert main(["flame", str(tmp_path / "run.folded"), "-o", str(tmp_path / "no" / "x.html")]) == 1
     assert capsys.readouterr().err.count("\n") == 1
+
+
+@pytest.mark.parametrize("width", ["nan", "inf", "0", "-1"])
+def test_a_least_width_that_is_none_is_refused(width: str, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["flame", "run.folded", "--min-width", width]) == 2
+    assert "--min-width" in capsys.readouterr().err

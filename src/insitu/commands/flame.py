@@ -32,12 +32,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from insitu.errors import InsituError
     from insitu.session.reader import load_profile
     from insitu.views.flamegraph import flame_html
     from insitu.views.page import page_title, write_page
     from insitu.views.selection import selected, value_of
     from insitu.views.time_range import time_range
 
+    if not 0.1 <= args.min_width <= 100:
+        raise InsituError(f"--min-width {args.min_width}: not in 0.1 to 100 pixels", status=2)
     profile = selected(load_profile(args.run_path), event=args.event, tid=args.thread, comm=args.comm)
     page = flame_html(
         profile,

@@ -10,6 +10,7 @@ import { functionSums, matchedWeight, searchNames, type SearchResult } from "./f
 import { Graph, type DrawnFrame } from "./graph";
 import { Legend } from "./legend";
 import { NameTable } from "./names";
+import { neighbour, type Direction } from "./neighbours";
 import { facts, shareChange, type Fact } from "./numbers";
 import { Pointer } from "./pointer";
 import { groupTotals, reversedTree, selectedTree, splitTree, type Selection } from "./selection";
@@ -17,7 +18,7 @@ import type { PageState } from "./state";
 import { FunctionTable } from "./table";
 import type { ThemeSwitch } from "./theme";
 import { Toolbar } from "./toolbar";
-import { childAt, layOut, namePath, nodeAt, nodeOfPath, pathTo, type Shape, type Tree } from "./tree";
+import { layOut, namePath, nodeOfPath, pathTo, type Shape, type Tree } from "./tree";
 
 const NOTHING: SearchResult = { matches: new Uint8Array(0), functions: 0, error: "" };
 
@@ -302,7 +303,7 @@ export class FlamePanel {
     if (event.key === "Enter" || event.key === " ") {
       if (this.graph.selected >= 0) this.zoom(this.graph.selected);
     } else if (event.key.startsWith("Arrow")) {
-      const target = this.graph.selected < 0 ? this.zoomed : this.neighbour(this.graph.selected, event.key.slice(5));
+      const target = this.graph.selected < 0 ? this.zoomed : neighbour(this.tree, this.graph.selected, this.direction(event.key));
       if (target >= 0) this.select(target);
     } else if (event.key === "Home") {
       this.zoom(0);
@@ -312,48 +313,10 @@ export class FlamePanel {
     event.preventDefault();
   }
 
-  /** The frame next to `node` as the screen shows it; -1 where there is none. */
-  private neighbour(node: number, direction: string): number {
-    const { tree } = this;
-    const outwards = this.toolbar.flag("icicle") ? "Up" : "Down";
-    if (direction === "Left" || direction === "Right") return this.sideways(node, direction === "Left");
-    if (direction === outwards) return node ? tree.parent[node] : -1;
-    let widest = -1;
-    for (let k = tree.first[node]; k < tree.first[node + 1]; k++) {
-      if (widest < 0 || tree.width[tree.child[k]] > tree.width[widest]) widest = tree.child[k];
-    }
-    return widest;
-  }
-
-  /** The next frame of the same row, across gaps where nothing is that deep. */
-  private sideways(node: number, left: boolean): number {
-    const { tree } = this;
-    for (let above = node; above; above = tree.parent[above]) {
-      const parent = tree.parent[above];
-      const here = childAt(tree, parent, tree.x[above]);
-      for (let k = left ? here - 1 : here + 1; k >= tree.first[parent] && k < tree.first[parent + 1]; k += left ? -1 : 1) {
-        const sibling = tree.child[k];
-        const found = this.atDepth(sibling, tree.depth[node], left);
-        if (found >= 0) return found;
-      }
-    }
-    return -1;
-  }
-
-  /** The outermost frame at `depth` in the subtree of `node`, on its side that is nearer; -1 where it is less deep. */
-  private atDepth(node: number, depth: number, fromRight: boolean): number {
-    const { tree } = this;
-    const inside = fromRight ? tree.x[node] + tree.width[node] : tree.x[node];
-    const direct = nodeAt(tree, fromRight ? inside - 1e-9 * tree.width[0] : inside, depth);
-    if (direct >= 0) return direct;
-    const open = [node];
-    while (open.length) {
-      const at = open.pop() as number;
-      if (tree.depth[at] === depth) return at;
-      const children = Array.from(tree.child.subarray(tree.first[at], tree.first[at + 1]));
-      open.push(...(fromRight ? children : children.reverse()));
-    }
-    return -1;
+  /** Where an arrow key leads within the tree, as the graph is turned now. */
+  private direction(key: string): Direction {
+    if (key === "ArrowLeft") return "left";
+    if (key === "ArrowRight") return "right";
+    return (key === "ArrowUp") === this.toolbar.flag("icicle") ? "outwards" : "inwards";
   }
 }
-

@@ -56,7 +56,9 @@ function banners(meta: Meta): HTMLElement[] {
     const text = `Incomplete recording: ${counts.join("; ")}. Shares are of what was kept.`;
     made.push(element("p", { class: "banner loss", role: "alert" }, text));
   }
-  for (const note of meta.notes) made.push(element("p", { class: "banner" }, note));
+  // What is remarked on a comparison makes it doubtful.
+  const tone = meta.mode === "diff" ? "banner loss" : "banner";
+  for (const note of meta.notes) made.push(element("p", { class: tone }, note));
   return made;
 }
 
