@@ -105,8 +105,11 @@ class Tracefs:
         :raises InsituError: without the permission, or when the kernel has no tracing.
         """
         for place in _PLACES:
-            if Path(place, "events").is_dir():
-                return cls(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            try:
+                if Path(place, "events").is_dir():
+                    return cls(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+            except OSError as error:
+                raise _unavailable(error) from None
         name = ctypes.create_string_buffer(b"tracefs")
         try:
             context = syscall("fsopen", ctypes.addressof(name), _FSOPEN_CLOEXEC)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import ctypes
+import errno
+import re
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -14,7 +16,8 @@ from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Conte
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
 from insitu.probe.providers.perf_attachment import Descriptors, attach_events, on_one_cpu
 from insitu.probe.providers.signature import entry_arguments, return_argument
-from insitu.symbols.btf import Kind, modules
+from insitu.symbols.btf import Kind, Type, modules
+from insitu.symbols.kallsyms import read_kallsyms
 
 __all__ = ["PROVIDERS"]
 
@@ -39,6 +42,8 @@ class Kprobe:
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
         if not has_wildcard(function):
+            if not _exists(function, module, context):
+                raise missing("kernel function", function, [name for name, _ in context.tracefs.functions()])
             return [self._point(module.replace("*", ""), function, offset)]
         found = self.listing(spec, context)
         if not found:
@@ -51,11 +56,8 @@ class Kprobe:
         """By BTF, where it knows the function: at its entry the parameters, at its return ``retval``."""
         if point.offset:
             return None
-        for owner in select(point.target or "*", ["vmlinux", *modules()]):
-            function = context.btf_of(owner).find(point.function, Kind.FUNC)
-            if function:
-                break
-        else:
+        function = _described(point.function, point.target or "*", context)
+        if function is None:
             return None
         return return_argument(function) if self._returning else entry_arguments(function)
 
@@ -88,28 +90,18 @@ class Kprobe:
         try:
             return attach_events(program_fd, events)
         except InsituError as error:
-            raise self._refused(points[0], error, context) from None
-
-    def _refused(self, point: AttachPoint, error: InsituError, context: Context) -> InsituError:
-        names = {name for name, _ in context.tracefs.functions()} | _kernel_functions()
-        if point.function not in names:
-            return missing("kernel function", point.function, names)
-        if point.function in _blacklist(context):
-            return InsituError(f"the kernel forbids probes in {point.function}: it is on its kprobe blacklist")
-        return InsituError(f"cannot attach to {point.name}: {error}")
+            raise _refused(points[0], error) from None
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         if procfs.pmu_type("kprobe") is None:
             return []
         module, function, _ = self._split(pattern)
-        forbidden = _blacklist(context)
-        functions = sorted(
-            (name, owner)
-            for name, owner in context.tracefs.functions()
-            if select(module, [owner or "vmlinux"]) and name not in forbidden
-        )
-        wanted = set(select(function, [name for name, _ in functions]))
-        return [self._point(owner, name, 0) for name, owner in functions if name in wanted]
+        functions = context.tracefs.functions()
+        wanted = set(select(function, [name for name, _ in functions])) - _blacklist()
+        owners = set(select(module, {owner or "vmlinux" for _, owner in functions}))
+        # A set: static functions of one name are listed each, and a link refuses to take a name twice.
+        found = {(name, owner) for name, owner in functions if name in wanted and (owner or "vmlinux") in owners}
+        return [self._point(owner, name, 0) for name, owner in sorted(found)]
 
     def _split(self, spec: AttachSpec) -> tuple[str, str, int]:
         """Module (a pattern), function (a pattern) and offset."""
@@ -128,12 +120,31 @@ class Kprobe:
         return AttachPoint(self.names[0], spelled, target=module, function=function, offset=offset, detail=detail)
 
 
-def _kernel_functions() -> set[str]:
-    with Path("/proc/kallsyms").open() as lines:
-        return {words[2] for line in lines if (words := line.split())[1] in "tTwW"}
+def _described(function: str, module: str, context: Context) -> Type | None:
+    """The function in BTF, the kernel's or that of a module that matches; None on kernels without BTF, too."""
+    try:
+        found = (context.btf_of(owner).find(function, Kind.FUNC) for owner in select(module, ["vmlinux", *modules()]))
+        return next((each for each in found if each), None)
+    except InsituError:
+        return None
 
 
-def _blacklist(context: Context) -> set[str]:
+def _exists(function: str, module: str, context: Context) -> bool:
+    """Whether the kernel or a module has a function of that name: by BTF, or by the slower list of all symbols."""
+    if _described(function, module, context):
+        return True
+    return re.search(rf" [tTwW] {re.escape(function)}[\t\n]".encode(), read_kallsyms()) is not None
+
+
+def _refused(point: AttachPoint, error: InsituError) -> InsituError:
+    if point.function in _blacklist():
+        return InsituError(f"the kernel forbids probes in {point.function}: it is on its kprobe blacklist")
+    if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EILSEQ:
+        return InsituError(f"{point.name}: no instruction begins {point.offset} bytes into {point.function}")
+    return InsituError(f"cannot attach to {point.name}: {error.args[0]}", remedy=error.remedy)
+
+
+def _blacklist() -> set[str]:
     """Functions in which the kernel allows no kprobe, as far as debugfs is there to tell."""
     try:
         text = Path("/sys/kernel/debug/kprobes/blacklist").read_text()
