@@ -128,7 +128,9 @@ class FunctionTable:
     def _append_linkage_table(self, runtime: Elf) -> None:
         starts, size, names = _linkage_table(runtime)
         # perf adds these last and unchecked: a place that already has a symbol keeps it.
-        fresh = np.flatnonzero(~np.isin(np.array(starts, np.uint64), self._start)).tolist()
+        stubs = np.array(starts, np.uint64)
+        left, right = (np.searchsorted(self._start, stubs, side) for side in ("left", "right"))
+        fresh = np.flatnonzero(left == right).tolist()
         if not fresh:
             return
         self._strings.append(b"\0".join(names[i] for i in fresh) + b"\0")
