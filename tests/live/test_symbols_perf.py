@@ -44,7 +44,7 @@ def samples(path: Path) -> list[tuple[int, str, str]]:
 
 def perf_record(output: Path, *words: str | Path, event: str = "cpu-clock:u") -> None:
     command = ["perf", "record", "-q", "-F", "1999", "-e", event, "-g", "-o", str(output), "--", *map(str, words)]
-    done = subprocess.run(command, capture_output=True, text=True)
+    done = subprocess.run(command, capture_output=True, text=True, cwd=output.parent)
     if not output.exists() or not output.stat().st_size:
         pytest.skip(f"perf cannot record {event} here: {done.stderr.strip()}")
 
