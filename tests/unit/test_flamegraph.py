@@ -34,9 +34,8 @@ def unpacked(html: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
     header = json.loads(data[4:start])
     arrays = {}
     for name, (code, at, length) in header["sections"].items():
-        dtype = "<f8" if code == "f" else "<i4"
-        values = np.frombuffer(data, dtype, length, start + at)
-        arrays[name] = (np.cumsum(values) if code == "d" else values).astype(np.int64).tolist()
+        values = np.frombuffer(data, f"<{code.replace('d', 'u')}", length, start + at)
+        arrays[name] = (np.cumsum(values) if code[0] == "d" else values).astype(np.int64).tolist()
     return header["meta"], arrays
 
 

@@ -33,8 +33,8 @@ def cells_of(html: str) -> tuple[dict[str, Any], Counter[tuple[int, int, str]]]:
     columns = []
     for name in ("entryCell", "entryGroup", "entryNode", "entryCount", "name"):
         code, at, length = header["sections"][name]
-        values = np.frombuffer(data, "<f8" if code == "f" else "<i4", length, start + at)
-        columns.append((np.cumsum(values) if code == "d" else values).astype(np.int64).tolist())
+        values = np.frombuffer(data, f"<{code.replace('d', 'u')}", length, start + at)
+        columns.append((np.cumsum(values) if code[0] == "d" else values).astype(np.int64).tolist())
     meta, (*entries, names) = header["meta"], columns
     found: Counter[tuple[int, int, str]] = Counter()
     for cell, group, node, count in zip(*entries, strict=True):

@@ -53,7 +53,7 @@ def html_page(
 ) -> str:
     """The page of the front end ``bundle`` ("flame" or "heatmap") showing ``meta`` and ``arrays``.
 
-    Integer arrays travel as 32-bit words where they fit, else as float64 (exact to 2**53). Everything that comes
+    Integers beyond 31 bits travel as float64 (exact to 2**53). Everything that comes
     from a recording is inside the deflated, base64-coded data block, but for the escaped title.
     Raises InsituError when the front end has not been built.
     """
@@ -124,15 +124,24 @@ def _packed(meta: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]
 
 
 def _coded(array: NDArray[np.generic]) -> tuple[str, bytes]:
-    """An integer array as the front end reads it: "d" (differences, for what rises slowly), "u" or "f"."""
+    """An integer array in as few bytes as it needs, and how the front end reads it.
+
+    The code is "u" (values) or, for what rises, "d" (differences) with the bytes of each: u1, u2, u4, d1, d2, d4; or
+    "f8" where values do not fit into 31 bits.
+    """
     if not len(array):
-        return "u", b""
+        return "u1", b""
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= 1 << 31:
-        return "f", array.astype("<f8").tobytes()
+        return "f8", array.astype("<f8").tobytes()
     words = array.astype("<i4")
-    steps = np.diff(words, prepend=words[:1])
-    if np.abs(steps).mean() < words.mean() / 16:
-        steps[0] = words[0]
-        return "d", steps.tobytes()
-    return "u", words.tobytes()
+    steps = np.diff(words, prepend=np.int32(0))
+    if int(steps.min()) >= 0:
+        return _narrowed("d", steps)
+    return _narrowed("u", words)
+
+
+def _narrowed(code: str, words: NDArray[np.int32]) -> tuple[str, bytes]:
+    high = int(words.max())
+    size = 1 if high < 1 << 8 else 2 if high < 1 << 16 else 4
+    return f"{code}{size}", words.astype(f"<u{size}").tobytes()

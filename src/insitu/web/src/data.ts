@@ -44,7 +44,9 @@ export interface PageData {
   entryCell: Int32Array | null;
 }
 
-type Section = [code: "d" | "u" | "f", at: number, length: number];
+/** Values (u) or differences (d) of 1, 2 or 4 bytes, or float64: see views/page.py. */
+type Code = "u1" | "u2" | "u4" | "d1" | "d2" | "d4" | "f8";
+type Section = [code: Code, at: number, length: number];
 
 export async function readPage(): Promise<PageData> {
   const element = document.getElementById("data");
@@ -57,16 +59,20 @@ export async function readPage(): Promise<PageData> {
     sections: Record<string, Section>;
   };
   const start = 4 + headerLength;
-  const words = (name: string): Int32Array => {
+  const raw = (name: string): { code: Code; array: Uint8Array | Uint16Array | Int32Array | Float64Array } => {
     const [code, at, length] = header.sections[name];
-    if (code === "f") return Int32Array.from(new Float64Array(bytes.buffer, start + at, length));
-    const array = new Int32Array(bytes.buffer, start + at, length);
-    if (code === "d") for (let i = 1; i < length; i++) array[i] += array[i - 1];
-    return array;
+    const Kind = code === "f8" ? Float64Array : code[1] === "1" ? Uint8Array : code[1] === "2" ? Uint16Array : Int32Array;
+    return { code, array: new Kind(bytes.buffer, start + at, length) };
+  };
+  const words = (name: string): Int32Array => {
+    const { code, array } = raw(name);
+    const values = array instanceof Int32Array ? array : Int32Array.from(array);
+    if (code[0] === "d") for (let i = 1; i < values.length; i++) values[i] += values[i - 1];
+    return values;
   };
   const numbers = (name: string): Float64Array => {
-    const [code, at, length] = header.sections[name];
-    return code === "f" ? new Float64Array(bytes.buffer, start + at, length) : Float64Array.from(words(name));
+    const { code, array } = raw(name);
+    return array instanceof Float64Array ? array : Float64Array.from(code[0] === "d" ? words(name) : array);
   };
   return {
     meta: header.meta,
