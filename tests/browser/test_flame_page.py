@@ -263,6 +263,29 @@ def test_hostile_names_stay_text_everywhere(open_page: Open, profile_of: Profile
     assert page.evaluate("document.querySelectorAll('img').length") == 0
 
 
+@pytest.mark.parametrize(
+    ("name", "plain"),
+    [
+        ("std::vector<int, std::allocator<int> >::operator[](unsigned long) const", "std::vector::operator[]"),
+        ("operator<<(std::ostream&, Foo<int> const&)", "operator<<"),
+        ("<alloc::vec::Vec<T,A> as core::ops::drop::Drop>::drop", "alloc::vec::Vec::drop"),
+        ("v8::internal::(anonymous namespace)::Invoke(v8::internal::Isolate*)", "v8::internal::Invoke"),
+        ("sort(bool (*)(int, int)) [clone .isra.0]", "sort"),
+        ("JS:*render /srv/app.js:8:19", "JS:*render"),
+        ("/usr/lib/libz.so.1+0x12ab", "libz.so.1+0x12ab"),
+        ("a<b", "a<b"),
+        ("[unknown]", "[unknown]"),
+    ],
+)
+def test_where_room_is_short_a_name_keeps_what_tells(
+    open_page: Open, profile_of: ProfileOf, name: str, plain: str
+) -> None:
+    page = open_page(flame_html(profile_of([(0, "prog", 1, [name])]), title="x"))
+    label = page.locator(".functions tbody button")
+    expect(label).to_have_text(plain)
+    expect(label).to_have_attribute("title", name)
+
+
 def test_losses_are_said_and_their_absence_is_silent(open_page: Open, profile_of: ProfileOf) -> None:
     samples = some_samples(20)
     expect(open_page(flame_html(profile_of(samples), title="x")).locator(".banner")).to_have_count(0)

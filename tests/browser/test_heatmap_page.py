@@ -139,6 +139,19 @@ def test_other_rows_and_hostile_names(open_page: Open, profile_of: ProfileOf) ->
     page.get_by_role("button", name="Log").click()
 
 
+@pytest.mark.parametrize("rows", [1, 7, 333, 500])
+def test_a_range_survives_its_address(open_page: Open, profile_of: ProfileOf, samples: list[Any], rows: int) -> None:
+    html = heatmap_html(profile_of(samples), title="x", rows=rows)
+    page = open_page(html)
+    page.locator(".heat").focus()
+    for key in ["ArrowRight", "ArrowRight", "ArrowUp", "Enter", "ArrowRight", "ArrowRight", "ArrowUp", "Enter"]:
+        page.keyboard.press(key)
+    first, last = (rows + 1, 3 * rows + 2) if rows > 1 else (2, 5)
+    part = [s for s in samples if first <= (s[0] - START) * rows // 10**9 <= last]
+    assert tallied(page) == len(part)
+    assert tallied(open_page(html, hash=page.evaluate("location.hash"))) == len(part)
+
+
 def test_no_samples_are_said(open_page: Open, profile_of: ProfileOf) -> None:
     page = open_page(heatmap_html(profile_of([]), title="nothing"))
     expect(page.locator(".range")).to_have_text("No samples")

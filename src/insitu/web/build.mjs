@@ -23,8 +23,12 @@ for (const page of pages) {
       },
     },
   });
-  for (const [file, closing] of [[`dist/${page}.js`, "</script"], [`dist/${page}.css`, "</style"]]) {
+  for (const [file, closing] of [
+    [`dist/${page}.js`, "</script"],
+    [`dist/${page}.css`, "</style"],
+  ]) {
     // The page carries the file inside this element, where nothing may end it early.
-    if ((await readFile(file, "utf8")).toLowerCase().includes(closing)) throw new Error(`${file} contains ${closing}`);
+    if ((await readFile(file, "utf8")).toLowerCase().includes(closing))
+      throw new Error(`${file} contains ${closing}`);
   }
 }

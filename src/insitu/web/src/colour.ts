@@ -88,21 +88,29 @@ export class Palette {
         swatch: css([lightnessOf(theme), KIND_COLOURS[kind].chroma, KIND_COLOURS[kind].hue]),
       }));
     } else {
-      const ranked = [...moduleWeight].sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1)).map(([module]) => module);
+      const ranked = [...moduleWeight]
+        .sort((a, b) => b[1] - a[1] || (a[0] < b[0] ? -1 : 1))
+        .map(([module]) => module);
       const shown = ranked.filter((module) => module).slice(0, MODULE_HUES.length);
       const family = new Map(shown.map((module, i) => [module, KINDS.length + i]));
       for (let i = 0; i < shown.length; i++) specs.push({ hue: MODULE_HUES[i], chroma: 0.1, spread: 9 });
       const grey = KINDS.indexOf("unknown");
       const thread = KINDS.indexOf("thread");
       familyOf = (name) => (names.kind[name] === "thread" ? thread : (family.get(names.module(name)) ?? grey));
-      this.families = shown.map((module, i) => ({ label: module, swatch: css([lightnessOf(theme), 0.1, MODULE_HUES[i]]) }));
-      if (ranked.length > shown.length) this.families.push({ label: "other", swatch: css([lightnessOf(theme), 0.008, 250]) });
+      this.families = shown.map((module, i) => ({
+        label: module,
+        swatch: css([lightnessOf(theme), 0.1, MODULE_HUES[i]]),
+      }));
+      if (ranked.length > shown.length)
+        this.families.push({ label: "other", swatch: css([lightnessOf(theme), 0.008, 250]) });
     }
     for (const { hue, chroma, spread } of specs) {
       for (let step = 0; step < SHADES; step++) {
         this.fill.push(css(shade(theme, hue, chroma, spread, step)));
         const [lightness, , tint] = shade(theme, hue, chroma, spread, step);
-        this.dim.push(css([theme === "light" ? lightness * 0.4 + 0.55 : lightness * 0.35 + 0.155, chroma * 0.2, tint]));
+        this.dim.push(
+          css([theme === "light" ? lightness * 0.4 + 0.55 : lightness * 0.35 + 0.155, chroma * 0.2, tint]),
+        );
       }
     }
     this.of = Uint16Array.from(names.text, (text, name) => familyOf(name) * SHADES + (hashed(text) % SHADES));
@@ -117,7 +125,13 @@ export function differenceColours(theme: Theme): string[] {
   for (let step = -DIFF_STEPS; step <= DIFF_STEPS; step++) {
     const strength = Math.abs(step) / DIFF_STEPS;
     const hue = step < 0 ? 250 : 25;
-    colours.push(css(theme === "light" ? [0.945 - 0.285 * strength, 0.012 + 0.163 * strength, hue] : [0.31 + 0.24 * strength, 0.012 + 0.165 * strength, hue]));
+    colours.push(
+      css(
+        theme === "light"
+          ? [0.945 - 0.285 * strength, 0.012 + 0.163 * strength, hue]
+          : [0.31 + 0.24 * strength, 0.012 + 0.165 * strength, hue],
+      ),
+    );
   }
   return colours;
 }
@@ -135,7 +149,11 @@ export function heatColours(theme: Theme, steps: number): string[] {
     const t = steps > 1 ? i / (steps - 1) : 1;
     const hue = 95 - 95 * t;
     const chroma = 0.06 + 0.13 * Math.sin(Math.PI * (0.12 + 0.72 * t));
-    colours.push(css(theme === "light" ? [0.95 - 0.6 * t, chroma, hue] : [0.27 + 0.63 * t, chroma * (0.55 + 0.35 * t), 5 + 85 * t]));
+    colours.push(
+      css(
+        theme === "light" ? [0.95 - 0.6 * t, chroma, hue] : [0.27 + 0.63 * t, chroma * (0.55 + 0.35 * t), 5 + 85 * t],
+      ),
+    );
   }
   return colours;
 }

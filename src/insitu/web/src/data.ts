@@ -61,7 +61,8 @@ export async function readPage(): Promise<PageData> {
   const start = 4 + headerLength;
   const raw = (name: string): { code: Code; array: Uint8Array | Uint16Array | Int32Array | Float64Array } => {
     const [code, at, length] = header.sections[name];
-    const Kind = code === "f8" ? Float64Array : code[1] === "1" ? Uint8Array : code[1] === "2" ? Uint16Array : Int32Array;
+    const Kind =
+      code === "f8" ? Float64Array : code[1] === "1" ? Uint8Array : code[1] === "2" ? Uint16Array : Int32Array;
     return { code, array: new Kind(bytes.buffer, start + at, length) };
   };
   const words = (name: string): Int32Array => {

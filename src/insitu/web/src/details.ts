@@ -13,7 +13,12 @@ export class Details {
   private readonly facts = element("dl");
 
   constructor(private readonly names: NameTable) {
-    this.element = element("div", { class: "details" }, element("div", { class: "who" }, this.kind, this.name, this.origin), this.facts);
+    this.element = element(
+      "div",
+      { class: "details" },
+      element("div", { class: "who" }, this.kind, this.name, this.origin),
+      this.facts,
+    );
   }
 
   show(node: number, tree: Tree, facts: Fact[]): void {

@@ -11,7 +11,10 @@ export interface FunctionSums {
 }
 
 /** The sums of each of `names` functions over a caller-rooted tree. */
-export function functionSums(tree: Shape & { total: Float64Array; totalBefore: Float64Array | null }, names: number): FunctionSums {
+export function functionSums(
+  tree: Shape & { total: Float64Array; totalBefore: Float64Array | null },
+  names: number,
+): FunctionSums {
   const { parent, name, own, ownBefore, total, totalBefore } = tree;
   const count = parent.length;
   const sums: FunctionSums = {
@@ -69,7 +72,11 @@ export function searchNames(functions: string[], pattern: string): SearchResult 
     // A class such as \S or \W is no capital letter of the user's.
     expression = new RegExp(pattern, /[A-Z]/.test(pattern.replace(/\\./g, "")) ? "" : "i");
   } catch (error) {
-    return { matches, functions: 0, error: String((error as Error).message).replace(/^Invalid regular expression: /, "") };
+    return {
+      matches,
+      functions: 0,
+      error: String((error as Error).message).replace(/^Invalid regular expression: /, ""),
+    };
   }
   let count = 0;
   for (let i = 1; i < functions.length; i++) {

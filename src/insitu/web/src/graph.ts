@@ -59,7 +59,12 @@ export class Graph {
   lastDrawMs = 0;
 
   constructor() {
-    this.element = element("div", { class: "graph", tabindex: 0, role: "application", "aria-roledescription": "flame graph" });
+    this.element = element("div", {
+      class: "graph",
+      tabindex: 0,
+      role: "application",
+      "aria-roledescription": "flame graph",
+    });
     this.element.append(this.spacer, this.canvas);
     this.context = this.canvas.getContext("2d", { alpha: false }) as CanvasRenderingContext2D;
     this.context.font = FONT;
@@ -71,12 +76,10 @@ export class Graph {
   }
 
   show(tree: Tree, labels: string[], icicle: boolean, minWidth: number): void {
-    const anchored = this.icicle !== icicle || this.tree !== tree;
     this.tree = tree;
     this.labels = labels;
     this.icicle = icicle;
     this.minWidth = minWidth;
-    if (anchored) this.drawn = [];
     this.schedule();
   }
 
@@ -241,7 +244,12 @@ export class Graph {
     while (open.length) {
       const node = open.pop() as number;
       const level = depth[node];
-      frame(node, level, Math.max(0, (x[node] - from) * scale), Math.min(limit, (x[node] + width[node] - from) * scale));
+      frame(
+        node,
+        level,
+        Math.max(0, (x[node] - from) * scale),
+        Math.min(limit, (x[node] + width[node] - from) * scale),
+      );
       if (level >= deepest) continue;
       const end = first[node + 1];
       let runStart = -1;
@@ -277,7 +285,9 @@ export class Graph {
     const height = canvas.clientHeight;
     const scrolled = this.element.scrollTop;
     const origin = this.origin();
-    const top = this.icicle ? (depth: number) => depth * ROW - scrolled : (depth: number) => origin - (depth + 1) * ROW;
+    const top = this.icicle
+      ? (depth: number) => depth * ROW - scrolled
+      : (depth: number) => origin - (depth + 1) * ROW;
     const deepest = this.icicle ? Math.floor((scrolled + height) / ROW) : Math.floor(origin / ROW);
     context.setTransform(ratio, 0, 0, ratio, 0, 0);
     context.fillStyle = getComputedStyle(this.element).backgroundColor;
@@ -317,7 +327,8 @@ export class Graph {
       }
     }
     for (const frame of drawn) {
-      if (frame.node === this.selected || frame.node === this.hovered) this.outline(frame, frame.node === this.selected);
+      if (frame.node === this.selected || frame.node === this.hovered)
+        this.outline(frame, frame.node === this.selected);
     }
     this.drawn = drawn;
     this.lastDrawMs = performance.now() - start;

@@ -38,7 +38,11 @@ export class HeatCanvas {
 
   constructor() {
     const sized = element("div", { class: "sized" }, this.cells, this.marks);
-    this.element = element("div", { class: "heat", tabindex: 0, role: "application", "aria-roledescription": "heat map" }, sized);
+    this.element = element(
+      "div",
+      { class: "heat", tabindex: 0, role: "application", "aria-roledescription": "heat map" },
+      sized,
+    );
     new ResizeObserver(() => this.resize()).observe(this.element);
   }
 
@@ -79,7 +83,8 @@ export class HeatCanvas {
     const [x] = this.corner(cell);
     const { scrollLeft, clientWidth } = this.element;
     if (x < scrollLeft + LEFT) this.element.scrollLeft = x - LEFT;
-    else if (x + this.cellWidth > scrollLeft + clientWidth) this.element.scrollLeft = x + this.cellWidth - clientWidth;
+    else if (x + this.cellWidth > scrollLeft + clientWidth)
+      this.element.scrollLeft = x + this.cellWidth - clientWidth;
   }
 
   private corner(cell: number): [number, number] {

@@ -55,7 +55,10 @@ export class HeatPanel {
       this.canvas.element,
     );
     const area = this.canvas.element;
-    area.setAttribute("aria-label", "Heat map: arrow keys move, Enter sets the start and the end of a range, Escape clears it");
+    area.setAttribute(
+      "aria-label",
+      "Heat map: arrow keys move, Enter sets the start and the end of a range, Escape clears it",
+    );
     area.addEventListener("pointerdown", (event) => this.press(event));
     area.addEventListener("pointermove", (event) => this.move(event));
     area.addEventListener("pointerup", (event) => this.release(event));
@@ -70,9 +73,9 @@ export class HeatPanel {
   get selected(): CellRange | null {
     const match = /^(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)$/.exec(this.state.get("range"));
     if (!match) return null;
-    // The address gives seconds: the start of the first cell and the end of the last.
-    const from = Math.floor(this.cellOf(Number(match[1])) + 1e-3);
-    const to = Math.ceil(this.cellOf(Number(match[2])) - 1e-3) - 1;
+    // The address gives seconds, rounded: the start of the first cell and the end of the last.
+    const from = Math.round(this.cellOf(Number(match[1])));
+    const to = Math.round(this.cellOf(Number(match[2]))) - 1;
     const last = this.heat.columns * this.heat.rows - 1;
     return from > last || to < from ? null : [from, Math.min(to, last)];
   }
@@ -96,7 +99,11 @@ export class HeatPanel {
     const { tid, comm } = this.data.meta.threads;
     const wanted = thread.slice(2);
     const counts = (group: number): boolean =>
-      thread.startsWith("c:") ? comm[group] === wanted : thread.startsWith("t:") ? String(tid[group]) === wanted : true;
+      thread.startsWith("c:")
+        ? comm[group] === wanted
+        : thread.startsWith("t:")
+          ? String(tid[group]) === wanted
+          : true;
     const shown = tid.map((_, group) => counts(group));
     this.count = new Float64Array(this.heat.columns * this.heat.rows);
     this.all = 0;
@@ -110,7 +117,8 @@ export class HeatPanel {
   }
 
   private show(): void {
-    const range = this.anchor >= 0 ? ordered(this.anchor, this.cursor < 0 ? this.anchor : this.cursor) : this.selected;
+    const range =
+      this.anchor >= 0 ? ordered(this.anchor, this.cursor < 0 ? this.anchor : this.cursor) : this.selected;
     this.canvas.mark(range, this.cursor);
     this.clear.hidden = !this.selected && this.anchor < 0;
     if (!range) {

@@ -68,7 +68,10 @@ export class Measure {
   fit(name: string, room: number): string {
     let forms = this.forms.get(name);
     if (!forms) {
-      forms = shorterForms(name.length > 2000 ? name.slice(0, 2000) : name).map((text) => ({ text, width: this.width(text) }));
+      forms = shorterForms(name.length > 2000 ? name.slice(0, 2000) : name).map((text) => ({
+        text,
+        width: this.width(text),
+      }));
       this.forms.set(name, forms);
     }
     for (const form of forms) if (form.width <= room) return form.text;

@@ -22,6 +22,10 @@ export class Legend {
   showDifference(colours: string[], largest: number): void {
     const bar = element("i", { class: "scale" });
     bar.style.background = `linear-gradient(to right, ${colours.join(",")})`;
-    this.element.replaceChildren(element("span", {}, `shrank ${points(-largest)}`), bar, element("span", {}, `grew ${points(largest)}`));
+    this.element.replaceChildren(
+      element("span", {}, `shrank ${points(-largest)}`),
+      bar,
+      element("span", {}, `grew ${points(largest)}`),
+    );
   }
 }

@@ -32,7 +32,9 @@ export class NameTable {
     const commAt = new Map(this.comms.map((comm, i) => [comm, this.functions + labels.length + i]));
     this.commName = Int32Array.from(threads.comm, (comm) => commAt.get(comm) as number);
     this.kind = this.text.map((_, i) => this.kindOf(i));
-    const order = Int32Array.from(this.text, (_, i) => i).sort((a, b) => compare(this.text[a], this.text[b]) || a - b);
+    const order = Int32Array.from(this.text, (_, i) => i).sort(
+      (a, b) => compare(this.text[a], this.text[b]) || a - b,
+    );
     this.rank = new Int32Array(order.length);
     order.forEach((name, position) => (this.rank[name] = position));
   }

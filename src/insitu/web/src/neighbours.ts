@@ -25,7 +25,11 @@ function sideways(tree: Tree, node: number, left: boolean): number {
   for (let above = node; above; above = tree.parent[above]) {
     const parent = tree.parent[above];
     const here = childAt(tree, parent, tree.x[above]);
-    for (let k = left ? here - 1 : here + 1; k >= tree.first[parent] && k < tree.first[parent + 1]; k += left ? -1 : 1) {
+    for (
+      let k = left ? here - 1 : here + 1;
+      k >= tree.first[parent] && k < tree.first[parent + 1];
+      k += left ? -1 : 1
+    ) {
       const found = atDepth(tree, tree.child[k], tree.depth[node], left);
       if (found >= 0) return found;
     }

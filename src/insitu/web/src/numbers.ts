@@ -36,7 +36,8 @@ export function facts(node: number, { tree, unit, zoom, reversed }: FactContext)
     { label: "total", value: exact(total[node], unit) },
     { label: "of all", value: percent(total[node], total[0]) },
   ];
-  if (zoom && tree.depth[node] >= tree.depth[zoom]) rows.push({ label: "of zoomed", value: percent(total[node], total[zoom]) });
+  if (zoom && tree.depth[node] >= tree.depth[zoom])
+    rows.push({ label: "of zoomed", value: percent(total[node], total[zoom]) });
   // Rooted in the callees, what a frame has of its own belongs to the row next to the root, not to it.
   if (!reversed) rows.push({ label: "self", value: `${exact(own[node], unit)} · ${percent(own[node], total[0])}` });
   return rows;

@@ -71,10 +71,18 @@ export class FlamePanel {
       element("footer", {}, this.details.element, this.legend.element),
       this.spoken,
     );
-    this.graph.element.setAttribute("aria-label", "Flame graph: arrow keys move between frames, Enter zooms, Escape goes back");
+    this.graph.element.setAttribute(
+      "aria-label",
+      "Flame graph: arrow keys move between frames, Enter zooms, Escape goes back",
+    );
     new Pointer(this.graph, {
       describe: (node) => (node > 0 || this.tree.width[0] ? this.describe(node) : null),
-      hover: (node) => this.details.show(node < 0 ? this.graph.selected : node, this.tree, this.factsOf(node < 0 ? this.graph.selected : node)),
+      hover: (node) =>
+        this.details.show(
+          node < 0 ? this.graph.selected : node,
+          this.tree,
+          this.factsOf(node < 0 ? this.graph.selected : node),
+        ),
       click: (node) => {
         this.select(node);
         this.zoom(node);
@@ -142,7 +150,8 @@ export class FlamePanel {
     if (!other && (this.whole || focus === this.treeFocus)) return "";
     this.treeKey = key;
     this.treeFocus = focus;
-    const label = thread === "by-thread" ? this.names.threadName : thread === "by-command" ? this.names.commName : null;
+    const label =
+      thread === "by-thread" ? this.names.threadName : thread === "by-command" ? this.names.commName : null;
     if (other) {
       const selection: Selection = { groups: this.groups(thread), cells };
       this.forward = layOut(selectedTree(this.data, selection), order, this.names.rank, before);
@@ -195,7 +204,8 @@ export class FlamePanel {
     }
     const shares = [`${percent(matchedWeight(forward, found.matches, 0), forward.width[0])} matched`];
     // Bottom-up the tree may end before its matches do.
-    if (zoomed && !this.toolbar.flag("reverse")) shares.push(`${percent(matchedWeight(tree, found.matches, zoomed), tree.width[zoomed])} of zoomed`);
+    if (zoomed && !this.toolbar.flag("reverse"))
+      shares.push(`${percent(matchedWeight(tree, found.matches, zoomed), tree.width[zoomed])} of zoomed`);
     shares.push(`${found.functions.toLocaleString("en-US")} ${found.functions === 1 ? "function" : "functions"}`);
     this.toolbar.showFound(shares.join(" · "), false);
   }
@@ -209,7 +219,10 @@ export class FlamePanel {
       this.palette = new Palette(this.names, theme, colouring, this.moduleWeight);
     }
     const { palette, tree, found } = this;
-    const lit = this.chosenName >= 0 ? Uint8Array.from({ length: this.names.text.length }, (_, i) => Number(i === this.chosenName)) : found.matches;
+    const lit =
+      this.chosenName >= 0
+        ? Uint8Array.from({ length: this.names.text.length }, (_, i) => Number(i === this.chosenName))
+        : found.matches;
     const searching = this.chosenName >= 0 || (this.searched !== "" && !found.error);
     const style = getComputedStyle(document.documentElement);
     const common = {
@@ -222,11 +235,15 @@ export class FlamePanel {
     if (tree.totalBefore) {
       const colours = differenceColours(theme);
       let largest = 0;
-      for (let node = 1; node < tree.parent.length; node++) largest = Math.max(largest, Math.abs(shareChange(tree, node)));
+      for (let node = 1; node < tree.parent.length; node++)
+        largest = Math.max(largest, Math.abs(shareChange(tree, node)));
       this.legend.showDifference(colours, largest);
       this.graph.recolour({
         ...common,
-        fill: (node) => (searching && lit[tree.name[node]] ? palette.match : colours[differenceIndex(shareChange(tree, node), largest)]),
+        fill: (node) =>
+          searching && lit[tree.name[node]]
+            ? palette.match
+            : colours[differenceIndex(shareChange(tree, node), largest)],
       });
       return;
     }
@@ -244,11 +261,18 @@ export class FlamePanel {
     this.crumbs.replaceChildren();
     path.forEach((node, i) => {
       const last = i === path.length - 1;
-      const crumb = element("button", { type: "button", click: () => this.zoom(node), "aria-current": last ? "true" : undefined }, this.names.label[this.tree.name[node]]);
+      const crumb = element(
+        "button",
+        { type: "button", click: () => this.zoom(node), "aria-current": last ? "true" : undefined },
+        this.names.label[this.tree.name[node]],
+      );
       crumb.title = this.names.text[this.tree.name[node]];
       this.crumbs.append(crumb);
     });
-    if (this.zoomed) this.crumbs.append(element("button", { type: "button", class: "reset", click: () => this.zoom(0) }, "Reset zoom"));
+    if (this.zoomed)
+      this.crumbs.append(
+        element("button", { type: "button", class: "reset", click: () => this.zoom(0) }, "Reset zoom"),
+      );
     this.crumbs.scrollLeft = this.crumbs.scrollWidth;
   }
 
@@ -279,12 +303,20 @@ export class FlamePanel {
     this.graph.schedule();
     const known = this.factsOf(node);
     this.details.show(node, this.tree, known);
-    this.spoken.textContent = [this.names.text[this.tree.name[node]], ...known.map(({ label, value }) => `${label} ${value}`)].join(", ");
+    this.spoken.textContent = [
+      this.names.text[this.tree.name[node]],
+      ...known.map(({ label, value }) => `${label} ${value}`),
+    ].join(", ");
   }
 
   private factsOf(node: number): Fact[] {
     if (node < 0) return [];
-    return facts(node, { tree: this.tree, unit: this.data.meta.unit, zoom: this.zoomed, reversed: this.toolbar.flag("reverse") });
+    return facts(node, {
+      tree: this.tree,
+      unit: this.data.meta.unit,
+      zoom: this.zoomed,
+      reversed: this.toolbar.flag("reverse"),
+    });
   }
 
   private describe(node: number): { title: string; origin: string; facts: Fact[]; note: string } {
@@ -303,7 +335,8 @@ export class FlamePanel {
     if (event.key === "Enter" || event.key === " ") {
       if (this.graph.selected >= 0) this.zoom(this.graph.selected);
     } else if (event.key.startsWith("Arrow")) {
-      const target = this.graph.selected < 0 ? this.zoomed : neighbour(this.tree, this.graph.selected, this.direction(event.key));
+      const target =
+        this.graph.selected < 0 ? this.zoomed : neighbour(this.tree, this.graph.selected, this.direction(event.key));
       if (target >= 0) this.select(target);
     } else if (event.key === "Home") {
       this.zoom(0);

@@ -33,7 +33,13 @@ export async function openPage(keys: Keys, build: (page: Page) => void): Promise
     });
     build({ data, state: new PageState(), theme, fill: (...views) => app.append(...views) });
   } catch (error) {
-    app.append(element("p", { class: "banner loss", role: "alert" }, `This page could not be shown: ${(error as Error).message}`));
+    app.append(
+      element(
+        "p",
+        { class: "banner loss", role: "alert" },
+        `This page could not be shown: ${(error as Error).message}`,
+      ),
+    );
     throw error;
   }
 }
@@ -42,7 +48,12 @@ function header(meta: Meta, theme: ThemeSwitch, help: HTMLDialogElement): HTMLEl
   return element(
     "header",
     {},
-    element("div", { class: "heading" }, element("h1", { title: meta.title }, meta.title), element("p", { class: "quiet", title: meta.subtitle }, meta.subtitle)),
+    element(
+      "div",
+      { class: "heading" },
+      element("h1", { title: meta.title }, meta.title),
+      element("p", { class: "quiet", title: meta.subtitle }, meta.subtitle),
+    ),
     button("Light / dark", "Switch between the light and the dark look (t)", () => theme.toggle()),
     button("?", "Keys and how to read this (?)", () => help.showModal()),
   );
@@ -64,7 +75,12 @@ function banners(meta: Meta): HTMLElement[] {
 
 function helpDialog(keys: Keys): HTMLDialogElement {
   const rows = keys.map(([key, meaning]) =>
-    element("div", {}, element("dt", {}, ...key.split(" ").map((part) => element("kbd", {}, part))), element("dd", {}, meaning)),
+    element(
+      "div",
+      {},
+      element("dt", {}, ...key.split(" ").map((part) => element("kbd", {}, part))),
+      element("dd", {}, meaning),
+    ),
   );
   const dialog = element(
     "dialog",

@@ -81,13 +81,19 @@ export class FunctionTable {
       head.closest("th")?.setAttribute("aria-sort", column === this.sorted ? "descending" : "none");
     }
     const key = (name: number): number =>
-      this.sorted === "self" ? sums.self[name] : this.sorted === "total" ? sums.total[name] : Math.abs(this.change(name));
+      this.sorted === "self"
+        ? sums.self[name]
+        : this.sorted === "total"
+          ? sums.total[name]
+          : Math.abs(this.change(name));
     const present: number[] = [];
     for (let name = 1; name < this.names.functions; name++) {
       if (!sums.total[name] && !sums.totalBefore?.[name]) continue;
       if (!this.matches || this.matches[name]) present.push(name);
     }
-    present.sort((a, b) => key(b) - key(a) || sums.total[b] - sums.total[a] || this.names.rank[a] - this.names.rank[b]);
+    present.sort(
+      (a, b) => key(b) - key(a) || sums.total[b] - sums.total[a] || this.names.rank[a] - this.names.rank[b],
+    );
     this.body.replaceChildren(...present.slice(0, SHOWN).map((name) => this.row(name)));
     const rest = present.length - SHOWN;
     this.more.textContent = rest > 0 ? `and ${rest.toLocaleString("en-US")} more: search to see them` : "";
@@ -107,7 +113,13 @@ export class FunctionTable {
       element("button", { type: "button", title: text }, plainName(this.names.label[name])),
       element("span", { class: "quiet", title: this.names.module(name) }, baseName(this.names.module(name))),
     );
-    const row = element("tr", {}, element("td", {}, label), cell(sums.self[name], this.largestSelf), cell(sums.total[name], this.all));
+    const row = element(
+      "tr",
+      {},
+      element("td", {}, label),
+      cell(sums.self[name], this.largestSelf),
+      cell(sums.total[name], this.all),
+    );
     if (sums.selfBefore) {
       const delta = this.change(name);
       row.append(element("td", { class: `number ${delta > 0 ? "grew" : delta < 0 ? "shrank" : ""}` }, points(delta)));

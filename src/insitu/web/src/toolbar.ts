@@ -70,7 +70,11 @@ export class Toolbar {
       ],
       (value) => state.set({ width: value === "after" ? "" : value }),
     );
-    this.functions = new Choice("Function table", [["shown", "Functions", "Table of the hottest functions (f)"]], () => this.toggleFunctions());
+    this.functions = new Choice(
+      "Function table",
+      [["shown", "Functions", "Table of the hottest functions (f)"]],
+      () => this.toggleFunctions(),
+    );
     this.search.addEventListener("input", () => state.set({ search: this.search.value }, false));
     this.thread.addEventListener("change", () => state.set({ thread: this.thread.value }));
     const differential = meta.mode === "diff";
