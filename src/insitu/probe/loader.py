@@ -20,6 +20,7 @@ from insitu.probe.compile import Compiled, CompiledProgram
 from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, RINGBUF
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable
+from insitu.probe.providers.detach import close_together
 from insitu.probe.source import ScriptError, Source, Span
 
 __all__ = ["Loaded", "LoadedProgram", "load"]
@@ -73,12 +74,12 @@ class Loaded:
 
     def detach(self, but: set[str]) -> None:
         """Detach all programs but those of the kinds."""
-        for program in self.programs:
-            if program.attachment is not None and program.points[0].kind not in but:
-                program.attachment.close()
-                program.attachment = None
-                with contextlib.suppress(bpf.BpfError):
-                    self.recursion_misses += bpf.program_info(program.fd).recursion_misses
+        attached = [p for p in self.programs if p.attachment is not None and p.points[0].kind not in but]
+        close_together(p.attachment for p in attached if p.attachment is not None)
+        for program in attached:
+            program.attachment = None
+            with contextlib.suppress(bpf.BpfError):
+                self.recursion_misses += bpf.program_info(program.fd).recursion_misses
 
     def close(self) -> None:
         """Detach and free everything. Idempotent."""

@@ -15,8 +15,9 @@ import numpy as np
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
+from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard
-from insitu.probe.providers.perf_attachment import Descriptors, Event, attach_events
+from insitu.probe.providers.perf_attachment import Event, attach_events
 from insitu.symbols.elf import NO_ADDRESS, Elf
 
 __all__ = ["Place", "attach_places", "binaries", "file_offset", "open_binary"]
@@ -141,7 +142,7 @@ def attach_places(
                     returning=returning,
                     pid=context.pid or 0,
                 )
-                attachment.descriptors.append(link)
+                attachment.links.append(link)
         except BaseException:
             attachment.close()
             raise

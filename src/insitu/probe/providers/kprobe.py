@@ -13,8 +13,9 @@ from insitu.kernel import bpf, link_features, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.alternatives import instead_of
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
-from insitu.probe.providers.perf_attachment import Descriptors, attach_events, on_one_cpu
+from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
 from insitu.probe.providers.signature import entry_arguments, return_argument
 from insitu.symbols.btf import Kind, Type, modules
 from insitu.symbols.kallsyms import read_kallsyms
@@ -88,7 +89,7 @@ class Kprobe:
             )
             events += on_one_cpu(attr, point.cookie)
         try:
-            return attach_events(program_fd, events)
+            return attach_events(program_fd, events, tracing=True)
         except InsituError as error:
             raise _refused(points[0], error) from None
 

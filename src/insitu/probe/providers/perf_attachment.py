@@ -2,27 +2,15 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, perf_event, procfs
 from insitu.probe.providers.base import Context
+from insitu.probe.providers.detach import Descriptors
 
-__all__ = ["Descriptors", "Event", "attach_events", "everywhere", "on_one_cpu"]
-
-
-class Descriptors:
-    """An attachment that lasts as long as its file descriptors."""
-
-    def __init__(self, descriptors: Iterable[int] = ()) -> None:
-        self.descriptors = list(descriptors)
-
-    def close(self) -> None:
-        """Detach: links before the events that they are made to. Idempotent."""
-        while self.descriptors:
-            os.close(self.descriptors.pop())
+__all__ = ["Event", "attach_events", "everywhere", "on_one_cpu"]
 
 
 class Event(NamedTuple):
@@ -34,15 +22,20 @@ class Event(NamedTuple):
     cookie: int = 0
 
 
-def attach_events(program_fd: int, events: Sequence[Event]) -> Descriptors:
-    """Open the events and attach the program to each; on an error, nothing stays open. :raises InsituError:"""
+def attach_events(program_fd: int, events: Sequence[Event], *, tracing: bool = False) -> Descriptors:
+    """Open the events and attach the program to each; on an error, nothing stays open. ``tracing``: see Descriptors.
+
+    :raises InsituError: for what the kernel refuses.
+    """
     attachment = Descriptors()
+    linked = link_features.has_perf_links()
+    opened = attachment.tracing if tracing and linked else attachment.events
     try:
         for event in events:
             descriptor = perf_event.open_event(event.attr, pid=event.pid, cpu=event.cpu)
-            attachment.descriptors.append(descriptor)
-            if link_features.has_perf_links():
-                attachment.descriptors.append(bpf.link_perf_event(program_fd, descriptor, event.cookie))
+            opened.append(descriptor)
+            if linked:
+                attachment.links.append(bpf.link_perf_event(program_fd, descriptor, event.cookie))
             else:
                 _set_bpf(descriptor, program_fd)
             perf_event.enable(descriptor)

@@ -8,8 +8,9 @@ from insitu.errors import InsituError
 from insitu.kernel import link_features, perf_event
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import parts, select
-from insitu.probe.providers.perf_attachment import Descriptors, attach_events, everywhere, on_one_cpu
+from insitu.probe.providers.perf_attachment import attach_events, everywhere, on_one_cpu
 
 __all__ = ["PROVIDERS"]
 

@@ -17,8 +17,9 @@ from insitu.probe.providers.base import (
     Primitive,
     ProgramKind,
 )
+from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
-from insitu.probe.providers.perf_attachment import Descriptors, attach_events, on_one_cpu
+from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
 
 __all__ = ["PROVIDER"]
 
@@ -57,7 +58,7 @@ class Tracepoint:
             number = context.tracefs.event(point.target, point.function).id
             attr = perf_event.Attr(type=perf_event.Type.TRACEPOINT, config=number, sample_period=1, disabled=1)
             events += on_one_cpu(attr, point.cookie)
-        return attach_events(program_fd, events)
+        return attach_events(program_fd, events, tracing=True)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         category, name = (*pattern.parts, "*", "*")[:2]

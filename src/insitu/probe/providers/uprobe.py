@@ -12,8 +12,8 @@ from insitu.kernel import link_features
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
 from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary
+from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, select
-from insitu.probe.providers.perf_attachment import Descriptors
 from insitu.probe.providers.signature import entry_arguments, return_argument
 from insitu.symbols.demangle import demangle
 from insitu.symbols.function_places import FunctionPlaces
@@ -40,7 +40,7 @@ class Uprobe:
         if not found:
             raise _unknown(path, function, files, context)
         limited(found, spec, context)
-        if len(found) > 1 and link_features.has_uprobe_multi():
+        if link_features.has_uprobe_multi():
             found = [replace(point, detail=replace(_place(point), shared=True)) for point in found]
         return found
 

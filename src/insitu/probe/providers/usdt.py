@@ -20,8 +20,8 @@ from insitu.probe.providers.base import (
     ProgramKind,
 )
 from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary
+from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import limited, missing, select
-from insitu.probe.providers.perf_attachment import Descriptors
 from insitu.symbols.usdt_notes import usdt_probes
 
 __all__ = ["PROVIDER", "parse_operands"]
@@ -53,7 +53,7 @@ class Usdt:
         if not found:
             raise self._unknown(spec, context)
         limited(found, spec, context)
-        if len(found) > 1 and link_features.has_uprobe_multi():
+        if link_features.has_uprobe_multi():
             found = [replace(point, detail=replace(_place(point), shared=True)) for point in found]
         return found
 

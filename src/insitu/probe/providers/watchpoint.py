@@ -8,8 +8,9 @@ from insitu.errors import InsituError
 from insitu.kernel import link_features, perf_event
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import parts
-from insitu.probe.providers.perf_attachment import Descriptors, attach_events, everywhere
+from insitu.probe.providers.perf_attachment import attach_events, everywhere
 
 __all__ = ["PROVIDER"]
 
