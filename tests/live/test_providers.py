@@ -13,7 +13,7 @@ import pytest
 from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, procfs
 from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers import PROVIDERS
+from insitu.probe.providers import PROVIDERS, detach
 from insitu.probe.providers.alternatives import can_trace_functions
 from insitu.probe.providers.base import (
     AttachPoint,
@@ -25,6 +25,7 @@ from insitu.probe.providers.base import (
     Primitive,
     ProgramKind,
 )
+from insitu.probe.providers.detach import close_together
 
 from . import counting
 
@@ -417,6 +418,56 @@ def test_listing_answers_everything_that_a_pattern_names(program: Path) -> None:
 def test_too_many_places_are_refused_with_the_limit() -> None:
     with context() as made, pytest.raises(InsituError, match="BPFTRACE_MAX_PROBES"):
         points_of("tracepoint:*:*", made)
+
+
+def test_programs_closed_together_run_no_more(target: counting.Target) -> None:
+    with context() as made:
+        counters, attachments = [], []
+        for text in (
+            "tracepoint:syscalls:sys_*_getppid",
+            "rawtracepoint:sys_enter",
+            "software:page-faults:1",
+            "BEGIN",
+        ):
+            points = points_of(text, made)
+            provider = PROVIDERS[points[0].kind]
+            counters.append(counting.Counter(provider.program(points[0], made)))
+            attachments.append(provider.attach(counters[-1].fd, points, made))
+        close_together(attachments)
+        before = [counter.count() for counter in counters]
+        target.act("getppid", TIMES)
+        target.act("fault", 100)
+        assert [counter.count() for counter in counters] == before
+        close_together(attachments)
+        for counter in counters:
+            counter.close()
+
+
+@pytest.mark.parametrize("older", [["has_uprobe_multi"], ["has_uprobe_multi", "has_perf_links"]])
+def test_an_older_kernels_ways_to_attach_count_the_same(
+    program: Path, target: counting.Target, monkeypatch: pytest.MonkeyPatch, older: list[str]
+) -> None:
+    for feature in older:
+        monkeypatch.setattr(link_features, feature, lambda: False)
+    with (
+        counting_at(f"uprobe:{program}:work_*", None) as entries,
+        counting_at(f"uretprobe:{program}:work_one", None, pid=target.pid) as returns,
+        counting_at(f"usdt:{program}:gated", None, pid=target.pid) as gated,
+        counting_at("tracepoint:syscalls:sys_enter_getppid", target.pid) as calls,
+    ):
+        for what in ("work", "gated", "getppid"):
+            target.act(what, TIMES)
+        assert [each.count() for each in (entries, returns, gated, calls)] == [2 * TIMES, TIMES, TIMES, TIMES]
+    assert target.act("gated", 5) == 0
+
+
+def test_without_processes_to_be_had_closing_still_ends(
+    target: counting.Target, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(detach, "_KEEPER", ["/no/such/program"])
+    with counting_at("tracepoint:syscalls:sys_enter_getppid", target.pid) as counter:
+        target.act("getppid", TIMES)
+        assert counter.count() == TIMES
 
 
 def test_an_attach_that_fails_half_way_leaves_nothing_attached(program: Path) -> None:
