@@ -78,8 +78,8 @@ def machine_options(args: argparse.Namespace) -> "Options":
 
 
 def _run(args: argparse.Namespace) -> int:
-    from insitu.lab.failures import GuestFailure
-    from insitu.lab.guest import Guest
+    from insitu.lab.failures import GuestError
+    from insitu.lab.guests import Guest
     from insitu.lab.kernel import find_kernel
     from insitu.lab.snapshot import start_fast
 
@@ -95,7 +95,7 @@ def _run(args: argparse.Namespace) -> int:
                 stdout=lambda data: _write_all(sys.stdout.fileno(), data),
                 stderr=lambda data: _write_all(sys.stderr.fileno(), data),
             )
-    except GuestFailure as failure:
+    except GuestError as failure:
         for line in failure.tail:
             print(f"console: {line}", file=sys.stderr)
         raise
@@ -117,7 +117,7 @@ def _write_all(fd: int, data: bytes) -> None:
 def _shell(args: argparse.Namespace) -> int:
     import os
 
-    from insitu.lab.guest import Guest
+    from insitu.lab.guests import Guest
     from insitu.lab.kernel import find_kernel
     from insitu.lab.snapshot import start_fast
     from insitu.lab.terminal import interact

@@ -16,6 +16,7 @@ from insitu.lab.machine import qemu_program
 __all__ = ["accelerator"]
 
 _PROBE_SECONDS: Final = 5.0
+_MACHINE: Final = "-accel kvm -cpu host -nodefaults -no-user-config -display none -no-reboot -m 256M"
 _MARK: Final = b"insitu-lab: alive"
 _INIT: Final = b"#!/bin/sh\necho insitu-lab: alive\n/bin/busybox poweroff -f\n"
 
@@ -46,9 +47,10 @@ def _boots(kernel: Kernel) -> bool:
         console = Path(scratch) / "console"
         image.write_bytes(initramfs.minimal(_INIT))
         probe = subprocess.Popen(
-            [qemu_program(), "-accel", "kvm", "-cpu", "host", "-nodefaults", "-no-user-config", "-display", "none"]
-            + ["-no-reboot", "-m", "256M", "-serial", f"file:{console}", "-kernel", str(kernel.bootable)]
-            + ["-initrd", str(image), "-append", "console=ttyS0 quiet panic=-1"],
+            [
+                *(qemu_program(), *_MACHINE.split(), "-serial", f"file:{console}"),
+                *("-kernel", kernel.bootable, "-initrd", image, "-append", "console=ttyS0 quiet panic=-1"),
+            ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,

@@ -10,7 +10,7 @@ from insitu.lab.kernel import release_order, short_name
 
 __all__ = ["Package", "fetchable", "find_package"]
 
-# Signed images; the unsigned ones are the same kernels. Debian numbers by ABI (6.1.0-56) or by release (6.12.117+deb12).
+# Signed images; the unsigned ones are the same kernels. Debian numbers by ABI (6.1.0-56) or release (6.12.117+deb12).
 _IMAGE = re.compile(r"linux-image-(\d+\.\d+\.\d+(?:-\d+|\+[\w.]+)?(?:\+[\w.]+)?(?:-cloud|-rt)?-amd64)")
 
 

@@ -6,7 +6,7 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["CommandTimeout", "GuestFailure", "console_tail", "death", "oom_kills"]
+__all__ = ["CommandTimeoutError", "GuestError", "console_tail", "death", "oom_kills"]
 
 _STATUS_GUEST_FAILED: Final = 125
 _STATUS_TIMEOUT: Final = 124
@@ -17,8 +17,11 @@ _NOT_MOUNTED: Final = re.compile(r"insitu-lab: (cannot .*)")
 _TIMESTAMP: Final = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
 
 
-class GuestFailure(InsituError):
-    """The guest, not the command in it, failed. ``kind`` is panic, hang or death; ``tail`` the console's last lines."""
+class GuestError(InsituError):
+    """The guest, not the command in it, failed.
+
+    ``kind`` is panic, hang or death; ``tail`` holds the console's lines that say more.
+    """
 
     def __init__(self, kind: str, message: str, tail: list[str], remedy: str = "") -> None:
         super().__init__(message, remedy=remedy, status=_STATUS_GUEST_FAILED)
@@ -26,7 +29,7 @@ class GuestFailure(InsituError):
         self.tail = tail
 
 
-class CommandTimeout(InsituError):
+class CommandTimeoutError(InsituError):
     """The command in the guest took longer than allowed; the guest itself is well."""
 
     def __init__(self, seconds: float) -> None:
@@ -40,17 +43,19 @@ def console_tail(console: Path, lines: int = 20) -> list[str]:
     return _read(console).splitlines()[-lines:]
 
 
-def death(console: Path) -> GuestFailure:
+def death(console: Path) -> GuestError:
     """Why the guest that wrote this console ended by itself."""
     text = _read(console)
     tail = text.splitlines()[-20:]
     panic = _PANIC.search(text)
     if panic:
-        return GuestFailure("panic", f"the guest's kernel panicked: {panic[1].strip()}", tail)
+        # What matters follows the message: CPU, process and the call trace.
+        after = text[panic.start() :].splitlines()[:20]
+        return GuestError("panic", f"the guest's kernel panicked: {panic[1].strip()}", after)
     missing = _NOT_MOUNTED.search(text)
     if missing:
-        return GuestFailure("death", f"the guest ended while starting: {missing[1].strip()}", tail)
-    return GuestFailure("death", "the guest ended by itself (a reboot or power-off inside)", tail)
+        return GuestError("death", f"the guest ended while starting: {missing[1].strip()}", tail)
+    return GuestError("death", "the guest ended by itself (a reboot or power-off inside)", tail)
 
 
 def oom_kills(text: str) -> tuple[str, ...]:

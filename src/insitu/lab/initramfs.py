@@ -1,4 +1,4 @@
-"""The guest's first files, as a cpio archive: busybox, two scripts and the modules that reach this machine's files."""
+"""The guest's first files, as a cpio archive: busybox, two scripts, and the modules it needs to reach more."""
 
 from collections.abc import Iterable, Iterator
 from importlib.resources import files

@@ -1,6 +1,6 @@
 """A guest's memory in QEMU's words: plain, in NUMA nodes, shared with virtiofsd, or in a snapshot's file."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 from insitu.lab.machine import Options, parse_size
@@ -10,10 +10,9 @@ __all__ = ["Memory", "boot_memory", "continued", "snapshot_memory"]
 
 @dataclass(frozen=True)
 class Memory:
-    """``words`` make the memory; ``incoming`` has QEMU continue a snapshot instead of booting."""
+    """The words of QEMU's command line that make the memory."""
 
     words: list[str]
-    incoming: list[str] = field(default_factory=list)
 
 
 def boot_memory(options: Options, transport: str) -> Memory:
@@ -35,8 +34,7 @@ def snapshot_memory(options: Options, directory: Path, *, share: bool) -> Memory
 
 def continued(options: Options, snapshot: Path) -> Memory:
     """Memory of a guest that goes on from the snapshot in a directory."""
-    words = snapshot_memory(options, snapshot, share=False).words
-    return Memory(words, ["-incoming", f"exec:cat '{snapshot}/devices'"])
+    return Memory([*snapshot_memory(options, snapshot, share=False).words, "-incoming", "defer"])
 
 
 def _nodes(options: Options, backends: list[str]) -> list[str]:

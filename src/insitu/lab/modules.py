@@ -54,7 +54,8 @@ def load_order(kernel: Kernel, features: Iterable[str]) -> list[Path]:
         for module, option in FEATURES[feature]:
             if not _is_known(kernel, module, option):
                 raise InsituError(
-                    f"kernel {kernel.name} lacks the module {module} (CONFIG_{option}), which the guest's {feature} needs",
+                    f"kernel {kernel.name} lacks the module {module} (CONFIG_{option}), "
+                    f"which the guest's {feature} needs",
                     remedy="insitu lab kernels lists others",
                 )
             if kernel.modules is None or module in _builtin(kernel.modules):

@@ -71,9 +71,11 @@ class SharedFiles:
                 listener.listen(1)
                 with (directory / f"fs-{tag}.log").open("wb") as log:
                     server = subprocess.Popen(
-                        [program, f"--fd={listener.fileno()}", "-f", "-o", f"source={path}"]
-                        + ["-o", "sandbox=chroot", "-o", "xattr"]
-                        + ["-o", "cache=none" if writable else "cache=auto", "-o", "log_level=err"],
+                        [
+                            *(program, f"--fd={listener.fileno()}", "-f", "-o", f"source={path}"),
+                            *("-o", "sandbox=chroot,xattr,log_level=err"),
+                            *("-o", "cache=none" if writable else "cache=auto"),
+                        ],
                         pass_fds=[listener.fileno()],
                         stdin=subprocess.DEVNULL,
                         stdout=log,

@@ -18,7 +18,7 @@ from typing import Final
 from insitu.errors import InsituError
 from insitu.lab.busybox import busybox
 from insitu.lab.directories import cache_directory
-from insitu.lab.guest import Guest
+from insitu.lab.guests import IGNORE_SHARED_MEMORY, Guest
 from insitu.lab.machine import parse_size, qemu_program
 from insitu.lab.memory import snapshot_memory
 
@@ -64,8 +64,7 @@ def take(guest: Guest, home: Path) -> None:
             source.boot_only(snapshot_memory(guest.options, partial, share=True))
             qmp = source.qmp
             qmp.execute("stop")
-            capabilities = [{"capability": "x-ignore-shared", "state": True}]
-            qmp.execute("migrate-set-capabilities", capabilities=capabilities)
+            qmp.execute("migrate-set-capabilities", capabilities=[IGNORE_SHARED_MEMORY])
             qmp.execute("migrate", uri=f"exec:cat >'{partial}/devices.partial'")
             while (state := qmp.execute("query-migrate").get("status")) in ("setup", "active", "device", None):
                 pass

@@ -13,7 +13,7 @@ from typing import Final
 
 from insitu.errors import InsituError
 from insitu.lab.failures import death
-from insitu.lab.guest import Guest
+from insitu.lab.guests import Guest
 from insitu.lab.streams import GuestSilentError
 
 __all__ = ["interact"]

@@ -18,7 +18,7 @@ from insitu.errors import InsituError
 from insitu.lab import initramfs, machine
 from insitu.lab.accelerator import accelerator
 from insitu.lab.directories import guests_directory
-from insitu.lab.failures import CommandTimeout, GuestFailure, console_tail, death, oom_kills
+from insitu.lab.failures import CommandTimeoutError, GuestError, console_tail, death, oom_kills
 from insitu.lab.kernel import Kernel, find_kernel
 from insitu.lab.machine import Options
 from insitu.lab.memory import Memory, boot_memory, continued
@@ -27,10 +27,13 @@ from insitu.lab.shares import SharedFiles
 from insitu.lab.streams import Completed, Control, GuestSilentError, MarkedStream, StdinFeed, connect, exchange
 from insitu.lab.watchdog import Watchdog
 
-__all__ = ["Guest", "guest"]
+__all__ = ["IGNORE_SHARED_MEMORY", "Guest", "guest"]
 
 _ANSWER_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
+
+IGNORE_SHARED_MEMORY: Final = {"capability": "x-ignore-shared", "state": True}
+"""What has QEMU's migration leave out memory that lies in shared files (qapi/migration.json)."""
 
 Sink = Callable[[bytes], object]
 
@@ -125,7 +128,7 @@ class Guest:
             if snapshot is None:
                 self._expect("ready", begin + self.options.boot_timeout)
             else:
-                self._wait_until_running(begin + self.options.boot_timeout)
+                self._continue(snapshot, begin + self.options.boot_timeout)
             self._enter(begin + self.options.boot_timeout)
         except GuestSilentError as silence:
             failure = self._explain(silence, self.options.boot_timeout)
@@ -158,11 +161,11 @@ class Guest:
     ) -> Completed:
         """Run a command in the guest and wait for its end.
 
-        ``stdin`` is bytes, a file descriptor, or None for /dev/null. ``cwd`` and ``env`` default to this process's own.
+        ``stdin`` is bytes, a file descriptor, or None for /dev/null. ``cwd`` and ``env`` default to this process's.
         ``stdout`` and ``stderr``, when given, are called with bytes as they come, instead of collecting them.
 
-        Raises CommandTimeout after ``timeout`` seconds when the guest itself still answers, and GuestFailure, with the
-        console's last lines, when the kernel panics, hangs or ends.
+        Raises CommandTimeoutError after ``timeout`` seconds when the guest itself still answers, and GuestError,
+        with the console's last lines, when the kernel panics, hangs or ends.
         """
         words = tuple(os.fspath(word) for word in argv)
         token = secrets.token_hex(16)
@@ -249,7 +252,6 @@ class Guest:
         accel = self.accelerator
         words = machine.command_line(self.kernel, self.options, directory, accel, memory.words)
         words += self._files.start(directory, self._watch)
-        words += memory.incoming
         with (directory / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
                 words,
@@ -320,17 +322,21 @@ class Guest:
             self.control.send("\n".join([*script, "echo shared >&3"]))
             self._expect("shared", deadline)
 
-    def _wait_until_running(self, deadline: float) -> None:
-        while not self.qmp.execute("query-status")["running"]:
+    def _continue(self, snapshot: Path, deadline: float) -> None:
+        self.qmp.execute("migrate-set-capabilities", capabilities=[IGNORE_SHARED_MEMORY])
+        self.qmp.execute("migrate-incoming", uri=f"exec:cat '{snapshot}/devices'")
+        while self.qmp.execute("query-migrate").get("status") != "completed":
             if time.monotonic() > deadline:
                 raise GuestSilentError(gone=False)
             time.sleep(0.005)
+        # It goes on in the state in which it was saved: stopped.
+        self.qmp.execute("cont")
 
     def _expect(self, word: str, deadline: float) -> None:
         line = self.control.line(deadline)
         if line != word:
             reason = line.removeprefix("failed ")
-            raise GuestFailure("death", f"the guest cannot start: {reason}", self.console())
+            raise GuestError("death", f"the guest cannot start: {reason}", self.console())
 
     def _command(
         self,
@@ -365,7 +371,7 @@ class Guest:
             exchange(self.control, outputs, None, time.monotonic() + _KILL_SECONDS)
         except GuestSilentError as still_silent:
             return self._explain(still_silent, timeout)
-        return CommandTimeout(timeout)
+        return CommandTimeoutError(timeout)
 
     def _explain(self, silence: GuestSilentError, seconds: float) -> InsituError:
         console = self.directory / "console"
@@ -376,7 +382,7 @@ class Guest:
             registers = self.qmp.human("info registers -a")
             at = [word.removeprefix("RIP=") for word in registers.split() if word.startswith("RIP=")]
             where = f", its CPUs at {', '.join(at)}"
-        return GuestFailure(
+        return GuestError(
             "hang", f"the guest hangs: its agent has not answered for {seconds:g} s{where}", console_tail(console)
         )
 

@@ -1,0 +1,120 @@
+"""What is said when a guest panics, hangs or runs out of memory, and what is left when its owner goes."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from insitu.errors import InsituError
+from insitu.lab import Guest, guest
+from insitu.lab.failures import GuestError
+from insitu.lab.kernel import Kernel, find_kernel
+from insitu.lab.machine import Options
+from insitu.lab.running import running_guests
+from insitu.lab.snapshot import start_fast
+
+INSITU = [sys.executable, "-m", "insitu", "lab"]
+
+
+def fast_guest(**options: object) -> Guest:
+    running = Guest(find_kernel("6.1"), Options(**options))  # type: ignore[arg-type]
+    start_fast(running)
+    return running
+
+
+def test_a_panic_is_told_with_its_message_and_status_125(kernel_6_1: Kernel) -> None:
+    done = subprocess.run(
+        [*INSITU, "run", "-k", "6.1", "--", "sh", "-c", "echo before; echo c >/proc/sysrq-trigger"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 125
+    assert done.stdout == "before\n"
+    assert "insitu: the guest's kernel panicked: sysrq triggered crash" in done.stderr
+    assert "console: Kernel panic - not syncing: sysrq triggered crash" in done.stderr
+
+
+def test_a_hang_is_told_apart_from_a_slow_command(kernel_6_1: Kernel) -> None:
+    running = fast_guest()
+    try:
+        running.run(["true"]).check()
+        running.qmp.execute("stop")  # the guest's CPUs stand still, as they do with interrupts off and a lock held
+        with pytest.raises(GuestError, match=r"the guest hangs.*CPUs at") as caught:
+            running.run(["true"], timeout=1)
+        assert (caught.value.kind, caught.value.status) == ("hang", 125)
+    finally:
+        running.stop()
+
+
+def test_a_process_killed_for_lack_of_memory_is_named(kernel_6_1: Kernel) -> None:
+    running = fast_guest(memory="256M")
+    try:
+        result = running.run(["/usr/bin/python3", "-c", "x = []\nwhile True: x.append(b'x' * (1 << 20))"], timeout=120)
+        assert result.status == 128 + signal.SIGKILL
+        assert any("python3" in kill for kill in result.oom_kills)
+    finally:
+        running.stop()
+
+
+def test_a_guest_that_powers_itself_off_is_told(kernel_6_1: Kernel) -> None:
+    running = fast_guest()
+    try:
+        with pytest.raises(GuestError, match="ended by itself"):
+            running.run(["sh", "-c", "echo o >/proc/sysrq-trigger; sleep 60"], timeout=60)
+    finally:
+        running.stop()
+
+
+def test_a_kernel_that_does_not_find_its_modules_names_the_module(kernel_6_1: Kernel, tmp_path: Path) -> None:
+    bare = tmp_path / "modules"
+    bare.mkdir()
+    (bare / "modules.dep").write_text("")
+    (bare / "modules.builtin").write_text("")
+    kernel = Kernel("bare", "6.1", kernel_6_1.image, modules=bare)
+    with pytest.raises(InsituError, match="lacks the module virtio_pci"):
+        Guest(kernel, Options()).start()
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM, signal.SIGINT])
+def test_no_qemu_and_no_file_outlives_its_owner(kernel_6_1: Kernel, number: signal.Signals) -> None:
+    name = f"doomed-{os.getpid()}-{number:d}"
+    owner = subprocess.Popen(
+        [*INSITU, "run", "-k", "6.1", "--name", name, "--", "sh", "-c", "echo up; sleep 1000"],
+        stdout=subprocess.PIPE,
+        stdin=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert owner.stdout is not None
+    assert owner.stdout.readline() == b"up\n"
+    mine = next(running for running in running_guests() if running.name == name)
+    owner.send_signal(number)
+    owner.wait(20)
+    deadline = time.monotonic() + 20
+    while mine.directory.exists() and time.monotonic() < deadline:
+        time.sleep(0.05)
+    assert not mine.directory.exists()
+    assert subprocess.run(["pgrep", "-f", name], capture_output=True, check=False).stdout == b""
+
+
+def test_lab_stop_ends_a_guest_by_name(kernel_6_1: Kernel) -> None:
+    with guest(kernel="6.1", name=f"stopped-{os.getpid()}") as running:
+        directory = running.directory
+        subprocess.run([*INSITU, "stop", running.name], check=False, timeout=30, capture_output=True)
+        with pytest.raises(GuestError, match="ended"):
+            running.run(["true"])
+    assert not directory.exists()
+
+
+def test_a_writable_directory_keeps_what_the_guest_writes(kernel_6_1: Kernel, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*INSITU, "run", "-k", "6.1", "--rw", tmp_path, "--", "sh", "-c", 'uname -r >"$0/release"', tmp_path],
+        check=False,
+        stdin=subprocess.DEVNULL,
+    )
+    assert done.returncode == 0
+    assert (tmp_path / "release").read_text().strip() == kernel_6_1.release
