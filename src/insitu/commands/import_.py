@@ -15,12 +15,12 @@ import argparse
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("file", help="perf.data or folded stacks; - reads standard input")
     parser.add_argument(
-        "-o", "--output", metavar="FILE", help="the session to make (default: FILE's name with .insitu)"
+        "-o", "--output", metavar="FILE", help="the session to make (FILE.insitu)"
     )
     parser.add_argument(
         "--as-perf",
         action="store_true",
-        help="name callers of kernel-recorded stacks as perf script does: at the return address, no inlined functions",
+        help="name callers in frame-pointer stacks as perf script does: at the return address, no inlines",
     )
 
 
