@@ -120,8 +120,13 @@ class Formatter:
         getters: list[Callable[[Pieces], Any]] = []
         start = 1
         for part, conversion, kind in zip(parts[1:], conversions, layout.fields.elements, strict=True):
-            getters.append(self._shown(conversion, kind, start))
-            template += conversion.python + part.replace("%", "%%")
+            shown = self._shown(conversion, kind, start)
+            if "#" in conversion.python:
+                getters.append(_alternate(conversion.python, shown))
+                template += "%s" + part.replace("%", "%%")
+            else:
+                getters.append(shown)
+                template += conversion.python + part.replace("%", "%%")
             start += piece_count(kind)
         if not getters:
             return lambda pieces: parts[0]
@@ -152,6 +157,12 @@ class Formatter:
         if isinstance(kind, Integer) and not kind.signed and conversion.bits >= 32:
             return lambda pieces: pieces[start]
         return lambda pieces: _unsigned(value(pieces), conversion.bits)
+
+
+def _alternate(python: str, shown: Callable[[Pieces], Any]) -> Callable[[Pieces], str]:
+    """%#x as C has it: zero gets no prefix."""
+    plain = python.replace("#", "")
+    return lambda pieces: (python if shown(pieces) else plain) % shown(pieces)
 
 
 def _signed(value: int, bits: int) -> int:

@@ -9,11 +9,12 @@ from dataclasses import dataclass, field
 
 from insitu.probe.types import Aggregation, Tuple, Type, stored_size
 
-__all__ = ["LOST_MAP_FULL", "LOST_RING_FULL", "LOST_STACKS", "Layout", "MapLayout", "RecordLayout"]
+__all__ = ["EXIT_ASKED", "LOST_MAP_FULL", "LOST_RING_FULL", "LOST_STACKS", "Layout", "MapLayout", "RecordLayout"]
 
 # Cells of the map that counts what was lost.
 LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS = 0, 1, 2
 LOST_CELLS = 3
+EXIT_ASKED = 1 << 32
 
 HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 5, 6, 7, 27
 PRESENT_BYTES = 8  # behind the value of a map without a key: whether it was ever assigned
@@ -97,6 +98,10 @@ class Layout:
     def lost_map(self) -> int:
         """Counts what was lost, per CPU: LOST_RING_FULL and so on."""
         return self._own("lost", PERCPU_ARRAY, 4, 8, LOST_CELLS)
+
+    def exit_map(self) -> int:
+        """Set by exit(): EXIT_ASKED, and the status in the bits below."""
+        return self._own("exit", ARRAY, 4, 8, 1)
 
     def scratch_map(self) -> int:
         """Memory for what the stack has no room for: one element per program."""

@@ -156,8 +156,10 @@ def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
         label = "hist"
     else:
         label = "stats" if isinstance(kind, Statistics | Average) else "map"
+    if not shown:
+        return None
     if layout.key is None:
-        return (label, {layout.name: shown[0][1]}) if shown else None
+        return label, {layout.name: shown[0][1]}
     return label, {layout.name: dict(shown)}
 
 

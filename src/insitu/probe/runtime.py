@@ -18,7 +18,7 @@ from insitu.probe.codegen.emitter import Patch
 from insitu.probe.compile import Compiled
 from insitu.probe.decode import code
 from insitu.probe.events import EventTable
-from insitu.probe.layout import LOST_MAP_FULL, LOST_RING_FULL, LOST_STACKS, STACK_TRACE
+from insitu.probe.layout import EXIT_ASKED, LOST_MAP_FULL, LOST_RING_FULL, LOST_STACKS, STACK_TRACE
 from insitu.probe.loader import Loaded, load
 from insitu.probe.output import Handler, Output
 from insitu.probe.providers.base import Context
@@ -72,6 +72,7 @@ class Runtime:
             record.text: EventTable(record) for record in compiled.layout.records if record.kind == "emit"
         }
         self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
+        self._exit_map = next((m for n, m in self.loaded.maps.items() if layouts[n].name == "exit"), None)
         self._closed = False
         stored: list[Type] = [record.fields for record in compiled.layout.records]
         stored += [t for each in layouts for t in (each.key, each.value) if t is not None]
@@ -115,8 +116,11 @@ class Runtime:
         wait_ms = _EVENT_POLL_MS if self.events else _POLL_MS
         while True:
             self._remember_target()
+            asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
             self.drain()
             output.flush()
+            if asked is not None and output.exit_status is None:
+                output.exit_status = asked
             if output.exit_status is not None or stop():
                 return
             if self.target.has_ended():
@@ -129,6 +133,13 @@ class Runtime:
                     return
                 remaining = min(wait_ms, int(left * 1000) + 1)
             poll.poll(remaining)  # a signal ends it early only with a handler that raises: _POLL_MS bounds the wait
+
+    def _exit_asked(self) -> int | None:
+        """The status that a program gave exit(), even when its record found the ring full."""
+        if self._exit_map is None:
+            return None
+        (word,) = struct.unpack("<Q", self._exit_map.lookup(bytes(4)) or bytes(8))
+        return word & 0xFF if word & EXIT_ASKED else None
 
     def finish(self, output: Output) -> None:
         """Run the end probes, detach, and handle what is still in the rings."""

@@ -8,6 +8,7 @@ from insitu.probe import ast
 from insitu.probe.builtins.registry import function
 from insitu.probe.codegen.records import send, send_values
 from insitu.probe.formats import parse_format
+from insitu.probe.layout import EXIT_ASKED
 from insitu.probe.types import (
     VOID,
     Aggregation,
@@ -124,6 +125,8 @@ def _check_exit(checker: Checker, call: ast.Call) -> Type:
 
 def _exit(low: Lowering, call: ast.Call) -> str:
     status = low.value(_expressions(call, 0)[0]) if call.arguments else "0"
+    # The record wakes user space; the map holds even if the ring is full.
+    low.emit.store(low.emit.op("or", status, str(EXIT_ASKED)), low.emit.map_value(low.layout.exit_map()))
     send_values(low, "exit", "", [status])
     low.leave()
     return "0"

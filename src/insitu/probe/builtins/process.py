@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.registers import argument_registers, register_offset
 from insitu.probe.providers.base import UserStack
+from insitu.probe.source import nearest
 from insitu.probe.types import (
     INT64,
     UINT64,
@@ -135,10 +136,9 @@ def _check_argument(checker: Checker, node: ast.Identifier) -> Type:
         raise checker.error(
             f"{node.name} is not known in a {kind} probe", node, remedy="use args.NAME; -lv lists them"
         )
-    if node.name.startswith("arg") and number >= len(argument_registers()):
-        raise checker.error(
-            f"only {len(argument_registers())} arguments travel in registers", node, remedy=f"use sarg{number - 6}"
-        )
+    if node.name.startswith("arg") and number >= len(MACHINE.arguments):
+        most = len(MACHINE.arguments)
+        raise checker.error(f"only {most} arguments travel in registers", node, remedy=f"use sarg{number - most}")
     return UINT64
 
 
@@ -151,7 +151,7 @@ def _argument(low: Lowering, node: ast.Identifier) -> str:
         return argument_value(low, found, UINT64)
     if low.clause.kind.context == "arguments":
         return low.load_context(8 * number, 8)
-    return low.register(argument_registers()[number])
+    return low.register(MACHINE.arguments[number])
 
 
 def _stack_argument(low: Lowering, node: ast.Identifier) -> str:
@@ -159,8 +159,7 @@ def _stack_argument(low: Lowering, node: ast.Identifier) -> str:
     from insitu.probe.providers.base import Argument, Primitive
 
     number = int(node.name.removeprefix("sarg"))
-    # The return address lies at the stack pointer itself (x86-64).
-    load = UserStack(8 * (number + (1 if register_offset("sp") == 152 else 0)))
+    load = UserStack(MACHINE.stack_offset + 8 * number)
     return argument_value(low, Argument(node.name, Primitive("u64", 8), load), UINT64)
 
 
@@ -197,10 +196,9 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
     name = checker.text(call.arguments[0], "the register")
     if checker.clause.kind.context not in _HAS_REGISTERS:
         raise checker.error(f"registers are not known in a {checker.clause.points[0].kind} probe", call)
-    try:
-        register_offset(name)
-    except KeyError:
-        raise checker.error(f"no register {name!r} on this machine", call.arguments[0]) from None
+    if name not in MACHINE.registers:
+        hint = nearest(name, MACHINE.registers)
+        raise checker.error(f"no register {name!r} on this machine{hint}", call.arguments[0])
     return UINT64
 
 

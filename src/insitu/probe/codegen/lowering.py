@@ -7,10 +7,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
+from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.registers import register_offset
 from insitu.probe.layout import Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import Checker
@@ -147,8 +147,13 @@ class Lowering:
         return self.emit.load(pointer, size, signed=signed, volatile=True)
 
     def register(self, name: str) -> str:
-        """A register of the interrupted code, by the name that registers.py gives its role."""
-        return self.load_context(register_offset(name), 8)
+        """A register of the interrupted code, or one by its role: sp, ip, result."""
+        roles = {"sp": MACHINE.stack, "ip": MACHINE.instruction, "result": MACHINE.result}
+        part = MACHINE.registers[roles.get(name, name)]
+        value = self.load_context(part.offset, 8)
+        if part.shift:
+            value = self.emit.op("lshr", value, str(part.shift))
+        return value if part.size == 8 else self.emit.op("and", value, str((1 << 8 * part.size) - 1))
 
     def stack_space(self) -> Space:
         """Whose stack the stack pointer of the context leads to."""

@@ -1,0 +1,344 @@
+"""Running scripts: how a run ends, what is left behind, what is lost, and values against C's and the kernel's own."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+import insitu
+from insitu.kernel.bpf import link_program_ids, object_ids
+from insitu.kernel.bpf_abi import Command
+from insitu.probe.source import ScriptError
+
+if os.geteuid() != 0:
+    pytest.skip("needs root, for bpf(2)", allow_module_level=True)
+
+
+def _trace(*words: str, status: int = 0, **more: object) -> str:
+    environment = {**os.environ, **more.pop("env", {})}  # type: ignore[dict-item]
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "trace", "-q", *words],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert done.returncode == status, done.stderr
+    return done.stdout if status == 0 else done.stderr
+
+
+def _start(*words: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "insitu", "trace", *words],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    )
+
+
+# How a run ends
+
+
+def test_exit_gives_its_status() -> None:
+    assert "x" in _trace("-e", 'BEGIN { printf("x"); exit(0); }')
+    _trace("-e", "BEGIN { exit(3); }", status=3)
+
+
+def test_a_command_is_run_and_the_script_ends_with_it(tmp_path: Path) -> None:
+    program = 'tracepoint:sched:sched_process_exit /pid == cpid/ { printf("gone %d\\n", pid == cpid); }'
+    assert "gone 1" in _trace("-c", "sh -c 'exit 3'", "-e", program)
+
+
+def test_a_command_that_does_not_exist_is_said() -> None:
+    assert "cannot run /nonexistent" in _trace("-c", "/nonexistent", "-e", "BEGIN { }", status=127)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_a_signal_prints_the_maps_and_leaves_nothing_attached(number: signal.Signals) -> None:
+    links, programs = set(link_program_ids()), set(object_ids(Command.PROG_GET_NEXT_ID))
+    process = _start("-e", 'BEGIN { @x = 7; } interval:ms:10 { @ticks = count(); } END { printf("bye\\n"); }')
+    assert process.stdout is not None
+    assert process.stdout.readline().startswith("Attaching 3 probes")
+    time.sleep(0.3)
+    process.send_signal(number)
+    output, _ = process.communicate(timeout=20)
+    assert process.returncode == 0
+    assert "bye\n" in output and "@x: 7\n" in output and "@ticks: " in output
+    assert set(link_program_ids()) <= links
+    assert set(object_ids(Command.PROG_GET_NEXT_ID)) <= programs
+
+
+def test_a_killed_run_leaves_nothing_attached() -> None:
+    programs = set(object_ids(Command.PROG_GET_NEXT_ID))
+    process = _start("-e", "interval:ms:10 { @ticks = count(); }")
+    assert process.stdout is not None
+    process.stdout.readline()
+    time.sleep(0.2)
+    process.kill()
+    process.wait()
+    deadline = time.monotonic() + 10
+    while set(object_ids(Command.PROG_GET_NEXT_ID)) - programs and time.monotonic() < deadline:
+        time.sleep(0.1)
+    assert set(object_ids(Command.PROG_GET_NEXT_ID)) <= programs
+
+
+def test_a_closed_pipe_ends_the_run() -> None:
+    process = _start("-e", 'interval:ms:1 { printf("tick\\n"); }')
+    assert process.stdout is not None and process.stderr is not None
+    process.stdout.readline()
+    process.stdout.close()
+    assert process.wait(timeout=20) != 0
+    assert "Traceback" not in process.stderr.read()
+    process.stderr.close()
+
+
+def test_an_end_after_some_time(tmp_path: Path) -> None:
+    assert "@n: " in _trace("-d", "0.3", "-e", "interval:ms:20 { @n = count(); }")
+
+
+# Errors
+
+
+def test_an_error_shows_the_line_with_a_caret() -> None:
+    message = _trace("-e", "BEGIN { @x = pidd; }", status=1)
+    assert message.splitlines()[0].endswith("stdin:1:14: error: unknown name 'pidd'; did you mean 'pid'?")
+    assert message.splitlines()[1:3] == ["BEGIN { @x = pidd; }", " " * 13 + "^" * 4]
+
+
+def test_a_verifiers_refusal_points_at_the_line_of_the_script() -> None:
+    script = "BEGIN {\n  $n = nsecs;\n  @x = 1;\n  while ($n >= 0) {\n    @y[$n] = 1;\n    $n++;\n  }\n}"
+    message = _trace("-e", script, status=1)
+    line = int(message.split("stdin:")[1].split(":")[0])
+    assert 4 <= line <= 7
+    assert "the kernel refuses this program for BEGIN" in message
+
+
+def test_without_privileges_the_reason_is_one_line() -> None:
+    done = subprocess.run(
+        [
+            "setpriv",
+            "--reuid=65534",
+            "--clear-groups",
+            sys.executable,
+            "-m",
+            "insitu",
+            "trace",
+            "-e",
+            "BEGIN { exit(); }",
+        ],
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+    if "Permission denied" in done.stderr and "insitu:" not in done.stderr:
+        pytest.skip("the interpreter cannot be run by another user here")
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr and "insitu:" in done.stderr
+
+
+# Values
+
+
+_ARITHMETIC = [
+    ("-7 / 2", -3),
+    ("-7 % 2", -1),
+    ("7 / -2", -3),
+    ("7 % -2", 1),
+    ("-8 >> 1", -4),
+    ("(uint64)-8 >> 60", 15),
+    ("5 / (pid - pid)", 0),
+    ("5 % (pid - pid)", 0),
+    ("(int8)200", -56),
+    ("(uint8)300", 44),
+    ("(int16)40000", -25536),
+    ("-1 < 1", 1),
+    ("(uint64)-1 < 1", 0),
+    ("~0", -1),
+    ("!5 + !0", 1),
+    ("1 ? 2 : 3", 2),
+    ("0xff & ~0xf", 240),
+    ("1 || (5 / 0)", 1),
+    ("3 > 2 && 2 > 1", 1),
+    ("10 - 3 - 2", 5),
+    ("2 + 3 * 4 << 1", 28),
+    ("bswap((uint32)0x01020304)", 0x04030201),
+    ("bswap((uint16)0x0102)", 0x0201),
+]
+
+
+def test_arithmetic_is_cs() -> None:
+    # The constant is hidden in `$z + ...`: LLVM cannot fold it, so the generated instructions are what is tested.
+    prints = " ".join(
+        f'printf("%ld\\n", {text.replace("-7", "($z - 7)").replace("-8", "($z - 8)")});' for text, _ in _ARITHMETIC
+    )
+    output = _trace("-e", f"BEGIN {{ $z = (int64)(pid - pid); {prints} exit(); }}")
+    assert [int(line) for line in output.split()] == [value for _, value in _ARITHMETIC]
+
+
+@pytest.mark.parametrize("bits", [0, 1, 3, 5])
+def test_histogram_cells_hold_the_values_that_they_say(bits: int) -> None:
+    values = [
+        0,
+        1,
+        2,
+        3,
+        4,
+        7,
+        8,
+        9,
+        15,
+        16,
+        31,
+        33,
+        100,
+        1000,
+        1023,
+        1024,
+        1025,
+        65535,
+        1 << 20,
+        (1 << 40) + 5,
+        2**62,
+    ]
+    script = " ".join(f"@x[{value}] = hist({value}, {bits});" for value in values)
+    with insitu.trace(f"BEGIN {{ {script} exit(); }}", seconds=20) as running:
+        frame = running.maps["@x"]
+    assert len(frame) == len(values)
+    for value, low, high, count in frame.select("key", "low", "high", "count").iter_rows():
+        assert low <= value < high and count == 1
+        assert high - low <= max(1, value >> bits)
+
+
+def test_curtask_is_the_calling_task() -> None:
+    text = 'BEGIN { printf("%d %d %s %s", curtask->pid == tid, curtask->tgid == pid, curtask->comm, comm); exit(); }'
+    first, second, name, other = _trace("-e", text).split()
+    assert (first, second) == ("1", "1")
+    assert name == other
+
+
+def test_what_a_system_call_was_given_is_seen(tmp_path: Path) -> None:
+    path = tmp_path / "some file"
+    script = (
+        "tracepoint:syscalls:sys_enter_openat /pid == cpid/ { @name[tid] = args.filename; @flags = args.flags; } "
+        'tracepoint:syscalls:sys_exit_openat /pid == cpid && args.ret < 0/ { printf("%s %d", str(@name[tid]), args.ret); }'
+    )
+    output = _trace("-c", f"cat '{path}'", "-e", script, env={"BPFTRACE_MAX_STRLEN": "200"})
+    assert f"{path} -2" in output
+
+
+def test_arguments_of_fields_are_named_when_one_is_wrong() -> None:
+    message = _trace("-e", "tracepoint:sched:sched_switch { @[args.next_com] = count(); }", status=1)
+    assert "has no argument 'next_com'; did you mean 'next_comm'?" in message
+
+
+def test_loops_over_maps_see_every_element_and_may_change_variables() -> None:
+    script = (
+        "BEGIN { @m[1] = 10; @m[2] = 20; @m[5] = 50; $keys = 0; $values = 0; "
+        "for ($kv : @m) { $keys += $kv.0; $values += $kv.1; } "
+        'printf("%d %d\\n", $keys, $values); for $i : 2..5 { printf("%d,", $i); } exit(); }'
+    )
+    assert _trace("-e", script).startswith("8 80\n2,3,4,")
+
+
+def test_counts_may_be_read_in_a_program() -> None:
+    script = 'BEGIN { @c = count(); @c = count(); @s = sum(40); @a = avg(3); @a = avg(6); printf("%d %d %d", @c, @s, @a); exit(); }'
+    assert _trace("-e", script).startswith("2 40 4")
+
+
+# Losses
+
+
+def test_what_the_ring_has_no_room_for_is_counted() -> None:
+    script = 'BEGIN { for $i : 0..5000 { printf("%d %s\\n", $i, comm); } exit(); }'
+    environment = {**os.environ, "BPFTRACE_PERF_RB_PAGES": "1"}
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "trace", "-q", "-e", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    printed = len(done.stdout.split("\n\n")[0].splitlines())
+    lost = int(done.stderr.split("Lost ")[1].split()[0])
+    # exit() itself may be lost with them: then the record of it is not among what was printed.
+    assert printed + lost in (5000, 5001)
+
+
+def test_a_full_map_is_counted() -> None:
+    script = "BEGIN { for $i : 0..20 { @x[$i] = 1; } exit(); }"
+    environment = {**os.environ, "BPFTRACE_MAX_MAP_KEYS": "8"}
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "trace", "-q", "-e", script],
+        capture_output=True,
+        text=True,
+        timeout=60,
+        env=environment,
+    )
+    assert done.stdout.count("@x[") == 8
+    assert "Lost 12 updates" in done.stderr
+
+
+# Python
+
+
+def test_maps_are_frames_and_events_are_values() -> None:
+    with insitu.trace('BEGIN { @n["a"] = 5; @n["b"] = 3; @c = count(); exit(); }', seconds=20) as running:
+        maps = running.maps
+    assert maps["@n"].sort("key").rows() == [("a", 5), ("b", 3)]
+    assert maps["@c"].rows() == [(1,)]
+    text = 'BEGIN { print((1, comm == comm, (a=2, b="x"))); print(7); exit(); }'
+    assert list(insitu.trace(text).events()) == [(1, 1, {"a": 2, "b": "x"}), 7]
+
+
+def test_emit_makes_a_typed_table() -> None:
+    text = 'BEGIN { for $i : 0..10 { emit("tick", (number=$i, name=comm)); } exit(); }'
+    before = time.monotonic_ns()
+    with insitu.trace(text, seconds=20) as running:
+        table = running.wait().tables["tick"]
+    assert table.columns == ["ts_ns", "cpu", "tid", "number", "name"]
+    assert table["number"].to_list() == list(range(10))
+    assert before <= table["ts_ns"][0] <= time.monotonic_ns()
+    assert set(table["tid"]) == {os.getpid()}
+
+
+def test_a_wrong_script_raises_before_anything_is_attached() -> None:
+    with pytest.raises(ScriptError):
+        insitu.trace("BEGIN { nonsense(); }")
+
+
+# The rest of the command line
+
+
+def test_compiled_programs_are_kept_and_used_again(tmp_path: Path) -> None:
+    environment = {"XDG_CACHE_HOME": str(tmp_path)}
+    text = 'BEGIN { @x[1, "a"] = hist(5); @y = (1, comm); printf("%s %d\\n", strftime("%Y", nsecs), $1); exit(); }'
+    first = _trace("-e", text, "5", env=environment)
+    entries = list((tmp_path / "insitu" / "programs").glob("*.json"))
+    assert len(entries) == 1
+    assert _trace("-e", text, "5", env=environment) == first
+    assert _trace("-e", text, "6", env=environment) != first
+    entries[0].write_text(entries[0].read_text()[:100])
+    assert _trace("-e", text, "5", env=environment) == first
+
+
+def test_probes_are_listed_with_their_arguments() -> None:
+    output = _trace("-l", "-v", "tracepoint:sched:sched_switch")
+    assert output.splitlines()[0] == "tracepoint:sched:sched_switch"
+    assert "    pid_t next_pid" in output.splitlines()
+
+
+@pytest.mark.parametrize("stage", ["ast", "types", "ir", "insns", "xlated", "verifier"])
+def test_every_stage_can_be_looked_at(stage: str) -> None:
+    assert _trace("--dump", stage, "-e", "BEGIN { @x[comm] = count(); }").strip()
+
+
+def test_output_goes_to_a_file(tmp_path: Path) -> None:
+    path = tmp_path / "out.json"
+    _trace("-f", "json", "-o", str(path), "-e", "BEGIN { @x = 5; exit(); }")
+    lines = [json.loads(line) for line in path.read_text().splitlines() if line]
+    assert {"type": "map", "data": {"@x": 5}} in lines

@@ -1,0 +1,26 @@
+"""Compiling scripts in tests: probes that need nothing of the kernel."""
+
+from insitu.probe.compile import Compiled, Front, compile_script, front_end
+from insitu.probe.options import Options
+from insitu.probe.providers.base import Context
+from insitu.probe.source import Source
+
+
+class NoKernel(Context):
+    """A kernel that describes no types."""
+
+    @property
+    def btf(self):  # type: ignore[no-untyped-def,override]
+        from insitu.errors import InsituError
+
+        raise InsituError("no BTF here")
+
+
+def checked(text: str, *parameters: str) -> Front:
+    """A script behind the checker."""
+    return front_end(Source(text), Options(parameters=list(parameters)), NoKernel())
+
+
+def compiled(text: str, *parameters: str) -> Compiled:
+    """A script compiled."""
+    return compile_script(Source(text), Options(parameters=list(parameters)), NoKernel())

@@ -1,0 +1,126 @@
+"""Types of expressions, maps and variables; and what is rejected, with the place and the nearest name."""
+
+import pytest
+
+from insitu.probe.source import ScriptError
+from insitu.probe.types import Count, Histogram, Integer, LinearHistogram, String, Tuple
+
+from .probe_scripts import checked
+
+
+def _map(text: str, name: str = "@x") -> tuple[Tuple | None, object]:
+    entry = checked(f"BEGIN {{ {text} }}").checker.maps[name]
+    return entry.key, entry.value
+
+
+@pytest.mark.parametrize(
+    ("text", "value"),
+    [
+        ("@x = 5;", Integer(8, True)),
+        ("@x = nsecs;", Integer(8, False)),
+        ("@x = comm;", String(16)),
+        ('@x = "abc";', String(4)),
+        ('@x = "abc"; @x = comm;', String(16)),
+        ("@x = count();", Count()),
+        ("@x = hist(pid, 2);", Histogram(2)),
+        ("@x = lhist(pid, 0, 100, 10);", LinearHistogram(0, 100, 10)),
+        ('@x = (1, "a");', Tuple((Integer(8, True), String(2)))),
+        ("@x++;", Integer(8, True)),
+        ("@x = pid == 1 ? 1 : 2;", Integer(8, True)),
+    ],
+)
+def test_a_map_gets_the_type_of_what_is_assigned(text: str, value: object) -> None:
+    assert _map(text)[1] == value
+
+
+def test_a_map_may_be_read_above_the_line_that_assigns_it() -> None:
+    assert _map("if (@y) { @x = @y; } @y = nsecs;")[1] == Integer(8, False)
+
+
+def test_keys_of_different_length_meet_in_the_longest() -> None:
+    key, _ = _map('@x["a"] = 1; @x[comm] = 2;')
+    assert key == Tuple((String(16),))
+
+
+@pytest.mark.parametrize(
+    ("text", "message"),
+    [
+        ("@x = 1; @x = comm;", "type mismatch: @x is int64, this is string[16]"),
+        ("@x[1] = 1; @x[1, 2] = 1;", "@x is used with 2 keys here, and with 1"),
+        ("@x = 1; @x[1] = 1;", "@x is used with 1 key here, and with none"),
+        ("print(@nope);", "undefined map: @nope"),
+        ("@counts[1] = 1; print(@count);", "did you mean '@counts'?"),
+        ("$a = $b;", "unknown variable $b"),
+        ('pritnf("x");', "unknown function pritnf(); did you mean 'printf'?"),
+        ("$a = comn;", "unknown name 'comn'; did you mean 'comm'?"),
+        ('printf("%d %s\\n", 1);', "the format has 2 conversions, more than the 1 values given"),
+        ('printf("%d", comm);', "%d wants a number, not string[16]"),
+        ('printf("%s", 5);', "%s wants a string, not int64"),
+        ('printf("%q", 5);', "unknown conversion %q"),
+        ("count();", "count() has to be assigned to a map"),
+        ("$a = count();", "count() has to be assigned to a map"),
+        ("@x = lhist(1, 0, 10, 0);", "the step of lhist() is at least 1"),
+        ("@x = lhist(1, 0, 1000000, 1);", "at most 1000 steps"),
+        ("@x = hist(1, 9);", "0 to 5"),
+        ("unroll(1000) { }", "unroll takes 1 to 100 rounds"),
+        ("break;", "break outside of a loop"),
+        ("$a = args.x;", "has no arguments"),
+        ("$a = arg0;", "arg0 is not known in a begin probe"),
+        ("$a = (struct nope *)0;", "unknown type struct 'nope'"),
+        ("$a = 1; $b = $a->x;", "int64 has no field 'x'"),
+        ("$a = (1, 2); $b = $a.5;", "this tuple has 2 elements"),
+        ('system("ls");', "system() changes the system"),
+        ('emit("x", 5);', "emit() takes named values"),
+        ("exit(1, 2);", "exit() takes 0 to 1 arguments, not 2"),
+        ("$a = comm + 1;", "+ cannot be applied to string[16] and int64"),
+        ("@x = count(); @y = @x == comm;", "== cannot be applied to string[16]"),
+        ("$a = $1;", "not a number"),
+    ],
+)
+def test_what_is_wrong_is_said_with_its_place(text: str, message: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        checked(f"BEGIN {{ {text} }}", "abc")
+    assert message in str(caught.value)
+    assert caught.value.rendered.count("\n") >= 2
+
+
+def test_structs_of_a_script_are_laid_out_as_c_does() -> None:
+    # Offsets from a C compiler on LP64: a at 0, b at 8, c at 16, bits d and e in the word at 20, f at 24.
+    text = "struct S { char a; long b; int c; unsigned d:3; unsigned e:7; short f[3]; }; "
+    front = checked(text + "BEGIN { $s = (struct S *)0; @x = $s->f[1]; @s = sizeof(struct S); }")
+    from insitu.probe import ast
+    from insitu.probe.types import Record, Space
+
+    structures = front.checker.structures
+    found = structures.resolve(ast.TypeName(front.program.span, "S", "struct"), Space.USER)
+    assert isinstance(found, Record)
+    fields = {name: (f.offset, f.shift, f.bits) for name, f in found.fields().items()}
+    assert fields == {
+        "a": (0, 0, 0),
+        "b": (8, 0, 0),
+        "c": (16, 0, 0),
+        "d": (20, 0, 3),
+        "e": (20, 3, 7),
+        "f": (22, 0, 0),
+    }
+    assert found.size == 32
+
+
+def test_a_struct_may_point_to_itself() -> None:
+    front = checked("struct N { struct N *next; int v; }; BEGIN { $n = (struct N *)0; @x = $n->next->next->v; }")
+    assert front.checker.maps["@x"].value == Integer(8, True)
+
+
+def test_macros_are_expanded_with_variables_of_their_own() -> None:
+    front = checked("macro twice(a) { $t = a; $t * 2 } BEGIN { $t = 5; @x = twice($t + 1); @y = $t; }")
+    assert {"@x", "@y"} <= set(front.checker.maps)
+    with pytest.raises(ScriptError, match="expands without end"):
+        checked("macro f(a) { f(a) } BEGIN { @x = f(1); }")
+    with pytest.raises(ScriptError, match="takes 1 argument, not 2"):
+        checked("macro f(a) { a } BEGIN { @x = f(1, 2); }")
+
+
+def test_settings_of_a_config_block_are_checked() -> None:
+    assert checked("config = { max_map_keys = 10; } BEGIN { }").checker.options.max_map_keys == 10
+    with pytest.raises(ScriptError, match="unknown setting"):
+        checked("config = { nonsense = 1; } BEGIN { }")

@@ -1,0 +1,71 @@
+"""From typed tree to instructions: the line table, what the loader fills in, limits."""
+
+import struct
+
+import pytest
+
+from insitu.errors import InsituError
+from insitu.probe.codegen.emitter import Marker, Patch
+from insitu.probe.layout import ARRAY, HASH, PERCPU_ARRAY, PERCPU_HASH
+
+from .probe_scripts import compiled
+
+_LD_IMM64 = 0x18
+
+
+def _markers(code: bytes) -> list[tuple[int, int]]:
+    """(source register, immediate) of every ld_imm64 that the loader has to fill in."""
+    found = []
+    for at in range(0, len(code), 8):
+        opcode, registers, _, immediate = struct.unpack_from("<BBhi", code, at)
+        if opcode == _LD_IMM64 and registers >> 4:
+            found.append((registers >> 4, immediate))
+    return found
+
+
+def test_maps_are_of_the_kind_that_their_use_asks_for() -> None:
+    layout = compiled("BEGIN { @a = 1; @b[1] = 1; @c = count(); @d[comm, 1] = hist(1); }").layout
+    kinds = {m.name: (m.type, m.key_size) for m in layout.maps if m.is_script_map}
+    assert kinds == {"@a": (ARRAY, 4), "@b": (HASH, 8), "@c": (PERCPU_ARRAY, 4), "@d": (PERCPU_HASH, 24)}
+
+
+def test_code_holds_numbers_of_maps_and_constants_for_the_loader() -> None:
+    program = compiled("BEGIN { @x[pid] = elapsed; @p = probe; }").programs[0]
+    markers = _markers(program.code)
+    assert (Marker.MAP, 0) in markers
+    assert (Marker.PATCH, Patch.START_NS) in markers
+    assert (Marker.PATCH, Patch.PROBE) in markers
+    assert program.per_point
+
+
+def test_every_instruction_has_a_line_of_the_script() -> None:
+    program = compiled("BEGIN\n{\n  @a[1] = 1;\n\n  @b[2] = 2;\n}").programs[0]
+    lines = {line for _, line, _ in program.lines}
+    assert {3, 5} <= lines <= {0, 1, 3, 5}
+    assert [at for at, _, _ in program.lines] == sorted(at for at, _, _ in program.lines)
+
+
+def test_large_values_leave_the_stack() -> None:
+    names = "".join(f"$s{n} = str({n}); @x[$s{n}] = 1; " for n in range(20))
+    layout = compiled(f"BEGIN {{ {names} }}").layout
+    scratch = next(m for m in layout.maps if m.name == "scratch")
+    assert scratch.value_size >= 64 * 10
+
+
+def test_a_loop_over_a_map_becomes_a_function_of_its_own() -> None:
+    program = compiled("BEGIN { @x[1] = 2; $n = 0; for ($kv : @x) { $n += $kv.1; } @y = $n; }").programs[0]
+    assert len(program.functions) == 2
+    assert (4,) in {(source,) for source, _ in _markers(program.code)}  # BPF_PSEUDO_FUNC
+
+
+def test_a_script_of_5000_lines_compiles() -> None:
+    lines = "".join(f"  $x = {n};\n" for n in range(5000))
+    assert compiled("BEGIN {\n" + lines + "  @x = $x;\n}").programs[0].code
+
+
+def test_what_llvm_cannot_compile_is_an_error_of_one_line() -> None:
+    from insitu.probe.codegen.object import compile_ir
+
+    with pytest.raises(InsituError, match="LLVM cannot compile") as caught:
+        compile_ir("nonsense")
+    assert "\n" not in str(caught.value)
