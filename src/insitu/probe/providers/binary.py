@@ -8,6 +8,7 @@ import os
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
@@ -64,9 +65,9 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
         files = sorted(path for path in mapped if path.startswith("/"))
         return files if text == "*" else [path for path in files if Path(path).match(text)]
     if has_wildcard(text):
-        below = Path(root or "/")
-        matches = sorted(below.glob(str(Path(text).absolute()).lstrip("/")))
-        return [f"/{path.relative_to(below)}" for path in matches if _is_elf(path)]
+        # Only stars are special, as everywhere in attach points; pathlib's glob refuses some of what users write.
+        pattern = "*".join(escape(piece) for piece in f"{root}{Path(text).absolute()}".split("*"))
+        return [path.removeprefix(root) for path in sorted(glob(pattern)) if _is_elf(Path(path))]  # noqa: PTH207
     if "/" in text:
         absolute = str(Path(text).absolute())
         if not Path(root + absolute).is_file():
@@ -93,18 +94,22 @@ def _root(context: Context) -> str:
 
 def _library(name: str, root: str) -> str | None:
     for directory in _LIBRARY_DIRECTORIES:
-        for pattern in (name, f"{name}.so", f"{name}.so.*"):
-            for path in sorted(Path(root + directory).glob(pattern)):
-                if _is_elf(path):
-                    return str(path).removeprefix(root)
+        here = Path(root + directory)
+        if not name or not here.is_dir():
+            continue
+        for path in sorted(here.iterdir()):
+            if (path.name in (name, f"{name}.so") or path.name.startswith(f"{name}.so.")) and _is_elf(path):
+                return str(path).removeprefix(root)
     return None
 
 
 def _is_elf(path: Path) -> bool:
     try:
+        if not path.is_file():  # opening a FIFO would wait
+            return False
         with path.open("rb") as file:
             return file.read(4) == b"\x7fELF"
-    except OSError:
+    except (OSError, ValueError):
         return False
 
 
