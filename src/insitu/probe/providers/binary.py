@@ -59,6 +59,8 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
     A path, a program on PATH, a library's name (``libc`` or ``libc.so.6``), with ``*`` in it every file that
     matches or, with a pid, every file of which the process has mapped code.
     """
+    if "\0" in text:
+        raise InsituError(f"{spec}: a path has no zero byte")
     root = _root(context)
     if context.pid is not None and has_wildcard(text):
         mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
