@@ -23,13 +23,17 @@ _ONE_LINERS = [
     'BEGIN { @a = 1; @b[1] = 2; @b[3] = 1; @c[1, "x"] = 3; @s = "abc"; @t = (1, "a", (2, 3)); exit(); }',
     "BEGIN { @h = hist(5); @h2[1] = hist(1025); @h2[1] = hist(-3); @l = lhist(5, 0, 10, 2); exit(); }",
     "BEGIN { @h = hist(0); @h = hist(1); @h = hist(2); @h = hist(3); @h = hist(1023); @h = hist(1048576); exit(); }",
-    "BEGIN { @st = stats(4); @av = avg(5); @av = avg(8); @n = count(); @su = sum(-4); @mi = min(4); @ma = max(4); exit(); }",
-    "BEGIN { exit(); } interval:s:10 { @x = count(); @y[1] = count(); @z = 5; @h = hist(4); @m = min(3); @s = stats(3); }",
-    "BEGIN { @[1] = count(); @[2] = count(); @[2] = count(); print(@); print(@, 1); print(@, 2, 2); clear(@); exit(); }",
+    "BEGIN { @st = stats(4); @av = avg(5); @av = avg(8); @n = count(); @su = sum(-4); @mi = "
+    "min(4); @ma = max(4); exit(); }",
+    "BEGIN { exit(); } interval:s:10 { @x = count(); @y[1] = count(); @z = 5; @h = hist(4); @m "
+    "= min(3); @s = stats(3); }",
+    "BEGIN { @[1] = count(); @[2] = count(); @[2] = count(); print(@); print(@, 1); print(@, "
+    "2, 2); clear(@); exit(); }",
     'BEGIN { printf("%d %u %x %p %c %5d|%-5d|%05d %lld %s %r\\n", -1, -1, 255, 4096, 65, 3, 4, 5, 6, "x", '
     'buf("a\\x01b", 3)); exit(); }',
     'BEGIN { printf("%5s|%-5s|%.2s|%c|%X|%10p|%-12p|\\n", "abc", "abc", "abc", 65, 255, 4096, 4096); exit(); }',
-    "BEGIN { @neg = -5; @u = (uint64)-1; @i8 = (int8)200; @us = (uint8)300; @lor = 5 || 0; @not = !5; @bn = ~5; exit(); }",
+    "BEGIN { @neg = -5; @u = (uint64)-1; @i8 = (int8)200; @us = (uint8)300; @lor = 5 || 0; "
+    "@not = !5; @bn = ~5; exit(); }",
     'BEGIN { print(-5); print((1, "a", (-2, comm))); print("s"); @x = strftime("%Y", nsecs); print(@x); exit(); }',
     'BEGIN { time("%Y\\n"); cat("/proc/version"); print(ntop(0x0100007f)); exit(); }',
     'BEGIN { $x = 5; while ($x > 0) { printf("%d ", $x); $x--; } unroll(3) { printf("u"); } printf("\\n"); exit(); }',
@@ -37,23 +41,28 @@ _ONE_LINERS = [
     '{ printf("same4\\n"); } exit(); }',
     "BEGIN { @x[1] = 5; @x[1]++; ++@x[1]; @y = 3; @y += 4; @z = @x[1] + @y * 2; @w--; delete(@x[1]); exit(); }",
     'BEGIN { printf("%d %d %d %d %d\\n", 7 / 2, 7 % 3, 1 << 4, 256 >> 2, (1 + 2) * 3 - 4); exit(); }',
-    "BEGIN { $a = 10; $a += 5; $a -= 3; $a *= 2; $a /= 4; $a %= 4; $a <<= 3; $a |= 1; $a &= 0xf; @ = $a ^ 2; exit(); }",
+    "BEGIN { $a = 10; $a += 5; $a -= 3; $a *= 2; $a /= 4; $a %= 4; $a <<= 3; $a |= 1; $a &= "
+    "0xf; @ = $a ^ 2; exit(); }",
     "interval:ms:10 { @++; if (@ >= 5) { exit(); } }",
     'BEGIN { printf("%s|%s|%s\\n", str($1), str($1, 3), str($2)); @n = $#; exit(); }',
 ]
 _OF_A_PROGRAM = [
     'uprobe:PROGRAM:work /pid == cpid/ { @[arg1] = sum(arg1); printf("%d %s\\n", arg1, str(arg2)); }',
     'uretprobe:PROGRAM:work /pid == cpid/ { @r = hist(retval); printf("%d\\n", retval); }',
-    "uprobe:PROGRAM:work { @a = avg(arg1); @m = max(arg1); @s = stats(arg1); @h[arg1 > 20] = lhist(arg1, 0, 50, 10); }",
+    "uprobe:PROGRAM:work { @a = avg(arg1); @m = max(arg1); @s = stats(arg1); @h[arg1 > 20] = "
+    "lhist(arg1, 0, 50, 10); }",
     "struct point { int x; char tag[8]; struct point *next; unsigned a:3; unsigned b:5; long y; } "
     "uprobe:PROGRAM:work /pid == cpid/ { $p = (struct point *)arg0; "
     'printf("%d %s %d %d %s %d %d\\n", $p->x, $p->tag, $p->next->x, $p->y, $p->next->tag, $p->a, $p->b); }',
     "uprobe:PROGRAM:work { @[probe] = count(); }",
     'uprobe:PROGRAM:work /arg1 == 20/ { printf("%d\\n", arg1); exit(); }',
     "tracepoint:syscalls:sys_enter_openat /pid == cpid/ { @n[comm] = count(); @f[tid] = args->filename; } "
-    'tracepoint:syscalls:sys_exit_openat /@f[tid]/ { printf("%s -> %d\\n", str(@f[tid]), args->ret); delete(@f[tid]); }',
-    'tracepoint:sched:sched_process_exec /pid == cpid/ { printf("%s %d\\n", str(args->filename), args->pid == cpid); }',
-    'tracepoint:sched:sched_process_exit /pid == cpid/ { printf("%s %d\\n", args->comm, args->prio); @[args->comm] = count(); }',
+    'tracepoint:syscalls:sys_exit_openat /@f[tid]/ { printf("%s -> %d\\n", str(@f[tid]), '
+    "args->ret); delete(@f[tid]); }",
+    'tracepoint:sched:sched_process_exec /pid == cpid/ { printf("%s %d\\n", '
+    "str(args->filename), args->pid == cpid); }",
+    'tracepoint:sched:sched_process_exit /pid == cpid/ { printf("%s %d\\n", args->comm, '
+    "args->prio); @[args->comm] = count(); }",
     "tracepoint:syscalls:sys_enter_execve /pid == cpid/ { join(args->argv); }",
     "tracepoint:raw_syscalls:sys_enter /pid == cpid && args->id == 257/ { @ = count(); }",
 ]

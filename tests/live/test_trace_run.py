@@ -225,7 +225,8 @@ def test_what_a_system_call_was_given_is_seen(tmp_path: Path) -> None:
     path = tmp_path / "some file"
     script = (
         "tracepoint:syscalls:sys_enter_openat /pid == cpid/ { @name[tid] = args.filename; @flags = args.flags; } "
-        'tracepoint:syscalls:sys_exit_openat /pid == cpid && args.ret < 0/ { printf("%s %d", str(@name[tid]), args.ret); }'
+        'tracepoint:syscalls:sys_exit_openat /pid == cpid && args.ret < 0/ { printf("%s %d", '
+        "str(@name[tid]), args.ret); }"
     )
     output = _trace("-c", f"cat '{path}'", "-e", script, env={"BPFTRACE_MAX_STRLEN": "200"})
     assert f"{path} -2" in output
@@ -246,7 +247,10 @@ def test_loops_over_maps_see_every_element_and_may_change_variables() -> None:
 
 
 def test_counts_may_be_read_in_a_program() -> None:
-    script = 'BEGIN { @c = count(); @c = count(); @s = sum(40); @a = avg(3); @a = avg(6); printf("%d %d %d", @c, @s, @a); exit(); }'
+    script = (
+        'BEGIN { @c = count(); @c = count(); @s = sum(40); @a = avg(3); @a = avg(6); printf("%d %d '
+        '%d", @c, @s, @a); exit(); }'
+    )
     assert _trace("-e", script).startswith("2 40 4")
 
 

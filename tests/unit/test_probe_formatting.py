@@ -1,6 +1,7 @@
 """Text of values and maps: printf against the C library's, histograms against what bpftrace prints."""
 
 import ctypes
+from itertools import pairwise
 
 import numpy as np
 import pytest
@@ -138,7 +139,7 @@ def test_cells_of_a_histogram_meet_without_gap_or_overlap(bits: int) -> None:
     kind = Histogram(bits)
     ranges = [bounds(kind, index) for index in range(1, kind.cells - 1)]
     assert ranges[0][0] == 0
-    for (_, end), (begin, _) in zip(ranges, ranges[1:], strict=False):
+    for (_, end), (begin, _) in pairwise(ranges):
         assert end == begin
     end = ranges[-1][1]
     assert end is not None and end >= 2**62

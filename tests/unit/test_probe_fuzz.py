@@ -8,12 +8,13 @@ from insitu.probe.source import ScriptError
 
 from .probe_scripts import checked, compiled
 
-_WORDS = (
-    "BEGIN END interval:s:1 { } ( ) [ ] ; , . -> : ? = == != < > << >> + - * / % & | ^ ! ~ ++ -- += && || .. $x $y @ @a"
-    ' @b[1] 1 0 -1 0xff 1e3 18446744073709551615 "s" "%d" comm pid nsecs args kstack struct S int64 (uint8) if else'
-    " while for unroll let break return macro f config printf print count() hist( lhist( str( buf( delete( exit()"
-    " sizeof( offsetof( #define #if /* // ' \" \\ $1 $# 5ms"
-).split(" ")
+_WORDS = r"""
+BEGIN END interval:s:1 { } ( ) [ ] ; , . -> : ? = == != < > << >> + - * / % & | ^ ! ~ ++ -- += && || .. $x $y @ @a @b[1]
+1 0 -1 0xff 1e3 18446744073709551615 "s" "%d" comm pid nsecs args kstack struct S int64 (uint8) if else while for unroll
+let break return macro f config printf print count() hist( lhist( str( buf( delete( exit() sizeof( offsetof( #define #if
+/* // ' " \\ $1 $# 5ms
+"""
+_OPERATORS = ["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "==", "!=", "<", ">=", "&&", "||"]
 _SETTINGS = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
 
 
@@ -33,7 +34,7 @@ def test_any_text_ends_in_an_error_or_a_program(text: str) -> None:
     _survives(text)
 
 
-@given(st.lists(st.sampled_from(_WORDS), max_size=40).map(" ".join))
+@given(st.lists(st.sampled_from(_WORDS.split()), max_size=40).map(" ".join))
 @_SETTINGS
 def test_any_row_of_tokens_ends_in_an_error_or_a_program(text: str) -> None:
     _survives("BEGIN { " + text)
@@ -43,9 +44,7 @@ _ATOMS = st.sampled_from(["1", "-7", "pid", "comm", '"ab"', "nsecs", "@m[1]", "$
 _EXPRESSIONS = st.recursive(
     _ATOMS,
     lambda inner: st.one_of(
-        st.tuples(inner, st.sampled_from("+ - * / % & | ^ << >> == != < >= && ||".split()), inner).map(
-            lambda parts: f"({' '.join(parts)})"
-        ),
+        st.tuples(inner, st.sampled_from(_OPERATORS), inner).map(lambda parts: f"({' '.join(parts)})"),
         st.tuples(inner, inner, inner).map(lambda parts: f"({parts[0]} ? {parts[1]} : {parts[2]})"),
         st.tuples(st.sampled_from(["-", "!", "~", "(uint8)", "(int16)"]), inner).map("".join),
         st.tuples(inner, inner).map(lambda parts: f"({parts[0]}, {parts[1]}).0"),
@@ -68,8 +67,11 @@ def test_every_expression_that_the_checker_takes_compiles(key: str, value: str) 
 @given(st.data())
 @_SETTINGS
 def test_a_working_script_with_a_piece_cut_out_ends_in_an_error_or_a_program(data: st.DataObject) -> None:
-    text = "struct A { int x; }; macro m($a) { $a + 1 } BEGIN /pid > 1/ { $a = (struct A *)0; for $i : 0..3 { @[$i, comm]"
-    text += ' = hist($a->x); } if (@c == 2) { printf("%d %s", m($a), str($1)); } else { clear(@); } @c++; } END { print(@); }'
+    text = (
+        "struct A { int x; }; macro m($a) { $a + 1 } BEGIN /pid > 1/ { $a = (struct A *)0; "
+        "for $i : 0..3 { @[$i, comm] = hist($a->x); } "
+        'if (@c == 2) { printf("%d %s", m($a), str($1)); } else { clear(@); } @c++; } END { print(@); }'
+    )
     start = data.draw(st.integers(0, len(text)))
     end = data.draw(st.integers(start, len(text)))
     _survives(text[:start] + text[end:])
