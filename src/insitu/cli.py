@@ -14,6 +14,8 @@ from insitu.errors import InsituError
 
 __all__ = ["command_parser", "full_parser", "main"]
 
+# Commands that start users' programs, which must find the environment as it was.
+_RUNS_PROGRAMS = ("profile", "trace", "lab")
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -57,6 +59,9 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 def _run(name: str, words: list[str]) -> int:
     args = command_parser(name).parse_args(words)
+    if name not in _RUNS_PROGRAMS:
+        # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     status: int = args.run(args)
     return status
 
