@@ -69,7 +69,11 @@ def _compiler_stamp() -> str:
 def load_entry(name: str) -> dict[str, Any] | None:
     """What store_entry() was given under that name, or None."""
     try:
-        content = json.loads((_directory() / f"{name}.json").read_text())
+        with (_directory() / f"{name}.json").open() as file:
+            # Code of somebody else's making is not for us to load: HOME may be another user's, as under sudo.
+            if os.fstat(file.fileno()).st_uid != os.geteuid():
+                return None
+            content = json.load(file)
         return {
             "programs": content["programs"],
             "layout": _layout(content["layout"]),
