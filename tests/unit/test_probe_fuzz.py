@@ -9,10 +9,10 @@ from insitu.probe.source import ScriptError
 from .probe_scripts import checked, compiled
 
 _WORDS = r"""
-BEGIN END interval:s:1 { } ( ) [ ] ; , . -> : ? = == != < > << >> + - * / % & | ^ ! ~ ++ -- += && || .. $x $y @ @a @b[1]
-1 0 -1 0xff 1e3 18446744073709551615 "s" "%d" comm pid nsecs args kstack struct S int64 (uint8) if else while for unroll
-let break return macro f config printf print count() hist( lhist( str( buf( delete( exit() sizeof( offsetof( #define #if
-/* // ' " \\ $1 $# 5ms
+BEGIN END interval:s:1 { } ( ) [ ] ; , . -> : ? = == != < > << >> + - * / % & | ^ ! ~ ++ -- += && || .. $x $y @ @a
+@b[1] 1 0 -1 0xff 1e3 18446744073709551615 "s" "%d" comm pid nsecs args kstack struct S int64 (uint8) if else
+while for unroll let break return macro f config printf print count() hist( lhist( str( buf( delete( exit() sizeof(
+offsetof( #define #if /* // ' " \\ $1 $# 5ms
 """
 _OPERATORS = ["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "==", "!=", "<", ">=", "&&", "||"]
 _SETTINGS = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])

@@ -18,6 +18,7 @@ from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
 from insitu.probe.source import ScriptError, Source, Span
 
 if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check import Checker
 
 __all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
@@ -38,6 +39,8 @@ class CompiledProgram:
     functions: tuple[tuple[int, int], ...]
     line_info: bytes
     per_point: bool  # load it once for each point, as it holds the point's number
+    alternative: bool = False
+    absent: bool = False
 
 
 @dataclass
@@ -60,8 +63,8 @@ class Front:
     checker: Checker
 
 
-def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Program, list[Clause]]:
-    """Parse, expand macros, and find the attach points."""
+def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Program, list[Clause], list[str]]:
+    """Parse, expand macros, and find the attach points: the tree, its clauses, warnings."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     program = parse(source, options.parameters)
     try:
@@ -71,7 +74,8 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
         raise ScriptError(str(error), source, Span(at, at + 6)) from None
     context.max_probes = options.max_probes
     expand_macros(program, source)
-    return program, resolve_attach_points(program, source, context)
+    clauses, warnings = resolve_attach_points(program, source, context)
+    return program, clauses, warnings
 
 
 def _check(program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context) -> Front:
@@ -88,7 +92,7 @@ def front_end(source: Source, options: Options, context: Context) -> Front:
 
     :raises ScriptError: at what is wrong.
     """
-    program, clauses = _resolve(source, options, context)
+    program, clauses, _ = _resolve(source, options, context)
     return _check(program, clauses, source, options, context)
 
 
@@ -97,7 +101,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
 
     :raises ScriptError: at what is wrong.
     """
-    program, clauses = _resolve(source, options, context)
+    program, clauses, warnings = _resolve(source, options, context)
     name = ""
     if cached:
         from insitu.probe import cache
@@ -108,8 +112,9 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
             programs = [
                 _from_entry(clause, content) for clause, content in zip(clauses, entry["programs"], strict=True)
             ]
-            return Compiled(programs, entry["layout"], entry["btf"], entry["print_maps"])
+            return Compiled(programs, entry["layout"], entry["btf"], entry["print_maps"], warnings)
     compiled = _generate(_check(program, clauses, source, options, context))
+    compiled.warnings = warnings
     if cached:
         kept = [_to_entry(each) for each in compiled.programs]
         cache.store_entry(name, kept, compiled.layout, compiled.btf, compiled.print_maps)
@@ -136,6 +141,8 @@ def _from_entry(clause: Clause, content: dict[str, Any]) -> CompiledProgram:
         tuple((int(a), int(b)) for a, b in content["functions"]),
         bytes.fromhex(content["line_info"]),
         bool(content["per_point"]),
+        clause.alternative,
+        clause.absent,
     )
 
 
@@ -162,6 +169,8 @@ def _generate(front: Front) -> Compiled:
                 section.functions,
                 section.line_info,
                 per_point,
+                clause.alternative,
+                clause.absent,
             )
         )
     return Compiled(programs, layout, code.btf, front.checker.options.print_maps_on_exit)
@@ -194,6 +203,8 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
         emitter = Function(module, f"probe_{index}", line, f"p{index}")
         emitter.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
         low = Lowering(checker, emitter, layout, clause, index)
+        if clause.kind.context == "iterator":
+            _leave_at_the_end_of_a_walk(low)
         if clause.probe.predicate is not None:
             low.at(clause.probe.predicate.span)
             with low.temporaries():
@@ -209,8 +220,26 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
     return module.render(), layout, scratch
 
 
+def _leave_at_the_end_of_a_walk(low: Lowering) -> None:
+    """An iterator's last run is for no object. The verifier wants each pointer tested once, and that one used."""
+    from insitu.probe.providers.base import ContextField
+    from insitu.symbols.btf import Kind, Type
+
+    for argument in low.clause.arguments or ():
+        if not isinstance(argument.type, Type) or argument.type.strip().kind != Kind.PTR or argument.name == "meta":
+            continue
+        assert isinstance(argument.load, ContextField)
+        value = low.load_context(argument.load.offset, argument.load.size)
+        there, gone = low.emit.label(), low.emit.label()
+        low.emit.branch_if(low.emit.truth(value), there, gone)
+        low.emit.block(gone)
+        low.emit.ret("0")
+        low.emit.block(there)
+        low.walked[argument.name] = value
+
+
 def _ring_bytes(options: Options) -> int:
     pages = 1
-    while pages < options.perf_rb_pages * 16:
+    while pages < options.perf_rb_pages * 32:
         pages *= 2
     return pages * 4096

@@ -15,6 +15,7 @@ __all__ = ["EXIT_ASKED", "LOST_MAP_FULL", "LOST_RING_FULL", "LOST_STACKS", "Layo
 LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS = 0, 1, 2
 LOST_CELLS = 3
 EXIT_ASKED = 1 << 32
+EVENT_RING_BYTES = 32 << 20
 
 HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 5, 6, 7, 27
 PRESENT_BYTES = 8  # behind the value of a map without a key: whether it was ever assigned
@@ -93,7 +94,9 @@ class Layout:
 
     def ring_map(self, name: str = "ring") -> int:
         """The ring that records go through; events of one label have their own."""
-        return self._own(name, RINGBUF, 0, 0, self.ring_bytes)
+        # Rings of typed events wake nobody, so they have to hold what comes until the next look.
+        size = self.ring_bytes if name == "ring" else max(self.ring_bytes, EVENT_RING_BYTES)
+        return self._own(name, RINGBUF, 0, 0, size)
 
     def lost_map(self) -> int:
         """Counts what was lost, per CPU: LOST_RING_FULL and so on."""

@@ -6,11 +6,12 @@ import contextlib
 import os
 import re
 import struct
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import cast
 
 import numpy as np
 
+from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import MapType
 from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
@@ -38,7 +39,7 @@ class LoadedProgram:
     points: list[AttachPoint]
     fd: int
     log: str
-    attachment: Attachment | None = None
+    attachments: list[Attachment] = field(default_factory=list)
 
 
 class Loaded:
@@ -50,6 +51,7 @@ class Loaded:
         self.rings: dict[int, RingBuffer] = {}
         self.programs: list[LoadedProgram] = []
         self.recursion_misses = 0
+        self.warnings = list(compiled.warnings)
 
     def fd_of(self, number: int) -> int:
         """The descriptor of a map or ring by our number."""
@@ -59,25 +61,44 @@ class Loaded:
         """Attach programs, all or those of some kinds: how many points."""
         count = 0
         for program in self.programs:
-            if program.attachment is not None or (kinds is not None and program.points[0].kind not in kinds):
+            if program.attachments or (kinds is not None and program.points[0].kind not in kinds):
                 continue
-            provider = PROVIDERS[program.points[0].kind]
-            program.attachment = provider.attach(program.fd, program.points, context)
-            count += len(program.points)
+            count += self._attach(program, context)
+        if kinds is None and not any(program.attachments for program in self.programs):
+            raise InsituError("no probe could be attached", remedy="; ".join(self.warnings))
         return count
+
+    def _attach(self, program: LoadedProgram, context: Context) -> int:
+        """Attach one program. Of the alternatives that a script lists, those which the kernel lacks are left out."""
+        provider = PROVIDERS[program.points[0].kind]
+        if not program.compiled.alternative:
+            program.attachments = [provider.attach(program.fd, program.points, context)]
+            return len(program.points)
+        if program.compiled.absent:
+            return 0
+        try:
+            program.attachments = [provider.attach(program.fd, program.points, context)]
+        except InsituError:
+            for point in program.points:
+                try:
+                    program.attachments.append(provider.attach(program.fd, [point], context))
+                except InsituError as error:
+                    self.warnings.append(f"{point.name} is left out: {error}")
+        return len(program.points) if len(program.attachments) == 1 else len(program.attachments)
 
     def run(self, kind: str) -> None:
         """Run the programs of a kind that the runtime sets off (begin, end)."""
         for program in self.programs:
-            if program.points[0].kind == kind and program.attachment is not None:
-                cast(Runnable, program.attachment).run()
+            if program.points[0].kind == kind:
+                for attachment in program.attachments:
+                    cast(Runnable, attachment).run()
 
     def detach(self, but: set[str]) -> None:
         """Detach all programs but those of the kinds."""
-        attached = [p for p in self.programs if p.attachment is not None and p.points[0].kind not in but]
-        close_together(p.attachment for p in attached if p.attachment is not None)
+        attached = [p for p in self.programs if p.attachments and p.points[0].kind not in but]
+        close_together(attachment for program in attached for attachment in program.attachments)
         for program in attached:
-            program.attachment = None
+            program.attachments = []
             with contextlib.suppress(bpf.BpfError):
                 self.recursion_misses += bpf.program_info(program.fd).recursion_misses
 

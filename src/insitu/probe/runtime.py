@@ -7,6 +7,7 @@ import os
 import select
 import signal
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -30,6 +31,7 @@ from insitu.probe.types import Stack, Tuple, Type, UserSymbol
 __all__ = ["Runtime", "interrupts"]
 
 _POLL_MS = 100
+_ENDING = {"begin", "end", "iter"}  # kinds that fire a number of times which is known
 # Rings of typed events wake nobody: they are looked at this often.
 _EVENT_POLL_MS = 5
 _LOST = {
@@ -74,6 +76,7 @@ class Runtime:
         self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
         self._exit_map = next((m for n, m in self.loaded.maps.items() if layouts[n].name == "exit"), None)
         self._closed = False
+        self._walks: threading.Thread | None = None
         stored: list[Type] = [record.fields for record in compiled.layout.records]
         stored += [t for each in layouts for t in (each.key, each.value) if t is not None]
         self._shows_user_addresses = any(map(_has_user_address, stored))
@@ -92,7 +95,17 @@ class Runtime:
         count += self.loaded.attach(None, self.context)
         self.target.release()
         self._remember_target()
+        if any(program.points[0].kind == "iter" for program in self.loaded.programs):
+            # A walk of many objects would fill the rings: they are drained meanwhile.
+            self._walks = threading.Thread(target=self.loaded.run, args=("iter",), daemon=True)
+            self._walks.start()
         return count
+
+    def _walked_all(self) -> bool:
+        """Whether iterators, and nothing that could still happen, are what the script is made of, and are done."""
+        if self._walks is None or self._walks.is_alive():
+            return False
+        return all(program.points[0].kind in _ENDING for program in self.loaded.programs)
 
     def _remember_target(self) -> None:
         """Keep the child's mappings: its stacks are to have names when it has ended."""
@@ -116,12 +129,13 @@ class Runtime:
         wait_ms = _EVENT_POLL_MS if self.events else _POLL_MS
         while True:
             self._remember_target()
+            walked = self._walked_all()
             asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
             self.drain()
             output.flush()
             if asked is not None and output.exit_status is None:
                 output.exit_status = asked
-            if output.exit_status is not None or stop():
+            if output.exit_status is not None or walked or stop():
                 return
             if self.target.has_ended():
                 self.drain()

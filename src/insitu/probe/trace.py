@@ -100,6 +100,8 @@ def _run(args: argparse.Namespace, runtime: Runtime) -> int:
         if not args.quiet:
             output.attached(sum(len(program.points) for program in runtime.compiled.programs))
         runtime.attach()
+        for warning in runtime.loaded.warnings:
+            print(f"WARNING: {warning}", file=sys.stderr)
         deadline = time.monotonic() + args.seconds if args.seconds else None
         runtime.drain_until_end(output, stopped, deadline)
         runtime.finish(output)

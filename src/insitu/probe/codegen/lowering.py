@@ -79,6 +79,7 @@ class Lowering:
         self.loops: list[tuple[str, str]] = []  # labels of continue and break
         self.context = "%context"
         self.in_callback = False
+        self.walked: dict[str, str] = {}  # an iterator's objects, known not to be null
         self._temporaries = _Temporaries()
         self._scratch_base = ""
 

@@ -26,6 +26,8 @@ def argument_value(low: Lowering, argument: Argument, kind: Type) -> str:
     """The i64 of a scalar argument."""
     emit = low.emit
     load = argument.load
+    if argument.name in low.walked:
+        return low.walked[argument.name]
     if isinstance(load, ContextField):
         return low.load_context(load.offset, load.size, signed=load.signed)
     if isinstance(load, ContextSlot):

@@ -28,14 +28,20 @@ class Clause:
     kind: ProgramKind
     arguments: list[Argument] | None
     tells_points_apart: bool
+    alternative: bool = False  # one of several places that the script names
+    absent: bool = False  # the kernel has none of them: compiled, but attached nowhere
 
 
-def resolve_attach_points(program: ast.Program, source: Source, context: Context) -> list[Clause]:
-    """The clauses of all probes, points numbered through by their cookies, in the script's order.
+def resolve_attach_points(program: ast.Program, source: Source, context: Context) -> tuple[list[Clause], list[str]]:
+    """The clauses of all probes, points numbered through by their cookies, in the script's order; and warnings.
+
+    Of a list of attach points, those that the kernel lacks are left out with a warning: scripts name the functions
+    of several kernels.
 
     :raises ScriptError: for an unknown kind, and for what a provider refuses.
     """
     clauses: list[Clause] = []
+    warnings: list[str] = []
     number = 0
     for probe in program.probes:
         uses = {node.name for node in ast.walk([probe.predicate, probe.body]) if isinstance(node, ast.Identifier)}
@@ -45,25 +51,44 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             try:
                 found += _expand(text, source, context)
             except ScriptError as error:
-                # As long as another of the list matches: scripts name what kernels of other versions have.
                 missing.append(error)
-        if missing and (not found or not all(_is_absence(error) for error in missing)):
+        absent = bool(missing) and not found
+        if missing and (len(probe.attach_points) == 1 or not all(_is_absence(error) for error in missing)):
             raise missing[0]
+        warnings += [f"{error} is left out" for error in missing]
+        if absent:
+            text = probe.attach_points[0]
+            found = [(PROVIDERS[text.parts[0]], AttachPoint(text.parts[0], str(text), function=text.parts[-1]))]
         for provider, points in _grouped(found, "args" in uses or "retval" in uses, context):
             numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
             number += len(points)
             try:
                 kind = provider.program(numbered[0], context)
-                arguments = provider.arguments(numbered[0], context) if uses & {"args", "retval"} else None
+                walks = kind.context == "iterator"
+                wanted = walks or uses & {"args", "retval"}
+                arguments = provider.arguments(numbered[0], context) if wanted else None
             except InsituError as error:
                 raise _located(error, source, probe.attach_points[0]) from None
             copied = probe if len(found) == 1 else copy.deepcopy(probe)
-            clauses.append(Clause(copied, provider, numbered, kind, arguments, bool(uses & {"probe", "func"})))
-    return clauses
+            if walks:
+                _name_context_args(copied)
+            clause = Clause(copied, provider, numbered, kind, arguments, bool(uses & {"probe", "func"}))
+            clause.alternative = len(probe.attach_points) > 1
+            clause.absent = absent
+            clauses.append(clause)
+    return clauses, warnings
+
+
+def _name_context_args(probe: ast.Probe) -> None:
+    """An iterator's ``ctx->task`` is what other kinds call ``args.task``."""
+    for node in ast.walk([probe.predicate, probe.body]):
+        if isinstance(node, ast.Identifier) and node.name == "ctx":
+            node.name = "args"
 
 
 def _is_absence(error: ScriptError) -> bool:
-    return getattr(error, "absent", False) or "match" in error.plain or "no " in error.plain
+    """Whether the error says that a place does not exist, rather than that it is misspelt or cannot be had at all."""
+    return error.plain.startswith("there is no ") or " matches no" in error.plain
 
 
 def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tuple[Provider, AttachPoint]]:
