@@ -31,10 +31,15 @@ class Walk:
         """Walk once, in the calling thread: what the program wrote. :raises InsituError:"""
         descriptor = bpf.iter_create(self._link_fd)
         try:
-            chunks = []
-            while chunk := os.read(descriptor, _READ_BYTES):
+            chunks: list[bytes] = []
+            while True:
+                try:
+                    chunk = os.read(descriptor, _READ_BYTES)
+                except BlockingIOError:  # a million objects and nothing written: the kernel pauses
+                    continue
+                if not chunk:
+                    return b"".join(chunks)
                 chunks.append(chunk)
-            return b"".join(chunks)
         except OSError as error:
             raise InsituError(f"an iterator stopped: {error.strerror}") from None
         finally:
@@ -67,7 +72,8 @@ class Iter:
         if found is None:
             return None
         return [
-            Argument(member.name, member.type, ContextField(member.bit_offset // 8, 8)) for member in found.fields()
+            Argument(each.name, each.type, ContextField(each.bit_offset // 8, each.type.size, each.type.signed))
+            for each in found.fields()
         ]
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
