@@ -8,11 +8,14 @@ its close is left to a process that has nothing else to do.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import subprocess
+import threading
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
+from insitu.kernel import perf_event
 from insitu.probe.providers.base import Attachment
 
 __all__ = ["Descriptors", "close_together"]
@@ -45,6 +48,10 @@ def close_together(attachments: Iterable[Attachment]) -> None:
     later: list[int] = []
     for attachment in attachments:
         if isinstance(attachment, Descriptors):
+            for event in attachment.events:
+                # A clock ticks on while links are closed. (Tracing events are closed only for their programs.)
+                with contextlib.suppress(OSError):
+                    perf_event.disable(event)
             now += attachment.links + attachment.events
             later += attachment.tracing
             attachment.links, attachment.events, attachment.tracing = [], [], []
@@ -56,14 +63,19 @@ def close_together(attachments: Iterable[Attachment]) -> None:
 
 def _close_all(descriptors: Sequence[int]) -> None:
     """Close them in parallel; on return, all are closed."""
-    if len(descriptors) < 2:
-        for descriptor in descriptors:
-            os.close(descriptor)
-        return
-    from concurrent.futures import ThreadPoolExecutor
+    shares = [descriptors[first::_MAX_THREADS] for first in range(min(_MAX_THREADS, len(descriptors)))]
+    threads = [threading.Thread(target=_close_each, args=(share,)) for share in shares[1:]]
+    for thread in threads:
+        thread.start()
+    for share in shares[:1]:
+        _close_each(share)
+    for thread in threads:
+        thread.join()
 
-    with ThreadPoolExecutor(min(_MAX_THREADS, len(descriptors))) as threads:
-        list(threads.map(os.close, descriptors))
+
+def _close_each(descriptors: Sequence[int]) -> None:
+    for descriptor in descriptors:
+        os.close(descriptor)
 
 
 def _close_later(events: Sequence[int]) -> None:
