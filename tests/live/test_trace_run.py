@@ -346,3 +346,17 @@ def test_output_goes_to_a_file(tmp_path: Path) -> None:
     _trace("-f", "json", "-o", str(path), "-e", "BEGIN { @x = 5; exit(); }")
     lines = [json.loads(line) for line in path.read_text().splitlines() if line]
     assert {"type": "map", "data": {"@x": 5}} in lines
+
+
+def test_a_session_keeps_events_and_maps(tmp_path: Path) -> None:
+    path = tmp_path / "run.insitu"
+    script = (
+        'BEGIN { for $i : 0..10 { emit("tick", (number=$i, name=comm)); @squares[$i] = $i * $i; } '
+        "@h = hist(5); @unused[1] = 2; delete(@unused[1]); exit(); }"
+    )
+    _trace("-o", str(path), "-e", script)
+    session = insitu.open(path)
+    rows = session.sql("select number, name from event.tick order by number").rows()
+    assert [number for number, _ in rows] == list(range(10))
+    assert session.sql("select sum(value) from map.squares").item() == sum(n * n for n in range(10))
+    assert session.sql("select low, high, count from map.h").rows() == [(4, 8, 1)]

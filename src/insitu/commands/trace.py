@@ -46,8 +46,15 @@ def run(args: argparse.Namespace) -> int:
     from insitu.probe import trace
     from insitu.probe.source import ScriptError
 
+    keeper = None
+    if args.output and args.output.endswith(".insitu") and not (args.dry_run or args.dump or args.list):
+        from pathlib import Path
+
+        from insitu.record.script import ScriptSession
+
+        keeper = ScriptSession(Path(args.output))
     try:
-        return trace.from_command_line(args)
+        return trace.from_command_line(args, keeper)
     except ScriptError as error:
         print(f"insitu: {error.rendered}", file=sys.stderr)
         if args.verbose and error.log:

@@ -9,10 +9,11 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from insitu.probe.aggregates import MapContent, read_map
+from insitu.probe.aggregates import read_map
 from insitu.probe.compile import compile_script
 from insitu.probe.decode import decoder
 from insitu.probe.formatting import Formatter
+from insitu.probe.frames import map_frame, plain
 from insitu.probe.layout import RecordLayout
 from insitu.probe.options import Options
 from insitu.probe.output import Handler, TextOutput
@@ -20,7 +21,6 @@ from insitu.probe.providers.base import Context
 from insitu.probe.runtime import Runtime
 from insitu.probe.source import Source
 from insitu.probe.target import Target
-from insitu.probe.types import Average, Histogram, Integer, LinearHistogram, Statistics, Type
 
 if TYPE_CHECKING:
     import polars
@@ -71,20 +71,8 @@ class _Collected(TextOutput):
         if layout.kind == "print":
             (kind,) = layout.fields.elements
             value = decoder(kind, 1)
-            return lambda pieces: self.values.append(_plain(self.formatter, kind, value(pieces)))
+            return lambda pieces: self.values.append(plain(self.formatter, kind, value(pieces)))
         return super().handler(layout)
-
-
-def _plain(formatter: Formatter, kind: Type, value: Any) -> Any:
-    """A value as Python has it: numbers stay numbers, tuples tuples (named ones dictionaries), the rest is text."""
-    from insitu.probe.types import Array, Buffer, Pointer, Tuple
-
-    if isinstance(kind, Tuple):
-        parts = [_plain(formatter, k, v) for k, v in zip(kind.elements, value, strict=True)]
-        return dict(zip(kind.names, parts, strict=True)) if kind.names else tuple(parts)
-    if isinstance(kind, Integer | Pointer | Buffer | Array):
-        return value
-    return formatter.text(kind, value)
 
 
 class Trace:
@@ -170,7 +158,13 @@ class Trace:
             self.wait()
         self._runtime.drain()
         layouts = self._runtime.compiled.layout.maps
-        return {layout.name: self._frame(number) for number, layout in enumerate(layouts) if layout.is_script_map}
+        return {
+            layout.name: map_frame(
+                layout, read_map(layout, self._runtime.loaded.maps[number]), self._output.formatter
+            )
+            for number, layout in enumerate(layouts)
+            if layout.is_script_map
+        }
 
     @property
     def tables(self) -> Mapping[str, polars.DataFrame]:
@@ -182,41 +176,3 @@ class Trace:
     def lost(self) -> list[tuple[int, str]]:
         """What was lost: counts, and what they count."""
         return self._runtime.lost()
-
-    def _frame(self, number: int) -> polars.DataFrame:
-        """Key columns ``key``, or ``key0`` and so on; then ``value``, or what an aggregation consists of."""
-        import polars
-
-        layout = self._runtime.compiled.layout.maps[number]
-        content = read_map(layout, self._runtime.loaded.maps[number])
-        rows = content.sorted_rows()
-        columns: dict[str, list[Any]] = {}
-        kinds = layout.key.elements if layout.key else ()
-        for index, kind in enumerate(kinds):
-            name = "key" if len(kinds) == 1 else f"key{index}"
-            columns[name] = [_plain(self._output.formatter, kind, key[index]) for key, _ in rows]
-        return polars.DataFrame({**columns, **self._values(content, rows, columns)}, strict=False)
-
-    def _values(
-        self, content: MapContent, rows: list[tuple[tuple[Any, ...], Any]], columns: dict[str, list[Any]]
-    ) -> dict[str, list[Any]]:
-        kind = content.kind
-        if isinstance(kind, Histogram | LinearHistogram):
-            from insitu.probe.printing import bounds
-
-            cells = [(i, index, int(n)) for i, (_, value) in enumerate(rows) for index, n in enumerate(value) if n]
-            for name, column in columns.items():
-                columns[name] = [column[i] for i, _, _ in cells]
-            ranges = [bounds(kind, index) for _, index, _ in cells]
-            return {"low": [r[0] for r in ranges], "high": [r[1] for r in ranges], "count": [n for _, _, n in cells]}
-        if isinstance(kind, Average | Statistics):
-            counts = [value[0] for _, value in rows]
-            totals = [value[1] for _, value in rows]
-            return {"value": [t / c if c else 0.0 for c, t in zip(counts, totals, strict=True)]} | {
-                "count": counts,
-                "total": totals,
-            }
-        values = [value for _, value in rows]
-        if not isinstance(kind, Integer) and type(kind).__name__ not in ("Count", "Sum", "Minimum", "Maximum"):
-            values = [_plain(self._output.formatter, kind, value) for value in values]
-        return {"value": values}

@@ -39,6 +39,11 @@ class EventTable:
             self.count += len(rows)
             ring.release()
 
+    @property
+    def pending(self) -> int:
+        """How many records take() would answer."""
+        return sum(map(len, self._chunks))
+
     def take(self) -> npt.NDArray[np.uint8]:
         """All records so far, (n, bytes of a record); they are forgotten here."""
         chunks, self._chunks = self._chunks, []

@@ -119,8 +119,17 @@ class Runtime:
                 shape = struct.Struct(f"<Q{code(record.fields)}")
                 self._handlers[number] = (shape, output.handler(record))
 
-    def drain_until_end(self, output: Output, stop: Callable[[], bool], deadline: float | None = None) -> None:
-        """Handle records until exit(), the target's end, ``stop()``, or the deadline (time.monotonic())."""
+    def drain_until_end(
+        self,
+        output: Output,
+        stop: Callable[[], bool],
+        deadline: float | None = None,
+        passed: Callable[[], None] | None = None,
+    ) -> None:
+        """Handle records until exit(), the target's end, ``stop()``, or the deadline (time.monotonic()).
+
+        ``passed`` is called after each look at the rings.
+        """
         poll = select.poll()
         for ring in self.loaded.rings.values():
             poll.register(ring.fd, select.POLLIN)
@@ -133,6 +142,8 @@ class Runtime:
             asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
             self.drain()
             output.flush()
+            if passed is not None:
+                passed()
             if asked is not None and output.exit_status is None:
                 output.exit_status = asked
             if output.exit_status is not None or walked or stop():

@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Protocol
 
 from insitu.errors import InsituError
 from insitu.probe.compile import compile_script
@@ -18,12 +18,22 @@ from insitu.probe.runtime import Runtime, interrupts
 from insitu.probe.source import Source
 from insitu.probe.target import Target
 
-__all__ = ["from_command_line"]
+__all__ = ["Keeper", "from_command_line"]
 
 PROGRAMS = Path(__file__).parent.parent / "programs"
 
 
-def from_command_line(args: argparse.Namespace) -> int:
+class Keeper(Protocol):
+    """What keeps a run besides showing it: a session."""
+
+    def passed(self, runtime: Runtime, formatter: Formatter) -> None:
+        """The rings have just been looked at."""
+
+    def finished(self, runtime: Runtime, formatter: Formatter) -> None:
+        """The run is over; its maps still exist."""
+
+
+def from_command_line(args: argparse.Namespace, keeper: Keeper | None = None) -> int:
     """What `insitu trace` does: the exit status."""
     if args.list:
         from insitu.probe.listing import list_probes
@@ -48,7 +58,7 @@ def from_command_line(args: argparse.Namespace) -> int:
                 print(f"{program.points[0].name}:\n{program.log}", file=sys.stderr)
         if args.dry_run:
             return 0
-        return _run(args, runtime)
+        return _run(args, runtime, keeper)
     finally:
         runtime.close()
         context.close()
@@ -89,12 +99,14 @@ def formatter_of(runtime: Runtime) -> Formatter:
     return Formatter(runtime.symbols, runtime.points, texts, runtime.boot_offset_ns)
 
 
-def _run(args: argparse.Namespace, runtime: Runtime) -> int:
+def _run(args: argparse.Namespace, runtime: Runtime, keeper: Keeper | None) -> int:
     stream: BinaryIO = sys.stdout.buffer
-    if args.output and not args.output.endswith(".insitu"):
+    if args.output and keeper is None:
         stream = Path(args.output).open("wb")  # noqa: SIM115 - open for the whole run
     make = JsonOutput if args.format == "json" else TextOutput
-    output: Output = make(runtime.loaded, formatter_of(runtime), stream)
+    formatter = formatter_of(runtime)
+    output: Output = make(runtime.loaded, formatter, stream)
+    passed = (lambda: keeper.passed(runtime, formatter)) if keeper is not None else None
     runtime.handle_with(output)
     with interrupts() as stopped:
         if not args.quiet:
@@ -103,12 +115,14 @@ def _run(args: argparse.Namespace, runtime: Runtime) -> int:
         for warning in runtime.loaded.warnings:
             print(f"WARNING: {warning}", file=sys.stderr)
         deadline = time.monotonic() + args.seconds if args.seconds else None
-        runtime.drain_until_end(output, stopped, deadline)
+        runtime.drain_until_end(output, stopped, deadline, passed)
         runtime.finish(output)
         output.write("\n\n")
         if runtime.compiled.print_maps:
             output.all_maps()
         output.flush()
+        if keeper is not None:
+            keeper.finished(runtime, formatter)
     for count, what in runtime.lost():
         print(f"Lost {count} {what}", file=sys.stderr)
     return output.exit_status or 0

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import heapq
 import re
 from collections.abc import Collection, Iterable
 from typing import TypeVar
@@ -29,9 +30,20 @@ def select(pattern: str, names: Iterable[str]) -> list[str]:
     return [name for name in names if match(name)]
 
 
+_CANDIDATES = 100
+
+
+def _similar(name: str, names: Collection[str]) -> Collection[str]:
+    """The names that share most groups of three letters with ``name``: difflib is too slow for a whole kernel's."""
+    if len(names) <= _CANDIDATES:
+        return names
+    groups = {name[at : at + 3] for at in range(len(name) - 2)}
+    return heapq.nlargest(_CANDIDATES, names, key=lambda other: sum(group in other for group in groups))
+
+
 def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> InsituError:
     """The error for a name that does not exist, with up to three which look like it."""
-    near = difflib.get_close_matches(name, names, 3, 0.6)
+    near = difflib.get_close_matches(name, _similar(name, names), 3, 0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else remedy
     return InsituError(f"there is no {what} {name}", remedy=hint)
 
