@@ -113,6 +113,8 @@ def command_line(kernel: Kernel, options: Options, directory: Path, accelerator:
     # QEMU 7.2's emulation of AVX2 is wrong in places: numpy.argsort puts out orders that are none.
     cpu = "host" if accelerator == "kvm" else "max,avx2=off"
     words = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    # Trace events, when `insitu lab trace` asks for them, come with their time.
+    words += ["-msg", "timestamp=on"]
     words += ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", cpu]
     words += ["-smp", str(options.cpus), "-m", f"{parse_size(options.memory) >> 20}M", *ram]
     words += [

@@ -1,0 +1,29 @@
+"""gdb on a guest's kernel: QEMU's gdb server on a Unix socket, and the kernel's symbols when they are here."""
+
+import shutil
+
+from insitu.errors import InsituError
+from insitu.lab.kernel import find_kernel
+from insitu.lab.qmp import Qmp
+from insitu.lab.running import Running
+
+__all__ = ["gdb_command"]
+
+
+def gdb_command(guest: Running, extra: list[str]) -> tuple[list[str], str]:
+    """The gdb command for a guest, its gdb server started; and a note when symbols are missing.
+
+    Guests boot with nokaslr, so that a vmlinux's addresses are the running kernel's.
+    """
+    gdb = shutil.which("gdb")
+    if gdb is None:
+        raise InsituError("gdb is not installed", remedy="apt-get install gdb")
+    server = guest.directory / "gdb"
+    with Qmp(guest.directory / "qmp2") as qmp:
+        complaint = qmp.human(f"gdbserver unix:{server},server=on,wait=off").strip()
+    if not server.exists():
+        raise InsituError(f"QEMU does not start its gdb server: {complaint or 'it gives no reason'}")
+    kernel = find_kernel(guest.release)
+    symbols = kernel.debuginfo if kernel.debuginfo is not None else kernel.bootable
+    note = "" if kernel.debuginfo else f"no symbols for {kernel.name}: insitu lab fetch {kernel.name} --debuginfo"
+    return [gdb, "-q", str(symbols), "-ex", f"target remote {server}", *extra], note

@@ -1,0 +1,155 @@
+"""The kernel swap's report: a plain verdict first, then what it rests on; as text, as one HTML page, as JSON."""
+
+import html
+import json
+import statistics
+from collections.abc import Iterator
+from dataclasses import asdict, fields
+from typing import Any, Final
+
+from insitu.lab.compare import Comparison, Side
+from insitu.lab.measure import Run
+
+__all__ = ["compare_html", "compare_json", "compare_text", "verdict_text"]
+
+_SETTINGS_SHOWN: Final = 15
+_CALLS_SHOWN: Final = 12
+
+
+def verdict_text(comparison: Comparison) -> str:
+    """The verdict as a person would say it."""
+    verdict, first, second = comparison.verdict, comparison.first, comparison.second
+    if not verdict.enough_runs:
+        return f"too few runs to tell {second.name} from {first.name}; take -n 6 or more"
+    if not verdict.differs:
+        return f"no difference beyond noise between {first.name} and {second.name} on this workload"
+    slower = verdict.ratio >= 1
+    # Said the way that gives a number above 1; the margin goes along.
+    ratio = verdict.ratio if slower else 1 / verdict.ratio
+    margin = verdict.margin if slower else (1 / verdict.low - 1 / verdict.high) / 2
+    line = f"{second.name} is {ratio:.2f} times {'slower' if slower else 'faster'} on this workload, +- {margin:.2f}"
+    if comparison.parts:
+        part = comparison.parts[0]
+        line += f"; {min(part.share, 1):.0%} of the difference is in {part.name}".replace("%", " per cent")
+    return line
+
+
+def compare_text(comparison: Comparison) -> str:
+    """The report for a terminal or a pipe."""
+    lines = [verdict_text(comparison), ""]
+    for title, rows in _sections(comparison):
+        if not rows:
+            continue
+        widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
+        lines.append(title)
+        for row in rows:
+            cells = [
+                cell.ljust(width) if n == 0 else cell.rjust(width)
+                for n, (cell, width) in enumerate(zip(row, widths, strict=True))
+            ]
+            lines.append("  " + "  ".join(cells).rstrip())
+        lines.append("")
+    return "\n".join(lines)
+
+
+def compare_html(comparison: Comparison) -> str:
+    """The report as one self-contained page, with the differential flame graph when both sides were sampled."""
+    parts = [
+        f"<h1>{html.escape(verdict_text(comparison))}</h1>",
+        f"<p><code>{html.escape(' '.join(comparison.workload))}</code></p>",
+    ]
+    for title, rows in _sections(comparison, everything=True):
+        if rows:
+            head, *body = rows
+            cells = "".join(f"<th>{html.escape(cell)}</th>" for cell in head)
+            lines = "".join(
+                "<tr>" + "".join(f"<td>{html.escape(cell)}</td>" for cell in row) + "</tr>" for row in body
+            )
+            parts.append(f"<h2>{html.escape(title)}</h2><table><tr>{cells}</tr>{lines}</table>")
+    flame = _flame(comparison)
+    if flame:
+        parts.append(f'<h2>where the CPU time went</h2><iframe srcdoc="{html.escape(flame)}"></iframe>')
+    return _PAGE.replace("BODY", "\n".join(parts))
+
+
+def compare_json(comparison: Comparison) -> str:
+    """Everything that was measured, and the verdict."""
+    document: dict[str, Any] = asdict(comparison)
+    document["text"] = verdict_text(comparison)
+    return json.dumps(document, indent=1)
+
+
+def _sections(comparison: Comparison, everything: bool = False) -> Iterator[tuple[str, list[tuple[str, ...]]]]:
+    """Titles and tables; a table's first row is its head."""
+    first, second = comparison.first, comparison.second
+    head = (first.name, second.name)
+    yield "per run: median (lowest to highest)", [("", *head), *_runs(first, second)]
+    if comparison.parts:
+        yield (
+            "what the difference is made of",
+            [
+                ("", "s per run", "share"),
+                *((part.name, f"{part.seconds:+.4f}", f"{part.share:.0%}") for part in comparison.parts),
+            ],
+        )
+    calls = _calls(first, second)
+    yield (
+        "system calls of one run: calls and ms",
+        [("", *head), *(calls if everything else calls[:_CALLS_SHOWN])] if calls else [],
+    )
+    settings = comparison.settings if everything else comparison.settings[:_SETTINGS_SHOWN]
+    rows = [(d.setting, d.first or "-", d.second or "-") for d in settings]
+    more = len(comparison.settings) - len(settings)
+    title = "settings that differ, the likely most relevant first" + (
+        f" ({more} more in the HTML and JSON reports)" if more else ""
+    )
+    yield title, [("", *head), *rows] if rows else []
+
+
+def _runs(first: Side, second: Side) -> Iterator[tuple[str, ...]]:
+    for column in fields(Run):
+        seconds = column.type is float
+        yield (column.name.replace("_", " "), *(_spread(side, column.name, seconds) for side in (first, second)))
+
+
+def _spread(side: Side, column: str, seconds: bool) -> str:
+    values = [getattr(run, column) for run in side.runs]
+    if not values:
+        return ""
+    middle, low, high = statistics.median(values), min(values), max(values)
+    return f"{middle:.3f} s ({low:.3f} to {high:.3f})" if seconds else f"{middle:.0f} ({low} to {high})"
+
+
+def _calls(first: Side, second: Side) -> list[tuple[str, ...]]:
+    sides = [{call.name: call for call in side.calls} for side in (first, second)]
+    names = {*sides[0], *sides[1]}
+    longest = sorted(names, key=lambda name: -max(side[name].seconds for side in sides if name in side))
+    return [
+        (name, *(f"{side[name].calls} / {side[name].seconds * 1e3:.1f}" if name in side else "-" for side in sides))
+        for name in longest
+    ]
+
+
+def _flame(comparison: Comparison) -> str:
+    if not (comparison.first.folded and comparison.second.folded):
+        return ""
+    from insitu.session.formats.folded import read_folded
+    from insitu.views.flamegraph import diff_flame_html
+
+    trees = [read_folded(side.folded.encode(), side.name).tree() for side in (comparison.first, comparison.second)]
+    return diff_flame_html(trees[0], trees[1], title=f"{comparison.first.name} and {comparison.second.name}")
+
+
+_PAGE: Final = """<!doctype html>
+<html lang="en"><head><meta charset="utf-8"><title>insitu lab compare</title>
+<style>
+:root { color-scheme: light dark; }
+body { font: 15px/1.45 system-ui, sans-serif; margin: 2rem auto; max-width: 70rem; padding: 0 1rem; }
+h1 { font-size: 1.4rem; } h2 { font-size: 1.05rem; margin-top: 2rem; }
+table { border-collapse: collapse; } td, th { padding: .15rem .9rem .15rem 0; text-align: right; }
+td:first-child { text-align: left; } tr { border-bottom: 1px solid #8884; }
+iframe { width: 100%; height: 42rem; border: 1px solid #8884; }
+</style></head><body>
+BODY
+</body></html>
+"""
