@@ -246,6 +246,22 @@ def test_loops_over_maps_see_every_element_and_may_change_variables() -> None:
     assert _trace("-e", script).startswith("8 80\n2,3,4,")
 
 
+def test_exit_inside_a_loop_over_a_map_ends_the_program() -> None:
+    script = (
+        'BEGIN { @m[1] = 1; @m[2] = 2; for ($kv : @m) { printf("once\\n"); exit(4); } printf("not reached\\n"); }'
+    )
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "trace", "-q", "-e", script], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 4
+    assert done.stdout.startswith("once\n\n")
+
+
+def test_the_elements_of_a_map_are_counted() -> None:
+    script = 'BEGIN { for $i : 0..7 { @m[$i, comm] = count(); } printf("%d", len(@m)); exit(); }'
+    assert _trace("-e", script).startswith("7")
+
+
 def test_counts_may_be_read_in_a_program() -> None:
     script = (
         'BEGIN { @c = count(); @c = count(); @s = sum(40); @a = avg(3); @a = avg(6); printf("%d %d '

@@ -1,4 +1,4 @@
-"""clear, zero, delete, len, has_key."""
+"""Functions on maps: clear, zero, delete, has_key, len."""
 
 from __future__ import annotations
 
@@ -88,3 +88,22 @@ def _has_key(low: Lowering, call: ast.Call) -> str:
 
 
 function("has_key", (1, 2), _check_has_key, value=_has_key)
+
+
+def _check_len(checker: Checker, call: ast.Call) -> Type:
+    subject = _whole_map(checker, call)
+    entry = checker.maps.get(subject.name)
+    if checker.strict and entry is not None and not (entry.key and entry.key.elements):
+        raise checker.error(f"{subject.name} has no keys to count", subject)
+    return INT64
+
+
+def _len(low: Lowering, call: ast.Call) -> str:
+    from insitu.probe.codegen.loops import count_elements
+
+    subject = call.arguments[0]
+    assert isinstance(subject, ast.MapAccess)
+    return count_elements(low, low.layout.number(subject.name))
+
+
+function("len", (1, 1), _check_len, value=_len)

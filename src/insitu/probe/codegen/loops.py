@@ -13,9 +13,7 @@ from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import aggregate_value
 from insitu.probe.types import Aggregation, Array, Record, Tuple, stored_size
 
-__all__ = ["for_map"]
-
-_PSEUDO_FUNC = 4
+__all__ = ["count_elements", "for_map"]
 
 
 def for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
@@ -41,6 +39,34 @@ def for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
         pointer, _ = low.variable(ast.Variable(node.span, name))
         emit.copy(pointer, emit.offset(frame, offset), size)
         offset += size
+    if any(isinstance(n, ast.Call) and n.name == "exit" for n in ast.walk(node.body)):
+        _leave_if_asked(low)
+
+
+def _leave_if_asked(low: Lowering) -> None:
+    """End the program if its loop's body called exit(): that function could end the loop only."""
+    emit = low.emit
+    asked, end = emit.label(), emit.label()
+    emit.branch_if(emit.truth(emit.load(emit.map_value(low.layout.exit_map()))), asked, end)
+    emit.block(asked)
+    low.leave()
+    emit.block(end)
+
+
+def count_elements(low: Lowering, number: int) -> str:
+    """How many elements a map with keys has: one call of the kernel that counts its own calls of us."""
+    outer = low.emit
+    name = f"{outer.name}_count_{outer.label()}"
+    emit = Function(
+        outer.module, name, 1, outer.section, parameters="ptr %map, ptr %key, ptr %value, ptr %frame", callback=True
+    )
+    emit.store(emit.op("add", emit.load("%frame"), "1"), "%frame")
+    emit.ret("0")
+    with low.temporaries():
+        total = low.temporary(8)
+        outer.store("0", total)
+        outer.call(Helper.FOR_EACH_MAP_ELEM, outer.map(number), f"ptr @{name}", f"ptr {total}", "i64 0")
+        return outer.load(total)
 
 
 def _size(low: Lowering, name: str, node: ast.For) -> int:
