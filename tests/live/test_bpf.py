@@ -16,7 +16,7 @@ from insitu.kernel.bpf_map import MMAPABLE, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.providers.base import ProgramKind
 
-from .counting import Counter, instruction
+from .counting import NAME, Counter, instruction
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -162,7 +162,7 @@ def test_the_kernel_counts_runs_and_their_time() -> None:
     info = bpf.program_info(counter.fd, code=True)
     assert info.run_count - before == 100 == counter.count()
     assert info.run_time_ns > 0
-    assert info.name == "counter"
+    assert info.name == NAME
     assert info.translated and info.jited
     os.close(statistics)
     counter.close()

@@ -73,7 +73,7 @@ def _is_ours(link: int) -> bool:
     except (InsituError, KeyError):
         return False
     try:
-        return bpf.program_info(program_fd).name == "counter"
+        return bpf.program_info(program_fd).name == counting.NAME
     finally:
         os.close(program_fd)
 

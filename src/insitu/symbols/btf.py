@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import fnmatch
 import struct
 import sys
@@ -229,6 +228,8 @@ class Btf:
 
     def nearest(self, name: str, *kinds: Kind) -> list[str]:
         """Up to three names of the kinds that look like ``name``, the closest first."""
+        import difflib
+
         return difflib.get_close_matches(name, self.names(*kinds), 3, 0.7)
 
     def enumerator(self, name: str) -> tuple[Type, int] | None:

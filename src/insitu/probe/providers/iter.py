@@ -13,7 +13,7 @@ from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Conte
 from insitu.probe.providers.matching import limited, missing, parts, select
 from insitu.symbols.btf import Kind, Type
 
-__all__ = ["PROVIDER", "Walk"]
+__all__ = ["PROVIDERS", "Walk"]
 
 _PREFIX = "bpf_iter_"  # the function by which a kernel describes each of its iterators
 _CONTEXT = "bpf_iter__"  # the struct that its programs get
@@ -108,4 +108,4 @@ def _described(point: AttachPoint, context: Context) -> Type:
     return found
 
 
-PROVIDER = Iter()
+PROVIDERS = (Iter(),)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import heapq
 import re
 from collections.abc import Collection, Iterable
@@ -43,6 +42,8 @@ def _similar(name: str, names: Collection[str]) -> Collection[str]:
 
 def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> InsituError:
     """The error for a name that does not exist, with up to three which look like it."""
+    import difflib
+
     near = difflib.get_close_matches(name, _similar(name, names), 3, 0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else remedy
     return InsituError(f"there is no {what} {name}", remedy=hint)

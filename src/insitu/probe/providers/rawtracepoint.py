@@ -12,7 +12,7 @@ from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type, modules
 
-__all__ = ["PROVIDER"]
+__all__ = ["PROVIDERS"]
 
 _PREFIX = "btf_trace_"  # the typedef by which a kernel describes each of its tracepoints
 # Functions that take the same arguments and, unlike the typedef, name them.
@@ -96,4 +96,4 @@ def _typedef(btf: Btf, point: AttachPoint) -> Type:
     return found
 
 
-PROVIDER = RawTracepoint()
+PROVIDERS = (RawTracepoint(),)

@@ -21,7 +21,7 @@ from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
 from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
 
-__all__ = ["PROVIDER"]
+__all__ = ["PROVIDERS"]
 
 # The kernel widens system calls' arguments to 8 bytes and then calls them unsigned, whatever their type.
 _SIGNED = {"int", "long", "short", "char", "signed char", "long long", "pid_t", "s8", "s16", "s32", "s64", "off_t"}
@@ -82,4 +82,4 @@ def _argument(field: Field) -> Argument:
     return Argument(field.name, value, ContextField(field.offset, field.size, signed))
 
 
-PROVIDER = Tracepoint()
+PROVIDERS = (Tracepoint(),)

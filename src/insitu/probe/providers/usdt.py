@@ -24,7 +24,7 @@ from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import limited, missing, select
 from insitu.symbols.usdt_notes import usdt_probes
 
-__all__ = ["PROVIDER", "parse_operands"]
+__all__ = ["PROVIDERS", "parse_operands"]
 
 _MAX_OPERANDS = 12
 _MAX_SEMAPHORE = 1 << 32  # what the uprobe PMU's config has room for
@@ -163,4 +163,4 @@ def _address_register(name: str | None) -> int | None:
     return part.offset
 
 
-PROVIDER = Usdt()
+PROVIDERS = (Usdt(),)

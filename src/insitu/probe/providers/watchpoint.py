@@ -12,7 +12,7 @@ from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import parts
 from insitu.probe.providers.perf_attachment import attach_events, everywhere
 
-__all__ = ["PROVIDER"]
+__all__ = ["PROVIDERS"]
 
 _SHAPE = "watchpoint:ADDRESS:LENGTH:MODE"
 _LENGTHS = (1, 2, 4, 8)
@@ -73,4 +73,4 @@ class Watchpoint:
         return []
 
 
-PROVIDER = Watchpoint()
+PROVIDERS = (Watchpoint(),)
