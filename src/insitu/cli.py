@@ -1,12 +1,17 @@
 """The command line: find the command, run it, turn failures into one line and an exit status."""
 
 import argparse
+import errno
 import importlib
 import keyword
 import os
 import signal
 import sys
-from collections.abc import Sequence
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import NoReturn
 
 from insitu import __version__
 from insitu.commands import COMMANDS
@@ -19,6 +24,13 @@ _RUNS_PROGRAMS = ("profile", "trace", "lab")
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
+class _Parser(argparse.ArgumentParser):
+    """A parser that complains in one line, as everything here does."""
+
+    def error(self, message: str) -> NoReturn:
+        raise InsituError(message, remedy=f"see {self.prog} --help", status=2)
+
+
 def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
     """The parser of one command, its options declared by the command's module.
 
@@ -26,7 +38,7 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
     """
     module = importlib.import_module(f"insitu.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
     if parser is None:
-        parser = argparse.ArgumentParser(prog=f"insitu {name}", allow_abbrev=False)
+        parser = _Parser(prog=f"insitu {name}", allow_abbrev=False)
     parser.formatter_class = argparse.RawDescriptionHelpFormatter
     parser.description = module.__doc__
     module.arguments(parser)
@@ -44,58 +56,93 @@ def full_parser() -> argparse.ArgumentParser:
 
 
 def main(argv: Sequence[str] | None = None) -> int:
-    """Run one command line; the exit status is returned, and nothing is raised but SystemExit."""
+    """Run one command line; the exit status is returned, and nothing is raised."""
     words = list(sys.argv[1:] if argv is None else argv)
+    _open_missing_streams()
+    try:
+        with _signals():
+            return _flushed(lambda: _run(words))
+    except KeyboardInterrupt:
+        return _EXIT_INTERRUPTED
+
+
+def _run(words: list[str]) -> int:
     if not words or words[0] in ("-h", "--help", "help"):
-        return _flushed(_print_overview)
+        return _print_overview()
     if words[0] in ("-V", "--version"):
         print(f"insitu {__version__}")
         return 0
     name = words[0]
     if name not in COMMANDS:
-        return _complain(f"no command {name!r}{_nearest(name)}", "see insitu --help", status=2)
-    return _flushed(lambda: _run(name, words[1:]))
-
-
-def _run(name: str, words: list[str]) -> int:
-    args = command_parser(name).parse_args(words)
-    if name not in _RUNS_PROGRAMS:
-        # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
-        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
-        _keep_freed_memory()
+        raise InsituError(f"no command {name!r}{_nearest(name)}", remedy="see insitu --help", status=2)
+    args = command_parser(name).parse_args(words[1:])
     status: int = args.run(args)
     return status
 
 
-def _keep_freed_memory() -> None:
-    """Tell malloc to reuse the memory of arrays that were freed: the kernel would clear each page anew otherwise."""
-    import ctypes
+def _open_missing_streams() -> None:
+    """Give standard streams that are closed (``>&-``) their descriptors back, before files take these numbers.
 
-    mmap_threshold, trim_threshold = -3, -1  # <malloc.h>
-    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
-    if mallopt is not None:
-        mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
-        mallopt(trim_threshold, 1 << 30)
+    Reading finds nothing; writing to standard output fails, as it should.
+    """
+    for fd, name, flags in ((0, "stdin", os.O_RDONLY), (1, "stdout", os.O_RDONLY), (2, "stderr", os.O_WRONLY)):
+        if getattr(sys, name) is None:
+            opened = os.open(os.devnull, flags)
+            if opened != fd:
+                os.dup2(opened, fd)
+                os.close(opened)
+            setattr(sys, name, os.fdopen(fd, "r" if fd == 0 else "w", closefd=False))
 
 
-def _flushed(action: "object") -> int:
-    """Call ``action`` and flush its output here, where a closed pipe can still be handled."""
-    assert callable(action)
+@contextmanager
+def _signals() -> Iterator[None]:
+    """Ctrl-C, SIGTERM and SIGHUP end a command by an exception, so that temporary files go with it."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
+    before = {
+        number: signal.signal(number, handler)
+        for number, handler in handlers.items()
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
-        status = int(action() or 0)
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _leave(number: int, frame: FrameType | None) -> NoReturn:
+    raise SystemExit(128 + number)
+
+
+def _flushed(action: Callable[[], int]) -> int:
+    """Call ``action`` and flush its output here, where a closed pipe or a full disk can still be handled."""
+    try:
+        try:
+            status = action()
+        except SystemExit as leaving:  # argparse after --help, or a signal
+            status = int(leaving.code or 0)
         sys.stdout.flush()
     except InsituError as error:
         return _complain(super(InsituError, error).__str__(), error.remedy, status=error.status)
-    except KeyboardInterrupt:
-        return _EXIT_INTERRUPTED
     except BrokenPipeError:
-        # The reader (`| head`) has what it wanted. Python would complain again when it flushes at exit.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        # The reader (`| head`) has what it wanted.
+        _drop_output()
         return 128 + signal.SIGPIPE
     except OSError as error:
-        where = f"{error.filename}: " if error.filename else ""
-        return _complain(f"{where}{error.strerror or error}", "")
+        where = error.filename
+        if where is None and error.errno in (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO):
+            where = "standard output"
+            _drop_output()
+        return _complain(f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error), "")
     return status
+
+
+def _drop_output() -> None:
+    """Python would complain of standard output again when it flushes at exit."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
 
 
 def _complain(message: str, remedy: str, status: int = 1) -> int:
