@@ -8,14 +8,16 @@ from pathlib import Path
 
 import pytest
 
-from insitu.lab.guests import Guest
-from insitu.lab.guests import guest as boot
+from insitu.lab import Guest
+from insitu.lab import guest as boot
+from insitu.lab.fetch import fetch
 
 LIVE = Path(__file__).parent.parent / "live"
 
 
 @pytest.fixture(scope="module", params=["6.1", "6.12"])
 def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    fetch(request.param)  # unless the cache has it
     with boot(kernel=request.param, memory="1G") as guest:
         yield guest
 

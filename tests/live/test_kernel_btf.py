@@ -7,7 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from insitu.symbols.btf import Kind, vmlinux
+from insitu.symbols.btf import Kind
+from insitu.symbols.kernel_btf import vmlinux
 
 if not Path("/sys/kernel/btf/vmlinux").exists():
     pytest.skip("this kernel has no BTF (CONFIG_DEBUG_INFO_BTF)", allow_module_level=True)

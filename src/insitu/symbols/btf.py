@@ -3,63 +3,16 @@
 from __future__ import annotations
 
 import fnmatch
-import struct
-import sys
 from collections.abc import Iterator, Sequence
-from enum import IntEnum
-from functools import cache, cached_property
-from pathlib import Path
-from typing import Final, NamedTuple
+from functools import cached_property
+from typing import NamedTuple
 
 import numpy as np
 import numpy.typing as npt
 
 from insitu.errors import InsituError
 
-__all__ = ["Btf", "Kind", "Member", "Parameter", "Type", "module", "modules", "vmlinux"]
-
-
-class Kind(IntEnum):
-    """BTF_KIND_* of include/uapi/linux/btf.h."""
-
-    VOID = 0
-    INT = 1
-    PTR = 2
-    ARRAY = 3
-    STRUCT = 4
-    UNION = 5
-    ENUM = 6
-    FWD = 7
-    TYPEDEF = 8
-    VOLATILE = 9
-    CONST = 10
-    RESTRICT = 11
-    FUNC = 12
-    FUNC_PROTO = 13
-    VAR = 14
-    DATASEC = 15
-    FLOAT = 16
-    DECL_TAG = 17
-    TYPE_TAG = 18
-    ENUM64 = 19
-
-
-_HEADER = struct.Struct(
-    "<HBBIIIII"
-)  # struct btf_header: magic version flags hdr_len type_off type_len str_off str_len
-_MAGIC: Final = 0xEB9F
-_TYPE_WORDS = 3  # struct btf_type: name_off, info, size or type
-# What follows struct btf_type, in u32s: always, and for each of the vlen entries.
-_MORE_WORDS = {Kind.INT: 1, Kind.ARRAY: 3, Kind.VAR: 1, Kind.DECL_TAG: 1}
-_ENTRY_WORDS = {
-    Kind.STRUCT: 3,
-    Kind.UNION: 3,
-    Kind.ENUM: 2,
-    Kind.FUNC_PROTO: 2,
-    Kind.DATASEC: 3,
-    Kind.ENUM64: 3,
-}
-_FIXED = [_TYPE_WORDS + _MORE_WORDS.get(kind, 0) for kind in Kind]
+__all__ = ["Btf", "Kind", "Member", "Parameter", "Type"]
 _PER_ENTRY = [_ENTRY_WORDS.get(kind, 0) for kind in Kind]
 
 _MODIFIERS = frozenset({Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG})
@@ -70,7 +23,6 @@ _REFERENCES = _MODIFIERS | {Kind.PTR, Kind.FUNC, Kind.FUNC_PROTO, Kind.VAR}
 # Damaged BTF may refer to itself.
 _MAX_DEPTH = 64  # of a chain of typedefs, arrays or anonymous members; the kernel's own bound is 32
 _MAX_FIELDS = 1 << 17
-_MAX_BYTES = 1 << 28
 _POINTER_BYTES = 8
 _INT_SIGNED, _INT_BOOL = 1, 4  # BTF_INT_SIGNED, BTF_INT_BOOL
 
@@ -432,40 +384,3 @@ class Type:
         from insitu.symbols import btf_c
 
         return btf_c.definition(self)
-
-
-_DIRECTORY = Path("/sys/kernel/btf")
-
-
-@cache
-def vmlinux() -> Btf:
-    """The running kernel's own types. :raises InsituError: when the kernel offers none."""
-    return _read("vmlinux", None)
-
-
-@cache
-def module(name: str, kernel: Btf) -> Btf:
-    """The types of a loaded module, on top of the kernel's."""
-    return _read(name, kernel)
-
-
-def modules() -> list[str]:
-    """Loaded modules that have types."""
-    return sorted(path.name for path in _DIRECTORY.iterdir() if path.name != "vmlinux") if _DIRECTORY.is_dir() else []
-
-
-def _read(name: str, base: Btf | None) -> Btf:
-    if sys.byteorder != "little":
-        raise InsituError("big-endian machines are not supported")
-    path = _DIRECTORY / name
-    try:
-        with path.open("rb") as file:
-            data = file.read(_MAX_BYTES)
-    except FileNotFoundError:
-        raise InsituError(
-            f"this kernel offers no type information for {name} ({path} is missing)",
-            remedy="a kernel built with CONFIG_DEBUG_INFO_BTF=y has it",
-        ) from None
-    except OSError as error:
-        raise InsituError(f"cannot read {path}: {error.strerror}") from None
-    return Btf(data, str(path), base)

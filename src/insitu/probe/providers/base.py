@@ -248,15 +248,15 @@ class Context:
     @cached_property
     def btf(self) -> Btf:
         """The running kernel's own types (vmlinux)."""
-        from insitu.symbols import btf
+        from insitu.symbols import kernel_btf
 
-        return btf.vmlinux()
+        return kernel_btf.vmlinux()
 
     def btf_of(self, module: str) -> Btf:
         """The types of a loaded module, on top of the kernel's; the kernel's own for "vmlinux"."""
-        from insitu.symbols import btf
+        from insitu.symbols import kernel_btf
 
-        return self.btf if module == "vmlinux" else btf.module(module, self.btf)
+        return self.btf if module == "vmlinux" else kernel_btf.module(module, self.btf)
 
     def btf_fd(self, module: str) -> int:
         """The descriptor of a module's types, as program loading wants it; 0 for "vmlinux"."""

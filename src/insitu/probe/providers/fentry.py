@@ -11,7 +11,8 @@ from insitu.probe.providers.alternatives import can_trace_functions, instead_of
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
-from insitu.symbols.btf import Btf, Kind, Type, modules
+from insitu.symbols.btf import Btf, Kind, Type
+from insitu.symbols.kernel_btf import modules
 
 __all__ = ["PROVIDERS"]
 

@@ -17,8 +17,9 @@ from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
 from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
 from insitu.probe.providers.signature import entry_arguments, return_argument
-from insitu.symbols.btf import Kind, Type, modules
+from insitu.symbols.btf import Kind, Type
 from insitu.symbols.kallsyms import read_kallsyms
+from insitu.symbols.kernel_btf import modules
 
 __all__ = ["PROVIDERS"]
 

@@ -10,7 +10,8 @@ from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
-from insitu.symbols.btf import Btf, Kind, Type, modules
+from insitu.symbols.btf import Btf, Kind, Type
+from insitu.symbols.kernel_btf import modules
 
 __all__ = ["PROVIDERS"]
 

@@ -1,0 +1,49 @@
+"""The running kernel's own BTF, and that of its loaded modules (/sys/kernel/btf)."""
+
+from __future__ import annotations
+
+import sys
+from functools import cache
+from pathlib import Path
+
+from insitu.errors import InsituError
+from insitu.symbols.btf import Btf
+
+__all__ = ["module", "modules", "vmlinux"]
+
+_MAX_BYTES = 1 << 28
+_DIRECTORY = Path("/sys/kernel/btf")
+
+
+@cache
+def vmlinux() -> Btf:
+    """The running kernel's own types. :raises InsituError: when the kernel offers none."""
+    return _read("vmlinux", None)
+
+
+@cache
+def module(name: str, kernel: Btf) -> Btf:
+    """The types of a loaded module, on top of the kernel's."""
+    return _read(name, kernel)
+
+
+def modules() -> list[str]:
+    """Loaded modules that have types."""
+    return sorted(path.name for path in _DIRECTORY.iterdir() if path.name != "vmlinux") if _DIRECTORY.is_dir() else []
+
+
+def _read(name: str, base: Btf | None) -> Btf:
+    if sys.byteorder != "little":
+        raise InsituError("big-endian machines are not supported")
+    path = _DIRECTORY / name
+    try:
+        with path.open("rb") as file:
+            data = file.read(_MAX_BYTES)
+    except FileNotFoundError:
+        raise InsituError(
+            f"this kernel offers no type information for {name} ({path} is missing)",
+            remedy="a kernel built with CONFIG_DEBUG_INFO_BTF=y has it",
+        ) from None
+    except OSError as error:
+        raise InsituError(f"cannot read {path}: {error.strerror}") from None
+    return Btf(data, str(path), base)
