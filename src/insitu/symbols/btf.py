@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import fnmatch
+import struct
 from collections.abc import Iterator, Sequence
+from enum import IntEnum
 from functools import cached_property
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,6 +15,49 @@ import numpy.typing as npt
 from insitu.errors import InsituError
 
 __all__ = ["Btf", "Kind", "Member", "Parameter", "Type"]
+
+
+class Kind(IntEnum):
+    """BTF_KIND_* of include/uapi/linux/btf.h."""
+
+    VOID = 0
+    INT = 1
+    PTR = 2
+    ARRAY = 3
+    STRUCT = 4
+    UNION = 5
+    ENUM = 6
+    FWD = 7
+    TYPEDEF = 8
+    VOLATILE = 9
+    CONST = 10
+    RESTRICT = 11
+    FUNC = 12
+    FUNC_PROTO = 13
+    VAR = 14
+    DATASEC = 15
+    FLOAT = 16
+    DECL_TAG = 17
+    TYPE_TAG = 18
+    ENUM64 = 19
+
+
+_HEADER = struct.Struct(
+    "<HBBIIIII"
+)  # struct btf_header: magic version flags hdr_len type_off type_len str_off str_len
+_MAGIC: Final = 0xEB9F
+_TYPE_WORDS = 3  # struct btf_type: name_off, info, size or type
+# What follows struct btf_type, in u32s: always, and for each of the vlen entries.
+_MORE_WORDS = {Kind.INT: 1, Kind.ARRAY: 3, Kind.VAR: 1, Kind.DECL_TAG: 1}
+_ENTRY_WORDS = {
+    Kind.STRUCT: 3,
+    Kind.UNION: 3,
+    Kind.ENUM: 2,
+    Kind.FUNC_PROTO: 2,
+    Kind.DATASEC: 3,
+    Kind.ENUM64: 3,
+}
+_FIXED = [_TYPE_WORDS + _MORE_WORDS.get(kind, 0) for kind in Kind]
 _PER_ENTRY = [_ENTRY_WORDS.get(kind, 0) for kind in Kind]
 
 _MODIFIERS = frozenset({Kind.TYPEDEF, Kind.VOLATILE, Kind.CONST, Kind.RESTRICT, Kind.TYPE_TAG})
