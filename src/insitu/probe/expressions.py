@@ -7,9 +7,10 @@ from contextlib import contextmanager
 
 from insitu.probe import ast
 from insitu.probe.lexer import Lexer, Token, unescape
+from insitu.probe.literals import C_WORDS, INTEGER_TYPES, canonical, integer_value
 from insitu.probe.source import ScriptError, Source, Span
 
-__all__ = ["INTEGER_TYPES", "MAX_DEPTH", "ExpressionParser"]
+__all__ = ["MAX_DEPTH", "ExpressionParser"]
 
 # Nesting of blocks, parentheses and operators. Passes recurse over the tree, so it bounds their recursion too.
 MAX_DEPTH = 250
@@ -34,37 +35,6 @@ _PRECEDENCE = {
     "/": 10,
     "%": 10,
 }
-# Name -> (bytes, signed): the language's integer types and C's spellings of them (LP64).
-INTEGER_TYPES: dict[str, tuple[int, bool]] = {
-    **{f"int{8 * n}": (n, True) for n in (1, 2, 4, 8)},
-    **{f"uint{8 * n}": (n, False) for n in (1, 2, 4, 8)},
-    **{f"int{8 * n}_t": (n, True) for n in (1, 2, 4, 8)},
-    **{f"uint{8 * n}_t": (n, False) for n in (1, 2, 4, 8)},
-    **{f"{p}s{8 * n}": (n, True) for n in (1, 2, 4, 8) for p in ("", "__")},
-    **{f"{p}u{8 * n}": (n, False) for n in (1, 2, 4, 8) for p in ("", "__")},
-    "bool": (1, False),
-    "char": (1, True),
-    "short": (2, True),
-    "int": (4, True),
-    "long": (8, True),
-    "unsigned": (4, False),
-    "unsigned char": (1, False),
-    "unsigned short": (2, False),
-    "unsigned int": (4, False),
-    "unsigned long": (8, False),
-    "size_t": (8, False),
-    "ssize_t": (8, True),
-    "uintptr_t": (8, False),
-    "intptr_t": (8, True),
-    "pid_t": (4, True),
-    "uid_t": (4, False),
-    "gid_t": (4, False),
-    "off_t": (8, True),
-    "loff_t": (8, True),
-}
-_C_WORDS = frozenset(("unsigned", "signed", "char", "short", "int", "long", "const", "volatile"))
-_DURATIONS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
-_UINT64_MAX = 2**64 - 1
 
 
 class ExpressionParser:
@@ -223,7 +193,7 @@ class ExpressionParser:
         first = self._peek()
         if first.kind != "name":
             return False
-        if first.text in ("struct", "union", "enum") or first.text in _C_WORDS:
+        if first.text in ("struct", "union", "enum") or first.text in C_WORDS:
             return True
         second = self._peek(2)
         if second.text == "*":
@@ -431,7 +401,7 @@ class ExpressionParser:
                 self._advance()
             elif word in ("struct", "union", "enum") and not words and not tag:
                 tag = self._advance().text
-            elif words and (words[-1] not in _C_WORDS or word not in _C_WORDS):
+            elif words and (words[-1] not in C_WORDS or word not in C_WORDS):
                 break
             else:
                 words.append(self._advance().text)
@@ -439,7 +409,7 @@ class ExpressionParser:
                     break
         if not words:
             raise self.unexpected("a type")
-        name = _canonical(words)
+        name = canonical(words)
         count = 0
         if pointers:
             while self._accept("*"):
@@ -466,42 +436,7 @@ class ExpressionParser:
 
     def integer_value(self, token: Token) -> tuple[int, bool]:
         """Value and unsignedness of an integer token."""
-        text = token.text.replace("_", "").lower()
-        is_hex = text.startswith("0x")
-        scale = 1
-        if not is_hex:
-            digits = text.rstrip("abcdfghijklmnopqrstuvwxyz")
-            suffix = text[len(digits) :]
-            if suffix in _DURATIONS:
-                scale, text = _DURATIONS[suffix], digits
-        unsigned = "u" in text
-        text = text.rstrip("ul")
-        if is_hex:
-            value = int(text, 16) if len(text) < 40 else _UINT64_MAX + 1
-        elif "e" in text:
-            mantissa, exponent = text.split("e")
-            value = int(mantissa) * 10 ** int(exponent) if len(text) < 40 and int(exponent) < 20 else _UINT64_MAX + 1
-        elif len(text) > 40:
-            value = _UINT64_MAX + 1
-        elif len(text) > 1 and text[0] == "0":
-            try:
-                value = int(text, 8)
-            except ValueError:
-                raise self.error(f"{token.text} is not an octal number", token.span) from None
-        else:
-            value = int(text)
-        value *= scale
-        if value > _UINT64_MAX:
-            raise self.error(f"{token.text} does not fit in 64 bits", token.span)
-        return value, unsigned or value > 2**63 - 1
-
-
-def _canonical(words: list[str]) -> str:
-    """``long unsigned int`` -> ``unsigned long``."""
-    if not set(words) <= _C_WORDS:
-        return words[-1]
-    unsigned = "unsigned " if "unsigned" in words else ""
-    for size in ("char", "short"):
-        if size in words:
-            return unsigned + size
-    return unsigned + ("long" if "long" in words else "int")
+        try:
+            return integer_value(token.text)
+        except ValueError as error:
+            raise self.error(str(error), token.span) from None

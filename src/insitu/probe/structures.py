@@ -7,7 +7,7 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.expressions import INTEGER_TYPES
+from insitu.probe.literals import INTEGER_TYPES
 from insitu.probe.source import ScriptError, Source, nearest
 from insitu.probe.types import (
     VOID,

@@ -7,7 +7,6 @@ variable changes its type; a last, strict walk then complains about what is stil
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any, ClassVar
 
 from insitu.probe import ast
@@ -16,9 +15,11 @@ from insitu.probe.builtins.registry import FUNCTIONS, VARIABLES, load_builtins
 from insitu.probe.options import Options
 from insitu.probe.passes import members, operators
 from insitu.probe.passes.attach import Clause
+from insitu.probe.passes.readable import MapType, readable
+from insitu.probe.passes.statements import STATEMENTS
 from insitu.probe.passes.unify import unify
 from insitu.probe.providers.base import Argument, Context
-from insitu.probe.source import ScriptError, Source, Span, nearest
+from insitu.probe.source import ScriptError, Source, nearest
 from insitu.probe.structures import Structures
 from insitu.probe.types import (
     INT64,
@@ -26,34 +27,19 @@ from insitu.probe.types import (
     UNKNOWN,
     VOID,
     Aggregation,
-    Average,
-    Count,
     Integer,
-    Maximum,
-    Minimum,
     Pointer,
     Record,
-    Space,
     String,
-    Sum,
     Tuple,
     Type,
     Unknown,
     is_scalar,
 )
 
-__all__ = ["Checker", "MapType", "check"]
+__all__ = ["Checker", "check"]
 
 _MAX_WALKS = 12
-
-
-@dataclass
-class MapType:
-    """What is known of a map so far. ``key`` is None until used; an empty tuple means a map without a key."""
-
-    key: Tuple | None = None
-    value: Type = UNKNOWN
-    first: Span = field(default_factory=lambda: Span(0, 0))
 
 
 def check(
@@ -77,15 +63,6 @@ def check(
     return checker
 
 
-def readable(kind: Type) -> Type:
-    """What a program reads of a map's value: of most aggregations a number, what all CPUs counted."""
-    if isinstance(kind, Count):
-        return INT64
-    if isinstance(kind, Sum | Minimum | Maximum | Average):
-        return Integer(8, kind.signed)
-    return kind
-
-
 class Checker:
     """State of the walk. ``strict`` is set for the last one."""
 
@@ -98,7 +75,7 @@ class Checker:
         self.clause: Clause
         self.strict = False
         self._variables: dict[int, dict[str, Type]] = {}
-        self._loop_depth = 0
+        self.loop_depth = 0
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
         """A ScriptError at a node."""
@@ -393,33 +370,7 @@ class Checker:
 
     def statement(self, node: ast.Statement) -> None:
         """Type everything in a statement."""
-        self._STATEMENTS[type(node)](self, node)
-
-    def _expression_statement(self, node: ast.ExpressionStatement) -> None:
-        found = self.infer(node.expression)
-        if isinstance(found, Aggregation) and not isinstance(node.expression, ast.MapAccess):
-            raise self.error(f"{found}() has to be assigned to a map", node.expression)
-
-    def _assign(self, node: ast.Assign) -> None:
-        value = self.infer(node.value)
-        if value == VOID:
-            raise self.error("this has no value to assign", node.value)
-        if isinstance(node.target, ast.MapAccess):
-            entry = self.map_entry(node.target)
-            if node.operator and isinstance(entry.value, Unknown):
-                entry.value = INT64
-            if isinstance(value, Aggregation) and isinstance(node.value, ast.MapAccess):
-                raise self.error(f"{node.value.name} holds {value}: it cannot be copied", node.value)
-            if isinstance(value, Integer):
-                value = Integer(8, value.signed, value.enum, value.enumerators)
-            entry.value = self.unified(entry.value, value, node.value, node.target.name)
-            node.target.type = entry.value
-        elif isinstance(node.target, ast.Variable):
-            if isinstance(value, Aggregation):
-                raise self.error(f"{value}() has to be assigned to a map", node.value)
-            self.bind(node.target, value, node.value)
-        if node.operator and not is_scalar(value):
-            raise self.error(f"{node.operator}= needs a number, not {value}", node.value)
+        STATEMENTS[type(node)](self, node)
 
     def bind(self, variable: ast.Variable, value: Type, node: ast.Node) -> None:
         """A variable gets a value of this type."""
@@ -427,75 +378,6 @@ class Checker:
             value = Integer(8, value.signed, value.enum, value.enumerators)
         old = self.variables.get(variable.name, UNKNOWN)
         variable.type = self.variables[variable.name] = self.unified(old, value, node, variable.name)
-
-    def _let(self, node: ast.Let) -> None:
-        declared: Type = UNKNOWN
-        if node.declared is not None:
-            declared = self.structures.resolve(node.declared, Space.ANY)
-        value = self.infer(node.value) if node.value is not None else declared
-        if not isinstance(declared, Unknown):
-            self.bind(node.variable, declared, node.variable)
-        if not isinstance(value, Unknown) or node.value is not None:
-            self.bind(node.variable, value, node.value or node.variable)
-
-    def _block(self, node: ast.Block) -> None:
-        for statement in node.statements:
-            self.statement(statement)
-
-    def _if(self, node: ast.If) -> None:
-        self.condition(node.condition)
-        self.statement(node.then)
-        if node.otherwise is not None:
-            self.statement(node.otherwise)
-
-    def _while(self, node: ast.While) -> None:
-        self.condition(node.condition)
-        self._loop(node.body)
-
-    def _loop(self, body: ast.Block) -> None:
-        self._loop_depth += 1
-        self.statement(body)
-        self._loop_depth -= 1
-
-    def _unroll(self, node: ast.Unroll) -> None:
-        count = self.literal(node.count, "the count of unroll")
-        if not 1 <= count <= self.options.max_unroll:
-            raise self.error(f"unroll takes 1 to {self.options.max_unroll} rounds", node.count)
-        self._loop(node.body)
-
-    def _for(self, node: ast.For) -> None:
-        if isinstance(node.iterable, ast.Range):
-            self.scalar(node.iterable.start, "a range")
-            self.scalar(node.iterable.end, "a range")
-            node.iterable.type = VOID
-            self.bind(node.variable, INT64, node.variable)
-        else:
-            entry = self.maps.setdefault(node.iterable.name, MapType(first=node.iterable.span))
-            node.iterable.type = entry.value
-            if self.strict and (isinstance(entry.value, Unknown) or not entry.key or not entry.key.elements):
-                raise self.error(f"{node.iterable.name} has no keys to go over", node.iterable)
-            if entry.key is not None and not isinstance(entry.value, Unknown):
-                key = entry.key.elements[0] if len(entry.key.elements) == 1 else entry.key
-                self.bind(node.variable, Tuple((key, readable(entry.value))), node.variable)
-        self._loop(node.body)
-
-    def _jump(self, node: ast.Jump) -> None:
-        if node.keyword != "return" and not self._loop_depth:
-            raise self.error(f"{node.keyword} outside of a loop", node)
-        if node.value is not None:
-            self.scalar(node.value, "return")
-
-    _STATEMENTS: ClassVar[dict[type[ast.Statement], Callable[[Checker, Any], None]]] = {
-        ast.ExpressionStatement: _expression_statement,
-        ast.Assign: _assign,
-        ast.Let: _let,
-        ast.Block: _block,
-        ast.If: _if,
-        ast.While: _while,
-        ast.Unroll: _unroll,
-        ast.For: _for,
-        ast.Jump: _jump,
-    }
 
     # What builtins ask
 

@@ -1,0 +1,39 @@
+"""What the checker knows of a map, and what a program reads of it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from insitu.probe.source import Span
+from insitu.probe.types import (
+    INT64,
+    UNKNOWN,
+    Average,
+    Count,
+    Integer,
+    Maximum,
+    Minimum,
+    Sum,
+    Tuple,
+    Type,
+)
+
+__all__ = ["MapType", "readable"]
+
+
+@dataclass
+class MapType:
+    """What is known of a map so far. ``key`` is None until used; an empty tuple means a map without a key."""
+
+    key: Tuple | None = None
+    value: Type = UNKNOWN
+    first: Span = field(default_factory=lambda: Span(0, 0))
+
+
+def readable(kind: Type) -> Type:
+    """What a program reads of a map's value: of most aggregations a number, what all CPUs counted."""
+    if isinstance(kind, Count):
+        return INT64
+    if isinstance(kind, Sum | Minimum | Maximum | Average):
+        return Integer(8, kind.signed)
+    return kind

@@ -1,0 +1,135 @@
+"""Types of statements: what is assigned where, and what is allowed in loops."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from insitu.probe import ast
+from insitu.probe.passes.readable import MapType, readable
+from insitu.probe.types import (
+    INT64,
+    UNKNOWN,
+    VOID,
+    Aggregation,
+    Integer,
+    Space,
+    Tuple,
+    Type,
+    Unknown,
+    is_scalar,
+)
+
+if TYPE_CHECKING:
+    from insitu.probe.passes.check import Checker
+
+__all__ = ["STATEMENTS"]
+
+
+def _expression_statement(checker: Checker, node: ast.ExpressionStatement) -> None:
+    found = checker.infer(node.expression)
+    if isinstance(found, Aggregation) and not isinstance(node.expression, ast.MapAccess):
+        raise checker.error(f"{found}() has to be assigned to a map", node.expression)
+
+
+def _assign(checker: Checker, node: ast.Assign) -> None:
+    value = checker.infer(node.value)
+    if value == VOID:
+        raise checker.error("this has no value to assign", node.value)
+    if isinstance(node.target, ast.MapAccess):
+        entry = checker.map_entry(node.target)
+        if node.operator and isinstance(entry.value, Unknown):
+            entry.value = INT64
+        if isinstance(value, Aggregation) and isinstance(node.value, ast.MapAccess):
+            raise checker.error(f"{node.value.name} holds {value}: it cannot be copied", node.value)
+        if isinstance(value, Integer):
+            value = Integer(8, value.signed, value.enum, value.enumerators)
+        entry.value = checker.unified(entry.value, value, node.value, node.target.name)
+        node.target.type = entry.value
+    elif isinstance(node.target, ast.Variable):
+        if isinstance(value, Aggregation):
+            raise checker.error(f"{value}() has to be assigned to a map", node.value)
+        checker.bind(node.target, value, node.value)
+    if node.operator and not is_scalar(value):
+        raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)
+
+
+def _let(checker: Checker, node: ast.Let) -> None:
+    declared: Type = UNKNOWN
+    if node.declared is not None:
+        declared = checker.structures.resolve(node.declared, Space.ANY)
+    if isinstance(declared, Integer) and node.value is not None and not isinstance(node.value, ast.Cast):
+        assert node.declared is not None
+        node.value = ast.Cast(node.value.span, node.declared, node.value)
+    value = checker.infer(node.value) if node.value is not None else declared
+    if not isinstance(declared, Unknown):
+        checker.bind(node.variable, declared, node.variable)
+    if not isinstance(value, Unknown) or node.value is not None:
+        checker.bind(node.variable, value, node.value or node.variable)
+
+
+def _block(checker: Checker, node: ast.Block) -> None:
+    for statement in node.statements:
+        checker.statement(statement)
+
+
+def _if(checker: Checker, node: ast.If) -> None:
+    checker.condition(node.condition)
+    checker.statement(node.then)
+    if node.otherwise is not None:
+        checker.statement(node.otherwise)
+
+
+def _while(checker: Checker, node: ast.While) -> None:
+    checker.condition(node.condition)
+    _loop(checker, node.body)
+
+
+def _loop(checker: Checker, body: ast.Block) -> None:
+    checker.loop_depth += 1
+    checker.statement(body)
+    checker.loop_depth -= 1
+
+
+def _unroll(checker: Checker, node: ast.Unroll) -> None:
+    count = checker.literal(node.count, "the count of unroll")
+    if not 1 <= count <= checker.options.max_unroll:
+        raise checker.error(f"unroll takes 1 to {checker.options.max_unroll} rounds", node.count)
+    _loop(checker, node.body)
+
+
+def _for(checker: Checker, node: ast.For) -> None:
+    if isinstance(node.iterable, ast.Range):
+        checker.scalar(node.iterable.start, "a range")
+        checker.scalar(node.iterable.end, "a range")
+        node.iterable.type = VOID
+        checker.bind(node.variable, INT64, node.variable)
+    else:
+        entry = checker.maps.setdefault(node.iterable.name, MapType(first=node.iterable.span))
+        node.iterable.type = entry.value
+        if checker.strict and (isinstance(entry.value, Unknown) or not entry.key or not entry.key.elements):
+            raise checker.error(f"{node.iterable.name} has no keys to go over", node.iterable)
+        if entry.key is not None and not isinstance(entry.value, Unknown):
+            key = entry.key.elements[0] if len(entry.key.elements) == 1 else entry.key
+            checker.bind(node.variable, Tuple((key, readable(entry.value))), node.variable)
+    _loop(checker, node.body)
+
+
+def _jump(checker: Checker, node: ast.Jump) -> None:
+    if node.keyword != "return" and not checker.loop_depth:
+        raise checker.error(f"{node.keyword} outside of a loop", node)
+    if node.value is not None:
+        checker.scalar(node.value, "return")
+
+
+STATEMENTS: dict[type[ast.Statement], Callable[[Checker, Any], None]] = {
+    ast.ExpressionStatement: _expression_statement,
+    ast.Assign: _assign,
+    ast.Let: _let,
+    ast.Block: _block,
+    ast.If: _if,
+    ast.While: _while,
+    ast.Unroll: _unroll,
+    ast.For: _for,
+    ast.Jump: _jump,
+}
