@@ -148,3 +148,15 @@ def test_what_is_no_recording_is_an_error(tmp_path: Path, name: str):
     (tmp_path / "binary").write_bytes(b"\x7fELF\0\0\0")
     with pytest.raises(InsituError):
         load_profile(tmp_path / name)
+
+
+def test_a_session_that_another_process_records_is_not_moved_away(tmp_path: Path):
+    """Told by process number and start time, as numbers are used again."""
+    path = tmp_path / "s.insitu"
+    started = int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19])
+    store.create(path, {"recorder_pid": 1, "recorder_start": started})
+    with pytest.raises(InsituError, match="still being recorded by process 1"):
+        store.create(path, {})
+    store.update(path, recorder_start=started + 1)
+    store.create(path, {})
+    assert (tmp_path / "s.insitu.old").is_dir()

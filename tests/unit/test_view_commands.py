@@ -3,6 +3,7 @@
 import gzip
 import json
 import os
+import resource
 import subprocess
 import sys
 
@@ -139,3 +140,62 @@ def test_every_failure_is_one_line_without_a_traceback(tmp_path, folded, words):
     done = _insitu(*[paths.get(word, word) for word in words])
     assert done.returncode in (1, 2)
     assert done.stderr.startswith("insitu: ") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "name"),
+    [
+        (["flame"], "x.html"),
+        (["callgraph"], "x.svg"),
+        (["callgraph"], "x.dot"),
+        (["export"], "x.folded"),
+        (["export"], "x.speedscope.json"),
+        (["export"], "x.pb.gz"),
+        (["import"], "x.insitu"),
+        (["diff"], "x.html"),
+    ],
+)
+@pytest.mark.parametrize("older", [b"", b"kept"])
+def test_what_cannot_be_written_whole_is_not_written_at_all(folded, tmp_path, words, name, older):
+    """The limit on the size of files stands for a full disk: write(2) fails half-way."""
+    folded.write_text("".join(f"prog;main;{'f' * 200}{at} 1\n" for at in range(20)))
+    directory = tmp_path / "out"
+    directory.mkdir()
+    output = directory / name
+    if older and words != ["import"]:
+        output.write_bytes(older)
+    before = {path: path.read_bytes() for path in directory.iterdir()}
+    paths = [folded, folded] if words == ["diff"] else [folded]
+    limit = (10, 10)
+    done = _insitu(*words, *paths, "-o", output, preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_FSIZE, limit))
+    assert done.returncode == 1
+    assert done.stderr.startswith("insitu: ") and done.stderr.count("\n") == 1 and "File too large" in done.stderr
+    assert {path: path.read_bytes() for path in directory.iterdir()} == before
+
+
+def test_a_page_replaces_the_older_one_and_keeps_its_permissions_and_its_links(folded, tmp_path):
+    page, link = tmp_path / "page.html", tmp_path / "link.html"
+    page.write_text("older")
+    page.chmod(0o640)
+    link.symlink_to(page)
+    assert _insitu("flame", folded, "-o", link).returncode == 0
+    assert link.is_symlink() and page.stat().st_mode & 0o777 == 0o640
+    assert page.read_text().startswith("<!doctype html>")
+
+
+def test_a_new_page_has_the_permissions_of_any_new_file(folded, tmp_path):
+    _insitu("flame", folded, "-o", tmp_path / "page.html", umask=0o027)
+    assert (tmp_path / "page.html").stat().st_mode & 0o777 == 0o640
+
+
+def test_an_import_in_the_way_of_something_else_is_refused(folded, tmp_path):
+    (tmp_path / "mine").write_text("precious")
+    done = _insitu("import", folded, "-o", tmp_path / "mine")
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1)
+    assert (tmp_path / "mine").read_text() == "precious"
+
+
+def test_standard_input_is_named_in_complaints(tmp_path):
+    done = _insitu("import", "-", "-o", tmp_path / "x.insitu", input="")
+    assert (done.returncode, done.stderr) == (1, "insitu: standard input: empty\n")
+    assert not list(tmp_path.iterdir())

@@ -36,7 +36,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.session.reader import load_profile
     from insitu.views.callgraph import call_graph, to_dot, to_svg
     from insitu.views.losses import loss_text, lost_by_source
-    from insitu.views.output import write_stdout
+    from insitu.views.output import write_file, write_stdout
     from insitu.views.selection import selected, value_of
 
     output = Path(args.output) if args.output else None
@@ -50,10 +50,9 @@ def run(args: argparse.Namespace) -> int:
     title = f"{Path(args.run_path).name}: {len(profile)} samples of {profile.events[0]}"
     lost = loss_text(lost_by_source(profile.lost))
     dot = to_dot(graph, title=f"{title}\n{lost}" if lost else title)
+    data = to_svg(dot) if output is not None and output.suffix == ".svg" else dot.encode(errors="backslashreplace")
     if output is None:
-        write_stdout(dot.encode(errors="backslashreplace"))
-    elif output.suffix == ".svg":
-        output.write_bytes(to_svg(dot))
+        write_stdout(data)
     else:
-        output.write_text(dot, encoding="utf-8", errors="backslashreplace")
+        write_file(output, data)
     return 0

@@ -59,10 +59,12 @@ def run(args: argparse.Namespace) -> int:
     ]
     if output is not None:
         from insitu.views.flamegraph import diff_flame_html
+        from insitu.views.output import write_file
 
         trees = (before.tree(value=value), after.tree(value=value))
         title = f"{Path(args.before).name} to {Path(args.after).name}"
-        output.write_text(diff_flame_html(*trees, title=title, notes=warnings), encoding="utf-8")
+        page = diff_flame_html(*trees, title=title, notes=warnings)
+        write_file(output, page.encode("utf-8", "replace"))
     if args.folded:
         from insitu.views.output import write_stdout
 

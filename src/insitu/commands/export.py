@@ -48,7 +48,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.errors import InsituError
     from insitu.session.reader import load_profile
     from insitu.views.losses import loss_text, lost_by_source
-    from insitu.views.output import write_stdout
+    from insitu.views.output import write_file, write_stdout
     from insitu.views.selection import selected
 
     form = args.format or _format_of(args.output)
@@ -62,7 +62,7 @@ def run(args: argparse.Namespace) -> int:
     if args.output is None:
         write_stdout(data)
     else:
-        Path(args.output).write_bytes(data)
+        write_file(Path(args.output), data)
     return 0
 
 

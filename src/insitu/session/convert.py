@@ -1,6 +1,5 @@
 """Turn what a session's recorder left in raw/ into its tables."""
 
-import os
 from pathlib import Path
 
 from insitu.errors import InsituError
@@ -10,7 +9,7 @@ from insitu.session.formats.perf_records import EventAttr, walk
 from insitu.session.profile import Profile
 from insitu.session.raw import RawRecording
 
-__all__ = ["finish", "is_recording", "profile_of_raw", "read_raw", "save"]
+__all__ = ["finish", "profile_of_raw", "read_raw", "save"]
 
 
 def read_raw(path: Path) -> RawRecording:
@@ -61,20 +60,6 @@ def save(path: Path, built: Built) -> None:
 def _mark_complete(path: Path, profile: Profile) -> None:
     summary = {"samples": len(profile), "lost": sum(loss.count for loss in profile.lost)}
     store.update(path, **{**profile.info, **summary, "state": store.COMPLETE})
-
-
-def is_recording(info: dict[str, object]) -> bool:
-    """Whether the recorder of a session that is not complete still runs."""
-    pid = info.get("recorder_pid")
-    if info.get("state") != store.RECORDING or info.get("boot_id") != store.boot_id() or not isinstance(pid, int):
-        return False
-    try:
-        os.kill(pid, 0)
-    except ProcessLookupError:
-        return False
-    except OSError:
-        pass
-    return pid != os.getpid()
 
 
 def _mapped(file: Path) -> "memoryview | bytes":

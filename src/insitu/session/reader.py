@@ -95,9 +95,9 @@ def open_session(path: str | Path) -> Session:
         return _OwnedSession(directory / "imported.insitu")
     info = store.read_info(path)
     if store.raw_files(path) and info.get("state") != store.COMPLETE:
-        from insitu.session.convert import finish, is_recording
+        from insitu.session.convert import finish
 
-        if is_recording(info):
+        if store.is_recording(info):
             raise InsituError(
                 f"{path}: still being recorded by process {info['recorder_pid']}", remedy="stop it first"
             )
@@ -137,10 +137,10 @@ def load_profile(path: str | Path, *, as_perf: bool = False) -> Profile:
 
 def _recovered(path: Path, info: dict[str, object]) -> Profile:
     """The profile of a session that was not converted; converted if its recorder is gone and it is writable."""
-    from insitu.session.convert import is_recording, profile_of_raw, save
+    from insitu.session.convert import profile_of_raw, save
 
     built = profile_of_raw(path)
-    if not is_recording(info):
+    if not store.is_recording(info):
         try:
             save(path, built)
             store.drop_raw(path)
@@ -151,12 +151,17 @@ def _recovered(path: Path, info: dict[str, object]) -> Profile:
 
 
 def import_file(path: str | Path, output: str | Path, *, as_perf: bool = False) -> None:
-    """Make the session ``output`` from a perf.data file or folded stacks."""
+    """Make the session ``output`` from a perf.data file or folded stacks; nothing is left there if that fails."""
     from insitu.session.convert import save
 
-    built = _built_from_file(Path(path), as_perf=as_perf)
-    store.create(Path(output), {"imported_from": str(path), **built.profile.info})
-    save(Path(output), built)
+    path, output = Path(path), Path(output)
+    if _is_directory(path):
+        raise InsituError(f"{path}: a directory" + (", and a session already" if store.is_session(path) else ""))
+    with store.created_whole(output, {"imported_from": str(path)}) as session:
+        built = _built_from_file(path, as_perf=as_perf)
+        store.update(session, **built.profile.info)
+        save(session, built)
+        store.drop_raw(session)
 
 
 def _built_from_file(path: Path, *, as_perf: bool) -> "Built":

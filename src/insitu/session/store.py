@@ -7,7 +7,8 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +23,9 @@ __all__ = [
     "RECORDING",
     "boot_id",
     "create",
+    "created_whole",
     "drop_raw",
+    "is_recording",
     "is_session",
     "raw_files",
     "read_info",
@@ -49,22 +52,76 @@ def create(path: Path, info: Mapping[str, Any]) -> None:
 
     Raises InsituError if something that is not a session is in the way or the directory cannot be made.
     """
-    path = Path(path)
+    path = path.absolute()
     try:
         if path.exists():
             _move_aside(path)
         (path / "raw").mkdir(parents=True)
         head = {"format": FORMAT_VERSION, "insitu": __version__, "state": RECORDING, "boot_id": boot_id()}
-        _write_json(path / _INFO, {**head, "recorder_pid": os.getpid(), **info})
+        recorder = {"recorder_pid": os.getpid(), "recorder_start": _started(os.getpid())}
+        _write_json(path / _INFO, {**head, **recorder, **info})
     except OSError as error:
         raise InsituError(f"cannot make the session {path}: {error.strerror}", remedy="choose another -o") from error
 
 
-def _move_aside(path: Path) -> None:
+@contextmanager
+def created_whole(path: Path, info: Mapping[str, Any]) -> Iterator[Path]:
+    """A new session under a temporary name, which becomes ``path`` at the end; should that not come it is removed.
+
+    Raises InsituError as ``create`` does, before anything is written.
+    """
+    path = path.absolute()
+    _refuse_in_the_way(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        create(temporary, info)
+        yield temporary
+        if path.exists():
+            _move_aside(path)
+        temporary.rename(path)
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def _refuse_in_the_way(path: Path) -> None:
+    """Raise InsituError if what is at ``path`` must not make way for a new session."""
+    if not path.exists() or (path.is_dir() and not any(path.iterdir())):
+        return
     if not is_session(path):
-        empty = path.is_dir() and not any(path.iterdir())
-        if not empty:
-            raise InsituError(f"{path} exists and is not a session", remedy="choose another -o, or move it away")
+        raise InsituError(f"{path} exists and is not a session", remedy="choose another -o, or move it away")
+    try:
+        info = read_info(path)
+    except InsituError:
+        return  # damaged: kept aside all the same
+    if is_recording(info):
+        raise InsituError(
+            f"{path}: still being recorded by process {info['recorder_pid']}", remedy="stop it, or choose another -o"
+        )
+
+
+def is_recording(info: Mapping[str, Any]) -> bool:
+    """Whether another process still records the session that ``info`` describes."""
+    pid = info.get("recorder_pid")
+    if info.get("state") != RECORDING or info.get("boot_id") != boot_id():
+        return False
+    if not isinstance(pid, int) or pid == os.getpid():
+        return False
+    # The number may belong to somebody else by now.
+    return info.get("recorder_start") in (None, _started(pid)) and Path(f"/proc/{pid}").exists()
+
+
+def _started(pid: int) -> int | None:
+    """When a process started, in clock ticks since boot (proc_pid_stat(5): starttime); None if there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def _move_aside(path: Path) -> None:
+    _refuse_in_the_way(path)
+    if not is_session(path):
         path.rmdir()
         return
     old = path.with_name(path.name + ".old")

@@ -1,8 +1,11 @@
-"""Bytes to standard output, all of them."""
+"""What a view has made, to standard output or to a file: all of it, or nothing."""
 
+import os
 import sys
+import tempfile
+from pathlib import Path
 
-__all__ = ["write_stdout"]
+__all__ = ["write_file", "write_stdout"]
 
 
 def write_stdout(data: bytes) -> None:
@@ -14,3 +17,38 @@ def write_stdout(data: bytes) -> None:
     sys.stdout.flush()
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(data)
+
+
+def write_file(target: Path, data: bytes) -> None:
+    """Make ``target`` the file that holds ``data``; an older one stays as it was unless that succeeds.
+
+    What is there and no plain file (a device, a pipe) is written to as it is. Raises OSError naming ``target``.
+    """
+    try:
+        if target.exists() and not target.is_file():
+            target.write_bytes(data)
+        else:
+            _replace(target.resolve(), data)
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(target)) from None
+
+
+def _replace(target: Path, data: bytes) -> None:
+    """Write beside ``target`` and rename; the file's permissions are kept, or are those of a new file."""
+    mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
+    fd, temporary = tempfile.mkstemp(prefix=".insitu-", dir=target.parent)
+    try:
+        with os.fdopen(fd, "wb") as file:
+            file.write(data)
+            os.fchmod(fd, mode)
+        Path(temporary).replace(target)
+    except BaseException:
+        Path(temporary).unlink(missing_ok=True)
+        raise
+
+
+def _umask() -> int:
+    """The process's umask, which can be read only by setting it."""
+    mask = os.umask(0o077)
+    os.umask(mask)
+    return mask

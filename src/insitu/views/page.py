@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from insitu import __version__
 from insitu.errors import InsituError
 from insitu.session.profile import Profile
-from insitu.views.output import write_stdout
+from insitu.views.output import write_file, write_stdout
 
 __all__ = ["html_page", "page_title", "write_page"]
 
@@ -87,7 +87,7 @@ def write_page(page: str, path: str, output: str | None, *, suffix: str = "") ->
         write_stdout(data)
         return
     target = Path(output or f"{Path(path).resolve().name.removesuffix('.insitu')}{suffix}.html")
-    target.write_bytes(data)
+    write_file(target, data)
     print(f"{target}: {len(data) / 1e6:.1f} MB")
 
 
