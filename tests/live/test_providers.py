@@ -2,6 +2,7 @@
 
 import gc
 import os
+import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -441,6 +442,17 @@ def test_programs_closed_together_run_no_more(target: counting.Target) -> None:
         close_together(attachments)
         for counter in counters:
             counter.close()
+
+
+def test_more_probes_than_open_files_are_allowed_raise_the_limit(target: counting.Target) -> None:
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
+    try:
+        with counting_at("tracepoint:syscalls:sys_*_get*id", target.pid) as counter:
+            target.act("getppid", TIMES)
+            assert counter.count() == 2 * TIMES
+    finally:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
 @pytest.mark.parametrize("older", [["has_uprobe_multi"], ["has_uprobe_multi", "has_perf_links"]])
