@@ -205,9 +205,9 @@ class Target:
 
 
 @contextmanager
-def running(program: Path) -> Iterator[Target]:
-    """Start the target program; it ends with the block."""
-    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+def running(*command: str | Path) -> Iterator[Target]:
+    """Start the target program, by a command that becomes it; it ends with the block."""
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
         try:
             yield Target(process)
         finally:

@@ -294,6 +294,24 @@ def test_with_a_pid_only_that_process_is_probed(program: Path, target: counting.
         assert counter.count() == 2 * TIMES
 
 
+@pytest.mark.parametrize("multi", [True, False])
+def test_a_process_of_another_mount_namespace_has_its_own_files(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, multi: bool
+) -> None:
+    if not multi:
+        monkeypatch.setattr(link_features, "has_uprobe_multi", lambda: False)
+    script = 'mount --bind "$0" "$1" && exec "$1/target"'
+    with counting.running("unshare", "-m", "sh", "-c", script, program.parent, tmp_path) as inside:
+        assert not (tmp_path / "target").exists()
+        with (
+            counting_at(f"uprobe:{tmp_path}/target:work_one", None, pid=inside.pid) as counter,
+            counting_at(f"usdt:{tmp_path}/targ*:gated", None, pid=inside.pid) as gated,
+        ):
+            inside.act("work", TIMES)
+            assert inside.act("gated", TIMES) == TIMES
+            assert (counter.count(), gated.count()) == (TIMES, TIMES)
+
+
 def test_a_static_probe_counts_and_its_operands_are_read(program: Path, target: counting.Target) -> None:
     def edi_is_7(points: Sequence[AttachPoint], made: Context) -> tuple[int, int, int]:
         arguments = PROVIDERS["usdt"].arguments(points[0], made)

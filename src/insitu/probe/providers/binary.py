@@ -63,7 +63,10 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
         raise InsituError(f"{spec}: a path has no zero byte")
     root = _root(context)
     if context.pid is not None and has_wildcard(text):
-        mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
+        try:
+            mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
+        except OSError:
+            raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
         files = sorted(path for path in mapped if path.startswith("/"))
         return files if text == "*" else [path for path in files if Path(path).match(text)]
     if has_wildcard(text):
