@@ -19,7 +19,7 @@ def arguments(subparsers: "Subparsers") -> None:
     dump.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
     dump.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the vmcore to write")
     dump.add_argument(
-        "--format", choices=("kdump", "elf"), default="kdump", help="compressed (default), or plain ELF"
+        "--format", choices=("elf", "kdump"), default="elf", help="plain (default), or compressed: for crash"
     )
     dump.set_defaults(action=_dump)
 

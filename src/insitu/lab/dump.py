@@ -15,10 +15,11 @@ _FORMATS: Final = {"elf": "elf", "kdump": "kdump-zlib"}
 _DUMP_SECONDS: Final = 600.0
 
 
-def dump_memory(guest: Running, output: Path, kind: str = "kdump") -> int:
+def dump_memory(guest: Running, output: Path, kind: str = "elf") -> int:
     """Write the guest's memory to ``output``; its size in bytes. The guest stands still meanwhile, then goes on.
 
-    ``kind`` is kdump (compressed) or elf (as large as the guest's memory). Raises InsituError, and leaves no file,
+    ``kind`` is elf (as large as the guest's memory), or kdump: compressed, in makedumpfile's flattened format, which
+    crash reads and drgn does not. Raises InsituError, and leaves no file,
     when QEMU cannot write it.
     """
     output = output.resolve()
@@ -27,8 +28,9 @@ def dump_memory(guest: Running, output: Path, kind: str = "kdump") -> int:
     partial = output.with_name(output.name + ".partial")
     try:
         with Qmp(guest.directory / "qmp2") as qmp:
-            arguments = {"paging": False, "protocol": f"file:{partial}", "detach": True, "format": _FORMATS[kind]}
-            qmp.execute("dump-guest-memory", **arguments)
+            qmp.execute(
+                "dump-guest-memory", paging=False, protocol=f"file:{partial}", detach=True, format=_FORMATS[kind]
+            )
             deadline = time.monotonic() + _DUMP_SECONDS
             while (state := qmp.execute("query-dump"))["status"] == "active":
                 if time.monotonic() > deadline:

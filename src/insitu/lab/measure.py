@@ -33,7 +33,8 @@ cd /sys/kernel/tracing &&
 echo 'insitu_call long id; u64 lat' >>synthetic_events &&
 echo 'hist:keys=id.syscall:vals=lat:size=1024' >events/synthetic/insitu_call/trigger &&
 echo 'hist:keys=common_pid:ts0=common_timestamp.usecs' >events/raw_syscalls/sys_enter/trigger &&
-echo 'hist:keys=common_pid:lat=common_timestamp.usecs-$ts0:onmatch(raw_syscalls.sys_enter).trace(insitu_call,id,$lat)' \
+match='onmatch(raw_syscalls.sys_enter).trace(insitu_call,id,$lat)' &&
+echo 'hist:keys=common_pid:lat=common_timestamp.usecs-$ts0:'"$match" \
     >events/raw_syscalls/sys_exit/trigger
 """
 _READ_CALLS: Final = r"""

@@ -1,0 +1,51 @@
+"""The kernel swap on guests: a difference that the test makes is found, its counts are right."""
+
+import pytest
+
+from insitu.lab import Guest, guest
+from insitu.lab.compare import compare
+from insitu.lab.kernel import Kernel
+from insitu.lab.measure import folded_profile, system_calls
+from insitu.views.compare import compare_html, compare_json, verdict_text
+
+# Does five times the work where the test says so on the kernel's command line.
+WORKLOAD = """
+case $(cat /proc/cmdline) in *insitu.slow*) blocks=100000 ;; *) blocks=20000 ;; esac
+dd if=/dev/zero of=/dev/null bs=64 count=$blocks 2>/dev/null
+"""
+
+
+@pytest.mark.timeout(600)
+def test_a_workload_made_slower_in_one_guest_is_found(kernel_6_1: Kernel) -> None:
+    sides = [("6.1", ""), ("6.1", "insitu.slow")]
+    found = compare(sides, ["sh", "-c", WORKLOAD], runs=7, profile=False)
+    assert found.verdict.differs
+    assert found.verdict.ratio > 1.2
+    assert verdict_text(found).startswith("6.1 insitu.slow is ")
+    assert found.settings[0].setting == "command line insitu.slow"
+    assert "insitu.slow" in compare_html(found)
+    assert '"differs": true' in compare_json(found)
+
+
+@pytest.mark.timeout(600)
+def test_system_calls_are_counted_as_the_workload_makes_them(kernel_6_1: Kernel) -> None:
+    with guest(kernel="6.1") as running:
+        for _ in range(2):  # the second time shows that the first left the guest's tracing as it was
+            calls = {call.name: call for call in system_calls(running, _dd(3000))}
+            assert 3000 <= calls["write"].calls < 3200
+            assert calls["write"].seconds > 0
+
+
+@pytest.mark.timeout(600)
+def test_kernel_functions_appear_in_the_profile(kernel_6_1: Kernel) -> None:
+    with guest(kernel="6.1") as running:
+        assert _sampled(running)
+
+
+def _sampled(running: Guest) -> bool:
+    stacks = folded_profile(running, _dd(100_000)).splitlines()
+    return any(stack.startswith("dd;") and "ksys_read_[k]" in stack for stack in stacks)
+
+
+def _dd(blocks: int) -> list[str]:
+    return ["dd", "if=/dev/zero", "of=/dev/null", "bs=64", f"count={blocks}", "status=none"]

@@ -1,0 +1,82 @@
+"""A running guest from outside: its memory dumped, its kernel under gdb, QEMU's own events recorded."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import insitu
+from insitu.lab import Guest, guest
+from insitu.lab.fetch import fetch, fetch_debuginfo
+from insitu.lab.kernel import Kernel
+
+INSITU = [sys.executable, "-m", "insitu", "lab"]
+
+
+@pytest.fixture(scope="module")
+def debuggable() -> Kernel:
+    """The cloud flavour: its debug information is a third of the full kernel's to fetch."""
+    return fetch_debuginfo(fetch("6.1-cloud"))
+
+
+@pytest.fixture(scope="module")
+def cloud_guest(debuggable: Kernel) -> Iterator[Guest]:
+    with guest(kernel="6.1-cloud", memory="512M") as running:
+        yield running
+
+
+@pytest.mark.timeout(600)
+def test_a_dump_opens_in_drgn_and_shows_the_process_that_was_started(
+    cloud_guest: Guest, debuggable: Kernel, tmp_path: Path
+) -> None:
+    drgn = pytest.importorskip("drgn", reason="needs drgn")
+    linux = pytest.importorskip("drgn.helpers.linux.pid", reason="needs drgn")
+    cloud_guest.run(
+        ["sh", "-c", "cp /bin/sleep /tmp/insitu-sought; /tmp/insitu-sought 1000 </dev/null >/dev/null 2>&1 &"]
+    )
+    core = tmp_path / "core.vmcore"
+    subprocess.run([*INSITU, "dump", cloud_guest.name, "-o", core], check=True, timeout=300)
+    program = drgn.Program()
+    program.set_core_dump(core)
+    program.load_debug_info([debuggable.debuginfo])
+    names = {task.comm.string_().decode() for task in linux.for_each_task(program)}
+    assert "insitu-sought" in names
+    assert cloud_guest.run(["true"]).status == 0, "the guest goes on"
+
+
+@pytest.mark.timeout(300)
+def test_gdb_sees_the_guests_kernel_with_symbols(cloud_guest: Guest) -> None:
+    done = subprocess.run(
+        [*INSITU, "gdb", cloud_guest.name, "--batch", "--ex", "print init_task.comm"],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=200,
+    )
+    assert '"swapper' in done.stdout, done.stderr
+    assert cloud_guest.run(["true"]).status == 0, "the guest goes on"
+
+
+def test_qemus_events_become_a_table(cloud_guest: Guest, tmp_path: Path) -> None:
+    recording = subprocess.Popen(
+        [*INSITU, "trace", cloud_guest.name, "--events", "virtio_console_*", "-d", "3", "-o", tmp_path / "q.insitu"]
+    )
+    while recording.poll() is None:
+        cloud_guest.run(["echo", "traced"])
+    assert recording.returncode == 0
+    rows = insitu.open(tmp_path / "q.insitu").sql("select distinct name from event.qemu").rows()
+    assert rows
+    assert all(name.startswith("virtio_console_") for (name,) in rows)
+
+
+def test_an_event_that_qemu_does_not_have_is_refused(cloud_guest: Guest, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*INSITU, "trace", cloud_guest.name, "--events", "nonesuch_*", "-o", tmp_path / "q.insitu"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 1
+    assert "no trace event 'nonesuch_*'" in done.stderr

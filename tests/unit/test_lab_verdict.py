@@ -1,0 +1,116 @@
+"""Whether two sets of timings differ: found when they do, silence when they do not."""
+
+import random
+
+import pytest
+
+from insitu.errors import InsituError
+from insitu.lab.compare import Side, concluded, parse_sides
+from insitu.lab.measure import Run
+from insitu.lab.verdict import judge
+from insitu.views.compare import compare_html, compare_text, verdict_text
+
+# Wall seconds that `insitu lab compare -k 6.1,6.1 -n 15 --json` recorded on a busy two-core machine: one kernel on
+# both sides, so that every division of all thirty is of identical guests.
+RECORDED = [
+    0.8101,
+    0.6698,
+    0.316,
+    0.275,
+    0.2213,
+    0.2727,
+    0.2816,
+    0.284,
+    0.357,
+    0.2403,
+    0.273,
+    0.242,
+    0.2799,
+    0.7041,
+    0.7118,
+]
+RECORDED += [
+    0.3474,
+    0.23,
+    0.5758,
+    0.211,
+    0.2415,
+    0.2523,
+    0.2544,
+    0.2092,
+    0.4847,
+    0.2113,
+    0.2315,
+    0.2718,
+    0.9144,
+    0.9403,
+    0.441,
+]
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_identical_guests_recorded_timings_give_no_verdict(seed: int) -> None:
+    timings = random.Random(seed).sample(RECORDED, 20)
+    assert not judge(timings[:10], timings[10:], seed).differs
+
+
+# Beyond the spread of the recording, whose machine was busy.
+FACTOR = 4.0
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_a_slower_side_is_found_with_its_ratio(seed: int) -> None:
+    timings = random.Random(seed).sample(RECORDED, 20)
+    verdict = judge(timings[:10], [FACTOR * seconds for seconds in timings[:10]], seed)
+    assert verdict.differs
+    assert verdict.low < FACTOR < verdict.high
+
+
+def test_the_verdict_is_symmetric() -> None:
+    slower = [FACTOR * seconds for seconds in RECORDED[:10]]
+    assert judge(RECORDED[:10], slower).ratio == pytest.approx(1 / judge(slower, RECORDED[:10]).ratio)
+    assert judge(slower, RECORDED[:10]).differs
+
+
+def test_few_runs_say_so_instead_of_guessing() -> None:
+    verdict = judge([1.0, 1.1, 1.0], [2.0, 2.1, 2.0])
+    assert not verdict.differs
+    assert not verdict.enough_runs
+
+
+def test_a_certain_but_tiny_difference_is_not_worth_a_verdict() -> None:
+    first = [1 + n * 1e-5 for n in range(20)]
+    assert not judge(first, [1.01 * seconds for seconds in first]).differs
+
+
+def side(name: str, wall: float, system: float, folded: str = "") -> Side:
+    runs = tuple(Run(wall + n * 1e-4, 0.1, system, 10, 0, 1, 1) for n in range(10))
+    return Side(name, name, runs, folded=folded)
+
+
+def test_the_verdict_names_what_most_of_the_difference_is_in() -> None:
+    # 0.1 s more of wall time, all of it system time, of which the one function that differs takes all.
+    first = side("6.1", 0.3, 0.1, "x;main 100\nx;main;entry_[k] 100\n")
+    second = side("6.12", 0.4, 0.2, "x;main 100\nx;main;entry_[k] 100\nx;main;slow_[k] 100\n")
+    comparison = concluded(("x",), first, second)
+    shares = {part.name: part.share for part in comparison.parts}
+    assert shares["system time"] == pytest.approx(1)
+    assert shares["slow (kernel)"] == pytest.approx(1)
+    assert verdict_text(comparison).startswith("6.12 is 1.33 times slower on this workload, +- 0.00; 100 per cent")
+
+
+def test_a_name_in_the_report_stays_text() -> None:
+    page = compare_html(concluded(("<script>alert(1)</script>",), side("a", 1, 0), side("<b>", 1, 0)))
+    assert "<script>" not in page
+    assert "<b>" not in page
+
+
+def test_the_text_report_begins_with_the_verdict() -> None:
+    report = compare_text(concluded(("x",), side("a", 1, 0), side("b", 1, 0)))
+    assert report.splitlines()[0] == "no difference beyond noise between a and b on this workload"
+
+
+@pytest.mark.parametrize("text", ["6.1", "6.1,6.12,6.13", "6.1,", ""])
+def test_anything_but_two_kernels_is_refused(text: str) -> None:
+    with pytest.raises(InsituError, match="does not name two kernels"):
+        parse_sides(text)
