@@ -23,7 +23,7 @@ _RELEVANCE: Final = (
 # These change by themselves from one boot to the next, or say what is known already.
 _UNSTEADY: Final = re.compile(
     r"kernel/(random/|ns_last_pid|version|osrelease|pty/nr|hostname|sched_domain)|fs/(dentry-state|file-nr|inode-)"
-    r"|CC_VERSION|_VERSION\b|VERSION_TEXT|BUILD_SALT|LOCALVERSION|fs/aio-nr|kernel/cad_pid|vm/stat_refresh"
+    r"|CC_VERSION|_VERSION\b|VERSION_TEXT|BUILD_SALT|LOCALVERSION|fs/aio-nr|vm/(user|admin)_reserve_kbytes|kernel/cad_pid|vm/stat_refresh"
 )
 
 _READ_SYSCTL: Final = (
