@@ -1,4 +1,4 @@
-"""Guests for tests: fetched once into the cache, booted once per test module."""
+"""Guests for tests: kernels fetched once into the cache, a guest booted once per test module."""
 
 from collections.abc import Iterator
 
@@ -8,18 +8,23 @@ from insitu.lab import Guest, guest
 from insitu.lab.fetch import fetch
 from insitu.lab.kernel import Kernel
 
-# A new checkout's first guest waits for the fetch of its kernel.
-_FETCH_AND_BOOT_SECONDS = 300
+KERNELS = ("6.1", "6.12", "6.1-cloud")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def fetched() -> dict[str, Kernel]:
+    """The kernels that tests name. Nothing is skipped when they cannot be had: CI fails when the lab cannot boot."""
+    return {name: fetch(name) for name in KERNELS}
 
 
 @pytest.fixture(scope="session")
-def kernel_6_1() -> Kernel:
-    """Debian's 6.1, fetched unless the cache has it: CI fails when the lab cannot boot, so this never skips."""
-    return fetch("6.1")
+def kernel_6_1(fetched: dict[str, Kernel]) -> Kernel:
+    """Debian's 6.1."""
+    return fetched["6.1"]
 
 
 @pytest.fixture(scope="module")
 def shared_guest(kernel_6_1: Kernel) -> Iterator[Guest]:
-    """A 6.1 guest with two CPUs in two NUMA nodes, shared by the tests of a module."""
-    with guest(kernel="6.1", cpus=2, memory="1G", numa=2, boot_timeout=_FETCH_AND_BOOT_SECONDS) as running:
+    """A guest under Debian's 6.1 with two CPUs in two NUMA nodes, shared by the tests of a module."""
+    with guest(kernel="6.1", cpus=2, memory="1G", numa=2, boot_timeout=120) as running:
         yield running

@@ -16,7 +16,7 @@ from insitu.errors import InsituError
 from insitu.lab import initramfs
 from insitu.lab.failures import death, oom_kills
 from insitu.lab.kernel import Kernel, find_kernel, release_order, short_name
-from insitu.lab.machine import Options, parse_size
+from insitu.lab.machine import Options, parse_size, qemu_program
 from insitu.lab.qemu_trace import TraceEvent, parse_trace
 from insitu.lab.streams import MarkedStream
 from insitu.lab.vmlinux import unpack_bzimage
@@ -154,3 +154,9 @@ def test_qemus_trace_lines_become_events_and_its_log_lines_take_their_time() -> 
         TraceEvent(1_700_000_000_000_005_000, "log", "cpu_reset: x"),
         TraceEvent(1_700_000_001_000_000_000, "empty", ""),
     ]
+
+
+def test_a_machine_without_qemu_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(InsituError, match="needs QEMU.*apt-get install qemu-system-x86"):
+        qemu_program()

@@ -106,10 +106,10 @@ terminal_run() {
     rows=$1 columns=$2 directory=$3
     shift 3
     (
-        $busybox stty -F /dev/hvc0 sane rows "$rows" cols "$columns"
+        # The size is kept only while the terminal is open, so the command's own shell sets it.
         $busybox setsid -c $busybox sh -c \
-            'echo $$ >/run/insitu-lab/pid; cd "$0" || exit 126; exec /usr/bin/env -i "$@"' "$directory" "$@" \
-            </dev/hvc0 >/dev/hvc0 2>&1 3>&- 4>&- 5>&-
+            '$busybox stty sane rows "$1" cols "$2"; cd "$0" || exit 126; shift 2; exec /usr/bin/env -i "$@"' \
+            "$directory" "$rows" "$columns" "$@" </dev/hvc0 >/dev/hvc0 2>&1 3>&- 4>&- 5>&-
         echo "exit $?" >&3
     ) &
 }
