@@ -16,6 +16,9 @@ __all__ = ["ObjectCode", "Section", "compile_ir", "optimized_ir"]
 _CPU = "v3"  # 32-bit operations and jumps: kernels from 5.3 on
 _SHT_SYMTAB, _SHT_REL = 2, 9
 _R_BPF_64_64, _R_BPF_64_32 = 1, 10
+# Bytes of IR. Time in LLVM's full pipeline grows with the square of a function's size; larger ones get the passes
+# which do most of the good in linear time.
+_LARGE_FUNCTION = 200_000
 _PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: the address of a function of this program
 
 
@@ -48,8 +51,20 @@ def _optimize(text: str) -> tuple[object, object]:
     machine = llvm.Target.from_triple("bpf").create_target_machine(cpu=_CPU, opt=2)
     module = llvm.parse_assembly(text)
     builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    builder.getModulePassManager().run(module, builder)
+    if _largest_function(text) < _LARGE_FUNCTION:
+        builder.getModulePassManager().run(module, builder)
+    else:
+        passes = llvm.create_new_module_pass_manager()
+        passes.add_sroa_pass()
+        passes.add_instruction_combine_pass()
+        passes.add_simplify_cfg_pass()
+        passes.add_dead_code_elimination_pass()
+        passes.run(module, builder)
     return module, machine
+
+
+def _largest_function(text: str) -> int:
+    return max(map(len, text.split("\ndefine ")))
 
 
 def optimized_ir(text: str) -> str:
