@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from insitu.lab.guests import Guest
-from insitu.lab.guests import guest as boot
+from insitu.lab import Guest
+from insitu.lab import guest as boot
 
 _TOOLS = sorted(Path("/usr/sbin").glob("*.bt"))
 # What these tools attach to does not exist there, so bpftrace cannot attach them either: Debian 12's libpthread is

@@ -77,7 +77,7 @@ class Symbols:
         for (address,) in struct.iter_unpack("<Q", content or b""):
             if not address:
                 break
-            lines.append(" " * indent + self._frame(address, pid, kind) + "\n")
+            lines.append(" " * (0 if kind.mode == "perf" else indent) + self._frame(address, pid, kind) + "\n")
         return "\n" + "".join(lines)
 
     def _frame(self, address: int, pid: int, kind: Stack) -> str:
