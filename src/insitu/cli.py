@@ -75,7 +75,11 @@ def _run(words: list[str]) -> int:
     name = words[0]
     if name not in COMMANDS:
         raise InsituError(f"no command {name!r}{_nearest(name)}", remedy="see insitu --help", status=2)
-    args = command_parser(name).parse_args(words[1:])
+    parser = command_parser(name)
+    try:
+        args = parser.parse_intermixed_args(words[1:])  # options may stand between RUN and QUERY
+    except TypeError:  # not for commands that hand the rest of their line on
+        args = parser.parse_args(words[1:])
     status: int = args.run(args)
     return status
 

@@ -19,7 +19,17 @@ def folded(tmp_path):
 
 
 @pytest.mark.parametrize(
-    "words", [["nope"], ["report"], ["report", "--nope", "x"], ["flame", "x", "--thread", "one"], ["diff", "x"]]
+    "words",
+    [
+        ["nope"],
+        ["report"],
+        ["report", "--nope", "x"],
+        ["report", "x", "-n", "-1"],
+        ["report", "x", "--min-percent", "nan"],
+        ["callgraph", "x", "-e", "101"],
+        ["flame", "x", "--thread", "one"],
+        ["diff", "x"],
+    ],
 )
 def test_wrong_usage_is_one_line_that_names_the_help(words):
     done = subprocess.run([*INSITU, *words], capture_output=True, text=True, timeout=60)
@@ -67,3 +77,23 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
 def _hear_all() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["-F", str(1 << 64)],
+        ["-m", str(1 << 63)],
+        ["-d", "nan"],
+        ["-d", "inf"],
+        ["-d", "-1"],
+        ["--stacks", "dwarf,\N{SUPERSCRIPT TWO}"],
+    ],
+)
+def test_numbers_that_make_no_sense_are_refused_before_anything_is_recorded(words, tmp_path):
+    output = tmp_path / "x.insitu"
+    done = subprocess.run(
+        [*INSITU, "profile", "-o", output, *words, "--", "true"], capture_output=True, text=True, timeout=60
+    )
+    assert done.returncode == 2 and done.stderr.count("\n") == 1
+    assert not output.exists()

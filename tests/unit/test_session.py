@@ -1,6 +1,10 @@
 """Sessions on disk: written, read back, asked in SQL, damaged, recovered."""
 
+import errno
 import json
+import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -160,3 +164,64 @@ def test_a_session_that_another_process_records_is_not_moved_away(tmp_path: Path
     store.update(path, recorder_start=started + 1)
     store.create(path, {})
     assert (tmp_path / "s.insitu.old").is_dir()
+
+
+def test_a_table_that_makes_polars_panic_is_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    written(tmp_path / "s.insitu")
+
+    def panic(*words: object, **options: object):
+        raise pl.exceptions.PanicException("assertion failed")
+
+    monkeypatch.setattr(pl, "read_parquet", panic)
+    with pytest.raises(InsituError, match="cannot read this table: assertion failed"):
+        load_profile(tmp_path / "s.insitu")
+
+
+def test_a_session_without_samples_is_shown_by_every_view(tmp_path: Path):
+    profile = profile_of([], (Thread(1, 1, 0, "x", "/bin/x", 5, 9),))
+    store.create(tmp_path / "s.insitu", {"start_monotonic_ns": 5, "end_monotonic_ns": 9})
+    save(tmp_path / "s.insitu", Built(profile, Processes(AddressSpaces(), [], [])))
+    for words in (
+        ["report"],
+        ["report", "--json"],
+        ["report", "--folded"],
+        ["flame", "-o", "-"],
+        ["heatmap", "-o", "-"],
+    ):
+        command = [sys.executable, "-m", "insitu", *words, str(tmp_path / "s.insitu")]
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+        assert (done.returncode, done.stderr) == (0, ""), words
+
+
+def test_a_session_that_cannot_be_made_leaves_nothing_in_the_way(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    def full(*words: object) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    path = tmp_path / "s.insitu"
+    monkeypatch.setattr(Path, "write_text", full)
+    with pytest.raises(InsituError, match=f"cannot make the session {path}: No space left"):
+        store.create(path, {})
+    with pytest.raises(InsituError, match=f"cannot make the session {path}: No space"), store.created_whole(path, {}):
+        pass
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_name_that_is_not_utf8_is_refused_and_a_directory_of_such_a_name_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    strange = tmp_path / os.fsdecode(b"caf\xe9")
+    with pytest.raises(InsituError, match="not a name in UTF-8"):
+        store.create(strange, {})
+    strange.mkdir()
+    monkeypatch.chdir(strange)
+    written(Path("s.insitu"))
+    assert insitu.open("s.insitu").sql("select count(*) n from sample").rows() == [(3,)]
+
+
+def test_the_current_directory_is_not_moved_away(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.chdir(tmp_path)
+    written(tmp_path / "s.insitu")
+    monkeypatch.chdir(tmp_path / "s.insitu")
+    with pytest.raises(InsituError, match="the current directory"):
+        store.create(Path(), {})
+    assert len(load_profile(Path())) == 3

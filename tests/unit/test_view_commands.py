@@ -199,3 +199,10 @@ def test_standard_input_is_named_in_complaints(tmp_path):
     done = _insitu("import", "-", "-o", tmp_path / "x.insitu", input="")
     assert (done.returncode, done.stderr) == (1, "insitu: standard input: empty\n")
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("at", [1, 2, 3])
+def test_options_may_stand_anywhere(folded, at):
+    words = ["sql", str(folded), "select count(*) n from sample"]
+    done = _insitu(*words[:at], "--format", "csv", *words[at:])
+    assert (done.stdout.split(), done.stderr) == (["n", "100"], "")

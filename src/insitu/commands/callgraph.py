@@ -10,6 +10,8 @@ examples:
 
 import argparse
 
+from insitu.commands._numbers import count, percent
+
 __all__ = ["arguments", "run"]
 
 
@@ -17,12 +19,17 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_path", metavar="RUN", help="session, perf.data or folded stacks")
     parser.add_argument("-o", "--output", metavar="FILE", help="FILE.svg or FILE.dot")
     parser.add_argument(
-        "-n", "--node-thres", type=float, default=0.5, metavar="P", help="leave out functions below P per cent (0.5)"
+        "-n",
+        "--node-thres",
+        type=percent,
+        default=0.5,
+        metavar="P",
+        help="leave out functions below P per cent (0.5)",
     )
     parser.add_argument(
-        "-e", "--edge-thres", type=float, default=0.1, metavar="P", help="leave out calls below P per cent (0.1)"
+        "-e", "--edge-thres", type=percent, default=0.1, metavar="P", help="leave out calls below P per cent (0.1)"
     )
-    parser.add_argument("--limit", type=int, default=150, metavar="N", help="most functions shown, 0 for all (150)")
+    parser.add_argument("--limit", type=count, default=150, metavar="N", help="most functions shown, 0 for all (150)")
     parser.add_argument("--weight", choices=("samples", "weight"), help="add up samples, or time or events")
     parser.add_argument("--thread", type=int, metavar="TID", help="only this thread")
     parser.add_argument("--comm", metavar="NAME", help="only threads of this name")
@@ -46,7 +53,7 @@ def run(args: argparse.Namespace) -> int:
     tree = profile.tree(value=value_of(profile, args.weight))
     if not tree.total[0]:
         raise InsituError(f"{args.run_path}: no samples in it")
-    graph = call_graph(tree, node_percent=args.node_thres, edge_percent=args.edge_thres, limit=max(args.limit, 0))
+    graph = call_graph(tree, node_percent=args.node_thres, edge_percent=args.edge_thres, limit=args.limit)
     title = f"{Path(args.run_path).name}: {len(profile)} samples of {profile.events[0]}"
     lost = loss_text(lost_by_source(profile.lost))
     dot = to_dot(graph, title=f"{title}\n{lost}" if lost else title)

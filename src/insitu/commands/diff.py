@@ -12,6 +12,8 @@ examples:
 
 import argparse
 
+from insitu.commands._numbers import count
+
 __all__ = ["arguments", "run"]
 
 
@@ -27,7 +29,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     scale.add_argument("--by-time", action="store_true", help="compare amounts per second of recording")
     parser.add_argument("--part", choices=("self", "total"), default="self", help="what of a function to compare")
     parser.add_argument("--weight", choices=("samples", "weight"), help="add up samples, or time or events")
-    parser.add_argument("-n", "--limit", type=int, default=30, metavar="N", help="rows, 0 for all (30)")
+    parser.add_argument("-n", "--limit", type=count, default=30, metavar="N", help="rows, 0 for all (30)")
     parser.add_argument("--comm", metavar="NAME", help="only threads of this name")
     parser.add_argument("--event", metavar="NAME", help="this event (else the first that has samples)")
 
@@ -73,14 +75,13 @@ def run(args: argparse.Namespace) -> int:
         return 0
     scale: Scale = "amount" if args.no_normalise else "rate" if args.by_time else "share"
     diff = diff_profiles(before, after, scale=scale, value=value, part=args.part)
-    limit = max(args.limit, 0)
     if args.json:
-        print(diff_to_json(diff, limit=limit))
+        print(diff_to_json(diff, limit=args.limit))
         return 0
 
     from insitu.views.diff_text import diff_lines
     from insitu.views.terminal import Screen
 
     screen = Screen.of(sys.stdout)
-    screen.write(diff_lines(diff, width=screen.width, limit=limit, warnings=warnings))
+    screen.write(diff_lines(diff, width=screen.width, limit=args.limit, warnings=warnings))
     return 0

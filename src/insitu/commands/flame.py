@@ -18,7 +18,7 @@ __all__ = ["arguments", "run"]
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_path", metavar="RUN", help="session, perf.data or folded stacks")
     parser.add_argument("-o", "--output", metavar="FILE", help="the page (NAME.html for NAME.insitu; - is stdout)")
-    parser.add_argument("--title", help="heading of the page (what was recorded)")
+    parser.add_argument("--title", metavar="TEXT", help="heading of the page (what was recorded)")
     parser.add_argument("--icicle", action="store_true", help="start with the root on top")
     parser.add_argument("--reverse", action="store_true", help="start rooted in the running functions")
     parser.add_argument("--weight", choices=("samples", "weight"), help="widths are samples, or time or events")

@@ -20,7 +20,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-o", "--output", metavar="FILE", help="the page (NAME-heatmap.html for NAME.insitu; - is stdout)"
     )
-    parser.add_argument("--title", help="heading of the page (what was recorded)")
+    parser.add_argument("--title", metavar="TEXT", help="heading of the page (what was recorded)")
     parser.add_argument("--rows", type=int, default=50, metavar="N", help="parts of a second (50, which is 20 ms)")
     parser.add_argument("--thread", type=int, metavar="TID", help="only this thread")
     parser.add_argument("--comm", metavar="NAME", help="only threads of this name")

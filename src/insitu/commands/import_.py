@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", help="perf.data or folded stacks; - reads standard input")
-    parser.add_argument("-o", "--output", metavar="FILE", help="the session to make (FILE.insitu)")
+    parser.add_argument("file", metavar="FILE", help="perf.data or folded stacks; - reads standard input")
+    parser.add_argument("-o", "--output", metavar="RUN", help="the session to make (FILE.insitu)")
     parser.add_argument(
         "--as-perf",
         action="store_true",

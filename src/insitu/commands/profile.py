@@ -21,7 +21,9 @@ if TYPE_CHECKING:
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("-o", "--output", default="profile.insitu", metavar="FILE", help="the session (%(default)s)")
+    parser.add_argument(
+        "-o", "--output", default="profile.insitu", metavar="RUN", help="the session to make (%(default)s)"
+    )
     parser.add_argument("-p", "--pid", metavar="PID[,PID]", help="profile running processes, all their threads")
     parser.add_argument("-a", "--all", action="store_true", help="profile the whole machine")
     parser.add_argument("-d", "--duration", type=float, metavar="SECONDS", help="stop after this time")
@@ -75,7 +77,7 @@ def _request(args: argparse.Namespace) -> "Request":
     from insitu.record.request import Request
 
     kind, _, size = args.stacks.partition(",")
-    if kind not in ("fp", "dwarf", "none") or (size and not (kind == "dwarf" and size.isdigit())):
+    if kind not in ("fp", "dwarf", "none") or (size and not (kind == "dwarf" and size.isdecimal())):
         raise InsituError(f"--stacks {args.stacks!r} is not one of fp, dwarf, dwarf,BYTES and none", status=2)
     try:
         pids = tuple(int(pid) for pid in args.pid.split(",")) if args.pid else ()

@@ -12,6 +12,8 @@ examples:
 
 import argparse
 
+from insitu.commands._numbers import count, percent
+
 __all__ = ["arguments", "run"]
 
 
@@ -22,8 +24,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     form.add_argument("--json", action="store_true", help="write one JSON document instead")
     parser.add_argument("--weight", choices=("samples", "weight"), help="add up samples, or time or events")
     parser.add_argument("--sort", choices=("self", "total"), default="self", help="order of functions")
-    parser.add_argument("-n", "--limit", type=int, default=30, metavar="N", help="rows of a table, 0 for all (30)")
-    parser.add_argument("--min-percent", type=float, default=1.0, metavar="P", help="least share in the tree (1)")
+    parser.add_argument("-n", "--limit", type=count, default=30, metavar="N", help="rows of a table, 0 for all (30)")
+    parser.add_argument("--min-percent", type=percent, default=1.0, metavar="P", help="least share in the tree (1)")
     parser.add_argument("--reverse", action="store_true", help="tree of callers, from the running functions")
     parser.add_argument("--no-tree", action="store_true", help="leave the tree out")
     parser.add_argument("--lines", action="store_true", help="add the hottest source lines")
@@ -65,15 +67,14 @@ def run(args: argparse.Namespace) -> int:
         lines=args.lines,
         addresses=args.addresses,
     )
-    limit = max(args.limit, 0)
     if args.json:
-        print(to_json(report, limit=limit, min_percent=args.min_percent, tree=not args.no_tree))
+        print(to_json(report, limit=args.limit, min_percent=args.min_percent, tree=not args.no_tree))
         return 0
 
     from insitu.views.report_text import report_lines
     from insitu.views.terminal import Screen
 
     screen = Screen.of(sys.stdout)
-    lines = report_lines(report, screen, limit=limit, min_percent=args.min_percent, tree=not args.no_tree)
+    lines = report_lines(report, screen, limit=args.limit, min_percent=args.min_percent, tree=not args.no_tree)
     screen.write(lines)
     return 0

@@ -24,8 +24,8 @@ _TABLES = """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("session", help="a session, perf.data or folded stacks")
-    parser.add_argument("query", nargs="?", help="one SQL statement (default: ask at a prompt)")
+    parser.add_argument("session", metavar="RUN", help="session, perf.data or folded stacks")
+    parser.add_argument("query", nargs="?", metavar="QUERY", help="one SQL statement (default: ask at a prompt)")
     parser.add_argument(
         "--format",
         choices=("table", "csv", "tsv", "json"),

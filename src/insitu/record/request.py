@@ -1,11 +1,15 @@
 """What a CPU profile is asked to be, and how its recording went."""
 
-from typing import NamedTuple
+import math
+from typing import Final, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.record.events import MAX_STACK_BYTES, Stacks
 
 __all__ = ["Outcome", "Request", "check"]
+
+_MOST_HERTZ: Final = 10**9  # beyond it two samples would have the same time stamp
+_MOST_PAGES: Final = 1 << 30
 
 
 class Request(NamedTuple):
@@ -47,9 +51,9 @@ def check(request: Request) -> None:
         raise InsituError("nothing to profile", remedy="give -- COMMAND, -p PID or -a", status=2)
     if request.pids and kinds > 1:
         raise InsituError("-p PID cannot be combined with a command or -a", status=2)
-    if request.frequency <= 0:
+    if not 0 < request.frequency <= _MOST_HERTZ:
         raise InsituError(f"{request.frequency} Hz is no sampling frequency", status=2)
-    if request.seconds is not None and request.seconds <= 0:
+    if request.seconds is not None and not 0 < request.seconds < math.inf:
         raise InsituError(f"{request.seconds} is no duration", status=2)
     if not (request.user or request.kernel):
         raise InsituError("neither user nor kernel code: nothing to record", status=2)
@@ -58,5 +62,5 @@ def check(request: Request) -> None:
             f"{request.stack_bytes} bytes of stack: at most {MAX_STACK_BYTES}, and a multiple of 8", status=2
         )
     pages = request.ring_pages
-    if pages is not None and (pages < 1 or pages & (pages - 1)):
-        raise InsituError(f"{pages} pages: a ring has a power of two of them", status=2)
+    if pages is not None and (not 0 < pages <= _MOST_PAGES or pages & (pages - 1)):
+        raise InsituError(f"{pages} pages: a ring has a power of two of them, at most {_MOST_PAGES}", status=2)

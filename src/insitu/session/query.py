@@ -72,6 +72,10 @@ def run(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFram
     except duckdb.Error as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InsituError("; ".join(lines[:3])) from None
+    except RuntimeError as error:
+        if "interrupted" in str(error):  # Ctrl-C, met by DuckDB while Polars fetched rows
+            raise KeyboardInterrupt from None
+        raise
 
 
 def _plain_integers(frame: "polars.DataFrame") -> "polars.DataFrame":

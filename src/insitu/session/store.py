@@ -52,16 +52,43 @@ def create(path: Path, info: Mapping[str, Any]) -> None:
 
     Raises InsituError if something that is not a session is in the way or the directory cannot be made.
     """
-    path = path.absolute()
+    _create(_named(path), info, str(path))
+
+
+def _named(path: Path) -> Path:
+    """``path`` with a last name, which "." has not."""
+    return path if path.name else path.absolute()
+
+
+def _create(path: Path, info: Mapping[str, Any], shown: str) -> None:
+    _refuse_undecodable(path)
     try:
         if path.exists():
             _move_aside(path)
-        (path / "raw").mkdir(parents=True)
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise _cannot_make(shown, error) from error
+    try:
+        (path / "raw").mkdir()
         head = {"format": FORMAT_VERSION, "insitu": __version__, "state": RECORDING, "boot_id": boot_id()}
         recorder = {"recorder_pid": os.getpid(), "recorder_start": _started(os.getpid())}
         _write_json(path / _INFO, {**head, **recorder, **info})
     except OSError as error:
-        raise InsituError(f"cannot make the session {path}: {error.strerror}", remedy="choose another -o") from error
+        shutil.rmtree(path, ignore_errors=True)
+        raise _cannot_make(shown, error) from error
+
+
+def _refuse_undecodable(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InsituError(
+            f"{path}: not a name in UTF-8, which the tables of a session need", remedy="choose another name"
+        ) from None
+
+
+def _cannot_make(shown: str, error: OSError) -> InsituError:
+    return InsituError(f"cannot make the session {shown}: {error.strerror}", remedy="choose another -o")
 
 
 @contextmanager
@@ -70,15 +97,18 @@ def created_whole(path: Path, info: Mapping[str, Any]) -> Iterator[Path]:
 
     Raises InsituError as ``create`` does, before anything is written.
     """
-    path = path.absolute()
+    shown, path = str(path), _named(path)
     _refuse_in_the_way(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     try:
-        create(temporary, info)
+        _create(temporary, info, shown)
         yield temporary
         if path.exists():
             _move_aside(path)
         temporary.rename(path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _cannot_make(shown, error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
@@ -86,6 +116,8 @@ def created_whole(path: Path, info: Mapping[str, Any]) -> Iterator[Path]:
 
 def _refuse_in_the_way(path: Path) -> None:
     """Raise InsituError if what is at ``path`` must not make way for a new session."""
+    if path.exists() and path.samefile(Path.cwd()):
+        raise InsituError(f"{path}: the current directory, which stays where it is", remedy="choose another -o")
     if not path.exists() or (path.is_dir() and not any(path.iterdir())):
         return
     if not is_session(path):
@@ -134,6 +166,7 @@ def _move_aside(path: Path) -> None:
 
 def read_info(path: Path) -> dict[str, Any]:
     """The content of session.json. Raises InsituError when ``path`` is no session or a damaged one."""
+    _refuse_undecodable(path)
     try:
         info = json.loads((path / _INFO).read_bytes())
     except FileNotFoundError:
@@ -196,12 +229,15 @@ def write_table(path: Path, table: str, frame: "polars.DataFrame", part: int = 0
 
 
 def read_table(files: Sequence[Path], columns: list[str] | None = None) -> "polars.DataFrame":
-    """All parts of a table, or only some of its columns. Raises InsituError when a part cannot be read."""
+    """All parts of a table, or only some of its columns. Raises InsituError when a part cannot be read.
+
+    A damaged one can make Polars panic, of which the Rust runtime tells on standard error by itself.
+    """
     import polars
 
     try:
         return polars.concat([polars.read_parquet(file, columns=columns) for file in files])
-    except (polars.exceptions.PolarsError, OSError) as error:
+    except (polars.exceptions.PolarsError, polars.exceptions.PanicException, OSError) as error:
         reason = str(error).splitlines()[0]
         raise InsituError(f"{files[0].parent}: cannot read this table: {reason}") from None
 

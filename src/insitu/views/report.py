@@ -117,7 +117,7 @@ def _threads(profile: Profile, value: Value) -> list[ThreadRow]:
     own = np.bincount(of_sample, weights=weights, minlength=len(tids)).astype(np.int64)
     length = duration_ns(profile)
     shares: list[float | None] = [None] * len(tids)
-    if length and is_clock(profile.events[0]):
+    if length and profile.events and is_clock(profile.events[0]):
         shares = list(np.bincount(of_sample, weights=profile.weight, minlength=len(tids)) / length)
     pids = {thread.tid: thread.pid for thread in profile.threads}
     rows = [
