@@ -240,6 +240,6 @@ def _leave_at_the_end_of_a_walk(low: Lowering) -> None:
 
 def _ring_bytes(options: Options) -> int:
     pages = 1
-    while pages < options.perf_rb_pages * 32:
+    while pages < options.perf_rb_pages * 64:
         pages *= 2
     return pages * 4096
