@@ -8,9 +8,9 @@ from insitu.lab.kernel import Kernel
 from insitu.lab.measure import folded_profile, system_calls
 from insitu.views.compare import compare_html, compare_json, verdict_text
 
-# Does fifty times the work where the test says so on the kernel's command line.
+# Does far more work where the test says so on the kernel's command line.
 WORKLOAD = """
-case $(cat /proc/cmdline) in *insitu.slow*) blocks=150000 ;; *) blocks=3000 ;; esac
+case $(cat /proc/cmdline) in *insitu.slow*) blocks=400000 ;; *) blocks=3000 ;; esac
 dd if=/dev/zero of=/dev/null bs=64 count=$blocks 2>/dev/null
 """
 

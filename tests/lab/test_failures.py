@@ -54,7 +54,9 @@ def test_a_hang_is_told_apart_from_a_slow_command(kernel_6_1: Kernel) -> None:
 def test_a_process_killed_for_lack_of_memory_is_named(kernel_6_1: Kernel) -> None:
     running = fast_guest(memory="256M")
     try:
-        result = running.run(["/usr/bin/python3", "-c", "x = []\nwhile True: x.append(b'x' * (1 << 20))"], timeout=120)
+        result = running.run(
+            ["/usr/bin/python3", "-c", "x = []\nwhile True: x.append(b'x' * (1 << 20))"], timeout=120
+        )
         assert result.status == 128 + signal.SIGKILL
         assert any("python3" in kill for kill in result.oom_kills)
     finally:

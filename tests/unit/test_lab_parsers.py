@@ -158,5 +158,5 @@ def test_qemus_trace_lines_become_events_and_its_log_lines_take_their_time() -> 
 
 def test_a_machine_without_qemu_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
-    with pytest.raises(InsituError, match="needs QEMU.*apt-get install qemu-system-x86"):
+    with pytest.raises(InsituError, match=r"needs QEMU.*apt-get install qemu-system-x86"):
         qemu_program()

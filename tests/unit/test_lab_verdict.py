@@ -114,3 +114,9 @@ def test_the_text_report_begins_with_the_verdict() -> None:
 def test_anything_but_two_kernels_is_refused(text: str) -> None:
     with pytest.raises(InsituError, match="does not name two kernels"):
         parse_sides(text)
+
+
+@pytest.mark.parametrize(("runs", "enough"), [(6, False), (7, True)])
+def test_seven_runs_are_the_fewest_that_can_tell(runs: int, enough: bool) -> None:
+    verdict = judge([1 + n / 100 for n in range(runs)], [2 + n / 100 for n in range(runs)])
+    assert (verdict.enough_runs, verdict.differs) == (enough, enough)

@@ -19,10 +19,14 @@ from insitu.lab.streams import GuestSilentError
 __all__ = ["interact"]
 
 _CHUNK: Final = 1 << 14
+_STATUS_HANGUP: Final = 128 + signal.SIGHUP
 
 
 def interact(guest: Guest, argv: Sequence[str]) -> int:
-    """Run a command on the guest's terminal, connected to this process's; its exit status."""
+    """Run a command on the guest's terminal, connected to this process's; its exit status.
+
+    When this process's terminal goes away, so does the command, and the status is that of SIGHUP.
+    """
     if not sys.stdin.isatty():
         raise InsituError("a shell needs a terminal", remedy="insitu lab run -- CMD works without one", status=2)
     columns, rows = shutil.get_terminal_size()
@@ -42,7 +46,10 @@ def interact(guest: Guest, argv: Sequence[str]) -> int:
                         columns, rows = shutil.get_terminal_size()
                         guest.control.send(f"$busybox stty -F /dev/hvc0 rows {rows} cols {columns}")
                     elif key.fileobj == sys.stdin.fileno():
-                        port.sendall(os.read(sys.stdin.fileno(), _CHUNK))
+                        typed = os.read(sys.stdin.fileno(), _CHUNK)
+                        if not typed:
+                            return _STATUS_HANGUP
+                        port.sendall(typed)
                     else:
                         ends = [line for line in guest.control.waiting_lines() if line.startswith("exit ")]
                         status = int(ends[0].removeprefix("exit ")) if ends else status

@@ -20,7 +20,7 @@ def verdict_text(comparison: Comparison) -> str:
     """The verdict as a person would say it."""
     verdict, first, second = comparison.verdict, comparison.first, comparison.second
     if not verdict.enough_runs:
-        return f"too few runs to tell {second.name} from {first.name}; take -n 6 or more"
+        return f"too few runs to tell {second.name} from {first.name}; take -n 7 or more"
     if not verdict.differs:
         return f"no difference beyond noise between {first.name} and {second.name} on this workload"
     slower = verdict.ratio >= 1
