@@ -14,6 +14,7 @@ import insitu
 from insitu.kernel.bpf import link_program_ids, object_ids
 from insitu.kernel.bpf_abi import Command
 from insitu.probe.source import ScriptError
+from insitu.probe.trace import PROGRAMS
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -376,3 +377,10 @@ def test_a_session_keeps_events_and_maps(tmp_path: Path) -> None:
     assert [number for number, _ in rows] == list(range(10))
     assert session.sql("select sum(value) from map.squares").item() == sum(n * n for n in range(10))
     assert session.sql("select low, high, count from map.h").rows() == [(4, 8, 1)]
+
+
+@pytest.mark.parametrize("name", sorted(path.stem for path in PROGRAMS.glob("*.bt")))
+def test_our_own_programs_load_and_say_what_they_answer(name: str) -> None:
+    assert _trace("--dry-run", name, "1") == ""
+    header = (PROGRAMS / f"{name}.bt").read_text().split("*/")[0]
+    assert "?" in header.splitlines()[1]
