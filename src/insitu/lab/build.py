@@ -6,6 +6,7 @@ kernel with gcov no counts.
 """
 
 import contextlib
+import errno
 import fcntl
 import json
 import os
@@ -67,7 +68,7 @@ def build(version: str, features: Sequence[str], jobs: int = 0, report: Report =
             remedy="set XDG_CACHE_HOME to another directory",
         )
     begin = time.monotonic()
-    with _sole_builder(directory):
+    with _sole_builder(directory), _no_space_explained(directory):
         objects = directory / "objects"
         tree = _configured(source, asked, objects, report)
         _compile(tree, objects, jobs or len(os.sched_getaffinity(0)), directory / "make.log", report)
@@ -102,7 +103,7 @@ def _compile(tree: Path, objects: Path, jobs: int, log: Path, report: Report) ->
     report(f"compiling with {jobs} at a time; make's output goes to {log}")
     try:
         compile_kernel(tree, objects, jobs, log, report)
-    except KeyboardInterrupt:
+    except (KeyboardInterrupt, SystemExit):
         report("stopped; the same command goes on from here")
         raise
 
@@ -143,3 +144,15 @@ def _sole_builder(directory: Path) -> Iterator[None]:
         except BlockingIOError:
             raise InsituError(f"{directory.name} is being built by another process") from None
         yield
+
+
+@contextlib.contextmanager
+def _no_space_explained(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InsituError(
+            f"no space left for {directory}", remedy="free some, and the same command goes on from here"
+        ) from None
