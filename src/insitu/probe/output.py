@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import subprocess
 import sys
 import time
 from collections.abc import Callable
@@ -157,6 +156,8 @@ class Output:
         return handle
 
     def _system(self, layout: RecordLayout) -> Handler:
+        import subprocess
+
         make = self.formatter.printf(layout)
 
         def handle(pieces: tuple[Any, ...]) -> None:
