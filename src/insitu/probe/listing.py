@@ -21,6 +21,7 @@ def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
         if len(tagged) == 2 and tagged[0] in ("struct", "union", "enum"):
             return _list_types(tagged[0], tagged[1], context)
         kind, *parts = _split(pattern)
+        word = pattern if _is_word(pattern) else ""
         kinds = fnmatch.filter(PROVIDERS, kind) if "*" in kind else [kind]
         if "*" not in kind and kind not in PROVIDERS:
             from insitu.probe.source import nearest
@@ -32,20 +33,23 @@ def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
             if id(provider) in seen and "*" in kind:
                 continue
             seen.add(id(provider))
-            found += _list_kind(provider, name, parts, context, verbose=verbose, alone=len(kinds) == 1)
+            found += _list_kind(provider, name, parts, context, word=word, verbose=verbose, alone=len(kinds) == 1)
     finally:
         context.close()
     return 0 if found else 1
 
 
 def _split(pattern: str) -> list[str]:
-    if ":" not in pattern and pattern not in PROVIDERS and "*" not in pattern:
-        return ["*", f"*{pattern}*"]
-    return pattern.split(":")
+    """The parts of a pattern; a word alone stands for all kinds, in whose names it is looked for."""
+    return ["*"] if _is_word(pattern) else pattern.split(":")
+
+
+def _is_word(pattern: str) -> bool:
+    return ":" not in pattern and pattern not in PROVIDERS and "*" not in pattern
 
 
 def _list_kind(
-    provider: Provider, name: str, parts: list[str], context: Context, *, verbose: bool, alone: bool
+    provider: Provider, name: str, parts: list[str], context: Context, *, word: str, verbose: bool, alone: bool
 ) -> int:
     try:
         points = provider.listing(AttachSpec(name, tuple(parts)), context)
@@ -53,6 +57,7 @@ def _list_kind(
         if alone:
             raise
         return 0  # one of many kinds, and this kernel does not have it
+    points = [point for point in points if word in point.name]
     for point in points:
         print(point.name)
         if verbose:
