@@ -18,7 +18,7 @@ dd if=/dev/zero of=/dev/null bs=64 count=$blocks 2>/dev/null
 @pytest.mark.timeout(600)
 def test_a_workload_made_slower_in_one_guest_is_found(kernel_6_1: Kernel) -> None:
     sides = [("6.1", ""), ("6.1", "insitu.slow")]
-    found = compare(sides, ["sh", "-c", WORKLOAD], runs=7, profile=False)
+    found = compare(sides, ["sh", "-c", WORKLOAD], runs=10, profile=False)
     assert found.verdict.differs
     assert found.verdict.ratio > 1.2
     assert verdict_text(found).startswith("6.1 insitu.slow is ")
