@@ -263,6 +263,13 @@ def test_the_elements_of_a_map_are_counted() -> None:
     assert _trace("-e", script).startswith("7")
 
 
+def test_one_element_of_a_histogram_is_printed() -> None:
+    script = 'BEGIN { @h["a", 1] = hist(5); @h["bc", 2] = hist(9); print(@h["bc", 2]); clear(@h); exit(); }'
+    output = _trace("-e", script)
+    assert output.startswith("@h[bc, 2]: \n[8, 16) ")
+    assert "@h[a, 1]" not in output
+
+
 def test_counts_may_be_read_in_a_program() -> None:
     script = (
         'BEGIN { @c = count(); @c = count(); @s = sum(40); @a = avg(3); @a = avg(6); printf("%d %d '

@@ -9,10 +9,10 @@ import time
 from collections.abc import Callable
 from typing import Any, BinaryIO
 
-from insitu.probe.aggregates import read_map
+from insitu.probe.aggregates import MapContent, read_map
 from insitu.probe.decode import decoder
 from insitu.probe.formatting import Formatter
-from insitu.probe.layout import RecordLayout
+from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.loader import Loaded
 from insitu.probe.printing import map_json, map_text
 
@@ -42,6 +42,7 @@ class Output:
             "warnf": self._complaint,
             "print": self._print,
             "print_map": self._print_map,
+            "print_element": self._print_element,
             "time": self._time,
             "join": self._join,
             "cat": self._cat,
@@ -107,7 +108,15 @@ class Output:
 
     def map(self, number: int, top: int = 0, div: int = 0) -> None:
         """A whole map."""
+        self.show_map(self.loaded.compiled.layout.maps[number], self.content(number), top, div)
+
+    def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        """What a map holds."""
         raise NotImplementedError
+
+    def content(self, number: int) -> MapContent:
+        """What a map holds now."""
+        return read_map(self.loaded.compiled.layout.maps[number], self.loaded.maps[number])
 
     def all_maps(self) -> None:
         """Every map that the script named, in the order of their names."""
@@ -127,6 +136,18 @@ class Output:
     def _print_map(self, layout: RecordLayout) -> Handler:
         number, top, div = layout.numbers
         return lambda pieces: self.map(number, top, div)
+
+    def _print_element(self, layout: RecordLayout) -> Handler:
+        (number,) = layout.numbers
+        whole_key = decoder(layout.fields.elements[0], 1)
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            wanted = whole_key(pieces)
+            content = self.content(number)
+            rows = [row for row in content.rows if row[0] == wanted]
+            self.show_map(self.loaded.compiled.layout.maps[number], MapContent(content.kind, rows))
+
+        return handle
 
     def _time(self, layout: RecordLayout) -> Handler:
         return lambda pieces: self.text("time", self.formatter.clock(layout.text, time.time_ns()))
@@ -187,9 +208,8 @@ class TextOutput(Output):
     def value(self, kind: Any, value: Any) -> None:
         self.write(self.formatter.text(kind, value) + "\n")
 
-    def map(self, number: int, top: int = 0, div: int = 0) -> None:
-        layout = self.loaded.compiled.layout.maps[number]
-        self.write(map_text(self.formatter, layout, read_map(layout, self.loaded.maps[number]), top, div))
+    def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        self.write(map_text(self.formatter, layout, content, top, div))
 
 
 class JsonOutput(Output):
@@ -207,9 +227,8 @@ class JsonOutput(Output):
     def value(self, kind: Any, value: Any) -> None:
         self._line("value", self.formatter.json(kind, value))
 
-    def map(self, number: int, top: int = 0, div: int = 0) -> None:
-        layout = self.loaded.compiled.layout.maps[number]
-        found = map_json(self.formatter, layout, read_map(layout, self.loaded.maps[number]), top, div)
+    def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        found = map_json(self.formatter, layout, content, top, div)
         if found is not None:
             self._line(*found)
 

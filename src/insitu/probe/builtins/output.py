@@ -96,7 +96,8 @@ def _check_print(checker: Checker, call: ast.Call) -> Type:
     if found == VOID:
         raise checker.error("this has no value to print", subject)
     if isinstance(found, Aggregation):
-        raise checker.error("a single element of an aggregation cannot be printed yet", subject)
+        # Of an access with a key only: what user space shows of it needs all CPUs' cells.
+        assert isinstance(subject, ast.MapAccess)
     if isinstance(found, Record):
         raise checker.error(f"{found} cannot be printed yet", subject)
     return VOID
@@ -109,6 +110,11 @@ def _print(low: Lowering, call: ast.Call) -> str:
         limits = [low.constant(a) for a in _expressions(call)]
         top, div = [*limits, 0, 0][:2]
         send_values(low, "print_map", "", numbers=(low.layout.number(subject.name), top, div))
+    elif isinstance(subject, ast.MapAccess) and isinstance(subject.type, Aggregation):
+        number = low.layout.number(subject.name)
+        key = ast.TupleLiteral(subject.span, subject.key or [])
+        key.type = low.layout.maps[number].key
+        send(low, "print_element", "", [key], numbers=(number,))
     else:
         send(low, "print", "", [subject])
     return "0"
