@@ -95,9 +95,8 @@ def _check_print(checker: Checker, call: ast.Call) -> Type:
     found = checker.known(subject)
     if found == VOID:
         raise checker.error("this has no value to print", subject)
-    if isinstance(found, Aggregation):
-        # Of an access with a key only: what user space shows of it needs all CPUs' cells.
-        assert isinstance(subject, ast.MapAccess)
+    if isinstance(found, Aggregation) and not isinstance(subject, ast.MapAccess):
+        raise checker.error(f"{found}() has to be assigned to a map", subject)
     if isinstance(found, Record):
         raise checker.error(f"{found} cannot be printed yet", subject)
     return VOID

@@ -111,7 +111,12 @@ def _for(checker: Checker, node: ast.For) -> None:
             raise checker.error(f"{node.iterable.name} has no keys to go over", node.iterable)
         if entry.key is not None and not isinstance(entry.value, Unknown):
             key = entry.key.elements[0] if len(entry.key.elements) == 1 else entry.key
-            checker.bind(node.variable, Tuple((key, readable(entry.value))), node.variable)
+            value = readable(entry.value)
+            if isinstance(value, Aggregation):
+                raise checker.error(
+                    f"going over {node.iterable.name}, a {value}(), is not supported yet", node.iterable
+                )
+            checker.bind(node.variable, Tuple((key, value)), node.variable)
     _loop(checker, node.body)
 
 
