@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu import lab
 from insitu.kernel.features import State
 
-lab = pytest.importorskip("insitu.lab.guest", reason="needs the kernel lab")
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86_64")
 
 INSITU = Path(sys.executable).with_name("insitu")
