@@ -62,20 +62,39 @@ def connect(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
 
 
 def run(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFrame":
-    """Run one statement; its rows (none for a statement without an answer). InsituError says what DuckDB said."""
+    """Run one statement; its rows (none for a statement without an answer). InsituError says what DuckDB said.
+
+    Ctrl-C, or another exception that a signal handler raises, ends the query.
+    """
     import duckdb
-    import polars as pl
 
     try:
-        relation = connection.sql(query)
-        return pl.DataFrame() if relation is None else _plain_integers(pl.DataFrame(relation))
+        return _interruptible(connection, query)
     except duckdb.Error as error:
         lines = [line.strip() for line in str(error).splitlines() if line.strip()]
         raise InsituError("; ".join(lines[:3])) from None
-    except RuntimeError as error:
-        if "interrupted" in str(error):  # Ctrl-C, met by DuckDB while Polars fetched rows
-            raise KeyboardInterrupt from None
-        raise
+
+
+def _interruptible(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFrame":
+    """The query's rows, fetched in a thread of their own: called from this one DuckDB may swallow a Ctrl-C."""
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    with ThreadPoolExecutor(1) as pool:
+        answer = pool.submit(_rows, connection, query)
+        try:
+            return answer.result()
+        except (KeyboardInterrupt, SystemExit):
+            while not answer.done():  # again, should the query have begun after it
+                connection.interrupt()
+                wait([answer], 0.1)
+            raise
+
+
+def _rows(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFrame":
+    import polars as pl
+
+    relation = connection.sql(query)
+    return pl.DataFrame() if relation is None else _plain_integers(pl.DataFrame(relation))
 
 
 def _plain_integers(frame: "polars.DataFrame") -> "polars.DataFrame":
