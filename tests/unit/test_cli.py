@@ -97,3 +97,13 @@ def test_numbers_that_make_no_sense_are_refused_before_anything_is_recorded(word
     )
     assert done.returncode == 2 and done.stderr.count("\n") == 1
     assert not output.exists()
+
+
+@pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143)])
+def test_a_signal_ends_a_query_that_would_take_minutes(folded, number, status):
+    query = "select count(*) from range(100000000000) where range % 7 = 3"
+    program = subprocess.Popen([*INSITU, "sql", folded, query], stderr=subprocess.PIPE, preexec_fn=_hear_all)
+    time.sleep(3)
+    program.send_signal(number)
+    _, said = program.communicate(timeout=30)
+    assert (program.returncode, said) == (status, b"")

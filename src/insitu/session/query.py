@@ -77,8 +77,16 @@ def run(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFram
 
 def _interruptible(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFrame":
     """The query's rows, fetched in a thread of their own: called from this one DuckDB may swallow a Ctrl-C."""
+    import signal
+    import threading
     from concurrent.futures import ThreadPoolExecutor, wait
 
+    import polars  # noqa: F401
+
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        # Polars, once imported, keeps SIGINT to itself while it works: the handler is put back.
+        signal.signal(signal.SIGINT, handler)
     with ThreadPoolExecutor(1) as pool:
         answer = pool.submit(_rows, connection, query)
         try:
