@@ -54,6 +54,7 @@ def machine_arguments(parser: argparse.ArgumentParser) -> None:
         "--initcall-debug", action="store_true", help="have the kernel time its initcalls (on the console)"
     )
     group.add_argument("--kgdb", action="store_true", help="a serial line for KGDB (a kernel built with it)")
+    group.add_argument("--cpu", default="", metavar="MODEL", help="as QEMU's -cpu (max: with an AVX2 it gets wrong)")
     group.add_argument("--crashkernel", default="", metavar="SIZE", help="memory set aside for a crash kernel")
     group.add_argument(
         "--disk", action="append", default=[], type=Path, metavar="FILE", help="a disk image (raw, qcow2)"
@@ -72,7 +73,7 @@ def machine_options(args: argparse.Namespace) -> "Options":
 
     fields: dict[str, Any] = {
         name: getattr(args, name)
-        for name in ("cpus", "memory", "numa", "append", "initcall_debug", "kgdb", "crashkernel", "net")
+        for name in ("cpus", "cpu", "memory", "numa", "append", "initcall_debug", "kgdb", "crashkernel", "net")
     }
     return Options(**fields, disks=tuple(args.disk), rw=tuple(args.rw))
 

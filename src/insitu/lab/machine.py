@@ -31,9 +31,13 @@ _MIN_MEMORY: Final = 128 << 20
 
 @dataclass(frozen=True)
 class Options:
-    """A guest's machine. ``memory`` and ``crashkernel`` are sizes as QEMU and the kernel write them (512M, 2G)."""
+    """A guest's machine. ``memory`` and ``crashkernel`` are sizes as QEMU and the kernel write them (512M, 2G).
+
+    ``cpu`` is a CPU as QEMU's -cpu names it; by default the host's, emulated or not, less what is emulated wrongly.
+    """
 
     cpus: int = 2
+    cpu: str = ""
     memory: str = "1G"
     numa: int = 1
     append: str = ""
@@ -111,7 +115,7 @@ def command_line(kernel: Kernel, options: Options, directory: Path, accelerator:
     ``ram`` holds the -object and -numa words that the memory is made of.
     """
     # QEMU 7.2's emulation of AVX2 is wrong in places: numpy.argsort puts out orders that are none.
-    cpu = "host" if accelerator == "kvm" else "max,avx2=off"
+    cpu = options.cpu or ("host" if accelerator == "kvm" else "max,avx2=off")
     words = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     # Trace events, when `insitu lab trace` asks for them, come with their time.
     words += ["-msg", "timestamp=on"]

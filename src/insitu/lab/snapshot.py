@@ -86,7 +86,13 @@ def _key(guest: Guest) -> str:
         for path in (guest.kernel.image, Path(qemu_program()), busybox(), *Path(__file__).parent.glob("*.sh"))
     ]
     machine = (guest.options.cpus, guest.options.memory, guest.options.numa, guest.options.append)
-    devices = (guest.options.crashkernel, guest.options.net, len(guest.options.rw), guest.accelerator)
+    devices = (
+        guest.options.cpu,
+        guest.options.crashkernel,
+        guest.options.net,
+        len(guest.options.rw),
+        guest.accelerator,
+    )
     return hashlib.sha256(repr((machine, devices, stamps)).encode()).hexdigest()[:32]
 
 
