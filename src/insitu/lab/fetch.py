@@ -19,6 +19,7 @@ from insitu.lab.busybox import busybox
 from insitu.lab.catalog import Package, find_package
 from insitu.lab.directories import cache_directory
 from insitu.lab.kernel import INDEX, Kernel, fetched_kernels
+from insitu.lab.space import need_space
 
 __all__ = ["download", "fetch", "fetch_debuginfo", "unpack"]
 
@@ -40,7 +41,7 @@ def fetch(name: str, report: Report = lambda line: None) -> Kernel:
             report(f"{package.name} ({package.release}) is in the cache")
             return kernel
     kernels = cache_directory("kernels")
-    _need_space(kernels, _SPACE_KERNEL)
+    need_space(kernels, _SPACE_KERNEL)
     with _scratch(kernels) as scratch:
         report(f"downloading {package.package}")
         archive = download(package.package, scratch)
@@ -66,7 +67,7 @@ def fetch_debuginfo(kernel: Kernel, report: Report = lambda line: None) -> Kerne
             f"debug information is to be had for fetched kernels only, and {kernel.name} was not fetched",
             remedy="insitu lab fetch lists their names",
         )
-    _need_space(home, _SPACE_DEBUGINFO)
+    need_space(home, _SPACE_DEBUGINFO)
     with _scratch(home) as scratch:
         report(f"downloading {package}")
         archive = download(package, scratch)
@@ -154,15 +155,6 @@ def _extract_vmlinux(archive: Path, release: str, target: Path) -> None:
 def _scratch(directory: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory) as scratch:
         yield Path(scratch)
-
-
-def _need_space(directory: Path, needed: int) -> None:
-    free = shutil.disk_usage(directory).free
-    if free < needed:
-        raise InsituError(
-            f"no space: {directory} has {free >> 20} MB free, and this needs about {needed >> 20} MB",
-            remedy="free some, or set XDG_CACHE_HOME",
-        )
 
 
 def _write_whole(path: Path, text: str) -> None:

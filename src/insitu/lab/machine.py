@@ -66,7 +66,7 @@ class Options:
         if self.kgdb and kernel.options and "KGDB_SERIAL_CONSOLE" not in kernel.options:
             raise InsituError(
                 f"kernel {kernel.name} is built without CONFIG_KGDB_SERIAL_CONSOLE",
-                remedy=f"insitu lab gdb works with any kernel; or insitu lab build -k {kernel.name} --with kgdb",
+                remedy=f"insitu lab gdb works with any kernel; or insitu lab build -k {kernel.name.split('-')[0]} --with kgdb",
             )
 
 
