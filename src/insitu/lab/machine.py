@@ -64,9 +64,10 @@ class Options:
             if not path.exists():
                 raise InsituError(f"--disk {path} does not exist", status=2)
         if self.kgdb and kernel.options and "KGDB_SERIAL_CONSOLE" not in kernel.options:
+            version = kernel.name.split("-")[0]
             raise InsituError(
                 f"kernel {kernel.name} is built without CONFIG_KGDB_SERIAL_CONSOLE",
-                remedy=f"insitu lab gdb works with any kernel; or insitu lab build -k {kernel.name.split('-')[0]} --with kgdb",
+                remedy=f"insitu lab gdb works with any kernel; or insitu lab build -k {version} --with kgdb",
             )
 
 
