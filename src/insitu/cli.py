@@ -80,8 +80,23 @@ def _run(words: list[str]) -> int:
         args = parser.parse_intermixed_args(words[1:])  # options may stand between RUN and QUERY
     except TypeError:  # not for commands that hand the rest of their line on
         args = parser.parse_args(words[1:])
+    if name not in _RUNS_PROGRAMS:
+        # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
+        os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
+        _keep_freed_memory()
     status: int = args.run(args)
     return status
+
+
+def _keep_freed_memory() -> None:
+    """Tell malloc to reuse the memory of arrays that were freed: the kernel would clear each page anew otherwise."""
+    import ctypes
+
+    mmap_threshold, trim_threshold = -3, -1  # <malloc.h>
+    mallopt = getattr(ctypes.CDLL(None), "mallopt", None)
+    if mallopt is not None:
+        mallopt(mmap_threshold, 1 << 25)  # the most that glibc takes
+        mallopt(trim_threshold, 1 << 30)
 
 
 def _open_missing_streams() -> None:
