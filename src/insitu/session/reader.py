@@ -28,10 +28,9 @@ class Session:
     ``session.profile`` the samples as arrays. ``session.info`` is what session.json says.
     """
 
-    def __init__(self, path: Path, *, temporary: bool = False) -> None:
+    def __init__(self, path: Path) -> None:
         self.path = path
         self.info: dict[str, Any] = store.read_info(path)
-        self._temporary = temporary
         self._profile: Profile | None = None
 
     @property
@@ -65,9 +64,7 @@ class Session:
             return run(connection, query)
 
     def close(self) -> None:
-        """Remove what was made for this object only (a session converted from another tool's file)."""
-        if self._temporary:
-            shutil.rmtree(self.path, ignore_errors=True)
+        """Let go of what was made for this object only: nothing, for a session that lies on disk."""
 
     def __enter__(self) -> "Session":
         return self
@@ -108,10 +105,8 @@ def open_session(path: str | Path) -> Session:
 class _OwnedSession(Session):
     """A session in a temporary directory of its own, removed when the object goes."""
 
-    def __init__(self, path: Path) -> None:
-        super().__init__(path, temporary=True)
-
     def close(self) -> None:
+        """Remove the directory."""
         shutil.rmtree(self.path.parent, ignore_errors=True)
 
     def __del__(self) -> None:
