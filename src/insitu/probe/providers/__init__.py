@@ -38,7 +38,8 @@ class _Registry(Mapping[str, Provider]):
         return next(provider for provider in providers if name in provider.names)
 
     def __iter__(self) -> Iterator[str]:
-        return iter(self._module_of)
+        # Not iter(): once imported, the module of that name is found here instead of the function.
+        yield from self._module_of
 
     def __len__(self) -> int:
         return len(self._module_of)
