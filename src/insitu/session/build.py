@@ -47,7 +47,7 @@ def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
     records = [record for stream in recording.streams for record in side_records(stream, attrs)]
     processes = replay(records, recording.build_ids)
     unwinds = any(attr.regs_user for attr in attrs)
-    symbols = Symbolizer(kallsyms=recording.kallsyms, live=recording.live, inlines=unwinds or not as_perf)
+    symbols = Symbolizer(live=recording.live, inlines=unwinds or not as_perf)
     machine = AARCH64 if recording.info.get("machine") == "aarch64" else X86_64
     # Code that a run-time compiler made has no call frame information; perf's stacks end there.
     unwinder = Unwinder(processes.spaces, symbols.open_module, machine=machine, frame_pointers=not as_perf)

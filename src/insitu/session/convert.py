@@ -22,14 +22,7 @@ def read_raw(path: Path) -> RawRecording:
     except (KeyError, TypeError, ValueError):
         raise InsituError(f"{path}: session.json does not describe its events; raw/ cannot be read") from None
     streams = [walk(_mapped(file)) for file in store.raw_files(path)]
-    kallsyms = path / "raw" / "kallsyms"
-    return RawRecording(
-        streams,
-        attrs,
-        info,
-        live=info.get("boot_id") == store.boot_id(),
-        kallsyms=kallsyms.read_bytes() if kallsyms.exists() else None,
-    )
+    return RawRecording(streams, attrs, info, live=info.get("boot_id") == store.boot_id())
 
 
 def finish(path: Path) -> None:

@@ -1,12 +1,8 @@
-"""Time in a recording: how long it took, and which events' weights are times."""
-
-from typing import Final
+"""How long a recording took."""
 
 from insitu.session.profile import Profile
 
-__all__ = ["duration_ns", "is_clock"]
-
-_CLOCKS: Final = {"cpu-clock", "task-clock"}
+__all__ = ["duration_ns"]
 
 
 def duration_ns(profile: Profile) -> int:
@@ -15,8 +11,3 @@ def duration_ns(profile: Profile) -> int:
     if isinstance(start, int) and isinstance(end, int) and end > start:
         return end - start
     return int(profile.ts_ns.max() - profile.ts_ns.min()) if len(profile) else 0
-
-
-def is_clock(event: str) -> bool:
-    """Whether the weights of an event's samples are nanoseconds of CPU time; ``event`` may have modifiers (":u")."""
-    return event.partition(":")[0] in _CLOCKS

@@ -70,7 +70,7 @@ def replay(records: Iterable[SideRecord], build_ids: dict[str, str]) -> Processe
 
 
 class _Epoch:
-    """A growing set of disjoint mappings; ``owner`` is the process it was begun for."""
+    """A growing set of disjoint mappings."""
 
     __slots__ = ("index", "mappings")
 
@@ -105,11 +105,10 @@ class _Replay:
         self.throttles = 0
         self.all_mapped: list[tuple[int, Mapping]] = []
 
-    def begin_epoch(self, pid: int, ts_ns: int, mappings: list[Mapping]) -> _Epoch:
+    def begin_epoch(self, pid: int, ts_ns: int, mappings: list[Mapping]) -> None:
         epoch = _Epoch(len(self.epochs), mappings)
         self.epochs.append(epoch)
         self.enter(pid, ts_ns, epoch)
-        return epoch
 
     def enter(self, pid: int, ts_ns: int, epoch: _Epoch) -> None:
         self.current[pid] = epoch

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from insitu.session.distinct import distinct, groups, ranges
 from insitu.symbols.frame import ROOT, Frame
 
-__all__ = ["CallTree", "Lost", "Name", "Profile", "Thread", "Value"]
+__all__ = ["CallTree", "Lost", "Name", "Profile", "Thread", "Value", "is_clock", "stack_depths", "weight_unit"]
 
 Value = Literal["samples", "weight"]
 
@@ -51,6 +51,7 @@ class Name(NamedTuple):
 
 
 _ROOT: Final = Name("all")
+_CLOCKS: Final = {"cpu-clock", "task-clock"}
 
 
 @dataclass(frozen=True)
@@ -172,7 +173,7 @@ class Profile:
         if reverse:
             parent, label, ends = _turned(parent, label, keys)
             keys = keys // stacks * len(parent) + ends
-        return _grow(parent, label, keys, sums, names, "samples" if value == "samples" else _unit(self.events))
+        return _grow(parent, label, keys, sums, names, "samples" if value == "samples" else weight_unit(self.events))
 
     def _names(self) -> tuple[list[Name], I32]:
         """Distinct names, the root's first, and the index of each frame's name."""
@@ -194,10 +195,15 @@ class Profile:
         return (of_sample + first).astype(np.int32)
 
 
-def _unit(events: Sequence[str]) -> str:
-    clocks = {"cpu-clock", "task-clock"}
-    bare = {event.split(":")[0] for event in events}
-    if bare <= clocks:
+def is_clock(event: str) -> bool:
+    """Whether the weights of an event's samples are nanoseconds of CPU time; ``event`` may have modifiers (":u")."""
+    return event.partition(":")[0] in _CLOCKS
+
+
+def weight_unit(events: Sequence[str]) -> str:
+    """What the weights of samples of these events count: "ns", one event's name, or "events"."""
+    bare = {event.partition(":")[0] for event in events}
+    if bare <= _CLOCKS:
         return "ns"
     return next(iter(bare)) if len(bare) == 1 else "events"
 

@@ -13,7 +13,7 @@ class RawRecording:
 
     ``build_ids`` maps a path to the build id noted beside the stream; ``cut_bytes`` counts bytes that belong to no
     whole record. ``live`` says that it was recorded on this machine since its last boot, so that processes and
-    kernel symbols may be looked at. ``kallsyms`` is the recording kernel's symbol table, if it was kept.
+    kernel symbols may be looked at.
     """
 
     streams: list[Stream]
@@ -22,7 +22,6 @@ class RawRecording:
     build_ids: dict[str, str] = field(default_factory=dict)
     cut_bytes: int = 0
     live: bool = False
-    kallsyms: bytes | None = None
 
     @property
     def torn(self) -> int:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
-from insitu.session.profile import CallTree, Name, Profile, Value
+from insitu.session.profile import CallTree, Name, Profile, Value, weight_unit
 from insitu.views.losses import lost_by_source
 from insitu.views.named_stacks import name_columns, named_stacks, thread_groups
 from insitu.views.page import html_page
@@ -50,7 +50,7 @@ def flame_html(
         "subtitle": described(profile, len(stack)) if subtitle is None else subtitle,
         "notes": [*recorded_notes(profile), *notes],
         "losses": lost_by_source(profile.lost),
-        "unit": "samples" if value == "samples" else _weight_unit(profile),
+        "unit": "samples" if value == "samples" else weight_unit(profile.events),
         "names": name_columns(stacks.names, stacks.files),
         "threads": threads,
         "reverse": reverse,
@@ -149,11 +149,6 @@ def recorded_notes(profile: Profile) -> list[str]:
     """What the recorder or the importer remarked."""
     notes = profile.info.get("notes")
     return [str(note) for note in notes] if isinstance(notes, list) else []
-
-
-def _weight_unit(profile: Profile) -> str:
-    """What the weights of ``profile`` count."""
-    return profile.tree(value="weight", select=np.zeros(len(profile), np.bool_)).unit
 
 
 def _united(before: CallTree, after: CallTree) -> tuple[I32, I32, list[Name], I64, I64]:

@@ -8,8 +8,8 @@ from typing import Literal, NamedTuple
 import numpy as np
 
 from insitu.session.distinct import distinct
-from insitu.session.duration import duration_ns, is_clock
-from insitu.session.profile import CallTree, Profile, Value
+from insitu.session.duration import duration_ns
+from insitu.session.profile import CallTree, Profile, Value, is_clock
 from insitu.views.functions import function_costs
 from insitu.views.losses import lost_by_source
 from insitu.views.selection import value_of

@@ -8,10 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
-from insitu.session.duration import duration_ns, is_clock
+from insitu.session.duration import duration_ns
 from insitu.session.formats.protobuf import message, number, packed, varint
 from insitu.session.joined import joined
-from insitu.session.profile import Profile
+from insitu.session.profile import Profile, is_clock
 from insitu.symbols.frame import Frame
 
 __all__ = ["write_pprof"]

@@ -8,9 +8,8 @@ from numpy.typing import NDArray
 
 from insitu import __version__
 from insitu.session.distinct import distinct
-from insitu.session.duration import is_clock
 from insitu.session.joined import joined
-from insitu.session.profile import Profile
+from insitu.session.profile import Profile, is_clock
 from insitu.symbols.frame import Frame
 
 __all__ = ["write_speedscope"]
