@@ -41,6 +41,28 @@ def test_a_bzimage_gives_up_its_elf_image(tmp_path: Path, compress: object) -> N
     assert unpack_bzimage(image) == ELF
 
 
+def test_a_bzimages_release_is_read_from_its_header(tmp_path: Path) -> None:
+    data = bytearray(bzimage(b"payload"))
+    struct.pack_into("<H", data, 0x20E, 0x100)  # a pointer less 0x200
+    data[0x300:0x330] = b"5.10.0-9-test (someone@somewhere) #1 SMP".ljust(0x30, b"\0")
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(data)
+    assert find_kernel(str(image)).release == "5.10.0-9-test"
+
+
+def test_a_vmlinuxs_release_is_read_from_its_banner(tmp_path: Path) -> None:
+    image = tmp_path / "vmlinux"
+    image.write_bytes(ELF + b"Linux version 6.9.0-rc1+ (someone@somewhere) (gcc 12) #1 SMP")
+    assert find_kernel(str(image)).release == "6.9.0-rc1+"
+
+
+def test_a_file_that_is_no_kernel_is_refused(tmp_path: Path) -> None:
+    image = tmp_path / "vmlinuz"
+    image.write_bytes(b"#!/bin/sh\n")
+    with pytest.raises(InsituError, match="neither a bzImage nor an ELF kernel"):
+        find_kernel(str(image))
+
+
 def test_an_unknown_compression_is_left_to_the_kernels_own_loader(tmp_path: Path) -> None:
     image = tmp_path / "vmlinuz"
     image.write_bytes(bzimage(b"something else entirely"))

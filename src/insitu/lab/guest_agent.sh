@@ -4,10 +4,18 @@
 #
 # Ports by descriptor: 3 control, 4 the commands' standard output, 5 their standard error.
 
+# The device of one of the ports. The kernel learns their names one by one, some time after it has found the device.
 port() {
-    for entry in /sys/class/virtio-ports/*; do
-        { read -r name <"$entry/name"; } 2>/dev/null
-        [ "$name" = "$1" ] && echo "/dev/${entry##*/}" && return
+    tries=0
+    while [ $tries -lt 500 ]; do
+        for entry in /sys/class/virtio-ports/*; do
+            { read -r name <"$entry/name"; } 2>/dev/null
+            [ "$name" = "$1" ] && echo "/dev/${entry##*/}" && return
+        done
+        # Without the driver no port will ever come.
+        [ -d /sys/class/virtio-ports ] || [ $tries -lt 20 ] || return
+        tries=$((tries + 1))
+        $busybox usleep 10000
     done
 }
 
@@ -119,6 +127,11 @@ command_signal() {
 }
 
 if [ -z "$entered" ]; then
+    if [ -z "$(port insitu.stderr)" ]; then
+        echo "insitu-lab: cannot reach the host: the kernel has no driver for virtio serial ports" \
+            "(CONFIG_VIRTIO_PCI and CONFIG_VIRTIO_CONSOLE), neither built in nor as a module found with its image"
+        $busybox poweroff -f
+    fi
     exec 3<>"$(port insitu.control)" 4>"$(port insitu.stdout)" 5>"$(port insitu.stderr)"
     stdin_port=$(port insitu.stdin)
     export stdin_port

@@ -22,8 +22,9 @@ class Kernel:
     """A kernel on this machine's disk.
 
     ``name`` is what users type (``6.1-cloud``), ``release`` what ``uname -r`` says (``6.1.0-56-cloud-amd64``).
-    ``modules`` is the directory that holds ``modules.builtin`` and ``kernel/``; None when all that is needed is
-    built in, or when nothing but an image was given.
+    ``modules`` is the directory that holds ``modules.builtin`` and the modules: installed (with ``modules.dep``),
+    or a source tree (with ``modules.order``). None when all that is needed is built in, or nothing is known but the
+    image.
     """
 
     name: str
@@ -90,13 +91,13 @@ def fetched_kernels() -> list[Kernel]:
     return sorted(kernels, key=lambda kernel: release_order(kernel.release))
 
 
-def installed_kernels() -> list[Kernel]:
-    """The kernels installed on this machine (/boot), oldest release first."""
+def installed_kernels(root: Path = Path("/")) -> list[Kernel]:
+    """The kernels installed on this machine, or below another root directory, oldest release first."""
     kernels = []
-    for image in Path("/boot").glob("vmlinuz-*"):
+    for image in (root / "boot").glob("vmlinuz-*"):
         release = image.name.removeprefix("vmlinuz-")
-        modules = Path("/lib/modules") / release
-        config = Path("/boot") / f"config-{release}"
+        modules = root / "lib/modules" / release
+        config = root / "boot" / f"config-{release}"
         kernels.append(
             Kernel(
                 release,
@@ -116,7 +117,9 @@ def find_kernel(name: str) -> Kernel:
     A short name means the newest fetched kernel of that name. Raises InsituError with the way to get it.
     """
     if "/" in name or name.startswith("."):
-        return _kernel_at(Path(name))
+        from insitu.lab.image import kernel_at
+
+        return kernel_at(Path(name))
     if name == "host":
         name = platform.release()
     for kernel in reversed([*installed_kernels(), *fetched_kernels()]):
@@ -124,27 +127,4 @@ def find_kernel(name: str) -> Kernel:
             return kernel
     raise InsituError(
         f"kernel {name!r} is not here", remedy=f"insitu lab fetch {name}; insitu lab kernels lists them"
-    )
-
-
-def _kernel_at(image: Path) -> Kernel:
-    if not image.is_file():
-        raise InsituError(f"no kernel image {image}")
-    image = image.resolve()
-    data = image.read_bytes()[:0x8000]
-    release = image.name
-    if data[0x202:0x206] == b"HdrS":
-        # kernel_version, a pointer less 0x200 (Documentation/arch/x86/boot.rst).
-        start = int.from_bytes(data[0x20E:0x210], "little") + 0x200
-        words = data[start : start + 200].split(b"\0")[0].split()
-        release = words[0].decode(errors="replace") if words else release
-    config = image.parent / f"config-{release}"
-    modules = Path("/lib/modules") / release
-    return Kernel(
-        str(image),
-        release,
-        image,
-        config=config if config.exists() else None,
-        modules=modules if modules.is_dir() else None,
-        origin="image",
     )

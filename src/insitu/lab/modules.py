@@ -1,6 +1,7 @@
 """Which modules a kernel needs for a feature, in the order in which they load."""
 
 import functools
+import graphlib
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Final
@@ -23,20 +24,59 @@ FEATURES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "firmware configuration": (("qemu_fw_cfg", "FW_CFG_SYSFS"),),
 }
 
+_WANTED: Final = frozenset(module for modules in FEATURES.values() for module, _option in modules)
+
 
 @functools.lru_cache(maxsize=8)
 def _dependencies(modules: Path) -> dict[str, tuple[str, ...]]:
     """Module name -> its file and those it depends on, as modules.dep lists them (nearest first)."""
+    index = modules / "modules.dep"
+    if not index.exists():
+        return _dependencies_in_tree(modules)
     table = {}
-    for line in (modules / "modules.dep").read_text().splitlines():
+    for line in index.read_text().splitlines():
         path, _, needs = line.partition(":")
         table[_module_name(path)] = (path, *needs.split())
     return table
 
 
+def _dependencies_in_tree(modules: Path) -> dict[str, tuple[str, ...]]:
+    """The same for modules that depmod has not seen: each module names those it needs itself."""
+    files = {}
+    for line in _lines(modules / "modules.order"):
+        # Trees before 6.3 list .ko, later ones the objects; an installed list starts with kernel/.
+        path = line.removesuffix(".o").removesuffix(".ko") + ".ko"
+        files[_module_name(path)] = path if (modules / path).exists() else path.removeprefix("kernel/")
+    table: dict[str, tuple[str, ...]] = {}
+    for name in _WANTED & files.keys():
+        needs: dict[str, set[str]] = {}
+        waiting = [name]
+        while waiting:
+            module = waiting.pop()
+            if module in files and module not in needs:
+                needs[module] = set(_needs(modules / files[module]))
+                waiting += needs[module]
+        order = graphlib.TopologicalSorter(needs).static_order()
+        table[name] = tuple(reversed([files[module] for module in order if module in files]))
+    return table
+
+
+def _needs(module: Path) -> tuple[str, ...]:
+    """The names in a module's own ``depends=`` (section .modinfo)."""
+    from insitu.symbols.elf import Elf
+
+    fields = Elf(module_bytes(module), name=str(module)).section_bytes(".modinfo").split(b"\0")
+    listed = next((field[len(b"depends=") :] for field in fields if field.startswith(b"depends=")), b"")
+    return tuple(_module_name(name) for name in listed.decode(errors="replace").split(",") if name)
+
+
 @functools.lru_cache(maxsize=8)
 def _builtin(modules: Path) -> frozenset[str]:
-    return frozenset(_module_name(line) for line in (modules / "modules.builtin").read_text().splitlines())
+    return frozenset(_module_name(line) for line in _lines(modules / "modules.builtin"))
+
+
+def _lines(path: Path) -> list[str]:
+    return path.read_text().splitlines() if path.exists() else []
 
 
 def has_feature(kernel: Kernel, feature: str) -> bool:
