@@ -28,8 +28,9 @@ def cloud_guest(debuggable: Kernel) -> Iterator[Guest]:
 
 
 @pytest.mark.timeout(600)
+@pytest.mark.parametrize("kind", ["elf", "kdump"])
 def test_a_dump_opens_in_drgn_and_shows_the_process_that_was_started(
-    cloud_guest: Guest, debuggable: Kernel, tmp_path: Path
+    cloud_guest: Guest, debuggable: Kernel, tmp_path: Path, kind: str
 ) -> None:
     drgn = pytest.importorskip("drgn", reason="needs drgn")
     linux = pytest.importorskip("drgn.helpers.linux.pid", reason="needs drgn")
@@ -37,7 +38,7 @@ def test_a_dump_opens_in_drgn_and_shows_the_process_that_was_started(
         ["sh", "-c", "cp /bin/sleep /tmp/insitu-sought; /tmp/insitu-sought 1000 </dev/null >/dev/null 2>&1 &"]
     )
     core = tmp_path / "core.vmcore"
-    subprocess.run([*INSITU, "dump", cloud_guest.name, "-o", core], check=True, timeout=300)
+    subprocess.run([*INSITU, "dump", cloud_guest.name, "--format", kind, "-o", core], check=True, timeout=300)
     program = drgn.Program()
     program.set_core_dump(core)
     program.load_debug_info([debuggable.debuginfo])
@@ -69,6 +70,43 @@ def test_qemus_events_become_a_table(cloud_guest: Guest, tmp_path: Path) -> None
     rows = insitu.open(tmp_path / "q.insitu").sql("select distinct name from event.qemu").rows()
     assert rows
     assert all(name.startswith("virtio_console_") for (name,) in rows)
+
+
+def test_qemus_log_items_become_rows_too(cloud_guest: Guest, tmp_path: Path) -> None:
+    recording = subprocess.Popen(
+        [*INSITU, "trace", cloud_guest.name, "--log", "int", "-d", "3", "-o", tmp_path / "q.insitu"]
+    )
+    while recording.poll() is None:
+        cloud_guest.run(["true"])
+    assert recording.returncode == 0
+    rows = insitu.open(tmp_path / "q.insitu").sql("select * from event.qemu").rows()
+    # A guest's timer interrupt, vector 0xec on x86 (arch/x86/include/asm/irq_vectors.h: LOCAL_TIMER_VECTOR).
+    assert any("v=ec" in str(row) or "INT=0xec" in str(row) for row in rows)
+
+
+def test_a_log_item_that_qemu_does_not_have_is_refused(cloud_guest: Guest, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [*INSITU, "trace", cloud_guest.name, "--log", "nonesuch", "-o", tmp_path / "q.insitu"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode != 0
+    assert "QEMU does not log nonesuch" in done.stderr
+
+
+def test_a_dump_that_does_not_fit_leaves_nothing(cloud_guest: Guest, tmp_path: Path) -> None:
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=20M", "tmpfs", tmp_path], check=True)
+    try:
+        done = subprocess.run(
+            [*INSITU, "dump", cloud_guest.name, "-o", tmp_path / "core"], capture_output=True, text=True, check=False
+        )
+        assert done.returncode != 0
+        assert "is there room for up to 512 MB" in done.stderr
+        assert list(tmp_path.iterdir()) == []
+    finally:
+        subprocess.run(["umount", tmp_path], check=True)
+    assert cloud_guest.run(["true"]).status == 0, "the guest goes on"
 
 
 def test_an_event_that_qemu_does_not_have_is_refused(cloud_guest: Guest, tmp_path: Path) -> None:

@@ -5,6 +5,7 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.lab.kdump import name_system, put_in_order
 from insitu.lab.machine import parse_size
 from insitu.lab.qmp import Qmp
 from insitu.lab.running import Running
@@ -18,14 +19,14 @@ _DUMP_SECONDS: Final = 600.0
 def dump_memory(guest: Running, output: Path, kind: str = "elf") -> int:
     """Write the guest's memory to ``output``; its size in bytes. The guest stands still meanwhile, then goes on.
 
-    ``kind`` is elf (as large as the guest's memory), or kdump: compressed, in makedumpfile's flattened format, which
-    crash reads and drgn does not. Raises InsituError, and leaves no file,
-    when QEMU cannot write it.
+    ``kind`` is elf (as large as the guest's memory) or kdump (compressed page by page); drgn and crash read both.
+    Raises InsituError, and leaves no file, when QEMU cannot write it.
     """
     output = output.resolve()
     if not output.parent.is_dir():
         raise InsituError(f"no directory {output.parent}")
     partial = output.with_name(output.name + ".partial")
+    ordered = output.with_name(output.name + ".ordered")
     try:
         with Qmp(guest.directory / "qmp2") as qmp:
             qmp.execute(
@@ -39,7 +40,15 @@ def dump_memory(guest: Running, output: Path, kind: str = "elf") -> int:
         if state["status"] != "completed":
             needed = parse_size(guest.memory) >> 20
             raise InsituError(f"QEMU cannot write {output}", remedy=f"is there room for up to {needed} MB?")
-        partial.rename(output)
+        if kind == "kdump":
+            put_in_order(partial, ordered)
+            name_system(ordered, node=guest.name, release=guest.release)
+            ordered.rename(output)
+        else:
+            partial.rename(output)
+    except OSError as error:
+        raise InsituError(f"cannot write {output}: {error.strerror}") from None
     finally:
         partial.unlink(missing_ok=True)
+        ordered.unlink(missing_ok=True)
     return output.stat().st_size
