@@ -8,6 +8,7 @@ import pytest
 
 from insitu.probe.aggregates import MapContent
 from insitu.probe.decode import code, decoder, piece_count
+from insitu.probe.drain import FIELDS
 from insitu.probe.formats import parse_format
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout, RecordLayout
@@ -38,7 +39,7 @@ def _formatter() -> Formatter:
 
 def _printf(text: str, kinds: list[Type], *values: object) -> str:
     layout = RecordLayout("printf", text, Tuple(tuple(kinds)))
-    return _formatter().printf(layout)((0, *values))
+    return _formatter().printf(layout)((*bytes(FIELDS), *values))
 
 
 def _c_printf(text: str, *values: object) -> str:

@@ -1,4 +1,4 @@
-"""BPF maps: make, look up, update, and drain whole maps into arrays with as few system calls as the kernel allows."""
+"""BPF maps: make, look up, update, and read whole maps with as few system calls as the kernel allows."""
 
 from __future__ import annotations
 
@@ -9,17 +9,11 @@ import os
 import resource
 from collections.abc import Iterator
 from functools import cache
-from pathlib import Path
-
-import numpy as np
-import numpy.typing as npt
 
 from insitu.kernel.bpf import address, bpf, object_name, refusal
 from insitu.kernel.bpf_abi import Command, MapBatch, MapCreate, MapElement, MapType
 
 __all__ = ["MMAPABLE", "NO_PREALLOC", "Map", "possible_cpus"]
-
-Bytes = npt.NDArray[np.uint8]
 
 NO_PREALLOC = 1 << 0  # BPF_F_NO_PREALLOC
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
@@ -35,7 +29,8 @@ _NO_BATCH = {errno.EINVAL, errno.ENOSYS, errno.EOPNOTSUPP, _ENOTSUPP}
 @cache
 def possible_cpus() -> int:
     """How many values a per-CPU map holds for each key (/sys/devices/system/cpu/possible, as in "0-3,8")."""
-    ranges = Path("/sys/devices/system/cpu/possible").read_text().strip()
+    with open("/sys/devices/system/cpu/possible") as file:  # noqa: PTH123 - pathlib alone would double a start's imports
+        ranges = file.read().strip()
     return 1 + max(int(part.rpartition("-")[2]) for part in ranges.split(","))
 
 
@@ -133,27 +128,24 @@ class Map:
             ctypes.memmove(self._key, key, self.key_size)
             attr.key = address(self._key)
 
-    def items(self) -> tuple[Bytes, Bytes]:
-        """The whole map: keys (n, key_size) and values (n, value_size), per-CPU ones (n, CPUs, value_size)."""
-        keys, values = (self._batched() if self._batches else None) or self._one_by_one()
-        if self.per_cpu:
-            values = values.reshape(len(values), possible_cpus(), self._cpu_stride)[:, :, : self.value_size]
-        return keys, values
+    def items(self) -> list[tuple[bytes, bytes]]:
+        """The whole map: keys and values, a per-CPU map's as lookup() answers them."""
+        return (self._batched() if self._batches else None) or self._one_by_one()
 
-    def _batched(self) -> tuple[Bytes, Bytes] | None:
+    def _batched(self) -> list[tuple[bytes, bytes]] | None:
         """All elements by BPF_MAP_LOOKUP_BATCH; None where this kernel has no such operation for this kind of map."""
         tokens = [ctypes.create_string_buffer(max(_BATCH_TOKEN_BYTES, self.key_size)) for _ in range(2)]
         room = min(_BATCH, self.max_entries)
-        found: list[tuple[Bytes, Bytes]] = []
+        found: list[tuple[bytes, bytes]] = []
         resumed = False
         while True:
-            keys = np.empty((room, self.key_size), np.uint8)
-            values = np.empty((room, self._value_bytes), np.uint8)
+            keys = ctypes.create_string_buffer(room * self.key_size)
+            values = ctypes.create_string_buffer(room * self._value_bytes)
             attr = MapBatch(
                 in_batch=address(tokens[0]) if resumed else 0,
                 out_batch=address(tokens[1]),
-                keys=keys.ctypes.data,
-                values=values.ctypes.data,
+                keys=address(keys),
+                values=address(values),
                 count=room,
                 map_fd=self.fd,
             )
@@ -170,17 +162,16 @@ class Map:
                 if error.errno != errno.ENOENT:
                     raise refusal(f"read map {self.name}", error) from None
                 last = True
-            found.append((keys[: attr.count], values[: attr.count]))
+            found += zip(
+                _pieces(keys, self.key_size, attr.count), _pieces(values, self._value_bytes, attr.count), strict=True
+            )
             if last:
-                return np.concatenate([k for k, _ in found]), np.concatenate([v for _, v in found])
+                return found
             tokens.reverse()
             resumed = True
 
-    def _one_by_one(self) -> tuple[Bytes, Bytes]:
-        pairs = [(key, value) for key in list(self.keys()) if (value := self.lookup(key)) is not None]
-        keys = np.frombuffer(b"".join(key for key, _ in pairs), np.uint8).reshape(len(pairs), self.key_size)
-        values = np.frombuffer(b"".join(value for _, value in pairs), np.uint8)
-        return keys, values.reshape(len(pairs), self._value_bytes)
+    def _one_by_one(self) -> list[tuple[bytes, bytes]]:
+        return [(key, value) for key in list(self.keys()) if (value := self.lookup(key)) is not None]
 
     def clear(self) -> None:
         """Remove every element; an array's are set to zero."""
@@ -189,18 +180,25 @@ class Map:
             for index in range(self.max_entries):
                 self.update(index.to_bytes(4, "little"), zero)
             return
-        keys, _ = self.items()
-        attr = MapBatch(keys=keys.ctypes.data, count=len(keys), map_fd=self.fd)
+        keys = [key for key, _ in self.items()]
+        joined = b"".join(keys)
+        attr = MapBatch(keys=address(joined), count=len(keys), map_fd=self.fd)
         try:
-            if len(keys):
+            if keys:
                 bpf(Command.MAP_DELETE_BATCH, attr)
         except OSError:  # no such operation, or a key has vanished meanwhile and stopped the batch
             for key in keys:
-                self.delete(key.tobytes())
+                self.delete(key)
 
     def mapped(self) -> mmap.mmap:
         """The values of an array made with MMAPABLE, in memory: read and written without system calls."""
         return mmap.mmap(self.fd, -(-self.max_entries * self._cpu_stride // mmap.PAGESIZE) * mmap.PAGESIZE)
+
+
+def _pieces(buffer: ctypes.Array[ctypes.c_char], size: int, count: int) -> Iterator[bytes]:
+    """The first ``count`` pieces of ``size`` bytes."""
+    view = memoryview(buffer)
+    return (bytes(view[at : at + size]) for at in range(0, count * size, size))
 
 
 def _create(attr: MapCreate, name: str) -> int:

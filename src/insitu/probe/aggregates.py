@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
-
-from insitu.kernel.bpf_map import Map
+from insitu.kernel.bpf_map import Map, possible_cpus
 from insitu.probe.decode import code, decoder
-from insitu.probe.layout import ARRAY, MapLayout
+from insitu.probe.layout import ARRAY, PRESENT_BYTES, MapLayout
 from insitu.probe.types import (
     Average,
     Count,
@@ -44,7 +43,7 @@ class MapContent:
         if isinstance(self.kind, Statistics):
             return sorted(by_key, key=lambda row: row[1][1])
         if isinstance(self.kind, Histogram | LinearHistogram):
-            return sorted(by_key, key=lambda row: int(row[1].sum()))
+            return sorted(by_key, key=lambda row: sum(row[1]))
         return by_key
 
 
@@ -57,45 +56,43 @@ def _orderable(key: Any) -> Any:
 def read_map(layout: MapLayout, source: Map) -> MapContent:
     """Everything in a map of the script."""
     assert layout.value is not None
-    kind = layout.value
-    keys, values = source.items()
-    if layout.key is None:
-        decoded: list[tuple[Any, ...]] = [()] * len(keys)
-    else:
-        shape = struct.Struct(f"<{code(layout.key)}")
-        make = decoder(layout.key)
-        decoded = [make(shape.unpack(key.tobytes())) for key in keys]
+    kind, key = layout.value, _reader(layout.key) if layout.key is not None else lambda data: ()
+    value = _merger(kind, layout) if source.per_cpu else _reader(kind)
+    found = source.items()
     if layout.type == ARRAY:
-        present = values[:, layout.value_size - 8]
-        decoded, values = (decoded, values[:, : layout.value_size - 8]) if present[0] else ([], values[:0])
-    if values.ndim == 2:
-        shape = struct.Struct(f"<{code(kind)}")
-        make = decoder(kind)
-        return MapContent(
-            kind, [(key, make(shape.unpack(value.tobytes()))) for key, value in zip(decoded, values, strict=True)]
-        )
-    unkeyed = layout.key is None
-    rows = list(zip(decoded, _reduced(kind, np.ascontiguousarray(values), unkeyed), strict=True))
+        found = [(number, data[:-PRESENT_BYTES]) for number, data in found if any(data[-PRESENT_BYTES:])]
+    rows = [(key(number), value(data)) for number, data in found]
     return MapContent(kind, [row for row in rows if row[1] is not None])
 
 
-def _reduced(kind: Type, values: np.ndarray[Any, Any], unkeyed: bool) -> list[Any]:
-    """One value of all CPUs' for each element; None for what a map without a key does not hold."""
+def _reader(kind: Type) -> Callable[[bytes], Any]:
+    """A function from a type's stored form to its value."""
+    shape = struct.Struct(f"<{code(kind)}")
+    make = decoder(kind)
+    return lambda data: make(shape.unpack(data))
+
+
+def _merger(kind: Type, layout: MapLayout) -> Callable[[bytes], Any]:
+    """A function from what all CPUs hold to one value; None for what a map without a key does not hold."""
     unsigned = isinstance(kind, Sum | Minimum | Maximum | Average | Statistics) and not kind.signed
-    cells = values.view(np.uint64 if unsigned else np.int64)  # (elements, CPUs, cells)
-    if isinstance(kind, Count):
-        return [int(n) for n in cells[:, :, 0].sum(axis=1)]
-    if isinstance(kind, Histogram | LinearHistogram):
-        totals = cells.sum(axis=1)
-        return [None if unkeyed and not row.any() else row for row in totals]
-    if isinstance(kind, Minimum | Maximum):
-        choose = min if isinstance(kind, Minimum) else max
-        return [
-            choose((int(v) for v, there in element if there), default=None if unkeyed else 0) for element in cells
-        ]
-    if isinstance(kind, Sum):
-        there = (cells[:, :, 1] != 0).sum(axis=1)
-        totals = cells[:, :, 0].sum(axis=1)
-        return [int(n) if t or not unkeyed else None for n, t in zip(totals, there, strict=True)]
-    counts, totals = cells[:, :, 0].sum(axis=1), cells[:, :, 1].sum(axis=1)
-    return [(int(c), int(t)) if c or not unkeyed else None for c, t in zip(counts, totals, strict=True)]
+    cells = layout.value_size // 8
+    shape = struct.Struct(f"<{possible_cpus() * cells}{'Q' if unsigned else 'q'}")
+    unkeyed = layout.key is None
+
+    def merge(data: bytes) -> Any:
+        words = shape.unpack(data)
+        if isinstance(kind, Count):
+            return sum(words[::cells])
+        if isinstance(kind, Histogram | LinearHistogram):
+            totals = [sum(words[cell::cells]) for cell in range(cells)]
+            return None if unkeyed and not any(totals) else totals
+        first, second = words[::cells], words[1::cells]
+        if isinstance(kind, Minimum | Maximum):
+            choose = min if isinstance(kind, Minimum) else max
+            there = [number for number, known in zip(first, second, strict=True) if known]
+            return choose(there, default=None if unkeyed else 0)
+        if isinstance(kind, Sum):
+            return sum(first) if any(second) or not unkeyed else None
+        return (sum(first), sum(second)) if any(first) or not unkeyed else None
+
+    return merge

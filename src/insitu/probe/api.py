@@ -12,11 +12,12 @@ from typing import TYPE_CHECKING, Any
 from insitu.probe.aggregates import read_map
 from insitu.probe.compile import compile_script
 from insitu.probe.decode import decoder
+from insitu.probe.drain import FIELDS, Handler
 from insitu.probe.formatting import Formatter
 from insitu.probe.frames import map_frame, plain
 from insitu.probe.layout import RecordLayout
 from insitu.probe.options import Options
-from insitu.probe.output import Handler, TextOutput
+from insitu.probe.output import TextOutput
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime import Runtime
 from insitu.probe.source import Source
@@ -70,7 +71,7 @@ class _Collected(TextOutput):
     def handler(self, layout: RecordLayout) -> Handler:
         if layout.kind == "print":
             (kind,) = layout.fields.elements
-            value = decoder(kind, 1)
+            value = decoder(kind, FIELDS)
             return lambda pieces: self.values.append(plain(self.formatter, kind, value(pieces)))
         return super().handler(layout)
 

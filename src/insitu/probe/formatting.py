@@ -13,6 +13,7 @@ from functools import cache
 from typing import Any
 
 from insitu.probe.decode import Pieces, decoder, piece_count
+from insitu.probe.drain import FIELDS
 from insitu.probe.formats import Conversion, parse_format
 from insitu.probe.layout import RecordLayout
 from insitu.probe.symbolize import Symbols
@@ -118,7 +119,7 @@ class Formatter:
         parts, conversions = parse_format(layout.text)
         template = parts[0].replace("%", "%%")
         getters: list[Callable[[Pieces], Any]] = []
-        start = 1
+        start = FIELDS
         for part, conversion, kind in zip(parts[1:], conversions, layout.fields.elements, strict=True):
             shown = self._shown(conversion, kind, start)
             if "#" in conversion.python:

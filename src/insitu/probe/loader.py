@@ -9,8 +9,6 @@ import struct
 from dataclasses import dataclass, field
 from typing import cast
 
-import numpy as np
-
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import MapType
@@ -26,6 +24,8 @@ from insitu.probe.source import ScriptError, Source, Span
 
 __all__ = ["Loaded", "LoadedProgram", "load"]
 
+_INSN = struct.Struct("<BBhI")  # struct bpf_insn: code, dst_reg and src_reg, off, imm (as bits)
+_IMMEDIATE = struct.Struct("<I")
 _LD_IMM64 = 0x18
 # Preallocated elements are faster; a map that would take more than this is filled as needed.
 _PREALLOCATED_BYTES = 64 << 20
@@ -200,19 +200,20 @@ def _load_program(
 
 def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
     """The code with descriptors and constants in its ld_imm64 instructions."""
-    words = np.frombuffer(code, np.uint8).reshape(-1, 8).copy()
-    for index in np.flatnonzero((words[:, 0] == _LD_IMM64) & (words[:, 1] >> 4 != 0)):
-        marker = int(words[index, 1]) >> 4
-        number = int(words[index, 4:8].view(np.uint32)[0])
-        target = int(words[index, 1]) & 0x0F
+    patched = bytearray(code)
+    for at in range(0, len(code), 8):
+        opcode, registers, _, number = _INSN.unpack_from(code, at)
+        marker = registers >> 4
+        if opcode != _LD_IMM64 or not marker:
+            continue
         if marker in (Marker.MAP, Marker.MAP_VALUE):
-            words[index, 4:8] = np.frombuffer(struct.pack("<I", loaded.fd_of(number)), np.uint8)
+            _IMMEDIATE.pack_into(patched, at + 4, loaded.fd_of(number))
         elif marker == Marker.PATCH:
-            value = struct.pack("<Q", patches.get(Patch(number), 0) & (2**64 - 1))
-            words[index, 1] = target
-            words[index, 4:8] = np.frombuffer(value[:4], np.uint8)
-            words[index + 1, 4:8] = np.frombuffer(value[4:], np.uint8)
-    return words.tobytes()
+            value = patches.get(Patch(number), 0)
+            patched[at + 1] = registers & 0x0F
+            _IMMEDIATE.pack_into(patched, at + 4, value & 0xFFFFFFFF)
+            _IMMEDIATE.pack_into(patched, at + 12, value >> 32 & 0xFFFFFFFF)
+    return bytes(patched)
 
 
 _INSTRUCTION = re.compile(r"^(\d+): \(", re.MULTILINE)

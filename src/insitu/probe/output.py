@@ -11,6 +11,7 @@ from typing import Any, BinaryIO
 
 from insitu.probe.aggregates import MapContent, read_map
 from insitu.probe.decode import decoder
+from insitu.probe.drain import FIELDS, Handler
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.loader import Loaded
@@ -18,8 +19,6 @@ from insitu.probe.printing import map_json, map_text
 
 __all__ = ["JsonOutput", "Output", "TextOutput"]
 
-# A handler takes the unpacked pieces of one record, the number of its kind first.
-Handler = Callable[[tuple[Any, ...]], None]
 _FLUSH_BYTES = 1 << 16
 
 
@@ -55,15 +54,12 @@ class Output:
 
     def _exit(self, pieces: tuple[Any, ...]) -> None:
         if self.exit_status is None:
-            self.exit_status = int(pieces[1]) & 0xFF
+            self.exit_status = int(pieces[FIELDS]) & 0xFF
 
     def _zero(self, number: int) -> None:
         target = self.loaded.maps[number]
-        keys, values = target.items()
-        stride = -(-target.value_size // 8) * 8 if target.per_cpu else target.value_size
-        nothing = bytes(stride * (values.shape[1] if target.per_cpu else 1))
-        for key in keys:
-            target.update(key.tobytes(), nothing)
+        for key, value in target.items():
+            target.update(key, bytes(len(value)))
 
     # Writing
 
@@ -130,7 +126,7 @@ class Output:
 
     def _print(self, layout: RecordLayout) -> Handler:
         (kind,) = layout.fields.elements
-        value = decoder(kind, 1)
+        value = decoder(kind, FIELDS)
         return lambda pieces: self.value(kind, value(pieces))
 
     def _print_map(self, layout: RecordLayout) -> Handler:
@@ -139,7 +135,7 @@ class Output:
 
     def _print_element(self, layout: RecordLayout) -> Handler:
         (number,) = layout.numbers
-        whole_key = decoder(layout.fields.elements[0], 1)
+        whole_key = decoder(layout.fields.elements[0], FIELDS)
 
         def handle(pieces: tuple[Any, ...]) -> None:
             wanted = whole_key(pieces)
@@ -153,7 +149,7 @@ class Output:
         return lambda pieces: self.text("time", self.formatter.clock(layout.text, time.time_ns()))
 
     def _join(self, layout: RecordLayout) -> Handler:
-        words = decoder(layout.fields, 1)
+        words = decoder(layout.fields, FIELDS)
 
         def handle(pieces: tuple[Any, ...]) -> None:
             given = words(pieces)

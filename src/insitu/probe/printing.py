@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
-
-import numpy as np
-import numpy.typing as npt
 
 from insitu.probe.aggregates import MapContent
 from insitu.probe.formatting import Formatter
@@ -84,25 +82,23 @@ def _key_text(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> 
     return f"[{', '.join(parts)}]"
 
 
-def histogram_text(kind: Histogram | LinearHistogram, cells: npt.NDArray[np.int64], div: int) -> str:
+def histogram_text(kind: Histogram | LinearHistogram, cells: Sequence[int], div: int) -> str:
     """The bars of a histogram, from the first cell that counted something to the last."""
-    counts = cells // div if div else cells
-    first, last = _extent(kind, counts)
-    most = max(1, int(counts.max(initial=0)))
+    counts = [count // div for count in cells] if div else cells
+    first, last = _extent(counts)
+    most = max(1, *counts)
     lines = []
     for index in range(first, last + 1):
-        count = int(counts[index])
+        count = counts[index]
         bar = "@" * int(count / most * _BAR)
         lines.append(f"{_label(kind, index):<16}{count:8d} |{bar:<{_BAR}}|\n")
     return "".join(lines)
 
 
-def _extent(kind: Histogram | LinearHistogram, counts: npt.NDArray[np.int64]) -> tuple[int, int]:
-    """First and last cell to show; of a linear histogram nothing is shown above the last, as with the other."""
-    used = np.flatnonzero(counts)
-    if not len(used):
-        return 0, -1
-    return int(used[0]), int(used[-1])
+def _extent(counts: Sequence[int]) -> tuple[int, int]:
+    """First and last cell to show."""
+    used = [index for index, count in enumerate(counts) if count]
+    return (used[0], used[-1]) if used else (0, -1)
 
 
 def bounds(kind: Histogram | LinearHistogram, index: int) -> tuple[int | None, int | None]:
@@ -172,15 +168,15 @@ def _json_key(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> 
 
 def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -> Any:
     if isinstance(kind, Histogram | LinearHistogram):
-        counts = value // div if div else value
-        first, last = _extent(kind, counts)
+        counts = [count // div for count in value] if div else value
+        first, last = _extent(counts)
         cells = []
         for index in range(first, last + 1):
             low, high = bounds(kind, index)
             cell = {} if low is None else {"min": low}
             if high is not None:
                 cell["max"] = high - 1
-            cells.append({**cell, "count": int(counts[index])})
+            cells.append({**cell, "count": counts[index]})
         return tuple(cells)
     if isinstance(kind, Statistics):
         count, total = value

@@ -10,23 +10,23 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterator
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-import numpy as np
-
-from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.compile import Compiled
 from insitu.probe.decode import code
-from insitu.probe.events import EventTable
-from insitu.probe.layout import EXIT_ASKED, LOST_MAP_FULL, LOST_RING_FULL, LOST_STACKS, STACK_TRACE
+from insitu.probe.drain import Handler, drain_records, record_shape
+from insitu.probe.layout import EXIT_ASKED, LOST_MAP_FULL, LOST_RING_FULL, LOST_STACKS, STACK_TRACE, Layout
 from insitu.probe.loader import Loaded, load
-from insitu.probe.output import Handler, Output
+from insitu.probe.output import Output
 from insitu.probe.providers.base import Context
 from insitu.probe.source import Source
 from insitu.probe.symbolize import Symbols
 from insitu.probe.target import Target
 from insitu.probe.types import Stack, Tuple, Type, UserSymbol
+
+if TYPE_CHECKING:
+    from insitu.probe.events import EventTable
 
 __all__ = ["Runtime", "interrupts"]
 
@@ -39,7 +39,6 @@ _LOST = {
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
     LOST_STACKS: "stacks: the stack map was full",
 }
-_BUSY = 1 << 31
 
 
 class Runtime:
@@ -70,9 +69,7 @@ class Runtime:
         self.points = {
             point.cookie: (point.name, point.function) for program in compiled.programs for point in program.points
         }
-        self.events: dict[str, EventTable] = {
-            record.text: EventTable(record) for record in compiled.layout.records if record.kind == "emit"
-        }
+        self.events = _tables(compiled.layout)
         self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
         self._exit_map = next((m for n, m in self.loaded.maps.items() if layouts[n].name == "exit"), None)
         self._closed = False
@@ -116,8 +113,7 @@ class Runtime:
         """Let ``output`` handle the records."""
         for number, record in enumerate(self.compiled.layout.records):
             if record.kind != "emit":
-                shape = struct.Struct(f"<Q{code(record.fields)}")
-                self._handlers[number] = (shape, output.handler(record))
+                self._handlers[number] = (record_shape(code(record.fields)), output.handler(record))
 
     def drain_until_end(
         self,
@@ -180,44 +176,33 @@ class Runtime:
         """Handle everything that the rings hold now."""
         for number, ring in self.loaded.rings.items():
             if self.compiled.layout.maps[number].name == "ring":
-                self._drain_ring(ring)
+                drain_records(ring, self._handlers)
             else:
                 label = self.compiled.layout.maps[number].name.removeprefix("ring.")
                 self.events[label].drain(ring)
-
-    def _drain_ring(self, ring: RingBuffer) -> None:
-        """Records one after the other, those of equal length and kind unpacked together."""
-        while True:
-            waiting = ring.waiting()
-            if not len(waiting):
-                return
-            header = int(waiting[:4].view(np.uint32)[0])
-            if header & _BUSY:
-                return
-            rows = ring.equal_records(header & 0x3FFFFFFF)
-            kinds = rows[:, :8].copy().view(np.uint64)[:, 0] if len(rows) else np.empty(0, np.uint64)
-            starts = np.flatnonzero(np.diff(kinds, prepend=np.uint64(2**64 - 1)))
-            copied = [
-                (int(kinds[a]), rows[a:b].tobytes()) for a, b in zip(starts, [*starts[1:], len(kinds)], strict=True)
-            ]
-            ring.release()
-            for kind, data in copied:
-                shape, handle = self._handlers[kind]
-                for pieces in shape.iter_unpack(data):
-                    handle(pieces)
 
     def lost(self) -> list[tuple[int, str]]:
         """What was lost: counts and what they count."""
         found = []
         for number, layout in enumerate(self.compiled.layout.maps):
             if layout.name == "lost":
-                keys, values = self.loaded.maps[number].items()
-                totals = values.copy().view(np.uint64)[:, :, 0].sum(axis=1)
-                order = keys.copy().view(np.uint32)[:, 0]
-                found = [(int(total), _LOST[int(cell)]) for cell, total in zip(order, totals, strict=True) if total]
+                for key, value in sorted(self.loaded.maps[number].items()):
+                    (cell,), counts = struct.unpack("<I", key), struct.unpack(f"<{len(value) // 8}Q", value)
+                    if any(counts):
+                        found.append((sum(counts), _LOST[cell]))
         if self.loaded.recursion_misses:
             found.append((self.loaded.recursion_misses, "runs: a probe hit while its program ran on the same CPU"))
         return found
+
+
+def _tables(layout: Layout) -> dict[str, EventTable]:
+    """What emit() sends goes there, by label."""
+    events = [record for record in layout.records if record.kind == "emit"]
+    if not events:
+        return {}
+    from insitu.probe.events import EventTable
+
+    return {record.text: EventTable(record) for record in events}
 
 
 def _has_user_address(kind: Type) -> bool:

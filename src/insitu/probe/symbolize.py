@@ -5,10 +5,9 @@ from __future__ import annotations
 import contextlib
 import re
 import struct
+from bisect import bisect_right
 from functools import cache
 from pathlib import Path
-
-import numpy as np
 
 from insitu.errors import InsituError
 from insitu.kernel.bpf_map import Map
@@ -18,12 +17,12 @@ __all__ = ["Symbols", "kernel_symbol_address"]
 
 
 @cache
-def _kallsyms() -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], list[str]]:
+def _kallsyms() -> tuple[list[int], list[str]]:
     """Addresses, ascending, and names of the kernel's functions; empty when the kernel hides them."""
     try:
         lines = Path("/proc/kallsyms").read_text().splitlines()
     except OSError:
-        return np.empty(0, np.uint64), []
+        return [], []
     entries = [
         (int(line[:16], 16), line.split("\t")[0].split(" ", 2)[2]) for line in lines if line[17:18] in "tTwWDdbBrRAa"
     ]
@@ -32,13 +31,13 @@ def _kallsyms() -> tuple[np.ndarray[tuple[int], np.dtype[np.uint64]], list[str]]
     for address, name in entries:
         first.setdefault(address, name)
     entries = sorted(first.items())
-    return np.array([address for address, _ in entries], np.uint64), [name for _, name in entries]
+    return [address for address, _ in entries], [name for _, name in entries]
 
 
 def kernel_symbol_address(name: str) -> int | None:
     """The address of a kernel symbol, or None."""
     addresses, names = _kallsyms()
-    return int(addresses[names.index(name)]) if name in names else None
+    return addresses[names.index(name)] if name in names else None
 
 
 class Symbols:
@@ -52,8 +51,8 @@ class Symbols:
     def kernel(self, address: int) -> tuple[str, int] | None:
         """Symbol and offset of a kernel address."""
         addresses, names = _kallsyms()
-        index = int(np.searchsorted(addresses, np.uint64(address), side="right")) - 1
-        return (names[index], address - int(addresses[index])) if index >= 0 and address >> 63 else None
+        index = bisect_right(addresses, address) - 1
+        return (names[index], address - addresses[index]) if index >= 0 and address >> 63 else None
 
     def user(self, address: int, pid: int) -> tuple[str, int, str] | None:
         """Symbol, offset in it and file of an address in a process."""
@@ -133,6 +132,8 @@ class _ElfFunctions:
 
     def find(self, offset: int) -> tuple[str, int] | None:
         """Name and offset within it."""
+        import numpy as np
+
         vaddr = self._elf.vaddrs_of(np.array([offset], np.uint64))
         index = int(self._functions.find(vaddr)[0])
         if index < 0:
