@@ -1,4 +1,8 @@
-"""The syntax tree: one small class per construct. The checker fills ``type``; nothing else changes after parsing."""
+"""The syntax tree: one small class per construct.
+
+Passes put copies of macros and functions in the place of their calls, and give each variable a name of its own; the
+checker fills ``type``.
+"""
 
 from __future__ import annotations
 
@@ -22,6 +26,7 @@ __all__ = [
     "Expression",
     "ExpressionStatement",
     "For",
+    "Function",
     "Identifier",
     "If",
     "Index",
@@ -32,6 +37,7 @@ __all__ = [
     "MapAccess",
     "Member",
     "Node",
+    "Parameter",
     "Positional",
     "Probe",
     "Program",
@@ -247,8 +253,11 @@ class If(Statement):
 
 @dataclass(slots=True)
 class While(Statement):
+    """``shared``: the variables that the loop has in common with what stands around it (passes/scopes.py)."""
+
     condition: Expression
     body: Block
+    shared: list[str] = field(default_factory=list, init=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -259,9 +268,12 @@ class Unroll(Statement):
 
 @dataclass(slots=True)
 class For(Statement):
+    """``shared`` as in While."""
+
     variable: Variable
     iterable: MapAccess | Range
     body: Block
+    shared: list[str] = field(default_factory=list, init=False, compare=False)
 
 
 @dataclass(slots=True)
@@ -315,10 +327,29 @@ class Macro(Node):
 
 
 @dataclass(slots=True)
+class Parameter(Node):
+    """``$name : type`` of a function."""
+
+    variable: Variable
+    declared: TypeName
+
+
+@dataclass(slots=True)
+class Function(Node):
+    """``fn name($a : type, ...) : type { ... }``."""
+
+    name: str
+    parameters: list[Parameter]
+    result: TypeName
+    body: Block
+
+
+@dataclass(slots=True)
 class Program(Node):
     probes: list[Probe]
     structures: list[Structure]
     macros: list[Macro]
+    functions: list[Function]
     config: dict[str, str | int]
 
 

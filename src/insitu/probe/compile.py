@@ -14,6 +14,7 @@ from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
 from insitu.probe.passes.macros import expand_macros
+from insitu.probe.passes.scopes import resolve_scopes
 from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
 from insitu.probe.source import ScriptError, Source, Span
 
@@ -64,7 +65,7 @@ class Front:
 
 
 def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Program, list[Clause], list[str]]:
-    """Parse, expand macros, and find the attach points: the tree, its clauses, warnings."""
+    """Parse, expand macros, tell variables apart, and find the attach points: the tree, its clauses, warnings."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     program = parse(source, options.parameters)
     try:
@@ -74,6 +75,8 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
         raise ScriptError(str(error), source, Span(at, at + 6)) from None
     context.max_probes = options.max_probes
     expand_macros(program, source)
+    for probe in program.probes:
+        resolve_scopes(probe, source)
     clauses, warnings = resolve_attach_points(program, source, context)
     return program, clauses, warnings
 

@@ -58,7 +58,7 @@ class _Parser(ExpressionParser):
                 probes.append(self._probe())
         if not probes:
             raise self.error("the script has no probe", Span(0, 0), remedy="try: BEGIN { ... }")
-        return ast.Program(Span(0, len(self.source.text)), probes, structures, macros, config)
+        return ast.Program(Span(0, len(self.source.text)), probes, structures, macros, [], config)
 
     # Probes
 

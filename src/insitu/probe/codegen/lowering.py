@@ -156,6 +156,11 @@ class Lowering:
             value = self.emit.op("lshr", value, str(part.shift))
         return value if part.size == 8 else self.emit.op("and", value, str((1 << 8 * part.size) - 1))
 
+    def clear(self, node: ast.Variable) -> None:
+        """Set a variable to zeros again: its block may be entered more than once."""
+        pointer, held = self.variable(node)
+        self.emit.zero(pointer, 8 if isinstance(held, Record | Array) else stored_size(held))
+
     def stack_space(self) -> Space:
         """Whose stack the stack pointer of the context leads to."""
         return Space.USER if self.clause.points[0].kind in ("uprobe", "uretprobe", "usdt") else Space.KERNEL

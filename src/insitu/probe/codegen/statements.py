@@ -66,6 +66,8 @@ def _let(low: Lowering, node: ast.Let) -> None:
     if node.value is not None:
         with low.temporaries():
             _assign_variable(low, node.variable, node.value)
+    elif node.variable.name in low.variable_types:
+        low.clear(node.variable)
 
 
 def _block(low: Lowering, node: ast.Block) -> None:

@@ -16,6 +16,7 @@ from insitu.probe.options import Options
 from insitu.probe.passes import members, operators
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.readable import MapType, readable
+from insitu.probe.passes.scopes import plain_name
 from insitu.probe.passes.statements import STATEMENTS
 from insitu.probe.passes.unify import unify
 from insitu.probe.providers.base import Argument, Context
@@ -216,13 +217,7 @@ class Checker:
         return self.structures.kernel_enumerator(name)
 
     def _variable(self, node: ast.Variable) -> Type:
-        found = self.variables.get(node.name)
-        if found is None:
-            if self.strict:
-                message = f"unknown variable {node.name}{nearest(node.name, self.variables)}"
-                raise self.error(message, node, remedy="a variable is assigned before it is used")
-            return UNKNOWN
-        return found
+        return self.variables.get(node.name, UNKNOWN)
 
     def _map(self, node: ast.MapAccess) -> Type:
         found = self.map_entry(node)
@@ -377,7 +372,7 @@ class Checker:
         if isinstance(value, Integer):
             value = Integer(8, value.signed, value.enum, value.enumerators)
         old = self.variables.get(variable.name, UNKNOWN)
-        variable.type = self.variables[variable.name] = self.unified(old, value, node, variable.name)
+        variable.type = self.variables[variable.name] = self.unified(old, value, node, plain_name(variable.name))
 
     # What builtins ask
 
