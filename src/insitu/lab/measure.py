@@ -28,8 +28,9 @@ os.write(out, json.dumps({
     "major_faults": usage.ru_majflt, "voluntary_switches": usage.ru_nvcsw,
     "involuntary_switches": usage.ru_nivcsw, "status": os.waitstatus_to_exitcode(status)}).encode())
 """
+# To begin with, events of kthreadd (2) are counted: it makes no system calls.
 _COUNT_CALLS: Final = r"""
-cd /sys/kernel/tracing &&
+cd /sys/kernel/tracing && echo 1 >options/event-fork && echo 2 >set_event_pid &&
 echo 'insitu_call long id; u64 lat' >>synthetic_events &&
 echo 'hist:keys=id.syscall:vals=lat:size=1024' >events/synthetic/insitu_call/trigger &&
 echo 'hist:keys=common_pid:ts0=common_timestamp.usecs' >events/raw_syscalls/sys_enter/trigger &&
@@ -37,6 +38,8 @@ match='onmatch(raw_syscalls.sys_enter).trace(insitu_call,id,$lat)' &&
 echo 'hist:keys=common_pid:lat=common_timestamp.usecs-$ts0:'"$match" \
     >events/raw_syscalls/sys_exit/trigger
 """
+# From here on, events of this process and its children alone are counted.
+_WATCHED: Final = 'echo $$ >/sys/kernel/tracing/set_event_pid && exec "$@"'
 _READ_CALLS: Final = r"""
 cd /sys/kernel/tracing/events/
 cat synthetic/insitu_call/hist
@@ -45,6 +48,8 @@ for event in raw_syscalls/sys_exit raw_syscalls/sys_enter synthetic/insitu_call;
     cat /run/insitu-lab/trigger >$event/trigger
 done
 echo '!insitu_call' >>/sys/kernel/tracing/synthetic_events
+echo >/sys/kernel/tracing/set_event_pid
+echo 0 >/sys/kernel/tracing/options/event-fork
 """
 _CALL: Final = re.compile(r"\{ id: (?:sys_)?(\w+) +\[ *\d+\] \} hitcount: +(\d+) +lat: +(\d+)")
 _SAMPLE_HZ: Final = 499
@@ -67,7 +72,7 @@ class Run:
 
 @dataclass(frozen=True)
 class Call:
-    """A system call's number of calls and seconds in one run, the guest's other processes included."""
+    """A system call's number of calls and seconds in one run, by the workload and the processes it starts."""
 
     name: str
     calls: int
@@ -94,7 +99,7 @@ def system_calls(guest: Guest, argv: Sequence[str]) -> list[Call]:
     """
     if guest.run(["sh", "-c", _COUNT_CALLS]).status:
         return []
-    guest.run(argv, stdout=_ignore)
+    guest.run(["sh", "-c", _WATCHED, "sh", *argv], stdout=_ignore)
     table = guest.run(["sh", "-c", _READ_CALLS]).stdout.decode(errors="replace")
     calls = [Call(name, int(count), int(usecs) / 1e6) for name, count, usecs in _CALL.findall(table)]
     return sorted(calls, key=lambda call: -call.seconds)
