@@ -57,7 +57,7 @@ def _sampled(running: Guest) -> bool:
 
 
 def _and_the_starters(writes: int) -> tuple[int, int]:
-    """The workload's own, or one more: that of the shell that turns the counting on before it becomes the workload."""
+    """The workload's own, or one more: by the shell that turns the counting on before it becomes the workload."""
     return writes, writes + 1
 
 
