@@ -12,7 +12,7 @@ import json
 import os
 import platform
 import tempfile
-from dataclasses import asdict, fields, is_dataclass
+from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -22,11 +22,11 @@ from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
 from insitu.probe.source import Source
-from insitu.probe.types import Space, Tuple, Type
+from insitu.probe.types import Field, Space, Tuple, Type
 
 __all__ = ["entry_name", "load_entry", "store_entry"]
 
-_FORMAT = 1
+_FORMAT = 2
 _MAX_ENTRIES = 500
 
 
@@ -85,11 +85,11 @@ def load_entry(name: str) -> dict[str, Any] | None:
 
 
 def store_entry(name: str, programs: list[dict[str, Any]], layout: Layout, btf: bytes, print_maps: bool) -> None:
-    """Keep a compiled script. A cache that cannot be written is no error."""
-    content = json.dumps(
-        {"programs": programs, "layout": _encoded(layout), "btf": btf.hex(), "print_maps": print_maps}
-    )
-    with contextlib.suppress(OSError):
+    """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
+    with contextlib.suppress(OSError, RecursionError):
+        content = json.dumps(
+            {"programs": programs, "layout": _encoded(layout), "btf": btf.hex(), "print_maps": print_maps}
+        )
         directory = _directory()
         directory.mkdir(mode=0o700, parents=True, exist_ok=True)
         with tempfile.NamedTemporaryFile("w", dir=directory, suffix=".tmp", delete=False) as file:
@@ -107,10 +107,14 @@ def _prune(directory: Path) -> None:
 
 def _encoded(value: Any) -> Any:
     if isinstance(value, Type):
-        if type(value).__name__.startswith("_"):  # a kernel type not looked at: only a pointer's target can be one
-            return ["Void", {}]
-        names = [f.name for f in fields(value) if not (isinstance(value, types.Record) and f.name == "fields")]
-        return [type(value).__name__, {name: _encoded(getattr(value, name)) for name in names}]
+        value = value.resolve()
+        if isinstance(value, types.Pointer):
+            # It is shown as a number; and what it leads to may lead back here.
+            value = replace(value, target=types.VOID)
+        content = {f.name: getattr(value, f.name) for f in fields(value)}
+        if isinstance(value, types.Record):
+            content["fields"] = list(value.fields().values())
+        return [type(value).__name__, {name: _encoded(item) for name, item in content.items()}]
     if isinstance(value, Space):
         return value.value
     if is_dataclass(value) and not isinstance(value, type):
@@ -137,10 +141,11 @@ def _type(value: Any) -> Type:
             decoded[key] = tuple((str(text), int(number)) for text, number in item)
         elif key == "names":
             decoded[key] = tuple(item) if item is not None else None
-        else:
+        elif key != "fields":
             decoded[key] = item
     if found is types.Record:
-        decoded["fields"] = dict
+        members = {each["name"]: Field(**{**each, "type": _type(each["type"])}) for each in content["fields"]}
+        decoded["fields"] = lambda: members
     made: Type = found(**decoded)
     return made
 

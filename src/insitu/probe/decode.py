@@ -6,12 +6,12 @@ import struct
 from collections.abc import Callable, Sequence
 from typing import Any
 
+from insitu.probe.memory_form import reader
 from insitu.probe.types import (
     Array,
     Buffer,
     Inet,
     Integer,
-    Pointer,
     Record,
     Stack,
     String,
@@ -67,28 +67,9 @@ def decoder(kind: Type, start: int = 0) -> Callable[[Pieces], Any]:
             parts.append(decoder(element, start))
             start += piece_count(element)
         return lambda pieces: tuple(part(pieces) for part in parts)
-    if isinstance(kind, Array):
-        inner = _array(kind)
-        return lambda pieces: inner(pieces[start])
-    if isinstance(kind, Record):
-        return lambda pieces: pieces[start][: kind.size]
+    if isinstance(kind, Array | Record):
+        inner = reader(kind)
+        return lambda pieces: inner(pieces[start], 0)
     if isinstance(kind, Inet | Stack | UserSymbol | Timestamp):
         return lambda pieces: (pieces[start], pieces[start + 1])
     return lambda pieces: pieces[start]
-
-
-_CODES = {(1, True): "b", (1, False): "B", (2, True): "h", (2, False): "H", (4, True): "i", (4, False): "I"}
-
-
-def _array(kind: Array) -> Callable[[bytes], Any]:
-    element = kind.element
-    if isinstance(element, Integer):
-        shape = struct.Struct(
-            f"<{kind.count}{_CODES.get((element.bytes, element.signed), 'q' if element.signed else 'Q')}"
-        )
-        return lambda data: list(shape.unpack_from(data))
-    if isinstance(element, Pointer):
-        shape = struct.Struct(f"<{kind.count}Q")
-        return lambda data: list(shape.unpack_from(data))
-    size = element.size
-    return lambda data: [data[i * size : (i + 1) * size] for i in range(kind.count)]

@@ -10,7 +10,8 @@ import numpy.typing as npt
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.decode import code, decoder
 from insitu.probe.layout import RecordLayout
-from insitu.probe.types import Integer, Pointer, String, Type, stored_size
+from insitu.probe.memory_form import reader
+from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, stored_size
 
 if TYPE_CHECKING:
     import polars
@@ -52,7 +53,7 @@ class EventTable:
         return np.concatenate(chunks)
 
     def columns(self, rows: npt.NDArray[np.uint8], formatter: Formatter) -> dict[str, Any]:
-        """Columns of records by name: arrays of numbers, lists of text."""
+        """Columns of records by name: arrays of numbers, lists of text; records and arrays as Polars series."""
         found: dict[str, Any] = {}
         offset = 8
         for name, kind in zip(self.layout.names, self.layout.fields.elements, strict=True):
@@ -79,8 +80,32 @@ def _column(data: npt.NDArray[np.uint8], kind: Type, formatter: Formatter) -> An
         distinct, which = np.unique(data.view(f"V{data.shape[1]}").reshape(-1), return_inverse=True)
         texts = np.array([v.tobytes().split(b"\0")[0].decode("utf-8", "replace") for v in distinct], dtype=object)
         return list(texts[which])
+    if isinstance(kind, Record | Array):
+        import polars
+
+        read, size = reader(kind), data.shape[1]
+        raw = data.tobytes()
+        values = [read(raw, at) for at in range(0, len(raw), size)]
+        return polars.Series(values, dtype=_column_type(kind), strict=False)
     import struct
 
     shape = struct.Struct(f"<{code(kind)}")
     value = decoder(kind)
     return [formatter.text(kind, value(shape.unpack(row.tobytes()))) for row in data]
+
+
+def _column_type(kind: Type) -> polars.DataType:
+    """The Polars type of what lies in memory as ``kind``: a struct's members keep their names and widths."""
+    import polars
+
+    if isinstance(kind, Record):
+        fields = [polars.Field(name, _column_type(each.type.resolve())) for name, each in kind.fields().items()]
+        return polars.Struct(fields)
+    if isinstance(kind, Array):
+        return polars.List(_column_type(kind.element.resolve()))
+    if isinstance(kind, Integer):
+        name = f"{'' if kind.signed else 'U'}Int{8 * kind.bytes}"
+        return polars.Boolean() if kind.enum == "bool" else getattr(polars, name)()
+    if isinstance(kind, Pointer):
+        return polars.UInt64()
+    return polars.String() if isinstance(kind, String) else polars.Null()

@@ -7,7 +7,7 @@ import re
 import socket
 import struct
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
@@ -34,9 +34,13 @@ from insitu.probe.types import (
     UserSymbol,
 )
 
-__all__ = ["Formatter"]
+__all__ = ["Formatter", "Members"]
 
 _UINT32, _UINT64 = 2**32 - 1, 2**64 - 1
+
+
+class Members(dict[str, Any]):
+    """A record or a named tuple in JSON: written with spaces inside of its braces, as bpftrace does."""
 
 
 @dataclass
@@ -51,17 +55,21 @@ class Formatter:
     def text(self, kind: Type, value: Any, *, indent: int = 8) -> str:
         """What print() and %s show. ``indent`` is that of a stack's frames."""
         if isinstance(kind, Integer):
-            return str(value)
+            return _integer(kind, value)
         if isinstance(kind, String):
             return str(value)
         if isinstance(kind, Pointer):
             return f"{value:#x}"
         if isinstance(kind, Tuple):
-            return f"({', '.join(self.text(k, v) for k, v in zip(kind.elements, value, strict=True))})"
+            texts = [self.text(k, v) for k, v in zip(kind.elements, value, strict=True)]
+            return _members(kind.names, texts) if kind.names else f"({', '.join(texts)})"
+        if isinstance(kind, Record):
+            return _members(value, [self.text(k, v) for k, v in _with_types(kind, value)])
         if isinstance(kind, Buffer):
             return escaped(value)
         if isinstance(kind, Array):
-            return f"[{','.join(self.text(kind.element, v) for v in value)}]"
+            element = kind.element.resolve()
+            return f"[{','.join(self.text(element, v) for v in value)}]"
         if isinstance(kind, Stack):
             return self.symbols.stack(value[0], value[1], kind, indent)
         return self._named(kind, value)
@@ -79,9 +87,7 @@ class Formatter:
             return ":".join(f"{byte:02X}" for byte in struct.pack("<Q", value)[:6])
         if isinstance(kind, Timestamp):
             return self.clock(self.texts[value[0]], value[1] + self.boot_offset_ns)
-        if isinstance(kind, Record):
-            return str(value.hex())
-        return str(value)
+        return "" if value is None else str(value)
 
     def _number(self, kind: str, value: int) -> str:
         if kind == "ksym":
@@ -103,13 +109,19 @@ class Formatter:
         return time.strftime(text, time.localtime(realtime_ns // 10**9))
 
     def json(self, kind: Type, value: Any) -> Any:
-        """A value as JSON knows it."""
+        """A value as JSON knows it: enumerators and addresses are numbers there, records and named tuples objects."""
         if isinstance(kind, Tuple):
-            return [self.json(k, v) for k, v in zip(kind.elements, value, strict=True)]
+            values = [self.json(k, v) for k, v in zip(kind.elements, value, strict=True)]
+            return Members(zip(kind.names, values, strict=True)) if kind.names else values
+        if isinstance(kind, Record):
+            return Members(zip(value, [self.json(k, v) for k, v in _with_types(kind, value)], strict=True))
         if isinstance(kind, Integer):
+            return bool(value) if kind.enum == "bool" else value
+        if isinstance(kind, Pointer) or value is None:
             return value
         if isinstance(kind, Array):
-            return [self.json(kind.element, v) for v in value]
+            element = kind.element.resolve()
+            return [self.json(element, v) for v in value]
         return self.text(kind, value)
 
     # Records
@@ -141,9 +153,6 @@ class Formatter:
         if conversion.letter in "sr":
             if isinstance(kind, String):
                 return value
-            if isinstance(kind, Integer):
-                names = {number: name for name, number in kind.enumerators}
-                return lambda pieces: names.get(value(pieces), str(value(pieces)))
             return lambda pieces: self.text(kind, value(pieces))
         if conversion.letter == "p":
             return lambda pieces: f"{value(pieces) & _UINT64:#x}"
@@ -158,6 +167,23 @@ class Formatter:
         if isinstance(kind, Integer) and not kind.signed and conversion.bits >= 32:
             return lambda pieces: pieces[start]
         return lambda pieces: _unsigned(value(pieces), conversion.bits)
+
+
+def _integer(kind: Integer, value: int) -> str:
+    """A number; a truth value or an enumerator by its name."""
+    if kind.enum == "bool":
+        return "true" if value else "false"
+    return next((name for name, number in kind.enumerators if number == value), str(value))
+
+
+def _members(names: Iterable[str], texts: Sequence[str]) -> str:
+    return f"{{ {', '.join(f'.{name} = {text}' for name, text in zip(names, texts, strict=True))} }}"
+
+
+def _with_types(kind: Record, value: dict[str, Any]) -> list[tuple[Type, Any]]:
+    """A record's values with their types."""
+    fields = kind.fields()
+    return [(fields[name].type.resolve(), each) for name, each in value.items()]
 
 
 def _alternate(python: str, shown: Callable[[Pieces], Any]) -> Callable[[Pieces], str]:

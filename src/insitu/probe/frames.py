@@ -19,6 +19,7 @@ from insitu.probe.types import (
     Maximum,
     Minimum,
     Pointer,
+    Record,
     Statistics,
     Sum,
     Tuple,
@@ -32,11 +33,14 @@ __all__ = ["map_frame", "plain"]
 
 
 def plain(formatter: Formatter, kind: Type, value: Any) -> Any:
-    """A value as Python has it: numbers stay numbers, tuples tuples (named ones dictionaries), the rest is text."""
+    """A value as Python has it: numbers stay numbers, arrays are lists, tuples tuples, records and named tuples
+    dictionaries; the rest is text."""
     if isinstance(kind, Tuple):
         parts = [plain(formatter, k, v) for k, v in zip(kind.elements, value, strict=True)]
         return dict(zip(kind.names, parts, strict=True)) if kind.names else tuple(parts)
-    if isinstance(kind, Integer | Pointer | Buffer | Array):
+    if isinstance(kind, Integer) and kind.enum == "bool":
+        return bool(value)
+    if isinstance(kind, Integer | Pointer | Buffer | Array | Record):
         return value
     return formatter.text(kind, value)
 

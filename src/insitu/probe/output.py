@@ -12,7 +12,7 @@ from typing import Any, BinaryIO
 from insitu.probe.aggregates import MapContent, read_map
 from insitu.probe.decode import decoder
 from insitu.probe.drain import FIELDS, Handler
-from insitu.probe.formatting import Formatter
+from insitu.probe.formatting import Formatter, Members
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.loader import Loaded
 from insitu.probe.printing import map_json, map_text
@@ -231,6 +231,8 @@ class JsonOutput(Output):
 
 def _json(value: Any) -> str:
     """JSON with bpftrace's spacing: tuples (lists of ours) have none behind their commas."""
+    if isinstance(value, Members):
+        return "{ " + ", ".join(f"{_json(name)}: {_json(item)}" for name, item in value.items()) + " }"
     if isinstance(value, dict):
         return "{" + ", ".join(f"{_json(str(key))}: {_json(item)}" for key, item in value.items()) + "}"
     if isinstance(value, tuple):

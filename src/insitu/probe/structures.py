@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
@@ -38,14 +40,16 @@ class Structures:
         self._source = source
         self._context = context
         self._defined: dict[tuple[str, str], ast.Structure] = {(d.tag, d.name): d for d in definitions}
-        self._constants: dict[str, int] = {}
+        self._constants: dict[str, tuple[int, Type]] = {}
         for definition in definitions:
-            self._constants |= dict(definition.values)
+            for name, value in definition.values:
+                self._constants[name] = (value, _enumeration(definition))
         self._records: dict[tuple[str, Space], Record] = {}
+        self._open: list[ast.Structure] = []
         self._btf_types: dict[tuple[int, int, Space], Type] = {}
 
-    def enumerator(self, name: str) -> Integer | int | None:
-        """The value of an enumerator of the script; of the kernel's types see kernel_enumerator()."""
+    def enumerator(self, name: str) -> tuple[int, Type] | None:
+        """Value and type of an enumerator of the script; of the kernel's types see kernel_enumerator()."""
         return self._constants.get(name)
 
     def kernel_enumerator(self, name: str) -> tuple[int, Type] | None:
@@ -124,20 +128,28 @@ class Structures:
     def _from_definition(self, definition: ast.Structure, space: Space) -> Type:
         if definition.tag == "typedef":
             assert definition.alias is not None
-            if definition.alias.name == definition.name and not definition.alias.tag:
-                raise ScriptError("this typedef refers to itself", self._source, definition.span)
-            return self.resolve(definition.alias, space)
+            with self._only_once(definition):
+                return self.resolve(definition.alias, space)
         if definition.tag == "enum":
-            return Integer(4, True, definition.name or "(anonymous)", tuple(definition.values))
+            return _enumeration(definition)
         key = (f"{definition.tag} {definition.name} {definition.span.start}", space)
         if key not in self._records:
             layout: dict[str, Field] = {}
-            # Registered before its fields are laid out: a pointer among them may be to the record itself.
-            record = Record(definition.name, definition.tag, 0, lambda: layout)
-            self._records[key] = record
-            size = self._lay_out(definition, layout, space)
-            self._records[key] = replace(record, bytes=size)
+            with self._only_once(definition):
+                size = self._lay_out(definition, layout, space)
+            self._records[key] = Record(definition.name, definition.tag, size, lambda: layout)
         return self._records[key]
+
+    @contextmanager
+    def _only_once(self, definition: ast.Structure) -> Iterator[None]:
+        """Refuse a definition that is made of itself."""
+        if definition in self._open:
+            raise ScriptError(f"this {definition.tag} contains itself", self._source, definition.span)
+        self._open.append(definition)
+        try:
+            yield
+        finally:
+            self._open.pop()
 
     def _lay_out(self, definition: ast.Structure, layout: dict[str, Field], space: Space) -> int:
         """Give every field its offset as C does on LP64: the record's size."""
@@ -145,8 +157,10 @@ class Structures:
         for item in definition.fields:
             if isinstance(item.type, ast.Structure):
                 kind: Type = self._from_definition(item.type, space)
-            elif item.type.pointers and not item.type.array:
+            elif item.type.pointers:
                 kind = Pointer(self._pointed(item.type, space), space)
+                for count in reversed(item.type.array):
+                    kind = Array(kind, count)
             else:
                 kind = self.resolve(item.type, space)
             align = _alignment(kind)
@@ -171,9 +185,12 @@ class Structures:
 
     def _pointed(self, name: ast.TypeName, space: Space) -> Type:
         """What a field points to; a record not known anywhere is as good as void."""
-        base = ast.TypeName(name.span, name.name, name.tag)
-        key = next((k for k in self._records if k[0].startswith(f"{name.tag} {name.name} ") and k[1] == space), None)
-        target: Type = self._records[key] if key else (self.lookup(base.name, base.tag, space) or VOID)
+
+        def look_up() -> Type:
+            return self.lookup(name.name, name.tag, space) or VOID
+
+        plain = not name.tag and (name.name == "void" or name.name in INTEGER_TYPES)
+        target = look_up() if plain else _Lazy(lambda: f"{name.tag} {name.name}".strip(), look_up)
         for _ in range(name.pointers - 1):
             target = Pointer(target, space)
         return target
@@ -189,7 +206,7 @@ class Structures:
             tag = "union" if kind.kind == Kind.UNION else "struct"
             return Record(kind.name, tag, kind.size, lambda: self._btf_fields(kind, space))
         if kind.kind == Kind.PTR:
-            return Pointer(_LazyTarget.of(self, kind.target, space), space)
+            return Pointer(self._target(kind.target, space), space)
         if kind.kind == Kind.ARRAY:
             element = kind.target.strip()
             if element.kind == Kind.INT and element.size == 1 and _is_char(kind.target) and kind.count:
@@ -211,20 +228,27 @@ class Structures:
             else:
                 at = Field(member.name, VOID, member.bit_offset // 8)
             if member.name:
-                fields.setdefault(member.name, replace(at, type=_LazyField(self, member.type, space)))
+                fields.setdefault(member.name, replace(at, type=self._lazy(member.type, space)))
         return fields
+
+    def _lazy(self, described: btf.Type, space: Space) -> Type:
+        return _Lazy(lambda: str(described.declaration()), lambda: self.from_btf(described, space))
+
+    def _target(self, described: btf.Type, space: Space) -> Type:
+        """What a pointer points to: integers and void at once, records later."""
+        from insitu.symbols.btf import Kind
+
+        plain = described.strip().kind in (Kind.INT, Kind.VOID, Kind.FUNC_PROTO)
+        return self.from_btf(described, space) if plain else self._lazy(described, space)
 
     def field(self, record: Record, name: str) -> Field | None:
         """A field of a record, its type resolved."""
         found = record.fields().get(name)
-        if found and isinstance(found.type, _LazyField):
-            return replace(found, type=found.type.resolve())
-        return found
+        return replace(found, type=found.type.resolve()) if found else None
 
     def target(self, pointer: Pointer) -> Type:
         """What a pointer points to, resolved."""
-        found = pointer.target
-        return found.resolve() if isinstance(found, _LazyTarget) else found
+        return pointer.target.resolve()
 
     # Declarations in C
 
@@ -250,14 +274,13 @@ class Structures:
 
 
 class _Lazy(Type):
-    """A kernel type that is looked at when it is needed: nearly all of them never are."""
+    """A type that is looked at when it is needed: most of the kernel's never are, and some refer to themselves."""
 
-    __slots__ = ("_described", "_space", "_structures")
+    __slots__ = ("_look_up", "_name")
 
-    def __init__(self, structures: Structures, described: btf.Type, space: Space) -> None:
-        object.__setattr__(self, "_structures", structures)
-        object.__setattr__(self, "_described", described)
-        object.__setattr__(self, "_space", space)
+    def __init__(self, name: Callable[[], str], look_up: Callable[[], Type]) -> None:
+        object.__setattr__(self, "_name", name)
+        object.__setattr__(self, "_look_up", look_up)
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Type) and str(self) == str(other)
@@ -266,27 +289,18 @@ class _Lazy(Type):
         return hash(str(self))
 
     def __str__(self) -> str:
-        return str(self._described.declaration())  # type: ignore[attr-defined]
+        return self._name()  # type: ignore[attr-defined, no-any-return]
 
     def resolve(self) -> Type:
-        """The type itself."""
-        return self._structures.from_btf(self._described, self._space)  # type: ignore[attr-defined, no-any-return]
+        return self._look_up()  # type: ignore[attr-defined, no-any-return]
 
 
-class _LazyField(_Lazy):
-    __slots__ = ()
-
-
-class _LazyTarget(_Lazy):
-    __slots__ = ()
-
-    @classmethod
-    def of(cls, structures: Structures, described: btf.Type, space: Space) -> Type:
-        """Integers and void at once, records later."""
-        from insitu.symbols.btf import Kind
-
-        plain = described.strip().kind in (Kind.INT, Kind.VOID, Kind.FUNC_PROTO)
-        return structures.from_btf(described, space) if plain else cls(structures, described, space)
+def _enumeration(definition: ast.Structure) -> Integer:
+    """C's int or, for values that it does not hold, a wider type."""
+    values = [value for _, value in definition.values]
+    fits = all(-(2**31) <= value < 2**31 for value in values)
+    signed = fits or any(value < 0 for value in values)
+    return Integer(4 if fits else 8, signed, definition.name or "(anonymous)", tuple(definition.values))
 
 
 def _alignment(kind: Type) -> int:

@@ -12,6 +12,7 @@ from enum import Enum
 
 __all__ = [
     "AGGREGATIONS",
+    "BOOL",
     "INT64",
     "UINT64",
     "UNKNOWN",
@@ -71,6 +72,10 @@ class Type:
     def size(self) -> int:
         """Bytes in memory, as C's sizeof counts."""
         return 8
+
+    def resolve(self) -> Type:
+        """The type itself; of a kernel type that was not looked at yet, what it turns out to be."""
+        return self
 
 
 @dataclass(frozen=True, slots=True)
@@ -387,6 +392,7 @@ class TimeSeries(Aggregation):
 
 
 AGGREGATIONS = (Count, Sum, Minimum, Maximum, Average, Statistics, Histogram, LinearHistogram)
+BOOL = Integer(1, False, "bool")
 INT64 = Integer(8, True)
 UINT64 = Integer(8, False)
 UNKNOWN = Unknown()

@@ -97,8 +97,6 @@ def _check_print(checker: Checker, call: ast.Call) -> Type:
         raise checker.error("this has no value to print", subject)
     if isinstance(found, Aggregation) and not isinstance(subject, ast.MapAccess):
         raise checker.error(f"{found}() has to be assigned to a map", subject)
-    if isinstance(found, Record):
-        raise checker.error(f"{found} cannot be printed yet", subject)
     return VOID
 
 
