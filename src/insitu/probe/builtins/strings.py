@@ -32,7 +32,10 @@ __all__ = ["address_of"]
 def address_of(low: Lowering, node: ast.Expression) -> Place:
     """Where the bytes are that a pointer, number, array or string means."""
     if isinstance(node.type, String | Array | Record):
-        return low.place(node)
+        place = low.place(node)
+        if isinstance(place, Local) and place.inner:
+            return Remote(low.emit.address(place.pointer), Space.KERNEL)
+        return place
     space = node.type.space if isinstance(node.type, Pointer) else Space.ANY
     return Remote(low.value(node), readable(space))
 

@@ -4,11 +4,11 @@ from __future__ import annotations
 
 from insitu.probe import ast
 from insitu.probe.codegen import lowering
-from insitu.probe.codegen.lowering import Local, Lowering
+from insitu.probe.codegen.lowering import Lowering, Remote
 from insitu.probe.passes import operators
-from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, promoted, stored_size
+from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, is_scalar, promoted, stored_size
 
-__all__ = ["narrowed"]
+__all__ = ["address", "divide", "narrowed", "scalar_layout"]
 
 _PLAIN = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _COMPARISONS = {"==": ("eq", "eq"), "!=": ("ne", "ne"), "<": ("slt", "ult"), ">": ("sgt", "ugt")} | {
@@ -38,6 +38,8 @@ def _unary(low: Lowering, node: ast.Unary) -> str:
     if node.operator == "!":
         truth = low.truth(node.operand)
         return emit.value(f"select i1 {truth}, i64 0, i64 1")
+    if node.operator == "&":
+        return address(low, node.operand)
     if node.operator == "*":
         size, signed = scalar_layout(node.type)
         return low.read_scalar(low.place(node), 0, size, signed)
@@ -61,6 +63,10 @@ def _binary(low: Lowering, node: ast.Binary) -> str:
         from insitu.probe.codegen.strings import equal
 
         return equal(low, node)
+    if not is_scalar(node.left.type):
+        from insitu.probe.codegen.equality import equal_values
+
+        return equal_values(low, node)
     left, right = low.value(node.left), low.value(node.right)
     emit = low.emit
     kind = promoted(node.left.type, node.right.type)
@@ -68,6 +74,9 @@ def _binary(low: Lowering, node: ast.Binary) -> str:
         return emit.compare(_COMPARISONS[operator][0 if kind.signed else 1], left, right)
     if operator in ("+", "-"):
         left, right = _scaled(low, node, left, right)
+    if operator == "-" and isinstance(node.left.type, Pointer) and isinstance(node.right.type, Pointer):
+        size = low.structures.target(node.left.type).size or 1
+        return divide(low, "/", emit.op("sub", left, right), str(size), signed=True)
     if operator in _PLAIN:
         return emit.op(_PLAIN[operator], left, right)
     if operator in ("<<", ">>"):
@@ -175,16 +184,45 @@ def narrowed(low: Lowering, value: str, kind: Type) -> str:
 def _cast(low: Lowering, node: ast.Cast) -> str:
     held = node.operand.type
     assert node.type is not None
+    if isinstance(node.type, Integer) and isinstance(held, String):
+        return low.emit.value(f"zext i1 {low.truth(node.operand)} to i64")
+    if isinstance(node.type, Integer) and isinstance(held, Array):
+        whole = low.read_scalar(low.place(node.operand), 0, held.size, False)
+        return narrowed(low, whole, node.type)
     if isinstance(held, Array | String | Record):
-        if isinstance(node.type, Integer) and isinstance(held, Array):
-            return low.read_scalar(low.place(node.operand), 0, node.type.bytes, node.type.signed)
-        place = low.place(node.operand)
-        return low.emit.address(place.pointer) if isinstance(place, Local) else place.address
+        return address(low, node.operand)
     return narrowed(low, low.value(node.operand), node.type)
 
 
 def _store_cast(low: Lowering, node: ast.Cast, pointer: str) -> None:
-    low.store(node.operand, pointer, node.type)
+    held = node.operand.type
+    assert node.type is not None and held is not None
+    if is_scalar(held) and isinstance(node.type, Array):
+        value = low.value(node.operand)
+        if node.type.size < 8:
+            value = low.emit.op("and", value, str((1 << 8 * node.type.size) - 1))
+        low.emit.store(value, pointer)
+    else:
+        low.store(node.operand, pointer, node.type)
+
+
+def address(low: Lowering, node: ast.Expression) -> str:
+    """Where an expression's value lies, or the kernel's object of a map, as an i64.
+
+    Our own memory goes through the scratch map: what is loaded from there is a number to the verifier, which allows
+    hardly any arithmetic on addresses that it knows.
+    """
+    emit = low.emit
+    if isinstance(node, ast.MapAccess):
+        known = emit.map(low.layout.number(node.name)).removeprefix("i64 ")
+    else:
+        place = low.place(node)
+        if isinstance(place, Remote):
+            return place.address
+        known = emit.address(place.pointer)
+    slot = low.scratch(8)
+    emit.store(known, slot)
+    return emit.load(slot, volatile=True)
 
 
 def _type_of(low: Lowering, node: ast.TypeOf) -> str:

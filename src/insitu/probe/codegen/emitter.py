@@ -212,11 +212,13 @@ class Function:
             return pointer
         return self.value(f"getelementptr i8, ptr {pointer}, i64 {offset}")
 
-    def load(self, pointer: str, size: int = 8, *, signed: bool = False, volatile: bool = False) -> str:
-        """``size`` bytes as an i64, zero- or sign-extended."""
+    def load(
+        self, pointer: str, size: int = 8, *, signed: bool = False, volatile: bool = False, align: int = 0
+    ) -> str:
+        """``size`` bytes as an i64, zero- or sign-extended. The address is a multiple of ``align`` (else of size)."""
         word = f"i{8 * size}"
-        align = "" if volatile else f", align {size}"
-        raw = self.value(f"load {'volatile ' if volatile else ''}{word}, ptr {pointer}{align}")
+        alignment = "" if volatile else f", align {align or size}"
+        raw = self.value(f"load {'volatile ' if volatile else ''}{word}, ptr {pointer}{alignment}")
         return raw if size == 8 else self.value(f"{'sext' if signed else 'zext'} {word} {raw} to i64")
 
     def store(self, value: str, pointer: str, size: int = 8) -> None:

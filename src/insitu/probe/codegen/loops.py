@@ -11,7 +11,7 @@ from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import aggregate_value
-from insitu.probe.types import Aggregation, Array, Record, Tuple, stored_size
+from insitu.probe.types import Aggregation, Tuple, stored_size
 
 __all__ = ["count_elements", "for_map"]
 
@@ -71,7 +71,7 @@ def count_elements(low: Lowering, number: int) -> str:
 
 def _size(low: Lowering, name: str, node: ast.For) -> int:
     held = low.variable_types[name]
-    size = 8 if isinstance(held, Record | Array) else stored_size(held)
+    size = stored_size(held)
     if size > 64:
         raise low.error(f"{name} is too large to be used inside this loop", node)
     return size

@@ -16,7 +16,7 @@ from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import Checker
 from insitu.probe.passes.members import member_field
 from insitu.probe.source import ScriptError, Span
-from insitu.probe.types import Array, Field, Record, Space, String, Tuple, Type, is_scalar, stored_size
+from insitu.probe.types import Field, Space, String, Tuple, Type, is_scalar, stored_size
 
 __all__ = ["PLACES", "STATEMENTS", "STORES", "VALUES", "Local", "Lowering", "Place", "Remote"]
 
@@ -24,13 +24,20 @@ __all__ = ["PLACES", "STATEMENTS", "STORES", "VALUES", "Local", "Lowering", "Pla
 _STACK_BUDGET = 320
 _STACK_LARGEST = 72
 _CALLBACK_STACK_BUDGET = 96
+# Larger values are copied and cleared by the kernel's helper rather than word by word.
+_UNROLLED = 512
 
 
 @dataclass(frozen=True, slots=True)
 class Local:
-    """Memory that the program may read directly: its stack, a map's value, a reserved record."""
+    """Memory that the program may read directly: its stack, a map's value, a reserved record.
+
+    ``inner``: a part of something larger that has C's layout, not a stored form of its own: bytes that mean nothing
+    may follow it, or the zero that ends its text.
+    """
 
     pointer: str
+    inner: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +81,6 @@ class Lowering:
         self.program = program
         self.variable_types = checker.variables_of(clause)
         self.variables: dict[str, str] = {}
-        self.record_spaces: dict[str, Space] = {}
         self._checker = checker
         self.loops: list[tuple[str, str]] = []  # labels of continue and break
         self.context = "%context"
@@ -100,7 +106,6 @@ class Lowering:
         """The lowering of a function that the kernel calls back while this program runs, on the same stack."""
         inner = Lowering(self._checker, emitter, self.layout, self.clause, self.program)
         inner.in_callback = True
-        inner.record_spaces = self.record_spaces
         inner._temporaries.total = _STACK_BUDGET - _CALLBACK_STACK_BUDGET
         inner._temporaries.scratch = self._temporaries.scratch
         return inner
@@ -134,12 +139,16 @@ class Lowering:
         """Where a variable lies, and what it holds; it begins as zeros."""
         held = self.variable_types[node.name]
         if node.name not in self.variables:
-            size = 8 if isinstance(held, Record | Array) else stored_size(held)
+            size = stored_size(held)
             self.variables[node.name] = pointer = self.permanent(size)
-            for at in range(0, size, 8):
-                register = self.emit.name_register()
-                self.emit.setup(f"  {register} = getelementptr i8, ptr {pointer}, i64 {at}\n")
-                self.emit.setup(f"  store i64 0, ptr {register}, align 8\n")
+            if size <= _UNROLLED:
+                for at in range(0, size, 8):
+                    register = self.emit.name_register()
+                    self.emit.setup(f"  {register} = getelementptr i8, ptr {pointer}, i64 {at}\n")
+                    self.emit.setup(f"  store i64 0, ptr {register}, align 8\n")
+            else:
+                reader = f"inttoptr (i64 {int(Helper.PROBE_READ_KERNEL)} to ptr)"
+                self.emit.setup(f"  call i64 {reader}(ptr {pointer}, i64 {size}, i64 0)\n")
         return self.variables[node.name], held
 
     def load_context(self, offset: int, size: int, *, signed: bool = False) -> str:
@@ -159,7 +168,7 @@ class Lowering:
     def clear(self, node: ast.Variable) -> None:
         """Set a variable to zeros again: its block may be entered more than once."""
         pointer, held = self.variable(node)
-        self.emit.zero(pointer, 8 if isinstance(held, Record | Array) else stored_size(held))
+        self.zero(pointer, stored_size(held))
 
     def stack_space(self) -> Space:
         """Whose stack the stack pointer of the context leads to."""
@@ -177,7 +186,7 @@ class Lowering:
             state.total += size
             pointer = self.emit.allocate(size)
         else:
-            pointer = self._scratch(size)
+            pointer = self.scratch(size)
         state.in_use.append((size, pointer))
         return pointer
 
@@ -199,10 +208,10 @@ class Lowering:
             # LLVM keeps scalars in registers: they do not count.
             state.total += 0 if size == 8 else size
             return self.emit.allocate(size)
-        return self._scratch(size)
+        return self.scratch(size)
 
-    def _scratch(self, size: int) -> str:
-        """Part of this program's element of the scratch map, looked up once before the body."""
+    def scratch(self, size: int) -> str:
+        """As permanent(), off the stack: a part of our element of the scratch map, looked up once before the body."""
         emit = self.emit
         if not self._scratch_base:
             number = self.layout.scratch_map()
@@ -259,7 +268,7 @@ class Lowering:
         assert node.type is not None
         if type(node) in PLACES:
             place = PLACES[type(node)](self, node)
-            if isinstance(place, Local):
+            if isinstance(place, Local) and not place.inner:
                 return place.pointer
         pointer = self.temporary(stored_size(node.type))
         self.store(node, pointer)
@@ -268,6 +277,8 @@ class Lowering:
     def convert(self, place: Place, held: Type, pointer: str, target: Type) -> None:
         """Copy the value at ``place`` to ``pointer``, strings padded to the target's length."""
         emit = self.emit
+        if isinstance(place, Local) and place.inner:
+            place = Remote(emit.address(place.pointer), Space.KERNEL)
         if isinstance(held, Tuple) and isinstance(target, Tuple) and isinstance(place, Local):
             for index, (inner, outer) in enumerate(zip(held.elements, target.elements, strict=True)):
                 source = Local(emit.offset(place.pointer, held.offset(index)))
@@ -276,13 +287,28 @@ class Lowering:
         if isinstance(place, Remote):
             if isinstance(target, String):
                 self.read_string(pointer, target.capacity, place, min(target.capacity, held.size))
-            else:
+            elif target.size:
                 emit.zero(emit.offset(pointer, stored_size(target) - 8), 8)
                 self.read(pointer, min(held.size, target.size), place)
             return
         size = min(stored_size(held), stored_size(target))
-        emit.copy(pointer, place.pointer, size)
-        emit.zero(emit.offset(pointer, size), stored_size(target) - size)
+        self.copy(pointer, place.pointer, size)
+        self.zero(emit.offset(pointer, size), stored_size(target) - size)
+
+    def copy(self, destination: str, source: str, size: int) -> None:
+        """Copy ``size`` bytes (a multiple of 8) between places that the program may read directly."""
+        if size <= _UNROLLED:
+            self.emit.copy(destination, source, size)
+        else:
+            self.read(destination, size, Remote(self.emit.address(source), Space.KERNEL))
+
+    def zero(self, pointer: str, size: int) -> None:
+        """Clear ``size`` bytes (a multiple of 8)."""
+        if size <= _UNROLLED:
+            self.emit.zero(pointer, size)
+        else:
+            # A read that fails clears what it was to fill.
+            self.read(pointer, size, Remote("0", Space.KERNEL))
 
     # The probe_read helpers
 
@@ -309,7 +335,9 @@ class Lowering:
         """``size`` bytes (1, 2, 4 or 8) at a place, as an i64."""
         emit = self.emit
         if isinstance(place, Local):
-            return emit.load(emit.offset(place.pointer, offset), size, signed=signed)
+            # The stack is read at aligned addresses only: packed records need single bytes.
+            align = size if offset % size == 0 else 1
+            return emit.load(emit.offset(place.pointer, offset), size, signed=signed, align=align)
         address = emit.op("add", place.address, str(offset)) if offset else place.address
         with self.temporaries():
             slot = self.temporary(8)

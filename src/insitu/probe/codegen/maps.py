@@ -123,11 +123,11 @@ def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
     assert layout.value is not None
     size = stored_size(layout.value)
     if layout.key is None:
-        emit.copy(destination, emit.map_value(number), size)
+        low.copy(destination, emit.map_value(number), size)
         return
     with low.temporaries():
         pointer = lookup(low, number, key_pointer(low, node, layout))
-    when_found(low, pointer, lambda: emit.copy(destination, pointer, size), lambda: emit.zero(destination, size))
+    when_found(low, pointer, lambda: low.copy(destination, pointer, size), lambda: low.zero(destination, size))
 
 
 def count_lost(low: Lowering, cell: int) -> None:
@@ -164,7 +164,7 @@ def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> N
         fill(value)
         if layout.key is None:
             pointer = emit.map_value(number)
-            emit.copy(pointer, value, size)
+            low.copy(pointer, value, size)
             emit.store("1", emit.offset(pointer, size))
         else:
             update(low, number, key_pointer(low, node, layout), value)
@@ -206,7 +206,7 @@ def delete(low: Lowering, node: ast.MapAccess) -> None:
             key = key_pointer(low, node, layout)
             emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
         elif layout.type == 2:
-            emit.zero(emit.map_value(number), layout.value_size)
+            low.zero(emit.map_value(number), layout.value_size)
         else:
             key = low.temporary(8)
             emit.store("0", key)

@@ -10,7 +10,7 @@ from insitu.probe.codegen.arithmetic import narrowed, scalar_layout
 from insitu.probe.codegen.lowering import Local, Lowering, Place, Remote
 from insitu.probe.passes.members import is_args
 from insitu.probe.providers.base import Argument, ContextField, ContextSlot, DataLocation, Operand, UserStack
-from insitu.probe.types import Array, Field, Pointer, Record, Space, Tuple, Type, is_scalar, stored_size
+from insitu.probe.types import Array, Field, Pointer, Space, Tuple, Type, is_scalar, stored_size
 
 __all__ = ["argument_value"]
 
@@ -108,10 +108,16 @@ def _member_value(low: Lowering, node: ast.Member) -> str:
 
 
 def _bit_field(low: Lowering, place: Place, field: Field, signed: bool) -> str:
+    """The smallest aligned word that holds all of it: C puts no bit field across two of its type's words."""
     emit = low.emit
-    size = next(n for n in (1, 2, 4, 8) if field.shift + field.bits <= 8 * n)
-    word = low.read_scalar(place, field.offset, size, False)
-    left = 64 - field.shift - field.bits
+    for size in (1, 2, 4, 8):
+        shift = field.shift + 8 * (field.offset % size)
+        if shift + field.bits <= 8 * size:
+            break
+    else:  # packed
+        size, shift = 8, field.shift
+    word = low.read_scalar(place, field.offset - (shift - field.shift) // 8, size, False)
+    left = 64 - shift - field.bits
     if left:
         word = emit.op("shl", word, str(left))
     return emit.op("ashr" if signed else "lshr", word, str(64 - field.bits))
@@ -130,10 +136,10 @@ def _record_place(low: Lowering, node: ast.Expression) -> Place:
 
 
 def _moved(low: Lowering, place: Place, offset: str) -> Place:
+    if isinstance(place, Local):
+        return Local(low.emit.offset(place.pointer, int(offset) if offset.isdigit() else offset), inner=True)
     if offset == "0":
         return place
-    if isinstance(place, Local):
-        return Local(low.emit.offset(place.pointer, offset))
     return Remote(low.emit.op("add", place.address, offset), place.space)
 
 
@@ -148,6 +154,8 @@ def _member_place(low: Lowering, node: ast.Member) -> Place:
 def _index_place(low: Lowering, node: ast.Index) -> Place:
     held = node.object.type
     assert held is not None and node.type is not None
+    if isinstance(held, Tuple):
+        return Local(low.emit.offset(low.local(node.object), held.offset(low.constant(node.index))))
     if isinstance(held, Pointer):
         place: Place = Remote(low.value(node.object), held.space)
         size = low.structures.target(held).size or 1
@@ -170,6 +178,8 @@ def _index_value(low: Lowering, node: ast.Index) -> str:
 
 def _dereference_place(low: Lowering, node: ast.Unary) -> Place:
     held = node.operand.type
+    if isinstance(held, Array):
+        return _moved(low, low.place(node.operand), "0")
     space = held.space if isinstance(held, Pointer) else Space.ANY
     return Remote(low.value(node.operand), space)
 
@@ -192,11 +202,7 @@ def _variable_value(low: Lowering, node: ast.Variable) -> str:
 
 
 def _variable_place(low: Lowering, node: ast.Variable) -> Place:
-    pointer, held = low.variable(node)
-    if isinstance(held, Record | Array):
-        # A record in a variable is the address of where it lies.
-        return Remote(low.emit.load(pointer), low.record_spaces.get(node.name, Space.KERNEL))
-    return Local(pointer)
+    return Local(low.variable(node)[0])
 
 
 def _identifier_value(low: Lowering, node: ast.Identifier) -> str:
@@ -206,8 +212,8 @@ def _identifier_value(low: Lowering, node: ast.Identifier) -> str:
             raise low.error(f"{node.name} is not a number", node)
         return builtin.value(low, node)
     own = low.structures.enumerator(node.name)
-    if isinstance(own, int):
-        return str(own)
+    if own is not None:
+        return str(own[0])
     if node.name in CONSTANTS:
         return str(CONSTANTS[node.name])
     found = low.structures.kernel_enumerator(node.name)

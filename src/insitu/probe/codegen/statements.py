@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from insitu.probe import ast
 from insitu.probe.codegen import lowering, maps
-from insitu.probe.codegen.lowering import Local, Lowering
-from insitu.probe.types import Aggregation, Array, Record, is_scalar
+from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.types import Aggregation, is_scalar
 
 __all__: list[str] = []
 
@@ -50,13 +50,7 @@ def _assign_map(low: Lowering, node: ast.Assign, target: ast.MapAccess) -> None:
 
 def _assign_variable(low: Lowering, target: ast.Variable, value: ast.Expression) -> None:
     pointer, held = low.variable(target)
-    if isinstance(held, Record | Array):
-        place = low.place(value)
-        if isinstance(place, Local):
-            raise low.error("a copy of this cannot be kept in a variable yet", value, remedy="use a pointer to it")
-        low.record_spaces[target.name] = place.space
-        low.emit.store(place.address, pointer)
-    elif is_scalar(held):
+    if is_scalar(held):
         low.emit.store(low.value(value), pointer)
     else:
         low.store(value, pointer, held)

@@ -23,11 +23,13 @@ from insitu.probe.providers.base import Argument, Context
 from insitu.probe.source import ScriptError, Source, nearest
 from insitu.probe.structures import Structures
 from insitu.probe.types import (
+    BOOL,
     INT64,
     UINT64,
     UNKNOWN,
     VOID,
     Aggregation,
+    Array,
     Integer,
     Pointer,
     Record,
@@ -208,8 +210,10 @@ class Checker:
 
     def _constant_identifier(self, name: str) -> tuple[int, Type] | None:
         own = self.structures.enumerator(name)
-        if isinstance(own, int):
-            return own, INT64
+        if own is not None:
+            return own
+        if name in ("true", "false"):
+            return CONSTANTS[name], BOOL
         if name in CONSTANTS:
             return CONSTANTS[name], INT64
         if not name.isupper() and not any(c.isupper() or c == "_" for c in name):
@@ -224,6 +228,17 @@ class Checker:
         if self.strict and isinstance(found.value, Unknown):
             raise self.error(f"undefined map: {node.name}{nearest(node.name, self._assigned())}", node)
         return readable(found.value)
+
+    def whole_map(self, node: ast.MapAccess) -> Type:
+        """What a map holds that is named without a key, but meant with all of its keys.
+
+        :raises ScriptError: in the strict walk, when nothing assigns it.
+        """
+        entry = self.maps.get(node.name)
+        found = entry.value if entry is not None else UNKNOWN
+        if self.strict and isinstance(found, Unknown):
+            raise self.error(f"undefined map: {node.name}{nearest(node.name, self._assigned())}", node)
+        return found
 
     def _assigned(self) -> list[str]:
         return [name for name, m in self.maps.items() if not isinstance(m.value, Unknown)]
@@ -369,10 +384,17 @@ class Checker:
 
     def bind(self, variable: ast.Variable, value: Type, node: ast.Node) -> None:
         """A variable gets a value of this type."""
+        self.copied(value, node)
         if isinstance(value, Integer):
             value = Integer(8, value.signed, value.enum, value.enumerators)
         old = self.variables.get(variable.name, UNKNOWN)
         variable.type = self.variables[variable.name] = self.unified(old, value, node, plain_name(variable.name))
+
+    def copied(self, value: Type, node: ast.Node) -> None:
+        """Refuse a copy of a record or array whose size is not known."""
+        if isinstance(value, Record | Array) and not value.size:
+            remedy = "use a pointer to it" if isinstance(value, Record) else "use & of its first element"
+            raise self.error(f"the size of {value} is not known: it cannot be copied", node, remedy=remedy)
 
     # What builtins ask
 

@@ -26,7 +26,15 @@ from insitu.probe.types import (
 if TYPE_CHECKING:
     from insitu.probe.passes.check import Checker
 
-__all__ = ["argument_of", "argument_type", "index", "is_args", "member", "member_field"]
+__all__ = [
+    "argument_of",
+    "argument_type",
+    "index",
+    "is_args",
+    "is_bit_field",
+    "member",
+    "member_field",
+]
 
 
 def is_args(node: ast.Expression) -> bool:
@@ -50,6 +58,13 @@ def argument_type(checker: Checker, argument: Argument) -> Type:
             return String(checker.options.max_strlen)
         return found
     return checker.structures.from_btf(argument.type, space)
+
+
+def is_bit_field(checker: Checker, node: ast.Member) -> bool:
+    """Whether a member access that is typed already means a bit field."""
+    assert node.object.type is not None
+    record = None if is_args(node.object) else checker.record_of(node.object.type)
+    return record is not None and bool(record.fields()[node.name].bits)
 
 
 def member(checker: Checker, node: ast.Member) -> Type:
@@ -120,6 +135,11 @@ def index(checker: Checker, node: ast.Index) -> Type:
     checker.scalar(node.index, "an index")
     if isinstance(found, Unknown):
         return UNKNOWN
+    if isinstance(found, Tuple):
+        position = checker.constant(node.index)
+        if position is None or not 0 <= position < len(found.elements):
+            raise checker.error(f"an element of a tuple is a constant number below {len(found.elements)}", node.index)
+        return found.elements[position]
     if isinstance(found, Array):
         position = checker.constant(node.index)
         if position is not None and found.count and not 0 <= position < found.count:

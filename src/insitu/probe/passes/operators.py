@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
+from insitu.probe.passes.members import is_args, is_bit_field
 from insitu.probe.types import (
     INT64,
     UINT64,
     UNKNOWN,
     VOID,
     Array,
+    Buffer,
+    Inet,
     Integer,
     NamedNumber,
     Pointer,
@@ -66,10 +70,12 @@ def fold(operator: str, left: int, right: int) -> int | None:
 
 
 def unary(checker: Checker, node: ast.Unary) -> Type:
-    """``- ! ~ *``."""
+    """``- ! ~ * &``."""
     if node.operator == "!":
         checker.condition(node.operand)
         return INT64
+    if node.operator == "&":
+        return _address(checker, node)
     found = checker.known(node.operand)
     if isinstance(found, Unknown):
         return UNKNOWN
@@ -81,13 +87,45 @@ def unary(checker: Checker, node: ast.Unary) -> Type:
             return target
         if isinstance(found, Integer):
             return UINT64
+        if isinstance(found, Array):
+            return found.element
         raise checker.error(f"* needs a pointer, not {found}", node.operand)
-    if node.operator == "&":
-        raise checker.error("& (address of) is not supported yet", node)
     if not isinstance(found, Integer | Pointer):
         raise checker.error(f"{node.operator} needs a number, not {found}", node.operand)
     signed = node.operator == "-" or (isinstance(found, Integer) and found.signed)
     return Integer(8, signed)
+
+
+def _address(checker: Checker, node: ast.Unary) -> Type:
+    """``&$variable``, ``&pointer->member``, ``&array[i]``, ``&*pointer``; ``&@map`` is of the kernel's object."""
+    place = node.operand
+    if isinstance(place, ast.MapAccess) and place.key is None:
+        place.type = checker.whole_map(place)
+        record = checker.structures.lookup("bpf_map", "struct", Space.KERNEL)
+        return Pointer(record or VOID, Space.KERNEL)
+    found = checker.known(place)
+    space = _space_of(checker, place)
+    if space is None:
+        raise checker.error("& needs what lies in memory: a $variable, a @map, a member or an element", node)
+    if isinstance(place, ast.Member) and is_bit_field(checker, place):
+        raise checker.error("a bit field has no address", node)
+    return Pointer(found, space)
+
+
+def _space_of(checker: Checker, node: ast.Expression) -> Space | None:
+    """Whose memory an expression's value lies in; None when it has no address."""
+    if isinstance(node, ast.Variable):
+        return Space.KERNEL
+    if isinstance(node, ast.Unary) and node.operator == "*":
+        return node.operand.type.space if isinstance(node.operand.type, Pointer) else Space.ANY
+    if isinstance(node, ast.Index | ast.Member):
+        if isinstance(node.object.type, Pointer):
+            return node.object.type.space
+        if isinstance(node, ast.Member) and is_args(node.object):
+            # In the probe's context; what fits in a register may never have been in memory.
+            return Space.KERNEL if isinstance(node.type, Array | String | Record) else None
+        return _space_of(checker, node.object)
+    return None
 
 
 def binary(checker: Checker, node: ast.Binary) -> Type:
@@ -100,10 +138,8 @@ def binary(checker: Checker, node: ast.Binary) -> Type:
     left, right = checker.known(node.left), checker.known(node.right)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return INT64 if operator in ("==", "!=", "<", ">", "<=", ">=") else UNKNOWN
-    if operator in ("==", "!=") and isinstance(left, String) and isinstance(right, String):
+    if operator in ("==", "!=") and _comparable(left, right):
         return INT64
-    if operator in ("==", "!=") and isinstance(left, Tuple) and left == right:
-        raise checker.error("tuples cannot be compared yet", node)
     for side, found in ((node.left, left), (node.right, right)):
         if not is_scalar(found):
             other = right if side is node.left else left
@@ -118,10 +154,22 @@ def binary(checker: Checker, node: ast.Binary) -> Type:
         if isinstance(right, Pointer) and isinstance(left, Integer) and operator == "+":
             return right
         if isinstance(left, Pointer) and isinstance(right, Pointer):
+            if operator == "+":
+                raise checker.error("two addresses cannot be added", node)
             return INT64
     if operator in ("<<", ">>"):
         return Integer(8, not isinstance(left, Pointer) and isinstance(left, Integer) and left.signed)
     return promoted(left, right)
+
+
+def _comparable(left: Type, right: Type) -> bool:
+    """Whether == compares the contents of two values. Those of records it does not: padding has no meaning."""
+    if isinstance(left, Array) and isinstance(right, Array):
+        return left.count == right.count > 0 and isinstance(left.element, Integer) and left.element == right.element
+    if isinstance(left, Tuple) and isinstance(right, Tuple) and len(left.elements) == len(right.elements):
+        pairs = zip(left.elements, right.elements, strict=True)
+        return all((is_scalar(a) and is_scalar(b)) or _comparable(a, b) for a, b in pairs)
+    return any(isinstance(left, kind) and isinstance(right, kind) for kind in (String, Buffer, Inet))
 
 
 def cast(checker: Checker, node: ast.Cast) -> Type:
@@ -131,6 +179,10 @@ def cast(checker: Checker, node: ast.Cast) -> Type:
     target = checker.structures.resolve(node.target, space)
     if isinstance(found, Unknown):
         return target if is_scalar(target) else UNKNOWN
+    if isinstance(target, Integer) and target.enum == "bool" and isinstance(found, String):
+        return target
+    if isinstance(target, Array) and isinstance(target.element, Integer) and isinstance(found, Integer | Pointer):
+        return _bytes_of_integer(checker, node, target, found)
     if isinstance(target, Integer | Pointer):
         if isinstance(found, Array | String | Record) and isinstance(target, Pointer):
             return target
@@ -145,6 +197,14 @@ def cast(checker: Checker, node: ast.Cast) -> Type:
     if str(target) == str(found):
         return target
     raise checker.error(f"{found} cannot be cast to {target}", node)
+
+
+def _bytes_of_integer(checker: Checker, node: ast.Cast, target: Array, found: Integer | Pointer) -> Type:
+    """``(uint8[8])number``; without a length, as many elements as the number has room for."""
+    target = replace(target, count=target.count or max(1, found.size // target.element.size))
+    if not 0 < target.size <= INT64.size:
+        raise checker.error(f"{found} cannot be cast to {target}: a number has at most 8 bytes", node)
+    return target
 
 
 def default_space(checker: Checker) -> Space:
