@@ -383,10 +383,8 @@ class Checker:
         STATEMENTS[type(node)](self, node)
 
     def bind(self, variable: ast.Variable, value: Type, node: ast.Node) -> None:
-        """A variable gets a value of this type."""
+        """A variable gets a value of this type. It is as wide as the widest: bswap() of a port is a port."""
         self.copied(value, node)
-        if isinstance(value, Integer):
-            value = Integer(8, value.signed, value.enum, value.enumerators)
         old = self.variables.get(variable.name, UNKNOWN)
         variable.type = self.variables[variable.name] = self.unified(old, value, node, plain_name(variable.name))
 
