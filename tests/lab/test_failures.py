@@ -51,6 +51,20 @@ def test_a_hang_is_told_apart_from_a_slow_command(kernel_6_1: Kernel) -> None:
         running.stop()
 
 
+def test_a_hang_shows_what_the_cpu_does(kernel_6_1: Kernel) -> None:
+    # On each CPU a real-time process that never lets go: nothing else runs any more, the agent neither.
+    hog = "taskset -c $cpu chrt -f 99 sh -c 'while :; do :; done'"
+    script = "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; for cpu in 0 1; do HOG & done; sleep 60"
+    running = fast_guest()
+    try:
+        with pytest.raises(GuestError, match="the guest hangs") as caught:
+            running.run(["sh", "-c", script.replace("HOG", hog)], timeout=3)
+        assert any(" Comm: sh " in line for line in caught.value.tail), caught.value.tail
+        assert any(line.strip() == "Call Trace:" for line in caught.value.tail)
+    finally:
+        running.stop()
+
+
 def test_a_process_killed_for_lack_of_memory_is_named(kernel_6_1: Kernel) -> None:
     running = fast_guest(memory="256M")
     try:

@@ -6,7 +6,7 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["CommandTimeoutError", "GuestError", "console_tail", "death", "oom_kills"]
+__all__ = ["CommandTimeoutError", "GuestError", "console_tail", "death", "nmi_trace", "oom_kills"]
 
 _STATUS_GUEST_FAILED: Final = 125
 _STATUS_TIMEOUT: Final = 124
@@ -14,6 +14,8 @@ _MAX_CONSOLE_BYTES: Final = 4 << 20
 _PANIC: Final = re.compile(r"Kernel panic - not syncing: (.*)")
 _OOM: Final = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process (\d+) \(([^)]*)\)")
 _NOT_MOUNTED: Final = re.compile(r"insitu-lab: (cannot .*)")
+# What the kernel prints about the CPU that takes an NMI, from its process to the end of the call trace.
+_NMI_TRACE: Final = re.compile(r"^Kernel panic - not syncing: NMI: .*\n((?:.*\n)*? *</TASK>)", re.MULTILINE)
 _TIMESTAMP: Final = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
 
 
@@ -56,6 +58,12 @@ def death(console: Path) -> GuestError:
     if missing:
         return GuestError("death", f"the guest ended while starting: {missing[1].strip()}", tail)
     return GuestError("death", "the guest ended by itself (a reboot or power-off inside)", tail)
+
+
+def nmi_trace(console: Path) -> list[str]:
+    """What the guest's kernel has said of the CPU on which an NMI made it panic; empty while it has not."""
+    match = _NMI_TRACE.search(_read(console))
+    return match[1].splitlines() if match else []
 
 
 def oom_kills(text: str) -> tuple[str, ...]:

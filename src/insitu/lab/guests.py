@@ -18,7 +18,7 @@ from insitu.errors import InsituError
 from insitu.lab import initramfs, machine
 from insitu.lab.accelerator import accelerator
 from insitu.lab.directories import guests_directory
-from insitu.lab.failures import CommandTimeoutError, GuestError, console_tail, death, oom_kills
+from insitu.lab.failures import CommandTimeoutError, GuestError, console_tail, death, nmi_trace, oom_kills
 from insitu.lab.kernel import Kernel, find_kernel
 from insitu.lab.machine import Options
 from insitu.lab.memory import Memory, boot_memory, continued
@@ -30,6 +30,7 @@ from insitu.lab.watchdog import Watchdog
 __all__ = ["IGNORE_SHARED_MEMORY", "Guest", "guest"]
 
 _ANSWER_SECONDS: Final = 3.0
+_NMI_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
 
 IGNORE_SHARED_MEMORY: Final = {"capability": "x-ignore-shared", "state": True}
@@ -382,9 +383,23 @@ class Guest:
             registers = self.qmp.human("info registers -a")
             at = [word.removeprefix("RIP=") for word in registers.split() if word.startswith("RIP=")]
             where = f", its CPUs at {', '.join(at)}"
-        return GuestError(
-            "hang", f"the guest hangs: its agent has not answered for {seconds:g} s{where}", console_tail(console)
-        )
+        tail = self._interrupted(console) or console_tail(console)
+        return GuestError("hang", f"the guest hangs: its agent has not answered for {seconds:g} s{where}", tail)
+
+    def _interrupted(self, console: Path) -> list[str]:
+        """Where a CPU stands, as the guest's kernel tells it on an NMI (see machine.kernel_arguments).
+
+        Empty where it cannot.
+        """
+        with contextlib.suppress(QmpError):
+            self.qmp.execute("inject-nmi")
+        deadline = time.monotonic() + _NMI_SECONDS
+        while time.monotonic() < deadline:
+            trace = nmi_trace(console)
+            if trace:
+                return trace
+            time.sleep(0.05)
+        return []
 
     def _console_since(self, position: int) -> str:
         with contextlib.suppress(OSError), (self.directory / "console").open("rb") as file:

@@ -104,6 +104,8 @@ def features(kernel: Kernel, options: Options) -> tuple[str, ...]:
 def kernel_arguments(options: Options) -> str:
     """The guest kernel's command line."""
     words = ["console=ttyS0", "panic=-1", "tsc=reliable", "no_timer_check", "8250.nr_uarts=2", "nokaslr"]
+    # How a guest that hangs can be made to say where: QEMU sends it an NMI, and it panics with the CPU's call trace.
+    words += ["unknown_nmi_panic"]
     words += ["initcall_debug", "loglevel=8"] if options.initcall_debug else ["quiet"]
     words += ["kgdboc=ttyS1,115200"] * options.kgdb
     words += [f"crashkernel={options.crashkernel}"] * bool(options.crashkernel)
