@@ -6,11 +6,11 @@ import resource
 import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
+from insitu.dataclass import replace
 from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, procfs
 from insitu.kernel.bpf_abi import ProgramType

@@ -6,8 +6,8 @@ import ctypes
 import errno
 import os
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 
+from insitu.dataclass import dataclass
 from insitu.errors import InsituError
 from insitu.kernel.bpf_abi import (
     NAME_BYTES,

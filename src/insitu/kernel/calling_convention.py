@@ -1,8 +1,11 @@
 """Where a probe finds registers and arguments: struct pt_regs as BPF programs see it, and each machine's C calls."""
 
+from __future__ import annotations
+
 import os
-from dataclasses import dataclass
 from typing import Final
+
+from insitu.dataclass import dataclass
 
 __all__ = ["MACHINE", "MACHINES", "Machine", "Part"]
 

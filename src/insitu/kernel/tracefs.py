@@ -6,9 +6,9 @@ import ctypes
 import errno
 import os
 import re
-from dataclasses import dataclass
 from pathlib import Path
 
+from insitu.dataclass import dataclass
 from insitu.errors import InsituError
 from insitu.kernel.syscalls import syscall
 

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import Any
 
+from insitu.dataclass import dataclass
 from insitu.kernel.bpf_map import Map, possible_cpus
 from insitu.probe.decode import code, decoder
 from insitu.probe.layout import ARRAY, PRESENT_BYTES, MapLayout

@@ -7,9 +7,9 @@ checker fills ``type``.
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import dataclass, field, fields
 from typing import TYPE_CHECKING, Any
 
+from insitu.dataclass import dataclass, field, fields
 from insitu.probe.source import Span
 
 if TYPE_CHECKING:

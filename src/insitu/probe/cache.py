@@ -12,10 +12,10 @@ import json
 import os
 import platform
 import tempfile
-from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from insitu.dataclass import fields, is_dataclass, replace
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import types
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
@@ -45,7 +45,7 @@ def entry_name(source: Source, options: Options, clauses: list[Clause]) -> str:
         platform.machine(),
         source.name,
         source.text,
-        repr(sorted(asdict(options).items())),
+        repr(sorted(vars(options).items())),
     ]
     for clause in clauses:
         parts.append(f"{clause.kind} {[(p.kind, p.name, p.function, p.offset, p.cookie) for p in clause.points]}")

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 import sys
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.layout import Layout

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import fields
 from typing import Any
 
+from insitu.dataclass import fields
 from insitu.probe import ast
 from insitu.probe.codegen.object import disassembly, optimized_ir
 from insitu.probe.compile import compile_script, front_end, lower

@@ -8,10 +8,10 @@ import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
 from functools import cache
 from typing import Any
 
+from insitu.dataclass import dataclass, field
 from insitu.probe.decode import Pieces, decoder, piece_count
 from insitu.probe.drain import FIELDS
 from insitu.probe.formats import Conversion, parse_format

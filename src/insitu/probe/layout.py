@@ -5,8 +5,7 @@ Everything here can be written as JSON, for the cache of compiled programs.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from insitu.dataclass import dataclass, field
 from insitu.probe.types import Aggregation, Tuple, Type, stored_size
 
 __all__ = ["EXIT_ASKED", "LOST_MAP_FULL", "LOST_RING_FULL", "LOST_STACKS", "Layout", "MapLayout", "RecordLayout"]

@@ -6,9 +6,9 @@ import contextlib
 import os
 import re
 import struct
-from dataclasses import dataclass, field
 from typing import cast
 
+from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import MapType

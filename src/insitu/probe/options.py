@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass, field
 
+from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
 
 __all__ = ["Options"]

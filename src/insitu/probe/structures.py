@@ -5,9 +5,9 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from insitu.dataclass import replace
 from insitu.probe import ast
 from insitu.probe.literals import INTEGER_TYPES
 from insitu.probe.source import ScriptError, Source, nearest

@@ -7,8 +7,9 @@ Such a *stored* form is what user space decodes; a :class:`Record` keeps the ker
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field, replace
 from enum import Enum
+
+from insitu.dataclass import dataclass, field, replace
 
 __all__ = [
     "AGGREGATIONS",

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import importlib
 from collections.abc import Callable
-from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from insitu.dataclass import dataclass
 from insitu.probe import ast
 from insitu.probe.types import Type
 

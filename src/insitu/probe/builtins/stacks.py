@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from insitu.dataclass import replace
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function, variable
 from insitu.probe.codegen.helpers import Helper

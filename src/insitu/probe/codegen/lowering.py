@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
 from typing import Any
 
+from insitu.dataclass import dataclass, field
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.codegen.emitter import Function

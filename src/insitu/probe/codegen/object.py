@@ -7,8 +7,8 @@ from __future__ import annotations
 
 import re
 import struct
-from dataclasses import dataclass
 
+from insitu.dataclass import dataclass
 from insitu.errors import InsituError
 
 __all__ = ["ObjectCode", "Section", "compile_ir", "optimized_ir"]

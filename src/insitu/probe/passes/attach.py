@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable
-from dataclasses import dataclass, replace
 
+from insitu.dataclass import dataclass, replace
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.providers import PROVIDERS

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import copy
-from dataclasses import fields
 from typing import Any
 
+from insitu.dataclass import fields
 from insitu.probe import ast
 from insitu.probe.source import ScriptError, Source
 

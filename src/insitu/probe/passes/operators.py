@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import re
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
+from insitu.dataclass import replace
 from insitu.probe import ast
 from insitu.probe.passes.members import is_args, is_bit_field
 from insitu.probe.types import (

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
-
+from insitu.dataclass import dataclass, field
 from insitu.probe.source import Span
 from insitu.probe.types import (
     INT64,

@@ -10,9 +10,9 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field, fields
 from typing import Any
 
+from insitu.dataclass import dataclass, field, fields
 from insitu.probe import ast
 from insitu.probe.source import ScriptError, Source, nearest
 

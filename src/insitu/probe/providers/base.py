@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
+
+from insitu.dataclass import dataclass, field
 
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs

@@ -7,12 +7,12 @@ import itertools
 import os
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
 from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
 
+from insitu.dataclass import dataclass
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context

@@ -13,8 +13,8 @@ import os
 import subprocess
 import threading
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass, field
 
+from insitu.dataclass import dataclass, field
 from insitu.kernel import perf_event
 from insitu.probe.providers.base import Attachment
 

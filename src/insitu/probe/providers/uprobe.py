@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from pathlib import Path
 
+from insitu.dataclass import replace
 from insitu.errors import InsituError
 from insitu.kernel import link_features
 from insitu.kernel.bpf_abi import AttachType, ProgramType

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import replace
 
+from insitu.dataclass import replace
 from insitu.errors import InsituError
 from insitu.kernel import link_features
 from insitu.kernel.bpf_abi import AttachType, ProgramType
