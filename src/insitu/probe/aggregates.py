@@ -48,6 +48,8 @@ class MapContent:
 
 
 def _orderable(key: Any) -> Any:
+    if isinstance(key, dict):
+        key = tuple(key.values())
     if isinstance(key, tuple | list):
         return tuple(_orderable(part) for part in key)
     return (0, key, "") if isinstance(key, int) else (1, 0, key if isinstance(key, str) else repr(key))

@@ -50,8 +50,18 @@ def entry_name(source: Source, options: Options, clauses: list[Clause]) -> str:
     for clause in clauses:
         parts.append(f"{clause.kind} {[(p.kind, p.name, p.function, p.offset, p.cookie) for p in clause.points]}")
         parts.append(repr(clause.arguments) if clause.arguments is not None else "")
+        parts += [_stamp(binary) for binary in sorted({p.target for p in clause.points if p.in_binary})]
     parts.append(_compiler_stamp())
     return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+
+
+def _stamp(path: str) -> str:
+    """Changes when the file does: of a binary, what the compiler saw of its types."""
+    try:
+        found = Path(path).stat()
+    except OSError:
+        return ""
+    return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
 def _compiler_stamp() -> str:

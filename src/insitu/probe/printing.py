@@ -57,7 +57,7 @@ def _value_text(formatter: Formatter, kind: Type | None, value: Any, div: int) -
     if isinstance(kind, Average):
         return str(_divided(_quotient(value[1], value[0]), div))
     assert kind is not None
-    if isinstance(kind, Integer):
+    if isinstance(kind, Integer) and div:
         return str(_divided(value, div))
     return formatter.text(kind, value)
 
@@ -163,7 +163,10 @@ def _json_key(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> 
     if layout.key is None:
         return ""
     kinds = layout.key.elements
-    return ",".join(formatter.text(k, part) for k, part in zip(kinds, key, strict=True))
+    return ",".join(
+        str(part) if isinstance(kind, Integer) and kind.enumerators else formatter.text(kind, part)
+        for kind, part in zip(kinds, key, strict=True)
+    )
 
 
 def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -> Any:
@@ -183,7 +186,7 @@ def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -
         return {"count": count, "average": _divided(_quotient(total, count), div), "total": _divided(total, div)}
     if isinstance(kind, Average):
         return _divided(_quotient(value[1], value[0]), div)
-    if isinstance(kind, Count | Sum | Minimum | Maximum | Integer):
+    if isinstance(kind, Count | Sum | Minimum | Maximum) or (isinstance(kind, Integer) and div):
         return _divided(value, div)
     assert kind is not None
     return formatter.json(kind, value)

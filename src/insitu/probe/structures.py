@@ -1,4 +1,7 @@
-"""Types by name and by declaration: the script's own definitions first, then the kernel's (BTF)."""
+"""Types by name and by declaration.
+
+The script's own definitions come first, then those of the binary that is probed (DWARF), then the kernel's (BTF).
+"""
 
 from __future__ import annotations
 
@@ -26,6 +29,7 @@ from insitu.probe.types import (
 if TYPE_CHECKING:
     from insitu.probe.providers.base import Context, Primitive
     from insitu.symbols import btf
+    from insitu.symbols.dwarf_types import BinaryTypes
 
 __all__ = ["Structures"]
 
@@ -46,14 +50,23 @@ class Structures:
                 self._constants[name] = (value, _enumeration(definition))
         self._records: dict[tuple[str, Space], Record] = {}
         self._open: list[ast.Structure] = []
+        self._binary = ""
         self._btf_types: dict[tuple[int, int, Space], Type] = {}
 
+    def look_in(self, binary: str) -> None:
+        """From here on, names may mean types of this binary; of none when it is empty."""
+        self._binary = binary
+
     def enumerator(self, name: str) -> tuple[int, Type] | None:
-        """Value and type of an enumerator of the script; of the kernel's types see kernel_enumerator()."""
+        """Value and type of an enumerator of the script; of other types see described_enumerator()."""
         return self._constants.get(name)
 
-    def kernel_enumerator(self, name: str) -> tuple[int, Type] | None:
-        """Value and type of an enumerator of the kernel's types."""
+    def described_enumerator(self, name: str) -> tuple[int, Type] | None:
+        """Value and type of an enumerator of the types of the binary that is probed, or of the kernel's."""
+        if self._binary:
+            described = self._binary_types().enumerator(name)
+            if described is not None:
+                return described[1], self.from_btf(described[0], Space.USER)
         btf_set = self._kernel()
         found = btf_set.enumerator(name) if btf_set else None
         return (found[1], self.from_btf(found[0], Space.KERNEL)) if found else None
@@ -119,9 +132,27 @@ class Structures:
             definition = self._defined.get((tags, name))
             if definition is not None:
                 return self._from_definition(definition, space)
+        if self._binary:
+            described = self._of_binary(name, tag)
+            if described is not None:
+                return self.from_btf(described, space)
         btf_set = self._kernel()
         found = btf_set.find(name, *self._kinds(tag)) if btf_set else None
         return self.from_btf(found, space) if found else None
+
+    def _binary_types(self) -> BinaryTypes:
+        from insitu.probe.providers.binary import open_binary
+
+        return self._context.types_of(open_binary(self._binary, self._context)[1])
+
+    def _of_binary(self, name: str, tag: str) -> btf.Type | None:
+        """A type of the binary that is probed, by its debug information."""
+        types = self._binary_types()
+        for each in [tag] if tag else ["", "struct", "union", "enum"]:
+            found = types.find(name, each)
+            if found is not None:
+                return found
+        return None
 
     # The script's definitions
 

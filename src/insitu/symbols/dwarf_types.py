@@ -60,6 +60,16 @@ class BinaryTypes:
         spelled = f"{tag} {name}".strip()
         return self._convert("type", spelled, lambda: self._program.type(spelled))
 
+    def enumerator(self, name: str) -> tuple[Type, int] | None:
+        """The type and value of an enumerator."""
+        try:
+            found = self._program.constant(name)
+            value = int(found.value_())
+        except (LookupError, SyntaxError, ValueError, TypeError):
+            return None
+        described = self._convert("enumeration of", name, lambda: found.type_)
+        return None if described is None else (described, value)
+
     def _convert(self, what: str, name: str, look_up: Callable[[], drgn.Type]) -> Type | None:
         if (what, name) not in self._found:
             try:

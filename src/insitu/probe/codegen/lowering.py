@@ -172,7 +172,7 @@ class Lowering:
 
     def stack_space(self) -> Space:
         """Whose stack the stack pointer of the context leads to."""
-        return Space.USER if self.clause.points[0].kind in ("uprobe", "uretprobe", "usdt") else Space.KERNEL
+        return Space.USER if self.clause.points[0].in_binary else Space.KERNEL
 
     # Memory for intermediate values
 

@@ -216,7 +216,7 @@ def _identifier_value(low: Lowering, node: ast.Identifier) -> str:
         return str(own[0])
     if node.name in CONSTANTS:
         return str(CONSTANTS[node.name])
-    found = low.structures.kernel_enumerator(node.name)
+    found = low.structures.described_enumerator(node.name)
     assert found is not None
     return str(found[0])
 

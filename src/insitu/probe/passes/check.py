@@ -75,7 +75,7 @@ class Checker:
         self.options = options
         self.context = context
         self.maps: dict[str, MapType] = {}
-        self.clause: Clause
+        self._clause: Clause
         self.strict = False
         self._variables: dict[int, dict[str, Type]] = {}
         self.loop_depth = 0
@@ -88,6 +88,17 @@ class Checker:
         """Everything that a walk may change, to see whether it did."""
         maps = [(name, m.key, m.value) for name, m in sorted(self.maps.items())]
         return [maps, [sorted((n, str(t), t) for n, t in v.items()) for v in self._variables.values()]]
+
+    @property
+    def clause(self) -> Clause:
+        """The clause at hand."""
+        return self._clause
+
+    @clause.setter
+    def clause(self, clause: Clause) -> None:
+        self._clause = clause
+        point = clause.points[0]
+        self.structures.look_in(point.target if point.in_binary else "")
 
     @property
     def variables(self) -> dict[str, Type]:
@@ -218,7 +229,7 @@ class Checker:
             return CONSTANTS[name], INT64
         if not name.isupper() and not any(c.isupper() or c == "_" for c in name):
             return None
-        return self.structures.kernel_enumerator(name)
+        return self.structures.described_enumerator(name)
 
     def _variable(self, node: ast.Variable) -> Type:
         return self.variables.get(node.name, UNKNOWN)

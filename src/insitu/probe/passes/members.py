@@ -50,7 +50,7 @@ def argument_of(checker_or_lowering: Checker, name: str) -> Argument | None:
 def argument_type(checker: Checker, argument: Argument) -> Type:
     """The type of a probe's argument. Pointers of system calls and of user-space probes lead to user memory."""
     point = checker.clause.points[0]
-    user = point.kind in ("uprobe", "uretprobe", "usdt") or point.target == "syscalls"
+    user = point.in_binary or point.target == "syscalls"
     space = Space.USER if user else Space.KERNEL
     if isinstance(argument.type, Primitive):
         found = checker.structures.from_primitive(argument.type, space)

@@ -209,9 +209,9 @@ def _bytes_of_integer(checker: Checker, node: ast.Cast, target: Array, found: In
 
 def default_space(checker: Checker) -> Space:
     """Where addresses lead that carry no type: the memory that the probe interrupts."""
-    return {"uprobe": Space.USER, "uretprobe": Space.USER, "usdt": Space.USER}.get(
-        checker.clause.points[0].kind, Space.KERNEL if checker.clause.kind.context == "pt_regs" else Space.ANY
-    )
+    if checker.clause.points[0].in_binary:
+        return Space.USER
+    return Space.KERNEL if checker.clause.kind.context == "pt_regs" else Space.ANY
 
 
 def type_of(checker: Checker, node: ast.TypeOf) -> Type:

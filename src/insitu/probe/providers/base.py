@@ -72,6 +72,11 @@ class AttachPoint:
     cookie: int = 0
     detail: object = None
 
+    @property
+    def in_binary(self) -> bool:
+        """Whether it is a place in a user-space binary, whose path ``target`` is."""
+        return self.kind in ("uprobe", "uretprobe", "usdt")
+
 
 @dataclass(frozen=True, slots=True)
 class Primitive:
