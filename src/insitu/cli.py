@@ -76,10 +76,15 @@ def _run(words: list[str]) -> int:
     if name not in COMMANDS:
         raise InsituError(f"no command {name!r}{_nearest(name)}", remedy="see insitu --help", status=2)
     parser = command_parser(name)
+    words, after = words[1:], []
+    if parser.get_default("after_dashes") is not None and "--" in words:
+        words, after = words[: words.index("--")], words[words.index("--") + 1 :]
     try:
-        args = parser.parse_intermixed_args(words[1:])  # options may stand between RUN and QUERY
+        args = parser.parse_intermixed_args(words)  # options may stand between RUN and QUERY
+        if after:
+            args.after_dashes = after
     except TypeError:  # not for commands that hand the rest of their line on
-        args = parser.parse_args(words[1:])
+        args = parser.parse_args(words)
     if name not in _RUNS_PROGRAMS:
         # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

@@ -36,7 +36,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         choices=("ast", "types", "ir", "insns", "xlated", "verifier"),
         help="show a stage of compilation and end",
     )
-    parser.add_argument("words", nargs="*", metavar="SCRIPT [ARG]", help="a script, and its positional parameters")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="SCRIPT [ARG]",
+        help="a script, and its positional parameters; behind -- also its own options, as in --name=value",
+    )
+    parser.set_defaults(after_dashes=[])
 
 
 def run(args: argparse.Namespace) -> int:

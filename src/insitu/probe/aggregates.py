@@ -10,6 +10,7 @@ from insitu.dataclass import dataclass
 from insitu.kernel.bpf_map import Map, possible_cpus
 from insitu.probe.decode import code, decoder
 from insitu.probe.layout import ARRAY, PRESENT_BYTES, MapLayout
+from insitu.probe.time_series import merged
 from insitu.probe.types import (
     Average,
     Count,
@@ -20,6 +21,7 @@ from insitu.probe.types import (
     Minimum,
     Statistics,
     Sum,
+    TimeSeries,
     Type,
 )
 
@@ -28,7 +30,7 @@ __all__ = ["MapContent", "read_map"]
 
 @dataclass
 class MapContent:
-    """``rows`` are (key, value): the key a tuple of its parts, the value a number, text, (count, total) or cells."""
+    """``rows`` are (key, value): a tuple of the key's parts; a number, text, (count, total), cells or a series."""
 
     kind: Type
     rows: list[tuple[tuple[Any, ...], Any]]
@@ -45,6 +47,12 @@ class MapContent:
         if isinstance(self.kind, Histogram | LinearHistogram):
             return sorted(by_key, key=lambda row: sum(row[1]))
         return by_key
+
+    @property
+    def last_interval(self) -> int:
+        """Of time series, the number of the latest interval that any of them has a value of."""
+        series = [value for _, value in self.rows if value] if isinstance(self.kind, TimeSeries) else []
+        return max((each[-1][0] for each in series), default=0)
 
 
 def _orderable(key: Any) -> Any:
@@ -76,7 +84,8 @@ def _reader(kind: Type) -> Callable[[bytes], Any]:
 
 def _merger(kind: Type, layout: MapLayout) -> Callable[[bytes], Any]:
     """A function from what all CPUs hold to one value; None for what a map without a key does not hold."""
-    unsigned = isinstance(kind, Sum | Minimum | Maximum | Average | Statistics) and not kind.signed
+    signless = Sum | Minimum | Maximum | Average | Statistics | TimeSeries
+    unsigned = isinstance(kind, signless) and not kind.signed
     cells = layout.value_size // 8
     shape = struct.Struct(f"<{possible_cpus() * cells}{'Q' if unsigned else 'q'}")
     unkeyed = layout.key is None
@@ -88,6 +97,8 @@ def _merger(kind: Type, layout: MapLayout) -> Callable[[bytes], Any]:
         if isinstance(kind, Histogram | LinearHistogram):
             totals = [sum(words[cell::cells]) for cell in range(cells)]
             return None if unkeyed and not any(totals) else totals
+        if isinstance(kind, TimeSeries):
+            return merged(kind, words) or (None if unkeyed else [])
         first, second = words[::cells], words[1::cells]
         if isinstance(kind, Minimum | Maximum):
             choose = min if isinstance(kind, Minimum) else max

@@ -49,7 +49,7 @@ def trace(
         source = Source(program.read_text(errors="surrogateescape"), str(program))
     else:
         source = Source(program, "program")
-    options = Options(parameters=list(parameters), unsafe=unsafe)
+    options = Options.given(parameters, unsafe=unsafe)
     options.apply_environment()
     return Trace(source, options, seconds=seconds, command=command, pid=pid)
 

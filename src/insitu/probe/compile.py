@@ -13,6 +13,7 @@ from insitu.probe.layout import Layout
 from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
+from insitu.probe.passes.library import expand_library
 from insitu.probe.passes.macros import expand_macros
 from insitu.probe.passes.scopes import resolve_scopes
 from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
@@ -75,6 +76,7 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
         raise ScriptError(str(error), source, Span(at, at + 6)) from None
     context.max_probes = options.max_probes
     expand_macros(program, source)
+    expand_library(program, source)
     for probe in program.probes:
         resolve_scopes(probe, source)
     clauses, warnings = resolve_attach_points(program, source, context)

@@ -97,6 +97,16 @@ class Formatter:
             return _user_name(value)
         if kind in ("probe", "func"):
             return self.points.get(value, ("", ""))[kind == "func"]
+        if kind == "comm":
+            return _process_name(value)
+        if kind == "syscall":
+            from insitu.kernel.syscall_names import syscall_name
+
+            return syscall_name(value)
+        if kind.startswith("cgroup_path:"):
+            from insitu.probe.cgroup_paths import cgroup_path
+
+            return cgroup_path(value, kind.partition(":")[2])
         if kind == "errno":
             return os.strerror(value) if 0 <= value < 4096 else str(value)
         return str(value)
@@ -207,6 +217,15 @@ def _unsigned(value: int, bits: int) -> int:
 def escaped(data: bytes) -> str:
     """Bytes as text, those that are not printable as \\xNN."""
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in data)
+
+
+def _process_name(pid: int) -> str:
+    """The name of a process now; empty when it has ended."""
+    try:
+        with open(f"/proc/{pid}/comm", errors="surrogateescape") as file:  # noqa: PTH123 - for each value shown
+            return file.read().rstrip("\n")
+    except OSError:
+        return ""
 
 
 @cache

@@ -8,6 +8,7 @@ from insitu.probe.aggregates import MapContent
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout
 from insitu.probe.printing import bounds
+from insitu.probe.time_series import series_rows
 from insitu.probe.types import (
     Array,
     Average,
@@ -22,6 +23,7 @@ from insitu.probe.types import (
     Record,
     Statistics,
     Sum,
+    TimeSeries,
     Tuple,
     Type,
 )
@@ -49,7 +51,8 @@ def map_frame(layout: MapLayout, content: MapContent, formatter: Formatter) -> p
     """Key columns ``key``, or ``key0`` and so on; then ``value``, or what an aggregation consists of.
 
     Histograms have a row for each cell that counted something: ``low`` and ``high`` (excluded) and ``count``;
-    averages ``value``, ``count`` and ``total``.
+    averages ``value``, ``count`` and ``total``. Time series have a row for each interval: ``start_ns`` (of the wall
+    clock) and ``value``, null where there is none.
     """
     import polars
 
@@ -59,6 +62,8 @@ def map_frame(layout: MapLayout, content: MapContent, formatter: Formatter) -> p
     for index, kind in enumerate(kinds):
         name = "key" if len(kinds) == 1 else f"key{index}"
         columns[name] = [plain(formatter, kind, key[index]) for key, _ in rows]
+    if isinstance(content.kind, TimeSeries):
+        rows = [(key, series_rows(content.kind, value, content.last_interval)) for key, value in rows]
     values = _values(content.kind, rows, columns, formatter)
     return polars.DataFrame({**columns, **values}, strict=False)
 
@@ -72,6 +77,11 @@ def _values(
             columns[name] = [column[i] for i, _, _ in cells]
         ranges = [bounds(kind, cell) for _, cell, _ in cells]
         return {"low": [r[0] for r in ranges], "high": [r[1] for r in ranges], "count": [n for _, _, n in cells]}
+    if isinstance(kind, TimeSeries):
+        moments = [(i, *row) for i, (_, value) in enumerate(rows) for row in value]
+        for name, column in columns.items():
+            columns[name] = [column[i] for i, _, _ in moments]
+        return {"start_ns": [start for _, start, _ in moments], "value": [value for _, _, value in moments]}
     if isinstance(kind, Average | Statistics):
         counts, totals = [value[0] for _, value in rows], [value[1] for _, value in rows]
         means = [total / count if count else 0.0 for count, total in zip(counts, totals, strict=True)]

@@ -102,6 +102,13 @@ class Loaded:
             with contextlib.suppress(bpf.BpfError):
                 self.recursion_misses += bpf.program_info(program.fd).recursion_misses
 
+    def unwatch(self, address: int) -> None:
+        """Detach what watches an address."""
+        for program in self.programs:
+            if program.points[0].kind == "watchpoint" and any(point.address == address for point in program.points):
+                close_together(program.attachments)
+                program.attachments = []
+
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
         self.detach(set())

@@ -3,69 +3,112 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 
 from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
+from insitu.probe.source import nearest
 
 __all__ = ["Options"]
 
-_KNOWN = {
+_NUMBERS = {
     "max_strlen": (1, 1024),
     "max_map_keys": (1, 1 << 24),
     "max_probes": (1, 1 << 20),
+    "max_cat_bytes": (1, 1 << 30),
     "perf_rb_pages": (1, 1 << 16),
 }
-# bpftrace's own settings that need no action here: accepted so that scripts run unchanged.
-_IGNORED = frozenset(
-    [
-        "btf",
-        "cache_user_symbols",
-        "cpp_demangle",
-        "lazy_symbolication",
-        "license",
-        "log_size",
-        "map_keys_max",
-        "max_ast_nodes",
-        "max_bpf_progs",
-        "max_cat_bytes",
-        "missing_probes",
-        "no_cpp_demangle",
-        "on_stack_limit",
-        "show_debug_info",
-        "str_trunc_trailer",
-        "strlen",
-        "symbol_source",
-        "unstable_map_decl",
-        "use_blazesym",
-    ]
+_CHOICES = {
+    "stack_mode": ("bpftrace", "perf", "raw"),
+    "missing_probes": ("error", "warn", "ignore"),
+    # include/linux/license.h: license_is_gpl_compatible(). The helpers that scripts live on are for these only.
+    "license": (
+        "GPL",
+        "GPL v2",
+        "GPL and additional rights",
+        "Dual BSD/GPL",
+        "Dual MIT/GPL",
+        "Dual MPL/GPL",
+    ),
+}
+_SWITCHES = ("print_maps_on_exit", "cpp_demangle", "show_debug_info")
+_TEXTS = ("str_trunc_trailer",)
+# bpftrace's other settings: what they are for does not arise here. Accepted, so that scripts run unchanged.
+_WITHOUT_MEANING = (
+    "btf",
+    "cache_user_symbols",
+    "lazy_symbolication",
+    "log_size",
+    "max_ast_nodes",
+    "max_bpf_progs",
+    "max_type_res_iterations",
+    "no_cpp_demangle",
+    "on_stack_limit",
+    "symbol_source",
+    "unstable_addr",
+    "unstable_import",
+    "unstable_macro",
+    "unstable_map_decl",
+    "unstable_tseries",
+    "use_blazesym",
+    "verify_llvm_ir",
 )
+_OLDER_NAMES = {"strlen": "max_strlen", "map_keys_max": "max_map_keys", "cat_bytes_max": "max_cat_bytes"}
+_TRUE, _FALSE = ("1", "true"), ("0", "false")
 
 
 @dataclass
 class Options:
-    """``parameters`` are the script's positional ones."""
+    """``parameters`` are the script's positional ones, ``named`` those given as ``--name=value``."""
 
     parameters: list[str] = field(default_factory=list)
     unsafe: bool = False
+    named: dict[str, str] = field(default_factory=dict)
     max_strlen: int = 64
     max_map_keys: int = 4096
     max_probes: int = 1024
+    max_cat_bytes: int = 10240
     perf_rb_pages: int = 64
     stack_mode: str = "bpftrace"
+    missing_probes: str = ""  # empty: the script's own list decides
+    license: str = "GPL"
+    str_trunc_trailer: str = ""
     print_maps_on_exit: bool = True
+    cpp_demangle: bool = True
+    show_debug_info: bool = False
     max_literal: int = 1024
     max_unroll: int = 100
+    from_environment: list[str] = field(default_factory=list)
+
+    @classmethod
+    def given(cls, words: Iterable[str], *, unsafe: bool = False) -> Options:
+        """From the words behind a script's name: ``--name=value`` is an option of its own, the rest is numbered."""
+        options = cls(unsafe=unsafe)
+        for word in words:
+            if word.startswith("--") and len(word) > 2:
+                name, _, value = word[2:].partition("=")
+                options.named[name] = value
+            else:
+                options.parameters.append(word)
+        return options
+
+    def check_named(self, known: Iterable[str]) -> None:
+        """:raises InsituError: when an option was given that the script does not ask for."""
+        for name in self.named:
+            if name not in known:
+                names = ", ".join(f"--{each}" for each in sorted(known)) or "none"
+                raise InsituError(
+                    f"the script has no option --{name}{nearest(name, known)}", remedy=f"it has {names}", status=2
+                )
 
     def apply_environment(self, environment: Mapping[str, str] | None = None) -> None:
-        """Take over BPFTRACE_MAX_STRLEN and the like (older names included)."""
+        """Take over BPFTRACE_MAX_STRLEN and the like (older names included); they win over a script's config."""
         variables = os.environ if environment is None else environment
-        aliases = {"BPFTRACE_STRLEN": "max_strlen", "BPFTRACE_MAP_KEYS_MAX": "max_map_keys"}
         for name, text in variables.items():
-            if name.startswith("BPFTRACE_"):
-                setting = aliases.get(name, name.removeprefix("BPFTRACE_").lower())
-                if setting in _KNOWN or setting in ("stack_mode", "print_maps_on_exit"):
-                    self._set(setting, text, name)
+            setting = _setting(name)
+            if name.startswith("BPFTRACE_") and _has_meaning(setting):
+                self._set(setting, text, name)
+                self.from_environment.append(setting)
 
     def apply_config(self, config: Mapping[str, str | int]) -> None:
         """Take over a script's ``config = { ... }``.
@@ -73,28 +116,51 @@ class Options:
         :raises InsituError: for an unknown setting or a value out of range.
         """
         for name, value in config.items():
-            short = name.lower().removeprefix("bpftrace_")
-            if short in _KNOWN or short in ("stack_mode", "print_maps_on_exit"):
-                self._set(short, value, name)
-            elif short not in _IGNORED:
-                raise InsituError(
-                    f"unknown setting {name!r} in config", remedy=f"known are {', '.join(sorted(_KNOWN))}"
-                )
+            setting = _setting(name)
+            if _has_meaning(setting):
+                if setting not in self.from_environment:
+                    self._set(setting, value, name)
+            elif setting not in _WITHOUT_MEANING:
+                known = (*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS, *_WITHOUT_MEANING)
+                hint = nearest(setting, known)
+                raise InsituError(f"unknown setting {name!r} in config{hint}", remedy=_REMEDY if not hint else "")
 
     def _set(self, setting: str, value: str | int, name: str) -> None:
-        if setting == "stack_mode":
-            if value not in ("bpftrace", "perf", "raw"):
-                raise InsituError(f"{name} is bpftrace, perf or raw, not {value!r}")
-            self.stack_mode = str(value)
-            return
-        if setting == "print_maps_on_exit":
-            self.print_maps_on_exit = str(value).lower() not in ("0", "false")
-            return
-        low, high = _KNOWN[setting]
-        try:
-            number = int(str(value), 0)
-        except ValueError:
-            raise InsituError(f"{name} needs a number, not {value!r}") from None
-        if not low <= number <= high:
-            raise InsituError(f"{name} is {number}; it may be {low} to {high}")
-        setattr(self, setting, number)
+        if setting in _CHOICES:
+            choices = _CHOICES[setting]
+            if value not in choices:
+                raise InsituError(f"{name} is {' or '.join((', '.join(choices[:-1]), choices[-1]))}, not {value!r}")
+            setattr(self, setting, str(value))
+        elif setting in _SWITCHES:
+            text = str(value).lower()
+            if text not in (*_TRUE, *_FALSE):
+                raise InsituError(f"{name} is true or false, not {value!r}")
+            setattr(self, setting, text in _TRUE)
+        elif setting in _TEXTS:
+            setattr(self, setting, str(value))
+        else:
+            setattr(self, setting, _number(setting, value, name))
+
+
+_REMEDY = f"known are {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS)))}"
+
+
+def _setting(name: str) -> str:
+    """``BPFTRACE_STACK_MODE``, ``STACK_MODE`` and ``stack_mode`` are one; so are settings that were renamed."""
+    short = name.lower().removeprefix("bpftrace_")
+    return _OLDER_NAMES.get(short, short)
+
+
+def _has_meaning(setting: str) -> bool:
+    return setting in _NUMBERS or setting in _CHOICES or setting in _SWITCHES or setting in _TEXTS
+
+
+def _number(setting: str, value: str | int, name: str) -> int:
+    low, high = _NUMBERS[setting]
+    try:
+        number = int(str(value), 0)
+    except ValueError:
+        raise InsituError(f"{name} needs a number, not {value!r}") from None
+    if not low <= number <= high:
+        raise InsituError(f"{name} is {number}; it may be {low} to {high}")
+    return number

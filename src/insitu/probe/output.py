@@ -7,7 +7,7 @@ import os
 import sys
 import time
 from collections.abc import Callable
-from typing import Any, BinaryIO
+from typing import TYPE_CHECKING, Any, BinaryIO
 
 from insitu.probe.aggregates import MapContent, read_map
 from insitu.probe.decode import decoder
@@ -16,6 +16,9 @@ from insitu.probe.formatting import Formatter, Members
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.loader import Loaded
 from insitu.probe.printing import map_json, map_text
+
+if TYPE_CHECKING:
+    from insitu.probe.packet_file import PacketFile
 
 __all__ = ["JsonOutput", "Output", "TextOutput"]
 
@@ -32,6 +35,7 @@ class Output:
         self._stream = stream
         self._pending: list[str] = []
         self._pending_bytes = 0
+        self._packet_files: dict[str, PacketFile] = {}
 
     def handler(self, layout: RecordLayout) -> Handler:
         """The function for one kind of record."""
@@ -47,6 +51,8 @@ class Output:
             "cat": self._cat,
             "system": self._system,
             "exit": lambda _: self._exit,
+            "unwatch": lambda _: lambda pieces: self.loaded.unwatch(pieces[FIELDS]),
+            "skboutput": self._packet,
             "clear": lambda record: lambda _: self.loaded.maps[record.numbers[0]].clear(),
             "zero": lambda record: lambda _: self._zero(record.numbers[0]),
         }
@@ -77,6 +83,8 @@ class Output:
             self._pending.clear()
             self._pending_bytes = 0
         self._stream.flush()
+        for file in self._packet_files.values():
+            file.flush()
 
     def _complaint(self, layout: RecordLayout) -> Handler:
         make = self.formatter.printf(layout)
@@ -84,7 +92,7 @@ class Output:
         def handle(pieces: tuple[Any, ...]) -> None:
             self.flush()
             label = "ERROR" if layout.kind == "errorf" else "WARNING"
-            print(f"{label}: {make(pieces)}", file=sys.stderr, flush=True)
+            print(f"{layout.names[0]}: {label}: {make(pieces)}", file=sys.stderr, flush=True)
 
         return handle
 
@@ -158,14 +166,29 @@ class Output:
 
         return handle
 
+    def _packet(self, layout: RecordLayout) -> Handler:
+        from insitu.probe.packet_file import PacketFile
+
+        if layout.text not in self._packet_files:
+            self._packet_files[layout.text] = PacketFile(layout.text)
+        file = self._packet_files[layout.text]
+        fields = decoder(layout.fields, FIELDS)
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            stamp, length, data = fields(pieces)
+            file.write(stamp + self.formatter.boot_offset_ns, length, data)
+
+        return handle
+
     def _cat(self, layout: RecordLayout) -> Handler:
         make = self.formatter.printf(layout)
+        (limit,) = layout.numbers
 
         def handle(pieces: tuple[Any, ...]) -> None:
             path = make(pieces)
             try:
                 with open(path, "rb") as file:  # noqa: PTH123 - /proc files: read at once, no path arithmetic
-                    self.text("cat", file.read(1 << 16).decode("utf-8", "surrogateescape"))
+                    self.text("cat", file.read(limit).decode("utf-8", "surrogateescape"))
             except OSError as error:
                 self.flush()
                 print(f"ERROR: failed to open file '{path}': {os.strerror(error.errno or 0)}", file=sys.stderr)

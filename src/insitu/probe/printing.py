@@ -8,6 +8,7 @@ from typing import Any
 from insitu.probe.aggregates import MapContent
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout
+from insitu.probe.time_series import series_json, series_rows, series_text
 from insitu.probe.types import (
     Average,
     Count,
@@ -19,6 +20,7 @@ from insitu.probe.types import (
     Stack,
     Statistics,
     Sum,
+    TimeSeries,
     Type,
 )
 
@@ -33,11 +35,14 @@ def map_text(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
     rows = content.sorted_rows()
     if top:
         rows = rows[-top:]
+    last = content.last_interval
     lines = []
     for key, value in rows:
         name = layout.name + _key_text(formatter, layout, key)
         if isinstance(kind, Histogram | LinearHistogram):
             lines.append(f"{name}: \n{histogram_text(kind, value, div)}\n")
+        elif isinstance(kind, TimeSeries):
+            lines.append(f"{name}:\n{series_text(kind, series_rows(kind, value, last))}\n")
         elif isinstance(kind, Statistics):
             count, total = value
             average = _quotient(total, count)
@@ -147,9 +152,13 @@ def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
     rows = content.sorted_rows()
     if top:
         rows = rows[-top:]
+    if isinstance(kind, TimeSeries):
+        rows = [(key, series_json(series_rows(kind, value, content.last_interval))) for key, value in rows]
     shown = [(_json_key(formatter, layout, key), _json_value(formatter, kind, value, div)) for key, value in rows]
     if isinstance(kind, Histogram | LinearHistogram):
         label = "hist"
+    elif isinstance(kind, TimeSeries):
+        label = "tseries"
     else:
         label = "stats" if isinstance(kind, Statistics | Average) else "map"
     if not shown:
@@ -181,6 +190,8 @@ def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -
                 cell["max"] = high - 1
             cells.append({**cell, "count": counts[index]})
         return tuple(cells)
+    if isinstance(kind, TimeSeries):
+        return value
     if isinstance(kind, Statistics):
         count, total = value
         return {"count": count, "average": _divided(_quotient(total, count), div), "total": _divided(total, div)}

@@ -60,6 +60,7 @@ class Runtime:
             Patch.START_NS: self.started_ns,
             Patch.CHILD_PID: target.child_pid,
             Patch.CLOCK_OFFSET_NS: self.boot_offset_ns,
+            Patch.TAI_OFFSET_NS: time.clock_gettime_ns(time.CLOCK_TAI) - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         }
         self.loaded: Loaded = load(compiled, source, patches, log_level=log_level)
         layouts = compiled.layout.maps

@@ -42,7 +42,7 @@ def from_command_line(args: argparse.Namespace, keeper: Keeper | None = None) ->
             args.expression or (args.words[0] if args.words else "*"), verbose=args.verbose, pid=args.pid
         )
     source, parameters = _source(args)
-    options = Options(parameters=parameters, unsafe=args.unsafe)
+    options = Options.given(parameters, unsafe=args.unsafe)
     options.apply_environment()
     context = Context(pid=args.pid)
     if args.dump:
@@ -66,11 +66,12 @@ def from_command_line(args: argparse.Namespace, keeper: Keeper | None = None) ->
 
 def _source(args: argparse.Namespace) -> tuple[Source, list[str]]:
     """The script, and what is left of the words as its parameters."""
+    words: list[str] = [*args.words, *args.after_dashes]
     if args.expression is not None:
-        return Source(args.expression), list(args.words)
+        return Source(args.expression), words
     if not args.words:
         raise InsituError("nothing to trace", remedy="give a script, or a program with -e", status=2)
-    name, *parameters = args.words
+    name, *parameters = words
     if name == "-":
         return Source(sys.stdin.read()), parameters
     path = Path(name)

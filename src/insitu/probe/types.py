@@ -386,13 +386,22 @@ class LinearHistogram(Aggregation):
 
 @dataclass(frozen=True, slots=True)
 class TimeSeries(Aggregation):
-    """Not built yet; reserved so that errors can name it."""
+    """``count`` intervals of ``interval`` ns, three cells each; ``aggregate`` is avg, max, min, sum or empty."""
+
+    interval: int = 1
+    count: int = 1
+    aggregate: str = ""
+    signed: bool = True
 
     def __str__(self) -> str:
         return "tseries"
 
+    @property
+    def cells(self) -> int:
+        return 3 * self.count
 
-AGGREGATIONS = (Count, Sum, Minimum, Maximum, Average, Statistics, Histogram, LinearHistogram)
+
+AGGREGATIONS = (Count, Sum, Minimum, Maximum, Average, Statistics, Histogram, LinearHistogram, TimeSeries)
 BOOL = Integer(1, False, "bool")
 INT64 = Integer(8, True)
 UINT64 = Integer(8, False)

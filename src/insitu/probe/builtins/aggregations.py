@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function
+from insitu.probe.builtins.time_series import add_to_series
 from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.maps import count_lost, key_pointer, lookup
@@ -25,6 +26,7 @@ from insitu.probe.types import (
     Minimum,
     Statistics,
     Sum,
+    TimeSeries,
     Type,
     stored_size,
 )
@@ -77,10 +79,6 @@ def _not_a_value(low: Lowering, call: ast.Call) -> str:
     raise low.error(f"{call.name}() has to be assigned to a map", call)
 
 
-def _check_series(checker: Checker, call: ast.Call) -> Type:
-    raise checker.error("tseries() is not supported yet", call)
-
-
 function("count", (0, 0), _check_count, value=_not_a_value)
 function("sum", (1, 1), _check_signed(Sum), value=_not_a_value)
 function("min", (1, 1), _check_signed(Minimum), value=_not_a_value)
@@ -89,7 +87,6 @@ function("avg", (1, 1), _check_signed(Average), value=_not_a_value)
 function("stats", (1, 1), _check_signed(Statistics), value=_not_a_value)
 function("hist", (1, 2), _check_histogram, value=_not_a_value)
 function("lhist", (4, 4), _check_linear, value=_not_a_value)
-function("tseries", (1, 9), _check_series, value=_not_a_value)
 
 
 def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregation) -> None:
@@ -175,12 +172,14 @@ def _add(low: Lowering, cells: str, kind: Aggregation, value: str) -> None:
         index = emit.select(above, str(kind.cells - 1), index)
         below = emit.value(f"icmp slt i64 {value}, {kind.minimum}")
         add(_bounded(low, emit.select(below, "0", index), kind.cells), "1")
+    elif isinstance(kind, TimeSeries):
+        add_to_series(low, cells, kind, value)
 
 
 def _bounded(low: Lowering, index: str, cells: int) -> str:
     """Byte offset of a cell, in a form whose bounds the verifier sees: it does not follow LLVM's reasoning."""
     emit = low.emit
-    hidden = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {index})')
+    hidden = emit.hidden(index)
     inside = emit.value(f"icmp ult i64 {hidden}, {cells}")
     return emit.op("shl", emit.select(inside, hidden, str(cells - 1)), "3")
 

@@ -52,7 +52,7 @@ def _check_nsecs(checker: Checker, call: ast.Call) -> Type:
 def _nsecs(low: Lowering, call: ast.Call) -> str:
     clock = call.arguments[0].name if call.arguments and isinstance(call.arguments[0], ast.Identifier) else "boot"
     if clock == "sw_tai":
-        return low.emit.op("add", low.emit.call(Helper.KTIME_GET_BOOT_NS), low.emit.patched(Patch.CLOCK_OFFSET_NS))
+        return low.emit.op("add", low.emit.call(Helper.KTIME_GET_BOOT_NS), low.emit.patched(Patch.TAI_OFFSET_NS))
     return low.emit.call(_CLOCKS[clock])
 
 

@@ -1,20 +1,25 @@
-"""Functions on maps: clear, zero, delete, has_key, len."""
+"""Functions on maps: clear, zero, delete, has_key, find, len."""
 
 from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function
+from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.stacks import depth
 from insitu.probe.codegen import maps
+from insitu.probe.codegen.lowering import Local
 from insitu.probe.codegen.records import send_values
-from insitu.probe.types import INT64, VOID, Type, Unknown
+from insitu.probe.passes.readable import readable
+from insitu.probe.types import INT64, VOID, Aggregation, Integer, Stack, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check import Checker
 
 __all__: list[str] = []
+
+_BOOL = Integer(1, False, "bool")
 
 
 def _whole_map(checker: Checker, call: ast.Call) -> ast.MapAccess:
@@ -62,23 +67,22 @@ def _with_key(checker: Checker, call: ast.Call) -> ast.MapAccess:
 
 def _check_delete(checker: Checker, call: ast.Call) -> Type:
     _with_key(checker, call)
-    return VOID
+    return _BOOL
 
 
 def _delete(low: Lowering, call: ast.Call) -> str:
     subject = call.arguments[0]
     assert isinstance(subject, ast.MapAccess)
-    maps.delete(low, subject)
-    return "0"
+    return maps.delete(low, subject)
 
 
-function("delete", (1, 2), _check_delete, value=_delete, statement=True)
+function("delete", (1, 2), _check_delete, value=_delete)
 
 
 def _check_has_key(checker: Checker, call: ast.Call) -> Type:
     if _with_key(checker, call).key is None:
         raise checker.error("has_key() takes a map and a key", call)
-    return INT64
+    return _BOOL
 
 
 def _has_key(low: Lowering, call: ast.Call) -> str:
@@ -90,7 +94,44 @@ def _has_key(low: Lowering, call: ast.Call) -> str:
 function("has_key", (1, 2), _check_has_key, value=_has_key)
 
 
+def _check_find(checker: Checker, call: ast.Call) -> Type:
+    subject, target = checker.argument(call, 0), checker.argument(call, 2)
+    if not isinstance(subject, ast.MapAccess):
+        raise checker.error("find() takes a map", subject)
+    if not isinstance(target, ast.Variable):
+        raise checker.error("find() puts what it finds into a variable", target)
+    access = ast.MapAccess(subject.span, subject.name, [checker.argument(call, 1)])
+    entry = checker.map_entry(access)
+    if checker.strict and isinstance(entry.value, Unknown):
+        checker.infer(subject)
+    value = readable(entry.value)
+    if isinstance(value, Aggregation):
+        raise checker.error(f"{subject.name} holds {value}: it cannot be copied", subject)
+    subject.type = access.type = value
+    if not isinstance(value, Unknown):
+        checker.bind(target, value, target)
+    return _BOOL
+
+
+def _find(low: Lowering, call: ast.Call) -> str:
+    subject, target = operand(call), operand(call, 2)
+    assert isinstance(subject, ast.MapAccess) and isinstance(target, ast.Variable) and subject.type is not None
+    access = ast.MapAccess(subject.span, subject.name, [operand(call, 1)])
+    pointer, held = low.variable(target)
+    kind = subject.type
+    return maps.find(low, access, lambda found: low.convert(Local(found), kind, pointer, held))
+
+
+function("find", (3, 3), _check_find, value=_find)
+
+
 def _check_len(checker: Checker, call: ast.Call) -> Type:
+    subject = checker.argument(call, 0)
+    if not isinstance(subject, ast.MapAccess):
+        found = checker.known(subject)
+        if not isinstance(found, Stack | Unknown):
+            raise checker.error(f"len() takes a map or a stack, not {found}", subject)
+        return INT64
     subject = _whole_map(checker, call)
     entry = checker.maps.get(subject.name)
     if checker.strict and entry is not None and not (entry.key and entry.key.elements):
@@ -101,8 +142,10 @@ def _check_len(checker: Checker, call: ast.Call) -> Type:
 def _len(low: Lowering, call: ast.Call) -> str:
     from insitu.probe.codegen.loops import count_elements
 
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.MapAccess)
+    subject = operand(call)
+    if not isinstance(subject, ast.MapAccess):
+        assert isinstance(subject.type, Stack)
+        return depth(low, subject.type)
     return count_elements(low, low.layout.number(subject.name))
 
 

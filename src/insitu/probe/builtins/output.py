@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function
+from insitu.probe.builtins.registry import function, operand
 from insitu.probe.codegen.records import send, send_values
 from insitu.probe.formats import parse_format
 from insitu.probe.layout import EXIT_ASKED
@@ -71,9 +71,22 @@ def _printf(low: Lowering, call: ast.Call) -> str:
     return "0"
 
 
-for _name in ("printf", "errorf", "warnf"):
-    function(_name, (1, 99), _check_format, value=_printf, statement=True)
-function("cat", (1, 99), _check_format, value=_printf, statement=True)
+def _complaint(low: Lowering, call: ast.Call) -> str:
+    """errorf() and warnf() say where in the script they stand."""
+    line, column = low.source.line_column(call.span.start)
+    where = f"{low.source.name}:{line}:{column}-{column + call.span.end - call.span.start}"
+    send(low, call.name, low.text(call.arguments[0]), _expressions(call), names=(where,))
+    return "0"
+
+
+def _cat(low: Lowering, call: ast.Call) -> str:
+    send(low, "cat", low.text(call.arguments[0]), _expressions(call), numbers=(low.options.max_cat_bytes,))
+    return "0"
+
+
+function("printf", (1, 99), _check_format, value=_printf, statement=True)
+function("errorf warnf", (1, 99), _check_format, value=_complaint, statement=True)
+function("cat", (1, 99), _check_format, value=_cat, statement=True)
 function("system", (1, 99), _check_format, value=_printf, statement=True, unsafe=True)
 
 
@@ -126,16 +139,44 @@ def _check_exit(checker: Checker, call: ast.Call) -> Type:
     return VOID
 
 
-def _exit(low: Lowering, call: ast.Call) -> str:
-    status = low.value(_expressions(call, 0)[0]) if call.arguments else "0"
+def _leave_script(low: Lowering, status: str) -> None:
     # The record wakes user space; the map holds even if the ring is full.
     low.emit.store(low.emit.op("or", status, str(EXIT_ASKED)), low.emit.map_value(low.layout.exit_map()))
     send_values(low, "exit", "", [status])
     low.leave()
+
+
+def _exit(low: Lowering, call: ast.Call) -> str:
+    _leave_script(low, low.value(operand(call)) if call.arguments else "0")
     return "0"
 
 
 function("exit", (0, 1), _check_exit, value=_exit, statement=True)
+
+
+def _check_assert(checker: Checker, call: ast.Call) -> Type:
+    checker.condition(checker.argument(call, 0))
+    checker.text(call.arguments[1], "the message of assert()")
+    return VOID
+
+
+def _assert(low: Lowering, call: ast.Call) -> str:
+    """Where the condition does not hold, an error and exit(1)."""
+    emit = low.emit
+    failed, held = emit.label(), emit.label()
+    with low.temporaries():
+        emit.branch_if(low.truth(operand(call)), held, failed)
+    emit.block(failed)
+    line, column = low.source.line_column(call.span.start)
+    text = low.text(call.arguments[1]).replace("%", "%%")
+    where = f"{low.source.name}:{line}:{column}-{column + call.span.end - call.span.start}"
+    send(low, "errorf", f"assertion failed: {text}", [], names=(where,))
+    _leave_script(low, "1")
+    emit.block(held)
+    return "0"
+
+
+function("assert", (2, 2), _check_assert, value=_assert, statement=True)
 
 
 def _check_time(checker: Checker, call: ast.Call) -> Type:

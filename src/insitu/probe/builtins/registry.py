@@ -14,7 +14,16 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check import Checker
 
-__all__ = ["FUNCTIONS", "VARIABLES", "BuiltinFunction", "BuiltinVariable", "function", "load_builtins", "variable"]
+__all__ = [
+    "FUNCTIONS",
+    "VARIABLES",
+    "BuiltinFunction",
+    "BuiltinVariable",
+    "function",
+    "load_builtins",
+    "operand",
+    "variable",
+]
 
 # Answers the i64 register of a scalar, "0" when there is no value.
 Value = Callable[["Lowering", ast.Call], str]
@@ -34,6 +43,8 @@ class BuiltinFunction:
     store: Store | None = None
     statement: bool = False  # has no value, stands alone
     unsafe: bool = False
+    # What the compiler knows of the answer, once the call is typed; None when it depends on the run.
+    constant: Callable[[Checker, ast.Call], int | None] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,9 +52,9 @@ class BuiltinVariable:
     """As BuiltinFunction, without arguments."""
 
     name: str
-    check: Callable[[Checker, ast.Identifier], Type]
-    value: Callable[[Lowering, ast.Identifier], str] | None = None
-    store: Callable[[Lowering, ast.Identifier, str], None] | None = None
+    check: Callable[[Checker, ast.Identifier | ast.Call], Type]
+    value: Callable[[Lowering, ast.Identifier | ast.Call], str] | None = None
+    store: Callable[[Lowering, ast.Identifier | ast.Call, str], None] | None = None
 
 
 FUNCTIONS: dict[str, BuiltinFunction] = {}
@@ -59,26 +70,57 @@ def function(
     store: Store | None = None,
     statement: bool = False,
     unsafe: bool = False,
+    constant: Callable[[Checker, ast.Call], int | None] | None = None,
 ) -> None:
     """Add a function under all the names in ``names``, with its least and greatest number of arguments."""
     for name in names.split():
-        FUNCTIONS[name] = BuiltinFunction(name, *arguments, check, value, store, statement, unsafe)
+        FUNCTIONS[name] = BuiltinFunction(name, *arguments, check, value, store, statement, unsafe, constant)
 
 
 def variable(
     names: str,
-    check: Callable[[Checker, ast.Identifier], Type],
+    check: Callable[[Checker, ast.Identifier | ast.Call], Type],
     *,
-    value: Callable[[Lowering, ast.Identifier], str] | None = None,
-    store: Callable[[Lowering, ast.Identifier, str], None] | None = None,
+    value: Callable[[Lowering, ast.Identifier | ast.Call], str] | None = None,
+    store: Callable[[Lowering, ast.Identifier | ast.Call, str], None] | None = None,
 ) -> None:
-    """Add a variable under all the names in ``names``."""
+    """Add a variable under all the names in ``names``; it may be written as a call without arguments, too."""
     for name in names.split():
         VARIABLES[name] = BuiltinVariable(name, check, value, store)
+        if name not in FUNCTIONS:
+            function(name, (0, 0), check, value=value, store=store)
+
+
+def operand(call: ast.Call, index: int = 0) -> ast.Expression:
+    """An argument that the checker found to be an expression."""
+    found = call.arguments[index]
+    assert isinstance(found, ast.Expression)
+    return found
+
+
+_FAMILIES = (
+    "addresses",
+    "aggregations",
+    "arguments",
+    "cgroups",
+    "clocks",
+    "conditions",
+    "effects",
+    "maps",
+    "network",
+    "output",
+    "packets",
+    "paths",
+    "process",
+    "search",
+    "stacks",
+    "strings",
+    "time_series",
+)
 
 
 def load_builtins() -> None:
     """Import every family once, so that both tables are full."""
     if not FUNCTIONS:
-        for family in ("aggregations", "clocks", "maps", "network", "output", "process", "stacks", "strings"):
+        for family in _FAMILIES:
             importlib.import_module(f"insitu.probe.builtins.{family}")

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 from insitu.dataclass import replace
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, variable
+from insitu.probe.builtins.process import process_id
+from insitu.probe.builtins.registry import function, operand, variable
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.maps import count_lost
 from insitu.probe.layout import LOST_STACKS
@@ -16,7 +17,7 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check import Checker
 
-__all__: list[str] = []
+__all__ = ["depth"]
 
 _USER_STACK = 1 << 8  # BPF_F_USER_STACK
 _MAX_FRAMES = 127  # kernel.perf_event_max_stack
@@ -53,8 +54,20 @@ def _stack(low: Lowering, node: ast.Call | ast.Identifier, pointer: str) -> None
     emit.block(end)
     process = "0"
     if node.type.user:
-        process = emit.op("lshr", emit.call(Helper.GET_CURRENT_PID_TGID), "32")
+        process = process_id(low)
     emit.store(process, emit.offset(pointer, 8))
+
+
+def depth(low: Lowering, kind: Stack) -> str:
+    """The i64 of how many frames the stack at hand has, up to the limit of ``kind``."""
+    emit = low.emit
+    with low.temporaries():
+        room = 8 * kind.limit
+        frames = low.temporary(room)
+        flags = _USER_STACK if kind.user else 0
+        size = emit.call(Helper.GET_STACK, f"ptr {low.context}", f"ptr {frames}", f"i64 {room}", f"i64 {flags}")
+    whole = emit.value(f"sext i32 {emit.value(f'trunc i64 {size} to i32')} to i64")
+    return emit.op("lshr", emit.select(emit.value(f"icmp sgt i64 {whole}, 0"), whole, "0"), "3")
 
 
 variable("kstack ustack", _check_stack, store=_stack)
@@ -66,13 +79,7 @@ def _check_ksym(checker: Checker, call: ast.Call) -> Type:
     return NamedNumber("ksym")
 
 
-def _ksym(low: Lowering, call: ast.Call) -> str:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression)
-    return low.value(subject)
-
-
-function("ksym", (1, 1), _check_ksym, value=_ksym)
+function("ksym", (1, 1), _check_ksym, value=lambda low, call: low.value(operand(call)))
 
 
 def _check_usym(checker: Checker, call: ast.Call) -> Type:
@@ -81,11 +88,8 @@ def _check_usym(checker: Checker, call: ast.Call) -> Type:
 
 
 def _usym(low: Lowering, call: ast.Call, pointer: str) -> None:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression)
-    low.emit.store(low.value(subject), pointer)
-    process = low.emit.op("lshr", low.emit.call(Helper.GET_CURRENT_PID_TGID), "32")
-    low.emit.store(process, low.emit.offset(pointer, 8))
+    low.emit.store(low.value(operand(call)), pointer)
+    low.emit.store(process_id(low), low.emit.offset(pointer, 8))
 
 
 function("usym", (1, 1), _check_usym, store=_usym)

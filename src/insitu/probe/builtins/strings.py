@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function
+from insitu.probe.builtins.registry import function, operand
 from insitu.probe.codegen.lowering import Local, Place, Remote
 from insitu.probe.codegen.strings import equal_memory, equal_text
 from insitu.probe.types import (
@@ -102,7 +102,7 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
 def _clamped(low: Lowering, value: str, limit: int) -> str:
     """``value`` held to 0..limit, in a form whose bounds the verifier sees."""
     emit = low.emit
-    hidden = emit.value(f'call i64 asm sideeffect "", "=r,0"(i64 {value})')
+    hidden = emit.hidden(value)
     inside = emit.value(f"icmp ult i64 {hidden}, {limit}")
     return emit.select(inside, hidden, str(limit))
 
@@ -189,52 +189,15 @@ function("strncmp", (3, 3), _check_two_strings, value=_strncmp)
 function("strcmp", (2, 2), _check_two_strings, value=_strncmp)
 
 
-def _check_contains(checker: Checker, call: ast.Call) -> Type:
-    found = checker.known(checker.argument(call, 0))
-    if not isinstance(found, String | Unknown):
-        raise checker.error(f"strcontains() searches a string, not {found}", call.arguments[0])
-    if not isinstance(call.arguments[1], ast.StringLiteral):
-        raise checker.error("strcontains() searches for a string literal", call.arguments[1])
-    checker.infer(call.arguments[1])
-    return INT64
+def _named(name: str, kind: str) -> None:
+    """A function that answers a number for which user space shows text."""
 
-
-def _strcontains(low: Lowering, call: ast.Call) -> str:
-    """Slides a word over the string: one comparison per place, for the first eight bytes, then bytes behind."""
-    subject, literal = call.arguments
-    assert isinstance(subject, ast.Expression) and isinstance(literal, ast.StringLiteral)
-    assert isinstance(subject.type, String)
-    emit = low.emit
-    wanted = literal.value
-    if not wanted:
-        return "1"
-    found = "0"
-    with low.temporaries():
-        pointer = low.local(subject)
-        for start in range(subject.type.capacity - len(wanted)):
-            here = ""
-            for index, byte in enumerate(wanted):
-                same = emit.compare("eq", emit.load(emit.offset(pointer, start + index), 1), str(byte))
-                here = emit.op("and", here, same) if here else same
-            found = emit.op("or", found, here) if found != "0" else here
-    return found
-
-
-function("strcontains", (2, 2), _check_contains, value=_strcontains)
-
-
-def _check_number(kind: str) -> object:
     def check(checker: Checker, call: ast.Call) -> Type:
-        checker.scalar(checker.argument(call, 0), f"{call.name}()")
+        checker.scalar(checker.argument(call, 0), f"{name}()")
         return NamedNumber(kind)
 
-    return check
+    function(name, (1, 1), check, value=lambda low, call: low.value(operand(call)))
 
 
-def _first(low: Lowering, call: ast.Call) -> str:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression)
-    return low.value(subject)
-
-
-function("strerror", (1, 1), _check_number("errno"), value=_first)  # type: ignore[arg-type]
+_named("strerror", "errno")
+_named("syscall_name", "syscall")

@@ -74,6 +74,7 @@ class Lowering:
         self.source = checker.source
         self.structures = checker.structures
         self.options = checker.options
+        self.probe_context = checker.context
         self.parameters = checker.options.parameters
         self.emit = emitter
         self.layout = layout

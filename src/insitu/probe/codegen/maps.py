@@ -14,10 +14,10 @@ from insitu.probe.codegen import lowering
 from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.layout import LOST_MAP_FULL, MapLayout
+from insitu.probe.layout import ARRAY, LOST_MAP_FULL, MapLayout
 from insitu.probe.types import Aggregation, Average, Maximum, Minimum, Tuple, is_scalar, stored_size
 
-__all__ = ["aggregate_value", "assign", "contains", "count_lost", "delete", "key_pointer", "lookup", "step"]
+__all__ = ["aggregate_value", "assign", "contains", "count_lost", "delete", "find", "key_pointer", "lookup", "step"]
 
 
 def _map(low: Lowering, node: ast.MapAccess) -> tuple[int, MapLayout]:
@@ -197,22 +197,45 @@ def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool) -> st
     return before if postfix else emit.op("add", before, str(delta))
 
 
-def delete(low: Lowering, node: ast.MapAccess) -> None:
-    """``delete(@x[key])``."""
+def delete(low: Lowering, node: ast.MapAccess) -> str:
+    """``delete(@x[key])``: i64 1 when there was such an element; of a map without a key, always."""
     emit = low.emit
     number, layout = _map(low, node)
     with low.temporaries():
         if layout.key is not None:
             key = key_pointer(low, node, layout)
-            emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
-        elif layout.type == 2:
+            result = emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
+            return emit.compare("eq", emit.op("and", result, str(0xFFFFFFFF)), "0")
+        if layout.type == ARRAY:
             low.zero(emit.map_value(number), layout.value_size)
         else:
             key = low.temporary(8)
             emit.store("0", key)
             pointer = lookup(low, number, key)
             cells = layout.value_size
-            when_found(low, pointer, lambda: emit.zero(pointer, cells), lambda: None)
+            when_found(low, pointer, lambda: low.zero(pointer, cells), lambda: None)
+    return "1"
+
+
+def find(low: Lowering, node: ast.MapAccess, take: Callable[[str], None]) -> str:
+    """``find(@x, key, $v)``: i64 1 after ``take`` was given a pointer to the value, 0 where there is no such key."""
+    emit = low.emit
+    number, layout = _map(low, node)
+    with low.temporaries():
+        key = key_pointer(low, node, layout)
+        pointer = lookup(low, number, key)
+        begun, found, end = emit.block_name, emit.label(), emit.label()
+        emit.branch_if(emit.is_null(pointer), end, found)
+        emit.block(found)
+        if isinstance(layout.value, Aggregation):
+            slot = low.temporary(8)
+            emit.store(aggregate_value(low, number, key, layout.value), slot)
+            take(slot)
+        else:
+            take(pointer)
+        came_from = emit.block_name
+        emit.block(end)
+        return emit.phi("i64", ("0", begun), ("1", came_from))
 
 
 def contains(low: Lowering, node: ast.MapAccess) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Sequence
 
 from insitu.probe import ast
@@ -11,7 +12,7 @@ from insitu.probe.codegen.maps import count_lost
 from insitu.probe.layout import LOST_RING_FULL, RecordLayout
 from insitu.probe.types import Tuple, Type, is_scalar
 
-__all__ = ["send", "send_values"]
+__all__ = ["send", "send_filled", "send_values"]
 
 _NO_WAKEUP = 1  # BPF_RB_NO_WAKEUP: rings of typed events are read by the clock
 
@@ -43,7 +44,7 @@ def send(
             else:
                 low.store(values[index], pointer)
 
-        _send(low, layout, fill, wake=ring == "ring")
+        send_filled(low, layout, fill, wake=ring == "ring")
 
 
 def send_values(
@@ -54,10 +55,11 @@ def send_values(
 
     types = Tuple((UINT64,) * len(registers))
     layout = RecordLayout(kind, text, types, numbers, ring=low.layout.ring_map())
-    _send(low, layout, lambda index, pointer: low.emit.store(registers[index], pointer), wake=True)
+    send_filled(low, layout, lambda index, pointer: low.emit.store(registers[index], pointer))
 
 
-def _send(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None], *, wake: bool) -> None:
+def send_filled(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None], *, wake: bool = True) -> str:
+    """Send a record whose fields ``fill`` writes, given number and pointer: i64 0, or -ENOSPC when it is lost."""
     emit = low.emit
     number = low.layout.record(layout)
     record = emit.call(Helper.RINGBUF_RESERVE, emit.map(layout.ring), f"i64 {layout.size}", "i64 0", answers="ptr")
@@ -68,7 +70,10 @@ def _send(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None],
     for index in range(len(layout.fields.elements)):
         fill(index, emit.offset(record, 8 + layout.fields.offset(index)))
     emit.call(Helper.RINGBUF_SUBMIT, f"ptr {record}", f"i64 {0 if wake else _NO_WAKEUP}")
+    sent = emit.block_name
     emit.branch(end)
     emit.block(full)
     count_lost(low, LOST_RING_FULL)
+    lost = emit.block_name
     emit.block(end)
+    return emit.phi("i64", ("0", sent), (str(-errno.ENOSPC), lost))

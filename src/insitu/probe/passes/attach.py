@@ -44,7 +44,8 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
     warnings: list[str] = []
     number = 0
     for probe in program.probes:
-        uses = {node.name for node in ast.walk([probe.predicate, probe.body]) if isinstance(node, ast.Identifier)}
+        nodes = ast.walk([probe.predicate, probe.body])
+        uses = {node.name for node in nodes if isinstance(node, ast.Identifier | ast.Call)}
         found: list[tuple[Provider, AttachPoint]] = []
         missing: list[ScriptError] = []
         for text in probe.attach_points:

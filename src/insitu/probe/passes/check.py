@@ -63,6 +63,7 @@ def check(
     checker.strict = True
     for clause in clauses:
         checker.clause_types(clause)
+    options.check_named(checker.option_names)
     return checker
 
 
@@ -79,6 +80,7 @@ class Checker:
         self.strict = False
         self._variables: dict[int, dict[str, Type]] = {}
         self.loop_depth = 0
+        self.option_names: set[str] = set()  # what getopt() asks for
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
         """A ScriptError at a node."""
@@ -169,6 +171,9 @@ class Checker:
             left, right = self.constant(node.left), self.constant(node.right)
             if left is not None and right is not None:
                 return operators.fold(node.operator, left, right)
+        if isinstance(node, ast.Call) and node.name in FUNCTIONS:
+            decide = FUNCTIONS[node.name].constant
+            return decide(self, node) if decide is not None else None
         return None
 
     def text(self, node: ast.Expression | ast.TypeName, what: str) -> str:

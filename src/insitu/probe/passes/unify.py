@@ -11,6 +11,7 @@ from insitu.probe.types import (
     Record,
     Stack,
     String,
+    TimeSeries,
     Tuple,
     Type,
     Unknown,
@@ -45,7 +46,7 @@ def unify(old: Type, new: Type) -> Type | None:
         return Tuple(whole, old.names if old.names == new.names else None) if len(whole) == len(elements) else None
     if isinstance(old, Record | Array) and type(old) is type(new) and str(old) == str(new):
         return old
-    if isinstance(old, LinearHistogram):
+    if isinstance(old, LinearHistogram | TimeSeries):
         return None
     if type(old) is type(new) and not isinstance(old, Record | Array | String | Tuple):
         return old if str(old) == str(new) else None

@@ -1,0 +1,160 @@
+"""What a probe hands a program: its own name, its arguments, registers, return values."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from insitu.kernel.calling_convention import MACHINE
+from insitu.probe import ast
+from insitu.probe.builtins.registry import function, variable
+from insitu.probe.codegen.emitter import Patch
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.providers.base import UserStack
+from insitu.probe.source import nearest
+from insitu.probe.types import INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Type
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.attach import Clause
+    from insitu.probe.passes.check import Checker
+
+__all__: list[str] = []
+
+Node = ast.Identifier | ast.Call
+
+
+# The probe
+
+
+def _point(low: Lowering, node: Node) -> str:
+    """The number of the point at which the program runs: its cookie where there is one, else filled in per load."""
+    if low.clause.kind.cookies and len(low.clause.points) > 1:
+        return low.emit.call(Helper.GET_ATTACH_COOKIE, f"ptr {low.context}")
+    return low.emit.patched(Patch.PROBE)
+
+
+variable("probe", lambda checker, node: NamedNumber("probe"), value=_point)
+variable("func", lambda checker, node: NamedNumber("func"), value=_point)
+
+_SPECIAL = ("begin", "end", "self")
+
+
+def _kind(clause: Clause) -> bytes:
+    kind = clause.points[0].kind.lower()
+    return b"special" if kind in _SPECIAL else kind.encode()
+
+
+def _store_kind(low: Lowering, node: Node, pointer: str) -> None:
+    literal = ast.StringLiteral(node.span, _kind(low.clause))
+    literal.type = node.type
+    low.store(literal, pointer)
+
+
+variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind)
+
+
+def _check_context(checker: Checker, node: Node) -> Type:
+    return Pointer(VOID, Space.KERNEL)
+
+
+variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context))
+
+
+def _check_args(checker: Checker, node: Node) -> Type:
+    raise checker.error("args is used with a field, as in args.filename", node)
+
+
+variable("args", _check_args)
+
+
+# Registers, arguments, return values
+
+_HAS_REGISTERS = ("pt_regs", "perf_event")
+
+
+def _check_argument(checker: Checker, node: Node) -> Type:
+    context = checker.clause.kind.context
+    kind = checker.clause.points[0].kind
+    number = int(re.sub(r"\D", "", node.name))
+    if kind in ("kretprobe", "uretprobe"):
+        raise checker.error(f"{node.name} is gone when a function returns", node, remedy="keep it at the entry")
+    if context == "arguments" and kind == "rawtracepoint" and node.name.startswith("arg"):
+        return UINT64
+    if kind == "usdt":
+        if checker.clause.arguments is None:
+            checker.clause.arguments = checker.usdt_arguments()
+        if not any(a.name == node.name for a in checker.clause.arguments or ()):
+            raise checker.error(f"{checker.clause.points[0].name} has no {node.name}", node)
+        return UINT64
+    if context != "pt_regs":
+        raise checker.error(
+            f"{node.name} is not known in a {kind} probe", node, remedy="use args.NAME; -lv lists them"
+        )
+    if node.name.startswith("arg") and number >= len(MACHINE.arguments):
+        most = len(MACHINE.arguments)
+        raise checker.error(f"only {most} arguments travel in registers", node, remedy=f"use sarg{number - most}")
+    return UINT64
+
+
+def _argument(low: Lowering, node: Node) -> str:
+    from insitu.probe.codegen.memory import argument_value
+
+    number = int(re.sub(r"\D", "", node.name))
+    if low.clause.points[0].kind == "usdt":
+        found = next(a for a in low.clause.arguments or () if a.name == node.name)
+        return argument_value(low, found, UINT64)
+    if low.clause.kind.context == "arguments":
+        return low.load_context(8 * number, 8)
+    return low.register(MACHINE.arguments[number])
+
+
+def _stack_argument(low: Lowering, node: Node) -> str:
+    from insitu.probe.codegen.memory import argument_value
+    from insitu.probe.providers.base import Argument, Primitive
+
+    number = int(node.name.removeprefix("sarg"))
+    load = UserStack(MACHINE.stack_offset + 8 * number)
+    return argument_value(low, Argument(node.name, Primitive("u64", 8), load), UINT64)
+
+
+variable(" ".join(f"arg{n}" for n in range(10)), _check_argument, value=_argument)
+variable(" ".join(f"sarg{n}" for n in range(10)), _check_argument, value=_stack_argument)
+
+
+def _check_retval(checker: Checker, node: Node) -> Type:
+    from insitu.probe.passes.members import argument_of, argument_type
+
+    kind = checker.clause.points[0].kind
+    argument = argument_of(checker, "retval")
+    if argument is not None:
+        return argument_type(checker, argument)
+    if kind in ("kretprobe", "uretprobe"):
+        return INT64
+    raise checker.error(f"retval is not known in a {kind} probe", node)
+
+
+def _retval(low: Lowering, node: Node) -> str:
+    from insitu.probe.codegen.memory import argument_value
+
+    found = next((a for a in low.clause.arguments or () if a.name == "retval"), None)
+    if found is not None:
+        assert node.type is not None
+        return argument_value(low, found, node.type)
+    return low.register("result")
+
+
+variable("retval", _check_retval, value=_retval)
+
+
+def _check_reg(checker: Checker, call: ast.Call) -> Type:
+    name = checker.text(call.arguments[0], "the register")
+    if checker.clause.kind.context not in _HAS_REGISTERS:
+        raise checker.error(f"registers are not known in a {checker.clause.points[0].kind} probe", call)
+    if name not in MACHINE.registers:
+        hint = nearest(name, MACHINE.registers)
+        raise checker.error(f"no register {name!r} on this machine{hint}", call.arguments[0])
+    return UINT64
+
+
+function("reg", (1, 1), _check_reg, value=lambda low, call: low.register(low.text(call.arguments[0])))

@@ -1,0 +1,194 @@
+"""What the compiler itself decides: is_ptr() and its like, static_assert, fail, kfunc_exist, getopt."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from insitu.errors import InsituError
+from insitu.probe import ast
+from insitu.probe.builtins.registry import function, operand
+from insitu.probe.formats import parse_format
+from insitu.probe.types import INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__: list[str] = []
+
+_BOOL = Integer(1, False, "bool")
+
+
+def _constant(low: Lowering, call: ast.Call) -> str:
+    return str(low.constant(call))
+
+
+# What kind of value something is
+
+
+def _predicate(name: str, holds: Callable[[ast.Expression, Type], bool]) -> None:
+    def check(checker: Checker, call: ast.Call) -> Type:
+        checker.known(checker.argument(call, 0))
+        return _BOOL
+
+    def constant(checker: Checker, call: ast.Call) -> int | None:
+        subject = operand(call)
+        if subject.type is None or isinstance(subject.type, Unknown):
+            return None
+        return int(holds(subject, subject.type))
+
+    function(name, (1, 1), check, value=_constant, constant=constant)
+
+
+_LITERALS = (ast.Integer, ast.StringLiteral, ast.Positional)
+
+_predicate("is_array", lambda node, kind: isinstance(kind, Array))
+_predicate("is_integer", lambda node, kind: isinstance(kind, Integer))
+_predicate("is_unsigned_integer", lambda node, kind: isinstance(kind, Integer) and not kind.signed)
+_predicate("is_ptr", lambda node, kind: isinstance(kind, Pointer))
+_predicate("is_str", lambda node, kind: isinstance(kind, String))
+_predicate(
+    "is_literal",
+    lambda node, kind: (
+        isinstance(node, _LITERALS) or (isinstance(node, ast.Identifier) and node.name in ("true", "false"))
+    ),
+)
+
+
+def _check_is_text(checker: Checker, call: ast.Call) -> Type:
+    found = checker.known(checker.argument(call, 0))
+    if not isinstance(found, String | Unknown):
+        raise checker.error(f"expected a string, this is {found}", call.arguments[0])
+    return VOID
+
+
+function("assert_str", (1, 1), _check_is_text, value=lambda low, call: "0", statement=True)
+function(
+    "default_str_length",
+    (0, 0),
+    lambda checker, call: UINT64,
+    value=_constant,
+    constant=lambda checker, call: checker.options.max_strlen,
+)
+
+
+# What stops the compiler
+
+
+def _check_static_assert(checker: Checker, call: ast.Call) -> Type:
+    condition = checker.argument(call, 0)
+    checker.condition(condition)
+    message = checker.text(call.arguments[1], "the message of static_assert()")
+    held = checker.constant(condition)
+    if checker.strict and held is None:
+        raise checker.error("static_assert() needs a condition that is known when compiling", condition)
+    if held == 0:
+        raise checker.error(message, call)
+    return VOID
+
+
+def _check_fail(checker: Checker, call: ast.Call) -> Type:
+    text = checker.text(call.arguments[0], "the message of fail()")
+    values: list[int | str] = []
+    for index in range(1, len(call.arguments)):
+        node = checker.argument(call, index)
+        checker.infer(node)
+        number = checker.constant(node)
+        values.append(checker.text(node, "a value of fail()") if number is None else number)
+    try:
+        parts, conversions = parse_format(text)
+        python = "".join(
+            [parts[0].replace("%", "%%")]
+            + [c.python + part.replace("%", "%%") for c, part in zip(conversions, parts[1:], strict=True)]
+        )
+        message = python % tuple(values)
+    except (ValueError, TypeError) as error:
+        raise checker.error(f"fail: {error}", call) from None
+    if checker.strict:
+        raise checker.error(message.rstrip("\n"), call)
+    return VOID
+
+
+function("static_assert", (2, 2), _check_static_assert, value=lambda low, call: "0", statement=True)
+function("fail", (1, 99), _check_fail, statement=True)
+
+
+# Functions of the kernel that programs could call
+
+
+def _check_kernel_function(checker: Checker, call: ast.Call) -> Type:
+    checker.text(call.arguments[0], "the function's name")
+    return _BOOL
+
+
+def _exists(checker: Checker, call: ast.Call) -> int:
+    from insitu.symbols.btf import Kind
+
+    try:
+        return int(checker.context.btf.find(checker.text(call.arguments[0], "the name"), Kind.FUNC) is not None)
+    except InsituError:  # a kernel that describes no types describes no such functions
+        return 0
+
+
+function("kfunc_exist", (1, 1), _check_kernel_function, value=_constant, constant=_exists)
+# Programs call the kernel by its helpers only.
+function("kfunc_allowed", (1, 1), _check_kernel_function, value=_constant, constant=lambda checker, call: 0)
+
+
+# Options of the script
+
+
+def _check_getopt(checker: Checker, call: ast.Call) -> Type:
+    name = checker.text(call.arguments[0], "the name of an option")
+    if len(call.arguments) > 2:
+        checker.text(call.arguments[2], "the description of an option")
+    checker.option_names.add(name)
+    value = _option(checker, call, name)
+    if isinstance(value, bytes):
+        call.arguments[1] = literal = ast.StringLiteral(operand(call, 1).span, value)
+        literal.type = String(len(value) + 1)
+        return literal.type
+    return INT64 if _is_number(call) else _BOOL
+
+
+def _is_number(call: ast.Call) -> bool:
+    default = operand(call, 1) if len(call.arguments) > 1 else None
+    return default is not None and not (isinstance(default, ast.Identifier) and default.name in ("true", "false"))
+
+
+def _option(checker: Checker, call: ast.Call, name: str) -> bytes | int:
+    """The option as given, or its default; what it may be is told by the default."""
+    given = checker.options.named.get(name)
+    default = operand(call, 1) if len(call.arguments) > 1 else None
+    if isinstance(default, ast.StringLiteral):
+        return default.value if given is None else given.encode("utf-8", "surrogateescape")
+    if _is_number(call):
+        assert default is not None
+        number = checker.literal(default, "the default of an option")
+        if given is None:
+            return number
+        try:
+            return int(given, 0)
+        except ValueError:
+            raise checker.error(f"--{name} needs a number, not {given!r}", call) from None
+    if given is None:
+        return checker.literal(default, "the default of an option") if default is not None else 0
+    if given not in ("", "1", "true", "0", "false"):
+        raise checker.error(f"--{name} is true or false, not {given!r}", call)
+    return int(given not in ("0", "false"))
+
+
+def _getopt_constant(checker: Checker, call: ast.Call) -> int | None:
+    value = _option(checker, call, checker.text(call.arguments[0], "the name"))
+    return value if isinstance(value, int) else None
+
+
+function(
+    "getopt",
+    (1, 3),
+    _check_getopt,
+    value=_constant,
+    store=lambda low, call, pointer: low.store(operand(call, 1), pointer),
+    constant=_getopt_constant,
+)

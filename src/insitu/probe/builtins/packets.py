@@ -1,0 +1,102 @@
+"""Network packets and sockets: skboutput and socket_cookie.
+
+The kernel's bpf_skb_output() takes packets of fentry probes only; reading the packet works in every probe. Its bytes
+that lie in pages of their own are not read: such packets are cut in the file, which says how long they were.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from insitu.errors import InsituError
+from insitu.probe import ast
+from insitu.probe.builtins.registry import function, operand
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.kernel_fields import field_offset, load_field
+from insitu.probe.codegen.lowering import Remote
+from insitu.probe.codegen.records import send_filled
+from insitu.probe.layout import RecordLayout
+from insitu.probe.passes.members import is_args
+from insitu.probe.types import INT64, UINT64, Buffer, Pointer, Space, Tuple, Type
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__: list[str] = []
+
+_MOST_BYTES = 4096
+_SKB_FIELDS = ("sk_buff.len", "sk_buff.data_len", "sk_buff.data")
+_COOKIE = "sock.__sk_common.skc_cookie"
+
+
+def _described(checker: Checker, call: ast.Call, paths: tuple[str, ...]) -> None:
+    try:
+        for path in paths:
+            field_offset(checker.structures, path)
+    except InsituError as error:
+        raise checker.error(str(error), call) from None
+
+
+def _check_output(checker: Checker, call: ast.Call) -> Type:
+    checker.text(call.arguments[0], "the file of skboutput()")
+    for index, what in ((1, "the packet"), (2, "the length"), (3, "the offset")):
+        checker.scalar(checker.argument(call, index), f"{what} of skboutput()")
+    _described(checker, call, _SKB_FIELDS)
+    return INT64
+
+
+def _output(low: Lowering, call: ast.Call) -> str:
+    emit = low.emit
+    packet, wanted, offset = (low.value(operand(call, index)) for index in (1, 2, 3))
+    whole = load_field(low, packet, "sk_buff.len")
+    linear = emit.op("sub", whole, load_field(low, packet, "sk_buff.data_len"))
+    data = emit.op("add", load_field(low, packet, "sk_buff.data"), offset)
+    on_wire, readable = _above(low, whole, offset), _above(low, linear, offset)
+    size = _least(low, _least(low, wanted, readable), str(_MOST_BYTES))
+    stamp = emit.call(Helper.KTIME_GET_BOOT_NS)
+    fields = Tuple((UINT64, UINT64, Buffer(_MOST_BYTES)))
+    layout = RecordLayout("skboutput", low.text(call.arguments[0]), fields, ring=low.layout.ring_map())
+
+    def fill(index: int, pointer: str) -> None:
+        if index < 2:
+            emit.store((stamp, on_wire)[index], pointer)
+            return
+        hidden = emit.hidden(size)
+        bounded = _least(low, hidden, str(_MOST_BYTES))
+        emit.store(bounded, pointer)
+        low.read(emit.offset(pointer, 8), bounded, Remote(data, Space.KERNEL))
+
+    return send_filled(low, layout, fill)
+
+
+def _above(low: Lowering, number: str, floor: str) -> str:
+    """How much a number is above another; 0 when it is not."""
+    more = low.emit.value(f"icmp ugt i64 {number}, {floor}")
+    return low.emit.select(more, low.emit.op("sub", number, floor), "0")
+
+
+def _least(low: Lowering, left: str, right: str) -> str:
+    return low.emit.select(low.emit.value(f"icmp ult i64 {left}, {right}"), left, right)
+
+
+function("skboutput", (4, 4), _check_output, value=_output)
+
+
+def _check_cookie(checker: Checker, call: ast.Call) -> Type:
+    checker.scalar(checker.argument(call, 0), "socket_cookie()")
+    _described(checker, call, (_COOKIE,))
+    return UINT64
+
+
+def _cookie(low: Lowering, call: ast.Call) -> str:
+    """The kernel's helper makes a cookie where there is none yet, but takes only what an fentry probe was given."""
+    subject = operand(call)
+    given = isinstance(subject, ast.Member) and is_args(subject.object) and isinstance(subject.type, Pointer)
+    value = low.value(subject)
+    if given and low.clause.points[0].kind in ("fentry", "fexit"):
+        return low.emit.call(Helper.GET_SOCKET_COOKIE, f"ptr {low.emit.pointer(value)}")
+    return load_field(low, value, _COOKIE)
+
+
+function("socket_cookie", (1, 1), _check_cookie, value=_cookie)

@@ -1,0 +1,243 @@
+"""Looking into strings and bytes: strlen, strcap, strcontains, strstr, globmatch, memcmp."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.builtins.glob import Glob, parse_glob
+from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.strings import address_of
+from insitu.probe.codegen.counted import counted
+from insitu.probe.codegen.lowering import Local
+from insitu.probe.types import INT64, UINT64, Array, Integer, Pointer, Record, String, Type, Unknown
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check import Checker
+
+__all__: list[str] = []
+
+_BOOL = Integer(1, False, "bool")
+_WORD = 8
+_MAX_COMPARED = 1024
+# Comparisons that a search may take at most: the verifier walks them one by one.
+_MAX_COMPARISONS = 16384
+
+
+def _check_text(checker: Checker, call: ast.Call, index: int) -> Type:
+    """Type an argument that has to be text; an array of or pointer to characters is read by str()."""
+    found = checker.known(checker.argument(call, index))
+    held = found.element if isinstance(found, Array) else found.target if isinstance(found, Pointer) else None
+    if isinstance(held, Integer) and held.bytes == 1:
+        call.arguments[index] = text = ast.Call(call.arguments[index].span, "str", [operand(call, index)])
+        found = checker.infer(text)
+    if not isinstance(found, String | Unknown):
+        raise checker.error(f"{call.name}() takes a string, not {found}", call.arguments[index])
+    return found
+
+
+def _capacity(node: ast.Expression) -> int:
+    assert isinstance(node.type, String)
+    return node.type.capacity
+
+
+# Lengths
+
+
+def _check_length(checker: Checker, call: ast.Call) -> Type:
+    _check_text(checker, call, 0)
+    return UINT64
+
+
+def _length(low: Lowering, call: ast.Call) -> str:
+    """Strings are zero behind their end: the length is the number of bytes that are not zero."""
+    emit = low.emit
+    ones, low_bits, high_bits = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
+    subject = operand(call)
+    total = "0"
+    with low.temporaries():
+        pointer = low.local(subject)
+        for at in range(0, _capacity(subject), _WORD):
+            word = emit.load(emit.offset(pointer, at))
+            # The high bit of each byte that is not zero.
+            marked = emit.op("or", emit.op("add", emit.op("and", word, str(low_bits)), str(low_bits)), word)
+            marked = emit.op("lshr", emit.op("and", marked, str(high_bits - (1 << 64))), "7")
+            number = emit.op("lshr", emit.op("mul", marked, str(ones)), "56")
+            total = emit.op("add", total, number)
+    return total
+
+
+function("strlen", (1, 1), _check_length, value=_length)
+function(
+    "strcap",
+    (1, 1),
+    _check_length,
+    value=lambda low, call: str(low.constant(call)),
+    constant=lambda checker, call: kind.capacity if isinstance(kind := operand(call).type, String) else None,
+)
+
+
+# Searching
+
+
+def _check_search(checker: Checker, call: ast.Call) -> Type:
+    found = [_check_text(checker, call, index) for index in (0, 1)]
+    room = [kind.capacity for kind in found if isinstance(kind, String)]
+    if len(room) == 2 and room[0] * room[1] > _MAX_COMPARISONS:
+        raise checker.error(
+            f"{call.name}() of {room[0]} and {room[1]} bytes takes too many comparisons",
+            call,
+            remedy="give str() a length",
+        )
+    return INT64 if call.name == "strstr" else _BOOL
+
+
+def _index(low: Lowering, call: ast.Call) -> str:
+    """The i64 of where the second string begins in the first, -1 when it does not occur."""
+    emit = low.emit
+    haystack, needle = operand(call), operand(call, 1)
+    room, length = -(-_capacity(haystack) // _WORD) * _WORD, -(-_capacity(needle) // _WORD) * _WORD
+    found = low.permanent(8)
+    emit.store("-1", found)
+    with low.temporaries():
+        # Zeros behind the string, so that a comparison at its last byte reads no further.
+        text = low.temporary(room + length)
+        emit.zero(emit.offset(text, room), length)
+        low.store(haystack, text)
+        wanted = None if isinstance(needle, ast.StringLiteral) else low.local(needle)
+
+        def at_place(start: str) -> None:
+            here = emit.offset(text, start)
+            if wanted is None:
+                assert isinstance(needle, ast.StringLiteral)
+                differs = "0"
+                for offset, byte in enumerate(needle.value.split(b"\0")[0]):
+                    other = emit.op("xor", emit.load(emit.offset(here, offset), 1), str(byte))
+                    differs = emit.op("or", differs, other)
+            else:
+                differs = _differs(low, here, wanted, length)
+            first = emit.value(f"icmp slt i64 {emit.load(found)}, 0")
+            match = emit.value(f"and i1 {emit.value(f'icmp eq i64 {differs}, 0')}, {first}")
+            emit.store(emit.select(match, start, emit.load(found)), found)
+
+        counted(low, room, at_place)
+    return emit.load(found)
+
+
+def _differs(low: Lowering, here: str, wanted: str, length: int) -> str:
+    """An i64 that is 0 when the bytes of ``wanted`` up to its zero are those ``here``."""
+    emit = low.emit
+    differs, ended = low.permanent(8), low.permanent(8)
+    emit.store("0", differs)
+    emit.store("0", ended)
+
+    def at_byte(index: str) -> None:
+        byte = emit.load(emit.offset(wanted, index), 1)
+        emit.store(emit.op("or", emit.load(ended), emit.compare("eq", byte, "0")), ended)
+        other = emit.op("xor", emit.load(emit.offset(here, index), 1), byte)
+        counts = emit.select(emit.truth(emit.load(ended)), "0", other)
+        emit.store(emit.op("or", emit.load(differs), counts), differs)
+
+    counted(low, length, at_byte)
+    return emit.load(differs)
+
+
+function("strstr", (2, 2), _check_search, value=_index)
+function(
+    "strcontains", (2, 2), _check_search, value=lambda low, call: low.emit.compare("sge", _index(low, call), "0")
+)
+
+
+# Wildcards
+
+
+def _glob(checker: Checker, call: ast.Call) -> Glob:
+    pattern = checker.text(call.arguments[1], "the pattern of globmatch()")
+    try:
+        return parse_glob(pattern.encode("utf-8", "surrogateescape"))
+    except ValueError as error:
+        raise checker.error(str(error), call.arguments[1]) from None
+
+
+def _check_glob(checker: Checker, call: ast.Call) -> Type:
+    _check_text(checker, call, 0)
+    _glob(checker, call)
+    return _BOOL
+
+
+def _globmatch(low: Lowering, call: ast.Call) -> str:
+    """All places of the pattern that the text so far may have led to, as bits of one word, byte by byte."""
+    emit = low.emit
+    subject = operand(call)
+    glob = parse_glob(low.text(call.arguments[1]).encode("utf-8", "surrogateescape"))
+    state = low.permanent(8)
+    emit.store("1", state)
+    with low.temporaries():
+        text = low.local(subject)
+
+        def at_byte(index: str) -> None:
+            byte = emit.load(emit.offset(text, index), 1)
+            accepted = str(glob.any_byte)
+            for low_byte, high_byte, places in glob.ranges:
+                distance = emit.op("sub", byte, str(low_byte))
+                inside = emit.value(f"icmp ule i64 {distance}, {high_byte - low_byte}")
+                accepted = emit.op("or", accepted, emit.select(inside, str(places), "0"))
+            before = emit.load(state)
+            moved = emit.op("shl", emit.op("and", before, accepted), "1")
+            after = emit.op("or", moved, emit.op("and", before, str(glob.stars)))
+            emit.store(emit.select(emit.truth(byte), after, before), state)
+
+        counted(low, _capacity(subject), at_byte)
+    return emit.op("and", emit.op("lshr", emit.load(state), str(glob.length)), "1")
+
+
+function("globmatch", (2, 2), _check_glob, value=_globmatch)
+
+
+# Bytes
+
+
+def _check_memcmp(checker: Checker, call: ast.Call) -> Type:
+    for index in (0, 1):
+        found = checker.known(checker.argument(call, index))
+        if not isinstance(found, Pointer | String | Array | Record | Integer | Unknown):
+            raise checker.error(f"memcmp() compares bytes, not {found}", call.arguments[index])
+    count = checker.literal(call.arguments[2], "the number of bytes of memcmp()")
+    if not 0 < count <= _MAX_COMPARED:
+        raise checker.error(f"memcmp() compares 1 to {_MAX_COMPARED} bytes", call.arguments[2])
+    return INT64
+
+
+def _bytes(low: Lowering, node: ast.Expression, count: int) -> str:
+    """The first ``count`` bytes of what a node is or points to, in a temporary, zeros behind what there is."""
+    size = -(-count // _WORD) * _WORD
+    pointer = low.temporary(size)
+    low.emit.zero(pointer, size)
+    place = Local(low.local(node)) if isinstance(node.type, String) else address_of(low, node)
+    if isinstance(place, Local):
+        assert node.type is not None
+        low.emit.copy(pointer, place.pointer, min(size, -(-node.type.size // _WORD) * _WORD))
+    else:
+        low.read(pointer, count, place)
+    return pointer
+
+
+def _memcmp(low: Lowering, call: ast.Call) -> str:
+    """-1, 0 or 1: words are compared from the last to the first, as numbers whose first byte is the highest."""
+    emit = low.emit
+    count = low.constant(operand(call, 2))
+    result = "0"
+    with low.temporaries():
+        sides = [_bytes(low, operand(call, index), count) for index in (0, 1)]
+        for at in range((count - 1) // _WORD * _WORD, -1, -_WORD):
+            words = [emit.load(emit.offset(side, at)) for side in sides]
+            if count - at < _WORD:
+                words = [emit.op("and", word, str((1 << 8 * (count - at)) - 1)) for word in words]
+            left, right = (emit.value(f"call i64 @llvm.bswap.i64(i64 {word})") for word in words)
+            order = emit.select(emit.value(f"icmp ult i64 {left}, {right}"), "-1", "1")
+            result = emit.select(emit.value(f"icmp eq i64 {left}, {right}"), result, order)
+    return result
+
+
+function("memcmp", (3, 3), _check_memcmp, value=_memcmp)

@@ -1,0 +1,60 @@
+"""Paths of control groups by number, in every hierarchy that is mounted here."""
+
+from __future__ import annotations
+
+import contextlib
+import fnmatch
+import os
+import re
+from functools import cache
+
+__all__ = ["cgroup_path"]
+
+_MOUNT = re.compile(r"\S+ \S+ \S+ \S+ (\S+) .* - (cgroup2?) \S+ \S+")
+_MAX_DIRECTORIES = 100_000
+_ESCAPE = re.compile(r"\\([0-7]{3})")
+
+
+def cgroup_path(number: int, pattern: str) -> str:
+    """``hierarchy:/path`` of the cgroup with this number, several joined by ";"; empty when there is none.
+
+    ``pattern`` is a wildcard of hierarchies: names of version 1 mounts ("cpu,cpuacct"), "unified" for version 2.
+    """
+    found = []
+    for name, top in _hierarchies():
+        if fnmatch.fnmatchcase(name, pattern):
+            path = _find(top, number)
+            if path is not None:
+                found.append(f"{name}:{path}")
+    return ";".join(found)
+
+
+@cache
+def _hierarchies() -> list[tuple[str, str]]:
+    """(name, mount point) of each hierarchy; those below /sys/fs/cgroup go by the name of their directory."""
+    found = {}
+    with contextlib.suppress(OSError), open("/proc/self/mountinfo") as file:  # noqa: PTH123 - one read
+        for line in file:
+            match = _MOUNT.match(line)
+            if match:
+                # Blanks and the like are octal (fs/proc_namespace.c: mangle).
+                top = _ESCAPE.sub(lambda m: chr(int(m.group(1), 8)), match.group(1))
+                name = "unified" if match.group(2) == "cgroup2" else os.path.basename(top)  # noqa: PTH119
+                found[top] = name
+    return sorted((name, top) for top, name in found.items())
+
+
+@cache
+def _find(top: str, number: int) -> str | None:
+    """The path below ``top`` of the directory with this inode number."""
+    waiting = [top]
+    for _ in range(_MAX_DIRECTORIES):
+        if not waiting:
+            return None
+        directory = waiting.pop()
+        with contextlib.suppress(OSError):
+            if os.stat(directory).st_ino == number:  # noqa: PTH116 - called for each directory
+                return directory.removeprefix(top) or "/"
+            with os.scandir(directory) as entries:
+                waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
+    return None

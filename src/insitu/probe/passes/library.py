@@ -1,0 +1,84 @@
+"""Functions of the language that are written in it: their calls are replaced by expressions.
+
+They may be called without arguments where a shorter form says so, with or without parentheses.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from insitu.dataclass import fields
+from insitu.probe import ast
+from insitu.probe.expressions import ExpressionParser
+from insitu.probe.source import ScriptError, Source
+
+__all__ = ["expand_library"]
+
+_SYMBOL_OF_CPU = """(uint64 *)(cpu_number < ncpus
+    ? kptr(kaddr(symbol) + *(uint64 *)kptr(kaddr("__per_cpu_offset") + 8 * (uint64)(cpu_number)))
+    : kptr(0))"""
+
+# (name, number of arguments) -> parameters and expression.
+_LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
+    ("ppid", 0): ((), "curtask->real_parent->tgid"),
+    ("ppid", 1): (("task",), "((struct task_struct *)(task))->real_parent->tgid"),
+    ("pcomm", 0): ((), "curtask->group_leader->comm"),
+    ("pcomm", 1): (("task",), "((struct task_struct *)(task))->group_leader->comm"),
+    # The privilege level of the interrupted code.
+    ("usermode", 0): ((), '(uint8)((reg("cs") & 3) == 3)'),
+    ("percpu_kaddr", 1): (("symbol",), _SYMBOL_OF_CPU.replace("cpu_number", "cpu")),
+    ("percpu_kaddr", 2): (("symbol", "cpu_number"), _SYMBOL_OF_CPU),
+}
+_NAMES = frozenset(name for name, _ in _LIBRARY)
+
+
+def expand_library(program: ast.Program, source: Source) -> None:
+    """Replace all calls in the probes of what the script does not define itself.
+
+    :raises ScriptError: for a wrong number of arguments.
+    """
+    _Expander(source).children(program.probes)
+
+
+class _Expander:
+    def __init__(self, source: Source) -> None:
+        self.source = source
+
+    def children(self, node: Any) -> None:
+        """Replace in everything below a node (or list of nodes), in place."""
+        if isinstance(node, list):
+            for index, element in enumerate(node):
+                node[index] = self._replaced(element)
+        elif isinstance(node, ast.Node):
+            for item in fields(node):
+                if item.name not in ("span", "type"):
+                    setattr(node, item.name, self._replaced(getattr(node, item.name)))
+
+    def _replaced(self, node: Any) -> Any:
+        self.children(node)
+        if not isinstance(node, ast.Call | ast.Identifier) or node.name not in _NAMES:
+            return node
+        arguments = node.arguments if isinstance(node, ast.Call) else []
+        if (node.name, len(arguments)) not in _LIBRARY:
+            wanted = " or ".join(str(count) for name, count in _LIBRARY if name == node.name)
+            message = f"{node.name}() takes {wanted} arguments, not {len(arguments)}"
+            raise ScriptError(message, self.source, node.span)
+        parameters, text = _LIBRARY[node.name, len(arguments)]
+        body = ExpressionParser(Source(text, node.name), text, {}, []).expression()
+        for below in ast.walk(body):
+            below.span = node.span
+        return _given(body, dict(zip(parameters, arguments, strict=True)))
+
+
+def _given(node: Any, arguments: dict[str, Any]) -> Any:
+    """A tree with parameters replaced by copies of what was given for them."""
+    if isinstance(node, list):
+        return [_given(element, arguments) for element in node]
+    if isinstance(node, ast.Identifier) and node.name in arguments:
+        return copy.deepcopy(arguments[node.name])
+    if isinstance(node, ast.Node):
+        for item in fields(node):
+            if item.name not in ("span", "type"):
+                setattr(node, item.name, _given(getattr(node, item.name), arguments))
+    return node

@@ -1,0 +1,40 @@
+"""Addresses of variables and functions of a file by name."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+
+from insitu.symbols.debug_files import embedded_symbols, find_debug_file
+from insitu.symbols.elf import Elf
+
+__all__ = ["find_symbol"]
+
+
+def find_symbol(elf: Elf, path: Path, name: str) -> tuple[int, int] | None:
+    """Virtual address and size in bytes of the symbol ``name``, also from the debug file of ``elf`` at ``path``."""
+    wanted = name.encode("utf-8", "surrogateescape")
+    if not wanted:
+        return None
+    found = _in_tables(elf, wanted)
+    if found is None:
+        debug = find_debug_file(elf, path)
+        found = _in_tables(Elf(debug), wanted) if debug else None
+    if found is None:
+        inside = embedded_symbols(elf)
+        found = _in_tables(inside, wanted) if inside else None
+    return found
+
+
+def _in_tables(elf: Elf, name: bytes) -> tuple[int, int] | None:
+    for section in (".symtab", ".dynsym"):
+        table = elf.symbols(section)
+        if table is None:
+            continue
+        # Names share their ends: any place where the name stands before a zero may be one.
+        places = [match.start() for match in re.finditer(re.escape(name) + b"\0", table.strings)]
+        rows = np.flatnonzero(np.isin(table.entries["name"], places) & (table.entries["shndx"] != 0))
+        if len(rows):
+            row = table.entries[int(rows[0])]
+            return int(row["value"]), int(row["size"])
+    return None
