@@ -1,0 +1,231 @@
+"""Values of a running program: structs, arrays, copies and addresses, against what C and bpftrace make of them."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+import insitu
+
+if os.geteuid() != 0:
+    pytest.skip("needs root, for bpf(2)", allow_module_level=True)
+
+_DEFINITIONS = """
+struct inner { int a; unsigned b:3; unsigned c:5; };
+enum color { RED, GREEN = 5, BLUE };
+struct point { int x; char tag[8]; struct point *next; struct inner in; union { int small; long large; } either;
+    int numbers[3]; struct inner inners[2]; bool on; enum color color; };
+"""
+_SOURCE = (
+    "#include <stdbool.h>\n#include <stdio.h>\n"
+    + _DEFINITIONS
+    + r"""
+static void show_inner(struct inner i) { printf("{ .a = %d, .b = %d, .c = %d }", i.a, i.b, i.c); }
+static void show(struct point p)
+{
+    printf("{ .x = %d, .tag = %s, .next = %#lx, .in = ", p.x, p.tag, (long)p.next);
+    show_inner(p.in);
+    printf(", .either = { .small = %d, .large = %ld }, .numbers = [%d,%d,%d], .inners = [", p.either.small,
+           p.either.large, p.numbers[0], p.numbers[1], p.numbers[2]);
+    show_inner(p.inners[0]); printf(","); show_inner(p.inners[1]);
+    printf("], .on = %s, .color = %s }\n", p.on ? "true" : "false", p.color == BLUE ? "BLUE" : "?");
+}
+__attribute__((noinline)) long work(struct point *p, long n) { asm volatile("" :: "r"(p) : "memory"); return n; }
+int main(void)
+{
+    struct point p = {-7, "second", &p, {1, 2, 3}, {.large = 4}, {1, -2, 3}, {{1, 2, 3}, {-4, 5, 6}}, 1, BLUE};
+    show(p);
+    work(&p, 42);
+    return 0;
+}
+"""
+)
+
+
+def _built(directory: Path, source: str, *options: str) -> Path:
+    (directory / "program.c").write_text(source)
+    subprocess.run(["gcc", "-O1", "-w", *options, "-o", "program", "program.c"], cwd=directory, check=True)
+    return directory / "program"
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Without debug information: the script's definitions count."""
+    return _built(tmp_path_factory.mktemp("plain"), _SOURCE)
+
+
+@pytest.fixture(scope="module")
+def described(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """With debug information."""
+    return _built(tmp_path_factory.mktemp("described"), _SOURCE, "-g")
+
+
+def _lines(program: Path, body: str, *, definitions: str = _DEFINITIONS) -> list[str]:
+    """What a script prints that runs once, when ``work`` is called; the program's own output first."""
+    script = f"{definitions} uprobe:{program}:work {{ {body} }}"
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-c", f"stdbuf -o0 {program}", "-e", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return [line for line in done.stdout.splitlines() if line]
+
+
+# Printing
+
+
+def test_a_struct_prints_as_the_program_itself_does(program: Path) -> None:
+    by_the_program, *ours = _lines(
+        program, "print(*(struct point *)arg0); $copy = *(struct point *)arg0; print($copy); print(($copy, 1).0);"
+    )
+    assert ours == [by_the_program] * 3
+
+
+def test_types_and_enumerators_of_the_program_need_no_definition(described: Path) -> None:
+    by_the_program, *ours = _lines(
+        described,
+        "print(*(struct point *)arg0); print(*args.p); print(((struct point *)arg0).inners[1].a); "
+        "print(args.p->color == BLUE); print((enum color)5); print(sizeof(struct inner));",
+        definitions="",
+    )
+    assert ours == [by_the_program, by_the_program, "-4", "1", "GREEN", "8"]
+
+
+_CHANGING = """
+struct s { %s long value; };
+__attribute__((noinline)) void work(struct s *s) { asm volatile("" :: "r"(s) : "memory"); }
+int main(void) { struct s s = {.value = 5}; work(&s); return 0; }
+"""
+
+
+def test_a_changed_program_is_looked_at_anew(tmp_path: Path) -> None:
+    for members in ("", "long before[3];"):
+        built = _built(tmp_path, _CHANGING % members, "-g")
+        assert _lines(built, "print(((struct s *)arg0)->value);", definitions="") == ["5"]
+
+
+def _without_the_programs(output: bytes) -> list[bytes]:
+    """Lines without the program's own, which shows an address that differs from run to run."""
+    return [line for line in output.splitlines() if b".color" not in line]
+
+
+@pytest.mark.skipif(shutil.which("bpftrace") is None, reason="needs bpftrace, the peer")
+@pytest.mark.parametrize(
+    "body",
+    [
+        "print(*(struct head *)arg0);",
+        "@x = *(struct head *)arg0; @y[1] = *(struct head *)arg0; $c = *(struct head *)arg0; print($c.tag);",
+        "$n = ((struct tail *)arg0)->numbers; print($n); print($n[1]); @a = $n; @b[1] = $n; @k[$n, 2] = 1;",
+        "print(((struct tail *)arg0)->grid); @x[((struct tail *)arg0)->grid[1]] = 1;",
+        "@ = (1, *(struct head *)arg0, ((struct tail *)arg0)->numbers);",
+    ],
+)
+@pytest.mark.parametrize("form", ["text", "json"])
+def test_structs_and_arrays_print_as_bpftraces(program: Path, body: str, form: str) -> None:
+    definitions = (
+        "struct head { int x; char tag[8]; }; struct tail { char before[40]; int numbers[3]; char more[0]; "
+        "int grid[2][2]; };"
+    )
+    script = f"{definitions} uprobe:{program}:work {{ {body} }}"
+    words = ["-f", form, "-c", str(program), "-e", script]
+    mounts = 'mount -t debugfs d /sys/kernel/debug; mount -t tracefs t /sys/kernel/tracing; exec bpftrace "$@"'
+    peer = subprocess.run(["unshare", "-m", "sh", "-c", mounts, "sh", *words], capture_output=True, timeout=60)
+    ours = subprocess.run([sys.executable, "-m", "insitu", "trace", *words], capture_output=True, timeout=60)
+    assert ours.returncode == 0, ours.stderr
+    assert _without_the_programs(ours.stdout) == _without_the_programs(peer.stdout)
+
+
+# Copies and addresses
+
+
+_CASES = [
+    (
+        "$c = *$p; print(($c.x, $c.tag, $c.in.b, $c.in.c, $c.inners[1].a, $c.numbers[1]));",
+        "(-7, second, 2, 3, -4, -2)",
+    ),
+    ("$i = $p->inners; print($i[1]); print($i[1].c);", "{ .a = -4, .b = 5, .c = 6 } 6"),
+    ("@m[$p->in, 1] = $p->inners; $v = @m[$p->in, 1]; print($v[0].c); print(@m[$p->in, 1][1].a); clear(@m);", "3 -4"),
+    ("@s = *$p; print(@s.in); print(@s.tag); print(@s.next->x); clear(@s);", "{ .a = 1, .b = 2, .c = 3 } second -7"),
+    ('$t = (*$p, "x"); print($t.0.tag); print($t[1]); print($t.0.inners[1].c);', "second x 6"),
+    ("$c = *$p; $d = $c; print($d.next->next->tag); print((*$c.next).x);", "second -7"),
+    ("$n = $p->numbers; print($n == $p->numbers); print($n != $p->numbers);", "1 0"),
+    # Addresses
+    ("$a = &$p->in; print($a->a); print(*(&$p->x)); print((uint64)&$p->x == arg0);", "1 -7 1"),
+    ("$c = *$p; $q = &$c.inners[1]; print($q->a); print(*(&$c.x)); print(str(&$c.tag));", "-4 -7 second"),
+    ("$n = 5; $q = &$n; print(*$q); $n = 6; print(*$q); print(*kptr($q));", "5 6 6"),
+    ('$s = "text"; $q = &$s; print(*$q); print($q != 0);', "text 1"),
+    ("$i = &$p->inners[1]; print(($i - 1)->c); print($i - &$p->inners[0]); print(*$p->numbers);", "3 1 1"),
+    ("@x = 1; print(((struct bpf_map *)&@x)->max_entries); clear(@x);", "1"),
+    ("@x[1] = 1; print((&@x)->max_entries); clear(@x);", "4096"),
+    # Casts
+    (
+        "print((uint8[8])258); print((uint16[])(uint32)65538); print((uint64)(uint8[8])258);",
+        "[2,1,0,0,0,0,0,0] [2,1] 258",
+    ),
+    ("print((uint16)$p->tag[0]); print((int32)$p->numbers[1]); $t = (uint8[4])-1; print((int32)$t);", "115 -2 -1"),
+    (
+        'print(((bool)"a", (bool)"", (bool)7, (bool)0, (bool)$p, true)); print((int64)true);',
+        "(true, false, true, false, true, true) 1",
+    ),
+    ('print((enum color)$p->color); print(GREEN); printf("%d %s\\n", GREEN, $p->color);', "BLUE GREEN 5 BLUE"),
+    # Comparing
+    ('print(((1, "a") == (1, "a"), (1, "a") != (1, "a"), (1, "a") == (1, "b")));', "(1, 0, 0)"),
+    ('$t = (1, (comm, 2)); print($t == (1, (comm, 2))); print($t == (1, ("x", 2)));', "1 0"),
+    (
+        'print(($p->tag == "second", $p->tag == "secondhand", "second" == str($p->tag), $p->tag != "s"));',
+        "(1, 0, 1, 1)",
+    ),
+    ("print(buf($p->tag, 3) == buf($p->tag, 3)); print(buf($p->tag, 3) == buf($p->tag, 4));", "1 0"),
+]
+
+
+@pytest.fixture(scope="module")
+def answers(program: Path) -> list[str]:
+    """What each case printed, all in one run: a probe of its own, whose maps have names of their own."""
+    probes = []
+    for number, (body, _) in enumerate(_CASES):
+        own = re.sub(r"@([a-z])", rf"@case{number}_\1", body)
+        probes.append(f'uprobe:{program}:work {{ printf("\\n#{number} "); $p = (struct point *)arg0; {own} }}')
+    command = [
+        sys.executable,
+        "-m",
+        "insitu",
+        "trace",
+        "-q",
+        "-c",
+        str(program),
+        "-e",
+        _DEFINITIONS + " ".join(probes),
+    ]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    found = dict(re.findall(r"^#(\d+) (.*?)(?=\n#|\n\n|\Z)", done.stdout, re.M | re.S))
+    return [found[str(number)].strip().replace("\n", " ") for number in range(len(_CASES))]
+
+
+@pytest.mark.parametrize("number", range(len(_CASES)), ids=[body for body, _ in _CASES])
+def test_copies_addresses_and_casts_are_what_c_says(answers: list[str], number: int) -> None:
+    assert answers[number] == _CASES[number][1]
+
+
+def test_large_kernel_structs_are_copied_whole() -> None:
+    script = "BEGIN { $t = *curtask; @t = $t; print(($t.tgid == pid, $t.comm == comm, @t.tgid == pid)); clear(@t); }"
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", f"{script} interval:ms:1 {{ exit(); }}"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[:1] == ["(1, 1, 1)"], done.stderr
+
+
+def test_in_python_structs_are_dictionaries_and_columns_of_structs(program: Path) -> None:
+    script = (
+        f"{_DEFINITIONS} uprobe:{program}:work {{ $i = ((struct point *)arg0)->in; print($i); @m[$i] = $i; "
+        'emit("e", (inner=$i, numbers=((struct point *)arg0)->numbers)); }'
+    )
+    with insitu.trace(script, command=str(program)) as trace:
+        expected = {"a": 1, "b": 2, "c": 3}
+        assert list(trace.events()) == [expected]
+    with insitu.trace(script, command=str(program)) as trace:
+        frame = trace.maps["@m"]
+        assert frame["key"].to_list() == frame["value"].to_list() == [expected]
+        assert trace.tables["e"].select("inner", "numbers").row(0) == (expected, [1, -2, 3])
