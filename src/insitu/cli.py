@@ -7,7 +7,6 @@ import keyword
 import os
 import signal
 import sys
-import threading
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
@@ -24,6 +23,24 @@ _RUNS_PROGRAMS = ("profile", "trace", "lab")
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
+class _Formatter(argparse.RawDescriptionHelpFormatter):
+    """As wide as the terminal. (By default a formatter asks shutil: even to parse, every start would import it.)"""
+
+    def __init__(self, prog: str) -> None:
+        super().__init__(prog, width=_columns() - 2)
+
+
+def _columns() -> int:
+    try:
+        return int(os.environ["COLUMNS"])
+    except (KeyError, ValueError):
+        pass
+    try:
+        return os.get_terminal_size(1).columns or 80
+    except OSError:
+        return 80
+
+
 class _Parser(argparse.ArgumentParser):
     """A parser that complains in one line, as everything here does."""
 
@@ -38,8 +55,8 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
     """
     module = importlib.import_module(f"insitu.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
     if parser is None:
-        parser = _Parser(prog=f"insitu {name}", allow_abbrev=False)
-    parser.formatter_class = argparse.RawDescriptionHelpFormatter
+        parser = _Parser(prog=f"insitu {name}", allow_abbrev=False, formatter_class=_Formatter)
+    parser.formatter_class = _Formatter
     parser.description = module.__doc__
     module.arguments(parser)
     parser.set_defaults(run=module.run)
@@ -121,15 +138,16 @@ def _open_missing_streams() -> None:
 @contextmanager
 def _signals() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP end a command by an exception, so that temporary files go with it."""
-    if threading.current_thread() is not threading.main_thread():
+    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
+    try:
+        before = {
+            number: signal.signal(number, handler)
+            for number, handler in handlers.items()
+            if signal.getsignal(number) is not signal.SIG_IGN
+        }
+    except ValueError:  # not the main thread: signals are its business
         yield
         return
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
-    before = {
-        number: signal.signal(number, handler)
-        for number, handler in handlers.items()
-        if signal.getsignal(number) is not signal.SIG_IGN
-    }
     try:
         yield
     finally:

@@ -14,7 +14,7 @@ import insitu
 from insitu.kernel.bpf import link_program_ids, object_ids
 from insitu.kernel.bpf_abi import Command
 from insitu.probe.source import ScriptError
-from insitu.probe.trace import PROGRAMS
+from insitu.probe.scripts import PROGRAMS
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -346,11 +346,11 @@ def test_compiled_programs_are_kept_and_used_again(tmp_path: Path) -> None:
     environment = {"XDG_CACHE_HOME": str(tmp_path)}
     text = 'BEGIN { @x[1, "a"] = hist(5); @y = (1, comm); printf("%s %d\\n", strftime("%Y", nsecs), $1); exit(); }'
     first = _trace("-e", text, "5", env=environment)
-    entries = list((tmp_path / "insitu" / "programs").glob("*.json"))
+    entries = list((tmp_path / "insitu" / "programs").glob("*.program"))
     assert len(entries) == 1
     assert _trace("-e", text, "5", env=environment) == first
     assert _trace("-e", text, "6", env=environment) != first
-    entries[0].write_text(entries[0].read_text()[:100])
+    entries[0].write_bytes(entries[0].read_bytes()[:100])
     assert _trace("-e", text, "5", env=environment) == first
 
 

@@ -1,6 +1,8 @@
 """What the cache keeps comes back as it was, and what is damaged in it is not used."""
 
-import json
+import marshal
+import os
+import tempfile
 from pathlib import Path
 
 import pytest
@@ -58,9 +60,6 @@ _AGGREGATIONS = st.sampled_from([Count(), Sum(False), Histogram(3), LinearHistog
 @given(_TYPES, st.one_of(_TYPES, _AGGREGATIONS), st.lists(_TYPES, max_size=3))
 @settings(deadline=None, max_examples=60)
 def test_a_layout_comes_back_as_it_was_kept(key: Type, value: Type, fields: list[Type]) -> None:
-    import os
-    import tempfile
-
     names = tuple(f"f{i}" for i in range(len(fields)))
     layout = Layout(
         max_keys=7,
@@ -78,25 +77,60 @@ def test_a_layout_comes_back_as_it_was_kept(key: Type, value: Type, fields: list
     assert (kept.maps, kept.records, kept.texts, kept.max_keys) == (layout.maps, layout.records, layout.texts, 7)
 
 
-@pytest.mark.parametrize("content", ["", "{", "[]", "null", '{"programs": []}', '{"programs": 1, "layout": 2}'])
-def test_a_damaged_entry_is_not_used(content: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    directory = tmp_path / "insitu" / "programs"
-    directory.mkdir(parents=True)
-    (directory / "name.json").write_text(content)
-    assert cache.load_entry("name") is None
-
-
-def test_an_entry_cannot_name_classes_that_are_no_types(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+def _kept(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """The file of an entry that has just been made, with the key "key"."""
+    monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
     layout = Layout(maps=[MapLayout("@x", 1, 8, 8, 1, Tuple((INT64,)), INT64)])
-    cache.store_entry("name", [], layout, b"", True)
-    path = tmp_path / "insitu" / "programs" / "name.json"
-    for name in ("Space", "dataclass", "stored_size", "__builtins__"):
-        content = json.loads(path.read_text())
-        content["layout"]["maps"][0]["value"][0] = name
-        (path.parent / "other.json").write_text(json.dumps(content))
-        assert cache.load_entry("other") is None
+    cache.store_entry("key", [{"code": b"\1"}], layout, b"", True)
+    assert cache.load_entry("key") is not None
+    return Path(cache.entry_path("key"))
+
+
+@given(data=st.data())
+@settings(deadline=None, max_examples=100)
+def test_a_damaged_entry_is_not_used(data: st.DataObject) -> None:
+    with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
+        path = _kept(Path(directory), patch)
+        content = bytearray(path.read_bytes())
+        at = data.draw(st.integers(0, len(content) - 1))
+        if data.draw(st.booleans()):
+            content[at] ^= data.draw(st.integers(1, 255))
+        else:
+            del content[at:]
+        path.write_bytes(content)
+        assert cache.load_entry("key") is None
+
+
+@pytest.mark.parametrize(
+    "content", [None, 3, ("key",), ("key", None), ("key", {}), ("key", {"layout": 2}), ("other", {})]
+)
+def test_an_entry_of_another_shape_or_for_another_script_is_not_used(
+    content: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    _overwrite(_kept(tmp_path, monkeypatch), content)
+    assert cache.load_entry("key") is None
+
+
+def _overwrite(path: Path, content: object) -> None:
+    data = marshal.dumps(content)
+    path.write_bytes(cache.checksum(data) + data)
+
+
+@pytest.mark.parametrize("name", ["Space", "dataclass", "stored_size", "__builtins__"])
+def test_an_entry_cannot_name_classes_that_are_no_types(
+    name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _kept(tmp_path, monkeypatch)
+    key, content = marshal.loads(path.read_bytes()[8:])
+    content["layout"]["maps"][0]["value"][0] = name
+    _overwrite(path, (key, content))
+    assert cache.load_entry("key") is None
+
+
+def test_an_entry_that_belongs_to_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _kept(tmp_path, monkeypatch)
+    monkeypatch.setattr("os.geteuid", lambda: os.getuid() + 1)
+    assert cache.load_entry("key") is None
 
 
 def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -49,11 +49,17 @@ def run(args: argparse.Namespace) -> int:
     """Do what the options say: the exit status."""
     import sys
 
+    if args.list:
+        from insitu.probe.listing import list_probes
+
+        pattern = args.expression or (args.words[0] if args.words else "*")
+        return list_probes(pattern, verbose=args.verbose, pid=args.pid)
+
     from insitu.probe import trace
     from insitu.probe.source import ScriptError
 
     keeper = None
-    if args.output and args.output.endswith(".insitu") and not (args.dry_run or args.dump or args.list):
+    if args.output and args.output.endswith(".insitu") and not (args.dry_run or args.dump):
         from pathlib import Path
 
         from insitu.record.script import ScriptSession

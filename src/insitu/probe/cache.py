@@ -1,18 +1,19 @@
 """Compiled programs kept on disk, so that a second start imports no LLVM and reads no BTF.
 
-An entry's name is a hash of all that the compiler looks at: the script, its parameters and options, the points that
-its probes mean on this machine, the kernel's build and our version. Entries are JSON; an unreadable one is made anew.
+An entry's key is all that the compiler looks at: the script, its parameters and options, the points that its probes
+mean on this machine, the kernel's build and our version. Its file is named by a hash of that, and holds a checksum,
+then the key and the content as ``marshal`` writes them; one that is damaged or not ours is made anew.
 """
+
+# Every start comes here: pathlib, json and hashlib would take longer to import than all of this takes.
+# ruff: noqa: PTH111, PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
-import json
+import marshal
 import os
-import platform
-import tempfile
-from pathlib import Path
+from importlib.util import source_hash as checksum  # 8 bytes
 from typing import Any
 
 from insitu.dataclass import fields, is_dataclass, replace
@@ -24,25 +25,29 @@ from insitu.probe.passes.attach import Clause
 from insitu.probe.source import Source
 from insitu.probe.types import Field, Space, Tuple, Type
 
-__all__ = ["entry_name", "load_entry", "store_entry"]
+__all__ = ["checksum", "entry_key", "entry_path", "load_entry", "store_entry"]
 
-_FORMAT = 2
+_FORMAT = 3
+_CHECKSUM_BYTES = 8
 _MAX_ENTRIES = 500
 
 
-def _directory() -> Path:
-    base = os.environ.get("XDG_CACHE_HOME") or str(Path("~/.cache").expanduser())
-    return Path(base) / "insitu" / "programs"
+def entry_path(key: str) -> str:
+    """The file of the entry with that key."""
+    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
+    name = checksum(key.encode("utf-8", "surrogateescape")).hex()
+    return os.path.join(base, "insitu", "programs", f"{name}.program")
 
 
-def entry_name(source: Source, options: Options, clauses: list[Clause]) -> str:
-    """The name of the entry for this script here and now."""
+def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
+    """What is compiled, and for what: a script here and now."""
+    kernel = os.uname()
     parts = [
         str(_FORMAT),
         str(possible_cpus()),
-        platform.release(),
-        platform.version(),
-        platform.machine(),
+        kernel.release,
+        kernel.version,
+        kernel.machine,
         source.name,
         source.text,
         repr(sorted(vars(options).items())),
@@ -52,13 +57,13 @@ def entry_name(source: Source, options: Options, clauses: list[Clause]) -> str:
         parts.append(repr(clause.arguments) if clause.arguments is not None else "")
         parts += [_stamp(binary) for binary in sorted({p.target for p in clause.points if p.in_binary})]
     parts.append(_compiler_stamp())
-    return hashlib.sha256("\0".join(parts).encode("utf-8", "surrogateescape")).hexdigest()
+    return "\0".join(parts)
 
 
 def _stamp(path: str) -> str:
     """Changes when the file does: of a binary, what the compiler saw of its types."""
     try:
-        found = Path(path).stat()
+        found = os.stat(path)  # noqa: PTH116
     except OSError:
         return ""
     return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
@@ -66,53 +71,56 @@ def _stamp(path: str) -> str:
 
 def _compiler_stamp() -> str:
     """The newest change of the compiler's own files, which stands for our version."""
-    root = Path(__file__).parent
+    root = os.path.dirname(__file__)
     newest = max(
         entry.stat().st_mtime_ns
-        for folder in (root, root / "codegen", root / "passes", root / "builtins")
-        for entry in os.scandir(folder)
+        for folder in ("", "codegen", "passes", "builtins")
+        for entry in os.scandir(os.path.join(root, folder))
         if entry.name.endswith(".py")
     )
     return str(newest)
 
 
-def load_entry(name: str) -> dict[str, Any] | None:
-    """What store_entry() was given under that name, or None."""
+def load_entry(key: str) -> dict[str, Any] | None:
+    """What store_entry() was given under that key, or None."""
     try:
-        with (_directory() / f"{name}.json").open() as file:
+        with open(entry_path(key), "rb") as file:
             # Code of somebody else's making is not for us to load: HOME may be another user's, as under sudo.
             if os.fstat(file.fileno()).st_uid != os.geteuid():
                 return None
-            content = json.load(file)
-        return {
-            "programs": content["programs"],
-            "layout": _layout(content["layout"]),
-            "btf": bytes.fromhex(content["btf"]),
-            "print_maps": bool(content["print_maps"]),
-        }
-    except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            data = file.read()
+        # marshal takes what it has written, and may do anything with what it has not.
+        if checksum(data[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
+            return None
+        kept, content = marshal.loads(memoryview(data)[_CHECKSUM_BYTES:])
+        if kept != key:
+            return None
+        return {**content, "layout": _layout(content["layout"])}
+    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
         return None
 
 
-def store_entry(name: str, programs: list[dict[str, Any]], layout: Layout, btf: bytes, print_maps: bool) -> None:
+def store_entry(key: str, programs: list[dict[str, Any]], layout: Layout, btf: bytes, print_maps: bool) -> None:
     """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
     with contextlib.suppress(OSError, RecursionError):
-        content = json.dumps(
-            {"programs": programs, "layout": _encoded(layout), "btf": btf.hex(), "print_maps": print_maps}
-        )
-        directory = _directory()
-        directory.mkdir(mode=0o700, parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile("w", dir=directory, suffix=".tmp", delete=False) as file:
-            file.write(content)
-        Path(file.name).replace(directory / f"{name}.json")
+        content = {"programs": programs, "layout": _encoded(layout), "btf": btf, "print_maps": print_maps}
+        data = marshal.dumps((key, content))
+        path = entry_path(key)
+        directory = os.path.dirname(path)
+        os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
+        written = f"{path}.{os.getpid()}"
+        with open(written, "wb") as file:
+            file.write(checksum(data) + data)
+        os.replace(written, path)  # noqa: PTH105
         _prune(directory)
 
 
-def _prune(directory: Path) -> None:
+def _prune(directory: str) -> None:
     """Drop the oldest entries above a bound."""
-    entries = sorted(directory.glob("*.json"), key=lambda path: path.stat().st_mtime)
-    for path in entries[:-_MAX_ENTRIES]:
-        path.unlink(missing_ok=True)
+    entries = sorted(os.scandir(directory), key=lambda entry: entry.stat().st_mtime_ns)
+    for entry in entries[:-_MAX_ENTRIES]:
+        with contextlib.suppress(FileNotFoundError):
+            os.unlink(entry)  # noqa: PTH108
 
 
 def _encoded(value: Any) -> Any:

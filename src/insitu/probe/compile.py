@@ -107,12 +107,12 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     :raises ScriptError: at what is wrong.
     """
     program, clauses, warnings = _resolve(source, options, context)
-    name = ""
+    key = ""
     if cached:
         from insitu.probe import cache
 
-        name = cache.entry_name(source, options, clauses)
-        entry = cache.load_entry(name)
+        key = cache.entry_key(source, options, clauses)
+        entry = cache.load_entry(key)
         if entry is not None and len(entry["programs"]) == len(clauses):
             programs = [
                 _from_entry(clause, content) for clause, content in zip(clauses, entry["programs"], strict=True)
@@ -122,16 +122,16 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     compiled.warnings = warnings
     if cached:
         kept = [_to_entry(each) for each in compiled.programs]
-        cache.store_entry(name, kept, compiled.layout, compiled.btf, compiled.print_maps)
+        cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
     return compiled
 
 
 def _to_entry(program: CompiledProgram) -> dict[str, Any]:
     return {
-        "code": program.code.hex(),
+        "code": program.code,
         "lines": program.lines,
         "functions": program.functions,
-        "line_info": program.line_info.hex(),
+        "line_info": program.line_info,
         "per_point": program.per_point,
     }
 
@@ -141,11 +141,11 @@ def _from_entry(clause: Clause, content: dict[str, Any]) -> CompiledProgram:
         _program_name(clause),
         clause.kind,
         clause.points,
-        bytes.fromhex(content["code"]),
-        tuple((int(a), int(b), int(c)) for a, b, c in content["lines"]),
-        tuple((int(a), int(b)) for a, b in content["functions"]),
-        bytes.fromhex(content["line_info"]),
-        bool(content["per_point"]),
+        content["code"],
+        content["lines"],
+        content["functions"],
+        content["line_info"],
+        content["per_point"],
         clause.alternative,
         clause.absent,
     )

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-import socket
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -80,6 +79,8 @@ class Formatter:
         if isinstance(kind, UserSymbol):
             return self.symbols.user_text(value[0], value[1])
         if isinstance(kind, Inet):
+            import socket
+
             if value[0] == socket.AF_INET:
                 return socket.inet_ntop(socket.AF_INET, value[1][:4])
             return socket.inet_ntop(socket.AF_INET6, value[1]) if value[0] == socket.AF_INET6 else ""

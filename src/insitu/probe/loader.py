@@ -223,15 +223,15 @@ def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
     return bytes(patched)
 
 
-_INSTRUCTION = re.compile(r"^(\d+): \(", re.MULTILINE)
-_NOISE = re.compile(r"^(processed \d+ insns|\d+: |;|R\d|from |func#|arg#|verification time|stack depth|$|\s)")
+_INSTRUCTION = r"(?m)^(\d+): \("
+_NOISE = r"^(processed \d+ insns|\d+: |;|R\d|from |func#|arg#|verification time|stack depth|$|\s)"
 
 
 def _refused(error: bpf.BpfError, program: CompiledProgram, points: list[AttachPoint], source: Source) -> ScriptError:
     """The verifier's refusal at the line of the script that made the instruction it stopped at."""
-    numbers = [int(number) for number in _INSTRUCTION.findall(error.log)]
+    numbers = [int(number) for number in re.findall(_INSTRUCTION, error.log)]
     span = Span(0, 1)
-    reason = next((line for line in reversed(error.log.splitlines()) if not _NOISE.match(line)), str(error))
+    reason = next((line for line in reversed(error.log.splitlines()) if not re.match(_NOISE, line)), str(error))
     stopped = numbers[-1] if numbers else 0
     before = [entry for entry in program.lines if entry[0] <= stopped and entry[1] > 0]
     if before:

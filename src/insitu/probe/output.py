@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -262,4 +261,6 @@ def _json(value: Any) -> str:
         return "[" + ", ".join(map(_json, value)) + "]"
     if isinstance(value, list):
         return "[" + ",".join(map(_json, value)) + "]"
+    import json
+
     return json.dumps(value, ensure_ascii=False)

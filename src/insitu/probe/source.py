@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property
@@ -90,5 +89,7 @@ class ScriptError(InsituError):
 
 def nearest(name: str, candidates: Iterable[str]) -> str:
     """``; did you mean 'x'?`` for the candidate most like ``name``, or nothing."""
+    import difflib
+
     matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
     return f"; did you mean {matches[0]!r}?" if matches else ""

@@ -7,7 +7,6 @@ import re
 import struct
 from bisect import bisect_right
 from functools import cache
-from pathlib import Path
 
 from insitu.errors import InsituError
 from insitu.kernel.bpf_map import Map
@@ -20,7 +19,8 @@ __all__ = ["Symbols", "kernel_symbol_address"]
 def _kallsyms() -> tuple[list[int], list[str]]:
     """Addresses, ascending, and names of the kernel's functions; empty when the kernel hides them."""
     try:
-        lines = Path("/proc/kallsyms").read_text().splitlines()
+        with open("/proc/kallsyms") as file:  # noqa: PTH123
+            lines = file.read().splitlines()
     except OSError:
         return [], []
     entries = [
@@ -96,7 +96,9 @@ class Symbols:
         """Read a process's mappings now, before it is gone; what is known stays when it is gone already."""
         found = []
         with contextlib.suppress(OSError):
-            for line in Path(f"/proc/{pid}/maps").read_text().splitlines():
+            with open(f"/proc/{pid}/maps") as file:  # noqa: PTH123
+                lines = file.read().splitlines()
+            for line in lines:
                 match = re.match(r"(\w+)-(\w+) ..x. (\w+) \S+ \d+ +(/.*)", line)
                 if match:
                     start, end, offset = (int(text, 16) for text in match.groups()[:3])
@@ -114,7 +116,7 @@ class Symbols:
             self._tables[path] = None
             for candidate in (f"/proc/{pid}/root{path}", path):
                 with contextlib.suppress(OSError, InsituError):
-                    self._tables[path] = _ElfFunctions(Path(candidate))
+                    self._tables[path] = _ElfFunctions(candidate)
                     break
         return self._tables[path]
 
@@ -122,7 +124,7 @@ class Symbols:
 class _ElfFunctions:
     """Functions of an ELF file by file offset."""
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: str) -> None:
         from insitu.symbols.demangle import demangle
         from insitu.symbols.elf import Elf
         from insitu.symbols.functions import FunctionTable

@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import select
-import shlex
 import signal
 
 from insitu.errors import InsituError
@@ -26,6 +25,8 @@ class Target:
     @classmethod
     def child(cls, command: str) -> Target:
         """Make a child that waits for release() and then becomes ``command``, split as a shell splits words."""
+        import shlex
+
         try:
             words = shlex.split(command)
         except ValueError as error:

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import sys
 import time
-from pathlib import Path
 from typing import BinaryIO, Protocol
 
 from insitu.errors import InsituError
@@ -20,8 +19,6 @@ from insitu.probe.target import Target
 
 __all__ = ["Keeper", "from_command_line"]
 
-PROGRAMS = Path(__file__).parent.parent / "programs"
-
 
 class Keeper(Protocol):
     """What keeps a run besides showing it: a session."""
@@ -35,12 +32,6 @@ class Keeper(Protocol):
 
 def from_command_line(args: argparse.Namespace, keeper: Keeper | None = None) -> int:
     """What `insitu trace` does: the exit status."""
-    if args.list:
-        from insitu.probe.listing import list_probes
-
-        return list_probes(
-            args.expression or (args.words[0] if args.words else "*"), verbose=args.verbose, pid=args.pid
-        )
     source, parameters = _source(args)
     options = Options.given(parameters, unsafe=args.unsafe)
     options.apply_environment()
@@ -74,18 +65,9 @@ def _source(args: argparse.Namespace) -> tuple[Source, list[str]]:
     name, *parameters = words
     if name == "-":
         return Source(sys.stdin.read()), parameters
-    path = Path(name)
-    if not path.exists() and "/" not in name:
-        own = PROGRAMS / f"{name.removesuffix('.bt')}.bt"
-        if own.exists():
-            path = own
-        else:
-            known = ", ".join(sorted(p.stem for p in PROGRAMS.glob("*.bt")))
-            raise InsituError(f"no script {name!r}", remedy=f"our own programs are: {known}", status=2)
-    try:
-        return Source(path.read_text(errors="surrogateescape"), name), parameters
-    except OSError as error:
-        raise InsituError(f"cannot read {name}: {error.strerror}", status=2) from None
+    from insitu.probe.scripts import read_script
+
+    return read_script(name), parameters
 
 
 def _target(args: argparse.Namespace) -> Target:
@@ -103,7 +85,7 @@ def formatter_of(runtime: Runtime) -> Formatter:
 def _run(args: argparse.Namespace, runtime: Runtime, keeper: Keeper | None) -> int:
     stream: BinaryIO = sys.stdout.buffer
     if args.output and keeper is None:
-        stream = Path(args.output).open("wb")  # noqa: SIM115 - open for the whole run
+        stream = open(args.output, "wb")  # noqa: PTH123, SIM115 - open for the whole run
     make = JsonOutput if args.format == "json" else TextOutput
     formatter = formatter_of(runtime)
     output: Output = make(runtime.loaded, formatter, stream)

@@ -10,12 +10,9 @@ from __future__ import annotations
 
 import contextlib
 import os
-import subprocess
-import threading
 from collections.abc import Iterable, Sequence
 
 from insitu.dataclass import dataclass, field
-from insitu.kernel import perf_event
 from insitu.probe.providers.base import Attachment
 
 __all__ = ["Descriptors", "close_together"]
@@ -44,6 +41,8 @@ class Descriptors:
 
 def close_together(attachments: Iterable[Attachment]) -> None:
     """Detach them all, which takes hardly longer than one: on return, none of their programs runs any more."""
+    from insitu.kernel import perf_event
+
     now: list[int] = []
     later: list[int] = []
     for attachment in attachments:
@@ -64,6 +63,8 @@ def close_together(attachments: Iterable[Attachment]) -> None:
 def _close_all(descriptors: Sequence[int]) -> None:
     """Close them in parallel; on return, all are closed."""
     shares = [descriptors[first::_MAX_THREADS] for first in range(min(_MAX_THREADS, len(descriptors)))]
+    import threading
+
     threads = [threading.Thread(target=_close_each, args=(share,)) for share in shares[1:]]
     for thread in threads:
         thread.start()
@@ -82,6 +83,8 @@ def _close_later(events: Sequence[int]) -> None:
     """Close our copies of the events at once; the kernel's work is done when their keeper ends."""
     if not events:
         return
+    import subprocess
+
     reading, writing = os.pipe()
     try:
         keeper = subprocess.Popen(
