@@ -93,6 +93,14 @@ def test_types_and_enumerators_of_the_program_need_no_definition(described: Path
     assert ours == [by_the_program, by_the_program, "-4", "1", "GREEN", "8"]
 
 
+def test_all_arguments_are_one_value(described: Path) -> None:
+    body = "print(args); $all = args; print($all.n); print($all.p->tag); @x[args] = 1; print(@x[args]); clear(@x);"
+    by_the_program, *ours = _lines(described, body, definitions="")
+    address = re.search(r"\.next = (0x\w+)", by_the_program)
+    assert address is not None
+    assert ours == [f"{{ .p = {address[1]}, .n = 42 }}", "42", "second", "1"]
+
+
 _CHANGING = """
 struct s { %s long value; };
 __attribute__((noinline)) void work(struct s *s) { asm volatile("" :: "r"(s) : "memory"); }

@@ -297,6 +297,8 @@ class Structures:
                 base = target
             elif tag in ("struct", "union") or tag == "enum":
                 base = self.lookup(words, tag, space) or plain
+            elif words in ("bool", "_Bool"):
+                base = replace(plain, enum="bool")
         if described.count is None:
             return base
         if isinstance(base, Integer) and base.bytes == 1 and "char" in described.declaration:

@@ -12,7 +12,7 @@ from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.providers.base import UserStack
 from insitu.probe.source import nearest
-from insitu.probe.types import INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Type
+from insitu.probe.types import INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Tuple, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -62,10 +62,23 @@ variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.con
 
 
 def _check_args(checker: Checker, node: Node) -> Type:
-    raise checker.error("args is used with a field, as in args.filename", node)
+    """All arguments together: a named tuple of them."""
+    from insitu.probe.passes.members import argument_type, known_arguments
+
+    found = known_arguments(checker, node)
+    return Tuple(tuple(argument_type(checker, each) for each in found), tuple(each.name for each in found))
 
 
-variable("args", _check_args)
+def _store_args(low: Lowering, node: Node, pointer: str) -> None:
+    kinds = node.type
+    assert isinstance(kinds, Tuple) and kinds.names is not None
+    for index, (name, kind) in enumerate(zip(kinds.names, kinds.elements, strict=True)):
+        member = ast.Member(node.span, node, name)
+        member.type = kind
+        low.store(member, low.emit.offset(pointer, kinds.offset(index)))
+
+
+variable("args", _check_args, store=_store_args)
 
 
 # Registers, arguments, return values

@@ -32,6 +32,7 @@ __all__ = [
     "index",
     "is_args",
     "is_bit_field",
+    "known_arguments",
     "member",
     "member_field",
 ]
@@ -67,6 +68,18 @@ def is_bit_field(checker: Checker, node: ast.Member) -> bool:
     return record is not None and bool(record.fields()[node.name].bits)
 
 
+def known_arguments(checker: Checker, node: ast.Node) -> list[Argument]:
+    """The arguments of the probe at hand.
+
+    :raises ScriptError: when it has none, or none whose types are known.
+    """
+    arguments = checker.clause.arguments
+    if not arguments:
+        why = "has no arguments" if arguments is not None else "has no arguments of known type"
+        raise checker.error(f"{checker.clause.points[0].name} {why}", node)
+    return arguments
+
+
 def member(checker: Checker, node: ast.Member) -> Type:
     """``object.name``: of args, a record, a pointer to one, or a tuple."""
     if is_args(node.object):
@@ -82,11 +95,8 @@ def member(checker: Checker, node: ast.Member) -> Type:
 
 
 def _argument(checker: Checker, node: ast.Member) -> Type:
-    arguments = checker.clause.arguments
+    arguments = known_arguments(checker, node)
     point = checker.clause.points[0]
-    if not arguments:
-        why = "has no arguments" if arguments is not None else "has no arguments of known type"
-        raise checker.error(f"{point.name} {why}", node)
     argument = argument_of(checker, node.name)
     if argument is None:
         names = [a.name for a in arguments]
