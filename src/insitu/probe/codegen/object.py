@@ -9,11 +9,10 @@ import re
 import struct
 
 from insitu.dataclass import dataclass
-from insitu.errors import InsituError
+from insitu.probe.codegen.llvm import Module
 
 __all__ = ["ObjectCode", "Section", "compile_ir", "optimized_ir"]
 
-_CPU = "v3"  # 32-bit operations and jumps: kernels from 5.3 on
 _SHT_SYMTAB, _SHT_REL = 2, 9
 _R_BPF_64_64, _R_BPF_64_32 = 1, 10
 # Bytes of IR. Time in LLVM's full pipeline grows with the square of a function's size; larger ones get the passes
@@ -43,24 +42,10 @@ class ObjectCode:
     btf: bytes
 
 
-def _optimize(text: str) -> tuple[object, object]:
-    import llvmlite.binding as llvm
-
-    llvm.initialize_all_targets()
-    llvm.initialize_all_asmprinters()
-    machine = llvm.Target.from_triple("bpf").create_target_machine(cpu=_CPU, opt=2)
-    module = llvm.parse_assembly(text)
-    builder = llvm.create_pass_builder(machine, llvm.create_pipeline_tuning_options(speed_level=2))
-    if _largest_function(text) < _LARGE_FUNCTION:
-        builder.getModulePassManager().run(module, builder)
-    else:
-        passes = llvm.create_new_module_pass_manager()
-        passes.add_sroa_pass()
-        passes.add_instruction_combine_pass()
-        passes.add_simplify_cfg_pass()
-        passes.add_dead_code_elimination_pass()
-        passes.run(module, builder)
-    return module, machine
+def _optimized(text: str) -> Module:
+    module = Module(text)
+    module.optimize(in_linear_time=_largest_function(text) >= _LARGE_FUNCTION)
+    return module
 
 
 def _largest_function(text: str) -> int:
@@ -69,7 +54,8 @@ def _largest_function(text: str) -> int:
 
 def optimized_ir(text: str) -> str:
     """The module as LLVM has optimized it."""
-    return str(_optimize(text)[0])
+    with _optimized(text) as module:
+        return str(module)
 
 
 def compile_ir(text: str) -> ObjectCode:
@@ -77,13 +63,8 @@ def compile_ir(text: str) -> ObjectCode:
 
     :raises InsituError: when LLVM cannot, such as when a program needs more than 512 bytes of stack.
     """
-    try:
-        module, machine = _optimize(text)
-        data: bytes = machine.emit_object(module)  # type: ignore[attr-defined]
-    except RuntimeError as error:
-        reason = str(error).strip().splitlines()[0]
-        raise InsituError(f"LLVM cannot compile this program: {reason}") from None
-    return _read(data)
+    with _optimized(text) as module:
+        return _read(module.emit())
 
 
 def _read(data: bytes) -> ObjectCode:
@@ -175,7 +156,7 @@ def _read_ext(extra: bytes, btf: bytes) -> tuple[_Table, _Table]:
 
 def disassembly(text: str) -> str:
     """The module's BPF assembly, as LLVM writes it."""
-    module, machine = _optimize(text)
-    assembly: str = machine.emit_assembly(module)  # type: ignore[attr-defined]
+    with _optimized(text) as module:
+        assembly = module.emit(assembly=True).decode()
     kept = (line for line in assembly.splitlines() if not re.match(r"\s*\.(loc|file|section|cfi|p2align)", line))
     return "\n".join(kept).split("\t.ident")[0]
