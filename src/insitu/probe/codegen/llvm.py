@@ -67,7 +67,7 @@ class Module:
         )
         reason = message.text()
         if reason:
-            raise InsituError(f"LLVM cannot read this program: {_first_line(reason)}")
+            raise InsituError(f"LLVM cannot compile this program: {_first_line(reason)}")
 
     def __enter__(self) -> Module:
         return self
