@@ -6,7 +6,9 @@ import pytest
 
 from insitu.errors import InsituError
 from insitu.probe.codegen.emitter import Marker, Patch
+from insitu.probe.codegen.helpers import Helper
 from insitu.probe.layout import ARRAY, HASH, PERCPU_ARRAY, PERCPU_HASH
+from insitu.probe.source import ScriptError
 
 from .probe_scripts import compiled
 
@@ -56,6 +58,42 @@ def test_a_loop_over_a_map_becomes_a_function_of_its_own() -> None:
     program = compiled("BEGIN { @x[1] = 2; $n = 0; for ($kv : @x) { $n += $kv.1; } @y = $n; }").programs[0]
     assert len(program.functions) == 2
     assert (4,) in {(source,) for source, _ in _markers(program.code)}  # BPF_PSEUDO_FUNC
+
+
+def _calls(code: bytes) -> list[int]:
+    """Numbers of the helpers that a program calls."""
+    instructions = struct.iter_unpack("<BBhi", code)
+    return [immediate for opcode, registers, _, immediate in instructions if opcode == 0x85 and not registers >> 4]
+
+
+@pytest.mark.parametrize(
+    ("loop", "is_callback"),
+    [
+        ("for ($i : 0..10) { @x[$i] = 1; }", False),
+        ("for ($i : 0..1000) { @x[$i] = 1; }", True),
+        ("for ($i : 0..@end) { @x[$i] = 1; }", True),
+        ("$i = 0; while ($i < @end) { $i++; }", True),
+    ],
+)
+def test_long_loops_are_callbacks_where_the_kernel_has_them(
+    loop: str, is_callback: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    script = f"BEGIN {{ @end = 5; {loop} }}"
+    assert (Helper.LOOP in _calls(compiled(script).programs[0].code)) is is_callback
+    monkeypatch.setattr("insitu.probe.codegen.loops.knows_helper", lambda number: False)
+    assert Helper.LOOP not in _calls(compiled(script).programs[0].code)
+
+
+def test_loops_may_be_nested_as_deep_as_the_kernel_lets_functions_call() -> None:
+    def nested(depth: int) -> str:
+        body = "@n++;"
+        for level in range(depth):
+            body = f"for ($i{level} : 0..100) {{ {body} }}"
+        return f"BEGIN {{ {body} }}"
+
+    assert len(compiled(nested(7)).programs[0].functions) == 8
+    with pytest.raises(ScriptError, match="loops may be nested 7 deep"):
+        compiled(nested(8))
 
 
 def test_a_script_of_5000_lines_compiles() -> None:

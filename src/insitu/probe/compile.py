@@ -188,9 +188,10 @@ def _program_name(clause: Clause) -> str:
 
 def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
     """LLVM IR of all clauses, the layout they share, and the bytes of scratch memory that programs need."""
-    for name in ("arithmetic", "memory", "maps", "statements"):
+    for name in ("arithmetic", "memory", "maps", "statements", "loops"):
         importlib.import_module(f"insitu.probe.codegen.{name}")
     from insitu.probe.codegen.emitter import Function, Module
+    from insitu.probe.codegen.loops import functions_on_stack, shared_variables
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.types import Unknown
 
@@ -208,6 +209,8 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
         emitter = Function(module, f"probe_{index}", line, f"p{index}")
         emitter.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
         low = Lowering(checker, emitter, layout, clause, index)
+        body = clause.probe.body
+        low.expect_callbacks(functions_on_stack(low, body), shared_variables(low, body))
         if clause.kind.context == "iterator":
             _leave_at_the_end_of_a_walk(low)
         if clause.probe.predicate is not None:
@@ -219,7 +222,7 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
             emitter.block(no)
             emitter.ret("0")
             emitter.block(yes)
-        low.statement(clause.probe.body)
+        low.statement(body)
         if low.scratch_bytes:
             scratch[index] = low.scratch_bytes
     return module.render(), layout, scratch

@@ -8,11 +8,25 @@ from __future__ import annotations
 from insitu.dataclass import dataclass, field
 from insitu.probe.types import Aggregation, Tuple, Type, stored_size
 
-__all__ = ["EXIT_ASKED", "LOST_MAP_FULL", "LOST_RING_FULL", "LOST_STACKS", "Layout", "MapLayout", "RecordLayout"]
+__all__ = [
+    "EXIT_ASKED",
+    "LOST_MAP_FULL",
+    "LOST_RING_FULL",
+    "LOST_ROUNDS",
+    "LOST_STACKS",
+    "MAX_ROUNDS",
+    "MAX_WHILE_ROUNDS",
+    "Layout",
+    "MapLayout",
+    "RecordLayout",
+]
 
 # Cells of the map that counts what was lost.
-LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS = 0, 1, 2
-LOST_CELLS = 3
+LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS, LOST_ROUNDS = 0, 1, 2, 3
+LOST_CELLS = 4
+MAX_ROUNDS = 1 << 23  # of bpf_loop(): BPF_MAX_LOOPS of include/linux/bpf.h
+# Ours, for loops whose end nobody has said: more would keep a CPU in the kernel for seconds.
+MAX_WHILE_ROUNDS = 1 << 20
 EXIT_ASKED = 1 << 32
 EVENT_RING_BYTES = 32 << 20
 

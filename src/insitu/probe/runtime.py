@@ -16,7 +16,17 @@ from insitu.probe.codegen.emitter import Patch
 from insitu.probe.compile import Compiled
 from insitu.probe.decode import code
 from insitu.probe.drain import Handler, drain_records, record_shape
-from insitu.probe.layout import EXIT_ASKED, LOST_MAP_FULL, LOST_RING_FULL, LOST_STACKS, STACK_TRACE, Layout
+from insitu.probe.layout import (
+    EXIT_ASKED,
+    LOST_MAP_FULL,
+    LOST_RING_FULL,
+    LOST_ROUNDS,
+    LOST_STACKS,
+    MAX_ROUNDS,
+    MAX_WHILE_ROUNDS,
+    STACK_TRACE,
+    Layout,
+)
 from insitu.probe.loader import Loaded, load
 from insitu.probe.output import Output
 from insitu.probe.providers.base import Context
@@ -38,6 +48,7 @@ _LOST = {
     LOST_RING_FULL: "events: the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)",
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
     LOST_STACKS: "stacks: the stack map was full",
+    LOST_ROUNDS: f"ends of loops: {MAX_ROUNDS} rounds at most, {MAX_WHILE_ROUNDS} of while",
 }
 
 

@@ -97,6 +97,7 @@ class Function:
         )
         self._places: dict[tuple[int, int], str] = {}
         self._allocations: list[str] = []
+        self._areas: dict[str, int] = {}
         self._setup: list[str] = []
         self._body: list[str] = ["body:\n"]
         self._next = 0
@@ -121,7 +122,8 @@ class Function:
         head += f'section "{self.section}" !dbg {self._scope} {{\nentry:\n'
         if not self.terminated:
             self.ret("0")
-        return "".join([head, *self._allocations, *self._setup, "  br label %body\n", *self._body, "}\n"])
+        areas = (f"  {name} = alloca [{size // 8} x i64], align 8\n" for name, size in self._areas.items())
+        return "".join([head, *areas, *self._allocations, *self._setup, "  br label %body\n", *self._body, "}\n"])
 
     # Registers and blocks
 
@@ -207,9 +209,21 @@ class Function:
         self._allocations.append(f"  {register} = alloca [{count} x i64], align 8\n")
         return register
 
+    def grow(self, area: str, size: int) -> int:
+        """Make a part of the stack, named by its register, larger by ``size`` bytes: where in it they begin."""
+        at = self._areas.get(area, 0)
+        self._areas[area] = at + -(-size // 8) * 8
+        return at
+
     def setup(self, text: str) -> None:
         """Append a line to what runs once, before the body."""
         self._setup.append(text)
+
+    def setup_value(self, text: str) -> str:
+        """Append an instruction to what runs once, before the body: the register with its result."""
+        register = self.name_register()
+        self._setup.append(f"  {register} = {text}\n")
+        return register
 
     def offset(self, pointer: str, offset: int | str) -> str:
         """A pointer ``offset`` bytes on."""

@@ -1,56 +1,151 @@
-"""Lowers ``for ($kv : @map)``: the body becomes a function that the kernel calls for every element.
+"""Lowers loops. The kernel's verifier walks a loop round by round; those that may be long become callbacks instead.
 
-bpf_for_each_map_elem() (kernels from 5.13 on) hands the function a pointer of ours: a frame on the caller's stack,
-with the probe's context and copies of the variables that the body uses, which are copied back behind the loop.
+A loop over a map is bpf_for_each_map_elem() (kernels from 5.13 on), one over a range or under a condition bpf_loop()
+(from 5.17 on): the body is a function of its own, verified once. What it shares with its program is in link.py.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from insitu.kernel.bpf_helpers import knows_helper
 from insitu.probe import ast
+from insitu.probe.codegen import lowering
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.link import OUTER, Ending
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import aggregate_value
-from insitu.probe.types import Aggregation, Tuple, stored_size
+from insitu.probe.codegen.maps import aggregate_value, count_lost
+from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS
+from insitu.probe.types import Aggregation, Integer, Tuple, stored_size
 
-__all__ = ["count_elements", "for_map"]
+__all__ = ["count_elements", "functions_on_stack", "shared_variables"]
+
+# Innermost loops over ranges of constant length up to this are walked: faster, and LLVM sees through them.
+_WALKED_ROUNDS = 32
+_MAX_FRAMES = 8  # MAX_CALL_FRAMES of include/linux/bpf_verifier.h
 
 
-def for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
-    """Lower the loop."""
+def functions_on_stack(low: Lowering, body: ast.Node) -> int:
+    """How many functions may be on the stack at once in a program: itself, and loops inside loops."""
+    deepest = _depth(low, body)
+    return 1 + deepest
+
+
+def _depth(low: Lowering, node: ast.Node) -> int:
+    deepest = 0
+    for loop in _outermost_callbacks(low, node):
+        deepest = max(deepest, 1 + _depth(low, loop.body))
+        if deepest >= _MAX_FRAMES:
+            raise low.error(f"loops may be nested {_MAX_FRAMES - 1} deep", loop)
+    return deepest
+
+
+def shared_variables(low: Lowering, body: ast.Node) -> frozenset[str]:
+    """The variables that callbacks of a function use besides it."""
+    return frozenset(name for loop in _outermost_callbacks(low, body) for name in loop.shared)
+
+
+def _outermost_callbacks(low: Lowering, node: ast.Node) -> list[ast.For | ast.While]:
+    loops = [each for each in ast.walk(node) if isinstance(each, ast.For | ast.While) and _is_callback(low, each)]
+    inside = {id(each) for loop in loops for each in ast.walk(loop.body)}
+    return [loop for loop in loops if id(loop) not in inside]
+
+
+def _is_callback(low: Lowering, node: ast.For | ast.While) -> bool:
+    if isinstance(node, ast.For) and isinstance(node.iterable, ast.MapAccess):
+        return True
+    if isinstance(node, ast.For):
+        assert isinstance(node.iterable, ast.Range)
+        start, end = low.constant_or_none(node.iterable.start), low.constant_or_none(node.iterable.end)
+        inner = any(isinstance(each, ast.For | ast.While) for each in ast.walk(node.body))
+        if start is not None and end is not None and end - start <= _WALKED_ROUNDS and not inner:
+            return False
+    return knows_helper(Helper.LOOP)
+
+
+# Callbacks
+
+
+def _callback(
+    low: Lowering, node: ast.For | ast.While, parameters: str, body: Callable[[Lowering], None]
+) -> tuple[str, Lowering]:
+    """Make the function of a loop's body: its name, and its lowering."""
+    outer = low.emit
+    name = f"{outer.name}_loop_{outer.label()}"
+    line, _ = low.source.line_column(node.span.start)
+    emit = Function(outer.module, name, line, outer.section, parameters=f"{parameters}, ptr {OUTER}", callback=True)
+    emit.setup(f"  %raw_context = load ptr, ptr {OUTER}, align 8\n")
+    emit.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %raw_context)\n")
+    inner = low.for_callback(emit, shared_variables(low, node.body), frozenset(node.shared))
+    inner.loops.append(("", ""))
+    body(inner)
+    return name, inner
+
+
+def _behind(low: Lowering, inner: Lowering) -> None:
+    """Behind the call: go on where a return, or the end of the program, out of the loop leads."""
     emit = low.emit
+    for how in sorted(inner.endings):
+        asked, end = emit.label(), emit.label()
+        emit.branch_if(emit.value(f"icmp eq i64 {low.link.ending()}, {int(how)}"), asked, end)
+        emit.block(asked)
+        if how is Ending.RETURN:
+            low.leave_function()
+        else:
+            low.leave(low.link.result() if low.outer is None else "0")
+        emit.block(end)
+
+
+def _zero(low: Lowering) -> str:
+    """0, of which the verifier does not know that it is."""
+    return low.emit.load(low.emit.map_value(low.layout.zeros_map(8)))
+
+
+def _forget_changing(low: Lowering, node: ast.For | ast.While) -> None:
+    """Let the verifier forget the values of numbers that the loop changes.
+
+    Knowing what they begin with, kernels from 6.7 on follow a comparison of them round by round.
+    """
+    changed = {
+        target.name
+        for each in ast.walk(node)
+        if isinstance(each, ast.Assign | ast.Step) and isinstance(target := each.target, ast.Variable)
+    }
+    numbers = [name for name in node.shared if name in changed and isinstance(low.variable_types[name], Integer)]
+    if numbers:
+        zero = _zero(low)
+        for name in numbers:
+            pointer, _ = low.variable(ast.Variable(node.span, name))
+            low.emit.store(low.emit.op("or", low.emit.load(pointer), zero), pointer)
+
+
+# Loops over maps
+
+
+def _for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
     number = low.layout.number(iterable.name)
-    names = sorted(
-        {n.name for n in ast.walk(node.body) if isinstance(n, ast.Variable) and n.name in low.variable_types}
-        - {node.variable.name}
-    )
-    sizes = [_size(low, name, node) for name in names]
-    frame = emit.allocate(8 + sum(sizes))
-    emit.emit(f"store ptr {low.context}, ptr {frame}, align 8")
-    offset = 8
-    for name, size in zip(names, sizes, strict=True):
-        pointer, _ = low.variable(ast.Variable(node.span, name))
-        emit.copy(emit.offset(frame, offset), pointer, size)
-        offset += size
-    callback = _callback(low, node, number, dict(zip(names, sizes, strict=True)))
-    emit.call(Helper.FOR_EACH_MAP_ELEM, emit.map(number), f"ptr @{callback}", f"ptr {frame}", "i64 0")
-    offset = 8
-    for name, size in zip(names, sizes, strict=True):
-        pointer, _ = low.variable(ast.Variable(node.span, name))
-        emit.copy(pointer, emit.offset(frame, offset), size)
-        offset += size
-    if any(isinstance(n, ast.Call) and n.name == "exit" for n in ast.walk(node.body)):
-        _leave_if_asked(low)
 
+    def body(inner: Lowering) -> None:
+        emit = inner.emit
+        pointer, held = inner.variable(node.variable)
+        assert isinstance(held, Tuple)
+        layout = inner.layout.maps[number]
+        assert layout.key is not None and layout.value is not None
+        emit.copy(pointer, "%key", layout.key.size)
+        value = emit.offset(pointer, layout.key.size)
+        if isinstance(layout.value, Aggregation):
+            emit.store(aggregate_value(inner, number, "%key", layout.value), value)
+        else:
+            emit.copy(value, "%value", stored_size(layout.value))
+        inner.statement(node.body)
 
-def _leave_if_asked(low: Lowering) -> None:
-    """End the program if its loop's body called exit(): that function could end the loop only."""
+    name, inner = _callback(low, node, "ptr %map, ptr %key, ptr %value", body)
+    _forget_changing(low, node)
+    low.link.begin()
     emit = low.emit
-    asked, end = emit.label(), emit.label()
-    emit.branch_if(emit.truth(emit.load(emit.map_value(low.layout.exit_map()))), asked, end)
-    emit.block(asked)
-    low.leave()
-    emit.block(end)
+    emit.call(Helper.FOR_EACH_MAP_ELEM, emit.map(number), f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0")
+    _behind(low, inner)
 
 
 def count_elements(low: Lowering, number: int) -> str:
@@ -69,44 +164,135 @@ def count_elements(low: Lowering, number: int) -> str:
         return outer.load(total)
 
 
-def _size(low: Lowering, name: str, node: ast.For) -> int:
-    held = low.variable_types[name]
-    size = stored_size(held)
-    if size > 64:
-        raise low.error(f"{name} is too large to be used inside this loop", node)
-    return size
+# Loops over ranges
 
 
-def _callback(low: Lowering, node: ast.For, number: int, captured: dict[str, int]) -> str:
-    """Make the function of the body: its name."""
-    outer = low.emit
-    name = f"{outer.name}_loop_{outer.label()}"
-    line, _ = low.source.line_column(node.span.start)
-    emit = Function(
-        outer.module,
-        name,
-        line,
-        outer.section,
-        parameters="ptr %map, ptr %key, ptr %value, ptr %frame",
-        callback=True,
-    )
-    emit.setup("  %raw_context = load ptr, ptr %frame, align 8\n")
-    emit.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %raw_context)\n")
-    inner = low.for_callback(emit)
-    offset = 8
-    for variable, size in captured.items():
-        inner.variables[variable] = emit.offset("%frame", offset)
-        offset += size
-    pointer, held = inner.variable(node.variable)
-    assert isinstance(held, Tuple)
-    layout = low.layout.maps[number]
-    assert layout.key is not None and layout.value is not None
-    emit.copy(pointer, "%key", layout.key.size)
-    if isinstance(layout.value, Aggregation):
-        emit.store(aggregate_value(inner, number, "%key", layout.value), emit.offset(pointer, layout.key.size))
+def _for(low: Lowering, node: ast.For) -> None:
+    if isinstance(node.iterable, ast.MapAccess):
+        _for_map(low, node, node.iterable)
+    elif _is_callback(low, node):
+        _for_range(low, node, node.iterable)
     else:
-        emit.copy(emit.offset(pointer, layout.key.size), "%value", stored_size(layout.value))
-    inner.loops.append(("", ""))
-    inner.statement(node.body)
-    low.take_over(inner)
-    return name
+        _walk_range(low, node, node.iterable)
+
+
+def _for_range(low: Lowering, node: ast.For, iterable: ast.Range) -> None:
+    """The loop's own counter is apart from the script's variable, which the body may change."""
+    emit = low.emit
+    start, end = low.value(iterable.start), low.value(iterable.end)
+    constant = low.constant_or_none(iterable.start) is not None
+    begin = f"{node.variable.name} from"
+    if not constant:
+        emit.store(start, low.link.home(begin, 8))
+
+    def body(inner: Lowering) -> None:
+        first = start if constant else inner.emit.load(inner.link.reach(begin))
+        inner.emit.store(inner.emit.op("add", first, "%index"), inner.variable(node.variable)[0])
+        inner.statement(node.body)
+
+    name, inner = _callback(low, node, "i64 %index", body)
+    _forget_changing(low, node)
+    some = emit.value(f"icmp slt i64 {start}, {end}")
+    rounds = emit.select(some, emit.op("sub", end, start), "0")
+    # Told that there are no rounds, kernels trip over a callback that they never looked at.
+    _call(low, name, inner, emit.op("or", rounds, _zero(low)))
+
+
+def _call(low: Lowering, name: str, inner: Lowering, rounds: str) -> None:
+    """bpf_loop(), which goes MAX_ROUNDS at most: what is left of ``rounds`` is told."""
+    emit = low.emit
+    fits, too_many, call = emit.label(), emit.label(), emit.label()
+    low.link.begin()
+    emit.branch_if(emit.value(f"icmp ugt i64 {rounds}, {MAX_ROUNDS}"), too_many, fits)
+    emit.block(too_many)
+    count_lost(low, LOST_ROUNDS)
+    emit.branch(call)
+    told = emit.block_name
+    emit.block(fits)
+    emit.branch(call)
+    emit.block(call)
+    bound = emit.phi("i64", (str(MAX_ROUNDS), told), (rounds, fits))
+    emit.call(Helper.LOOP, f"i64 {bound}", f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0")
+    _behind(low, inner)
+
+
+def _walk_range(low: Lowering, node: ast.For, iterable: ast.Range) -> None:
+    emit = low.emit
+    head, body, following, end = (emit.label() for _ in range(4))
+    counter = low.permanent(8)
+    emit.store(low.value(iterable.start), counter)
+    last = low.value(iterable.end)
+    emit.block(head)
+    current = emit.load(counter)
+    emit.branch_if(emit.value(f"icmp slt i64 {current}, {last}"), body, end)
+    emit.block(body)
+    emit.store(current, low.variable(node.variable)[0])
+    low.loops.append((following, end))
+    low.statement(node.body)
+    low.loops.pop()
+    emit.block(following)
+    emit.store(emit.op("add", emit.load(counter), "1"), counter)
+    emit.branch(head)
+    emit.block(end)
+
+
+# Loops under a condition
+
+
+def _while(low: Lowering, node: ast.While) -> None:
+    if not _is_callback(low, node):
+        _walk_while(low, node)
+        return
+
+    def body(inner: Lowering) -> None:
+        emit = inner.emit
+        holds, ends = emit.label(), emit.label()
+        with inner.temporaries():
+            truth = inner.truth(node.condition)
+        emit.branch_if(truth, holds, ends)
+        emit.block(ends)
+        emit.ret("1")
+        emit.block(holds)
+        inner.statement(node.body)
+
+    name, inner = _callback(low, node, "i64 %index", body)
+    _forget_changing(low, node)
+    emit = low.emit
+    low.link.begin()
+    rounds = emit.call(Helper.LOOP, f"i64 {MAX_WHILE_ROUNDS}", f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0")
+    too_many, end = emit.label(), emit.label()
+    emit.branch_if(emit.value(f"icmp eq i64 {rounds}, {MAX_WHILE_ROUNDS}"), too_many, end)
+    emit.block(too_many)
+    count_lost(low, LOST_ROUNDS)
+    emit.block(end)
+    _behind(low, inner)
+
+
+def _walk_while(low: Lowering, node: ast.While) -> None:
+    emit = low.emit
+    head, body, end = emit.label(), emit.label(), emit.label()
+    emit.block(head)
+    with low.temporaries():
+        truth = low.truth(node.condition)
+    emit.branch_if(truth, body, end)
+    emit.block(body)
+    low.loops.append((head, end))
+    low.statement(node.body)
+    low.loops.pop()
+    emit.branch(head)
+    emit.block(end)
+
+
+def _unroll(low: Lowering, node: ast.Unroll) -> None:
+    emit = low.emit
+    end = emit.label()
+    for _ in range(low.constant(node.count)):
+        following = emit.label()
+        low.loops.append((following, end))
+        low.statement(node.body)
+        low.loops.pop()
+        emit.block(following)
+    emit.block(end)
+
+
+lowering.STATEMENTS.update({ast.For: _for, ast.While: _while, ast.Unroll: _unroll})

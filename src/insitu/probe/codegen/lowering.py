@@ -11,6 +11,7 @@ from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.link import Ending, Link
 from insitu.probe.layout import Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import Checker
@@ -20,10 +21,12 @@ from insitu.probe.types import Field, Space, String, Tuple, Type, is_scalar, sto
 
 __all__ = ["PLACES", "STATEMENTS", "STORES", "VALUES", "Local", "Lowering", "Place", "Remote"]
 
-# The kernel allows 512 bytes of stack (MAX_BPF_STACK); registers that LLVM spills need some of them.
+# The kernel allows 512 bytes of stack (MAX_BPF_STACK), for a program and its callbacks together; registers that LLVM
+# spills need some of them.
+_STACK_BYTES = 512
 _STACK_BUDGET = 320
+_STACK_SPILLED = 72
 _STACK_LARGEST = 72
-_CALLBACK_STACK_BUDGET = 96
 # Larger values are copied and cleared by the kernel's helper rather than word by word.
 _UNROLLED = 512
 
@@ -70,7 +73,18 @@ class _Temporaries:
 class Lowering:
     """The state of one program's lowering: where its variables lie, what stack is free, which loop it is in."""
 
-    def __init__(self, checker: Checker, emitter: Function, layout: Layout, clause: Clause, program: int) -> None:
+    def __init__(
+        self,
+        checker: Checker,
+        emitter: Function,
+        layout: Layout,
+        clause: Clause,
+        program: int,
+        *,
+        outer: Lowering | None = None,
+        from_outside: frozenset[str] = frozenset(),
+    ) -> None:
+        """``outer``: of a callback, the function around it; ``from_outside``: the variables that lie further out."""
         self.source = checker.source
         self.structures = checker.structures
         self.options = checker.options
@@ -84,16 +98,22 @@ class Lowering:
         self.variables: dict[str, str] = {}
         self._checker = checker
         self.loops: list[tuple[str, str]] = []  # labels of continue and break
+        self.returns: list[str] = []  # labels behind the functions that are expanded here
         self.context = "%context"
-        self.in_callback = False
         self.walked: dict[str, str] = {}  # an iterator's objects, known not to be null
+        self.outer = outer
+        self.from_outside = from_outside
+        self.link: Link = Link(self, outer.link if outer is not None else None)
+        self.endings: set[Ending] = set()  # how this callback may end, besides by itself
+        self.scratch_base = ""
+        self._shared: frozenset[str] = frozenset()
+        self._functions = 1
         self._temporaries = _Temporaries()
-        self._scratch_base = ""
 
     @property
     def scratch_bytes(self) -> int:
         """How much of the scratch map's value this program uses."""
-        return self._temporaries.scratch
+        return self._temporaries.scratch if self.outer is None else self.outer.scratch_bytes
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
         """A ScriptError at a node."""
@@ -103,23 +123,39 @@ class Lowering:
         """What is emitted next comes from here."""
         self.emit.at(*self.source.line_column(span.start))
 
-    def for_callback(self, emitter: Function) -> Lowering:
-        """The lowering of a function that the kernel calls back while this program runs, on the same stack."""
-        inner = Lowering(self._checker, emitter, self.layout, self.clause, self.program)
-        inner.in_callback = True
-        inner._temporaries.total = _STACK_BUDGET - _CALLBACK_STACK_BUDGET
-        inner._temporaries.scratch = self._temporaries.scratch
+    def for_callback(self, emitter: Function, shared: frozenset[str], from_outside: frozenset[str]) -> Lowering:
+        """The lowering of a function that the kernel calls back while this one runs, on the same stack."""
+        inner = Lowering(
+            self._checker,
+            emitter,
+            self.layout,
+            self.clause,
+            self.program,
+            outer=self,
+            from_outside=from_outside,
+        )
+        inner.expect_callbacks(self._functions, shared)
         return inner
 
-    def take_over(self, inner: Lowering) -> None:
-        """A callback is finished: the scratch memory that it uses is taken."""
-        self._temporaries.scratch = inner._temporaries.scratch
+    def expect_callbacks(self, functions: int, shared: frozenset[str]) -> None:
+        """Before the body: how many functions may be on the stack at once, and the variables that callbacks use."""
+        self._functions = functions
+        self._shared = shared
+
+    @property
+    def _budget(self) -> int:
+        """Bytes of stack for what is allocated here."""
+        return _STACK_BUDGET if self._functions == 1 else _STACK_BYTES // self._functions - _STACK_SPILLED
 
     def constant(self, node: ast.Expression) -> int:
         """The value of an expression that the checker found constant."""
-        value = self._checker.constant(node)
+        value = self.constant_or_none(node)
         assert value is not None
         return value
+
+    def constant_or_none(self, node: ast.Expression) -> int | None:
+        """The value of an expression that is one number at compile time, else None."""
+        return self._checker.constant(node)
 
     def text(self, node: ast.Expression | ast.TypeName) -> str:
         """The text of an argument that the checker found to be a string literal."""
@@ -139,9 +175,12 @@ class Lowering:
     def variable(self, node: ast.Variable) -> tuple[str, Type]:
         """Where a variable lies, and what it holds; it begins as zeros."""
         held = self.variable_types[node.name]
+        if node.name in self.from_outside and node.name not in self.variables:
+            self.variables[node.name] = self.link.reach(node.name)
         if node.name not in self.variables:
             size = stored_size(held)
-            self.variables[node.name] = pointer = self.permanent(size)
+            shared = node.name in self._shared
+            self.variables[node.name] = pointer = self.link.home(node.name, size) if shared else self.permanent(size)
             if size <= _UNROLLED:
                 for at in range(0, size, 8):
                     register = self.emit.name_register()
@@ -183,7 +222,7 @@ class Lowering:
         state = self._temporaries
         if state.free.get(size):
             pointer = state.free[size].pop()
-        elif size <= _STACK_LARGEST and state.total + size <= _STACK_BUDGET:
+        elif size <= _STACK_LARGEST and state.total + size <= self._budget:
             state.total += size
             pointer = self.emit.allocate(size)
         else:
@@ -205,30 +244,44 @@ class Lowering:
         """``size`` bytes for the whole program (a variable): a pointer."""
         size = -(-size // 8) * 8
         state = self._temporaries
-        if size <= _STACK_LARGEST and (size == 8 or state.total + size <= _STACK_BUDGET):
+        if size <= _STACK_LARGEST and (size == 8 or state.total + size <= self._budget):
             # LLVM keeps scalars in registers: they do not count.
             state.total += 0 if size == 8 else size
             return self.emit.allocate(size)
         return self.scratch(size)
 
     def scratch(self, size: int) -> str:
-        """As permanent(), off the stack: a part of our element of the scratch map, looked up once before the body."""
+        """As permanent(), off the stack: a pointer."""
+        return self.scratch_at(size)[1]
+
+    def scratch_at(self, size: int) -> tuple[int, str]:
+        """``size`` bytes of this program's element of the scratch map: where they begin in it, and a pointer."""
+        root = self
+        while root.outer is not None:
+            root = root.outer
+        at = root._temporaries.scratch
+        root._temporaries.scratch += size
+        return at, self.emit.setup_value(f"getelementptr i8, ptr {self.use_scratch()}, i64 {at}")
+
+    def use_scratch(self) -> str:
+        """This program's element of the scratch map, looked up once before the body: a pointer."""
+        if self.scratch_base:
+            return self.scratch_base
+        if self.outer is not None:
+            self.scratch_base = self.link.scratch()
+            return self.scratch_base
+        number = self.layout.scratch_map()
         emit = self.emit
-        if not self._scratch_base:
-            number = self.layout.scratch_map()
-            self._scratch_base = "%scratch"
-            emit.setup("  %scratch_key = alloca i64, align 8\n")
-            emit.setup(f"  store i32 {self.program}, ptr %scratch_key, align 4\n")
-            emit.setup(f"  %scratch_map = call i64 @llvm.bpf.pseudo(i64 1, i64 {number})\n")
-            emit.setup("  %scratch = call ptr inttoptr (i64 1 to ptr)(i64 %scratch_map, ptr %scratch_key)\n")
-            emit.setup("  %scratch_null = icmp eq ptr %scratch, null\n")
-            emit.setup("  br i1 %scratch_null, label %scratch_missing, label %scratch_found\n")
-            emit.setup("scratch_missing:\n  ret i64 0\nscratch_found:\n")
-        at = self._temporaries.scratch
-        self._temporaries.scratch += size
-        register = emit.name_register()
-        emit.setup(f"  {register} = getelementptr i8, ptr {self._scratch_base}, i64 {at}\n")
-        return register
+        emit.setup("  %scratch_key = alloca i64, align 8\n")
+        emit.setup(f"  store i32 {self.program}, ptr %scratch_key, align 4\n")
+        emit.setup(f"  %scratch_map = call i64 @llvm.bpf.pseudo(i64 1, i64 {number})\n")
+        emit.setup("  %scratch = call ptr inttoptr (i64 1 to ptr)(i64 %scratch_map, ptr %scratch_key)\n")
+        emit.setup("  %scratch_null = icmp eq ptr %scratch, null\n")
+        emit.setup("  br i1 %scratch_null, label %scratch_missing, label %scratch_found\n")
+        emit.setup("scratch_missing:\n  ret i64 0\nscratch_found:\n")
+        self.scratch_base = "%scratch"
+        self.link.scratch_found(self.scratch_base)
+        return self.scratch_base
 
     # Expressions
 
@@ -352,6 +405,20 @@ class Lowering:
         self.at(node.span)
         STATEMENTS[type(node)](self, node)
 
-    def leave(self) -> None:
+    def leave(self, result: str = "0") -> None:
         """End the program here."""
-        self.emit.ret("1" if self.in_callback else "0")
+        if self.outer is None:
+            self.emit.ret(result)
+        else:
+            self.link.end(Ending.LEAVE, result)
+            self.endings.add(Ending.LEAVE)
+            self.emit.ret("1")
+
+    def leave_function(self) -> None:
+        """Go behind the function that is expanded here, or around the loop whose callback this is."""
+        if self.returns:
+            self.emit.branch(self.returns[-1])
+        else:
+            self.link.end(Ending.RETURN)
+            self.endings.add(Ending.RETURN)
+            self.emit.ret("1")

@@ -1,4 +1,4 @@
-"""Lowers statements: assignments, branches, loops."""
+"""Lowers statements: assignments, branches, jumps; loops are in loops.py."""
 
 from __future__ import annotations
 
@@ -66,6 +66,8 @@ def _let(low: Lowering, node: ast.Let) -> None:
 
 def _block(low: Lowering, node: ast.Block) -> None:
     for statement in node.statements:
+        if low.emit.terminated:  # the rest can never run
+            return
         low.statement(statement)
 
 
@@ -84,68 +86,9 @@ def _if(low: Lowering, node: ast.If) -> None:
     emit.block(end)
 
 
-def _while(low: Lowering, node: ast.While) -> None:
-    emit = low.emit
-    head, body, end = emit.label(), emit.label(), emit.label()
-    emit.block(head)
-    with low.temporaries():
-        truth = low.truth(node.condition)
-    emit.branch_if(truth, body, end)
-    emit.block(body)
-    low.loops.append((head, end))
-    low.statement(node.body)
-    low.loops.pop()
-    emit.branch(head)
-    emit.block(end)
-
-
-def _unroll(low: Lowering, node: ast.Unroll) -> None:
-    emit = low.emit
-    end = emit.label()
-    for _ in range(low.constant(node.count)):
-        following = emit.label()
-        low.loops.append((following, end))
-        low.statement(node.body)
-        low.loops.pop()
-        emit.block(following)
-    emit.block(end)
-
-
-def _for(low: Lowering, node: ast.For) -> None:
-    if isinstance(node.iterable, ast.Range):
-        _for_range(low, node, node.iterable)
-    else:
-        from insitu.probe.codegen.loops import for_map
-
-        for_map(low, node, node.iterable)
-
-
-def _for_range(low: Lowering, node: ast.For, iterable: ast.Range) -> None:
-    """The loop's own counter is apart from the script's variable, which the body may change."""
-    emit = low.emit
-    head, body, following, end = (emit.label() for _ in range(4))
-    counter = low.permanent(8)
-    emit.store(low.value(iterable.start), counter)
-    last = low.value(iterable.end)
-    emit.block(head)
-    current = emit.load(counter)
-    emit.branch_if(emit.value(f"icmp slt i64 {current}, {last}"), body, end)
-    emit.block(body)
-    emit.store(current, low.variable(node.variable)[0])
-    low.loops.append((following, end))
-    low.statement(node.body)
-    low.loops.pop()
-    emit.block(following)
-    emit.store(emit.op("add", emit.load(counter), "1"), counter)
-    emit.branch(head)
-    emit.block(end)
-
-
 def _jump(low: Lowering, node: ast.Jump) -> None:
     if node.keyword == "return":
-        if low.in_callback:
-            raise low.error("return inside a loop over a map is not supported yet", node)
-        low.emit.ret(low.value(node.value) if node.value is not None else "0")
+        low.leave(low.value(node.value) if node.value is not None else "0")
         return
     following, end = low.loops[-1]
     if not following:  # the loop's body is a function of its own
@@ -161,9 +104,6 @@ lowering.STATEMENTS.update(
         ast.Let: _let,
         ast.Block: _block,
         ast.If: _if,
-        ast.While: _while,
-        ast.Unroll: _unroll,
-        ast.For: _for,
         ast.Jump: _jump,
     }
 )

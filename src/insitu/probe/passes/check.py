@@ -342,7 +342,9 @@ class Checker:
                 entry.value = INT64
             target.type = found = entry.value
         else:
-            found = self.known(target)
+            found = self.infer(target)
+            if isinstance(found, Unknown) and isinstance(target, ast.Variable):
+                self.bind(target, INT64, target)  # let $x; $x++
         if not isinstance(found, Integer | Pointer | Unknown):
             raise self.error(f"{'++' if node.delta > 0 else '--'} needs a number, not {found}", target)
         return found
