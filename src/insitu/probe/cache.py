@@ -18,6 +18,7 @@ from typing import Any
 
 from insitu.dataclass import fields, is_dataclass, replace
 from insitu.kernel.bpf_map import possible_cpus
+from insitu.kernel.namespaces import pid_namespace
 from insitu.probe import types
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.options import Options
@@ -51,6 +52,8 @@ def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
         source.name,
         source.text,
         repr(sorted(vars(options).items())),
+        repr(pid_namespace()),
+        *_places(source.text),
     ]
     for clause in clauses:
         parts.append(f"{clause.kind} {[(p.kind, p.name, p.function, p.offset, p.cookie) for p in clause.points]}")
@@ -58,6 +61,19 @@ def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
         parts += [_stamp(binary) for binary in sorted({p.target for p in clause.points if p.in_binary})]
     parts.append(_compiler_stamp())
     return "\0".join(parts)
+
+
+def _places(text: str) -> list[str]:
+    """What a script's text leads to outside of it: numbers of control groups, where the kernel was loaded to."""
+    found = []
+    if "cgroupid" in text:
+        import re
+
+        found += [_stamp(path) for path in re.findall(r'cgroupid\s*\(\s*"([^"]*)"', text)]
+    if "kaddr" in text:
+        with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
+            found.append(file.read())
+    return found
 
 
 def _stamp(path: str) -> str:

@@ -54,6 +54,8 @@ class Compiled:
     btf: bytes
     print_maps: bool = True
     warnings: list[str] = field(default_factory=list)
+    tells_missing: bool = True  # whether places that cannot be attached are worth a warning
+    demangles: bool = True
 
 
 @dataclass
@@ -75,6 +77,7 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
         at = source.text.find("config")
         raise ScriptError(str(error), source, Span(at, at + 6)) from None
     context.max_probes = options.max_probes
+    context.missing_probes = options.missing_probes
     expand_macros(program, source)
     expand_library(program, source)
     for probe in program.probes:
@@ -107,23 +110,29 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     :raises ScriptError: at what is wrong.
     """
     program, clauses, warnings = _resolve(source, options, context)
-    key = ""
+    compiled, key = None, ""
     if cached:
         from insitu.probe import cache
 
         key = cache.entry_key(source, options, clauses)
-        entry = cache.load_entry(key)
-        if entry is not None and len(entry["programs"]) == len(clauses):
-            programs = [
-                _from_entry(clause, content) for clause, content in zip(clauses, entry["programs"], strict=True)
-            ]
-            return Compiled(programs, entry["layout"], entry["btf"], entry["print_maps"], warnings)
-    compiled = _generate(_check(program, clauses, source, options, context))
-    compiled.warnings = warnings
-    if cached:
-        kept = [_to_entry(each) for each in compiled.programs]
-        cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
+        compiled = _from_cache(cache.load_entry(key), clauses)
+    if compiled is None:
+        compiled = _generate(_check(program, clauses, source, options, context))
+        if cached:
+            kept = [_to_entry(each) for each in compiled.programs]
+            cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
+    compiled.tells_missing = options.missing_probes != "ignore"
+    compiled.warnings = warnings if compiled.tells_missing else []
+    compiled.demangles = options.cpp_demangle
     return compiled
+
+
+def _from_cache(entry: dict[str, Any] | None, clauses: list[Clause]) -> Compiled | None:
+    """What an earlier run made of the same."""
+    if entry is None or len(entry["programs"]) != len(clauses):
+        return None
+    programs = [_from_entry(clause, content) for clause, content in zip(clauses, entry["programs"], strict=True)]
+    return Compiled(programs, entry["layout"], entry["btf"], entry["print_maps"])
 
 
 def _to_entry(program: CompiledProgram) -> dict[str, Any]:

@@ -83,7 +83,8 @@ class Loaded:
                 try:
                     program.attachments.append(provider.attach(program.fd, [point], context))
                 except InsituError as error:
-                    self.warnings.append(f"{point.name} is left out: {error}")
+                    if self.compiled.tells_missing:
+                        self.warnings.append(f"{point.name} is left out: {error}")
         return len(program.points) if len(program.attachments) == 1 else len(program.attachments)
 
     def run(self, kind: str) -> None:

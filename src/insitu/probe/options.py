@@ -21,29 +21,21 @@ _NUMBERS = {
 _CHOICES = {
     "stack_mode": ("bpftrace", "perf", "raw"),
     "missing_probes": ("error", "warn", "ignore"),
-    # include/linux/license.h: license_is_gpl_compatible(). The helpers that scripts live on are for these only.
-    "license": (
-        "GPL",
-        "GPL v2",
-        "GPL and additional rights",
-        "Dual BSD/GPL",
-        "Dual MIT/GPL",
-        "Dual MPL/GPL",
-    ),
 }
-_SWITCHES = ("print_maps_on_exit", "cpp_demangle", "show_debug_info")
-_TEXTS = ("str_trunc_trailer",)
+_SWITCHES = ("print_maps_on_exit", "cpp_demangle")
 # bpftrace's other settings: what they are for does not arise here. Accepted, so that scripts run unchanged.
 _WITHOUT_MEANING = (
     "btf",
     "cache_user_symbols",
     "lazy_symbolication",
+    "license",
     "log_size",
     "max_ast_nodes",
     "max_bpf_progs",
     "max_type_res_iterations",
-    "no_cpp_demangle",
     "on_stack_limit",
+    "show_debug_info",
+    "str_trunc_trailer",
     "symbol_source",
     "unstable_addr",
     "unstable_import",
@@ -70,12 +62,9 @@ class Options:
     max_cat_bytes: int = 10240
     perf_rb_pages: int = 64
     stack_mode: str = "bpftrace"
-    missing_probes: str = ""  # empty: the script's own list decides
-    license: str = "GPL"
-    str_trunc_trailer: str = ""
+    missing_probes: str = ""  # not set: an error when a probe has one place, a warning when it has others
     print_maps_on_exit: bool = True
     cpp_demangle: bool = True
-    show_debug_info: bool = False
     max_literal: int = 1024
     max_unroll: int = 100
     from_environment: list[str] = field(default_factory=list)
@@ -121,7 +110,7 @@ class Options:
                 if setting not in self.from_environment:
                     self._set(setting, value, name)
             elif setting not in _WITHOUT_MEANING:
-                known = (*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS, *_WITHOUT_MEANING)
+                known = (*_NUMBERS, *_CHOICES, *_SWITCHES, *_WITHOUT_MEANING)
                 hint = nearest(setting, known)
                 raise InsituError(f"unknown setting {name!r} in config{hint}", remedy=_REMEDY if not hint else "")
 
@@ -136,13 +125,11 @@ class Options:
             if text not in (*_TRUE, *_FALSE):
                 raise InsituError(f"{name} is true or false, not {value!r}")
             setattr(self, setting, text in _TRUE)
-        elif setting in _TEXTS:
-            setattr(self, setting, str(value))
         else:
             setattr(self, setting, _number(setting, value, name))
 
 
-_REMEDY = f"known are {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS)))}"
+_REMEDY = f"known are {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES)))}"
 
 
 def _setting(name: str) -> str:
@@ -152,7 +139,7 @@ def _setting(name: str) -> str:
 
 
 def _has_meaning(setting: str) -> bool:
-    return setting in _NUMBERS or setting in _CHOICES or setting in _SWITCHES or setting in _TEXTS
+    return setting in _NUMBERS or setting in _CHOICES or setting in _SWITCHES
 
 
 def _number(setting: str, value: str | int, name: str) -> int:

@@ -89,11 +89,18 @@ class Runtime:
         stored: list[Type] = [record.fields for record in compiled.layout.records]
         stored += [t for each in layouts for t in (each.key, each.value) if t is not None]
         self._shows_user_addresses = any(map(_has_user_address, stored))
+        if self._shows_user_addresses:
+            # Processes may have ended when their stacks are shown.
+            self.symbols.mappings.listen(context.pid or target.child_pid or None)
+            if context.pid:
+                self.symbols.mappings.remember(context.pid)
 
     def close(self) -> None:
         """Detach and free everything; end a child that was never let go. Idempotent."""
         if not self._closed:
             self._closed = True
+            if self._shows_user_addresses:
+                self.symbols.mappings.close()
             self.loaded.close()
             self.target.close()
 
@@ -103,7 +110,6 @@ class Runtime:
         self.loaded.run("begin")
         count += self.loaded.attach(None, self.context)
         self.target.release()
-        self._remember_target()
         if any(program.points[0].kind == "iter" for program in self.loaded.programs):
             # A walk of many objects would fill the rings: they are drained meanwhile.
             self._walks = threading.Thread(target=self.loaded.run, args=("iter",), daemon=True)
@@ -115,11 +121,6 @@ class Runtime:
         if self._walks is None or self._walks.is_alive():
             return False
         return all(program.points[0].kind in _ENDING for program in self.loaded.programs)
-
-    def _remember_target(self) -> None:
-        """Keep the child's mappings: its stacks are to have names when it has ended."""
-        if self.target.child_pid and self._shows_user_addresses:
-            self.symbols.remember(self.target.child_pid)
 
     def handle_with(self, output: Output) -> None:
         """Let ``output`` handle the records."""
@@ -145,7 +146,6 @@ class Runtime:
             poll.register(self.target.fd, select.POLLIN)
         wait_ms = _EVENT_POLL_MS if self.events else _POLL_MS
         while True:
-            self._remember_target()
             walked = self._walked_all()
             asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
             self.drain()
@@ -186,6 +186,8 @@ class Runtime:
 
     def drain(self) -> None:
         """Handle everything that the rings hold now."""
+        if self._shows_user_addresses:
+            self.symbols.mappings.drain()
         for number, ring in self.loaded.rings.items():
             if self.compiled.layout.maps[number].name == "ring":
                 drain_records(ring, self._handlers)
@@ -202,6 +204,8 @@ class Runtime:
                     (cell,), counts = struct.unpack("<I", key), struct.unpack(f"<{len(value) // 8}Q", value)
                     if any(counts):
                         found.append((sum(counts), _LOST[cell]))
+        if self._shows_user_addresses and self.symbols.mappings.lost:
+            found.append((self.symbols.mappings.lost, "mappings of processes: some functions have no names"))
         if self.loaded.recursion_misses:
             found.append((self.loaded.recursion_misses, "runs: a probe hit while its program ran on the same CPU"))
         return found

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
-import contextlib
-import re
 import struct
 from bisect import bisect_right
-from functools import cache
+from functools import cache, cached_property
+from typing import TYPE_CHECKING
 
-from insitu.errors import InsituError
 from insitu.kernel.bpf_map import Map
 from insitu.probe.types import Stack
+
+if TYPE_CHECKING:
+    from insitu.probe.mappings import Mappings
+    from insitu.symbols.jit_map import JitMap
+    from insitu.symbols.module_symbols import ModuleSymbols
 
 __all__ = ["Symbols", "kernel_symbol_address"]
 
@@ -45,8 +48,15 @@ class Symbols:
 
     def __init__(self, stack_maps: dict[str, Map]) -> None:
         self._stack_maps = stack_maps
-        self._mappings: dict[int, list[tuple[int, int, int, str]]] = {}
-        self._tables: dict[str, _ElfFunctions | None] = {}
+        self._modules: dict[str, ModuleSymbols | None] = {}
+        self._jit_maps: dict[int, JitMap | None] = {}
+
+    @cached_property
+    def mappings(self) -> Mappings:
+        """What lies where in processes. Most scripts never ask."""
+        from insitu.probe.mappings import Mappings
+
+        return Mappings(self._open)
 
     def kernel(self, address: int) -> tuple[str, int] | None:
         """Symbol and offset of a kernel address."""
@@ -56,12 +66,37 @@ class Symbols:
 
     def user(self, address: int, pid: int) -> tuple[str, int, str] | None:
         """Symbol, offset in it and file of an address in a process."""
-        for start, end, offset, path in self._maps(pid):
-            if start <= address < end:
-                table = self._table(path, pid)
-                found = table.find(address - start + offset) if table else None
-                return (found[0], found[1], path) if found else None
-        return None
+        area = self.mappings.find(pid, address)
+        if area is None:
+            return None
+        module = self._open(pid, area.path)
+        if module is None:
+            return self._jit(address, pid)
+        found = module.function(address - area.start + area.offset)
+        return (found[0], found[1], area.path) if found else None
+
+    def _open(self, pid: int, path: str) -> ModuleSymbols | None:
+        """The symbols of a file that a process has mapped: opened at once, it may be gone when the process is."""
+        if path not in self._modules:
+            from insitu.symbols.address_space import Module
+            from insitu.symbols.module_symbols import open_symbols
+
+            self._modules[path] = open_symbols(Module(path, pid=pid))
+        return self._modules[path]
+
+    def _jit(self, address: int, pid: int) -> tuple[str, int, str] | None:
+        """A function that a run-time compiler made, by the map that it writes for perf."""
+        if pid not in self._jit_maps:
+            from insitu.symbols.jit_map import read_jit_map
+
+            self._jit_maps[pid] = read_jit_map(pid)
+        known = self._jit_maps[pid]
+        if known is None:
+            return None
+        import numpy as np
+
+        (name,) = known.find(np.array([address], np.uint64))
+        return (name, 0, "[jit]") if name is not None else None
 
     def user_text(self, address: int, pid: int) -> str:
         """The function's name alone, or the address."""
@@ -91,53 +126,3 @@ class Symbols:
             text = f"{known[0]}+{known[1]}" if known else f"{address:#x}"
             module = "[kernel.kallsyms]"
         return f"\t{address:x} {text} ({module})" if kind.mode == "perf" else text
-
-    def remember(self, pid: int) -> None:
-        """Read a process's mappings now, before it is gone; what is known stays when it is gone already."""
-        found = []
-        with contextlib.suppress(OSError):
-            with open(f"/proc/{pid}/maps") as file:  # noqa: PTH123
-                lines = file.read().splitlines()
-            for line in lines:
-                match = re.match(r"(\w+)-(\w+) ..x. (\w+) \S+ \d+ +(/.*)", line)
-                if match:
-                    start, end, offset = (int(text, 16) for text in match.groups()[:3])
-                    found.append((start, end, offset, match.group(4)))
-        if found:
-            self._mappings[pid] = found
-
-    def _maps(self, pid: int) -> list[tuple[int, int, int, str]]:
-        if pid not in self._mappings:
-            self.remember(pid)
-        return self._mappings.get(pid, [])
-
-    def _table(self, path: str, pid: int) -> _ElfFunctions | None:
-        if path not in self._tables:
-            self._tables[path] = None
-            for candidate in (f"/proc/{pid}/root{path}", path):
-                with contextlib.suppress(OSError, InsituError):
-                    self._tables[path] = _ElfFunctions(candidate)
-                    break
-        return self._tables[path]
-
-
-class _ElfFunctions:
-    """Functions of an ELF file by file offset."""
-
-    def __init__(self, path: str) -> None:
-        from insitu.symbols.demangle import demangle
-        from insitu.symbols.elf import Elf
-        from insitu.symbols.functions import FunctionTable
-
-        self._elf = Elf(path)
-        self._functions = FunctionTable(self._elf, self._elf, demangle)
-
-    def find(self, offset: int) -> tuple[str, int] | None:
-        """Name and offset within it."""
-        import numpy as np
-
-        vaddr = self._elf.vaddrs_of(np.array([offset], np.uint64))
-        index = int(self._functions.find(vaddr)[0])
-        if index < 0:
-            return None
-        return self._functions.name(index), int(vaddr[0]) - self._functions.start(index)

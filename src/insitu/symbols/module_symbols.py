@@ -6,16 +6,18 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.symbols.address_space import Module
 from insitu.symbols.debug_files import embedded_symbols, find_debug_file
 from insitu.symbols.demangle import demangle
 from insitu.symbols.elf import NO_ADDRESS, Elf
 from insitu.symbols.frame import Frame
 from insitu.symbols.functions import FunctionTable
 from insitu.symbols.line_table import LineTable
-from insitu.symbols.module_files import DELETED, ModuleFile
+from insitu.symbols.module_files import DELETED, ModuleFile, is_anonymous, open_module
 from insitu.symbols.symcache import Location
+from insitu.symbols.vdso import VDSO, read_vdso
 
-__all__ = ["ModuleSymbols", "unknown_frames"]
+__all__ = ["ModuleSymbols", "open_symbols", "unknown_frames"]
 
 U64 = NDArray[np.uint64]
 
@@ -65,6 +67,14 @@ class ModuleSymbols:
         debug = self._debug[1]
         return LineTable.of(debug.elf, debug.path) if debug is not None else None
 
+    def function(self, file_offset: int) -> tuple[str, int] | None:
+        """The function at an offset of the mapped file, and how far into it that is; None where there is none."""
+        vaddr = self._file.elf.vaddrs_of(np.array([file_offset], np.uint64))
+        found = int(self._functions.find(vaddr)[0])
+        if found < 0 or vaddr[0] == np.uint64(NO_ADDRESS):
+            return None
+        return self._functions.name(found), int(vaddr[0]) - self._functions.start(found)
+
     def frames(self, file_offsets: U64) -> list[tuple[Frame, ...]]:
         """The frames at each offset of the mapped file, innermost first; at least one each."""
         vaddrs = self._file.elf.vaddrs_of(file_offsets)
@@ -106,6 +116,17 @@ class ModuleSymbols:
             return (real,)
         inner = [Frame(demangle(at.function), self._name, at.file, at.line, inlined=True) for at in chain[:-1]]
         return (*inner, real)
+
+
+def open_symbols(module: Module) -> ModuleSymbols | None:
+    """The symbols of what a process of this machine has mapped; None for what is no file, or cannot be opened."""
+    file: ModuleFile | None = None
+    if module.path == VDSO:
+        elf = read_vdso()
+        file = ModuleFile(elf, Path(VDSO), Path("/")) if elf is not None else None
+    elif not is_anonymous(module.path):
+        file = open_module(module, live=True)
+    return ModuleSymbols(file, module.path, inlines=False) if file is not None else None
 
 
 def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:

@@ -54,13 +54,16 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             except ScriptError as error:
                 missing.append(error)
         absent = bool(missing) and not found
-        if missing and (len(probe.attach_points) == 1 or not all(_is_absence(error) for error in missing)):
+        may_miss = context.missing_probes in ("warn", "ignore") or (
+            not context.missing_probes and len(probe.attach_points) > 1
+        )
+        if missing and not (may_miss and all(_is_absence(error) for error in missing)):
             raise missing[0]
-        warnings += [f"{error} is left out" for error in missing]
+        warnings += [f"{error}: it is left out" for error in missing]
         if absent:
             text = probe.attach_points[0]
             found = [(PROVIDERS[text.parts[0]], AttachPoint(text.parts[0], str(text), function=text.parts[-1]))]
-        for provider, points in _grouped(found, "args" in uses or "retval" in uses, context):
+        for provider, points in _grouped(found, not absent and ("args" in uses or "retval" in uses), context):
             numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
             number += len(points)
             try:
@@ -69,12 +72,14 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
                 wanted = walks or uses & {"args", "retval"}
                 arguments = provider.arguments(numbered[0], context) if wanted else None
             except InsituError as error:
+                if absent:
+                    continue
                 raise _located(error, source, probe.attach_points[0]) from None
             copied = probe if len(found) == 1 else copy.deepcopy(probe)
             if walks:
                 _name_context_args(copied)
             clause = Clause(copied, provider, numbered, kind, arguments, bool(uses & {"probe", "func"}))
-            clause.alternative = len(probe.attach_points) > 1
+            clause.alternative = may_miss
             clause.absent = absent
             clauses.append(clause)
     return clauses, warnings

@@ -235,11 +235,13 @@ class Context:
     """What attach points are resolved against. Opens BTF and tracefs when first asked for them.
 
     ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
-    one process. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES).
+    one process. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES); ``missing_probes`` says what
+    becomes of places that do not exist (BPFTRACE_MISSING_PROBES).
     """
 
     pid: int | None = None
     max_probes: int = 1024
+    missing_probes: str = ""
     _types: dict[str, BinaryTypes] = field(default_factory=dict, repr=False)
     _elves: dict[str, Elf] = field(default_factory=dict, repr=False)
     _btf_fds: dict[str, int] = field(default_factory=dict, repr=False)

@@ -21,7 +21,7 @@ from insitu.probe.providers.matching import has_wildcard
 from insitu.probe.providers.perf_attachment import Event, attach_events
 from insitu.symbols.elf import NO_ADDRESS, Elf
 
-__all__ = ["Place", "attach_places", "binaries", "file_offset", "open_binary"]
+__all__ = ["Place", "attach_places", "binaries", "file_offset", "open_binary", "shares_links"]
 
 _LIBRARY_DIRECTORIES = (
     "/lib/x86_64-linux-gnu",
@@ -131,6 +131,11 @@ def file_offset(elf: Elf, address: int) -> int | None:
     """Where in the file a virtual address of it lies; None when it lies in no segment."""
     offset = int(elf.offsets_of(np.array([address], np.uint64))[0])
     return None if offset == NO_ADDRESS else offset
+
+
+def shares_links(point: AttachPoint) -> bool:
+    """Whether one link serves many such points; of a place that does not exist, no."""
+    return isinstance(point.detail, Place) and point.detail.shared
 
 
 def attach_places(

@@ -11,7 +11,7 @@ from insitu.errors import InsituError
 from insitu.kernel import link_features
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
-from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary
+from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary, shares_links
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, select
 from insitu.probe.providers.signature import entry_arguments, return_argument
@@ -79,7 +79,7 @@ class Uprobe:
         return ProgramKind(
             ProgramType.KPROBE,
             "pt_regs",
-            attach_type=AttachType.TRACE_UPROBE_MULTI if _place(point).shared else 0,
+            attach_type=AttachType.TRACE_UPROBE_MULTI if shares_links(point) else 0,
             shared=True,
             cookies=link_features.has_perf_links(),
         )

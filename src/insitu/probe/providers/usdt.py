@@ -19,7 +19,7 @@ from insitu.probe.providers.base import (
     Primitive,
     ProgramKind,
 )
-from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary
+from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary, shares_links
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import limited, missing, select
 from insitu.symbols.usdt_notes import usdt_probes
@@ -92,7 +92,7 @@ class Usdt:
         return ProgramKind(
             ProgramType.KPROBE,
             "pt_regs",
-            attach_type=AttachType.TRACE_UPROBE_MULTI if _place(point).shared else 0,
+            attach_type=AttachType.TRACE_UPROBE_MULTI if shares_links(point) else 0,
             shared=True,
             cookies=link_features.has_perf_links(),
         )
