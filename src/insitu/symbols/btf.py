@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import fnmatch
 import struct
+from array import array
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from enum import IntEnum
-from functools import cached_property
 from typing import Final, NamedTuple
-
-import numpy as np
-import numpy.typing as npt
 
 from insitu.errors import InsituError
 
@@ -71,8 +68,6 @@ _MAX_FIELDS = 1 << 17
 _POINTER_BYTES = 8
 _INT_SIGNED, _INT_BOOL = 1, 4  # BTF_INT_SIGNED, BTF_INT_BOOL
 
-U32 = npt.NDArray[np.uint32]
-
 
 class Member(NamedTuple):
     """A member of a struct or union. ``bit_offset`` counts from the start of the type that was asked.
@@ -107,8 +102,8 @@ class Btf:
         types, strings = header_bytes + type_off, header_bytes + str_off
         if types % 4 or type_len % 4 or types + type_len > len(data) or strings + str_len > len(data):
             raise InsituError(f"{name}: BTF is cut short: {len(data)} bytes hold less than its header says")
-        self._types_at = types
-        self._words: U32 = np.frombuffer(data, np.uint32, type_len // 4, types)
+        self._data, self._types_at = data, types
+        self._words = memoryview(data)[types : types + type_len].cast("I")
         self._strings = data[strings : strings + str_len]
         if self._strings[-1:] != b"\0" or (base is None and self._strings[0]):
             raise InsituError(f"{name}: BTF strings at offset {strings} do not begin and end with a zero")
@@ -116,12 +111,12 @@ class Btf:
         self._first_string: int = base._first_string + len(base._strings) if base else 0
         self._at = self._index()
 
-    def _index(self) -> U32:
+    def _index(self) -> array[int]:
         """Word offset of every type. Each one's length is in itself, so this is the one walk from first to last.
 
         A kernel has 100,000 types and few distinct info words: their lengths are worked out once each.
         """
-        view, end = self._words.data.cast("B").cast("I"), len(self._words)
+        view, end = self._words, len(self._words)
         found: list[int] = []
         lengths: dict[int, int] = {}
         at = 0
@@ -140,24 +135,12 @@ class Btf:
         if at != end:
             where = self._types_at + 4 * found[-1]
             raise InsituError(f"{self.name}: BTF type {self.first_id + len(found) - 1} at offset {where} is broken")
-        return np.array(found, np.uint32)
+        return array("I", found)
 
     @property
     def count(self) -> int:
         """How many types there are, those of ``base`` not counted."""
         return len(self._at)
-
-    @cached_property
-    def _infos(self) -> U32:
-        return self._words[self._at + 1] if len(self._at) else np.empty(0, np.uint32)
-
-    @cached_property
-    def _kinds(self) -> npt.NDArray[np.uint8]:
-        return (self._infos >> 24 & 0x1F).astype(np.uint8)
-
-    @cached_property
-    def _name_offsets(self) -> U32:
-        return self._words[self._at] if len(self._at) else np.empty(0, np.uint32)
 
     def string(self, offset: int) -> str:
         """The string at ``offset`` (counted over base and this)."""
@@ -179,21 +162,31 @@ class Btf:
 
     def words(self, type_id: int) -> Sequence[int]:
         """The u32s of one type, its entries included."""
-        at = int(self._at[type_id - self.first_id])
-        info = int(self._words[at + 1])
+        at = self._at[type_id - self.first_id]
+        info = self._words[at + 1]
         kind = info >> 24 & 0x1F
-        words: list[int] = self._words[at : at + _FIXED[kind] + _PER_ENTRY[kind] * (info & 0xFFFF)].tolist()
-        return words
+        return self._words[at : at + _FIXED[kind] + _PER_ENTRY[kind] * (info & 0xFFFF)].tolist()
 
     def find(self, name: str, *kinds: Kind) -> Type | None:
         """The first type of that name and one of the kinds (any kind when none is given); base is asked last."""
         for string in self._string_offsets(name):
-            match = self._name_offsets == string
-            if kinds:
-                match &= np.isin(self._kinds, [int(kind) for kind in kinds])
-            if match.any():
-                return Type(self, self.first_id + int(match.argmax()))
+            for word in self._occurrences(string):
+                index = bisect_left(self._at, word)
+                if index < self.count and self._at[index] == word and (not kinds or self._kind_at(word) in kinds):
+                    return Type(self, self.first_id + index)
         return self.base.find(name, *kinds) if self.base else None
+
+    def _occurrences(self, value: int) -> Iterator[int]:
+        """Where, in words, the types hold this word: as one's name, an entry's name, or anything else."""
+        wanted, end = value.to_bytes(4, "little"), self._types_at + 4 * len(self._words)
+        at = self._data.find(wanted, self._types_at, end)
+        while at >= 0:
+            if at % 4 == 0:
+                yield (at - self._types_at) // 4
+            at = self._data.find(wanted, at + 1, end)
+
+    def _kind_at(self, word: int) -> int:
+        return self._words[word + 1] >> 24 & 0x1F
 
     def _string_offsets(self, name: str) -> list[int]:
         """Where a string lies: a module's types may name one of its own strings or of its kernel's."""
@@ -210,15 +203,17 @@ class Btf:
 
     def names(self, *kinds: Kind) -> dict[str, int]:
         """Names of this set's own types of the kinds, in order, with their (first) type's number."""
-        chosen = np.flatnonzero(np.isin(self._kinds, [int(kind) for kind in kinds]))
         found: dict[str, int] = {}
-        for index, offset in zip(chosen.tolist(), self._name_offsets[chosen].tolist(), strict=True):
-            if offset:
-                found.setdefault(self.string(offset), self.first_id + index)
+        words, wanted = self._words, {int(kind) for kind in kinds}
+        for number, at in enumerate(self._at, self.first_id):
+            if words[at + 1] >> 24 & 0x1F in wanted and words[at]:
+                found.setdefault(self.string(words[at]), number)
         return found
 
     def matching(self, pattern: str, *kinds: Kind) -> Iterator[Type]:
         """This set's own types of the kinds whose name matches a shell pattern, in order of their names."""
+        import fnmatch
+
         names = self.names(*kinds)
         for name in sorted(fnmatch.filter(names, pattern)):
             yield Type(self, names[name])
@@ -232,25 +227,15 @@ class Btf:
     def enumerator(self, name: str) -> tuple[Type, int] | None:
         """The enum that has an enumerator of that name, and its value."""
         for string in self._string_offsets(name):
-            entries, owners = self._enumerators
-            match = entries == string
-            if match.any():
-                owner = Type(self, int(owners[int(match.argmax())]))
-                return owner, owner.enumerators[name]
+            for word in self._occurrences(string):
+                index = bisect_right(self._at, word) - 1
+                start = self._at[index]
+                kind = self._kind_at(start)
+                entry = word - start - _TYPE_WORDS
+                if kind in _ENUMS and entry >= 0 and entry % _PER_ENTRY[kind] == 0:
+                    owner = Type(self, self.first_id + index)
+                    return owner, owner.enumerators[name]
         return self.base.enumerator(name) if self.base else None
-
-    @cached_property
-    def _enumerators(self) -> tuple[U32, U32]:
-        """For every enumerator: its name's string offset, and its enum's id."""
-        names, owners = [np.empty(0, np.uint32)], [np.empty(0, np.uint32)]
-        for kind in (Kind.ENUM, Kind.ENUM64):
-            chosen = np.flatnonzero(self._kinds == kind)
-            counts = (self._infos[chosen] & 0xFFFF).astype(np.int64)
-            within = np.arange(counts.sum()) - np.repeat(np.cumsum(counts) - counts, counts)
-            first = np.repeat(self._at[chosen].astype(np.int64) + _TYPE_WORDS, counts)
-            names.append(self._words[first + within * _PER_ENTRY[kind]])
-            owners.append(np.repeat(chosen + self.first_id, counts).astype(np.uint32))
-        return np.concatenate(names), np.concatenate(owners)
 
 
 class Type:
