@@ -87,6 +87,8 @@ variable(
 
 
 def _store_comm(low: Lowering, node: Node, pointer: str) -> None:
+    # Some kernels, 6.1 among them, leave what lies behind the name's end as it was: equal keys would differ.
+    low.emit.zero(pointer, _COMM_BYTES)
     low.emit.call(Helper.GET_CURRENT_COMM, f"ptr {pointer}", f"i64 {_COMM_BYTES}")
 
 
