@@ -48,6 +48,7 @@ class Structures:
         for definition in definitions:
             for name, value in definition.values:
                 self._constants[name] = (value, _enumeration(definition))
+        self._fields: dict[tuple[btf.Type, Space], dict[str, Field]] = {}
         self._records: dict[tuple[str, Space], Record] = {}
         self._open: list[ast.Structure] = []
         self._binary = ""
@@ -252,14 +253,12 @@ class Structures:
         return VOID
 
     def _btf_fields(self, record: btf.Type, space: Space) -> dict[str, Field]:
-        fields: dict[str, Field] = {}
-        for member in record.fields():
-            if member.bit_size:
-                at = Field(member.name, VOID, member.bit_offset // 8, member.bit_size, member.bit_offset % 8)
-            else:
-                at = Field(member.name, VOID, member.bit_offset // 8)
-            if member.name:
-                fields.setdefault(member.name, replace(at, type=self._lazy(member.type, space)))
+        fields = self._fields.setdefault((record, space), {})
+        if not fields:
+            for member in record.fields():
+                bits = (member.bit_size, member.bit_offset % 8) if member.bit_size else ()
+                kind = self._lazy(member.type, space)
+                fields.setdefault(member.name, Field(member.name, kind, member.bit_offset // 8, *bits))
         return fields
 
     def _lazy(self, described: btf.Type, space: Space) -> Type:
