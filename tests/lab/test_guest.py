@@ -95,6 +95,10 @@ def test_files_made_after_the_boot_are_seen(shared_guest: Guest, tmp_path: Path)
 def test_two_numa_nodes_appear_with_a_cpu_each(shared_guest: Guest) -> None:
     result = shared_guest.run(["sh", "-c", "cat /sys/devices/system/node/node[01]/cpulist"]).check()
     assert result.stdout.split() == [b"0", b"1"]
+    # Each node is a socket: the kernel warns of nodes that share a cache, and ignores it.
+    packages = "cat /sys/devices/system/cpu/cpu[01]/topology/physical_package_id"
+    assert shared_guest.run(["sh", "-c", packages]).check().stdout.split() == [b"0", b"1"]
+    assert b"WARNING" not in shared_guest.run(["dmesg"]).check().stdout
 
 
 def test_kprobes_and_the_function_graph_tracer_are_there(shared_guest: Guest) -> None:

@@ -30,6 +30,8 @@ from insitu.lab.watchdog import Watchdog
 __all__ = ["IGNORE_SHARED_MEMORY", "Guest", "guest"]
 
 _ANSWER_SECONDS: Final = 3.0
+_BOOT_SECONDS: Final = 60.0
+_CHECKED_BOOT_SECONDS: Final = 300.0
 _NMI_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
 
@@ -95,6 +97,11 @@ class Guest:
         return self._files.transport
 
     @property
+    def _boot_timeout(self) -> float:
+        """Seconds; more by default for a kernel whose checks make it many times slower."""
+        return self.options.boot_timeout or (_CHECKED_BOOT_SECONDS if self.kernel.checks else _BOOT_SECONDS)
+
+    @property
     def accelerator(self) -> str:
         """What runs the guest's code: kvm or tcg."""
         return accelerator(self.kernel)
@@ -127,12 +134,12 @@ class Guest:
             self._make_directory()
             self._boot(continued(self.options, snapshot) if snapshot else boot_memory(self.options, self.transport))
             if snapshot is None:
-                self._expect("ready", begin + self.options.boot_timeout)
+                self._expect("ready", begin + self._boot_timeout)
             else:
-                self._continue(snapshot, begin + self.options.boot_timeout)
-            self._enter(begin + self.options.boot_timeout)
+                self._continue(snapshot, begin + self._boot_timeout)
+            self._enter(begin + self._boot_timeout)
         except GuestSilentError as silence:
-            failure = self._explain(silence, self.options.boot_timeout)
+            failure = self._explain(silence, self._boot_timeout)
             self.stop()
             raise failure from None
         except BaseException:
@@ -145,9 +152,9 @@ class Guest:
         try:
             self._make_directory()
             self._boot(memory)
-            self._expect("ready", time.monotonic() + self.options.boot_timeout)
+            self._expect("ready", time.monotonic() + self._boot_timeout)
         except GuestSilentError as silence:
-            raise self._explain(silence, self.options.boot_timeout) from None
+            raise self._explain(silence, self._boot_timeout) from None
 
     def run(
         self,

@@ -1,7 +1,9 @@
 """A kernel that can be booted: its image, configuration, modules and symbols, wherever they came from."""
 
+import contextlib
 import functools
 import json
+import os
 import platform
 import re
 from dataclasses import dataclass
@@ -15,6 +17,7 @@ from insitu.lab.vmlinux import is_elf, unpack_bzimage
 __all__ = ["Kernel", "fetched_kernels", "find_kernel", "installed_kernels", "release_order", "short_name"]
 
 INDEX: Final = "kernel.json"
+_UNPACKED_KEPT: Final = 10  # ELF images, some 60 MB each; who builds kernels makes many
 
 
 @dataclass(frozen=True)
@@ -37,12 +40,16 @@ class Kernel:
 
     @functools.cached_property
     def bootable(self) -> Path:
-        """The ELF image to boot directly; the bzImage itself when it cannot be unpacked here."""
-        if is_elf(self.image):
+        """The ELF image to boot directly; the bzImage itself when it cannot be unpacked here or must start."""
+        # An ELF image's entry is C code of the kernel; with KASAN it touches shadow memory that is not there yet.
+        if is_elf(self.image) or self.options.get("KASAN") == "y":
             return self.image
         status = self.image.stat()
         unpacked = cache_directory("vmlinux") / f"{self.release}-{status.st_size}-{status.st_mtime_ns}"
-        if not unpacked.exists():
+        if unpacked.exists():
+            os.utime(unpacked)
+        else:
+            _keep_newest(unpacked.parent, _UNPACKED_KEPT - 1)
             kernel = unpack_bzimage(self.image)
             if kernel is None:
                 return self.image
@@ -51,6 +58,11 @@ class Kernel:
             partial.rename(unpacked)
         return unpacked
 
+    @property
+    def checks(self) -> bool:
+        """Whether it checks or counts so much that it is many times slower than a distribution's."""
+        return any(self.options.get(name) == "y" for name in ("KASAN", "PROVE_LOCKING", "GCOV_PROFILE_ALL"))
+
     @functools.cached_property
     def options(self) -> dict[str, str]:
         """The build configuration without the CONFIG_ prefix: ``{"SMP": "y", ...}``; empty when it is not known."""
@@ -58,6 +70,13 @@ class Kernel:
             return {}
         pairs = re.findall(r"^CONFIG_(\w+)=(.*)$", self.config.read_text(errors="replace"), re.MULTILINE)
         return dict(pairs)
+
+
+def _keep_newest(directory: Path, count: int) -> None:
+    with contextlib.suppress(FileNotFoundError):  # another process may do the same
+        files = sorted(directory.iterdir(), key=lambda path: path.stat().st_mtime)
+        for path in files[: max(0, len(files) - count)]:
+            path.unlink()
 
 
 def short_name(release: str) -> str:

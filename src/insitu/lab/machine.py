@@ -34,6 +34,7 @@ class Options:
     """A guest's machine. ``memory`` and ``crashkernel`` are sizes as QEMU and the kernel write them (512M, 2G).
 
     ``cpu`` is a CPU as QEMU's -cpu names it; by default the host's, emulated or not, less what is emulated wrongly.
+    ``boot_timeout`` is in seconds; by default as the kernel needs.
     """
 
     cpus: int = 2
@@ -47,7 +48,7 @@ class Options:
     disks: tuple[Path, ...] = ()
     net: str = "none"
     rw: tuple[Path, ...] = ()
-    boot_timeout: float = 60.0
+    boot_timeout: float | None = None
 
     def check(self, kernel: Kernel) -> None:
         """Raise InsituError for what cannot be, naming the option."""
@@ -122,8 +123,11 @@ def command_line(kernel: Kernel, options: Options, directory: Path, accelerator:
     words = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     # Trace events, when `insitu lab trace` asks for them, come with their time.
     words += ["-msg", "timestamp=on"]
+    # The default machine's table of PCI interrupts is a program, which takes longer than the kernel's interpreter allows
+    # when every access is checked; this one's is a table.
+    words += ["-machine", "q35"] * kernel.checks
     words += ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", cpu]
-    words += ["-smp", str(options.cpus), "-m", f"{parse_size(options.memory) >> 20}M", *ram]
+    words += ["-smp", _sockets(options), "-m", f"{parse_size(options.memory) >> 20}M", *ram]
     words += [
         "-kernel",
         str(kernel.bootable),
@@ -155,6 +159,14 @@ def command_line(kernel: Kernel, options: Options, directory: Path, accelerator:
 def shares(options: Options) -> list[tuple[str, Path, bool]]:
     """What of this machine's files the guest sees: tag, directory, and whether it may write there."""
     return [("root", Path("/"), False), *((f"rw{n}", path.resolve(), True) for n, path in enumerate(options.rw))]
+
+
+def _sockets(options: Options) -> str:
+    """CPUs as -smp takes them: those of one socket share a cache, which no two NUMA nodes do."""
+    if options.numa == 1:
+        return str(options.cpus)
+    sockets = options.numa if options.cpus % options.numa == 0 else options.cpus
+    return f"{options.cpus},sockets={sockets},cores={options.cpus // sockets}"
 
 
 def _escaped(path: Path) -> str:
