@@ -9,13 +9,14 @@ from insitu.dataclass import dataclass
 __all__ = ["Conversion", "parse_format"]
 
 _CONVERSION = re.compile(r"%([-+ #0]*)(\*|\d{0,4})(?:\.(\d{0,4}))?(hh|h|ll|l|j|z|t)?([%a-zA-Z])")
-_INTEGERS = "diuxXoc"
+_TEXTS = ("s", "r", "rx", "rh")
+_LETTERS = (*"duxXocp", *_TEXTS)
 _SIZES = {"hh": 8, "h": 16, "": 32, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64}
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """``letter`` is d, u, x, X, o, c, s, r or p; ``bits`` how many of an integer C would look at.
+    """``letter`` is d, u, x, X, o, c, s, p, r, rx or rh; ``bits`` how many of an integer C would look at.
 
     ``python`` is the conversion as Python's % operator takes it.
     """
@@ -27,7 +28,7 @@ class Conversion:
     @property
     def takes_integer(self) -> bool:
         """Whether the value is a number."""
-        return self.letter in "duxXocp"
+        return self.letter not in _TEXTS
 
 
 def parse_format(text: str) -> tuple[list[str], list[Conversion]]:
@@ -49,9 +50,10 @@ def parse_format(text: str) -> tuple[list[str], list[Conversion]]:
             parts[-1] += "%"
             continue
         letter = {"i": "d"}.get(letter, letter)
-        if letter == "r" and length == "h":
-            letter, length = "r", ""
-        if letter not in "duxXocsrp":
+        if letter == "r" and text[position : position + 1] in ("x", "h"):
+            letter += text[position]
+            position += 1
+        if letter not in _LETTERS:
             raise ValueError(f"unknown conversion %{letter}")
         if width == "*":
             raise ValueError("a width of * is not supported")
@@ -59,11 +61,11 @@ def parse_format(text: str) -> tuple[list[str], list[Conversion]]:
         if letter == "p":
             # C writes 0x in front and counts it in the width: done as text.
             python = f"%{flags}{width}s"
-        elif letter in "sr":
+        elif letter in _TEXTS:
             python = shape + "s"
         else:
             python = shape + {"u": "d"}.get(letter, letter)
-        bits = 8 if letter == "c" else 64 if letter in "psr" else _SIZES[length or ""]
+        bits = 8 if letter == "c" else 64 if letter == "p" or letter in _TEXTS else _SIZES[length or ""]
         conversions.append(Conversion(letter, bits, python))
         parts.append("")
     parts[-1] += text[position:]

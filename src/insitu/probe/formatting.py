@@ -161,7 +161,11 @@ class Formatter:
 
     def _shown(self, conversion: Conversion, kind: Type, start: int) -> Callable[[Pieces], Any]:
         value = decoder(kind, start)
-        if conversion.letter in "sr":
+        if conversion.letter == "rx":
+            return lambda pieces: "".join(f"\\x{byte:02x}" for byte in value(pieces))
+        if conversion.letter == "rh":
+            return lambda pieces: value(pieces).hex(" ")
+        if conversion.letter in ("s", "r"):
             if isinstance(kind, String):
                 return value
             return lambda pieces: self.text(kind, value(pieces))

@@ -82,8 +82,6 @@ class Output:
             self._pending.clear()
             self._pending_bytes = 0
         self._stream.flush()
-        for file in self._packet_files.values():
-            file.flush()
 
     def _complaint(self, layout: RecordLayout) -> Handler:
         make = self.formatter.printf(layout)

@@ -16,12 +16,12 @@ _RECORD = struct.Struct("<IIII")  # seconds, nanoseconds, bytes that follow, byt
 
 
 class PacketFile:
-    """A file that is being written; what an earlier run left there is lost."""
+    """A file that is being written, packet by packet; what an earlier run left there is lost."""
 
     def __init__(self, path: str) -> None:
         """:raises InsituError: when it cannot be made."""
         try:
-            self._file = Path(path).open("wb")  # noqa: SIM115 - open for the whole run
+            self._file = Path(path).open("wb", buffering=0)  # noqa: SIM115 - open for the whole run
         except OSError as error:
             raise InsituError(f"cannot write packets to {path}: {error.strerror}") from None
         self._file.write(_HEAD.pack(_MAGIC, 2, 4, 0, 0, _LONGEST, _LINK_RAW))
@@ -30,7 +30,3 @@ class PacketFile:
         """Add a packet of ``length`` bytes, the first of which are ``data``."""
         seconds, nanoseconds = divmod(realtime_ns, 10**9)
         self._file.write(_RECORD.pack(seconds & 0xFFFFFFFF, nanoseconds, len(data), max(length, len(data))) + data)
-
-    def flush(self) -> None:
-        """Let others see what was written."""
-        self._file.flush()

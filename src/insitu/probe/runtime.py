@@ -76,7 +76,8 @@ class Runtime:
         self.loaded: Loaded = load(compiled, source, patches, log_level=log_level)
         layouts = compiled.layout.maps
         self.symbols = Symbols(
-            {layouts[n].name: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE}
+            {layouts[n].name: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE},
+            demangles=compiled.demangles,
         )
         self.points = {
             point.cookie: (point.name, point.function) for program in compiled.programs for point in program.points

@@ -46,8 +46,9 @@ def kernel_symbol_address(name: str) -> int | None:
 class Symbols:
     """Looks up and remembers. ``stack_maps`` are the maps that hold stacks, by our name for them."""
 
-    def __init__(self, stack_maps: dict[str, Map]) -> None:
+    def __init__(self, stack_maps: dict[str, Map], *, demangles: bool = True) -> None:
         self._stack_maps = stack_maps
+        self._demangles = demangles
         self._modules: dict[str, ModuleSymbols | None] = {}
         self._jit_maps: dict[int, JitMap | None] = {}
 
@@ -81,7 +82,7 @@ class Symbols:
             from insitu.symbols.address_space import Module
             from insitu.symbols.module_symbols import open_symbols
 
-            self._modules[path] = open_symbols(Module(path, pid=pid))
+            self._modules[path] = open_symbols(Module(path, pid=pid), demangles=self._demangles)
         return self._modules[path]
 
     def _jit(self, address: int, pid: int) -> tuple[str, int, str] | None:

@@ -25,8 +25,9 @@ U64 = NDArray[np.uint64]
 class ModuleSymbols:
     """Symbols of one file, called ``name`` in frames. Tables are read when first needed."""
 
-    def __init__(self, file: ModuleFile, name: str, *, inlines: bool) -> None:
+    def __init__(self, file: ModuleFile, name: str, *, inlines: bool, demangles: bool = True) -> None:
         self._file = file
+        self._demangle = demangle if demangles else _as_it_is
         self._name = name
         self._inlines = inlines
 
@@ -60,7 +61,7 @@ class ModuleSymbols:
         # Embedded symbols leave out those that .dynsym has.
         embedded = embedded_symbols(symbols) if symbols.section(".symtab") is None else None
         more = () if embedded is None else (embedded,)
-        return FunctionTable(symbols, self._file.elf, demangle, more=more)
+        return FunctionTable(symbols, self._file.elf, self._demangle, more=more)
 
     @cached_property
     def _lines(self) -> LineTable | None:
@@ -118,7 +119,11 @@ class ModuleSymbols:
         return (*inner, real)
 
 
-def open_symbols(module: Module) -> ModuleSymbols | None:
+def _as_it_is(name: bytes) -> str:
+    return name.decode("utf-8", "replace")
+
+
+def open_symbols(module: Module, *, demangles: bool = True) -> ModuleSymbols | None:
     """The symbols of what a process of this machine has mapped; None for what is no file, or cannot be opened."""
     file: ModuleFile | None = None
     if module.path == VDSO:
@@ -126,7 +131,7 @@ def open_symbols(module: Module) -> ModuleSymbols | None:
         file = ModuleFile(elf, Path(VDSO), Path("/")) if elf is not None else None
     elif not is_anonymous(module.path):
         file = open_module(module, live=True)
-    return ModuleSymbols(file, module.path, inlines=False) if file is not None else None
+    return ModuleSymbols(file, module.path, inlines=False, demangles=demangles) if file is not None else None
 
 
 def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:

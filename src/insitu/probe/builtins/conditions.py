@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import function, operand, variable
 from insitu.probe.formats import parse_format
 from insitu.probe.types import INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
 
@@ -64,6 +64,7 @@ def _check_is_text(checker: Checker, call: ast.Call) -> Type:
 
 
 function("assert_str", (1, 1), _check_is_text, value=lambda low, call: "0", statement=True)
+variable("default_str_length", lambda checker, node: UINT64, value=lambda low, node: str(low.options.max_strlen))
 function(
     "default_str_length",
     (0, 0),

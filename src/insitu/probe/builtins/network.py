@@ -62,7 +62,7 @@ function("ntop", (1, 2), _check_ntop, store=_ntop)
 def _check_macaddr(checker: Checker, call: ast.Call) -> Type:
     subject = checker.argument(call, 0)
     found = checker.known(subject)
-    if not isinstance(found, Array | String | Pointer | Unknown) or (
+    if not isinstance(found, Array | String | Pointer | Integer | Unknown) or (
         isinstance(found, Array | String) and found.size < 6
     ):
         raise checker.error(f"macaddr() takes six bytes, not {found}", subject)

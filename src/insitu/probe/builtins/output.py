@@ -49,7 +49,7 @@ def _check_format(checker: Checker, call: ast.Call) -> Type:
         if found == VOID or isinstance(found, Aggregation):
             raise checker.error(f"printf cannot show {'nothing' if found == VOID else found}", argument)
         wanted = f"%{conversion.letter} wants"
-        if conversion.letter == "r" and not isinstance(found, Buffer):
+        if conversion.letter[0] == "r" and not isinstance(found, Buffer):
             raise checker.error(f"{wanted} a buffer, not {found}", argument, remedy="use buf(address, length)")
         if conversion.takes_integer and not isinstance(found, Integer | Pointer) and not is_scalar(found):
             raise checker.error(f"{wanted} a number, not {found}", argument, remedy="use %s")

@@ -10,6 +10,7 @@ from insitu.probe.builtins.registry import function, operand
 from insitu.probe.builtins.strings import address_of
 from insitu.probe.codegen.counted import counted
 from insitu.probe.codegen.lowering import Local
+from insitu.probe.codegen.masks import blend, inside, inverted, negative, not_zero
 from insitu.probe.types import INT64, UINT64, Array, Integer, Pointer, Record, String, Type, Unknown
 
 if TYPE_CHECKING:
@@ -117,9 +118,9 @@ def _index(low: Lowering, call: ast.Call) -> str:
                     differs = emit.op("or", differs, other)
             else:
                 differs = _differs(low, here, wanted, length)
-            first = emit.value(f"icmp slt i64 {emit.load(found)}, 0")
-            match = emit.value(f"and i1 {emit.value(f'icmp eq i64 {differs}, 0')}, {first}")
-            emit.store(emit.select(match, start, emit.load(found)), found)
+            before = emit.load(found)
+            match = emit.op("and", inverted(emit, not_zero(emit, differs)), negative(emit, before))
+            emit.store(blend(emit, match, start, before), found)
 
         counted(low, room, at_place)
     return emit.load(found)
@@ -134,10 +135,10 @@ def _differs(low: Lowering, here: str, wanted: str, length: int) -> str:
 
     def at_byte(index: str) -> None:
         byte = emit.load(emit.offset(wanted, index), 1)
-        emit.store(emit.op("or", emit.load(ended), emit.compare("eq", byte, "0")), ended)
+        behind = emit.op("or", emit.load(ended), inverted(emit, not_zero(emit, byte)))
+        emit.store(behind, ended)
         other = emit.op("xor", emit.load(emit.offset(here, index), 1), byte)
-        counts = emit.select(emit.truth(emit.load(ended)), "0", other)
-        emit.store(emit.op("or", emit.load(differs), counts), differs)
+        emit.store(emit.op("or", emit.load(differs), emit.op("and", other, inverted(emit, behind))), differs)
 
     counted(low, length, at_byte)
     return emit.load(differs)
@@ -180,13 +181,12 @@ def _globmatch(low: Lowering, call: ast.Call) -> str:
             byte = emit.load(emit.offset(text, index), 1)
             accepted = str(glob.any_byte)
             for low_byte, high_byte, places in glob.ranges:
-                distance = emit.op("sub", byte, str(low_byte))
-                inside = emit.value(f"icmp ule i64 {distance}, {high_byte - low_byte}")
-                accepted = emit.op("or", accepted, emit.select(inside, str(places), "0"))
+                within = inside(emit, byte, low_byte, high_byte)
+                accepted = emit.op("or", accepted, emit.op("and", within, str(places)))
             before = emit.load(state)
             moved = emit.op("shl", emit.op("and", before, accepted), "1")
             after = emit.op("or", moved, emit.op("and", before, str(glob.stars)))
-            emit.store(emit.select(emit.truth(byte), after, before), state)
+            emit.store(blend(emit, not_zero(emit, byte), after, before), state)
 
         counted(low, _capacity(subject), at_byte)
     return emit.op("and", emit.op("lshr", emit.load(state), str(glob.length)), "1")

@@ -1,0 +1,173 @@
+"""Functions on text, bytes and addresses, against what Python and the C library answer."""
+
+import fnmatch
+import os
+import socket
+import subprocess
+from pathlib import Path
+
+import pytest
+
+import insitu
+from insitu.probe.source import ScriptError
+
+from .tracing import known_program, run_trace, values_at_begin
+
+if os.geteuid() != 0:
+    pytest.skip("needs root, for bpf(2)", allow_module_level=True)
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return known_program(tmp_path_factory.mktemp("program"))
+
+
+# Text
+
+
+_TEXTS = ["", "a", "hello.c", "abcabc", "x" * 40, "[a]", "ab-c", "hello world, hello"]
+
+
+def test_strings_have_the_lengths_that_python_says() -> None:
+    spelled, expected = [], []
+    for text in _TEXTS:
+        spelled += [f'strlen("{text}")', f'strlen(str("{text}", 4))']
+        expected += [len(text), min(len(text), 4)]
+    assert values_at_begin(*spelled) == expected
+
+
+@pytest.mark.parametrize("needle", ["", "a", "hello", "bc", "lo w", "x" * 41, "hello world, hello!"])
+def test_strings_are_found_where_python_finds_them(needle: str) -> None:
+    assert values_at_begin(*(f'strstr("{text}", "{needle}")' for text in _TEXTS)) == [t.find(needle) for t in _TEXTS]
+
+
+def test_one_string_contains_another_as_in_python() -> None:
+    found = values_at_begin(*(f'strcontains("{text}", "ab")' for text in _TEXTS))
+    assert found == ["ab" in text for text in _TEXTS]
+
+
+def test_strings_that_are_not_literals_are_searched_too() -> None:
+    # The name of the process, in itself and in strings around it.
+    name = Path("/proc/self/comm").read_text().strip()
+    found = values_at_begin(
+        f'strstr("<{name}>", comm)', 'strstr("-", comm)', "strstr(comm, comm)", "strlen(comm)", "strcap(comm)"
+    )
+    assert found == [1, -1, 0, len(name), 16]
+
+
+@pytest.mark.parametrize(
+    "pattern", ["*", "h*.c", "?bc*", "a[b-d]*c", "[!x]*", "x*x", "*hello", "hello*hello", "[[]a]", "ab[-]c", "", "a"]
+)
+def test_wildcards_match_what_fnmatch_matches(pattern: str) -> None:
+    found = values_at_begin(*(f'globmatch("{text}", "{pattern}")' for text in _TEXTS))
+    assert found == [fnmatch.fnmatchcase(text, pattern) for text in _TEXTS]
+
+
+def test_bytes_are_compared_as_memcmp_does() -> None:
+    pairs = [(b"abc", b"abd"), (b"abd", b"abc"), (b"abc", b"abc"), (b"12345678x", b"12345678y"), (b"\xff", b"\x01")]
+    spelled, expected = [], []
+    for left, right in pairs:
+        for count in range(1, len(left) + 1):
+            written = ["".join(f"\\x{byte:02x}" for byte in text) for text in (left, right)]
+            spelled.append(f'memcmp("{written[0]}", "{written[1]}", {count})')
+            expected.append((left[:count] > right[:count]) - (left[:count] < right[:count]))
+    assert values_at_begin(*spelled) == expected
+
+
+def test_text_has_the_right_length_and_place() -> None:
+    found = values_at_begin('str("abcdef", 3)', 'strncmp("abcd", "abxx", 2) == 0', 'strncmp("abcd", "abxx", 3) == 0')
+    assert found == ["abc", True, False] or found == ["abc", 1, 0]
+    assert values_at_begin("$#", "str($1)", "$2", parameters=["word", "42"]) == [2, "word", 42]
+
+
+def test_buffers_show_bytes_in_three_ways() -> None:
+    script = r'BEGIN { $b = buf("a\x01\xff", 3); printf("%r %rx %rh|%-8r|", $b, $b, $b, $b); exit(); }'
+    assert run_trace("-e", script).stdout.strip() == r"a\x01\xff \x61\x01\xff 61 01 ff|a\x01\xff|"
+
+
+def test_errors_and_system_calls_have_their_names() -> None:
+    numbers = [1, 2, 13, 110]
+    assert values_at_begin(*(f"strerror({n})" for n in numbers)) == [os.strerror(n) for n in numbers]
+    header = Path("/usr/include/asm-generic/unistd.h")
+    if os.uname().machine == "x86_64":
+        header = Path("/usr/include/x86_64-linux-gnu/asm/unistd_64.h")
+    known = [line.split() for line in header.read_text().splitlines() if line.startswith("#define __NR_")]
+    names = {int(words[2]): words[1].removeprefix("__NR_") for words in known if words[2].isdigit()}
+    asked = sorted(names)[:: max(1, len(names) // 40)]
+    assert values_at_begin(*(f"syscall_name({n})" for n in asked)) == [names[n] for n in asked]
+
+
+# What speaks and acts
+
+
+def test_files_are_shown_up_to_the_limit(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_text("0123456789" * 10)
+    script = f'BEGIN {{ cat("%s/file", "{tmp_path}"); exit(); }}'
+    assert run_trace("-e", script).stdout.strip() == file.read_text()
+    assert run_trace("-e", script, env={"BPFTRACE_MAX_CAT_BYTES": "15"}).stdout.strip() == file.read_text()[:15]
+    assert "failed to open file '/no/file'" in run_trace("-e", 'BEGIN { cat("/no/file"); exit(); }').stderr
+
+
+def test_complaints_say_where_in_the_script_they_stand() -> None:
+    done = run_trace("-e", 'BEGIN { errorf("bad %d", 1); warnf("%s", "worse"); exit(); }')
+    assert done.stderr.splitlines() == ["stdin:1:9-28: ERROR: bad 1", "stdin:1:30-50: WARNING: worse"]
+
+
+def test_what_changes_the_system_wants_unsafe() -> None:
+    assert "allow it with --unsafe" in run_trace("-e", 'BEGIN { system("true"); }', status=1).stderr
+    shown = run_trace("--unsafe", "-e", 'BEGIN { system("echo %d", 6 * 7); exit(); }').stdout
+    assert shown.strip() == "42"
+
+
+@pytest.mark.parametrize("name", ["signal", "signal_thread"])
+def test_a_signal_reaches_the_process_that_hit_the_probe(program: Path, name: str) -> None:
+    victim = subprocess.Popen(["sh", "-c", f"read line; exec {program}"], stdin=subprocess.PIPE)
+    script = f'uprobe:{program}:inner /pid == {victim.pid}/ {{ {name}("USR1"); }}'
+    with insitu.trace(script, unsafe=True):
+        victim.communicate(b"\n")
+    assert victim.returncode == -10
+
+
+# Addresses
+
+
+def test_network_addresses_are_inet_ntops() -> None:
+    six = "2001:db8::8:800:200c:417a"
+    found = values_at_begin(
+        "ntop(0x0100007f)", f'ntop(pton("{six}"))', 'ntop(pton("10.1.2.3"))', f"ntop({socket.AF_INET}, 1)"
+    )
+    assert found == ["127.0.0.1", six, "10.1.2.3", "1.0.0.0"]
+
+
+def test_kernel_symbols_are_those_of_kallsyms() -> None:
+    lines = [line.split() for line in Path("/proc/kallsyms").read_text().splitlines()]
+    known = {words[2]: int(words[0], 16) for words in lines if words[1] == "T" and len(words) == 3}
+    name = next((n for n in ("ksys_read", "do_exit", "schedule") if known.get(n)), None)
+    if name is None:
+        pytest.skip("/proc/kallsyms shows no addresses")
+    assert values_at_begin(f'kaddr("{name}")', f"ksym({known[name]})") == [known[name], name]
+
+
+def test_a_program_is_read_by_its_symbols_registers_and_stack(program: Path) -> None:
+    script = (
+        f'uprobe:{program}:inner {{ printf("%d %d ", *uaddr("number"), (int16)*uaddr("small"));'
+        ' printf("%s|", str(uaddr("text"))); printf("%s %s|", macaddr(arg0), usym(reg("ip"))); join(arg1, "+"); }'
+        f'uretprobe:{program}:eight {{ printf("%d %d %d|", retval, *uaddr("number"), usermode); }}'
+        f'uprobe:{program}:eight {{ printf("%d %d %d %s|", arg5, sarg0, sarg1, func); }}'
+        f'uprobe:{program}:outer,uprobe:{program}:main {{ printf("%s %d|", func, *uaddr("number")); }}'
+    )
+    shown = run_trace("-e", script, "-c", str(program)).stdout
+    assert "77 -5 in memory|02:00:5E:10:00:FF inner|one+two+three\n" in shown
+    assert "6 700 800 eight|801 77 1|" in shown
+    assert "main 77|outer 77|" in shown
+
+
+def test_what_a_program_has_not_is_said(program: Path) -> None:
+    for script, message in [
+        (f'uprobe:{program}:main {{ print(uaddr("nothing")); }}', "has no symbol 'nothing'"),
+        ('BEGIN { print(uaddr("x")); }', "no program to look in"),
+        ("BEGIN { usermode }", "registers are not known"),
+    ]:
+        with pytest.raises(ScriptError, match=message):
+            insitu.trace(script)
