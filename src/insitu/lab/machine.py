@@ -123,8 +123,8 @@ def command_line(kernel: Kernel, options: Options, directory: Path, accelerator:
     words = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     # Trace events, when `insitu lab trace` asks for them, come with their time.
     words += ["-msg", "timestamp=on"]
-    # The default machine's table of PCI interrupts is a program, which takes longer than the kernel's interpreter allows
-    # when every access is checked; this one's is a table.
+    # The default machine's table of PCI interrupts is a program, which takes longer than the kernel's interpreter
+    # allows when every access is checked; this one's is a table.
     words += ["-machine", "q35"] * kernel.checks
     words += ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", cpu]
     words += ["-smp", _sockets(options), "-m", f"{parse_size(options.memory) >> 20}M", *ram]
