@@ -218,6 +218,18 @@ def test_copies_addresses_and_casts_are_what_c_says(answers: list[str], number: 
     assert answers[number] == _CASES[number][1]
 
 
+def test_loops_over_maps_share_large_variables() -> None:
+    script = (
+        'BEGIN { $t = *curtask; $s = "before"; $n = 0; @m[1] = *curtask; @m[2] = *curtask; '
+        "for ($kv : @m) { $n += $kv.0; $s = $kv.1.comm; @same[$kv.1.tgid == $t.tgid] = 1; } "
+        "print(($n, $s == comm, $t.tgid == pid)); clear(@m); } interval:ms:1 { exit(); }"
+    )
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    assert done.stdout.split("\n")[0] == "(3, 1, 1)", done.stderr
+    assert "@same[1]: 1\n" in done.stdout and "@same[0]" not in done.stdout
+
+
 def test_large_kernel_structs_are_copied_whole() -> None:
     script = "BEGIN { $t = *curtask; @t = $t; print(($t.tgid == pid, $t.comm == comm, @t.tgid == pid)); clear(@t); }"
     command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", f"{script} interval:ms:1 {{ exit(); }}"]

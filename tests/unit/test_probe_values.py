@@ -199,6 +199,7 @@ def test_types_of_records_outlive_the_cache(tmp_path: Any, monkeypatch: pytest.M
         ("BEGIN { print((int8 *)1 + (int8 *)2); }", "two addresses cannot be added"),
         ("struct A { struct A a; }; BEGIN { print(sizeof(struct A)); }", "this struct contains itself"),
         ("typedef T U; typedef U T; BEGIN { print(sizeof(T)); }", "this typedef contains itself"),
+        ("struct A { char a[600]; }; BEGIN { @x[*(struct A *)0] = 1; }", "the key of @x takes 600 bytes"),
         ("struct A { int a[0]; }; BEGIN { $x = ((struct A *)0)->a; }", "it cannot be copied"),
     ],
 )
@@ -206,6 +207,12 @@ def test_what_makes_no_sense_is_said_in_one_line(script: str, message: str) -> N
     with pytest.raises(ScriptError) as caught:
         checked(script)
     assert message in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+def test_values_larger_than_the_kernel_has_room_for_are_refused_in_one_line() -> None:
+    with pytest.raises(ScriptError, match="the kernel allows 32768") as caught:
+        compiled("struct A { char a[40000]; }; BEGIN { $x = *(struct A *)0; print($x.a[1]); }")
     assert "\n" not in str(caught.value)
 
 

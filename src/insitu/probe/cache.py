@@ -118,7 +118,7 @@ def load_entry(key: str) -> dict[str, Any] | None:
 
 def store_entry(key: str, programs: list[dict[str, Any]], layout: Layout, btf: bytes, print_maps: bool) -> None:
     """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
-    with contextlib.suppress(OSError, RecursionError):
+    with contextlib.suppress(OSError, RecursionError, ValueError):
         content = {"programs": programs, "layout": _encoded(layout), "btf": btf, "print_maps": print_maps}
         data = marshal.dumps((key, content))
         path = entry_path(key)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
 from insitu.probe import ast
-from insitu.probe.layout import Layout
+from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
 from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
@@ -232,6 +232,12 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
             emitter.ret("0")
             emitter.block(yes)
         low.statement(body)
+        if low.scratch_bytes > MAX_PER_CPU_BYTES:
+            message = (
+                f"the values of this probe take {low.scratch_bytes} bytes, the kernel allows {MAX_PER_CPU_BYTES}"
+            )
+            remedy = "use pointers to large structs rather than copies"
+            raise ScriptError(message, source, clause.probe.attach_points[0].span, remedy=remedy)
         if low.scratch_bytes:
             scratch[index] = low.scratch_bytes
     return module.render(), layout, scratch

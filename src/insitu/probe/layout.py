@@ -14,6 +14,8 @@ __all__ = [
     "LOST_RING_FULL",
     "LOST_ROUNDS",
     "LOST_STACKS",
+    "MAX_KEY_BYTES",
+    "MAX_PER_CPU_BYTES",
     "MAX_ROUNDS",
     "MAX_WHILE_ROUNDS",
     "Layout",
@@ -30,6 +32,8 @@ MAX_WHILE_ROUNDS = 1 << 20
 EXIT_ASKED = 1 << 32
 EVENT_RING_BYTES = 32 << 20
 
+MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
+MAX_KEY_BYTES = 512  # kernel/bpf/hashtab.c: MAX_BPF_STACK
 HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 5, 6, 7, 27
 PRESENT_BYTES = 8  # behind the value of a map without a key: whether it was ever assigned
 

@@ -137,7 +137,7 @@ def _for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
         if isinstance(layout.value, Aggregation):
             emit.store(aggregate_value(inner, number, "%key", layout.value), value)
         else:
-            emit.copy(value, "%value", stored_size(layout.value))
+            inner.copy(value, "%value", stored_size(layout.value))
         inner.statement(node.body)
 
     name, inner = _callback(low, node, "ptr %map, ptr %key, ptr %value", body)

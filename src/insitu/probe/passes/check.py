@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 from insitu.probe import ast
 from insitu.probe.builtins.constants import CONSTANTS
 from insitu.probe.builtins.registry import FUNCTIONS, VARIABLES, load_builtins
+from insitu.probe.layout import MAX_KEY_BYTES
 from insitu.probe.options import Options
 from insitu.probe.passes import members, operators
 from insitu.probe.passes.attach import Clause
@@ -63,6 +64,10 @@ def check(
     checker.strict = True
     for clause in clauses:
         checker.clause_types(clause)
+    for name, entry in checker.maps.items():
+        if entry.key is not None and entry.key.size > MAX_KEY_BYTES:
+            message = f"the key of {name} takes {entry.key.size} bytes, the kernel allows {MAX_KEY_BYTES}"
+            raise ScriptError(message, source, entry.first, remedy="use fewer or smaller parts as the key")
     options.check_named(checker.option_names)
     return checker
 
