@@ -209,7 +209,8 @@ def answers(program: Path) -> list[str]:
     ]
     done = subprocess.run(command, capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
-    found = dict(re.findall(r"^#(\d+) (.*?)(?=\n#|\n\n|\Z)", done.stdout, re.M | re.S))
+    ours = "\n".join(line for line in done.stdout.split("\n") if ".either" not in line)
+    found = dict(re.findall(r"^#(\d+) (.*?)(?=\n#|\n\n|\Z)", ours, re.M | re.S))
     return [found[str(number)].strip().replace("\n", " ") for number in range(len(_CASES))]
 
 
