@@ -5,7 +5,6 @@ from pathlib import Path
 import pytest
 
 from insitu.probe import ast
-from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.macros import expand_macros
 from insitu.probe.passes.scopes import plain_name, resolve_scopes
@@ -21,8 +20,7 @@ def _names(text: str) -> list[str]:
     source = Source(text)
     program = parse(source)
     expand_macros(program, source)
-    for probe in program.probes:
-        resolve_scopes(probe, source)
+    resolve_scopes(program, source)
     nodes = [node for node in ast.walk(program.probes) if isinstance(node, ast.Variable)]
     return [node.name for node in sorted(nodes, key=lambda node: node.span)]
 
@@ -49,9 +47,9 @@ def test_what_both_branches_assign_is_known_behind_them_as_in_older_scripts() ->
 
 def test_loops_know_what_they_share() -> None:
     source = Source("BEGIN { $n = 0; for ($i : 0..9) { $own = $i; $n += $own; } print($n); }")
-    probe = parse(source).probes[0]
-    resolve_scopes(probe, source)
-    assert [node.shared for node in ast.walk(probe) if isinstance(node, ast.For)] == [["$n"]]
+    program = parse(source)
+    resolve_scopes(program, source)
+    assert [node.shared for node in ast.walk(program.probes) if isinstance(node, ast.For)] == [["$n"]]
 
 
 @pytest.mark.parametrize(
@@ -90,9 +88,7 @@ def test_a_macros_variables_are_apart_from_its_callers() -> None:
 def test_debians_tools_follow_the_rules() -> None:
     for path in _TOOLS:
         source = Source(path.read_text(), path.name)
-        program = parse(source, Options(parameters=["1"]).parameters)
-        for probe in program.probes:
-            resolve_scopes(probe, source)
+        resolve_scopes(parse(source, ["1"]), source)
 
 
 def test_errors_call_a_variable_as_the_script_does() -> None:

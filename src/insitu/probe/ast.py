@@ -27,6 +27,7 @@ __all__ = [
     "ExpressionStatement",
     "For",
     "Function",
+    "FunctionCall",
     "Identifier",
     "If",
     "Index",
@@ -204,6 +205,18 @@ class BlockExpression(Expression):
 
 
 @dataclass(slots=True)
+class FunctionCall(Expression):
+    """A call of a function of the script, and its copy of the body; return leaves its value in ``result``."""
+
+    name: str
+    parameters: list[Parameter]
+    arguments: list[Expression]
+    body: Block
+    result: Variable
+    declared: TypeName
+
+
+@dataclass(slots=True)
 class Range(Expression):
     """``start..end`` of a for loop, end excluded."""
 
@@ -278,8 +291,12 @@ class For(Statement):
 
 @dataclass(slots=True)
 class Jump(Statement):
+    """``result`` and ``declared`` as in FunctionCall, of a return in the copy of a function's body."""
+
     keyword: str  # break, continue, return
     value: Expression | None = None
+    result: Variable | None = field(default=None, init=False)
+    declared: TypeName | None = field(default=None, init=False)
 
 
 @dataclass(slots=True)

@@ -13,6 +13,7 @@ from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
 from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
+from insitu.probe.passes.functions import expand_functions
 from insitu.probe.passes.library import expand_library
 from insitu.probe.passes.macros import expand_macros
 from insitu.probe.passes.scopes import resolve_scopes
@@ -68,7 +69,7 @@ class Front:
 
 
 def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Program, list[Clause], list[str]]:
-    """Parse, expand macros, tell variables apart, and find the attach points: the tree, its clauses, warnings."""
+    """Parse, expand, tell variables apart, and find the attach points: the tree, its clauses, warnings."""
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     program = parse(source, options.parameters)
     try:
@@ -80,8 +81,8 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
     context.missing_probes = options.missing_probes
     expand_macros(program, source)
     expand_library(program, source)
-    for probe in program.probes:
-        resolve_scopes(probe, source)
+    resolve_scopes(program, source)
+    expand_functions(program, source)
     clauses, warnings = resolve_attach_points(program, source, context)
     return program, clauses, warnings
 

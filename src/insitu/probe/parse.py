@@ -39,6 +39,7 @@ class _Parser(ExpressionParser):
         probes: list[ast.Probe] = []
         structures: list[ast.Structure] = []
         macros: list[ast.Macro] = []
+        functions: list[ast.Function] = []
         config: dict[str, str | int] = {}
         while self.token.kind != "end":
             word = self.token.text
@@ -51,14 +52,14 @@ class _Parser(ExpressionParser):
             elif word == "import" and self._peek().kind == "string":
                 raise self.error("import is not supported yet", self.token.span)
             elif word == "fn" and self._peek().kind == "name":
-                raise self.error("functions are not supported yet: write a macro", self.token.span)
+                functions.append(self._function())
             elif word in (";",):
                 self._advance()
             else:
                 probes.append(self._probe())
         if not probes:
             raise self.error("the script has no probe", Span(0, 0), remedy="try: BEGIN { ... }")
-        return ast.Program(Span(0, len(self.source.text)), probes, structures, macros, [], config)
+        return ast.Program(Span(0, len(self.source.text)), probes, structures, macros, functions, config)
 
     # Probes
 
@@ -243,6 +244,26 @@ class _Parser(ExpressionParser):
         self.macro_names.add(name)
         body = self.block_expression()
         return ast.Macro(start.to(body.span), name, parameters, body)
+
+    def _function(self) -> ast.Function:
+        start = self._advance().span
+        name = self._name("the function's name")
+        self._expect("(")
+        parameters: list[ast.Parameter] = []
+        while self.token.text != ")":
+            if self.token.kind != "variable":
+                raise self.unexpected("a parameter, as in $a : int64")
+            token = self._advance()
+            self._expect(":", "':' and the parameter's type")
+            variable = ast.Variable(token.span, token.text)
+            parameters.append(ast.Parameter(token.span, variable, self.type_name()))
+            if not self._accept(","):
+                break
+        end = self._expect(")", "',' or ')'").span
+        self._expect(":", "':' and the type of what the function answers, void if nothing")
+        result = self.type_name()
+        body = self._block()
+        return ast.Function(start.to(end), name, parameters, result, body)
 
     def _config(self) -> dict[str, str | int]:
         self._advance()

@@ -87,6 +87,8 @@ class Structures:
 
         :raises ScriptError: when there is none, with the name nearest to it.
         """
+        if name.name == "string" and not name.tag and not name.pointers:
+            return String(name.array[0] if name.array else 1)  # it grows with what it is given
         base = self._named(name, space)
         for _ in range(name.pointers):
             base = Pointer(base, space)

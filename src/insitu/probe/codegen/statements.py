@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from insitu.probe import ast
 from insitu.probe.codegen import lowering, maps
-from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.types import Aggregation, is_scalar
+from insitu.probe.codegen.lowering import Local, Lowering, Place
+from insitu.probe.types import VOID, Aggregation, is_scalar
 
 __all__: list[str] = []
 
@@ -14,7 +14,9 @@ def _expression(low: Lowering, node: ast.ExpressionStatement) -> None:
     with low.temporaries():
         expression = node.expression
         assert expression.type is not None
-        if is_scalar(expression.type) or isinstance(expression, ast.Call | ast.BlockExpression | ast.Ternary):
+        if is_scalar(expression.type) or isinstance(
+            expression, ast.Call | ast.FunctionCall | ast.BlockExpression | ast.Ternary
+        ):
             low.value(expression)
         else:
             low.local(expression)
@@ -87,6 +89,12 @@ def _if(low: Lowering, node: ast.If) -> None:
 
 
 def _jump(low: Lowering, node: ast.Jump) -> None:
+    if node.result is not None:
+        if node.value is not None:
+            with low.temporaries():
+                _assign_variable(low, node.result, node.value)
+        low.leave_function()
+        return
     if node.keyword == "return":
         low.leave(low.value(node.value) if node.value is not None else "0")
         return
@@ -97,6 +105,39 @@ def _jump(low: Lowering, node: ast.Jump) -> None:
     low.emit.branch(following if node.keyword == "continue" else end)
 
 
+# Functions of the script
+
+
+def _run(low: Lowering, node: ast.FunctionCall) -> None:
+    """The copy of a function's body, its parameters filled."""
+    for parameter, argument in zip(node.parameters, node.arguments, strict=True):
+        with low.temporaries():
+            _assign_variable(low, parameter.variable, argument)
+    if node.type != VOID:
+        low.clear(node.result)
+    loops, low.loops = low.loops, []
+    end = low.emit.label()
+    low.returns.append(end)
+    low.statement(node.body)
+    low.returns.pop()
+    low.loops = loops
+    low.emit.block(end)
+
+
+def _function_value(low: Lowering, node: ast.FunctionCall) -> str:
+    _run(low, node)
+    if node.type is None or not is_scalar(node.type):
+        return "0"
+    return low.emit.load(low.variable(node.result)[0])
+
+
+def _function_place(low: Lowering, node: ast.FunctionCall) -> Place:
+    _run(low, node)
+    return Local(low.variable(node.result)[0])
+
+
+lowering.VALUES[ast.FunctionCall] = _function_value
+lowering.PLACES[ast.FunctionCall] = _function_place
 lowering.STATEMENTS.update(
     {
         ast.ExpressionStatement: _expression,

@@ -1,1 +1,1 @@
-"""The compiler's passes, one per file, in the order: macros, scopes, attach, check; then codegen."""
+"""The compiler's passes, one per file; in order: macros, library, scopes, functions, attach, check; then codegen."""

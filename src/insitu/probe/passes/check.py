@@ -34,6 +34,7 @@ from insitu.probe.types import (
     Integer,
     Pointer,
     Record,
+    Space,
     String,
     Tuple,
     Type,
@@ -375,6 +376,30 @@ class Checker:
             self.statement(statement)
         return self.infer(node.value) if node.value is not None else VOID
 
+    def _function_call(self, node: ast.FunctionCall) -> Type:
+        for index, parameter in enumerate(node.parameters):
+            argument = node.arguments[index]
+            declared = self.structures.resolve(parameter.declared, Space.ANY)
+            given = self.known(argument)
+            if isinstance(declared, Pointer) and isinstance(given, Pointer):
+                declared = Pointer(declared.target, given.space)
+            if unify(declared, given) is None:
+                name = plain_name(parameter.variable.name)
+                raise self.error(f"{node.name}() takes {declared} for {name}, not {given}", argument)
+            if isinstance(declared, Integer) and not isinstance(argument, ast.Cast):
+                node.arguments[index] = ast.Cast(argument.span, parameter.declared, argument)
+                self.infer(node.arguments[index])
+            self.bind(parameter.variable, declared, argument)
+            if isinstance(declared, String):
+                self.bind(parameter.variable, given, argument)
+        declared = self.structures.resolve(node.declared, Space.ANY)
+        if declared != VOID:
+            self.bind(node.result, declared, node)
+        outer_depth, self.loop_depth = self.loop_depth, 0
+        self.statement(node.body)
+        self.loop_depth = outer_depth
+        return self.variables[node.result.name] if declared != VOID else VOID
+
     def _range(self, node: ast.Range) -> Type:
         raise self.error("a range belongs in a for loop", node)
 
@@ -390,6 +415,7 @@ class Checker:
         ast.Ternary: _ternary,
         ast.TupleLiteral: _tuple,
         ast.BlockExpression: _block_expression,
+        ast.FunctionCall: _function_call,
         ast.Range: _range,
         ast.Unary: operators.unary,
         ast.Binary: operators.binary,

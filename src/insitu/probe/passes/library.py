@@ -39,6 +39,7 @@ def expand_library(program: ast.Program, source: Source) -> None:
     :raises ScriptError: for a wrong number of arguments.
     """
     _Expander(source).children(program.probes)
+    _Expander(source).children(program.functions)
 
 
 class _Expander:

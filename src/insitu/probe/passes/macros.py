@@ -16,13 +16,15 @@ _MAX_EXPANSIONS = 10_000
 
 
 def expand_macros(program: ast.Program, source: Source) -> None:
-    """Replace all calls of macros in the probes.
+    """Replace all calls of macros in the probes and functions.
 
     :raises ScriptError: for a wrong number or kind of arguments, and for macros that call each other in a circle.
     """
     macros = {macro.name: macro for macro in program.macros}
     if macros:
-        _Expander(macros, source).children(program.probes, ())
+        expander = _Expander(macros, source)
+        expander.children(program.probes, ())
+        expander.children(program.functions, ())
 
 
 class _Expander:

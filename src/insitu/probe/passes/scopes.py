@@ -19,12 +19,15 @@ from insitu.probe.source import ScriptError, Source, nearest
 __all__ = ["plain_name", "resolve_scopes"]
 
 
-def resolve_scopes(probe: ast.Probe | ast.Function, source: Source) -> None:
-    """Rename the variables of a probe so that equal names mean one variable, and note what its loops share.
+def resolve_scopes(program: ast.Program, source: Source) -> None:
+    """Rename the variables of each probe and function so that equal names mean one variable; note what loops share.
 
     :raises ScriptError: for a variable that is not known where it is used, and for one that hides another.
     """
-    _Resolver(source).resolve(probe)
+    for function in program.functions:
+        _Resolver(source).resolve(function)
+    for probe in program.probes:
+        _Resolver(source).resolve(probe)
 
 
 def plain_name(name: str) -> str:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Any
 
 from insitu.probe import ast
 from insitu.probe.passes.readable import MapType, readable
+from insitu.probe.passes.scopes import plain_name
+from insitu.probe.passes.unify import unify
 from insitu.probe.types import (
     INT64,
     UNKNOWN,
@@ -14,6 +16,7 @@ from insitu.probe.types import (
     Aggregation,
     Integer,
     Space,
+    String,
     Tuple,
     Type,
     Unknown,
@@ -123,8 +126,30 @@ def _for(checker: Checker, node: ast.For) -> None:
 def _jump(checker: Checker, node: ast.Jump) -> None:
     if node.keyword != "return" and not checker.loop_depth:
         raise checker.error(f"{node.keyword} outside of a loop", node)
-    if node.value is not None:
+    if node.result is not None:
+        _return(checker, node, node.result)
+    elif node.value is not None:
         checker.scalar(node.value, "return")
+
+
+def _return(checker: Checker, node: ast.Jump, result: ast.Variable) -> None:
+    """Out of a function."""
+    assert node.declared is not None
+    declared = checker.structures.resolve(node.declared, Space.ANY)
+    name = plain_name(result.name)
+    if declared == VOID:
+        if node.value is not None:
+            raise checker.error(f"{name} answers nothing (void)", node.value)
+        return
+    if node.value is None:
+        raise checker.error(f"{name} answers {declared}: return needs a value", node)
+    given = checker.known(node.value)
+    if unify(declared, given) is None:
+        raise checker.error(f"{name} answers {declared}, not {given}", node.value)
+    if isinstance(declared, Integer) and not isinstance(node.value, ast.Cast):
+        node.value = ast.Cast(node.value.span, node.declared, node.value)
+        checker.infer(node.value)
+    checker.bind(result, given if isinstance(declared, String) else declared, node.value)
 
 
 STATEMENTS: dict[type[ast.Statement], Callable[[Checker, Any], None]] = {

@@ -1,0 +1,103 @@
+"""The script's own functions: every call of one gets a copy of its body, in variables of its own.
+
+Copies rather than subprograms of BPF: the verifier follows a call into a subprogram as if it stood there, so that
+nothing is saved, and only a copy reaches the probe's context and takes strings, tuples and records as they are.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import Any
+
+from insitu.dataclass import fields
+from insitu.probe import ast
+from insitu.probe.source import ScriptError, Source
+
+__all__ = ["expand_functions"]
+
+_MAX_DEPTH = 32
+_MAX_COPIES = 2_000
+
+
+def expand_functions(program: ast.Program, source: Source) -> None:
+    """Replace all calls of functions in the probes; the variables of both have been told apart before.
+
+    :raises ScriptError: for a wrong number of arguments, a name that is defined twice, and for functions that call
+        themselves.
+    """
+    functions: dict[str, ast.Function] = {}
+    for function in program.functions:
+        if function.name in functions or any(function.name == macro.name for macro in program.macros):
+            raise ScriptError(f"{function.name}() is defined already", source, function.span)
+        functions[function.name] = function
+    if functions:
+        expander = _Expander(functions, source)
+        for function in program.functions:
+            expander.refuse_recursion(function, ())
+        expander.children(program.probes)
+
+
+class _Expander:
+    def __init__(self, functions: dict[str, ast.Function], source: Source) -> None:
+        self._functions = functions
+        self._source = source
+        self._copies = 0
+
+    def refuse_recursion(self, function: ast.Function, callers: tuple[str, ...]) -> None:
+        """The kernel has no stack for functions that call themselves, nor can copies be made of them."""
+        chain = (*callers, function.name)
+        for node in ast.walk(function.body):
+            if not isinstance(node, ast.Call) or node.name not in self._functions:
+                continue
+            if node.name in chain or len(chain) >= _MAX_DEPTH:
+                path = " -> ".join((*chain[chain.index(node.name) :], node.name)) if node.name in chain else "..."
+                message = f"{node.name}() calls itself ({path}): BPF has no recursion"
+                raise ScriptError(message, self._source, node.span, remedy="write a loop")
+            self.refuse_recursion(self._functions[node.name], chain)
+
+    def children(self, node: Any) -> None:
+        """Expand in everything below a node (or list of nodes), in place."""
+        if isinstance(node, list):
+            for index, element in enumerate(node):
+                node[index] = self._replaced(element)
+        elif isinstance(node, ast.Node):
+            for item in fields(node):
+                if item.name not in ("span", "type"):
+                    setattr(node, item.name, self._replaced(getattr(node, item.name)))
+
+    def _replaced(self, node: Any) -> Any:
+        self.children(node)
+        if not isinstance(node, ast.Call) or node.name not in self._functions:
+            return node
+        function = self._functions[node.name]
+        wanted, given = len(function.parameters), len(node.arguments)
+        if wanted != given:
+            message = f"{node.name}() takes {wanted} argument{'s' * (wanted != 1)}, not {given}"
+            raise ScriptError(message, self._source, node.span)
+        self._copies += 1
+        if self._copies > _MAX_COPIES:
+            raise ScriptError(f"functions are called at more than {_MAX_COPIES} places", self._source, node.span)
+        return self._copy(function, node)
+
+    def _copy(self, function: ast.Function, call: ast.Call) -> ast.FunctionCall:
+        number = f"~f{self._copies}"
+        parameters, body = copy.deepcopy((function.parameters, function.body))
+        result = ast.Variable(call.span, f"{function.name}(){number}")
+        for node in ast.walk([parameters, body]):
+            if isinstance(node, ast.Variable):
+                node.name += number
+            elif isinstance(node, ast.For | ast.While):
+                node.shared = [name + number for name in node.shared]
+                if any(isinstance(each, ast.Jump) and each.keyword == "return" for each in ast.walk(node.body)):
+                    node.shared.append(result.name)
+        for node in ast.walk(body):
+            if isinstance(node, ast.Jump) and node.keyword == "return":
+                node.result, node.declared = copy.copy(result), function.result
+        self.children(body)
+        arguments = [self._value(argument) for argument in call.arguments]
+        return ast.FunctionCall(call.span, function.name, parameters, arguments, body, result, function.result)
+
+    def _value(self, argument: ast.Expression | ast.TypeName) -> ast.Expression:
+        if isinstance(argument, ast.TypeName):
+            raise ScriptError("expected a value, not a type", self._source, argument.span)
+        return argument
