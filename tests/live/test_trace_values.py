@@ -231,6 +231,28 @@ def test_loops_over_maps_share_large_variables() -> None:
     assert "@same[1]: 1\n" in done.stdout and "@same[0]" not in done.stdout
 
 
+def test_loops_over_maps_of_aggregations_print_their_elements() -> None:
+    fill = (
+        '@h[1, "a"] = hist(5); @h[2, "b"] = hist(100); @h[2, "b"] = hist(100); @l[7] = lhist(3, 0, 10, 5); '
+        "@s[3] = stats(4); @s[3] = stats(6); @c[1] = count(); @c[1] = count(); @a[1] = avg(10); @a[1] = avg(20); "
+        "@low[1] = min(7); @low[1] = min(-3); @high[1] = max(7); @sum[1] = sum(40); @sum[1] = sum(2); "
+    )
+    loops = "".join(f"for ($kv : @{name}) {{ print($kv.1); }} " for name in ("h", "l", "s"))
+    numbers = "".join(f"for ($kv : @{name}) {{ print($kv); }} " for name in ("c", "a", "low", "high", "sum"))
+    casts = "print(((uint64)@c[1], (int64)@a[1], (int64)@low[1], (int32)@sum[1])); "
+    text = f'BEGIN {{ {fill} {loops} print("--"); {numbers} {casts} print("--"); exit(); }}'
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    elements, plain, maps = done.stdout.split("--\n")
+    # Printed one by one, they are what the end of the run prints.
+    shown = sorted(line for line in elements.splitlines() if line)
+    ends = [line for line in maps.splitlines() if line and not re.match(r"@(c|a|low|high|sum)\[", line)]
+    assert shown == sorted(ends)
+    assert "@s[3]: count 2, average 5, total 10" in shown
+    assert "@h[2, b]: " in shown and any(re.match(r"\[64, 128\) +2 \|@+\|$", line) for line in shown)
+    assert plain.splitlines() == ["(1, 2)", "(1, 15)", "(1, -3)", "(1, 7)", "(1, 42)", "(2, 15, -3, 42)"]
+
+
 def test_large_kernel_structs_are_copied_whole() -> None:
     script = "BEGIN { $t = *curtask; @t = $t; print(($t.tgid == pid, $t.comm == comm, @t.tgid == pid)); clear(@t); }"
     command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", f"{script} interval:ms:1 {{ exit(); }}"]

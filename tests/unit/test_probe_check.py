@@ -59,7 +59,6 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ('printf("%q", 5);', "unknown conversion %q"),
         ("count();", "count() has to be assigned to a map"),
         ("print(count());", "count() has to be assigned to a map"),
-        ("@h[1] = hist(2); for ($kv : @h) { }", "is not supported yet"),
         ("$a = count();", "count() has to be assigned to a map"),
         ("@x = lhist(1, 0, 10, 0);", "the step of lhist() is at least 1"),
         ("@x = lhist(1, 0, 1000000, 1);", "at most 1000 steps"),

@@ -200,6 +200,9 @@ def test_types_of_records_outlive_the_cache(tmp_path: Any, monkeypatch: pytest.M
         ("struct A { struct A a; }; BEGIN { print(sizeof(struct A)); }", "this struct contains itself"),
         ("typedef T U; typedef U T; BEGIN { print(sizeof(T)); }", "this typedef contains itself"),
         ("struct A { char a[600]; }; BEGIN { @x[*(struct A *)0] = 1; }", "the key of @x takes 600 bytes"),
+        ("BEGIN { @h[1] = hist(1); for ($kv : @h) { @x = $kv; } }", "it cannot be copied"),
+        ("BEGIN { @h[1] = hist(1); for ($kv : @h) { print($kv.1 + 1); } }", "+ cannot be applied to hist"),
+        ("BEGIN { @h[1] = stats(1); for ($kv : @h) { print(($kv.1, 2)); } }", "a tuple cannot hold stats"),
         ("struct A { int a[0]; }; BEGIN { $x = ((struct A *)0)->a; }", "it cannot be copied"),
     ],
 )

@@ -23,6 +23,7 @@ __all__ = [
     "Average",
     "Buffer",
     "Count",
+    "Element",
     "Field",
     "Histogram",
     "Inet",
@@ -399,6 +400,21 @@ class TimeSeries(Aggregation):
     @property
     def cells(self) -> int:
         return 3 * self.count
+
+
+@dataclass(frozen=True, slots=True)
+class Element(Aggregation):
+    """In a loop over ``map``: what it holds for a key, where that is more than a number. User space shows it."""
+
+    map: str
+    kind: Aggregation
+
+    def __str__(self) -> str:
+        return str(self.kind)
+
+    @property
+    def cells(self) -> int:
+        return 0
 
 
 AGGREGATIONS = (Count, Sum, Minimum, Maximum, Average, Statistics, Histogram, LinearHistogram, TimeSeries)

@@ -9,14 +9,17 @@ from insitu.probe.builtins.registry import function, operand
 from insitu.probe.codegen.records import send, send_values
 from insitu.probe.formats import parse_format
 from insitu.probe.layout import EXIT_ASKED
+from insitu.probe.passes.readable import holds_element
 from insitu.probe.types import (
     VOID,
     Aggregation,
     Array,
     Buffer,
+    Element,
     Integer,
     Pointer,
     Record,
+    Tuple,
     Type,
     Unknown,
     is_scalar,
@@ -108,9 +111,35 @@ def _check_print(checker: Checker, call: ast.Call) -> Type:
     found = checker.known(subject)
     if found == VOID:
         raise checker.error("this has no value to print", subject)
-    if isinstance(found, Aggregation) and not isinstance(subject, ast.MapAccess):
+    if holds_element(found):
+        if not isinstance(_loop_variable(subject), ast.Variable):
+            raise checker.error(f"{found} is printed as the loop finds it: print($kv) or print($kv.1)", subject)
+    elif isinstance(found, Aggregation) and not isinstance(subject, ast.MapAccess):
         raise checker.error(f"{found}() has to be assigned to a map", subject)
     return VOID
+
+
+def _loop_variable(subject: ast.Expression) -> ast.Expression:
+    """``$kv`` of itself or of ``$kv.1``, in a loop over a map."""
+    return subject.object if isinstance(subject, ast.Member | ast.Index) else subject
+
+
+def _element_key(low: Lowering, subject: ast.Expression) -> tuple[int, ast.Expression]:
+    """Which element of a map of aggregations is meant, ``@x[key]`` or what a loop found: the map's number, the key."""
+    if isinstance(subject, ast.MapAccess):
+        number, parts = low.layout.number(subject.name), subject.key or []
+    else:
+        pair = _loop_variable(subject)
+        assert isinstance(pair.type, Tuple) and isinstance(pair.type.elements[1], Element)
+        number = low.layout.number(pair.type.elements[1].map)
+        found = ast.Member(subject.span, pair, "0")
+        found.type = pair.type.elements[0]
+        if found.type == low.layout.maps[number].key:
+            return number, found
+        parts = [found]
+    key = ast.TupleLiteral(subject.span, parts)
+    key.type = low.layout.maps[number].key
+    return number, key
 
 
 def _print(low: Lowering, call: ast.Call) -> str:
@@ -120,10 +149,8 @@ def _print(low: Lowering, call: ast.Call) -> str:
         limits = [low.constant(a) for a in _expressions(call)]
         top, div = [*limits, 0, 0][:2]
         send_values(low, "print_map", "", numbers=(low.layout.number(subject.name), top, div))
-    elif isinstance(subject, ast.MapAccess) and isinstance(subject.type, Aggregation):
-        number = low.layout.number(subject.name)
-        key = ast.TupleLiteral(subject.span, subject.key or [])
-        key.type = low.layout.maps[number].key
+    elif isinstance(subject.type, Aggregation) or (subject.type is not None and holds_element(subject.type)):
+        number, key = _element_key(low, subject)
         send(low, "print_element", "", [key], numbers=(number,))
     else:
         send(low, "print", "", [subject])

@@ -17,7 +17,7 @@ from insitu.probe.codegen.link import OUTER, Ending
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import aggregate_value, count_lost
 from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS
-from insitu.probe.types import Aggregation, Integer, Tuple, stored_size
+from insitu.probe.types import Aggregation, Element, Integer, Tuple, stored_size
 
 __all__ = ["count_elements", "functions_on_stack", "shared_variables"]
 
@@ -134,7 +134,9 @@ def _for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
         assert layout.key is not None and layout.value is not None
         emit.copy(pointer, "%key", layout.key.size)
         value = emit.offset(pointer, layout.key.size)
-        if isinstance(layout.value, Aggregation):
+        if isinstance(held.elements[1], Element):
+            pass  # it stays in the map, for user space to read
+        elif isinstance(layout.value, Aggregation):
             emit.store(aggregate_value(inner, number, "%key", layout.value), value)
         else:
             inner.copy(value, "%value", stored_size(layout.value))

@@ -16,7 +16,7 @@ from insitu.probe.layout import MAX_KEY_BYTES
 from insitu.probe.options import Options
 from insitu.probe.passes import members, operators
 from insitu.probe.passes.attach import Clause
-from insitu.probe.passes.readable import MapType, readable
+from insitu.probe.passes.readable import MapType, holds_element, readable
 from insitu.probe.passes.scopes import plain_name
 from insitu.probe.passes.statements import STATEMENTS
 from insitu.probe.passes.unify import unify
@@ -296,7 +296,7 @@ class Checker:
     def key_part(self, node: ast.Expression) -> Type:
         """The type of a key's element."""
         found = self.infer(node)
-        if isinstance(found, Aggregation):
+        if isinstance(found, Aggregation) or holds_element(found):
             raise self.error(f"a {found} cannot be a key", node)
         if found == VOID:
             raise self.error("this has no value", node)
@@ -366,7 +366,7 @@ class Checker:
         elements = []
         for element in node.elements:
             found = self.known(element)
-            if found == VOID or isinstance(found, Aggregation):
+            if found == VOID or isinstance(found, Aggregation) or holds_element(found):
                 raise self.error(f"a tuple cannot hold {'nothing' if found == VOID else found}", element)
             elements.append(found)
         return Tuple(tuple(elements), tuple(node.names) if node.names else None)

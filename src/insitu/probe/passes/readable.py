@@ -9,6 +9,7 @@ from insitu.probe.types import (
     UNKNOWN,
     Average,
     Count,
+    Element,
     Integer,
     Maximum,
     Minimum,
@@ -17,7 +18,7 @@ from insitu.probe.types import (
     Type,
 )
 
-__all__ = ["MapType", "readable"]
+__all__ = ["MapType", "holds_element", "readable"]
 
 
 @dataclass
@@ -36,3 +37,8 @@ def readable(kind: Type) -> Type:
     if isinstance(kind, Sum | Minimum | Maximum | Average):
         return Integer(8, kind.signed)
     return kind
+
+
+def holds_element(kind: Type) -> bool:
+    """Whether it is, or has in it, what a loop over a map of histograms or the like finds there."""
+    return isinstance(kind, Element) or (isinstance(kind, Tuple) and any(map(holds_element, kind.elements)))

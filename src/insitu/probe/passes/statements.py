@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from insitu.probe import ast
-from insitu.probe.passes.readable import MapType, readable
+from insitu.probe.passes.readable import MapType, holds_element, readable
 from insitu.probe.passes.scopes import plain_name
 from insitu.probe.passes.unify import unify
 from insitu.probe.types import (
@@ -14,6 +14,7 @@ from insitu.probe.types import (
     UNKNOWN,
     VOID,
     Aggregation,
+    Element,
     Integer,
     Space,
     String,
@@ -45,6 +46,8 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
             entry.value = INT64
         if isinstance(value, Aggregation) and isinstance(node.value, ast.MapAccess):
             raise checker.error(f"{node.value.name} holds {value}: it cannot be copied", node.value)
+        if holds_element(value):
+            raise checker.error("this holds what only its map can: it cannot be copied", node.value)
         if isinstance(value, Integer):
             value = Integer(8, value.signed, value.enum, value.enumerators)
         entry.value = checker.unified(entry.value, value, node.value, node.target.name)
@@ -116,9 +119,7 @@ def _for(checker: Checker, node: ast.For) -> None:
             key = entry.key.elements[0] if len(entry.key.elements) == 1 else entry.key
             value = readable(entry.value)
             if isinstance(value, Aggregation):
-                raise checker.error(
-                    f"going over {node.iterable.name}, a {value}(), is not supported yet", node.iterable
-                )
+                value = Element(node.iterable.name, value)
             checker.bind(node.variable, Tuple((key, value)), node.variable)
     _loop(checker, node.body)
 
