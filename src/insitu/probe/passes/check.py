@@ -87,6 +87,7 @@ class Checker:
         self._variables: dict[int, dict[str, Type]] = {}
         self.loop_depth = 0
         self.option_names: set[str] = set()  # what getopt() asks for
+        self.unreached = 0  # branches around this place that are never taken
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
         """A ScriptError at a node."""
@@ -177,6 +178,9 @@ class Checker:
             left, right = self.constant(node.left), self.constant(node.right)
             if left is not None and right is not None:
                 return operators.fold(node.operator, left, right)
+        if isinstance(node, ast.Unary) and node.operator == "!":
+            value = self.constant(node.operand)
+            return None if value is None else int(not value)
         if isinstance(node, ast.Call) and node.name in FUNCTIONS:
             decide = FUNCTIONS[node.name].constant
             return decide(self, node) if decide is not None else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 import re
 from typing import TYPE_CHECKING
 
@@ -46,12 +47,12 @@ def number(text: str) -> int | None:
 
 
 def fold(operator: str, left: int, right: int) -> int | None:
-    """Arithmetic on constants, in 64 bits; None where it is not defined."""
+    """Arithmetic and comparisons of constants, in 64 bits; None where they are not defined."""
     if operator in ("/", "%") and right == 0:
         return None
     if operator in ("<<", ">>") and not 0 <= right < 64:
         return None
-    results = {
+    results: dict[str, Callable[[], int]] = {
         "+": lambda: left + right,
         "-": lambda: left - right,
         "*": lambda: left * right,
@@ -62,6 +63,14 @@ def fold(operator: str, left: int, right: int) -> int | None:
         "&": lambda: left & right,
         "|": lambda: left | right,
         "^": lambda: left ^ right,
+        "==": lambda: left == right,
+        "!=": lambda: left != right,
+        "<": lambda: left < right,
+        ">": lambda: left > right,
+        "<=": lambda: left <= right,
+        ">=": lambda: left >= right,
+        "&&": lambda: bool(left and right),
+        "||": lambda: bool(left or right),
     }
     if operator not in results:
         return None

@@ -81,9 +81,12 @@ def _block(checker: Checker, node: ast.Block) -> None:
 
 def _if(checker: Checker, node: ast.If) -> None:
     checker.condition(node.condition)
-    checker.statement(node.then)
-    if node.otherwise is not None:
-        checker.statement(node.otherwise)
+    decided = checker.constant(node.condition)
+    for branch, never in ((node.then, decided == 0), (node.otherwise, bool(decided))):
+        if branch is not None:
+            checker.unreached += never
+            checker.statement(branch)
+            checker.unreached -= never
 
 
 def _while(checker: Checker, node: ast.While) -> None:
