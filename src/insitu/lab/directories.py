@@ -4,6 +4,7 @@ import os
 import tempfile
 from pathlib import Path
 
+from insitu.cache_home import cache_home
 from insitu.errors import InsituError
 
 __all__ = ["cache_directory", "guests_directory"]
@@ -11,8 +12,7 @@ __all__ = ["cache_directory", "guests_directory"]
 
 def cache_directory(kind: str) -> Path:
     """``${XDG_CACHE_HOME:-~/.cache}/insitu/KIND``, made when it is not there."""
-    home = os.environ.get("XDG_CACHE_HOME") or "~/.cache"
-    path = Path(home).expanduser() / "insitu" / kind
+    path = Path(cache_home()) / "insitu" / kind
     path.mkdir(parents=True, exist_ok=True)
     return path
 

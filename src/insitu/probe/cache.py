@@ -6,7 +6,7 @@ then the key and the content as ``marshal`` writes them; one that is damaged or 
 """
 
 # Every start comes here: pathlib, json and hashlib would take longer to import than all of this takes.
-# ruff: noqa: PTH111, PTH118, PTH120, PTH123
+# ruff: noqa: PTH118, PTH120, PTH123
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ import os
 from importlib.util import source_hash as checksum  # 8 bytes
 from typing import Any
 
+from insitu.cache_home import cache_home
 from insitu.dataclass import fields, is_dataclass, replace
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
@@ -35,9 +36,8 @@ _MAX_ENTRIES = 500
 
 def entry_path(key: str) -> str:
     """The file of the entry with that key."""
-    base = os.environ.get("XDG_CACHE_HOME") or os.path.expanduser("~/.cache")
     name = checksum(key.encode("utf-8", "surrogateescape")).hex()
-    return os.path.join(base, "insitu", "programs", f"{name}.program")
+    return os.path.join(cache_home(), "insitu", "programs", f"{name}.program")
 
 
 def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:

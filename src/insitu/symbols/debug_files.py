@@ -10,6 +10,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
+from insitu.cache_home import cache_home
 from insitu.errors import InsituError
 from insitu.symbols.elf import Elf
 
@@ -67,7 +68,7 @@ def _below(root: Path, path: Path) -> Path:
 def _debuginfod_cache() -> Path:
     if chosen := os.environ.get("DEBUGINFOD_CACHE_PATH"):
         return Path(chosen)
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "debuginfod_client"
+    return Path(cache_home()) / "debuginfod_client"
 
 
 def _fits(elf: Elf, candidate: Path) -> bool:

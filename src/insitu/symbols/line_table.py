@@ -9,6 +9,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.cache_home import cache_home
 from insitu.symbols.elf import Elf
 from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
 
@@ -62,8 +63,7 @@ class _ForeignSymcache:
 
 
 def _cache_path(build_id: str) -> Path:
-    base = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache")
-    return base / "insitu" / "symcache" / f"{build_id}.{SYMCACHE_VERSION}"
+    return Path(cache_home()) / "insitu" / "symcache" / f"{build_id}.{SYMCACHE_VERSION}"
 
 
 def _kept(build_id: str) -> Symcache | None:
