@@ -3,6 +3,7 @@
 import os
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -73,3 +74,13 @@ def test_a_function_walks_the_kernels_structures() -> None:
     with subprocess.Popen(command, stdout=subprocess.PIPE, text=True) as process:
         output, _ = process.communicate(timeout=60)
     assert f"parent {os.getpid()}\n" in output
+
+
+def test_an_imported_file_runs_first_and_its_definitions_serve_the_script(tmp_path: Path) -> None:
+    (tmp_path / "lib.bt").write_text('macro twice(x) { x + x } BEGIN { printf("library first, "); }')
+    (tmp_path / "main.bt").write_text('import "lib.bt"; BEGIN { printf("then %d\\n", twice(21)); exit(); }')
+    command = [sys.executable, "-m", "insitu", "trace", "-q", str(tmp_path / "main.bt")]
+    environment = os.environ | {"HOME": str(tmp_path)}
+    for _ in range(2):  # the second run is from the cache
+        done = subprocess.run(command, capture_output=True, text=True, timeout=60, env=environment)
+        assert done.stdout.startswith("library first, then 42\n"), done.stderr

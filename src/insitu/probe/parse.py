@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 import re
+from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.expressions import ExpressionParser
 from insitu.probe.lexer import unescape
 from insitu.probe.preprocess import preprocess
-from insitu.probe.source import Source, Span
+from insitu.probe.source import ScriptError, Source, Span
+
+if TYPE_CHECKING:
+    from insitu.probe.imports import Imports
 
 __all__ = ["parse"]
 
@@ -30,36 +34,74 @@ def parse(source: Source, parameters: list[str] | None = None) -> ast.Program:
 
     :raises ScriptError: with the place, what was found and what was expected.
     """
-    text, defines = preprocess(source)
-    return _Parser(source, text, defines, parameters or []).program()
+    program = _Parser(source, preprocess(source), parameters or []).program()
+    if not program.probes:
+        raise ScriptError("the script has no probe", source, Span(0, 0), remedy="try: BEGIN { ... }")
+    return program
 
 
 class _Parser(ExpressionParser):
+    """Reads one file; ``imports`` are those of the whole script, made when the first is met."""
+
+    def __init__(
+        self,
+        source: Source,
+        preprocessed: tuple[str, dict[str, str]],
+        parameters: list[str],
+        imports: Imports | None = None,
+    ) -> None:
+        text, defines = preprocessed
+        super().__init__(source, text, defines, parameters)
+        self._imports = imports
+        self._is_imported = imports is not None
+        self._probes_begun = False
+
     def program(self) -> ast.Program:
-        probes: list[ast.Probe] = []
-        structures: list[ast.Structure] = []
-        macros: list[ast.Macro] = []
-        functions: list[ast.Function] = []
-        config: dict[str, str | int] = {}
+        """The file's tree, with those of the files that it imports, which come first."""
+        program = ast.Program(Span(0, len(self.source.text)), [], [], [], [], {})
         while self.token.kind != "end":
             word = self.token.text
             if word in _DEFINITIONS and self.token.kind == "name":
-                structures.append(self._definition())
+                program.structures.append(self._definition())
             elif word == "macro" and self._peek().kind == "name":
-                macros.append(self._macro())
+                program.macros.append(self._macro())
             elif word == "config" and self._peek().text == "=":
-                config |= self._config()
+                if self._is_imported:
+                    raise self.error("settings belong in the script itself, not in an import", self.token.span)
+                program.config |= self._config()
             elif word == "import" and self._peek().kind == "string":
-                raise self.error("import is not supported yet", self.token.span)
+                self._import(program)
             elif word == "fn" and self._peek().kind == "name":
-                functions.append(self._function())
+                program.functions.append(self._function())
             elif word in (";",):
                 self._advance()
             else:
-                probes.append(self._probe())
-        if not probes:
-            raise self.error("the script has no probe", Span(0, 0), remedy="try: BEGIN { ... }")
-        return ast.Program(Span(0, len(self.source.text)), probes, structures, macros, functions, config)
+                self._probes_begun = True
+                program.probes.append(self._probe())
+        program.structures += self.extra_structures
+        return program
+
+    def _import(self, program: ast.Program) -> None:
+        if self._probes_begun:
+            raise self.error("imports stand before the first probe", self.token.span)
+        self._advance()
+        token = self._advance()
+        self._accept(";")
+        if self._imports is None:
+            # Scripts that import nothing start without.
+            from insitu.probe.imports import Imports
+
+            self._imports = Imports(self.source)
+        for start in self._imports.add(unescape(token.text).decode("utf-8", "surrogateescape"), token.span):
+            inner = _Parser(self.source, preprocess(self.source, start), self.parameters, self._imports)
+            imported = inner.program()
+            self.type_names |= inner.type_names
+            self.macro_names |= inner.macro_names
+            self._defines.update({name: text for name, text in inner._defines.items() if name not in self._defines})
+            program.probes += imported.probes
+            program.structures += imported.structures
+            program.macros += imported.macros
+            program.functions += imported.functions
 
     # Probes
 

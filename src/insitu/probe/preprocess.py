@@ -17,20 +17,23 @@ _DEFINE = re.compile(r"([A-Za-z_]\w*)(\(?)[ \t]*(.*)")
 _ALWAYS_DEFINED = {"BPFTRACE_HAVE_BTF": "1", "__x86_64__": "1", "INSITU": "1"}
 
 
-def preprocess(source: Source) -> tuple[str, dict[str, str]]:
-    """The script's text with directives and dropped branches blanked, and its #defines (name -> replacement).
+def preprocess(source: Source, start: int = 0) -> tuple[str, dict[str, str]]:
+    """A script's text with directives and dropped branches blanked, and its #defines (name -> replacement).
+
+    Of an imported file, what lies before its ``start`` is blank, too.
 
     :raises ScriptError: for an unbalanced or unknown conditional, or a function-like #define.
     """
-    text = source.text
+    text = source.text[start:]
+    before = " " * start
     if "#" not in text:
-        return text, {}
+        return before + text, {}
     defines: dict[str, str] = {}
     known = dict(_ALWAYS_DEFINED)
     output: list[str] = []
     # One entry per open conditional: (lines are kept here, some branch was taken, where it began).
     stack: list[tuple[bool, bool, Span]] = []
-    offset = 0
+    offset = start
     in_comment = False
     for line in text.splitlines(keepends=True):
         span = Span(offset, offset + len(line.rstrip("\r\n")))
@@ -58,14 +61,14 @@ def preprocess(source: Source) -> tuple[str, dict[str, str]]:
                 raise ScriptError(f"unknown directive #{word}", source, span)
             output.append(_blank(line))
             continue
-        if line.startswith("#!") and span.start == 0:
+        if line.startswith("#!") and span.start == start:
             output.append(_blank(line))
             continue
         output.append(line if keep else _blank(line))
         in_comment = _ends_in_comment(line, in_comment)
     if stack:
         raise ScriptError("this conditional has no #endif", source, stack[-1][2])
-    return "".join(output), defines
+    return before + "".join(output), defines
 
 
 def _blank(line: str) -> str:

@@ -24,11 +24,30 @@ class Span(NamedTuple):
 
 
 class Source:
-    """The text of a script, and ``name``: what errors call it (a path, or "stdin" for text given with -e)."""
+    """The text of a script, and ``name``: what errors call it (a path, or "stdin" for text given with -e).
+
+    The texts of files that it imports follow its own; offsets, lines and columns count through all of them.
+    """
 
     def __init__(self, text: str, name: str = "stdin") -> None:
         self.text = text
         self.name = name
+        self._files = [(1, name)]  # the line that each begins with
+
+    def add(self, text: str, name: str) -> int:
+        """Append an imported file's text: the offset where it begins."""
+        start = len(self.text) + 1
+        self.text += "\n" + text
+        self.__dict__.pop("_line_starts", None)
+        self._files.append((self.line_column(start)[0], name))
+        return start
+
+    def name_at(self, span: Span) -> str:
+        """The name of the file that a span's beginning is in."""
+        return self._file(self.line_column(span.start)[0])[1]
+
+    def _file(self, line: int) -> tuple[int, str]:
+        return self._files[bisect_right(self._files, (line, "\U0010ffff")) - 1]
 
     @cached_property
     def _line_starts(self) -> list[int]:
@@ -54,9 +73,10 @@ class Source:
         return self.text[start : end if end >= 0 else len(self.text)].rstrip("\r")
 
     def where(self, span: Span) -> str:
-        """``name:line:column`` of a span's beginning."""
+        """``name:line:column`` of a span's beginning, in its file."""
         line, column = self.line_column(span.start)
-        return f"{self.name}:{line}:{column}"
+        first, name = self._file(line)
+        return f"{name}:{line - first + 1}:{column}"
 
     def excerpt(self, span: Span) -> str:
         """The line that holds the span's beginning, and carets under what the span covers of it."""

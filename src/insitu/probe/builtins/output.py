@@ -76,8 +76,8 @@ def _printf(low: Lowering, call: ast.Call) -> str:
 
 def _complaint(low: Lowering, call: ast.Call) -> str:
     """errorf() and warnf() say where in the script they stand."""
-    line, column = low.source.line_column(call.span.start)
-    where = f"{low.source.name}:{line}:{column}-{column + call.span.end - call.span.start}"
+    _, column = low.source.line_column(call.span.start)
+    where = f"{low.source.where(call.span)}-{column + call.span.end - call.span.start}"
     send(low, call.name, low.text(call.arguments[0]), _expressions(call), names=(where,))
     return "0"
 
@@ -194,9 +194,9 @@ def _assert(low: Lowering, call: ast.Call) -> str:
     with low.temporaries():
         emit.branch_if(low.truth(operand(call)), held, failed)
     emit.block(failed)
-    line, column = low.source.line_column(call.span.start)
+    _, column = low.source.line_column(call.span.start)
     text = low.text(call.arguments[1]).replace("%", "%%")
-    where = f"{low.source.name}:{line}:{column}-{column + call.span.end - call.span.start}"
+    where = f"{low.source.where(call.span)}-{column + call.span.end - call.span.start}"
     send(low, "errorf", f"assertion failed: {text}", [], names=(where,))
     _leave_script(low, "1")
     emit.block(held)
