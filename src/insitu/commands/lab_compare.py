@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insitu.commands.lab_guests import machine_arguments, machine_options
+from insitu.commands.lab_parser import subcommand
 
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
@@ -15,7 +16,13 @@ __all__ = ["arguments"]
 
 def arguments(subparsers: "Subparsers") -> None:
     """Declare the subcommand."""
-    compare = subparsers.add_parser("compare", help="the same workload under two kernels, and whether it matters")
+    compare = subcommand(
+        subparsers,
+        "compare",
+        "the same workload under two kernels, and whether it matters",
+        "compare -k 6.1,6.12 -- ./workload",
+        "compare -k 6.1,6.1:mitigations=off -n 20 -o report.html -- ./workload",
+    )
     compare.add_argument(
         "-k", "--kernels", required=True, metavar="A,B", help="two kernels; 6.1:WORDS adds to that one's command line"
     )
@@ -24,7 +31,7 @@ def arguments(subparsers: "Subparsers") -> None:
     )
     compare.add_argument("-o", "--output", type=Path, metavar="FILE", help="the whole report as one HTML page")
     compare.add_argument("--json", action="store_true", help="everything as JSON instead of the text")
-    compare.add_argument("--no-profile", action="store_true", help="timings only: no run under strace and perf")
+    compare.add_argument("--no-profile", action="store_true", help="timings only: no further runs that count system calls and sample")
     machine_arguments(compare)
     compare.add_argument("command", nargs="+", metavar="CMD", help="the workload, after --")
     compare.set_defaults(action=_compare)

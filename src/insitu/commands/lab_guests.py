@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from insitu.commands.lab_parser import subcommand
+
 if TYPE_CHECKING:
     from insitu.lab.machine import Options
 
@@ -15,7 +17,15 @@ __all__ = ["arguments", "machine_arguments", "machine_options"]
 
 def arguments(subparsers: "Subparsers") -> None:
     """Declare this module's subcommands."""
-    run = subparsers.add_parser("run", help="a command inside a throw-away guest")
+    run = subcommand(
+        subparsers,
+        "run",
+        "a command inside a throw-away guest",
+        "run -k 6.1 -- uname -r",
+        "run -k 6.12 --cpus 4 --numa 2 -- numactl --hardware",
+        "run -k ./arch/x86/boot/bzImage --rw results -- ./test.sh",
+        "run -k 6.1 --append mitigations=off --timeout 60 -- ./benchmark",
+    )
     run.add_argument(
         "-k", "--kernel", default="6.1", help="a fetched name, a release, or a path to an image (default 6.1)"
     )
@@ -27,17 +37,34 @@ def arguments(subparsers: "Subparsers") -> None:
     run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
     run.set_defaults(action=_run)
 
-    shell = subparsers.add_parser("shell", help="an interactive shell, or a command on a terminal, in a guest")
+    shell = subcommand(
+        subparsers,
+        "shell",
+        "an interactive shell, or a command on a terminal, in a guest",
+        "shell -k 6.12",
+        "shell -k 6.1-rt --memory 4G -- htop",
+    )
     shell.add_argument("-k", "--kernel", default="6.1", help="as for run")
     machine_arguments(shell)
     shell.add_argument("command", nargs="*", metavar="CMD", help="instead of $SHELL")
     shell.set_defaults(action=_shell)
 
-    ps = subparsers.add_parser("ps", help="the guests that run")
+    ps = subcommand(
+        subparsers,
+        "ps",
+        "the guests that run",
+        "ps",
+    )
     ps.add_argument("--json", action="store_true", help="as JSON")
     ps.set_defaults(action=_ps)
 
-    stop = subparsers.add_parser("stop", help="end guests")
+    stop = subcommand(
+        subparsers,
+        "stop",
+        "end guests",
+        "stop NAME",
+        "stop                             # all",
+    )
     stop.add_argument("guest", nargs="*", help="names; all when none is given")
     stop.set_defaults(action=_stop)
 

@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from insitu.commands.lab_parser import subcommand
+
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -12,16 +14,37 @@ __all__ = ["arguments"]
 
 def arguments(subparsers: "Subparsers") -> None:
     """Declare this module's subcommands."""
-    kernels = subparsers.add_parser("kernels", help="what can be run: installed, fetched, and fetchable kernels")
+    kernels = subcommand(
+        subparsers,
+        "kernels",
+        "what can be run: installed, fetched, and fetchable kernels",
+        "kernels",
+        "kernels --json | jq -r .[].name",
+    )
     kernels.add_argument("--json", action="store_true", help="as JSON")
     kernels.set_defaults(action=_kernels)
 
-    fetch = subparsers.add_parser("fetch", help="unpack a distribution kernel into the cache; nothing is installed")
-    fetch.add_argument("name", nargs="+", help="6.1, 6.1-cloud, 6.12, 6.1-rt ..., as `insitu lab kernels` lists them")
+    fetch = subcommand(
+        subparsers,
+        "fetch",
+        "unpack a distribution kernel into the cache; nothing is installed",
+        "fetch 6.1 6.12-cloud",
+        "fetch 6.1-cloud --debuginfo      # with the vmlinux that drgn, crash and gdb want",
+        "fetch ./linux-image-6.9.0-rc1_amd64.deb",
+    )
+    fetch.add_argument(
+        "name", nargs="+", help="6.1, 6.1-cloud, 6.12, 6.1-rt ...; or a linux-image-*.deb, or an image"
+    )
     fetch.add_argument("--debuginfo", action="store_true", help="also its vmlinux with debug information (large)")
     fetch.set_defaults(action=_fetch)
 
-    build = subparsers.add_parser("build", help="a small guest kernel from the distribution's source package")
+    build = subcommand(
+        subparsers,
+        "build",
+        "a small guest kernel from the distribution's source package",
+        "build -k 6.1 --with kgdb,irqsoff,lockdep,kasan,gcov",
+        "build -k 6.12 -j4                # no feature: the small kernel itself",
+    )
     build.add_argument("-k", "--kernel", default="6.1", metavar="VERSION", help="which source package (default 6.1)")
     build.add_argument("--with", dest="features", default="", metavar="LIST", help="kgdb,irqsoff,lockdep,kasan,gcov")
     build.add_argument("-j", "--jobs", type=int, default=0, help="compilers at a time (default: one per CPU)")

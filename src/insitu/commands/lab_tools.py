@@ -5,6 +5,8 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from insitu.commands.lab_parser import subcommand
+
 if TYPE_CHECKING:
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -15,21 +17,40 @@ _GUEST_HELP = "its name, as `insitu lab ps` shows it; not needed when only one r
 
 def arguments(subparsers: "Subparsers") -> None:
     """Declare this module's subcommands."""
-    dump = subparsers.add_parser("dump", help="the memory of a running guest, readable by drgn and crash")
+    dump = subcommand(
+        subparsers,
+        "dump",
+        "the memory of a running guest, readable by drgn and crash",
+        "dump -o core.vmcore && drgn -c core.vmcore -s VMLINUX",
+        "dump NAME --format kdump -o core.kdump",
+    )
     dump.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
     dump.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the vmcore to write")
     dump.add_argument(
-        "--format", choices=("elf", "kdump"), default="elf", help="plain (default), or compressed: for crash"
+        "--format", choices=("elf", "kdump"), default="elf", help="plain (default), or compressed page by page"
     )
     dump.set_defaults(action=_dump)
 
-    gdb = subparsers.add_parser("gdb", help="gdb on a running guest's kernel")
+    gdb = subcommand(
+        subparsers,
+        "gdb",
+        "gdb on a running guest's kernel",
+        "gdb",
+        'gdb NAME --batch --ex "info threads" --ex bt',
+    )
     gdb.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
     gdb.add_argument("--ex", action="append", default=[], metavar="COMMAND", help="a gdb command to begin with")
     gdb.add_argument("--batch", action="store_true", help="end after the commands")
     gdb.set_defaults(action=_gdb)
 
-    trace = subparsers.add_parser("trace", help="QEMU's own trace events and log items, recorded into a session")
+    trace = subcommand(
+        subparsers,
+        "trace",
+        "QEMU's own trace events and log items, recorded into a session",
+        "trace --list | grep virtio",
+        "trace NAME --events 'virtio_*' -d 10 -o qemu.insitu && insitu sql qemu.insitu \"from event.qemu\"",
+        "trace --log int,guest_errors",
+    )
     trace.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
     trace.add_argument("--events", action="append", default=[], metavar="PATTERN", help="such as 'virtio_*'")
     trace.add_argument(

@@ -18,6 +18,7 @@ from insitu.errors import InsituError
 from insitu.lab.busybox import busybox
 from insitu.lab.catalog import Package, find_package
 from insitu.lab.directories import cache_directory
+from insitu.lab.image import kernel_at
 from insitu.lab.kernel import INDEX, Kernel, fetched_kernels
 from insitu.lab.space import need_space
 
@@ -31,23 +32,46 @@ _SPACE_DEBUGINFO: Final = 2 << 30
 
 
 def fetch(name: str, report: Report = lambda line: None) -> Kernel:
-    """The kernel ``name`` (a short name such as 6.1-cloud, or a release), fetched unless the cache has the newest.
+    """The kernel ``name``, fetched unless the cache has the newest.
 
-    ``report`` is given a line for every step. Raises InsituError saying which step failed and what to do.
+    ``name`` is a short name such as 6.1-cloud, a release, the path of a kernel's Debian package (``make bindeb-pkg``
+    makes one), or the path of an image, of which nothing needs to be fetched. ``report`` is given a line for every
+    step. Raises InsituError saying which step failed and what to do.
     """
+    if "/" in name or name.endswith(".deb"):
+        path = Path(name)
+        return _from_package_file(path, report) if path.suffix == ".deb" else kernel_at(path)
     package = find_package(name)
     for kernel in fetched_kernels():
         if kernel.release == package.release and kernel.origin == package.package:
             report(f"{package.name} ({package.release}) is in the cache")
             return kernel
-    kernels = cache_directory("kernels")
-    need_space(kernels, _SPACE_KERNEL)
-    with _scratch(kernels) as scratch:
+    need_space(cache_directory("kernels"), _SPACE_KERNEL)
+    with _scratch(cache_directory("kernels")) as scratch:
         report(f"downloading {package.package}")
-        archive = download(package.package, scratch)
+        return _into_cache(download(package.package, scratch), package, report)
+
+
+def _from_package_file(archive: Path, report: Report) -> Kernel:
+    if not archive.is_file():
+        raise InsituError(f"no package {archive}")
+    need_space(cache_directory("kernels"), _SPACE_KERNEL)
+    asked = subprocess.run(["dpkg-deb", "-f", archive, "Package"], capture_output=True, text=True, check=False)
+    package = asked.stdout.strip()
+    release = package.removeprefix("linux-image-").removesuffix("-unsigned")
+    if asked.returncode or release == package:
+        raise InsituError(
+            f"{archive} is no package of a kernel image", remedy="linux-image-RELEASE_VERSION_ARCH.deb is"
+        )
+    return _into_cache(archive, Package(package, release, release), report)
+
+
+def _into_cache(archive: Path, package: Package, report: Report) -> Kernel:
+    """The kernel of an image package's file, unpacked and indexed, in the place of one of the same release."""
+    kernels = cache_directory("kernels")
+    with _scratch(kernels) as scratch:
         report(f"unpacking {archive.stat().st_size >> 20} MB")
         unpack(archive, scratch / "tree")
-        archive.unlink()
         report("indexing modules")
         _index(scratch / "tree", package)
         target = kernels / package.release
