@@ -26,7 +26,7 @@ def _package(folder: Path, name: str) -> Path:
     tree = folder / "tree"
     (tree / "DEBIAN").mkdir(parents=True)
     (tree / "DEBIAN/control").write_text(
-        f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody <nobody@localhost>\nDescription: test\n"
+        f"Package: {name}\nVersion: 1\nArchitecture: amd64\nMaintainer: nobody\nDescription: test\n"
     )
     (tree / "boot").mkdir()
     image = bytearray(1024)
