@@ -225,6 +225,12 @@ def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
 
 
 _INSTRUCTION = r"(?m)^(\d+): \("
+_MISSING_HELPER = re.compile(r"(?:unknown func|cannot use helper) (bpf_\w+)#")
+_HELPERS_OF = {
+    "bpf_override_return": "CONFIG_BPF_KPROBE_OVERRIDE=y has it, for kprobes of functions that are meant to fail",
+    "bpf_ktime_get_tai_ns": "Linux 6.1 has it; use nsecs(sw_tai)",
+    "bpf_jiffies64": "Linux 5.12 has it in probes; use nsecs",
+}
 _NOISE = r"^(processed \d+ insns|\d+: |;|R\d|from |func#|arg#|verification time|stack depth|$|\s)"
 
 
@@ -239,11 +245,13 @@ def _refused(error: bpf.BpfError, program: CompiledProgram, points: list[AttachP
         _, line, column = before[-1]
         start = sum(len(text) + 1 for text in source.text.split("\n")[: line - 1]) + column - 1
         span = Span(start, start + 1)
+    remedy = "-v shows the whole log"
+    missing = _MISSING_HELPER.search(reason)
+    if missing:
+        reason = f"it has no {missing[1]}() for {points[0].kind} probes"
+        remedy = _HELPERS_OF.get(missing[1], remedy)
     refusal = ScriptError(
-        f"the kernel refuses this program for {points[0].name}: {reason}",
-        source,
-        span,
-        remedy="-v shows the whole log",
+        f"the kernel refuses this program for {points[0].name}: {reason}", source, span, remedy=remedy
     )
     refusal.log = error.log
     return refusal
