@@ -161,3 +161,10 @@ def test_options_of_a_script_follow_two_dashes() -> None:
     assert list(insitu.trace(script, parameters=["--n=7"]).events()) == [(7, "hello", False, True)]
     assert "the script has no option --m" in run_trace("-e", script, "--", "--m=1", status=2).stderr
     assert "--n needs a number" in run_trace("-e", script, "--", "--n=x", status=1).stderr
+
+
+def test_a_script_may_define_what_the_language_has_too() -> None:
+    script = "fn ppid() : int64 { return 5; } fn twice() : int64 { return 2 * tgid_of_parent(); } "
+    script += "macro tgid_of_parent() { pcomm == comm ? 21 : 0 } "
+    script += "macro assert(x, y) { print(y) } BEGIN { print(ppid()); assert(false, 7); print(twice()); exit(); }"
+    assert list(insitu.trace(script).events()) == [5, 7, 42]

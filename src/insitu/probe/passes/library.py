@@ -6,6 +6,7 @@ They may be called without arguments where a shorter form says so, with or witho
 from __future__ import annotations
 
 import copy
+from collections.abc import Set
 from typing import Any
 
 from insitu.dataclass import fields
@@ -34,17 +35,19 @@ _NAMES = frozenset(name for name, _ in _LIBRARY)
 
 
 def expand_library(program: ast.Program, source: Source) -> None:
-    """Replace all calls in the probes of what the script does not define itself.
+    """Replace all calls in the probes and functions of what the script does not define itself.
 
     :raises ScriptError: for a wrong number of arguments.
     """
-    _Expander(source).children(program.probes)
-    _Expander(source).children(program.functions)
+    expander = _Expander(source, _NAMES.difference(function.name for function in program.functions))
+    expander.children(program.probes)
+    expander.children(program.functions)
 
 
 class _Expander:
-    def __init__(self, source: Source) -> None:
+    def __init__(self, source: Source, names: Set[str]) -> None:
         self.source = source
+        self.names = names
 
     def children(self, node: Any) -> None:
         """Replace in everything below a node (or list of nodes), in place."""
@@ -58,7 +61,7 @@ class _Expander:
 
     def _replaced(self, node: Any) -> Any:
         self.children(node)
-        if not isinstance(node, ast.Call | ast.Identifier) or node.name not in _NAMES:
+        if not isinstance(node, ast.Call | ast.Identifier) or node.name not in self.names:
             return node
         arguments = node.arguments if isinstance(node, ast.Call) else []
         if (node.name, len(arguments)) not in _LIBRARY:
