@@ -1,6 +1,8 @@
 """A kernel built from Debian's source with all features; for `make test-custom-kernels` alone: it takes long."""
 
 import subprocess
+import sys
+import time
 from collections.abc import Iterator
 
 import pytest
@@ -97,6 +99,19 @@ def test_gcov_counts_the_lines_of_a_function_that_ran(built: Guest) -> None:
 
 def test_kgdb_listens_on_the_second_serial_line(built: Guest) -> None:
     assert _output(built, "cat /sys/module/kgdboc/parameters/kgdboc").strip().startswith("ttyS1")
+
+
+def test_gdb_reaches_the_kernels_own_debugger_with_source_lines(built: Guest) -> None:
+    built.run(["sh", "-c", "(sleep 1; echo g >/proc/sysrq-trigger) </dev/null >/dev/null 2>&1 &"])
+    time.sleep(10)
+    words = ["lab", "gdb", built.name, "--kgdb", "--batch", "--ex", "print init_task.comm", "--ex", "bt 3"]
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", *words], capture_output=True, text=True, check=False, timeout=240
+    )
+    assert '"swapper/0' in done.stdout, done.stderr
+    assert "sysrq_handle_dbg" in done.stdout
+    assert "kernel/debug/debug_core.c:" in done.stdout
+    assert built.run(["true"], timeout=120).status == 0, "the guest goes on"
 
 
 def test_a_kernel_that_was_built_is_not_built_again(kernel: Kernel) -> None:

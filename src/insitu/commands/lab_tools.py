@@ -40,6 +40,11 @@ def arguments(subparsers: "Subparsers") -> None:
     )
     gdb.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
     gdb.add_argument("--ex", action="append", default=[], metavar="COMMAND", help="a gdb command to begin with")
+    gdb.add_argument(
+        "--kgdb",
+        action="store_true",
+        help="by the guest's own debugger; `echo g >/proc/sysrq-trigger` inside stops it",
+    )
     gdb.add_argument("--batch", action="store_true", help="end after the commands")
     gdb.set_defaults(action=_gdb)
 
@@ -78,7 +83,7 @@ def _gdb(args: argparse.Namespace) -> int:
     from insitu.lab.running import find_guest
 
     extra = [word for command in args.ex for word in ("-ex", command)]
-    words, note = gdb_command(find_guest(args.guest), extra)
+    words, note = gdb_command(find_guest(args.guest), extra, kgdb=args.kgdb)
     if note:
         print(f"insitu: {note}", file=sys.stderr)
     if args.batch:

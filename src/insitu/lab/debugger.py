@@ -1,6 +1,7 @@
 """gdb on a guest's kernel: QEMU's gdb server on a Unix socket, and the kernel's symbols when they are here."""
 
 import shutil
+from pathlib import Path
 
 from insitu.errors import InsituError
 from insitu.lab.kernel import find_kernel
@@ -10,20 +11,28 @@ from insitu.lab.running import Running
 __all__ = ["gdb_command"]
 
 
-def gdb_command(guest: Running, extra: list[str]) -> tuple[list[str], str]:
+def gdb_command(guest: Running, extra: list[str], *, kgdb: bool = False) -> tuple[list[str], str]:
     """The gdb command for a guest, its gdb server started; and a note when symbols are missing.
 
-    Guests boot with nokaslr, so that a vmlinux's addresses are the running kernel's.
+    With ``kgdb`` it talks to the guest kernel's own debugger, on the serial line that --kgdb gave the guest, rather
+    than to QEMU. Guests boot with nokaslr, so that a vmlinux's addresses are the running kernel's.
     """
     gdb = shutil.which("gdb")
     if gdb is None:
         raise InsituError("gdb is not installed", remedy="apt-get install gdb")
+    server = guest.directory / "kgdb" if kgdb else _start_server(guest)
+    if not server.exists():
+        raise InsituError(f"guest {guest.name} has no line for KGDB", remedy="start it with --kgdb")
+    kernel = find_kernel(guest.kernel if "/" in guest.kernel else guest.release)
+    symbols = kernel.debuginfo if kernel.debuginfo is not None else kernel.bootable
+    note = "" if kernel.debuginfo else f"no symbols for {kernel.name}: insitu lab fetch {kernel.name} --debuginfo"
+    return [gdb, "-q", str(symbols), "-ex", f"target remote {server}", *extra], note
+
+
+def _start_server(guest: Running) -> Path:
     server = guest.directory / "gdb"
     with Qmp(guest.directory / "qmp2") as qmp:
         complaint = qmp.human(f"gdbserver unix:{server},server=on,wait=off").strip()
     if not server.exists():
         raise InsituError(f"QEMU does not start its gdb server: {complaint or 'it gives no reason'}")
-    kernel = find_kernel(guest.release)
-    symbols = kernel.debuginfo if kernel.debuginfo is not None else kernel.bootable
-    note = "" if kernel.debuginfo else f"no symbols for {kernel.name}: insitu lab fetch {kernel.name} --debuginfo"
-    return [gdb, "-q", str(symbols), "-ex", f"target remote {server}", *extra], note
+    return server
