@@ -125,7 +125,7 @@ def _loop_variable(subject: ast.Expression) -> ast.Expression:
 
 
 def _element_key(low: Lowering, subject: ast.Expression) -> tuple[int, ast.Expression]:
-    """Which element of a map of aggregations is meant, ``@x[key]`` or what a loop found: the map's number, the key."""
+    """Which element of a map of aggregations ``@x[key]``, or what a loop found, means: the map's number, the key."""
     if isinstance(subject, ast.MapAccess):
         number, parts = low.layout.number(subject.name), subject.key or []
     else:
