@@ -178,6 +178,12 @@ _CASES = [
         "(true, false, true, false, true, true) 1",
     ),
     ('print((enum color)$p->color); print(GREEN); printf("%d %s\\n", GREEN, $p->color);', "BLUE GREEN 5 BLUE"),
+    # Tuples
+    ("$k = (5, 6); @k[$k] = 7; print(@k[5, 6]); @k[1, 2] = 3; print(@k[(1, 2)]); clear(@k);", "7 3"),
+    ('@n[(a=1, b=2)] = 3; print(@n[(b=2, a=1)]); print((a=1, b="x")); clear(@n);', "3 { .a = 1, .b = x }"),
+    ('$t = (foo=1, bar="x"); $t = (bar="yy", foo=2); print($t); print($t.bar);', "{ .foo = 2, .bar = yy } yy"),
+    ("$t = (1,); print($t); print($t[0]); print((1, (2, 3))[1].1);", "(1) 1 3"),
+    ("$u = (uint8)200; $u += 100; print($u); $q = &$u; print(*$q);", "300 300"),
     # Comparing
     ('print(((1, "a") == (1, "a"), (1, "a") != (1, "a"), (1, "a") == (1, "b")));', "(1, 0, 0)"),
     ('$t = (1, (comm, 2)); print($t == (1, (comm, 2))); print($t == (1, ("x", 2)));', "1 0"),

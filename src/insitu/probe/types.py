@@ -209,6 +209,12 @@ class Tuple(Type):
         """Bytes in front of an element."""
         return sum(map(stored_size, self.elements[:index]))
 
+    def order_of(self, other: Tuple) -> list[int]:
+        """Which of our elements is meant by each of another tuple's: that of the same name, or at the same place."""
+        if self.names and other.names and set(self.names) == set(other.names):
+            return [self.names.index(name) for name in other.names]
+        return list(range(len(other.elements)))
+
 
 @dataclass(frozen=True, slots=True)
 class NamedNumber(Type):

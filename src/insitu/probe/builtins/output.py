@@ -9,7 +9,7 @@ from insitu.probe.builtins.registry import function, operand
 from insitu.probe.codegen.records import send, send_values
 from insitu.probe.formats import parse_format
 from insitu.probe.layout import EXIT_ASKED
-from insitu.probe.passes.readable import holds_element
+from insitu.probe.passes.readable import holds_element, is_key_of_parts
 from insitu.probe.types import (
     VOID,
     Aggregation,
@@ -128,6 +128,8 @@ def _element_key(low: Lowering, subject: ast.Expression) -> tuple[int, ast.Expre
     """Which element of a map of aggregations ``@x[key]``, or what a loop found, means: the map's number, the key."""
     if isinstance(subject, ast.MapAccess):
         number, parts = low.layout.number(subject.name), subject.key or []
+        if len(parts) == 1 and parts[0].type is not None and is_key_of_parts(parts[0].type):
+            return number, parts[0]
     else:
         pair = _loop_variable(subject)
         assert isinstance(pair.type, Tuple) and isinstance(pair.type.elements[1], Element)

@@ -303,9 +303,11 @@ class Lowering:
         if is_scalar(target) and is_scalar(node.type):
             self.emit.store(self.value(node), pointer)
         elif isinstance(node, ast.TupleLiteral) and isinstance(target, Tuple):
-            for index, element in enumerate(node.elements):
-                self.store(element, self.emit.offset(pointer, target.offset(index)), target.elements[index])
-        elif stored_size(target) == stored_size(node.type) and type(node) in STORES:
+            assert isinstance(node.type, Tuple)
+            places = target.order_of(node.type)
+            for element, place in zip(node.elements, places, strict=True):
+                self.store(element, self.emit.offset(pointer, target.offset(place)), target.elements[place])
+        elif type(node) in STORES and _same_form(node.type, target):
             STORES[type(node)](self, node, pointer)
         else:
             with self.temporaries():
@@ -334,9 +336,10 @@ class Lowering:
         if isinstance(place, Local) and place.inner:
             place = Remote(emit.address(place.pointer), Space.KERNEL)
         if isinstance(held, Tuple) and isinstance(target, Tuple) and isinstance(place, Local):
-            for index, (inner, outer) in enumerate(zip(held.elements, target.elements, strict=True)):
+            for index, outer in zip(held.order_of(target), range(len(target.elements)), strict=True):
                 source = Local(emit.offset(place.pointer, held.offset(index)))
-                self.convert(source, inner, emit.offset(pointer, target.offset(index)), outer)
+                wanted = target.elements[outer]
+                self.convert(source, held.elements[index], emit.offset(pointer, target.offset(outer)), wanted)
             return
         if isinstance(place, Remote):
             if isinstance(target, String):
@@ -422,3 +425,10 @@ class Lowering:
             self.link.end(Ending.RETURN)
             self.endings.add(Ending.RETURN)
             self.emit.ret("1")
+
+
+def _same_form(held: Type, target: Type) -> bool:
+    """Whether a value's own stored form is what a place of another type wants."""
+    if isinstance(held, Tuple) and isinstance(target, Tuple) and held.names != target.names:
+        return False
+    return stored_size(held) == stored_size(target)

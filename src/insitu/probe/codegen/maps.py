@@ -15,7 +15,8 @@ from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.layout import ARRAY, LOST_MAP_FULL, MapLayout
-from insitu.probe.types import Aggregation, Average, Maximum, Minimum, Tuple, is_scalar, stored_size
+from insitu.probe.passes.readable import is_key_of_parts
+from insitu.probe.types import Aggregation, Average, Maximum, Minimum, is_scalar, stored_size
 
 __all__ = ["aggregate_value", "assign", "contains", "count_lost", "delete", "find", "key_pointer", "lookup", "step"]
 
@@ -29,11 +30,13 @@ def key_pointer(low: Lowering, node: ast.MapAccess, layout: MapLayout) -> str:
     """The stored key of an access, in a temporary: a pointer."""
     assert layout.key is not None and node.key is not None
     kinds = layout.key.elements
-    if len(kinds) == 1 and len(node.key) == 1 and not is_scalar(kinds[0]) and node.key[0].type == kinds[0]:
-        return low.local(node.key[0])
+    only = node.key[0] if len(node.key) == 1 else None
+    if only is not None and (only.type == layout.key or (only.type == kinds[0] and not is_scalar(kinds[0]))):
+        return low.local(only)
     pointer = low.temporary(layout.key.size)
-    if len(kinds) == 1 and len(node.key) > 1 and isinstance(kinds[0], Tuple):
-        kinds = kinds[0].elements
+    if only is not None and only.type is not None and is_key_of_parts(only.type):
+        low.store(only, pointer, layout.key)
+        return pointer
     offset = 0
     for part, kind in zip(node.key, kinds, strict=True):
         low.store(part, low.emit.offset(pointer, offset), kind)

@@ -16,7 +16,7 @@ from insitu.probe.layout import MAX_KEY_BYTES
 from insitu.probe.options import Options
 from insitu.probe.passes import members, operators
 from insitu.probe.passes.attach import Clause
-from insitu.probe.passes.readable import MapType, holds_element, readable
+from insitu.probe.passes.readable import MapType, holds_element, is_key_of_parts, readable
 from insitu.probe.passes.scopes import plain_name
 from insitu.probe.passes.statements import STATEMENTS
 from insitu.probe.passes.unify import unify
@@ -277,10 +277,11 @@ class Checker:
             # bpftrace treats @x[(a, b)] as @x[a, b].
             keys = node.key = keys[0].elements
         elements = tuple(self.key_part(k) for k in keys)
+        only = elements[0] if len(elements) == 1 else VOID
+        if is_key_of_parts(only):
+            elements, keys = only.elements, keys * len(only.elements)
         if entry.key is None:
             entry.key = Tuple(elements)
-        elif len(entry.key.elements) == 1 and isinstance(entry.key.elements[0], Tuple) and len(elements) != 1:
-            entry.key = Tuple((self.unified(entry.key.elements[0], Tuple(elements), node, node.name),))
         else:
             if len(entry.key.elements) != len(elements):
                 had, got = len(entry.key.elements), len(elements)

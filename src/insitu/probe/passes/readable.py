@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import TypeGuard
+
 from insitu.dataclass import dataclass, field
 from insitu.probe.source import Span
 from insitu.probe.types import (
@@ -18,7 +20,7 @@ from insitu.probe.types import (
     Type,
 )
 
-__all__ = ["MapType", "holds_element", "readable"]
+__all__ = ["MapType", "holds_element", "is_key_of_parts", "readable"]
 
 
 @dataclass
@@ -42,3 +44,8 @@ def readable(kind: Type) -> Type:
 def holds_element(kind: Type) -> bool:
     """Whether it is, or has in it, what a loop over a map of histograms or the like finds there."""
     return isinstance(kind, Element) or (isinstance(kind, Tuple) and any(map(holds_element, kind.elements)))
+
+
+def is_key_of_parts(kind: Type) -> TypeGuard[Tuple]:
+    """Whether a single value as key is the same as its elements one by one: ``@x[$t]`` is ``@x[$t.0, $t.1]``."""
+    return isinstance(kind, Tuple) and not kind.names

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from insitu.dataclass import replace
 from insitu.probe import ast
 from insitu.probe.passes.readable import MapType, holds_element, readable
 from insitu.probe.passes.scopes import plain_name
@@ -55,6 +56,8 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
     elif isinstance(node.target, ast.Variable):
         if isinstance(value, Aggregation):
             raise checker.error(f"{value}() has to be assigned to a map", node.value)
+        if node.operator and isinstance(value, Integer):
+            value = replace(INT64, signed=value.signed)  # what arithmetic answers
         checker.bind(node.target, value, node.value)
     if node.operator and not is_scalar(value):
         raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)

@@ -29,9 +29,9 @@ def unify(old: Type, new: Type) -> Type | None:
     if isinstance(old, Integer) and isinstance(new, Integer | Pointer):
         if isinstance(new, Pointer):
             return new
-        return Integer(
-            max(old.bytes, new.bytes), old.signed, old.enum if old.enum == new.enum else "", old.enumerators
-        )
+        same = old.enum == new.enum
+        width = max(old.bytes, new.bytes)
+        return Integer(width, old.signed, old.enum if same else "", old.enumerators if same else ())
     if isinstance(old, Pointer) and isinstance(new, Integer | Pointer):
         return old
     if isinstance(old, String) and isinstance(new, String):
@@ -41,9 +41,11 @@ def unify(old: Type, new: Type) -> Type | None:
     if isinstance(old, Stack) and isinstance(new, Stack) and old.user == new.user:
         return old
     if isinstance(old, Tuple) and isinstance(new, Tuple) and len(old.elements) == len(new.elements):
-        elements = [unify(a, b) for a, b in zip(old.elements, new.elements, strict=True)]
+        order = new.order_of(old)
+        elements = [unify(each, new.elements[at]) for each, at in zip(old.elements, order, strict=True)]
         whole = tuple(e for e in elements if e is not None)
-        return Tuple(whole, old.names if old.names == new.names else None) if len(whole) == len(elements) else None
+        names = old.names if new.names and old.names and set(old.names) == set(new.names) else None
+        return Tuple(whole, names) if len(whole) == len(elements) else None
     if isinstance(old, Record | Array) and type(old) is type(new) and str(old) == str(new):
         return old
     if isinstance(old, LinearHistogram | TimeSeries):
