@@ -284,6 +284,33 @@ def test_counts_may_be_read_in_a_program() -> None:
     assert _trace("-e", script).startswith("2 40 4")
 
 
+_CALLS = """
+#include <unistd.h>
+#include <sys/syscall.h>
+int main(void)
+{
+    for (int i = 0; i < 1000; i++) { syscall(SYS_getppid); }
+    syscall(SYS_getpgrp);
+    for (int i = 0; i < 300000; i++) { syscall(SYS_getppid); }
+    return 0;
+}
+"""
+
+
+def test_nothing_is_counted_after_exit(tmp_path: Path) -> None:
+    (tmp_path / "calls.c").write_text(_CALLS)
+    program = tmp_path / "calls"
+    subprocess.run(["gcc", "-O2", "-o", program, tmp_path / "calls.c"], check=True)
+    script = (
+        "tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { @calls = count(); }"
+        "tracepoint:syscalls:sys_enter_getpgrp /pid == cpid/ { exit(); }"
+        'END { printf("ended\\n"); }'
+    )
+    output = _trace("-c", str(program), "-e", script)
+    assert "@calls: 1000\n" in output
+    assert "ended\n" in output
+
+
 # Losses
 
 

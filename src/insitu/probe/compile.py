@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
 from insitu.probe import ast
-from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
+from insitu.probe.layout import MAX_PER_CPU_BYTES, RUN_BY_US, Layout
 from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
@@ -221,6 +221,8 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
         low = Lowering(checker, emitter, layout, clause, index)
         body = clause.probe.body
         low.expect_callbacks(functions_on_stack(low, body), shared_variables(low, body))
+        if clause.points[0].kind not in RUN_BY_US:
+            _leave_after_exit(low)
         if clause.kind.context == "iterator":
             _leave_at_the_end_of_a_walk(low)
         if clause.probe.predicate is not None:
@@ -242,6 +244,16 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
         if low.scratch_bytes:
             scratch[index] = low.scratch_bytes
     return module.render(), layout, scratch
+
+
+def _leave_after_exit(low: Lowering) -> None:
+    """After exit(), and while probes are detached one by one, events no longer count."""
+    over = low.emit.truth(low.emit.load(low.emit.map_value(low.layout.exit_map())))
+    gone, there = low.emit.label(), low.emit.label()
+    low.emit.branch_if(over, gone, there)
+    low.emit.block(gone)
+    low.emit.ret("0")
+    low.emit.block(there)
 
 
 def _leave_at_the_end_of_a_walk(low: Lowering) -> None:

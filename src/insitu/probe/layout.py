@@ -18,6 +18,7 @@ __all__ = [
     "MAX_PER_CPU_BYTES",
     "MAX_ROUNDS",
     "MAX_WHILE_ROUNDS",
+    "RUN_BY_US",
     "Layout",
     "MapLayout",
     "RecordLayout",
@@ -30,6 +31,7 @@ MAX_ROUNDS = 1 << 23  # of bpf_loop(): BPF_MAX_LOOPS of include/linux/bpf.h
 # Ours, for loops whose end nobody has said: more would keep a CPU in the kernel for seconds.
 MAX_WHILE_ROUNDS = 1 << 20
 EXIT_ASKED = 1 << 32
+RUN_BY_US = frozenset({"begin", "end", "self"})  # kinds that the runtime sets off itself
 EVENT_RING_BYTES = 32 << 20
 
 MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
@@ -120,7 +122,7 @@ class Layout:
         return self._own("lost", PERCPU_ARRAY, 4, 8, LOST_CELLS)
 
     def exit_map(self) -> int:
-        """Set by exit(): EXIT_ASKED, and the status in the bits below."""
+        """Set by exit() and when the run ends: EXIT_ASKED, and the status in the bits below."""
         return self._own("exit", ARRAY, 4, 8, 1)
 
     def scratch_map(self) -> int:

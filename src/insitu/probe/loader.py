@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import struct
+from collections.abc import Collection
 from typing import cast
 
 from insitu.dataclass import dataclass, field
@@ -57,7 +58,7 @@ class Loaded:
         """The descriptor of a map or ring by our number."""
         return self.rings[number].fd if number in self.rings else self.maps[number].fd
 
-    def attach(self, kinds: set[str] | None, context: Context) -> int:
+    def attach(self, kinds: Collection[str] | None, context: Context) -> int:
         """Attach programs, all or those of some kinds: how many points."""
         count = 0
         for program in self.programs:
@@ -94,10 +95,10 @@ class Loaded:
                 for attachment in program.attachments:
                     cast(Runnable, attachment).run()
 
-    def detach(self, but: set[str]) -> None:
-        """Detach all programs but those of the kinds."""
+    def detach(self, but: Collection[str], *, silent: bool = False) -> None:
+        """Detach all programs but those of the kinds. ``silent``: they do nothing any more when they run."""
         attached = [p for p in self.programs if p.attachments and p.points[0].kind not in but]
-        close_together(attachment for program in attached for attachment in program.attachments)
+        close_together((each for program in attached for each in program.attachments), silent=silent)
         for program in attached:
             program.attachments = []
             with contextlib.suppress(bpf.BpfError):

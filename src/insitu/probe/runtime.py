@@ -24,6 +24,7 @@ from insitu.probe.layout import (
     LOST_STACKS,
     MAX_ROUNDS,
     MAX_WHILE_ROUNDS,
+    RUN_BY_US,
     STACK_TRACE,
     Layout,
 )
@@ -107,7 +108,7 @@ class Runtime:
 
     def attach(self) -> int:
         """Attach all probes, running those named begin first; let the target go: how many probes."""
-        count = self.loaded.attach({"begin", "end", "self"}, self.context)
+        count = self.loaded.attach(RUN_BY_US, self.context)
         self.loaded.run("begin")
         count += self.loaded.attach(None, self.context)
         self.target.release()
@@ -176,8 +177,10 @@ class Runtime:
         return word & 0xFF if word & EXIT_ASKED else None
 
     def finish(self, output: Output) -> None:
-        """Run the end probes, detach, and handle what is still in the rings."""
-        self.loaded.detach({"begin", "end", "self"})
+        """Silence the probes, run those named end, detach, and handle what is still in the rings."""
+        if self._exit_map is not None and self._exit_asked() is None:
+            self._exit_map.update(bytes(4), struct.pack("<Q", EXIT_ASKED))
+        self.loaded.detach(RUN_BY_US, silent=True)
         self.drain()
         self.loaded.run("end")
         self.drain()

@@ -3,7 +3,9 @@
 The kernel lets each close of a perf link and of a tracing event wait for an RCU grace period, some 30 to 80 ms. Waits
 for links overlap when threads close them. Those for events do not, since the kernel holds a lock meanwhile
 (kernel/trace/trace_event_perf.c: perf_trace_destroy); but an event whose link is closed runs no program any more, so
-its close is left to a process that has nothing else to do.
+its close is left to a process that has nothing else to do. Some kernels (Debian's 6.1) hold a lock in waits for links
+too (kernel/trace/bpf_trace.c: perf_event_detach_bpf_prog): hundreds of links are left to that process as well, if
+their programs do nothing any more.
 """
 
 from __future__ import annotations
@@ -39,11 +41,15 @@ class Descriptors:
         close_together([self])
 
 
-def close_together(attachments: Iterable[Attachment]) -> None:
-    """Detach them all, which takes hardly longer than one: on return, none of their programs runs any more."""
+def close_together(attachments: Iterable[Attachment], *, silent: bool = False) -> None:
+    """Detach them all, which takes hardly longer than one: on return, none of their programs runs any more.
+
+    Where the programs are ``silent`` (they return at once) and many, some may still be run for a few seconds.
+    """
     from insitu.kernel import perf_event
 
     now: list[int] = []
+    links: list[int] = []
     later: list[int] = []
     for attachment in attachments:
         if isinstance(attachment, Descriptors):
@@ -51,13 +57,15 @@ def close_together(attachments: Iterable[Attachment]) -> None:
                 # A clock ticks on while links are closed. (Tracing events are closed only for their programs.)
                 with contextlib.suppress(OSError):
                     perf_event.disable(event)
-            now += attachment.links + attachment.events
+            now += attachment.events
+            links += attachment.links
             later += attachment.tracing
             attachment.links, attachment.events, attachment.tracing = [], [], []
         else:
             attachment.close()
-    _close_all(now)
-    _close_later(later)
+    leave_links = silent and len(links) > _MAX_THREADS
+    _close_all(now if leave_links else links + now)
+    _close_later(links + later if leave_links else later)
 
 
 def _close_all(descriptors: Sequence[int]) -> None:

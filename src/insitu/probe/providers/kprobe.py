@@ -6,7 +6,6 @@ import ctypes
 import errno
 import re
 from collections.abc import Sequence
-from pathlib import Path
 
 from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, perf_event, procfs
@@ -18,7 +17,6 @@ from insitu.probe.providers.matching import has_wildcard, limited, missing, part
 from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
 from insitu.probe.providers.signature import entry_arguments, return_argument
 from insitu.symbols.btf import Kind, Type
-from insitu.symbols.kallsyms import read_kallsyms
 from insitu.symbols.kernel_btf import modules
 
 __all__ = ["PROVIDERS"]
@@ -135,6 +133,8 @@ def _exists(function: str, module: str, context: Context) -> bool:
     """Whether the kernel or a module has a function of that name: by BTF, or by the slower list of all symbols."""
     if _described(function, module, context):
         return True
+    from insitu.symbols.kallsyms import read_kallsyms
+
     return re.search(rf" [tTwW] {re.escape(function)}[\t\n]".encode(), read_kallsyms()) is not None
 
 
@@ -149,10 +149,10 @@ def _refused(point: AttachPoint, error: InsituError) -> InsituError:
 def _blacklist() -> set[str]:
     """Functions in which the kernel allows no kprobe, as far as debugfs is there to tell."""
     try:
-        text = Path("/sys/kernel/debug/kprobes/blacklist").read_text()
+        with open("/sys/kernel/debug/kprobes/blacklist") as file:  # noqa: PTH123
+            return {line.split()[-1] for line in file if line.strip()}
     except OSError:
         return set()
-    return {line.split()[-1] for line in text.splitlines() if line.strip()}
 
 
 PROVIDERS = (Kprobe("kprobe", "k", False), Kprobe("kretprobe", "kr", True))
