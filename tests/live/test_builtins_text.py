@@ -85,6 +85,21 @@ def test_buffers_show_bytes_in_three_ways() -> None:
     assert run_trace("-e", script).stdout.strip() == r"a\x01\xff \x61\x01\xff 61 01 ff|a\x01\xff|"
 
 
+def test_allocation_flags_have_the_names_that_the_kernel_gives_them() -> None:
+    bits = ["IO", "FS", "DIRECT_RECLAIM", "KSWAPD_RECLAIM"]
+    mask = " | ".join(f"(1 << ___GFP_{bit}_BIT)" for bit in bits)
+    values = f"{mask}, ({mask}) | (1 << ___GFP_ZERO_BIT), 1 << ___GFP_IO_BIT, 0"
+    script = f'BEGIN {{ printf("%gr %gr %gr %gr", {values}); exit(); }}'
+    try:
+        shown = run_trace("-e", script).stdout
+    except AssertionError as error:
+        if "___GFP" in str(error):
+            pytest.skip("this kernel's type information does not number the bits (Linux 6.10)")
+        raise
+    # include/linux/gfp_types.h: GFP_KERNEL is __GFP_RECLAIM | __GFP_IO | __GFP_FS.
+    assert shown.split() == ["GFP_KERNEL", "GFP_KERNEL|__GFP_ZERO", "__GFP_IO", "none"]
+
+
 def test_errors_and_system_calls_have_their_names() -> None:
     numbers = [1, 2, 13, 110]
     assert values_at_begin(*(f"strerror({n})" for n in numbers)) == [os.strerror(n) for n in numbers]

@@ -5,11 +5,12 @@ import struct
 from pathlib import Path
 
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.errors import InsituError
 from insitu.probe.builtins.glob import parse_glob
+from insitu.probe.gfp_flags import flag_names
 from insitu.probe.options import Options
 from insitu.probe.packet_file import PacketFile
 from insitu.probe.source import ScriptError
@@ -137,6 +138,7 @@ def test_words_behind_a_script_are_its_parameters_or_its_options() -> None:
         options.check_named({"name", "flags"})
 
 
+@settings(deadline=None)
 @given(st.lists(st.tuples(st.integers(0, 2**61), st.integers(0, 9000), st.binary(max_size=60)), max_size=5))
 def test_packet_files_are_read_back_as_they_were_written(packets: list[tuple[int, int, bytes]]) -> None:
     import tempfile
@@ -156,3 +158,18 @@ def test_packet_files_are_read_back_as_they_were_written(packets: list[tuple[int
         assert whole == max(length, len(content)) and data[at + 16 : at + 16 + kept] == content
         at += 16 + kept
     assert at == len(data)
+
+
+def test_allocation_flags_are_read_from_a_tracepoints_format_as_any_kernel_writes_it() -> None:
+    old = '{(unsigned long)((( gfp_t)(0x400u|0x800u)) | (( gfp_t)0x40u)), "GFP_NOFS"}, '
+    old += '{(unsigned long)(( gfp_t)0x40u), "__GFP_IO"}'
+    new = '{( unsigned long)(((((1UL))) << (10)) & ~(( gfp_t)((((1UL))) << (3)))), "__GFP_X"}, '
+    new += '{( unsigned long)(x), "__GFP_Y"}'
+    assert flag_names(old) == [(0xC40, "GFP_NOFS"), (0x40, "__GFP_IO")]
+    assert flag_names(new) == [(1 << 10, "__GFP_X")]
+
+
+@settings(deadline=None)
+@given(st.text(max_size=200))
+def test_any_text_is_read_for_allocation_flags(text: str) -> None:
+    assert isinstance(flag_names(text + '{1 | (2 << 3), "A"}' + text), list)

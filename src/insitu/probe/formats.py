@@ -9,14 +9,14 @@ from insitu.dataclass import dataclass
 __all__ = ["Conversion", "parse_format"]
 
 _CONVERSION = re.compile(r"%([-+ #0]*)(\*|\d{0,4})(?:\.(\d{0,4}))?(hh|h|ll|l|j|z|t)?([%a-zA-Z])")
-_TEXTS = ("s", "r", "rx", "rh")
+_TEXTS = ("s", "r", "rx", "rh", "gr")
 _LETTERS = (*"duxXocp", *_TEXTS)
 _SIZES = {"hh": 8, "h": 16, "": 32, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64}
 
 
 @dataclass(frozen=True, slots=True)
 class Conversion:
-    """``letter`` is d, u, x, X, o, c, s, p, r, rx or rh; ``bits`` how many of an integer C would look at.
+    """``letter`` is d, u, x, X, o, c, s, p, r, rx, rh or gr; ``bits`` how many of an integer C would look at.
 
     ``python`` is the conversion as Python's % operator takes it.
     """
@@ -28,7 +28,7 @@ class Conversion:
     @property
     def takes_integer(self) -> bool:
         """Whether the value is a number."""
-        return self.letter not in _TEXTS
+        return self.letter not in _TEXTS or self.letter == "gr"
 
 
 def parse_format(text: str) -> tuple[list[str], list[Conversion]]:
@@ -50,7 +50,7 @@ def parse_format(text: str) -> tuple[list[str], list[Conversion]]:
             parts[-1] += "%"
             continue
         letter = {"i": "d"}.get(letter, letter)
-        if letter == "r" and text[position : position + 1] in ("x", "h"):
+        if letter + text[position : position + 1] in ("rx", "rh", "gr"):
             letter += text[position]
             position += 1
         if letter not in _LETTERS:

@@ -165,6 +165,10 @@ class Formatter:
             return lambda pieces: "".join(f"\\x{byte:02x}" for byte in value(pieces))
         if conversion.letter == "rh":
             return lambda pieces: value(pieces).hex(" ")
+        if conversion.letter == "gr":
+            from insitu.probe.gfp_flags import named_flags
+
+            return lambda pieces: named_flags(value(pieces))
         if conversion.letter in ("s", "r"):
             if isinstance(kind, String):
                 return value
