@@ -9,7 +9,7 @@ from insitu.dataclass import dataclass, replace
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind, Provider
+from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Provider
 from insitu.probe.source import ScriptError, Source, nearest
 
 __all__ = ["Clause", "resolve_attach_points"]
@@ -51,13 +51,17 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
         for text in probe.attach_points:
             try:
                 found += _expand(text, source, context)
-            except ScriptError as error:
-                missing.append(error)
+            except AbsentError as error:
+                missing.append(_located(error, source, text))
+            except ScriptError:
+                raise
+            except InsituError as error:
+                raise _located(error, source, text) from None
         absent = bool(missing) and not found
         may_miss = context.missing_probes in ("warn", "ignore") or (
             not context.missing_probes and len(probe.attach_points) > 1
         )
-        if missing and not (may_miss and all(_is_absence(error) for error in missing)):
+        if missing and not may_miss:
             raise missing[0]
         warnings += [f"{error}: it is left out" for error in missing]
         if absent:
@@ -92,11 +96,6 @@ def _name_context_args(probe: ast.Probe) -> None:
             node.name = "args"
 
 
-def _is_absence(error: ScriptError) -> bool:
-    """Whether the error says that a place does not exist, rather than that it is misspelt or cannot be had at all."""
-    return error.plain.startswith("there is no ") or " matches no" in error.plain
-
-
 def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tuple[Provider, AttachPoint]]:
     kind = text.parts[0]
     line, column = source.line_column(text.span.start)
@@ -110,10 +109,7 @@ def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tupl
     points: list[tuple[Provider, AttachPoint]] = []
     for name in kinds:
         provider = PROVIDERS[name]
-        try:
-            expanded = provider.expand(AttachSpec(name, text.parts[1:], line, column), context)
-        except InsituError as error:
-            raise _located(error, source, text) from None
+        expanded = provider.expand(AttachSpec(name, text.parts[1:], line, column), context)
         points += [(provider, _as_written(point, text)) for point in expanded]
     return points
 

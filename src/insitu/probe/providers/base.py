@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
 from insitu.dataclass import dataclass, field
+from insitu.errors import InsituError
 
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
@@ -16,6 +17,7 @@ if TYPE_CHECKING:
     from insitu.symbols.elf import Elf
 
 __all__ = [
+    "AbsentError",
     "Argument",
     "AttachPoint",
     "AttachSpec",
@@ -32,6 +34,10 @@ __all__ = [
     "Runnable",
     "UserStack",
 ]
+
+
+class AbsentError(InsituError):
+    """The place that an attach point names does not exist here. A script that lists several can do without it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,8 +219,9 @@ class Provider(Protocol):
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         """The concrete points that the spec names, wildcards expanded, in a stable order.
 
-        :raises InsituError: when nothing matches (with the nearest names), when the spec has the wrong number of
-            parts, or when the kernel lacks the feature (with what to use instead).
+        :raises AbsentError: when nothing matches (with the nearest names).
+        :raises InsituError: when the spec has the wrong number of parts, or when the kernel lacks the feature (with
+            what to use instead).
         """
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:

@@ -15,7 +15,7 @@ import numpy as np
 from insitu.dataclass import dataclass
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
-from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard
 from insitu.probe.providers.perf_attachment import Event, attach_events
@@ -76,12 +76,12 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
     if "/" in text:
         absolute = str(Path(text).absolute())
         if not Path(root + absolute).is_file():
-            raise InsituError(f"{spec}: there is no file {text}")
+            raise AbsentError(f"there is no file {text}")
         return [absolute]
     program = shutil.which(text) if not root else None
     found = os.path.realpath(program) if program and _is_elf(Path(program)) else _library(text, root)
     if not found:
-        raise InsituError(f"{spec}: there is no program {text} on PATH and no library of that name")
+        raise AbsentError(f"there is no program {text} on PATH and no library of that name")
     return [found]
 
 

@@ -10,8 +10,8 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.alternatives import instead_of
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.alternatives import instead_of, successors
+from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
 from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
@@ -43,11 +43,11 @@ class Kprobe:
             raise InsituError(f"{spec}: a function's return has no offset")
         if not has_wildcard(function):
             if not _exists(function, module, context):
-                raise missing("kernel function", function, [name for name, _ in context.tracefs.functions()])
+                raise _absent(function, context)
             return [self._point(module.replace("*", ""), function, offset)]
         found = self.listing(spec, context)
         if not found:
-            raise missing("kernel function", function, [name for name, _ in context.tracefs.functions()])
+            raise _absent(function, context)
         limited(found, spec, context)
         shared = len(found) > 1 and link_features.has_kprobe_multi()
         return [self._point(point.target, point.function, 0, _MULTI if shared else None) for point in found]
@@ -90,7 +90,7 @@ class Kprobe:
         try:
             return attach_events(program_fd, events, tracing=True)
         except InsituError as error:
-            raise _refused(points[0], error) from None
+            raise _refused(points[0], error, context) from None
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         if procfs.pmu_type("kprobe") is None:
@@ -131,18 +131,35 @@ def _described(function: str, module: str, context: Context) -> Type | None:
 
 def _exists(function: str, module: str, context: Context) -> bool:
     """Whether the kernel or a module has a function of that name: by BTF, or by the slower list of all symbols."""
-    if _described(function, module, context):
-        return True
+    return _described(function, module, context) is not None or _has_code(function)
+
+
+def _has_code(function: str) -> bool:
+    """Whether the kernel has instructions of that name: BTF also describes functions that are inlined everywhere."""
     from insitu.symbols.kallsyms import read_kallsyms
 
     return re.search(rf" [tTwW] {re.escape(function)}[\t\n]".encode(), read_kallsyms()) is not None
 
 
-def _refused(point: AttachPoint, error: InsituError) -> InsituError:
+def _absent(function: str, context: Context) -> AbsentError:
+    if instead := successors(function, context):
+        return AbsentError(f"there is no kernel function {function}", remedy=f"use {instead[0]}")
+    return missing("kernel function", function, [name for name, _ in context.tracefs.functions()])
+
+
+def _refused(point: AttachPoint, error: InsituError, context: Context) -> InsituError:
     if point.function in _blacklist():
         return InsituError(f"the kernel forbids probes in {point.function}: it is on its kprobe blacklist")
     if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EILSEQ:
         return InsituError(f"{point.name}: no instruction begins {point.offset} bytes into {point.function}")
+    traceable = {name for name, _ in context.tracefs.functions()}
+    if not _has_code(point.function):
+        what = f"{point.function} has no code of its own in this kernel: the compiler has inlined it everywhere"
+        return AbsentError(what, remedy=instead_of(point.function, context))
+    if traceable and point.function not in traceable:
+        # kernel/trace/trace_kprobe.c: within_notrace_func()
+        what = f"{point.function} is none of the functions that this kernel can trace"
+        return AbsentError(what, remedy=instead_of(point.function, context))
     return InsituError(f"cannot attach to {point.name}: {error.args[0]}", remedy=error.remedy)
 
 

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import heapq
 import re
+from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import TypeVar
 
 from insitu.errors import InsituError
-from insitu.probe.providers.base import AttachSpec, Context
+from insitu.probe.providers.base import AbsentError, AttachSpec, Context
 
 __all__ = ["has_wildcard", "limited", "missing", "parts", "select"]
 
@@ -32,21 +32,26 @@ def select(pattern: str, names: Iterable[str]) -> list[str]:
 _CANDIDATES = 100
 
 
-def _similar(name: str, names: Collection[str]) -> Collection[str]:
-    """The names that share most groups of three letters with ``name``: difflib is too slow for a whole kernel's."""
-    if len(names) <= _CANDIDATES:
-        return names
-    groups = {name[at : at + 3] for at in range(len(name) - 2)}
-    return heapq.nlargest(_CANDIDATES, names, key=lambda other: sum(group in other for group in groups))
+def _similar(name: str, names: Collection[str]) -> list[str]:
+    """The names that share most groups of three letters with ``name``: difflib is too slow for a whole kernel's.
+
+    The names are searched as one text: it takes a kernel's 60,000 some milliseconds.
+    """
+    text = "\n".join(names)
+    shared: Counter[int] = Counter()
+    for group in {name[at : at + 3] for at in range(len(name) - 2)}:
+        shared.update({text.rfind("\n", 0, found.start()) + 1 for found in re.finditer(re.escape(group), text)})
+    return [text[start : text.find("\n", start) % (len(text) + 1)] for start, _ in shared.most_common(_CANDIDATES)]
 
 
-def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> InsituError:
+def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> AbsentError:
     """The error for a name that does not exist, with up to three which look like it."""
     import difflib
 
-    near = difflib.get_close_matches(name, _similar(name, names), 3, 0.6)
+    candidates = names if len(names) <= _CANDIDATES else _similar(name, names)
+    near = difflib.get_close_matches(name, candidates, 3, 0.6)
     hint = f"did you mean {' or '.join(near)}?" if near else remedy
-    return InsituError(f"there is no {what} {name}", remedy=hint)
+    return AbsentError(f"there is no {what} {name}", remedy=hint)
 
 
 def limited(found: list[T], spec: AttachSpec, context: Context) -> list[T]:

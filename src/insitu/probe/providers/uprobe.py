@@ -10,7 +10,7 @@ from insitu.dataclass import replace
 from insitu.errors import InsituError
 from insitu.kernel import link_features
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
 from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary, shares_links
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, select
@@ -22,6 +22,8 @@ from insitu.symbols.instructions import begins_instruction
 __all__ = ["PROVIDERS"]
 
 _LONGEST_INSTRUCTION = 16  # bytes, rounded up
+# Libraries that are empty since glibc 2.34 (NEWS of that version): their functions are in libc.
+_IN_LIBC = {"libpthread", "libdl", "libutil", "libanl"}
 
 
 class Uprobe:
@@ -138,14 +140,25 @@ def _named(places: FunctionPlaces, function: str) -> Iterator[tuple[str, int]]:
             yield full, address
 
 
-def _unknown(path: str, function: str, files: list[str], context: Context) -> InsituError:
+def _unknown(path: str, function: str, files: list[str], context: Context) -> AbsentError:
     if not files:
-        return InsituError(f"no program or library matches {path}")
+        return AbsentError(f"no program or library matches {path}")
     known = FunctionPlaces(open_binary(files[0], context)[0], Path(files[0])).by_name
     if not known:
-        return InsituError(f"{path} has no symbols", remedy="install its debug symbols, or name an address")
+        return AbsentError(f"{path} has no symbols", remedy="install its debug symbols, or name an address")
+    if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):
+        what = f"there is no function {function} in {path}: glibc 2.34 moved it"
+        return AbsentError(what, remedy=f"use uprobe:libc:{function}")
     error = missing("function", function, known, f"insitu trace -l 'uprobe:{path}:*' lists what there is")
-    return InsituError(f"{error.args[0]} in {path}", remedy=error.remedy)
+    return AbsentError(f"{error.args[0]} in {path}", remedy=error.remedy)
+
+
+def _libc_has(function: str, context: Context) -> bool:
+    try:
+        (file,) = binaries("libc", context, AttachSpec("uprobe", ("libc",)))
+    except AbsentError:
+        return False
+    return FunctionPlaces(open_binary(file, context)[0], Path(file)).address(function) is not None
 
 
 PROVIDERS = (Uprobe("uprobe", ("u",), False), Uprobe("uretprobe", ("ur",), True))

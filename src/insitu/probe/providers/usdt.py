@@ -11,6 +11,7 @@ from insitu.kernel import link_features
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.kernel.calling_convention import MACHINE, Part
 from insitu.probe.providers.base import (
+    AbsentError,
     Argument,
     AttachPoint,
     AttachSpec,
@@ -74,12 +75,12 @@ class Usdt:
                 found.append(AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail))
         return found
 
-    def _unknown(self, spec: AttachSpec, context: Context) -> InsituError:
+    def _unknown(self, spec: AttachSpec, context: Context) -> AbsentError:
         path, _, name = _split(spec)
         elves = [open_binary(file, context)[0] for file in binaries(path, context, spec)]
         known = [probe.name for elf in elves for probe in usdt_probes(elf)]
         if not known:
-            return InsituError(f"{path} has no USDT probes", remedy="a build option such as --with-dtrace adds them")
+            return AbsentError(f"{path} has no USDT probes", remedy="a build option such as --with-dtrace adds them")
         return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists what there is")
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
