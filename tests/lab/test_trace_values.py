@@ -1,0 +1,63 @@
+"""Kernel structs as values, on kernels that have kprobes and fentry: copies, addresses and all arguments together."""
+
+import os
+import shlex
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from insitu.lab import Guest
+from insitu.lab import guest as boot
+
+_READS = """
+import os
+descriptor = os.open("{path}", os.O_RDWR | os.O_APPEND)
+os.read(descriptor, 4321)
+"""
+_SCRIPT = """
+BEGIN {
+    $t = *curtask; $q = &$t; @load = $t.se.load; @m[1] = 2; @m[2] = 3; $name = "before";
+    for ($kv : @m) { $name = comm; @same[$kv.0] = $t.tgid == pid; }
+    print(($t.tgid == pid, $q->tgid == pid, (&$t.tgid)[0] == pid));
+    print(($name == comm, *(&$name) == comm, (&@m)->max_entries));
+}
+kprobe:vfs_read /pid == cpid && arg2 == 4321/ {
+    $file = *(struct file *)arg0; $path = &((struct file *)arg0)->f_path; $name = $path->dentry->d_name;
+    print(($file.f_flags & 3, $file.f_flags & O_APPEND, $file.f_path.dentry == $path->dentry, str($name.name)));
+}
+fentry:vfs_read /pid == cpid && args.count == 4321/ {
+    $all = args; @path[$all.file->f_path] = count(); print(($all.count, $all.file->f_path.dentry->d_name.len));
+}
+END { print((@load.weight, len(@path))); clear(@load); clear(@path); clear(@m); }
+"""
+
+
+@pytest.fixture(scope="module", params=["6.1", "6.12"])
+def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
+    with boot(kernel=request.param, memory="1G") as guest:
+        yield guest
+
+
+@pytest.mark.timeout(300)
+def test_kernel_structs_are_copied_whole_and_told_apart(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "a_file_of_ours").write_bytes(bytes(5000))
+    (tmp_path / "script.bt").write_text(_SCRIPT)
+    (tmp_path / "reads.py").write_text(_READS.format(path=tmp_path / "a_file_of_ours"))
+    command = shlex.join([sys.executable, str(tmp_path / "reads.py")])
+    trace = [sys.executable, "-m", "insitu", "trace", "-q", "-c", command, str(tmp_path / "script.bt")]
+    done = guest.run(trace, timeout=240, env={**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"})
+    assert done.status == 0, done.stderr
+    lines = [line for line in done.stdout.decode().splitlines() if line]
+    assert sorted(lines) == sorted(
+        [
+            "(1, 1, 1)",
+            "(1, 1, 4096)",
+            f"({os.O_RDWR}, {os.O_APPEND}, 1, a_file_of_ours)",
+            f"(4321, {len('a_file_of_ours')})",
+            "(1048576, 1)",  # NICE_0_LOAD of kernel/sched/sched.h
+            "@same[1]: 1",
+            "@same[2]: 1",
+        ]
+    )
