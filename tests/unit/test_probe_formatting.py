@@ -6,12 +6,12 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from insitu.probe.aggregates import MapContent
 from insitu.probe.decode import code, decoder, piece_count
 from insitu.probe.drain import FIELDS
 from insitu.probe.formats import parse_format
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout, RecordLayout
+from insitu.probe.map_content import MapContent
 from insitu.probe.printing import bounds, map_json, map_text
 from insitu.probe.symbolize import Symbols
 from insitu.probe.types import (

@@ -9,13 +9,13 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from insitu.probe.aggregates import read_map
 from insitu.probe.compile import compile_script
 from insitu.probe.decode import decoder
 from insitu.probe.drain import FIELDS, Handler
 from insitu.probe.formatting import Formatter
 from insitu.probe.frames import map_frame, plain
 from insitu.probe.layout import RecordLayout
+from insitu.probe.map_content import read_map
 from insitu.probe.options import Options
 from insitu.probe.output import TextOutput
 from insitu.probe.providers.base import Context

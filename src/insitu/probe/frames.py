@@ -4,25 +4,20 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from insitu.probe.aggregates import MapContent
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout
+from insitu.probe.map_content import MapContent
 from insitu.probe.printing import bounds
 from insitu.probe.time_series import series_rows
 from insitu.probe.types import (
     Array,
-    Average,
     Buffer,
-    Count,
-    Histogram,
+    CountAndTotal,
     Integer,
-    LinearHistogram,
-    Maximum,
-    Minimum,
+    OneNumber,
     Pointer,
+    Ranges,
     Record,
-    Statistics,
-    Sum,
     TimeSeries,
     Tuple,
     Type,
@@ -71,7 +66,7 @@ def map_frame(layout: MapLayout, content: MapContent, formatter: Formatter) -> p
 def _values(
     kind: Type, rows: list[tuple[tuple[Any, ...], Any]], columns: dict[str, list[Any]], formatter: Formatter
 ) -> dict[str, list[Any]]:
-    if isinstance(kind, Histogram | LinearHistogram):
+    if isinstance(kind, Ranges):
         cells = [(i, cell, int(n)) for i, (_, value) in enumerate(rows) for cell, n in enumerate(value) if n]
         for name, column in columns.items():
             columns[name] = [column[i] for i, _, _ in cells]
@@ -82,10 +77,10 @@ def _values(
         for name, column in columns.items():
             columns[name] = [column[i] for i, _, _ in moments]
         return {"start_ns": [start for _, start, _ in moments], "value": [value for _, _, value in moments]}
-    if isinstance(kind, Average | Statistics):
+    if isinstance(kind, CountAndTotal):
         counts, totals = [value[0] for _, value in rows], [value[1] for _, value in rows]
         means = [total / count if count else 0.0 for count, total in zip(counts, totals, strict=True)]
         return {"value": means, "count": counts, "total": totals}
-    if isinstance(kind, Count | Sum | Minimum | Maximum):
+    if isinstance(kind, OneNumber):
         return {"value": [value for _, value in rows]}
     return {"value": [plain(formatter, kind, value) for _, value in rows]}

@@ -8,12 +8,12 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
-from insitu.probe.aggregates import MapContent, read_map
 from insitu.probe.decode import decoder
 from insitu.probe.drain import FIELDS, Handler
 from insitu.probe.formatting import Formatter, Members
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.loader import Loaded
+from insitu.probe.map_content import MapContent, read_map
 from insitu.probe.printing import map_json, map_text
 
 if TYPE_CHECKING:

@@ -5,21 +5,21 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from insitu.probe.aggregates import MapContent
+from insitu.probe.c_arithmetic import quotient
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout
+from insitu.probe.map_content import MapContent
 from insitu.probe.time_series import series_json, series_rows, series_text
 from insitu.probe.types import (
     Average,
-    Count,
+    CountAndTotal,
     Histogram,
     Integer,
     LinearHistogram,
-    Maximum,
-    Minimum,
+    OneNumber,
+    Ranges,
     Stack,
     Statistics,
-    Sum,
     TimeSeries,
     Type,
 )
@@ -39,28 +39,28 @@ def map_text(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
     lines = []
     for key, value in rows:
         name = layout.name + _key_text(formatter, layout, key)
-        if isinstance(kind, Histogram | LinearHistogram):
+        if isinstance(kind, Ranges):
             lines.append(f"{name}: \n{histogram_text(kind, value, div)}\n")
         elif isinstance(kind, TimeSeries):
             lines.append(f"{name}:\n{series_text(kind, series_rows(kind, value, last))}\n")
         elif isinstance(kind, Statistics):
             count, total = value
-            average = _quotient(total, count)
+            average = quotient(total, count)
             lines.append(f"{name}: count {count}, average {_divided(average, div)}, total {_divided(total, div)}\n")
         else:
             lines.append(f"{name}: {_value_text(formatter, kind, value, div)}\n")
     if not lines:
         lines.append("\n")
-    if isinstance(kind, Statistics | Average):
+    if isinstance(kind, CountAndTotal):
         lines.append("\n")
     return "".join(lines)
 
 
 def _value_text(formatter: Formatter, kind: Type | None, value: Any, div: int) -> str:
-    if isinstance(kind, Count | Sum | Minimum | Maximum):
+    if isinstance(kind, OneNumber):
         return str(_divided(value, div))
     if isinstance(kind, Average):
-        return str(_divided(_quotient(value[1], value[0]), div))
+        return str(_divided(quotient(value[1], value[0]), div))
     assert kind is not None
     if isinstance(kind, Integer) and div:
         return str(_divided(value, div))
@@ -68,14 +68,7 @@ def _value_text(formatter: Formatter, kind: Type | None, value: Any, div: int) -
 
 
 def _divided(value: int, div: int) -> int:
-    return _quotient(value, div) if div else value
-
-
-def _quotient(value: int, divisor: int) -> int:
-    """C's division, towards zero."""
-    if not divisor:
-        return 0
-    return abs(value) // divisor * (1 if value >= 0 else -1)
+    return quotient(value, div) if div else value
 
 
 def _key_text(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> str:
@@ -87,7 +80,7 @@ def _key_text(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> 
     return f"[{', '.join(parts)}]"
 
 
-def histogram_text(kind: Histogram | LinearHistogram, cells: Sequence[int], div: int) -> str:
+def histogram_text(kind: Ranges, cells: Sequence[int], div: int) -> str:
     """The bars of a histogram, from the first cell that counted something to the last."""
     counts = [count // div for count in cells] if div else cells
     first, last = _extent(counts)
@@ -106,7 +99,7 @@ def _extent(counts: Sequence[int]) -> tuple[int, int]:
     return (used[0], used[-1]) if used else (0, -1)
 
 
-def bounds(kind: Histogram | LinearHistogram, index: int) -> tuple[int | None, int | None]:
+def bounds(kind: Ranges, index: int) -> tuple[int | None, int | None]:
     """A cell's range, its end excluded; None where it has no end."""
     if index == 0:
         return None, kind.minimum if isinstance(kind, LinearHistogram) else 0
@@ -122,7 +115,7 @@ def bounds(kind: Histogram | LinearHistogram, index: int) -> tuple[int | None, i
     return low, low + (1 << (power - 1))
 
 
-def _label(kind: Histogram | LinearHistogram, index: int) -> str:
+def _label(kind: Ranges, index: int) -> str:
     low, high = bounds(kind, index)
     if low is None:
         return f"(..., {_suffixed(high or 0)})"
@@ -155,12 +148,12 @@ def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
     if isinstance(kind, TimeSeries):
         rows = [(key, series_json(series_rows(kind, value, content.last_interval))) for key, value in rows]
     shown = [(_json_key(formatter, layout, key), _json_value(formatter, kind, value, div)) for key, value in rows]
-    if isinstance(kind, Histogram | LinearHistogram):
+    if isinstance(kind, Ranges):
         label = "hist"
     elif isinstance(kind, TimeSeries):
         label = "tseries"
     else:
-        label = "stats" if isinstance(kind, Statistics | Average) else "map"
+        label = "stats" if isinstance(kind, CountAndTotal) else "map"
     if not shown:
         return None
     if layout.key is None:
@@ -179,7 +172,7 @@ def _json_key(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> 
 
 
 def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -> Any:
-    if isinstance(kind, Histogram | LinearHistogram):
+    if isinstance(kind, Ranges):
         counts = [count // div for count in value] if div else value
         first, last = _extent(counts)
         cells = []
@@ -194,10 +187,10 @@ def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -
         return value
     if isinstance(kind, Statistics):
         count, total = value
-        return {"count": count, "average": _divided(_quotient(total, count), div), "total": _divided(total, div)}
+        return {"count": count, "average": _divided(quotient(total, count), div), "total": _divided(total, div)}
     if isinstance(kind, Average):
-        return _divided(_quotient(value[1], value[0]), div)
-    if isinstance(kind, Count | Sum | Minimum | Maximum) or (isinstance(kind, Integer) and div):
+        return _divided(quotient(value[1], value[0]), div)
+    if isinstance(kind, OneNumber) or (isinstance(kind, Integer) and div):
         return _divided(value, div)
     assert kind is not None
     return formatter.json(kind, value)

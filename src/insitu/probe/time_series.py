@@ -6,6 +6,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from insitu.probe.c_arithmetic import quotient
 from insitu.probe.types import TimeSeries
 
 __all__ = ["WORDS", "merged", "series_json", "series_rows", "series_text"]
@@ -32,7 +33,7 @@ def merged(kind: TimeSeries, words: Sequence[int]) -> Series:
     last = max(found, default=0)
     average = kind.aggregate == "avg"
     return [
-        (number, _quotient(*found[number]) if average else found[number][0])
+        (number, quotient(*found[number]) if average else found[number][0])
         for number in sorted(found)
         if number > last - kind.count
     ]
@@ -47,11 +48,6 @@ def _joined(aggregate: str, one: tuple[int, int], other: tuple[int, int]) -> tup
     if aggregate == "max":
         return max(one, other)
     return max(one, other, key=lambda each: each[1])
-
-
-def _quotient(total: int, count: int) -> int:
-    """C's division, towards zero."""
-    return abs(total) // max(1, count) * (1 if total >= 0 else -1)
 
 
 def series_rows(kind: TimeSeries, series: Series, last: int) -> list[tuple[int, int | None]]:

@@ -12,7 +12,6 @@ from enum import Enum
 from insitu.dataclass import dataclass, field, replace
 
 __all__ = [
-    "AGGREGATIONS",
     "BOOL",
     "INT64",
     "UINT64",
@@ -23,6 +22,7 @@ __all__ = [
     "Average",
     "Buffer",
     "Count",
+    "CountAndTotal",
     "Element",
     "Field",
     "Histogram",
@@ -33,7 +33,9 @@ __all__ = [
     "Maximum",
     "Minimum",
     "NamedNumber",
+    "OneNumber",
     "Pointer",
+    "Ranges",
     "Record",
     "Space",
     "Stack",
@@ -423,7 +425,10 @@ class Element(Aggregation):
         return 0
 
 
-AGGREGATIONS = (Count, Sum, Minimum, Maximum, Average, Statistics, Histogram, LinearHistogram, TimeSeries)
+# What aggregations come to when all CPUs are put together: one number, a count and a total, a count for each range.
+OneNumber = Count | Sum | Minimum | Maximum
+CountAndTotal = Average | Statistics
+Ranges = Histogram | LinearHistogram
 BOOL = Integer(1, False, "bool")
 INT64 = Integer(8, True)
 UINT64 = Integer(8, False)

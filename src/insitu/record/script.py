@@ -11,9 +11,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insitu.probe.aggregates import read_map
 from insitu.probe.formatting import Formatter
 from insitu.probe.frames import map_frame
+from insitu.probe.map_content import read_map
 from insitu.probe.runtime import Runtime
 from insitu.session import store
 

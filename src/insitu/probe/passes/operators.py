@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 
 from insitu.dataclass import replace
 from insitu.probe import ast
+from insitu.probe.c_arithmetic import quotient
 from insitu.probe.passes.members import is_args, is_bit_field
 from insitu.probe.types import (
     INT64,
@@ -56,8 +57,8 @@ def fold(operator: str, left: int, right: int) -> int | None:
         "+": lambda: left + right,
         "-": lambda: left - right,
         "*": lambda: left * right,
-        "/": lambda: abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1),
-        "%": lambda: left - abs(left) // abs(right) * (1 if (left < 0) == (right < 0) else -1) * right,
+        "/": lambda: quotient(left, right),
+        "%": lambda: left - quotient(left, right) * right,
         "<<": lambda: left << right,
         ">>": lambda: left >> right,
         "&": lambda: left & right,

@@ -14,11 +14,12 @@ from insitu.probe.time_series import merged
 from insitu.probe.types import (
     Average,
     Count,
-    Histogram,
+    CountAndTotal,
     Integer,
-    LinearHistogram,
     Maximum,
     Minimum,
+    OneNumber,
+    Ranges,
     Statistics,
     Sum,
     TimeSeries,
@@ -38,13 +39,13 @@ class MapContent:
     def sorted_rows(self) -> list[tuple[tuple[Any, ...], Any]]:
         """In bpftrace's order: numbers by value, the rest by key; ties by key."""
         by_key = sorted(self.rows, key=lambda row: _orderable(row[0]))
-        if isinstance(self.kind, Count | Sum | Minimum | Maximum | Integer):
+        if isinstance(self.kind, OneNumber | Integer):
             return sorted(by_key, key=lambda row: int(row[1]))
         if isinstance(self.kind, Average):
             return sorted(by_key, key=lambda row: row[1][1] / max(1, row[1][0]))
         if isinstance(self.kind, Statistics):
             return sorted(by_key, key=lambda row: row[1][1])
-        if isinstance(self.kind, Histogram | LinearHistogram):
+        if isinstance(self.kind, Ranges):
             return sorted(by_key, key=lambda row: sum(row[1]))
         return by_key
 
@@ -84,7 +85,7 @@ def _reader(kind: Type) -> Callable[[bytes], Any]:
 
 def _merger(kind: Type, layout: MapLayout) -> Callable[[bytes], Any]:
     """A function from what all CPUs hold to one value; None for what a map without a key does not hold."""
-    signless = Sum | Minimum | Maximum | Average | Statistics | TimeSeries
+    signless = Sum | Minimum | Maximum | CountAndTotal | TimeSeries
     unsigned = isinstance(kind, signless) and not kind.signed
     cells = layout.value_size // 8
     shape = struct.Struct(f"<{possible_cpus() * cells}{'Q' if unsigned else 'q'}")
@@ -94,7 +95,7 @@ def _merger(kind: Type, layout: MapLayout) -> Callable[[bytes], Any]:
         words = shape.unpack(data)
         if isinstance(kind, Count):
             return sum(words[::cells])
-        if isinstance(kind, Histogram | LinearHistogram):
+        if isinstance(kind, Ranges):
             totals = [sum(words[cell::cells]) for cell in range(cells)]
             return None if unkeyed and not any(totals) else totals
         if isinstance(kind, TimeSeries):
