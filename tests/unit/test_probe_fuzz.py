@@ -64,6 +64,44 @@ def test_every_expression_that_the_checker_takes_compiles(key: str, value: str) 
     assert program.programs[0].code
 
 
+_RECORDS = """
+struct in { int a; unsigned b:3; char c[3]; }; enum e { RED = 3, BLUE };
+struct S { int x; struct S *next; struct in i; struct in arr[2]; char t[8]; uint8 u[4]; union { int f; long g; };
+    enum e col; int flex[0]; int grid[2][2]; };
+"""
+_MEMBERS = """
+    $p *$p $s *$p->next $p->i $s.i $p->arr $s.arr[1] $s.arr[1].a $p->i.b $p->t $s.u $s.flex $p->grid[1] $s.g RED
+    @st @st.i @k[$s.i] &$s &$p->i &$s.arr[1] &@m &$v $t $t[1] (a=1,b=$s.x) true 1 comm
+"""
+_OF_RECORDS = st.recursive(
+    st.sampled_from(_MEMBERS.split()),
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from(_OPERATORS), inner).map(lambda parts: f"({' '.join(parts)})"),
+        st.tuples(inner, inner, inner).map(lambda parts: f"({parts[0]} ? {parts[1]} : {parts[2]})"),
+        st.tuples(st.sampled_from(["*", "&", "!", "(struct S *)", "(uint8[])", "(bool)", "(enum e)"]), inner).map(
+            "".join
+        ),
+        st.tuples(inner, st.sampled_from([".x", ".i", "[1]", ".0", "->next"])).map(
+            lambda parts: f"({parts[0]}){parts[1]}"
+        ),
+        st.tuples(inner, inner).map(lambda parts: f"({parts[0]}, {parts[1]})"),
+    ),
+    max_leaves=8,
+)
+
+
+@given(_OF_RECORDS, _OF_RECORDS)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.too_slow])
+def test_every_use_of_records_that_the_checker_takes_compiles(key: str, value: str) -> None:
+    begin = "$v = 3; $p = (struct S *)0; $s = *$p; $t = (1, comm); @m[1] = 2; @st = *$p; @k[$s.i] = 1;"
+    try:
+        program = compiled(f"{_RECORDS} BEGIN {{ {begin} $n = {value}; print($n); @y[{key}] = {value}; }}")
+    except ScriptError as error:
+        assert "\n" not in str(error)
+        return
+    assert program.programs[0].code
+
+
 @given(st.data())
 @_SETTINGS
 def test_a_working_script_with_a_piece_cut_out_ends_in_an_error_or_a_program(data: st.DataObject) -> None:

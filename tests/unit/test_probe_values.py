@@ -204,6 +204,8 @@ def test_types_of_records_outlive_the_cache(tmp_path: Any, monkeypatch: pytest.M
         ("BEGIN { @h[1] = hist(1); for ($kv : @h) { print($kv.1 + 1); } }", "+ cannot be applied to hist"),
         ("BEGIN { @h[1] = stats(1); for ($kv : @h) { print(($kv.1, 2)); } }", "a tuple cannot hold stats"),
         ("struct A { int a[0]; }; BEGIN { $x = ((struct A *)0)->a; }", "it cannot be copied"),
+        ("struct A { int a[0]; }; BEGIN { @x = ((struct A *)0)->a; }", "it cannot be copied"),
+        ("struct A { int a[0]; }; BEGIN { @x[((struct A *)0)->a] = 1; }", "it cannot be copied"),
     ],
 )
 def test_what_makes_no_sense_is_said_in_one_line(script: str, message: str) -> None:

@@ -305,6 +305,7 @@ class Checker:
             raise self.error(f"a {found} cannot be a key", node)
         if found == VOID:
             raise self.error("this has no value", node)
+        self.copied(found, node)
         if isinstance(found, Integer):
             # Keys of different widths must meet: 64 bits, and C's sign.
             return Integer(8, found.signed, found.enum, found.enumerators)

@@ -49,6 +49,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
             raise checker.error(f"{node.value.name} holds {value}: it cannot be copied", node.value)
         if holds_element(value):
             raise checker.error("this holds what only its map can: it cannot be copied", node.value)
+        checker.copied(value, node.value)
         if isinstance(value, Integer):
             value = Integer(8, value.signed, value.enum, value.enumerators)
         entry.value = checker.unified(entry.value, value, node.value, node.target.name)
