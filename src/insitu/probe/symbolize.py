@@ -121,9 +121,9 @@ class Symbols:
         if kind.user:
             found = self.user(address, pid)
             text = f"{found[0]}+{found[1]}" if found else f"{address:#x}"
-            module = found[2] if found else "[unknown]"
+            module = f" ({found[2] if found else '[unknown]'})"
         else:
             known = self.kernel(address)
             text = f"{known[0]}+{known[1]}" if known else f"{address:#x}"
-            module = "[kernel.kallsyms]"
-        return f"\t{address:x} {text} ({module})" if kind.mode == "perf" else text
+            module = ""
+        return f"\t{address:x} {text}{module}" if kind.mode == "perf" else text
