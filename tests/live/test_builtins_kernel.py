@@ -123,8 +123,8 @@ def test_files_have_the_paths_that_the_process_opened_them_by(tmp_path: Path) ->
     gone.rmdir()
     (deleted,) = values_at_begin("path(curtask->fs->pwd)")
     os.chdir("/")
-    assert found == [str(Path(sys.executable).resolve())[-63:], str(deep)[-63:], "/", str(deep)[-11:]]
-    assert deleted == f"{gone} (deleted)"[-63:]
+    assert found == [str(Path(sys.executable).resolve()), str(deep), "/", str(deep)[-11:]]
+    assert deleted == f"{gone} (deleted)"
     with pytest.raises(ScriptError, match="path\\(\\) takes a struct path"):
         insitu.trace("BEGIN { print(path(pid)); }")
 

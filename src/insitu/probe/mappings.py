@@ -53,7 +53,7 @@ class Mappings:
         self._parents: dict[int, int] = {}
         self._asked: dict[int, float] = {}
         self._rings: list[Ring] = []
-        self._followers: list[int] = []  # events that write into a ring of another
+        self._events: list[int] = []
         self._seen = seen
 
     # Events
@@ -76,17 +76,16 @@ class Mappings:
             inherit=int(pid is not None),
         )
         tasks = [-1] if pid is None else _threads(pid)
-        with contextlib.suppress(InsituError):
+        with contextlib.suppress(InsituError, OSError):
             for cpu in procfs.online_cpus():
-                first: Ring | None = None
+                fds = []
                 for task in tasks:
-                    fd = perf_event.open_event(attr, pid=task, cpu=cpu)
-                    if first is None:
-                        first = Ring(fd, _RING_PAGES)
-                        self._rings.append(first)
-                    else:
-                        perf_event.redirect(fd, first.fd)
-                        self._followers.append(fd)
+                    fds.append(perf_event.open_event(attr, pid=task, cpu=cpu))
+                    self._events.append(fds[-1])
+                if fds:
+                    self._rings.append(Ring(fds[0], _RING_PAGES))
+                for fd in fds[1:]:
+                    perf_event.redirect(fd, fds[0])
 
     def drain(self) -> None:
         """Take over what the kernel has told since, in the order of time."""
@@ -158,13 +157,10 @@ class Mappings:
 
     def close(self) -> None:
         """Listen no longer. What is known stays."""
-        for ring in self._rings:
-            fd = ring.fd
-            ring.close()
-            os.close(fd)
-        self._rings.clear()
-        while self._followers:
-            os.close(self._followers.pop())
+        while self._rings:
+            self._rings.pop().close()
+        while self._events:
+            os.close(self._events.pop())
 
 
 def _threads(pid: int) -> list[int]:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
 __all__: list[str] = []
 
 _MOST_STEPS = 64  # directories and mount points on the way to the root
+_BYTES, _MOST_BYTES = 256, 1024  # of a path when no size is given, and when one is
 _NAME_MASK = 255  # NAME_MAX: what a name may take of the buffer
 _SUBJECTS = ("path", "file", "dentry")
 _READ = (
@@ -64,16 +65,11 @@ def _check_path(checker: Checker, call: ast.Call) -> Type:
             field_offset(checker.structures, each)
     except InsituError as error:
         raise checker.error(str(error), call) from None
-    capacity = checker.options.max_strlen
+    capacity = max(checker.options.max_strlen, _BYTES)
     if len(call.arguments) > 1:
-        size = checker.literal(call.arguments[1], "the size of path()")
-        if not 1 < size <= checker.options.max_strlen:
-            raise checker.error(
-                f"the size of path() is 2 to {checker.options.max_strlen}",
-                call.arguments[1],
-                remedy="set max_strlen higher",
-            )
-        capacity = size
+        capacity = checker.literal(call.arguments[1], "the size of path()")
+        if not 1 < capacity <= _MOST_BYTES:
+            raise checker.error(f"the size of path() is 2 to {_MOST_BYTES}", call.arguments[1])
     return String(capacity)
 
 
