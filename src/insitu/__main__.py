@@ -1,5 +1,7 @@
 """The program, as ``insitu`` and as ``python -m insitu``."""
 
+import atexit
+import os
 import signal
 import sys
 
@@ -7,9 +9,29 @@ import sys
 if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
-from insitu.cli import main
+from insitu import cli
 
 __all__ = ["main"]
+
+_ended: list[int] = []
+
+
+def main() -> int:
+    """Run the command line of this process, which is to end with the status that is returned."""
+    status = cli.main()
+    _ended.append(status)
+    return status
+
+
+def _leave() -> None:
+    """Leave without taking the interpreter apart, which would be a sixth of a short run."""
+    if _ended:
+        sys.stderr.flush()  # standard output is flushed by now, and its errors are told
+        os._exit(_ended[0])
+
+
+# What is registered first is called last: all else that is to happen at exit has happened then.
+atexit.register(_leave)
 
 if __name__ == "__main__":
     sys.exit(main())

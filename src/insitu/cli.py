@@ -97,7 +97,9 @@ def _run(words: list[str]) -> int:
     if parser.get_default("after_dashes") is not None and "--" in words:
         words, after = words[: words.index("--")], words[words.index("--") + 1 :]
     try:
-        args = parser.parse_intermixed_args(words)  # options may stand between RUN and QUERY
+        args, left = parser.parse_known_args(words)
+        if left:
+            args = parser.parse_intermixed_args(words)  # options may stand between RUN and QUERY
         if after:
             args.after_dashes = after
     except TypeError:  # not for commands that hand the rest of their line on

@@ -243,6 +243,7 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
             raise ScriptError(message, source, clause.probe.attach_points[0].span, remedy=remedy)
         if low.scratch_bytes:
             scratch[index] = low.scratch_bytes
+    layout.fit_ring()
     return module.render(), layout, scratch
 
 

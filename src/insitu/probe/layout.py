@@ -33,6 +33,7 @@ MAX_WHILE_ROUNDS = 1 << 20
 EXIT_ASKED = 1 << 32
 RUN_BY_US = frozenset({"begin", "end", "self"})  # kinds that the runtime sets off itself
 EVENT_RING_BYTES = 32 << 20
+PAGE_BYTES = 4096
 
 MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
 MAX_KEY_BYTES = 512  # kernel/bpf/hashtab.c: MAX_BPF_STACK
@@ -116,6 +117,11 @@ class Layout:
         # Rings of typed events wake nobody, so they have to hold what comes until the next look.
         size = self.ring_bytes if name == "ring" else max(self.ring_bytes, EVENT_RING_BYTES)
         return self._own(name, RINGBUF, 0, 0, size)
+
+    def fit_ring(self) -> None:
+        """Make the ring as small as it may be when nothing but exit() writes into it."""
+        if all(record.kind in ("exit", "emit") for record in self.records) and "ring" in self._numbers:
+            self.maps[self._numbers["ring"]].max_entries = PAGE_BYTES
 
     def lost_map(self) -> int:
         """Counts what was lost, per CPU: LOST_RING_FULL and so on."""

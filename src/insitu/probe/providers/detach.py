@@ -46,17 +46,12 @@ def close_together(attachments: Iterable[Attachment], *, silent: bool = False) -
 
     Where the programs are ``silent`` (they return at once) and many, some may still be run for a few seconds.
     """
-    from insitu.kernel import perf_event
-
     now: list[int] = []
     links: list[int] = []
     later: list[int] = []
     for attachment in attachments:
         if isinstance(attachment, Descriptors):
-            for event in attachment.events:
-                # A clock ticks on while links are closed. (Tracing events are closed only for their programs.)
-                with contextlib.suppress(OSError):
-                    perf_event.disable(event)
+            _disable(attachment.events)
             now += attachment.events
             links += attachment.links
             later += attachment.tracing
@@ -66,6 +61,16 @@ def close_together(attachments: Iterable[Attachment], *, silent: bool = False) -
     leave_links = silent and len(links) > _MAX_THREADS
     _close_all(now if leave_links else links + now)
     _close_later(links + later if leave_links else later)
+
+
+def _disable(events: Sequence[int]) -> None:
+    """A clock ticks on while links are closed. (Tracing events are closed only for their programs.)"""
+    if events:
+        from insitu.kernel import perf_event
+
+        for event in events:
+            with contextlib.suppress(OSError):
+                perf_event.disable(event)
 
 
 def _close_all(descriptors: Sequence[int]) -> None:
