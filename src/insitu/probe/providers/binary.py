@@ -12,16 +12,26 @@ from pathlib import Path
 
 import numpy as np
 
-from insitu.dataclass import dataclass
+from insitu.dataclass import dataclass, replace
 from insitu.errors import InsituError
-from insitu.kernel import bpf, perf_event, procfs
-from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context
+from insitu.kernel import bpf, link_features, perf_event, procfs
+from insitu.kernel.bpf_abi import AttachType, ProgramType
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard
 from insitu.probe.providers.perf_attachment import Event, attach_events
 from insitu.symbols.elf import NO_ADDRESS, Elf
 
-__all__ = ["Place", "attach_places", "binaries", "file_offset", "open_binary", "shares_links"]
+__all__ = [
+    "Place",
+    "attach_places",
+    "binaries",
+    "file_offset",
+    "open_binary",
+    "place_of",
+    "program_kind",
+    "sharing",
+]
 
 _LIBRARY_DIRECTORIES = (
     "/lib/x86_64-linux-gnu",
@@ -133,9 +143,29 @@ def file_offset(elf: Elf, address: int) -> int | None:
     return None if offset == NO_ADDRESS else offset
 
 
-def shares_links(point: AttachPoint) -> bool:
-    """Whether one link serves many such points; of a place that does not exist, no."""
-    return isinstance(point.detail, Place) and point.detail.shared
+def place_of(point: AttachPoint) -> Place:
+    """Where a point is that expand() found."""
+    assert isinstance(point.detail, Place)
+    return point.detail
+
+
+def sharing(points: list[AttachPoint]) -> list[AttachPoint]:
+    """The points, marked to share links where the kernel has links that serve many."""
+    if not link_features.has_uprobe_multi():
+        return points
+    return [replace(point, detail=replace(place_of(point), shared=True)) for point in points]
+
+
+def program_kind(point: AttachPoint) -> ProgramKind:
+    """How to load a program for this point; a place that does not exist shares no link."""
+    shared = isinstance(point.detail, Place) and point.detail.shared
+    return ProgramKind(
+        ProgramType.KPROBE,
+        "pt_regs",
+        attach_type=AttachType.TRACE_UPROBE_MULTI if shared else 0,
+        shared=True,
+        cookies=link_features.has_perf_links(),
+    )
 
 
 def attach_places(

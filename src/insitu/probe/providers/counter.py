@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from insitu.errors import InsituError
-from insitu.kernel import link_features, perf_event
-from insitu.kernel.bpf_abi import ProgramType
+from insitu.kernel import perf_event
 from insitu.kernel.perf_event import Hardware, Software
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import limited, missing, parts, select
-from insitu.probe.providers.perf_attachment import attach_events, everywhere
+from insitu.probe.providers.perf_attachment import Event, everywhere
+from insitu.probe.providers.sampling import Sampling
 
 __all__ = ["PROVIDERS"]
 
@@ -50,7 +50,7 @@ _ALIASES = {
 }
 
 
-class Counter:
+class Counter(Sampling):
     """Counting events of perf's, sampled."""
 
     def __init__(self, kind: str, alias: str, type_: int, events: dict[str, tuple[int, int]]) -> None:
@@ -73,21 +73,15 @@ class Counter:
         kind = self.names[0]
         return AttachPoint(kind, f"{kind}:{event}:{period}", function=event, detail=period)
 
-    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
-        return None
-
-    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
-        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=link_features.has_perf_links())
+    def events(self, point: AttachPoint, context: Context) -> list[Event]:
+        assert isinstance(point.detail, int)
+        number, _ = self._events[point.function]
+        attr = perf_event.Attr(type=self._type, config=number, sample_period=point.detail, disabled=1)
+        return everywhere(attr, context, point.cookie)
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
-        events = []
-        for point in points:
-            assert isinstance(point.detail, int)
-            number, _ = self._events[point.function]
-            attr = perf_event.Attr(type=self._type, config=number, sample_period=point.detail, disabled=1)
-            events += everywhere(attr, context, point.cookie)
         try:
-            return attach_events(program_fd, events)
+            return super().attach(program_fd, points, context)
         except InsituError as error:
             if self._type == perf_event.Type.HARDWARE and isinstance(error.__cause__, OSError):
                 raise InsituError(

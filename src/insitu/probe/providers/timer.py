@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from insitu.errors import InsituError
-from insitu.kernel import link_features, perf_event
-from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
-from insitu.probe.providers.detach import Descriptors
+from insitu.kernel import perf_event
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
 from insitu.probe.providers.matching import parts, select
-from insitu.probe.providers.perf_attachment import attach_events, everywhere, on_one_cpu
+from insitu.probe.providers.perf_attachment import Event, everywhere, on_one_cpu
+from insitu.probe.providers.sampling import Sampling
 
 __all__ = ["PROVIDERS"]
 
@@ -20,7 +17,7 @@ _MAX_HZ = 100_000
 _MAX_NS = 1 << 62
 
 
-class Timer:
+class Timer(Sampling):
     """A clock event of perf's, so that ``profile`` sees the registers of what it interrupts."""
 
     def __init__(self, kind: str, aliases: tuple[str, ...], every_cpu: bool) -> None:
@@ -41,21 +38,12 @@ class Timer:
         attr = {"sample_period": number, "freq": 1} if unit == "hz" else {"sample_period": number * _NS_PER[unit]}
         return [AttachPoint(kind, f"{kind}:{unit}:{number}", function=unit, detail=attr)]
 
-    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
-        return None
-
-    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
-        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=link_features.has_perf_links())
-
-    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
-        events = []
-        for point in points:
-            assert isinstance(point.detail, dict)
-            attr = perf_event.Attr(
-                type=perf_event.Type.SOFTWARE, config=perf_event.Software.CPU_CLOCK, disabled=1, **point.detail
-            )
-            events += everywhere(attr, context, point.cookie) if self._every_cpu else on_one_cpu(attr, point.cookie)
-        return attach_events(program_fd, events)
+    def events(self, point: AttachPoint, context: Context) -> list[Event]:
+        assert isinstance(point.detail, dict)
+        attr = perf_event.Attr(
+            type=perf_event.Type.SOFTWARE, config=perf_event.Software.CPU_CLOCK, disabled=1, **point.detail
+        )
+        return everywhere(attr, context, point.cookie) if self._every_cpu else on_one_cpu(attr, point.cookie)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]

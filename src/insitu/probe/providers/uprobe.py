@@ -6,12 +6,18 @@ import re
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from insitu.dataclass import replace
 from insitu.errors import InsituError
-from insitu.kernel import link_features
-from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
-from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary, shares_links
+from insitu.probe.providers.binary import (
+    Place,
+    attach_places,
+    binaries,
+    file_offset,
+    open_binary,
+    place_of,
+    program_kind,
+    sharing,
+)
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import has_wildcard, limited, missing, select
 from insitu.probe.providers.signature import entry_arguments, return_argument
@@ -41,10 +47,7 @@ class Uprobe:
             found += self._points(file, function, spec, context)
         if not found:
             raise _unknown(path, function, files, context)
-        limited(found, spec, context)
-        if link_features.has_uprobe_multi():
-            found = [replace(point, detail=replace(_place(point), shared=True)) for point in found]
-        return found
+        return sharing(limited(found, spec, context))
 
     def _points(self, file: str, pattern: str, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         elf, path = open_binary(file, context)
@@ -72,19 +75,13 @@ class Uprobe:
         if point.offset:
             return None
         name = demangle(point.function.encode()).partition("(")[0]
-        function = context.types_of(_place(point).path).function(name)
+        function = context.types_of(place_of(point).path).function(name)
         if function is None:
             return None
         return return_argument(function) if self._returning else entry_arguments(function)
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
-        return ProgramKind(
-            ProgramType.KPROBE,
-            "pt_regs",
-            attach_type=AttachType.TRACE_UPROBE_MULTI if shares_links(point) else 0,
-            shared=True,
-            cookies=link_features.has_perf_links(),
-        )
+        return program_kind(point)
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
         return attach_places(program_fd, points, context, returning=self._returning)
@@ -105,11 +102,6 @@ class Uprobe:
         if len(words) < 2:
             raise InsituError(f"{spec}: {self.names[0]}:BINARY:FUNCTION is expected", status=2)
         return words[0], ":".join(words[1:])
-
-
-def _place(point: AttachPoint) -> Place:
-    assert isinstance(point.detail, Place)
-    return point.detail
 
 
 def _named(places: FunctionPlaces, function: str) -> Iterator[tuple[str, int]]:

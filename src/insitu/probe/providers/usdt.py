@@ -5,10 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 
-from insitu.dataclass import replace
 from insitu.errors import InsituError
-from insitu.kernel import link_features
-from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.kernel.calling_convention import MACHINE, Part
 from insitu.probe.providers.base import (
     AbsentError,
@@ -20,7 +17,16 @@ from insitu.probe.providers.base import (
     Primitive,
     ProgramKind,
 )
-from insitu.probe.providers.binary import Place, attach_places, binaries, file_offset, open_binary, shares_links
+from insitu.probe.providers.binary import (
+    Place,
+    attach_places,
+    binaries,
+    file_offset,
+    open_binary,
+    place_of,
+    program_kind,
+    sharing,
+)
 from insitu.probe.providers.detach import Descriptors
 from insitu.probe.providers.matching import limited, missing, select
 from insitu.symbols.usdt_notes import usdt_probes
@@ -53,10 +59,7 @@ class Usdt:
         found = self._points(spec, context)
         if not found:
             raise self._unknown(spec, context)
-        limited(found, spec, context)
-        if link_features.has_uprobe_multi():
-            found = [replace(point, detail=replace(_place(point), shared=True)) for point in found]
-        return found
+        return sharing(limited(found, spec, context))
 
     def _points(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         path, provider, name = _split(spec)
@@ -86,17 +89,11 @@ class Usdt:
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         return [
             Argument(f"arg{index}", Primitive(_integer(operand), operand.size, operand.signed), operand)
-            for index, operand in enumerate(parse_operands(_place(point).operands))
+            for index, operand in enumerate(parse_operands(place_of(point).operands))
         ]
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
-        return ProgramKind(
-            ProgramType.KPROBE,
-            "pt_regs",
-            attach_type=AttachType.TRACE_UPROBE_MULTI if shares_links(point) else 0,
-            shared=True,
-            cookies=link_features.has_perf_links(),
-        )
+        return program_kind(point)
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
         return attach_places(program_fd, points, context)
@@ -111,11 +108,6 @@ def _split(spec: AttachSpec) -> tuple[str, str, str]:
         raise InsituError(f"{spec}: usdt:BINARY:PROVIDER:NAME or usdt:BINARY:NAME is expected", status=2)
     path, *names = spec.parts
     return path, names[0] if len(names) == 2 else "*", names[-1] if names else "*"
-
-
-def _place(point: AttachPoint) -> Place:
-    assert isinstance(point.detail, Place)
-    return point.detail
 
 
 def _integer(operand: Operand) -> str:

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-
 from insitu.errors import InsituError
-from insitu.kernel import link_features, perf_event
-from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
-from insitu.probe.providers.detach import Descriptors
+from insitu.kernel import perf_event
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
 from insitu.probe.providers.matching import parts
-from insitu.probe.providers.perf_attachment import attach_events, everywhere
+from insitu.probe.providers.perf_attachment import Event, everywhere
+from insitu.probe.providers.sampling import Sampling
 
 __all__ = ["PROVIDERS"]
 
@@ -21,7 +18,7 @@ _MODES = {"r": 1, "w": 2, "rw": 3, "wr": 3, "x": 4}
 _USER_ADDRESSES = 1 << 63
 
 
-class Watchpoint:
+class Watchpoint(Sampling):
     """perf's breakpoint events. A user address belongs to one process, so it needs a pid."""
 
     names = ("watchpoint", "w", "asyncwatchpoint", "aw")
@@ -47,27 +44,18 @@ class Watchpoint:
             raise InsituError(f"{spec}: an address of a process needs that process", remedy="-p PID or -c COMMAND")
         return [AttachPoint("watchpoint", str(spec), address=place, detail=(int(length), _MODES[mode]))]
 
-    def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
-        return None
-
-    def program(self, point: AttachPoint, context: Context) -> ProgramKind:
-        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=link_features.has_perf_links())
-
-    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
-        events = []
-        for point in points:
-            assert isinstance(point.detail, tuple)
-            length, mode = point.detail
-            attr = perf_event.Attr(
-                type=perf_event.Type.BREAKPOINT,
-                bp_type=mode,
-                config1=point.address,
-                config2=length if mode != _MODES["x"] else 8,  # sizeof(long), as the ABI wants it for code
-                sample_period=1,
-                disabled=1,
-            )
-            events += everywhere(attr, context, point.cookie)
-        return attach_events(program_fd, events)
+    def events(self, point: AttachPoint, context: Context) -> list[Event]:
+        assert isinstance(point.detail, tuple)
+        length, mode = point.detail
+        attr = perf_event.Attr(
+            type=perf_event.Type.BREAKPOINT,
+            bp_type=mode,
+            config1=point.address,
+            config2=length if mode != _MODES["x"] else 8,  # sizeof(long), as the ABI wants it for code
+            sample_period=1,
+            disabled=1,
+        )
+        return everywhere(attr, context, point.cookie)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         return []
