@@ -59,6 +59,29 @@ found["cookie"] = struct.unpack("<Q", sender.getsockopt(socket.SOL_SOCKET, 57, 8
 found["packets"] = [Path(name).read_bytes()[40:].hex() for name in ("/tmp/f.pcap", "/tmp/k.pcap")]
 found["ports"] = [sender.getsockname()[1], receiver.getsockname()[1]]
 
+listener = socket.create_server(("127.0.0.1", 0))
+client = socket.create_connection(listener.getsockname()); served, _ = listener.accept()
+sent = bytes(range(256)) * 12
+script = f"kprobe:ip_output /pid == {me}/ {{ $s = (struct sk_buff *)arg2; "
+script += 'print((skboutput("/tmp/t.pcap", $s, $s->len, 0), (uint64)$s->data_len)); }'
+with insitu.trace(script) as trace:
+    client.sendall(sent)
+    got = b""
+    while len(got) < len(sent):
+        got += served.recv(10000)
+    found["tcp_events"] = [next(trace.events())]
+found["tcp_in_file"] = sent in Path("/tmp/t.pcap").read_bytes()
+
+Path("/tmp/it.c").write_text(
+    "#include <unistd.h>\n__attribute__((noinline)) void inner(void) { getppid(); __asm__ volatile(\"\"); }\n"
+    "__attribute__((noinline)) void outer(void) { inner(); __asm__ volatile(\"\"); }\n"
+    "int main(void) { outer(); return 0; }"
+)
+subprocess.run(["gcc", "-O1", "-fno-omit-frame-pointer", "-o", "/tmp/it", "/tmp/it.c"], check=True)
+with insitu.trace("uprobe:/tmp/it:inner { print(ustack(3)); }") as trace:
+    subprocess.run(["/tmp/it"], check=True)
+    found["ended"] = next(trace.events())
+
 script = 'BEGIN { for $i : 0..2 { print(((struct rq *)percpu_kaddr("runqueues", $i))->cpu); } '
 script += 'print(((struct rq *)percpu_kaddr("runqueues"))->cpu == cpu); '
 script += 'print(percpu_kaddr("runqueues", 1000) == 0); exit(); }'
@@ -122,3 +145,14 @@ def test_where_functions_can_be_made_to_answer_otherwise_they_are_and_where_not_
 def test_stacks_have_lengths(seen: dict[str, Any]) -> None:
     deep, cut, function, kind = seen["stack"]
     assert deep > cut == 2 and (function, kind) == ("vfs_read", "fentry")
+
+
+@pytest.mark.timeout(600)
+def test_bytes_of_a_packet_that_lie_in_pages_of_their_own_are_written_too(seen: dict[str, Any]) -> None:
+    ((status, paged),) = seen["tcp_events"]
+    assert status == 0 and paged > 0 and seen["tcp_in_file"]
+
+
+@pytest.mark.timeout(600)
+def test_functions_of_any_process_that_has_ended_have_names(seen: dict[str, Any]) -> None:
+    assert [line.split("+")[0] for line in seen["ended"].split()] == ["inner", "outer", "main"]

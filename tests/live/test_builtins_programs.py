@@ -123,3 +123,16 @@ def test_printf_of_percent_c_and_p_is_the_c_librarys() -> None:
                                ctypes.c_long(-5))  # fmt: skip
     script = 'BEGIN { printf("%c%c|%p|%5c|%-20s|%08llx|%ld", 104, 105, 0xabc, 33, "text", -1, -5); exit(); }'
     assert run_trace("-e", script).stdout.rstrip("\n") == buffer.value.decode()
+
+
+def test_types_of_the_kernel_may_come_from_a_file(tmp_path: Path) -> None:
+    own = Path("/sys/kernel/btf/vmlinux")
+    if not own.exists():
+        pytest.skip("this kernel describes no types")
+    script = "BEGIN { print(curtask->tgid == pid); exit(); }"
+    (tmp_path / "types").write_bytes(own.read_bytes())
+    (tmp_path / "none").write_bytes(own.read_bytes()[:1000])
+    assert run_trace("-e", script, env={"BPFTRACE_BTF": str(tmp_path / "types")}).stdout.split() == ["1"]
+    for name, status in (("none", 1), ("missing", 1)):
+        message = run_trace("-e", script, status=status, env={"BPFTRACE_BTF": str(tmp_path / name)}).stderr
+        assert "Traceback" not in message and message.startswith("insitu: ")

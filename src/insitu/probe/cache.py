@@ -54,6 +54,8 @@ def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
         repr(sorted(vars(options).items())),
         repr(pid_namespace()),
         *_places(source.text),
+        (types_file := os.environ.get("BPFTRACE_BTF", "")),
+        _stamp(types_file),
     ]
     for clause in clauses:
         parts.append(f"{clause.kind} {[(p.kind, p.name, p.function, p.offset, p.cookie) for p in clause.points]}")
@@ -70,7 +72,7 @@ def _places(text: str) -> list[str]:
         import re
 
         found += [_stamp(path) for path in re.findall(r'cgroupid\s*\(\s*"([^"]*)"', text)]
-    if "kaddr" in text:
+    if "kaddr" in text or "skboutput" in text:
         with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
             found.append(file.read())
     return found

@@ -12,7 +12,7 @@ from functools import cache
 from insitu.errors import InsituError
 from insitu.symbols.btf import Btf
 
-__all__ = ["module", "modules", "vmlinux"]
+__all__ = ["from_file", "module", "modules", "vmlinux"]
 
 _MAX_BYTES = 1 << 28
 _DIRECTORY = "/sys/kernel/btf"
@@ -21,13 +21,19 @@ _DIRECTORY = "/sys/kernel/btf"
 @cache
 def vmlinux() -> Btf:
     """The running kernel's own types. :raises InsituError: when the kernel offers none."""
-    return _read("vmlinux", None)
+    return _read(f"{_DIRECTORY}/vmlinux", None)
+
+
+@cache
+def from_file(path: str) -> Btf:
+    """The kernel's types as a file describes them, for kernels that do not themselves. :raises InsituError:"""
+    return _read(path, None)
 
 
 @cache
 def module(name: str, kernel: Btf) -> Btf:
     """The types of a loaded module, on top of the kernel's."""
-    return _read(name, kernel)
+    return _read(f"{_DIRECTORY}/{name}", kernel)
 
 
 def modules() -> list[str]:
@@ -38,17 +44,16 @@ def modules() -> list[str]:
         return []
 
 
-def _read(name: str, base: Btf | None) -> Btf:
+def _read(path: str, base: Btf | None) -> Btf:
     if sys.byteorder != "little":
         raise InsituError("big-endian machines are not supported")
-    path = f"{_DIRECTORY}/{name}"
     try:
         with open(path, "rb") as file:
             data = file.read(_MAX_BYTES)
     except FileNotFoundError:
         raise InsituError(
-            f"this kernel offers no type information for {name} ({path} is missing)",
-            remedy="a kernel built with CONFIG_DEBUG_INFO_BTF=y has it",
+            f"there is no type information of the kernel: {path} is missing",
+            remedy="a kernel built with CONFIG_DEBUG_INFO_BTF=y has it, or BPFTRACE_BTF names a file",
         ) from None
     except OSError as error:
         raise InsituError(f"cannot read {path}: {error.strerror}") from None

@@ -1,7 +1,6 @@
 """Network packets and sockets: skboutput and socket_cookie.
 
-The kernel's bpf_skb_output() takes packets of fentry probes only; reading the packet works in every probe. Its bytes
-that lie in pages of their own are not read: such packets are cut in the file, which says how long they were.
+The kernel's bpf_skb_output() takes packets of fentry probes only; reading the packet works in every probe.
 """
 
 from __future__ import annotations
@@ -13,11 +12,11 @@ from insitu.probe import ast
 from insitu.probe.builtins.registry import function, operand
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.kernel_fields import field_offset, load_field
-from insitu.probe.codegen.lowering import Remote
+from insitu.probe.codegen.packet_data import LIMIT, ROOM, read_packet
 from insitu.probe.codegen.records import send_filled
 from insitu.probe.layout import RecordLayout
 from insitu.probe.passes.members import is_args
-from insitu.probe.types import INT64, UINT64, Buffer, Pointer, Space, Tuple, Type
+from insitu.probe.types import INT64, UINT64, Buffer, Pointer, Tuple, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -25,8 +24,7 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-_MOST_BYTES = 4096
-_SKB_FIELDS = ("sk_buff.len", "sk_buff.data_len", "sk_buff.data")
+_SKB_FIELDS = ("sk_buff.len", "sk_buff.data_len", "sk_buff.data", "sk_buff.head", "sk_buff.end")
 _COOKIE = "sock.__sk_common.skc_cookie"
 
 
@@ -50,34 +48,20 @@ def _output(low: Lowering, call: ast.Call) -> str:
     emit = low.emit
     packet, wanted, offset = (low.value(operand(call, index)) for index in (1, 2, 3))
     whole = load_field(low, packet, "sk_buff.len")
-    linear = emit.op("sub", whole, load_field(low, packet, "sk_buff.data_len"))
-    data = emit.op("add", load_field(low, packet, "sk_buff.data"), offset)
-    on_wire, readable = _above(low, whole, offset), _above(low, linear, offset)
-    size = _least(low, _least(low, wanted, readable), str(_MOST_BYTES))
+    more = emit.value(f"icmp ugt i64 {whole}, {offset}")
+    on_wire = emit.select(more, emit.op("sub", whole, offset), "0")
+    wanted = emit.select(emit.value(f"icmp ult i64 {wanted}, {LIMIT}"), wanted, str(LIMIT))
     stamp = emit.call(Helper.KTIME_GET_BOOT_NS)
-    fields = Tuple((UINT64, UINT64, Buffer(_MOST_BYTES)))
+    fields = Tuple((UINT64, UINT64, Buffer(ROOM)))
     layout = RecordLayout("skboutput", low.text(call.arguments[0]), fields, ring=low.layout.ring_map())
 
     def fill(index: int, pointer: str) -> None:
         if index < 2:
             emit.store((stamp, on_wire)[index], pointer)
-            return
-        hidden = emit.hidden(size)
-        bounded = _least(low, hidden, str(_MOST_BYTES))
-        emit.store(bounded, pointer)
-        low.read(emit.offset(pointer, 8), bounded, Remote(data, Space.KERNEL))
+        else:
+            emit.store(read_packet(low, packet, offset, wanted, emit.offset(pointer, 8)), pointer)
 
     return send_filled(low, layout, fill)
-
-
-def _above(low: Lowering, number: str, floor: str) -> str:
-    """How much a number is above another; 0 when it is not."""
-    more = low.emit.value(f"icmp ugt i64 {number}, {floor}")
-    return low.emit.select(more, low.emit.op("sub", number, floor), "0")
-
-
-def _least(low: Lowering, left: str, right: str) -> str:
-    return low.emit.select(low.emit.value(f"icmp ult i64 {left}, {right}"), left, right)
 
 
 function("skboutput", (4, 4), _check_output, value=_output)

@@ -262,10 +262,11 @@ class Context:
 
     @cached_property
     def btf(self) -> Btf:
-        """The running kernel's own types (vmlinux)."""
+        """The running kernel's own types (vmlinux), or what BPFTRACE_BTF says that they are."""
         from insitu.symbols import kernel_btf
 
-        return kernel_btf.vmlinux()
+        chosen = os.environ.get("BPFTRACE_BTF")
+        return kernel_btf.from_file(chosen) if chosen else kernel_btf.vmlinux()
 
     def btf_of(self, module: str) -> Btf:
         """The types of a loaded module, on top of the kernel's; the kernel's own for "vmlinux"."""
