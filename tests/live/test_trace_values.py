@@ -178,6 +178,8 @@ _CASES = [
         "(true, false, true, false, true, true) 1",
     ),
     ('print((enum color)$p->color); print(GREEN); printf("%d %s\\n", GREEN, $p->color);', "BLUE GREEN 5 BLUE"),
+    ("let $x: typeof($p->in) = $p->inners[1]; print($x.c); $q = (typeof($p))arg0; print($q->tag);", "6 second"),
+    ("let $x: typeof($p->numbers[0]) = 4294967297; print($x); print((string)$p->tag == $p->tag);", "1 1"),
     # Tuples
     ("$k = (5, 6); @k[$k] = 7; print(@k[5, 6]); @k[1, 2] = 3; print(@k[(1, 2)]); clear(@k);", "7 3"),
     ('@n[(a=1, b=2)] = 3; print(@n[(b=2, a=1)]); print((a=1, b="x")); clear(@n);', "3 { .a = 1, .b = x }"),

@@ -193,6 +193,7 @@ def test_types_of_records_outlive_the_cache(tmp_path: Any, monkeypatch: pytest.M
         ('BEGIN { print((1, "a") == (1, 2)); }', "== cannot be applied to"),
         ('BEGIN { print((1, "a") < (1, "b")); }', "< cannot be applied to"),
         ("struct A { int a[2]; int b[3]; }; BEGIN { $p = (struct A *)0; print($p->a == $p->b); }", "== cannot be"),
+        ("BEGIN { let $x: typeof($nope) = 1; }", "unknown variable $nope"),
         ("BEGIN { print((1, 2)[2]); }", "constant number below 2"),
         ("BEGIN { $i = 1; print((1, 2)[$i]); }", "constant number below 2"),
         ("BEGIN { print((int64[2])5); }", "a number has at most 8 bytes"),
@@ -231,6 +232,10 @@ def test_values_larger_than_the_kernel_has_room_for_are_refused_in_one_line() ->
         ("offsetof(struct outer, grid)", _Outer.grid.offset),
         ("sizeof((uint8[])(uint32)1)", 4),
         ("sizeof((uint16[3])1)", 6),
+        ("sizeof(typeof(struct outer))", ctypes.sizeof(_Outer)),
+        ("sizeof(typeof(((struct outer *)0)->inners))", 2 * ctypes.sizeof(_Inner)),
+        ("sizeof(typeof((int16)1)[5])", 10),
+        ("offsetof(typeof(*(struct outer *)0), last)", _Outer.last.offset),
     ],
 )
 def test_sizes_and_offsets_are_cs(expression: str, size: int) -> None:

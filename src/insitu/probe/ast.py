@@ -69,12 +69,17 @@ class Node:
 
 @dataclass(slots=True)
 class TypeName(Node):
-    """A type as written: ``struct sock *`` is ("sock", "struct", 1 pointer); ``array`` holds ``[n]`` suffixes."""
+    """A type as written: ``struct sock *`` is ("sock", "struct", 1 pointer); ``array`` holds ``[n]`` suffixes.
+
+    ``of`` is the expression of ``typeof(expression)``. ``type`` is set by the checker.
+    """
 
     name: str
     tag: str = ""  # struct, union, enum, or nothing
     pointers: int = 0
     array: tuple[int, ...] = ()
+    of: Expression | None = None
+    type: Type | None = field(default=None, init=False, compare=False)
 
     def __str__(self) -> str:
         words = f"{self.tag} {self.name}" if self.tag else self.name

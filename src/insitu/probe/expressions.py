@@ -193,7 +193,7 @@ class ExpressionParser:
         first = self._peek()
         if first.kind != "name":
             return False
-        if first.text in ("struct", "union", "enum") or first.text in C_WORDS:
+        if first.text in ("struct", "union", "enum", "typeof") or first.text in C_WORDS:
             return True
         second = self._peek(2)
         if second.text == "*":
@@ -299,18 +299,20 @@ class ExpressionParser:
             node.span = token.span
         return value
 
-    def _type_of(self, token: Token) -> ast.Expression:
-        self._expect("(")
-        subject: ast.TypeName | ast.Expression
+    def _type_or_value(self, *, any_name: bool = False) -> ast.TypeName | ast.Expression:
+        """What sizeof() and its like take; with ``any_name``, a name that nothing tells apart is a type's."""
         if self.token.kind == "name" and (
-            self.token.text in ("struct", "union", "enum")
+            self.token.text in ("struct", "union", "enum", "typeof")
             or self.token.text in INTEGER_TYPES
             or self.token.text in self.type_names
-            or (self._peek().text in (",", "*") and token.text == "offsetof")
+            or (self._peek().text in (",", "*") and any_name)
         ):
-            subject = self.type_name()
-        else:
-            subject = self.expression()
+            return self.type_name()
+        return self.expression()
+
+    def _type_of(self, token: Token) -> ast.Expression:
+        self._expect("(")
+        subject = self._type_or_value(any_name=token.text == "offsetof")
         path: list[str] = []
         if token.text == "offsetof":
             self._expect(",")
@@ -393,6 +395,8 @@ class ExpressionParser:
     def type_name(self, *, pointers: bool = True) -> ast.TypeName:
         """A type as written, e.g. ``const unsigned long *``, ``struct sock *``, ``uint8[16]``."""
         start = self.token.span
+        if self.token.text == "typeof" and self._peek().text == "(":
+            return self._typeof(start)
         tag = ""
         words: list[str] = []
         while self.token.kind == "name":
@@ -410,13 +414,28 @@ class ExpressionParser:
         if not words:
             raise self.unexpected("a type")
         name = canonical(words)
-        count = 0
-        if pointers:
-            while self._accept("*"):
-                count += 1
-                self._accept("const")
+        count = self._stars() if pointers else 0
         array = self._array_suffix() if pointers else ()
         return ast.TypeName(start.to(self.token.span), name, tag, count, array)
+
+    def _typeof(self, start: Span) -> ast.TypeName:
+        self._advance()
+        self._expect("(")
+        subject = self._type_or_value()
+        self._expect(")")
+        pointers, array = self._stars(), self._array_suffix()
+        if isinstance(subject, ast.TypeName):
+            subject.pointers += pointers
+            subject.array = array + subject.array
+            return subject
+        return ast.TypeName(start.to(self.token.span), "typeof", "", pointers, array, subject)
+
+    def _stars(self) -> int:
+        count = 0
+        while self._accept("*"):
+            count += 1
+            self._accept("const")
+        return count
 
     def _array_suffix(self) -> tuple[int, ...]:
         sizes: list[int] = []

@@ -89,13 +89,18 @@ class Structures:
         """
         if name.name == "string" and not name.tag and not name.pointers:
             return String(name.array[0] if name.array else 1)  # it grows with what it is given
-        base = self._named(name, space)
+        base = self.around(self._named(name, space), name, space)
+        if isinstance(base, Array) and name.name == "char" and not name.pointers and len(name.array) == 1:
+            return String(base.count)
+        return base
+
+    @staticmethod
+    def around(base: Type, name: ast.TypeName, space: Space) -> Type:
+        """The pointer to, or array of, a type that a name asks for."""
         for _ in range(name.pointers):
             base = Pointer(base, space)
         for count in reversed(name.array):
             base = Array(base, count)
-        if isinstance(base, Array) and name.name == "char" and not name.pointers and len(name.array) == 1:
-            return String(base.count)
         return base
 
     def _named(self, name: ast.TypeName, space: Space) -> Type:

@@ -226,14 +226,9 @@ def address(low: Lowering, node: ast.Expression) -> str:
 
 
 def _type_of(low: Lowering, node: ast.TypeOf) -> str:
-    from insitu.probe.types import Space
 
     structures = low.structures
-    found: Type | None
-    if isinstance(node.subject, ast.TypeName):
-        found = structures.resolve(node.subject, Space.ANY)
-    else:
-        found = node.subject.type
+    found = node.subject.type
     assert found is not None
     if not node.path:
         return str(found.size)

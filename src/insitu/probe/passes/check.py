@@ -164,6 +164,14 @@ class Checker:
                 return value
         raise self.error(f"{what} has to be a constant number", node)
 
+    def written(self, name: ast.TypeName, space: Space = Space.ANY) -> Type:
+        """The type that a script names, also left in ``name.type``; pointers in it lead into ``space``."""
+        if name.of is None:
+            name.type = self.structures.resolve(name, space)
+        else:
+            name.type = self.structures.around(self.known(name.of), name, space)
+        return name.type
+
     def constant(self, node: ast.Expression) -> int | None:
         """The value of an expression that is one number at compile time, else None."""
         if isinstance(node, ast.Integer):

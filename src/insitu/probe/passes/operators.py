@@ -186,7 +186,9 @@ def cast(checker: Checker, node: ast.Cast) -> Type:
     """``(type)value``. A pointer keeps its operand's address space."""
     found = checker.known(node.operand)
     space = found.space if isinstance(found, Pointer) else default_space(checker)
-    target = checker.structures.resolve(node.target, space)
+    target = checker.written(node.target, space)
+    if isinstance(target, Unknown):
+        return UNKNOWN
     if isinstance(found, Unknown):
         return target if is_scalar(target) else UNKNOWN
     if isinstance(target, Integer) and target.enum == "bool" and isinstance(found, String):
@@ -204,6 +206,8 @@ def cast(checker: Checker, node: ast.Cast) -> Type:
     if isinstance(target, Record) and is_scalar(found):
         # bpftrace lets (struct x)pointer stand for *(struct x *)pointer.
         return Pointer(target, space)
+    if isinstance(target, String) and isinstance(found, String) and node.target.name == "string":
+        return String(max(target.capacity, found.capacity))
     if str(target) == str(found):
         return target
     raise checker.error(f"{found} cannot be cast to {target}", node)
@@ -227,7 +231,7 @@ def default_space(checker: Checker) -> Space:
 def type_of(checker: Checker, node: ast.TypeOf) -> Type:
     """sizeof and offsetof; the answer is computed here."""
     if isinstance(node.subject, ast.TypeName):
-        found = checker.structures.resolve(node.subject, Space.ANY)
+        found = checker.written(node.subject)
     else:
         found = checker.known(node.subject)
     for name in node.path:

@@ -67,7 +67,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
 def _let(checker: Checker, node: ast.Let) -> None:
     declared: Type = UNKNOWN
     if node.declared is not None:
-        declared = checker.structures.resolve(node.declared, Space.ANY)
+        declared = checker.written(node.declared)
     if isinstance(declared, Integer) and node.value is not None and not isinstance(node.value, ast.Cast):
         assert node.declared is not None
         node.value = ast.Cast(node.value.span, node.declared, node.value)
