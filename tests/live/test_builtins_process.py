@@ -168,3 +168,17 @@ def test_a_script_may_define_what_the_language_has_too() -> None:
     script += "macro tgid_of_parent() { pcomm == comm ? 21 : 0 } "
     script += "macro assert(x, y) { print(y) } BEGIN { print(ppid()); assert(false, 7); print(twice()); exit(); }"
     assert list(insitu.trace(script).events()) == [5, 7, 42]
+
+
+def test_with_a_process_given_probes_run_in_that_process_only() -> None:
+    script = (
+        "tracepoint:syscalls:sys_enter_getppid { print(pid); } rawtracepoint:sys_enter /pid != PID/ { print(-1); }"
+    )
+    command = [sys.executable, "-c", "import os, sys; sys.stdin.readline(); os.getppid()"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE) as other:
+        trace = insitu.trace(script.replace("PID", str(other.pid)), pid=other.pid)
+        with trace:
+            os.getppid()
+            other.communicate(b"\n")
+            found = list(trace.events())
+    assert found == [other.pid]

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
 
 __all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
 
+# Kinds whose probes are hit by all processes.
+_EVERYWHERE = {"kprobe", "kretprobe", "fentry", "fexit", "tracepoint", "rawtracepoint"}
 # Passes recurse over a tree whose depth the parser bounds; this is enough for the deepest it lets through.
 _RECURSION_LIMIT = 20_000
 
@@ -77,6 +79,7 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
     except InsituError as error:
         at = source.text.find("config")
         raise ScriptError(str(error), source, Span(at, at + 6)) from None
+    options.one_process = context.pid is not None
     context.max_probes = options.max_probes
     context.missing_probes = options.missing_probes
     expand_macros(program, source)
@@ -223,6 +226,8 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
         low.expect_callbacks(functions_on_stack(low, body), shared_variables(low, body))
         if clause.points[0].kind not in RUN_BY_US:
             _leave_after_exit(low)
+        if options.one_process and clause.points[0].kind in _EVERYWHERE:
+            _leave_in_other_processes(low)
         if clause.kind.context == "iterator":
             _leave_at_the_end_of_a_walk(low)
         if clause.probe.predicate is not None:
@@ -245,6 +250,19 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
             scratch[index] = low.scratch_bytes
     layout.fit_ring()
     return module.render(), layout, scratch
+
+
+def _leave_in_other_processes(low: Lowering) -> None:
+    """With a process given, probes that the kernel cannot attach to one process run their body in that one only."""
+    from insitu.probe.builtins.process import process_id
+    from insitu.probe.codegen.emitter import Patch
+
+    emit = low.emit
+    ours, other = emit.label(), emit.label()
+    emit.branch_if(emit.value(f"icmp eq i64 {process_id(low)}, {emit.patched(Patch.ONLY_PID)}"), ours, other)
+    emit.block(other)
+    emit.ret("0")
+    emit.block(ours)
 
 
 def _leave_after_exit(low: Lowering) -> None:

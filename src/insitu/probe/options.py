@@ -55,6 +55,7 @@ class Options:
 
     parameters: list[str] = field(default_factory=list)
     unsafe: bool = False
+    one_process: bool = False  # probes are restricted to a process that is told at load time
     named: dict[str, str] = field(default_factory=dict)
     max_strlen: int = 64
     max_map_keys: int = 4096

@@ -71,6 +71,7 @@ class Runtime:
         patches = {
             Patch.START_NS: self.started_ns,
             Patch.CHILD_PID: target.child_pid,
+            Patch.ONLY_PID: context.pid or 0,
             Patch.CLOCK_OFFSET_NS: self.boot_offset_ns,
             Patch.TAI_OFFSET_NS: time.clock_gettime_ns(time.CLOCK_TAI) - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         }

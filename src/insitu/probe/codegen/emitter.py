@@ -31,6 +31,7 @@ class Patch(IntEnum):
     PROBE = 3
     CLOCK_OFFSET_NS = 4  # from CLOCK_BOOTTIME to the wall clock
     TAI_OFFSET_NS = 5  # from CLOCK_BOOTTIME to CLOCK_TAI
+    ONLY_PID = 6  # the process that probes are restricted to
 
 
 _HEADER = """target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
