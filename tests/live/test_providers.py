@@ -435,6 +435,23 @@ def test_listing_answers_everything_that_a_pattern_names(program: Path) -> None:
         assert len(listed("tracepoint:*")) > 500
 
 
+def test_what_cannot_be_attached_here_is_not_listed_and_the_reason_is_said() -> None:
+    devices = Path("/sys/bus/event_source/devices")
+    with context() as made:
+        for kind, name, there, reason in (
+            ("kprobe", "vfs_read", (devices / "kprobe").exists(), "has no kprobes"),
+            ("hardware", "cpu-cycles", (devices / "cpu").exists(), "shows no hardware counters"),
+            ("fentry", "vfs_read", can_trace_functions(made), "takes no fentry programs"),
+        ):
+            if there:
+                assert [point.function for point in PROVIDERS[kind].listing(AttachSpec(kind, (name,)), made)] == [
+                    name
+                ]
+            else:
+                with pytest.raises(InsituError, match=reason):
+                    PROVIDERS[kind].listing(AttachSpec(kind, (name,)), made)
+
+
 def test_too_many_places_are_refused_with_the_limit() -> None:
     with context() as made, pytest.raises(InsituError, match="BPFTRACE_MAX_PROBES"):
         points_of("tracepoint:*:*", made)

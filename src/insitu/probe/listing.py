@@ -7,7 +7,7 @@ import sys
 
 from insitu.errors import InsituError
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, Primitive, Provider
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, DataLocation, Primitive, Provider
 
 __all__ = ["list_probes"]
 
@@ -75,8 +75,11 @@ def _arguments(provider: Provider, point: AttachPoint, context: Context) -> list
 
 
 def declaration(argument: Argument) -> str:
-    """An argument as C declares it."""
+    """An argument as C declares it, or as the kernel's formats do where C has no word for it."""
     if isinstance(argument.type, Primitive):
+        if isinstance(argument.load, DataLocation):
+            where = "__rel_loc" if argument.load.relative else "__data_loc"
+            return f"{where} {argument.type.declaration}[] {argument.name}"
         suffix = "" if argument.type.count is None else f"[{argument.type.count or ''}]"
         return f"{argument.type.declaration} {argument.name}{suffix}"
     return argument.type.declaration(argument.name)

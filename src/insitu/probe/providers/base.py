@@ -234,7 +234,10 @@ class Provider(Protocol):
         """Attach a loaded program to the points: all of them or, on an error, none."""
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
-        """What `-l PATTERN` lists: as expand(), but an empty list when nothing matches and no limit on the number."""
+        """What `-l PATTERN` lists: as expand(), but an empty list when nothing matches and no limit on the number.
+
+        :raises InsituError: when the kernel lacks the feature: what cannot be attached is not listed.
+        """
 
 
 @dataclass

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Sequence
 
 from insitu.errors import InsituError
@@ -84,16 +85,33 @@ class Counter(Sampling):
             return super().attach(program_fd, points, context)
         except InsituError as error:
             if self._type == perf_event.Type.HARDWARE and isinstance(error.__cause__, OSError):
-                raise InsituError(
-                    f"{points[0].name}: this machine shows no hardware counters (virtual machines often do not)",
-                    remedy="software:cpu-clock or profile:hz:99 sample time instead",
-                ) from None
+                raise _none_here(points[0].name) from None
             raise
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]
         found = select(pattern.parts[0] if pattern.parts else "*", self._events)
-        return [AttachPoint(kind, f"{kind}:{event}:", function=event) for event in found]
+        there = [event for event in found if self._is_there(event)]
+        if found and not there and self._type == perf_event.Type.HARDWARE:
+            raise _none_here(str(pattern))
+        return [AttachPoint(kind, f"{kind}:{event}:", function=event) for event in there]
+
+    def _is_there(self, event: str) -> bool:
+        """Whether this machine counts such events: few virtual ones have the processor's."""
+        number, period = self._events[event]
+        try:
+            attr = perf_event.Attr(type=self._type, config=number, sample_period=period, disabled=1)
+            os.close(perf_event.open_event(attr, pid=0, cpu=-1))
+        except InsituError:
+            return False
+        return True
+
+
+def _none_here(what: str) -> InsituError:
+    return InsituError(
+        f"{what}: this machine shows no hardware counters (virtual machines often do not)",
+        remedy="software:cpu-clock or profile:hz:99 sample time instead",
+    )
 
 
 PROVIDERS = (

@@ -28,10 +28,7 @@ class Trampoline:
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         module, function = self._split(spec)
-        if not can_trace_functions(context):
-            raise InsituError(
-                f"{spec}: this kernel takes no {self.names[0]} programs", remedy=instead_of(function, context)
-            )
+        self._check(spec, function, context)
         if not has_wildcard(function):
             for owner in select(module, ["vmlinux", *modules()]):
                 if context.btf_of(owner).find(function, Kind.FUNC):
@@ -40,6 +37,12 @@ class Trampoline:
         if not found:
             raise missing("kernel function", function, context.btf.names(Kind.FUNC))
         return limited(found, spec, context)
+
+    def _check(self, spec: AttachSpec, function: str, context: Context) -> None:
+        if not can_trace_functions(context):
+            raise InsituError(
+                f"{spec}: this kernel takes no {self.names[0]} programs", remedy=instead_of(function, context)
+            )
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         function = _function(context.btf_of(point.target), point)
@@ -75,6 +78,7 @@ class Trampoline:
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         module, function = self._split(pattern)
+        self._check(pattern, function, context)
         traceable = {name for name, _ in context.tracefs.functions()}
         found = []
         for owner in select(module, ["vmlinux", *modules()]):

@@ -33,11 +33,7 @@ class Kprobe:
         self._returning = returning
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
-        if procfs.pmu_type("kprobe") is None:
-            raise InsituError(
-                f"{spec}: this kernel has no kprobes (CONFIG_KPROBES is off)",
-                remedy=instead_of(spec.parts[-1] if spec.parts else "", context),
-            )
+        _check(spec, context)
         module, function, offset = self._split(spec)
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
@@ -93,8 +89,7 @@ class Kprobe:
             raise _refused(points[0], error, context) from None
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
-        if procfs.pmu_type("kprobe") is None:
-            return []
+        _check(pattern, context)
         module, function, _ = self._split(pattern)
         functions = context.tracefs.functions()
         wanted = set(select(function, [name for name, _ in functions])) - _blacklist()
@@ -118,6 +113,14 @@ class Kprobe:
         module = "" if module == "vmlinux" else module
         spelled = ":".join(filter(None, (self.names[0], module, function))) + (f"+{offset}" if offset else "")
         return AttachPoint(self.names[0], spelled, target=module, function=function, offset=offset, detail=detail)
+
+
+def _check(spec: AttachSpec, context: Context) -> None:
+    if procfs.pmu_type("kprobe") is None:
+        raise InsituError(
+            f"{spec}: this kernel has no kprobes (CONFIG_KPROBES is off)",
+            remedy=instead_of(spec.parts[-1] if spec.parts else "", context),
+        )
 
 
 def _described(function: str, module: str, context: Context) -> Type | None:
