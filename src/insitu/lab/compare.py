@@ -14,7 +14,7 @@ from insitu.lab.measure import Call, Run, folded_profile, measure, system_calls
 from insitu.lab.settings import Difference, differences, read_settings
 from insitu.lab.verdict import Verdict, judge
 
-__all__ = ["Comparison", "Part", "Side", "compare", "parse_sides"]
+__all__ = ["Comparison", "Part", "Side", "compare", "kernel_seconds", "parse_sides"]
 
 _WARM_UPS: Final = 1
 _MIN_SHARE: Final = 0.05
@@ -42,7 +42,10 @@ class Part:
 
 @dataclass(frozen=True)
 class Comparison:
-    """Two sides, the verdict on their wall times, and what the difference is made of (empty within noise)."""
+    """Two sides, the verdict on their wall times, and what the difference is made of (empty within noise).
+
+    ``busy`` says that the wall times differ, but by no more than what this machine's own load may have done.
+    """
 
     workload: tuple[str, ...]
     first: Side
@@ -50,6 +53,7 @@ class Comparison:
     verdict: Verdict
     settings: tuple[Difference, ...] = ()
     parts: tuple[Part, ...] = field(default=())
+    busy: bool = False
 
 
 def parse_sides(text: str) -> list[tuple[str, str]]:
@@ -109,8 +113,19 @@ def concluded(
 ) -> Comparison:
     """The comparison of two sides that have been measured."""
     verdict = judge([run.wall for run in first.runs], [run.wall for run in second.runs])
+    busy = verdict.differs and not _differs_in_any_case(first, second, slower_second=verdict.ratio > 1)
+    if busy:
+        verdict = replace(verdict, differs=False)
     parts = _parts(first, second) if verdict.differs else ()
-    return Comparison(workload, first, second, verdict, settings, parts)
+    return Comparison(workload, first, second, verdict, settings, parts, busy)
+
+
+def _differs_in_any_case(first: Side, second: Side, *, slower_second: bool) -> bool:
+    """Whether the slower side would be slower had it alone never waited for a CPU of this machine."""
+    faster, slower = (first, second) if slower_second else (second, first)
+    least = [max(run.wall - run.host_wait, run.wall / 100) for run in slower.runs]
+    verdict = judge([run.wall for run in faster.runs], least)
+    return verdict.differs and verdict.ratio > 1
 
 
 def _parts(first: Side, second: Side) -> tuple[Part, ...]:
@@ -118,14 +133,17 @@ def _parts(first: Side, second: Side) -> tuple[Part, ...]:
     whole = _mean(second, "wall") - _mean(first, "wall")
     user, system = (_mean(second, kind) - _mean(first, kind) for kind in ("user", "sys"))
     seconds = {"user time": user, "system time": system, "waiting": whole - user - system}
-    a, b = _kernel_seconds(first), _kernel_seconds(second)
+    a, b = kernel_seconds(first), kernel_seconds(second)
     seconds |= {f"{name} (kernel)": b.get(name, 0) - a.get(name, 0) for name in {*a, *b}}
     parts = [Part(name, value, value / whole) for name, value in seconds.items() if value / whole >= _MIN_SHARE]
     return tuple(sorted(parts, key=lambda part: -part.share))
 
 
-def _kernel_seconds(side: Side) -> dict[str, float]:
-    """Kernel function -> seconds of its own per run: its share of the samples, times the measured CPU time."""
+def kernel_seconds(side: Side) -> dict[str, float]:
+    """Kernel function -> seconds of its own per run: its share of the samples, times the measured CPU time.
+
+    Empty where the guest's kernel could not be sampled.
+    """
     own: Counter[str] = Counter()
     total = 0
     for line in side.folded.splitlines():

@@ -221,6 +221,19 @@ class Guest:
         """The control port, for what is not a command (a terminal's window size)."""
         return self._running_control()
 
+    def host_wait(self) -> float:
+        """Seconds for which the guest's CPUs have been ready to run and waited for a CPU of this machine, together.
+
+        Zero where this machine's kernel does not tell (Documentation/scheduler/sched-stats.rst).
+        """
+        assert self._process is not None
+        nanoseconds = 0
+        for cpu in self.qmp.execute("query-cpus-fast"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                schedstat = Path(f"/proc/{self._process.pid}/task/{cpu['thread-id']}/schedstat")
+                nanoseconds += int(schedstat.read_text().split()[1])
+        return nanoseconds / 1e9
+
     def stop(self) -> None:
         """End the guest at once and remove its files; to be called any number of times."""
         self._flush_disks()

@@ -59,7 +59,10 @@ _FRAME: Final = re.compile(r"\s+[0-9a-f]+ (.+) \((.*)\)$")
 
 @dataclass(frozen=True)
 class Run:
-    """One run: seconds of wall, user and system time, and counts."""
+    """One run: seconds of wall, user and system time, and counts.
+
+    ``host_wait`` is for how many seconds the guest's CPUs waited for one of this machine's, which others had.
+    """
 
     wall: float
     user: float
@@ -68,6 +71,7 @@ class Run:
     major_faults: int
     voluntary_switches: int
     involuntary_switches: int
+    host_wait: float = 0.0
 
 
 @dataclass(frozen=True)
@@ -82,13 +86,15 @@ class Call:
 def measure(guest: Guest, argv: Sequence[str], timeout: float | None = None) -> Run:
     """Run the workload once. Raises InsituError when it fails: a failing workload's times say nothing."""
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or "python3"
+    waited = guest.host_wait()
     result = guest.run([python, "-I", "-S", "-c", _WRAPPER, *argv], timeout=timeout).check()
+    waited = guest.host_wait() - waited
     fields = json.loads(result.stdout)
     status = fields.pop("status")
     if status:
         error = (result.stderr.decode(errors="replace").strip().splitlines() or ["it says nothing"])[-1]
         raise InsituError(f"the workload ends with status {status} under {guest.kernel.name}: {error}")
-    return Run(**fields)
+    return Run(**fields, host_wait=waited)
 
 
 def system_calls(guest: Guest, argv: Sequence[str]) -> list[Call]:
