@@ -1,5 +1,6 @@
 """Maps, time series, control groups, paths and packets, against dictionaries, clocks and the kernel."""
 
+import ctypes
 import os
 import socket
 import struct
@@ -12,6 +13,7 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu.errors import InsituError
 from insitu.probe.source import ScriptError
 
 from .tracing import run_trace, values_at_begin
@@ -47,6 +49,29 @@ def test_clear_empties_and_zero_resets() -> None:
     assert len(maps["@a"]) == 0
     assert maps["@b"]["value"].to_list() == [0] and maps["@c"]["value"].to_list() == [0]
     trace.close()
+
+
+# Watchpoints
+
+
+def test_a_watchpoint_ends_where_the_script_says_so() -> None:
+    cell = ctypes.c_long(0)
+    place = hex(ctypes.addressof(cell))
+    script = f"watchpoint:{place}:8:w {{ print(1); unwatch({place}); }} "
+    script += "tracepoint:syscalls:sys_enter_getppid { print(2); exit(); }"
+    try:
+        trace = insitu.trace(script, pid=os.getpid()).__enter__()
+    except InsituError as error:
+        pytest.skip(f"this machine has no watchpoints: {error}")
+    with trace:
+        found = []
+        cell.value = 1
+        found.append(next(trace.events()))  # looked at: the watchpoint is gone now
+        for number in range(5):
+            cell.value = number
+        os.getppid()
+        found += list(trace.events())
+    assert found == [1, 2]
 
 
 # Time series

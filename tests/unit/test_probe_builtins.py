@@ -71,6 +71,8 @@ def test_wildcards_that_cannot_be_are_refused() -> None:
         ('BEGIN { print(uaddr("x")); }', "uaddr() has no program to look in in a begin probe"),
         ('BEGIN { print(reg("ip")); }', "registers are not known in a begin probe"),
         ("BEGIN { tseries; }", "unknown name 'tseries'"),
+        ("BEGIN { pcom(); }", "unknown function pcom(); did you mean 'pcomm'?"),
+        ("BEGIN { ppids; }", "unknown name 'ppids'; did you mean 'ppid'?"),
     ],
 )
 def test_wrong_uses_are_one_clear_line(script: str, message: str) -> None:

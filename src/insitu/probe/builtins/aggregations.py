@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function
+from insitu.probe.builtins.registry import function, operand
 from insitu.probe.builtins.time_series import add_to_series
 from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.helpers import Helper
@@ -92,11 +92,7 @@ function("lhist", (4, 4), _check_linear, value=_not_a_value)
 def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregation) -> None:
     """``@x[key] = count()`` and the like: find this CPU's cells, and add to them."""
     emit = low.emit
-    argument = ""
-    if call.arguments:
-        subject = call.arguments[0]
-        assert isinstance(subject, ast.Expression)
-        argument = low.value(subject)
+    argument = low.value(operand(call)) if call.arguments else ""
     number = low.layout.number(target.name)
     layout = low.layout.maps[number]
     with low.temporaries():

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, variable
+from insitu.probe.builtins.registry import Mention, function, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.providers.base import UserStack
@@ -21,13 +21,10 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-Node = ast.Identifier | ast.Call
-
-
 # The probe
 
 
-def _point(low: Lowering, node: Node) -> str:
+def _point(low: Lowering, node: Mention) -> str:
     """The number of the point at which the program runs: its cookie where there is one, else filled in per load."""
     if low.clause.kind.cookies and len(low.clause.points) > 1:
         return low.emit.call(Helper.GET_ATTACH_COOKIE, f"ptr {low.context}")
@@ -45,7 +42,7 @@ def _kind(clause: Clause) -> bytes:
     return b"special" if kind in _SPECIAL else kind.encode()
 
 
-def _store_kind(low: Lowering, node: Node, pointer: str) -> None:
+def _store_kind(low: Lowering, node: Mention, pointer: str) -> None:
     literal = ast.StringLiteral(node.span, _kind(low.clause))
     literal.type = node.type
     low.store(literal, pointer)
@@ -54,14 +51,14 @@ def _store_kind(low: Lowering, node: Node, pointer: str) -> None:
 variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind)
 
 
-def _check_context(checker: Checker, node: Node) -> Type:
+def _check_context(checker: Checker, node: Mention) -> Type:
     return Pointer(VOID, Space.KERNEL)
 
 
 variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context))
 
 
-def _check_args(checker: Checker, node: Node) -> Type:
+def _check_args(checker: Checker, node: Mention) -> Type:
     """All arguments together: a named tuple of them."""
     from insitu.probe.passes.members import argument_type, known_arguments
 
@@ -69,7 +66,7 @@ def _check_args(checker: Checker, node: Node) -> Type:
     return Tuple(tuple(argument_type(checker, each) for each in found), tuple(each.name for each in found))
 
 
-def _store_args(low: Lowering, node: Node, pointer: str) -> None:
+def _store_args(low: Lowering, node: Mention, pointer: str) -> None:
     kinds = node.type
     assert isinstance(kinds, Tuple) and kinds.names is not None
     for index, (name, kind) in enumerate(zip(kinds.names, kinds.elements, strict=True)):
@@ -86,7 +83,7 @@ variable("args", _check_args, store=_store_args)
 _HAS_REGISTERS = ("pt_regs", "perf_event")
 
 
-def _check_argument(checker: Checker, node: Node) -> Type:
+def _check_argument(checker: Checker, node: Mention) -> Type:
     context = checker.clause.kind.context
     kind = checker.clause.points[0].kind
     number = int(re.sub(r"\D", "", node.name))
@@ -110,7 +107,7 @@ def _check_argument(checker: Checker, node: Node) -> Type:
     return UINT64
 
 
-def _argument(low: Lowering, node: Node) -> str:
+def _argument(low: Lowering, node: Mention) -> str:
     from insitu.probe.codegen.memory import argument_value
 
     number = int(re.sub(r"\D", "", node.name))
@@ -122,7 +119,7 @@ def _argument(low: Lowering, node: Node) -> str:
     return low.register(MACHINE.arguments[number])
 
 
-def _stack_argument(low: Lowering, node: Node) -> str:
+def _stack_argument(low: Lowering, node: Mention) -> str:
     from insitu.probe.codegen.memory import argument_value
     from insitu.probe.providers.base import Argument, Primitive
 
@@ -135,7 +132,7 @@ variable(" ".join(f"arg{n}" for n in range(10)), _check_argument, value=_argumen
 variable(" ".join(f"sarg{n}" for n in range(10)), _check_argument, value=_stack_argument)
 
 
-def _check_retval(checker: Checker, node: Node) -> Type:
+def _check_retval(checker: Checker, node: Mention) -> Type:
     from insitu.probe.passes.members import argument_of, argument_type
 
     kind = checker.clause.points[0].kind
@@ -147,7 +144,7 @@ def _check_retval(checker: Checker, node: Node) -> Type:
     raise checker.error(f"retval is not known in a {kind} probe", node)
 
 
-def _retval(low: Lowering, node: Node) -> str:
+def _retval(low: Lowering, node: Mention) -> str:
     from insitu.probe.codegen.memory import argument_value
 
     found = next((a for a in low.clause.arguments or () if a.name == "retval"), None)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, variable
+from insitu.probe.builtins.registry import function, operand, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.types import UINT64, Timestamp, Type
@@ -66,8 +66,7 @@ def _check_strftime(checker: Checker, call: ast.Call) -> Type:
 
 
 def _strftime(low: Lowering, call: ast.Call, pointer: str) -> None:
-    subject = call.arguments[1]
-    assert isinstance(subject, ast.Expression)
+    subject = operand(call, 1)
     value = low.value(subject)
     low.emit.store(str(low.layout.text(low.text(call.arguments[0]))), pointer)
     low.emit.store(value, low.emit.offset(pointer, 8))

@@ -6,7 +6,7 @@ import socket
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function
+from insitu.probe.builtins.registry import function, operand
 from insitu.probe.builtins.strings import address_of
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.types import Array, Inet, Integer, MacAddress, Pointer, String, Type, Unknown
@@ -32,14 +32,12 @@ def _check_ntop(checker: Checker, call: ast.Call) -> Type:
 
 def _ntop(low: Lowering, call: ast.Call, pointer: str) -> None:
     emit = low.emit
-    subject = call.arguments[-1]
-    assert isinstance(subject, ast.Expression) and subject.type is not None
+    subject = operand(call, -1)
+    assert subject.type is not None
     four = isinstance(subject.type, Integer) or subject.type.size == 4
     family = str(int(socket.AF_INET if four else socket.AF_INET6))
     if len(call.arguments) == 2:
-        first = call.arguments[0]
-        assert isinstance(first, ast.Expression)
-        family = low.value(first)
+        family = low.value(operand(call))
     data = emit.offset(pointer, 8)
     if isinstance(subject.type, Integer):
         value = low.value(subject)
@@ -70,8 +68,7 @@ def _check_macaddr(checker: Checker, call: ast.Call) -> Type:
 
 
 def _macaddr(low: Lowering, call: ast.Call) -> str:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression)
+    subject = operand(call)
     place = address_of(low, subject)
     if isinstance(place, Local):
         return low.emit.op("and", low.emit.load(place.pointer), str(2**48 - 1))
@@ -91,8 +88,8 @@ def _check_bswap(checker: Checker, call: ast.Call) -> Type:
 
 
 def _bswap(low: Lowering, call: ast.Call) -> str:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression) and subject.type is not None
+    subject = operand(call)
+    assert subject.type is not None
     value, emit = low.value(subject), low.emit
     size = subject.type.size
     if size == 1:

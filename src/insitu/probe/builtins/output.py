@@ -145,8 +145,7 @@ def _element_key(low: Lowering, subject: ast.Expression) -> tuple[int, ast.Expre
 
 
 def _print(low: Lowering, call: ast.Call) -> str:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression)
+    subject = operand(call)
     if isinstance(subject, ast.MapAccess) and subject.key is None:
         limits = [low.constant(a) for a in _expressions(call)]
         top, div = [*limits, 0, 0][:2]
@@ -267,8 +266,7 @@ def _join(low: Lowering, call: ast.Call) -> str:
     from insitu.probe.codegen.joining import join
 
     separator = low.text(call.arguments[1]) if len(call.arguments) > 1 else " "
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression)
+    subject = operand(call)
     join(low, subject, separator, words=_JOIN_WORDS, word_bytes=_JOIN_BYTES)
     return "0"
 

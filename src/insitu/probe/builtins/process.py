@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand, variable
+from insitu.probe.builtins.registry import Mention, function, operand, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.types import UINT64, Integer, NamedNumber, Pointer, Space, String, Type
@@ -22,14 +22,12 @@ _COMM_BYTES = 16  # TASK_COMM_LEN
 _UINT32 = Integer(4, False)
 _NAMESPACES = ("curr_ns", "init")
 
-Node = ast.Identifier | ast.Call
 
-
-def _uint32(checker: Checker, node: Node) -> Type:
+def _uint32(checker: Checker, node: Mention) -> Type:
     return _UINT32
 
 
-def _uint64(checker: Checker, node: Node) -> Type:
+def _uint64(checker: Checker, node: Mention) -> Type:
     return UINT64
 
 
@@ -68,7 +66,7 @@ def _check_id(checker: Checker, call: ast.Call) -> Type:
     return _UINT32
 
 
-def _asks_initial(node: Node) -> bool:
+def _asks_initial(node: Mention) -> bool:
     return isinstance(node, ast.Call) and any(
         isinstance(a, ast.Identifier) and a.name == "init" for a in node.arguments
     )
@@ -86,7 +84,7 @@ variable(
 )
 
 
-def _store_comm(low: Lowering, node: Node, pointer: str) -> None:
+def _store_comm(low: Lowering, node: Mention, pointer: str) -> None:
     # Some kernels, 6.1 among them, leave what lies behind the name's end as it was: equal keys would differ.
     low.emit.zero(pointer, _COMM_BYTES)
     low.emit.call(Helper.GET_CURRENT_COMM, f"ptr {pointer}", f"i64 {_COMM_BYTES}")
@@ -104,7 +102,7 @@ variable("comm", lambda checker, node: String(_COMM_BYTES), store=_store_comm)
 function("comm", (0, 1), _check_comm, value=lambda low, call: low.value(operand(call)), store=_store_comm)
 
 
-def _check_curtask(checker: Checker, node: Node) -> Type:
+def _check_curtask(checker: Checker, node: Mention) -> Type:
     record = checker.structures.lookup("task_struct", "struct", Space.KERNEL)
     return Pointer(record, Space.KERNEL) if record else UINT64
 
@@ -115,7 +113,7 @@ variable("curtask", _check_curtask, value=lambda low, node: low.emit.call(Helper
 # Users and machine
 
 
-def _user(low: Lowering, node: Node) -> str:
+def _user(low: Lowering, node: Mention) -> str:
     return low.emit.op("and", low.emit.call(Helper.GET_CURRENT_UID_GID), str(0xFFFFFFFF))
 
 

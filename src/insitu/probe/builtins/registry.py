@@ -19,12 +19,15 @@ __all__ = [
     "VARIABLES",
     "BuiltinFunction",
     "BuiltinVariable",
+    "Mention",
     "function",
     "load_builtins",
     "operand",
     "variable",
 ]
 
+# A builtin variable as written: its name, or a call without arguments.
+Mention = ast.Identifier | ast.Call
 # Answers the i64 register of a scalar, "0" when there is no value.
 Value = Callable[["Lowering", ast.Call], str]
 # Writes the stored form of the node's type to a pointer.
@@ -52,9 +55,9 @@ class BuiltinVariable:
     """As BuiltinFunction, without arguments."""
 
     name: str
-    check: Callable[[Checker, ast.Identifier | ast.Call], Type]
-    value: Callable[[Lowering, ast.Identifier | ast.Call], str] | None = None
-    store: Callable[[Lowering, ast.Identifier | ast.Call, str], None] | None = None
+    check: Callable[[Checker, Mention], Type]
+    value: Callable[[Lowering, Mention], str] | None = None
+    store: Callable[[Lowering, Mention, str], None] | None = None
 
 
 FUNCTIONS: dict[str, BuiltinFunction] = {}
@@ -79,10 +82,10 @@ def function(
 
 def variable(
     names: str,
-    check: Callable[[Checker, ast.Identifier | ast.Call], Type],
+    check: Callable[[Checker, Mention], Type],
     *,
-    value: Callable[[Lowering, ast.Identifier | ast.Call], str] | None = None,
-    store: Callable[[Lowering, ast.Identifier | ast.Call, str], None] | None = None,
+    value: Callable[[Lowering, Mention], str] | None = None,
+    store: Callable[[Lowering, Mention, str], None] | None = None,
 ) -> None:
     """Add a variable under all the names in ``names``; it may be written as a call without arguments, too."""
     for name in names.split():

@@ -75,8 +75,8 @@ def _check_str(checker: Checker, call: ast.Call) -> Type:
 
 
 def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression) and isinstance(call.type, String)
+    subject = operand(call)
+    assert isinstance(call.type, String)
     capacity = call.type.capacity
     if isinstance(subject, ast.StringLiteral):
         cut = ast.StringLiteral(subject.span, subject.value[: capacity - 1])
@@ -85,8 +85,7 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
         return
     limit: int | str = capacity
     if len(call.arguments) > 1:
-        length = call.arguments[1]
-        assert isinstance(length, ast.Expression)
+        length = operand(call, 1)
         if not isinstance(length, ast.Integer):
             limit = _clamped(low, low.emit.op("add", low.value(length), "1"), capacity)
     place = address_of(low, subject)
@@ -129,15 +128,13 @@ def _check_buf(checker: Checker, call: ast.Call) -> Type:
 
 
 def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
-    subject = call.arguments[0]
-    assert isinstance(subject, ast.Expression) and isinstance(call.type, Buffer)
+    subject = operand(call)
+    assert isinstance(call.type, Buffer)
     emit = low.emit
     capacity = call.type.capacity
     length = str(capacity)
     if len(call.arguments) > 1 and not isinstance(call.arguments[1], ast.Integer):
-        wanted = call.arguments[1]
-        assert isinstance(wanted, ast.Expression)
-        length = _clamped(low, low.value(wanted), capacity)
+        length = _clamped(low, low.value(operand(call, 1)), capacity)
     emit.store(length, pointer)
     data = emit.offset(pointer, 8)
     emit.zero(data, -(-capacity // 8) * 8)
@@ -167,11 +164,8 @@ def _check_two_strings(checker: Checker, call: ast.Call) -> Type:
 
 
 def _strncmp(low: Lowering, call: ast.Call) -> str:
-    left, right = call.arguments[0], call.arguments[1]
-    assert isinstance(left, ast.Expression) and isinstance(right, ast.Expression)
-    limit = None
-    if len(call.arguments) == 3 and isinstance(call.arguments[2], ast.Expression):
-        limit = low.constant(call.arguments[2])
+    left, right = operand(call), operand(call, 1)
+    limit = low.constant(operand(call, 2)) if len(call.arguments) == 3 else None
     if isinstance(left, ast.StringLiteral):
         left, right = right, left
     with low.temporaries():

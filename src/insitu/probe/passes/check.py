@@ -16,6 +16,7 @@ from insitu.probe.layout import MAX_KEY_BYTES
 from insitu.probe.options import Options
 from insitu.probe.passes import members, operators
 from insitu.probe.passes.attach import Clause
+from insitu.probe.passes.library import NAMES
 from insitu.probe.passes.readable import MapType, holds_element, is_key_of_parts, readable
 from insitu.probe.passes.scopes import plain_name
 from insitu.probe.passes.statements import STATEMENTS
@@ -238,7 +239,7 @@ class Checker:
             raise self.error(f"{node.name} is a function: write {node.name}()", node)
         found = self._constant_identifier(node.name)
         if found is None:
-            known = [*VARIABLES, *CONSTANTS]
+            known = [*VARIABLES, *CONSTANTS, *NAMES]
             raise self.error(f"unknown name {node.name!r}{nearest(node.name, known)}", node)
         return found[1]
 
@@ -332,7 +333,7 @@ class Checker:
     def _call(self, node: ast.Call) -> Type:
         builtin = FUNCTIONS.get(node.name)
         if builtin is None:
-            hint = nearest(node.name, FUNCTIONS)
+            hint = nearest(node.name, [*FUNCTIONS, *NAMES])
             raise self.error(f"unknown function {node.name}(){hint}", node)
         given = len(node.arguments)
         if not builtin.minimum <= given <= builtin.maximum:

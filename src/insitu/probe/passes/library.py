@@ -14,7 +14,7 @@ from insitu.probe import ast
 from insitu.probe.expressions import ExpressionParser
 from insitu.probe.source import ScriptError, Source
 
-__all__ = ["expand_library"]
+__all__ = ["NAMES", "expand_library"]
 
 _SYMBOL_OF_CPU = """(uint64 *)(cpu_number < ncpus
     ? kptr(kaddr(symbol) + *(uint64 *)kptr(kaddr("__per_cpu_offset") + 8 * (uint64)(cpu_number)))
@@ -31,7 +31,8 @@ _LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
     ("percpu_kaddr", 1): (("symbol",), _SYMBOL_OF_CPU.replace("cpu_number", "cpu")),
     ("percpu_kaddr", 2): (("symbol", "cpu_number"), _SYMBOL_OF_CPU),
 }
-_NAMES = frozenset(name for name, _ in _LIBRARY)
+NAMES = frozenset(name for name, _ in _LIBRARY)
+"""What is written in the language itself, as a variable or a function."""
 
 
 def expand_library(program: ast.Program, source: Source) -> None:
@@ -39,7 +40,7 @@ def expand_library(program: ast.Program, source: Source) -> None:
 
     :raises ScriptError: for a wrong number of arguments.
     """
-    expander = _Expander(source, _NAMES.difference(function.name for function in program.functions))
+    expander = _Expander(source, NAMES.difference(function.name for function in program.functions))
     expander.children(program.probes)
     expander.children(program.functions)
 
