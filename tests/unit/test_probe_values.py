@@ -16,6 +16,7 @@ from insitu.probe.compile import lower
 from insitu.probe.events import EventTable
 from insitu.probe.formatting import Formatter
 from insitu.probe.layout import Layout, RecordLayout
+from insitu.probe.memory_columns import memory_column
 from insitu.probe.memory_form import reader
 from insitu.probe.output import JsonOutput, TextOutput
 from insitu.probe.source import ScriptError
@@ -80,6 +81,19 @@ def test_any_bytes_of_a_record_are_read_as_c_reads_them(data: bytes) -> None:
     kind = _outer()
     assert kind.size == ctypes.sizeof(_Outer)
     assert reader(kind)(data, 0) == _python(_Outer.from_buffer_copy(data))
+
+
+@given(st.lists(st.binary(min_size=ctypes.sizeof(_Outer), max_size=ctypes.sizeof(_Outer)), max_size=5))
+@settings(max_examples=60, deadline=None)
+def test_columns_of_records_hold_what_c_reads(values: list[bytes]) -> None:
+    size = ctypes.sizeof(_Outer)
+    rows = np.frombuffer(b"".join(values), np.uint8).reshape(len(values), size)
+    column = memory_column(rows, _outer())
+    expected = [_python(_Outer.from_buffer_copy(each)) for each in values]
+    for each in expected:
+        each["tag"] = each["tag"].encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    assert column.to_list() == expected
+    assert column.dtype == memory_column(np.zeros((1, size), np.uint8), _outer()).dtype
 
 
 def test_a_member_that_lies_outside_of_its_record_is_left_out() -> None:

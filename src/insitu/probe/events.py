@@ -10,8 +10,8 @@ import numpy.typing as npt
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.decode import code, decoder
 from insitu.probe.layout import RecordLayout
-from insitu.probe.memory_form import reader
-from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, stored_size
+from insitu.probe.memory_columns import memory_column, texts
+from insitu.probe.types import Array, Integer, Pointer, Record, String, Tuple, Type, stored_size
 
 if TYPE_CHECKING:
     import polars
@@ -53,7 +53,7 @@ class EventTable:
         return np.concatenate(chunks)
 
     def columns(self, rows: npt.NDArray[np.uint8], formatter: Formatter) -> dict[str, Any]:
-        """Columns of records by name: arrays of numbers, lists of text; records and arrays as Polars series."""
+        """Columns of records by name: arrays of numbers, else Polars series or lists of text."""
         found: dict[str, Any] = {}
         offset = 8
         for name, kind in zip(self.layout.names, self.layout.fields.elements, strict=True):
@@ -72,21 +72,16 @@ class EventTable:
 
 
 def _column(data: npt.NDArray[np.uint8], kind: Type, formatter: Formatter) -> Any:
+    """A column of values in their stored form."""
     if isinstance(kind, Integer | Pointer):
         signed = isinstance(kind, Integer) and kind.signed
         return data.view(np.int64 if signed else np.uint64).reshape(-1)
     if isinstance(kind, String):
-        # Strings repeat: each distinct one is decoded once.
-        distinct, which = np.unique(data.view(f"V{data.shape[1]}").reshape(-1), return_inverse=True)
-        texts = np.array([v.tobytes().split(b"\0")[0].decode("utf-8", "replace") for v in distinct], dtype=object)
-        return list(texts[which])
+        return texts(data)
     if isinstance(kind, Record | Array):
-        import polars
-
-        read, size = reader(kind), data.shape[1]
-        raw = data.tobytes()
-        values = [read(raw, at) for at in range(0, len(raw), size)]
-        return polars.Series(values, dtype=_column_type(kind), strict=False)
+        return memory_column(data, kind)
+    if isinstance(kind, Tuple) and kind.elements:
+        return _struct(data, kind, formatter)
     import struct
 
     shape = struct.Struct(f"<{code(kind)}")
@@ -94,18 +89,14 @@ def _column(data: npt.NDArray[np.uint8], kind: Type, formatter: Formatter) -> An
     return [formatter.text(kind, value(shape.unpack(row.tobytes()))) for row in data]
 
 
-def _column_type(kind: Type) -> polars.DataType:
-    """The Polars type of what lies in memory as ``kind``: a struct's members keep their names and widths."""
+def _struct(data: npt.NDArray[np.uint8], kind: Tuple, formatter: Formatter) -> polars.Series:
+    """A tuple's elements, by their names or numbers."""
     import polars
 
-    if isinstance(kind, Record):
-        fields = [polars.Field(name, _column_type(each.type.resolve())) for name, each in kind.fields().items()]
-        return polars.Struct(fields)
-    if isinstance(kind, Array):
-        return polars.List(_column_type(kind.element.resolve()))
-    if isinstance(kind, Integer):
-        name = f"{'' if kind.signed else 'U'}Int{8 * kind.bytes}"
-        return polars.Boolean() if kind.enum == "bool" else getattr(polars, name)()
-    if isinstance(kind, Pointer):
-        return polars.UInt64()
-    return polars.String() if isinstance(kind, String) else polars.Null()
+    columns: dict[str, Any] = {}
+    for index, element in enumerate(kind.elements):
+        name = kind.names[index] if kind.names else str(index)
+        at = kind.offset(index)
+        part = np.ascontiguousarray(data[:, at : at + stored_size(element)])
+        columns[name] = _column(part, element, formatter)
+    return polars.DataFrame(columns).to_struct()

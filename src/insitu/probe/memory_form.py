@@ -8,7 +8,7 @@ from typing import Any
 
 from insitu.probe.types import Array, Field, Integer, Pointer, Record, String, Type
 
-__all__ = ["reader"]
+__all__ = ["members", "reader"]
 
 # A value's bytes begin at the second argument.
 Reader = Callable[[bytes, int], Any]
@@ -34,8 +34,8 @@ def reader(kind: Type, depth: int = 0) -> Reader:
     if isinstance(kind, Array):
         return _array(kind, depth)
     if isinstance(kind, Record):
-        members = [(name, _member(each, depth)) for name, each in kind.fields().items() if _fits(each, kind)]
-        return lambda data, at: {name: read(data, at) for name, read in members}
+        parts = [(name, _member(each, depth)) for name, each in members(kind)]
+        return lambda data, at: {name: read(data, at) for name, read in parts}
     return lambda data, at: None
 
 
@@ -67,8 +67,12 @@ def _array(kind: Array, depth: int) -> Reader:
     return lambda data, at: [read(data, at + index * size) for index in range(count)]
 
 
+def members(record: Record) -> list[tuple[str, Field]]:
+    """The members that lie inside of their record: damaged type information may have others."""
+    return [(name, each) for name, each in record.fields().items() if _fits(each, record)]
+
+
 def _fits(member: Field, record: Record) -> bool:
-    """Whether a member lies inside of its record, as damaged type information need not have it."""
     size = -(-(member.shift + member.bits) // 8) if member.bits else member.type.resolve().size
     return member.offset >= 0 and member.offset + size <= record.size
 
