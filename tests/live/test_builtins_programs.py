@@ -136,3 +136,12 @@ def test_types_of_the_kernel_may_come_from_a_file(tmp_path: Path) -> None:
     for name, status in (("none", 1), ("missing", 1)):
         message = run_trace("-e", script, status=status, env={"BPFTRACE_BTF": str(tmp_path / name)}).stderr
         assert "Traceback" not in message and message.startswith("insitu: ")
+
+
+def test_text_that_was_cut_is_marked_where_that_is_asked_for() -> None:
+    script = 'config = { str_trunc_trailer = "~"; max_strlen = 5 } BEGIN { $long = str($1); $short = str($2); '
+    script += 'printf("%s %s %s|", $long, $short, comm); print($long); @x[$long] = 1; exit(); }'
+    shown = run_trace("-e", script, "abcdef", "abc").stdout
+    comm = shown.split("|")[0].split()[2]
+    assert shown.split("|")[0] == f"abcd~ abc {comm}" and "~" not in comm
+    assert "|abcd~\n" in shown and "@x[abcd~]: 1" in shown

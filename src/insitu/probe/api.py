@@ -90,9 +90,7 @@ class Trace:
         except BaseException:
             target.close()
             raise
-        texts = compiled.layout.texts
-        formatter = Formatter(self._runtime.symbols, self._runtime.points, texts, self._runtime.boot_offset_ns)
-        self._output = _Collected(self._runtime, formatter)
+        self._output = _Collected(self._runtime, self._runtime.formatter())
         self._runtime.handle_with(self._output)
         self._seconds = seconds
         self._deadline: float | None = None

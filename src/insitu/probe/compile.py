@@ -59,6 +59,8 @@ class Compiled:
     warnings: list[str] = field(default_factory=list)
     tells_missing: bool = True  # whether places that cannot be attached are worth a warning
     demangles: bool = True
+    trailer: str = ""
+    max_strlen: int = 0
 
 
 @dataclass
@@ -128,6 +130,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     compiled.tells_missing = options.missing_probes != "ignore"
     compiled.warnings = warnings if compiled.tells_missing else []
     compiled.demangles = options.cpp_demangle
+    compiled.trailer, compiled.max_strlen = options.str_trunc_trailer, options.max_strlen
     return compiled
 
 

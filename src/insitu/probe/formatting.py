@@ -50,13 +50,15 @@ class Formatter:
     points: dict[int, tuple[str, str]] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     boot_offset_ns: int = 0  # from CLOCK_BOOTTIME to the wall clock
+    trailer: str = ""  # what is shown behind text that fills ``max_strlen``: it was cut
+    max_strlen: int = 0
 
     def text(self, kind: Type, value: Any, *, indent: int = 8) -> str:
         """What print() and %s show. ``indent`` is that of a stack's frames."""
         if isinstance(kind, Integer):
             return _integer(kind, value)
         if isinstance(kind, String):
-            return str(value)
+            return self._marked(kind, value) if self.trailer else str(value)
         if isinstance(kind, Pointer):
             return f"{value:#x}"
         if isinstance(kind, Tuple):
@@ -72,6 +74,10 @@ class Formatter:
         if isinstance(kind, Stack):
             return self.symbols.stack(value[0], value[1], kind, indent)
         return self._named(kind, value)
+
+    def _marked(self, kind: String, value: str) -> str:
+        full = kind.capacity == self.max_strlen and len(value.encode("utf-8", "surrogateescape")) >= kind.capacity - 1
+        return value + self.trailer if full else value
 
     def _named(self, kind: Type, value: Any) -> str:
         if isinstance(kind, NamedNumber):
@@ -170,7 +176,7 @@ class Formatter:
 
             return lambda pieces: named_flags(value(pieces))
         if conversion.letter in ("s", "r"):
-            if isinstance(kind, String):
+            if isinstance(kind, String) and not self.trailer:
                 return value
             return lambda pieces: self.text(kind, value(pieces))
         if conversion.letter == "p":

@@ -23,6 +23,7 @@ _CHOICES = {
     "missing_probes": ("error", "warn", "ignore"),
 }
 _SWITCHES = ("print_maps_on_exit", "cpp_demangle")
+_TEXTS = ("str_trunc_trailer",)
 # bpftrace's other settings: what they are for does not arise here. Accepted, so that scripts run unchanged.
 _WITHOUT_MEANING = (
     "btf",
@@ -35,7 +36,6 @@ _WITHOUT_MEANING = (
     "max_type_res_iterations",
     "on_stack_limit",
     "show_debug_info",
-    "str_trunc_trailer",
     "symbol_source",
     "unstable_addr",
     "unstable_import",
@@ -66,6 +66,7 @@ class Options:
     missing_probes: str = ""  # not set: an error when a probe has one place, a warning when it has others
     print_maps_on_exit: bool = True
     cpp_demangle: bool = True
+    str_trunc_trailer: str = ""
     max_literal: int = 1024
     max_unroll: int = 100
     from_environment: list[str] = field(default_factory=list)
@@ -111,7 +112,7 @@ class Options:
                 if setting not in self.from_environment:
                     self._set(setting, value, name)
             elif setting not in _WITHOUT_MEANING:
-                known = (*_NUMBERS, *_CHOICES, *_SWITCHES, *_WITHOUT_MEANING)
+                known = (*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS, *_WITHOUT_MEANING)
                 hint = nearest(setting, known)
                 raise InsituError(f"unknown setting {name!r} in config{hint}", remedy=_REMEDY if not hint else "")
 
@@ -126,11 +127,13 @@ class Options:
             if text not in (*_TRUE, *_FALSE):
                 raise InsituError(f"{name} is true or false, not {value!r}")
             setattr(self, setting, text in _TRUE)
+        elif setting in _TEXTS:
+            setattr(self, setting, str(value))
         else:
             setattr(self, setting, _number(setting, value, name))
 
 
-_REMEDY = f"known are {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES)))}"
+_REMEDY = f"known are {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS)))}"
 
 
 def _setting(name: str) -> str:
@@ -140,7 +143,7 @@ def _setting(name: str) -> str:
 
 
 def _has_meaning(setting: str) -> bool:
-    return setting in _NUMBERS or setting in _CHOICES or setting in _SWITCHES
+    return setting in _NUMBERS or setting in _CHOICES or setting in _SWITCHES or setting in _TEXTS
 
 
 def _number(setting: str, value: str | int, name: str) -> int:

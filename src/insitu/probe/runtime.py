@@ -16,6 +16,7 @@ from insitu.probe.codegen.emitter import Patch
 from insitu.probe.compile import Compiled
 from insitu.probe.decode import code
 from insitu.probe.drain import Handler, drain_records, record_shape
+from insitu.probe.formatting import Formatter
 from insitu.probe.layout import (
     EXIT_ASKED,
     LOST_MAP_FULL,
@@ -97,6 +98,18 @@ class Runtime:
             self.symbols.mappings.listen(context.pid or target.child_pid or None)
             if context.pid:
                 self.symbols.mappings.remember(context.pid)
+
+    def formatter(self) -> Formatter:
+        """What turns the run's values into text."""
+        compiled = self.compiled
+        return Formatter(
+            self.symbols,
+            self.points,
+            compiled.layout.texts,
+            self.boot_offset_ns,
+            compiled.trailer,
+            compiled.max_strlen,
+        )
 
     def close(self) -> None:
         """Detach and free everything; end a child that was never let go. Idempotent."""

@@ -76,18 +76,12 @@ def _target(args: argparse.Namespace) -> Target:
     return Target.existing(args.pid) if args.pid else Target()
 
 
-def formatter_of(runtime: Runtime) -> Formatter:
-    """What turns the run's values into text."""
-    texts = runtime.compiled.layout.texts
-    return Formatter(runtime.symbols, runtime.points, texts, runtime.boot_offset_ns)
-
-
 def _run(args: argparse.Namespace, runtime: Runtime, keeper: Keeper | None) -> int:
     stream: BinaryIO = sys.stdout.buffer
     if args.output and keeper is None:
         stream = open(args.output, "wb")  # noqa: PTH123, SIM115 - open for the whole run
     make = JsonOutput if args.format == "json" else TextOutput
-    formatter = formatter_of(runtime)
+    formatter = runtime.formatter()
     output: Output = make(runtime.loaded, formatter, stream)
     passed = (lambda: keeper.passed(runtime, formatter)) if keeper is not None else None
     runtime.handle_with(output)
