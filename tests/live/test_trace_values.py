@@ -280,3 +280,13 @@ def test_in_python_structs_are_dictionaries_and_columns_of_structs(program: Path
         frame = trace.maps["@m"]
         assert frame["key"].to_list() == frame["value"].to_list() == [expected]
         assert trace.tables["e"].select("inner", "numbers").row(0) == (expected, [1, -2, 3])
+
+
+def test_in_a_session_members_of_structs_can_be_asked_for(described: Path, tmp_path: Path) -> None:
+    script = f'uprobe:{described}:work {{ emit("e", (point=*args.p, all=args, pair=(1, "x"))); }}'
+    words = ["-q", "-o", str(tmp_path / "run.insitu"), "-c", str(described), "-e", script]
+    subprocess.run([sys.executable, "-m", "insitu", "trace", *words], check=True, capture_output=True, timeout=60)
+    query = 'select point.tag, point.inners[2].a as a, point."in".c as c, "all".n, point.color from event.e'
+    command = [sys.executable, "-m", "insitu", "sql", str(tmp_path / "run.insitu"), "--format", "csv", query]
+    done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=60)
+    assert done.stdout.splitlines()[-1] == "second,-4,3,42,6"
