@@ -31,7 +31,9 @@ def arguments(subparsers: "Subparsers") -> None:
     )
     compare.add_argument("-o", "--output", type=Path, metavar="FILE", help="the whole report as one HTML page")
     compare.add_argument("--json", action="store_true", help="everything as JSON instead of the text")
-    compare.add_argument("--no-profile", action="store_true", help="timings only: no further runs that count system calls and sample")
+    compare.add_argument(
+        "--no-profile", action="store_true", help="timings only: no further runs that count system calls and sample"
+    )
     machine_arguments(compare)
     compare.add_argument("command", nargs="+", metavar="CMD", help="the workload, after --")
     compare.set_defaults(action=_compare)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
 from insitu.probe import ast
-from insitu.probe.layout import MAX_PER_CPU_BYTES, RUN_BY_US, Layout
+from insitu.probe.layout import Layout
 from insitu.probe.options import Options
 from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
@@ -21,13 +21,11 @@ from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
 from insitu.probe.source import ScriptError, Source, Span
 
 if TYPE_CHECKING:
-    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.codegen.object import Section
     from insitu.probe.passes.check import Checker
 
 __all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
 
-# Kinds whose probes are hit by all processes.
-_EVERYWHERE = {"kprobe", "kretprobe", "fentry", "fexit", "tracepoint", "rawtracepoint"}
 # Passes recurse over a tree whose depth the parser bounds; this is enough for the deepest it lets through.
 _RECURSION_LIMIT = 20_000
 
@@ -46,6 +44,8 @@ class CompiledProgram:
     per_point: bool  # load it once for each point, as it holds the point's number
     alternative: bool = False
     absent: bool = False
+    further: list[CompiledProgram] = field(default_factory=list)  # parts of a body that is too long for one
+    parts_map: int = -1  # our number of the map that leads to them
 
 
 @dataclass
@@ -149,6 +149,8 @@ def _to_entry(program: CompiledProgram) -> dict[str, Any]:
         "functions": program.functions,
         "line_info": program.line_info,
         "per_point": program.per_point,
+        "further": [_to_entry(part) for part in program.further],
+        "parts_map": program.parts_map,
     }
 
 
@@ -164,24 +166,22 @@ def _from_entry(clause: Clause, content: dict[str, Any]) -> CompiledProgram:
         content["per_point"],
         clause.alternative,
         clause.absent,
+        [_from_entry(clause, part) for part in content["further"]],
+        content["parts_map"],
     )
 
 
 def _generate(front: Front) -> Compiled:
-    text, layout, scratch = lower(front)
+    text, layout, parts = lower(front)
     from insitu.probe.codegen.object import compile_ir
 
     code = compile_ir(text)
-    if scratch:
-        number = layout.scratch_map()
-        layout.maps[number].value_size = max(scratch.values())
-        layout.maps[number].max_entries = len(front.clauses)
     programs = []
     for index, clause in enumerate(front.clauses):
-        section = code.sections[f"p{index}"]
         per_point = clause.tells_points_apart and not (clause.kind.cookies and len(clause.points) > 1)
-        programs.append(
-            CompiledProgram(
+
+        def made(section: Section, clause: Clause = clause, per_point: bool = per_point) -> CompiledProgram:
+            return CompiledProgram(
                 _program_name(clause),
                 clause.kind,
                 clause.points,
@@ -193,7 +193,11 @@ def _generate(front: Front) -> Compiled:
                 clause.alternative,
                 clause.absent,
             )
-        )
+
+        program = made(code.sections[f"p{index}"])
+        program.further = [made(code.sections[f"p{index}_{number}"]) for number in range(1, parts[index])]
+        program.parts_map = layout.parts_map(index) if program.further else -1
+        programs.append(program)
     return Compiled(programs, layout, code.btf, front.checker.options.print_maps_on_exit)
 
 
@@ -202,13 +206,12 @@ def _program_name(clause: Clause) -> str:
     return point.function or point.name.replace(":", "_")
 
 
-def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
-    """LLVM IR of all clauses, the layout they share, and the bytes of scratch memory that programs need."""
+def lower(front: Front) -> tuple[str, Layout, list[int]]:
+    """LLVM IR of all clauses, the layout they share, and how many programs each has become."""
     for name in ("arithmetic", "memory", "maps", "statements", "loops"):
         importlib.import_module(f"insitu.probe.codegen.{name}")
-    from insitu.probe.codegen.emitter import Function, Module
-    from insitu.probe.codegen.loops import functions_on_stack, shared_variables
-    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.codegen.emitter import Module
+    from insitu.probe.codegen.program import ClauseLowering
     from insitu.probe.types import Unknown
 
     checker = front.checker
@@ -218,82 +221,17 @@ def lower(front: Front) -> tuple[str, Layout, dict[int, int]]:
         if not isinstance(entry.value, Unknown):
             layout.script_map(name, entry.key if entry.key and entry.key.elements else None, entry.value)
     module = Module(source.name)
-    scratch: dict[int, int] = {}
+    parts: list[int] = []
     for index, clause in enumerate(front.clauses):
-        checker.clause = clause
-        line, _ = source.line_column(clause.probe.span.start)
-        emitter = Function(module, f"probe_{index}", line, f"p{index}")
-        emitter.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
-        low = Lowering(checker, emitter, layout, clause, index)
-        body = clause.probe.body
-        low.expect_callbacks(functions_on_stack(low, body), shared_variables(low, body))
-        if clause.points[0].kind not in RUN_BY_US:
-            _leave_after_exit(low)
-        if options.one_process and clause.points[0].kind in _EVERYWHERE:
-            _leave_in_other_processes(low)
-        if clause.kind.context == "iterator":
-            _leave_at_the_end_of_a_walk(low)
-        if clause.probe.predicate is not None:
-            low.at(clause.probe.predicate.span)
-            with low.temporaries():
-                truth = low.truth(clause.probe.predicate)
-            yes, no = emitter.label(), emitter.label()
-            emitter.branch_if(truth, yes, no)
-            emitter.block(no)
-            emitter.ret("0")
-            emitter.block(yes)
-        low.statement(body)
-        if low.scratch_bytes > MAX_PER_CPU_BYTES:
-            message = (
-                f"the values of this probe take {low.scratch_bytes} bytes, the kernel allows {MAX_PER_CPU_BYTES}"
-            )
-            remedy = "use pointers to large structs rather than copies"
-            raise ScriptError(message, source, clause.probe.attach_points[0].span, remedy=remedy)
-        if low.scratch_bytes:
-            scratch[index] = low.scratch_bytes
+        lowering = ClauseLowering(checker, module, layout, clause, index)
+        lowering.lower()
+        parts.append(lowering.count)
+        if lowering.scratch_bytes:
+            scratch = layout.maps[layout.scratch_map()]
+            scratch.value_size = max(scratch.value_size, lowering.scratch_bytes)
+            scratch.max_entries = len(front.clauses)
     layout.fit_ring()
-    return module.render(), layout, scratch
-
-
-def _leave_in_other_processes(low: Lowering) -> None:
-    """With a process given, probes that the kernel cannot attach to one process run their body in that one only."""
-    from insitu.probe.builtins.process import process_id
-    from insitu.probe.codegen.emitter import Patch
-
-    emit = low.emit
-    ours, other = emit.label(), emit.label()
-    emit.branch_if(emit.value(f"icmp eq i64 {process_id(low)}, {emit.patched(Patch.ONLY_PID)}"), ours, other)
-    emit.block(other)
-    emit.ret("0")
-    emit.block(ours)
-
-
-def _leave_after_exit(low: Lowering) -> None:
-    """After exit(), and while probes are detached one by one, events no longer count."""
-    over = low.emit.truth(low.emit.load(low.emit.map_value(low.layout.exit_map())))
-    gone, there = low.emit.label(), low.emit.label()
-    low.emit.branch_if(over, gone, there)
-    low.emit.block(gone)
-    low.emit.ret("0")
-    low.emit.block(there)
-
-
-def _leave_at_the_end_of_a_walk(low: Lowering) -> None:
-    """An iterator's last run is for no object. The verifier wants each pointer tested once, and that one used."""
-    from insitu.probe.providers.base import ContextField
-    from insitu.symbols.btf import Kind, Type
-
-    for argument in low.clause.arguments or ():
-        if not isinstance(argument.type, Type) or argument.type.strip().kind != Kind.PTR or argument.name == "meta":
-            continue
-        assert isinstance(argument.load, ContextField)
-        value = low.load_context(argument.load.offset, argument.load.size)
-        there, gone = low.emit.label(), low.emit.label()
-        low.emit.branch_if(low.emit.truth(value), there, gone)
-        low.emit.block(gone)
-        low.emit.ret("0")
-        low.emit.block(there)
-        low.walked[argument.name] = value
+    return module.render(), layout, parts
 
 
 def _ring_bytes(options: Options) -> int:

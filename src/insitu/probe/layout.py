@@ -37,7 +37,7 @@ PAGE_BYTES = 4096
 
 MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
 MAX_KEY_BYTES = 512  # kernel/bpf/hashtab.c: MAX_BPF_STACK
-HASH, ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 5, 6, 7, 27
+HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 3, 5, 6, 7, 27
 PRESENT_BYTES = 8  # behind the value of a map without a key: whether it was ever assigned
 
 
@@ -138,6 +138,10 @@ class Layout:
     def stack_map(self, name: str, depth: int) -> int:
         """Stacks by id; deeper frames than ``depth`` are cut."""
         return self._own(name, STACK_TRACE, 4, 8 * depth, 16384)
+
+    def parts_map(self, program: int) -> int:
+        """Leads to the parts of a program that is too long for one."""
+        return self._own(f"parts {program}", PROG_ARRAY, 4, 4, 1)
 
     def zeros_map(self, size: int) -> int:
         """At least ``size`` zero bytes."""

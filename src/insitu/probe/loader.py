@@ -17,7 +17,7 @@ from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
-from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, RINGBUF
+from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, PROG_ARRAY, RINGBUF
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable
 from insitu.probe.providers.detach import close_together
@@ -50,6 +50,7 @@ class Loaded:
         self.compiled = compiled
         self.maps: dict[int, Map] = {}
         self.rings: dict[int, RingBuffer] = {}
+        self.part_maps: list[Map] = []
         self.programs: list[LoadedProgram] = []
         self.recursion_misses = 0
         self.warnings = list(compiled.warnings)
@@ -119,7 +120,7 @@ class Loaded:
         self.programs.clear()
         for ring in self.rings.values():
             ring.close()
-        for each in self.maps.values():
+        for each in (*self.maps.values(), *self.part_maps):
             each.close()
 
 
@@ -137,7 +138,10 @@ def load(compiled: Compiled, source: Source, patches: dict[Patch, int], *, log_l
             for program in compiled.programs:
                 groups = [[point] for point in program.points] if program.per_point else [program.points]
                 for points in groups:
-                    _load_program(loaded, program, points, source, patches, btf_fd, log_level)
+                    place = {**patches, Patch.PROBE: points[0].cookie}
+                    parts_log = _load_parts(loaded, program, source, place, btf_fd, log_level)
+                    fd, log = _load_program(loaded, program, source, place, btf_fd, log_level)
+                    loaded.programs.append(LoadedProgram(program, points, fd, log + parts_log))
         finally:
             if btf_fd:
                 os.close(btf_fd)
@@ -152,6 +156,8 @@ def _make_maps(loaded: Loaded) -> None:
         name = layout.name.lstrip("@") or "map"
         if layout.type == RINGBUF:
             loaded.rings[number] = RingBuffer(layout.max_entries, name=name)
+            continue
+        if layout.type == PROG_ARRAY:  # made anew for each load of its program
             continue
         copies = possible_cpus() if layout.type in (PERCPU_HASH, PERCPU_ARRAY) else 1
         bytes_needed = (layout.value_size * copies + layout.key_size) * layout.max_entries
@@ -169,25 +175,41 @@ def _make_maps(loaded: Loaded) -> None:
 
 def _load_btf(compiled: Compiled) -> int:
     """Types of our functions: only callbacks need them. Without, programs load all the same."""
-    if not compiled.btf or not any(len(p.functions) > 1 for p in compiled.programs):
+    if not compiled.btf or not any(len(each.functions) > 1 for p in compiled.programs for each in (p, *p.further)):
         return 0
     return bpf.load_btf(compiled.btf)
 
 
+def _load_parts(
+    loaded: Loaded, program: CompiledProgram, source: Source, patches: dict[Patch, int], btf_fd: int, log_level: int
+) -> str:
+    """Load the parts that a long program goes on in, and put them where it finds them: the verifier's log."""
+    if not program.further:
+        return ""
+    parts = Map(MapType.PROG_ARRAY, 4, 4, len(program.further), name="parts")
+    # The kernel empties such a map when its last descriptor is closed.
+    loaded.part_maps.append(parts)
+    loaded.maps[program.parts_map] = parts
+    logs = []
+    for number, part in enumerate(program.further):
+        fd, log = _load_program(loaded, part, source, patches, btf_fd, log_level)
+        try:
+            parts.update(struct.pack("<I", number), struct.pack("<I", fd))
+        finally:
+            os.close(fd)
+        logs.append(log)
+    return "".join(logs)
+
+
 def _load_program(
-    loaded: Loaded,
-    program: CompiledProgram,
-    points: list[AttachPoint],
-    source: Source,
-    patches: dict[Patch, int],
-    btf_fd: int,
-    log_level: int,
-) -> None:
-    code = _patched(program.code, loaded, {**patches, Patch.PROBE: points[0].cookie})
+    loaded: Loaded, program: CompiledProgram, source: Source, patches: dict[Patch, int], btf_fd: int, log_level: int
+) -> tuple[int, str]:
+    """The program's descriptor, and the verifier's log."""
+    code = _patched(program.code, loaded, patches)
     needs_btf = btf_fd if len(program.functions) > 1 else 0
     kind = program.kind
     try:
-        fd, log = bpf.load_program(
+        return bpf.load_program(
             code,
             kind.type,
             name=program.name,
@@ -203,8 +225,7 @@ def _load_program(
     except bpf.BpfError as error:
         if not error.log:
             raise
-        raise _refused(error, program, points, source) from None
-    loaded.programs.append(LoadedProgram(program, points, fd, log))
+        raise _refused(error, program, source) from None
 
 
 def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
@@ -235,7 +256,15 @@ _HELPERS_OF = {
 _NOISE = r"^(processed \d+ insns|\d+: |;|R\d|from |func#|arg#|verification time|stack depth|$|\s)"
 
 
-def _refused(error: bpf.BpfError, program: CompiledProgram, points: list[AttachPoint], source: Source) -> ScriptError:
+# What the verifier says of programs that it has no patience for (kernel/bpf/verifier.c).
+_REMEDIES = (
+    ("jumps is too complex", "make the loop or function here shorter: the verifier follows 8192 branches in a row"),
+    ("program is too large", "make loops shorter, or their bodies: the verifier follows a million instructions"),
+    ("combined stack size", "use fewer or smaller variables in loops: a program has 512 bytes of stack"),
+)
+
+
+def _refused(error: bpf.BpfError, program: CompiledProgram, source: Source) -> ScriptError:
     """The verifier's refusal at the line of the script that made the instruction it stopped at."""
     numbers = [int(number) for number in re.findall(_INSTRUCTION, error.log)]
     span = Span(0, 1)
@@ -246,13 +275,13 @@ def _refused(error: bpf.BpfError, program: CompiledProgram, points: list[AttachP
         _, line, column = before[-1]
         start = sum(len(text) + 1 for text in source.text.split("\n")[: line - 1]) + column - 1
         span = Span(start, start + 1)
-    remedy = "-v shows the whole log"
+    remedy = next((remedy for part, remedy in _REMEDIES if part in reason), "-v shows the whole log")
     missing = _MISSING_HELPER.search(reason)
     if missing:
-        reason = f"it has no {missing[1]}() for {points[0].kind} probes"
+        reason = f"it has no {missing[1]}() for {program.points[0].kind} probes"
         remedy = _HELPERS_OF.get(missing[1], remedy)
     refusal = ScriptError(
-        f"the kernel refuses this program for {points[0].name}: {reason}", source, span, remedy=remedy
+        f"the kernel refuses this program for {program.points[0].name}: {reason}", source, span, remedy=remedy
     )
     refusal.log = error.log
     return refusal

@@ -105,6 +105,7 @@ class Function:
         self._suffix = ""
         self.block_name = "body"
         self.terminated = False
+        self.branches = 0
         self.at(line, 1)
         module.functions.append(self)
 
@@ -116,6 +117,11 @@ class Function:
                 f"!DILocation(line: {place[0]}, column: {place[1]}, scope: {self._scope})"
             )
         self._suffix = f", !dbg {self._places[place]}\n"
+
+    @property
+    def lines(self) -> int:
+        """How many lines have been appended."""
+        return len(self._body) + len(self._setup)
 
     def render(self) -> str:
         """The function's text."""
@@ -165,6 +171,7 @@ class Function:
     def branch_if(self, truth: str, yes: str, no: str) -> None:
         """End the block: to ``yes`` when the i1 register is true, else to ``no``."""
         self.emit(f"br i1 {truth}, label %{yes}, label %{no}")
+        self.branches += 1
         self.terminated = True
 
     def ret(self, value: str) -> None:

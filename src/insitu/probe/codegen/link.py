@@ -89,6 +89,10 @@ class Link:
         self._homes[name] = (False, at)
         return self._field(pointer, at)
 
+    def adopt(self, name: str, at: int) -> None:
+        """A variable of this function lies in scratch memory."""
+        self._homes[name] = (True, at)
+
     def reach(self, name: str) -> str:
         """In a callback: a pointer to a variable that belongs to a function further out."""
         levels, owner = 1, self.outer

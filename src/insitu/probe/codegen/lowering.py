@@ -103,6 +103,10 @@ class Lowering:
         self.walked: dict[str, str] = {}  # an iterator's objects, known not to be null
         self.outer = outer
         self.from_outside = from_outside
+        self.part = 0  # of a body that is too long for one program (program.py)
+        self.adopted: dict[str, int] = {}  # variables of parts before: where they lie in scratch memory
+        self.in_scratch: dict[str, int] = {}  # the same of own variables
+        self.off_stack = False  # whether all variables are to lie there
         self.link: Link = Link(self, outer.link if outer is not None else None)
         self.endings: set[Ending] = set()  # how this callback may end, besides by itself
         self.scratch_base = ""
@@ -135,6 +139,7 @@ class Lowering:
             from_outside=from_outside,
         )
         inner.expect_callbacks(self._functions, shared)
+        inner.off_stack = self.off_stack
         return inner
 
     def expect_callbacks(self, functions: int, shared: frozenset[str]) -> None:
@@ -177,10 +182,16 @@ class Lowering:
         held = self.variable_types[node.name]
         if node.name in self.from_outside and node.name not in self.variables:
             self.variables[node.name] = self.link.reach(node.name)
+        if node.name in self.adopted and node.name not in self.variables:
+            self.variables[node.name] = self.scratch_pointer(self.adopted[node.name])
         if node.name not in self.variables:
             size = stored_size(held)
-            shared = node.name in self._shared
-            self.variables[node.name] = pointer = self.link.home(node.name, size) if shared else self.permanent(size)
+            if self.off_stack:
+                self.in_scratch[node.name], pointer = self.scratch_at(size)
+                self.link.adopt(node.name, self.in_scratch[node.name])
+            else:
+                pointer = self.link.home(node.name, size) if node.name in self._shared else self.permanent(size)
+            self.variables[node.name] = pointer
             if size <= _UNROLLED:
                 for at in range(0, size, 8):
                     register = self.emit.name_register()
@@ -261,7 +272,17 @@ class Lowering:
             root = root.outer
         at = root._temporaries.scratch
         root._temporaries.scratch += size
-        return at, self.emit.setup_value(f"getelementptr i8, ptr {self.use_scratch()}, i64 {at}")
+        return at, self.scratch_pointer(at)
+
+    def scratch_pointer(self, at: int) -> str:
+        """A place in this program's element of the scratch map."""
+        return self.emit.setup_value(f"getelementptr i8, ptr {self.use_scratch()}, i64 {at}")
+
+    def adopt(self, name: str, at: int) -> None:
+        """Take over a variable of an earlier part; what else this part keeps in scratch memory lies behind it."""
+        self.adopted[name] = at
+        self.link.adopt(name, at)
+        self._temporaries.scratch = max(self._temporaries.scratch, at + stored_size(self.variable_types[name]))
 
     def use_scratch(self) -> str:
         """This program's element of the scratch map, looked up once before the body: a pointer."""

@@ -18,6 +18,7 @@ _R_BPF_64_64, _R_BPF_64_32 = 1, 10
 # Bytes of IR. Time in LLVM's full pipeline grows with the square of a function's size; larger ones get the passes
 # which do most of the good in linear time.
 _LARGE_FUNCTION = 200_000
+_KEPT_OFFSET = r"call ptr @llvm\.preserve\.static\.offset\(ptr (%\w+)\)"
 _PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: the address of a function of this program
 
 
@@ -43,8 +44,14 @@ class ObjectCode:
 
 
 def _optimized(text: str) -> Module:
+    large = _largest_function(text) >= _LARGE_FUNCTION
+    if large:
+        # Of the full pipeline's passes that move loads from the context, none is run; nor the one that removes this.
+        text = re.sub(
+            r"call ptr @llvm\.preserve\.static\.offset\(ptr (%\w+)\)", r"getelementptr i8, ptr \1, i64 0", text
+        )
     module = Module(text)
-    module.optimize(in_linear_time=_largest_function(text) >= _LARGE_FUNCTION)
+    module.optimize(in_linear_time=large)
     return module
 
 

@@ -1,0 +1,236 @@
+"""Lowers one clause: its predicate and its body, in as many BPF programs as that takes.
+
+The verifier gives up at 8,192 branches in a row (BPF_COMPLEXITY_LIMIT_JMP_SEQ of kernel/bpf/verifier.c), and a jump
+reaches 32,767 instructions. A longer body goes on in further *parts*: bpf_tail_call() leads to a program of the same
+kind with the same context, which is verified for itself, and never comes back. What variables hold travels in scratch
+memory. At most 33 such calls follow on each other (MAX_TAIL_CALL_CNT of include/linux/bpf.h).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from insitu.probe import ast
+from insitu.probe.codegen.emitter import Function, Module, Patch
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.loops import functions_on_stack, shared_variables
+from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.layout import MAX_PER_CPU_BYTES, RUN_BY_US, Layout
+from insitu.probe.passes.attach import Clause
+from insitu.probe.passes.check import Checker
+from insitu.probe.providers.base import ContextField
+from insitu.probe.source import ScriptError
+from insitu.probe.types import stored_size
+
+__all__ = ["ClauseLowering"]
+
+# Kinds whose probes are hit by all processes.
+_EVERYWHERE = {"kprobe", "kretprobe", "fentry", "fexit", "tracepoint", "rawtracepoint"}
+# Of one part, in lines and branches of LLVM IR; LLVM makes about 0.8 instructions of a line, 1.2 at worst.
+_PART_LINES, _PART_BRANCHES = 12_000, 1_500
+_MOST_LINES = 27_000
+_MAX_TAIL_CALLS = 33
+# Bodies with more branches keep their variables in scratch memory: of values there the verifier knows nothing. Those
+# on the stack it follows along each way through the branches, until a million instructions are spent.
+_MANY_BRANCHES = 24
+# Nodes of the tree that an if in the middle of a body needs to be worth a cut inside.
+_LARGE = 5_000
+
+
+class ClauseLowering:
+    """The parts of one clause: ``count`` have been made, and need ``scratch_bytes`` of scratch memory."""
+
+    def __init__(self, checker: Checker, module: Module, layout: Layout, clause: Clause, index: int) -> None:
+        self.count = 0
+        self.scratch_bytes = 0
+        self._checker, self._module, self._layout = checker, module, layout
+        self._clause, self._index = clause, index
+        self._homes: dict[str, int] = {}  # where variables travel in scratch memory
+        self._depths: list[int] = []  # tail calls up to each part
+        branches = (ast.If, ast.Ternary, ast.For, ast.While)
+        count = sum(isinstance(node, branches) for node in ast.walk(clause.probe.body))
+        self._has_many_branches = count > _MANY_BRANCHES
+
+    def lower(self) -> None:
+        """Lower it all.
+
+        :raises ScriptError: for what is too large in spite of cuts.
+        """
+        self._checker.clause = self._clause
+        first = len(self._module.functions)
+        low = self._part(0)
+        probe, kind = self._clause.probe, self._clause.points[0].kind
+        if kind not in RUN_BY_US:
+            _leave_after_exit(low)
+        if self._checker.options.one_process and kind in _EVERYWHERE:
+            _leave_in_other_processes(low)
+        if probe.predicate is not None:
+            low.at(probe.predicate.span)
+            with low.temporaries():
+                truth = low.truth(probe.predicate)
+            yes, no = low.emit.label(), low.emit.label()
+            low.emit.branch_if(truth, yes, no)
+            low.emit.block(no)
+            low.emit.ret("0")
+            low.emit.block(yes)
+        self._go(low, probe.body.statements, None)
+        if any(function.lines > _MOST_LINES for function in self._module.functions[first:]):
+            raise self._too_large(probe.body)
+
+    # Statements whose end is the end of the program, or ``then``: the part that follows
+
+    def _go(self, low: Lowering, statements: Sequence[ast.Statement], then: _Rest | None) -> None:
+        for index, statement in enumerate(statements):
+            if low.emit.terminated:
+                break
+            rest = statements[index + 1 :]
+            if self._is_full(low):
+                self._continue_in(low, _Rest(statements[index:], then))
+                break
+            if isinstance(statement, ast.If) and _is_large(statement):
+                self._if(low, statement, _Rest(rest, then) if rest else then)
+                break
+            low.statement(statement)
+        else:
+            if then is None:
+                low.leave()
+            else:
+                self._continue_in(low, then)
+        self._finish(low)
+
+    def _if(self, low: Lowering, node: ast.If, then: _Rest | None) -> None:
+        emit = low.emit
+        low.at(node.span)
+        with low.temporaries():
+            truth = low.truth(node.condition)
+        yes, no = emit.label(), emit.label()
+        emit.branch_if(truth, yes, no)
+        emit.block(yes)
+        self._go(low, node.then.statements, then)
+        emit.block(no)
+        self._go(low, node.otherwise.statements if node.otherwise else [], then)
+
+    # Parts
+
+    def _part(self, depth: int) -> Lowering:
+        """The beginning of a further part; the first is the program itself."""
+        number = self.count
+        self.count += 1
+        self._depths.append(depth)
+        probe = self._clause.probe
+        suffix = f"_{number}" if number else ""
+        line, _ = self._checker.source.line_column(probe.span.start)
+        emit = Function(self._module, f"probe_{self._index}{suffix}", line, f"p{self._index}{suffix}")
+        emit.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
+        low = Lowering(self._checker, emit, self._layout, self._clause, self._index)
+        low.expect_callbacks(functions_on_stack(low, probe.body), shared_variables(low, probe.body))
+        if self._clause.kind.context == "iterator":
+            _leave_at_the_end_of_a_walk(low)
+        low.part = number
+        low.off_stack = self._has_many_branches
+        for name, at in self._homes.items():
+            low.adopt(name, at)
+        return low
+
+    def _continue_in(self, low: Lowering, rest: _Rest) -> None:
+        """Go on in the part that holds ``rest``, which is made when it is first asked for."""
+        needed = rest.variables()
+        for name in sorted(needed & low.variables.keys() - low.adopted):
+            pointer, held = low.variable(ast.Variable(self._clause.probe.span, name))
+            if name not in self._homes and name in low.in_scratch:
+                self._homes[name] = low.in_scratch[name]
+                continue
+            if name not in self._homes:
+                self._homes[name], home = low.scratch_at(stored_size(held))
+            else:
+                home = low.scratch_pointer(self._homes[name])
+            low.copy(home, pointer, stored_size(held))
+        depth = self._depths[low.part] + 1
+        if depth > _MAX_TAIL_CALLS:
+            raise self._too_large(rest.statements[0])
+        made = None
+        if rest.part is None:
+            rest.part = self.count
+            made = self._part(depth)
+        emit = low.emit
+        number = self._layout.parts_map(self._index)
+        emit.call(Helper.TAIL_CALL, "ptr %ctx", emit.map(number), f"i32 {rest.part - 1}")
+        low.leave()
+        if made is not None:
+            self._go(made, rest.statements, rest.then)
+
+    def _is_full(self, low: Lowering) -> bool:
+        return low.emit.lines > _PART_LINES or low.emit.branches > _PART_BRANCHES
+
+    def _finish(self, low: Lowering) -> None:
+        self.scratch_bytes = max(self.scratch_bytes, low.scratch_bytes)
+        if low.scratch_bytes > MAX_PER_CPU_BYTES:
+            message = (
+                f"the values of this probe take {low.scratch_bytes} bytes, the kernel allows {MAX_PER_CPU_BYTES}"
+            )
+            remedy = "use pointers to large structs rather than copies"
+            raise ScriptError(message, self._checker.source, self._clause.probe.attach_points[0].span, remedy=remedy)
+
+    def _too_large(self, node: ast.Node) -> ScriptError:
+        remedy = "distribute it over several probes of the same event; a loop's body cannot be cut"
+        return self._checker.error("this is too long for one probe", node, remedy=remedy)
+
+
+class _Rest:
+    """Statements that a part of their own begins with, and what follows behind them."""
+
+    def __init__(self, statements: Sequence[ast.Statement], then: _Rest | None) -> None:
+        self.statements = statements
+        self.then = then
+        self.part: int | None = None
+        self._variables: frozenset[str] | None = None
+
+    def variables(self) -> frozenset[str]:
+        """The variables that may be used from here on."""
+        if self._variables is None:
+            own = {node.name for node in ast.walk(list(self.statements)) if isinstance(node, ast.Variable)}
+            self._variables = frozenset(own) | (self.then.variables() if self.then else frozenset())
+        return self._variables
+
+
+def _is_large(node: ast.Node) -> bool:
+    return sum(1 for _ in ast.walk(node)) > _LARGE
+
+
+def _leave_in_other_processes(low: Lowering) -> None:
+    """With a process given, probes that the kernel cannot attach to one process run their body in that one only."""
+    from insitu.probe.builtins.process import process_id
+
+    emit = low.emit
+    ours, other = emit.label(), emit.label()
+    emit.branch_if(emit.value(f"icmp eq i64 {process_id(low)}, {emit.patched(Patch.ONLY_PID)}"), ours, other)
+    emit.block(other)
+    emit.ret("0")
+    emit.block(ours)
+
+
+def _leave_after_exit(low: Lowering) -> None:
+    """After exit(), and while probes are detached one by one, events no longer count."""
+    over = low.emit.truth(low.emit.load(low.emit.map_value(low.layout.exit_map())))
+    gone, there = low.emit.label(), low.emit.label()
+    low.emit.branch_if(over, gone, there)
+    low.emit.block(gone)
+    low.emit.ret("0")
+    low.emit.block(there)
+
+
+def _leave_at_the_end_of_a_walk(low: Lowering) -> None:
+    """An iterator's last run is for no object. The verifier wants each pointer tested once, and that one used."""
+    from insitu.symbols.btf import Kind, Type
+
+    for argument in low.clause.arguments or ():
+        if not isinstance(argument.type, Type) or argument.type.strip().kind != Kind.PTR or argument.name == "meta":
+            continue
+        assert isinstance(argument.load, ContextField)
+        value = low.load_context(argument.load.offset, argument.load.size)
+        there, gone = low.emit.label(), low.emit.label()
+        low.emit.branch_if(low.emit.truth(value), there, gone)
+        low.emit.block(gone)
+        low.emit.ret("0")
+        low.emit.block(there)
+        low.walked[argument.name] = value
