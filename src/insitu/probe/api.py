@@ -82,7 +82,7 @@ class Trace:
     def __init__(
         self, source: Source, options: Options, *, seconds: float | None, command: str | None, pid: int | None
     ) -> None:
-        self._context = Context(pid=pid)
+        self._context = Context(pid=pid, runs_command=command is not None)
         compiled = compile_script(source, options, self._context, cached=True)
         target = Target.child(command) if command is not None else Target.existing(pid) if pid else Target()
         try:

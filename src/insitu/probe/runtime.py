@@ -67,6 +67,7 @@ class Runtime:
         self.compiled = compiled
         self.context = context
         self.target = target
+        context.child_pid = target.child_pid
         self.started_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.boot_offset_ns = time.time_ns() - self.started_ns
         patches = {

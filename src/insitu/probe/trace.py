@@ -35,7 +35,7 @@ def from_command_line(args: argparse.Namespace, keeper: Keeper | None = None) ->
     source, parameters = _source(args)
     options = Options.given(parameters, unsafe=args.unsafe)
     options.apply_environment()
-    context = Context(pid=args.pid)
+    context = Context(pid=args.pid, runs_command=args.command is not None)
     if args.dump:
         from insitu.probe.dump import dump
 

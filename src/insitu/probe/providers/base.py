@@ -245,11 +245,14 @@ class Context:
     """What attach points are resolved against. Opens BTF and tracefs when first asked for them.
 
     ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
-    one process. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES); ``missing_probes`` says what
-    becomes of places that do not exist (BPFTRACE_MISSING_PROBES).
+    one process. ``runs_command`` says that a command will be run, and ``child_pid`` is its process once there is one:
+    addresses are watched in it. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES);
+    ``missing_probes`` says what becomes of places that do not exist (BPFTRACE_MISSING_PROBES).
     """
 
     pid: int | None = None
+    runs_command: bool = False
+    child_pid: int = 0
     max_probes: int = 1024
     missing_probes: str = ""
     _types: dict[str, BinaryTypes] = field(default_factory=dict, repr=False)

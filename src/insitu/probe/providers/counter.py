@@ -78,7 +78,7 @@ class Counter(Sampling):
         assert isinstance(point.detail, int)
         number, _ = self._events[point.function]
         attr = perf_event.Attr(type=self._type, config=number, sample_period=point.detail, disabled=1)
-        return everywhere(attr, context, point.cookie)
+        return everywhere(attr, context.pid, point.cookie)
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
         try:

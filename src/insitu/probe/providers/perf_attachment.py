@@ -8,7 +8,6 @@ from typing import NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import bpf, link_features, perf_event, procfs
-from insitu.probe.providers.base import Context
 from insitu.probe.providers.detach import Descriptors
 
 __all__ = ["Event", "attach_events", "everywhere", "on_one_cpu"]
@@ -64,15 +63,15 @@ def _set_bpf(descriptor: int, program_fd: int) -> None:
         raise InsituError(f"cannot attach to a perf event: {error.strerror}") from None
 
 
-def everywhere(attr: perf_event.Attr, context: Context, cookie: int = 0) -> list[Event]:
+def everywhere(attr: perf_event.Attr, pid: int | None, cookie: int = 0) -> list[Event]:
     """The event on every CPU or, with a pid, on each thread of the process and those that it will start."""
-    if context.pid is None:
+    if pid is None:
         return [Event(attr, -1, cpu, cookie) for cpu in procfs.online_cpus()]
     attr.inherit = 1
     try:
-        return [Event(attr, tid, -1, cookie) for tid in procfs.threads(context.pid)]
+        return [Event(attr, tid, -1, cookie) for tid in procfs.threads(pid)]
     except ProcessLookupError:
-        raise InsituError(f"there is no process {context.pid}") from None
+        raise InsituError(f"there is no process {pid}") from None
 
 
 def on_one_cpu(attr: perf_event.Attr, cookie: int = 0) -> list[Event]:

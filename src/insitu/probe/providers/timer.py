@@ -43,7 +43,7 @@ class Timer(Sampling):
         attr = perf_event.Attr(
             type=perf_event.Type.SOFTWARE, config=perf_event.Software.CPU_CLOCK, disabled=1, **point.detail
         )
-        return everywhere(attr, context, point.cookie) if self._every_cpu else on_one_cpu(attr, point.cookie)
+        return everywhere(attr, context.pid, point.cookie) if self._every_cpu else on_one_cpu(attr, point.cookie)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]

@@ -40,7 +40,7 @@ class Watchpoint(Sampling):
             raise InsituError(f"{spec}: the mode is one of r, w, rw and x, not {mode}")
         if not 0 < place < 1 << 64 or place % int(length):
             raise InsituError(f"{spec}: a watched address is a multiple of its length, below 2^64")
-        if place < _USER_ADDRESSES and context.pid is None:
+        if place < _USER_ADDRESSES and context.pid is None and not context.runs_command:
             raise InsituError(f"{spec}: an address of a process needs that process", remedy="-p PID or -c COMMAND")
         return [AttachPoint("watchpoint", str(spec), address=place, detail=(int(length), _MODES[mode]))]
 
@@ -55,7 +55,8 @@ class Watchpoint(Sampling):
             sample_period=1,
             disabled=1,
         )
-        return everywhere(attr, context, point.cookie)
+        child = context.child_pid if point.address < _USER_ADDRESSES else 0
+        return everywhere(attr, context.pid or child or None, point.cookie)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         return []
