@@ -2,18 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 from insitu.probe import ast
-from insitu.probe.lexer import Lexer, Token, unescape
+from insitu.probe.lexer import Token, unescape
 from insitu.probe.literals import C_WORDS, INTEGER_TYPES, canonical, integer_value
 from insitu.probe.source import ScriptError, Source, Span
+from insitu.probe.token_stream import MAX_DEPTH, TokenStream
 
-__all__ = ["MAX_DEPTH", "ExpressionParser"]
-
-# Nesting of blocks, parentheses and operators. Passes recurse over the tree, so it bounds their recursion too.
-MAX_DEPTH = 250
+__all__ = ["ExpressionParser"]
 
 _PRECEDENCE = {
     "||": 1,
@@ -37,12 +32,11 @@ _PRECEDENCE = {
 }
 
 
-class ExpressionParser:
-    """The token stream with one token in hand, and everything that parses an expression from it."""
+class ExpressionParser(TokenStream):
+    """Everything that parses an expression."""
 
     def __init__(self, source: Source, text: str, defines: dict[str, str], parameters: list[str]) -> None:
-        self.source = source
-        self.text = text
+        super().__init__(source, text)
         self.parameters = parameters
         self.in_predicate = False
         self.type_names: set[str] = set()
@@ -50,73 +44,6 @@ class ExpressionParser:
         self.extra_structures: list[ast.Structure] = []
         self._defines = defines
         self._expanding: list[str] = []
-        self._depth = 0
-        self._lexer = Lexer(source, text)
-        self.token = self._lexer.next()
-
-    # Errors and tokens
-
-    def error(self, message: str, span: Span, *, remedy: str = "") -> ScriptError:
-        """A ScriptError at a place of this script."""
-        return ScriptError(message, self.source, span, remedy=remedy)
-
-    def unexpected(self, expected: str) -> ScriptError:
-        """The error that the token in hand is not what has to stand here."""
-        found = f"{self.token.text!r}" if self.token.kind != "end" else "the end of the script"
-        return self.error(f"unexpected {found}, expected {expected}", self.token.span)
-
-    @contextmanager
-    def nested(self) -> Iterator[None]:
-        """Count one level of nesting.
-
-        :raises ScriptError: at more than MAX_DEPTH levels.
-        """
-        self._depth += 1
-        if self._depth > MAX_DEPTH:
-            raise self.error(f"nested more than {MAX_DEPTH} levels deep", self.token.span)
-        try:
-            yield
-        finally:
-            self._depth -= 1
-
-    def _advance(self) -> Token:
-        token = self.token
-        self.token = self._lexer.next()
-        return token
-
-    def _seek(self, position: int) -> None:
-        self._lexer.position = position
-        self.token = self._lexer.next()
-
-    def _peek(self, count: int = 1) -> Token:
-        """The ``count``-th token after the one in hand."""
-        position = self._lexer.position
-        token = self.token
-        for _ in range(count):
-            token = self._lexer.next()
-        self._lexer.position = position
-        return token
-
-    def _accept(self, text: str) -> bool:
-        if self.token.text == text and self.token.kind in ("operator", "name"):
-            self._advance()
-            return True
-        return False
-
-    def _expect(self, text: str, what: str = "") -> Token:
-        if self.token.text != text or self.token.kind not in ("operator", "name"):
-            raise self.unexpected(what or repr(text))
-        return self._advance()
-
-    def _name(self, what: str) -> str:
-        if self.token.kind != "name":
-            raise self.unexpected(what)
-        return self._advance().text
-
-    def end_of_statement(self) -> None:
-        """Take the semicolon; before a closing brace it may be left out."""
-        if not self._accept(";") and self.token.text != "}":
-            raise self.unexpected("';' or '}'")
 
     # Expressions
 
@@ -352,16 +279,12 @@ class ExpressionParser:
         self.in_predicate = in_predicate
         end = self._expect(")", "',' or ')'").span
         if len(elements) == 1 and not trailing and not names:
-            return self._retyped_span(elements[0])
+            return elements[0]
         if not elements:
             raise self.error("an empty tuple has no use", start.to(end))
         if len(set(names)) != len(names):
             raise self.error("a name occurs twice in this tuple", start.to(end))
         return ast.TupleLiteral(start.to(end), elements, names or None)
-
-    @staticmethod
-    def _retyped_span(value: ast.Expression) -> ast.Expression:
-        return value
 
     def block_expression(self) -> ast.BlockExpression:
         """``{ statements; value }``, the braces included."""
