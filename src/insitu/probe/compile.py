@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import importlib
-import sys
 from typing import TYPE_CHECKING, Any
 
 from insitu.dataclass import dataclass, field
@@ -25,9 +24,6 @@ if TYPE_CHECKING:
     from insitu.probe.passes.check import Checker
 
 __all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
-
-# Passes recurse over a tree whose depth the parser bounds; this is enough for the deepest it lets through.
-_RECURSION_LIMIT = 20_000
 
 
 @dataclass
@@ -74,7 +70,6 @@ class Front:
 
 def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Program, list[Clause], list[str]]:
     """Parse, expand, tell variables apart, and find the attach points: the tree, its clauses, warnings."""
-    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     program = parse(source, options.parameters)
     try:
         options.apply_config(program.config)

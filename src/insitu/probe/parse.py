@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import sys
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
@@ -29,11 +30,16 @@ _PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur", "U"))
 _ATTACH_END = re.compile(r"[\s,{]")
 
 
+# The parser, and every pass over its tree, recurses as deep as TokenStream.nested() lets a script nest.
+_RECURSION_LIMIT = 20_000
+
+
 def parse(source: Source, parameters: list[str] | None = None) -> ast.Program:
     """The tree of a script; ``parameters`` are the positional parameters' texts, needed inside attach points.
 
     :raises ScriptError: with the place, what was found and what was expected.
     """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     program = _Parser(source, preprocess(source), parameters or []).program()
     if not program.probes:
         raise ScriptError("the script has no probe", source, Span(0, 0), remedy="try: BEGIN { ... }")
