@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Mapping
+from functools import cache
 from typing import Any
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, RingBuffer, record_stride
@@ -19,7 +20,7 @@ Handler = Callable[[tuple[Any, ...]], None]
 FIELDS = 2
 
 _HEAD = struct.Struct("<I4xQ")
-_RELEASED_BYTES = 1 << 16  # handling takes time: what it has passed is room for the kernel meanwhile
+_HEADER = struct.Struct("<I")
 
 
 def record_shape(codes: str) -> struct.Struct:
@@ -28,22 +29,44 @@ def record_shape(codes: str) -> struct.Struct:
 
 
 def drain_records(ring: RingBuffer, handlers: Mapping[int, tuple[struct.Struct, Handler]]) -> None:
-    """Hand on every finished record that the ring holds, up to the first that is still being written."""
-    while waiting := ring.waiting():
-        at, limit = 0, len(waiting)
-        while at < min(limit, _RELEASED_BYTES):
-            header, kind = _HEAD.unpack_from(waiting, at)
-            if header & BUSY:
-                ring.advance(at)
-                return
+    """Hand on every finished record that the ring holds, up to the first that is still being written.
+
+    Handling takes its time, so they are copied first: the kernel has the whole ring meanwhile.
+    """
+    while data := _finished(ring.waiting()):
+        ring.advance(len(data))
+        at = 0
+        while at < len(data):
+            header, kind = _HEAD.unpack_from(data, at)
             if header & DISCARDED:
                 at += record_stride(header ^ DISCARDED)
                 continue
             shape, handle = handlers[kind]
-            count = min(limit - at, _RELEASED_BYTES + shape.size) // shape.size
-            for pieces in shape.iter_unpack(waiting[at : at + count * shape.size]):
+            end = at + (len(data) - at) // shape.size * shape.size
+            for pieces in shape.iter_unpack(data[at:end]):
                 if pieces[0] != header or pieces[1] != kind:
                     break
                 handle(pieces)
                 at += shape.size
-        ring.advance(at)
+
+
+def _finished(waiting: memoryview) -> memoryview:
+    """A copy of the records in front that are finished."""
+    at = 0
+    while at < len(waiting):
+        (header,) = _HEADER.unpack_from(waiting, at)
+        if header & BUSY:
+            break
+        stride = record_stride(header & ~DISCARDED)
+        end = at + (len(waiting) - at) // stride * stride
+        for (word,) in _headers(stride).iter_unpack(waiting[at:end]):
+            if word != header:
+                break
+            at += stride
+    return memoryview(bytes(waiting[:at]))
+
+
+@cache
+def _headers(stride: int) -> struct.Struct:
+    """The first word of records that take so many bytes each."""
+    return struct.Struct(f"<I{stride - 4}x")

@@ -1,0 +1,52 @@
+"""What a start imports: nothing that it does not use."""
+
+import subprocess
+import sys
+
+_HEAVY = {
+    *("numpy", "polars", "duckdb", "llvmlite", "rich", "jinja2"),
+    *(
+        "dataclasses",
+        "inspect",
+        "pathlib",
+        "json",
+        "hashlib",
+        "socket",
+        "subprocess",
+        "shutil",
+        "tempfile",
+        "difflib",
+    ),
+}
+
+
+def _imported(statements: str) -> set[str]:
+    program = f"{statements}\nimport sys; print(*sys.modules)"
+    # -S: what site-packages' own .pth files import is not ours.
+    words = [sys.executable, "-S", "-c", f"import sys; sys.path[:0] = {sys.path!r}\n{program}"]
+    return set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
+
+
+def test_a_start_from_the_cache_imports_nothing_heavy() -> None:
+    kinds = "own, tracepoint, rawtracepoint, kprobe, fentry, timer, counter"
+    modules = "import insitu.probe.trace, insitu.probe.cache"
+    assert (
+        not _imported(f"import insitu.probe.trace, insitu.probe.cache\nfrom insitu.probe.providers import {kinds}")
+        & _HEAVY
+    )
+
+
+def test_compiling_imports_no_module_of_llvmlite_and_no_numpy() -> None:
+    script = (
+        "from insitu.probe.compile import compile_script\n"
+        "from insitu.probe.options import Options\n"
+        "from insitu.probe.providers.base import Context\n"
+        "from insitu.probe.source import Source\n"
+        'compile_script(Source("BEGIN { @x[pid] = count(); exit(); }"), Options(), Context())'
+    )
+    assert not _imported(script) & {"llvmlite", "llvmlite.binding", "llvmlite.ir", "numpy", "polars"}
+
+
+def test_listing_tracepoints_imports_no_compiler() -> None:
+    found = _imported("import insitu.probe.listing, insitu.probe.providers.tracepoint")
+    assert not found & (_HEAVY | {"insitu.probe.compile", "insitu.probe.parse"})
