@@ -45,6 +45,7 @@ _ONE_LINERS = [
     "0xf; @ = $a ^ 2; exit(); }",
     "interval:ms:10 { @++; if (@ >= 5) { exit(); } }",
     'BEGIN { printf("%s|%s|%s\\n", str($1), str($1, 3), str($2)); @n = $#; exit(); }',
+    'BEGIN { printf("%s|%s\\n", str($1 + 2), str($1 + 6)); exit(); }',
     'BEGIN { $port = (uint16)443; $port = bswap($port); printf("%d\\n", $port); exit(); }',
 ]
 _OF_A_PROGRAM = [

@@ -230,6 +230,11 @@ def test_what_makes_no_sense_is_said_in_one_line(script: str, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
+def test_a_place_behind_the_end_of_a_parameter_is_refused() -> None:
+    with pytest.raises(ScriptError, match="this parameter has 2 bytes"):
+        checked("BEGIN { print(str($1 + 3)); }", "ab")
+
+
 def test_values_larger_than_the_kernel_has_room_for_are_refused_in_one_line() -> None:
     with pytest.raises(ScriptError, match="the kernel allows 32768") as caught:
         compiled("struct A { char a[40000]; }; BEGIN { $x = *(struct A *)0; print($x.a[1]); }")

@@ -51,6 +51,20 @@ def _check_address(checker: Checker, node: ast.Expression, what: str) -> None:
         raise checker.error(f"{what} takes an address, not {found}", node)
 
 
+def _given_text(checker: Checker, node: ast.Expression) -> bytes | None:
+    """The text of a positional parameter, or what follows some bytes of it (``$1 + 2``); None for anything else."""
+    skipped: int | None = 0
+    given = node
+    if isinstance(node, ast.Binary) and node.operator == "+":
+        given, skipped = node.left, checker.constant(node.right)
+    if not isinstance(given, ast.Positional) or skipped is None:
+        return None
+    text = str(checker.positional_text(given)).encode("utf-8", "surrogateescape")
+    if not 0 <= skipped <= len(text):
+        raise checker.error(f"this parameter has {len(text)} bytes", node)
+    return text[skipped:]
+
+
 def _check_str(checker: Checker, call: ast.Call) -> Type:
     subject = checker.argument(call, 0)
     capacity = checker.options.max_strlen
@@ -61,11 +75,9 @@ def _check_str(checker: Checker, call: ast.Call) -> Type:
             if length < 0:
                 raise checker.error("the length of str() is not negative", call.arguments[1])
             capacity = min(capacity, length + 1)  # and its zero
-    if isinstance(subject, ast.Positional):
-        text = str(checker.positional_text(subject)).encode("utf-8", "surrogateescape")
-        literal = ast.StringLiteral(subject.span, text)
-        call.arguments[0] = literal
-        subject = literal
+    text = _given_text(checker, subject)
+    if text is not None:
+        subject = call.arguments[0] = ast.StringLiteral(subject.span, text)
     _check_address(checker, subject, "str()")
     if isinstance(subject, ast.StringLiteral):
         return String(min(len(subject.value) + 1, max(capacity, 1)))
