@@ -1,6 +1,6 @@
 """The probe language against bpftrace: time to start, cost per event in the kernel, records drained.
 
-Run as ``python -m bench.trace``. Both see the same load; figures are ours, bpftrace's, and the ratio of the two.
+Both see the same load; figures are ours, bpftrace's, and the ratio of the two. Where there are kprobes: trace_lab.
 """
 
 from __future__ import annotations
@@ -9,16 +9,16 @@ import os
 import re
 import statistics
 import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Sequence
 from pathlib import Path
 
+from bench._measure import INSITU, once
 from insitu.kernel.bpf import enable_stats, object_ids, open_id, program_info
 from insitu.kernel.bpf_abi import Command
 
-_OURS = [sys.executable, "-m", "insitu", "trace"]
+_OURS = [INSITU, "trace"]
 # bpftrace wants tracefs mounted: it gets a mount namespace of its own.
 _PEER = [
     "unshare",
@@ -58,7 +58,12 @@ _TEN = " ".join(
         ]
     )
 )
-_STARTS = {"BEGIN { exit(); }": "BEGIN { exit(); }", "ten tracepoints, BTF structs": f"BEGIN {{ exit(); }} {_TEN}"}
+_STARTS = {
+    "BEGIN { exit(); }": ("-e", "BEGIN { exit(); }"),
+    "ten tracepoints, BTF structs": ("-e", f"BEGIN {{ exit(); }} {_TEN}"),
+    "-l tracepoint:sched:*": ("-l", "tracepoint:sched:*"),
+    "--help": ("--help",),
+}
 _EVENTS = {
     "count()": "@ = count();",
     "count() by a string": "@[comm] = count();",
@@ -70,28 +75,32 @@ _EVENTS = {
 }
 
 
-def _wall(words: Sequence[str], environment: dict[str, str] | None = None) -> float:
-    times = []
-    for _ in range(_REPEATS):
-        begun = time.monotonic()
-        subprocess.run(words, capture_output=True, check=False, env=environment)
-        times.append(time.monotonic() - begun)
-    return statistics.median(times)
-
-
 def _show(what: str, ours: float, peers: float, unit: str) -> None:
     ratio = ours / peers if peers else float("nan")
     print(f"{what:<44} ours {ours:10.1f} {unit}   bpftrace {peers:10.1f} {unit}   ratio {ratio:5.2f}", flush=True)
 
 
 def start_times() -> None:
-    """Wall time of scripts that end at once: compiled anew, from the cache, and bpftrace's."""
+    """Wall and CPU time of runs that end at once: compiled anew, from the cache, and bpftrace's, in alternation."""
     with tempfile.TemporaryDirectory() as cache:
-        environment = {**os.environ, "XDG_CACHE_HOME": cache}
-        for name, text in _STARTS.items():
-            peers = _wall([*_PEER, "-e", text]) * 1000
-            _show(f"start: {name}", _wall([*_OURS, "--no-cache", "-e", text]) * 1000, peers, "ms")
-            _show(f"start, cached: {name}", _wall([*_OURS, "-e", text], environment) * 1000, peers, "ms")
+        os.environ["XDG_CACHE_HOME"] = cache
+        os.environ.pop("PYTHONDONTWRITEBYTECODE", None)  # an installed insitu is compiled
+        for name, words in _STARTS.items():
+            once([*_OURS, *words])
+            costs = [
+                (once([*_OURS, "--no-cache", *words]), once([*_OURS, *words]), once([*_PEER, *words]))
+                for _ in range(_REPEATS)
+            ]
+            for column, what in ((0, "start"), (1, "start, cached")):
+                pairs = [(each[column], each[2]) for each in costs]
+                _show(f"{what}: {name}", *_medians_ms([(ours.wall_s, peer.wall_s) for ours, peer in pairs]), "ms")
+                _show("  of this CPU", *_medians_ms([(ours.cpu_s, peer.cpu_s) for ours, peer in pairs]), "ms")
+        del os.environ["XDG_CACHE_HOME"]
+
+
+def _medians_ms(pairs: Sequence[tuple[float, float]]) -> tuple[float, float]:
+    ours, peers = zip(*pairs, strict=True)
+    return statistics.median(ours) * 1000, statistics.median(peers) * 1000
 
 
 def _cost(words: Sequence[str], body: str, load: Path, events: int) -> float:
