@@ -105,3 +105,19 @@ def test_each_write_to_a_watched_variable_is_seen(guest: Guest, load: Path) -> N
     script = f"watchpoint:0x{place[1]}:8:w {{ @[comm] = count(); }}"
     output = _output(guest, [sys.executable, "-m", "insitu", "trace"], script, load)
     assert output.split() == ["Attaching", "1", "probe...", "@[load]:", "5"]
+
+
+@pytest.mark.timeout(600)
+def test_functions_are_probed_by_type_by_module_and_by_wildcard(guest: Guest, load: Path) -> None:
+    script = """
+        fentry:vfs_open /comm == "load"/ { @opened[str(args.path->dentry->d_name.name)] = count(); }
+        fexit:overlay:ovl_open /comm == "load"/ { @answered[retval] = count(); }
+        fentry:overlay:ovl_open /comm == "load"/ { @fentry = count(); }
+        kprobe:overlay:ovl_open /comm == "load"/ { @module = count(); }
+        kprobe:vfs_rea* /comm == "load"/ { @wildcard[func] = count(); }
+        kretprobe:vfs_rea* /comm == "load"/ { @returned[func, retval] = count(); }
+    """
+    lines = _output(guest, [sys.executable, "-m", "insitu", "trace", "-q"], script, load).splitlines()
+    expected = {"@opened[zero]: 1", "@answered[0]: 5", "@fentry: 5", "@module: 5", "@wildcard[vfs_read]: 55"}
+    expected |= {f"@returned[vfs_read, {1 << n}]: {n + 1}" for n in range(10)}
+    assert expected <= set(lines), lines
