@@ -433,6 +433,10 @@ def test_listing_answers_everything_that_a_pattern_names(program: Path) -> None:
         assert "software:page-faults:" in listed("software:*")
         assert listed("tracepoint:no:such*") == []
         assert len(listed("tracepoint:*")) > 500
+        # One function under two names (glibc on 64-bit machines): both can be written, a wildcard probes it once.
+        libc = points_of("uprobe:libc:fopen64", made)[0].target
+        assert {f"uprobe:{libc}:fopen", f"uprobe:{libc}:fopen64"} <= set(listed("uprobe:libc:fopen*"))
+        assert len(points_of("uprobe:libc:fopen*", made)) < len(listed("uprobe:libc:fopen*"))
 
 
 def test_what_cannot_be_attached_here_is_not_listed_and_the_reason_is_said() -> None:

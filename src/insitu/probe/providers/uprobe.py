@@ -49,7 +49,9 @@ class Uprobe:
             raise _unknown(path, function, files, context)
         return sharing(limited(found, spec, context))
 
-    def _points(self, file: str, pattern: str, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+    def _points(
+        self, file: str, pattern: str, spec: AttachSpec, context: Context, *, aliases: bool = False
+    ) -> list[AttachPoint]:
         elf, path = open_binary(file, context)
         function, plus, distance = pattern.partition("+")
         try:
@@ -60,7 +62,7 @@ class Uprobe:
             raise InsituError(f"{spec}: a function's return has no offset")
         places = FunctionPlaces(elf, Path(path))
         found = []
-        for name, address in _named(places, function):
+        for name, address in _named(places, function, aliases):
             at = file_offset(elf, address + offset)
             if at is None:
                 continue
@@ -91,7 +93,7 @@ class Uprobe:
         return [
             point
             for file in binaries(path, context, pattern)
-            for point in self._points(file, function, pattern, context)
+            for point in self._points(file, function, pattern, context, aliases=True)
         ]
 
     def _split(self, spec: AttachSpec) -> tuple[str, str]:
@@ -104,8 +106,11 @@ class Uprobe:
         return words[0], ":".join(words[1:])
 
 
-def _named(places: FunctionPlaces, function: str) -> Iterator[tuple[str, int]]:
-    """Functions of that name or pattern with their addresses: raw names first, else as C++ and Rust write them."""
+def _named(places: FunctionPlaces, function: str, aliases: bool) -> Iterator[tuple[str, int]]:
+    """Functions of that name or pattern with their addresses: raw names first, else as C++ and Rust write them.
+
+    Of the names of one address, a pattern stands for the first only, unless ``aliases`` are wanted.
+    """
     if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", function):
         yield function, int(function, 0)
         return
@@ -119,7 +124,7 @@ def _named(places: FunctionPlaces, function: str) -> Iterator[tuple[str, int]]:
         seen: set[int] = set()
         for name in names:
             address = places.by_name[name]
-            if address not in seen:  # an alias would fire twice
+            if aliases or address not in seen:  # an alias would fire twice
                 seen.add(address)
                 yield name, address
         if names:
