@@ -46,6 +46,9 @@ _ONE_LINERS = [
     "interval:ms:10 { @++; if (@ >= 5) { exit(); } }",
     'BEGIN { printf("%s|%s|%s\\n", str($1), str($1, 3), str($2)); @n = $#; exit(); }',
     'BEGIN { printf("%s|%s\\n", str($1 + 2), str($1 + 6)); exit(); }',
+    "BEGIN { @s[1] = stats(100); @s[2] = stats(10); @s[3] = stats(50); @s[3] = stats(52); print(@s); exit(); }",
+    "BEGIN { @[1] = sum(100); @[2] = sum(250); @[3] = sum(75); print(@, 2, 10); print(@, 0, 50); exit(); }",
+    'BEGIN { @a["x"] = avg(7); @a["y"] = avg(-8); @a["z"] = avg(100); print(@a, 2); print(@a, 0, 5); exit(); }',
     'BEGIN { $port = (uint16)443; $port = bswap($port); printf("%d\\n", $port); exit(); }',
 ]
 _OF_A_PROGRAM = [

@@ -41,10 +41,8 @@ class MapContent:
         by_key = sorted(self.rows, key=lambda row: _orderable(row[0]))
         if isinstance(self.kind, OneNumber | Integer):
             return sorted(by_key, key=lambda row: int(row[1]))
-        if isinstance(self.kind, Average):
+        if isinstance(self.kind, Average | Statistics):
             return sorted(by_key, key=lambda row: row[1][1] / max(1, row[1][0]))
-        if isinstance(self.kind, Statistics):
-            return sorted(by_key, key=lambda row: row[1][1])
         if isinstance(self.kind, Ranges):
             return sorted(by_key, key=lambda row: sum(row[1]))
         return by_key
