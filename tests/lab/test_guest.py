@@ -53,6 +53,13 @@ def test_a_mebibyte_of_stderr_arrives_unharmed(shared_guest: Guest) -> None:
     assert (result.stdout, result.stderr == EVERY_BYTE) == (b"", True)
 
 
+def test_a_long_write_is_taken_whole_from_a_program_that_does_not_look(shared_guest: Guest) -> None:
+    script = "import os; os.write(1, b'x' * 300_000); os.write(2, b'y' * 300_000); os.write(1, b'end')"
+    done = shared_guest.run(["python3", "-c", script]).check()
+    assert done.stdout == b"x" * 300_000 + b"end"
+    assert done.stderr == b"y" * 300_000
+
+
 def test_directory_environment_and_arguments_are_passed_on(shared_guest: Guest, tmp_path: Path) -> None:
     odd = "a 'b' \"c\" $d `e` \\ \n ü"
     result = shared_guest.run(

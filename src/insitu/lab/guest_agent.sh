@@ -2,7 +2,7 @@
 # The guest's agent: reads scripts from the control port and runs them in this shell. A script comes as a line with
 # its length in bytes, then its text. The shell keeps the functions below, which scripts are made of.
 #
-# Ports by descriptor: 3 control, 4 the commands' standard output, 5 their standard error.
+# By descriptor: 3 the control port, 4 the commands' standard output, 5 their standard error (pipes to their ports).
 
 # The device of one of the ports. The kernel learns their names one by one, some time after it has found the device.
 port() {
@@ -133,6 +133,11 @@ if [ -z "$entered" ]; then
         $busybox poweroff -f
     fi
     exec 3<>"$(port insitu.control)" 4>"$(port insitu.stdout)" 5>"$(port insitu.stderr)"
+    # A port takes 32 KiB of a write and says so, which many programs do not look at. A pipe takes all.
+    $busybox mkfifo /stdout /stderr
+    $busybox cat </stdout >&4 3>&- 5>&- &
+    $busybox cat </stderr >&5 3>&- 4>&- &
+    exec 4<>/stdout 5<>/stderr
     stdin_port=$(port insitu.stdin)
     export stdin_port
     echo ready >&3

@@ -19,7 +19,7 @@ from insitu.errors import InsituError
 from insitu.lab.busybox import busybox
 from insitu.lab.directories import cache_directory
 from insitu.lab.guests import IGNORE_SHARED_MEMORY, Guest
-from insitu.lab.machine import parse_size, qemu_program
+from insitu.lab.machine import kernel_arguments, parse_size, qemu_program
 from insitu.lab.memory import snapshot_memory
 
 __all__ = ["can_snapshot", "start_fast", "take"]
@@ -85,7 +85,7 @@ def _key(guest: Guest) -> str:
         (str(path), path.stat().st_size, path.stat().st_mtime_ns)
         for path in (guest.kernel.image, Path(qemu_program()), busybox(), *Path(__file__).parent.glob("*.sh"))
     ]
-    machine = (guest.options.cpus, guest.options.memory, guest.options.numa, guest.options.append)
+    machine = (guest.options.cpus, guest.options.memory, guest.options.numa, kernel_arguments(guest.options))
     devices = (
         guest.options.cpu,
         guest.options.crashkernel,
