@@ -6,7 +6,7 @@ checker fills ``type``.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from insitu.dataclass import dataclass, field, fields
@@ -56,6 +56,7 @@ __all__ = [
     "Unroll",
     "Variable",
     "While",
+    "replace_children",
     "walk",
 ]
 
@@ -385,3 +386,14 @@ def walk(node: Any) -> Iterator[Node]:
     elif isinstance(node, list):
         for element in node:
             yield from walk(element)
+
+
+def replace_children(node: Any, replaced: Callable[[Any], Any]) -> None:
+    """Put ``replaced(child)`` in the place of each child of a node, or of each element of a list of nodes."""
+    if isinstance(node, list):
+        for index, element in enumerate(node):
+            node[index] = replaced(element)
+    elif isinstance(node, Node):
+        for item in fields(node):
+            if item.name not in ("span", "type"):
+                setattr(node, item.name, replaced(getattr(node, item.name)))

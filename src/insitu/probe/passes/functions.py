@@ -9,7 +9,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from insitu.dataclass import fields
 from insitu.probe import ast
 from insitu.probe.source import ScriptError, Source
 
@@ -57,13 +56,7 @@ class _Expander:
 
     def children(self, node: Any) -> None:
         """Expand in everything below a node (or list of nodes), in place."""
-        if isinstance(node, list):
-            for index, element in enumerate(node):
-                node[index] = self._replaced(element)
-        elif isinstance(node, ast.Node):
-            for item in fields(node):
-                if item.name not in ("span", "type"):
-                    setattr(node, item.name, self._replaced(getattr(node, item.name)))
+        ast.replace_children(node, self._replaced)
 
     def _replaced(self, node: Any) -> Any:
         self.children(node)

@@ -52,13 +52,7 @@ class _Expander:
 
     def children(self, node: Any) -> None:
         """Replace in everything below a node (or list of nodes), in place."""
-        if isinstance(node, list):
-            for index, element in enumerate(node):
-                node[index] = self._replaced(element)
-        elif isinstance(node, ast.Node):
-            for item in fields(node):
-                if item.name not in ("span", "type"):
-                    setattr(node, item.name, self._replaced(getattr(node, item.name)))
+        ast.replace_children(node, self._replaced)
 
     def _replaced(self, node: Any) -> Any:
         self.children(node)

@@ -35,13 +35,7 @@ class _Expander:
 
     def children(self, node: Any, inside: tuple[str, ...]) -> None:
         """Expand in everything below a node (or list of nodes), in place."""
-        if isinstance(node, list):
-            for index, element in enumerate(node):
-                node[index] = self.replaced(element, inside)
-        elif isinstance(node, ast.Node):
-            for item in fields(node):
-                if item.name not in ("span", "type"):
-                    setattr(node, item.name, self.replaced(getattr(node, item.name), inside))
+        ast.replace_children(node, lambda child: self.replaced(child, inside))
 
     def replaced(self, node: Any, inside: tuple[str, ...]) -> Any:
         """The node, or what stands in its place."""
