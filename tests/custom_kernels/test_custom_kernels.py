@@ -114,6 +114,13 @@ def test_gdb_reaches_the_kernels_own_debugger_with_source_lines(built: Guest) ->
     assert built.run(["true"], timeout=120).status == 0, "the guest goes on"
 
 
+def test_a_probe_overrides_what_a_function_answers(built: Guest) -> None:
+    script = 'kprobe:__x64_sys_getuid /comm == "id"/ { override(12345); }'
+    words = [sys.executable, "-m", "insitu", "trace", "-q", "--unsafe", "-e", script, "-c", "id -ru"]
+    done = built.run(words, timeout=600)
+    assert done.stdout.split() == [b"12345"], done.stderr.decode(errors="replace")
+
+
 def test_a_kernel_that_was_built_is_not_built_again(kernel: Kernel) -> None:
     told: list[str] = []
     assert build("6.1", _FEATURES, report=told.append) == kernel
