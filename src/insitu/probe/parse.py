@@ -1,4 +1,4 @@
-"""Text to syntax tree: probes, definitions and statements, by recursive descent (expressions: expressions.py)."""
+"""Text to syntax tree: probes and statements, by recursive descent (types: definitions.py, expressions.py)."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import sys
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.expressions import ExpressionParser
+from insitu.probe.definitions import DEFINITIONS, DefinitionParser
 from insitu.probe.lexer import unescape
 from insitu.probe.preprocess import preprocess
 from insitu.probe.source import ScriptError, Source, Span
@@ -24,7 +24,6 @@ _ASSIGNMENTS = {"=": "", "+=": "+", "-=": "-", "*=": "*", "/=": "/", "%=": "%"} 
     "<<=": "<<",
     ">>=": ">>",
 }
-_DEFINITIONS = ("struct", "union", "enum", "typedef")
 # A part of an attach point that may hold slashes: it follows the colon of a kind that takes a path.
 _PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur", "U"))
 _ATTACH_END = re.compile(r"[\s,{]")
@@ -46,7 +45,7 @@ def parse(source: Source, parameters: list[str] | None = None) -> ast.Program:
     return program
 
 
-class _Parser(ExpressionParser):
+class _Parser(DefinitionParser):
     """Reads one file; ``imports`` are those of the whole script, made when the first is met."""
 
     def __init__(
@@ -67,8 +66,8 @@ class _Parser(ExpressionParser):
         program = ast.Program(Span(0, len(self.source.text)), [], [], [], [], {})
         while self.token.kind != "end":
             word = self.token.text
-            if word in _DEFINITIONS and self.token.kind == "name":
-                program.structures.append(self._definition())
+            if word in DEFINITIONS and self.token.kind == "name":
+                program.structures.append(self.definition())
             elif word == "macro" and self._peek().kind == "name":
                 program.macros.append(self._macro())
             elif word == "config" and self._peek().text == "=":
@@ -178,102 +177,6 @@ class _Parser(ExpressionParser):
         return self.parameters[number - 1]
 
     # Definitions
-
-    def _definition(self) -> ast.Structure:
-        start = self.token.span
-        if self.token.text == "typedef":
-            self._advance()
-            if self.token.text in ("struct", "union", "enum") and self._has_body():
-                body = self._structure()
-                name = self._name("the typedef's name")
-                self._accept(";")
-                self.type_names.add(name)
-                body.name = body.name or name
-                if body.name != name:
-                    self.extra_structures.append(body)
-                    return ast.Structure(start, "typedef", name, alias=ast.TypeName(start, body.name, body.tag))
-                return body
-            alias = self.type_name()
-            name = self._name("the typedef's name")
-            alias.array += self._array_suffix()
-            self._expect(";")
-            self.type_names.add(name)
-            return ast.Structure(start, "typedef", name, alias=alias)
-        structure = self._structure()
-        self._accept(";")
-        return structure
-
-    def _has_body(self) -> bool:
-        following = self._peek()
-        return following.text == "{" or (following.kind == "name" and self._peek(2).text == "{")
-
-    def _structure(self) -> ast.Structure:
-        start = self.token.span
-        with self.nested():
-            tag = self._advance().text
-            name = self._advance().text if self.token.kind == "name" else ""
-            structure = ast.Structure(start, tag, name)
-            self._expect("{")
-            if tag == "enum":
-                self._enumerators(structure)
-            else:
-                while self.token.text != "}":
-                    self._fields(structure)
-            structure.span = start.to(self._expect("}").span)
-        return structure
-
-    def _enumerators(self, structure: ast.Structure) -> None:
-        value = 0
-        while self.token.text != "}":
-            name = self._name("an enumerator")
-            if self._accept("="):
-                value = self.constant(self.expression())
-            structure.values.append((name, value))
-            value += 1
-            if not self._accept(","):
-                break
-
-    def _fields(self, structure: ast.Structure) -> None:
-        start = self.token.span
-        base: ast.TypeName | ast.Structure
-        if self.token.text in ("struct", "union", "enum") and self._has_body():
-            base = self._structure()
-            if self._accept(";"):
-                structure.fields.append(ast.StructureField(start, "", base))
-                return
-        else:
-            base = self.type_name(pointers=False)
-        while True:
-            pointers = 0
-            while self._accept("*"):
-                pointers += 1
-                self._accept("const")
-            if self.token.text == "(":
-                structure.fields.append(self._function_pointer(start))
-            else:
-                name = self._name("a field's name")
-                array = self._array_suffix()
-                bits = self.constant(self.expression()) if self._accept(":") else 0
-                declared: ast.TypeName | ast.Structure = base
-                if isinstance(base, ast.TypeName):
-                    declared = ast.TypeName(base.span, base.name, base.tag, pointers, array)
-                elif pointers or array:
-                    raise self.error("name the inner structure first, then point to it", start)
-                structure.fields.append(ast.StructureField(start, name, declared, bits))
-            if not self._accept(","):
-                break
-        self._expect(";")
-
-    def _function_pointer(self, start: Span) -> ast.StructureField:
-        self._expect("(")
-        self._expect("*")
-        name = self._name("a field's name")
-        self._expect(")")
-        self._expect("(")
-        depth = 1
-        while depth and self.token.kind != "end":
-            depth += {"(": 1, ")": -1}.get(self._advance().text, 0)
-        return ast.StructureField(start, name, ast.TypeName(start, "void", pointers=1))
 
     def _macro(self) -> ast.Macro:
         start = self._advance().span
