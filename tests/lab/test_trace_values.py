@@ -1,4 +1,4 @@
-"""Kernel structs as values, on kernels that have kprobes and fentry: copies, addresses and all arguments together."""
+"""The language on kernels that have kprobes and fentry: kernel structs as values, long loops, functions."""
 
 import os
 import shlex
@@ -61,3 +61,32 @@ def test_kernel_structs_are_copied_whole_and_told_apart(guest: Guest, tmp_path: 
             "@same[2]: 1",
         ]
     )
+
+
+_LOOPS = """
+fn triangle($n : int64) : int64 { $s = 0; for $i : 0..$n { $s += $i; } return $s; }
+fn first_above($limit : int64) : int64 { for ($kv : @m) { if ($kv.1 > $limit) { return $kv.0; } } return -1; }
+kprobe:vfs_read /pid == cpid && arg2 == 4321/ {
+    $s = 0; $i = 0;
+    for $j : 0..1000000 { $s += $j; }
+    while ($i < 100000) { $i++; if ($i % 2) { continue; } if ($i > 50000) { break; } }
+    @m[7] = 70; @m[8] = 80;
+    print(($s, $i, triangle(1000), first_above(75), first_above(100)));
+    for ($kv : @m) { @rounds++; return; }
+    @never = 1;
+}
+END { print(@rounds); clear(@rounds); clear(@m); }
+"""
+
+
+@pytest.mark.timeout(300)
+def test_long_loops_and_functions_run_in_a_kprobe(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    (tmp_path / "script.bt").write_text(_LOOPS)
+    (tmp_path / "reads.py").write_text(_READS.format(path=tmp_path / "file"))
+    command = shlex.join([sys.executable, str(tmp_path / "reads.py")])
+    trace = [sys.executable, "-m", "insitu", "trace", "-q", "-c", command, str(tmp_path / "script.bt")]
+    done = guest.run(trace, timeout=240)
+    assert done.status == 0, done.stderr
+    lines = [line for line in done.stdout.decode().splitlines() if line]
+    assert lines == [f"({sum(range(1_000_000))}, 50002, {sum(range(1000))}, 8, -1)", "@rounds: 1"]
