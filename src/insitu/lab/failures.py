@@ -29,6 +29,8 @@ class GuestError(InsituError):
         super().__init__(message, remedy=remedy, status=_STATUS_GUEST_FAILED)
         self.kind = kind
         self.tail = tail
+        if tail:
+            self.add_note("console:\n" + "\n".join(tail))  # for a traceback, in somebody's test
 
 
 class CommandTimeoutError(InsituError):
