@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import aggregation, operand
 from insitu.probe.builtins.time_series import add_to_series
 from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.helpers import Helper
@@ -75,18 +75,14 @@ def _check_linear(checker: Checker, call: ast.Call) -> Type:
     return found
 
 
-def _not_a_value(low: Lowering, call: ast.Call) -> str:
-    raise low.error(f"{call.name}() has to be assigned to a map", call)
-
-
-function("count", (0, 0), _check_count, value=_not_a_value)
-function("sum", (1, 1), _check_signed(Sum), value=_not_a_value)
-function("min", (1, 1), _check_signed(Minimum), value=_not_a_value)
-function("max", (1, 1), _check_signed(Maximum), value=_not_a_value)
-function("avg", (1, 1), _check_signed(Average), value=_not_a_value)
-function("stats", (1, 1), _check_signed(Statistics), value=_not_a_value)
-function("hist", (1, 2), _check_histogram, value=_not_a_value)
-function("lhist", (4, 4), _check_linear, value=_not_a_value)
+aggregation("count", (0, 0), _check_count)
+aggregation("sum", (1, 1), _check_signed(Sum))
+aggregation("min", (1, 1), _check_signed(Minimum))
+aggregation("max", (1, 1), _check_signed(Maximum))
+aggregation("avg", (1, 1), _check_signed(Average))
+aggregation("stats", (1, 1), _check_signed(Statistics))
+aggregation("hist", (1, 2), _check_histogram)
+aggregation("lhist", (4, 4), _check_linear)
 
 
 def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregation) -> None:

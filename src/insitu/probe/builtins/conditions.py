@@ -9,15 +9,13 @@ from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function, operand, variable
 from insitu.probe.formats import parse_format
-from insitu.probe.types import INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
+from insitu.probe.types import BOOL, INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check import Checker
 
 __all__: list[str] = []
-
-_BOOL = Integer(1, False, "bool")
 
 
 def _constant(low: Lowering, call: ast.Call) -> str:
@@ -30,7 +28,7 @@ def _constant(low: Lowering, call: ast.Call) -> str:
 def _predicate(name: str, holds: Callable[[ast.Expression, Type], bool]) -> None:
     def check(checker: Checker, call: ast.Call) -> Type:
         checker.known(checker.argument(call, 0))
-        return _BOOL
+        return BOOL
 
     def constant(checker: Checker, call: ast.Call) -> int | None:
         subject = operand(call)
@@ -120,7 +118,7 @@ function("fail", (1, 99), _check_fail, value=lambda low, call: "0", statement=Tr
 
 def _check_kernel_function(checker: Checker, call: ast.Call) -> Type:
     checker.text(call.arguments[0], "the function's name")
-    return _BOOL
+    return BOOL
 
 
 def _exists(checker: Checker, call: ast.Call) -> int:
@@ -150,7 +148,7 @@ def _check_getopt(checker: Checker, call: ast.Call) -> Type:
         call.arguments[1] = literal = ast.StringLiteral(operand(call, 1).span, value)
         literal.type = String(len(value) + 1)
         return literal.type
-    return INT64 if _is_number(call) else _BOOL
+    return INT64 if _is_number(call) else BOOL
 
 
 def _is_number(call: ast.Call) -> bool:

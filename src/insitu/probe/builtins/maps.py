@@ -11,15 +11,13 @@ from insitu.probe.codegen import maps
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.codegen.records import send_values
 from insitu.probe.passes.readable import readable
-from insitu.probe.types import INT64, VOID, Aggregation, Integer, Stack, Type, Unknown
+from insitu.probe.types import BOOL, INT64, VOID, Aggregation, Stack, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check import Checker
 
 __all__: list[str] = []
-
-_BOOL = Integer(1, False, "bool")
 
 
 def _whole_map(checker: Checker, call: ast.Call) -> ast.MapAccess:
@@ -67,7 +65,7 @@ def _with_key(checker: Checker, call: ast.Call) -> ast.MapAccess:
 
 def _check_delete(checker: Checker, call: ast.Call) -> Type:
     _with_key(checker, call)
-    return _BOOL
+    return BOOL
 
 
 def _delete(low: Lowering, call: ast.Call) -> str:
@@ -82,7 +80,7 @@ function("delete", (1, 2), _check_delete, value=_delete)
 def _check_has_key(checker: Checker, call: ast.Call) -> Type:
     if _with_key(checker, call).key is None:
         raise checker.error("has_key() takes a map and a key", call)
-    return _BOOL
+    return BOOL
 
 
 def _has_key(low: Lowering, call: ast.Call) -> str:
@@ -110,7 +108,7 @@ def _check_find(checker: Checker, call: ast.Call) -> Type:
     subject.type = access.type = value
     if not isinstance(value, Unknown):
         checker.bind(target, value, target)
-    return _BOOL
+    return BOOL
 
 
 def _find(low: Lowering, call: ast.Call) -> str:

@@ -7,11 +7,11 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function, operand
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.kernel_fields import field_offset, load_field
+from insitu.probe.codegen.kernel_fields import load_field, need_fields
+from insitu.probe.codegen.masks import least
 from insitu.probe.codegen.packet_data import LIMIT, ROOM, read_packet
 from insitu.probe.codegen.records import send_filled
 from insitu.probe.layout import RecordLayout
@@ -28,19 +28,11 @@ _SKB_FIELDS = ("sk_buff.len", "sk_buff.data_len", "sk_buff.data", "sk_buff.head"
 _COOKIE = "sock.__sk_common.skc_cookie"
 
 
-def _described(checker: Checker, call: ast.Call, paths: tuple[str, ...]) -> None:
-    try:
-        for path in paths:
-            field_offset(checker.structures, path)
-    except InsituError as error:
-        raise checker.error(str(error), call) from None
-
-
 def _check_output(checker: Checker, call: ast.Call) -> Type:
     checker.text(call.arguments[0], "the file of skboutput()")
     for index, what in ((1, "the packet"), (2, "the length"), (3, "the offset")):
         checker.scalar(checker.argument(call, index), f"{what} of skboutput()")
-    _described(checker, call, _SKB_FIELDS)
+    need_fields(checker, call, _SKB_FIELDS)
     return INT64
 
 
@@ -50,7 +42,7 @@ def _output(low: Lowering, call: ast.Call) -> str:
     whole = load_field(low, packet, "sk_buff.len")
     more = emit.value(f"icmp ugt i64 {whole}, {offset}")
     on_wire = emit.select(more, emit.op("sub", whole, offset), "0")
-    wanted = emit.select(emit.value(f"icmp ult i64 {wanted}, {LIMIT}"), wanted, str(LIMIT))
+    wanted = least(emit, wanted, str(LIMIT))
     stamp = emit.call(Helper.KTIME_GET_BOOT_NS)
     fields = Tuple((UINT64, UINT64, Buffer(ROOM)))
     layout = RecordLayout("skboutput", low.text(call.arguments[0]), fields, ring=low.layout.ring_map())
@@ -69,7 +61,7 @@ function("skboutput", (4, 4), _check_output, value=_output)
 
 def _check_cookie(checker: Checker, call: ast.Call) -> Type:
     checker.scalar(checker.argument(call, 0), "socket_cookie()")
-    _described(checker, call, (_COOKIE,))
+    need_fields(checker, call, (_COOKIE,))
     return UINT64
 
 

@@ -8,14 +8,14 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function, operand
 from insitu.probe.builtins.strings import address_of
 from insitu.probe.codegen.counted import counted
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.kernel_fields import field_offset, load_field
+from insitu.probe.codegen.kernel_fields import field_offset, load_field, need_fields
 from insitu.probe.codegen.lowering import Remote
+from insitu.probe.codegen.masks import least
 from insitu.probe.types import Pointer, Record, Space, String, Type, Unknown
 
 if TYPE_CHECKING:
@@ -60,11 +60,7 @@ def _check_path(checker: Checker, call: ast.Call) -> Type:
     found = checker.known(subject)
     if not isinstance(found, Unknown) and not _subject(found):
         raise checker.error(f"path() takes a struct path, struct file * or struct dentry *, not {found}", subject)
-    try:
-        for each in _READ:
-            field_offset(checker.structures, each)
-    except InsituError as error:
-        raise checker.error(str(error), call) from None
+    need_fields(checker, call, _READ)
     capacity = max(checker.options.max_strlen, _BYTES)
     if len(call.arguments) > 1:
         capacity = checker.literal(call.arguments[1], "the size of path()")
@@ -92,7 +88,7 @@ class _Walk:
         """Put a name in front of what there is; where the buffer ends, only its end."""
         emit = self.low.emit
         room = self.held(emit.load(self.position))
-        taken = emit.select(emit.value(f"icmp ult i64 {length}, {room}"), length, room)
+        taken = least(emit, length, room)
         skipped = emit.op("sub", length, taken)
         position = self.held(emit.op("sub", room, taken))
         size = emit.op("and", emit.hidden(taken), str(_NAME_MASK))

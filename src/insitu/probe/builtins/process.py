@@ -10,7 +10,7 @@ from insitu.probe import ast
 from insitu.probe.builtins.registry import Mention, function, operand, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.types import UINT64, Integer, NamedNumber, Pointer, Space, String, Type
+from insitu.probe.types import BOOL, UINT64, Integer, NamedNumber, Pointer, Space, String, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -79,7 +79,7 @@ function("tid", (0, 1), _check_id, value=lambda low, call: thread_id(low, initia
 variable("cpid", _uint32, value=lambda low, node: low.emit.patched(Patch.CHILD_PID))
 variable(
     "has_cpid",
-    lambda checker, node: Integer(1, False, "bool"),
+    lambda checker, node: BOOL,
     value=lambda low, node: low.emit.compare("ne", low.emit.patched(Patch.CHILD_PID), "0"),
 )
 

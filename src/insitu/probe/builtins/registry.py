@@ -20,6 +20,7 @@ __all__ = [
     "BuiltinFunction",
     "BuiltinVariable",
     "Mention",
+    "aggregation",
     "function",
     "load_builtins",
     "operand",
@@ -78,6 +79,15 @@ def function(
     """Add a function under all the names in ``names``, with its least and greatest number of arguments."""
     for name in names.split():
         FUNCTIONS[name] = BuiltinFunction(name, *arguments, check, value, store, statement, unsafe, constant)
+
+
+def aggregation(name: str, arguments: tuple[int, int], check: Callable[[Checker, ast.Call], Type]) -> None:
+    """Add a function whose calls can only be assigned to maps, which is lowered there."""
+
+    def value(low: Lowering, call: ast.Call) -> str:
+        raise low.error(f"{call.name}() has to be assigned to a map", call)
+
+    function(name, arguments, check, value=value)
 
 
 def variable(

@@ -11,7 +11,7 @@ from insitu.probe.builtins.strings import address_of
 from insitu.probe.codegen.counted import counted
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.codegen.masks import blend, inside, inverted, negative, not_zero
-from insitu.probe.types import INT64, UINT64, Array, Integer, Pointer, Record, String, Type, Unknown
+from insitu.probe.types import BOOL, INT64, UINT64, Array, Integer, Pointer, Record, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -19,7 +19,6 @@ if TYPE_CHECKING:
 
 __all__: list[str] = []
 
-_BOOL = Integer(1, False, "bool")
 _WORD = 8
 _MAX_COMPARED = 1024
 # Comparisons that a search may take at most: the verifier walks them one by one.
@@ -91,7 +90,7 @@ def _check_search(checker: Checker, call: ast.Call) -> Type:
             call,
             remedy="give str() a length",
         )
-    return INT64 if call.name == "strstr" else _BOOL
+    return INT64 if call.name == "strstr" else BOOL
 
 
 def _index(low: Lowering, call: ast.Call) -> str:
@@ -164,7 +163,7 @@ def _glob(checker: Checker, call: ast.Call) -> Glob:
 def _check_glob(checker: Checker, call: ast.Call) -> Type:
     _check_text(checker, call, 0)
     _glob(checker, call)
-    return _BOOL
+    return BOOL
 
 
 def _globmatch(low: Lowering, call: ast.Call) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function
+from insitu.probe.builtins.registry import aggregation
 from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
@@ -36,11 +36,7 @@ def _check_series(checker: Checker, call: ast.Call) -> Type:
     return TimeSeries(interval, count, aggregate, not isinstance(found, Integer) or found.signed)
 
 
-def _not_a_value(low: Lowering, call: ast.Call) -> str:
-    raise low.error(f"{call.name}() has to be assigned to a map", call)
-
-
-function("tseries", (3, 4), _check_series, value=_not_a_value)
+aggregation("tseries", (3, 4), _check_series)
 
 
 def add_to_series(low: Lowering, cells: str, kind: TimeSeries, value: str) -> None:

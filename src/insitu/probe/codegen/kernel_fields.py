@@ -2,12 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from typing import TYPE_CHECKING
+
 from insitu.errors import InsituError
+from insitu.probe import ast
 from insitu.probe.codegen.lowering import Lowering, Remote
 from insitu.probe.structures import Structures
 from insitu.probe.types import Integer, Pointer, Record, Space, Type
 
-__all__ = ["field_offset", "load_field"]
+if TYPE_CHECKING:
+    from insitu.probe.passes.check import Checker
+
+__all__ = ["field_offset", "load_field", "need_fields"]
 
 
 def field_offset(structures: Structures, path: str) -> tuple[int, int]:
@@ -27,6 +34,15 @@ def field_offset(structures: Structures, path: str) -> tuple[int, int]:
         found, offset = field.type, offset + field.offset
         size = found.size if isinstance(found, Integer | Pointer) else 8
     return offset, size
+
+
+def need_fields(checker: Checker, node: ast.Node, paths: Iterable[str]) -> None:
+    """Refuse what needs fields that this kernel does not have or describe. :raises ScriptError: at the node."""
+    try:
+        for path in paths:
+            field_offset(checker.structures, path)
+    except InsituError as error:
+        raise checker.error(str(error), node) from None
 
 
 def load_field(low: Lowering, address: str, path: str) -> str:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from insitu.probe.codegen.emitter import Function
 
-__all__ = ["blend", "inside", "inverted", "negative", "not_zero"]
+__all__ = ["blend", "inside", "inverted", "least", "negative", "not_zero"]
 
 
 def negative(emit: Function, value: str) -> str:
@@ -35,3 +35,8 @@ def inverted(emit: Function, mask: str) -> str:
 def blend(emit: Function, mask: str, yes: str, no: str) -> str:
     """``yes`` where the mask is set, else ``no``."""
     return emit.op("or", emit.op("and", yes, mask), emit.op("and", no, inverted(emit, mask)))
+
+
+def least(emit: Function, left: str, right: str) -> str:
+    """The smaller of two numbers without a sign."""
+    return emit.select(emit.value(f"icmp ult i64 {left}, {right}"), left, right)

@@ -10,6 +10,7 @@ from insitu.dataclass import dataclass
 from insitu.probe.codegen.counted import counted
 from insitu.probe.codegen.kernel_fields import load_field
 from insitu.probe.codegen.lowering import Lowering, Remote
+from insitu.probe.codegen.masks import least
 from insitu.probe.structures import Structures
 from insitu.probe.symbolize import kernel_symbol_address
 from insitu.probe.types import Array, Record, Space
@@ -80,7 +81,7 @@ def _append(low: Lowering, pointer: str, position: str, wanted: str, address: st
     """Copy ``length`` bytes, or what is still wanted of them, behind those that are there."""
     emit = low.emit
     here = emit.hidden(emit.op("and", emit.hidden(emit.load(position)), str(LIMIT)))
-    size = _least(low, length, _above(low, wanted, here))
+    size = least(emit, length, _above(low, wanted, here))
     size = emit.hidden(emit.op("and", emit.hidden(size), str(LIMIT)))
     low.read(emit.offset(pointer, here), size, Remote(address, Space.KERNEL))
     emit.store(emit.op("add", here, size), position)
@@ -118,7 +119,3 @@ def _above(low: Lowering, number: str, floor: str) -> str:
     """How much a number is above another; 0 when it is not."""
     more = low.emit.value(f"icmp ugt i64 {number}, {floor}")
     return low.emit.select(more, low.emit.op("sub", number, floor), "0")
-
-
-def _least(low: Lowering, left: str, right: str) -> str:
-    return low.emit.select(low.emit.value(f"icmp ult i64 {left}, {right}"), left, right)
