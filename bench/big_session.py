@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 
 from bench._measure import INSITU, once
+from insitu.convert.build import Built
+from insitu.convert.convert import save
+from insitu.convert.processes import Processes
 from insitu.session import store
-from insitu.session.build import Built
-from insitu.session.convert import save
-from insitu.session.processes import Processes
 from insitu.session.profile import Profile, Thread
 from insitu.symbols.address_space import AddressSpaces
 from insitu.symbols.frame import KERNEL, USER, Frame

@@ -11,8 +11,8 @@ import time
 from collections.abc import Callable
 
 from insitu.lab import guest
-from insitu.lab.fetch import fetch
-from insitu.lab.kernel import Kernel
+from insitu.lab.kernels.fetch import fetch
+from insitu.lab.kernels.kernel import Kernel
 
 __all__ = ["main"]
 

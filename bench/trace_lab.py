@@ -15,7 +15,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from insitu.lab import guest
-from insitu.lab.fetch import fetch
+from insitu.lab.kernels.fetch import fetch
 
 __all__ = ["main"]
 

@@ -11,15 +11,15 @@ __all__ = ["InsituError", "__version__", "open", "profile", "trace"]
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from insitu.convert.open import open_session as open
     from insitu.errors import InsituError as InsituError
     from insitu.probe.api import trace as trace
     from insitu.record.cpu import profile as profile
-    from insitu.session.reader import open_session as open
 
 # Public name -> module and name there. Resolved on first use: importing insitu must stay cheap.
 _LAZY = {
     "InsituError": ("insitu.errors", "InsituError"),
-    "open": ("insitu.session.reader", "open_session"),
+    "open": ("insitu.convert.open", "open_session"),
     "profile": ("insitu.record.cpu", "profile"),
     "trace": ("insitu.probe.api", "trace"),
 }

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 
 from insitu.lab import Guest, guest
-from insitu.lab.fetch import fetch
-from insitu.lab.kernel import Kernel
+from insitu.lab.kernels.fetch import fetch
+from insitu.lab.kernels.kernel import Kernel
 
 KERNELS = ("6.1", "6.12", "6.1-cloud")
 

@@ -3,9 +3,9 @@
 import pytest
 
 from insitu.lab import Guest, guest
-from insitu.lab.compare import compare
-from insitu.lab.kernel import Kernel
-from insitu.lab.measure import folded_profile, system_calls
+from insitu.lab.compare.compare import compare
+from insitu.lab.compare.measure import folded_profile, system_calls
+from insitu.lab.kernels.kernel import Kernel
 from insitu.views.compare import compare_html, compare_json, verdict_text
 
 # Does far more work where the test says so on the kernel's command line.

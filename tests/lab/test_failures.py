@@ -11,11 +11,11 @@ import pytest
 
 from insitu.errors import InsituError
 from insitu.lab import Guest, guest
-from insitu.lab.failures import GuestError
-from insitu.lab.kernel import Kernel, find_kernel
-from insitu.lab.machine import Options
-from insitu.lab.running import running_guests
-from insitu.lab.snapshot import start_fast
+from insitu.lab.guests.failures import GuestError
+from insitu.lab.guests.machine import Options
+from insitu.lab.guests.running import running_guests
+from insitu.lab.guests.snapshot import start_fast
+from insitu.lab.kernels.kernel import Kernel, find_kernel
 
 INSITU = [sys.executable, "-m", "insitu", "lab"]
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from insitu.lab import Guest
-from insitu.lab.failures import CommandTimeoutError
+from insitu.lab.guests.failures import CommandTimeoutError
 
 EVERY_BYTE = bytes(range(256)) * 4096  # 1 MiB
 

@@ -6,9 +6,9 @@ from pathlib import Path
 import pytest
 
 from insitu.lab import guest
-from insitu.lab.failures import GuestError
-from insitu.lab.fetch import fetch
-from insitu.lab.kernel import Kernel, installed_kernels
+from insitu.lab.guests.failures import GuestError
+from insitu.lab.kernels.fetch import fetch
+from insitu.lab.kernels.kernel import Kernel, installed_kernels
 
 
 def _copied(kernel: Kernel, image: Path) -> Path:

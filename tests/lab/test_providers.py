@@ -10,7 +10,7 @@ import pytest
 
 from insitu.lab import Guest
 from insitu.lab import guest as boot
-from insitu.lab.fetch import fetch
+from insitu.lab.kernels.fetch import fetch
 
 LIVE = Path(__file__).parent.parent / "live"
 

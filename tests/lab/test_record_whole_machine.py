@@ -9,7 +9,7 @@ import pytest
 
 import insitu
 from insitu import lab
-from insitu.kernel.features import State
+from insitu.capabilities import State
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86_64")
 

@@ -11,7 +11,7 @@ import termios
 
 import pytest
 
-from insitu.lab.kernel import Kernel
+from insitu.lab.kernels.kernel import Kernel
 
 SCRIPT = 'test -t 0 && test -t 1 && stty size; echo ready; read word; echo "got $word"; sleep 1; stty size; exit 5'
 

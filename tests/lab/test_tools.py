@@ -9,8 +9,8 @@ import pytest
 
 import insitu
 from insitu.lab import Guest, guest
-from insitu.lab.fetch import fetch, fetch_debuginfo
-from insitu.lab.kernel import Kernel
+from insitu.lab.kernels.fetch import fetch, fetch_debuginfo
+from insitu.lab.kernels.kernel import Kernel
 
 INSITU = [sys.executable, "-m", "insitu", "lab"]
 

@@ -14,8 +14,8 @@ from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import MapType, ProgramType
 from insitu.kernel.bpf_map import MMAPABLE, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
-from insitu.probe.drain import drain_records, record_shape
 from insitu.probe.providers.base import ProgramKind
+from insitu.probe.runtime.drain import drain_records, record_shape
 
 from .counting import NAME, Counter, instruction
 

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from insitu.convert.formats.perf_data import read_perf_data
+from insitu.convert.open import import_file, load_profile, open_session
 from insitu.errors import InsituError
-from insitu.session.formats.perf_data import read_perf_data
-from insitu.session.reader import import_file, load_profile, open_session
 
 from .perf_peer import agreement, our_folded, perf_folded, perf_record, source_names
 

@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
+from insitu.capabilities import link_features
 from insitu.dataclass import replace
 from insitu.errors import InsituError
-from insitu.kernel import bpf, link_features, procfs
+from insitu.kernel import bpf, procfs
 from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers import PROVIDERS, detach
-from insitu.probe.providers.alternatives import can_trace_functions
+from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import (
     AttachPoint,
     AttachSpec,
@@ -26,7 +26,9 @@ from insitu.probe.providers.base import (
     Primitive,
     ProgramKind,
 )
-from insitu.probe.providers.detach import close_together
+from insitu.probe.providers.support import detach
+from insitu.probe.providers.support.alternatives import can_trace_functions
+from insitu.probe.providers.support.detach import close_together
 
 from . import counting
 

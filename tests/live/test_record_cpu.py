@@ -12,9 +12,9 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu.convert.open import Session
 from insitu.kernel import perf_event
 from insitu.kernel.perf_event import Attr, Software, Type
-from insitu.session.reader import Session
 
 INSITU = [sys.executable, "-m", "insitu"]
 

@@ -7,8 +7,8 @@ from pathlib import Path
 
 import pytest
 
-from insitu.session.formats.folded import folded_counts
-from insitu.session.reader import load_profile
+from insitu.convert.formats.folded import folded_counts
+from insitu.convert.open import load_profile
 from insitu.views.report import build_report
 
 pytestmark = pytest.mark.skipif(

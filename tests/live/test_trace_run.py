@@ -13,11 +13,11 @@ import pytest
 import insitu
 from insitu.kernel.bpf import link_program_ids, object_ids
 from insitu.kernel.bpf_abi import Command
+from insitu.probe.bpftrace.scripts import PROGRAMS
 from insitu.probe.compile import compile_script
-from insitu.probe.loader import load
 from insitu.probe.options import Options
 from insitu.probe.providers.base import Context
-from insitu.probe.scripts import PROGRAMS
+from insitu.probe.runtime.loader import load
 from insitu.probe.source import ScriptError, Source
 
 if os.geteuid() != 0:

@@ -9,9 +9,9 @@ from typing import NamedTuple
 import numpy as np
 import pytest
 
-from insitu.session.formats.perf_data import read_perf_data
-from insitu.session.formats.perf_records import sample_batches, side_records
-from insitu.session.processes import replay
+from insitu.convert.formats.perf_data import read_perf_data
+from insitu.convert.formats.perf_records import sample_batches, side_records
+from insitu.convert.processes import replay
 from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
 from insitu.symbols.unwind import Unwinder, UserStacks

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from insitu.errors import InsituError
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
-from insitu.probe.providers.matching import select
+from insitu.probe.providers.support.matching import select
 
 # Kinds that need neither privilege nor a kernel's lists.
 _PLAIN = [

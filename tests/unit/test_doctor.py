@@ -9,9 +9,10 @@ from pathlib import Path
 
 import pytest
 
+from insitu import capabilities
+from insitu.capabilities import Feature, State, btf_function
+from insitu.capabilities import result as answer
 from insitu.errors import InsituError
-from insitu.kernel import features
-from insitu.kernel.features import Feature, State, answer, btf_function
 from insitu.views import doctor
 
 SAMPLE = (
@@ -36,18 +37,18 @@ def test_json_names_the_host_and_every_feature_with_a_state() -> None:
 
 
 def test_what_is_missing_has_a_reason() -> None:
-    assert [feature for feature in features.ask() if feature.state is State.NO and not feature.why] == []
+    assert [feature for feature in capabilities.ask() if feature.state is State.NO and not feature.why] == []
 
 
 def test_no_answer_is_a_programming_mistake() -> None:
-    for feature in features.ask():
+    for feature in capabilities.ask():
         assert "object has no attribute" not in feature.why
         assert "argument" not in feature.why
 
 
 def test_a_pipe_gets_one_plain_line_for_each_feature() -> None:
     lines = doctor_says().splitlines()
-    assert len(lines) == len(features.ask()) + 1
+    assert len(lines) == len(capabilities.ask()) + 1
     assert not any("\x1b" in line for line in lines)
 
 
@@ -70,7 +71,7 @@ def test_the_table_fits_any_width_and_shows_names_as_they_are(width: int) -> Non
 
 
 def test_a_probe_that_fails_in_any_way_answers_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    from insitu.kernel.features import laboratory
+    from insitu.capabilities import laboratory
 
     def refused() -> answer.Answer:
         raise InsituError("not you", remedy="ask again")
@@ -79,7 +80,7 @@ def test_a_probe_that_fails_in_any_way_answers_no(monkeypatch: pytest.MonkeyPatc
         raise ValueError("surprise")
 
     monkeypatch.setattr(laboratory, "PROBES", (("one", refused), ("two", broken), ("three", answer.yes)))
-    found = [feature for feature in features.ask.__wrapped__() if feature.group == "lab"]
+    found = [feature for feature in capabilities.ask.__wrapped__() if feature.group == "lab"]
     assert found == [
         Feature("lab", "one", State.NO, "not you", "ask again"),
         Feature("lab", "two", State.NO, "surprise", ""),
@@ -88,10 +89,10 @@ def test_a_probe_that_fails_in_any_way_answers_no(monkeypatch: pytest.MonkeyPatc
 
 
 def test_asking_leaves_no_descriptor_no_mount_and_no_child() -> None:
-    features.ask.__wrapped__()  # libraries that stay open are opened now
+    capabilities.ask.__wrapped__()  # libraries that stay open are opened now
     before = (len(list(Path("/proc/self/fd").iterdir())), Path("/proc/self/mounts").read_text())
-    features.tracing.visit.cache_clear()
-    features.ask.__wrapped__()
+    capabilities.tracing.visit.cache_clear()
+    capabilities.ask.__wrapped__()
     assert (len(list(Path("/proc/self/fd").iterdir())), Path("/proc/self/mounts").read_text()) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)

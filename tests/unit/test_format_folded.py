@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from insitu.convert.formats.folded import folded_counts, read_folded, write_folded
 from insitu.errors import InsituError
-from insitu.session.formats.folded import folded_counts, read_folded, write_folded
 from insitu.session.profile import Thread
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
 

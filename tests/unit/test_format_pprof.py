@@ -6,8 +6,8 @@ from collections import Counter, defaultdict
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insitu.session.formats.pprof import write_pprof
-from insitu.session.formats.protobuf import varint
+from insitu.convert.formats.pprof import write_pprof
+from insitu.convert.formats.protobuf import varint
 from insitu.session.profile import Lost, Thread
 from insitu.symbols.frame import Frame
 

@@ -7,7 +7,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insitu.session.formats.speedscope import write_speedscope
+from insitu.convert.formats.speedscope import write_speedscope
 from insitu.symbols.frame import Frame
 
 
@@ -47,7 +47,7 @@ def test_samples_are_in_the_order_of_time(profile_of):
 
 
 def test_too_many_samples_are_merged_by_stack_and_the_title_says_so(profile_of, monkeypatch):
-    monkeypatch.setattr("insitu.session.formats.speedscope._MOST_IN_TIME", 5)
+    monkeypatch.setattr("insitu.convert.formats.speedscope._MOST_IN_TIME", 5)
     profile = profile_of([("p", 1, ["a"], 2), ("p", 1, ["b"], 2), ("p", 1, ["a"], 3)], weight=1)
     document = json.loads(write_speedscope(profile, "run"))
     assert document["name"] == "run (by stack, not by time)"

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-import insitu.lab.build as build_module
+import insitu.lab.build.build as build_module
 from insitu.errors import InsituError
-from insitu.lab import build_tools
-from insitu.lab.build import build
-from insitu.lab.kernel import Kernel, find_kernel
-from insitu.lab.kernel_config import configuration, feature_names, options_in, refused_options
-from insitu.lab.kernel_source import find_source, unpacked_source
+from insitu.lab.build import tools as build_tools
+from insitu.lab.build.build import build
+from insitu.lab.build.config import configuration, feature_names, options_in, refused_options
+from insitu.lab.build.source import find_source, unpacked_source
+from insitu.lab.kernels.kernel import Kernel, find_kernel
 
 MAKE = """#!/bin/sh
 for word; do
@@ -304,7 +304,7 @@ def test_a_cache_whose_name_make_cannot_take_is_explained(machine: Path, monkeyp
 
 def test_a_stopped_build_leaves_no_compiler_and_no_lock(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANG", str(machine / "make-pid"))
-    code = "import insitu.lab.build as b; b.check_build_tools = lambda: None; b.build('6.1', [], 1, print)"
+    code = "import insitu.lab.build.build as b; b.check_build_tools = lambda: None; b.build('6.1', [], 1, print)"
     builder = subprocess.Popen(
         [sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )

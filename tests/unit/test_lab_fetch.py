@@ -8,8 +8,8 @@ from pathlib import Path
 import pytest
 
 from insitu.errors import InsituError
-from insitu.lab.fetch import fetch
-from insitu.lab.kernel import find_kernel
+from insitu.lab.kernels.fetch import fetch
+from insitu.lab.kernels.kernel import find_kernel
 
 pytestmark = pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
 

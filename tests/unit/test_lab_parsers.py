@@ -13,13 +13,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.errors import InsituError
-from insitu.lab import initramfs
-from insitu.lab.failures import death, oom_kills
-from insitu.lab.kernel import Kernel, find_kernel, release_order, short_name
-from insitu.lab.machine import Options, parse_size, qemu_program
+from insitu.lab.guests.failures import death, oom_kills
+from insitu.lab.guests.machine import Options, parse_size, qemu_program
+from insitu.lab.guests.streams import MarkedStream
+from insitu.lab.kernels import initramfs
+from insitu.lab.kernels.kernel import Kernel, find_kernel, release_order, short_name
+from insitu.lab.kernels.vmlinux import unpack_bzimage
 from insitu.lab.qemu_trace import TraceEvent, parse_trace
-from insitu.lab.streams import MarkedStream
-from insitu.lab.vmlinux import unpack_bzimage
 
 ELF = b"\x7fELF" + bytes(1000)
 

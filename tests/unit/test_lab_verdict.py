@@ -5,9 +5,9 @@ import random
 import pytest
 
 from insitu.errors import InsituError
-from insitu.lab.compare import Side, concluded, parse_sides
-from insitu.lab.measure import Run
-from insitu.lab.verdict import judge
+from insitu.lab.compare.compare import Side, concluded, parse_sides
+from insitu.lab.compare.measure import Run
+from insitu.lab.compare.verdict import judge
 from insitu.views.compare import compare_html, compare_text, verdict_text
 
 # Wall seconds that `insitu lab compare -k 6.1,6.1 -n 15 --json` recorded on a busy two-core machine: one kernel on

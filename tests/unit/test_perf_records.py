@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from insitu.convert.formats.perf_records import EventAttr, sample_batches, side_records, walk
 from insitu.kernel.perf_event import Record
-from insitu.session.formats.perf_records import EventAttr, sample_batches, side_records, walk
 
 from . import perf_bytes as pb
 

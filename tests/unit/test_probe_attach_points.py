@@ -2,11 +2,11 @@
 
 import pytest
 
-from insitu.probe.parse import parse
+from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.passes.attach import resolve_attach_points
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import AbsentError
-from insitu.probe.providers.matching import missing
+from insitu.probe.providers.support.matching import missing
 from insitu.probe.source import ScriptError, Source
 
 from .probe_scripts import NoKernel, checked

@@ -10,9 +10,9 @@ from hypothesis import strategies as st
 
 from insitu.errors import InsituError
 from insitu.probe.builtins.glob import parse_glob
-from insitu.probe.gfp_flags import flag_names
 from insitu.probe.options import Options
-from insitu.probe.packet_file import PacketFile
+from insitu.probe.output.gfp_flags import flag_names
+from insitu.probe.output.packet_file import PacketFile
 from insitu.probe.source import ScriptError
 
 from .probe_scripts import checked, compiled

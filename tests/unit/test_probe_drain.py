@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, RingBuffer
-from insitu.probe.drain import FIELDS, drain_records, record_shape
+from insitu.probe.runtime.drain import FIELDS, drain_records, record_shape
 
 _CODES = {1: "", 2: "Q", 3: "q16s", 9: "Q"}  # two kinds of equal length among them
 

@@ -6,14 +6,14 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from insitu.probe.decode import code, decoder, piece_count
-from insitu.probe.drain import FIELDS
-from insitu.probe.formats import parse_format
-from insitu.probe.formatting import Formatter
 from insitu.probe.layout import MapLayout, RecordLayout
-from insitu.probe.map_content import MapContent
-from insitu.probe.printing import bounds, map_json, map_text
-from insitu.probe.symbolize import Symbols
+from insitu.probe.output.formatting import Formatter
+from insitu.probe.output.map_text import bounds, map_json, map_text
+from insitu.probe.output.printf_formats import parse_format
+from insitu.probe.runtime.decode import code, decoder, piece_count
+from insitu.probe.runtime.drain import FIELDS
+from insitu.probe.runtime.map_content import MapContent
+from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.types import (
     Average,
     Buffer,

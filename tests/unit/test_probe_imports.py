@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 
 from insitu.probe import ast
+from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.compile import front_end
 from insitu.probe.options import Options
-from insitu.probe.parse import parse
 from insitu.probe.source import ScriptError, Source
 
 from .probe_scripts import NoKernel

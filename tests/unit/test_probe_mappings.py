@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.kernel.perf_event import Misc, Record
-from insitu.probe.mappings import Area, Mappings
+from insitu.symbols.process_map import Area, Mappings
 
 _GONE = 2**22 + 1  # no process has this number (include/linux/threads.h: PID_MAX_LIMIT)
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from insitu.probe import ast
-from insitu.probe.parse import parse
+from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.source import ScriptError, Source
 
 

@@ -15,7 +15,7 @@ def _imported(statements: str) -> set[str]:
 
 
 def test_a_start_from_the_cache_imports_nothing_heavy() -> None:
-    kinds = "own, tracepoint, rawtracepoint, kprobe, fentry, timer, counter"
+    kinds = "begin_end, tracepoint, rawtracepoint, kprobe, fentry, timer, counter"
     modules = "import insitu.probe.trace, insitu.probe.cache"
     assert not _imported(f"{modules}\nfrom insitu.probe.providers import {kinds}") & _HEAVY
 
@@ -33,4 +33,4 @@ def test_compiling_imports_no_module_of_llvmlite_and_no_numpy() -> None:
 
 def test_listing_tracepoints_imports_no_compiler() -> None:
     found = _imported("import insitu.probe.listing, insitu.probe.providers.tracepoint")
-    assert not found & (_HEAVY | {"insitu.probe.compile", "insitu.probe.parse"})
+    assert not found & (_HEAVY | {"insitu.probe.compile", "insitu.probe.bpftrace.script_parser"})

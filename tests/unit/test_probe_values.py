@@ -13,14 +13,14 @@ from hypothesis import strategies as st
 
 from insitu.probe import cache
 from insitu.probe.compile import lower
-from insitu.probe.events import EventTable
-from insitu.probe.formatting import Formatter
 from insitu.probe.layout import Layout, RecordLayout
-from insitu.probe.memory_columns import memory_column
-from insitu.probe.memory_form import reader
-from insitu.probe.output import JsonOutput, TextOutput
+from insitu.probe.output.formatting import Formatter
+from insitu.probe.output.stream import JsonOutput, TextOutput
+from insitu.probe.runtime.events import EventTable
+from insitu.probe.runtime.struct_columns import memory_column
+from insitu.probe.runtime.struct_decode import reader
+from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import ScriptError
-from insitu.probe.symbolize import Symbols
 from insitu.probe.types import Array, Field, Integer, Pointer, Record, Tuple, Type
 
 from .probe_scripts import checked, compiled

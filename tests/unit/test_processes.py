@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from insitu.session.formats.perf_records import EventAttr, side_records, walk
-from insitu.session.processes import Processes, replay
+from insitu.convert.formats.perf_records import EventAttr, side_records, walk
+from insitu.convert.processes import Processes, replay
 
 from . import perf_bytes as pb
 

@@ -12,13 +12,13 @@ import polars as pl
 import pytest
 
 import insitu
+from insitu.convert.build import Built
+from insitu.convert.convert import save
+from insitu.convert.open import load_profile, open_session
+from insitu.convert.processes import Processes
 from insitu.errors import InsituError
 from insitu.session import store
-from insitu.session.build import Built
-from insitu.session.convert import save
-from insitu.session.processes import Processes
 from insitu.session.profile import Lost, Thread
-from insitu.session.reader import load_profile, open_session
 from insitu.symbols.address_space import AddressSpaces
 
 from . import perf_bytes as pb

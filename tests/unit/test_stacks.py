@@ -4,8 +4,8 @@ import itertools
 
 import numpy as np
 
-from insitu.session.formats.perf_records import EventAttr, sample_batches, walk
-from insitu.session.stacks import StackTable, chains_of, stack_tree
+from insitu.convert.formats.perf_records import EventAttr, sample_batches, walk
+from insitu.convert.stacks import StackTable, chains_of, stack_tree
 
 from . import perf_bytes as pb
 

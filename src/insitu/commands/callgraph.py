@@ -39,8 +39,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from insitu.convert.open import load_profile
     from insitu.errors import InsituError
-    from insitu.session.reader import load_profile
     from insitu.views.callgraph import call_graph, to_dot, to_svg
     from insitu.views.losses import loss_text, lost_by_source
     from insitu.views.output import write_file, write_stdout

@@ -38,9 +38,9 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from insitu.convert.open import load_profile
     from insitu.errors import InsituError
     from insitu.session.profile import Value
-    from insitu.session.reader import load_profile
     from insitu.views.diff import Scale, diff_folded, diff_profiles, diff_to_json
     from insitu.views.losses import loss_text, lost_by_source
     from insitu.views.selection import selected, value_of

@@ -17,7 +17,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from insitu.kernel.features import ask
+    from insitu.capabilities import ask
     from insitu.views import doctor
 
     features = ask()

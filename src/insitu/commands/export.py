@@ -45,8 +45,8 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
+    from insitu.convert.open import load_profile
     from insitu.errors import InsituError
-    from insitu.session.reader import load_profile
     from insitu.views.losses import loss_text, lost_by_source
     from insitu.views.output import write_file, write_stdout
     from insitu.views.selection import selected
@@ -80,16 +80,16 @@ def _encoded(form: str, profile: "Profile", name: str, weight: "Value | None") -
     from insitu.views.selection import value_of
 
     if form == "pprof":
-        from insitu.session.formats.pprof import write_pprof
+        from insitu.convert.formats.pprof import write_pprof
 
         return write_pprof(profile)
     if form == "speedscope":
-        from insitu.session.formats.speedscope import write_speedscope
+        from insitu.convert.formats.speedscope import write_speedscope
 
         return write_speedscope(profile, name).encode()
     value = value_of(profile, weight)
     if form == "folded":
-        from insitu.session.formats.folded import write_folded
+        from insitu.convert.formats.folded import write_folded
 
         return write_folded(profile, value=value).encode(errors="backslashreplace")
     from insitu.views.callgraph import call_graph, to_dot

@@ -32,8 +32,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from insitu.convert.open import load_profile
     from insitu.errors import InsituError
-    from insitu.session.reader import load_profile
     from insitu.views.flamegraph import flame_html
     from insitu.views.page import page_title, write_page
     from insitu.views.selection import selected, value_of

@@ -28,7 +28,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from insitu.session.reader import load_profile
+    from insitu.convert.open import load_profile
     from insitu.views.heatmap import heatmap_html
     from insitu.views.page import page_title, write_page
     from insitu.views.selection import selected

@@ -30,7 +30,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from insitu.session.reader import Session, import_file
+    from insitu.convert.open import Session, import_file
 
     output = Path(args.output or f"{'stdin' if args.file == '-' else Path(args.file).name}.insitu")
     if args.file == "-":
@@ -49,8 +49,8 @@ def _import_stdin(output: "Path", *, as_perf: bool) -> None:
     import sys
     import tempfile
 
+    from insitu.convert.open import import_file
     from insitu.errors import InsituError
-    from insitu.session.reader import import_file
 
     with tempfile.NamedTemporaryFile(prefix="insitu-stdin-") as copy:
         try:

@@ -40,7 +40,7 @@ def arguments(subparsers: "Subparsers") -> None:
 
 
 def _compare(args: argparse.Namespace) -> int:
-    from insitu.lab.compare import compare, parse_sides
+    from insitu.lab.compare.compare import compare, parse_sides
     from insitu.views.compare import compare_html, compare_json, compare_text
 
     comparison = compare(

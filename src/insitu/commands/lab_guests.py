@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from insitu.commands.lab_parser import subcommand
 
 if TYPE_CHECKING:
-    from insitu.lab.machine import Options
+    from insitu.lab.guests.machine import Options
 
     Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
 
@@ -96,7 +96,7 @@ def machine_arguments(parser: argparse.ArgumentParser) -> None:
 
 def machine_options(args: argparse.Namespace) -> "Options":
     """What the options of ``machine_arguments`` say."""
-    from insitu.lab.machine import Options
+    from insitu.lab.guests.machine import Options
 
     fields: dict[str, Any] = {
         name: getattr(args, name)
@@ -106,10 +106,10 @@ def machine_options(args: argparse.Namespace) -> "Options":
 
 
 def _run(args: argparse.Namespace) -> int:
-    from insitu.lab.failures import GuestError
-    from insitu.lab.guests import Guest
-    from insitu.lab.kernel import find_kernel
-    from insitu.lab.snapshot import start_fast
+    from insitu.lab.guests.failures import GuestError
+    from insitu.lab.guests.guest import Guest
+    from insitu.lab.guests.snapshot import start_fast
+    from insitu.lab.kernels.kernel import find_kernel
 
     guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
     try:
@@ -145,10 +145,10 @@ def _write_all(fd: int, data: bytes) -> None:
 def _shell(args: argparse.Namespace) -> int:
     import os
 
-    from insitu.lab.guests import Guest
-    from insitu.lab.kernel import find_kernel
-    from insitu.lab.snapshot import start_fast
-    from insitu.lab.terminal import interact
+    from insitu.lab.guests.guest import Guest
+    from insitu.lab.guests.snapshot import start_fast
+    from insitu.lab.guests.terminal import interact
+    from insitu.lab.kernels.kernel import find_kernel
 
     guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
     with guest.started(lambda: start_fast(guest)):
@@ -159,7 +159,7 @@ def _ps(args: argparse.Namespace) -> int:
     import json
     import time
 
-    from insitu.lab.running import running_guests
+    from insitu.lab.guests.running import running_guests
 
     guests = running_guests()
     if args.json:
@@ -177,7 +177,7 @@ def _ps(args: argparse.Namespace) -> int:
 
 
 def _stop(args: argparse.Namespace) -> int:
-    from insitu.lab.running import find_guest, running_guests, stop_guest
+    from insitu.lab.guests.running import find_guest, running_guests, stop_guest
 
     for guest in [find_guest(name) for name in args.guest] or running_guests():
         stop_guest(guest)

@@ -54,8 +54,8 @@ def arguments(subparsers: "Subparsers") -> None:
 def _kernels(args: argparse.Namespace) -> int:
     import json
 
-    from insitu.lab.catalog import fetchable
-    from insitu.lab.kernel import fetched_kernels, installed_kernels
+    from insitu.lab.kernels.catalog import fetchable
+    from insitu.lab.kernels.kernel import fetched_kernels, installed_kernels
 
     here = [*installed_kernels(), *fetched_kernels()]
     rows = [
@@ -90,7 +90,7 @@ def _state(origin: str) -> str:
 
 
 def _fetch(args: argparse.Namespace) -> int:
-    from insitu.lab.fetch import fetch, fetch_debuginfo
+    from insitu.lab.kernels.fetch import fetch, fetch_debuginfo
 
     for name in args.name:
         kernel = fetch(name, _report)
@@ -101,7 +101,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from insitu.lab.build import build
+    from insitu.lab.build.build import build
 
     kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, _report)
     print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")

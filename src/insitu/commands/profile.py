@@ -102,7 +102,7 @@ def _finish(path: "Path") -> bool:
     """Convert and symbolize; whether that went well. A failure is told, and loses nothing."""
     import signal
 
-    from insitu.session.convert import finish
+    from insitu.convert.convert import finish
 
     # Ctrl-C ends the program at once: the raw records stay until all is converted.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)

@@ -42,13 +42,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import sys
 
-    from insitu.session.reader import load_profile
+    from insitu.convert.open import load_profile
     from insitu.views.selection import selected, value_of
 
     profile = load_profile(args.run_path, as_perf=args.as_perf)
     profile = selected(profile, event=args.event, tid=args.thread, comm=args.comm)
     if args.folded:
-        from insitu.session.formats.folded import write_folded
+        from insitu.convert.formats.folded import write_folded
         from insitu.views.output import write_stdout
 
         text = write_folded(

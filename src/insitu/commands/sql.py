@@ -36,8 +36,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     import sys
 
+    from insitu.convert.open import open_session
     from insitu.session.query import connect
-    from insitu.session.reader import open_session
 
     form = args.format or ("table" if sys.stdout.isatty() else "tsv")
     with open_session(args.session) as session, connect(session.path) as connection:

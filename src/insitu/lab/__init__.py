@@ -9,17 +9,17 @@ from typing import TYPE_CHECKING, Any
 __all__ = ["Completed", "Guest", "Options", "guest"]
 
 if TYPE_CHECKING:
-    from insitu.lab.guests import Guest as Guest
-    from insitu.lab.guests import guest as guest
-    from insitu.lab.machine import Options as Options
-    from insitu.lab.streams import Completed as Completed
+    from insitu.lab.guests.guest import Guest as Guest
+    from insitu.lab.guests.guest import guest as guest
+    from insitu.lab.guests.machine import Options as Options
+    from insitu.lab.guests.streams import Completed as Completed
 
 # Public name -> module. Resolved on first use: `insitu lab --help` must not import sockets and subprocess.
 _LAZY = {
-    "Completed": "insitu.lab.streams",
-    "Guest": "insitu.lab.guests",
-    "Options": "insitu.lab.machine",
-    "guest": "insitu.lab.guests",
+    "Completed": "insitu.lab.guests.streams",
+    "Guest": "insitu.lab.guests.guest",
+    "Options": "insitu.lab.guests.machine",
+    "guest": "insitu.lab.guests.guest",
 }
 
 

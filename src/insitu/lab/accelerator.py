@@ -8,10 +8,10 @@ import time
 from pathlib import Path
 from typing import Final
 
-from insitu.lab import initramfs
 from insitu.lab.directories import cache_directory
-from insitu.lab.kernel import Kernel
-from insitu.lab.machine import qemu_program
+from insitu.lab.guests.machine import qemu_program
+from insitu.lab.kernels import initramfs
+from insitu.lab.kernels.kernel import Kernel
 
 __all__ = ["accelerator"]
 

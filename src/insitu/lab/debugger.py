@@ -4,9 +4,9 @@ import shutil
 from pathlib import Path
 
 from insitu.errors import InsituError
-from insitu.lab.kernel import find_kernel
+from insitu.lab.guests.running import Running
+from insitu.lab.kernels.kernel import find_kernel
 from insitu.lab.qmp import Qmp
-from insitu.lab.running import Running
 
 __all__ = ["gdb_command"]
 

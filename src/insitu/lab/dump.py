@@ -5,10 +5,10 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.lab.guests.machine import parse_size
+from insitu.lab.guests.running import Running
 from insitu.lab.kdump import name_system, put_in_order
-from insitu.lab.machine import parse_size
 from insitu.lab.qmp import Qmp
-from insitu.lab.running import Running
 
 __all__ = ["dump_memory"]
 

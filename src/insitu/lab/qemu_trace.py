@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from insitu.errors import InsituError
+from insitu.lab.guests.running import Running
 from insitu.lab.qmp import Qmp
-from insitu.lab.running import Running
 
 if TYPE_CHECKING:
     import polars

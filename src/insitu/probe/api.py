@@ -10,16 +10,16 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from insitu.probe.compile import compile_script
-from insitu.probe.decode import decoder
-from insitu.probe.drain import FIELDS, Handler
-from insitu.probe.formatting import Formatter
-from insitu.probe.frames import map_frame, plain
 from insitu.probe.layout import RecordLayout
-from insitu.probe.map_content import read_map
 from insitu.probe.options import Options
-from insitu.probe.output import TextOutput
+from insitu.probe.output.formatting import Formatter
+from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
-from insitu.probe.runtime import Runtime
+from insitu.probe.runtime.decode import decoder
+from insitu.probe.runtime.drain import FIELDS, Handler
+from insitu.probe.runtime.frames import map_frame, plain
+from insitu.probe.runtime.map_content import read_map
+from insitu.probe.runtime.run import Runtime
 from insitu.probe.source import Source
 from insitu.probe.target import Target
 

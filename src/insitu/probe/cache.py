@@ -92,7 +92,7 @@ def _compiler_stamp() -> str:
     root = os.path.dirname(__file__)
     newest = max(
         entry.stat().st_mtime_ns
-        for folder in ("", "codegen", "passes", "builtins")
+        for folder in ("", "bpftrace", "codegen", "passes", "builtins", "providers", "providers/support")
         for entry in os.scandir(os.path.join(root, folder))
         if entry.name.endswith(".py")
     )

@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 from insitu.dataclass import dataclass, field
 from insitu.errors import InsituError
 from insitu.probe import ast
+from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.layout import Layout
 from insitu.probe.options import Options
-from insitu.probe.parse import parse
 from insitu.probe.passes.attach import Clause, resolve_attach_points
 from insitu.probe.passes.functions import expand_functions
 from insitu.probe.passes.library import expand_library
@@ -90,7 +90,7 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
 def _check(program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context) -> Front:
     # Imported late, like everything below: a start from the cache comes without.
     from insitu.probe.passes.check import check
-    from insitu.probe.structures import Structures
+    from insitu.probe.type_resolver import Structures
 
     structures = Structures(source, program.structures, context)
     return Front(program, clauses, check(clauses, source, structures, options, context))

@@ -7,10 +7,10 @@ from typing import Any
 
 from insitu.dataclass import fields
 from insitu.probe import ast
+from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.codegen.object import disassembly, optimized_ir
 from insitu.probe.compile import compile_script, front_end, lower
 from insitu.probe.options import Options
-from insitu.probe.parse import parse
 from insitu.probe.providers.base import Context
 from insitu.probe.source import Source
 from insitu.probe.types import Type
@@ -69,7 +69,7 @@ def _tree(node: Any, depth: int) -> Iterator[str]:
 
 def _loaded(stage: str, source: Source, options: Options, context: Context) -> int:
     from insitu.kernel.bpf import program_info
-    from insitu.probe.loader import load
+    from insitu.probe.runtime.loader import load
 
     loaded = load(compile_script(source, options, context), source, {}, log_level=2 if stage == "verifier" else 0)
     try:

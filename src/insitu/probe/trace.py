@@ -9,11 +9,11 @@ from typing import BinaryIO, Protocol
 
 from insitu.errors import InsituError
 from insitu.probe.compile import compile_script
-from insitu.probe.formatting import Formatter
 from insitu.probe.options import Options
-from insitu.probe.output import JsonOutput, Output, TextOutput
+from insitu.probe.output.formatting import Formatter
+from insitu.probe.output.stream import JsonOutput, Output, TextOutput
 from insitu.probe.providers.base import Context
-from insitu.probe.runtime import Runtime, interrupts
+from insitu.probe.runtime.run import Runtime, interrupts
 from insitu.probe.source import Source
 from insitu.probe.target import Target
 
@@ -65,7 +65,7 @@ def _source(args: argparse.Namespace) -> tuple[Source, list[str]]:
     name, *parameters = words
     if name == "-":
         return Source(sys.stdin.read()), parameters
-    from insitu.probe.scripts import read_script
+    from insitu.probe.bpftrace.scripts import read_script
 
     return read_script(name), parameters
 

@@ -16,7 +16,7 @@ from insitu.record.request import Outcome, Request, check
 from insitu.record.workload import Workload, executable
 
 if TYPE_CHECKING:
-    from insitu.session.reader import Session
+    from insitu.convert.open import Session
 
 __all__ = ["profile", "record"]
 
@@ -46,8 +46,8 @@ def profile(
     import tempfile
     import weakref
 
-    from insitu.session.convert import finish
-    from insitu.session.reader import open_session
+    from insitu.convert.convert import finish
+    from insitu.convert.open import open_session
 
     pids = () if pid is None else (pid,) if isinstance(pid, int) else tuple(pid)
     request = Request(
@@ -75,7 +75,7 @@ def profile(
 
 
 def record(request: Request, path: Path) -> Outcome:
-    """Record into a new session at ``path``, which is left unconverted: see ``insitu.session.convert.finish``.
+    """Record into a new session at ``path``, which is left unconverted: see ``insitu.convert.convert.finish``.
 
     Nothing is started, and nothing at ``path`` touched, before everything that can be refused has been tried.
     Raises InsituError; its status is 126 or 127 where the command cannot be run.

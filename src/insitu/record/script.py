@@ -11,10 +11,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from insitu.probe.formatting import Formatter
-from insitu.probe.frames import map_frame
-from insitu.probe.map_content import read_map
-from insitu.probe.runtime import Runtime
+from insitu.probe.output.formatting import Formatter
+from insitu.probe.runtime.frames import map_frame
+from insitu.probe.runtime.map_content import read_map
+from insitu.probe.runtime.run import Runtime
 from insitu.session import store
 
 __all__ = ["ScriptSession"]

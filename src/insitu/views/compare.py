@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import asdict, fields
 from typing import Any, Final
 
-from insitu.lab.compare import Comparison, Side, kernel_seconds
-from insitu.lab.measure import Run
+from insitu.lab.compare.compare import Comparison, Side, kernel_seconds
+from insitu.lab.compare.measure import Run
 
 __all__ = ["compare_html", "compare_json", "compare_text", "verdict_text"]
 
@@ -184,7 +184,7 @@ def _functions(first: Side, second: Side) -> list[tuple[str, ...]]:
 def _flame(comparison: Comparison) -> str:
     if not (comparison.first.folded and comparison.second.folded):
         return ""
-    from insitu.session.formats.folded import read_folded
+    from insitu.convert.formats.folded import read_folded
     from insitu.views.flamegraph import diff_flame_html
 
     trees = [read_folded(side.folded.encode(), side.name).tree() for side in (comparison.first, comparison.second)]

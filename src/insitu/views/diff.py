@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 from statistics import NormalDist
 from typing import Final, Literal, NamedTuple
 
+from insitu.convert.formats.folded import folded_counts
 from insitu.errors import InsituError
 from insitu.session.duration import duration_ns
-from insitu.session.formats.folded import folded_counts
 from insitu.session.profile import Profile, Value
 from insitu.views.functions import Function, function_costs
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, Final
 
-from insitu.kernel.features import Feature, State
+from insitu.capabilities import Feature, State
 
 if TYPE_CHECKING:
     from rich.console import RenderableType

@@ -11,7 +11,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.formats.folded import is_unresolved, module_label
+from insitu.convert.formats.folded import is_unresolved, module_label
 from insitu.session.profile import CallTree
 
 __all__ = ["Function", "FunctionCosts", "Spans", "function_costs", "outermost", "spans"]

@@ -47,7 +47,7 @@ function("kptr uptr", (1, 1), _check_cast_pointer, value=lambda low, call: low.v
 
 
 def _binary(point: AttachPoint, context: Context) -> tuple[Elf, str]:
-    from insitu.probe.providers.binary import open_binary
+    from insitu.probe.providers.support.binary import open_binary
 
     return open_binary(point.target, context)
 

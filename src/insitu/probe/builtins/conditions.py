@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function, operand, variable
-from insitu.probe.formats import parse_format
+from insitu.probe.output.printf_formats import parse_format
 from insitu.probe.types import BOOL, INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
 
 if TYPE_CHECKING:

@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from insitu.probe import ast
 from insitu.probe.builtins.registry import function, operand
 from insitu.probe.codegen.records import send, send_values
-from insitu.probe.formats import parse_format
 from insitu.probe.layout import EXIT_ASKED
+from insitu.probe.output.printf_formats import parse_format
 from insitu.probe.passes.readable import holds_element, is_key_of_parts
 from insitu.probe.types import (
     VOID,

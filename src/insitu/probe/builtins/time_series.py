@@ -9,7 +9,7 @@ from insitu.probe.builtins.registry import aggregation
 from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.time_series import WORDS
+from insitu.probe.output.time_series import WORDS
 from insitu.probe.types import Integer, TimeSeries, Type
 
 if TYPE_CHECKING:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.codegen.lowering import Lowering, Remote
-from insitu.probe.structures import Structures
+from insitu.probe.type_resolver import Structures
 from insitu.probe.types import Integer, Pointer, Record, Space, Type
 
 if TYPE_CHECKING:

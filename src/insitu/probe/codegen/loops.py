@@ -11,9 +11,9 @@ from collections.abc import Callable
 from insitu.kernel.bpf_helpers import knows_helper
 from insitu.probe import ast
 from insitu.probe.codegen import lowering
+from insitu.probe.codegen.callback_frame import OUTER, Ending
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.link import OUTER, Ending
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import aggregate_value, count_lost
 from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS

@@ -9,9 +9,9 @@ from typing import Any
 from insitu.dataclass import dataclass, field
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
+from insitu.probe.codegen.callback_frame import Ending, Link
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.link import Ending, Link
 from insitu.probe.layout import Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import Checker

@@ -11,8 +11,8 @@ from insitu.probe.codegen.counted import counted
 from insitu.probe.codegen.kernel_fields import load_field
 from insitu.probe.codegen.lowering import Lowering, Remote
 from insitu.probe.codegen.masks import least
-from insitu.probe.structures import Structures
-from insitu.probe.symbolize import kernel_symbol_address
+from insitu.probe.runtime.symbols import kernel_symbol_address
+from insitu.probe.type_resolver import Structures
 from insitu.probe.types import Array, Record, Space
 
 __all__ = ["LIMIT", "ROOM", "read_packet"]

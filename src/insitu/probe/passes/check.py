@@ -23,7 +23,7 @@ from insitu.probe.passes.statements import STATEMENTS
 from insitu.probe.passes.unify import unify
 from insitu.probe.providers.base import Argument, Context
 from insitu.probe.source import ScriptError, Source, nearest
-from insitu.probe.structures import Structures
+from insitu.probe.type_resolver import Structures
 from insitu.probe.types import (
     BOOL,
     INT64,
@@ -466,7 +466,7 @@ class Checker:
 
     def kernel_address(self, name: str) -> int | None:
         """The address of a kernel symbol, or None."""
-        from insitu.probe.symbolize import kernel_symbol_address
+        from insitu.probe.runtime.symbols import kernel_symbol_address
 
         return kernel_symbol_address(name)
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from insitu.dataclass import fields
 from insitu.probe import ast
-from insitu.probe.expressions import ExpressionParser
+from insitu.probe.bpftrace.expression_parser import ExpressionParser
 from insitu.probe.source import ScriptError, Source
 
 __all__ = ["NAMES", "expand_library"]

@@ -9,10 +9,10 @@ from insitu.errors import InsituError
 from insitu.kernel import perf_event
 from insitu.kernel.perf_event import Hardware, Software
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
-from insitu.probe.providers.detach import Descriptors
-from insitu.probe.providers.matching import limited, missing, parts, select
-from insitu.probe.providers.perf_attachment import Event, everywhere
-from insitu.probe.providers.sampling import Sampling
+from insitu.probe.providers.support.detach import Descriptors
+from insitu.probe.providers.support.matching import limited, missing, parts, select
+from insitu.probe.providers.support.perf_attachment import Event, everywhere
+from insitu.probe.providers.support.sampling import Sampling
 
 __all__ = ["PROVIDERS"]
 

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.alternatives import can_trace_functions, instead_of
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind
-from insitu.probe.providers.detach import Descriptors
-from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.support.alternatives import can_trace_functions, instead_of
+from insitu.probe.providers.support.detach import Descriptors
+from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type
 from insitu.symbols.kernel_btf import modules
 

@@ -10,7 +10,7 @@ from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextField, ProgramKind
-from insitu.probe.providers.matching import limited, missing, parts, select
+from insitu.probe.providers.support.matching import limited, missing, parts, select
 from insitu.symbols.btf import Kind, Type
 
 __all__ = ["PROVIDERS", "Walk"]

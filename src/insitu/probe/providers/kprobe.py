@@ -7,15 +7,16 @@ import errno
 import re
 from collections.abc import Sequence
 
+from insitu.capabilities import link_features
 from insitu.errors import InsituError
-from insitu.kernel import bpf, link_features, perf_event, procfs
+from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.alternatives import instead_of, successors
 from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
-from insitu.probe.providers.detach import Descriptors
-from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
-from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
-from insitu.probe.providers.signature import entry_arguments, return_argument
+from insitu.probe.providers.support.alternatives import instead_of, successors
+from insitu.probe.providers.support.detach import Descriptors
+from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu
+from insitu.probe.providers.support.signature import entry_arguments, return_argument
 from insitu.symbols.btf import Kind, Type
 from insitu.symbols.kernel_btf import modules
 

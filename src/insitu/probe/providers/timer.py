@@ -5,9 +5,9 @@ from __future__ import annotations
 from insitu.errors import InsituError
 from insitu.kernel import perf_event
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
-from insitu.probe.providers.matching import parts, select
-from insitu.probe.providers.perf_attachment import Event, everywhere, on_one_cpu
-from insitu.probe.providers.sampling import Sampling
+from insitu.probe.providers.support.matching import parts, select
+from insitu.probe.providers.support.perf_attachment import Event, everywhere, on_one_cpu
+from insitu.probe.providers.support.sampling import Sampling
 
 __all__ = ["PROVIDERS"]
 

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from insitu.kernel import link_features, perf_event
+from insitu.capabilities import link_features
+from insitu.kernel import perf_event
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.kernel.tracefs import Field
 from insitu.probe.providers.base import (
@@ -17,9 +18,9 @@ from insitu.probe.providers.base import (
     Primitive,
     ProgramKind,
 )
-from insitu.probe.providers.detach import Descriptors
-from insitu.probe.providers.matching import has_wildcard, limited, missing, parts, select
-from insitu.probe.providers.perf_attachment import attach_events, on_one_cpu
+from insitu.probe.providers.support.detach import Descriptors
+from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu
 
 __all__ = ["PROVIDERS"]
 

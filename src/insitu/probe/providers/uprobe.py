@@ -8,7 +8,7 @@ from pathlib import Path
 
 from insitu.errors import InsituError
 from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
-from insitu.probe.providers.binary import (
+from insitu.probe.providers.support.binary import (
     Place,
     attach_places,
     binaries,
@@ -18,9 +18,9 @@ from insitu.probe.providers.binary import (
     program_kind,
     sharing,
 )
-from insitu.probe.providers.detach import Descriptors
-from insitu.probe.providers.matching import has_wildcard, limited, missing, select
-from insitu.probe.providers.signature import entry_arguments, return_argument
+from insitu.probe.providers.support.detach import Descriptors
+from insitu.probe.providers.support.matching import has_wildcard, limited, missing, select
+from insitu.probe.providers.support.signature import entry_arguments, return_argument
 from insitu.symbols.demangle import demangle
 from insitu.symbols.function_places import FunctionPlaces
 from insitu.symbols.instructions import begins_instruction

@@ -17,7 +17,7 @@ from insitu.probe.providers.base import (
     Primitive,
     ProgramKind,
 )
-from insitu.probe.providers.binary import (
+from insitu.probe.providers.support.binary import (
     Place,
     attach_places,
     binaries,
@@ -27,8 +27,8 @@ from insitu.probe.providers.binary import (
     program_kind,
     sharing,
 )
-from insitu.probe.providers.detach import Descriptors
-from insitu.probe.providers.matching import limited, missing, select
+from insitu.probe.providers.support.detach import Descriptors
+from insitu.probe.providers.support.matching import limited, missing, select
 from insitu.symbols.usdt_notes import usdt_probes
 
 __all__ = ["PROVIDERS", "parse_operands"]

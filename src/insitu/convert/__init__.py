@@ -1,0 +1,1 @@
+"""Bytes to tables: what kernels and other tools recorded, decoded, unwound and symbolized."""

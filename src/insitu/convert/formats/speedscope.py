@@ -1,0 +1,77 @@
+"""speedscope's JSON (https://www.speedscope.app/file-format-schema.json): one sampled profile per thread."""
+
+import json
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu import __version__
+from insitu.convert.formats.stack_text import joined
+from insitu.session.distinct import distinct
+from insitu.session.profile import Profile, is_clock
+from insitu.symbols.frame import Frame
+
+__all__ = ["write_speedscope"]
+
+_MOST_IN_TIME: Final = 2_000_000  # samples
+_SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
+
+
+def write_speedscope(profile: Profile, name: str) -> str:
+    """The document of a profile of one event; ``name`` is its title.
+
+    Weights are nanoseconds for a clock's samples, else counts. Samples of a thread are in the order of their
+    times; neighbours with the same stack are merged, as they are drawn as one box either way. More than two million
+    samples, which no browser shows, are in the order of their stacks instead, and ``name`` says so.
+    """
+    unit = "nanoseconds" if profile.events and is_clock(profile.events[0]) else "none"
+    used, of_stack = distinct(profile.stack)
+    indices = [str(at) for at in range(len(profile.frames))]
+    stacks = joined(profile.stack_parent, profile.stack_frame, indices, used, ",")
+    tids, of_sample = distinct(profile.tid)
+    ordered = len(profile) <= _MOST_IN_TIME
+    order = np.lexsort((profile.ts_ns if ordered else of_stack, of_sample))
+    bounds = np.searchsorted(of_sample[order], np.arange(len(tids) + 1))
+    comms = profile.comms(tids)
+    profiles = []
+    # The first profile is the one that is shown at first: let it be the busiest thread's.
+    load = np.bincount(of_sample, weights=profile.weight, minlength=len(tids))
+    for at in np.argsort(-load, kind="stable").tolist():
+        samples, weights = _runs(of_stack, profile.weight, order[bounds[at] : bounds[at + 1]])
+        head = {
+            "type": "sampled",
+            "name": f"{comms[at]}/{tids[at]}",
+            "unit": unit,
+            "startValue": 0,
+            "endValue": sum(weights),
+        }
+        # Stacks are texts already: a sample is a choice among few, and encoding each again would take seconds.
+        listed = ",".join([f"[{stacks[stack]}]" for stack in samples])
+        profiles.append(f'{json.dumps(head)[:-1]}, "samples": [{listed}], "weights": {json.dumps(weights)}}}')
+    head = {
+        "$schema": _SCHEMA,
+        "exporter": f"insitu {__version__}",
+        "name": name if ordered else f"{name} (by stack, not by time)",
+        "activeProfileIndex": 0,
+    }
+    shared = json.dumps({"frames": [_entry(frame) for frame in profile.frames]})
+    return f'{json.dumps(head)[:-1]}, "shared": {shared}, "profiles": [{",".join(profiles)}]}}\n'
+
+
+def _entry(frame: Frame) -> dict[str, object]:
+    entry: dict[str, object] = {"name": frame.function}
+    if frame.file or frame.module:
+        entry["file"] = frame.file or frame.module
+    if frame.line > 0:
+        entry["line"] = frame.line
+    return entry
+
+
+def _runs(
+    stacks: NDArray[np.int64], weights: NDArray[np.int64], rows: NDArray[np.int64]
+) -> tuple[list[int], list[int]]:
+    """The stacks of a thread's samples, equal neighbours merged, and the weight of each run."""
+    stack = stacks[rows]
+    starts = np.flatnonzero(np.concatenate(([True], stack[1:] != stack[:-1])))
+    return stack[starts].tolist(), np.add.reduceat(weights[rows], starts).tolist()

@@ -1,0 +1,77 @@
+"""Addresses of distinct stacks to frames: each address goes to the symbols of what is mapped there, once."""
+
+from collections.abc import Callable, Sequence
+from functools import partial
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.stacks import KERNEL_HALF
+from insitu.session.distinct import distinct, groups
+from insitu.symbols.address_space import AddressSpaces
+from insitu.symbols.frame import Frame
+from insitu.symbols.module_files import is_anonymous
+
+if TYPE_CHECKING:
+    from insitu.symbols.symbolizer import Symbolizer
+
+__all__ = ["Resolver"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+Bools = NDArray[np.bool_]
+
+_UNKNOWN = (Frame("[unknown]"),)
+
+
+class Resolver:
+    """Resolves addresses and collects the frames they turn out to be in ``frames``."""
+
+    def __init__(self, symbols: "Symbolizer", spaces: AddressSpaces) -> None:
+        self.frames: list[Frame] = []
+        self._symbols = symbols
+        self._spaces = spaces
+        self._index: dict[Frame, int] = {}
+
+    def __call__(self, epoch: I32, address: U64, called: Bools) -> tuple[I64, I32]:
+        """Offsets (n + 1) and indices into ``frames``, innermost first, of n distinct (epoch, address, called)."""
+        looked_up = address - called
+        found: list[Sequence[Frame]] = [()] * len(address)
+        kernel = address >= KERNEL_HALF
+        rows = np.flatnonzero(kernel)
+        if len(rows):
+            self._spread(rows, looked_up[rows], self._symbols.kernel, found)
+        self._user(np.flatnonzero(~kernel), epoch, looked_up, found)
+        index = self._index
+        lengths = np.fromiter((len(frames) for frames in found), np.int64, len(found))
+        numbers = [index.setdefault(frame, len(index)) for frames in found for frame in frames]
+        self.frames = list(index)
+        return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), np.array(numbers, np.int32)
+
+    def _user(self, rows: I64, epoch: I32, address: U64, found: list[Sequence[Frame]]) -> None:
+        module = np.full(len(rows), -1, np.int32)
+        offset = address[rows]
+        for one, mine in groups(epoch[rows]):
+            if one >= 0:
+                module[mine], offset[mine] = self._spaces.find(one, address[rows[mine]])
+        for one, mine in groups(module):
+            if one < 0:
+                for row in rows[mine].tolist():
+                    found[row] = _UNKNOWN
+                continue
+            file = self._spaces.modules[one]
+            if is_anonymous(file.path):
+                self._spread(rows[mine], address[rows[mine]], partial(self._symbols.anonymous, file.pid), found)
+            else:
+                self._spread(rows[mine], offset[mine], partial(self._symbols.user, file), found)
+
+    def _spread(
+        self, rows: I64, at: U64, look_up: Callable[[U64], list[tuple[Frame, ...]]], found: list[Sequence[Frame]]
+    ) -> None:
+        """Look up each distinct value of ``at`` once and put the answers where they belong."""
+        places, inverse = distinct(at)
+        answers = look_up(places)
+        for row, answer in zip(rows.tolist(), inverse.tolist(), strict=True):
+            found[row] = answers[answer]

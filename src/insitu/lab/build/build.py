@@ -1,0 +1,158 @@
+"""Build a small guest kernel with features that distribution kernels lack, from the distribution's source package.
+
+Sources, objects and logs lie in the cache below ``builds``; the finished kernel below ``kernels``, beside the
+fetched ones. What is below ``builds`` can be removed at any time, but gdb then shows no source lines, and a
+kernel with gcov no counts.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import os
+import shutil
+import tempfile
+import time
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import Final
+
+from insitu.errors import InsituError
+from insitu.lab.build.config import Configuration, configuration, refused_options
+from insitu.lab.build.make import compile_kernel, configure
+from insitu.lab.build.source import Source, find_source, unpacked_source
+from insitu.lab.build.tools import check_build_tools, has_pahole
+from insitu.lab.directories import cache_directory
+from insitu.lab.kernels.kernel import INDEX, Kernel, fetched_kernels
+from insitu.lab.space import need_space
+
+__all__ = ["build"]
+
+Report = Callable[[str], None]
+
+_SPACE_OBJECTS: Final = 3 << 30
+
+_PRODUCTS: Final = {
+    "bzImage": "arch/x86/boot/bzImage",
+    "vmlinux": "vmlinux",
+    "System.map": "System.map",
+    "config": ".config",
+}
+"""What is kept of a build -> where make leaves it."""
+
+
+def build(version: str, features: Sequence[str], jobs: int = 0, report: Report = lambda line: None) -> Kernel:
+    """A guest kernel of ``version`` (6.1) with ``features``, built unless the cache has it.
+
+    ``jobs`` is the number of compilers at a time, 0 for one per CPU; ``report`` is given a line for every step.
+    Raises InsituError for an unknown version or feature, missing tools, an option that the kernel's configuration
+    refuses, no space, and errors of the compiler. A build that was stopped is resumed.
+    """
+    if jobs < 0:
+        raise InsituError(f"-j {jobs}: the number of compilers cannot be negative", status=2)
+    asked = configuration(features, types=has_pahole())
+    source = find_source(version)
+    name = f"{version}-{asked.label}"
+    key = asked.key(source.version)
+    built = _built(key)
+    if built is not None:
+        report(f"{built.name} ({built.release}) is in the cache")
+        return built
+    check_build_tools()
+    if "DEBUG_INFO_BTF" not in asked.options:
+        report("no pahole here, so the kernel will have no BTF; apt-get install dwarves brings it")
+    directory = cache_directory("builds") / f"{name}-{key}"
+    if " " in str(directory) or ":" in str(directory):
+        raise InsituError(
+            f"a kernel cannot be compiled in {directory.parent}, whose name has a space or a colon",
+            remedy="set XDG_CACHE_HOME to another directory",
+        )
+    begin = time.monotonic()
+    with _sole_builder(directory), _no_space_explained(directory):
+        objects = directory / "objects"
+        tree = _configured(source, asked, objects, report)
+        _compile(tree, objects, jobs or len(os.sched_getaffinity(0)), directory / "make.log", report)
+        kernel = _installed(objects, {"name": name, "configuration": key, "source": source.version})
+        if "GCOV_KERNEL" not in asked.options:
+            # With gcov they stay: the guest's counts are read together with the .gcno files beside the objects.
+            shutil.rmtree(objects)
+    report(f"built {kernel.release} in {(time.monotonic() - begin) / 60:.0f} min")
+    return kernel
+
+
+def _configured(source: Source, asked: Configuration, objects: Path, report: Report) -> Path:
+    """The source's tree, after ``objects`` has been configured for it."""
+    objects.mkdir(exist_ok=True)
+    tree = unpacked_source(source, report)
+    report(f"configuring: guest{''.join(f', {feature}' for feature in asked.features)}")
+    fragment = objects.parent / "asked.config"
+    fragment.write_text(asked.text)
+    refused = refused_options(asked, configure(tree, objects, fragment), tree)
+    if refused:
+        raise InsituError(
+            f"{source.package} {source.version} does not take {', '.join('CONFIG_' + option for option in refused)}"
+            f" with {', '.join(asked.features) or 'the guest configuration'}",
+            remedy="leave out a feature, or choose another version",
+        )
+    return tree
+
+
+def _compile(tree: Path, objects: Path, jobs: int, log: Path, report: Report) -> None:
+    if not (objects / "vmlinux.o").exists():
+        need_space(objects, _SPACE_OBJECTS)
+    report(f"compiling with {jobs} at a time; make's output goes to {log}")
+    try:
+        compile_kernel(tree, objects, jobs, log, report)
+    except (KeyboardInterrupt, SystemExit):
+        report("stopped; the same command goes on from here")
+        raise
+
+
+def _built(key: str) -> Kernel | None:
+    """The kernel in the cache that was built with this key."""
+    for index in cache_directory("kernels").glob(f"*/{INDEX}"):
+        with contextlib.suppress(OSError, ValueError, AttributeError):
+            if json.loads(index.read_text()).get("configuration") == key:
+                return next((kernel for kernel in fetched_kernels() if kernel.image.parent == index.parent), None)
+    return None
+
+
+def _installed(objects: Path, about: dict[str, str]) -> Kernel:
+    """Move what a build made to the kernels of the cache, in the place of an earlier one of the same release."""
+    kernels = cache_directory("kernels")
+    release = (objects / "include/config/kernel.release").read_text().strip()
+    with tempfile.TemporaryDirectory(prefix=".build-", dir=kernels) as scratch:
+        partial = Path(scratch) / "kernel"
+        partial.mkdir()
+        for product, path in _PRODUCTS.items():
+            shutil.copyfile(objects / path, partial / product)
+        fields = about | {"release": release, "origin": "built", "image": "bzImage", "config": "config"}
+        (partial / INDEX).write_text(json.dumps(fields | {"debuginfo": "vmlinux"}, indent=1))
+        target = kernels / release
+        shutil.rmtree(target, ignore_errors=True)
+        partial.rename(target)
+    return next(kernel for kernel in fetched_kernels() if kernel.image.parent == target)
+
+
+@contextlib.contextmanager
+def _sole_builder(directory: Path) -> Iterator[None]:
+    """Keep a second build of the same kernel from writing into this one's files."""
+    directory.mkdir(exist_ok=True)
+    with (directory / "lock").open("w") as lock:
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise InsituError(f"{directory.name} is being built by another process") from None
+        yield
+
+
+@contextlib.contextmanager
+def _no_space_explained(directory: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in (errno.ENOSPC, errno.EDQUOT):
+            raise
+        raise InsituError(
+            f"no space left for {directory}", remedy="free some, and the same command goes on from here"
+        ) from None

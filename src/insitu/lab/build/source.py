@@ -1,0 +1,82 @@
+"""The distribution's kernel source packages: which there are, and their trees in the cache."""
+
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from insitu.errors import InsituError
+from insitu.lab.directories import cache_directory
+from insitu.lab.kernels.fetch import download, unpack
+from insitu.lab.kernels.kernel import release_order
+from insitu.lab.space import need_space
+
+__all__ = ["Source", "find_source", "unpacked_source"]
+
+# The tree of 6.12 takes 1.6 GB, the package and the archive inside it 150 MB each.
+_SPACE: Final = 2 << 30
+
+
+@dataclass(frozen=True)
+class Source:
+    """An apt package with a kernel's source: ``linux-source-6.1`` in version ``6.1.192-2``."""
+
+    package: str
+    version: str
+
+    @property
+    def tree(self) -> Path:
+        """Where its tree is, or is to be, in the cache."""
+        return cache_directory("builds") / f"{self.package}_{re.sub(r'[^0-9A-Za-z.+~-]', '_', self.version)}"
+
+
+def find_source(kernel: str) -> Source:
+    """The newest source package of a kernel version such as 6.1. Raises InsituError naming what there is."""
+    if not shutil.which("apt-cache"):
+        raise InsituError("building a kernel needs apt, for the distribution's source package")
+    package = f"linux-source-{kernel}"
+    if re.fullmatch(r"\d+\.\d+", kernel):
+        words = ["apt-cache", "show", "--no-all-versions", package]
+        shown = subprocess.run(words, capture_output=True, text=True, check=False)
+        version = re.search(r"^Version: (\S+)$", shown.stdout, re.MULTILINE)
+        if shown.returncode == 0 and version:
+            return Source(package, version[1])
+    listing = subprocess.run(["apt-cache", "pkgnames", "linux-source-"], capture_output=True, text=True, check=False)
+    offered = re.findall(r"^linux-source-(\d+\.\d+)$", listing.stdout, re.MULTILINE)
+    if not offered:
+        raise InsituError("apt knows no kernel source packages", remedy="apt-get update, as root")
+    raise InsituError(
+        f"no source of a kernel {kernel!r} in the configured apt sources, "
+        f"which offer {', '.join(sorted(offered, key=release_order))}",
+        remedy="a later one may be in a suite such as backports; add it to apt's sources",
+    )
+
+
+def unpacked_source(source: Source, report: Callable[[str], None]) -> Path:
+    """The source's tree, downloaded and unpacked unless the cache has it."""
+    tree = source.tree
+    if tree.is_dir():
+        return tree
+    need_space(tree.parent, _SPACE)
+    with tempfile.TemporaryDirectory(prefix=".source-", dir=tree.parent) as scratch:
+        report(f"downloading {source.package} {source.version}")
+        package = download(source.package, Path(scratch))
+        report(f"unpacking {package.stat().st_size >> 20} MB of source")
+        unpack(package, Path(scratch) / "package")
+        package.unlink()
+        partial = Path(scratch) / "tree"
+        partial.mkdir()
+        archives = list((Path(scratch) / "package/usr/src").glob("linux-source-*.tar.*"))
+        if len(archives) != 1:
+            raise InsituError(f"{source.package} holds no source archive in usr/src")
+        words = ["tar", "-x", "-f", str(archives[0]), "--strip-components=1", "-C", str(partial)]
+        outcome = subprocess.run(words, capture_output=True, text=True, check=False)
+        if outcome.returncode:
+            reason = (outcome.stderr.strip().splitlines() or ["tar gave no reason"])[0]
+            raise InsituError(f"cannot unpack {archives[0].name}: {reason}")
+        partial.rename(tree)
+    return tree

@@ -1,0 +1,1 @@
+"""One command under two kernels: is it the kernel?"""

@@ -1,0 +1,1 @@
+"""Guests: QEMU machines, their memory, shares, streams, snapshots and failures."""

@@ -1,0 +1,440 @@
+"""A running guest: booted, given commands, and ended, whatever happens."""
+
+import contextlib
+import json
+import os
+import secrets
+import shlex
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Final, Self
+
+from insitu.errors import InsituError
+from insitu.lab.accelerator import accelerator
+from insitu.lab.directories import guests_directory
+from insitu.lab.guests import machine
+from insitu.lab.guests.failures import CommandTimeoutError, GuestError, console_tail, death, nmi_trace, oom_kills
+from insitu.lab.guests.machine import Options
+from insitu.lab.guests.memory import Memory, boot_memory, continued
+from insitu.lab.guests.shares import SharedFiles
+from insitu.lab.guests.streams import Completed, Control, GuestSilentError, MarkedStream, StdinFeed, connect, exchange
+from insitu.lab.guests.watchdog import Watchdog
+from insitu.lab.kernels import initramfs
+from insitu.lab.kernels.kernel import Kernel, find_kernel
+from insitu.lab.qmp import Qmp, QmpError
+
+__all__ = ["IGNORE_SHARED_MEMORY", "Guest", "guest"]
+
+_ANSWER_SECONDS: Final = 3.0
+_BOOT_SECONDS: Final = 60.0
+_CHECKED_BOOT_SECONDS: Final = 300.0
+_NMI_SECONDS: Final = 3.0
+_KILL_SECONDS: Final = 5.0
+
+IGNORE_SHARED_MEMORY: Final = {"capability": "x-ignore-shared", "state": True}
+"""What has QEMU's migration leave out memory that lies in shared files (qapi/migration.json)."""
+
+Sink = Callable[[bytes], object]
+
+
+def guest(kernel: str = "6.1", *, name: str = "", **options: Any) -> "Guest":
+    """A guest, to be used as a context manager: ``with insitu.lab.guest(kernel="6.1", numa=2) as g: g.run([...])``.
+
+    ``kernel`` is what ``insitu lab run -k`` takes; ``options`` are the fields of insitu.lab.Options.
+    """
+    return Guest(find_kernel(kernel), Options(**options), name=name)
+
+
+class Guest:
+    """A throw-away machine under a kernel of choice, over this machine's own files.
+
+    Its commands run as root of the guest. They see this machine's files; what they write goes to memory and is
+    gone with the guest, but for the directories of ``Options.rw``.
+    """
+
+    def __init__(self, kernel: Kernel, options: Options, name: str = "") -> None:
+        options.check(kernel)
+        self.kernel = kernel
+        self.options = options
+        self.name = name or f"{kernel.name.rsplit('/', 1)[-1]}-{os.getpid()}-{secrets.token_hex(2)}"
+        if "/" in self.name or self.name.startswith("."):
+            raise InsituError(f"{self.name!r} is no name for a guest", status=2)
+        self.boot_seconds = 0.0
+        self._directory: Path | None = None
+        self._watchdog: Watchdog | None = None
+        self._process: subprocess.Popen[bytes] | None = None
+        self._sockets: list[socket.socket] = []
+        self._outputs: dict[str, socket.socket] = {}
+        self._control: Control | None = None
+        self._qmp: Qmp | None = None
+        self._files = SharedFiles(kernel, options)
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+    @contextlib.contextmanager
+    def started(self, start: Callable[[], object]) -> Iterator[Self]:
+        """Start in a particular way, and stop at the end of the block."""
+        try:
+            start()
+            yield self
+        finally:
+            self.stop()
+
+    @property
+    def transport(self) -> str:
+        """How the guest reaches this machine's files: 9p or virtiofs."""
+        return self._files.transport
+
+    @property
+    def _boot_timeout(self) -> float:
+        """Seconds; more by default for a kernel whose checks make it many times slower."""
+        return self.options.boot_timeout or (_CHECKED_BOOT_SECONDS if self.kernel.checks else _BOOT_SECONDS)
+
+    @property
+    def accelerator(self) -> str:
+        """What runs the guest's code: kvm or tcg."""
+        return accelerator(self.kernel)
+
+    @property
+    def directory(self) -> Path:
+        """Where the guest's sockets and its console are while it runs."""
+        if self._directory is None:
+            raise InsituError(f"guest {self.name} is not running")
+        return self._directory
+
+    def console(self, lines: int = 20) -> list[str]:
+        """The console's last lines."""
+        return console_tail(self.directory / "console", lines)
+
+    @property
+    def qmp(self) -> Qmp:
+        """A connection to QEMU's monitor."""
+        if self._qmp is None:
+            self._qmp = Qmp(self.directory / "qmp")
+        return self._qmp
+
+    def start(self, snapshot: Path | None = None) -> None:
+        """Boot, mount this machine's files, and wait until commands can run.
+
+        ``snapshot``, a directory that insitu.lab.guests.snapshot made, is continued instead of booting.
+        """
+        begin = time.monotonic()
+        try:
+            self._make_directory()
+            self._boot(continued(self.options, snapshot) if snapshot else boot_memory(self.options, self.transport))
+            if snapshot is None:
+                self._expect("ready", begin + self._boot_timeout)
+            else:
+                self._continue(snapshot, begin + self._boot_timeout)
+            self._enter(begin + self._boot_timeout)
+        except GuestSilentError as silence:
+            failure = self._explain(silence, self._boot_timeout)
+            self.stop()
+            raise failure from None
+        except BaseException:
+            self.stop()
+            raise
+        self.boot_seconds = time.monotonic() - begin
+
+    def boot_only(self, memory: Memory) -> None:
+        """Boot to the agent, which has mounted nothing yet: the state that a snapshot keeps."""
+        try:
+            self._make_directory()
+            self._boot(memory)
+            self._expect("ready", time.monotonic() + self._boot_timeout)
+        except GuestSilentError as silence:
+            raise self._explain(silence, self._boot_timeout) from None
+
+    def run(
+        self,
+        argv: Sequence[str | os.PathLike[str]],
+        *,
+        stdin: bytes | int | None = None,
+        cwd: str | os.PathLike[str] | None = None,
+        env: Mapping[str, str] | None = None,
+        timeout: float | None = None,
+        stdout: Sink | None = None,
+        stderr: Sink | None = None,
+    ) -> Completed:
+        """Run a command in the guest and wait for its end.
+
+        ``stdin`` is bytes, a file descriptor, or None for /dev/null. ``cwd`` and ``env`` default to this process's.
+        ``stdout`` and ``stderr``, when given, are called with bytes as they come, instead of collecting them.
+
+        Raises CommandTimeoutError after ``timeout`` seconds when the guest itself still answers, and GuestError,
+        with the console's last lines, when the kernel panics, hangs or ends.
+        """
+        words = tuple(os.fspath(word) for word in argv)
+        token = secrets.token_hex(16)
+        collected: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
+        marker = f"{token}\n".encode()
+        outputs = [
+            MarkedStream(self._outputs[port], marker, sink or collected[port].append)
+            for port, sink in (("stdout", stdout), ("stderr", stderr))
+        ]
+        begin = time.monotonic()
+        deadline = None if timeout is None else begin + timeout
+        console_before = (self.directory / "console").stat().st_size
+        control = self._running_control()
+        with contextlib.ExitStack() as stack:
+            feed = None
+            if stdin is not None:
+                port = stack.enter_context(connect(self.directory / "stdin", begin + _ANSWER_SECONDS))
+                feed = StdinFeed(port, token, stdin)
+            try:
+                control.send(self._command("command_run", token, "no" if stdin is None else "yes", words, cwd, env))
+                status = exchange(control, outputs, feed, deadline)
+            except GuestSilentError as silence:
+                raise self._stop_command(silence, timeout or 0.0, outputs) from None
+        return Completed(
+            words,
+            status,
+            b"".join(collected["stdout"]),
+            b"".join(collected["stderr"]),
+            time.monotonic() - begin,
+            oom_kills(self._console_since(console_before)),
+        )
+
+    def terminal(self, argv: Sequence[str], rows: int, columns: int) -> socket.socket:
+        """Start a command on the guest's terminal; the socket that is the terminal's other side.
+
+        The guest's agent says ``exit STATUS`` on ``self.control`` when the command has ended.
+        """
+        port = connect(self.directory / "terminal", time.monotonic() + _ANSWER_SECONDS)
+        self._sockets.append(port)
+        self.control.send(self._command("terminal_run", str(rows), str(columns), tuple(argv), None, None))
+        return port
+
+    @property
+    def control(self) -> Control:
+        """The control port, for what is not a command (a terminal's window size)."""
+        return self._running_control()
+
+    def host_wait(self) -> float:
+        """Seconds for which the guest's CPUs have been ready to run and waited for a CPU of this machine, together.
+
+        Zero where this machine's kernel does not tell (Documentation/scheduler/sched-stats.rst).
+        """
+        assert self._process is not None
+        nanoseconds = 0
+        for cpu in self.qmp.execute("query-cpus-fast"):
+            with contextlib.suppress(OSError, IndexError, ValueError):
+                schedstat = Path(f"/proc/{self._process.pid}/task/{cpu['thread-id']}/schedstat")
+                nanoseconds += int(schedstat.read_text().split()[1])
+        return nanoseconds / 1e9
+
+    def stop(self) -> None:
+        """End the guest at once and remove its files; to be called any number of times."""
+        self._flush_disks()
+        for port in self._sockets:
+            port.close()
+        self._sockets.clear()
+        if self._qmp is not None:
+            self._qmp.close()
+            self._qmp = None
+        self._control = None
+        if self._process is not None:
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        self._files.close()
+        if self._watchdog is not None:
+            self._watchdog.release()
+            self._watchdog = None
+        self._directory = None
+
+    def _make_directory(self) -> None:
+        directory = guests_directory() / self.name
+        try:
+            directory.mkdir(mode=0o700)
+        except FileExistsError:
+            raise InsituError(
+                f"a guest named {self.name} is running", remedy="insitu lab ps; insitu lab stop"
+            ) from None
+        self._directory = directory
+        self._watchdog = Watchdog(directory)
+
+    def _boot(self, memory: Memory) -> None:
+        directory = self.directory
+        (directory / "initramfs").write_bytes(
+            initramfs.build(self.kernel, machine.features(self.kernel, self.options))
+        )
+        accel = self.accelerator
+        words = machine.command_line(self.kernel, self.options, directory, accel, memory.words)
+        words += self._files.start(directory, self._watch)
+        with (directory / "qemu.log").open("wb") as log:
+            self._process = subprocess.Popen(
+                words,
+                stdin=subprocess.DEVNULL,
+                stdout=log,
+                stderr=log,
+                # Ctrl-C reaches this process alone, which then ends the guest.
+                process_group=0,
+            )
+        self._watch(self._process.pid)
+        self._describe(accel)
+        ports = {name: self._connect(name) for name in ("control", "stdout", "stderr")}
+        self._control = Control(ports["control"])
+        self._outputs = {name: ports[name] for name in ("stdout", "stderr")}
+
+    def _connect(self, name: str) -> socket.socket:
+        deadline = time.monotonic() + 10
+        while True:
+            try:
+                port = connect(self.directory / name, time.monotonic())
+            except OSError:
+                assert self._process is not None
+                if self._process.poll() is None and time.monotonic() < deadline:
+                    time.sleep(0.005)
+                    continue
+                complaints = (self.directory / "qemu.log").read_text(errors="replace").strip().splitlines()
+                reason = complaints[-1] if complaints else "it opened no socket"
+                raise InsituError(f"QEMU does not start: {reason}") from None
+            self._sockets.append(port)
+            return port
+
+    def _watch(self, pid: int) -> None:
+        assert self._watchdog is not None
+        self._watchdog.watch(pid)
+
+    def _describe(self, accel: str) -> None:
+        """What `insitu lab ps` and its friends want to know, in the guest's directory."""
+        assert self._process is not None
+        fields = {
+            "name": self.name,
+            "kernel": self.kernel.name,
+            "release": self.kernel.release,
+            "cpus": self.options.cpus,
+            "memory": self.options.memory,
+            "accelerator": accel,
+            "pid": os.getpid(),
+            "qemu": self._process.pid,
+            "started": time.time(),
+        }
+        partial = self.directory / "guest.partial"
+        partial.write_text(json.dumps(fields))
+        partial.rename(self.directory / "guest.json")
+
+    def _enter(self, deadline: float) -> None:
+        modules = shlex.quote(str(self.kernel.modules)) if self.kernel.modules else ""
+        self.control.send(
+            f"$busybox date -s @{time.time():.0f} >/dev/null; enter_root {self._files.transport} {modules}"
+        )
+        self._expect("entered", deadline)
+        script = [
+            f"share {self._files.transport} {tag} rw {shlex.quote(str(path))}"
+            for tag, path, writable in machine.shares(self.options)
+            if writable
+        ]
+        if self.options.net == "user":
+            script.append("network_up")
+        if script:
+            self.control.send("\n".join([*script, "echo shared >&3"]))
+            self._expect("shared", deadline)
+
+    def _continue(self, snapshot: Path, deadline: float) -> None:
+        self.qmp.execute("migrate-set-capabilities", capabilities=[IGNORE_SHARED_MEMORY])
+        self.qmp.execute("migrate-incoming", uri=f"exec:cat '{snapshot}/devices'")
+        while self.qmp.execute("query-migrate").get("status") != "completed":
+            if time.monotonic() > deadline:
+                raise GuestSilentError(gone=False)
+            time.sleep(0.005)
+        # It goes on in the state in which it was saved: stopped.
+        self.qmp.execute("cont")
+
+    def _expect(self, word: str, deadline: float) -> None:
+        line = self.control.line(deadline)
+        if line != word:
+            reason = line.removeprefix("failed ")
+            raise GuestError("death", f"the guest cannot start: {reason}", self.console())
+
+    def _command(
+        self,
+        verb: str,
+        first: str,
+        second: str,
+        words: tuple[str, ...],
+        cwd: str | os.PathLike[str] | None,
+        env: Mapping[str, str] | None,
+    ) -> str:
+        directory = os.fspath(cwd) if cwd is not None else str(Path.cwd())
+        assignments = [f"{name}={value}" for name, value in (os.environ if env is None else env).items()]
+        # Without this, a kept guest would not see what changed in this machine's files since it last looked.
+        fresh = "echo 2 >/proc/sys/vm/drop_caches; "
+        return fresh + shlex.join([verb, first, second, directory, *assignments, *words])
+
+    def _running_control(self) -> Control:
+        if self._control is None:
+            raise InsituError(f"guest {self.name} is not running")
+        return self._control
+
+    def _stop_command(self, silence: GuestSilentError, timeout: float, outputs: list[MarkedStream]) -> InsituError:
+        """The command's time is over, or the guest is gone: find out which, and leave the ports clean."""
+        if silence.gone:
+            return self._explain(silence, timeout)
+        try:
+            self.control.send("echo alive >&3")
+            deadline = time.monotonic() + _ANSWER_SECONDS
+            while self.control.line(deadline) != "alive":
+                pass
+            self.control.send(f"command_signal {signal.SIGKILL:d}")
+            exchange(self.control, outputs, None, time.monotonic() + _KILL_SECONDS)
+        except GuestSilentError as still_silent:
+            return self._explain(still_silent, timeout)
+        return CommandTimeoutError(timeout)
+
+    def _explain(self, silence: GuestSilentError, seconds: float) -> InsituError:
+        console = self.directory / "console"
+        if silence.gone:
+            return death(console)
+        where = ""
+        with contextlib.suppress(QmpError):
+            registers = self.qmp.human("info registers -a")
+            at = [word.removeprefix("RIP=") for word in registers.split() if word.startswith("RIP=")]
+            where = f", its CPUs at {', '.join(at)}"
+        tail = self._interrupted(console) or console_tail(console)
+        return GuestError("hang", f"the guest hangs: its agent has not answered for {seconds:g} s{where}", tail)
+
+    def _interrupted(self, console: Path) -> list[str]:
+        """Where a CPU stands, as the guest's kernel tells it on an NMI (see machine.kernel_arguments).
+
+        Empty where it cannot.
+        """
+        with contextlib.suppress(QmpError):
+            self.qmp.execute("inject-nmi")
+        deadline = time.monotonic() + _NMI_SECONDS
+        while time.monotonic() < deadline:
+            trace = nmi_trace(console)
+            if trace:
+                return trace
+            time.sleep(0.05)
+        return []
+
+    def _console_since(self, position: int) -> str:
+        with contextlib.suppress(OSError), (self.directory / "console").open("rb") as file:
+            file.seek(position)
+            return file.read(1 << 20).decode(errors="replace")
+        return ""
+
+    def _flush_disks(self) -> None:
+        if self._control is None or not (self.options.disks or self.options.rw):
+            return
+        with contextlib.suppress(GuestSilentError, QmpError):
+            self._control.send("$busybox sync; echo synced >&3")
+            deadline = time.monotonic() + _KILL_SECONDS
+            while self._control.line(deadline) != "synced":
+                pass
+            if self.options.disks:
+                self.qmp.execute("quit", timeout=_KILL_SECONDS)

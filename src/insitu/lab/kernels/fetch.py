@@ -1,0 +1,187 @@
+"""Fetch a distribution's kernel into the cache: download, unpack, index its modules. Nothing is installed.
+
+Downloads go through apt-get, so mirrors, proxies and signatures are those the machine is configured for.
+"""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import tempfile
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+from insitu.errors import InsituError
+from insitu.lab.directories import cache_directory
+from insitu.lab.kernels.busybox import busybox
+from insitu.lab.kernels.catalog import Package, find_package
+from insitu.lab.kernels.image import kernel_at
+from insitu.lab.kernels.kernel import INDEX, Kernel, fetched_kernels
+from insitu.lab.space import need_space
+
+__all__ = ["download", "fetch", "fetch_debuginfo", "unpack"]
+
+Report = Callable[[str], None]
+
+# Unpacked, a full Debian kernel of 6.1 is 400 MB; its debug package downloads 900 MB.
+_SPACE_KERNEL: Final = 600 << 20
+_SPACE_DEBUGINFO: Final = 2 << 30
+
+
+def fetch(name: str, report: Report = lambda line: None) -> Kernel:
+    """The kernel ``name``, fetched unless the cache has the newest.
+
+    ``name`` is a short name such as 6.1-cloud, a release, the path of a kernel's Debian package (``make bindeb-pkg``
+    makes one), or the path of an image, of which nothing needs to be fetched. ``report`` is given a line for every
+    step. Raises InsituError saying which step failed and what to do.
+    """
+    if "/" in name or name.endswith(".deb"):
+        path = Path(name)
+        return _from_package_file(path, report) if path.suffix == ".deb" else kernel_at(path)
+    package = find_package(name)
+    for kernel in fetched_kernels():
+        if kernel.release == package.release and kernel.origin == package.package:
+            report(f"{package.name} ({package.release}) is in the cache")
+            return kernel
+    need_space(cache_directory("kernels"), _SPACE_KERNEL)
+    with _scratch(cache_directory("kernels")) as scratch:
+        report(f"downloading {package.package}")
+        return _into_cache(download(package.package, scratch), package, report)
+
+
+def _from_package_file(archive: Path, report: Report) -> Kernel:
+    if not archive.is_file():
+        raise InsituError(f"no package {archive}")
+    need_space(cache_directory("kernels"), _SPACE_KERNEL)
+    asked = subprocess.run(["dpkg-deb", "-f", archive, "Package"], capture_output=True, text=True, check=False)
+    package = asked.stdout.strip()
+    release = package.removeprefix("linux-image-").removesuffix("-unsigned")
+    if asked.returncode or release == package:
+        raise InsituError(
+            f"{archive} is no package of a kernel image", remedy="linux-image-RELEASE_VERSION_ARCH.deb is"
+        )
+    return _into_cache(archive, Package(package, release, release), report)
+
+
+def _into_cache(archive: Path, package: Package, report: Report) -> Kernel:
+    """The kernel of an image package's file, unpacked and indexed, in the place of one of the same release."""
+    kernels = cache_directory("kernels")
+    with _scratch(kernels) as scratch:
+        report(f"unpacking {archive.stat().st_size >> 20} MB")
+        unpack(archive, scratch / "tree")
+        report("indexing modules")
+        _index(scratch / "tree", package)
+        target = kernels / package.release
+        shutil.rmtree(target, ignore_errors=True)
+        (scratch / "tree").rename(target)
+    return next(kernel for kernel in fetched_kernels() if kernel.release == package.release)
+
+
+def fetch_debuginfo(kernel: Kernel, report: Report = lambda line: None) -> Kernel:
+    """The kernel with the unstripped vmlinux of its debug package beside it, fetched unless it is there."""
+    if kernel.debuginfo is not None and kernel.debuginfo.exists():
+        return kernel
+    package = re.sub("-unsigned$", "", kernel.origin) + "-dbg"
+    home = cache_directory("kernels") / kernel.release
+    if not kernel.origin.startswith("linux-image-") or not home.is_dir():
+        raise InsituError(
+            f"debug information is to be had for fetched kernels only, and {kernel.name} was not fetched",
+            remedy="insitu lab fetch lists their names",
+        )
+    need_space(home, _SPACE_DEBUGINFO)
+    with _scratch(home) as scratch:
+        report(f"downloading {package}")
+        archive = download(package, scratch)
+        report(f"unpacking vmlinux from {archive.stat().st_size >> 20} MB")
+        _extract_vmlinux(archive, kernel.release, home / "vmlinux-debug")
+    index = home / INDEX
+    _write_whole(index, json.dumps(json.loads(index.read_text()) | {"debuginfo": "vmlinux-debug"}, indent=1))
+    return next(found for found in fetched_kernels() if found.release == kernel.release)
+
+
+def download(package: str, directory: Path) -> Path:
+    """The package's archive, downloaded into ``directory`` by apt-get."""
+    # Without this, root's apt complains that its sandbox user cannot write here.
+    words = ["apt-get", "-q", "download", *(["-oAPT::Sandbox::User=root"] if os.getuid() == 0 else []), package]
+    outcome = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=False)
+    archives = list(directory.glob("*.deb"))
+    if outcome.returncode or len(archives) != 1:
+        complaint = (outcome.stderr.strip().splitlines() or ["apt-get gave no reason"])[-1].removeprefix("E: ")
+        remedy = "" if "pace left" in complaint else "apt-get update, as root, brings its lists up to date"
+        raise InsituError(f"cannot download {package}: {complaint}", remedy=remedy)
+    return archives[0]
+
+
+def unpack(archive: Path, directory: Path) -> None:
+    """Unpack a Debian package's files below ``directory``, which nothing of it is installed by."""
+    outcome = subprocess.run(["dpkg-deb", "-x", archive, directory], capture_output=True, text=True, check=False)
+    if outcome.returncode:
+        raise InsituError(f"cannot unpack {archive.name}: {outcome.stderr.strip().splitlines()[-1]}")
+
+
+def _index(tree: Path, package: Package) -> None:
+    """Run depmod on an unpacked image package and write the index that makes it a fetched kernel."""
+    image = tree / "boot" / f"vmlinuz-{package.release}"
+    modules = _modules_below(tree) / package.release
+    if not image.exists() or not modules.is_dir():
+        raise InsituError(f"{package.package} holds no kernel image and modules in the usual places")
+    depmod = shutil.which("depmod", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
+    base = modules.parents[2]
+    command = [depmod] if depmod else [str(busybox()), "depmod"]
+    subprocess.run([*command, "-b", str(base), package.release], capture_output=True, check=True)
+    fields = {
+        "name": package.name,
+        "release": package.release,
+        "origin": package.package,
+        "image": str(image.relative_to(tree)),
+        "config": f"boot/config-{package.release}",
+        "modules": str(modules.relative_to(tree)),
+    }
+    _write_whole(tree / INDEX, json.dumps(fields, indent=1))
+
+
+def _modules_below(tree: Path) -> Path:
+    usr_merged = tree / "usr/lib/modules"
+    return usr_merged if usr_merged.is_dir() else tree / "lib/modules"
+
+
+def _extract_vmlinux(archive: Path, release: str, target: Path) -> None:
+    """Write ``vmlinux`` out of a debug package's tar stream, and none of its thousands of modules."""
+    member = f"./usr/lib/debug/boot/vmlinux-{release}"
+    partial = target.with_suffix(".partial")
+    stream = subprocess.Popen(
+        ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
+    )
+    try:
+        with partial.open("wb") as file:
+            # --occurrence lets tar stop at the first match, which comes early in the archive.
+            tar = subprocess.run(
+                ["tar", "-xO", "--occurrence=1", member],
+                stdin=stream.stdout,
+                stdout=file,
+                stderr=subprocess.PIPE,
+                check=False,
+            )
+        if tar.returncode or partial.stat().st_size == 0:
+            reason = (tar.stderr.decode(errors="replace").strip().splitlines() or ["it is not in the package"])[-1]
+            raise InsituError(f"cannot unpack {member} from {archive.name}: {reason}")
+        partial.rename(target)
+    finally:
+        partial.unlink(missing_ok=True)
+        stream.kill()
+        stream.communicate()
+
+
+@contextmanager
+def _scratch(directory: Path) -> Iterator[Path]:
+    with tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory) as scratch:
+        yield Path(scratch)
+
+
+def _write_whole(path: Path, text: str) -> None:
+    partial = path.with_suffix(".partial")
+    partial.write_text(text)
+    partial.rename(path)

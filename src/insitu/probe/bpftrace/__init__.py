@@ -1,0 +1,1 @@
+"""The front end for bpftrace's language: text to syntax tree."""

@@ -1,0 +1,384 @@
+"""Expressions: precedence climbing over C's operators, casts, tuples, types as written."""
+
+from __future__ import annotations
+
+from insitu.probe import ast
+from insitu.probe.bpftrace.lexer import Token, unescape
+from insitu.probe.bpftrace.literals import C_WORDS, INTEGER_TYPES, canonical, integer_value
+from insitu.probe.bpftrace.token_stream import MAX_DEPTH, TokenStream
+from insitu.probe.source import ScriptError, Source, Span
+
+__all__ = ["ExpressionParser"]
+
+_PRECEDENCE = {
+    "||": 1,
+    "&&": 2,
+    "|": 3,
+    "^": 4,
+    "&": 5,
+    "==": 6,
+    "!=": 6,
+    "<": 7,
+    ">": 7,
+    "<=": 7,
+    ">=": 7,
+    "<<": 8,
+    ">>": 8,
+    "+": 9,
+    "-": 9,
+    "*": 10,
+    "/": 10,
+    "%": 10,
+}
+
+
+class ExpressionParser(TokenStream):
+    """Everything that parses an expression."""
+
+    def __init__(self, source: Source, text: str, defines: dict[str, str], parameters: list[str]) -> None:
+        super().__init__(source, text)
+        self.parameters = parameters
+        self.in_predicate = False
+        self.type_names: set[str] = set()
+        self.macro_names: set[str] = set()
+        self.extra_structures: list[ast.Structure] = []
+        self._defines = defines
+        self._expanding: list[str] = []
+
+    # Expressions
+
+    def expression(self, *, ranges: bool = False) -> ast.Expression:
+        """A whole expression; with ``ranges``, also ``a..b``."""
+        with self.nested():
+            condition = self._binary(0)
+            if ranges and self.token.text == "..":
+                self._advance()
+                end = self._binary(0)
+                return ast.Range(condition.span.to(end.span), condition, end)
+            if self.token.text != "?":
+                return condition
+            self._advance()
+            in_predicate, self.in_predicate = self.in_predicate, False
+            true = self.expression()
+            self.in_predicate = in_predicate
+            self._expect(":")
+            false = self.expression()
+            return ast.Ternary(condition.span.to(false.span), condition, true, false)
+
+    def _binary(self, minimum: int) -> ast.Expression:
+        left = self._unary()
+        chain = 0
+        while self.token.kind == "operator":
+            operator = self.token.text
+            precedence = _PRECEDENCE.get(operator, -1)
+            if precedence <= minimum or (operator == "/" and self.in_predicate and self._ends_predicate()):
+                return left
+            chain += 1
+            if chain > MAX_DEPTH:
+                raise self.error(f"more than {MAX_DEPTH} operators in a row", self.token.span)
+            self._advance()
+            with self.nested():
+                right = self._binary(precedence)
+            left = ast.Binary(left.span.to(right.span), operator, left, right)
+        return left
+
+    def _ends_predicate(self) -> bool:
+        return self._peek().text == "{"
+
+    def _unary(self) -> ast.Expression:
+        token = self.token
+        if token.kind == "operator":
+            if token.text in ("-", "!", "~", "*", "&", "+"):
+                self._advance()
+                with self.nested():
+                    operand = self._unary()
+                if token.text == "+":
+                    return operand
+                if token.text == "-" and isinstance(operand, ast.Integer) and not operand.unsigned:
+                    return ast.Integer(token.span.to(operand.span), -operand.value)
+                return ast.Unary(token.span.to(operand.span), token.text, operand)
+            if token.text in ("++", "--"):
+                self._advance()
+                with self.nested():
+                    target = self._unary()
+                return self._step(token, target, postfix=False)
+            if token.text == "(" and self._is_cast():
+                self._advance()
+                target_type = self.type_name()
+                self._expect(")")
+                with self.nested():
+                    operand = self._unary()
+                return ast.Cast(token.span.to(operand.span), target_type, operand)
+        return self._postfix(self._primary())
+
+    def _step(self, token: Token, target: ast.Expression, *, postfix: bool) -> ast.Step:
+        if not isinstance(target, ast.Variable | ast.MapAccess):
+            raise self.error(f"{token.text} needs a $variable or a @map", target.span)
+        return ast.Step(target.span.to(token.span), target, 1 if token.text == "++" else -1, postfix)
+
+    def _is_cast(self) -> bool:
+        first = self._peek()
+        if first.kind != "name":
+            return False
+        if first.text in ("struct", "union", "enum", "typeof") or first.text in C_WORDS:
+            return True
+        second = self._peek(2)
+        if second.text == "*":
+            count = 3
+            while (following := self._peek(count)).text == "*":
+                count += 1
+            return following.text == ")"
+        known = first.text in INTEGER_TYPES or first.text in self.type_names or first.text in ("string", "inet")
+        return known and second.text in (")", "[")
+
+    def _postfix(self, value: ast.Expression) -> ast.Expression:
+        links = 0
+        while self.token.kind == "operator":
+            token = self.token
+            links += 1
+            if links > MAX_DEPTH:
+                raise self.error(f"more than {MAX_DEPTH} accesses in a row", token.span)
+            if token.text in (".", "->"):
+                self._advance()
+                if self.token.kind not in ("name", "integer"):
+                    raise self.unexpected("a field's name")
+                name = self._advance()
+                value = ast.Member(value.span.to(name.span), value, name.text, token.text == "->")
+            elif token.text == "[":
+                self._advance()
+                in_predicate, self.in_predicate = self.in_predicate, False
+                index = self.expression()
+                self.in_predicate = in_predicate
+                value = ast.Index(value.span.to(self._expect("]").span), value, index)
+            elif token.text in ("++", "--") and isinstance(value, ast.Variable | ast.MapAccess):
+                self._advance()
+                value = self._step(token, value, postfix=True)
+            else:
+                break
+        return value
+
+    def _primary(self) -> ast.Expression:
+        token = self.token
+        if token.kind == "integer":
+            self._advance()
+            value, unsigned = self.integer_value(token)
+            return ast.Integer(token.span, value, unsigned)
+        if token.kind == "string":
+            self._advance()
+            text = unescape(token.text)
+            while self.token.kind == "string":
+                text += unescape(self._advance().text)
+            return ast.StringLiteral(token.span, text)
+        if token.kind == "character":
+            self._advance()
+            return ast.Integer(token.span, unescape(token.text)[0])
+        if token.kind == "positional":
+            self._advance()
+            index = 0 if token.text == "$#" else self._bounded(int(token.text[1:6]), token)
+            return ast.Positional(token.span, index)
+        if token.kind == "variable":
+            self._advance()
+            return ast.Variable(token.span, token.text)
+        if token.kind == "map":
+            self._advance()
+            key = self._list("[", "]") if self.token.text == "[" else None
+            return ast.MapAccess(token.span, token.text, key)
+        if token.text == "(" and token.kind == "operator":
+            return self._tuple_or_parenthesis()
+        if token.text == "{" and token.kind == "operator":
+            return self.block_expression()
+        if token.kind == "name":
+            return self._named()
+        raise self.unexpected("an expression")
+
+    def _bounded(self, index: int, token: Token) -> int:
+        if index < 1:
+            raise self.error("positional parameters count from $1", token.span)
+        return index
+
+    def _named(self) -> ast.Expression:
+        token = self._advance()
+        name = token.text
+        if name in self._defines:
+            return self._expand_define(token)
+        if name in ("sizeof", "offsetof") and self.token.text == "(":
+            return self._type_of(token)
+        if self.token.text == "(" and self.token.kind == "operator":
+            arguments = self._list("(", ")")
+            return ast.Call(Span(token.span.start, self.token.span.start), name, list(arguments))
+        return ast.Identifier(token.span, name)
+
+    def _expand_define(self, token: Token) -> ast.Expression:
+        """Parse the replacement of a #define where its name stands; all of its tree has the name's place."""
+        name = token.text
+        if name in self._expanding:
+            raise self.error(f"#define {name} refers to itself", token.span)
+        inner = ExpressionParser(self.source, self._defines[name], self._defines, self.parameters)
+        inner._expanding = [*self._expanding, name]
+        inner._depth = self._depth
+        if inner.token.kind == "end":
+            raise self.error(f"#define {name} has no value", token.span)
+        try:
+            value = inner.expression()
+        except ScriptError as error:
+            raise self.error(f"in #define {name}: {error.plain}", token.span) from None
+        for node in ast.walk(value):
+            node.span = token.span
+        return value
+
+    def _type_or_value(self, *, any_name: bool = False) -> ast.TypeName | ast.Expression:
+        """What sizeof() and its like take; with ``any_name``, a name that nothing tells apart is a type's."""
+        if self.token.kind == "name" and (
+            self.token.text in ("struct", "union", "enum", "typeof")
+            or self.token.text in INTEGER_TYPES
+            or self.token.text in self.type_names
+            or (self._peek().text in (",", "*") and any_name)
+        ):
+            return self.type_name()
+        return self.expression()
+
+    def _type_of(self, token: Token) -> ast.Expression:
+        self._expect("(")
+        subject = self._type_or_value(any_name=token.text == "offsetof")
+        path: list[str] = []
+        if token.text == "offsetof":
+            self._expect(",")
+            path.append(self._name("a field's name"))
+            while self._accept("."):
+                path.append(self._name("a field's name"))
+        return ast.TypeOf(token.span.to(self._expect(")").span), subject, tuple(path))
+
+    def _list(self, opening: str, closing: str) -> list[ast.Expression]:
+        self._expect(opening)
+        in_predicate, self.in_predicate = self.in_predicate, False
+        values: list[ast.Expression] = []
+        while self.token.text != closing or self.token.kind != "operator":
+            values.append(self.expression())
+            if not self._accept(","):
+                break
+        self.in_predicate = in_predicate
+        self._expect(closing, f"',' or {closing!r}")
+        return values
+
+    def _tuple_or_parenthesis(self) -> ast.Expression:
+        start = self._advance().span
+        in_predicate, self.in_predicate = self.in_predicate, False
+        elements: list[ast.Expression] = []
+        names: list[str] = []
+        trailing = False
+        while self.token.text != ")" or self.token.kind != "operator":
+            if self.token.kind == "name" and self._peek().text == "=" and (names or not elements):
+                names.append(self._advance().text)
+                self._advance()
+            elif names:
+                raise self.unexpected("a name, as in (name=value, ...)")
+            elements.append(self.expression())
+            trailing = self._accept(",")
+            if not trailing:
+                break
+        self.in_predicate = in_predicate
+        end = self._expect(")", "',' or ')'").span
+        if len(elements) == 1 and not trailing and not names:
+            return elements[0]
+        if not elements:
+            raise self.error("an empty tuple has no use", start.to(end))
+        if len(set(names)) != len(names):
+            raise self.error("a name occurs twice in this tuple", start.to(end))
+        return ast.TupleLiteral(start.to(end), elements, names or None)
+
+    def block_expression(self) -> ast.BlockExpression:
+        """``{ statements; value }``, the braces included."""
+        start = self._expect("{").span
+        statements: list[ast.Statement] = []
+        value: ast.Expression | None = None
+        with self.nested():
+            while self.token.text != "}":
+                if self.token.kind == "end":
+                    raise self.unexpected("'}'")
+                if self._accept(";"):
+                    continue
+                position = self.token.span.start
+                statement = self.statement()
+                if (
+                    isinstance(statement, ast.ExpressionStatement)
+                    and self.token.text == "}"
+                    and not self.text[position : self.token.span.start].rstrip().endswith(";")
+                ):
+                    value = statement.expression
+                else:
+                    statements.append(statement)
+        return ast.BlockExpression(start.to(self._expect("}").span), statements, value)
+
+    def statement(self) -> ast.Statement:
+        """Overridden where statements are parsed; a #define's replacement holds none."""
+        raise self.unexpected("an expression")
+
+    # Types and constants
+
+    def type_name(self, *, pointers: bool = True) -> ast.TypeName:
+        """A type as written, e.g. ``const unsigned long *``, ``struct sock *``, ``uint8[16]``."""
+        start = self.token.span
+        if self.token.text == "typeof" and self._peek().text == "(":
+            return self._typeof(start)
+        tag = ""
+        words: list[str] = []
+        while self.token.kind == "name":
+            word = self.token.text
+            if word in ("const", "volatile"):
+                self._advance()
+            elif word in ("struct", "union", "enum") and not words and not tag:
+                tag = self._advance().text
+            elif words and (words[-1] not in C_WORDS or word not in C_WORDS):
+                break
+            else:
+                words.append(self._advance().text)
+                if tag:
+                    break
+        if not words:
+            raise self.unexpected("a type")
+        name = canonical(words)
+        count = self._stars() if pointers else 0
+        array = self._array_suffix() if pointers else ()
+        return ast.TypeName(start.to(self.token.span), name, tag, count, array)
+
+    def _typeof(self, start: Span) -> ast.TypeName:
+        self._advance()
+        self._expect("(")
+        subject = self._type_or_value()
+        self._expect(")")
+        pointers, array = self._stars(), self._array_suffix()
+        if isinstance(subject, ast.TypeName):
+            subject.pointers += pointers
+            subject.array = array + subject.array
+            return subject
+        return ast.TypeName(start.to(self.token.span), "typeof", "", pointers, array, subject)
+
+    def _stars(self) -> int:
+        count = 0
+        while self._accept("*"):
+            count += 1
+            self._accept("const")
+        return count
+
+    def _array_suffix(self) -> tuple[int, ...]:
+        sizes: list[int] = []
+        while self._accept("["):
+            sizes.append(0 if self.token.text == "]" else self.constant(self.expression()))
+            self._expect("]")
+        return tuple(sizes)
+
+    def constant(self, value: ast.Expression) -> int:
+        """The value of an integer literal.
+
+        :raises ScriptError: when it is anything else.
+        """
+        if not isinstance(value, ast.Integer):
+            raise self.error("expected a number", value.span)
+        return value.value
+
+    def integer_value(self, token: Token) -> tuple[int, bool]:
+        """Value and unsignedness of an integer token."""
+        try:
+            return integer_value(token.text)
+        except ValueError as error:
+            raise self.error(str(error), token.span) from None

@@ -1,0 +1,346 @@
+"""Text to syntax tree: probes and statements, by recursive descent (types: definitions.py, expressions.py)."""
+
+from __future__ import annotations
+
+import re
+import sys
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.bpftrace.lexer import unescape
+from insitu.probe.bpftrace.preprocess import preprocess
+from insitu.probe.bpftrace.type_parser import DEFINITIONS, DefinitionParser
+from insitu.probe.source import ScriptError, Source, Span
+
+if TYPE_CHECKING:
+    from insitu.probe.bpftrace.imports import Imports
+
+__all__ = ["parse"]
+
+_ASSIGNMENTS = {"=": "", "+=": "+", "-=": "-", "*=": "*", "/=": "/", "%=": "%"} | {
+    "&=": "&",
+    "|=": "|",
+    "^=": "^",
+    "<<=": "<<",
+    ">>=": ">>",
+}
+# A part of an attach point that may hold slashes: it follows the colon of a kind that takes a path.
+_PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur", "U"))
+_ATTACH_END = re.compile(r"[\s,{]")
+
+
+# The parser, and every pass over its tree, recurses as deep as TokenStream.nested() lets a script nest.
+_RECURSION_LIMIT = 20_000
+
+
+def parse(source: Source, parameters: list[str] | None = None) -> ast.Program:
+    """The tree of a script; ``parameters`` are the positional parameters' texts, needed inside attach points.
+
+    :raises ScriptError: with the place, what was found and what was expected.
+    """
+    sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
+    program = _Parser(source, preprocess(source), parameters or []).program()
+    if not program.probes:
+        raise ScriptError("the script has no probe", source, Span(0, 0), remedy="try: BEGIN { ... }")
+    return program
+
+
+class _Parser(DefinitionParser):
+    """Reads one file; ``imports`` are those of the whole script, made when the first is met."""
+
+    def __init__(
+        self,
+        source: Source,
+        preprocessed: tuple[str, dict[str, str]],
+        parameters: list[str],
+        imports: Imports | None = None,
+    ) -> None:
+        text, defines = preprocessed
+        super().__init__(source, text, defines, parameters)
+        self._imports = imports
+        self._is_imported = imports is not None
+        self._probes_begun = False
+
+    def program(self) -> ast.Program:
+        """The file's tree, with those of the files that it imports, which come first."""
+        program = ast.Program(Span(0, len(self.source.text)), [], [], [], [], {})
+        while self.token.kind != "end":
+            word = self.token.text
+            if word in DEFINITIONS and self.token.kind == "name":
+                program.structures.append(self.definition())
+            elif word == "macro" and self._peek().kind == "name":
+                program.macros.append(self._macro())
+            elif word == "config" and self._peek().text == "=":
+                if self._is_imported:
+                    raise self.error("settings belong in the script itself, not in an import", self.token.span)
+                program.config |= self._config()
+            elif word == "import" and self._peek().kind == "string":
+                self._import(program)
+            elif word == "fn" and self._peek().kind == "name":
+                program.functions.append(self._function())
+            elif word in (";",):
+                self._advance()
+            else:
+                self._probes_begun = True
+                program.probes.append(self._probe())
+        program.structures += self.extra_structures
+        return program
+
+    def _import(self, program: ast.Program) -> None:
+        if self._probes_begun:
+            raise self.error("imports stand before the first probe", self.token.span)
+        self._advance()
+        token = self._advance()
+        self._accept(";")
+        if self._imports is None:
+            # Scripts that import nothing start without.
+            from insitu.probe.bpftrace.imports import Imports
+
+            self._imports = Imports(self.source)
+        for start in self._imports.add(unescape(token.text).decode("utf-8", "surrogateescape"), token.span):
+            inner = _Parser(self.source, preprocess(self.source, start), self.parameters, self._imports)
+            imported = inner.program()
+            self.type_names |= inner.type_names
+            self.macro_names |= inner.macro_names
+            self._defines.update({name: text for name, text in inner._defines.items() if name not in self._defines})
+            program.probes += imported.probes
+            program.structures += imported.structures
+            program.macros += imported.macros
+            program.functions += imported.functions
+
+    # Probes
+
+    def _probe(self) -> ast.Probe:
+        start = self.token.span
+        points: list[ast.AttachText] = []
+        while True:
+            if self.token.kind not in ("name", "operator") or (
+                self.token.text not in ("*",) and self.token.kind != "name"
+            ):
+                raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
+            points.append(self._attach_point())
+            if self.token.text != ",":
+                break
+            self._advance()
+            if self.token.text in ("{", "/"):
+                break
+        predicate = None
+        if self.token.text == "/":
+            self._advance()
+            self.in_predicate = True
+            predicate = self.expression()
+            self.in_predicate = False
+            self._expect("/", "the end of the predicate: /")
+        if self.token.text != "{":
+            raise self.unexpected("'{'" if predicate else "a predicate between slashes, or '{'")
+        body = self._block()
+        return ast.Probe(start.to(body.span), points, predicate, body)
+
+    def _attach_point(self) -> ast.AttachText:
+        """Read raw characters: what an attach point is made of are not tokens of the language."""
+        start = position = self.token.span.start
+        text = self.text
+        parts: list[str] = []
+        part = ""
+        while position < len(text):
+            c = text[position]
+            if c == '"':
+                end = position + 1
+                while end < len(text) and text[end] != '"':
+                    end += 2 if text[end] == "\\" else 1
+                if end >= len(text):
+                    raise self.error("this string has no end", Span(position, position + 1))
+                part += unescape(text[position : end + 1]).decode("utf-8", "replace")
+                position = end + 1
+            elif c == "$" and (match := re.match(r"\$(\d+|#)", text[position:])):
+                part += self._parameter_text(match.group(1), Span(position, position + match.end()))
+                position += match.end()
+            elif c == ":":
+                parts.append(part)
+                part = ""
+                position += 1
+            elif _ATTACH_END.match(c) or (c == "/" and not (parts and parts[0] in _PATH_KINDS and len(parts) == 1)):
+                break
+            else:
+                part += c
+                position += 1
+        parts.append(part)
+        self._seek(position)
+        return ast.AttachText(Span(start, position), tuple(parts))
+
+    def _parameter_text(self, index: str, span: Span) -> str:
+        if index == "#":
+            return str(len(self.parameters))
+        number = int(index)
+        if not 1 <= number <= len(self.parameters):
+            raise self.error(f"positional parameter ${index} is not given", span, remedy="add it after the script")
+        return self.parameters[number - 1]
+
+    # Definitions
+
+    def _macro(self) -> ast.Macro:
+        start = self._advance().span
+        name = self._name("the macro's name")
+        self._expect("(")
+        parameters: list[str] = []
+        while self.token.text != ")":
+            if self.token.kind not in ("name", "variable", "map"):
+                raise self.unexpected("a parameter: $variable, @map or a name")
+            parameters.append(self._advance().text)
+            if not self._accept(","):
+                break
+        self._expect(")")
+        if self.token.text != "{":
+            raise self.unexpected("'{'")
+        self.macro_names.add(name)
+        body = self.block_expression()
+        return ast.Macro(start.to(body.span), name, parameters, body)
+
+    def _function(self) -> ast.Function:
+        start = self._advance().span
+        name = self._name("the function's name")
+        self._expect("(")
+        parameters: list[ast.Parameter] = []
+        while self.token.text != ")":
+            if self.token.kind != "variable":
+                raise self.unexpected("a parameter, as in $a : int64")
+            token = self._advance()
+            self._expect(":", "':' and the parameter's type")
+            variable = ast.Variable(token.span, token.text)
+            parameters.append(ast.Parameter(token.span, variable, self.type_name()))
+            if not self._accept(","):
+                break
+        end = self._expect(")", "',' or ')'").span
+        self._expect(":", "':' and the type of what the function answers, void if nothing")
+        result = self.type_name()
+        body = self._block()
+        return ast.Function(start.to(end), name, parameters, result, body)
+
+    def _config(self) -> dict[str, str | int]:
+        self._advance()
+        self._expect("=")
+        self._expect("{")
+        values: dict[str, str | int] = {}
+        while self.token.text != "}":
+            name = self._name("a setting's name")
+            self._expect("=")
+            token = self._advance()
+            if token.kind == "integer":
+                values[name.lower()] = self.integer_value(token)[0]
+            elif token.kind == "string":
+                values[name.lower()] = unescape(token.text).decode("utf-8", "replace")
+            elif token.kind == "name":
+                values[name.lower()] = token.text
+            else:
+                raise self.error(f"expected a value for {name}", token.span)
+            if not (self._accept(";") or self._accept(",")):
+                break
+        self._expect("}")
+        return values
+
+    # Statements
+
+    def _block(self) -> ast.Block:
+        start = self._expect("{").span
+        with self.nested():
+            statements: list[ast.Statement] = []
+            while self.token.text != "}":
+                if self.token.kind == "end":
+                    raise self.unexpected("'}'")
+                if self._accept(";"):
+                    continue
+                statements.append(self.statement())
+            return ast.Block(start.to(self._expect("}").span), statements)
+
+    def statement(self) -> ast.Statement:
+        start = self.token.span
+        word = self.token.text if self.token.kind in ("name", "operator") else ""
+        if word == "{":
+            return self._block()
+        if word == "if":
+            return self._if()
+        if word == "while":
+            self._advance()
+            condition = self._parenthesised()
+            body = self._block()
+            return ast.While(start.to(body.span), condition, body)
+        if word == "unroll":
+            self._advance()
+            count = self._parenthesised()
+            body = self._block()
+            return ast.Unroll(start.to(body.span), count, body)
+        if word == "for":
+            return self._for()
+        if word in ("break", "continue", "return"):
+            self._advance()
+            value = None
+            if word == "return" and self.token.text not in (";", "}"):
+                value = self.expression()
+            self.end_of_statement()
+            return ast.Jump(start, word, value)
+        if word == "let":
+            return self._let()
+        return self._expression_statement()
+
+    def _if(self) -> ast.If:
+        start = self._advance().span
+        with self.nested():
+            condition = self.expression()
+            then = self._block()
+            otherwise = None
+            if self.token.text == "else":
+                self._advance()
+                if self.token.text == "if":
+                    inner = self._if()
+                    otherwise = ast.Block(inner.span, [inner])
+                else:
+                    otherwise = self._block()
+            return ast.If(start.to((otherwise or then).span), condition, then, otherwise)
+
+    def _for(self) -> ast.For:
+        start = self._advance().span
+        parenthesised = self._accept("(")
+        if self.token.kind != "variable":
+            raise self.unexpected("a variable, as in: for ($kv : @map) or for ($i : 0..10)")
+        token = self._advance()
+        variable = ast.Variable(token.span, token.text)
+        self._expect(":")
+        iterable = self.expression(ranges=True)
+        if parenthesised:
+            self._expect(")")
+        if not isinstance(iterable, ast.MapAccess | ast.Range) or (
+            isinstance(iterable, ast.MapAccess) and iterable.key is not None
+        ):
+            raise self.error("a loop goes over a map or a range such as 0..10", iterable.span)
+        body = self._block()
+        return ast.For(start.to(body.span), variable, iterable, body)
+
+    def _let(self) -> ast.Let:
+        start = self._advance().span
+        if self.token.kind != "variable":
+            raise self.unexpected("a variable after let")
+        token = self._advance()
+        declared = self.type_name() if self._accept(":") else None
+        value = self.expression() if self._accept("=") else None
+        self.end_of_statement()
+        return ast.Let(start.to(token.span), ast.Variable(token.span, token.text), declared, value)
+
+    def _expression_statement(self) -> ast.Statement:
+        target = self.expression()
+        if self.token.text in _ASSIGNMENTS and self.token.kind == "operator":
+            if not isinstance(target, ast.Variable | ast.MapAccess):
+                raise self.error("only $variables and @maps can be assigned to", target.span)
+            operator = _ASSIGNMENTS[self._advance().text]
+            value = self.expression()
+            self.end_of_statement()
+            return ast.Assign(target.span.to(value.span), target, operator, value)
+        if isinstance(target, ast.BlockExpression) or (
+            isinstance(target, ast.Call) and target.name in self.macro_names
+        ):
+            self._accept(";")
+        else:
+            self.end_of_statement()
+        return ast.ExpressionStatement(target.span, target)
+
+    def _parenthesised(self) -> ast.Expression:
+        return self.expression()

@@ -1,0 +1,1 @@
+"""What a run prints: text as bpftrace prints it, or JSON."""

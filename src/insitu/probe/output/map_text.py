@@ -1,0 +1,196 @@
+"""Maps as text and JSON, in bpftrace's format: order, spacing, histograms and all."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+from insitu.probe.c_arithmetic import quotient
+from insitu.probe.layout import MapLayout
+from insitu.probe.output.formatting import Formatter
+from insitu.probe.output.time_series import series_json, series_rows, series_text
+from insitu.probe.runtime.map_content import MapContent
+from insitu.probe.types import (
+    Average,
+    CountAndTotal,
+    Histogram,
+    Integer,
+    LinearHistogram,
+    OneNumber,
+    Ranges,
+    Stack,
+    Statistics,
+    TimeSeries,
+    Type,
+)
+
+__all__ = ["map_json", "map_text"]
+
+_BAR = 52
+
+
+def map_text(formatter: Formatter, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> str:
+    """A whole map. ``top`` keeps the last entries in order, ``div`` divides numbers; 0 for neither."""
+    kind = layout.value
+    rows = content.sorted_rows()
+    if top:
+        rows = rows[-top:]
+    last = content.last_interval
+    lines = []
+    for key, value in rows:
+        name = layout.name + _key_text(formatter, layout, key)
+        if isinstance(kind, Ranges):
+            lines.append(f"{name}: \n{histogram_text(kind, value, div)}\n")
+        elif isinstance(kind, TimeSeries):
+            lines.append(f"{name}:\n{series_text(kind, series_rows(kind, value, last))}\n")
+        elif isinstance(kind, Statistics):
+            count, total = value
+            average = quotient(total, count)
+            lines.append(f"{name}: count {count}, average {_divided(average, div)}, total {_divided(total, div)}\n")
+        else:
+            lines.append(f"{name}: {_value_text(formatter, kind, value, div)}\n")
+    if not lines:
+        lines.append("\n")
+    if isinstance(kind, CountAndTotal):
+        lines.append("\n")
+    return "".join(lines)
+
+
+def _value_text(formatter: Formatter, kind: Type | None, value: Any, div: int) -> str:
+    if isinstance(kind, OneNumber):
+        return str(_divided(value, div))
+    if isinstance(kind, Average):
+        return str(_divided(quotient(value[1], value[0]), div))
+    assert kind is not None
+    if isinstance(kind, Integer) and div:
+        return str(_divided(value, div))
+    return formatter.text(kind, value)
+
+
+def _divided(value: int, div: int) -> int:
+    return quotient(value, div) if div else value
+
+
+def _key_text(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> str:
+    if layout.key is None:
+        return ""
+    parts = []
+    for kind, part in zip(layout.key.elements, key, strict=True):
+        parts.append(formatter.text(kind, part, indent=4 if isinstance(kind, Stack) else 8))
+    return f"[{', '.join(parts)}]"
+
+
+def histogram_text(kind: Ranges, cells: Sequence[int], div: int) -> str:
+    """The bars of a histogram, from the first cell that counted something to the last."""
+    counts = [count // div for count in cells] if div else cells
+    first, last = _extent(counts)
+    most = max(1, *counts)
+    lines = []
+    for index in range(first, last + 1):
+        count = counts[index]
+        bar = "@" * int(count / most * _BAR)
+        lines.append(f"{_label(kind, index):<16}{count:8d} |{bar:<{_BAR}}|\n")
+    return "".join(lines)
+
+
+def _extent(counts: Sequence[int]) -> tuple[int, int]:
+    """First and last cell to show."""
+    used = [index for index, count in enumerate(counts) if count]
+    return (used[0], used[-1]) if used else (0, -1)
+
+
+def bounds(kind: Ranges, index: int) -> tuple[int | None, int | None]:
+    """A cell's range, its end excluded; None where it has no end."""
+    if index == 0:
+        return None, kind.minimum if isinstance(kind, LinearHistogram) else 0
+    if isinstance(kind, LinearHistogram):
+        low = kind.minimum + (index - 1) * kind.step
+        return (kind.maximum, None) if index == kind.cells - 1 else (low, low + kind.step)
+    bits = kind.bits
+    number = index - 1
+    if number < 1 << bits:
+        return number, number + 1
+    power, part = divmod(number, 1 << bits)
+    low = ((1 << bits) + part) << (power - 1)
+    return low, low + (1 << (power - 1))
+
+
+def _label(kind: Ranges, index: int) -> str:
+    low, high = bounds(kind, index)
+    if low is None:
+        return f"(..., {_suffixed(high or 0)})"
+    if high is None:
+        return f"[{_suffixed(low)}, ...)"
+    if isinstance(kind, Histogram) and high - low == 1 and index <= 2 and kind.bits == 0:
+        return f"[{low}]"
+    if isinstance(kind, Histogram) and kind.bits and high - low == 1:
+        return f"[{_suffixed(low)}]"
+    return f"[{_suffixed(low)}, {_suffixed(high)})"
+
+
+def _suffixed(number: int) -> str:
+    """1024 as 1K, as far as it divides evenly."""
+    if number < 0:
+        return str(number)
+    for suffix in ("", "K", "M", "G", "T", "P", "E"):
+        if number == 0 or number % 1024 or suffix == "E":
+            return f"{number}{suffix}"
+        number //= 1024
+    return str(number)
+
+
+def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> Any:
+    """A whole map as bpftrace's JSON has it: (type, data)."""
+    kind = layout.value
+    rows = content.sorted_rows()
+    if top:
+        rows = rows[-top:]
+    if isinstance(kind, TimeSeries):
+        rows = [(key, series_json(series_rows(kind, value, content.last_interval))) for key, value in rows]
+    shown = [(_json_key(formatter, layout, key), _json_value(formatter, kind, value, div)) for key, value in rows]
+    if isinstance(kind, Ranges):
+        label = "hist"
+    elif isinstance(kind, TimeSeries):
+        label = "tseries"
+    else:
+        label = "stats" if isinstance(kind, CountAndTotal) else "map"
+    if not shown:
+        return None
+    if layout.key is None:
+        return label, {layout.name: shown[0][1]}
+    return label, {layout.name: dict(shown)}
+
+
+def _json_key(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> str:
+    if layout.key is None:
+        return ""
+    kinds = layout.key.elements
+    return ",".join(
+        str(part) if isinstance(kind, Integer) and kind.enumerators else formatter.text(kind, part)
+        for kind, part in zip(kinds, key, strict=True)
+    )
+
+
+def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -> Any:
+    if isinstance(kind, Ranges):
+        counts = [count // div for count in value] if div else value
+        first, last = _extent(counts)
+        cells = []
+        for index in range(first, last + 1):
+            low, high = bounds(kind, index)
+            cell = {} if low is None else {"min": low}
+            if high is not None:
+                cell["max"] = high - 1
+            cells.append({**cell, "count": counts[index]})
+        return tuple(cells)
+    if isinstance(kind, TimeSeries):
+        return value
+    if isinstance(kind, Statistics):
+        count, total = value
+        return {"count": count, "average": _divided(quotient(total, count), div), "total": _divided(total, div)}
+    if isinstance(kind, Average):
+        return _divided(quotient(value[1], value[0]), div)
+    if isinstance(kind, OneNumber) or (isinstance(kind, Integer) and div):
+        return _divided(value, div)
+    assert kind is not None
+    return formatter.json(kind, value)

@@ -1,0 +1,264 @@
+"""What becomes of records: text or JSON on a stream, as bpftrace writes it."""
+
+from __future__ import annotations
+
+import os
+import sys
+import time
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, BinaryIO
+
+from insitu.probe.layout import MapLayout, RecordLayout
+from insitu.probe.output.formatting import Formatter, Members
+from insitu.probe.output.map_text import map_json, map_text
+from insitu.probe.runtime.decode import decoder
+from insitu.probe.runtime.drain import FIELDS, Handler
+from insitu.probe.runtime.loader import Loaded
+from insitu.probe.runtime.map_content import MapContent, read_map
+
+if TYPE_CHECKING:
+    from insitu.probe.output.packet_file import PacketFile
+
+__all__ = ["JsonOutput", "Output", "TextOutput"]
+
+_FLUSH_BYTES = 1 << 16
+
+
+class Output:
+    """Dispatches records to what each kind asks for. ``exit_status`` is set by exit()."""
+
+    def __init__(self, loaded: Loaded, formatter: Formatter, stream: BinaryIO) -> None:
+        self.loaded = loaded
+        self.formatter = formatter
+        self.exit_status: int | None = None
+        self._stream = stream
+        self._pending: list[str] = []
+        self._pending_bytes = 0
+        self._packet_files: dict[str, PacketFile] = {}
+
+    def handler(self, layout: RecordLayout) -> Handler:
+        """The function for one kind of record."""
+        makers: dict[str, Callable[[RecordLayout], Handler]] = {
+            "printf": self._printf,
+            "errorf": self._complaint,
+            "warnf": self._complaint,
+            "print": self._print,
+            "print_map": self._print_map,
+            "print_element": self._print_element,
+            "time": self._time,
+            "join": self._join,
+            "cat": self._cat,
+            "system": self._system,
+            "exit": lambda _: self._exit,
+            "unwatch": lambda _: lambda pieces: self.loaded.unwatch(pieces[FIELDS]),
+            "skboutput": self._packet,
+            "clear": lambda record: lambda _: self.loaded.maps[record.numbers[0]].clear(),
+            "zero": lambda record: lambda _: self._zero(record.numbers[0]),
+        }
+        return makers[layout.kind](layout)
+
+    def _exit(self, pieces: tuple[Any, ...]) -> None:
+        if self.exit_status is None:
+            self.exit_status = int(pieces[FIELDS]) & 0xFF
+
+    def _zero(self, number: int) -> None:
+        target = self.loaded.maps[number]
+        for key, value in target.items():
+            target.update(key, bytes(len(value)))
+
+    # Writing
+
+    def write(self, text: str) -> None:
+        """Append text; it reaches the stream in large pieces, at flush() at the latest."""
+        self._pending.append(text)
+        self._pending_bytes += len(text)
+        if self._pending_bytes > _FLUSH_BYTES:
+            self.flush()
+
+    def flush(self) -> None:
+        """Write what is pending. :raises BrokenPipeError: when the reader is gone."""
+        if self._pending:
+            self._stream.write("".join(self._pending).encode("utf-8", "surrogateescape"))
+            self._pending.clear()
+            self._pending_bytes = 0
+        self._stream.flush()
+
+    def _complaint(self, layout: RecordLayout) -> Handler:
+        make = self.formatter.printf(layout)
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            self.flush()
+            label = "ERROR" if layout.kind == "errorf" else "WARNING"
+            print(f"{layout.names[0]}: {label}: {make(pieces)}", file=sys.stderr, flush=True)
+
+        return handle
+
+    # What the two forms differ in
+
+    def attached(self, count: int) -> None:
+        """All probes are attached."""
+        raise NotImplementedError
+
+    def text(self, kind: str, text: str) -> None:
+        """Text of a kind: printf, time, join, cat, system."""
+        raise NotImplementedError
+
+    def value(self, kind: Any, value: Any) -> None:
+        """What print() was given."""
+        raise NotImplementedError
+
+    def map(self, number: int, top: int = 0, div: int = 0) -> None:
+        """A whole map."""
+        self.show_map(self.loaded.compiled.layout.maps[number], self.content(number), top, div)
+
+    def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        """What a map holds."""
+        raise NotImplementedError
+
+    def content(self, number: int) -> MapContent:
+        """What a map holds now."""
+        return read_map(self.loaded.compiled.layout.maps[number], self.loaded.maps[number])
+
+    def all_maps(self) -> None:
+        """Every map that the script named, in the order of their names."""
+        numbers = [n for n, layout in enumerate(self.loaded.compiled.layout.maps) if layout.is_script_map]
+        for number in sorted(numbers, key=lambda n: self.loaded.compiled.layout.maps[n].name):
+            self.map(number)
+
+    def _printf(self, layout: RecordLayout) -> Handler:
+        make = self.formatter.printf(layout)
+        return lambda pieces: self.text("printf", make(pieces))
+
+    def _print(self, layout: RecordLayout) -> Handler:
+        (kind,) = layout.fields.elements
+        value = decoder(kind, FIELDS)
+        return lambda pieces: self.value(kind, value(pieces))
+
+    def _print_map(self, layout: RecordLayout) -> Handler:
+        number, top, div = layout.numbers
+        return lambda pieces: self.map(number, top, div)
+
+    def _print_element(self, layout: RecordLayout) -> Handler:
+        (number,) = layout.numbers
+        whole_key = decoder(layout.fields.elements[0], FIELDS)
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            wanted = whole_key(pieces)
+            content = self.content(number)
+            rows = [row for row in content.rows if row[0] == wanted]
+            self.show_map(self.loaded.compiled.layout.maps[number], MapContent(content.kind, rows))
+
+        return handle
+
+    def _time(self, layout: RecordLayout) -> Handler:
+        return lambda pieces: self.text("time", self.formatter.clock(layout.text, time.time_ns()))
+
+    def _join(self, layout: RecordLayout) -> Handler:
+        words = decoder(layout.fields, FIELDS)
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            given = words(pieces)
+            end = next((i for i, word in enumerate(given) if not word), len(given))
+            self.text("join", layout.text.join(given[:end]) + "\n")
+
+        return handle
+
+    def _packet(self, layout: RecordLayout) -> Handler:
+        from insitu.probe.output.packet_file import PacketFile
+
+        if layout.text not in self._packet_files:
+            self._packet_files[layout.text] = PacketFile(layout.text)
+        file = self._packet_files[layout.text]
+        fields = decoder(layout.fields, FIELDS)
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            stamp, length, data = fields(pieces)
+            file.write(stamp + self.formatter.boot_offset_ns, length, data)
+
+        return handle
+
+    def _cat(self, layout: RecordLayout) -> Handler:
+        make = self.formatter.printf(layout)
+        (limit,) = layout.numbers
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            path = make(pieces)
+            try:
+                with open(path, "rb") as file:  # noqa: PTH123 - /proc files: read at once, no path arithmetic
+                    self.text("cat", file.read(limit).decode("utf-8", "surrogateescape"))
+            except OSError as error:
+                self.flush()
+                print(f"ERROR: failed to open file '{path}': {os.strerror(error.errno or 0)}", file=sys.stderr)
+
+        return handle
+
+    def _system(self, layout: RecordLayout) -> Handler:
+        import subprocess
+
+        make = self.formatter.printf(layout)
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            self.flush()
+            answer = subprocess.run(make(pieces), shell=True, stdout=subprocess.PIPE, check=False)
+            self.text("system", answer.stdout.decode("utf-8", "surrogateescape"))
+
+        return handle
+
+
+class TextOutput(Output):
+    """bpftrace's text."""
+
+    def handler(self, layout: RecordLayout) -> Handler:
+        if layout.kind == "printf":  # the hot one: no call in between
+            make = self.formatter.printf(layout)
+            write = self.write
+            return lambda pieces: write(make(pieces))
+        return super().handler(layout)
+
+    def attached(self, count: int) -> None:
+        self.write(f"Attaching {count} probe{'s' if count != 1 else ''}...\n")
+
+    def text(self, kind: str, text: str) -> None:
+        self.write(text)
+
+    def value(self, kind: Any, value: Any) -> None:
+        self.write(self.formatter.text(kind, value) + "\n")
+
+    def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        self.write(map_text(self.formatter, layout, content, top, div))
+
+
+class JsonOutput(Output):
+    """One JSON object a line."""
+
+    def _line(self, kind: str, data: Any) -> None:
+        self.write(f'{{"type": "{kind}", "data": {_json(data)}}}\n')
+
+    def attached(self, count: int) -> None:
+        self._line("attached_probes", {"probes": count})
+
+    def text(self, kind: str, text: str) -> None:
+        self._line(kind, text)
+
+    def value(self, kind: Any, value: Any) -> None:
+        self._line("value", self.formatter.json(kind, value))
+
+    def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        found = map_json(self.formatter, layout, content, top, div)
+        if found is not None:
+            self._line(*found)
+
+
+def _json(value: Any) -> str:
+    """JSON with bpftrace's spacing: tuples (lists of ours) have none behind their commas."""
+    if isinstance(value, Members):
+        return "{ " + ", ".join(f"{_json(name)}: {_json(item)}" for name, item in value.items()) + " }"
+    if isinstance(value, dict):
+        return "{" + ", ".join(f"{_json(str(key))}: {_json(item)}" for key, item in value.items()) + "}"
+    if isinstance(value, tuple):
+        return "[" + ", ".join(map(_json, value)) + "]"
+    if isinstance(value, list):
+        return "[" + ",".join(map(_json, value)) + "]"
+    import json
+
+    return json.dumps(value, ensure_ascii=False)

@@ -1,0 +1,1 @@
+"""What probe kinds share: matching of names, binaries, signatures, perf events, detaching."""

@@ -1,0 +1,213 @@
+"""The binary that a user-space attach point names: where it is, opened once, and the places found in it."""
+
+from __future__ import annotations
+
+import ctypes
+import itertools
+import os
+import shutil
+from collections.abc import Sequence
+from glob import escape, glob
+from pathlib import Path
+
+import numpy as np
+
+from insitu.capabilities import link_features
+from insitu.dataclass import dataclass, replace
+from insitu.errors import InsituError
+from insitu.kernel import bpf, perf_event, procfs
+from insitu.kernel.bpf_abi import AttachType, ProgramType
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.support.detach import Descriptors
+from insitu.probe.providers.support.matching import has_wildcard
+from insitu.probe.providers.support.perf_attachment import Event, attach_events
+from insitu.symbols.elf import NO_ADDRESS, Elf
+
+__all__ = [
+    "Place",
+    "attach_places",
+    "binaries",
+    "file_offset",
+    "open_binary",
+    "place_of",
+    "program_kind",
+    "sharing",
+]
+
+_LIBRARY_DIRECTORIES = (
+    "/lib/x86_64-linux-gnu",
+    "/usr/lib/x86_64-linux-gnu",
+    "/lib/aarch64-linux-gnu",
+    "/usr/lib/aarch64-linux-gnu",
+    "/lib64",
+    "/usr/lib64",
+    "/lib",
+    "/usr/lib",
+    "/usr/local/lib",
+)
+_RETURN = 1  # config of the uprobe PMU: /sys/bus/event_source/devices/uprobe/format/retprobe
+_SEMAPHORE_SHIFT = 32  # .../format/ref_ctr_offset: bits 32-63
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """A point's ``detail``: the path to open (through /proc/PID/root in another mount namespace) and a file offset.
+
+    ``semaphore`` is the file offset of a USDT probe's counter (0: none), ``shared`` says that the program is for
+    a link that takes many places, ``operands`` is a USDT probe's argument string.
+    """
+
+    path: str
+    offset: int
+    semaphore: int = 0
+    shared: bool = False
+    operands: str = ""
+
+
+def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
+    """The files that an attach point's path names, as the traced process sees them.
+
+    A path, a program on PATH, a library's name (``libc`` or ``libc.so.6``), with ``*`` in it every file that
+    matches or, with a pid, every file of which the process has mapped code.
+    """
+    if "\0" in text:
+        raise InsituError(f"{spec}: a path has no zero byte")
+    root = _root(context)
+    if context.pid is not None and has_wildcard(text):
+        try:
+            mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
+        except OSError:
+            raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
+        files = sorted(path for path in mapped if path.startswith("/"))
+        return files if text == "*" else [path for path in files if Path(path).match(text)]
+    if has_wildcard(text):
+        # Only stars are special, as everywhere in attach points; pathlib's glob refuses some of what users write.
+        pattern = "*".join(escape(piece) for piece in f"{root}{Path(text).absolute()}".split("*"))
+        return [path.removeprefix(root) for path in sorted(glob(pattern)) if _is_elf(Path(path))]  # noqa: PTH207
+    if "/" in text:
+        absolute = str(Path(text).absolute())
+        if not Path(root + absolute).is_file():
+            raise AbsentError(f"there is no file {text}")
+        return [absolute]
+    program = shutil.which(text) if not root else None
+    found = os.path.realpath(program) if program and _is_elf(Path(program)) else _library(text, root)
+    if not found:
+        raise AbsentError(f"there is no program {text} on PATH and no library of that name")
+    return [found]
+
+
+def _root(context: Context) -> str:
+    """What to put before the traced process's paths; nothing when it sees the files that we see."""
+    if context.pid is None:
+        return ""
+    theirs, ours = Path(f"/proc/{context.pid}"), Path("/proc/self")
+    try:
+        same = all((theirs / link).readlink() == (ours / link).readlink() for link in ("ns/mnt", "root"))
+    except OSError:
+        raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
+    return "" if same else str(theirs / "root")
+
+
+def _library(name: str, root: str) -> str | None:
+    for directory in _LIBRARY_DIRECTORIES:
+        here = Path(root + directory)
+        if not name or not here.is_dir():
+            continue
+        for path in sorted(here.iterdir()):
+            if (path.name in (name, f"{name}.so") or path.name.startswith(f"{name}.so.")) and _is_elf(path):
+                return str(path).removeprefix(root)
+    return None
+
+
+def _is_elf(path: Path) -> bool:
+    try:
+        if not path.is_file():  # opening a FIFO would wait
+            return False
+        with path.open("rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except (OSError, ValueError):
+        return False
+
+
+def open_binary(path: str, context: Context) -> tuple[Elf, str]:
+    """The file and the path under which the kernel finds it. :raises InsituError: when it is not an ELF file."""
+    place = _root(context) + path
+    try:
+        return context.elf(place), place
+    except OSError as error:
+        raise InsituError(f"cannot open {path}: {error.strerror}") from None
+
+
+def file_offset(elf: Elf, address: int) -> int | None:
+    """Where in the file a virtual address of it lies; None when it lies in no segment."""
+    offset = int(elf.offsets_of(np.array([address], np.uint64))[0])
+    return None if offset == NO_ADDRESS else offset
+
+
+def place_of(point: AttachPoint) -> Place:
+    """Where a point is that expand() found."""
+    assert isinstance(point.detail, Place)
+    return point.detail
+
+
+def sharing(points: list[AttachPoint]) -> list[AttachPoint]:
+    """The points, marked to share links where the kernel has links that serve many."""
+    if not link_features.has_uprobe_multi():
+        return points
+    return [replace(point, detail=replace(place_of(point), shared=True)) for point in points]
+
+
+def program_kind(point: AttachPoint) -> ProgramKind:
+    """How to load a program for this point; a place that does not exist shares no link."""
+    shared = isinstance(point.detail, Place) and point.detail.shared
+    return ProgramKind(
+        ProgramType.KPROBE,
+        "pt_regs",
+        attach_type=AttachType.TRACE_UPROBE_MULTI if shared else 0,
+        shared=True,
+        cookies=link_features.has_perf_links(),
+    )
+
+
+def attach_places(
+    program_fd: int, points: Sequence[AttachPoint], context: Context, *, returning: bool = False
+) -> Descriptors:
+    """Attach to places in binaries: one link for each binary where points share links, else one event for each."""
+    places = [(point, point.detail) for point in points if isinstance(point.detail, Place)]
+    if places[0][1].shared:
+        attachment = Descriptors()
+        try:
+            for path, group in itertools.groupby(places, key=lambda each: each[1].path):
+                held = list(group)
+                link = bpf.link_uprobe_multi(
+                    program_fd,
+                    path,
+                    [place.offset for _, place in held],
+                    [point.cookie for point, _ in held],
+                    semaphores=[place.semaphore for _, place in held],
+                    returning=returning,
+                    pid=context.pid or 0,
+                )
+                attachment.links.append(link)
+        except BaseException:
+            attachment.close()
+            raise
+        return attachment
+    pmu = procfs.pmu_type("uprobe")
+    if pmu is None:
+        raise InsituError(f"{points[0].name}: this kernel has no uprobes", remedy="CONFIG_UPROBE_EVENTS=y has them")
+    events, paths_held = [], []
+    for point, place in places:
+        file = ctypes.create_string_buffer(os.fsencode(place.path))
+        paths_held.append(file)
+        attr = perf_event.Attr(
+            type=pmu,
+            config=(_RETURN if returning else 0) | place.semaphore << _SEMAPHORE_SHIFT,
+            config1=ctypes.addressof(file),
+            config2=place.offset,
+            disabled=1,
+        )
+        # The kernel plants the breakpoint in the process (or in all): which CPU is asked makes no difference.
+        cpu = -1 if context.pid is not None else procfs.online_cpus()[0]
+        events.append(Event(attr, context.pid if context.pid is not None else -1, cpu, point.cookie))
+    return attach_events(program_fd, events)

@@ -1,0 +1,1 @@
+"""A compiled script on its way through the kernel: load, attach, drain, decode."""

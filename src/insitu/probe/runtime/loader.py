@@ -1,0 +1,287 @@
+"""Brings a compiled script into the kernel: makes its maps, puts descriptors into its code, loads and attaches it."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import re
+import struct
+from collections.abc import Collection
+from typing import cast
+
+from insitu.dataclass import dataclass, field
+from insitu.errors import InsituError
+from insitu.kernel import bpf
+from insitu.kernel.bpf_abi import MapType
+from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
+from insitu.kernel.ring_buffer import RingBuffer
+from insitu.probe.codegen.emitter import Marker, Patch
+from insitu.probe.compile import Compiled, CompiledProgram
+from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, PROG_ARRAY, RINGBUF
+from insitu.probe.providers import PROVIDERS
+from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable
+from insitu.probe.providers.support.detach import close_together
+from insitu.probe.source import ScriptError, Source, Span
+
+__all__ = ["Loaded", "LoadedProgram", "load"]
+
+_INSN = struct.Struct("<BBhI")  # struct bpf_insn: code, dst_reg and src_reg, off, imm (as bits)
+_IMMEDIATE = struct.Struct("<I")
+_LD_IMM64 = 0x18
+# Preallocated elements are faster; a map that would take more than this is filled as needed.
+_PREALLOCATED_BYTES = 64 << 20
+
+
+@dataclass
+class LoadedProgram:
+    """A program in the kernel, for all of ``points``."""
+
+    compiled: CompiledProgram
+    points: list[AttachPoint]
+    fd: int
+    log: str
+    attachments: list[Attachment] = field(default_factory=list)
+
+
+class Loaded:
+    """All maps, rings and programs of a script. close() gives everything back; so does the end of the process."""
+
+    def __init__(self, compiled: Compiled) -> None:
+        self.compiled = compiled
+        self.maps: dict[int, Map] = {}
+        self.rings: dict[int, RingBuffer] = {}
+        self.part_maps: list[Map] = []
+        self.programs: list[LoadedProgram] = []
+        self.recursion_misses = 0
+        self.warnings = list(compiled.warnings)
+
+    def fd_of(self, number: int) -> int:
+        """The descriptor of a map or ring by our number."""
+        return self.rings[number].fd if number in self.rings else self.maps[number].fd
+
+    def attach(self, kinds: Collection[str] | None, context: Context) -> int:
+        """Attach programs, all or those of some kinds: how many points."""
+        count = 0
+        for program in self.programs:
+            if program.attachments or (kinds is not None and program.points[0].kind not in kinds):
+                continue
+            count += self._attach(program, context)
+        if kinds is None and not any(program.attachments for program in self.programs):
+            raise InsituError("no probe could be attached", remedy="; ".join(self.warnings))
+        return count
+
+    def _attach(self, program: LoadedProgram, context: Context) -> int:
+        """Attach one program. Of the alternatives that a script lists, those which the kernel lacks are left out."""
+        provider = PROVIDERS[program.points[0].kind]
+        if not program.compiled.alternative:
+            program.attachments = [provider.attach(program.fd, program.points, context)]
+            return len(program.points)
+        if program.compiled.absent:
+            return 0
+        try:
+            program.attachments = [provider.attach(program.fd, program.points, context)]
+        except InsituError:
+            for point in program.points:
+                try:
+                    program.attachments.append(provider.attach(program.fd, [point], context))
+                except InsituError as error:
+                    if self.compiled.tells_missing:
+                        self.warnings.append(f"{point.name} is left out: {error}")
+        return len(program.points) if len(program.attachments) == 1 else len(program.attachments)
+
+    def run(self, kind: str) -> None:
+        """Run the programs of a kind that the runtime sets off (begin, end)."""
+        for program in self.programs:
+            if program.points[0].kind == kind:
+                for attachment in program.attachments:
+                    cast(Runnable, attachment).run()
+
+    def detach(self, but: Collection[str], *, silent: bool = False) -> None:
+        """Detach all programs but those of the kinds. ``silent``: they do nothing any more when they run."""
+        attached = [p for p in self.programs if p.attachments and p.points[0].kind not in but]
+        close_together((each for program in attached for each in program.attachments), silent=silent)
+        for program in attached:
+            program.attachments = []
+            with contextlib.suppress(bpf.BpfError):
+                self.recursion_misses += bpf.program_info(program.fd).recursion_misses
+
+    def unwatch(self, address: int) -> None:
+        """Detach what watches an address."""
+        for program in self.programs:
+            if program.points[0].kind == "watchpoint" and any(point.address == address for point in program.points):
+                close_together(program.attachments)
+                program.attachments = []
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        self.detach(set())
+        for program in self.programs:
+            os.close(program.fd)
+        self.programs.clear()
+        for ring in self.rings.values():
+            ring.close()
+        for each in (*self.maps.values(), *self.part_maps):
+            each.close()
+
+
+def load(compiled: Compiled, source: Source, patches: dict[Patch, int], *, log_level: int = 0) -> Loaded:
+    """Make the maps and load the programs; nothing is attached yet.
+
+    :raises ScriptError: when the verifier refuses a program: the script's line, and the verifier's reason.
+    :raises BpfError: when a map cannot be made.
+    """
+    loaded = Loaded(compiled)
+    try:
+        _make_maps(loaded)
+        btf_fd = _load_btf(compiled)
+        try:
+            for program in compiled.programs:
+                groups = [[point] for point in program.points] if program.per_point else [program.points]
+                for points in groups:
+                    place = {**patches, Patch.PROBE: points[0].cookie}
+                    parts_log = _load_parts(loaded, program, source, place, btf_fd, log_level)
+                    fd, log = _load_program(loaded, program, source, place, btf_fd, log_level)
+                    loaded.programs.append(LoadedProgram(program, points, fd, log + parts_log))
+        finally:
+            if btf_fd:
+                os.close(btf_fd)
+    except BaseException:
+        loaded.close()
+        raise
+    return loaded
+
+
+def _make_maps(loaded: Loaded) -> None:
+    for number, layout in enumerate(loaded.compiled.layout.maps):
+        name = layout.name.lstrip("@") or "map"
+        if layout.type == RINGBUF:
+            loaded.rings[number] = RingBuffer(layout.max_entries, name=name)
+            continue
+        if layout.type == PROG_ARRAY:  # made anew for each load of its program
+            continue
+        copies = possible_cpus() if layout.type in (PERCPU_HASH, PERCPU_ARRAY) else 1
+        bytes_needed = (layout.value_size * copies + layout.key_size) * layout.max_entries
+        hashed = layout.key is not None
+        flags = NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
+        loaded.maps[number] = Map(
+            MapType(layout.type),
+            layout.key_size,
+            max(8, layout.value_size),
+            layout.max_entries,
+            name=name,
+            flags=flags,
+        )
+
+
+def _load_btf(compiled: Compiled) -> int:
+    """Types of our functions: only callbacks need them. Without, programs load all the same."""
+    if not compiled.btf or not any(len(each.functions) > 1 for p in compiled.programs for each in (p, *p.further)):
+        return 0
+    return bpf.load_btf(compiled.btf)
+
+
+def _load_parts(
+    loaded: Loaded, program: CompiledProgram, source: Source, patches: dict[Patch, int], btf_fd: int, log_level: int
+) -> str:
+    """Load the parts that a long program goes on in, and put them where it finds them: the verifier's log."""
+    if not program.further:
+        return ""
+    parts = Map(MapType.PROG_ARRAY, 4, 4, len(program.further), name="parts")
+    # The kernel empties such a map when its last descriptor is closed.
+    loaded.part_maps.append(parts)
+    loaded.maps[program.parts_map] = parts
+    logs = []
+    for number, part in enumerate(program.further):
+        fd, log = _load_program(loaded, part, source, patches, btf_fd, log_level)
+        try:
+            parts.update(struct.pack("<I", number), struct.pack("<I", fd))
+        finally:
+            os.close(fd)
+        logs.append(log)
+    return "".join(logs)
+
+
+def _load_program(
+    loaded: Loaded, program: CompiledProgram, source: Source, patches: dict[Patch, int], btf_fd: int, log_level: int
+) -> tuple[int, str]:
+    """The program's descriptor, and the verifier's log."""
+    code = _patched(program.code, loaded, patches)
+    needs_btf = btf_fd if len(program.functions) > 1 else 0
+    kind = program.kind
+    try:
+        return bpf.load_program(
+            code,
+            kind.type,
+            name=program.name,
+            attach_type=kind.attach_type,
+            attach_btf_id=kind.attach_btf_id,
+            attach_btf_fd=kind.attach_btf_fd,
+            flags=kind.flags,
+            btf_fd=needs_btf,
+            func_info=b"".join(struct.pack("<II", *entry) for entry in program.functions) if needs_btf else b"",
+            line_info=program.line_info if needs_btf else b"",
+            log_level=log_level,
+        )
+    except bpf.BpfError as error:
+        if not error.log:
+            raise
+        raise _refused(error, program, source) from None
+
+
+def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
+    """The code with descriptors and constants in its ld_imm64 instructions."""
+    patched = bytearray(code)
+    for at in range(0, len(code), 8):
+        opcode, registers, _, number = _INSN.unpack_from(code, at)
+        marker = registers >> 4
+        if opcode != _LD_IMM64 or not marker:
+            continue
+        if marker in (Marker.MAP, Marker.MAP_VALUE):
+            _IMMEDIATE.pack_into(patched, at + 4, loaded.fd_of(number))
+        elif marker == Marker.PATCH:
+            value = patches.get(Patch(number), 0)
+            patched[at + 1] = registers & 0x0F
+            _IMMEDIATE.pack_into(patched, at + 4, value & 0xFFFFFFFF)
+            _IMMEDIATE.pack_into(patched, at + 12, value >> 32 & 0xFFFFFFFF)
+    return bytes(patched)
+
+
+_INSTRUCTION = r"(?m)^(\d+): \("
+_MISSING_HELPER = re.compile(r"(?:unknown func|cannot use helper) (bpf_\w+)#")
+_HELPERS_OF = {
+    "bpf_override_return": "CONFIG_BPF_KPROBE_OVERRIDE=y has it, for kprobes of functions that are meant to fail",
+    "bpf_ktime_get_tai_ns": "Linux 6.1 has it; use nsecs(sw_tai)",
+    "bpf_jiffies64": "Linux 5.12 has it in probes; use nsecs",
+}
+_NOISE = r"^(processed \d+ insns|\d+: |;|R\d|from |func#|arg#|verification time|stack depth|$|\s)"
+
+
+# What the verifier says of programs that it has no patience for (kernel/bpf/verifier.c).
+_REMEDIES = (
+    ("jumps is too complex", "make the loop or function here shorter: the verifier follows 8192 branches in a row"),
+    ("program is too large", "make loops shorter, or their bodies: the verifier follows a million instructions"),
+    ("combined stack size", "use fewer or smaller variables in loops: a program has 512 bytes of stack"),
+)
+
+
+def _refused(error: bpf.BpfError, program: CompiledProgram, source: Source) -> ScriptError:
+    """The verifier's refusal at the line of the script that made the instruction it stopped at."""
+    numbers = [int(number) for number in re.findall(_INSTRUCTION, error.log)]
+    span = Span(0, 1)
+    reason = next((line for line in reversed(error.log.splitlines()) if not re.match(_NOISE, line)), str(error))
+    stopped = numbers[-1] if numbers else 0
+    before = [entry for entry in program.lines if entry[0] <= stopped and entry[1] > 0]
+    if before:
+        _, line, column = before[-1]
+        start = sum(len(text) + 1 for text in source.text.split("\n")[: line - 1]) + column - 1
+        span = Span(start, start + 1)
+    remedy = next((remedy for part, remedy in _REMEDIES if part in reason), "-v shows the whole log")
+    missing = _MISSING_HELPER.search(reason)
+    if missing:
+        reason = f"it has no {missing[1]}() for {program.points[0].kind} probes"
+        remedy = _HELPERS_OF.get(missing[1], remedy)
+    refusal = ScriptError(
+        f"the kernel refuses this program for {program.points[0].name}: {reason}", source, span, remedy=remedy
+    )
+    refusal.log = error.log
+    return refusal

@@ -1,0 +1,110 @@
+"""Whole maps read into Python: keys decoded, what each CPU counted put together."""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Callable
+from typing import Any
+
+from insitu.dataclass import dataclass
+from insitu.kernel.bpf_map import Map, possible_cpus
+from insitu.probe.layout import ARRAY, PRESENT_BYTES, MapLayout
+from insitu.probe.output.time_series import merged
+from insitu.probe.runtime.decode import code, decoder
+from insitu.probe.types import (
+    Average,
+    Count,
+    CountAndTotal,
+    Integer,
+    Maximum,
+    Minimum,
+    OneNumber,
+    Ranges,
+    Statistics,
+    Sum,
+    TimeSeries,
+    Type,
+)
+
+__all__ = ["MapContent", "read_map"]
+
+
+@dataclass
+class MapContent:
+    """``rows`` are (key, value): a tuple of the key's parts; a number, text, (count, total), cells or a series."""
+
+    kind: Type
+    rows: list[tuple[tuple[Any, ...], Any]]
+
+    def sorted_rows(self) -> list[tuple[tuple[Any, ...], Any]]:
+        """In bpftrace's order: numbers by value, the rest by key; ties by key."""
+        by_key = sorted(self.rows, key=lambda row: _orderable(row[0]))
+        if isinstance(self.kind, OneNumber | Integer):
+            return sorted(by_key, key=lambda row: int(row[1]))
+        if isinstance(self.kind, Average | Statistics):
+            return sorted(by_key, key=lambda row: row[1][1] / max(1, row[1][0]))
+        if isinstance(self.kind, Ranges):
+            return sorted(by_key, key=lambda row: sum(row[1]))
+        return by_key
+
+    @property
+    def last_interval(self) -> int:
+        """Of time series, the number of the latest interval that any of them has a value of."""
+        series = [value for _, value in self.rows if value] if isinstance(self.kind, TimeSeries) else []
+        return max((each[-1][0] for each in series), default=0)
+
+
+def _orderable(key: Any) -> Any:
+    if isinstance(key, dict):
+        key = tuple(key.values())
+    if isinstance(key, tuple | list):
+        return tuple(_orderable(part) for part in key)
+    return (0, key, "") if isinstance(key, int) else (1, 0, key if isinstance(key, str) else repr(key))
+
+
+def read_map(layout: MapLayout, source: Map) -> MapContent:
+    """Everything in a map of the script."""
+    assert layout.value is not None
+    kind, key = layout.value, _reader(layout.key) if layout.key is not None else lambda data: ()
+    value = _merger(kind, layout) if source.per_cpu else _reader(kind)
+    found = source.items()
+    if layout.type == ARRAY:
+        found = [(number, data[:-PRESENT_BYTES]) for number, data in found if any(data[-PRESENT_BYTES:])]
+    rows = [(key(number), value(data)) for number, data in found]
+    return MapContent(kind, [row for row in rows if row[1] is not None])
+
+
+def _reader(kind: Type) -> Callable[[bytes], Any]:
+    """A function from a type's stored form to its value."""
+    shape = struct.Struct(f"<{code(kind)}")
+    make = decoder(kind)
+    return lambda data: make(shape.unpack(data))
+
+
+def _merger(kind: Type, layout: MapLayout) -> Callable[[bytes], Any]:
+    """A function from what all CPUs hold to one value; None for what a map without a key does not hold."""
+    signless = Sum | Minimum | Maximum | CountAndTotal | TimeSeries
+    unsigned = isinstance(kind, signless) and not kind.signed
+    cells = layout.value_size // 8
+    shape = struct.Struct(f"<{possible_cpus() * cells}{'Q' if unsigned else 'q'}")
+    unkeyed = layout.key is None
+
+    def merge(data: bytes) -> Any:
+        words = shape.unpack(data)
+        if isinstance(kind, Count):
+            return sum(words[::cells])
+        if isinstance(kind, Ranges):
+            totals = [sum(words[cell::cells]) for cell in range(cells)]
+            return None if unkeyed and not any(totals) else totals
+        if isinstance(kind, TimeSeries):
+            return merged(kind, words) or (None if unkeyed else [])
+        first, second = words[::cells], words[1::cells]
+        if isinstance(kind, Minimum | Maximum):
+            choose = min if isinstance(kind, Minimum) else max
+            there = [number for number, known in zip(first, second, strict=True) if known]
+            return choose(there, default=None if unkeyed else 0)
+        if isinstance(kind, Sum):
+            return sum(first) if any(second) or not unkeyed else None
+        return (sum(first), sum(second)) if any(first) or not unkeyed else None
+
+    return merge
