@@ -1,186 +1,187 @@
 """Open a recording: a session directory, or a file that another tool recorded."""
 
 import errno
+import fcntl
+import os
 import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
-from insitu.session import store
-from insitu.session.profile import Profile
+from insitu.session.directory import created_whole, is_session, raw_sources
+from insitu.session.manifest import COMPLETE, Manifest, is_recording
 
-# What decodes and symbolizes is imported where it is needed: a complete session is read without it.
+# What reads and decodes is imported where it is needed: each way in needs other libraries.
 if TYPE_CHECKING:
-    from types import TracebackType
+    from insitu.session.reader import Session
+    from insitu.session.weighted_stacks import Selection, WeightedStacks
+    from insitu.session.writer import SessionWriter
 
-    import polars
+__all__ = ["import_file", "load_stacks", "open_session"]
 
-    from insitu.convert.build import Built
-
-__all__ = ["Session", "import_file", "load_profile", "open_session"]
+_NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
 
-class Session:
-    """A recording on disk.
+def open_session(path: str | Path, **options: Any) -> "Session":
+    """Open a session directory; a file of another tool is converted into a temporary session first.
 
-    ``session["sample"]`` is a table as a Polars frame, ``session.sql("select ...")`` a query's answer as one,
-    ``session.profile`` the samples as arrays. ``session.info`` is what session.json says.
+    A session whose recorder died is converted where it lies, or in a temporary place if that cannot be written; one
+    that is still being recorded is readable up to now. Raises InsituError when ``path`` is none of these.
     """
+    from insitu.session.reader import Session
 
-    def __init__(self, path: Path) -> None:
-        self.path = path
-        self.info: dict[str, Any] = store.read_info(path)
-        self._profile: Profile | None = None
-
-    @property
-    def tables(self) -> list[str]:
-        """Names of the tables that this session has."""
-        return list(store.table_files(self.path))
-
-    def __getitem__(self, table: str) -> "polars.DataFrame":
-        files = store.table_files(self.path).get(table)
-        if files is None:
-            raise KeyError(f"no table {table!r}; this session has: {', '.join(self.tables)}")
-        return store.read_table(files)
-
-    @property
-    def profile(self) -> Profile:
-        """The samples as arrays (read once)."""
-        if self._profile is None:
-            from insitu.convert.profile_tables import read_profile
-
-            self._profile = read_profile(self.path, self.info)
-        return self._profile
-
-    def sql(self, query: str) -> "polars.DataFrame":
-        """The answer of a DuckDB query over the session's tables, as a Polars frame.
-
-        Raises InsituError when the query cannot be run.
-        """
-        from insitu.session.query import connect, run
-
-        with connect(self.path) as connection:
-            return run(connection, query)
-
-    def close(self) -> None:
-        """Let go of what was made for this object only: nothing, for a session that lies on disk."""
-
-    def __enter__(self) -> "Session":
-        return self
-
-    def __exit__(self, kind: "type[BaseException] | None", error: object, trace: "TracebackType | None") -> None:
-        self.close()
-
-    def __repr__(self) -> str:
-        return f"<insitu session {str(self.path)!r}: {self.info.get('samples', 0)} samples>"
-
-
-def open_session(path: str | Path) -> Session:
-    """Open a session directory; perf.data and folded stacks are converted into a temporary one first.
-
-    A session whose recorder died is converted where it lies. Raises InsituError when ``path`` is none of these.
-    """
     path = Path(path)
-    if not _is_directory(path):
-        directory = Path(tempfile.mkdtemp(prefix="insitu-"))
-        try:
-            import_file(path, directory / "imported.insitu")
-        except BaseException:
-            shutil.rmtree(directory, ignore_errors=True)
-            raise
-        return _OwnedSession(directory / "imported.insitu")
-    info = store.read_info(path)
-    if store.raw_files(path) and info.get("state") != store.COMPLETE:
-        from insitu.convert.convert import finish
-
-        if store.is_recording(info):
-            raise InsituError(
-                f"{path}: still being recorded by process {info['recorder_pid']}", remedy="stop it first"
-            )
-        finish(path)
-    return Session(path)
+    if _is_directory(path):
+        if _is_whole(path) or _converted_in_place(path):
+            return Session(path)
+        return _temporary(lambda target: _convert_copy(path, target))
+    return _temporary(lambda target: import_file(path, target, **options))
 
 
-class _OwnedSession(Session):
-    """A session in a temporary directory of its own, removed when the object goes."""
+def load_stacks(
+    path: str | Path, want: "Selection | None" = None, *, times: bool = False, **options: Any
+) -> "WeightedStacks":
+    """The weighted stacks of a session, or of a file of another tool, for which nothing is written.
 
-    def close(self) -> None:
-        """Remove the directory."""
-        shutil.rmtree(self.path.parent, ignore_errors=True)
-
-    def __del__(self) -> None:
-        self.close()
-
-
-def load_profile(path: str | Path, *, as_perf: bool = False) -> Profile:
-    """The samples of a recording: a session directory, a perf.data file or folded stacks.
-
-    ``as_perf`` looks return addresses of perf.data up as perf does. Raises InsituError when ``path`` is none of
-    these or cannot be read.
+    ``options`` are the importer's (``as_perf``). Raises InsituError when ``path`` is neither, cannot be read, or
+    nothing is selected.
     """
-    path = Path(path)
-    if not _is_directory(path):
-        return _built_from_file(path, as_perf=as_perf).profile
-    info = store.read_info(path)
-    if info.get("state") != store.COMPLETE and store.raw_files(path):
-        return _recovered(path, info)
-    from insitu.convert.profile_tables import read_profile
+    from insitu.session.weighted_stacks import Selection
 
-    return read_profile(path, info)
+    path, want = Path(path), want or Selection()
+    if _is_directory(path):
+        with open_session(path) as session:
+            return session.stacks(want, times=times)
+    from insitu.session.weighted_stacks import stacks_in_memory
+    from insitu.session.writer import MemoryTables, SessionWriter
 
-
-def _recovered(path: Path, info: dict[str, object]) -> Profile:
-    """The profile of a session that was not converted; converted if its recorder is gone and it is writable."""
-    from insitu.convert.convert import profile_of_raw, save
-
-    built = profile_of_raw(path)
-    if not store.is_recording(info):
-        try:
-            save(path, built)
-            store.drop_raw(path)
-        except OSError as error:
-            if error.errno not in (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT):
-                raise
-    return built.profile
+    tables = MemoryTables()
+    writer = SessionWriter(tables, Manifest.imported(str(path)))
+    _import(path, writer, **options)
+    writer.finish()
+    return stacks_in_memory(tables, writer, want, times=times)
 
 
-def import_file(path: str | Path, output: str | Path, *, as_perf: bool = False) -> None:
-    """Make the session ``output`` from a perf.data file or folded stacks; nothing is left there if that fails."""
-    from insitu.convert.convert import save
+def import_file(path: str | Path, output: str | Path, **options: Any) -> None:
+    """Make the session ``output`` from a file of another tool; nothing is left there if that fails.
+
+    Raises InsituError when ``path`` is not such a file, or cannot be read.
+    """
+    from insitu.session.writer import SessionWriter
 
     path, output = Path(path), Path(output)
     if _is_directory(path):
-        raise InsituError(f"{path}: a directory" + (", and a session already" if store.is_session(path) else ""))
-    with store.created_whole(output, {"imported_from": str(path)}) as session:
-        built = _built_from_file(path, as_perf=as_perf)
-        store.update(session, **built.profile.info)
-        save(session, built)
-        store.drop_raw(session)
+        raise InsituError(f"{path}: a directory" + (", and a session already" if is_session(path) else ""))
+    with created_whole(output, Manifest.imported(str(path))) as session, SessionWriter.on_disk(session) as writer:
+        _import(path, writer, **options)
+        writer.finish()
 
 
-def _built_from_file(path: Path, *, as_perf: bool) -> "Built":
-    from insitu.convert.build import Built, build, is_this_boot, no_collector
+def _import(path: Path, writer: "SessionWriter", *, as_perf: bool = False) -> None:
     from insitu.convert.formats.perf_data import is_perf_data, read_perf_data
-    from insitu.convert.processes import Processes
-    from insitu.symbols.address_space import AddressSpaces
 
     with path.open("rb") as file:
         head = file.read(64)
     if is_perf_data(head):
+        from insitu.convert.perf import convert_perf, is_this_boot, no_collector
+
         with no_collector():
             recording = read_perf_data(path)
-            recording.live = is_this_boot(path, recording.info)
-            return build(recording, as_perf=as_perf)
+            recording.live = is_this_boot(path, recording.manifest)
+            known = recording.manifest
+            writer.manifest = writer.manifest.changed(
+                host=known.host, kernel=known.kernel, machine=known.machine, cpus=known.cpus, command=known.command
+            )
+            writer.notes += known.notes
+            convert_perf(recording, writer, as_perf=as_perf)
+        return
     from insitu.convert.formats.folded import read_folded
 
     if not head:
         raise InsituError(f"{path}: empty")
     if b"\0" in head:
         raise InsituError(
-            f"{path}: neither a session, nor perf.data, nor folded stacks", remedy="record with insitu profile"
+            f"{path}: not a session, perf.data file or folded stacks", remedy="record with insitu profile"
         )
-    return Built(read_folded(path.read_bytes(), str(path)), Processes(AddressSpaces(), [], []))
+    read_folded(path.read_bytes(), str(path), writer)
+
+
+def _is_whole(path: Path) -> bool:
+    return Manifest.read(path).state == COMPLETE
+
+
+def _converted_in_place(path: Path) -> bool:
+    """Convert what a dead recorder left; whether the session at ``path`` is complete now.
+
+    Two readers that come at once wait for each other.
+    """
+    from insitu.convert.sources import finish
+
+    try:
+        with _locked(path):
+            manifest = Manifest.read(path)
+            if manifest.state == COMPLETE:
+                return True
+            if is_recording(manifest):
+                return False
+            finish(path)
+            return True
+    except OSError as error:
+        if error.errno not in _NOT_WRITABLE:
+            raise
+        return False
+
+
+@contextmanager
+def _locked(path: Path) -> Iterator[None]:
+    """Hold the lock of a session's directory."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
+
+
+def _convert_copy(path: Path, target: Path) -> None:
+    """Convert a session that cannot be converted where it lies into another, up to what is there now."""
+    from insitu.convert.sources import convert_sources
+    from insitu.session.writer import SessionWriter
+
+    manifest = Manifest.read(path)
+    notes = [*manifest.notes]
+    if is_recording(manifest):
+        notes.append("still being recorded: this is what there was when it was opened")
+    if not raw_sources(path):
+        raise InsituError(
+            f"{path}: holds no records yet" if is_recording(manifest) else f"{path}: damaged: no records"
+        )
+    with (
+        created_whole(target, manifest.changed(notes=notes)) as session,
+        SessionWriter.on_disk(session) as writer,
+    ):
+        convert_sources(path, writer)
+        writer.finish()
+
+
+def _temporary(make: "Any") -> "Session":
+    """A session that ``make(path)`` makes in a temporary directory, which goes with the object."""
+    import weakref
+
+    from insitu.session.reader import Session
+
+    directory = Path(tempfile.mkdtemp(prefix="insitu-"))
+    try:
+        make(directory / "opened.insitu")
+        session = Session(directory / "opened.insitu")
+    except BaseException:
+        shutil.rmtree(directory, ignore_errors=True)
+        raise
+    session.on_close = weakref.finalize(session, shutil.rmtree, directory, ignore_errors=True)
+    return session
 
 
 def _is_directory(path: Path) -> bool:

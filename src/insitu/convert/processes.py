@@ -7,6 +7,7 @@ their equal stacks are looked up once.
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,14 +15,34 @@ from numpy.typing import NDArray
 from insitu.convert.formats.perf_records import SideRecord
 from insitu.kernel.perf_event import Misc, Record
 from insitu.session.distinct import groups
-from insitu.session.profile import Lost, Thread
 from insitu.symbols.address_space import AddressSpaces, Mapping, Module
 from insitu.symbols.module_files import is_anonymous
 
-__all__ = ["Processes", "replay"]
+__all__ = ["Lost", "Processes", "Thread", "replay"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+
+
+class Thread(NamedTuple):
+    """One thread under one name; times are CLOCK_MONOTONIC nanoseconds, 0 where unknown."""
+
+    tid: int
+    pid: int
+    ppid: int = 0
+    comm: str = ""
+    exe: str = ""
+    start_ns: int = 0
+    end_ns: int = 0
+
+
+class Lost(NamedTuple):
+    """``count`` records that ``source`` could not deliver on ``cpu`` (-1: not known) at ``ts_ns``."""
+
+    ts_ns: int
+    source: str
+    cpu: int
+    count: int
 
 
 @dataclass

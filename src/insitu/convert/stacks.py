@@ -3,16 +3,17 @@
 A distinct stack is an address-space epoch and a callchain; it is told apart by a 64-bit hash of both.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.formats.perf_records import CONTEXT_MAX, SampleBatch
-from insitu.session.distinct import distinct, ranges
+from insitu.session.distinct import ranges
+from insitu.session.interning import GrowingIndex, StackTree
 
-__all__ = ["KERNEL_HALF", "Chains", "StackTable", "chains_of", "stack_tree"]
+__all__ = ["KERNEL_HALF", "Chains", "StackInterner", "chains_of"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -23,6 +24,7 @@ KERNEL_HALF = np.uint64(0xFFF0 << 48)
 """Kernel addresses lie above this, user addresses below (x86-64; aarch64 with up to 52-bit addresses)."""
 
 _MIX = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio
+_ODD = np.uint64(0xD1342543DE82EF95)
 _BASE = 0xD1342543DE82EF95  # odd, with no pattern (a multiplier of Steele and Vigna, 2021)
 
 
@@ -116,43 +118,44 @@ def _merged(chain: Chains, rows: I64, others: Chains) -> Chains:
     return Chains(result, addresses, calls)
 
 
-class StackTable:
-    """Distinct (epoch, callchain) pairs of batches of samples."""
+class StackInterner:
+    """Callchains of batches of samples as nodes of a session's call tree; each distinct one is resolved once."""
 
-    def __init__(self) -> None:
-        self._hashes: list[U64] = []
-        self._distinct: list[U64] = []
-        self._chains: list[Chains] = []
-        self._epochs: list[I32] = []
+    def __init__(self, tree: StackTree, resolve: Callable[[I32, U64, Bools], tuple[I64, I32]]) -> None:
+        """``resolve(epoch, address, called)`` gives for n distinct places offsets (n + 1) and frames, innermost first."""
+        self._tree = tree
+        self._resolve = resolve
+        self._chains = GrowingIndex()
+        self._leaves = np.zeros(0, np.int32)
+        self._places = GrowingIndex()
+        self._offset = np.zeros(1, np.int64)
+        self._frames = np.zeros(0, np.int32)
 
-    def add(self, chains: Chains, epoch: I32) -> None:
-        """Take in the stacks of a batch of samples."""
-        hashes = _hash(chains, epoch)
-        found, first = np.unique(hashes, return_index=True)
-        self._hashes.append(hashes)
-        self._distinct.append(found)
-        self._chains.append(chains.take(first))
-        self._epochs.append(epoch[first])
+    def add(self, chains: Chains, epoch: I32) -> I32:
+        """The node of each chain."""
+        ids, new = self._chains.number(_hash(chains, epoch))
+        if len(new):
+            fresh = chains.take(new)
+            self._leaves = np.concatenate([self._leaves, self._grown(fresh, epoch[new])])
+        return self._leaves[ids]
 
-    def finish(self) -> tuple[I64, I32, Chains]:
-        """Row of each sample (in the order they were added), and of each row its epoch and callchain."""
-        if not self._hashes:
-            nothing = np.zeros(0, np.int64)
-            return nothing, np.zeros(0, np.int32), Chains(np.zeros(1, np.int64), np.zeros(0, np.uint64), nothing > 0)
-        found, first = np.unique(np.concatenate(self._distinct), return_index=True)
-        chains = _concatenated(self._chains).take(first)
-        rows = np.concatenate([np.searchsorted(found, hashes) for hashes in self._hashes])
-        return rows, np.concatenate(self._epochs)[first], chains
-
-
-def _concatenated(parts: Sequence[Chains]) -> Chains:
-    if len(parts) == 1:
-        return parts[0]
-    return Chains(
-        _offsets(np.concatenate([part.lengths for part in parts])),
-        np.concatenate([part.address for part in parts]),
-        np.concatenate([part.called for part in parts]),
-    )
+    def _grown(self, chains: Chains, epoch: I32) -> I32:
+        """The nodes of chains that were not seen before."""
+        lengths = chains.lengths
+        where = np.where(chains.address < KERNEL_HALF, np.repeat(epoch, lengths), np.int32(-1))
+        place = (chains.address + chains.called) * _MIX ^ (
+            where.astype(np.int64).view(np.uint64) + np.uint64(2)
+        ) * _ODD
+        place ^= chains.called.astype(np.uint64) << np.uint64(63)
+        ids, new = self._places.number(place)
+        if len(new):
+            offset, frames = self._resolve(where[new], chains.address[new], chains.called[new])
+            self._offset = np.concatenate([self._offset, self._offset[-1] + offset[1:]])
+            self._frames = np.concatenate([self._frames, frames])
+        count = np.diff(self._offset)[ids]
+        flat = self._frames[ranges(self._offset[:-1][ids], count)]
+        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(count)])
+        return self._tree.add(running[chains.offset], flat)
 
 
 def _hash(chains: Chains, epoch: I32) -> U64:
@@ -181,53 +184,3 @@ def _powers(base: int, count: int) -> U64:
     factors[:1] = 1
     powers: U64 = np.cumprod(factors, dtype=np.uint64)
     return powers
-
-
-def stack_tree(
-    chains: Chains, epoch: I32, resolve: Callable[[I32, U64, Bools], tuple[I64, I32]]
-) -> tuple[I32, I32, I32]:
-    """The tree of frames of distinct stacks: parent and frame of each node, and the leaf node of each stack.
-
-    ``resolve(epoch, address, called)`` gives for distinct addresses (all three of one length) offsets (n + 1) and
-    frame indices, innermost first. Node 0 is the root, whose frame is -1; parents come before children.
-    """
-    lengths = chains.lengths
-    where = np.where(chains.address < KERNEL_HALF, np.repeat(epoch, lengths), np.int32(-1))
-    first, inverse = _distinct_rows(where, chains.address, chains.called)
-    offset, frames = resolve(where[first], chains.address[first], chains.called[first])
-    per_address = np.diff(offset)[inverse]
-    flat = frames[ranges(offset[:-1][inverse], per_address)]
-    running = np.concatenate([np.zeros(1, np.int64), np.cumsum(per_address)])
-    ends = running[chains.offset[1:]]
-    depth = ends - running[chains.offset[:-1]]
-    return _tree(flat, ends, depth)
-
-
-def _distinct_rows(where: I32, address: U64, called: Bools) -> tuple[I64, I64]:
-    """First index of each distinct (where, address, called), and for each element which of them it is."""
-    _, number = distinct(address)
-    key = (number * (int(where.max(initial=0)) + 2) + where + 1) * 2 + called
-    keys, inverse = distinct(key)
-    first = np.empty(len(keys), np.int64)
-    first[inverse[::-1]] = np.arange(len(key) - 1, -1, -1)
-    return first, inverse
-
-
-def _tree(flat: I32, ends: I64, depth: I64) -> tuple[I32, I32, I32]:
-    """Merge chains of frame indices (leaf first, chain i ending before ``ends[i]``) from their roots."""
-    parents: list[I32] = [np.zeros(1, np.int32)]
-    frames: list[I32] = [np.full(1, -1, np.int32)]
-    at = np.zeros(len(ends), np.int32)
-    most = int(flat.max(initial=0)) + 1
-    count, level = 1, 0
-    live = np.flatnonzero(depth > 0)
-    while len(live):
-        key = at[live].astype(np.int64) * most + flat[ends[live] - 1 - level]
-        nodes, inverse = distinct(key)
-        parents.append((nodes // most).astype(np.int32))
-        frames.append((nodes % most).astype(np.int32))
-        at[live] = count + inverse
-        count += len(nodes)
-        level += 1
-        live = live[depth[live] > level]
-    return np.concatenate(parents), np.concatenate(frames), at

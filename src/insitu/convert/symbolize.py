@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from insitu.convert.stacks import KERNEL_HALF
 from insitu.session.distinct import distinct, groups
+from insitu.session.interning import FrameTable
 from insitu.symbols.address_space import AddressSpaces
 from insitu.symbols.frame import Frame
 from insitu.symbols.module_files import is_anonymous
@@ -27,16 +28,15 @@ _UNKNOWN = (Frame("[unknown]"),)
 
 
 class Resolver:
-    """Resolves addresses and collects the frames they turn out to be in ``frames``."""
+    """Resolves addresses to frames, which it adds to a table of frames."""
 
-    def __init__(self, symbols: "Symbolizer", spaces: AddressSpaces) -> None:
-        self.frames: list[Frame] = []
+    def __init__(self, symbols: "Symbolizer", spaces: AddressSpaces, frames: FrameTable) -> None:
         self._symbols = symbols
         self._spaces = spaces
-        self._index: dict[Frame, int] = {}
+        self._frames = frames
 
     def __call__(self, epoch: I32, address: U64, called: Bools) -> tuple[I64, I32]:
-        """Offsets (n + 1) and indices into ``frames``, innermost first, of n distinct (epoch, address, called)."""
+        """Offsets (n + 1) and ids of frames, innermost first, of n distinct (epoch, address, called)."""
         looked_up = address - called
         found: list[Sequence[Frame]] = [()] * len(address)
         kernel = address >= KERNEL_HALF
@@ -44,10 +44,8 @@ class Resolver:
         if len(rows):
             self._spread(rows, looked_up[rows], self._symbols.kernel, found)
         self._user(np.flatnonzero(~kernel), epoch, looked_up, found)
-        index = self._index
         lengths = np.fromiter((len(frames) for frames in found), np.int64, len(found))
-        numbers = [index.setdefault(frame, len(index)) for frames in found for frame in frames]
-        self.frames = list(index)
+        numbers = self._frames.number(frame for frames in found for frame in frames)
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), np.array(numbers, np.int32)
 
     def _user(self, rows: I64, epoch: I32, address: U64, found: list[Sequence[Frame]]) -> None:

@@ -1,111 +1,287 @@
-"""SQL over a session: its tables as DuckDB views."""
+"""A session's tables in DuckDB: typed, with defaults for what a recording lacks, read as far as a query needs."""
 
-from collections.abc import Iterator
-from contextlib import contextmanager
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
+import insitu.session.core_tables  # noqa: F401 - registers the shared tables
 from insitu.errors import InsituError
-from insitu.session import store
-from insitu.session.schema import TABLES, TEXT
+from insitu.session.directory import table_files
+from insitu.session.parquet import KEY, literal
+from insitu.session.schema import TABLES, Column, Table, described, quoted
 
 if TYPE_CHECKING:
     import duckdb
     import polars
 
-__all__ = ["connect", "run"]
+__all__ = ["Database", "one_line"]
 
-_SQL_TYPES = {
-    np.dtype(np.int32): "integer",
-    np.dtype(np.int64): "bigint",
-    np.dtype(np.uint64): "ubigint",
-    np.dtype(np.bool_): "boolean",
-    np.dtype(np.float64): "double",
-}
+_STDLIB: Final = Path(__file__).parents[1] / "analyses" / "stdlib"
 
 
-@contextmanager
-def connect(path: Path) -> "Iterator[duckdb.DuckDBPyConnection]":
-    """A DuckDB connection that sees the session's tables as views, the documented ones also when they are empty.
+class Database:
+    """One DuckDB connection over one session, or over several: then each table has a column ``session`` first.
 
-    ``event.LABEL`` and ``map.NAME`` are views of the schemas ``event`` and ``map``. Queries can read the session's
-    files and nothing else of this machine, and load no extension.
+    Queries can read the sessions' files and nothing else of this machine, and load no extension.
     """
-    import duckdb
 
-    connection = duckdb.connect()
-    try:
-        connection.execute("set allow_community_extensions = false")
-        connection.execute("set autoinstall_known_extensions = false")
-        connection.execute("set autoload_known_extensions = false")
-        files = store.table_files(path)
-        for name, parts in files.items():
-            schema, _, label = name.rpartition(".")
-            if schema:
-                connection.execute(f"create schema if not exists {_quoted(schema)}")
-            view = f"{_quoted(schema)}.{_quoted(label)}" if schema else _quoted(label)
-            listed = ", ".join(_literal(str(part)) for part in parts)
-            connection.execute(f"create view {view} as select * from read_parquet([{listed}])")
-        for name, columns in TABLES.items():
-            if name not in files:
-                typed = ", ".join(f"{_quoted(column)} {_sql_type(kind)}" for column, kind in columns.items())
-                connection.execute(f"create table {_quoted(name)} ({typed})")
-        connection.execute(f"set allowed_directories = [{_literal(str(path / 'tables'))}]")
-        connection.execute("set enable_external_access = false")
-        yield connection
-    except duckdb.Error as error:
-        raise InsituError(f"{path}: a table cannot be read: {str(error).splitlines()[0]}") from None
-    finally:
-        connection.close()
+    def __init__(self, *paths: Path) -> None:
+        import duckdb
 
+        self._paths = paths
+        self._files = [table_files(path) for path in paths]
+        self._tables: dict[str, Table] = {}
+        self._relations: dict[tuple[int, str], str] = {}
+        self._connection = duckdb.connect(config={"allow_community_extensions": "false"})
+        self._locked = False
 
-def run(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFrame":
-    """Run one statement; its rows (none for a statement without an answer). InsituError says what DuckDB said.
+    def close(self) -> None:
+        """Close the connection."""
+        self._connection.close()
 
-    Ctrl-C, or another exception that a signal handler raises, ends the query.
-    """
-    import duckdb
+    @property
+    def names(self) -> list[str]:
+        """The tables that the sessions hold."""
+        return sorted({name for files in self._files for name in files})
 
-    try:
-        return _interruptible(connection, query)
-    except duckdb.Error as error:
-        lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-        raise InsituError("; ".join(lines[:3])) from None
+    def table(self, name: str) -> Table:
+        """The description of a table: the registered one, else the one its files carry.
 
+        Raises InsituError where there is no such table, or its first file cannot be read.
+        """
+        found = self._tables.get(name)
+        if found is None:
+            found = self._tables[name] = TABLES.get(name) or self._described(name)
+        return found
 
-def _interruptible(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFrame":
-    """The query's rows, fetched in a thread of their own: called from this one DuckDB may swallow a Ctrl-C."""
-    import signal
-    import threading
-    from concurrent.futures import ThreadPoolExecutor, wait
-
-    import polars  # noqa: F401
-
-    handler = signal.getsignal(signal.SIGINT)
-    if handler is not None and threading.current_thread() is threading.main_thread():
-        # Polars, once imported, keeps SIGINT to itself while it works: the handler is put back.
-        signal.signal(signal.SIGINT, handler)
-    with ThreadPoolExecutor(1) as pool:
-        answer = pool.submit(_rows, connection, query)
+    def _described(self, name: str) -> Table:
+        file = next((files[name][0] for files in self._files if name in files), None)
+        if file is None:
+            raise InsituError(f"no table {name}", remedy=f"there are: {', '.join(self.names)}")
+        text = f"select value from parquet_kv_metadata({literal(str(file))}) where key = {literal(KEY)}"
+        rows = self._execute(text, file).fetchall()
         try:
-            return answer.result()
-        except (KeyboardInterrupt, SystemExit):
-            while not answer.done():  # again, should the query have begun after it
-                connection.interrupt()
-                wait([answer], 0.1)
-            raise
+            return described(json.loads(bytes(rows[0][0])) if rows else None)
+        except (ValueError, IndexError, RecursionError):
+            columns = tuple(Column(each, "nested") for each in self._physical(file))
+            return Table(name, "", columns)
+
+    def _physical(self, file: Path) -> list[str]:
+        """The columns that a parquet file has."""
+        rows = self._execute(f"select * from read_parquet({literal(str(file))}) limit 0", file)
+        return [column[0] for column in rows.description or ()]
+
+    def _execute(self, text: str, file: Path) -> duckdb.DuckDBPyConnection:
+        import duckdb
+
+        try:
+            return self._connection.execute(text)
+        except duckdb.Error as error:
+            raise _unreadable(file.parent, error) from None
+
+    def relation(self, name: str, session: int = 0) -> str:
+        """SQL that reads a table of one session, its columns in their declared types, absent ones by default."""
+        key = (session, name)
+        if key not in self._relations:
+            self._relations[key] = self._relation(name, self._files[session].get(name))
+        return self._relations[key]
+
+    def _relation(self, name: str, files: Sequence[Path] | None) -> str:
+        table = self.table(name)
+        present = self._physical(files[0]) if files else []
+        terms = []
+        for column in table.columns:
+            storage = column.semantic.storage
+            if column.name in present:
+                own = quoted(column.name)
+                terms.append(f"cast({own} as {storage}) as {own}" if storage else own)
+            else:
+                terms.append(f"{_default(column)} as {quoted(column.name)}")
+        known = {column.name for column in table.columns}
+        terms += [quoted(each) for each in present if each not in known]
+        if not files:
+            return f"(select {', '.join(terms)} where false)"
+        listed = ", ".join(literal(str(file)) for file in files)
+        return f"(select {', '.join(terms)} from read_parquet([{listed}]))"
+
+    def rows(self, name: str, session: int = 0) -> int:
+        """The number of rows of a table; 0 where the session has none."""
+        if name not in self._files[session]:
+            return 0
+        (count,) = self.fetch(f"select count(*) as n from {self.relation(name, session)}")["n"].tolist()
+        return int(count)
+
+    def fetch(self, text: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
+        """The rows of our own query as arrays by column, nulls as the type's zero.
+
+        Raises InsituError where a table cannot be read.
+        """
+        import duckdb
+
+        try:
+            found = self._connection.execute(text, list(parameters)).fetchnumpy()
+        except duckdb.Error as error:
+            raise _unreadable(self._paths[0], error) from None
+        return {name: _filled(values) for name, values in found.items()}
+
+    def all(self, text: str) -> list[tuple[Any, ...]]:
+        """The rows of our own query as tuples. Raises InsituError where a table cannot be read."""
+        import duckdb
+
+        try:
+            return self._connection.execute(text).fetchall()
+        except duckdb.Error as error:
+            raise _unreadable(self._paths[0], error) from None
+
+    # Queries of users
+
+    def _open_to_users(self) -> None:
+        """Make every table a view, add the standard library's, and lock the rest of the machine away."""
+        import duckdb
+
+        if self._locked:
+            return
+        self._locked = True
+        try:
+            for name in dict.fromkeys([*TABLES, *self.names]):
+                schema, _, label = name.rpartition(".")
+                if schema:
+                    self._connection.execute(f"create schema if not exists {quoted(schema)}")
+                view = f"{quoted(schema)}.{quoted(label)}" if schema else quoted(label)
+                self._connection.execute(f"create view {view} as {self._everywhere(name)}")
+            for text in stdlib().values():
+                self._connection.execute(text)
+            allowed = ", ".join(literal(str(path / "tables")) for path in self._paths)
+            self._connection.execute("set autoinstall_known_extensions = false")
+            self._connection.execute("set autoload_known_extensions = false")
+            self._connection.execute(f"set allowed_directories = [{allowed}]")
+            self._connection.execute("set enable_external_access = false")
+            self._connection.execute("set lock_configuration = true")
+        except duckdb.Error as error:
+            raise _unreadable(self._paths[0], error) from None
+
+    def _everywhere(self, name: str) -> str:
+        if len(self._paths) == 1:
+            return f"from {self.relation(name)}"
+        parts = [
+            f"select {literal(path.name.removesuffix('.insitu'))} as session, * from {self.relation(name, at)}"
+            for at, path in enumerate(self._paths)
+        ]
+        return " union all by name ".join(parts)
+
+    def words(self) -> list[str]:
+        """Names that a prompt completes: tables and columns."""
+        self._open_to_users()
+        found = self._connection.execute("select table_name, column_name from duckdb_columns() where not internal")
+        return sorted({word for row in found.fetchall() for word in row})
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> polars.DataFrame:
+        """The rows of a user's statement (none for a statement without an answer).
+
+        ``parameters`` fill ``?`` or ``$name``. Raises InsituError with what DuckDB said.
+        Ctrl-C, or another exception that a signal handler raises, ends the query.
+        """
+        import duckdb
+
+        self._open_to_users()
+        try:
+            return self._interruptible(query, parameters)
+        except duckdb.Error as error:
+            raise InsituError(one_line(error)) from None
+
+    def _interruptible(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> polars.DataFrame:
+        """The query's rows, fetched in a thread of their own: called from this one DuckDB may swallow a Ctrl-C."""
+        import signal
+        import threading
+        from concurrent.futures import ThreadPoolExecutor, wait
+
+        import polars  # noqa: F401
+
+        handler = signal.getsignal(signal.SIGINT)
+        if handler is not None and threading.current_thread() is threading.main_thread():
+            # Polars, once imported, keeps SIGINT to itself while it works: the handler is put back.
+            signal.signal(signal.SIGINT, handler)
+        with ThreadPoolExecutor(1) as pool:
+            answer = pool.submit(_rows, self._connection, query, parameters)
+            try:
+                return answer.result()
+            except (KeyboardInterrupt, SystemExit):
+                while not answer.done():  # again, should the query have begun after it
+                    self._connection.interrupt()
+                    wait([answer], 0.1)
+                raise
 
 
-def _rows(connection: "duckdb.DuckDBPyConnection", query: str) -> "polars.DataFrame":
+def stdlib() -> dict[str, str]:
+    """The views that users may use, by name: SQL files, each of which makes one."""
+    return {file.stem: file.read_text(encoding="utf-8") for file in _ordered(_STDLIB)}
+
+
+def _ordered(directory: Path) -> Iterator[Path]:
+    """Files so that each comes after those that it uses (a line "-- uses: NAME, NAME" names them)."""
+    files = {file.stem: file for file in sorted(directory.glob("*.sql"))}
+    done: set[str] = set()
+
+    def visit(name: str) -> Iterator[Path]:
+        if name in done or name not in files:
+            return
+        done.add(name)
+        for line in files[name].read_text(encoding="utf-8").splitlines():
+            if line.startswith("-- uses:"):
+                for other in line.removeprefix("-- uses:").split(","):
+                    yield from visit(other.strip())
+        yield files[name]
+
+    for name in files:
+        yield from visit(name)
+
+
+def _default(column: Column) -> str:
+    storage = column.semantic.storage or "varchar"
+    value = column.missing
+    if value is None:
+        return f"cast(null as {storage})"
+    if isinstance(value, str):
+        return f"cast({literal(value)} as {storage})"
+    if isinstance(value, bytes):
+        return "''::blob"
+    return f"cast({value} as {storage})"
+
+
+def _filled(values: Any) -> Any:
+    if isinstance(values, np.ma.MaskedArray):
+        if values.dtype == object:
+            return values.filled("")
+        return values.filled(np.zeros(1, values.dtype)[0])
+    return values
+
+
+def _unreadable(path: Path, error: Exception) -> InsituError:
+    return InsituError(f"{path}: cannot read this table: {one_line(error)}")
+
+
+def one_line(error: Exception) -> str:
+    """What DuckDB said, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return "; ".join(lines[:3])
+
+
+def _rows(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+) -> polars.DataFrame:
     import polars as pl
 
-    relation = connection.sql(query)
+    given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
+    relation = connection.sql(query, params=given) if given else connection.sql(query)
     return pl.DataFrame() if relation is None else _plain_integers(pl.DataFrame(relation))
 
 
-def _plain_integers(frame: "polars.DataFrame") -> "polars.DataFrame":
+def _plain_integers(frame: polars.DataFrame) -> polars.DataFrame:
     """DuckDB's 128-bit integers (what sum() gives) arrive as decimals: 64-bit integers where they fit."""
     import polars as pl
 
@@ -115,15 +291,3 @@ def _plain_integers(frame: "polars.DataFrame") -> "polars.DataFrame":
             if narrow.null_count() == frame[name].null_count():
                 frame = frame.with_columns(narrow)
     return frame
-
-
-def _quoted(name: str) -> str:
-    return '"' + name.replace('"', '""') + '"'
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("'", "''") + "'"
-
-
-def _sql_type(kind: object) -> str:
-    return "varchar" if kind == TEXT else _SQL_TYPES[np.dtype(kind)]  # type: ignore[call-overload]

@@ -1,73 +1,218 @@
-"""The tables of a session: names, columns, units. docs/session-format.md explains them for users.
+"""The registry of tables: names, columns, what they mean and in which unit.
 
-Times are CLOCK_MONOTONIC nanoseconds (int64).
+``register(Table(...))`` stands in the module that records a table. The parquet files, the DuckDB views,
+``.tables`` at the SQL prompt, docs/session-format.md and the tests come from it. A column has a *semantic type*, by
+which output, exports and views format and add up; none of them looks at a column's name. The description of a table
+travels in its parquet files, so that a session can be read where the module that recorded it is not known.
 """
 
-from typing import Final
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
 
-import numpy as np
-from numpy.typing import DTypeLike
+__all__ = [
+    "TABLES",
+    "Column",
+    "SemanticType",
+    "Table",
+    "described",
+    "description",
+    "quoted",
+    "register",
+    "semantic",
+    "value_type",
+]
 
-__all__ = ["TABLES", "TEXT"]
 
-TEXT: Final = "text"
-"""Column type of strings: a Python list of str in memory, a UTF-8 column on disk."""
+@dataclass(frozen=True)
+class SemanticType:
+    """What a column's values are. ``storage`` is DuckDB's name of the type that holds them ("" : nested, any).
 
-Column = DTypeLike | str
+    ``unit`` is what a sum of the values counts ("ns", "bytes"; "" where a sum means nothing). ``refers_to`` names
+    the table whose ``id`` (or utid, upid) the values are.
+    """
 
-# Table -> column -> numpy dtype, or TEXT.
-TABLES: Final[dict[str, dict[str, Column]]] = {
-    "thread": {
-        "tid": np.int32,
-        "pid": np.int32,
-        "ppid": np.int32,
-        "comm": TEXT,
-        "exe": TEXT,
-        "start_ns": np.int64,
-        "end_ns": np.int64,
-    },
-    "mapping": {
-        "pid": np.int32,
-        "start": np.uint64,
-        "end": np.uint64,
-        "offset": np.uint64,
-        "path": TEXT,
-        "build_id": TEXT,
-    },
-    "frame": {
-        "id": np.int32,
-        "function": TEXT,
-        "module": TEXT,
-        "file": TEXT,
-        "line": np.int32,
-        "inlined": np.bool_,
-        "kind": TEXT,
-    },
-    "stack": {"id": np.int32, "parent": np.int32, "frame": np.int32, "depth": np.int32},
-    "sample": {
-        "ts_ns": np.int64,
-        "cpu": np.int32,
-        "tid": np.int32,
-        "stack": np.int32,
-        "event": TEXT,
-        "weight": np.int64,
-    },
-    "span": {
-        "ts_ns": np.int64,
-        "dur_ns": np.int64,
-        "tid": np.int32,
-        "cpu": np.int32,
-        "name": TEXT,
-        "parent": np.int64,
-        "depth": np.int32,
-        "self_ns": np.int64,
-    },
-    "counter": {
-        "ts_ns": np.int64,
-        "cpu": np.int32,
-        "tid": np.int32,
-        "name": TEXT,
-        "value": np.float64,
-    },
-    "lost": {"ts_ns": np.int64, "source": TEXT, "cpu": np.int32, "count": np.int64},
-}
+    name: str
+    storage: str
+    unit: str = ""
+    refers_to: str = ""
+
+
+def _types(*types: SemanticType) -> dict[str, SemanticType]:
+    return {kind.name: kind for kind in types}
+
+
+_SEMANTIC: Final = _types(
+    SemanticType("timestamp", "bigint"),  # CLOCK_MONOTONIC nanoseconds
+    SemanticType("duration", "bigint", "ns"),
+    SemanticType("bytes", "bigint", "bytes"),
+    SemanticType("count", "bigint", "events"),
+    SemanticType("weight", "bigint", "*"),  # in the unit of the row's event_type
+    SemanticType("utid", "integer", refers_to="thread"),
+    SemanticType("upid", "integer", refers_to="process"),
+    SemanticType("stack", "integer", refers_to="stack"),
+    SemanticType("frame", "integer", refers_to="frame"),
+    SemanticType("module", "integer", refers_to="module"),
+    SemanticType("event_type", "integer", refers_to="event_type"),
+    SemanticType("track", "integer", refers_to="track"),
+    SemanticType("span", "bigint", refers_to="span"),
+    SemanticType("id", "bigint"),
+    SemanticType("cpu", "integer"),
+    SemanticType("pid", "integer"),
+    SemanticType("tid", "integer"),
+    SemanticType("uid", "integer"),
+    SemanticType("errno", "integer"),
+    SemanticType("signal", "integer"),
+    SemanticType("line", "integer"),
+    SemanticType("depth", "integer"),
+    SemanticType("kernel_address", "ubigint"),
+    SemanticType("user_address", "ubigint"),
+    SemanticType("file_offset", "ubigint"),
+    SemanticType("integer", "bigint"),
+    SemanticType("unsigned", "ubigint"),
+    SemanticType("number", "double"),
+    SemanticType("flag", "boolean"),
+    SemanticType("name", "varchar"),
+    SemanticType("enum", "varchar"),
+    SemanticType("path", "varchar"),
+    SemanticType("build_id", "varchar"),
+    SemanticType("text", "varchar"),
+    SemanticType("blob", "blob"),
+    SemanticType("nested", ""),  # lists and structs of a probe program, as Polars holds them
+)
+
+_ZERO: Final[Mapping[str, Any]] = {"varchar": "", "boolean": False, "double": 0.0, "blob": b"", "": None}
+
+
+def semantic(name: str) -> SemanticType:
+    """The semantic type of that name. Raises KeyError where there is none."""
+    return _SEMANTIC[name]
+
+
+@dataclass(frozen=True)
+class Column:
+    """A column: its name, semantic type and, for users, what it says.
+
+    ``default`` is what rows of recordings without the column have, where it is not the type's zero.
+    A ``nullable`` column may hold null (an open end, an unknown value).
+    """
+
+    name: str
+    type: str
+    doc: str = ""
+    default: Any = None
+    nullable: bool = False
+
+    @property
+    def semantic(self) -> SemanticType:
+        """The column's semantic type."""
+        return _SEMANTIC[self.type]
+
+    @property
+    def missing(self) -> Any:
+        """What stands in for the column where a recording lacks it."""
+        if self.default is not None or self.nullable:
+            return self.default
+        return _ZERO.get(self.semantic.storage, 0)
+
+
+@dataclass(frozen=True)
+class Table:
+    """A table: name, what a row is, and its columns. ``version`` rises when a column changes its meaning."""
+
+    name: str
+    doc: str
+    columns: tuple[Column, ...]
+    version: int = 1
+
+    def __post_init__(self) -> None:
+        names = [column.name for column in self.columns]
+        if len(set(names)) != len(names):
+            raise ValueError(f"table {self.name}: two columns of one name")
+        for column in self.columns:
+            _SEMANTIC[column.type]
+
+    def column(self, name: str) -> Column | None:
+        """The column of that name, None if the table has none."""
+        return next((column for column in self.columns if column.name == name), None)
+
+    def of_type(self, kind: str) -> Column | None:
+        """The first column of a semantic type, None if there is none."""
+        return next((column for column in self.columns if column.type == kind), None)
+
+    @property
+    def stack(self) -> Column | None:
+        """The column by which the table is weighted stacks: ``stack``, else the first that refers to a stack."""
+        found = self.column("stack")
+        return found if found is not None and found.type == "stack" else self.of_type("stack")
+
+    @property
+    def weights(self) -> tuple[Column, ...]:
+        """The columns whose values can be added up: durations, sizes, counts, weights."""
+        return tuple(column for column in self.columns if column.semantic.unit)
+
+
+TABLES: Final[dict[str, Table]] = {}
+"""Every registered table, by name."""
+
+
+def register(table: Table) -> Table:
+    """Make a table known. Registering the same table again changes nothing.
+
+    Raises ValueError where another table has that name.
+    """
+    if TABLES.setdefault(table.name, table) != table:
+        raise ValueError(f"another table is registered as {table.name!r}")
+    return table
+
+
+def description(table: Table) -> dict[str, Any]:
+    """A table as plain JSON: what its parquet files and raw records carry."""
+    columns = []
+    for column in table.columns:
+        entry: dict[str, Any] = {"name": column.name, "type": column.type}
+        if column.doc:
+            entry["doc"] = column.doc
+        if column.nullable:
+            entry["nullable"] = True
+        if column.default is not None:
+            entry["default"] = column.default
+        columns.append(entry)
+    return {"name": table.name, "doc": table.doc, "version": table.version, "columns": columns}
+
+
+def described(found: Any) -> Table:
+    """The table that ``description`` made JSON of. Raises ValueError where it is something else."""
+    try:
+        columns = tuple(
+            Column(
+                str(each["name"]),
+                each["type"] if each["type"] in _SEMANTIC else "nested",
+                str(each.get("doc", "")),
+                each.get("default"),
+                bool(each.get("nullable")),
+            )
+            for each in found["columns"]
+        )
+        return Table(str(found["name"]), str(found.get("doc", "")), columns, int(found.get("version", 1)))
+    except (KeyError, TypeError, AttributeError):
+        raise ValueError("not the description of a table") from None
+
+
+def value_type(name: str, storage: str) -> str:
+    """The semantic type of a probe program's own field: a name that ends in ``_ns`` is a duration, in ``_bytes`` a size.
+
+    ``storage`` is DuckDB's type of the values. docs/language.md documents the rule.
+    """
+    if storage in ("bigint", "ubigint", "integer"):
+        if name.endswith("_ns") or name == "ns":
+            return "duration"
+        if name.endswith("_bytes") or name == "bytes":
+            return "bytes"
+    plain = {"bigint": "integer", "integer": "integer", "ubigint": "unsigned", "double": "number", "boolean": "flag"}
+    return plain.get(storage, {"varchar": "text", "blob": "blob"}.get(storage, "nested"))
+
+
+def quoted(name: str) -> str:
+    """A name as SQL writes it."""
+    return '"' + name.replace('"', '""') + '"'

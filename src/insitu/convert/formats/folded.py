@@ -13,8 +13,10 @@ import numpy as np
 
 from insitu.convert.formats.stack_text import joined
 from insitu.errors import InsituError
+from insitu.session.core_tables import SAMPLE
 from insitu.session.distinct import distinct
-from insitu.session.profile import Profile, Thread, Value
+from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
 
 __all__ = ["folded_counts", "is_unresolved", "module_label", "read_folded", "write_folded"]
@@ -29,42 +31,40 @@ _KIND_SUFFIXES: Final = {KERNEL: "_[k]", JIT: "_[j]"}
 _ENTRY_POINTS: Final = {"main", "_start", "all", "root", "<module>", "start_thread", "clone", "clone3"}
 _COMM_BYTES: Final = 15  # TASK_COMM_LEN less its NUL (include/linux/sched.h)
 _MOST_FRAMES: Final = 8192  # of a line; beyond it the file is taken for damaged
-_MOST_SAMPLES: Final = 10_000_000
 
 
 def folded_counts(
-    profile: Profile, *, value: Value = "samples", annotate: bool = False, addresses: bool = False
+    stacks: WeightedStacks, *, value: Value | None = None, suffixes: bool = False, addresses: bool = False
 ) -> dict[str, int]:
-    """Stacks as "comm;outer;inner" and the samples, or the weight, of each.
+    """Stacks as "comm;outer;inner" and what ``value`` says of each, added up.
 
-    ``annotate`` marks kernel, inlined and jitted frames with the suffixes _[k], _[i] and _[j]; ``addresses``
+    ``suffixes`` marks kernel, inlined and jitted frames with _[k], _[i] and _[j]; ``addresses``
     keeps module+0xoffset where no symbol covers an address, instead of all such frames as "[module]".
     """
-    stacks = len(profile.stack_parent)
-    commands, of_sample = profile.commands(profile.tid, profile.ts_ns)
+    nodes = len(stacks.parent)
     index: dict[str, int] = {}
-    cleaned = [index.setdefault(_clean(name).replace(" ", "_"), len(index)) for name in commands]
-    comm = np.array(cleaned or [0], np.int64)[of_sample]
-    keys, of_key = distinct(comm * stacks + profile.stack)
-    weights = profile.weight if value == "weight" else None
+    cleaned = [index.setdefault(_clean(t.name).replace(" ", "_"), len(index)) for t in stacks.threads]
+    comm = np.array(cleaned, np.int64)[stacks.thread]
+    keys, of_key = distinct(comm * nodes + stacks.stack)
+    weights = stacks.values(value or stacks.preferred)
     sums = np.bincount(of_key, weights=weights, minlength=len(keys)).astype(np.int64)
 
-    labels = [_label(frame, annotate, addresses) for frame in profile.frames]
-    used, of_key = distinct((keys % stacks).astype(np.int32))
-    texts = joined(profile.stack_parent, profile.stack_frame, labels, used, ";")
+    labels = [_label(frame, suffixes, addresses) for frame in stacks.frames]
+    used, of_key = distinct((keys % nodes).astype(np.int32))
+    texts = joined(stacks.parent, stacks.frame, labels, used, ";")
     names = list(index)
     counts: dict[str, int] = {}
-    for at, text_at, count in zip((keys // stacks).tolist(), of_key.tolist(), sums.tolist(), strict=True):
-        text = f"{names[at]};{texts[text_at]}" if texts[text_at] else names[at]
+    for at, text_at, count in zip((keys // nodes).tolist(), of_key.tolist(), sums.tolist(), strict=True):
+        text = ";".join(part for part in (names[at], texts[text_at]) if part)
         counts[text] = counts.get(text, 0) + count
     return counts
 
 
 def write_folded(
-    profile: Profile, *, value: Value = "samples", annotate: bool = False, addresses: bool = False
+    stacks: WeightedStacks, *, value: Value | None = None, suffixes: bool = False, addresses: bool = False
 ) -> str:
     """The lines of ``folded_counts``, sorted, as one text (it may hold lone surrogates: encode with care)."""
-    counts = folded_counts(profile, value=value, annotate=annotate, addresses=addresses)
+    counts = folded_counts(stacks, value=value, suffixes=suffixes, addresses=addresses)
     return "".join([f"{stack} {counts[stack]}\n" for stack in sorted(counts)])
 
 
@@ -72,11 +72,11 @@ def _clean(name: str) -> str:
     return name if name.isprintable() and ";" not in name else name.translate(_CLEAN)
 
 
-def _label(frame: Frame, annotate: bool, addresses: bool) -> str:
+def _label(frame: Frame, suffixes: bool, addresses: bool) -> str:
     name = frame.function
     if not name or (not addresses and is_unresolved(name, frame.module)):
         name = module_label(frame.module)
-    if annotate:
+    if suffixes:
         name += "_[i]" if frame.inlined else _KIND_SUFFIXES.get(frame.kind, "")
     return _clean(name)
 
@@ -95,12 +95,11 @@ def module_label(module: str) -> str:
     return f"[{module.rpartition('/')[2].strip('[]') or 'unknown'}]"
 
 
-def read_folded(data: bytes, name: str) -> Profile:
-    """The samples of folded stacks; ``name`` is the file's, for messages.
+def read_folded(data: bytes, name: str, writer: SessionWriter) -> None:
+    """Read folded stacks into the ``sample`` table of ``writer``; ``name`` is the file's, for messages.
 
-    The outermost frame becomes the thread's command where all lines begin with what can be one. A line with a
-    count of n makes n samples of weight 1; where that would pass ten million, each line is one sample of weight n
-    and ``info["value"]`` is "weight". Fractional counts are rounded, which ``info["notes"]`` then says.
+    The outermost frame becomes the thread's command where all lines begin with what can be one. A line is one row,
+    with its count as weight. Fractional counts are rounded, which the notes then say.
 
     Raises InsituError, with the line's number, for a line without a count and for what is no text at all.
     """
@@ -113,34 +112,28 @@ def read_folded(data: bytes, name: str) -> Profile:
     tree = _grow_stacks(stacks, has_comm)
     comms = tree.comms if has_comm else [name.rpartition("/")[2]]
 
-    per_line = np.array(counts, np.int64)
-    total = sum(counts)
-    if total >= 1 << 63:
+    weight = np.array(counts, np.int64)
+    if sum(counts) >= 1 << 63:
         raise InsituError(f"{name}: its counts add up to more than 64 bits hold")
-    notes = [f"{rounded} fractional counts were rounded"] if rounded else []
-    info: dict[str, object] = {"source": "folded stacks", "notes": notes}
-    tid = np.array(tree.comm_of_line, np.int32) + 1
-    stack = np.array(tree.stack_of_line, np.int32)
-    if total <= _MOST_SAMPLES:
-        tid, stack = np.repeat(tid, per_line), np.repeat(stack, per_line)
-        weight = np.ones(total, np.int64)
-    else:
-        weight = per_line
-        info["value"] = "weight"
-    return Profile(
-        frames=tree.frames,
-        stack_parent=np.array(tree.parent, np.int32),
-        stack_frame=np.array(tree.frame, np.int32),
-        ts_ns=np.zeros(len(stack), np.int64),
-        cpu=np.full(len(stack), -1, np.int32),
-        tid=tid,
-        stack=stack,
-        event=np.zeros(len(stack), np.int32),
-        weight=weight,
-        events=["samples"],
-        threads=[Thread(at + 1, at + 1, comm=comm) for at, comm in enumerate(comms)],
-        info=info,
+    if rounded:
+        writer.notes.append(f"{rounded} fractional counts were rounded")
+    utid = np.array([writer.processes.thread(at + 1, at + 1, name=comm) for at, comm in enumerate(comms)], np.int32)
+    frames = np.array(writer.frames.number(tree.frames) or [0], np.int32)
+    offset = np.cumsum([0, *map(len, tree.chains)], dtype=np.int64)
+    flat = np.array([frame for chain in tree.chains for frame in chain], np.int64)
+    kind = writer.event_type("samples", "samples", source="folded")
+    writer.append(
+        SAMPLE,
+        {
+            "ts_ns": np.zeros(len(weight), np.int64),
+            "utid": utid[np.array(tree.comm_of_line, np.int64)],
+            "event_type": np.full(len(weight), kind, np.int32),
+            "stack": writer.stacks.add(offset, frames[flat])[np.array(tree.stack_of_line, np.int64)],
+            "weight": weight,
+        },
     )
+    # A line stands for as many samples as it counts: what is added up is the weight.
+    writer.manifest = writer.manifest.changed(sources=[{"id": "folded", "kind": "folded", "value": "weight"}])
 
 
 def _split_counts(data: bytes, name: str) -> tuple[list[str], list[int], int]:
@@ -177,10 +170,9 @@ def _begin_with_comms(stacks: Sequence[str]) -> bool:
 
 
 class _Stacks(NamedTuple):
-    """The tree of all lines' stacks, as in a Profile, and each line's command (index) and stack."""
+    """Distinct stacks (indices of ``frames``, innermost first), and each line's command (index) and stack."""
 
-    parent: list[int]
-    frame: list[int]
+    chains: list[list[int]]
     frames: list[Frame]
     comms: list[str]
     comm_of_line: list[int]
@@ -189,35 +181,20 @@ class _Stacks(NamedTuple):
 
 def _grow_stacks(stacks: Sequence[str], has_comm: bool) -> _Stacks:
     comms: dict[str, int] = {}
-    comm_of_line: list[int] = []
     names: dict[str, int] = {}
-    parents, frame_of_stack, leaves = [0], [-1], []
-    children: dict[tuple[int, str], int] = {}
-    # Neighbouring lines mostly share their outer frames: those need no look-up.
-    previous: list[str] = []
-    path = [0]
+    index: dict[str, int] = {}
+    chains: list[list[int]] = []
+    comm_of_line, stack_of_line = [], []
     for stack in stacks:
-        frames = stack.split(";")
-        comm = frames.pop(0) if has_comm else ""
+        comm, _, rest = stack.partition(";") if has_comm else ("", "", stack)
         comm_of_line.append(comms.setdefault(comm, len(comms)))
-        same = 0
-        for one, other in zip(frames, previous, strict=False):
-            if one != other:
-                break
-            same += 1
-        del path[same + 1 :]
-        at = path[same]
-        for frame in frames[same:]:
-            node = children.get((at, frame))
-            if node is None:
-                node = children[at, frame] = len(parents)
-                parents.append(at)
-                frame_of_stack.append(names.setdefault(frame, len(names)))
-            path.append(node)
-            at = node
-        leaves.append(at)
-        previous = frames
-    return _Stacks(parents, frame_of_stack, [_frame(name) for name in names], list(comms), comm_of_line, leaves)
+        at = index.get(rest)
+        if at is None:
+            at = index[rest] = len(chains)
+            frames = rest.split(";") if rest else []
+            chains.append([names.setdefault(frame, len(names)) for frame in reversed(frames)])
+        stack_of_line.append(at)
+    return _Stacks(chains, [_frame(name) for name in names], list(comms), comm_of_line, stack_of_line)
 
 
 def _frame(label: str) -> Frame:

@@ -12,9 +12,10 @@ from typing import Final
 
 import numpy as np
 
-from insitu.convert.formats.perf_records import EventAttr, ToolRecord, walk
-from insitu.convert.raw import RawRecording
+from insitu.convert.formats.perf_records import EventAttr, ToolRecord
+from insitu.convert.raw import RawRecording, Windows
 from insitu.errors import InsituError
+from insitu.session.manifest import FORMAT, Manifest
 
 __all__ = ["is_perf_data", "read_perf_data"]
 
@@ -81,6 +82,10 @@ class _Features:
     def none(cls) -> "_Features":
         return cls({}, {}, {})
 
+    def manifest(self) -> Manifest:
+        """What the file says of the recording."""
+        return Manifest.parse({"format": FORMAT, **self.info}, "perf.data")
+
     def read(self, feature: int, body: memoryview) -> None:
         """Take in one feature section; one that is malformed is passed over."""
         strings = {_HOSTNAME: "host", _OSRELEASE: "kernel", _ARCH: "machine"}
@@ -124,7 +129,7 @@ def _read_file(path: Path, memory: memoryview) -> RawRecording:
     missing = data_size - len(data)
     if data_at & 7 or flags >> _COMPRESSED & 1 or flags >> _AUXTRACE & 1 or flags >> _TRACING_DATA & 1:
         return _from_mixed(path, data, attrs, features, missing)
-    return RawRecording([walk(data)], attrs, features.info, features.build_ids, cut_bytes=missing)
+    return RawRecording([Windows(data)], attrs, features.manifest(), features.build_ids, cut_bytes=missing)
 
 
 def _read_pipe(path: Path, memory: memoryview) -> RawRecording:
@@ -172,11 +177,11 @@ def _from_mixed(
         elif size & 7 == 0:
             plain += data[at - size : at]
     attrs = attrs + [EventAttr.parse(raw, features.names.get(ids, ""), ids) for raw, ids in described]
-    streams = [walk(bytes(plain))]
+    streams = [Windows(bytes(plain))]
     if packed:
-        streams.append(walk(_decompressed(path, bytes(packed))))
+        streams.append(Windows(_decompressed(path, bytes(packed))))
     torn = max(0, len(data) - at)
-    return RawRecording(streams, attrs, features.info, features.build_ids, cut_bytes=missing + torn)
+    return RawRecording(streams, attrs, features.manifest(), features.build_ids, cut_bytes=missing + torn)
 
 
 def _decompressed(path: Path, packed: bytes) -> bytes:

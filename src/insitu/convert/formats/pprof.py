@@ -10,8 +10,7 @@ from numpy.typing import NDArray
 from insitu.convert.formats.protobuf import message, number, packed, varint
 from insitu.convert.formats.stack_text import joined
 from insitu.session.distinct import distinct
-from insitu.session.duration import duration_ns
-from insitu.session.profile import Profile, is_clock
+from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import Frame
 
 __all__ = ["write_pprof"]
@@ -80,24 +79,24 @@ class _Tables:
         return at
 
 
-def write_pprof(profile: Profile, *, compress: bool = True) -> bytes:
-    """The file of a profile of one event: its samples' number and weight, by stack and thread.
+def write_pprof(stacks: WeightedStacks, *, compress: bool = True) -> bytes:
+    """The file of weighted stacks: their rows' number and weight, by stack and thread.
 
-    Sample types are samples/count and, for a clock's samples, cpu/nanoseconds, else the event's name/count.
+    Sample types are samples/count and, for CPU time, cpu/nanoseconds, else the event's name with its unit.
     Each sample bears its thread's name and id as the labels "comm" and "tid". Frames have no addresses.
     """
     tables = _Tables()
-    event = profile.events[0] if profile.events else "samples"
-    kind = ("cpu", "nanoseconds") if is_clock(event) else (event, "count")
-    types = [_value_type(tables, "samples", "count"), _value_type(tables, *kind)]
+    unit = {"ns": "nanoseconds", "bytes": "bytes"}.get(stacks.unit, "count")
+    kind = ("cpu" if stacks.is_cpu_time else stacks.event or stacks.counted, unit)
+    types = [_value_type(tables, stacks.counted, "count"), _value_type(tables, *kind)]
     parts = [message(_SAMPLE_TYPE, body) for body in types]
-    parts += _samples(profile, tables)
-    parts.append(number(_TIME_NANOS, _integer(profile, "start_realtime_ns")))
-    parts.append(number(_DURATION_NANOS, duration_ns(profile)))
-    frequency = _integer(profile, "frequency_hz")
-    if frequency > 0 and kind[1] == "nanoseconds":
-        parts.append(message(_PERIOD_TYPE, types[1]) + number(_PERIOD, 1_000_000_000 // frequency))
-    lost = sum(record.count for record in profile.lost)
+    parts += _samples(stacks, tables)
+    manifest = stacks.manifest
+    parts.append(number(_TIME_NANOS, manifest.start_realtime_ns))
+    parts.append(number(_DURATION_NANOS, stacks.duration_ns))
+    if manifest.frequency_hz > 0 and stacks.is_cpu_time:
+        parts.append(message(_PERIOD_TYPE, types[1]) + number(_PERIOD, 1_000_000_000 // manifest.frequency_hz))
+    lost = sum(stacks.losses.values())
     if lost:
         parts.append(packed(_COMMENT, [tables.string(f"{lost} records were lost")]))
     parts.append(number(_DEFAULT_SAMPLE_TYPE, tables.string(kind[0])))
@@ -111,59 +110,50 @@ def _value_type(tables: _Tables, kind: str, unit: str) -> bytes:
     return number(_VALUE_TYPE, tables.string(kind)) + number(_VALUE_UNIT, tables.string(unit))
 
 
-def _integer(profile: Profile, key: str) -> int:
-    value = profile.info.get(key)
-    return value if isinstance(value, int) else 0
-
-
-def _samples(profile: Profile, tables: _Tables) -> list[bytes]:
+def _samples(stacks: WeightedStacks, tables: _Tables) -> list[bytes]:
     """One message for each distinct thread, its command's name at the time, and stack."""
-    stacks = len(profile.stack_parent)
-    tids, of_tid = distinct(profile.tid)
-    comms, of_comm = profile.commands(profile.tid, profile.ts_ns)
-    threads, of_thread = distinct(of_comm * len(tids) + of_tid)
-    keys, of_key = distinct(of_thread * stacks + profile.stack)
-    counts = np.bincount(of_key, minlength=len(keys)).tolist()
-    weights = np.bincount(of_key, weights=profile.weight, minlength=len(keys)).astype(np.int64).tolist()
+    nodes = len(stacks.parent)
+    keys, of_key = distinct(stacks.thread.astype(np.int64) * nodes + stacks.stack)
+    counts = np.bincount(of_key, weights=stacks.count, minlength=len(keys)).astype(np.int64).tolist()
+    weights = np.bincount(of_key, weights=stacks.weight, minlength=len(keys)).astype(np.int64).tolist()
     comm_key, tid_key = tables.string("comm"), tables.string("tid")
     labels = []
-    for thread in threads.tolist():
-        comm, tid = comms[thread // len(tids)], int(tids[thread % len(tids)])
-        comm_label = number(_LABEL_KEY, comm_key) + number(_LABEL_STR, tables.string(comm))
-        tid_label = number(_LABEL_KEY, tid_key) + number(_LABEL_NUM, tid)
+    for thread in stacks.threads:
+        comm_label = number(_LABEL_KEY, comm_key) + number(_LABEL_STR, tables.string(thread.name))
+        tid_label = number(_LABEL_KEY, tid_key) + number(_LABEL_NUM, thread.tid)
         labels.append(message(_SAMPLE_LABEL, comm_label) + message(_SAMPLE_LABEL, tid_label))
-    used, of_stack = distinct((keys % stacks).astype(np.int32))
-    caller, location = _locations(profile, tables)
+    used, of_stack = distinct((keys % nodes).astype(np.int32))
+    caller, location = _locations(stacks, tables)
     ids = [varint(at) for at in range(len(tables.locations) + 1)]
     chains = joined(caller, location, ids, used, b"", leaf_first=True)
     written = []
     for thread, stack, count, weight in zip(
-        (keys // stacks).tolist(), of_stack.tolist(), counts, weights, strict=True
+        (keys // nodes).tolist(), of_stack.tolist(), counts, weights, strict=True
     ):
         body = message(_SAMPLE_LOCATION_ID, chains[stack]) + packed(_SAMPLE_VALUE, (count, weight))
         written.append(message(_SAMPLE, body + labels[thread]))
     return written
 
 
-def _locations(profile: Profile, tables: _Tables) -> tuple[I32, I32]:
+def _locations(stacks: WeightedStacks, tables: _Tables) -> tuple[I32, I32]:
     """For each stack the id of its innermost location, and the stack that called this location.
 
     Inlined frames share the location of the next outer frame that is not inlined; the same outer frame without
     them, or with others, is another location.
     """
-    frames = profile.frames
+    frames = stacks.frames
     inlined = np.array([*(frame.inlined for frame in frames), False])  # the last for the root, whose frame is -1
-    caller = profile.stack_parent.copy()
+    caller = stacks.parent.copy()
     location = np.zeros(len(caller), np.int32)
-    whole = np.flatnonzero(~inlined[profile.stack_frame])[1:]
+    whole = np.flatnonzero(~inlined[stacks.frame])[1:]
     of_frame = np.zeros(len(frames) + 1, np.int32)
-    for frame in np.unique(profile.stack_frame[whole]).tolist():
+    for frame in np.unique(stacks.frame[whole]).tolist():
         of_frame[frame] = tables.location((frame,), frames)
-    location[whole] = of_frame[profile.stack_frame[whole]]
+    location[whole] = of_frame[stacks.frame[whole]]
     lines: dict[int, tuple[int, ...]] = {}
-    for at in np.flatnonzero(inlined[profile.stack_frame]).tolist():
-        parent, frame = int(profile.stack_parent[at]), int(profile.stack_frame[at])
-        lines[at] = (frame, *(lines.get(parent) or (int(profile.stack_frame[parent]),))) if parent else (frame,)
+    for at in np.flatnonzero(inlined[stacks.frame]).tolist():
+        parent, frame = int(stacks.parent[at]), int(stacks.frame[at])
+        lines[at] = (frame, *(lines.get(parent) or (int(stacks.frame[parent]),))) if parent else (frame,)
         location[at] = tables.location(lines[at], frames)
         caller[at] = caller[parent]
     return caller, location

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from insitu import __version__
 from insitu.convert.formats.stack_text import joined
 from insitu.session.distinct import distinct
-from insitu.session.profile import Profile, is_clock
+from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import Frame
 
 __all__ = ["write_speedscope"]
@@ -18,36 +18,37 @@ _MOST_IN_TIME: Final = 2_000_000  # samples
 _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
 
 
-def write_speedscope(profile: Profile, name: str) -> str:
-    """The document of a profile of one event; ``name`` is its title.
+def write_speedscope(stacks: WeightedStacks, name: str) -> str:
+    """The document of weighted stacks, read with their times; ``name`` is its title.
 
-    Weights are nanoseconds for a clock's samples, else counts. Samples of a thread are in the order of their
-    times; neighbours with the same stack are merged, as they are drawn as one box either way. More than two million
-    samples, which no browser shows, are in the order of their stacks instead, and ``name`` says so.
+    Weights are in the stacks' unit. Rows of a thread are in the order of their times; neighbours with the same
+    stack are merged, as they are drawn as one box either way. More than two million rows, which no browser shows,
+    are in the order of their stacks instead, and ``name`` says so.
     """
-    unit = "nanoseconds" if profile.events and is_clock(profile.events[0]) else "none"
-    used, of_stack = distinct(profile.stack)
-    indices = [str(at) for at in range(len(profile.frames))]
-    stacks = joined(profile.stack_parent, profile.stack_frame, indices, used, ",")
-    tids, of_sample = distinct(profile.tid)
-    ordered = len(profile) <= _MOST_IN_TIME
-    order = np.lexsort((profile.ts_ns if ordered else of_stack, of_sample))
-    bounds = np.searchsorted(of_sample[order], np.arange(len(tids) + 1))
-    comms = profile.comms(tids)
+    unit = {"ns": "nanoseconds", "bytes": "bytes"}.get(stacks.unit, "none")
+    used, of_stack = distinct(stacks.stack)
+    indices = [str(at) for at in range(len(stacks.frames))]
+    texts = joined(stacks.parent, stacks.frame, indices, used, ",")
+    utids = np.array([thread.utid for thread in stacks.threads], np.int64)
+    threads, of_row = distinct(utids[stacks.thread])
+    ordered = stacks.ts_ns is not None and len(stacks) <= _MOST_IN_TIME
+    order = np.lexsort((stacks.ts_ns if ordered and stacks.ts_ns is not None else of_stack, of_row))
+    bounds = np.searchsorted(of_row[order], np.arange(len(threads) + 1))
+    labels = {thread.utid: f"{thread.name}/{thread.tid}" for thread in stacks.threads}
     profiles = []
     # The first profile is the one that is shown at first: let it be the busiest thread's.
-    load = np.bincount(of_sample, weights=profile.weight, minlength=len(tids))
+    load = np.bincount(of_row, weights=stacks.weight, minlength=len(threads))
     for at in np.argsort(-load, kind="stable").tolist():
-        samples, weights = _runs(of_stack, profile.weight, order[bounds[at] : bounds[at + 1]])
+        samples, weights = _runs(of_stack, stacks.weight, order[bounds[at] : bounds[at + 1]])
         head = {
             "type": "sampled",
-            "name": f"{comms[at]}/{tids[at]}",
+            "name": labels[int(threads[at])],
             "unit": unit,
             "startValue": 0,
             "endValue": sum(weights),
         }
         # Stacks are texts already: a sample is a choice among few, and encoding each again would take seconds.
-        listed = ",".join([f"[{stacks[stack]}]" for stack in samples])
+        listed = ",".join([f"[{texts[stack]}]" for stack in samples])
         profiles.append(f'{json.dumps(head)[:-1]}, "samples": [{listed}], "weights": {json.dumps(weights)}}}')
     head = {
         "$schema": _SCHEMA,
@@ -55,7 +56,7 @@ def write_speedscope(profile: Profile, name: str) -> str:
         "name": name if ordered else f"{name} (by stack, not by time)",
         "activeProfileIndex": 0,
     }
-    shared = json.dumps({"frames": [_entry(frame) for frame in profile.frames]})
+    shared = json.dumps({"frames": [_entry(frame) for frame in stacks.frames]})
     return f'{json.dumps(head)[:-1]}, "shared": {shared}, "profiles": [{",".join(profiles)}]}}\n'
 
 

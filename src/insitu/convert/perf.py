@@ -1,0 +1,232 @@
+"""From perf's records to tables: replay the processes, reduce the stacks, look up their addresses, window by window."""
+
+import gc
+import os
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.formats.perf_records import EventAttr, SampleBatch, Stream, sample_batches, side_records
+from insitu.convert.identities import fill_identities
+from insitu.convert.processes import Processes, replay
+from insitu.convert.raw import RawRecording
+from insitu.convert.stacks import StackInterner, chains_of
+from insitu.convert.symbolize import Resolver
+from insitu.kernel.perf_event import Software, Type
+from insitu.session.core_tables import SAMPLE
+from insitu.session.manifest import Manifest
+from insitu.session.writer import SessionWriter
+from insitu.symbols.registers import AARCH64, X86_64
+from insitu.symbols.symbolizer import Symbolizer
+from insitu.symbols.unwind import Unwinder, UserStacks
+
+__all__ = ["convert_perf", "is_this_boot", "no_collector"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+_REORDERED_ROWS: Final = 1 << 20  # by which rows of one stream may be out of the order of time
+_CLOCKS: Final = {(Type.SOFTWARE, Software.CPU_CLOCK), (Type.SOFTWARE, Software.TASK_CLOCK)}
+
+
+class _Columns:
+    """Rows of the sample table. Plain arrays of equal length."""
+
+    __slots__ = ("cpu", "event", "pid", "stack", "tid", "ts_ns", "weight")
+
+    def __init__(self, ts_ns: I64, cpu: I32, tid: I32, pid: I32, event: I32, stack: I32, weight: I64) -> None:
+        self.ts_ns, self.cpu, self.tid, self.pid = ts_ns, cpu, tid, pid
+        self.event, self.stack, self.weight = event, stack, weight
+
+    def __len__(self) -> int:
+        return len(self.ts_ns)
+
+    def take(self, rows: "I64 | slice") -> "_Columns":
+        return _Columns(*(getattr(self, name)[rows] for name in _FIELDS))
+
+    @staticmethod
+    def joined(parts: "Sequence[_Columns]") -> "_Columns":
+        return _Columns(*(np.concatenate([getattr(part, name) for part in parts]) for name in _FIELDS))
+
+
+_FIELDS: Final = ("ts_ns", "cpu", "tid", "pid", "event", "stack", "weight")
+
+
+def convert_perf(recording: RawRecording, writer: SessionWriter, *, as_perf: bool = False) -> None:
+    """Decode, unwind and symbolize into ``writer``; memory does not grow with the recording's length.
+
+    ``as_perf`` does as perf script does with callchains that the kernel recorded: it looks return addresses up as
+    they are, not at the call before them, and shows no inlined functions. (Those unwound from stack copies perf
+    treats as we do, but for jitted code, at which it ends them.)
+    """
+    with no_collector():
+        _Conversion(recording, writer, as_perf).run()
+
+
+class _Conversion:
+    def __init__(self, recording: RawRecording, writer: SessionWriter, as_perf: bool) -> None:
+        self.recording = recording
+        self.writer = writer
+        self.as_perf = as_perf
+        attrs = recording.attrs
+        records = (
+            record for stream in recording.streams for window in stream for record in side_records(window, attrs)
+        )
+        self.processes: Processes = replay(records, recording.build_ids)
+        unwinds = any(attr.regs_user for attr in attrs)
+        self.symbols = Symbolizer(live=recording.live, inlines=unwinds or not as_perf, kallsyms=recording.kallsyms)
+        machine = AARCH64 if recording.manifest.machine == "aarch64" else X86_64
+        # Code that a run-time compiler made has no call frame information; perf's stacks end there.
+        self.unwinder = Unwinder(
+            self.processes.spaces, self.symbols.open_module, machine=machine, frame_pointers=not as_perf
+        )
+        resolver = Resolver(self.symbols, self.processes.spaces, writer.frames)
+        self.stacks = StackInterner(writer.stacks, resolver)
+        self.event_types = np.array(
+            [
+                writer.event_type(attr.name, event_unit(attr), period=_period(attr), source=recording.source)
+                for attr in attrs
+            ]
+            or [0],
+            np.int32,
+        )
+        self.malformed = 0
+
+    def run(self) -> None:
+        writer, processes = self.writer, self.processes
+        fill_identities(processes, writer)
+        for columns in _in_order([self._decoded(stream) for stream in self.recording.streams]):
+            writer.append(
+                SAMPLE,
+                {
+                    "ts_ns": columns.ts_ns,
+                    "utid": writer.processes.utids(columns.tid, columns.ts_ns, columns.pid),
+                    "cpu": columns.cpu,
+                    "event_type": self.event_types[columns.event],
+                    "stack": columns.stack,
+                    "weight": columns.weight,
+                },
+            )
+        writer.append(SAMPLE, {})
+        for loss in processes.lost:
+            writer.lost(loss.source, loss.count, cpu=loss.cpu, ts_ns=loss.ts_ns)
+        writer.lost("malformed samples", self.malformed)
+        writer.notes += self.symbols.notes
+        if self.recording.torn:
+            writer.notes.append(f"{self.recording.torn} bytes at the end are no whole record and were dropped")
+        if processes.throttled:
+            writer.notes.append(f"the kernel throttled sampling {processes.throttled} times")
+
+    def _decoded(self, stream: Iterable[Stream]) -> Iterator[_Columns]:
+        for window in stream:
+            for batch in sample_batches(window, self.recording.attrs):
+                epoch = self.processes.epochs(batch.pid, batch.ts_ns)
+                chains = chains_of(batch, _unwound(batch, epoch, self.unwinder), move_back=not self.as_perf)
+                self.malformed += batch.malformed
+                stack = self.stacks.add(chains, epoch)
+                yield _Columns(batch.ts_ns, batch.cpu, batch.tid, batch.pid, batch.event, stack, batch.period)
+
+
+def event_unit(attr: EventAttr) -> str:
+    """What the weights of an event's samples count: "ns" for the clocks, else the event without its modifiers."""
+    return "ns" if (attr.type, attr.config) in _CLOCKS else attr.name.partition(":")[0]
+
+
+def _period(attr: EventAttr) -> int:
+    return 0 if attr.freq else min(attr.sample_period, 2**62)
+
+
+def _in_order(streams: Sequence[Iterator[_Columns]]) -> Iterator[_Columns]:
+    """The rows of several streams, each roughly in the order of time, merged into one order of time.
+
+    Every stream is read as far as the one that is furthest behind; what may still be overtaken waits.
+    """
+    waiting: list[_Columns] = []
+    held = 0
+    for columns in _merged(streams):
+        waiting.append(columns)
+        held += len(columns)
+        if held >= 2 * _REORDERED_ROWS:
+            rows = _sorted(_Columns.joined(waiting))
+            yield rows.take(slice(0, held - _REORDERED_ROWS))
+            waiting, held = [rows.take(slice(held - _REORDERED_ROWS, None))], _REORDERED_ROWS
+    if waiting:
+        yield _sorted(_Columns.joined(waiting))
+
+
+def _merged(streams: Sequence[Iterator[_Columns]]) -> Iterator[_Columns]:
+    ahead: dict[int, _Columns] = {}
+    live = dict(enumerate(streams))
+    while live or ahead:
+        for number in [n for n in live if n not in ahead]:
+            rows = next(live[number], None)
+            if rows is None:
+                del live[number]
+            elif len(rows):
+                ahead[number] = _sorted(rows)
+        if any(number not in ahead for number in live):
+            continue
+        if not ahead:
+            return
+        horizon = min((int(ahead[number].ts_ns[-1]) for number in live), default=2**63 - 1)
+        taken = []
+        for number, rows in list(ahead.items()):
+            at = int(np.searchsorted(rows.ts_ns, horizon, side="right"))
+            taken.append(rows.take(slice(0, at)))
+            if at == len(rows):
+                del ahead[number]
+            else:
+                ahead[number] = rows.take(slice(at, None))
+        yield _Columns.joined(taken)
+
+
+def _sorted(rows: _Columns) -> _Columns:
+    ts_ns = rows.ts_ns
+    if bool((ts_ns[1:] >= ts_ns[:-1]).all()):
+        return rows
+    return rows.take(np.argsort(ts_ns, kind="stable"))
+
+
+def _unwound(batch: SampleBatch, epoch: I32, unwinder: Unwinder) -> tuple[I64, U64] | None:
+    """User callchains of samples that carry registers and stack copies; None where none does."""
+    rows = np.flatnonzero(batch.regs_at >= 0)
+    if not len(rows):
+        return None
+    width = batch.regs_mask.bit_count()
+    stacks = UserStacks(
+        registers=batch.words[batch.regs_at[rows][:, None] + np.arange(width)],
+        mask=batch.regs_mask,
+        stack=batch.words.view(np.uint8),
+        stack_start=batch.stack_at[rows],
+        stack_size=batch.stack_size[rows],
+        epoch=epoch[rows],
+    )
+    offset, address = unwinder.unwind(stacks)
+    lengths = np.zeros(len(batch), np.int64)
+    lengths[rows] = np.diff(offset)
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), address
+
+
+def is_this_boot(path: Path, manifest: Manifest) -> bool:
+    """Whether a file of another tool was recorded on this machine since it booted, as far as can be told."""
+    here = os.uname()
+    booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
+    return manifest.host == here.nodename and manifest.kernel == here.release and path.stat().st_mtime > booted
+
+
+@contextmanager
+def no_collector() -> Iterator[None]:
+    """No garbage collection inside: converting makes many small objects and no cycles."""
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,0 +1,135 @@
+"""A session's directory: made, moved aside, found again. What lies in it is written by others in this package."""
+
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from insitu.errors import InsituError
+from insitu.session.manifest import MANIFEST, Manifest, is_recording
+
+__all__ = ["create", "created_whole", "drop_raw", "is_session", "raw_sources", "refuse_in_the_way", "table_files"]
+
+
+def is_session(path: Path) -> bool:
+    """Whether ``path`` is a session directory."""
+    return (path / MANIFEST).is_file()
+
+
+def create(path: Path, manifest: Manifest) -> None:
+    """Make a session without tables at ``path``; an older session there is kept as PATH.old.
+
+    Raises InsituError if something that is not a session is in the way or the directory cannot be made.
+    """
+    _create(_named(path), manifest, str(path))
+
+
+def _named(path: Path) -> Path:
+    """``path`` with a last name, which "." lacks."""
+    return path if path.name else path.absolute()
+
+
+def _create(path: Path, manifest: Manifest, shown: str) -> None:
+    _refuse_undecodable(path)
+    try:
+        if path.exists():
+            _move_aside(path)
+        path.mkdir(parents=True)
+    except OSError as error:
+        raise _cannot_make(shown, error) from error
+    try:
+        (path / "raw").mkdir()
+        (path / "tables").mkdir()
+        manifest.write(path)
+    except OSError as error:
+        shutil.rmtree(path, ignore_errors=True)
+        raise _cannot_make(shown, error) from error
+
+
+def _refuse_undecodable(path: Path) -> None:
+    try:
+        str(path).encode()
+    except UnicodeEncodeError:
+        raise InsituError(f"{path}: the name is not valid UTF-8", remedy="choose another name") from None
+
+
+def _cannot_make(shown: str, error: OSError) -> InsituError:
+    return InsituError(f"cannot make the session {shown}: {error.strerror}", remedy="choose another -o")
+
+
+@contextmanager
+def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
+    """A new session under a temporary name, which becomes ``path`` at the end; if that fails it is removed.
+
+    Raises InsituError as ``create`` does, before anything is written.
+    """
+    shown, path = str(path), _named(path)
+    refuse_in_the_way(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    try:
+        _create(temporary, manifest, shown)
+        yield temporary
+        if path.exists():
+            _move_aside(path)
+        temporary.rename(path)
+    except OSError as error:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _cannot_make(shown, error) from error
+    except BaseException:
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+
+
+def refuse_in_the_way(path: Path) -> None:
+    """Raise InsituError if what is at ``path`` must not make way for a new session."""
+    if not path.exists():
+        return
+    if path.samefile(Path.cwd()):
+        raise InsituError(f"{path} is the current directory", remedy="choose another -o")
+    if path.is_dir() and not any(path.iterdir()):
+        return
+    if not is_session(path):
+        raise InsituError(f"{path} exists and is not a session", remedy="choose another -o, or move it away")
+    try:
+        manifest = Manifest.read(path)
+    except InsituError:
+        return  # damaged, or of another format: kept aside all the same
+    if is_recording(manifest):
+        raise InsituError(
+            f"{path}: still being recorded by process {manifest.recorder_pid}", remedy="stop it, or choose another -o"
+        )
+
+
+def _move_aside(path: Path) -> None:
+    refuse_in_the_way(path)
+    if not is_session(path):
+        path.rmdir()
+        return
+    old = path.with_name(path.name + ".old")
+    if old.exists():
+        if not is_session(old):
+            raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
+        shutil.rmtree(old)
+    path.rename(old)
+
+
+def raw_sources(path: Path) -> list[Path]:
+    """The directories of raw records that a session still holds, one for each source, in order of name."""
+    raw = path / "raw"
+    return sorted(each for each in raw.iterdir() if each.is_dir()) if raw.is_dir() else []
+
+
+def drop_raw(path: Path) -> None:
+    """Remove the raw records, once the tables hold what was in them."""
+    shutil.rmtree(path / "raw", ignore_errors=True)
+
+
+def table_files(path: Path) -> dict[str, list[Path]]:
+    """The parquet files of each table of a session, in order."""
+    tables = {}
+    for directory in sorted((path / "tables").glob("*")):
+        files = sorted(directory.glob("*.parquet"), key=lambda file: (len(file.name), file.name))
+        if files:
+            tables[directory.name] = files
+    return tables

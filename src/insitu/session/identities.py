@@ -1,0 +1,124 @@
+"""Who ran: processes and threads under ids of the session's own."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.session.distinct import groups
+
+__all__ = ["Identities"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+@dataclass
+class _Process:
+    pid: int
+    parent: int | None = None
+    start_ns: int = 0
+    end_ns: int | None = None
+    exe: str = ""
+    cmdline: str = ""
+    uid: int | None = None
+    cgroup: str = ""
+    container: str = ""
+
+
+@dataclass
+class _Thread:
+    upid: int
+    tid: int
+    start_ns: int = 0
+    end_ns: int | None = None
+    names: list[tuple[int, str]] = field(default_factory=list)
+
+
+class Identities:
+    """Processes and threads of a session under ids of its own, which the kernel's numbers are not: it reuses them.
+
+    Id 0 is the idle task, in which there is one thread for each CPU, all named ``swapper``.
+    """
+
+    def __init__(self) -> None:
+        self._processes = [_Process(0, exe="")]
+        self._threads = [_Thread(0, 0, names=[(0, "swapper")])]
+        self._current_process: dict[int, int] = {0: 0}
+        self._lives: dict[int, list[int]] = {0: [0]}
+
+    def process(self, pid: int, start_ns: int = 0, *, parent_pid: int | None = None, **known: Any) -> int:
+        """A new process; its upid. A process of that pid which was there before has ended."""
+        upid = len(self._processes)
+        parent = self._current_process.get(parent_pid) if parent_pid else None
+        self._processes.append(_Process(pid, parent, start_ns, **known))
+        self._current_process[pid] = upid
+        return upid
+
+    def thread(self, tid: int, pid: int, start_ns: int = 0, *, name: str = "", end_ns: int | None = None) -> int:
+        """A new thread of the process that has ``pid`` now; its utid."""
+        upid = self._current_process.get(pid)
+        if upid is None:
+            upid = self.process(pid, start_ns)
+        utid = len(self._threads)
+        names = [(start_ns, name)] if name else []
+        self._threads.append(_Thread(upid, tid, start_ns, end_ns, names))
+        self._lives.setdefault(tid, []).append(utid)
+        return utid
+
+    def renamed(self, utid: int, ts_ns: int, name: str) -> None:
+        """The thread has another name from ``ts_ns`` on."""
+        names = self._threads[utid].names
+        if not names or names[-1][1] != name:
+            names.append((ts_ns, name))
+
+    def ended(self, utid: int, ts_ns: int) -> None:
+        """The thread ended."""
+        self._threads[utid].end_ns = ts_ns
+
+    def set_process(self, upid: int, **known: Any) -> None:
+        """More that is known of a process: exe, cmdline, uid, cgroup, container, end_ns."""
+        for name, value in known.items():
+            setattr(self._processes[upid], name, value)
+
+    def utids(self, tid: I32, ts_ns: I64, pid: I32 | None = None) -> I32:
+        """The thread of each (tid, time); those not known yet are made, in the process ``pid`` (else of their own)."""
+        result = np.zeros(len(tid), np.int32)
+        for one, rows in groups(tid):
+            lives = self._lives.get(one)
+            if lives is None:
+                owner = int(pid[rows[0]]) if pid is not None else one
+                result[rows] = self.thread(one, owner)
+            elif len(lives) == 1:
+                result[rows] = lives[0]
+            else:
+                starts = np.array([self._threads[utid].start_ns for utid in lives], np.int64)
+                at = np.searchsorted(starts, ts_ns[rows], side="right") - 1
+                result[rows] = np.array(lives, np.int32)[np.maximum(at, 0)]
+        return result
+
+    def label(self, utid: int) -> tuple[int, int, list[tuple[int, str]]]:
+        """A thread's tid, its process's pid, and its names with the times from which it had them."""
+        thread = self._threads[utid]
+        return thread.tid, self._processes[thread.upid].pid, thread.names
+
+    def process_rows(self) -> list[tuple[Any, ...]]:
+        """Rows of the ``process`` table."""
+        return [
+            (upid, p.pid, p.parent, p.start_ns, p.end_ns, p.exe, p.cmdline, p.uid, p.cgroup, p.container)
+            for upid, p in enumerate(self._processes)
+        ]
+
+    def thread_rows(self) -> list[tuple[Any, ...]]:
+        """Rows of the ``thread`` table."""
+        return [
+            (utid, t.upid, t.tid, t.start_ns, t.end_ns, t.names[-1][1] if t.names else "")
+            for utid, t in enumerate(self._threads)
+        ]
+
+    def name_rows(self) -> list[tuple[Any, ...]]:
+        """Rows of the ``thread_name`` table."""
+        return [(utid, ts_ns, name) for utid, t in enumerate(self._threads) for ts_ns, name in t.names]

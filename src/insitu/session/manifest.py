@@ -1,0 +1,186 @@
+"""session.json: what was recorded, where, when, how and what of it is there. Read and written here only."""
+
+from __future__ import annotations
+
+import json
+import os
+import platform
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field, fields, replace
+from mmap import PAGESIZE
+from pathlib import Path
+from typing import Any, Final
+
+from insitu import __version__
+from insitu.errors import InsituError
+from insitu.session.files import write_whole
+
+__all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Manifest", "boot_id", "is_recording", "process_start"]
+
+FORMAT: Final = 2
+RECORDING: Final = "recording"
+COMPLETE: Final = "complete"
+MANIFEST: Final = "session.json"
+_MOST_BYTES: Final = 16 << 20
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """The description of a session. Times are CLOCK_MONOTONIC nanoseconds, but for ``start_realtime_ns``."""
+
+    format: int = FORMAT
+    insitu: str = __version__
+    state: str = RECORDING
+    recorder_pid: int = 0
+    recorder_start: int = 0
+    """When the recorder's process began, in clock ticks since boot: numbers of processes are used again."""
+    boot_id: str = ""
+    host: str = ""
+    kernel: str = ""
+    machine: str = ""
+    cpus: int = 0
+    page_size: int = 0
+    start_ns: int = 0
+    end_ns: int = 0
+    start_realtime_ns: int = 0
+    command: list[str] = field(default_factory=list)
+    pids: list[int] = field(default_factory=list)
+    whole_system: bool = False
+    command_line: list[str] = field(default_factory=list)
+    exit_status: int | None = None
+    imported_from: str = ""
+    sources: list[dict[str, Any]] = field(default_factory=list)
+    """What recorded: {"id", "kind", "options"} of each, in order."""
+    notes: list[str] = field(default_factory=list)
+    """Lines for the reader: fallbacks, throttling, torn records."""
+    lost: int = 0
+    tables: dict[str, dict[str, Any]] = field(default_factory=dict)
+    """{name: {"version", "rows", "parts"}}, and "sorted_by" where rows are in the order of a column."""
+
+    @classmethod
+    def here(cls, **known: Any) -> Manifest:
+        """The manifest of a recording that begins now, on this machine, in this process."""
+        kernel = os.uname()
+        return cls(
+            recorder_pid=os.getpid(),
+            recorder_start=process_start(os.getpid()) or 0,
+            boot_id=boot_id(),
+            host=kernel.nodename,
+            kernel=kernel.release,
+            machine=platform.machine(),
+            cpus=os.cpu_count() or 0,
+            page_size=PAGESIZE,
+            start_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
+            start_realtime_ns=time.time_ns(),
+            command_line=list(sys.argv),
+        ).changed(**known)
+
+    @classmethod
+    def imported(cls, path: str, **known: Any) -> Manifest:
+        """The manifest of a session made from another tool's file."""
+        recorder = {"recorder_pid": os.getpid(), "recorder_start": process_start(os.getpid()) or 0}
+        return cls(boot_id=boot_id(), imported_from=path, **recorder).changed(**known)
+
+    @classmethod
+    def read(cls, session: Path) -> Manifest:
+        """The manifest of a session directory.
+
+        Raises InsituError where it is none, a damaged one, or one of another format.
+        """
+        try:
+            with (session / MANIFEST).open("rb") as file:
+                raw = file.read(_MOST_BYTES + 1)
+            found = json.loads(raw) if len(raw) <= _MOST_BYTES else None
+        except FileNotFoundError:
+            raise InsituError(f"{session}: not an insitu session (no {MANIFEST})") from None
+        except (ValueError, RecursionError):
+            raise InsituError(f"{session}: {MANIFEST} is damaged") from None
+        return cls.parse(found, str(session))
+
+    @classmethod
+    def parse(cls, found: Any, name: str) -> Manifest:
+        """A manifest from JSON; what is absent or of the wrong type takes its default. Raises InsituError."""
+        from insitu.session.migrations import migrated
+
+        if not isinstance(found, dict) or not isinstance(found.get("format"), int):
+            raise InsituError(f"{name}: {MANIFEST} is damaged")
+        found = migrated(found, name)
+        kept: dict[str, Any] = {}
+        for each in fields(cls):
+            value = found.get(each.name)
+            if _fits(value, str(each.type)):
+                kept[each.name] = value
+        return cls(**kept)
+
+    def changed(self, **known: Any) -> Manifest:
+        """This manifest with some entries replaced."""
+        return replace(self, **known)
+
+    def write(self, session: Path) -> None:
+        """Replace the session's manifest. Raises OSError."""
+        text = json.dumps(asdict(self), indent=1, default=str) + "\n"
+        write_whole(session / MANIFEST, text.encode("utf-8", "surrogateescape"))
+
+    @property
+    def duration_ns(self) -> int:
+        """How long the recording took; 0 if not known."""
+        return max(self.end_ns - self.start_ns, 0) if self.start_ns and self.end_ns else 0
+
+    @property
+    def frequency_hz(self) -> int:
+        """The sampling frequency that was asked for; 0 if none."""
+        for source in self.sources:
+            options = source.get("options")
+            if isinstance(options, Mapping) and isinstance(options.get("frequency_hz"), int):
+                return int(options["frequency_hz"])
+        return 0
+
+    @property
+    def live(self) -> bool:
+        """Whether it was recorded on this machine since its last boot."""
+        return bool(self.boot_id) and self.boot_id == boot_id() and not self.imported_from
+
+
+def _fits(value: Any, annotation: str) -> bool:
+    """Whether a JSON value has a field's type; elements of lists and dictionaries too."""
+    match annotation.partition("[")[0]:
+        case "int":
+            return isinstance(value, int) and not isinstance(value, bool) and -(2**63) <= value < 2**63
+        case "int | None":
+            return value is None or (isinstance(value, int) and not isinstance(value, bool))
+        case "str":
+            return isinstance(value, str)
+        case "bool":
+            return isinstance(value, bool)
+        case "list":
+            kind = {"str": str, "int": int}.get(annotation[5:-1], dict)
+            return isinstance(value, list) and all(isinstance(each, kind) for each in value)
+        case "dict":
+            return isinstance(value, dict) and all(isinstance(each, dict) for each in value.values())
+    return False
+
+
+def is_recording(manifest: Manifest) -> bool:
+    """Whether another process still records the session."""
+    if manifest.state != RECORDING or manifest.boot_id != boot_id() or manifest.recorder_pid == os.getpid():
+        return False
+    started = process_start(manifest.recorder_pid)
+    return started is not None and manifest.recorder_start in (0, started)
+
+
+def process_start(pid: int) -> int | None:
+    """When a process began, in clock ticks since boot (proc_pid_stat(5): starttime); None if there is none."""
+    try:
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+    except (OSError, ValueError, IndexError):
+        return None
+
+
+def boot_id() -> str:
+    """Identifies this boot of this machine (proc_sys_kernel(5): /proc/sys/kernel/random/boot_id)."""
+    try:
+        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    except OSError:
+        return ""

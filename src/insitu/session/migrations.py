@@ -1,0 +1,31 @@
+"""Sessions of older formats, brought up to the newest one step at a time."""
+
+from collections.abc import Callable
+from typing import Any, Final
+
+from insitu.errors import InsituError
+
+__all__ = ["NEWEST", "migrated"]
+
+NEWEST: Final = 2
+_OLDEST: Final = 2
+
+# Format -> what makes a manifest of that format one of the next. Tables keep their own versions: columns that a
+# recording lacks take the registry's defaults, so that most changes need no step here.
+_STEPS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
+
+
+def migrated(manifest: dict[str, Any], name: str) -> dict[str, Any]:
+    """A manifest in the newest format. Raises InsituError for formats that are newer, or too old."""
+    found = manifest["format"]
+    if found > NEWEST:
+        raise InsituError(f"{name}: written by a newer insitu ({manifest.get('insitu')})", remedy="update insitu")
+    if found < _OLDEST:
+        raise InsituError(
+            f"{name}: a session of format {found}, which this version does not read",
+            remedy="record it again, or open it with the insitu that wrote it",
+        )
+    while manifest["format"] < NEWEST:
+        step = manifest["format"]
+        manifest = {**_STEPS[step](manifest), "format": step + 1}
+    return manifest

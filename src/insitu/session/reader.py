@@ -1,0 +1,86 @@
+"""A recording that is open: its tables, its stacks, and what it answers to SQL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from functools import cached_property
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from insitu.session.manifest import Manifest
+from insitu.session.weighted_stacks import Selection, WeightedStacks, load_stacks
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    import polars
+
+    from insitu.session.query import Database
+
+__all__ = ["Session"]
+
+
+class Session:
+    """A session on disk. Tables are read when they are asked for, and only as far.
+
+    ``session["sample"]`` is a table as a Polars frame, ``session.sql("select ...")`` a query's rows as one,
+    ``session.stacks()`` its weighted stacks as arrays. ``session.manifest`` is what session.json says.
+    Use it as a context manager, or close it.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.manifest = Manifest.read(path)
+        self.on_close: Callable[[], object] = lambda: None
+        """Called when the session is closed: removes one that was made for this object only."""
+
+    @cached_property
+    def database(self) -> Database:
+        """The session's one connection."""
+        from insitu.session.query import Database
+
+        return Database(self.path)
+
+    @property
+    def tables(self) -> list[str]:
+        """The names of the tables that this session has."""
+        return self.database.names
+
+    def __getitem__(self, table: str) -> polars.DataFrame:
+        if table not in self.tables:
+            raise KeyError(f"no table {table!r}; this session has: {', '.join(self.tables)}")
+        schema, _, label = table.rpartition(".")
+        name = ".".join('"' + part.replace('"', '""') + '"' for part in (schema, label) if part)
+        return self.sql(f"from {name}")
+
+    def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> polars.DataFrame:
+        """The rows of a DuckDB query over the session's tables, as a Polars frame.
+
+        ``parameters`` fill ``?`` or ``$name``. Raises InsituError when the query cannot be run.
+        """
+        return self.database.sql(query, parameters)
+
+    def stacks(self, want: Selection | None = None, *, times: bool = False) -> WeightedStacks:
+        """The weighted stacks of one table with stacks (see Selection); ``times`` keeps each row and its time.
+
+        Raises InsituError when nothing is selected, or tables are damaged.
+        """
+        return load_stacks(self.database, self.manifest, want or Selection(), times=times)
+
+    def close(self) -> None:
+        """Close the connection."""
+        if "database" in self.__dict__:
+            self.database.close()
+            del self.__dict__["database"]
+        self.on_close()
+
+    def __enter__(self) -> Session:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<insitu session {str(self.path)!r}>"

@@ -1,0 +1,497 @@
+"""Weighted stacks: what flame graphs, call graphs, reports, diffs and exports of stacks are functions of.
+
+Every table with a stack column is weighted stacks: samples with their weights, waits with their durations,
+allocations with their sizes. Rows of one stack and thread are added up as they are read, so that a view's memory
+depends on how many different stacks there are and not on the recording's length.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field, replace
+from typing import Any, Final, Literal, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.errors import InsituError
+from insitu.session.core_tables import EVENT_TYPE, FRAME, LOST, PROCESS, SAMPLE, STACK, THREAD, THREAD_NAME
+from insitu.session.distinct import distinct, groups
+from insitu.session.manifest import Manifest
+from insitu.session.query import Database
+from insitu.session.schema import Table, quoted
+from insitu.session.writer import MemoryTables
+from insitu.symbols.frame import Frame
+
+__all__ = ["Selection", "ThreadLabel", "Value", "WeightedStacks", "load_stacks", "stacks_in_memory"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+Value = Literal["count", "weight"]
+
+_MOST_CASES: Final = 200
+
+
+class ThreadLabel(NamedTuple):
+    """A thread under one of its names."""
+
+    utid: int
+    tid: int
+    pid: int
+    name: str
+
+
+class Selection(NamedTuple):
+    """The part of a recording that is asked for. Empty: all of it, of the first event that has samples."""
+
+    table: str = ""
+    """Which table with stacks: ``sample`` if it has rows, else the first that has."""
+    event: str = ""
+    """Which event of ``sample``; modifiers (":u") may be left out."""
+    weight: str = ""
+    """Which column is the weight, where the table has several."""
+    tid: int | None = None
+    comm: str | None = None
+    start_s: float | None = None
+    """Seconds since the first row, included."""
+    end_s: float | None = None
+    """Seconds since the first row, excluded."""
+
+
+@dataclass(frozen=True)
+class WeightedStacks:
+    """n rows of stacks with what they weigh; equal (stack, thread) are one row, unless ``ts_ns`` is there.
+
+    Stacks are a tree: ``parent[i]`` (i32) is the caller's stack, always smaller than i; stack 0 is the root, without
+    a frame; ``frame[i]`` indexes ``frames``. Per row: ``stack`` (i32), ``thread`` (i32, index into ``threads``),
+    ``count`` (i64: samples, spans, events) and ``weight`` (i64, in ``unit``).
+    """
+
+    parent: I32
+    frame: I32
+    frames: list[Frame]
+    stack: I32
+    thread: I32
+    count: I64
+    weight: I64
+    threads: list[ThreadLabel]
+    table: str = "sample"
+    event: str = ""
+    """The event that was sampled, or what the rows are ("offcpu")."""
+    unit: str = "samples"
+    """What weights count: "ns", "bytes", or an event's name."""
+    counted: str = "samples"
+    """What ``count`` counts: "samples" or "events"."""
+    ts_ns: I64 | None = None
+    """Per row the time (i64, CLOCK_MONOTONIC), where it was asked for: then a row is one sample or event."""
+    first_ns: int = 0
+    last_ns: int = 0
+    manifest: Manifest = field(default_factory=Manifest)
+    losses: dict[str, int] = field(default_factory=dict)
+    """Lost records by what lost them."""
+    notes: tuple[str, ...] = ()
+    preferred: Value = "count"
+    """What a view adds up unless it is told: a time where rows last, the number of samples where they are moments."""
+
+    def __len__(self) -> int:
+        return len(self.stack)
+
+    @property
+    def total_count(self) -> int:
+        """The number of samples or events."""
+        return int(self.count.sum())
+
+    def values(self, value: Value) -> I64:
+        """What to add up: ``count`` or ``weight`` of each row."""
+        return self.count if value == "count" else self.weight
+
+    def unit_of(self, value: Value) -> str:
+        """What the sums of ``values`` count."""
+        return self.counted if value == "count" else self.unit
+
+    @property
+    def is_cpu_time(self) -> bool:
+        """Whether weights are nanoseconds of CPU time: then their share of the duration means a share of a CPU."""
+        return self.table == "sample" and self.unit == "ns"
+
+    @property
+    def duration_ns(self) -> int:
+        """Nanoseconds as the recorder says, else from the first row to the last; 0 if neither is known."""
+        return self.manifest.duration_ns or self.last_ns - self.first_ns
+
+    def only(self, mask: NDArray[np.bool_]) -> WeightedStacks:
+        """The rows of a mask."""
+        return replace(
+            self,
+            stack=self.stack[mask],
+            thread=self.thread[mask],
+            count=self.count[mask],
+            weight=self.weight[mask],
+            ts_ns=None if self.ts_ns is None else self.ts_ns[mask],
+        )
+
+
+def load_stacks(database: Database, manifest: Manifest, want: Selection, *, times: bool = False) -> WeightedStacks:
+    """The weighted stacks of a session on disk; ``times`` keeps every row, in the order of time.
+
+    Raises InsituError, naming what there is, when nothing is selected, and where tables are damaged.
+    """
+    table = _table(database, want.table)
+    source = f"{database.relation(table.name)}"
+    where, event, unit, notes = _event(database, table, want)
+    weight = _weight(table, want.weight)
+    if weight is not None and weight.semantic.unit != "*":
+        unit = weight.semantic.unit
+    ts, utid = table.of_type("timestamp"), table.of_type("utid")
+    extent = {"low": np.zeros(1, np.int64), "high": np.zeros(1, np.int64)}
+    if ts is not None:
+        extent = database.fetch(
+            f"select min({quoted(ts.name)}) as low, max({quoted(ts.name)}) as high from {source} where {where}"
+        )
+    first, last = int(extent["low"][0]), int(extent["high"][0])
+    if want.start_s is not None or want.end_s is not None:
+        where += _range(ts, first, want)
+    threads, life = _labels(database, source, where, ts, utid)
+    assert table.stack is not None
+    terms = {
+        "stack": quoted(table.stack.name),
+        "thread": life,
+        "count": "1" if times else "count(*)",
+        "weight": _summed(weight, times),
+    }
+    if times:
+        if ts is None:
+            raise InsituError(f"{table.name}: its rows have no times", remedy="choose another --table")
+        terms["ts_ns"] = quoted(ts.name)
+    selected = ", ".join(f"{term} as {quoted(name)}" for name, term in terms.items())
+    end = f"order by {quoted(ts.name)}" if times and ts is not None else "group by 1, 2"
+    rows = database.fetch(f"select {selected} from {source} where {where} {end}")
+    parent, frame, frames = _tree(database)
+    counted = "samples" if table.name == SAMPLE.name else "events"
+    stacks = WeightedStacks(
+        parent=parent,
+        frame=frame,
+        frames=frames,
+        stack=rows["stack"].astype(np.int32),
+        thread=rows["thread"].astype(np.int32),
+        count=rows["count"].astype(np.int64),
+        weight=rows["weight"].astype(np.int64),
+        threads=threads,
+        table=table.name,
+        event=event or table.name.removeprefix("event.").removeprefix("map."),
+        unit=unit or counted,
+        counted=counted,
+        ts_ns=rows["ts_ns"] if times else None,
+        first_ns=first,
+        last_ns=last,
+        manifest=manifest,
+        losses=_losses(database),
+        notes=(*manifest.notes, *notes),
+        preferred="weight" if table.name != SAMPLE.name and weight is not None else _preferred(manifest),
+    )
+    _check(stacks, str(manifest.imported_from or table.name))
+    return _chosen(stacks, want)
+
+
+def _preferred(manifest: Manifest) -> Value:
+    """Imports whose lines are sums have samples that are none: see convert/formats/folded.py."""
+    return "weight" if any(source.get("value") == "weight" for source in manifest.sources) else "count"
+
+
+def _table(database: Database, asked: str) -> Table:
+    if asked:
+        table = database.table(asked)
+        if table.stack is None:
+            names = ", ".join(name for name in database.names if database.table(name).stack is not None)
+            raise InsituError(f"table {asked} has no stacks", remedy=f"tables with stacks: {names or 'none'}")
+        return table
+    found = [
+        database.table(name)
+        for name in dict.fromkeys([SAMPLE.name, *database.names])
+        if name not in (STACK.name, FRAME.name) and name in database.names
+    ]
+    with_stacks = [table for table in found if table.stack is not None]
+    for table in with_stacks:
+        if len(with_stacks) == 1 or database.rows(table.name):
+            return table
+    if with_stacks:
+        return with_stacks[0]
+    there = [name for name in database.names if database.rows(name) and name.partition(".")[0] in ("event", "map")]
+    raise InsituError(
+        "no stacks in this recording",
+        remedy=f"its tables: {', '.join(there)}; see them with insitu sql" if there else "",
+    )
+
+
+def _event(database: Database, table: Table, want: Selection) -> tuple[str, str, str, list[str]]:
+    """The condition that selects one event's rows, the event's name and unit, and notes."""
+    if table.of_type("event_type") is None:
+        return "true", "", "", []
+    rows = database.all(
+        f"select id, name, unit from {database.relation(EVENT_TYPE.name)} order by id",
+    )
+    source = database.relation(table.name)
+    if len(rows) > 1:
+        present = {row[0] for row in database.all(f"select distinct event_type from {source}")}
+        rows = [row for row in rows if row[0] in present] or rows[:1]
+    chosen = _named(rows, want.event)
+    if chosen is None:
+        return "true", "", "", []
+    others = [name for _, name, _ in rows if name != chosen[1]]
+    notes = [f"also recorded: {', '.join(others)}; --event selects"] if others else []
+    where = f"event_type = {int(chosen[0])}" if others else "true"
+    return where, str(chosen[1]), str(chosen[2]), notes
+
+
+def _named(rows: Sequence[tuple[Any, ...]], asked: str) -> tuple[Any, ...] | None:
+    if not asked:
+        return rows[0] if rows else None
+    matches = [row for row in rows if row[1] == asked] or [r for r in rows if r[1].partition(":")[0] == asked]
+    if not matches:
+        names = ", ".join(str(row[1]) for row in rows)
+        raise InsituError(f"no samples of event {asked!r}", remedy=f"there are: {names}")
+    return matches[0]
+
+
+def _weight(table: Table, asked: str) -> Any:
+    if asked:
+        column = table.column(asked)
+        if column is None or not column.semantic.unit:
+            names = ", ".join(each.name for each in table.weights)
+            raise InsituError(f"{asked}: not a column that can be added up", remedy=f"there are: {names or 'none'}")
+        return column
+    return table.weights[0] if table.weights else None
+
+
+def _summed(column: Any, each: bool) -> str:
+    if column is None:
+        return "1::bigint" if each else "count(*)"
+    return f"coalesce({quoted(column.name)}, 0)" if each else f"coalesce(sum({quoted(column.name)}), 0)::bigint"
+
+
+def _range(ts: Any, first: int, want: Selection) -> str:
+    if ts is None:
+        raise InsituError("the rows of this table have no times", remedy="leave --range out")
+    terms = ""
+    if want.start_s is not None:
+        terms += f" and {quoted(ts.name)} >= {first + round(want.start_s * 1e9)}"
+    if want.end_s is not None:
+        terms += f" and {quoted(ts.name)} < {first + round(want.end_s * 1e9)}"
+    return terms
+
+
+def _labels(database: Database, source: str, where: str, ts: Any, utid: Any) -> tuple[list[ThreadLabel], str]:
+    """Threads under each name that they had while rows were recorded, and SQL that gives a row's index there."""
+    if utid is None:
+        return [ThreadLabel(0, 0, 0, "")], "0"
+    column = quoted(utid.name)
+    moments = f", min({quoted(ts.name)}), max({quoted(ts.name)})" if ts is not None else ", 0, 0"
+    extents = {
+        int(row[0]): (int(row[1]), int(row[2]))
+        for row in database.all(
+            f"select coalesce({column}, 0){moments} from {source} where {where} group by 1 order by 1"
+        )
+    }
+    known = _threads(database)
+    labels: list[ThreadLabel] = []
+    plain: dict[int, int] = {}
+    split: dict[int, list[tuple[int, int]]] = {}
+    for one, (low, high) in extents.items():
+        tid, pid, names = known.get(one, (0, 0, []))
+        lives = names_between(names, low, high) or [(0, f":{tid}" if tid else "")]
+        first = len(labels)
+        labels += [ThreadLabel(one, tid, pid, name or f":{tid}") for _, name in lives]
+        if len(lives) == 1:
+            plain[one] = first
+        else:
+            split[one] = [(start, first + at) for at, (start, _) in enumerate(lives)]
+    return labels or [ThreadLabel(0, 0, 0, "")], _label_sql(column, ts, plain, split)
+
+
+def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list[tuple[int, str]]:
+    """Those of a thread's names (from when, name; ascending) that it had at some time in [low, high]."""
+    kept = []
+    for at, (start, name) in enumerate(names):
+        end = names[at + 1][0] if at + 1 < len(names) else high + 1
+        if (end > low or at + 1 == len(names)) and (start <= high or not kept):
+            kept.append((start, name))
+    return kept
+
+
+def _label_sql(column: str, ts: Any, plain: dict[int, int], split: dict[int, list[tuple[int, int]]]) -> str:
+    """An expression for the label's index. Labels are numbered in the order of utid, most with one each."""
+    cases = []
+    for one, lives in split.items():
+        inner = " ".join(f"when {quoted(ts.name)} >= {start} then {at}" for start, at in reversed(lives[1:]))
+        cases.append(f"when {one} then case {inner} else {lives[0][1]} end")
+    straight = sorted(plain.items())
+    if not cases and all(one == at for one, at in straight):
+        return f"coalesce({column}, 0)"
+    if len(straight) > _MOST_CASES or len(cases) > _MOST_CASES:
+        return _label_list(column, cases, straight)
+    cases += [f"when {one} then {at}" for one, at in straight]
+    return f"case coalesce({column}, 0) {' '.join(cases)} else 0 end"
+
+
+def _label_list(column: str, cases: list[str], straight: Sequence[tuple[int, int]]) -> str:
+    """The same by a list that is indexed, for thousands of threads."""
+    if not straight:
+        return f"case coalesce({column}, 0) {' '.join(cases)} else 0 end"
+    table = [0] * (straight[-1][0] + 1)
+    for one, at in straight:
+        table[one] = at
+    looked_up = f"coalesce({table}[coalesce({column}, 0) + 1], 0)"
+    return f"case coalesce({column}, 0) {' '.join(cases)} else {looked_up} end" if cases else looked_up
+
+
+def _threads(database: Database) -> dict[int, tuple[int, int, list[tuple[int, str]]]]:
+    """utid -> tid, pid, its names with the time from which it had them."""
+    rows = database.all(
+        f"select t.utid, t.tid, coalesce(p.pid, 0), t.name from {database.relation(THREAD.name)} t"
+        f" left join {database.relation(PROCESS.name)} p on p.upid = t.upid"
+    )
+    found: dict[int, tuple[int, int, list[tuple[int, str]]]] = {}
+    for utid, tid, pid, name in rows:
+        found[int(utid)] = (int(tid), int(pid), [(0, name)] if name else [])
+    names: dict[int, list[tuple[int, str]]] = {}
+    for utid, ts_ns, name in database.all(
+        f"select utid, ts_ns, name from {database.relation(THREAD_NAME.name)} order by utid, ts_ns"
+    ):
+        names.setdefault(int(utid), []).append((int(ts_ns), str(name)))
+    for one, lives in names.items():
+        if one in found:
+            found[one] = (*found[one][:2], lives)
+    return found
+
+
+def _tree(database: Database) -> tuple[I32, I32, list[Frame]]:
+    stack = database.fetch(f"select id, parent, frame from {database.relation(STACK.name)} order by id")
+    fields = ", ".join(Frame._fields)
+    frames = [
+        Frame(*row) for row in database.all(f"select {fields} from {database.relation(FRAME.name)} order by id")
+    ]
+    parent, frame = stack["parent"].astype(np.int32), stack["frame"].astype(np.int32)
+    if not len(parent):
+        parent, frame = np.zeros(1, np.int32), np.full(1, -1, np.int32)
+    return parent, frame, frames
+
+
+def _losses(database: Database) -> dict[str, int]:
+    rows = database.all(
+        f"select source, sum(count)::bigint from {database.relation(LOST.name)} group by source order by min(ts_ns)"
+    )
+    return {str(source): int(count) for source, count in rows}
+
+
+def _check(stacks: WeightedStacks, name: str) -> None:
+    """Ids that point outside their tables (a damaged or forged session) must not reach the views."""
+    nodes = len(stacks.parent)
+    inside = (
+        (stacks.parent[1:] < np.arange(1, nodes)).all()
+        and (stacks.parent >= 0).all()
+        and (stacks.frame < len(stacks.frames)).all()
+        and (stacks.frame[1:] >= 0).all()
+        and (stacks.parent[0] == 0)
+        and (not len(stacks) or (stacks.stack.min() >= 0 and stacks.stack.max() < nodes))
+        and (not len(stacks) or (stacks.thread.min() >= 0 and stacks.thread.max() < len(stacks.threads)))
+    )
+    if not inside:
+        raise InsituError(f"{name}: damaged: stacks refer to frames or stacks that do not exist")
+
+
+def _chosen(stacks: WeightedStacks, want: Selection) -> WeightedStacks:
+    """The rows of one thread or command."""
+    if want.tid is None and want.comm is None:
+        return stacks
+    labels = np.ones(len(stacks.threads), np.bool_)
+    if want.tid is not None:
+        labels &= np.array([label.tid == want.tid for label in stacks.threads], np.bool_)
+    if want.comm is not None:
+        names = list(dict.fromkeys(label.name for label in stacks.threads))
+        if want.comm not in names:
+            raise InsituError(f"no samples of command {want.comm!r}", remedy=f"there are: {', '.join(names[:8])}")
+        labels &= np.array([label.name == want.comm for label in stacks.threads], np.bool_)
+    mask = labels[stacks.thread]
+    if not mask.any():
+        asked = [f"thread {want.tid}"] * (want.tid is not None) + [f"command {want.comm!r}"] * (want.comm is not None)
+        raise InsituError(f"no samples of {' and '.join(asked)}", remedy="insitu report shows what there is")
+    return stacks.only(mask)
+
+
+def stacks_in_memory(tables: MemoryTables, writer: Any, want: Selection, *, times: bool = False) -> WeightedStacks:
+    """The same of tables in memory, which ``writer`` has filled: for files that are looked at once.
+
+    Only the ``sample`` table is there then. Raises InsituError as load_stacks does.
+    """
+    manifest: Manifest = writer.manifest
+    types = writer.event_types
+    names = [SAMPLE.name] if SAMPLE.name in tables.tables else []
+    if want.table and want.table not in names:
+        raise InsituError(f"no table {want.table}", remedy=f"there are: {', '.join(names)}")
+    column = {
+        each: np.asarray(tables.column(SAMPLE.name, each)) if names else np.zeros(0, np.int64)
+        for each in ("ts_ns", "utid", "event_type", "stack", "weight")
+    }
+    rows = [(at, name, unit) for at, (name, unit, *_) in enumerate(types)]
+    notes: list[str] = []
+    if len(rows) > 1:
+        present = set(np.unique(column["event_type"]).tolist())
+        rows = [row for row in rows if row[0] in present] or rows[:1]
+    chosen = _named(rows, want.event)
+    if chosen is not None and len(rows) > 1:
+        others = [name for at, name, _ in rows if at != chosen[0]]
+        notes = [f"also recorded: {', '.join(others)}; --event selects"]
+        column = {each: values[column["event_type"] == chosen[0]] for each, values in column.items()}
+    ts_ns = column["ts_ns"]
+    first, last = (int(ts_ns.min()), int(ts_ns.max())) if len(ts_ns) else (0, 0)
+    if want.start_s is not None or want.end_s is not None:
+        low = first + round((want.start_s or 0) * 1e9)
+        high = first + round(want.end_s * 1e9) if want.end_s is not None else last + 1
+        inside = (ts_ns >= low) & (ts_ns < high)
+        column = {each: values[inside] for each, values in column.items()}
+    threads, thread = _labels_in_memory(writer, column["utid"], column["ts_ns"])
+    tree = writer.stacks
+    stack, count, weight = column["stack"], np.ones(len(thread), np.int64), column["weight"]
+    if times:
+        order = np.argsort(column["ts_ns"], kind="stable")
+        stack, thread, weight, kept = stack[order], thread[order], weight[order], column["ts_ns"][order]
+    else:
+        keys, inverse = distinct(thread.astype(np.int64) * len(tree) + stack)
+        count = np.bincount(inverse, minlength=len(keys)).astype(np.int64)
+        # bincount sums in double precision: exact up to 2**53, that is 104 days of nanoseconds.
+        weight = np.bincount(inverse, weights=weight, minlength=len(keys)).astype(np.int64)
+        thread, stack, kept = keys // len(tree), keys % len(tree), None
+    stacks = WeightedStacks(
+        parent=tree.parent,
+        frame=tree.frame,
+        frames=writer.frames.frames,
+        stack=stack.astype(np.int32),
+        thread=thread.astype(np.int32),
+        count=count,
+        weight=weight.astype(np.int64),
+        threads=threads,
+        event=str(chosen[1]) if chosen else "",
+        unit=(str(chosen[2]) if chosen else "") or "samples",
+        ts_ns=kept,
+        first_ns=first,
+        last_ns=last,
+        manifest=manifest,
+        losses=writer.losses_by_source(),
+        notes=(*writer.notes, *notes),
+        preferred=_preferred(manifest),
+    )
+    return _chosen(stacks, want)
+
+
+def _labels_in_memory(writer: Any, utid: I64, ts_ns: I64) -> tuple[list[ThreadLabel], I32]:
+    labels: list[ThreadLabel] = []
+    thread = np.zeros(len(utid), np.int32)
+    for one, rows in groups(utid):
+        tid, pid, names = writer.processes.label(one)
+        lives = names_between(names, int(ts_ns[rows].min()), int(ts_ns[rows].max())) or [(0, "")]
+        starts = np.array([start for start, _ in lives], np.int64)
+        at = np.maximum(np.searchsorted(starts, ts_ns[rows], side="right") - 1, 0)
+        thread[rows] = len(labels) + at
+        labels += [ThreadLabel(one, tid, pid, name or f":{tid}") for _, name in lives]
+    return labels or [ThreadLabel(0, 0, 0, "")], thread

@@ -1,0 +1,306 @@
+"""The one way tables get into a session: recorders' converters, imports and scripts append batches here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Protocol, Self
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.session import core_tables
+from insitu.session.directory import drop_raw
+from insitu.session.identities import Identities
+from insitu.session.interning import FrameTable, StackTree
+from insitu.session.manifest import COMPLETE, Manifest
+from insitu.session.parquet import Batch, batch_rows, write_part
+from insitu.session.schema import Table
+from insitu.symbols.frame import Frame
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+__all__ = ["DiskTables", "MemoryTables", "SessionWriter", "TableStore"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+_PART_ROWS: Final = 1 << 22
+_PENDING_BYTES: Final = 96 << 20  # what all tables together may hold back
+
+
+class TableStore(Protocol):
+    """Where batches go: parquet files, or memory."""
+
+    def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
+        """Keep one part of a table."""
+
+
+class DiskTables:
+    """Parts as parquet files under PATH/tables."""
+
+    def __init__(self, path: Path) -> None:
+        import duckdb
+
+        self.path = path
+        self.parts: dict[str, int] = {}
+        self._connection = duckdb.connect()
+        self._connection.execute("set threads = 1")  # a recorder's target has the other CPUs
+
+    def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
+        """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when there is no room for it."""
+        part = self.parts.get(table.name, 0)
+        directory = self.path / "tables" / table.name
+        directory.mkdir(parents=True, exist_ok=True)
+        write_part(self._connection, directory / f"{part}.parquet", table, columns)
+        self.parts[table.name] = part + 1
+
+    def close(self) -> None:
+        """Free what writing needed."""
+        self._connection.close()
+
+
+class MemoryTables:
+    """Parts as they come, for recordings that are looked at once: no file is written."""
+
+    def __init__(self) -> None:
+        self.tables: dict[str, Table] = {}
+        self._parts: dict[str, list[Mapping[str, Any]]] = {}
+
+    def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
+        """Keep one part."""
+        self.tables[table.name] = table
+        self._parts.setdefault(table.name, []).append(columns)
+
+    def column(self, table: str, name: str) -> Any:
+        """A whole column: an array, or a list of texts."""
+        parts = self._parts[table]
+        if len(parts) > 1:
+            merged = {each: joined([part[each] for part in parts]) for each in parts[0]}
+            parts = self._parts[table] = [merged]
+        return parts[0][name]
+
+
+@dataclass
+class _Pending:
+    table: Table
+    batches: list[Batch] = field(default_factory=list)
+    rows: int = 0
+    bytes: int = 0
+    total: int = 0
+    sorted_by: str = ""
+    last: int = -(2**63)
+
+
+class SessionWriter:
+    """Appends batches to tables, keeps stacks, frames, threads and processes, and completes the session.
+
+    Columns that a batch lacks take their defaults. Memory is bounded: parts are written when enough has gathered.
+    Use as a context manager: an exception leaves the session incomplete, with its raw records.
+    """
+
+    def __init__(self, store: TableStore, manifest: Manifest, path: Path | None = None) -> None:
+        self.manifest = manifest
+        self.frames = FrameTable()
+        self.stacks = StackTree()
+        self._store = store
+        self._path = path
+        self._pending: dict[str, _Pending] = {}
+        self._bytes = 0
+        self._losses: list[tuple[int, str, int, int]] = []
+        self._event_types: list[tuple[str, str, int, str]] = []
+        self.notes: list[str] = list(manifest.notes)
+        self.processes = Identities()
+
+    @classmethod
+    def on_disk(cls, path: Path) -> SessionWriter:
+        """A writer into the session directory at ``path``, which exists."""
+        return cls(DiskTables(path), Manifest.read(path), path)
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if isinstance(self._store, DiskTables):
+            self._store.close()
+
+    def append(self, table: Table, batch: Batch) -> None:
+        """Add rows to a table: ``batch`` holds columns of equal length. Raises OSError when the disk is full."""
+        rows = batch_rows(batch)
+        pending = self._pending.get(table.name)
+        if pending is None:
+            pending = self._pending[table.name] = _Pending(table)
+            ordered = table.of_type("timestamp")
+            pending.sorted_by = ordered.name if ordered is not None and ordered.name == "ts_ns" else ""
+        if not rows:
+            return
+        columns = {column.name: _typed(batch, column, rows) for column in table.columns}
+        if pending.sorted_by:
+            _follow_order(pending, columns[pending.sorted_by])
+        size = sum(_bytes(values) for values in columns.values())
+        pending.batches.append(columns)
+        pending.rows += rows
+        pending.bytes += size
+        pending.total += rows
+        self._bytes += size
+        if pending.rows >= _PART_ROWS:
+            self._flush(pending)
+        elif self._bytes > _PENDING_BYTES:
+            self._flush(max(self._pending.values(), key=lambda each: each.bytes))
+
+    def _flush(self, pending: _Pending) -> None:
+        if not pending.batches and pending.total:
+            return
+        columns = {
+            column.name: joined([batch[column.name] for batch in pending.batches], column.semantic.storage)
+            for column in pending.table.columns
+        }
+        self._store.write(pending.table, columns, pending.rows)
+        self._bytes -= pending.bytes
+        pending.batches, pending.rows, pending.bytes = [], 0, 0
+
+    def intern_stack(self, frames: Sequence[Frame]) -> int:
+        """The id of one stack, its frames innermost first."""
+        return self.stacks.one(self.frames.number(frames))
+
+    def event_type(self, name: str, unit: str, *, period: int = 0, source: str = "") -> int:
+        """The id of an event type; ``unit`` is what ``sample.weight`` counts."""
+        entry = (name, unit, period, source)
+        if entry not in self._event_types:
+            self._event_types.append(entry)
+        return self._event_types.index(entry)
+
+    @property
+    def event_types(self) -> list[tuple[str, str, int, str]]:
+        """(name, unit, period, source) of each event type, by id."""
+        return self._event_types
+
+    def losses_by_source(self) -> dict[str, int]:
+        """Lost records by what lost them, in the order of their first loss."""
+        sums: dict[str, int] = {}
+        for _, source, _, count in sorted(self._losses, key=lambda loss: loss[0]):
+            sums[source] = sums.get(source, 0) + count
+        return sums
+
+    def lost(self, source: str, count: int, *, cpu: int = -1, ts_ns: int = 0) -> None:
+        """Say that ``source`` could not deliver ``count`` records."""
+        if count > 0:
+            self._losses.append((ts_ns, source, cpu, count))
+
+    def finish(self, **manifest: Any) -> Manifest:
+        """Write what is left and the shared tables, and mark the session complete. Raises OSError.
+
+        ``manifest`` are entries of the manifest that are known only now. The raw records, if any, are dropped last.
+        """
+        self._write_shared()
+        for pending in self._pending.values():
+            self._flush(pending)
+        tables = {name: self._entry(pending) for name, pending in sorted(self._pending.items())}
+        self.manifest = self.manifest.changed(
+            state=COMPLETE,
+            tables=tables,
+            notes=list(dict.fromkeys(self.notes)),
+            lost=sum(count for *_, count in self._losses),
+            **manifest,
+        )
+        if self._path is not None:
+            self.manifest.write(self._path)
+            drop_raw(self._path)
+        return self.manifest
+
+    def _entry(self, pending: _Pending) -> dict[str, Any]:
+        entry: dict[str, Any] = {"version": pending.table.version, "rows": pending.total}
+        if isinstance(self._store, DiskTables):
+            entry["parts"] = self._store.parts[pending.table.name]
+        if pending.sorted_by:
+            entry["sorted_by"] = pending.sorted_by
+        return entry
+
+    def _write_shared(self) -> None:
+        frames = self.frames.frames
+        by_field = list(zip(*frames, strict=True)) if frames else [()] * len(Frame._fields)
+        columns = dict(zip(Frame._fields, by_field, strict=True))
+        self.append(core_tables.FRAME, {"id": np.arange(len(frames), dtype=np.int32), **columns})
+        tree = self.stacks
+        stack = {"id": np.arange(len(tree), dtype=np.int32), "parent": tree.parent}
+        self.append(core_tables.STACK, {**stack, "frame": tree.frame, "depth": tree.depth})
+        self._append_rows(core_tables.EVENT_TYPE, [(at, *entry) for at, entry in enumerate(self._event_types)])
+        self._append_rows(core_tables.LOST, self._losses)
+        self._append_rows(core_tables.PROCESS, self.processes.process_rows())
+        self._append_rows(core_tables.THREAD, self.processes.thread_rows())
+        self._append_rows(core_tables.THREAD_NAME, self.processes.name_rows())
+
+    def _append_rows(self, table: Table, rows: Sequence[tuple[Any, ...]]) -> None:
+        columns = list(zip(*rows, strict=True)) if rows else [()] * len(table.columns)
+        names = [column.name for column in table.columns]
+        self.append(table, dict(zip(names, columns, strict=True)))
+
+
+def _typed(batch: Batch, column: Any, rows: int) -> Any:
+    """A batch's column in the type that the table declares; its default where the batch lacks it."""
+    storage = column.semantic.storage
+    dtype = _DTYPES.get(storage)
+    values = batch.get(column.name)
+    if values is None:
+        missing = column.missing
+        if dtype is None:
+            return [missing] * rows
+        if missing is None:
+            return np.ma.masked_all(rows, dtype)
+        return np.full(rows, missing, dtype)
+    if len(values) != rows:
+        raise ValueError(f"column {column.name}: {len(values)} values for {rows} rows")
+    if dtype is None:
+        return values
+    if isinstance(values, np.ma.MaskedArray):
+        return values.astype(dtype, copy=False)
+    if isinstance(values, np.ndarray):
+        return values.astype(dtype, copy=False)
+    items = values.to_list() if hasattr(values, "to_list") else values
+    if column.nullable and any(item is None for item in items):
+        null = [item is None for item in items]
+        return np.ma.masked_array(np.array([item or 0 for item in items], dtype), null)
+    return np.array(items, dtype)
+
+
+_DTYPES: Final[dict[str, Any]] = {
+    "bigint": np.int64,
+    "integer": np.int32,
+    "ubigint": np.uint64,
+    "double": np.float64,
+    "boolean": np.bool_,
+}
+
+
+def _follow_order(pending: _Pending, ts_ns: Any) -> None:
+    """Note whether the rows so far are in the order of time."""
+    if int(ts_ns[0]) < pending.last or (len(ts_ns) > 1 and bool((ts_ns[1:] < ts_ns[:-1]).any())):
+        pending.sorted_by = ""
+    else:
+        pending.last = int(ts_ns[-1])
+
+
+def _bytes(values: Any) -> int:
+    return int(values.nbytes) if hasattr(values, "nbytes") else 64 * len(values)
+
+
+def joined(parts: Sequence[Any], storage: str = "") -> Any:
+    """Parts of a column as one."""
+    if not parts:
+        dtype = _DTYPES.get(storage)
+        return [] if dtype is None else np.zeros(0, dtype)
+    if len(parts) == 1:
+        return parts[0]
+    if any(isinstance(part, np.ma.MaskedArray) for part in parts):
+        return np.ma.concatenate(parts)
+    if isinstance(parts[0], np.ndarray):
+        return np.concatenate(parts)
+    if hasattr(parts[0], "to_list") and hasattr(parts[0], "append"):
+        import polars
+
+        return polars.concat([part if isinstance(part, polars.Series) else polars.Series(part) for part in parts])
+    return [item for part in parts for item in part]

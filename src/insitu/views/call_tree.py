@@ -1,0 +1,258 @@
+"""Call trees: stacks merged by the names of their frames, with own and total weights.
+
+There is one merge, ``merged``: siblings of one label become one node, level by level from the root. Trees of names,
+trees turned to their leaves, trees with a level of threads above and the union of two trees are all made with it.
+"""
+
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.session.distinct import distinct
+from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.symbols.frame import ROOT
+
+__all__ = ["CallTree", "Name", "NamedStacks", "call_tree", "levels", "merged", "named_stacks", "united"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+
+class Name(NamedTuple):
+    """What a node of a call tree is: frames that differ only in file and line are one name."""
+
+    function: str
+    module: str = ""
+    kind: str = ROOT
+    inlined: bool = False
+    symbolized: bool = True
+
+
+_ROOT: Final = Name("all")
+
+
+@dataclass(frozen=True)
+class CallTree:
+    """A weighted call tree; node 0 is the root and every node comes after its parent.
+
+    ``parent[i]`` (parent[0] is 0), ``name[i]`` (index into ``names``), ``own[i]`` (weight of rows whose leaf
+    is node i) and ``total[i]`` (own weight of i and all below it) are of equal length. ``unit`` is what the
+    weights count: "samples", "ns", "bytes" or an event's name.
+    """
+
+    parent: I32
+    name: I32
+    own: I64
+    total: I64
+    names: list[Name]
+    unit: str = "samples"
+
+    def __len__(self) -> int:
+        return len(self.parent)
+
+    def depths(self) -> I32:
+        """Distance of each node from the root (0 for the root itself)."""
+        return _depths(self.parent)
+
+
+@dataclass(frozen=True)
+class NamedStacks:
+    """Stacks merged by name: a tree whose node 0 is the root, every node after its parent.
+
+    ``parent`` and ``name`` (an index into ``names``) are per node. ``node[s]`` is the node of stack s; -1 where no
+    row needs it. ``files`` has a source file for each name, "" where unknown.
+    """
+
+    parent: I32
+    name: I32
+    node: I32
+    names: list[Name]
+    files: list[str] = field(default_factory=list)
+
+
+def named_stacks(stacks: WeightedStacks) -> NamedStacks:
+    """The tree of names of the stacks that rows have, and their callers."""
+    used = np.zeros(len(stacks.parent), np.bool_)
+    used[0] = True
+    used[stacks.stack] = True
+    for level in reversed(levels(stacks.parent)[1:]):
+        used[stacks.parent[level[used[level]]]] = True
+    names, files, label = _labels(stacks, used)
+    parent, name, node = merged(stacks.parent, label, len(names), used)
+    return NamedStacks(parent, name, node, names, files)
+
+
+def call_tree(
+    stacks: WeightedStacks,
+    *,
+    value: Value | None = None,
+    reverse: bool = False,
+    by_thread: bool = False,
+    by_comm: bool = False,
+) -> CallTree:
+    """The call tree of all rows, with what ``value`` says added up (by default what suits the rows).
+
+    ``reverse`` roots it in the leaves (who called this?); ``by_thread`` and ``by_comm`` put a level of
+    threads ("comm/tid") or commands below the root.
+    """
+    value = value or stacks.preferred
+    named = named_stacks(stacks)
+    weight = stacks.values(value)
+    node = named.node[stacks.stack]
+    parent, name, names = named.parent, named.name, list(named.names)
+    if reverse:
+        parent, name, node = _turned(parent, name, node)
+    if by_thread or by_comm:
+        labels = [f"{t.name}/{t.tid}" if by_thread else t.name for t in stacks.threads]
+        index: dict[str, int] = {}
+        path = np.array([index.setdefault(label, len(index)) for label in labels], np.int64)
+        parent, name, node = _below_paths(parent, name, node, path[stacks.thread], len(names))
+        names += [Name(label) for label in index]
+    # bincount sums in double precision: exact up to 2**53, that is 104 days of nanoseconds.
+    own = np.bincount(node, weights=weight, minlength=len(parent)).astype(np.int64)
+    return CallTree(parent, name, own, _totals(parent, own), names, stacks.unit_of(value))
+
+
+def united(before: CallTree, after: CallTree) -> tuple[CallTree, CallTree]:
+    """Both trees over one tree that has every path of either: equal parents and names, each with its own weights."""
+    index: dict[Name, int] = {}
+    of_names = [
+        np.array([index.setdefault(name, len(index)) for name in tree.names], np.int32) for tree in (before, after)
+    ]
+    count = len(before)
+    below = after.parent[1:].astype(np.int64)
+    shifted = np.where(below > 0, below + count - 1, 0).astype(np.int32)
+    parent = np.concatenate([before.parent, shifted])
+    label = np.concatenate([of_names[0][before.name], of_names[1][after.name[1:]]])
+    both, name, node = merged(parent, label, len(index))
+    names = list(index)
+    trees = []
+    for tree, at in ((before, node[:count]), (after, np.concatenate([np.zeros(1, np.int32), node[count:]]))):
+        own = np.zeros(len(both), np.int64)
+        np.add.at(own, at, tree.own)
+        trees.append(CallTree(both, name, own, _totals(both, own), names, tree.unit))
+    return trees[0], trees[1]
+
+
+def merged(parent: I32, label: I32, labels: int, used: NDArray[np.bool_] | None = None) -> tuple[I32, I32, I32]:
+    """Make siblings of one label one node: parents and labels of the new tree, and the new node of each old one.
+
+    ``label[i]`` is in [0, labels). Nodes that are not ``used`` (a mask closed under parents) become -1.
+    """
+    node = np.full(len(parent), -1, np.int32)
+    node[:1] = 0
+    parents, names = [np.zeros(1, np.int32)], [label[:1].astype(np.int32)]
+    count = 1
+    for level in levels(parent)[1:]:
+        here = level if used is None else level[used[level]]
+        keys, row = distinct(node[parent[here]].astype(np.int64) * labels + label[here])
+        node[here] = count + row
+        parents.append((keys // labels).astype(np.int32))
+        names.append((keys % labels).astype(np.int32))
+        count += len(keys)
+    return np.concatenate(parents), np.concatenate(names), node
+
+
+def levels(parent: I32) -> list[I64]:
+    """The nodes of each depth of a tree, the root's first."""
+    depth = _depths(parent)
+    order = np.argsort(depth, kind="stable")
+    bounds = np.searchsorted(depth[order], np.arange(int(depth.max(initial=0)) + 2))
+    return [order[low:high] for low, high in pairwise(bounds)]
+
+
+def _depths(parent: I32) -> I32:
+    """Number of steps from each node to the root, by pointer jumping: log2(depth) passes."""
+    depth = np.ones(len(parent), np.int32)
+    depth[:1] = 0
+    jump = parent.copy()
+    while jump.any():
+        depth += depth[jump]
+        jump = jump[jump]
+    return depth
+
+
+def _totals(parent: I32, own: I64) -> I64:
+    """Own weights with those of all nodes below."""
+    total = own.copy()
+    for nodes in reversed(levels(parent)[1:]):
+        np.add.at(total, parent[nodes], total[nodes])
+    return total
+
+
+def _labels(stacks: WeightedStacks, used: NDArray[np.bool_]) -> tuple[list[Name], list[str], I32]:
+    """The names that used stacks have, the root's first, a file for each, and for each stack its name's index."""
+    index: dict[Name, int] = {_ROOT: 0}
+    files = [""]
+    of_frame = np.zeros(len(stacks.frames) + 1, np.int32)
+    wanted = np.unique(stacks.frame[used])
+    for at in wanted[wanted >= 0].tolist():
+        frame = stacks.frames[at]
+        name = Name(frame.function, frame.module, frame.kind, frame.inlined)
+        number = index.setdefault(name, len(index))
+        if number == len(files):
+            files.append(frame.file)
+        elif not files[number]:
+            files[number] = frame.file
+        of_frame[at] = number
+    return list(index), files, of_frame[stacks.frame]
+
+
+def _turned(parent: I32, name: I32, node: I32) -> tuple[I32, I32, I32]:
+    """The tree of the stacks that end in ``node``, from their leaves, and where each row's chain ends in it."""
+    ends, inverse = distinct(node)
+    at = np.zeros(len(ends), np.int64)
+    current = ends.astype(np.int64)
+    parents, names = [np.zeros(1, np.int32)], [np.zeros(1, np.int32)]
+    most = int(name.max(initial=0)) + 1
+    count = 1
+    live = np.flatnonzero(current)
+    while len(live):
+        keys, new = distinct(at[live] * most + name[current[live]])
+        parents.append((keys // most).astype(np.int32))
+        names.append((keys % most).astype(np.int32))
+        at[live] = count + new
+        count += len(keys)
+        current[live] = parent[current[live]]
+        live = live[current[live] > 0]
+    return np.concatenate(parents), np.concatenate(names), at[inverse].astype(np.int32)
+
+
+def _below_paths(parent: I32, name: I32, node: I32, path: I64, first: int) -> tuple[I32, I32, I32]:
+    """A tree for each path below one root: every (path, node) that a row has, and its callers.
+
+    Path p gets the name ``first + p``. Returned are parents, names, and the new node of each row.
+    """
+    nodes = len(parent)
+    depth = _depths(parent)
+    keys, inverse = distinct(path * nodes + node)
+    by_level: list[I64] = []
+    below = np.zeros(0, np.int64)
+    for level in range(int(depth[keys % nodes].max(initial=0)), -1, -1):
+        mine = keys[depth[keys % nodes] == level]
+        here = np.unique(np.concatenate([mine, below]))
+        by_level.append(here)
+        below = here - here % nodes + parent[here % nodes]
+    parents, names, numbered = [np.zeros(1, np.int32)], [np.zeros(1, np.int32)], []
+    count = 1
+    above: tuple[I64, int] | None = None
+    for here in reversed(by_level):
+        if above is None:
+            parents.append(np.zeros(len(here), np.int32))
+            names.append((here // nodes + first).astype(np.int32))
+        else:
+            caller = here - here % nodes + parent[here % nodes]
+            parents.append((above[1] + np.searchsorted(above[0], caller)).astype(np.int32))
+            names.append(name[here % nodes].astype(np.int32))
+        numbered.append((here, count))
+        above = (here, count)
+        count += len(here)
+    new = np.zeros(len(keys), np.int64)
+    level_of = depth[keys % nodes]
+    for level, (here, start) in enumerate(numbered):
+        mine = level_of == level
+        new[mine] = start + np.searchsorted(here, keys[mine])
+    return np.concatenate(parents), np.concatenate(names), new[inverse].astype(np.int32)
