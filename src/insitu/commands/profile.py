@@ -17,7 +17,9 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from insitu.record.request import Outcome, Request
+    from insitu.record.run import Outcome, Request
+    from insitu.record.sources.perf import PerfOptions
+    from insitu.session.manifest import Manifest
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,14 +52,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from insitu.record.cpu import record
     from insitu.record.events import EVENTS
+    from insitu.record.run import record
+    from insitu.record.sources.perf import PerfSource
 
     if args.event == "list":
         print("\n".join(EVENTS))
         return 0
     path = Path(args.output)
-    outcome = record(_request(args), path)
+    outcome = record(_request(args), [PerfSource(_options(args))], path)
     if not args.quiet:
         for note in outcome.notes:
             _say(note)
@@ -66,28 +69,32 @@ def run(args: argparse.Namespace) -> int:
         return outcome.exit_status
     if outcome.failure:
         _say(outcome.failure)
-    converted = _finish(path)
-    if converted and not args.quiet:
-        _say(_summary(path, outcome))
-    return outcome.exit_status or (0 if converted and not outcome.failure else 1)
+    manifest = _finish(path)
+    if manifest and not args.quiet:
+        _say(_summary(path, manifest, outcome))
+    return outcome.exit_status or (0 if manifest and not outcome.failure else 1)
 
 
 def _request(args: argparse.Namespace) -> "Request":
     from insitu.errors import InsituError
-    from insitu.record.request import Request
+    from insitu.record.run import Request
 
-    kind, _, size = args.stacks.partition(",")
-    if kind not in ("fp", "dwarf", "none") or (size and not (kind == "dwarf" and size.isdecimal())):
-        raise InsituError(f"--stacks {args.stacks!r} is not one of fp, dwarf, dwarf,BYTES and none", status=2)
     try:
         pids = tuple(int(pid) for pid in args.pid.split(",")) if args.pid else ()
     except ValueError:
         raise InsituError(f"-p {args.pid!r} is not a list of process numbers", status=2) from None
-    return Request(
-        command=tuple(args.command[1:] if args.command[:1] == ["--"] else args.command),
-        pids=pids,
-        whole_system=args.all,
-        seconds=args.duration,
+    command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    return Request(command, pids, args.all, args.duration)
+
+
+def _options(args: argparse.Namespace) -> "PerfOptions":
+    from insitu.errors import InsituError
+    from insitu.record.sources.perf import PerfOptions
+
+    kind, _, size = args.stacks.partition(",")
+    if kind not in ("fp", "dwarf", "none") or (size and not (kind == "dwarf" and size.isdecimal())):
+        raise InsituError(f"--stacks {args.stacks!r}: choose fp, dwarf, dwarf,BYTES or none", status=2)
+    return PerfOptions(
         frequency=args.frequency,
         events=tuple(args.event.split(",")) if args.event else (),
         stacks=kind,
@@ -98,32 +105,28 @@ def _request(args: argparse.Namespace) -> "Request":
     )
 
 
-def _finish(path: "Path") -> bool:
-    """Convert and symbolize; whether that went well. A failure is told, and loses nothing."""
+def _finish(path: "Path") -> "Manifest | None":
+    """Convert and symbolize; None where that failed, which is reported and loses nothing."""
     import signal
 
-    from insitu.convert.convert import finish
+    from insitu.convert.sources import finish
 
     # Ctrl-C ends the program at once: the raw records stay until all is converted.
     before = signal.signal(signal.SIGINT, signal.SIG_DFL)
     try:
-        finish(path)
+        return finish(path)
     except OSError as error:
         _say(f"{path} is not converted: {error.strerror}; its raw records are kept (make room, then open it)")
-        return False
+        return None
     finally:
         signal.signal(signal.SIGINT, before)
-    return True
 
 
-def _summary(path: "Path", outcome: "Outcome") -> str:
-    from insitu.session.store import read_info
-
-    info = read_info(path)
-    samples, lost = info["samples"], max(info["lost"], outcome.lost)
-    line = f"{samples} samples ({outcome.bytes_written / 1e6:.1f} MB), {lost} lost, in {path}"
+def _summary(path: "Path", manifest: "Manifest", outcome: "Outcome") -> str:
+    samples = manifest.tables["sample"]["rows"]
+    line = f"{samples} samples ({outcome.bytes_written / 1e6:.1f} MB), {manifest.lost} lost, in {path}"
     if not samples:
-        line += ": the target ran too little to be sampled (a higher -F sees more)"
+        line += ": the command was too short to be sampled; try -F 9999"
     return line
 
 

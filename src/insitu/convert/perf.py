@@ -1,4 +1,4 @@
-"""From perf's records to tables: replay the processes, reduce the stacks, look up their addresses, window by window."""
+"""From perf's records to tables, window by window: replay the processes, reduce the stacks, look up addresses."""
 
 import gc
 import os

@@ -47,8 +47,8 @@ class RawRecording:
     """Streams of records (each in the order of one ring or file), their events, and what came with them.
 
     A stream is what gives windows of its records, again and again. ``build_ids`` maps a path to the build id noted
-    beside the stream; ``cut_bytes`` counts bytes that belong to no whole record. ``live`` says that it was recorded on
-    this machine since its last boot, so that processes and kernel symbols may be looked at.
+    beside the stream; ``cut_bytes`` counts bytes that belong to no whole record. ``live`` says that it was recorded
+    on this machine since its last boot, so that processes and kernel symbols may be looked at.
     """
 
     streams: Sequence[Iterable[Stream]]

@@ -42,6 +42,16 @@ class RawSource:
             raise InsituError(f"{directory / LAYOUT}: damaged; its records cannot be read")
 
     @property
+    def losses(self) -> list[dict[str, Any]]:
+        """What the records do not tell of losses, as the recorder noted it at its end (see record/run.py)."""
+        try:
+            with (self.directory / "end.json").open("rb") as file:
+                found = json.loads(file.read(_MOST_LAYOUT_BYTES))["losses"]
+            return [each for each in found if isinstance(each, dict) and isinstance(each.get("count"), int)]
+        except (OSError, ValueError, RecursionError, KeyError, TypeError):
+            return []
+
+    @property
     def files(self) -> list[Path]:
         """The streams of records."""
         return sorted(self.directory.glob("*.records"))
@@ -56,6 +66,10 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
             raise InsituError(f"{directory / LAYOUT}: records of unknown kind {kind!r}", remedy="update insitu")
         convert: Callable[[RawSource, SessionWriter], None] = import_module(_CONVERTERS[kind]).convert_source
         convert(source, writer)
+        for loss in source.losses:
+            writer.lost(
+                loss.get("what", source.id), loss["count"], cpu=loss.get("cpu", -1), ts_ns=loss.get("ts_ns", 0)
+            )
 
 
 def finish(path: Path) -> Manifest:

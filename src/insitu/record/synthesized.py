@@ -7,6 +7,7 @@ is room again. The records made here have the formats of include/uapi/linux/perf
 
 import struct
 from collections.abc import Iterable, Iterator
+from pathlib import Path
 from typing import Final
 
 from insitu.kernel import procfs
@@ -23,6 +24,7 @@ _LOST: Final = struct.Struct("=QQ")  # id, lost
 
 _PROT_EXEC: Final = 4
 _MAP_PRIVATE: Final = 2
+_PIECE_BYTES: Final = 16 << 20
 
 
 class Synthesized:
@@ -97,16 +99,23 @@ class Synthesized:
         return b"".join(packed for flag, packed in fields if self._sample_type & flag)
 
 
-def lost_in_records(data: bytes) -> int:
-    """The sum of all losses that whole records tell of, up to the first that is not whole."""
-    total = at = 0
-    while at + _HEADER.size <= len(data):
-        kind, _, size = _HEADER.unpack_from(data, at)
-        if size < _HEADER.size or at + size > len(data):
-            break
-        if kind == Record.LOST and size >= _HEADER.size + _LOST.size:
-            total += _LOST.unpack_from(data, at + _HEADER.size)[1]
-        at += size
+def lost_in_records(file: Path) -> int:
+    """The sum of all losses that whole records of a file tell of; read a piece at a time."""
+    import numpy as np
+
+    from insitu.convert.formats.perf_records import walk
+
+    total, rest = 0, b""
+    with file.open("rb") as opened:
+        while piece := opened.read(_PIECE_BYTES):
+            data = rest + piece
+            stream = walk(data)
+            for at in np.flatnonzero(stream.type == Record.LOST).tolist():
+                if stream.size[at] >= _HEADER.size + _LOST.size:
+                    total += int(stream.words[stream.at[at] + 2])
+            rest = data[len(data) - stream.torn :]
+            if len(rest) > 1 << 16:  # no record is longer
+                break
     return total
 
 

@@ -9,7 +9,16 @@ from pathlib import Path
 from insitu.errors import InsituError
 from insitu.session.manifest import MANIFEST, Manifest, is_recording
 
-__all__ = ["create", "created_whole", "drop_raw", "is_session", "raw_sources", "refuse_in_the_way", "table_files"]
+__all__ = [
+    "create",
+    "created_whole",
+    "drop_raw",
+    "is_session",
+    "put_back",
+    "raw_sources",
+    "refuse_in_the_way",
+    "table_files",
+]
 
 
 def is_session(path: Path) -> bool:
@@ -79,6 +88,13 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def put_back(path: Path) -> None:
+    """Undo what ``create`` did to an older session: PATH.old becomes PATH again, if PATH is free."""
+    old = path.with_name(path.name + ".old")
+    if old.exists() and not path.exists():
+        old.rename(path)
 
 
 def refuse_in_the_way(path: Path) -> None:

@@ -20,7 +20,8 @@ def joined(
 ) -> list[AnyStr]:
     """For each of ``stacks`` the texts of its frames, joined from the outermost to the leaf, or ``leaf_first``.
 
-    ``parent`` is a tree of stacks whose root is 0 (see WeightedStacks); ``texts[label[s]]`` stands for the leaf of stack s.
+    ``parent`` is a tree of stacks whose root is 0 (see WeightedStacks); ``texts[label[s]]`` stands for the leaf
+    of stack s.
     """
     words = np.empty(len(texts), object)
     words[:] = texts

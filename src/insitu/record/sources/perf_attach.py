@@ -13,7 +13,7 @@ from insitu.kernel.perf_event import Attr, Software, Type, open_event, redirect,
 from insitu.kernel.perf_ring import Ring
 from insitu.record.events import Event
 
-__all__ = ["Attached", "open_on_processes", "open_on_task", "processes_of"]
+__all__ = ["Attached", "open_on_processes", "open_on_task"]
 
 # How often a process is attached anew because it made a thread meanwhile. Each try takes some milliseconds.
 _TRIES: Final = 20
@@ -99,20 +99,6 @@ def open_on_task(attached: Attached, events: Iterable[Event], pid: int, *, inher
     """Open all events on one thread (``inherit``: and all that it will start), or with -1 on the whole system."""
     for event in events:
         attached.open(event, pid, inherit=inherit)
-
-
-def processes_of(numbers: Iterable[int]) -> tuple[int, ...]:
-    """The processes that these process or thread numbers belong to, each once.
-
-    Raises InsituError if there is no such process.
-    """
-    pids: dict[int, None] = {}
-    for number in numbers:
-        try:
-            pids[procfs.status(number).pid] = None
-        except ProcessLookupError:
-            raise InsituError(f"no process {number}", remedy="ps -e lists them") from None
-    return tuple(pids)
 
 
 def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterable[int]) -> list[str]:

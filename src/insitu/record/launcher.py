@@ -9,7 +9,7 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["Workload", "executable"]
+__all__ = ["Launched", "executable"]
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
@@ -32,7 +32,7 @@ def executable(command: Sequence[str]) -> str:
     raise InsituError(f"{name}: command not found", status=NOT_FOUND)
 
 
-class Workload:
+class Launched:
     """A child process that has been forked and waits, before exec, until ``release``.
 
     Should this process die before that, the child ends without having run anything. ``ignoring`` are the signals

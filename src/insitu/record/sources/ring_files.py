@@ -3,18 +3,16 @@
 import os
 from pathlib import Path
 
-from insitu.errors import InsituError
 from insitu.kernel.perf_ring import Ring
 
-__all__ = ["RawFiles"]
+__all__ = ["RingFiles", "write_all"]
 
 
-class RawFiles:
+class RingFiles:
     """One file for each ring, ``cpuN.records`` in ``directory``: the records of that CPU, one after the other."""
 
     def __init__(self, directory: Path, rings: dict[int, Ring]) -> None:
         self._sinks: list[tuple[Ring, int]] = []
-        self.bytes_written = 0
         try:
             for cpu, ring in rings.items():
                 path = directory / f"cpu{cpu}.records"
@@ -23,33 +21,34 @@ class RawFiles:
             self.close()
             raise
 
-    def drain(self) -> None:
-        """Write out what the rings hold. Raises InsituError if the file system takes no more.
+    def drain(self) -> int:
+        """Write out what the rings hold; the number of bytes. Raises OSError if the file system takes no more.
 
         The file may then end within a record; readers drop such a tail.
         """
+        total = 0
         for ring, fd in self._sinks:
             pieces = ring.slices()
             if pieces:
-                self._write(fd, pieces)
+                total += write_all(fd, pieces)
                 ring.release()
-
-    def _write(self, fd: int, pieces: list[memoryview]) -> None:
-        try:
-            while pieces:
-                written = os.writev(fd, pieces)
-                self.bytes_written += written
-                while pieces and written >= len(pieces[0]):
-                    written -= len(pieces.pop(0))
-                if written:
-                    pieces[0] = pieces[0][written:]
-        except OSError as error:
-            raise InsituError(
-                f"recording stopped: {error.strerror}", remedy="what was recorded so far is kept"
-            ) from error
+        return total
 
     def close(self) -> None:
-        """Close the files."""
+        """Close the files. Idempotent."""
         for _, fd in self._sinks:
             os.close(fd)
         self._sinks.clear()
+
+
+def write_all(fd: int, pieces: list[memoryview]) -> int:
+    """Write all of ``pieces``, however often that takes; the number of bytes. Raises OSError."""
+    total = 0
+    while pieces:
+        written = os.writev(fd, pieces)
+        total += written
+        while pieces and written >= len(pieces[0]):
+            written -= len(pieces.pop(0))
+        if written:
+            pieces[0] = pieces[0][written:]
+    return total

@@ -1,0 +1,278 @@
+"""One recording: its target, sources, deadline, signals, losses and exit status; the same for every recorder."""
+
+import contextlib
+import json
+import math
+import os
+import select
+import shutil
+import signal
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from insitu.errors import InsituError
+from insitu.kernel import procfs
+from insitu.record.interrupts import Interrupts
+from insitu.record.launcher import Launched, executable
+from insitu.record.source import Source, Target
+from insitu.session.directory import create, put_back, refuse_in_the_way
+from insitu.session.files import write_whole
+from insitu.session.manifest import Manifest
+
+__all__ = ["Outcome", "Request", "processes_of", "record"]
+
+# A recorder that is killed loses at most what came within this time; a wake-up costs some 50 microseconds.
+_FLUSH_MS: Final = 1000
+
+# How long a command may take to end by itself after Ctrl-C, which it got too, before it is sent SIGTERM.
+_GRACE_S: Final = 1.0
+
+
+class Request(NamedTuple):
+    """Whom to record and for how long: exactly one of ``command``, ``pids`` and ``whole_system``; a command may be
+    given besides ``whole_system``, which then lasts as long as the command."""
+
+    command: tuple[str, ...] = ()
+    pids: tuple[int, ...] = ()
+    whole_system: bool = False
+    seconds: float | None = None
+
+    def check(self) -> None:
+        """Raise InsituError (status 2, wrong usage) for a request that makes no sense, whatever the machine."""
+        kinds = bool(self.command) + bool(self.pids) + self.whole_system
+        if kinds == 0:
+            raise InsituError("nothing to record", remedy="give a command after --, -p PID, or -a", status=2)
+        if self.pids and kinds > 1:
+            raise InsituError("-p PID cannot be combined with a command or -a", status=2)
+        if self.seconds is not None and not 0 < self.seconds < math.inf:
+            raise InsituError(f"invalid duration {self.seconds}", remedy="-d takes seconds, more than 0", status=2)
+
+
+class Outcome(NamedTuple):
+    """How a recording went. ``exit_status`` is the command's, 0 without one."""
+
+    exit_status: int
+    bytes_written: int
+    lost: int
+    """Records that were lost and are not told in the records themselves."""
+    notes: list[str]
+    failure: str
+    """Why recording ended early ("" if it did not): the disk is full, for example."""
+    abandoned: bool
+    """Asked to stop a second time, while the command was still ending."""
+
+
+def record(
+    request: Request, sources: Sequence[Source], path: Path, *, progress: Callable[[float, int], None] | None = None
+) -> Outcome:
+    """Record from ``sources`` into a new session at ``path``, which is left unconverted: see convert.sources.finish.
+
+    Nothing is started, and nothing at ``path`` touched, before everything that can be refused has been tried.
+    ``progress`` is called about once a second with the seconds and bytes so far.
+    Raises InsituError; its status is 126 or 127 where the command cannot be run.
+    """
+    request.check()
+    request = request._replace(pids=processes_of(request.pids))
+    refuse_in_the_way(path)
+    if request.command:
+        executable(request.command)
+    with Interrupts() as interrupts, contextlib.ExitStack() as open_things:
+        launched = Launched(request.command, interrupts.ignored_before) if request.command else None
+        if launched:
+            open_things.callback(launched.close)
+        _raise_descriptor_limit()
+        target = Target(launched, request.pids, request.whole_system)
+        for source in sources:
+            open_things.callback(source.close)
+            source.open(target)
+        return _Recording(request, sources, path, target, interrupts, progress).run()
+
+
+class _Recording:
+    def __init__(
+        self,
+        request: Request,
+        sources: Sequence[Source],
+        path: Path,
+        target: Target,
+        interrupts: Interrupts,
+        progress: Callable[[float, int], None] | None,
+    ) -> None:
+        self._request = request
+        self._sources = sources
+        self._path = path
+        self._launched = target.launched
+        self._interrupts = interrupts
+        self._progress = progress
+        self._failure = ""
+        self._bytes = 0
+
+    def run(self) -> Outcome:
+        manifest = Manifest.here(
+            command=list(self._request.command),
+            pids=list(self._request.pids),
+            whole_system=self._request.whole_system,
+            sources=[
+                {"id": each.id, "kind": each.layout()["kind"], "options": each.options} for each in self._sources
+            ],
+            notes=[note for each in self._sources for note in each.notes],
+        )
+        create(self._path, manifest)
+        try:
+            self._start(manifest.start_ns)
+        except BaseException:
+            self._undo()
+            raise
+        self._drain_until_over()
+        end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        for source in self._sources:
+            self._or_failure(lambda each=source: each.stop(end_ns))
+        lost = self._write_losses(end_ns)
+        abandoned = self._end_command() if self._launched else False
+        status = self._exit_status(abandoned)
+        notes = [note for each in self._sources for note in each.notes]
+        said = notes + ([self._failure] if self._failure else [])
+        self._or_failure(lambda: manifest.changed(end_ns=end_ns, exit_status=status, notes=said).write(self._path))
+        return Outcome(status, self._bytes, lost, notes, self._failure, abandoned)
+
+    def _start(self, start_ns: int) -> None:
+        for source in self._sources:
+            directory = self._path / "raw" / source.id
+            directory.mkdir()
+            write_whole(directory / "layout.json", json.dumps(source.layout()).encode())
+            source.start(directory, start_ns)
+        if self._launched:
+            self._launched.release()
+
+    def _undo(self) -> None:
+        """Remove the session, of which nothing came, and put an older one back."""
+        shutil.rmtree(self._path, ignore_errors=True)
+        put_back(self._path)
+
+    def _or_failure(self, action: Callable[[], Any]) -> None:
+        """Do what a full disk may prevent: the first failure is remembered, and what was recorded is kept."""
+        try:
+            action()
+        except OSError as error:
+            self._failure = self._failure or f"{self._path}: recording stopped: {error.strerror}"
+
+    def _drain(self) -> None:
+        if not self._failure:
+            self._or_failure(self._drain_all)
+
+    def _drain_all(self) -> None:
+        for source in self._sources:
+            self._bytes += source.drain()
+
+    def _drain_until_over(self) -> None:
+        """Drain until the target is gone, the time is up, a source ends, somebody asks to stop or the disk is full."""
+        poll = select.poll()
+        for source in self._sources:
+            for fd in source.fds:
+                poll.register(fd, select.POLLIN)
+        poll.register(self._interrupts.fd, select.POLLIN)
+        targets = self._target_pidfds()
+        for pidfd in targets:
+            poll.register(pidfd, select.POLLIN)
+        if self._request.pids and not targets:
+            return
+        began = told = time.monotonic()
+        deadline = None if self._request.seconds is None else began + self._request.seconds
+        try:
+            while not self._interrupts.seen() and not self._failure:
+                now = time.monotonic()
+                if self._progress and now - told >= 1:
+                    told = now
+                    self._progress(now - began, self._bytes)
+                wait_ms = _FLUSH_MS if deadline is None else min(_FLUSH_MS, (deadline - now) * 1000)
+                if wait_ms <= 0:
+                    return
+                for fd, _ in poll.poll(wait_ms):
+                    if fd in targets:
+                        poll.unregister(fd)
+                        targets.remove(fd)
+                        if not targets:
+                            return
+                self._drain()
+                if any(source.ended for source in self._sources):
+                    return
+        finally:
+            if not self._launched:
+                for pidfd in targets:
+                    os.close(pidfd)
+
+    def _target_pidfds(self) -> set[int]:
+        if self._launched:
+            return {self._launched.pidfd}
+        descriptors = set()
+        for pid in self._request.pids:
+            with contextlib.suppress(ProcessLookupError):
+                descriptors.add(os.pidfd_open(pid))
+        return descriptors
+
+    def _write_losses(self, end_ns: int) -> int:
+        """Keep, for the converter, what the records themselves do not tell."""
+        total = 0
+        for source in self._sources:
+            losses = list(source.losses())
+            total += sum(loss.count for loss in losses)
+            entries = [{"what": loss.what, "count": loss.count, "cpu": loss.cpu, "ts_ns": end_ns} for loss in losses]
+            if entries:
+                text = json.dumps({"losses": entries}).encode()
+                file = self._path / "raw" / source.id / "end.json"
+                self._or_failure(lambda file=file, text=text: write_whole(file, text))
+        return total
+
+    def _end_command(self) -> bool:
+        """See the command to its end; whether somebody asked a second time and it was left behind."""
+        launched = self._launched
+        assert launched
+        poll = select.poll()
+        poll.register(launched.pidfd, select.POLLIN)
+        poll.register(self._interrupts.fd, select.POLLIN)
+        if not self._failure:  # else it runs on unrecorded
+            if self._interrupts.count:
+                poll.poll(_GRACE_S * 1000)
+            launched.signal(signal.SIGTERM)
+        asked = self._interrupts.seen()
+        while not launched.ended():
+            poll.poll(None)
+            if self._interrupts.seen() > asked:
+                return True
+        return False
+
+    def _exit_status(self, abandoned: bool) -> int:
+        if not self._launched:
+            return 0
+        if abandoned:
+            return 128 + signal.SIGINT
+        status = self._launched.exit_status
+        # Ended by us because the time was up, or the source had what it wanted: that is no failure.
+        ours = not self._interrupts.count and not self._failure and status == 128 + signal.SIGTERM
+        asked = self._request.seconds is not None or any(source.ended for source in self._sources)
+        return 0 if ours and asked else status
+
+
+def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:
+    """The processes that these process or thread numbers belong to, each once.
+
+    Raises InsituError if there is no such process.
+    """
+    pids: dict[int, None] = {}
+    for number in numbers:
+        try:
+            pids[procfs.status(number).pid] = None
+        except ProcessLookupError:
+            raise InsituError(f"no process {number}", remedy="ps -e lists them") from None
+    return tuple(pids)
+
+
+def _raise_descriptor_limit() -> None:
+    """An event is a descriptor for each thread and CPU; the usual soft limit of 1024 is soon used up."""
+    import resource
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft < hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

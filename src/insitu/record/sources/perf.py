@@ -1,0 +1,194 @@
+"""perf events: samples of what runs, and what happens to processes, from a ring for each CPU."""
+
+import os
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final, NamedTuple
+
+from insitu.errors import InsituError
+from insitu.kernel import perf_event, procfs
+from insitu.record.events import MAX_STACK_BYTES, Event, Stacks, choose
+from insitu.record.source import Loss, Target
+from insitu.record.sources.perf_attach import Attached, open_on_processes, open_on_task
+from insitu.record.sources.ring_files import RingFiles
+from insitu.record.synthesized import Synthesized, lost_in_records
+
+__all__ = ["PerfOptions", "PerfSource"]
+
+_MOST_HERTZ: Final = 10**9  # beyond it two samples would have the same time stamp
+_MOST_PAGES: Final = 1 << 30
+
+
+class PerfOptions(NamedTuple):
+    """What to sample, how often, and how callers are found."""
+
+    frequency: int = 99
+    events: tuple[str, ...] = ()
+    stacks: Stacks = "fp"
+    stack_bytes: int = 8192
+    user: bool = True
+    kernel: bool = True
+    ring_pages: int | None = None
+    """Data pages of each CPU's ring, a power of two; by default 512 KiB, and 4 MiB with copies of stacks."""
+
+    def check(self) -> None:
+        """Raise InsituError (status 2) for what makes no sense, whatever the machine."""
+        if not 0 < self.frequency <= _MOST_HERTZ:
+            raise InsituError(f"-F {self.frequency}: must be at least 1", status=2)
+        if not (self.user or self.kernel):
+            raise InsituError("neither user nor kernel code: nothing to record", status=2)
+        if not 0 < self.stack_bytes <= MAX_STACK_BYTES or self.stack_bytes % 8:
+            raise InsituError(
+                f"{self.stack_bytes} bytes of stack: at most {MAX_STACK_BYTES}, and a multiple of 8", status=2
+            )
+        pages = self.ring_pages
+        if pages is not None and (not 0 < pages <= _MOST_PAGES or pages & (pages - 1)):
+            raise InsituError(f"-m {pages}: must be a power of two, at most {_MOST_PAGES}", status=2)
+
+
+class PerfSource:
+    """Samples of a command, of processes or of all CPUs."""
+
+    id = "perf"
+    ended = False
+
+    def __init__(self, wanted: PerfOptions) -> None:
+        """Raises InsituError where ``wanted`` makes no sense."""
+        wanted.check()
+        self._wanted = wanted
+        self._events: list[Event] = []
+        self._notes: list[str] = []
+        self._attached: Attached | None = None
+        self._files: RingFiles | None = None
+        self._directory = Path()
+        self._target = Target()
+        self._losses: list[Loss] = []
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What could not be had here."""
+        return self._notes
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """What was asked."""
+        wanted = self._wanted
+        return {
+            "frequency_hz": wanted.frequency,
+            "stacks": wanted.stacks,
+            "stack_bytes": wanted.stack_bytes if wanted.stacks == "dwarf" else 0,
+            "user": wanted.user,
+            "kernel": wanted.kernel,
+        }
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """The rings' descriptors."""
+        return [ring.fd for ring in self._rings.rings.values()]
+
+    @property
+    def _rings(self) -> Attached:
+        assert self._attached is not None, "open() comes first"
+        return self._attached
+
+    def open(self, target: Target) -> None:
+        """Choose the events and open them, disabled. Raises InsituError."""
+        wanted, self._target = self._wanted, target
+        self._events, self._notes = choose(
+            wanted.events,
+            frequency=wanted.frequency,
+            stacks=wanted.stacks,
+            stack_bytes=wanted.stack_bytes,
+            user=wanted.user,
+            kernel=wanted.kernel,
+            whole_system=target.whole_system,
+        )
+        pages = wanted.ring_pages or (1024 if wanted.stacks == "dwarf" else 128)
+        self._attached = attached = Attached(procfs.online_cpus(), pages, time.CLOCK_MONOTONIC)
+        self._notes += attached.notes
+        if target.whole_system:
+            open_on_task(attached, self._events, -1, inherit=False)
+        elif target.launched:
+            for event in self._events:
+                event.attr.enable_on_exec = 1
+            open_on_task(attached, self._events, target.launched.pid, inherit=True)
+        else:
+            self._notes += open_on_processes(attached, self._events, target.pids)
+
+    def layout(self) -> Mapping[str, Any]:
+        """The events, as struct perf_event_attr and ids."""
+        events = [
+            {
+                "name": event.name,
+                "attr": bytes(event.attr).hex(),
+                "ids": [perf_event.event_id(fd) for fd in self._rings.descriptors[event.name]],
+            }
+            for event in self._events
+        ]
+        return {"kind": "perf", "events": events}
+
+    def start(self, directory: Path, start_ns: int) -> None:
+        """Enable the events, and write down what runs already."""
+        self._directory = directory
+        self._files = RingFiles(directory, self._rings.rings)
+        if self._target.whole_system or not self._target.launched:  # else exec(2) enables the events
+            for fd in self._rings.cpu_of:
+                perf_event.enable(fd)
+        # After enabling: what is mapped in between is then told twice, and not never.
+        records = self._synthesized(start_ns)
+        with (directory / "start.records").open("xb") as file:
+            if self._target.whole_system:
+                file.writelines(records.of_processes(procfs.pids()))
+            elif self._target.launched:
+                # Forked before the events were open. Its name comes with exec.
+                pid = self._target.launched.pid
+                file.write(records.fork(pid, os.getpid(), pid, os.getpid()))
+            else:
+                file.writelines(records.of_processes(self._target.pids))
+
+    def drain(self) -> int:
+        """Write out what the rings hold."""
+        return self._files.drain() if self._files else 0
+
+    def stop(self, end_ns: int) -> None:
+        """Disable the events, write out the rest, and find out what the records do not tell of losses."""
+        for fd in self._rings.cpu_of:
+            perf_event.disable(fd)
+        try:
+            self.drain()
+        finally:
+            self._losses = self._untold()
+            self._rings.close_events()
+
+    def losses(self) -> Sequence[Loss]:
+        """Losses after which the ring never had room again for the kernel to tell of them."""
+        return self._losses
+
+    def close(self) -> None:
+        """Close events, rings and files."""
+        if self._files:
+            self._files.close()
+        if self._attached:
+            self._attached.close()
+
+    def _synthesized(self, time_ns: int) -> Synthesized:
+        first = self._events[0]
+        event_id = perf_event.event_id(self._rings.descriptors[first.name][0])
+        return Synthesized(first.attr.sample_type, event_id, time_ns)
+
+    def _untold(self) -> list[Loss]:
+        """By CPU, the kernel's own count of lost records less what its records tell; nothing where it keeps none."""
+        lost: dict[int, int] = {}
+        for event in self._events:
+            if event.attr.read_format & perf_event.ReadFormat.LOST:
+                for fd in self._rings.descriptors[event.name]:
+                    cpu = self._rings.cpu_of[fd]
+                    lost[cpu] = lost.get(cpu, 0) + perf_event.read_lost(fd)
+        found = []
+        for cpu, count in lost.items():
+            if count:
+                count -= lost_in_records(self._directory / f"cpu{cpu}.records")
+                if count > 0:
+                    found.append(Loss("ring buffer", count, cpu))
+        return found
