@@ -36,7 +36,8 @@ class Thread(NamedTuple):
     end_ns: int = 0
 
 
-class Lost(NamedTuple):
+@dataclass(frozen=True)
+class Lost:
     """``count`` records that ``source`` could not deliver on ``cpu`` (-1: not known) at ``ts_ns``."""
 
     ts_ns: int

@@ -9,6 +9,7 @@ import shutil
 import signal
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any, Final, NamedTuple
 
@@ -128,7 +129,7 @@ class _Recording:
         self._drain_until_over()
         end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         for source in self._sources:
-            self._or_failure(lambda each=source: each.stop(end_ns))
+            self._or_failure(partial(source.stop, end_ns))
         lost = self._write_losses(end_ns)
         abandoned = self._end_command() if self._launched else False
         status = self._exit_status(abandoned)
@@ -167,7 +168,7 @@ class _Recording:
             self._bytes += source.drain()
 
     def _drain_until_over(self) -> None:
-        """Drain until the target is gone, the time is up, a source ends, somebody asks to stop or the disk is full."""
+        """Drain until the target or a source ends, the time is up, somebody asks to stop or the disk is full."""
         poll = select.poll()
         for source in self._sources:
             for fd in source.fds:
@@ -222,7 +223,7 @@ class _Recording:
             if entries:
                 text = json.dumps({"losses": entries}).encode()
                 file = self._path / "raw" / source.id / "end.json"
-                self._or_failure(lambda file=file, text=text: write_whole(file, text))
+                self._or_failure(partial(write_whole, file, text))
         return total
 
     def _end_command(self) -> bool:

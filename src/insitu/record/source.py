@@ -1,6 +1,7 @@
 """The interface between a recording and what it records from."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, NamedTuple, Protocol
 
@@ -9,7 +10,8 @@ from insitu.record.launcher import Launched
 __all__ = ["Loss", "Source", "Target"]
 
 
-class Loss(NamedTuple):
+@dataclass(frozen=True)
+class Loss:
     """``count`` records that could not be delivered on ``cpu`` (-1: not known)."""
 
     what: str

@@ -85,7 +85,7 @@ class Identities:
             setattr(self._processes[upid], name, value)
 
     def utids(self, tid: I32, ts_ns: I64, pid: I32 | None = None) -> I32:
-        """The thread of each (tid, time); those not known yet are made, in the process ``pid`` (else of their own)."""
+        """The thread of each (tid, time); unknown ones are made, in the process ``pid`` (else of their own)."""
         result = np.zeros(len(tid), np.int32)
         for one, rows in groups(tid):
             lives = self._lives.get(one)

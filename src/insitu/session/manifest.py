@@ -80,8 +80,10 @@ class Manifest:
     @classmethod
     def imported(cls, path: str, **known: Any) -> Manifest:
         """The manifest of a session made from another tool's file."""
-        recorder = {"recorder_pid": os.getpid(), "recorder_start": process_start(os.getpid()) or 0}
-        return cls(boot_id=boot_id(), imported_from=path, **recorder).changed(**known)
+        pid = os.getpid()
+        return cls(
+            recorder_pid=pid, recorder_start=process_start(pid) or 0, boot_id=boot_id(), imported_from=path
+        ).changed(**known)
 
     @classmethod
     def read(cls, session: Path) -> Manifest:

@@ -103,10 +103,10 @@ def _plain(values: Any, storage: str) -> tuple[NDArray[Any], NDArray[np.bool_] |
 
 
 def _storable(text: Any) -> str:
-    text = str(text)
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    shown = str(text)
+    if shown.isascii():
+        return shown
+    return shown.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], text: str) -> None:

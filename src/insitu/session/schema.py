@@ -200,7 +200,7 @@ def described(found: Any) -> Table:
 
 
 def value_type(name: str, storage: str) -> str:
-    """The semantic type of a probe program's own field: a name that ends in ``_ns`` is a duration, in ``_bytes`` a size.
+    """The semantic type of a probe program's own field: names that end in ``_ns`` are durations, in ``_bytes`` sizes.
 
     ``storage`` is DuckDB's type of the values. docs/language.md documents the rule.
     """

@@ -453,6 +453,7 @@ def stacks_in_memory(tables: MemoryTables, writer: Any, want: Selection, *, time
     threads, thread = _labels_in_memory(writer, column["utid"], column["ts_ns"])
     tree = writer.stacks
     stack, count, weight = column["stack"], np.ones(len(thread), np.int64), column["weight"]
+    kept: I64 | None = None
     if times:
         order = np.argsort(column["ts_ns"], kind="stable")
         stack, thread, weight, kept = stack[order], thread[order], weight[order], column["ts_ns"][order]
@@ -461,7 +462,7 @@ def stacks_in_memory(tables: MemoryTables, writer: Any, want: Selection, *, time
         count = np.bincount(inverse, minlength=len(keys)).astype(np.int64)
         # bincount sums in double precision: exact up to 2**53, that is 104 days of nanoseconds.
         weight = np.bincount(inverse, weights=weight, minlength=len(keys)).astype(np.int64)
-        thread, stack, kept = keys // len(tree), keys % len(tree), None
+        thread, stack = keys // len(tree), keys % len(tree)
     stacks = WeightedStacks(
         parent=tree.parent,
         frame=tree.frame,

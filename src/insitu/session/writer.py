@@ -250,7 +250,7 @@ def _typed(batch: Batch, column: Any, rows: int) -> Any:
         if dtype is None:
             return [missing] * rows
         if missing is None:
-            return np.ma.masked_all(rows, dtype)
+            return np.ma.masked_array(np.zeros(rows, dtype), np.ones(rows, np.bool_))
         return np.full(rows, missing, dtype)
     if len(values) != rows:
         raise ValueError(f"column {column.name}: {len(values)} values for {rows} rows")
@@ -296,7 +296,8 @@ def joined(parts: Sequence[Any], storage: str = "") -> Any:
     if len(parts) == 1:
         return parts[0]
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
-        return np.ma.concatenate(parts)
+        masks = [np.ma.getmaskarray(part) for part in parts]
+        return np.ma.masked_array(np.concatenate([np.asarray(part) for part in parts]), np.concatenate(masks))
     if isinstance(parts[0], np.ndarray):
         return np.concatenate(parts)
     if hasattr(parts[0], "to_list") and hasattr(parts[0], "append"):
