@@ -102,8 +102,9 @@ def read_profile(path: Path, info: Mapping[str, Any]) -> Profile:
 
     sample, frame, stack, thread, lost = (table(name) for name in ("sample", "frame", "stack", "thread", "lost"))
     event = sample.get_column("event").cast(pl.Categorical)
+    frame_fields = [name for name in Frame._fields if name in frame.columns]  # format 1 has no "symbolized"
     profile = Profile(
-        frames=[Frame(*row) for row in frame.select(Frame._fields).iter_rows()],
+        frames=[Frame(*row) for row in frame.select(frame_fields).iter_rows()],
         stack_parent=_column(stack, "parent", np.int32),
         stack_frame=_column(stack, "frame", np.int32),
         ts_ns=_column(sample, "ts_ns", np.int64),

@@ -23,7 +23,7 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
-_UNKNOWN = (Frame("[unknown]"),)
+_UNKNOWN = (Frame("[unknown]", symbolized=False),)
 
 
 class Resolver:
