@@ -17,9 +17,9 @@ from insitu.convert.raw import RawRecording
 from insitu.convert.stacks import StackTable, chains_of, stack_tree
 from insitu.convert.symbolize import Resolver
 from insitu.session.profile import Lost, Profile
-from insitu.symbols.registers import AARCH64, X86_64
+from insitu.symbols.registers import X86_64, machine_called
 from insitu.symbols.symbolizer import Symbolizer
-from insitu.symbols.unwind import Unwinder, UserStacks
+from insitu.symbols.unwind import MAX_DEPTH, Unwinder, UserStacks
 
 __all__ = ["Built", "build", "is_this_boot", "no_collector"]
 
@@ -48,9 +48,18 @@ def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
     processes = replay(records, recording.build_ids)
     unwinds = any(attr.regs_user for attr in attrs)
     symbols = Symbolizer(live=recording.live, inlines=unwinds or not as_perf)
-    machine = AARCH64 if recording.info.get("machine") == "aarch64" else X86_64
-    # Code that a run-time compiler made has no call frame information; perf's stacks end there.
-    unwinder = Unwinder(processes.spaces, symbols.open_module, machine=machine, frame_pointers=not as_perf)
+    # Recordings without a name of their machine (pipes, old perf) are taken to be of this one's.
+    machine = machine_called(str(recording.info.get("machine") or os.uname().machine)) if unwinds else X86_64
+    max_stack = recording.info.get("max_stack")
+    unwinder = Unwinder(
+        processes.spaces,
+        symbols.open_module,
+        machine=machine,
+        # Code that a JIT compiler made has no call frame information; perf's stacks end there.
+        frame_pointers=not as_perf,
+        max_depth=max_stack if isinstance(max_stack, int) else MAX_DEPTH,
+        mark_cut=not as_perf,
+    )
     stacks = StackTable()
     columns: list[tuple[I64, I32, I32, I32, I64]] = []
     malformed = 0
@@ -78,7 +87,7 @@ def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
         events=[attr.name for attr in attrs],
         threads=processes.threads,
         lost=[*processes.lost, *_unreadable(malformed)],
-        info=_info(recording, processes, symbols.notes),
+        info=_info(recording, processes, [*unwinder.notes(), *symbols.notes]),
     )
     return Built(profile, processes)
 
@@ -105,6 +114,7 @@ def _unwound(batch: SampleBatch, epoch: I32, unwinder: Unwinder) -> tuple[I64, U
         stack_start=batch.stack_at[rows],
         stack_size=batch.stack_size[rows],
         epoch=epoch[rows],
+        abi=batch.words[batch.regs_at[rows] - 1],  # the word before the registers
     )
     offset, address = unwinder.unwind(stacks)
     lengths = np.zeros(len(batch), np.int64)

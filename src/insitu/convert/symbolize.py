@@ -12,6 +12,7 @@ from insitu.session.distinct import distinct, groups
 from insitu.symbols.address_space import AddressSpaces
 from insitu.symbols.frame import Frame
 from insitu.symbols.module_files import is_anonymous
+from insitu.symbols.unwind import CUT
 
 if TYPE_CHECKING:
     from insitu.symbols.symbolizer import Symbolizer
@@ -23,6 +24,7 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
+_CUT = (Frame("[stack truncated]", symbolized=False),)
 _UNKNOWN = (Frame("[unknown]", symbolized=False),)
 
 
@@ -39,11 +41,13 @@ class Resolver:
         """Offsets (n + 1) and indices into ``frames``, innermost first, of n distinct (epoch, address, called)."""
         looked_up = address - called
         found: list[Sequence[Frame]] = [()] * len(address)
+        for row in np.flatnonzero(address == CUT).tolist():
+            found[row] = _CUT
         kernel = address >= KERNEL_HALF
         rows = np.flatnonzero(kernel)
         if len(rows):
             self._spread(rows, looked_up[rows], self._symbols.kernel, found)
-        self._user(np.flatnonzero(~kernel), epoch, looked_up, found)
+        self._user(np.flatnonzero(~kernel & (address != CUT)), epoch, looked_up, found)
         index = self._index
         lengths = np.fromiter((len(frames) for frames in found), np.int64, len(found))
         numbers = [index.setdefault(frame, len(index)) for frames in found for frame in frames]
