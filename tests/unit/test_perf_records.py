@@ -81,7 +81,7 @@ def test_side_records_tell_mappings_names_forks_and_losses_with_their_times():
     assert (mmap.text, mmap.build_id) == ("/usr/bin/prog", build_id.hex())
     assert (comm.tid, comm.text) == (6, "worker")
     assert (fork.pid, fork.ppid) == (7, 5)
-    assert lost.count == 33
+    assert lost.lost == 33
     assert exited.type == Record.EXIT
     assert [record.ts_ns for record in (mmap, comm, fork, lost, exited)] == [10, 11, 12, 13, 14]
 

@@ -82,7 +82,7 @@ def test_what_is_no_elf_file_is_refused_in_one_line(program: Path, tmp_path: Pat
         (tmp_path / "fifo", "not a regular file"),
         (tmp_path, "not a regular file"),
         (raw[:40], "cut short"),
-        (raw[:4] + b"\1" + raw[5:], "32-bit"),
+        (raw[:4] + b"\3" + raw[5:], "unknown ELF class 3"),
         (raw[:5] + b"\2" + raw[6:], "big-endian"),
     ]
     for source, reason in refused:

@@ -58,14 +58,16 @@ def test_kernel_frames_name_their_module() -> None:
     assert frames == [
         (Frame("ext4_read", "[ext4]", kind=KERNEL),),
         (Frame("bpf_prog_0123456789abcdef_count", "[bpf]", kind=KERNEL),),
-        (Frame("0x1234", kind=KERNEL),),
+        (Frame("0x1234", kind=KERNEL, symbolized=False),),
     ]
 
 
 def test_hidden_kernel_addresses_are_reported_with_a_remedy() -> None:
     hidden = b"".join(b"0" * 16 + line[16:] + b"\n" for line in KALLSYMS.splitlines())
     symbolizer = Symbolizer(kallsyms=hidden)
-    assert symbolizer.kernel(u64(0xFFFFFFFF81000010)) == [(Frame("0xffffffff81000010", kind=KERNEL),)]
+    assert symbolizer.kernel(u64(0xFFFFFFFF81000010)) == [
+        (Frame("0xffffffff81000010", kind=KERNEL, symbolized=False),)
+    ]
     (note,) = symbolizer.notes
     assert "kptr_restrict" in note and "\n" not in note
 
@@ -117,7 +119,7 @@ def test_compiled_functions_are_of_kind_jit_and_python_ones_carry_their_file(own
     assert chains == [
         (Frame("LazyCompile:~<script> a.js", JIT_MODULE, kind=JIT),),
         (Frame("py::work:/srv/app.py", JIT_MODULE, "/srv/app.py", kind=PYTHON),),
-        (Frame("0x7f0000003000", kind=JIT),),
+        (Frame("0x7f0000003000", kind=JIT, symbolized=False),),
     ]
     anonymous = Module("//anon", pid=os.getpid())
     assert Symbolizer().user(anonymous, u64(0x7F0000001010)) == chains[:1]
@@ -125,14 +127,16 @@ def test_compiled_functions_are_of_kind_jit_and_python_ones_carry_their_file(own
 
 def test_a_recording_from_elsewhere_does_not_read_maps_of_processes_here(own_map: Path) -> None:
     own_map.write_text("1000 80 mine\n")
-    assert Symbolizer(live=False).anonymous(os.getpid(), u64(0x1000)) == [(Frame("0x1000", kind=USER),)]
+    assert Symbolizer(live=False).anonymous(os.getpid(), u64(0x1000)) == [
+        (Frame("0x1000", kind=USER, symbolized=False),)
+    ]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can make a file that belongs to somebody else")
 def test_a_map_that_belongs_to_somebody_else_is_not_believed(own_map: Path) -> None:
     own_map.write_text("1000 80 forged\n")
     os.chown(own_map, 12345, 12345)
-    assert Symbolizer().anonymous(os.getpid(), u64(0x1000)) == [(Frame("0x1000", kind=USER),)]
+    assert Symbolizer().anonymous(os.getpid(), u64(0x1000)) == [(Frame("0x1000", kind=USER, symbolized=False),)]
 
 
 def test_vdso_functions_are_named_at_the_address_that_the_linker_gives_them() -> None:

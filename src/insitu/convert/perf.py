@@ -21,9 +21,9 @@ from insitu.kernel.perf_event import Software, Type
 from insitu.session.core_tables import SAMPLE
 from insitu.session.manifest import Manifest
 from insitu.session.writer import SessionWriter
-from insitu.symbols.registers import AARCH64, X86_64
+from insitu.symbols.registers import X86_64, machine_called
 from insitu.symbols.symbolizer import Symbolizer
-from insitu.symbols.unwind import Unwinder, UserStacks
+from insitu.symbols.unwind import MAX_DEPTH, Unwinder, UserStacks
 
 __all__ = ["convert_perf", "is_this_boot", "no_collector"]
 
@@ -81,10 +81,16 @@ class _Conversion:
         self.processes: Processes = replay(records, recording.build_ids)
         unwinds = any(attr.regs_user for attr in attrs)
         self.symbols = Symbolizer(live=recording.live, inlines=unwinds or not as_perf, kallsyms=recording.kallsyms)
-        machine = AARCH64 if recording.manifest.machine == "aarch64" else X86_64
-        # Code that a run-time compiler made has no call frame information; perf's stacks end there.
+        # Recordings without a name of their machine (pipes, old perf) are taken to be of this one's.
+        machine = machine_called(recording.manifest.machine or os.uname().machine) if unwinds else X86_64
         self.unwinder = Unwinder(
-            self.processes.spaces, self.symbols.open_module, machine=machine, frame_pointers=not as_perf
+            self.processes.spaces,
+            self.symbols.open_module,
+            machine=machine,
+            # Code that a JIT compiler made has no call frame information; perf's stacks end there.
+            frame_pointers=not as_perf,
+            max_depth=recording.max_stack or MAX_DEPTH,
+            mark_cut=not as_perf,
         )
         resolver = Resolver(self.symbols, self.processes.spaces, writer.frames)
         self.stacks = StackInterner(writer.stacks, resolver)
@@ -117,7 +123,7 @@ class _Conversion:
         for loss in processes.lost:
             writer.lost(loss.source, loss.count, cpu=loss.cpu, ts_ns=loss.ts_ns)
         writer.lost("malformed samples", self.malformed)
-        writer.notes += self.symbols.notes
+        writer.notes += [*self.unwinder.notes(), *self.symbols.notes]
         if self.recording.torn:
             writer.notes.append(f"{self.recording.torn} bytes at the end are no whole record and were dropped")
         if processes.throttled:
@@ -206,6 +212,7 @@ def _unwound(batch: SampleBatch, epoch: I32, unwinder: Unwinder) -> tuple[I64, U
         stack_start=batch.stack_at[rows],
         stack_size=batch.stack_size[rows],
         epoch=epoch[rows],
+        abi=batch.words[batch.regs_at[rows] - 1],  # the word before the registers
     )
     offset, address = unwinder.unwind(stacks)
     lengths = np.zeros(len(batch), np.int64)

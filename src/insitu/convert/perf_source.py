@@ -30,6 +30,11 @@ def convert_source(source: RawSource, writer: SessionWriter) -> None:
         source.manifest,
         live=source.manifest.live and not kallsyms.exists(),
         source=source.id,
+        max_stack=_count(source.layout.get("max_stack")),
         kallsyms=kallsyms.read_bytes() if kallsyms.exists() else None,
     )
     convert_perf(recording, writer)
+
+
+def _count(found: object) -> int:
+    return found if isinstance(found, int) and found > 0 else 0

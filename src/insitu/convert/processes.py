@@ -198,8 +198,8 @@ class _Replay:
             life.end_ns = record.ts_ns
 
     def lost(self, record: SideRecord) -> None:
-        if record.count:
-            self.losses.append(Lost(record.ts_ns, "ring buffer", record.cpu, record.count))
+        if record.lost:
+            self.losses.append(Lost(record.ts_ns, "ring buffer", record.cpu, record.lost))
 
     def throttled(self, record: SideRecord) -> None:
         self.throttles += 1

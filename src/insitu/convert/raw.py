@@ -58,6 +58,8 @@ class RawRecording:
     cut_bytes: int = 0
     live: bool = False
     source: str = "perf"
+    max_stack: int = 0
+    """Frames that unwinding of stack copies goes back at most; 0: as perf."""
     kallsyms: bytes | None = None
     """The recorded kernel's /proc/kallsyms, where it was kept."""
 

@@ -13,6 +13,7 @@ from insitu.session.interning import FrameTable
 from insitu.symbols.address_space import AddressSpaces
 from insitu.symbols.frame import Frame
 from insitu.symbols.module_files import is_anonymous
+from insitu.symbols.unwind import CUT
 
 if TYPE_CHECKING:
     from insitu.symbols.symbolizer import Symbolizer
@@ -24,7 +25,8 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
-_UNKNOWN = (Frame("[unknown]"),)
+_CUT = (Frame("[stack truncated]", symbolized=False),)
+_UNKNOWN = (Frame("[unknown]", symbolized=False),)
 
 
 class Resolver:
@@ -39,11 +41,13 @@ class Resolver:
         """Offsets (n + 1) and ids of frames, innermost first, of n distinct (epoch, address, called)."""
         looked_up = address - called
         found: list[Sequence[Frame]] = [()] * len(address)
+        for row in np.flatnonzero(address == CUT).tolist():
+            found[row] = _CUT
         kernel = address >= KERNEL_HALF
         rows = np.flatnonzero(kernel)
         if len(rows):
             self._spread(rows, looked_up[rows], self._symbols.kernel, found)
-        self._user(np.flatnonzero(~kernel), epoch, looked_up, found)
+        self._user(np.flatnonzero(~kernel & (address != CUT)), epoch, looked_up, found)
         lengths = np.fromiter((len(frames) for frames in found), np.int64, len(found))
         numbers = self._frames.number(frame for frames in found for frame in frames)
         return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), np.array(numbers, np.int32)

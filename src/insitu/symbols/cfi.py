@@ -51,6 +51,7 @@ class Cie(NamedTuple):
     augmented: bool  # FDEs carry augmentation data, with its length before it
     signal: bool
     program: bytes
+    word_bytes: int = 8  # of an address
 
 
 _State = tuple[Cfa, dict[int, Rule]]
@@ -135,7 +136,7 @@ class Programs:
                 state = remembered.pop()
                 continue
             elif opcode == 0x01:  # DW_CFA_set_loc
-                target, at = pointer(program, at, self.cie.pointer_encoding, address)
+                target, at = pointer(program, at, self.cie.pointer_encoding, address, word_bytes=self.cie.word_bytes)
                 advance = target - location
             else:
                 state, at = self._rare(state, opcode, program, at)

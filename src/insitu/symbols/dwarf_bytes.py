@@ -41,9 +41,9 @@ def fixed(data: bytes, at: int, size: int, signed: bool = False) -> tuple[int, i
     return int.from_bytes(data[at:end], "little", signed=signed), end
 
 
-# Low four bits of DW_EH_PE_*: size in bytes and signedness; absptr is a word. 1 and 9 are LEB128.
-_FORMATS: Final = {0x0: (8, False), 0x2: (2, False), 0x3: (4, False), 0x4: (8, False)} | {
-    0x8: (8, True),
+# Low four bits of DW_EH_PE_*: size in bytes (0: an address's) and signedness. 1 and 9 are LEB128.
+_FORMATS: Final = {0x0: (0, False), 0x2: (2, False), 0x3: (4, False), 0x4: (8, False)} | {
+    0x8: (0, True),
     0xA: (2, True),
     0xB: (4, True),
     0xC: (8, True),
@@ -51,17 +51,18 @@ _FORMATS: Final = {0x0: (8, False), 0x2: (2, False), 0x3: (4, False), 0x4: (8, F
 _PCREL, _DATAREL, _ALIGNED, _OMIT = 0x10, 0x30, 0x50, 0xFF
 
 
-def pointer(data: bytes, at: int, encoding: int, address: int, base: int = 0) -> tuple[int, int]:
+def pointer(data: bytes, at: int, encoding: int, address: int, base: int = 0, word_bytes: int = 8) -> tuple[int, int]:
     """An encoded pointer at ``at`` and the offset after it.
 
-    ``address`` is the virtual address of data[0], ``base`` what DW_EH_PE_datarel counts from. An indirect pointer
+    ``address`` is the virtual address of data[0], ``base`` what DW_EH_PE_datarel counts from, ``word_bytes`` the
+    size of an address. An indirect pointer
     comes out as the address of the pointer: what it points to is only known in the running process.
     """
     if encoding == _OMIT:
         return 0, at
     if encoding & 0x70 == _ALIGNED:
-        at += -(address + at) % 8
-        return fixed(data, at, 8)
+        at += -(address + at) % word_bytes
+        return fixed(data, at, word_bytes)
     origin = 0
     if encoding & 0x70 == _PCREL:
         origin = address + at
@@ -73,7 +74,8 @@ def pointer(data: bytes, at: int, encoding: int, address: int, base: int = 0) ->
     elif kind == 0x9:
         value, end = sleb128(data, at)
     elif kind in _FORMATS:
-        value, end = fixed(data, at, *_FORMATS[kind])
+        size, signed = _FORMATS[kind]
+        value, end = fixed(data, at, size or word_bytes, signed)
     else:
         raise CorruptDwarfError(f"pointer encoding {encoding:#x}")
-    return (value + origin) & 0xFFFF_FFFF_FFFF_FFFF, end
+    return (value + origin) & (1 << 8 * word_bytes) - 1, end

@@ -49,8 +49,11 @@ _CONST: Final = -1  # any operation that pushes its operand
 
 
 @lru_cache(maxsize=4096)
-def parse(block: bytes) -> Expression | None:
-    """The expression in ``block``; None if it is corrupt, or has operations that make no sense in call frames."""
+def parse(block: bytes, word_bytes: int = 8) -> Expression | None:
+    """The expression in ``block``, whose addresses have ``word_bytes`` bytes.
+
+    None if it is corrupt, or has operations that make no sense in call frames.
+    """
     operations: list[Operation] = []
     offsets: dict[int, int] = {}
     registers: set[int] = set()
@@ -60,7 +63,7 @@ def parse(block: bytes) -> Expression | None:
             if len(operations) >= _MAX_OPERATIONS:
                 return None
             offsets[at] = len(operations)
-            operation, at = _parse_one(block, at, registers)
+            operation, at = _parse_one(block, at, registers, word_bytes)
             operations.append(operation)
         offsets[at] = len(operations)
         for index, operation in enumerate(operations):
@@ -71,7 +74,7 @@ def parse(block: bytes) -> Expression | None:
     return Expression(tuple(operations), frozenset(registers))
 
 
-def _parse_one(block: bytes, at: int, registers: set[int]) -> tuple[Operation, int]:
+def _parse_one(block: bytes, at: int, registers: set[int], word_bytes: int) -> tuple[Operation, int]:
     opcode = block[at]
     at += 1
     if opcode in _CONSTANTS:
@@ -81,7 +84,7 @@ def _parse_one(block: bytes, at: int, registers: set[int]) -> tuple[Operation, i
         value, at = (uleb128 if opcode == 0x10 else sleb128)(block, at)
         return Operation(_CONST, value & _MASK), at
     if opcode == _ADDR:
-        value, at = fixed(block, at, 8)
+        value, at = fixed(block, at, word_bytes)
         return Operation(_CONST, value), at
     if _LIT0 <= opcode < _REG0:
         return Operation(_CONST, opcode - _LIT0), at

@@ -30,6 +30,7 @@ class _Section(NamedTuple):
     address: int
     base: int
     debug: bool
+    word_bytes: int
 
 
 class _Function(NamedTuple):
@@ -59,14 +60,15 @@ class CallFrames:
         frames = elf.section(".eh_frame")
         debug = elf.section(".debug_frame")
         base = header.address if header else 0
-        self._section = _Section(b"", 0, 0, False)
+        word = elf.layout.word_bytes
+        self._section = _Section(b"", 0, 0, False, word)
         self._starts, self._entries = np.zeros(0, np.uint64), np.zeros(0, np.int64)
         if frames is not None:
-            self._section = _Section(elf.section_bytes(frames), frames.address, base, False)
+            self._section = _Section(elf.section_bytes(frames), frames.address, base, False, word)
             table = _search_table(elf.section_bytes(header), self._section) if header else None
             self._starts, self._entries = table or self._scan()
         if not len(self._starts) and debug is not None:
-            self._section = _Section(elf.section_bytes(debug), debug.address, 0, True)
+            self._section = _Section(elf.section_bytes(debug), debug.address, 0, True, word)
             self._starts, self._entries = self._scan()
 
     def __len__(self) -> int:
@@ -96,10 +98,10 @@ class CallFrames:
         return function
 
     def _parse(self, entry: int, intern: Callable[[Row], int]) -> _Function:
-        data, address, _, _ = self._section
+        data, address, *_ = self._section
         start, size, common, program, end = self._fde(entry)
         limit = start + size
-        if limit >> 64:
+        if limit >> 8 * self._section.word_bytes:
             raise CorruptDwarfError("function beyond the address space")
         starts, states = common.programs.run(data[program:end], address + program, start)
         while starts and starts[-1] >= limit:
@@ -112,7 +114,7 @@ class CallFrames:
 
     def _fde(self, entry: int) -> tuple[int, int, _Common, int, int]:
         """Of the FDE at ``entry``: first address, bytes of code, its CIE, and where its program begins and ends."""
-        data, address, base, debug = self._section
+        data, address, base, debug, word = self._section
         at, end, width = _extent(data, entry)
         identity, body = fixed(data, at, width)
         if identity == _cie_identity(debug, width):
@@ -121,8 +123,8 @@ class CallFrames:
         if common is None:
             raise CorruptDwarfError("corrupt CIE")
         cie = common.cie
-        start, body = pointer(data, body, cie.pointer_encoding, address, base)
-        size, body = pointer(data, body, cie.pointer_encoding & 0x0F, address, base)
+        start, body = pointer(data, body, cie.pointer_encoding, address, base, word)
+        size, body = pointer(data, body, cie.pointer_encoding & 0x0F, address, base, word)
         if cie.augmented:
             skipped, body = uleb128(data, body)
             body += skipped
@@ -141,7 +143,7 @@ class CallFrames:
 
     def _scan(self) -> tuple[U64, I64]:
         """First address and offset of every FDE, by walking through the section; it is left where it is corrupt."""
-        data, _, _, debug = self._section
+        data, _, _, debug, _ = self._section
         starts, entries = [], []
         entry = 0
         while entry < len(data):
@@ -168,8 +170,8 @@ def _search_table(header: bytes, section: _Section) -> tuple[U64, I64] | None:
     if encoding not in (_DATAREL_SDATA4, _DATAREL_SDATA8) or count_encoding == _OMIT:
         return None
     try:
-        _, at = pointer(header, 4, frame_encoding, section.base, section.base)
-        count, at = pointer(header, at, count_encoding, section.base, section.base)
+        _, at = pointer(header, 4, frame_encoding, section.base, section.base, section.word_bytes)
+        count, at = pointer(header, at, count_encoding, section.base, section.base, section.word_bytes)
     except CorruptDwarfError:
         return None
     dtype = np.dtype("<i4" if encoding == _DATAREL_SDATA4 else "<i8")
@@ -177,7 +179,7 @@ def _search_table(header: bytes, section: _Section) -> tuple[U64, I64] | None:
     if count <= 0:
         return None
     table = np.frombuffer(header, dtype, 2 * count, at).astype(np.int64).reshape(-1, 2)
-    starts = table[:, 0].view(np.uint64) + np.uint64(section.base)
+    starts = table[:, 0].view(np.uint64) + np.uint64(section.base) & np.uint64((1 << 8 * section.word_bytes) - 1)
     distance = np.uint64((section.base - section.address) & 0xFFFF_FFFF_FFFF_FFFF)
     entries = (table[:, 1].view(np.uint64) + distance).view(np.int64)
     if (starts[1:] < starts[:-1]).any():  # sorted by the linker, but for one that is corrupt
@@ -205,7 +207,7 @@ def _extent(data: bytes, entry: int) -> tuple[int, int, int]:
 
 
 def _cie(section: _Section, entry: int) -> Cie:
-    data, address, base, debug = section
+    data, address, base, debug, word = section
     at, end, width = _extent(data, entry)
     identity, at = fixed(data, at, width)
     if identity != _cie_identity(debug, width):
@@ -231,7 +233,7 @@ def _cie(section: _Section, entry: int) -> Cie:
                 encoding, at = fixed(data, at, 1)
             elif letter == "P":  # the personality routine
                 kind, at = fixed(data, at, 1)
-                _, at = pointer(data, at, kind, address, base)
+                _, at = pointer(data, at, kind, address, base, word)
             elif letter == "L":  # encoding of the pointer to language-specific data
                 at += 1
             elif letter == "S":
@@ -242,4 +244,5 @@ def _cie(section: _Section, entry: int) -> Cie:
         raise CorruptDwarfError("CIE of an unknown augmentation")
     if program > end:
         raise CorruptDwarfError("CIE beyond its end")
-    return Cie(code_align, data_align, return_register, encoding, augmentation[:1] == b"z", signal, data[program:end])
+    augmented = augmentation[:1] == b"z"
+    return Cie(code_align, data_align, return_register, encoding, augmented, signal, data[program:end], word)

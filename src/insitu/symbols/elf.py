@@ -1,4 +1,4 @@
-"""Reads ELF64 files: sections, segments, notes, symbol tables. Layouts are those of elf(5), `<elf.h>`."""
+"""Reads ELF files: sections, segments, notes, symbol tables, all in the 64-bit layouts of `elf_layout`."""
 
 import errno
 import os
@@ -13,67 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
+from insitu.symbols.elf_layout import ELF32, ELF64, IDENT_BYTES, NHDR, ElfLayout, widened
 
 __all__ = ["NO_ADDRESS", "DebugLink", "Elf", "Section", "SymbolTable"]
 
 NO_ADDRESS: Final = 0xFFFF_FFFF_FFFF_FFFF
 """What `Elf.vaddrs_of` and `Elf.offsets_of` give for a place that no segment covers."""
 
-# Elf64_Ehdr
-_EHDR: Final = np.dtype(
-    [
-        ("ident", "V16"),
-        ("type", "<u2"),
-        ("machine", "<u2"),
-        ("version", "<u4"),
-        ("entry", "<u8"),
-        ("phoff", "<u8"),
-        ("shoff", "<u8"),
-        ("flags", "<u4"),
-        ("ehsize", "<u2"),
-        ("phentsize", "<u2"),
-        ("phnum", "<u2"),
-        ("shentsize", "<u2"),
-        ("shnum", "<u2"),
-        ("shstrndx", "<u2"),
-    ]
-)
-# Elf64_Phdr
-_PHDR: Final = np.dtype(
-    [
-        ("type", "<u4"),
-        ("flags", "<u4"),
-        ("offset", "<u8"),
-        ("vaddr", "<u8"),
-        ("paddr", "<u8"),
-        ("filesz", "<u8"),
-        ("memsz", "<u8"),
-        ("align", "<u8"),
-    ]
-)
-# Elf64_Shdr
-_SHDR: Final = np.dtype(
-    [
-        ("name", "<u4"),
-        ("type", "<u4"),
-        ("flags", "<u8"),
-        ("addr", "<u8"),
-        ("offset", "<u8"),
-        ("size", "<u8"),
-        ("link", "<u4"),
-        ("info", "<u4"),
-        ("addralign", "<u8"),
-        ("entsize", "<u8"),
-    ]
-)
-# Elf64_Sym
-_SYM: Final = np.dtype(
-    [("name", "<u4"), ("info", "u1"), ("other", "u1"), ("shndx", "<u2"), ("value", "<u8"), ("size", "<u8")]
-)
-# Elf64_Nhdr and Elf64_Chdr
-_NHDR: Final = np.dtype([("namesz", "<u4"), ("descsz", "<u4"), ("type", "<u4")])
-_CHDR: Final = np.dtype([("type", "<u4"), ("reserved", "<u4"), ("size", "<u8"), ("addralign", "<u8")])
-
+_LAYOUTS: Final = {1: ELF32, 2: ELF64}  # by EI_CLASS
 _PT_LOAD, _PT_NOTE, _PF_X = 1, 4, 1
 _SHT_NOTE, _SHT_NOBITS, _SHF_COMPRESSED = 7, 8, 0x800
 _PN_XNUM, _SHN_XINDEX = 0xFFFF, 0xFFFF
@@ -125,7 +72,7 @@ class SymbolTable(NamedTuple):
 
 
 class Elf:
-    """One ELF64 little-endian file or image. What its headers place outside of it is taken as absent.
+    """One little-endian ELF file or image of 32 or 64 bits. What its headers place outside of it counts as absent.
 
     Only what is asked for is read, with pread: mapped files kill their reader when they are truncated.
     """
@@ -133,7 +80,7 @@ class Elf:
     def __init__(self, source: str | Path | bytes, name: str = "") -> None:
         """Open the file ``source``, or take the image ``source``, called ``name`` in messages.
 
-        Raises OSError if the file cannot be read, and InsituError if it is not an ELF64 little-endian file.
+        Raises OSError if the file cannot be read, and InsituError if it is not a little-endian ELF file.
         """
         if isinstance(source, bytes):
             self.name, self._image, self._file = name or "ELF image", source, None
@@ -147,16 +94,18 @@ class Elf:
                 raise InsituError(f"{self.name}: not a regular file")
             self._file = os.fdopen(descriptor, "rb", buffering=0)
             self.size = status.st_size
-        ident = self.read(0, _EHDR.itemsize)
+        ident = self.read(0, ELF64.ehdr.itemsize)
         if ident[:4] != b"\x7fELF":
             raise InsituError(f"{self.name}: not an ELF file")
-        if len(ident) < _EHDR.itemsize:
+        layout = _LAYOUTS.get(ident[4]) if len(ident) > IDENT_BYTES else None
+        if len(ident) <= IDENT_BYTES or (layout is not None and len(ident) < layout.ehdr.itemsize):
             raise InsituError(f"{self.name}: ELF header is cut short")
-        if ident[4] != 2:
-            raise InsituError(f"{self.name}: 32-bit ELF files are not supported")
+        if layout is None:
+            raise InsituError(f"{self.name}: unknown ELF class {ident[4]} (1 is 32-bit, 2 is 64-bit)")
         if ident[5] != 1:
             raise InsituError(f"{self.name}: big-endian ELF files are not supported")
-        self._header = np.frombuffer(ident, _EHDR)[0]
+        self.layout: ElfLayout = layout
+        self._header = np.frombuffer(ident, layout.ehdr, 1)[0]
         self.type = int(self._header["type"])
         self.machine = int(self._header["machine"])
 
@@ -181,24 +130,26 @@ class Elf:
     @cached_property
     def _headers(self) -> NDArray[np.void]:
         head = self._header
-        if int(head["shentsize"]) != _SHDR.itemsize or not head["shoff"]:
-            return np.zeros(0, _SHDR)
+        shdr = self.layout.shdr
+        if int(head["shentsize"]) != shdr.itemsize or not head["shoff"]:
+            return np.zeros(0, ELF64.shdr)
         offset, count = int(head["shoff"]), int(head["shnum"])
-        first = self._records(_SHDR, offset, 1)
+        first = self._records(shdr, offset, 1)
         if not count and len(first):  # more sections than 16 bits count: section 0 has their number
             count = int(first["size"][0])
-        return self._records(_SHDR, offset, count)
+        return widened(self._records(shdr, offset, count), ELF64.shdr)
 
     @cached_property
     def segments(self) -> NDArray[np.void]:
         """Program headers (fields type, flags, offset, vaddr, paddr, filesz, memsz, align, as in Elf64_Phdr)."""
         head = self._header
         count = int(head["phnum"])
-        if int(head["phentsize"]) != _PHDR.itemsize or not head["phoff"]:
-            return np.zeros(0, _PHDR)
+        phdr = self.layout.phdr
+        if int(head["phentsize"]) != phdr.itemsize or not head["phoff"]:
+            return np.zeros(0, ELF64.phdr)
         if count == _PN_XNUM and len(self._headers):
             count = int(self._headers["info"][0])
-        return self._records(_PHDR, int(head["phoff"]), count)
+        return widened(self._records(phdr, int(head["phoff"]), count), ELF64.phdr)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -232,7 +183,7 @@ class Elf:
         if found is None or not found.in_file:
             return b""
         data = self.read(found.offset, found.size)
-        return _decompressed(data) if found.compressed else data
+        return _decompressed(data, self.layout.chdr) if found.compressed else data
 
     @cached_property
     def build_id(self) -> str:
@@ -265,7 +216,8 @@ class Elf:
         if section is None or not section.in_file or section.link >= len(self.sections):
             return None
         data = self.section_bytes(section)
-        entries = np.frombuffer(data, _SYM, len(data) // _SYM.itemsize)
+        sym = self.layout.sym
+        entries = widened(np.frombuffer(data, sym, len(data) // sym.itemsize), ELF64.sym)
         return SymbolTable(entries, self.section_bytes(self.sections[section.link]))
 
     @cached_property
@@ -316,9 +268,9 @@ def _open(path: str | Path) -> int:
 
 def _build_id(notes: bytes, align: int) -> str:
     at = 0
-    while at + _NHDR.itemsize <= len(notes):
-        namesz, descsz, kind = np.frombuffer(notes, _NHDR, 1, at)[0].tolist()
-        name_at = at + _NHDR.itemsize
+    while at + NHDR.itemsize <= len(notes):
+        namesz, descsz, kind = np.frombuffer(notes, NHDR, 1, at)[0].tolist()
+        name_at = at + NHDR.itemsize
         desc_at = name_at + -(-namesz // align) * align
         if kind == _NT_GNU_BUILD_ID and notes[name_at : name_at + namesz] == b"GNU\0":
             return notes[desc_at : desc_at + min(descsz, _MAX_BUILD_ID_BYTES)].hex()
@@ -326,12 +278,13 @@ def _build_id(notes: bytes, align: int) -> str:
     return ""
 
 
-def _decompressed(data: bytes) -> bytes:
+def _decompressed(data: bytes, chdr: np.dtype[np.void]) -> bytes:
     """The contents of an SHF_COMPRESSED section; empty if its header or contents are corrupt."""
-    if len(data) < _CHDR.itemsize:
+    if len(data) < chdr.itemsize:
         return b""
-    kind, _, size, _ = np.frombuffer(data, _CHDR, 1)[0].tolist()
-    packed = data[_CHDR.itemsize :]
+    header = np.frombuffer(data, chdr, 1)[0]
+    kind, size = int(header["type"]), int(header["size"])
+    packed = data[chdr.itemsize :]
     if size > _MAX_DECOMPRESSED_BYTES:
         return b""
     try:

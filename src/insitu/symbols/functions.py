@@ -16,16 +16,14 @@ __all__ = ["FunctionTable"]
 _STT_NOTYPE, _STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 0, 1, 2, 10
 _STB_GLOBAL, _STB_WEAK = 1, 2
 _STV_INTERNAL, _STV_HIDDEN = 1, 2
-_EM_X86_64, _EM_AARCH64 = 62, 183
-
-# Elf64_Rela
-_RELA: Final = np.dtype([("offset", "<u8"), ("info", "<u8"), ("addend", "<i8")])
+_EM_386, _EM_X86_64, _EM_AARCH64 = 3, 62, 183
 
 # Bytes of the .plt before its first entry, and of each entry, by e_machine.
-_PLT: Final = {_EM_X86_64: (16, 16), _EM_AARCH64: (32, 16)}
+_PLT: Final = {_EM_386: (16, 16), _EM_X86_64: (16, 16), _EM_AARCH64: (32, 16)}
 _PLT_SEC_ENTRY_BYTES = 16
 
-# A last symbol without a size is taken to reach to the end of the page after it, as perf takes it.
+# A last symbol without a size reaches to the end of the next 4096 bytes, as in perf (symbols__fixup_end), which
+# does not ask for the page size either.
 _PAGE: Final = np.uint64(4096)
 
 # Symbols nested in another one are few; only so many are looked at for one that encloses an address.
@@ -189,14 +187,17 @@ def _extend_sizeless(start: U64, end: U64) -> None:
 
 def _linkage_table(elf: Elf) -> tuple[list[int], int, list[bytes]]:
     """Addresses, size in bytes and names ("memcpy@plt") of the stubs through which the file calls others."""
-    relocations, dynamic = elf.section(".rela.plt"), elf.symbols(".dynsym")
+    relocations, dynamic, dtype = elf.section(".rela.plt"), elf.symbols(".dynsym"), elf.layout.rela
+    if relocations is None:
+        relocations, dtype = elf.section(".rel.plt"), elf.layout.rel
     stubs, (header, entry) = elf.section(".plt"), _PLT.get(elf.machine, (0, 0))
     if (separate := elf.section(".plt.sec")) is not None:
         stubs, header, entry = separate, 0, _PLT_SEC_ENTRY_BYTES
     if relocations is None or dynamic is None or stubs is None or not entry:
         return [], 0, []
     data = elf.section_bytes(relocations)
-    symbol = (np.frombuffer(data, _RELA, len(data) // _RELA.itemsize)["info"] >> np.uint64(32)).astype(np.int64)
+    info = np.frombuffer(data, dtype, len(data) // dtype.itemsize)["info"].astype(np.uint64)
+    symbol = (info >> np.uint64(elf.layout.symbol_shift)).astype(np.int64)
     symbol = symbol[: max(stubs.size - header, 0) // entry]
     starts, names = [], []
     name_at = dynamic.entries["name"].tolist()

@@ -141,4 +141,4 @@ def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:
 
 def _unknown(name: str, offset: int) -> tuple[Frame, ...]:
     base = name.removesuffix(DELETED).rpartition("/")[2] or name
-    return (Frame(f"{base}+{offset:#x}", name),)
+    return (Frame(f"{base}+{offset:#x}", name, symbolized=False),)

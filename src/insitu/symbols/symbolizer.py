@@ -64,11 +64,11 @@ class Symbolizer:
             self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
         jit_map = self._jit_maps[pid]
         if jit_map is None:
-            return [(Frame(f"{address:#x}", kind=USER),) for address in addresses.tolist()]
+            return [(Frame(f"{address:#x}", kind=USER, symbolized=False),) for address in addresses.tolist()]
         found = jit_map.find(addresses)
         made = {name: (_jit_frame(name),) for name in set(found) if name is not None}
         return [
-            made[name] if name is not None else (Frame(f"{address:#x}", kind=JIT),)
+            made[name] if name is not None else (Frame(f"{address:#x}", kind=JIT, symbolized=False),)
             for name, address in zip(found, addresses.tolist(), strict=True)
         ]
 
@@ -79,7 +79,7 @@ class Symbolizer:
         found = self._kallsyms.find(addresses)
         made = {entry: (Frame(*entry, kind=KERNEL),) for entry in set(found) if entry is not None}
         return [
-            made[entry] if entry is not None else (Frame(f"{address:#x}", kind=KERNEL),)
+            made[entry] if entry is not None else (Frame(f"{address:#x}", kind=KERNEL, symbolized=False),)
             for entry, address in zip(found, addresses.tolist(), strict=True)
         ]
 

@@ -5,7 +5,7 @@ The frames are those of perf script, whose unwinder is libunwind (tools/perf/uti
 
 from collections.abc import Callable
 from itertools import pairwise
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -18,7 +18,15 @@ from insitu.symbols.unwind_rows import END, FRAME_POINTER, RowTable
 from insitu.symbols.unwind_step import Lanes
 from insitu.symbols.user_stacks import UserStacks
 
-__all__ = ["Unwinder", "UserStacks", "unwind"]
+__all__ = ["CUT", "MAX_DEPTH", "Unwinder", "UserStacks", "unwind"]
+
+CUT: Final = np.uint64(0x7FFF_FFFF_FFFF_FFF0)
+"""In place of a frame's address: the stack goes on, but was not unwound further. Not a canonical address."""
+MAX_DEPTH: Final = 127
+"""Frames of a stack that are unwound by default, as in perf (PERF_MAX_STACK_DEPTH)."""
+
+_REGS_ABI_32: Final = 1  # enum perf_sample_regs_abi
+_COMPAT_WORD_BYTES: Final = 4
 
 # Enough samples for a numpy call to cost little per sample, few enough for their arrays to stay in the cache.
 _BLOCK: Final = 1 << 14
@@ -33,7 +41,7 @@ def unwind(
     spaces: AddressSpaces,
     open_module: Callable[[Module], Elf | None],
     *,
-    max_depth: int = 127,
+    max_depth: int = MAX_DEPTH,
     machine: Machine = X86_64,
     frame_pointers: bool = False,
 ) -> tuple[I64, U64]:
@@ -50,8 +58,8 @@ def unwind(
     whose copy is empty has no frames. ``open_module`` gives None (or raises OSError or InsituError) for
     files that cannot be had. Corrupt input ends stacks early and raises nothing.
     """
-    unwinder = Unwinder(spaces, open_module, machine=machine, frame_pointers=frame_pointers)
-    return unwinder.unwind(stacks, max_depth=max_depth)
+    unwinder = Unwinder(spaces, open_module, machine=machine, frame_pointers=frame_pointers, max_depth=max_depth)
+    return unwinder.unwind(stacks)
 
 
 class Unwinder:
@@ -64,29 +72,97 @@ class Unwinder:
         *,
         machine: Machine = X86_64,
         frame_pointers: bool = False,
+        max_depth: int = MAX_DEPTH,
+        mark_cut: bool = False,
     ) -> None:
-        """See `unwind` for what the arguments mean."""
-        self._table = RowTable(machine)
-        self._lookup = RowLookup(self._table, spaces, open_module, FRAME_POINTER if frame_pointers else END)
+        """See `unwind` for what the arguments mean. With ``mark_cut`` the entry after ``max_depth`` frames is CUT."""
+        self._max_depth = max(max_depth, 1)
+        self._mark_cut = mark_cut
+        self.cut = 0
+        """How many stacks were longer than ``max_depth``."""
+        self.unsupported = 0
+        """How many samples with 32-bit registers have only their leaf, as this machine's are not supported."""
+        self._machine = machine
+        unknown = FRAME_POINTER if frame_pointers else END
+        self._walks = [
+            _Walk(each, RowLookup(table, spaces, open_module, unknown), table)
+            for each in (machine, machine.compat)
+            if each is not None
+            for table in (RowTable(each),)
+        ]
 
-    def unwind(self, stacks: UserStacks, *, max_depth: int = 127) -> tuple[I64, U64]:
+    def unwind(self, stacks: UserStacks) -> tuple[I64, U64]:
         """See `unwind`."""
+        compat = np.zeros(0, np.int64) if stacks.abi is None else np.flatnonzero(stacks.abi == _REGS_ABI_32)
+        if not len(compat) or self._machine.word_bytes == _COMPAT_WORD_BYTES:
+            return self._unwind(stacks, self._walks[0])
+        native = np.flatnonzero(stacks.abi != _REGS_ABI_32)
+        parts = [(native, *self._unwind(stacks.take(native), self._walks[0]))]
+        narrow = stacks.take(compat)
+        if len(self._walks) > 1:
+            parts.append((compat, *self._unwind(narrow, self._walks[1])))
+        else:
+            self.unsupported += len(compat)
+            leaf = narrow.register(self._machine, self._machine.pc, 0, len(compat))
+            parts.append((compat, np.arange(len(compat) + 1), leaf))
+        return _interleaved(parts, len(stacks.epoch))
+
+    def notes(self) -> list[str]:
+        """What the stacks lack, each a line to show to the user."""
+        notes = []
+        if self.cut:
+            notes.append(f"{self.cut} stacks were cut at {self._max_depth} frames (--max-stack raises the limit)")
+        if self.unsupported:
+            notes.append(
+                f"{self.unsupported} samples of 32-bit processes have no callers: not supported on this machine"
+            )
+        return notes
+
+    def _unwind(self, stacks: UserStacks, walk: "_Walk") -> tuple[I64, U64]:
         count = len(stacks.epoch)
         # The first few samples show which registers are needed; each one found later costs its block a new start.
         bounds = [0, *range(min(_FIRST_BLOCK, count), count, _BLOCK), count]
-        blocks = [self._block(stacks, low, high, max_depth) for low, high in pairwise(bounds) if low < high]
+        blocks = [self._block(stacks, walk, low, high) for low, high in pairwise(bounds) if low < high]
         offsets = np.zeros(count + 1, np.int64)
         if blocks:
             np.cumsum(np.concatenate([depths for depths, _ in blocks]), out=offsets[1:])
         return offsets, np.concatenate([np.zeros(0, np.uint64), *(frames for _, frames in blocks)])
 
-    def _block(self, stacks: UserStacks, low: int, high: int, max_depth: int) -> tuple[I64, U64]:
+    def _block(self, stacks: UserStacks, walk: "_Walk", low: int, high: int) -> tuple[I64, U64]:
         """Depths of the stacks of samples [low, high), and their frames."""
-        tags = self._lookup.tags(stacks.epoch[low:high])
+        tags = walk.lookup.tags(stacks.epoch[low:high])
         steps = None
         while steps is None:
-            steps = Lanes(stacks, self._table, low, high).steps(self._lookup, tags, max_depth)
+            # One step more than is shown tells the stacks that go on from those that end there.
+            steps = Lanes(stacks, walk.table, low, high).steps(walk.lookup, tags, self._max_depth + 1)
+        if len(steps) > self._max_depth:
+            lanes, addresses = steps.pop()
+            further = lanes[addresses != 0]
+            self.cut += len(further)
+            if self._mark_cut and len(further):
+                steps.append((further, np.full(len(further), CUT)))
         return _joined(steps, high - low)
+
+
+class _Walk(NamedTuple):
+    """What is known of the files of one of the machine's two register widths."""
+
+    machine: Machine
+    lookup: RowLookup
+    table: RowTable
+
+
+def _interleaved(parts: list[tuple[I64, I64, U64]], count: int) -> tuple[I64, U64]:
+    """Results for distinct rows of ``count`` samples (rows, offsets, frames), put together in the samples' order."""
+    depths = np.zeros(count, np.int64)
+    for rows, offsets, _ in parts:
+        depths[rows] = np.diff(offsets)
+    result = np.concatenate([np.zeros(1, np.int64), np.cumsum(depths)])
+    frames = np.empty(int(result[-1]), np.uint64)
+    for rows, offsets, addresses in parts:
+        shift = np.repeat(result[:-1][rows] - offsets[:-1], np.diff(offsets))
+        frames[np.arange(len(addresses)) + shift] = addresses
+    return result, frames
 
 
 def _joined(steps: list[tuple[I64, U64]], count: int) -> tuple[I64, U64]:

@@ -111,7 +111,7 @@ class RowLookup:
                 elf = self._open(self._spaces.modules[module])
             except (OSError, InsituError):
                 elf = None
-            if elf is not None:
+            if elf is not None and elf.machine == self._table.machine.e_machine:
                 frames = CallFrames(elf, self._table.machine.columns)
                 if len(frames):
                     self._modules[module] = elf, frames

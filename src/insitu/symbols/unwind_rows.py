@@ -75,7 +75,7 @@ class RowTable:
         columns, pc = self.machine.columns, self.machine.pc
         needed: set[int] = set()
         if isinstance(row.cfa, bytes):
-            expression = parse(row.cfa)
+            expression = parse(row.cfa, self.machine.word_bytes)
             if expression is None:
                 return None
             needed |= expression.registers
@@ -93,7 +93,7 @@ class RowTable:
             if kind == IN_REGISTER and isinstance(operand, int):
                 needed.add(operand)
             elif kind in (EXPRESSION, VALUE_EXPRESSION) and isinstance(operand, bytes):
-                expression = parse(operand)
+                expression = parse(operand, self.machine.word_bytes)
                 needed |= expression.registers if expression else set()
         if any(not 0 <= register < columns for register in needed):
             return None

@@ -15,7 +15,7 @@ __all__ = ["Lanes"]
 
 # A frame pointer is believed if it lies at most this far above the stack pointer (as libunwind does).
 _MAX_GUESSED_FRAME_BYTES: Final = np.uint64(0x4000)
-_ONE, _WORD = np.uint64(1), np.uint64(8)
+_ONE: Final = np.uint64(1)
 _MASK: Final = (1 << 64) - 1
 
 Bools = NDArray[np.bool_]
@@ -39,6 +39,8 @@ class Lanes:
         """The leaves of samples [low, high), with the registers that the rows of ``table`` are known to need."""
         self.table = table
         self.machine = table.machine
+        narrow = self.machine.word_bytes < 8
+        self.word_mask = np.uint64((1 << 8 * self.machine.word_bytes) - 1) if narrow else None
         self.tracked = tuple(sorted(table.needed))
         self.words = stacks.words
         size = len(stacks.stack)
@@ -99,7 +101,8 @@ class Lanes:
             bottom, limit, origin = bottom[lanes], limit[lanes], origin[lanes]
         distance = addresses - bottom
         good = distance < limit
-        return self.words.read(distance * good + origin), good
+        words = self.words.read(distance * good + origin)
+        return (words & self.word_mask if self.word_mask is not None else words), good
 
     def _step(self, rows: I64, columns: Columns) -> None:
         """Move every lane to its caller; pc becomes 0 where there is none."""
@@ -138,14 +141,15 @@ class Lanes:
         return steps
 
     def _frame_pointer_step(self, lanes: I64) -> _Step:
+        word = np.uint64(self.machine.word_bytes)
         registers = self.registers[:, lanes]
         pointer = registers[self.fp_slot].copy()
         good = pointer - registers[self.sp_slot] <= _MAX_GUESSED_FRAME_BYTES
         outer, readable = self.read(pointer, lanes)
-        pc, returns = self.read(pointer + _WORD, lanes)
+        pc, returns = self.read(pointer + word, lanes)
         registers[self.fp_slot] = outer
-        registers[self.sp_slot] = pointer + 2 * _WORD
-        return _Step(pointer + 2 * _WORD, pc, good & readable & returns, registers)
+        registers[self.sp_slot] = pointer + 2 * word
+        return _Step(pointer + 2 * word, pc, good & readable & returns, registers)
 
     def _rule_step(self, row: Row, lanes: I64) -> _Step:
         frames = _Frames(self, lanes)
@@ -210,7 +214,7 @@ class _Frames:
         return self.cfa + np.uint64(operand & _MASK), np.full(len(self.all), kind == IS_OFFSET)
 
     def _evaluated(self, block: bytes) -> tuple[U64, Bools]:
-        expression = parse(block)
+        expression = parse(block, self._owner.machine.word_bytes)
         if expression is None:
             return np.zeros_like(self.cfa), np.zeros(len(self.all), np.bool_)
         return evaluate(expression, self.cfa, self.register, self.memory)

@@ -13,8 +13,8 @@ from insitu.symbols.elf import Elf
 
 __all__ = ["UsdtProbe", "usdt_probes"]
 
-_NOTE = struct.Struct("<III")  # Elf64_Nhdr
-_ADDRESSES = struct.Struct("<QQQ")
+_NOTE = struct.Struct("<III")  # Elf32_Nhdr, Elf64_Nhdr
+_ADDRESSES = {4: struct.Struct("<III"), 8: struct.Struct("<QQQ")}  # by the bytes of an address
 _STAPSDT = 3  # NT_STAPSDT
 _MAX_PROBES = 1 << 16
 
@@ -32,6 +32,8 @@ class UsdtProbe(NamedTuple):
 def usdt_probes(elf: Elf) -> list[UsdtProbe]:
     """The probes in the order of their notes; a damaged note ends the list."""
     notes = elf.section_bytes(".note.stapsdt")
+    addresses = _ADDRESSES[elf.layout.word_bytes]
+    mask = (1 << 8 * elf.layout.word_bytes) - 1
     base = elf.section(".stapsdt.base")
     found: list[UsdtProbe] = []
     at = 0
@@ -45,10 +47,10 @@ def usdt_probes(elf: Elf) -> list[UsdtProbe]:
         at = begin + (description_bytes + 3 & ~3)
         if kind != _STAPSDT or notes[name_at : name_at + name_bytes].rstrip(b"\0") != b"stapsdt":
             continue
-        strings = notes[begin + _ADDRESSES.size : end].split(b"\0")
-        if description_bytes < _ADDRESSES.size or len(strings) < 3:
+        strings = notes[begin + addresses.size : end].split(b"\0")
+        if description_bytes < addresses.size or len(strings) < 3:
             break
-        address, noted_base, semaphore = _ADDRESSES.unpack_from(notes, begin)
+        address, noted_base, semaphore = addresses.unpack_from(notes, begin)
         # Prelinking moves the sections but not what notes say: the base section tells by how much.
         moved = base.address - noted_base if base else 0
         provider, name, operands = (text.decode(errors="replace") for text in strings[:3])
@@ -56,8 +58,8 @@ def usdt_probes(elf: Elf) -> list[UsdtProbe]:
             UsdtProbe(
                 provider,
                 name,
-                address + moved & (1 << 64) - 1,
-                semaphore + moved & (1 << 64) - 1 if semaphore else 0,
+                address + moved & mask,
+                semaphore + moved & mask if semaphore else 0,
                 operands,
             )
         )

@@ -30,6 +30,20 @@ class UserStacks:
     """(n,) valid bytes of each copy (dyn_size)."""
     epoch: NDArray[np.int32]
     """(n,) epoch of the sample's address space, -1 if unknown."""
+    abi: U64 | None = None
+    """(n,) PERF_SAMPLE_REGS_ABI_32 (1) or _64 (2); None if all have the machine's own width."""
+
+    def take(self, rows: I64) -> "UserStacks":
+        """The samples ``rows``, in that order; the copies stay where they are."""
+        return UserStacks(
+            self.registers[rows],
+            self.mask,
+            self.stack,
+            self.stack_start[rows],
+            self.stack_size[rows],
+            self.epoch[rows],
+            None if self.abi is None else self.abi[rows],
+        )
 
     def register(self, machine: Machine, number: int, low: int, high: int) -> U64:
         """A register of samples [low, high), by its DWARF number; zeros if it was not recorded."""

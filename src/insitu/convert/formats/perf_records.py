@@ -9,7 +9,7 @@ at once, and the rare other records one by one.
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 from typing import TYPE_CHECKING, Final
 
@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.kernel.perf_event import Hardware, Misc, ReadFormat, Record, Sample, Software, Type
+from insitu.kernel.perf_records import HEADER, LAYOUTS, SideRecord, parse, trailer_fields
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -100,18 +101,6 @@ class EventAttr:
     @property
     def sample_id_all(self) -> bool:
         return bool(self.flags & _ATTR_SAMPLE_ID_ALL)
-
-    def trailer(self) -> list[Sample]:
-        """The fields of a struct sample_id that end every record but samples, in order; a word each."""
-        order = (
-            Sample.TID,
-            Sample.TIME,
-            Sample.ID,
-            Sample.STREAM_ID,
-            Sample.CPU,
-            Sample.IDENTIFIER,
-        )
-        return [bit for bit in order if self.sample_type & bit] if self.sample_id_all else []
 
 
 def event_name(kind: int, config: int) -> str:
@@ -377,123 +366,17 @@ def _only(batch: SampleBatch, keep: NDArray[np.bool_]) -> SampleBatch:
     return SampleBatch(**fields)
 
 
-@dataclass(frozen=True)
-class SideRecord:
-    """One record that is not a sample. ``ts_ns`` is 0 where the stream carries no times."""
-
-    type: Record
-    ts_ns: int
-    cpu: int
-    misc: int
-    pid: int = 0
-    tid: int = 0
-    ppid: int = 0
-    start: int = 0
-    length: int = 0
-    offset: int = 0
-    text: str = ""  # path of a mapping, or a thread's name
-    build_id: str = ""
-    inode: tuple[int, int, int] = (0, 0, 0)
-    count: int = 0  # lost records
-    extra: dict[str, int] = field(default_factory=dict)
-
-
-_PID_TID = struct.Struct("<ii")
-_MMAP = struct.Struct("<iiQQQ")
-_FORK = struct.Struct("<iiiiQ")
-_INODE = struct.Struct("<IIQQ")
-_LOST = struct.Struct("<QQ")
-_U64 = struct.Struct("<Q")
-
-
 def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[SideRecord]:
     """The records of a stream that say what samples mean: mappings, names, forks, exits and losses.
 
     A record too short for its type is passed over.
     """
-    decoders = {
-        Record.MMAP: _mmap,
-        Record.MMAP2: _mmap2,
-        Record.COMM: _comm,
-        Record.FORK: _fork,
-        Record.EXIT: _fork,
-        Record.LOST: _lost,
-        Record.LOST_SAMPLES: _lost_samples,
-        Record.THROTTLE: _bare,
-    }
-    trailer = attrs[0].trailer() if attrs else []
-    rows = np.flatnonzero(np.isin(stream.type, list(decoders)))
+    trailer = trailer_fields(attrs[0].sample_type) if attrs and attrs[0].sample_id_all else ()
+    rows = np.flatnonzero(np.isin(stream.type, list(LAYOUTS)))
     memory = stream.words.view(np.uint8)
     for row in rows.tolist():
         start = int(stream.at[row]) * 8
-        body = memory[start + 8 : start + int(stream.size[row])].tobytes()
-        kind = Record(int(stream.type[row]))
-        ts_ns, cpu = _trailer(body, trailer)
-        body = body[: len(body) - 8 * len(trailer)]
-        try:
-            record = decoders[kind](kind, ts_ns, cpu, int(stream.misc[row]), body)
-        except struct.error:
-            continue
-        yield record
-
-
-def _trailer(body: bytes, fields: list[Sample]) -> tuple[int, int]:
-    """Time and CPU of the struct sample_id at the end of a record's body."""
-    ts_ns, cpu = 0, -1
-    at = len(body) - 8 * len(fields)
-    if at < 0:
-        return ts_ns, cpu
-    for bit in fields:
-        if bit is Sample.TIME:
-            (ts_ns,) = _U64.unpack_from(body, at)
-            ts_ns = min(ts_ns, 2**63 - 1)
-        elif bit is Sample.CPU:
-            cpu = int.from_bytes(body[at : at + 4], "little", signed=True)
-        at += 8
-    return ts_ns, cpu
-
-
-def _text(raw: bytes) -> str:
-    return raw.split(b"\0", 1)[0].decode("utf-8", "replace")
-
-
-def _mmap(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
-    pid, tid, start, length, offset = _MMAP.unpack_from(body)
-    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, _text(body[_MMAP.size :]))
-
-
-def _mmap2(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
-    pid, tid, start, length, offset = _MMAP.unpack_from(body)
-    text = _text(body[_MMAP.size + 32 :])
-    build_id, inode = "", (0, 0, 0)
-    if misc & Misc.MMAP_BUILD_ID:
-        size = min(body[_MMAP.size], 20)
-        build_id = body[_MMAP.size + 4 : _MMAP.size + 4 + size].hex()
-    else:
-        major, minor, number, _generation = _INODE.unpack_from(body, _MMAP.size)
-        inode = (major, minor, number)
-    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, 0, start, length, offset, text, build_id, inode)
-
-
-def _comm(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
-    pid, tid = _PID_TID.unpack_from(body)
-    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, text=_text(body[8:]))
-
-
-def _fork(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
-    pid, ppid, tid, _ptid, _time = _FORK.unpack_from(body)
-    return SideRecord(kind, ts_ns, cpu, misc, pid, tid, ppid)
-
-
-def _lost(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
-    _id, count = _LOST.unpack_from(body)
-    return SideRecord(kind, ts_ns, cpu, misc, count=min(count, 2**62))
-
-
-def _lost_samples(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
-    (count,) = _U64.unpack_from(body)
-    return SideRecord(kind, ts_ns, cpu, misc, count=min(count, 2**62))
-
-
-def _bare(kind: Record, ts_ns: int, cpu: int, misc: int, body: bytes) -> SideRecord:
-    return SideRecord(kind, ts_ns, cpu, misc)
+        body = memory[start + HEADER.size : start + int(stream.size[row])].tobytes()
+        record = parse(int(stream.type[row]), int(stream.misc[row]), body, trailer)
+        if record is not None:
+            yield record
