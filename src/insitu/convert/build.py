@@ -11,12 +11,12 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.formats.perf_records import SampleBatch, sample_batches, side_records
+from insitu.convert.formats.perf_records import SampleBatch, SampleDecoder, side_records
 from insitu.convert.processes import Processes, replay
 from insitu.convert.raw import RawRecording
 from insitu.convert.stacks import StackTable, chains_of, stack_tree
 from insitu.convert.symbolize import Resolver
-from insitu.session.profile import Lost, Profile
+from insitu.session.profile import Lost, Profile, Thread
 from insitu.symbols.registers import AARCH64, X86_64
 from insitu.symbols.symbolizer import Symbolizer
 from insitu.symbols.unwind import Unwinder, UserStacks
@@ -54,8 +54,9 @@ def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
     stacks = StackTable()
     columns: list[tuple[I64, I32, I32, I32, I64]] = []
     malformed = 0
+    decoder = SampleDecoder(attrs)
     for stream in recording.streams:
-        for batch in sample_batches(stream, attrs):
+        for batch in decoder.batches(stream):
             epoch = processes.epochs(batch.pid, batch.ts_ns)
             stacks.add(chains_of(batch, _unwound(batch, epoch, unwinder), move_back=not as_perf), epoch)
             columns.append((batch.ts_ns, batch.cpu, batch.tid, batch.event, batch.period))
@@ -76,11 +77,18 @@ def build(recording: RawRecording, *, as_perf: bool = False) -> Built:
         event=event[order],
         weight=weight[order],
         events=[attr.name for attr in attrs],
-        threads=processes.threads,
+        threads=_with_idle_task(processes.threads, tid),
         lost=[*processes.lost, *_unreadable(malformed)],
         info=_info(recording, processes, symbols.notes),
     )
     return Built(profile, processes)
+
+
+def _with_idle_task(threads: list[Thread], tid: I32) -> list[Thread]:
+    """``threads``, and the idle task if it was sampled: no record names thread 0 (init/init_task.c calls it so)."""
+    if not (tid == 0).any() or any(thread.tid == 0 for thread in threads):
+        return threads
+    return [Thread(0, 0, comm="swapper"), *threads]
 
 
 def _columns(parts: Sequence[tuple[I64, I32, I32, I32, I64]]) -> tuple[I64, I32, I32, I32, I64]:

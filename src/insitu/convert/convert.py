@@ -3,7 +3,8 @@
 from pathlib import Path
 
 from insitu.convert.build import Built, build, no_collector
-from insitu.convert.formats.perf_records import EventAttr, walk
+from insitu.convert.formats.perf_records import EventAttr
+from insitu.convert.formats.perf_stream import walk
 from insitu.convert.raw import RawRecording
 from insitu.errors import InsituError
 from insitu.session import store

@@ -6,6 +6,7 @@ import tempfile
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from insitu.convert.formats.registry import ImportOptions, importer_of, is_perf_directory
 from insitu.errors import InsituError
 from insitu.session import store
 from insitu.session.profile import Profile
@@ -77,12 +78,12 @@ class Session:
 
 
 def open_session(path: str | Path) -> Session:
-    """Open a session directory; perf.data and folded stacks are converted into a temporary one first.
+    """Open a session directory; another tool's file (perf.data, folded stacks ...) becomes a temporary one.
 
     A session whose recorder died is converted where it lies. Raises InsituError when ``path`` is none of these.
     """
     path = Path(path)
-    if not _is_directory(path):
+    if not _is_session(path):
         directory = Path(tempfile.mkdtemp(prefix="insitu-"))
         try:
             import_file(path, directory / "imported.insitu")
@@ -114,14 +115,15 @@ class _OwnedSession(Session):
 
 
 def load_profile(path: str | Path, *, as_perf: bool = False) -> Profile:
-    """The samples of a recording: a session directory, a perf.data file or folded stacks.
+    """The samples of a recording: a session directory or another tool's file (perf.data, folded stacks ...).
 
     ``as_perf`` looks return addresses of perf.data up as perf does. Raises InsituError when ``path`` is none of
     these or cannot be read.
     """
     path = Path(path)
-    if not _is_directory(path):
-        return _built_from_file(path, as_perf=as_perf).profile
+    if not _is_session(path):
+        read = _read_file(path, ImportOptions(as_perf=as_perf))
+        return read if isinstance(read, Profile) else read.profile
     info = store.read_info(path)
     if info.get("state") != store.COMPLETE and store.raw_files(path):
         return _recovered(path, info)
@@ -145,47 +147,35 @@ def _recovered(path: Path, info: dict[str, object]) -> Profile:
     return built.profile
 
 
-def import_file(path: str | Path, output: str | Path, *, as_perf: bool = False) -> None:
-    """Make the session ``output`` from a perf.data file or folded stacks; nothing is left there if that fails."""
+def import_file(path: str | Path, output: str | Path, options: ImportOptions | None = None) -> None:
+    """Make the session ``output`` from another tool's file (see formats/registry.py).
+
+    Nothing is left there if that fails, with InsituError if the file cannot be read.
+    """
+    from insitu.convert.build import Built
     from insitu.convert.convert import save
+    from insitu.convert.processes import Processes
+    from insitu.symbols.address_space import AddressSpaces
 
     path, output = Path(path), Path(output)
-    if _is_directory(path):
+    if _is_session(path):
         raise InsituError(f"{path}: a directory" + (", and a session already" if store.is_session(path) else ""))
     with store.created_whole(output, {"imported_from": str(path)}) as session:
-        built = _built_from_file(path, as_perf=as_perf)
+        read = _read_file(path, options or ImportOptions())
+        built = Built(read, Processes(AddressSpaces(), [], [])) if isinstance(read, Profile) else read
         store.update(session, **built.profile.info)
         save(session, built)
         store.drop_raw(session)
 
 
-def _built_from_file(path: Path, *, as_perf: bool) -> "Built":
-    from insitu.convert.build import Built, build, is_this_boot, no_collector
-    from insitu.convert.formats.perf_data import is_perf_data, read_perf_data
-    from insitu.convert.processes import Processes
-    from insitu.symbols.address_space import AddressSpaces
-
-    with path.open("rb") as file:
-        head = file.read(64)
-    if is_perf_data(head):
-        with no_collector():
-            recording = read_perf_data(path)
-            recording.live = is_this_boot(path, recording.info)
-            return build(recording, as_perf=as_perf)
-    from insitu.convert.formats.folded import read_folded
-
-    if not head:
-        raise InsituError(f"{path}: empty")
-    if b"\0" in head:
-        raise InsituError(
-            f"{path}: neither a session, nor perf.data, nor folded stacks", remedy="record with insitu profile"
-        )
-    return Built(read_folded(path.read_bytes(), str(path)), Processes(AddressSpaces(), [], []))
-
-
-def _is_directory(path: Path) -> bool:
+def _read_file(path: Path, options: ImportOptions) -> "Built | Profile":
     if not path.exists():
         raise InsituError(
             f"{path}: no such file or directory", remedy="record one with insitu profile -o FILE -- CMD"
         )
-    return path.is_dir()
+    return importer_of(path).read(path, options)
+
+
+def _is_session(path: Path) -> bool:
+    """Whether ``path`` is to be read as a session: any directory but one of perf record --threads."""
+    return path.is_dir() and (store.is_session(path) or not is_perf_directory(path))

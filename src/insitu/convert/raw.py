@@ -2,7 +2,8 @@
 
 from dataclasses import dataclass, field
 
-from insitu.convert.formats.perf_records import EventAttr, Stream
+from insitu.convert.formats.perf_records import EventAttr
+from insitu.convert.formats.perf_stream import Stream
 
 __all__ = ["RawRecording"]
 

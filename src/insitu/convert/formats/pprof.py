@@ -8,13 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.formats.protobuf import message, number, packed, varint
+from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.stack_text import joined
 from insitu.session.distinct import distinct
 from insitu.session.duration import duration_ns
 from insitu.session.profile import Profile, is_clock
 from insitu.symbols.frame import Frame
 
-__all__ = ["write_pprof"]
+__all__ = ["export_pprof", "write_pprof"]
 
 I32 = NDArray[np.int32]
 
@@ -105,6 +106,11 @@ def write_pprof(profile: Profile, *, compress: bool = True) -> bytes:
     parts += [message(_STRING_TABLE, text.encode(errors="backslashreplace")) for text in tables.strings]
     data = b"".join(parts)
     return gzip.compress(data, compresslevel=1, mtime=0) if compress else data
+
+
+def export_pprof(profile: Profile, options: ExportOptions) -> bytes:
+    """The file of ``write_pprof``."""
+    return write_pprof(profile)
 
 
 def _value_type(tables: _Tables, kind: str, unit: str) -> bytes:
