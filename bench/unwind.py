@@ -10,7 +10,7 @@ import numpy as np
 
 from bench._measure import once
 from insitu.convert.formats.perf_data import read_perf_data
-from insitu.convert.formats.perf_records import sample_batches, side_records
+from insitu.convert.formats.perf_records import SampleDecoder, side_records
 from insitu.convert.processes import replay
 from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
@@ -47,7 +47,7 @@ def _measure(path: Path) -> None:
     recording = read_perf_data(path)
     records = [record for stream in recording.streams for record in side_records(stream, recording.attrs)]
     processes = replay(records, recording.build_ids)
-    (batch,) = (batch for stream in recording.streams for batch in sample_batches(stream, recording.attrs))
+    (batch,) = (batch for stream in recording.streams for batch in SampleDecoder(recording.attrs).batches(stream))
     rows = np.flatnonzero(batch.regs_at >= 0)
     stacks = UserStacks(
         batch.words[batch.regs_at[rows][:, None] + np.arange(batch.regs_mask.bit_count())],

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
+import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
@@ -184,6 +185,48 @@ def test_pipe_mode_is_read(c_recording: Path, tmp_path: Path):
     ours, peer = our_folded(load_profile(data, as_perf=True)), perf_folded(data)
     assert ours.total() == peer.total() > 500
     assert agreement(ours, peer) > 0.99
+
+
+def test_a_file_that_perf_inject_wrote_build_ids_into_is_read(c_recording: Path, tmp_path: Path):
+    data = tmp_path / "inject.data"
+    subprocess.run(["perf", "inject", "-b", "-i", str(c_recording), "-o", str(data)], check=True, capture_output=True)
+    ours, peer = our_folded(load_profile(data, as_perf=True)), perf_folded(data)
+    assert ours.total() == peer.total() > 500
+    assert agreement(ours, peer) > 0.99
+
+
+@pytest.mark.parametrize("options", [(), ("-z",)], ids=["plain", "zstd"])
+def test_a_directory_of_perf_record_threads_is_read(c_recording: Path, tmp_path: Path, options: tuple[str, ...]):
+    program = str(c_recording.parent / "prog")
+    data = perf_record(
+        tmp_path / "perf.data",
+        "--threads",
+        *options,
+        "-g",
+        "-F",
+        "999",
+        command=["sh", "-c", f"{program} & {program}"],
+    )
+    assert data.is_dir()
+    ours, peer = our_folded(load_profile(data, as_perf=True)), perf_folded(data)
+    assert ours.total() == peer.total() > 100
+    assert agreement(ours, peer) > 0.99
+    import_file(data, tmp_path / "run.insitu")
+    assert our_folded(load_profile(tmp_path / "run.insitu")).total() == peer.total()
+
+
+def test_events_sampled_as_a_group_have_the_samples_and_the_weights_of_perf_script(tmp_path: Path):
+    command = ["sh", "-c", "for i in 1 2 3 4 5 6; do ls / >/dev/null; done"]
+    data = perf_record(tmp_path / "perf.data", "-e", "{cpu-clock,page-faults,minor-faults}:S", "-g", command=command)
+    script = ["perf", "script", "-i", str(data), "-F", "event,period,time"]
+    lines = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
+    rows = [line.replace(".", "").replace(":", "").split() for line in lines if line]
+    peer = sorted((int(time_us), name, int(period)) for time_us, period, name in rows)
+    profile = load_profile(data)
+    columns = (profile.ts_ns // 1000, profile.event, profile.weight)
+    ours = sorted((ts, profile.events[event], weight) for ts, event, weight in np.stack(columns, axis=1).tolist())
+    assert ours == peer
+    assert {name for _, name, _ in ours} == {"cpu-clock", "page-faults", "minor-faults"}
 
 
 def test_an_imported_session_is_self_contained(c_recording: Path, tmp_path: Path):

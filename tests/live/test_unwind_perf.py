@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from insitu.convert.formats.perf_data import read_perf_data
-from insitu.convert.formats.perf_records import sample_batches, side_records
+from insitu.convert.formats.perf_records import SampleDecoder, side_records
 from insitu.convert.processes import replay
 from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
@@ -143,7 +143,7 @@ def unwound(path: Path, frame_pointers: bool = False) -> list[Sample]:
     unwinder = Unwinder(spaces, opened, frame_pointers=frame_pointers)
     samples = []
     for stream in recording.streams:
-        for batch in sample_batches(stream, recording.attrs):
+        for batch in SampleDecoder(recording.attrs).batches(stream):
             rows = np.flatnonzero(batch.regs_at >= 0)
             epoch = processes.epochs(batch.pid, batch.ts_ns)[rows]
             registers = batch.words[batch.regs_at[rows][:, None] + np.arange(batch.regs_mask.bit_count())]

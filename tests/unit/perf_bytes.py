@@ -65,3 +65,19 @@ def sample(ip: int, pid: int, tid: int, ts_ns: int, chain: list[int], *, cpu: in
 
 
 SAMPLE_TYPE = IP | TID | TIME | CPU | PERIOD | CALLCHAIN
+
+
+def perf_data(records: bytes, attrs: list[tuple[bytes, list[int]]] | None = None) -> bytes:
+    """A perf.data file without feature sections: each attr with its ids, then the records."""
+    attrs = attrs or [(attr(SAMPLE_TYPE), [])]
+    head, entry = 104, 128 + 16  # struct perf_file_header; struct perf_file_attr
+    ids_at = head + entry * len(attrs)
+    entries = ids = b""
+    for raw, numbers in attrs:
+        entries += raw + struct.pack("<QQ", ids_at + len(ids), 8 * len(numbers))
+        ids += struct.pack(f"<{len(numbers)}Q", *numbers)
+    data_at = ids_at + len(ids)
+    header = struct.pack(
+        "<8sQQQQQQQQ", b"PERFILE2", head, entry, head, entry * len(attrs), data_at, len(records), 0, 0
+    )
+    return header.ljust(head, b"\0") + entries + ids + records

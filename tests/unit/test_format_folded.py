@@ -7,7 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insitu.convert.formats.folded import folded_counts, read_folded, write_folded
+from insitu.convert.formats.folded import folded_counts, write_folded
+from insitu.convert.formats.folded_reader import read_folded
 from insitu.errors import InsituError
 from insitu.session.profile import Thread
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
@@ -71,7 +72,7 @@ def test_a_sample_without_frames_is_a_line_with_the_command_alone(profile_of):
 
 
 def test_marks_are_read_back_as_kinds():
-    profile = read_folded(b"a;u;i_[i];j_[j];k_[k] 1\n", "x")
+    profile = read_folded(b"a;u;i_[i];j_[j];k_[k] 1\n", "x", comm_first=True)
     assert profile.frames == [Frame("u"), Frame("i", inlined=True), Frame("j", kind=JIT), Frame("k", kind=KERNEL)]
     assert profile.frames[0].kind == USER
 
@@ -101,10 +102,87 @@ def test_huge_counts_stay_weights_and_the_profile_says_so():
     assert folded_counts(profile, value="weight") == {"a;main": 123456789012, "a;main;f": 1}
 
 
-def test_fractional_counts_are_rounded_and_that_is_noted():
-    profile = read_folded(b"a;main 2.6\na;f 1.0\n", "x")
-    assert folded_counts(profile) == {"a;main": 3, "a;f": 1}
-    assert profile.info["notes"] == ["1 fractional counts were rounded"]
+@pytest.mark.parametrize(
+    ("data", "counts", "unit"),
+    [
+        (b"a;main 0.004\na;f 1.25\na;g 2\n", {"main": 4, "f": 1250, "g": 2000}, "counts/1000"),  # seconds
+        (b"a;main 2.50\na;f 1.0\n", {"main": 25, "f": 10}, "counts/10"),
+        (b"a;main 1e-3\na;f .5\n", {"main": 1, "f": 500}, "counts/1000"),
+        (b"a;main 0.30000000000000004\na;f 1\n", {"main": 300_000_000, "f": 10**9}, "counts/1000000000"),
+        (b"a;main 5e-12\na;f 0\n", {"main": 5}, f"counts/{10**12}"),
+        (b"a;main 1234567890123.5\na;f 0.01\n", {"main": 123456789012350, "f": 1}, "counts/100"),
+        (b"a;main 2.0\na;f 1.\n", {"main": 2, "f": 1}, "samples"),
+    ],
+)
+def test_fractional_counts_are_all_multiplied_by_one_power_of_ten(data, counts, unit):
+    profile = read_folded(data, "x", comm_first=True)
+    assert {stack: n for stack, n in folded_counts(profile, value="weight").items() if n} == {
+        f"a;{function}": count for function, count in counts.items()
+    }
+    assert profile.events == [unit]
+    assert bool(profile.info["notes"]) == (unit != "samples")
+
+
+@pytest.mark.parametrize(
+    ("data", "first_is_comm"),
+    [
+        (b"nginx;main;work 3\nbash;f 2\n", True),  # nothing but a command can be above main
+        (b"ls;_start;main 3\nswapper;secondary_startup_64;f_[k] 1\n", True),
+        (b"perf-12/345;__libc_start_call_main;main 3\n", True),
+        (b"V8_Worker-?;[unknown];x 1\nnode;start_thread_[k];y 1\n", True),
+        (b"parse;work 3\nmain_loop;work 2\n", False),  # may be functions
+        (b"_start;main;work 3\n", False),
+        (b"nginx;main;work 3\nmain;work 2\n", False),
+        (b"runtime.main;main.main 3\n", False),
+        (b"std::rt::go;main 3\n", False),
+        (b"libc_start_main_stage2;main;work 3\n", False),
+    ],
+)
+def test_the_first_frame_is_a_command_where_it_can_be_nothing_else_or_where_told(data, first_is_comm):
+    first = data.partition(b";")[0].decode()
+    assert (first in (comms := read_folded(data, "file").comms([1, 2]))) == first_is_comm, comms
+    assert first in read_folded(data, "file", comm_first=True).comms([1, 2])
+    assert read_folded(data, "file", comm_first=False).comms([1]) == ["file"]
+
+
+def test_lines_of_two_counts_are_read_for_the_one_that_is_asked():
+    data = b"a;main;f 30 900\na;main;g 5\t0\na;main;h 0 1.0\n"
+    after = read_folded(data, "x", comm_first=True)
+    assert folded_counts(after) == {"a;main;f": 900, "a;main;h": 1}
+    assert "--column before" in after.info["notes"][0]
+    before = read_folded(data, "x", comm_first=True, column="before")
+    assert folded_counts(before) == {"a;main;f": 30, "a;main;g": 5}
+
+
+def test_a_function_that_ends_in_a_number_is_no_second_count_unless_all_do():
+    assert folded_counts(read_folded(b"a;main;f 30 900\na;main;g 5\n", "x")) == {"a;main;f 30": 900, "a;main;g": 5}
+
+
+def test_the_diff_of_two_recordings_reads_back(profile_of):
+    from insitu.views.diff import diff_folded
+
+    text = diff_folded(
+        profile_of([("a", 1, ["main", "f"], 3)]), profile_of([("a", 1, ["main", "g"], 4)]), normalise=False
+    )
+    assert folded_counts(read_folded(text.encode(), "x")) == {"a;main;g": 4}
+    assert folded_counts(read_folded(text.encode(), "x", column="before")) == {"a;main;f": 3}
+
+
+def test_tabs_separate_counts_too():
+    assert folded_counts(read_folded(b"a;main;operator new\t3\na;main \t 4\r\n", "x")) == {
+        "a;main;operator new": 3,
+        "a;main": 4,
+    }
+
+
+def test_bad_lines_are_left_out_when_asked_and_counted_with_their_numbers():
+    data = b"a;main 1\nno count\na;main;f 2\na;main -3\n# x\na;main 99999999999999999999\na;main nan\n"
+    profile = read_folded(data, "x", skip_bad_lines=True)
+    assert folded_counts(profile) == {"a;main": 1, "a;main;f": 2}
+    assert profile.info["notes"] == [
+        "4 bad lines were left out (line 2: no count at its end; line 4: negative count -3;"
+        " line 6: count 99999999999999999999 does not fit in 64 bits; ...)"
+    ]
 
 
 def test_blank_lines_comments_byte_order_marks_and_carriage_returns_are_no_stacks():
@@ -117,12 +195,15 @@ def test_blank_lines_comments_byte_order_marks_and_carriage_returns_are_no_stack
     [
         (b"", "no stacks"),
         (b"\n\n", "no stacks"),
-        (b"a;b 1\na;b\n", "line 2"),
-        (b"a;b 1\na;b x\n", "line 2"),
-        (b"a;b -1\n", "line 1"),
-        (b"a;b 1_000\n", "line 1"),
-        (b"a;b 9999999999999999999999\n", "line 1"),
-        (b" 5\n", "line 1"),
+        (b"a;b\n", "not a perf.data file, session or folded stacks .line 1: no count"),
+        (b"a;b 1\na;b\n", "line 2: no count"),
+        (b"a;b 1\na;b x\n", "line 2: no count"),
+        (b"a;b 1\na;b nan\n", "line 2: no count"),
+        (b"a;b -1\n", "line 1: negative count -1"),
+        (b"a;b 1_000\n", "line 1: no count"),
+        (b"a;b 9999999999999999999999\n", "line 1: count 9999999999999999999999 does not fit in 64 bits"),
+        (b"a;b 1e300\n", "line 1: count 1e300 does not fit"),
+        (b" 5\n", "line 1: a count without a stack"),
         ("a;b ٣\n".encode(), "line 1"),
         (b"PERFILE2\0\0", "binary"),
         (b"a" + b";b" * 9000 + b" 1\n", "9001 frames"),
@@ -149,7 +230,7 @@ def test_what_was_folded_reads_back_as_it_was(counts):
     if not counts:
         return
     text = "".join(f"{stack} {count}\n" for stack, count in counts.items())
-    read = folded_counts(read_folded(text.encode(), "x"))
+    read = folded_counts(read_folded(text.encode(), "x", comm_first=True))
     assert read == {stack: count for stack, count in counts.items() if count}
 
 
@@ -186,4 +267,4 @@ def test_two_hundred_thousand_lines_fold_to_what_a_ten_line_folder_counts():
     for stack, count in lines:
         expected[stack] += count
     data = "\n".join(f"{stack} {count}" for stack, count in lines).encode()
-    assert folded_counts(read_folded(data, "x")) == expected
+    assert folded_counts(read_folded(data, "x", comm_first=True)) == expected

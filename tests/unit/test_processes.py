@@ -2,7 +2,8 @@
 
 import numpy as np
 
-from insitu.convert.formats.perf_records import EventAttr, side_records, walk
+from insitu.convert.formats.perf_records import EventAttr, side_records
+from insitu.convert.formats.perf_stream import walk
 from insitu.convert.processes import Processes, replay
 
 from . import perf_bytes as pb

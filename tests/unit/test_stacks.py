@@ -4,7 +4,8 @@ import itertools
 
 import numpy as np
 
-from insitu.convert.formats.perf_records import EventAttr, sample_batches, walk
+from insitu.convert.formats.perf_records import EventAttr, SampleDecoder
+from insitu.convert.formats.perf_stream import walk
 from insitu.convert.stacks import StackTable, chains_of, stack_tree
 
 from . import perf_bytes as pb
@@ -15,7 +16,7 @@ KERNEL = 0xFFFFFFFF81000000
 
 def batch_of(*chains: list[int], ip: int = 0x99):
     data = b"".join(pb.sample(ip, 1, 1, 1, chain) for chain in chains)
-    (batch,) = sample_batches(walk(data), [ATTR])
+    (batch,) = SampleDecoder([ATTR]).batches(walk(data))
     return batch
 
 

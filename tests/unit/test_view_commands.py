@@ -4,6 +4,7 @@ import gzip
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 
@@ -99,6 +100,42 @@ def test_export_takes_the_format_from_the_name(folded, tmp_path):
     assert sorted((tmp_path / "x.folded").read_text().splitlines()) == sorted(_FOLDED.splitlines())
     refused = _insitu("export", folded, "-o", tmp_path / "x.unknown")
     assert refused.returncode == 2 and "--format" in refused.stderr
+
+
+def test_export_of_a_session_without_what_the_format_needs_says_what_is_missing(folded, tmp_path):
+    session = tmp_path / "trace.insitu"
+    assert _insitu("import", folded, "-o", session).returncode == 0
+    for table in ("sample", "stack"):
+        shutil.rmtree(session / "tables" / table)
+    for name in ("x.folded", "x.json", "x.pb.gz", "x.dot"):
+        refused = _insitu("export", session, "-o", tmp_path / name)
+        assert refused.returncode == 1 and "missing: sample, stack" in refused.stderr, refused.stderr
+        assert refused.stderr.count("\n") == 1 and not (tmp_path / name).exists()
+
+
+def test_export_of_a_recording_without_samples_is_refused(tmp_path):
+    (tmp_path / "x.folded").write_text("a;main 0\n")
+    refused = _insitu("export", tmp_path / "x.folded", "-o", tmp_path / "x.json")
+    assert refused.returncode == 1 and "no samples to export" in refused.stderr
+    assert not (tmp_path / "x.json").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"), [([], "line 2"), (["--skip-bad-lines"], "1 bad lines were left out (line 2: no count")]
+)
+def test_import_says_which_lines_are_bad(tmp_path, options, words):
+    (tmp_path / "x.folded").write_text("a;main 3\nhello\na;main;f 2\n")
+    done = _insitu("import", *options, tmp_path / "x.folded", "-o", tmp_path / "x.insitu")
+    assert words in done.stderr
+    assert done.returncode == (0 if options else 1)
+
+
+def test_help_of_import_and_export_lists_every_format():
+    from insitu.convert.formats.registry import EXPORTERS, IMPORTERS
+
+    for command, formats in (("import", IMPORTERS), ("export", EXPORTERS)):
+        text = _insitu(command, "--help").stdout
+        assert all(form.name in text and form.title in text for form in formats)
 
 
 def test_pprof_goes_to_a_pipe_but_not_to_a_terminal(folded):
@@ -197,7 +234,8 @@ def test_an_import_in_the_way_of_something_else_is_refused(folded, tmp_path):
 
 def test_standard_input_is_named_in_complaints(tmp_path):
     done = _insitu("import", "-", "-o", tmp_path / "x.insitu", input="")
-    assert (done.returncode, done.stderr) == (1, "insitu: standard input: empty\n")
+    assert done.returncode == 1
+    assert done.stderr == "insitu: standard input: empty file (insitu import --help lists what can be read)\n"
     assert not list(tmp_path.iterdir())
 
 

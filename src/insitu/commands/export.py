@@ -1,7 +1,6 @@
 """Write a recording in a format that other tools read.
 
-The format is taken from FILE's name where --format does not say it: .folded or .txt, .json (speedscope),
-.pb.gz or .pprof, .dot. Without -o it goes to standard output.
+The suffix of FILE chooses the format, or --format does. Without -o the output goes to standard output.
 
 examples:
   insitu export run.insitu -o run.speedscope.json        open it at speedscope.app
@@ -13,52 +12,71 @@ import argparse
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from insitu.session.profile import Profile, Value
+    from pathlib import Path
 
-__all__ = ["arguments", "run"]
+    from insitu.convert.formats.registry import Exporter, ExportOptions
+    from insitu.session.weighted_stacks import WeightedStacks
 
-_SUFFIXES = {
-    ".folded": "folded",
-    ".txt": "folded",
-    ".json": "speedscope",
-    ".pb.gz": "pprof",
-    ".pb": "pprof",
-    ".pprof": "pprof",
-    ".dot": "dot",
-    ".gv": "dot",
-}
+__all__ = ["arguments", "export_dot", "run"]
+
+
+def _exporters() -> "tuple[Exporter, ...]":
+    """All formats: those of the registry, and the one that is a view's own output."""
+    from insitu.convert.formats.registry import EXPORTERS, Exporter
+
+    dot = Exporter(
+        "dot",
+        "the call graph, for Graphviz",
+        (".dot", ".gv"),
+        ("sample", "stack", "frame"),
+        "insitu.commands.export:export_dot",
+    )
+    return (*EXPORTERS, dot)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("run_path", metavar="RUN", help="session, perf.data or folded stacks")
-    parser.add_argument("-o", "--output", metavar="FILE", help="where to (else standard output)")
-    parser.add_argument("--format", choices=("folded", "speedscope", "pprof", "dot"), help="what to write")
+    exporters = _exporters()
+    parser.epilog = "formats and suffixes:\n" + "\n".join(
+        f"  {exporter.name:<12} {exporter.title} ({', '.join(exporter.suffixes)})" for exporter in exporters
+    )
+    parser.add_argument("run_path", metavar="RUN", help="session, or a file that insitu import reads")
+    parser.add_argument("-o", "--output", metavar="FILE", help="output file (default: standard output)")
+    parser.add_argument("--format", choices=[exporter.name for exporter in exporters], help="output format")
     parser.add_argument(
         "--weight", choices=("samples", "weight"), help="folded, dot: add up samples, or time or events"
     )
     parser.add_argument("--thread", type=int, metavar="TID", help="only this thread")
     parser.add_argument("--comm", metavar="NAME", help="only threads of this name")
-    parser.add_argument("--event", metavar="NAME", help="this event (else the first that has samples)")
+    parser.add_argument("--event", metavar="NAME", help="which event (default: the first that has samples)")
 
 
 def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from insitu.convert.open import load_profile
+    from insitu.convert.formats.registry import ExportOptions, exporter_of
+    from insitu.convert.open import load_stacks
     from insitu.errors import InsituError
-    from insitu.views.losses import loss_text, lost_by_source
+    from insitu.session.weighted_stacks import Selection, Value
+    from insitu.views.losses import loss_text
     from insitu.views.output import write_file, write_stdout
-    from insitu.views.selection import selected
 
-    form = args.format or _format_of(args.output)
-    if form == "pprof" and args.output is None and sys.stdout.isatty():
-        raise InsituError("pprof's format is binary: not written to a terminal", remedy="-o FILE.pb.gz", status=2)
-    profile = selected(load_profile(args.run_path), event=args.event, tid=args.thread, comm=args.comm)
-    lost = loss_text(lost_by_source(profile.lost))
+    exporter = exporter_of(_exporters(), name=args.format, output=args.output)
+    if exporter.binary and args.output is None and sys.stdout.isatty():
+        raise InsituError(
+            f"{exporter.name} is binary and is not written to a terminal", remedy="give -o FILE", status=2
+        )
+    path = Path(args.run_path)
+    _require_tables(exporter, path)
+    want = Selection(event=args.event or "", tid=args.thread, comm=args.comm)
+    stacks = load_stacks(path, want, times=exporter.times)
+    if not len(stacks):
+        raise InsituError(f"{path}: no samples to export")
+    lost = loss_text(stacks.losses)
     if lost:
-        print(f"insitu: {args.run_path}: {lost}", file=sys.stderr)
-    data = _encoded(form, profile, Path(args.run_path).name, args.weight)
+        print(f"insitu: {path}: {lost}", file=sys.stderr)
+    value: Value | None = {"samples": "count", "weight": "weight"}.get(args.weight)
+    data = exporter.write(stacks, ExportOptions(path.name, value))
     if args.output is None:
         write_stdout(data)
     else:
@@ -66,32 +84,20 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _format_of(output: str | None) -> str:
-    from insitu.errors import InsituError
+def _require_tables(exporter: "Exporter", path: "Path") -> None:
+    """Raise InsituError if a finished session has not what the format is made of."""
+    from insitu.convert.formats.registry import require_tables
+    from insitu.session.directory import is_session, table_files
+    from insitu.session.manifest import COMPLETE, Manifest
 
-    for suffix, form in _SUFFIXES.items():
-        if output is not None and output.endswith(suffix):
-            return form
-    what = "no --format" if output is None else f"{output}: the name does not tell the format"
-    raise InsituError(what, remedy="--format folded, speedscope, pprof or dot", status=2)
+    if path.is_dir() and is_session(path) and Manifest.read(path).state == COMPLETE:
+        require_tables(exporter, path, table_files(path))
 
 
-def _encoded(form: str, profile: "Profile", name: str, weight: "Value | None") -> bytes:
-    from insitu.views.selection import value_of
-
-    if form == "pprof":
-        from insitu.convert.formats.pprof import write_pprof
-
-        return write_pprof(profile)
-    if form == "speedscope":
-        from insitu.convert.formats.speedscope import write_speedscope
-
-        return write_speedscope(profile, name).encode()
-    value = value_of(profile, weight)
-    if form == "folded":
-        from insitu.convert.formats.folded import write_folded
-
-        return write_folded(profile, value=value).encode(errors="backslashreplace")
+def export_dot(stacks: "WeightedStacks", options: "ExportOptions") -> bytes:
+    """The call graph of weighted stacks in Graphviz's language."""
+    from insitu.views.call_tree import call_tree
     from insitu.views.callgraph import call_graph, to_dot
 
-    return to_dot(call_graph(profile.tree(value=value)), title=name).encode(errors="backslashreplace")
+    graph = call_graph(call_tree(stacks, value=options.value))
+    return to_dot(graph, title=options.title).encode(errors="backslashreplace")

@@ -1,7 +1,7 @@
-"""Make a session from what another tool recorded: perf.data (file or pipe mode, compressed too) or folded stacks.
+"""Make a session from a file of another tool, such as perf.data.
 
 The session is self-contained: symbols are looked up now, on the machine that has the binaries. report, flame and
-the other commands also read perf.data and folded stacks directly.
+the other commands also read these files directly.
 
 examples:
   insitu import perf.data -o run.insitu
@@ -15,14 +15,36 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from insitu.convert.formats.registry import ImportOptions
+
+__all__ = ["arguments", "run"]
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("file", metavar="FILE", help="perf.data or folded stacks; - reads standard input")
-    parser.add_argument("-o", "--output", metavar="RUN", help="the session to make (FILE.insitu)")
+    from insitu.convert.formats.registry import IMPORTERS
+
+    parser.epilog = "formats (recognised by their content):\n" + "\n".join(
+        f"  {importer.name:<12} {importer.title}" for importer in IMPORTERS
+    )
+    parser.add_argument("file", metavar="FILE", help="the file to read; - for standard input")
+    parser.add_argument("-o", "--output", metavar="RUN", help="session to make (default: FILE.insitu)")
     parser.add_argument(
         "--as-perf",
         action="store_true",
-        help="name callers in frame-pointer stacks as perf script does: at the return address, no inlines",
+        help="perf.data: resolve return addresses unadjusted and without inlined functions, like perf script",
+    )
+    parser.add_argument(
+        "--comm-first",
+        action=argparse.BooleanOptionalAction,
+        help="folded: the first frame of each stack is (not) the command's name (default: decided by the file)",
+    )
+    parser.add_argument(
+        "--column",
+        choices=("before", "after"),
+        help="folded, lines of two counts: read the first or the second (default: after)",
+    )
+    parser.add_argument(
+        "--skip-bad-lines", action="store_true", help="text: leave out lines that cannot be read, and say how many"
     )
 
 
@@ -30,21 +52,31 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from insitu.convert.open import Session, import_file
+    from insitu.convert.formats.registry import ImportOptions
+    from insitu.convert.open import import_file
+    from insitu.session.manifest import Manifest
 
+    options = ImportOptions(
+        as_perf=args.as_perf,
+        comm_first=args.comm_first,
+        column=args.column,
+        skip_bad_lines=args.skip_bad_lines,
+    )
     output = Path(args.output or f"{'stdin' if args.file == '-' else Path(args.file).name}.insitu")
     if args.file == "-":
-        _import_stdin(output, as_perf=args.as_perf)
+        _import_stdin(output, options)
     else:
-        import_file(args.file, output, as_perf=args.as_perf)
-    session = Session(output)
-    lost = session.info.get("lost") or 0
-    print(f"insitu: {session.info['samples']} samples, {lost} lost, in {output}", file=sys.stderr)
+        import_file(args.file, output, options)
+    manifest = Manifest.read(output)
+    for note in manifest.notes:
+        print(f"insitu: {note}", file=sys.stderr)
+    rows = manifest.tables["sample"]["rows"]
+    print(f"insitu: {rows} samples, {manifest.lost} lost, in {output}", file=sys.stderr)
     return 0
 
 
-def _import_stdin(output: "Path", *, as_perf: bool) -> None:
-    """Import a copy of standard input: reading perf.data wants to jump about in it."""
+def _import_stdin(output: "Path", options: "ImportOptions") -> None:
+    """Import a copy of standard input: readers of perf.data need a file in which they can seek."""
     import shutil
     import sys
     import tempfile
@@ -58,11 +90,11 @@ def _import_stdin(output: "Path", *, as_perf: bool) -> None:
             copy.flush()
         except OSError as error:
             raise InsituError(
-                f"standard input cannot be kept in {copy.name}: {error.strerror}",
-                remedy="TMPDIR says where there is room",
+                f"cannot copy standard input to {copy.name}: {error.strerror}",
+                remedy="set TMPDIR to a directory with free space",
             ) from None
         try:
-            import_file(copy.name, output, as_perf=as_perf)
+            import_file(copy.name, output, options)
         except InsituError as error:
-            said = error.args[0].replace(copy.name, "standard input")
-            raise InsituError(said, remedy=error.remedy, status=error.status) from None
+            message = error.args[0].replace(copy.name, "standard input")
+            raise InsituError(message, remedy=error.remedy, status=error.status) from None

@@ -16,6 +16,7 @@ from insitu.session.manifest import COMPLETE, Manifest, is_recording
 
 # What reads and decodes is imported where it is needed: each way in needs other libraries.
 if TYPE_CHECKING:
+    from insitu.convert.formats.registry import ImportOptions
     from insitu.session.reader import Session
     from insitu.session.weighted_stacks import Selection, WeightedStacks
     from insitu.session.writer import SessionWriter
@@ -25,7 +26,7 @@ __all__ = ["import_file", "load_stacks", "open_session"]
 _NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
 
-def open_session(path: str | Path, **options: Any) -> "Session":
+def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "Session":
     """Open a session directory; a file of another tool is converted into a temporary session first.
 
     A session whose recorder died is converted where it lies, or in a temporary place if that cannot be written; one
@@ -34,25 +35,25 @@ def open_session(path: str | Path, **options: Any) -> "Session":
     from insitu.session.reader import Session
 
     path = Path(path)
-    if _is_directory(path):
+    if _is_session(path):
         if _is_whole(path) or _converted_in_place(path):
             return Session(path)
         return _temporary(lambda target: _convert_copy(path, target))
-    return _temporary(lambda target: import_file(path, target, **options))
+    return _temporary(lambda target: import_file(path, target, options))
 
 
 def load_stacks(
-    path: str | Path, want: "Selection | None" = None, *, times: bool = False, **options: Any
+    path: str | Path, want: "Selection | None" = None, *, times: bool = False, options: "ImportOptions | None" = None
 ) -> "WeightedStacks":
     """The weighted stacks of a session, or of a file of another tool, for which nothing is written.
 
-    ``options`` are the importer's (``as_perf``). Raises InsituError when ``path`` is neither, cannot be read, or
+    ``options`` say how such a file is read. Raises InsituError when ``path`` is neither, cannot be read, or
     nothing is selected.
     """
     from insitu.session.weighted_stacks import Selection
 
     path, want = Path(path), want or Selection()
-    if _is_directory(path):
+    if _is_session(path):
         with open_session(path) as session:
             return session.stacks(want, times=times)
     from insitu.session.weighted_stacks import stacks_in_memory
@@ -60,12 +61,12 @@ def load_stacks(
 
     tables = MemoryTables()
     writer = SessionWriter(tables, Manifest.imported(str(path)))
-    _import(path, writer, **options)
+    _import(path, writer, options)
     writer.finish()
     return stacks_in_memory(tables, writer, want, times=times)
 
 
-def import_file(path: str | Path, output: str | Path, **options: Any) -> None:
+def import_file(path: str | Path, output: str | Path, options: "ImportOptions | None" = None) -> None:
     """Make the session ``output`` from a file of another tool; nothing is left there if that fails.
 
     Raises InsituError when ``path`` is not such a file, or cannot be read.
@@ -73,40 +74,21 @@ def import_file(path: str | Path, output: str | Path, **options: Any) -> None:
     from insitu.session.writer import SessionWriter
 
     path, output = Path(path), Path(output)
-    if _is_directory(path):
+    if _is_session(path):
         raise InsituError(f"{path}: a directory" + (", and a session already" if is_session(path) else ""))
     with created_whole(output, Manifest.imported(str(path))) as session, SessionWriter.on_disk(session) as writer:
-        _import(path, writer, **options)
+        _import(path, writer, options)
         writer.finish()
 
 
-def _import(path: Path, writer: "SessionWriter", *, as_perf: bool = False) -> None:
-    from insitu.convert.formats.perf_data import is_perf_data, read_perf_data
+def _import(path: Path, writer: "SessionWriter", options: "ImportOptions | None") -> None:
+    from insitu.convert.formats.registry import ImportOptions, importer_of
 
-    with path.open("rb") as file:
-        head = file.read(64)
-    if is_perf_data(head):
-        from insitu.convert.perf import convert_perf, is_this_boot, no_collector
-
-        with no_collector():
-            recording = read_perf_data(path)
-            recording.live = is_this_boot(path, recording.manifest)
-            known = recording.manifest
-            writer.manifest = writer.manifest.changed(
-                host=known.host, kernel=known.kernel, machine=known.machine, cpus=known.cpus, command=known.command
-            )
-            writer.notes += known.notes
-            convert_perf(recording, writer, as_perf=as_perf)
-        return
-    from insitu.convert.formats.folded import read_folded
-
-    if not head:
-        raise InsituError(f"{path}: empty")
-    if b"\0" in head:
+    if not path.exists():
         raise InsituError(
-            f"{path}: not a session, perf.data file or folded stacks", remedy="record with insitu profile"
+            f"{path}: no such file or directory", remedy="record one with insitu profile -o FILE -- CMD"
         )
-    read_folded(path.read_bytes(), str(path), writer)
+    importer_of(path).read(path, writer, options or ImportOptions())
 
 
 def _is_whole(path: Path) -> bool:
@@ -184,9 +166,8 @@ def _temporary(make: "Any") -> "Session":
     return session
 
 
-def _is_directory(path: Path) -> bool:
-    if not path.exists():
-        raise InsituError(
-            f"{path}: no such file or directory", remedy="record one with insitu profile -o FILE -- CMD"
-        )
-    return path.is_dir()
+def _is_session(path: Path) -> bool:
+    """Whether ``path`` is to be read as a session: any directory but one of perf record --threads."""
+    from insitu.convert.formats.registry import is_perf_directory
+
+    return path.is_dir() and (is_session(path) or not is_perf_directory(path))

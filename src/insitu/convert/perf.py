@@ -11,7 +11,8 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.formats.perf_records import EventAttr, SampleBatch, Stream, sample_batches, side_records
+from insitu.convert.formats.perf_records import EventAttr, SampleBatch, SampleDecoder, side_records
+from insitu.convert.formats.perf_stream import Stream
 from insitu.convert.identities import fill_identities
 from insitu.convert.processes import Processes, replay
 from insitu.convert.raw import RawRecording
@@ -102,6 +103,7 @@ class _Conversion:
             or [0],
             np.int32,
         )
+        self.decoder = SampleDecoder(attrs)
         self.malformed = 0
 
     def run(self) -> None:
@@ -131,7 +133,7 @@ class _Conversion:
 
     def _decoded(self, stream: Iterable[Stream]) -> Iterator[_Columns]:
         for window in stream:
-            for batch in sample_batches(window, self.recording.attrs):
+            for batch in self.decoder.batches(window):
                 epoch = self.processes.epochs(batch.pid, batch.ts_ns)
                 chains = chains_of(batch, _unwound(batch, epoch, self.unwinder), move_back=not self.as_perf)
                 self.malformed += batch.malformed

@@ -25,7 +25,7 @@ def convert_source(source: RawSource, writer: SessionWriter) -> None:
         raise InsituError(f"{source.directory}: layout.json is damaged: no description of its events") from None
     kallsyms = source.directory / "kallsyms"
     recording = RawRecording(
-        [Windows(mapped(file)) for file in source.files],
+        [Windows.of(mapped(file)) for file in source.files],
         attrs,
         source.manifest,
         live=source.manifest.live and not kallsyms.exists(),

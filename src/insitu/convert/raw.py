@@ -1,10 +1,11 @@
 """A recording before conversion: streams of kernel records and what is needed to read them."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING
 
-from insitu.convert.formats.perf_records import EventAttr, Stream, walk
+from insitu.convert.formats.perf_records import EventAttr
+from insitu.convert.formats.perf_stream import WINDOW_BYTES, Stream, walk_windows
 from insitu.session.manifest import Manifest
 
 if TYPE_CHECKING:
@@ -12,34 +13,36 @@ if TYPE_CHECKING:
 
 __all__ = ["RawRecording", "Windows"]
 
-_WINDOW_BYTES: Final = 64 << 20
-
 
 class Windows:
-    """The records of a buffer that starts at a record's header, a window of some 64 MiB at a time.
+    """The records of one stream, window by window, again and again. ``torn`` bytes belong to no whole record.
 
-    It can be iterated again. ``torn`` are the bytes at its end that belong to no whole record.
+    What fits into one window is walked once.
     """
 
-    def __init__(self, data: "Buffer", window_bytes: int = _WINDOW_BYTES) -> None:
-        self._data = memoryview(data).cast("B")
-        self._window = window_bytes
-        self._only: Stream | None = walk(self._data) if len(self._data) <= window_bytes else None
-        self.torn = self._only.torn if self._only is not None else 0
+    def __init__(self, windows: Callable[[], Iterator[Stream]], keep: bool) -> None:
+        self._windows = windows
+        self._keep = keep
+        self._kept: list[Stream] | None = None
+        self.torn = 0
+
+    @classmethod
+    def of(cls, data: "Buffer") -> "Windows":
+        """The records of a buffer that starts at a record's header."""
+        return cls(lambda: walk_windows(data), len(memoryview(data)) <= WINDOW_BYTES)
 
     def __iter__(self) -> Iterator[Stream]:
-        if self._only is not None:
-            yield self._only
+        if self._kept is not None:
+            yield from self._kept
             return
-        at = 0
-        while at < len(self._data):
-            stream = walk(self._data[at : at + self._window])
-            walked = len(self._data[at : at + self._window]) - stream.torn
-            if not walked:
-                break
-            at += walked
+        kept: list[Stream] = []
+        for stream in self._windows():
+            self.torn = stream.torn
+            if self._keep:
+                kept.append(stream)
             yield stream
-        self.torn = len(self._data) - at
+        if self._keep:
+            self._kept = kept
 
 
 @dataclass
@@ -60,6 +63,7 @@ class RawRecording:
     source: str = "perf"
     max_stack: int = 0
     """Frames that unwinding of stack copies goes back at most; 0: as perf."""
+    notes: list[str] = field(default_factory=list)
     kallsyms: bytes | None = None
     """The recorded kernel's /proc/kallsyms, where it was kept."""
 

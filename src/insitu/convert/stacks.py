@@ -122,7 +122,7 @@ class StackInterner:
     """Callchains of batches of samples as nodes of a session's call tree; each distinct one is resolved once."""
 
     def __init__(self, tree: StackTree, resolve: Callable[[I32, U64, Bools], tuple[I64, I32]]) -> None:
-        """``resolve(epoch, address, called)`` gives, for n distinct places, offsets (n + 1) and frames, leaf first."""
+        """``resolve(epoch, address, called)`` gives, for n distinct places, offsets and frames, leaf first."""
         self._tree = tree
         self._resolve = resolve
         self._chains = GrowingIndex()

@@ -10,7 +10,7 @@ from typing import Final
 
 from insitu.kernel import procfs
 from insitu.kernel.perf_event import Misc, Record
-from insitu.kernel.perf_records import pack, parse, records, sample_id
+from insitu.kernel.perf_records import pack, sample_id
 
 __all__ = ["Synthesized", "lost_in_records"]
 
@@ -85,7 +85,7 @@ def lost_in_records(file: Path) -> int:
     """The sum of all losses that the whole records of a file report; read a piece at a time."""
     import numpy as np
 
-    from insitu.convert.formats.perf_records import walk
+    from insitu.convert.formats.perf_stream import walk
 
     total, rest = 0, b""
     with file.open("rb") as opened:

@@ -311,7 +311,7 @@ def _labels(database: Database, source: str, where: str, ts: Any, utid: Any) -> 
 
 def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list[tuple[int, str]]:
     """Those of a thread's names (from when, name; ascending) that it had at some time in [low, high]."""
-    kept = []
+    kept: list[tuple[int, str]] = []
     for at, (start, name) in enumerate(names):
         end = names[at + 1][0] if at + 1 < len(names) else high + 1
         if (end > low or at + 1 == len(names)) and (start <= high or not kept):

@@ -184,10 +184,11 @@ def _functions(first: Side, second: Side) -> list[tuple[str, ...]]:
 def _flame(comparison: Comparison) -> str:
     if not (comparison.first.folded and comparison.second.folded):
         return ""
-    from insitu.convert.formats.folded import read_folded
+    from insitu.convert.formats.folded_reader import read_folded
     from insitu.views.flamegraph import diff_flame_html
 
-    trees = [read_folded(side.folded.encode(), side.name).tree() for side in (comparison.first, comparison.second)]
+    sides = (comparison.first, comparison.second)
+    trees = [read_folded(side.folded.encode(), side.name, comm_first=True).tree() for side in sides]
     return diff_flame_html(trees[0], trees[1], title=f"{comparison.first.name} and {comparison.second.name}")
 
 

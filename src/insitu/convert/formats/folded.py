@@ -1,4 +1,4 @@
-"""Folded stacks, "comm;outer;inner count" a line: what FlameGraph's tools, speedscope and many others exchange.
+"""Folded stacks written, "comm;outer;inner count" a line: what FlameGraph's tools, speedscope and others read.
 
 Written as stackcollapse-perf.pl writes them: blanks of a command become "_", ";" within a name becomes ":", an
 address without a symbol becomes its module's name in brackets, lines are sorted bytewise. Unlike it, names are
@@ -6,31 +6,22 @@ kept whole: parameters and template arguments stay.
 """
 
 import re
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from typing import Final
 
 import numpy as np
 
+from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.stack_text import joined
-from insitu.errors import InsituError
-from insitu.session.core_tables import SAMPLE
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import Value, WeightedStacks
-from insitu.session.writer import SessionWriter
-from insitu.symbols.frame import JIT, KERNEL, USER, Frame
+from insitu.symbols.frame import JIT, KERNEL, Frame
 
-__all__ = ["folded_counts", "is_unresolved", "module_label", "read_folded", "write_folded"]
+__all__ = ["export_folded", "folded_counts", "is_unresolved", "module_label", "write_folded"]
 
 # What would end a line or a frame early, and the rest of the control characters with them.
 _CLEAN: Final = {**dict.fromkeys(range(32), " "), 0x7F: " ", 0x85: " ", 0x2028: " ", 0x2029: " ", ord(";"): ":"}
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
-_COUNT: Final = re.compile(r"\d{1,18}(\.\d*)?", re.ASCII)
-_SUFFIX_KINDS: Final = {"_[k]": KERNEL, "_[j]": JIT, "_[i]": USER}
 _KIND_SUFFIXES: Final = {KERNEL: "_[k]", JIT: "_[j]"}
-# An outermost frame that is one of these is a function, not the command that stackcollapse-perf.pl puts there.
-_ENTRY_POINTS: Final = {"main", "_start", "all", "root", "<module>", "start_thread", "clone", "clone3"}
-_COMM_BYTES: Final = 15  # TASK_COMM_LEN less its NUL (include/linux/sched.h)
-_MOST_FRAMES: Final = 8192  # of a line; beyond it the file is taken for damaged
 
 
 def folded_counts(
@@ -68,13 +59,18 @@ def write_folded(
     return "".join([f"{stack} {counts[stack]}\n" for stack in sorted(counts)])
 
 
+def export_folded(stacks: WeightedStacks, options: ExportOptions) -> bytes:
+    """The file of ``write_folded``."""
+    return write_folded(stacks, value=options.value).encode(errors="backslashreplace")
+
+
 def _clean(name: str) -> str:
     return name if name.isprintable() and ";" not in name else name.translate(_CLEAN)
 
 
 def _label(frame: Frame, suffixes: bool, addresses: bool) -> str:
     name = frame.function
-    if not name or (not addresses and is_unresolved(name, frame.module)):
+    if not name or not (addresses or frame.symbolized):
         name = module_label(frame.module)
     if suffixes:
         name += "_[i]" if frame.inlined else _KIND_SUFFIXES.get(frame.kind, "")
@@ -93,113 +89,3 @@ def is_unresolved(function: str, module: str) -> bool:
 def module_label(module: str) -> str:
     """What stands for functions without a symbol: the module's file name in brackets, "[unknown]" without one."""
     return f"[{module.rpartition('/')[2].strip('[]') or 'unknown'}]"
-
-
-def read_folded(data: bytes, name: str, writer: SessionWriter) -> None:
-    """Read folded stacks into the ``sample`` table of ``writer``; ``name`` is the file's, for messages.
-
-    The outermost frame becomes the thread's command where all lines begin with what can be one. A line is one row,
-    with its count as weight. Fractional counts are rounded, which the notes then say.
-
-    Raises InsituError, with the line's number, for a line without a count and for what is no text at all.
-    """
-    if b"\0" in data:
-        raise InsituError(f"{name}: not folded stacks: it holds binary data")
-    stacks, counts, rounded = _split_counts(data, name)
-    if not stacks:
-        raise InsituError(f"{name}: no stacks in it", remedy="each line is: frame;frame;frame count")
-    has_comm = _begin_with_comms(stacks)
-    tree = _grow_stacks(stacks, has_comm)
-    comms = tree.comms if has_comm else [name.rpartition("/")[2]]
-
-    weight = np.array(counts, np.int64)
-    if sum(counts) >= 1 << 63:
-        raise InsituError(f"{name}: its counts add up to more than 64 bits hold")
-    if rounded:
-        writer.notes.append(f"{rounded} fractional counts were rounded")
-    utid = np.array([writer.processes.thread(at + 1, at + 1, name=comm) for at, comm in enumerate(comms)], np.int32)
-    frames = np.array(writer.frames.number(tree.frames) or [0], np.int32)
-    offset = np.cumsum([0, *map(len, tree.chains)], dtype=np.int64)
-    flat = np.array([frame for chain in tree.chains for frame in chain], np.int64)
-    kind = writer.event_type("samples", "samples", source="folded")
-    writer.append(
-        SAMPLE,
-        {
-            "ts_ns": np.zeros(len(weight), np.int64),
-            "utid": utid[np.array(tree.comm_of_line, np.int64)],
-            "event_type": np.full(len(weight), kind, np.int32),
-            "stack": writer.stacks.add(offset, frames[flat])[np.array(tree.stack_of_line, np.int64)],
-            "weight": weight,
-        },
-    )
-    # A line stands for as many samples as it counts: what is added up is the weight.
-    writer.manifest = writer.manifest.changed(sources=[{"id": "folded", "kind": "folded", "value": "weight"}])
-
-
-def _split_counts(data: bytes, name: str) -> tuple[list[str], list[int], int]:
-    """Each line's stack and count, and how many of the counts were rounded."""
-    stacks: list[str] = []
-    counts: list[int] = []
-    rounded = 0
-    for number, line in enumerate(data.decode("utf-8-sig", "backslashreplace").split("\n"), 1):
-        if not line.strip() or line.startswith("# "):
-            continue
-        stack, _, count = line.rstrip().rpartition(" ")
-        if stack and len(count) <= 18 and count.isascii() and count.isdigit():
-            stacks.append(stack)
-            counts.append(int(count))
-            continue
-        if not stack or not _COUNT.fullmatch(count):
-            raise InsituError(f"{name}: line {number} is no folded stack: it does not end in a count")
-        exact = float(count)
-        rounded += not exact.is_integer()
-        stacks.append(stack)
-        counts.append(round(exact))
-    deepest = max((stack.count(";") for stack in stacks), default=0)
-    if deepest >= _MOST_FRAMES:
-        raise InsituError(f"{name}: a stack of {deepest + 1} frames is no stack")
-    return stacks, counts, rounded
-
-
-def _begin_with_comms(stacks: Sequence[str]) -> bool:
-    first = {stack.partition(";")[0] for stack in stacks}
-    return not first & _ENTRY_POINTS and all(
-        len(comm.encode(errors="replace")) <= _COMM_BYTES and not any(mark in comm for mark in ("(", "::", "<"))
-        for comm in first
-    )
-
-
-class _Stacks(NamedTuple):
-    """Distinct stacks (indices of ``frames``, innermost first), and each line's command (index) and stack."""
-
-    chains: list[list[int]]
-    frames: list[Frame]
-    comms: list[str]
-    comm_of_line: list[int]
-    stack_of_line: list[int]
-
-
-def _grow_stacks(stacks: Sequence[str], has_comm: bool) -> _Stacks:
-    comms: dict[str, int] = {}
-    names: dict[str, int] = {}
-    index: dict[str, int] = {}
-    chains: list[list[int]] = []
-    comm_of_line, stack_of_line = [], []
-    for stack in stacks:
-        comm, _, rest = stack.partition(";") if has_comm else ("", "", stack)
-        comm_of_line.append(comms.setdefault(comm, len(comms)))
-        at = index.get(rest)
-        if at is None:
-            at = index[rest] = len(chains)
-            frames = rest.split(";") if rest else []
-            chains.append([names.setdefault(frame, len(names)) for frame in reversed(frames)])
-        stack_of_line.append(at)
-    return _Stacks(chains, [_frame(name) for name in names], list(comms), comm_of_line, stack_of_line)
-
-
-def _frame(label: str) -> Frame:
-    suffix = label[-4:]
-    kind = _SUFFIX_KINDS.get(suffix)
-    if kind is None or len(label) == 4:
-        return Frame(label)
-    return Frame(label[:-4], inlined=suffix == "_[i]", kind=kind)

@@ -6,68 +6,215 @@ Format: tools/perf/Documentation/perf.data-file-format.txt.
 import mmap
 import struct
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Final
+from typing import IO, Final, cast
 
 import numpy as np
 
-from insitu.convert.formats.perf_records import EventAttr, ToolRecord
+from insitu.convert.formats.perf_records import EventAttr
+from insitu.convert.formats.perf_stream import (
+    HEADER,
+    WINDOW_BYTES,
+    Stream,
+    ToolRecord,
+    walk_chunks,
+    walk_windows,
+)
+from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.perf import convert_perf, is_this_boot
 from insitu.convert.raw import RawRecording, Windows
 from insitu.errors import InsituError
 from insitu.session.manifest import FORMAT, Manifest
+from insitu.session.writer import SessionWriter
 
-__all__ = ["is_perf_data", "read_perf_data"]
+__all__ = ["PerfData", "import_perf_data", "open_perf_data", "read_perf_data"]
 
 MAGIC: Final = b"PERFILE2"
 _SWAPPED: Final = MAGIC[::-1]
 
-_HEADER = struct.Struct("<8sQQQQQQQQ32s")  # struct perf_file_header
+_FILE_HEADER = struct.Struct("<8sQQQQQQQQ32s")  # struct perf_file_header
 _SECTION = struct.Struct("<QQ")  # struct perf_file_section
-_RECORD = struct.Struct("<IHH")  # struct perf_event_header
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
 # enum in tools/perf/util/header.h
-_TRACING_DATA, _BUILD_ID, _HOSTNAME, _OSRELEASE, _ARCH, _NRCPUS, _CMDLINE, _EVENT_DESC = 1, 2, 3, 4, 6, 7, 11, 12
+_BUILD_ID, _HOSTNAME, _OSRELEASE, _ARCH, _NRCPUS, _CMDLINE, _EVENT_DESC = 2, 3, 4, 6, 7, 11, 12
 _AUXTRACE, _DIR_FORMAT, _COMPRESSED = 18, 24, 27
 _FEATURES = 256
 
 _MOST_EXPANSION: Final = 1 << 10  # zstd-compressed records may not grow by more than this factor
-
-
-def is_perf_data(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` claims to be perf.data (of either byte order)."""
-    return head[:8] in (MAGIC, _SWAPPED)
+_READ_BYTES: Final = 1 << 20  # decompressed at once
 
 
 def read_perf_data(path: str | Path) -> RawRecording:
-    """Read a perf.data file (its pages are mapped, not copied, while it is not compressed).
+    """The whole of a perf.data file (see open_perf_data for what is read, and what is raised)."""
+    return open_perf_data(path).recording()
 
-    Raises InsituError when it is not perf.data or nothing of it can be used. A file that is cut off gives the
-    records that are whole; ``RawRecording.torn`` counts the bytes after them.
+
+def import_perf_data(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
+    """Read, unwind and symbolize a perf.data file."""
+    recording = read_perf_data(path)
+    known = recording.manifest
+    recording.live = is_this_boot(path, known)
+    writer.manifest = writer.manifest.changed(
+        host=known.host, kernel=known.kernel, machine=known.machine, cpus=known.cpus, command=known.command
+    )
+    convert_perf(recording, writer, as_perf=options.as_perf)
+    writer.notes += recording.notes
+
+
+def open_perf_data(path: str | Path) -> "PerfData":
+    """Open a perf.data file, or the directory that ``perf record --threads`` makes. Files are mapped, not copied.
+
+    A file that is cut off gives the records that are whole; ``cut_bytes`` and ``Stream.torn`` count the rest.
+    Raises InsituError when it is not perf.data or names no event.
     """
     path = Path(path)
-    with path.open("rb") as file:
-        size = path.stat().st_size
-        if size < 16:
-            raise InsituError(f"{path}: not a perf.data file: only {size} bytes")
-        memory = memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+    main = path / "data" if path.is_dir() else path
+    if main != path and not main.is_file():
+        raise InsituError(f"{path}: not a perf.data directory: it has no file named data")
+    memory = _mapped(main)
+    if len(memory) < 16:
+        raise InsituError(f"{main}: not a perf.data file: only {len(memory)} bytes")
     magic = bytes(memory[:8])
     if magic == _SWAPPED:
         raise InsituError(
-            f"{path}: recorded on a big-endian machine, which insitu does not read", remedy="convert with perf inject"
+            f"{main}: recorded on a big-endian machine, which insitu does not read",
+            remedy="import the text of perf script instead",
         )
     if magic != MAGIC:
-        raise InsituError(f"{path}: not a perf.data file: it begins with {magic!r}")
+        raise InsituError(f"{main}: not a perf.data file: it begins with {magic!r}")
     try:
-        reader = _read_pipe if _U64.unpack_from(memory, 8)[0] == 16 else _read_file
-        recording = reader(path, memory)
+        reader = _open_pipe if _U64.unpack_from(memory, 8)[0] == 16 else _open_file
+        data = reader(main, memory)
     except (struct.error, IndexError):
-        raise InsituError(f"{path}: cut off or damaged within its header", remedy="record it again") from None
-    if not recording.attrs:
-        raise InsituError(f"{path}: names no event, so its samples cannot be decoded")
-    return recording
+        raise InsituError(f"{main}: the header is damaged or cut off", remedy="record again") from None
+    if not data.attrs:
+        raise InsituError(f"{main}: no events in the header, so samples cannot be decoded")
+    return data
+
+
+@dataclass
+class PerfData:
+    """An open perf.data file: its events, what its header says, and its records window by window.
+
+    ``build_ids`` (path to build id) and ``notes`` are complete after the last window.
+    """
+
+    path: Path
+    attrs: list[EventAttr]
+    info: dict[str, object]
+    build_ids: dict[str, str]
+    parts: "list[_Part]" = field(default_factory=list)
+    cut_bytes: int = 0
+    notes: list[str] = field(default_factory=list)
+
+    def recording(self) -> RawRecording:
+        """What conversion takes."""
+        manifest = Manifest.parse({"format": FORMAT, **self.info}, str(self.path))
+        streams = [Windows(self.windows, sum(len(part.data) for part in self.parts) <= WINDOW_BYTES)]
+        return RawRecording(streams, self.attrs, manifest, self.build_ids, cut_bytes=self.cut_bytes, notes=self.notes)
+
+    def windows(self, window_bytes: int = WINDOW_BYTES) -> Iterator[Stream]:
+        """The records in streams of some ``window_bytes`` each. Within a part of the file they are in its order.
+
+        Memory is bounded by the window, if the caller keeps none. Raises InsituError when the records are compressed
+        and cannot be read.
+        """
+        for part in self.parts:
+            for stream in self._plain(part, window_bytes):
+                yield stream
+                if window_bytes < len(part.data):
+                    part.release()
+            if part.packed:
+                yield from walk_chunks(self._unpacked(part, window_bytes))
+
+    def _plain(self, part: "_Part", window_bytes: int) -> Iterator[Stream]:
+        for data in part.gathered(window_bytes):
+            for stream in walk_windows(data, window_bytes):
+                memory = stream.words.view(np.uint8)
+                for row in np.flatnonzero(stream.type == ToolRecord.HEADER_BUILD_ID).tolist():
+                    start = int(stream.at[row]) * 8
+                    self.build_ids.update(_build_ids(memory[start : start + int(stream.size[row])].data))
+                yield stream
+
+    def _unpacked(self, part: "_Part", window_bytes: int) -> Iterator[bytes]:
+        """The records of all COMPRESSED records: one zstd stream, flushed but not ended at each of them."""
+        import zstandard
+
+        source = _Joined(part.data, part.packed)
+        most = max(1 << 28, _MOST_EXPANSION * source.size)
+        reader = zstandard.ZstdDecompressor().stream_reader(cast("IO[bytes]", source), read_across_frames=True)
+        window = bytearray()
+        total = 0
+        try:
+            while piece := reader.read(_READ_BYTES):
+                window += piece
+                total += len(piece)
+                if total > most:
+                    raise InsituError(f"{self.path}: compressed records grow beyond {most >> 20} MiB: refused")
+                if len(window) >= window_bytes:
+                    yield bytes(window)
+                    window.clear()
+        except zstandard.ZstdError as error:
+            if not total:
+                raise InsituError(f"{self.path}: compressed records cannot be read: {error}") from None
+            self.notes.append(f"compressed records are damaged after {total} bytes; the rest is missing")
+        yield bytes(window)
+
+
+@dataclass
+class _Part:
+    """A run of records in a file: the kernel's own (``plain``), compressed ones (``packed``); byte ranges of both."""
+
+    data: memoryview
+    plain: list[tuple[int, int]]
+    packed: list[tuple[int, int]] = field(default_factory=list)
+
+    def gathered(self, window_bytes: int) -> Iterator[memoryview]:
+        """The plain records in few pieces: one range as it is, many short ones copied together."""
+        waiting = bytearray()
+        for low, high in self.plain:
+            if len(self.plain) > 1 and high - low < window_bytes:
+                waiting += self.data[low:high]
+                if len(waiting) < window_bytes:
+                    continue
+                low = high
+            if waiting:
+                yield memoryview(bytes(waiting))
+                waiting.clear()
+            if low < high:
+                yield self.data[low:high]
+        if waiting:
+            yield memoryview(bytes(waiting))
+
+    def release(self) -> None:
+        """Let the kernel take back the pages read so far (they come back from the file if touched again)."""
+        if isinstance(self.data.obj, mmap.mmap):
+            self.data.obj.madvise(mmap.MADV_DONTNEED)
+
+
+class _Joined:
+    """Byte ranges as one file to read from."""
+
+    def __init__(self, data: memoryview, ranges: list[tuple[int, int]]) -> None:
+        self.size = sum(high - low for low, high in ranges)
+        self._data = data
+        self._ranges = iter(ranges)
+        self._low = self._high = 0
+
+    def read(self, size: int = -1) -> bytes:
+        """The next bytes, at most ``size``; none at the end."""
+        while self._low == self._high:
+            following = next(self._ranges, None)
+            if following is None:
+                return b""
+            self._low, self._high = following
+        end = self._high if size < 0 else min(self._high, self._low + size)
+        piece = bytes(self._data[self._low : end])
+        self._low = end
+        return piece
 
 
 @dataclass
@@ -81,10 +228,6 @@ class _Features:
     @classmethod
     def none(cls) -> "_Features":
         return cls({}, {}, {})
-
-    def manifest(self) -> Manifest:
-        """What the file says of the recording."""
-        return Manifest.parse({"format": FORMAT, **self.info}, "perf.data")
 
     def read(self, feature: int, body: memoryview) -> None:
         """Take in one feature section; one that is malformed is passed over."""
@@ -104,36 +247,59 @@ class _Features:
             return
 
 
-def _read_file(path: Path, memory: memoryview) -> RawRecording:
-    fields = _HEADER.unpack_from(memory)
+def _mapped(path: Path) -> memoryview:
+    with path.open("rb") as file:
+        if not path.stat().st_size:
+            return memoryview(b"")
+        return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+
+
+def _open_file(path: Path, memory: memoryview) -> PerfData:
+    fields = _FILE_HEADER.unpack_from(memory)
     _magic, _size, attr_size, attrs_at, attrs_size, data_at, data_size = fields[:7]
     flags = int.from_bytes(fields[9], "little")
-    if flags >> _DIR_FORMAT & 1:
-        raise InsituError(f"{path}: recorded with perf record --threads (a directory), which insitu does not read")
     if not 64 + 16 <= attr_size <= 4096:
-        raise InsituError(f"{path}: impossible size of an event description ({attr_size} bytes)")
+        raise InsituError(f"{path}: invalid size of an event's attributes ({attr_size} bytes)")
     features = _Features.none()
     if data_size:
         for feature, section in _feature_sections(memory, flags, data_at + data_size):
             features.read(feature, section)
     else:
         data_size = len(memory) - data_at  # perf record was killed before it wrote the header again
-        features.info["notes"] = ["perf record did not end properly"]
+        features.info["notes"] = ["perf record was killed: the header is incomplete"]
     attrs = []
     for at in range(attrs_at, min(attrs_at + attrs_size, len(memory)) - attr_size + 1, attr_size):
         raw = bytes(memory[at : at + attr_size - 16])
         ids_at, ids_size = _SECTION.unpack_from(memory, at + attr_size - 16)
         ids = _ids(memory[ids_at : ids_at + ids_size])
         attrs.append(EventAttr.parse(raw, features.names.get(ids, ""), ids))
-    data = memory[data_at : data_at + data_size]
-    missing = data_size - len(data)
-    if data_at & 7 or flags >> _COMPRESSED & 1 or flags >> _AUXTRACE & 1 or flags >> _TRACING_DATA & 1:
-        return _from_mixed(path, data, attrs, features, missing)
-    return RawRecording([Windows(data)], attrs, features.manifest(), features.build_ids, cut_bytes=missing)
+    data = PerfData(path, attrs, features.info, features.build_ids)
+    pieces = [memory[data_at : data_at + data_size]]
+    data.cut_bytes = max(0, data_size - len(pieces[0]))
+    if flags >> _DIR_FORMAT & 1:
+        pieces += [_mapped(file) for file in _thread_files(path)]
+    described: list[tuple[bytes, tuple[int, ...]]] = []
+    for piece in pieces:
+        if flags >> _COMPRESSED & 1 or flags >> _AUXTRACE & 1:
+            _scan(piece, data, features, described)
+        elif len(piece):
+            data.parts.append(_Part(piece, [(0, len(piece))]))
+    return data
 
 
-def _read_pipe(path: Path, memory: memoryview) -> RawRecording:
-    return _from_mixed(path, memory[16:], [], _Features.none(), 0)
+def _thread_files(path: Path) -> list[Path]:
+    """data.0, data.1 ... beside a directory's file "data": a file for each thread of perf record."""
+    files = [file for file in path.parent.glob("data.*") if file.suffix[1:].isdigit() and file.is_file()]
+    return sorted(files, key=lambda file: int(file.suffix[1:]))
+
+
+def _open_pipe(path: Path, memory: memoryview) -> PerfData:
+    features = _Features.none()
+    data = PerfData(path, [], features.info, features.build_ids)
+    described: list[tuple[bytes, tuple[int, ...]]] = []
+    _scan(memory[16:], data, features, described)
+    data.attrs = [EventAttr.parse(raw, features.names.get(ids, ""), ids) for raw, ids in described]
+    return data
 
 
 def _feature_sections(memory: memoryview, flags: int, at: int) -> Iterator[tuple[int, memoryview]]:
@@ -146,61 +312,48 @@ def _feature_sections(memory: memoryview, flags: int, at: int) -> Iterator[tuple
             yield feature, memory[start : start + size]
 
 
-def _from_mixed(
-    path: Path, data: memoryview, attrs: list[EventAttr], features: _Features, missing: int
-) -> RawRecording:
-    """A stream in which perf's own records, or compressed ones, stand between those of the kernel."""
-    plain, packed = bytearray(), bytearray()
-    described: list[tuple[bytes, tuple[int, ...]]] = []
-    at = 0
-    while at + 8 <= len(data):
-        kind, _misc, size = _RECORD.unpack_from(data, at)
-        if size < 8 or at + size > len(data):
+def _scan(
+    memory: memoryview, data: PerfData, features: _Features, described: list[tuple[bytes, tuple[int, ...]]]
+) -> None:
+    """Add a part in which perf's own records, or compressed ones, stand between those of the kernel.
+
+    Takes in what perf's records say: features, and in pipe mode the events, which ``described`` collects.
+    """
+    plain: list[tuple[int, int]] = []
+    packed: list[tuple[int, int]] = []
+    own = {int(kind) for kind in ToolRecord}
+    begin = at = 0
+    while at + HEADER.size <= len(memory):
+        kind, _misc, size = HEADER.unpack_from(memory, at)
+        if size < HEADER.size or at + size > len(memory):
             break
-        body = data[at + 8 : at + size]
-        at += size
+        if kind not in own:
+            at += size
+            continue
+        if begin < at:
+            plain.append((begin, at))
+        body = memory[at + HEADER.size : at + size]
+        start, at = at + HEADER.size, at + size
         if kind == ToolRecord.COMPRESSED:
-            packed += body
+            packed.append((start, at))
         elif kind == ToolRecord.COMPRESSED2:
-            packed += body[8 : 8 + _U64.unpack_from(body)[0]]
+            packed.append((start + 8, min(start + 8 + _U64.unpack_from(body)[0], at)))
         elif kind == ToolRecord.HEADER_ATTR:
             attr_size = min(max(_U32.unpack_from(body, 4)[0], 64), len(body))
             described.append((bytes(body[:attr_size]), _ids(body[attr_size:])))
         elif kind == ToolRecord.HEADER_FEATURE:
             features.read(_U64.unpack_from(body)[0], body[8:])
         elif kind == ToolRecord.HEADER_BUILD_ID:
-            features.build_ids.update(_build_ids(data[at - size : at]))
+            features.build_ids.update(_build_ids(memory[start - HEADER.size : at]))
         elif kind == ToolRecord.HEADER_TRACING_DATA:
             at += (_U32.unpack_from(body)[0] + 7) & ~7  # follows the record, outside its size
         elif kind == ToolRecord.AUXTRACE:
             at += _U64.unpack_from(body)[0]
-        elif size & 7 == 0:
-            plain += data[at - size : at]
-    attrs = attrs + [EventAttr.parse(raw, features.names.get(ids, ""), ids) for raw, ids in described]
-    streams = [Windows(bytes(plain))]
-    if packed:
-        streams.append(Windows(_decompressed(path, bytes(packed))))
-    torn = max(0, len(data) - at)
-    return RawRecording(streams, attrs, features.manifest(), features.build_ids, cut_bytes=missing + torn)
-
-
-def _decompressed(path: Path, packed: bytes) -> bytes:
-    """The records of all COMPRESSED records: one zstd stream, flushed but not ended at each of them."""
-    import zstandard
-
-    most = max(1 << 28, _MOST_EXPANSION * len(packed))
-    parts, total = [], 0
-    reader = zstandard.ZstdDecompressor().stream_reader(packed, read_across_frames=True)
-    try:
-        while part := reader.read(1 << 22):
-            parts.append(part)
-            total += len(part)
-            if total > most:
-                raise InsituError(f"{path}: compressed records grow beyond {most >> 20} MiB: refused")
-    except zstandard.ZstdError as error:
-        if not parts:
-            raise InsituError(f"{path}: compressed records cannot be read: {error}") from None
-    return b"".join(parts)
+        begin = at
+    if begin < at:
+        plain.append((begin, at))
+    data.parts.append(_Part(memory, plain, packed))
+    data.cut_bytes += max(0, len(memory) - at)
 
 
 def _ids(raw: "memoryview | bytes") -> tuple[int, ...]:
@@ -227,7 +380,7 @@ def _build_ids(body: memoryview) -> Iterator[tuple[str, str]]:
     """Path and build id of each struct perf_record_header_build_id."""
     at = 0
     while at + 36 <= len(body):
-        _kind, misc, size = _RECORD.unpack_from(body, at)
+        _kind, misc, size = HEADER.unpack_from(body, at)
         if size < 36 or at + size > len(body):
             return
         length = body[at + 8 + 4 + 20] if misc & (1 << 15) else 20  # PERF_RECORD_MISC_BUILD_ID_SIZE

@@ -1,37 +1,32 @@
 """PERF_RECORD_* streams into arrays: what the kernel's rings and perf.data files are made of.
 
-Layouts: include/uapi/linux/perf_event.h (enum perf_event_type, struct perf_event_attr) and, for record
-types from 64 on, tools/perf/Documentation/perf.data-file-format.txt.
+Layouts: include/uapi/linux/perf_event.h (enum perf_event_type, struct perf_event_attr).
 
-A stream is walked once for the records' places; samples are then decoded field by field for all of them
-at once, and the rare other records one by one.
+Samples are decoded field by field for all of a stream at once, the rare other records one by one.
 """
 
 import struct
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.convert.formats.perf_stream import Stream
 from insitu.kernel.perf_event import Hardware, Misc, ReadFormat, Record, Sample, Software, Type
 from insitu.kernel.perf_records import HEADER, LAYOUTS, SideRecord, parse, trailer_fields
-
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+from insitu.session.distinct import groups, ranges
 
 __all__ = [
     "CONTEXT_MAX",
     "EventAttr",
     "SampleBatch",
+    "SampleDecoder",
     "SideRecord",
-    "Stream",
-    "ToolRecord",
-    "sample_batches",
     "side_records",
-    "walk",
+    "time_range",
 ]
 
 I32 = NDArray[np.int32]
@@ -41,21 +36,9 @@ U8 = NDArray[np.uint8]
 
 CONTEXT_MAX: Final = np.uint64(2**64 - 4095)  # PERF_CONTEXT_MAX: callchain entries from here on are markers
 
-
-class ToolRecord(IntEnum):
-    """Record types that perf itself writes, never the kernel (tools/lib/perf/include/perf/event.h)."""
-
-    HEADER_ATTR = 64
-    HEADER_TRACING_DATA = 66
-    HEADER_BUILD_ID = 67
-    AUXTRACE = 71
-    HEADER_FEATURE = 80
-    COMPRESSED = 81
-    COMPRESSED2 = 83
-
-
 _BRANCH_HW_INDEX = 1 << 17  # PERF_SAMPLE_BRANCH_HW_INDEX
 _ATTR = struct.Struct("<IIQQQQQIIQQQQI")  # struct perf_event_attr up to sample_stack_user
+_ATTR_INHERIT = 1 << 1
 _ATTR_SAMPLE_ID_ALL = 1 << 18
 _ATTR_FREQ = 1 << 10
 
@@ -99,6 +82,10 @@ class EventAttr:
         return bool(self.flags & _ATTR_FREQ)
 
     @property
+    def inherit(self) -> bool:
+        return bool(self.flags & _ATTR_INHERIT)
+
+    @property
     def sample_id_all(self) -> bool:
         return bool(self.flags & _ATTR_SAMPLE_ID_ALL)
 
@@ -111,54 +98,6 @@ def event_name(kind: int, config: int) -> str:
     if name is None:
         return f"type {kind} config {config:#x}"
     return {"CPU_CYCLES": "cycles"}.get(name) or name.lower().replace("_", "-")
-
-
-@dataclass(frozen=True)
-class Stream:
-    """Consecutive records in memory: a word view of the bytes and each record's place in it.
-
-    ``words`` (u64) covers the records; ``at`` (i64) is the word index of each record's header;
-    ``type``, ``misc`` and ``size`` (bytes) are the header's fields. ``torn`` bytes at the end were dropped.
-    """
-
-    words: U64
-    at: I64
-    type: NDArray[np.uint32]
-    misc: NDArray[np.uint16]
-    size: NDArray[np.uint16]
-    torn: int = 0
-
-
-def walk(data: "Buffer") -> Stream:
-    """Find the records of a buffer that starts at a record's header.
-
-    Records are multiples of 8 bytes (perf_output_begin aligns them); a record whose size is impossible or that
-    is cut off ends the walk, and what follows counts as torn.
-    """
-    view = memoryview(data).cast("B")
-    whole = len(view) & ~7
-    words = np.frombuffer(view[:whole], dtype="<u8")
-    sizes = words.view("<u2")[3::4].data  # struct perf_event_header is {u32 type; u16 misc; u16 size}
-    at: list[int] = []
-    append = at.append
-    position, count = 0, len(words)
-    while position < count:
-        size = sizes[position]
-        step = size >> 3
-        if size & 7 or not step or position + step > count:
-            break
-        append(position)
-        position += step
-    places = np.array(at, np.int64)
-    head = words[places]
-    return Stream(
-        words,
-        places,
-        (head & np.uint64(0xFFFFFFFF)).astype(np.uint32),
-        ((head >> np.uint64(32)) & np.uint64(0xFFFF)).astype(np.uint16),
-        (head >> np.uint64(48)).astype(np.uint16),
-        len(view) - position * 8,
-    )
 
 
 @dataclass(frozen=True)
@@ -191,48 +130,153 @@ class SampleBatch:
         return len(self.ts_ns)
 
 
-def sample_batches(stream: Stream, attrs: Sequence[EventAttr], limit: int = 1 << 15) -> Iterator[SampleBatch]:
-    """Decode the samples of a stream, at most ``limit`` at a time.
+class SampleDecoder:
+    """Decodes the samples of a recording's streams.
 
-    Events with different sample layouts are told apart by PERF_SAMPLE_IDENTIFIER, as perf does.
+    One decoder takes the windows of a stream in order, since samples with counter values (PERF_SAMPLE_READ, which
+    ``perf record -e '{a,b}:S'`` asks for) count from the sample before. Several streams may take turns: an event's
+    id belongs to one of them.
     """
-    rows = np.flatnonzero(stream.type == Record.SAMPLE)
-    if not attrs:
-        return
-    layouts: dict[tuple[int, int, int, int], list[int]] = {}
-    for index, attr in enumerate(attrs):
-        key = (attr.sample_type, attr.read_format, attr.branch_sample_type, attr.regs_user)
-        layouts.setdefault(key, []).append(index)
-    ids, owners = _id_table(attrs)
-    for first in range(0, len(rows), limit):
-        part = rows[first : first + limit]
-        if len(layouts) == 1:
-            yield _decode(stream, part, attrs, attrs[0], ids, owners)
-            continue
-        # Only a layout with the identifier in front (or as the only one) can share a stream with others.
-        body = stream.at[part] + 1
-        identified = stream.words[np.minimum(body, len(stream.words) - 1)]
-        event = _look_up(ids, owners, identified)
-        for members in layouts.values():
-            mine = part[np.isin(event, members)]
-            if len(mine):
-                yield _decode(stream, mine, attrs, attrs[members[0]], ids, owners)
 
+    def __init__(self, attrs: Sequence[EventAttr]) -> None:
+        self._attrs = attrs
+        pairs = sorted((id_, index) for index, attr in enumerate(attrs) for id_ in attr.ids)
+        self._ids = np.array([id_ for id_, _ in pairs], np.uint64)
+        self._owners = np.array([index for _, index in pairs], np.int32)
+        self._layouts: dict[tuple[int, int, int, int], list[int]] = {}
+        for index, attr in enumerate(attrs):
+            key = (attr.sample_type, attr.read_format, attr.branch_sample_type, attr.regs_user)
+            self._layouts.setdefault(key, []).append(index)
+        self._counters: dict[int, int] = {}  # last value, by index into _ids and thread id (see _counted)
 
-def _id_table(attrs: Sequence[EventAttr]) -> tuple[U64, I32]:
-    pairs = sorted((id_, index) for index, attr in enumerate(attrs) for id_ in attr.ids)
-    return (
-        np.array([id_ for id_, _ in pairs], np.uint64),
-        np.array([index for _, index in pairs], np.int32),
-    )
+    def batches(self, stream: Stream, limit: int = 1 << 15) -> Iterator[SampleBatch]:
+        """The samples of a stream, decoded from at most ``limit`` records at a time.
 
+        Events with different sample layouts are told apart by PERF_SAMPLE_IDENTIFIER, as perf does.
+        """
+        if not self._attrs:
+            return
+        rows = np.flatnonzero(stream.type == Record.SAMPLE)
+        for first in range(0, len(rows), limit):
+            part = rows[first : first + limit]
+            if len(self._layouts) == 1:
+                yield self._decode(stream, part, self._attrs[0])
+                continue
+            # Only a layout with the identifier in front (or as the only one) can share a stream with others.
+            event = self._event(_second_words(stream, part))
+            for members in self._layouts.values():
+                mine = part[np.isin(event, members)]
+                if len(mine):
+                    yield self._decode(stream, mine, self._attrs[members[0]])
 
-def _look_up(ids: U64, owners: I32, wanted: U64) -> I32:
-    """The event of each id; 0, the first event, where the id is not known."""
-    if not len(ids):
-        return np.zeros(len(wanted), np.int32)
-    row = np.minimum(np.searchsorted(ids, wanted), len(ids) - 1)
-    return np.where(ids[row] == wanted, owners[row], 0).astype(np.int32)
+    def _event(self, ids: U64) -> I32:
+        """The event of each id; 0, the first event, where the id is not known."""
+        row, known = self._row(ids)
+        return np.where(known, self._owners[row], 0).astype(np.int32) if len(self._owners) else row.astype(np.int32)
+
+    def _row(self, ids: U64) -> tuple[I64, NDArray[np.bool_]]:
+        """The index of each id in ``_ids``, and whether it is there at all."""
+        if not len(self._ids):
+            return np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
+        row = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
+        return row, self._ids[row] == ids
+
+    def _decode(self, stream: Stream, rows: I64, layout: EventAttr) -> SampleBatch:
+        kind = layout.sample_type
+        at = stream.at[rows]
+        cursor = _Cursor(stream.words, at + 1, at + (stream.size[rows] >> 3).astype(np.int64))
+        n = len(rows)
+        zeros = np.zeros(n, np.uint64)
+        low = np.uint64(0xFFFFFFFF)
+        shift = np.uint64(32)
+
+        identifier = cursor.word() if kind & Sample.IDENTIFIER else None
+        ip = cursor.word() if kind & Sample.IP else zeros
+        tids = cursor.word() if kind & Sample.TID else zeros
+        time = cursor.word() if kind & Sample.TIME else zeros
+        if kind & Sample.ADDR:
+            cursor.skip(1)
+        if kind & Sample.ID:
+            id_ = cursor.word()
+            identifier = id_ if identifier is None else identifier
+        if kind & Sample.STREAM_ID:
+            cursor.skip(1)
+        cpu = cursor.word() & low if kind & Sample.CPU else zeros + low
+        period = cursor.word() if kind & Sample.PERIOD else None
+        counters = None
+        if kind & Sample.READ:
+            counters = _read_counters(cursor, layout.read_format)
+        chain_at, chain_len = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        if kind & Sample.CALLCHAIN:
+            chain_len = cursor.count()
+            chain_at = cursor.skip(chain_len)
+        if kind & Sample.RAW:
+            raw_bytes = (cursor.peek() & low).astype(np.int64)
+            cursor.skip((raw_bytes + 4 + 7) >> 3)
+        if kind & Sample.BRANCH_STACK:
+            entries = cursor.count()
+            cursor.skip(entries * 3 + (1 if layout.branch_sample_type & _BRANCH_HW_INDEX else 0))
+        regs_at = np.full(n, -1, np.int64)
+        if kind & Sample.REGS_USER:
+            abi = cursor.word()
+            regs_at = cursor.skip(np.where(abi != 0, layout.regs_user.bit_count(), 0))
+            regs_at = np.where(abi != 0, regs_at, -1)
+        stack_at, stack_size = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        if kind & Sample.STACK_USER:
+            copied = cursor.count(1 << 16)
+            stack_at = cursor.skip(copied >> 3)
+            # dyn_size, what was really copied, is absent where size is 0.
+            stack_size = np.clip(cursor.peek().astype(np.int64), 0, copied)
+
+        batch = SampleBatch(
+            words=stream.words,
+            ts_ns=time.astype(np.int64),
+            pid=(tids & low).astype(np.uint32).view(np.int32),
+            tid=(tids >> shift).astype(np.uint32).view(np.int32),
+            cpu=cpu.astype(np.uint32).view(np.int32),
+            ip=ip,
+            cpumode=(stream.misc[rows] & Misc.CPUMODE_MASK).astype(np.uint8),
+            event=np.zeros(n, np.int32) if identifier is None else self._event(identifier),
+            period=period.astype(np.int64) if period is not None else _fixed_period(layout, n),
+            chain_at=chain_at,
+            chain_len=chain_len,
+            regs_at=regs_at,
+            stack_at=stack_at * 8,
+            stack_size=stack_size,
+            regs_mask=layout.regs_user,
+        )
+        if counters is not None and len(self._ids):
+            return self._counted(batch, cursor.whole, counters, layout)
+        if cursor.whole.all():
+            return batch
+        return _rows(batch, np.flatnonzero(cursor.whole), malformed=int(n - cursor.whole.sum()))
+
+    def _counted(
+        self, batch: SampleBatch, whole: NDArray[np.bool_], counters: "_Counters", layout: EventAttr
+    ) -> SampleBatch:
+        """A sample for each counter value that its record carries, weighted with what was counted since the last one.
+
+        As perf delivers them (deliver_sample_group in tools/perf/util/session.c): a value that did not grow makes no
+        sample, and neither does one of an unknown event. Inherited events count each thread by itself.
+        """
+        owner = np.repeat(np.arange(len(batch)), counters.count)
+        if counters.id is None:
+            return _rows(batch, np.flatnonzero(whole), malformed=int(len(batch) - whole.sum()))
+        row, known = self._row(counters.id)
+        usable = np.flatnonzero(known & whole[owner])
+        owner, row, value = owner[usable], row[usable], counters.value[usable]
+        thread = batch.tid[owner].astype(np.int64) & 0xFFFFFFFF if layout.inherit else np.zeros(len(owner), np.int64)
+        grown = np.zeros(len(owner), np.int64)
+        for key, mine in groups(row << 32 | thread):
+            values = value[mine]
+            before = np.concatenate([np.array([self._counters.get(key, 0)], np.uint64), values[:-1]])
+            # A counter that went back was reset: all that it shows was counted since.
+            since = np.where(values >= before, values - before, values)
+            grown[mine] = np.minimum(since, np.uint64(2**62)).astype(np.int64)
+            self._counters[key] = int(values[-1])
+        kept = np.flatnonzero(grown)
+        delivered = _rows(batch, owner[kept], malformed=int(len(batch) - whole.sum()))
+        return replace(delivered, event=self._owners[row[kept]], period=grown[kept])
 
 
 class _Cursor:
@@ -273,97 +317,76 @@ class _Cursor:
         return start
 
 
-def _decode(
-    stream: Stream, rows: I64, attrs: Sequence[EventAttr], layout: EventAttr, ids: U64, owners: I32
-) -> SampleBatch:
-    kind = layout.sample_type
-    at = stream.at[rows]
-    cursor = _Cursor(stream.words, at + 1, at + (stream.size[rows] >> 3).astype(np.int64))
-    n = len(rows)
-    zeros = np.zeros(n, np.uint64)
-    low = np.uint64(0xFFFFFFFF)
-    shift = np.uint64(32)
-
-    identifier = cursor.word() if kind & Sample.IDENTIFIER else None
-    ip = cursor.word() if kind & Sample.IP else zeros
-    tids = cursor.word() if kind & Sample.TID else zeros
-    time = cursor.word() if kind & Sample.TIME else zeros
-    if kind & Sample.ADDR:
-        cursor.skip(1)
-    if kind & Sample.ID:
-        id_ = cursor.word()
-        identifier = id_ if identifier is None else identifier
-    if kind & Sample.STREAM_ID:
-        cursor.skip(1)
-    cpu = cursor.word() & low if kind & Sample.CPU else zeros + low
-    period = cursor.word() if kind & Sample.PERIOD else None
-    if kind & Sample.READ:
-        _skip_read(cursor, layout.read_format)
-    chain_at, chain_len = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    if kind & Sample.CALLCHAIN:
-        chain_len = cursor.count()
-        chain_at = cursor.skip(chain_len)
-    if kind & Sample.RAW:
-        raw_bytes = (cursor.peek() & low).astype(np.int64)
-        cursor.skip((raw_bytes + 4 + 7) >> 3)
-    if kind & Sample.BRANCH_STACK:
-        entries = cursor.count()
-        cursor.skip(entries * 3 + (1 if layout.branch_sample_type & _BRANCH_HW_INDEX else 0))
-    regs_at = np.full(n, -1, np.int64)
-    if kind & Sample.REGS_USER:
-        abi = cursor.word()
-        regs_at = cursor.skip(np.where(abi != 0, layout.regs_user.bit_count(), 0))
-        regs_at = np.where(abi != 0, regs_at, -1)
-    stack_at, stack_size = np.zeros(n, np.int64), np.zeros(n, np.int64)
-    if kind & Sample.STACK_USER:
-        copied = cursor.count(1 << 16)
-        stack_at = cursor.skip(copied >> 3)
-        # dyn_size, what was really copied, is absent where size is 0.
-        stack_size = np.clip(cursor.peek().astype(np.int64), 0, copied)
-
-    batch = SampleBatch(
-        words=stream.words,
-        ts_ns=time.astype(np.int64),
-        pid=(tids & low).astype(np.uint32).view(np.int32),
-        tid=(tids >> shift).astype(np.uint32).view(np.int32),
-        cpu=cpu.astype(np.uint32).view(np.int32),
-        ip=ip,
-        cpumode=(stream.misc[rows] & Misc.CPUMODE_MASK).astype(np.uint8),
-        event=np.zeros(n, np.int32) if identifier is None else _look_up(ids, owners, identifier),
-        period=period.astype(np.int64) if period is not None else _fixed_period(layout, n),
-        chain_at=chain_at,
-        chain_len=chain_len,
-        regs_at=regs_at,
-        stack_at=stack_at * 8,
-        stack_size=stack_size,
-        regs_mask=layout.regs_user,
-    )
-    return batch if cursor.whole.all() else _only(batch, cursor.whole)
-
-
 def _fixed_period(layout: EventAttr, n: int) -> I64:
     return np.full(n, 1 if layout.freq else max(1, min(layout.sample_period, 2**62)), np.int64)
 
 
-def _skip_read(cursor: _Cursor, read_format: int) -> None:
-    """Step over struct read_format of a sample."""
+@dataclass(frozen=True)
+class _Counters:
+    """The counter values of samples: ``count`` of each sample; all samples' ``value`` and ``id``, one after another.
+
+    ``id`` is None where the format has none.
+    """
+
+    count: I64
+    value: U64
+    id: U64 | None
+
+
+def _read_counters(cursor: _Cursor, read_format: int) -> _Counters:
+    """Read struct read_format of each sample; none of one that is cut off."""
     times = bool(read_format & ReadFormat.TOTAL_TIME_ENABLED) + bool(read_format & ReadFormat.TOTAL_TIME_RUNNING)
-    per_value = 1 + bool(read_format & ReadFormat.ID) + bool(read_format & ReadFormat.LOST)
+    has_id = bool(read_format & ReadFormat.ID)
+    width = 1 + has_id + bool(read_format & ReadFormat.LOST)
     if read_format & ReadFormat.GROUP:
-        values = cursor.count()
-        cursor.skip(values * per_value + times)
+        count = cursor.count()
+        cursor.skip(times)
+        start = cursor.skip(count * width)
+        id_offset = 1
     else:
-        cursor.skip(per_value + times)
+        count = np.ones(len(cursor.at), np.int64)
+        start = cursor.skip(width + times)  # the value, the times, the id
+        id_offset = 1 + times
+    count = np.where(cursor.whole, count, 0)
+    at = np.repeat(start, count) + width * ranges(np.zeros(len(count), np.int64), count)
+    return _Counters(count, cursor.words[at], cursor.words[at + id_offset] if has_id else None)
 
 
-def _only(batch: SampleBatch, keep: NDArray[np.bool_]) -> SampleBatch:
-    """The samples where ``keep`` is set; the others are counted as malformed."""
+def _rows(batch: SampleBatch, rows: I64, *, malformed: int) -> SampleBatch:
+    """The samples ``rows`` of a batch, in that order."""
     fields = {name: getattr(batch, name) for name in batch.__dataclass_fields__}
     for name, value in fields.items():
         if name != "words" and isinstance(value, np.ndarray):
-            fields[name] = value[keep]
-    fields["malformed"] = int(len(keep) - keep.sum())
-    return SampleBatch(**fields)
+            fields[name] = value[rows]
+    return SampleBatch(**{**fields, "malformed": malformed})
+
+
+def _second_words(stream: Stream, rows: I64) -> U64:
+    """The first word after the header of each record; of an empty record at the end, its header."""
+    return stream.words[np.minimum(stream.at[rows] + 1, len(stream.words) - 1)]
+
+
+def time_range(stream: Stream, attrs: Sequence[EventAttr]) -> tuple[int, int] | None:
+    """The earliest and the latest time (ns) of the samples of a stream; None if no sample has one.
+
+    Cheap: only the word that holds each sample's time is read.
+    """
+    rows = np.flatnonzero(stream.type == Record.SAMPLE)
+    if not len(rows) or not attrs:
+        return None
+    decoder = SampleDecoder(attrs)
+    places = np.array([_time_place(attr) for attr in attrs], np.int64)
+    same = bool((places == places[0]).all())
+    place = places[0] if same else places[decoder._event(_second_words(stream, rows))]
+    inside = (place > 0) & (place < stream.size[rows] >> 3)
+    times = stream.words[(stream.at[rows] + place)[inside]]
+    return (int(times.min()), int(times.max())) if len(times) else None
+
+
+def _time_place(attr: EventAttr) -> int:
+    """The word of a sample record that holds its time, 0 if none does."""
+    before = (Sample.IDENTIFIER, Sample.IP, Sample.TID)
+    return 1 + sum(bool(attr.sample_type & bit) for bit in before) if attr.sample_type & Sample.TIME else 0
 
 
 def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[SideRecord]:

@@ -8,12 +8,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.formats.protobuf import message, number, packed, varint
+from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.stack_text import joined
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import Frame
 
-__all__ = ["write_pprof"]
+__all__ = ["export_pprof", "write_pprof"]
 
 I32 = NDArray[np.int32]
 
@@ -104,6 +105,11 @@ def write_pprof(stacks: WeightedStacks, *, compress: bool = True) -> bytes:
     parts += [message(_STRING_TABLE, text.encode(errors="backslashreplace")) for text in tables.strings]
     data = b"".join(parts)
     return gzip.compress(data, compresslevel=1, mtime=0) if compress else data
+
+
+def export_pprof(stacks: WeightedStacks, options: ExportOptions) -> bytes:
+    """The file of ``write_pprof``."""
+    return write_pprof(stacks)
 
 
 def _value_type(tables: _Tables, kind: str, unit: str) -> bytes:

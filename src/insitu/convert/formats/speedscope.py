@@ -7,12 +7,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu import __version__
+from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.stack_text import joined
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import Frame
 
-__all__ = ["write_speedscope"]
+__all__ = ["export_speedscope", "write_speedscope"]
 
 _MOST_IN_TIME: Final = 2_000_000  # samples
 _SCHEMA: Final = "https://www.speedscope.app/file-format-schema.json"
@@ -58,6 +59,11 @@ def write_speedscope(stacks: WeightedStacks, name: str) -> str:
     }
     shared = json.dumps({"frames": [_entry(frame) for frame in stacks.frames]})
     return f'{json.dumps(head)[:-1]}, "shared": {shared}, "profiles": [{",".join(profiles)}]}}\n'
+
+
+def export_speedscope(stacks: WeightedStacks, options: ExportOptions) -> bytes:
+    """The file of ``write_speedscope``."""
+    return write_speedscope(stacks, options.title).encode()
 
 
 def _entry(frame: Frame) -> dict[str, object]:

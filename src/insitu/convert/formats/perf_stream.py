@@ -1,0 +1,164 @@
+"""Where the records of a perf stream are: kernel rings and perf.data files, walked header by header.
+
+Record types: include/uapi/linux/perf_event.h and, from 64 on, tools/perf/Documentation/perf.data-file-format.txt.
+"""
+
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, replace
+from enum import IntEnum
+from typing import TYPE_CHECKING, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
+__all__ = ["HEADER", "WINDOW_BYTES", "Stream", "ToolRecord", "walk", "walk_chunks", "walk_windows"]
+
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+HEADER: Final = struct.Struct("<IHH")  # struct perf_event_header: type, misc, size
+WINDOW_BYTES: Final = 64 << 20
+_LONGEST: Final = 1 << 16  # bytes of a record: its size is a u16
+
+
+class ToolRecord(IntEnum):
+    """Record types that perf itself writes, never the kernel (tools/lib/perf/include/perf/event.h)."""
+
+    HEADER_ATTR = 64
+    HEADER_TRACING_DATA = 66
+    HEADER_BUILD_ID = 67
+    AUXTRACE = 71
+    HEADER_FEATURE = 80
+    COMPRESSED = 81
+    COMPRESSED2 = 83
+
+
+@dataclass(frozen=True)
+class Stream:
+    """Consecutive records in memory: a word view of the bytes and each record's place in it.
+
+    ``words`` (u64) covers the records; ``at`` (i64) is the word index of each record's header;
+    ``type``, ``misc`` and ``size`` (bytes) are the header's fields. ``torn`` bytes at the end were dropped.
+    """
+
+    words: U64
+    at: I64
+    type: NDArray[np.uint32]
+    misc: NDArray[np.uint16]
+    size: NDArray[np.uint16]
+    torn: int = 0
+
+
+def walk(data: "Buffer") -> Stream:
+    """Find the records of a buffer that starts at a record's header.
+
+    A record whose size is impossible or that is cut off ends the walk; the bytes from there on count as torn.
+    The kernel's records are multiples of 8 bytes (perf_output_begin aligns them) and are not copied. perf's own can
+    have any size (``perf inject -b`` writes such): then all records are copied, each to a whole word.
+    """
+    view = memoryview(data).cast("B")
+    stream, end = _walk(view)
+    return replace(stream, torn=len(view) - end)
+
+
+def walk_windows(data: "Buffer", window_bytes: int = WINDOW_BYTES) -> Iterator[Stream]:
+    """The records of a buffer in streams of at most ``window_bytes`` (at least 64 KiB) each, in order.
+
+    The last stream counts the torn bytes. Only one window's records are in memory if the caller keeps no more.
+    """
+    view = memoryview(data).cast("B")
+    window_bytes = max(window_bytes, _LONGEST)
+    start = 0
+    while start < len(view):
+        part = view[start : start + window_bytes]
+        stream, end = _walk(part)
+        start += end
+        rest = part[end:]
+        if start + len(rest) >= len(view) or _is_damaged(rest):
+            yield replace(stream, torn=len(view) - start)
+            return
+        yield stream
+
+
+def walk_chunks(chunks: Iterable[bytes]) -> Iterator[Stream]:
+    """The records of bytes that come in pieces, cut anywhere: a stream for each, the last one counts torn bytes."""
+    rest = b""
+    for chunk in chunks:
+        data = rest + chunk
+        stream, end = _walk(memoryview(data))
+        rest = data[end:]
+        if _is_damaged(memoryview(rest)):
+            break
+        yield stream
+    else:
+        stream = walk(b"")
+    if len(stream.at) or rest:
+        yield replace(stream, torn=len(rest))
+
+
+def _is_damaged(rest: memoryview) -> bool:
+    """Whether a record of impossible size stands at the beginning of ``rest``."""
+    return len(rest) >= HEADER.size and HEADER.unpack_from(rest)[2] < HEADER.size
+
+
+def _walk(view: memoryview) -> tuple[Stream, int]:
+    """The whole records of ``view``, and the offset after the last of them."""
+    words = np.frombuffer(view[: len(view) & ~7], dtype="<u8")
+    if not words.flags.aligned:
+        words = words.copy()
+    sizes = words.view("<u2")[3::4].data  # the last field of each record's header
+    at: list[int] = []
+    append = at.append
+    position, count = 0, len(words)
+    while position < count:
+        size = sizes[position]
+        step = size >> 3
+        if size & 7 or not step or position + step > count:
+            break
+        append(position)
+        position += step
+    if position < count and (size := sizes[position]) & 7 and 8 <= size <= len(view) - position * 8:
+        return _walk_bytes(view)
+    return _stream(words, np.array(at, np.int64)), position * 8
+
+
+def _walk_bytes(view: memoryview) -> tuple[Stream, int]:
+    """As _walk, for records of any size: copied so that each begins at a word."""
+    starts: list[int] = []
+    position, last = 0, len(view) - HEADER.size
+    unpack = struct.Struct("<H").unpack_from
+    while position <= last:
+        (size,) = unpack(view, position + 6)
+        if size < HEADER.size or position + size > len(view):
+            break
+        starts.append(position)
+        position += size
+    bounds = np.array([*starts, position], np.int64)
+    sizes = np.diff(bounds)
+    targets = np.concatenate([np.zeros(1, np.int64), np.cumsum((sizes + 7) & ~7)])
+    copied = np.zeros(int(targets[-1]), np.uint8)
+    source = np.frombuffer(view, np.uint8)
+    # Records move together up to the next one of an odd size.
+    ends = np.append(np.flatnonzero(sizes & 7) + 1, len(sizes))
+    first = 0
+    for end in ends.tolist():
+        low, high = int(bounds[first]), int(bounds[end])
+        to = int(targets[first])
+        copied[to : to + high - low] = source[low:high]
+        first = end
+    return _stream(copied.view("<u8"), targets[:-1] >> 3), position
+
+
+def _stream(words: U64, at: I64) -> Stream:
+    head = words[at]
+    return Stream(
+        words,
+        at,
+        (head & np.uint64(0xFFFFFFFF)).astype(np.uint32),
+        ((head >> np.uint64(32)) & np.uint64(0xFFFF)).astype(np.uint16),
+        (head >> np.uint64(48)).astype(np.uint16),
+    )

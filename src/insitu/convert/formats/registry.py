@@ -1,0 +1,200 @@
+"""What insitu reads and writes besides its own sessions: an entry for each format; its module is imported when used.
+
+A format is added by a module with a reader (or writer) and an entry here. Nothing else names formats.
+"""
+
+from collections.abc import Callable, Collection, Iterable
+from importlib import import_module
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
+
+from insitu.errors import InsituError
+
+if TYPE_CHECKING:
+    from insitu.session.weighted_stacks import Value, WeightedStacks
+    from insitu.session.writer import SessionWriter
+
+__all__ = [
+    "EXPORTERS",
+    "IMPORTERS",
+    "ExportOptions",
+    "Exporter",
+    "ImportOptions",
+    "Importer",
+    "exporter_of",
+    "importer_of",
+    "is_perf_directory",
+    "require_tables",
+]
+
+HEAD_BYTES: Final = 1 << 16  # of a file, for its importer to be recognised by
+
+
+class ImportOptions(NamedTuple):
+    """How to read what a file leaves open.
+
+    ``as_perf``: return addresses are resolved unadjusted, like perf script (perf.data). ``comm_first``: whether the
+    first frame of each stack is the command's name; None decides by the file (see read_folded). ``column``: which of
+    two counts a line is read for. ``skip_bad_lines``: leave out lines that cannot be read instead of stopping.
+    """
+
+    as_perf: bool = False
+    comm_first: bool | None = None
+    column: Literal["before", "after"] | None = None
+    skip_bad_lines: bool = False
+
+
+class ExportOptions(NamedTuple):
+    """``title`` for formats that have one; ``value``: what to add up, where a format holds one number per stack."""
+
+    title: str
+    value: "Value | None" = None
+
+
+class Importer(NamedTuple):
+    """A format that can be read.
+
+    ``sniff`` decides by the first bytes of a file (64 KiB). ``reader`` is "module:function" of a function
+    (path, SessionWriter, ImportOptions) that fills the writer.
+    """
+
+    name: str
+    title: str
+    sniff: Callable[[bytes], bool]
+    reader: str
+
+    def read(self, path: Path, writer: "SessionWriter", options: ImportOptions) -> None:
+        """Read a file of this format. Raises InsituError when it is damaged."""
+        _function(self.reader)(path, writer, options)
+
+
+class Exporter(NamedTuple):
+    """A format that can be written.
+
+    ``suffixes`` of file names that choose it; ``tables`` that a session must have. ``writer`` is
+    "module:function" of a function (WeightedStacks, ExportOptions) that returns the file's bytes.
+    """
+
+    name: str
+    title: str
+    suffixes: tuple[str, ...]
+    tables: tuple[str, ...]
+    writer: str
+    binary: bool = False
+    times: bool = False
+    """Whether the writer wants each row with its time, instead of rows added up by stack and thread."""
+
+    def write(self, stacks: "WeightedStacks", options: ExportOptions) -> bytes:
+        """The file of the weighted stacks of one table, or event."""
+        data: bytes = _function(self.writer)(stacks, options)
+        return data
+
+
+def _function(reference: str) -> Callable[..., Any]:
+    module, _, name = reference.partition(":")
+    function: Callable[..., Any] = getattr(import_module(module), name)
+    return function
+
+
+_FORMATS: Final = "insitu.convert.formats"
+
+
+def _is_perf_data(head: bytes) -> bool:
+    return head[:8] in (b"PERFILE2", b"2ELIFREP")
+
+
+def _is_text(head: bytes) -> bool:
+    return bool(head) and b"\0" not in head
+
+
+# Tried in this order: the last takes any text.
+IMPORTERS: Final = (
+    Importer(
+        "perf.data",
+        "perf record's file, pipe output, zstd-compressed file, or --threads directory",
+        _is_perf_data,
+        f"{_FORMATS}.perf_data:import_perf_data",
+    ),
+    Importer(
+        "folded",
+        "folded stacks (stackcollapse-*.pl, insitu report --folded), also with two counts (difffolded.pl)",
+        _is_text,
+        f"{_FORMATS}.folded_reader:import_folded",
+    ),
+)
+
+_STACKS: Final = ("sample", "stack", "frame")
+
+EXPORTERS: Final = (
+    Exporter(
+        "folded",
+        "a line per stack, for flamegraph.pl and speedscope",
+        (".folded", ".txt"),
+        _STACKS,
+        f"{_FORMATS}.folded:export_folded",
+    ),
+    Exporter(
+        "speedscope",
+        "JSON for speedscope.app",
+        (".json",),
+        _STACKS,
+        f"{_FORMATS}.speedscope:export_speedscope",
+        times=True,
+    ),
+    Exporter(
+        "pprof",
+        "gzip-compressed protobuf for pprof",
+        (".pb.gz", ".pb", ".pprof"),
+        _STACKS,
+        f"{_FORMATS}.pprof:export_pprof",
+        binary=True,
+    ),
+)
+
+
+def importer_of(path: Path) -> Importer:
+    """The importer of a file, or of the directory that perf record --threads makes.
+
+    Raises InsituError when there is none.
+    """
+    if path.is_dir():
+        return next(importer for importer in IMPORTERS if importer.sniff is _is_perf_data)
+    head = _head(path)
+    for importer in IMPORTERS:
+        if importer.sniff(head):
+            return importer
+    what = "not a session, perf.data file or text of stacks" if head else "empty file"
+    raise InsituError(f"{path}: {what}", remedy="insitu import --help lists what can be read")
+
+
+def is_perf_directory(path: Path) -> bool:
+    """Whether ``path`` is a directory as perf record --threads makes it."""
+    return (path / "data").is_file() and _is_perf_data(_head(path / "data"))
+
+
+def _head(path: Path) -> bytes:
+    with path.open("rb") as file:
+        return file.read(HEAD_BYTES)
+
+
+def exporter_of(exporters: Iterable[Exporter], *, name: str | None, output: str | None) -> Exporter:
+    """The exporter called ``name``, else the one that the name of the file ``output`` chooses.
+
+    Raises InsituError when neither says which.
+    """
+    for exporter in exporters:
+        if exporter.name == name or (name is None and output is not None and output.endswith(exporter.suffixes)):
+            return exporter
+    names = ", ".join(exporter.name for exporter in exporters)
+    what = "no output format" if output is None else f"{output}: no format has this suffix"
+    raise InsituError(what, remedy=f"give --format ({names})", status=2)
+
+
+def require_tables(exporter: Exporter, path: Path, have: Collection[str]) -> None:
+    """Raise InsituError, naming what is missing, if a session lacks a table that a format is made of."""
+    missing = [table for table in exporter.tables if table not in have]
+    if missing:
+        raise InsituError(
+            f"{path}: {exporter.name} needs the tables {', '.join(exporter.tables)}; missing: {', '.join(missing)}",
+            remedy=f"it has: {', '.join(sorted(have)) or 'none'}; insitu sql --csv writes any table",
+        )

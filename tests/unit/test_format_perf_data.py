@@ -1,0 +1,60 @@
+"""perf.data files written byte by byte (tools/perf/Documentation/perf.data-file-format.txt)."""
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from insitu.convert.formats.folded import folded_counts
+from insitu.convert.formats.perf_data import open_perf_data, read_perf_data
+from insitu.convert.open import load_profile
+
+from . import perf_bytes as pb
+
+
+def written(path: Path, records: bytes) -> Path:
+    path.write_bytes(pb.perf_data(records))
+    return path
+
+
+def test_the_idle_task_is_called_swapper(tmp_path: Path):
+    records = pb.comm(5, 5, "prog", 1) + pb.sample(1, 5, 5, 2, []) + pb.sample(2, 0, 0, 3, [])
+    profile = load_profile(written(tmp_path / "perf.data", records))
+    assert profile.comms(profile.tid) == ["prog", "swapper"]
+
+
+def test_a_thread_that_renames_itself_keeps_each_name_from_its_time_on(tmp_path: Path):
+    records = pb.comm(5, 5, "start", 1) + pb.sample(1, 5, 5, 2, [])
+    records += pb.comm(5, 5, "worker", 10) + pb.sample(1, 5, 5, 11, []) + pb.sample(1, 5, 5, 12, [])
+    counts = folded_counts(load_profile(written(tmp_path / "perf.data", records)))
+    assert counts == {"start;[unknown]": 1, "worker;[unknown]": 2}
+
+
+def test_build_ids_between_records_of_a_file_are_taken_in(tmp_path: Path):
+    body = struct.pack("<i24s", -1, bytes(range(20))) + b"/bin/prog\0"
+    odd = struct.pack("<IHH", 67, 0, 8 + len(body)) + body
+    recording = read_perf_data(written(tmp_path / "perf.data", odd + pb.sample(1, 5, 5, 2, [])))
+    assert recording.build_ids == {"/bin/prog": bytes(range(20)).hex()}
+    assert recording.streams[0].type.tolist() == [67, 9]
+
+
+def test_windows_of_a_file_are_bounded_and_complete(tmp_path: Path):
+    records = b"".join(pb.sample(1, 5, 5, ts, list(range(100))) for ts in range(1, 1001))
+    data = open_perf_data(written(tmp_path / "perf.data", records))
+    windows = list(data.windows(1 << 17))
+    assert sum(len(window.at) for window in windows) == 1000
+    assert all(window.words.nbytes <= 1 << 17 for window in windows) and len(windows) >= 6
+
+
+@pytest.mark.parametrize("name", ["dir", "dir/data"])
+def test_the_files_of_a_directory_of_perf_record_threads_are_read_together(tmp_path: Path, name: str):
+    (tmp_path / "dir").mkdir()
+    main = bytearray(pb.perf_data(pb.comm(5, 5, "prog", 1)))
+    main[72 + 24 // 8] |= 1 << 24 % 8  # HEADER_DIR_FORMAT in adds_features
+    (tmp_path / "dir" / "data").write_bytes(main)
+    for number in (0, 2, 10):
+        (tmp_path / "dir" / f"data.{number}").write_bytes(pb.sample(1, 5, 5, 2 + number, []))
+    (tmp_path / "dir" / "data.1").write_bytes(b"")
+    (tmp_path / "dir" / "data.bak").write_bytes(b"not a part of it")
+    profile = load_profile(tmp_path / name)
+    assert profile.ts_ns.tolist() == [2, 4, 12]
