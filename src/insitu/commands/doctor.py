@@ -1,19 +1,23 @@
 """What this kernel, machine and user can do, what is missing, and how to get it.
 
-Everything is tried for real: one of each is opened, loaded or attached, and let go at once.
+Everything is tried: an event is opened, a program loaded, a probe attached, and closed at once.
 
 examples:
-  insitu doctor                   a table
-  sudo insitu doctor              the same for root, who can do more
+  insitu doctor                   what this user can do
+  sudo insitu doctor              what root can do
   insitu doctor --json            for scripts
 """
 
 import argparse
 import sys
 
+from insitu.commands._options import json_option
+
+__all__ = ["arguments", "run"]
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object: host, kernel, machine, user, features")
+    json_option(parser, "one JSON object: host, kernel, machine, user, features")
 
 
 def run(args: argparse.Namespace) -> int:
