@@ -85,6 +85,8 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _flushed(lambda: _run(words))
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
+    except SystemExit as leaving:  # a signal at the very end
+        return int(leaving.code or 0)
 
 
 def _run(words: list[str]) -> int:
@@ -117,11 +119,11 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Prope
         args = parser.parse_args(words)
     else:
         args, left = parser.parse_known_args(words)
-        if left:  # options may stand between RUN and QUERY
-            args, left = parser.parse_known_intermixed_args(words)
         foreign = [word for word in left if properties.foreign_options and word.startswith("--")]
-        if len(foreign) < len(left):
-            parser.error(f"unrecognized arguments: {' '.join(word for word in left if word not in foreign)}")
+        if left:  # options may stand between RUN and QUERY
+            for word in foreign:
+                words.remove(word)
+            args = parser.parse_intermixed_args(words)
         args.foreign_options = foreign
     args.after_dashes = after
     return args

@@ -22,7 +22,6 @@ def folded(tmp_path):
     "words",
     [
         ["nope"],
-
         ["report", "--nope", "x"],
         ["report", "x", "--limit", "-1"],
         ["report", "x", "--min-percent", "nan"],

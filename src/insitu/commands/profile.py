@@ -55,7 +55,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         default="fp",
         type=_stacks,
         metavar="fp|dwarf[,N]|none",
-        help="call stacks: frame pointers (fp, the default), DWARF unwinding of N (8192) bytes of stack (dwarf), or none",
+        help="call stacks: frame pointers (fp, default), DWARF unwinding of N (8192) bytes of stack (dwarf), or none",
     )
     parser.add_argument(
         "-e", "--event", metavar="NAME[,NAME]", help="sample on these events instead; '-e list' lists them"

@@ -27,9 +27,12 @@ __all__ = [
     "drop_raw",
     "is_recording",
     "is_session",
+    "name_beside",
     "raw_files",
     "read_info",
     "read_table",
+    "refuse_in_the_way",
+    "replace",
     "table_files",
     "update",
     "write_table",
@@ -98,14 +101,12 @@ def created_whole(path: Path, info: Mapping[str, Any]) -> Iterator[Path]:
     Raises InsituError as ``create`` does, before anything is written.
     """
     shown, path = str(path), _named(path)
-    _refuse_in_the_way(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    refuse_in_the_way(path)
+    temporary = name_beside(path)
     try:
         _create(temporary, info, shown)
         yield temporary
-        if path.exists():
-            _move_aside(path)
-        temporary.rename(path)
+        replace(path, temporary)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _cannot_make(shown, error) from error
@@ -114,7 +115,21 @@ def created_whole(path: Path, info: Mapping[str, Any]) -> Iterator[Path]:
         raise
 
 
-def _refuse_in_the_way(path: Path) -> None:
+def name_beside(path: Path) -> Path:
+    """A name in the same directory for a session that is to be moved to ``path`` later; see ``replace``."""
+    path = _named(path)
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def replace(path: Path, temporary: Path) -> None:
+    """Move a session from a temporary name to ``path``; an older one there is kept as PATH.old. Raises OSError."""
+    path = _named(path)
+    if path.exists():
+        _move_aside(path)
+    temporary.rename(path)
+
+
+def refuse_in_the_way(path: Path) -> None:
     """Raise InsituError if what is at ``path`` must not make way for a new session."""
     if path.exists() and path.samefile(Path.cwd()):
         raise InsituError(f"{path}: the current directory, which stays where it is", remedy="choose another -o")
@@ -152,7 +167,7 @@ def _started(pid: int) -> int | None:
 
 
 def _move_aside(path: Path) -> None:
-    _refuse_in_the_way(path)
+    refuse_in_the_way(path)
     if not is_session(path):
         path.rmdir()
         return
