@@ -10,8 +10,12 @@ examples:
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any
 
 from insitu.commands._options import json_option
+
+if TYPE_CHECKING:
+    from insitu.capabilities import Feature
 
 __all__ = ["arguments", "run"]
 
@@ -37,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
                     "kernel": host.release,
                     "machine": host.machine,
                     "uid": os.geteuid(),
-                    "features": [feature._asdict() for feature in features],
+                    "features": [_plain(feature) for feature in features],
                 },
                 indent=1,
             )
@@ -49,3 +53,26 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(doctor.plain(features))
     return 0
+
+
+def _plain(feature: "Feature") -> dict[str, Any]:
+    """A feature as JSON holds it: its result's fields beside its names, flags and enumerations by name."""
+    result = feature.result
+    return {
+        "group": feature.group,
+        "name": feature.name,
+        "state": str(result.state),
+        "reason": result.reason,
+        "remedy": result.remedy,
+        "details": None if result.details is None else {k: _value(v) for k, v in result.details._asdict().items()},
+    }
+
+
+def _value(value: Any) -> Any:
+    from enum import Flag, IntEnum
+
+    if isinstance(value, Flag):
+        return [(flag.name or "").lower() for flag in value]
+    if isinstance(value, IntEnum):
+        return value.name.lower()
+    return [_value(each) for each in value] if isinstance(value, tuple) else value
