@@ -4,13 +4,15 @@
 answers SQL and gives its tables as Polars frames.
 """
 
-from typing import TYPE_CHECKING, Any
+TYPE_CHECKING = False  # what type checkers take for true; importing typing would cost every start
 
 __all__ = ["InsituError", "__version__", "open", "profile", "trace"]
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
+    from typing import Any
+
     from insitu.convert.open import open_session as open
     from insitu.errors import InsituError as InsituError
     from insitu.probe.api import trace as trace
@@ -25,7 +27,7 @@ _LAZY = {
 }
 
 
-def __getattr__(name: str) -> Any:
+def __getattr__(name: str) -> "Any":
     if name not in _LAZY:
         raise AttributeError(f"module 'insitu' has no attribute {name!r}")
     import importlib

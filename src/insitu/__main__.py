@@ -1,13 +1,15 @@
 """The program, as ``insitu`` and as ``python -m insitu``."""
 
+# The built-in module behind `signal`, which would first import enum: until all is imported, Ctrl-C ends the process
+# without a traceback. Before this line only Python itself has run (site, .pth files), where it prints one.
+import _signal  # type: ignore[import-not-found]
+
+if _signal.getsignal(_signal.SIGINT) is _signal.default_int_handler:
+    _signal.signal(_signal.SIGINT, _signal.SIG_DFL)
+
 import atexit
 import os
-import signal
 import sys
-
-# Until everything is imported Ctrl-C just ends the program, without a traceback.
-if signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 from insitu import cli
 
@@ -17,20 +19,20 @@ _ended: list[int] = []
 
 
 def main() -> int:
-    """Run the command line of this process, which is to end with the status that is returned."""
+    """Run the command line of this process; returns the exit status."""
     status = cli.main()
     _ended.append(status)
     return status
 
 
 def _leave() -> None:
-    """Leave without taking the interpreter apart, which would be a sixth of a short run."""
+    """Exit without finalizing the interpreter, which would take a sixth of a short run."""
     if _ended:
-        sys.stderr.flush()  # standard output is flushed by now, and its errors are told
+        sys.stderr.flush()  # standard output is flushed by now, and its errors are reported
         os._exit(_ended[0])
 
 
-# What is registered first is called last: all else that is to happen at exit has happened then.
+# What is registered first is called last: after everything else that happens at exit.
 atexit.register(_leave)
 
 if __name__ == "__main__":

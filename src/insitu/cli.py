@@ -9,17 +9,15 @@ import signal
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
-from types import FrameType
+from types import FrameType, ModuleType
 from typing import NoReturn
 
-from insitu import __version__
-from insitu.commands import COMMANDS
+from insitu import __version__, messages
+from insitu.commands import COMMANDS, Properties
 from insitu.errors import InsituError
 
 __all__ = ["command_parser", "full_parser", "main"]
 
-# Commands that start users' programs, which must find the environment as it was.
-_RUNS_PROGRAMS = ("profile", "trace", "lab")
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 
@@ -42,7 +40,7 @@ def _columns() -> int:
 
 
 class _Parser(argparse.ArgumentParser):
-    """A parser that complains in one line, as everything here does."""
+    """A parser whose errors are one line."""
 
     def error(self, message: str) -> NoReturn:
         raise InsituError(message, remedy=f"see {self.prog} --help", status=2)
@@ -53,7 +51,7 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
 
     ``parser``, when given, is filled instead of a new one (for the parser of all commands).
     """
-    module = importlib.import_module(f"insitu.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
+    module = _module(name)
     if parser is None:
         parser = _Parser(prog=f"insitu {name}", allow_abbrev=False, formatter_class=_Formatter)
     parser.formatter_class = _Formatter
@@ -61,6 +59,12 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
     module.arguments(parser)
     parser.set_defaults(run=module.run)
     return parser
+
+
+def _module(name: str) -> ModuleType:
+    if name not in COMMANDS:
+        raise InsituError(f"no command {name!r}{_nearest(name)}", remedy="see insitu --help", status=2)
+    return importlib.import_module(f"insitu.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 
 def full_parser() -> argparse.ArgumentParser:
@@ -81,35 +85,48 @@ def main(argv: Sequence[str] | None = None) -> int:
             return _flushed(lambda: _run(words))
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
+    except SystemExit as leaving:  # a signal at the very end
+        return int(leaving.code or 0)
 
 
 def _run(words: list[str]) -> int:
-    if not words or words[0] in ("-h", "--help", "help"):
+    if not words or words[0] in ("-h", "--help"):
         return _print_overview()
+    if words[0] == "help":
+        if len(words) == 1:
+            return _print_overview()
+        words = [*words[1:], "--help"]
     if words[0] in ("-V", "--version"):
         print(f"insitu {__version__}")
         return 0
-    name = words[0]
-    if name not in COMMANDS:
-        raise InsituError(f"no command {name!r}{_nearest(name)}", remedy="see insitu --help", status=2)
-    parser = command_parser(name)
-    words, after = words[1:], []
-    if parser.get_default("after_dashes") is not None and "--" in words:
-        words, after = words[: words.index("--")], words[words.index("--") + 1 :]
-    try:
-        args, left = parser.parse_known_args(words)
-        if left:
-            args = parser.parse_intermixed_args(words)  # options may stand between RUN and QUERY
-        if after:
-            args.after_dashes = after
-    except TypeError:  # not for commands that hand the rest of their line on
-        args = parser.parse_args(words)
-    if name not in _RUNS_PROGRAMS:
+    name, *words = words
+    properties: Properties = getattr(_module(name), "PROPERTIES", Properties())
+    args = _parsed(command_parser(name), words, properties)
+    if not properties.starts_programs:
         # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _keep_freed_memory()
     status: int = args.run(args)
     return status
+
+
+def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Properties) -> argparse.Namespace:
+    after = None
+    if properties.command_after_dashes and "--" in words:
+        at = words.index("--")
+        words, after = words[:at], words[at + 1 :]
+    if properties.words_follow:
+        args = parser.parse_args(words)
+    else:
+        args, left = parser.parse_known_args(words)
+        foreign = [word for word in left if properties.foreign_options and word.startswith("--")]
+        if left:  # options may stand between RUN and QUERY
+            for word in foreign:
+                words.remove(word)
+            args = parser.parse_intermixed_args(words)
+        args.foreign_options = foreign
+    args.after_dashes = after
+    return args
 
 
 def _keep_freed_memory() -> None:
@@ -170,7 +187,11 @@ def _flushed(action: Callable[[], int]) -> int:
             status = int(leaving.code or 0)
         sys.stdout.flush()
     except InsituError as error:
-        return _complain(super(InsituError, error).__str__(), error.remedy, status=error.status)
+        if "\n" in error.rendered:
+            messages.block(error.rendered)
+        else:
+            messages.error(error.message, error.remedy)
+        return error.status
     except BrokenPipeError:
         # The reader (`| head`) has what it wanted.
         _drop_output()
@@ -180,19 +201,14 @@ def _flushed(action: Callable[[], int]) -> int:
         if where is None and error.errno in (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO):
             where = "standard output"
             _drop_output()
-        return _complain(f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error), "")
+        messages.error(f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error))
+        return 1
     return status
 
 
 def _drop_output() -> None:
-    """Python would complain of standard output again when it flushes at exit."""
+    """Without this Python would report standard output's error again when it flushes at exit."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-
-
-def _complain(message: str, remedy: str, status: int = 1) -> int:
-    line = " ".join(f"insitu: {message}{f' ({remedy})' if remedy else ''}".split())
-    print(line.encode(errors="backslashreplace").decode(), file=sys.stderr)
-    return status
 
 
 def _print_overview() -> int:
@@ -200,7 +216,7 @@ def _print_overview() -> int:
     print("usage: insitu COMMAND [OPTIONS]\n\nSee inside a running Linux system.\n\ncommands:")
     for name, line in COMMANDS.items():
         print(f"  {name:<{width}}  {line}")
-    print("\n'insitu COMMAND --help' explains a command, with examples.")
+    print("\n'insitu help COMMAND' explains a command, with examples.")
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What a user is told when something cannot be done: what, why and the remedy, in one line."""
+"""The one exception for what a user is to see: what failed and why, and the remedy, in one line."""
 
 __all__ = ["InsituError"]
 
@@ -6,15 +6,20 @@ __all__ = ["InsituError"]
 class InsituError(Exception):
     """A failure to show to the user as one line, never as a traceback.
 
-    The message says what failed and why; ``remedy``, when given, says what to do about it.
+    ``message`` says what failed and why; ``remedy``, when given, what to do about it.
     ``status`` is the exit status of the command (1 unless said otherwise; 2 is for wrong usage).
     """
 
     def __init__(self, message: str, *, remedy: str = "", status: int = 1) -> None:
         super().__init__(message)
+        self.message = message
         self.remedy = remedy
         self.status = status
 
+    @property
+    def rendered(self) -> str:
+        """What is shown. Of several lines where the place of the error is shown too, as in a script."""
+        return str(self)
+
     def __str__(self) -> str:
-        message = super().__str__()
-        return f"{message} ({self.remedy})" if self.remedy else message
+        return f"{self.message} ({self.remedy})" if self.remedy else self.message

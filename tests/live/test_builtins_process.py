@@ -146,7 +146,7 @@ def test_assertions_stop_the_compiler_or_the_script() -> None:
         insitu.trace('BEGIN { static_assert(is_ptr(pid), "no pointer"); }')
     assert values_at_begin("1", parameters=["a", "b"]) == [1]
     done = run_trace("-e", 'BEGIN { assert(pid == 0, "not me"); printf("never"); }', status=1)
-    assert "stdin:1:9-35: ERROR: assertion failed: not me" in done.stderr and "never" not in done.stdout
+    assert "-e:1:9-35: ERROR: assertion failed: not me" in done.stderr and "never" not in done.stdout
     assert run_trace("-e", 'BEGIN { assert(pid != 0, "me"); printf("on"); exit(); }').stdout.strip() == "on"
 
 

@@ -126,7 +126,7 @@ def test_files_are_shown_up_to_the_limit(tmp_path: Path) -> None:
 
 def test_complaints_say_where_in_the_script_they_stand() -> None:
     done = run_trace("-e", 'BEGIN { errorf("bad %d", 1); warnf("%s", "worse"); exit(); }')
-    assert done.stderr.splitlines() == ["stdin:1:9-28: ERROR: bad 1", "stdin:1:30-50: WARNING: worse"]
+    assert done.stderr.splitlines() == ["-e:1:9-28: ERROR: bad 1", "-e:1:30-50: WARNING: worse"]
 
 
 def test_what_changes_the_system_wants_unsafe() -> None:

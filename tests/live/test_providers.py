@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 
-from insitu.capabilities import link_features
+from insitu.capabilities import links
+from insitu.capabilities.result import no
 from insitu.dataclass import replace
 from insitu.errors import InsituError
 from insitu.kernel import bpf, procfs
@@ -53,14 +54,14 @@ def target(program: Path) -> Iterator[counting.Target]:
 @pytest.fixture(autouse=True)
 def _nothing_stays_attached() -> Iterator[None]:
     """After each test as many descriptors are open as before, and no link is left that was not there."""
-    link_features.has_perf_links(), link_features.has_uprobe_multi()
+    links.perf_links(), links.uprobe_multi()
     gc.collect()
     descriptors = _descriptors()
-    links = set(bpf.link_program_ids())
+    before = set(bpf.link_program_ids())
     yield
     gc.collect()
     assert _descriptors() <= descriptors
-    assert not {link for link in bpf.link_program_ids() if link not in links and _is_ours(link)}
+    assert not {link for link in bpf.link_program_ids() if link not in before and _is_ours(link)}
 
 
 def _descriptors() -> set[str]:
@@ -161,7 +162,7 @@ def test_an_argument_of_a_tracepoint_lies_where_its_format_says(target: counting
         assert counter.count() == TIMES
 
 
-@pytest.mark.skipif(not link_features.has_perf_links(), reason="this kernel has no links of perf events (Linux 5.15)")
+@pytest.mark.skipif(not links.perf_links().available, reason="this kernel has no links of perf events (Linux 5.15)")
 def test_one_program_at_many_tracepoints_knows_them_by_cookie(target: counting.Target) -> None:
     with counting_at("tracepoint:syscalls:sys_*_getppid", target.pid, cookies=True) as counter:
         target.act("getppid", TIMES)
@@ -280,7 +281,7 @@ def test_an_offset_is_counted_from_the_functions_start(program: Path, target: co
             points_of(f"uprobe:{program}:work_one+1", made)
 
 
-@pytest.mark.skipif(not link_features.has_perf_links(), reason="this kernel has no links of perf events (Linux 5.15)")
+@pytest.mark.skipif(not links.perf_links().available, reason="this kernel has no links of perf events (Linux 5.15)")
 def test_a_wildcard_attaches_one_program_to_every_function(program: Path, target: counting.Target) -> None:
     with counting_at(f"uprobe:{program}:work_*", None, cookies=True) as counter:
         target.act("work", TIMES)
@@ -302,7 +303,7 @@ def test_a_process_of_another_mount_namespace_has_its_own_files(
     program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, multi: bool
 ) -> None:
     if not multi:
-        monkeypatch.setattr(link_features, "has_uprobe_multi", lambda: False)
+        monkeypatch.setattr(links, "uprobe_multi", lambda: no("Linux 6.6"))
     script = 'mount --bind "$0" "$1" && exec "$1/target"'
     with counting.running("unshare", "-m", "sh", "-c", script, program.parent, tmp_path) as inside:
         assert not (tmp_path / "target").exists()
@@ -497,12 +498,12 @@ def test_more_probes_than_open_files_are_allowed_raise_the_limit(target: countin
         resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
 
 
-@pytest.mark.parametrize("older", [["has_uprobe_multi"], ["has_uprobe_multi", "has_perf_links"]])
+@pytest.mark.parametrize("older", [["uprobe_multi"], ["uprobe_multi", "perf_links"]])
 def test_an_older_kernels_ways_to_attach_count_the_same(
     program: Path, target: counting.Target, monkeypatch: pytest.MonkeyPatch, older: list[str]
 ) -> None:
     for feature in older:
-        monkeypatch.setattr(link_features, feature, lambda: False)
+        monkeypatch.setattr(links, feature, lambda: no("an older kernel"))
     with (
         counting_at(f"uprobe:{program}:work_*", None) as entries,
         counting_at(f"uretprobe:{program}:work_one", None, pid=target.pid) as returns,

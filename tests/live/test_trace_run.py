@@ -60,7 +60,7 @@ def test_a_command_is_run_and_the_script_ends_with_it(tmp_path: Path) -> None:
 
 
 def test_a_command_that_does_not_exist_is_said() -> None:
-    assert "cannot run /nonexistent" in _trace("-c", "/nonexistent", "-e", "BEGIN { }", status=127)
+    assert "/nonexistent: command not found" in _trace("-c", "/nonexistent", "-e", "BEGIN { }", status=127)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -106,12 +106,118 @@ def test_an_end_after_some_time(tmp_path: Path) -> None:
     assert "@n: " in _trace("-d", "0.3", "-e", "interval:ms:20 { @n = count(); }")
 
 
+# Commands
+
+
+def test_what_follows_two_dashes_is_run_and_its_exit_status_passed_on(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    _trace("-e", "BEGIN { }", "--", "sh", "-c", f"touch '{mark}'; exit 7", status=7)
+    assert mark.exists()
+    script = tmp_path / "count.bt"
+    script.write_text("tracepoint:syscalls:sys_enter_getppid /pid == cpid/ { @[$1] = count(); }")
+    program = [sys.executable, "-c", "import os; os.getppid(); os.getppid()"]
+    assert "@[5]: 2" in _trace(str(script), "5", "--", *program)
+
+
+def test_a_signal_that_ends_the_command_is_its_exit_status() -> None:
+    _trace("-e", "BEGIN { }", "--", "sh", "-c", "kill -KILL $$", status=137)
+
+
+def test_exit_in_the_script_wins_over_the_commands_status() -> None:
+    _trace("-e", "BEGIN { exit(3); }", "--", "sh", "-c", "exit 7", status=3)
+
+
+def test_two_dashes_and_a_dash_are_for_the_script() -> None:
+    text = 'BEGIN { print(($1, getopt("n", 3))); exit(); }'
+    assert _trace("-e", text, "--", "--n=9", "6").strip() == "(6, 9)"
+    assert _trace("-e", text, "6", "--n=9", "--", "sleep", "100").strip() == "(6, 9)"
+
+
+@pytest.mark.parametrize(("name", "status"), [("/nonexistent", 127), ("/etc/passwd", 126), ("/", 126)])
+@pytest.mark.parametrize("dashes", [True, False])
+def test_a_command_that_cannot_be_run_ends_as_env_does(name: str, status: int, dashes: bool) -> None:
+    assert subprocess.run(["env", name], capture_output=True).returncode == status
+    words = ("-e", "BEGIN { }", "--", name) if dashes else ("-c", name, "-e", "BEGIN { }")
+    assert _trace(*words, status=status).count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-c", "true", "-p", "1", "-e", "BEGIN { }"),
+        ("-p", "1", "-e", "BEGIN { }", "--", "true"),
+        ("-c", "true", "-e", "BEGIN { }", "--", "true"),
+        ("-p", "1,2", "-e", "BEGIN { }"),
+        ("-n", "no-such-process", "-e", "BEGIN { }"),
+        ("-e", "BEGIN { }", "--no-such-option"),
+    ],
+)
+def test_targets_that_exclude_each_other_are_refused_in_one_line(words: tuple[str, ...]) -> None:
+    assert _trace(*words, status=2).count("\n") == 1
+
+
+# What is at -o
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        (("-e", "("), 1),
+        (("-e", "BEGIN { @x = pidd; }"), 1),
+        (("-e", "kprobe:no_such_function_at_all { }"), 1),
+        (("-e", "BEGIN { }", "--", "/nonexistent"), 127),
+        (("-e", "BEGIN { }", "-p", "4194303"), 1),
+        (("--dry-run", "-e", "BEGIN { }"), 0),
+    ],
+)
+@pytest.mark.parametrize("name", ["run.insitu", "out.txt"])
+def test_a_failing_start_leaves_what_is_at_the_output(
+    tmp_path: Path, words: tuple[str, ...], status: int, name: str
+) -> None:
+    path = tmp_path / name
+    _trace("-o", str(path), "-e", 'BEGIN { emit("x", (a=1,)); printf("first\\n"); exit(); }')
+    before = {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()}
+    for _ in range(2):
+        _trace("-o", str(path), *words, status=status)
+    assert {each: each.read_bytes() for each in tmp_path.rglob("*") if each.is_file()} == before
+
+
+def test_a_refused_output_is_refused_before_the_command_runs(tmp_path: Path) -> None:
+    mark = tmp_path / "mark"
+    (tmp_path / "mine.insitu").write_text("precious")
+    for output in (tmp_path / "mine.insitu", Path("/proc/x.insitu"), Path("/proc/x.txt"), tmp_path / "no" / "x.txt"):
+        message = _trace("-o", str(output), "-e", "BEGIN { }", "--", "touch", str(mark), status=1)
+        assert message.count("\n") == 1, message
+    assert not mark.exists() and (tmp_path / "mine.insitu").read_text() == "precious"
+
+
+def test_an_overwritten_session_is_kept_and_what_had_to_go_is_said(tmp_path: Path) -> None:
+    path = tmp_path / "run.insitu"
+    words = [sys.executable, "-m", "insitu", "trace", "-o", str(path), "-e"]
+    said = []
+    for number in range(3):
+        script = f'BEGIN {{ emit("x", (a={number},)); exit(); }}'
+        said.append(subprocess.run([*words, script], capture_output=True, text=True, check=True).stderr)
+    kept = f"insitu: the previous {path} is kept as {path}.old"
+    assert said == ["", f"{kept}\n", f"{kept}; the one before that is removed\n"]
+    rows = [
+        insitu.open(tmp_path / name).sql("select a from event.x").item() for name in ("run.insitu", "run.insitu.old")
+    ]
+    assert rows == [2, 1]
+
+
+def test_the_built_in_tools_are_listed_with_a_line_each() -> None:
+    lines = _trace("--programs").splitlines()
+    assert [line.split()[0] for line in lines] == sorted(path.stem for path in PROGRAMS.glob("*.bt"))
+    assert all(len(line.split()) > 5 for line in lines)
+
+
 # Errors
 
 
 def test_an_error_shows_the_line_with_a_caret() -> None:
     message = _trace("-e", "BEGIN { @x = pidd; }", status=1)
-    assert message.splitlines()[0].endswith("stdin:1:14: error: unknown name 'pidd'; did you mean 'pid'?")
+    assert message.splitlines()[0].endswith("-e:1:14: error: unknown name 'pidd'; did you mean 'pid'?")
     assert message.splitlines()[1:3] == ["BEGIN { @x = pidd; }", " " * 13 + "^" * 4]
 
 

@@ -22,11 +22,10 @@ def folded(tmp_path):
     "words",
     [
         ["nope"],
-        ["report"],
         ["report", "--nope", "x"],
-        ["report", "x", "-n", "-1"],
+        ["report", "x", "--limit", "-1"],
         ["report", "x", "--min-percent", "nan"],
-        ["callgraph", "x", "-e", "101"],
+        ["callgraph", "x", "--edge-thres", "101"],
         ["flame", "x", "--thread", "one"],
         ["diff", "x"],
     ],

@@ -1,8 +1,10 @@
 """The doctor's answers as text and JSON, and that asking leaves nothing behind."""
 
+import errno
 import io
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -10,15 +12,17 @@ from pathlib import Path
 import pytest
 
 from insitu import capabilities
-from insitu.capabilities import Feature, State, btf_function
-from insitu.capabilities import result as answer
+from insitu.capabilities import Feature, Result, State, inspecting, laboratory, links, profiling, tracing
+from insitu.capabilities.result import asked_once, no, opened, partly, yes
 from insitu.errors import InsituError
+from insitu.kernel.perf_event import Sample
+from insitu.kernel.tracefs import Tracefs
 from insitu.views import doctor
 
 SAMPLE = (
-    Feature("profile", "timer", State.YES, "up to 1 Hz", ""),
-    Feature("profile", "counters", State.NO, "there are none", "buy some"),
-    Feature("trace", "a [red]longer[/red] name", State.PARTLY, "half of it", ""),
+    Feature("profile", "timer", yes("up to 1 Hz")),
+    Feature("profile", "counters", no("there are none", "buy some")),
+    Feature("trace", "a [red]longer[/red] name", partly("half of it")),
 )
 
 
@@ -37,13 +41,13 @@ def test_json_names_the_host_and_every_feature_with_a_state() -> None:
 
 
 def test_what_is_missing_has_a_reason() -> None:
-    assert [feature for feature in capabilities.ask() if feature.state is State.NO and not feature.why] == []
+    assert [each for each in capabilities.ask() if not each.result.available and not each.result.reason] == []
 
 
-def test_no_answer_is_a_programming_mistake() -> None:
+def test_no_result_is_a_programming_mistake() -> None:
     for feature in capabilities.ask():
-        assert "object has no attribute" not in feature.why
-        assert "argument" not in feature.why
+        assert "object has no attribute" not in feature.result.reason
+        assert "argument" not in feature.result.reason
 
 
 def test_a_pipe_gets_one_plain_line_for_each_feature() -> None:
@@ -70,32 +74,110 @@ def test_the_table_fits_any_width_and_shows_names_as_they_are(width: int) -> Non
     assert "buy some" in text
 
 
-def test_a_probe_that_fails_in_any_way_answers_no(monkeypatch: pytest.MonkeyPatch) -> None:
-    from insitu.capabilities import laboratory
-
-    def refused() -> answer.Answer:
+def test_a_question_that_fails_in_any_way_is_a_no(monkeypatch: pytest.MonkeyPatch) -> None:
+    @asked_once
+    def refused() -> Result[None]:
         raise InsituError("not you", remedy="ask again")
 
-    def broken() -> answer.Answer:
+    @asked_once
+    def broken() -> Result[None]:
         raise ValueError("surprise")
 
-    monkeypatch.setattr(laboratory, "PROBES", (("one", refused), ("two", broken), ("three", answer.yes)))
-    found = [feature for feature in capabilities.ask.__wrapped__() if feature.group == "lab"]
+    there = asked_once(lambda: yes())
+    monkeypatch.setattr(laboratory, "PROBES", (("one", refused), ("two", broken), ("three", there)))
+    found = [feature for feature in capabilities.ask() if feature.group == "lab"]
     assert found == [
-        Feature("lab", "one", State.NO, "not you", "ask again"),
-        Feature("lab", "two", State.NO, "surprise", ""),
-        Feature("lab", "three", State.YES, "", ""),
+        Feature("lab", "one", Result(State.NO, "not you", "ask again")),
+        Feature("lab", "two", Result(State.NO, "surprise", "")),
+        Feature("lab", "three", Result(State.YES)),
     ]
 
 
+def test_a_question_is_asked_once() -> None:
+    asked = []
+
+    @asked_once
+    def question() -> Result[int]:
+        asked.append(1)
+        return yes(details=len(asked))
+
+    assert [question().details, question().details, len(asked)] == [1, 1, 1]
+    question.forget()
+    assert question().details == 2
+
+
+def test_a_refusal_keeps_the_kernels_errno() -> None:
+    def refuse() -> int:
+        raise PermissionError(errno.EPERM, "not you")
+
+    assert opened(refuse) == Result(State.NO, "not you", "", errno.EPERM)
+
+
+def test_typed_details_are_what_the_kernel_says() -> None:
+    def sysctl(name: str) -> int:
+        return int(Path("/proc/sys/kernel", name).read_text())
+
+    sampling = profiling.sampling().details
+    assert sampling is not None
+    assert sampling == (sysctl("perf_event_max_sample_rate"), sysctl("perf_event_max_stack"))
+    ring = profiling.ring_memory().details
+    assert ring is not None and ring.bytes_per_cpu == sysctl("perf_event_mlock_kb") * 1024
+    held = tracing.privileges().details
+    (line,) = [x for x in Path("/proc/self/status").read_text().splitlines() if x.startswith("CapEff")]
+    assert held is not None
+    assert ("CAP_SYS_ADMIN" in held.held) == bool(int(line.split()[1], 16) >> 21 & 1)
+    assert not set(held.held) & set(held.missing)
+
+
+def test_sample_fields_are_those_of_this_kernels_version() -> None:
+    """include/uapi/linux/perf_event.h: CGROUP came with 5.7, DATA_PAGE_SIZE with 5.11, WEIGHT_STRUCT with 5.12."""
+    fields = profiling.sample_types().details
+    assert fields is not None
+    release = tuple(map(int, re.findall(r"\d+", os.uname().release)[:2]))
+    for flag, since in ((Sample.CGROUP, (5, 7)), (Sample.DATA_PAGE_SIZE, (5, 11)), (Sample.WEIGHT_STRUCT, (5, 12))):
+        assert bool(fields.supported & flag) == (release >= since)
+    assert fields.supported & Sample.IP and fields.supported & Sample.CALLCHAIN
+
+
 def test_asking_leaves_no_descriptor_no_mount_and_no_child() -> None:
-    capabilities.ask.__wrapped__()  # libraries that stay open are opened now
+    def ask_anew() -> None:
+        for module in (profiling, tracing, laboratory, inspecting):
+            for _, probe in module.PROBES:
+                probe.forget()
+        for link in (links.perf_links, links.kprobe_multi, links.uprobe_multi):
+            link.forget()
+        capabilities.ask()
+
+    ask_anew()  # libraries that stay open are opened now
     before = (len(list(Path("/proc/self/fd").iterdir())), Path("/proc/self/mounts").read_text())
-    capabilities.tracing.visit.cache_clear()
-    capabilities.ask.__wrapped__()
+    ask_anew()
     assert (len(list(Path("/proc/self/fd").iterdir())), Path("/proc/self/mounts").read_text()) == before
     with pytest.raises(ChildProcessError):
         os.waitpid(-1, os.WNOHANG)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for tracefs")
+def test_tracefs_details_are_its_files() -> None:
+    found = tracing.tracefs().details
+    assert found is not None
+    tree = Tracefs.open()
+    try:
+        assert list(found.tracers) == tree.read("available_tracers").split()
+        assert found.tracepoint_ids["sched/sched_switch"] == tree.event("sched", "sched_switch").id
+        assert tree.exists("instances") == ("instances" in found.files)
+        assert not tree.exists("no_such_file")
+    finally:
+        tree.close()
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for a mount namespace")
+def test_tracefs_is_read_where_it_is_not_mounted() -> None:
+    script = 'for d in /sys/kernel/tracing /sys/kernel/debug/tracing; do umount "$d"; done 2>/dev/null; exec "$@"'
+    found = {each["name"]: each for each in json.loads(doctor_says("--json"))["features"]}
+    hidden = json.loads(doctor_says("--json", prefix=("unshare", "-m", "sh", "-c", script, "sh")))
+    tracefs = next(each for each in hidden["features"] if each["name"] == "tracefs")
+    assert tracefs["details"]["mounted_at"] == ""
+    assert tracefs["details"]["tracepoint_ids"] == found["tracefs"]["details"]["tracepoint_ids"]
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="needs root to become somebody else")
@@ -107,24 +189,4 @@ def test_without_privileges_it_answers_no_and_says_how() -> None:
     assert found["capabilities"]["state"] == "no"
     assert "root" in found["capabilities"]["remedy"]
     assert found["timer sampling"]["state"] == "yes"
-
-
-BTF = Path("/sys/kernel/btf/vmlinux")
-
-
-@pytest.mark.skipif(not BTF.exists(), reason="the kernel has no BTF")
-def test_only_functions_that_the_kernel_has_get_an_id() -> None:
-    names = ("bpf_iter_task", "no_such_function_here")
-    found = btf_function.function_ids(names)
-    assert set(found) <= {"bpf_iter_task"}
-    assert all(number > 0 for number in found.values())
-
-
-@pytest.mark.parametrize("data", [b"", b"\x9f", b"\x9f\xeb" + bytes(60), b"\x9f\xeb" + b"\xff" * 60, b"junk" * 20])
-def test_broken_btf_holds_no_function(data: bytes, tmp_path: Path) -> None:
-    file = tmp_path / "btf"
-    file.write_bytes(data)
-    try:
-        assert btf_function.function_ids(("f",), str(file)) == {}
-    except InsituError as error:
-        assert "is not BTF" in str(error)
+    assert found["timer sampling"]["details"]["max_stack"] > 0

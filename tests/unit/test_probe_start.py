@@ -16,7 +16,7 @@ def _imported(statements: str) -> set[str]:
 
 def test_a_start_from_the_cache_imports_nothing_heavy() -> None:
     kinds = "begin_end, tracepoint, rawtracepoint, kprobe, fentry, timer, counter"
-    modules = "import insitu.probe.trace, insitu.probe.cache"
+    modules = "import insitu.commands.trace_run, insitu.probe.cache"
     assert not _imported(f"{modules}\nfrom insitu.probe.providers import {kinds}") & _HEAVY
 
 

@@ -44,7 +44,7 @@ def test_report_json_is_one_document(folded):
 def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
     path = tmp_path / "long.folded"
     path.write_text("".join(f"p;main;function_number_{at} 1\n" for at in range(50_000)))
-    for words in (["--folded"], ["-n", "0", "--no-tree"], ["--json", "-n", "0"]):
+    for words in (["--folded"], ["--limit", "0", "--no-tree"], ["--json", "--limit", "0"]):
         first = subprocess.Popen(
             [sys.executable, "-m", "insitu", "report", path, *words], stdout=subprocess.PIPE, stderr=subprocess.PIPE
         )

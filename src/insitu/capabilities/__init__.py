@@ -1,35 +1,36 @@
-"""What this kernel, machine and user can do: asked once, by doing it, and each answer with its reason and remedy."""
+"""What this kernel, machine and user can do, asked once and by doing it.
 
-from functools import cache
+Each question is a function of a module here (profiling, tracing, links, inspecting, laboratory) that returns a typed
+Result: ``capabilities.profiling.sampling().details.max_stack``. ``ask()`` puts all of them, for `insitu doctor`.
+"""
 
-from insitu.capabilities.result import Answer, Feature, Probe, State, refused
-from insitu.errors import InsituError
+from typing import Any, NamedTuple
 
-__all__ = ["Answer", "Feature", "State", "ask"]
+from insitu.capabilities.result import Result, State
+
+__all__ = ["Feature", "Result", "State", "ask"]
 
 
-@cache
+class Feature(NamedTuple):
+    """A question's result with its place in the list of all."""
+
+    group: str
+    name: str
+    result: Result[Any]
+
+
 def ask() -> tuple[Feature, ...]:
     """All features, grouped by what they are for ("profile", "trace", "inspect", "lab"), in the order to show them.
 
-    Each is tried for real: opened, loaded or read, and let go at once. A probe that fails in a way that it
-    did not foresee answers no, with what happened; nothing is raised. Takes a few tenths of a second.
+    Each is tried: opened, loaded or read, and closed at once; nothing is raised. Takes a few tenths of a second the
+    first time.
     """
     from insitu.capabilities import inspecting, laboratory, profiling, tracing
 
-    groups: tuple[tuple[str, tuple[tuple[str, Probe], ...]], ...] = (
+    groups = (
         ("profile", profiling.PROBES),
         ("trace", tracing.PROBES),
         ("inspect", inspecting.PROBES),
         ("lab", laboratory.PROBES),
     )
-    return tuple(Feature(group, name, *_answer(probe)) for group, probes in groups for name, probe in probes)
-
-
-def _answer(probe: Probe) -> Answer:
-    try:
-        return probe()
-    except InsituError as error:
-        return refused(error)
-    except Exception as error:  # one probe's surprise must not cost the other answers
-        return Answer(State.NO, str(error) or type(error).__name__, "")
+    return tuple(Feature(group, name, probe()) for group, probes in groups for name, probe in probes)

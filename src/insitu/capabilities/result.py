@@ -1,19 +1,21 @@
-"""The shape of an answer, and the few ways in which most probes come to theirs."""
+"""What asking for a capability returns, and the few ways in which most questions are decided."""
 
+import errno
 import os
 from collections.abc import Callable
 from enum import StrEnum
-from typing import Final, NamedTuple
+from typing import Any, Final, Generic, NamedTuple, TypeVar
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 
 __all__ = [
     "CAPABILITIES",
-    "Answer",
-    "Feature",
     "Probe",
+    "Result",
     "State",
+    "asked_once",
+    "error_number",
     "has_capability",
     "no",
     "opened",
@@ -22,55 +24,87 @@ __all__ = [
     "yes",
 ]
 
+D = TypeVar("D")
+
 
 class State(StrEnum):
-    """Whether a feature can be used."""
+    """Whether a capability can be used."""
 
     YES = "yes"
     NO = "no"
     PARTLY = "partly"
 
 
-class Answer(NamedTuple):
-    """What a probe found: ``why`` is a short reason or detail, ``remedy`` what to do about a missing feature."""
+class Result(NamedTuple, Generic[D]):
+    """Whether something can be done here. ``details`` are facts that callers may rely on, typed by the question.
+
+    ``reason`` and ``remedy`` are for people: why not, or what there is, and what to do about it. ``errno`` is the
+    kernel's where it refused, else 0.
+    """
 
     state: State
-    why: str = ""
+    reason: str = ""
     remedy: str = ""
+    errno: int = 0
+    details: D | None = None
 
+    @property
+    def available(self) -> bool:
+        """Whether it can be used, at least in part."""
+        return self.state is not State.NO
 
-class Feature(NamedTuple):
-    """A probe's answer with its place in the whole: see Answer."""
-
-    group: str
-    name: str
-    state: State
-    why: str
-    remedy: str
-
-
-Probe = Callable[[], Answer]
 
 # Bit numbers of include/uapi/linux/capability.h.
 CAPABILITIES: Final = {"SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24, "PERFMON": 38, "BPF": 39}
 
-
-def yes(why: str = "") -> Answer:
-    """The feature is there."""
-    return Answer(State.YES, why)
+_ENOTSUPP: Final = 524  # include/linux/errno.h: internal to the kernel, yet bpf(2) returns it
 
 
-def partly(why: str, remedy: str = "") -> Answer:
-    """The feature is there, but not all of it."""
-    return Answer(State.PARTLY, why, remedy)
+class asked_once(Generic[D]):  # noqa: N801 - used as a decorator
+    """A question without parameters, whose result is kept; nothing is raised.
+
+    One that fails in a way it did not foresee is a no, with what happened: it must not cost the other results.
+    """
+
+    def __init__(self, question: Callable[[], Result[D]]) -> None:
+        self._question = question
+        self._result: Result[D] | None = None
+        self.__doc__ = question.__doc__
+
+    def __call__(self) -> Result[D]:
+        if self._result is None:
+            try:
+                self._result = self._question()
+            except InsituError as error:
+                self._result = refused(error)
+            except Exception as error:
+                self._result = no(str(error) or type(error).__name__)
+        return self._result
+
+    def forget(self) -> None:
+        """Ask anew next time."""
+        self._result = None
 
 
-def no(why: str, remedy: str = "") -> Answer:
-    """The feature is missing."""
-    return Answer(State.NO, why, remedy)
+Probe = asked_once[Any]
 
 
-def opened(open_one: Callable[[], int], why: str = "", remedy: str = "") -> Answer:
+def yes(reason: str = "", details: D | None = None) -> Result[D]:
+    """It can be used."""
+    return Result(State.YES, reason, details=details)
+
+
+def partly(reason: str, remedy: str = "", details: D | None = None) -> Result[D]:
+    """It can be used, but not all of it."""
+    return Result(State.PARTLY, reason, remedy, details=details)
+
+
+def no(reason: str, remedy: str = "", code: int = 0, details: D | None = None) -> Result[D]:
+    """It cannot be used; ``code`` is the kernel's errno."""
+    return Result(State.NO, reason, remedy, code, details)
+
+
+def opened(open_one: Callable[[], int], reason: str = "", remedy: str = "", details: D | None = None) -> Result[D]:
     """Yes if ``open_one`` returns a descriptor, which is closed at once; else no, for the reason that it raises.
 
     ``remedy`` is used where the refusal itself does not name one.
@@ -80,22 +114,27 @@ def opened(open_one: Callable[[], int], why: str = "", remedy: str = "") -> Answ
     except InsituError as error:
         return refused(error, remedy)
     except OSError as error:
-        return no(error.strerror or str(error), remedy)
-    return yes(why)
+        return no(error.strerror or str(error), remedy, error.errno or 0)
+    return yes(reason, details)
 
 
-def refused(error: InsituError, remedy: str = "") -> Answer:
-    """No, for the reason that the error tells; ``remedy`` is used where the error names none."""
-    return no(Exception.__str__(error), error.remedy or remedy)
+def refused(error: InsituError, remedy: str = "") -> Result[D]:
+    """No, for the error's reason; ``remedy`` is used where the error names none."""
+    return no(error.message, error.remedy or remedy, error_number(error))
+
+
+def error_number(error: InsituError) -> int:
+    """The errno with which the kernel refused; 0 where the error has another cause."""
+    number = getattr(error, "errno", None)  # kernel.bpf.BpfError
+    if isinstance(number, int):
+        return errno.EOPNOTSUPP if number == _ENOTSUPP else number
+    cause = error.__cause__
+    return cause.errno or 0 if isinstance(cause, OSError) else 0
 
 
 def has_capability(name: str) -> bool:
     """Whether this process has a capability in effect, such as "BPF"."""
-    for line in _status_lines():
+    for line in (procfs.text("/proc/self/status") or "").splitlines():
         if line.startswith("CapEff:"):
             return bool(int(line.split()[1], 16) >> CAPABILITIES[name] & 1)
     return False
-
-
-def _status_lines() -> list[str]:
-    return (procfs.text("/proc/self/status") or "").splitlines()

@@ -1,13 +1,16 @@
-"""One module per command, named as users type it: parse arguments, call, render. Nothing else.
+"""One module per command: it declares options, calls and hands the result to a view. Nothing else.
 
-A command module offers ``arguments(parser)``, which declares its options, and ``run(args)``,
-which returns the exit status. It is imported only when that command runs, and imports numpy and
-heavier libraries only inside ``run``, so that ``--help`` answers at once.
+A command's module has the name that users type (``import_`` for import). It offers ``arguments(parser)``, which
+declares its options, and ``run(args)``, which returns the exit status; a ``PROPERTIES`` states where it differs from
+most. Only the module of the command that runs is imported, and it imports numpy and heavier libraries inside ``run``,
+so that every ``--help`` takes less than 80 ms. What commands share is in modules that begin with an underscore.
 """
 
-__all__ = ["COMMANDS"]
+from typing import NamedTuple
 
-# Name, as typed -> the line that `insitu --help` shows. The module is insitu.commands.NAME (import_ for import).
+__all__ = ["COMMANDS", "Properties"]
+
+# Name, as typed -> the line that `insitu --help` shows.
 COMMANDS: dict[str, str] = {
     "profile": "record where the CPU time of a program, a process or the machine goes",
     "report": "hottest functions, call tree and threads of a recording, in the terminal",
@@ -15,11 +18,24 @@ COMMANDS: dict[str, str] = {
     "heatmap": "subsecond-offset heat map; select a range to see its flame graph",
     "callgraph": "who calls whom, as a graph (SVG or DOT)",
     "diff": "what grew and what shrank between two recordings",
-    "sql": "ask a recording in SQL (DuckDB); a prompt when no query is given",
+    "sql": "query a recording in SQL (DuckDB); a prompt when no query is given",
     "import": "make a session from perf.data or folded stacks",
     "export": "folded stacks, speedscope, pprof or DOT from a session",
-    "trace": "run a program in the probe language (bpftrace's), compiled here to eBPF",
+    "trace": "run a script in bpftrace's language, compiled here to eBPF",
     "lab": "run anything under any kernel, in a throw-away guest",
     "doctor": "what this kernel, machine and user can do, and how to get the rest",
     "completion": "print a shell completion script (bash, zsh, tcsh)",
 }
+
+
+class Properties(NamedTuple):
+    """How a command's words are read and what it needs; a module without ``PROPERTIES`` has these defaults."""
+
+    starts_programs: bool = False
+    """It starts users' programs, which must find the environment as it was."""
+    command_after_dashes: bool = False
+    """What follows the first ``--`` is not parsed: it becomes ``args.after_dashes``."""
+    words_follow: bool = False
+    """The first word that is not an option belongs to a program or a subcommand, and so does all after it."""
+    foreign_options: bool = False
+    """``--NAME`` and ``--NAME=VALUE`` that it does not declare are collected in ``args.foreign_options``."""

@@ -1,18 +1,25 @@
 """Show what grew and what shrank between two recordings, function by function.
 
-Shares of each recording's total are compared, unless told otherwise. "*" marks a change, "~" what the number of
-samples explains by chance. -o writes a differential flame graph as one HTML page as well.
+By default, percentages are compared. "*" marks a change, "~" one that is not significant (p >= 0.05).
+-o also writes a differential flame graph as one HTML page.
 
 examples:
   insitu diff before.insitu after.insitu
   insitu diff before.insitu after.insitu -o diff.html
-  insitu diff --by-time --weight weight idle.insitu busy.insitu    CPU seconds per second
+  insitu diff --by-time --unit time idle.insitu busy.insitu        CPU seconds per second
   insitu diff --folded before.insitu after.insitu > diff.folded    for flamegraph.pl
 """
 
 import argparse
 
-from insitu.commands._numbers import count
+from insitu.commands._options import (
+    json_option,
+    limit_option,
+    output_option,
+    selection_options,
+    unit_option,
+    unit_value,
+)
 
 __all__ = ["arguments", "run"]
 
@@ -20,18 +27,19 @@ __all__ = ["arguments", "run"]
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("before", metavar="BEFORE", help="session, perf.data or folded stacks")
     parser.add_argument("after", metavar="AFTER", help="session, perf.data or folded stacks")
-    parser.add_argument("-o", "--output", metavar="FILE", help="write a differential flame graph: FILE.html")
+    output_option(parser, "write a differential flame graph: FILE.html")
     form = parser.add_mutually_exclusive_group()
     form.add_argument("--folded", action="store_true", help='write "stack before after" lines instead')
-    form.add_argument("--json", action="store_true", help="write one JSON document instead")
+    json_option(form)
     scale = parser.add_mutually_exclusive_group()
-    scale.add_argument("--no-normalise", action="store_true", help="compare amounts instead of shares")
+    scale.add_argument("--no-normalise", action="store_true", help="compare amounts instead of percentages")
     scale.add_argument("--by-time", action="store_true", help="compare amounts per second of recording")
-    parser.add_argument("--part", choices=("self", "total"), default="self", help="what of a function to compare")
-    parser.add_argument("--weight", choices=("samples", "weight"), help="add up samples, or time or events")
-    parser.add_argument("-n", "--limit", type=count, default=30, metavar="N", help="rows, 0 for all (30)")
-    parser.add_argument("--comm", metavar="NAME", help="only threads of this name")
-    parser.add_argument("--event", metavar="NAME", help="this event (else the first that has samples)")
+    parser.add_argument(
+        "--part", choices=("self", "total"), default="self", help="compare self or total (inclusive) time"
+    )
+    unit_option(parser)
+    limit_option(parser, 30, "rows")
+    selection_options(parser, thread=False)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -43,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.session.profile import Value
     from insitu.views.diff import Scale, diff_folded, diff_profiles, diff_to_json
     from insitu.views.losses import loss_text, lost_by_source
-    from insitu.views.selection import selected, value_of
+    from insitu.views.selection import selected
 
     output = Path(args.output) if args.output else None
     if output is not None and output.suffix not in (".html", ".htm"):
@@ -52,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
         selected(load_profile(path), event=args.event, comm=args.comm) for path in (args.before, args.after)
     )
     value: Value = (
-        "weight" if "weight" in (value_of(before, args.weight), value_of(after, args.weight)) else "samples"
+        "weight" if "weight" in (unit_value(before, args.unit), unit_value(after, args.unit)) else "samples"
     )
     warnings = [
         f"{when}: {text}"

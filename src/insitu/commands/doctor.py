@@ -1,19 +1,27 @@
 """What this kernel, machine and user can do, what is missing, and how to get it.
 
-Everything is tried for real: one of each is opened, loaded or attached, and let go at once.
+Everything is tried: an event is opened, a program loaded, a probe attached, and closed at once.
 
 examples:
-  insitu doctor                   a table
-  sudo insitu doctor              the same for root, who can do more
+  insitu doctor                   what this user can do
+  sudo insitu doctor              what root can do
   insitu doctor --json            for scripts
 """
 
 import argparse
 import sys
+from typing import TYPE_CHECKING, Any
+
+from insitu.commands._options import json_option
+
+if TYPE_CHECKING:
+    from insitu.capabilities import Feature
+
+__all__ = ["arguments", "run"]
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("--json", action="store_true", help="one JSON object: host, kernel, machine, user, features")
+    json_option(parser, "one JSON object: host, kernel, machine, user, features")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -33,7 +41,7 @@ def run(args: argparse.Namespace) -> int:
                     "kernel": host.release,
                     "machine": host.machine,
                     "uid": os.geteuid(),
-                    "features": [feature._asdict() for feature in features],
+                    "features": [_plain(feature) for feature in features],
                 },
                 indent=1,
             )
@@ -45,3 +53,26 @@ def run(args: argparse.Namespace) -> int:
     else:
         print(doctor.plain(features))
     return 0
+
+
+def _plain(feature: "Feature") -> dict[str, Any]:
+    """A feature as JSON holds it: its result's fields beside its names, flags and enumerations by name."""
+    result = feature.result
+    return {
+        "group": feature.group,
+        "name": feature.name,
+        "state": str(result.state),
+        "reason": result.reason,
+        "remedy": result.remedy,
+        "details": None if result.details is None else {k: _value(v) for k, v in result.details._asdict().items()},
+    }
+
+
+def _value(value: Any) -> Any:
+    from enum import Flag, IntEnum
+
+    if isinstance(value, Flag):
+        return [(flag.name or "").lower() for flag in value]
+    if isinstance(value, IntEnum):
+        return value.name.lower()
+    return [_value(each) for each in value] if isinstance(value, tuple) else value

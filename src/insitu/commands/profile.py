@@ -1,18 +1,31 @@
 """Record where the CPU time of a program, of processes or of the whole machine goes.
 
-Samples are taken -F times a second on each CPU that runs the target: from the hardware's cycle counter where
-there is one, else from a timer. Children and threads are followed. The exit status is the command's.
+Samples are taken -F times a second on each CPU that runs the target: by the hardware's cycle counter where
+there is one, else by a timer. Children and threads are followed. The exit status is the command's.
 
 examples:
   insitu profile -- make -j2                      a command, into profile.insitu
   insitu profile -p 1234 -d 10 -o slow.insitu     a running process, for ten seconds
-  insitu profile -F 999 --stacks dwarf -- ./prog  finer, and for programs built without frame pointers
-  insitu report profile.insitu                    what it found
+  insitu profile -F 999 --stacks dwarf -- ./prog  999 Hz; DWARF unwinding for code without frame pointers
+  insitu report                                   what it found
 """
 
 import argparse
-import sys
 from typing import TYPE_CHECKING
+
+from insitu import messages
+from insitu.commands import Properties
+from insitu.commands._options import (
+    duration_option,
+    frequency,
+    output_option,
+    pages,
+    pids_named,
+    positive,
+    quiet_option,
+    recording_target_options,
+)
+from insitu.commands._output import Displaced, progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -21,32 +34,56 @@ if TYPE_CHECKING:
     from insitu.record.sources.perf import PerfOptions
     from insitu.session.manifest import Manifest
 
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+PROPERTIES = Properties(starts_programs=True, words_follow=True)
+
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    output_option(parser, "the session to make (default: %(default)s)", metavar="RUN", default="profile.insitu")
+    duration_option(parser)
     parser.add_argument(
-        "-o", "--output", default="profile.insitu", metavar="RUN", help="the session to make (%(default)s)"
-    )
-    parser.add_argument("-p", "--pid", metavar="PID[,PID]", help="profile running processes, all their threads")
-    parser.add_argument("-a", "--all", action="store_true", help="profile the whole machine")
-    parser.add_argument("-d", "--duration", type=float, metavar="SECONDS", help="stop after this time")
-    parser.add_argument(
-        "-F", "--frequency", type=int, default=99, metavar="HZ", help="samples a second (%(default)s)"
+        "-F",
+        "--frequency",
+        type=frequency,
+        default=99,
+        metavar="HZ",
+        help="samples a second, on each CPU (default: %(default)s)",
     )
     side = parser.add_mutually_exclusive_group()
-    side.add_argument("--user", action="store_true", help="time in user code only")
-    side.add_argument("--kernel", action="store_true", help="time in the kernel only")
+    side.add_argument("--user", action="store_true", help="user code only")
+    side.add_argument("--kernel", action="store_true", help="kernel code only")
     parser.add_argument(
         "--stacks",
         default="fp",
-        metavar="fp|dwarf[,BYTES]|none",
-        help="find callers by frame pointers, by copies of the stack (8192 bytes) unwound afterwards, or not at all",
+        type=_stacks,
+        metavar="fp|dwarf[,N]|none",
+        help="call stacks: frame pointers (fp, default), DWARF unwinding of N (8192) bytes of stack (dwarf), or none",
     )
-    parser.add_argument("-e", "--event", metavar="NAME[,NAME]", help="sample on other events; '-e list' names them")
     parser.add_argument(
-        "-m", "--pages", type=int, metavar="N", help="memory pages of each CPU's ring, a power of two"
+        "-e", "--event", metavar="NAME[,NAME]", help="sample on these events instead; '-e list' lists them"
     )
-    parser.add_argument("-q", "--quiet", action="store_true", help="say nothing but errors")
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run and profile this")
+    parser.add_argument(
+        "-m", "--pages", type=pages, metavar="N", help="ring buffer size per CPU, in pages (a power of two)"
+    )
+    parser.add_argument(
+        "--max-stack", type=positive, default=127, metavar="N", help="DWARF unwinding: at most N frames (%(default)s)"
+    )
+    quiet_option(parser)
+    recording_target_options(parser, "profile")
+    parser.add_argument(
+        "command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run and profile this command"
+    )
+
+
+def _stacks(text: str) -> tuple[str, int]:
+    """How call stacks are recorded, and how many bytes of each stack are copied for DWARF unwinding."""
+    kind, comma, size = text.partition(",")
+    if kind not in ("fp", "dwarf", "none") or (
+        comma and not (kind == "dwarf" and size.isascii() and size.isdecimal())
+    ):
+        raise argparse.ArgumentTypeError(f"{text!r} is not one of fp, dwarf, dwarf,BYTES and none")
+    return kind, int(size or 8192)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -60,18 +97,22 @@ def run(args: argparse.Namespace) -> int:
         print("\n".join(EVENTS))
         return 0
     path = Path(args.output)
-    outcome = record(_request(args), [PerfSource(_options(args))], path)
+    request = _request(args)
+    displaced = Displaced(path)
+    outcome = record(request, [PerfSource(_options(args))], path, progress=progress if not args.quiet else None)
+    messages.progress("")
     if not args.quiet:
+        displaced.report()
         for note in outcome.notes:
-            _say(note)
+            messages.note(note)
     if outcome.abandoned:
-        _say(f"left unconverted: {path} is made ready when it is opened")
+        messages.note(f"left unconverted: {path} is converted when it is next opened")
         return outcome.exit_status
     if outcome.failure:
-        _say(outcome.failure)
+        messages.error(outcome.failure)
     manifest = _finish(path)
     if manifest and not args.quiet:
-        _say(_summary(path, manifest, outcome))
+        messages.note(_summary(request, path, manifest, outcome))
     return outcome.exit_status or (0 if manifest and not outcome.failure else 1)
 
 
@@ -79,29 +120,28 @@ def _request(args: argparse.Namespace) -> "Request":
     from insitu.errors import InsituError
     from insitu.record.run import Request
 
-    try:
-        pids = tuple(int(pid) for pid in args.pid.split(",")) if args.pid else ()
-    except ValueError:
-        raise InsituError(f"-p {args.pid!r} is not a list of process numbers", status=2) from None
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    pids = args.pid or ()
+    if not (command or pids or args.comm or args.all):
+        raise InsituError("nothing to profile", remedy="give a command after --, -p PID, or -a", status=2)
+    if args.comm:
+        pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))
     return Request(command, pids, args.all, args.duration)
 
 
 def _options(args: argparse.Namespace) -> "PerfOptions":
-    from insitu.errors import InsituError
     from insitu.record.sources.perf import PerfOptions
 
-    kind, _, size = args.stacks.partition(",")
-    if kind not in ("fp", "dwarf", "none") or (size and not (kind == "dwarf" and size.isdecimal())):
-        raise InsituError(f"--stacks {args.stacks!r}: choose fp, dwarf, dwarf,BYTES or none", status=2)
+    kind, stack_bytes = args.stacks
     return PerfOptions(
         frequency=args.frequency,
         events=tuple(args.event.split(",")) if args.event else (),
         stacks=kind,
-        stack_bytes=int(size or 8192),
+        stack_bytes=stack_bytes,
         user=not args.kernel,
         kernel=not args.user,
         ring_pages=args.pages,
+        max_stack=args.max_stack,
     )
 
 
@@ -116,19 +156,18 @@ def _finish(path: "Path") -> "Manifest | None":
     try:
         return finish(path)
     except OSError as error:
-        _say(f"{path} is not converted: {error.strerror}; its raw records are kept (make room, then open it)")
+        messages.error(
+            f"{path} is not converted: {error.strerror}; its raw records are kept", "make room, then open it"
+        )
         return None
     finally:
         signal.signal(signal.SIGINT, before)
 
 
-def _summary(path: "Path", manifest: "Manifest", outcome: "Outcome") -> str:
+def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "Outcome") -> str:
     samples = manifest.tables["sample"]["rows"]
     line = f"{samples} samples ({outcome.bytes_written / 1e6:.1f} MB), {manifest.lost} lost, in {path}"
     if not samples:
-        line += ": the command was too short to be sampled; try -F 9999"
+        what = "the command was too short" if request.command else "the target used too little CPU time"
+        line += f": {what} to be sampled; try -F 9999"
     return line
-
-
-def _say(line: str) -> None:
-    print(f"insitu: {line}", file=sys.stderr)

@@ -1,17 +1,20 @@
-"""Ask a recording in SQL (DuckDB's dialect). Without a query: a prompt, or queries from standard input.
+"""Query a recording in SQL (DuckDB's dialect). Without QUERY: a prompt, or a query from standard input.
 
-Tables: sample, stack, frame, thread, mapping, lost, and what else the session holds; .tables lists them with
-their columns at the prompt. docs/session-format.md explains them.
+Tables: sample, stack, frame, thread, mapping, lost, and whatever else the session holds; .tables at the prompt
+lists them with their columns, docs/session-format.md explains them.
 
 examples:
   insitu sql run.insitu "select event, count(*), sum(weight) from sample group by event"
   insitu sql run.insitu "select comm, count(*) n from sample join thread using (tid) group by comm order by n desc"
   insitu sql run.insitu --format csv "from frame" > frames.csv
-  insitu sql run.insitu
+  insitu sql "from lost"                                 the last recording in this directory
+  insitu sql run.insitu                                  a prompt
 """
 
 import argparse
 from typing import TYPE_CHECKING
+
+from insitu.commands._options import chosen_run, format_option, json_option
 
 if TYPE_CHECKING:
     import duckdb
@@ -24,13 +27,17 @@ _TABLES = """
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    parser.add_argument("session", metavar="RUN", help="session, perf.data or folded stacks")
-    parser.add_argument("query", nargs="?", metavar="QUERY", help="one SQL statement (default: ask at a prompt)")
     parser.add_argument(
-        "--format",
-        choices=("table", "csv", "tsv", "json"),
-        help="how to print rows (default: table in a terminal, tsv in a pipe)",
+        "run_path",
+        nargs="?",
+        metavar="RUN",
+        help="session, perf.data or folded stacks (default: the newest of profile.insitu and trace.insitu here)",
     )
+    parser.add_argument("query", nargs="?", metavar="QUERY", help="one SQL statement (default: a prompt)")
+    format_option(
+        parser, ("table", "csv", "tsv", "json"), "how to print rows (default: table on a terminal, tsv in a pipe)"
+    )
+    json_option(parser, "the same as --format json")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -39,18 +46,28 @@ def run(args: argparse.Namespace) -> int:
     from insitu.convert.open import open_session
     from insitu.session.query import connect
 
-    form = args.format or ("table" if sys.stdout.isatty() else "tsv")
-    with open_session(args.session) as session, connect(session.path) as connection:
-        if args.query is not None:
-            _answer(connection, args.query, form)
+    form = args.format or ("json" if args.json else "table" if sys.stdout.isatty() else "tsv")
+    path, query = args.run_path, args.query
+    if query is None and path is not None and _is_statement(path):
+        path, query = None, path
+    with open_session(chosen_run(path)) as session, connect(session.path) as connection:
+        if query is not None:
+            _print_rows(connection, query, form)
             return 0
         if sys.stdin.isatty():
             return _prompt(connection, form)
-        _answer(connection, sys.stdin.read(), form)
+        _print_rows(connection, sys.stdin.read(), form)
         return 0
 
 
-def _answer(connection: "duckdb.DuckDBPyConnection", query: str, form: str) -> None:
+def _is_statement(word: str) -> bool:
+    """Whether a word alone is QUERY, not RUN: no file has this name, and SQL has blanks in it."""
+    import os
+
+    return " " in word.strip() and not os.path.exists(word)  # noqa: PTH110
+
+
+def _print_rows(connection: "duckdb.DuckDBPyConnection", query: str, form: str) -> None:
     from insitu.session.query import run as run_query
     from insitu.views.rows import print_rows
 
@@ -58,7 +75,7 @@ def _answer(connection: "duckdb.DuckDBPyConnection", query: str, form: str) -> N
 
 
 def _prompt(connection: "duckdb.DuckDBPyConnection", form: str) -> int:
-    """Read statements, each up to its semicolon, until end of input; a failing one is reported and forgotten."""
+    """Read statements, each up to its semicolon, until end of input; an error does not end it."""
     import contextlib
     import readline
 
@@ -89,7 +106,7 @@ def _prompt(connection: "duckdb.DuckDBPyConnection", form: str) -> int:
             continue
         with contextlib.suppress(BrokenPipeError):
             try:
-                _answer(connection, statement, form)
+                _print_rows(connection, statement, form)
             except InsituError as error:
                 print(f"error: {error}")
             except KeyboardInterrupt:

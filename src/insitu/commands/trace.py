@@ -1,74 +1,75 @@
-"""Run a program in the probe language: text to eBPF, loaded, attached, printed as bpftrace prints.
+"""Run a script in bpftrace's language: compiled here to eBPF, loaded, attached; output as bpftrace prints it.
+
+With -e, and after a script's name, words are positional parameters ($1, $2 ...), and --NAME=VALUE is the script's own
+option (getopt). What follows -- is a command to run, unless it begins with a dash: then it is more for the script.
 
 examples:
   insitu trace -e 'tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }'
-  insitu trace -e 'uprobe:/bin/bash:readline { printf("%s\\n", comm); }'
-  insitu trace opensnoop.bt            a file, or the name of one of our own programs
-  insitu trace prog.bt -c './cmd args' end when the command ends; cpid is its process
+  insitu trace -e 'uprobe:/bin/bash:readline { printf("%s\\n", comm); }' -d 10
+  insitu trace -e 'tracepoint:syscalls:sys_enter_* /pid == cpid/ { @[probe] = count(); }' -- ./prog args
+  insitu trace opensnoop.bt            a file; or a built-in tool: execs, offcpu, opens, runqlat, syscalls
+  insitu trace prog.bt -c './cmd args' run CMD and end with it; cpid is its process
   insitu trace -l 'tracepoint:sched:*' list probes (-lv with their arguments)
 """
 
 import argparse
 
-__all__ = ["arguments", "run"]
+from insitu.commands import Properties
+from insitu.commands._options import (
+    duration_option,
+    format_option,
+    output_option,
+    quiet_option,
+    recording_target_options,
+)
+
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+PROPERTIES = Properties(starts_programs=True, command_after_dashes=True, foreign_options=True)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    parser.add_argument("-e", dest="expression", metavar="PROGRAM", help="the program itself")
-    parser.add_argument("-l", dest="list", action="store_true", help="list probes that match the pattern")
-    parser.add_argument("-c", dest="command", metavar="CMD", help="run CMD and end with it")
-    parser.add_argument("-p", dest="pid", type=int, metavar="PID", help="restrict probes to a process, end with it")
-    parser.add_argument("-f", dest="format", choices=("text", "json"), default="text", help="output format")
-    parser.add_argument(
-        "-o", dest="output", metavar="FILE", help="write output to FILE; a session if FILE ends in .insitu"
-    )
-    parser.add_argument("-q", dest="quiet", action="store_true", help="print no 'Attaching' line")
-    parser.add_argument(
-        "-v", dest="verbose", action="store_true", help="show the verifier's log, argument types with -l"
-    )
-    parser.add_argument("-d", dest="seconds", type=float, metavar="SECONDS", help="end after this long")
+    parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
+    parser.add_argument("-l", "--list", action="store_true", help="list probes that match a pattern")
+    parser.add_argument("--programs", action="store_true", help="list the built-in tools")
+    parser.add_argument("-c", "--command", metavar="CMD", help="run CMD, split as a shell does, and end with it")
+    recording_target_options(parser, "restrict probes to", whole_system=False)
+    format_option(parser, ("text", "json"), "output format (default: text)", default="text")
+    output_option(parser, "write output to FILE; record a session if FILE ends in .insitu")
+    duration_option(parser)
+    quiet_option(parser, "no 'Attaching' line, no notes")
+    parser.add_argument("-v", "--verbose", action="store_true", help="the verifier's log; with -l, argument types")
     parser.add_argument("--unsafe", action="store_true", help="allow system(), signal() and override()")
-    parser.add_argument("--dry-run", action="store_true", help="compile and load everything, attach nothing")
-    parser.add_argument("--no-cache", action="store_true", help="compile even what was compiled before")
+    parser.add_argument("--dry-run", action="store_true", help="compile and load, but attach nothing")
+    parser.add_argument("--no-cache", action="store_true", help="compile even if an earlier run's result is cached")
     parser.add_argument(
         "--dump",
         choices=("ast", "types", "ir", "insns", "xlated", "verifier"),
-        help="show a stage of compilation and end",
+        help="print a stage of compilation instead of running",
     )
     parser.add_argument(
         "words",
         nargs="*",
         metavar="SCRIPT [ARG]",
-        help="a script, and its positional parameters; behind -- also its own options, as in --name=value",
+        help="script and its positional parameters; its own options as --NAME=VALUE, or after --",
     )
-    parser.set_defaults(after_dashes=[])
 
 
 def run(args: argparse.Namespace) -> int:
-    """Do what the options say: the exit status."""
-    import sys
+    """Do what the options say; returns the exit status."""
+    if args.programs:
+        from insitu.probe.bpftrace.scripts import built_in
+
+        for name, summary in built_in().items():
+            print(f"{name:<10} {summary}")
+        return 0
+
+    from insitu.commands.trace_run import run_script, traced_process
 
     if args.list:
         from insitu.probe.listing import list_probes
 
         pattern = args.expression or (args.words[0] if args.words else "*")
-        return list_probes(pattern, verbose=args.verbose, pid=args.pid)
-
-    from insitu.probe import trace
-    from insitu.probe.source import ScriptError
-
-    keeper = None
-    if args.output and args.output.endswith(".insitu") and not (args.dry_run or args.dump):
-        from pathlib import Path
-
-        from insitu.record.script import ScriptSession
-
-        keeper = ScriptSession(Path(args.output))
-    try:
-        return trace.from_command_line(args, keeper)
-    except ScriptError as error:
-        print(f"insitu: {error.rendered}", file=sys.stderr)
-        if args.verbose and error.log:
-            print(error.log, file=sys.stderr)
-        return error.status
+        return list_probes(pattern, verbose=args.verbose, pid=traced_process(args))
+    return run_script(args)

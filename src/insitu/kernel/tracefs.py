@@ -1,4 +1,4 @@
-"""The tracing file system: events, their formats, traceable functions. Unless mounted, it is mounted for us alone."""
+"""tracefs: events, their formats, traceable functions. Unless it is mounted, this process mounts it for itself."""
 
 from __future__ import annotations
 
@@ -94,19 +94,21 @@ def _field(match: re.Match[str]) -> Field:
 class Tracefs:
     """A directory descriptor of tracefs; every path is relative to it."""
 
-    def __init__(self, directory: int) -> None:
+    def __init__(self, directory: int, mounted_at: str = "") -> None:
+        """``mounted_at`` is empty for a mount of our own."""
         self._directory = directory
+        self.mounted_at = mounted_at
 
     @classmethod
     def open(cls) -> Tracefs:
-        """Where it is mounted; else a mount that is attached nowhere and ends with its descriptor.
+        """Open it where it is mounted, else by a mount that is attached nowhere and ends with its descriptor.
 
         :raises InsituError: without the permission, or when the kernel has no tracing.
         """
         for place in _PLACES:
             try:
                 if os.path.isdir(f"{place}/events"):  # noqa: PTH112 - pathlib alone would be a tenth of a start
-                    return cls(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC))
+                    return cls(os.open(place, os.O_PATH | os.O_DIRECTORY | os.O_CLOEXEC), place)
             except OSError as error:
                 raise _unavailable(error) from None
         name = ctypes.create_string_buffer(b"tracefs")
@@ -139,6 +141,18 @@ class Tracefs:
             os.write(descriptor, text.encode())
         finally:
             os.close(descriptor)
+
+    def exists(self, path: str) -> bool:
+        """Whether there is such a file."""
+        try:
+            os.stat(path, dir_fd=self._directory)
+        except OSError:
+            return False
+        return True
+
+    def tracers(self) -> list[str]:
+        """ftrace's tracers that this kernel has, such as "function_graph". :raises InsituError:"""
+        return " ".join(self._lines("available_tracers")).split()
 
     def events(self) -> list[str]:
         """Every event as "category:name", sorted."""

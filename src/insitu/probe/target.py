@@ -13,10 +13,14 @@ __all__ = ["Target"]
 
 
 class Target:
-    """``child_pid`` is what ``cpid`` answers, 0 without a child. ``fd`` becomes readable when the process ends."""
+    """``child_pid`` is the value of ``cpid``, 0 without a child. ``fd`` becomes readable when the process ends.
+
+    ``exit_status`` is that of a child that has ended by itself, 128+N where signal N ended it.
+    """
 
     def __init__(self) -> None:
         self.child_pid = 0
+        self.exit_status: int | None = None
         self.fd = -1
         self._release_fd = -1
         self._failure_fd = -1
@@ -74,14 +78,18 @@ class Target:
         """Whether the process has ended; a child is reaped."""
         if self.fd < 0 or not select.select([self.fd], [], [], 0)[0]:
             return False
-        self._reap()
+        status = self._reap()
+        if status is not None:
+            self.exit_status = status if status >= 0 else 128 - status
         return True
 
-    def _reap(self) -> None:
+    def _reap(self) -> int | None:
+        """Wait for a child that has ended or is ending: its exit status, negative for a signal."""
         if self.child_pid and not self._reaped:
             self._reaped = True
             with contextlib.suppress(ChildProcessError):
-                os.waitpid(self.child_pid, 0)
+                return os.waitstatus_to_exitcode(os.waitpid(self.child_pid, 0)[1])
+        return None
 
     def close(self) -> None:
         """End the child if it still runs, as bpftrace does, and give back the descriptors."""

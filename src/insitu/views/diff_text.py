@@ -50,7 +50,7 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         )
     yield from table(columns, rows, width)
     if limit and len(diff.rows) > limit:
-        yield [(f"# {len(diff.rows) - limit} more functions; -n 0 shows all", "dim")]
+        yield [(f"# {len(diff.rows) - limit} more functions; --limit 0 shows all", "dim")]
 
 
 def _amounts(diff: Diff) -> str:

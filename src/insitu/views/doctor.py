@@ -20,12 +20,15 @@ _MARKS: Final = {State.YES: ("✓", "green"), State.PARTLY: ("~", "yellow"), Sta
 
 
 def plain(features: Sequence[Feature]) -> str:
-    """Lines for a pipe: "group  state  name  why", tab-free and aligned; remedies follow after " -- "."""
+    """Lines for a pipe: "group  state  name  reason", aligned by spaces; remedies follow after " -- "."""
     width = max((len(feature.name) for feature in features), default=0)
     lines = []
     for feature in features:
-        remedy = f" -- {feature.remedy}" if feature.remedy else ""
-        lines.append(f"{feature.group:<8} {feature.state:<7} {feature.name:<{width}}  {feature.why}{remedy}".rstrip())
+        result = feature.result
+        remedy = f" -- {result.remedy}" if result.remedy else ""
+        lines.append(
+            f"{feature.group:<8} {result.state:<7} {feature.name:<{width}}  {result.reason}{remedy}".rstrip()
+        )
     return "\n".join([*lines, summary(features)])
 
 
@@ -46,10 +49,11 @@ def rendered(features: Sequence[Feature]) -> "RenderableType":
         table.add_column(ratio=1)
         for feature in features:
             if feature.group == group:
-                mark, colour = _MARKS[feature.state]
-                detail = Text(feature.why, style="default" if feature.state is State.YES else colour)
-                if feature.remedy:
-                    detail.append(f"\n→ {feature.remedy}" if feature.why else f"→ {feature.remedy}", style="cyan")
+                result = feature.result
+                mark, colour = _MARKS[result.state]
+                detail = Text(result.reason, style="default" if result.state is State.YES else colour)
+                if result.remedy:
+                    detail.append(f"\n→ {result.remedy}" if result.reason else f"→ {result.remedy}", style="cyan")
                 table.add_row(Text(mark, style=f"bold {colour}"), Text(feature.name), detail)
         title = Text(_TITLES.get(group, group), style="bold")
         panels.append(Panel(table, title=title, title_align="left", border_style="dim"))
@@ -58,5 +62,5 @@ def rendered(features: Sequence[Feature]) -> "RenderableType":
 
 def summary(features: Sequence[Feature]) -> str:
     """How many of the features there are: one line."""
-    count = {state: sum(feature.state is state for feature in features) for state in State}
+    count = {state: sum(feature.result.state is state for feature in features) for state in State}
     return f"{count[State.YES]} of {len(features)} there, {count[State.PARTLY]} in part, {count[State.NO]} missing"

@@ -10,6 +10,8 @@ from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import IO, Final, Literal
 
+from insitu.messages import printable
+
 __all__ = ["Column", "Line", "Screen", "heat", "printable", "shorten", "table"]
 
 Piece = tuple[str, str]
@@ -107,13 +109,6 @@ def shorten(text: str, width: int) -> str:
         return text[:width]
     tail = (width - 1) * 3 // 5
     return f"{text[: width - 1 - tail]}…{text[-tail:]}"
-
-
-def printable(text: str) -> str:
-    """``text`` with control characters, lone surrogates and the like escaped: names must not drive the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
 
 
 def heat(percent: float) -> str:

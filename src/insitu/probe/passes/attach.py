@@ -123,7 +123,7 @@ def _as_written(point: AttachPoint, text: ast.AttachText) -> AttachPoint:
 
 
 def _located(error: InsituError, source: Source, text: ast.AttachText) -> ScriptError:
-    message = super(InsituError, error).__str__()
+    message = error.message
     return ScriptError(message, source, text.span, remedy=error.remedy)
 
 

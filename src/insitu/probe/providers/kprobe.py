@@ -7,7 +7,7 @@ import errno
 import re
 from collections.abc import Sequence
 
-from insitu.capabilities import link_features
+from insitu.capabilities import links
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
@@ -46,7 +46,7 @@ class Kprobe:
         if not found:
             raise _absent(function, context)
         limited(found, spec, context)
-        shared = len(found) > 1 and link_features.has_kprobe_multi()
+        shared = len(found) > 1 and links.kprobe_multi().available
         return [self._point(point.target, point.function, 0, _MULTI if shared else None) for point in found]
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
@@ -64,7 +64,7 @@ class Kprobe:
             "pt_regs",
             attach_type=AttachType.TRACE_KPROBE_MULTI if point.detail == _MULTI else 0,
             shared=True,
-            cookies=link_features.has_perf_links(),
+            cookies=links.perf_links().available,
         )
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from insitu.capabilities import link_features
+from insitu.capabilities import links
 from insitu.kernel import perf_event
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.kernel.tracefs import Field
@@ -51,7 +51,7 @@ class Tracepoint:
         return [_argument(field) for field in context.tracefs.event(point.target, point.function).fields]
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
-        return ProgramKind(ProgramType.TRACEPOINT, "record", shared=True, cookies=link_features.has_perf_links())
+        return ProgramKind(ProgramType.TRACEPOINT, "record", shared=True, cookies=links.perf_links().available)
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
         events = []

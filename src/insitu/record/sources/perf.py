@@ -31,6 +31,8 @@ class PerfOptions(NamedTuple):
     kernel: bool = True
     ring_pages: int | None = None
     """Data pages of each CPU's ring, a power of two; by default 512 KiB, and 4 MiB with copies of stacks."""
+    max_stack: int = 127
+    """Frames that unwinding of stack copies goes back at most, as with perf."""
 
     def check(self) -> None:
         """Raise InsituError (status 2) for what makes no sense, whatever the machine."""
@@ -126,7 +128,7 @@ class PerfSource:
             }
             for event in self._events
         ]
-        return {"kind": "perf", "events": events}
+        return {"kind": "perf", "events": events, "max_stack": self._wanted.max_stack}
 
     def start(self, directory: Path, start_ns: int) -> None:
         """Enable the events, and write down what runs already."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from insitu.capabilities import link_features
+from insitu.capabilities import links
 from insitu.probe.providers.base import Context
 from insitu.symbols.btf import Kind
 
@@ -24,7 +24,7 @@ _ANY_FUNCTION = "bpf_fentry_test1"  # every kernel with BPF trampolines has it, 
 def can_trace_functions(context: Context) -> bool:
     """Whether fentry programs load here."""
     function = context.btf.find(_ANY_FUNCTION, Kind.FUNC)
-    return function is not None and link_features.has_fentry(function.id)
+    return function is not None and links.fentry(function.id).available
 
 
 def successors(function: str, context: Context) -> list[str]:

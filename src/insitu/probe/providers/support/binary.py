@@ -12,7 +12,7 @@ from pathlib import Path
 
 import numpy as np
 
-from insitu.capabilities import link_features
+from insitu.capabilities import links
 from insitu.dataclass import dataclass, replace
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
@@ -152,7 +152,7 @@ def place_of(point: AttachPoint) -> Place:
 
 def sharing(points: list[AttachPoint]) -> list[AttachPoint]:
     """The points, marked to share links where the kernel has links that serve many."""
-    if not link_features.has_uprobe_multi():
+    if not links.uprobe_multi().available:
         return points
     return [replace(point, detail=replace(place_of(point), shared=True)) for point in points]
 
@@ -165,7 +165,7 @@ def program_kind(point: AttachPoint) -> ProgramKind:
         "pt_regs",
         attach_type=AttachType.TRACE_UPROBE_MULTI if shared else 0,
         shared=True,
-        cookies=link_features.has_perf_links(),
+        cookies=links.perf_links().available,
     )
 
 

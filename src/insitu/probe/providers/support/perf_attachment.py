@@ -6,7 +6,7 @@ import resource
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from insitu.capabilities import link_features
+from insitu.capabilities import links
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.probe.providers.support.detach import Descriptors
@@ -33,7 +33,7 @@ def attach_events(program_fd: int, events: Sequence[Event], *, tracing: bool = F
     """
     attachment = Descriptors()
     _allow_descriptors(2 * len(events))
-    linked = link_features.has_perf_links()
+    linked = links.perf_links().available
     opened = attachment.tracing if tracing and linked else attachment.events
     try:
         for event in events:

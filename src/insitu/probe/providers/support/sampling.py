@@ -5,7 +5,7 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 
-from insitu.capabilities import link_features
+from insitu.capabilities import links
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, Context, ProgramKind
 from insitu.probe.providers.support.detach import Descriptors
@@ -21,7 +21,7 @@ class Sampling(ABC):
         return None
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
-        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=link_features.has_perf_links())
+        return ProgramKind(ProgramType.PERF_EVENT, "perf_event", shared=True, cookies=links.perf_links().available)
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
         return attach_events(program_fd, [event for point in points for event in self.events(point, context)])
