@@ -8,7 +8,7 @@ from collections.abc import Iterator
 import pytest
 
 from insitu.lab import Guest, guest
-from insitu.lab.build.build import build
+from insitu.lab.build.build_kernel import build
 from insitu.lab.kernels.kernel import Kernel
 
 pytestmark = pytest.mark.timeout(5400)

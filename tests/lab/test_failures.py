@@ -13,9 +13,10 @@ from insitu.errors import InsituError
 from insitu.lab import Guest, guest
 from insitu.lab.guests.failures import GuestError
 from insitu.lab.guests.machine import Options
-from insitu.lab.guests.running import running_guests
+from insitu.lab.guests.running_guests import running_guests
 from insitu.lab.guests.snapshot import start_fast
-from insitu.lab.kernels.kernel import Kernel, find_kernel
+from insitu.lab.kernels.find_kernel import find_kernel
+from insitu.lab.kernels.kernel import Kernel
 
 INSITU = [sys.executable, "-m", "insitu", "lab"]
 

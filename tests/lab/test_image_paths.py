@@ -8,7 +8,8 @@ import pytest
 from insitu.lab import guest
 from insitu.lab.guests.failures import GuestError
 from insitu.lab.kernels.fetch import fetch
-from insitu.lab.kernels.kernel import Kernel, installed_kernels
+from insitu.lab.kernels.find_kernel import installed_kernels
+from insitu.lab.kernels.kernel import Kernel
 
 
 def _copied(kernel: Kernel, image: Path) -> Path:

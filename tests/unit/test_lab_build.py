@@ -12,13 +12,14 @@ from pathlib import Path
 
 import pytest
 
-import insitu.lab.build.build as build_module
+import insitu.lab.build.build_kernel as build_module
 from insitu.errors import InsituError
-from insitu.lab.build import tools as build_tools
-from insitu.lab.build.build import build
-from insitu.lab.build.config import configuration, feature_names, options_in, refused_options
-from insitu.lab.build.source import find_source, unpacked_source
-from insitu.lab.kernels.kernel import Kernel, find_kernel
+from insitu.lab.build import kernel_make
+from insitu.lab.build.build_kernel import build
+from insitu.lab.build.kernel_config import configuration, feature_names, options_in, refused_options
+from insitu.lab.build.source_package import find_source, unpacked_source
+from insitu.lab.kernels.find_kernel import find_kernel
+from insitu.lab.kernels.kernel import Kernel
 
 MAKE = """#!/bin/sh
 for word; do
@@ -184,7 +185,7 @@ def test_the_source_is_the_package_that_apt_would_install(machine: Path) -> None
 
 @pytest.mark.parametrize("kernel", ["6.2", "6.1-cloud", "", "../6.1", "-o"])
 def test_a_version_without_a_source_is_told_which_have_one(machine: Path, kernel: str) -> None:
-    with pytest.raises(InsituError, match=r"which offer 6\.1, 6\.12"):
+    with pytest.raises(InsituError, match=r"available: 6\.1, 6\.12"):
         find_source(kernel)
 
 
@@ -220,7 +221,7 @@ def test_a_source_package_is_unpacked_into_the_cache_once(machine: Path, monkeyp
 def test_everything_that_is_missing_is_named_in_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InsituError) as caught:
-        build_tools.check_build_tools()
+        kernel_make.check_build_tools()
     message = str(caught.value)
     assert "\n" not in message
     for package in ("gcc", "flex", "bison", "bc", "libelf-dev"):
@@ -267,7 +268,7 @@ def test_objects_go_when_the_kernel_is_there_but_stay_for_gcov(machine: Path) ->
 def test_an_option_that_cannot_be_had_stops_before_compiling(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("REFUSE", "IRQSOFF_TRACER")
     with pytest.raises(
-        InsituError, match=r"linux-source-6\.1 6\.1\.7-1 does not take CONFIG_IRQSOFF_TRACER=y with irqsoff"
+        InsituError, match=r"linux-source-6\.1 6\.1\.7-1 refuses CONFIG_IRQSOFF_TRACER=y with irqsoff"
     ):
         build("6.1", ["irqsoff"])
     assert calls(machine) == ["allnoconfig"]
@@ -304,7 +305,7 @@ def test_a_cache_whose_name_make_cannot_take_is_explained(machine: Path, monkeyp
 
 def test_a_stopped_build_leaves_no_compiler_and_no_lock(machine: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("HANG", str(machine / "make-pid"))
-    code = "import insitu.lab.build.build as b; b.check_build_tools = lambda: None; b.build('6.1', [], 1, print)"
+    code = "import insitu.lab.build.build_kernel as b; b.check_build_tools = lambda: 0; b.build('6.1', [], 1, print)"
     builder = subprocess.Popen(
         [sys.executable, "-uc", code], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     )
@@ -314,7 +315,7 @@ def test_a_stopped_build_leaves_no_compiler_and_no_lock(machine: Path, monkeypat
         build("6.1", [])
     builder.send_signal(signal.SIGINT)
     output, _ = builder.communicate(timeout=60)
-    assert "the same command goes on from here" in output
+    assert "the same command resumes the build" in output
     _until(lambda: not _group_lives(group))
     monkeypatch.delenv("HANG")
     assert isinstance(build("6.1", []), Kernel)

@@ -9,7 +9,7 @@ import pytest
 
 from insitu.errors import InsituError
 from insitu.lab.kernels.fetch import fetch
-from insitu.lab.kernels.kernel import find_kernel
+from insitu.lab.kernels.find_kernel import find_kernel
 
 pytestmark = pytest.mark.skipif(not shutil.which("dpkg-deb"), reason="needs dpkg-deb")
 
@@ -52,7 +52,7 @@ def test_a_package_file_becomes_a_fetched_kernel(cache: Path, tmp_path: Path) ->
 
 
 def test_another_package_is_refused(cache: Path, tmp_path: Path) -> None:
-    with pytest.raises(InsituError, match="no package of a kernel image"):
+    with pytest.raises(InsituError, match="is not a kernel image's package"):
         fetch(str(_package(tmp_path, "coreutils")))
 
 

@@ -15,13 +15,15 @@ from hypothesis import strategies as st
 from insitu.errors import InsituError
 from insitu.lab.guests.failures import death, oom_kills
 from insitu.lab.guests.machine import Options, parse_size, qemu_program
-from insitu.lab.guests.streams import MarkedStream
+from insitu.lab.guests.port_streams import MarkedStream
 from insitu.lab.kernels import initramfs
-from insitu.lab.kernels.kernel import Kernel, find_kernel, release_order, short_name
+from insitu.lab.kernels.find_kernel import find_kernel
+from insitu.lab.kernels.kernel import Kernel, release_order, short_name
 from insitu.lab.kernels.vmlinux import unpack_bzimage
 from insitu.lab.qemu_trace import TraceEvent, parse_trace
 
-ELF = b"\x7fELF" + bytes(1000)
+# EI_CLASS 64-bit, EI_DATA little-endian; e_type ET_EXEC, e_machine EM_X86_64 (elf.h).
+ELF = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack("<HH", 2, 62) + bytes(1000)
 
 
 def bzimage(payload: bytes) -> bytes:

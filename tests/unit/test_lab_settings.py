@@ -1,6 +1,6 @@
 """Which settings of two kernels count as different, and which are shown first."""
 
-from insitu.lab.compare.settings import differences
+from insitu.lab.compare.kernel_settings import differences
 
 
 def _names(first: dict[str, str], second: dict[str, str]) -> list[str]:

@@ -109,7 +109,7 @@ def _run(args: argparse.Namespace) -> int:
     from insitu.lab.guests.failures import GuestError
     from insitu.lab.guests.guest import Guest
     from insitu.lab.guests.snapshot import start_fast
-    from insitu.lab.kernels.kernel import find_kernel
+    from insitu.lab.kernels.find_kernel import find_kernel
 
     guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
     try:
@@ -148,7 +148,7 @@ def _shell(args: argparse.Namespace) -> int:
     from insitu.lab.guests.guest import Guest
     from insitu.lab.guests.snapshot import start_fast
     from insitu.lab.guests.terminal import interact
-    from insitu.lab.kernels.kernel import find_kernel
+    from insitu.lab.kernels.find_kernel import find_kernel
 
     guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
     with guest.started(lambda: start_fast(guest)):
@@ -159,7 +159,7 @@ def _ps(args: argparse.Namespace) -> int:
     import json
     import time
 
-    from insitu.lab.guests.running import running_guests
+    from insitu.lab.guests.running_guests import running_guests
 
     guests = running_guests()
     if args.json:
@@ -177,7 +177,7 @@ def _ps(args: argparse.Namespace) -> int:
 
 
 def _stop(args: argparse.Namespace) -> int:
-    from insitu.lab.guests.running import find_guest, running_guests, stop_guest
+    from insitu.lab.guests.running_guests import find_guest, running_guests, stop_guest
 
     for guest in [find_guest(name) for name in args.guest] or running_guests():
         stop_guest(guest)

@@ -54,10 +54,10 @@ def arguments(subparsers: "Subparsers") -> None:
 def _kernels(args: argparse.Namespace) -> int:
     import json
 
-    from insitu.lab.kernels.catalog import fetchable
-    from insitu.lab.kernels.kernel import fetched_kernels, installed_kernels
+    from insitu.lab.kernels.apt_packages import fetchable
+    from insitu.lab.kernels.find_kernel import cached_kernels, installed_kernels
 
-    here = [*installed_kernels(), *fetched_kernels()]
+    here = [*installed_kernels(), *cached_kernels()]
     rows = [
         {
             "name": kernel.name,
@@ -101,7 +101,7 @@ def _fetch(args: argparse.Namespace) -> int:
 
 
 def _build(args: argparse.Namespace) -> int:
-    from insitu.lab.build.build import build
+    from insitu.lab.build.build_kernel import build
 
     kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, _report)
     print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")

@@ -68,8 +68,8 @@ def arguments(subparsers: "Subparsers") -> None:
 
 
 def _dump(args: argparse.Namespace) -> int:
-    from insitu.lab.dump import dump_memory
-    from insitu.lab.guests.running import find_guest
+    from insitu.lab.guests.running_guests import find_guest
+    from insitu.lab.memory_dump import dump_memory
 
     size = dump_memory(find_guest(args.guest), args.output, args.format)
     print(f"{args.output}: {size >> 20} MB; drgn -c {args.output} opens it")
@@ -80,7 +80,7 @@ def _gdb(args: argparse.Namespace) -> int:
     import subprocess
 
     from insitu.lab.debugger import gdb_command
-    from insitu.lab.guests.running import find_guest
+    from insitu.lab.guests.running_guests import find_guest
 
     extra = [word for command in args.ex for word in ("-ex", command)]
     words, note = gdb_command(find_guest(args.guest), extra, kgdb=args.kgdb)
@@ -94,7 +94,7 @@ def _gdb(args: argparse.Namespace) -> int:
 
 def _trace(args: argparse.Namespace) -> int:
     from insitu.errors import InsituError
-    from insitu.lab.guests.running import find_guest
+    from insitu.lab.guests.running_guests import find_guest
     from insitu.lab.qemu_trace import list_events, list_log_items, record_trace
 
     guest = find_guest(args.guest)

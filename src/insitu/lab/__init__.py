@@ -1,7 +1,7 @@
 """Kernels in QEMU guests: fetch, run, compare, dump and debug them.
 
 ``with insitu.lab.guest(kernel="6.1", cpus=2) as g: g.run(["uname", "-r"])`` boots a distribution kernel over
-this machine's own files (read-only below, a tmpfs above) and runs commands in it.
+this machine's own files (read-only, with a tmpfs over them) and runs commands in it.
 """
 
 from typing import TYPE_CHECKING, Any
@@ -12,11 +12,11 @@ if TYPE_CHECKING:
     from insitu.lab.guests.guest import Guest as Guest
     from insitu.lab.guests.guest import guest as guest
     from insitu.lab.guests.machine import Options as Options
-    from insitu.lab.guests.streams import Completed as Completed
+    from insitu.lab.guests.port_streams import Completed as Completed
 
-# Public name -> module. Resolved on first use: `insitu lab --help` must not import sockets and subprocess.
+# Public name -> module, imported on first use: `insitu lab --help` must not import sockets and subprocess.
 _LAZY = {
-    "Completed": "insitu.lab.guests.streams",
+    "Completed": "insitu.lab.guests.port_streams",
     "Guest": "insitu.lab.guests.guest",
     "Options": "insitu.lab.guests.machine",
     "guest": "insitu.lab.guests.guest",

@@ -1,4 +1,4 @@
-"""QEMU's own trace events and -d log items: what the machine under a guest's kernel does, as a session table."""
+"""QEMU's trace events and log items (its -d option), recorded from a running guest into a session table."""
 
 import re
 import time
@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
 from insitu.errors import InsituError
-from insitu.lab.guests.running import Running
+from insitu.lab.guests.running_guests import Running
 from insitu.lab.qmp import Qmp
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ _MAX_LOG_BYTES: Final = 256 << 20
 
 @dataclass(frozen=True)
 class TraceEvent:
-    """One trace event: CLOCK_REALTIME nanoseconds, the event's name and its arguments as QEMU prints them."""
+    """One trace event: CLOCK_REALTIME in nanoseconds, the event's name and its arguments as QEMU prints them."""
 
     realtime_ns: int
     name: str
@@ -30,21 +30,22 @@ class TraceEvent:
 
 
 def list_events(guest: Running, pattern: str = "*") -> list[str]:
-    """The names of QEMU's trace events that match a pattern such as ``virtio_*``."""
+    """The names of QEMU's trace events that match a pattern such as ``virtio_*``, sorted."""
     with Qmp(guest.directory / "qmp2") as qmp:
         return sorted(event["name"] for event in qmp.execute("trace-event-get-state", name=pattern))
 
 
 def list_log_items(guest: Running) -> list[str]:
-    """QEMU's log items (its -d option), each "NAME  what it logs"."""
+    """QEMU's log items, each as "NAME  what it logs"."""
     with Qmp(guest.directory / "qmp2") as qmp:
         return qmp.human("help log").strip().splitlines()[1:]
 
 
 def record_trace(guest: Running, patterns: list[str], items: list[str], seconds: float, output: Path) -> int:
-    """Record trace events and log items for a time into a session's table ``event.qemu``; how many there were.
+    """Record trace events and log items for ``seconds`` into a session's table ``event.qemu``; returns their number.
 
-    Log items are lines without a time of their own; they get that of the event before them.
+    Lines of log items have no timestamp and get that of the preceding event. Raises InsituError for unknown events or
+    items.
     """
     from insitu.session import store
 
@@ -60,7 +61,7 @@ def record_trace(guest: Running, patterns: list[str], items: list[str], seconds:
             if items:
                 complaint = qmp.human(f"log {','.join(items)}").strip()
                 if complaint:
-                    raise InsituError(f"QEMU does not log {','.join(items)}: {complaint.splitlines()[-1]}")
+                    raise InsituError(f"QEMU cannot log {','.join(items)}: {complaint.splitlines()[-1]}")
             time.sleep(seconds)
         finally:
             for pattern in patterns:
@@ -79,7 +80,7 @@ def record_trace(guest: Running, patterns: list[str], items: list[str], seconds:
 
 
 def parse_trace(text: str) -> list[TraceEvent]:
-    """The events in QEMU's log, in order. Other lines become events named ``log``."""
+    """The trace events in QEMU's log, in order; other lines become events named ``log``."""
     events: list[TraceEvent] = []
     now = 0
     for line in text.splitlines():

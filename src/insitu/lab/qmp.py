@@ -1,12 +1,10 @@
-"""QEMU's machine protocol (docs/interop/qmp-spec.txt in QEMU), synchronously over a Unix socket.
+"""QEMU's machine protocol (QMP), called synchronously: a front to the asyncio library qemu.qmp.
 
-The lab waits on guest ports, QEMU and this socket in one selector, where the asyncio library qemu.qmp would need a
-second thread that runs its loop.
+The library's event loop runs in the calling thread, and only while a call waits for QEMU's reply. asyncio is imported
+when the first connection is made: `insitu lab --help` and booting a guest need neither.
 """
 
-import json
-import socket
-import time
+from collections.abc import Callable, Coroutine
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Final, Self
@@ -15,55 +13,66 @@ from insitu.errors import InsituError
 
 __all__ = ["Qmp", "QmpError"]
 
-_MAX_MESSAGE_BYTES: Final = 64 << 20
+_CLOSE_SECONDS: Final = 1.0
 
 
 class QmpError(InsituError):
-    """QEMU refused a command, or its socket went away."""
+    """QEMU refused a command, did not reply in time, or closed the connection."""
 
 
 class Qmp:
-    """A connection, ready for commands. Raises QmpError when QEMU does not answer within ``timeout`` seconds."""
+    """A connection to QEMU's monitor, ready for commands."""
 
     def __init__(self, path: Path, timeout: float = 10.0) -> None:
-        self.events: list[dict[str, Any]] = []
-        self._pending = b""
-        self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
+        """Connect to the Unix socket ``path``. Raises QmpError if QEMU is not ready within ``timeout`` seconds."""
+        import asyncio
+
+        from qemu.qmp import ConnectError, QMPClient
+
+        # Without a factory, a Runner replaces the thread's current event loop, which may be the user's.
+        self._runner = asyncio.Runner(loop_factory=asyncio.new_event_loop)
+        self._client = QMPClient("insitu")
         try:
-            self._socket.settimeout(timeout)
-            self._socket.connect(str(path))
-        except OSError as error:
-            self._socket.close()
-            raise QmpError(f"QEMU does not answer on {path}: {error.strerror or error}") from None
-        self._receive(time.monotonic() + timeout)
-        self.execute("qmp_capabilities")
+            self._wait(self._client.connect(str(path)), timeout)
+        except TimeoutError:
+            self._close()
+            raise QmpError(f"no reply from QEMU on {path} within {timeout:g} s") from None
+        except ConnectError as error:
+            self._close()
+            raise QmpError(f"cannot connect to QEMU on {path}: {_reason(error.exc)}") from None
+        except BaseException:
+            self._close()
+            raise
 
     def execute(self, command: str, *, timeout: float = 60.0, **arguments: Any) -> Any:
-        """Run a command; its return value. Underscores in argument names stand for QMP's hyphens."""
-        message: dict[str, Any] = {"execute": command}
-        if arguments:
-            message["arguments"] = {name.replace("_", "-"): value for name, value in arguments.items()}
-        deadline = time.monotonic() + timeout
+        """Run a command and return its result. Underscores in argument names stand for QMP's hyphens.
+
+        Raises QmpError if QEMU refuses the command (with its reason) or does not reply within ``timeout`` seconds.
+        """
+        from qemu.qmp import ExecuteError, QMPError
+
+        named = {name.replace("_", "-"): value for name, value in arguments.items()}
         try:
-            self._socket.settimeout(timeout)
-            self._socket.sendall(json.dumps(message).encode() + b"\n")
-        except OSError as error:
-            raise QmpError(f"QEMU is gone: {error.strerror or error}") from None
-        while True:
-            answer = self._receive(deadline)
-            if "return" in answer:
-                return answer["return"]
-            if "error" in answer:
-                raise QmpError(f"QEMU refuses {command}: {answer['error'].get('desc', 'no reason given')}")
-            self.events.append(answer)
+            return self._wait(self._client.execute(command, named or None), timeout)
+        except ExecuteError as error:
+            raise QmpError(f"QEMU refused {command}: {error}") from None
+        except TimeoutError:
+            raise QmpError(f"QEMU did not reply to {command} within {timeout:g} s") from None
+        except (QMPError, OSError, EOFError):
+            raise QmpError("QEMU has exited or closed its monitor") from None
 
     def human(self, line: str) -> str:
-        """Run a line of the human monitor; what it prints."""
+        """Run a line of the human monitor and return its output."""
         return str(self.execute("human-monitor-command", command_line=line))
 
     def close(self) -> None:
-        """Close the connection; QEMU goes on."""
-        self._socket.close()
+        """Close the connection; QEMU keeps running."""
+        import contextlib
+
+        # What ended the connection before (end of file, a message that is not JSON) is raised here once more.
+        with contextlib.suppress(Exception):
+            self._wait(self._client.disconnect(), _CLOSE_SECONDS)
+        self._close()
 
     def __enter__(self) -> Self:
         return self
@@ -73,25 +82,28 @@ class Qmp:
     ) -> None:
         self.close()
 
-    def _receive(self, deadline: float) -> dict[str, Any]:
-        while b"\n" not in self._pending:
-            try:
-                self._socket.settimeout(max(0.001, deadline - time.monotonic()))
-                received = self._socket.recv(1 << 16)
-            except TimeoutError:
-                raise QmpError("QEMU does not answer its monitor") from None
-            except OSError as error:
-                raise QmpError(f"QEMU is gone: {error.strerror or error}") from None
-            if not received:
-                raise QmpError("QEMU is gone: it closed its monitor")
-            self._pending += received
-            if len(self._pending) > _MAX_MESSAGE_BYTES:
-                raise QmpError("QEMU's monitor sends a message without an end")
-        line, _, self._pending = self._pending.partition(b"\n")
-        try:
-            message = json.loads(line)
-        except ValueError:
-            raise QmpError("QEMU's monitor sends what is not JSON") from None
-        if not isinstance(message, dict):
-            raise QmpError("QEMU's monitor sends what is not a message")
-        return message
+    def _close(self) -> None:
+        _outside_event_loops(self._runner.close)
+
+    def _wait(self, work: Coroutine[Any, Any, Any], timeout: float) -> Any:
+        import asyncio
+
+        return _outside_event_loops(lambda: self._runner.run(asyncio.wait_for(work, timeout)))
+
+
+def _outside_event_loops(work: Callable[[], Any]) -> Any:
+    """Call ``work`` in this thread, or in another if this one already runs a loop (in a coroutine, in a notebook)."""
+    import asyncio
+
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        return work()
+    from concurrent.futures import ThreadPoolExecutor
+
+    with ThreadPoolExecutor(1) as other:
+        return other.submit(work).result()
+
+
+def _reason(error: Exception) -> str:
+    return str((isinstance(error, OSError) and error.strerror) or error or type(error).__name__)

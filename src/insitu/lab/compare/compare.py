@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.lab.compare.kernel_settings import Difference, differences, read_settings
 from insitu.lab.compare.measure import Call, Run, folded_profile, measure, system_calls
-from insitu.lab.compare.settings import Difference, differences, read_settings
 from insitu.lab.compare.verdict import Verdict, judge
 from insitu.lab.guests.guest import Guest
 from insitu.lab.guests.machine import Options
-from insitu.lab.kernels.kernel import find_kernel
+from insitu.lab.kernels.find_kernel import find_kernel
 
 __all__ = ["Comparison", "Part", "Side", "compare", "kernel_seconds", "parse_sides"]
 

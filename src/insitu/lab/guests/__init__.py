@@ -1,1 +1,1 @@
-"""Guests: QEMU machines, their memory, shares, streams, snapshots and failures."""
+"""Guests: QEMU machines, their shared directories, ports, snapshots and failures."""

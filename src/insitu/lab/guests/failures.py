@@ -1,28 +1,33 @@
-"""Why a guest failed, told from its console."""
+"""Why a guest failed: a panic, an exit or an OOM kill from its console, a hang from QEMU's monitor and an NMI."""
 
+import contextlib
 import re
+import time
 from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.lab.architecture import host_architecture
+from insitu.lab.qmp import Qmp, QmpError
 
-__all__ = ["CommandTimeoutError", "GuestError", "console_tail", "death", "nmi_trace", "oom_kills"]
+__all__ = ["CommandTimeoutError", "GuestError", "console_tail", "death", "hang", "oom_kills"]
 
 _STATUS_GUEST_FAILED: Final = 125
 _STATUS_TIMEOUT: Final = 124
 _MAX_CONSOLE_BYTES: Final = 4 << 20
+_NMI_SECONDS: Final = 3.0
 _PANIC: Final = re.compile(r"Kernel panic - not syncing: (.*)")
 _OOM: Final = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process (\d+) \(([^)]*)\)")
 _NOT_MOUNTED: Final = re.compile(r"insitu-lab: (cannot .*)")
-# What the kernel prints about the CPU that takes an NMI, from its process to the end of the call trace.
+# What the kernel prints about the CPU that gets an NMI, from its process to the end of the call trace.
 _NMI_TRACE: Final = re.compile(r"^Kernel panic - not syncing: NMI: .*\n((?:.*\n)*? *</TASK>)", re.MULTILINE)
 _TIMESTAMP: Final = re.compile(r"^\[ *\d+\.\d+\](?:\[ *[TC]\d+\])? ")
 
 
 class GuestError(InsituError):
-    """The guest, not the command in it, failed.
+    """The guest itself failed, not the command in it.
 
-    ``kind`` is panic, hang or death; ``tail`` holds the console's lines that say more.
+    ``kind`` is panic, hang or death; ``tail`` are the lines of the console that explain it.
     """
 
     def __init__(self, kind: str, message: str, tail: list[str], remedy: str = "") -> None:
@@ -30,30 +35,30 @@ class GuestError(InsituError):
         self.kind = kind
         self.tail = tail
         if tail:
-            self.add_note("console:\n" + "\n".join(tail))  # for a traceback, in somebody's test
+            self.add_note("console:\n" + "\n".join(tail))  # shown in a traceback
 
 
 class CommandTimeoutError(InsituError):
-    """The command in the guest took longer than allowed; the guest itself is well."""
+    """The command in the guest exceeded its timeout; the guest itself responds."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__(
-            f"the command did not end within {seconds:g} s; the guest itself answers", status=_STATUS_TIMEOUT
+            f"the command did not end within {seconds:g} s; the guest itself responds", status=_STATUS_TIMEOUT
         )
 
 
 def console_tail(console: Path, lines: int = 20) -> list[str]:
-    """The last lines of a guest's console, control characters removed."""
+    """The last lines of a guest's console, without control characters."""
     return _read(console).splitlines()[-lines:]
 
 
 def death(console: Path) -> GuestError:
-    """Why the guest that wrote this console ended by itself."""
+    """Why the guest that wrote this console exited: a panic, a failed mount, or a power-off inside."""
     text = _read(console)
     tail = text.splitlines()[-20:]
     panic = _PANIC.search(text)
     if panic:
-        # What matters follows the message: CPU, process and the call trace.
+        # The CPU, the process and the call trace follow the message.
         after = text[panic.start() :].splitlines()[:20]
         return GuestError("panic", f"the guest's kernel panicked: {panic[1].strip()}", after)
     missing = _NOT_MOUNTED.search(text)
@@ -62,14 +67,39 @@ def death(console: Path) -> GuestError:
     return GuestError("death", "the guest ended by itself (a reboot or power-off inside)", tail)
 
 
-def nmi_trace(console: Path) -> list[str]:
-    """What the guest's kernel has said of the CPU on which an NMI made it panic; empty while it has not."""
-    match = _NMI_TRACE.search(_read(console))
-    return match[1].splitlines() if match else []
+def hang(console: Path, qmp: Qmp | None, seconds: float) -> GuestError:
+    """Where a guest that has not responded for ``seconds`` hangs: its CPUs' program counters and a call trace.
+
+    The guest does not survive this: the call trace is what its kernel prints when it panics on an NMI.
+    """
+    where, trace = "", []
+    if qmp is not None:
+        with contextlib.suppress(QmpError):
+            register = f"{host_architecture().program_counter}="
+            words = qmp.human("info registers -a").split()
+            at = [word.removeprefix(register) for word in words if word.startswith(register)]
+            where = f", its CPUs at {', '.join(at)}"
+        with contextlib.suppress(QmpError):
+            qmp.execute("inject-nmi")
+            trace = _nmi_trace(console)
+    return GuestError(
+        "hang", f"the guest hangs: no response for {seconds:g} s{where}", trace or console_tail(console)
+    )
+
+
+def _nmi_trace(console: Path) -> list[str]:
+    """What the guest's kernel prints about the CPU that got an NMI; empty if nothing comes within three seconds."""
+    deadline = time.monotonic() + _NMI_SECONDS
+    while time.monotonic() < deadline:
+        match = _NMI_TRACE.search(_read(console))
+        if match:
+            return match[1].splitlines()
+        time.sleep(0.05)
+    return []
 
 
 def oom_kills(text: str) -> tuple[str, ...]:
-    """Processes that the kernel killed for lack of memory, as "NAME (pid N)", from console text."""
+    """The processes that the kernel's OOM killer killed, as "NAME (pid N)", from console text."""
     return tuple(f"{match[2]} (pid {match[1]})" for match in _OOM.finditer(text))
 
 

@@ -1,8 +1,10 @@
-"""A running guest: booted, given commands, and ended, whatever happens."""
+"""A guest: it boots, runs commands and is always stopped, also on errors and signals."""
 
 import contextlib
 import json
+import math
 import os
+import re
 import secrets
 import shlex
 import signal
@@ -15,55 +17,64 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from insitu.errors import InsituError
-from insitu.lab.accelerator import accelerator
 from insitu.lab.directories import guests_directory
 from insitu.lab.guests import machine
-from insitu.lab.guests.failures import CommandTimeoutError, GuestError, console_tail, death, nmi_trace, oom_kills
+from insitu.lab.guests.accelerator import accelerator
+from insitu.lab.guests.failures import CommandTimeoutError, GuestError, console_tail, death, hang, oom_kills
 from insitu.lab.guests.machine import Options
-from insitu.lab.guests.memory import Memory, boot_memory, continued
-from insitu.lab.guests.shares import SharedFiles
-from insitu.lab.guests.streams import Completed, Control, GuestSilentError, MarkedStream, StdinFeed, connect, exchange
+from insitu.lab.guests.migration import restore
+from insitu.lab.guests.port_streams import (
+    Completed,
+    Control,
+    GuestSilentError,
+    MarkedStream,
+    StdinFeed,
+    connect,
+    exchange,
+)
+from insitu.lab.guests.running_guests import qemu_start_time
+from insitu.lab.guests.shared_directories import SharedFiles
 from insitu.lab.guests.watchdog import Watchdog
 from insitu.lab.kernels import initramfs
-from insitu.lab.kernels.kernel import Kernel, find_kernel
+from insitu.lab.kernels.find_kernel import find_kernel
+from insitu.lab.kernels.kernel import Kernel
 from insitu.lab.qmp import Qmp, QmpError
 
-__all__ = ["IGNORE_SHARED_MEMORY", "Guest", "guest"]
+__all__ = ["Guest", "guest"]
 
 _ANSWER_SECONDS: Final = 3.0
 _BOOT_SECONDS: Final = 60.0
 _CHECKED_BOOT_SECONDS: Final = 300.0
-_NMI_SECONDS: Final = 3.0
 _KILL_SECONDS: Final = 5.0
-
-IGNORE_SHARED_MEMORY: Final = {"capability": "x-ignore-shared", "state": True}
-"""What has QEMU's migration leave out memory that lies in shared files (qapi/migration.json)."""
+_NAME: Final = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
+_MAX_SOCKET_PATH: Final = 107  # sun_path, unix(7)
 
 Sink = Callable[[bytes], object]
 
 
 def guest(kernel: str = "6.1", *, name: str = "", **options: Any) -> "Guest":
-    """A guest, to be used as a context manager: ``with insitu.lab.guest(kernel="6.1", numa=2) as g: g.run([...])``.
+    """A guest, used as a context manager: ``with insitu.lab.guest(kernel="6.1", numa=2) as g: g.run([...])``.
 
-    ``kernel`` is what ``insitu lab run -k`` takes; ``options`` are the fields of insitu.lab.Options.
+    ``kernel`` is a name or path as for ``insitu lab run -k``; ``options`` are the fields of insitu.lab.Options.
     """
     return Guest(find_kernel(kernel), Options(**options), name=name)
 
 
 class Guest:
-    """A throw-away machine under a kernel of choice, over this machine's own files.
+    """A temporary virtual machine that runs a chosen kernel over this machine's own files.
 
-    Its commands run as root of the guest. They see this machine's files; what they write goes to memory and is
-    gone with the guest, but for the directories of ``Options.rw``.
+    Its commands run as the guest's root. They see this machine's files; writes go to memory and are lost with the
+    guest, except in the directories of ``Options.rw``.
     """
 
     def __init__(self, kernel: Kernel, options: Options, name: str = "") -> None:
         options.check(kernel)
         self.kernel = kernel
         self.options = options
-        self.name = name or f"{kernel.name.rsplit('/', 1)[-1]}-{os.getpid()}-{secrets.token_hex(2)}"
-        if "/" in self.name or self.name.startswith("."):
-            raise InsituError(f"{self.name!r} is no name for a guest", status=2)
+        kernel_name = re.sub(r"[^A-Za-z0-9.+-]", "-", kernel.name.rsplit("/", 1)[-1])
+        self.name = name or f"{kernel_name}-{os.getpid()}-{secrets.token_hex(2)}".lstrip(".+-")
+        if not _NAME.fullmatch(self.name):
+            raise InsituError(f"--name {self.name!r}: use letters, digits and . _ + -", status=2)
         self.boot_seconds = 0.0
         self._directory: Path | None = None
         self._watchdog: Watchdog | None = None
@@ -85,7 +96,7 @@ class Guest:
 
     @contextlib.contextmanager
     def started(self, start: Callable[[], object]) -> Iterator[Self]:
-        """Start in a particular way, and stop at the end of the block."""
+        """Call ``start``, which starts this guest; stop the guest at the end of the block."""
         try:
             start()
             yield self
@@ -94,22 +105,22 @@ class Guest:
 
     @property
     def transport(self) -> str:
-        """How the guest reaches this machine's files: 9p or virtiofs."""
+        """How the guest mounts this machine's files: 9p or virtiofs."""
         return self._files.transport
 
     @property
     def _boot_timeout(self) -> float:
-        """Seconds; more by default for a kernel whose checks make it many times slower."""
+        """Seconds; the default is longer for a kernel with checks that make it many times slower."""
         return self.options.boot_timeout or (_CHECKED_BOOT_SECONDS if self.kernel.checks else _BOOT_SECONDS)
 
     @property
     def accelerator(self) -> str:
-        """What runs the guest's code: kvm or tcg."""
+        """How the guest's code is run: kvm, or tcg (emulated)."""
         return accelerator(self.kernel)
 
     @property
     def directory(self) -> Path:
-        """Where the guest's sockets and its console are while it runs."""
+        """The directory of the guest's sockets and its console. Raises InsituError if the guest does not run."""
         if self._directory is None:
             raise InsituError(f"guest {self.name} is not running")
         return self._directory
@@ -128,16 +139,19 @@ class Guest:
     def start(self, snapshot: Path | None = None) -> None:
         """Boot, mount this machine's files, and wait until commands can run.
 
-        ``snapshot``, a directory that insitu.lab.guests.snapshot made, is continued instead of booting.
+        With ``snapshot``, a directory made by insitu.lab.guests.snapshot, restore that state instead of booting.
+        Raises InsituError if QEMU or the guest does not start.
         """
         begin = time.monotonic()
         try:
             self._make_directory()
-            self._boot(continued(self.options, snapshot) if snapshot else boot_memory(self.options, self.transport))
             if snapshot is None:
+                self._boot(machine.boot_memory(self.options, self.transport))
                 self._expect("ready", begin + self._boot_timeout)
             else:
-                self._continue(snapshot, begin + self._boot_timeout)
+                memory = machine.snapshot_memory(self.options, snapshot, share=False)
+                self._boot([*memory, "-incoming", "defer"])
+                restore(self.qmp, snapshot / "devices", begin + self._boot_timeout)
             self._enter(begin + self._boot_timeout)
         except GuestSilentError as silence:
             failure = self._explain(silence, self._boot_timeout)
@@ -148,8 +162,11 @@ class Guest:
             raise
         self.boot_seconds = time.monotonic() - begin
 
-    def boot_only(self, memory: Memory) -> None:
-        """Boot to the agent, which has mounted nothing yet: the state that a snapshot keeps."""
+    def boot_only(self, memory: list[str]) -> None:
+        """Boot until the agent runs, which has mounted nothing yet: the state that a snapshot saves.
+
+        ``memory`` are QEMU's arguments for the memory.
+        """
         try:
             self._make_directory()
             self._boot(memory)
@@ -171,11 +188,14 @@ class Guest:
         """Run a command in the guest and wait for its end.
 
         ``stdin`` is bytes, a file descriptor, or None for /dev/null. ``cwd`` and ``env`` default to this process's.
-        ``stdout`` and ``stderr``, when given, are called with bytes as they come, instead of collecting them.
+        ``stdout`` and ``stderr`` are functions that are called with the output's bytes as they arrive; without them
+        the output is collected.
 
-        Raises CommandTimeoutError after ``timeout`` seconds when the guest itself still answers, and GuestError,
-        with the console's last lines, when the kernel panics, hangs or ends.
+        Raises CommandTimeoutError after ``timeout`` seconds if the guest itself responds, and GuestError,
+        with the console's last lines, if its kernel panics, hangs or exits.
         """
+        if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
+            raise InsituError(f"timeout={timeout}: must be above 0 seconds", status=2)
         words = tuple(os.fspath(word) for word in argv)
         token = secrets.token_hex(16)
         collected: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
@@ -208,9 +228,9 @@ class Guest:
         )
 
     def terminal(self, argv: Sequence[str], rows: int, columns: int) -> socket.socket:
-        """Start a command on the guest's terminal; the socket that is the terminal's other side.
+        """Start a command on the guest's terminal; returns a socket connected to that terminal.
 
-        The guest's agent says ``exit STATUS`` on ``self.control`` when the command has ended.
+        The guest's agent sends ``exit STATUS`` on ``self.control`` after the command has ended.
         """
         port = connect(self.directory / "terminal", time.monotonic() + _ANSWER_SECONDS)
         self._sockets.append(port)
@@ -219,13 +239,13 @@ class Guest:
 
     @property
     def control(self) -> Control:
-        """The control port, for what is not a command (a terminal's window size)."""
+        """The control port, for requests other than commands (a terminal's window size)."""
         return self._running_control()
 
     def host_wait(self) -> float:
-        """Seconds for which the guest's CPUs have been ready to run and waited for a CPU of this machine, together.
+        """vCPU steal time: seconds that the guest's CPUs were runnable and waited for a host CPU, summed.
 
-        Zero where this machine's kernel does not tell (Documentation/scheduler/sched-stats.rst).
+        Zero if this machine's kernel does not report it (Documentation/scheduler/sched-stats.rst).
         """
         assert self._process is not None
         nanoseconds = 0
@@ -236,7 +256,7 @@ class Guest:
         return nanoseconds / 1e9
 
     def stop(self) -> None:
-        """End the guest at once and remove its files; to be called any number of times."""
+        """Stop the guest at once and remove its files. Does nothing if it is stopped already."""
         self._flush_disks()
         for port in self._sockets:
             port.close()
@@ -257,22 +277,26 @@ class Guest:
 
     def _make_directory(self) -> None:
         directory = guests_directory() / self.name
+        if len(os.fsencode(directory / "terminal")) > _MAX_SOCKET_PATH:
+            raise InsituError(
+                f"--name {self.name!r} is too long for a socket's path below {directory.parent}", status=2
+            )
         try:
             directory.mkdir(mode=0o700)
         except FileExistsError:
             raise InsituError(
-                f"a guest named {self.name} is running", remedy="insitu lab ps; insitu lab stop"
+                f"a guest named {self.name} is running already", remedy="insitu lab ps; insitu lab stop"
             ) from None
         self._directory = directory
         self._watchdog = Watchdog(directory)
 
-    def _boot(self, memory: Memory) -> None:
+    def _boot(self, memory: list[str]) -> None:
         directory = self.directory
         (directory / "initramfs").write_bytes(
             initramfs.build(self.kernel, machine.features(self.kernel, self.options))
         )
         accel = self.accelerator
-        words = machine.command_line(self.kernel, self.options, directory, accel, memory.words)
+        words = machine.command_line(self.kernel, self.options, directory, accel, memory)
         words += self._files.start(directory, self._watch)
         with (directory / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
@@ -280,7 +304,7 @@ class Guest:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                # Ctrl-C reaches this process alone, which then ends the guest.
+                # Ctrl-C then reaches only this process, which stops the guest.
                 process_group=0,
             )
         self._watch(self._process.pid)
@@ -310,7 +334,7 @@ class Guest:
         self._watchdog.watch(pid)
 
     def _describe(self, accel: str) -> None:
-        """What `insitu lab ps` and its friends want to know, in the guest's directory."""
+        """Write guest.json, which `insitu lab ps` and the commands that reach a guest by its name read."""
         assert self._process is not None
         fields = {
             "name": self.name,
@@ -321,6 +345,7 @@ class Guest:
             "accelerator": accel,
             "pid": os.getpid(),
             "qemu": self._process.pid,
+            "qemu_start": qemu_start_time(self._process.pid),
             "started": time.time(),
         }
         partial = self.directory / "guest.partial"
@@ -344,16 +369,6 @@ class Guest:
             self.control.send("\n".join([*script, "echo shared >&3"]))
             self._expect("shared", deadline)
 
-    def _continue(self, snapshot: Path, deadline: float) -> None:
-        self.qmp.execute("migrate-set-capabilities", capabilities=[IGNORE_SHARED_MEMORY])
-        self.qmp.execute("migrate-incoming", uri=f"exec:cat '{snapshot}/devices'")
-        while self.qmp.execute("query-migrate").get("status") != "completed":
-            if time.monotonic() > deadline:
-                raise GuestSilentError(gone=False)
-            time.sleep(0.005)
-        # It goes on in the state in which it was saved: stopped.
-        self.qmp.execute("cont")
-
     def _expect(self, word: str, deadline: float) -> None:
         line = self.control.line(deadline)
         if line != word:
@@ -371,7 +386,7 @@ class Guest:
     ) -> str:
         directory = os.fspath(cwd) if cwd is not None else str(Path.cwd())
         assignments = [f"{name}={value}" for name, value in (os.environ if env is None else env).items()]
-        # Without this, a kept guest would not see what changed in this machine's files since it last looked.
+        # Without this, a guest would not see what changed in this machine's files since it last read them.
         fresh = "echo 2 >/proc/sys/vm/drop_caches; "
         return fresh + shlex.join([verb, first, second, directory, *assignments, *words])
 
@@ -381,7 +396,7 @@ class Guest:
         return self._control
 
     def _stop_command(self, silence: GuestSilentError, timeout: float, outputs: list[MarkedStream]) -> InsituError:
-        """The command's time is over, or the guest is gone: find out which, and leave the ports clean."""
+        """The error after a silence: a timeout, for which the command is killed, or a failure of the guest."""
         if silence.gone:
             return self._explain(silence, timeout)
         try:
@@ -399,28 +414,10 @@ class Guest:
         console = self.directory / "console"
         if silence.gone:
             return death(console)
-        where = ""
+        qmp = None
         with contextlib.suppress(QmpError):
-            registers = self.qmp.human("info registers -a")
-            at = [word.removeprefix("RIP=") for word in registers.split() if word.startswith("RIP=")]
-            where = f", its CPUs at {', '.join(at)}"
-        tail = self._interrupted(console) or console_tail(console)
-        return GuestError("hang", f"the guest hangs: its agent has not answered for {seconds:g} s{where}", tail)
-
-    def _interrupted(self, console: Path) -> list[str]:
-        """Where a CPU stands, as the guest's kernel tells it on an NMI (see machine.kernel_arguments).
-
-        Empty where it cannot.
-        """
-        with contextlib.suppress(QmpError):
-            self.qmp.execute("inject-nmi")
-        deadline = time.monotonic() + _NMI_SECONDS
-        while time.monotonic() < deadline:
-            trace = nmi_trace(console)
-            if trace:
-                return trace
-            time.sleep(0.05)
-        return []
+            qmp = self.qmp
+        return hang(console, qmp, seconds)
 
     def _console_since(self, position: int) -> str:
         with contextlib.suppress(OSError), (self.directory / "console").open("rb") as file:

@@ -1,10 +1,10 @@
 #!/bin/sh
-# The guest's agent: reads scripts from the control port and runs them in this shell. A script comes as a line with
-# its length in bytes, then its text. The shell keeps the functions below, which scripts are made of.
+# The guest's agent: reads scripts from the control port and runs them in this shell. A script is sent as a line with
+# its length in bytes, then its text; it calls the functions below.
 #
-# By descriptor: 3 the control port, 4 the commands' standard output, 5 their standard error (pipes to their ports).
+# Descriptors: 3 is the control port, 4 the commands' standard output, 5 their standard error (pipes to their ports).
 
-# The device of one of the ports. The kernel learns their names one by one, some time after it has found the device.
+# Prints the device of a port. The kernel gets the ports' names one by one, some time after it has found the device.
 port() {
     tries=0
     while [ $tries -lt 500 ]; do
@@ -12,14 +12,14 @@ port() {
             { read -r name <"$entry/name"; } 2>/dev/null
             [ "$name" = "$1" ] && echo "/dev/${entry##*/}" && return
         done
-        # Without the driver no port will ever come.
+        # Without the driver there will be no port.
         [ -d /sys/class/virtio-ports ] || [ $tries -lt 20 ] || return
         tries=$((tries + 1))
         $busybox usleep 10000
     done
 }
 
-# Mounts the host's files below and a tmpfs above, and makes that the root. $1: 9p or virtiofs. $2: kernel modules'
+# Mounts the host's files with a tmpfs over them, and makes that the root. $1: 9p or virtiofs. $2: the kernel modules'
 # directory in the host's files, or nothing.
 enter_root() {
     $busybox mount -t tmpfs -o mode=755 upper /upper
@@ -59,7 +59,7 @@ enter_root() {
 
 # Mounts one of the host's shared directories. $1: 9p or virtiofs. $2: tag. $3: ro or rw. $4: where.
 share() {
-    # The host's files below are taken to stand still while they are looked at; a writable share is not cached.
+    # Read-only files are cached (names and attributes until the next command); a writable share is not.
     case $1-$3 in
         9p-ro) options=trans=virtio,version=9p2000.L,msize=524288,cache=loose,ro ;;
         9p-rw) options=trans=virtio,version=9p2000.L,msize=524288,cache=mmap ;;
@@ -80,7 +80,7 @@ network_up() {
     echo nameserver 10.0.2.3 >/etc/resolv.conf
 }
 
-# Runs a command. $1: the token that ends its output. $2: yes when standard input is to come. $3: directory.
+# Runs a command. $1: the token that ends its output. $2: yes if standard input will be sent. $3: directory.
 # The rest: env's arguments, that is NAME=VALUE ... COMMAND ARGUMENT ...
 command_run() {
     token=$1 input=$2 directory=$3
@@ -88,9 +88,9 @@ command_run() {
     $busybox rm -f /run/insitu-lab/pid
     (
         if [ "$input" = yes ]; then
-            # Busy for as long as something of an earlier command still holds it.
+            # Opening fails while a process of an earlier command has the port open.
             until command exec 6<"$stdin_port"; do $busybox usleep 1000; done 2>/dev/null
-            # The host opens with the token: until it has connected, reading finds the end of the file.
+            # The host sends the token first: until it has connected, reading returns end of file.
             until read -r line <&6 && [ "$line" = "$token" ]; do $busybox usleep 1000; done
         else
             exec 6</dev/null
@@ -101,7 +101,7 @@ command_run() {
                 'echo $$ >/run/insitu-lab/pid; cd "$0" || exit 126; exec /usr/bin/env -i "$@"' "$directory" "$@"
         )
         status=$?
-        # Before the host hears of the end: closing throws away what has arrived on the port.
+        # Before the host is notified of the end: closing discards what has arrived on the port.
         exec 6<&-
         echo "$token" >&4
         echo "$token" >&5
@@ -114,7 +114,7 @@ terminal_run() {
     rows=$1 columns=$2 directory=$3
     shift 3
     (
-        # The size is kept only while the terminal is open, so the command's own shell sets it.
+        # The terminal keeps its size only while it is open, so the command's own shell sets it.
         $busybox setsid -c $busybox sh -c \
             '$busybox stty sane rows "$1" cols "$2"; cd "$0" || exit 126; shift 2; exec /usr/bin/env -i "$@"' \
             "$directory" "$rows" "$columns" "$@" </dev/hvc0 >/dev/hvc0 2>&1 3>&- 4>&- 5>&-
@@ -133,7 +133,7 @@ if [ -z "$entered" ]; then
         $busybox poweroff -f
     fi
     exec 3<>"$(port insitu.control)" 4>"$(port insitu.stdout)" 5>"$(port insitu.stderr)"
-    # A port takes 32 KiB of a write and says so, which many programs do not look at. A pipe takes all.
+    # A port writes at most 32 KiB of a write(2) and returns that, which many programs ignore. A pipe writes all.
     $busybox mkfifo /stdout /stderr
     $busybox cat </stdout >&4 3>&- 5>&- &
     $busybox cat </stderr >&5 3>&- 4>&- &

@@ -1,24 +1,30 @@
-"""What a guest's machine is made of, and the QEMU command line that makes it."""
+"""A guest's machine: its options, and the QEMU command line and kernel command line made from them."""
 
+import math
 import re
 import shutil
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.lab.architecture import host_architecture
 from insitu.lab.kernels.kernel import Kernel
-from insitu.lab.kernels.modules import has_feature
+from insitu.lab.kernels.kernel_modules import has_feature
 
 __all__ = [
     "PORTS",
     "Options",
+    "boot_memory",
     "command_line",
+    "escaped",
     "features",
     "kernel_arguments",
     "parse_size",
     "qemu_program",
     "shares",
+    "snapshot_memory",
     "transport",
 ]
 
@@ -27,14 +33,17 @@ PORTS: Final = ("control", "stdin", "stdout", "stderr")
 
 _SIZE_UNITS: Final = {"": 1 << 20, "K": 1 << 10, "M": 1 << 20, "G": 1 << 30}
 _MIN_MEMORY: Final = 128 << 20
+_MAX_BOOT_SECONDS: Final = 86400.0
+_CRASHKERNEL: Final = re.compile(r"\d[\w:,@-]{0,200}")  # Documentation/admin-guide/kdump/kdump.rst
 
 
 @dataclass(frozen=True)
 class Options:
-    """A guest's machine. ``memory`` and ``crashkernel`` are sizes as QEMU and the kernel write them (512M, 2G).
+    """A guest's machine.
 
-    ``cpu`` is a CPU as QEMU's -cpu names it; by default the host's, emulated or not, less what is emulated wrongly.
-    ``boot_timeout`` is in seconds; by default as the kernel needs.
+    ``memory`` is a size such as 512M or 2G, ``crashkernel`` the kernel parameter of that name. ``cpu`` is a model of
+    QEMU's -cpu; the default has every feature that the accelerator supports correctly. ``boot_timeout`` is in
+    seconds; the default depends on the kernel. ``disks`` are image files, ``rw`` directories the guest may write to.
     """
 
     cpus: int = 2
@@ -51,13 +60,21 @@ class Options:
     boot_timeout: float | None = None
 
     def check(self, kernel: Kernel) -> None:
-        """Raise InsituError for what cannot be, naming the option."""
-        if self.cpus < 1 or self.numa < 1 or self.numa > self.cpus:
-            raise InsituError(f"{self.cpus} CPUs do not make {self.numa} NUMA nodes; each needs one CPU", status=2)
+        """Raise InsituError, which names the option, for values that no guest can have with ``kernel``."""
+        for option, count in (("cpus", self.cpus), ("numa", self.numa)):
+            if count < 1:
+                raise InsituError(f"--{option} {count}: must be at least 1", status=2)
+        if self.numa > self.cpus:
+            raise InsituError(f"--numa {self.numa} with --cpus {self.cpus}: each node needs a CPU", status=2)
         if parse_size(self.memory) < _MIN_MEMORY * self.numa:
-            raise InsituError(f"--memory {self.memory} is too little; a NUMA node needs 128M", status=2)
+            raise InsituError(f"--memory {self.memory} is too small: a NUMA node needs 128M", status=2)
         if self.net not in ("none", "user"):
-            raise InsituError(f"no network {self.net!r}; there are none and user", status=2)
+            raise InsituError(f"--net {self.net!r}: must be none or user", status=2)
+        if self.crashkernel and not _CRASHKERNEL.fullmatch(self.crashkernel):
+            raise InsituError(f"--crashkernel {self.crashkernel!r} is not a size such as 256M", status=2)
+        timeout = self.boot_timeout
+        if timeout is not None and not (math.isfinite(timeout) and 0 < timeout <= _MAX_BOOT_SECONDS):
+            raise InsituError(f"boot_timeout={timeout}: must be above 0 and at most 86400 s", status=2)
         for path in self.rw:
             if not path.is_dir():
                 raise InsituError(f"--rw {path} is not a directory", status=2)
@@ -73,7 +90,7 @@ class Options:
 
 
 def parse_size(text: str) -> int:
-    """``512M`` or ``2G`` in bytes; a bare number counts MiB, as it does for QEMU."""
+    """``512M`` or ``2G`` in bytes; a number without a unit is in MiB, as for QEMU. Raises InsituError."""
     match = re.fullmatch(r"(\d{1,7})([KMG]?)", text.upper().removesuffix("B"))
     if not match:
         raise InsituError(f"{text!r} is not a size such as 512M or 2G", status=2)
@@ -81,53 +98,58 @@ def parse_size(text: str) -> int:
 
 
 def qemu_program() -> str:
-    """QEMU's path. Raises InsituError saying how to get it."""
-    program = shutil.which("qemu-system-x86_64")
+    """The path of QEMU for this machine's architecture. Raises InsituError if it is not installed."""
+    architecture = host_architecture()
+    program = shutil.which(architecture.qemu_program)
     if program is None:
-        raise InsituError("the lab needs QEMU", remedy="apt-get install qemu-system-x86")
+        raise InsituError("the lab needs QEMU", remedy=f"apt-get install {architecture.qemu_package}")
     return program
 
 
 def transport(kernel: Kernel) -> str:
-    """How the guest reaches this machine's files: 9p, or virtiofs where the kernel has no 9p (Debian's cloud one)."""
+    """How the guest mounts this machine's files: 9p, or virtiofs if the kernel has no 9p (Debian's cloud kernel)."""
     return "9p" if has_feature(kernel, "9p") else "virtiofs"
 
 
 def features(kernel: Kernel, options: Options) -> tuple[str, ...]:
-    """What the kernel must have, as keys of insitu.lab.kernels.modules.FEATURES."""
+    """What the kernel must have, as keys of insitu.lab.kernels.kernel_modules.FEATURES."""
     wanted = ["virtio", "serial ports", transport(kernel), "overlay"]
     wanted += ["network"] * (options.net == "user") + ["disk"] * bool(options.disks)
-    # Lets the kernel tell QEMU where its vmcoreinfo is, without which a memory dump cannot be opened.
+    # With it, the kernel gives QEMU the address of its vmcoreinfo, without which a memory dump cannot be opened.
     wanted += ["firmware configuration"] * has_feature(kernel, "firmware configuration")
     return tuple(wanted)
 
 
 def kernel_arguments(options: Options) -> str:
     """The guest kernel's command line."""
-    words = ["console=ttyS0", "panic=-1", "tsc=reliable", "no_timer_check", "8250.nr_uarts=2", "nokaslr"]
-    # How a guest that hangs can be made to say where: QEMU sends it an NMI, and it panics with the CPU's call trace.
+    architecture = host_architecture()
+    words = [*architecture.kernel_arguments, "panic=-1", "nokaslr"]
+    # If the guest hangs, QEMU sends it an NMI, on which its kernel panics and prints the CPU's call trace.
     words += ["unknown_nmi_panic"]
     words += ["initcall_debug", "loglevel=8"] if options.initcall_debug else ["quiet"]
-    words += ["kgdboc=ttyS1,115200"] * options.kgdb
+    words += [f"kgdboc={architecture.kgdb_console},115200"] * options.kgdb
     words += [f"crashkernel={options.crashkernel}"] * bool(options.crashkernel)
     return " ".join([*words, *options.append.split()])
 
 
-def command_line(kernel: Kernel, options: Options, directory: Path, accelerator: str, ram: list[str]) -> list[str]:
+def command_line(
+    kernel: Kernel, options: Options, directory: Path, accelerator: str, memory: Sequence[str]
+) -> list[str]:
     """QEMU's command line for a guest whose sockets, initramfs and console file are in ``directory``.
 
-    ``ram`` holds the -object and -numa words that the memory is made of.
+    ``memory`` are the arguments for its memory: ``boot_memory`` or ``snapshot_memory``.
     """
-    # QEMU 7.2's emulation of AVX2 is wrong in places: numpy.argsort puts out orders that are none.
+    home = escaped(directory)
+    # QEMU 7.2's emulation of AVX2 is wrong in places: numpy.argsort returns wrong orders.
     cpu = options.cpu or ("host" if accelerator == "kvm" else "max,avx2=off")
     words = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
-    # Trace events, when `insitu lab trace` asks for them, come with their time.
+    # For the trace events of `insitu lab trace`.
     words += ["-msg", "timestamp=on"]
-    # The default machine's table of PCI interrupts is a program, which takes longer than the kernel's interpreter
-    # allows when every access is checked; this one's is a table.
-    words += ["-machine", "q35"] * kernel.checks
+    # The default machine's table of PCI interrupts is an ACPI program, and in a kernel that checks every access it
+    # runs into the interpreter's time limit; this machine's is a constant.
+    words += ["-machine", host_architecture().plain_machine] * kernel.checks
     words += ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", cpu]
-    words += ["-smp", _sockets(options), "-m", f"{parse_size(options.memory) >> 20}M", *ram]
+    words += ["-smp", _sockets(options), "-m", f"{parse_size(options.memory) >> 20}M", *memory]
     words += [
         "-kernel",
         str(kernel.bootable),
@@ -136,42 +158,73 @@ def command_line(kernel: Kernel, options: Options, directory: Path, accelerator:
         "-append",
         kernel_arguments(options),
     ]
-    words += ["-chardev", f"file,id=console,path={directory}/console", "-serial", "chardev:console"]
+    words += ["-chardev", f"file,id=console,path={home}/console", "-serial", "chardev:console"]
     if options.kgdb:
-        words += ["-chardev", f"socket,id=kgdb,path={directory}/kgdb,server=on,wait=off", "-serial", "chardev:kgdb"]
-    # The first monitor is the owner's; the second is for `insitu lab dump`, `gdb` and `trace` from elsewhere.
+        words += ["-chardev", f"socket,id=kgdb,path={home}/kgdb,server=on,wait=off", "-serial", "chardev:kgdb"]
+    # The owner uses the first monitor; `insitu lab dump`, `gdb` and `trace` the second.
     for monitor in ("qmp", "qmp2"):
-        words += ["-qmp", f"unix:{directory}/{monitor},server=on,wait=off"]
+        words += ["-qmp", f"unix:{home}/{monitor},server=on,wait=off"]
     words += ["-device", "virtio-serial-pci,max_ports=8"]
-    words += ["-chardev", f"socket,id=terminal,path={directory}/terminal,server=on,wait=off"]
+    words += ["-chardev", f"socket,id=terminal,path={home}/terminal,server=on,wait=off"]
     words += ["-device", "virtconsole,chardev=terminal,nr=0"]
     for number, port in enumerate(PORTS, start=1):
-        words += ["-chardev", f"socket,id={port},path={directory}/{port},server=on,wait=off"]
+        words += ["-chardev", f"socket,id={port},path={home}/{port},server=on,wait=off"]
         words += ["-device", f"virtserialport,chardev={port},name=insitu.{port},nr={number}"]
     for disk in options.disks:
-        words += ["-drive", f"file={_escaped(disk)},format={_disk_format(disk)},if=virtio"]
+        words += ["-drive", f"file={escaped(disk.resolve())},format={_disk_format(disk)},if=virtio"]
     if options.net == "user":
         words += ["-nic", "user,model=virtio-net-pci"]
-    # A restored snapshot gets a new generation id, which makes its kernel reseed its random numbers.
+    # A restored guest gets a new generation id, on which its kernel reseeds its random number generator.
     return [*words, "-device", "vmcoreinfo", "-device", "vmgenid,guid=auto"]
 
 
+def boot_memory(options: Options, transport: str) -> list[str]:
+    """The arguments for memory to boot with. virtiofsd accesses the guest's memory, which must then be shareable."""
+    if options.numa == 1 and transport != "virtiofs":
+        return []
+    backend = "memory-backend-memfd,share=on" if transport == "virtiofs" else "memory-backend-ram"
+    return _nodes(options, [backend] * options.numa)
+
+
+def snapshot_memory(options: Options, directory: Path, *, share: bool) -> list[str]:
+    """The arguments for memory in files of ``directory``: shared to make a snapshot, else private (copy on write)."""
+    mode = "on" if share else "off"
+    home = escaped(directory)
+    return _nodes(
+        options, [f"memory-backend-file,share={mode},mem-path={home}/ram{number}" for number in range(options.numa)]
+    )
+
+
+def _nodes(options: Options, backends: list[str]) -> list[str]:
+    size = parse_size(options.memory) >> 20
+    words = []
+    for number, backend in enumerate(backends):
+        # The last node gets the remainder of the division.
+        share = size // options.numa + (size % options.numa if number == options.numa - 1 else 0)
+        words += ["-object", f"{backend},id=ram{number},size={share}M"]
+        if options.numa == 1:
+            return [*words, "-machine", "memory-backend=ram0"]
+        first, last = number * options.cpus // options.numa, (number + 1) * options.cpus // options.numa - 1
+        words += ["-numa", f"node,nodeid={number},memdev=ram{number},cpus={first}-{last}"]
+    return words
+
+
 def shares(options: Options) -> list[tuple[str, Path, bool]]:
-    """What of this machine's files the guest sees: tag, directory, and whether it may write there."""
+    """This machine's directories that the guest mounts: tag, path, and whether it may write there."""
     return [("root", Path("/"), False), *((f"rw{n}", path.resolve(), True) for n, path in enumerate(options.rw))]
 
 
 def _sockets(options: Options) -> str:
-    """CPUs as -smp takes them: those of one socket share a cache, which no two NUMA nodes do."""
+    """The value of -smp: the CPUs of a socket share a cache, so each NUMA node is a socket."""
     if options.numa == 1:
         return str(options.cpus)
     sockets = options.numa if options.cpus % options.numa == 0 else options.cpus
     return f"{options.cpus},sockets={sockets},cores={options.cpus // sockets}"
 
 
-def _escaped(path: Path) -> str:
-    # A comma ends a value in QEMU's option syntax; two stand for one.
-    return str(path.resolve()).replace(",", ",,")
+def escaped(path: Path) -> str:
+    """A path as a value in QEMU's option syntax, where a comma ends the value and two commas stand for one."""
+    return str(path).replace(",", ",,")
 
 
 def _disk_format(disk: Path) -> str:

@@ -1,9 +1,8 @@
-"""Snapshots of booted guests: a second start continues the first one's memory instead of booting again.
+"""Snapshots of booted guests: later guests restore the first one's memory instead of booting.
 
-A snapshot is taken when the guest's agent waits for its first word, before this machine's files are mounted, as
-QEMU refuses to save a guest that has 9p mounted. Its memory lies in files: shared with the guest that made the
-snapshot, mapped privately (copy on write) by every guest that continues it, so that continuing reads only what
-is touched. QEMU's migration stream holds the devices alone (capability x-ignore-shared).
+A snapshot is taken when the guest's agent waits for its first request, before this machine's files are mounted, as
+QEMU refuses to save a guest that has 9p mounted. Its memory is in files: shared with the guest that makes the
+snapshot, mapped privately (copy on write) by every guest that restores it, so that only the pages it uses are read.
 """
 
 import contextlib
@@ -12,30 +11,32 @@ import json
 import os
 import shutil
 import tempfile
+import time
 from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
 from insitu.lab.directories import cache_directory
-from insitu.lab.guests.guest import IGNORE_SHARED_MEMORY, Guest
-from insitu.lab.guests.machine import kernel_arguments, parse_size, qemu_program
-from insitu.lab.guests.memory import snapshot_memory
+from insitu.lab.guests.guest import Guest
+from insitu.lab.guests.machine import kernel_arguments, parse_size, qemu_program, snapshot_memory
+from insitu.lab.guests.migration import save
 from insitu.lab.kernels.busybox import busybox
 
 __all__ = ["can_snapshot", "start_fast", "take"]
 
 _KEPT: Final = 6
-_ROOM: Final = 512 << 20
+_SPARE_BYTES: Final = 512 << 20
+_SAVE_SECONDS: Final = 60.0
 
 
 def start_fast(guest: Guest) -> None:
-    """Start a guest from its snapshot, which is made first when there is none; boot where none can be had."""
+    """Start a guest from its snapshot, which is made first if there is none; boot if it cannot have one."""
     if not can_snapshot(guest):
         guest.start()
         return
     home = cache_directory("snapshots") / _key(guest)
     if not (home / "devices").exists():
-        if shutil.disk_usage(home.parent).free < parse_size(guest.options.memory) + _ROOM:
+        if shutil.disk_usage(home.parent).free < parse_size(guest.options.memory) + _SPARE_BYTES:
             guest.start()
             return
         take(guest, home)
@@ -43,33 +44,26 @@ def start_fast(guest: Guest) -> None:
     try:
         guest.start(snapshot=home)
     except InsituError:
-        # A snapshot may outlive what it was made with (another host CPU, a changed QEMU): boot, and make it anew.
+        # The snapshot may not fit any more (another host CPU, another QEMU): boot, and make a new one next time.
         shutil.rmtree(home, ignore_errors=True)
         guest.start()
 
 
 def can_snapshot(guest: Guest) -> bool:
-    """Whether the guest's machine can be saved: not with virtiofs, whose server has a state of its own."""
+    """Whether the guest's machine can be saved: not with virtiofs, whose server has its own state."""
     options = guest.options
     return guest.transport == "9p" and not (options.disks or options.kgdb or options.initcall_debug)
 
 
 def take(guest: Guest, home: Path) -> None:
-    """Boot a guest like ``guest`` and keep its state in the directory ``home``."""
+    """Boot a guest with the options of ``guest`` and save its state in the directory ``home``."""
     with tempfile.TemporaryDirectory(prefix=".new-", dir=home.parent) as scratch:
         partial = Path(scratch) / "snapshot"
         partial.mkdir()
         source = Guest(guest.kernel, guest.options)
         try:
             source.boot_only(snapshot_memory(guest.options, partial, share=True))
-            qmp = source.qmp
-            qmp.execute("stop")
-            qmp.execute("migrate-set-capabilities", capabilities=[IGNORE_SHARED_MEMORY])
-            qmp.execute("migrate", uri=f"exec:cat >'{partial}/devices.partial'")
-            while (state := qmp.execute("query-migrate").get("status")) in ("setup", "active", "device", None):
-                pass
-            if state != "completed":
-                raise InsituError(f"QEMU cannot save the guest: migration {state}")
+            save(source.qmp, partial / "devices.partial", time.monotonic() + _SAVE_SECONDS)
         finally:
             source.stop()
         (partial / "devices.partial").rename(partial / "devices")
@@ -80,7 +74,7 @@ def take(guest: Guest, home: Path) -> None:
 
 
 def _key(guest: Guest) -> str:
-    """Names everything the saved state depends on."""
+    """A hash of everything the saved state depends on."""
     stamps = [
         (str(path), path.stat().st_size, path.stat().st_mtime_ns)
         for path in (guest.kernel.image, Path(qemu_program()), busybox(), *Path(__file__).parent.glob("*.sh"))

@@ -1,4 +1,4 @@
-"""This process's terminal as a guest's: raw bytes both ways, and the window's size."""
+"""A guest's terminal on this process's terminal: raw bytes both ways, and the window size."""
 
 import os
 import selectors
@@ -14,7 +14,7 @@ from typing import Final
 from insitu.errors import InsituError
 from insitu.lab.guests.failures import death
 from insitu.lab.guests.guest import Guest
-from insitu.lab.guests.streams import GuestSilentError
+from insitu.lab.guests.port_streams import GuestSilentError
 
 __all__ = ["interact"]
 
@@ -23,9 +23,10 @@ _STATUS_HANGUP: Final = 128 + signal.SIGHUP
 
 
 def interact(guest: Guest, argv: Sequence[str]) -> int:
-    """Run a command on the guest's terminal, connected to this process's; its exit status.
+    """Run a command on the guest's terminal, connected to this process's; returns its exit status.
 
-    When this process's terminal goes away, so does the command, and the status is that of SIGHUP.
+    If this process's terminal is closed, the status is that of SIGHUP. Raises InsituError without a terminal, and
+    GuestError if the guest exits.
     """
     if not sys.stdin.isatty():
         raise InsituError("a shell needs a terminal", remedy="insitu lab run -- CMD works without one", status=2)
@@ -36,7 +37,7 @@ def interact(guest: Guest, argv: Sequence[str]) -> int:
         for source in (port, guest.control.port, sys.stdin.fileno(), resized):
             selector.register(source, selectors.EVENT_READ)
         try:
-            # The terminal's last bytes may come after the control port's word that the command ended.
+            # The terminal's last bytes may arrive after the line on the control port.
             while ready := selector.select(None if status is None else 0.1):
                 for key, _ in ready:
                     if key.fileobj is port:
@@ -62,7 +63,7 @@ def interact(guest: Guest, argv: Sequence[str]) -> int:
 
 @contextmanager
 def _raw_terminal() -> Iterator[int]:
-    """Raw mode for the block's duration; a descriptor that is readable whenever the window changed its size."""
+    """Raw mode inside the block; yields a descriptor that is readable after the window size has changed."""
     fd = sys.stdin.fileno()
     before = termios.tcgetattr(fd)
     reading, writing = os.pipe()

@@ -1,7 +1,7 @@
-"""No orphans: a small process that ends a guest's processes and removes its files when their owner is gone.
+"""A small process that kills a guest's processes and removes its files after their owner has exited.
 
-It holds the read end of a pipe whose only writer is the owner. Whatever ends the owner, SIGKILL included, closes
-the pipe. (PR_SET_PDEATHSIG on QEMU would also fire when merely the *thread* that started it ends.)
+It reads from a pipe that only the owner writes to; however the owner ends, SIGKILL included, the pipe is closed.
+(PR_SET_PDEATHSIG on QEMU would also fire when the *thread* that started it ends.)
 """
 
 import contextlib
@@ -26,7 +26,7 @@ rmdir "${1%/*}"
 
 
 class Watchdog:
-    """Watches over a directory and the processes named to it, from now until ``release``."""
+    """Watches a directory and the processes given to ``watch``, until ``release``."""
 
     def __init__(self, directory: Path) -> None:
         self._process = subprocess.Popen(
@@ -38,11 +38,11 @@ class Watchdog:
         )
 
     def watch(self, pid: int) -> None:
-        """End this process, too, when the owner is gone."""
+        """Kill this process, too, after the owner has exited."""
         self._say(f"watch {pid}\n")
 
     def release(self) -> None:
-        """The watched processes have ended: forget them (their numbers may be reused) and remove the directory."""
+        """The watched processes have ended: forget them (their pids may be reused) and remove the directory."""
         self._say("forget -\n")
         with contextlib.suppress(OSError):
             self._process.communicate()

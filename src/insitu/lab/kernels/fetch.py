@@ -1,7 +1,4 @@
-"""Fetch a distribution's kernel into the cache: download, unpack, index its modules. Nothing is installed.
-
-Downloads go through apt-get, so mirrors, proxies and signatures are those the machine is configured for.
-"""
+"""Fetch a distribution's kernel into the cache: download, unpack, index its modules. Nothing is installed."""
 
 import json
 import os
@@ -15,14 +12,14 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
-from insitu.lab.directories import cache_directory
+from insitu.lab.architecture import host_architecture
+from insitu.lab.directories import cache_directory, need_space
+from insitu.lab.kernels.apt_packages import Package, download, find_package, unpack
 from insitu.lab.kernels.busybox import busybox
-from insitu.lab.kernels.catalog import Package, find_package
-from insitu.lab.kernels.image import kernel_at
-from insitu.lab.kernels.kernel import INDEX, Kernel, fetched_kernels
-from insitu.lab.space import need_space
+from insitu.lab.kernels.find_kernel import cached_kernels, kernel_at
+from insitu.lab.kernels.kernel import INDEX, Kernel
 
-__all__ = ["download", "fetch", "fetch_debuginfo", "unpack"]
+__all__ = ["fetch", "fetch_debuginfo"]
 
 Report = Callable[[str], None]
 
@@ -32,17 +29,17 @@ _SPACE_DEBUGINFO: Final = 2 << 30
 
 
 def fetch(name: str, report: Report = lambda line: None) -> Kernel:
-    """The kernel ``name``, fetched unless the cache has the newest.
+    """Fetch the kernel ``name`` unless the cache has the newest, and return it.
 
     ``name`` is a short name such as 6.1-cloud, a release, the path of a kernel's Debian package (``make bindeb-pkg``
-    makes one), or the path of an image, of which nothing needs to be fetched. ``report`` is given a line for every
-    step. Raises InsituError saying which step failed and what to do.
+    builds one), or the path of an image, which is used where it is. ``report`` is called with a line for every step.
+    Raises InsituError with the step that failed and its remedy.
     """
     if "/" in name or name.endswith(".deb"):
         path = Path(name)
         return _from_package_file(path, report) if path.suffix == ".deb" else kernel_at(path)
     package = find_package(name)
-    for kernel in fetched_kernels():
+    for kernel in cached_kernels():
         if kernel.release == package.release and kernel.origin == package.package:
             report(f"{package.name} ({package.release}) is in the cache")
             return kernel
@@ -56,18 +53,25 @@ def _from_package_file(archive: Path, report: Report) -> Kernel:
     if not archive.is_file():
         raise InsituError(f"no package {archive}")
     need_space(cache_directory("kernels"), _SPACE_KERNEL)
-    asked = subprocess.run(["dpkg-deb", "-f", archive, "Package"], capture_output=True, text=True, check=False)
-    package = asked.stdout.strip()
+    package, architecture = (_package_field(archive, name) for name in ("Package", "Architecture"))
     release = package.removeprefix("linux-image-").removesuffix("-unsigned")
-    if asked.returncode or release == package:
+    if release == package or "/" in release:
         raise InsituError(
-            f"{archive} is no package of a kernel image", remedy="linux-image-RELEASE_VERSION_ARCH.deb is"
+            f"{archive} is not a kernel image's package", remedy="use linux-image-RELEASE_VERSION_ARCH.deb"
         )
+    if architecture != host_architecture().debian:
+        raise InsituError(f"{archive} is for {architecture}, and this machine is {host_architecture().debian}")
     return _into_cache(archive, Package(package, release, release), report)
 
 
+def _package_field(archive: Path, name: str) -> str:
+    """A field of a Debian package's control file; empty if the file is not a package."""
+    words = ["dpkg-deb", "-f", str(archive), name]
+    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+
+
 def _into_cache(archive: Path, package: Package, report: Report) -> Kernel:
-    """The kernel of an image package's file, unpacked and indexed, in the place of one of the same release."""
+    """Unpack and index an image package's file; it replaces a cached kernel of the same release."""
     kernels = cache_directory("kernels")
     with _scratch(kernels) as scratch:
         report(f"unpacking {archive.stat().st_size >> 20} MB")
@@ -77,19 +81,19 @@ def _into_cache(archive: Path, package: Package, report: Report) -> Kernel:
         target = kernels / package.release
         shutil.rmtree(target, ignore_errors=True)
         (scratch / "tree").rename(target)
-    return next(kernel for kernel in fetched_kernels() if kernel.release == package.release)
+    return next(kernel for kernel in cached_kernels() if kernel.release == package.release)
 
 
 def fetch_debuginfo(kernel: Kernel, report: Report = lambda line: None) -> Kernel:
-    """The kernel with the unstripped vmlinux of its debug package beside it, fetched unless it is there."""
+    """Fetch the unstripped vmlinux from a fetched kernel's debug package, unless it is there."""
     if kernel.debuginfo is not None and kernel.debuginfo.exists():
         return kernel
     package = re.sub("-unsigned$", "", kernel.origin) + "-dbg"
     home = cache_directory("kernels") / kernel.release
     if not kernel.origin.startswith("linux-image-") or not home.is_dir():
         raise InsituError(
-            f"debug information is to be had for fetched kernels only, and {kernel.name} was not fetched",
-            remedy="insitu lab fetch lists their names",
+            f"debug information can be fetched for fetched kernels only, and {kernel.name} was not fetched",
+            remedy="insitu lab kernels lists their names",
         )
     need_space(home, _SPACE_DEBUGINFO)
     with _scratch(home) as scratch:
@@ -99,35 +103,15 @@ def fetch_debuginfo(kernel: Kernel, report: Report = lambda line: None) -> Kerne
         _extract_vmlinux(archive, kernel.release, home / "vmlinux-debug")
     index = home / INDEX
     _write_whole(index, json.dumps(json.loads(index.read_text()) | {"debuginfo": "vmlinux-debug"}, indent=1))
-    return next(found for found in fetched_kernels() if found.release == kernel.release)
-
-
-def download(package: str, directory: Path) -> Path:
-    """The package's archive, downloaded into ``directory`` by apt-get."""
-    # Without this, root's apt complains that its sandbox user cannot write here.
-    words = ["apt-get", "-q", "download", *(["-oAPT::Sandbox::User=root"] if os.getuid() == 0 else []), package]
-    outcome = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=False)
-    archives = list(directory.glob("*.deb"))
-    if outcome.returncode or len(archives) != 1:
-        complaint = (outcome.stderr.strip().splitlines() or ["apt-get gave no reason"])[-1].removeprefix("E: ")
-        remedy = "" if "pace left" in complaint else "apt-get update, as root, brings its lists up to date"
-        raise InsituError(f"cannot download {package}: {complaint}", remedy=remedy)
-    return archives[0]
-
-
-def unpack(archive: Path, directory: Path) -> None:
-    """Unpack a Debian package's files below ``directory``, which nothing of it is installed by."""
-    outcome = subprocess.run(["dpkg-deb", "-x", archive, directory], capture_output=True, text=True, check=False)
-    if outcome.returncode:
-        raise InsituError(f"cannot unpack {archive.name}: {outcome.stderr.strip().splitlines()[-1]}")
+    return next(found for found in cached_kernels() if found.release == kernel.release)
 
 
 def _index(tree: Path, package: Package) -> None:
-    """Run depmod on an unpacked image package and write the index that makes it a fetched kernel."""
+    """Run depmod on an unpacked image package and write its index."""
     image = tree / "boot" / f"vmlinuz-{package.release}"
     modules = _modules_below(tree) / package.release
     if not image.exists() or not modules.is_dir():
-        raise InsituError(f"{package.package} holds no kernel image and modules in the usual places")
+        raise InsituError(f"{package.package} has no boot/vmlinuz-{package.release}, or no modules for it")
     depmod = shutil.which("depmod", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/sbin")
     base = modules.parents[2]
     command = [depmod] if depmod else [str(busybox()), "depmod"]
@@ -149,7 +133,7 @@ def _modules_below(tree: Path) -> Path:
 
 
 def _extract_vmlinux(archive: Path, release: str, target: Path) -> None:
-    """Write ``vmlinux`` out of a debug package's tar stream, and none of its thousands of modules."""
+    """Extract only ``vmlinux`` from a debug package's tar stream, not its thousands of modules."""
     member = f"./usr/lib/debug/boot/vmlinux-{release}"
     partial = target.with_suffix(".partial")
     stream = subprocess.Popen(

@@ -1,4 +1,4 @@
-"""The guest's first files, as a cpio archive: busybox, two scripts, and the modules it needs to reach more."""
+"""The guest's initramfs, a cpio archive: busybox, two scripts, and the modules it needs to mount the host's files."""
 
 from collections.abc import Iterable, Iterator
 from importlib.resources import files
@@ -7,7 +7,7 @@ from typing import Final
 
 from insitu.lab.kernels.busybox import busybox
 from insitu.lab.kernels.kernel import Kernel
-from insitu.lab.kernels.modules import load_order, module_bytes
+from insitu.lab.kernels.kernel_modules import load_order, module_bytes
 
 __all__ = ["archive", "build", "minimal"]
 
@@ -18,12 +18,12 @@ _FOLDERS: Final = ("bin", "dev", "host", "lower", "modules", "proc", "run", "sys
 
 
 def build(kernel: Kernel, features: tuple[str, ...]) -> bytes:
-    """The archive for a kernel whose guest needs ``features`` (keys of insitu.lab.kernels.modules.FEATURES)."""
+    """The archive for a kernel whose guest needs ``features``, keys of insitu.lab.kernels.kernel_modules.FEATURES."""
     return archive(_entries(kernel, features))
 
 
 def minimal(init: bytes) -> bytes:
-    """The archive of a guest that only runs the script ``init``, with busybox at hand."""
+    """The archive of a guest that has busybox and runs only the script ``init``."""
     folder = [("bin", _DIRECTORY, b""), ("dev", _DIRECTORY, b"")]
     programs = [("bin/busybox", _FILE, busybox().read_bytes()), ("bin/sh", _LINK, b"busybox")]
     return archive([*folder, *programs, ("init", _FILE, init)])
@@ -32,7 +32,7 @@ def minimal(init: bytes) -> bytes:
 def archive(entries: Iterable[tuple[str, int, bytes]]) -> bytes:
     """A cpio archive in the "newc" format (Documentation/driver-api/early-userspace/buffer-format.rst).
 
-    An entry is a name, a mode and its content (a link's content is its target).
+    An entry is a name, a mode and its content (of a symbolic link, its target).
     """
     parts = []
     for number, (name, mode, content) in enumerate([*entries, ("TRAILER!!!", 0, b"")], start=1):

@@ -1,7 +1,7 @@
-"""The ELF image inside a bzImage: what QEMU boots directly (PVH) and what gdb and drgn read symbols for.
+"""The ELF image inside a bzImage, which QEMU can boot directly (PVH).
 
-Booting the ELF image skips the firmware's loader and the kernel's own decompression, which under software
-emulation takes longer than the rest of the boot.
+That skips the firmware's loader and the kernel's own decompression, which takes longer than the rest of the boot
+under software emulation.
 """
 
 import lzma
@@ -24,15 +24,15 @@ _MAX_KERNEL_BYTES: Final = 1 << 30
 
 
 def is_elf(path: Path) -> bool:
-    """Whether the file starts as an ELF file does."""
+    """Whether the file has an ELF file's magic."""
     with path.open("rb") as file:
         return file.read(4) == b"\x7fELF"
 
 
 def unpack_bzimage(image: Path) -> bytes | None:
-    """The vmlinux inside a bzImage; None when its compression cannot be undone here.
+    """The vmlinux inside a bzImage; None if its compression is not supported here.
 
-    Raises InsituError when the file is not a bzImage.
+    Raises InsituError if the file is not a bzImage, or is damaged.
     """
     data = image.read_bytes()
     if len(data) < 0x250 or data[_HEADER_MAGIC : _HEADER_MAGIC + 4] != b"HdrS":
@@ -42,7 +42,7 @@ def unpack_bzimage(image: Path) -> bytes | None:
     payload = data[start : start + length]
     if len(payload) != length:
         raise InsituError(
-            f"{image} is truncated: its header promises {length} bytes of kernel, {len(payload)} are there"
+            f"{image} is truncated: its header says {length} bytes of compressed kernel, the file has {len(payload)}"
         )
     try:
         kernel = decompress(payload)
@@ -52,7 +52,10 @@ def unpack_bzimage(image: Path) -> bytes | None:
 
 
 def decompress(payload: bytes) -> bytes | None:
-    """What was compressed with xz, gzip, zstd or lz4 (the kernel's legacy format); None for anything else."""
+    """Decompress xz, gzip, zstd or lz4 (the legacy format), at most 1 GiB; None for anything else.
+
+    Raises LZMAError, zlib.error or ValueError for damaged data.
+    """
     if payload.startswith(b"\xfd7zXZ\0"):
         return lzma.LZMADecompressor().decompress(payload, _MAX_KERNEL_BYTES)
     if payload.startswith(b"\x1f\x8b"):
@@ -60,8 +63,9 @@ def decompress(payload: bytes) -> bytes | None:
     if payload.startswith(b"\x28\xb5\x2f\xfd"):
         return _unzstd(payload)
     if payload.startswith(b"\x02\x21\x4c\x18") and shutil.which("lz4"):
-        # The size behind the stream makes lz4 report an error although all of the kernel came out.
-        return subprocess.run(["lz4", "-dc"], input=payload, capture_output=True, check=False).stdout
+        # lz4 reports an error because the uncompressed size follows the stream, but its output is complete.
+        limited = ["sh", "-c", f"lz4 -dc | head -c {_MAX_KERNEL_BYTES}"]
+        return subprocess.run(limited, input=payload, capture_output=True, check=False).stdout
     return None
 
 
@@ -69,6 +73,6 @@ def _unzstd(payload: bytes) -> bytes:
     import zstandard
 
     try:
-        return zstandard.ZstdDecompressor().decompressobj().decompress(payload)
+        return zstandard.ZstdDecompressor().stream_reader(payload).read(_MAX_KERNEL_BYTES)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None

@@ -1,7 +1,7 @@
-"""The configuration of a custom guest kernel: a small base, and a fragment for each feature asked for.
+"""The configuration of a custom guest kernel: a small base, and a fragment for each feature.
 
 A fragment is a file of this package, ``fragments/NAME.config``, in the kernel's own .config syntax; adding a file
-adds a feature. ``guest`` is merged into every kernel, ``btf`` where pahole is at hand.
+adds a feature. ``guest`` is merged into every kernel, ``btf`` if pahole is installed.
 """
 
 import difflib
@@ -24,14 +24,14 @@ _TYPES: Final = "btf"
 
 @dataclass(frozen=True)
 class Configuration:
-    """What a kernel is asked to be. ``options`` are without the CONFIG_ prefix; ``n`` is an option switched off."""
+    """The requested features and options. ``options`` have no CONFIG_ prefix; ``n`` means off."""
 
     features: tuple[str, ...]
     options: dict[str, str]
 
     @property
     def label(self) -> str:
-        """What follows the version in the kernel's name: ``kgdb-irqsoff``; ``guest`` without features."""
+        """The part of the kernel's name after the version: ``irqsoff-kgdb``; ``guest`` without features."""
         return "-".join(self.features) or _BASE
 
     @property
@@ -40,20 +40,20 @@ class Configuration:
         return "".join(f"CONFIG_{option}={value}\n" for option, value in sorted(self.options.items()))
 
     def key(self, source_version: str) -> str:
-        """Names the kernel that this configuration makes of a source package's version."""
+        """A hash of this configuration and a source package's version: the identity of the built kernel."""
         return hashlib.sha256(f"{source_version}\n{self.text}".encode()).hexdigest()[:16]
 
 
 def feature_names() -> list[str]:
-    """What `--with` takes, sorted."""
+    """The features that `--with` accepts, sorted."""
     names = (entry.name.removesuffix(".config") for entry in _FRAGMENTS.iterdir() if entry.name.endswith(".config"))
     return sorted(name for name in names if name not in (_BASE, _TYPES))
 
 
 def configuration(features: Iterable[str], types: bool) -> Configuration:
-    """The configuration of a kernel with ``features``, in any order; with ``types``, it carries its types as BTF.
+    """The configuration of a kernel with ``features``, in any order; with ``types``, it has BTF.
 
-    Raises InsituError for a feature that there is not, offering the nearest name.
+    Raises InsituError for an unknown feature; its remedy is the nearest name.
     """
     known = feature_names()
     wanted = sorted(set(features))
@@ -61,7 +61,7 @@ def configuration(features: Iterable[str], types: bool) -> Configuration:
         if name not in known:
             nearest = difflib.get_close_matches(name, known, 1)
             raise InsituError(
-                f"no kernel feature {name!r}; there are {', '.join(known)}",
+                f"no kernel feature {name!r}; available: {', '.join(known)}",
                 remedy=f"did you mean {nearest[0]}?" if nearest else "",
                 status=2,
             )
@@ -73,15 +73,15 @@ def configuration(features: Iterable[str], types: bool) -> Configuration:
 
 
 def options_in(text: str) -> dict[str, str]:
-    """The options that a .config file sets, without the CONFIG_ prefix; what it does not set is left out."""
+    """The options that a .config file sets, without the CONFIG_ prefix."""
     return dict(re.findall(r"^CONFIG_(\w+)=(.*)$", text, re.MULTILINE))
 
 
 def refused_options(asked: Configuration, config: str, source: Path) -> list[str]:
-    """The options, as ``NAME=VALUE``, that Kconfig resolved otherwise than asked, given the .config it wrote.
+    """The options, as ``NAME=VALUE``, whose value in ``config``, the .config Kconfig wrote, is not the requested one.
 
-    An option of the base that this version of the kernel does not have at all is none of them: the base serves
-    several versions. A feature's own option is, as without it the feature would silently be missing.
+    Options of the base that this version of the kernel does not have are left out, as the base is for several
+    versions. A feature's own options are not: without them the feature would silently be missing.
     """
     actual = options_in(config)
     refused = {name for name, value in asked.options.items() if actual.get(name, "n") != value}
@@ -92,7 +92,7 @@ def refused_options(asked: Configuration, config: str, source: Path) -> list[str
 
 
 def _declared(source: Path, names: set[str]) -> set[str]:
-    """Those of ``names`` that some Kconfig file below ``source`` declares."""
+    """Which of ``names`` the Kconfig files below ``source`` declare."""
     found: set[str] = set()
     if names:
         declaration = re.compile(r"^\s*(?:menu)?config (\w+)\s*$", re.MULTILINE)

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insitu.errors import InsituError
-from insitu.lab.kdump import name_system, put_in_order
+from insitu.lab.memory_dump import name_system, unflatten
 
 
 def flattened(pieces: list[tuple[int, bytes]], end: bytes = struct.pack(">qq", -1, -1)) -> bytes:
@@ -18,7 +18,7 @@ def flattened(pieces: list[tuple[int, bytes]], end: bytes = struct.pack(">qq", -
 
 def test_pieces_go_where_they_belong(tmp_path: Path) -> None:
     (tmp_path / "flat").write_bytes(flattened([(8, b"later"), (0, b"first"), (5, b"abc")]))
-    put_in_order(tmp_path / "flat", tmp_path / "dump")
+    unflatten(tmp_path / "flat", tmp_path / "dump")
     assert (tmp_path / "dump").read_bytes() == b"firstabclater"
 
 
@@ -32,7 +32,7 @@ def test_a_damaged_dump_ends_in_one_line(
     folder = tmp_path_factory.mktemp("kdump")
     (folder / "flat").write_bytes(data)
     try:
-        put_in_order(folder / "flat", folder / "dump")
+        unflatten(folder / "flat", folder / "dump")
     except InsituError:
         pass
     except OSError as error:

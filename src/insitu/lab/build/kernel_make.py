@@ -1,7 +1,8 @@
-"""Running the kernel's own make: quietly, at low priority, its output in a log, stopped with whoever started it."""
+"""The kernel's own make: the tools it needs, and running it at low priority with its output in a log."""
 
 import os
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -10,8 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.lab.architecture import host_architecture
 
-__all__ = ["compile_kernel", "configure"]
+__all__ = ["check_build_tools", "compile_kernel", "configure", "has_pahole"]
 
 Report = Callable[[str], None]
 
@@ -20,25 +22,68 @@ _STOP_SECONDS: Final = 10.0
 _COMPILED: Final = re.compile(r"  (?:CC|AS|HOSTCC)\s+(?:\[M\]\s+)?\S+\.o\b")
 _COMPLAINT: Final = re.compile(r"(?:\berror\b|\*\*\*|No space left|FAILED)", re.IGNORECASE)
 
+_PROGRAMS: Final = {
+    "gcc": "gcc",
+    "make": "make",
+    "ld": "binutils",
+    "flex": "flex",
+    "bison": "bison",
+    "bc": "bc",
+    "perl": "perl",
+    "tar": "tar",
+    "xz": "xz-utils",
+}
+"""Program -> its Debian package (Documentation/process/changes.rst)."""
+
+_HEADERS: Final = {"stdio.h": "libc6-dev", "gelf.h": "libelf-dev", "zlib.h": "zlib1g-dev"}
+"""Header -> its Debian package; the kernel's own objtool and resolve_btfids include them."""
+
+
+def check_build_tools() -> None:
+    """Raise InsituError if tools are missing; it lists all of them and the command that installs them."""
+    missing = {program: package for program, package in _PROGRAMS.items() if not shutil.which(program)}
+    missing |= {header: package for header, package in _HEADERS.items() if not _has_header(header)}
+    if missing:
+        raise InsituError(
+            f"compiling a kernel needs {', '.join(missing)}",
+            remedy=f"apt-get install {' '.join(missing.values())}, as root",
+        )
+
+
+def has_pahole() -> bool:
+    """Whether pahole, which generates BTF from debug information, is installed."""
+    return shutil.which("pahole") is not None
+
+
+def _has_header(name: str) -> bool:
+    if not shutil.which("gcc"):
+        return False
+    words = ["gcc", "-E", "-x", "c", "-"]
+    text = f"#include <{name}>\n".encode()
+    return subprocess.run(words, input=text, capture_output=True, check=False).returncode == 0
+
 
 def configure(source: Path, objects: Path, asked: Path) -> str:
-    """Resolve the options in the file ``asked`` with all else switched off; the resulting .config's text."""
+    """Resolve the options in the file ``asked`` with all others off; returns the resulting .config's text.
+
+    Raises InsituError with make's first error.
+    """
     words = [*_words(source, objects), f"KCONFIG_ALLCONFIG={asked}", "allnoconfig"]
     outcome = subprocess.run(words, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if outcome.returncode:
         complaints = outcome.stderr.decode(errors="replace").splitlines()
-        raise _failure("configuring the kernel", complaints, f"the fragment asked for is {asked}", objects)
+        raise _failure("configuring the kernel", complaints, f"the requested options are in {asked}", objects)
     return (objects / ".config").read_text()
 
 
 def compile_kernel(source: Path, objects: Path, jobs: int, log: Path, report: Report) -> None:
-    """Make bzImage and vmlinux in ``objects``; make's whole output goes to the file ``log``.
+    """Build the boot image and vmlinux in ``objects``; make's whole output goes to the file ``log``.
 
-    ``report`` gets a line now and then with the number of files compiled. However this ends, no compiler is left
-    running; a later call goes on where this one stopped.
+    ``report`` is called every 15 s with the number of files compiled. However this ends, no compiler is left running;
+    a later call resumes the build. Raises InsituError with the first error in make's output.
     """
-    words = ["nice", *_words(source, objects), f"-j{jobs}", "bzImage"]
-    # A process group of its own, so that Ctrl-C reaches make once, from here, and all its compilers with it.
+    words = ["nice", *_words(source, objects), f"-j{jobs}", host_architecture().make_target]
+    # In its own process group, so that Ctrl-C does not reach make: this process stops it and all its compilers.
     process = subprocess.Popen(
         words,
         env=_environment(),
@@ -56,9 +101,9 @@ def compile_kernel(source: Path, objects: Path, jobs: int, log: Path, report: Re
 
 
 def _follow(process: "subprocess.Popen[bytes]", log: Path, report: Report) -> list[str]:
-    """Copy make's output to the log until it ends; the first lines that complain of something."""
+    """Copy make's output to the log until it ends; returns the first lines that look like errors."""
     assert process.stdout is not None
-    begin = told = time.monotonic()
+    begin = reported = time.monotonic()
     compiled = 0
     complaints: list[str] = []
     with log.open("wb", buffering=0) as file:
@@ -69,15 +114,15 @@ def _follow(process: "subprocess.Popen[bytes]", log: Path, report: Report) -> li
             if len(complaints) < 20 and not line.startswith("  ") and _COMPLAINT.search(line):
                 complaints.append(line)
             now = time.monotonic()
-            if now - told >= _PROGRESS_SECONDS:
-                told = now
+            if now - reported >= _PROGRESS_SECONDS:
+                reported = now
                 report(f"compiled {compiled} files in {(now - begin) / 60:.0f} min; now {line.strip()}")
     return complaints
 
 
 def _stop(process: "subprocess.Popen[bytes]") -> None:
     if process.poll() is None:
-        # On SIGTERM make removes the file it was about to finish.
+        # On SIGTERM make removes unfinished files.
         os.killpg(process.pid, signal.SIGTERM)
         try:
             process.wait(_STOP_SECONDS)
@@ -93,7 +138,7 @@ def _words(source: Path, objects: Path) -> list[str]:
 
 
 def _environment() -> dict[str, str]:
-    """This process's environment without what another make left in it, and without names of who builds where."""
+    """This process's environment without variables that change the build, and with fixed user and host names."""
     kept = {
         name: value
         for name, value in os.environ.items()
@@ -105,6 +150,6 @@ def _environment() -> dict[str, str]:
 
 def _failure(what: str, complaints: Sequence[str], remedy: str, objects: Path) -> InsituError:
     if any("No space left" in line for line in complaints):
-        again = "free some, and the same command goes on from here"
+        again = "free some; the same command resumes the build"
         return InsituError(f"{what} failed: no space left for {objects}", remedy=again)
     return InsituError(f"{what} failed: {complaints[0] if complaints else 'make gave no reason'}", remedy=remedy)

@@ -1,4 +1,4 @@
-"""Which modules a kernel needs for a feature, in the order in which they load."""
+"""Kernel modules that a guest's features need, in the order in which they must be loaded."""
 
 import functools
 import graphlib
@@ -12,7 +12,6 @@ from insitu.lab.kernels.vmlinux import decompress
 
 __all__ = ["FEATURES", "has_feature", "load_order", "module_bytes"]
 
-# What a guest may need -> the modules that give it, and the configuration options that build them in.
 FEATURES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "virtio": (("virtio_pci", "VIRTIO_PCI"),),
     "serial ports": (("virtio_console", "VIRTIO_CONSOLE"),),
@@ -23,13 +22,14 @@ FEATURES: Final[dict[str, tuple[tuple[str, str], ...]]] = {
     "disk": (("virtio_blk", "VIRTIO_BLK"),),
     "firmware configuration": (("qemu_fw_cfg", "FW_CFG_SYSFS"),),
 }
+"""What a guest may need -> the modules that provide it, each with the configuration option that builds it in."""
 
 _WANTED: Final = frozenset(module for modules in FEATURES.values() for module, _option in modules)
 
 
 @functools.lru_cache(maxsize=8)
 def _dependencies(modules: Path) -> dict[str, tuple[str, ...]]:
-    """Module name -> its file and those it depends on, as modules.dep lists them (nearest first)."""
+    """Module name -> its file and the files it depends on, as modules.dep lists them (nearest first)."""
     index = modules / "modules.dep"
     if not index.exists():
         return _dependencies_in_tree(modules)
@@ -41,7 +41,7 @@ def _dependencies(modules: Path) -> dict[str, tuple[str, ...]]:
 
 
 def _dependencies_in_tree(modules: Path) -> dict[str, tuple[str, ...]]:
-    """The same for modules that depmod has not seen: each module names those it needs itself."""
+    """The same without modules.dep: each module lists the modules it needs itself."""
     files = {}
     for line in _lines(modules / "modules.order"):
         # Trees before 6.3 list .ko, later ones the objects; an installed list starts with kernel/.
@@ -80,14 +80,14 @@ def _lines(path: Path) -> list[str]:
 
 
 def has_feature(kernel: Kernel, feature: str) -> bool:
-    """Whether the kernel has all modules of a feature, as modules or built in; yes when nothing is known of it."""
+    """Whether the kernel has a feature, as modules or built in; True if nothing is known of the kernel."""
     return all(_is_known(kernel, module, option) for module, option in FEATURES[feature])
 
 
 def load_order(kernel: Kernel, features: Iterable[str]) -> list[Path]:
-    """The module files to load for ``features``, each after those it needs; built-in ones left out.
+    """The module files to load for ``features``, each after those it needs, without built-in ones.
 
-    Raises InsituError naming the module and the configuration option that the kernel lacks.
+    Raises InsituError with the module and the configuration option that the kernel lacks.
     """
     files: list[Path] = []
     for feature in features:
@@ -95,8 +95,8 @@ def load_order(kernel: Kernel, features: Iterable[str]) -> list[Path]:
             if not _is_known(kernel, module, option):
                 raise InsituError(
                     f"kernel {kernel.name} lacks the module {module} (CONFIG_{option}), "
-                    f"which the guest's {feature} needs",
-                    remedy="insitu lab kernels lists others",
+                    f"which the guest needs for {feature}",
+                    remedy="insitu lab kernels lists other kernels",
                 )
             if kernel.modules is None or module in _builtin(kernel.modules):
                 continue
@@ -108,7 +108,7 @@ def load_order(kernel: Kernel, features: Iterable[str]) -> list[Path]:
 
 
 def module_bytes(path: Path) -> bytes:
-    """A module as the kernel takes it, decompressed when the distribution ships it compressed."""
+    """A module's ELF image, decompressed if the distribution ships it compressed."""
     data = path.read_bytes()
     return data if data.startswith(b"\x7fELF") else decompress(data) or data
 

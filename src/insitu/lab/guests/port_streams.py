@@ -1,4 +1,4 @@
-"""A command's bytes between this process and a guest: standard input in, output and error out, exact and separate."""
+"""A guest's virtio-serial ports: the control port, and a command's input, output and errors, byte for byte."""
 
 import contextlib
 import os
@@ -22,8 +22,8 @@ _MAX_LINE: Final = 1 << 12
 class Completed:
     """A command that ran in a guest.
 
-    ``status`` is its exit status, or 128 and the signal's number; ``seconds`` the wall time as seen from outside;
-    ``oom_kills`` the processes that the guest's kernel killed for lack of memory meanwhile.
+    ``status`` is its exit status, or 128 + N for signal N; ``seconds`` the wall time measured outside the guest;
+    ``oom_kills`` the processes that the guest's OOM killer killed meanwhile.
     """
 
     argv: tuple[str, ...]
@@ -34,7 +34,7 @@ class Completed:
     oom_kills: tuple[str, ...] = ()
 
     def check(self) -> "Completed":
-        """This result. Raises InsituError with the command's last error line unless its status is 0."""
+        """Return this result. Raises InsituError with the last line of standard error unless ``status`` is 0."""
         if self.status:
             last = (self.stderr.decode(errors="replace").strip().splitlines() or ["no error output"])[-1]
             raise InsituError(f"{self.argv[0]} ended with status {self.status} in the guest: {last}")
@@ -42,7 +42,7 @@ class Completed:
 
 
 class GuestSilentError(Exception):
-    """The guest did not answer in time (``gone`` is false), or its ports closed because QEMU ended."""
+    """The guest did not respond in time, or (``gone``) its ports closed because QEMU exited."""
 
     def __init__(self, gone: bool) -> None:
         super().__init__()
@@ -50,14 +50,14 @@ class GuestSilentError(Exception):
 
 
 class Control:
-    """The control port: scripts go to the guest's agent, lines come back."""
+    """The control port: the guest's agent runs the scripts sent to it and sends lines back."""
 
     def __init__(self, port: socket.socket) -> None:
         self.port = port
         self._pending = b""
 
     def send(self, script: str) -> None:
-        """Have the agent run a shell script. Raises GuestSilentError when the guest is gone."""
+        """Send a shell script to the agent, which runs it. Raises GuestSilentError if the guest does not take it."""
         text = script.encode(errors="surrogateescape")
         try:
             self.port.settimeout(10)
@@ -79,7 +79,7 @@ class Control:
         return self._take()
 
     def waiting_lines(self) -> list[str]:
-        """What the agent has said so far, after the port turned readable."""
+        """The whole lines that have arrived; for a port that is readable."""
         self.port.settimeout(0)
         with contextlib.suppress(BlockingIOError):
             self._receive()
@@ -105,9 +105,9 @@ class Control:
 
 
 class MarkedStream:
-    """Passes a port's bytes on to ``sink`` until ``marker``, which the agent writes behind a command's last byte.
+    """Passes a port's bytes to ``sink`` up to ``marker``, which the agent writes after a command's last byte.
 
-    The control port cannot say where output ends, as ports are not ordered among each other.
+    The control port cannot mark the end of output, as the order between ports is undefined.
     """
 
     def __init__(self, port: socket.socket, marker: bytes, sink: Callable[[bytes], object]) -> None:
@@ -118,7 +118,7 @@ class MarkedStream:
         self._held = b""
 
     def receive(self) -> None:
-        """Take what is there. Raises GuestSilentError when the port has closed."""
+        """Read what has arrived. Raises GuestSilentError if the port has closed."""
         try:
             received = self.port.recv(_CHUNK)
         except BlockingIOError:
@@ -150,23 +150,23 @@ class StdinFeed:
     def __init__(self, port: socket.socket, token: str, source: bytes | int) -> None:
         self.port = port
         self.source = source if isinstance(source, int) else None
-        # The agent waits for the token: before it, an empty port cannot be told from the end of the input.
+        # The agent waits for the token: until this side has connected, reading the port returns end of file.
         self._pending = memoryview(f"{token}\n".encode() + (source if isinstance(source, bytes) else b""))
         self._at_end = isinstance(source, bytes)
         port.setblocking(False)
 
     @property
     def wants_to_send(self) -> bool:
-        """Whether bytes wait for room in the port."""
+        """Whether there are bytes to send."""
         return bool(self._pending)
 
     @property
     def wants_to_read(self) -> int | None:
-        """The descriptor to wait for; None while what was read is not yet sent, or at the end."""
+        """The descriptor to read from next; None while earlier bytes are not sent, or at the end of the input."""
         return None if self._pending or self._at_end else self.source
 
     def read(self) -> None:
-        """Take from the source; its end closes the port, which the command sees as the end of its input."""
+        """Read from the source; at its end the port is closed, which ends the command's input."""
         assert self.source is not None
         data = os.read(self.source, _CHUNK)
         self._pending = memoryview(data)
@@ -174,7 +174,7 @@ class StdinFeed:
         self._finish()
 
     def send(self) -> None:
-        """Send what the port has room for."""
+        """Send as much as the port takes."""
         try:
             self._pending = self._pending[self.port.send(self._pending) :]
         except BlockingIOError:
@@ -190,7 +190,7 @@ class StdinFeed:
 
 
 def connect(path: Path, deadline: float) -> socket.socket:
-    """A connection to a socket that QEMU is about to open. Raises OSError at the deadline."""
+    """Connect to a socket that QEMU will create. Raises OSError at the deadline (of time.monotonic)."""
     while True:
         port = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM)
         try:
@@ -204,15 +204,15 @@ def connect(path: Path, deadline: float) -> socket.socket:
 
 
 def exchange(control: Control, outputs: list[MarkedStream], feed: StdinFeed | None, deadline: float | None) -> int:
-    """Carry bytes until the command has ended and all its output has arrived; its exit status.
+    """Transfer bytes until the command has ended and all its output has arrived; returns its exit status.
 
-    Raises GuestSilentError when ``deadline`` passes or the guest goes away.
+    Raises GuestSilentError at ``deadline`` (of time.monotonic), or if the guest exits.
     """
     status: int | None = None
     for output in outputs:
         output.port.setblocking(False)
     while status is None or not all(output.ended for output in outputs):
-        # poll(2), unlike epoll(7), takes regular files, which standard input may be.
+        # Standard input may be a regular file, which poll(2) supports and epoll(7) does not.
         with selectors.PollSelector() as selector:
             selector.register(control.port, selectors.EVENT_READ)
             for output in outputs:

@@ -1,4 +1,4 @@
-"""The distribution's kernel source packages: which there are, and their trees in the cache."""
+"""The distribution's kernel source packages, and their unpacked trees in the cache."""
 
 import re
 import shutil
@@ -10,15 +10,14 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
-from insitu.lab.directories import cache_directory
-from insitu.lab.kernels.fetch import download, unpack
+from insitu.lab.directories import cache_directory, need_space
+from insitu.lab.kernels.apt_packages import download, unpack
 from insitu.lab.kernels.kernel import release_order
-from insitu.lab.space import need_space
 
 __all__ = ["Source", "find_source", "unpacked_source"]
 
 # The tree of 6.12 takes 1.6 GB, the package and the archive inside it 150 MB each.
-_SPACE: Final = 2 << 30
+_SPACE_BYTES: Final = 2 << 30
 
 
 @dataclass(frozen=True)
@@ -30,12 +29,12 @@ class Source:
 
     @property
     def tree(self) -> Path:
-        """Where its tree is, or is to be, in the cache."""
+        """Where its tree is in the cache, or will be."""
         return cache_directory("builds") / f"{self.package}_{re.sub(r'[^0-9A-Za-z.+~-]', '_', self.version)}"
 
 
 def find_source(kernel: str) -> Source:
-    """The newest source package of a kernel version such as 6.1. Raises InsituError naming what there is."""
+    """The newest source package of a kernel version such as 6.1. Raises InsituError, which lists what apt offers."""
     if not shutil.which("apt-cache"):
         raise InsituError("building a kernel needs apt, for the distribution's source package")
     package = f"linux-source-{kernel}"
@@ -50,18 +49,18 @@ def find_source(kernel: str) -> Source:
     if not offered:
         raise InsituError("apt knows no kernel source packages", remedy="apt-get update, as root")
     raise InsituError(
-        f"no source of a kernel {kernel!r} in the configured apt sources, "
-        f"which offer {', '.join(sorted(offered, key=release_order))}",
+        f"no source of kernel {kernel!r} in the configured apt sources; "
+        f"available: {', '.join(sorted(offered, key=release_order))}",
         remedy="a later one may be in a suite such as backports; add it to apt's sources",
     )
 
 
 def unpacked_source(source: Source, report: Callable[[str], None]) -> Path:
-    """The source's tree, downloaded and unpacked unless the cache has it."""
+    """Download and unpack the source unless the cache has its tree; returns the tree."""
     tree = source.tree
     if tree.is_dir():
         return tree
-    need_space(tree.parent, _SPACE)
+    need_space(tree.parent, _SPACE_BYTES)
     with tempfile.TemporaryDirectory(prefix=".source-", dir=tree.parent) as scratch:
         report(f"downloading {source.package} {source.version}")
         package = download(source.package, Path(scratch))
@@ -72,7 +71,7 @@ def unpacked_source(source: Source, report: Callable[[str], None]) -> Path:
         partial.mkdir()
         archives = list((Path(scratch) / "package/usr/src").glob("linux-source-*.tar.*"))
         if len(archives) != 1:
-            raise InsituError(f"{source.package} holds no source archive in usr/src")
+            raise InsituError(f"{source.package} has no source archive in usr/src")
         words = ["tar", "-x", "-f", str(archives[0]), "--strip-components=1", "-C", str(partial)]
         outcome = subprocess.run(words, capture_output=True, text=True, check=False)
         if outcome.returncode:

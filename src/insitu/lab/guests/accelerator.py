@@ -1,4 +1,4 @@
-"""Hardware acceleration, only where a kernel has been seen to boot with it: a /dev/kvm that hangs exists."""
+"""The accelerator: KVM, but only after a kernel has booted with it, as there are machines whose /dev/kvm hangs."""
 
 import json
 import os
@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from insitu.lab.architecture import host_architecture
 from insitu.lab.directories import cache_directory
 from insitu.lab.guests.machine import qemu_program
 from insitu.lab.kernels import initramfs
@@ -22,34 +23,35 @@ _INIT: Final = b"#!/bin/sh\necho insitu-lab: alive\n/bin/busybox poweroff -f\n"
 
 
 def accelerator(kernel: Kernel) -> str:
-    """``kvm`` when a kernel boots with it within five seconds, else ``tcg``. Asked once per boot of this machine."""
+    """``kvm`` if a kernel boots with it within five seconds, else ``tcg``. Tried once per boot of this machine."""
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
-    answer = cache_directory("lab") / "accelerator.json"
+    result = cache_directory("lab") / "accelerator.json"
     boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
     try:
-        known = json.loads(answer.read_text())
+        known = json.loads(result.read_text())
         if known["boot"] == boot and known["accelerator"] in ("kvm", "tcg"):
             return str(known["accelerator"])
     except (OSError, ValueError, KeyError, TypeError):
         pass
     found = "kvm" if _boots(kernel) else "tcg"
-    partial = answer.with_suffix(f".{os.getpid()}")
+    partial = result.with_suffix(f".{os.getpid()}")
     partial.write_text(json.dumps({"boot": boot, "accelerator": found}))
-    partial.rename(answer)
+    partial.rename(result)
     return found
 
 
 def _boots(kernel: Kernel) -> bool:
-    """Whether a guest with -accel kvm says that it is alive, in a process of its own that may hang for good."""
+    """Whether a guest boots with -accel kvm, in a process that may hang for good."""
     with tempfile.TemporaryDirectory(prefix="insitu-kvm-") as scratch:
         image = Path(scratch) / "initramfs"
         console = Path(scratch) / "console"
         image.write_bytes(initramfs.minimal(_INIT))
+        arguments = " ".join([*host_architecture().kernel_arguments, "quiet", "panic=-1"])
         probe = subprocess.Popen(
             [
                 *(qemu_program(), *_MACHINE.split(), "-serial", f"file:{console}"),
-                *("-kernel", kernel.bootable, "-initrd", image, "-append", "console=ttyS0 quiet panic=-1"),
+                *("-kernel", kernel.bootable, "-initrd", image, "-append", arguments),
             ],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
@@ -65,7 +67,7 @@ def _boots(kernel: Kernel) -> bool:
             time.sleep(0.05)
         if probe.poll() is None:
             probe.kill()
-            # Not wait(): a process that hangs inside /dev/kvm does not even die.
+            # Not wait(): a process that hangs in the kernel does not even react to SIGKILL.
             deadline = time.monotonic() + 1
             while probe.poll() is None and time.monotonic() < deadline:
                 time.sleep(0.05)

@@ -1,4 +1,4 @@
-"""This machine's directories as a guest's file systems: 9p inside QEMU, or virtiofs, a process per directory."""
+"""This machine's directories as a guest's file systems: 9p inside QEMU, or virtiofs with a server per directory."""
 
 import ctypes
 import os
@@ -10,13 +10,13 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
-from insitu.lab.guests.machine import Options, shares, transport
+from insitu.lab.guests.machine import Options, escaped, shares, transport
 from insitu.lab.kernels.kernel import Kernel
 
 __all__ = ["SharedFiles"]
 
-# Distributions keep virtiofsd off the PATH.
-_VIRTIOFSD_PLACES: Final = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib/virtiofsd")
+# Distributions install virtiofsd outside PATH.
+_VIRTIOFSD_DIRECTORIES: Final = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib/virtiofsd")
 
 _CLONE_NEWNS: Final = 0x00020000  # include/uapi/linux/sched.h
 _MS_REC_PRIVATE: Final = 0x4000 | 1 << 18  # include/uapi/linux/mount.h
@@ -27,7 +27,7 @@ _SYS_MOUNT_SETATTR: Final = 442  # the same on all architectures
 
 
 class SharedFiles:
-    """The directories that one guest sees, and the processes that serve them."""
+    """The directories that one guest mounts, and the processes that serve them."""
 
     def __init__(self, kernel: Kernel, options: Options) -> None:
         self.transport = transport(kernel)
@@ -36,15 +36,14 @@ class SharedFiles:
         self._servers: list[subprocess.Popen[bytes]] = []
 
     def start(self, directory: Path, watch: Callable[[int], None]) -> list[str]:
-        """Start what serves the shares; QEMU's words for them. ``watch`` is told the processes' numbers."""
+        """Start the servers; returns QEMU's arguments. ``watch`` is called with the pid of each server."""
         if self.transport == "virtiofs":
             return self._start_virtiofs(directory, watch)
         words = []
         for tag, path, writable in self._shares:
-            escaped = str(path).replace(",", ",,")
             access = "" if writable else ",readonly=on"
-            # Guest root's chown cannot hold when this user is not root: none ignores that it fails.
-            words += ["-fsdev", f"local,id={tag},path={escaped},security_model=none,multidevs=remap{access}"]
+            # Without root here, a chown by the guest's root fails; security_model=none ignores that.
+            words += ["-fsdev", f"local,id={tag},path={escaped(path)},security_model=none,multidevs=remap{access}"]
             words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
         return words
 
@@ -56,11 +55,11 @@ class SharedFiles:
         self._servers.clear()
 
     def _start_virtiofs(self, directory: Path, watch: Callable[[int], None]) -> list[str]:
-        program = shutil.which("virtiofsd", path=":".join((os.environ.get("PATH", ""), *_VIRTIOFSD_PLACES)))
+        program = shutil.which("virtiofsd", path=":".join((os.environ.get("PATH", ""), *_VIRTIOFSD_DIRECTORIES)))
         if program is None or os.geteuid() != 0:
             lacking = "the program virtiofsd" if program is None else "root"
             raise InsituError(
-                f"kernel {self._kernel.name} has no 9p, and sharing files with it over virtiofs needs {lacking}",
+                f"kernel {self._kernel.name} has no 9p, and virtiofs needs {lacking}",
                 remedy="use a kernel with 9p, such as 6.1 instead of 6.1-cloud",
             )
         words = []
@@ -85,13 +84,13 @@ class SharedFiles:
                     )
             self._servers.append(server)
             watch(server.pid)
-            words += ["-chardev", f"socket,id=fs-{tag},path={address}"]
+            words += ["-chardev", f"socket,id=fs-{tag},path={escaped(address)}"]
             words += ["-device", f"vhost-user-fs-pci,chardev=fs-{tag},tag={tag}"]
         return words
 
 
 def _make_all_mounts_read_only() -> None:
-    """In the child: a mount namespace of its own, in which nothing can be written, whatever the guest asks for."""
+    """In the child: enter a new mount namespace in which every mount is read-only, whatever the guest requests."""
     libc = ctypes.CDLL(None, use_errno=True)
     attributes = (ctypes.c_uint64 * 4)(
         _MOUNT_ATTR_RDONLY, 0, 0, 0
