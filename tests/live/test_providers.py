@@ -9,9 +9,9 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from insitu.capabilities import link_features
-from insitu.dataclass import replace
 from insitu.errors import InsituError
 from insitu.kernel import bpf, procfs
 from insitu.kernel.bpf_abi import ProgramType

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
 from insitu.probe import ast
 from insitu.probe.bpftrace.literals import INTEGER_TYPES
 from insitu.probe.source import ScriptError, Source, nearest
@@ -19,6 +20,7 @@ from insitu.probe.types import (
     Array,
     Field,
     Integer,
+    Members,
     Pointer,
     Record,
     Space,
@@ -176,7 +178,7 @@ class Structures:
             layout: dict[str, Field] = {}
             with self._only_once(definition):
                 size = self._lay_out(definition, layout, space)
-            self._records[key] = Record(definition.name, definition.tag, size, lambda: layout)
+            self._records[key] = Record(definition.name, definition.tag, size, Members(lambda: layout))
         return self._records[key]
 
     @contextmanager
@@ -194,14 +196,14 @@ class Structures:
         """Give every field its offset as C does on LP64: the record's size."""
         end_bits, alignment = 0, 1
         for item in definition.fields:
-            if isinstance(item.type, ast.Structure):
-                kind: Type = self._from_definition(item.type, space)
-            elif item.type.pointers:
-                kind = Pointer(self._pointed(item.type, space), space)
-                for count in reversed(item.type.array):
+            if isinstance(item.declared, ast.Structure):
+                kind: Type = self._from_definition(item.declared, space)
+            elif item.declared.pointers:
+                kind = Pointer(self._pointed(item.declared, space), space)
+                for count in reversed(item.declared.array):
                     kind = Array(kind, count)
             else:
-                kind = self.resolve(item.type, space)
+                kind = self.resolve(item.declared, space)
             align = _alignment(kind)
             alignment = max(alignment, align)
             start = 0 if definition.tag == "union" else end_bits
@@ -243,7 +245,7 @@ class Structures:
         kind = described.strip()
         if kind.kind in (Kind.STRUCT, Kind.UNION, Kind.FWD):
             tag = "union" if kind.kind == Kind.UNION else "struct"
-            return Record(kind.name, tag, kind.size, lambda: self._btf_fields(kind, space))
+            return Record(kind.name, tag, kind.size, Members(lambda: self._btf_fields(kind, space)))
         if kind.kind == Kind.PTR:
             return Pointer(self._target(kind.target, space), space)
         if kind.kind == Kind.ARRAY:
@@ -312,14 +314,11 @@ class Structures:
         return Array(base, described.count)
 
 
-class _Lazy(Type):
-    """A type that is looked at when it is needed: most of the kernel's never are, and some refer to themselves."""
+class _Lazy(Type, frozen=True):
+    """A type that is looked up when it is needed: most of the kernel's never are, and some refer to themselves."""
 
-    __slots__ = ("_look_up", "_name")
-
-    def __init__(self, name: Callable[[], str], look_up: Callable[[], Type]) -> None:
-        object.__setattr__(self, "_name", name)
-        object.__setattr__(self, "_look_up", look_up)
+    name: Callable[[], str]
+    look_up: Callable[[], Type]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Type) and str(self) == str(other)
@@ -328,10 +327,10 @@ class _Lazy(Type):
         return hash(str(self))
 
     def __str__(self) -> str:
-        return self._name()  # type: ignore[attr-defined, no-any-return]
+        return self.name()
 
     def resolve(self) -> Type:
-        return self._look_up()  # type: ignore[attr-defined, no-any-return]
+        return self.look_up()
 
 
 def _enumeration(definition: ast.Structure) -> Integer:

@@ -6,7 +6,8 @@ import importlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
+
 from insitu.probe import ast
 from insitu.probe.types import Type
 
@@ -35,8 +36,7 @@ Value = Callable[["Lowering", ast.Call], str]
 Store = Callable[["Lowering", ast.Call, str], None]
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltinFunction:
+class BuiltinFunction(Struct, frozen=True):
     """``value`` for functions that answer a scalar or nothing, ``store`` for those that answer something larger."""
 
     name: str
@@ -51,8 +51,7 @@ class BuiltinFunction:
     constant: Callable[[Checker, ast.Call], int | None] | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class BuiltinVariable:
+class BuiltinVariable(Struct, frozen=True):
     """As BuiltinFunction, without arguments."""
 
     name: str

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
 from insitu.probe import ast
 from insitu.probe.builtins.process import process_id
 from insitu.probe.builtins.registry import function, operand, variable

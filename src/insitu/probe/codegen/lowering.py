@@ -6,7 +6,8 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.codegen.callback_frame import Ending, Link
@@ -31,8 +32,7 @@ _STACK_LARGEST = 72
 _UNROLLED = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """Memory that the program may read directly: its stack, a map's value, a reserved record.
 
     ``inner``: a part of something larger that has C's layout, not a stored form of its own: bytes that mean nothing
@@ -43,8 +43,7 @@ class Local:
     inner: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """Memory that only the probe_read helpers may read; ``address`` is an i64 register."""
 
     address: str
@@ -60,8 +59,7 @@ PLACES: dict[type[ast.Expression], Callable[[Lowering, Any], Place]] = {}
 STATEMENTS: dict[type[ast.Statement], Callable[[Lowering, Any], None]] = {}
 
 
-@dataclass
-class _Temporaries:
+class _Temporaries(Struct):
     """Stack slots by size: free ones are reused, so that a long script needs no more than its largest statement."""
 
     total: int = 0

@@ -6,7 +6,8 @@ import re
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
 from insitu.probe import ast
 from insitu.probe.c_arithmetic import quotient
 from insitu.probe.passes.members import is_args, is_bit_field

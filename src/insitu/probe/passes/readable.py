@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TypeGuard
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.probe.source import Span
 from insitu.probe.types import (
     INT64,
@@ -23,8 +24,7 @@ from insitu.probe.types import (
 __all__ = ["MapType", "holds_element", "is_key_of_parts", "readable"]
 
 
-@dataclass
-class MapType:
+class MapType(Struct):
     """What is known of a map so far. ``key`` is None until used; an empty tuple means a map without a key."""
 
     key: Tuple | None = None

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
 from insitu.probe import ast
 from insitu.probe.passes.readable import MapType, holds_element, readable
 from insitu.probe.passes.scopes import plain_name
