@@ -41,7 +41,7 @@ def test_a_start_from_the_cache_imports_no_llvm_and_no_checker(
     assert compiler <= _imported(_RUN)
     found = _imported(_RUN)
     assert not found & (compiler | _HEAVY)
-    assert not any(name.startswith(("insitu.probe.passes.check", "insitu.probe.builtins")) for name in found)
+    assert not any(name.startswith(("insitu.probe.passes.check.checker", "insitu.probe.builtins.")) for name in found)
 
 
 def test_listing_tracepoints_imports_no_compiler() -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -23,7 +22,7 @@ from insitu.probe.source import ScriptError, Source, Span
 if TYPE_CHECKING:
     from insitu.probe.cache import Entry, StoredProgram
     from insitu.probe.codegen.object import Section
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
 __all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
 
@@ -88,7 +87,7 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
 
 def _check(program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context) -> Front:
     # Imported late, like everything below: a start from the cache comes without.
-    from insitu.probe.passes.check import check
+    from insitu.probe.passes.check.walk import check
     from insitu.probe.type_resolver import Structures
 
     structures = Structures(source, program.structures, context)
@@ -204,8 +203,6 @@ def _program_name(clause: Clause) -> str:
 
 def lower(front: Front) -> tuple[str, Layout, list[int]]:
     """LLVM IR of all clauses, the layout they share, and how many programs each has become."""
-    for name in ("arithmetic", "memory", "maps", "statements", "loops"):
-        importlib.import_module(f"insitu.probe.codegen.{name}")
     from insitu.probe.codegen.emitter import Module
     from insitu.probe.codegen.program import ClauseLowering
     from insitu.probe.types import Unknown

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
+from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.bpftrace.literals import INTEGER_TYPES
 from insitu.probe.source import ScriptError, Source, nearest
@@ -75,8 +76,6 @@ class Structures:
         return (found[1], self.from_btf(found[0], Space.KERNEL)) if found else None
 
     def _kernel(self) -> btf.Btf | None:
-        from insitu.errors import InsituError
-
         try:
             return self._context.btf
         except InsituError:
@@ -284,6 +283,24 @@ class Structures:
         """A field of a record, its type resolved."""
         found = record.fields().get(name)
         return replace(found, type=found.type.resolve()) if found else None
+
+    def kernel_field(self, path: str) -> tuple[int, int]:
+        """Offset and size in bytes of a field of a kernel structure: ``dentry.d_name.name`` is in ``struct dentry``.
+
+        :raises InsituError: when this kernel has no such field, or no BTF.
+        """
+        name, *members = path.split(".")
+        found: Type | None = self.lookup(name, "struct", Space.KERNEL)
+        offset, size = 0, 8
+        for member in members:
+            field = self.field(found, member) if isinstance(found, Record) else None
+            if field is None:
+                raise InsituError(
+                    f"this kernel has no type information for {path}", remedy="needs CONFIG_DEBUG_INFO_BTF=y"
+                )
+            found, offset = field.type, offset + field.offset
+            size = found.size if isinstance(found, Integer | Pointer) else 8
+        return offset, size
 
     def target(self, pointer: Pointer) -> Type:
         """What a pointer points to, resolved."""

@@ -8,10 +8,10 @@ from __future__ import annotations
 
 from msgspec import Struct
 
-from insitu.probe.codegen.counted import counted
-from insitu.probe.codegen.kernel_fields import load_field
+from insitu.probe.codegen.integers import least
+from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Lowering, Remote
-from insitu.probe.codegen.masks import least
+from insitu.probe.codegen.memory import load_field
 from insitu.probe.runtime.symbols import kernel_symbol_address
 from insitu.probe.type_resolver import Structures
 from insitu.probe.types import Array, Record, Space
