@@ -9,10 +9,10 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from msgspec.structs import replace
 
 from insitu.capabilities import links
 from insitu.capabilities.result import no
-from insitu.dataclass import replace
 from insitu.errors import InsituError
 from insitu.kernel import bpf, procfs
 from insitu.kernel.bpf_abi import ProgramType

@@ -6,11 +6,11 @@ from collections import Counter
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from insitu.session.profile import Thread
 
 from insitu.convert.formats.folded import folded_counts, write_folded
 from insitu.convert.formats.folded_reader import read_folded
 from insitu.errors import InsituError
-from insitu.session.profile import Thread
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
 
 

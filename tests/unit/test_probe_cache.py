@@ -1,16 +1,21 @@
 """What the cache keeps comes back as it was, and what is damaged in it is not used."""
 
-import marshal
 import os
+import subprocess
+import sys
 import tempfile
 from pathlib import Path
+from typing import Any
 
+import msgspec
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.probe import cache
+from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
+from insitu.probe.source import Source
 from insitu.probe.types import (
     INT64,
     VOID,
@@ -54,6 +59,8 @@ _PLAIN = st.sampled_from(
 _TYPES = st.recursive(
     _PLAIN, lambda inner: st.lists(inner, min_size=1, max_size=3).map(lambda e: Tuple(tuple(e))), max_leaves=5
 )
+_PART = cache.StoredProgram(b"\1\2", ((0, 1, 2),), ((0, 3),), b"\4", False, -1)
+_PROGRAM = cache.StoredProgram(b"\0" * 8, ((0, 1, 2), (3, 4, 5)), (), b"", True, 7, [_PART])
 _AGGREGATIONS = st.sampled_from([Count(), Sum(False), Histogram(3), LinearHistogram(-10, 10, 2)])
 
 
@@ -69,11 +76,11 @@ def test_a_layout_comes_back_as_it_was_kept(key: Type, value: Type, fields: list
     )
     with tempfile.TemporaryDirectory() as directory, pytest.MonkeyPatch.context() as patch:
         patch.setitem(os.environ, "XDG_CACHE_HOME", directory)
-        cache.store_entry("name", [{"code": "00"}], layout, b"\1\2", True)
+        cache.store_entry("name", [_PROGRAM], layout, b"\1\2", True)
         entry = cache.load_entry("name")
     assert entry is not None
-    assert (entry["programs"], entry["btf"], entry["print_maps"]) == ([{"code": "00"}], b"\1\2", True)
-    kept = entry["layout"]
+    assert (entry.programs, entry.btf, entry.print_maps) == ([_PROGRAM], b"\1\2", True)
+    kept = entry.layout
     assert (kept.maps, kept.records, kept.texts, kept.max_keys) == (layout.maps, layout.records, layout.texts, 7)
 
 
@@ -81,7 +88,7 @@ def _kept(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The file of an entry that has just been made, with the key "key"."""
     monkeypatch.setenv("XDG_CACHE_HOME", str(directory))
     layout = Layout(maps=[MapLayout("@x", 1, 8, 8, 1, Tuple((INT64,)), INT64)])
-    cache.store_entry("key", [{"code": b"\1"}], layout, b"", True)
+    cache.store_entry("key", [_PROGRAM], layout, b"", True)
     assert cache.load_entry("key") is not None
     return Path(cache.entry_path("key"))
 
@@ -101,30 +108,95 @@ def test_a_damaged_entry_is_not_used(data: st.DataObject) -> None:
         assert cache.load_entry("key") is None
 
 
-@pytest.mark.parametrize(
-    "content", [None, 3, ("key",), ("key", None), ("key", {}), ("key", {"layout": 2}), ("other", {})]
-)
-def test_an_entry_of_another_shape_or_for_another_script_is_not_used(
+def _overwrite(path: Path, content: object) -> None:
+    data = msgspec.msgpack.encode(content)
+    path.write_bytes(cache.checksum(data) + data)
+
+
+def _content(path: Path) -> Any:
+    return msgspec.msgpack.decode(path.read_bytes()[8:])
+
+
+@pytest.mark.parametrize("content", [None, 3, [b"key"], {}, {"key": b"key"}, b"\0" * 100, [[[[]]]]])
+def test_an_entry_of_another_shape_is_not_used(
     content: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _overwrite(_kept(tmp_path, monkeypatch), content)
     assert cache.load_entry("key") is None
 
 
-def _overwrite(path: Path, content: object) -> None:
-    data = marshal.dumps(content)
-    path.write_bytes(cache.checksum(data) + data)
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [("key", b"other"), ("layout", 2), ("programs", [{"code": "text"}]), ("programs", [None]), ("btf", None)],
+)
+def test_an_entry_of_another_script_or_with_a_field_of_another_type_is_not_used(
+    name: str, value: object, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = _kept(tmp_path, monkeypatch)
+    _overwrite(path, {**_content(path), name: value})
+    assert cache.load_entry("key") is None
 
 
-@pytest.mark.parametrize("name", ["Space", "dataclass", "stored_size", "__builtins__"])
+@pytest.mark.parametrize("name", ["Space", "Struct", "stored_size", "__builtins__", "Type", "Record"])
 def test_an_entry_cannot_name_classes_that_are_no_types(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _kept(tmp_path, monkeypatch)
-    key, content = marshal.loads(path.read_bytes()[8:])
-    content["layout"]["maps"][0]["value"][0] = name
-    _overwrite(path, (key, content))
+    content = _content(path)
+    content["layout"]["maps"][0]["value"]["type"] = name
+    _overwrite(path, content)
     assert cache.load_entry("key") is None
+
+
+def test_an_entry_with_types_nested_without_end_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = _kept(tmp_path, monkeypatch)
+    one = msgspec.msgpack.encode({"type": "Array", "count": 1, "element": 0})[:-1]
+    whole = msgspec.msgpack.encode(_content(path)).split(msgspec.msgpack.encode("value"))
+    data = whole[0] + msgspec.msgpack.encode("value") + one * 100_000
+    path.write_bytes(cache.checksum(data) + data)
+    parse(Source("BEGIN { }"))  # parsing raises Python's own limit
+    limit = sys.getrecursionlimit()
+    assert cache.load_entry("key") is None
+    assert sys.getrecursionlimit() == limit
+
+
+_RUN = """
+import sys
+from insitu.probe import cache
+from insitu.probe.compile import compile_script
+from insitu.probe.options import Options
+from insitu.probe.providers.base import Context
+from insitu.probe.source import Source
+made = []
+keep, cache.store_entry = cache.store_entry, lambda *given: (made.append(1), keep(*given))
+compiled = compile_script(Source("BEGIN { @x[pid] = count(); exit(); }"), Options(), Context(), cached=True)
+print(len(made), compiled.programs[0].code.hex())
+"""
+
+
+def _compiled(directory: Path) -> tuple[bool, str]:
+    """Whether a script was compiled rather than taken from the cache in a directory, and the code of its program."""
+    done = subprocess.run(
+        [sys.executable, "-c", _RUN],
+        env={**os.environ, "XDG_CACHE_HOME": str(directory)},
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    made, code = done.stdout.split()
+    return made == "1", code
+
+
+@pytest.mark.parametrize("kept", [0, 7, 300, -1])
+def test_a_script_whose_entry_is_cut_short_is_compiled_again(kept: int, tmp_path: Path) -> None:
+    first = _compiled(tmp_path)
+    (path,) = tmp_path.glob("insitu/programs/*")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    again = _compiled(tmp_path)
+    assert (first[0], again) == (True, first)
+    assert path.read_bytes() == whole
+    assert _compiled(tmp_path) == (False, first[1])
 
 
 def test_an_entry_that_belongs_to_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -99,7 +99,7 @@ def test_a_struct_keeps_bit_fields_arrays_and_inner_structs() -> None:
     names = [field.name for field in structure.fields]
     assert names == ["a", "b", "c", "", "e"]
     assert structure.fields[0].bits == 3
-    inner = structure.fields[4].type
+    inner = structure.fields[4].declared
     assert isinstance(inner, ast.Structure) and inner.values == [("X", 0), ("Y", 5), ("Z", 6)]
 
 

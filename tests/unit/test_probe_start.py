@@ -2,8 +2,12 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
-_STANDARD = {"dataclasses", "inspect", "pathlib", "json", "hashlib", "socket", "subprocess", "shutil", "tempfile"}
+import pytest
+
+# Not inspect: msgspec imports typing_extensions where that is installed, which imports it.
+_STANDARD = {"dataclasses", "pathlib", "json", "hashlib", "socket", "subprocess", "shutil", "tempfile"}
 _HEAVY = _STANDARD | {"numpy", "polars", "duckdb", "llvmlite", "rich", "jinja2"}
 
 
@@ -14,21 +18,30 @@ def _imported(statements: str) -> set[str]:
     return set(subprocess.run(words, capture_output=True, text=True, check=True).stdout.split())
 
 
-def test_a_start_from_the_cache_imports_nothing_heavy() -> None:
+_RUN = (
+    "from insitu.probe.compile import compile_script\n"
+    "from insitu.probe.options import Options\n"
+    "from insitu.probe.providers.base import Context\n"
+    "from insitu.probe.source import Source\n"
+    'compile_script(Source("BEGIN { @x[pid] = count(); exit(); }"), Options(), Context(), cached=True)'
+)
+
+
+def test_the_modules_that_a_start_from_the_cache_needs_import_nothing_heavy() -> None:
     kinds = "begin_end, tracepoint, rawtracepoint, kprobe, fentry, timer, counter"
     modules = "import insitu.commands.trace_run, insitu.probe.cache"
     assert not _imported(f"{modules}\nfrom insitu.probe.providers import {kinds}") & _HEAVY
 
 
-def test_compiling_imports_no_module_of_llvmlite_and_no_numpy() -> None:
-    script = (
-        "from insitu.probe.compile import compile_script\n"
-        "from insitu.probe.options import Options\n"
-        "from insitu.probe.providers.base import Context\n"
-        "from insitu.probe.source import Source\n"
-        'compile_script(Source("BEGIN { @x[pid] = count(); exit(); }"), Options(), Context())'
-    )
-    assert not _imported(script) & {"llvmlite", "llvmlite.binding", "llvmlite.ir", "numpy", "polars"}
+def test_a_start_from_the_cache_imports_no_llvm_and_no_checker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    compiler = {"llvmlite.binding", "insitu.probe.codegen.lowering", "insitu.probe.codegen.object"}
+    assert compiler <= _imported(_RUN)
+    found = _imported(_RUN)
+    assert not found & (compiler | _HEAVY)
+    assert not any(name.startswith(("insitu.probe.passes.check.checker", "insitu.probe.builtins.")) for name in found)
 
 
 def test_listing_tracepoints_imports_no_compiler() -> None:

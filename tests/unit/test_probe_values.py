@@ -21,7 +21,7 @@ from insitu.probe.runtime.struct_columns import memory_column
 from insitu.probe.runtime.struct_decode import reader
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import ScriptError
-from insitu.probe.types import Array, Field, Integer, Pointer, Record, Tuple, Type
+from insitu.probe.types import Array, Field, Integer, Members, Pointer, Record, Tuple, Type
 
 from .probe_scripts import checked, compiled
 
@@ -98,12 +98,12 @@ def test_columns_of_records_hold_what_c_reads(values: list[bytes]) -> None:
 
 def test_a_member_that_lies_outside_of_its_record_is_left_out() -> None:
     members = {"a": Field("a", Integer(4), 0), "b": Field("b", Integer(8), 4), "c": Field("c", Integer(4), 0, 9, 60)}
-    assert reader(Record("r", "struct", 8, lambda: members))(bytes(8), 0) == {"a": 0}
+    assert reader(Record("r", "struct", 8, Members(lambda: members)))(bytes(8), 0) == {"a": 0}
 
 
 def test_a_record_inside_of_itself_as_in_damaged_types_ends() -> None:
     members: dict[str, Field] = {}
-    kind = Record("r", "struct", 8, lambda: members)
+    kind = Record("r", "struct", 8, Members(lambda: members))
     members["again"] = Field("again", kind, 0)
     found = reader(kind)(bytes(8), 0)
     for _ in range(40):
@@ -117,14 +117,16 @@ _POINT = Record(
     "point",
     "struct",
     32,
-    lambda: {
-        "x": Field("x", Integer(4), 0),
-        "tag": Field("tag", Array(Integer(1), 2), 4),
-        "next": Field("next", Pointer(Integer(4)), 8),
-        "on": Field("on", Integer(1, False, "bool"), 16),
-        "color": Field("color", Integer(4, False, "color", (("RED", 3), ("BLUE", 4))), 20),
-        "in": Field("in", Record("", "struct", 4, lambda: {"y": Field("y", Integer(4), 0)}), 24),
-    },
+    Members(
+        lambda: {
+            "x": Field("x", Integer(4), 0),
+            "tag": Field("tag", Array(Integer(1), 2), 4),
+            "next": Field("next", Pointer(Integer(4)), 8),
+            "on": Field("on", Integer(1, False, "bool"), 16),
+            "color": Field("color", Integer(4, False, "color", (("RED", 3), ("BLUE", 4))), 20),
+            "in": Field("in", Record("", "struct", 4, Members(lambda: {"y": Field("y", Integer(4), 0)})), 24),
+        }
+    ),
 )
 _VALUE = {"x": -1, "tag": [1, 2], "next": 4096, "on": True, "color": 3, "in": {"y": 7}}
 
@@ -185,7 +187,7 @@ def test_types_of_records_outlive_the_cache(tmp_path: Any, monkeypatch: pytest.M
     cache.store_entry("name", [], layout, b"", True)
     entry = cache.load_entry("name")
     assert entry is not None
-    again = entry["layout"].maps[0].value
+    again = entry.layout.maps[0].value
     data = bytes(range(kind.size)) + bytes(8)
     assert reader(again)(data, 0) == reader(kind)(data, 0)
 

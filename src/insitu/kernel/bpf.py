@@ -7,7 +7,8 @@ import errno
 import os
 from collections.abc import Iterator, Sequence
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
+
 from insitu.errors import InsituError
 from insitu.kernel.bpf_abi import (
     NAME_BYTES,
@@ -295,8 +296,7 @@ def enable_stats() -> int:
     return _call("count program run time", Command.ENABLE_STATS, EnableStats(type=0))
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramInfo:
+class ProgramInfo(Struct, frozen=True):
     """A loaded program, as the kernel sees it. Run time and runs are counted while enable_stats() holds."""
 
     id: int

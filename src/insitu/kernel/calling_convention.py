@@ -5,13 +5,12 @@ from __future__ import annotations
 import os
 from typing import Final
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
 
 __all__ = ["MACHINE", "MACHINES", "Machine", "Part"]
 
 
-@dataclass(frozen=True, slots=True)
-class Part:
+class Part(Struct, frozen=True):
     """A register or part of one: ``size`` bytes of pt_regs' u64 at ``offset``, shifted right by ``shift`` bits."""
 
     offset: int
@@ -19,8 +18,7 @@ class Part:
     shift: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Machine:
+class Machine(Struct, frozen=True):
     """One machine's registers by name, with the aliases that assemblers write (``eax``, ``w3``).
 
     ``arguments`` are the names of the integer arguments' registers; later ones lie on the stack, the first of

@@ -7,7 +7,8 @@ import errno
 import os
 import re
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
+
 from insitu.errors import InsituError
 from insitu.kernel.syscalls import syscall
 
@@ -18,8 +19,7 @@ _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _FSCONFIG_CMD_CREATE = 1, 1, 6  # include/uap
 _MAX_FILE_BYTES = 64 << 20
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """One field of an event's record, as its format file declares it.
 
     ``declaration`` is the C type without name and array; ``count`` its elements (None: not an array; 0: as many
@@ -36,8 +36,7 @@ class Field:
     location: str = ""
 
 
-@dataclass(frozen=True, slots=True)
-class EventFormat:
+class EventFormat(Struct, frozen=True):
     """An event's number (perf's ``config``), its own fields and what its records begin with (``common``)."""
 
     name: str

@@ -1,8 +1,9 @@
 """Compiled programs kept on disk, so that a second start imports no LLVM and reads no BTF.
 
 An entry's key is all that the compiler looks at: the script, its parameters and options, the points that its probes
-mean on this machine, the kernel's build and our version. Its file is named by a hash of that, and holds a checksum,
-then the key and the content as ``marshal`` writes them; one that is damaged or not ours is made anew.
+mean on this machine, the kernel's build and our version. Its file is named by a hash of the key, and holds a checksum
+and an Entry in msgpack. Decoding is typed and executes nothing; a file that is damaged, of another shape or owned by
+another user is ignored, and the script compiled again.
 """
 
 # Every start comes here: pathlib, json and hashlib would take longer to import than all of this takes.
@@ -11,27 +12,52 @@ then the key and the content as ``marshal`` writes them; one that is damaged or 
 from __future__ import annotations
 
 import contextlib
-import marshal
 import os
+import sys
+from collections.abc import Iterator
 from importlib.util import source_hash as checksum  # 8 bytes
-from typing import Any
+
+import msgspec
+from msgspec import Struct
+from msgspec.structs import replace
 
 from insitu.cache_home import cache_home
-from insitu.dataclass import fields, is_dataclass, replace
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
-from insitu.probe import types
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
 from insitu.probe.source import Source
-from insitu.probe.types import Field, Space, Tuple, Type
+from insitu.probe.types import VOID, Array, Element, Field, Members, Pointer, Record, Tuple, Type
 
-__all__ = ["checksum", "entry_key", "entry_path", "load_entry", "store_entry"]
+__all__ = ["Entry", "StoredProgram", "checksum", "entry_key", "entry_path", "load_entry", "store_entry"]
 
-_FORMAT = 3
+_FORMAT = 4
 _CHECKSUM_BYTES = 8
 _MAX_ENTRIES = 500
+_MAX_DEPTH = 1000  # calls in each other: Python's own limit
+
+
+class StoredProgram(Struct):
+    """A compiled clause: those fields of compile.CompiledProgram that do not come from its attach points."""
+
+    code: bytes
+    lines: tuple[tuple[int, int, int], ...]
+    functions: tuple[tuple[int, int], ...]
+    line_info: bytes
+    per_point: bool
+    parts_map: int
+    further: list[StoredProgram] = []
+
+
+class Entry(Struct):
+    """A compiled script. ``key`` is that of entry_key(), in the script's encoding."""
+
+    key: bytes
+    programs: list[StoredProgram]
+    layout: Layout
+    btf: bytes
+    print_maps: bool
 
 
 def entry_path(key: str) -> str:
@@ -51,7 +77,7 @@ def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
         kernel.machine,
         source.name,
         source.text,
-        repr(sorted(vars(options).items())),
+        repr(options),
         repr(pid_namespace()),
         *_places(source.text),
         (types_file := os.environ.get("BPFTRACE_BTF", "")),
@@ -99,30 +125,44 @@ def _compiler_stamp() -> str:
     return str(newest)
 
 
-def load_entry(key: str) -> dict[str, Any] | None:
-    """What store_entry() was given under that key, or None."""
+def load_entry(key: str) -> Entry | None:
+    """The entry that was stored under that key, or None."""
     try:
         with open(entry_path(key), "rb") as file:
-            # Code of somebody else's making is not for us to load: HOME may be another user's, as under sudo.
+            # Programs of another user's making are not for us to load: HOME may be another user's, as under sudo.
             if os.fstat(file.fileno()).st_uid != os.geteuid():
                 return None
             data = file.read()
-        # marshal takes what it has written, and may do anything with what it has not.
+        # A flipped bit in a program's code would still decode.
         if checksum(data[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
             return None
-        kept, content = marshal.loads(memoryview(data)[_CHECKSUM_BYTES:])
-        if kept != key:
-            return None
-        return {**content, "layout": _layout(content["layout"])}
-    except (OSError, ValueError, EOFError, KeyError, TypeError, AttributeError):
+        with _shallow():
+            entry = _decode(data[_CHECKSUM_BYTES:])
+        return entry if entry.key == _encoded_key(key) else None
+    except (OSError, msgspec.MsgspecError, RecursionError, UnicodeError):
         return None
 
 
-def store_entry(key: str, programs: list[dict[str, Any]], layout: Layout, btf: bytes, print_maps: bool) -> None:
+def _decode(data: bytes) -> Entry:
+    return msgspec.msgpack.decode(data, type=Entry, dec_hook=_decoded)
+
+
+@contextlib.contextmanager
+def _shallow() -> Iterator[None]:
+    """The parser raises Python's recursion limit, to what decoding, which recurses in C, has no stack for."""
+    limit = sys.getrecursionlimit()
+    sys.setrecursionlimit(_MAX_DEPTH)
+    try:
+        yield
+    finally:
+        sys.setrecursionlimit(limit)
+
+
+def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: bytes, print_maps: bool) -> None:
     """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
-    with contextlib.suppress(OSError, RecursionError, ValueError):
-        content = {"programs": programs, "layout": _encoded(layout), "btf": btf, "print_maps": print_maps}
-        data = marshal.dumps((key, content))
+    with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):
+        entry = Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps)
+        data = msgspec.msgpack.encode(entry, enc_hook=_encoded)
         path = entry_path(key)
         directory = os.path.dirname(path)
         os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
@@ -141,67 +181,56 @@ def _prune(directory: str) -> None:
             os.unlink(entry)  # noqa: PTH108
 
 
-def _encoded(value: Any) -> Any:
-    if isinstance(value, Type):
-        value = value.resolve()
-        if isinstance(value, types.Pointer):
-            # It is shown as a number; and what it leads to may lead back here.
-            value = replace(value, target=types.VOID)
-        content = {f.name: getattr(value, f.name) for f in fields(value)}
-        if isinstance(value, types.Record):
-            content["fields"] = list(value.fields().values())
-        return [type(value).__name__, {name: _encoded(item) for name, item in content.items()}]
-    if isinstance(value, Space):
-        return value.value
-    if is_dataclass(value) and not isinstance(value, type):
-        return {f.name: _encoded(getattr(value, f.name)) for f in fields(value) if not f.name.startswith("_")}
-    if isinstance(value, list | tuple):
-        return [_encoded(element) for element in value]
-    return value
+def _encoded_key(key: str) -> bytes:
+    return key.encode("utf-8", "surrogateescape")
 
 
-def _type(value: Any) -> Type:
-    name, content = value
-    found = getattr(types, name)
-    if not (isinstance(found, type) and issubclass(found, Type)):
-        raise ValueError(name)
-    decoded: dict[str, Any] = {}
-    for key, item in content.items():
-        if key in ("target", "element"):
-            decoded[key] = _type(item)
-        elif key == "elements":
-            decoded[key] = tuple(map(_type, item))
-        elif key == "space":
-            decoded[key] = Space(item)
-        elif key == "enumerators":
-            decoded[key] = tuple((str(text), int(number)) for text, number in item)
-        elif key == "names":
-            decoded[key] = tuple(item) if item is not None else None
-        elif key != "fields":
-            decoded[key] = item
-    if found is types.Record:
-        members = {each["name"]: Field(**{**each, "type": _type(each["type"])}) for each in content["fields"]}
-        decoded["fields"] = lambda: members
-    made: Type = found(**decoded)
-    return made
+def _encoded(value: object) -> object:
+    """Of a record's members, which msgspec does not know: their list."""
+    if isinstance(value, Members):
+        return list(value.by_name().values())
+    raise NotImplementedError
 
 
-def _tuple(value: Any) -> Tuple:
-    found = _type(value)
-    assert isinstance(found, Tuple)
-    return found
+def _decoded(wanted: type, value: object) -> object:
+    """The reverse of _encoded()."""
+    if wanted is Members:
+        members = {each.name: each for each in msgspec.convert(value, list[Field], dec_hook=_decoded)}
+        return Members(lambda: members)
+    raise NotImplementedError
 
 
-def _layout(content: dict[str, Any]) -> Layout:
-    layout = Layout(content["max_keys"], content["ring_bytes"])
-    for each in content["maps"]:
-        key = _tuple(each["key"]) if each["key"] is not None else None
-        value = _type(each["value"]) if each["value"] is not None else None
-        layout.maps.append(MapLayout(**{**each, "key": key, "value": value}))
-    for each in content["records"]:
-        record = {**each, "fields": _tuple(each["fields"])}
-        layout.records.append(
-            RecordLayout(**{**record, "numbers": tuple(each["numbers"]), "names": tuple(each["names"])})
+# Types as they are stored: looked up, and without the targets of pointers, which may lead back to where they are
+
+
+def _stored_layout(layout: Layout) -> Layout:
+    maps: list[MapLayout] = [
+        replace(
+            each,
+            key=_stored_tuple(each.key) if each.key is not None else None,
+            value=_stored(each.value) if each.value is not None else None,
         )
-    layout.texts = list(content["texts"])
-    return layout
+        for each in layout.maps
+    ]
+    records: list[RecordLayout] = [replace(each, fields=_stored_tuple(each.fields)) for each in layout.records]
+    return replace(layout, maps=maps, records=records)
+
+
+def _stored_tuple(of: Tuple) -> Tuple:
+    return replace(of, elements=tuple(map(_stored, of.elements)))
+
+
+def _stored(of: Type) -> Type:
+    of = of.resolve()
+    if isinstance(of, Pointer):
+        return replace(of, target=VOID)  # pointers are shown as numbers
+    if isinstance(of, Array):
+        return replace(of, element=_stored(of.element))
+    if isinstance(of, Tuple):
+        return _stored_tuple(of)
+    if isinstance(of, Element):
+        return replace(of, kind=_stored(of.kind))
+    if isinstance(of, Record):
+        members = {name: replace(each, type=_stored(each.type)) for name, each in of.fields().items()}
+        return replace(of, members=Members(lambda: members))
+    return of

@@ -2,10 +2,10 @@
 
 from __future__ import annotations
 
-import importlib
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.bpftrace.script_parser import parse
@@ -20,14 +20,14 @@ from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
 from insitu.probe.source import ScriptError, Source, Span
 
 if TYPE_CHECKING:
+    from insitu.probe.cache import Entry, StoredProgram
     from insitu.probe.codegen.object import Section
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
 __all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
 
 
-@dataclass
-class CompiledProgram:
+class CompiledProgram(Struct):
     """One BPF program: its code with our numbers where descriptors go (codegen.emitter.Marker), and its points."""
 
     name: str
@@ -44,8 +44,7 @@ class CompiledProgram:
     parts_map: int = -1  # our number of the map that leads to them
 
 
-@dataclass
-class Compiled:
+class Compiled(Struct):
     """Everything the runtime needs."""
 
     programs: list[CompiledProgram]
@@ -59,8 +58,7 @@ class Compiled:
     max_strlen: int = 0
 
 
-@dataclass
-class Front:
+class Front(Struct):
     """What the passes before code generation found out."""
 
     program: ast.Program
@@ -89,7 +87,7 @@ def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Pr
 
 def _check(program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context) -> Front:
     # Imported late, like everything below: a start from the cache comes without.
-    from insitu.probe.passes.check import check
+    from insitu.probe.passes.check.walk import check
     from insitu.probe.type_resolver import Structures
 
     structures = Structures(source, program.structures, context)
@@ -120,7 +118,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     if compiled is None:
         compiled = _generate(_check(program, clauses, source, options, context))
         if cached:
-            kept = [_to_entry(each) for each in compiled.programs]
+            kept = [_to_stored(each) for each in compiled.programs]
             cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
     compiled.tells_missing = options.missing_probes != "ignore"
     compiled.warnings = warnings if compiled.tells_missing else []
@@ -129,40 +127,42 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     return compiled
 
 
-def _from_cache(entry: dict[str, Any] | None, clauses: list[Clause]) -> Compiled | None:
-    """What an earlier run made of the same."""
-    if entry is None or len(entry["programs"]) != len(clauses):
+def _from_cache(entry: Entry | None, clauses: list[Clause]) -> Compiled | None:
+    """What an earlier run compiled the same script to."""
+    if entry is None or len(entry.programs) != len(clauses):
         return None
-    programs = [_from_entry(clause, content) for clause, content in zip(clauses, entry["programs"], strict=True)]
-    return Compiled(programs, entry["layout"], entry["btf"], entry["print_maps"])
+    programs = [_from_stored(clause, stored) for clause, stored in zip(clauses, entry.programs, strict=True)]
+    return Compiled(programs, entry.layout, entry.btf, entry.print_maps)
 
 
-def _to_entry(program: CompiledProgram) -> dict[str, Any]:
-    return {
-        "code": program.code,
-        "lines": program.lines,
-        "functions": program.functions,
-        "line_info": program.line_info,
-        "per_point": program.per_point,
-        "further": [_to_entry(part) for part in program.further],
-        "parts_map": program.parts_map,
-    }
+def _to_stored(program: CompiledProgram) -> StoredProgram:
+    from insitu.probe.cache import StoredProgram
+
+    return StoredProgram(
+        program.code,
+        program.lines,
+        program.functions,
+        program.line_info,
+        program.per_point,
+        program.parts_map,
+        [_to_stored(part) for part in program.further],
+    )
 
 
-def _from_entry(clause: Clause, content: dict[str, Any]) -> CompiledProgram:
+def _from_stored(clause: Clause, stored: StoredProgram) -> CompiledProgram:
     return CompiledProgram(
         _program_name(clause),
         clause.kind,
         clause.points,
-        content["code"],
-        content["lines"],
-        content["functions"],
-        content["line_info"],
-        content["per_point"],
+        stored.code,
+        stored.lines,
+        stored.functions,
+        stored.line_info,
+        stored.per_point,
         clause.alternative,
         clause.absent,
-        [_from_entry(clause, part) for part in content["further"]],
-        content["parts_map"],
+        [_from_stored(clause, part) for part in stored.further],
+        stored.parts_map,
     )
 
 
@@ -203,8 +203,6 @@ def _program_name(clause: Clause) -> str:
 
 def lower(front: Front) -> tuple[str, Layout, list[int]]:
     """LLVM IR of all clauses, the layout they share, and how many programs each has become."""
-    for name in ("arithmetic", "memory", "maps", "statements", "loops"):
-        importlib.import_module(f"insitu.probe.codegen.{name}")
     from insitu.probe.codegen.emitter import Module
     from insitu.probe.codegen.program import ClauseLowering
     from insitu.probe.types import Unknown

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from insitu.dataclass import fields
 from insitu.probe import ast
 from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.codegen.object import disassembly, optimized_ir
@@ -13,7 +12,6 @@ from insitu.probe.compile import compile_script, front_end, lower
 from insitu.probe.options import Options
 from insitu.probe.providers.base import Context
 from insitu.probe.source import Source
-from insitu.probe.types import Type
 
 __all__ = ["dump"]
 
@@ -49,19 +47,18 @@ def _tree(node: Any, depth: int) -> Iterator[str]:
         return
     if not isinstance(node, ast.Node):
         return
-    plain, below = [], []
-    for item in fields(node):
-        value = getattr(node, item.name)
-        if item.name == "span" or value is None or value == []:
+    found = getattr(node, "type", None)
+    plain, below = [f": {found}"] if found is not None else [], []
+    for name in ast.child_names(node):
+        value = getattr(node, name)
+        if value is None or value == []:
             continue
-        if isinstance(value, Type):
-            plain.append(f": {value}")
-        elif isinstance(value, ast.TypeName | ast.AttachText):
+        if isinstance(value, ast.TypeName | ast.AttachText):
             plain.append(str(value))
         elif isinstance(value, ast.Node) or (isinstance(value, list) and isinstance(value[0], ast.Node)):
             below.append(value)
         else:
-            plain.append(f"{item.name}={value!r}")
+            plain.append(f"{name}={value!r}")
     yield f"{'  ' * depth}{type(node).__name__} {' '.join(plain)}".rstrip()
     for value in below:
         yield from _tree(value, depth + 1)

@@ -1,12 +1,13 @@
-"""What a compiled script needs at run time: its maps, its kinds of records, its texts. All of it is plain data.
+"""What a compiled script needs at run time: its maps, its kinds of records, its texts.
 
-Everything here can be written as JSON, for the cache of compiled programs.
+All of it is plain data, which the cache of compiled programs (cache.py) keeps in msgpack.
 """
 
 from __future__ import annotations
 
-from insitu.dataclass import dataclass, field
-from insitu.probe.types import Aggregation, Tuple, Type, stored_size
+from msgspec import Struct, field
+
+from insitu.probe.types import Aggregation, AnyType, Tuple, Type, stored_size
 
 __all__ = [
     "EXIT_ASKED",
@@ -41,8 +42,7 @@ HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2,
 PRESENT_BYTES = 8  # behind the value of a map without a key: whether it was ever assigned
 
 
-@dataclass
-class MapLayout:
+class MapLayout(Struct):
     """A BPF map. ``key`` is None for a map without a key; ``value`` None for maps of our own."""
 
     name: str
@@ -51,7 +51,7 @@ class MapLayout:
     value_size: int
     max_entries: int
     key: Tuple | None = None
-    value: Type | None = None
+    value: AnyType | None = None
 
     @property
     def is_script_map(self) -> bool:
@@ -59,8 +59,7 @@ class MapLayout:
         return self.name.startswith("@")
 
 
-@dataclass
-class RecordLayout:
+class RecordLayout(Struct):
     """A kind of record in the ring: ``kind`` says what is to be done, ``text`` is its format or label."""
 
     kind: str
@@ -76,8 +75,7 @@ class RecordLayout:
         return 8 + self.fields.size
 
 
-@dataclass
-class Layout:
+class Layout(Struct):
     """All maps and records of a script, numbered in the order they were asked for."""
 
     max_keys: int = 4096

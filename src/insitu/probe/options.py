@@ -5,7 +5,8 @@ from __future__ import annotations
 import os
 from collections.abc import Iterable, Mapping
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.errors import InsituError
 from insitu.probe.source import nearest
 
@@ -49,8 +50,7 @@ _OLDER_NAMES = {"strlen": "max_strlen", "map_keys_max": "max_map_keys", "cat_byt
 _TRUE, _FALSE = ("1", "true"), ("0", "false")
 
 
-@dataclass
-class Options:
+class Options(Struct):
     """``parameters`` are the script's positional ones, ``named`` those given as ``--name=value``."""
 
     parameters: list[str] = field(default_factory=list)

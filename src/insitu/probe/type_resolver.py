@@ -10,7 +10,9 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
+from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.bpftrace.literals import INTEGER_TYPES
 from insitu.probe.source import ScriptError, Source, nearest
@@ -19,6 +21,7 @@ from insitu.probe.types import (
     Array,
     Field,
     Integer,
+    Members,
     Pointer,
     Record,
     Space,
@@ -73,8 +76,6 @@ class Structures:
         return (found[1], self.from_btf(found[0], Space.KERNEL)) if found else None
 
     def _kernel(self) -> btf.Btf | None:
-        from insitu.errors import InsituError
-
         try:
             return self._context.btf
         except InsituError:
@@ -176,7 +177,7 @@ class Structures:
             layout: dict[str, Field] = {}
             with self._only_once(definition):
                 size = self._lay_out(definition, layout, space)
-            self._records[key] = Record(definition.name, definition.tag, size, lambda: layout)
+            self._records[key] = Record(definition.name, definition.tag, size, Members(lambda: layout))
         return self._records[key]
 
     @contextmanager
@@ -194,14 +195,14 @@ class Structures:
         """Give every field its offset as C does on LP64: the record's size."""
         end_bits, alignment = 0, 1
         for item in definition.fields:
-            if isinstance(item.type, ast.Structure):
-                kind: Type = self._from_definition(item.type, space)
-            elif item.type.pointers:
-                kind = Pointer(self._pointed(item.type, space), space)
-                for count in reversed(item.type.array):
+            if isinstance(item.declared, ast.Structure):
+                kind: Type = self._from_definition(item.declared, space)
+            elif item.declared.pointers:
+                kind = Pointer(self._pointed(item.declared, space), space)
+                for count in reversed(item.declared.array):
                     kind = Array(kind, count)
             else:
-                kind = self.resolve(item.type, space)
+                kind = self.resolve(item.declared, space)
             align = _alignment(kind)
             alignment = max(alignment, align)
             start = 0 if definition.tag == "union" else end_bits
@@ -243,7 +244,7 @@ class Structures:
         kind = described.strip()
         if kind.kind in (Kind.STRUCT, Kind.UNION, Kind.FWD):
             tag = "union" if kind.kind == Kind.UNION else "struct"
-            return Record(kind.name, tag, kind.size, lambda: self._btf_fields(kind, space))
+            return Record(kind.name, tag, kind.size, Members(lambda: self._btf_fields(kind, space)))
         if kind.kind == Kind.PTR:
             return Pointer(self._target(kind.target, space), space)
         if kind.kind == Kind.ARRAY:
@@ -283,6 +284,24 @@ class Structures:
         found = record.fields().get(name)
         return replace(found, type=found.type.resolve()) if found else None
 
+    def kernel_field(self, path: str) -> tuple[int, int]:
+        """Offset and size in bytes of a field of a kernel structure: ``dentry.d_name.name`` is in ``struct dentry``.
+
+        :raises InsituError: when this kernel has no such field, or no BTF.
+        """
+        name, *members = path.split(".")
+        found: Type | None = self.lookup(name, "struct", Space.KERNEL)
+        offset, size = 0, 8
+        for member in members:
+            field = self.field(found, member) if isinstance(found, Record) else None
+            if field is None:
+                raise InsituError(
+                    f"this kernel has no type information for {path}", remedy="needs CONFIG_DEBUG_INFO_BTF=y"
+                )
+            found, offset = field.type, offset + field.offset
+            size = found.size if isinstance(found, Integer | Pointer) else 8
+        return offset, size
+
     def target(self, pointer: Pointer) -> Type:
         """What a pointer points to, resolved."""
         return pointer.target.resolve()
@@ -312,14 +331,11 @@ class Structures:
         return Array(base, described.count)
 
 
-class _Lazy(Type):
-    """A type that is looked at when it is needed: most of the kernel's never are, and some refer to themselves."""
+class _Lazy(Type, frozen=True):
+    """A type that is looked up when it is needed: most of the kernel's never are, and some refer to themselves."""
 
-    __slots__ = ("_look_up", "_name")
-
-    def __init__(self, name: Callable[[], str], look_up: Callable[[], Type]) -> None:
-        object.__setattr__(self, "_name", name)
-        object.__setattr__(self, "_look_up", look_up)
+    name: Callable[[], str]
+    look_up: Callable[[], Type]
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Type) and str(self) == str(other)
@@ -328,10 +344,10 @@ class _Lazy(Type):
         return hash(str(self))
 
     def __str__(self) -> str:
-        return self._name()  # type: ignore[attr-defined, no-any-return]
+        return self.name()
 
     def resolve(self) -> Type:
-        return self._look_up()  # type: ignore[attr-defined, no-any-return]
+        return self.look_up()
 
 
 def _enumeration(definition: ast.Structure) -> Integer:

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from enum import Enum
+from typing import TYPE_CHECKING
 
-from insitu.dataclass import dataclass, field, replace
+from msgspec import Struct
+from msgspec.structs import replace
 
 __all__ = [
     "BOOL",
@@ -18,6 +20,8 @@ __all__ = [
     "UNKNOWN",
     "VOID",
     "Aggregation",
+    "AnyAggregation",
+    "AnyType",
     "Array",
     "Average",
     "Buffer",
@@ -31,6 +35,7 @@ __all__ = [
     "LinearHistogram",
     "MacAddress",
     "Maximum",
+    "Members",
     "Minimum",
     "NamedNumber",
     "OneNumber",
@@ -65,8 +70,7 @@ class Space(Enum):
     ANY = "any"
 
 
-@dataclass(frozen=True, slots=True)
-class Type:
+class Type(Struct, frozen=True, tag=True):
     """Any type. ``str()`` gives what error messages call it."""
 
     def __str__(self) -> str:
@@ -82,13 +86,11 @@ class Type:
         return self
 
 
-@dataclass(frozen=True, slots=True)
-class Unknown(Type):
+class Unknown(Type, frozen=True):
     """Not known yet: a map read above the line that assigns it."""
 
 
-@dataclass(frozen=True, slots=True)
-class Void(Type):
+class Void(Type, frozen=True):
     """No value."""
 
     @property
@@ -96,14 +98,13 @@ class Void(Type):
         return 0
 
 
-@dataclass(frozen=True, slots=True)
-class Integer(Type):
+class Integer(Type, frozen=True):
     """``bytes`` 1, 2, 4 or 8. ``enum`` names its enumeration, "bool" a truth value."""
 
     bytes: int = 8
     signed: bool = True
     enum: str = ""
-    enumerators: tuple[tuple[str, int], ...] = field(default=(), compare=False, repr=False)
+    enumerators: tuple[tuple[str, int], ...] = ()
 
     def __str__(self) -> str:
         if self.enum:
@@ -115,19 +116,17 @@ class Integer(Type):
         return self.bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Pointer(Type):
+class Pointer(Type, frozen=True):
     """An address in ``space``; ``target`` Void for void*."""
 
-    target: Type
+    target: AnyType
     space: Space = Space.ANY
 
     def __str__(self) -> str:
         return f"{self.target} *"
 
 
-@dataclass(frozen=True, slots=True)
-class String(Type):
+class String(Type, frozen=True):
     """Bytes up to the first zero, in a buffer of ``capacity`` that is zero behind them."""
 
     capacity: int = 64
@@ -140,8 +139,7 @@ class String(Type):
         return self.capacity
 
 
-@dataclass(frozen=True, slots=True)
-class Buffer(Type):
+class Buffer(Type, frozen=True):
     """A length and up to ``capacity`` bytes."""
 
     capacity: int
@@ -154,9 +152,8 @@ class Buffer(Type):
         return self.capacity
 
 
-@dataclass(frozen=True, slots=True)
-class Array(Type):
-    element: Type
+class Array(Type, frozen=True):
+    element: AnyType
     count: int
 
     def __str__(self) -> str:
@@ -167,25 +164,45 @@ class Array(Type):
         return self.element.size * self.count
 
 
-@dataclass(frozen=True, slots=True)
-class Field:
+class Field(Struct, frozen=True):
     """A member of a record: ``offset`` in bytes of what is loaded; of a bit field, ``shift`` and ``bits`` in it."""
 
     name: str
-    type: Type
+    type: AnyType
     offset: int
     bits: int = 0
     shift: int = 0
 
 
-@dataclass(frozen=True, slots=True)
-class Record(Type):
+class Members:
+    """The fields of a record, returned by ``by_name()``. They do not count when records are compared."""
+
+    __slots__ = ("by_name",)
+
+    def __init__(self, by_name: Callable[[], dict[str, Field]]) -> None:
+        self.by_name = by_name
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Members)
+
+    def __hash__(self) -> int:
+        return 0
+
+    def __repr__(self) -> str:
+        return "..."
+
+
+class Record(Type, frozen=True):
     """A struct or union. Its fields are looked up when asked for: kernel types refer to each other in circles."""
 
     name: str
     tag: str
     bytes: int
-    fields: Callable[[], dict[str, Field]] = field(compare=False, repr=False)
+    members: Members
+
+    def fields(self) -> dict[str, Field]:
+        """The members by name."""
+        return self.members.by_name()
 
     def __str__(self) -> str:
         return f"{self.tag} {self.name or '(anonymous)'}"
@@ -195,9 +212,8 @@ class Record(Type):
         return self.bytes
 
 
-@dataclass(frozen=True, slots=True)
-class Tuple(Type):
-    elements: tuple[Type, ...]
+class Tuple(Type, frozen=True):
+    elements: tuple[AnyType, ...]
     names: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
@@ -218,8 +234,7 @@ class Tuple(Type):
         return list(range(len(other.elements)))
 
 
-@dataclass(frozen=True, slots=True)
-class NamedNumber(Type):
+class NamedNumber(Type, frozen=True):
     """A number that user space turns into text: kinds are ksym, username, cgroup_path, probe, errno, literal."""
 
     kind: str
@@ -228,8 +243,7 @@ class NamedNumber(Type):
         return self.kind
 
 
-@dataclass(frozen=True, slots=True)
-class UserSymbol(Type):
+class UserSymbol(Type, frozen=True):
     """An address of a process: address, pid."""
 
     @property
@@ -237,8 +251,7 @@ class UserSymbol(Type):
         return 16
 
 
-@dataclass(frozen=True, slots=True)
-class Stack(Type):
+class Stack(Type, frozen=True):
     """A stack id of the stack map, and the pid (user stacks). ``mode`` is bpftrace, perf or raw."""
 
     user: bool
@@ -253,8 +266,7 @@ class Stack(Type):
         return 16
 
 
-@dataclass(frozen=True, slots=True)
-class Timestamp(Type):
+class Timestamp(Type, frozen=True):
     """What strftime() answers: number of the format, nanoseconds since boot or the epoch (``clock``)."""
 
     @property
@@ -262,8 +274,7 @@ class Timestamp(Type):
         return 16
 
 
-@dataclass(frozen=True, slots=True)
-class Inet(Type):
+class Inet(Type, frozen=True):
     """An address family and 16 bytes of address."""
 
     @property
@@ -271,13 +282,11 @@ class Inet(Type):
         return 24
 
 
-@dataclass(frozen=True, slots=True)
-class MacAddress(Type):
+class MacAddress(Type, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Aggregation(Type):
+class Aggregation(Type, frozen=True):
     """What a map assigned with count(), hist() and so on holds, one per CPU."""
 
     @property
@@ -290,13 +299,11 @@ class Aggregation(Type):
         return 8 * self.cells
 
 
-@dataclass(frozen=True, slots=True)
-class Count(Aggregation):
+class Count(Aggregation, frozen=True):
     pass
 
 
-@dataclass(frozen=True, slots=True)
-class Sum(Aggregation):
+class Sum(Aggregation, frozen=True):
     """Cells: total, whether there is one."""
 
     signed: bool = True
@@ -306,8 +313,7 @@ class Sum(Aggregation):
         return 2
 
 
-@dataclass(frozen=True, slots=True)
-class Minimum(Aggregation):
+class Minimum(Aggregation, frozen=True):
     """Cells: value, whether there is one."""
 
     signed: bool = True
@@ -320,8 +326,7 @@ class Minimum(Aggregation):
         return 2
 
 
-@dataclass(frozen=True, slots=True)
-class Maximum(Aggregation):
+class Maximum(Aggregation, frozen=True):
     """Cells: value, whether there is one."""
 
     signed: bool = True
@@ -334,8 +339,7 @@ class Maximum(Aggregation):
         return 2
 
 
-@dataclass(frozen=True, slots=True)
-class Average(Aggregation):
+class Average(Aggregation, frozen=True):
     """Cells: count, total."""
 
     signed: bool = True
@@ -348,8 +352,7 @@ class Average(Aggregation):
         return 2
 
 
-@dataclass(frozen=True, slots=True)
-class Statistics(Aggregation):
+class Statistics(Aggregation, frozen=True):
     """Cells: count, total."""
 
     signed: bool = True
@@ -362,8 +365,7 @@ class Statistics(Aggregation):
         return 2
 
 
-@dataclass(frozen=True, slots=True)
-class Histogram(Aggregation):
+class Histogram(Aggregation, frozen=True):
     """Powers of two, each cut into 2**``bits`` parts. Cell 0 counts negatives, cell 1 zeros."""
 
     bits: int = 0
@@ -377,8 +379,7 @@ class Histogram(Aggregation):
         return (65 if self.bits == 0 else ((65 - self.bits) << self.bits) + 1) + 1
 
 
-@dataclass(frozen=True, slots=True)
-class LinearHistogram(Aggregation):
+class LinearHistogram(Aggregation, frozen=True):
     """Cell 0 counts what is below ``minimum``, the last what is at or above ``maximum``."""
 
     minimum: int = 0
@@ -393,8 +394,7 @@ class LinearHistogram(Aggregation):
         return (self.maximum - self.minimum + self.step - 1) // self.step + 2
 
 
-@dataclass(frozen=True, slots=True)
-class TimeSeries(Aggregation):
+class TimeSeries(Aggregation, frozen=True):
     """``count`` intervals of ``interval`` ns, three cells each; ``aggregate`` is avg, max, min, sum or empty."""
 
     interval: int = 1
@@ -410,12 +410,11 @@ class TimeSeries(Aggregation):
         return 3 * self.count
 
 
-@dataclass(frozen=True, slots=True)
-class Element(Aggregation):
+class Element(Aggregation, frozen=True):
     """In a loop over ``map``: what it holds for a key, where that is more than a number. User space shows it."""
 
     map: str
-    kind: Aggregation
+    kind: AnyAggregation
 
     def __str__(self) -> str:
         return str(self.kind)
@@ -429,6 +428,34 @@ class Element(Aggregation):
 OneNumber = Count | Sum | Minimum | Maximum
 CountAndTotal = Average | Statistics
 Ranges = Histogram | LinearHistogram
+
+# The cache's decoder finds out by these which class a value is of; to the type checker they are the base classes.
+if TYPE_CHECKING:
+    AnyType = Type
+    AnyAggregation = Aggregation
+else:
+    AnyAggregation = (
+        Count | Sum | Minimum | Maximum | Average | Statistics | Histogram | LinearHistogram | TimeSeries | Element
+    )
+    AnyType = (
+        Unknown
+        | Void
+        | Integer
+        | Pointer
+        | String
+        | Buffer
+        | Array
+        | Record
+        | Tuple
+        | NamedNumber
+        | UserSymbol
+        | Stack
+        | Timestamp
+        | Inet
+        | MacAddress
+        | AnyAggregation
+    )
+
 BOOL = Integer(1, False, "bool")
 INT64 = Integer(8, True)
 UINT64 = Integer(8, False)

@@ -6,18 +6,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.memory import load_field
 from insitu.probe.types import UINT64, VOID, Integer, Pointer, Space, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.attach import Clause
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
     from insitu.probe.providers.base import AttachPoint, Context
     from insitu.symbols.elf import Elf
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 _IN_PROGRAMS = ("uprobe", "uretprobe", "usdt")
 _FIXED = 2  # ET_EXEC: linked to run at the addresses that its symbols have
@@ -31,16 +32,10 @@ def _check_kaddr(checker: Checker, call: ast.Call) -> Type:
     return UINT64
 
 
-function("kaddr", (1, 1), _check_kaddr, value=lambda low, call: str(low.kernel_address(low.text(call.arguments[0]))))
-
-
 def _check_cast_pointer(checker: Checker, call: ast.Call) -> Type:
     found = checker.scalar(checker.argument(call, 0), f"{call.name}()")
     space = Space.KERNEL if call.name == "kptr" else Space.USER
     return Pointer(found.target if isinstance(found, Pointer) else VOID, space)
-
-
-function("kptr uptr", (1, 1), _check_cast_pointer, value=lambda low, call: low.value(operand(call)))
 
 
 # Symbols of the probed program
@@ -92,8 +87,6 @@ def _movable_by(clause: Clause, elf: Elf) -> str:
 def _uaddr(low: Lowering, call: ast.Call) -> str:
     import numpy as np
 
-    from insitu.probe.codegen.kernel_fields import load_field
-
     point = low.clause.points[0]
     found = _symbol(point, low.probe_context, low.text(call.arguments[0]))
     assert found is not None
@@ -113,4 +106,10 @@ def _uaddr(low: Lowering, call: ast.Call) -> str:
     return low.emit.op("add", base, str(found[0] - linked))
 
 
-function("uaddr", (1, 1), _check_uaddr, value=_uaddr)
+BUILTINS: tuple[Builtin, ...] = (
+    *function(
+        "kaddr", (1, 1), _check_kaddr, value=lambda low, call: str(low.kernel_address(low.text(call.arguments[0])))
+    ),
+    *function("kptr uptr", (1, 1), _check_cast_pointer, value=lambda low, call: low.value(operand(call))),
+    *function("uaddr", (1, 1), _check_uaddr, value=_uaddr),
+)

@@ -1,7 +1,4 @@
-"""count, sum, min, max, avg, stats, hist, lhist: what only maps hold, a copy for each CPU, so that adding is cheap.
-
-A program cannot be interrupted by itself on its CPU (the kernel drops, and counts, such a run): plain adding is safe.
-"""
+"""count, sum, min, max, avg, stats, hist, lhist: only maps hold them, a copy per CPU so that adding is cheap."""
 
 from __future__ import annotations
 
@@ -9,14 +6,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import aggregation, operand
-from insitu.probe.builtins.time_series import add_to_series
-from insitu.probe.codegen.arithmetic import divide
-from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.maps import count_lost, key_pointer, lookup
-from insitu.probe.layout import LOST_MAP_FULL
+from insitu.probe.builtins.registry import Builtin, aggregation
 from insitu.probe.types import (
-    Aggregation,
     Average,
     Count,
     Histogram,
@@ -26,19 +17,14 @@ from insitu.probe.types import (
     Minimum,
     Statistics,
     Sum,
-    TimeSeries,
     Type,
-    stored_size,
 )
 
 if TYPE_CHECKING:
-    from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["update"]
+__all__ = ["BUILTINS"]
 
-_NO_EXIST = 1  # BPF_NOEXIST
-_STACK_ZEROS = 64
 _MAX_LINEAR_CELLS = 1002
 
 
@@ -75,127 +61,13 @@ def _check_linear(checker: Checker, call: ast.Call) -> Type:
     return found
 
 
-aggregation("count", (0, 0), _check_count)
-aggregation("sum", (1, 1), _check_signed(Sum))
-aggregation("min", (1, 1), _check_signed(Minimum))
-aggregation("max", (1, 1), _check_signed(Maximum))
-aggregation("avg", (1, 1), _check_signed(Average))
-aggregation("stats", (1, 1), _check_signed(Statistics))
-aggregation("hist", (1, 2), _check_histogram)
-aggregation("lhist", (4, 4), _check_linear)
-
-
-def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregation) -> None:
-    """``@x[key] = count()`` and the like: find this CPU's cells, and add to them."""
-    emit = low.emit
-    argument = low.value(operand(call)) if call.arguments else ""
-    number = low.layout.number(target.name)
-    layout = low.layout.maps[number]
-    with low.temporaries():
-        if layout.key is None:
-            key = low.temporary(8)
-            emit.store("0", key)
-        else:
-            key = key_pointer(low, target, layout)
-        first = lookup(low, number, key)
-        begun = emit.block_name
-        missing, found, lost, end = (emit.label() for _ in range(4))
-        if layout.key is None:
-            emit.branch_if(emit.is_null(first), end, found)
-            emit.block(found)
-            cells = first
-        else:
-            emit.branch_if(emit.is_null(first), missing, found)
-            emit.block(missing)
-            zeros = _zeros(low, stored_size(kind))
-            emit.call(Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {zeros}", f"i64 {_NO_EXIST}")
-            second = lookup(low, number, key)
-            came_from = emit.block_name
-            emit.branch_if(emit.is_null(second), lost, found)
-            emit.block(lost)
-            count_lost(low, LOST_MAP_FULL)
-            emit.branch(end)
-            emit.block(found)
-            cells = emit.phi("ptr", (first, begun), (second, came_from))
-        _add(low, cells, kind, argument)
-        emit.block(end)
-
-
-def _zeros(low: Lowering, size: int) -> str:
-    if size > _STACK_ZEROS:
-        return low.emit.map_value(low.layout.zeros_map(size))
-    pointer = low.temporary(size)
-    low.emit.zero(pointer, size)
-    return pointer
-
-
-def _add(low: Lowering, cells: str, kind: Aggregation, value: str) -> None:
-    emit = low.emit
-
-    def add(index: int | str, amount: str) -> None:
-        at = emit.offset(cells, index)
-        emit.store(emit.op("add", emit.load(at), amount), at)
-
-    if isinstance(kind, Count):
-        add(0, "1")
-    elif isinstance(kind, Sum):
-        add(0, value)
-        emit.store("1", emit.offset(cells, 8))
-    elif isinstance(kind, Average | Statistics):
-        add(0, "1")
-        add(8, value)
-    elif isinstance(kind, Minimum | Maximum):
-        order = ("s" if kind.signed else "u") + ("lt" if isinstance(kind, Minimum) else "gt")
-        better = emit.value(f"icmp {order} i64 {value}, {emit.load(cells)}")
-        empty = emit.value(f"icmp eq i64 {emit.load(emit.offset(cells, 8))}, 0")
-        store, end = emit.label(), emit.label()
-        emit.branch_if(emit.value(f"or i1 {better}, {empty}"), store, end)
-        emit.block(store)
-        emit.store(value, cells)
-        emit.store("1", emit.offset(cells, 8))
-        emit.block(end)
-    elif isinstance(kind, Histogram):
-        index = _logarithmic(low, value, kind.bits)
-        add(_bounded(low, index, kind.cells), "1")
-    elif isinstance(kind, LinearHistogram):
-        inside = emit.op("sub", value, str(kind.minimum))
-        index = emit.op("add", divide(low, "/", inside, str(kind.step), signed=False), "1")
-        above = emit.value(f"icmp sge i64 {value}, {kind.maximum}")
-        index = emit.select(above, str(kind.cells - 1), index)
-        below = emit.value(f"icmp slt i64 {value}, {kind.minimum}")
-        add(_bounded(low, emit.select(below, "0", index), kind.cells), "1")
-    elif isinstance(kind, TimeSeries):
-        add_to_series(low, cells, kind, value)
-
-
-def _bounded(low: Lowering, index: str, cells: int) -> str:
-    """Byte offset of a cell, in a form whose bounds the verifier sees: it does not follow LLVM's reasoning."""
-    emit = low.emit
-    hidden = emit.hidden(index)
-    inside = emit.value(f"icmp ult i64 {hidden}, {cells}")
-    return emit.op("shl", emit.select(inside, hidden, str(cells - 1)), "3")
-
-
-def _logarithmic(low: Lowering, value: str, bits: int) -> str:
-    """Cell of a value: 0 for negatives, value + 1 below 2**bits, then 2**bits cells for each power of two."""
-    emit = low.emit
-    exponent, rest = "0", value
-    for shift in (32, 16, 8, 4, 2, 1):
-        large = emit.value(f"icmp ugt i64 {rest}, {(1 << shift) - 1}")
-        step = emit.select(large, str(shift), "0")
-        rest = emit.op("lshr", rest, step)
-        exponent = emit.op("add", exponent, step) if exponent != "0" else step
-    if bits == 0:
-        # value 1 has exponent 0 and cell 2; value 0 is told apart below.
-        index = emit.op("add", exponent, "2")
-        zero = emit.value(f"icmp eq i64 {value}, 0")
-        index = emit.select(zero, "1", index)
-    else:
-        shift_by = emit.op("and", emit.op("sub", exponent, str(bits)), "63")
-        part = emit.op("and", emit.op("lshr", value, shift_by), str((1 << bits) - 1))
-        power = emit.op("shl", emit.op("add", shift_by, "1"), str(bits))
-        index = emit.op("add", emit.op("add", power, part), "1")
-        small = emit.value(f"icmp ult i64 {value}, {1 << bits}")
-        index = emit.select(small, emit.op("add", value, "1"), index)
-    negative = emit.value(f"icmp slt i64 {value}, 0")
-    return emit.select(negative, "0", index)
+BUILTINS: tuple[Builtin, ...] = (
+    *aggregation("count", (0, 0), _check_count),
+    *aggregation("sum", (1, 1), _check_signed(Sum)),
+    *aggregation("min", (1, 1), _check_signed(Minimum)),
+    *aggregation("max", (1, 1), _check_signed(Maximum)),
+    *aggregation("avg", (1, 1), _check_signed(Average)),
+    *aggregation("stats", (1, 1), _check_signed(Statistics)),
+    *aggregation("hist", (1, 2), _check_histogram),
+    *aggregation("lhist", (4, 4), _check_linear),
+)

@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING
 
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
-from insitu.probe.builtins.registry import Mention, function, variable
+from insitu.probe.builtins.registry import Builtin, Mention, function, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.providers.base import UserStack
+from insitu.probe.codegen.memory import argument_value
+from insitu.probe.passes.check.members import argument_of, argument_type, known_arguments
+from insitu.probe.providers.base import Argument, Primitive, UserStack
 from insitu.probe.source import nearest
 from insitu.probe.types import INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Tuple, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.attach import Clause
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 # The probe
 
@@ -30,9 +32,6 @@ def _point(low: Lowering, node: Mention) -> str:
         return low.emit.call(Helper.GET_ATTACH_COOKIE, f"ptr {low.context}")
     return low.emit.patched(Patch.PROBE)
 
-
-variable("probe", lambda checker, node: NamedNumber("probe"), value=_point)
-variable("func", lambda checker, node: NamedNumber("func"), value=_point)
 
 _SPECIAL = ("begin", "end", "self")
 
@@ -48,20 +47,12 @@ def _store_kind(low: Lowering, node: Mention, pointer: str) -> None:
     low.store(literal, pointer)
 
 
-variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind)
-
-
 def _check_context(checker: Checker, node: Mention) -> Type:
     return Pointer(VOID, Space.KERNEL)
 
 
-variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context))
-
-
 def _check_args(checker: Checker, node: Mention) -> Type:
     """All arguments together: a named tuple of them."""
-    from insitu.probe.passes.members import argument_type, known_arguments
-
     found = known_arguments(checker, node)
     return Tuple(tuple(argument_type(checker, each) for each in found), tuple(each.name for each in found))
 
@@ -73,9 +64,6 @@ def _store_args(low: Lowering, node: Mention, pointer: str) -> None:
         member = ast.Member(node.span, node, name)
         member.type = kind
         low.store(member, low.emit.offset(pointer, kinds.offset(index)))
-
-
-variable("args", _check_args, store=_store_args)
 
 
 # Registers, arguments, return values
@@ -108,8 +96,6 @@ def _check_argument(checker: Checker, node: Mention) -> Type:
 
 
 def _argument(low: Lowering, node: Mention) -> str:
-    from insitu.probe.codegen.memory import argument_value
-
     number = int(re.sub(r"\D", "", node.name))
     if low.clause.points[0].kind == "usdt":
         found = next(a for a in low.clause.arguments or () if a.name == node.name)
@@ -120,21 +106,12 @@ def _argument(low: Lowering, node: Mention) -> str:
 
 
 def _stack_argument(low: Lowering, node: Mention) -> str:
-    from insitu.probe.codegen.memory import argument_value
-    from insitu.probe.providers.base import Argument, Primitive
-
     number = int(node.name.removeprefix("sarg"))
     load = UserStack(MACHINE.stack_offset + 8 * number)
     return argument_value(low, Argument(node.name, Primitive("u64", 8), load), UINT64)
 
 
-variable(" ".join(f"arg{n}" for n in range(10)), _check_argument, value=_argument)
-variable(" ".join(f"sarg{n}" for n in range(10)), _check_argument, value=_stack_argument)
-
-
 def _check_retval(checker: Checker, node: Mention) -> Type:
-    from insitu.probe.passes.members import argument_of, argument_type
-
     kind = checker.clause.points[0].kind
     argument = argument_of(checker, "retval")
     if argument is not None:
@@ -145,16 +122,11 @@ def _check_retval(checker: Checker, node: Mention) -> Type:
 
 
 def _retval(low: Lowering, node: Mention) -> str:
-    from insitu.probe.codegen.memory import argument_value
-
     found = next((a for a in low.clause.arguments or () if a.name == "retval"), None)
     if found is not None:
         assert node.type is not None
         return argument_value(low, found, node.type)
     return low.register("result")
-
-
-variable("retval", _check_retval, value=_retval)
 
 
 def _check_reg(checker: Checker, call: ast.Call) -> Type:
@@ -167,4 +139,14 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
     return UINT64
 
 
-function("reg", (1, 1), _check_reg, value=lambda low, call: low.register(low.text(call.arguments[0])))
+BUILTINS: tuple[Builtin, ...] = (
+    *variable("probe", lambda checker, node: NamedNumber("probe"), value=_point),
+    *variable("func", lambda checker, node: NamedNumber("func"), value=_point),
+    *variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind),
+    *variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context)),
+    *variable("args", _check_args, store=_store_args),
+    *variable(" ".join(f"arg{n}" for n in range(10)), _check_argument, value=_argument),
+    *variable(" ".join(f"sarg{n}" for n in range(10)), _check_argument, value=_stack_argument),
+    *variable("retval", _check_retval, value=_retval),
+    *function("reg", (1, 1), _check_reg, value=lambda low, call: low.register(low.text(call.arguments[0]))),
+)

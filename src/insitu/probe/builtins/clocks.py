@@ -5,16 +5,16 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand, variable
+from insitu.probe.builtins.registry import Builtin, function, operand, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.types import UINT64, Timestamp, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 _CLOCKS = {
     "monotonic": Helper.KTIME_GET_NS,
@@ -25,19 +25,6 @@ _CLOCKS = {
 
 def _uint64(checker: Checker, node: ast.Expression) -> Type:
     return UINT64
-
-
-variable("nsecs", _uint64, value=lambda low, node: low.emit.call(Helper.KTIME_GET_BOOT_NS))
-variable(
-    "elapsed",
-    _uint64,
-    value=lambda low, node: low.emit.op(
-        "sub", low.emit.call(Helper.KTIME_GET_BOOT_NS), low.emit.patched(Patch.START_NS)
-    ),
-)
-variable("jiffies", _uint64, value=lambda low, node: low.emit.call(Helper.JIFFIES64))
-# What stamps of a session's tables are in: CLOCK_MONOTONIC.
-variable("__monotonic_ns", _uint64, value=lambda low, node: low.emit.call(Helper.KTIME_GET_NS))
 
 
 def _check_nsecs(checker: Checker, call: ast.Call) -> Type:
@@ -56,9 +43,6 @@ def _nsecs(low: Lowering, call: ast.Call) -> str:
     return low.emit.call(_CLOCKS[clock])
 
 
-function("nsecs", (0, 1), _check_nsecs, value=_nsecs)
-
-
 def _check_strftime(checker: Checker, call: ast.Call) -> Type:
     checker.text(call.arguments[0], "the format of strftime()")
     checker.scalar(checker.argument(call, 1), "strftime()")
@@ -72,4 +56,18 @@ def _strftime(low: Lowering, call: ast.Call, pointer: str) -> None:
     low.emit.store(value, low.emit.offset(pointer, 8))
 
 
-function("strftime", (2, 2), _check_strftime, store=_strftime)
+BUILTINS: tuple[Builtin, ...] = (
+    *variable("nsecs", _uint64, value=lambda low, node: low.emit.call(Helper.KTIME_GET_BOOT_NS)),
+    *variable(
+        "elapsed",
+        _uint64,
+        value=lambda low, node: low.emit.op(
+            "sub", low.emit.call(Helper.KTIME_GET_BOOT_NS), low.emit.patched(Patch.START_NS)
+        ),
+    ),
+    *variable("jiffies", _uint64, value=lambda low, node: low.emit.call(Helper.JIFFIES64)),
+    # What stamps of a session's tables are in: CLOCK_MONOTONIC.
+    *variable("__monotonic_ns", _uint64, value=lambda low, node: low.emit.call(Helper.KTIME_GET_NS)),
+    *function("nsecs", (0, 1), _check_nsecs, value=_nsecs),
+    *function("strftime", (2, 2), _check_strftime, store=_strftime),
+)

@@ -7,15 +7,15 @@ from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand, variable
+from insitu.probe.builtins.registry import Builtin, function, operand, variable
 from insitu.probe.output.printf_formats import parse_format
 from insitu.probe.types import BOOL, INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 
 def _constant(low: Lowering, call: ast.Call) -> str:
@@ -25,7 +25,7 @@ def _constant(low: Lowering, call: ast.Call) -> str:
 # What kind of value something is
 
 
-def _predicate(name: str, holds: Callable[[ast.Expression, Type], bool]) -> None:
+def _predicate(name: str, holds: Callable[[ast.Expression, Type], bool]) -> tuple[Builtin, ...]:
     def check(checker: Checker, call: ast.Call) -> Type:
         checker.known(checker.argument(call, 0))
         return BOOL
@@ -36,22 +36,10 @@ def _predicate(name: str, holds: Callable[[ast.Expression, Type], bool]) -> None
             return None
         return int(holds(subject, subject.type))
 
-    function(name, (1, 1), check, value=_constant, constant=constant)
+    return function(name, (1, 1), check, value=_constant, constant=constant)
 
 
 _LITERALS = (ast.Integer, ast.StringLiteral, ast.Positional)
-
-_predicate("is_array", lambda node, kind: isinstance(kind, Array))
-_predicate("is_integer", lambda node, kind: isinstance(kind, Integer))
-_predicate("is_unsigned_integer", lambda node, kind: isinstance(kind, Integer) and not kind.signed)
-_predicate("is_ptr", lambda node, kind: isinstance(kind, Pointer))
-_predicate("is_str", lambda node, kind: isinstance(kind, String))
-_predicate(
-    "is_literal",
-    lambda node, kind: (
-        isinstance(node, _LITERALS) or (isinstance(node, ast.Identifier) and node.name in ("true", "false"))
-    ),
-)
 
 
 def _check_is_text(checker: Checker, call: ast.Call) -> Type:
@@ -59,17 +47,6 @@ def _check_is_text(checker: Checker, call: ast.Call) -> Type:
     if not isinstance(found, String | Unknown):
         raise checker.error(f"expected a string, this is {found}", call.arguments[0])
     return VOID
-
-
-function("assert_str", (1, 1), _check_is_text, value=lambda low, call: "0", statement=True)
-variable("default_str_length", lambda checker, node: UINT64, value=lambda low, node: str(low.options.max_strlen))
-function(
-    "default_str_length",
-    (0, 0),
-    lambda checker, call: UINT64,
-    value=_constant,
-    constant=lambda checker, call: checker.options.max_strlen,
-)
 
 
 # What stops the compiler
@@ -109,10 +86,6 @@ def _check_fail(checker: Checker, call: ast.Call) -> Type:
     return VOID
 
 
-function("static_assert", (2, 2), _check_static_assert, value=lambda low, call: "0", statement=True)
-function("fail", (1, 99), _check_fail, value=lambda low, call: "0", statement=True)
-
-
 # Functions of the kernel that programs could call
 
 
@@ -128,11 +101,6 @@ def _exists(checker: Checker, call: ast.Call) -> int:
         return int(checker.context.btf.find(checker.text(call.arguments[0], "the name"), Kind.FUNC) is not None)
     except InsituError:  # a kernel that describes no types describes no such functions
         return 0
-
-
-function("kfunc_exist", (1, 1), _check_kernel_function, value=_constant, constant=_exists)
-# Programs call the kernel by its helpers only.
-function("kfunc_allowed", (1, 1), _check_kernel_function, value=_constant, constant=lambda checker, call: 0)
 
 
 # Options of the script
@@ -183,11 +151,40 @@ def _getopt_constant(checker: Checker, call: ast.Call) -> int | None:
     return value if isinstance(value, int) else None
 
 
-function(
-    "getopt",
-    (1, 3),
-    _check_getopt,
-    value=_constant,
-    store=lambda low, call, pointer: low.store(operand(call, 1), pointer),
-    constant=_getopt_constant,
+BUILTINS: tuple[Builtin, ...] = (
+    *_predicate("is_array", lambda node, kind: isinstance(kind, Array)),
+    *_predicate("is_integer", lambda node, kind: isinstance(kind, Integer)),
+    *_predicate("is_unsigned_integer", lambda node, kind: isinstance(kind, Integer) and not kind.signed),
+    *_predicate("is_ptr", lambda node, kind: isinstance(kind, Pointer)),
+    *_predicate("is_str", lambda node, kind: isinstance(kind, String)),
+    *_predicate(
+        "is_literal",
+        lambda node, kind: (
+            isinstance(node, _LITERALS) or (isinstance(node, ast.Identifier) and node.name in ("true", "false"))
+        ),
+    ),
+    *function("assert_str", (1, 1), _check_is_text, value=lambda low, call: "0", statement=True),
+    *variable(
+        "default_str_length", lambda checker, node: UINT64, value=lambda low, node: str(low.options.max_strlen)
+    ),
+    *function(
+        "default_str_length",
+        (0, 0),
+        lambda checker, call: UINT64,
+        value=_constant,
+        constant=lambda checker, call: checker.options.max_strlen,
+    ),
+    *function("static_assert", (2, 2), _check_static_assert, value=lambda low, call: "0", statement=True),
+    *function("fail", (1, 99), _check_fail, value=lambda low, call: "0", statement=True),
+    *function("kfunc_exist", (1, 1), _check_kernel_function, value=_constant, constant=_exists),
+    # Programs call the kernel by its helpers only.
+    *function("kfunc_allowed", (1, 1), _check_kernel_function, value=_constant, constant=lambda checker, call: 0),
+    *function(
+        "getopt",
+        (1, 3),
+        _check_getopt,
+        value=_constant,
+        store=lambda low, call, pointer: low.store(operand(call, 1), pointer),
+        constant=_getopt_constant,
+    ),
 )

@@ -6,7 +6,7 @@ import signal
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.records import send_values
 from insitu.probe.source import nearest
@@ -14,9 +14,9 @@ from insitu.probe.types import VOID, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 
 def _check_scalar(checker: Checker, call: ast.Call) -> Type:
@@ -52,6 +52,8 @@ def _unwatch(low: Lowering, call: ast.Call) -> str:
     return "0"
 
 
-function("signal signal_thread", (1, 1), _check_signal, value=_signal, statement=True, unsafe=True)
-function("override", (1, 1), _check_scalar, value=_override, statement=True, unsafe=True)
-function("unwatch", (1, 1), _check_scalar, value=_unwatch, statement=True)
+BUILTINS: tuple[Builtin, ...] = (
+    *function("signal signal_thread", (1, 1), _check_signal, value=_signal, statement=True, unsafe=True),
+    *function("override", (1, 1), _check_scalar, value=_override, statement=True, unsafe=True),
+    *function("unwatch", (1, 1), _check_scalar, value=_unwatch, statement=True),
+)

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
 
 __all__ = ["Glob", "parse_glob"]
 
 _MAX_LENGTH = 62  # one bit for each place between elements
 
 
-@dataclass(frozen=True, slots=True)
-class Glob:
+class Glob(Struct, frozen=True):
     """``length`` elements, each of which accepts one byte; bit ``n`` of a set stands for element ``n``.
 
     ``any_byte`` is the set of those that accept every byte, ``ranges`` has (first byte, last byte, set). ``stars`` is

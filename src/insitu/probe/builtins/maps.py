@@ -5,19 +5,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.stacks import depth
 from insitu.probe.codegen import maps
+from insitu.probe.codegen.loops import count_elements
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.codegen.records import send_values
-from insitu.probe.passes.readable import readable
+from insitu.probe.passes.check.dialect import readable
 from insitu.probe.types import BOOL, INT64, VOID, Aggregation, Stack, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 
 def _whole_map(checker: Checker, call: ast.Call) -> ast.MapAccess:
@@ -42,10 +43,6 @@ def _asynchronous(low: Lowering, call: ast.Call) -> str:
     assert isinstance(subject, ast.MapAccess)
     send_values(low, call.name, "", numbers=(low.layout.number(subject.name),))
     return "0"
-
-
-function("clear", (1, 1), _check_whole, value=_asynchronous, statement=True)
-function("zero", (1, 1), _check_whole, value=_asynchronous, statement=True)
 
 
 def _with_key(checker: Checker, call: ast.Call) -> ast.MapAccess:
@@ -74,9 +71,6 @@ def _delete(low: Lowering, call: ast.Call) -> str:
     return maps.delete(low, subject)
 
 
-function("delete", (1, 2), _check_delete, value=_delete)
-
-
 def _check_has_key(checker: Checker, call: ast.Call) -> Type:
     if _with_key(checker, call).key is None:
         raise checker.error("has_key() takes a map and a key", call)
@@ -87,9 +81,6 @@ def _has_key(low: Lowering, call: ast.Call) -> str:
     subject = call.arguments[0]
     assert isinstance(subject, ast.MapAccess)
     return maps.contains(low, subject)
-
-
-function("has_key", (1, 2), _check_has_key, value=_has_key)
 
 
 def _check_find(checker: Checker, call: ast.Call) -> Type:
@@ -120,9 +111,6 @@ def _find(low: Lowering, call: ast.Call) -> str:
     return maps.find(low, access, lambda found: low.convert(Local(found), kind, pointer, held))
 
 
-function("find", (3, 3), _check_find, value=_find)
-
-
 def _check_len(checker: Checker, call: ast.Call) -> Type:
     subject = checker.argument(call, 0)
     if not isinstance(subject, ast.MapAccess):
@@ -138,8 +126,6 @@ def _check_len(checker: Checker, call: ast.Call) -> Type:
 
 
 def _len(low: Lowering, call: ast.Call) -> str:
-    from insitu.probe.codegen.loops import count_elements
-
     subject = operand(call)
     if not isinstance(subject, ast.MapAccess):
         assert isinstance(subject.type, Stack)
@@ -147,4 +133,11 @@ def _len(low: Lowering, call: ast.Call) -> str:
     return count_elements(low, low.layout.number(subject.name))
 
 
-function("len", (1, 1), _check_len, value=_len)
+BUILTINS: tuple[Builtin, ...] = (
+    *function("clear", (1, 1), _check_whole, value=_asynchronous, statement=True),
+    *function("zero", (1, 1), _check_whole, value=_asynchronous, statement=True),
+    *function("delete", (1, 2), _check_delete, value=_delete),
+    *function("has_key", (1, 2), _check_has_key, value=_has_key),
+    *function("find", (3, 3), _check_find, value=_find),
+    *function("len", (1, 1), _check_len, value=_len),
+)

@@ -6,16 +6,16 @@ import socket
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.strings import address_of
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.types import Array, Inet, Integer, MacAddress, Pointer, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 
 def _check_ntop(checker: Checker, call: ast.Call) -> Type:
@@ -54,9 +54,6 @@ def _ntop(low: Lowering, call: ast.Call, pointer: str) -> None:
     emit.store(family, pointer)
 
 
-function("ntop", (1, 2), _check_ntop, store=_ntop)
-
-
 def _check_macaddr(checker: Checker, call: ast.Call) -> Type:
     subject = checker.argument(call, 0)
     found = checker.known(subject)
@@ -79,9 +76,6 @@ def _macaddr(low: Lowering, call: ast.Call) -> str:
         return low.emit.load(slot)
 
 
-function("macaddr", (1, 1), _check_macaddr, value=_macaddr)
-
-
 def _check_bswap(checker: Checker, call: ast.Call) -> Type:
     found = checker.scalar(checker.argument(call, 0), "bswap()")
     return Integer(found.size, False) if isinstance(found, Integer) else Integer(8, False)
@@ -99,9 +93,6 @@ def _bswap(low: Lowering, call: ast.Call) -> str:
     cut = emit.value(f"trunc i64 {value} to i{8 * size}")
     swapped = emit.value(f"call i{8 * size} @llvm.bswap.i{8 * size}(i{8 * size} {cut})")
     return emit.value(f"zext i{8 * size} {swapped} to i64")
-
-
-function("bswap", (1, 1), _check_bswap, value=_bswap)
 
 
 def _packed(text: str) -> bytes | None:
@@ -129,4 +120,9 @@ def _pton(low: Lowering, call: ast.Call, pointer: str) -> None:
         low.emit.store(str(word), low.emit.offset(pointer, at))
 
 
-function("pton", (1, 1), _check_pton, store=_pton)
+BUILTINS: tuple[Builtin, ...] = (
+    *function("ntop", (1, 2), _check_ntop, store=_ntop),
+    *function("macaddr", (1, 1), _check_macaddr, value=_macaddr),
+    *function("bswap", (1, 1), _check_bswap, value=_bswap),
+    *function("pton", (1, 1), _check_pton, store=_pton),
+)

@@ -5,11 +5,12 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
-from insitu.probe.codegen.records import send, send_values
-from insitu.probe.layout import EXIT_ASKED
+from insitu.probe.builtins.registry import Builtin, function, operand
+from insitu.probe.codegen.lowering import Remote
+from insitu.probe.codegen.records import send, send_filled, send_values
+from insitu.probe.layout import EXIT_ASKED, RecordLayout
 from insitu.probe.output.printf_formats import parse_format
-from insitu.probe.passes.readable import holds_element, is_key_of_parts
+from insitu.probe.passes.check.dialect import holds_element, is_key_of_parts
 from insitu.probe.types import (
     VOID,
     Aggregation,
@@ -19,6 +20,8 @@ from insitu.probe.types import (
     Integer,
     Pointer,
     Record,
+    Space,
+    String,
     Tuple,
     Type,
     Unknown,
@@ -27,9 +30,9 @@ from insitu.probe.types import (
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 
 def _check_format(checker: Checker, call: ast.Call) -> Type:
@@ -85,12 +88,6 @@ def _complaint(low: Lowering, call: ast.Call) -> str:
 def _cat(low: Lowering, call: ast.Call) -> str:
     send(low, "cat", low.text(call.arguments[0]), _expressions(call), numbers=(low.options.max_cat_bytes,))
     return "0"
-
-
-function("printf", (1, 99), _check_format, value=_printf, statement=True)
-function("errorf warnf", (1, 99), _check_format, value=_complaint, statement=True)
-function("cat", (1, 99), _check_format, value=_cat, statement=True)
-function("system", (1, 99), _check_format, value=_printf, statement=True, unsafe=True)
 
 
 def _check_print(checker: Checker, call: ast.Call) -> Type:
@@ -158,9 +155,6 @@ def _print(low: Lowering, call: ast.Call) -> str:
     return "0"
 
 
-function("print", (1, 3), _check_print, value=_print, statement=True)
-
-
 def _check_exit(checker: Checker, call: ast.Call) -> Type:
     if call.arguments:
         checker.scalar(checker.argument(call, 0), "exit()")
@@ -177,9 +171,6 @@ def _leave_script(low: Lowering, status: str) -> None:
 def _exit(low: Lowering, call: ast.Call) -> str:
     _leave_script(low, low.value(operand(call)) if call.arguments else "0")
     return "0"
-
-
-function("exit", (0, 1), _check_exit, value=_exit, statement=True)
 
 
 def _check_assert(checker: Checker, call: ast.Call) -> Type:
@@ -204,9 +195,6 @@ def _assert(low: Lowering, call: ast.Call) -> str:
     return "0"
 
 
-function("assert", (2, 2), _check_assert, value=_assert, statement=True)
-
-
 def _check_time(checker: Checker, call: ast.Call) -> Type:
     if call.arguments:
         checker.text(call.arguments[0], "the format of time()")
@@ -217,9 +205,6 @@ def _time(low: Lowering, call: ast.Call) -> str:
     text = low.text(call.arguments[0]) if call.arguments else "%H:%M:%S\n"
     send_values(low, "time", text)
     return "0"
-
-
-function("time", (0, 1), _check_time, value=_time, statement=True)
 
 
 def _check_emit(checker: Checker, call: ast.Call) -> Type:
@@ -247,9 +232,6 @@ def _emit(low: Lowering, call: ast.Call) -> str:
     return "0"
 
 
-function("emit", (2, 2), _check_emit, value=_emit, statement=True)
-
-
 def _check_join(checker: Checker, call: ast.Call) -> Type:
     checker.scalar(checker.argument(call, 0), "join()")
     if len(call.arguments) > 1:
@@ -262,13 +244,36 @@ _JOIN_BYTES = 128
 
 
 def _join(low: Lowering, call: ast.Call) -> str:
-    """Words of a NULL-terminated array of char*: each a string of its own in one record."""
-    from insitu.probe.codegen.joining import join
-
+    """The words of a NULL-terminated array of char*: each a string of its own in one record, missing ones empty."""
+    emit = low.emit
     separator = low.text(call.arguments[1]) if len(call.arguments) > 1 else " "
     subject = operand(call)
-    join(low, subject, separator, words=_JOIN_WORDS, word_bytes=_JOIN_BYTES)
+    space = subject.type.space if isinstance(subject.type, Pointer) else Space.ANY
+    address = low.value(subject)
+
+    def fill(index: int, pointer: str) -> None:
+        nonlocal address
+        word = low.read_scalar(Remote(address, space), 8 * index, 8, False)
+        # A null address reads as an empty string, and so does everything after it.
+        emit.store("0", pointer)
+        low.read_text(pointer, Remote(word, space), _JOIN_BYTES)
+        ended = emit.value(f"icmp eq i64 {word}, 0")
+        address = emit.select(ended, "0", address)
+
+    fields = Tuple((String(_JOIN_BYTES),) * _JOIN_WORDS)
+    send_filled(low, RecordLayout("join", separator, fields, ring=low.layout.ring_map()), fill)
     return "0"
 
 
-function("join", (1, 2), _check_join, value=_join, statement=True)
+BUILTINS: tuple[Builtin, ...] = (
+    *function("printf", (1, 99), _check_format, value=_printf, statement=True),
+    *function("errorf warnf", (1, 99), _check_format, value=_complaint, statement=True),
+    *function("cat", (1, 99), _check_format, value=_cat, statement=True),
+    *function("system", (1, 99), _check_format, value=_printf, statement=True, unsafe=True),
+    *function("print", (1, 3), _check_print, value=_print, statement=True),
+    *function("exit", (0, 1), _check_exit, value=_exit, statement=True),
+    *function("assert", (2, 2), _check_assert, value=_assert, statement=True),
+    *function("time", (0, 1), _check_time, value=_time, statement=True),
+    *function("emit", (2, 2), _check_emit, value=_emit, statement=True),
+    *function("join", (1, 2), _check_join, value=_join, statement=True),
+)

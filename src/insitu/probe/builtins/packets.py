@@ -8,21 +8,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.kernel_fields import load_field, need_fields
-from insitu.probe.codegen.masks import least
+from insitu.probe.codegen.integers import least
+from insitu.probe.codegen.memory import load_field
 from insitu.probe.codegen.packet_data import LIMIT, ROOM, read_packet
 from insitu.probe.codegen.records import send_filled
 from insitu.probe.layout import RecordLayout
-from insitu.probe.passes.members import is_args
+from insitu.probe.passes.check.members import is_args, need_fields
 from insitu.probe.types import INT64, UINT64, Buffer, Pointer, Tuple, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 _SKB_FIELDS = ("sk_buff.len", "sk_buff.data_len", "sk_buff.data", "sk_buff.head", "sk_buff.end")
 _COOKIE = "sock.__sk_common.skc_cookie"
@@ -56,9 +56,6 @@ def _output(low: Lowering, call: ast.Call) -> str:
     return send_filled(low, layout, fill)
 
 
-function("skboutput", (4, 4), _check_output, value=_output)
-
-
 def _check_cookie(checker: Checker, call: ast.Call) -> Type:
     checker.scalar(checker.argument(call, 0), "socket_cookie()")
     need_fields(checker, call, (_COOKIE,))
@@ -75,4 +72,7 @@ def _cookie(low: Lowering, call: ast.Call) -> str:
     return load_field(low, value, _COOKIE)
 
 
-function("socket_cookie", (1, 1), _check_cookie, value=_cookie)
+BUILTINS: tuple[Builtin, ...] = (
+    *function("skboutput", (4, 4), _check_output, value=_output),
+    *function("socket_cookie", (1, 1), _check_cookie, value=_cookie),
+)

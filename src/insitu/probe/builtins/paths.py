@@ -9,20 +9,21 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.strings import address_of
-from insitu.probe.codegen.counted import counted
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.kernel_fields import field_offset, load_field, need_fields
+from insitu.probe.codegen.integers import least
+from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Remote
-from insitu.probe.codegen.masks import least
+from insitu.probe.codegen.memory import load_field
+from insitu.probe.passes.check.members import need_fields
 from insitu.probe.types import Pointer, Record, Space, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 _MOST_STEPS = 64  # directories and mount points on the way to the root
 _BYTES, _MOST_BYTES = 256, 1024  # of a path when no size is given, and when one is
@@ -131,7 +132,7 @@ def _store_path(low: Lowering, call: ast.Call, pointer: str) -> None:
 
 
 def _at(low: Lowering, path: str) -> str:
-    return str(field_offset(low.structures, path)[0])
+    return str(low.structures.kernel_field(path)[0])
 
 
 def _start(low: Lowering, subject: ast.Expression) -> tuple[str, str]:
@@ -226,4 +227,4 @@ def _finish(walk: _Walk, root_entry: str, pointer: str, *, unnamed_at: int) -> N
     emit.block(end)
 
 
-function("path", (1, 2), _check_path, store=_store_path)
+BUILTINS: tuple[Builtin, ...] = (*function("path", (1, 2), _check_path, store=_store_path),)

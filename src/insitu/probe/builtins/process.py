@@ -5,18 +5,18 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.kernel.bpf_map import possible_cpus
-from insitu.kernel.namespaces import pid_namespace
 from insitu.probe import ast
-from insitu.probe.builtins.registry import Mention, function, operand, variable
+from insitu.probe.builtins.registry import Builtin, Mention, function, operand, variable
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.process import process_id, thread_id
 from insitu.probe.types import BOOL, UINT64, Integer, NamedNumber, Pointer, Space, String, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["process_id", "thread_id"]
+__all__ = ["BUILTINS"]
 
 _COMM_BYTES = 16  # TASK_COMM_LEN
 _UINT32 = Integer(4, False)
@@ -34,30 +34,6 @@ def _uint64(checker: Checker, node: Mention) -> Type:
 # Processes and threads
 
 
-def _both_ids(low: Lowering, *, initial: bool) -> str:
-    """The process in the high half, the thread in the low one; zeros for one that our PID namespace does not know."""
-    emit = low.emit
-    namespace = None if initial else pid_namespace()
-    if namespace is None:
-        return emit.call(Helper.GET_CURRENT_PID_TGID)
-    device, inode = namespace
-    with low.temporaries():
-        slot = low.temporary(8)  # struct bpf_pidns_info: pid, tgid
-        emit.store("0", slot)
-        emit.call(Helper.GET_NS_CURRENT_PID_TGID, f"i64 {device}", f"i64 {inode}", f"ptr {slot}", "i64 8")
-        return emit.load(slot)
-
-
-def process_id(low: Lowering, *, initial: bool = False) -> str:
-    """The i64 of the current process, as our PID namespace (or the initial one) numbers it."""
-    return low.emit.op("lshr", _both_ids(low, initial=initial), "32")
-
-
-def thread_id(low: Lowering, *, initial: bool = False) -> str:
-    """The i64 of the current thread, as process_id()."""
-    return low.emit.op("and", _both_ids(low, initial=initial), str(0xFFFFFFFF))
-
-
 def _check_id(checker: Checker, call: ast.Call) -> Type:
     for argument in call.arguments:
         if not isinstance(argument, ast.Identifier) or argument.name not in _NAMESPACES:
@@ -70,18 +46,6 @@ def _asks_initial(node: Mention) -> bool:
     return isinstance(node, ast.Call) and any(
         isinstance(a, ast.Identifier) and a.name == "init" for a in node.arguments
     )
-
-
-variable("pid", _uint32, value=lambda low, node: process_id(low))
-variable("tid", _uint32, value=lambda low, node: thread_id(low))
-function("pid", (0, 1), _check_id, value=lambda low, call: process_id(low, initial=_asks_initial(call)))
-function("tid", (0, 1), _check_id, value=lambda low, call: thread_id(low, initial=_asks_initial(call)))
-variable("cpid", _uint32, value=lambda low, node: low.emit.patched(Patch.CHILD_PID))
-variable(
-    "has_cpid",
-    lambda checker, node: BOOL,
-    value=lambda low, node: low.emit.compare("ne", low.emit.patched(Patch.CHILD_PID), "0"),
-)
 
 
 def _store_comm(low: Lowering, node: Mention, pointer: str) -> None:
@@ -97,17 +61,9 @@ def _check_comm(checker: Checker, call: ast.Call) -> Type:
     return NamedNumber("comm")
 
 
-variable("comm", lambda checker, node: String(_COMM_BYTES), store=_store_comm)
-# Of another process, user space reads the name when it is shown.
-function("comm", (0, 1), _check_comm, value=lambda low, call: low.value(operand(call)), store=_store_comm)
-
-
 def _check_curtask(checker: Checker, node: Mention) -> Type:
     record = checker.structures.lookup("task_struct", "struct", Space.KERNEL)
     return Pointer(record, Space.KERNEL) if record else UINT64
-
-
-variable("curtask", _check_curtask, value=lambda low, node: low.emit.call(Helper.GET_CURRENT_TASK))
 
 
 # Users and machine
@@ -117,14 +73,32 @@ def _user(low: Lowering, node: Mention) -> str:
     return low.emit.op("and", low.emit.call(Helper.GET_CURRENT_UID_GID), str(0xFFFFFFFF))
 
 
-variable("uid", _uint32, value=_user)
-variable("gid", _uint32, value=lambda low, node: low.emit.op("lshr", low.emit.call(Helper.GET_CURRENT_UID_GID), "32"))
-variable("username", lambda checker, node: NamedNumber("username"), value=_user)
-variable("cpu", _uint32, value=lambda low, node: low.emit.call(Helper.GET_SMP_PROCESSOR_ID))
-variable("numaid", _uint32, value=lambda low, node: low.emit.call(Helper.GET_NUMA_NODE_ID))
-variable("ncpus", _uint64, value=lambda low, node: str(possible_cpus()))
-variable(
-    "rand",
-    _uint32,
-    value=lambda low, node: low.emit.op("and", low.emit.call(Helper.GET_PRANDOM_U32), str(0xFFFFFFFF)),
+BUILTINS: tuple[Builtin, ...] = (
+    *variable("pid", _uint32, value=lambda low, node: process_id(low)),
+    *variable("tid", _uint32, value=lambda low, node: thread_id(low)),
+    *function("pid", (0, 1), _check_id, value=lambda low, call: process_id(low, initial=_asks_initial(call))),
+    *function("tid", (0, 1), _check_id, value=lambda low, call: thread_id(low, initial=_asks_initial(call))),
+    *variable("cpid", _uint32, value=lambda low, node: low.emit.patched(Patch.CHILD_PID)),
+    *variable(
+        "has_cpid",
+        lambda checker, node: BOOL,
+        value=lambda low, node: low.emit.compare("ne", low.emit.patched(Patch.CHILD_PID), "0"),
+    ),
+    *variable("comm", lambda checker, node: String(_COMM_BYTES), store=_store_comm),
+    # Of another process, user space reads the name when it is shown.
+    *function("comm", (0, 1), _check_comm, value=lambda low, call: low.value(operand(call)), store=_store_comm),
+    *variable("curtask", _check_curtask, value=lambda low, node: low.emit.call(Helper.GET_CURRENT_TASK)),
+    *variable("uid", _uint32, value=_user),
+    *variable(
+        "gid", _uint32, value=lambda low, node: low.emit.op("lshr", low.emit.call(Helper.GET_CURRENT_UID_GID), "32")
+    ),
+    *variable("username", lambda checker, node: NamedNumber("username"), value=_user),
+    *variable("cpu", _uint32, value=lambda low, node: low.emit.call(Helper.GET_SMP_PROCESSOR_ID)),
+    *variable("numaid", _uint32, value=lambda low, node: low.emit.call(Helper.GET_NUMA_NODE_ID)),
+    *variable("ncpus", _uint64, value=lambda low, node: str(possible_cpus())),
+    *variable(
+        "rand",
+        _uint32,
+        value=lambda low, node: low.emit.op("and", low.emit.call(Helper.GET_PRANDOM_U32), str(0xFFFFFFFF)),
+    ),
 )

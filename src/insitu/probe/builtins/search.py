@@ -6,18 +6,18 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.builtins.glob import Glob, parse_glob
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.strings import address_of
-from insitu.probe.codegen.counted import counted
+from insitu.probe.codegen.integers import blend, inside, inverted, negative, not_zero
+from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Local
-from insitu.probe.codegen.masks import blend, inside, inverted, negative, not_zero
 from insitu.probe.types import BOOL, INT64, UINT64, Array, Integer, Pointer, Record, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__: list[str] = []
+__all__ = ["BUILTINS"]
 
 _WORD = 8
 _MAX_COMPARED = 1024
@@ -66,16 +66,6 @@ def _length(low: Lowering, call: ast.Call) -> str:
             number = emit.op("lshr", emit.op("mul", marked, str(ones)), "56")
             total = emit.op("add", total, number)
     return total
-
-
-function("strlen", (1, 1), _check_length, value=_length)
-function(
-    "strcap",
-    (1, 1),
-    _check_length,
-    value=lambda low, call: str(low.constant(call)),
-    constant=lambda checker, call: kind.capacity if isinstance(kind := operand(call).type, String) else None,
-)
 
 
 # Searching
@@ -143,12 +133,6 @@ def _differs(low: Lowering, here: str, wanted: str, length: int) -> str:
     return emit.load(differs)
 
 
-function("strstr", (2, 2), _check_search, value=_index)
-function(
-    "strcontains", (2, 2), _check_search, value=lambda low, call: low.emit.compare("sge", _index(low, call), "0")
-)
-
-
 # Wildcards
 
 
@@ -189,9 +173,6 @@ def _globmatch(low: Lowering, call: ast.Call) -> str:
 
         counted(low, _capacity(subject), at_byte)
     return emit.op("and", emit.op("lshr", emit.load(state), str(glob.length)), "1")
-
-
-function("globmatch", (2, 2), _check_glob, value=_globmatch)
 
 
 # Bytes
@@ -239,4 +220,19 @@ def _memcmp(low: Lowering, call: ast.Call) -> str:
     return result
 
 
-function("memcmp", (3, 3), _check_memcmp, value=_memcmp)
+BUILTINS: tuple[Builtin, ...] = (
+    *function("strlen", (1, 1), _check_length, value=_length),
+    *function(
+        "strcap",
+        (1, 1),
+        _check_length,
+        value=lambda low, call: str(low.constant(call)),
+        constant=lambda checker, call: kind.capacity if isinstance(kind := operand(call).type, String) else None,
+    ),
+    *function("strstr", (2, 2), _check_search, value=_index),
+    *function(
+        "strcontains", (2, 2), _check_search, value=lambda low, call: low.emit.compare("sge", _index(low, call), "0")
+    ),
+    *function("globmatch", (2, 2), _check_glob, value=_globmatch),
+    *function("memcmp", (3, 3), _check_memcmp, value=_memcmp),
+)

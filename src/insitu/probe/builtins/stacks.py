@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
 from insitu.probe import ast
-from insitu.probe.builtins.process import process_id
-from insitu.probe.builtins.registry import function, operand, variable
+from insitu.probe.builtins.registry import Builtin, function, operand, variable
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.maps import count_lost
+from insitu.probe.codegen.process import process_id
 from insitu.probe.layout import LOST_STACKS
 from insitu.probe.types import NamedNumber, Stack, Type, UserSymbol
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["depth"]
+__all__ = ["BUILTINS", "depth"]
 
 _USER_STACK = 1 << 8  # BPF_F_USER_STACK
 _MAX_FRAMES = 127  # kernel.perf_event_max_stack
@@ -70,16 +71,9 @@ def depth(low: Lowering, kind: Stack) -> str:
     return emit.op("lshr", emit.select(emit.value(f"icmp sgt i64 {whole}, 0"), whole, "0"), "3")
 
 
-variable("kstack ustack", _check_stack, store=_stack)
-function("kstack ustack", (0, 2), _check_stack, store=_stack)
-
-
 def _check_ksym(checker: Checker, call: ast.Call) -> Type:
     checker.scalar(checker.argument(call, 0), "ksym()")
     return NamedNumber("ksym")
-
-
-function("ksym", (1, 1), _check_ksym, value=lambda low, call: low.value(operand(call)))
 
 
 def _check_usym(checker: Checker, call: ast.Call) -> Type:
@@ -92,4 +86,9 @@ def _usym(low: Lowering, call: ast.Call, pointer: str) -> None:
     low.emit.store(process_id(low), low.emit.offset(pointer, 8))
 
 
-function("usym", (1, 1), _check_usym, store=_usym)
+BUILTINS: tuple[Builtin, ...] = (
+    *variable("kstack ustack", _check_stack, store=_stack),
+    *function("kstack ustack", (0, 2), _check_stack, store=_stack),
+    *function("ksym", (1, 1), _check_ksym, value=lambda low, call: low.value(operand(call))),
+    *function("usym", (1, 1), _check_usym, store=_usym),
+)

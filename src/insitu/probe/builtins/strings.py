@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
-from insitu.probe.builtins.registry import function, operand
+from insitu.probe.builtins.registry import Builtin, function, operand
+from insitu.probe.codegen.comparisons import equal_memory, equal_text
 from insitu.probe.codegen.lowering import Local, Place, Remote
-from insitu.probe.codegen.strings import equal_memory, equal_text
 from insitu.probe.types import (
     INT64,
     Array,
@@ -24,9 +24,9 @@ from insitu.probe.types import (
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
-    from insitu.probe.passes.check import Checker
+    from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["address_of"]
+__all__ = ["BUILTINS", "address_of"]
 
 
 def address_of(low: Lowering, node: ast.Expression) -> Place:
@@ -118,9 +118,6 @@ def _clamped(low: Lowering, value: str, limit: int) -> str:
     return emit.select(inside, hidden, str(limit))
 
 
-function("str kstr ustr", (1, 2), _check_str, store=_str)
-
-
 def _check_buf(checker: Checker, call: ast.Call) -> Type:
     subject = checker.argument(call, 0)
     _check_address(checker, subject, "buf()")
@@ -162,9 +159,6 @@ def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
         low.read(data, length, place)
 
 
-function("buf", (1, 2), _check_buf, store=_buf)
-
-
 def _check_two_strings(checker: Checker, call: ast.Call) -> Type:
     for index in (0, 1):
         found = checker.known(checker.argument(call, index))
@@ -191,19 +185,21 @@ def _strncmp(low: Lowering, call: ast.Call) -> str:
     return low.emit.compare("ne", difference, "0")
 
 
-function("strncmp", (3, 3), _check_two_strings, value=_strncmp)
-function("strcmp", (2, 2), _check_two_strings, value=_strncmp)
-
-
-def _named(name: str, kind: str) -> None:
+def _named(name: str, kind: str) -> tuple[Builtin, ...]:
     """A function that answers a number for which user space shows text."""
 
     def check(checker: Checker, call: ast.Call) -> Type:
         checker.scalar(checker.argument(call, 0), f"{name}()")
         return NamedNumber(kind)
 
-    function(name, (1, 1), check, value=lambda low, call: low.value(operand(call)))
+    return function(name, (1, 1), check, value=lambda low, call: low.value(operand(call)))
 
 
-_named("strerror", "errno")
-_named("syscall_name", "syscall")
+BUILTINS: tuple[Builtin, ...] = (
+    *function("str kstr ustr", (1, 2), _check_str, store=_str),
+    *function("buf", (1, 2), _check_buf, store=_buf),
+    *function("strncmp", (3, 3), _check_two_strings, value=_strncmp),
+    *function("strcmp", (2, 2), _check_two_strings, value=_strncmp),
+    *_named("strerror", "errno"),
+    *_named("syscall_name", "syscall"),
+)

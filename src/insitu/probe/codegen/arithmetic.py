@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from insitu.probe import ast
-from insitu.probe.codegen import lowering
-from insitu.probe.codegen.lowering import Lowering, Remote
-from insitu.probe.passes import operators
+from insitu.probe.codegen.comparisons import equal_strings, equal_values
+from insitu.probe.codegen.integers import divide, narrowed, scalar_layout
+from insitu.probe.codegen.lowering import Lowering, Remote, Store, Value
+from insitu.probe.codegen.maps import step
+from insitu.probe.passes.check.folding import number
 from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, is_scalar, promoted, stored_size
 
-__all__ = ["address", "divide", "narrowed", "scalar_layout"]
+__all__ = ["STORES", "VALUES", "address"]
 
 _PLAIN = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _COMPARISONS = {"==": ("eq", "eq"), "!=": ("ne", "ne"), "<": ("slt", "ult"), ">": ("sgt", "ugt")} | {
@@ -30,7 +34,7 @@ def _positional(low: Lowering, node: ast.Positional) -> str:
     if node.index == 0:
         return str(len(low.parameters))
     given = low.parameters[node.index - 1] if node.index <= len(low.parameters) else ""
-    return _signed64(operators.number(given) or 0)
+    return _signed64(number(given) or 0)
 
 
 def _unary(low: Lowering, node: ast.Unary) -> str:
@@ -49,23 +53,14 @@ def _unary(low: Lowering, node: ast.Unary) -> str:
     return emit.op("xor", value, "-1")
 
 
-def scalar_layout(kind: Type | None) -> tuple[int, bool]:
-    """Bytes and signedness of a scalar as C lays it out."""
-    return (kind.bytes, kind.signed) if isinstance(kind, Integer) else (8, False)
-
-
 def _binary(low: Lowering, node: ast.Binary) -> str:
     operator = node.operator
     if operator in ("&&", "||"):
         return _logical(low, node)
     assert node.left.type is not None and node.right.type is not None
     if isinstance(node.left.type, String):
-        from insitu.probe.codegen.strings import equal
-
-        return equal(low, node)
+        return equal_strings(low, node)
     if not is_scalar(node.left.type):
-        from insitu.probe.codegen.equality import equal_values
-
         return equal_values(low, node)
     left, right = low.value(node.left), low.value(node.right)
     emit = low.emit
@@ -91,36 +86,14 @@ def _is_signed(kind: Type) -> bool:
 
 def _scaled(low: Lowering, node: ast.Binary, left: str, right: str) -> tuple[str, str]:
     """Pointer arithmetic counts in elements."""
-    for pointer, number in ((node.left.type, node.right.type), (node.right.type, node.left.type)):
-        if isinstance(pointer, Pointer) and isinstance(number, Integer):
+    for pointer, integer in ((node.left.type, node.right.type), (node.right.type, node.left.type)):
+        if isinstance(pointer, Pointer) and isinstance(integer, Integer):
             size = low.structures.target(pointer).size or 1
             if size > 1:
                 if pointer is node.left.type:
                     return left, low.emit.op("mul", right, str(size))
                 return low.emit.op("mul", left, str(size)), right
     return left, right
-
-
-def divide(low: Lowering, operator: str, left: str, right: str, *, signed: bool) -> str:
-    """C's division and remainder; by zero it answers zero. BPF before version 4 divides unsigned numbers only."""
-    emit = low.emit
-    by_zero = emit.value(f"icmp eq i64 {right}, 0")
-    divisor = emit.select(by_zero, "1", right)
-    name = "udiv" if operator == "/" else "urem"
-    if not signed:
-        return emit.select(by_zero, "0", emit.op(name, left, divisor))
-    quotient = emit.op(name, absolute(low, left), absolute(low, divisor))
-    flips = emit.op("xor", left, divisor) if operator == "/" else left
-    negative = emit.value(f"icmp slt i64 {flips}, 0")
-    result = emit.select(negative, emit.op("sub", "0", quotient), quotient)
-    return emit.select(by_zero, "0", result)
-
-
-def absolute(low: Lowering, value: str) -> str:
-    """The magnitude of a signed i64."""
-    emit = low.emit
-    negative = emit.value(f"icmp slt i64 {value}, 0")
-    return emit.select(negative, emit.op("sub", "0", value), value)
 
 
 def _logical(low: Lowering, node: ast.Binary) -> str:
@@ -170,17 +143,6 @@ def _store_ternary(low: Lowering, node: ast.Ternary, pointer: str) -> None:
     emit.block(end)
 
 
-def narrowed(low: Lowering, value: str, kind: Type) -> str:
-    """An i64 cut to the width of ``kind`` and extended again."""
-    if not isinstance(kind, Integer) or kind.bytes == 8:
-        return value
-    emit = low.emit
-    if kind.enum == "bool":
-        return emit.compare("ne", value, "0")
-    cut = emit.value(f"trunc i64 {value} to i{8 * kind.bytes}")
-    return emit.value(f"{'sext' if kind.signed else 'zext'} i{8 * kind.bytes} {cut} to i64")
-
-
 def _cast(low: Lowering, node: ast.Cast) -> str:
     held = node.operand.type
     assert node.type is not None
@@ -226,7 +188,6 @@ def address(low: Lowering, node: ast.Expression) -> str:
 
 
 def _type_of(low: Lowering, node: ast.TypeOf) -> str:
-
     structures = low.structures
     found = node.subject.type
     assert found is not None
@@ -247,8 +208,6 @@ def _step(low: Lowering, node: ast.Step) -> str:
     if isinstance(node.type, Pointer):
         delta *= low.structures.target(node.type).size or 1
     if isinstance(node.target, ast.MapAccess):
-        from insitu.probe.codegen.maps import step
-
         return step(low, node.target, delta, postfix=node.postfix)
     assert isinstance(node.target, ast.Variable)
     pointer, _ = low.variable(node.target)
@@ -283,25 +242,21 @@ def _block_store(low: Lowering, node: ast.BlockExpression, pointer: str) -> None
     low.store(node.value, pointer, node.type)
 
 
-lowering.VALUES.update(
-    {
-        ast.Integer: _integer,
-        ast.Positional: _positional,
-        ast.Unary: _unary,
-        ast.Binary: _binary,
-        ast.Ternary: _ternary,
-        ast.Cast: _cast,
-        ast.TypeOf: _type_of,
-        ast.Step: _step,
-        ast.BlockExpression: _block_value,
-    }
-)
-lowering.STORES.update(
-    {
-        ast.Ternary: _store_ternary,
-        ast.Cast: _store_cast,
-        ast.TupleLiteral: _store_tuple,
-        ast.StringLiteral: _store_literal,
-        ast.BlockExpression: _block_store,
-    }
-)
+VALUES: Mapping[type[ast.Expression], Value] = {
+    ast.Integer: _integer,
+    ast.Positional: _positional,
+    ast.Unary: _unary,
+    ast.Binary: _binary,
+    ast.Ternary: _ternary,
+    ast.Cast: _cast,
+    ast.TypeOf: _type_of,
+    ast.Step: _step,
+    ast.BlockExpression: _block_value,
+}
+STORES: Mapping[type[ast.Expression], Store] = {
+    ast.Ternary: _store_ternary,
+    ast.Cast: _store_cast,
+    ast.TupleLiteral: _store_tuple,
+    ast.StringLiteral: _store_literal,
+    ast.BlockExpression: _block_store,
+}

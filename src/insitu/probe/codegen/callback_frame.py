@@ -8,13 +8,12 @@ the loop shares with what stands around it; those for which the stack has no roo
 from __future__ import annotations
 
 from enum import IntEnum
-from typing import TYPE_CHECKING
+from typing import Protocol
 
 from insitu.probe import ast
+from insitu.probe.codegen.emitter import Function
 from insitu.probe.source import Span
-
-if TYPE_CHECKING:
-    from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.types import Type
 
 __all__ = ["OUTER", "Ending", "Link"]
 
@@ -32,10 +31,28 @@ class Ending(IntEnum):
     LEAVE = 2
 
 
+class Frame(Protocol):
+    """What a link needs of the function that it belongs to (lowering.Lowering)."""
+
+    emit: Function
+    context: str
+    scratch_base: str
+    from_outside: frozenset[str]
+
+    def use_scratch(self) -> str:
+        """A pointer to the program's scratch memory."""
+
+    def scratch_at(self, size: int) -> tuple[int, str]:
+        """``size`` bytes of scratch memory: where they begin in it, and a pointer."""
+
+    def variable(self, node: ast.Variable) -> tuple[str, Type]:
+        """A pointer to a variable, and its type."""
+
+
 class Link:
     """The link of one function, made when it is first needed."""
 
-    def __init__(self, low: Lowering, outer: Link | None) -> None:
+    def __init__(self, low: Frame, outer: Link | None) -> None:
         self.outer = outer
         self._low = low
         self._made = False

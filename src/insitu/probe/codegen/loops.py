@@ -1,25 +1,25 @@
 """Lowers loops. The kernel's verifier walks a loop round by round; those that may be long become callbacks instead.
 
 A loop over a map is bpf_for_each_map_elem() (kernels from 5.13 on), one over a range or under a condition bpf_loop()
-(from 5.17 on): the body is a function of its own, verified once. What it shares with its program is in link.py.
+(from 5.17 on): the body is a function of its own, verified once. callback_frame.py has what it shares with its
+program.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from insitu.kernel.bpf_helpers import knows_helper
 from insitu.probe import ast
-from insitu.probe.codegen import lowering
 from insitu.probe.codegen.callback_frame import OUTER, Ending
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.lowering import Lowered, Lowering
 from insitu.probe.codegen.maps import aggregate_value, count_lost
 from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS
 from insitu.probe.types import Aggregation, Element, Integer, Tuple, stored_size
 
-__all__ = ["count_elements", "functions_on_stack", "shared_variables"]
+__all__ = ["STATEMENTS", "count_elements", "counted", "functions_on_stack", "shared_variables"]
 
 # Innermost loops over ranges of constant length up to this are walked: faster, and LLVM sees through them.
 _WALKED_ROUNDS = 32
@@ -297,4 +297,23 @@ def _unroll(low: Lowering, node: ast.Unroll) -> None:
     emit.block(end)
 
 
-lowering.STATEMENTS.update({ast.For: _for, ast.While: _while, ast.Unroll: _unroll})
+# Loops of our own
+
+
+def counted(low: Lowering, rounds: int | str, body: Callable[[str], None]) -> None:
+    """Emit what ``body`` emits, given the i64 of the round: 0 up to ``rounds`` (excluded)."""
+    emit = low.emit
+    counter = low.permanent(8)
+    head, inside, end = emit.label(), emit.label(), emit.label()
+    emit.store("0", counter)
+    emit.block(head)
+    current = emit.load(counter)
+    emit.branch_if(emit.value(f"icmp ult i64 {current}, {rounds}"), inside, end)
+    emit.block(inside)
+    body(current)
+    emit.store(emit.op("add", emit.load(counter), "1"), counter)
+    emit.branch(head)
+    emit.block(end)
+
+
+STATEMENTS: Mapping[type[ast.Statement], Lowered] = {ast.For: _for, ast.While: _while, ast.Unroll: _unroll}

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, Protocol
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.codegen.callback_frame import Ending, Link
@@ -14,12 +15,12 @@ from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.layout import Layout
 from insitu.probe.passes.attach import Clause
-from insitu.probe.passes.check import Checker
-from insitu.probe.passes.members import member_field
+from insitu.probe.passes.check.checker import Checker
+from insitu.probe.passes.check.members import member_field
 from insitu.probe.source import ScriptError, Span
 from insitu.probe.types import Field, Space, String, Tuple, Type, is_scalar, stored_size
 
-__all__ = ["PLACES", "STATEMENTS", "STORES", "VALUES", "Local", "Lowering", "Place", "Remote"]
+__all__ = ["Local", "Lowered", "LoweredBuiltin", "Lowering", "Place", "PlaceOf", "Remote", "Rules", "Store", "Value"]
 
 # The kernel allows 512 bytes of stack (MAX_BPF_STACK), for a program and its callbacks together; registers that LLVM
 # spills need some of them.
@@ -31,8 +32,7 @@ _STACK_LARGEST = 72
 _UNROLLED = 512
 
 
-@dataclass(frozen=True, slots=True)
-class Local:
+class Local(Struct, frozen=True):
     """Memory that the program may read directly: its stack, a map's value, a reserved record.
 
     ``inner``: a part of something larger that has C's layout, not a stored form of its own: bytes that mean nothing
@@ -43,8 +43,7 @@ class Local:
     inner: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class Remote:
+class Remote(Struct, frozen=True):
     """Memory that only the probe_read helpers may read; ``address`` is an i64 register."""
 
     address: str
@@ -53,15 +52,37 @@ class Remote:
 
 Place = Local | Remote
 
-# By class of expression. Filled by the modules of this package when they are imported.
-VALUES: dict[type[ast.Expression], Callable[[Lowering, Any], str]] = {}
-STORES: dict[type[ast.Expression], Callable[[Lowering, Any, str], None]] = {}
-PLACES: dict[type[ast.Expression], Callable[[Lowering, Any], Place]] = {}
-STATEMENTS: dict[type[ast.Statement], Callable[[Lowering, Any], None]] = {}
+# An expression's i64; its stored form written to a pointer; where it lies; a statement
+Value = Callable[["Lowering", Any], str]
+Store = Callable[["Lowering", Any, str], None]
+PlaceOf = Callable[["Lowering", Any], Place]
+Lowered = Callable[["Lowering", Any], None]
 
 
-@dataclass
-class _Temporaries:
+class LoweredBuiltin(Protocol):
+    """What code generation needs of a builtin (builtins/registry.py)."""
+
+    @property
+    def value(self) -> Value | None:
+        """Lowers it to the i64 of a scalar, "0" when it has no value."""
+
+    @property
+    def store(self) -> Store | None:
+        """Lowers it to what is larger than a register."""
+
+
+class Rules(Struct, frozen=True):
+    """How each class of expression and statement is lowered, and the builtins by name (tables.py)."""
+
+    values: Mapping[type[ast.Expression], Value]
+    stores: Mapping[type[ast.Expression], Store]
+    places: Mapping[type[ast.Expression], PlaceOf]
+    statements: Mapping[type[ast.Statement], Lowered]
+    functions: Mapping[str, LoweredBuiltin]
+    variables: Mapping[str, LoweredBuiltin]
+
+
+class _Temporaries(Struct):
     """Stack slots by size: free ones are reused, so that a long script needs no more than its largest statement."""
 
     total: int = 0
@@ -75,6 +96,7 @@ class Lowering:
 
     def __init__(
         self,
+        rules: Rules,
         checker: Checker,
         emitter: Function,
         layout: Layout,
@@ -85,6 +107,7 @@ class Lowering:
         from_outside: frozenset[str] = frozenset(),
     ) -> None:
         """``outer``: of a callback, the function around it; ``from_outside``: the variables that lie further out."""
+        self.rules = rules
         self.source = checker.source
         self.structures = checker.structures
         self.options = checker.options
@@ -130,6 +153,7 @@ class Lowering:
     def for_callback(self, emitter: Function, shared: frozenset[str], from_outside: frozenset[str]) -> Lowering:
         """The lowering of a function that the kernel calls back while this one runs, on the same stack."""
         inner = Lowering(
+            self.rules,
             self._checker,
             emitter,
             self.layout,
@@ -308,7 +332,7 @@ class Lowering:
 
     def value(self, node: ast.Expression) -> str:
         """The i64 of a scalar expression."""
-        return VALUES[type(node)](self, node)
+        return self.rules.values[type(node)](self, node)
 
     def truth(self, node: ast.Expression) -> str:
         """i1: whether a condition holds. A string holds when it is not empty."""
@@ -328,23 +352,23 @@ class Lowering:
             places = target.order_of(node.type)
             for element, place in zip(node.elements, places, strict=True):
                 self.store(element, self.emit.offset(pointer, target.offset(place)), target.elements[place])
-        elif type(node) in STORES and _same_form(node.type, target):
-            STORES[type(node)](self, node, pointer)
+        elif type(node) in self.rules.stores and _same_form(node.type, target):
+            self.rules.stores[type(node)](self, node, pointer)
         else:
             with self.temporaries():
                 self.convert(self.place(node), node.type, pointer, target)
 
     def place(self, node: ast.Expression) -> Place:
         """Where an expression's value lies; a temporary is filled for what lies nowhere."""
-        if type(node) in PLACES:
-            return PLACES[type(node)](self, node)
+        if type(node) in self.rules.places:
+            return self.rules.places[type(node)](self, node)
         return Local(self.local(node))
 
     def local(self, node: ast.Expression) -> str:
         """A pointer to an expression's stored form, directly readable."""
         assert node.type is not None
-        if type(node) in PLACES:
-            place = PLACES[type(node)](self, node)
+        if type(node) in self.rules.places:
+            place = self.rules.places[type(node)](self, node)
             if isinstance(place, Local) and not place.inner:
                 return place.pointer
         pointer = self.temporary(stored_size(node.type))
@@ -401,12 +425,16 @@ class Lowering:
 
     def read_string(self, pointer: str, capacity: int, place: Remote, limit: int | str) -> None:
         """Copy a string from elsewhere, at most ``limit`` bytes with its zero; the rest of ``capacity`` is zeroed."""
+        self.emit.zero(pointer, -(-capacity // 8) * 8)
+        self.read_text(pointer, place, limit)
+
+    def read_text(self, pointer: str, place: Remote, limit: int | str) -> None:
+        """Copy a string from elsewhere, at most ``limit`` bytes with its zero; what follows it stays as it is."""
         helper = {
             Space.KERNEL: Helper.PROBE_READ_KERNEL_STR,
             Space.USER: Helper.PROBE_READ_USER_STR,
             Space.ANY: Helper.PROBE_READ_STR,
         }[place.space]
-        self.emit.zero(pointer, -(-capacity // 8) * 8)
         self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
 
     def read_scalar(self, place: Place, offset: int, size: int, signed: bool) -> str:
@@ -427,7 +455,7 @@ class Lowering:
     def statement(self, node: ast.Statement) -> None:
         """Lower a statement."""
         self.at(node.span)
-        STATEMENTS[type(node)](self, node)
+        self.rules.statements[type(node)](self, node)
 
     def leave(self, result: str = "0") -> None:
         """End the program here."""

@@ -6,19 +6,30 @@ reached without a helper call. Reads of what is not there answer zeros.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import ast
-from insitu.probe.codegen import lowering
-from insitu.probe.codegen.arithmetic import divide
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.integers import divide
+from insitu.probe.codegen.lowering import Lowering, Store, Value
 from insitu.probe.layout import ARRAY, LOST_MAP_FULL, MapLayout
-from insitu.probe.passes.readable import is_key_of_parts
+from insitu.probe.passes.check.dialect import is_key_of_parts
 from insitu.probe.types import Aggregation, Average, Maximum, Minimum, is_scalar, stored_size
 
-__all__ = ["aggregate_value", "assign", "contains", "count_lost", "delete", "find", "key_pointer", "lookup", "step"]
+__all__ = [
+    "STORES",
+    "VALUES",
+    "aggregate_value",
+    "assign",
+    "contains",
+    "count_lost",
+    "delete",
+    "find",
+    "key_pointer",
+    "lookup",
+    "step",
+]
 
 
 def _map(low: Lowering, node: ast.MapAccess) -> tuple[int, MapLayout]:
@@ -250,5 +261,5 @@ def contains(low: Lowering, node: ast.MapAccess) -> str:
         return emit.value(f"select i1 {emit.is_null(pointer)}, i64 0, i64 1")
 
 
-lowering.VALUES[ast.MapAccess] = _value
-lowering.STORES[ast.MapAccess] = _store
+VALUES: Mapping[type[ast.Expression], Value] = {ast.MapAccess: _value}
+STORES: Mapping[type[ast.Expression], Store] = {ast.MapAccess: _store}

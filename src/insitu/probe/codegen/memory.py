@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from insitu.probe import ast
-from insitu.probe.builtins.constants import CONSTANTS
-from insitu.probe.builtins.registry import FUNCTIONS, VARIABLES
-from insitu.probe.codegen import lowering
-from insitu.probe.codegen.arithmetic import narrowed, scalar_layout
-from insitu.probe.codegen.lowering import Local, Lowering, Place, Remote
-from insitu.probe.passes.members import is_args
+from insitu.probe.codegen.integers import narrowed, scalar_layout
+from insitu.probe.codegen.lowering import Local, Lowering, Place, PlaceOf, Remote, Store, Value
+from insitu.probe.passes.check.dialect import named_constant
+from insitu.probe.passes.check.members import is_args
 from insitu.probe.providers.base import Argument, ContextField, ContextSlot, DataLocation, Operand, UserStack
 from insitu.probe.types import Array, Field, Pointer, Space, Tuple, Type, is_scalar, stored_size
 
-__all__ = ["argument_value"]
+__all__ = ["PLACES", "STORES", "VALUES", "argument_value", "load_field"]
 
 
 # The probe's arguments
@@ -190,7 +190,7 @@ def _store_place(low: Lowering, node: ast.Expression, pointer: str) -> None:
     if is_scalar(node.type):
         low.emit.store(low.value(node), pointer)
         return
-    place = lowering.PLACES[type(node)](low, node)
+    place = low.rules.places[type(node)](low, node)
     low.convert(place, node.type, pointer, node.type)
 
 
@@ -206,29 +206,24 @@ def _variable_place(low: Lowering, node: ast.Variable) -> Place:
 
 
 def _identifier_value(low: Lowering, node: ast.Identifier) -> str:
-    builtin = VARIABLES.get(node.name)
+    builtin = low.rules.variables.get(node.name)
     if builtin is not None:
         if builtin.value is None:
             raise low.error(f"{node.name} is not a number", node)
         return builtin.value(low, node)
-    own = low.structures.enumerator(node.name)
-    if own is not None:
-        return str(own[0])
-    if node.name in CONSTANTS:
-        return str(CONSTANTS[node.name])
-    found = low.structures.described_enumerator(node.name)
+    found = named_constant(low.structures, node.name)
     assert found is not None
     return str(found[0])
 
 
 def _identifier_store(low: Lowering, node: ast.Identifier, pointer: str) -> None:
-    builtin = VARIABLES[node.name]
+    builtin = low.rules.variables[node.name]
     assert builtin.store is not None
     builtin.store(low, node, pointer)
 
 
 def _call_value(low: Lowering, node: ast.Call) -> str:
-    builtin = FUNCTIONS[node.name]
+    builtin = low.rules.functions[node.name]
     if builtin.value is None:
         # A call that answers something larger, as a statement: done for its effects.
         with low.temporaries():
@@ -239,7 +234,7 @@ def _call_value(low: Lowering, node: ast.Call) -> str:
 
 
 def _call_store(low: Lowering, node: ast.Call, pointer: str) -> None:
-    builtin = FUNCTIONS[node.name]
+    builtin = low.rules.functions[node.name]
     if builtin.store is None:
         assert builtin.value is not None
         low.emit.store(builtin.value(low, node), pointer)
@@ -247,30 +242,33 @@ def _call_store(low: Lowering, node: ast.Call, pointer: str) -> None:
     builtin.store(low, node, pointer)
 
 
-lowering.VALUES.update(
-    {
-        ast.Member: _member_value,
-        ast.Index: _index_value,
-        ast.Variable: _variable_value,
-        ast.Identifier: _identifier_value,
-        ast.Call: _call_value,
-    }
-)
-lowering.PLACES.update(
-    {
-        ast.Member: _member_place,
-        ast.Index: _index_place,
-        ast.Unary: _dereference_place,
-        ast.Variable: _variable_place,
-    }
-)
-lowering.STORES.update(
-    {
-        ast.Member: _store_place,
-        ast.Index: _store_place,
-        ast.Unary: _store_place,
-        ast.Variable: _store_place,
-        ast.Identifier: _identifier_store,
-        ast.Call: _call_store,
-    }
-)
+# Fields of kernel structures that our own code reads
+
+
+def load_field(low: Lowering, address: str, path: str) -> str:
+    """The i64 of a number or pointer in the kernel structure at ``address``; 0 when it cannot be read."""
+    offset, size = low.structures.kernel_field(path)
+    return low.read_scalar(Remote(address, Space.KERNEL), offset, size, False)
+
+
+VALUES: Mapping[type[ast.Expression], Value] = {
+    ast.Member: _member_value,
+    ast.Index: _index_value,
+    ast.Variable: _variable_value,
+    ast.Identifier: _identifier_value,
+    ast.Call: _call_value,
+}
+PLACES: Mapping[type[ast.Expression], PlaceOf] = {
+    ast.Member: _member_place,
+    ast.Index: _index_place,
+    ast.Unary: _dereference_place,
+    ast.Variable: _variable_place,
+}
+STORES: Mapping[type[ast.Expression], Store] = {
+    ast.Member: _store_place,
+    ast.Index: _store_place,
+    ast.Unary: _store_place,
+    ast.Variable: _store_place,
+    ast.Identifier: _identifier_store,
+    ast.Call: _call_store,
+}

@@ -8,7 +8,8 @@ from __future__ import annotations
 import re
 import struct
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
+
 from insitu.probe.codegen.llvm import Module
 
 __all__ = ["ObjectCode", "Section", "compile_ir", "optimized_ir"]
@@ -22,8 +23,7 @@ _KEPT_OFFSET = r"call ptr @llvm\.preserve\.static\.offset\(ptr (%\w+)\)"
 _PSEUDO_FUNC = 4  # BPF_PSEUDO_FUNC: the address of a function of this program
 
 
-@dataclass(frozen=True)
-class Section:
+class Section(Struct, frozen=True):
     """One program: its instructions, and for each line change (instruction number, line, column).
 
     ``functions`` are (first instruction, BTF type id); ``line_info`` struct bpf_line_info entries.
@@ -35,8 +35,7 @@ class Section:
     line_info: bytes
 
 
-@dataclass(frozen=True)
-class ObjectCode:
+class ObjectCode(Struct, frozen=True):
     """All programs by section name, and the BTF that their functions and lines refer to."""
 
     sections: dict[str, Section]
@@ -71,7 +70,7 @@ def compile_ir(text: str) -> ObjectCode:
     :raises InsituError: when LLVM cannot, such as when a program needs more than 512 bytes of stack.
     """
     with _optimized(text) as module:
-        return _read(module.emit())
+        return _read(module.object_code())
 
 
 def _read(data: bytes) -> ObjectCode:
@@ -164,6 +163,6 @@ def _read_ext(extra: bytes, btf: bytes) -> tuple[_Table, _Table]:
 def disassembly(text: str) -> str:
     """The module's BPF assembly, as LLVM writes it."""
     with _optimized(text) as module:
-        assembly = module.emit(assembly=True).decode()
+        assembly = module.assembly()
     kept = (line for line in assembly.splitlines() if not re.match(r"\s*\.(loc|file|section|cfi|p2align)", line))
     return "\n".join(kept).split("\t.ident")[0]

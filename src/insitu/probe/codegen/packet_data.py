@@ -6,11 +6,12 @@ pgtable_64.h: page_offset_base, vmemmap_base). Elsewhere the packet is cut there
 
 from __future__ import annotations
 
-from insitu.dataclass import dataclass
-from insitu.probe.codegen.counted import counted
-from insitu.probe.codegen.kernel_fields import load_field
+from msgspec import Struct
+
+from insitu.probe.codegen.integers import least
+from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Lowering, Remote
-from insitu.probe.codegen.masks import least
+from insitu.probe.codegen.memory import load_field
 from insitu.probe.runtime.symbols import kernel_symbol_address
 from insitu.probe.type_resolver import Structures
 from insitu.probe.types import Array, Record, Space
@@ -26,8 +27,7 @@ _PAGE_BITS = 12
 _MOST_PIECES = 17  # MAX_SKB_FRAGS
 
 
-@dataclass
-class _Pieces:
+class _Pieces(Struct):
     """Where a packet's pages are told: bytes of struct page, of a piece's description, and offsets in it."""
 
     page_bytes: int

@@ -15,9 +15,11 @@ from insitu.probe.codegen.emitter import Function, Module, Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.loops import functions_on_stack, shared_variables
 from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.process import process_id
+from insitu.probe.codegen.tables import RULES
 from insitu.probe.layout import MAX_PER_CPU_BYTES, RUN_BY_US, Layout
 from insitu.probe.passes.attach import Clause
-from insitu.probe.passes.check import Checker
+from insitu.probe.passes.check.checker import Checker
 from insitu.probe.providers.base import ContextField
 from insitu.probe.source import ScriptError
 from insitu.probe.types import stored_size
@@ -122,7 +124,7 @@ class ClauseLowering:
         line, _ = self._checker.source.line_column(probe.span.start)
         emit = Function(self._module, f"probe_{self._index}{suffix}", line, f"p{self._index}{suffix}")
         emit.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
-        low = Lowering(self._checker, emit, self._layout, self._clause, self._index)
+        low = Lowering(RULES, self._checker, emit, self._layout, self._clause, self._index)
         low.expect_callbacks(functions_on_stack(low, probe.body), shared_variables(low, probe.body))
         if self._clause.kind.context == "iterator":
             _leave_at_the_end_of_a_walk(low)
@@ -199,8 +201,6 @@ def _is_large(node: ast.Node) -> bool:
 
 def _leave_in_other_processes(low: Lowering) -> None:
     """With a process given, probes that the kernel cannot attach to one process run their body in that one only."""
-    from insitu.probe.builtins.process import process_id
-
     emit = low.emit
     ours, other = emit.label(), emit.label()
     emit.branch_if(emit.value(f"icmp eq i64 {process_id(low)}, {emit.patched(Patch.ONLY_PID)}"), ours, other)

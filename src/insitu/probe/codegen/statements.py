@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 from insitu.probe import ast
-from insitu.probe.codegen import lowering, maps
-from insitu.probe.codegen.lowering import Local, Lowering, Place
+from insitu.probe.codegen import maps
+from insitu.probe.codegen.aggregations import update
+from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
 from insitu.probe.types import VOID, Aggregation, is_scalar
 
-__all__: list[str] = []
+__all__ = ["PLACES", "STATEMENTS", "VALUES"]
 
 
 def _expression(low: Lowering, node: ast.ExpressionStatement) -> None:
@@ -41,8 +44,6 @@ def _compound(node: ast.Assign) -> ast.Expression:
 
 def _assign_map(low: Lowering, node: ast.Assign, target: ast.MapAccess) -> None:
     if isinstance(target.type, Aggregation):
-        from insitu.probe.builtins.aggregations import update
-
         assert isinstance(node.value, ast.Call)
         update(low, target, node.value, target.type)
         return
@@ -136,15 +137,13 @@ def _function_place(low: Lowering, node: ast.FunctionCall) -> Place:
     return Local(low.variable(node.result)[0])
 
 
-lowering.VALUES[ast.FunctionCall] = _function_value
-lowering.PLACES[ast.FunctionCall] = _function_place
-lowering.STATEMENTS.update(
-    {
-        ast.ExpressionStatement: _expression,
-        ast.Assign: _assign,
-        ast.Let: _let,
-        ast.Block: _block,
-        ast.If: _if,
-        ast.Jump: _jump,
-    }
-)
+VALUES: Mapping[type[ast.Expression], Value] = {ast.FunctionCall: _function_value}
+PLACES: Mapping[type[ast.Expression], PlaceOf] = {ast.FunctionCall: _function_place}
+STATEMENTS: Mapping[type[ast.Statement], Lowered] = {
+    ast.ExpressionStatement: _expression,
+    ast.Assign: _assign,
+    ast.Let: _let,
+    ast.Block: _block,
+    ast.If: _if,
+    ast.Jump: _jump,
+}

@@ -10,7 +10,8 @@ from collections.abc import Callable, Iterable, Sequence
 from functools import cache
 from typing import Any
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.probe.layout import RecordLayout
 from insitu.probe.output.printf_formats import Conversion, parse_format
 from insitu.probe.runtime.decode import Pieces, decoder, piece_count
@@ -42,8 +43,7 @@ class Members(dict[str, Any]):
     """A record or a named tuple in JSON: written with spaces inside of its braces, as bpftrace does."""
 
 
-@dataclass
-class Formatter:
+class Formatter(Struct):
     """Turns values into text. ``points`` are (probe, function) by number; ``texts`` the formats of strftime()."""
 
     symbols: Symbols

@@ -12,7 +12,7 @@ from insitu.errors import InsituError
 from insitu.kernel.tracefs import Tracefs
 from insitu.probe import ast
 from insitu.probe.bpftrace.expression_parser import ExpressionParser
-from insitu.probe.passes.operators import fold
+from insitu.probe.passes.check.folding import fold
 from insitu.probe.source import Source
 
 __all__ = ["flag_names", "named_flags"]

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
-from insitu.probe.c_arithmetic import quotient
 from insitu.probe.layout import MapLayout
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.time_series import series_json, series_rows, series_text
+from insitu.probe.passes.check.folding import quotient
 from insitu.probe.runtime.map_content import MapContent
 from insitu.probe.types import (
     Average,

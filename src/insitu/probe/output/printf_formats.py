@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
 
 __all__ = ["Conversion", "parse_format"]
 
@@ -14,8 +14,7 @@ _LETTERS = (*"duxXocp", *_TEXTS)
 _SIZES = {"hh": 8, "h": 16, "": 32, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64}
 
 
-@dataclass(frozen=True, slots=True)
-class Conversion:
+class Conversion(Struct, frozen=True):
     """``letter`` is d, u, x, X, o, c, s, p, r, rx, rh or gr; ``bits`` how many of an integer C would look at.
 
     ``python`` is the conversion as Python's % operator takes it.

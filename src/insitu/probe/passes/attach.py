@@ -5,7 +5,9 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable
 
-from insitu.dataclass import dataclass, replace
+from msgspec import Struct
+from msgspec.structs import replace
+
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.providers import PROVIDERS
@@ -15,8 +17,7 @@ from insitu.probe.source import ScriptError, Source, nearest
 __all__ = ["Clause", "resolve_attach_points"]
 
 
-@dataclass
-class Clause:
+class Clause(Struct):
     """A probe's body, its own copy, and the points of equal arguments that one program can serve.
 
     ``tells_points_apart``: the body asks which point it runs at.

@@ -9,7 +9,6 @@ import copy
 from collections.abc import Set
 from typing import Any
 
-from insitu.dataclass import fields
 from insitu.probe import ast
 from insitu.probe.bpftrace.expression_parser import ExpressionParser
 from insitu.probe.source import ScriptError, Source
@@ -77,7 +76,6 @@ def _given(node: Any, arguments: dict[str, Any]) -> Any:
     if isinstance(node, ast.Identifier) and node.name in arguments:
         return copy.deepcopy(arguments[node.name])
     if isinstance(node, ast.Node):
-        for item in fields(node):
-            if item.name not in ("span", "type"):
-                setattr(node, item.name, _given(getattr(node, item.name), arguments))
+        for name in ast.child_names(node):
+            setattr(node, name, _given(getattr(node, name), arguments))
     return node

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from typing import Any
 
-from insitu.dataclass import fields
 from insitu.probe import ast
 from insitu.probe.source import ScriptError, Source
 
@@ -92,7 +91,6 @@ class _Substitution:
             return node
         if isinstance(node, ast.MapAccess) and node.name in self.given:
             node.name = self.given[node.name].name
-        for item in fields(node):
-            if item.name not in ("span", "type"):
-                setattr(node, item.name, self.apply(getattr(node, item.name)))
+        for name in ast.child_names(node):
+            setattr(node, name, self.apply(getattr(node, name)))
         return node

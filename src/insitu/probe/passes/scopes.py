@@ -12,7 +12,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from insitu.dataclass import dataclass, field, fields
+from msgspec import Struct, field
+
 from insitu.probe import ast
 from insitu.probe.source import ScriptError, Source, nearest
 
@@ -35,16 +36,14 @@ def plain_name(name: str) -> str:
     return name.partition("#")[0].partition("~")[0]
 
 
-@dataclass(eq=False)
-class _Binding:
+class _Binding(Struct, eq=False):
     """One variable, and every node that means it."""
 
     first: ast.Variable
     nodes: list[ast.Variable] = field(default_factory=list)
 
 
-@dataclass
-class _Block:
+class _Block(Struct):
     """A block that is being walked: its variables, those of blocks inside that have ended, those of both branches."""
 
     names: dict[str, _Binding] = field(default_factory=dict)
@@ -128,9 +127,8 @@ class _Resolver:
             with self._block():
                 self._statements(node.body)
         elif isinstance(node, ast.Node):
-            for item in fields(node):
-                if item.name not in ("span", "type"):
-                    self._visit(getattr(node, item.name))
+            for name in ast.child_names(node):
+                self._visit(getattr(node, name))
 
     def _statements(self, node: ast.Block | ast.BlockExpression) -> None:
         self._visit(node.statements)

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING, Protocol
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -40,8 +41,7 @@ class AbsentError(InsituError):
     """The place that an attach point names does not exist here. A script that lists several can do without it."""
 
 
-@dataclass(frozen=True, slots=True)
-class AttachSpec:
+class AttachSpec(Struct, frozen=True):
     """An attach point as the script spells it, split at its colons: ``kprobe:vfs_*`` is ("kprobe", ("vfs_*",)).
 
     ``kind`` may be an alias (``k``); ``line`` and ``column`` count from 1 and point at the kind.
@@ -57,8 +57,7 @@ class AttachSpec:
         return ":".join((self.kind, *self.parts))
 
 
-@dataclass(frozen=True, slots=True)
-class AttachPoint:
+class AttachPoint(Struct, frozen=True):
     """One concrete place where a program can be attached.
 
     ``name`` is what the ``probe`` builtin prints. ``target`` is what holds the place (a binary's path, a kernel
@@ -84,8 +83,7 @@ class AttachPoint:
         return self.kind in ("uprobe", "uretprobe", "usdt")
 
 
-@dataclass(frozen=True, slots=True)
-class Primitive:
+class Primitive(Struct, frozen=True):
     """A C type where no BTF describes it: a tracepoint field, a USDT operand, a register.
 
     ``declaration`` is the C type as the kernel spells it (``struct file *``, ``char``, ``pid_t``): of one
@@ -99,8 +97,7 @@ class Primitive:
     count: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class ContextField:
+class ContextField(Struct, frozen=True):
     """``size`` bytes at ``offset`` of the program's context (a tracepoint record, pt_regs, an iterator's context)."""
 
     offset: int
@@ -108,8 +105,7 @@ class ContextField:
     signed: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class ContextSlot:
+class ContextSlot(Struct, frozen=True):
     """The ``index``-th u64 of the context: arguments of fentry, fexit and raw tracepoints (trusted BTF pointers).
 
     Narrower types sit in the low bytes. An argument that is a struct passed by value takes several slots.
@@ -118,8 +114,7 @@ class ContextSlot:
     index: int
 
 
-@dataclass(frozen=True, slots=True)
-class DataLocation:
+class DataLocation(Struct, frozen=True):
     """A string or array placed behind the record: a u32 at ``offset``, its low half where, its high half the bytes.
 
     Where counts from the record's start, or from the end of this u32 when ``relative``
@@ -130,15 +125,13 @@ class DataLocation:
     relative: bool = False
 
 
-@dataclass(frozen=True, slots=True)
-class UserStack:
+class UserStack(Struct, frozen=True):
     """A u64 ``offset`` bytes above the interrupted user (or kernel) stack pointer: arguments past the registers."""
 
     offset: int
 
 
-@dataclass(frozen=True, slots=True)
-class Operand:
+class Operand(Struct, frozen=True):
     """A USDT operand: ``size`` bytes, held in a constant, a register, or memory.
 
     * constant: ``constant`` is not None
@@ -161,8 +154,7 @@ class Operand:
 Load = ContextField | ContextSlot | DataLocation | UserStack | Operand
 
 
-@dataclass(frozen=True, slots=True)
-class Argument:
+class Argument(Struct, frozen=True):
     """One field of ``args``: its name, its type, and how a program gets at its value.
 
     ``type`` is a BTF type where the kernel has one. An argument whose value is not to be read but whose address
@@ -174,8 +166,7 @@ class Argument:
     load: Load
 
 
-@dataclass(frozen=True, slots=True)
-class ProgramKind:
+class ProgramKind(Struct, frozen=True):
     """How a program for these points is loaded. Numbers from include/uapi/linux/bpf.h.
 
     ``context`` names what the program's first argument points at: ``pt_regs``, ``perf_event`` (struct
@@ -240,8 +231,7 @@ class Provider(Protocol):
         """
 
 
-@dataclass
-class Context:
+class Context(Struct, dict=True):
     """What attach points are resolved against. Opens BTF and tracefs when first asked for them.
 
     ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
@@ -255,9 +245,9 @@ class Context:
     child_pid: int = 0
     max_probes: int = 1024
     missing_probes: str = ""
-    _types: dict[str, BinaryTypes] = field(default_factory=dict, repr=False)
-    _elves: dict[str, Elf] = field(default_factory=dict, repr=False)
-    _btf_fds: dict[str, int] = field(default_factory=dict, repr=False)
+    _types: dict[str, BinaryTypes] = field(default_factory=dict)
+    _elves: dict[str, Elf] = field(default_factory=dict)
+    _btf_fds: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def tracefs(self) -> Tracefs:

@@ -9,7 +9,8 @@ import struct
 from collections.abc import Collection
 from typing import cast
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import MapType
@@ -32,8 +33,7 @@ _LD_IMM64 = 0x18
 _PREALLOCATED_BYTES = 64 << 20
 
 
-@dataclass
-class LoadedProgram:
+class LoadedProgram(Struct):
     """A program in the kernel, for all of ``points``."""
 
     compiled: CompiledProgram

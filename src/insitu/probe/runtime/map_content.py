@@ -6,7 +6,8 @@ import struct
 from collections.abc import Callable
 from typing import Any
 
-from insitu.dataclass import dataclass
+from msgspec import Struct
+
 from insitu.kernel.bpf_map import Map, possible_cpus
 from insitu.probe.layout import ARRAY, PRESENT_BYTES, MapLayout
 from insitu.probe.output.time_series import merged
@@ -29,8 +30,7 @@ from insitu.probe.types import (
 __all__ = ["MapContent", "read_map"]
 
 
-@dataclass
-class MapContent:
+class MapContent(Struct):
     """``rows`` are (key, value): a tuple of the key's parts; a number, text, (count, total), cells or a series."""
 
     kind: Type

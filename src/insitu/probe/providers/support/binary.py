@@ -11,9 +11,10 @@ from glob import escape, glob
 from pathlib import Path
 
 import numpy as np
+from msgspec import Struct
+from msgspec.structs import replace
 
 from insitu.capabilities import links
-from insitu.dataclass import dataclass, replace
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
@@ -49,8 +50,7 @@ _RETURN = 1  # config of the uprobe PMU: /sys/bus/event_source/devices/uprobe/fo
 _SEMAPHORE_SHIFT = 32  # .../format/ref_ctr_offset: bits 32-63
 
 
-@dataclass(frozen=True, slots=True)
-class Place:
+class Place(Struct, frozen=True):
     """A point's ``detail``: the path to open (through /proc/PID/root in another mount namespace) and a file offset.
 
     ``semaphore`` is the file offset of a USDT probe's counter (0: none), ``shared`` says that the program is for

@@ -14,7 +14,8 @@ import contextlib
 import os
 from collections.abc import Iterable, Sequence
 
-from insitu.dataclass import dataclass, field
+from msgspec import Struct, field
+
 from insitu.probe.providers.base import Attachment
 
 __all__ = ["Descriptors", "close_together"]
@@ -24,8 +25,7 @@ _MAX_THREADS = 64
 _KEEPER = ["/bin/sh", "-c", "exec 3<&0; cat <&3 &"]
 
 
-@dataclass
-class Descriptors:
+class Descriptors(Struct):
     """An attachment that lasts as long as its descriptors: BPF links, and the perf events that some are made to.
 
     ``tracing`` are the events which wait when they are closed, and run no program without their links. Events

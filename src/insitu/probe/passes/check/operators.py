@@ -1,15 +1,15 @@
-"""Types of operators and casts, and arithmetic on constants."""
+"""Types of operators, casts, sizeof and offsetof."""
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
 from insitu.probe import ast
-from insitu.probe.c_arithmetic import quotient
-from insitu.probe.passes.members import is_args, is_bit_field
+from insitu.probe.passes.check.checker import Checker
+from insitu.probe.passes.check.members import is_args, is_bit_field
 from insitu.probe.types import (
     INT64,
     UINT64,
@@ -31,55 +31,10 @@ from insitu.probe.types import (
     promoted,
 )
 
-if TYPE_CHECKING:
-    from insitu.probe.passes.check import Checker
-
-__all__ = ["binary", "cast", "fold", "number", "type_of", "unary"]
-
-_MASK = 2**64 - 1
-_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|\d{1,20})")
+__all__ = ["EXPRESSIONS"]
 
 
-def number(text: str) -> int | None:
-    """The number that a positional parameter spells, or None; "" is 0, as a missing parameter is."""
-    if not text:
-        return 0
-    return int(text, 0 if "x" in text.lower() else 10) if _NUMBER.fullmatch(text) else None
-
-
-def fold(operator: str, left: int, right: int) -> int | None:
-    """Arithmetic and comparisons of constants, in 64 bits; None where they are not defined."""
-    if operator in ("/", "%") and right == 0:
-        return None
-    if operator in ("<<", ">>") and not 0 <= right < 64:
-        return None
-    results: dict[str, Callable[[], int]] = {
-        "+": lambda: left + right,
-        "-": lambda: left - right,
-        "*": lambda: left * right,
-        "/": lambda: quotient(left, right),
-        "%": lambda: left - quotient(left, right) * right,
-        "<<": lambda: left << right,
-        ">>": lambda: left >> right,
-        "&": lambda: left & right,
-        "|": lambda: left | right,
-        "^": lambda: left ^ right,
-        "==": lambda: left == right,
-        "!=": lambda: left != right,
-        "<": lambda: left < right,
-        ">": lambda: left > right,
-        "<=": lambda: left <= right,
-        ">=": lambda: left >= right,
-        "&&": lambda: bool(left and right),
-        "||": lambda: bool(left or right),
-    }
-    if operator not in results:
-        return None
-    value = results[operator]() & _MASK
-    return value - 2**64 if value >= 2**63 else value
-
-
-def unary(checker: Checker, node: ast.Unary) -> Type:
+def _unary(checker: Checker, node: ast.Unary) -> Type:
     """``- ! ~ * &``."""
     if node.operator == "!":
         checker.condition(node.operand)
@@ -138,7 +93,7 @@ def _space_of(checker: Checker, node: ast.Expression) -> Space | None:
     return None
 
 
-def binary(checker: Checker, node: ast.Binary) -> Type:
+def _binary(checker: Checker, node: ast.Binary) -> Type:
     """All operators of two operands."""
     operator = node.operator
     if operator in ("&&", "||"):
@@ -182,10 +137,10 @@ def _comparable(left: Type, right: Type) -> bool:
     return any(isinstance(left, kind) and isinstance(right, kind) for kind in (String, Buffer, Inet))
 
 
-def cast(checker: Checker, node: ast.Cast) -> Type:
+def _cast(checker: Checker, node: ast.Cast) -> Type:
     """``(type)value``. A pointer keeps its operand's address space."""
     found = checker.known(node.operand)
-    space = found.space if isinstance(found, Pointer) else default_space(checker)
+    space = found.space if isinstance(found, Pointer) else _default_space(checker)
     target = checker.written(node.target, space)
     if isinstance(target, Unknown):
         return UNKNOWN
@@ -221,14 +176,14 @@ def _bytes_of_integer(checker: Checker, node: ast.Cast, target: Array, found: In
     return target
 
 
-def default_space(checker: Checker) -> Space:
+def _default_space(checker: Checker) -> Space:
     """Where addresses lead that carry no type: the memory that the probe interrupts."""
     if checker.clause.points[0].in_binary:
         return Space.USER
     return Space.KERNEL if checker.clause.kind.context == "pt_regs" else Space.ANY
 
 
-def type_of(checker: Checker, node: ast.TypeOf) -> Type:
+def _type_of(checker: Checker, node: ast.TypeOf) -> Type:
     """sizeof and offsetof; the answer is computed here."""
     if isinstance(node.subject, ast.TypeName):
         found = checker.written(node.subject)
@@ -242,3 +197,11 @@ def type_of(checker: Checker, node: ast.TypeOf) -> Type:
             raise checker.error(f"{found} has no field {name!r}", node)
         found = member.type
     return UINT64
+
+
+EXPRESSIONS: Mapping[type[ast.Expression], Callable[[Checker, Any], Type]] = {
+    ast.Unary: _unary,
+    ast.Binary: _binary,
+    ast.Cast: _cast,
+    ast.TypeOf: _type_of,
+}

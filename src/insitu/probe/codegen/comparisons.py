@@ -1,17 +1,21 @@
-"""Comparing strings, eight bytes at a time: strings are zero behind their end, so equal means equal words."""
+"""Comparing what does not fit in a register, by its stored form, eight bytes at a time.
+
+Strings are zero after their end, so equal strings are equal words.
+"""
 
 from __future__ import annotations
 
 from insitu.probe import ast
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.types import String
+from insitu.probe.passes.check.unify import unify
+from insitu.probe.types import String, stored_size
 
-__all__ = ["equal", "equal_memory", "equal_text"]
+__all__ = ["equal_memory", "equal_strings", "equal_text", "equal_values"]
 
 _WORD = 8
 
 
-def equal(low: Lowering, node: ast.Binary) -> str:
+def equal_strings(low: Lowering, node: ast.Binary) -> str:
     """i64 0 or 1: == or != of two strings."""
     left, right = node.left, node.right
     if isinstance(left, ast.StringLiteral):
@@ -70,3 +74,18 @@ def equal_memory(
             word = emit.op("and", word, str((1 << 8 * (limit - at)) - 1))
         difference = word if difference == "0" else emit.op("or", difference, word)
     return difference
+
+
+def equal_values(low: Lowering, node: ast.Binary) -> str:
+    """i64 0 or 1: == or != of two tuples, arrays, buffers or addresses of types that have one in common."""
+    assert node.left.type is not None and node.right.type is not None
+    common = unify(node.left.type, node.right.type)
+    assert common is not None
+    size = stored_size(common)
+    with low.temporaries():
+        pointers = []
+        for side in (node.left, node.right):
+            pointers.append(low.temporary(size))
+            low.store(side, pointers[-1], common)
+        difference = equal_memory(low, pointers[0], size, pointers[1], size, None)
+        return low.emit.compare("eq" if node.operator == "==" else "ne", difference, "0")

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from collections.abc import Callable, Iterable, Mapping
+from typing import Any
 
+from insitu.errors import InsituError
 from insitu.probe import ast
+from insitu.probe.passes.check.checker import Checker
 from insitu.probe.providers.base import Argument, DataLocation, Primitive
 from insitu.probe.source import nearest
 from insitu.probe.types import (
@@ -23,18 +26,15 @@ from insitu.probe.types import (
     is_scalar,
 )
 
-if TYPE_CHECKING:
-    from insitu.probe.passes.check import Checker
-
 __all__ = [
+    "EXPRESSIONS",
     "argument_of",
     "argument_type",
-    "index",
     "is_args",
     "is_bit_field",
     "known_arguments",
-    "member",
     "member_field",
+    "need_fields",
 ]
 
 
@@ -43,9 +43,9 @@ def is_args(node: ast.Expression) -> bool:
     return isinstance(node, ast.Identifier) and node.name == "args"
 
 
-def argument_of(checker_or_lowering: Checker, name: str) -> Argument | None:
+def argument_of(checker: Checker, name: str) -> Argument | None:
     """The probe's argument of that name."""
-    return next((a for a in checker_or_lowering.clause.arguments or () if a.name == name), None)
+    return next((a for a in checker.clause.arguments or () if a.name == name), None)
 
 
 def argument_type(checker: Checker, argument: Argument) -> Type:
@@ -80,7 +80,7 @@ def known_arguments(checker: Checker, node: ast.Node) -> list[Argument]:
     return arguments
 
 
-def member(checker: Checker, node: ast.Member) -> Type:
+def _member(checker: Checker, node: ast.Member) -> Type:
     """``object.name``: of args, a record, a pointer to one, or a tuple."""
     if is_args(node.object):
         assert isinstance(node.object, ast.Identifier)
@@ -139,7 +139,7 @@ def member_field(checker: Checker, node: ast.Member) -> Field:
     return found
 
 
-def index(checker: Checker, node: ast.Index) -> Type:
+def _index(checker: Checker, node: ast.Index) -> Type:
     """``object[i]``: of an array, a pointer or a string."""
     found = checker.known(node.object)
     checker.scalar(node.index, "an index")
@@ -165,3 +165,15 @@ def index(checker: Checker, node: ast.Index) -> Type:
     if is_scalar(found):
         return UINT64
     raise checker.error(f"{found} cannot be indexed", node.object)
+
+
+def need_fields(checker: Checker, node: ast.Node, paths: Iterable[str]) -> None:
+    """Refuse what needs fields that this kernel does not have or describe. :raises ScriptError: at the node."""
+    try:
+        for path in paths:
+            checker.structures.kernel_field(path)
+    except InsituError as error:
+        raise checker.error(str(error), node) from None
+
+
+EXPRESSIONS: Mapping[type[ast.Expression], Callable[[Checker, Any], Type]] = {ast.Member: _member, ast.Index: _index}

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable, Mapping
+from typing import Any
 
-from insitu.dataclass import replace
+from msgspec.structs import replace
+
 from insitu.probe import ast
-from insitu.probe.passes.readable import MapType, holds_element, readable
+from insitu.probe.passes.check.checker import Checker
+from insitu.probe.passes.check.dialect import MapType, holds_element, readable, widened
+from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.scopes import plain_name
-from insitu.probe.passes.unify import unify
 from insitu.probe.types import (
     INT64,
     UNKNOWN,
@@ -24,9 +26,6 @@ from insitu.probe.types import (
     Unknown,
     is_scalar,
 )
-
-if TYPE_CHECKING:
-    from insitu.probe.passes.check import Checker
 
 __all__ = ["STATEMENTS"]
 
@@ -50,8 +49,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         if holds_element(value):
             raise checker.error("this holds what only its map can: it cannot be copied", node.value)
         checker.copied(value, node.value)
-        if isinstance(value, Integer):
-            value = Integer(8, value.signed, value.enum, value.enumerators)
+        value = widened(value)
         entry.value = checker.unified(entry.value, value, node.value, node.target.name)
         node.target.type = entry.value
     elif isinstance(node.target, ast.Variable):
@@ -160,7 +158,7 @@ def _return(checker: Checker, node: ast.Jump, result: ast.Variable) -> None:
     checker.bind(result, given if isinstance(declared, String) else declared, node.value)
 
 
-STATEMENTS: dict[type[ast.Statement], Callable[[Checker, Any], None]] = {
+STATEMENTS: Mapping[type[ast.Statement], Callable[[Checker, Any], None]] = {
     ast.ExpressionStatement: _expression_statement,
     ast.Assign: _assign,
     ast.Let: _let,

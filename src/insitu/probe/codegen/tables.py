@@ -1,0 +1,18 @@
+"""How each class of expression and statement is lowered, and the builtins."""
+
+from __future__ import annotations
+
+from insitu.probe.builtins.tables import FUNCTIONS, VARIABLES
+from insitu.probe.codegen import arithmetic, loops, maps, memory, statements
+from insitu.probe.codegen.lowering import Rules
+
+__all__ = ["RULES"]
+
+RULES = Rules(
+    {**arithmetic.VALUES, **memory.VALUES, **maps.VALUES, **statements.VALUES},
+    {**arithmetic.STORES, **memory.STORES, **maps.STORES},
+    {**memory.PLACES, **statements.PLACES},
+    {**statements.STATEMENTS, **loops.STATEMENTS},
+    FUNCTIONS,
+    VARIABLES,
+)

@@ -1,0 +1,1 @@
+"""The checker: gives every expression its type, and rejects what has none."""

@@ -1,0 +1,324 @@
+"""The checker's state, and what its rules have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any, Protocol
+
+from msgspec import Struct
+
+from insitu.probe import ast
+from insitu.probe.options import Options
+from insitu.probe.passes.attach import Clause
+from insitu.probe.passes.check import folding
+from insitu.probe.passes.check.dialect import (
+    MapType,
+    holds_element,
+    is_key_of_parts,
+    key_parts,
+    named_constant,
+    widened,
+)
+from insitu.probe.passes.check.unify import unify
+from insitu.probe.passes.scopes import plain_name
+from insitu.probe.providers.base import Argument, Context
+from insitu.probe.source import ScriptError, Source, nearest
+from insitu.probe.type_resolver import Structures
+from insitu.probe.types import (
+    UNKNOWN,
+    VOID,
+    Aggregation,
+    Array,
+    Pointer,
+    Record,
+    Space,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+    is_scalar,
+)
+
+__all__ = ["Checker", "Rules", "TypedFunction", "TypedVariable"]
+
+
+class TypedVariable(Protocol):
+    """What the checker needs of a builtin variable (builtins/registry.py)."""
+
+    @property
+    def check(self) -> Callable[[Checker, Any], Type]:
+        """The type of a mention."""
+
+
+class TypedFunction(TypedVariable, Protocol):
+    """What the checker needs of a builtin function."""
+
+    @property
+    def minimum(self) -> int:
+        """The least number of arguments."""
+
+    @property
+    def maximum(self) -> int:
+        """The greatest number of arguments."""
+
+    @property
+    def unsafe(self) -> bool:
+        """Whether it changes the system."""
+
+    @property
+    def constant(self) -> Callable[[Checker, ast.Call], int | None] | None:
+        """The value of a typed call that is known at compile time."""
+
+
+class Rules(Struct, frozen=True):
+    """How each class of expression and statement is typed, and the builtins by name (walk.py)."""
+
+    expressions: Mapping[type[ast.Expression], Callable[[Checker, Any], Type]]
+    statements: Mapping[type[ast.Statement], Callable[[Checker, Any], None]]
+    functions: Mapping[str, TypedFunction]
+    variables: Mapping[str, TypedVariable]
+
+
+class Checker:
+    """State of the walk. ``strict`` is set for the last one."""
+
+    def __init__(
+        self, source: Source, structures: Structures, options: Options, context: Context, rules: Rules
+    ) -> None:
+        self.source = source
+        self.structures = structures
+        self.options = options
+        self.context = context
+        self.rules = rules
+        self.maps: dict[str, MapType] = {}
+        self._clause: Clause
+        self.strict = False
+        self._variables: dict[int, dict[str, Type]] = {}
+        self.loop_depth = 0
+        self.option_names: set[str] = set()  # those that getopt() looks up
+        self.unreached = 0  # how many branches around the current node are never taken
+
+    def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
+        """A ScriptError at a node."""
+        return ScriptError(message, self.source, node.span, remedy=remedy)
+
+    def state(self) -> list[object]:
+        """Everything that a walk may change, to see whether it did."""
+        maps = [(name, m.key, m.value) for name, m in sorted(self.maps.items())]
+        return [maps, [sorted((n, str(t), t) for n, t in v.items()) for v in self._variables.values()]]
+
+    @property
+    def clause(self) -> Clause:
+        """The clause that is being checked."""
+        return self._clause
+
+    @clause.setter
+    def clause(self, clause: Clause) -> None:
+        self._clause = clause
+        point = clause.points[0]
+        self.structures.look_in(point.target if point.in_binary else "")
+
+    @property
+    def variables(self) -> dict[str, Type]:
+        """The variables of the current clause."""
+        return self.variables_of(self.clause)
+
+    def variables_of(self, clause: Clause) -> dict[str, Type]:
+        """The variables of a clause."""
+        return self._variables.setdefault(id(clause), {})
+
+    def clause_types(self, clause: Clause) -> None:
+        """Walk one clause."""
+        self.clause = clause
+        if clause.probe.predicate is not None:
+            self.condition(clause.probe.predicate)
+        self.statement(clause.probe.body)
+
+    def statement(self, node: ast.Statement) -> None:
+        """Type everything in a statement."""
+        self.rules.statements[type(node)](self, node)
+
+    # Expressions
+
+    def infer(self, node: ast.Expression) -> Type:
+        """The type of an expression, also left in ``node.type``."""
+        node.type = self.rules.expressions[type(node)](self, node)
+        return node.type
+
+    def known(self, node: ast.Expression) -> Type:
+        """As infer(); in the strict walk, an error when it is still unknown."""
+        found = self.infer(node)
+        if self.strict and isinstance(found, Unknown):
+            raise self.error("the type of this is unknown: it is never assigned", node)
+        return found
+
+    def scalar(self, node: ast.Expression, what: str) -> Type:
+        """The type of an expression that has to fit in a register.
+
+        :raises ScriptError: saying that ``what`` needs a number.
+        """
+        found = self.known(node)
+        if not is_scalar(found):
+            raise self.error(f"{what} needs a number, not {found}", node)
+        return found
+
+    def condition(self, node: ast.Expression) -> None:
+        """An expression used as a truth value: a number, a pointer, or a string (true when not empty)."""
+        found = self.known(node)
+        if not is_scalar(found) and not isinstance(found, String):
+            raise self.error(f"a condition needs a number, not {found}", node)
+
+    def written(self, name: ast.TypeName, space: Space = Space.ANY) -> Type:
+        """The type that a script names, also left in ``name.type``; pointers in it lead into ``space``."""
+        if name.of is None:
+            name.type = self.structures.resolve(name, space)
+        else:
+            name.type = self.structures.around(self.known(name.of), name, space)
+        return name.type
+
+    def argument(self, node: ast.Call, index: int) -> ast.Expression:
+        """An argument that is an expression.
+
+        :raises ScriptError: for a type.
+        """
+        found = node.arguments[index]
+        if isinstance(found, ast.TypeName):
+            raise self.error("expected a value, not a type", found)
+        return found
+
+    # Constants
+
+    def literal(self, node: ast.Expression | ast.TypeName, what: str) -> int:
+        """The value of a constant number, positional parameters and enumerators included."""
+        if isinstance(node, ast.Expression):
+            self.infer(node)
+            value = self.constant(node)
+            if value is not None:
+                return value
+        raise self.error(f"{what} has to be a constant number", node)
+
+    def constant(self, node: ast.Expression) -> int | None:
+        """The value of an expression that is one number at compile time, else None."""
+        return folding.constant(node, self)
+
+    def constant_name(self, name: str) -> int | None:
+        """The value of an enumerator or another named constant, else None."""
+        found = named_constant(self.structures, name) if name not in self.rules.variables else None
+        return found[0] if found else None
+
+    def constant_call(self, call: ast.Call) -> int | None:
+        """The value of a call that the compiler itself evaluates, else None."""
+        builtin = self.rules.functions.get(call.name)
+        return builtin.constant(self, call) if builtin is not None and builtin.constant is not None else None
+
+    def text(self, node: ast.Expression | ast.TypeName, what: str) -> str:
+        """The text of a string literal (or a positional parameter).
+
+        :raises ScriptError: for anything else.
+        """
+        if isinstance(node, ast.StringLiteral):
+            node.type = String(len(node.value) + 1)
+            return node.value.decode("utf-8", "surrogateescape")
+        if isinstance(node, ast.Positional):
+            return str(self.positional_text(node))
+        raise self.error(f"{what} has to be a string literal", node)
+
+    def positional_text(self, node: ast.Positional) -> str | int:
+        """The text of a positional parameter ("" when it is not given); for $#, their number."""
+        given = self.options.parameters
+        if node.index == 0:
+            return len(given)
+        return given[node.index - 1] if node.index <= len(given) else ""
+
+    # Variables and maps
+
+    def unified(self, old: Type, new: Type, node: ast.Node, what: str) -> Type:
+        """The type that holds both.
+
+        :raises ScriptError: when there is none.
+        """
+        result = unify(old, new)
+        if result is None:
+            raise self.error(f"type mismatch: {what} is {old}, this is {new}", node)
+        return result
+
+    def bind(self, variable: ast.Variable, value: Type, node: ast.Node) -> None:
+        """A variable gets a value of this type. It is as wide as the widest: bswap() of a port is a port."""
+        self.copied(value, node)
+        old = self.variables.get(variable.name, UNKNOWN)
+        variable.type = self.variables[variable.name] = self.unified(old, value, node, plain_name(variable.name))
+
+    def copied(self, value: Type, node: ast.Node) -> None:
+        """Refuse a copy of a record or array whose size is not known."""
+        if isinstance(value, Record | Array) and not value.size:
+            remedy = "use a pointer to it" if isinstance(value, Record) else "use & of its first element"
+            raise self.error(f"the size of {value} is unknown: it cannot be copied", node, remedy=remedy)
+
+    def whole_map(self, node: ast.MapAccess) -> Type:
+        """The value type of a map that is named without a key, but meant with all of its keys.
+
+        :raises ScriptError: in the strict walk, when nothing assigns it.
+        """
+        entry = self.maps.get(node.name)
+        return self.assigned(node, entry.value if entry is not None else UNKNOWN)
+
+    def assigned(self, node: ast.MapAccess, value: Type) -> Type:
+        """``value``, what the map holds. :raises ScriptError: in the strict walk, when nothing assigns it."""
+        if self.strict and isinstance(value, Unknown):
+            known = [name for name, m in self.maps.items() if not isinstance(m.value, Unknown)]
+            raise self.error(f"undefined map: {node.name}{nearest(node.name, known)}", node)
+        return value
+
+    def map_entry(self, node: ast.MapAccess) -> MapType:
+        """A map's entry; the node's key is typed and taken into account."""
+        entry = self.maps.setdefault(node.name, MapType(first=node.span))
+        keys = key_parts(node)
+        elements = tuple(self.key_part(k) for k in keys)
+        only = elements[0] if len(elements) == 1 else VOID
+        if is_key_of_parts(only):
+            elements, keys = only.elements, keys * len(only.elements)
+        if entry.key is None:
+            entry.key = Tuple(elements)
+        else:
+            if len(entry.key.elements) != len(elements):
+                had, got = len(entry.key.elements), len(elements)
+                raise self.error(
+                    f"{node.name} is used with {got or 'no'} key{'s' * (got > 1)} here, "
+                    f"and with {had or 'none'} at {self.source.where(entry.first)}",
+                    node,
+                )
+            entry.key = Tuple(
+                tuple(
+                    self.unified(old, new, part, f"key of {node.name}")
+                    for old, new, part in zip(entry.key.elements, elements, keys, strict=True)
+                )
+            )
+        return entry
+
+    def key_part(self, node: ast.Expression) -> Type:
+        """The type of a key's element."""
+        found = self.infer(node)
+        if isinstance(found, Aggregation) or holds_element(found):
+            raise self.error(f"a {found} cannot be a key", node)
+        if found == VOID:
+            raise self.error("this has no value", node)
+        self.copied(found, node)
+        return widened(found)
+
+    # What builtins ask
+
+    def usdt_arguments(self) -> list[Argument]:
+        """The operands of the static probe of the current clause."""
+        return self.clause.provider.arguments(self.clause.points[0], self.context) or []
+
+    def kernel_address(self, name: str) -> int | None:
+        """The address of a kernel symbol, or None."""
+        from insitu.probe.runtime.symbols import kernel_symbol_address
+
+        return kernel_symbol_address(name)
+
+    def record_of(self, found: Type) -> Record | None:
+        """The record that a value is, or points to."""
+        if isinstance(found, Pointer):
+            found = self.structures.target(found)
+        return found if isinstance(found, Record) else None
