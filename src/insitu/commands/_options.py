@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
-    from insitu.session.profile import Profile, Value
+    from insitu.session.weighted_stacks import Selection, Value, WeightedStacks
 
 __all__ = [
     "DEFAULT_RUNS",
@@ -38,6 +38,7 @@ __all__ = [
     "quiet_option",
     "recording_target_options",
     "run_argument",
+    "selection",
     "selection_options",
     "size",
     "unit_option",
@@ -199,8 +200,9 @@ def run_argument(parser: argparse.ArgumentParser, help: str = "session, perf.dat
 
 
 def selection_options(parser: argparse.ArgumentParser, *, thread: bool = True) -> None:
-    """Which samples: ``args.event``, ``args.comm`` and, with ``thread``, ``args.thread``."""
+    """Which rows: ``args.table``, ``args.event``, ``args.comm`` and, with ``thread``, ``args.thread``."""
     group = parser.add_argument_group("selection")
+    group.add_argument("--table", metavar="NAME", help="which table with stacks (default: sample, else the first)")
     group.add_argument("-e", "--event", metavar="NAME", help="which event (default: the first recorded)")
     group.add_argument("-n", "--comm", metavar="NAME", help="only threads of this name")
     if thread:
@@ -222,19 +224,29 @@ def as_perf_option(parser: argparse.ArgumentParser, what: str = "") -> None:
 # What they mean for a recording, and on this machine
 
 
-def unit_value(profile: "Profile", unit: str | None) -> "Value":
-    """What --unit asks to add up in ``profile``, which holds one event. Raises InsituError for a unit it has not."""
-    from insitu.session.profile import weight_unit
-    from insitu.views.selection import value_of
-
-    if unit is None or unit == "samples":
-        return value_of(profile, "samples" if unit else None)
-    has = "time" if weight_unit(profile.events) == "ns" else "events"
+def unit_value(stacks: "WeightedStacks", unit: str | None) -> "Value":
+    """What --unit asks to add up in ``stacks``. Raises InsituError for a unit that they lack."""
+    if unit is None:
+        return stacks.preferred
+    if unit == "samples":
+        return "count"
+    has = "time" if stacks.unit == "ns" else "events"
     if unit != has:
-        raise InsituError(
-            f"--unit {unit}: samples of {', '.join(profile.events)} count {has}", remedy=f"--unit {has}", status=2
-        )
+        what = stacks.event or stacks.table
+        raise InsituError(f"--unit {unit}: {what} counts {stacks.unit}", remedy=f"--unit {has}", status=2)
     return "weight"
+
+
+def selection(args: argparse.Namespace) -> "Selection":
+    """What the options of ``selection_options`` ask for."""
+    from insitu.session.weighted_stacks import Selection
+
+    return Selection(
+        table=args.table or "",
+        event=args.event or "",
+        tid=getattr(args, "thread", None),
+        comm=args.comm,
+    )
 
 
 def chosen_run(given: str | None, names: Sequence[str] = DEFAULT_RUNS) -> str:

@@ -11,6 +11,17 @@ examples:
 import argparse
 from typing import TYPE_CHECKING
 
+from insitu import messages
+from insitu.commands._options import (
+    chosen_run,
+    output_option,
+    run_argument,
+    selection,
+    selection_options,
+    unit_option,
+    unit_value,
+)
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -28,7 +39,7 @@ def _exporters() -> "tuple[Exporter, ...]":
         "dot",
         "the call graph, for Graphviz",
         (".dot", ".gv"),
-        ("sample", "stack", "frame"),
+        ("stack", "frame"),
         "insitu.commands.export:export_dot",
     )
     return (*EXPORTERS, dot)
@@ -39,15 +50,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.epilog = "formats and suffixes:\n" + "\n".join(
         f"  {exporter.name:<12} {exporter.title} ({', '.join(exporter.suffixes)})" for exporter in exporters
     )
-    parser.add_argument("run_path", metavar="RUN", help="session, or a file that insitu import reads")
-    parser.add_argument("-o", "--output", metavar="FILE", help="output file (default: standard output)")
+    run_argument(parser, "session, or a file that insitu import reads")
+    output_option(parser, "output file (default: standard output)")
     parser.add_argument("--format", choices=[exporter.name for exporter in exporters], help="output format")
-    parser.add_argument(
-        "--weight", choices=("samples", "weight"), help="folded, dot: add up samples, or time or events"
-    )
-    parser.add_argument("--thread", type=int, metavar="TID", help="only this thread")
-    parser.add_argument("--comm", metavar="NAME", help="only threads of this name")
-    parser.add_argument("--event", metavar="NAME", help="which event (default: the first that has samples)")
+    unit_option(parser, "folded, dot: what is added up")
+    selection_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -57,7 +64,6 @@ def run(args: argparse.Namespace) -> int:
     from insitu.convert.formats.registry import ExportOptions, exporter_of
     from insitu.convert.open import load_stacks
     from insitu.errors import InsituError
-    from insitu.session.weighted_stacks import Selection, Value
     from insitu.views.losses import loss_text
     from insitu.views.output import write_file, write_stdout
 
@@ -66,17 +72,15 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError(
             f"{exporter.name} is binary and is not written to a terminal", remedy="give -o FILE", status=2
         )
-    path = Path(args.run_path)
+    path = Path(chosen_run(args.run_path))
     _require_tables(exporter, path)
-    want = Selection(event=args.event or "", tid=args.thread, comm=args.comm)
-    stacks = load_stacks(path, want, times=exporter.times)
+    stacks = load_stacks(path, selection(args), times=exporter.times)
     if not len(stacks):
         raise InsituError(f"{path}: no samples to export")
     lost = loss_text(stacks.losses)
     if lost:
-        print(f"insitu: {path}: {lost}", file=sys.stderr)
-    value: Value | None = {"samples": "count", "weight": "weight"}.get(args.weight)
-    data = exporter.write(stacks, ExportOptions(path.name, value))
+        messages.warning(f"{path}: {lost}")
+    data = exporter.write(stacks, ExportOptions(path.name, unit_value(stacks, args.unit)))
     if args.output is None:
         write_stdout(data)
     else:

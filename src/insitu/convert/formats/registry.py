@@ -123,7 +123,7 @@ IMPORTERS: Final = (
     ),
 )
 
-_STACKS: Final = ("sample", "stack", "frame")
+_STACKS: Final = ("stack", "frame")
 
 EXPORTERS: Final = (
     Exporter(
