@@ -163,7 +163,7 @@ def _built_from_file(path: Path, *, as_perf: bool) -> "Built":
     from insitu.convert.build import Built, build, is_this_boot, no_collector
     from insitu.convert.formats.perf_data import is_perf_data, read_perf_data
     from insitu.convert.processes import Processes
-    from insitu.symbols.address_space import AddressSpaces
+    from insitu.symbols.process_map import ProcessMap
 
     with path.open("rb") as file:
         head = file.read(64)
@@ -180,7 +180,7 @@ def _built_from_file(path: Path, *, as_perf: bool) -> "Built":
         raise InsituError(
             f"{path}: neither a session, nor perf.data, nor folded stacks", remedy="record with insitu profile"
         )
-    return Built(read_folded(path.read_bytes(), str(path)), Processes(AddressSpaces(), [], []))
+    return Built(read_folded(path.read_bytes(), str(path)), Processes(ProcessMap()))
 
 
 def _is_directory(path: Path) -> bool:
