@@ -25,6 +25,7 @@ __all__ = [
     "pids",
     "pmu_type",
     "root",
+    "sees_our_files",
     "start_time",
     "status",
     "sysctl",
@@ -143,6 +144,11 @@ def areas(pid: int) -> Iterator[Area]:
 def root(pid: int) -> str:
     """The path through which the root directory of a process is seen; others' need CAP_SYS_PTRACE."""
     return f"/proc/{pid}/root"
+
+
+def sees_our_files(pid: int) -> bool:
+    """Whether a process has our mount namespace and root directory, so that paths mean the same to both."""
+    return all(readlink(f"/proc/{pid}/{link}") == readlink(f"/proc/self/{link}") for link in ("ns/mnt", "root"))
 
 
 def exe(pid: int) -> tuple[str, str]:

@@ -18,6 +18,7 @@ from typing import Any
 
 from insitu.cache_home import cache_home
 from insitu.dataclass import fields, is_dataclass, replace
+from insitu.kernel import procfs
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
 from insitu.probe import types
@@ -73,8 +74,7 @@ def _places(text: str) -> list[str]:
 
         found += [_stamp(path) for path in re.findall(r'cgroupid\s*\(\s*"([^"]*)"', text)]
     if "kaddr" in text or "skboutput" in text:
-        with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-            found.append(file.read())
+        found.append(procfs.boot_id())
     return found
 
 
