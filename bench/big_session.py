@@ -11,8 +11,8 @@ from insitu.convert.convert import save
 from insitu.convert.processes import Processes
 from insitu.session import store
 from insitu.session.profile import Profile, Thread
-from insitu.symbols.address_space import AddressSpaces
 from insitu.symbols.frame import KERNEL, USER, Frame
+from insitu.symbols.process_map import ProcessMap
 
 _SAMPLES = 10_000_000
 _STACKS = 100_000
@@ -53,7 +53,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="insitu-bench-") as directory:
         path = Path(directory) / "big.insitu"
         store.create(path, {"command": ["synthetic"]})
-        save(path, Built(synthetic(), Processes(AddressSpaces(), [], [])))
+        save(path, Built(synthetic(), Processes(ProcessMap())))
         commands = {
             "report": [INSITU, "report", str(path)],
             "flame graph page": [INSITU, "flame", str(path), "-o", f"{directory}/x.html"],

@@ -12,8 +12,8 @@ from bench._measure import once
 from insitu.convert.formats.perf_data import read_perf_data
 from insitu.convert.formats.perf_records import SampleDecoder, side_records
 from insitu.convert.processes import replay
-from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
+from insitu.symbols.process_map import Module
 from insitu.symbols.unwind import UserStacks, unwind
 from insitu.symbols.vdso import VDSO, read_vdso
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT
 from insitu.symbols.frame import PYTHON as PYTHON_KIND
+from insitu.symbols.process_map import Module
 from insitu.symbols.symbolizer import Symbolizer
 
 PROGRAM_C = """

@@ -41,7 +41,7 @@ def test_a_later_mapping_replaces_an_earlier_one_from_its_time_on():
 
 def test_mapping_a_part_of_the_same_file_again_changes_nothing():
     processes = replayed(pb.mmap2(5, 0x1000, 0x3000, 0, "/a", 10), pb.mmap2(5, 0x2000, 0x1000, 0x1000, "/a", 20))
-    assert len(processes.spaces.epochs) == 1
+    assert processes.spaces.epoch_count == 1
     assert where(processes, 5, 25, 0x2010) == ("/a", 0x1010)
 
 

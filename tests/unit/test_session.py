@@ -19,7 +19,7 @@ from insitu.convert.processes import Processes
 from insitu.errors import InsituError
 from insitu.session import store
 from insitu.session.profile import Lost, Thread
-from insitu.symbols.address_space import AddressSpaces
+from insitu.symbols.process_map import ProcessMap
 
 from . import perf_bytes as pb
 from .test_profile import paths, profile_of
@@ -31,7 +31,7 @@ def written(path: Path):
     )
     profile.lost = [Lost(5, "ring buffer", 0, 7)]
     store.create(path, {"command": ["x"]})
-    save(path, Built(profile, Processes(AddressSpaces(), [], [])))
+    save(path, Built(profile, Processes(ProcessMap())))
     return profile
 
 
@@ -180,7 +180,7 @@ def test_a_table_that_makes_polars_panic_is_an_error(tmp_path: Path, monkeypatch
 def test_a_session_without_samples_is_shown_by_every_view(tmp_path: Path):
     profile = profile_of([], (Thread(1, 1, 0, "x", "/bin/x", 5, 9),))
     store.create(tmp_path / "s.insitu", {"start_monotonic_ns": 5, "end_monotonic_ns": 9})
-    save(tmp_path / "s.insitu", Built(profile, Processes(AddressSpaces(), [], [])))
+    save(tmp_path / "s.insitu", Built(profile, Processes(ProcessMap())))
     for words in (
         ["report"],
         ["report", "--json"],

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap
 from insitu.symbols.kallsyms import Kallsyms
+from insitu.symbols.process_map import Module
 from insitu.symbols.symbolizer import JIT_MODULE, Symbolizer
 from insitu.symbols.vdso import VDSO, read_vdso
 

@@ -11,10 +11,10 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insitu.symbols import line_table
-from insitu.symbols.address_space import Module
 from insitu.symbols.demangle import demangle
 from insitu.symbols.elf import Elf
 from insitu.symbols.frame import Frame
+from insitu.symbols.process_map import Module
 from insitu.symbols.symbolizer import Symbolizer
 
 from .symbols_peer import INLINES_CPP, compiled

@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from insitu.symbols.address_space import Module
 from insitu.symbols.elf import Elf
+from insitu.symbols.process_map import Module
 from insitu.symbols.symbolizer import Symbolizer
 
 from .symbols_peer import compiled

@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from insitu.errors import InsituError
-from insitu.symbols.address_space import AddressSpaces, Mapping, Module
 from insitu.symbols.elf import Elf
+from insitu.symbols.process_map import Mapping, Module, ProcessMap
 from insitu.symbols.registers import AARCH64
 from insitu.symbols.unwind import Unwinder, UserStacks, unwind
 
@@ -72,11 +72,9 @@ def image(
     return Elf((header + load).ljust(text, b"\0") + frames + names + sections)
 
 
-def spaces(*starts: int) -> AddressSpaces:
+def spaces(*starts: int) -> ProcessMap:
     """One epoch for each start of the module's mapping."""
-    made = AddressSpaces(modules=[Module("/prog")])
-    made.epochs.extend((Mapping(start, start + 0x10000, 0, 0),) for start in starts)
-    return made
+    return ProcessMap([Module("/prog")], [(Mapping(start, start + 0x10000, 0, 0),) for start in starts])
 
 
 def stacks(
@@ -226,7 +224,7 @@ def test_one_address_is_another_function_in_another_epoch() -> None:
     sample = stacks([words, words, words], [BASE + 0x104] * 3)
     sample.epoch[:] = [0, 1, -1]
     # In epoch 1 the file lies 0x200 bytes lower: 0x104 is in function 0x300 there, whose CFA is rbp + 16.
-    made = AddressSpaces(
+    made = ProcessMap(
         [Module("/prog")], [(Mapping(BASE, BASE + 0x1000, 0, 0),), (Mapping(BASE, BASE + 0x1000, 0x200, 0),)]
     )
     sample.registers[:, BP] = STACK + 16
@@ -245,7 +243,7 @@ def test_more_epochs_than_a_look_up_holds_are_told_apart() -> None:
                       np.repeat(made.stack_size, count), epochs)  # fmt: skip
     # Every second epoch has nothing mapped.
     mapping = (Mapping(BASE, BASE + 0x1000, 0, 0),)
-    made_spaces = AddressSpaces([Module("/prog")], [mapping, ()] * (count // 2))
+    made_spaces = ProcessMap([Module("/prog")], [mapping, ()] * (count // 2))
     offsets, _ = unwind(many, made_spaces, prog)
     assert np.diff(offsets).tolist() == [3, 1] * (count // 2)
 

@@ -11,6 +11,7 @@ from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.perf_event import Attr, Hardware, ReadFormat, Sample, Software, Type, open_event
 from insitu.kernel.perf_ring import Ring
+from insitu.symbols import kallsyms
 
 __all__ = [
     "PROBES",
@@ -182,11 +183,10 @@ def lost_counts() -> Result[None]:
 def kernel_symbols() -> Result[None]:
     """Does /proc/kallsyms show addresses?"""
     try:
-        with Path("/proc/kallsyms").open("rb") as file:
-            first = file.read(4096).splitlines()[:-1]
+        shown = kallsyms.are_shown()
     except OSError as error:
         return no(f"/proc/kallsyms: {error.strerror}", "a kernel with CONFIG_KALLSYMS", error.errno or 0)
-    if any(int(line.split()[0], 16) for line in first):
+    if shown:
         return yes("/proc/kallsyms")
     level = procfs.sysctl("kernel.kptr_restrict")
     return no(

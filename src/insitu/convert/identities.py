@@ -10,26 +10,19 @@ __all__ = ["fill_identities"]
 def fill_identities(processes: Processes, writer: SessionWriter) -> None:
     """Give every process and thread its id, and write what was mapped."""
     identities = writer.processes
-    alive: dict[int, tuple[int, int, int]] = {}  # tid -> utid, pid, end of its last life
-    upids: dict[int, int] = {0: 0}
-    for life in processes.threads:
-        if life.tid == 0:
+    upids = []
+    for process in processes.processes:
+        upid = 0
+        if process.pid:
+            upid = identities.process(process.pid, process.start_ns, parent_pid=process.ppid, exe=process.exe)
+            identities.set_process(upid, end_ns=process.end_ns or None)
+        upids.append(upid)
+    for life in processes.lives:
+        if not life.tid:
             continue
-        known = alive.get(life.tid)
-        if known is not None and known[1] == life.pid and known[2] == life.start_ns:  # renamed
-            utid = known[0]
-            identities.renamed(utid, life.start_ns, life.comm)
-        else:
-            if life.pid not in upids or (life.tid == life.pid and known is not None):
-                upids[life.pid] = identities.process(life.pid, life.start_ns, parent_pid=life.ppid)
-            utid = identities.thread(life.tid, life.pid, life.start_ns, name=life.comm)
-        if life.tid == life.pid and life.exe:
-            identities.set_process(upids[life.pid], exe=life.exe)
-        if life.end_ns:
-            identities.ended(utid, life.end_ns)
-            if life.tid == life.pid:
-                identities.set_process(upids[life.pid], end_ns=life.end_ns)
-        alive[life.tid] = (utid, life.pid, life.end_ns)
+        utid = identities.thread(life.tid, upids[life.process], life.start_ns, end_ns=life.end_ns or None)
+        for since_ns, name in life.names:
+            identities.renamed(utid, since_ns, name)
     modules = processes.spaces.modules
     writer.append(
         MODULE,
@@ -39,16 +32,16 @@ def fill_identities(processes: Processes, writer: SessionWriter) -> None:
             "build_id": [module.build_id for module in modules],
         },
     )
-    mapped = [(upids.get(pid, 0), mapping) for pid, mapping in processes.mapped]
+    mapped = list(processes.mappings)
     writer.append(
         MAPPING,
         {
-            "upid": [upid for upid, _ in mapped],
-            "start_ns": [0] * len(mapped),
-            "end_ns": [None] * len(mapped),
-            "address": [mapping.start for _, mapping in mapped],
-            "length": [mapping.end - mapping.start for _, mapping in mapped],
-            "offset": [mapping.offset for _, mapping in mapped],
-            "module": [mapping.module for _, mapping in mapped],
+            "upid": [upids[each.process] for each in mapped],
+            "start_ns": [each.start_ns for each in mapped],
+            "end_ns": [each.end_ns or None for each in mapped],
+            "address": [each.mapping.start for each in mapped],
+            "length": [each.mapping.end - each.mapping.start for each in mapped],
+            "offset": [each.mapping.offset for each in mapped],
+            "module": [each.mapping.module for each in mapped],
         },
     )

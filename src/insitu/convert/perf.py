@@ -11,22 +11,19 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.convert.addresses import Addresses
 from insitu.convert.formats.perf_records import EventAttr, SampleBatch, SampleDecoder, side_records
 from insitu.convert.formats.perf_stream import Stream
-from insitu.convert.identities import fill_identities
-from insitu.convert.processes import Processes, replay
 from insitu.convert.raw import RawRecording
-from insitu.convert.stacks import StackInterner, chains_of
-from insitu.convert.symbolize import Resolver
+from insitu.convert.stacks import chains_of
 from insitu.kernel.perf_event import Software, Type
+from insitu.kernel.perf_records import SideRecord
 from insitu.session.core_tables import SAMPLE
 from insitu.session.manifest import Manifest
 from insitu.session.writer import SessionWriter
-from insitu.symbols.registers import X86_64, machine_called
-from insitu.symbols.symbolizer import Symbolizer
-from insitu.symbols.unwind import MAX_DEPTH, Unwinder, UserStacks
+from insitu.symbols.unwind import UserStacks
 
-__all__ = ["convert_perf", "is_this_boot", "no_collector"]
+__all__ = ["convert_perf", "convert_samples", "event_unit", "is_this_boot", "no_collector", "side_records_of"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -62,82 +59,73 @@ _FIELDS: Final = ("ts_ns", "cpu", "tid", "pid", "event", "stack", "weight")
 def convert_perf(recording: RawRecording, writer: SessionWriter, *, as_perf: bool = False) -> None:
     """Decode, unwind and symbolize into ``writer``; memory does not grow with the recording's length.
 
-    ``as_perf`` does as perf script does with callchains that the kernel recorded: it looks return addresses up as
-    they are, not at the call before them, and shows no inlined functions. (Those unwound from stack copies perf
-    treats as we do, but for jitted code, at which it ends them.)
+    ``as_perf`` looks return addresses up as they are, not at the call before them, and otherwise does as
+    Addresses says.
     """
     with no_collector():
-        _Conversion(recording, writer, as_perf).run()
+        addresses = Addresses(
+            writer,
+            side_records_of(recording),
+            build_ids=recording.build_ids,
+            live=recording.live,
+            kallsyms=recording.kallsyms,
+            as_perf=as_perf,
+            unwinds=any(attr.regs_user for attr in recording.attrs),
+            max_stack=recording.max_stack,
+        )
+        convert_samples(recording, writer, addresses, as_perf=as_perf)
+        addresses.finish()
 
 
-class _Conversion:
-    def __init__(self, recording: RawRecording, writer: SessionWriter, as_perf: bool) -> None:
-        self.recording = recording
-        self.writer = writer
-        self.as_perf = as_perf
-        attrs = recording.attrs
-        records = (
-            record for stream in recording.streams for window in stream for record in side_records(window, attrs)
+def side_records_of(recording: RawRecording) -> Iterator[SideRecord]:
+    """The records of a recording that say what samples mean."""
+    for stream in recording.streams:
+        for window in stream:
+            yield from side_records(window, recording.attrs)
+
+
+def convert_samples(
+    recording: RawRecording, writer: SessionWriter, addresses: Addresses, *, as_perf: bool = False
+) -> None:
+    """Write the samples of a recording whose processes ``addresses`` knows."""
+    types = [
+        writer.event_type(attr.name, event_unit(attr), period=_period(attr), source=recording.source)
+        for attr in recording.attrs
+    ]
+    event_types = np.array(types or [0], np.int32)
+    samples = _Samples(recording, addresses, as_perf)
+    for columns in _in_order([samples.decoded(stream) for stream in recording.streams]):
+        writer.append(
+            SAMPLE,
+            {
+                "ts_ns": columns.ts_ns,
+                "utid": writer.processes.utids(columns.tid, columns.ts_ns, columns.pid),
+                "cpu": columns.cpu,
+                "event_type": event_types[columns.event],
+                "stack": columns.stack,
+                "weight": columns.weight,
+            },
         )
-        self.processes: Processes = replay(records, recording.build_ids)
-        unwinds = any(attr.regs_user for attr in attrs)
-        self.symbols = Symbolizer(live=recording.live, inlines=unwinds or not as_perf, kallsyms=recording.kallsyms)
-        # Recordings without a name of their machine (pipes, old perf) are taken to be of this one's.
-        machine = machine_called(recording.manifest.machine or os.uname().machine) if unwinds else X86_64
-        self.unwinder = Unwinder(
-            self.processes.spaces,
-            self.symbols.open_module,
-            machine=machine,
-            # Code that a JIT compiler made has no call frame information; perf's stacks end there.
-            frame_pointers=not as_perf,
-            max_depth=recording.max_stack or MAX_DEPTH,
-            mark_cut=not as_perf,
-        )
-        resolver = Resolver(self.symbols, self.processes.spaces, writer.frames)
-        self.stacks = StackInterner(writer.stacks, resolver)
-        self.event_types = np.array(
-            [
-                writer.event_type(attr.name, event_unit(attr), period=_period(attr), source=recording.source)
-                for attr in attrs
-            ]
-            or [0],
-            np.int32,
-        )
-        self.decoder = SampleDecoder(attrs)
+    writer.append(SAMPLE, {})
+    writer.lost("malformed samples", samples.malformed)
+    if recording.torn:
+        writer.notes.append(f"{recording.torn} bytes at the end are no whole record and were dropped")
+
+
+class _Samples:
+    def __init__(self, recording: RawRecording, addresses: Addresses, as_perf: bool) -> None:
+        self._decoder = SampleDecoder(recording.attrs)
+        self._addresses = addresses
+        self._as_perf = as_perf
         self.malformed = 0
 
-    def run(self) -> None:
-        writer, processes = self.writer, self.processes
-        fill_identities(processes, writer)
-        for columns in _in_order([self._decoded(stream) for stream in self.recording.streams]):
-            writer.append(
-                SAMPLE,
-                {
-                    "ts_ns": columns.ts_ns,
-                    "utid": writer.processes.utids(columns.tid, columns.ts_ns, columns.pid),
-                    "cpu": columns.cpu,
-                    "event_type": self.event_types[columns.event],
-                    "stack": columns.stack,
-                    "weight": columns.weight,
-                },
-            )
-        writer.append(SAMPLE, {})
-        for loss in processes.lost:
-            writer.lost(loss.source, loss.count, cpu=loss.cpu, ts_ns=loss.ts_ns)
-        writer.lost("malformed samples", self.malformed)
-        writer.notes += [*self.unwinder.notes(), *self.symbols.notes]
-        if self.recording.torn:
-            writer.notes.append(f"{self.recording.torn} bytes at the end are no whole record and were dropped")
-        if processes.throttled:
-            writer.notes.append(f"the kernel throttled sampling {processes.throttled} times")
-
-    def _decoded(self, stream: Iterable[Stream]) -> Iterator[_Columns]:
+    def decoded(self, stream: Iterable[Stream]) -> Iterator[_Columns]:
         for window in stream:
-            for batch in self.decoder.batches(window):
-                epoch = self.processes.epochs(batch.pid, batch.ts_ns)
-                chains = chains_of(batch, _unwound(batch, epoch, self.unwinder), move_back=not self.as_perf)
+            for batch in self._decoder.batches(window):
+                epoch = self._addresses.epochs(batch.pid, batch.ts_ns)
+                chains = chains_of(batch, _unwound(batch, epoch, self._addresses), move_back=not self._as_perf)
                 self.malformed += batch.malformed
-                stack = self.stacks.add(chains, epoch)
+                stack = self._addresses.nodes(chains, epoch)
                 yield _Columns(batch.ts_ns, batch.cpu, batch.tid, batch.pid, batch.event, stack, batch.period)
 
 
@@ -201,7 +189,7 @@ def _sorted(rows: _Columns) -> _Columns:
     return rows.take(np.argsort(ts_ns, kind="stable"))
 
 
-def _unwound(batch: SampleBatch, epoch: I32, unwinder: Unwinder) -> tuple[I64, U64] | None:
+def _unwound(batch: SampleBatch, epoch: I32, addresses: Addresses) -> tuple[I64, U64] | None:
     """User callchains of samples that carry registers and stack copies; None where none does."""
     rows = np.flatnonzero(batch.regs_at >= 0)
     if not len(rows):
@@ -216,7 +204,7 @@ def _unwound(batch: SampleBatch, epoch: I32, unwinder: Unwinder) -> tuple[I64, U
         epoch=epoch[rows],
         abi=batch.words[batch.regs_at[rows] - 1],  # the word before the registers
     )
-    offset, address = unwinder.unwind(stacks)
+    offset, address = addresses.unwound(stacks)
     lengths = np.zeros(len(batch), np.int64)
     lengths[rows] = np.diff(offset)
     return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), address

@@ -8,20 +8,27 @@ import json
 from collections.abc import Callable, Mapping
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
 from insitu.session.directory import raw_sources
 from insitu.session.manifest import Manifest
 from insitu.session.writer import SessionWriter
 
+if TYPE_CHECKING:
+    pass
+
 __all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "mapped"]
 
 LAYOUT: Final = "layout.json"
 _MOST_LAYOUT_BYTES: Final = 64 << 20
 
-# Kind -> the module whose convert_source(RawSource, SessionWriter) reads it.
-_CONVERTERS: Final = {"perf": "insitu.convert.perf_source", "records": "insitu.convert.records"}
+# Kind -> the module whose convert_source(RawSource, SessionWriter, Addresses) reads it.
+_CONVERTERS: Final = {
+    "perf": "insitu.convert.perf_source",
+    "rows": "insitu.convert.rows",
+    "probe": "insitu.convert.probe_source",
+}
 
 
 class RawSource:
@@ -42,6 +49,11 @@ class RawSource:
             raise InsituError(f"{directory / LAYOUT}: damaged; its records cannot be read")
 
     @property
+    def kind(self) -> str:
+        """What its converter is chosen by."""
+        return str(self.layout.get("kind"))
+
+    @property
     def losses(self) -> list[dict[str, Any]]:
         """What the records do not tell of losses, as the recorder noted it at its end (see record/run.py)."""
         try:
@@ -58,18 +70,39 @@ class RawSource:
 
 
 def convert_sources(path: Path, writer: SessionWriter) -> None:
-    """Convert the raw records of every source of a session into ``writer``."""
-    for directory in raw_sources(path):
-        source = RawSource(directory, writer.manifest)
-        kind = source.layout.get("kind")
-        if kind not in _CONVERTERS:
-            raise InsituError(f"{directory / LAYOUT}: records of unknown kind {kind!r}", remedy="update insitu")
-        convert: Callable[[RawSource, SessionWriter], None] = import_module(_CONVERTERS[kind]).convert_source
-        convert(source, writer)
-        for loss in source.losses:
-            writer.lost(
-                loss.get("what", source.id), loss["count"], cpu=loss.get("cpu", -1), ts_ns=loss.get("ts_ns", 0)
-            )
+    """Convert the raw records of every source of a session into ``writer``.
+
+    Sources of kind "perf" say what happened to processes, which those of other kinds need for their stacks.
+    Raises InsituError where a layout cannot be read, or is of an unknown kind.
+    """
+    from insitu.convert.addresses import Addresses
+    from insitu.convert.perf import no_collector, side_records_of
+    from insitu.convert.perf_source import recording_of
+
+    sources = [RawSource(directory, writer.manifest) for directory in raw_sources(path)]
+    recordings = {source.id: recording_of(source) for source in sources if source.kind == "perf"}
+    kallsyms = path / "raw" / "kallsyms"
+    with no_collector():
+        addresses = Addresses(
+            writer,
+            (record for recording in recordings.values() for record in side_records_of(recording)),
+            live=writer.manifest.live and not kallsyms.exists(),
+            kallsyms=kallsyms.read_bytes() if kallsyms.exists() else None,
+            unwinds=True,
+            max_stack=max((recording.max_stack for recording in recordings.values()), default=0),
+        )
+        for source in sources:
+            module = _CONVERTERS.get(source.kind)
+            if module is None:
+                raise InsituError(
+                    f"{source.directory / LAYOUT}: records of unknown kind {source.kind!r}", remedy="update insitu"
+                )
+            convert: Callable[[RawSource, SessionWriter, Addresses], None] = import_module(module).convert_source
+            convert(source, writer, addresses)
+            for loss in source.losses:
+                what, cpu, ts_ns = loss.get("what", source.id), loss.get("cpu", -1), loss.get("ts_ns", 0)
+                writer.lost(str(what), loss["count"], cpu=cpu, ts_ns=ts_ns)
+        addresses.finish()
 
 
 def finish(path: Path) -> Manifest:

@@ -10,9 +10,9 @@ from numpy.typing import NDArray
 from insitu.convert.stacks import KERNEL_HALF
 from insitu.session.distinct import distinct, groups
 from insitu.session.interning import FrameTable
-from insitu.symbols.address_space import AddressSpaces
 from insitu.symbols.frame import Frame
-from insitu.symbols.module_files import is_anonymous
+from insitu.symbols.module_names import is_of_one_process
+from insitu.symbols.process_map import ProcessMap
 from insitu.symbols.unwind import CUT
 
 if TYPE_CHECKING:
@@ -32,7 +32,7 @@ _UNKNOWN = (Frame("[unknown]", symbolized=False),)
 class Resolver:
     """Resolves addresses to frames, which it adds to a table of frames."""
 
-    def __init__(self, symbols: "Symbolizer", spaces: AddressSpaces, frames: FrameTable) -> None:
+    def __init__(self, symbols: "Symbolizer", spaces: ProcessMap, frames: FrameTable) -> None:
         self._symbols = symbols
         self._spaces = spaces
         self._frames = frames
@@ -64,8 +64,10 @@ class Resolver:
                     found[row] = _UNKNOWN
                 continue
             file = self._spaces.modules[one]
-            if is_anonymous(file.path):
-                self._spread(rows[mine], address[rows[mine]], partial(self._symbols.anonymous, file.pid), found)
+            if is_of_one_process(file.path):
+                answers = self._symbols.user(file, offset[mine], address[rows[mine]])
+                for row, answer in zip(rows[mine].tolist(), answers, strict=True):
+                    found[row] = answer
             else:
                 self._spread(rows[mine], offset[mine], partial(self._symbols.user, file), found)
 

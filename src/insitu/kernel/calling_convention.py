@@ -7,6 +7,8 @@ from typing import Final
 
 from msgspec import Struct
 
+from insitu.errors import InsituError
+
 __all__ = ["MACHINE", "MACHINES", "Machine", "Part"]
 
 
@@ -65,5 +67,14 @@ def _aarch64() -> Machine:
 
 
 MACHINES: Final = {"x86_64": _x86_64(), "aarch64": _aarch64()}
-MACHINE: Final = MACHINES.get(os.uname().machine, MACHINES["x86_64"])
-"""The machine we run on."""
+
+
+def _ours() -> Machine:
+    machine = MACHINES.get(os.uname().machine)
+    if machine is None:
+        raise InsituError(f"scripts cannot be traced on {os.uname().machine} (supported: {', '.join(MACHINES)})")
+    return machine
+
+
+MACHINE: Final = _ours()
+"""The machine we run on. Importing this module elsewhere raises InsituError."""

@@ -5,21 +5,28 @@ Sources: Documentation/filesystems/proc.rst and Documentation/admin-guide/cputop
 """
 
 # Paths of /proc are plain text, and these functions may run once for each thread of the machine.
-# ruff: noqa: PTH123, PTH208
+# ruff: noqa: PTH115, PTH123, PTH208
 
 from collections.abc import Iterator
-from os import listdir
+from os import listdir, readlink
 from typing import NamedTuple
 
 __all__ = [
     "Area",
     "Status",
     "areas",
+    "boot_id",
     "comm",
     "cpu_list",
+    "exe",
+    "mapped_file",
+    "memory",
     "online_cpus",
     "pids",
     "pmu_type",
+    "root",
+    "sees_our_files",
+    "start_time",
     "status",
     "sysctl",
     "text",
@@ -41,13 +48,17 @@ class Area(NamedTuple):
 
 
 class Status(NamedTuple):
-    """What /proc/PID/status says of a thread: its process, that one's parent, its effective user and its name."""
+    """What /proc/PID/status says of a thread: its process, that one's parent, its effective user and its name.
+
+    ``inner_pid`` is the thread's id in its innermost pid namespace.
+    """
 
     tid: int
     pid: int
     ppid: int
     uid: int
     comm: bytes
+    inner_pid: int
 
 
 def text(path: str) -> str | None:
@@ -106,7 +117,8 @@ def status(tid: int) -> Status:
     """Process, parent, user and name of a thread."""
     fields = dict(line.split(b":\t", 1) for line in _bytes(f"/proc/{tid}/status").splitlines() if b":\t" in line)
     uid = int(fields[b"Uid"].split()[1])
-    return Status(tid, int(fields[b"Tgid"]), int(fields[b"PPid"]), uid, fields[b"Name"])
+    inner = int(fields.get(b"NSpid", b"%d" % tid).split()[-1])
+    return Status(tid, int(fields[b"Tgid"]), int(fields[b"PPid"]), uid, fields[b"Name"], inner)
 
 
 def areas(pid: int) -> Iterator[Area]:
@@ -127,6 +139,48 @@ def areas(pid: int) -> Iterator[Area]:
             int(words[4]),
             path,
         )
+
+
+def root(pid: int) -> str:
+    """The path through which the root directory of a process is seen; others' need CAP_SYS_PTRACE."""
+    return f"/proc/{pid}/root"
+
+
+def sees_our_files(pid: int) -> bool:
+    """Whether a process has our mount namespace and root directory, so that paths mean the same to both."""
+    return all(readlink(f"/proc/{pid}/{link}") == readlink(f"/proc/self/{link}") for link in ("ns/mnt", "root"))
+
+
+def exe(pid: int) -> tuple[str, str]:
+    """The path through which the program of a process can be opened, deleted or not, and the name that it has."""
+    path = f"/proc/{pid}/exe"
+    try:
+        return path, readlink(path)
+    except FileNotFoundError:
+        raise ProcessLookupError(f"{path}: no such process, or a kernel thread") from None
+
+
+def mapped_file(pid: int, area: Area) -> str:
+    """The path through which the file of a mapped area can be opened, deleted or not (proc_pid_map_files(5))."""
+    return f"/proc/{pid}/map_files/{area.start:x}-{area.end:x}"
+
+
+def start_time(pid: int) -> int:
+    """When a process was started, in clock ticks since boot: with the pid it tells processes apart."""
+    # The name, in parentheses, may hold anything; field 22 of proc_pid_stat(5) is the 20th after it.
+    return int(_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
+
+
+def boot_id() -> str:
+    """Identifies this boot of this machine (proc_sys_kernel(5)); "" if it cannot be read."""
+    return text("/proc/sys/kernel/random/boot_id") or ""
+
+
+def memory(pid: int, address: int, size: int) -> bytes:
+    """At most ``size`` bytes of a process's memory (proc_pid_mem(5)); fewer where it is not mapped."""
+    with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
+        file.seek(address)
+        return file.read(size)
 
 
 def _bytes(path: str) -> bytes:

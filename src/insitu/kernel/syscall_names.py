@@ -105,14 +105,16 @@ _GENERIC: Final = {
     """,
 }
 
+_OF_MACHINE: Final = {"x86_64": _X86_64} | dict.fromkeys(("aarch64", "riscv64", "loongarch64"), _GENERIC)
+
 _NAMES: Final = {
     start + index: name
-    for table in (_EVERYWHERE, _X86_64 if os.uname().machine == "x86_64" else _GENERIC)
+    for table in (_EVERYWHERE, _OF_MACHINE.get(os.uname().machine, {}))
     for start, names in table.items()
     for index, name in enumerate(names.split())
 }
 
 
 def syscall_name(number: int) -> str:
-    """The name of a system call on this machine; the number in words where there is none."""
+    """The name of a system call on this machine; "[unknown: NUMBER]" where it or the machine has none here."""
     return _NAMES.get(number, f"[unknown: {number}]")

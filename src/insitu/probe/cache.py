@@ -22,6 +22,7 @@ from msgspec import Struct
 from msgspec.structs import replace
 
 from insitu.cache_home import cache_home
+from insitu.kernel import procfs
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
@@ -99,8 +100,7 @@ def _places(text: str) -> list[str]:
 
         found += [_stamp(path) for path in re.findall(r'cgroupid\s*\(\s*"([^"]*)"', text)]
     if "kaddr" in text or "skboutput" in text:
-        with contextlib.suppress(OSError), open("/proc/sys/kernel/random/boot_id") as file:
-            found.append(file.read())
+        found.append(procfs.boot_id())
     return found
 
 

@@ -9,7 +9,7 @@ from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.perf_event import Attr, Hardware, ReadFormat, Sample, Software, Type, open_event, refusal
 
-__all__ = ["EVENTS", "MAX_STACK_BYTES", "Event", "Stacks", "choose"]
+__all__ = ["EVENTS", "MAX_STACK_BYTES", "Event", "Stacks", "choose", "dummy_event"]
 
 Stacks = Literal["fp", "dwarf", "none"]
 
@@ -90,6 +90,32 @@ def choose(
             _fit(attr, notes)
         attrs.append(Event(name, attr))
     return attrs, notes
+
+
+def dummy_event() -> Event:
+    """An event that counts nothing, for the records of mappings, names, forks and exits that come with it."""
+    attr = Attr(
+        type=Type.SOFTWARE,
+        config=Software.DUMMY,
+        sample_period=1,
+        sample_type=Sample.TID | Sample.TIME | Sample.CPU,
+        read_format=ReadFormat.ID | ReadFormat.LOST,
+        disabled=1,
+        exclude_kernel=1,
+        exclude_hv=1,
+        sample_id_all=1,
+        use_clockid=1,
+        clockid=time.CLOCK_MONOTONIC,
+        watermark=1,
+        mmap=1,
+        mmap2=1,
+        comm=1,
+        comm_exec=1,
+        task=1,
+        build_id=1,
+    )
+    _fit(attr, [])
+    return Event("dummy", attr)
 
 
 def _sample_type(stacks: Stacks, several: bool) -> Sample:

@@ -58,11 +58,13 @@ class Identities:
         self._current_process[pid] = upid
         return upid
 
-    def thread(self, tid: int, pid: int, start_ns: int = 0, *, name: str = "", end_ns: int | None = None) -> int:
-        """A new thread of the process that has ``pid`` now; its utid."""
+    def process_of(self, pid: int) -> int:
+        """The upid of the process that has ``pid`` now; made, if it is not known."""
         upid = self._current_process.get(pid)
-        if upid is None:
-            upid = self.process(pid, start_ns)
+        return self.process(pid) if upid is None else upid
+
+    def thread(self, tid: int, upid: int, start_ns: int = 0, *, name: str = "", end_ns: int | None = None) -> int:
+        """A new thread of a process; its utid."""
         utid = len(self._threads)
         names = [(start_ns, name)] if name else []
         self._threads.append(_Thread(upid, tid, start_ns, end_ns, names))
@@ -74,10 +76,6 @@ class Identities:
         names = self._threads[utid].names
         if not names or names[-1][1] != name:
             names.append((ts_ns, name))
-
-    def ended(self, utid: int, ts_ns: int) -> None:
-        """The thread ended."""
-        self._threads[utid].end_ns = ts_ns
 
     def set_process(self, upid: int, **known: Any) -> None:
         """More that is known of a process: exe, cmdline, uid, cgroup, container, end_ns."""
@@ -91,7 +89,7 @@ class Identities:
             lives = self._lives.get(one)
             if lives is None:
                 owner = int(pid[rows[0]]) if pid is not None else one
-                result[rows] = self.thread(one, owner)
+                result[rows] = self.thread(one, self.process_of(owner))
             elif len(lives) == 1:
                 result[rows] = lives[0]
             else:

@@ -1,4 +1,4 @@
-"""Functions of run-time compilers, from the perf-PID.map that they write.
+"""Functions of JIT compilers, from the perf-PID.map that they write.
 
 Its lines are "START SIZE name", hexadecimal (tools/perf/Documentation/jit-interface.txt of the kernel's sources).
 """
@@ -11,6 +11,8 @@ from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
+
+from insitu.kernel import procfs
 
 __all__ = ["JitMap", "python_function", "read_jit_map"]
 
@@ -53,6 +55,10 @@ class JitMap:
             names[i] = self._text[begin:end].decode(errors="replace")
         return [names[i] for i in line.tolist()]
 
+    def function(self, address: int) -> str | None:
+        """The name of the function at one address; None if there is none."""
+        return self.find(np.array([address], np.uint64))[0]
+
 
 def _last_covering(low: NDArray[np.int64], high: NDArray[np.int64], cuts: int) -> NDArray[np.int64]:
     """For each of ``cuts`` places the highest i with low[i] <= place < high[i], or -1."""
@@ -81,7 +87,7 @@ def read_jit_map(pid: int) -> JitMap | None:
     As perf does, only a file of root, of ours or of the process's user is believed.
     """
     inner, uid = _identity(pid)
-    roots = [Path(f"/proc/{pid}/root/tmp/perf-{inner}.map"), Path(f"/tmp/perf-{pid}.map")]
+    roots = [Path(f"{procfs.root(pid)}/tmp/perf-{inner}.map"), Path(f"/tmp/perf-{pid}.map")]
     for path in roots:
         text = _read_owned(path, {0, os.geteuid(), uid})
         if text is not None:
@@ -92,12 +98,10 @@ def read_jit_map(pid: int) -> JitMap | None:
 def _identity(pid: int) -> tuple[int, int]:
     """The process id in its innermost namespace, and the effective user id; (pid, 0) once it is gone."""
     try:
-        status = Path(f"/proc/{pid}/status").read_text(errors="replace")
+        status = procfs.status(pid)
     except OSError:
         return pid, 0
-    inner = re.search(r"^NSpid:.*?(\d+)$", status, re.MULTILINE)
-    user = re.search(r"^Uid:\s+\d+\s+(\d+)", status, re.MULTILINE)
-    return int(inner[1]) if inner else pid, int(user[1]) if user else 0
+    return status.inner_pid, status.uid
 
 
 def _read_owned(path: Path, owners: set[int]) -> bytes | None:

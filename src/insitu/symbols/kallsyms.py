@@ -1,31 +1,80 @@
 """Kernel symbols, from the text of /proc/kallsyms (fs/proc, kernel/kallsyms.c: "ADDRESS TYPE NAME[\\t[MODULE]]")."""
 
-from pathlib import Path
-from typing import Final
+# A script that asks for one symbol's address is not to import numpy or pathlib.
+# ruff: noqa: PTH123
 
-import numpy as np
-from numpy.typing import NDArray
+from __future__ import annotations
 
-__all__ = ["CORE_TEXT", "Kallsyms", "read_kallsyms"]
+import re
+from functools import cache
+from typing import TYPE_CHECKING, Final
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    U64 = NDArray[np.uint64]
+
+__all__ = ["ALL", "CODE", "CORE_TEXT", "Kallsyms", "are_shown", "has_function", "read_kallsyms", "symbol_address"]
 
 CORE_TEXT: Final = "[kernel.kallsyms]"
+CODE: Final = b"tTwW"
+"""Types of symbols (nm(1)) that are code."""
+ALL: Final = CODE + b"dDbBrRaA"
+"""Types of symbols that have an address: code, data, and variables of each CPU."""
+
+_PATH: Final = "/proc/kallsyms"
 _BPF_PREFIX: Final = b"bpf_prog_"
 _HEX_DIGITS: Final = 16
+# How far the last symbol before a gap reaches is perf's choice (symbols__fixup_end), which does not ask for the
+# page size.
 _PAGE_BYTES: Final = 4096
 
-U64 = NDArray[np.uint64]
 
-
-def read_kallsyms(path: Path = Path("/proc/kallsyms")) -> bytes:
+def read_kallsyms(path: str = _PATH) -> bytes:
     """The kernel's symbols as text. Raises OSError if they cannot be read."""
-    return path.read_bytes()
+    with open(path, "rb") as file:
+        return file.read()
+
+
+@cache
+def _kept() -> bytes:
+    """The text for look-ups of single variables, which do not move: reading it takes the kernel a while."""
+    return read_kallsyms()
+
+
+def are_shown(path: str = _PATH) -> bool:
+    """Whether this user sees the addresses: kernel.kptr_restrict makes them all zero. Raises OSError."""
+    with open(path, "rb") as file:
+        return any(line[:_HEX_DIGITS].strip(b"0") for line in file.read(4096).splitlines()[:-1])
+
+
+def symbol_address(name: str, text: bytes | None = None) -> int | None:
+    """The address of a kernel symbol; None if there is none of that name, or it cannot be read."""
+    try:
+        text = _kept() if text is None else text
+    except OSError:
+        return None
+    found = re.search(rb"^([0-9a-fA-F]{16}) [%b] %b[\t\n]" % (ALL, re.escape(name.encode())), text, re.MULTILINE)
+    return int(found[1], 16) if found else None
+
+
+def has_function(name: str, text: bytes | None = None) -> bool:
+    """Whether the kernel or one of its modules has a function of that name. Raises OSError."""
+    text = read_kallsyms() if text is None else text
+    return re.search(rb" [%b] %b[\t\n]" % (CODE, re.escape(name.encode())), text) is not None
 
 
 class Kallsyms:
-    """Functions of the kernel, its modules and its BPF programs, by address."""
+    """Symbols of the kernel, its modules and its BPF programs, by address."""
 
-    def __init__(self, text: bytes) -> None:
-        """Index the lines of ``text``; lines of another form are passed over. Names are decoded when asked for."""
+    def __init__(self, text: bytes, types: bytes = CODE) -> None:
+        """Index the lines of ``text`` whose symbol has one of ``types``; lines of another form are passed over.
+
+        Names are decoded when asked for.
+        """
+        import numpy as np
+
         self._text = text
         raw = np.frombuffer(text, np.uint8)
         ends = np.flatnonzero(raw == ord("\n"))
@@ -34,16 +83,14 @@ class Kallsyms:
         begins = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1]) if len(ends) else ends
         long_enough = ends - begins > _HEX_DIGITS + 3
         begins, ends = begins[long_enough], ends[long_enough]
-        # nm(1): t and T are text, w and W weak.
-        kind = raw[begins + _HEX_DIGITS + 1] | 0x20
-        code = (kind == ord("t")) | (kind == ord("w"))
-        begins, ends = begins[code], ends[code]
+        wanted = np.isin(raw[begins + _HEX_DIGITS + 1], np.frombuffer(types, np.uint8))
+        begins, ends = begins[wanted], ends[wanted]
         digits = raw[begins[:, None] + np.arange(_HEX_DIGITS)]
         value = np.where(digits <= ord("9"), digits - ord("0"), (digits | 0x20) - (ord("a") - 10))
         nibbles = value.astype(np.uint8)
         addresses = ((nibbles[:, 0::2] << 4) | nibbles[:, 1::2]).view(">u8")[:, 0].astype(np.uint64)
         self.hidden = bool(len(addresses)) and not addresses.any()
-        """Whether all addresses read zero, as they do for users whom kernel.kptr_restrict keeps out."""
+        """Whether all addresses read zero, as kernel.kptr_restrict makes them for users without privilege."""
         well_formed = (value < 16).all(axis=1) & (addresses != 0)
         order = np.flatnonzero(well_formed)
         order = order[np.argsort(addresses[order], kind="stable")]
@@ -59,12 +106,27 @@ class Kallsyms:
         The module is "[kernel.kallsyms]" for the kernel itself, "[ext4]" for a module, "[bpf]" for BPF programs.
         Of several names for one address the last one counts, as with perf.
         """
+        import numpy as np
+
         row = np.searchsorted(self._address, addresses, side="right") - 1
         if len(self._address):
             row[addresses >= self._reach[row]] = -1
         distinct, inverse = np.unique(row, return_inverse=True)
         names = [self._entry(int(i)) if i >= 0 else None for i in distinct]
         return [names[i] for i in inverse.tolist()]
+
+    def symbol(self, address: int) -> tuple[str, int] | None:
+        """Name of the symbol at or before an address of the kernel, and how far behind it the address lies.
+
+        Of several names for one address the first one counts, as with bpftrace.
+        """
+        import numpy as np
+
+        row = int(np.searchsorted(self._address, np.uint64(address), side="right")) - 1
+        if row < 0 or not address >> 63:
+            return None
+        start = self._address[row]
+        return self._entry(int(np.searchsorted(self._address, start)))[0], address - int(start)
 
     def _entry(self, row: int) -> tuple[str, str]:
         begin, end = int(self._begin[row]), int(self._end[row])
@@ -77,6 +139,8 @@ class Kallsyms:
 
 def _reaches(address: U64, in_module: NDArray[np.bool_]) -> U64:
     """Where each symbol ends: kallsyms has no sizes, so at the next one, but not across the gap to other code."""
+    import numpy as np
+
     if not len(address):
         return address
     page = np.uint64(_PAGE_BYTES)

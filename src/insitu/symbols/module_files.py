@@ -1,21 +1,17 @@
 """Opens the file that a process had mapped: in its own mount namespace, deleted, or kept in perf's cache."""
 
-import re
+import os
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Final, NamedTuple
+from typing import NamedTuple
 
 from insitu.errors import InsituError
-from insitu.symbols.address_space import Module
+from insitu.kernel import procfs
 from insitu.symbols.elf import Elf
+from insitu.symbols.module_names import DELETED
+from insitu.symbols.process_map import Module
 
-__all__ = ["DELETED", "ModuleFile", "is_anonymous", "open_module"]
-
-DELETED: Final = " (deleted)"
-
-_ANONYMOUS: Final = re.compile(
-    r"$|//anon|\[heap\]|\[stack|\[anon|\[uprobes\]|anon_inode:|/memfd:|/dev/zero|/SYSV[0-9a-f]{8}"
-)
+__all__ = ["ModuleFile", "open_module"]
 
 
 class ModuleFile(NamedTuple):
@@ -24,11 +20,6 @@ class ModuleFile(NamedTuple):
     elf: Elf
     path: Path
     root: Path
-
-
-def is_anonymous(path: str) -> bool:
-    """Whether a mapping of this name holds no file's code, so that only a run-time compiler's map can name it."""
-    return _ANONYMOUS.match(path) is not None
 
 
 def open_module(module: Module, *, live: bool) -> ModuleFile | None:
@@ -57,25 +48,24 @@ def _candidates(module: Module, live: bool) -> Iterator[tuple[Path, Path]]:
     if not path.is_absolute() or "\0" in module.path:
         return
     if live and module.pid:
-        process = Path("/proc") / str(module.pid)
+        root = Path(procfs.root(module.pid))
         if module.path.endswith(DELETED):
-            yield from ((at, process / "root") for at in _still_mapped(process, module.path))
+            yield from ((at, root) for at in _still_mapped(module.pid, module.path))
         else:
-            yield process / "root" / path.relative_to("/"), process / "root"
+            yield root / path.relative_to("/"), root
     yield path, here
     if module.build_id:
         yield Path.home() / ".debug" / ".build-id" / module.build_id[:2] / module.build_id[2:] / "elf", here
 
 
-def _still_mapped(process: Path, name: str) -> Iterator[Path]:
-    """What the kernel keeps of a deleted file that ``process`` runs or has mapped (proc_pid_map_files(5))."""
+def _still_mapped(pid: int, name: str) -> Iterator[Path]:
+    """What the kernel keeps of a deleted file that a process runs or has mapped (proc_pid_map_files(5))."""
     try:
-        if str((process / "exe").readlink()) == name:
-            yield process / "exe"
-        for line in (process / "maps").read_text(errors="surrogateescape").splitlines():
-            fields = line.split(maxsplit=5)
-            if len(fields) == 6 and fields[5] == name:
-                yield process / "map_files" / fields[0]
-                return
+        path, program = procfs.exe(pid)
+        if program == name:
+            yield Path(path)
+        area = next((area for area in procfs.areas(pid) if os.fsdecode(area.path) == name), None)
     except OSError:
         return
+    if area is not None:
+        yield Path(procfs.mapped_file(pid, area))

@@ -6,18 +6,17 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.symbols.address_space import Module
 from insitu.symbols.debug_files import embedded_symbols, find_debug_file
 from insitu.symbols.demangle import demangle
 from insitu.symbols.elf import NO_ADDRESS, Elf
 from insitu.symbols.frame import Frame
 from insitu.symbols.functions import FunctionTable
 from insitu.symbols.line_table import LineTable
-from insitu.symbols.module_files import DELETED, ModuleFile, is_anonymous, open_module
+from insitu.symbols.module_files import ModuleFile
+from insitu.symbols.module_names import DELETED
 from insitu.symbols.symcache import Location
-from insitu.symbols.vdso import VDSO, read_vdso
 
-__all__ = ["ModuleSymbols", "open_symbols", "unknown_frames"]
+__all__ = ["ModuleSymbols", "unknown_frames"]
 
 U64 = NDArray[np.uint64]
 
@@ -121,17 +120,6 @@ class ModuleSymbols:
 
 def _as_it_is(name: bytes) -> str:
     return name.decode("utf-8", "replace")
-
-
-def open_symbols(module: Module, *, demangles: bool = True) -> ModuleSymbols | None:
-    """The symbols of what a process of this machine has mapped; None for what is no file, or cannot be opened."""
-    file: ModuleFile | None = None
-    if module.path == VDSO:
-        elf = read_vdso()
-        file = ModuleFile(elf, Path(VDSO), Path("/")) if elf is not None else None
-    elif not is_anonymous(module.path):
-        file = open_module(module, live=True)
-    return ModuleSymbols(file, module.path, inlines=False, demangles=demangles) if file is not None else None
 
 
 def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:

@@ -1,182 +1,359 @@
-"""What files lie at which addresses of processes: read from /proc, and told by the kernel as programs map them.
+"""Which file is mapped where in which process, and when.
 
-A process that has ended has no /proc any more, while its stacks are still to be shown. The kernel tells of every
-mapping of code when it is made (PERF_RECORD_MMAP2), so that all processes that began meanwhile are known.
+Fed with what happened in order of time (the kernel's mmap, fork, exec and exit records, /proc, a core's notes); asked
+for many addresses of a recording at once, or for one address of a running process. Importing it imports no numpy:
+a script that asks for single addresses starts without.
+
+A process's mappings change. They are cut into *epochs*: within one epoch every address means one thing, so that equal
+addresses of one epoch are symbolized and unwound once. An epoch begins at exec and where a mapping replaces a
+different one; it is shared by a process and its forked children for as long as no address means different things
+to them.
 """
 
 from __future__ import annotations
 
-import contextlib
-import os
-import struct
-import time
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from typing import NamedTuple
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
-from insitu.errors import InsituError
-from insitu.kernel import perf_event, procfs
-from insitu.kernel.perf_event import Misc, Record
-from insitu.kernel.perf_ring import Ring
+from insitu.symbols.module_names import VDSO, is_anonymous, is_of_one_process
 
-__all__ = ["Area", "Mappings"]
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-_RING_PAGES = 32
-_MOST_PROCESSES = 20_000  # whose mappings are kept; the oldest are forgotten
-_MOST_THREADS = 64
-_PROC_AGAIN_S = 1.0
-_MOST_PARENTS = 8
+    I32 = NDArray[np.int32]
+    I64 = NDArray[np.int64]
+    U64 = NDArray[np.uint64]
 
-# include/uapi/linux/perf_event.h: each record ends with its time (sample_id_all with PERF_SAMPLE_TIME).
-_HEADER = struct.Struct("<IHH")
-_MMAP2 = struct.Struct("<IIQQQIIQQII")  # pid, tid, address, length, file offset, major, minor, inode, generation, ...
-_TASK = struct.Struct("<II")  # pid, parent (or tid)
-_LOST = struct.Struct("<QQ")
-_TIME = struct.Struct("<Q")
+__all__ = ["MappedFor", "Mapping", "Module", "Process", "ProcessMap"]
+
+_ADDRESSES = 1 << 64
+_COMPAT_ADDRESSES = 1 << 32
 
 
-class Area(NamedTuple):
-    """Code at ``[start, end)`` of a process: the file at ``path`` from ``offset`` on."""
+class Module(NamedTuple):
+    """A file that is mapped into processes: what symbols are looked up in.
+
+    ``path`` is as the mapping process sees it (its mount namespace may differ from ours; `` (deleted)`` kept at
+    the end when the kernel said so). ``build_id`` is lower-case hexadecimal, "" if unknown. ``pid`` is a
+    process that has or had it mapped, for /proc/PID/root and perf-PID.map; it is 0 for the kernel. ``compat`` is
+    set for the vdso of 32-bit processes, which has the name of the other one.
+    """
+
+    path: str
+    build_id: str = ""
+    pid: int = 0
+    inode: tuple[int, int, int] = (0, 0, 0)  # major, minor, inode number; zeros if unknown
+    compat: bool = False
+
+
+class Mapping(NamedTuple):
+    """A range of addresses of one process: ``[start, end)`` holds ``module`` from file offset ``offset`` on."""
 
     start: int
     end: int
     offset: int
-    path: str
+    module: int  # index into ProcessMap.modules
 
 
-class Mappings:
-    """Mappings of processes, those of ended ones too. ``seen`` is told of each process and path as it appears."""
+class MappedFor(NamedTuple):
+    """A mapping of ``process`` (index into ProcessMap.processes) from ``start_ns`` to ``end_ns`` (0: not known)."""
 
-    def __init__(self, seen: Callable[[int, str], object] = lambda pid, path: None) -> None:
-        self.lost = 0
-        self._areas: dict[int, list[Area]] = {}
-        self._parents: dict[int, int] = {}
-        self._asked: dict[int, float] = {}
-        self._rings: list[Ring] = []
-        self._events: list[int] = []
-        self._seen = seen
+    process: int
+    start_ns: int
+    end_ns: int
+    mapping: Mapping
 
-    # Events
 
-    def listen(self, pid: int | None) -> None:
-        """Have the kernel tell of mappings from now on, of a process and its children; of all without ``pid``.
+class Process:
+    """One process, from fork to exit: a pid that is used again is another process; exec does not make one.
 
-        Where it refuses, /proc is all there is.
-        """
-        attr = perf_event.Attr(
-            type=perf_event.Type.SOFTWARE,
-            config=perf_event.Software.DUMMY,
-            sample_type=perf_event.Sample.TIME,
-            sample_id_all=1,
-            mmap=1,
-            mmap2=1,
-            comm=1,
-            comm_exec=1,
-            task=1,
-            inherit=int(pid is not None),
-        )
-        tasks = [-1] if pid is None else _threads(pid)
-        with contextlib.suppress(InsituError, OSError):
-            for cpu in procfs.online_cpus():
-                fds = []
-                for task in tasks:
-                    fds.append(perf_event.open_event(attr, pid=task, cpu=cpu))
-                    self._events.append(fds[-1])
-                if fds:
-                    self._rings.append(Ring(fds[0], _RING_PAGES))
-                for fd in fds[1:]:
-                    perf_event.redirect(fd, fds[0])
+    ``end_ns`` is 0 while it runs, ``ppid`` 0 if unknown. ``epochs`` are (since when, epoch's index).
+    """
 
-    def drain(self) -> None:
-        """Take over what the kernel has told since, in the order of time."""
-        records: list[tuple[int, int, int, bytes]] = []
-        for ring in self._rings:
-            data = b"".join(ring.slices())
-            ring.release()
-            records += _records(data)
-        for _, kind, misc, body in sorted(records, key=lambda record: record[0]):
-            self._record(kind, misc, body)
+    __slots__ = ("_inherited", "_open", "end_ns", "epochs", "execed", "index", "pid", "ppid", "start_ns")
 
-    def _record(self, kind: int, misc: int, body: bytes) -> None:
-        if kind == Record.MMAP2 and len(body) > _MMAP2.size:
-            pid, _, start, length, offset, *_ = _MMAP2.unpack_from(body)
-            path = os.fsdecode(body[_MMAP2.size :].split(b"\0", 1)[0])
-            self._add(pid, Area(start, start + length, offset, path))
-        elif kind == Record.FORK and len(body) >= _TASK.size:
-            pid, parent = _TASK.unpack_from(body)
-            if pid != parent:
-                self._parents[pid] = parent
-                self._areas.pop(pid, None)  # an earlier process of that number
-        elif kind == Record.COMM and misc & Misc.COMM_EXEC:
-            # What was mapped before is kept: stacks of before may be shown yet. It is found last.
-            self._parents.pop(_TASK.unpack_from(body)[0], None)
-        elif kind == Record.LOST:
-            self.lost += _LOST.unpack_from(body)[1]
+    def __init__(self, index: int, pid: int, ppid: int, start_ns: int) -> None:
+        self.index, self.pid, self.ppid, self.start_ns, self.end_ns = index, pid, ppid, start_ns, 0
+        self.epochs: list[tuple[int, int]] = []
+        self.execed = False
+        self._open: list[int] = []  # its mappings that are not known to have ended
+        self._inherited: tuple[list[Mapping], int] = ([], 0)  # its parent's at the fork, the first so many of them
 
-    def _add(self, pid: int, area: Area) -> None:
-        known = self._areas.setdefault(pid, [])
-        if area not in known[-8:]:
-            known.append(area)
-            self._seen(pid, area.path)
-        if len(self._areas) > _MOST_PROCESSES:
-            del self._areas[next(iter(self._areas))]
 
-    # /proc
+class _Epoch:
+    """A growing set of disjoint mappings, in the order in which they were made."""
 
-    def remember(self, pid: int) -> bool:
-        """Read a process's mappings now, before it is gone: whether there was anything to read."""
-        self._asked[pid] = time.monotonic()
-        try:
-            areas = [area for area in procfs.areas(pid) if "x" in area.permissions]
-        except (OSError, InsituError):
-            return False
-        known = set(self._areas.get(pid, ()))
-        for each in areas:
-            area = Area(each.start, each.end, each.offset, os.fsdecode(each.path))
-            if area not in known:
-                self._add(pid, area)
-        return bool(areas)
+    __slots__ = ("arrays", "mappings", "users")
 
-    def find(self, pid: int, address: int) -> Area | None:
-        """What lies at an address of a process; of what lay there one after the other, the latest."""
-        self.drain()  # whoever asks has seen the address in another ring: what made it known is in ours by now
-        for _ in range(_MOST_PARENTS):
-            found = self._latest(pid, address)
-            if found is None and time.monotonic() - self._asked.get(pid, -_PROC_AGAIN_S) >= _PROC_AGAIN_S:
-                self.remember(pid)
-                found = self._latest(pid, address)
-            # A process that has executed nothing runs what its parent ran.
-            if found is not None or pid not in self._parents:
-                return found
-            pid = self._parents[pid]
+    def __init__(self, mappings: list[Mapping]) -> None:
+        self.mappings = mappings
+        self.users = 1  # processes that are or were in it
+        self.arrays: tuple[NDArray[np.uint64], ...] | None = None
+
+
+class ProcessMap:
+    """All processes of a recording or of a run: their lives, and their address spaces over time.
+
+    ``modules[i]`` are the mapped files. Feed it in order of time; times are nanoseconds of any one clock.
+    """
+
+    def __init__(self, modules: Iterable[Module] = (), epochs: Iterable[Sequence[Mapping]] = ()) -> None:
+        """Empty, or with the epochs of given mappings."""
+        self.modules: list[Module] = list(modules)
+        self.processes: list[Process] = []
+        self._epochs: list[_Epoch | None] = [_Epoch(list(mappings)) for mappings in epochs]
+        self._lives: dict[int, list[Process]] = {}
+        self._index: dict[tuple[object, ...], int] = {}
+        self._mapped: list[MappedFor] = []
+
+    # What happened
+
+    def module(
+        self,
+        path: str,
+        *,
+        pid: int = 0,
+        build_id: str = "",
+        inode: tuple[int, int, int] = (0, 0, 0),
+        compat: bool = False,
+    ) -> int:
+        """The index of a mapped file; what is no file on disk is another one in each process."""
+        key = (path, build_id, inode, compat, pid if is_of_one_process(path) else 0)
+        index = self._index.setdefault(key, len(self.modules))
+        if index == len(self.modules):
+            self.modules.append(Module(path, build_id, pid, inode, compat))
+        return index
+
+    def mapped(
+        self,
+        pid: int,
+        ts_ns: int,
+        start: int,
+        length: int,
+        offset: int,
+        path: str,
+        *,
+        build_id: str = "",
+        inode: tuple[int, int, int] = (0, 0, 0),
+    ) -> Mapping | None:
+        """A process maps ``length`` bytes of a file at ``start``; None if these are no addresses."""
+        end = min(start + length, _ADDRESSES - 1)
+        if end <= start:
+            return None
+        compat = path == VDSO and end <= _COMPAT_ADDRESSES
+        module = self.module(path, pid=pid, build_id=build_id, inode=inode, compat=compat)
+        mapping = Mapping(start, end, offset, module)
+        process = self._alive(pid, ts_ns)
+        self._note(process, ts_ns, mapping)
+        epoch = self._epoch(process.epochs[-1][1])
+        overlapping = [old for old in epoch.mappings if old.start < end and start < old.end]
+        if not overlapping:
+            epoch.mappings.append(mapping)
+        elif all(_agree(old, mapping) for old in overlapping):
+            epoch.mappings = [*_cut(epoch.mappings, mapping), mapping]
+        else:
+            self._begin(process, ts_ns, [*_cut(epoch.mappings, mapping), mapping])
+        epoch.arrays = None
+        return mapping
+
+    def forked(self, pid: int, ppid: int, ts_ns: int) -> Process:
+        """Process ``pid`` begins as a copy of ``ppid``. An earlier process of that pid has ended by then."""
+        self.exited(pid, ts_ns)
+        parent = self._last(ppid)
+        process = self._born(pid, ppid, ts_ns)
+        if parent is not None and not parent.end_ns:
+            shared = self._epoch(parent.epochs[-1][1])
+            shared.users += 1
+            process.epochs.append((ts_ns, parent.epochs[-1][1]))
+            process._inherited = (shared.mappings, len(shared.mappings))
+        else:
+            self._begin(process, ts_ns, [])
+        return process
+
+    def execed(self, pid: int, ts_ns: int) -> Process:
+        """The process runs another program, in an empty address space."""
+        process = self._alive(pid, ts_ns)
+        process.execed = True
+        self._end_mappings(process, ts_ns)
+        self._begin(process, ts_ns, [])
+        return process
+
+    def exited(self, pid: int, ts_ns: int) -> None:
+        """The process has ended; what is heard of its pid later is of another one."""
+        process = self._last(pid)
+        if process is not None and not process.end_ns:
+            self._end_mappings(process, ts_ns)
+            process.end_ns = ts_ns or 1
+
+    def seen(self, pid: int, ts_ns: int) -> Process:
+        """The process that has this pid now; one that nothing was heard of begins here."""
+        return self._alive(pid, ts_ns)
+
+    def _last(self, pid: int) -> Process | None:
+        lives = self._lives.get(pid)
+        return lives[-1] if lives else None
+
+    def _alive(self, pid: int, ts_ns: int) -> Process:
+        process = self._last(pid)
+        if process is None or process.end_ns:
+            process = self._born(pid, 0, ts_ns)
+            self._begin(process, ts_ns, [])
+        return process
+
+    def _born(self, pid: int, ppid: int, ts_ns: int) -> Process:
+        process = Process(len(self.processes), pid, ppid, ts_ns)
+        self.processes.append(process)
+        self._lives.setdefault(pid, []).append(process)
+        return process
+
+    def _begin(self, process: Process, ts_ns: int, mappings: list[Mapping]) -> None:
+        process.epochs.append((ts_ns, len(self._epochs)))
+        self._epochs.append(_Epoch(mappings))
+
+    def _epoch(self, index: int) -> _Epoch:
+        epoch = self._epochs[index]
+        assert epoch is not None, "an epoch of a process that is known is kept"
+        return epoch
+
+    def forget(self, pid: int) -> None:
+        """Drop what is known of all processes that had this pid, for a map that must not grow without bound."""
+        for process in self._lives.pop(pid, ()):
+            for _, index in process.epochs:
+                epoch = self._epochs[index]
+                if epoch is not None:
+                    epoch.users -= 1
+                    if not epoch.users:
+                        self._epochs[index] = None
+
+    # Asking
+
+    @property
+    def epoch_count(self) -> int:
+        """Epochs are numbered from 0 to this."""
+        return len(self._epochs)
+
+    def mappings(self, epoch: int) -> list[Mapping]:
+        """The mappings of an epoch, sorted by start and disjoint."""
+        found = self._epochs[epoch]
+        return sorted(found.mappings) if found is not None else []
+
+    def find(self, epoch: int, addresses: U64) -> tuple[I32, U64]:
+        """Module index (-1 where nothing is mapped) and file offset of each address in one epoch."""
+        import numpy as np
+
+        found = self._epoch(epoch)
+        if found.arrays is None:
+            table = np.array(self.mappings(epoch), dtype=np.uint64).reshape(-1, 4)
+            found.arrays = tuple(np.ascontiguousarray(table[:, i]) for i in range(4))
+        start, end, offset, module = found.arrays
+        if not len(start):
+            return np.full(len(addresses), -1, np.int32), np.zeros(len(addresses), np.uint64)
+        row = np.searchsorted(start, addresses, side="right") - 1
+        hit = (row >= 0) & (addresses < end[row])
+        modules = np.where(hit, module[row].astype(np.int32), np.int32(-1))
+        return modules, np.where(hit, addresses - start[row] + offset[row], addresses)
+
+    def epochs_at(self, pids: I32, ts_ns: I64) -> I32:
+        """The epoch in which each (process, time) lies; -1 for a process nothing is known of."""
+        return self._at(pids, ts_ns, lambda process: process.epochs)
+
+    def processes_at(self, pids: I32, ts_ns: I64) -> I32:
+        """The index in ``processes`` of the process that has each pid at each time; -1 if nothing is known of it."""
+        return self._at(pids, ts_ns, lambda process: [(process.start_ns, process.index)])
+
+    def _at(self, pids: I32, ts_ns: I64, line_of: Callable[[Process], list[tuple[int, int]]]) -> I32:
+        lines = {pid: [entry for life in lives for entry in line_of(life)] for pid, lives in self._lives.items()}
+        return at_times(lines, pids, ts_ns)
+
+    def latest(self, pid: int, address: int) -> tuple[Mapping, Module] | None:
+        """What lies at an address of a process now; where nothing does, what lay there last, before exec too."""
+        process = self._last(pid)
+        for _, index in reversed(process.epochs if process is not None else ()):
+            for mapping in reversed(self._epoch(index).mappings):
+                if mapping.start <= address < mapping.end:
+                    return mapping, self.modules[mapping.module]
         return None
 
-    def _latest(self, pid: int, address: int) -> Area | None:
-        areas = reversed(self._areas.get(pid, ()))
-        return next((area for area in areas if area.start <= address < area.end), None)
+    def forked_from(self, pid: int) -> int:
+        """The parent of a process that has not called exec since it was forked; 0 for others."""
+        process = self._last(pid)
+        return process.ppid if process is not None and not process.execed else 0
 
-    def close(self) -> None:
-        """Listen no longer. What is known stays."""
-        while self._rings:
-            self._rings.pop().close()
-        while self._events:
-            os.close(self._events.pop())
+    def exe(self, process: Process, ts_ns: int = 0) -> str:
+        """The program that a process runs at a time, or ran last; "" if unknown."""
+        begun = [index for start, index in process.epochs if not ts_ns or start < ts_ns]
+        # The first file mapped after exec is the program itself.
+        for mapping in self._epoch(begun[-1]).mappings if begun else ():
+            path = self.modules[mapping.module].path
+            if not is_anonymous(path):
+                return path
+        return ""
+
+    def mapped_for(self) -> Iterator[MappedFor]:
+        """Every mapping with its time: those that a process made, and for one that never calls exec its parent's."""
+        yield from self._mapped
+        for process in self.processes:
+            if not process.execed:
+                mappings, count = process._inherited
+                for mapping in mappings[:count]:
+                    yield MappedFor(process.index, process.start_ns, process.end_ns, mapping)
+
+    def _note(self, process: Process, ts_ns: int, mapping: Mapping) -> None:
+        kept: list[int] = []
+        for row in process._open:
+            old = self._mapped[row]
+            if old.mapping.end <= mapping.start or mapping.end <= old.mapping.start:
+                kept.append(row)
+                continue
+            self._mapped[row] = old._replace(end_ns=ts_ns)
+            for rest in _cut([old.mapping], mapping):
+                kept.append(len(self._mapped))
+                self._mapped.append(MappedFor(process.index, ts_ns, 0, rest))
+        kept.append(len(self._mapped))
+        self._mapped.append(MappedFor(process.index, ts_ns, 0, mapping))
+        process._open = kept
+
+    def _end_mappings(self, process: Process, ts_ns: int) -> None:
+        for row in process._open:
+            self._mapped[row] = self._mapped[row]._replace(end_ns=ts_ns)
+        process._open = []
 
 
-def _threads(pid: int) -> list[int]:
-    try:
-        return [int(entry.name) for entry in Path(f"/proc/{pid}/task").iterdir()][:_MOST_THREADS]
-    except OSError:
-        return []
+def at_times(lines: dict[int, list[tuple[int, int]]], ids: I32, ts_ns: I64) -> I32:
+    """For each (id, time) the number that holds in the id's line, a list of (since when, number); -1 without a line.
+
+    What comes before the first entry of a line counts as its first.
+    """
+    import numpy as np
+
+    result = np.full(len(ids), -1, np.int32)
+    order = np.argsort(ids, kind="stable")
+    distinct, first = np.unique(ids[order], return_index=True)
+    for one, mine in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
+        line = lines.get(one)
+        if line:
+            starts = np.array([start for start, _ in line], np.int64)
+            numbers = np.array([number for _, number in line], np.int32)
+            row = np.searchsorted(starts, ts_ns[mine], side="right") - 1
+            result[mine] = numbers[np.maximum(row, 0)]
+    return result
 
 
-def _records(data: bytes) -> Iterator[tuple[int, int, int, bytes]]:
-    """Time, type, misc and body of each record; the kernel writes whole ones."""
-    at = 0
-    while at + _HEADER.size <= len(data):
-        kind, misc, size = _HEADER.unpack_from(data, at)
-        if size < _HEADER.size + _TIME.size or at + size > len(data):
-            return
-        end = at + size - _TIME.size
-        yield _TIME.unpack_from(data, end)[0], kind, misc, data[at + _HEADER.size : end]
-        at += size
+def _agree(old: Mapping, new: Mapping) -> bool:
+    """Whether addresses that both cover mean the same place of the same file."""
+    return old.module == new.module and old.start - old.offset == new.start - new.offset
+
+
+def _cut(mappings: list[Mapping], hole: Mapping) -> list[Mapping]:
+    """``mappings`` without the addresses of ``hole``."""
+    kept = []
+    for old in mappings:
+        if old.end <= hole.start or hole.end <= old.start:
+            kept.append(old)
+            continue
+        if old.start < hole.start:
+            kept.append(old._replace(end=hole.start))
+        if hole.end < old.end:
+            kept.append(old._replace(start=hole.end, offset=old.offset + hole.end - old.start))
+    return kept

@@ -1,68 +1,89 @@
-"""Addresses to frames: the one door through which recordings are symbolized."""
+"""Addresses to functions: one symbolizer for recordings, which ask for arrays, and for scripts, which ask singly.
+
+Both fronts share the files, JIT compilers' maps and kernel symbols that were read.
+"""
+
+from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-import numpy as np
-from numpy.typing import NDArray
-
-from insitu.symbols.address_space import Module
-from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap, python_function, read_jit_map
-from insitu.symbols.kallsyms import Kallsyms, read_kallsyms
-from insitu.symbols.module_files import ModuleFile, is_anonymous, open_module
+from insitu.symbols.kallsyms import ALL, CODE, Kallsyms, read_kallsyms
+from insitu.symbols.module_files import ModuleFile, open_module
+from insitu.symbols.module_names import VDSO, is_anonymous, is_of_one_process
 from insitu.symbols.module_symbols import ModuleSymbols, unknown_frames
-from insitu.symbols.vdso import VDSO, read_vdso
+from insitu.symbols.vdso import read_vdso
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
+
+    from insitu.symbols.elf import Elf
+    from insitu.symbols.process_map import Module
+
+    U64 = NDArray[np.uint64]
 
 __all__ = ["JIT_MODULE", "Symbolizer"]
 
 JIT_MODULE = "[jit]"
-"""The module of functions that a run-time compiler made; one for all processes, so that equal names add up."""
-
-U64 = NDArray[np.uint64]
+"""The module of functions that a JIT compiler made; one for all processes, so that equal names add up."""
 
 
 class Symbolizer:
-    """Names the places of one recording. Files and maps are read when first asked for and kept.
+    """Names the addresses of one recording or run. Files and maps are read when first asked for and kept.
 
     Addresses and offsets are looked up as they are given: those of return addresses must have been moved back
     into the call already.
     """
 
-    def __init__(self, *, kallsyms: bytes | None = None, live: bool = True, inlines: bool = True) -> None:
+    def __init__(
+        self, *, kallsyms: bytes | None = None, live: bool = True, inlines: bool = True, demangles: bool = True
+    ) -> None:
         """``kallsyms`` is the text of the recorded kernel's /proc/kallsyms; without it that of this kernel is read.
 
         ``live`` False is for recordings made elsewhere: neither this machine's processes nor its kernel are asked,
-        and its files only by path and build id. ``inlines`` False leaves inlined frames out.
+        and its files only by path and build id. ``inlines`` False leaves inlined frames out, ``demangles`` False
+        leaves names as the symbol tables have them.
         """
         self._kallsyms_text = kallsyms
         self._live = live
         self._inlines = inlines
-        self._modules: dict[tuple[str, str, int], ModuleSymbols | None] = {}
+        self._demangles = demangles
+        self._modules: dict[tuple[str, str, int, bool], ModuleSymbols | None] = {}
         self._by_file: dict[tuple[str, str], ModuleSymbols] = {}
         self._jit_maps: dict[int, JitMap | None] = {}
-        self._kallsyms: Kallsyms | None = None
+        self._kallsyms: dict[bytes, Kallsyms] = {}
         self.notes: list[str] = []
         """What could not be symbolized and why, each with its remedy: lines to show to the user."""
 
-    def user(self, module: Module, file_offsets: U64) -> list[tuple[Frame, ...]]:
+    # For recordings: many at once
+
+    def user(self, module: Module, file_offsets: U64, addresses: U64 | None = None) -> list[tuple[Frame, ...]]:
         """The frames at each offset of a mapped file, innermost first, at least one each; best on unique offsets.
 
-        In mappings that hold no file ("//anon", "[heap]") the offsets are taken as addresses.
+        ``addresses`` are those at which the process had the offsets mapped: what JIT compilers' maps go by. In
+        mappings that hold no file ("//anon", "[heap]") the offsets are taken as addresses without them.
         """
+        where = file_offsets if addresses is None else addresses
         if is_anonymous(module.path):
-            return self.anonymous(module.pid, file_offsets)
+            return self.anonymous(module.pid, where)
         symbols = self._symbols(module)
-        return symbols.frames(file_offsets) if symbols is not None else unknown_frames(module.path, file_offsets)
+        if symbols is not None:
+            return symbols.frames(file_offsets)
+        unknown = unknown_frames(module.path, file_offsets)
+        if addresses is None or not is_of_one_process(module.path):
+            return unknown
+        jitted = self.anonymous(module.pid, addresses)
+        return [found if found[0].symbolized else bare for found, bare in zip(jitted, unknown, strict=True)]
 
     def anonymous(self, pid: int, addresses: U64) -> list[tuple[Frame, ...]]:
-        """The frame at each address of memory that holds no file: what a run-time compiler's map says.
+        """The frame at each address of memory that holds no file: what a JIT compiler's map says.
 
         Addresses that no map covers are shown in hexadecimal.
         """
-        if pid not in self._jit_maps:
-            self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
-        jit_map = self._jit_maps[pid]
+        jit_map = self._jit_map(pid)
         if jit_map is None:
             return [(Frame(f"{address:#x}", kind=USER, symbolized=False),) for address in addresses.tolist()]
         found = jit_map.find(addresses)
@@ -74,52 +95,74 @@ class Symbolizer:
 
     def kernel(self, addresses: U64) -> list[tuple[Frame, ...]]:
         """The frame at each address of the kernel; those without a symbol are shown in hexadecimal."""
-        if self._kallsyms is None:
-            self._kallsyms = self._load_kallsyms()
-        found = self._kallsyms.find(addresses)
+        found = self._kernel_symbols().find(addresses)
         made = {entry: (Frame(*entry, kind=KERNEL),) for entry in set(found) if entry is not None}
         return [
             made[entry] if entry is not None else (Frame(f"{address:#x}", kind=KERNEL, symbolized=False),)
             for entry, address in zip(found, addresses.tolist(), strict=True)
         ]
 
+    # For scripts that run: one at a time
+
+    def function(self, module: Module, file_offset: int, address: int) -> tuple[str, int, str] | None:
+        """Function, offset in it and module at an offset of a mapped file, which the process has at ``address``."""
+        symbols = None if is_anonymous(module.path) else self._symbols(module)
+        if symbols is not None:
+            found = symbols.function(file_offset)
+            return (*found, module.path) if found else None
+        jit_map = self._jit_map(module.pid) if is_of_one_process(module.path) else None
+        name = jit_map.function(address) if jit_map is not None else None
+        return (name, 0, JIT_MODULE) if name is not None else None
+
+    def kernel_symbol(self, address: int) -> tuple[str, int] | None:
+        """The symbol, of data too, at or before a kernel address, and the offset in it; None for others."""
+        return self._kernel_symbols(ALL).symbol(address)
+
+    # For both
+
     def open_module(self, module: Module) -> Elf | None:
-        """The file of a module, as an unwinder needs it; None if it cannot be had."""
+        """The file of a module, as an unwinder needs it, opened and kept; None if it cannot be had."""
         symbols = None if is_anonymous(module.path) else self._symbols(module)
         return symbols.elf if symbols is not None else None
 
     def _symbols(self, module: Module) -> ModuleSymbols | None:
-        key = (module.path, module.build_id, module.pid)
+        key = (module.path, module.build_id, module.pid, module.compat)
         if key not in self._modules:
             self._modules[key] = self._open(module)
         return self._modules[key]
 
     def _open(self, module: Module) -> ModuleSymbols | None:
-        file: ModuleFile | None
-        if module.path == VDSO:
-            file = self._vdso(module)
-        else:
-            file = open_module(module, live=self._live)
+        file = self._vdso(module) if module.path == VDSO else open_module(module, live=self._live)
         if file is None:
             return None
+        made = ModuleSymbols(file, module.path, inlines=self._inlines, demangles=self._demangles)
         # Processes share files: one with the same build id need not be read twice.
-        shared = (module.path, file.elf.build_id or str(file.path))
-        return self._by_file.setdefault(shared, ModuleSymbols(file, module.path, inlines=self._inlines))
+        return self._by_file.setdefault((module.path, file.elf.build_id or str(file.path)), made)
 
     def _vdso(self, module: Module) -> ModuleFile | None:
-        elf = read_vdso() if self._live else None
+        elf = read_vdso(compat=module.compat) if self._live else None
         if elf is None or (module.build_id and elf.build_id != module.build_id):
             return None
         return ModuleFile(elf, Path(VDSO), Path("/"))
 
-    def _load_kallsyms(self) -> Kallsyms:
+    def _jit_map(self, pid: int) -> JitMap | None:
+        if pid not in self._jit_maps:
+            self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
+        return self._jit_maps[pid]
+
+    def _kernel_symbols(self, types: bytes = CODE) -> Kallsyms:
+        if types not in self._kallsyms:
+            self._kallsyms[types] = self._load_kallsyms(types)
+        return self._kallsyms[types]
+
+    def _load_kallsyms(self, types: bytes) -> Kallsyms:
         text = self._kallsyms_text
         if text is None and self._live:
             try:
                 text = read_kallsyms()
             except OSError as error:
                 self.notes.append(f"kernel functions have no names: /proc/kallsyms: {error.strerror}")
-        kallsyms = Kallsyms(text or b"")
+        kallsyms = Kallsyms(text or b"", types)
         if kallsyms.hidden:
             self.notes.append(
                 "kernel functions have no names: /proc/kallsyms shows no addresses to this user "

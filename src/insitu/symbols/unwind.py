@@ -10,8 +10,8 @@ from typing import Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.symbols.address_space import AddressSpaces, Module
 from insitu.symbols.elf import Elf
+from insitu.symbols.process_map import Module, ProcessMap
 from insitu.symbols.registers import X86_64, Machine
 from insitu.symbols.unwind_lookup import RowLookup
 from insitu.symbols.unwind_rows import END, FRAME_POINTER, RowTable
@@ -38,7 +38,7 @@ U64 = NDArray[np.uint64]
 
 def unwind(
     stacks: UserStacks,
-    spaces: AddressSpaces,
+    spaces: ProcessMap,
     open_module: Callable[[Module], Elf | None],
     *,
     max_depth: int = MAX_DEPTH,
@@ -67,7 +67,7 @@ class Unwinder:
 
     def __init__(
         self,
-        spaces: AddressSpaces,
+        spaces: ProcessMap,
         open_module: Callable[[Module], Elf | None],
         *,
         machine: Machine = X86_64,

@@ -7,9 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
-from insitu.symbols.address_space import AddressSpaces, Module
 from insitu.symbols.eh_frame import CallFrames
 from insitu.symbols.elf import NO_ADDRESS, Elf
+from insitu.symbols.process_map import Module, ProcessMap
 from insitu.symbols.unwind_rows import END, FRAME_POINTER, RowTable
 
 __all__ = ["RowLookup"]
@@ -33,7 +33,7 @@ class RowLookup:
     def __init__(
         self,
         table: RowTable,
-        spaces: AddressSpaces,
+        spaces: ProcessMap,
         open_module: Callable[[Module], Elf | None],
         unknown: int = END,
     ) -> None:
@@ -61,8 +61,8 @@ class RowLookup:
         for epoch in distinct.tolist():
             if epoch not in self._tags:
                 tag = self._tags[epoch] = len(self._tags) << _ADDRESS_BITS
-                if 0 <= epoch < len(self._spaces.epochs):
-                    table = np.array(self._spaces.epochs[epoch], np.uint64).reshape(-1, 4)
+                if 0 <= epoch < self._spaces.epoch_count:
+                    table = np.array(self._spaces.mappings(epoch), np.uint64).reshape(-1, 4)
                     table = table[table[:, 1] < _FREE]  # vsyscall lies beyond
                     table[:, :2] += np.uint64(tag)
                     tables.append(table)

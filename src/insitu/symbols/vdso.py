@@ -1,26 +1,66 @@
-"""The code that the kernel maps into every process (vdso(7)), read from our own: it is the same in all of them."""
+"""The code that the kernel maps into every process (vdso(7)), read from a process of ours: it is the same in all."""
 
-import re
-from pathlib import Path
+import mmap
+import os
+import struct
+import subprocess
+from functools import cache
+from typing import Final
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.symbols.elf import Elf
+from insitu.symbols.module_names import VDSO
 
 __all__ = ["VDSO", "read_vdso"]
 
-VDSO = "[vdso]"
-_MAX_BYTES = 1 << 20
+_MAX_BYTES: Final = 1 << 20
 
 
-def read_vdso() -> Elf | None:
-    """The vdso of this process; None if it has none (vdso=0 on the kernel's command line) or may not read itself."""
+@cache
+def read_vdso(*, compat: bool = False) -> Elf | None:
+    """The vdso, that of 32-bit processes if ``compat``.
+
+    None if there is none (vdso=0 on the kernel's command line, no 32-bit programs) or it may not be read.
+    """
     try:
-        found = re.search(r"^([0-9a-f]+)-([0-9a-f]+) .*\[vdso\]$", Path("/proc/self/maps").read_text(), re.MULTILINE)
-        if found is None:
-            return None
-        start, end = int(found[1], 16), int(found[2], 16)
-        with Path("/proc/self/mem").open("rb", buffering=0) as memory:
-            memory.seek(start)
-            return Elf(memory.read(min(end - start, _MAX_BYTES)), VDSO)
+        if not compat:
+            return _vdso_of(os.getpid())
+        with _paused_32_bit_program() as process:
+            try:
+                return _vdso_of(process.pid)
+            finally:
+                process.kill()
     except (OSError, InsituError):
         return None
+
+
+def _vdso_of(pid: int) -> Elf | None:
+    area = next((area for area in procfs.areas(pid) if area.path == VDSO.encode()), None)
+    if area is None:
+        return None
+    return Elf(procfs.memory(pid, area.start, min(area.end - area.start, _MAX_BYTES)), VDSO)
+
+
+_LOAD_ADDRESS: Final = 0x0804_8000
+_CODE: Final = bytes.fromhex("b81d000000 cd80 ebf7")  # mov $29 (pause), %eax; int $0x80; jmp to the first
+
+
+def _paused_32_bit_program() -> "subprocess.Popen[bytes]":
+    """A process of a 32-bit x86 program that does nothing. Raises OSError where the kernel runs no such programs."""
+    if os.uname().machine != "x86_64":
+        raise OSError("32-bit programs of this machine are not supported")
+    headers = 52 + 32  # Elf32_Ehdr, Elf32_Phdr
+    size = headers + len(_CODE)
+    entry = _LOAD_ADDRESS + headers
+    ehdr = struct.pack(
+        "<4s5B7xHHIIIIIHHHHHH", b"\x7fELF", 1, 1, 1, 0, 0, 2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 40, 0, 0
+    )
+    phdr = struct.pack("<8I", 1, 0, _LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 5, mmap.PAGESIZE)
+    program = os.memfd_create("insitu-vdso32", os.MFD_CLOEXEC)
+    try:
+        os.write(program, ehdr + phdr + _CODE)
+        # Returns once the program has been executed; the descriptor's number is the child's too.
+        return subprocess.Popen([f"/proc/self/fd/{program}"], pass_fds=[program], stdin=subprocess.DEVNULL)
+    finally:
+        os.close(program)

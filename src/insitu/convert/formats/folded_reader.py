@@ -86,7 +86,8 @@ def read_folded(
     tree = _grow_stacks(lines.stacks, has_comm)
     comms = tree.comms if has_comm else [name.rpartition("/")[2]]
     writer.notes += notes
-    utid = np.array([writer.processes.thread(at + 1, at + 1, name=comm) for at, comm in enumerate(comms)], np.int32)
+    who = writer.processes
+    utid = np.array([who.thread(n, who.process(n), name=comm) for n, comm in enumerate(comms, 1)], np.int32)
     frames = np.array(writer.frames.number(tree.frames) or [0], np.int32)
     offset = np.cumsum([0, *map(len, tree.chains)], dtype=np.int64)
     flat = np.array([frame for chain in tree.chains for frame in chain], np.int64)

@@ -12,9 +12,9 @@ from insitu.probe.codegen.integers import least
 from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Lowering, Remote
 from insitu.probe.codegen.memory import load_field
-from insitu.probe.runtime.symbols import kernel_symbol_address
 from insitu.probe.type_resolver import Structures
 from insitu.probe.types import Array, Record, Space
+from insitu.symbols.kallsyms import symbol_address
 
 __all__ = ["LIMIT", "ROOM", "read_packet"]
 
@@ -43,7 +43,7 @@ class _Pieces(Struct):
 
 def _pieces(structures: Structures) -> _Pieces | None:
     """What this kernel tells of packets' pages; None when it does not."""
-    memory, table = kernel_symbol_address("page_offset_base"), kernel_symbol_address("vmemmap_base")
+    memory, table = symbol_address("page_offset_base"), symbol_address("vmemmap_base")
     page = structures.lookup("page", "struct", Space.KERNEL)
     shared = structures.lookup("skb_shared_info", "struct", Space.KERNEL)
     if not memory or not table or page is None or not isinstance(shared, Record):

@@ -12,6 +12,7 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from insitu.kernel import procfs
 from insitu.probe.layout import RecordLayout
 from insitu.probe.output.printf_formats import Conversion, parse_format
 from insitu.probe.runtime.decode import Pieces, decoder, piece_count
@@ -237,8 +238,7 @@ def escaped(data: bytes) -> str:
 def _process_name(pid: int) -> str:
     """The name of a process now; empty when it has ended."""
     try:
-        with open(f"/proc/{pid}/comm", errors="surrogateescape") as file:  # noqa: PTH123 - for each value shown
-            return file.read().rstrip("\n")
+        return procfs.comm(pid).decode(errors="surrogateescape")
     except OSError:
         return ""
 

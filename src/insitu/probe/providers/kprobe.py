@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import re
 from collections.abc import Sequence
 
 from insitu.capabilities import links
@@ -140,9 +139,9 @@ def _exists(function: str, module: str, context: Context) -> bool:
 
 def _has_code(function: str) -> bool:
     """Whether the kernel has instructions of that name: BTF also describes functions that are inlined everywhere."""
-    from insitu.symbols.kallsyms import read_kallsyms
+    from insitu.symbols.kallsyms import has_function
 
-    return re.search(rf" [tTwW] {re.escape(function)}[\t\n]".encode(), read_kallsyms()) is not None
+    return has_function(function)
 
 
 def _absent(function: str, context: Context) -> AbsentError:

@@ -96,9 +96,9 @@ class Runtime:
         self._shows_user_addresses = any(map(_has_user_address, stored))
         if self._shows_user_addresses:
             # Processes may have ended when their stacks are shown.
-            self.symbols.mappings.listen(context.pid or target.child_pid or None)
+            self.symbols.processes.listen(context.pid or target.child_pid or None)
             if context.pid:
-                self.symbols.mappings.remember(context.pid)
+                self.symbols.processes.remember(context.pid)
 
     def formatter(self) -> Formatter:
         """What turns the run's values into text."""
@@ -117,7 +117,7 @@ class Runtime:
         if not self._closed:
             self._closed = True
             if self._shows_user_addresses:
-                self.symbols.mappings.close()
+                self.symbols.processes.close()
             self.loaded.close()
             self.target.close()
 
@@ -206,7 +206,7 @@ class Runtime:
     def drain(self) -> None:
         """Handle everything that the rings hold now."""
         if self._shows_user_addresses:
-            self.symbols.mappings.drain()
+            self.symbols.processes.drain()
         for number, ring in self.loaded.rings.items():
             if self.compiled.layout.maps[number].name == "ring":
                 drain_records(ring, self._handlers)
@@ -223,8 +223,8 @@ class Runtime:
                     (cell,), counts = struct.unpack("<I", key), struct.unpack(f"<{len(value) // 8}Q", value)
                     if any(counts):
                         found.append((sum(counts), _LOST[cell]))
-        if self._shows_user_addresses and self.symbols.mappings.lost:
-            found.append((self.symbols.mappings.lost, "mappings of processes: some functions have no names"))
+        if self._shows_user_addresses and self.symbols.processes.lost:
+            found.append((self.symbols.processes.lost, "mappings of processes: some functions have no names"))
         if self.loaded.recursion_misses:
             found.append((self.loaded.recursion_misses, "runs: a probe hit while its program ran on the same CPU"))
         return found

@@ -97,15 +97,7 @@ class PerfSource:
     def open(self, target: Target) -> None:
         """Choose the events and open them, disabled. Raises InsituError."""
         wanted, self._target = self._wanted, target
-        self._events, self._notes = choose(
-            wanted.events,
-            frequency=wanted.frequency,
-            stacks=wanted.stacks,
-            stack_bytes=wanted.stack_bytes,
-            user=wanted.user,
-            kernel=wanted.kernel,
-            whole_system=target.whole_system,
-        )
+        self._events, self._notes = self.choose(target)
         pages = wanted.ring_pages or (1024 if wanted.stacks == "dwarf" else 128)
         self._attached = attached = Attached(procfs.online_cpus(), pages, time.CLOCK_MONOTONIC)
         self._notes += attached.notes
@@ -117,6 +109,19 @@ class PerfSource:
             open_on_task(attached, self._events, target.launched.pid, inherit=True)
         else:
             self._notes += open_on_processes(attached, self._events, target.pids)
+
+    def choose(self, target: Target) -> tuple[list[Event], list[str]]:
+        """The events for a target, and notes about what could not be had."""
+        wanted = self._wanted
+        return choose(
+            wanted.events,
+            frequency=wanted.frequency,
+            stacks=wanted.stacks,
+            stack_bytes=wanted.stack_bytes,
+            user=wanted.user,
+            kernel=wanted.kernel,
+            whole_system=target.whole_system,
+        )
 
     def layout(self) -> Mapping[str, Any]:
         """The events, as struct perf_event_attr and ids."""

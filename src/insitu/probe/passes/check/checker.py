@@ -313,9 +313,9 @@ class Checker:
 
     def kernel_address(self, name: str) -> int | None:
         """The address of a kernel symbol, or None."""
-        from insitu.probe.runtime.symbols import kernel_symbol_address
+        from insitu.symbols.kallsyms import symbol_address
 
-        return kernel_symbol_address(name)
+        return symbol_address(name)
 
     def record_of(self, found: Type) -> Record | None:
         """The record that a value is, or points to."""

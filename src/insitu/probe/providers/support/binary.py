@@ -100,12 +100,11 @@ def _root(context: Context) -> str:
     """What to put before the traced process's paths; nothing when it sees the files that we see."""
     if context.pid is None:
         return ""
-    theirs, ours = Path(f"/proc/{context.pid}"), Path("/proc/self")
     try:
-        same = all((theirs / link).readlink() == (ours / link).readlink() for link in ("ns/mnt", "root"))
+        same = procfs.sees_our_files(context.pid)
     except OSError:
         raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
-    return "" if same else str(theirs / "root")
+    return "" if same else procfs.root(context.pid)
 
 
 def _library(name: str, root: str) -> str | None:

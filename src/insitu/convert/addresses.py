@@ -1,0 +1,88 @@
+"""What addresses of a recording mean: processes replayed once, symbols looked up once, for all its sources."""
+
+import os
+from collections.abc import Iterable, Mapping
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.identities import fill_identities
+from insitu.convert.processes import Processes, replay
+from insitu.convert.stacks import Chains, StackInterner
+from insitu.convert.symbolize import Resolver
+from insitu.kernel.perf_records import SideRecord
+from insitu.session.writer import SessionWriter
+from insitu.symbols.registers import machine_called
+from insitu.symbols.symbolizer import Symbolizer
+from insitu.symbols.unwind import MAX_DEPTH, Unwinder, UserStacks
+
+__all__ = ["Addresses"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+
+class Addresses:
+    """Processes, symbols and stacks of one recording. Making it fills the session's tables of who ran."""
+
+    def __init__(
+        self,
+        writer: SessionWriter,
+        records: Iterable[SideRecord],
+        *,
+        build_ids: Mapping[str, str] | None = None,
+        live: bool = False,
+        kallsyms: bytes | None = None,
+        as_perf: bool = False,
+        unwinds: bool = False,
+        max_stack: int = 0,
+    ) -> None:
+        """``records`` say what happened to processes. ``live``: recorded on this machine since its last boot.
+
+        ``as_perf`` does as perf script does with callchains that the kernel recorded: no inlined functions, and
+        stacks that are unwound (``unwinds``) end at jitted code. ``max_stack`` bounds them; 0: as perf does.
+        Raises InsituError where stacks are to be unwound that were recorded on an unknown kind of machine.
+        """
+        self._writer = writer
+        self._as_perf = as_perf
+        self._max_stack = max_stack or MAX_DEPTH
+        self._unwinder: Unwinder | None = None
+        self.processes: Processes = replay(records, dict(build_ids or {}))
+        self.symbols = Symbolizer(live=live, inlines=unwinds or not as_perf, kallsyms=kallsyms)
+        self.stacks = StackInterner(writer.stacks, Resolver(self.symbols, self.processes.spaces, writer.frames))
+        fill_identities(self.processes, writer)
+        for loss in self.processes.lost:
+            writer.lost(loss.source, loss.count, cpu=loss.cpu, ts_ns=loss.ts_ns)
+        if self.processes.throttled:
+            writer.notes.append(f"the kernel throttled sampling {self.processes.throttled} times")
+
+    def epochs(self, pid: I32, ts_ns: I64) -> I32:
+        """The address space of each (process, time); -1 where nothing is known of it."""
+        return self.processes.epochs(pid, ts_ns)
+
+    def nodes(self, chains: Chains, epoch: I32) -> I32:
+        """The stack of each callchain."""
+        return self.stacks.add(chains, epoch)
+
+    def unwound(self, stacks: UserStacks) -> tuple[I64, U64]:
+        """Offsets (n + 1) and addresses, leaf first, of user stacks that were copied."""
+        if self._unwinder is None:
+            # Recordings without a name of their machine (pipes, old perf) are taken to be of this one's.
+            machine = machine_called(self._writer.manifest.machine or os.uname().machine)
+            self._unwinder = Unwinder(
+                self.processes.spaces,
+                self.symbols.open_module,
+                machine=machine,
+                # Code that a JIT compiler made has no call frame information; perf's stacks end there.
+                frame_pointers=not self._as_perf,
+                max_depth=self._max_stack,
+                mark_cut=not self._as_perf,
+            )
+        return self._unwinder.unwind(stacks)
+
+    def finish(self) -> None:
+        """Say what could not be looked up, and why."""
+        if self._unwinder is not None:
+            self._writer.notes += self._unwinder.notes()
+        self._writer.notes += self.symbols.notes
