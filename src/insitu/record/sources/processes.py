@@ -1,4 +1,4 @@
-"""What happens to processes, for sources that record addresses but not what they mean: mappings, forks, names, exits."""
+"""Mappings, forks, names and exits, for sources that record addresses but not what they mean."""
 
 from collections.abc import Mapping
 from typing import Any, Final
