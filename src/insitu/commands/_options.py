@@ -211,7 +211,9 @@ def selection_options(parser: argparse.ArgumentParser, *, thread: bool = True) -
 
 def unit_option(parser: argparse.ArgumentParser, what: str = "what is added up") -> None:
     """``--unit``: what a sample counts for, ``args.unit``."""
-    parser.add_argument("--unit", choices=("samples", "time", "events"), help=f"{what} (default: samples)")
+    parser.add_argument(
+        "--unit", choices=("samples", "time", "bytes", "events"), help=f"{what} (default: what suits the rows)"
+    )
 
 
 def as_perf_option(parser: argparse.ArgumentParser, what: str = "") -> None:
@@ -225,16 +227,16 @@ def as_perf_option(parser: argparse.ArgumentParser, what: str = "") -> None:
 
 
 def unit_value(stacks: "WeightedStacks", unit: str | None) -> "Value":
-    """What --unit asks to add up in ``stacks``. Raises InsituError for a unit that they lack."""
+    """What --unit asks to add up in ``stacks``. Raises InsituError (status 2) for a unit that their rows lack."""
     if unit is None:
         return stacks.preferred
-    if unit == "samples":
+    has = {"ns": "time", "bytes": "bytes", "samples": "samples"}.get(stacks.unit, "events")
+    if unit == has:
+        return "weight"
+    if unit in ("samples", stacks.counted):
         return "count"
-    has = "time" if stacks.unit == "ns" else "events"
-    if unit != has:
-        what = stacks.event or stacks.table
-        raise InsituError(f"--unit {unit}: {what} counts {stacks.unit}", remedy=f"--unit {has}", status=2)
-    return "weight"
+    what = stacks.event or stacks.table
+    raise InsituError(f"--unit {unit}: {what} counts {stacks.unit}", remedy=f"--unit {has}", status=2)
 
 
 def selection(args: argparse.Namespace) -> "Selection":

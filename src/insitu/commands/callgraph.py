@@ -16,6 +16,7 @@ from insitu.commands._options import (
     output_option,
     percent,
     run_argument,
+    selection,
     selection_options,
     unit_option,
     unit_value,
@@ -41,24 +42,24 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from insitu.convert.open import load_profile
+    from insitu.convert.open import load_stacks
     from insitu.errors import InsituError
+    from insitu.views.call_tree import call_tree
     from insitu.views.callgraph import call_graph, to_dot, to_svg
-    from insitu.views.losses import loss_text, lost_by_source
+    from insitu.views.losses import loss_text
     from insitu.views.output import write_file, write_stdout
-    from insitu.views.selection import selected
 
     output = Path(args.output) if args.output else None
     if output is not None and output.suffix not in (".svg", ".dot", ".gv"):
         raise InsituError(f"{output}: neither .svg nor .dot", remedy="-o FILE.svg or -o FILE.dot", status=2)
     path = chosen_run(args.run_path)
-    profile = selected(load_profile(path), event=args.event, tid=args.thread, comm=args.comm)
-    tree = profile.tree(value=unit_value(profile, args.unit))
+    stacks = load_stacks(path, selection(args))
+    tree = call_tree(stacks, value=unit_value(stacks, args.unit))
     if not tree.total[0]:
-        raise InsituError(f"{path}: no samples in it")
+        raise InsituError(f"{path}: no {stacks.counted} in it")
     graph = call_graph(tree, node_percent=args.node_thres, edge_percent=args.edge_thres, limit=args.limit)
-    title = f"{Path(path).name}: {len(profile)} samples of {profile.events[0]}"
-    lost = loss_text(lost_by_source(profile.lost))
+    title = f"{Path(path).name}: {stacks.total_count:,} {stacks.counted} of {stacks.event}"
+    lost = loss_text(stacks.losses)
     dot = to_dot(graph, title=f"{title}\n{lost}" if lost else title)
     data = to_svg(dot) if output is not None and output.suffix == ".svg" else dot.encode(errors="backslashreplace")
     if output is None:

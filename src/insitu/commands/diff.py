@@ -11,15 +11,20 @@ examples:
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from insitu.commands._options import (
     json_option,
     limit_option,
     output_option,
+    selection,
     selection_options,
     unit_option,
     unit_value,
 )
+
+if TYPE_CHECKING:
+    from insitu.session.weighted_stacks import Value
 
 __all__ = ["arguments", "run"]
 
@@ -46,32 +51,27 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from insitu.convert.open import load_profile
+    from insitu.convert.open import load_stacks
     from insitu.errors import InsituError
-    from insitu.session.profile import Value
-    from insitu.views.diff import Scale, diff_folded, diff_profiles, diff_to_json
-    from insitu.views.losses import loss_text, lost_by_source
-    from insitu.views.selection import selected
+    from insitu.views.diff import Scale, diff_folded, diff_stacks, diff_to_json
+    from insitu.views.losses import loss_text
 
     output = Path(args.output) if args.output else None
     if output is not None and output.suffix not in (".html", ".htm"):
         raise InsituError(f"{output}: not .html", remedy="-o FILE.html", status=2)
-    before, after = (
-        selected(load_profile(path), event=args.event, comm=args.comm) for path in (args.before, args.after)
-    )
-    value: Value = (
-        "weight" if "weight" in (unit_value(before, args.unit), unit_value(after, args.unit)) else "samples"
-    )
+    want = selection(args)
+    before, after = (load_stacks(path, want) for path in (args.before, args.after))
+    values = (unit_value(before, args.unit), unit_value(after, args.unit))
+    value: Value = "weight" if "weight" in values else "count"
     warnings = [
-        f"{when}: {text}"
-        for when, side in (("before", before), ("after", after))
-        if (text := loss_text(lost_by_source(side.lost)))
+        f"{when}: {text}" for when, side in (("before", before), ("after", after)) if (text := loss_text(side.losses))
     ]
     if output is not None:
+        from insitu.views.call_tree import call_tree
         from insitu.views.flamegraph import diff_flame_html
         from insitu.views.output import write_file
 
-        trees = (before.tree(value=value), after.tree(value=value))
+        trees = (call_tree(before, value=value), call_tree(after, value=value))
         title = f"{Path(args.before).name} to {Path(args.after).name}"
         page = diff_flame_html(*trees, title=title, notes=warnings)
         write_file(output, page.encode("utf-8", "replace"))
@@ -82,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
         write_stdout(text.encode(errors="backslashreplace"))
         return 0
     scale: Scale = "amount" if args.no_normalise else "rate" if args.by_time else "share"
-    diff = diff_profiles(before, after, scale=scale, value=value, part=args.part)
+    diff = diff_stacks(before, after, scale=scale, value=value, part=args.part)
     if args.json:
         print(diff_to_json(diff, limit=args.limit))
         return 0

@@ -17,6 +17,7 @@ from insitu.commands._options import (
     output_option,
     pixels,
     run_argument,
+    selection,
     selection_options,
     unit_option,
     unit_value,
@@ -42,19 +43,22 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from insitu.convert.open import load_profile
+    from insitu.convert.open import load_stacks
     from insitu.views.flamegraph import flame_html
     from insitu.views.page import page_title, write_page
-    from insitu.views.selection import selected
-    from insitu.views.time_range import time_range
+    from insitu.views.time_range import check_range, time_range
 
-    path = chosen_run(args.run_path)
-    profile = selected(load_profile(path), event=args.event, tid=args.thread, comm=args.comm)
+    path, want = chosen_run(args.run_path), selection(args)
+    if args.range:
+        start, end = time_range(args.range)
+        want = want._replace(start_s=start, end_s=end)
+    stacks = load_stacks(path, want)
+    if args.range:
+        check_range(stacks, args.range)
     page = flame_html(
-        profile,
-        title=args.title or page_title(path, profile),
-        value=unit_value(profile, args.unit),
-        select=time_range(profile, args.range) if args.range else None,
+        stacks,
+        title=args.title or page_title(path, stacks),
+        value=unit_value(stacks, args.unit),
         reverse=args.reverse,
         icicle=args.icicle,
         min_width=args.min_width,

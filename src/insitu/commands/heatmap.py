@@ -12,7 +12,7 @@ examples:
 
 import argparse
 
-from insitu.commands._options import chosen_run, output_option, positive, run_argument, selection_options
+from insitu.commands._options import chosen_run, output_option, positive, run_argument, selection, selection_options
 
 __all__ = ["arguments", "run"]
 
@@ -28,13 +28,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from insitu.convert.open import load_profile
+    from insitu.convert.open import load_stacks
     from insitu.views.heatmap import heatmap_html
     from insitu.views.page import page_title, write_page
-    from insitu.views.selection import selected
 
     path = chosen_run(args.run_path)
-    profile = selected(load_profile(path), event=args.event, tid=args.thread, comm=args.comm)
-    page = heatmap_html(profile, title=args.title or page_title(path, profile), rows=args.rows)
+    stacks = load_stacks(path, selection(args), times=True)
+    page = heatmap_html(stacks, title=args.title or page_title(path, stacks), rows=args.rows)
     write_page(page, path, args.output, suffix="-heatmap")
     return 0

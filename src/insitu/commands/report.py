@@ -11,6 +11,7 @@ examples:
 """
 
 import argparse
+from typing import TYPE_CHECKING
 
 from insitu.commands._options import (
     as_perf_option,
@@ -19,10 +20,15 @@ from insitu.commands._options import (
     limit_option,
     percent,
     run_argument,
+    selection,
     selection_options,
     unit_option,
     unit_value,
 )
+
+if TYPE_CHECKING:
+    from insitu.session.reader import Session
+    from insitu.session.weighted_stacks import WeightedStacks
 
 __all__ = ["arguments", "run"]
 
@@ -54,31 +60,37 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from insitu.convert.formats.registry import ImportOptions
+    from insitu.convert.open import load_stacks, open_session
+    from insitu.session.directory import is_session
+
+    path, want = Path(chosen_run(args.run_path)), selection(args)
+    if not is_session(path):
+        return _report(args, load_stacks(path, want, options=ImportOptions(as_perf=args.as_perf)))
+    with open_session(path) as session:
+        if want.table or session.tables_with_stacks:
+            return _report(args, session.stacks(want))
+        return _tables(args, session)
+
+
+def _report(args: argparse.Namespace, stacks: "WeightedStacks") -> int:
     import sys
 
-    from insitu.convert.open import load_profile
-    from insitu.views.selection import selected
-
-    profile = load_profile(chosen_run(args.run_path), as_perf=args.as_perf)
-    profile = selected(profile, event=args.event, tid=args.thread, comm=args.comm)
-    value = unit_value(profile, args.unit)
+    value = unit_value(stacks, args.unit)
     if args.folded:
         from insitu.convert.formats.folded import write_folded
         from insitu.views.output import write_stdout
 
-        text = write_folded(profile, value=value, annotate=args.suffixes, addresses=args.addresses)
+        text = write_folded(stacks, value=value, suffixes=args.suffixes, addresses=args.addresses)
         write_stdout(text.encode(errors="backslashreplace"))
         return 0
 
     from insitu.views.report import build_report, to_json
 
     report = build_report(
-        profile,
-        value=value,
-        sort=args.sort,
-        reverse=args.reverse,
-        lines=args.lines,
-        addresses=args.addresses,
+        stacks, value=value, sort=args.sort, reverse=args.reverse, lines=args.lines, addresses=args.addresses
     )
     if args.json:
         print(to_json(report, limit=args.limit, min_percent=args.min_percent, tree=not args.no_tree))
@@ -90,4 +102,22 @@ def run(args: argparse.Namespace) -> int:
     screen = Screen.of(sys.stdout)
     lines = report_lines(report, screen, limit=args.limit, min_percent=args.min_percent, tree=not args.no_tree)
     screen.write(lines)
+    return 0
+
+
+def _tables(args: argparse.Namespace, session: "Session") -> int:
+    """The report on a session without stacks: what its tables hold."""
+    import sys
+
+    from insitu.errors import InsituError
+    from insitu.views.tables import table_lines, tables_json
+    from insitu.views.terminal import Screen
+
+    if args.folded:
+        raise InsituError(f"{session.path}: no table with stacks, which --folded needs", remedy="leave --folded out")
+    if args.json:
+        print(tables_json(session, limit=args.limit))
+        return 0
+    screen = Screen.of(sys.stdout)
+    screen.write(table_lines(session, screen, limit=args.limit))
     return 0

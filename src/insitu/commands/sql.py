@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING
 from insitu.commands._options import chosen_run, format_option, json_option
 
 if TYPE_CHECKING:
-    import duckdb
+    from insitu.session.query import Database
 
 _PROMPT = "insitu> "
 _TABLES = """
@@ -44,19 +44,18 @@ def run(args: argparse.Namespace) -> int:
     import sys
 
     from insitu.convert.open import open_session
-    from insitu.session.query import connect
 
     form = args.format or ("json" if args.json else "table" if sys.stdout.isatty() else "tsv")
     path, query = args.run_path, args.query
     if query is None and path is not None and _is_statement(path):
         path, query = None, path
-    with open_session(chosen_run(path)) as session, connect(session.path) as connection:
+    with open_session(chosen_run(path)) as session:
         if query is not None:
-            _print_rows(connection, query, form)
+            _print_rows(session.database, query, form)
             return 0
         if sys.stdin.isatty():
-            return _prompt(connection, form)
-        _print_rows(connection, sys.stdin.read(), form)
+            return _prompt(session.database, form)
+        _print_rows(session.database, sys.stdin.read(), form)
         return 0
 
 
@@ -67,22 +66,20 @@ def _is_statement(word: str) -> bool:
     return " " in word.strip() and not os.path.exists(word)  # noqa: PTH110
 
 
-def _print_rows(connection: "duckdb.DuckDBPyConnection", query: str, form: str) -> None:
-    from insitu.session.query import run as run_query
+def _print_rows(database: "Database", query: str, form: str) -> None:
     from insitu.views.rows import print_rows
 
-    print_rows(run_query(connection, query), form)
+    print_rows(database.sql(query), form)
 
 
-def _prompt(connection: "duckdb.DuckDBPyConnection", form: str) -> int:
+def _prompt(database: "Database", form: str) -> int:
     """Read statements, each up to its semicolon, until end of input; an error does not end it."""
     import contextlib
     import readline
 
     from insitu.errors import InsituError
 
-    words = [row[0] for row in connection.execute("select distinct column_name from duckdb_columns()").fetchall()]
-    words += [row[0] for row in connection.execute("select table_name from information_schema.tables").fetchall()]
+    words = database.words()
     readline.set_completer(lambda text, state: ([w for w in words if w.startswith(text)] + [None])[state])
     readline.parse_and_bind("tab: complete")
     print("Statements end with ;   .tables lists tables   Ctrl-D leaves")
@@ -106,7 +103,7 @@ def _prompt(connection: "duckdb.DuckDBPyConnection", form: str) -> int:
             continue
         with contextlib.suppress(BrokenPipeError):
             try:
-                _print_rows(connection, statement, form)
+                _print_rows(database, statement, form)
             except InsituError as error:
                 print(f"error: {error}")
             except KeyboardInterrupt:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from insitu.session.weighted_stacks import Selection, WeightedStacks
     from insitu.session.writer import SessionWriter
 
-__all__ = ["import_file", "load_stacks", "open_session"]
+__all__ = ["folded_stacks", "import_file", "load_stacks", "open_session"]
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
@@ -64,6 +64,19 @@ def load_stacks(
     _import(path, writer, options)
     writer.finish()
     return stacks_in_memory(tables, writer, want, times=times)
+
+
+def folded_stacks(text: str, name: str) -> "WeightedStacks":
+    """The weighted stacks of lines "comm;outer;inner count"; ``name`` is for messages. Raises as read_folded does."""
+    from insitu.convert.formats.folded_reader import read_folded
+    from insitu.session.weighted_stacks import Selection, stacks_in_memory
+    from insitu.session.writer import MemoryTables, SessionWriter
+
+    tables = MemoryTables()
+    writer = SessionWriter(tables, Manifest.imported(name))
+    read_folded(text.encode(errors="surrogateescape"), name, writer, comm_first=True)
+    writer.finish()
+    return stacks_in_memory(tables, writer, Selection())
 
 
 def import_file(path: str | Path, output: str | Path, options: "ImportOptions | None" = None) -> None:

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.session.manifest import Manifest
-from insitu.session.weighted_stacks import Selection, WeightedStacks, load_stacks
+from insitu.session.weighted_stacks import Selection, WeightedStacks, load_stacks, tables_with_stacks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -45,6 +45,11 @@ class Session:
     def tables(self) -> list[str]:
         """The names of the tables that this session has."""
         return self.database.names
+
+    @property
+    def tables_with_stacks(self) -> list[str]:
+        """The names of the tables whose rows have stacks."""
+        return [table.name for table in tables_with_stacks(self.database)]
 
     def __getitem__(self, table: str) -> polars.DataFrame:
         if table not in self.tables:

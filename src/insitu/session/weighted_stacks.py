@@ -23,7 +23,15 @@ from insitu.session.schema import Table, quoted
 from insitu.session.writer import MemoryTables
 from insitu.symbols.frame import Frame
 
-__all__ = ["Selection", "ThreadLabel", "Value", "WeightedStacks", "load_stacks", "stacks_in_memory"]
+__all__ = [
+    "Selection",
+    "ThreadLabel",
+    "Value",
+    "WeightedStacks",
+    "load_stacks",
+    "stacks_in_memory",
+    "tables_with_stacks",
+]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -100,7 +108,12 @@ class WeightedStacks:
     @property
     def total_count(self) -> int:
         """The number of samples or events."""
-        return int(self.count.sum())
+        return int(self.values(self.counting).sum())
+
+    @property
+    def counting(self) -> Value:
+        """Which of ``values`` is the number of samples or events: weights, where imported rows are sums of them."""
+        return "weight" if self.preferred == "weight" and self.unit == self.counted else "count"
 
     def values(self, value: Value) -> I64:
         """What to add up: ``count`` or ``weight`` of each row."""
@@ -199,29 +212,33 @@ def _preferred(manifest: Manifest) -> Value:
     return "weight" if any(source.get("value") == "weight" for source in manifest.sources) else "count"
 
 
+def tables_with_stacks(database: Database) -> list[Table]:
+    """The tables of a session whose rows have stacks, ``sample`` first."""
+    names = dict.fromkeys([SAMPLE.name, *database.names])
+    tables = [database.table(name) for name in names if name != STACK.name and name in database.names]
+    return [table for table in tables if table.stack is not None]
+
+
 def _table(database: Database, asked: str) -> Table:
+    with_stacks = tables_with_stacks(database)
     if asked:
-        table = database.table(asked)
-        if table.stack is None:
-            names = ", ".join(name for name in database.names if database.table(name).stack is not None)
-            raise InsituError(f"table {asked} has no stacks", remedy=f"tables with stacks: {names or 'none'}")
+        table = next((each for each in with_stacks if each.name == asked), None)
+        if table is None:
+            names = ", ".join(each.name for each in with_stacks)
+            what = f"table {asked} has no stacks" if asked in database.names else f"no table {asked}"
+            raise InsituError(what, remedy=f"tables with stacks: {names or 'none'}")
         return table
-    found = [
-        database.table(name)
-        for name in dict.fromkeys([SAMPLE.name, *database.names])
-        if name not in (STACK.name, FRAME.name) and name in database.names
-    ]
-    with_stacks = [table for table in found if table.stack is not None]
     for table in with_stacks:
         if len(with_stacks) == 1 or database.rows(table.name):
             return table
     if with_stacks:
         return with_stacks[0]
-    there = [name for name in database.names if database.rows(name) and name.partition(".")[0] in ("event", "map")]
-    raise InsituError(
-        "no stacks in this recording",
-        remedy=f"its tables: {', '.join(there)}; see them with insitu sql" if there else "",
-    )
+    there = ", ".join(name for name in database.names if name.partition(".")[0] in ("event", "map"))
+    if there:
+        raise InsituError(
+            f"no CPU samples: this is a trace (tables: {there})", remedy="see insitu report or insitu sql"
+        )
+    raise InsituError("no stacks in this recording", remedy="insitu report shows its tables")
 
 
 def _event(database: Database, table: Table, want: Selection) -> tuple[str, str, str, list[str]]:

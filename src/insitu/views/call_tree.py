@@ -191,7 +191,7 @@ def _labels(stacks: WeightedStacks, used: NDArray[np.bool_]) -> tuple[list[Name]
     wanted = np.unique(stacks.frame[used])
     for at in wanted[wanted >= 0].tolist():
         frame = stacks.frames[at]
-        name = Name(frame.function, frame.module, frame.kind, frame.inlined)
+        name = Name(frame.function, frame.module, frame.kind, frame.inlined, frame.symbolized)
         number = index.setdefault(name, len(index))
         if number == len(files):
             files.append(frame.file)

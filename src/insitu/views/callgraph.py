@@ -8,8 +8,9 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from insitu.errors import InsituError
-from insitu.session.profile import CallTree
+from insitu.views.call_tree import CallTree
 from insitu.views.functions import FunctionCosts, function_costs, outermost, spans
+from insitu.views.quantity import amount
 from insitu.views.terminal import printable, shorten
 
 __all__ = ["CallGraph", "GraphEdge", "GraphNode", "call_graph", "to_dot", "to_svg"]
@@ -111,7 +112,7 @@ def to_dot(graph: CallGraph, *, title: str = "") -> str:
         rows += [
             f"{100 * share:.2f} %",
             f"(self {100 * node.own / graph.total:.2f} %)",
-            _amount(node.total, graph.unit),
+            amount(node.total, graph.unit),
         ]
         size = 8 + 10 * math.sqrt(node.own / graph.total)
         hint = printable(f"{node.function} {node.module}".rstrip())
@@ -123,7 +124,7 @@ def to_dot(graph: CallGraph, *, title: str = "") -> str:
         share = edge.weight / graph.total
         width, head = max(4 * share, 0.5), max(math.sqrt(share), 0.35)
         colour = _quoted(_colour(share))
-        label = f"{100 * share:.2f} %\n{_amount(edge.weight, graph.unit)}"
+        label = f"{100 * share:.2f} %\n{amount(edge.weight, graph.unit)}"
         hint = f"{graph.nodes[edge.caller].function} calls {graph.nodes[edge.callee].function}"
         lines.append(
             f"  n{edge.caller} -> n{edge.callee} [label={_quoted(label)}, color={colour},"
@@ -152,10 +153,6 @@ def to_svg(dot: str) -> bytes:
         reason = done.stderr.decode(errors="replace").strip().splitlines()
         raise InsituError(f"graphviz failed: {reason[0] if reason else f'exit status {done.returncode}'}")
     return done.stdout
-
-
-def _amount(weight: int, unit: str) -> str:
-    return f"{weight / 1e9:.3f} s" if unit == "ns" else f"{weight} {unit}"
 
 
 def _colour(share: float) -> str:

@@ -184,11 +184,11 @@ def _functions(first: Side, second: Side) -> list[tuple[str, ...]]:
 def _flame(comparison: Comparison) -> str:
     if not (comparison.first.folded and comparison.second.folded):
         return ""
-    from insitu.convert.formats.folded_reader import read_folded
+    from insitu.convert.open import folded_stacks
+    from insitu.views.call_tree import call_tree
     from insitu.views.flamegraph import diff_flame_html
 
-    sides = (comparison.first, comparison.second)
-    trees = [read_folded(side.folded.encode(), side.name, comm_first=True).tree() for side in sides]
+    trees = [call_tree(folded_stacks(side.folded, side.name)) for side in (comparison.first, comparison.second)]
     return diff_flame_html(trees[0], trees[1], title=f"{comparison.first.name} and {comparison.second.name}")
 
 

@@ -1,4 +1,4 @@
-"""What grew and what shrank between two profiles, function by function, and whether that is more than noise."""
+"""What grew and what shrank between two recordings, function by function, and whether that is significant."""
 
 import json
 import math
@@ -9,11 +9,11 @@ from typing import Final, Literal, NamedTuple
 
 from insitu.convert.formats.folded import folded_counts
 from insitu.errors import InsituError
-from insitu.session.duration import duration_ns
-from insitu.session.profile import Profile, Value
+from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.views.call_tree import call_tree
 from insitu.views.functions import Function, function_costs
 
-__all__ = ["Diff", "DiffRow", "Scale", "diff_folded", "diff_profiles", "diff_to_json"]
+__all__ = ["Diff", "DiffRow", "Scale", "diff_folded", "diff_stacks", "diff_to_json"]
 
 Scale = Literal["share", "rate", "amount"]
 Part = Literal["self", "total"]
@@ -53,33 +53,46 @@ class Diff:
     samples: tuple[int, int]
     totals: tuple[int, int]
     notes: list[str] = field(default_factory=list)
+    counted: str = "samples"
+    is_cpu_time: bool = False
 
 
-def diff_profiles(
-    before: Profile, after: Profile, *, scale: Scale = "share", value: Value = "samples", part: Part = "self"
+def diff_stacks(
+    before: WeightedStacks,
+    after: WeightedStacks,
+    *,
+    scale: Scale = "share",
+    value: Value | None = None,
+    part: Part = "self",
 ) -> Diff:
-    """Compare two profiles, each of one event (see views.selection), by functions' own or total weight.
+    """Compare weighted stacks by functions' own or total weight; ``value`` defaults to what suits ``after``.
 
-    Functions are the same if their names and their modules' file names are; modules are ignored where one profile
+    Functions are the same if their names and their modules' file names are; modules are ignored where one side
     has none. Addresses without a symbol are one function for each module: they change with every build.
     Raises InsituError for two units of weight, or an unknown duration, where the scale needs them.
     """
+    value = value or after.preferred
     sides = (before, after)
-    trees = [profile.tree(value=value) for profile in sides]
-    units = [tree.unit for tree in trees]
+    units = [stacks.unit_of(value) for stacks in sides]
     notes = []
     if units[0] != units[1]:
         if scale != "share":
             raise InsituError(f"{units[0]} before and {units[1]} after cannot be compared", remedy="compare shares")
-        notes.append(f"weights are {units[0]} before and {units[1]} after; only shares are comparable")
-    modules = all(any(frame.module for frame in profile.frames) for profile in sides)
-    weights = [_by_function(profile, value, part, modules) for profile in sides]
+        notes.append(f"weights are {units[0]} before and {units[1]} after; only percentages are comparable")
+    for when, stacks in zip(("before", "after"), sides, strict=True):
+        if not stacks.total_count:
+            raise InsituError(f"no {stacks.counted} {when}: nothing to compare")
+        if not stacks.values(value).any():
+            raise InsituError(f"{when}: the {stacks.counted} add up to 0 {stacks.unit_of(value)}")
+    modules = all(any(frame.module for frame in stacks.frames) for stacks in sides)
+    weights = [_by_function(stacks, value, part, modules) for stacks in sides]
+    totals = (int(before.values(value).sum()), int(after.values(value).sum()))
     # Whatever is shown, it is the number of samples that says how far chance reaches.
-    counts = weights if value == "samples" else [_by_function(profile, "samples", part, modules) for profile in sides]
-    samples = (len(before), len(after))
-    if not all(samples):
-        raise InsituError(f"no samples {'after' if samples[0] else 'before'}: nothing to compare")
-    totals = (int(trees[0].total[0]), int(trees[1].total[0]))
+    counts = [
+        weight if stacks.counting == value else _by_function(stacks, stacks.counting, part, modules)
+        for stacks, weight in zip(sides, weights, strict=True)
+    ]
+    samples = (before.total_count, after.total_count)
     exposures = _exposures(sides, scale)
     divisors = (totals[0] / 100, totals[1] / 100) if scale == "share" else exposures
 
@@ -94,11 +107,21 @@ def diff_profiles(
         ratio = new / old if old else None
         rows.append(DiffRow(function.name, function.module, old, new, new - old, ratio, z, abs(z) <= bound))
     rows.sort(key=lambda row: (-abs(row.delta), -row.after, row.function, row.module))
-    return Diff(rows, scale, part, units[1], samples, totals, notes)
+    return Diff(
+        rows,
+        scale,
+        part,
+        units[1],
+        samples,
+        totals,
+        notes,
+        counted=after.counted,
+        is_cpu_time=all(stacks.is_cpu_time for stacks in sides),
+    )
 
 
-def _by_function(profile: Profile, value: Value, part: Part, modules: bool) -> dict[Function, int]:
-    costs = function_costs(profile.tree(value=value))
+def _by_function(stacks: WeightedStacks, value: Value, part: Part, modules: bool) -> dict[Function, int]:
+    costs = function_costs(call_tree(stacks, value=value))
     weights = costs.own if part == "self" else costs.total
     sums: dict[Function, int] = {}
     for function, weight in zip(costs.functions, weights.tolist(), strict=True):
@@ -108,11 +131,11 @@ def _by_function(profile: Profile, value: Value, part: Part, modules: bool) -> d
     return sums
 
 
-def _exposures(sides: tuple[Profile, Profile], scale: Scale) -> tuple[float, float]:
+def _exposures(sides: tuple[WeightedStacks, WeightedStacks], scale: Scale) -> tuple[float, float]:
     """Seconds of recording for rates, else 1."""
     if scale != "rate":
         return 1.0, 1.0
-    seconds = (duration_ns(sides[0]) / 1e9, duration_ns(sides[1]) / 1e9)
+    seconds = (sides[0].duration_ns / 1e9, sides[1].duration_ns / 1e9)
     if not all(seconds):
         which = "after" if seconds[0] else "before"
         raise InsituError(f"how long the recording {which} took is not known", remedy="compare shares: no --by-time")
@@ -133,8 +156,11 @@ def _z_of_rates(hits: tuple[int, int], exposures: tuple[float, float]) -> float:
     return (hits[1] / exposures[1] - hits[0] / exposures[0]) / error if error else 0.0
 
 
-def diff_folded(before: Profile, after: Profile, *, normalise: bool = True, value: Value = "samples") -> str:
+def diff_folded(
+    before: WeightedStacks, after: WeightedStacks, *, normalise: bool = True, value: Value | None = None
+) -> str:
     """Lines "stack before after" as difffolded.pl writes them; ``normalise`` scales before to after's total."""
+    value = value or after.preferred
     old, new = folded_counts(before, value=value), folded_counts(after, value=value)
     factors = (sum(new.values()), sum(old.values())) if normalise else (1, 1)
     return "".join(

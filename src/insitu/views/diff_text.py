@@ -1,4 +1,4 @@
-"""A diff of two profiles as lines of text."""
+"""A diff of two recordings as lines of text."""
 
 from collections.abc import Iterator, Sequence
 from typing import Final
@@ -20,9 +20,9 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         yield [mark, (printable(warning), "bold red")]
     real = sum(not row.noise for row in diff.rows)
     if real:
-        yield [mark, (f"{real} of {len(diff.rows)} functions changed; ~ marks what chance explains", "")]
+        yield [mark, (f"{real} of {len(diff.rows)} functions changed; ~ marks what is not significant", "")]
     else:
-        yield [mark, ("no function changed by more than chance explains", "bold green")]
+        yield [mark, ("no significant change (p >= 0.05)", "bold green")]
     yield []
     unit = "%" if diff.scale == "share" else ""
     columns = [
@@ -54,12 +54,14 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
 
 
 def _amounts(diff: Diff) -> str:
-    return f"{diff.samples[0]} samples before, {diff.samples[1]} after"
+    return f"{diff.samples[0]} {diff.counted} before, {diff.samples[1]} after"
 
 
 def _scale(diff: Diff) -> str:
-    unit = "CPU seconds" if diff.unit == "ns" else diff.unit
-    return {"share": "share in per cent", "rate": f"{unit} per second", "amount": unit}[diff.scale]
+    unit = diff.unit
+    if unit == "ns":
+        unit = "CPU seconds" if diff.is_cpu_time else "seconds"
+    return {"share": "per cent", "rate": f"{unit} per second", "amount": unit}[diff.scale]
 
 
 def _figure(value: float, diff: Diff, sign: str = "") -> str:

@@ -1,17 +1,17 @@
-"""Flame graph pages: of a profile, of a call tree, and of the difference between two call trees."""
+"""Flame graph pages: of weighted stacks, of a call tree, and of the difference between two call trees."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
-from insitu.session.profile import CallTree, Name, Profile, Value, weight_unit
-from insitu.views.losses import lost_by_source
-from insitu.views.named_stacks import name_columns, named_stacks, thread_groups
+from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.views.call_tree import CallTree, Name, named_stacks, united
 from insitu.views.page import html_page
+from insitu.views.quantity import amount
 
-__all__ = ["described", "diff_flame_html", "flame_html", "recorded_notes", "tree_flame_html"]
+__all__ = ["described", "diff_flame_html", "flame_html", "name_columns", "thread_groups", "tree_flame_html"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -19,50 +19,46 @@ Words = NDArray[np.generic]
 
 
 def flame_html(
-    profile: Profile,
+    stacks: WeightedStacks,
     *,
     title: str,
     subtitle: str | None = None,
     notes: Sequence[str] = (),
-    value: Value = "samples",
-    select: NDArray[np.bool_] | None = None,
+    value: Value | None = None,
     reverse: bool = False,
     icicle: bool = False,
     min_width: float = 0.5,
 ) -> str:
-    """The flame graph page of the samples of ``profile``, or of those where the mask ``select`` is set.
+    """The flame graph page of weighted stacks.
 
-    ``value`` "weight" makes widths the samples' weights, "samples" their number. ``reverse`` (rooted in the
-    leaves), ``icicle`` (root on top) and ``min_width`` (pixels below which a frame is not drawn alone) are what the
-    page starts with. ``subtitle`` defaults to what the recording says of itself.
+    ``value`` says what widths are (default: what suits the rows). ``reverse`` (rooted in the leaves), ``icicle``
+    (root on top) and ``min_width`` (pixels below which a frame is not drawn alone) are what the page starts with.
+    ``subtitle`` defaults to what the recording says of itself.
     """
-    stacks = named_stacks(profile, select)
-    stack = profile.stack if select is None else profile.stack[select]
-    threads, group = thread_groups(profile, select)
-    weight = None
-    if value == "weight":
-        weight = profile.weight if select is None else profile.weight[select]
-    nodes = len(stacks.parent)
-    pairs, row = distinct(group * nodes + stacks.node[stack])
+    value = value or stacks.preferred
+    named = named_stacks(stacks)
+    threads, group = thread_groups(stacks)
+    nodes = len(named.parent)
+    pairs, row = distinct(group * nodes + named.node[stacks.stack])
     meta = {
         "mode": "flame",
         "title": title,
-        "subtitle": described(profile, len(stack)) if subtitle is None else subtitle,
-        "notes": [*recorded_notes(profile), *notes],
-        "losses": lost_by_source(profile.lost),
-        "unit": "samples" if value == "samples" else weight_unit(profile.events),
-        "names": name_columns(stacks.names, stacks.files),
+        "subtitle": described(stacks) if subtitle is None else subtitle,
+        "notes": [*stacks.notes, *notes],
+        "losses": stacks.losses,
+        "unit": stacks.unit_of(value),
+        "names": name_columns(named.names, named.files),
         "threads": threads,
         "reverse": reverse,
         "icicle": icicle,
         "minWidth": min_width,
     }
     arrays: dict[str, Words] = {
-        "parent": stacks.parent,
-        "name": stacks.name,
+        "parent": named.parent,
+        "name": named.name,
         "entryNode": pairs % nodes,
         "entryGroup": pairs // nodes,
-        "entryCount": np.bincount(row, weights=weight, minlength=len(pairs)).astype(np.int64),
+        "entryCount": np.bincount(row, weights=stacks.values(value), minlength=len(pairs)).astype(np.int64),
     }
     return html_page("flame", title=title, meta=meta, arrays=arrays)
 
@@ -102,14 +98,18 @@ def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Seq
     recordings of different length compare. Both trees should count the same unit; where they do not, the page
     says so.
     """
-    parent, name, names, own_before, own_after = _united(before, after)
+    one, two = united(before, after)
+    parent, name, names, own_before, own_after = one.parent, one.name, one.names, one.own, two.own
     remarks = list(notes)
     if before.unit != after.unit:
         remarks.append(f"the two recordings count different things: {before.unit} before, {after.unit} after")
     meta = {
         "mode": "diff",
         "title": title,
-        "subtitle": f"before: {int(own_before.sum()):,} {before.unit}, after: {int(own_after.sum()):,} {after.unit}",
+        "subtitle": ", ".join(
+            f"{when}: {amount(int(tree.total[0]), tree.unit)}"
+            for when, tree in (("before", before), ("after", after))
+        ),
         "notes": remarks,
         "losses": {},
         "unit": after.unit,
@@ -131,56 +131,45 @@ def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Seq
     return html_page("flame", title=title, meta=meta, arrays=arrays)
 
 
-def described(profile: Profile, samples: int) -> str:
-    """One line on what was recorded: the command, where, and how many samples over what time."""
-    info: Mapping[str, object] = profile.info
-    words = [f"{samples:,} samples"]
-    if profile.ts_ns.any():
-        words.append(f"{int(np.ptp(profile.ts_ns)) / 1e9:,.1f} s")
-    if isinstance(info.get("frequency_hz"), int):
-        words.append(f"{info['frequency_hz']:,} Hz")
-    words += [str(info[key]) for key in ("host", "kernel") if isinstance(info.get(key), str) and info[key]]
-    if len(profile.events):
-        words.append(", ".join(profile.events))
+def described(stacks: WeightedStacks) -> str:
+    """One line on what was recorded: how much over what time, and where."""
+    manifest = stacks.manifest
+    words = [f"{stacks.total_count:,} {stacks.counted}"]
+    if stacks.last_ns > stacks.first_ns:
+        words.append(f"{(stacks.last_ns - stacks.first_ns) / 1e9:,.1f} s")
+    if manifest.frequency_hz and stacks.table == "sample":
+        words.append(f"{manifest.frequency_hz:,} Hz")
+    words += [each for each in (manifest.host, manifest.kernel, stacks.event) if each]
     return " · ".join(words)
 
 
-def recorded_notes(profile: Profile) -> list[str]:
-    """What the recorder or the importer remarked."""
-    notes = profile.info.get("notes")
-    return [str(note) for note in notes] if isinstance(notes, list) else []
+def name_columns(names: list[Name], files: list[str] | None = None) -> dict[str, object]:
+    """``names`` as the pages read them: texts that repeat (module, kind, file) once each, and an index per name."""
+    modules: dict[str, int] = {}
+    kinds: dict[str, int] = {}
+    paths: dict[str, int] = {}
+    return {
+        "function": [name.function for name in names],
+        "module": [modules.setdefault(name.module, len(modules)) for name in names],
+        "kind": [kinds.setdefault(name.kind, len(kinds)) for name in names],
+        "inlined": [int(name.inlined) for name in names],
+        "symbolized": [int(name.symbolized) for name in names],
+        "file": [paths.setdefault(path, len(paths)) for path in files or [""] * len(names)],
+        "modules": list(modules),
+        "kinds": list(kinds),
+        "files": list(paths),
+    }
 
 
-def _united(before: CallTree, after: CallTree) -> tuple[I32, I32, list[Name], I64, I64]:
-    """One tree that has every path of both: parents, names, and the own weights that each of the two has there."""
-    index: dict[Name, int] = {}
-    sides = []
-    for tree in (before, after):
-        of_name = np.array([index.setdefault(name, len(index)) for name in tree.names], np.int32)
-        depth = tree.depths()
-        order = np.argsort(depth, kind="stable")
-        sides.append((tree, of_name[tree.name], order, depth[order], np.zeros(len(tree), np.int32)))
-    parents, labels = [np.zeros(1, np.int32)], [sides[1][1][:1]]
-    count, level = 1, 1
-    while True:
-        rows = [
-            order[np.searchsorted(depth, level) : np.searchsorted(depth, level + 1)] for *_, order, depth, _ in sides
-        ]
-        if not any(len(row) for row in rows):
-            break
-        keys = [
-            united[tree.parent[row]].astype(np.int64) * len(index) + label[row]
-            for row, (tree, label, _, _, united) in zip(rows, sides, strict=True)
-        ]
-        found, inverse = distinct(np.concatenate(keys))
-        split = len(rows[0])
-        sides[0][4][rows[0]] = count + inverse[:split]
-        sides[1][4][rows[1]] = count + inverse[split:]
-        parents.append((found // len(index)).astype(np.int32))
-        labels.append((found % len(index)).astype(np.int32))
-        count += len(found)
-        level += 1
-    own = [np.zeros(count, np.int64) for _ in sides]
-    for weights, (tree, *_, united) in zip(own, sides, strict=True):
-        np.add.at(weights, united, tree.own)
-    return np.concatenate(parents), np.concatenate(labels), list(index), own[0], own[1]
+def thread_groups(stacks: WeightedStacks) -> tuple[dict[str, list[object]], I64]:
+    """The threads of the rows as the pages read them, and each row's index there; no threads where none is known."""
+    used, group = distinct(stacks.thread)
+    threads = [stacks.threads[at] for at in used.tolist()]
+    if not any(thread.tid or thread.name for thread in threads):
+        return {"tid": [], "pid": [], "comm": []}, np.zeros(len(group), np.int64)
+    columns: dict[str, list[object]] = {
+        "tid": [thread.tid for thread in threads],
+        "pid": [thread.pid or thread.tid for thread in threads],
+        "comm": [thread.name for thread in threads],
+    }
+    return columns, group.astype(np.int64)

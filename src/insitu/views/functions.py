@@ -1,18 +1,17 @@
 """What each function costs: by itself, and with everything it calls, recursion counted once.
 
-A function is a symbol of a module; call trees also tell kinds and inlined copies apart, these tables do not. All
-addresses of a module that no symbol covers are one function, "[module]": apart they would crowd out what has a name.
+A function is a symbol of a module; call trees also keep kinds and inlined copies apart, these tables do not. All
+addresses of a module without a symbol are one function, "[module]": one row each would crowd out what has a name.
 """
 
 from dataclasses import dataclass
-from itertools import pairwise
 from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.formats.folded import is_unresolved, module_label
-from insitu.session.profile import CallTree
+from insitu.convert.formats.folded import module_label
+from insitu.views.call_tree import CallTree, levels
 
 __all__ = ["Function", "FunctionCosts", "Spans", "function_costs", "outermost", "spans"]
 
@@ -55,7 +54,7 @@ def function_costs(tree: CallTree, *, addresses: bool = False) -> FunctionCosts:
     kinds: list[str] = []
     of_name = np.empty(len(tree.names), np.int64)
     for at, name in enumerate(tree.names):
-        unnamed = not addresses and is_unresolved(name.function, name.module)
+        unnamed = not addresses and not name.symbolized
         function = Function(module_label(name.module) if unnamed else name.function, name.module)
         if function not in index:
             index[function] = len(index)
@@ -73,16 +72,13 @@ def function_costs(tree: CallTree, *, addresses: bool = False) -> FunctionCosts:
 
 def spans(tree: CallTree) -> Spans:
     """Depth-first positions of a tree's nodes, found one level of the tree at a time."""
-    depth = tree.depths()
-    order = np.argsort(depth, kind="stable")
-    bounds = np.searchsorted(depth[order], np.arange(int(depth.max(initial=0)) + 2))
-    levels = [order[low:high] for low, high in pairwise(bounds)]
+    by_depth = levels(tree.parent)
     parent = tree.parent
     size = np.ones(len(parent), np.int64)
-    for nodes in reversed(levels[1:]):
+    for nodes in reversed(by_depth[1:]):
         np.add.at(size, parent[nodes], size[nodes])
     start = np.zeros(len(parent), np.int64)
-    for nodes in levels[1:]:
+    for nodes in by_depth[1:]:
         siblings = nodes[np.argsort(parent[nodes], kind="stable")]
         above, sizes = parent[siblings], size[siblings]
         before = np.cumsum(sizes) - sizes

@@ -7,10 +7,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
-from insitu.session.profile import Profile
-from insitu.views.flamegraph import described, recorded_notes
-from insitu.views.losses import lost_by_source
-from insitu.views.named_stacks import name_columns, named_stacks, thread_groups
+from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.views.call_tree import named_stacks
+from insitu.views.flamegraph import described, name_columns, thread_groups
 from insitu.views.page import html_page
 
 __all__ = ["MAX_ROWS", "heatmap_html"]
@@ -26,43 +25,43 @@ _MAX_COLUMNS: Final = 3600
 
 
 def heatmap_html(
-    profile: Profile,
+    stacks: WeightedStacks,
     *,
     title: str,
     subtitle: str | None = None,
     notes: Sequence[str] = (),
+    value: Value | None = None,
     rows: int = 50,
-    select: NDArray[np.bool_] | None = None,
 ) -> str:
-    """The heat map page of the samples of ``profile``, or of those where the mask ``select`` is set.
+    """The heat map page of weighted stacks with their times.
 
-    A column is one second from the first sample on, a row one ``rows``-th of it. Recordings longer than an hour get
-    columns of several seconds, and the page says so. The page holds the number of samples per cell, thread and
-    stack: a cell is the finest range of which it can draw a flame graph.
-    Raises InsituError when ``rows`` is not in 1..MAX_ROWS, or the samples have no times (folded stacks).
+    A column is one second from the first row on, a row one ``rows``-th of it. Recordings longer than an hour get
+    columns of several seconds, and the page says so. The page holds what ``value`` (default: what suits the rows)
+    adds up to per cell, thread and stack: a cell is the finest range of which it can draw a flame graph.
+    Raises InsituError when ``rows`` is not in 1..MAX_ROWS, or the rows have no times (folded stacks).
     """
     if not 1 <= rows <= MAX_ROWS:
         raise InsituError(f"{rows} rows: a heat map has 1 to {MAX_ROWS}", status=2)
-    ts_ns, stack = profile.ts_ns, profile.stack
-    if select is not None:
-        ts_ns, stack = ts_ns[select], stack[select]
-    if len(ts_ns) and not ts_ns.any():
-        raise InsituError("the samples have no times", remedy="a heat map needs a session or perf.data")
-    cell, columns, column_ns = _cells(ts_ns, rows)
-    stacks = named_stacks(profile, select)
-    threads, group = thread_groups(profile, select)
-    cells, groups, nodes, counts = _counted(cell, group, stacks.node[stack], len(threads["tid"]), len(stacks.parent))
-    remarks = [*recorded_notes(profile), *notes]
+    if stacks.ts_ns is None or (len(stacks) and not stacks.ts_ns.any()):
+        raise InsituError(f"the {stacks.counted} have no times", remedy="a heat map needs a session or perf.data")
+    value = value or stacks.preferred
+    cell, columns, column_ns = _cells(stacks.ts_ns, rows)
+    named = named_stacks(stacks)
+    threads, group = thread_groups(stacks)
+    cells, groups, nodes, counts = _counted(
+        cell, group, named.node[stacks.stack], stacks.values(value), max(len(threads["tid"]), 1), len(named.parent)
+    )
+    remarks = [*stacks.notes, *notes]
     if column_ns != SECOND:
         remarks.append(f"a long recording: each column is {column_ns // SECOND} seconds")
     meta = {
         "mode": "heatmap",
         "title": title,
-        "subtitle": described(profile, len(stack)) if subtitle is None else subtitle,
+        "subtitle": described(stacks) if subtitle is None else subtitle,
         "notes": remarks,
-        "losses": lost_by_source(profile.lost),
-        "unit": "samples",
-        "names": name_columns(stacks.names, stacks.files),
+        "losses": stacks.losses,
+        "unit": stacks.unit_of(value),
+        "names": name_columns(named.names, named.files),
         "threads": threads,
         "reverse": False,
         "icicle": False,
@@ -70,8 +69,8 @@ def heatmap_html(
         "heat": {"columns": columns, "rows": rows, "columnNs": column_ns},
     }
     arrays: dict[str, NDArray[np.generic]] = {
-        "parent": stacks.parent,
-        "name": stacks.name,
+        "parent": named.parent,
+        "name": named.name,
         "entryCell": cells,
         "entryGroup": groups,
         "entryNode": nodes,
@@ -93,13 +92,18 @@ def _cells(ts_ns: I64, rows: int) -> tuple[I64, int, int]:
     return column * rows + row, int(column.max()) + 1, column_ns
 
 
-def _counted(cell: I64, group: I64, node: I32, groups: int, nodes: int) -> tuple[I32, I32, I32, I64]:
-    """The distinct (cell, thread, node) triples, in that order, and the number of samples of each."""
-    key = (cell * max(groups, 1) + group) * nodes + node
-    key.sort(kind="stable")  # samples come nearly in order of time, which is what this sort is quick with
-    starts = np.flatnonzero(np.diff(key, prepend=key[:1] - 1))
-    counts = np.diff(starts, append=len(key))
-    distinct = key[starts]
-    pair, leaf = np.divmod(distinct, nodes)
-    at, of = np.divmod(pair, max(groups, 1))
-    return at.astype(np.int32), of.astype(np.int32), leaf.astype(np.int32), counts
+def _counted(cell: I64, group: I64, node: I32, weight: I64, groups: int, nodes: int) -> tuple[I32, I32, I32, I64]:
+    """The distinct (cell, thread, node) triples, in that order, and the weight of each."""
+    key = (cell * groups + group) * nodes + node
+    if len(weight) and (weight == 1).all():
+        key.sort(kind="stable")  # rows come nearly in order of time, which is what this sort is quick with
+        starts = np.flatnonzero(np.diff(key, prepend=key[:1] - 1))
+        sums = np.diff(starts, append=len(key))
+    else:
+        order = np.argsort(key, kind="stable")
+        key = key[order]
+        starts = np.flatnonzero(np.diff(key, prepend=key[:1] - 1))
+        sums = np.add.reduceat(weight[order], starts) if len(starts) else np.zeros(0, np.int64)
+    pair, leaf = np.divmod(key[starts], nodes)
+    at, of = np.divmod(pair, groups)
+    return at.astype(np.int32), of.astype(np.int32), leaf.astype(np.int32), sums

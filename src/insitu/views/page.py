@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from insitu import __version__
 from insitu.errors import InsituError
-from insitu.session.profile import Profile
+from insitu.session.weighted_stacks import WeightedStacks
 from insitu.views.output import write_file, write_stdout
 
 __all__ = ["html_page", "page_title", "write_page"]
@@ -69,12 +69,10 @@ def html_page(
     )
 
 
-def page_title(path: str, profile: Profile) -> str:
+def page_title(path: str, stacks: WeightedStacks) -> str:
     """What was recorded: the command where the recording says it, else the name of the file."""
-    command = profile.info.get("command")
-    if isinstance(command, list) and command:
-        return shlex.join(map(str, command))
-    return Path(path).name
+    command = stacks.manifest.command
+    return shlex.join(command) if command else Path(path).name
 
 
 def write_page(page: str, path: str, output: str | None, *, suffix: str = "") -> None:

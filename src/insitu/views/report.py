@@ -1,26 +1,43 @@
-"""What a report of a CPU profile says: hottest functions, lines and threads, the call tree, losses; and as JSON."""
+"""A report on weighted stacks: hottest functions, lines and threads, the call tree, losses; and the same as JSON."""
 
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Literal, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
-from insitu.session.distinct import distinct
-from insitu.session.duration import duration_ns
-from insitu.session.profile import CallTree, Profile, Value, is_clock
+from insitu.session import core_tables
+from insitu.session.manifest import Manifest
+from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.views.call_tree import CallTree, call_tree
 from insitu.views.functions import function_costs
-from insitu.views.losses import lost_by_source
-from insitu.views.selection import value_of
 
-__all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "percent", "to_json"]
+__all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "percent", "recorded_tables", "to_json"]
+
+# What other tables refer to, by itself of no interest.
+SHARED: Final = frozenset(
+    table.name
+    for table in (
+        core_tables.PROCESS,
+        core_tables.THREAD,
+        core_tables.THREAD_NAME,
+        core_tables.MODULE,
+        core_tables.MAPPING,
+        core_tables.FRAME,
+        core_tables.STACK,
+        core_tables.EVENT_TYPE,
+        core_tables.TRACK,
+        core_tables.LOST,
+    )
+)
 
 Sort = Literal["self", "total"]
 
 
 class FunctionRow(NamedTuple):
-    """``own`` and ``total`` are in the report's unit; ``total`` counts a sample once however deep the recursion."""
+    """``own`` and ``total`` are in the report's unit; ``total`` counts a sample once, however deep the recursion."""
 
     function: str
     module: str
@@ -39,7 +56,7 @@ class LineRow(NamedTuple):
 
 
 class ThreadRow(NamedTuple):
-    """A thread's weight; ``cpu_share`` is its part of one CPU over the recording, None where that is not known."""
+    """A thread's weight under one of its names; ``cpu_share``: CPU time by duration, None where that is not known."""
 
     comm: str
     tid: int
@@ -50,7 +67,11 @@ class ThreadRow(NamedTuple):
 
 @dataclass(frozen=True)
 class Report:
-    """All parts of a report; weights are in ``unit`` ("samples", "ns" or an event's name) and add up to ``total``."""
+    """All parts of a report. Weights are in ``unit`` and add up to ``total``; ``samples`` counts rows of ``table``.
+
+    ``counted`` says what these rows are ("samples", "events"), ``event`` what was sampled or what the table records.
+    ``info`` is what the recording says of itself: command, host, kernel, source, frequency_hz, notes.
+    """
 
     unit: str
     total: int
@@ -61,13 +82,17 @@ class Report:
     functions: list[FunctionRow]
     threads: list[ThreadRow]
     tree: CallTree
+    table: str = "sample"
+    counted: str = "samples"
     lost: dict[str, int] = field(default_factory=dict)
     lines: list[LineRow] | None = None
     reverse: bool = False
+    also: dict[str, int] = field(default_factory=dict)
+    """Other tables of the recording that hold events, spans or maps, and their rows."""
 
 
 def build_report(
-    profile: Profile,
+    stacks: WeightedStacks,
     *,
     value: Value | None = None,
     sort: Sort = "self",
@@ -75,13 +100,13 @@ def build_report(
     lines: bool = False,
     addresses: bool = False,
 ) -> Report:
-    """Report on a profile of one event (see views.selection); nothing is cut off, that is left to who shows it.
+    """The report on weighted stacks; nothing is cut off, that is left to what shows it.
 
     ``reverse`` roots the call tree in the functions that were running; ``lines`` adds the hottest source lines;
-    ``addresses`` keeps apart, among the functions, addresses that no symbol covers (the tree always does).
+    ``addresses`` keeps addresses without a symbol apart among the functions (the tree always does).
     """
-    value = value_of(profile, value)
-    tree = profile.tree(value=value)
+    value = value or stacks.preferred
+    tree = call_tree(stacks, value=value)
     costs = function_costs(tree, addresses=addresses)
     keys = (costs.own, costs.total) if sort == "self" else (costs.total, costs.own)
     order = np.lexsort((-keys[1], -keys[0]))
@@ -93,17 +118,43 @@ def build_report(
     return Report(
         unit=tree.unit,
         total=int(tree.total[0]),
-        samples=len(profile),
-        event=profile.events[0] if profile.events else "",
-        duration_ns=duration_ns(profile),
-        info=profile.info,
+        samples=stacks.total_count,
+        event=stacks.event,
+        duration_ns=stacks.duration_ns,
+        info=_info(stacks),
         functions=functions,
-        threads=_threads(profile, value),
-        tree=profile.tree(value=value, reverse=True) if reverse else tree,
-        lost=lost_by_source(profile.lost),
-        lines=_lines(profile, value) if lines else None,
+        threads=_threads(stacks, value),
+        tree=call_tree(stacks, value=value, reverse=True) if reverse else tree,
+        table=stacks.table,
+        counted=stacks.counted,
+        lost=stacks.losses,
+        lines=_lines(stacks, value) if lines else None,
         reverse=reverse,
+        also={name: rows for name, rows in recorded_tables(stacks.manifest).items() if name != stacks.table},
     )
+
+
+def recorded_tables(manifest: Manifest) -> dict[str, int]:
+    """The tables of a recording with rows of their own (not what rows refer to), and how many."""
+    found = {}
+    for name, entry in manifest.tables.items():
+        rows = entry.get("rows")
+        if name not in SHARED and isinstance(rows, int) and rows:
+            found[name] = rows
+    return found
+
+
+def _info(stacks: WeightedStacks) -> dict[str, object]:
+    manifest = stacks.manifest
+    info: dict[str, object] = {
+        "command": manifest.command,
+        "host": manifest.host,
+        "kernel": manifest.kernel,
+        "source": manifest.imported_from,
+        "frequency_hz": manifest.frequency_hz if stacks.table == "sample" else 0,
+        "notes": list(stacks.notes),
+    }
+    return {key: value for key, value in info.items() if value}
 
 
 def percent(part: int, whole: int) -> float:
@@ -111,34 +162,40 @@ def percent(part: int, whole: int) -> float:
     return 100.0 * part / whole if whole else 0.0
 
 
-def _threads(profile: Profile, value: Value) -> list[ThreadRow]:
-    tids, of_sample = distinct(profile.tid)
-    weights = profile.weight if value == "weight" else None
-    own = np.bincount(of_sample, weights=weights, minlength=len(tids)).astype(np.int64)
-    length = duration_ns(profile)
-    shares: list[float | None] = [None] * len(tids)
-    if length and profile.events and is_clock(profile.events[0]):
-        shares = list(np.bincount(of_sample, weights=profile.weight, minlength=len(tids)) / length)
-    pids = {thread.tid: thread.pid for thread in profile.threads}
-    rows = [
-        ThreadRow(comm, int(tid), pids.get(int(tid), 0), int(weight), share)
-        for comm, tid, weight, share in zip(profile.comms(tids), tids, own, shares, strict=True)
+def _threads(stacks: WeightedStacks, value: Value) -> list[ThreadRow]:
+    """Threads by falling weight; none where the table has no threads."""
+    if not any(thread.name or thread.tid for thread in stacks.threads):
+        return []
+    count = len(stacks.threads)
+    own = _summed(stacks.thread, stacks.values(value), count)
+    rows = np.bincount(stacks.thread, minlength=count)
+    shares: list[float | None] = [None] * count
+    if stacks.is_cpu_time and stacks.duration_ns:
+        shares = list(_summed(stacks.thread, stacks.weight, count) / stacks.duration_ns)
+    found = [
+        ThreadRow(thread.name, thread.tid, thread.pid, int(own[at]), shares[at])
+        for at, thread in enumerate(stacks.threads)
+        if rows[at]
     ]
-    return sorted(rows, key=lambda row: (-row.own, row.tid))
+    return sorted(found, key=lambda row: (-row.own, row.tid))
 
 
-def _lines(profile: Profile, value: Value) -> list[LineRow]:
-    weights = profile.weight if value == "weight" else None
-    of_stack = np.bincount(profile.stack, weights=weights, minlength=len(profile.stack_parent)).astype(np.int64)
-    running = profile.stack_frame >= 0
-    of_frame = np.bincount(profile.stack_frame[running], weights=of_stack[running], minlength=len(profile.frames))
+def _lines(stacks: WeightedStacks, value: Value) -> list[LineRow]:
+    of_stack = _summed(stacks.stack, stacks.values(value), len(stacks.parent))
+    running = stacks.frame >= 0
+    of_frame = _summed(stacks.frame[running], of_stack[running], len(stacks.frames))
     sums: dict[tuple[str, int, str], int] = {}
     for at in np.flatnonzero(of_frame).tolist():
-        frame = profile.frames[at]
+        frame = stacks.frames[at]
         if frame.line > 0:
             key = (frame.file, frame.line, frame.function)
             sums[key] = sums.get(key, 0) + int(of_frame[at])
     return [LineRow(*key, own) for key, own in sorted(sums.items(), key=lambda item: (-item[1], item[0]))]
+
+
+def _summed(key: NDArray[np.int32], weight: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    # bincount sums in double precision: exact up to 2**53, that is 104 days of nanoseconds.
+    return np.bincount(key, weights=weight, minlength=count).astype(np.int64)
 
 
 def to_json(report: Report, *, limit: int = 0, min_percent: float = 0.0, tree: bool = True) -> str:
@@ -149,6 +206,8 @@ def to_json(report: Report, *, limit: int = 0, min_percent: float = 0.0, tree: b
         "unit": report.unit,
         "total": report.total,
         "samples": report.samples,
+        "counted": report.counted,
+        "table": report.table,
         "event": report.event,
         "duration_ns": report.duration_ns,
         "info": report.info,

@@ -5,12 +5,13 @@ from typing import Final
 
 import numpy as np
 
-from insitu.session.profile import CallTree
+from insitu.views.call_tree import CallTree
 from insitu.views.losses import loss_text
+from insitu.views.quantity import amount, formatter
 from insitu.views.report import Report, percent
 from insitu.views.terminal import Column, Line, Screen, heat, printable, shorten, table
 
-__all__ = ["base_name", "quantity", "report_lines"]
+__all__ = ["base_name", "report_lines"]
 
 _KIND_STYLES: Final = {"kernel": "magenta", "jit": "green", "python": "green"}
 _MODULE_COLUMNS: Final = 24
@@ -29,19 +30,16 @@ def report_lines(
     sections = [("hottest functions", _functions(report, screen, limit))]
     if report.lines is not None:
         sections.append(("hottest lines", _source_lines(report, screen, limit)))
-    sections.append(("threads", _threads(report, screen, limit)))
+    if report.threads:
+        sections.append(("threads", _threads(report, screen, limit)))
     if tree:
-        title = "who called the running functions" if report.reverse else "call tree"
-        sections.append((f"{title}, from {min_percent:g} % up", _tree(report, screen, min_percent)))
+        title = "callers of the hottest functions (bottom-up" if report.reverse else "call tree ("
+        least = f"branches of {min_percent:g} % or more)"
+        sections.append((f"{title}{', ' if report.reverse else ''}{least}", _tree(report, screen, min_percent)))
     for title, lines in sections:
         yield []
         yield [("# ", "") if plain else ("", ""), (title, "bold cyan")]
         yield from lines
-
-
-def quantity(value: int, unit: str) -> str:
-    """A weight without blanks in it: nanoseconds as seconds, all else as the number."""
-    return f"{value / 1e9:.3f}s" if unit == "ns" else str(value)
 
 
 def base_name(module: str) -> str:
@@ -58,19 +56,32 @@ def _header(report: Report) -> Iterator[Line]:
             yield [(f"{key:<9}", "dim"), (printable(words), "bold" if key == "command" else "")]
     if report.duration_ns:
         yield [(f"{'duration':<9}", "dim"), (f"{report.duration_ns / 1e9:.3f} s", "")]
-    frequency = info.get("frequency_hz")
-    event = report.event + (f" at {frequency} Hz" if frequency else "")
-    amount = "" if report.unit == "samples" else f", {quantity(report.total, report.unit)} {report.unit}"
-    if not report.total:
-        yield [("no samples: ", "bold yellow"), ("the program used no CPU time, or ended too soon", "")]
-    else:
-        of_event = "" if report.event == "samples" else f" of {printable(event)}"
-        yield [(f"{'samples':<9}", "dim"), (f"{report.samples}{of_event}{amount}", "")]
+    yield [(f"{report.counted:<9}", "dim"), *_amounts(report)]
+    if report.also:
+        also = ", ".join(f"{name} ({rows:,} rows)" for name, rows in report.also.items())
+        yield [(f"{'also':<9}", "dim"), (f"{printable(also)}; --table NAME or insitu sql", "")]
     notes = info.get("notes")
     for note in notes if isinstance(notes, (list, tuple)) else ():
         yield [(f"{'note':<9}", "dim"), (printable(str(note)), "yellow")]
     if report.lost:
         yield [(printable(loss_text(report.lost)), "bold red")]
+
+
+def _amounts(report: Report) -> Line:
+    """What was recorded and how much of it: "1234 of cpu-clock at 99 Hz, 12.464 s"."""
+    frequency = report.info.get("frequency_hz")
+    of_event = "" if report.event in ("", report.counted) else f" of {printable(report.event)}"
+    if not report.samples:
+        period = ""
+        if isinstance(frequency, int) and frequency:
+            period = f" (one every {1000 / frequency:.3g} ms of CPU time; a higher -F samples more often)"
+        return [(f"none{of_event}", "bold yellow"), (period, "")]
+    text = f"{report.samples}{of_event}{f' at {frequency} Hz' if frequency else ''}"
+    if report.unit == report.event != report.counted:
+        text += f", {report.total:,} in all"
+    elif report.unit != report.counted:
+        text += f", {amount(report.total, report.unit)}"
+    return [(text, "")]
 
 
 def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
@@ -82,15 +93,16 @@ def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
         Column("module", "left", _MODULE_COLUMNS, spare=True),
         Column("function", "name"),
     ]
+    shown = formatter(report.unit, report.total)
     rows = []
     for row in report.functions[: limit or None]:
         own, total = percent(row.own, report.total), percent(row.total, report.total)
         rows.append(
             [
                 (f"{own:.2f}", heat(own)),
-                (quantity(row.own, report.unit), ""),
+                (shown(row.own), ""),
                 (f"{total:.2f}", heat(total)),
-                (quantity(row.total, report.unit), ""),
+                (shown(row.total), ""),
                 (base_name(row.module) or "-", "dim"),
                 (row.function, _KIND_STYLES.get(row.kind, "")),
             ]
@@ -102,7 +114,7 @@ def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
 def _source_lines(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
     assert report.lines is not None
     if not report.lines:
-        yield [("no line information: build the program with -g, or install its debug symbols", "yellow")]
+        yield [("no source line is known for any of these functions", "yellow")]
         return
     columns = [
         Column("self%"),
@@ -110,22 +122,26 @@ def _source_lines(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
         Column("function", "left", 32, spare=True),
         Column("file:line", "name"),
     ]
+    shown = formatter(report.unit, report.total)
     rows = []
     for row in report.lines[: limit or None]:
         own = percent(row.own, report.total)
-        cells = [(f"{own:.2f}", heat(own)), (quantity(row.own, report.unit), "")]
+        cells = [(f"{own:.2f}", heat(own)), (shown(row.own), "")]
         rows.append([*cells, (row.function, ""), (f"{row.file}:{row.line}", "")])
     yield from table(columns, rows, screen.width)
     yield from _rest(len(report.lines), limit, "lines")
 
 
 def _threads(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
-    columns = [Column("%"), Column("self"), Column("cpu%"), Column("tid"), Column("command", "name")]
+    with_share = any(row.cpu_share is not None for row in report.threads)
+    columns = [Column("%"), Column("self"), *[Column("cpu%")] * with_share, Column("tid"), Column("command", "name")]
+    shown = formatter(report.unit, report.total)
     rows = []
     for row in report.threads[: limit or None]:
         own = percent(row.own, report.total)
-        cpu = "-" if row.cpu_share is None else f"{100 * row.cpu_share:.1f}"
-        cells = [(f"{own:.2f}", heat(own)), (quantity(row.own, report.unit), ""), (cpu, "")]
+        cells = [(f"{own:.2f}", heat(own)), (shown(row.own), "")]
+        if with_share:
+            cells.append(("-" if row.cpu_share is None else f"{100 * row.cpu_share:.1f}", ""))
         rows.append([*cells, (str(row.tid), ""), (row.comm, "")])
     yield from table(columns, rows, screen.width)
     yield from _rest(len(report.threads), limit, "threads")
@@ -139,7 +155,8 @@ def _rest(count: int, limit: int, what: str) -> Iterator[Line]:
 def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Line]:
     tree = report.tree
     children = _children(tree, min_percent)
-    amounts = {at: quantity(int(tree.total[at]), tree.unit) for nodes in children.values() for at in nodes}
+    shown = formatter(tree.unit, report.total)
+    amounts = {at: shown(int(tree.total[at])) for nodes in children.values() for at in nodes}
     wide = max([len("total"), *map(len, amounts.values())])
     plain = screen.width is None
     yield [("# " if plain else "", ""), (f"total%   self%  {'total':>{wide}}  function", "bold")]

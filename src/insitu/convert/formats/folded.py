@@ -5,7 +5,6 @@ address without a symbol becomes its module's name in brackets, lines are sorted
 kept whole: parameters and template arguments stay.
 """
 
-import re
 from typing import Final
 
 import numpy as np
@@ -16,11 +15,10 @@ from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import Value, WeightedStacks
 from insitu.symbols.frame import JIT, KERNEL, Frame
 
-__all__ = ["export_folded", "folded_counts", "is_unresolved", "module_label", "write_folded"]
+__all__ = ["export_folded", "folded_counts", "module_label", "write_folded"]
 
 # What would end a line or a frame early, and the rest of the control characters with them.
 _CLEAN: Final = {**dict.fromkeys(range(32), " "), 0x7F: " ", 0x85: " ", 0x2028: " ", 0x2029: " ", ord(";"): ":"}
-_ADDRESS: Final = re.compile(r"0x[0-9a-f]+")
 _KIND_SUFFIXES: Final = {KERNEL: "_[k]", JIT: "_[j]"}
 
 
@@ -75,15 +73,6 @@ def _label(frame: Frame, suffixes: bool, addresses: bool) -> str:
     if suffixes:
         name += "_[i]" if frame.inlined else _KIND_SUFFIXES.get(frame.kind, "")
     return _clean(name)
-
-
-def is_unresolved(function: str, module: str) -> bool:
-    """Whether a frame's function is but its address: no symbol covers it (see Frame.function)."""
-    name, plus, offset = function.rpartition("+")
-    if plus:
-        file = module.removesuffix(" (deleted)").rpartition("/")[2]
-        return bool(name) and name in (module, file) and bool(_ADDRESS.fullmatch(offset))
-    return not module and bool(_ADDRESS.fullmatch(function))
 
 
 def module_label(module: str) -> str:

@@ -28,6 +28,7 @@ _OUTERMOST: Final = re.compile(
     r"_start|_start_c|main|<module>|start_thread|thread_start|clone3?|__clone3?|(__)?libc_start_\w+|all|root"
     r"|entry_SYSCALL\w*|asm_\w+|ret_from_fork\w*|secondary_startup\w*|cpu_startup_entry|el0t?_\w+|runtime\.goexit.*"
 )
+_ADDRESS: Final = re.compile(r"0x[0-9a-f]+|\[unknown\]")  # what stands for a function without a symbol
 _MOST_FRAMES: Final = 8192  # of a line; beyond it the file is taken for damaged
 _SHOWN_BAD_LINES: Final = 3
 
@@ -259,5 +260,5 @@ def _frame(label: str) -> Frame:
     suffix = label[-4:]
     kind = _SUFFIX_KINDS.get(suffix)
     if kind is None or len(label) == 4:
-        return Frame(label)
+        return Frame(label, symbolized=not _ADDRESS.fullmatch(label))
     return Frame(label[:-4], inlined=suffix == "_[i]", kind=kind)
