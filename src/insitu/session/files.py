@@ -23,4 +23,4 @@ def named_for_writing(target: Path) -> Path:
     fd, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".partial", dir=target.parent)
     os.fchmod(fd, 0o644)
     os.close(fd)
-    return Path(name)
+    return target.parent / Path(name).name  # as it was given: mkstemp makes the name absolute

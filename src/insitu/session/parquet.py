@@ -129,6 +129,8 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
             data, mask = values.data, np.ma.getmaskarray(values)
             made = pl.Series(column.name, data).to_frame().with_columns(pl.Series("null", mask))
             values = made.select(pl.when(~pl.col("null")).then(pl.col(column.name))).to_series()
+        if column.semantic.storage == "varchar" and not isinstance(values, pl.Series):
+            values = [None if item is None else _storable(item) for item in values]
         one = values.alias(column.name) if isinstance(values, pl.Series) else pl.Series(column.name, values)
         series.append(one.cast(kind) if kind is not None and one.dtype != kind else one)
     frame: polars.DataFrame = pl.DataFrame(series)

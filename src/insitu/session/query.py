@@ -99,7 +99,10 @@ class Database:
             storage = column.semantic.storage
             if column.name in present:
                 own = quoted(column.name)
-                terms.append(f"cast({own} as {storage}) as {own}" if storage else own)
+                term = f"cast({own} as {storage})" if storage else own
+                if not column.nullable and storage:  # a null is damage: what is computed with it need not expect any
+                    term = f"coalesce({term}, {_default(column)})"
+                terms.append(f"{term} as {own}")
             else:
                 terms.append(f"{_default(column)} as {quoted(column.name)}")
         known = {column.name for column in table.columns}

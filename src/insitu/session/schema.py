@@ -161,9 +161,10 @@ def register(table: Table) -> Table:
 
     Raises ValueError where another table has that name.
     """
-    if TABLES.setdefault(table.name, table) != table:
+    known = TABLES.setdefault(table.name, table)
+    if known != table:
         raise ValueError(f"another table is registered as {table.name!r}")
-    return table
+    return known
 
 
 def description(table: Table) -> dict[str, Any]:
