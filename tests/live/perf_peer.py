@@ -18,8 +18,11 @@ def perf_record(output: Path, *options: str, command: list[str], cwd: Path | Non
     return output
 
 
-def perf_folded(path: Path, *options: str) -> Counter[str]:
-    """perf script's stacks, folded: the ten lines that everybody writes."""
+def perf_folded(path: Path, *options: str, keep_ends: bool = False) -> Counter[str]:
+    """perf script's stacks, folded: the ten lines that everybody writes.
+
+    perf makes a frame of the return address 0 (less one) where a stack copy ends: left out unless ``keep_ends``.
+    """
     text = subprocess.run(
         ["perf", "script", "-i", str(path), "-F", "comm,ip,sym", *options], capture_output=True, text=True, check=True
     ).stdout
@@ -28,8 +31,7 @@ def perf_folded(path: Path, *options: str) -> Counter[str]:
         lines = [line for line in block.splitlines() if line.strip()]
         if not lines:
             continue
-        # perf makes a frame of the return address 0 (less one) where a stack copy ends.
-        frames = [line.split(None, 1) for line in lines[1:] if not line.split()[0].endswith("f" * 16)]
+        frames = [line.split(None, 1) for line in lines[1:] if keep_ends or not line.split()[0].endswith("f" * 16)]
         frames = [name.removesuffix(" (inlined)") for _, name in frames]
         stacks[";".join([lines[0].strip(), *reversed(frames)])] += 1
     return stacks

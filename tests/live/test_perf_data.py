@@ -102,9 +102,15 @@ def test_cxx_stacks_with_frame_pointers_are_those_of_perf_script(tmp_path: Path,
     assert agreement(our_folded(load_profile(data, as_perf=True)), perf_folded(data)) > 0.98
 
 
-def test_cxx_stacks_unwound_from_copies_are_those_of_perf_script(tmp_path: Path):
-    program = compiled(tmp_path, "g++", CXX_SOURCE, ".cc", "-O2", "-g")
-    data = perf_record(tmp_path / "perf.data", "--call-graph", "dwarf", "-F", "1999", command=[program])
+@pytest.fixture(scope="module")
+def cxx_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("cxx")
+    program = compiled(directory, "g++", CXX_SOURCE, ".cc", "-O2", "-g")
+    return perf_record(directory / "perf.data", "--call-graph", "dwarf", "-F", "1999", command=[program])
+
+
+def test_cxx_stacks_unwound_from_copies_are_those_of_perf_script(cxx_recording: Path):
+    data = cxx_recording
     profile = load_profile(data)
     assert agreement(our_folded(profile, inlined=False), perf_folded(data, "--no-inline")) > 0.98
     # libc's functions have several names each, and perf takes DWARF's here: __GI___libc_malloc for malloc.
@@ -227,6 +233,24 @@ def test_events_sampled_as_a_group_have_the_samples_and_the_weights_of_perf_scri
     ours = sorted((ts, profile.events[event], weight) for ts, event, weight in np.stack(columns, axis=1).tolist())
     assert ours == peer
     assert {name for _, name, _ in ours} == {"cpu-clock", "page-faults", "minor-faults"}
+
+
+FIELDS = "comm,tid,pid,time,event,period,ip,sym,symoff,dso"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--header", "--ns"), ("-F", "comm,ip,sym"), ("-F", FIELDS), ("-F", "+misc"), ("--show-mmap-events",)],
+    ids=lambda options: " ".join(options) or "default",
+)
+@pytest.mark.parametrize("stacks", ["frame pointers", "dwarf"])
+def test_the_text_of_perf_script_reads_as_the_stacks_in_it(
+    c_recording: Path, cxx_recording: Path, tmp_path: Path, options: tuple[str, ...], stacks: str
+):
+    data = c_recording if stacks == "frame pointers" else cxx_recording
+    with (tmp_path / "out.txt").open("wb") as sink:
+        subprocess.run(["perf", "script", "-i", str(data), *options], stdout=sink, check=True)
+    assert our_folded(load_profile(tmp_path / "out.txt")) == perf_folded(data, keep_ends=True)
 
 
 def test_an_imported_session_is_self_contained(c_recording: Path, tmp_path: Path):

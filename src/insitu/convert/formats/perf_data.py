@@ -28,7 +28,7 @@ from insitu.errors import InsituError
 from insitu.session.manifest import FORMAT, Manifest
 from insitu.session.writer import SessionWriter
 
-__all__ = ["PerfData", "import_perf_data", "open_perf_data", "read_perf_data"]
+__all__ = ["PerfData", "import_perf_data", "is_perf_data", "open_perf_data", "read_perf_data"]
 
 MAGIC: Final = b"PERFILE2"
 _SWAPPED: Final = MAGIC[::-1]
@@ -45,6 +45,11 @@ _FEATURES = 256
 
 _MOST_EXPANSION: Final = 1 << 10  # zstd-compressed records may not grow by more than this factor
 _READ_BYTES: Final = 1 << 20  # decompressed at once
+
+
+def is_perf_data(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` claims to be perf.data (of either byte order)."""
+    return head[:8] in (MAGIC, _SWAPPED)
 
 
 def read_perf_data(path: str | Path) -> RawRecording:
