@@ -6,12 +6,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from insitu.convert.formats.folded import folded_counts
-from insitu.convert.formats.perf_script import is_perf_script, read_perf_script
-from insitu.convert.formats.registry import importer_of
+from insitu.convert.formats.perf_script import import_perf_script, is_perf_script
+from insitu.convert.formats.registry import ImportOptions, importer_of
 from insitu.errors import InsituError
-from insitu.session.profile import Lost
 from insitu.symbols.frame import JIT, KERNEL, Frame
+
+from .imported import Imported, imported
 
 DEFAULT = """\
 # ========
@@ -53,36 +53,50 @@ def written(path: Path, text: str) -> Path:
 def test_the_default_fields_are_read(tmp_path: Path):
     path = written(tmp_path, DEFAULT)
     assert importer_of(path).name == "perf script"
-    profile = read_perf_script(path)
-    assert profile.ts_ns.tolist() == [1681808718000, 1681808719000, 1681809703000, 1681809704000]
-    assert profile.cpu.tolist() == [1, 1, 0, 0]
-    assert profile.tid.tolist() == [2771] * 4
-    assert profile.weight.tolist() == [2004008, 2004008, 12, 1]
-    assert [profile.events[at] for at in profile.event] == [
-        *("cpu-clock:pppH", "cpu-clock:pppH", "page-faults:u", "sched:sched_switch")
+    read = imported(path)
+    assert read.column("ts_ns") == [1681808718000, 1681808719000, 1681809703000, 1681809704000]
+    assert read.column("cpu") == [1, 1, 0, 0]
+    assert {read.writer.processes.label(utid)[0] for utid in read.column("utid")} == {2771}
+    assert read.column("weight") == [2004008, 2004008, 12, 1]
+    assert read.events() == ["cpu-clock:pppH", "cpu-clock:pppH", "page-faults:u", "sched:sched_switch"]
+    assert [unit for _, unit, *_ in read.writer.event_types] == ["ns", "page-faults", "sched:sched_switch"]
+    first, second, third, fourth = read.frames()
+    assert (
+        first
+        == second
+        == [
+            Frame("[unknown]", "/usr/lib/libc.so.6", symbolized=False),
+            Frame("std::function<void (int)>::operator()(int) const", "/tmp/w prog (deleted)"),
+            Frame("copy<Item (*)(int)>(int, char const*)", "/tmp/w prog (deleted)", inlined=True),
+            Frame("exc_page_fault", "[kernel.kallsyms]", kind=KERNEL),
+        ]
+    )
+    assert third == [
+        Frame("[unknown]", symbolized=False),
+        Frame("LazyCompile:*leaf work.js:2", "/tmp/perf-2771.map", kind=JIT),
     ]
-    assert profile.frames[:5] == [
-        Frame("[unknown]", "/usr/lib/libc.so.6"),
-        Frame("std::function<void (int)>::operator()(int) const", "/tmp/w prog (deleted)"),
-        Frame("copy<Item (*)(int)>(int, char const*)", "/tmp/w prog (deleted)", inlined=True),
-        Frame("exc_page_fault", "[kernel.kallsyms]", kind=KERNEL),
-        Frame("[unknown]"),
-    ]
-    assert profile.frames[5] == Frame("LazyCompile:*leaf work.js:2", "/tmp/perf-2771.map", kind=JIT)
-    assert (profile.info["host"], profile.info["kernel"], profile.info["cpus"]) == ("box", "6.1.0", 2)
-    assert profile.info["command"] == ["/usr/bin/perf", "record", "-g", "--", "./prog"]
+    assert fourth == []
+    manifest = read.writer.manifest
+    assert (manifest.host, manifest.kernel, manifest.cpus) == ("box", "6.1.0", 2)
+    assert manifest.command == ["/usr/bin/perf", "record", "-g", "--", "./prog"]
 
 
 def test_a_thread_that_renames_itself_keeps_each_name_from_its_time_on(tmp_path: Path):
-    counts = folded_counts(read_perf_script(written(tmp_path, DEFAULT)))
-    assert {stack.partition(";")[0]: n for stack, n in counts.items()} == {"npm_install_vit": 2, "dd": 1}
-    assert counts["dd"] == 1  # the tracepoint's, without a stack
+    read = imported(written(tmp_path, DEFAULT))
+    assert read.comms() == ["npm install vit", "npm install vit", "dd", "dd"]
+    assert len(set(read.column("utid"))) == 1
+
+
+def test_the_idle_task_is_one_thread_of_each_cpu(tmp_path: Path):
+    text = "swapper     0 [001]     1.000000:    100 cycles: \n\tffffffff8225f7a7 idle+0xd7 ([kernel.kallsyms])\n\n"
+    read = imported(written(tmp_path, text))
+    assert (read.comms(), read.column("utid")) == (["swapper"], [0])
 
 
 def test_windows_line_ends_are_read(tmp_path: Path):
     path = tmp_path / "out.txt"
     path.write_bytes(DEFAULT.replace("\n", "\r\n").encode())
-    assert folded_counts(read_perf_script(path)) == folded_counts(read_perf_script(written(tmp_path, DEFAULT)))
+    assert imported(path).frames() == imported(written(tmp_path, DEFAULT)).frames()
 
 
 def test_frames_at_the_end_of_a_samples_line_are_read(tmp_path: Path):
@@ -90,9 +104,9 @@ def test_frames_at_the_end_of_a_samples_line_are_read(tmp_path: Path):
         "              bc 20235   879.191692:    1001 cpu-clock:u:      563536f6c139 inner+0x10 (/tmp/fm/p)\n"
         "              bc 20235   879.192687:    1001 cpu-clock:u:  ffffffff8225f7a7 do_it+0x21 ([kernel.kallsyms])\n"
     )
-    profile = read_perf_script(written(tmp_path, text))
-    assert folded_counts(profile) == {"bc;inner": 1, "bc;do_it": 1}
-    assert profile.weight.tolist() == [1001, 1001]
+    read = imported(written(tmp_path, text))
+    assert (read.comms(), read.functions()) == (["bc", "bc"], [["inner"], ["do_it"]])
+    assert read.column("weight") == [1001, 1001]
 
 
 @pytest.mark.parametrize(
@@ -112,10 +126,9 @@ def test_frames_at_the_end_of_a_samples_line_are_read(tmp_path: Path):
 @pytest.mark.parametrize("frame", ["inner", "f(int (*)(char))", "(anonymous namespace)::f", "operator new"])
 def test_any_choice_of_fields_is_read(tmp_path: Path, first: str, expected: tuple[str, int, int, str], frame: str):
     block = f"{first}\n\t            114a {frame}\n\t            1187 main\n\n"
-    profile = read_perf_script(written(tmp_path, block * 3))
-    row = (profile.comms(profile.tid)[0], int(profile.cpu[0]), int(profile.ts_ns[0]), profile.events[0])
-    assert (row, len(profile)) == (expected, 3)
-    assert [one.function for one in profile.frames] == ["main", frame]
+    read = imported(written(tmp_path, block * 3))
+    assert (read.comms()[0], read.column("cpu")[0], read.column("ts_ns")[0], read.events()[0]) == expected
+    assert read.functions() == [["main", frame]] * 3
 
 
 def test_source_lines_belong_to_the_frame_above_them(tmp_path: Path):
@@ -126,7 +139,8 @@ def test_source_lines_belong_to_the_frame_above_them(tmp_path: Path):
         "\t            1b6d main+0x1 (/tmp/w)\n  w[1b6d]\n"
         "\t            1b77 _start+0x1 (/tmp/w)\n  :0\n\n"
     )
-    assert read_perf_script(written(tmp_path, text)).frames == [
+    (frames,) = imported(written(tmp_path, text)).frames()
+    assert frames == [
         Frame("_start", "/tmp/w"),
         Frame("main", "/tmp/w"),
         Frame("loop", "/tmp/w", "stl_algo.h", 1921),
@@ -135,8 +149,8 @@ def test_source_lines_belong_to_the_frame_above_them(tmp_path: Path):
 
 
 def test_losses_are_counted(tmp_path: Path):
-    profile = read_perf_script(written(tmp_path, DEFAULT + "p 1 2.000000: PERF_RECORD_LOST lost 33\n"))
-    assert profile.lost == [Lost(0, "perf script", -1, 33)]
+    read = imported(written(tmp_path, DEFAULT + "p 1 2.000000: PERF_RECORD_LOST lost 33\n"))
+    assert read.writer.losses_by_source() == {"perf": 33}
 
 
 def test_a_damaged_line_is_reported_with_its_number_or_left_out(tmp_path: Path):
@@ -145,10 +159,10 @@ def test_a_damaged_line_is_reported_with_its_number_or_left_out(tmp_path: Path):
     lines.insert(21, "\t  16db75 lost_its_sample+0x1 (/tmp/x)\n")
     path = written(tmp_path, "\n".join(lines))
     with pytest.raises(InsituError, match="line 12: not a line of perf script"):
-        read_perf_script(path)
-    profile = read_perf_script(path, skip_bad_lines=True)
-    assert len(profile) == 4
-    assert profile.info["notes"] == [
+        imported(path)
+    read = imported(path, skip_bad_lines=True)
+    assert len(read.column("stack")) == 4
+    assert read.notes == [
         "2 bad lines were left out (line 12: not a line of perf script; line 22: a frame without a sample)"
     ]
 
@@ -168,16 +182,16 @@ def test_damaged_text_is_samples_or_one_line_of_error(tmp_path: Path, data: st.D
     path = tmp_path / "out.txt"
     path.write_bytes(text)
     try:
-        profile = read_perf_script(path, skip_bad_lines=skip)
+        read = Imported(lambda writer: import_perf_script(path, writer, ImportOptions(skip_bad_lines=skip)))
     except InsituError as error:
         assert "\n" not in str(error) and (not skip or "no samples" in str(error))
         return
-    assert len(profile.tid) == len(profile.stack) == len(profile.weight)
-    assert (profile.stack < len(profile.stack_parent)).all()
+    assert max(read.column("stack")) < len(read.writer.stacks)
+    read.stacks()
 
 
 def test_text_longer_than_is_read_at_once_is_read_to_its_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
     monkeypatch.setattr("insitu.convert.formats.perf_script._CHUNK", 1000)
-    assert len(read_perf_script(written(tmp_path, DEFAULT * 20))) == 80
+    assert len(imported(written(tmp_path, DEFAULT * 20)).column("stack")) == 80
     lines = "".join(f"   p 1 {at}.000000: 1 cycles:  ffffffff81000000 f+0x1 (/x)\n" for at in range(100))
-    assert read_perf_script(written(tmp_path, lines)).ts_ns.tolist() == [at * 10**9 for at in range(100)]
+    assert imported(written(tmp_path, lines)).column("ts_ns") == [at * 10**9 for at in range(100)]

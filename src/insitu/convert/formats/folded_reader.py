@@ -62,8 +62,8 @@ def read_folded(
 ) -> None:
     """Read folded stacks into the ``sample`` table of ``writer``; ``name`` is the file's, for messages.
 
-    A line is one row, with its count as weight. Fractional counts (seconds, say) are all multiplied by one power of
-    ten, which the event's name, its unit and the notes say.
+    A line is one row, with its count as weight (a line that counts 0 is none). Fractional counts (seconds, say) are
+    all multiplied by one power of ten, which the event's name, its unit and the notes say.
 
     ``comm_first``: the first frame is the command's name. None: it is where some line's second frame is a function in
     which threads start (main, _start, clone ...), so that the first cannot be a function, and no line's first is one.
@@ -93,6 +93,9 @@ def read_folded(
         notes.append(f"fractional counts: weights are the file's counts times {factor}")
     if any(count * factor != whole for count, whole in zip(lines.counts, per_line, strict=True)):
         notes.append(f"counts were rounded to {'whole numbers' if factor == 1 else f'1/{factor}'}")
+    empty = [at for at, count in enumerate(per_line) if not count]
+    for at in reversed(empty):
+        del lines.stacks[at], per_line[at]
     has_comm = _begin_with_comms(lines.stacks) if comm_first is None else comm_first
     tree = _grow_stacks(lines.stacks, has_comm)
     comms = tree.comms if has_comm else [name.rpartition("/")[2]]
