@@ -6,14 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insitu.convert.formats.perf_data import read_perf_data
+from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.open import import_file, load_stacks, open_session
 from insitu.errors import InsituError
+from insitu.session.weighted_stacks import WeightedStacks
 
 from .perf_peer import agreement, our_folded, perf_folded, perf_record, source_names
 
@@ -73,6 +74,11 @@ def compiled(directory: Path, compiler: str, source: str, suffix: str, *options:
     file.write_text(source)
     subprocess.run([compiler, *options, str(file), "-o", str(directory / "prog")], check=True, capture_output=True)
     return str(directory / "prog")
+
+
+def as_perf(path: Path) -> WeightedStacks:
+    """With addresses looked up as perf script does."""
+    return load_stacks(path, options=ImportOptions(as_perf=True))
 
 
 @pytest.fixture(scope="module")
@@ -168,7 +174,9 @@ def test_several_events_are_told_apart(tmp_path: Path):
     command = ["perf", "script", "-i", str(data), "-F", "event"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     with open_session(data) as session:
-        counts = dict(session.sql("select event, count(*) from sample group by event").rows())
+        counts = dict(
+            session.sql("select name, count(*) from sample join event_type on event_type = id group by name").rows()
+        )
     assert counts == {name: lines.count(f"{name}:") for name in {line.rstrip(":") for line in lines}}
     assert counts["page-faults"] > 50
 
@@ -228,9 +236,9 @@ def test_events_sampled_as_a_group_have_the_samples_and_the_weights_of_perf_scri
     lines = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
     rows = [line.replace(".", "").replace(":", "").split() for line in lines if line]
     peer = sorted((int(time_us), name, int(period)) for time_us, period, name in rows)
-    profile = load_stacks(data)
-    columns = (profile.ts_ns // 1000, profile.event, profile.weight)
-    ours = sorted((ts, profile.events[event], weight) for ts, event, weight in np.stack(columns, axis=1).tolist())
+    columns = "ts_ns // 1000, name, weight"
+    with open_session(data) as session:
+        ours = sorted(session.sql(f"select {columns} from sample join event_type on event_type = id").rows())
     assert ours == peer
     assert {name for _, name, _ in ours} == {"cpu-clock", "page-faults", "minor-faults"}
 
@@ -262,7 +270,7 @@ def test_an_imported_session_is_self_contained(c_recording: Path, tmp_path: Path
 def opens_or_says_why(path: Path) -> int:
     """The number of samples in it; an InsituError of one line counts as -1. Anything else is a failure."""
     try:
-        return len(load_stacks(path))
+        return load_stacks(path).total_count
     except InsituError as error:
         assert "\n" not in str(error)
         return -1
@@ -270,7 +278,7 @@ def opens_or_says_why(path: Path) -> int:
 
 def boundaries(path: Path) -> Iterator[int]:
     """Where records begin, and a byte beside."""
-    stream = read_perf_data(path).streams[0]
+    (stream,) = read_perf_data(path).streams[0]
     begin = path.read_bytes().find(stream.words.tobytes()[:64])
     for word in stream.at[:: max(1, len(stream.at) // 25)].tolist():
         yield begin + word * 8
