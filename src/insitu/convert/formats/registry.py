@@ -198,5 +198,5 @@ def require_tables(exporter: Exporter, path: Path, have: Collection[str]) -> Non
     if missing:
         raise InsituError(
             f"{path}: {exporter.name} needs the tables {', '.join(exporter.tables)}; missing: {', '.join(missing)}",
-            remedy=f"it has: {', '.join(sorted(have)) or 'none'}; insitu sql --csv writes any table",
+            remedy=f"it has: {', '.join(sorted(have)) or 'none'}; insitu sql --format csv writes any table",
         )
