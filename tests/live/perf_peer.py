@@ -5,9 +5,7 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
-
-from insitu.session.profile import Profile
+from insitu.session.weighted_stacks import WeightedStacks
 
 
 def perf_record(output: Path, *options: str, command: list[str], cwd: Path | None = None) -> Path:
@@ -18,8 +16,11 @@ def perf_record(output: Path, *options: str, command: list[str], cwd: Path | Non
     return output
 
 
-def perf_folded(path: Path, *options: str) -> Counter[str]:
-    """perf script's stacks, folded: the ten lines that everybody writes."""
+def perf_folded(path: Path, *options: str, keep_ends: bool = False) -> Counter[str]:
+    """perf script's stacks, folded: the ten lines that everybody writes.
+
+    perf makes a frame of the return address 0 (less one) where a stack copy ends: left out unless ``keep_ends``.
+    """
     text = subprocess.run(
         ["perf", "script", "-i", str(path), "-F", "comm,ip,sym", *options], capture_output=True, text=True, check=True
     ).stdout
@@ -28,30 +29,25 @@ def perf_folded(path: Path, *options: str) -> Counter[str]:
         lines = [line for line in block.splitlines() if line.strip()]
         if not lines:
             continue
-        # perf makes a frame of the return address 0 (less one) where a stack copy ends.
-        frames = [line.split(None, 1) for line in lines[1:] if not line.split()[0].endswith("f" * 16)]
+        frames = [line.split(None, 1) for line in lines[1:] if keep_ends or not line.split()[0].endswith("f" * 16)]
         frames = [name.removesuffix(" (inlined)") for _, name in frames]
         stacks[";".join([lines[0].strip(), *reversed(frames)])] += 1
     return stacks
 
 
-_UNNAMED = re.compile(r".*\+0x[0-9a-f]+|0x[0-9a-f]+")
-
-
-def our_folded(profile: Profile, *, inlined: bool = True) -> Counter[str]:
-    """The same from a profile, frame by frame; what has no symbol is called [unknown], as perf does."""
-    names = [";[unknown]" if _UNNAMED.fullmatch(frame.function) else f";{frame.function}" for frame in profile.frames]
+def our_folded(stacks: WeightedStacks, *, inlined: bool = True) -> Counter[str]:
+    """The same from weighted stacks, frame by frame; what has no symbol is called [unknown], as perf does."""
+    names = [f";{frame.function if frame.symbolized else '[unknown]'}" for frame in stacks.frames]
     if not inlined:
-        names = ["" if frame.inlined else name for frame, name in zip(profile.frames, names, strict=True)]
-    comms, of_sample = profile.commands(profile.tid, profile.ts_ns)
+        names = ["" if frame.inlined else name for frame, name in zip(stacks.frames, names, strict=True)]
     texts = [""]
-    for parent, frame in zip(profile.stack_parent[1:], profile.stack_frame[1:], strict=True):
+    for parent, frame in zip(stacks.parent[1:].tolist(), stacks.frame[1:].tolist(), strict=True):
         texts.append(texts[parent] + names[frame])
-    pairs, counts = np.unique(np.stack([of_sample, profile.stack]), axis=1, return_counts=True)
-    stacks: Counter[str] = Counter()
-    for (comm, stack), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        stacks[comms[comm] + texts[stack]] += count
-    return stacks
+    found: Counter[str] = Counter()
+    rows = zip(stacks.thread.tolist(), stacks.stack.tolist(), stacks.count.tolist(), strict=True)
+    for thread, stack, count in rows:
+        found[stacks.threads[thread].name + texts[stack]] += count
+    return found
 
 
 def source_names(stacks: Counter[str]) -> Counter[str]:

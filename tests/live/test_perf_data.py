@@ -6,14 +6,15 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from insitu.convert.formats.perf_data import read_perf_data
-from insitu.convert.open import import_file, load_profile, open_session
+from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.open import import_file, load_stacks, open_session
 from insitu.errors import InsituError
+from insitu.session.weighted_stacks import WeightedStacks
 
 from .perf_peer import agreement, our_folded, perf_folded, perf_record, source_names
 
@@ -75,6 +76,11 @@ def compiled(directory: Path, compiler: str, source: str, suffix: str, *options:
     return str(directory / "prog")
 
 
+def as_perf(path: Path) -> WeightedStacks:
+    """With addresses looked up as perf script does."""
+    return load_stacks(path, options=ImportOptions(as_perf=True))
+
+
 @pytest.fixture(scope="module")
 def c_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
     directory = tmp_path_factory.mktemp("c")
@@ -83,7 +89,7 @@ def c_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_c_stacks_are_those_of_perf_script(c_recording: Path):
-    ours, peer = our_folded(load_profile(c_recording, as_perf=True)), perf_folded(c_recording)
+    ours, peer = our_folded(as_perf(c_recording)), perf_folded(c_recording)
     assert ours.total() == peer.total() > 500
     # At the moment of exec perf names a place of the program that is gone.
     assert agreement(ours, peer) > 0.99
@@ -92,20 +98,26 @@ def test_c_stacks_are_those_of_perf_script(c_recording: Path):
 
 def test_callers_are_looked_up_at_the_call(c_recording: Path):
     """The same stacks but for inlined functions, of which this program has none, and calls that end a function."""
-    assert agreement(our_folded(load_profile(c_recording)), perf_folded(c_recording)) > 0.98
+    assert agreement(our_folded(load_stacks(c_recording)), perf_folded(c_recording)) > 0.98
 
 
 @pytest.mark.parametrize("optimization", ["-O1", "-O2"])
 def test_cxx_stacks_with_frame_pointers_are_those_of_perf_script(tmp_path: Path, optimization: str):
     program = compiled(tmp_path, "g++", CXX_SOURCE, ".cc", optimization, "-g", *FRAME_POINTERS)
     data = perf_record(tmp_path / "perf.data", "-g", "-F", "1999", command=[program])
-    assert agreement(our_folded(load_profile(data, as_perf=True)), perf_folded(data)) > 0.98
+    assert agreement(our_folded(as_perf(data)), perf_folded(data)) > 0.98
 
 
-def test_cxx_stacks_unwound_from_copies_are_those_of_perf_script(tmp_path: Path):
-    program = compiled(tmp_path, "g++", CXX_SOURCE, ".cc", "-O2", "-g")
-    data = perf_record(tmp_path / "perf.data", "--call-graph", "dwarf", "-F", "1999", command=[program])
-    profile = load_profile(data)
+@pytest.fixture(scope="module")
+def cxx_recording(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    directory = tmp_path_factory.mktemp("cxx")
+    program = compiled(directory, "g++", CXX_SOURCE, ".cc", "-O2", "-g")
+    return perf_record(directory / "perf.data", "--call-graph", "dwarf", "-F", "1999", command=[program])
+
+
+def test_cxx_stacks_unwound_from_copies_are_those_of_perf_script(cxx_recording: Path):
+    data = cxx_recording
+    profile = load_stacks(data)
     assert agreement(our_folded(profile, inlined=False), perf_folded(data, "--no-inline")) > 0.98
     # libc's functions have several names each, and perf takes DWARF's here: __GI___libc_malloc for malloc.
     assert agreement(source_names(our_folded(profile)), source_names(perf_folded(data))) > 0.85
@@ -117,7 +129,7 @@ def test_rust_stacks_are_those_of_perf_script(tmp_path: Path):
     options = ("-O", "-C", "force-frame-pointers=yes")
     program = compiled(tmp_path, "rustc", RUST_SOURCE, ".rs", *options)
     data = perf_record(tmp_path / "perf.data", "-g", "-F", "1999", command=[program])
-    ours = our_folded(load_profile(data, as_perf=True))
+    ours = our_folded(as_perf(data))
     assert agreement(ours, perf_folded(data)) > 0.98
     assert any("std::rt::lang_start::{{closure}}" in stack and "prog::main" in stack for stack in ours)
 
@@ -127,7 +139,7 @@ def test_jitted_functions_of_node_are_those_of_perf_script(tmp_path: Path):
     data = perf_record(
         tmp_path / "perf.data", "-g", "-F", "1999", command=["node", "--perf-basic-prof", "work.js"], cwd=tmp_path
     )
-    profile = load_profile(data, as_perf=True)
+    profile = as_perf(data)
     try:
         assert agreement(our_folded(profile), perf_folded(data)) > 0.97
         assert any(frame.kind == "jit" and "leaf" in frame.function for frame in profile.frames)
@@ -145,7 +157,7 @@ def test_deep_python_stacks_unwound_from_copies_are_those_of_perf_script(tmp_pat
         *("--call-graph", "dwarf", "-F", "999"),
         command=[str(Path(sys.executable).resolve()), "-c", program],
     )
-    profile = load_profile(data)
+    profile = load_stacks(data)
     assert agreement(our_folded(profile, inlined=False), perf_folded(data, "--no-inline")) > 0.98
 
 
@@ -162,7 +174,9 @@ def test_several_events_are_told_apart(tmp_path: Path):
     command = ["perf", "script", "-i", str(data), "-F", "event"]
     lines = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     with open_session(data) as session:
-        counts = dict(session.sql("select event, count(*) from sample group by event").rows())
+        counts = dict(
+            session.sql("select name, count(*) from sample join event_type on event_type = id group by name").rows()
+        )
     assert counts == {name: lines.count(f"{name}:") for name in {line.rstrip(":") for line in lines}}
     assert counts["page-faults"] > 50
 
@@ -170,7 +184,7 @@ def test_several_events_are_told_apart(tmp_path: Path):
 def test_zstd_compressed_records_are_read(c_recording: Path, tmp_path: Path):
     program = str(c_recording.parent / "prog")
     data = perf_record(tmp_path / "perf.data", "-z", "-g", "-F", "4999", command=[program])
-    ours, peer = our_folded(load_profile(data, as_perf=True)), perf_folded(data)
+    ours, peer = our_folded(as_perf(data)), perf_folded(data)
     assert ours.total() == peer.total() > 500
     assert agreement(ours, peer) > 0.99
 
@@ -182,7 +196,7 @@ def test_pipe_mode_is_read(c_recording: Path, tmp_path: Path):
         subprocess.run(
             ["perf", "record", "-q", "-g", "-F", "4999", "-o", "-", "--", program], stdout=sink, check=True
         )
-    ours, peer = our_folded(load_profile(data, as_perf=True)), perf_folded(data)
+    ours, peer = our_folded(as_perf(data)), perf_folded(data)
     assert ours.total() == peer.total() > 500
     assert agreement(ours, peer) > 0.99
 
@@ -190,7 +204,7 @@ def test_pipe_mode_is_read(c_recording: Path, tmp_path: Path):
 def test_a_file_that_perf_inject_wrote_build_ids_into_is_read(c_recording: Path, tmp_path: Path):
     data = tmp_path / "inject.data"
     subprocess.run(["perf", "inject", "-b", "-i", str(c_recording), "-o", str(data)], check=True, capture_output=True)
-    ours, peer = our_folded(load_profile(data, as_perf=True)), perf_folded(data)
+    ours, peer = our_folded(as_perf(data)), perf_folded(data)
     assert ours.total() == peer.total() > 500
     assert agreement(ours, peer) > 0.99
 
@@ -208,11 +222,11 @@ def test_a_directory_of_perf_record_threads_is_read(c_recording: Path, tmp_path:
         command=["sh", "-c", f"{program} & {program}"],
     )
     assert data.is_dir()
-    ours, peer = our_folded(load_profile(data, as_perf=True)), perf_folded(data)
+    ours, peer = our_folded(as_perf(data)), perf_folded(data)
     assert ours.total() == peer.total() > 100
     assert agreement(ours, peer) > 0.99
     import_file(data, tmp_path / "run.insitu")
-    assert our_folded(load_profile(tmp_path / "run.insitu")).total() == peer.total()
+    assert our_folded(load_stacks(tmp_path / "run.insitu")).total() == peer.total()
 
 
 def test_events_sampled_as_a_group_have_the_samples_and_the_weights_of_perf_script(tmp_path: Path):
@@ -222,23 +236,41 @@ def test_events_sampled_as_a_group_have_the_samples_and_the_weights_of_perf_scri
     lines = subprocess.run(script, capture_output=True, text=True, check=True).stdout.splitlines()
     rows = [line.replace(".", "").replace(":", "").split() for line in lines if line]
     peer = sorted((int(time_us), name, int(period)) for time_us, period, name in rows)
-    profile = load_profile(data)
-    columns = (profile.ts_ns // 1000, profile.event, profile.weight)
-    ours = sorted((ts, profile.events[event], weight) for ts, event, weight in np.stack(columns, axis=1).tolist())
+    columns = "ts_ns // 1000, name, weight"
+    with open_session(data) as session:
+        ours = sorted(session.sql(f"select {columns} from sample join event_type on event_type = id").rows())
     assert ours == peer
     assert {name for _, name, _ in ours} == {"cpu-clock", "page-faults", "minor-faults"}
 
 
+FIELDS = "comm,tid,pid,time,event,period,ip,sym,symoff,dso"
+
+
+@pytest.mark.parametrize(
+    "options",
+    [(), ("--header", "--ns"), ("-F", "comm,ip,sym"), ("-F", FIELDS), ("-F", "+misc"), ("--show-mmap-events",)],
+    ids=lambda options: " ".join(options) or "default",
+)
+@pytest.mark.parametrize("stacks", ["frame pointers", "dwarf"])
+def test_the_text_of_perf_script_reads_as_the_stacks_in_it(
+    c_recording: Path, cxx_recording: Path, tmp_path: Path, options: tuple[str, ...], stacks: str
+):
+    data = c_recording if stacks == "frame pointers" else cxx_recording
+    with (tmp_path / "out.txt").open("wb") as sink:
+        subprocess.run(["perf", "script", "-i", str(data), *options], stdout=sink, check=True)
+    assert our_folded(load_stacks(tmp_path / "out.txt")) == perf_folded(data, keep_ends=True)
+
+
 def test_an_imported_session_is_self_contained(c_recording: Path, tmp_path: Path):
     import_file(c_recording, tmp_path / "run.insitu")
-    direct, kept = our_folded(load_profile(c_recording)), our_folded(load_profile(tmp_path / "run.insitu"))
+    direct, kept = our_folded(load_stacks(c_recording)), our_folded(load_stacks(tmp_path / "run.insitu"))
     assert direct == kept
 
 
 def opens_or_says_why(path: Path) -> int:
     """The number of samples in it; an InsituError of one line counts as -1. Anything else is a failure."""
     try:
-        return len(load_profile(path))
+        return load_stacks(path).total_count
     except InsituError as error:
         assert "\n" not in str(error)
         return -1
@@ -246,7 +278,7 @@ def opens_or_says_why(path: Path) -> int:
 
 def boundaries(path: Path) -> Iterator[int]:
     """Where records begin, and a byte beside."""
-    stream = read_perf_data(path).streams[0]
+    (stream,) = read_perf_data(path).streams[0]
     begin = path.read_bytes().find(stream.words.tobytes()[:64])
     for word in stream.at[:: max(1, len(stream.at) // 25)].tolist():
         yield begin + word * 8

@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 
-from insitu.convert.formats.folded import folded_counts
 from insitu.convert.formats.perf_data import open_perf_data, read_perf_data
-from insitu.convert.open import load_profile
 
 from . import perf_bytes as pb
+from .imported import imported
 
 
 def written(path: Path, records: bytes) -> Path:
@@ -19,23 +18,21 @@ def written(path: Path, records: bytes) -> Path:
 
 def test_the_idle_task_is_called_swapper(tmp_path: Path):
     records = pb.comm(5, 5, "prog", 1) + pb.sample(1, 5, 5, 2, []) + pb.sample(2, 0, 0, 3, [])
-    profile = load_profile(written(tmp_path / "perf.data", records))
-    assert profile.comms(profile.tid) == ["prog", "swapper"]
+    assert imported(written(tmp_path / "perf.data", records)).comms() == ["prog", "swapper"]
 
 
 def test_a_thread_that_renames_itself_keeps_each_name_from_its_time_on(tmp_path: Path):
     records = pb.comm(5, 5, "start", 1) + pb.sample(1, 5, 5, 2, [])
     records += pb.comm(5, 5, "worker", 10) + pb.sample(1, 5, 5, 11, []) + pb.sample(1, 5, 5, 12, [])
-    counts = folded_counts(load_profile(written(tmp_path / "perf.data", records)))
-    assert counts == {"start;[unknown]": 1, "worker;[unknown]": 2}
+    assert imported(written(tmp_path / "perf.data", records)).comms() == ["start", "worker", "worker"]
 
 
 def test_build_ids_between_records_of_a_file_are_taken_in(tmp_path: Path):
     body = struct.pack("<i24s", -1, bytes(range(20))) + b"/bin/prog\0"
     odd = struct.pack("<IHH", 67, 0, 8 + len(body)) + body
     recording = read_perf_data(written(tmp_path / "perf.data", odd + pb.sample(1, 5, 5, 2, [])))
-    assert recording.build_ids == {"/bin/prog": bytes(range(20)).hex()}
-    assert recording.streams[0].type.tolist() == [67, 9]
+    (window,) = recording.streams[0]
+    assert (window.type.tolist(), recording.build_ids) == ([67, 9], {"/bin/prog": bytes(range(20)).hex()})
 
 
 def test_windows_of_a_file_are_bounded_and_complete(tmp_path: Path):
@@ -56,5 +53,24 @@ def test_the_files_of_a_directory_of_perf_record_threads_are_read_together(tmp_p
         (tmp_path / "dir" / f"data.{number}").write_bytes(pb.sample(1, 5, 5, 2 + number, []))
     (tmp_path / "dir" / "data.1").write_bytes(b"")
     (tmp_path / "dir" / "data.bak").write_bytes(b"not a part of it")
-    profile = load_profile(tmp_path / name)
-    assert profile.ts_ns.tolist() == [2, 4, 12]
+    assert imported(tmp_path / name).column("ts_ns") == [2, 4, 12]
+
+
+def test_samples_of_several_threads_files_come_in_the_order_of_time(tmp_path: Path):
+    main = bytearray(pb.perf_data(b""))
+    main[72 + 24 // 8] |= 1 << 24 % 8
+    (tmp_path / "data").write_bytes(main)
+    for number in range(3):
+        (tmp_path / f"data.{number}").write_bytes(
+            b"".join(pb.sample(1, 5, 5, ts, []) for ts in range(1 + number, 300, 3))
+        )
+    assert imported(tmp_path).column("ts_ns") == list(range(1, 300))
+
+
+def test_a_file_whose_recorder_was_killed_says_so(tmp_path: Path):
+    data = bytearray(pb.perf_data(pb.sample(1, 5, 5, 2, []) + b"torn"))
+    struct.pack_into("<Q", data, 48, 0)  # the header's size of the data
+    (tmp_path / "perf.data").write_bytes(data)
+    read = imported(tmp_path / "perf.data")
+    assert read.column("ts_ns") == [2]
+    assert any("was killed" in note for note in read.notes) and any("4 bytes" in note for note in read.notes)

@@ -8,7 +8,7 @@ from hypothesis import strategies as st
 
 from insitu.convert.formats.pprof import write_pprof
 from insitu.convert.formats.protobuf import varint
-from insitu.session.profile import Lost, Thread
+from insitu.session.manifest import Manifest
 from insitu.symbols.frame import Frame
 
 
@@ -101,8 +101,7 @@ def test_stacks_counts_and_weights_arrive_by_thread(profile_of):
 
 
 def test_a_thread_that_execs_is_labelled_with_the_name_of_the_time(profile_of):
-    profile = profile_of([("ls", 7, ["main"], 4)], weight=1)
-    profile.threads = [Thread(7, 7, comm="bash"), Thread(7, 7, comm="ls", start_ns=2_500_000)]
+    profile = profile_of([("bash", 7, ["main"], 3), ("ls", 7, ["main"], 1)], weight=1)
     assert _Decoded(write_pprof(profile)).stacks() == {("bash", 7, "main"): 3 + 3j, ("ls", 7, "main"): 1 + 1j}
 
 
@@ -135,11 +134,14 @@ def test_mappings_say_that_nothing_is_left_to_symbolize(profile_of):
     assert {mapping for mapping, _ in decoded.locations.values()} == {"", "[kernel.kallsyms]"}
 
 
-def test_time_duration_period_and_losses_are_told(profile_of):
-    profile = profile_of([("p", 1, ["main"], 1)])
-    profile.info.update(start_realtime_ns=1_700_000_000_000_000_000, frequency_hz=100)
-    profile.info.update(start_monotonic_ns=5, end_monotonic_ns=5_000_000_005)
-    profile.lost.append(Lost(0, "ring", 0, 7))
+def test_time_duration_period_and_losses_are_stored(profile_of):
+    manifest = Manifest(
+        start_realtime_ns=1_700_000_000_000_000_000,
+        sources=[{"id": "perf", "kind": "perf", "options": {"frequency_hz": 100}}],
+        start_ns=5,
+        end_ns=5_000_000_005,
+    )
+    profile = profile_of([("p", 1, ["main"], 1)], manifest=manifest, losses={"ring": 7})
     top = (decoded := _Decoded(write_pprof(profile))).top
     assert (top[9], top[10], top[12]) == ([1_700_000_000_000_000_000], [5_000_000_000], [10_000_000])
     assert decoded.strings[_numbers(top[13][0])[0]] == "7 records were lost"
@@ -148,6 +150,18 @@ def test_time_duration_period_and_losses_are_told(profile_of):
 def test_other_events_are_counts_of_their_name(profile_of):
     decoded = _Decoded(write_pprof(profile_of([("p", 1, ["main"], 2)], event="page-faults", weight=3)))
     assert decoded.types == [("samples", "count"), ("page-faults", "count")]
+
+
+def test_bytes_keep_their_unit(profile_of):
+    profile = profile_of([("p", 1, ["main"], 2)], event="alloc", weight=64, unit="bytes", counted="events")
+    assert _Decoded(write_pprof(profile)).types == [("events", "count"), ("alloc", "bytes")]
+
+
+def test_imported_sums_of_samples_are_one_number_a_stack(profile_of):
+    profile = profile_of([("p", 1, ["main"], 1)], event="samples", weight=40, preferred="weight")
+    decoded = _Decoded(write_pprof(profile))
+    assert decoded.types == [("samples", "count")]
+    assert _numbers(decoded.samples[0][2][0]) == [40]
 
 
 def test_an_empty_profile_is_a_whole_file(profile_of):

@@ -38,8 +38,8 @@ def test_each_thread_is_a_profile_whose_weights_are_nanoseconds(profile_of):
 
 
 def test_samples_are_in_the_order_of_time(profile_of):
-    profile = profile_of([("p", 1, ["a"], 2), ("p", 1, ["b"], 2), ("p", 1, ["c"], 1)], weight=1)
-    profile.ts_ns = np.array([50, 10, 20, 40, 30])
+    rows = [("p", 1, ["a"], 2), ("p", 1, ["b"], 2), ("p", 1, ["c"], 1)]
+    profile = profile_of(rows, weight=1, ts_ns=np.array([50, 10, 20, 40, 30]))
     document = json.loads(write_speedscope(profile, "run"))
     frames = [document["shared"]["frames"][sample[0]]["name"] for sample in document["profiles"][0]["samples"]]
     assert frames == ["a", "b", "c", "b", "a"]
@@ -54,10 +54,17 @@ def test_too_many_samples_are_merged_by_stack_and_the_title_says_so(profile_of, 
     assert document["profiles"][0]["weights"] == [5, 2]
 
 
+def test_a_thread_that_renamed_itself_is_one_profile_under_all_its_names(profile_of):
+    document = json.loads(write_speedscope(profile_of([("sh", 7, ["a"], 2), ("ls", 7, ["b"], 1)], weight=1), "run"))
+    assert [profile["name"] for profile in document["profiles"]] == ["sh, ls/7"]
+    assert document["profiles"][0]["weights"] == [2, 1]
+
+
 def test_frames_carry_file_and_line_where_known(profile_of):
     frames = [Frame("f", "/bin/p", "src/f.c", 7), Frame("g", "/bin/p"), Frame("h")]
     document = json.loads(write_speedscope(profile_of([("p", 1, frames, 1)]), "run"))
-    assert document["shared"]["frames"] == [
+    (sample,) = document["profiles"][0]["samples"]
+    assert [document["shared"]["frames"][at] for at in sample] == [
         {"name": "f", "file": "src/f.c", "line": 7},
         {"name": "g", "file": "/bin/p"},
         {"name": "h"},

@@ -121,7 +121,7 @@ def test_export_of_a_recording_without_samples_is_refused(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("options", "words"), [([], "line 2"), (["--skip-bad-lines"], "1 bad lines were left out (line 2: no count")]
+    ("options", "words"), [([], "line 2"), (["--skip-bad-lines"], "1 bad line was left out (line 2: no count")]
 )
 def test_import_says_which_lines_are_bad(tmp_path, options, words):
     (tmp_path / "x.folded").write_text("a;main 3\nhello\na;main;f 2\n")

@@ -71,7 +71,8 @@ def run(args: argparse.Namespace) -> int:
     for note in manifest.notes:
         print(f"insitu: {note}", file=sys.stderr)
     rows = manifest.tables["sample"]["rows"]
-    print(f"insitu: {rows} samples, {manifest.lost} lost, in {output}", file=sys.stderr)
+    what = "stacks" if any(source.get("value") == "weight" for source in manifest.sources) else "samples"
+    print(f"insitu: {rows} {what}, {manifest.lost} lost, in {output}", file=sys.stderr)
     return 0
 
 

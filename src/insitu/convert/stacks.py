@@ -5,6 +5,7 @@ A distinct stack is an address-space epoch and a callchain; it is told apart by 
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -167,7 +168,8 @@ def _hash(chains: Chains, epoch: I32) -> U64:
     # All chains are weighted by one run of powers of an odd base; its inverse's powers bring each back to its start.
     mixed *= _powers(_BASE, len(mixed))
     # A running sum makes sums over ranges, empty ones included, of two look-ups; wrap-around is meant.
-    running = np.concatenate([np.zeros(1, np.uint64), np.cumsum(mixed, dtype=np.uint64)])
+    running = np.zeros(len(mixed) + 1, np.uint64)
+    np.cumsum(mixed, out=running[1:])
     back = _powers(pow(_BASE, -1, 1 << 64), len(mixed) + 1)
     sums = (running[chains.offset[1:]] - running[chains.offset[:-1]]) * back[chains.offset[:-1]]
     # The epoch tells user addresses apart; a stack that stays in the kernel means the same everywhere.
@@ -178,9 +180,14 @@ def _hash(chains: Chains, epoch: I32) -> U64:
     return salted
 
 
+_known_powers: Final[dict[int, U64]] = {}
+
+
 def _powers(base: int, count: int) -> U64:
-    """base**0, base**1 and so on, modulo 2**64."""
-    factors = np.full(count, base, np.uint64)
-    factors[:1] = 1
-    powers: U64 = np.cumprod(factors, dtype=np.uint64)
-    return powers
+    """base**0, base**1 and so on, modulo 2**64; kept, since each batch of samples needs about as many."""
+    powers = _known_powers.get(base)
+    if powers is None or len(powers) < count:
+        factors = np.full(count + count // 8, base, np.uint64)
+        factors[:1] = 1
+        powers = _known_powers[base] = np.cumprod(factors, dtype=np.uint64)
+    return powers[:count]

@@ -196,7 +196,8 @@ class SessionWriter:
 
         ``manifest`` are entries of the manifest that are known only now. The raw records, if any, are dropped last.
         """
-        self._write_shared()
+        if not isinstance(self._store, MemoryTables):  # whose readers take the shared tables from this writer
+            self._write_shared()
         for pending in self._pending.values():
             self._flush(pending)
         tables = {name: self._entry(pending) for name, pending in sorted(self._pending.items())}
@@ -256,9 +257,7 @@ def _typed(batch: Batch, column: Any, rows: int) -> Any:
         raise ValueError(f"column {column.name}: {len(values)} values for {rows} rows")
     if dtype is None:
         return values
-    if isinstance(values, np.ma.MaskedArray):
-        return values.astype(dtype, copy=False)
-    if isinstance(values, np.ndarray):
+    if isinstance(values, np.ndarray):  # masked arrays are arrays too; numpy.ma itself is slow to import
         return values.astype(dtype, copy=False)
     items = values.to_list() if hasattr(values, "to_list") else values
     if column.nullable and any(item is None for item in items):
@@ -295,11 +294,11 @@ def joined(parts: Sequence[Any], storage: str = "") -> Any:
         return [] if dtype is None else np.zeros(0, dtype)
     if len(parts) == 1:
         return parts[0]
+    if all(type(part) is np.ndarray for part in parts):
+        return np.concatenate(parts)
     if any(isinstance(part, np.ma.MaskedArray) for part in parts):
         masks = [np.ma.getmaskarray(part) for part in parts]
         return np.ma.masked_array(np.concatenate([np.asarray(part) for part in parts]), np.concatenate(masks))
-    if isinstance(parts[0], np.ndarray):
-        return np.concatenate(parts)
     if hasattr(parts[0], "to_list") and hasattr(parts[0], "append"):
         import polars
 

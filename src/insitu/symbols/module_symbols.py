@@ -85,7 +85,7 @@ class ModuleSymbols:
         return self._with_lines(file_offsets, self._lines.find(vaddrs), functions)
 
     def _without_lines(self, file_offsets: U64, functions: NDArray[np.int64]) -> list[tuple[Frame, ...]]:
-        of = {i: (Frame(self._functions.name(i), self._name),) for i in np.unique(functions).tolist() if i >= 0}
+        of = {i: (Frame(self._functions.name(i), self._name),) for i in set(functions.tolist()) if i >= 0}
         return [
             of[function] if function >= 0 else _unknown(self._name, offset)
             for offset, function in zip(file_offsets.tolist(), functions.tolist(), strict=True)

@@ -94,7 +94,7 @@ class RowLookup:
             modules = np.where(inside, module[mapping].view(np.int64), -1)
             offsets = keys - start[mapping] + offset[mapping]
         rows = np.full(len(keys), self._unknown, np.int64)
-        for module in np.unique(modules[modules >= 0]).tolist():
+        for module in sorted(set(modules[modules >= 0].tolist())):
             frames = self._frames(module)
             if frames is not None:
                 here = np.flatnonzero(modules == module)

@@ -8,13 +8,14 @@ from typing import Final, Literal, NamedTuple
 
 import numpy as np
 
+from insitu.convert.formats.bad_lines import BadLines
 from insitu.convert.formats.registry import ImportOptions
 from insitu.errors import InsituError
 from insitu.session.core_tables import SAMPLE
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import JIT, KERNEL, USER, Frame
 
-__all__ = ["import_folded", "read_folded"]
+__all__ = ["import_folded", "is_text", "read_folded"]
 
 _NUMBER: Final = r"[+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d{1,3})?"
 _LINE: Final = re.compile(rf"(.*?)[ \t]+({_NUMBER})", re.ASCII | re.DOTALL)
@@ -30,7 +31,12 @@ _OUTERMOST: Final = re.compile(
 )
 _ADDRESS: Final = re.compile(r"0x[0-9a-f]+|\[unknown\]")  # what stands for a function without a symbol
 _MOST_FRAMES: Final = 8192  # of a line; beyond it the file is taken for damaged
-_SHOWN_BAD_LINES: Final = 3
+_NO_COUNT: Final = "no count at its end"
+
+
+def is_text(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` may be folded stacks: any text may."""
+    return bool(head) and b"\0" not in head
 
 
 def import_folded(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
@@ -56,8 +62,8 @@ def read_folded(
 ) -> None:
     """Read folded stacks into the ``sample`` table of ``writer``; ``name`` is the file's, for messages.
 
-    A line is one row, with its count as weight. Fractional counts (seconds, say) are all multiplied by one power of
-    ten, which the event's name, its unit and the notes say.
+    A line is one row, with its count as weight (a line that counts 0 is none). Fractional counts (seconds, say) are
+    all multiplied by one power of ten, which the event's name, its unit and the notes say.
 
     ``comm_first``: the first frame is the command's name. None: it is where some line's second frame is a function in
     which threads start (main, _start, clone ...), so that the first cannot be a function, and no line's first is one.
@@ -70,9 +76,13 @@ def read_folded(
     """
     if b"\0" in data:
         raise InsituError(f"{name}: not folded stacks: it holds binary data")
-    lines = _split(data, name, skip_bad_lines)
-    notes = lines.notes
-    lines = _chosen_column(lines, column)
+    bad = BadLines(name, skip=skip_bad_lines)
+    lines = _split(data, bad)
+    notes = bad.notes()
+    if lines.stacks and all(map(_ends_in_count, lines.stacks)):
+        lines = _chosen_column(lines, column)
+        if column is None:
+            notes.append("two counts a line: the second (after) was read; import --column before reads the first")
     if not lines.stacks:
         raise InsituError(f"{name}: no stacks in it", remedy="each line is: frame;frame;frame count")
     per_line, factor = _scaled(lines.counts)
@@ -83,6 +93,9 @@ def read_folded(
         notes.append(f"fractional counts: weights are the file's counts times {factor}")
     if any(count * factor != whole for count, whole in zip(lines.counts, per_line, strict=True)):
         notes.append(f"counts were rounded to {'whole numbers' if factor == 1 else f'1/{factor}'}")
+    empty = [at for at, count in enumerate(per_line) if not count]
+    for at in reversed(empty):
+        del lines.stacks[at], per_line[at]
     has_comm = _begin_with_comms(lines.stacks) if comm_first is None else comm_first
     tree = _grow_stacks(lines.stacks, has_comm)
     comms = tree.comms if has_comm else [name.rpartition("/")[2]]
@@ -109,16 +122,14 @@ def read_folded(
 
 
 class _Lines(NamedTuple):
-    """The lines' stacks and their last counts; ``notes`` say what was left out."""
+    """The lines' stacks and their last counts."""
 
     stacks: list[str]
     counts: list[int | Decimal]
-    notes: list[str]
 
 
-def _split(data: bytes, name: str, skip_bad_lines: bool) -> _Lines:
-    lines = _Lines([], [], [])
-    bad: list[str] = []
+def _split(data: bytes, bad: BadLines) -> _Lines:
+    lines = _Lines([], [])
     for number, line in enumerate(data.decode("utf-8-sig", "backslashreplace").split("\n"), 1):
         stack, _, count = line.rstrip().rpartition(" ")
         plain = stack and len(count) < 18 and count.isascii() and count.isdigit() and stack[-1] not in " \t"
@@ -132,31 +143,14 @@ def _split(data: bytes, name: str, skip_bad_lines: bool) -> _Lines:
         try:
             stack, exact = _split_line(line.rstrip())
         except ValueError as error:
-            if not skip_bad_lines:
-                raise _bad_line(name, number, str(error), first=not lines.stacks) from None
-            bad.append(f"line {number}: {error}")
+            if str(error) == _NO_COUNT and not lines.stacks and not bad.skip:
+                what = "not a perf.data file, session or folded stacks"
+                raise InsituError(f"{bad.name}: {what}", remedy=f"line {number}: {error}") from None
+            bad.add(number, str(error))
             continue
         lines.stacks.append(stack)
         lines.counts.append(exact)
-    if bad:
-        more = len(bad) - _SHOWN_BAD_LINES
-        lines.notes.append(
-            f"{len(bad)} bad lines were left out ({'; '.join(bad[:_SHOWN_BAD_LINES])}{'; ...' if more > 0 else ''})"
-        )
     return lines
-
-
-def _bad_line(name: str, number: int, reason: str, *, first: bool) -> InsituError:
-    if first and reason == _NO_COUNT:
-        return InsituError(
-            f"{name}: not a perf.data file, session or folded stacks", remedy=f"line {number}: {reason}"
-        )
-    return InsituError(
-        f"{name}: line {number}: {reason}", remedy="insitu import --skip-bad-lines leaves such lines out"
-    )
-
-
-_NO_COUNT: Final = "no count at its end"
 
 
 def _split_line(line: str) -> tuple[str, int | Decimal]:
@@ -177,16 +171,8 @@ def _split_line(line: str) -> tuple[str, int | Decimal]:
 
 def _chosen_column(lines: _Lines, column: str | None) -> _Lines:
     """Of lines that all end in two counts the stacks without them, and the counts of one column."""
-    if not all(map(_ends_in_count, lines.stacks)):
-        return lines
-    stacks, before = [], []
-    for line in lines.stacks:
-        stack, count = _split_line(line)
-        stacks.append(stack)
-        before.append(count)
-    if column is None and stacks:
-        lines.notes.append("two counts a line: the second (after) was read; import --column before reads the first")
-    return _Lines(stacks, before if column == "before" else lines.counts, lines.notes)
+    pairs = [_split_line(line) for line in lines.stacks]
+    return _Lines([stack for stack, _ in pairs], [n for _, n in pairs] if column == "before" else lines.counts)
 
 
 def _ends_in_count(stack: str) -> bool:

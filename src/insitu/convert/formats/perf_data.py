@@ -7,6 +7,7 @@ import mmap
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import IO, Final, cast
 
@@ -28,7 +29,7 @@ from insitu.errors import InsituError
 from insitu.session.manifest import FORMAT, Manifest
 from insitu.session.writer import SessionWriter
 
-__all__ = ["PerfData", "import_perf_data", "open_perf_data", "read_perf_data"]
+__all__ = ["PerfData", "import_perf_data", "is_perf_data", "open_perf_data", "read_perf_data"]
 
 MAGIC: Final = b"PERFILE2"
 _SWAPPED: Final = MAGIC[::-1]
@@ -44,7 +45,13 @@ _AUXTRACE, _DIR_FORMAT, _COMPRESSED = 18, 24, 27
 _FEATURES = 256
 
 _MOST_EXPANSION: Final = 1 << 10  # zstd-compressed records may not grow by more than this factor
+_LIKELY_EXPANSION: Final = 8
 _READ_BYTES: Final = 1 << 20  # decompressed at once
+
+
+def is_perf_data(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` claims to be perf.data (of either byte order)."""
+    return head[:8] in (MAGIC, _SWAPPED)
 
 
 def read_perf_data(path: str | Path) -> RawRecording:
@@ -57,11 +64,18 @@ def import_perf_data(path: Path, writer: SessionWriter, options: ImportOptions) 
     recording = read_perf_data(path)
     known = recording.manifest
     recording.live = is_this_boot(path, known)
+    attr = recording.attrs[0]
+    sampled = {"frequency_hz": attr.sample_period} if attr.freq else {}
     writer.manifest = writer.manifest.changed(
-        host=known.host, kernel=known.kernel, machine=known.machine, cpus=known.cpus, command=known.command
+        host=known.host,
+        kernel=known.kernel,
+        machine=known.machine,
+        cpus=known.cpus,
+        command=known.command,
+        sources=[{"id": recording.source, "kind": "perf", "options": sampled}],
     )
     convert_perf(recording, writer, as_perf=options.as_perf)
-    writer.notes += recording.notes
+    writer.notes += [*known.notes, *recording.notes]
 
 
 def open_perf_data(path: str | Path) -> "PerfData":
@@ -113,7 +127,7 @@ class PerfData:
     def recording(self) -> RawRecording:
         """What conversion takes."""
         manifest = Manifest.parse({"format": FORMAT, **self.info}, str(self.path))
-        streams = [Windows(self.windows, sum(len(part.data) for part in self.parts) <= WINDOW_BYTES)]
+        streams = [Windows(partial(self._windows, part, WINDOW_BYTES), part.is_small) for part in self.parts]
         return RawRecording(streams, self.attrs, manifest, self.build_ids, cut_bytes=self.cut_bytes, notes=self.notes)
 
     def windows(self, window_bytes: int = WINDOW_BYTES) -> Iterator[Stream]:
@@ -123,12 +137,15 @@ class PerfData:
         and cannot be read.
         """
         for part in self.parts:
-            for stream in self._plain(part, window_bytes):
-                yield stream
-                if window_bytes < len(part.data):
-                    part.release()
-            if part.packed:
-                yield from walk_chunks(self._unpacked(part, window_bytes))
+            yield from self._windows(part, window_bytes)
+
+    def _windows(self, part: "_Part", window_bytes: int) -> Iterator[Stream]:
+        for stream in self._plain(part, window_bytes):
+            yield stream
+            if window_bytes < len(part.data):
+                part.release()
+        if part.packed:
+            yield from walk_chunks(self._unpacked(part, window_bytes))
 
     def _plain(self, part: "_Part", window_bytes: int) -> Iterator[Stream]:
         for data in part.gathered(window_bytes):
@@ -171,6 +188,11 @@ class _Part:
     data: memoryview
     plain: list[tuple[int, int]]
     packed: list[tuple[int, int]] = field(default_factory=list)
+
+    @property
+    def is_small(self) -> bool:
+        """Whether all of its records, decompressed, are likely to fit into one window."""
+        return len(self.data) * (_LIKELY_EXPANSION if self.packed else 1) <= WINDOW_BYTES
 
     def gathered(self, window_bytes: int) -> Iterator[memoryview]:
         """The plain records in few pieces: one range as it is, many short ones copied together."""

@@ -83,20 +83,23 @@ class _Tables:
 def write_pprof(stacks: WeightedStacks, *, compress: bool = True) -> bytes:
     """The file of weighted stacks: their rows' number and weight, by stack and thread.
 
-    Sample types are samples/count and, for CPU time, cpu/nanoseconds, else the event's name with its unit.
+    Sample types are samples/count and, for CPU time, cpu/nanoseconds, else the event's name with its unit; of sums
+    of samples the latter alone.
     Each sample bears its thread's name and id as the labels "comm" and "tid". Frames have no addresses.
     """
     tables = _Tables()
     unit = {"ns": "nanoseconds", "bytes": "bytes"}.get(stacks.unit, "count")
     kind = ("cpu" if stacks.is_cpu_time else stacks.event or stacks.counted, unit)
-    types = [_value_type(tables, stacks.counted, "count"), _value_type(tables, *kind)]
+    types = [_value_type(tables, *kind)]
+    if not (is_sum := _is_sum(stacks)):
+        types.insert(0, _value_type(tables, stacks.counted, "count"))
     parts = [message(_SAMPLE_TYPE, body) for body in types]
-    parts += _samples(stacks, tables)
+    parts += _samples(stacks, tables, with_count=not is_sum)
     manifest = stacks.manifest
     parts.append(number(_TIME_NANOS, manifest.start_realtime_ns))
     parts.append(number(_DURATION_NANOS, stacks.duration_ns))
     if manifest.frequency_hz > 0 and stacks.is_cpu_time:
-        parts.append(message(_PERIOD_TYPE, types[1]) + number(_PERIOD, 1_000_000_000 // manifest.frequency_hz))
+        parts.append(message(_PERIOD_TYPE, types[-1]) + number(_PERIOD, 1_000_000_000 // manifest.frequency_hz))
     lost = sum(stacks.losses.values())
     if lost:
         parts.append(packed(_COMMENT, [tables.string(f"{lost} records were lost")]))
@@ -116,7 +119,12 @@ def _value_type(tables: _Tables, kind: str, unit: str) -> bytes:
     return number(_VALUE_TYPE, tables.string(kind)) + number(_VALUE_UNIT, tables.string(unit))
 
 
-def _samples(stacks: WeightedStacks, tables: _Tables) -> list[bytes]:
+def _is_sum(stacks: WeightedStacks) -> bool:
+    """Whether rows are sums of samples, as folded stacks are: then only their weights mean something."""
+    return stacks.preferred == "weight" and stacks.unit == stacks.counted
+
+
+def _samples(stacks: WeightedStacks, tables: _Tables, *, with_count: bool) -> list[bytes]:
     """One message for each distinct thread, its command's name at the time, and stack."""
     nodes = len(stacks.parent)
     keys, of_key = distinct(stacks.thread.astype(np.int64) * nodes + stacks.stack)
@@ -136,7 +144,9 @@ def _samples(stacks: WeightedStacks, tables: _Tables) -> list[bytes]:
     for thread, stack, count, weight in zip(
         (keys // nodes).tolist(), of_stack.tolist(), counts, weights, strict=True
     ):
-        body = message(_SAMPLE_LOCATION_ID, chains[stack]) + packed(_SAMPLE_VALUE, (count, weight))
+        body = message(_SAMPLE_LOCATION_ID, chains[stack]) + packed(
+            _SAMPLE_VALUE, (count, weight) if with_count else (weight,)
+        )
         written.append(message(_SAMPLE, body + labels[thread]))
     return written
 

@@ -54,14 +54,18 @@ class ExportOptions(NamedTuple):
 class Importer(NamedTuple):
     """A format that can be read.
 
-    ``sniff`` decides by the first bytes of a file (64 KiB). ``reader`` is "module:function" of a function
-    (path, SessionWriter, ImportOptions) that fills the writer.
+    ``sniff`` and ``reader`` are "module:function". The first decides by a file's first bytes (64 KiB); the second
+    takes (path, SessionWriter, ImportOptions) and fills the writer.
     """
 
     name: str
     title: str
-    sniff: Callable[[bytes], bool]
+    sniff: str
     reader: str
+
+    def recognises(self, head: bytes) -> bool:
+        """Whether a file that begins with ``head`` is of this format."""
+        return bool(_function(self.sniff)(head))
 
     def read(self, path: Path, writer: "SessionWriter", options: ImportOptions) -> None:
         """Read a file of this format. Raises InsituError when it is damaged."""
@@ -98,30 +102,28 @@ def _function(reference: str) -> Callable[..., Any]:
 
 _FORMATS: Final = "insitu.convert.formats"
 
-
-def _is_perf_data(head: bytes) -> bool:
-    return head[:8] in (b"PERFILE2", b"2ELIFREP")
-
-
-def _is_text(head: bytes) -> bool:
-    return bool(head) and b"\0" not in head
-
-
 # Tried in this order: the last takes any text.
 IMPORTERS: Final = (
     Importer(
         "perf.data",
-        "perf record's file, pipe output, zstd-compressed file, or --threads directory",
-        _is_perf_data,
+        "file of perf record: plain, from a pipe (-o -), compressed (-z), directory (--threads)",
+        f"{_FORMATS}.perf_data:is_perf_data",
         f"{_FORMATS}.perf_data:import_perf_data",
     ),
     Importer(
+        "perf script",
+        "text that perf script prints, with any fields (-F)",
+        f"{_FORMATS}.perf_script:is_perf_script",
+        f"{_FORMATS}.perf_script:import_perf_script",
+    ),
+    Importer(
         "folded",
-        "folded stacks (stackcollapse-*.pl, insitu report --folded), also with two counts (difffolded.pl)",
-        _is_text,
+        "folded stacks: stackcollapse-*.pl, insitu report --folded; with two counts: difffolded.pl",
+        f"{_FORMATS}.folded_reader:is_text",
         f"{_FORMATS}.folded_reader:import_folded",
     ),
 )
+_PERF_DATA: Final = IMPORTERS[0]
 
 _STACKS: Final = ("stack", "frame")
 
@@ -158,10 +160,10 @@ def importer_of(path: Path) -> Importer:
     Raises InsituError when there is none.
     """
     if path.is_dir():
-        return next(importer for importer in IMPORTERS if importer.sniff is _is_perf_data)
+        return _PERF_DATA
     head = _head(path)
     for importer in IMPORTERS:
-        if importer.sniff(head):
+        if importer.recognises(head):
             return importer
     what = "not a session, perf.data file or text of stacks" if head else "empty file"
     raise InsituError(f"{path}: {what}", remedy="insitu import --help lists what can be read")
@@ -169,7 +171,7 @@ def importer_of(path: Path) -> Importer:
 
 def is_perf_directory(path: Path) -> bool:
     """Whether ``path`` is a directory as perf record --threads makes it."""
-    return (path / "data").is_file() and _is_perf_data(_head(path / "data"))
+    return (path / "data").is_file() and _PERF_DATA.recognises(_head(path / "data"))
 
 
 def _head(path: Path) -> bytes:
@@ -196,5 +198,5 @@ def require_tables(exporter: Exporter, path: Path, have: Collection[str]) -> Non
     if missing:
         raise InsituError(
             f"{path}: {exporter.name} needs the tables {', '.join(exporter.tables)}; missing: {', '.join(missing)}",
-            remedy=f"it has: {', '.join(sorted(have)) or 'none'}; insitu sql --csv writes any table",
+            remedy=f"it has: {', '.join(sorted(have)) or 'none'}; insitu sql --format csv writes any table",
         )

@@ -35,7 +35,10 @@ def write_speedscope(stacks: WeightedStacks, name: str) -> str:
     ordered = stacks.ts_ns is not None and len(stacks) <= _MOST_IN_TIME
     order = np.lexsort((stacks.ts_ns if ordered and stacks.ts_ns is not None else of_stack, of_row))
     bounds = np.searchsorted(of_row[order], np.arange(len(threads) + 1))
-    labels = {thread.utid: f"{thread.name}/{thread.tid}" for thread in stacks.threads}
+    names: dict[int, list[str]] = {}
+    for thread in stacks.threads:  # a thread that renamed itself is there under each of its names
+        names.setdefault(thread.utid, []).append(thread.name)
+    labels = {thread.utid: f"{', '.join(names[thread.utid])}/{thread.tid}" for thread in stacks.threads}
     profiles = []
     # The first profile is the one that is shown at first: let it be the busiest thread's.
     load = np.bincount(of_row, weights=stacks.weight, minlength=len(threads))
