@@ -28,6 +28,7 @@ class ModuleSymbols:
         self._file = file
         self._demangle = demangle if demangles else _as_it_is
         self._name = name
+        self._seen_as = Path(name.removesuffix(DELETED))
         self._inlines = inlines
 
     @property
@@ -51,8 +52,7 @@ class ModuleSymbols:
         return debug, file._replace(elf=debug, path=found)
 
     def _separate(self) -> Path | None:
-        seen_as = Path(self._name.removesuffix(DELETED))
-        return find_debug_file(self._file.elf, seen_as, self._file.root)
+        return find_debug_file(self._file.elf, self._seen_as, self._file.root)
 
     @cached_property
     def _functions(self) -> FunctionTable:
@@ -65,7 +65,10 @@ class ModuleSymbols:
     @cached_property
     def _lines(self) -> LineTable | None:
         debug = self._debug[1]
-        return LineTable.of(debug.elf, debug.path) if debug is not None else None
+        if debug is None:
+            return None
+        beside = (self._file.path, self._file.root / self._seen_as.relative_to(self._seen_as.anchor))
+        return LineTable.of(debug.elf, debug.path, beside=beside, root=self._file.root)
 
     def function(self, file_offset: int) -> tuple[str, int] | None:
         """The function at an offset of the mapped file, and how far into it that is; None where there is none."""
