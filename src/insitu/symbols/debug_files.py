@@ -14,7 +14,7 @@ from insitu.cache_home import cache_home
 from insitu.errors import InsituError
 from insitu.symbols.elf import Elf
 
-__all__ = ["embedded_symbols", "find_debug_file"]
+__all__ = ["embedded_symbols", "find_debug_file", "places_by_build_id"]
 
 _DEBUG_DIRECTORY: Final = Path("/usr/lib/debug")
 _CRC_CHUNK_BYTES: Final = 1 << 20
@@ -42,6 +42,17 @@ def embedded_symbols(elf: Elf) -> Elf | None:
         return Elf(image, f"{elf.name} (.gnu_debugdata)")
     except (lzma.LZMAError, InsituError):
         return None
+
+
+def places_by_build_id(build_id: str) -> Iterator[Path]:
+    """Where a file with this build id, or its debug file, may be kept: the whole file first."""
+    if len(build_id) <= 2:
+        return
+    directory = _DEBUG_DIRECTORY / ".build-id" / build_id[:2]
+    yield _debuginfod_cache() / build_id / "executable"
+    yield directory / build_id[2:]
+    yield directory / f"{build_id[2:]}.debug"
+    yield _debuginfod_cache() / build_id / "debuginfo"
 
 
 def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[Path]:

@@ -72,7 +72,7 @@ class ModuleSymbols:
 
     def function(self, file_offset: int) -> tuple[str, int] | None:
         """The function at an offset of the mapped file, and how far into it that is; None where there is none."""
-        vaddr = self._file.elf.vaddrs_of(np.array([file_offset], np.uint64))
+        vaddr = self._file.vaddrs_of(np.array([file_offset], np.uint64))
         found = int(self._functions.find(vaddr)[0])
         if found < 0 or vaddr[0] == np.uint64(NO_ADDRESS):
             return None
@@ -80,7 +80,7 @@ class ModuleSymbols:
 
     def frames(self, file_offsets: U64) -> list[tuple[Frame, ...]]:
         """The frames at each offset of the mapped file, innermost first; at least one each."""
-        vaddrs = self._file.elf.vaddrs_of(file_offsets)
+        vaddrs = self._file.vaddrs_of(file_offsets)
         functions = self._functions.find(vaddrs)
         functions[vaddrs == np.uint64(NO_ADDRESS)] = -1
         if self._lines is None:
