@@ -88,7 +88,9 @@ def insitu(*words: object) -> str:
 
 def test_rows_are_what_the_program_said(session: Path) -> None:
     with open_session(session) as opened:
-        rows = opened.sql("select file, count(*) n, sum(dur_ns)::bigint ns from nap group by file order by file").rows()
+        rows = opened.sql(
+            "select file, count(*) n, sum(dur_ns)::bigint ns from nap group by file order by file"
+        ).rows()
         # The sum of 1 to 100 is 5050; a long nap takes three times as long.
         assert rows == [("/long", 100, 3 * 5050 * 1000), ("/short", 100, 5050 * 1000)]
         names = opened.sql("select distinct name from nap join thread using (utid)").rows()
