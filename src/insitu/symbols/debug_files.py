@@ -1,6 +1,6 @@
 """Finds the separate debug file of an ELF file: by build id, by .gnu_debuglink, or embedded (.gnu_debugdata).
 
-The places are those of gdb ("Debugging Information in Separate Files") and of debuginfod's local cache.
+The directories are those of gdb ("Debugging Information in Separate Files") and of debuginfod's local cache.
 """
 
 import lzma
@@ -62,7 +62,7 @@ def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[Path]:
             name = f"{elf.build_id[2:]}.debug"
             yield _below(top, _DEBUG_DIRECTORY) / ".build-id" / elf.build_id[:2] / name
         yield _debuginfod_cache() / elf.build_id / "debuginfo"
-    # The link's name comes from the file: it names a file, never a place elsewhere.
+    # The link's name comes from the file, which is not trusted: no path leads elsewhere.
     if elf.debug_link is not None and "/" not in elf.debug_link.name:
         name = elf.debug_link.name
         for top in roots:

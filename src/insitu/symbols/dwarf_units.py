@@ -80,7 +80,7 @@ class Unit(NamedTuple):
 
 
 class Entry(NamedTuple):
-    """An entry that was asked for: its offset, tag, depth in the tree and attributes."""
+    """A debugging information entry: its offset, tag, depth in the tree and attributes."""
 
     offset: int
     tag: int
@@ -127,7 +127,7 @@ class Strings:
 
 
 def units(info: bytes) -> Iterator[Unit]:
-    """The units of a .debug_info section; it is left at what is no unit of version 4 or 5 (in 32-bit DWARF)."""
+    """The units of a .debug_info section, up to the first that is not of DWARF 2 to 5 in the 32-bit format."""
     offset = 0
     for _ in range(_MAX_UNITS):
         if offset + 11 > len(info):
@@ -162,7 +162,7 @@ def unit_at(info: bytes, offset: int) -> Unit | None:
 
 
 class Abbreviations:
-    """The tables of a .debug_abbrev section; each is read when first asked for."""
+    """The tables of a .debug_abbrev section; each is read on first use."""
 
     def __init__(self, section: bytes) -> None:
         self._section = section

@@ -42,7 +42,7 @@ class ModuleFile(NamedTuple):
 def open_module(module: Module, *, live: bool) -> ModuleFile | None:
     """The file that ``module`` was mapped from; None if it is gone or another one has its name now.
 
-    A file is taken for the mapped one unless both build ids are known and differ. What is found in place of a
+    A file counts as the mapped one unless both build ids are known and differ. What is found in place of a
     deleted file must have the same build id. Without ``live``, processes of this machine are not asked.
     """
     deleted = module.path.endswith(DELETED)
@@ -59,7 +59,7 @@ def open_module(module: Module, *, live: bool) -> ModuleFile | None:
 
 
 def _left_over(module: Module) -> ModuleFile | None:
-    """The file with the module's build id in the places for debug files, where the file itself is gone."""
+    """The file with the module's build id in the directories of debug files, where the file itself is gone."""
     for path in places_by_build_id(module.build_id):
         try:
             elf = Elf(path, module.path)

@@ -1,4 +1,4 @@
-"""The frames at places of one mapped file: its functions, and lines and inlined functions where it has DWARF."""
+"""The frames at offsets of one mapped file: its functions, and lines and inlined functions where it has DWARF."""
 
 from functools import cached_property
 from pathlib import Path
@@ -126,7 +126,7 @@ def _as_it_is(name: bytes) -> str:
 
 
 def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:
-    """Frames for places of a file whose symbols cannot be had: "libfoo.so+0x1234" (the offset in the file)."""
+    """Frames for offsets of a file whose symbols cannot be had: "libfoo.so+0x1234" (the offset in the file)."""
     return [_unknown(name, offset) for offset in file_offsets.tolist()]
 
 

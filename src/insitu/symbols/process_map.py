@@ -121,7 +121,7 @@ class ProcessMap:
         compat: bool = False,
         code_offset: int = -1,
     ) -> int:
-        """The index of a mapped file; what is no file on disk is another one in each process."""
+        """The index of a mapped file; memory that is not a file on disk is another module in each process."""
         key = (path, build_id, inode, compat, pid if is_of_one_process(path) else 0)
         index = self._index.setdefault(key, len(self.modules))
         if index == len(self.modules):
@@ -344,7 +344,7 @@ def at_times(lines: dict[int, list[tuple[int, int]]], ids: I32, ts_ns: I64) -> I
 
 
 def _agree(old: Mapping, new: Mapping) -> bool:
-    """Whether addresses that both cover mean the same place of the same file."""
+    """Whether addresses that both cover mean the same offset of the same file."""
     return old.module == new.module and old.start - old.offset == new.start - new.offset
 
 

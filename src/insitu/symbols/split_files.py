@@ -32,7 +32,7 @@ _SECTIONS: Final = {1: "info", 3: "abbrev", 4: "line", 6: "str_offsets", 8: "rng
 
 
 class Skeleton(NamedTuple):
-    """A unit of the program that stands for a split one."""
+    """A unit of the program whose entries are in a split unit."""
 
     unit: Unit
     entry: Entry

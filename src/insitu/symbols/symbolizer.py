@@ -32,7 +32,7 @@ JIT_MODULE = "[jit]"
 
 
 class Symbolizer:
-    """Names the addresses of one recording or run. Files and maps are read when first asked for and kept.
+    """Names the addresses of one recording or run. Files and maps are read on first use and kept.
 
     Addresses and offsets are looked up as they are given: those of return addresses must have been moved back
     into the call already.
