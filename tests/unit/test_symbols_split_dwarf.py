@@ -122,12 +122,14 @@ def test_a_split_file_of_another_compilation_is_not_used(tmp_path: Path) -> None
     assert joined(Elf(kept), [kept]).missing == 1
 
 
-def test_lines_appear_once_the_split_file_is_there(tmp_path: Path) -> None:
+def test_a_split_file_that_is_missing_is_reported_and_used_once_it_is_there(tmp_path: Path) -> None:
     _, split = whole_and_split(tmp_path)
     (dwo,) = tmp_path.glob("*.dwo")
     offsets = offsets_in(split, "outer::top")
     dwo.rename(tmp_path / "elsewhere")
-    assert {frame.line for chain in frames(split, offsets) for frame in chain} == {0}
+    symbolizer = Symbolizer()
+    assert {frame.line for chain in symbolizer.user(Module(str(split)), offsets) for frame in chain} == {0}
+    assert symbolizer.notes == [f"{split}: no lines for 1 compilation units: no .dwo files and no prog.dwp"]
     (tmp_path / "elsewhere").rename(dwo)
     assert 0 not in {chain[-1].line for chain in frames(split, offsets)}
 

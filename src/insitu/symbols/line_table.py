@@ -28,9 +28,11 @@ U64 = NDArray[np.uint64]
 class LineTable:
     """Lines of one file with DWARF."""
 
-    def __init__(self, locations: Locations, load_address: int) -> None:
+    def __init__(self, locations: Locations, load_address: int, missing_units: int = 0) -> None:
         self._locations = locations
         self._load_address = np.uint64(load_address)
+        self.missing_units = missing_units
+        """How many compilation units have no lines, because their .dwo or .dwp file was not found."""
 
     @staticmethod
     def present_in(elf: Elf) -> bool:
@@ -45,9 +47,12 @@ class LineTable:
         """
         if not cls.present_in(elf):
             return None
-        locations = _kept(elf.build_id) or _made(elf, path, beside, root)
+        kept = _kept(elf.build_id)
+        locations, missing = (kept, 0) if kept is not None else _made(elf, path, beside, root)
+        if locations is None:
+            return None
         loads = elf.segments[elf.segments["type"] == _PT_LOAD]["vaddr"]
-        return cls(locations, int(loads[0]) if len(loads) else 0) if locations is not None else None
+        return cls(locations, int(loads[0]) if len(loads) else 0, missing)
 
     def find(self, vaddrs: U64) -> list[tuple[Location, ...]]:
         """The source of each virtual address: the innermost inlined function first, the real one last."""
@@ -84,7 +89,8 @@ def _kept(build_id: str) -> Symcache | None:
         return None
 
 
-def _made(elf: Elf, path: Path, beside: Sequence[Path], root: Path) -> Locations | None:
+def _made(elf: Elf, path: Path, beside: Sequence[Path], root: Path) -> tuple[Locations | None, int]:
+    """The lines, and how many units they lack."""
     from symbolic.debuginfo import Archive
     from symbolic.exceptions import SymbolicError
 
@@ -93,16 +99,16 @@ def _made(elf: Elf, path: Path, beside: Sequence[Path], root: Path) -> Locations
         archive = Archive.open(os.fsencode(path)) if split.image is None else Archive.from_bytes(split.image)
         cache: Any = next(archive.iter_objects()).make_symcache()
     except (OSError, StopIteration, SymbolicError):
-        return None
+        return None, split.missing
     try:
         with cache.open_stream() as stream:
             data = stream.read()
         made = Symcache(data)
     except ValueError:
-        return _ForeignSymcache(cache)
+        return _ForeignSymcache(cache), split.missing
     if elf.build_id and not split.missing:  # else what is missing may be there next time
         _keep(data, _cache_path(elf.build_id))
-    return made
+    return made, split.missing
 
 
 def _keep(data: bytes, path: Path) -> None:

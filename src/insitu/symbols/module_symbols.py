@@ -32,6 +32,15 @@ class ModuleSymbols:
         self._inlines = inlines
 
     @property
+    def notes(self) -> list[str]:
+        """What the frames lack, each a line to show to the user."""
+        lines = self.__dict__.get("_lines")  # not read where nothing was looked up
+        if lines is None or not lines.missing_units:
+            return []
+        path = self._seen_as
+        return [f"{path}: no lines for {lines.missing_units} compilation units: no .dwo files and no {path.name}.dwp"]
+
+    @property
     def elf(self) -> Elf:
         """The mapped file itself."""
         return self._file.elf
