@@ -10,11 +10,11 @@ import numpy as np
 
 from bench._measure import once
 from insitu.convert.formats.perf_data import read_perf_data
-from insitu.convert.formats.perf_records import SampleDecoder, side_records
-from insitu.convert.processes import replay
+from insitu.convert.formats.perf_records import SampleBatch, SampleDecoder, side_records
+from insitu.convert.processes import Processes, replay
 from insitu.symbols.elf import Elf
 from insitu.symbols.process_map import Module
-from insitu.symbols.unwind import UserStacks, unwind
+from insitu.symbols.unwind import Unwinder, UserStacks
 from insitu.symbols.vdso import VDSO, read_vdso
 
 _PYTHON = """
@@ -43,30 +43,38 @@ def _opened(module: Module) -> Elf | None:
     return read_vdso() if module.path == VDSO else Elf(module.path)
 
 
-def _measure(path: Path) -> None:
-    recording = read_perf_data(path)
-    records = [record for stream in recording.streams for record in side_records(stream, recording.attrs)]
-    processes = replay(records, recording.build_ids)
-    (batch,) = (batch for stream in recording.streams for batch in SampleDecoder(recording.attrs).batches(stream))
+def _stacks(batch: SampleBatch, processes: Processes) -> UserStacks:
     rows = np.flatnonzero(batch.regs_at >= 0)
-    stacks = UserStacks(
+    return UserStacks(
         batch.words[batch.regs_at[rows][:, None] + np.arange(batch.regs_mask.bit_count())],
         batch.regs_mask,
         batch.words.view(np.uint8),
         batch.stack_at[rows],
         batch.stack_size[rows],
         processes.epochs(batch.pid, batch.ts_ns)[rows],
+        batch.words[batch.regs_at[rows] - 1],
     )
+
+
+def _measure(path: Path) -> None:
+    recording = read_perf_data(path)
+    windows = [window for stream in recording.streams for window in stream]
+    records = [record for window in windows for record in side_records(window, recording.attrs)]
+    processes = replay(records, recording.build_ids)
+    decoder = SampleDecoder(recording.attrs)
+    batches = [_stacks(batch, processes) for window in windows for batch in decoder.batches(window)]
+    samples = sum(len(batch.epoch) for batch in batches)
     script = ["perf", "script", "--no-inline", "-F", "ip", "-i", str(path)]
     ours, perf, frames = [], [], 0
     for _ in range(_RUNS):
         start = time.process_time()
-        frames = len(unwind(stacks, processes.spaces, _opened)[1])
+        unwinder = Unwinder(processes.spaces, _opened)
+        frames = sum(len(unwinder.unwind(batch)[1]) for batch in batches)
         ours.append(time.process_time() - start)
         perf.append(once(script).cpu_s)
     mine, peer = min(ours), min(perf)
     print(
-        f"{len(rows)} samples, {frames / len(rows):.1f} frames deep: unwinding {mine * 1e3:.0f} ms "
+        f"{samples} samples, {frames / samples:.1f} frames deep: unwinding {mine * 1e3:.0f} ms "
         f"({mine / frames * 1e9:.0f} ns a frame), whole perf script {peer * 1e3:.0f} ms: {peer / mine:.1f} times that"
         f"  [least CPU time of {_RUNS}; {' '.join(script[:-1])}]",
         flush=True,

@@ -65,6 +65,8 @@ def test_sampled_functions_have_the_names_that_perf_script_prints(tmp_path: Path
             continue
         (chain,) = symbolizer.user(Module(path), np.array([place], np.uint64))
         ours = chain[-1].function
+        if ours.endswith("@plt") and name in ("[unknown]", "_init"):
+            continue  # perf 6.1 does not know all stubs of the PLT (see docs/symbols.md)
         assert (ours if "+0x" not in ours else "[unknown]") == name
         seen.add(name)
     assert any("memcpy" in name or "memmove" in name for name in seen)

@@ -3,6 +3,7 @@
 import shutil
 import subprocess
 import sys
+from collections import Counter
 from pathlib import Path
 from typing import NamedTuple
 
@@ -14,6 +15,7 @@ from insitu.convert.formats.perf_records import SampleDecoder, side_records
 from insitu.convert.processes import replay
 from insitu.symbols.elf import Elf
 from insitu.symbols.process_map import Module
+from insitu.symbols.symbolizer import Symbolizer
 from insitu.symbols.unwind import Unwinder, UserStacks
 from insitu.symbols.vdso import VDSO, read_vdso
 
@@ -120,7 +122,7 @@ for _ in range(200):
 
 def opened(module: Module) -> Elf | None:
     if module.path == VDSO:
-        return read_vdso()
+        return read_vdso(compat=module.compat)
     return Elf(module.path) if module.path.startswith("/") and not module.path.startswith("//") else None
 
 
@@ -137,19 +139,22 @@ class Sample(NamedTuple):
 def unwound(path: Path, frame_pointers: bool = False) -> list[Sample]:
     """All samples of a perf.data file, by time."""
     recording = read_perf_data(path)
-    records = [record for stream in recording.streams for record in side_records(stream, recording.attrs)]
+    windows = [window for stream in recording.streams for window in stream]
+    records = [record for window in windows for record in side_records(window, recording.attrs)]
     processes = replay(records, recording.build_ids)
     spaces = processes.spaces
     unwinder = Unwinder(spaces, opened, frame_pointers=frame_pointers)
     samples = []
-    for stream in recording.streams:
-        for batch in SampleDecoder(recording.attrs).batches(stream):
+    decoder = SampleDecoder(recording.attrs)
+    for window in windows:
+        for batch in decoder.batches(window):
             rows = np.flatnonzero(batch.regs_at >= 0)
             epoch = processes.epochs(batch.pid, batch.ts_ns)[rows]
             registers = batch.words[batch.regs_at[rows][:, None] + np.arange(batch.regs_mask.bit_count())]
             memory = batch.words.view(np.uint8)
             copied = batch.stack_size[rows]
-            stacks = UserStacks(registers, batch.regs_mask, memory, batch.stack_at[rows], copied, epoch)
+            abi = batch.words[batch.regs_at[rows] - 1]
+            stacks = UserStacks(registers, batch.regs_mask, memory, batch.stack_at[rows], copied, epoch, abi)
             offsets, frames = unwinder.unwind(stacks)
             for i, ts_ns in enumerate(batch.ts_ns[rows].tolist()):
                 mine = frames[offsets[i] : offsets[i + 1]].copy()
@@ -281,6 +286,68 @@ def test_frame_pointers_lead_through_code_of_a_jit_compiler(tmp_path: Path) -> N
     compare(path, 100)
     followed = unwound(path, frame_pointers=True)
     assert share_from_entry_point(followed) > 0.9 > share_from_entry_point(unwound(path))
+
+
+SOURCE_32 = r"""
+volatile unsigned sink;
+__attribute__((noinline)) void spin(int n) { for (int i = 0; i < n; i++) sink += i * i; }
+__attribute__((noinline)) int deep(int n) {
+    volatile char room[n * 8 + 4];
+    room[n] = n;
+    if (n) sink += deep(n - 1); else spin(20000);
+    return room[n];
+}
+void _start(void) {
+    __asm__ volatile(".cfi_undefined 8");
+    for (int i = 0; i < 20000; i++) deep(i % 20);
+    __asm__ volatile("int $0x80" ::"a"(1), "b"(0));
+}
+"""
+
+
+def built_32(directory: Path, *options: str) -> Path:
+    (directory / "prog.c").write_text(SOURCE_32)
+    words = ["gcc", "-m32", "-nostdlib", "-static", "-fno-pic", "-no-pie", "-O2", *options, "prog.c", "-o", "prog"]
+    done = subprocess.run(words, capture_output=True, text=True, cwd=directory)
+    if done.returncode:
+        pytest.skip(f"this gcc makes no 32-bit code: {done.stderr.splitlines()[0]}")
+    try:
+        subprocess.run([directory / "prog"], check=True)
+    except OSError:
+        pytest.skip("this kernel runs no 32-bit programs")
+    return directory / "prog"
+
+
+def test_stacks_of_a_32_bit_program_are_the_calls_that_it_makes(tmp_path: Path) -> None:
+    # No comparison: perf unwinds no 32-bit stacks here ("target platform=x86 is not supported").
+    program = built_32(tmp_path, "-fomit-frame-pointer", "-fasynchronous-unwind-tables")
+    samples = unwound(recorded(tmp_path, str(program)))
+    depths = set()
+    for sample in samples:
+        module = Module(str(program))
+        offsets = np.array(sample.places, np.uint64)
+        names = [chain[-1].function for chain in Symbolizer().user(module, offsets)]
+        calls = names[1:] if names[0] == "spin" else names
+        assert names[-1] == "_start" and set(calls[:-1]) <= {"deep"}
+        if names[0] == "spin":
+            depths.add(calls.count("deep"))
+    assert depths == set(range(1, 21))
+
+
+def test_frame_pointers_of_a_32_bit_program_lead_to_the_names_of_perf(tmp_path: Path) -> None:
+    program = built_32(tmp_path, "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls")
+    output = tmp_path / "fp.data"
+    options = ["-q", "-F", "1999", "-e", "cpu-clock:u", "-g", "-o", str(output)]
+    subprocess.run(["perf", "record", *options, "--", str(program)], check=True, capture_output=True)
+    words = ["perf", "script", "-F", "ip,sym", "-i", str(output)]
+    text = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    blocks = [[line.split()[1] for line in block.splitlines() if line.strip()] for block in text.split("\n\n")]
+    theirs = Counter(";".join(["prog", *reversed(names)]) for names in blocks if names)
+    words = [sys.executable, "-m", "insitu", "report", "--folded", "--as-perf", str(output)]
+    folded = subprocess.run(words, capture_output=True, text=True, check=True).stdout
+    ours = {stack: int(count) for stack, _, count in (line.rpartition(" ") for line in folded.splitlines())}
+    assert ours == dict(theirs)
+    assert len(ours) >= 20
 
 
 def share_from_entry_point(samples: list[Sample]) -> float:

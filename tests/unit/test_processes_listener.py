@@ -52,7 +52,7 @@ def _after(*rings: _Ring) -> ProcessListener:
 
 def test_what_a_process_mapped_is_found_after_it_has_ended() -> None:
     listener = _after(_Ring(_mapped(1, _GONE, 0x1000, 0x1000, "/a", 0x3000)))
-    assert listener.find(_GONE, 0x1800) == Place(Module("/a", pid=_GONE), 0x3800)
+    assert listener.find(_GONE, 0x1800) == Place(Module("/a", pid=_GONE, code_offset=0x3000), 0x3800)
     assert listener.find(_GONE, 0x2000) is None and listener.find(_GONE + 1, 0x1800) is None
 
 

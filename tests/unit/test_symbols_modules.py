@@ -1,5 +1,7 @@
 """Which file stands for a mapped one: deleted, replaced, of another namespace, or gone."""
 
+import os
+import re
 import subprocess
 from collections.abc import Iterator
 from pathlib import Path
@@ -8,6 +10,7 @@ import numpy as np
 import pytest
 
 from insitu.symbols.elf import Elf
+from insitu.symbols.frame import Frame
 from insitu.symbols.process_map import Module
 from insitu.symbols.symbolizer import Symbolizer
 
@@ -114,3 +117,75 @@ def test_what_is_no_elf_file_is_shown_as_module_and_offset(tmp_path: Path) -> No
     script = tmp_path / "script.sh"
     script.write_text("#!/bin/sh\n")
     assert named(Module(str(script)), np.array([0x10], np.uint64)) == "script.sh+0x10"
+
+
+@pytest.mark.parametrize("options", [("-no-pie",), ("-pie", "-fPIE"), ("-no-pie", "-Wl,-z,noseparate-code")])
+def test_a_program_that_is_gone_has_the_names_and_lines_of_its_debug_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: tuple[str, ...]
+) -> None:
+    program = compiled(tmp_path, PROGRAM_C, "-g", "-DFACTOR=3", "-Wl,--build-id", *options)
+    offsets, build_id = work_offset(program), Elf(program).build_id
+    (vaddr,) = Elf(program).vaddrs_of(offsets).tolist()
+    words = ["addr2line", "-e", str(program), hex(vaddr)]
+    peer = subprocess.run(words, capture_output=True, text=True, check=True).stdout.strip()
+    listed = subprocess.run(["readelf", "-lW", str(program)], capture_output=True, text=True, check=True).stdout
+    (mapped_from,) = re.findall(r"LOAD +0x(\S+) .* R E ", listed)
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "cache"))
+    (tmp_path / "cache" / build_id).mkdir(parents=True)
+    debug = tmp_path / "cache" / build_id / "debuginfo"
+    subprocess.run(["objcopy", "--only-keep-debug", str(program), str(debug)], check=True)
+    program.unlink()
+    module = Module(str(program), build_id, code_offset=int(mapped_from, 16) & ~0xFFF)
+    ((frame,),) = Symbolizer().user(module, offsets)
+    assert (frame.function, f"{frame.file}:{frame.line}") == ("work", peer)
+    assert named(module._replace(build_id=build_id[::-1]), offsets) == f"prog+{int(offsets[0]):#x}"
+
+
+def test_a_program_that_debuginfod_left_here_is_found_by_build_id(
+    program: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    offsets, build_id = work_offset(program), Elf(program).build_id
+    monkeypatch.setenv("DEBUGINFOD_CACHE_PATH", str(tmp_path / "cache"))
+    (tmp_path / "cache" / build_id).mkdir(parents=True)
+    program.rename(tmp_path / "cache" / build_id / "executable")
+    assert named(Module("/gone/prog", build_id), offsets) == "work"
+
+
+def test_a_program_in_a_memfd_has_its_names_and_keeps_those_of_its_mapping(program: Path) -> None:
+    offsets = work_offset(program)
+    memory = os.memfd_create("hidden")
+    os.write(memory, program.read_bytes())
+    with subprocess.Popen([f"/proc/self/fd/{memory}"], pass_fds=[memory], stdout=subprocess.PIPE) as process:
+        os.close(memory)
+        assert process.stdout is not None and process.stdout.read(1) == b"!"
+        (line, *_) = [each for each in Path(f"/proc/{process.pid}/maps").read_text().splitlines() if " r-xp " in each]
+        name = line.split(None, 5)[5]
+        assert name == "/memfd:hidden (deleted)"
+        module = Module(name, pid=process.pid)
+        assert named(module, offsets) == "work"
+        process.kill()
+    ((gone,),) = Symbolizer().user(module, offsets, offsets)
+    assert gone == Frame(f"memfd:hidden+{int(offsets[0]):#x}", name, symbolized=False)
+
+
+def test_code_that_a_jit_compiler_wrote_into_a_memfd_has_the_names_of_its_map() -> None:
+    path = Path(f"/tmp/perf-{os.getpid()}.map")
+    path.write_text("7f0000001000 80 LazyCompile:hot\n")
+    try:
+        module = Module("/memfd:code (deleted)", pid=os.getpid())
+        offsets = np.array([0x20, 0x200], np.uint64)
+        found = Symbolizer().user(module, offsets, offsets + np.uint64(0x7F0000001000))
+    finally:
+        path.unlink()
+    assert [frame.function for (frame,) in found] == ["LazyCompile:hot", "memfd:code+0x200"]
+
+
+def test_frames_say_whether_a_symbol_named_them(program: Path) -> None:
+    symbolizer = Symbolizer(kallsyms=b"ffffffff81000000 T _stext\n")
+    ((known,), (unknown,)) = symbolizer.user(
+        Module(str(program)), np.append(work_offset(program), np.uint64(1 << 33))
+    )
+    ((kernel,), (nowhere,)) = symbolizer.kernel(np.array([0xFFFFFFFF81000010, 0xFFFFFFFF90000000], np.uint64))
+    ((anonymous,),) = symbolizer.anonymous(0, np.array([0x1000], np.uint64))
+    frames = (known, unknown, kernel, nowhere, anonymous)
+    assert [frame.symbolized for frame in frames] == [True, False, True, False, False]

@@ -81,7 +81,7 @@ def rows_of_readelf(path: Path) -> dict[int, dict[str, str]]:
                 rows[int(heading[4], 16)] = dict(zip(names, values, strict=True))
         elif line.startswith("   LOC"):
             columns = line.split()[1:]
-        elif (words := line.split()) and len(words) == len(columns) + 1 and re.fullmatch(r"[0-9a-f]{16}", words[0]):
+        elif re.match(r"[0-9a-f]{8,16} (?!ZERO)", line) and len(words := line.split()) == len(columns) + 1:
             if in_function:
                 rows[int(words[0], 16)] = dict(zip(columns, words[1:], strict=True))
             else:
@@ -89,21 +89,21 @@ def rows_of_readelf(path: Path) -> dict[int, dict[str, str]]:
     return rows
 
 
-def said(row: Row) -> dict[str, str]:
+def said(row: Row, names: dict[int, str] = NAMES) -> dict[str, str]:
     """Our row in readelf's words; registers without a rule left out."""
-    cfa = "exp" if isinstance(row.cfa, bytes) else f"{NAMES[row.cfa[0]]}{row.cfa[1]:+}"
+    cfa = "exp" if isinstance(row.cfa, bytes) else f"{names[row.cfa[0]]}{row.cfa[1]:+}"
     words = {"CFA": cfa}
     for register, kind, operand in row.rules:
         if kind == AT_OFFSET:
-            words[NAMES[register]] = f"c{operand:+}"
+            words[names[register]] = f"c{operand:+}"
         elif kind == EXPRESSION:
-            words[NAMES[register]] = "exp"
+            words[names[register]] = "exp"
         elif kind == VALUE_EXPRESSION:
-            words[NAMES[register]] = "vexp"
+            words[names[register]] = "vexp"
         elif kind == UNDEFINED:
             continue
         else:
-            words[NAMES[register]] = f"{kind} {operand!r}"
+            words[names[register]] = f"{kind} {operand!r}"
     return words
 
 

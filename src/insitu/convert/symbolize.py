@@ -74,7 +74,7 @@ class Resolver:
     def _spread(
         self, rows: I64, at: U64, look_up: Callable[[U64], list[tuple[Frame, ...]]], found: list[Sequence[Frame]]
     ) -> None:
-        """Look up each distinct value of ``at`` once and put the answers where they belong."""
+        """Look up each distinct value of ``at`` once; the frames of each row go into ``found``."""
         places, inverse = distinct(at)
         answers = look_up(places)
         for row, answer in zip(rows.tolist(), inverse.tolist(), strict=True):

@@ -308,7 +308,7 @@ def open_event(attr: Attr, *, pid: int = 0, cpu: int = -1, group_fd: int = -1, f
 
 
 def refusal(error: InsituError) -> int:
-    """The errno with which the kernel refused what ``error`` tells; 0 where that is not the kernel's doing."""
+    """The errno of the kernel's refusal that ``error`` reports; 0 for other errors."""
     cause = error.__cause__
     return cause.errno or 0 if isinstance(cause, OSError) else 0
 

@@ -67,7 +67,7 @@ BUILD_ID: Final = Layout(
     "build_id build_id; u32 prot; u32 flags",
     "filename",
 )
-"""MMAP2 with Misc.MMAP_BUILD_ID: a build id in place of device and inode."""
+"""MMAP2 with Misc.MMAP_BUILD_ID: a build id instead of device and inode."""
 
 _TRAILER: Final = (Sample.TID, Sample.TIME, Sample.ID, Sample.STREAM_ID, Sample.CPU, Sample.IDENTIFIER)
 """struct sample_id, which ends every record where ``sample_id_all`` is set: a word for each field."""

@@ -166,7 +166,7 @@ def mapped_file(pid: int, area: Area) -> str:
 
 
 def start_time(pid: int) -> int:
-    """When a process was started, in clock ticks since boot: with the pid it tells processes apart."""
+    """When a process was started, in clock ticks since boot: with the pid it identifies a process."""
     # The name, in parentheses, may hold anything; field 22 of proc_pid_stat(5) is the 20th after it.
     return int(_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
 

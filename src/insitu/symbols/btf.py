@@ -239,7 +239,7 @@ class Btf:
 
 
 class Type:
-    """One type of a :class:`Btf`; made when asked for, compared by set and number."""
+    """One type of a :class:`Btf`; made on demand, compared by BTF object and id."""
 
     __slots__ = ("_words", "btf", "id")
 
@@ -330,7 +330,7 @@ class Type:
 
     @property
     def character(self) -> bool:
-        """Whether it is a char, of any sign: BTF encodes this for no compiler, so the name tells."""
+        """Whether it is a char, of any sign: no compiler encodes this in BTF, so the name decides."""
         type_ = self.strip()
         return type_.kind == Kind.INT and type_._words[2] == 1 and type_.name.endswith("char")
 
@@ -390,7 +390,7 @@ class Type:
 
     @property
     def parameters(self) -> list[Parameter]:
-        """Parameters of a function or prototype. A last one of type void stands for "..."."""
+        """Parameters of a function or prototype. A last one of type void is "..."."""
         prototype = self.target if self.kind == Kind.FUNC else self
         if prototype.kind != Kind.FUNC_PROTO:
             return []

@@ -31,7 +31,7 @@ def _in_tables(elf: Elf, name: bytes) -> tuple[int, int] | None:
         table = elf.symbols(section)
         if table is None:
             continue
-        # Names share their ends: any place where the name stands before a zero may be one.
+        # Names share their ends: any occurrence of the name before a zero may be one.
         places = [match.start() for match in re.finditer(re.escape(name) + b"\0", table.strings)]
         rows = np.flatnonzero(np.isin(table.entries["name"], places) & (table.entries["shndx"] != 0))
         if len(rows):

@@ -1,6 +1,6 @@
 """Finds the separate debug file of an ELF file: by build id, by .gnu_debuglink, or embedded (.gnu_debugdata).
 
-The places are those of gdb ("Debugging Information in Separate Files") and of debuginfod's local cache.
+The directories are those of gdb ("Debugging Information in Separate Files") and of debuginfod's local cache.
 """
 
 import lzma
@@ -14,7 +14,7 @@ from insitu.cache_home import cache_home
 from insitu.errors import InsituError
 from insitu.symbols.elf import Elf
 
-__all__ = ["embedded_symbols", "find_debug_file"]
+__all__ = ["embedded_symbols", "find_debug_file", "places_by_build_id"]
 
 _DEBUG_DIRECTORY: Final = Path("/usr/lib/debug")
 _CRC_CHUNK_BYTES: Final = 1 << 20
@@ -44,6 +44,17 @@ def embedded_symbols(elf: Elf) -> Elf | None:
         return None
 
 
+def places_by_build_id(build_id: str) -> Iterator[Path]:
+    """Where a file with this build id, or its debug file, may be kept: the whole file first."""
+    if len(build_id) <= 2:
+        return
+    directory = _DEBUG_DIRECTORY / ".build-id" / build_id[:2]
+    yield _debuginfod_cache() / build_id / "executable"
+    yield directory / build_id[2:]
+    yield directory / f"{build_id[2:]}.debug"
+    yield _debuginfod_cache() / build_id / "debuginfo"
+
+
 def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[Path]:
     roots = [root] if root == Path("/") else [root, Path("/")]
     if len(elf.build_id) > 2:
@@ -51,7 +62,7 @@ def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[Path]:
             name = f"{elf.build_id[2:]}.debug"
             yield _below(top, _DEBUG_DIRECTORY) / ".build-id" / elf.build_id[:2] / name
         yield _debuginfod_cache() / elf.build_id / "debuginfo"
-    # The link's name comes from the file: it names a file, never a place elsewhere.
+    # The link's name comes from the file, which is not trusted: no path leads elsewhere.
     if elf.debug_link is not None and "/" not in elf.debug_link.name:
         name = elf.debug_link.name
         for top in roots:

@@ -28,13 +28,13 @@ def demangle(name: bytes) -> str:
 
 
 def demangle_with_parameters(name: bytes) -> str:
-    """A C++ name in full, as overloads are told apart: ``ns::f(int)``; others as demangle() shows them."""
+    """A C++ name with the parameters that distinguish overloads (``ns::f(int)``); others as demangle() shows them."""
     full = _cxa_demangle(name) if name[:2] == b"_Z" and len(name) <= _MAX_MANGLED_BYTES else None
     return demangle(name) if full is None else full
 
 
 def _demangle_cpp(name: bytes) -> str | None:
-    """The name without parameters and return type, as libiberty prints it when not asked for more."""
+    """The name without parameters and return type, as libiberty prints it by default."""
     # What follows the mangled name proper (".cold", ".part.0", "@@GLIBCXX_3.4") is not shown.
     full = _cxa_demangle(re.split(rb"[.@]", name, maxsplit=1)[0])
     if full is None or len(full) > _MAX_SHOWN_CHARACTERS:
@@ -47,7 +47,7 @@ _libstdcxx: ctypes.CDLL | None = None
 
 
 def _cxa_demangle(name: bytes) -> str | None:
-    """What abi::__cxa_demangle says (Itanium C++ ABI, 3.4); None if that is no mangled name.
+    """What abi::__cxa_demangle returns (Itanium C++ ABI, 3.4); None for a name that is not mangled.
 
     libstdc++ is there wherever this package is: the wheel of duckdb needs it.
     """

@@ -26,7 +26,7 @@ _DIGITS: Final = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ
 
 
 def demangle_rust(name: bytes) -> str | None:
-    """The path that a mangled Rust name stands for; None if ``name`` is not one."""
+    """The path that a mangled Rust name encodes; None if ``name`` is not one."""
     if name.startswith(b"_R"):
         # A vendor's suffix (".llvm.123") is not part of the name.
         text = name.partition(b".")[0].decode(errors="replace")[2:]
@@ -59,7 +59,7 @@ def _unescaped(match: re.Match[str]) -> str:
 
 
 class _MalformedError(Exception):
-    """The text is no v0 name."""
+    """The text is not a v0 name."""
 
 
 class _V0:
@@ -134,7 +134,7 @@ class _V0:
         return disambiguator, _from_punycode(name) if puny else name
 
     def _from_back_reference(self, start: int, kind: str, read: Callable[[], str]) -> str:
-        """What stands at an earlier place, read as ``kind``: names that repeat long parts are read in linear time."""
+        """What an earlier offset holds, read as ``kind``: names that repeat long parts are read in linear time."""
         target = self._base62()
         if target >= start:
             raise _MalformedError

@@ -8,7 +8,7 @@ _MAX_LEB128_BYTES: Final = 10  # 64 bits in groups of 7
 
 
 class CorruptDwarfError(Exception):
-    """The bytes cannot be what they should be; the entry that they belong to is left out."""
+    """The bytes are not valid DWARF; the entry that they belong to is left out."""
 
 
 def uleb128(data: bytes, at: int) -> tuple[int, int]:

@@ -47,7 +47,7 @@ class BinaryTypes:
         debug_file = find_debug_file(self._elf, Path(self._path))
         for path in (self._path, debug_file):
             if path is not None:
-                # Which of the two has what is drgn's to find out; neither having any is no error.
+                # drgn finds out which of the two has what; it is not an error if neither has any.
                 module.try_file(path, force=True)
         return program
 

@@ -142,7 +142,7 @@ class CallFrames:
         return self._commons[entry]
 
     def _scan(self) -> tuple[U64, I64]:
-        """First address and offset of every FDE, by walking through the section; it is left where it is corrupt."""
+        """First address and offset of every FDE, by walking through the section up to the first corrupt one."""
         data, _, _, debug, _ = self._section
         starts, entries = [], []
         entry = 0
@@ -189,7 +189,7 @@ def _search_table(header: bytes, section: _Section) -> tuple[U64, I64] | None:
 
 
 def _cie_identity(debug: bool, width: int) -> int:
-    """What stands in place of the CIE pointer in a CIE."""
+    """What a CIE has where an FDE has its CIE pointer."""
     return (1 << 8 * width) - 1 if debug else 0
 
 

@@ -18,7 +18,7 @@ from insitu.symbols.elf_layout import ELF32, ELF64, IDENT_BYTES, NHDR, ElfLayout
 __all__ = ["NO_ADDRESS", "DebugLink", "Elf", "Section", "SymbolTable"]
 
 NO_ADDRESS: Final = 0xFFFF_FFFF_FFFF_FFFF
-"""What `Elf.vaddrs_of` and `Elf.offsets_of` give for a place that no segment covers."""
+"""What `Elf.vaddrs_of` and `Elf.offsets_of` return where no segment covers an offset or address."""
 
 _LAYOUTS: Final = {1: ELF32, 2: ELF64}  # by EI_CLASS
 _PT_LOAD, _PT_NOTE, _PF_X = 1, 4, 1

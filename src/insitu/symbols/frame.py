@@ -1,4 +1,4 @@
-"""A frame: one function at one place of the source, as a person would name it."""
+"""A frame: one function at one line of the source, by the name that a person would use."""
 
 from typing import Final, NamedTuple
 

@@ -1,4 +1,4 @@
-"""Which function of an ELF file holds an address, by its symbol tables and procedure linkage table.
+"""Which function of an ELF file holds an address, by its symbol tables and its PLT.
 
 The choice between symbols that share an address is that of perf, so that our names and `perf script`'s agree.
 """
@@ -37,7 +37,7 @@ class FunctionTable:
     """Functions of one file, by virtual address.
 
     Made from the symbol tables of ``symbols`` (the file itself, or its separate debug file) and of ``more``, and the
-    linkage table of ``runtime`` (the file that is mapped). ``demangle`` makes a shown name from a raw one.
+    PLT of ``runtime`` (the file that is mapped). ``demangle`` makes a shown name from a raw one.
     """
 
     def __init__(
@@ -57,8 +57,8 @@ class FunctionTable:
         order = np.lexsort((rank, start))
         self._start, self._end, self._rank = start[order], end[order], rank[order]
         self._name_at, self._in = name_at[order], strings[order]
-        self._append_linkage_table(runtime)
-        # Rows of equal start are a group; its first row stands for it.
+        self._append_plt_stubs(runtime)
+        # Rows of equal start are a group, represented by its first row.
         self._groups = np.flatnonzero(np.diff(self._start, prepend=np.uint64(1) + self._start[:1]) != 0)
         self._group_start = self._start[self._groups]
         self._group_end = self._end[self._groups]
@@ -112,7 +112,7 @@ class FunctionTable:
         return strings[at : end if end >= 0 else len(strings)]
 
     def _columns(self, table: SymbolTable, wanted: NDArray[np.bool_]) -> tuple[U64, U64, I64, I64, I64]:
-        """Start, end, rank (less is better), place of the name and number of its strings, of the wanted symbols."""
+        """Start, end, rank (less is better), offset of the name and index of its strings, of the wanted symbols."""
         entries = table.entries[wanted]
         start = entries["value"].astype(np.uint64)
         end = start + entries["size"]
@@ -123,9 +123,9 @@ class FunctionTable:
         number = np.full(len(entries), len(self._strings) - 1, np.int64)
         return start, end, rank.astype(np.int64), entries["name"].astype(np.int64), number
 
-    def _append_linkage_table(self, runtime: Elf) -> None:
-        starts, size, names = _linkage_table(runtime)
-        # perf adds these last and unchecked: a place that already has a symbol keeps it.
+    def _append_plt_stubs(self, runtime: Elf) -> None:
+        starts, size, names = _plt_stubs(runtime)
+        # perf adds these last and unchecked: an address that already has a symbol keeps it.
         stubs = np.array(starts, np.uint64)
         left, right = (np.searchsorted(self._start, stubs, side) for side in ("left", "right"))
         fresh = np.flatnonzero(left == right).tolist()
@@ -159,7 +159,7 @@ def _wanted(elf: Elf, table: SymbolTable) -> NDArray[np.bool_]:
     if label.any():
         label &= defined
         label[label] = labelled[section[label]]
-        if elf.machine == _EM_AARCH64:  # $x and $d tell code from data (ELF for the Arm 64-bit Architecture, 5.5)
+        if elf.machine == _EM_AARCH64:  # $x and $d mark code and data (ELF for the Arm 64-bit Architecture, 5.5)
             strings = np.frombuffer(table.strings, np.uint8)
             label[label] = strings[np.minimum(entries["name"][label], len(strings) - 1)] != ord("$")
     wanted: NDArray[np.bool_] = defined & (typed | label)
@@ -185,7 +185,7 @@ def _extend_sizeless(start: U64, end: U64) -> None:
         end[-1] = (start[-1] + _PAGE - np.uint64(1)) // _PAGE * _PAGE + _PAGE
 
 
-def _linkage_table(elf: Elf) -> tuple[list[int], int, list[bytes]]:
+def _plt_stubs(elf: Elf) -> tuple[list[int], int, list[bytes]]:
     """Addresses, size in bytes and names ("memcpy@plt") of the stubs through which the file calls others."""
     relocations, dynamic, dtype = elf.section(".rela.plt"), elf.symbols(".dynsym"), elf.layout.rela
     if relocations is None:

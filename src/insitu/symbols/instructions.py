@@ -1,4 +1,4 @@
-"""Where machine instructions begin, told by disassembling."""
+"""Where machine instructions begin, found by disassembling."""
 
 import os
 

@@ -27,7 +27,7 @@ class JitMap:
     """Functions by address. Where code was moved or replaced, the line written last holds."""
 
     def __init__(self, text: bytes) -> None:
-        """Index the lines of ``text``; lines of another form are passed over."""
+        """Index the lines of ``text``; malformed lines are skipped."""
         self._text = text
         lines = [(int(m[1], 16), int(m[2], 16), *m.span(3)) for m in _LINE.finditer(text)]
         table = np.array(lines, np.uint64).reshape(-1, 4)
@@ -69,13 +69,13 @@ def _is_first(ascending: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _last_covering(low: NDArray[np.int64], high: NDArray[np.int64], cuts: int) -> NDArray[np.int64]:
-    """For each of ``cuts`` places the highest i with low[i] <= place < high[i], or -1."""
+    """For each of ``cuts`` positions the highest i with low[i] <= position < high[i], or -1."""
     owner = np.full(cuts, -1, np.int64)
     if np.all(high - low == 1) and _is_first(np.sort(low)).all():  # nothing overlaps
         owner[low] = np.arange(len(low))
         return owner
-    # From the last range to the first, each takes the places still free; taken ones are leapt over.
-    free = list(range(cuts + 1))  # free[p]: the first free place from p on
+    # From the last range to the first, each takes the positions still free; taken ones are skipped.
+    free = list(range(cuts + 1))  # free[p]: the first free position from p on
     for i in range(len(low) - 1, -1, -1):
         place, stop = int(low[i]), int(high[i])
         while True:
@@ -90,9 +90,9 @@ def _last_covering(low: NDArray[np.int64], high: NDArray[np.int64], cuts: int) -
 
 
 def read_jit_map(pid: int) -> JitMap | None:
-    """The map that process ``pid`` wrote, in its own /tmp or ours; None if there is none to be trusted.
+    """The map that process ``pid`` wrote, in its own /tmp or ours; None if there is none that is trusted.
 
-    As perf does, only a file of root, of ours or of the process's user is believed.
+    As in perf, only a file owned by root, by us or by the process's user is trusted.
     """
     inner, uid = _identity(pid)
     roots = [Path(f"{procfs.root(pid)}/tmp/perf-{inner}.map"), Path(f"/tmp/perf-{pid}.map")]

@@ -69,7 +69,7 @@ class Kallsyms:
     """Symbols of the kernel, its modules and its BPF programs, by address."""
 
     def __init__(self, text: bytes, types: bytes = CODE) -> None:
-        """Index the lines of ``text`` whose symbol has one of ``types``; lines of another form are passed over.
+        """Index the lines of ``text`` whose symbol has one of ``types``; malformed lines are skipped.
 
         Names are decoded when asked for.
         """
@@ -116,7 +116,7 @@ class Kallsyms:
         return [names[i] for i in inverse.tolist()]
 
     def symbol(self, address: int) -> tuple[str, int] | None:
-        """Name of the symbol at or before an address of the kernel, and how far behind it the address lies.
+        """Name of the symbol at or before an address of the kernel, and the offset of the address in it.
 
         Of several names for one address the first one counts, as with bpftrace.
         """

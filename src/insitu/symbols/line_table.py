@@ -3,6 +3,7 @@
 import mmap
 import os
 import tempfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -11,12 +12,14 @@ from numpy.typing import NDArray
 
 from insitu.cache_home import cache_home
 from insitu.symbols.elf import Elf
+from insitu.symbols.split_dwarf import joined
 from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
 
 __all__ = ["LineTable"]
 
 _DEBUG_SECTIONS: Final = (".debug_info", ".zdebug_info")
 _PT_LOAD: Final = 1
+_OUR_VERSION: Final = 2  # of what is handed to symbolic; 2: with split DWARF
 _MAX_KEPT_BYTES: Final = 2 << 30
 
 U64 = NDArray[np.uint64]
@@ -25,9 +28,11 @@ U64 = NDArray[np.uint64]
 class LineTable:
     """Lines of one file with DWARF."""
 
-    def __init__(self, locations: Locations, load_address: int) -> None:
+    def __init__(self, locations: Locations, load_address: int, missing_units: int = 0) -> None:
         self._locations = locations
         self._load_address = np.uint64(load_address)
+        self.missing_units = missing_units
+        """How many compilation units have no lines, because their .dwo or .dwp file was not found."""
 
     @staticmethod
     def present_in(elf: Elf) -> bool:
@@ -35,13 +40,19 @@ class LineTable:
         return any((section := elf.section(name)) is not None and section.in_file for name in _DEBUG_SECTIONS)
 
     @classmethod
-    def of(cls, elf: Elf, path: Path) -> "LineTable | None":
-        """The lines of the ELF file ``elf`` at ``path``; None if it has no DWARF, or a corrupt one."""
+    def of(cls, elf: Elf, path: Path, *, beside: Sequence[Path] = (), root: Path = Path("/")) -> "LineTable | None":
+        """The lines of the ELF file ``elf`` at ``path``; None if it has no DWARF, or a corrupt one.
+
+        Split DWARF is looked for beside ``path`` and ``beside``, and where the compiler left it, below ``root``.
+        """
         if not cls.present_in(elf):
             return None
-        locations = _kept(elf.build_id) or _made(path, elf.build_id)
+        kept = _kept(elf.build_id)
+        locations, missing = (kept, 0) if kept is not None else _made(elf, path, beside, root)
+        if locations is None:
+            return None
         loads = elf.segments[elf.segments["type"] == _PT_LOAD]["vaddr"]
-        return cls(locations, int(loads[0]) if len(loads) else 0) if locations is not None else None
+        return cls(locations, int(loads[0]) if len(loads) else 0, missing)
 
     def find(self, vaddrs: U64) -> list[tuple[Location, ...]]:
         """The source of each virtual address: the innermost inlined function first, the real one last."""
@@ -63,7 +74,7 @@ class _ForeignSymcache:
 
 
 def _cache_path(build_id: str) -> Path:
-    return Path(cache_home()) / "insitu" / "symcache" / f"{build_id}.{SYMCACHE_VERSION}"
+    return Path(cache_home()) / "insitu" / "symcache" / f"{build_id}.{SYMCACHE_VERSION}.{_OUR_VERSION}"
 
 
 def _kept(build_id: str) -> Symcache | None:
@@ -78,23 +89,26 @@ def _kept(build_id: str) -> Symcache | None:
         return None
 
 
-def _made(path: Path, build_id: str) -> Locations | None:
+def _made(elf: Elf, path: Path, beside: Sequence[Path], root: Path) -> tuple[Locations | None, int]:
+    """The lines, and how many units they lack."""
     from symbolic.debuginfo import Archive
     from symbolic.exceptions import SymbolicError
 
+    split = joined(elf, [path, *beside], root)
     try:
-        cache: Any = next(Archive.open(os.fsencode(path)).iter_objects()).make_symcache()
+        archive = Archive.open(os.fsencode(path)) if split.image is None else Archive.from_bytes(split.image)
+        cache: Any = next(archive.iter_objects()).make_symcache()
     except (OSError, StopIteration, SymbolicError):
-        return None
+        return None, split.missing
     try:
         with cache.open_stream() as stream:
             data = stream.read()
         made = Symcache(data)
     except ValueError:
-        return _ForeignSymcache(cache)
-    if build_id:
-        _keep(data, _cache_path(build_id))
-    return made
+        return _ForeignSymcache(cache), split.missing
+    if elf.build_id and not split.missing:  # else what is missing may be there next time
+        _keep(data, _cache_path(elf.build_id))
+    return made, split.missing
 
 
 def _keep(data: bytes, path: Path) -> None:

@@ -1,31 +1,48 @@
 """Opens the file that a process had mapped: in its own mount namespace, deleted, or kept in perf's cache."""
 
+import mmap
 import os
 from collections.abc import Iterator
 from pathlib import Path
 from typing import NamedTuple
 
+import numpy as np
+from numpy.typing import NDArray
+
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.symbols.debug_files import places_by_build_id
 from insitu.symbols.elf import Elf
 from insitu.symbols.module_names import DELETED
 from insitu.symbols.process_map import Module
 
 __all__ = ["ModuleFile", "open_module"]
 
+_PT_LOAD, _PF_X = 1, 1
+
 
 class ModuleFile(NamedTuple):
-    """An opened file: its contents, where it is, and the root directory that its debug files are looked for in."""
+    """An opened file: its contents, where it is, and the root directory that its debug files are looked for in.
+
+    Where only the debug file of a program is left, ``moved`` is what its virtual addresses lie above file offsets.
+    """
 
     elf: Elf
     path: Path
     root: Path
+    moved: int | None = None
+
+    def vaddrs_of(self, file_offsets: NDArray[np.uint64]) -> NDArray[np.uint64]:
+        """The virtual address of each offset of the mapped file; NO_ADDRESS where none is."""
+        if self.moved is None:
+            return self.elf.vaddrs_of(file_offsets)
+        return file_offsets + np.uint64(self.moved & 0xFFFF_FFFF_FFFF_FFFF)
 
 
 def open_module(module: Module, *, live: bool) -> ModuleFile | None:
     """The file that ``module`` was mapped from; None if it is gone or another one has its name now.
 
-    A file is taken for the mapped one unless both build ids are known and differ. What is found in place of a
+    A file counts as the mapped one unless both build ids are known and differ. What is found in place of a
     deleted file must have the same build id. Without ``live``, processes of this machine are not asked.
     """
     deleted = module.path.endswith(DELETED)
@@ -38,6 +55,28 @@ def open_module(module: Module, *, live: bool) -> ModuleFile | None:
         shown_by_kernel = path.parts[:2] == ("/", "proc")
         if elf.build_id == module.build_id or (unproven and (not deleted or shown_by_kernel)):
             return ModuleFile(elf, path, root)
+    return _left_over(module)
+
+
+def _left_over(module: Module) -> ModuleFile | None:
+    """The file with the module's build id in the directories of debug files, where the file itself is gone."""
+    for path in places_by_build_id(module.build_id):
+        try:
+            elf = Elf(path, module.path)
+        except (OSError, ValueError, InsituError):
+            continue
+        if elf.build_id != module.build_id:
+            continue
+        text = elf.section(".text")
+        if text is None or text.in_file:
+            return ModuleFile(elf, path, Path("/"))
+        code = elf.segments[(elf.segments["type"] == _PT_LOAD) & (elf.segments["flags"] & _PF_X != 0)]
+        if len(code) and (code["filesz"] == code["memsz"]).all():  # elfutils keeps the program's headers as they were
+            return ModuleFile(elf, path, Path("/"))
+        if len(code) == 1 and module.code_offset >= 0:
+            # A page is mapped from where its segment says, and the segment's begin is rounded down to one.
+            begin = int(code["vaddr"][0]) // mmap.PAGESIZE * mmap.PAGESIZE
+            return ModuleFile(elf, path, Path("/"), begin - module.code_offset)
     return None
 
 

@@ -1,4 +1,4 @@
-"""The frames at places of one mapped file: its functions, and lines and inlined functions where it has DWARF."""
+"""The frames at offsets of one mapped file: its functions, and lines and inlined functions where it has DWARF."""
 
 from functools import cached_property
 from pathlib import Path
@@ -28,7 +28,17 @@ class ModuleSymbols:
         self._file = file
         self._demangle = demangle if demangles else _as_it_is
         self._name = name
+        self._seen_as = Path(name.removesuffix(DELETED))
         self._inlines = inlines
+
+    @property
+    def notes(self) -> list[str]:
+        """What the frames lack, each a line to show to the user."""
+        lines = self.__dict__.get("_lines")  # not read where nothing was looked up
+        if lines is None or not lines.missing_units:
+            return []
+        path = self._seen_as
+        return [f"{path}: no lines for {lines.missing_units} compilation units: no .dwo files and no {path.name}.dwp"]
 
     @property
     def elf(self) -> Elf:
@@ -51,8 +61,7 @@ class ModuleSymbols:
         return debug, file._replace(elf=debug, path=found)
 
     def _separate(self) -> Path | None:
-        seen_as = Path(self._name.removesuffix(DELETED))
-        return find_debug_file(self._file.elf, seen_as, self._file.root)
+        return find_debug_file(self._file.elf, self._seen_as, self._file.root)
 
     @cached_property
     def _functions(self) -> FunctionTable:
@@ -65,11 +74,14 @@ class ModuleSymbols:
     @cached_property
     def _lines(self) -> LineTable | None:
         debug = self._debug[1]
-        return LineTable.of(debug.elf, debug.path) if debug is not None else None
+        if debug is None:
+            return None
+        beside = (self._file.path, self._file.root / self._seen_as.relative_to(self._seen_as.anchor))
+        return LineTable.of(debug.elf, debug.path, beside=beside, root=self._file.root)
 
     def function(self, file_offset: int) -> tuple[str, int] | None:
         """The function at an offset of the mapped file, and how far into it that is; None where there is none."""
-        vaddr = self._file.elf.vaddrs_of(np.array([file_offset], np.uint64))
+        vaddr = self._file.vaddrs_of(np.array([file_offset], np.uint64))
         found = int(self._functions.find(vaddr)[0])
         if found < 0 or vaddr[0] == np.uint64(NO_ADDRESS):
             return None
@@ -77,7 +89,7 @@ class ModuleSymbols:
 
     def frames(self, file_offsets: U64) -> list[tuple[Frame, ...]]:
         """The frames at each offset of the mapped file, innermost first; at least one each."""
-        vaddrs = self._file.elf.vaddrs_of(file_offsets)
+        vaddrs = self._file.vaddrs_of(file_offsets)
         functions = self._functions.find(vaddrs)
         functions[vaddrs == np.uint64(NO_ADDRESS)] = -1
         if self._lines is None:
@@ -123,7 +135,7 @@ def _as_it_is(name: bytes) -> str:
 
 
 def unknown_frames(name: str, file_offsets: U64) -> list[tuple[Frame, ...]]:
-    """Frames for places of a file whose symbols cannot be had: "libfoo.so+0x1234" (the offset in the file)."""
+    """Frames for offsets of a file whose symbols cannot be had: "libfoo.so+0x1234" (the offset in the file)."""
     return [_unknown(name, offset) for offset in file_offsets.tolist()]
 
 

@@ -37,7 +37,8 @@ class Module(NamedTuple):
     ``path`` is as the mapping process sees it (its mount namespace may differ from ours; `` (deleted)`` kept at
     the end when the kernel said so). ``build_id`` is lower-case hexadecimal, "" if unknown. ``pid`` is a
     process that has or had it mapped, for /proc/PID/root and perf-PID.map; it is 0 for the kernel. ``compat`` is
-    set for the vdso of 32-bit processes, which has the name of the other one.
+    set for the vdso of 32-bit processes, which has the name of the other one. ``code_offset`` is the file offset of
+    the first code that was mapped, -1 if unknown: what remains of a file, its debug file, does not say.
     """
 
     path: str
@@ -45,6 +46,7 @@ class Module(NamedTuple):
     pid: int = 0
     inode: tuple[int, int, int] = (0, 0, 0)  # major, minor, inode number; zeros if unknown
     compat: bool = False
+    code_offset: int = -1
 
 
 class Mapping(NamedTuple):
@@ -117,12 +119,13 @@ class ProcessMap:
         build_id: str = "",
         inode: tuple[int, int, int] = (0, 0, 0),
         compat: bool = False,
+        code_offset: int = -1,
     ) -> int:
-        """The index of a mapped file; what is no file on disk is another one in each process."""
+        """The index of a mapped file; memory that is not a file on disk is another module in each process."""
         key = (path, build_id, inode, compat, pid if is_of_one_process(path) else 0)
         index = self._index.setdefault(key, len(self.modules))
         if index == len(self.modules):
-            self.modules.append(Module(path, build_id, pid, inode, compat))
+            self.modules.append(Module(path, build_id, pid, inode, compat, code_offset))
         return index
 
     def mapped(
@@ -142,7 +145,7 @@ class ProcessMap:
         if end <= start:
             return None
         compat = path == VDSO and end <= _COMPAT_ADDRESSES
-        module = self.module(path, pid=pid, build_id=build_id, inode=inode, compat=compat)
+        module = self.module(path, pid=pid, build_id=build_id, inode=inode, compat=compat, code_offset=offset)
         mapping = Mapping(start, end, offset, module)
         process = self._alive(pid, ts_ns)
         self._note(process, ts_ns, mapping)
@@ -341,7 +344,7 @@ def at_times(lines: dict[int, list[tuple[int, int]]], ids: I32, ts_ns: I64) -> I
 
 
 def _agree(old: Mapping, new: Mapping) -> bool:
-    """Whether addresses that both cover mean the same place of the same file."""
+    """Whether addresses that both cover mean the same offset of the same file."""
     return old.module == new.module and old.start - old.offset == new.start - new.offset
 
 

@@ -32,7 +32,7 @@ JIT_MODULE = "[jit]"
 
 
 class Symbolizer:
-    """Names the addresses of one recording or run. Files and maps are read when first asked for and kept.
+    """Names the addresses of one recording or run. Files and maps are read on first use and kept.
 
     Addresses and offsets are looked up as they are given: those of return addresses must have been moved back
     into the call already.
@@ -55,8 +55,12 @@ class Symbolizer:
         self._by_file: dict[tuple[str, str], ModuleSymbols] = {}
         self._jit_maps: dict[int, JitMap | None] = {}
         self._kallsyms: dict[bytes, Kallsyms] = {}
-        self.notes: list[str] = []
-        """What could not be symbolized and why, each with its remedy: lines to show to the user."""
+        self._notes: list[str] = []
+
+    @property
+    def notes(self) -> list[str]:
+        """What could not be symbolized so far and why, with its remedy: lines to show to the user."""
+        return [*self._notes, *(note for symbols in self._by_file.values() for note in symbols.notes)]
 
     # For recordings: many at once
 
@@ -161,10 +165,10 @@ class Symbolizer:
             try:
                 text = read_kallsyms()
             except OSError as error:
-                self.notes.append(f"kernel functions have no names: /proc/kallsyms: {error.strerror}")
+                self._notes.append(f"kernel functions have no names: /proc/kallsyms: {error.strerror}")
         kallsyms = Kallsyms(text or b"", types)
         if kallsyms.hidden:
-            self.notes.append(
+            self._notes.append(
                 "kernel functions have no names: /proc/kallsyms shows no addresses to this user "
                 "(run as root, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1)"
             )

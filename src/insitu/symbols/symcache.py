@@ -42,7 +42,7 @@ U64 = NDArray[np.uint64]
 
 
 class Location(NamedTuple):
-    """A place in the source: ``function`` as DWARF names it (mangled where it says how), ``file`` and ``line``."""
+    """A line of the source: ``function`` as DWARF names it (mangled where it says how), ``file`` and ``line``."""
 
     function: bytes
     file: str

@@ -21,7 +21,7 @@ from insitu.symbols.user_stacks import UserStacks
 __all__ = ["CUT", "MAX_DEPTH", "Unwinder", "UserStacks", "unwind"]
 
 CUT: Final = np.uint64(0x7FFF_FFFF_FFFF_FFF0)
-"""In place of a frame's address: the stack goes on, but was not unwound further. Not a canonical address."""
+"""Instead of a frame's address: the stack goes on, but was not unwound further. Not a canonical address."""
 MAX_DEPTH: Final = 127
 """Frames of a stack that are unwound by default, as in perf (PERF_MAX_STACK_DEPTH)."""
 
@@ -133,7 +133,7 @@ class Unwinder:
         tags = walk.lookup.tags(stacks.epoch[low:high])
         steps = None
         while steps is None:
-            # One step more than is shown tells the stacks that go on from those that end there.
+            # One more step than is shown finds the stacks that go on.
             steps = Lanes(stacks, walk.table, low, high).steps(walk.lookup, tags, self._max_depth + 1)
         if len(steps) > self._max_depth:
             lanes, addresses = steps.pop()

@@ -85,7 +85,7 @@ class RowLookup:
         return rows
 
     def _find(self, keys: U64) -> I64:
-        """The rows of keys that were not asked for before."""
+        """The rows of keys that are not known yet."""
         modules, offsets = np.full(len(keys), -1, np.int64), keys
         if len(self._mappings):
             start, end, offset, module = self._mappings.T

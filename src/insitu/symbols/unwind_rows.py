@@ -16,7 +16,7 @@ END: Final = 0
 FRAME_POINTER: Final = 1
 """The row of an address that no function with call frame information covers: follow the frame pointer."""
 SAME: Final = np.uint64(1 << 63)
-"""In place of an offset: the register has kept its value."""
+"""Instead of an offset: the register has kept its value."""
 
 _MASK: Final = (1 << 64) - 1
 

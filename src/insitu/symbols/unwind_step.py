@@ -13,7 +13,7 @@ from insitu.symbols.user_stacks import UserStacks
 
 __all__ = ["Lanes"]
 
-# A frame pointer is believed if it lies at most this far above the stack pointer (as libunwind does).
+# A frame pointer is followed if it lies at most this far above the stack pointer (as libunwind does).
 _MAX_GUESSED_FRAME_BYTES: Final = np.uint64(0x4000)
 _ONE: Final = np.uint64(1)
 _MASK: Final = (1 << 64) - 1
@@ -122,7 +122,7 @@ class Lanes:
                 self.registers[slot, saved] = value * readable
         for lanes, step in replaced:
             cfa[lanes], pc[lanes], good[lanes] = step.cfa, step.pc, step.good
-        # A step that changes nothing would be taken for ever.
+        # A step that changes nothing would repeat for ever.
         good &= (pc != self.pc) | (cfa != self.registers[self.sp_slot])
         self.registers[self.sp_slot] = cfa
         for lanes, step in replaced:

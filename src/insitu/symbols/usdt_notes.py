@@ -20,7 +20,7 @@ _MAX_PROBES = 1 << 16
 
 
 class UsdtProbe(NamedTuple):
-    """One place of a probe (a name may have several). Addresses are the binary's own; ``semaphore`` 0 is none."""
+    """One location of a probe (a name may have several). Addresses are the binary's own; ``semaphore`` 0 is none."""
 
     provider: str
     name: str
@@ -51,7 +51,7 @@ def usdt_probes(elf: Elf) -> list[UsdtProbe]:
         if description_bytes < addresses.size or len(strings) < 3:
             break
         address, noted_base, semaphore = addresses.unpack_from(notes, begin)
-        # Prelinking moves the sections but not what notes say: the base section tells by how much.
+        # Prelinking moves the sections but not the addresses in notes: the base section shows by how much.
         moved = base.address - noted_base if base else 0
         provider, name, operands = (text.decode(errors="replace") for text in strings[:3])
         found.append(

@@ -28,7 +28,7 @@ def read_vdso(*, compat: bool = False) -> Elf | None:
             return _vdso_of(os.getpid())
         with _paused_32_bit_program() as process:
             try:
-                return _vdso_of(process.pid)
+                return _vdso_of(process.pid) if process.stdout and process.stdout.read(1) else None
             finally:
                 process.kill()
     except (OSError, InsituError):
@@ -43,24 +43,27 @@ def _vdso_of(pid: int) -> Elf | None:
 
 
 _LOAD_ADDRESS: Final = 0x0804_8000
-_CODE: Final = bytes.fromhex("b81d000000 cd80 ebf7")  # mov $29 (pause), %eax; int $0x80; jmp to the first
+_HEADERS_BYTES: Final = 52 + 32  # Elf32_Ehdr, Elf32_Phdr
+_ENTRY: Final = _LOAD_ADDRESS + _HEADERS_BYTES
+# write(1, entry, 1), for exec(2) returns to its parent before the vdso is mapped; then pause() for ever.
+_CODE: Final = bytes.fromhex(
+    f"b804000000 bb01000000 b9{_ENTRY.to_bytes(4, 'little').hex()} ba01000000 cd80 b81d000000 cd80 ebf7"
+)
 
 
 def _paused_32_bit_program() -> "subprocess.Popen[bytes]":
     """A process of a 32-bit x86 program that does nothing. Raises OSError where the kernel runs no such programs."""
     if os.uname().machine != "x86_64":
         raise OSError("32-bit programs of this machine are not supported")
-    headers = 52 + 32  # Elf32_Ehdr, Elf32_Phdr
-    size = headers + len(_CODE)
-    entry = _LOAD_ADDRESS + headers
+    size = _HEADERS_BYTES + len(_CODE)
     ehdr = struct.pack(
-        "<4s5B7xHHIIIIIHHHHHH", b"\x7fELF", 1, 1, 1, 0, 0, 2, 3, 1, entry, 52, 0, 0, 52, 32, 1, 40, 0, 0
+        "<4s5B7xHHIIIIIHHHHHH", b"\x7fELF", 1, 1, 1, 0, 0, 2, 3, 1, _ENTRY, 52, 0, 0, 52, 32, 1, 40, 0, 0
     )
     phdr = struct.pack("<8I", 1, 0, _LOAD_ADDRESS, _LOAD_ADDRESS, size, size, 5, mmap.PAGESIZE)
     program = os.memfd_create("insitu-vdso32", os.MFD_CLOEXEC)
     try:
         os.write(program, ehdr + phdr + _CODE)
-        # Returns once the program has been executed; the descriptor's number is the child's too.
-        return subprocess.Popen([f"/proc/self/fd/{program}"], pass_fds=[program], stdin=subprocess.DEVNULL)
+        # The descriptor's number is the child's too.
+        return subprocess.Popen([f"/proc/self/fd/{program}"], pass_fds=[program], stdout=subprocess.PIPE)
     finally:
         os.close(program)

@@ -22,7 +22,7 @@ from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
 from insitu.symbols.demangle import demangle
-from insitu.symbols.function_places import FunctionPlaces
+from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.instructions import begins_instruction
 
 __all__ = ["PROVIDERS"]
@@ -60,7 +60,7 @@ class Uprobe:
             function, offset = pattern, 0  # "operator+" and its like
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
-        places = FunctionPlaces(elf, Path(path))
+        places = FunctionAddresses(elf, Path(path))
         found = []
         for name, address in _named(places, function, aliases):
             at = file_offset(elf, address + offset)
@@ -106,7 +106,7 @@ class Uprobe:
         return words[0], ":".join(words[1:])
 
 
-def _named(places: FunctionPlaces, function: str, aliases: bool) -> Iterator[tuple[str, int]]:
+def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[tuple[str, int]]:
     """Functions of that name or pattern with their addresses: raw names first, else as C++ and Rust write them.
 
     Of the names of one address, a pattern stands for the first only, unless ``aliases`` are wanted.
@@ -140,7 +140,7 @@ def _named(places: FunctionPlaces, function: str, aliases: bool) -> Iterator[tup
 def _unknown(path: str, function: str, files: list[str], context: Context) -> AbsentError:
     if not files:
         return AbsentError(f"no program or library matches {path}")
-    known = FunctionPlaces(open_binary(files[0], context)[0], Path(files[0])).by_name
+    known = FunctionAddresses(open_binary(files[0], context)[0], Path(files[0])).by_name
     if not known:
         return AbsentError(f"{path} has no symbols", remedy="install its debug symbols, or name an address")
     if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):
@@ -155,7 +155,7 @@ def _libc_has(function: str, context: Context) -> bool:
         (file,) = binaries("libc", context, AttachSpec("uprobe", ("libc",)))
     except AbsentError:
         return False
-    return FunctionPlaces(open_binary(file, context)[0], Path(file)).address(function) is not None
+    return FunctionAddresses(open_binary(file, context)[0], Path(file)).address(function) is not None
 
 
 PROVIDERS = (Uprobe("uprobe", ("u",), False), Uprobe("uretprobe", ("ur",), True))

@@ -13,13 +13,13 @@ from insitu.symbols.debug_files import embedded_symbols, find_debug_file
 from insitu.symbols.demangle import demangle, demangle_with_parameters
 from insitu.symbols.elf import Elf, SymbolTable
 
-__all__ = ["FunctionPlaces"]
+__all__ = ["FunctionAddresses"]
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
 _MANGLED = (b"_Z", b"_R")
 
 
-class FunctionPlaces:
+class FunctionAddresses:
     """The functions that a binary defines, its separate debug file's included. Addresses are the binary's own."""
 
     def __init__(self, elf: Elf, path: Path) -> None:
