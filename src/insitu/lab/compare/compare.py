@@ -71,20 +71,27 @@ def compare(
     runs: int = 10,
     options: Options | None = None,
     profile: bool = True,
+    name: str = "",
     report: Callable[[str], None] = lambda line: None,
 ) -> Comparison:
-    """Run ``workload`` under two kernels ``runs`` times each, in turns, and judge.
+    """Run ``workload`` under two kernels ``runs`` times each, interleaved, and judge whether the kernel matters.
 
-    ``sides`` holds kernel names and words for their command lines. ``profile`` adds one run each under strace and
-    perf. Raises InsituError when the workload fails.
+    ``sides`` are two kernel names, each with words for its command line. ``profile`` adds one run on each side that
+    counts system calls and one that is sampled. The guests are called NAME-1 and NAME-2 if ``name`` is given.
+    Raises InsituError if the workload fails.
     """
+    if runs < 1:
+        raise InsituError(f"-n {runs}: must be at least 1", status=2)
     base = options or Options()
+    if base.disks:
+        raise InsituError("two guests cannot use the same --disk", remedy="compare without it", status=2)
     with ExitStack() as stack:
         guests = []
-        for name, words in sides:
-            report(f"booting {name}")
+        for number, (kernel, words) in enumerate(sides, start=1):
+            report(f"booting {kernel}")
             machine = replace(base, append=f"{base.append} {words}".strip())
-            guests.append(stack.enter_context(Guest(find_kernel(name), machine)))
+            guest_name = f"{name}-{number}" if name else ""
+            guests.append(stack.enter_context(Guest(find_kernel(kernel), machine, guest_name)))
         settings = differences(*(read_settings(guest) for guest in guests))
         for guest in guests:
             for _ in range(_WARM_UPS):
@@ -92,15 +99,15 @@ def compare(
         taken: tuple[list[Run], list[Run]] = ([], [])
         for number in range(runs):
             report(f"run {number + 1} of {runs}")
-            # Whoever goes first alternates, so that neither side always follows the other's traces in the caches.
+            # The first side alternates, so that neither always runs after the other, whose data is in the caches.
             for side in (0, 1) if number % 2 == 0 else (1, 0):
                 taken[side].append(measure(guests[side], workload))
         found = []
-        for (name, words), guest, side_runs in zip(sides, guests, taken, strict=True):
-            label = f"{name} {words}".strip()
+        for (kernel, words), guest, side_runs in zip(sides, guests, taken, strict=True):
+            label = f"{kernel} {words}".strip()
             done = Side(label, guest.kernel.release, tuple(side_runs))
             if profile:
-                report(f"tracing and sampling {label}")
+                report(f"counting system calls and sampling under {label}")
                 done = replace(
                     done, calls=tuple(system_calls(guest, workload)), folded=folded_profile(guest, workload)
                 )
