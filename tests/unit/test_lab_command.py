@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 
@@ -14,6 +15,8 @@ from insitu.lab.kernels.kernel import Kernel
 
 RUN = ["run", "-k", "6.1"]
 COMPARE = ["compare", "-k", "6.1,6.1"]
+KERNEL = Kernel("x", "x", Path(__file__))
+ABBREVIATED = [["run", "--time", "5", "x"], ["run", "--mem=1G", "x"], ["compare", "-k", "a,b", "--run", "5", "x"]]
 
 
 def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
@@ -25,7 +28,7 @@ def refusal(capsys: pytest.CaptureFixture[str], *words: str) -> str:
     return line.removeprefix("insitu: ")
 
 
-@pytest.mark.parametrize("value", ["0", "-3", "nan", "inf", "1.5", "", "9" * 30, "١"])
+@pytest.mark.parametrize("value", ["0", "-3", "nan", "inf", "1.5", "", "9" * 30, "\u0661"])
 @pytest.mark.parametrize("words", [[*COMPARE, "-n"], [*RUN, "--cpus"], [*RUN, "--numa"], ["build", "-j"]])
 def test_a_number_of_things_must_be_whole_and_at_least_1(
     capsys: pytest.CaptureFixture[str], words: list[str], value: str
@@ -44,41 +47,39 @@ def test_a_time_must_be_above_0_and_finite(capsys: pytest.CaptureFixture[str], w
     assert f"{value!r} is not a number of seconds above 0" in message
 
 
-@pytest.mark.parametrize(
-    "words", [["run", "--time", "5"], ["run", "--mem=1G"], ["compare", "--run", "5"], ["ps", "--js"]]
-)
+@pytest.mark.parametrize("words", [*ABBREVIATED, ["ps", "--js"]])
 def test_an_abbreviated_option_is_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    assert "--" in refusal(capsys, *words, *([] if words[0] == "ps" else ["-k", "6.1,6.1", "x"]))
+    assert "unrecognized arguments: --" in refusal(capsys, *words)
 
 
 @pytest.mark.parametrize("size", ["", "1T", "-1G", "nan", "1e9G", "64M"])
-def test_a_size_of_memory_must_be_a_size(capsys: pytest.CaptureFixture[str], size: str) -> None:
+def test_a_size_of_memory_must_be_a_size(size: str) -> None:
     with pytest.raises(InsituError) as caught:
-        Guest(Kernel("x", "x", __file__), Options(memory=size))  # type: ignore[arg-type]
+        Guest(KERNEL, Options(memory=size))
     assert caught.value.status == 2
 
 
 @pytest.mark.parametrize("crashkernel", ["-3", "nan", "256M quiet"])
 def test_memory_for_a_crash_kernel_must_be_a_size(crashkernel: str) -> None:
     with pytest.raises(InsituError, match="not a size such as 256M"):
-        Options(crashkernel=crashkernel).check(Kernel("x", "x", __file__))  # type: ignore[arg-type]
+        Options(crashkernel=crashkernel).check(KERNEL)
 
 
 @pytest.mark.parametrize("seconds", [0, -1, float("nan"), float("inf")])
 def test_a_boot_timeout_must_be_above_0_and_finite(seconds: float) -> None:
     with pytest.raises(InsituError, match="boot_timeout="):
-        Options(boot_timeout=seconds).check(Kernel("x", "x", __file__))  # type: ignore[arg-type]
+        Options(boot_timeout=seconds).check(KERNEL)
 
 
 @pytest.mark.parametrize("name", ["a,b", "../x", ".", "a b", "-x", "x\n", "ü"])
 def test_a_guests_name_is_letters_digits_and_a_few_signs(name: str) -> None:
     with pytest.raises(InsituError, match="use letters, digits"):
-        Guest(Kernel("x", "x", __file__), Options(), name=name)  # type: ignore[arg-type]
+        Guest(KERNEL, Options(), name=name)
 
 
 @pytest.mark.parametrize("runs", [0, -1])
 def test_no_runs_are_refused_from_python_too(runs: int) -> None:
-    with pytest.raises(InsituError, match="-n .*: must be at least 1"):
+    with pytest.raises(InsituError, match=r"-n .*: must be at least 1"):
         compare([("6.1", ""), ("6.1", "")], ["true"], runs=runs)
 
 
