@@ -36,15 +36,16 @@ def test_a_number_of_things_must_be_whole_and_at_least_1(
     message = refusal(
         capsys, *words[:-1], f"{words[-1]}{value}" if words[-1][1] != "-" else f"{words[-1]}={value}", "x"
     )
-    if value:
-        assert f"{value!r} is not a whole number of at least 1" in message
+    assert value == "" or f"{value!r} is not a whole number" in message or f"{value}: must be at" in message
 
 
-@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e10", "x"])
+@pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e3", "9" * 12, "x"])
 @pytest.mark.parametrize("words", [[*RUN, "--timeout"], ["trace", "--duration"]])
-def test_a_time_must_be_above_0_and_finite(capsys: pytest.CaptureFixture[str], words: list[str], value: str) -> None:
+def test_a_duration_must_be_above_0_and_finite(
+    capsys: pytest.CaptureFixture[str], words: list[str], value: str
+) -> None:
     message = refusal(capsys, *words[:-1], f"{words[-1]}={value}", "x")
-    assert f"{value!r} is not a number of seconds above 0" in message
+    assert f"{value!r} is not a duration" in message
 
 
 @pytest.mark.parametrize("words", [*ABBREVIATED, ["ps", "--js"]])

@@ -11,10 +11,13 @@ Exit status 125 means that the guest failed (a kernel panic, a hang), 124 that t
 
 import argparse
 
+from insitu.commands import Properties
 from insitu.commands.lab import compare, guests, kernels, observe
 from insitu.commands.lab._subcommands import Subcommands
 
-__all__ = ["arguments", "run"]
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+PROPERTIES = Properties(starts_programs=True, words_follow=True)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

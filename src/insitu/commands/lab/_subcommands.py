@@ -1,12 +1,8 @@
-"""What the subcommands of `insitu lab` share: how they are declared, numbers as options, progress messages."""
+"""How the subcommands of `insitu lab` are declared."""
 
 import argparse
-import math
-import sys
 
-__all__ = ["Subcommands", "positive", "report", "seconds"]
-
-_MAX_SECONDS = 10**9
+__all__ = ["Subcommands"]
 
 
 class Subcommands:
@@ -26,26 +22,3 @@ class Subcommands:
             formatter_class=self._formatter,
             allow_abbrev=False,
         )
-
-
-def positive(text: str) -> int:
-    """A whole number of at least 1. Raises argparse.ArgumentTypeError."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
-        raise argparse.ArgumentTypeError(f"{text!r} is not a whole number of at least 1")
-    return int(text)
-
-
-def seconds(text: str) -> float:
-    """A number of seconds above 0. Raises argparse.ArgumentTypeError."""
-    try:
-        number = float(text)
-    except ValueError:
-        number = math.nan
-    if not 0 < number <= _MAX_SECONDS:
-        raise argparse.ArgumentTypeError(f"{text!r} is not a number of seconds above 0")
-    return number
-
-
-def report(line: str) -> None:
-    """Show one line of progress on standard error."""
-    print(f"insitu: {line}", file=sys.stderr, flush=True)

@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from insitu.commands.lab._subcommands import Subcommands, positive, report
+from insitu import messages
+from insitu.commands._options import json_option, positive
+from insitu.commands.lab._subcommands import Subcommands
 from insitu.commands.lab.guests import machine_arguments, machine_options
 
 __all__ = ["arguments"]
@@ -28,7 +30,7 @@ def arguments(subcommands: Subcommands) -> None:
         "-n", "--runs", type=positive, default=10, metavar="N", help="runs of each, interleaved (default 10)"
     )
     compare.add_argument("-o", "--output", type=Path, metavar="FILE", help="write the full report as an HTML page")
-    compare.add_argument("--json", action="store_true", help="print all measurements as JSON")
+    json_option(compare, "print all measurements as JSON")
     compare.add_argument(
         "--no-profile", action="store_true", help="timings only: no extra runs that count system calls and sample"
     )
@@ -52,7 +54,7 @@ def _compare(args: argparse.Namespace) -> int:
         options=machine_options(args),
         profile=not args.no_profile,
         name=args.name,
-        report=report,
+        report=messages.note,
     )
     if args.output:
         args.output.write_text(compare_html(comparison))

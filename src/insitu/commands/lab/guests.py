@@ -5,7 +5,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from insitu.commands.lab._subcommands import Subcommands, positive, report, seconds
+from insitu import messages
+from insitu.commands._options import duration, json_option, positive
+from insitu.commands.lab._subcommands import Subcommands
 
 if TYPE_CHECKING:
     from insitu.lab.guests.machine import Options
@@ -26,7 +28,7 @@ def arguments(subcommands: Subcommands) -> None:
     run.add_argument("-k", "--kernel", default="6.1", help="a name, a release or an image's path (default 6.1)")
     machine_arguments(run)
     run.add_argument(
-        "--timeout", type=seconds, metavar="SECONDS", help="end the command and the guest after this time"
+        "--timeout", type=duration, metavar="SECONDS", help="end the command and the guest after this time"
     )
     run.add_argument(
         "--no-snapshot", action="store_true", help="boot instead of restoring a snapshot of a booted guest"
@@ -50,7 +52,7 @@ def arguments(subcommands: Subcommands) -> None:
         "list the running guests",
         "ps",
     )
-    ps.add_argument("--json", action="store_true", help="as JSON")
+    json_option(ps)
     ps.set_defaults(action=_ps)
 
     stop = subcommands.add(
@@ -134,7 +136,7 @@ def _run(args: argparse.Namespace) -> int:
             print(f"console: {line}", file=sys.stderr)
         raise
     for victim in outcome.oom_kills:
-        report(f"the guest's OOM killer killed {victim} (--memory {args.memory})")
+        messages.note(f"the guest's OOM killer killed {victim} (--memory {args.memory})")
     return outcome.status
 
 

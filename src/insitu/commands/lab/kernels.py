@@ -2,7 +2,9 @@
 
 import argparse
 
-from insitu.commands.lab._subcommands import Subcommands, positive, report
+from insitu import messages
+from insitu.commands._options import json_option, positive
+from insitu.commands.lab._subcommands import Subcommands
 
 __all__ = ["arguments"]
 
@@ -15,7 +17,7 @@ def arguments(subcommands: Subcommands) -> None:
         "kernels",
         "kernels --json | jq -r .[].name",
     )
-    kernels.add_argument("--json", action="store_true", help="as JSON")
+    json_option(kernels)
     kernels.set_defaults(action=_kernels)
 
     fetch = subcommands.add(
@@ -75,7 +77,7 @@ def _kernels(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     if not rows:
-        report("no kernel is installed or fetched, and apt offers none")
+        messages.note("no kernel is installed or fetched, and apt offers none")
     widths = [max((len(str(row[key])) for row in rows), default=0) for key in ("name", "release")]
     for row in rows:
         state = f"{row['state']}{', with debuginfo' if row['debuginfo'] else ''}"
@@ -91,9 +93,9 @@ def _fetch(args: argparse.Namespace) -> int:
     from insitu.lab.kernels.fetch import fetch, fetch_debuginfo
 
     for name in args.name:
-        kernel = fetch(name, report)
+        kernel = fetch(name, messages.note)
         if args.debuginfo:
-            kernel = fetch_debuginfo(kernel, report)
+            kernel = fetch_debuginfo(kernel, messages.note)
         print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")
     return 0
 
@@ -101,6 +103,6 @@ def _fetch(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from insitu.lab.build.build_kernel import build
 
-    kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, report)
+    kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, messages.note)
     print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")
     return 0

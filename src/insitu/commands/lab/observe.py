@@ -3,7 +3,9 @@
 import argparse
 from pathlib import Path
 
-from insitu.commands.lab._subcommands import Subcommands, report, seconds
+from insitu import messages
+from insitu.commands._options import duration
+from insitu.commands.lab._subcommands import Subcommands
 
 __all__ = ["arguments"]
 
@@ -58,7 +60,7 @@ def arguments(subcommands: Subcommands) -> None:
     trace.add_argument(
         "--log", default="", metavar="ITEMS", help="items of QEMU's -d option, such as int,guest_errors"
     )
-    trace.add_argument("-d", "--duration", type=seconds, default=5.0, metavar="SECONDS", help="how long (default 5)")
+    trace.add_argument("-d", "--duration", type=duration, default=5.0, metavar="SECONDS", help="how long (default 5)")
     trace.add_argument("-o", "--output", type=Path, default=Path("qemu.insitu"), metavar="DIR", help="the session")
     trace.add_argument(
         "--list", action="store_true", help="list events (those that match --events) and log items instead"
@@ -84,7 +86,7 @@ def _gdb(args: argparse.Namespace) -> int:
     extra = [word for command in args.ex for word in ("-ex", command)]
     words, note = gdb_command(find_guest(args.guest), extra, kgdb=args.kgdb)
     if note:
-        report(note)
+        messages.note(note)
     if args.batch:
         # Without detach, the guest would remain stopped after gdb has exited.
         words += ["-ex", "detach", "-batch"]
