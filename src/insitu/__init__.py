@@ -6,13 +6,14 @@ answers SQL and gives its tables as Polars frames.
 
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would cost every start
 
-__all__ = ["InsituError", "__version__", "open", "profile", "trace"]
+__all__ = ["InsituError", "__version__", "lab", "open", "profile", "trace"]
 
 __version__ = "0.1.0"
 
 if TYPE_CHECKING:
     from typing import Any
 
+    from insitu import lab as lab
     from insitu.convert.open import open_session as open
     from insitu.errors import InsituError as InsituError
     from insitu.probe.api import trace as trace
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 # Public name -> module and name there. Resolved on first use: importing insitu must stay cheap.
 _LAZY = {
     "InsituError": ("insitu.errors", "InsituError"),
+    "lab": ("insitu.lab", ""),  # the package itself: insitu.lab.guest(...)
     "open": ("insitu.convert.open", "open_session"),
     "profile": ("insitu.record.cpu", "profile"),
     "trace": ("insitu.probe.api", "trace"),
@@ -33,4 +35,5 @@ def __getattr__(name: str) -> "Any":
     import importlib
 
     module, attribute = _LAZY[name]
-    return getattr(importlib.import_module(module), attribute)
+    found = importlib.import_module(module)
+    return getattr(found, attribute) if attribute else found

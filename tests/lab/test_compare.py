@@ -2,26 +2,28 @@
 
 import pytest
 
-from insitu.lab import Guest, guest
+from insitu.convert.formats.folded import write_folded
+from insitu.errors import InsituError
+from insitu.lab import guest
 from insitu.lab.compare.compare import compare
-from insitu.lab.compare.measure import folded_profile, system_calls
+from insitu.lab.compare.guest_profile import kernel_shares, sample_in_guest
+from insitu.lab.compare.measure import system_calls
+from insitu.lab.guests.running_guests import running_guests
 from insitu.lab.kernels.kernel import Kernel
 from insitu.views.compare import compare_html, compare_json, verdict_text
 
-# Does far more work where the test says so on the kernel's command line.
-WORKLOAD = """
-case $(cat /proc/cmdline) in *insitu.slow*) blocks=400000 ;; *) blocks=3000 ;; esac
-dd if=/dev/zero of=/dev/null bs=64 count=$blocks 2>/dev/null
-"""
+# Takes four seconds longer with a word on the kernel's command line, however busy this machine is.
+WORKLOAD = "case $(cat /proc/cmdline) in *insitu.slow*) sleep 4 ;; esac"
 
 
 @pytest.mark.timeout(600)
 def test_a_workload_made_slower_in_one_guest_is_found(kernel_6_1: Kernel) -> None:
     sides = [("6.1", ""), ("6.1", "insitu.slow")]
-    found = compare(sides, ["sh", "-c", WORKLOAD], runs=10, profile=False)
+    found = compare(sides, ["sh", "-c", WORKLOAD], runs=8, profile=False)
     assert found.verdict.differs
     assert found.verdict.ratio > 1.2
     assert verdict_text(found).startswith("6.1 insitu.slow is ")
+    assert found.parts[0].name == "waiting"
     assert found.settings[0].setting == "command line insitu.slow"
     assert "insitu.slow" in compare_html(found)
     assert '"differs": true' in compare_json(found)
@@ -46,14 +48,41 @@ def test_system_calls_of_a_workloads_children_are_counted(kernel_6_1: Kernel) ->
 
 
 @pytest.mark.timeout(600)
-def test_kernel_functions_appear_in_the_profile(kernel_6_1: Kernel) -> None:
+def test_samples_are_named_by_the_guests_kernel_and_this_machines_files(kernel_6_1: Kernel) -> None:
     with guest(kernel="6.1") as running:
-        assert _sampled(running)
+        stacks = sample_in_guest(running, _dd(60_000))
+        listed = running.run(["cat", "/proc/kallsyms"]).check().stdout.decode().splitlines()
+    shares = kernel_shares(stacks)
+    # dd(1) reads and writes in the C library, in a loop that spends most of its time in the kernel.
+    assert sum(shares.values()) > 0.3
+    text = {name for _, kind, name in (line.split()[:3] for line in listed) if kind in "tTwW"}
+    assert shares.keys() <= text
+    folded = write_folded(stacks, suffixes=True).splitlines()
+    assert any(line.startswith("dd;") and ";entry_SYSCALL_64" in line and ";ksys_read_[k]" in line for line in folded)
 
 
-def _sampled(running: Guest) -> bool:
-    stacks = folded_profile(running, _dd(20_000)).splitlines()
-    return any(stack.startswith("dd;") and "ksys_read_[k]" in stack for stack in stacks)
+@pytest.mark.timeout(600)
+def test_a_workload_that_fails_while_sampled_is_reported(kernel_6_1: Kernel) -> None:
+    with guest(kernel="6.1") as running, pytest.raises(InsituError, match="the workload exited with status 3"):
+        sample_in_guest(running, ["sh", "-c", "exit 3"])
+
+
+@pytest.mark.timeout(600)
+def test_guests_of_a_comparison_have_the_name_that_was_given_and_their_kernels_functions_are_counted(
+    kernel_6_1: Kernel,
+) -> None:
+    seen: set[str] = set()
+
+    def report(line: str) -> None:
+        seen.update(running.name for running in running_guests())
+
+    found = compare([("6.1", ""), ("6.1", "quiet")], _dd(20_000), runs=1, name="pair", report=report)
+    assert {"pair-1", "pair-2"} <= seen
+    assert not found.verdict.enough_runs
+    for side in (found.first, found.second):
+        assert {call.name: call.calls for call in side.calls}["write"] in _and_the_starters(20_000)
+        assert "ksys_read_[k]" in side.folded
+        assert 0 < sum(side.kernel_shares.values()) <= 1
 
 
 def _and_the_starters(writes: int) -> tuple[int, int]:

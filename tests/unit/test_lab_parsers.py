@@ -180,6 +180,10 @@ def test_qemus_trace_lines_become_events_and_its_log_lines_take_their_time() -> 
     ]
 
 
+def test_a_log_line_before_any_event_takes_the_time_of_the_start() -> None:
+    assert parse_trace("cpu_reset: x\n", 5) == [TraceEvent(5, "log", "cpu_reset: x")]
+
+
 def test_a_machine_without_qemu_says_how_to_get_it(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(InsituError, match=r"needs QEMU.*apt-get install qemu-system-x86"):

@@ -83,15 +83,15 @@ def test_a_certain_but_tiny_difference_is_not_worth_a_verdict() -> None:
     assert not judge(first, [1.01 * seconds for seconds in first]).differs
 
 
-def side(name: str, wall: float, system: float, folded: str = "") -> Side:
+def side(name: str, wall: float, system: float, shares: dict[str, float] | None = None) -> Side:
     runs = tuple(Run(wall + n * 1e-4, 0.1, system, 10, 0, 1, 1) for n in range(10))
-    return Side(name, name, runs, folded=folded)
+    return Side(name, name, runs, kernel_shares=shares or {})
 
 
 def test_the_verdict_names_what_most_of_the_difference_is_in() -> None:
     # 0.1 s more of wall time, all of it system time, of which the one function that differs takes all.
-    first = side("6.1", 0.3, 0.1, "x;main 100\nx;main;entry_[k] 100\n")
-    second = side("6.12", 0.4, 0.2, "x;main 100\nx;main;entry_[k] 100\nx;main;slow_[k] 100\n")
+    first = side("6.1", 0.3, 0.1, {"entry": 1 / 2})
+    second = side("6.12", 0.4, 0.2, {"entry": 1 / 3, "slow": 1 / 3})
     comparison = concluded(("x",), first, second)
     shares = {part.name: part.share for part in comparison.parts}
     assert shares["system time"] == pytest.approx(1)

@@ -4,20 +4,32 @@ import re
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import Final
 
 from insitu.errors import InsituError
 from insitu.lab.guests.running_guests import Running
 from insitu.lab.qmp import Qmp
+from insitu.session.directory import created_whole, refuse_in_the_way
+from insitu.session.manifest import Manifest
+from insitu.session.schema import Column, Table, register
 
-if TYPE_CHECKING:
-    import polars
-
-__all__ = ["TraceEvent", "list_events", "list_log_items", "parse_trace", "record_trace"]
+__all__ = ["QEMU_EVENT", "TraceEvent", "list_events", "list_log_items", "parse_trace", "record_trace"]
 
 # The "log" trace backend's lines, with -msg timestamp=on: PID@SECONDS.MICROSECONDS:EVENT ARGUMENTS
 _LINE: Final = re.compile(r"\d+@(\d{1,12})\.(\d{6}):(\w+) ?(.*)")
 _MAX_LOG_BYTES: Final = 256 << 20
+
+QEMU_EVENT: Final = register(
+    Table(
+        "event.qemu",
+        "A trace event or a log line of QEMU, which emulates a lab guest's machine.",
+        (
+            Column("ts_ns", "timestamp", "of a log line: that of the event before it"),
+            Column("name", "name", 'the trace event; "log": a line of a log item'),
+            Column("text", "text", "its arguments, or the line"),
+        ),
+    )
+)
 
 
 @dataclass(frozen=True)
@@ -44,17 +56,19 @@ def list_log_items(guest: Running) -> list[str]:
 def record_trace(guest: Running, patterns: list[str], items: list[str], seconds: float, output: Path) -> int:
     """Record trace events and log items for ``seconds`` into a session's table ``event.qemu``; returns their number.
 
-    Lines of log items have no timestamp and get that of the preceding event. Raises InsituError for unknown events or
-    items.
+    Lines of log items have no timestamp and get that of the preceding event, or of the start. Raises InsituError for
+    unknown events or items, and if something else than a session is at ``output``.
     """
-    from insitu.session import store
-
+    refuse_in_the_way(output)
     log = guest.directory / "qemu.log"
     with Qmp(guest.directory / "qmp2") as qmp:
         for pattern in patterns:
             if not qmp.execute("trace-event-get-state", name=pattern):
                 raise InsituError(f"QEMU has no trace event {pattern!r}", remedy="insitu lab trace --list")
         start = log.stat().st_size
+        manifest = Manifest.here(
+            sources=[{"id": "qemu", "kind": "qemu", "options": {"guest": guest.name, "kernel": guest.release}}]
+        )
         try:
             for pattern in patterns:
                 qmp.execute("trace-event-set-state", name=pattern, enable=True)
@@ -71,18 +85,32 @@ def record_trace(guest: Running, patterns: list[str], items: list[str], seconds:
     with log.open("rb") as file:
         file.seek(start)
         text = file.read(_MAX_LOG_BYTES).decode(errors="replace")
-    events = parse_trace(text)
-    store.create(output, {"command": ["insitu", "lab", "trace", guest.name], "release": guest.release})
-    store.write_table(output, "event.qemu", _frame(events))
-    store.drop_raw(output)
-    store.update(output, state="complete")
+        unread = log.stat().st_size - file.tell()
+    notes = [f"{unread} bytes of QEMU's log were not read: it is larger than 256 MiB"] if unread > 0 else []
+    events = parse_trace(text, manifest.start_realtime_ns)
+    end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+    _write(output, manifest.changed(end_ns=end_ns, notes=notes), events)
     return len(events)
 
 
-def parse_trace(text: str) -> list[TraceEvent]:
+def _write(output: Path, manifest: Manifest, events: list[TraceEvent]) -> None:
+    from insitu.session.writer import SessionWriter
+
+    offset = manifest.start_ns - manifest.start_realtime_ns
+    with created_whole(output, manifest) as session, SessionWriter.on_disk(session) as writer:
+        columns = {
+            "ts_ns": [event.realtime_ns + offset for event in events],
+            "name": [event.name for event in events],
+            "text": [event.text for event in events],
+        }
+        writer.append(QEMU_EVENT, columns)
+        writer.finish()
+
+
+def parse_trace(text: str, start_realtime_ns: int = 0) -> list[TraceEvent]:
     """The trace events in QEMU's log, in order; other lines become events named ``log``."""
     events: list[TraceEvent] = []
-    now = 0
+    now = start_realtime_ns
     for line in text.splitlines():
         match = _LINE.fullmatch(line)
         if match:
@@ -91,25 +119,3 @@ def parse_trace(text: str) -> list[TraceEvent]:
         elif line.strip():
             events.append(TraceEvent(now, "log", line))
     return events
-
-
-def _frame(events: list[TraceEvent]) -> "polars.DataFrame":
-    import polars
-
-    offset = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - time.time_ns()
-    return polars.DataFrame(
-        {
-            "ts_ns": [event.realtime_ns + offset for event in events],
-            "cpu": [-1] * len(events),
-            "tid": [0] * len(events),
-            "name": [event.name for event in events],
-            "text": [event.text for event in events],
-        },
-        schema={
-            "ts_ns": polars.Int64,
-            "cpu": polars.Int32,
-            "tid": polars.Int32,
-            "name": polars.String,
-            "text": polars.String,
-        },
-    )

@@ -1,1 +1,1 @@
-"""Kernels built from a distribution's source."""
+"""Kernels built from the distribution's source package."""

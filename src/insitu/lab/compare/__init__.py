@@ -1,1 +1,1 @@
-"""One command under two kernels: is it the kernel?"""
+"""One workload under two kernels: is the kernel slower?"""

@@ -1,4 +1,4 @@
-"""How two kernels are set up: configuration, command line and sysctl, and which differences are likely to matter."""
+"""The settings of two kernels (configuration, command line, sysctl), and their differences by likely relevance."""
 
 import re
 from collections.abc import Mapping
@@ -10,7 +10,7 @@ from insitu.lab.kernels.kernel import Kernel
 
 __all__ = ["Difference", "differences", "read_settings"]
 
-# Most telling first: what makes every system call or every allocation dearer, then scheduling, memory and the rest.
+# By relevance: what makes every system call or allocation slower, then scheduling, memory and the rest.
 _RELEVANCE: Final = (
     r"KASAN|KCSAN|KMSAN|UBSAN|LOCKDEP|PROVE_LOCKING|DEBUG_(PAGEALLOC|VM|LIST|OBJECTS|LOCK)|SLUB_DEBUG_ON|GCOV|KCOV",
     r"MITIGATION|RETPOLINE|PAGE_TABLE_ISOLATION|\bPTI\b|SLS|SRSO|UNRET|IBPB|IBRS|RETHUNK|mitigations|vulnerabilities",
@@ -21,12 +21,12 @@ _RELEVANCE: Final = (
     r"^net/|^fs/|^kernel/|BLK|EXT4|OVERLAY|9P|VIRTIO",
 )
 
-# What an architecture or a compiler could do, and drivers of devices that no guest has, say little of its speed.
-_BESIDE: Final = re.compile(
+# Capabilities of an architecture or a compiler, and drivers of devices that no guest has, hardly matter.
+_IRRELEVANT: Final = re.compile(
     r"CONFIG_(ARCH_(HAS|HAVE|WANT|SUPPORTS|USE|ENABLE|MAY)|HAVE_|NEED_|CC_|AS_|LD_|GCC|CLANG|RUST|PAHOLE|DRM|SND|USB|MEDIA)"
 )
 
-# The same option under its name before 6.9 (arch/x86/Kconfig: "CPU mitigations" got one prefix).
+# Options that were renamed in 6.9 (arch/x86/Kconfig: all CPU mitigations got one prefix).
 _FORMER_NAMES: Final = {
     "CONFIG_MITIGATION_CALL_DEPTH_TRACKING": "CONFIG_CALL_DEPTH_TRACKING",
     "CONFIG_MITIGATION_GDS_FORCE": "CONFIG_GDS_FORCE_MITIGATION",
@@ -41,7 +41,7 @@ _FORMER_NAMES: Final = {
     "CONFIG_CPU_MITIGATIONS": "CONFIG_SPECULATION_MITIGATIONS",
 }
 
-# These change by themselves from one boot to the next, or say what is known already.
+# These differ from boot to boot, or repeat the version.
 _UNSTEADY: Final = re.compile(
     r"kernel/(random/|ns_last_pid|version|osrelease|pty/nr|hostname|sched_domain)|fs/(dentry-state|file-nr|inode-)"
     r"|CC_VERSION|_VERSION\b|VERSION_TEXT|BUILD_SALT|LOCALVERSION|fs/aio-nr|vm/(user|admin)_reserve_kbytes|kernel/cad_pid|vm/stat_refresh"
@@ -55,7 +55,7 @@ _READ_SYSCTL: Final = (
 
 @dataclass(frozen=True)
 class Difference:
-    """One setting that differs; an empty value says that a side does not have it."""
+    """One setting that differs; the value is empty on a side that does not have it."""
 
     setting: str
     first: str
@@ -63,7 +63,7 @@ class Difference:
 
 
 def read_settings(guest: Guest) -> dict[str, str]:
-    """Configuration (CONFIG_*), command line words, sysctl (slashed names) and mitigations of a guest's kernel."""
+    """A guest kernel's configuration (CONFIG_*), command line words, sysctl (names with slashes) and mitigations."""
     settings = _configuration(guest.kernel)
     lines = guest.run(["sh", "-c", _READ_SYSCTL]).stdout.decode(errors="replace").splitlines()
     for word in lines[0].split() if lines else ():
@@ -77,7 +77,7 @@ def read_settings(guest: Guest) -> dict[str, str]:
 
 
 def _configuration(kernel: Kernel) -> dict[str, str]:
-    """CONFIG_ options by their former names, where they have one; "n" for what could be on and is not."""
+    """CONFIG_ options, renamed ones under their former names; "n" if an option is not set."""
     settings = {f"CONFIG_{name}": value for name, value in kernel.options.items()}
     if kernel.config is not None and kernel.config.exists():
         unset = re.findall(r"^# (CONFIG_\w+) is not set", kernel.config.read_text(errors="replace"), re.MULTILINE)
@@ -86,7 +86,7 @@ def _configuration(kernel: Kernel) -> dict[str, str]:
 
 
 def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[Difference]:
-    """The settings in which two kernels differ, the likely most relevant first."""
+    """The settings that differ, the most relevant first."""
     found = [
         Difference(name, first.get(name, ""), second.get(name, ""))
         for name in {*first, *second}
@@ -96,17 +96,17 @@ def differences(first: Mapping[str, str], second: Mapping[str, str]) -> list[Dif
 
 
 def _value(settings: Mapping[str, str], name: str) -> str:
-    # An option that is off and one that a kernel does not have come to the same.
+    # An option that is off equals one that the kernel does not have.
     value = settings.get(name, "")
     return "" if value == "n" and name.startswith("CONFIG_") else value
 
 
 def _rank(difference: Difference) -> tuple[int, bool, str]:
-    """Typed by somebody first, then by relevance; of those alike, what both kernels know and have set otherwise."""
+    """The command line first, then by relevance; of equal ones, those that both kernels have."""
     name = difference.setting
     if name.startswith("command line"):
         return -1, False, name
     relevance = len(_RELEVANCE)
-    if not _BESIDE.match(name):
+    if not _IRRELEVANT.match(name):
         relevance = next((rank for rank, pattern in enumerate(_RELEVANCE) if re.search(pattern, name)), relevance)
     return relevance, not (difference.first and difference.second), name

@@ -1,4 +1,4 @@
-"""Whether two sets of timings differ: a permutation test, a bootstrap interval, and silence within noise."""
+"""Whether two sets of timings differ: a permutation test, a bootstrap interval and a minimum effect."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,24 +10,24 @@ from numpy.typing import NDArray
 __all__ = ["MIN_EFFECT", "SIGNIFICANCE", "Verdict", "judge"]
 
 SIGNIFICANCE: Final = 0.002
-"""At most this probability that chance alone makes identical sides look as different: one false alarm in 500."""
+"""The significance level: identical sides are reported as different at most once in 500 comparisons."""
 
 MIN_EFFECT: Final = 0.03
-"""Differences of less than three per cent are not worth a person's time, however certain."""
+"""Smaller differences of the medians are not reported, however significant."""
 
 _PERMUTATIONS: Final = 20_000
 _RESAMPLES: Final = 4_000
-_MIN_RUNS: Final = 7  # with fewer, even sides wholly apart (2 of 924 arrangements) are no rarer than SIGNIFICANCE
+_MIN_RUNS: Final = 7  # with 6, even two sides without overlap (2 of 924 permutations) have p > SIGNIFICANCE
 
 F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Verdict:
-    """How the second side compares with the first: ``ratio`` of medians, second to first, and its 95 % interval.
+    """The second side against the first: ``ratio`` of medians, second to first, and its 95 % interval.
 
-    ``probability`` is that of a difference at least as large when both sides are the same. ``differs`` says whether
-    the difference is beyond noise; ``enough_runs`` whether there were runs enough to tell.
+    ``probability`` is the p value: that of a difference at least as large between identical sides. ``differs`` says
+    whether the difference is significant and large enough; ``enough_runs`` whether it could have been.
     """
 
     ratio: float
@@ -39,12 +39,12 @@ class Verdict:
 
     @property
     def margin(self) -> float:
-        """Half the interval's width: the +- behind the ratio."""
+        """Half the interval's width: the +- of the ratio."""
         return (self.high - self.low) / 2
 
 
 def judge(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Verdict:
-    """Compare positive timings of two sides. The same timings and seed give the same verdict."""
+    """Compare two sides' timings, all above 0. The same timings and seed give the same verdict."""
     a, b = np.log(np.asarray(first, np.float64)), np.log(np.asarray(second, np.float64))
     random = np.random.default_rng(seed)
     ratios = np.exp(_resampled_medians(b, random) - _resampled_medians(a, random))
@@ -58,7 +58,7 @@ def judge(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Ver
 
 
 def _chance(a: F64, b: F64, random: np.random.Generator) -> float:
-    """How often a random division of all runs into two sides separates their mean ranks as far as the real one."""
+    """How often a random permutation of the runs separates the sides' mean ranks as far as the real one does."""
     ranks = np.argsort(np.argsort(np.concatenate([a, b]), kind="stable"), kind="stable").astype(np.float64)
     shuffled = random.permuted(np.tile(ranks, (_PERMUTATIONS, 1)), axis=1)
     distances = np.abs(shuffled[:, : len(a)].mean(axis=1) - shuffled[:, len(a) :].mean(axis=1))

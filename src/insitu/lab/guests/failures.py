@@ -18,6 +18,7 @@ _MAX_CONSOLE_BYTES: Final = 4 << 20
 _NMI_SECONDS: Final = 3.0
 _PANIC: Final = re.compile(r"Kernel panic - not syncing: (.*)")
 _OOM: Final = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process (\d+) \(([^)]*)\)")
+_SIGNALLED: Final = re.compile(r"terminating on signal (\d+)")  # QEMU, in its log
 _NOT_MOUNTED: Final = re.compile(r"insitu-lab: (cannot .*)")
 # What the kernel prints about the CPU that gets an NMI, from its process to the end of the call trace.
 _NMI_TRACE: Final = re.compile(r"^Kernel panic - not syncing: NMI: .*\n((?:.*\n)*? *</TASK>)", re.MULTILINE)
@@ -53,7 +54,7 @@ def console_tail(console: Path, lines: int = 20) -> list[str]:
 
 
 def death(console: Path) -> GuestError:
-    """Why the guest that wrote this console exited: a panic, a failed mount, or a power-off inside."""
+    """Why the guest that wrote this console exited: a panic, a failed mount, a signal, or a power-off inside."""
     text = _read(console)
     tail = text.splitlines()[-20:]
     panic = _PANIC.search(text)
@@ -64,6 +65,9 @@ def death(console: Path) -> GuestError:
     missing = _NOT_MOUNTED.search(text)
     if missing:
         return GuestError("death", f"the guest ended while starting: {missing[1].strip()}", tail)
+    signalled = _SIGNALLED.search(_read(console.with_name("qemu.log")))
+    if signalled:
+        return GuestError("death", f"the guest was stopped from outside: QEMU got signal {signalled[1]}", tail)
     return GuestError("death", "the guest ended by itself (a reboot or power-off inside)", tail)
 
 

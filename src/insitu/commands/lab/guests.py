@@ -1,101 +1,109 @@
-"""`insitu lab run | shell | ps | stop`: guests and what runs in them."""
+"""`insitu lab run | shell | ps | stop`: guests, and commands in them."""
 
 import argparse
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from insitu.commands.lab_parser import subcommand
+from insitu import messages
+from insitu.commands._options import duration, json_option, positive
+from insitu.commands.lab._subcommands import Subcommands
 
 if TYPE_CHECKING:
     from insitu.lab.guests.machine import Options
 
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
-
 __all__ = ["arguments", "machine_arguments", "machine_options"]
 
 
-def arguments(subparsers: "Subparsers") -> None:
+def arguments(subcommands: Subcommands) -> None:
     """Declare this module's subcommands."""
-    run = subcommand(
-        subparsers,
+    run = subcommands.add(
         "run",
-        "a command inside a throw-away guest",
+        "run a command in a temporary guest",
         "run -k 6.1 -- uname -r",
         "run -k 6.12 --cpus 4 --numa 2 -- numactl --hardware",
         "run -k ./arch/x86/boot/bzImage --rw results -- ./test.sh",
         "run -k 6.1 --append mitigations=off --timeout 60 -- ./benchmark",
     )
-    run.add_argument(
-        "-k", "--kernel", default="6.1", help="a fetched name, a release, or a path to an image (default 6.1)"
-    )
+    run.add_argument("-k", "--kernel", default="6.1", help="a name, a release or an image's path (default 6.1)")
     machine_arguments(run)
-    run.add_argument("--timeout", type=float, metavar="SECONDS", help="end the command and the guest after this time")
     run.add_argument(
-        "--no-snapshot", action="store_true", help="boot, rather than continue a booted guest's snapshot"
+        "--timeout", type=duration, metavar="SECONDS", help="end the command and the guest after this time"
+    )
+    run.add_argument(
+        "--no-snapshot", action="store_true", help="boot instead of restoring a snapshot of a booted guest"
     )
     run.add_argument("command", nargs="+", metavar="CMD", help="the command, after --")
     run.set_defaults(action=_run)
 
-    shell = subcommand(
-        subparsers,
+    shell = subcommands.add(
         "shell",
-        "an interactive shell, or a command on a terminal, in a guest",
+        "run a shell, or another program on a terminal, in a guest",
         "shell -k 6.12",
         "shell -k 6.1-rt --memory 4G -- htop",
     )
     shell.add_argument("-k", "--kernel", default="6.1", help="as for run")
     machine_arguments(shell)
-    shell.add_argument("command", nargs="*", metavar="CMD", help="instead of $SHELL")
+    shell.add_argument("command", nargs="*", metavar="CMD", help="the program to run (default: $SHELL)")
     shell.set_defaults(action=_shell)
 
-    ps = subcommand(
-        subparsers,
+    ps = subcommands.add(
         "ps",
-        "the guests that run",
+        "list the running guests",
         "ps",
     )
-    ps.add_argument("--json", action="store_true", help="as JSON")
+    json_option(ps)
     ps.set_defaults(action=_ps)
 
-    stop = subcommand(
-        subparsers,
+    stop = subcommands.add(
         "stop",
-        "end guests",
+        "stop guests",
         "stop NAME",
         "stop                             # all",
     )
-    stop.add_argument("guest", nargs="*", help="names; all when none is given")
+    stop.add_argument("guest", nargs="*", help="names (default: all)")
     stop.set_defaults(action=_stop)
 
 
-def machine_arguments(parser: argparse.ArgumentParser) -> None:
-    """Options that say what the guest's machine is."""
+def machine_arguments(
+    parser: argparse.ArgumentParser, name: str = "the guest's name, for ps, stop, dump, gdb and trace"
+) -> None:
+    """Declare the options of the guest's machine; ``name`` is the help text of --name."""
     group = parser.add_argument_group("machine")
-    group.add_argument("--name", default="", help="the guest's name, for ps, stop, dump, gdb and trace")
-    group.add_argument("--cpus", type=int, default=2, metavar="N", help="CPUs (default 2)")
+    group.add_argument("--name", default="", help=name)
+    group.add_argument("--cpus", type=positive, default=2, metavar="N", help="CPUs (default 2)")
     group.add_argument("--memory", default="1G", metavar="SIZE", help="512M, 2G ... (default 1G)")
-    group.add_argument("--numa", type=int, default=1, metavar="N", help="NUMA nodes (default 1)")
-    group.add_argument("--append", default="", metavar="WORDS", help="more for the kernel's command line")
+    group.add_argument("--numa", type=positive, default=1, metavar="N", help="NUMA nodes (default 1)")
+    group.add_argument("--append", default="", metavar="WORDS", help="words to add to the kernel's command line")
     group.add_argument(
-        "--initcall-debug", action="store_true", help="have the kernel time its initcalls (on the console)"
+        "--initcall-debug",
+        action="store_true",
+        help="boot with initcall_debug: the kernel prints the time of each initcall",
     )
-    group.add_argument("--kgdb", action="store_true", help="a serial line for KGDB (a kernel built with it)")
-    group.add_argument("--cpu", default="", metavar="MODEL", help="as QEMU's -cpu (max: with an AVX2 it gets wrong)")
-    group.add_argument("--crashkernel", default="", metavar="SIZE", help="memory set aside for a crash kernel")
+    group.add_argument("--kgdb", action="store_true", help="a serial line for KGDB (needs a kernel with CONFIG_KGDB)")
+    group.add_argument(
+        "--cpu",
+        default="",
+        metavar="MODEL",
+        help="CPU model as for QEMU's -cpu (max adds AVX2, which QEMU 7.2 emulates wrongly)",
+    )
+    group.add_argument("--crashkernel", default="", metavar="SIZE", help="memory reserved for a crash kernel")
     group.add_argument(
         "--disk", action="append", default=[], type=Path, metavar="FILE", help="a disk image (raw, qcow2)"
     )
     group.add_argument(
-        "--net", default="none", choices=("none", "user"), help="network through this machine (default none)"
+        "--net",
+        default="none",
+        choices=("none", "user"),
+        help="network: none (default), or through this machine (user)",
     )
     group.add_argument(
-        "--rw", action="append", default=[], type=Path, metavar="DIR", help="a directory it may write to"
+        "--rw", action="append", default=[], type=Path, metavar="DIR", help="a directory the guest may write to"
     )
 
 
 def machine_options(args: argparse.Namespace) -> "Options":
-    """What the options of ``machine_arguments`` say."""
+    """The machine that the options of ``machine_arguments`` describe."""
     from insitu.lab.guests.machine import Options
 
     fields: dict[str, Any] = {
@@ -128,9 +136,7 @@ def _run(args: argparse.Namespace) -> int:
             print(f"console: {line}", file=sys.stderr)
         raise
     for victim in outcome.oom_kills:
-        print(
-            f"insitu: the guest's kernel killed {victim} for lack of memory (--memory {args.memory})", file=sys.stderr
-        )
+        messages.note(f"the guest's OOM killer killed {victim} (--memory {args.memory})")
     return outcome.status
 
 
@@ -166,7 +172,7 @@ def _ps(args: argparse.Namespace) -> int:
         print(json.dumps([vars(guest) | {"directory": str(guest.directory)} for guest in guests], indent=1))
         return 0
     if not guests:
-        print("no guest runs")
+        print("no guest is running")
         return 0
     width = max(len(guest.name) for guest in guests)
     for guest in guests:

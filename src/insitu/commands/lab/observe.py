@@ -1,69 +1,70 @@
-"""`insitu lab dump | gdb | trace`: a running guest from outside."""
+"""`insitu lab dump | gdb | trace`: a running guest observed from outside."""
 
 import argparse
-import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from insitu.commands.lab_parser import subcommand
-
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+from insitu import messages
+from insitu.commands._options import duration
+from insitu.commands.lab._subcommands import Subcommands
 
 __all__ = ["arguments"]
 
-_GUEST_HELP = "its name, as `insitu lab ps` shows it; not needed when only one runs"
+_GUEST_HELP = "its name in `insitu lab ps`; optional if only one guest is running"
 
 
-def arguments(subparsers: "Subparsers") -> None:
+def arguments(subcommands: Subcommands) -> None:
     """Declare this module's subcommands."""
-    dump = subcommand(
-        subparsers,
+    dump = subcommands.add(
         "dump",
-        "the memory of a running guest, readable by drgn and crash",
+        "dump the memory of a running guest, for drgn and crash",
         "dump -o core.vmcore && drgn -c core.vmcore -s VMLINUX",
         "dump NAME --format kdump -o core.kdump",
     )
     dump.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
     dump.add_argument("-o", "--output", type=Path, required=True, metavar="FILE", help="the vmcore to write")
     dump.add_argument(
-        "--format", choices=("elf", "kdump"), default="elf", help="plain (default), or compressed page by page"
+        "--format",
+        choices=("elf", "kdump"),
+        default="elf",
+        help="uncompressed (elf, the default), or compressed page by page (kdump)",
     )
     dump.set_defaults(action=_dump)
 
-    gdb = subcommand(
-        subparsers,
+    gdb = subcommands.add(
         "gdb",
-        "gdb on a running guest's kernel",
+        "debug a running guest's kernel with gdb",
         "gdb",
         'gdb NAME --batch --ex "info threads" --ex bt',
     )
     gdb.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
-    gdb.add_argument("--ex", action="append", default=[], metavar="COMMAND", help="a gdb command to begin with")
+    gdb.add_argument("--ex", action="append", default=[], metavar="COMMAND", help="run this gdb command first")
     gdb.add_argument(
         "--kgdb",
         action="store_true",
-        help="by the guest's own debugger; `echo g >/proc/sysrq-trigger` inside stops it",
+        help="connect to the kernel's KGDB; `echo g >/proc/sysrq-trigger` in the guest stops it",
     )
-    gdb.add_argument("--batch", action="store_true", help="end after the commands")
+    gdb.add_argument("--batch", action="store_true", help="exit after the commands")
     gdb.set_defaults(action=_gdb)
 
-    trace = subcommand(
-        subparsers,
+    trace = subcommands.add(
         "trace",
-        "QEMU's own trace events and log items, recorded into a session",
+        "record QEMU's trace events and log items into a session",
         "trace --list | grep virtio",
         "trace NAME --events 'virtio_*' -d 10 -o qemu.insitu && insitu sql qemu.insitu \"from event.qemu\"",
         "trace --log int,guest_errors",
     )
     trace.add_argument("guest", nargs="?", default="", help=_GUEST_HELP)
-    trace.add_argument("--events", action="append", default=[], metavar="PATTERN", help="such as 'virtio_*'")
+    trace.add_argument(
+        "--events", action="append", default=[], metavar="PATTERN", help="trace events, such as 'virtio_*'"
+    )
     trace.add_argument(
         "--log", default="", metavar="ITEMS", help="items of QEMU's -d option, such as int,guest_errors"
     )
-    trace.add_argument("-d", "--duration", type=float, default=5, metavar="SECONDS", help="how long (default 5)")
+    trace.add_argument("-d", "--duration", type=duration, default=5.0, metavar="SECONDS", help="how long (default 5)")
     trace.add_argument("-o", "--output", type=Path, default=Path("qemu.insitu"), metavar="DIR", help="the session")
-    trace.add_argument("--list", action="store_true", help="list what there is instead")
+    trace.add_argument(
+        "--list", action="store_true", help="list events (those that match --events) and log items instead"
+    )
     trace.set_defaults(action=_trace)
 
 
@@ -85,9 +86,9 @@ def _gdb(args: argparse.Namespace) -> int:
     extra = [word for command in args.ex for word in ("-ex", command)]
     words, note = gdb_command(find_guest(args.guest), extra, kgdb=args.kgdb)
     if note:
-        print(f"insitu: {note}", file=sys.stderr)
+        messages.note(note)
     if args.batch:
-        # Without letting go, gdb's end would leave the guest standing still.
+        # Without detach, the guest would remain stopped after gdb has exited.
         words += ["-ex", "detach", "-batch"]
     return subprocess.run(words, check=False).returncode
 
@@ -105,7 +106,7 @@ def _trace(args: argparse.Namespace) -> int:
         return 0
     items = [item for item in args.log.split(",") if item]
     if not (args.events or items):
-        raise InsituError("say which --events or --log items", remedy="--list shows them", status=2)
+        raise InsituError("give --events or --log", remedy="--list shows what they accept", status=2)
     count = record_trace(guest, args.events, items, args.duration, args.output)
-    print(f"{args.output}: {count} events of QEMU in the table event.qemu")
+    print(f"{args.output}: {count} events in the table event.qemu")
     return 0

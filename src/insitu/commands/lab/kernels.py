@@ -1,53 +1,53 @@
-"""`insitu lab kernels | fetch | build`: what can be run, and how to get more."""
+"""`insitu lab kernels | fetch | build`: the kernels that guests can run, and how to get more."""
 
 import argparse
-import sys
-from typing import TYPE_CHECKING
 
-from insitu.commands.lab_parser import subcommand
-
-if TYPE_CHECKING:
-    Subparsers = argparse._SubParsersAction[argparse.ArgumentParser]
+from insitu import messages
+from insitu.commands._options import json_option, positive
+from insitu.commands.lab._subcommands import Subcommands
 
 __all__ = ["arguments"]
 
 
-def arguments(subparsers: "Subparsers") -> None:
+def arguments(subcommands: Subcommands) -> None:
     """Declare this module's subcommands."""
-    kernels = subcommand(
-        subparsers,
+    kernels = subcommands.add(
         "kernels",
-        "what can be run: installed, fetched, and fetchable kernels",
+        "list installed, fetched and fetchable kernels",
         "kernels",
         "kernels --json | jq -r .[].name",
     )
-    kernels.add_argument("--json", action="store_true", help="as JSON")
+    json_option(kernels)
     kernels.set_defaults(action=_kernels)
 
-    fetch = subcommand(
-        subparsers,
+    fetch = subcommands.add(
         "fetch",
-        "unpack a distribution kernel into the cache; nothing is installed",
+        "download a distribution kernel into the cache; nothing is installed",
         "fetch 6.1 6.12-cloud",
-        "fetch 6.1-cloud --debuginfo      # with the vmlinux that drgn, crash and gdb want",
+        "fetch 6.1-cloud --debuginfo      # with the vmlinux that drgn, crash and gdb need",
         "fetch ./linux-image-6.9.0-rc1_amd64.deb",
     )
+    fetch.add_argument("name", nargs="+", help="6.1, 6.1-cloud, 6.12, 6.1-rt ..., a linux-image-*.deb, or an image")
     fetch.add_argument(
-        "name", nargs="+", help="6.1, 6.1-cloud, 6.12, 6.1-rt ...; or a linux-image-*.deb, or an image"
+        "--debuginfo", action="store_true", help="also download its vmlinux with debug information (large)"
     )
-    fetch.add_argument("--debuginfo", action="store_true", help="also its vmlinux with debug information (large)")
     fetch.set_defaults(action=_fetch)
 
-    build = subcommand(
-        subparsers,
+    build = subcommands.add(
         "build",
-        "a small guest kernel from the distribution's source package",
+        "build a small guest kernel from the distribution's source package",
         "build -k 6.1 --with kgdb,irqsoff,lockdep,kasan,gcov",
-        "build -k 6.12 -j4                # no feature: the small kernel itself",
+        "build -k 6.12 -j4                # without features: the small kernel itself",
     )
-    build.add_argument("-k", "--kernel", default="6.1", metavar="VERSION", help="which source package (default 6.1)")
-    build.add_argument("--with", dest="features", default="", metavar="LIST", help="kgdb,irqsoff,lockdep,kasan,gcov")
-    build.add_argument("-j", "--jobs", type=int, default=0, help="compilers at a time (default: one per CPU)")
+    build.add_argument(
+        "-k", "--kernel", default="6.1", metavar="VERSION", help="version of the source package (default 6.1)"
+    )
+    build.add_argument(
+        "--with", dest="features", default="", metavar="LIST", help="features: kgdb,irqsoff,lockdep,kasan,gcov"
+    )
+    build.add_argument(
+        "-j", "--jobs", type=positive, default=0, metavar="N", help="parallel compilers (default: one per CPU)"
+    )
     build.set_defaults(action=_build)
 
 
@@ -77,7 +77,7 @@ def _kernels(args: argparse.Namespace) -> int:
         print(json.dumps(rows, indent=1))
         return 0
     if not rows:
-        print("no kernel is installed or fetched, and apt offers none", file=sys.stderr)
+        messages.note("no kernel is installed or fetched, and apt offers none")
     widths = [max((len(str(row[key])) for row in rows), default=0) for key in ("name", "release")]
     for row in rows:
         state = f"{row['state']}{', with debuginfo' if row['debuginfo'] else ''}"
@@ -93,9 +93,9 @@ def _fetch(args: argparse.Namespace) -> int:
     from insitu.lab.kernels.fetch import fetch, fetch_debuginfo
 
     for name in args.name:
-        kernel = fetch(name, _report)
+        kernel = fetch(name, messages.note)
         if args.debuginfo:
-            kernel = fetch_debuginfo(kernel, _report)
+            kernel = fetch_debuginfo(kernel, messages.note)
         print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")
     return 0
 
@@ -103,10 +103,6 @@ def _fetch(args: argparse.Namespace) -> int:
 def _build(args: argparse.Namespace) -> int:
     from insitu.lab.build.build_kernel import build
 
-    kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, _report)
+    kernel = build(args.kernel, [word for word in args.features.split(",") if word], args.jobs, messages.note)
     print(f"{kernel.name} is ready: insitu lab run -k {kernel.name} -- uname -r")
     return 0
-
-
-def _report(line: str) -> None:
-    print(f"insitu: {line}", file=sys.stderr, flush=True)
