@@ -11,9 +11,11 @@ Exit status 125 says that the guest failed (a kernel panic, a hang), 124 that th
 
 import argparse
 
-from insitu.commands import lab_compare, lab_guests, lab_kernels, lab_tools
+from insitu.commands import Properties, lab_compare, lab_guests, lab_kernels, lab_tools
 
-__all__ = ["arguments", "run"]
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+PROPERTIES = Properties(starts_programs=True, words_follow=True)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
