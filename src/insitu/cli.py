@@ -20,6 +20,8 @@ __all__ = ["command_parser", "full_parser", "main"]
 
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
+_IMPORT_POLL_S = 0.01
+
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal. (By default a formatter asks shutil: even to parse, every start would import it.)"""
@@ -157,11 +159,11 @@ def _open_missing_streams() -> None:
 @contextmanager
 def _signals() -> Iterator[None]:
     """Ctrl-C, SIGTERM and SIGHUP end a command by an exception, so that temporary files go with it."""
-    handlers = {signal.SIGINT: signal.default_int_handler, signal.SIGTERM: _leave, signal.SIGHUP: _leave}
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
     try:
         before = {
-            number: signal.signal(number, handler)
-            for number, handler in handlers.items()
+            number: signal.signal(number, _end)
+            for number in numbers
             if signal.getsignal(number) is not signal.SIG_IGN
         }
     except ValueError:  # not the main thread: signals are its business
@@ -174,8 +176,34 @@ def _signals() -> Iterator[None]:
             signal.signal(number, handler)
 
 
-def _leave(number: int, frame: FrameType | None) -> NoReturn:
-    raise SystemExit(128 + number)
+def _end(number: int, frame: FrameType | None) -> None:
+    """Raise KeyboardInterrupt for Ctrl-C, SystemExit for the others; during an import, when it is done.
+
+    Inside of an import the exception could be lost, or become an ImportError: C code that runs then does both.
+    """
+    if _is_importing(frame):
+        signal.signal(signal.SIGALRM, lambda _, later: _send_again(number, later))
+        signal.setitimer(signal.ITIMER_REAL, _IMPORT_POLL_S)
+    elif number == signal.SIGINT:
+        raise KeyboardInterrupt
+    else:
+        raise SystemExit(128 + number)
+
+
+def _send_again(number: int, frame: FrameType | None) -> None:
+    if _is_importing(frame):
+        signal.setitimer(signal.ITIMER_REAL, _IMPORT_POLL_S)
+    else:
+        signal.signal(signal.SIGALRM, signal.SIG_DFL)
+        os.kill(os.getpid(), number)  # for whoever handles it by now
+
+
+def _is_importing(frame: FrameType | None) -> bool:
+    while frame is not None:
+        if frame.f_code.co_filename.startswith("<frozen importlib"):
+            return True
+        frame = frame.f_back
+    return False
 
 
 def _flushed(action: Callable[[], int]) -> int:

@@ -1,5 +1,6 @@
 """The command line itself: complaints of one line, closed and full outputs, signals."""
 
+import argparse
 import os
 import signal
 import subprocess
@@ -7,6 +8,12 @@ import sys
 import time
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from insitu import messages
+from insitu.cli import command_parser
+from insitu.commands import COMMANDS, _options
 
 INSITU = [sys.executable, "-m", "insitu"]
 
@@ -22,6 +29,9 @@ def folded(tmp_path):
     "words",
     [
         ["nope"],
+        ["help", "nope"],
+        ["report", "a", "b"],
+        ["callgraph", "x", "--min-width", "1"],
         ["report", "--nope", "x"],
         ["report", "x", "--limit", "-1"],
         ["report", "x", "--min-percent", "nan"],
@@ -30,7 +40,7 @@ def folded(tmp_path):
         ["diff", "x"],
     ],
 )
-def test_wrong_usage_is_one_line_that_names_the_help(words):
+def test_wrong_usage_is_one_line_that_names_the_help(words, tmp_path):
     done = subprocess.run([*INSITU, *words], capture_output=True, text=True, timeout=60)
     assert done.returncode == 2 and done.stdout == ""
     assert done.stderr.startswith("insitu: ") and done.stderr.count("\n") == 1 and "--help" in done.stderr
@@ -86,6 +96,15 @@ def _hear_all() -> None:
         ["-d", "nan"],
         ["-d", "inf"],
         ["-d", "-1"],
+        ["-d", "0"],
+        ["-d", "1e300"],
+        ["-F", "0"],
+        ["-F", "-1"],
+        ["-F", "nan"],
+        ["-m", "3"],
+        ["-p", "-1"],
+        ["-p", "1,,2"],
+        ["-p", "4194305"],
         ["--stacks", "dwarf,\N{SUPERSCRIPT TWO}"],
     ],
 )
@@ -106,3 +125,146 @@ def test_a_signal_ends_a_query_that_would_take_minutes(folded, number, status):
     program.send_signal(number)
     _, said = program.communicate(timeout=30)
     assert (program.returncode, said) == (status, b"")
+
+
+@pytest.mark.parametrize("command", list(COMMANDS))
+def test_help_of_a_command_is_its_help_option(command):
+    shown = [
+        subprocess.run([*INSITU, *words], capture_output=True, text=True, timeout=60)
+        for words in (["help", command], [command, "--help"])
+    ]
+    assert [each.returncode for each in shown] == [0, 0] and shown[0].stderr == ""
+    assert shown[0].stdout == shown[1].stdout and shown[0].stdout.startswith(f"usage: insitu {command}")
+
+
+@pytest.mark.parametrize("command", [name for name in COMMANDS if name != "lab"])
+def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(command):
+    meanings = {
+        "-a": "--all",
+        "-c": "--command",
+        "-d": "--duration",
+        "-f": "--format",
+        "-F": "--frequency",
+        "-h": "--help",
+        "-l": "--list",
+        "-m": "--pages",
+        "-n": "--comm",
+        "-o": "--output",
+        "-p": "--pid",
+        "-q": "--quiet",
+        "-v": "--verbose",
+    }
+    for action in command_parser(command)._actions:
+        short = [each for each in action.option_strings if not each.startswith("--")]
+        long = [each for each in action.option_strings if each.startswith("--")]
+        assert len(short) <= 1 and (long or not short)
+        if short and short != ["-e"]:
+            assert long == [meanings[short[0]]]
+        elif short:
+            assert long[0] in ("--event", "--expression")
+
+
+@pytest.mark.parametrize(
+    "words", [["report", "--folded"], ["flame", "-o", "-"], ["callgraph"], ["sql", "from sample"]]
+)
+def test_without_run_the_newest_session_of_a_default_name_is_opened_and_named(words, folded, tmp_path):
+    for name in ("profile.insitu", "trace.insitu", "other.insitu"):
+        subprocess.run(
+            [*INSITU, "import", folded, "-o", tmp_path / name], check=True, capture_output=True, timeout=60
+        )
+    os.utime(tmp_path / "profile.insitu/session.json", (2, 2))
+    os.utime(tmp_path / "trace.insitu/session.json", (3, 3))
+    done = subprocess.run([*INSITU, *words], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stderr) == (0, "insitu: opening trace.insitu\n")
+    os.utime(tmp_path / "profile.insitu/session.json", (4, 4))
+    named = [words[0], "profile.insitu", *words[1:]]
+    expected, done = (
+        subprocess.run([*INSITU, *each], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+        for each in (named, words)
+    )
+    assert (done.stdout, done.stderr) == (expected.stdout, "insitu: opening profile.insitu\n")
+
+
+def test_without_run_and_without_a_session_it_says_what_to_do(tmp_path):
+    done = subprocess.run([*INSITU, "report"], capture_output=True, text=True, timeout=60, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert "insitu profile -- COMMAND" in done.stderr
+
+
+def test_a_unit_that_the_event_does_not_have_is_refused(folded):
+    done = subprocess.run([*INSITU, "report", folded, "--unit", "time"], capture_output=True, text=True, timeout=60)
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--unit events" in done.stderr
+
+
+def test_messages_never_drive_a_terminal(tmp_path):
+    name = "\x1b]0;title\x07 \u202e.folded"
+    done = subprocess.run([*INSITU, "report", tmp_path / name], capture_output=True, text=True, timeout=60)
+    assert done.returncode == 1 and done.stderr.count("\n") == 1
+    assert done.stderr[:-1].isprintable() and "\\x1b]0;title" in done.stderr
+
+
+def test_a_message_that_cannot_be_written_changes_no_status(folded):
+    command = ["sh", "-c", '"$@" 2>/dev/full', "sh", *INSITU, "report", "/nowhere"]
+    assert subprocess.run(command, timeout=60).returncode == 1
+
+
+@pytest.mark.parametrize("module", ["insitu.commands._options", "insitu.convert.open", "numpy", "duckdb"])
+def test_ctrl_c_while_modules_are_imported_prints_nothing(module, folded):
+    """-X importtime prints on standard error when the import of a module ends; then the command waits for input."""
+    command = [sys.executable, "-X", "importtime", "-m", "insitu", "sql", folded]
+    pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.DEVNULL, "stderr": subprocess.PIPE}
+    program = subprocess.Popen(command, text=True, preexec_fn=_hear_all, **pipes)
+    for line in program.stderr:
+        if line.split("|")[-1].strip() == module:
+            break
+    program.send_signal(signal.SIGINT)
+    said = [line for line in program.stderr if not line.startswith("import time:")]
+    assert (program.wait(60) in (130, -signal.SIGINT), said) == (True, [])
+    program.stdin.close()
+    program.stderr.close()
+
+
+def test_completion_knows_every_command_and_its_options():
+    for shell in ("bash", "zsh", "tcsh"):
+        done = subprocess.run([*INSITU, "completion", shell], capture_output=True, text=True, timeout=60)
+        assert done.returncode == 0 and ("--duration" in done.stdout or shell == "tcsh")
+        assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("convert", "text", "value"),
+    [
+        (_options.duration, "2.5", 2.5),
+        (_options.duration, "500ms", 0.5),
+        (_options.duration, "2m", 120.0),
+        (_options.duration, ".5h", 1800.0),
+        (_options.size, "512K", 524288),
+        (_options.size, "1.5G", 1610612736),
+        (_options.size, "4096", 4096),
+        (_options.percent, "0", 0.0),
+        (_options.percent, "12.5%", 12.5),
+        (_options.pid_list, "1,22,1", (1, 22)),
+        (_options.pages, "1024", 1024),
+        (_options.count, "0", 0),
+    ],
+)
+def test_numbers_with_units_are_read(convert, text, value):
+    assert convert(text) == value
+
+
+@pytest.mark.parametrize("convert", [_options.duration, _options.size, _options.percent, _options.pid_list])
+@pytest.mark.parametrize(
+    "text", ["", "nan", "inf", "-1", "-0", "1e5", "0x10", "1_0", " 1", "1 s", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 400]
+)
+def test_what_is_no_plain_number_is_refused(convert, text):
+    with pytest.raises(argparse.ArgumentTypeError):
+        convert(text)
+
+
+@given(st.text(max_size=12))
+def test_any_word_is_a_number_or_refused(text):
+    for convert in (_options.count, _options.positive, _options.frequency, _options.pages, _options.duration):
+        try:
+            assert 0 <= convert(text) < 1 << 63
+        except argparse.ArgumentTypeError as error:
+            assert "\n" not in messages.one_line(str(error))

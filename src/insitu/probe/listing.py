@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import fnmatch
-import sys
 
+from insitu import messages
 from insitu.errors import InsituError
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, DataLocation, Primitive, Provider
@@ -70,7 +70,7 @@ def _arguments(provider: Provider, point: AttachPoint, context: Context) -> list
     try:
         return provider.arguments(point, context) or []
     except InsituError as error:
-        print(f"    ({error})", file=sys.stderr)
+        messages.note(f"{point.name}: {error}")
         return []
 
 
