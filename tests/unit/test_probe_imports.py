@@ -6,8 +6,8 @@ import pytest
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.script_parser import parse
-from insitu.probe.compile import front_end
 from insitu.probe.options import Options
+from insitu.probe.passes import Unit, run_passes
 from insitu.probe.source import ScriptError, Source
 
 from .probe_scripts import NoKernel
@@ -38,7 +38,7 @@ def test_everything_that_a_file_defines_is_taken_over(tmp_path: Path) -> None:
             fn next($n : int64) : int64 { return $n + 1; }
             END { }""",
     )
-    front = front_end(source, Options(), NoKernel())
+    front = run_passes(Unit(source, Options(), NoKernel()))
     assert [str(probe.attach_points[0]) for probe in front.program.probes] == ["END", "BEGIN"]
     assert set(front.checker.maps) == {"@m", "@f", "@s", "@k"}
 
@@ -83,7 +83,7 @@ def test_an_error_names_the_imported_file_and_its_line(
 ) -> None:
     source = _script(tmp_path, main='// first\nimport "lib.bt";\nBEGIN { f(); }', lib=library)
     with pytest.raises(ScriptError) as caught:
-        front_end(source, Options(), NoKernel())
+        run_passes(Unit(source, Options(), NoKernel()))
     assert str(caught.value).startswith(f"{tmp_path / place}: {message}")
     assert caught.value.rendered.splitlines()[1] == library.splitlines()[int(place.split(":")[1]) - 1]
 
@@ -91,7 +91,7 @@ def test_an_error_names_the_imported_file_and_its_line(
 def test_errors_behind_imports_still_point_into_the_script(tmp_path: Path) -> None:
     source = _script(tmp_path, main='import "lib.bt";\nBEGIN { $x }', lib="\n\n\nEND { }\n")
     with pytest.raises(ScriptError, match=r"main\.bt:2:9: unknown variable"):
-        front_end(source, Options(), NoKernel())
+        run_passes(Unit(source, Options(), NoKernel()))
 
 
 @pytest.mark.parametrize(
