@@ -69,7 +69,7 @@ def test_wildcards_that_cannot_be_are_refused() -> None:
         ("BEGIN { assert_str(5); }", "expected a string"),
         ('BEGIN { printf("%rx", 5); }', "%rx wants a buffer"),
         ('BEGIN { print(uaddr("x")); }', "uaddr() has no program to look in in a begin probe"),
-        ('BEGIN { print(reg("ip")); }', "registers are not known in a begin probe"),
+        ('BEGIN { print(reg("ip")); }', "registers are not available in a begin probe"),
         ("BEGIN { tseries; }", "unknown name 'tseries'"),
         ("BEGIN { pcom(); }", "unknown function pcom(); did you mean 'pcomm'?"),
         ("BEGIN { ppids; }", "unknown name 'ppids'; did you mean 'ppid'?"),

@@ -66,7 +66,7 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ("unroll(1000) { }", "unroll takes 1 to 100 rounds"),
         ("break;", "break outside of a loop"),
         ("$a = args.x;", "has no arguments"),
-        ("$a = arg0;", "arg0 is not known in a begin probe"),
+        ("$a = arg0;", "arg0 is not available in a begin probe"),
         ("$a = (struct nope *)0;", "unknown type struct 'nope'"),
         ("$a = 1; $b = $a->x;", "int64 has no field 'x'"),
         ("$a = (1, 2); $b = $a.5;", "this tuple has 2 elements"),

@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILTINS"]
 
-_IN_PROGRAMS = ("uprobe", "uretprobe", "usdt")
 _FIXED = 2  # ET_EXEC: linked to run at the addresses that its symbols have
 _PT_LOAD, _PT_INTERP, _PF_X = 1, 3, 1
 
@@ -58,7 +57,7 @@ def _symbol(point: AttachPoint, context: Context, name: str) -> tuple[int, int] 
 def _check_uaddr(checker: Checker, call: ast.Call) -> Type:
     name = checker.text(call.arguments[0], "the symbol")
     point = checker.clause.points[0]
-    if point.kind not in _IN_PROGRAMS:
+    if not point.in_binary:
         raise checker.error(f"uaddr() has no program to look in in a {point.kind} probe", call)
     if any(other.target != point.target for other in checker.clause.points):
         raise checker.error("uaddr() wants a probe of one program", call, remedy="write a probe for each")
@@ -79,7 +78,7 @@ def _movable_by(clause: Clause, elf: Elf) -> str:
     """What tells how far a program was moved from where it was linked to lie; empty when nothing does."""
     if elf.type == _FIXED:
         return "nothing"
-    if len(clause.points) == 1 and clause.points[0].kind != "uretprobe":
+    if len(clause.points) == 1 and not clause.provider.traits.returning:
         return "instruction"
     return "start" if _PT_INTERP in elf.segments["type"].tolist() else ""
 

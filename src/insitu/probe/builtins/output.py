@@ -256,7 +256,7 @@ def _join(low: Lowering, call: ast.Call) -> str:
         word = low.read_scalar(Remote(address, space), 8 * index, 8, False)
         # A null address reads as an empty string, and so does everything after it.
         emit.store("0", pointer)
-        low.read_text(pointer, Remote(word, space), _JOIN_BYTES)
+        low.read_text(pointer, _JOIN_BYTES, Remote(word, space))
         ended = emit.value(f"icmp eq i64 {word}, 0")
         address = emit.select(ended, "0", address)
 

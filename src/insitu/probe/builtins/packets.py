@@ -67,7 +67,7 @@ def _cookie(low: Lowering, call: ast.Call) -> str:
     subject = operand(call)
     given = isinstance(subject, ast.Member) and is_args(subject.object) and isinstance(subject.type, Pointer)
     value = low.value(subject)
-    if given and low.clause.points[0].kind in ("fentry", "fexit"):
+    if given and low.clause.provider.traits.trusted:
         return low.emit.call(Helper.GET_SOCKET_COOKIE, f"ptr {low.emit.pointer(value)}")
     return load_field(low, value, _COOKIE)
 

@@ -17,7 +17,7 @@ from insitu.probe.codegen.loops import functions_on_stack, shared_variables
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.process import process_id
 from insitu.probe.codegen.tables import RULES
-from insitu.probe.layout import MAX_PER_CPU_BYTES, RUN_BY_US, Layout
+from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.providers.base import ContextField
@@ -26,8 +26,6 @@ from insitu.probe.types import stored_size
 
 __all__ = ["ClauseLowering"]
 
-# Kinds whose probes are hit by all processes.
-_EVERYWHERE = {"kprobe", "kretprobe", "fentry", "fexit", "tracepoint", "rawtracepoint"}
 # Of one part, in lines and branches of LLVM IR; LLVM makes about 0.8 instructions of a line, 1.2 at worst.
 _PART_LINES, _PART_BRANCHES = 12_000, 1_500
 _MOST_LINES = 27_000
@@ -61,10 +59,10 @@ class ClauseLowering:
         self._checker.clause = self._clause
         first = len(self._module.functions)
         low = self._part(0)
-        probe, kind = self._clause.probe, self._clause.points[0].kind
-        if kind not in RUN_BY_US:
+        probe, traits = self._clause.probe, self._clause.provider.traits
+        if not traits.run_by_us:
             _leave_after_exit(low)
-        if self._checker.options.one_process and kind in _EVERYWHERE:
+        if self._checker.options.one_process and traits.system_wide:
             _leave_in_other_processes(low)
         if probe.predicate is not None:
             low.at(probe.predicate.span)

@@ -67,7 +67,11 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
         warnings += [f"{error}: it is left out" for error in missing]
         if absent:
             text = probe.attach_points[0]
-            found = [(PROVIDERS[text.parts[0]], AttachPoint(text.parts[0], str(text), function=text.parts[-1]))]
+            provider = PROVIDERS[text.parts[0]]
+            point = AttachPoint(
+                text.parts[0], str(text), function=text.parts[-1], in_binary=provider.traits.in_binary
+            )
+            found = [(provider, point)]
         for provider, points in _grouped(found, not absent and ("args" in uses or "retval" in uses), context):
             numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
             number += len(points)

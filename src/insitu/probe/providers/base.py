@@ -33,6 +33,7 @@ __all__ = [
     "ProgramKind",
     "Provider",
     "Runnable",
+    "Traits",
     "UserStack",
 ]
 
@@ -65,7 +66,8 @@ class AttachPoint(Struct, frozen=True):
     kind knows it), ``offset`` bytes from the function's start, ``address`` the place itself (file offset in a
     binary, kernel virtual address, watched address; 0 when not needed). ``cookie`` is what
     bpf_get_attach_cookie() answers at this point: the compiler numbers points with it before attaching
-    (``dataclasses.replace``). ``detail`` belongs to the provider.
+    (``msgspec.structs.replace``). ``detail`` belongs to the provider. ``in_binary``: it is a place in a user-space
+    binary, whose path ``target`` is.
     """
 
     kind: str
@@ -76,11 +78,7 @@ class AttachPoint(Struct, frozen=True):
     address: int = 0
     cookie: int = 0
     detail: object = None
-
-    @property
-    def in_binary(self) -> bool:
-        """Whether it is a place in a user-space binary, whose path ``target`` is."""
-        return self.kind in ("uprobe", "uretprobe", "usdt")
+    in_binary: bool = False
 
 
 class Primitive(Struct, frozen=True):
@@ -186,6 +184,26 @@ class ProgramKind(Struct, frozen=True):
     flags: int = 0
 
 
+class Traits(Struct, frozen=True):
+    """What sets a kind apart for the compiler.
+
+    ``in_binary``: its points are places in user-space binaries.
+    ``system_wide``: it fires in all processes, and the kernel cannot restrict it to one.
+    ``run_by_us``: the runtime runs its programs itself, in its own process.
+    ``returning``: it fires when a function returns: registers no longer hold the arguments.
+    ``numbered``: what arg0, arg1 ... are: "registers", "slots" of the context, "operands" (Provider.arguments), or
+    "" where arguments have names only.
+    ``trusted``: helpers take the pointers among its arguments.
+    """
+
+    in_binary: bool = False
+    system_wide: bool = False
+    run_by_us: bool = False
+    returning: bool = False
+    numbered: str = ""
+    trusted: bool = False
+
+
 class Attachment(Protocol):
     """What keeps a program attached. Nothing outlives its file descriptors, so a crash detaches too."""
 
@@ -206,6 +224,10 @@ class Provider(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """The kind and its aliases."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the compiler has to know of the kind."""
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         """The concrete points that the spec names, wildcards expanded, in a stable order.

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.matching import missing, parts, select
 
 __all__ = ["PROVIDERS", "Run"]
@@ -32,6 +32,8 @@ class Run:
 
 class Own:
     """What all of these have in common: a raw tracepoint program that is attached to no tracepoint."""
+
+    traits = Traits(run_by_us=True)
 
     def __init__(self, *names: str) -> None:
         self.names = names

@@ -10,7 +10,7 @@ from insitu.capabilities import links
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.alternatives import instead_of, successors
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
@@ -31,6 +31,7 @@ class Kprobe:
     def __init__(self, kind: str, alias: str, returning: bool) -> None:
         self.names = (kind, alias)
         self._returning = returning
+        self.traits = Traits(system_wide=True, returning=returning, numbered="registers")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(spec, context)

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from insitu.errors import InsituError
-from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.binary import (
     Place,
     attach_places,
@@ -38,6 +38,7 @@ class Uprobe:
     def __init__(self, kind: str, aliases: tuple[str, ...], returning: bool) -> None:
         self.names = (kind, *aliases)
         self._returning = returning
+        self.traits = Traits(in_binary=True, returning=returning, numbered="registers")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         path, function = self._split(spec)
@@ -69,7 +70,8 @@ class Uprobe:
             if offset and not begins_instruction(elf.read(at - offset, offset + _LONGEST_INSTRUCTION), offset):
                 raise InsituError(f"{spec}: no instruction begins at {name}+{offset}; a probe there would break it")
             shown = f"{self.names[0]}:{file}:{name}" + (f"+{offset}" if offset else "")
-            found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=Place(path, at)))
+            detail = Place(path, at)
+            found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=detail, in_binary=True))
         return found
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:

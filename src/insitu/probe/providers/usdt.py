@@ -16,6 +16,7 @@ from insitu.probe.providers.base import (
     Operand,
     Primitive,
     ProgramKind,
+    Traits,
 )
 from insitu.probe.providers.support.binary import (
     Place,
@@ -54,6 +55,7 @@ class Usdt:
     """Static probes, by the notes of the binary; their semaphores are raised by the kernel while attached."""
 
     names = ("usdt", "U")
+    traits = Traits(in_binary=True, numbered="operands")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         found = self._points(spec, context)
@@ -75,7 +77,8 @@ class Usdt:
                     continue
                 detail = Place(place, at, semaphore, operands=probe.operands)
                 shown = f"usdt:{file}:{probe.provider}:{probe.name}"
-                found.append(AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail))
+                point = AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail, in_binary=True)
+                found.append(point)
         return found
 
     def _unknown(self, spec: AttachSpec, context: Context) -> AbsentError:
