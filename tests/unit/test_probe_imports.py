@@ -74,8 +74,8 @@ def test_a_file_is_imported_once_even_in_a_circle(tmp_path: Path) -> None:
         ("\n\nBEGIN { $x = }", "lib.bt:3:14", "unexpected '}'"),
         ("fn f() : int64 {\n  return $y; }", "lib.bt:2:10", "unknown variable $y"),
         ("BEGIN { @x = 1;\n @x = comm; }", "lib.bt:2:7", "type mismatch"),
-        ("#if 1\nBEGIN { }", "lib.bt:1:1", "this conditional has no #endif"),
-        ("config = { max_strlen = 10 }", "lib.bt:1:1", "settings belong in the script itself"),
+        ("#if 1\nBEGIN { }", "lib.bt:1:1", "#if without #endif"),
+        ("config = { max_strlen = 10 }", "lib.bt:1:1", "config is not allowed in an imported file"),
     ],
 )
 def test_an_error_names_the_imported_file_and_its_line(
@@ -97,11 +97,11 @@ def test_errors_behind_imports_still_point_into_the_script(tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("missing.bt", "there is no such file in "),
+        ("missing.bt", "no such file in "),
         ("empty", r"the directory holds no \.bt files"),
         ("code.bpf.c", r"only \.bt files, and directories of them"),
-        ("large.bt", "it has more than 1048576 bytes"),
-        ("open.bt", "anybody may write to it"),
+        ("large.bt", "it is larger than 1048576 bytes"),
+        ("open.bt", "it is writable by others"),
     ],
 )
 def test_what_cannot_be_imported_is_said_in_one_line(tmp_path: Path, name: str, why: str) -> None:
@@ -118,5 +118,5 @@ def test_what_cannot_be_imported_is_said_in_one_line(tmp_path: Path, name: str, 
 
 
 def test_imports_stand_before_the_probes(tmp_path: Path) -> None:
-    with pytest.raises(ScriptError, match="imports stand before the first probe"):
+    with pytest.raises(ScriptError, match="imports must come before the first probe"):
         parse(_script(tmp_path, main='BEGIN { } import "lib.bt";', lib="END { }"))

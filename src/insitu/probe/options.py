@@ -125,7 +125,7 @@ class Options(Struct):
         elif setting in _SWITCHES:
             text = str(value).lower()
             if text not in (*_TRUE, *_FALSE):
-                raise InsituError(f"{name} is true or false, not {value!r}")
+                raise InsituError(f"{name} must be true or false, not {value!r}")
             setattr(self, setting, text in _TRUE)
         elif setting in _TEXTS:
             setattr(self, setting, str(value))
@@ -133,7 +133,7 @@ class Options(Struct):
             setattr(self, setting, _number(setting, value, name))
 
 
-_REMEDY = f"known are {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS)))}"
+_REMEDY = f"known settings: {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS)))}"
 
 
 def _setting(name: str) -> str:
@@ -153,5 +153,5 @@ def _number(setting: str, value: str | int, name: str) -> int:
     except ValueError:
         raise InsituError(f"{name} needs a number, not {value!r}") from None
     if not low <= number <= high:
-        raise InsituError(f"{name} is {number}; it may be {low} to {high}")
+        raise InsituError(f"{name} must be {low} to {high}, not {number}")
     return number

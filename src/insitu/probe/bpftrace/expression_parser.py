@@ -193,7 +193,7 @@ class ExpressionParser(TokenStream):
 
     def _bounded(self, index: int, token: Token) -> int:
         if index < 1:
-            raise self.error("positional parameters count from $1", token.span)
+            raise self.error("positional parameters start at $1", token.span)
         return index
 
     def _named(self) -> ast.Expression:
@@ -281,9 +281,9 @@ class ExpressionParser(TokenStream):
         if len(elements) == 1 and not trailing and not names:
             return elements[0]
         if not elements:
-            raise self.error("an empty tuple has no use", start.to(end))
+            raise self.error("empty tuple", start.to(end))
         if len(set(names)) != len(names):
-            raise self.error("a name occurs twice in this tuple", start.to(end))
+            raise self.error("duplicate name in this tuple", start.to(end))
         return ast.TupleLiteral(start.to(end), elements, names or None)
 
     def block_expression(self) -> ast.BlockExpression:

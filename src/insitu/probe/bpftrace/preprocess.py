@@ -67,7 +67,7 @@ def preprocess(source: Source, start: int = 0) -> tuple[str, dict[str, str]]:
         output.append(line if keep else _blank(line))
         in_comment = _ends_in_comment(line, in_comment)
     if stack:
-        raise ScriptError("this conditional has no #endif", source, stack[-1][2])
+        raise ScriptError("#if without #endif", source, stack[-1][2])
     return before + "".join(output), defines
 
 

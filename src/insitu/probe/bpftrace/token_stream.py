@@ -30,7 +30,7 @@ class TokenStream:
 
     def unexpected(self, expected: str) -> ScriptError:
         """The error that the token in hand is not what has to stand here."""
-        found = f"{self.token.text!r}" if self.token.kind != "end" else "the end of the script"
+        found = f"{self.token.text!r}" if self.token.kind != "end" else "end of script"
         return self.error(f"unexpected {found}, expected {expected}", self.token.span)
 
     @contextmanager

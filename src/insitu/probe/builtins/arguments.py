@@ -72,7 +72,9 @@ def _check_argument(checker: Checker, node: Mention) -> Type:
     number = int(re.sub(r"\D", "", node.name))
     on_stack = node.name.startswith("sarg")
     if traits.returning:
-        raise checker.error(f"{node.name} is gone when a function returns", node, remedy="keep it at the entry")
+        raise checker.error(
+            f"{node.name} is not available when a function returns", node, remedy="save it in a map at the entry"
+        )
     if traits.numbered == "slots" and not on_stack:
         return UINT64
     if traits.numbered == "operands":
@@ -131,7 +133,7 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
         raise checker.error(f"registers are not available in a {checker.clause.points[0].kind} probe", call)
     if name not in MACHINE.registers:
         hint = nearest(name, MACHINE.registers)
-        raise checker.error(f"no register {name!r} on this machine{hint}", call.arguments[0])
+        raise checker.error(f"unknown register {name!r}{hint}", call.arguments[0])
     return UINT64
 
 

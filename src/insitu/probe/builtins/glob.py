@@ -45,7 +45,7 @@ def parse_glob(pattern: bytes) -> Glob:
                 ranges[each] = ranges.get(each, 0) | 1 << length
         length += 1
         if length > _MAX_LENGTH:
-            raise ValueError(f"a pattern has at most {_MAX_LENGTH} characters besides its stars")
+            raise ValueError(f"a pattern may have at most {_MAX_LENGTH} characters besides *")
     return Glob(length, any_byte, tuple((first, last, places) for (first, last), places in ranges.items()), stars)
 
 
@@ -55,7 +55,7 @@ def _class(pattern: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
     at += negated
     end = pattern.find(b"]", at + 1)
     if end < 0:
-        raise ValueError("a class in the pattern has no end: ']' is missing")
+        raise ValueError("unterminated character class in the pattern: ']' is missing")
     inside = pattern[at:end]
     members: set[int] = set()
     index = 0

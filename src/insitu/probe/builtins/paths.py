@@ -66,7 +66,7 @@ def _check_path(checker: Checker, call: ast.Call) -> Type:
     if len(call.arguments) > 1:
         capacity = checker.literal(call.arguments[1], "the size of path()")
         if not 1 < capacity <= _MOST_BYTES:
-            raise checker.error(f"the size of path() is 2 to {_MOST_BYTES}", call.arguments[1])
+            raise checker.error(f"the size of path() must be 2 to {_MOST_BYTES}", call.arguments[1])
     return String(capacity)
 
 

@@ -172,8 +172,8 @@ class ClauseLowering:
             raise ScriptError(message, self._checker.source, self._clause.probe.attach_points[0].span, remedy=remedy)
 
     def _too_large(self, node: ast.Node) -> ScriptError:
-        remedy = "distribute it over several probes of the same event; a loop's body cannot be cut"
-        return self._checker.error("this is too long for one probe", node, remedy=remedy)
+        remedy = "split it into several probes of the same event; a loop's body cannot be split"
+        return self._checker.error("this probe is too long", node, remedy=remedy)
 
 
 class _Rest:

@@ -64,7 +64,7 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
         )
         if missing and not may_miss:
             raise missing[0]
-        warnings += [f"{error}: it is left out" for error in missing]
+        warnings += [f"{error} (skipped)" for error in missing]
         if absent:
             text = probe.attach_points[0]
             provider = PROVIDERS[text.parts[0]]

@@ -27,7 +27,7 @@ def expand_functions(program: ast.Program, source: Source) -> None:
     functions: dict[str, ast.Function] = {}
     for function in program.functions:
         if function.name in functions or any(function.name == macro.name for macro in program.macros):
-            raise ScriptError(f"{function.name}() is defined already", source, function.span)
+            raise ScriptError(f"{function.name}() is already defined", source, function.span)
         functions[function.name] = function
     if functions:
         expander = _Expander(functions, source)
@@ -69,7 +69,9 @@ class _Expander:
             raise ScriptError(message, self._source, node.span)
         self._copies += 1
         if self._copies > _MAX_COPIES:
-            raise ScriptError(f"functions are called at more than {_MAX_COPIES} places", self._source, node.span)
+            raise ScriptError(
+                f"functions are called more than {_MAX_COPIES} times in the script", self._source, node.span
+            )
         return self._copy(function, node)
 
     def _copy(self, function: ast.Function, call: ast.Call) -> ast.FunctionCall:

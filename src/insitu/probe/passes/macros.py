@@ -46,7 +46,7 @@ class _Expander:
         arguments = node.arguments if isinstance(node, ast.Call) else []
         self.count += 1
         if name in inside or len(inside) >= _MAX_DEPTH or self.count > _MAX_EXPANSIONS:
-            raise ScriptError(f"macro {name} expands without end", self.source, node.span)
+            raise ScriptError(f"macro {name} expands recursively", self.source, node.span)
         if len(arguments) != len(macro.parameters):
             wanted = len(macro.parameters)
             message = f"macro {name}() takes {wanted} argument{'s' * (wanted != 1)}, not {len(arguments)}"
@@ -65,9 +65,9 @@ class _Expander:
 
     def _match(self, parameter: str, argument: Any, name: str) -> None:
         if parameter.startswith("@") and not isinstance(argument, ast.MapAccess):
-            raise ScriptError(f"macro {name}() wants a map for {parameter}", self.source, argument.span)
+            raise ScriptError(f"macro {name}() needs a map for {parameter}", self.source, argument.span)
         if parameter.startswith("$") and not isinstance(argument, ast.Variable):
-            raise ScriptError(f"macro {name}() wants a variable for {parameter}", self.source, argument.span)
+            raise ScriptError(f"macro {name}() needs a variable for {parameter}", self.source, argument.span)
 
 
 class _Substitution:

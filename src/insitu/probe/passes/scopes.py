@@ -192,8 +192,8 @@ class _Resolver:
         if there is not None:
             where = self._source.where(there.first.span)
             name = plain_name(node.name)
-            remedy = "give one of them another name"
-            raise ScriptError(f"{name} is declared already, at {where}", self._source, node.span, remedy=remedy)
+            remedy = "rename one of them"
+            raise ScriptError(f"{name} is already declared, at {where}", self._source, node.span, remedy=remedy)
         self._bind(node)
 
     def _unknown(self, node: ast.Variable) -> ScriptError:
@@ -201,8 +201,10 @@ class _Resolver:
         for block in reversed(self._blocks):
             if node.name in block.ended:
                 where = self._source.where(block.ended[node.name].first.span)
-                message = f"{name} is not known here: it belongs to the block that assigns it, at {where}"
-                return ScriptError(message, self._source, node.span, remedy=f"declare it before: let {name};")
+                message = f"{name} is out of scope: it is local to the block that assigns it, at {where}"
+                return ScriptError(
+                    message, self._source, node.span, remedy=f"declare it before the block: let {name};"
+                )
         known = {plain_name(each) for block in self._blocks for each in block.names}
         message = f"unknown variable {name}{nearest(name, known)}"
-        return ScriptError(message, self._source, node.span, remedy="a variable is assigned before it is used")
+        return ScriptError(message, self._source, node.span, remedy="assign the variable before using it")

@@ -109,7 +109,7 @@ class Counter(Sampling):
 
 def _none_here(what: str) -> InsituError:
     return InsituError(
-        f"{what}: this machine shows no hardware counters (virtual machines often do not)",
+        f"{what}: no hardware counters (no PMU: virtual machine?)",
         remedy="software:cpu-clock or profile:hz:99 sample time instead",
     )
 

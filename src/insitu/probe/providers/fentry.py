@@ -43,7 +43,7 @@ class Trampoline:
     def _check(self, spec: AttachSpec, function: str, context: Context) -> None:
         if not can_trace_functions(context):
             raise InsituError(
-                f"{spec}: this kernel takes no {self.names[0]} programs", remedy=instead_of(function, context)
+                f"{spec}: this kernel does not support {self.names[0]} programs", remedy=instead_of(function, context)
             )
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:

@@ -153,16 +153,16 @@ def _absent(function: str, context: Context) -> AbsentError:
 
 def _refused(point: AttachPoint, error: InsituError, context: Context) -> InsituError:
     if point.function in _blacklist():
-        return InsituError(f"the kernel forbids probes in {point.function}: it is on its kprobe blacklist")
+        return InsituError(f"{point.function} is on the kernel's kprobe blacklist")
     if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EILSEQ:
         return InsituError(f"{point.name}: no instruction begins {point.offset} bytes into {point.function}")
     traceable = {name for name, _ in context.tracefs.functions()}
     if not _has_code(point.function):
-        what = f"{point.function} has no code of its own in this kernel: the compiler has inlined it everywhere"
+        what = f"{point.function} has no code of its own in this kernel: it is inlined everywhere"
         return AbsentError(what, remedy=instead_of(point.function, context))
     if traceable and point.function not in traceable:
         # kernel/trace/trace_kprobe.c: within_notrace_func()
-        what = f"{point.function} is none of the functions that this kernel can trace"
+        what = f"{point.function} is not in the kernel's list of traceable functions"
         return AbsentError(what, remedy=instead_of(point.function, context))
     return InsituError(f"cannot attach to {point.name}: {error.args[0]}", remedy=error.remedy)
 

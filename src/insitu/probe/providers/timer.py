@@ -30,7 +30,7 @@ class Timer(Sampling):
         if not amount:
             unit, amount = _spelled(unit)
         if unit not in _UNITS:
-            raise InsituError(f"{spec}: there is no unit {unit}", remedy=f"one of {', '.join(_UNITS)}")
+            raise InsituError(f"{spec}: unknown unit {unit}", remedy=f"one of {', '.join(_UNITS)}")
         number = int(amount) if amount.isascii() and amount.isdigit() else 0
         most = _MAX_HZ if unit == "hz" else _MAX_NS // _NS_PER[unit]
         if not 0 < number <= most:

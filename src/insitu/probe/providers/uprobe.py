@@ -68,7 +68,7 @@ class Uprobe:
             if at is None:
                 continue
             if offset and not begins_instruction(elf.read(at - offset, offset + _LONGEST_INSTRUCTION), offset):
-                raise InsituError(f"{spec}: no instruction begins at {name}+{offset}; a probe there would break it")
+                raise InsituError(f"{spec}: no instruction begins at {name}+{offset}; a probe there would corrupt it")
             shown = f"{self.names[0]}:{file}:{name}" + (f"+{offset}" if offset else "")
             detail = Place(path, at)
             found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=detail, in_binary=True))
@@ -104,7 +104,7 @@ class Uprobe:
         if len(words) > 2 and words[1] in ("cpp", "rust"):
             del words[1]
         if len(words) < 2:
-            raise InsituError(f"{spec}: {self.names[0]}:BINARY:FUNCTION is expected", status=2)
+            raise InsituError(f"{spec}: expected {self.names[0]}:BINARY:FUNCTION", status=2)
         return words[0], ":".join(words[1:])
 
 
@@ -148,7 +148,7 @@ def _unknown(path: str, function: str, files: list[str], context: Context) -> Ab
     if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):
         what = f"there is no function {function} in {path}: glibc 2.34 moved it"
         return AbsentError(what, remedy=f"use uprobe:libc:{function}")
-    error = missing("function", function, known, f"insitu trace -l 'uprobe:{path}:*' lists what there is")
+    error = missing("function", function, known, f"insitu trace -l 'uprobe:{path}:*' lists them")
     return AbsentError(f"{error.args[0]} in {path}", remedy=error.remedy)
 
 

@@ -86,8 +86,8 @@ class Usdt:
         elves = [open_binary(file, context)[0] for file in binaries(path, context, spec)]
         known = [probe.name for elf in elves for probe in usdt_probes(elf)]
         if not known:
-            return AbsentError(f"{path} has no USDT probes", remedy="a build option such as --with-dtrace adds them")
-        return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists what there is")
+            return AbsentError(f"{path} has no USDT probes", remedy="build it with an option such as --with-dtrace")
+        return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists them")
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         return [
@@ -108,7 +108,7 @@ class Usdt:
 def _split(spec: AttachSpec) -> tuple[str, str, str]:
     """Path, provider and name; the latter two are patterns. A single name is one of any provider."""
     if not 1 <= len(spec.parts) <= 3 or not spec.parts[0]:
-        raise InsituError(f"{spec}: usdt:BINARY:PROVIDER:NAME or usdt:BINARY:NAME is expected", status=2)
+        raise InsituError(f"{spec}: expected usdt:BINARY:PROVIDER:NAME or usdt:BINARY:NAME", status=2)
     path, *names = spec.parts
     return path, names[0] if len(names) == 2 else "*", names[-1] if names else "*"
 
@@ -129,7 +129,7 @@ def parse_operands(text: str) -> list[Operand]:
 def _operand(size: int, place: str) -> Operand:
     width, signed = abs(size), size < 0
     if width not in (1, 2, 4, 8):
-        raise InsituError(f"a USDT operand of {width} bytes ({place[:40]}) cannot be read")
+        raise InsituError(f"cannot read a USDT operand of {width} bytes ({place[:40]})")
     if match := _CONSTANT.fullmatch(place):
         return Operand(width, signed, constant=int(match["number"], 0))
     if (match := _REGISTER.fullmatch(place)) and (part := MACHINE.registers.get(match["name"])):

@@ -48,7 +48,7 @@ def _unary(checker: Checker, node: ast.Unary) -> Type:
         if isinstance(found, Pointer):
             target = checker.structures.target(found)
             if target == VOID:
-                raise checker.error("void * points to nothing of known type", node, remedy="cast it first")
+                raise checker.error("cannot dereference void *", node, remedy="cast it first")
             return target
         if isinstance(found, Integer):
             return UINT64
@@ -71,7 +71,7 @@ def _address(checker: Checker, node: ast.Unary) -> Type:
     found = checker.known(place)
     space = _space_of(checker, place)
     if space is None:
-        raise checker.error("& needs what lies in memory: a $variable, a @map, a member or an element", node)
+        raise checker.error("& needs an operand in memory: a $variable, a @map, a member or an element", node)
     if isinstance(place, ast.Member) and is_bit_field(checker, place):
         raise checker.error("a bit field has no address", node)
     return Pointer(found, space)

@@ -46,5 +46,5 @@ def instead_of(function: str, context: Context) -> str:
         common = len(words & set(re.split("[:_]", name)))
         scored += [(-common, not name.startswith("syscalls:"), len(name), name)] if common else []
     hints += [] if hints else [f"tracepoint:{name}" for *_, name in sorted(scored)[:2]]
-    use = f"use {' or perhaps '.join(hints)}" if hints else "insitu trace -l lists what there is"
+    use = f"use {' or perhaps '.join(hints)}" if hints else "insitu trace -l lists them"
     return f"{use}; or trace in a guest kernel: insitu lab"

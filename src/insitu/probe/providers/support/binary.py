@@ -71,13 +71,13 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
     matches or, with a pid, every file of which the process has mapped code.
     """
     if "\0" in text:
-        raise InsituError(f"{spec}: a path has no zero byte")
+        raise InsituError(f"{spec}: a path cannot contain a zero byte")
     root = _root(context)
     if context.pid is not None and has_wildcard(text):
         try:
             mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
         except OSError:
-            raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
+            raise InsituError(f"no process {context.pid}, or no permission to trace it") from None
         files = sorted(path for path in mapped if path.startswith("/"))
         return files if text == "*" else [path for path in files if Path(path).match(text)]
     if has_wildcard(text):
@@ -103,7 +103,7 @@ def _root(context: Context) -> str:
     try:
         same = procfs.sees_our_files(context.pid)
     except OSError:
-        raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
+        raise InsituError(f"no process {context.pid}, or no permission to trace it") from None
     return "" if same else procfs.root(context.pid)
 
 
@@ -194,7 +194,7 @@ def attach_places(
         return attachment
     pmu = procfs.pmu_type("uprobe")
     if pmu is None:
-        raise InsituError(f"{points[0].name}: this kernel has no uprobes", remedy="CONFIG_UPROBE_EVENTS=y has them")
+        raise InsituError(f"{points[0].name}: this kernel has no uprobes", remedy="needs CONFIG_UPROBE_EVENTS=y")
     events, paths_held = [], []
     for point, place in places:
         file = ctypes.create_string_buffer(os.fsencode(place.path))
