@@ -1,4 +1,4 @@
-"""The compiler as a whole: a script's text to programs, maps and records that are ready to be loaded."""
+"""The compiler: a script's text to programs, maps and records that are ready to be loaded."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ __all__ = ["Compiled", "CompiledProgram", "compile_script", "lower"]
 
 
 class CompiledProgram(Struct):
-    """One BPF program: its code with our numbers where descriptors go (codegen.emitter.Marker), and its points."""
+    """One BPF program and its points. Its code has indexes of maps for descriptors (codegen.emitter.Marker)."""
 
     name: str
     kind: ProgramKind
@@ -30,22 +30,22 @@ class CompiledProgram(Struct):
     lines: tuple[tuple[int, int, int], ...]
     functions: tuple[tuple[int, int], ...]
     line_info: bytes
-    per_point: bool  # load it once for each point, as it holds the point's number
+    per_point: bool  # load it once per point: it contains the point's cookie
     alternative: bool = False
     absent: bool = False
     further: list[CompiledProgram] = field(default_factory=list)  # parts of a body that is too long for one
-    parts_map: int = -1  # our number of the map that leads to them
+    parts_map: int = -1  # index of the map that leads to them
 
 
 class Compiled(Struct):
-    """Everything the runtime needs."""
+    """A compiled script."""
 
     programs: list[CompiledProgram]
     layout: Layout
     btf: bytes
     print_maps: bool = True
     warnings: list[str] = field(default_factory=list)
-    tells_missing: bool = True  # whether places that cannot be attached are worth a warning
+    tells_missing: bool = True  # whether attach points that cannot be attached cause a warning
     demangles: bool = True
     trailer: str = ""
     max_strlen: int = 0

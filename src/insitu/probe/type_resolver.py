@@ -86,7 +86,7 @@ class Structures:
     def resolve(self, name: ast.TypeName, space: Space) -> Type:
         """The type that a script names.
 
-        :raises ScriptError: when there is none, with the name nearest to it.
+        :raises ScriptError: for an unknown type, with the most similar name.
         """
         if name.name == "string" and not name.tag and not name.pointers:
             return String(name.array[0] if name.array else 1)  # it grows with what it is given

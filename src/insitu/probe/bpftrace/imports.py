@@ -27,7 +27,7 @@ class Imports:
     def add(self, name: str, span: Span) -> Iterator[int]:
         """Append the files that ``name`` means and that are new, one at a time: where their texts begin.
 
-        :raises ScriptError: when there is none, and for one that cannot be read or that others may have changed.
+        :raises ScriptError: for a file that does not exist, cannot be read, or is writable by others.
         """
         for path in self._files(name, span):
             if path.resolve() in self._seen:

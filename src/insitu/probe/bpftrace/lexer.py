@@ -71,7 +71,7 @@ class Lexer:
 
 
 def unescape(literal: str) -> bytes:
-    """The bytes that a quoted string literal (with its quotes) stands for; text as UTF-8."""
+    """The value of a quoted string literal (with its quotes), in UTF-8."""
     output = bytearray()
     for escape, plain in _ESCAPE.findall(literal[1:-1]):
         if plain:

@@ -211,7 +211,7 @@ class _Parser(DefinitionParser):
             if not self._accept(","):
                 break
         end = self._expect(")", "',' or ')'").span
-        self._expect(":", "':' and the type of what the function answers, void if nothing")
+        self._expect(":", "':' and the type that the function returns, or void")
         result = self.type_name()
         body = self._block()
         return ast.Function(start.to(end), name, parameters, result, body)

@@ -77,7 +77,7 @@ def _check_uaddr(checker: Checker, call: ast.Call) -> Type:
 
 
 def _movable_by(clause: Clause, elf: Elf) -> str:
-    """What tells how far a program was moved from where it was linked to lie; empty when nothing does."""
+    """What reveals the load address: "nothing" where it is fixed, "instruction", "start", or "" for unknown."""
     if elf.type == _FIXED:
         return "nothing"
     if len(clause.points) == 1 and not clause.provider.traits.returning:

@@ -125,7 +125,7 @@ def _is_number(call: ast.Call) -> bool:
 
 
 def _option(checker: Checker, call: ast.Call, name: str) -> bytes | int:
-    """The option as given, or its default; what it may be is told by the default."""
+    """The option as given, or its default, whose type is the option's."""
     given = checker.options.named.get(name)
     default = operand(call, 1) if len(call.arguments) > 1 else None
     if isinstance(default, ast.StringLiteral):

@@ -1,4 +1,4 @@
-"""Wildcard patterns as tables for a machine that holds all places it may be at as bits of one word."""
+"""Wildcard patterns as tables of a nondeterministic automaton, whose set of states is the bits of a u64."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from msgspec import Struct
 
 __all__ = ["Glob", "parse_glob"]
 
-_MAX_LENGTH = 62  # one bit for each place between elements
+_MAX_LENGTH = 62  # one bit for each state, between elements
 
 
 class Glob(Struct, frozen=True):
     """``length`` elements, each of which accepts one byte; bit ``n`` of a set stands for element ``n``.
 
     ``any_byte`` is the set of those that accept every byte, ``ranges`` has (first byte, last byte, set). ``stars`` is
-    the set of places at which any bytes may be skipped: bit ``n`` is the place before element ``n``.
+    the set of states in which any bytes may be skipped: bit ``n`` is the state before element ``n``.
     """
 
     length: int

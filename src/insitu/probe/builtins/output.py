@@ -1,4 +1,4 @@
-"""printf, print and the other functions by which a script speaks: each sends a record."""
+"""printf, print and the other functions that output: each sends a record."""
 
 from __future__ import annotations
 
@@ -77,7 +77,7 @@ def _printf(low: Lowering, call: ast.Call) -> str:
 
 
 def _complaint(low: Lowering, call: ast.Call) -> str:
-    """errorf() and warnf() say where in the script they stand."""
+    """errorf() and warnf() print their location in the script."""
     _, column = low.source.line_column(call.span.start)
     where = f"{low.source.where(call.span)}-{column + call.span.end - call.span.start}"
     send(low, call.name, low.text(call.arguments[0]), _expressions(call), names=(where,))

@@ -41,7 +41,7 @@ def address_of(low: Lowering, node: ast.Expression) -> Place:
 
 
 def readable(space: Space) -> Space:
-    """The space to read text from: kernel types do not tell which pointers lead to user memory, so try both."""
+    """The space to read text from: kernel types do not say which pointers lead to user memory, so try both."""
     return Space.USER if space == Space.USER else Space.ANY
 
 
@@ -186,7 +186,7 @@ def _strncmp(low: Lowering, call: ast.Call) -> str:
 
 
 def _named(name: str, kind: str) -> tuple[Builtin, ...]:
-    """A function that answers a number for which user space shows text."""
+    """A function that returns a number which user space prints as text."""
 
     def check(checker: Checker, call: ast.Call) -> Type:
         checker.scalar(checker.argument(call, 0), f"{name}()")

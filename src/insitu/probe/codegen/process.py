@@ -10,7 +10,7 @@ __all__ = ["both_ids", "process_id", "thread_id"]
 
 
 def both_ids(low: Lowering, *, initial: bool = False) -> str:
-    """The process in the high half, the thread in the low one; zeros for one that our PID namespace does not know."""
+    """The process in the high half, the thread in the low one; zeros for one outside our PID namespace."""
     emit = low.emit
     namespace = None if initial else pid_namespace()
     if namespace is None:

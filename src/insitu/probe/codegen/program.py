@@ -1,9 +1,9 @@
 """Lowers one clause: its predicate and its body, in as many BPF programs as that takes.
 
 The verifier gives up at 8,192 branches in a row (BPF_COMPLEXITY_LIMIT_JMP_SEQ of kernel/bpf/verifier.c), and a jump
-reaches 32,767 instructions. A longer body goes on in further *parts*: bpf_tail_call() leads to a program of the same
-kind with the same context, which is verified for itself, and never comes back. What variables hold travels in scratch
-memory. At most 33 such calls follow on each other (MAX_TAIL_CALL_CNT of include/linux/bpf.h).
+reaches 32,767 instructions. A longer body continues in further *parts*: bpf_tail_call() leads to a program of the
+same kind with the same context, which is verified separately, and never returns. Variables are passed in scratch
+memory. At most 33 such calls follow each other (MAX_TAIL_CALL_CNT of include/linux/bpf.h).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ __all__ = ["ClauseLowering"]
 _PART_LINES, _PART_BRANCHES = 12_000, 1_500
 _MOST_LINES = 27_000
 _MAX_TAIL_CALLS = 33
-# Bodies with more branches keep their variables in scratch memory: of values there the verifier knows nothing. Those
+# Bodies with more branches keep their variables in scratch memory: their values are unknown to the verifier. Those
 # on the stack it follows along each way through the branches, until a million instructions are spent.
 _MANY_BRANCHES = 24
 # Nodes of the tree that an if in the middle of a body needs to be worth a cut inside.
@@ -45,7 +45,7 @@ class ClauseLowering:
         self.scratch_bytes = 0
         self._checker, self._module, self._layout = checker, module, layout
         self._clause, self._index = clause, index
-        self._homes: dict[str, int] = {}  # where variables travel in scratch memory
+        self._homes: dict[str, int] = {}  # where variables are in scratch memory
         self._depths: list[int] = []  # tail calls up to each part
         branches = (ast.If, ast.Ternary, ast.For, ast.While)
         count = sum(isinstance(node, branches) for node in ast.walk(clause.probe.body))
@@ -177,7 +177,7 @@ class ClauseLowering:
 
 
 class _Rest:
-    """Statements that a part of their own begins with, and what follows behind them."""
+    """Statements that a further part begins with, and what follows them."""
 
     def __init__(self, statements: Sequence[ast.Statement], then: _Rest | None) -> None:
         self.statements = statements
@@ -218,7 +218,7 @@ def _leave_after_exit(low: Lowering) -> None:
 
 
 def _leave_at_the_end_of_a_walk(low: Lowering) -> None:
-    """An iterator's last run is for no object. The verifier wants each pointer tested once, and that one used."""
+    """An iterator's last run has no object. The verifier requires one null test of each pointer, before its uses."""
     from insitu.symbols.btf import Kind, Type
 
     for argument in low.clause.arguments or ():

@@ -1,4 +1,4 @@
-"""The script's own functions: every call of one gets a copy of its body, in variables of its own.
+"""The script's own functions: every call of one gets a copy of its body, with its own variables.
 
 Copies rather than subprograms of BPF: the verifier follows a call into a subprogram as if it stood there, so that
 nothing is saved, and only a copy reaches the probe's context and takes strings, tuples and records as they are.
@@ -19,7 +19,7 @@ _MAX_COPIES = 2_000
 
 
 def expand_functions(program: ast.Program, source: Source) -> None:
-    """Replace all calls of functions in the probes; the variables of both have been told apart before.
+    """Replace all calls of functions in the probes; the scopes pass has given all variables unique names.
 
     :raises ScriptError: for a wrong number of arguments, a name that is defined twice, and for functions that call
         themselves.

@@ -37,7 +37,7 @@ class _Expander:
         ast.replace_children(node, lambda child: self.replaced(child, inside))
 
     def replaced(self, node: Any, inside: tuple[str, ...]) -> Any:
-        """The node, or what stands in its place."""
+        """The node, or its replacement."""
         name = node.name if isinstance(node, ast.Call | ast.Identifier) else ""
         if name not in self.macros or (isinstance(node, ast.Identifier) and self.macros[name].parameters):
             self.children(node, inside)
@@ -71,7 +71,7 @@ class _Expander:
 
 
 class _Substitution:
-    """Puts arguments in the place of parameters; a body's own variables get names of their own (``suffix``)."""
+    """Replaces parameters by arguments; a body's own variables get unique names (``suffix``)."""
 
     def __init__(self, given: dict[str, Any], suffix: str) -> None:
         self.given = given

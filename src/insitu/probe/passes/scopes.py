@@ -1,8 +1,8 @@
-"""Block scopes: finds the variable that each name means, and gives each variable a name of its own.
+"""Block scopes: finds the variable that each name refers to, and gives each variable a unique name.
 
 A variable belongs to the block that declares or first assigns it, as in bpftrace from 0.22 on. Scripts for older
 versions, whose variables belonged to the whole probe, run unchanged where the meaning is certain: what every branch
-of an if/else assigns may be used behind it.
+of an if/else assigns may be used after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["plain_name", "resolve_scopes"]
 def resolve_scopes(program: ast.Program, source: Source) -> None:
     """Rename the variables of each probe and function so that equal names mean one variable; note what loops share.
 
-    :raises ScriptError: for a variable that is not known where it is used, and for one that hides another.
+    :raises ScriptError: for an unknown variable, and for one that shadows another.
     """
     for function in program.functions:
         _Resolver(source).resolve(function)
@@ -32,7 +32,7 @@ def resolve_scopes(program: ast.Program, source: Source) -> None:
 
 
 def plain_name(name: str) -> str:
-    """A variable's name as the script spells it: macros put # and a number behind it, this pass ~ and a number."""
+    """A variable's name as in the script: macros append # and a number to it, this pass ~ and a number."""
     return name.partition("#")[0].partition("~")[0]
 
 

@@ -16,7 +16,7 @@ _SIGNALS = [each.name for each in signal.Signals]
 
 
 class Run:
-    """An attachment to nothing: run() runs the program in the calling thread, which is what its pid and comm say."""
+    """An attachment to nothing: run() runs the program in the calling thread, whose pid and comm it sees."""
 
     def __init__(self, program_fd: int) -> None:
         self._program_fd = program_fd

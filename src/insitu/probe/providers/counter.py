@@ -16,7 +16,7 @@ from insitu.probe.providers.support.sampling import Sampling
 
 __all__ = ["PROVIDERS"]
 
-# Event -> its number, and after how many events the probe fires unless the script says.
+# Event -> its number, and after how many events the probe fires by default.
 _SOFTWARE: dict[str, tuple[int, int]] = {
     "alignment-faults": (Software.ALIGNMENT_FAULTS, 1),
     "bpf-output": (Software.BPF_OUTPUT, 1),

@@ -112,8 +112,8 @@ class Kprobe:
 
     def _point(self, module: str, function: str, offset: int, detail: object = None) -> AttachPoint:
         module = "" if module == "vmlinux" else module
-        spelled = ":".join(filter(None, (self.names[0], module, function))) + (f"+{offset}" if offset else "")
-        return AttachPoint(self.names[0], spelled, target=module, function=function, offset=offset, detail=detail)
+        name = ":".join(filter(None, (self.names[0], module, function))) + (f"+{offset}" if offset else "")
+        return AttachPoint(self.names[0], name, target=module, function=function, offset=offset, detail=detail)
 
 
 def _check(spec: AttachSpec, context: Context) -> None:
@@ -168,7 +168,7 @@ def _refused(point: AttachPoint, error: InsituError, context: Context) -> Insitu
 
 
 def _blacklist() -> set[str]:
-    """Functions in which the kernel allows no kprobe, as far as debugfs is there to tell."""
+    """Functions in which the kernel allows no kprobe, as far as debugfs is mounted."""
     try:
         with open("/sys/kernel/debug/kprobes/blacklist") as file:  # noqa: PTH123
             return {line.split()[-1] for line in file if line.strip()}

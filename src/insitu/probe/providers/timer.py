@@ -52,7 +52,7 @@ class Timer(Sampling):
 
 
 def _spelled(text: str) -> tuple[str, str]:
-    """Unit and number of a duration in one word: ``10ms``; a bare number counts nanoseconds."""
+    """Unit and number of a duration such as ``10ms``; a bare number counts nanoseconds."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     return text[len(digits) :] or "ns", digits
 

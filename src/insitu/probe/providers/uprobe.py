@@ -33,7 +33,7 @@ _IN_LIBC = {"libpthread", "libdl", "libutil", "libanl"}
 
 
 class Uprobe:
-    """Functions by symbol, raw or demangled, with an offset, or places by address."""
+    """Functions by symbol, raw or demangled, with an offset, or addresses."""
 
     def __init__(self, kind: str, aliases: tuple[str, ...], returning: bool) -> None:
         self.names = (kind, *aliases)
@@ -111,7 +111,7 @@ class Uprobe:
 def _named(places: FunctionPlaces, function: str, aliases: bool) -> Iterator[tuple[str, int]]:
     """Functions of that name or pattern with their addresses: raw names first, else as C++ and Rust write them.
 
-    Of the names of one address, a pattern stands for the first only, unless ``aliases`` are wanted.
+    Of the names of one address, a pattern matches the first only, unless ``aliases``.
     """
     if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", function):
         yield function, int(function, 0)

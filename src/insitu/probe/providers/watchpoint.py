@@ -53,7 +53,7 @@ class Watchpoint(Sampling):
             type=perf_event.Type.BREAKPOINT,
             bp_type=mode,
             config1=point.address,
-            config2=length if mode != _MODES["x"] else 8,  # sizeof(long), as the ABI wants it for code
+            config2=length if mode != _MODES["x"] else 8,  # sizeof(long), as the ABI requires for code
             sample_period=1,
             disabled=1,
         )

@@ -69,7 +69,7 @@ def is_bit_field(checker: Checker, node: ast.Member) -> bool:
 
 
 def known_arguments(checker: Checker, node: ast.Node) -> list[Argument]:
-    """The arguments of the probe at hand.
+    """The arguments of the current probe.
 
     :raises ScriptError: when it has none, or none whose types are known.
     """
@@ -121,7 +121,7 @@ def tuple_index(checker: Checker, node: ast.Member, found: Tuple) -> int:
 def member_field(checker: Checker, node: ast.Member) -> Field:
     """The field that a member access of a record means.
 
-    :raises ScriptError: when the object is no record or has no such field, with the nearest name.
+    :raises ScriptError: when the object is not a record or has no such field, with the most similar name.
     """
     assert node.object.type is not None
     record = checker.record_of(node.object.type)

@@ -56,7 +56,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         if isinstance(value, Aggregation):
             raise checker.error(f"{value}() has to be assigned to a map", node.value)
         if node.operator and isinstance(value, Integer):
-            value = replace(INT64, signed=value.signed)  # what arithmetic answers
+            value = replace(INT64, signed=value.signed)  # the type of arithmetic
         checker.bind(node.target, value, node.value)
     if node.operator and not is_scalar(value):
         raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)

@@ -28,7 +28,7 @@ def can_trace_functions(context: Context) -> bool:
 
 
 def successors(function: str, context: Context) -> list[str]:
-    """The attach points that took a function's place, as far as this kernel has them."""
+    """The attach points that replaced a function, as far as this kernel has them."""
     known = {f"tracepoint:{name}" for name in context.tracefs.events()}
     known |= {f"kprobe:{name}" for name, _ in context.tracefs.functions()}
     return [place for place in _SUCCESSORS.get(function.lstrip("_"), ()) if place in known]

@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether a pattern may name several: ``*`` stands for any text, the only wildcard there is."""
+    """Whether a pattern may name several: ``*`` matches any text, and is the only wildcard."""
     return "*" in pattern
 
 
@@ -55,7 +55,7 @@ def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> A
 
 
 def limited(found: list[T], spec: AttachSpec, context: Context) -> list[T]:
-    """The points found, unless they are more than the user wants."""
+    """The points found. :raises InsituError: for more than BPFTRACE_MAX_PROBES."""
     if len(found) > context.max_probes:
         raise InsituError(
             f"{spec} matches {len(found)} attach points, more than {context.max_probes}",
