@@ -26,7 +26,7 @@ from .probe_scripts import checked, compiled
         ("fn f() : void { break; } BEGIN { while (1) { f(); } }", "break outside a loop", "break"),
         ("fn f() : void { } fn f() : void { } BEGIN { }", "f() is already defined", "fn f() : void { } BEGIN"),
         ("fn f($a) : int64 { return 1; } BEGIN { }", "expected ':' and the parameter's type", ") :"),
-        ("fn f($a : int64) { return 1; } BEGIN { }", "void if nothing", "{ return"),
+        ("fn f($a : int64) { return 1; } BEGIN { }", "or void", "{ return"),
         ("fn f($a : nothing) : int64 { return 1; } BEGIN { f(1); }", "unknown type 'nothing'", "nothing"),
         ("fn f() : int64 { return sizeof(1; } BEGIN { }", "unexpected ';'", "; }"),
     ],
