@@ -372,7 +372,7 @@ def test_fentry_and_fexit_count_or_say_what_would_do_instead(target: counting.Ta
             target.act("getppid", TIMES)
             assert exits.count() == TIMES
         return
-    with context() as made, pytest.raises(InsituError, match="takes no fentry programs") as caught:
+    with context() as made, pytest.raises(InsituError, match="does not support fentry programs") as caught:
         points_of("fentry:ksys_getppid", made)
     assert "tracepoint:syscalls:sys_enter_getppid" in caught.value.remedy
 
@@ -447,8 +447,8 @@ def test_what_cannot_be_attached_here_is_not_listed_and_the_reason_is_said() -> 
     with context() as made:
         for kind, name, there, reason in (
             ("kprobe", "vfs_read", (devices / "kprobe").exists(), "has no kprobes"),
-            ("hardware", "cpu-cycles", (devices / "cpu").exists(), "shows no hardware counters"),
-            ("fentry", "vfs_read", can_trace_functions(made), "takes no fentry programs"),
+            ("hardware", "cpu-cycles", (devices / "cpu").exists(), "no hardware counters"),
+            ("fentry", "vfs_read", can_trace_functions(made), "does not support fentry programs"),
         ):
             if there:
                 assert [point.function for point in PROVIDERS[kind].listing(AttachSpec(kind, (name,)), made)] == [

@@ -16,6 +16,7 @@ from insitu.kernel.bpf_abi import Command
 from insitu.probe.bpftrace.scripts import PROGRAMS
 from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
+from insitu.probe.passes import STAGES
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.loader import load
 from insitu.probe.source import ScriptError, Source
@@ -499,7 +500,7 @@ def test_probes_are_listed_with_their_arguments() -> None:
     assert "    pid_t next_pid" in output.splitlines()
 
 
-@pytest.mark.parametrize("stage", ["ast", "types", "ir", "insns", "xlated", "verifier"])
+@pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_can_be_looked_at(stage: str) -> None:
     assert _trace("--dump", stage, "-e", "BEGIN { @x[comm] = count(); }").strip()
 

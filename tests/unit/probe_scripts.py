@@ -1,7 +1,8 @@
 """Compiling scripts in tests: probes that need nothing of the kernel."""
 
-from insitu.probe.compile import Compiled, Front, compile_script, front_end
+from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
+from insitu.probe.passes import Unit, run_passes
 from insitu.probe.providers.base import Context
 from insitu.probe.source import Source
 
@@ -16,9 +17,9 @@ class NoKernel(Context):
         raise InsituError("no BTF here")
 
 
-def checked(text: str, *parameters: str) -> Front:
-    """A script behind the checker."""
-    return front_end(Source(text), Options(parameters=list(parameters)), NoKernel())
+def checked(text: str, *parameters: str) -> Unit:
+    """A script after all passes."""
+    return run_passes(Unit(Source(text), Options(parameters=list(parameters)), NoKernel()))
 
 
 def compiled(text: str, *parameters: str) -> Compiled:

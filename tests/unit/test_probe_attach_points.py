@@ -31,6 +31,6 @@ def test_the_names_most_like_a_missing_one_are_found_among_a_whole_kernels():
 def test_of_several_places_those_that_are_absent_are_left_out_but_a_misspelt_one_is_an_error():
     source = Source("interval:s:1,usdt:/nonexistent:probe { }")
     _, warnings = resolve_attach_points(parse(source), source, NoKernel())
-    assert warnings == ["stdin:1:14: there is no file /nonexistent: it is left out"]
-    with pytest.raises(ScriptError, match="there is no unit hours"):
+    assert warnings == ["stdin:1:14: there is no file /nonexistent (skipped)"]
+    with pytest.raises(ScriptError, match="unknown unit hours"):
         checked("interval:s:1,interval:hours:1 { }")

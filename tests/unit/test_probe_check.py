@@ -53,20 +53,20 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ("$a = $b;", "unknown variable $b"),
         ('pritnf("x");', "unknown function pritnf(); did you mean 'printf'?"),
         ("$a = comn;", "unknown name 'comn'; did you mean 'comm'?"),
-        ('printf("%d %s\\n", 1);', "the format has 2 conversions, more than the 1 values given"),
+        ('printf("%d %s\\n", 1);', "the format has 2 conversions, but 1 values are given"),
         ('printf("%d", comm);', "%d wants a number, not string[16]"),
         ('printf("%s", 5);', "%s wants a string, not int64"),
         ('printf("%q", 5);', "unknown conversion %q"),
         ("count();", "count() has to be assigned to a map"),
         ("print(count());", "count() has to be assigned to a map"),
         ("$a = count();", "count() has to be assigned to a map"),
-        ("@x = lhist(1, 0, 10, 0);", "the step of lhist() is at least 1"),
+        ("@x = lhist(1, 0, 10, 0);", "the step of lhist() must be at least 1"),
         ("@x = lhist(1, 0, 1000000, 1);", "at most 1000 steps"),
         ("@x = hist(1, 9);", "0 to 5"),
-        ("unroll(1000) { }", "unroll takes 1 to 100 rounds"),
-        ("break;", "break outside of a loop"),
+        ("unroll(1000) { }", "unroll takes 1 to 100 iterations"),
+        ("break;", "break outside a loop"),
         ("$a = args.x;", "has no arguments"),
-        ("$a = arg0;", "arg0 is not known in a begin probe"),
+        ("$a = arg0;", "arg0 is not available in a begin probe"),
         ("$a = (struct nope *)0;", "unknown type struct 'nope'"),
         ("$a = 1; $b = $a->x;", "int64 has no field 'x'"),
         ("$a = (1, 2); $b = $a.5;", "this tuple has 2 elements"),
@@ -115,7 +115,7 @@ def test_a_struct_may_point_to_itself() -> None:
 def test_macros_are_expanded_with_variables_of_their_own() -> None:
     front = checked("macro twice(a) { $t = a; $t * 2 } BEGIN { $t = 5; @x = twice($t + 1); @y = $t; }")
     assert {"@x", "@y"} <= set(front.checker.maps)
-    with pytest.raises(ScriptError, match="expands without end"):
+    with pytest.raises(ScriptError, match="expands recursively"):
         checked("macro f(a) { f(a) } BEGIN { @x = f(1); }")
     with pytest.raises(ScriptError, match="takes 1 argument, not 2"):
         checked("macro f(a) { a } BEGIN { @x = f(1, 2); }")

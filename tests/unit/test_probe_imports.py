@@ -6,8 +6,8 @@ import pytest
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.script_parser import parse
-from insitu.probe.compile import front_end
 from insitu.probe.options import Options
+from insitu.probe.passes import Unit, run_passes
 from insitu.probe.source import ScriptError, Source
 
 from .probe_scripts import NoKernel
@@ -38,7 +38,7 @@ def test_everything_that_a_file_defines_is_taken_over(tmp_path: Path) -> None:
             fn next($n : int64) : int64 { return $n + 1; }
             END { }""",
     )
-    front = front_end(source, Options(), NoKernel())
+    front = run_passes(Unit(source, Options(), NoKernel()))
     assert [str(probe.attach_points[0]) for probe in front.program.probes] == ["END", "BEGIN"]
     assert set(front.checker.maps) == {"@m", "@f", "@s", "@k"}
 
@@ -74,8 +74,8 @@ def test_a_file_is_imported_once_even_in_a_circle(tmp_path: Path) -> None:
         ("\n\nBEGIN { $x = }", "lib.bt:3:14", "unexpected '}'"),
         ("fn f() : int64 {\n  return $y; }", "lib.bt:2:10", "unknown variable $y"),
         ("BEGIN { @x = 1;\n @x = comm; }", "lib.bt:2:7", "type mismatch"),
-        ("#if 1\nBEGIN { }", "lib.bt:1:1", "this conditional has no #endif"),
-        ("config = { max_strlen = 10 }", "lib.bt:1:1", "settings belong in the script itself"),
+        ("#if 1\nBEGIN { }", "lib.bt:1:1", "#if without #endif"),
+        ("config = { max_strlen = 10 }", "lib.bt:1:1", "config is not allowed in an imported file"),
     ],
 )
 def test_an_error_names_the_imported_file_and_its_line(
@@ -83,7 +83,7 @@ def test_an_error_names_the_imported_file_and_its_line(
 ) -> None:
     source = _script(tmp_path, main='// first\nimport "lib.bt";\nBEGIN { f(); }', lib=library)
     with pytest.raises(ScriptError) as caught:
-        front_end(source, Options(), NoKernel())
+        run_passes(Unit(source, Options(), NoKernel()))
     assert str(caught.value).startswith(f"{tmp_path / place}: {message}")
     assert caught.value.rendered.splitlines()[1] == library.splitlines()[int(place.split(":")[1]) - 1]
 
@@ -91,17 +91,17 @@ def test_an_error_names_the_imported_file_and_its_line(
 def test_errors_behind_imports_still_point_into_the_script(tmp_path: Path) -> None:
     source = _script(tmp_path, main='import "lib.bt";\nBEGIN { $x }', lib="\n\n\nEND { }\n")
     with pytest.raises(ScriptError, match=r"main\.bt:2:9: unknown variable"):
-        front_end(source, Options(), NoKernel())
+        run_passes(Unit(source, Options(), NoKernel()))
 
 
 @pytest.mark.parametrize(
     ("name", "why"),
     [
-        ("missing.bt", "there is no such file in "),
+        ("missing.bt", "no such file in "),
         ("empty", r"the directory holds no \.bt files"),
         ("code.bpf.c", r"only \.bt files, and directories of them"),
-        ("large.bt", "it has more than 1048576 bytes"),
-        ("open.bt", "anybody may write to it"),
+        ("large.bt", "it is larger than 1048576 bytes"),
+        ("open.bt", "it is writable by others"),
     ],
 )
 def test_what_cannot_be_imported_is_said_in_one_line(tmp_path: Path, name: str, why: str) -> None:
@@ -118,5 +118,5 @@ def test_what_cannot_be_imported_is_said_in_one_line(tmp_path: Path, name: str, 
 
 
 def test_imports_stand_before_the_probes(tmp_path: Path) -> None:
-    with pytest.raises(ScriptError, match="imports stand before the first probe"):
+    with pytest.raises(ScriptError, match="imports must come before the first probe"):
         parse(_script(tmp_path, main='BEGIN { } import "lib.bt";', lib="END { }"))

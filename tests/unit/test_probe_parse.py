@@ -109,14 +109,14 @@ def test_a_struct_keeps_bit_fields_arrays_and_inner_structs() -> None:
         ('BEGIN { printf("a" 5); }', 1, 20, "expected ',' or ')'"),
         ("BEGIN {\n  $x = 1\n  $y = 2;\n}", 3, 3, "expected ';' or '}'"),
         ("BEGIN { @x = ; }", 1, 14, "expected an expression"),
-        ("BEGIN { if (1) { }", 1, 19, "the end of the script"),
-        ('BEGIN { $x = "abc }', 1, 14, "this string has no end"),
+        ("BEGIN { if (1) { }", 1, 19, "unexpected end of script"),
+        ('BEGIN { $x = "abc }', 1, 14, "unterminated string"),
         ("BEGIN { 5 = 6; }", 1, 9, "only $variables and @maps"),
         ("", 1, 1, "no probe"),
         ("BEGIN { $x = 99999999999999999999999; }", 1, 14, "does not fit in 64 bits"),
         ("interval:s:$1 { }", 1, 12, "positional parameter $1 is not given"),
-        ("BEGIN /* open", 1, 7, "this comment has no end"),
-        ("#if X\nBEGIN {}", 1, 1, "no #endif"),
+        ("BEGIN /* open", 1, 7, "unterminated comment"),
+        ("#if X\nBEGIN {}", 1, 1, "#if without #endif"),
     ],
 )
 def test_an_error_shows_its_place_and_what_was_expected(text: str, line: int, column: int, message: str) -> None:

@@ -57,12 +57,12 @@ def test_a_program_that_was_cut_comes_whole_from_the_cache(tmp_path, monkeypatch
 
 @pytest.mark.parametrize("loop", ["for ($i : 0..1000)", "for ($i : 0..10)", "while ($v)"])
 def test_a_loop_too_long_for_one_program_is_an_error(loop: str) -> None:
-    with pytest.raises(ScriptError, match="this is too long for one probe") as caught:
+    with pytest.raises(ScriptError, match="this probe is too long") as caught:
         compiled(f"BEGIN {{ $v = 1; {loop} {{ {_ifs(1500)} }} }}")
     assert "several probes" in caught.value.remedy
 
 
 def test_more_parts_than_the_kernel_calls_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("insitu.probe.codegen.program._PART_LINES", 100)
-    with pytest.raises(ScriptError, match="this is too long for one probe"):
+    with pytest.raises(ScriptError, match="this probe is too long"):
         compiled("BEGIN { $v = 1; " + _ifs(500) + "}")

@@ -56,17 +56,17 @@ def test_loops_know_what_they_share() -> None:
     ("script", "message", "place"),
     [
         # bpftrace's own examples, in its migration guide
-        ("BEGIN { if (0) { $x = 1; } print($x); }", "belongs to the block that assigns it", "$x)"),
-        ("BEGIN { let $x; if (0) { let $x = 1; } }", "declared already, at stdin:1:13", "$x = 1"),
-        ("BEGIN { { $x = 1; } print($x); }", "belongs to the block that assigns it", "$x)"),
-        ("BEGIN { for ($i : 0..3) { } print($i); }", "belongs to the block", "$i)"),
-        ("BEGIN { $i = 1; for ($i : 0..3) { } }", "declared already", "$i : 0"),
+        ("BEGIN { if (0) { $x = 1; } print($x); }", "is local to the block that assigns it", "$x)"),
+        ("BEGIN { let $x; if (0) { let $x = 1; } }", "already declared, at stdin:1:13", "$x = 1"),
+        ("BEGIN { { $x = 1; } print($x); }", "is local to the block that assigns it", "$x)"),
+        ("BEGIN { for ($i : 0..3) { } print($i); }", "is local to the block", "$i)"),
+        ("BEGIN { $i = 1; for ($i : 0..3) { } }", "already declared", "$i : 0"),
         ("BEGIN { $long = 1; print($lnog); }", "unknown variable $lnog; did you mean '$long'?", "$lnog"),
         ("BEGIN { $x += 1; }", "unknown variable $x", "$x"),
         ("BEGIN { $x++; }", "unknown variable $x", "$x"),
         ("BEGIN { $x = $x + 1; }", "unknown variable $x", "$x + 1"),
         ("BEGIN /$x/ { }", "unknown variable $x", "$x"),
-        ("BEGIN { if (0) { $x = 1; } else { $y = 1; } print($y); }", "belongs to the block", "$y)"),
+        ("BEGIN { if (0) { $x = 1; } else { $y = 1; } print($y); }", "is local to the block", "$y)"),
     ],
 )
 def test_a_name_that_means_nothing_is_shown(script: str, message: str, place: str) -> None:

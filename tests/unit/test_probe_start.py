@@ -1,9 +1,11 @@
 """What a start imports: nothing that it does not use."""
 
+import graphlib
 import subprocess
 import sys
 from pathlib import Path
 
+import grimp
 import pytest
 
 # Not inspect: msgspec imports typing_extensions where that is installed, which imports it.
@@ -47,3 +49,11 @@ def test_a_start_from_the_cache_imports_no_llvm_and_no_checker(
 def test_listing_tracepoints_imports_no_compiler() -> None:
     found = _imported("import insitu.probe.listing, insitu.probe.providers.tracepoint")
     assert not found & (_HEAVY | {"insitu.probe.compile", "insitu.probe.bpftrace.script_parser"})
+
+
+def test_no_modules_of_the_probe_language_import_each_other_in_a_circle() -> None:
+    graph = grimp.build_graph("insitu", exclude_type_checking_imports=False, cache_dir=None)
+    modules = {name for name in graph.modules if name.startswith("insitu.probe")}
+    assert "insitu.probe.passes.check.checker" in modules
+    imports = {name: graph.find_modules_directly_imported_by(name) & modules for name in modules}
+    assert len(list(graphlib.TopologicalSorter(imports).static_order())) == len(modules)

@@ -198,8 +198,8 @@ def test_types_of_records_outlive_the_cache(tmp_path: Any, monkeypatch: pytest.M
 @pytest.mark.parametrize(
     ("script", "message"),
     [
-        ("BEGIN { print(&1); }", "& needs what lies in memory"),
-        ("BEGIN { print(&pid); }", "& needs what lies in memory"),
+        ("BEGIN { print(&1); }", "& needs an operand in memory"),
+        ("BEGIN { print(&pid); }", "& needs an operand in memory"),
         ("BEGIN { print(&@x); }", "undefined map: @x"),
         ("struct A { int a:3; }; BEGIN { print(&((struct A *)0)->a); }", "a bit field has no address"),
         (
@@ -210,14 +210,14 @@ def test_types_of_records_outlive_the_cache(tmp_path: Any, monkeypatch: pytest.M
         ('BEGIN { print((1, "a") < (1, "b")); }', "< cannot be applied to"),
         ("struct A { int a[2]; int b[3]; }; BEGIN { $p = (struct A *)0; print($p->a == $p->b); }", "== cannot be"),
         ("BEGIN { print((typeof($nope))1); }", "unknown variable $nope"),
-        ("BEGIN { print((1, 2)[2]); }", "constant number below 2"),
-        ("BEGIN { $i = 1; print((1, 2)[$i]); }", "constant number below 2"),
+        ("BEGIN { print((1, 2)[2]); }", "a constant below 2"),
+        ("BEGIN { $i = 1; print((1, 2)[$i]); }", "a constant below 2"),
         ("BEGIN { print((int64[2])5); }", "a number has at most 8 bytes"),
         ("BEGIN { print((int8 *)1 + (int8 *)2); }", "two addresses cannot be added"),
         ("struct A { struct A a; }; BEGIN { print(sizeof(struct A)); }", "this struct contains itself"),
         ("typedef T U; typedef U T; BEGIN { print(sizeof(T)); }", "this typedef contains itself"),
         ("struct A { char a[600]; }; BEGIN { @x[*(struct A *)0] = 1; }", "the key of @x takes 600 bytes"),
-        ("BEGIN { @h[1] = hist(1); for ($kv : @h) { @x = $kv; } }", "it cannot be copied"),
+        ("BEGIN { @h[1] = hist(1); for ($kv : @h) { @x = $kv; } }", "cannot be copied out of its map"),
         ("BEGIN { @h[1] = hist(1); for ($kv : @h) { print($kv.1 + 1); } }", "+ cannot be applied to hist"),
         ("BEGIN { @h[1] = stats(1); for ($kv : @h) { print(($kv.1, 2)); } }", "a tuple cannot hold stats"),
         ("struct A { int a[0]; }; BEGIN { $x = ((struct A *)0)->a; }", "it cannot be copied"),
@@ -233,7 +233,7 @@ def test_what_makes_no_sense_is_said_in_one_line(script: str, message: str) -> N
 
 
 def test_a_place_behind_the_end_of_a_parameter_is_refused() -> None:
-    with pytest.raises(ScriptError, match="this parameter has 2 bytes"):
+    with pytest.raises(ScriptError, match="outside the parameter, which has 2 bytes"):
         checked("BEGIN { print(str($1 + 3)); }", "ab")
 
 

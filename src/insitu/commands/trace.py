@@ -30,6 +30,8 @@ PROPERTIES = Properties(starts_programs=True, command_after_dashes=True, foreign
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
+    from insitu.probe.passes import STAGES
+
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
     parser.add_argument("-l", "--list", action="store_true", help="list probes that match a pattern")
     parser.add_argument("--programs", action="store_true", help="list the built-in tools")
@@ -45,8 +47,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-cache", action="store_true", help="compile even if an earlier run's result is cached")
     parser.add_argument(
         "--dump",
-        choices=("ast", "types", "ir", "insns", "xlated", "verifier"),
-        help="print a stage of compilation instead of running",
+        choices=STAGES,
+        metavar="STAGE",
+        help=f"print a stage of compilation instead of running: {', '.join(STAGES)}",
     )
     parser.add_argument(
         "words",

@@ -1,7 +1,7 @@
 """The syntax tree: one small class per construct.
 
-Passes put copies of macros and functions in the place of their calls, and give each variable a name of its own; the
-checker fills ``type``.
+Passes replace calls of macros and functions by copies, and give each variable a unique name; the checker fills
+``type``.
 """
 
 from __future__ import annotations
@@ -64,7 +64,7 @@ __all__ = [
 
 
 class Node(Struct):
-    """Anything in the tree; ``span`` is where it stands in the script."""
+    """Anything in the tree; ``span`` is its range in the script."""
 
     span: Span
 
@@ -136,7 +136,7 @@ class Unary(Expression):
 
 
 class Step(Expression):
-    """``++x``, ``x--``: ``delta`` is 1 or -1; ``postfix`` answers the value from before."""
+    """``++x``, ``x--``: ``delta`` is 1 or -1; with ``postfix`` the value is that from before."""
 
     target: Expression
     delta: int
@@ -245,7 +245,7 @@ class If(Statement):
 
 
 class While(Statement):
-    """``shared``: the variables that the loop has in common with what stands around it (passes/scopes.py)."""
+    """``shared``: the variables that the loop shares with the code around it (passes/scopes.py)."""
 
     condition: Expression
     body: Block

@@ -1,7 +1,7 @@
-"""Compiled programs kept on disk, so that a second start imports no LLVM and reads no BTF.
+"""Compiled programs on disk, so that a second start imports no LLVM and reads no BTF.
 
-An entry's key is all that the compiler looks at: the script, its parameters and options, the points that its probes
-mean on this machine, the kernel's build and our version. Its file is named by a hash of the key, and holds a checksum
+An entry's key is everything that the result depends on: the script, its parameters and options, the points that its
+probes expand to, the kernel's build and our version. Its file is named by a hash of the key, and holds a checksum
 and an Entry in msgpack. Decoding is typed and executes nothing; a file that is damaged, of another shape or owned by
 another user is ignored, and the script compiled again.
 """
@@ -68,7 +68,7 @@ def entry_path(key: str) -> str:
 
 
 def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
-    """What is compiled, and for what: a script here and now."""
+    """Everything that the result of compiling a script depends on."""
     kernel = os.uname()
     parts = [
         str(_FORMAT),
@@ -80,7 +80,7 @@ def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
         source.text,
         repr(options),
         repr(pid_namespace()),
-        *_places(source.text),
+        *_environment(source.text),
         (types_file := os.environ.get("BPFTRACE_BTF", "")),
         _stamp(types_file),
     ]
@@ -92,8 +92,8 @@ def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
     return "\0".join(parts)
 
 
-def _places(text: str) -> list[str]:
-    """What a script's text leads to outside of it: numbers of control groups, where the kernel was loaded to."""
+def _environment(text: str) -> list[str]:
+    """What calls in a script depend on: ids of cgroups, the addresses of this boot."""
     found = []
     if "cgroupid" in text:
         import re
@@ -105,7 +105,7 @@ def _places(text: str) -> list[str]:
 
 
 def _stamp(path: str) -> str:
-    """Changes when the file does: of a binary, what the compiler saw of its types."""
+    """Identifies a version of a file, such as a binary whose types the compiler reads."""
     try:
         found = os.stat(path)  # noqa: PTH116
     except OSError:
@@ -114,7 +114,7 @@ def _stamp(path: str) -> str:
 
 
 def _compiler_stamp() -> str:
-    """The newest change of the compiler's own files, which stands for our version."""
+    """The time of the newest change of the compiler's own files, as our version."""
     root = os.path.dirname(__file__)
     newest = max(
         entry.stat().st_mtime_ns
@@ -129,7 +129,7 @@ def load_entry(key: str) -> Entry | None:
     """The entry that was stored under that key, or None."""
     try:
         with open(entry_path(key), "rb") as file:
-            # Programs of another user's making are not for us to load: HOME may be another user's, as under sudo.
+            # Another user's programs must not be loaded: HOME may be another user's, as under sudo.
             if os.fstat(file.fileno()).st_uid != os.geteuid():
                 return None
             data = file.read()

@@ -1,4 +1,4 @@
-"""The compiler as a whole: a script's text to programs, maps and records that are ready to be loaded."""
+"""The compiler: a script's text to programs, maps and records that are ready to be loaded."""
 
 from __future__ import annotations
 
@@ -6,29 +6,22 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
-from insitu.errors import InsituError
-from insitu.probe import ast
-from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.layout import Layout
 from insitu.probe.options import Options
-from insitu.probe.passes.attach import Clause, resolve_attach_points
-from insitu.probe.passes.functions import expand_functions
-from insitu.probe.passes.library import expand_library
-from insitu.probe.passes.macros import expand_macros
-from insitu.probe.passes.scopes import resolve_scopes
+from insitu.probe.passes import Unit, run_passes
+from insitu.probe.passes.attach import Clause
 from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
-from insitu.probe.source import ScriptError, Source, Span
+from insitu.probe.source import Source
 
 if TYPE_CHECKING:
     from insitu.probe.cache import Entry, StoredProgram
     from insitu.probe.codegen.object import Section
-    from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["Compiled", "CompiledProgram", "Front", "compile_script", "front_end", "lower"]
+__all__ = ["Compiled", "CompiledProgram", "compile_script", "lower"]
 
 
 class CompiledProgram(Struct):
-    """One BPF program: its code with our numbers where descriptors go (codegen.emitter.Marker), and its points."""
+    """One BPF program and its points. Its code has indexes of maps for descriptors (codegen.emitter.Marker)."""
 
     name: str
     kind: ProgramKind
@@ -37,91 +30,46 @@ class CompiledProgram(Struct):
     lines: tuple[tuple[int, int, int], ...]
     functions: tuple[tuple[int, int], ...]
     line_info: bytes
-    per_point: bool  # load it once for each point, as it holds the point's number
+    per_point: bool  # load it once per point: it contains the point's cookie
     alternative: bool = False
     absent: bool = False
     further: list[CompiledProgram] = field(default_factory=list)  # parts of a body that is too long for one
-    parts_map: int = -1  # our number of the map that leads to them
+    parts_map: int = -1  # index of the map that leads to them
 
 
 class Compiled(Struct):
-    """Everything the runtime needs."""
+    """A compiled script."""
 
     programs: list[CompiledProgram]
     layout: Layout
     btf: bytes
     print_maps: bool = True
     warnings: list[str] = field(default_factory=list)
-    tells_missing: bool = True  # whether places that cannot be attached are worth a warning
+    tells_missing: bool = True  # whether attach points that cannot be attached cause a warning
     demangles: bool = True
     trailer: str = ""
     max_strlen: int = 0
 
 
-class Front(Struct):
-    """What the passes before code generation found out."""
-
-    program: ast.Program
-    clauses: list[Clause]
-    checker: Checker
-
-
-def _resolve(source: Source, options: Options, context: Context) -> tuple[ast.Program, list[Clause], list[str]]:
-    """Parse, expand, tell variables apart, and find the attach points: the tree, its clauses, warnings."""
-    program = parse(source, options.parameters)
-    try:
-        options.apply_config(program.config)
-    except InsituError as error:
-        at = source.text.find("config")
-        raise ScriptError(str(error), source, Span(at, at + 6)) from None
-    options.one_process = context.pid is not None
-    context.max_probes = options.max_probes
-    context.missing_probes = options.missing_probes
-    expand_macros(program, source)
-    expand_library(program, source)
-    resolve_scopes(program, source)
-    expand_functions(program, source)
-    clauses, warnings = resolve_attach_points(program, source, context)
-    return program, clauses, warnings
-
-
-def _check(program: ast.Program, clauses: list[Clause], source: Source, options: Options, context: Context) -> Front:
-    # Imported late, like everything below: a start from the cache comes without.
-    from insitu.probe.passes.check.walk import check
-    from insitu.probe.type_resolver import Structures
-
-    structures = Structures(source, program.structures, context)
-    return Front(program, clauses, check(clauses, source, structures, options, context))
-
-
-def front_end(source: Source, options: Options, context: Context) -> Front:
-    """Parse, expand, resolve and check.
-
-    :raises ScriptError: at what is wrong.
-    """
-    program, clauses, _ = _resolve(source, options, context)
-    return _check(program, clauses, source, options, context)
-
-
 def compile_script(source: Source, options: Options, context: Context, *, cached: bool = False) -> Compiled:
     """A script's programs; with ``cached``, code made by an earlier run is used, and kept for a later one.
 
-    :raises ScriptError: at what is wrong.
+    :raises ScriptError: at the first error in it.
     """
-    program, clauses, warnings = _resolve(source, options, context)
+    unit = run_passes(Unit(source, options, context), cached=False)
     compiled, key = None, ""
     if cached:
         from insitu.probe import cache
 
-        key = cache.entry_key(source, options, clauses)
-        compiled = _from_cache(cache.load_entry(key), clauses)
+        key = cache.entry_key(source, options, unit.clauses)
+        compiled = _from_cache(cache.load_entry(key), unit.clauses)
     if compiled is None:
-        compiled = _generate(_check(program, clauses, source, options, context))
+        compiled = _generate(run_passes(unit, cached=True))
         if cached:
             kept = [_to_stored(each) for each in compiled.programs]
             cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
     compiled.tells_missing = options.missing_probes != "ignore"
-    compiled.warnings = warnings if compiled.tells_missing else []
+    compiled.warnings = unit.warnings if compiled.tells_missing else []
     compiled.demangles = options.cpp_demangle
     compiled.trailer, compiled.max_strlen = options.str_trunc_trailer, options.max_strlen
     return compiled
@@ -166,13 +114,13 @@ def _from_stored(clause: Clause, stored: StoredProgram) -> CompiledProgram:
     )
 
 
-def _generate(front: Front) -> Compiled:
-    text, layout, parts = lower(front)
+def _generate(unit: Unit) -> Compiled:
+    text, layout, parts = lower(unit)
     from insitu.probe.codegen.object import compile_ir
 
     code = compile_ir(text)
     programs = []
-    for index, clause in enumerate(front.clauses):
+    for index, clause in enumerate(unit.clauses):
         per_point = clause.tells_points_apart and not (clause.kind.cookies and len(clause.points) > 1)
 
         def made(section: Section, clause: Clause = clause, per_point: bool = per_point) -> CompiledProgram:
@@ -193,7 +141,7 @@ def _generate(front: Front) -> Compiled:
         program.further = [made(code.sections[f"p{index}_{number}"]) for number in range(1, parts[index])]
         program.parts_map = layout.parts_map(index) if program.further else -1
         programs.append(program)
-    return Compiled(programs, layout, code.btf, front.checker.options.print_maps_on_exit)
+    return Compiled(programs, layout, code.btf, unit.checker.options.print_maps_on_exit)
 
 
 def _program_name(clause: Clause) -> str:
@@ -201,13 +149,13 @@ def _program_name(clause: Clause) -> str:
     return point.function or point.name.replace(":", "_")
 
 
-def lower(front: Front) -> tuple[str, Layout, list[int]]:
+def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     """LLVM IR of all clauses, the layout they share, and how many programs each has become."""
     from insitu.probe.codegen.emitter import Module
     from insitu.probe.codegen.program import ClauseLowering
     from insitu.probe.types import Unknown
 
-    checker = front.checker
+    checker = unit.checker
     source, options = checker.source, checker.options
     layout = Layout(max_keys=options.max_map_keys, ring_bytes=_ring_bytes(options))
     for name, entry in checker.maps.items():
@@ -215,14 +163,14 @@ def lower(front: Front) -> tuple[str, Layout, list[int]]:
             layout.script_map(name, entry.key if entry.key and entry.key.elements else None, entry.value)
     module = Module(source.name)
     parts: list[int] = []
-    for index, clause in enumerate(front.clauses):
+    for index, clause in enumerate(unit.clauses):
         lowering = ClauseLowering(checker, module, layout, clause, index)
         lowering.lower()
         parts.append(lowering.count)
         if lowering.scratch_bytes:
             scratch = layout.maps[layout.scratch_map()]
             scratch.value_size = max(scratch.value_size, lowering.scratch_bytes)
-            scratch.max_entries = len(front.clauses)
+            scratch.max_entries = len(unit.clauses)
     layout.fit_ring()
     return module.render(), layout, parts
 

@@ -1,4 +1,4 @@
-"""Shows a stage of compilation: the tree, the types, LLVM IR, BPF instructions, what the kernel made of them."""
+"""Shows a stage of compilation: the tree after a pass, LLVM IR, BPF instructions, what the kernel made of them."""
 
 from __future__ import annotations
 
@@ -6,10 +6,10 @@ from collections.abc import Iterator
 from typing import Any
 
 from insitu.probe import ast
-from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.codegen.object import disassembly, optimized_ir
-from insitu.probe.compile import compile_script, front_end, lower
+from insitu.probe.compile import compile_script, lower
 from insitu.probe.options import Options
+from insitu.probe.passes import Unit, run_passes
 from insitu.probe.providers.base import Context
 from insitu.probe.source import Source
 
@@ -17,26 +17,31 @@ __all__ = ["dump"]
 
 
 def dump(stage: str, source: Source, options: Options, context: Context) -> int:
-    """Print the stage: ast, types, ir, insns, xlated or verifier."""
-    if stage == "ast":
-        program = parse(source, options.parameters)
-        for line in _tree([*program.structures, *program.macros, *program.probes], 0):
-            print(line)
-        return 0
+    """Print one of STAGES."""
     if stage in ("xlated", "verifier"):
         return _loaded(stage, source, options, context)
-    front = front_end(source, options, context)
-    if stage == "types":
-        for clause in front.clauses:
-            print(", ".join(point.name for point in clause.points))
-            for line in _tree([clause.probe.predicate, clause.probe.body], 1):
-                print(line)
-        for name, entry in sorted(front.checker.maps.items()):
-            print(f"{name}[{', '.join(map(str, entry.key.elements)) if entry.key else ''}]: {entry.value}")
-        return 0
-    text, _, _ = lower(front)
-    print(optimized_ir(text) if stage == "ir" else disassembly(text))
+    generated = stage in ("ir", "insns")
+    unit = run_passes(Unit(source, options, context), last="parse" if stage == "ast" else "" if generated else stage)
+    if generated:
+        text, _, _ = lower(unit)
+        print(optimized_ir(text) if stage == "ir" else disassembly(text))
+    elif unit.clauses:
+        _clauses(unit, stage)
+    else:
+        program = unit.program
+        for line in _tree([*program.structures, *program.macros, *program.functions, *program.probes], 0):
+            print(line)
     return 0
+
+
+def _clauses(unit: Unit, stage: str) -> None:
+    for clause in unit.clauses:
+        print(", ".join(point.name for point in clause.points))
+        for line in _tree([clause.probe.predicate, clause.probe.body], 1):
+            print(line)
+    if stage == "types":
+        for name, entry in sorted(unit.checker.maps.items()):
+            print(f"{name}[{', '.join(map(str, entry.key.elements)) if entry.key else ''}]: {entry.value}")
 
 
 def _tree(node: Any, depth: int) -> Iterator[str]:

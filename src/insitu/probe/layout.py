@@ -29,7 +29,7 @@ __all__ = [
 LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS, LOST_ROUNDS = 0, 1, 2, 3
 LOST_CELLS = 4
 MAX_ROUNDS = 1 << 23  # of bpf_loop(): BPF_MAX_LOOPS of include/linux/bpf.h
-# Ours, for loops whose end nobody has said: more would keep a CPU in the kernel for seconds.
+# Our limit for while loops: more iterations would keep a CPU in the kernel for seconds.
 MAX_WHILE_ROUNDS = 1 << 20
 EXIT_ASKED = 1 << 32
 RUN_BY_US = frozenset({"begin", "end", "self"})  # kinds that the runtime sets off itself
@@ -39,7 +39,7 @@ PAGE_BYTES = 4096
 MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
 MAX_KEY_BYTES = 512  # kernel/bpf/hashtab.c: MAX_BPF_STACK
 HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 3, 5, 6, 7, 27
-PRESENT_BYTES = 8  # behind the value of a map without a key: whether it was ever assigned
+PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever assigned
 
 
 class MapLayout(Struct):

@@ -40,7 +40,7 @@ def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
 
 
 def _split(pattern: str) -> list[str]:
-    """The parts of a pattern; a word alone stands for all kinds, in whose names it is looked for."""
+    """The parts of a pattern; a pattern without a colon is searched for in the names of all kinds."""
     return ["*"] if _is_word(pattern) else pattern.split(":")
 
 
@@ -75,7 +75,7 @@ def _arguments(provider: Provider, point: AttachPoint, context: Context) -> list
 
 
 def declaration(argument: Argument) -> str:
-    """An argument as C declares it, or as the kernel's formats do where C has no word for it."""
+    """An argument as C declares it, or as the kernel's format files do where C has no syntax for it."""
     if isinstance(argument.type, Primitive):
         if isinstance(argument.load, DataLocation):
             where = "__rel_loc" if argument.load.relative else "__data_loc"

@@ -1,4 +1,4 @@
-"""What the environment, a script's config block and the command line set for the compiler."""
+"""The compiler's settings, from the environment, a script's config block and the command line."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ _CHOICES = {
 }
 _SWITCHES = ("print_maps_on_exit", "cpp_demangle")
 _TEXTS = ("str_trunc_trailer",)
-# bpftrace's other settings: what they are for does not arise here. Accepted, so that scripts run unchanged.
+# bpftrace's other settings have no effect here. Accepted, so that scripts run unchanged.
 _WITHOUT_MEANING = (
     "btf",
     "cache_user_symbols",
@@ -55,7 +55,7 @@ class Options(Struct):
 
     parameters: list[str] = field(default_factory=list)
     unsafe: bool = False
-    one_process: bool = False  # probes are restricted to a process that is told at load time
+    one_process: bool = False  # probes are restricted to a process that is known at load time
     named: dict[str, str] = field(default_factory=dict)
     max_strlen: int = 64
     max_map_keys: int = 4096
@@ -63,7 +63,7 @@ class Options(Struct):
     max_cat_bytes: int = 10240
     perf_rb_pages: int = 64
     stack_mode: str = "bpftrace"
-    missing_probes: str = ""  # not set: an error when a probe has one place, a warning when it has others
+    missing_probes: str = ""  # not set: an error for a probe's only attach point, else a warning
     print_maps_on_exit: bool = True
     cpp_demangle: bool = True
     str_trunc_trailer: str = ""
@@ -73,7 +73,7 @@ class Options(Struct):
 
     @classmethod
     def given(cls, words: Iterable[str], *, unsafe: bool = False) -> Options:
-        """From the words behind a script's name: ``--name=value`` is an option of its own, the rest is numbered."""
+        """From what follows a script's name: ``--name=value`` is an option of the script, the rest are positional."""
         options = cls(unsafe=unsafe)
         for word in words:
             if word.startswith("--") and len(word) > 2:
@@ -125,7 +125,7 @@ class Options(Struct):
         elif setting in _SWITCHES:
             text = str(value).lower()
             if text not in (*_TRUE, *_FALSE):
-                raise InsituError(f"{name} is true or false, not {value!r}")
+                raise InsituError(f"{name} must be true or false, not {value!r}")
             setattr(self, setting, text in _TRUE)
         elif setting in _TEXTS:
             setattr(self, setting, str(value))
@@ -133,7 +133,7 @@ class Options(Struct):
             setattr(self, setting, _number(setting, value, name))
 
 
-_REMEDY = f"known are {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS)))}"
+_REMEDY = f"known settings: {', '.join(sorted((*_NUMBERS, *_CHOICES, *_SWITCHES, *_TEXTS)))}"
 
 
 def _setting(name: str) -> str:
@@ -153,5 +153,5 @@ def _number(setting: str, value: str | int, name: str) -> int:
     except ValueError:
         raise InsituError(f"{name} needs a number, not {value!r}") from None
     if not low <= number <= high:
-        raise InsituError(f"{name} is {number}; it may be {low} to {high}")
+        raise InsituError(f"{name} must be {low} to {high}, not {number}")
     return number

@@ -1,4 +1,4 @@
-"""A script's text, places in it, and errors that show the place: file, line, column, the line itself and a caret."""
+"""A script's text, spans of it, and errors with their location: file, line, column, the line itself and a caret."""
 
 from __future__ import annotations
 
@@ -24,7 +24,7 @@ class Span(NamedTuple):
 
 
 class Source:
-    """The text of a script, and ``name``: what errors call it (a path, or "stdin" for text given with -e).
+    """The text of a script, and ``name``: what errors call it: a path, "-e" for text given with it, "stdin".
 
     The texts of files that it imports follow its own; offsets, lines and columns count through all of them.
     """

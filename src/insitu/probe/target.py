@@ -15,7 +15,7 @@ __all__ = ["Target"]
 class Target:
     """``child_pid`` is the value of ``cpid``, 0 without a child. ``fd`` becomes readable when the process ends.
 
-    ``exit_status`` is that of a child that has ended by itself, 128+N where signal N ended it.
+    ``exit_status`` is that of a child that has exited, 128+N when signal N killed it.
     """
 
     def __init__(self) -> None:

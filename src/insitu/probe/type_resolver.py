@@ -86,7 +86,7 @@ class Structures:
     def resolve(self, name: ast.TypeName, space: Space) -> Type:
         """The type that a script names.
 
-        :raises ScriptError: when there is none, with the name nearest to it.
+        :raises ScriptError: for an unknown type, with the most similar name.
         """
         if name.name == "string" and not name.tag and not name.pointers:
             return String(name.array[0] if name.array else 1)  # it grows with what it is given
@@ -118,7 +118,7 @@ class Structures:
         own = nearest(name.name, [defined for _, defined in self._defined])
         btf_set = self._kernel()
         if own or not btf_set:
-            return own or "; this kernel describes no types (no BTF): define the type in the script"
+            return own or "; this kernel has no BTF: define the type in the script"
         kinds = self._kinds(name.tag)
         found = btf_set.nearest(name.name, *kinds)
         return f"; did you mean {found[0]!r}?" if found else ""

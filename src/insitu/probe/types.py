@@ -1,7 +1,7 @@
 """Types of the language, and how many bytes each takes where the language stores values.
 
 In maps, tuples and records every scalar takes 8 bytes and everything else a multiple of 8, in the order written.
-Such a *stored* form is what user space decodes; a :class:`Record` keeps the kernel's (or the program's) own layout.
+Such a *stored* form is what user space decodes; a :class:`Record` keeps C's layout.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ POINTER_BYTES = 8
 
 
 class Space(Enum):
-    """Whose memory an address belongs to; ANY when nobody said."""
+    """Whose memory an address is in; ANY when unknown."""
 
     KERNEL = "kernel"
     USER = "user"
@@ -127,7 +127,7 @@ class Pointer(Type, frozen=True):
 
 
 class String(Type, frozen=True):
-    """Bytes up to the first zero, in a buffer of ``capacity`` that is zero behind them."""
+    """Bytes up to the first zero, in a buffer of ``capacity`` that is zero after them."""
 
     capacity: int = 64
 
@@ -228,7 +228,7 @@ class Tuple(Type, frozen=True):
         return sum(map(stored_size, self.elements[:index]))
 
     def order_of(self, other: Tuple) -> list[int]:
-        """Which of our elements is meant by each of another tuple's: that of the same name, or at the same place."""
+        """Which of our elements corresponds to each of another tuple's: by name, or by position."""
         if self.names and other.names and set(self.names) == set(other.names):
             return [self.names.index(name) for name in other.names]
         return list(range(len(other.elements)))
@@ -267,7 +267,7 @@ class Stack(Type, frozen=True):
 
 
 class Timestamp(Type, frozen=True):
-    """What strftime() answers: number of the format, nanoseconds since boot or the epoch (``clock``)."""
+    """The result of strftime(): index of the format, nanoseconds since boot or the epoch (``clock``)."""
 
     @property
     def size(self) -> int:

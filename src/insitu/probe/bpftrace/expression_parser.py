@@ -193,7 +193,7 @@ class ExpressionParser(TokenStream):
 
     def _bounded(self, index: int, token: Token) -> int:
         if index < 1:
-            raise self.error("positional parameters count from $1", token.span)
+            raise self.error("positional parameters start at $1", token.span)
         return index
 
     def _named(self) -> ast.Expression:
@@ -209,7 +209,7 @@ class ExpressionParser(TokenStream):
         return ast.Identifier(token.span, name)
 
     def _expand_define(self, token: Token) -> ast.Expression:
-        """Parse the replacement of a #define where its name stands; all of its tree has the name's place."""
+        """Parse the replacement of a #define where its name is used; all of its tree gets the name's span."""
         name = token.text
         if name in self._expanding:
             raise self.error(f"#define {name} refers to itself", token.span)
@@ -227,7 +227,7 @@ class ExpressionParser(TokenStream):
         return value
 
     def _type_or_value(self, *, any_name: bool = False) -> ast.TypeName | ast.Expression:
-        """What sizeof() and its like take; with ``any_name``, a name that nothing tells apart is a type's."""
+        """The operand of sizeof() and the like; with ``any_name``, an ambiguous name is a type's."""
         if self.token.kind == "name" and (
             self.token.text in ("struct", "union", "enum", "typeof")
             or self.token.text in INTEGER_TYPES
@@ -281,9 +281,9 @@ class ExpressionParser(TokenStream):
         if len(elements) == 1 and not trailing and not names:
             return elements[0]
         if not elements:
-            raise self.error("an empty tuple has no use", start.to(end))
+            raise self.error("empty tuple", start.to(end))
         if len(set(names)) != len(names):
-            raise self.error("a name occurs twice in this tuple", start.to(end))
+            raise self.error("duplicate name in this tuple", start.to(end))
         return ast.TupleLiteral(start.to(end), elements, names or None)
 
     def block_expression(self) -> ast.BlockExpression:

@@ -27,7 +27,7 @@ class Imports:
     def add(self, name: str, span: Span) -> Iterator[int]:
         """Append the files that ``name`` means and that are new, one at a time: where their texts begin.
 
-        :raises ScriptError: when there is none, and for one that cannot be read or that others may have changed.
+        :raises ScriptError: for a file that does not exist, cannot be read, or is writable by others.
         """
         for path in self._files(name, span):
             if path.resolve() in self._seen:
@@ -44,7 +44,7 @@ class Imports:
             path = next((home / name for home in homes if (home / name).exists()), None)
             if path is None:
                 looked = " and ".join(dict.fromkeys(map(str, homes)))
-                raise self._error(name, f"there is no such file in {looked}", span)
+                raise self._error(name, f"no such file in {looked}", span)
             if path.is_dir():
                 files = sorted(path.glob("*.bt"))
                 if not files:
@@ -62,10 +62,10 @@ class Imports:
             file, directory = path.stat(), path.parent.stat()
             sticky = directory.st_mode & stat.S_ISVTX and file.st_uid in (0, os.geteuid())
             if file.st_mode & stat.S_IWOTH or (directory.st_mode & stat.S_IWOTH and not sticky):
-                remedy = "take the right to write from others: chmod o-w"
-                raise self._error(str(path), "anybody may write to it", span, remedy=remedy)
+                remedy = "chmod o-w"
+                raise self._error(str(path), "it is writable by others", span, remedy=remedy)
             if file.st_size > _MAX_BYTES:
-                raise self._error(str(path), f"it has more than {_MAX_BYTES} bytes", span)
+                raise self._error(str(path), f"it is larger than {_MAX_BYTES} bytes", span)
             return path.read_text(errors="surrogateescape")
         except OSError as error:
             raise self._error(str(path), error.strerror or str(error), span) from None

@@ -58,7 +58,7 @@ class Lexer:
                 raise self._unreadable(start)
             kind = match.lastgroup or ""
             if kind == "operator" and match.group() == "/" and self.text.startswith("/*", start):
-                raise ScriptError("this comment has no end", self.source, Span(start, start + 2))
+                raise ScriptError("unterminated comment", self.source, Span(start, start + 2))
             self.position = match.end()
             if kind != "skip":
                 return Token(kind, match.group(), Span(start, match.end()))
@@ -66,12 +66,12 @@ class Lexer:
     def _unreadable(self, start: int) -> ScriptError:
         character = self.text[start]
         if character == '"':
-            return ScriptError("this string has no end", self.source, Span(start, start + 1))
+            return ScriptError("unterminated string", self.source, Span(start, start + 1))
         return ScriptError(f"unexpected character {character!r}", self.source, Span(start, start + 1))
 
 
 def unescape(literal: str) -> bytes:
-    """The bytes that a quoted string literal (with its quotes) stands for; text as UTF-8."""
+    """The value of a quoted string literal (with its quotes), in UTF-8."""
     output = bytearray()
     for escape, plain in _ESCAPE.findall(literal[1:-1]):
         if plain:

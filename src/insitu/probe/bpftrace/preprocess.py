@@ -1,7 +1,7 @@
 """The C preprocessor's lines in a script: conditionals are decided, simple #defines collected, #includes ignored.
 
 Types come from BTF, so headers are not needed; what scripts include them for besides types (constants such as
-AF_INET) lives in builtins/constants.py. Every removed character becomes a space: places in the text stay right.
+AF_INET) lives in builtins/constants.py. Every removed character becomes a space: offsets in the text stay valid.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ _ALWAYS_DEFINED = {"BPFTRACE_HAVE_BTF": "1", "__x86_64__": "1", "INSITU": "1"}
 def preprocess(source: Source, start: int = 0) -> tuple[str, dict[str, str]]:
     """A script's text with directives and dropped branches blanked, and its #defines (name -> replacement).
 
-    Of an imported file, what lies before its ``start`` is blank, too.
+    Of an imported file, what precedes its ``start`` is blank, too.
 
     :raises ScriptError: for an unbalanced or unknown conditional, or a function-like #define.
     """
@@ -67,7 +67,7 @@ def preprocess(source: Source, start: int = 0) -> tuple[str, dict[str, str]]:
         output.append(line if keep else _blank(line))
         in_comment = _ends_in_comment(line, in_comment)
     if stack:
-        raise ScriptError("this conditional has no #endif", source, stack[-1][2])
+        raise ScriptError("#if without #endif", source, stack[-1][2])
     return before + "".join(output), defines
 
 

@@ -41,7 +41,7 @@ def parse(source: Source, parameters: list[str] | None = None) -> ast.Program:
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
     program = _Parser(source, preprocess(source), parameters or []).program()
     if not program.probes:
-        raise ScriptError("the script has no probe", source, Span(0, 0), remedy="try: BEGIN { ... }")
+        raise ScriptError("no probe in the script", source, Span(0, 0), remedy="try: BEGIN { ... }")
     return program
 
 
@@ -72,7 +72,7 @@ class _Parser(DefinitionParser):
                 program.macros.append(self._macro())
             elif word == "config" and self._peek().text == "=":
                 if self._is_imported:
-                    raise self.error("settings belong in the script itself, not in an import", self.token.span)
+                    raise self.error("config is not allowed in an imported file", self.token.span)
                 program.config |= self._config()
             elif word == "import" and self._peek().kind == "string":
                 self._import(program)
@@ -88,7 +88,7 @@ class _Parser(DefinitionParser):
 
     def _import(self, program: ast.Program) -> None:
         if self._probes_begun:
-            raise self.error("imports stand before the first probe", self.token.span)
+            raise self.error("imports must come before the first probe", self.token.span)
         self._advance()
         token = self._advance()
         self._accept(";")
@@ -149,7 +149,7 @@ class _Parser(DefinitionParser):
                 while end < len(text) and text[end] != '"':
                     end += 2 if text[end] == "\\" else 1
                 if end >= len(text):
-                    raise self.error("this string has no end", Span(position, position + 1))
+                    raise self.error("unterminated string", Span(position, position + 1))
                 part += unescape(text[position : end + 1]).decode("utf-8", "replace")
                 position = end + 1
             elif c == "$" and (match := re.match(r"\$(\d+|#)", text[position:])):
@@ -211,7 +211,7 @@ class _Parser(DefinitionParser):
             if not self._accept(","):
                 break
         end = self._expect(")", "',' or ')'").span
-        self._expect(":", "':' and the type of what the function answers, void if nothing")
+        self._expect(":", "':' and the type that the function returns, or void")
         result = self.type_name()
         body = self._block()
         return ast.Function(start.to(end), name, parameters, result, body)
@@ -311,7 +311,7 @@ class _Parser(DefinitionParser):
         if not isinstance(iterable, ast.MapAccess | ast.Range) or (
             isinstance(iterable, ast.MapAccess) and iterable.key is not None
         ):
-            raise self.error("a loop goes over a map or a range such as 0..10", iterable.span)
+            raise self.error("for iterates over a map or a range such as 0..10", iterable.span)
         body = self._block()
         return ast.For(start.to(body.span), variable, iterable, body)
 

@@ -1,4 +1,4 @@
-"""A script's tokens, one in hand, and the errors of those who read them."""
+"""A script's tokens, the current one, and syntax errors."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ MAX_DEPTH = 250
 
 
 class TokenStream:
-    """``token`` is the one in hand; the methods that are not public are for parsers, which are made from this."""
+    """``token`` is the current one; the methods that are not public are for the parsers, which are subclasses."""
 
     def __init__(self, source: Source, text: str) -> None:
         self.source = source
@@ -25,12 +25,12 @@ class TokenStream:
         self.token = self._lexer.next()
 
     def error(self, message: str, span: Span, *, remedy: str = "") -> ScriptError:
-        """A ScriptError at a place of this script."""
+        """A ScriptError at a span of this script."""
         return ScriptError(message, self.source, span, remedy=remedy)
 
     def unexpected(self, expected: str) -> ScriptError:
-        """The error that the token in hand is not what has to stand here."""
-        found = f"{self.token.text!r}" if self.token.kind != "end" else "the end of the script"
+        """The error for the current token where another was expected."""
+        found = f"{self.token.text!r}" if self.token.kind != "end" else "end of script"
         return self.error(f"unexpected {found}, expected {expected}", self.token.span)
 
     @contextmanager
@@ -57,7 +57,7 @@ class TokenStream:
         self.token = self._lexer.next()
 
     def _peek(self, count: int = 1) -> Token:
-        """The ``count``-th token after the one in hand."""
+        """The ``count``-th token after the current one."""
         position = self._lexer.position
         token = self.token
         for _ in range(count):

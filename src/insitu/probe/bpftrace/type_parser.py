@@ -94,7 +94,7 @@ class DefinitionParser(ExpressionParser):
                 if isinstance(base, ast.TypeName):
                     declared = ast.TypeName(base.span, base.name, base.tag, pointers, array)
                 elif pointers or array:
-                    raise self.error("name the inner structure first, then point to it", start)
+                    raise self.error("define the inner structure separately, then declare a pointer to it", start)
                 structure.fields.append(ast.StructureField(start, name, declared, bits))
             if not self._accept(","):
                 break

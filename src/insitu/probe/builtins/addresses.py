@@ -20,7 +20,6 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILTINS"]
 
-_IN_PROGRAMS = ("uprobe", "uretprobe", "usdt")
 _FIXED = 2  # ET_EXEC: linked to run at the addresses that its symbols have
 _PT_LOAD, _PT_INTERP, _PF_X = 1, 3, 1
 
@@ -58,28 +57,30 @@ def _symbol(point: AttachPoint, context: Context, name: str) -> tuple[int, int] 
 def _check_uaddr(checker: Checker, call: ast.Call) -> Type:
     name = checker.text(call.arguments[0], "the symbol")
     point = checker.clause.points[0]
-    if point.kind not in _IN_PROGRAMS:
-        raise checker.error(f"uaddr() has no program to look in in a {point.kind} probe", call)
+    if not point.in_binary:
+        raise checker.error(f"uaddr() needs a uprobe or usdt probe, this is a {point.kind} probe", call)
     if any(other.target != point.target for other in checker.clause.points):
-        raise checker.error("uaddr() wants a probe of one program", call, remedy="write a probe for each")
+        raise checker.error(
+            "uaddr() needs all attach points in one binary", call, remedy="write one probe per binary"
+        )
     found = _symbol(point, checker.context, name)
     if found is None:
         raise checker.error(f"{point.target} has no symbol {name!r}", call.arguments[0])
     if not _movable_by(checker.clause, _binary(point, checker.context)[0]):
         raise checker.error(
-            "where a library lies is not known at a function's return, nor in a probe of several places",
+            "uaddr() of a shared library needs a probe with a single attach point, not at a function's return",
             call,
-            remedy="keep uaddr() in a map at the entry of one function",
+            remedy="save uaddr() in a map at the function's entry",
         )
     size = found[1] if found[1] in (1, 2, 4, 8) else 8
     return Pointer(Integer(size, False), Space.USER)
 
 
 def _movable_by(clause: Clause, elf: Elf) -> str:
-    """What tells how far a program was moved from where it was linked to lie; empty when nothing does."""
+    """What reveals the load address: "nothing" where it is fixed, "instruction", "start", or "" for unknown."""
     if elf.type == _FIXED:
         return "nothing"
-    if len(clause.points) == 1 and clause.points[0].kind != "uretprobe":
+    if len(clause.points) == 1 and not clause.provider.traits.returning:
         return "instruction"
     return "start" if _PT_INTERP in elf.segments["type"].tolist() else ""
 

@@ -44,7 +44,7 @@ def _check_histogram(checker: Checker, call: ast.Call) -> Type:
     checker.scalar(checker.argument(call, 0), "hist()")
     bits = checker.literal(call.arguments[1], "the bits of hist()") if len(call.arguments) > 1 else 0
     if not 0 <= bits <= 5:
-        raise checker.error("the bits of hist() are 0 to 5", call.arguments[1])
+        raise checker.error("the bits of hist() must be 0 to 5", call.arguments[1])
     return Histogram(bits)
 
 
@@ -52,9 +52,9 @@ def _check_linear(checker: Checker, call: ast.Call) -> Type:
     checker.scalar(checker.argument(call, 0), "lhist()")
     low, high, step = (checker.literal(call.arguments[i], "a bound of lhist()") for i in (1, 2, 3))
     if step <= 0:
-        raise checker.error("the step of lhist() is at least 1", call.arguments[3])
+        raise checker.error("the step of lhist() must be at least 1", call.arguments[3])
     if low >= high:
-        raise checker.error("the minimum of lhist() is below the maximum", call.arguments[1])
+        raise checker.error("the minimum of lhist() must be below the maximum", call.arguments[1])
     found = LinearHistogram(low, high, step)
     if found.cells > _MAX_LINEAR_CELLS:
         raise checker.error(f"lhist() has at most {_MAX_LINEAR_CELLS - 2} steps, not {found.cells - 2}", call)

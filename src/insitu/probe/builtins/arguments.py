@@ -33,12 +33,8 @@ def _point(low: Lowering, node: Mention) -> str:
     return low.emit.patched(Patch.PROBE)
 
 
-_SPECIAL = ("begin", "end", "self")
-
-
 def _kind(clause: Clause) -> bytes:
-    kind = clause.points[0].kind.lower()
-    return b"special" if kind in _SPECIAL else kind.encode()
+    return b"special" if clause.provider.traits.run_by_us else clause.points[0].kind.lower().encode()
 
 
 def _store_kind(low: Lowering, node: Mention, pointer: str) -> None:
@@ -72,35 +68,38 @@ _HAS_REGISTERS = ("pt_regs", "perf_event")
 
 
 def _check_argument(checker: Checker, node: Mention) -> Type:
-    context = checker.clause.kind.context
-    kind = checker.clause.points[0].kind
+    point, traits = checker.clause.points[0], checker.clause.provider.traits
     number = int(re.sub(r"\D", "", node.name))
-    if kind in ("kretprobe", "uretprobe"):
-        raise checker.error(f"{node.name} is gone when a function returns", node, remedy="keep it at the entry")
-    if context == "arguments" and kind == "rawtracepoint" and node.name.startswith("arg"):
+    on_stack = node.name.startswith("sarg")
+    if traits.returning:
+        raise checker.error(
+            f"{node.name} is not available when a function returns", node, remedy="save it in a map at the entry"
+        )
+    if traits.numbered == "slots" and not on_stack:
         return UINT64
-    if kind == "usdt":
+    if traits.numbered == "operands":
         if checker.clause.arguments is None:
             checker.clause.arguments = checker.usdt_arguments()
         if not any(a.name == node.name for a in checker.clause.arguments or ()):
-            raise checker.error(f"{checker.clause.points[0].name} has no {node.name}", node)
+            raise checker.error(f"{point.name} has no {node.name}", node)
         return UINT64
-    if context != "pt_regs":
+    if traits.numbered != "registers":
         raise checker.error(
-            f"{node.name} is not known in a {kind} probe", node, remedy="use args.NAME; -lv lists them"
+            f"{node.name} is not available in a {point.kind} probe", node, remedy="use args.NAME; -lv lists them"
         )
-    if node.name.startswith("arg") and number >= len(MACHINE.arguments):
+    if not on_stack and number >= len(MACHINE.arguments):
         most = len(MACHINE.arguments)
-        raise checker.error(f"only {most} arguments travel in registers", node, remedy=f"use sarg{number - most}")
+        raise checker.error(f"only {most} arguments are in registers", node, remedy=f"use sarg{number - most}")
     return UINT64
 
 
 def _argument(low: Lowering, node: Mention) -> str:
     number = int(re.sub(r"\D", "", node.name))
-    if low.clause.points[0].kind == "usdt":
+    numbered = low.clause.provider.traits.numbered
+    if numbered == "operands":
         found = next(a for a in low.clause.arguments or () if a.name == node.name)
         return argument_value(low, found, UINT64)
-    if low.clause.kind.context == "arguments":
+    if numbered == "slots":
         return low.load_context(8 * number, 8)
     return low.register(MACHINE.arguments[number])
 
@@ -112,13 +111,12 @@ def _stack_argument(low: Lowering, node: Mention) -> str:
 
 
 def _check_retval(checker: Checker, node: Mention) -> Type:
-    kind = checker.clause.points[0].kind
     argument = argument_of(checker, "retval")
     if argument is not None:
         return argument_type(checker, argument)
-    if kind in ("kretprobe", "uretprobe"):
+    if checker.clause.provider.traits.returning:
         return INT64
-    raise checker.error(f"retval is not known in a {kind} probe", node)
+    raise checker.error(f"retval is not available in a {checker.clause.points[0].kind} probe", node)
 
 
 def _retval(low: Lowering, node: Mention) -> str:
@@ -132,10 +130,10 @@ def _retval(low: Lowering, node: Mention) -> str:
 def _check_reg(checker: Checker, call: ast.Call) -> Type:
     name = checker.text(call.arguments[0], "the register")
     if checker.clause.kind.context not in _HAS_REGISTERS:
-        raise checker.error(f"registers are not known in a {checker.clause.points[0].kind} probe", call)
+        raise checker.error(f"registers are not available in a {checker.clause.points[0].kind} probe", call)
     if name not in MACHINE.registers:
         hint = nearest(name, MACHINE.registers)
-        raise checker.error(f"no register {name!r} on this machine{hint}", call.arguments[0])
+        raise checker.error(f"unknown register {name!r}{hint}", call.arguments[0])
     return UINT64
 
 

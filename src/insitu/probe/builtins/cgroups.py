@@ -20,7 +20,7 @@ __all__ = ["BUILTINS"]
 def _check_cgroupid(checker: Checker, call: ast.Call) -> Type:
     path = checker.text(call.arguments[0], "the cgroup's path")
     if not Path(path).is_dir():
-        raise checker.error(f"{path} is no directory", call.arguments[0])
+        raise checker.error(f"{path} is not a directory", call.arguments[0])
     return UINT64
 
 

@@ -45,7 +45,7 @@ _LITERALS = (ast.Integer, ast.StringLiteral, ast.Positional)
 def _check_is_text(checker: Checker, call: ast.Call) -> Type:
     found = checker.known(checker.argument(call, 0))
     if not isinstance(found, String | Unknown):
-        raise checker.error(f"expected a string, this is {found}", call.arguments[0])
+        raise checker.error(f"expected a string, not {found}", call.arguments[0])
     return VOID
 
 
@@ -59,7 +59,7 @@ def _check_static_assert(checker: Checker, call: ast.Call) -> Type:
     held = checker.constant(condition)
     if checker.strict and not held and not checker.unreached:
         if held is None:
-            raise checker.error("static_assert() needs a condition that is known when compiling", condition)
+            raise checker.error("static_assert() needs a constant condition", condition)
         raise checker.error(message, call)
     return VOID
 
@@ -125,7 +125,7 @@ def _is_number(call: ast.Call) -> bool:
 
 
 def _option(checker: Checker, call: ast.Call, name: str) -> bytes | int:
-    """The option as given, or its default; what it may be is told by the default."""
+    """The option as given, or its default, whose type is the option's."""
     given = checker.options.named.get(name)
     default = operand(call, 1) if len(call.arguments) > 1 else None
     if isinstance(default, ast.StringLiteral):
@@ -142,7 +142,7 @@ def _option(checker: Checker, call: ast.Call, name: str) -> bytes | int:
     if given is None:
         return checker.literal(default, "the default of an option") if default is not None else 0
     if given not in ("", "1", "true", "0", "false"):
-        raise checker.error(f"--{name} is true or false, not {given!r}", call)
+        raise checker.error(f"--{name} must be true or false, not {given!r}", call)
     return int(given not in ("0", "false"))
 
 

@@ -31,7 +31,7 @@ def _check_signal(checker: Checker, call: ast.Call) -> Type:
         member = signal.Signals.__members__.get(name)
         if member is None:
             hint = nearest(name, signal.Signals.__members__)
-            raise checker.error(f"no signal {written!r}{hint}", call.arguments[0])
+            raise checker.error(f"unknown signal {written!r}{hint}", call.arguments[0])
         call.arguments[0] = ast.Integer(call.arguments[0].span, int(member))
     return _check_scalar(checker, call)
 

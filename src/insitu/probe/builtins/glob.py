@@ -1,4 +1,4 @@
-"""Wildcard patterns as tables for a machine that holds all places it may be at as bits of one word."""
+"""Wildcard patterns as tables of a nondeterministic automaton, whose set of states is the bits of a u64."""
 
 from __future__ import annotations
 
@@ -6,14 +6,14 @@ from msgspec import Struct
 
 __all__ = ["Glob", "parse_glob"]
 
-_MAX_LENGTH = 62  # one bit for each place between elements
+_MAX_LENGTH = 62  # one bit for each state, between elements
 
 
 class Glob(Struct, frozen=True):
     """``length`` elements, each of which accepts one byte; bit ``n`` of a set stands for element ``n``.
 
     ``any_byte`` is the set of those that accept every byte, ``ranges`` has (first byte, last byte, set). ``stars`` is
-    the set of places at which any bytes may be skipped: bit ``n`` is the place before element ``n``.
+    the set of states in which any bytes may be skipped: bit ``n`` is the state before element ``n``.
     """
 
     length: int
@@ -45,7 +45,7 @@ def parse_glob(pattern: bytes) -> Glob:
                 ranges[each] = ranges.get(each, 0) | 1 << length
         length += 1
         if length > _MAX_LENGTH:
-            raise ValueError(f"a pattern has at most {_MAX_LENGTH} characters besides its stars")
+            raise ValueError(f"a pattern may have at most {_MAX_LENGTH} characters besides *")
     return Glob(length, any_byte, tuple((first, last, places) for (first, last), places in ranges.items()), stars)
 
 
@@ -55,7 +55,7 @@ def _class(pattern: bytes, at: int) -> tuple[list[tuple[int, int]], int]:
     at += negated
     end = pattern.find(b"]", at + 1)
     if end < 0:
-        raise ValueError("a class in the pattern has no end: ']' is missing")
+        raise ValueError("unterminated character class in the pattern: ']' is missing")
     inside = pattern[at:end]
     members: set[int] = set()
     index = 0

@@ -88,7 +88,7 @@ def _check_find(checker: Checker, call: ast.Call) -> Type:
     if not isinstance(subject, ast.MapAccess):
         raise checker.error("find() takes a map", subject)
     if not isinstance(target, ast.Variable):
-        raise checker.error("find() puts what it finds into a variable", target)
+        raise checker.error("the third argument of find() must be a variable", target)
     access = ast.MapAccess(subject.span, subject.name, [checker.argument(call, 1)])
     entry = checker.map_entry(access)
     if checker.strict and isinstance(entry.value, Unknown):

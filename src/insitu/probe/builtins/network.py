@@ -108,7 +108,7 @@ def _check_pton(checker: Checker, call: ast.Call) -> Type:
     text = checker.text(call.arguments[0], "the address of pton()")
     packed = _packed(text)
     if packed is None:
-        raise checker.error(f"{text!r} is no IPv4 or IPv6 address", call.arguments[0])
+        raise checker.error(f"{text!r} is not an IPv4 or IPv6 address", call.arguments[0])
     return Array(Integer(1, False), len(packed))
 
 

@@ -1,4 +1,4 @@
-"""printf, print and the other functions by which a script speaks: each sends a record."""
+"""printf, print and the other functions that output: each sends a record."""
 
 from __future__ import annotations
 
@@ -43,9 +43,8 @@ def _check_format(checker: Checker, call: ast.Call) -> Type:
         raise checker.error(f"{call.name}: {error}", call.arguments[0]) from None
     given = len(call.arguments) - 1
     if given != len(conversions):
-        wrong = "more" if given < len(conversions) else "fewer"
         raise checker.error(
-            f"{call.name}: the format has {len(conversions)} conversions, {wrong} than the {given} values given", call
+            f"{call.name}: the format has {len(conversions)} conversions, but {given} values are given", call
         )
     for index, conversion in enumerate(conversions, 1):
         argument = checker.argument(call, index)
@@ -53,7 +52,7 @@ def _check_format(checker: Checker, call: ast.Call) -> Type:
         if isinstance(found, Unknown):
             continue
         if found == VOID or isinstance(found, Aggregation):
-            raise checker.error(f"printf cannot show {'nothing' if found == VOID else found}", argument)
+            raise checker.error(f"printf cannot print {'nothing' if found == VOID else found}", argument)
         wanted = f"%{conversion.letter} wants"
         if conversion.letter[0] == "r" and not isinstance(found, Buffer):
             raise checker.error(f"{wanted} a buffer, not {found}", argument, remedy="use buf(address, length)")
@@ -78,7 +77,7 @@ def _printf(low: Lowering, call: ast.Call) -> str:
 
 
 def _complaint(low: Lowering, call: ast.Call) -> str:
-    """errorf() and warnf() say where in the script they stand."""
+    """errorf() and warnf() print their location in the script."""
     _, column = low.source.line_column(call.span.start)
     where = f"{low.source.where(call.span)}-{column + call.span.end - call.span.start}"
     send(low, call.name, low.text(call.arguments[0]), _expressions(call), names=(where,))
@@ -104,13 +103,13 @@ def _check_print(checker: Checker, call: ast.Call) -> Type:
             checker.literal(call.arguments[index], "what follows the map in print()")
         return VOID
     if len(call.arguments) > 1:
-        raise checker.error("only a whole map is printed with top and div", call.arguments[1])
+        raise checker.error("only a whole map can be printed with top and div", call.arguments[1])
     found = checker.known(subject)
     if found == VOID:
-        raise checker.error("this has no value to print", subject)
+        raise checker.error("this has no value", subject)
     if holds_element(found):
         if not isinstance(_loop_variable(subject), ast.Variable):
-            raise checker.error(f"{found} is printed as the loop finds it: print($kv) or print($kv.1)", subject)
+            raise checker.error(f"{found} can only be printed as print($kv) or print($kv.1)", subject)
     elif isinstance(found, Aggregation) and not isinstance(subject, ast.MapAccess):
         raise checker.error(f"{found}() has to be assigned to a map", subject)
     return VOID
@@ -256,7 +255,7 @@ def _join(low: Lowering, call: ast.Call) -> str:
         word = low.read_scalar(Remote(address, space), 8 * index, 8, False)
         # A null address reads as an empty string, and so does everything after it.
         emit.store("0", pointer)
-        low.read_text(pointer, Remote(word, space), _JOIN_BYTES)
+        low.read_text(pointer, _JOIN_BYTES, Remote(word, space))
         ended = emit.value(f"icmp eq i64 {word}, 0")
         address = emit.select(ended, "0", address)
 

@@ -63,11 +63,11 @@ def _check_cookie(checker: Checker, call: ast.Call) -> Type:
 
 
 def _cookie(low: Lowering, call: ast.Call) -> str:
-    """The kernel's helper makes a cookie where there is none yet, but takes only what an fentry probe was given."""
+    """The kernel's helper creates a missing cookie, but takes only arguments of fentry; else read the field."""
     subject = operand(call)
     given = isinstance(subject, ast.Member) and is_args(subject.object) and isinstance(subject.type, Pointer)
     value = low.value(subject)
-    if given and low.clause.points[0].kind in ("fentry", "fexit"):
+    if given and low.clause.provider.traits.trusted:
         return low.emit.call(Helper.GET_SOCKET_COOKIE, f"ptr {low.emit.pointer(value)}")
     return load_field(low, value, _COOKIE)
 

@@ -66,7 +66,7 @@ def _check_path(checker: Checker, call: ast.Call) -> Type:
     if len(call.arguments) > 1:
         capacity = checker.literal(call.arguments[1], "the size of path()")
         if not 1 < capacity <= _MOST_BYTES:
-            raise checker.error(f"the size of path() is 2 to {_MOST_BYTES}", call.arguments[1])
+            raise checker.error(f"the size of path() must be 2 to {_MOST_BYTES}", call.arguments[1])
     return String(capacity)
 
 
@@ -76,7 +76,7 @@ class _Walk:
     def __init__(self, low: Lowering, capacity: int) -> None:
         self.low, self.capacity = low, capacity
         self.mask = (1 << (capacity - 1).bit_length()) - 1
-        # A name of any length may be written at any place that the mask allows.
+        # A name of any length may be written at any offset that the mask allows.
         self.text = low.temporary(self.mask + 1 + _NAME_MASK + 1)
         self.entry, self.mount, self.position, self.done = (low.permanent(8) for _ in range(4))
 
@@ -86,7 +86,7 @@ class _Walk:
         return emit.hidden(emit.op("and", emit.hidden(number), str(self.mask)))
 
     def prepend(self, address: str, length: str) -> None:
-        """Put a name in front of what there is; where the buffer ends, only its end."""
+        """Prepend a name; only its end where the buffer is full."""
         emit = self.low.emit
         room = self.held(emit.load(self.position))
         taken = least(emit, length, room)
@@ -151,7 +151,7 @@ def _start(low: Lowering, subject: ast.Expression) -> tuple[str, str]:
 
 
 def _mark_deleted(walk: _Walk, entry: str) -> None:
-    """fs/d_path.c says so of entries that are in no hash table any more (include/linux/dcache.h: d_unlinked)."""
+    """fs/d_path.c appends this for entries that are no longer hashed (include/linux/dcache.h: d_unlinked)."""
     low, emit = walk.low, walk.low.emit
     start = walk.capacity - 1 - len(_DELETED)
     if start <= 0:
@@ -168,7 +168,7 @@ def _mark_deleted(walk: _Walk, entry: str) -> None:
 
 
 def _step(walk: _Walk, root_entry: str, root_mount: str) -> None:
-    """Take one name, or go from the root of a mount to the place where it is mounted."""
+    """Prepend one name, or go from the root of a mount to its mount point."""
     low, emit = walk.low, walk.low.emit
     going, at_top, above, named, crossing, stop, end = (emit.label() for _ in range(7))
     full = emit.value(f"icmp eq i64 {emit.load(walk.position)}, 0")

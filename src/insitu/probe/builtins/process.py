@@ -49,7 +49,7 @@ def _asks_initial(node: Mention) -> bool:
 
 
 def _store_comm(low: Lowering, node: Mention, pointer: str) -> None:
-    # Some kernels, 6.1 among them, leave what lies behind the name's end as it was: equal keys would differ.
+    # Some kernels, such as 6.1, do not clear the bytes after the name: equal keys would differ.
     low.emit.zero(pointer, _COMM_BYTES)
     low.emit.call(Helper.GET_CURRENT_COMM, f"ptr {pointer}", f"i64 {_COMM_BYTES}")
 

@@ -51,7 +51,7 @@ def _check_length(checker: Checker, call: ast.Call) -> Type:
 
 
 def _length(low: Lowering, call: ast.Call) -> str:
-    """Strings are zero behind their end: the length is the number of bytes that are not zero."""
+    """Strings are zero after their end: the length is the number of bytes that are not zero."""
     emit = low.emit
     ones, low_bits, high_bits = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
     subject = operand(call)
@@ -91,7 +91,7 @@ def _index(low: Lowering, call: ast.Call) -> str:
     found = low.permanent(8)
     emit.store("-1", found)
     with low.temporaries():
-        # Zeros behind the string, so that a comparison at its last byte reads no further.
+        # Zeros after the string, so that a comparison at its last byte reads no further.
         text = low.temporary(room + length)
         emit.zero(emit.offset(text, room), length)
         low.store(haystack, text)
@@ -124,10 +124,10 @@ def _differs(low: Lowering, here: str, wanted: str, length: int) -> str:
 
     def at_byte(index: str) -> None:
         byte = emit.load(emit.offset(wanted, index), 1)
-        behind = emit.op("or", emit.load(ended), inverted(emit, not_zero(emit, byte)))
-        emit.store(behind, ended)
+        past = emit.op("or", emit.load(ended), inverted(emit, not_zero(emit, byte)))
+        emit.store(past, ended)
         other = emit.op("xor", emit.load(emit.offset(here, index), 1), byte)
-        emit.store(emit.op("or", emit.load(differs), emit.op("and", other, inverted(emit, behind))), differs)
+        emit.store(emit.op("or", emit.load(differs), emit.op("and", other, inverted(emit, past))), differs)
 
     counted(low, length, at_byte)
     return emit.load(differs)
@@ -151,7 +151,7 @@ def _check_glob(checker: Checker, call: ast.Call) -> Type:
 
 
 def _globmatch(low: Lowering, call: ast.Call) -> str:
-    """All places of the pattern that the text so far may have led to, as bits of one word, byte by byte."""
+    """Run the pattern's automaton over the text, byte by byte: the set of its states is the bits of a u64."""
     emit = low.emit
     subject = operand(call)
     glob = parse_glob(low.text(call.arguments[1]).encode("utf-8", "surrogateescape"))
@@ -190,7 +190,7 @@ def _check_memcmp(checker: Checker, call: ast.Call) -> Type:
 
 
 def _bytes(low: Lowering, node: ast.Expression, count: int) -> str:
-    """The first ``count`` bytes of what a node is or points to, in a temporary, zeros behind what there is."""
+    """The first ``count`` bytes of what a node is or points to, in a temporary, padded with zeros."""
     size = -(-count // _WORD) * _WORD
     pointer = low.temporary(size)
     low.emit.zero(pointer, size)

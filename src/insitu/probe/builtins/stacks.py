@@ -60,7 +60,7 @@ def _stack(low: Lowering, node: ast.Call | ast.Identifier, pointer: str) -> None
 
 
 def depth(low: Lowering, kind: Stack) -> str:
-    """The i64 of how many frames the stack at hand has, up to the limit of ``kind``."""
+    """The i64 of how many frames the current stack has, up to the limit of ``kind``."""
     emit = low.emit
     with low.temporaries():
         room = 8 * kind.limit

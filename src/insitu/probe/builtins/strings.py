@@ -41,7 +41,7 @@ def address_of(low: Lowering, node: ast.Expression) -> Place:
 
 
 def readable(space: Space) -> Space:
-    """The space to read text from: kernel types do not tell which pointers lead to user memory, so try both."""
+    """The space to read text from: kernel types do not say which pointers lead to user memory, so try both."""
     return Space.USER if space == Space.USER else Space.ANY
 
 
@@ -61,7 +61,7 @@ def _given_text(checker: Checker, node: ast.Expression) -> bytes | None:
         return None
     text = str(checker.positional_text(given)).encode("utf-8", "surrogateescape")
     if not 0 <= skipped <= len(text):
-        raise checker.error(f"this parameter has {len(text)} bytes", node)
+        raise checker.error(f"outside the parameter, which has {len(text)} bytes", node)
     return text[skipped:]
 
 
@@ -73,7 +73,7 @@ def _check_str(checker: Checker, call: ast.Call) -> Type:
         length = checker.constant(checker.argument(call, 1))
         if length is not None:
             if length < 0:
-                raise checker.error("the length of str() is not negative", call.arguments[1])
+                raise checker.error("the length of str() must not be negative", call.arguments[1])
             capacity = min(capacity, length + 1)  # and its zero
     text = _given_text(checker, subject)
     if text is not None:
@@ -127,12 +127,12 @@ def _check_buf(checker: Checker, call: ast.Call) -> Type:
         length = checker.constant(checker.argument(call, 1))
         if length is not None:
             if not 0 < length <= 4096:
-                raise checker.error("the length of buf() is 1 to 4096", call.arguments[1])
+                raise checker.error("the length of buf() must be 1 to 4096", call.arguments[1])
             capacity = length
     elif isinstance(subject.type, Array | String):
         capacity = max(1, min(subject.type.size, 4096))
     else:
-        raise checker.error("buf() needs a length for what is no array", call)
+        raise checker.error("buf() needs a length, except for arrays", call)
     return Buffer(capacity)
 
 
@@ -165,7 +165,7 @@ def _check_two_strings(checker: Checker, call: ast.Call) -> Type:
         if not isinstance(found, String | Unknown):
             raise checker.error(f"{call.name}() compares strings, not {found}", call.arguments[index])
     if len(call.arguments) == 3 and checker.literal(call.arguments[2], "the length of strncmp()") < 0:
-        raise checker.error("the length of strncmp() is not negative", call.arguments[2])
+        raise checker.error("the length of strncmp() must not be negative", call.arguments[2])
     return INT64
 
 
@@ -186,7 +186,7 @@ def _strncmp(low: Lowering, call: ast.Call) -> str:
 
 
 def _named(name: str, kind: str) -> tuple[Builtin, ...]:
-    """A function that answers a number for which user space shows text."""
+    """A function that returns a number which user space prints as text."""
 
     def check(checker: Checker, call: ast.Call) -> Type:
         checker.scalar(checker.argument(call, 0), f"{name}()")

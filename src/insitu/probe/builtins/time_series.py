@@ -21,7 +21,7 @@ def _check_series(checker: Checker, call: ast.Call) -> Type:
     found = checker.scalar(checker.argument(call, 0), "tseries()")
     interval = checker.literal(call.arguments[1], "the interval of tseries()")
     if interval < 1:
-        raise checker.error("the interval of tseries() is at least 1 nanosecond", call.arguments[1])
+        raise checker.error("the interval of tseries() must be at least 1 nanosecond", call.arguments[1])
     count = checker.literal(call.arguments[2], "the number of intervals of tseries()")
     if not 1 <= count <= _MAX_INTERVALS:
         raise checker.error(f"tseries() keeps 1 to {_MAX_INTERVALS} intervals", call.arguments[2])

@@ -135,7 +135,7 @@ def _logarithmic(low: Lowering, value: str, bits: int) -> str:
         rest = emit.op("lshr", rest, step)
         exponent = emit.op("add", exponent, step) if exponent != "0" else step
     if bits == 0:
-        # value 1 has exponent 0 and cell 2; value 0 is told apart below.
+        # value 1 has exponent 0 and cell 2; value 0 is handled below.
         index = emit.op("add", exponent, "2")
         zero = emit.value(f"icmp eq i64 {value}, 0")
         index = emit.select(zero, "1", index)

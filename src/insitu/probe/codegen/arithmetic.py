@@ -169,7 +169,7 @@ def _store_cast(low: Lowering, node: ast.Cast, pointer: str) -> None:
 
 
 def address(low: Lowering, node: ast.Expression) -> str:
-    """Where an expression's value lies, or the kernel's object of a map, as an i64.
+    """The address of an expression's value, or of the kernel's object of a map, as an i64.
 
     Our own memory goes through the scratch map: what is loaded from there is a number to the verifier, which allows
     hardly any arithmetic on addresses that it knows.

@@ -1,8 +1,8 @@
 """What a function of a program shares with those that the kernel calls back while it runs: the bodies of loops.
 
-A callback is handed one pointer, to the *link* of the function around it. A link lies on that function's stack: the
+A callback gets one pointer, to the *link* of the function around it. A link is on that function's stack: the
 probe's context, the link further out, the program's scratch memory, how the callback ended, and the variables that
-the loop shares with what stands around it; those for which the stack has no room lie in scratch memory.
+the loop shares with the code around it; those for which the stack has no room are in scratch memory.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ _LARGEST_ON_STACK = 16
 
 
 class Ending(IntEnum):
-    """How a callback ended: by itself, by leaving the function that the loop stands in, or by ending the program."""
+    """How a callback ended: by itself, by leaving the function that contains the loop, or by ending the program."""
 
     ITSELF = 0
     RETURN = 1
@@ -74,7 +74,7 @@ class Link:
         return "%link"
 
     def scratch_found(self, base: str) -> None:
-        """The program's scratch memory has been looked up: callbacks may ask for it."""
+        """The program's scratch memory has been looked up: callbacks may use it."""
         if self._made:
             self._keep(base, _SCRATCH)
 
@@ -95,7 +95,7 @@ class Link:
     # Variables
 
     def home(self, name: str, size: int) -> str:
-        """A place that callbacks reach, for a variable of this function: a pointer."""
+        """Memory that callbacks reach, for a variable of this function: a pointer."""
         if size > _LARGEST_ON_STACK or self._shared + size > _SHARED_ON_STACK:
             at, pointer = self._low.scratch_at(size)
             self._homes[name] = (True, at)
@@ -107,7 +107,7 @@ class Link:
         return self._field(pointer, at)
 
     def adopt(self, name: str, at: int) -> None:
-        """A variable of this function lies in scratch memory."""
+        """A variable of this function is in scratch memory."""
         self._homes[name] = (True, at)
 
     def reach(self, name: str) -> str:
@@ -130,19 +130,19 @@ class Link:
         emit.store(str(int(Ending.ITSELF)), emit.offset(self.pointer(), _ENDING))
 
     def end(self, how: Ending, result: str = "0") -> None:
-        """In a callback: say how it ends, and what the program answers if that ends, too."""
+        """In a callback: set how it ends, and the program's result if that ends, too."""
         emit = self._low.emit
         emit.store(str(int(how)), emit.offset(OUTER, _ENDING))
         if result != "0":
             emit.store(result, emit.offset(self._climb(self._root()[0]), _RESULT))
 
     def ending(self) -> str:
-        """Behind a loop: how it ended, an i64."""
+        """After a loop: how it ended, an i64."""
         emit = self._low.emit
         return emit.load(emit.offset(self.pointer(), _ENDING))
 
     def result(self) -> str:
-        """Behind a loop whose callback ended the program: what that answers, an i64."""
+        """After a loop whose callback ended the program: its result, an i64."""
         emit = self._low.emit
         return emit.load(emit.offset(self.pointer(), _RESULT))
 

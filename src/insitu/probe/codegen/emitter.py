@@ -1,7 +1,7 @@
-"""Writes LLVM IR as text: functions, registers, blocks, BPF helper calls, source places.
+"""Writes LLVM IR as text: functions, registers, blocks, BPF helper calls, source locations.
 
 The text form is built here rather than by llvmlite's object model: it is several times faster, and lets every
-instruction carry its place in the script, from which LLVM makes the table that maps instructions back to lines.
+instruction carry its location in the script, from which LLVM makes the table that maps instructions back to lines.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ __all__ = ["Function", "Marker", "Module", "Patch"]
 
 
 class Marker(IntEnum):
-    """The source register of a ld_imm64, which says what the loader has to put in its place.
+    """The source register of a ld_imm64: what the loader replaces its immediate by.
 
     1 and 2 are the kernel's own (include/uapi/linux/bpf.h: BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE), the immediate
     being our number of the map; PATCH is ours and never reaches the kernel.
@@ -110,7 +110,7 @@ class Function:
         module.functions.append(self)
 
     def at(self, line: int, column: int) -> None:
-        """What follows comes from this place of the script."""
+        """Set the script location of what follows."""
         place = (line, min(column, 1023))
         if place not in self._places:
             self._places[place] = self.module.metadata(
@@ -145,7 +145,7 @@ class Function:
         return f"b{self._next}"
 
     def emit(self, text: str) -> None:
-        """Append an instruction that answers nothing; behind a terminator it is unreachable and dropped."""
+        """Append an instruction without a result; after a terminator it is unreachable and dropped."""
         if not self.terminated:
             self._body.append(f"  {text}{self._suffix}")
 
@@ -205,7 +205,7 @@ class Function:
         return self.value(f"select i1 {truth}, i64 {yes}, i64 {no}")
 
     def hidden(self, value: str) -> str:
-        """The same i64, of which LLVM knows nothing: bounds checked behind this stay where the verifier sees them."""
+        """The same i64, opaque to LLVM: checks of its bounds stay where the verifier sees them."""
         return self.value(f'call i64 asm sideeffect "", "=r,0"(i64 {value})')
 
     # Memory
@@ -260,7 +260,7 @@ class Function:
             self.store("0", self.offset(pointer, at))
 
     def copy(self, destination: str, source: str, size: int) -> None:
-        """Copy ``size`` bytes (a multiple of 8) between places that programs may read directly."""
+        """Copy ``size`` bytes (a multiple of 8) between pointers that programs may dereference."""
         for at in range(0, size, 8):
             self.store(self.load(self.offset(source, at)), self.offset(destination, at))
 

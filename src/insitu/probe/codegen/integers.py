@@ -25,7 +25,7 @@ def scalar_layout(kind: Type | None) -> tuple[int, bool]:
 
 
 def divide(low: Lowering, operator: str, left: str, right: str, *, signed: bool) -> str:
-    """C's division and remainder; by zero it answers zero. BPF before version 4 divides unsigned numbers only."""
+    """C's division and remainder; division by zero results in 0. BPF before version 4 has unsigned division only."""
     emit = low.emit
     by_zero = emit.value(f"icmp eq i64 {right}, 0")
     divisor = emit.select(by_zero, "1", right)
@@ -57,7 +57,7 @@ def narrowed(low: Lowering, value: str, kind: Type) -> str:
     return emit.value(f"{'sext' if kind.signed else 'zext'} i{8 * kind.bytes} {cut} to i64")
 
 
-# Choices without branches: every branch of a loop is a path of its own to the kernel's verifier. A mask is an i64
+# Choices without branches: the kernel's verifier follows every branch of a loop separately. A mask is an i64
 # with all its bits set, or none.
 
 
@@ -72,7 +72,7 @@ def not_zero(emit: Function, value: str) -> str:
 
 
 def inside(emit: Function, value: str, first: int, last: int) -> str:
-    """The mask of whether a number, which is small, lies in a range, its end included."""
+    """The mask of whether a small number is in a range, its end included."""
     above = emit.op("sub", value, str(first))
     below = emit.op("sub", str(last), value)
     return inverted(emit, negative(emit, emit.op("or", above, below)))

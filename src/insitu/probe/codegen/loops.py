@@ -1,4 +1,4 @@
-"""Lowers loops. The kernel's verifier walks a loop round by round; those that may be long become callbacks instead.
+"""Lowers loops. The kernel's verifier walks a loop iteration by iteration; long ones become callbacks instead.
 
 A loop over a map is bpf_for_each_map_elem() (kernels from 5.13 on), one over a range or under a condition bpf_loop()
 (from 5.17 on): the body is a function of its own, verified once. callback_frame.py has what it shares with its
@@ -21,8 +21,8 @@ from insitu.probe.types import Aggregation, Element, Integer, Tuple, stored_size
 
 __all__ = ["STATEMENTS", "count_elements", "counted", "functions_on_stack", "shared_variables"]
 
-# Innermost loops over ranges of constant length up to this are walked: faster, and LLVM sees through them.
-_WALKED_ROUNDS = 32
+# Innermost loops over ranges of constant length up to this are not callbacks: faster, and LLVM can unroll them.
+_INLINE_ITERATIONS = 32
 _MAX_FRAMES = 8  # MAX_CALL_FRAMES of include/linux/bpf_verifier.h
 
 
@@ -59,7 +59,7 @@ def _is_callback(low: Lowering, node: ast.For | ast.While) -> bool:
         assert isinstance(node.iterable, ast.Range)
         start, end = low.constant_or_none(node.iterable.start), low.constant_or_none(node.iterable.end)
         inner = any(isinstance(each, ast.For | ast.While) for each in ast.walk(node.body))
-        if start is not None and end is not None and end - start <= _WALKED_ROUNDS and not inner:
+        if start is not None and end is not None and end - start <= _INLINE_ITERATIONS and not inner:
             return False
     return knows_helper(Helper.LOOP)
 
@@ -83,8 +83,8 @@ def _callback(
     return name, inner
 
 
-def _behind(low: Lowering, inner: Lowering) -> None:
-    """Behind the call: go on where a return, or the end of the program, out of the loop leads."""
+def _after(low: Lowering, inner: Lowering) -> None:
+    """After the call: continue where a return from, or the end of the program in, the loop leads."""
     emit = low.emit
     for how in sorted(inner.endings):
         asked, end = emit.label(), emit.label()
@@ -98,14 +98,14 @@ def _behind(low: Lowering, inner: Lowering) -> None:
 
 
 def _zero(low: Lowering) -> str:
-    """0, of which the verifier does not know that it is."""
+    """0, as a value that is unknown to the verifier."""
     return low.emit.load(low.emit.map_value(low.layout.zeros_map(8)))
 
 
 def _forget_changing(low: Lowering, node: ast.For | ast.While) -> None:
     """Let the verifier forget the values of numbers that the loop changes.
 
-    Knowing what they begin with, kernels from 6.7 on follow a comparison of them round by round.
+    Knowing what they begin with, kernels from 6.7 on follow a comparison of them iteration by iteration.
     """
     changed = {
         target.name
@@ -147,11 +147,11 @@ def _for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
     low.link.begin()
     emit = low.emit
     emit.call(Helper.FOR_EACH_MAP_ELEM, emit.map(number), f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0")
-    _behind(low, inner)
+    _after(low, inner)
 
 
 def count_elements(low: Lowering, number: int) -> str:
-    """How many elements a map with keys has: one call of the kernel that counts its own calls of us."""
+    """How many elements a map with keys has: bpf_for_each_map_elem() with a callback that counts."""
     outer = low.emit
     name = f"{outer.name}_count_{outer.label()}"
     emit = Function(
@@ -195,27 +195,27 @@ def _for_range(low: Lowering, node: ast.For, iterable: ast.Range) -> None:
     name, inner = _callback(low, node, "i64 %index", body)
     _forget_changing(low, node)
     some = emit.value(f"icmp slt i64 {start}, {end}")
-    rounds = emit.select(some, emit.op("sub", end, start), "0")
-    # Told that there are no rounds, kernels trip over a callback that they never looked at.
-    _call(low, name, inner, emit.op("or", rounds, _zero(low)))
+    iterations = emit.select(some, emit.op("sub", end, start), "0")
+    # Verifiers do not handle a callback that is never reached, as with a constant 0.
+    _call(low, name, inner, emit.op("or", iterations, _zero(low)))
 
 
-def _call(low: Lowering, name: str, inner: Lowering, rounds: str) -> None:
-    """bpf_loop(), which goes MAX_ROUNDS at most: what is left of ``rounds`` is told."""
+def _call(low: Lowering, name: str, inner: Lowering, iterations: str) -> None:
+    """bpf_loop(), at most MAX_ROUNDS iterations; more are counted as lost."""
     emit = low.emit
     fits, too_many, call = emit.label(), emit.label(), emit.label()
     low.link.begin()
-    emit.branch_if(emit.value(f"icmp ugt i64 {rounds}, {MAX_ROUNDS}"), too_many, fits)
+    emit.branch_if(emit.value(f"icmp ugt i64 {iterations}, {MAX_ROUNDS}"), too_many, fits)
     emit.block(too_many)
     count_lost(low, LOST_ROUNDS)
     emit.branch(call)
-    told = emit.block_name
+    capped = emit.block_name
     emit.block(fits)
     emit.branch(call)
     emit.block(call)
-    bound = emit.phi("i64", (str(MAX_ROUNDS), told), (rounds, fits))
+    bound = emit.phi("i64", (str(MAX_ROUNDS), capped), (iterations, fits))
     emit.call(Helper.LOOP, f"i64 {bound}", f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0")
-    _behind(low, inner)
+    _after(low, inner)
 
 
 def _walk_range(low: Lowering, node: ast.For, iterable: ast.Range) -> None:
@@ -261,13 +261,15 @@ def _while(low: Lowering, node: ast.While) -> None:
     _forget_changing(low, node)
     emit = low.emit
     low.link.begin()
-    rounds = emit.call(Helper.LOOP, f"i64 {MAX_WHILE_ROUNDS}", f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0")
+    iterations = emit.call(
+        Helper.LOOP, f"i64 {MAX_WHILE_ROUNDS}", f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0"
+    )
     too_many, end = emit.label(), emit.label()
-    emit.branch_if(emit.value(f"icmp eq i64 {rounds}, {MAX_WHILE_ROUNDS}"), too_many, end)
+    emit.branch_if(emit.value(f"icmp eq i64 {iterations}, {MAX_WHILE_ROUNDS}"), too_many, end)
     emit.block(too_many)
     count_lost(low, LOST_ROUNDS)
     emit.block(end)
-    _behind(low, inner)
+    _after(low, inner)
 
 
 def _walk_while(low: Lowering, node: ast.While) -> None:
@@ -300,15 +302,15 @@ def _unroll(low: Lowering, node: ast.Unroll) -> None:
 # Loops of our own
 
 
-def counted(low: Lowering, rounds: int | str, body: Callable[[str], None]) -> None:
-    """Emit what ``body`` emits, given the i64 of the round: 0 up to ``rounds`` (excluded)."""
+def counted(low: Lowering, iterations: int | str, body: Callable[[str], None]) -> None:
+    """Emit a loop with ``body``, called with the i64 of the iteration: 0 up to ``iterations`` (excluded)."""
     emit = low.emit
     counter = low.permanent(8)
     head, inside, end = emit.label(), emit.label(), emit.label()
     emit.store("0", counter)
     emit.block(head)
     current = emit.load(counter)
-    emit.branch_if(emit.value(f"icmp ult i64 {current}, {rounds}"), inside, end)
+    emit.branch_if(emit.value(f"icmp ult i64 {current}, {iterations}"), inside, end)
     emit.block(inside)
     body(current)
     emit.store(emit.op("add", emit.load(counter), "1"), counter)

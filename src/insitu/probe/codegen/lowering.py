@@ -35,8 +35,8 @@ _UNROLLED = 512
 class Local(Struct, frozen=True):
     """Memory that the program may read directly: its stack, a map's value, a reserved record.
 
-    ``inner``: a part of something larger that has C's layout, not a stored form of its own: bytes that mean nothing
-    may follow it, or the zero that ends its text.
+    ``inner``: a part of a larger object in C's layout, not a stored form: it may be followed by padding, and lack
+    padding of its own.
     """
 
     pointer: str
@@ -52,7 +52,7 @@ class Remote(Struct, frozen=True):
 
 Place = Local | Remote
 
-# An expression's i64; its stored form written to a pointer; where it lies; a statement
+# An expression's i64; its stored form written to a pointer; its location; a statement
 Value = Callable[["Lowering", Any], str]
 Store = Callable[["Lowering", Any, str], None]
 PlaceOf = Callable[["Lowering", Any], Place]
@@ -92,7 +92,7 @@ class _Temporaries(Struct):
 
 
 class Lowering:
-    """The state of one program's lowering: where its variables lie, what stack is free, which loop it is in."""
+    """The state of one program's lowering: where its variables are, what stack is free, which loop it is in."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Lowering:
         outer: Lowering | None = None,
         from_outside: frozenset[str] = frozenset(),
     ) -> None:
-        """``outer``: of a callback, the function around it; ``from_outside``: the variables that lie further out."""
+        """``outer``: of a callback, the function around it; ``from_outside``: variables of functions further out."""
         self.rules = rules
         self.source = checker.source
         self.structures = checker.structures
@@ -121,15 +121,15 @@ class Lowering:
         self.variables: dict[str, str] = {}
         self._checker = checker
         self.loops: list[tuple[str, str]] = []  # labels of continue and break
-        self.returns: list[str] = []  # labels behind the functions that are expanded here
+        self.returns: list[str] = []  # labels after the functions that are expanded here
         self.context = "%context"
         self.walked: dict[str, str] = {}  # an iterator's objects, known not to be null
         self.outer = outer
         self.from_outside = from_outside
         self.part = 0  # of a body that is too long for one program (program.py)
-        self.adopted: dict[str, int] = {}  # variables of parts before: where they lie in scratch memory
+        self.adopted: dict[str, int] = {}  # variables of earlier parts: their offsets in scratch memory
         self.in_scratch: dict[str, int] = {}  # the same of own variables
-        self.off_stack = False  # whether all variables are to lie there
+        self.off_stack = False  # whether all variables are kept there
         self.link: Link = Link(self, outer.link if outer is not None else None)
         self.endings: set[Ending] = set()  # how this callback may end, besides by itself
         self.scratch_base = ""
@@ -202,7 +202,7 @@ class Lowering:
     # Variables and the context
 
     def variable(self, node: ast.Variable) -> tuple[str, Type]:
-        """Where a variable lies, and what it holds; it begins as zeros."""
+        """A pointer to a variable, and its type; it is zeroed first."""
         held = self.variable_types[node.name]
         if node.name in self.from_outside and node.name not in self.variables:
             self.variables[node.name] = self.link.reach(node.name)
@@ -227,7 +227,7 @@ class Lowering:
         return self.variables[node.name], held
 
     def load_context(self, offset: int, size: int, *, signed: bool = False) -> str:
-        """``size`` bytes of the program's context. The kernel wants the offset in the load itself, hence volatile."""
+        """``size`` bytes of the program's context. The kernel requires the offset in the load, hence volatile."""
         pointer = self.emit.offset(self.context, offset)
         return self.emit.load(pointer, size, signed=signed, volatile=True)
 
@@ -267,7 +267,7 @@ class Lowering:
 
     @contextmanager
     def temporaries(self) -> Iterator[None]:
-        """Give back at the end what temporary() handed out inside."""
+        """Free at the end what temporary() allocated inside."""
         state = self._temporaries
         mark = len(state.in_use)
         yield
@@ -299,11 +299,11 @@ class Lowering:
         return at, self.scratch_pointer(at)
 
     def scratch_pointer(self, at: int) -> str:
-        """A place in this program's element of the scratch map."""
+        """A pointer into this program's element of the scratch map."""
         return self.emit.setup_value(f"getelementptr i8, ptr {self.use_scratch()}, i64 {at}")
 
     def adopt(self, name: str, at: int) -> None:
-        """Take over a variable of an earlier part; what else this part keeps in scratch memory lies behind it."""
+        """Take over a variable of an earlier part; this part's own scratch memory follows it."""
         self.adopted[name] = at
         self.link.adopt(name, at)
         self._temporaries.scratch = max(self._temporaries.scratch, at + stored_size(self.variable_types[name]))
@@ -359,7 +359,7 @@ class Lowering:
                 self.convert(self.place(node), node.type, pointer, target)
 
     def place(self, node: ast.Expression) -> Place:
-        """Where an expression's value lies; a temporary is filled for what lies nowhere."""
+        """The location of an expression's value; a temporary for one that is not in memory."""
         if type(node) in self.rules.places:
             return self.rules.places[type(node)](self, node)
         return Local(self.local(node))
@@ -398,7 +398,7 @@ class Lowering:
         self.zero(emit.offset(pointer, size), stored_size(target) - size)
 
     def copy(self, destination: str, source: str, size: int) -> None:
-        """Copy ``size`` bytes (a multiple of 8) between places that the program may read directly."""
+        """Copy ``size`` bytes (a multiple of 8) between pointers that the program may dereference."""
         if size <= _UNROLLED:
             self.emit.copy(destination, source, size)
         else:
@@ -415,7 +415,7 @@ class Lowering:
     # The probe_read helpers
 
     def read(self, pointer: str, size: int | str, place: Remote) -> str:
-        """Copy ``size`` bytes from elsewhere; zeros when that fails. Answers the helper's result."""
+        """Copy ``size`` bytes from elsewhere; zeros when that fails: the helper's result."""
         helper = {
             Space.KERNEL: Helper.PROBE_READ_KERNEL,
             Space.USER: Helper.PROBE_READ_USER,
@@ -426,19 +426,19 @@ class Lowering:
     def read_string(self, pointer: str, capacity: int, place: Remote, limit: int | str) -> None:
         """Copy a string from elsewhere, at most ``limit`` bytes with its zero; the rest of ``capacity`` is zeroed."""
         self.emit.zero(pointer, -(-capacity // 8) * 8)
-        self.read_text(pointer, place, limit)
+        self.read_text(pointer, limit, place)
 
-    def read_text(self, pointer: str, place: Remote, limit: int | str) -> None:
-        """Copy a string from elsewhere, at most ``limit`` bytes with its zero; what follows it stays as it is."""
+    def read_text(self, pointer: str, limit: int | str, place: Remote) -> str:
+        """Copy a string from elsewhere, at most ``limit`` bytes with its zero: how many, or a negative error."""
         helper = {
             Space.KERNEL: Helper.PROBE_READ_KERNEL_STR,
             Space.USER: Helper.PROBE_READ_USER_STR,
             Space.ANY: Helper.PROBE_READ_STR,
         }[place.space]
-        self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
+        return self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
 
     def read_scalar(self, place: Place, offset: int, size: int, signed: bool) -> str:
-        """``size`` bytes (1, 2, 4 or 8) at a place, as an i64."""
+        """``size`` bytes (1, 2, 4 or 8) at a location, as an i64."""
         emit = self.emit
         if isinstance(place, Local):
             # The stack is read at aligned addresses only: packed records need single bytes.
@@ -467,7 +467,7 @@ class Lowering:
             self.emit.ret("1")
 
     def leave_function(self) -> None:
-        """Go behind the function that is expanded here, or around the loop whose callback this is."""
+        """Leave the function that is expanded here, or that contains the loop whose callback this is."""
         if self.returns:
             self.emit.branch(self.returns[-1])
         else:
@@ -477,7 +477,7 @@ class Lowering:
 
 
 def _same_form(held: Type, target: Type) -> bool:
-    """Whether a value's own stored form is what a place of another type wants."""
+    """Whether a value's stored form is also that of the other type."""
     if isinstance(held, Tuple) and isinstance(target, Tuple) and held.names != target.names:
         return False
     return stored_size(held) == stored_size(target)

@@ -1,7 +1,7 @@
 """Lowers reads and writes of maps.
 
-A map without a key is an array of one element, behind whose value a word says whether it was ever assigned; it is
-reached without a helper call. Reads of what is not there answer zeros.
+A map without a key is an array of one element, whose value is followed by a u64 that says whether it was ever
+assigned; it is reached without a helper call. Reads of missing elements return zeros.
 """
 
 from __future__ import annotations
@@ -232,7 +232,7 @@ def delete(low: Lowering, node: ast.MapAccess) -> str:
 
 
 def find(low: Lowering, node: ast.MapAccess, take: Callable[[str], None]) -> str:
-    """``find(@x, key, $v)``: i64 1 after ``take`` was given a pointer to the value, 0 where there is no such key."""
+    """``find(@x, key, $v)``: i64 1 after calling ``take`` with a pointer to the value, 0 for a missing key."""
     emit = low.emit
     number, layout = _map(low, node)
     with low.temporaries():

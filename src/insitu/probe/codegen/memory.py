@@ -1,4 +1,4 @@
-"""Lowers what lies in memory: arguments of the probe, members, array elements, variables, builtin variables."""
+"""Lowers what is in memory: arguments of the probe, members, array elements, variables, builtin variables."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ def argument_value(low: Lowering, argument: Argument, kind: Type) -> str:
 
 
 def _data_location(low: Lowering, load: DataLocation) -> str:
-    """Where a string behind a tracepoint record lies."""
+    """The address of a string after a tracepoint record."""
     emit = low.emit
     word = low.load_context(load.offset, 4)
     offset = emit.op("and", word, "65535")
@@ -74,7 +74,7 @@ def _operand(low: Lowering, load: Operand) -> str:
 
 
 def _argument_place(low: Lowering, argument: Argument) -> Place:
-    """Where an argument that is no scalar lies. Contexts are kernel memory to the probe_read helpers."""
+    """The location of an argument that is not a scalar. Contexts are kernel memory to the probe_read helpers."""
     emit = low.emit
     load = argument.load
     if isinstance(load, ContextField):
@@ -129,7 +129,7 @@ def _element(low: Lowering, node: ast.Member, held: Tuple) -> str:
 
 
 def _record_place(low: Lowering, node: ast.Expression) -> Place:
-    """Where the record lies that an expression is, or points to."""
+    """The location of the record that an expression is, or points to."""
     if isinstance(node.type, Pointer):
         return Remote(low.value(node), node.type.space)
     return low.place(node)
@@ -185,7 +185,7 @@ def _dereference_place(low: Lowering, node: ast.Unary) -> Place:
 
 
 def _store_place(low: Lowering, node: ast.Expression, pointer: str) -> None:
-    """Copy what lies somewhere into its stored form."""
+    """Copy a value in memory into its stored form."""
     assert node.type is not None
     if is_scalar(node.type):
         low.emit.store(low.value(node), pointer)
@@ -225,7 +225,7 @@ def _identifier_store(low: Lowering, node: ast.Identifier, pointer: str) -> None
 def _call_value(low: Lowering, node: ast.Call) -> str:
     builtin = low.rules.functions[node.name]
     if builtin.value is None:
-        # A call that answers something larger, as a statement: done for its effects.
+        # A call that returns something larger, as a statement: done for its effects.
         with low.temporaries():
             assert node.type is not None and builtin.store is not None
             builtin.store(low, node, low.temporary(stored_size(node.type)))

@@ -115,7 +115,7 @@ def _read(data: bytes) -> ObjectCode:
 
 
 def _relocate(code: bytearray, relocations: bytes, symbols: bytes) -> None:
-    """Resolve addresses of functions within the section (callbacks): the only ones our code has."""
+    """Resolve addresses of functions within the section (callbacks), the only relocations in our code."""
     for offset, info in struct.iter_unpack("<QQ", relocations):
         kind, symbol = info & 0xFFFFFFFF, info >> 32
         (value,) = struct.unpack_from("<Q", symbols, symbol * 24 + 8)

@@ -1,7 +1,7 @@
-"""Lowers the reading of a packet's bytes (struct sk_buff): those in one piece, then those in pages of their own.
+"""Lowers the reading of a packet's bytes (struct sk_buff): the linear part, then the page fragments.
 
-Pages are read where the kernel has all memory mapped, which it tells on x86-64 (arch/x86/include/asm/page_64.h and
-pgtable_64.h: page_offset_base, vmemmap_base). Elsewhere the packet is cut there.
+Pages are read through the kernel's direct mapping, whose address is known on x86-64 (arch/x86/include/asm/page_64.h
+and pgtable_64.h: page_offset_base, vmemmap_base). Elsewhere only the linear part is read.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ __all__ = ["LIMIT", "ROOM", "read_packet"]
 LIMIT = 4095
 """The most bytes that are read of a packet: the verifier sees numbers up to it by a mask."""
 ROOM = 2 * (LIMIT + 1)
-"""What the buffer has to hold: any number of bytes up to the limit, written at any place up to it."""
+"""The size of the buffer: any number of bytes up to the limit, written at any offset up to it."""
 
 _PAGE_BITS = 12
 _MOST_PIECES = 17  # MAX_SKB_FRAGS
 
 
 class _Pieces(Struct):
-    """Where a packet's pages are told: bytes of struct page, of a piece's description, and offsets in it."""
+    """Where a packet's pages are described: sizes of struct page and of a fragment, and offsets in it."""
 
     page_bytes: int
     size: int
@@ -42,7 +42,7 @@ class _Pieces(Struct):
 
 
 def _pieces(structures: Structures) -> _Pieces | None:
-    """What this kernel tells of packets' pages; None when it does not."""
+    """The layout of fragments in this kernel; None when unknown."""
     memory, table = symbol_address("page_offset_base"), symbol_address("vmemmap_base")
     page = structures.lookup("page", "struct", Space.KERNEL)
     shared = structures.lookup("skb_shared_info", "struct", Space.KERNEL)
@@ -63,7 +63,7 @@ def _pieces(structures: Structures) -> _Pieces | None:
 def read_packet(low: Lowering, packet: str, skipped: str, wanted: str, pointer: str) -> str:
     """Copy up to ``wanted`` (at most LIMIT) bytes of a packet, from byte ``skipped`` of its first piece on.
 
-    Answers the i64 of how many there are now at ``pointer``, which has ROOM bytes.
+    Returns the i64 of how many there are now at ``pointer``, which has ROOM bytes.
     """
     emit = low.emit
     linear = emit.op("sub", load_field(low, packet, "sk_buff.len"), load_field(low, packet, "sk_buff.data_len"))
@@ -78,7 +78,7 @@ def read_packet(low: Lowering, packet: str, skipped: str, wanted: str, pointer: 
 
 
 def _append(low: Lowering, pointer: str, position: str, wanted: str, address: str, length: str) -> None:
-    """Copy ``length`` bytes, or what is still wanted of them, behind those that are there."""
+    """Append ``length`` bytes, or what is still wanted of them."""
     emit = low.emit
     here = emit.hidden(emit.op("and", emit.hidden(emit.load(position)), str(LIMIT)))
     size = least(emit, length, _above(low, wanted, here))

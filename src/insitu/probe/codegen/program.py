@@ -1,9 +1,9 @@
 """Lowers one clause: its predicate and its body, in as many BPF programs as that takes.
 
 The verifier gives up at 8,192 branches in a row (BPF_COMPLEXITY_LIMIT_JMP_SEQ of kernel/bpf/verifier.c), and a jump
-reaches 32,767 instructions. A longer body goes on in further *parts*: bpf_tail_call() leads to a program of the same
-kind with the same context, which is verified for itself, and never comes back. What variables hold travels in scratch
-memory. At most 33 such calls follow on each other (MAX_TAIL_CALL_CNT of include/linux/bpf.h).
+reaches 32,767 instructions. A longer body continues in further *parts*: bpf_tail_call() leads to a program of the
+same kind with the same context, which is verified separately, and never returns. Variables are passed in scratch
+memory. At most 33 such calls follow each other (MAX_TAIL_CALL_CNT of include/linux/bpf.h).
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from insitu.probe.codegen.loops import functions_on_stack, shared_variables
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.process import process_id
 from insitu.probe.codegen.tables import RULES
-from insitu.probe.layout import MAX_PER_CPU_BYTES, RUN_BY_US, Layout
+from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.providers.base import ContextField
@@ -26,13 +26,11 @@ from insitu.probe.types import stored_size
 
 __all__ = ["ClauseLowering"]
 
-# Kinds whose probes are hit by all processes.
-_EVERYWHERE = {"kprobe", "kretprobe", "fentry", "fexit", "tracepoint", "rawtracepoint"}
 # Of one part, in lines and branches of LLVM IR; LLVM makes about 0.8 instructions of a line, 1.2 at worst.
 _PART_LINES, _PART_BRANCHES = 12_000, 1_500
 _MOST_LINES = 27_000
 _MAX_TAIL_CALLS = 33
-# Bodies with more branches keep their variables in scratch memory: of values there the verifier knows nothing. Those
+# Bodies with more branches keep their variables in scratch memory: their values are unknown to the verifier. Those
 # on the stack it follows along each way through the branches, until a million instructions are spent.
 _MANY_BRANCHES = 24
 # Nodes of the tree that an if in the middle of a body needs to be worth a cut inside.
@@ -47,7 +45,7 @@ class ClauseLowering:
         self.scratch_bytes = 0
         self._checker, self._module, self._layout = checker, module, layout
         self._clause, self._index = clause, index
-        self._homes: dict[str, int] = {}  # where variables travel in scratch memory
+        self._homes: dict[str, int] = {}  # where variables are in scratch memory
         self._depths: list[int] = []  # tail calls up to each part
         branches = (ast.If, ast.Ternary, ast.For, ast.While)
         count = sum(isinstance(node, branches) for node in ast.walk(clause.probe.body))
@@ -61,10 +59,10 @@ class ClauseLowering:
         self._checker.clause = self._clause
         first = len(self._module.functions)
         low = self._part(0)
-        probe, kind = self._clause.probe, self._clause.points[0].kind
-        if kind not in RUN_BY_US:
+        probe, traits = self._clause.probe, self._clause.provider.traits
+        if not traits.run_by_us:
             _leave_after_exit(low)
-        if self._checker.options.one_process and kind in _EVERYWHERE:
+        if self._checker.options.one_process and traits.system_wide:
             _leave_in_other_processes(low)
         if probe.predicate is not None:
             low.at(probe.predicate.span)
@@ -174,12 +172,12 @@ class ClauseLowering:
             raise ScriptError(message, self._checker.source, self._clause.probe.attach_points[0].span, remedy=remedy)
 
     def _too_large(self, node: ast.Node) -> ScriptError:
-        remedy = "distribute it over several probes of the same event; a loop's body cannot be cut"
-        return self._checker.error("this is too long for one probe", node, remedy=remedy)
+        remedy = "split it into several probes of the same event; a loop's body cannot be split"
+        return self._checker.error("this probe is too long", node, remedy=remedy)
 
 
 class _Rest:
-    """Statements that a part of their own begins with, and what follows behind them."""
+    """Statements that a further part begins with, and what follows them."""
 
     def __init__(self, statements: Sequence[ast.Statement], then: _Rest | None) -> None:
         self.statements = statements
@@ -220,7 +218,7 @@ def _leave_after_exit(low: Lowering) -> None:
 
 
 def _leave_at_the_end_of_a_walk(low: Lowering) -> None:
-    """An iterator's last run is for no object. The verifier wants each pointer tested once, and that one used."""
+    """An iterator's last run has no object. The verifier requires one null test of each pointer, before its uses."""
     from insitu.symbols.btf import Kind, Type
 
     for argument in low.clause.arguments or ():

@@ -51,7 +51,7 @@ class Formatter(Struct):
     points: dict[int, tuple[str, str]] = field(default_factory=dict)
     texts: list[str] = field(default_factory=list)
     boot_offset_ns: int = 0  # from CLOCK_BOOTTIME to the wall clock
-    trailer: str = ""  # what is shown behind text that fills ``max_strlen``: it was cut
+    trailer: str = ""  # shown after text that fills ``max_strlen``: it was cut
     max_strlen: int = 0
 
     def text(self, kind: Type, value: Any, *, indent: int = 8) -> str:
@@ -145,7 +145,7 @@ class Formatter(Struct):
     # Records
 
     def printf(self, layout: RecordLayout) -> Callable[[Pieces], str]:
-        """A function from a record's pieces to the text that its format makes of them."""
+        """A function that formats a record's values."""
         parts, conversions = parse_format(layout.text)
         template = parts[0].replace("%", "%%")
         getters: list[Callable[[Pieces], Any]] = []

@@ -1,4 +1,4 @@
-"""What becomes of records: text or JSON on a stream, as bpftrace writes it."""
+"""Records as text or JSON on a stream, in bpftrace's form."""
 
 from __future__ import annotations
 
@@ -76,7 +76,7 @@ class Output:
             self.flush()
 
     def flush(self) -> None:
-        """Write what is pending. :raises BrokenPipeError: when the reader is gone."""
+        """Write what is pending. :raises BrokenPipeError: when the reader has exited."""
         if self._pending:
             self._stream.write("".join(self._pending).encode("utf-8", "surrogateescape"))
             self._pending.clear()
@@ -199,8 +199,8 @@ class Output:
 
         def handle(pieces: tuple[Any, ...]) -> None:
             self.flush()
-            answer = subprocess.run(make(pieces), shell=True, stdout=subprocess.PIPE, check=False)
-            self.text("system", answer.stdout.decode("utf-8", "surrogateescape"))
+            done = subprocess.run(make(pieces), shell=True, stdout=subprocess.PIPE, check=False)
+            self.text("system", done.stdout.decode("utf-8", "surrogateescape"))
 
         return handle
 
@@ -250,7 +250,7 @@ class JsonOutput(Output):
 
 
 def _json(value: Any) -> str:
-    """JSON with bpftrace's spacing: tuples (lists of ours) have none behind their commas."""
+    """JSON with bpftrace's spacing: tuples (our lists) have no space after their commas."""
     if isinstance(value, Members):
         return "{ " + ", ".join(f"{_json(name)}: {_json(item)}" for name, item in value.items()) + " }"
     if isinstance(value, dict):

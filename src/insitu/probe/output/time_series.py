@@ -40,7 +40,7 @@ def merged(kind: TimeSeries, words: Sequence[int]) -> Series:
 
 
 def _joined(aggregate: str, one: tuple[int, int], other: tuple[int, int]) -> tuple[int, int]:
-    """Two CPUs' value and extra word of one interval."""
+    """One interval's value and extra u64 of two CPUs."""
     if aggregate in ("avg", "sum"):
         return one[0] + other[0], one[1] + other[1]
     if aggregate == "min":
@@ -51,7 +51,7 @@ def _joined(aggregate: str, one: tuple[int, int], other: tuple[int, int]) -> tup
 
 
 def series_rows(kind: TimeSeries, series: Series, last: int) -> list[tuple[int, int | None]]:
-    """Start of each interval (nanoseconds of the wall clock) and its value, None where there is none.
+    """Start of each interval (nanoseconds of the wall clock) and its value, None for an empty one.
 
     From the first interval that has a value to number ``last``, which other series of the map may have reached.
     """
@@ -72,7 +72,7 @@ def _clock(moment_ns: int, form: str, digits: int) -> str:
 
 
 def series_text(kind: TimeSeries, rows: Sequence[tuple[int, int | None]]) -> str:
-    """A line for each interval, its value as a place between the least and the greatest."""
+    """A line for each interval, its value plotted between the least and the greatest."""
     values = [value for _, value in rows if value is not None]
     if not values:
         return "<no data>\n"

@@ -1,4 +1,4 @@
-"""Attach points: from what a script spells to concrete points, grouped into the programs that will serve them."""
+"""Attach points: from those in the script to concrete ones, grouped by the program that serves them."""
 
 from __future__ import annotations
 
@@ -29,15 +29,15 @@ class Clause(Struct):
     kind: ProgramKind
     arguments: list[Argument] | None
     tells_points_apart: bool
-    alternative: bool = False  # one of several places that the script names
-    absent: bool = False  # the kernel has none of them: compiled, but attached nowhere
+    alternative: bool = False  # one of several attach points of the script's probe
+    absent: bool = False  # none of them exists here: compiled, but attached nowhere
 
 
 def resolve_attach_points(program: ast.Program, source: Source, context: Context) -> tuple[list[Clause], list[str]]:
     """The clauses of all probes, points numbered through by their cookies, in the script's order; and warnings.
 
-    Of a list of attach points, those that the kernel lacks are left out with a warning: scripts name the functions
-    of several kernels.
+    Of a list of attach points, those that do not exist here are skipped with a warning: scripts name the functions
+    of several kernel versions.
 
     :raises ScriptError: for an unknown kind, and for what a provider refuses.
     """
@@ -64,10 +64,14 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
         )
         if missing and not may_miss:
             raise missing[0]
-        warnings += [f"{error}: it is left out" for error in missing]
+        warnings += [f"{error} (skipped)" for error in missing]
         if absent:
             text = probe.attach_points[0]
-            found = [(PROVIDERS[text.parts[0]], AttachPoint(text.parts[0], str(text), function=text.parts[-1]))]
+            provider = PROVIDERS[text.parts[0]]
+            point = AttachPoint(
+                text.parts[0], str(text), function=text.parts[-1], in_binary=provider.traits.in_binary
+            )
+            found = [(provider, point)]
         for provider, points in _grouped(found, not absent and ("args" in uses or "retval" in uses), context):
             numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
             number += len(points)

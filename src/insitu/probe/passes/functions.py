@@ -1,4 +1,4 @@
-"""The script's own functions: every call of one gets a copy of its body, in variables of its own.
+"""The script's own functions: every call of one gets a copy of its body, with its own variables.
 
 Copies rather than subprograms of BPF: the verifier follows a call into a subprogram as if it stood there, so that
 nothing is saved, and only a copy reaches the probe's context and takes strings, tuples and records as they are.
@@ -19,7 +19,7 @@ _MAX_COPIES = 2_000
 
 
 def expand_functions(program: ast.Program, source: Source) -> None:
-    """Replace all calls of functions in the probes; the variables of both have been told apart before.
+    """Replace all calls of functions in the probes; the scopes pass has given all variables unique names.
 
     :raises ScriptError: for a wrong number of arguments, a name that is defined twice, and for functions that call
         themselves.
@@ -27,7 +27,7 @@ def expand_functions(program: ast.Program, source: Source) -> None:
     functions: dict[str, ast.Function] = {}
     for function in program.functions:
         if function.name in functions or any(function.name == macro.name for macro in program.macros):
-            raise ScriptError(f"{function.name}() is defined already", source, function.span)
+            raise ScriptError(f"{function.name}() is already defined", source, function.span)
         functions[function.name] = function
     if functions:
         expander = _Expander(functions, source)
@@ -69,7 +69,9 @@ class _Expander:
             raise ScriptError(message, self._source, node.span)
         self._copies += 1
         if self._copies > _MAX_COPIES:
-            raise ScriptError(f"functions are called at more than {_MAX_COPIES} places", self._source, node.span)
+            raise ScriptError(
+                f"functions are called more than {_MAX_COPIES} times in the script", self._source, node.span
+            )
         return self._copy(function, node)
 
     def _copy(self, function: ast.Function, call: ast.Call) -> ast.FunctionCall:

@@ -1,6 +1,6 @@
 """Functions of the language that are written in it: their calls are replaced by expressions.
 
-They may be called without arguments where a shorter form says so, with or without parentheses.
+Those without arguments may be called with or without parentheses.
 """
 
 from __future__ import annotations

@@ -37,7 +37,7 @@ class _Expander:
         ast.replace_children(node, lambda child: self.replaced(child, inside))
 
     def replaced(self, node: Any, inside: tuple[str, ...]) -> Any:
-        """The node, or what stands in its place."""
+        """The node, or its replacement."""
         name = node.name if isinstance(node, ast.Call | ast.Identifier) else ""
         if name not in self.macros or (isinstance(node, ast.Identifier) and self.macros[name].parameters):
             self.children(node, inside)
@@ -46,7 +46,7 @@ class _Expander:
         arguments = node.arguments if isinstance(node, ast.Call) else []
         self.count += 1
         if name in inside or len(inside) >= _MAX_DEPTH or self.count > _MAX_EXPANSIONS:
-            raise ScriptError(f"macro {name} expands without end", self.source, node.span)
+            raise ScriptError(f"macro {name} expands recursively", self.source, node.span)
         if len(arguments) != len(macro.parameters):
             wanted = len(macro.parameters)
             message = f"macro {name}() takes {wanted} argument{'s' * (wanted != 1)}, not {len(arguments)}"
@@ -65,13 +65,13 @@ class _Expander:
 
     def _match(self, parameter: str, argument: Any, name: str) -> None:
         if parameter.startswith("@") and not isinstance(argument, ast.MapAccess):
-            raise ScriptError(f"macro {name}() wants a map for {parameter}", self.source, argument.span)
+            raise ScriptError(f"macro {name}() needs a map for {parameter}", self.source, argument.span)
         if parameter.startswith("$") and not isinstance(argument, ast.Variable):
-            raise ScriptError(f"macro {name}() wants a variable for {parameter}", self.source, argument.span)
+            raise ScriptError(f"macro {name}() needs a variable for {parameter}", self.source, argument.span)
 
 
 class _Substitution:
-    """Puts arguments in the place of parameters; a body's own variables get names of their own (``suffix``)."""
+    """Replaces parameters by arguments; a body's own variables get unique names (``suffix``)."""
 
     def __init__(self, given: dict[str, Any], suffix: str) -> None:
         self.given = given

@@ -1,8 +1,8 @@
-"""Block scopes: finds the variable that each name means, and gives each variable a name of its own.
+"""Block scopes: finds the variable that each name refers to, and gives each variable a unique name.
 
 A variable belongs to the block that declares or first assigns it, as in bpftrace from 0.22 on. Scripts for older
 versions, whose variables belonged to the whole probe, run unchanged where the meaning is certain: what every branch
-of an if/else assigns may be used behind it.
+of an if/else assigns may be used after it.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ __all__ = ["plain_name", "resolve_scopes"]
 def resolve_scopes(program: ast.Program, source: Source) -> None:
     """Rename the variables of each probe and function so that equal names mean one variable; note what loops share.
 
-    :raises ScriptError: for a variable that is not known where it is used, and for one that hides another.
+    :raises ScriptError: for an unknown variable, and for one that shadows another.
     """
     for function in program.functions:
         _Resolver(source).resolve(function)
@@ -32,7 +32,7 @@ def resolve_scopes(program: ast.Program, source: Source) -> None:
 
 
 def plain_name(name: str) -> str:
-    """A variable's name as the script spells it: macros put # and a number behind it, this pass ~ and a number."""
+    """A variable's name as in the script: macros append # and a number to it, this pass ~ and a number."""
     return name.partition("#")[0].partition("~")[0]
 
 
@@ -192,8 +192,8 @@ class _Resolver:
         if there is not None:
             where = self._source.where(there.first.span)
             name = plain_name(node.name)
-            remedy = "give one of them another name"
-            raise ScriptError(f"{name} is declared already, at {where}", self._source, node.span, remedy=remedy)
+            remedy = "rename one of them"
+            raise ScriptError(f"{name} is already declared, at {where}", self._source, node.span, remedy=remedy)
         self._bind(node)
 
     def _unknown(self, node: ast.Variable) -> ScriptError:
@@ -201,8 +201,10 @@ class _Resolver:
         for block in reversed(self._blocks):
             if node.name in block.ended:
                 where = self._source.where(block.ended[node.name].first.span)
-                message = f"{name} is not known here: it belongs to the block that assigns it, at {where}"
-                return ScriptError(message, self._source, node.span, remedy=f"declare it before: let {name};")
+                message = f"{name} is out of scope: it is local to the block that assigns it, at {where}"
+                return ScriptError(
+                    message, self._source, node.span, remedy=f"declare it before the block: let {name};"
+                )
         known = {plain_name(each) for block in self._blocks for each in block.names}
         message = f"unknown variable {name}{nearest(name, known)}"
-        return ScriptError(message, self._source, node.span, remedy="a variable is assigned before it is used")
+        return ScriptError(message, self._source, node.span, remedy="assign the variable before using it")

@@ -1,4 +1,4 @@
-"""What a probe kind offers the compiler: expand attach points, type their arguments, load kinds, attach."""
+"""The interface of a probe kind: expand attach points, type their arguments, describe how to load, attach."""
 
 from __future__ import annotations
 
@@ -33,16 +33,17 @@ __all__ = [
     "ProgramKind",
     "Provider",
     "Runnable",
+    "Traits",
     "UserStack",
 ]
 
 
 class AbsentError(InsituError):
-    """The place that an attach point names does not exist here. A script that lists several can do without it."""
+    """The attach point does not exist on this system. A script that lists several can do without it."""
 
 
 class AttachSpec(Struct, frozen=True):
-    """An attach point as the script spells it, split at its colons: ``kprobe:vfs_*`` is ("kprobe", ("vfs_*",)).
+    """An attach point as written, split at its colons: ``kprobe:vfs_*`` is ("kprobe", ("vfs_*",)).
 
     ``kind`` may be an alias (``k``); ``line`` and ``column`` count from 1 and point at the kind.
     A quoted part (``uprobe:/bin/sh:"a::b(int)"``) arrives without its quotes, its colons kept.
@@ -58,14 +59,16 @@ class AttachSpec(Struct, frozen=True):
 
 
 class AttachPoint(Struct, frozen=True):
-    """One concrete place where a program can be attached.
+    """One concrete location where a program can be attached.
 
-    ``name`` is what the ``probe`` builtin prints. ``target`` is what holds the place (a binary's path, a kernel
-    module, a tracepoint's category), ``function`` the function or event in it (what ``func`` prints where the
-    kind knows it), ``offset`` bytes from the function's start, ``address`` the place itself (file offset in a
-    binary, kernel virtual address, watched address; 0 when not needed). ``cookie`` is what
-    bpf_get_attach_cookie() answers at this point: the compiler numbers points with it before attaching
-    (``dataclasses.replace``). ``detail`` belongs to the provider.
+    * ``name``: what the ``probe`` builtin prints
+    * ``target``: what contains it: a binary's path, a kernel module, a tracepoint's category
+    * ``function``: the function or event in it, which ``func`` prints where the kind knows it
+    * ``offset``: bytes from the function's start
+    * ``address``: offset in the binary, kernel address, or watched address; 0 when not needed
+    * ``cookie``: what bpf_get_attach_cookie() returns at this point; set by the attach pass (1, 2 ...)
+    * ``detail``: the provider's own
+    * ``in_binary``: it is a location in a user-space binary, whose path ``target`` is
     """
 
     kind: str
@@ -76,17 +79,13 @@ class AttachPoint(Struct, frozen=True):
     address: int = 0
     cookie: int = 0
     detail: object = None
-
-    @property
-    def in_binary(self) -> bool:
-        """Whether it is a place in a user-space binary, whose path ``target`` is."""
-        return self.kind in ("uprobe", "uretprobe", "usdt")
+    in_binary: bool = False
 
 
 class Primitive(Struct, frozen=True):
     """A C type where no BTF describes it: a tracepoint field, a USDT operand, a register.
 
-    ``declaration`` is the C type as the kernel spells it (``struct file *``, ``char``, ``pid_t``): of one
+    ``declaration`` is the C type as the kernel writes it (``struct file *``, ``char``, ``pid_t``): of one
     element where ``count`` is not None (an array of that many; 0 when the length is only known at run time).
     ``size`` is one element's bytes.
     """
@@ -115,9 +114,9 @@ class ContextSlot(Struct, frozen=True):
 
 
 class DataLocation(Struct, frozen=True):
-    """A string or array placed behind the record: a u32 at ``offset``, its low half where, its high half the bytes.
+    """A string or array after the record: a u32 at ``offset`` has its offset (low half) and bytes (high half).
 
-    Where counts from the record's start, or from the end of this u32 when ``relative``
+    The offset is from the record's start, or from the end of this u32 when ``relative``
     (include/trace/stages/stage3_trace_output.h: __data_loc and __rel_loc).
     """
 
@@ -157,8 +156,8 @@ Load = ContextField | ContextSlot | DataLocation | UserStack | Operand
 class Argument(Struct, frozen=True):
     """One field of ``args``: its name, its type, and how a program gets at its value.
 
-    ``type`` is a BTF type where the kernel has one. An argument whose value is not to be read but whose address
-    is meant (a fixed char array of a tracepoint record) has a ContextField load of the whole array's size.
+    ``type`` is a BTF type where the kernel has one. An argument that is used by its address
+    (a fixed char array of a tracepoint record) has a ContextField load of the whole array's size.
     """
 
     name: str
@@ -173,7 +172,7 @@ class ProgramKind(Struct, frozen=True):
     bpf_perf_event_data: pt_regs, then sample_period and addr), ``record`` (a tracepoint's record), ``arguments``
     (u64 slots), ``iterator`` (struct bpf_iter__NAME) or ``none``.
     ``shared``: one program may be attached to many points of equal arguments. ``cookies``:
-    bpf_get_attach_cookie() works at each of them, so that such a program can tell them apart.
+    bpf_get_attach_cookie() works at each of them, which identifies the point.
     """
 
     type: int
@@ -186,6 +185,26 @@ class ProgramKind(Struct, frozen=True):
     flags: int = 0
 
 
+class Traits(Struct, frozen=True):
+    """What sets a kind apart for the compiler.
+
+    ``in_binary``: its points are locations in user-space binaries.
+    ``system_wide``: it fires in all processes, and the kernel cannot restrict it to one.
+    ``run_by_us``: the runtime runs its programs itself, in its own process.
+    ``returning``: it fires when a function returns: registers no longer hold the arguments.
+    ``numbered``: what arg0, arg1 ... are: "registers", "slots" of the context, "operands" (Provider.arguments), or
+    "" where arguments have names only.
+    ``trusted``: helpers take the pointers among its arguments.
+    """
+
+    in_binary: bool = False
+    system_wide: bool = False
+    run_by_us: bool = False
+    returning: bool = False
+    numbered: str = ""
+    trusted: bool = False
+
+
 class Attachment(Protocol):
     """What keeps a program attached. Nothing outlives its file descriptors, so a crash detaches too."""
 
@@ -194,7 +213,7 @@ class Attachment(Protocol):
 
 
 class Runnable(Attachment, Protocol):
-    """The attachment of a kind which the runtime itself sets off: begin, end, self (and iter, which answers text)."""
+    """The attachment of a kind that the runtime itself runs: begin, end, self (and iter, which outputs text)."""
 
     def run(self) -> bytes:
         """Run the program once, now, in the calling thread; what it wrote with bpf_seq_printf(), for iterators."""
@@ -206,6 +225,10 @@ class Provider(Protocol):
     @property
     def names(self) -> tuple[str, ...]:
         """The kind and its aliases."""
+
+    @property
+    def traits(self) -> Traits:
+        """What the compiler has to know of the kind."""
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         """The concrete points that the spec names, wildcards expanded, in a stable order.
@@ -237,7 +260,7 @@ class Context(Struct, dict=True):
     ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
     one process. ``runs_command`` says that a command will be run, and ``child_pid`` is its process once there is one:
     addresses are watched in it. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES);
-    ``missing_probes`` says what becomes of places that do not exist (BPFTRACE_MISSING_PROBES).
+    ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES).
     """
 
     pid: int | None = None
@@ -258,7 +281,7 @@ class Context(Struct, dict=True):
 
     @cached_property
     def btf(self) -> Btf:
-        """The running kernel's own types (vmlinux), or what BPFTRACE_BTF says that they are."""
+        """The running kernel's own types (vmlinux), or those in the file that BPFTRACE_BTF names."""
         from insitu.symbols import kernel_btf
 
         chosen = os.environ.get("BPFTRACE_BTF")
@@ -271,7 +294,7 @@ class Context(Struct, dict=True):
         return self.btf if module == "vmlinux" else kernel_btf.module(module, self.btf)
 
     def btf_fd(self, module: str) -> int:
-        """The descriptor of a module's types, as program loading wants it; 0 for "vmlinux"."""
+        """The descriptor of a module's types, for loading a program; 0 for "vmlinux"."""
         if module == "vmlinux":
             return 0
         if module not in self._btf_fds:

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.matching import missing, parts, select
 
 __all__ = ["PROVIDERS", "Run"]
@@ -16,7 +16,7 @@ _SIGNALS = [each.name for each in signal.Signals]
 
 
 class Run:
-    """An attachment to nothing: run() runs the program in the calling thread, which is what its pid and comm say."""
+    """An attachment to nothing: run() runs the program in the calling thread, whose pid and comm it sees."""
 
     def __init__(self, program_fd: int) -> None:
         self._program_fd = program_fd
@@ -32,6 +32,8 @@ class Run:
 
 class Own:
     """What all of these have in common: a raw tracepoint program that is attached to no tracepoint."""
+
+    traits = Traits(run_by_us=True)
 
     def __init__(self, *names: str) -> None:
         self.names = names

@@ -16,7 +16,7 @@ from insitu.probe.providers.support.sampling import Sampling
 
 __all__ = ["PROVIDERS"]
 
-# Event -> its number, and after how many events the probe fires unless the script says.
+# Event -> its number, and after how many events the probe fires by default.
 _SOFTWARE: dict[str, tuple[int, int]] = {
     "alignment-faults": (Software.ALIGNMENT_FAULTS, 1),
     "bpf-output": (Software.BPF_OUTPUT, 1),
@@ -109,7 +109,7 @@ class Counter(Sampling):
 
 def _none_here(what: str) -> InsituError:
     return InsituError(
-        f"{what}: this machine shows no hardware counters (virtual machines often do not)",
+        f"{what}: no hardware counters (no PMU: virtual machine?)",
         remedy="software:cpu-clock or profile:hz:99 sample time instead",
     )
 

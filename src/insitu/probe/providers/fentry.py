@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind, Traits
 from insitu.probe.providers.support.alternatives import can_trace_functions, instead_of
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
@@ -21,6 +21,8 @@ _SLOT_BYTES = 8
 
 class Trampoline:
     """Entry or exit of functions that BTF describes, the kernel's and its modules'."""
+
+    traits = Traits(system_wide=True, trusted=True)
 
     def __init__(self, *names: str, returning: bool) -> None:
         self.names = names
@@ -41,7 +43,7 @@ class Trampoline:
     def _check(self, spec: AttachSpec, function: str, context: Context) -> None:
         if not can_trace_functions(context):
             raise InsituError(
-                f"{spec}: this kernel takes no {self.names[0]} programs", remedy=instead_of(function, context)
+                f"{spec}: this kernel does not support {self.names[0]} programs", remedy=instead_of(function, context)
             )
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:

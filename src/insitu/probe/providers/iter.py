@@ -9,7 +9,7 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextField, ProgramKind
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextField, ProgramKind, Traits
 from insitu.probe.providers.support.matching import limited, missing, parts, select
 from insitu.symbols.btf import Kind, Type
 
@@ -56,6 +56,7 @@ class Iter:
     """The kernel's BPF iterators, their context as ``ctx``'s fields in ``args``."""
 
     names = ("iter", "it")
+    traits = Traits()
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         name, pin = parts(spec, "iter:OBJECT", 1, 2)

@@ -10,7 +10,7 @@ from insitu.capabilities import links
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.alternatives import instead_of, successors
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
@@ -31,6 +31,7 @@ class Kprobe:
     def __init__(self, kind: str, alias: str, returning: bool) -> None:
         self.names = (kind, alias)
         self._returning = returning
+        self.traits = Traits(system_wide=True, returning=returning, numbered="registers")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(spec, context)
@@ -111,8 +112,8 @@ class Kprobe:
 
     def _point(self, module: str, function: str, offset: int, detail: object = None) -> AttachPoint:
         module = "" if module == "vmlinux" else module
-        spelled = ":".join(filter(None, (self.names[0], module, function))) + (f"+{offset}" if offset else "")
-        return AttachPoint(self.names[0], spelled, target=module, function=function, offset=offset, detail=detail)
+        name = ":".join(filter(None, (self.names[0], module, function))) + (f"+{offset}" if offset else "")
+        return AttachPoint(self.names[0], name, target=module, function=function, offset=offset, detail=detail)
 
 
 def _check(spec: AttachSpec, context: Context) -> None:
@@ -152,22 +153,22 @@ def _absent(function: str, context: Context) -> AbsentError:
 
 def _refused(point: AttachPoint, error: InsituError, context: Context) -> InsituError:
     if point.function in _blacklist():
-        return InsituError(f"the kernel forbids probes in {point.function}: it is on its kprobe blacklist")
+        return InsituError(f"{point.function} is on the kernel's kprobe blacklist")
     if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EILSEQ:
         return InsituError(f"{point.name}: no instruction begins {point.offset} bytes into {point.function}")
     traceable = {name for name, _ in context.tracefs.functions()}
     if not _has_code(point.function):
-        what = f"{point.function} has no code of its own in this kernel: the compiler has inlined it everywhere"
+        what = f"{point.function} has no code of its own in this kernel: it is inlined everywhere"
         return AbsentError(what, remedy=instead_of(point.function, context))
     if traceable and point.function not in traceable:
         # kernel/trace/trace_kprobe.c: within_notrace_func()
-        what = f"{point.function} is none of the functions that this kernel can trace"
+        what = f"{point.function} is not in the kernel's list of traceable functions"
         return AbsentError(what, remedy=instead_of(point.function, context))
     return InsituError(f"cannot attach to {point.name}: {error.args[0]}", remedy=error.remedy)
 
 
 def _blacklist() -> set[str]:
-    """Functions in which the kernel allows no kprobe, as far as debugfs is there to tell."""
+    """Functions in which the kernel allows no kprobe, as far as debugfs is mounted."""
     try:
         with open("/sys/kernel/debug/kprobes/blacklist") as file:  # noqa: PTH123
             return {line.split()[-1] for line in file if line.strip()}

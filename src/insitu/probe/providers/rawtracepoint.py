@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind
+from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind, Traits
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type
@@ -24,6 +24,7 @@ class RawTracepoint:
     """Typed raw tracepoints: pointers among the arguments can be followed without a helper."""
 
     names = ("rawtracepoint", "rt")
+    traits = Traits(system_wide=True, numbered="slots")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         module, name = _split(spec)

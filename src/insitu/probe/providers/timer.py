@@ -30,7 +30,7 @@ class Timer(Sampling):
         if not amount:
             unit, amount = _spelled(unit)
         if unit not in _UNITS:
-            raise InsituError(f"{spec}: there is no unit {unit}", remedy=f"one of {', '.join(_UNITS)}")
+            raise InsituError(f"{spec}: unknown unit {unit}", remedy=f"one of {', '.join(_UNITS)}")
         number = int(amount) if amount.isascii() and amount.isdigit() else 0
         most = _MAX_HZ if unit == "hz" else _MAX_NS // _NS_PER[unit]
         if not 0 < number <= most:
@@ -52,7 +52,7 @@ class Timer(Sampling):
 
 
 def _spelled(text: str) -> tuple[str, str]:
-    """Unit and number of a duration in one word: ``10ms``; a bare number counts nanoseconds."""
+    """Unit and number of a duration such as ``10ms``; a bare number counts nanoseconds."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
     return text[len(digits) :] or "ns", digits
 

@@ -17,6 +17,7 @@ from insitu.probe.providers.base import (
     DataLocation,
     Primitive,
     ProgramKind,
+    Traits,
 )
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
@@ -32,6 +33,7 @@ class Tracepoint:
     """Events of tracefs, attached as perf events."""
 
     names = ("tracepoint", "t")
+    traits = Traits(system_wide=True)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         category, name = parts(spec, "tracepoint:CATEGORY:NAME", 2, 2)

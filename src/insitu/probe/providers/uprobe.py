@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from insitu.errors import InsituError
-from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.binary import (
     Place,
     attach_places,
@@ -33,11 +33,12 @@ _IN_LIBC = {"libpthread", "libdl", "libutil", "libanl"}
 
 
 class Uprobe:
-    """Functions by symbol, raw or demangled, with an offset, or places by address."""
+    """Functions by symbol, raw or demangled, with an offset, or addresses."""
 
     def __init__(self, kind: str, aliases: tuple[str, ...], returning: bool) -> None:
         self.names = (kind, *aliases)
         self._returning = returning
+        self.traits = Traits(in_binary=True, returning=returning, numbered="registers")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         path, function = self._split(spec)
@@ -67,9 +68,10 @@ class Uprobe:
             if at is None:
                 continue
             if offset and not begins_instruction(elf.read(at - offset, offset + _LONGEST_INSTRUCTION), offset):
-                raise InsituError(f"{spec}: no instruction begins at {name}+{offset}; a probe there would break it")
+                raise InsituError(f"{spec}: no instruction begins at {name}+{offset}; a probe there would corrupt it")
             shown = f"{self.names[0]}:{file}:{name}" + (f"+{offset}" if offset else "")
-            found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=Place(path, at)))
+            detail = Place(path, at)
+            found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=detail, in_binary=True))
         return found
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
@@ -102,14 +104,14 @@ class Uprobe:
         if len(words) > 2 and words[1] in ("cpp", "rust"):
             del words[1]
         if len(words) < 2:
-            raise InsituError(f"{spec}: {self.names[0]}:BINARY:FUNCTION is expected", status=2)
+            raise InsituError(f"{spec}: expected {self.names[0]}:BINARY:FUNCTION", status=2)
         return words[0], ":".join(words[1:])
 
 
 def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[tuple[str, int]]:
     """Functions of that name or pattern with their addresses: raw names first, else as C++ and Rust write them.
 
-    Of the names of one address, a pattern stands for the first only, unless ``aliases`` are wanted.
+    Of the names of one address, a pattern matches the first only, unless ``aliases``.
     """
     if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", function):
         yield function, int(function, 0)
@@ -146,7 +148,7 @@ def _unknown(path: str, function: str, files: list[str], context: Context) -> Ab
     if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):
         what = f"there is no function {function} in {path}: glibc 2.34 moved it"
         return AbsentError(what, remedy=f"use uprobe:libc:{function}")
-    error = missing("function", function, known, f"insitu trace -l 'uprobe:{path}:*' lists what there is")
+    error = missing("function", function, known, f"insitu trace -l 'uprobe:{path}:*' lists them")
     return AbsentError(f"{error.args[0]} in {path}", remedy=error.remedy)
 
 

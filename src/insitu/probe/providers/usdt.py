@@ -16,6 +16,7 @@ from insitu.probe.providers.base import (
     Operand,
     Primitive,
     ProgramKind,
+    Traits,
 )
 from insitu.probe.providers.support.binary import (
     Place,
@@ -54,6 +55,7 @@ class Usdt:
     """Static probes, by the notes of the binary; their semaphores are raised by the kernel while attached."""
 
     names = ("usdt", "U")
+    traits = Traits(in_binary=True, numbered="operands")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         found = self._points(spec, context)
@@ -75,7 +77,8 @@ class Usdt:
                     continue
                 detail = Place(place, at, semaphore, operands=probe.operands)
                 shown = f"usdt:{file}:{probe.provider}:{probe.name}"
-                found.append(AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail))
+                point = AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail, in_binary=True)
+                found.append(point)
         return found
 
     def _unknown(self, spec: AttachSpec, context: Context) -> AbsentError:
@@ -83,8 +86,8 @@ class Usdt:
         elves = [open_binary(file, context)[0] for file in binaries(path, context, spec)]
         known = [probe.name for elf in elves for probe in usdt_probes(elf)]
         if not known:
-            return AbsentError(f"{path} has no USDT probes", remedy="a build option such as --with-dtrace adds them")
-        return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists what there is")
+            return AbsentError(f"{path} has no USDT probes", remedy="build it with an option such as --with-dtrace")
+        return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists them")
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         return [
@@ -105,7 +108,7 @@ class Usdt:
 def _split(spec: AttachSpec) -> tuple[str, str, str]:
     """Path, provider and name; the latter two are patterns. A single name is one of any provider."""
     if not 1 <= len(spec.parts) <= 3 or not spec.parts[0]:
-        raise InsituError(f"{spec}: usdt:BINARY:PROVIDER:NAME or usdt:BINARY:NAME is expected", status=2)
+        raise InsituError(f"{spec}: expected usdt:BINARY:PROVIDER:NAME or usdt:BINARY:NAME", status=2)
     path, *names = spec.parts
     return path, names[0] if len(names) == 2 else "*", names[-1] if names else "*"
 
@@ -126,7 +129,7 @@ def parse_operands(text: str) -> list[Operand]:
 def _operand(size: int, place: str) -> Operand:
     width, signed = abs(size), size < 0
     if width not in (1, 2, 4, 8):
-        raise InsituError(f"a USDT operand of {width} bytes ({place[:40]}) cannot be read")
+        raise InsituError(f"cannot read a USDT operand of {width} bytes ({place[:40]})")
     if match := _CONSTANT.fullmatch(place):
         return Operand(width, signed, constant=int(match["number"], 0))
     if (match := _REGISTER.fullmatch(place)) and (part := MACHINE.registers.get(match["name"])):

@@ -33,15 +33,17 @@ class Watchpoint(Sampling):
         try:
             place = int(where, 0)
         except ValueError:
-            raise InsituError(f"{spec}: {where} is not an address", remedy=f"{_SHAPE} is expected") from None
+            raise InsituError(f"{spec}: {where} is not an address", remedy=f"expected {_SHAPE}") from None
         if length not in map(str, _LENGTHS):
-            raise InsituError(f"{spec}: {length} bytes cannot be watched, only {', '.join(map(str, _LENGTHS))}")
+            raise InsituError(
+                f"{spec}: {length} bytes cannot be watched; lengths are {', '.join(map(str, _LENGTHS))}"
+            )
         if mode not in _MODES:
-            raise InsituError(f"{spec}: the mode is one of r, w, rw and x, not {mode}")
+            raise InsituError(f"{spec}: the mode must be r, w, rw or x, not {mode}")
         if not 0 < place < 1 << 64 or place % int(length):
-            raise InsituError(f"{spec}: a watched address is a multiple of its length, below 2^64")
+            raise InsituError(f"{spec}: a watched address must be a multiple of its length, below 2^64")
         if place < _USER_ADDRESSES and context.pid is None and not context.runs_command:
-            raise InsituError(f"{spec}: an address of a process needs that process", remedy="-p PID or -c COMMAND")
+            raise InsituError(f"{spec}: a user-space address needs a process", remedy="-p PID or -c COMMAND")
         return [AttachPoint("watchpoint", str(spec), address=place, detail=(int(length), _MODES[mode]))]
 
     def events(self, point: AttachPoint, context: Context) -> list[Event]:
@@ -51,7 +53,7 @@ class Watchpoint(Sampling):
             type=perf_event.Type.BREAKPOINT,
             bp_type=mode,
             config1=point.address,
-            config2=length if mode != _MODES["x"] else 8,  # sizeof(long), as the ABI wants it for code
+            config2=length if mode != _MODES["x"] else 8,  # sizeof(long), as the ABI requires for code
             sample_period=1,
             disabled=1,
         )

@@ -235,7 +235,7 @@ class Checker:
     def unified(self, old: Type, new: Type, node: ast.Node, what: str) -> Type:
         """The type that holds both.
 
-        :raises ScriptError: when there is none.
+        :raises ScriptError: when they do not fit.
         """
         result = unify(old, new)
         if result is None:
@@ -255,7 +255,7 @@ class Checker:
             raise self.error(f"the size of {value} is unknown: it cannot be copied", node, remedy=remedy)
 
     def whole_map(self, node: ast.MapAccess) -> Type:
-        """The value type of a map that is named without a key, but meant with all of its keys.
+        """The value type of a map that is used as a whole, without a key.
 
         :raises ScriptError: in the strict walk, when nothing assigns it.
         """

@@ -15,7 +15,7 @@ _NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|\d{1,20})")
 
 
 class Names(Protocol):
-    """What the names in an expression stand for (the checker)."""
+    """The values of the names in an expression (from the checker)."""
 
     def positional_text(self, node: ast.Positional) -> str | int:
         """The text of a positional parameter; for $#, their number."""
@@ -47,7 +47,7 @@ def constant(node: ast.Expression, names: Names) -> int | None:
 
 
 def number(text: str) -> int | None:
-    """The number that a positional parameter spells, or None; "" is 0, as a missing parameter is."""
+    """The number in a positional parameter's text, or None; "" is 0, as a missing parameter is."""
     if not text:
         return 0
     return int(text, 0 if "x" in text.lower() else 10) if _NUMBER.fullmatch(text) else None

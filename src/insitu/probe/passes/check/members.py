@@ -69,7 +69,7 @@ def is_bit_field(checker: Checker, node: ast.Member) -> bool:
 
 
 def known_arguments(checker: Checker, node: ast.Node) -> list[Argument]:
-    """The arguments of the probe at hand.
+    """The arguments of the current probe.
 
     :raises ScriptError: when it has none, or none whose types are known.
     """
@@ -111,7 +111,7 @@ def tuple_index(checker: Checker, node: ast.Member, found: Tuple) -> int:
         position = int(node.name[:9])
         if position < len(found.elements):
             return position
-        raise checker.error(f"this tuple has {len(found.elements)} elements, counted from 0", node)
+        raise checker.error(f"index out of range: this tuple has {len(found.elements)} elements", node)
     if found.names and node.name in found.names:
         return found.names.index(node.name)
     hint = nearest(node.name, found.names or ())
@@ -121,7 +121,7 @@ def tuple_index(checker: Checker, node: ast.Member, found: Tuple) -> int:
 def member_field(checker: Checker, node: ast.Member) -> Field:
     """The field that a member access of a record means.
 
-    :raises ScriptError: when the object is no record or has no such field, with the nearest name.
+    :raises ScriptError: when the object is not a record or has no such field, with the most similar name.
     """
     assert node.object.type is not None
     record = checker.record_of(node.object.type)
@@ -134,7 +134,7 @@ def member_field(checker: Checker, node: ast.Member) -> Field:
     if found is None:
         hint = nearest(node.name, record.fields())
         if not record.fields():
-            hint = "; its definition is not known here"
+            hint = "; its definition is unknown"
         raise checker.error(f"{record} has no field {node.name!r}{hint}", node)
     return found
 
@@ -148,19 +148,19 @@ def _index(checker: Checker, node: ast.Index) -> Type:
     if isinstance(found, Tuple):
         position = checker.constant(node.index)
         if position is None or not 0 <= position < len(found.elements):
-            raise checker.error(f"an element of a tuple is a constant number below {len(found.elements)}", node.index)
+            raise checker.error(f"the index of a tuple must be a constant below {len(found.elements)}", node.index)
         return found.elements[position]
     if isinstance(found, Array):
         position = checker.constant(node.index)
         if position is not None and found.count and not 0 <= position < found.count:
-            raise checker.error(f"this array has {found.count} elements, counted from 0", node.index)
+            raise checker.error(f"index out of range: this array has {found.count} elements", node.index)
         return found.element
     if isinstance(found, String):
         return Integer(1, True)
     if isinstance(found, Pointer):
         target = checker.structures.target(found)
         if target == VOID:
-            raise checker.error("void * points to nothing of known type", node, remedy="cast it first")
+            raise checker.error("cannot dereference void *", node, remedy="cast it first")
         return target
     if is_scalar(found):
         return UINT64

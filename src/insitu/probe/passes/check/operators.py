@@ -48,7 +48,7 @@ def _unary(checker: Checker, node: ast.Unary) -> Type:
         if isinstance(found, Pointer):
             target = checker.structures.target(found)
             if target == VOID:
-                raise checker.error("void * points to nothing of known type", node, remedy="cast it first")
+                raise checker.error("cannot dereference void *", node, remedy="cast it first")
             return target
         if isinstance(found, Integer):
             return UINT64
@@ -71,14 +71,14 @@ def _address(checker: Checker, node: ast.Unary) -> Type:
     found = checker.known(place)
     space = _space_of(checker, place)
     if space is None:
-        raise checker.error("& needs what lies in memory: a $variable, a @map, a member or an element", node)
+        raise checker.error("& needs an operand in memory: a $variable, a @map, a member or an element", node)
     if isinstance(place, ast.Member) and is_bit_field(checker, place):
         raise checker.error("a bit field has no address", node)
     return Pointer(found, space)
 
 
 def _space_of(checker: Checker, node: ast.Expression) -> Space | None:
-    """Whose memory an expression's value lies in; None when it has no address."""
+    """Whose memory an expression's value is in; None when it has no address."""
     if isinstance(node, ast.Variable):
         return Space.KERNEL
     if isinstance(node, ast.Unary) and node.operator == "*":
@@ -159,7 +159,7 @@ def _cast(checker: Checker, node: ast.Cast) -> Type:
             raise checker.error(f"{found} cannot be cast to {target}", node)
         return target
     if isinstance(target, Record) and is_scalar(found):
-        # bpftrace lets (struct x)pointer stand for *(struct x *)pointer.
+        # In bpftrace, (struct x)pointer means *(struct x *)pointer.
         return Pointer(target, space)
     if isinstance(target, String) and isinstance(found, String) and node.target.name == "string":
         return String(max(target.capacity, found.capacity))
@@ -184,7 +184,7 @@ def _default_space(checker: Checker) -> Space:
 
 
 def _type_of(checker: Checker, node: ast.TypeOf) -> Type:
-    """sizeof and offsetof; the answer is computed here."""
+    """sizeof and offsetof."""
     if isinstance(node.subject, ast.TypeName):
         found = checker.written(node.subject)
     else:

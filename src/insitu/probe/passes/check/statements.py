@@ -47,7 +47,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         if isinstance(value, Aggregation) and isinstance(node.value, ast.MapAccess):
             raise checker.error(f"{node.value.name} holds {value}: it cannot be copied", node.value)
         if holds_element(value):
-            raise checker.error("this holds what only its map can: it cannot be copied", node.value)
+            raise checker.error("a histogram or time series cannot be copied out of its map", node.value)
         checker.copied(value, node.value)
         value = widened(value)
         entry.value = checker.unified(entry.value, value, node.value, node.target.name)
@@ -56,7 +56,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         if isinstance(value, Aggregation):
             raise checker.error(f"{value}() has to be assigned to a map", node.value)
         if node.operator and isinstance(value, Integer):
-            value = replace(INT64, signed=value.signed)  # what arithmetic answers
+            value = replace(INT64, signed=value.signed)  # the type of arithmetic
         checker.bind(node.target, value, node.value)
     if node.operator and not is_scalar(value):
         raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)
@@ -105,7 +105,7 @@ def _loop(checker: Checker, body: ast.Block) -> None:
 def _unroll(checker: Checker, node: ast.Unroll) -> None:
     count = checker.literal(node.count, "the count of unroll")
     if not 1 <= count <= checker.options.max_unroll:
-        raise checker.error(f"unroll takes 1 to {checker.options.max_unroll} rounds", node.count)
+        raise checker.error(f"unroll takes 1 to {checker.options.max_unroll} iterations", node.count)
     _loop(checker, node.body)
 
 
@@ -119,7 +119,7 @@ def _for(checker: Checker, node: ast.For) -> None:
         entry = checker.maps.setdefault(node.iterable.name, MapType(first=node.iterable.span))
         node.iterable.type = entry.value
         if checker.strict and (isinstance(entry.value, Unknown) or not entry.key or not entry.key.elements):
-            raise checker.error(f"{node.iterable.name} has no keys to go over", node.iterable)
+            raise checker.error(f"{node.iterable.name} has no keys to iterate over", node.iterable)
         if entry.key is not None and not isinstance(entry.value, Unknown):
             key = entry.key.elements[0] if len(entry.key.elements) == 1 else entry.key
             value = readable(entry.value)
@@ -131,7 +131,7 @@ def _for(checker: Checker, node: ast.For) -> None:
 
 def _jump(checker: Checker, node: ast.Jump) -> None:
     if node.keyword != "return" and not checker.loop_depth:
-        raise checker.error(f"{node.keyword} outside of a loop", node)
+        raise checker.error(f"{node.keyword} outside a loop", node)
     if node.result is not None:
         _return(checker, node, node.result)
     elif node.value is not None:
@@ -145,13 +145,13 @@ def _return(checker: Checker, node: ast.Jump, result: ast.Variable) -> None:
     name = plain_name(result.name)
     if declared == VOID:
         if node.value is not None:
-            raise checker.error(f"{name} answers nothing (void)", node.value)
+            raise checker.error(f"{name} returns nothing (void)", node.value)
         return
     if node.value is None:
-        raise checker.error(f"{name} answers {declared}: return needs a value", node)
+        raise checker.error(f"{name} returns {declared}: return needs a value", node)
     given = checker.known(node.value)
     if unify(declared, given) is None:
-        raise checker.error(f"{name} answers {declared}, not {given}", node.value)
+        raise checker.error(f"{name} returns {declared}, not {given}", node.value)
     if isinstance(declared, Integer) and not isinstance(node.value, ast.Cast):
         node.value = ast.Cast(node.value.span, node.declared, node.value)
         checker.infer(node.value)

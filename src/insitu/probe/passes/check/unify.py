@@ -21,7 +21,7 @@ __all__ = ["unify"]
 
 
 def unify(old: Type, new: Type) -> Type | None:
-    """The type for a place that holds ``old`` and is given ``new``; None when there is none."""
+    """The type of a variable that holds ``old`` and is assigned ``new``; None when they do not fit."""
     if isinstance(old, Unknown):
         return new
     if isinstance(new, Unknown) or old == new:

@@ -28,7 +28,7 @@ def can_trace_functions(context: Context) -> bool:
 
 
 def successors(function: str, context: Context) -> list[str]:
-    """The attach points that took a function's place, as far as this kernel has them."""
+    """The attach points that replaced a function, as far as this kernel has them."""
     known = {f"tracepoint:{name}" for name in context.tracefs.events()}
     known |= {f"kprobe:{name}" for name, _ in context.tracefs.functions()}
     return [place for place in _SUCCESSORS.get(function.lstrip("_"), ()) if place in known]
@@ -46,5 +46,5 @@ def instead_of(function: str, context: Context) -> str:
         common = len(words & set(re.split("[:_]", name)))
         scored += [(-common, not name.startswith("syscalls:"), len(name), name)] if common else []
     hints += [] if hints else [f"tracepoint:{name}" for *_, name in sorted(scored)[:2]]
-    use = f"use {' or perhaps '.join(hints)}" if hints else "insitu trace -l lists what there is"
+    use = f"use {' or perhaps '.join(hints)}" if hints else "insitu trace -l lists them"
     return f"{use}; or trace in a guest kernel: insitu lab"

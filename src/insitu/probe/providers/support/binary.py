@@ -1,4 +1,4 @@
-"""The binary that a user-space attach point names: where it is, opened once, and the places found in it."""
+"""The binary that a user-space attach point names: finding and opening it, and attaching to locations in it."""
 
 from __future__ import annotations
 
@@ -53,8 +53,8 @@ _SEMAPHORE_SHIFT = 32  # .../format/ref_ctr_offset: bits 32-63
 class Place(Struct, frozen=True):
     """A point's ``detail``: the path to open (through /proc/PID/root in another mount namespace) and a file offset.
 
-    ``semaphore`` is the file offset of a USDT probe's counter (0: none), ``shared`` says that the program is for
-    a link that takes many places, ``operands`` is a USDT probe's argument string.
+    ``semaphore`` is the file offset of a USDT probe's counter (0: none), ``shared``: the program is for a link of
+    many locations, ``operands`` is a USDT probe's argument string.
     """
 
     path: str
@@ -71,13 +71,13 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
     matches or, with a pid, every file of which the process has mapped code.
     """
     if "\0" in text:
-        raise InsituError(f"{spec}: a path has no zero byte")
+        raise InsituError(f"{spec}: a path cannot contain a zero byte")
     root = _root(context)
     if context.pid is not None and has_wildcard(text):
         try:
             mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
         except OSError:
-            raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
+            raise InsituError(f"no process {context.pid}, or no permission to trace it") from None
         files = sorted(path for path in mapped if path.startswith("/"))
         return files if text == "*" else [path for path in files if Path(path).match(text)]
     if has_wildcard(text):
@@ -103,7 +103,7 @@ def _root(context: Context) -> str:
     try:
         same = procfs.sees_our_files(context.pid)
     except OSError:
-        raise InsituError(f"there is no process {context.pid}, or it is not ours to trace") from None
+        raise InsituError(f"no process {context.pid}, or no permission to trace it") from None
     return "" if same else procfs.root(context.pid)
 
 
@@ -138,7 +138,7 @@ def open_binary(path: str, context: Context) -> tuple[Elf, str]:
 
 
 def file_offset(elf: Elf, address: int) -> int | None:
-    """Where in the file a virtual address of it lies; None when it lies in no segment."""
+    """The file offset of a virtual address; None when no segment contains it."""
     offset = int(elf.offsets_of(np.array([address], np.uint64))[0])
     return None if offset == NO_ADDRESS else offset
 
@@ -157,7 +157,7 @@ def sharing(points: list[AttachPoint]) -> list[AttachPoint]:
 
 
 def program_kind(point: AttachPoint) -> ProgramKind:
-    """How to load a program for this point; a place that does not exist shares no link."""
+    """How to load a program for this point; a point that does not exist shares no link."""
     shared = isinstance(point.detail, Place) and point.detail.shared
     return ProgramKind(
         ProgramType.KPROBE,
@@ -171,7 +171,7 @@ def program_kind(point: AttachPoint) -> ProgramKind:
 def attach_places(
     program_fd: int, points: Sequence[AttachPoint], context: Context, *, returning: bool = False
 ) -> Descriptors:
-    """Attach to places in binaries: one link for each binary where points share links, else one event for each."""
+    """Attach to locations in binaries: one link per binary where points share links, else one event per point."""
     places = [(point, point.detail) for point in points if isinstance(point.detail, Place)]
     if places[0][1].shared:
         attachment = Descriptors()
@@ -194,7 +194,7 @@ def attach_places(
         return attachment
     pmu = procfs.pmu_type("uprobe")
     if pmu is None:
-        raise InsituError(f"{points[0].name}: this kernel has no uprobes", remedy="CONFIG_UPROBE_EVENTS=y has them")
+        raise InsituError(f"{points[0].name}: this kernel has no uprobes", remedy="needs CONFIG_UPROBE_EVENTS=y")
     events, paths_held = [], []
     for point, place in places:
         file = ctypes.create_string_buffer(os.fsencode(place.path))

@@ -108,7 +108,7 @@ def _close_later(events: Sequence[int]) -> None:
             pass_fds=events,
             start_new_session=True,
         )
-        # The shell is gone at once; what it leaves behind is nobody's child.
+        # The shell exits at once, and init adopts what it started.
         keeper.wait()
     except OSError:
         pass  # no process to be had: then closing takes its time here

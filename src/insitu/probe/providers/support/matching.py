@@ -17,7 +17,7 @@ T = TypeVar("T")
 
 
 def has_wildcard(pattern: str) -> bool:
-    """Whether a pattern may name several: ``*`` stands for any text, the only wildcard there is."""
+    """Whether a pattern may name several: ``*`` matches any text, and is the only wildcard."""
     return "*" in pattern
 
 
@@ -55,10 +55,10 @@ def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> A
 
 
 def limited(found: list[T], spec: AttachSpec, context: Context) -> list[T]:
-    """The points found, unless they are more than the user wants."""
+    """The points found. :raises InsituError: for more than BPFTRACE_MAX_PROBES."""
     if len(found) > context.max_probes:
         raise InsituError(
-            f"{spec} matches {len(found)} places, more than {context.max_probes}",
+            f"{spec} matches {len(found)} attach points, more than {context.max_probes}",
             remedy="narrow the pattern, or raise BPFTRACE_MAX_PROBES",
         )
     return found
@@ -67,5 +67,5 @@ def limited(found: list[T], spec: AttachSpec, context: Context) -> list[T]:
 def parts(spec: AttachSpec, shape: str, least: int, most: int) -> list[str]:
     """The spec's parts, filled up to ``most`` with empty ones. ``shape`` is shown when there are too few or many."""
     if not least <= len(spec.parts) <= most:
-        raise InsituError(f"{spec} is not an attach point of this kind: {shape} is expected", status=2)
+        raise InsituError(f"{spec}: expected {shape}", status=2)
     return [*spec.parts, *[""] * (most - len(spec.parts))]

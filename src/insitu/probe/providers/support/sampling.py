@@ -7,7 +7,7 @@ from collections.abc import Sequence
 
 from insitu.capabilities import links
 from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, Context, ProgramKind
+from insitu.probe.providers.base import Argument, AttachPoint, Context, ProgramKind, Traits
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.perf_attachment import Event, attach_events
 
@@ -16,6 +16,8 @@ __all__ = ["Sampling"]
 
 class Sampling(ABC):
     """Its programs get registers and no arguments; one serves any number of points."""
+
+    traits = Traits()
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         return None
