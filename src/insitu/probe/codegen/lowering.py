@@ -428,14 +428,17 @@ class Lowering:
         self.emit.zero(pointer, -(-capacity // 8) * 8)
         self.read_text(pointer, place, limit)
 
-    def read_text(self, pointer: str, place: Remote, limit: int | str) -> None:
-        """Copy a string from elsewhere, at most ``limit`` bytes with its zero; what follows it stays as it is."""
+    def read_text(self, pointer: str, place: Remote, limit: int | str) -> str:
+        """Copy a string from elsewhere, at most ``limit`` bytes with its zero; what follows it stays as it is.
+
+        Returns how many bytes, with the zero, or a negative error.
+        """
         helper = {
             Space.KERNEL: Helper.PROBE_READ_KERNEL_STR,
             Space.USER: Helper.PROBE_READ_USER_STR,
             Space.ANY: Helper.PROBE_READ_STR,
         }[place.space]
-        self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
+        return self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
 
     def read_scalar(self, place: Place, offset: int, size: int, signed: bool) -> str:
         """``size`` bytes (1, 2, 4 or 8) at a place, as an i64."""

@@ -6,10 +6,10 @@ from insitu.kernel.namespaces import pid_namespace
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
 
-__all__ = ["process_id", "thread_id"]
+__all__ = ["both_ids", "process_id", "thread_id"]
 
 
-def _both_ids(low: Lowering, *, initial: bool) -> str:
+def both_ids(low: Lowering, *, initial: bool = False) -> str:
     """The process in the high half, the thread in the low one; zeros for one that our PID namespace does not know."""
     emit = low.emit
     namespace = None if initial else pid_namespace()
@@ -25,9 +25,9 @@ def _both_ids(low: Lowering, *, initial: bool) -> str:
 
 def process_id(low: Lowering, *, initial: bool = False) -> str:
     """The i64 of the current process, as our PID namespace (or the initial one) numbers it."""
-    return low.emit.op("lshr", _both_ids(low, initial=initial), "32")
+    return low.emit.op("lshr", both_ids(low, initial=initial), "32")
 
 
 def thread_id(low: Lowering, *, initial: bool = False) -> str:
     """The i64 of the current thread, as process_id()."""
-    return low.emit.op("and", _both_ids(low, initial=initial), str(0xFFFFFFFF))
+    return low.emit.op("and", both_ids(low, initial=initial), str(0xFFFFFFFF))
