@@ -468,7 +468,7 @@ def test_emit_makes_a_typed_table() -> None:
     before = time.monotonic_ns()
     with insitu.trace(text, seconds=20) as running:
         table = running.wait().tables["tick"]
-    assert table.columns == ["ts_ns", "cpu", "tid", "number", "name"]
+    assert table.columns == ["ts_ns", "cpu", "pid", "tid", "number", "name"]
     assert table["number"].to_list() == list(range(10))
     assert before <= table["ts_ns"][0] <= time.monotonic_ns()
     assert set(table["tid"]) == {os.getpid()}

@@ -2,6 +2,8 @@
 
 import ctypes
 import io
+import json
+import struct
 from functools import cache as once
 from typing import Any
 
@@ -13,15 +15,16 @@ from hypothesis import strategies as st
 
 from insitu.probe import cache
 from insitu.probe.compile import lower
-from insitu.probe.layout import Layout, RecordLayout
+from insitu.probe.layout import EVENT_HEAD, Layout, RecordLayout
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.stream import JsonOutput, TextOutput
-from insitu.probe.runtime.events import EventTable
+from insitu.probe.runtime.event_decode import EventDecoder
+from insitu.probe.runtime.event_layout import recording_layout
 from insitu.probe.runtime.struct_columns import memory_column
 from insitu.probe.runtime.struct_decode import reader
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import ScriptError
-from insitu.probe.types import Array, Field, Integer, Members, Pointer, Record, Tuple, Type
+from insitu.probe.types import UINT64, Array, Field, Integer, Members, Pointer, Record, Tuple, Type
 
 from .probe_scripts import checked, compiled
 
@@ -161,19 +164,22 @@ def test_an_enumerator_without_a_name_is_its_number() -> None:
 
 
 def test_records_of_typed_events_are_columns_of_structs() -> None:
-    layout = RecordLayout("emit", "e", Tuple((_POINT,)), names=("point",))
-    table = EventTable(layout)
+    fields = Tuple((UINT64, UINT64, _POINT))
+    record = RecordLayout("emit", "e", fields, names=(*EVENT_HEAD, "point"))
+    layout = json.loads(json.dumps(recording_layout(Layout(records=[record]), points={})))
     raw = b"".join(
         (-n).to_bytes(4, "little", signed=True) + bytes((1, 2, 0, 0)) + (4096).to_bytes(8, "little")
         + bytes((1, 0, 0, 0)) + (3).to_bytes(4, "little") + n.to_bytes(4, "little") + bytes(4)
         for n in (1, 2)
     )  # fmt: skip
-    rows = np.frombuffer(bytes(8) + raw[:32] + bytes(8) + raw[32:], np.uint8).reshape(2, 40)
-    frame = polars.DataFrame(table.columns(rows, Formatter(Symbols({}))))
+    data = b"".join(struct.pack("<IIIIQII", 56, 0, 0, 3, 10, 5, 4) + point for point in (raw[:32], raw[32:]))
+    decoder = EventDecoder(layout)
+    frame = polars.DataFrame(decoder.decode(data).tables["e"])
+    assert frame.select("ts_ns", "cpu", "pid", "tid").rows() == [(10, 3, 4, 5)] * 2
     assert frame["point"].struct.field("x").to_list() == [-1, -2]
     assert frame["point"].struct.field("in").to_list() == [{"y": 1}, {"y": 2}]
     assert frame.schema["point"].to_schema()["x"] == polars.Int32  # type: ignore[attr-defined]
-    empty = polars.DataFrame(table.columns(rows[:0], Formatter(Symbols({}))))
+    empty = polars.DataFrame(decoder.empty("e"))
     assert empty.schema == frame.schema
 
 

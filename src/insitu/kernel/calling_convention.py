@@ -9,7 +9,7 @@ from msgspec import Struct
 
 from insitu.errors import InsituError
 
-__all__ = ["MACHINE", "MACHINES", "Machine", "Part"]
+__all__ = ["COPIED_MASK", "COPIED_REGISTERS", "MACHINE", "MACHINES", "Machine", "Part"]
 
 
 class Part(Struct, frozen=True):
@@ -78,3 +78,12 @@ def _ours() -> Machine:
 
 MACHINE: Final = _ours()
 """The machine we run on. Importing this module elsewhere raises InsituError."""
+
+_X86_64_COPIED = "ax bx cx dx si di bp sp ip r8 r9 r10 r11 r12 r13 r14 r15"
+_IS_X86_64: Final = MACHINE is MACHINES["x86_64"]
+COPIED_REGISTERS: Final = (
+    tuple(_X86_64_COPIED.split()) if _IS_X86_64 else (*(f"x{n}" for n in range(30)), "lr", "sp", "pc")
+)
+"""The registers that unwinding a stack's copy needs, in the order of their bits in ``COPIED_MASK``."""
+COPIED_MASK: Final = 0xFF01FF if _IS_X86_64 else (1 << 33) - 1
+"""Those registers as perf_event_attr.sample_regs_user has them (asm/perf_regs.h)."""

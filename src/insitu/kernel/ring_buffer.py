@@ -9,15 +9,10 @@ own, and is padded to 8 bytes.
 from __future__ import annotations
 
 import mmap
-from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
 from insitu.kernel.bpf_abi import MapType
 from insitu.kernel.bpf_map import Map
-
-if TYPE_CHECKING:
-    import numpy as np
-    import numpy.typing as npt
 
 __all__ = ["BUSY", "DISCARDED", "HEADER_BYTES", "RingBuffer", "record_stride"]
 
@@ -47,7 +42,6 @@ class RingBuffer:
         self._consumer = memoryview(self._consumer_page).cast("Q")
         self._producer = memoryview(self._producer_pages).cast("Q")
         self._data = memoryview(self._producer_pages)[page:]
-        self._taken = 0
 
     def close(self) -> None:
         """Unmap and give back. Views handed out keep their pages mapped."""
@@ -74,30 +68,6 @@ class RingBuffer:
     def advance(self, taken_bytes: int) -> None:
         """Give the space of so many bytes at the front, whole records with their headers, back to the kernel."""
         self._consumer[0] += taken_bytes
-
-    def equal_records(self, record_bytes: int) -> npt.NDArray[np.uint8]:
-        """The finished records in front, as far as all are ``record_bytes`` long: (n, record_bytes), not copied.
-
-        Discarded ones among them are left out. The view is good until release(), which comes before asking again.
-        """
-        import numpy as np
-
-        stride = record_stride(record_bytes)
-        waiting = np.frombuffer(self.waiting(), np.uint8)
-        table = waiting[: len(waiting) // stride * stride].reshape(-1, stride)
-        headers = table[:, :4].copy().view(np.uint32)[:, 0]
-        # A header is right only behind one of the expected length: whatever follows the first mismatch is noise.
-        mismatch = (headers & ~np.uint32(DISCARDED)) != record_bytes
-        count = int(mismatch.argmax()) if mismatch.any() else len(headers)
-        self._taken = count * stride
-        kept = table[:count, HEADER_BYTES : HEADER_BYTES + record_bytes]
-        discarded = (headers[:count] & DISCARDED) != 0
-        return kept[~discarded] if discarded.any() else kept
-
-    def release(self) -> None:
-        """Give the space of what equal_records() answered last back to the kernel."""
-        self.advance(self._taken)
-        self._taken = 0
 
 
 def record_stride(record_bytes: int) -> int:

@@ -26,6 +26,8 @@ from insitu.probe.target import Target
 if TYPE_CHECKING:
     import polars
 
+    from insitu.probe.runtime.events import Events
+
 __all__ = ["Trace", "trace"]
 
 
@@ -72,7 +74,7 @@ class _Collected(TextOutput):
         if layout.kind == "print":
             (kind,) = layout.fields.elements
             value = decoder(kind, FIELDS)
-            return lambda pieces: self.values.append(plain(self.formatter, kind, value(pieces)))
+            return lambda pieces: self.values.append(plain(self.formatter.text, kind, value(pieces)))
         return super().handler(layout)
 
 
@@ -92,6 +94,14 @@ class Trace:
             raise
         self._output = _Collected(self._runtime, self._runtime.formatter())
         self._runtime.handle_with(self._output)
+        self._events: Events | None = None
+        if compiled.layout.labels:
+            from insitu.probe.runtime.events import Events
+
+            self._events = Events(
+                self._runtime.recording_layout(), self._runtime.stack_reader(), self._output.formatter
+            )
+            self._runtime.take_events = self._events.log.append
         self._seconds = seconds
         self._deadline: float | None = None
         self._attached = self._finished = False
@@ -167,9 +177,9 @@ class Trace:
 
     @property
     def tables(self) -> Mapping[str, polars.DataFrame]:
-        """What emit() sent, a frame for each label."""
+        """What emit() sent, a frame for each label: ts_ns (CLOCK_MONOTONIC), cpu, pid, tid and its own fields."""
         self._runtime.drain()
-        return {label: table.frame(self._output.formatter) for label, table in self._runtime.events.items()}
+        return self._events.frames() if self._events is not None else {}
 
     @property
     def lost(self) -> list[tuple[int, str]]:

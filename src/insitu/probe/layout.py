@@ -10,6 +10,8 @@ from msgspec import Struct, field
 from insitu.probe.types import Aggregation, AnyType, Tuple, Type, stored_size
 
 __all__ = [
+    "EVENT_HEAD",
+    "EVENT_WAKEUP_BYTES",
     "EXIT_ASKED",
     "LOST_MAP_FULL",
     "LOST_RING_FULL",
@@ -34,6 +36,10 @@ MAX_WHILE_ROUNDS = 1 << 20
 EXIT_ASKED = 1 << 32
 RUN_BY_US = frozenset({"begin", "end", "self"})  # kinds that the runtime sets off itself
 EVENT_RING_BYTES = 32 << 20
+# The reader of events is woken up whenever so many bytes more are waiting.
+EVENT_WAKEUP_BYTES = 2 << 20
+# What events' own fields follow: CLOCK_MONOTONIC; the thread in the low half, the process in the high one.
+EVENT_HEAD = ("ts_ns", "thread")
 PAGE_BYTES = 4096
 
 MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
@@ -60,7 +66,11 @@ class MapLayout(Struct):
 
 
 class RecordLayout(Struct):
-    """A kind of record in the ring: ``kind`` says what is to be done, ``text`` is its format or label."""
+    """A kind of record in the ring: ``kind`` says what is to be done, ``text`` is its format or label.
+
+    A record begins with the number of its kind, a u64; of an event (``kind`` emit), a u32 that the CPU's follows.
+    Fields of type Variable have their bytes behind all fields, in order, each padded to a multiple of 8.
+    """
 
     kind: str
     text: str
@@ -71,7 +81,7 @@ class RecordLayout(Struct):
 
     @property
     def size(self) -> int:
-        """Bytes of a record: the number of its kind, then the fields."""
+        """Bytes of a record, or of its fixed part: the number of its kind, then the fields."""
         return 8 + self.fields.size
 
 
@@ -110,11 +120,35 @@ class Layout(Struct):
         """The number of a script's map that is laid out already."""
         return self._numbers[name]
 
-    def ring_map(self, name: str = "ring") -> int:
-        """The ring that records go through; events of one label have their own."""
-        # Rings of typed events wake nobody, so they have to hold what comes until the next look.
-        size = self.ring_bytes if name == "ring" else max(self.ring_bytes, EVENT_RING_BYTES)
-        return self._own(name, RINGBUF, 0, 0, size)
+    def ring_map(self) -> int:
+        """The ring that records for the runtime go through."""
+        return self._own("ring", RINGBUF, 0, 0, self.ring_bytes)
+
+    def event_ring(self) -> int:
+        """The ring that the events of all labels go through."""
+        return self._own("events", RINGBUF, 0, 0, max(self.ring_bytes, EVENT_RING_BYTES))
+
+    def event_kind(self, event: RecordLayout) -> int:
+        """The number of an event's kind: events that look alike share it."""
+        return self.records.index(event) if event in self.records else self.record(event)
+
+    @property
+    def labels(self) -> list[str]:
+        """The labels of the events, in the order in which they were first seen."""
+        return list(dict.fromkeys(record.text for record in self.records if record.kind == "emit"))
+
+    def event_map(self, program: int, size: int) -> int:
+        """Memory for an event of variable size: ``size`` bytes, for each program up to this one."""
+        number = self._own("event", PERCPU_ARRAY, 4, size, 1)
+        found = self.maps[number]
+        found.value_size, found.max_entries = max(size, found.value_size), max(program + 1, found.max_entries)
+        return number
+
+    def lost_events_map(self) -> int:
+        """Counts events that found the ring full, by number of their label, per CPU."""
+        number = self._own("lost events", PERCPU_ARRAY, 4, 8, 1)
+        self.maps[number].max_entries = max(1, len(self.labels))
+        return number
 
     def fit_ring(self) -> None:
         """Make the ring as small as it may be when nothing but exit() writes into it."""

@@ -53,6 +53,7 @@ __all__ = [
     "Type",
     "Unknown",
     "UserSymbol",
+    "Variable",
     "Void",
     "is_scalar",
     "promoted",
@@ -252,7 +253,10 @@ class UserSymbol(Type, frozen=True):
 
 
 class Stack(Type, frozen=True):
-    """A stack id of the stack map, and the pid (user stacks). ``mode`` is bpftrace, perf or raw."""
+    """A stack id of the stack map, and the pid (user stacks).
+
+    ``mode`` is bpftrace, perf or raw; or dwarf, in events only, where ``limit`` counts bytes of the stack's copy.
+    """
 
     user: bool
     limit: int = 127
@@ -264,6 +268,18 @@ class Stack(Type, frozen=True):
     @property
     def size(self) -> int:
         return 16
+
+
+class Variable(Type, frozen=True):
+    """A field of an event whose bytes follow the fields of fixed size: what is stored is how many bytes they are.
+
+    A string's without its zero; a buffer's; a stack's addresses, or in mode dwarf its registers and copy.
+    """
+
+    element: AnyType
+
+    def __str__(self) -> str:
+        return str(self.element)
 
 
 class Timestamp(Type, frozen=True):
@@ -450,6 +466,7 @@ else:
         | NamedNumber
         | UserSymbol
         | Stack
+        | Variable
         | Timestamp
         | Inet
         | MacAddress

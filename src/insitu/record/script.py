@@ -7,9 +7,8 @@ import platform
 import socket
 import sys
 import time
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING
 
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.runtime.frames import map_frame
@@ -17,11 +16,12 @@ from insitu.probe.runtime.map_content import read_map
 from insitu.probe.runtime.run import Runtime
 from insitu.session import store
 
+if TYPE_CHECKING:
+    from insitu.probe.runtime.events import Events
+
 __all__ = ["ScriptSession"]
 
-_PART_ROWS = 500_000
-# The columns that every event table has, in the types that sessions have them (session/schema.py).
-_COMMON = {"ts_ns": "Int64", "cpu": "Int32", "tid": "Int32"}
+_PART_BYTES = 32 << 20
 
 
 class ScriptSession:
@@ -31,6 +31,7 @@ class ScriptSession:
         """Make the session. :raises InsituError: when something else is in the way."""
         self.path = path
         self._parts: dict[str, int] = {}
+        self._events: Events | None = None
         description = {
             "kind": "script",
             "host": socket.gethostname(),
@@ -43,18 +44,24 @@ class ScriptSession:
         }
         store.create(path, description)
 
+    def begun(self, runtime: Runtime, formatter: Formatter) -> None:
+        """Called before anything is attached."""
+        from insitu.probe.runtime.events import Events
+
+        self._events = Events(runtime.recording_layout(), runtime.stack_reader(), formatter)
+        runtime.take_events = self._events.log.append
+
     def passed(self, runtime: Runtime, formatter: Formatter) -> None:
         """Called after each look at the rings: write what has gathered, if it is much."""
-        for label, table in runtime.events.items():
-            if table.pending >= _PART_ROWS:
-                self._write_events(label, table.columns(table.take(), formatter))
+        if self._events is not None and self._events.log.pending_bytes >= _PART_BYTES:
+            self._write_events(self._events)
 
     def finished(self, runtime: Runtime, formatter: Formatter) -> None:
         """Called at the end of the run, while its maps still exist."""
         import polars
 
-        for label, table in runtime.events.items():
-            self._write_events(label, table.columns(table.take(), formatter))
+        if self._events is not None:
+            self._write_events(self._events)
         for number, layout in enumerate(runtime.compiled.layout.maps):
             if layout.is_script_map:
                 frame = map_frame(layout, read_map(layout, runtime.loaded.maps[number]), formatter)
@@ -72,11 +79,9 @@ class ScriptSession:
         store.drop_raw(self.path)
         store.update(self.path, state=store.COMPLETE, end_ns=time.monotonic_ns())
 
-    def _write_events(self, label: str, columns: Mapping[str, Any]) -> None:
-        import polars
-
-        part = self._parts.get(label, 0)
-        self._parts[label] = part + 1
-        frame = polars.DataFrame(columns).cast({name: getattr(polars, kind) for name, kind in _COMMON.items()})
-        if part == 0 or len(frame):
-            store.write_table(self.path, f"event.{label}", frame, part)
+    def _write_events(self, events: Events) -> None:
+        for label, frame in events.frames(take=True).items():
+            part = self._parts.get(label, 0)
+            self._parts[label] = part + 1
+            if part == 0 or len(frame):
+                store.write_table(self.path, f"event.{label}", frame, part)

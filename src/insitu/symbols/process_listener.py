@@ -10,7 +10,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import perf_event, procfs
@@ -18,6 +18,10 @@ from insitu.kernel.perf_event import Misc, Record
 from insitu.kernel.perf_records import SideRecord, parse, records, trailer_fields
 from insitu.kernel.perf_ring import Ring
 from insitu.symbols.process_map import Module, ProcessMap
+
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
 __all__ = ["Place", "ProcessListener"]
 
@@ -46,7 +50,8 @@ class ProcessListener:
     def __init__(self, seen: Callable[[int, Module], object] = lambda pid, module: None) -> None:
         self.lost = 0
         """Records that found no room in the rings."""
-        self._map = ProcessMap()
+        self.map = ProcessMap()
+        """What is known so far."""
         self._known: dict[int, None] = {}  # pids, in the order in which they were heard of
         self._asked: dict[int, float] = {}
         self._rings: list[Ring] = []
@@ -101,21 +106,21 @@ class ProcessListener:
         if record.type is Record.MMAP2:
             self._mapped(record.pid, record.ts_ns, record.start, record.length, record.offset, record.text)
         elif record.type is Record.FORK and record.pid != record.ppid:
-            self._map.seen(record.ppid, record.ts_ns)  # so that both have what is read of it in /proc later
+            self.map.seen(record.ppid, record.ts_ns)  # so that both have what is read of it in /proc later
             self._keep(record.ppid)
-            self._map.forked(record.pid, record.ppid, record.ts_ns)
+            self.map.forked(record.pid, record.ppid, record.ts_ns)
             self._keep(record.pid)
         elif record.type is Record.COMM and record.misc & Misc.COMM_EXEC:
-            self._map.execed(record.pid, record.ts_ns)
+            self.map.execed(record.pid, record.ts_ns)
             self._keep(record.pid)
         elif record.type is Record.LOST:
             self.lost += record.lost
 
     def _mapped(self, pid: int, ts_ns: int, start: int, length: int, offset: int, path: str) -> None:
-        count = len(self._map.modules)
-        mapping = self._map.mapped(pid, ts_ns, start, length, offset, path)
+        count = len(self.map.modules)
+        mapping = self.map.mapped(pid, ts_ns, start, length, offset, path)
         if mapping is not None and mapping.module >= count:
-            self._seen(pid, self._map.modules[mapping.module])
+            self._seen(pid, self.map.modules[mapping.module])
         self._keep(pid)
 
     def _keep(self, pid: int) -> None:
@@ -123,7 +128,7 @@ class ProcessListener:
         if len(self._known) > _MOST_PROCESSES:
             oldest = next(iter(self._known))
             del self._known[oldest]
-            self._map.forget(oldest)
+            self.map.forget(oldest)
 
     # /proc
 
@@ -136,7 +141,7 @@ class ProcessListener:
         except (OSError, InsituError):
             return False
         for area in areas:
-            known = self._map.latest(pid, area.start)
+            known = self.map.latest(pid, area.start)
             path = os.fsdecode(area.path)
             if known is None or known[1].path != path or known[0].start - known[0].offset != area.start - area.offset:
                 self._mapped(pid, now, area.start, area.end - area.start, area.offset, path)
@@ -147,7 +152,7 @@ class ProcessListener:
         self.drain()  # whoever asks has seen the address in another ring: what made it known is in ours by now
         ancestor = pid
         for _ in range(2 * _MOST_PARENTS):
-            found = self._map.latest(pid, address)
+            found = self.map.latest(pid, address)
             if found is not None:
                 mapping, module = found
                 return Place(module, address - mapping.start + mapping.offset)
@@ -155,10 +160,24 @@ class ProcessListener:
                 self.remember(ancestor)
                 continue
             # A process that has executed nothing runs what its parent ran, and shares what is known of it.
-            ancestor = self._map.forked_from(ancestor)
+            ancestor = self.map.forked_from(ancestor)
             if not ancestor:
                 break
         return None
+
+    def epochs_at(self, pids: NDArray[np.int32], ts_ns: NDArray[np.int64]) -> NDArray[np.int32]:
+        """The epoch in ``map`` of each process at each time; -1 for a process of which nothing is known."""
+        import numpy as np
+
+        self.drain()
+        for pid in np.unique(pids).tolist():
+            ancestor = pid
+            for _ in range(_MOST_PARENTS):
+                self.remember(ancestor)
+                ancestor = self.map.forked_from(ancestor)
+                if not ancestor:
+                    break
+        return self.map.epochs_at(pids, ts_ns)
 
     def close(self) -> None:
         """Listen no longer. What is known stays."""

@@ -206,31 +206,6 @@ def _time(low: Lowering, call: ast.Call) -> str:
     return "0"
 
 
-def _check_emit(checker: Checker, call: ast.Call) -> Type:
-    label = checker.text(call.arguments[0], "the label of emit()")
-    if not label.replace("_", "a").replace(".", "a").isalnum():
-        raise checker.error("a label is made of letters, digits, '_' and '.'", call.arguments[0])
-    fields = checker.argument(call, 1)
-    if not isinstance(fields, ast.TupleLiteral) or not fields.names:
-        raise checker.error('emit() takes named values, as in emit("open", (path=str(args.filename), fd=3))', fields)
-    checker.infer(fields)
-    return VOID
-
-
-def _emit(low: Lowering, call: ast.Call) -> str:
-    label = low.text(call.arguments[0])
-    fields = call.arguments[1]
-    assert isinstance(fields, ast.TupleLiteral) and fields.names is not None
-    stamp = ast.Identifier(call.span, "__monotonic_ns")
-    thread = ast.Identifier(call.span, "tid")
-    cpu = ast.Identifier(call.span, "cpu")
-    for node in (stamp, thread, cpu):
-        node.type = Integer(8, False)
-    names = ("ts_ns", "cpu", "tid", *fields.names)
-    send(low, "emit", label, [stamp, cpu, thread, *fields.elements], names=names, ring=f"ring.{label}")
-    return "0"
-
-
 def _check_join(checker: Checker, call: ast.Call) -> Type:
     checker.scalar(checker.argument(call, 0), "join()")
     if len(call.arguments) > 1:
@@ -273,6 +248,5 @@ BUILTINS: tuple[Builtin, ...] = (
     *function("exit", (0, 1), _check_exit, value=_exit, statement=True),
     *function("assert", (2, 2), _check_assert, value=_assert, statement=True),
     *function("time", (0, 1), _check_time, value=_time, statement=True),
-    *function("emit", (2, 2), _check_emit, value=_emit, statement=True),
     *function("join", (1, 2), _check_join, value=_join, statement=True),
 )

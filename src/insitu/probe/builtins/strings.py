@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["BUILTINS", "address_of"]
+__all__ = ["BUILTINS", "address_of", "append_buffer", "append_text"]
 
 
 def address_of(low: Lowering, node: ast.Expression) -> Place:
@@ -95,11 +95,7 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
         cut.type = call.type
         low.store(cut, pointer)
         return
-    limit: int | str = capacity
-    if len(call.arguments) > 1:
-        length = operand(call, 1)
-        if not isinstance(length, ast.Integer):
-            limit = _clamped(low, low.emit.op("add", low.value(length), "1"), capacity)
+    limit = _limit(low, call, capacity)
     place = address_of(low, subject)
     if isinstance(place, Local):
         assert subject.type is not None
@@ -108,6 +104,30 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
             low.emit.store("0", low.emit.offset(pointer, capacity - 1), 1)
         return
     low.read_string(pointer, capacity, place, limit)
+
+
+def _limit(low: Lowering, call: ast.Call, capacity: int) -> int | str:
+    """The most bytes, with the zero, that a call of str() asks for."""
+    if len(call.arguments) > 1 and not isinstance(call.arguments[1], ast.Integer):
+        return _clamped(low, low.emit.op("add", low.value(operand(call, 1)), "1"), capacity)
+    return capacity
+
+
+def append_text(low: Lowering, call: ast.Call, pointer: str) -> str | None:
+    """What str() of an address reads, without padding: its length without the zero (negative: an error).
+
+    None for any other call; nothing is done then.
+    """
+    subject = call.arguments[0] if call.arguments else None
+    if call.name not in ("str", "kstr", "ustr") or not isinstance(subject, ast.Expression):
+        return None
+    if isinstance(subject, ast.StringLiteral) or isinstance(subject.type, String | Array | Record):
+        return None
+    assert isinstance(call.type, String)
+    limit = _limit(low, call, call.type.capacity)
+    place = address_of(low, subject)
+    assert isinstance(place, Remote)
+    return low.emit.op("sub", low.read_text(pointer, place, limit), "1")
 
 
 def _clamped(low: Lowering, value: str, limit: int) -> str:
@@ -157,6 +177,21 @@ def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
         emit.copy(data, place.pointer, min(-(-subject.type.size // 8) * 8, -(-capacity // 8) * 8))
     else:
         low.read(data, length, place)
+
+
+def append_buffer(low: Lowering, call: ast.Call, pointer: str) -> str | None:
+    """What buf() of an address reads: its length. None for any other call; nothing is done then."""
+    subject = call.arguments[0] if call.arguments else None
+    if call.name != "buf" or len(call.arguments) < 2 or not isinstance(subject, ast.Expression):
+        return None
+    if isinstance(subject, ast.StringLiteral) or isinstance(subject.type, String | Array | Record):
+        return None
+    assert isinstance(call.type, Buffer)
+    length = _clamped(low, low.value(operand(call, 1)), call.type.capacity)
+    place = address_of(low, subject)
+    assert isinstance(place, Remote)
+    low.read(pointer, length, place)
+    return length
 
 
 def _check_two_strings(checker: Checker, call: ast.Call) -> Type:

@@ -144,10 +144,10 @@ def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
     when_found(low, pointer, lambda: low.copy(destination, pointer, size), lambda: low.zero(destination, size))
 
 
-def count_lost(low: Lowering, cell: int) -> None:
-    """Add one to a cell of the map that counts what was lost."""
+def count_lost(low: Lowering, cell: int, number: int | None = None) -> None:
+    """Add one to a cell of the map that counts what was lost, or of another such map."""
     emit = low.emit
-    number = low.layout.lost_map()
+    number = low.layout.lost_map() if number is None else number
     with low.temporaries():
         key = low.temporary(8)
         emit.store(str(cell), key)

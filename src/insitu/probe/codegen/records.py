@@ -14,8 +14,6 @@ from insitu.probe.types import Tuple, Type, is_scalar
 
 __all__ = ["send", "send_filled", "send_values"]
 
-_NO_WAKEUP = 1  # BPF_RB_NO_WAKEUP: rings of typed events are read by the clock
-
 
 def send(
     low: Lowering,
@@ -25,14 +23,13 @@ def send(
     *,
     numbers: tuple[int, ...] = (),
     names: tuple[str, ...] = (),
-    ring: str = "ring",
 ) -> None:
     """Send a record of this kind with the values of expressions, stored in their own types."""
     types: list[Type] = []
     for value in values:
         assert value.type is not None
         types.append(value.type)
-    layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map(ring))
+    layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map())
     with low.temporaries():
         # Scalars first: as few instructions as possible between reserve and submit. Larger values are written
         # straight into the record.
@@ -44,7 +41,7 @@ def send(
             else:
                 low.store(values[index], pointer)
 
-        send_filled(low, layout, fill, wake=ring == "ring")
+        send_filled(low, layout, fill)
 
 
 def send_values(
@@ -58,7 +55,7 @@ def send_values(
     send_filled(low, layout, lambda index, pointer: low.emit.store(registers[index], pointer))
 
 
-def send_filled(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None], *, wake: bool = True) -> str:
+def send_filled(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None]) -> str:
     """Send a record whose fields ``fill`` writes, given number and pointer: i64 0, or -ENOSPC when it is lost."""
     emit = low.emit
     number = low.layout.record(layout)
@@ -69,7 +66,7 @@ def send_filled(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], 
     emit.store(str(number), record)
     for index in range(len(layout.fields.elements)):
         fill(index, emit.offset(record, 8 + layout.fields.offset(index)))
-    emit.call(Helper.RINGBUF_SUBMIT, f"ptr {record}", f"i64 {0 if wake else _NO_WAKEUP}")
+    emit.call(Helper.RINGBUF_SUBMIT, f"ptr {record}", "i64 0")
     sent = emit.block_name
     emit.branch(end)
     emit.block(full)

@@ -1,102 +1,86 @@
-"""Typed events: what emit() sends, gathered as whole arrays and turned into columns."""
+"""The events of a run that is not recorded to disk: kept in memory, decoded as recordings are, shown as frames."""
 
 from __future__ import annotations
 
+import time
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import numpy.typing as npt
 
-from insitu.kernel.ring_buffer import RingBuffer
-from insitu.probe.layout import RecordLayout
-from insitu.probe.runtime.decode import code, decoder
-from insitu.probe.runtime.struct_columns import memory_column, texts
-from insitu.probe.types import Array, Integer, Pointer, Record, String, Tuple, Type, stored_size
+from insitu.probe.output.formatting import Formatter
+from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
+from insitu.probe.runtime.event_decode import EventDecoder
+from insitu.probe.runtime.record_log import MemoryLog
+from insitu.probe.runtime.stack_records import StackContents, StackReader
+from insitu.probe.types import Stack
 
 if TYPE_CHECKING:
     import polars
 
-    from insitu.probe.output.formatting import Formatter
+    from insitu.probe.runtime.event_columns import Column
 
-__all__ = ["EventTable"]
-
-
-class EventTable:
-    """All events of one label: ``ts_ns`` (CLOCK_MONOTONIC), ``cpu``, ``tid`` and the script's own fields."""
-
-    def __init__(self, layout: RecordLayout) -> None:
-        self.layout = layout
-        self.count = 0
-        self._chunks: list[npt.NDArray[np.uint8]] = []
-
-    def drain(self, ring: RingBuffer) -> None:
-        """Take over what the ring holds: one copy for everything."""
-        while True:
-            rows = ring.equal_records(self.layout.size)
-            if not len(rows):
-                ring.release()
-                return
-            self._chunks.append(rows.copy())
-            self.count += len(rows)
-            ring.release()
-
-    @property
-    def pending(self) -> int:
-        """How many records take() would answer."""
-        return sum(map(len, self._chunks))
-
-    def take(self) -> npt.NDArray[np.uint8]:
-        """All records so far, (n, bytes of a record); they are forgotten here."""
-        chunks, self._chunks = self._chunks, []
-        if not chunks:
-            return np.empty((0, self.layout.size), np.uint8)
-        return np.concatenate(chunks)
-
-    def columns(self, rows: npt.NDArray[np.uint8], formatter: Formatter) -> dict[str, Any]:
-        """Columns of records by name: arrays of numbers, else Polars series or lists of text."""
-        found: dict[str, Any] = {}
-        offset = 8
-        for name, kind in zip(self.layout.names, self.layout.fields.elements, strict=True):
-            data = np.ascontiguousarray(rows[:, offset : offset + stored_size(kind)])
-            found[name] = _column(data, kind, formatter)
-            offset += stored_size(kind)
-        return found
-
-    def frame(self, formatter: Formatter) -> polars.DataFrame:
-        """All events so far as a Polars frame."""
-        import polars
-
-        rows = self.take()
-        self._chunks.append(rows)
-        return polars.DataFrame(self.columns(rows, formatter))
+__all__ = ["Events", "frame"]
 
 
-def _column(data: npt.NDArray[np.uint8], kind: Type, formatter: Formatter) -> Any:
-    """A column of values in their stored form."""
-    if isinstance(kind, Integer | Pointer):
-        signed = isinstance(kind, Integer) and kind.signed
-        return data.view(np.int64 if signed else np.uint64).reshape(-1)
-    if isinstance(kind, String):
-        return texts(data)
-    if isinstance(kind, Record | Array):
-        return memory_column(data, kind)
-    if isinstance(kind, Tuple) and kind.elements:
-        return _struct(data, kind, formatter)
-    import struct
+class Events:
+    """Events of all labels as they come."""
 
-    shape = struct.Struct(f"<{code(kind)}")
-    value = decoder(kind)
-    return [formatter.text(kind, value(shape.unpack(row.tobytes()))) for row in data]
+    def __init__(self, layout: Mapping[str, Any], stacks: StackReader, formatter: Formatter) -> None:
+        """``stacks`` reads those that fields mean by id."""
+        self._layout = layout
+        self._decoder = EventDecoder(layout, text=formatter.text)
+        self._formatter = formatter
+        self._stacks = stacks
+        self._stack_parts: list[bytes] = []
+        self.log = MemoryLog()
+        self.labels = self._decoder.labels
+
+    def frames(self, *, take: bool = False) -> dict[str, polars.DataFrame]:
+        """All events so far by label; with ``take`` they are forgotten here."""
+        self._stack_parts.append(self._stacks.new())
+        contents = StackContents.of(self._stack_parts, self._layout["stack_maps"])
+        found = self._decoder.decode(self.log.take() if take else self.log.content(), contents).tables
+        return {
+            label: frame(found.get(label) or self._decoder.empty(label), self._formatter) for label in self.labels
+        }
 
 
-def _struct(data: npt.NDArray[np.uint8], kind: Tuple, formatter: Formatter) -> polars.Series:
-    """A tuple's elements, by their names or numbers."""
+def frame(columns: Mapping[str, Column], formatter: Formatter) -> polars.DataFrame:
+    """Columns as a Polars frame; stacks become text, in the form of their mode."""
     import polars
 
-    columns: dict[str, Any] = {}
-    for index, element in enumerate(kind.elements):
-        name = kind.names[index] if kind.names else str(index)
-        at = kind.offset(index)
-        part = np.ascontiguousarray(data[:, at : at + stored_size(element)])
-        columns[name] = _column(part, element, formatter)
-    return polars.DataFrame(columns).to_struct()
+    shown: dict[str, Any] = {}
+    for name, column in columns.items():
+        if isinstance(column, CopiedStackColumn):
+            column = _unwound(column, formatter)
+        shown[name] = _texts(column, formatter) if isinstance(column, StackColumn) else column
+    return polars.DataFrame(shown)
+
+
+def _texts(column: StackColumn, formatter: Formatter) -> polars.Series:
+    """Stacks as text. Each distinct one is looked up once."""
+    import polars
+
+    known: dict[tuple[int, bytes], str] = {}
+    found = []
+    offset = column.offset.tolist()
+    kinds = (Stack(False, mode=column.mode), Stack(True, mode=column.mode))
+    for row, pid in enumerate(column.pid.tolist()):
+        addresses = column.address[offset[row] : offset[row + 1]]
+        key = pid, addresses.tobytes()
+        if key not in known:
+            known[key] = formatter.symbols.stack_text(addresses.tolist(), pid, kinds[pid != 0], 8)
+        found.append(known[key])
+    return polars.Series(found, dtype=polars.String)
+
+
+def _unwound(column: CopiedStackColumn, formatter: Formatter) -> StackColumn:
+    """Stacks of mode dwarf, unwound with the mappings that their processes have (or had at last)."""
+    from insitu.symbols.unwind import unwind
+
+    processes = formatter.symbols.processes
+    now = np.full(len(column), time.monotonic_ns())
+    stacks = column.user_stacks(processes.epochs_at(column.pid, now))
+    offset, address = unwind(stacks, processes.map, formatter.symbols.open_elf)
+    return StackColumn(offset, address, column.pid)

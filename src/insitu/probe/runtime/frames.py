@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from insitu.probe.layout import MapLayout
@@ -26,61 +27,71 @@ from insitu.probe.types import (
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["map_frame", "plain"]
+__all__ = ["map_columns", "map_frame", "plain"]
+
+# Makes the text of a value.
+Texts = Callable[[Type, Any], str]
 
 
-def plain(formatter: Formatter, kind: Type, value: Any) -> Any:
+def plain(text: Texts, kind: Type, value: Any) -> Any:
     """A value as Python has it: numbers stay numbers, arrays are lists, tuples tuples, records and named tuples
     dictionaries; the rest is text."""
     if isinstance(kind, Tuple):
-        parts = [plain(formatter, k, v) for k, v in zip(kind.elements, value, strict=True)]
+        parts = [plain(text, k, v) for k, v in zip(kind.elements, value, strict=True)]
         return dict(zip(kind.names, parts, strict=True)) if kind.names else tuple(parts)
     if isinstance(kind, Integer) and kind.enum == "bool":
         return bool(value)
     if isinstance(kind, Integer | Pointer | Buffer | Array | Record):
         return value
-    return formatter.text(kind, value)
+    return text(kind, value)
 
 
 def map_frame(layout: MapLayout, content: MapContent, formatter: Formatter) -> polars.DataFrame:
-    """Key columns ``key``, or ``key0`` and so on; then ``value``, or what an aggregation consists of.
+    """A map as a frame, with the columns of map_columns()."""
+    import polars
+
+    columns, _ = map_columns(layout, content, formatter.text)
+    return polars.DataFrame(columns, strict=False)
+
+
+def map_columns(layout: MapLayout, content: MapContent, text: Texts) -> tuple[dict[str, list[Any]], list[int]]:
+    """Key columns ``key``, or ``key0`` and so on; then ``value``, or what an aggregation consists of. Also the row
+    of ``content.sorted_rows()`` that each row of the columns comes from.
 
     Histograms have a row for each cell that counted something: ``low`` and ``high`` (excluded) and ``count``;
     averages ``value``, ``count`` and ``total``. Time series have a row for each interval: ``start_ns`` (of the wall
     clock) and ``value``, null where there is none.
     """
-    import polars
-
     rows = content.sorted_rows()
+    which, values = _values(content, [value for _, value in rows], text)
     kinds = layout.key.elements if layout.key else ()
     columns: dict[str, list[Any]] = {}
     for index, kind in enumerate(kinds):
         name = "key" if len(kinds) == 1 else f"key{index}"
-        columns[name] = [plain(formatter, kind, key[index]) for key, _ in rows]
-    if isinstance(content.kind, TimeSeries):
-        rows = [(key, series_rows(content.kind, value, content.last_interval)) for key, value in rows]
-    values = _values(content.kind, rows, columns, formatter)
-    return polars.DataFrame({**columns, **values}, strict=False)
+        column = [plain(text, kind, key[index]) for key, _ in rows]
+        columns[name] = [column[row] for row in which]
+    return {**columns, **values}, which
 
 
-def _values(
-    kind: Type, rows: list[tuple[tuple[Any, ...], Any]], columns: dict[str, list[Any]], formatter: Formatter
-) -> dict[str, list[Any]]:
+def _values(content: MapContent, values: list[Any], text: Texts) -> tuple[list[int], dict[str, list[Any]]]:
+    """The number of each row's value, and the columns made of them."""
+    kind = content.kind
+    found: dict[str, list[Any]]
     if isinstance(kind, Ranges):
-        cells = [(i, cell, int(n)) for i, (_, value) in enumerate(rows) for cell, n in enumerate(value) if n]
-        for name, column in columns.items():
-            columns[name] = [column[i] for i, _, _ in cells]
+        cells = [(i, cell, int(n)) for i, value in enumerate(values) for cell, n in enumerate(value) if n]
         ranges = [bounds(kind, cell) for _, cell, _ in cells]
-        return {"low": [r[0] for r in ranges], "high": [r[1] for r in ranges], "count": [n for _, _, n in cells]}
+        found = {"low": [r[0] for r in ranges], "high": [r[1] for r in ranges], "count": [n for _, _, n in cells]}
+        return [i for i, _, _ in cells], found
     if isinstance(kind, TimeSeries):
-        moments = [(i, *row) for i, (_, value) in enumerate(rows) for row in value]
-        for name, column in columns.items():
-            columns[name] = [column[i] for i, _, _ in moments]
-        return {"start_ns": [start for _, start, _ in moments], "value": [value for _, _, value in moments]}
+        last = content.last_interval
+        moments = [(i, *row) for i, value in enumerate(values) for row in series_rows(kind, value, last)]
+        found = {"start_ns": [start for _, start, _ in moments], "value": [value for _, _, value in moments]}
+        return [i for i, _, _ in moments], found
+    every = list(range(len(values)))
     if isinstance(kind, CountAndTotal):
-        counts, totals = [value[0] for _, value in rows], [value[1] for _, value in rows]
+        counts, totals = [value[0] for value in values], [value[1] for value in values]
         means = [total / count if count else 0.0 for count, total in zip(counts, totals, strict=True)]
-        return {"value": means, "count": counts, "total": totals}
+        return every, {"value": means, "count": counts, "total": totals}
     if isinstance(kind, OneNumber):
-        return {"value": [value for _, value in rows]}
-    return {"value": [plain(formatter, kind, value) for _, value in rows]}
+        return every, {"value": values}
+    return every, {"value": [plain(text, kind, value) for value in values]}

@@ -9,7 +9,7 @@ from typing import Any
 from msgspec import Struct
 
 from insitu.kernel.bpf_map import Map, possible_cpus
-from insitu.probe.layout import ARRAY, PRESENT_BYTES, MapLayout
+from insitu.probe.layout import ARRAY, PERCPU_ARRAY, PERCPU_HASH, PRESENT_BYTES, MapLayout
 from insitu.probe.output.time_series import merged
 from insitu.probe.runtime.decode import code, decoder
 from insitu.probe.types import (
@@ -27,7 +27,7 @@ from insitu.probe.types import (
     Type,
 )
 
-__all__ = ["MapContent", "read_map"]
+__all__ = ["MapContent", "map_content", "read_map"]
 
 
 class MapContent(Struct):
@@ -64,13 +64,17 @@ def _orderable(key: Any) -> Any:
 
 def read_map(layout: MapLayout, source: Map) -> MapContent:
     """Everything in a map of the script."""
+    return map_content(layout, source.items(), possible_cpus())
+
+
+def map_content(layout: MapLayout, items: list[tuple[bytes, bytes]], cpus: int) -> MapContent:
+    """What keys and values mean that bpf(2) returned on a machine with so many CPUs."""
     assert layout.value is not None
     kind, key = layout.value, _reader(layout.key) if layout.key is not None else lambda data: ()
-    value = _merger(kind, layout) if source.per_cpu else _reader(kind)
-    found = source.items()
+    value = _merger(kind, layout, cpus) if layout.type in (PERCPU_ARRAY, PERCPU_HASH) else _reader(kind)
     if layout.type == ARRAY:
-        found = [(number, data[:-PRESENT_BYTES]) for number, data in found if any(data[-PRESENT_BYTES:])]
-    rows = [(key(number), value(data)) for number, data in found]
+        items = [(number, data[:-PRESENT_BYTES]) for number, data in items if any(data[-PRESENT_BYTES:])]
+    rows = [(key(number), value(data)) for number, data in items]
     return MapContent(kind, [row for row in rows if row[1] is not None])
 
 
@@ -81,12 +85,12 @@ def _reader(kind: Type) -> Callable[[bytes], Any]:
     return lambda data: make(shape.unpack(data))
 
 
-def _merger(kind: Type, layout: MapLayout) -> Callable[[bytes], Any]:
+def _merger(kind: Type, layout: MapLayout, cpus: int) -> Callable[[bytes], Any]:
     """A function from what all CPUs hold to one value; None for what a map without a key does not hold."""
     signless = Sum | Minimum | Maximum | CountAndTotal | TimeSeries
     unsigned = isinstance(kind, signless) and not kind.signed
     cells = layout.value_size // 8
-    shape = struct.Struct(f"<{possible_cpus() * cells}{'Q' if unsigned else 'q'}")
+    shape = struct.Struct(f"<{cpus * cells}{'Q' if unsigned else 'q'}")
     unkeyed = layout.key is None
 
     def merge(data: bytes) -> Any:

@@ -24,7 +24,6 @@ from insitu.probe.layout import (
     MAX_WHILE_ROUNDS,
     RUN_BY_US,
     STACK_TRACE,
-    Layout,
 )
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.stream import Output
@@ -35,19 +34,18 @@ from insitu.probe.runtime.loader import Loaded, load
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import Source
 from insitu.probe.target import Target
-from insitu.probe.types import Stack, Tuple, Type, UserSymbol
+from insitu.probe.types import Stack, Tuple, Type, UserSymbol, Variable
 
 if TYPE_CHECKING:
-    from insitu.probe.runtime.events import EventTable
+    from insitu.probe.runtime.stack_records import StackReader
 
 __all__ = ["Runtime", "interrupts"]
 
-_POLL_MS = 100
+_POLL_S = 0.1
 _ENDING = {"begin", "end", "iter"}  # kinds that fire a number of times which is known
-# Rings of typed events wake nobody: they are looked at this often.
-_EVENT_POLL_MS = 5
+_EVENTS_LOST = "the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)"
 _LOST = {
-    LOST_RING_FULL: "events: the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)",
+    LOST_RING_FULL: f"events: {_EVENTS_LOST}",
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
     LOST_STACKS: "stacks: the stack map was full",
     LOST_ROUNDS: f"ends of loops: {MAX_ROUNDS} rounds at most, {MAX_WHILE_ROUNDS} of while",
@@ -86,7 +84,13 @@ class Runtime:
         self.points = {
             point.cookie: (point.name, point.function) for program in compiled.programs for point in program.points
         }
-        self.events = _tables(compiled.layout)
+        # What takes the bytes of events, whole records at a time (probe/runtime/record_log.py); without, they go.
+        self.take_events: Callable[[memoryview], object] = _drop
+        if compiled.layout.labels:
+            # Imported before anything is attached: it takes as long as a ring takes to fill.
+            from insitu.probe.runtime.record_log import drain_into
+
+            self._drain_into = drain_into
         self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
         self._exit_map = next((m for n, m in self.loaded.maps.items() if layouts[n].name == "exit"), None)
         self._closed = False
@@ -156,12 +160,31 @@ class Runtime:
 
         ``passed`` is called after each look at the rings.
         """
-        poll = select.poll()
-        for ring in self.loaded.rings.values():
-            poll.register(ring.fd, select.POLLIN)
-        if self.target.fd >= 0:
-            poll.register(self.target.fd, select.POLLIN)
-        wait_ms = _EVENT_POLL_MS if self.events else _POLL_MS
+        with self.waiting_for_records() as poll:
+            if self.target.fd >= 0:
+                poll.register(self.target.fd, select.EPOLLIN)
+            self._drain_until_end(output, stop, deadline, passed, poll)
+
+    def waiting_for_records(self) -> select.epoll:
+        """What becomes readable when it is time to drain.
+
+        A ring is readable whenever anything is in it. That of events is to be left alone until its programs wake
+        their reader, so that draining takes much at a time: hence edges.
+        """
+        poll = select.epoll()
+        for number, ring in self.loaded.rings.items():
+            is_events = self.compiled.layout.maps[number].name == "events"
+            poll.register(ring.fd, select.EPOLLIN | (select.EPOLLET if is_events else 0))
+        return poll
+
+    def _drain_until_end(
+        self,
+        output: Output,
+        stop: Callable[[], bool],
+        deadline: float | None,
+        passed: Callable[[], None] | None,
+        poll: select.epoll,
+    ) -> None:
         while True:
             walked = self._walked_all()
             asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
@@ -176,13 +199,13 @@ class Runtime:
             if self.target.has_ended():
                 self.drain()
                 return
-            remaining = wait_ms
+            wait_s = _POLL_S
             if deadline is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:
                     return
-                remaining = min(wait_ms, int(left * 1000) + 1)
-            poll.poll(remaining)  # a signal ends it early only with a handler that raises: _POLL_MS bounds the wait
+                wait_s = min(wait_s, left)
+            poll.poll(wait_s)  # a signal ends it early only with a handler that raises: _POLL_S bounds the wait
 
     def _exit_asked(self) -> int | None:
         """The status that a program gave exit(), even when its record found the ring full."""
@@ -211,8 +234,7 @@ class Runtime:
             if self.compiled.layout.maps[number].name == "ring":
                 drain_records(ring, self._handlers)
             else:
-                label = self.compiled.layout.maps[number].name.removeprefix("ring.")
-                self.events[label].drain(ring)
+                self._drain_into(ring, self.take_events)
 
     def lost(self) -> list[tuple[int, str]]:
         """What was lost: counts and what they count."""
@@ -223,24 +245,66 @@ class Runtime:
                     (cell,), counts = struct.unpack("<I", key), struct.unpack(f"<{len(value) // 8}Q", value)
                     if any(counts):
                         found.append((sum(counts), _LOST[cell]))
+            elif layout.name == "lost events":
+                found += [(n, f'events "{label}": {_EVENTS_LOST}') for label, n in self.lost_events().items() if n]
         if self._shows_user_addresses and self.symbols.processes.lost:
             found.append((self.symbols.processes.lost, "mappings of processes: some functions have no names"))
         if self.loaded.recursion_misses:
             found.append((self.loaded.recursion_misses, "runs: a probe hit while its program ran on the same CPU"))
         return found
 
-
-def _tables(layout: Layout) -> dict[str, EventTable]:
-    """What emit() sends goes there, by label."""
-    events = [record for record in layout.records if record.kind == "emit"]
-    if not events:
+    def lost_events(self) -> dict[str, int]:
+        """How many events of each label found the ring full."""
+        layout = self.compiled.layout
+        for number, each in enumerate(layout.maps):
+            if each.name == "lost events":
+                counts = [value for _, value in sorted(self.loaded.maps[number].items())]
+                totals = (sum(struct.unpack(f"<{len(each) // 8}Q", each)) for each in counts)
+                return dict(zip(layout.labels, totals, strict=True))
         return {}
-    from insitu.probe.runtime.events import EventTable
 
-    return {record.text: EventTable(record) for record in events}
+    # What recordings need
+
+    def recording_layout(self) -> dict[str, Any]:
+        """The description of the bytes of events and maps: plain JSON."""
+        from insitu.probe.runtime.event_layout import recording_layout
+
+        return recording_layout(
+            self.compiled.layout,
+            points=self.points,
+            boot_offset_ns=self.boot_offset_ns,
+            trailer=self.compiled.trailer,
+            max_strlen=self.compiled.max_strlen,
+        )
+
+    @property
+    def keeps_stacks(self) -> bool:
+        """Whether anything that is recorded means stacks by id: fields of events, or maps."""
+        layout = self.compiled.layout
+        events: list[Type] = [record.fields for record in layout.records if record.kind == "emit"]
+        maps = [kind for each in layout.maps for kind in (each.key, each.value) if kind is not None]
+        return any(map(_has_stack, [*events, *maps]))
+
+    def stack_reader(self) -> StackReader:
+        """What reads the stacks that maps and variables hold by id."""
+        from insitu.probe.runtime.stack_records import StackReader
+
+        layouts = self.compiled.layout.maps
+        return StackReader({n: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE})
+
+
+def _drop(records: memoryview) -> None:
+    """What becomes of events that nobody takes."""
+
+
+def _has_stack(kind: Type) -> bool:
+    """Whether a value holds the id of a stack."""
+    return isinstance(kind, Stack) or (isinstance(kind, Tuple) and any(map(_has_stack, kind.elements)))
 
 
 def _has_user_address(kind: Type) -> bool:
+    if isinstance(kind, Variable):
+        kind = kind.element
     if isinstance(kind, Tuple):
         return any(map(_has_user_address, kind.elements))
     return isinstance(kind, UserSymbol) or (isinstance(kind, Stack) and kind.user)

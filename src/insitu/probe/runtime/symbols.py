@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -10,6 +11,7 @@ from insitu.kernel.bpf_map import Map
 from insitu.probe.types import Stack
 
 if TYPE_CHECKING:
+    from insitu.symbols.elf import Elf
     from insitu.symbols.process_listener import ProcessListener
     from insitu.symbols.process_map import Module
     from insitu.symbols.symbolizer import Symbolizer
@@ -50,17 +52,26 @@ class Symbols:
         place = self.processes.find(pid, address)
         return self._symbolizer.function(place.module, place.offset, address) if place is not None else None
 
+    def open_elf(self, module: Module) -> Elf | None:
+        """The file of a module, as an unwinder needs it; None if it cannot be had."""
+        return self._symbolizer.open_module(module)
+
     def user_text(self, address: int, pid: int) -> str:
         """The function's name alone, or the address."""
         found = self.user(address, pid)
         return found[0] if found else f"{address:#x}"
 
     def stack(self, number: int, pid: int, kind: Stack, indent: int) -> str:
-        """A stack's frames, each on a line of its own, as the stack's mode wants them."""
-        stacks = self._stack_maps.get(f"{'ustack' if kind.user else 'kstack'}{kind.limit}")
+        """The frames of a stack that a stack map has."""
+        stacks = self._stack_maps.get(f"{kind}{kind.limit}")
         content = stacks.lookup(struct.pack("<I", number)) if stacks is not None and number >= 0 else None
+        addresses = [address for (address,) in struct.iter_unpack("<Q", content or b"")]
+        return self.stack_text(addresses, pid, kind, indent)
+
+    def stack_text(self, addresses: Sequence[int], pid: int, kind: Stack, indent: int) -> str:
+        """A stack's frames, each on a line of its own, as the stack's mode wants them."""
         lines = []
-        for (address,) in struct.iter_unpack("<Q", content or b""):
+        for address in addresses:
             if not address:
                 break
             lines.append(" " * (0 if kind.mode == "perf" else indent) + self._frame(address, pid, kind) + "\n")

@@ -91,6 +91,7 @@ class Checker:
         self.context = context
         self.rules = rules
         self.maps: dict[str, MapType] = {}
+        self.events: dict[str, tuple[ast.Call, Tuple]] = {}  # by label: where emit() first has it, and its fields
         self._clause: Clause
         self.strict = False
         self._variables: dict[int, dict[str, Type]] = {}

@@ -1,0 +1,111 @@
+"""emit(): typed events. What a field may be, and how those are written that take the bytes they have."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from insitu.probe import ast
+from insitu.probe.builtins.registry import Builtin, function
+from insitu.probe.builtins.stacks import append_stack, check_copied_stack
+from insitu.probe.builtins.strings import append_buffer, append_text
+from insitu.probe.codegen.event_records import bounded, send_event
+from insitu.probe.codegen.lowering import Local, Remote
+from insitu.probe.passes.check.dialect import holds_element
+from insitu.probe.passes.check.unify import unify
+from insitu.probe.types import VOID, Aggregation, Space, Stack, String, Tuple, Type
+
+if TYPE_CHECKING:
+    from insitu.probe.codegen.lowering import Lowering
+    from insitu.probe.passes.check.checker import Checker
+
+__all__ = ["BUILTINS"]
+
+_SYSTEM_COLUMNS = ("ts_ns", "cpu", "tid", "pid", "utid", "upid")
+
+
+def _check_emit(checker: Checker, call: ast.Call) -> Type:
+    label = checker.text(call.arguments[0], "the label of emit()")
+    if not label.replace("_", "a").replace(".", "a").isalnum():
+        raise checker.error("a label is made of letters, digits, '_' and '.'", call.arguments[0])
+    fields = checker.argument(call, 1)
+    if not isinstance(fields, ast.TupleLiteral) or not fields.names:
+        raise checker.error('emit() takes named values, as in emit("open", (path=str(args.filename), fd=3))', fields)
+    for name, element in zip(fields.names, fields.elements, strict=True):
+        if name in _SYSTEM_COLUMNS:
+            remedy = "leave it out, or use another name"
+            raise checker.error(f"every event has a column {name} of its own", element, remedy=remedy)
+    kinds = tuple(_field_type(checker, element) for element in fields.elements)
+    fields.type = Tuple(kinds, tuple(fields.names))
+    if checker.strict:
+        _check_same_fields(checker, call, label, fields)
+    return VOID
+
+
+def _field_type(checker: Checker, node: ast.Expression) -> Type:
+    """The type of a field of an event."""
+    copied = check_copied_stack(checker, node)
+    if copied is not None:
+        node.type = copied
+        return copied
+    found = checker.known(node)
+    if found == VOID or isinstance(found, Aggregation) or holds_element(found):
+        raise checker.error(f"an event cannot hold {'nothing' if found == VOID else found}", node)
+    checker.copied(found, node)
+    return found
+
+
+def _check_same_fields(checker: Checker, call: ast.Call, label: str, fields: ast.TupleLiteral) -> None:
+    """All events of a label have the same columns: those of the one that comes first in the script."""
+    assert isinstance(fields.type, Tuple) and fields.names is not None
+    first, known = checker.events.setdefault(label, (call, fields.type))
+    where = checker.source.where(first.span)
+    if known.names != fields.type.names:
+        had = ", ".join(known.names or ())
+        raise checker.error(f'emit("{label}") has other fields at {where}: {had}', call)
+    elements = [_unified_field(*each) for each in zip(known.elements, fields.type.elements, strict=True)]
+    for name, element, old, new in zip(fields.names, fields.elements, known.elements, elements, strict=True):
+        if new is None:
+            message = f'{name} of emit("{label}") is {old} at {where}, {element.type} here'
+            raise checker.error(message, element)
+    checker.events[label] = (first, Tuple(tuple(each for each in elements if each is not None), known.names))
+
+
+def _unified_field(old: Type, new: Type) -> Type | None:
+    if isinstance(old, Stack) and isinstance(new, Stack) and (old.mode == "dwarf") != (new.mode == "dwarf"):
+        return None
+    return unify(old, new)
+
+
+def _emit(low: Lowering, call: ast.Call) -> str:
+    fields = call.arguments[1]
+    assert isinstance(fields, ast.TupleLiteral) and fields.names is not None
+    send_event(low, low.text(call.arguments[0]), fields.names, fields.elements, _append)
+    return "0"
+
+
+def _append(low: Lowering, kind: Type, value: ast.Expression, pointer: str) -> str:
+    """Write a part of variable size: how many bytes it has, negative when it could not be read."""
+    if isinstance(kind, Stack):
+        return append_stack(low, kind, pointer)
+    length = None
+    if isinstance(value, ast.Call):
+        length = append_text(low, value, pointer) if isinstance(kind, String) else append_buffer(low, value, pointer)
+    if length is not None:
+        return length
+    emit = low.emit
+    with low.temporaries():
+        if isinstance(kind, String):
+            place = low.place(value)
+            limit = kind.capacity
+            if isinstance(place, Local):
+                # One byte more than the string may have: the helper ends what it copies with a zero.
+                limit += not place.inner
+                place = Remote(emit.address(place.pointer), Space.KERNEL)
+            return emit.op("sub", low.read_text(pointer, place, limit), "1")
+        held = low.local(value)
+        length = bounded(low, kind, emit.load(held))
+        low.read(pointer, length, Remote(emit.address(emit.offset(held, 8)), Space.KERNEL))
+        return length
+
+
+BUILTINS: tuple[Builtin, ...] = (*function("emit", (2, 2), _check_emit, value=_emit, statement=True),)

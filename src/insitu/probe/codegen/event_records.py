@@ -1,0 +1,207 @@
+"""Lowers emit(): the record of an event, whose strings, buffers and stacks take the bytes they have.
+
+A record of fixed size is reserved in the ring and filled there. One with parts of variable size is put together in
+scratch memory and copied into the ring (bpf_ringbuf_reserve() wants a constant size), for kernels from 5.10 on.
+Its fields come first, of each part its length; then the parts, each padded to a multiple of 8 bytes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+
+from insitu.kernel.calling_convention import COPIED_REGISTERS
+from insitu.probe import ast
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.integers import inverted, negative
+from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.maps import count_lost, lookup
+from insitu.probe.codegen.process import both_ids
+from insitu.probe.layout import EVENT_HEAD, EVENT_WAKEUP_BYTES, MAX_PER_CPU_BYTES, RecordLayout
+from insitu.probe.types import (
+    UINT64,
+    Buffer,
+    Stack,
+    String,
+    Tuple,
+    Type,
+    Variable,
+    is_scalar,
+)
+
+__all__ = ["Append", "bounded", "send_event"]
+
+# Writes a value of variable size to a pointer: the i64 of how many bytes it has, negative for an error.
+Append = Callable[[Lowering, Type, ast.Expression, str], str]
+
+# include/uapi/linux/bpf.h: BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP, BPF_RB_AVAIL_DATA
+_NO_WAKEUP, _FORCE_WAKEUP, _AVAILABLE = 1, 2, 0
+_LEAST_WINDOW = 4096
+# A string that is no larger than the word for its length and one more is kept in place.
+_SHORT_STRING = 16
+
+
+def send_event(
+    low: Lowering, label: str, names: Sequence[str], values: Sequence[ast.Expression], append: Append
+) -> None:
+    """Send an event of the label with these fields. A full ring is counted, by label."""
+    ring = low.layout.event_ring()
+    fields = Tuple((UINT64, UINT64, *(_form(value) for value in values)))
+    layout = RecordLayout("emit", label, fields, names=(*EVENT_HEAD, *names), ring=ring)
+    kind = low.layout.event_kind(layout)
+    number = low.layout.labels.index(label)
+    with low.temporaries():
+        # As few instructions as possible between reserve and submit.
+        registers = [low.emit.call(Helper.KTIME_GET_NS), both_ids(low)]
+        registers += [low.value(value) if _in_register(value) else "" for value in values]
+        cpu = low.emit.op("shl", low.emit.call(Helper.GET_SMP_PROCESSOR_ID), "32")
+        head = low.emit.op("or", cpu, str(kind))
+        if any(isinstance(form, Variable) for form in fields.elements):
+            lost = _output(low, layout, head, registers, values, append)
+        else:
+            lost = _reserve(low, layout, head, registers, values)
+        emit = low.emit
+        full, end = emit.label(), emit.label()
+        emit.branch_if(lost, full, end)
+        emit.block(full)
+        count_lost(low, number, low.layout.lost_events_map())
+        emit.block(end)
+
+
+def _in_register(value: ast.Expression) -> bool:
+    return value.type is not None and is_scalar(value.type)
+
+
+def _form(value: ast.Expression) -> Type:
+    """How a value lies in the record: in place, or behind the fields."""
+    kind = value.type
+    assert kind is not None
+    if isinstance(kind, String) and kind.capacity > _SHORT_STRING:
+        return Variable(kind)
+    if isinstance(kind, Stack) and _is_stack_at_hand(value):
+        return Variable(kind)
+    return Variable(kind) if isinstance(kind, Buffer) and not _has_constant_length(value) else kind
+
+
+def _is_stack_at_hand(value: ast.Expression) -> bool:
+    """Whether it is the stack of this moment, rather than the id of one that a variable or map has kept."""
+    return isinstance(value, ast.Identifier | ast.Call) and value.name in ("kstack", "ustack")
+
+
+def _has_constant_length(value: ast.Expression) -> bool:
+    return (
+        isinstance(value, ast.Call)
+        and value.name == "buf"
+        and (len(value.arguments) < 2 or isinstance(value.arguments[1], ast.Integer))
+    )
+
+
+def _wakeup(low: Lowering, ring: int, record_bytes: int) -> str:
+    """The flag that wakes the reader up when as much is waiting as is worth it, and again when it has grown so much.
+
+    A wake-up costs more than the event: the reader would otherwise run for each.
+    """
+    emit = low.emit
+    waiting = emit.call(Helper.RINGBUF_QUERY, emit.map(ring), f"i64 {_AVAILABLE}")
+    # No record is larger than the window that the count has to fall into behind each step.
+    window = max(1 << (record_bytes + 8).bit_length(), _LEAST_WINDOW)
+    crossed = emit.value(f"icmp ult i64 {emit.op('and', waiting, str(EVENT_WAKEUP_BYTES - 1))}, {window}")
+    much = emit.value(f"icmp uge i64 {waiting}, {EVENT_WAKEUP_BYTES}")
+    return emit.select(emit.value(f"and i1 {crossed}, {much}"), str(_FORCE_WAKEUP), str(_NO_WAKEUP))
+
+
+def _fill(
+    low: Lowering,
+    layout: RecordLayout,
+    record: str,
+    head: str,
+    registers: Sequence[str],
+    values: Sequence[ast.Expression],
+) -> None:
+    """Write the fields in place."""
+    emit = low.emit
+    emit.store(head, record)
+    for index, kind in enumerate(layout.fields.elements):
+        pointer = emit.offset(record, 8 + layout.fields.offset(index))
+        if registers[index]:
+            emit.store(registers[index], pointer)
+        elif not isinstance(kind, Variable):
+            low.store(values[index - len(EVENT_HEAD)], pointer)
+
+
+def _reserve(
+    low: Lowering, layout: RecordLayout, head: str, registers: Sequence[str], values: Sequence[ast.Expression]
+) -> str:
+    """Send a record of fixed size: i1, whether it was lost."""
+    emit = low.emit
+    record = emit.call(Helper.RINGBUF_RESERVE, emit.map(layout.ring), f"i64 {layout.size}", "i64 0", answers="ptr")
+    begun, room, end = emit.block_name, emit.label(), emit.label()
+    emit.branch_if(emit.is_null(record), end, room)
+    emit.block(room)
+    _fill(low, layout, record, head, registers, values)
+    emit.call(Helper.RINGBUF_SUBMIT, f"ptr {record}", f"i64 {_wakeup(low, layout.ring, layout.size)}")
+    sent = emit.block_name
+    emit.block(end)
+    return emit.phi("i1", ("true", begun), ("false", sent))
+
+
+def _output(
+    low: Lowering,
+    layout: RecordLayout,
+    head: str,
+    registers: Sequence[str],
+    values: Sequence[ast.Expression],
+    append: Append,
+) -> str:
+    """Send a record with parts of variable size: i1, whether it was lost."""
+    emit = low.emit
+    parts = [
+        (index, kind.element, values[index - len(EVENT_HEAD)])
+        for index, kind in enumerate(layout.fields.elements)
+        if isinstance(kind, Variable)
+    ]
+    room = layout.size + sum(_room(kind) for _, kind, _ in parts)
+    if room > MAX_PER_CPU_BYTES:
+        message = f"this event takes up to {room} bytes, the kernel allows {MAX_PER_CPU_BYTES}"
+        raise low.error(message, values[0], remedy="emit fewer or smaller values at once")
+    key = low.temporary(8)
+    emit.store(str(low.program), key)
+    record = lookup(low, low.layout.event_map(low.program, room), key)
+    begun, found, done = emit.block_name, emit.label(), emit.label()
+    emit.branch_if(emit.is_null(record), done, found)
+    emit.block(found)
+    _fill(low, layout, record, head, registers, values)
+    end = str(layout.size)
+    for index, kind, value in parts:
+        length = bounded(low, kind, append(low, kind, value, emit.offset(record, end)))
+        emit.store(length, emit.offset(record, 8 + layout.fields.offset(index)))
+        padded = emit.hidden(emit.op("and", emit.op("add", length, "7"), "-8"))
+        end = emit.hidden(emit.op("add", end, padded))
+    wakeup = _wakeup(low, layout.ring, room)
+    sent = emit.call(Helper.RINGBUF_OUTPUT, emit.map(layout.ring), f"ptr {record}", f"i64 {end}", f"i64 {wakeup}")
+    failed = emit.value(f"icmp ne i64 {sent}, 0")
+    came_from = emit.block_name
+    emit.block(done)
+    return emit.phi("i1", ("false", begun), (failed, came_from))
+
+
+def _room(kind: Type) -> int:
+    """Bytes to keep for a part: as many as the verifier thinks it may have, and its padding."""
+    if isinstance(kind, Stack) and kind.mode == "dwarf":
+        return -(-(8 * len(COPIED_REGISTERS) + kind.limit) // 8) * 8
+    return _mask(kind) + 1 + 8
+
+
+def _mask(kind: Type) -> int:
+    """All bits that the length of a part may have."""
+    assert isinstance(kind, String | Buffer | Stack)
+    most = 8 * kind.limit if isinstance(kind, Stack) else kind.capacity
+    return (1 << most.bit_length()) - 1
+
+
+def bounded(low: Lowering, kind: Type, length: str) -> str:
+    """A length in a form whose bounds the verifier sees, 0 for an error; it would follow each branch by itself."""
+    emit = low.emit
+    if isinstance(kind, Stack) and kind.mode == "dwarf":
+        return length
+    length = emit.op("and", length, inverted(emit, negative(emit, length)))
+    return emit.hidden(emit.op("and", emit.hidden(length), str(_mask(kind))))
