@@ -239,7 +239,6 @@ def test_the_table_names_every_tool_there_is() -> None:
     assert {path.stem for path in _DIRECTORY.glob("*.bt")} == set(_TOOLS)
 
 
-@pytest.mark.timeout(1000)
 @pytest.mark.parametrize("name", _TOOLS)
 def test_a_tool_shows_the_event_that_was_provoked(traced: Traced, name: str) -> None:
     tool, result = _TOOLS[name], traced.results[name]
@@ -253,7 +252,6 @@ def test_a_tool_shows_the_event_that_was_provoked(traced: Traced, name: str) -> 
     assert tool.holds(result["stdout"], result["facts"]), f"{result['facts']} are not in\n{result['stdout']}"
 
 
-@pytest.mark.timeout(1000)
 def test_threadsnoop_shows_a_thread_once_it_looks_into_libc(traced: Traced) -> None:
     result = traced.results["threadsnoop-libc"]
     facts = result["facts"]
