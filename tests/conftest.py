@@ -1,4 +1,4 @@
-"""How the tests are spread over pytest-xdist's processes: what shares fixtures runs in one process, the longest first.
+"""How tests are spread over pytest-xdist's processes: what shares fixtures runs in one process, the longest first.
 
 A module's tests share its fixtures, and the lab's guests are shared by all tests that want that kernel, so that each
 of these is a group of its own. The groups are handed out in this order, so that the short ones fill the end.
@@ -10,15 +10,11 @@ import pytest
 
 _TESTS = Path(__file__).parent
 _DIRECTORIES = ("lab", "browser", "live", "unit")
-# Of the lab. Where a group takes long, it is worth a place here: `make test` prints the slowest tests.
 _KERNELS = ("6.1", "6.12")
+# Of the lab. A group that takes long is worth a place here: `make test` prints the slowest tests.
 _LONGEST = (
-    "test_trace_tools-6.12",
-    "guest-6.12",
-    "guest-6.1",
-    "test_trace_tools-6.1",
-    "test_failures",
-    "test_compare",
+    *("test_trace_tools-6.12", "guest-6.12", "guest-6.1", "test_trace_tools-6.1"),
+    *("test_failures", "test_compare", "test_tools"),
 )
 
 

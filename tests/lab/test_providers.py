@@ -40,7 +40,7 @@ def outcomes(request: pytest.FixtureRequest, guests: Any) -> dict[str, list[tupl
     ],
     ids=["probe kinds", "maps and rings"],
 )
-def test_what_a_kernel_without_kprobes_skips_passes_here(
+def test_all_pass_and_only_what_is_for_kernels_without_kprobes_is_skipped(
     outcomes: dict[str, list[tuple[str, str, str]]], module: str, skipped: list[str]
 ) -> None:
     tests = [test for test, _, _ in outcomes[module]]

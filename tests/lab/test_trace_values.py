@@ -5,8 +5,6 @@ import shlex
 import sys
 from pathlib import Path
 
-import pytest
-
 from insitu.lab import Guest
 
 _READS = """

@@ -71,13 +71,13 @@ def wait_until(condition: Callable[[], object]) -> None:
 
 
 def cpu_seconds(pid: int) -> float:
-    """The CPU time that a process has used, its own and its kernel's, also of one that has ended and is not reaped."""
+    """The CPU time that a process has used, in user and kernel mode; also of one that has ended and is not reaped."""
     fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
     return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
 
 
 def bpf_objects(pid: int) -> set[tuple[str, int]]:
-    """The BPF programs, maps and links that a process has open, as (kind, id): others on this machine have their own."""
+    """The BPF programs, maps and links that a process has open, as (kind, id): others here have their own."""
     found = set()
     for information in Path(f"/proc/{pid}/fdinfo").iterdir():
         for kind, number in re.findall(r"^(prog|map|link)_id:\t(\d+)$", information.read_text(), re.MULTILINE):
