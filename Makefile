@@ -8,7 +8,10 @@ WEB := src/insitu/web
 WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 # What Debian packages each part needs is said in one place: tools/debian-packages.
-.PHONY: setup demo test bench lint clean test-custom-kernels
+.PHONY: setup demo test test-unit test-web bench lint clean test-custom-kernels
+
+# What shares a guest or a module's fixtures runs in one process, the longest first: see tests/conftest.py.
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
 
 setup: $(STAMP)/system $(STAMP)/python $(WEB)/dist/.built
 
@@ -30,8 +33,15 @@ $(WEB)/dist/.built: $(WEB_SOURCES) | $(STAMP)/system
 demo: setup
 	$(BIN)/python tools/demo.py
 
-test: setup
-	$(BIN)/python -m pytest
+test: setup test-web
+	$(PYTEST) --durations 25
+
+# The inner loop: no privilege, no network, no guest.
+test-unit: setup test-web
+	$(PYTEST) tests/unit
+
+test-web: setup
+	cd $(WEB) && npm run --silent test
 
 bench: setup
 	$(BIN)/python -m bench
@@ -41,6 +51,7 @@ lint: setup
 	$(BIN)/ruff format --check src tests bench tools
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+	cd $(WEB) && npm run --silent lint
 
 test-custom-kernels: setup
 	$(BIN)/python -m pytest tests/custom_kernels --timeout 5400

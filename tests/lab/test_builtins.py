@@ -3,13 +3,11 @@
 import json
 import os
 import sys
-from collections.abc import Iterator
 from typing import Any
 
 import pytest
 
 from insitu.lab import Guest
-from insitu.lab import guest as boot
 
 # QEMU 7.2 emulates AVX2 wrongly: with it, numpy.argsort answers orders that are none.
 _ENVIRONMENT = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"}
@@ -102,25 +100,22 @@ print(json.dumps(found))
 
 
 @pytest.fixture(scope="module", params=["6.1", "6.12"])
-def seen(request: pytest.FixtureRequest) -> Iterator[dict[str, Any]]:
-    """What the guest found out."""
-    with boot(kernel=request.param, cpus=2, memory="1G", boot_timeout=120) as guest:
-        yield _found(guest)
+def seen(request: pytest.FixtureRequest, guests: Any) -> dict[str, Any]:
+    """What a shared guest found out."""
+    return _found(guests.running(request.param))
 
 
 def _found(guest: Guest) -> dict[str, Any]:
-    done = guest.run([sys.executable, "-c", _SEEN], timeout=400, env=_ENVIRONMENT)
+    done = guest.run([sys.executable, "-c", _SEEN], env=_ENVIRONMENT)
     assert done.status == 0, done.stderr.decode()
     found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
     return found
 
 
-@pytest.mark.timeout(600)
 def test_files_have_their_paths_across_mounts_and_in_every_probe(seen: dict[str, Any]) -> None:
     assert seen["paths"] == [seen["wanted_paths"]] * 2
 
 
-@pytest.mark.timeout(600)
 def test_packets_are_written_from_kprobes_and_fentry_and_sockets_known_by_their_cookie(seen: dict[str, Any]) -> None:
     assert seen["sent"] == [[0, seen["cookie"]]] * 3 and seen["cookie"]
     for packet in map(bytes.fromhex, seen["packets"]):
@@ -128,12 +123,10 @@ def test_packets_are_written_from_kprobes_and_fentry_and_sockets_known_by_their_
         assert [int.from_bytes(packet[at : at + 2], "big") for at in (20, 22)] == seen["ports"]
 
 
-@pytest.mark.timeout(600)
 def test_each_cpu_has_its_own_variables(seen: dict[str, Any]) -> None:
     assert seen["queues"] == [0, 1, 1, 1]
 
 
-@pytest.mark.timeout(600)
 def test_where_functions_can_be_made_to_answer_otherwise_they_are_and_where_not_that_is_said(
     seen: dict[str, Any],
 ) -> None:
@@ -141,18 +134,15 @@ def test_where_functions_can_be_made_to_answer_otherwise_they_are_and_where_not_
     assert seen["uid"] == 12345 or "it has no bpf_override_return() for kprobe probes" in seen["uid"]
 
 
-@pytest.mark.timeout(600)
 def test_stacks_have_lengths(seen: dict[str, Any]) -> None:
     deep, cut, function, kind = seen["stack"]
     assert deep > cut == 2 and (function, kind) == ("vfs_read", "fentry")
 
 
-@pytest.mark.timeout(600)
 def test_bytes_of_a_packet_that_lie_in_pages_of_their_own_are_written_too(seen: dict[str, Any]) -> None:
     ((status, paged),) = seen["tcp_events"]
     assert status == 0 and paged > 0 and seen["tcp_in_file"]
 
 
-@pytest.mark.timeout(600)
 def test_functions_of_any_process_that_has_ended_have_names(seen: dict[str, Any]) -> None:
     assert [line.split("+")[0] for line in seen["ended"].split()] == ["inner", "outer", "main"]

@@ -1,5 +1,6 @@
 """What is said when a guest panics, hangs or runs out of memory, and what is left when its owner goes."""
 
+import contextlib
 import os
 import signal
 import subprocess
@@ -11,7 +12,7 @@ import pytest
 
 from insitu.errors import InsituError
 from insitu.lab import Guest, guest
-from insitu.lab.guests.failures import GuestError
+from insitu.lab.guests.failures import CommandTimeoutError, GuestError
 from insitu.lab.guests.machine import Options
 from insitu.lab.guests.running_guests import running_guests
 from insitu.lab.guests.snapshot import start_fast
@@ -55,11 +56,13 @@ def test_a_hang_is_told_apart_from_a_slow_command(kernel_6_1: Kernel) -> None:
 def test_a_hang_shows_what_the_cpu_does(kernel_6_1: Kernel) -> None:
     # On each CPU a real-time process that never lets go: nothing else runs any more, the agent neither.
     hog = "taskset -c $cpu chrt -f 99 sh -c 'while :; do :; done'"
-    script = "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; for cpu in 0 1; do HOG & done; sleep 60"
+    script = "echo -1 >/proc/sys/kernel/sched_rt_runtime_us; for cpu in 0 1; do HOG & done; wait"
     running = fast_guest()
     try:
         with pytest.raises(GuestError, match="the guest hangs") as caught:
-            running.run(["sh", "-c", script.replace("HOG", hog)], timeout=3)
+            for seconds in (3, 30, 300):  # a loaded machine may need longer to start them
+                with contextlib.suppress(CommandTimeoutError):
+                    running.run(["sh", "-c", script.replace("HOG", hog)], timeout=seconds)
         assert any(" Comm: sh " in line for line in caught.value.tail), caught.value.tail
         assert any(line.strip() == "Call Trace:" for line in caught.value.tail)
     finally:
@@ -69,9 +72,7 @@ def test_a_hang_shows_what_the_cpu_does(kernel_6_1: Kernel) -> None:
 def test_a_process_killed_for_lack_of_memory_is_named(kernel_6_1: Kernel) -> None:
     running = fast_guest(memory="256M")
     try:
-        result = running.run(
-            ["/usr/bin/python3", "-c", "x = []\nwhile True: x.append(b'x' * (1 << 20))"], timeout=120
-        )
+        result = running.run(["/usr/bin/python3", "-c", "x = []\nwhile True: x.append(b'x' * (1 << 20))"])
         assert result.status == 128 + signal.SIGKILL
         assert any("python3" in kill for kill in result.oom_kills)
     finally:
@@ -110,18 +111,16 @@ def test_no_qemu_and_no_file_outlives_its_owner(kernel_6_1: Kernel, number: sign
     assert owner.stdout.readline() == b"up\n"
     mine = next(running for running in running_guests() if running.name == name)
     owner.send_signal(number)
-    owner.wait(20)
-    deadline = time.monotonic() + 20
-    while mine.directory.exists() and time.monotonic() < deadline:
+    owner.wait()
+    while mine.directory.exists():  # pytest's own time limit ends a wait in vain
         time.sleep(0.05)
-    assert not mine.directory.exists()
     assert subprocess.run(["pgrep", "-f", name], capture_output=True, check=False).stdout == b""
 
 
 def test_lab_stop_ends_a_guest_by_name(kernel_6_1: Kernel) -> None:
     with guest(kernel="6.1", name=f"stopped-{os.getpid()}") as running:
         directory = running.directory
-        subprocess.run([*INSITU, "stop", running.name], check=False, timeout=30, capture_output=True)
+        subprocess.run([*INSITU, "stop", running.name], check=False, timeout=120, capture_output=True)
         with pytest.raises(GuestError, match="stopped from outside: QEMU got signal 15"):
             running.run(["true"])
     assert not directory.exists()

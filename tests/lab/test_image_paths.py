@@ -1,13 +1,13 @@
 """Kernels given by the path of their image, as somebody has them who builds kernels, and the real-time flavour."""
 
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
 from insitu.lab import guest
 from insitu.lab.guests.failures import GuestError
-from insitu.lab.kernels.fetch import fetch
 from insitu.lab.kernels.find_kernel import installed_kernels
 from insitu.lab.kernels.kernel import Kernel
 
@@ -51,9 +51,9 @@ def test_a_bzimage_without_the_modules_it_needs_names_what_is_missing(kernel_6_1
         _uname(str(image))
 
 
-def test_the_real_time_kernel_boots() -> None:
-    kernel = fetch("6.1-rt")
-    with guest(kernel="6.1-rt", memory="512M", boot_timeout=120) as running:
+def test_the_real_time_kernel_boots(fetched: Callable[[str], Kernel]) -> None:
+    kernel = fetched("6.1-rt")
+    with guest(kernel="6.1-rt", memory="512M", boot_timeout=300) as running:
         # kernel/ksysfs.c of the PREEMPT_RT patches.
         assert running.run(["cat", "/sys/kernel/realtime"]).check().stdout == b"1\n"
         assert running.run(["uname", "-r"]).check().stdout.decode().strip() == kernel.release

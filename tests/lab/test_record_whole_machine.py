@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ import pytest
 import insitu
 from insitu import lab
 from insitu.capabilities import State
+from insitu.lab.kernels.kernel import Kernel
 
 pytestmark = pytest.mark.skipif(not shutil.which("qemu-system-x86_64"), reason="needs qemu-system-x86_64")
 
@@ -17,11 +19,14 @@ INSITU = Path(sys.executable).with_name("insitu")
 BUSY = "i=0; while [ $i -lt 300000 ]; do i=$((i+1)); done"
 
 
-def test_the_whole_machine_is_recorded_while_a_command_runs_and_idle_cpus_are_not(tmp_path: Path) -> None:
+def test_the_whole_machine_is_recorded_while_a_command_runs_and_idle_cpus_are_not(
+    tmp_path: Path, fetched: Callable[[str], Kernel]
+) -> None:
+    fetched("6.1-cloud")
     output = tmp_path / "all.insitu"
     script = f"cp /bin/sh /tmp/bystander; /tmp/bystander -c 'while :; do :; done' & {INSITU} profile -a -F 199"
     # The conversion takes Polars, which takes AVX2.
-    with lab.guest(kernel="6.1-cloud", cpus=2, cpu="max", memory="1G", rw=(tmp_path,)) as guest:
+    with lab.guest(kernel="6.1-cloud", cpus=2, cpu="max", memory="1G", rw=(tmp_path,), boot_timeout=300) as guest:
         done = guest.run(["sh", "-c", f"{script} -o {output} -- sh -c '{BUSY}'; status=$?; kill $!; exit $status"])
     assert done.status == 0, done.stderr
     profile = insitu.open(output).profile
@@ -35,8 +40,9 @@ def test_the_whole_machine_is_recorded_while_a_command_runs_and_idle_cpus_are_no
     assert set(profile.cpu) == {0, 1}
 
 
-def test_the_doctor_finds_what_a_distribution_kernel_has() -> None:
-    with lab.guest(kernel="6.1-cloud", cpus=2, memory="1G", numa=2) as guest:
+def test_the_doctor_finds_what_a_distribution_kernel_has(fetched: Callable[[str], Kernel]) -> None:
+    fetched("6.1-cloud")
+    with lab.guest(kernel="6.1-cloud", cpus=2, memory="1G", numa=2, boot_timeout=300) as guest:
         done = guest.run([str(INSITU), "doctor", "--json"])
     found = {feature["name"]: feature for feature in json.loads(done.stdout)["features"]}
     there = ("kprobes", "function entry and exit", "function tracers", "histogram triggers", "NUMA", "sysrq")

@@ -9,11 +9,14 @@ import subprocess
 import sys
 import termios
 
-import pytest
-
 from insitu.lab.kernels.kernel import Kernel
 
-SCRIPT = 'test -t 0 && test -t 1 && stty size; echo ready; read word; echo "got $word"; sleep 1; stty size; exit 5'
+SCRIPT = """
+test -t 0 && test -t 1 && stty size; echo ready
+read word; echo "got $word"
+until [ "$(stty size)" = "44 99" ]; do :; done; stty size
+exit 5
+"""
 
 
 def until(terminal: int, word: bytes) -> bytes:
@@ -26,7 +29,6 @@ def until(terminal: int, word: bytes) -> bytes:
     return output
 
 
-@pytest.mark.timeout(180)
 def test_a_shell_has_this_terminals_size_and_input_and_passes_its_status_on(kernel_6_1: Kernel) -> None:
     ours, theirs = pty.openpty()
     fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 33, 101, 0, 0))

@@ -2,52 +2,50 @@
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 
 import insitu
 from insitu.lab import Guest, guest
-from insitu.lab.kernels.fetch import fetch, fetch_debuginfo
+from insitu.lab.kernels.fetch import fetch_debuginfo
 from insitu.lab.kernels.kernel import Kernel
 
 INSITU = [sys.executable, "-m", "insitu", "lab"]
 
 
 @pytest.fixture(scope="module")
-def debuggable() -> Kernel:
+def debuggable(fetched: Callable[[str], Kernel]) -> Kernel:
     """The cloud flavour: its debug information is a third of the full kernel's to fetch."""
-    return fetch_debuginfo(fetch("6.1-cloud"))
+    return fetch_debuginfo(fetched("6.1-cloud"))
 
 
 @pytest.fixture(scope="module")
 def cloud_guest(debuggable: Kernel) -> Iterator[Guest]:
-    with guest(kernel="6.1-cloud", memory="512M") as running:
+    with guest(kernel="6.1-cloud", memory="512M", boot_timeout=300) as running:
         yield running
 
 
-@pytest.mark.timeout(600)
 @pytest.mark.parametrize("kind", ["elf", "kdump"])
 def test_a_dump_opens_in_drgn_and_shows_the_process_that_was_started(
     cloud_guest: Guest, debuggable: Kernel, tmp_path: Path, kind: str
 ) -> None:
     drgn = pytest.importorskip("drgn", reason="needs drgn")
     linux = pytest.importorskip("drgn.helpers.linux.pid", reason="needs drgn")
-    cloud_guest.run(
-        ["sh", "-c", "cp /bin/sleep /tmp/insitu-sought; /tmp/insitu-sought 1000 </dev/null >/dev/null 2>&1 &"]
-    )
+    start = f"cp /bin/sleep /tmp/insitu-{kind}; /tmp/insitu-{kind} 1000 </dev/null >/dev/null 2>&1 & "
+    started = f"until [ $(cat /proc/$!/comm) = insitu-{kind} ]; do :; done"
+    cloud_guest.run(["sh", "-c", start + started]).check()
     core = tmp_path / "core.vmcore"
     subprocess.run([*INSITU, "dump", cloud_guest.name, "--format", kind, "-o", core], check=True, timeout=300)
     program = drgn.Program()
     program.set_core_dump(core)
     program.load_debug_info([debuggable.debuginfo])
     names = {task.comm.string_().decode() for task in linux.for_each_task(program)}
-    assert "insitu-sought" in names
+    assert f"insitu-{kind}" in names
     assert cloud_guest.run(["true"]).status == 0, "the guest goes on"
 
 
-@pytest.mark.timeout(300)
 def test_gdb_sees_the_guests_kernel_with_symbols(cloud_guest: Guest) -> None:
     done = subprocess.run(
         [*INSITU, "gdb", cloud_guest.name, "--batch", "--ex", "print init_task.comm"],

@@ -8,13 +8,11 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from insitu.lab import Guest
-from insitu.lab import guest as boot
 
 # QEMU 7.2 emulates AVX2 wrongly: with it, numpy.argsort answers orders that are none.
 _ENVIRONMENT = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"}
@@ -68,12 +66,6 @@ END {
 """
 
 
-@pytest.fixture(scope="module", params=["6.1", "6.12"])
-def guest(request: pytest.FixtureRequest) -> Iterator[Guest]:
-    with boot(kernel=request.param, memory="1G") as guest:
-        yield guest
-
-
 @pytest.fixture(scope="module")
 def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A program that does what is determined, and nothing else: it is linked to no library."""
@@ -83,21 +75,21 @@ def load(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return directory / "load"
 
 
-def _output(guest: Guest, tracer: list[str], script: str, load: Path) -> str:
-    done = guest.run([*tracer, "-c", str(load), "-e", script], env=_ENVIRONMENT, timeout=240)
+def _output(guest: Guest, tracer: list[str], script: str, load: str | Path) -> str:
+    done = guest.run([*tracer, "-c", str(load), "-e", script], env=_ENVIRONMENT)
     assert done.status == 0, done.stderr.decode()
     return done.stdout.decode()
 
 
 @pytest.mark.skipif(shutil.which("bpftrace") is None, reason="needs bpftrace, the peer")
-@pytest.mark.timeout(600)
 def test_functions_of_the_kernel_show_what_bpftrace_shows(guest: Guest, load: Path) -> None:
-    ours = _output(guest, [sys.executable, "-m", "insitu", "trace"], _SCRIPT, load)
-    assert ours == _output(guest, ["bpftrace"], _SCRIPT, load)
+    # bpftrace 0.17 has a buffer for each CPU, and prints what is in one of them after the other.
+    on_one_cpu = f"taskset -c 0 {load}"
+    ours = _output(guest, [sys.executable, "-m", "insitu", "trace"], _SCRIPT, on_one_cpu)
+    assert ours == _output(guest, ["bpftrace"], _SCRIPT, on_one_cpu)
     assert "@returns[512]: 10\n" in ours
 
 
-@pytest.mark.timeout(600)
 def test_each_write_to_a_watched_variable_is_seen(guest: Guest, load: Path) -> None:
     symbols = subprocess.run(["nm", load], capture_output=True, text=True, check=True).stdout
     place = re.search(r"(\w+) D watched", symbols)
@@ -107,7 +99,6 @@ def test_each_write_to_a_watched_variable_is_seen(guest: Guest, load: Path) -> N
     assert output.split() == ["Attaching", "1", "probe...", "@[load]:", "5"]
 
 
-@pytest.mark.timeout(600)
 def test_functions_are_probed_by_type_by_module_and_by_wildcard(guest: Guest, load: Path) -> None:
     script = """
         fentry:vfs_open /comm == "load"/ { @opened[str(args.path->dentry->d_name.name)] = count(); }

@@ -3,7 +3,6 @@
 import gc
 import os
 import resource
-import time
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -32,6 +31,7 @@ from insitu.probe.providers.support.alternatives import can_trace_functions
 from insitu.probe.providers.support.detach import close_together
 
 from . import counting
+from .tracing import wait_until
 
 TIMES = 1234
 _GETPPID = 110 if os.uname().machine == "x86_64" else 173  # __NR_getppid
@@ -187,19 +187,12 @@ def test_profile_samples_a_process_in_proportion_to_its_cpu_time(target: countin
 
 def test_profile_without_a_pid_runs_on_every_cpu() -> None:
     with counting_at("profile:ms:5", None) as counter:
-        _until(lambda: counter.count() >= 3)
+        wait_until(lambda: counter.count() >= 3)
 
 
 def test_interval_ticks() -> None:
     with counting_at("interval:ms:5", None) as counter:
-        _until(lambda: counter.count() >= 3)
-
-
-def _until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.01)
+        wait_until(lambda: counter.count() >= 3)
 
 
 def test_page_faults_are_those_that_the_process_counts_itself(target: counting.Target) -> None:

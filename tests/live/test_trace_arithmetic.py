@@ -73,5 +73,5 @@ def test_literals_are_the_numbers_they_spell() -> None:
         "123UL": 123, "123LL": 123, "123U": 123, "1m": 60 * 10**9, "5us": 5000, "0XfF": 255, "1_0e1": 100,
     }  # fmt: skip
     script = f"BEGIN {{ {' '.join(f'print({each});' for each in spelled)} exit(); }}"
-    with insitu.trace(script, seconds=20) as trace:
+    with insitu.trace(script, seconds=100) as trace:
         assert list(trace.events()) == list(spelled.values())

@@ -103,7 +103,7 @@ def test_cut_programs_do_what_whole_ones_do(seed: int, monkeypatch: pytest.Monke
             "@number = $number; @text = $text; @pair = $pair; @joined = $joined; @unchanged = $unchanged; exit();",
         ],
     )
-    with trace(script, seconds=5) as run:
+    with trace(script, seconds=100) as run:
         values = {name: run.maps[name]["value"][0] for name in ("@number", "@text", "@joined", "@unchanged")}
         printed = run.text.splitlines()
         further = run._runtime.loaded.programs[0].compiled.further

@@ -1,14 +1,17 @@
-"""Runs scripts of the probe language: in this process, or by the command line."""
+"""Runs scripts of the probe language, in this process or by the command line; what processes hold, and waiting."""
 
 import os
+import re
 import subprocess
 import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 import insitu
 
-__all__ = ["known_program", "run_trace", "values_at_begin"]
+__all__ = ["bpf_objects", "cpu_seconds", "known_program", "run_trace", "values_at_begin", "wait_until"]
 
 _PROGRAM = r"""
 #include <unistd.h>
@@ -59,3 +62,24 @@ def run_trace(*words: str, status: int = 0, env: dict[str, str] | None = None) -
     )
     assert done.returncode == status, done.stderr
     return done
+
+
+def wait_until(condition: Callable[[], object]) -> None:
+    """Wait for what nothing else can wait for; pytest's time limit ends a wait in vain."""
+    while not condition():
+        time.sleep(0.01)
+
+
+def cpu_seconds(pid: int) -> float:
+    """The CPU time that a process has used, in user and kernel mode; also of one that has ended and is not reaped."""
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
+def bpf_objects(pid: int) -> set[tuple[str, int]]:
+    """The BPF programs, maps and links that a process has open, as (kind, id): others here have their own."""
+    found = set()
+    for information in Path(f"/proc/{pid}/fdinfo").iterdir():
+        for kind, number in re.findall(r"^(prog|map|link)_id:\t(\d+)$", information.read_text(), re.MULTILINE):
+            found.add((kind, int(number)))
+    return found

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -83,6 +84,11 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     assert not list(files.iterdir()) and not (tmp_path / "x.insitu").exists()
 
 
+def _cpu_seconds(pid: int) -> float:
+    fields = Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()
+    return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+
+
 def _hear_all() -> None:
     for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, signal.SIG_DFL)
@@ -121,9 +127,12 @@ def test_numbers_that_make_no_sense_are_refused_before_anything_is_recorded(word
 def test_a_signal_ends_a_query_that_would_take_minutes(folded, number, status):
     query = "select count(*) from range(100000000000) where range % 7 = 3"
     program = subprocess.Popen([*INSITU, "sql", folded, query], stderr=subprocess.PIPE, preexec_fn=_hear_all)
-    time.sleep(3)
+    # Starting takes less than a second of CPU time.
+    while _cpu_seconds(program.pid) < 3:
+        assert program.poll() is None
+        time.sleep(0.01)
     program.send_signal(number)
-    _, said = program.communicate(timeout=30)
+    _, said = program.communicate(timeout=60)
     assert (program.returncode, said) == (status, b"")
 
 

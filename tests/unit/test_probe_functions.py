@@ -61,6 +61,15 @@ def test_functions_may_be_called_before_they_are_defined_and_by_macros() -> None
 
 def test_calls_that_multiply_are_bounded() -> None:
     functions = ["fn f0() : int64 { return 1; }"]
-    functions += [f"fn f{n}() : int64 {{ return f{n - 1}() + f{n - 1}(); }}" for n in range(1, 20)]
+    functions += [f"fn f{n}() : int64 {{ return f{n - 1}() + f{n - 1}(); }}" for n in range(1, 32)]
     with pytest.raises(ScriptError, match="called more than 2000 times"):
-        checked(" ".join(functions) + " BEGIN { f19(); }")
+        checked(" ".join(functions) + " BEGIN { f31(); }")
+
+
+@pytest.mark.parametrize("order", [1, -1])
+def test_a_chain_of_more_than_32_functions_is_refused_in_whichever_order_they_are_written(order: int) -> None:
+    functions = [f"fn f{n}() : int64 {{ return f{n - 1}(); }}" for n in range(1, 32)]
+    chain = ["fn f0() : int64 { return 1; }", *functions][::order]
+    checked(" ".join(chain) + " BEGIN { f31(); }")
+    with pytest.raises(ScriptError, match="BPF has no recursion"):
+        checked(" ".join([*chain, "fn f32() : int64 { return f31(); }"][::order]) + " BEGIN { f32(); }")

@@ -6,6 +6,7 @@ having done it: pids, names, ports, sizes, errors. What is set up once for all e
 
 import ctypes
 import errno
+import functools
 import json
 import os
 import re
@@ -110,11 +111,15 @@ def killsnoop() -> Facts:
 
 
 def loads() -> Facts:
+    """The kernel's averages before, while and after the tool printed a line."""
     seen = set()
-    end = time.monotonic() + 2.5
-    while time.monotonic() < end:
+
+    def printed() -> bool:
+        line = re.search(r"load averages: .*\n", _printed())
         seen.add(tuple(Path("/proc/loadavg").read_text().split()[:3]))
-        time.sleep(0.05)
+        return line is not None
+
+    _wait_for(printed)
     return {"loads": sorted(seen)}
 
 
@@ -177,12 +182,14 @@ def opensnoop() -> Facts:
 
 
 def pidpersec() -> Facts:
-    for _ in range(30):
-        child = os.fork()
-        if child == 0:
-            os._exit(0)
-        os.waitpid(child, 0)
-    time.sleep(1.5)
+    def fork() -> None:
+        for _ in range(30):
+            child = os.fork()
+            if child == 0:
+                os._exit(0)
+            os.waitpid(child, 0)
+
+    _until_printed(fork, {"@": 30})
     return {"forks": 30}
 
 
@@ -271,10 +278,10 @@ def swapin() -> Facts:
         for _ in range(2):
             for page in range(0, len(touched), 4096):
                 touched[page] = (touched[page] + page) % 251
-        time.sleep(1.2)  # the tool prints once a second
         os._exit(0)
     os.waitpid(child, 0)
     pages = _swapped_in() - before
+    _wait_for(lambda: f", {child}]: " in _printed())
     _run("swapoff", _SWAP_DEVICE)
     return {"child": child, "pages": pages}
 
@@ -330,7 +337,7 @@ def tcp_lost() -> Facts:
     with accepted, client:
         _run("tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "100%")
         client.sendall(b"lost")
-        time.sleep(0.7)  # the kernel sends again after 0.2 s
+        _wait_for(lambda: _sent_again() > 0)
     return {"port": port, "client_port": client_port}
 
 
@@ -351,13 +358,19 @@ def undump() -> Facts:
 
 
 def vfs() -> Facts:
-    """Reads and writes, and enough time for a tool that prints once a second."""
+    """Reads and writes."""
     descriptor = os.open("/run/written", os.O_RDWR | os.O_CREAT)
     for _ in range(400):
         os.pwrite(descriptor, b"x", 0)
     for _ in range(300):
         os.pread(descriptor, 1, 0)
-    time.sleep(1.5)
+    os.close(descriptor)
+    return {"writes": 400, "reads": 300}
+
+
+def vfs_each_second() -> Facts:
+    """The same for a tool that prints once a second."""
+    _until_printed(vfs, {"@[vfs_write]": 400, "@[vfs_read]": 300})
     return {"writes": 400, "reads": 300}
 
 
@@ -390,8 +403,9 @@ def _comm(pid: int) -> str:
 
 
 def _spin(seconds: float) -> None:
-    end = time.monotonic() + seconds
-    while time.monotonic() < end:
+    """Use that much CPU time."""
+    end = time.process_time() + seconds
+    while time.process_time() < end:
         pass
 
 
@@ -417,8 +431,42 @@ def _memory_group(name: str, limit: int) -> Path:
     return group
 
 
+def _sent_again() -> int:
+    """TCP segments that the kernel has sent again in this network namespace (RFC 1213: tcpRetransSegs)."""
+    names, numbers = (line.split() for line in Path("/proc/self/net/snmp").read_text().splitlines() if "Tcp:" in line)
+    return int(numbers[names.index("RetransSegs")])
+
+
+def _printed() -> str:
+    """What the tool has printed so far."""
+    return Path(sys.argv[3]).with_name("stdout").read_text(errors="replace")
+
+
+def _longer_than(length: int) -> bool:
+    return len(_printed()) > length
+
+
+def _until_printed(act: Callable[[], object], least: dict[str, int]) -> None:
+    """Act until the tool, which prints and clears its counts each second, has printed so much of each of them.
+
+    What comes between its printing and its clearing is lost to it.
+    """
+
+    def enough() -> bool:
+        text = _printed()
+        totals = {
+            name: sum(map(int, re.findall(rf"{re.escape(name)}: (\d+)$", text, re.MULTILINE))) for name in least
+        }
+        return all(totals[name] >= count for name, count in least.items())
+
+    while not enough():
+        act()
+        length = len(_printed())
+        _wait_for(functools.partial(_longer_than, length))
+
+
 def _wait_for(condition: Callable[[], bool]) -> None:
-    end = time.monotonic() + 20
+    end = time.monotonic() + 600
     while not condition():
         assert time.monotonic() < end, "waited for too long"
         time.sleep(0.02)

@@ -101,7 +101,7 @@ def _append(low: Lowering, kind: Type, value: ast.Expression, pointer: str) -> s
                 # One byte more than the string may have: the helper ends what it copies with a zero.
                 limit += not place.inner
                 place = Remote(emit.address(place.pointer), Space.KERNEL)
-            return emit.op("sub", low.read_text(pointer, place, limit), "1")
+            return emit.op("sub", low.read_text(pointer, limit, place), "1")
         held = low.local(value)
         length = bounded(low, kind, emit.load(held))
         low.read(pointer, length, Remote(emit.address(emit.offset(held, 8)), Space.KERNEL))

@@ -127,7 +127,7 @@ def append_text(low: Lowering, call: ast.Call, pointer: str) -> str | None:
     limit = _limit(low, call, call.type.capacity)
     place = address_of(low, subject)
     assert isinstance(place, Remote)
-    return low.emit.op("sub", low.read_text(pointer, place, limit), "1")
+    return low.emit.op("sub", low.read_text(pointer, limit, place), "1")
 
 
 def _clamped(low: Lowering, value: str, limit: int) -> str:

@@ -41,18 +41,29 @@ class _Expander:
         self._functions = functions
         self._source = source
         self._copies = 0
+        self._heights: dict[str, int] = {}  # function -> length of its longest chain of calls, itself included
 
-    def refuse_recursion(self, function: ast.Function, callers: tuple[str, ...]) -> None:
-        """The kernel has no stack for functions that call themselves, nor can copies be made of them."""
+    def refuse_recursion(self, function: ast.Function, callers: tuple[str, ...]) -> int:
+        """The kernel has no stack for functions that call themselves, nor can copies be made of them.
+
+        The length of the function's longest chain of calls. Each function is walked once: the ways to it multiply.
+        """
+        if function.name in self._heights:
+            return self._heights[function.name]
         chain = (*callers, function.name)
+        height = 1
         for node in ast.walk(function.body):
             if not isinstance(node, ast.Call) or node.name not in self._functions:
                 continue
-            if node.name in chain or len(chain) >= _MAX_DEPTH:
+            fits = node.name not in chain and len(chain) < _MAX_DEPTH
+            below = self.refuse_recursion(self._functions[node.name], chain) if fits else 0
+            if not fits or len(chain) + below > _MAX_DEPTH:
                 path = " -> ".join((*chain[chain.index(node.name) :], node.name)) if node.name in chain else "..."
                 message = f"{node.name}() calls itself ({path}): BPF has no recursion"
                 raise ScriptError(message, self._source, node.span, remedy="write a loop")
-            self.refuse_recursion(self._functions[node.name], chain)
+            height = max(height, 1 + below)
+        self._heights[function.name] = height
+        return height
 
     def children(self, node: Any) -> None:
         """Expand in everything below a node (or list of nodes), in place."""

@@ -90,7 +90,10 @@ export class Measure {
     const code = character.charCodeAt(0);
     if (code < 128) return this.ascii[code];
     let width = this.others.get(character);
-    if (width === undefined) this.others.set(character, (width = this.context.measureText(character).width));
+    if (width === undefined) {
+      width = this.context.measureText(character).width;
+      this.others.set(character, width);
+    }
     return width;
   }
 
@@ -108,7 +111,11 @@ export class Measure {
   private clipHead(text: string, room: number): string {
     let left = room - this.character("…");
     let start = text.length;
-    while (start && (left -= this.character(text[start - 1])) >= 0) start--;
+    while (start) {
+      left -= this.character(text[start - 1]);
+      if (left < 0) break;
+      start--;
+    }
     return text.length - start < 2 ? "" : `…${text.slice(start)}`;
   }
 }

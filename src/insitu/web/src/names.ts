@@ -36,7 +36,9 @@ export class NameTable {
       (a, b) => compare(this.text[a], this.text[b]) || a - b,
     );
     this.rank = new Int32Array(order.length);
-    order.forEach((name, position) => (this.rank[name] = position));
+    order.forEach((name, position) => {
+      this.rank[name] = position;
+    });
   }
 
   module(name: number): string {

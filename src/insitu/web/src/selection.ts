@@ -206,12 +206,15 @@ class Grower {
       parent: this.parent.slice(0, this.count),
       name: this.name.slice(0, this.count),
       own: this.own.slice(0, this.count),
-      ownBefore: this.before && this.before.slice(0, this.count),
+      ownBefore: this.before ? this.before.slice(0, this.count) : null,
     };
   }
 
   private grow(): void {
-    const larger = <T extends Int32Array | Float64Array>(old: T, array: T): T => (array.set(old), array);
+    const larger = <T extends Int32Array | Float64Array>(old: T, array: T): T => {
+      array.set(old);
+      return array;
+    };
     const size = this.count * 2;
     this.parent = larger(this.parent, new Int32Array(size));
     this.name = larger(this.name, new Int32Array(size));

@@ -121,7 +121,7 @@ export class Toolbar {
     const all = totals.reduce((sum, value) => sum + value, 0);
     const option = (value: string, text: string): HTMLOptionElement => element("option", { value }, text);
     const comms = new Map<string, number>();
-    threads.comm.forEach((comm, i) => comms.set(comm, (comms.get(comm) ?? 0) + totals[i]));
+    for (const [i, comm] of threads.comm.entries()) comms.set(comm, (comms.get(comm) ?? 0) + totals[i]);
     const commands = [...comms]
       .sort((a, b) => b[1] - a[1])
       .map(([comm, total]) => option(`c:${comm}`, `${percent(total, all)}  ${comm}`));

@@ -94,7 +94,7 @@ export function nodeAt(tree: Tree, x: number, depth: number): number {
 /** From the root to `node`, both included. */
 export function pathTo(tree: Shape, node: number): number[] {
   const path = [node];
-  while (node) path.unshift((node = tree.parent[node]));
+  for (let at = node; at; at = tree.parent[at]) path.unshift(tree.parent[at]);
   return path;
 }
 
