@@ -20,7 +20,7 @@ _BATCH = 1_000_000
 
 
 def write_synthetic(path: Path) -> None:
-    """A session of samples over 100,000 stacks up to 60 deep of 20,000 functions, hot ones as rare as Zipf has them."""
+    """Samples over 100,000 stacks up to 60 deep of 20,000 functions, hot ones as rare as Zipf has them."""
     create(path, Manifest.here(command=["synthetic"]))
     with SessionWriter.on_disk(path) as writer:
         _write(writer)

@@ -1,4 +1,4 @@
-"""Every view of a recorder's table that insitu knows nothing of, and of sessions without stacks; each as a user asks."""
+"""Every view, as a user asks for it, of a table that no module of insitu knows, and of sessions without stacks."""
 
 import json
 import re
@@ -117,9 +117,7 @@ def test_a_view_of_stacks_says_what_a_trace_holds_instead(script: str, words: li
 
 
 @pytest.mark.parametrize("words", [[], ["--json"], ["--folded"], ["--lines"]])
-def test_a_profile_without_samples_is_reported_without_guesses(
-    tmp_path: Path, words: list[str], capfdbinary
-) -> None:
+def test_a_profile_without_samples_is_reported_without_guesses(tmp_path: Path, words: list[str], capfdbinary) -> None:
     path = str(empty_session(tmp_path / "empty.insitu"))
     text = out(capfdbinary, "report", path, *words)
     assert "no CPU time" not in text and "-g" not in text
