@@ -1,8 +1,10 @@
 """Differences between two profiles: figures by arithmetic, noise by drawing from one distribution."""
 
+import io
 import json
 import math
 import random
+import re
 from collections import Counter
 
 import numpy as np
@@ -13,6 +15,7 @@ from insitu.session.manifest import Manifest
 from insitu.symbols.frame import Frame
 from insitu.views.diff import diff_folded, diff_stacks, diff_to_json
 from insitu.views.diff_text import diff_lines
+from insitu.views.terminal import Screen
 
 
 def _rows(**counts):
@@ -20,7 +23,9 @@ def _rows(**counts):
 
 
 def _text(diff, width=None, limit=30):
-    return "\n".join("".join(text for text, _ in line) for line in diff_lines(diff, width=width, limit=limit))
+    out = io.StringIO()
+    Screen(out, width).write(diff_lines(diff, width=width, limit=limit))
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
 
 
 def test_shares_are_normalised_by_each_recordings_total(profile_of):
