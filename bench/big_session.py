@@ -6,65 +6,81 @@ from pathlib import Path
 import numpy as np
 
 from bench._measure import INSITU, once
-from insitu.convert.build import Built
-from insitu.convert.convert import save
-from insitu.convert.processes import Processes
-from insitu.session import store
-from insitu.session.profile import Profile, Thread
-from insitu.symbols.frame import KERNEL, USER, Frame
-from insitu.symbols.process_map import ProcessMap
+from insitu.session.core_tables import SAMPLE
+from insitu.session.directory import create
+from insitu.session.manifest import Manifest
+from insitu.session.writer import SessionWriter
+from insitu.symbols.frame import KERNEL, Frame
 
 _SAMPLES = 10_000_000
 _STACKS = 100_000
 _FUNCTIONS = 20_000
+_THREADS = 200
+_BATCH = 1_000_000
 
 
-def synthetic() -> Profile:
+def write_synthetic(path: Path) -> None:
     """Samples over 100,000 stacks up to 60 deep of 20,000 functions, hot ones as rare as Zipf has them."""
+    create(path, Manifest.here(command=["synthetic"]))
+    with SessionWriter.on_disk(path) as writer:
+        _write(writer)
+        writer.finish()
+
+
+def _write(writer: SessionWriter) -> None:
     random = np.random.default_rng(2)
-    parent = np.zeros(_STACKS, np.int32)
-    # Callers lie so far back on average that branches come out some 60 frames deep, as those of real programs.
-    parent[1:] = np.maximum(np.arange(1, _STACKS) - random.geometric(60 / _STACKS, _STACKS - 1), 0)
-    frame = random.integers(0, _FUNCTIONS, _STACKS).astype(np.int32)
-    frame[0] = -1
-    stack = (random.zipf(1.3, _SAMPLES) % (_STACKS - 1) + 1).astype(np.int32)
     frames = [
         Frame(f"function_{i}(int, std::vector<int> const&)", f"/lib/m{i % 40}.so", f"/src/m{i % 40}.cc", i % 900)
         if i % 5
         else Frame(f"sys_function_{i}", "[kernel.kallsyms]", kind=KERNEL)
         for i in range(_FUNCTIONS)
     ]
-    assert frames[1].kind == USER
-    return Profile(
-        frames=frames,
-        stack_parent=parent,
-        stack_frame=frame,
-        ts_ns=np.sort(random.integers(0, 600 * 10**9, _SAMPLES)),
-        cpu=random.integers(0, 16, _SAMPLES).astype(np.int32),
-        tid=random.integers(1000, 1200, _SAMPLES).astype(np.int32),
-        stack=stack,
-        event=np.zeros(_SAMPLES, np.int32),
-        weight=np.full(_SAMPLES, 1_001_001, np.int64),
-        threads=[Thread(tid, 1000, 1, f"worker-{tid % 7}") for tid in range(1000, 1200)],
-    )
+    numbers = np.array(writer.frames.number(frames), np.int32)
+    # Callers lie so far back on average that branches come out some 60 frames deep, as those of real programs.
+    parent = np.zeros(_STACKS, np.int64)
+    parent[1:] = np.maximum(np.arange(1, _STACKS) - random.geometric(60 / _STACKS, _STACKS - 1), 0)
+    frame = numbers[random.integers(0, _FUNCTIONS, _STACKS)]
+    stack_of = np.zeros(_STACKS, np.int32)
+    chains: list[list[int]] = [[]]
+    for at in range(1, _STACKS):
+        chains.append([int(frame[at]), *chains[parent[at]]])
+    offset = np.cumsum([0, *map(len, chains)], dtype=np.int64)
+    stack_of = writer.stacks.add(offset, np.array([each for chain in chains for each in chain], np.int32))
+    utids = [writer.processes.thread(1000 + at, 1000, name=f"worker-{at % 7}") for at in range(_THREADS)]
+    kind = writer.event_type("cpu-clock", "ns", period=1_001_001, source="synthetic")
+    ts_ns = np.sort(random.integers(0, 600 * 10**9, _SAMPLES))
+    for first in range(0, _SAMPLES, _BATCH):
+        count = min(_BATCH, _SAMPLES - first)
+        writer.append(
+            SAMPLE,
+            {
+                "ts_ns": ts_ns[first : first + count],
+                "utid": np.array(utids, np.int32)[random.integers(0, _THREADS, count)],
+                "cpu": random.integers(0, 16, count).astype(np.int32),
+                "event_type": np.full(count, kind, np.int32),
+                "stack": stack_of[random.zipf(1.3, count) % (_STACKS - 1) + 1],
+                "weight": np.full(count, 1_001_001, np.int64),
+            },
+        )
 
 
 def main() -> None:
     with tempfile.TemporaryDirectory(prefix="insitu-bench-") as directory:
         path = Path(directory) / "big.insitu"
-        store.create(path, {"command": ["synthetic"]})
-        save(path, Built(synthetic(), Processes(ProcessMap())))
+        write_synthetic(path)
+        query = "select stack, count(*) n from sample group by 1 order by 2 desc limit 5"
         commands = {
             "report": [INSITU, "report", str(path)],
             "flame graph page": [INSITU, "flame", str(path), "-o", f"{directory}/x.html"],
             "heat map page": [INSITU, "heatmap", str(path), "-o", f"{directory}/y.html"],
-            "sql": [
-                INSITU,
-                "sql",
-                str(path),
-                "select stack, count(*) n from sample group by 1 order by 2 desc limit 5",
-            ],
+            "sql": [INSITU, "sql", str(path), query],
         }
         for what, command in commands.items():
-            cost = once(command)
-            print(f"{what}: {cost.wall_s:.2f} s, peak {cost.peak_mib:.0f} MiB [{' '.join(command[:2])}]", flush=True)
+            costs = [once(command) for _ in range(3)]
+            best = min(costs, key=lambda cost: cost.wall_s)
+            peak = max(cost.peak_mib for cost in costs)
+            print(f"{what}: {best.wall_s:.2f} s, peak {peak:.0f} MiB [{' '.join(command[:2])}]", flush=True)
+
+
+if __name__ == "__main__":
+    main()

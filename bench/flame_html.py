@@ -8,8 +8,8 @@ from pathlib import Path
 
 import numpy as np
 
-from insitu.session.profile import Profile, Thread
-from insitu.symbols.frame import KERNEL, USER, Frame
+from insitu.session.weighted_stacks import ThreadLabel, WeightedStacks
+from insitu.symbols.frame import KERNEL, Frame
 from insitu.views.flamegraph import flame_html
 from insitu.views.heatmap import heatmap_html
 
@@ -23,11 +23,11 @@ CHROMIUM_ARGUMENTS = [
 ]
 
 
-def synthetic_profile(stacks: int, samples: int, *, functions: int = 20_000, threads: int = 8) -> Profile:
-    """A profile of ``stacks`` distinct stacks, 5 to 60 deep, hot paths and long tails as real programs have them."""
+def synthetic(stacks: int, samples: int, *, functions: int = 20_000, threads: int = 8) -> WeightedStacks:
+    """Samples of ``stacks`` distinct stacks, 5 to 60 deep, hot paths and long tails as real programs have them."""
     random = np.random.default_rng(7)
     frames = [
-        Frame(f"module{i % 97}::function_{i}(int, std::vector<int> const&)", f"/usr/lib/lib{i % 97}.so", kind=USER)
+        Frame(f"module{i % 97}::function_{i}(int, std::vector<int> const&)", f"/usr/lib/lib{i % 97}.so")
         if i % 5
         else Frame(f"kernel_function_{i}", "[kernel.kallsyms]", kind=KERNEL)
         for i in range(functions)
@@ -41,18 +41,21 @@ def synthetic_profile(stacks: int, samples: int, *, functions: int = 20_000, thr
         parent[at] = above
         depth[at] = depth[above] + 1
     frame = random.zipf(1.15, stacks + 1) % functions
-    tid = random.integers(0, threads, samples).astype(np.int32) + 1000
-    return Profile(
+    ts_ns = np.sort(random.integers(0, 100 * 10**9, samples))
+    return WeightedStacks(
+        parent=parent,
+        frame=np.where(np.arange(stacks + 1) > 0, frame, -1).astype(np.int32),
         frames=frames,
-        stack_parent=parent,
-        stack_frame=np.where(np.arange(stacks + 1) > 0, frame, -1).astype(np.int32),
-        ts_ns=np.sort(random.integers(0, 100 * 10**9, samples)),
-        cpu=np.zeros(samples, np.int32),
-        tid=tid,
         stack=(1 + (random.random(samples) ** 1.5 * stacks)).astype(np.int32),
-        event=np.zeros(samples, np.int32),
+        thread=random.integers(0, threads, samples).astype(np.int32),
+        count=np.ones(samples, np.int64),
         weight=np.full(samples, 1_000_000, np.int64),
-        threads=[Thread(1000 + i, 1000, comm=f"worker-{i % 3}") for i in range(threads)],
+        threads=[ThreadLabel(i + 1, 1000 + i, 1000, f"worker-{i % 3}") for i in range(threads)],
+        event="cpu-clock",
+        unit="ns",
+        ts_ns=ts_ns,
+        first_ns=int(ts_ns[0]),
+        last_ns=int(ts_ns[-1]),
     )
 
 
@@ -62,10 +65,10 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="insitu-bench-") as directory, sync_playwright() as playwright:
         browser = playwright.chromium.launch(executable_path=shutil.which("chromium"), args=CHROMIUM_ARGUMENTS)
         for stacks, samples in ((5_000, 68_000), (200_000, 2_000_000), (200_000, 10_000_000)):
-            profile = synthetic_profile(stacks, samples)
+            recorded = synthetic(stacks, samples)
             for view in (flame_html, heatmap_html):
                 start = time.perf_counter()
-                page_text = view(profile, title="synthetic")
+                page_text = view(recorded, title="synthetic")
                 made = time.perf_counter() - start
                 path = Path(directory) / "page.html"
                 path.write_text(page_text)

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from playwright.sync_api import Browser, Page, sync_playwright
 
-from insitu.session.profile import Lost, Profile, Thread
+from insitu.session.interning import FrameTable, StackTree
+from insitu.session.weighted_stacks import ThreadLabel, WeightedStacks
 from insitu.symbols.frame import Frame
 
 # Start time in ns, command, thread id, stack from the outermost function on.
@@ -67,39 +68,35 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]
     assert not complaints
 
 
-def _profile(samples: Sequence[Sample], lost: Sequence[Lost] = ()) -> Profile:
-    frames: dict[Frame, int] = {}
-    stacks: dict[tuple[int, int], int] = {}
-    parents, stack_frames = [0], [-1]
-    leaves = []
-    for _, _, _, words in samples:
-        at = 0
-        for word in words:
-            frame = Frame(word, "/usr/bin/prog") if isinstance(word, str) else word
-            key = (at, frames.setdefault(frame, len(frames)))
-            if key not in stacks:
-                stacks[key] = len(parents)
-                parents.append(at)
-                stack_frames.append(key[1])
-            at = stacks[key]
-        leaves.append(at)
-    comms = {tid: comm for _, comm, tid, _ in samples}
-    return Profile(
-        frames=list(frames),
-        stack_parent=np.array(parents, np.int32),
-        stack_frame=np.array(stack_frames, np.int32),
-        ts_ns=np.array([sample[0] for sample in samples], np.int64),
-        cpu=np.zeros(len(samples), np.int32),
-        tid=np.array([sample[2] for sample in samples], np.int32),
-        stack=np.array(leaves, np.int32),
-        event=np.zeros(len(samples), np.int32),
-        weight=np.full(len(samples), 1_000_000, np.int64),
-        threads=[Thread(tid, tid, comm=comm) for tid, comm in comms.items()],
-        lost=list(lost),
-    )
+def _stacks(samples: Sequence[Sample], **known: object) -> WeightedStacks:
+    frames, tree = FrameTable(), StackTree()
+    labels: dict[tuple[str, int], int] = {}
+    leaves, threads = [], []
+    for _, comm, tid, words in samples:
+        chain = [Frame(word, "/usr/bin/prog") if isinstance(word, str) else word for word in words]
+        leaves.append(tree.one(frames.number(reversed(chain))))
+        threads.append(labels.setdefault((comm, tid), len(labels)))
+    ts_ns = np.array([sample[0] for sample in samples], np.int64)
+    found = {
+        "parent": tree.parent,
+        "frame": tree.frame,
+        "frames": frames.frames,
+        "stack": np.array(leaves, np.int32),
+        "thread": np.array(threads, np.int32),
+        "count": np.ones(len(samples), np.int64),
+        "weight": np.full(len(samples), 1_000_000, np.int64),
+        "threads": [ThreadLabel(tid, tid, tid, comm) for comm, tid in labels] or [ThreadLabel(0, 0, 0, "")],
+        "event": "cpu-clock",
+        "unit": "ns",
+        "ts_ns": ts_ns,
+        "first_ns": int(ts_ns.min(initial=0)),
+        "last_ns": int(ts_ns.max(initial=0)),
+        **known,
+    }
+    return WeightedStacks(**found)  # type: ignore[arg-type]
 
 
 @pytest.fixture(scope="session")
-def profile_of() -> Callable[..., Profile]:
-    """The function that makes a profile of samples (time in ns, command, thread id, stack)."""
-    return _profile
+def stacks_of() -> Callable[..., WeightedStacks]:
+    """The function that makes weighted stacks of samples (time in ns, command, thread id, stack)."""
+    return _stacks

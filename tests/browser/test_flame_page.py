@@ -9,11 +9,12 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from insitu.session.profile import Lost, Profile
+from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import KERNEL, Frame
+from insitu.views.call_tree import call_tree
 from insitu.views.flamegraph import diff_flame_html, flame_html
 
-ProfileOf = Callable[..., Profile]
+StacksOf = Callable[..., WeightedStacks]
 Open = Callable[..., Page]
 
 NAMES = ["main", "parse", "parse_line", "alloc", "free", "read", "sort", "Sort::merge", "copy", "recurse"]
@@ -60,8 +61,8 @@ def samples() -> list[Any]:
 
 
 @pytest.fixture
-def page(open_page: Open, profile_of: ProfileOf, samples: list[Any]) -> Page:
-    return open_page(flame_html(profile_of(samples), title="a test"))
+def page(open_page: Open, stacks_of: StacksOf, samples: list[Any]) -> Page:
+    return open_page(flame_html(stacks_of(samples), title="a test"))
 
 
 @pytest.mark.parametrize("pattern", ["parse", "^parse$", "sort|merge", "Sort", "re.*se|alloc", "nothing"])
@@ -121,11 +122,11 @@ def test_clicking_zooms_and_the_browser_goes_back_and_forward(page: Page, sample
     assert page.evaluate("insitu.tallied()")["zoomed"] == len(samples)
 
 
-def test_a_link_opens_the_same_view(open_page: Open, profile_of: ProfileOf, page: Page) -> None:
+def test_a_link_opens_the_same_view(open_page: Open, stacks_of: StacksOf, page: Page) -> None:
     page.mouse.click(*centre(frame(page, "parse", depth=2)))
     page.keyboard.press("i")
     address = page.evaluate("location.hash")
-    other = open_page(flame_html(profile_of(some_samples(4000)), title="a test"), hash=address)
+    other = open_page(flame_html(stacks_of(some_samples(4000)), title="a test"), hash=address)
     assert other.evaluate("insitu.tallied()") == page.evaluate("insitu.tallied()")
     assert frame(other, "start")["y"] < frame(other, "parse", depth=2)["y"]
 
@@ -143,10 +144,10 @@ def test_bottom_up_totals_are_self_counts(page: Page, samples: list[Any]) -> Non
     assert drawn == dict(callers)
 
 
-def test_a_light_path_is_followed_bottom_up_once_it_is_zoomed(open_page: Open, profile_of: ProfileOf) -> None:
+def test_a_light_path_is_followed_bottom_up_once_it_is_zoomed(open_page: Open, stacks_of: StacksOf) -> None:
     # 1 sample of 50,000 is less than what is followed at once.
     heavy = [(0, "prog", 1, ["main", "busy"])] * 50_000
-    page = open_page(flame_html(profile_of([*heavy, (0, "prog", 1, ["main", "outer", "inner", "rare"])]), title="x"))
+    page = open_page(flame_html(stacks_of([*heavy, (0, "prog", 1, ["main", "outer", "inner", "rare"])]), title="x"))
     page.keyboard.press("r")
     page.locator(".functions tbody tr", has_text="rare").wait_for()
     names = page.evaluate("insitu.frames()")
@@ -223,8 +224,8 @@ def test_everything_can_be_done_by_keyboard(page: Page, samples: list[Any]) -> N
     expect(page.locator("input[type=search]")).to_be_focused()
 
 
-def test_the_look_follows_the_system_and_the_toggle(open_page: Open, profile_of: ProfileOf) -> None:
-    html = flame_html(profile_of(some_samples(50)), title="x")
+def test_the_look_follows_the_system_and_the_toggle(open_page: Open, stacks_of: StacksOf) -> None:
+    html = flame_html(stacks_of(some_samples(50)), title="x")
     page = open_page(html, color_scheme="dark")
     assert page.evaluate("document.documentElement.dataset.theme") == "dark"
     page.keyboard.press("t")
@@ -241,10 +242,10 @@ HOSTILE = [
 ]
 
 
-def test_hostile_names_stay_text_everywhere(open_page: Open, profile_of: ProfileOf) -> None:
+def test_hostile_names_stay_text_everywhere(open_page: Open, stacks_of: StacksOf) -> None:
     evil = HOSTILE[0]
     samples = [(i, name, 10 + i, [Frame(name, name, name), name]) for i, name in enumerate(HOSTILE)] * 5
-    profile = profile_of(samples, [Lost(0, evil, 0, 3)])
+    profile = stacks_of(samples, losses={evil: 3})
     page = open_page(flame_html(profile, title=HOSTILE[1], subtitle=evil, notes=[HOSTILE[2]]))
     assert page.title() == HOSTILE[1]
     expect(page.locator("h1")).to_have_text(HOSTILE[1])
@@ -278,41 +279,41 @@ def test_hostile_names_stay_text_everywhere(open_page: Open, profile_of: Profile
     ],
 )
 def test_where_room_is_short_a_name_keeps_what_tells(
-    open_page: Open, profile_of: ProfileOf, name: str, plain: str
+    open_page: Open, stacks_of: StacksOf, name: str, plain: str
 ) -> None:
-    page = open_page(flame_html(profile_of([(0, "prog", 1, [name])]), title="x"))
+    page = open_page(flame_html(stacks_of([(0, "prog", 1, [name])]), title="x"))
     label = page.locator(".functions tbody button")
     expect(label).to_have_text(plain)
     expect(label).to_have_attribute("title", name)
 
 
-def test_losses_are_said_and_their_absence_is_silent(open_page: Open, profile_of: ProfileOf) -> None:
+def test_losses_are_said_and_their_absence_is_silent(open_page: Open, stacks_of: StacksOf) -> None:
     samples = some_samples(20)
-    expect(open_page(flame_html(profile_of(samples), title="x")).locator(".banner")).to_have_count(0)
-    lossy = profile_of(samples, [Lost(0, "ring buffer", 0, 1200), Lost(0, "ring buffer", 1, 34)])
+    expect(open_page(flame_html(stacks_of(samples), title="x")).locator(".banner")).to_have_count(0)
+    lossy = stacks_of(samples, losses={"ring buffer": 1234})
     page = open_page(flame_html(lossy, title="x"))
     expect(page.locator(".banner.loss")).to_contain_text("1,234 records lost by ring buffer")
 
 
-def test_kinds_of_frames_have_colours_of_their_own_and_a_legend(open_page: Open, profile_of: ProfileOf) -> None:
+def test_kinds_of_frames_have_colours_of_their_own_and_a_legend(open_page: Open, stacks_of: StacksOf) -> None:
     stack = ["main", Frame("do_syscall_64", "[kernel.kallsyms]", kind=KERNEL), Frame("libx.so+0x12", "libx.so")]
-    page = open_page(flame_html(profile_of([(0, "prog", 1, stack)]), title="x"))
+    page = open_page(flame_html(stacks_of([(0, "prog", 1, stack)]), title="x"))
     assert page.locator(".legend span").all_inner_texts() == ["user", "kernel", "unknown"]
     page.get_by_role("button", name="Module").click()
     assert set(page.locator(".legend span").all_inner_texts()) == {"prog", "[kernel.kallsyms]", "libx.so"}
 
 
-def test_no_samples_give_an_empty_page_and_no_error(open_page: Open, profile_of: ProfileOf) -> None:
-    page = open_page(flame_html(profile_of([]), title="nothing"))
+def test_no_samples_give_an_empty_page_and_no_error(open_page: Open, stacks_of: StacksOf) -> None:
+    page = open_page(flame_html(stacks_of([]), title="nothing"))
     assert page.evaluate("insitu.tallied()")["total"] == 0
     page.keyboard.press("r")
     page.keyboard.press("i")
 
 
-def test_a_difference_shows_both_sides_and_the_change(open_page: Open, profile_of: ProfileOf) -> None:
+def test_a_difference_shows_both_sides_and_the_change(open_page: Open, stacks_of: StacksOf) -> None:
     before = [(0, "p", 1, ["main", "a"])] * 60 + [(0, "p", 1, ["main", "gone"])] * 40
     after = [(0, "p", 1, ["main", "a"])] * 150 + [(0, "p", 1, ["main", "new"])] * 50
-    page = open_page(diff_flame_html(profile_of(before).tree(), profile_of(after).tree(), title="x"))
+    page = open_page(diff_flame_html(call_tree(stacks_of(before)), call_tree(stacks_of(after)), title="x"))
     page.mouse.move(*centre(frame(page, "a")))
     tip = page.locator(".tooltip").inner_text()
     assert "60.00 %" in tip
@@ -330,13 +331,13 @@ def test_a_difference_shows_both_sides_and_the_change(open_page: Open, profile_o
     assert "\N{MINUS SIGN}40.00 pp" in page.locator(".tooltip").inner_text()
 
 
-def test_two_hundred_thousand_stacks_load_and_respond(open_page: Open, profile_of: ProfileOf) -> None:
+def test_two_hundred_thousand_stacks_load_and_respond(open_page: Open, stacks_of: StacksOf) -> None:
     chance = random.Random(3)
     samples = []
     for i in range(200_000):
         a, b = chance.randrange(300), chance.randrange(40)
         samples.append((i, "prog", 1, ["main", f"f{a}", f"g{b}", f"leaf{i % 20_000}"]))
-    page = open_page(flame_html(profile_of(samples), title="large"))
+    page = open_page(flame_html(stacks_of(samples), title="large"))
     distinct = len({(s[3][1], s[3][2], s[3][3]) for s in samples})
     assert page.evaluate("insitu.tallied()") == {
         "total": 200_000,

@@ -9,10 +9,10 @@ from typing import Any
 import pytest
 from playwright.sync_api import Page, expect
 
-from insitu.session.profile import Profile
+from insitu.session.weighted_stacks import WeightedStacks
 from insitu.views.heatmap import heatmap_html
 
-ProfileOf = Callable[..., Profile]
+StacksOf = Callable[..., WeightedStacks]
 Open = Callable[..., Page]
 
 START = 5_123_456_789
@@ -37,8 +37,8 @@ def samples() -> list[Any]:
 
 
 @pytest.fixture
-def page(open_page: Open, profile_of: ProfileOf, samples: list[Any]) -> Page:
-    return open_page(heatmap_html(profile_of(samples), title="a test", rows=ROWS))
+def page(open_page: Open, stacks_of: StacksOf, samples: list[Any]) -> Page:
+    return open_page(heatmap_html(stacks_of(samples), title="a test", rows=ROWS))
 
 
 def within(samples: list[Any], first: int, last: int) -> list[Any]:
@@ -82,7 +82,7 @@ def test_dragging_shows_the_flame_graph_of_just_that_range(page: Page, samples: 
 
 
 def test_two_clicks_select_in_either_order_and_the_address_holds_the_range(
-    page: Page, open_page: Open, profile_of: ProfileOf, samples: list[Any]
+    page: Page, open_page: Open, stacks_of: StacksOf, samples: list[Any]
 ) -> None:
     first, last = 2 * ROWS + 5, 9 * ROWS + 41
     page.mouse.click(*centre(page, last))
@@ -93,7 +93,7 @@ def test_two_clicks_select_in_either_order_and_the_address_holds_the_range(
     assert tallied(page) == len(part)
     address = page.evaluate("location.hash")
     assert re.search(r"range=2\.10-9\.84", address)
-    other = open_page(heatmap_html(profile_of(samples), title="a test", rows=ROWS), hash=address)
+    other = open_page(heatmap_html(stacks_of(samples), title="a test", rows=ROWS), hash=address)
     assert tallied(other) == len(part)
     page.get_by_role("button", name="Clear selection").click()
     assert tallied(page) == len(samples)
@@ -131,17 +131,17 @@ def test_a_thread_counts_in_the_map_and_in_the_graph(page: Page, samples: list[A
     assert tallied(page) == len(part)
 
 
-def test_other_rows_and_hostile_names(open_page: Open, profile_of: ProfileOf) -> None:
+def test_other_rows_and_hostile_names(open_page: Open, stacks_of: StacksOf) -> None:
     name = "</script><script>alert(1)</script>"
-    page = open_page(heatmap_html(profile_of([(0, name, 1, [name]), (10**9, name, 1, [name])]), title=name, rows=7))
+    page = open_page(heatmap_html(stacks_of([(0, name, 1, [name]), (10**9, name, 1, [name])]), title=name, rows=7))
     assert page.title() == name
     assert {f["function"] for f in page.evaluate("insitu.frames()")} == {"all", name}
     page.get_by_role("button", name="Log").click()
 
 
 @pytest.mark.parametrize("rows", [1, 7, 333, 500])
-def test_a_range_survives_its_address(open_page: Open, profile_of: ProfileOf, samples: list[Any], rows: int) -> None:
-    html = heatmap_html(profile_of(samples), title="x", rows=rows)
+def test_a_range_survives_its_address(open_page: Open, stacks_of: StacksOf, samples: list[Any], rows: int) -> None:
+    html = heatmap_html(stacks_of(samples), title="x", rows=rows)
     page = open_page(html)
     page.locator(".heat").focus()
     for key in ["ArrowRight", "ArrowRight", "ArrowUp", "Enter", "ArrowRight", "ArrowRight", "ArrowUp", "Enter"]:
@@ -152,6 +152,6 @@ def test_a_range_survives_its_address(open_page: Open, profile_of: ProfileOf, sa
     assert tallied(open_page(html, hash=page.evaluate("location.hash"))) == len(part)
 
 
-def test_no_samples_are_said(open_page: Open, profile_of: ProfileOf) -> None:
-    page = open_page(heatmap_html(profile_of([]), title="nothing"))
+def test_no_samples_are_said(open_page: Open, stacks_of: StacksOf) -> None:
+    page = open_page(heatmap_html(stacks_of([]), title="nothing"))
     expect(page.locator(".range")).to_have_text("No samples")

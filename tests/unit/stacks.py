@@ -1,5 +1,7 @@
 """Weighted stacks as tests write them."""
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from insitu.session.interning import FrameTable, StackTree
@@ -26,6 +28,39 @@ def stacks_of(samples: list[tuple[list[str], int, int]], **known: object) -> Wei
         "unit": "ns",
         "ts_ns": np.arange(n, dtype=np.int64),
         "last_ns": max(n - 1, 0),
+        **known,
+    }
+    return WeightedStacks(**found)  # type: ignore[arg-type]
+
+
+# Command, thread id, stack from the outermost frame on (a Frame, or a function's name), number of samples.
+Row = tuple[str, int, Sequence[str | Frame], int]
+
+
+def recorded(
+    rows: Sequence[Row], *, weight: int = 10_000_000, event: str = "cpu-clock", **known: object
+) -> WeightedStacks:
+    """Samples 1 ms apart, each of the same ``weight``, in the order of ``rows``; cpu-clock counts nanoseconds."""
+    frames, tree = FrameTable(), StackTree()
+    leaf, thread, labels = [], [], dict[tuple[str, int], int]()
+    for comm, tid, stack, count in rows:
+        chain = [Frame(word, "/usr/bin/prog") if isinstance(word, str) else word for word in stack]
+        leaf += [tree.one(frames.number(reversed(chain)))] * count
+        thread += [labels.setdefault((comm, tid), len(labels))] * count
+    n = len(leaf)
+    found = {
+        "parent": tree.parent,
+        "frame": tree.frame,
+        "frames": frames.frames,
+        "stack": np.array(leaf, np.int32),
+        "thread": np.array(thread, np.int32),
+        "count": np.ones(n, np.int64),
+        "weight": np.full(n, weight, np.int64),
+        "threads": [ThreadLabel(tid, tid, tid, comm) for comm, tid in labels] or [ThreadLabel(0, 0, 0, "")],
+        "event": event,
+        "unit": "ns" if event == "cpu-clock" else event,
+        "ts_ns": np.arange(n, dtype=np.int64) * 1_000_000,
+        "last_ns": max(n - 1, 0) * 1_000_000,
         **known,
     }
     return WeightedStacks(**found)  # type: ignore[arg-type]

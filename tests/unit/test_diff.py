@@ -1,17 +1,21 @@
 """Differences between two profiles: figures by arithmetic, noise by drawing from one distribution."""
 
+import io
 import json
 import math
 import random
+import re
 from collections import Counter
 
 import numpy as np
 import pytest
 
 from insitu.errors import InsituError
+from insitu.session.manifest import Manifest
 from insitu.symbols.frame import Frame
-from insitu.views.diff import diff_folded, diff_profiles, diff_to_json
+from insitu.views.diff import diff_folded, diff_stacks, diff_to_json
 from insitu.views.diff_text import diff_lines
+from insitu.views.terminal import Screen
 
 
 def _rows(**counts):
@@ -19,11 +23,13 @@ def _rows(**counts):
 
 
 def _text(diff, width=None, limit=30):
-    return "\n".join("".join(text for text, _ in line) for line in diff_lines(diff, width=width, limit=limit))
+    out = io.StringIO()
+    Screen(out, width).write(diff_lines(diff, width=width, limit=limit))
+    return re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
 
 
 def test_shares_are_normalised_by_each_recordings_total(profile_of):
-    diff = diff_profiles(profile_of(_rows(a=60, b=40)), profile_of(_rows(a=60, b=140)))
+    diff = diff_stacks(profile_of(_rows(a=60, b=40)), profile_of(_rows(a=60, b=140)))
     by_name = {row.function: row for row in diff.rows}
     assert by_name["a"][2:6] == pytest.approx((60.0, 30.0, -30.0, 0.5))
     assert by_name["b"][2:6] == pytest.approx((40.0, 70.0, 30.0, 1.75))
@@ -31,14 +37,14 @@ def test_shares_are_normalised_by_each_recordings_total(profile_of):
 
 
 def test_z_is_that_of_the_two_proportion_test(profile_of):
-    diff = diff_profiles(profile_of(_rows(a=60, b=40)), profile_of(_rows(a=45, b=55)))
+    diff = diff_stacks(profile_of(_rows(a=60, b=40)), profile_of(_rows(a=45, b=55)))
     pooled = 105 / 200
     expected = (0.45 - 0.60) / math.sqrt(pooled * (1 - pooled) * (1 / 100 + 1 / 100))
     assert next(row.z for row in diff.rows if row.function == "a") == pytest.approx(expected)
 
 
 def test_new_and_gone_functions_are_called_that(profile_of):
-    diff = diff_profiles(profile_of(_rows(a=500, old=500)), profile_of(_rows(a=500, fresh=500)))
+    diff = diff_stacks(profile_of(_rows(a=500, old=500)), profile_of(_rows(a=500, fresh=500)))
     ratios = {row.function: row.ratio for row in diff.rows}
     assert ratios == {"a": 1.0, "old": 0.0, "fresh": None}
     lines = {line.split()[-1]: line.split()[3] for line in _text(diff).splitlines() if "prog" in line}
@@ -46,7 +52,7 @@ def test_new_and_gone_functions_are_called_that(profile_of):
 
 
 def test_rows_are_sorted_by_the_size_of_the_difference(profile_of):
-    diff = diff_profiles(profile_of(_rows(a=50, b=30, c=20)), profile_of(_rows(a=45, b=10, c=45)))
+    diff = diff_stacks(profile_of(_rows(a=50, b=30, c=20)), profile_of(_rows(a=45, b=10, c=45)))
     assert [row.function for row in diff.rows] == ["c", "b", "a"]
 
 
@@ -57,7 +63,7 @@ def test_twenty_pairs_of_recordings_of_the_same_thing_hardly_ever_show_a_change(
     changed = 0
     for _ in range(20):
         sides = [profile_of(_rows(**Counter(chance.choices(names, weights, k=5000)))) for _ in range(2)]
-        changed += any(not row.noise for row in diff_profiles(*sides).rows)
+        changed += any(not row.noise for row in diff_stacks(*sides).rows)
     assert changed <= 4  # 5 % each: more than 4 of 20 has a chance of 0.3 %
 
 
@@ -66,7 +72,7 @@ def test_a_function_that_doubles_stands_out_of_the_noise(profile_of):
     names = [f"f{at}" for at in range(50)]
     before = Counter(chance.choices(names, k=10_000))
     after = Counter(chance.choices(names, [2 if name == "f7" else 1 for name in names], k=10_000))
-    diff = diff_profiles(profile_of(_rows(**before)), profile_of(_rows(**after)))
+    diff = diff_stacks(profile_of(_rows(**before)), profile_of(_rows(**after)))
     assert [row.function for row in diff.rows if not row.noise] == ["f7"]
     assert diff.rows[0].ratio == pytest.approx(2, rel=0.2)
 
@@ -74,15 +80,14 @@ def test_a_function_that_doubles_stands_out_of_the_noise(profile_of):
 def test_total_counts_a_recursive_function_once(profile_of):
     before = profile_of([("p", 1, ["main", "f", "f"], 50), ("p", 1, ["main"], 50)])
     after = profile_of([("p", 1, ["main", "f", "f", "f"], 100)])
-    totals = {row.function: (row.before, row.after) for row in diff_profiles(before, after, part="total").rows}
+    totals = {row.function: (row.before, row.after) for row in diff_stacks(before, after, part="total").rows}
     assert totals == {"main": (100, 100), "f": (50, 100)}
 
 
 def test_by_time_divides_by_each_recordings_seconds(profile_of):
-    before, after = profile_of(_rows(a=100)), profile_of(_rows(a=300))
-    before.info.update(start_monotonic_ns=10, end_monotonic_ns=10 + 2 * 10**9)
-    after.info.update(start_monotonic_ns=5, end_monotonic_ns=5 + 3 * 10**9)
-    row = diff_profiles(before, after, scale="rate", value="weight").rows[0]
+    before = profile_of(_rows(a=100), manifest=Manifest(start_ns=10, end_ns=10 + 2 * 10**9))
+    after = profile_of(_rows(a=300), manifest=Manifest(start_ns=5, end_ns=5 + 3 * 10**9))
+    row = diff_stacks(before, after, scale="rate", value="weight").rows[0]
     assert row[2:6] == pytest.approx((0.5e9, 1.0e9, 0.5e9, 2.0))  # 10 ms a sample: 1 s in 2 s, 3 s in 3 s
     pooled = 400 / 5
     assert row.z == pytest.approx((100 - 50) / math.sqrt(pooled / 2 + pooled / 3))
@@ -91,32 +96,34 @@ def test_by_time_divides_by_each_recordings_seconds(profile_of):
 def test_by_time_without_a_known_duration_says_so(profile_of):
     before, after = profile_of(_rows(a=1)), profile_of(_rows(a=1))
     with pytest.raises(InsituError, match="before took is not known"):
-        diff_profiles(before, after, scale="rate")
+        diff_stacks(before, after, scale="rate")
 
 
 def test_amounts_in_two_units_are_refused_but_shares_are_not(profile_of):
     before, after = profile_of(_rows(a=1)), profile_of(_rows(a=1), event="cycles")
     with pytest.raises(InsituError, match="ns before and cycles after"):
-        diff_profiles(before, after, scale="amount", value="weight")
-    assert "only shares" in diff_profiles(before, after, value="weight").notes[0]
+        diff_stacks(before, after, scale="amount", value="weight")
+    assert "only percentages" in diff_stacks(before, after, value="weight").notes[0]
 
 
 def test_an_empty_side_is_one_line_of_error(profile_of):
     with pytest.raises(InsituError, match="no samples after"):
-        diff_profiles(profile_of(_rows(a=1)), profile_of([]))
+        diff_stacks(profile_of(_rows(a=1)), profile_of([]))
 
 
 def test_a_rebuilt_module_elsewhere_is_the_same_module(profile_of):
-    before = profile_of([("p", 1, [Frame("f", "/old/bin/prog"), Frame("prog+0x10", "/old/bin/prog")], 10)])
-    after = profile_of([("p", 1, [Frame("f", "/new/bin/prog"), Frame("prog+0x2c", "/new/bin/prog")], 10)])
-    rows = diff_profiles(before, after, part="total").rows
+    before = profile_of(
+        [("p", 1, [Frame("f", "/old/bin/prog"), Frame("prog+0x10", "/old/bin/prog", symbolized=False)], 10)]
+    )
+    after = profile_of(
+        [("p", 1, [Frame("f", "/new/bin/prog"), Frame("prog+0x2c", "/new/bin/prog", symbolized=False)], 10)]
+    )
+    rows = diff_stacks(before, after, part="total").rows
     assert {(row.function, row.module): row.delta for row in rows} == {("f", "prog"): 0, ("[prog]", "prog"): 0}
 
 
 def test_a_profile_without_modules_is_compared_by_names_alone(profile_of):
-    diff = diff_profiles(
-        profile_of([("p", 1, [Frame("f", "/bin/prog")], 10)]), profile_of([("p", 1, [Frame("f")], 4)])
-    )
+    diff = diff_stacks(profile_of([("p", 1, [Frame("f", "/bin/prog")], 10)]), profile_of([("p", 1, [Frame("f")], 4)]))
     assert [(row.function, row.delta) for row in diff.rows] == [("f", 0)]
 
 
@@ -128,7 +135,7 @@ def test_folded_lines_are_those_of_difffolded(profile_of):
 
 
 def test_json_holds_every_row(profile_of):
-    document = json.loads(diff_to_json(diff_profiles(profile_of(_rows(a=60, b=40)), profile_of(_rows(c=5)))))
+    document = json.loads(diff_to_json(diff_stacks(profile_of(_rows(a=60, b=40)), profile_of(_rows(c=5)))))
     assert document["samples"] == {"before": 100, "after": 5}
     assert {row["function"]: row["ratio"] for row in document["functions"]} == {"a": 0.0, "b": 0.0, "c": None}
 
@@ -136,7 +143,7 @@ def test_json_holds_every_row(profile_of):
 @pytest.mark.parametrize("width", [40, 80, 200])
 def test_lines_fit_the_terminal(profile_of, width):
     rows = [("p", 1, ["std::vector<" + "x" * 300 + ">::push_back"], 10), ("p", 1, ["short"], 5)]
-    diff = diff_profiles(profile_of(rows), profile_of(rows))
+    diff = diff_stacks(profile_of(rows), profile_of(rows))
     table = _text(diff, width).split("\n\n")[1]
     assert all(len(line) <= width for line in table.splitlines())
     assert "h_back" in table
@@ -144,5 +151,5 @@ def test_lines_fit_the_terminal(profile_of, width):
 
 def test_nothing_but_noise_is_said_in_one_line(profile_of):
     same = profile_of(_rows(a=50, b=50))
-    assert "no function changed" in _text(diff_profiles(same, same))
-    assert np.isfinite([row.z for row in diff_profiles(same, same).rows]).all()
+    assert "no significant change" in _text(diff_stacks(same, same))
+    assert np.isfinite([row.z for row in diff_stacks(same, same).rows]).all()

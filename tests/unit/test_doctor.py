@@ -18,6 +18,7 @@ from insitu.errors import InsituError
 from insitu.kernel.perf_event import Sample
 from insitu.kernel.tracefs import Tracefs
 from insitu.views import doctor
+from insitu.views.terminal import Screen
 
 SAMPLE = (
     Feature("profile", "timer", yes("up to 1 Hz")),
@@ -64,11 +65,9 @@ def test_plain_lines_hold_state_reason_and_remedy() -> None:
 
 @pytest.mark.parametrize("width", [60, 80, 200])
 def test_the_table_fits_any_width_and_shows_names_as_they_are(width: int) -> None:
-    from rich.console import Console
-
     out = io.StringIO()
-    Console(file=out, width=width, force_terminal=False).print(doctor.rendered(SAMPLE))
-    text = out.getvalue()
+    Screen(out, width).write(doctor.rendered(SAMPLE))
+    text = re.sub(r"\x1b\[[0-9;]*m", "", out.getvalue())
     assert max(map(len, text.splitlines())) <= width
     assert "[red]" in text
     assert "buy some" in text

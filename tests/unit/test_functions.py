@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insitu.session.distinct import distinct
+from insitu.views.call_tree import call_tree
 from insitu.views.functions import function_costs, spans
 
 
@@ -21,7 +22,7 @@ def test_self_and_total_equal_those_of_walking_every_stack(profile_of):
             own[stack[-1]] += count
         for function in set(stack):
             total[function] += count
-    costs = function_costs(profile_of(rows).tree())
+    costs = function_costs(call_tree(profile_of(rows)))
     names = [function.name for function in costs.functions]
     assert {n: int(w) for n, w in zip(names, costs.own, strict=True) if w} == own
     assert {n: int(w) for n, w in zip(names, costs.total, strict=True) if w} == total
@@ -29,7 +30,7 @@ def test_self_and_total_equal_those_of_walking_every_stack(profile_of):
 
 def test_spans_nest_as_the_tree_does(profile_of):
     chance = random.Random(5)
-    tree = profile_of([("p", 1, [f"f{chance.randrange(3)}" for _ in range(6)], 1) for _ in range(40)]).tree()
+    tree = call_tree(profile_of([("p", 1, [f"f{chance.randrange(3)}" for _ in range(6)], 1) for _ in range(40)]))
     where = spans(tree)
     assert sorted(where.start.tolist()) == list(range(len(tree)))
     for node in range(1, len(tree)):

@@ -17,10 +17,10 @@ from hypothesis import strategies as st
 
 from insitu.cli import main
 from insitu.errors import InsituError
-from insitu.session.profile import Profile
+from insitu.session.weighted_stacks import WeightedStacks
 from insitu.views.heatmap import MAX_ROWS, heatmap_html
 
-ProfileOf = Callable[..., Profile]
+ProfileOf = Callable[..., WeightedStacks]
 
 
 def cells_of(html: str) -> tuple[dict[str, Any], Counter[tuple[int, int, str]]]:
@@ -42,7 +42,7 @@ def cells_of(html: str) -> tuple[dict[str, Any], Counter[tuple[int, int, str]]]:
     return meta, found
 
 
-def at_times(profile_of: ProfileOf, times: list[int]) -> Profile:
+def at_times(profile_of: ProfileOf, times: list[int]) -> WeightedStacks:
     names = [("p", 1 + i % 2, [f"f{i % 3}"], 1) for i in range(len(times))]
     return replace(profile_of(names), ts_ns=np.array(times, np.int64))
 
@@ -86,8 +86,17 @@ def test_rows_out_of_range_are_refused(profile_of: ProfileOf, rows: int) -> None
 
 def test_only_selected_samples_travel(profile_of: ProfileOf) -> None:
     profile = at_times(profile_of, [1, 2, 3])
-    _, found = cells_of(heatmap_html(profile, title="x", select=np.array([False, True, False])))
+    _, found = cells_of(heatmap_html(profile.only(np.array([False, True, False])), title="x"))
     assert found == {(0, 2, "f1"): 1}
+
+
+def test_cells_of_durations_add_them_up(profile_of: ProfileOf) -> None:
+    rows = [("p", 1, ["f0"], 2), ("p", 1, ["f1"], 1)]
+    meta, found = cells_of(
+        heatmap_html(profile_of(rows, weight=5, ts_ns=np.array([1, 2, 3])), title="x", value="weight")
+    )
+    assert meta["unit"] == "ns"
+    assert found == {(0, 1, "f0"): 10, (0, 1, "f1"): 5}
 
 
 def test_folded_stacks_have_no_times_and_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -9,12 +9,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from insitu.errors import InsituError
-from insitu.session.profile import Lost
+from insitu.session.manifest import Manifest
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.views.report import build_report, to_json
 from insitu.views.report_text import report_lines
-from insitu.views.selection import selected
 from insitu.views.terminal import Screen, printable, shorten
 
 _LONG = (
@@ -57,7 +55,7 @@ def test_functions_of_one_name_in_two_modules_are_two(profile_of):
 
 
 def test_addresses_without_a_symbol_are_one_row_unless_kept_apart(profile_of):
-    stripped = [Frame(f"wc+0x{at:x}", "/usr/bin/wc") for at in (0x10, 0x20)]
+    stripped = [Frame(f"wc+0x{at:x}", "/usr/bin/wc", symbolized=False) for at in (0x10, 0x20)]
     profile = profile_of([("wc", 1, stripped, 3), ("wc", 1, stripped[:1], 2)])
     assert [(row.function, row.own, row.total) for row in build_report(profile).functions] == [("[wc]", 5, 5)]
     apart = build_report(profile, addresses=True).functions
@@ -71,8 +69,8 @@ def test_functions_are_sorted_by_self_or_by_total(profile_of):
 
 
 def test_threads_show_their_share_of_a_cpu(profile_of):
-    profile = profile_of([("p", 1, ["main"], 75), ("q", 2, ["main"], 25)])  # 10 ms of CPU time a sample
-    profile.info.update(start_monotonic_ns=1, end_monotonic_ns=1 + 1_000_000_000)
+    rows = [("p", 1, ["main"], 75), ("q", 2, ["main"], 25)]  # 10 ms of CPU time a sample
+    profile = profile_of(rows, manifest=Manifest(start_ns=1, end_ns=1 + 1_000_000_000))
     assert [(row.comm, row.tid, row.own, row.cpu_share) for row in build_report(profile).threads] == [
         ("p", 1, 75, 0.75),
         ("q", 2, 25, 0.25),
@@ -121,7 +119,7 @@ def test_light_branches_are_left_out_of_the_tree(profile_of):
 
 def test_the_reverse_tree_begins_with_the_running_functions(profile_of):
     text = _shown(profile_of([("p", 1, ["main", "a", "hot"], 6), ("p", 1, ["main", "b", "hot"], 3)]), reverse=True)
-    names = [line.split()[-1] for line in text.split("who called")[1].splitlines()[2:]]
+    names = [line.split()[-1] for line in text.split("callers of")[1].splitlines()[2:]]
     assert names == ["hot", "a", "main", "b", "main"]
 
 
@@ -139,8 +137,7 @@ def test_encodings_without_box_drawing_get_ascii(profile_of):
 def test_no_line_is_longer_than_the_terminal_is_wide(profile_of, width):
     deep = [f"{_LONG}::level{at}" for at in range(40)]
     rows = [("p", 1, [*deep[: at + 1], "leaf"], 10) for at in range(40)] + [("a thread of a long name", 2, ["x"], 9)]
-    profile = profile_of(rows)
-    profile.info["command"] = ["/usr/bin/program", *["argument"] * 40]
+    profile = profile_of(rows, manifest=Manifest(command=["/usr/bin/program", *["argument"] * 40]))
     import re
 
     lines = re.sub(r"\x1b\[[0-9;]*m", "", _shown(profile, width)).splitlines()
@@ -155,10 +152,11 @@ def test_every_part_of_a_terminal_report_is_coloured_text_only(profile_of):
 
 
 def test_losses_and_notes_stand_before_the_tables(profile_of):
-    profile = profile_of([("p", 1, ["main"], 5)])
-    profile.lost += [Lost(1, "ring", 0, 5), Lost(2, "ring", 1, 2), Lost(3, "throttle", 0, 1)]
-    profile.info.update(
-        notes=["no hardware cycles here: cpu-clock instead"], frequency_hz=99, command=["./prog", "x"]
+    profile = profile_of(
+        [("p", 1, ["main"], 5)],
+        losses={"ring": 7, "throttle": 1},
+        notes=("no hardware cycles here: cpu-clock instead",),
+        manifest=Manifest(sources=[{"options": {"frequency_hz": 99}}], command=["./prog", "x"]),
     )
     head = _shown(profile).split("hottest functions")[0]
     assert "LOST 8 records (ring: 7, throttle: 1)" in head
@@ -167,7 +165,7 @@ def test_losses_and_notes_stand_before_the_tables(profile_of):
 
 
 def test_a_profile_without_samples_says_so(profile_of):
-    assert "no samples" in _shown(profile_of([]))
+    assert "samples  none of cpu-clock" in _shown(profile_of([]))
 
 
 def test_weights_of_a_clock_are_shown_in_seconds(profile_of):
@@ -186,7 +184,7 @@ def test_hottest_lines_are_those_of_the_running_frames(profile_of):
     main = Frame("main", "/bin/p", "p.c", 40)
     report = build_report(profile_of([("p", 1, [main, hot[0]], 7), ("p", 1, [main, hot[1]], 3)]), lines=True)
     assert [(row.file, row.line, row.own) for row in report.lines] == [("p.c", 12, 7), ("p.c", 13, 3)]
-    assert "no line information" in _shown(profile_of([("p", 1, ["main"], 1)]), lines=True)
+    assert "no source line is known" in _shown(profile_of([("p", 1, ["main"], 1)]), lines=True)
 
 
 def test_json_names_every_figure(profile_of):
@@ -205,29 +203,6 @@ def test_json_names_every_figure(profile_of):
         (-1, "main", 4),
         (0, "sys_read", 3),
     ]
-
-
-def test_one_event_is_selected_and_others_are_named_when_it_is_absent(profile_of):
-    profile = profile_of([("p", 1, ["a"], 2), ("p", 1, ["b"], 3)])
-    profile.events = ["unused", "cycles", "faults:u"]
-    profile.event[:] = [1, 1, 2, 2, 2]
-    assert len(selected(profile)) == 2
-    assert selected(profile).events == ["cycles"]
-    assert selected(profile).info["notes"] == ["also recorded: faults:u; --event shows them"]
-    assert len(selected(profile, event="faults")) == 3
-    with pytest.raises(InsituError, match="there are: cycles, faults:u"):
-        selected(profile, event="unused")
-
-
-def test_threads_and_commands_are_selected(profile_of):
-    profile = profile_of([("p", 1, ["a"], 2), ("p", 2, ["a"], 3), ("q", 3, ["a"], 4)])
-    assert len(selected(profile, tid=2)) == 3
-    assert len(selected(profile, comm="p")) == 5
-    assert len(selected(profile, comm="p", tid=1)) == 2
-    with pytest.raises(InsituError, match="there are: p, q"):
-        selected(profile, comm="nginx")
-    with pytest.raises(InsituError, match="no samples of thread 9"):
-        selected(profile, tid=9)
 
 
 @given(st.text(), st.integers(0, 60))

@@ -47,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
             )
         )
     elif sys.stdout.isatty():
-        from rich.console import Console
+        from insitu.views.terminal import Screen
 
-        Console().print(doctor.rendered(features))
+        Screen.of(sys.stdout).write(doctor.rendered(features))
     else:
         print(doctor.plain(features))
     return 0

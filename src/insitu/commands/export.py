@@ -75,8 +75,8 @@ def run(args: argparse.Namespace) -> int:
     path = Path(chosen_run(args.run_path))
     _require_tables(exporter, path)
     stacks = load_stacks(path, selection(args), times=exporter.times)
-    if not len(stacks):
-        raise InsituError(f"{path}: no samples to export")
+    if not stacks.total_count:
+        raise InsituError(f"{path}: no {stacks.counted} to export")
     lost = loss_text(stacks.losses)
     if lost:
         messages.warning(f"{path}: {lost}")

@@ -151,14 +151,10 @@ class Database:
             return
         self._locked = True
         try:
-            for name in dict.fromkeys([*TABLES, *self.names]):
-                schema, _, label = name.rpartition(".")
-                if schema:
-                    self._connection.execute(f"create schema if not exists {quoted(schema)}")
-                view = f"{quoted(schema)}.{quoted(label)}" if schema else quoted(label)
-                self._connection.execute(f"create view {view} as {self._everywhere(name)}")
-            for text in stdlib().values():
-                self._connection.execute(text)
+            if len(self._paths) == 1:
+                self._create_views(0)
+            else:
+                self._create_united_views()
             allowed = ", ".join(literal(str(path / "tables")) for path in self._paths)
             self._connection.execute("set autoinstall_known_extensions = false")
             self._connection.execute("set autoload_known_extensions = false")
@@ -168,19 +164,48 @@ class Database:
         except duckdb.Error as error:
             raise _unreadable(self._paths[0], error) from None
 
-    def _everywhere(self, name: str) -> str:
-        if len(self._paths) == 1:
-            return f"from {self.relation(name)}"
-        parts = [
-            f"select {literal(path.name.removesuffix('.insitu'))} as session, * from {self.relation(name, at)}"
-            for at, path in enumerate(self._paths)
-        ]
-        return " union all by name ".join(parts)
+    def _create_views(self, session: int) -> list[str]:
+        """Views of one session's tables and the standard library's, in the current catalog; their names."""
+        names = list(dict.fromkeys([*TABLES, *self.names]))
+        for name in names:
+            self._create_view(name, f"from {self.relation(name, session)}")
+        library = stdlib()
+        for text in library.values():
+            self._connection.execute(text)
+        return [*names, *library]
+
+    def _create_united_views(self) -> None:
+        """Views of all sessions' rows, with a column ``session`` first.
+
+        Each session has its views in a catalog of its own, so that ids are joined within a session only.
+        """
+        catalogs = [f"session_{at}" for at in range(len(self._paths))]
+        names: list[str] = []
+        for at, catalog in enumerate(catalogs):
+            self._connection.execute(f"attach ':memory:' as {catalog}")
+            self._connection.execute(f"use {catalog}")
+            names = self._create_views(at)
+        self._connection.execute("use memory")
+        labels = _distinct_names(self._paths)
+        for name in names:
+            parts = [
+                f"select {literal(label)} as session, * from {catalog}.{_in_schema(name)}"
+                for label, catalog in zip(labels, catalogs, strict=True)
+            ]
+            self._create_view(name, " union all by name ".join(parts))
+
+    def _create_view(self, name: str, query: str) -> None:
+        schema, _, _ = name.rpartition(".")
+        if schema:
+            self._connection.execute(f"create schema if not exists {quoted(schema)}")
+        self._connection.execute(f"create view {_in_schema(name)} as {query}")
 
     def words(self) -> list[str]:
         """Names that a prompt completes: tables and columns."""
         self._open_to_users()
-        found = self._connection.execute("select table_name, column_name from duckdb_columns() where not internal")
+        found = self._connection.execute(
+            "select table_name, column_name from duckdb_columns() where database_name = current_database() and not internal"
+        )
         return sorted({word for row in found.fetchall() for word in row})
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> polars.DataFrame:
@@ -218,6 +243,18 @@ class Database:
                     self._connection.interrupt()
                     wait([answer], 0.1)
                 raise
+
+
+def _in_schema(name: str) -> str:
+    """A table's name as SQL writes it: what is before the last dot is its schema."""
+    schema, _, label = name.rpartition(".")
+    return f"{quoted(schema or 'main')}.{quoted(label)}"
+
+
+def _distinct_names(paths: Sequence[Path]) -> list[str]:
+    """What tells sessions apart: the names of their directories, or the whole paths if two have the same."""
+    names = [path.name.removesuffix(".insitu") for path in paths]
+    return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
 
 def stdlib() -> dict[str, str]:

@@ -7,9 +7,9 @@ depends on how many different stacks there are and not on the recording's length
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any, Final, Literal, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,8 +37,6 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 Value = Literal["count", "weight"]
-
-_MOST_CASES: Final = 200
 
 
 class ThreadLabel(NamedTuple):
@@ -165,31 +163,41 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
     first, last = int(extent["low"][0]), int(extent["high"][0])
     if want.start_s is not None or want.end_s is not None:
         where += _range(ts, first, want)
-    threads, life = _labels(database, source, where, ts, utid)
     assert table.stack is not None
+    lives = _lives(database, source, where, ts, utid)
     terms = {
         "stack": quoted(table.stack.name),
-        "thread": life,
-        "count": "1" if times else "count(*)",
-        "weight": _summed(weight, times),
+        "utid": f"coalesce({quoted(utid.name)}, 0)" if utid is not None else "0",
     }
+    if any(len(names) > 1 for names in lives.values()):
+        terms["life"] = _life_sql(terms["utid"], ts, lives)
+    keys = len(terms)
     if times:
         if ts is None:
             raise InsituError(f"{table.name}: its rows have no times", remedy="choose another --table")
         terms["ts_ns"] = quoted(ts.name)
+    else:
+        terms["count"] = "count(*)"
+    if weight is not None:
+        terms["weight"] = _summed(weight, times)
     selected = ", ".join(f"{term} as {quoted(name)}" for name, term in terms.items())
-    end = f"order by {quoted(ts.name)}" if times and ts is not None else "group by 1, 2"
+    end = f"group by {', '.join(map(str, range(1, keys + 1)))}"
+    if times:
+        ordered = manifest.tables.get(table.name, {}).get("sorted_by") == terms["ts_ns"].strip('"')
+        end = "" if ordered else f"order by {terms['ts_ns']}"
     rows = database.fetch(f"select {selected} from {source} where {where} {end}")
+    threads, thread = _labelled(database, rows["utid"], rows.get("life"), lives)
+    count = np.ones(len(thread), np.int64) if times else rows["count"].astype(np.int64)
     parent, frame, frames = _tree(database)
     counted = "samples" if table.name == SAMPLE.name else "events"
     stacks = WeightedStacks(
         parent=parent,
         frame=frame,
         frames=frames,
-        stack=rows["stack"].astype(np.int32),
-        thread=rows["thread"].astype(np.int32),
-        count=rows["count"].astype(np.int64),
-        weight=rows["weight"].astype(np.int64),
+        stack=rows["stack"].astype(np.int32, copy=False),
+        thread=thread,
+        count=count,
+        weight=rows["weight"].astype(np.int64, copy=False) if weight is not None else count,
         threads=threads,
         table=table.name,
         event=event or table.name.removeprefix("event.").removeprefix("map."),
@@ -282,9 +290,8 @@ def _weight(table: Table, asked: str) -> Any:
 
 
 def _summed(column: Any, each: bool) -> str:
-    if column is None:
-        return "1::bigint" if each else "count(*)"
-    return f"coalesce({quoted(column.name)}, 0)" if each else f"coalesce(sum({quoted(column.name)}), 0)::bigint"
+    own = f"coalesce({quoted(column.name)}, 0)"
+    return own if each else f"sum({own})::bigint"
 
 
 def _range(ts: Any, first: int, want: Selection) -> str:
@@ -298,32 +305,54 @@ def _range(ts: Any, first: int, want: Selection) -> str:
     return terms
 
 
-def _labels(database: Database, source: str, where: str, ts: Any, utid: Any) -> tuple[list[ThreadLabel], str]:
-    """Threads under each name that they had while rows were recorded, and SQL that gives a row's index there."""
-    if utid is None:
-        return [ThreadLabel(0, 0, 0, "")], "0"
+def _lives(database: Database, source: str, where: str, ts: Any, utid: Any) -> dict[int, list[tuple[int, str]]]:
+    """The names, and from when on, of each thread that had several while rows were recorded."""
+    if utid is None or ts is None:
+        return {}
     column = quoted(utid.name)
-    moments = f", min({quoted(ts.name)}), max({quoted(ts.name)})" if ts is not None else ", 0, 0"
-    extents = {
-        int(row[0]): (int(row[1]), int(row[2]))
-        for row in database.all(
-            f"select coalesce({column}, 0){moments} from {source} where {where} group by 1 order by 1"
-        )
-    }
+    several: dict[int, list[tuple[int, str]]] = {}
+    for one, start, name in database.all(
+        f"select utid, ts_ns, name from {database.relation(THREAD_NAME.name)} where utid in (select utid from"
+        f" {database.relation(THREAD_NAME.name)} group by utid having count(*) > 1) order by utid, ts_ns"
+    ):
+        several.setdefault(int(one), []).append((int(start), str(name)))
+    if not several:
+        return {}
+    extents = database.all(
+        f"select {column}, min({quoted(ts.name)}), max({quoted(ts.name)}) from {source} where {where}"
+        f" and {column} in ({', '.join(map(str, several))}) group by 1"
+    )
+    return {int(one): names_between(several[int(one)], int(low), int(high)) for one, low, high in extents}
+
+
+def _life_sql(utid: str, ts: Any, lives: Mapping[int, Sequence[tuple[int, str]]]) -> str:
+    """An expression for which of its names a row's thread had: 0, 1 and so on."""
+    cases = []
+    for one, names in lives.items():
+        later = [(start, at) for at, (start, _) in enumerate(names)][:0:-1]
+        inner = " ".join(f"when {quoted(ts.name)} >= {start} then {at}" for start, at in later)
+        if inner:
+            cases.append(f"when {one} then case {inner} else 0 end")
+    return f"case {utid} {' '.join(cases)} else 0 end"
+
+
+def _labelled(
+    database: Database, utid: I32, life: I32 | None, lives: Mapping[int, Sequence[tuple[int, str]]]
+) -> tuple[list[ThreadLabel], I32]:
+    """Threads under each name that they had, and the index there of each row."""
     known = _threads(database)
     labels: list[ThreadLabel] = []
-    plain: dict[int, int] = {}
-    split: dict[int, list[tuple[int, int]]] = {}
-    for one, (low, high) in extents.items():
-        tid, pid, names = known.get(one, (0, 0, []))
-        lives = names_between(names, low, high) or [(0, f":{tid}" if tid else "")]
-        first = len(labels)
-        labels += [ThreadLabel(one, tid, pid, name or f":{tid}") for _, name in lives]
-        if len(lives) == 1:
-            plain[one] = first
-        else:
-            split[one] = [(start, first + at) for at, (start, _) in enumerate(lives)]
-    return labels or [ThreadLabel(0, 0, 0, "")], _label_sql(column, ts, plain, split)
+    used, row = distinct(utid)
+    first = np.zeros(len(used), np.int32)
+    for at, one in enumerate(used.tolist()):
+        tid, pid, last = known.get(one, (0, 0, ""))
+        first[at] = len(labels)
+        names = [name for _, name in lives.get(one, ())] or [last]
+        labels += [ThreadLabel(one, tid, pid, name or (f":{tid}" if tid else "")) for name in names]
+    thread = first[row]
+    if life is not None:
+        thread += life.astype(np.int32)
+    return labels or [ThreadLabel(0, 0, 0, "")], thread
 
 
 def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list[tuple[int, str]]:
@@ -336,50 +365,13 @@ def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list
     return kept
 
 
-def _label_sql(column: str, ts: Any, plain: dict[int, int], split: dict[int, list[tuple[int, int]]]) -> str:
-    """An expression for the label's index. Labels are numbered in the order of utid, most with one each."""
-    cases = []
-    for one, lives in split.items():
-        inner = " ".join(f"when {quoted(ts.name)} >= {start} then {at}" for start, at in reversed(lives[1:]))
-        cases.append(f"when {one} then case {inner} else {lives[0][1]} end")
-    straight = sorted(plain.items())
-    if not cases and all(one == at for one, at in straight):
-        return f"coalesce({column}, 0)"
-    if len(straight) > _MOST_CASES or len(cases) > _MOST_CASES:
-        return _label_list(column, cases, straight)
-    cases += [f"when {one} then {at}" for one, at in straight]
-    return f"case coalesce({column}, 0) {' '.join(cases)} else 0 end"
-
-
-def _label_list(column: str, cases: list[str], straight: Sequence[tuple[int, int]]) -> str:
-    """The same by a list that is indexed, for thousands of threads."""
-    if not straight:
-        return f"case coalesce({column}, 0) {' '.join(cases)} else 0 end"
-    table = [0] * (straight[-1][0] + 1)
-    for one, at in straight:
-        table[one] = at
-    looked_up = f"coalesce({table}[coalesce({column}, 0) + 1], 0)"
-    return f"case coalesce({column}, 0) {' '.join(cases)} else {looked_up} end" if cases else looked_up
-
-
-def _threads(database: Database) -> dict[int, tuple[int, int, list[tuple[int, str]]]]:
-    """utid -> tid, pid, its names with the time from which it had them."""
+def _threads(database: Database) -> dict[int, tuple[int, int, str]]:
+    """utid -> tid, pid, its last name."""
     rows = database.all(
         f"select t.utid, t.tid, coalesce(p.pid, 0), t.name from {database.relation(THREAD.name)} t"
         f" left join {database.relation(PROCESS.name)} p on p.upid = t.upid"
     )
-    found: dict[int, tuple[int, int, list[tuple[int, str]]]] = {}
-    for utid, tid, pid, name in rows:
-        found[int(utid)] = (int(tid), int(pid), [(0, name)] if name else [])
-    names: dict[int, list[tuple[int, str]]] = {}
-    for utid, ts_ns, name in database.all(
-        f"select utid, ts_ns, name from {database.relation(THREAD_NAME.name)} order by utid, ts_ns"
-    ):
-        names.setdefault(int(utid), []).append((int(ts_ns), str(name)))
-    for one, lives in names.items():
-        if one in found:
-            found[one] = (*found[one][:2], lives)
-    return found
+    return {int(utid): (int(tid), int(pid), str(name)) for utid, tid, pid, name in rows}
 
 
 def _tree(database: Database) -> tuple[I32, I32, list[Frame]]:

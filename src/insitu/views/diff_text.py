@@ -4,7 +4,8 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from insitu.views.diff import Diff, DiffRow
-from insitu.views.terminal import Column, Line, printable, table
+from insitu.views.table import Column, Table
+from insitu.views.terminal import Block, printable
 
 __all__ = ["diff_lines"]
 
@@ -12,7 +13,7 @@ _GREW: Final = "red"
 _SHRANK: Final = "green"
 
 
-def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequence[str] = ()) -> Iterator[Line]:
+def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequence[str] = ()) -> Iterator[Block]:
     """What was compared, then the ``limit`` (0: all) functions with the largest differences."""
     mark = ("# ", "") if width is None else ("", "")
     yield [mark, (f"{_amounts(diff)}; {diff.part} {_scale(diff)} by function", "")]
@@ -32,7 +33,7 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         Column("ratio", spare=True),
         Column("~", "left"),
         Column("module", "left", 20, spare=True),
-        Column("function", "name"),
+        Column("function", "left"),
     ]
     rows = []
     for row in diff.rows[: limit or None]:
@@ -48,7 +49,7 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
                 (row.function, style),
             ]
         )
-    yield from table(columns, rows, width)
+    yield Table(columns, rows)
     if limit and len(diff.rows) > limit:
         yield [(f"# {len(diff.rows) - limit} more functions; --limit 0 shows all", "dim")]
 

@@ -1,12 +1,11 @@
 """What can be done here, as a table for people: features by purpose, and below them what to do about the rest."""
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Final
+from collections.abc import Iterator, Sequence
+from typing import Final
 
 from insitu.capabilities import Feature, State
-
-if TYPE_CHECKING:
-    from rich.console import RenderableType
+from insitu.views.table import Column, Table
+from insitu.views.terminal import Block
 
 __all__ = ["plain", "rendered", "summary"]
 
@@ -32,32 +31,30 @@ def plain(features: Sequence[Feature]) -> str:
     return "\n".join([*lines, summary(features)])
 
 
-def rendered(features: Sequence[Feature]) -> "RenderableType":
-    """One panel for each purpose, for a terminal of any width."""
-    from rich.console import Group
-    from rich.panel import Panel
-    from rich.table import Table
-    from rich.text import Text
-
-    # Equal columns in all panels, whatever they hold.
+def rendered(features: Sequence[Feature]) -> Iterator[Block]:
+    """A table for each purpose, for a terminal of any width."""
+    # Equal columns in all tables, whatever they hold.
     width = max((len(feature.name) for feature in features), default=0)
-    panels: list[RenderableType] = []
+    columns = [Column("", "left"), Column("", "left"), Column("", "left", fold=True)]
     for group in dict.fromkeys(feature.group for feature in features):
-        table = Table.grid(padding=(0, 2), expand=True)
-        table.add_column(width=1)
-        table.add_column(width=width, no_wrap=True)
-        table.add_column(ratio=1)
+        yield [(_TITLES.get(group, group), "bold cyan")]
+        rows = []
         for feature in features:
             if feature.group == group:
                 result = feature.result
                 mark, colour = _MARKS[result.state]
-                detail = Text(result.reason, style="default" if result.state is State.YES else colour)
+                rows.append([(mark, f"bold {colour}"), (feature.name.ljust(width), ""), (result.reason, colour)])
+                if result.state is State.YES:
+                    rows[-1][2] = (result.reason, "")
                 if result.remedy:
-                    detail.append(f"\n→ {result.remedy}" if result.reason else f"→ {result.remedy}", style="cyan")
-                table.add_row(Text(mark, style=f"bold {colour}"), Text(feature.name), detail)
-        title = Text(_TITLES.get(group, group), style="bold")
-        panels.append(Panel(table, title=title, title_align="left", border_style="dim"))
-    return Group(*panels, Text(summary(features)))
+                    remedy = (f"→ {result.remedy}", "cyan")
+                    if result.reason:
+                        rows.append([("", ""), ("", ""), remedy])
+                    else:
+                        rows[-1][2] = remedy
+        yield Table(columns, rows, head=False, indent=2)
+        yield []
+    yield [(summary(features), "bold")]
 
 
 def summary(features: Sequence[Feature]) -> str:

@@ -9,7 +9,8 @@ from insitu.views.call_tree import CallTree
 from insitu.views.losses import loss_text
 from insitu.views.quantity import amount, formatter
 from insitu.views.report import Report, percent
-from insitu.views.terminal import Column, Line, Screen, heat, printable, shorten, table
+from insitu.views.table import Column, Table
+from insitu.views.terminal import Block, Line, Screen, heat, printable, shorten
 
 __all__ = ["base_name", "report_lines"]
 
@@ -20,18 +21,18 @@ _LEAST_TREE_NAME: Final = 16  # columns; deeper nodes lose indentation rather th
 
 def report_lines(
     report: Report, screen: Screen, *, limit: int = 30, min_percent: float = 1.0, tree: bool = True
-) -> Iterator[Line]:
+) -> Iterator[Block]:
     """The whole report; ``limit`` (0: none) bounds its tables, ``min_percent`` of all the tree's nodes."""
     plain = screen.width is None
     for line in _header(report):
         yield [("# ", ""), *line] if plain else line
     if not report.total:
         return
-    sections = [("hottest functions", _functions(report, screen, limit))]
+    sections: list[tuple[str, Iterator[Block]]] = [("hottest functions", _functions(report, limit))]
     if report.lines is not None:
-        sections.append(("hottest lines", _source_lines(report, screen, limit)))
+        sections.append(("hottest lines", _source_lines(report, limit)))
     if report.threads:
-        sections.append(("threads", _threads(report, screen, limit)))
+        sections.append(("threads", _threads(report, limit)))
     if tree:
         title = "callers of the hottest functions (bottom-up" if report.reverse else "call tree ("
         least = f"branches of {min_percent:g} % or more)"
@@ -84,14 +85,14 @@ def _amounts(report: Report) -> Line:
     return [(text, "")]
 
 
-def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
+def _functions(report: Report, limit: int) -> Iterator[Block]:
     columns = [
         Column("self%"),
         Column("self", spare=True),
         Column("total%"),
         Column("total", spare=True),
         Column("module", "left", _MODULE_COLUMNS, spare=True),
-        Column("function", "name"),
+        Column("function", "left"),
     ]
     shown = formatter(report.unit, report.total)
     rows = []
@@ -107,11 +108,11 @@ def _functions(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
                 (row.function, _KIND_STYLES.get(row.kind, "")),
             ]
         )
-    yield from table(columns, rows, screen.width)
+    yield Table(columns, rows)
     yield from _rest(len(report.functions), limit, "functions")
 
 
-def _source_lines(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
+def _source_lines(report: Report, limit: int) -> Iterator[Block]:
     assert report.lines is not None
     if not report.lines:
         yield [("no source line is known for any of these functions", "yellow")]
@@ -120,7 +121,7 @@ def _source_lines(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
         Column("self%"),
         Column("self", spare=True),
         Column("function", "left", 32, spare=True),
-        Column("file:line", "name"),
+        Column("file:line", "left"),
     ]
     shown = formatter(report.unit, report.total)
     rows = []
@@ -128,13 +129,13 @@ def _source_lines(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
         own = percent(row.own, report.total)
         cells = [(f"{own:.2f}", heat(own)), (shown(row.own), "")]
         rows.append([*cells, (row.function, ""), (f"{row.file}:{row.line}", "")])
-    yield from table(columns, rows, screen.width)
+    yield Table(columns, rows)
     yield from _rest(len(report.lines), limit, "lines")
 
 
-def _threads(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
+def _threads(report: Report, limit: int) -> Iterator[Block]:
     with_share = any(row.cpu_share is not None for row in report.threads)
-    columns = [Column("%"), Column("self"), *[Column("cpu%")] * with_share, Column("tid"), Column("command", "name")]
+    columns = [Column("%"), Column("self"), *[Column("cpu%")] * with_share, Column("tid"), Column("command", "left")]
     shown = formatter(report.unit, report.total)
     rows = []
     for row in report.threads[: limit or None]:
@@ -143,7 +144,7 @@ def _threads(report: Report, screen: Screen, limit: int) -> Iterator[Line]:
         if with_share:
             cells.append(("-" if row.cpu_share is None else f"{100 * row.cpu_share:.1f}", ""))
         rows.append([*cells, (str(row.tid), ""), (row.comm, "")])
-    yield from table(columns, rows, screen.width)
+    yield Table(columns, rows)
     yield from _rest(len(report.threads), limit, "threads")
 
 
@@ -152,7 +153,7 @@ def _rest(count: int, limit: int, what: str) -> Iterator[Line]:
         yield [(f"# {count - limit} more {what}; -n 0 shows all", "dim")]
 
 
-def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Line]:
+def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Block]:
     tree = report.tree
     children = _children(tree, min_percent)
     shown = formatter(tree.unit, report.total)

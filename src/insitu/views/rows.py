@@ -1,7 +1,13 @@
 """Rows of a query: a table for a person, or text for the next program."""
 
+import json
 import sys
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from insitu.views.table import Column, Table
+from insitu.views.terminal import Block, Screen
+from insitu.views.values import value_text
 
 if TYPE_CHECKING:
     import polars
@@ -9,22 +15,24 @@ if TYPE_CHECKING:
 __all__ = ["print_rows"]
 
 
-def print_rows(frame: "polars.DataFrame", form: str) -> None:
-    """Print all rows to standard output as "table", "csv", "tsv" or "json" (one array of objects)."""
+def print_rows(frame: "polars.DataFrame", form: str, types: Mapping[str, str] | None = None) -> None:
+    """Print all rows to standard output as "table", "csv", "tsv" or "json" (one array of objects).
+
+    ``types`` has the semantic types of columns, by which a table shows durations, sizes and addresses; the other
+    forms hold plain values.
+    """
     if form == "csv":
-        sys.stdout.write(frame.write_csv() if frame.width else "")
+        sys.stdout.write(_flat(frame).write_csv() if frame.width else "")
     elif form == "tsv":
         sys.stdout.write(_flat(frame).write_csv(separator="\t") if frame.width else "")
     elif form == "json":
         print(frame.write_json())
     elif frame.width:
-        _print_table(frame)
+        Screen.of(sys.stdout).write(_blocks(frame, types or {}))
 
 
 def _flat(frame: "polars.DataFrame") -> "polars.DataFrame":
     """Lists and structs as JSON text, which CSV cannot hold otherwise."""
-    import json
-
     import polars as pl
 
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
@@ -34,25 +42,14 @@ def _flat(frame: "polars.DataFrame") -> "polars.DataFrame":
     return frame.with_columns(as_text)
 
 
-def _print_table(frame: "polars.DataFrame") -> None:
-    from rich.box import SIMPLE_HEAD
-    from rich.console import Console
-    from rich.table import Table
-    from rich.text import Text
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False)
-    for name, kind in frame.schema.items():
-        table.add_column(Text(name), justify="right" if kind.is_numeric() else "left", overflow="fold")
-    for row in frame.iter_rows():
-        table.add_row(*(_cell(value) for value in row))
-    console = Console(highlight=False)
-    console.print(table)
-    console.print(Text(f"{frame.height} row{'' if frame.height == 1 else 's'}", style="dim"))
-
-
-def _cell(value: Any) -> Any:
-    from rich.text import Text
-
-    if value is None:
-        return Text("null", style="dim")
-    return Text(f"{value:.6g}" if isinstance(value, float) else str(value))
+def _blocks(frame: "polars.DataFrame", types: Mapping[str, str]) -> list[Block]:
+    columns = [
+        Column(name, "right" if kind.is_numeric() else "left", fold=not kind.is_numeric())
+        for name, kind in frame.schema.items()
+    ]
+    kinds = [types.get(name, "") for name in frame.columns]
+    rows = [
+        [(value_text(value, kind), "dim" if value is None else "") for value, kind in zip(row, kinds, strict=True)]
+        for row in frame.iter_rows()
+    ]
+    return [Table(columns, rows), [(f"# {frame.height} row{'' if frame.height == 1 else 's'}", "dim")]]

@@ -4,11 +4,12 @@ import json
 from collections.abc import Iterator
 from typing import Any, Final
 
+from insitu.session import schema
 from insitu.session.reader import Session
-from insitu.session.schema import Table
 from insitu.views.losses import loss_text
 from insitu.views.report import recorded_tables
-from insitu.views.terminal import Column, Line, Screen, printable, table
+from insitu.views.table import Column, Table
+from insitu.views.terminal import Block, Line, Screen, printable
 from insitu.views.values import is_numeric, value_text
 
 __all__ = ["table_lines", "tables_json"]
@@ -16,7 +17,7 @@ __all__ = ["table_lines", "tables_json"]
 _MOST_ROWS: Final = 1_000_000  # of a map that is shown whole
 
 
-def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Line]:
+def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Block]:
     """The tables of a session with their rows and columns, then the first ``limit`` (0: all) entries of each map."""
     plain = screen.width is None
     for line in _header(session):
@@ -26,7 +27,7 @@ def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterato
         yield [("# " if plain else "", ""), ("nothing was recorded: every table is empty", "bold yellow")]
         return
     yield from _section("tables", plain)
-    columns = [Column("table", "left"), Column("rows"), Column("columns", "name")]
+    columns = [Column("table", "left"), Column("rows"), Column("columns", "left", fold=True)]
     rows = [
         [
             (name, "bold"),
@@ -35,11 +36,11 @@ def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterato
         ]
         for name, found in tables.items()
     ]
-    yield from table(columns, rows, screen.width)
+    yield Table(columns, rows)
     for name, found in tables.items():
         if name.startswith("map."):
             yield from _section(name, plain)
-            yield from _content(session, found, screen, limit)
+            yield from _content(session, found, limit)
 
 
 def _header(session: Session) -> Iterator[Line]:
@@ -71,25 +72,21 @@ def _section(title: str, plain: bool) -> Iterator[Line]:
     yield [("# " if plain else "", ""), (printable(title), "bold cyan")]
 
 
-def _content(session: Session, found: Table, screen: Screen, limit: int) -> Iterator[Line]:
+def _content(session: Session, found: schema.Table, limit: int) -> Iterator[Block]:
     """The entries of a map, the largest value first."""
     entries = _entries(session, found, limit)
-    columns = [
-        Column(column.name, "right" if is_numeric(column) else "left", spare=False) for column in found.columns
-    ]
-    if columns and columns[-1].align == "left":
-        columns[-1] = Column(found.columns[-1].name, "name")
+    columns = [Column(column.name, "right" if is_numeric(column) else "left") for column in found.columns]
     rows = [
         [(value_text(value, column.type), "") for value, column in zip(entry, found.columns, strict=True)]
         for entry in entries
     ]
-    yield from table(columns, rows, screen.width)
+    yield Table(columns, rows)
     more = recorded_tables(session.manifest)[found.name] - len(rows)
     if more > 0:
-        yield [(f"# {more} more entries; -n 0 shows all", "dim")]
+        yield [(f"# {more} more entries; --limit 0 shows all", "dim")]
 
 
-def _entries(session: Session, found: Table, limit: int) -> list[tuple[Any, ...]]:
+def _entries(session: Session, found: schema.Table, limit: int) -> list[tuple[Any, ...]]:
     frame = session[found.name].select([column.name for column in found.columns])
     by = [column.name for column in found.columns if is_numeric(column)][-1:]
     if by:

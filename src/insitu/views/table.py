@@ -1,0 +1,121 @@
+"""The one renderer of tables: through rich on a terminal, in aligned columns of whole values in a pipe."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Final, Literal
+
+from insitu.messages import printable
+
+if TYPE_CHECKING:
+    import rich.table
+    from rich.console import Console, ConsoleOptions, RenderResult
+    from rich.measure import Measurement
+
+__all__ = ["Cell", "Column", "Line", "Table", "plain_lines", "rich_table", "shorten"]
+
+Cell = tuple[str, str]
+"""A text and rich's style for it."""
+Line = list[Cell]
+
+_NARROW: Final = 60  # columns; below, tables lose their spare columns
+_LEAST_NAME: Final = 12  # columns; a text is not shortened below this
+
+
+@dataclass(frozen=True)
+class Column:
+    """A table's column."""
+
+    title: str
+    align: Literal["left", "right"] = "right"
+    most: int = 0
+    """Columns that it takes at most on a terminal; 0: as many as there are."""
+    spare: bool = False
+    """Whether it is left out on a narrow terminal."""
+    fold: bool = False
+    """Whether a text that is too long goes on on the next line; else it loses its middle."""
+
+
+@dataclass(frozen=True)
+class Table:
+    """Rows of cells. ``head`` False leaves the titles out; ``indent`` is in columns, on a terminal only."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]] = field(default_factory=list)
+    head: bool = True
+    indent: int = 0
+
+
+def plain_lines(table: Table) -> Iterator[Line]:
+    """The lines of a table for a pipe: nothing is shortened; the title line begins with "#", as all that is not data."""
+    rows = [[(printable(text), style) for text, style in row] for row in table.rows]
+    titles = [(printable(column.title), "") for column in table.columns]
+    shown = [titles, *rows] if table.head else rows
+    widths = [max((len(row[at][0]) for row in shown), default=0) for at in range(len(table.columns))]
+    for number, row in enumerate(shown):
+        cells = [
+            text.rjust(wide) if column.align == "right" else text.ljust(wide)
+            for column, wide, (text, _) in zip(table.columns, widths, row, strict=True)
+        ]
+        yield [("# " if table.head and number == 0 else "  ", ""), ("  ".join(cells), "")]
+
+
+def rich_table(table: Table, width: int) -> "rich.table.Table":
+    """The table for a terminal of ``width`` columns."""
+    import rich.table
+    from rich.text import Text
+
+    shown = [at for at, column in enumerate(table.columns) if width >= _NARROW or not column.spare]
+    made = rich.table.Table(
+        box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=table.head, header_style="bold"
+    )
+    if table.indent:
+        made.add_column(width=max(table.indent - 2, 0))
+    for column in (table.columns[at] for at in shown):
+        made.add_column(
+            Text(printable(column.title)),
+            justify=column.align,
+            no_wrap=column.align == "right",
+            max_width=max(column.most, len(column.title)) if column.most else None,
+        )
+    for row in table.rows:
+        cells: list[Text | _Shortened] = []
+        for at in shown:
+            text, style = row[at]
+            if table.columns[at].fold:
+                folded = "\n".join(printable(line) for line in text.split("\n"))
+                cells.append(Text(folded, style=style, overflow="fold"))
+            elif table.columns[at].align == "right":
+                cells.append(Text(printable(text), style=style))
+            else:
+                cells.append(_Shortened(printable(text), style))
+        made.add_row(*([""] if table.indent else []), *cells)
+    return made
+
+
+@dataclass(frozen=True)
+class _Shortened:
+    """A text that loses its middle where its column is too narrow."""
+
+    text: str
+    style: str
+
+    def __rich_measure__(self, console: "Console", options: "ConsoleOptions") -> "Measurement":
+        from rich.measure import Measurement
+
+        whole = min(len(self.text), options.max_width)
+        return Measurement(min(whole, _LEAST_NAME), whole)
+
+    def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
+        from rich.text import Text
+
+        yield Text(shorten(self.text, options.max_width), self.style, no_wrap=True, overflow="ellipsis")
+
+
+def shorten(text: str, width: int) -> str:
+    """``text`` in at most ``width`` columns: a long one keeps its beginning and, as more telling, more of its end."""
+    if len(text) <= width:
+        return text
+    if width < 4:
+        return text[:width]
+    tail = (width - 1) * 3 // 5
+    return f"{text[: width - 1 - tail]}…{text[-tail:]}"

@@ -1,0 +1,125 @@
+"""Every view, as a user asks for it, of a table that no module of insitu knows, and of sessions without stacks."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+
+from insitu.cli import main
+
+from .sessions import empty_session, mixed_session, script_session, waits_session
+from .test_flamegraph import stacks_of, unpacked
+from .test_heatmap import cells_of
+
+
+@pytest.fixture(scope="module")
+def waits(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(waits_session(tmp_path_factory.mktemp("waits") / "waits.insitu"))
+
+
+@pytest.fixture(scope="module")
+def script(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return str(script_session(tmp_path_factory.mktemp("script") / "script.insitu"))
+
+
+def out(capfdbinary: pytest.CaptureFixture[bytes], *words: str, status: int = 0) -> str:
+    assert main(list(words)) == status
+    shown = capfdbinary.readouterr()
+    return (shown.err if status else shown.out).decode()
+
+
+def test_a_flame_graph_of_waits_is_wide_by_their_duration(waits: str, capfdbinary) -> None:
+    html = out(capfdbinary, "flame", waits, "-o", "-")
+    assert stacks_of(html) == {
+        ("worker5/5", "main", "read_file", "lock_page"): 50_000_000,
+        ("worker6/6", "start_thread", "read_file"): 50_000_000,
+    }
+    assert unpacked(html)[0]["unit"] == "ns"
+    assert "10 events" in unpacked(html)[0]["subtitle"] and "blocked" in unpacked(html)[0]["subtitle"]
+
+
+def test_a_heat_map_of_waits_adds_up_durations_where_they_begin(waits: str, capfdbinary) -> None:
+    meta, found = cells_of(out(capfdbinary, "heatmap", waits, "-o", "-", "--rows", "4"))
+    assert meta["unit"] == "ns"
+    leaves = {5: "lock_page", 6: "read_file"}
+    assert found == {
+        (at, 5 + at % 2, leaves[5 + at % 2]): 10_000_000 for at in range(10)
+    }  # a quarter of a second apart
+
+
+def test_a_report_on_waits_is_in_their_unit_and_has_no_share_of_a_cpu(waits: str, capfdbinary) -> None:
+    text = out(capfdbinary, "report", waits)
+    assert "10 of blocked, 100.000 ms" in text and "cpu%" not in text and "samples" not in text
+    rows = [line.split() for line in text.splitlines() if line.endswith("lock_page") and "kernel" in line]
+    assert rows == [["50.00", "50.000ms", "50.00", "50.000ms", "[kernel.kallsyms]", "lock_page"]]
+    document = json.loads(out(capfdbinary, "report", waits, "--json"))
+    assert (document["unit"], document["table"], document["counted"]) == ("ns", "event.blocked", "events")
+    assert (document["total"], document["samples"]) == (100_000_000, 10)
+    assert json.loads(out(capfdbinary, "report", waits, "--json", "--unit", "events"))["total"] == 10
+
+
+def test_exports_of_waits_have_their_durations(waits: str, capfdbinary) -> None:
+    folded = "worker5;main;read_file;lock_page 50000000\nworker6;start_thread;read_file 50000000\n"
+    assert out(capfdbinary, "report", waits, "--folded") == folded
+    document = json.loads(out(capfdbinary, "export", waits, "--format", "speedscope"))
+    assert {profile["unit"] for profile in document["profiles"]} == {"nanoseconds"}
+    assert sum(sum(profile["weights"]) for profile in document["profiles"]) == 100_000_000
+    assert "50.000 ms" in out(capfdbinary, "callgraph", waits)
+
+
+def test_a_diff_of_waits_compares_durations(waits: str, tmp_path: Path, capfdbinary) -> None:
+    longer = str(waits_session(tmp_path / "longer.insitu", times=11))
+    text = out(capfdbinary, "diff", waits, longer, "--no-normalise")
+    rows = {line.split()[-1]: line.split()[:3] for line in text.splitlines() if not line.startswith("#") and line}
+    assert rows["lock_page"] == ["0.0500", "0.1500", "+0.1000"]
+    assert "seconds" in text and "CPU" not in text
+
+
+def test_a_table_is_chosen_by_its_name(tmp_path: Path, capfdbinary) -> None:
+    path = str(mixed_session(tmp_path / "mixed.insitu"))
+    assert "60 of cpu-clock" in out(capfdbinary, "report", path)
+    spans = out(capfdbinary, "report", path, "--table", "span")
+    assert "3 of span, 150.000 ms" in spans
+    assert "tables with stacks: sample, span" in out(capfdbinary, "report", path, "--table", "nope", status=1)
+    assert "table event.open has no stacks" in out(capfdbinary, "flame", path, "--table", "event.open", status=1)
+
+
+def test_a_thread_that_renamed_itself_has_a_row_for_each_name(tmp_path: Path, capfdbinary) -> None:
+    path = str(mixed_session(tmp_path / "mixed.insitu"))
+    threads = json.loads(out(capfdbinary, "report", path, "--json"))["threads"]
+    assert {(row["comm"], row["tid"]): row["self"] for row in threads} == {
+        ("sh", 100): 20,
+        ("ls", 100): 10,
+        ("cat", 100): 20,
+        ("helper", 101): 10,
+    }
+
+
+def test_a_report_on_a_script_shows_its_tables_and_its_maps(script: str, capfdbinary) -> None:
+    text = out(capfdbinary, "report", script)
+    assert "CPU time" not in text and "samples" not in text
+    assert re.search(r"event\.open +2 +ts_ns, utid, file, took_ns", text)
+    entries = [line.split() for line in text.split("# map.us")[1].splitlines() if not line.startswith("#") and line]
+    assert entries == [["write", "16", "32", "1000000"], ["read", "0", "16", "3"]]
+    assert "LOST 9 records (ring buffer: 9)" in text
+    document = json.loads(out(capfdbinary, "report", script, "--json"))
+    assert [table["name"] for table in document["tables"]] == ["event.open", "map.us"]
+    assert document["tables"][1]["entries"][0] == {"key": "write", "low": 16, "high": 32, "count": 1_000_000}
+
+
+@pytest.mark.parametrize(
+    "words", [["flame", "-o", "-"], ["heatmap", "-o", "-"], ["callgraph"], ["export", "--format", "dot"]]
+)
+def test_a_view_of_stacks_says_what_a_trace_holds_instead(script: str, words: list[str], capfdbinary) -> None:
+    error = out(capfdbinary, words[0], script, *words[1:], status=1)
+    assert "no CPU samples: this is a trace (tables: event.open, map.us)" in error and error.count("\n") == 1
+
+
+@pytest.mark.parametrize("words", [[], ["--json"], ["--folded"], ["--lines"]])
+def test_a_profile_without_samples_is_reported_without_guesses(tmp_path: Path, words: list[str], capfdbinary) -> None:
+    path = str(empty_session(tmp_path / "empty.insitu"))
+    text = out(capfdbinary, "report", path, *words)
+    assert "no CPU time" not in text and "-g" not in text
+    for command in ("flame", "heatmap"):
+        assert "<!doctype html>" in out(capfdbinary, command, path, "-o", "-")
