@@ -1,4 +1,4 @@
-"""Write docs/session-format.md's tables from the registry: `python tools/session_format.py` (--check: only compare)."""
+"""Write the tables of docs/session-format.md from the registry; with --check, only compare."""
 
 import sys
 from importlib import import_module

@@ -16,8 +16,8 @@ if TYPE_CHECKING:
     from insitu import lab as lab
     from insitu.convert.open import open_session as open
     from insitu.errors import InsituError as InsituError
-    from insitu.probe.api import trace as trace
     from insitu.record.cpu import profile as profile
+    from insitu.record.script import trace as trace
 
 # Public name -> module and name there. Resolved on first use: importing insitu must stay cheap.
 _LAZY = {
@@ -25,7 +25,7 @@ _LAZY = {
     "lab": ("insitu.lab", ""),  # the package itself: insitu.lab.guest(...)
     "open": ("insitu.convert.open", "open_session"),
     "profile": ("insitu.record.cpu", "profile"),
-    "trace": ("insitu.probe.api", "trace"),
+    "trace": ("insitu.record.script", "trace"),
 }
 
 

@@ -1,4 +1,4 @@
-"""The contract: a recorder is one file and one registered table; sessions, recovery, SQL and views come by themselves."""
+"""The contract: a recorder is one file and one registered table; recovery, SQL and views come by themselves."""
 
 import json
 import os

@@ -1,10 +1,16 @@
 """What a recording says on standard error while it runs, and what it displaces: an earlier one, kept as NAME.old."""
 
 import os
+from typing import TYPE_CHECKING
 
 from insitu import messages
 
-__all__ = ["Displaced", "progress"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from insitu.session.manifest import Manifest
+
+__all__ = ["Displaced", "finished", "progress"]
 
 
 class Displaced:
@@ -34,3 +40,22 @@ def _inode(path: str) -> tuple[int, int] | None:
 def progress(seconds: float, size: int) -> None:
     """Show how far a recording is; only on a terminal."""
     messages.progress(f"recording, {seconds:.0f} s, {size / 1e6:.1f} MB; Ctrl-C ends it")
+
+
+def finished(path: "Path") -> "Manifest | None":
+    """Convert and symbolize; None where that failed, which is reported and loses nothing."""
+    import signal
+
+    from insitu.convert.sources import finish
+
+    # Ctrl-C ends the program at once: the raw records stay until all is converted.
+    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    try:
+        return finish(path)
+    except OSError as error:
+        messages.error(
+            f"{path} is not converted: {error.strerror}; its raw records are kept", "make room, then open it"
+        )
+        return None
+    finally:
+        signal.signal(signal.SIGINT, before)

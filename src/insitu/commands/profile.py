@@ -25,7 +25,7 @@ from insitu.commands._options import (
     quiet_option,
     recording_target_options,
 )
-from insitu.commands._output import Displaced, progress
+from insitu.commands._output import Displaced, finished, progress
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -110,7 +110,7 @@ def run(args: argparse.Namespace) -> int:
         return outcome.exit_status
     if outcome.failure:
         messages.error(outcome.failure)
-    manifest = _finish(path)
+    manifest = finished(path)
     if manifest and not args.quiet:
         messages.note(_summary(request, path, manifest, outcome))
     return outcome.exit_status or (0 if manifest and not outcome.failure else 1)
@@ -143,25 +143,6 @@ def _options(args: argparse.Namespace) -> "PerfOptions":
         ring_pages=args.pages,
         max_stack=args.max_stack,
     )
-
-
-def _finish(path: "Path") -> "Manifest | None":
-    """Convert and symbolize; None where that failed, which is reported and loses nothing."""
-    import signal
-
-    from insitu.convert.sources import finish
-
-    # Ctrl-C ends the program at once: the raw records stay until all is converted.
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
-    try:
-        return finish(path)
-    except OSError as error:
-        messages.error(
-            f"{path} is not converted: {error.strerror}; its raw records are kept", "make room, then open it"
-        )
-        return None
-    finally:
-        signal.signal(signal.SIGINT, before)
 
 
 def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "Outcome") -> str:

@@ -3,26 +3,30 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import stat
 import sys
-import time
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, BinaryIO
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from insitu import messages
 from insitu.commands._options import pids_named
 from insitu.errors import InsituError
-from insitu.probe.compile import compile_script
+from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import JsonOutput, Output, TextOutput
 from insitu.probe.providers.base import Context
-from insitu.probe.runtime.run import Runtime, interrupts
+from insitu.probe.runtime.run import Runtime, has_user_addresses
 from insitu.probe.source import ScriptError, Source
-from insitu.probe.target import Target
+from insitu.record.interrupts import Interrupts
+from insitu.record.loop import Loop
+from insitu.record.source import Target
+from insitu.record.sources.probe import ProbeSource
+from insitu.record.target import TracedProcess
 
 if TYPE_CHECKING:
-    from insitu.probe.output.formatting import Formatter
+    from pathlib import Path
 
 __all__ = ["run_script", "traced_process"]
 
@@ -32,7 +36,7 @@ def run_script(args: argparse.Namespace) -> int:
 
     Nothing at ``-o`` is touched, and no command is started, before all that can be refused has been.
     """
-    source, words, command = _source(args)
+    source, words, command = _script(args)
     options = Options.given(words, unsafe=args.unsafe)
     options.apply_environment()
     context = Context(pid=traced_process(args), runs_command=bool(command))
@@ -63,7 +67,7 @@ def traced_process(args: argparse.Namespace) -> int | None:
     return pids[0] if pids else None
 
 
-def _source(args: argparse.Namespace) -> tuple[Source, list[str], list[str]]:
+def _script(args: argparse.Namespace) -> tuple[Source, list[str], list[str]]:
     """The script, its parameters and options, and the words of the command to run (none: empty).
 
     After ``--`` a word that begins with a dash begins words for the script, as in bpftrace; any other a command.
@@ -105,95 +109,165 @@ def _split(command: str) -> list[str]:
 
 def _run(args: argparse.Namespace, source: Source, options: Options, context: Context, command: list[str]) -> int:
     compiled = compile_script(source, options, context, cached=not args.no_cache)
-    target = _target(command, context.pid)
-    try:
-        runtime = Runtime(compiled, source, context, target, log_level=1 if args.verbose else 0)
-    except BaseException:
-        target.close()
-        raise
-    try:
-        if args.verbose:
-            for program in runtime.loaded.programs:
-                messages.block(f"{program.points[0].name}:\n{program.log}", prefix="")
-        if args.dry_run:
-            return 0
-        with _destination(args.output) as destination:
-            status = _attach_and_drain(args, runtime, destination)
-    finally:
-        runtime.close()
-    if status is None and command and args.command is None:
-        return target.exit_status or 0
-    return status or 0  # with -c as without, as bpftrace has it
+    if args.output is not None and args.output.endswith(".insitu") and not args.dry_run:
+        return _recorded(args, source, compiled, context, command)
+    with _output_file(args.output) as file:
+        probe = _source(args, source, compiled, context, file.stream)
+        with Interrupts() as interrupts, contextlib.ExitStack() as open_things:
+            process = _process(command, context.pid, interrupts.ignored_before)
+            open_things.callback(process.close)
+            open_things.callback(probe.close)
+            probe.open(Target(process.launched))
+            _show_log(args, probe)
+            if args.dry_run:
+                return 0
+            if not args.quiet and not file.replaces:
+                _announce(probe)
+            probe.start(None, 0)
+            process.release()
+            file.begin()
+            if not args.quiet and file.replaces:
+                _announce(probe)
+            _warn(probe)
+            loop = Loop(
+                [probe],
+                probe.drain,
+                launched=process.launched,
+                pids=[context.pid] if context.pid else (),
+                seconds=args.duration,
+                interrupts=interrupts,
+            )
+            open_things.callback(loop.close)
+            while loop.turn():
+                pass
+            interrupts.leaving = True
+            probe.stop(0)
+            interrupts.leaving = False
+            status = _status(args, probe, lambda: loop.end_command() or loop.exit_status())
+        _report_losses(probe)
+    return status
 
 
-def _target(command: Sequence[str], pid: int | None) -> Target:
-    if command:
-        import shlex
+def _recorded(
+    args: argparse.Namespace, source: Source, compiled: Compiled, context: Context, command: list[str]
+) -> int:
+    """Record into a session, besides printing."""
+    from pathlib import Path
 
-        from insitu.record.workload import executable
+    from insitu.commands._output import Displaced, finished
+    from insitu.record.run import Request, record
+    from insitu.record.source import Source as Recorded
+    from insitu.record.sources.processes import ProcessesSource
 
-        executable(command)
-        return Target.child(shlex.join(command))
-    return Target.existing(pid) if pid else Target()
+    path = Path(args.output)
+    probe = _source(args, source, compiled, context, sys.stdout.buffer)
+    pids = (context.pid,) if context.pid else ()
+    request = Request(tuple(command), pids, not (command or pids), args.duration)
+    sources: list[Recorded] = [_Announced(probe, args)]
+    if has_user_addresses(compiled.layout):
+        sources.append(ProcessesSource())
+    displaced = Displaced(path)
+    outcome = record(request, sources, path)
+    if not args.quiet:
+        displaced.report()
+    _report_losses(probe)
+    if outcome.failure:
+        messages.error(outcome.failure)
+    if outcome.abandoned:
+        messages.note(f"left unconverted: {path} is converted when it is next opened")
+        return outcome.exit_status
+    whole = finished(path) is not None and not outcome.failure
+    return _status(args, probe, lambda: outcome.exit_status) or (0 if whole else 1)
 
 
-def _attach_and_drain(args: argparse.Namespace, runtime: Runtime, destination: _Destination) -> int | None:
-    """Run the script to its end; returns the status that it gave exit(), None if it did not call it."""
-    formatter = runtime.formatter()
+class _Announced:
+    """A script's source that says how many probes it attaches when it does."""
+
+    def __init__(self, probe: ProbeSource, args: argparse.Namespace) -> None:
+        self._probe = probe
+        self._args = args
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._probe, name)
+
+    def open(self, target: Target) -> None:
+        self._probe.open(target)
+        _show_log(self._args, self._probe)
+
+    def start(self, directory: Path, start_ns: int) -> None:
+        if not self._args.quiet:
+            _announce(self._probe)
+        self._probe.start(directory, start_ns)
+        _warn(self._probe)
+
+
+def _source(
+    args: argparse.Namespace, source: Source, compiled: Compiled, context: Context, stream: BinaryIO
+) -> ProbeSource:
     make = JsonOutput if args.format == "json" else TextOutput
-    output: Output = make(runtime.loaded, formatter, destination.stream)
-    runtime.handle_with(output)
-    count = sum(len(program.points) for program in runtime.compiled.programs)
-    with interrupts() as stopped:
-        if not args.quiet and not destination.replaces:
-            output.attached(count)
-        runtime.attach()
-        destination.begin(quiet=args.quiet)
-        if not args.quiet and destination.replaces:
-            output.attached(count)
-        for warning in runtime.loaded.warnings:
-            messages.warning(warning)
-        deadline = time.monotonic() + args.duration if args.duration is not None else None
-        runtime.drain_until_end(output, stopped, deadline, lambda: destination.passed(runtime, formatter))
-        runtime.finish(output)
-        output.write("\n\n")
-        if runtime.compiled.print_maps:
-            output.all_maps()
-        output.flush()
-        destination.finished(runtime, formatter)
-    for number, what in runtime.lost():
+
+    def output(runtime: Runtime) -> Output:
+        return make(runtime.loaded, runtime.formatter(), stream)
+
+    return ProbeSource(compiled, source, context, output, log_level=1 if args.verbose else 0)
+
+
+def _process(command: Sequence[str], pid: int | None, ignoring: Sequence[int]) -> TracedProcess:
+    if command:
+        return TracedProcess.command(command, ignoring)
+    return TracedProcess.existing(pid) if pid else TracedProcess()
+
+
+def _status(args: argparse.Namespace, probe: ProbeSource, of_command: Callable[[], int]) -> int:
+    """The status that the script gave exit(), else the command's; with -c as without, as bpftrace has it."""
+    status = of_command()
+    if probe.output.exit_status is not None:
+        return probe.output.exit_status
+    return 0 if args.command is not None else status
+
+
+def _show_log(args: argparse.Namespace, probe: ProbeSource) -> None:
+    if args.verbose:
+        for program in probe.runtime.loaded.programs:
+            messages.block(f"{program.points[0].name}:\n{program.log}", prefix="")
+
+
+def _announce(probe: ProbeSource) -> None:
+    probe.output.attached(sum(len(program.points) for program in probe.runtime.compiled.programs))
+
+
+def _warn(probe: ProbeSource) -> None:
+    for warning in probe.runtime.loaded.warnings:
+        messages.warning(warning)
+
+
+def _report_losses(probe: ProbeSource) -> None:
+    for number, what in probe.lost:
         messages.note(f"Lost {number} {what}")
-    return output.exit_status
 
 
-# Where output goes
+# Where text goes
 
 
-class _Destination:
-    """Standard output. ``begin`` is called when everything is attached: what is replaced is untouched until then."""
+class _Standard:
+    """Standard output."""
 
     replaces = False
 
     def __init__(self) -> None:
         self.stream: BinaryIO = sys.stdout.buffer
 
-    def __enter__(self) -> _Destination:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         pass
 
-    def begin(self, *, quiet: bool) -> None:
-        pass
-
-    def passed(self, runtime: Runtime, formatter: Formatter) -> None:
-        """The rings have just been read."""
-
-    def finished(self, runtime: Runtime, formatter: Formatter) -> None:
-        """The run has ended; its maps still exist."""
+    def begin(self) -> None:
+        """Called when everything is attached: what is replaced is untouched until then."""
 
 
-class _File(_Destination):
+class _File(_Standard):
     """A file of text, opened at once, so that a refusal comes early, and emptied by ``begin``."""
 
     replaces = True
@@ -208,50 +282,11 @@ class _File(_Destination):
         if self._new and not self._began:
             os.unlink(self._path)  # noqa: PTH108
 
-    def begin(self, *, quiet: bool) -> None:
+    def begin(self) -> None:
         self._began = True
         if stat.S_ISREG(os.fstat(self.stream.fileno()).st_mode):
             self.stream.truncate(0)
 
 
-class _Session(_Destination):
-    """A session, besides standard output: made under another name, and moved to its own by ``begin``."""
-
-    def __init__(self, path: str) -> None:
-        from pathlib import Path
-
-        from insitu.commands._output import Displaced
-        from insitu.record.script import ScriptSession
-        from insitu.session import store
-
-        super().__init__()
-        self._path, self._began = Path(path), False
-        store.refuse_in_the_way(self._path)
-        self._displaced = Displaced(path)
-        self._session = ScriptSession(store.name_beside(self._path))
-
-    def __exit__(self, *raised: object) -> None:
-        if not self._began:
-            import shutil
-
-            shutil.rmtree(self._session.path, ignore_errors=True)
-
-    def begin(self, *, quiet: bool) -> None:
-        from insitu.session import store
-
-        store.replace(self._path, self._session.path)
-        self._session.path, self._began = self._path, True
-        if not quiet:
-            self._displaced.report()
-
-    def passed(self, runtime: Runtime, formatter: Formatter) -> None:
-        self._session.passed(runtime, formatter)
-
-    def finished(self, runtime: Runtime, formatter: Formatter) -> None:
-        self._session.finished(runtime, formatter)
-
-
-def _destination(output: str | None) -> _Destination:
-    if output is None:
-        return _Destination()
-    return _Session(output) if output.endswith(".insitu") else _File(output)
+def _output_file(output: str | None) -> _Standard:
+    return _Standard() if output is None else _File(output)

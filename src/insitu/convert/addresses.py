@@ -65,6 +65,10 @@ class Addresses:
         """The stack of each callchain."""
         return self.stacks.add(chains, epoch)
 
+    def joined(self, outer: I32, inner: I32) -> I32:
+        """Stacks of two parts: the inner one's frames on top of the outer one's."""
+        return self._writer.stacks.join(outer, inner)
+
     def unwound(self, stacks: UserStacks) -> tuple[I64, U64]:
         """Offsets (n + 1) and addresses, leaf first, of user stacks that were copied."""
         if self._unwinder is None:

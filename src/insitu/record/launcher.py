@@ -53,8 +53,15 @@ class Launched:
         self._status: int | None = None
         self._path = path
 
+    @property
+    def held(self) -> bool:
+        """Whether it still waits for release()."""
+        return self._gate >= 0
+
     def release(self) -> None:
-        """Let the command run. Raises InsituError (status 126) if exec fails, as for a file of another machine."""
+        """Let the command run; once is enough. Raises InsituError (status 126) if exec fails, as for a file of another machine."""
+        if not self.held:
+            return
         os.write(self._gate, b"!")
         os.close(self._gate)
         self._gate = -1
@@ -91,12 +98,13 @@ class Launched:
         return 128 - code if code < 0 else code
 
     def close(self) -> None:
-        """Let go of the descriptors. A command that was never released ends."""
+        """Close the descriptors. A command that was never released ends. Idempotent."""
+        held = self.held
         for fd in (self._gate, self._report, self.pidfd):
             if fd >= 0:
                 os.close(fd)
-        if self._gate >= 0:
-            self._gate = -1
+        self._gate = self._report = self.pidfd = -1
+        if held:
             self.wait()
 
 

@@ -3,32 +3,24 @@
 import contextlib
 import json
 import math
-import os
-import select
 import shutil
-import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import Any, Final, NamedTuple
+from typing import Any, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.record.interrupts import Interrupts
 from insitu.record.launcher import Launched, executable
+from insitu.record.loop import Loop
 from insitu.record.source import Source, Target
 from insitu.session.directory import create, put_back, refuse_in_the_way
 from insitu.session.files import write_whole
 from insitu.session.manifest import Manifest
 
 __all__ = ["Outcome", "Request", "processes_of", "record"]
-
-# A recorder that is killed loses at most what came within this time; a wake-up costs some 50 microseconds.
-_FLUSH_MS: Final = 1000
-
-# How long a command may take to end by itself after Ctrl-C, which it got too, before it is sent SIGTERM.
-_GRACE_S: Final = 1.0
 
 
 class Request(NamedTuple):
@@ -126,13 +118,38 @@ class _Recording:
         except BaseException:
             self._undo()
             raise
-        self._drain_until_over()
+        loop = Loop(
+            self._sources,
+            self._drain,
+            launched=self._launched,
+            pids=self._request.pids,
+            seconds=self._request.seconds,
+            interrupts=self._interrupts,
+        )
+        try:
+            self._until_over(loop)
+            return self._ended(loop, manifest)
+        finally:
+            loop.close()
+
+    def _until_over(self, loop: Loop) -> None:
+        told = 0.0
+        while loop.turn():
+            if self._failure:
+                loop.stop()
+            if self._progress and loop.elapsed_s - told >= 1:
+                told = loop.elapsed_s
+                self._progress(told, self._bytes)
+
+    def _ended(self, loop: Loop, manifest: Manifest) -> Outcome:
         end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        self._interrupts.leaving = True
         for source in self._sources:
             self._or_failure(partial(source.stop, end_ns))
+        self._interrupts.leaving = False
         lost = self._write_losses(end_ns)
-        abandoned = self._end_command() if self._launched else False
-        status = self._exit_status(abandoned)
+        abandoned = loop.end_command(at_once=not self._failure)
+        status = loop.exit_status(failed=bool(self._failure))
         notes = [note for each in self._sources for note in each.notes]
         said = notes + ([self._failure] if self._failure else [])
         self._or_failure(lambda: manifest.changed(end_ns=end_ns, exit_status=status, notes=said).write(self._path))
@@ -167,93 +184,18 @@ class _Recording:
         for source in self._sources:
             self._bytes += source.drain()
 
-    def _drain_until_over(self) -> None:
-        """Drain until the target or a source ends, the time is up, somebody asks to stop or the disk is full."""
-        poll = select.poll()
-        for source in self._sources:
-            for fd in source.fds:
-                poll.register(fd, select.POLLIN)
-        poll.register(self._interrupts.fd, select.POLLIN)
-        targets = self._target_pidfds()
-        for pidfd in targets:
-            poll.register(pidfd, select.POLLIN)
-        if self._request.pids and not targets:
-            return
-        began = told = time.monotonic()
-        deadline = None if self._request.seconds is None else began + self._request.seconds
-        try:
-            while not self._interrupts.seen() and not self._failure:
-                now = time.monotonic()
-                if self._progress and now - told >= 1:
-                    told = now
-                    self._progress(now - began, self._bytes)
-                wait_ms = _FLUSH_MS if deadline is None else min(_FLUSH_MS, (deadline - now) * 1000)
-                if wait_ms <= 0:
-                    return
-                for fd, _ in poll.poll(wait_ms):
-                    if fd in targets:
-                        poll.unregister(fd)
-                        targets.remove(fd)
-                        if not targets:
-                            return
-                self._drain()
-                if any(source.ended for source in self._sources):
-                    return
-        finally:
-            if not self._launched:
-                for pidfd in targets:
-                    os.close(pidfd)
-
-    def _target_pidfds(self) -> set[int]:
-        if self._launched:
-            return {self._launched.pidfd}
-        descriptors = set()
-        for pid in self._request.pids:
-            with contextlib.suppress(ProcessLookupError):
-                descriptors.add(os.pidfd_open(pid))
-        return descriptors
-
     def _write_losses(self, end_ns: int) -> int:
         """Keep, for the converter, what the records themselves do not tell."""
         total = 0
         for source in self._sources:
             losses = list(source.losses())
-            total += sum(loss.count for loss in losses)
-            entries = [{"what": loss.what, "count": loss.count, "cpu": loss.cpu, "ts_ns": end_ns} for loss in losses]
+            total += sum(loss.number for loss in losses)
+            entries = [{"what": loss.what, "count": loss.number, "cpu": loss.cpu, "ts_ns": end_ns} for loss in losses]
             if entries:
                 text = json.dumps({"losses": entries}).encode()
                 file = self._path / "raw" / source.id / "end.json"
                 self._or_failure(partial(write_whole, file, text))
         return total
-
-    def _end_command(self) -> bool:
-        """See the command to its end; whether somebody asked a second time and it was left behind."""
-        launched = self._launched
-        assert launched
-        poll = select.poll()
-        poll.register(launched.pidfd, select.POLLIN)
-        poll.register(self._interrupts.fd, select.POLLIN)
-        if not self._failure:  # else it runs on unrecorded
-            if self._interrupts.count:
-                poll.poll(_GRACE_S * 1000)
-            launched.signal(signal.SIGTERM)
-        asked = self._interrupts.seen()
-        while not launched.ended():
-            poll.poll(None)
-            if self._interrupts.seen() > asked:
-                return True
-        return False
-
-    def _exit_status(self, abandoned: bool) -> int:
-        if not self._launched:
-            return 0
-        if abandoned:
-            return 128 + signal.SIGINT
-        status = self._launched.exit_status
-        # Ended by us because the time was up, or the source had what it wanted: that is no failure.
-        ours = not self._interrupts.count and not self._failure and status == 128 + signal.SIGTERM
-        asked = self._request.seconds is not None or any(source.ended for source in self._sources)
-        return 0 if ours and asked else status
 
 
 def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:

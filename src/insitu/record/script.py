@@ -1,87 +1,221 @@
-"""Keeps what a script of the probe language finds out in a session: event.LABEL, map.NAME and lost."""
+"""insitu.trace(): a script run from Python, its maps as frames and its events one by one."""
 
 from __future__ import annotations
 
-import os
-import platform
-import socket
-import sys
-import time
+import io
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
 
+from insitu.probe.compile import compile_script
+from insitu.probe.layout import RecordLayout
+from insitu.probe.options import Options
 from insitu.probe.output.formatting import Formatter
-from insitu.probe.runtime.frames import map_frame
+from insitu.probe.output.stream import TextOutput
+from insitu.probe.providers.base import Context
+from insitu.probe.runtime.decode import decoder
+from insitu.probe.runtime.drain import FIELDS, Handler
+from insitu.probe.runtime.frames import map_frame, plain
 from insitu.probe.runtime.map_content import read_map
 from insitu.probe.runtime.run import Runtime
-from insitu.session import store
+from insitu.probe.source import Source
+from insitu.record.loop import Loop
+from insitu.record.target import TracedProcess
 
 if TYPE_CHECKING:
+    import polars
+
     from insitu.probe.runtime.events import Events
 
-__all__ = ["ScriptSession"]
-
-_PART_BYTES = 32 << 20
+__all__ = ["Trace", "trace"]
 
 
-class ScriptSession:
-    """A session that is being written. Events are written in parts as they come; every part is whole at once."""
+def trace(
+    program: str | Path,
+    *,
+    seconds: float | None = None,
+    command: str | None = None,
+    pid: int | None = None,
+    parameters: Sequence[str] = (),
+    unsafe: bool = False,
+) -> Trace:
+    """Run a script: ``program`` is its text, or a Path of a file.
 
-    def __init__(self, path: Path) -> None:
-        """Make the session. :raises InsituError: when something else is in the way."""
-        self.path = path
-        self._parts: dict[str, int] = {}
+    It runs while the ``with`` block that it is used in does, at most ``seconds``; with ``command`` or ``pid``, no
+    longer than that process. Leaving the block ends it.
+
+    :raises ScriptError: when the script is wrong, before anything is attached.
+    """
+    if isinstance(program, Path):
+        source = Source(program.read_text(errors="surrogateescape"), str(program))
+    else:
+        source = Source(program, "program")
+    options = Options.given(parameters, unsafe=unsafe)
+    options.apply_environment()
+    return Trace(source, options, seconds=seconds, command=command, pid=pid)
+
+
+class _Collected(TextOutput):
+    """Gathers text, and values of print() as Python values."""
+
+    def __init__(self, runtime: Runtime, formatter: Formatter) -> None:
+        super().__init__(runtime.loaded, formatter, io.BytesIO())
+        self.values: list[Any] = []
+        self.text_parts: list[str] = []
+
+    def write(self, text: str) -> None:
+        self.text_parts.append(text)
+
+    def flush(self) -> None:
+        pass
+
+    def handler(self, layout: RecordLayout) -> Handler:
+        if layout.kind == "print":
+            (kind,) = layout.fields.elements
+            value = decoder(kind, FIELDS)
+            return lambda pieces: self.values.append(plain(self.formatter.text, kind, value(pieces)))
+        return super().handler(layout)
+
+
+class _Rings:
+    """What the loop needs to know of a script."""
+
+    wait_s = 0.1  # exit() may find the ring full, and then wakes nobody
+
+    def __init__(self, runtime: Runtime, fd: int) -> None:
+        self._runtime = runtime
+        self.fds = [fd]
+
+    @property
+    def ended(self) -> bool:
+        return self._runtime.ended
+
+
+class Trace:
+    """A script in the kernel. ``maps["@name"]`` are frames; events() and tables come as they happen."""
+
+    def __init__(
+        self, source: Source, options: Options, *, seconds: float | None, command: str | None, pid: int | None
+    ) -> None:
+        self._context = Context(pid=pid, runs_command=command is not None)
+        compiled = compile_script(source, options, self._context, cached=True)
+        if command is not None:
+            self._process = TracedProcess.command(shlex.split(command))
+        else:
+            self._process = TracedProcess.existing(pid) if pid else TracedProcess()
+        try:
+            self._runtime = Runtime(compiled, source, self._context, self._process)
+        except BaseException:
+            self._process.close()
+            raise
+        self._output = _Collected(self._runtime, self._runtime.formatter())
+        self._runtime.handle_with(self._output)
         self._events: Events | None = None
-        description = {
-            "kind": "script",
-            "host": socket.gethostname(),
-            "kernel": platform.release(),
-            "machine": platform.machine(),
-            "cpus": os.cpu_count(),
-            "command_line": sys.argv,
-            "start_ns": time.monotonic_ns(),
-            "start_realtime_ns": time.time_ns(),
+        if compiled.layout.labels:
+            from insitu.probe.runtime.events import Events
+
+            self._events = Events(
+                self._runtime.recording_layout(), self._runtime.stack_reader(), self._output.formatter
+            )
+            self._runtime.take_events = self._events.log.append
+        self._seconds = seconds
+        self._pid = pid
+        self._loop: Loop | None = None
+        self._finished = False
+
+    def __enter__(self) -> Trace:
+        self._attach()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+    def _attach(self) -> Loop:
+        if self._loop is None:
+            self._poll = self._runtime.waiting_for_records()
+            try:
+                self._runtime.attach()
+            except BaseException:
+                self.close()
+                raise
+            self._loop = Loop(
+                [_Rings(self._runtime, self._poll.fileno())],
+                self._turn,
+                launched=self._process.launched,
+                pids=[self._pid] if self._pid else (),
+                seconds=self._seconds,
+            )
+        return self._loop
+
+    def _turn(self) -> None:
+        self._poll.poll(0)
+        self._runtime.turn(self._output)
+
+    def close(self) -> None:
+        """Detach everything and free it. Idempotent."""
+        if self._loop is not None:
+            self._loop.close()
+        self._runtime.close()
+        self._context.close()
+
+    def wait(self) -> Trace:
+        """Go on until exit(), the target's end, or the end of ``seconds``; then run the end probes and detach."""
+        loop = self._attach()
+        while loop.turn():
+            pass
+        self._finish()
+        return self
+
+    def _finish(self) -> None:
+        if not self._finished:
+            self._finished = True
+            self._runtime.finish(self._output)
+
+    def events(self) -> Iterator[Any]:
+        """What print() was given, as it happens; ends when the script does. Typed: numbers, text, tuples."""
+        loop = self._attach()
+        try:
+            while not self._finished:
+                if not loop.turn():
+                    self._finish()
+                values, self._output.values = self._output.values, []
+                yield from values
+        finally:
+            if self._finished:
+                self.close()
+
+    @property
+    def text(self) -> str:
+        """What printf() and its like have written so far."""
+        self._runtime.drain()
+        return "".join(self._output.text_parts)
+
+    @property
+    def maps(self) -> Mapping[str, polars.DataFrame]:
+        """All maps as frames. With ``seconds``, a command or a pid, the script is waited for first."""
+        if not self._finished and (self._seconds is not None or self._process.fd >= 0):
+            self.wait()
+        self._runtime.drain()
+        layouts = self._runtime.compiled.layout.maps
+        return {
+            layout.name: map_frame(
+                layout, read_map(layout, self._runtime.loaded.maps[number]), self._output.formatter
+            )
+            for number, layout in enumerate(layouts)
+            if layout.is_script_map
         }
-        store.create(path, description)
 
-    def begun(self, runtime: Runtime, formatter: Formatter) -> None:
-        """Called before anything is attached."""
-        from insitu.probe.runtime.events import Events
+    @property
+    def tables(self) -> Mapping[str, polars.DataFrame]:
+        """What emit() sent, a frame for each label: ts_ns (CLOCK_MONOTONIC), cpu, pid, tid and its own fields."""
+        self._runtime.drain()
+        return self._events.frames() if self._events is not None else {}
 
-        self._events = Events(runtime.recording_layout(), runtime.stack_reader(), formatter)
-        runtime.take_events = self._events.log.append
-
-    def passed(self, runtime: Runtime, formatter: Formatter) -> None:
-        """Called after each look at the rings: write what has gathered, if it is much."""
-        if self._events is not None and self._events.log.pending_bytes >= _PART_BYTES:
-            self._write_events(self._events)
-
-    def finished(self, runtime: Runtime, formatter: Formatter) -> None:
-        """Called at the end of the run, while its maps still exist."""
-        import polars
-
-        if self._events is not None:
-            self._write_events(self._events)
-        for number, layout in enumerate(runtime.compiled.layout.maps):
-            if layout.is_script_map:
-                frame = map_frame(layout, read_map(layout, runtime.loaded.maps[number]), formatter)
-                store.write_table(self.path, f"map.{layout.name.removeprefix('@') or 'unnamed'}", frame)
-        lost = runtime.lost()
-        if lost:
-            columns = {
-                "ts_ns": [time.monotonic_ns()] * len(lost),
-                "source": [what for _, what in lost],
-                "cpu": [-1] * len(lost),
-                "count": [count for count, _ in lost],
-            }
-            types = {"ts_ns": polars.Int64, "source": polars.String, "cpu": polars.Int32, "count": polars.Int64}
-            store.write_table(self.path, "lost", polars.DataFrame(columns, schema=types))
-        store.drop_raw(self.path)
-        store.update(self.path, state=store.COMPLETE, end_ns=time.monotonic_ns())
-
-    def _write_events(self, events: Events) -> None:
-        for label, frame in events.frames(take=True).items():
-            part = self._parts.get(label, 0)
-            self._parts[label] = part + 1
-            if part == 0 or len(frame):
-                store.write_table(self.path, f"event.{label}", frame, part)
+    @property
+    def lost(self) -> list[tuple[int, str]]:
+        """What was lost: counts, and what they count."""
+        return self._runtime.lost()

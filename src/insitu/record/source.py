@@ -1,21 +1,23 @@
 """The interface between a recording and what it records from."""
 
+from __future__ import annotations
+
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
-from typing import Any, NamedTuple, Protocol
+from typing import TYPE_CHECKING, Any, NamedTuple, Protocol
 
 from insitu.record.launcher import Launched
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["Loss", "Source", "Target"]
 
 
-@dataclass(frozen=True)
-class Loss:
-    """``count`` records that could not be delivered on ``cpu`` (-1: not known)."""
+class Loss(NamedTuple):
+    """``number`` records that could not be delivered on ``cpu`` (-1: not known)."""
 
     what: str
-    count: int
+    number: int
     cpu: int = -1
 
 
@@ -63,6 +65,10 @@ class Source(Protocol):
 
     def drain(self) -> int:
         """Move what has gathered to the files, quickly; the number of bytes. Raises OSError when the disk is full."""
+
+    @property
+    def wait_s(self) -> float:
+        """How long it may be left alone: what has come since is lost if the recorder is killed."""
 
     @property
     def ended(self) -> bool:

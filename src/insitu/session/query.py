@@ -204,7 +204,8 @@ class Database:
         """Names that a prompt completes: tables and columns."""
         self._open_to_users()
         found = self._connection.execute(
-            "select table_name, column_name from duckdb_columns() where database_name = current_database() and not internal"
+            "select table_name, column_name from duckdb_columns()"
+            " where database_name = current_database() and not internal"
         )
         return sorted({word for row in found.fetchall() for word in row})
 

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
-import os
 import select
-import signal
 import struct
 import threading
 import time
-from collections.abc import Callable, Iterator
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Protocol
 
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.compile import Compiled
@@ -24,6 +21,7 @@ from insitu.probe.layout import (
     MAX_WHILE_ROUNDS,
     RUN_BY_US,
     STACK_TRACE,
+    Layout,
 )
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.stream import Output
@@ -33,27 +31,39 @@ from insitu.probe.runtime.drain import Handler, drain_records, record_shape
 from insitu.probe.runtime.loader import Loaded, load
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import Source
-from insitu.probe.target import Target
 from insitu.probe.types import Stack, Tuple, Type, UserSymbol, Variable
 
 if TYPE_CHECKING:
     from insitu.probe.runtime.stack_records import StackReader
 
-__all__ = ["Runtime", "interrupts"]
+__all__ = ["Runtime", "Target", "has_user_addresses"]
 
-_POLL_S = 0.1
 _ENDING = {"begin", "end", "iter"}  # kinds that fire a number of times which is known
 _EVENTS_LOST = "the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)"
 _LOST = {
     LOST_RING_FULL: f"events: {_EVENTS_LOST}",
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
     LOST_STACKS: "stacks: the stack map was full",
-    LOST_ROUNDS: f"ends of loops: {MAX_ROUNDS} rounds at most, {MAX_WHILE_ROUNDS} of while",
+    LOST_ROUNDS: f"loops: stopped after {MAX_ROUNDS} iterations ({MAX_WHILE_ROUNDS} of while)",
 }
 
 
+class Target(Protocol):
+    """The process that a script is about (record/target.py): a command that is held, one that runs, or none."""
+
+    @property
+    def child_pid(self) -> int:
+        """What ``cpid`` is; 0 without a command."""
+
+    def release(self) -> None:
+        """Let the command run."""
+
+    def close(self) -> None:
+        """Let go of it."""
+
+
 class Runtime:
-    """One run of a script. Use: attach(), drain_until_end(), finish(); and close() in any case."""
+    """One run of a script. Use: attach(), turn() until ``ended``, finish(); and close() in any case."""
 
     def __init__(
         self, compiled: Compiled, source: Source, context: Context, target: Target, *, log_level: int = 0
@@ -94,10 +104,9 @@ class Runtime:
         self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
         self._exit_map = next((m for n, m in self.loaded.maps.items() if layouts[n].name == "exit"), None)
         self._closed = False
+        self.ended = False
         self._walks: threading.Thread | None = None
-        stored: list[Type] = [record.fields for record in compiled.layout.records]
-        stored += [t for each in layouts for t in (each.key, each.value) if t is not None]
-        self._shows_user_addresses = any(map(_has_user_address, stored))
+        self._shows_user_addresses = has_user_addresses(compiled.layout)
         if self._shows_user_addresses:
             # Processes may have ended when their stacks are shown.
             self.symbols.processes.listen(context.pid or target.child_pid or None)
@@ -149,22 +158,6 @@ class Runtime:
             if record.kind != "emit":
                 self._handlers[number] = (record_shape(code(record.fields)), output.handler(record))
 
-    def drain_until_end(
-        self,
-        output: Output,
-        stop: Callable[[], bool],
-        deadline: float | None = None,
-        passed: Callable[[], None] | None = None,
-    ) -> None:
-        """Handle records until exit(), the target's end, ``stop()``, or the deadline (time.monotonic()).
-
-        ``passed`` is called after each look at the rings.
-        """
-        with self.waiting_for_records() as poll:
-            if self.target.fd >= 0:
-                poll.register(self.target.fd, select.EPOLLIN)
-            self._drain_until_end(output, stop, deadline, passed, poll)
-
     def waiting_for_records(self) -> select.epoll:
         """What becomes readable when it is time to drain.
 
@@ -177,35 +170,16 @@ class Runtime:
             poll.register(ring.fd, select.EPOLLIN | (select.EPOLLET if is_events else 0))
         return poll
 
-    def _drain_until_end(
-        self,
-        output: Output,
-        stop: Callable[[], bool],
-        deadline: float | None,
-        passed: Callable[[], None] | None,
-        poll: select.epoll,
-    ) -> None:
-        while True:
-            walked = self._walked_all()
-            asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
-            self.drain()
-            output.flush()
-            if passed is not None:
-                passed()
-            if asked is not None and output.exit_status is None:
-                output.exit_status = asked
-            if output.exit_status is not None or walked or stop():
-                return
-            if self.target.has_ended():
-                self.drain()
-                return
-            wait_s = _POLL_S
-            if deadline is not None:
-                left = deadline - time.monotonic()
-                if left <= 0:
-                    return
-                wait_s = min(wait_s, left)
-            poll.poll(wait_s)  # a signal ends it early only with a handler that raises: _POLL_S bounds the wait
+    def turn(self, output: Output) -> None:
+        """Handle what the rings hold; afterwards ``ended`` says whether the script has reached its end."""
+        walked = self._walked_all()
+        asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
+        self.drain()
+        output.flush()
+        if asked is not None and output.exit_status is None:
+            output.exit_status = asked
+        if output.exit_status is not None or walked:
+            self.ended = True
 
     def _exit_asked(self) -> int | None:
         """The status that a program gave exit(), even when its record found the ring full."""
@@ -302,33 +276,16 @@ def _has_stack(kind: Type) -> bool:
     return isinstance(kind, Stack) or (isinstance(kind, Tuple) and any(map(_has_stack, kind.elements)))
 
 
+def has_user_addresses(layout: Layout) -> bool:
+    """Whether a script's records or maps hold addresses or stacks of processes."""
+    stored: list[Type] = [record.fields for record in layout.records]
+    stored += [kind for each in layout.maps for kind in (each.key, each.value) if kind is not None]
+    return any(map(_has_user_address, stored))
+
+
 def _has_user_address(kind: Type) -> bool:
     if isinstance(kind, Variable):
         kind = kind.element
     if isinstance(kind, Tuple):
         return any(map(_has_user_address, kind.elements))
     return isinstance(kind, UserSymbol) or (isinstance(kind, Stack) and kind.user)
-
-
-@contextlib.contextmanager
-def interrupts() -> Iterator[Callable[[], bool]]:
-    """Ctrl-C and SIGTERM ask to stop; a second one leaves at once. Yields the question whether one came."""
-    received: list[int] = []
-
-    def note(number: int, frame: Any) -> None:
-        if received:
-            # Everything attached hangs on descriptors: the kernel lets go of it with the process.
-            os._exit(128 + number)
-        received.append(number)
-
-    numbers = (signal.SIGINT, signal.SIGTERM)
-    try:
-        before = {number: signal.signal(number, note) for number in numbers}
-    except ValueError:  # not the main thread: signals are its business
-        yield lambda: False
-        return
-    try:
-        yield lambda: bool(received)
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)

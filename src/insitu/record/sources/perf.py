@@ -54,6 +54,7 @@ class PerfSource:
 
     id = "perf"
     ended = False
+    wait_s = 1.0  # a wake-up costs some 50 microseconds
 
     def __init__(self, wanted: PerfOptions) -> None:
         """Raises InsituError where ``wanted`` makes no sense."""

@@ -1,0 +1,158 @@
+"""What a script of the probe language recorded: its events and maps, as tables."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.sources import RawSource, mapped
+from insitu.convert.stacks import Chains
+from insitu.probe.runtime.capture import EVENTS, MAPS, STACKS
+from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
+from insitu.probe.runtime.event_decode import EventDecoder
+from insitu.probe.runtime.map_records import decode_maps
+from insitu.probe.runtime.stack_records import StackContents
+from insitu.session.schema import Column, Table, value_type
+from insitu.session.writer import SessionWriter
+
+if TYPE_CHECKING:
+    from insitu.probe.runtime.event_columns import Column as Values
+
+__all__ = ["convert_source"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+_WINDOW_BYTES = 64 << 20
+_HEAD = ("ts_ns", "cpu", "pid", "tid")
+
+
+def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
+    """Write the tables of a source of kind "probe": event.LABEL and map.NAME.
+
+    Raises InsituError when its layout is damaged.
+    """
+    contents = _stack_contents(source)
+    decoder = EventDecoder(source.layout)
+    tables = {label: _table(f"event.{label}", decoder.empty(label), events=True) for label in decoder.labels}
+    for table in tables.values():
+        writer.append(table, {})
+    data = memoryview(_content(source.directory / EVENTS))
+    at = malformed = 0
+    while at < len(data):
+        found = decoder.decode(data[at : at + _WINDOW_BYTES], contents)
+        if not found.taken:
+            break
+        at += found.taken
+        malformed += found.malformed
+        for label, columns in found.tables.items():
+            writer.append(tables[label], _event_batch(columns, writer, addresses))
+    if at < len(data):
+        writer.notes.append(f"{source.id}: {len(data) - at} bytes at the end are no whole record and were dropped")
+    writer.lost(f"{source.id}: malformed events", malformed)
+    for name, columns in decode_maps(_content(source.directory / MAPS), source.layout, stacks=contents).items():
+        label = name.removeprefix("@") or "unnamed"
+        writer.append(_table(f"map.{label}", columns, events=False), _map_batch(columns, addresses))
+
+
+def _content(file: Path) -> memoryview | bytes:
+    return mapped(file) if file.exists() else b""
+
+
+def _stack_contents(source: RawSource) -> StackContents:
+    raw = _content(source.directory / STACKS)
+    names = source.layout.get("stack_maps")
+    return StackContents.of([bytes(raw)], names if isinstance(names, dict) else {})
+
+
+def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
+    """The description of a table with these columns."""
+    described = []
+    if events:
+        described = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
+    prefix = name.partition(".")[2] if not events else ""
+    stacks = []
+    for each, values in columns.items():
+        if events and each in _HEAD:
+            continue
+        if isinstance(values, StackColumn | CopiedStackColumn):
+            stacks.append(each)
+            described.append(Column(each, "stack"))
+        else:
+            # What a map counts is in its own name: @read_bytes[...] = sum(...).
+            said = prefix if each in ("value", "total") and value_type(prefix, "bigint") != "integer" else each
+            kind = value_type(said, _storage(values))
+            if not events and each in ("value", "count", "total") and kind in ("integer", "unsigned"):
+                kind = "count"
+            described.append(Column(each, kind, nullable=True))
+    if len(stacks) > 1 and "stack" not in stacks:
+        described.append(Column("stack", "stack", "the user stack with the kernel's on top"))
+    return Table(name, "events of a script" if events else "a map of a script, at its end", tuple(described))
+
+
+def _storage(values: Any) -> str:
+    """DuckDB's type of a column, "" for lists and structs."""
+    if isinstance(values, np.ndarray):
+        return {"i": "bigint", "u": "ubigint", "f": "double", "b": "boolean"}.get(values.dtype.kind, "")
+    kind = values.dtype
+    if kind.is_unsigned_integer():
+        return "ubigint"
+    if kind.is_integer():
+        return "bigint"
+    if kind.is_float():
+        return "double"
+    return {"Boolean": "boolean", "String": "varchar", "Binary": "blob"}.get(str(kind), "")
+
+
+def _event_batch(columns: Mapping[str, Values], writer: SessionWriter, addresses: Addresses) -> dict[str, Any]:
+    ts_ns, pid, tid = (np.asarray(columns[name]) for name in ("ts_ns", "pid", "tid"))
+    batch: dict[str, Any] = {"ts_ns": ts_ns, "cpu": columns["cpu"]}
+    batch["utid"] = writer.processes.utids(tid, ts_ns, pid)
+    values = {name: column for name, column in columns.items() if name not in _HEAD}
+    batch.update(_with_stacks(values, addresses, ts_ns))
+    return batch
+
+
+def _map_batch(columns: Mapping[str, Values], addresses: Addresses) -> dict[str, Any]:
+    rows = len(next(iter(columns.values()))) if columns else 0
+    return _with_stacks(columns, addresses, np.full(rows, 2**62, np.int64))
+
+
+def _with_stacks(columns: Mapping[str, Values], addresses: Addresses, ts_ns: I64) -> dict[str, Any]:
+    """The columns, stacks as ids; of several stacks the joint one too."""
+    batch: dict[str, Any] = {}
+    user: Sequence[I32] = []
+    kernel: Sequence[I32] = []
+    for name, column in columns.items():
+        if isinstance(column, CopiedStackColumn):
+            epoch = addresses.epochs(column.pid, ts_ns)
+            offset, address = addresses.unwound(column.user_stacks(epoch))
+            batch[name] = _nodes(offset, address, epoch, addresses)
+            user = [*user, batch[name]]
+        elif isinstance(column, StackColumn):
+            epoch = addresses.epochs(column.pid, ts_ns)
+            batch[name] = _nodes(column.offset, column.address, epoch, addresses)
+            if column.pid.any():
+                user = [*user, batch[name]]
+            else:
+                kernel = [*kernel, batch[name]]
+        else:
+            batch[name] = column
+    if len(user) + len(kernel) > 1 and "stack" not in batch:
+        outer, *others = [*user, *kernel]
+        joint = outer
+        for inner in others:
+            joint = addresses.joined(joint, inner)
+        batch["stack"] = joint
+    return batch
+
+
+def _nodes(offset: I64, address: NDArray[np.uint64], epoch: I32, addresses: Addresses) -> I32:
+    called = np.ones(len(address), np.bool_)
+    called[offset[:-1][np.diff(offset) > 0]] = False
+    return addresses.nodes(Chains(offset, address, called), epoch)

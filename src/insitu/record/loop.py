@@ -1,0 +1,146 @@
+"""The one event loop of recordings and scripts: waits, drains the sources, and knows when it is over."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import select
+import signal
+import time
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from insitu.record.interrupts import Interrupts
+    from insitu.record.launcher import Launched
+__all__ = ["Drained", "Loop"]
+
+# How long a command may take to end by itself after Ctrl-C, which it got too, before it is sent SIGTERM.
+_GRACE_S = 1.0
+
+
+class Drained(Protocol):
+    """What the loop needs to know of a source."""
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """Descriptors that become readable when there is something to drain."""
+
+    @property
+    def wait_s(self) -> float:
+        """How long it may be left alone."""
+
+    @property
+    def ended(self) -> bool:
+        """Whether it has reached its end by itself."""
+
+
+class Loop:
+    """Drains sources until the target or a source ends, the time is up, or somebody asks to stop.
+
+    Use: ``while loop.turn(): ...``; then stop the sources, ``end_command()``, ``exit_status``; and close it.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Drained],
+        drain: Callable[[], object],
+        *,
+        launched: Launched | None = None,
+        pids: Sequence[int] = (),
+        seconds: float | None = None,
+        interrupts: Interrupts | None = None,
+    ) -> None:
+        """``drain`` is called whenever there may be something to drain. ``seconds`` count from now."""
+        self._sources = sources
+        self._drain = drain
+        self._launched = launched
+        self._interrupts = interrupts
+        self._began = time.monotonic()
+        self._seconds = seconds
+        self._owned: set[int] = set()
+        self._abandoned = False
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                self._owned.add(os.pidfd_open(pid))
+        self._targets = {launched.pidfd} if launched else set(self._owned)
+        self._over = bool(pids) and not self._targets
+        self._poll = select.poll()
+        for fd in self._targets:
+            self._poll.register(fd, select.POLLIN)
+        for source in sources:
+            for fd in source.fds:
+                self._poll.register(fd, select.POLLIN)
+        if interrupts:
+            self._poll.register(interrupts.fd, select.POLLIN)
+
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it began."""
+        return time.monotonic() - self._began
+
+    def turn(self) -> bool:
+        """Wait for something to happen, and drain; False when it is over."""
+        if self._over or (self._interrupts is not None and self._interrupts.seen()):
+            return False
+        wait_s = min((source.wait_s for source in self._sources), default=1.0)
+        if self._seconds is not None:
+            left = self._seconds - self.elapsed_s
+            if left <= 0:
+                return False
+            wait_s = min(wait_s, left)
+        for fd, _ in self._poll.poll(wait_s * 1000):
+            if fd in self._targets:
+                self._poll.unregister(fd)
+                self._targets.remove(fd)
+                if not self._targets:
+                    self._over = True
+        self._drain()
+        if any(source.ended for source in self._sources):
+            self._over = True
+        return not self._over
+
+    def stop(self) -> None:
+        """Make the next turn the last."""
+        self._over = True
+
+    def end_command(self, *, at_once: bool = True) -> bool:
+        """See the command to its end; whether somebody asked a second time and it was left behind.
+
+        Not ``at_once``: it runs on until it ends by itself.
+        """
+        launched = self._launched
+        if launched is None:
+            return False
+        poll = select.poll()
+        poll.register(launched.pidfd, select.POLLIN)
+        asked = 0
+        if self._interrupts is not None:
+            poll.register(self._interrupts.fd, select.POLLIN)
+            asked = self._interrupts.seen()
+        if at_once:
+            if asked:
+                poll.poll(_GRACE_S * 1000)
+            launched.signal(signal.SIGTERM)
+        while not launched.ended():
+            poll.poll(None)
+            if self._interrupts is not None and self._interrupts.seen() > asked:
+                self._abandoned = True
+                return True
+        return False
+
+    def exit_status(self, *, failed: bool = False) -> int:
+        """The command's, as a shell has it; 0 without one, or where it was ended because all had been recorded."""
+        if self._launched is None:
+            return 0
+        if self._abandoned:
+            return 128 + signal.SIGINT
+        status = self._launched.exit_status
+        ours = status == 128 + signal.SIGTERM and not failed and not (self._interrupts and self._interrupts.count)
+        done = self._seconds is not None or any(source.ended for source in self._sources)
+        return 0 if ours and done else status
+
+    def close(self) -> None:
+        """Close the descriptors of watched processes. Idempotent."""
+        while self._owned:
+            os.close(self._owned.pop())

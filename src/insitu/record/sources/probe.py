@@ -1,0 +1,152 @@
+"""A script of the probe language as a source: what it prints is printed, what it emits and its maps are recorded."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from insitu.probe.compile import Compiled
+from insitu.probe.output.stream import Output
+from insitu.probe.providers.base import Context
+from insitu.probe.runtime.run import Runtime
+from insitu.probe.source import Source as Script
+
+if TYPE_CHECKING:
+    import select
+    from pathlib import Path
+
+    from insitu.probe.runtime.capture import Capture
+    from insitu.record.source import Loss, Target
+
+__all__ = ["ProbeSource"]
+
+
+class _Held:
+    """The target's command, which the recording lets go when all sources have begun."""
+
+    def __init__(self, target: Target) -> None:
+        self.child_pid = target.launched.pid if target.launched else 0
+
+    def release(self) -> None: ...
+
+    def close(self) -> None: ...
+
+
+class ProbeSource:
+    """One compiled script."""
+
+    id = "script"
+    wait_s = 0.1  # exit() may find the ring full, and then wakes nobody
+
+    def __init__(
+        self,
+        compiled: Compiled,
+        script: Script,
+        context: Context,
+        make_output: Callable[[Runtime], Output],
+        *,
+        log_level: int = 0,
+    ) -> None:
+        """``make_output`` makes what prints, once the programs are loaded."""
+        self._compiled = compiled
+        self._script = script
+        self._context = context
+        self._make_output = make_output
+        self._log_level = log_level
+        self._runtime: Runtime | None = None
+        self._output: Output | None = None
+        self._capture: Capture | None = None
+        self._poll: select.epoll | None = None
+        self.lost: Sequence[tuple[int, str]] = ()
+        """What was lost, once it has stopped: counts, and what they count."""
+
+    @property
+    def runtime(self) -> Runtime:
+        """The loaded script."""
+        assert self._runtime is not None, "open() comes first"
+        return self._runtime
+
+    @property
+    def output(self) -> Output:
+        """What prints."""
+        assert self._output is not None, "open() comes first"
+        return self._output
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """None: what a script cannot have is an error, or a warning when it is attached."""
+        return ()
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The script itself."""
+        return {"script": self._script.text, "name": self._script.name}
+
+    @property
+    def ended(self) -> bool:
+        """Whether the script has called exit(), or has nothing left to do."""
+        return self._runtime is not None and self._runtime.ended
+
+    def open(self, target: Target) -> None:
+        """Load the programs. Raises ScriptError when the verifier refuses one."""
+        self._runtime = Runtime(self._compiled, self._script, self._context, _Held(target), log_level=self._log_level)
+        self._output = self._make_output(self._runtime)
+        self._runtime.handle_with(self._output)
+
+    def layout(self) -> Mapping[str, Any]:
+        """How to read events and maps."""
+        return {"kind": "probe", **self.runtime.recording_layout()}
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """One, behind which are all rings."""
+        if self._poll is None:
+            self._poll = self.runtime.waiting_for_records()
+        return [self._poll.fileno()]
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Attach all probes; without a ``directory`` nothing is recorded."""
+        if directory is not None:
+            from insitu.probe.runtime.capture import Capture
+
+            self._capture = Capture(self.runtime)
+            self._capture.start(directory)
+        self.runtime.attach()
+
+    def drain(self) -> int:
+        """Print what there is to print, record the rest; the number of bytes recorded."""
+        if self._poll is not None:
+            self._poll.poll(0)
+        before = self._capture.bytes_written if self._capture else 0
+        self.runtime.turn(self.output)
+        if self._capture is None:
+            return 0
+        self._capture.drained()
+        return self._capture.bytes_written - before
+
+    def stop(self, end_ns: int) -> None:
+        """Run the end probes, detach, and record what the maps hold."""
+        self.runtime.finish(self.output)
+        self.lost = self.runtime.lost()
+        self.output.write("\n\n")
+        if self._compiled.print_maps:
+            self.output.all_maps()
+        self.output.flush()
+        if self._capture is not None:
+            self._capture.finish()
+
+    def losses(self) -> Sequence[Loss]:
+        """What the script's programs could not deliver."""
+        from insitu.record.source import Loss
+
+        return [Loss(what, count) for count, what in self.lost]
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        if self._capture is not None:
+            self._capture.close()
+        if self._runtime is not None:
+            self._runtime.close()
+        if self._poll is not None:
+            self._poll.close()
+            self._poll = None

@@ -1,0 +1,59 @@
+"""The process that a script is about: a command that is held until probes are attached, or one that runs already."""
+
+from __future__ import annotations
+
+import os
+import select
+import signal
+from collections.abc import Sequence
+
+from insitu.errors import InsituError
+from insitu.record.launcher import Launched
+
+__all__ = ["TracedProcess"]
+
+
+class TracedProcess:
+    """What probe/runtime needs to know of it. ``fd`` becomes readable when the process ends; -1: there is none."""
+
+    def __init__(self, launched: Launched | None = None, fd: int = -1) -> None:
+        self.launched = launched
+        self.fd = launched.pidfd if launched else fd
+
+    @classmethod
+    def command(cls, words: Sequence[str], ignoring: Sequence[int] = ()) -> TracedProcess:
+        """A child that waits for release() and then becomes the command. Raises InsituError."""
+        return cls(Launched(words, ignoring))
+
+    @classmethod
+    def existing(cls, pid: int) -> TracedProcess:
+        """A process that runs already. Raises InsituError."""
+        try:
+            return cls(fd=os.pidfd_open(pid))
+        except OSError as error:
+            raise InsituError(f"cannot trace process {pid}: {error.strerror}") from None
+
+    @property
+    def child_pid(self) -> int:
+        """What ``cpid`` is in the script: 0 without a command."""
+        return self.launched.pid if self.launched else 0
+
+    def release(self) -> None:
+        """Let the command run. Raises InsituError when it cannot be executed."""
+        if self.launched:
+            self.launched.release()
+
+    def has_ended(self) -> bool:
+        """Whether the process has ended."""
+        return self.fd >= 0 and bool(select.select([self.fd], [], [], 0)[0])
+
+    def close(self) -> None:
+        """End the command if it still runs, as bpftrace does, and close the descriptors. Idempotent."""
+        if self.launched:
+            if not self.launched.held:
+                self.launched.signal(signal.SIGTERM)
+                self.launched.wait()
+            self.launched.close()
+        elif self.fd >= 0:
+            os.close(self.fd)
+        self.launched, self.fd = None, -1
