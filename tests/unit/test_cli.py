@@ -202,7 +202,7 @@ def test_without_run_and_without_a_session_it_says_what_to_do(tmp_path):
 
 def test_a_unit_that_the_event_does_not_have_is_refused(folded):
     done = subprocess.run([*INSITU, "report", folded, "--unit", "time"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--unit events" in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--unit samples" in done.stderr
 
 
 def test_messages_never_drive_a_terminal(tmp_path):

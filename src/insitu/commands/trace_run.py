@@ -130,7 +130,7 @@ def _target(command: Sequence[str], pid: int | None) -> Target:
     if command:
         import shlex
 
-        from insitu.record.workload import executable
+        from insitu.record.launcher import executable
 
         executable(command)
         return Target.child(shlex.join(command))
@@ -222,13 +222,13 @@ class _Session(_Destination):
 
         from insitu.commands._output import Displaced
         from insitu.record.script import ScriptSession
-        from insitu.session import store
+        from insitu.session import directory
 
         super().__init__()
         self._path, self._began = Path(path), False
-        store.refuse_in_the_way(self._path)
+        directory.refuse_in_the_way(self._path)
         self._displaced = Displaced(path)
-        self._session = ScriptSession(store.name_beside(self._path))
+        self._session = ScriptSession(directory.name_beside(self._path))
 
     def __exit__(self, *raised: object) -> None:
         if not self._began:
@@ -237,9 +237,9 @@ class _Session(_Destination):
             shutil.rmtree(self._session.path, ignore_errors=True)
 
     def begin(self, *, quiet: bool) -> None:
-        from insitu.session import store
+        from insitu.session import directory
 
-        store.replace(self._path, self._session.path)
+        directory.replace(self._path, self._session.path)
         self._session.path, self._began = self._path, True
         if not quiet:
             self._displaced.report()

@@ -14,9 +14,11 @@ __all__ = [
     "created_whole",
     "drop_raw",
     "is_session",
+    "name_beside",
     "put_back",
     "raw_sources",
     "refuse_in_the_way",
+    "replace",
     "table_files",
 ]
 
@@ -75,19 +77,31 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
     """
     shown, path = str(path), _named(path)
     refuse_in_the_way(path)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    temporary = name_beside(path)
     try:
         _create(temporary, manifest, shown)
         yield temporary
-        if path.exists():
-            _move_aside(path)
-        temporary.rename(path)
+        replace(path, temporary)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _cannot_make(shown, error) from error
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
+
+
+def name_beside(path: Path) -> Path:
+    """A name in the same directory for a session that ``replace`` will move to ``path``."""
+    path = _named(path)
+    return path.with_name(f".{path.name}.{os.getpid()}.partial")
+
+
+def replace(path: Path, temporary: Path) -> None:
+    """Move a session from a temporary name to ``path``; an older one there is kept as PATH.old. Raises OSError."""
+    path = _named(path)
+    if path.exists():
+        _move_aside(path)
+    temporary.rename(path)
 
 
 def put_back(path: Path) -> None:
