@@ -34,6 +34,8 @@ def folded(tmp_path):
         ["nope"],
         ["help", "nope"],
         ["report", "a", "b"],
+        ["trace", "--programs", "--no-such-option"],
+        ["trace", "-l", "--no-such-option"],
         ["callgraph", "x", "--min-width", "1"],
         ["report", "--nope", "x"],
         ["report", "x", "--limit", "-1"],
