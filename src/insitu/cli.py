@@ -22,6 +22,8 @@ _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 _IMPORT_POLL_S = 0.01
 
+_asked: list[int] = []  # signals that have asked this command to end
+
 
 class _Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal. (By default a formatter asks shutil: even to parse, every start would import it.)"""
@@ -84,11 +86,22 @@ def main(argv: Sequence[str] | None = None) -> int:
     _open_missing_streams()
     try:
         with _signals():
-            return _flushed(lambda: _run(words))
+            return _flushed(lambda: _interruptible(words))
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SystemExit as leaving:  # a signal at the very end
         return int(leaving.code or 0)
+
+
+def _interruptible(words: list[str]) -> int:
+    """Run the command line. What C code (DuckDB's) makes of the exception of a signal is no failure of its own."""
+    del _asked[:]
+    try:
+        return _run(words)
+    except Exception:
+        if _asked:
+            raise SystemExit(128 + _asked[0]) from None
+        raise
 
 
 def _run(words: list[str]) -> int:
@@ -184,10 +197,11 @@ def _end(number: int, frame: FrameType | None) -> None:
     if _is_importing(frame):
         signal.signal(signal.SIGALRM, lambda _, later: _send_again(number, later))
         signal.setitimer(signal.ITIMER_REAL, _IMPORT_POLL_S)
-    elif number == signal.SIGINT:
+        return
+    _asked.append(number)
+    if number == signal.SIGINT:
         raise KeyboardInterrupt
-    else:
-        raise SystemExit(128 + number)
+    raise SystemExit(128 + number)
 
 
 def _send_again(number: int, frame: FrameType | None) -> None:

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +16,7 @@ from hypothesis import strategies as st
 from insitu import messages
 from insitu.cli import command_parser
 from insitu.commands import COMMANDS, _options
+from insitu.errors import InsituError
 
 INSITU = [sys.executable, "-m", "insitu"]
 
@@ -32,6 +34,8 @@ def folded(tmp_path):
         ["nope"],
         ["help", "nope"],
         ["report", "a", "b"],
+        ["trace", "--programs", "--no-such-option"],
+        ["trace", "-l", "--no-such-option"],
         ["callgraph", "x", "--min-width", "1"],
         ["report", "--nope", "x"],
         ["report", "x", "--limit", "-1"],
@@ -202,7 +206,7 @@ def test_without_run_and_without_a_session_it_says_what_to_do(tmp_path):
 
 def test_a_unit_that_the_event_does_not_have_is_refused(folded):
     done = subprocess.run([*INSITU, "report", folded, "--unit", "time"], capture_output=True, text=True, timeout=60)
-    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--unit events" in done.stderr
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1) and "--unit samples" in done.stderr
 
 
 def test_messages_never_drive_a_terminal(tmp_path):
@@ -277,3 +281,30 @@ def test_any_word_is_a_number_or_refused(text):
             assert 0 <= convert(text) < 1 << 63
         except argparse.ArgumentTypeError as error:
             assert "\n" not in messages.one_line(str(error))
+
+
+def test_processes_are_found_by_the_name_that_the_kernel_has_of_them(tmp_path):
+    """The kernel keeps 15 bytes of it (TASK_COMM_LEN, include/linux/sched.h)."""
+    program = tmp_path / "insitu-test-sleeper"
+    shutil.copy(shutil.which("sleep"), program)
+    with subprocess.Popen([program, "100"]) as child:
+        try:
+            assert _options.pids_named("insitu-test-sleeper") == (child.pid,)
+            assert _options.pids_named("insitu-test-sle") == (child.pid,)
+        finally:
+            child.kill()
+    with pytest.raises(InsituError, match="no process is named"):
+        _options.pids_named("insitu-test-sleeper")
+
+
+def test_a_message_takes_the_place_of_a_progress_line():
+    ours, theirs = os.openpty()
+    script = "from insitu import messages as m; m.progress('1 MB\\x1b'); m.progress('2 MB'); m.note('done')"
+    subprocess.run([sys.executable, "-c", script], stderr=theirs, check=True, timeout=60)
+    os.close(theirs)
+    shown = os.read(ours, 4096).replace(b"\r\n", b"\n")
+    os.close(ours)
+    erase = b"\r\x1b[K"
+    assert shown == b"insitu: 1 MB\\x1b" + erase + b"insitu: 2 MB" + erase + b"insitu: done\n"
+    quiet = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, check=True, timeout=60)
+    assert quiet.stderr == b"insitu: done\n"

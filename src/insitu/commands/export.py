@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from insitu import messages
 from insitu.commands._options import (
     chosen_run,
+    format_option,
     output_option,
     run_argument,
     selection,
@@ -52,7 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     run_argument(parser, "session, or a file that insitu import reads")
     output_option(parser, "output file (default: standard output)")
-    parser.add_argument("--format", choices=[exporter.name for exporter in exporters], help="output format")
+    format_option(parser, [exporter.name for exporter in exporters], "output format (default: by the suffix of -o)")
     unit_option(parser, "folded, dot: what is added up")
     selection_options(parser)
 

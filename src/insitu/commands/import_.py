@@ -12,6 +12,10 @@ examples:
 import argparse
 from typing import TYPE_CHECKING
 
+from insitu import messages
+from insitu.commands._options import output_option
+from insitu.commands._output import Displaced
+
 if TYPE_CHECKING:
     from pathlib import Path
 
@@ -27,7 +31,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         f"  {importer.name:<12} {importer.title}" for importer in IMPORTERS
     )
     parser.add_argument("file", metavar="FILE", help="the file to read; - for standard input")
-    parser.add_argument("-o", "--output", metavar="RUN", help="session to make (default: FILE.insitu)")
+    output_option(parser, "session to make (default: FILE.insitu)", metavar="RUN")
     parser.add_argument(
         "--as-perf",
         action="store_true",
@@ -49,7 +53,6 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    import sys
     from pathlib import Path
 
     from insitu.convert.formats.registry import ImportOptions
@@ -63,16 +66,18 @@ def run(args: argparse.Namespace) -> int:
         skip_bad_lines=args.skip_bad_lines,
     )
     output = Path(args.output or f"{'stdin' if args.file == '-' else Path(args.file).name}.insitu")
+    displaced = Displaced(output)
     if args.file == "-":
         _import_stdin(output, options)
     else:
         import_file(args.file, output, options)
+    displaced.report()
     manifest = Manifest.read(output)
     for note in manifest.notes:
-        print(f"insitu: {note}", file=sys.stderr)
+        messages.note(note)
     rows = manifest.tables["sample"]["rows"]
     what = "stacks" if any(source.get("value") == "weight" for source in manifest.sources) else "samples"
-    print(f"insitu: {rows} {what}, {manifest.lost} lost, in {output}", file=sys.stderr)
+    messages.note(f"{rows} {what}, {manifest.lost} lost, in {output}")
     return 0
 
 

@@ -61,6 +61,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Do what the options say; returns the exit status."""
+    unused = [*args.foreign_options, *(args.after_dashes or [])]
+    if unused and (args.programs or args.list):
+        from insitu.errors import InsituError
+
+        raise InsituError(f"unrecognized arguments: {' '.join(unused)}", remedy="see insitu trace --help", status=2)
     if args.programs:
         from insitu.probe.bpftrace.scripts import built_in
 

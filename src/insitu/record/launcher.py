@@ -59,7 +59,10 @@ class Launched:
         return self._gate >= 0
 
     def release(self) -> None:
-        """Let the command run; once is enough. Raises InsituError (status 126) if exec fails, as for a file of another machine."""
+        """Let the command run; once is enough.
+
+        Raises InsituError (status 126) if exec fails, as for a file of another machine.
+        """
         if not self.held:
             return
         os.write(self._gate, b"!")

@@ -3,7 +3,6 @@
 import contextlib
 import json
 import math
-import shutil
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -16,7 +15,7 @@ from insitu.record.interrupts import Interrupts
 from insitu.record.launcher import Launched, executable
 from insitu.record.loop import Loop
 from insitu.record.source import Source, Target
-from insitu.session.directory import create, put_back, refuse_in_the_way
+from insitu.session.directory import create, put_back, refuse_in_the_way, settle
 from insitu.session.files import write_whole
 from insitu.session.manifest import Manifest
 
@@ -116,8 +115,9 @@ class _Recording:
         try:
             self._start(manifest.start_ns)
         except BaseException:
-            self._undo()
+            put_back(self._path)  # nothing came of it
             raise
+        settle(self._path)
         loop = Loop(
             self._sources,
             self._drain,
@@ -163,11 +163,6 @@ class _Recording:
             source.start(directory, start_ns)
         if self._launched:
             self._launched.release()
-
-    def _undo(self) -> None:
-        """Remove the session, of which nothing came, and put an older one back."""
-        shutil.rmtree(self._path, ignore_errors=True)
-        put_back(self._path)
 
     def _or_failure(self, action: Callable[[], Any]) -> None:
         """Do what a full disk may prevent: the first failure is remembered, and what was recorded is kept."""

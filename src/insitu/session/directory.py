@@ -17,6 +17,7 @@ __all__ = [
     "put_back",
     "raw_sources",
     "refuse_in_the_way",
+    "settle",
     "table_files",
 ]
 
@@ -29,6 +30,7 @@ def is_session(path: Path) -> bool:
 def create(path: Path, manifest: Manifest) -> None:
     """Make a session without tables at ``path``; an older session there is kept as PATH.old.
 
+    Follow it with ``settle`` when the recording has begun, or with ``put_back`` if it has not.
     Raises InsituError if something that is not a session is in the way or the directory cannot be made.
     """
     _create(_named(path), manifest, str(path))
@@ -82,6 +84,7 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
         if path.exists():
             _move_aside(path)
         temporary.rename(path)
+        settle(path)
     except OSError as error:
         shutil.rmtree(temporary, ignore_errors=True)
         raise _cannot_make(shown, error) from error
@@ -90,11 +93,27 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
         raise
 
 
+def settle(path: Path) -> None:
+    """Remove what ``create`` kept until the new session had begun: the one that was PATH.old before."""
+    shutil.rmtree(_older(path), ignore_errors=True)
+
+
 def put_back(path: Path) -> None:
-    """Undo what ``create`` did to an older session: PATH.old becomes PATH again, if PATH is free."""
-    old = path.with_name(path.name + ".old")
-    if old.exists() and not path.exists():
-        old.rename(path)
+    """Remove a new session of which nothing came; those that ``create`` moved aside get their names back."""
+    path = _named(path)
+    shutil.rmtree(path, ignore_errors=True)
+    for source, target in ((_old(path), path), (_older(path), _old(path))):
+        if source.exists() and not target.exists():
+            source.rename(target)
+
+
+def _old(path: Path) -> Path:
+    return path.with_name(path.name + ".old")
+
+
+def _older(path: Path) -> Path:
+    path = _named(path)
+    return path.with_name(f".{path.name}.older")
 
 
 def refuse_in_the_way(path: Path) -> None:
@@ -122,11 +141,12 @@ def _move_aside(path: Path) -> None:
     if not is_session(path):
         path.rmdir()
         return
-    old = path.with_name(path.name + ".old")
+    old = _old(path)
     if old.exists():
         if not is_session(old):
             raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
-        shutil.rmtree(old)
+        shutil.rmtree(_older(path), ignore_errors=True)
+        old.rename(_older(path))
     path.rename(old)
 
 

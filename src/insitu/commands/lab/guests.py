@@ -133,7 +133,7 @@ def _run(args: argparse.Namespace) -> int:
             )
     except GuestError as failure:
         for line in failure.tail:
-            print(f"console: {line}", file=sys.stderr)
+            messages.block(line, prefix="console: ")
         raise
     for victim in outcome.oom_kills:
         messages.note(f"the guest's OOM killer killed {victim} (--memory {args.memory})")
