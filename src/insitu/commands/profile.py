@@ -67,6 +67,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-m", "--pages", type=pages, metavar="N", help="ring buffer size per CPU, in pages (a power of two)"
     )
     parser.add_argument(
+        "--off-cpu",
+        action="store_true",
+        help="also when and where threads wait (tracepoints through eBPF; needs root)",
+    )
+    parser.add_argument(
         "--max-stack", type=positive, default=127, metavar="N", help="DWARF unwinding: at most N frames (%(default)s)"
     )
     quiet_option(parser)
@@ -91,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
 
     from insitu.record.events import EVENTS
     from insitu.record.run import record
+    from insitu.record.source import Source
     from insitu.record.sources.perf import PerfSource
 
     if args.event == "list":
@@ -99,7 +105,19 @@ def run(args: argparse.Namespace) -> int:
     path = Path(args.output)
     request = _request(args)
     displaced = Displaced(path)
-    outcome = record(request, [PerfSource(_options(args))], path, progress=progress if not args.quiet else None)
+    options = _options(args)
+    sources: list[Source] = [PerfSource(options)]
+    if args.off_cpu:
+        from insitu.record.sources.off_cpu import OffCpuSource
+
+        sources.append(OffCpuSource(dwarf_bytes=options.stack_bytes if options.stacks == "dwarf" else 0))
+    outcome = record(
+        request,
+        sources,
+        path,
+        progress=progress if not args.quiet else None,
+        default_table="sample+span" if args.off_cpu else "",
+    )
     messages.progress("")
     if not args.quiet:
         displaced.report()

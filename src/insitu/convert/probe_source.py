@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -23,7 +23,7 @@ from insitu.session.writer import SessionWriter
 if TYPE_CHECKING:
     from insitu.probe.runtime.event_columns import Column as Values
 
-__all__ = ["convert_source"]
+__all__ = ["convert_source", "decoded_events", "stack_nodes"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -37,11 +37,25 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
 
     Raises InsituError when its layout is damaged.
     """
-    contents = _stack_contents(source)
     decoder = EventDecoder(source.layout)
     tables = {label: _table(f"event.{label}", decoder.empty(label), events=True) for label in decoder.labels}
     for table in tables.values():
         writer.append(table, {})
+    for label, columns in decoded_events(source, writer):
+        writer.append(tables[label], _event_batch(columns, writer, addresses))
+    contents = _stack_contents(source)
+    for name, columns in decode_maps(_content(source.directory / MAPS), source.layout, stacks=contents).items():
+        label = name.removeprefix("@") or "unnamed"
+        writer.append(_table(f"map.{label}", columns, events=False), _map_batch(columns, addresses))
+
+
+def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[str, Mapping[str, Values]]]:
+    """The events that a script recorded, as columns by label, a window of the file at a time.
+
+    Raises InsituError when the layout is damaged.
+    """
+    contents = _stack_contents(source)
+    decoder = EventDecoder(source.layout)
     data = memoryview(_content(source.directory / EVENTS))
     at = malformed = 0
     while at < len(data):
@@ -50,14 +64,23 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
             break
         at += found.taken
         malformed += found.malformed
-        for label, columns in found.tables.items():
-            writer.append(tables[label], _event_batch(columns, writer, addresses))
+        yield from found.tables.items()
     if at < len(data):
         writer.notes.append(f"{source.id}: {len(data) - at} bytes at the end are no whole record and were dropped")
     writer.lost(f"{source.id}: malformed events", malformed)
-    for name, columns in decode_maps(_content(source.directory / MAPS), source.layout, stacks=contents).items():
-        label = name.removeprefix("@") or "unnamed"
-        writer.append(_table(f"map.{label}", columns, events=False), _map_batch(columns, addresses))
+
+
+def stack_nodes(column: Values, addresses: Addresses, ts_ns: I64) -> I32:
+    """The stacks of a column of stacks as ids."""
+    assert isinstance(column, StackColumn | CopiedStackColumn)
+    epoch = addresses.epochs(column.pid, ts_ns)
+    if isinstance(column, CopiedStackColumn):
+        offset, address = addresses.unwound(column.user_stacks(epoch))
+    else:
+        offset, address = column.offset, column.address
+    called = np.ones(len(address), np.bool_)
+    called[offset[:-1][np.diff(offset) > 0]] = False
+    return addresses.nodes(Chains(offset, address, called), epoch)
 
 
 def _content(file: Path) -> memoryview | bytes:
@@ -129,14 +152,8 @@ def _with_stacks(columns: Mapping[str, Values], addresses: Addresses, ts_ns: I64
     user: Sequence[I32] = []
     kernel: Sequence[I32] = []
     for name, column in columns.items():
-        if isinstance(column, CopiedStackColumn):
-            epoch = addresses.epochs(column.pid, ts_ns)
-            offset, address = addresses.unwound(column.user_stacks(epoch))
-            batch[name] = _nodes(offset, address, epoch, addresses)
-            user = [*user, batch[name]]
-        elif isinstance(column, StackColumn):
-            epoch = addresses.epochs(column.pid, ts_ns)
-            batch[name] = _nodes(column.offset, column.address, epoch, addresses)
+        if isinstance(column, StackColumn | CopiedStackColumn):
+            batch[name] = stack_nodes(column, addresses, ts_ns)
             if column.pid.any():
                 user = [*user, batch[name]]
             else:
@@ -150,9 +167,3 @@ def _with_stacks(columns: Mapping[str, Values], addresses: Addresses, ts_ns: I64
             joint = addresses.joined(joint, inner)
         batch["stack"] = joint
     return batch
-
-
-def _nodes(offset: I64, address: NDArray[np.uint64], epoch: I32, addresses: Addresses) -> I32:
-    called = np.ones(len(address), np.bool_)
-    called[offset[:-1][np.diff(offset) > 0]] = False
-    return addresses.nodes(Chains(offset, address, called), epoch)

@@ -28,6 +28,7 @@ _CONVERTERS: Final = {
     "perf": "insitu.convert.perf_source",
     "rows": "insitu.convert.rows",
     "probe": "insitu.convert.probe_source",
+    "off_cpu": "insitu.convert.off_cpu",
 }
 
 

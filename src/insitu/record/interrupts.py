@@ -23,7 +23,7 @@ class Interrupts:
     def __init__(self) -> None:
         self.count = 0
         self.leaving = False
-        """Set while what is done may take long and can be left without loss: one more signal ends the process then."""
+        """Set while what is done may take long and may be left without loss: one more signal ends the process."""
         self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._before: dict[int, Any] = {}
         self._wake_before = -1

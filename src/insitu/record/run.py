@@ -57,12 +57,18 @@ class Outcome(NamedTuple):
 
 
 def record(
-    request: Request, sources: Sequence[Source], path: Path, *, progress: Callable[[float, int], None] | None = None
+    request: Request,
+    sources: Sequence[Source],
+    path: Path,
+    *,
+    progress: Callable[[float, int], None] | None = None,
+    default_table: str = "",
 ) -> Outcome:
     """Record from ``sources`` into a new session at ``path``, which is left unconverted: see convert.sources.finish.
 
     Nothing is started, and nothing at ``path`` touched, before everything that can be refused has been tried.
-    ``progress`` is called about once a second with the seconds and bytes so far.
+    ``progress`` is called about once a second with the seconds and bytes so far. ``default_table`` is what views show
+    unless they are told.
     Raises InsituError; its status is 126 or 127 where the command cannot be run.
     """
     request.check()
@@ -79,7 +85,7 @@ def record(
         for source in sources:
             open_things.callback(source.close)
             source.open(target)
-        return _Recording(request, sources, path, target, interrupts, progress).run()
+        return _Recording(request, sources, path, target, interrupts, progress).run(default_table)
 
 
 class _Recording:
@@ -101,7 +107,7 @@ class _Recording:
         self._failure = ""
         self._bytes = 0
 
-    def run(self) -> Outcome:
+    def run(self, default_table: str) -> Outcome:
         manifest = Manifest.here(
             command=list(self._request.command),
             pids=list(self._request.pids),
@@ -110,6 +116,7 @@ class _Recording:
                 {"id": each.id, "kind": each.layout()["kind"], "options": each.options} for each in self._sources
             ],
             notes=[note for each in self._sources for note in each.notes],
+            default_table=default_table,
         )
         create(self._path, manifest)
         try:

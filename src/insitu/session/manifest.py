@@ -56,6 +56,8 @@ class Manifest:
     notes: list[str] = field(default_factory=list)
     """Lines for the reader: fallbacks, throttling, torn records."""
     lost: int = 0
+    default_table: str = ""
+    """The tables with stacks that views show unless told, such as "sample+span"; "": the first that has rows."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     """{name: {"version", "rows", "parts"}}, and "sorted_by" where rows are in the order of a column."""
 

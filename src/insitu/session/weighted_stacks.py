@@ -52,7 +52,8 @@ class Selection(NamedTuple):
     """The part of a recording that is asked for. Empty: all of it, of the first event that has samples."""
 
     table: str = ""
-    """Which table with stacks: ``sample`` if it has rows, else the first that has."""
+    """Which table with stacks: by default what the recorder says, else ``sample`` if it has rows, else the first that
+    has. Several of one unit, joined by "+", are shown together."""
     event: str = ""
     """Which event of ``sample``; modifiers (":u") may be left out."""
     weight: str = ""
@@ -148,8 +149,13 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
 
     Raises InsituError, naming what there is, when nothing is selected, and where tables are damaged.
     """
-    table = _table(database, want.table)
-    source = f"{database.relation(table.name)}"
+    asked = want.table or ("" if want.event else manifest.default_table)
+    if "+" in asked:
+        return _together(
+            [load_stacks(database, manifest, want._replace(table=each), times=times) for each in asked.split("+")]
+        )
+    table = _table(database, asked)
+    source = database.relation(table.name)
     where, event, unit, notes = _event(database, table, want)
     weight = _weight(table, want.weight)
     if weight is not None and weight.semantic.unit != "*":
@@ -213,6 +219,42 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
     )
     _check(stacks, str(manifest.imported_from or table.name))
     return _chosen(stacks, want)
+
+
+def _together(parts: Sequence[WeightedStacks]) -> WeightedStacks:
+    """Rows of several tables of one session as one. Raises InsituError where they count different things."""
+    first = parts[0]
+    units = {part.unit for part in parts}
+    if len(units) > 1:
+        raise InsituError(f"--table: {', '.join(sorted(units))} cannot be added up", remedy="choose one table")
+    base = np.cumsum([0, *(len(part.threads) for part in parts)])
+    thread = np.concatenate([part.thread + at for part, at in zip(parts, base[:-1].tolist(), strict=True)])
+    threads: dict[ThreadLabel, int] = {}
+    index = [threads.setdefault(label, len(threads)) for part in parts for label in part.threads]
+    ts_ns = None
+    if first.ts_ns is not None:
+        ts_ns = np.concatenate([part.ts_ns for part in parts if part.ts_ns is not None])
+    whole = replace(
+        first,
+        stack=np.concatenate([part.stack for part in parts]),
+        thread=np.array(index, np.int32)[thread],
+        count=np.concatenate([part.count for part in parts]),
+        weight=np.concatenate([part.weight for part in parts]),
+        threads=list(threads),
+        table="+".join(part.table for part in parts),
+        event=" + ".join(part.event for part in parts),
+        counted="events",
+        ts_ns=ts_ns,
+        first_ns=min((part.first_ns for part in parts if part.first_ns), default=0),
+        last_ns=max(part.last_ns for part in parts),
+        notes=tuple(dict.fromkeys(note for part in parts for note in part.notes)),
+        preferred="weight",
+    )
+    if ts_ns is None:
+        return whole
+    order = np.argsort(ts_ns, kind="stable")
+    taken = {name: getattr(whole, name)[order] for name in ("stack", "thread", "count", "weight")}
+    return replace(whole, ts_ns=ts_ns[order], **taken)
 
 
 def _preferred(manifest: Manifest) -> Value:

@@ -1,0 +1,76 @@
+"""Off-CPU time: when threads of the target leave the CPU and come back, and with which stacks they left."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Mapping
+from typing import Any, Final
+
+from insitu.probe.compile import compile_script
+from insitu.probe.options import Options
+from insitu.probe.output.stream import TextOutput
+from insitu.probe.providers.base import Context
+from insitu.probe.source import Source
+from insitu.record.source import Target
+from insitu.record.sources.probe import ProbeSource
+
+__all__ = ["OffCpuSource"]
+
+# In sched_switch the current thread is the one that leaves. Children are followed as they are forked. Those that
+# leave are remembered by thread, so that only their return is recorded.
+_SCRIPT: Final = """
+config = { max_map_keys = 65536; print_maps_on_exit = false; }
+%(begin)s
+tracepoint:sched:sched_process_fork %(of_target)s { @target[args.child_pid] = 1; }
+tracepoint:sched:sched_process_exit /pid == tid/ { delete(@target[pid]); }
+tracepoint:sched:sched_switch %(leaves)s {
+    @off[tid] = 1;
+    emit("out", (state = args.prev_state, kernel = kstack, user = %(ustack)s));
+}
+tracepoint:sched:sched_switch /@off[args.next_pid]/ {
+    delete(@off[args.next_pid]);
+    emit("in", (who = args.next_pid));
+}
+"""
+
+
+class OffCpuSource(ProbeSource):
+    """A script made for the target; its events become rows of the ``span`` table (convert/off_cpu.py)."""
+
+    id = "off-cpu"
+
+    def __init__(self, *, dwarf_bytes: int = 0) -> None:
+        """``dwarf_bytes`` of each user stack are copied, to be unwound afterwards; 0: frame pointers are followed."""
+        self._ustack = f"ustack(dwarf, {dwarf_bytes})" if dwarf_bytes else "ustack"
+        self._printed = io.BytesIO()
+
+    def open(self, target: Target) -> None:
+        """Compile and load the script. Raises InsituError where BPF is not to be had."""
+        pids = [target.launched.pid] if target.launched else list(target.pids)
+        whole = target.whole_system
+        text = _SCRIPT % {
+            "begin": "" if whole else f"BEGIN {{ {' '.join(f'@target[{pid}] = 1;' for pid in pids)} }}",
+            "of_target": "/0/" if whole else "/@target[pid]/",
+            "leaves": "/pid/" if whole else "/@target[pid]/",
+            "ustack": self._ustack,
+        }
+        script, context = Source(text, "off-cpu"), Context()
+        compiled = compile_script(script, Options(), context, cached=True)
+        super().__init__(
+            compiled, script, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), self._printed)
+        )
+        super().open(target)
+
+    def layout(self) -> Mapping[str, Any]:
+        """As of any script, for another converter."""
+        return {**super().layout(), "kind": "off_cpu"}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """How user stacks are found."""
+        return {"stacks": self._ustack}
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        if hasattr(self, "_runtime"):
+            super().close()
