@@ -192,7 +192,10 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
         ordered = manifest.tables.get(table.name, {}).get("sorted_by") == terms["ts_ns"].strip('"')
         end = "" if ordered else f"order by {terms['ts_ns']}"
     rows = database.fetch(f"select {selected} from {source} where {where} {end}")
-    threads, thread = _labelled(database, rows["utid"], rows.get("life"), lives)
+    if utid is None:
+        threads, thread = [ThreadLabel(0, 0, 0, "")], np.zeros(len(rows["utid"]), np.int32)
+    else:
+        threads, thread = _labelled(database, rows["utid"], rows.get("life"), lives)
     count = np.ones(len(thread), np.int64) if times else rows["count"].astype(np.int64)
     parent, frame, frames = _tree(database)
     counted = "samples" if table.name == SAMPLE.name else "events"
