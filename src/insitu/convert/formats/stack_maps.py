@@ -53,15 +53,15 @@ def is_dtrace(head: bytes) -> bool:
 def import_bpftrace(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
     """Read maps keyed by stacks, one event for each map; the first key that is text names the command.
 
-    Other output of the script is passed over. Raises InsituError, with its number, for a line within an entry that
-    is no frame and no key; with ``skip_bad_lines`` such entries are left out and the notes say how many.
+    Other output of the script is ignored. Raises InsituError, with its number, for a line within an entry that
+    is neither a frame nor a key; with ``skip_bad_lines`` such entries are left out and the notes say how many.
     """
     bad = BadLines(str(path), skip=options.skip_bad_lines)
     _write(_bpftrace_entries(_lines(path), bad), writer, bad, "bpftrace")
 
 
 def import_dtrace(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
-    """Read aggregations keyed by stacks; a line above the frames names the command. Other lines are passed over."""
+    """Read aggregations keyed by stacks; a line above the frames names the command. Other lines are ignored."""
     bad = BadLines(str(path), skip=options.skip_bad_lines)
     _write(_dtrace_entries(_lines(path)), writer, bad, "dtrace")
 
