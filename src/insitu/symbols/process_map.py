@@ -331,6 +331,8 @@ def at_times(lines: dict[int, list[tuple[int, int]]], ids: I32, ts_ns: I64) -> I
     import numpy as np
 
     result = np.full(len(ids), -1, np.int32)
+    if not len(ids):
+        return result
     order = np.argsort(ids, kind="stable")
     distinct, first = np.unique(ids[order], return_index=True)
     for one, mine in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
