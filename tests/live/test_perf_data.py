@@ -166,7 +166,7 @@ def perf_script_samples(path: Path) -> int:
     return len(subprocess.run(command, capture_output=True, text=True, check=True).stdout.split("\n\n")) - 1
 
 
-def test_several_events_are_told_apart(tmp_path: Path):
+def test_several_events_are_distinguished(tmp_path: Path):
     events = ("-e", "cpu-clock", "-e", "page-faults", "-c", "1")
     data = perf_record(
         tmp_path / "perf.data", *events, command=["sh", "-c", "for i in 1 2 3; do ls / >/dev/null; done"]

@@ -135,7 +135,7 @@ def test_fractional_counts_are_all_multiplied_by_one_power_of_ten(data, expected
         (b"libc_start_main_stage2;main;work 3\n", False),
     ],
 )
-def test_the_first_frame_is_a_command_where_it_can_be_nothing_else_or_where_told(data, first_is_comm):
+def test_the_first_frame_is_a_command_where_it_can_be_nothing_else_or_with_comm_first(data, first_is_comm):
     first = data.partition(b";")[0].decode()
     assert (folded(data, "file").comms()[0] == first) == first_is_comm
     assert folded(data, "file", comm_first=True).comms()[0] == first

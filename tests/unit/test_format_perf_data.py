@@ -74,3 +74,10 @@ def test_a_file_whose_recorder_was_killed_says_so(tmp_path: Path):
     read = imported(tmp_path / "perf.data")
     assert read.column("ts_ns") == [2]
     assert any("was killed" in note for note in read.notes) and any("4 bytes" in note for note in read.notes)
+
+
+def test_a_file_whose_samples_are_all_malformed_counts_them_as_lost(tmp_path: Path):
+    bad = bytearray(pb.sample(1, 5, 5, 2, [1, 2]))
+    struct.pack_into("<Q", bad, 8 + 40, 999)  # the callchain's length
+    read = imported(written(tmp_path / "perf.data", pb.comm(5, 5, "prog", 1) + bytes(bad) * 3))
+    assert (read.column("ts_ns"), read.writer.losses_by_source()) == ([], {"malformed samples": 3})

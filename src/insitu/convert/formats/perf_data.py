@@ -13,19 +13,14 @@ from typing import IO, Final, cast
 
 import numpy as np
 
+from insitu.convert.formats.perf_features import Features, build_ids_of, event_ids, feature_sections
 from insitu.convert.formats.perf_records import EventAttr
-from insitu.convert.formats.perf_stream import (
-    HEADER,
-    WINDOW_BYTES,
-    Stream,
-    ToolRecord,
-    walk_chunks,
-    walk_windows,
-)
+from insitu.convert.formats.perf_stream import WINDOW_BYTES, Stream, ToolRecord, walk_chunks, walk_windows
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.perf import convert_perf, is_this_boot
 from insitu.convert.raw import RawRecording, Windows
 from insitu.errors import InsituError
+from insitu.kernel.perf_records import HEADER
 from insitu.session.manifest import FORMAT, Manifest
 from insitu.session.writer import SessionWriter
 
@@ -39,10 +34,7 @@ _SECTION = struct.Struct("<QQ")  # struct perf_file_section
 _U32 = struct.Struct("<I")
 _U64 = struct.Struct("<Q")
 
-# enum in tools/perf/util/header.h
-_BUILD_ID, _HOSTNAME, _OSRELEASE, _ARCH, _NRCPUS, _CMDLINE, _EVENT_DESC = 2, 3, 4, 6, 7, 11, 12
-_AUXTRACE, _DIR_FORMAT, _COMPRESSED = 18, 24, 27
-_FEATURES = 256
+_AUXTRACE, _DIR_FORMAT, _COMPRESSED = 18, 24, 27  # HEADER_* in tools/perf/util/header.h
 
 _MOST_EXPANSION: Final = 1 << 10  # zstd-compressed records may not grow by more than this factor
 _LIKELY_EXPANSION: Final = 8
@@ -153,7 +145,7 @@ class PerfData:
                 memory = stream.words.view(np.uint8)
                 for row in np.flatnonzero(stream.type == ToolRecord.HEADER_BUILD_ID).tolist():
                     start = int(stream.at[row]) * 8
-                    self.build_ids.update(_build_ids(memory[start : start + int(stream.size[row])].data))
+                    self.build_ids.update(build_ids_of(memory[start : start + int(stream.size[row])].data))
                 yield stream
 
     def _unpacked(self, part: "_Part", window_bytes: int) -> Iterator[bytes]:
@@ -239,36 +231,6 @@ class _Joined:
         return piece
 
 
-@dataclass
-class _Features:
-    """What the feature sections of either mode say."""
-
-    info: dict[str, object]
-    build_ids: dict[str, str]
-    names: dict[tuple[int, ...], str]  # ids of an event -> its name
-
-    @classmethod
-    def none(cls) -> "_Features":
-        return cls({}, {}, {})
-
-    def read(self, feature: int, body: memoryview) -> None:
-        """Take in one feature section; one that is malformed is passed over."""
-        strings = {_HOSTNAME: "host", _OSRELEASE: "kernel", _ARCH: "machine"}
-        try:
-            if feature in strings:
-                self.info[strings[feature]] = _string(body)[0]
-            elif feature == _NRCPUS:
-                self.info["cpus"] = _U32.unpack_from(body)[0]
-            elif feature == _CMDLINE:
-                self.info["command"] = list(_strings(body))
-            elif feature == _BUILD_ID:
-                self.build_ids.update(_build_ids(body))
-            elif feature == _EVENT_DESC:
-                self.names.update(_event_names(body))
-        except (struct.error, IndexError):
-            return
-
-
 def _mapped(path: Path) -> memoryview:
     with path.open("rb") as file:
         if not path.stat().st_size:
@@ -282,9 +244,9 @@ def _open_file(path: Path, memory: memoryview) -> PerfData:
     flags = int.from_bytes(fields[9], "little")
     if not 64 + 16 <= attr_size <= 4096:
         raise InsituError(f"{path}: invalid size of an event's attributes ({attr_size} bytes)")
-    features = _Features.none()
+    features = Features.none()
     if data_size:
-        for feature, section in _feature_sections(memory, flags, data_at + data_size):
+        for feature, section in feature_sections(memory, flags, data_at + data_size):
             features.read(feature, section)
     else:
         data_size = len(memory) - data_at  # perf record was killed before it wrote the header again
@@ -293,7 +255,7 @@ def _open_file(path: Path, memory: memoryview) -> PerfData:
     for at in range(attrs_at, min(attrs_at + attrs_size, len(memory)) - attr_size + 1, attr_size):
         raw = bytes(memory[at : at + attr_size - 16])
         ids_at, ids_size = _SECTION.unpack_from(memory, at + attr_size - 16)
-        ids = _ids(memory[ids_at : ids_at + ids_size])
+        ids = event_ids(memory[ids_at : ids_at + ids_size])
         attrs.append(EventAttr.parse(raw, features.names.get(ids, ""), ids))
     data = PerfData(path, attrs, features.info, features.build_ids)
     pieces = [memory[data_at : data_at + data_size]]
@@ -316,7 +278,7 @@ def _thread_files(path: Path) -> list[Path]:
 
 
 def _open_pipe(path: Path, memory: memoryview) -> PerfData:
-    features = _Features.none()
+    features = Features.none()
     data = PerfData(path, [], features.info, features.build_ids)
     described: list[tuple[bytes, tuple[int, ...]]] = []
     _scan(memory[16:], data, features, described)
@@ -324,18 +286,8 @@ def _open_pipe(path: Path, memory: memoryview) -> PerfData:
     return data
 
 
-def _feature_sections(memory: memoryview, flags: int, at: int) -> Iterator[tuple[int, memoryview]]:
-    for feature in range(_FEATURES):
-        if flags >> feature & 1:
-            if at + _SECTION.size > len(memory):
-                return
-            start, size = _SECTION.unpack_from(memory, at)
-            at += _SECTION.size
-            yield feature, memory[start : start + size]
-
-
 def _scan(
-    memory: memoryview, data: PerfData, features: _Features, described: list[tuple[bytes, tuple[int, ...]]]
+    memory: memoryview, data: PerfData, features: Features, described: list[tuple[bytes, tuple[int, ...]]]
 ) -> None:
     """Add a part in which perf's own records, or compressed ones, stand between those of the kernel.
 
@@ -362,11 +314,11 @@ def _scan(
             packed.append((start + 8, min(start + 8 + _U64.unpack_from(body)[0], at)))
         elif kind == ToolRecord.HEADER_ATTR:
             attr_size = min(max(_U32.unpack_from(body, 4)[0], 64), len(body))
-            described.append((bytes(body[:attr_size]), _ids(body[attr_size:])))
+            described.append((bytes(body[:attr_size]), event_ids(body[attr_size:])))
         elif kind == ToolRecord.HEADER_FEATURE:
             features.read(_U64.unpack_from(body)[0], body[8:])
         elif kind == ToolRecord.HEADER_BUILD_ID:
-            features.build_ids.update(_build_ids(memory[start - HEADER.size : at]))
+            features.build_ids.update(build_ids_of(memory[start - HEADER.size : at]))
         elif kind == ToolRecord.HEADER_TRACING_DATA:
             at += (_U32.unpack_from(body)[0] + 7) & ~7  # follows the record, outside its size
         elif kind == ToolRecord.AUXTRACE:
@@ -376,48 +328,3 @@ def _scan(
         plain.append((begin, at))
     data.parts.append(_Part(memory, plain, packed))
     data.cut_bytes += max(0, len(memory) - at)
-
-
-def _ids(raw: "memoryview | bytes") -> tuple[int, ...]:
-    whole = bytes(raw[: len(raw) & ~7])
-    return tuple(np.frombuffer(whole, "<u8").tolist())
-
-
-def _string(body: memoryview, at: int = 0) -> tuple[str, int]:
-    """struct perf_header_string: a length, then text padded with zeros. Also where the next field begins."""
-    (size,) = _U32.unpack_from(body, at)
-    end = min(at + 4 + size, len(body))
-    return bytes(body[at + 4 : end]).split(b"\0", 1)[0].decode("utf-8", "replace"), end
-
-
-def _strings(body: memoryview) -> Iterator[str]:
-    (count,) = _U32.unpack_from(body)
-    at = 4
-    for _ in range(min(count, 1 << 16)):
-        text, at = _string(body, at)
-        yield text
-
-
-def _build_ids(body: memoryview) -> Iterator[tuple[str, str]]:
-    """Path and build id of each struct perf_record_header_build_id."""
-    at = 0
-    while at + 36 <= len(body):
-        _kind, misc, size = HEADER.unpack_from(body, at)
-        if size < 36 or at + size > len(body):
-            return
-        length = body[at + 8 + 4 + 20] if misc & (1 << 15) else 20  # PERF_RECORD_MISC_BUILD_ID_SIZE
-        build_id = bytes(body[at + 12 : at + 12 + min(length, 20)]).hex()
-        path = bytes(body[at + 36 : at + size]).split(b"\0", 1)[0].decode("utf-8", "replace")
-        yield path, build_id
-        at += size
-
-
-def _event_names(body: memoryview) -> Iterator[tuple[tuple[int, ...], str]]:
-    count, attr_size = struct.unpack_from("<II", body)
-    at = 8
-    for _ in range(min(count, 1 << 12)):
-        at += attr_size
-        (ids,) = _U32.unpack_from(body, at)
-        name, at = _string(body, at + 4)
-        yield _ids(body[at : at + 8 * min(ids, 1 << 16)]), name.rstrip(":p ") or name
-        at += 8 * ids

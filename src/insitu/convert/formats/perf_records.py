@@ -26,13 +26,11 @@ __all__ = [
     "SampleDecoder",
     "SideRecord",
     "side_records",
-    "time_range",
 ]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
-U8 = NDArray[np.uint8]
 
 CONTEXT_MAX: Final = np.uint64(2**64 - 4095)  # PERF_CONTEXT_MAX: callchain entries from here on are markers
 
@@ -152,7 +150,7 @@ class SampleDecoder:
     def batches(self, stream: Stream, limit: int = 1 << 15) -> Iterator[SampleBatch]:
         """The samples of a stream, decoded from at most ``limit`` records at a time.
 
-        Events with different sample layouts are told apart by PERF_SAMPLE_IDENTIFIER, as perf does.
+        Events with different sample layouts are distinguished by PERF_SAMPLE_IDENTIFIER, as perf does.
         """
         if not self._attrs:
             return
@@ -294,7 +292,7 @@ class _Cursor:
         return value
 
     def peek(self) -> U64:
-        """The word at each record's position, 0 behind its end."""
+        """The word at each record's position, 0 after its end."""
         inside = self.at < self.end
         if inside.all():
             return self.words[self.at]
@@ -366,33 +364,10 @@ def _second_words(stream: Stream, rows: I64) -> U64:
     return stream.words[np.minimum(stream.at[rows] + 1, len(stream.words) - 1)]
 
 
-def time_range(stream: Stream, attrs: Sequence[EventAttr]) -> tuple[int, int] | None:
-    """The earliest and the latest time (ns) of the samples of a stream; None if no sample has one.
-
-    Cheap: only the word that holds each sample's time is read.
-    """
-    rows = np.flatnonzero(stream.type == Record.SAMPLE)
-    if not len(rows) or not attrs:
-        return None
-    decoder = SampleDecoder(attrs)
-    places = np.array([_time_place(attr) for attr in attrs], np.int64)
-    same = bool((places == places[0]).all())
-    place = places[0] if same else places[decoder._event(_second_words(stream, rows))]
-    inside = (place > 0) & (place < stream.size[rows] >> 3)
-    times = stream.words[(stream.at[rows] + place)[inside]]
-    return (int(times.min()), int(times.max())) if len(times) else None
-
-
-def _time_place(attr: EventAttr) -> int:
-    """The word of a sample record that holds its time, 0 if none does."""
-    before = (Sample.IDENTIFIER, Sample.IP, Sample.TID)
-    return 1 + sum(bool(attr.sample_type & bit) for bit in before) if attr.sample_type & Sample.TIME else 0
-
-
 def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[SideRecord]:
     """The records of a stream that say what samples mean: mappings, names, forks, exits and losses.
 
-    A record too short for its type is passed over.
+    A record too short for its type is ignored.
     """
     trailer = trailer_fields(attrs[0].sample_type) if attrs and attrs[0].sample_id_all else ()
     rows = np.flatnonzero(np.isin(stream.type, list(LAYOUTS)))

@@ -65,7 +65,7 @@ def is_perf_script(head: bytes) -> bool:
 
 
 def import_perf_script(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
-    """Read perf script's text; lines of other records (--show-mmap-events and the like) are passed over.
+    """Read perf script's text; lines of other records (--show-mmap-events and the like) are ignored.
 
     Weights are the periods; an event whose periods are not printed is called "EVENT samples" and weighs 1 a sample,
     but for tracepoints, which count themselves. Frames without a symbol are "[unknown]", with their module.
@@ -163,7 +163,7 @@ class _Reader:
             self.close(match, frames)
 
     def kind_of(self, line: str, opened: bool) -> "str | re.Match[str]":
-        """What a line is: "frame", "other" (to be passed over), "bad", or the match of a sample's line."""
+        """What a line is: "frame", "other" (to be ignored), "bad", or the match of a sample's line."""
         if not line or line.isspace():
             return "other"
         if line[0] == "#":

@@ -12,15 +12,16 @@ from typing import TYPE_CHECKING, Final
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.kernel.perf_records import HEADER
+
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-__all__ = ["HEADER", "WINDOW_BYTES", "Stream", "ToolRecord", "walk", "walk_chunks", "walk_windows"]
+__all__ = ["WINDOW_BYTES", "Stream", "ToolRecord", "walk", "walk_chunks", "walk_windows"]
 
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-HEADER: Final = struct.Struct("<IHH")  # struct perf_event_header: type, misc, size
 WINDOW_BYTES: Final = 64 << 20
 _LONGEST: Final = 1 << 16  # bytes of a record: its size is a u16
 

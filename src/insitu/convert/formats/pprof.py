@@ -33,7 +33,7 @@ _FUNCTION_ID, _FUNCTION_NAME, _FUNCTION_SYSTEM_NAME, _FUNCTION_FILENAME = 1, 2, 
 
 @dataclass
 class _Tables:
-    """What samples refer to, each entry written when it is first asked for; ids begin at 1, strings with ""."""
+    """What samples refer to, each entry written at its first use; ids begin at 1, strings with ""."""
 
     strings: dict[str, int] = field(default_factory=lambda: {"": 0})
     functions: dict[tuple[str, str], int] = field(default_factory=dict)

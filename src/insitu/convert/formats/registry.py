@@ -117,6 +117,18 @@ IMPORTERS: Final = (
         f"{_FORMATS}.perf_script:import_perf_script",
     ),
     Importer(
+        "bpftrace",
+        "output of bpftrace or insitu trace: maps whose keys have stacks",
+        f"{_FORMATS}.stack_maps:is_bpftrace",
+        f"{_FORMATS}.stack_maps:import_bpftrace",
+    ),
+    Importer(
+        "dtrace",
+        "output of DTrace: aggregations of stack() or ustack()",
+        f"{_FORMATS}.stack_maps:is_dtrace",
+        f"{_FORMATS}.stack_maps:import_dtrace",
+    ),
+    Importer(
         "folded",
         "folded stacks: stackcollapse-*.pl, insitu report --folded; with two counts: difffolded.pl",
         f"{_FORMATS}.folded_reader:is_text",
