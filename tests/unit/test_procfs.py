@@ -1,7 +1,10 @@
 """/proc and /sys, against what the C library and the process itself say."""
 
+import ctypes
 import os
+import subprocess
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -54,3 +57,34 @@ def test_a_missing_process_is_a_lookup_error() -> None:
         procfs.threads(4194304)
     with pytest.raises(ProcessLookupError):
         list(procfs.areas(4194304))
+
+
+def test_a_process_started_between_two_looks_at_the_clock() -> None:
+    tick = os.sysconf("SC_CLK_TCK")
+    before = time.clock_gettime(time.CLOCK_BOOTTIME)
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as process:
+        after = time.clock_gettime(time.CLOCK_BOOTTIME)
+        assert int(before * tick) <= procfs.start_time(process.pid) <= after * tick + 1
+        assert process.stdin is not None
+        process.stdin.close()
+
+
+def test_the_program_and_the_mapped_files_of_a_process_can_be_opened() -> None:
+    path, name = procfs.exe(os.getpid())
+    assert (Path(path).stat().st_ino, name) == (Path(name).stat().st_ino, os.readlink("/proc/self/exe"))  # noqa: PTH115
+    area = next(area for area in procfs.areas(os.getpid()) if area.path == os.fsencode(name))
+    try:
+        assert Path(procfs.mapped_file(os.getpid(), area)).stat().st_ino == area.inode
+    except PermissionError:
+        pytest.skip("/proc/PID/map_files may not be read here")
+
+
+def test_memory_of_this_process_reads_as_it_is() -> None:
+    buffer = ctypes.create_string_buffer(b"some memory")
+    assert procfs.memory(os.getpid(), ctypes.addressof(buffer), 11) == b"some memory"
+
+
+def test_this_process_sees_our_files_under_its_own_id() -> None:
+    assert procfs.sees_our_files(os.getpid())
+    assert procfs.status(os.getpid()).inner_pid == os.getpid()
+    assert Path(procfs.root(os.getpid())).stat().st_ino == Path("/").stat().st_ino

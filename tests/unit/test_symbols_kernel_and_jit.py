@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap
-from insitu.symbols.kallsyms import Kallsyms
+from insitu.symbols.kallsyms import ALL, Kallsyms, are_shown, has_function, symbol_address
 from insitu.symbols.process_map import Module
 from insitu.symbols.symbolizer import JIT_MODULE, Symbolizer
 from insitu.symbols.vdso import VDSO, read_vdso
@@ -70,6 +70,30 @@ def test_hidden_kernel_addresses_are_reported_with_a_remedy() -> None:
     ]
     (note,) = symbolizer.notes
     assert "kptr_restrict" in note and "\n" not in note
+
+
+def test_single_symbols_are_those_of_bpftrace_data_and_first_aliases_too() -> None:
+    kallsyms = Kallsyms(KALLSYMS, ALL)
+    assert kallsyms.symbol(0xFFFFFFFF81000010) == ("_stext", 0x10)
+    assert kallsyms.symbol(0xFFFFFFFF81000184) == ("some_data", 4)
+    assert kallsyms.symbol(0xFFFFFFFFA0000000) == ("last_of_the_core", 0xFFFFFFFFA0000000 - 0xFFFFFFFF81FFF000)
+    assert kallsyms.symbol(0xFFFFFFFF80FFFFFF) is None
+    assert kallsyms.symbol(0x1234) is None
+
+
+def test_symbols_are_found_by_their_whole_name() -> None:
+    assert symbol_address("do_work", KALLSYMS) == 0xFFFFFFFF81000100
+    assert symbol_address("some_data", KALLSYMS) == 0xFFFFFFFF81000180
+    assert symbol_address("ext4_read", KALLSYMS) == 0xFFFFFFFFC0100000
+    assert symbol_address("do_wor", KALLSYMS) is None
+    assert has_function("ext4_write", KALLSYMS) and has_function("weak_one", KALLSYMS)
+    assert not has_function("some_data", KALLSYMS) and not has_function("write", KALLSYMS)
+
+
+def test_hidden_addresses_are_seen_from_the_first_lines(tmp_path: Path) -> None:
+    (tmp_path / "shown").write_bytes(KALLSYMS)
+    (tmp_path / "hidden").write_bytes(b"".join(b"0" * 16 + line[16:] + b"\n" for line in KALLSYMS.splitlines()))
+    assert are_shown(str(tmp_path / "shown")) and not are_shown(str(tmp_path / "hidden"))
 
 
 @given(st.binary(max_size=200) | st.lists(st.sampled_from(KALLSYMS.split(b"\n"))).map(b"\n".join))

@@ -3,6 +3,7 @@
 import random
 import struct
 from collections.abc import Callable, Sequence
+from dataclasses import replace
 from itertools import pairwise
 
 import numpy as np
@@ -11,8 +12,8 @@ import pytest
 from insitu.errors import InsituError
 from insitu.symbols.elf import Elf
 from insitu.symbols.process_map import Mapping, Module, ProcessMap
-from insitu.symbols.registers import AARCH64
-from insitu.symbols.unwind import Unwinder, UserStacks, unwind
+from insitu.symbols.registers import AARCH64, machine_called
+from insitu.symbols.unwind import CUT, Unwinder, UserStacks, unwind
 
 MASK = 0xFF0FFF  # what perf record asks for on x86-64: all but the segment registers
 BP, SP, IP = 6, 7, 8  # their bits in it
@@ -42,6 +43,7 @@ def image(
     signal: Sequence[int] = (),
     return_register: int = 16,
     machine: int = 62,
+    data_align: int = 0x78,
 ) -> Elf:
     """An ELF image mapped at its file offsets. ``functions`` are (start, size, call frame program).
 
@@ -51,8 +53,8 @@ def image(
     for augmentation in (b"zR\0", b"zRS\0"):
         cie_at = len(frames)
         frames += entry(
-            struct.pack("<IB", 0, 1) + augmentation + bytes([1, 0x78, return_register, 1, 0x00]) + initial
-        )  # code alignment 1, data alignment -8; absolute addresses
+            struct.pack("<IB", 0, 1) + augmentation + bytes([1, data_align, return_register, 1, 0x00]) + initial
+        )  # code alignment 1, data alignment -8 by default (SLEB128); absolute addresses
         for start, size, program in functions:
             if (start in signal) == (augmentation == b"zRS\0"):
                 identity = len(frames) + 4 - cie_at
@@ -136,6 +138,60 @@ def test_samples_of_different_depths_end_each_by_itself() -> None:
 def test_no_stack_is_deeper_than_asked_for() -> None:
     result = unwind(stacks([recursion(40)] * 2, [BASE + 0x100] * 2), spaces(BASE), prog, max_depth=5)
     assert frames(result) == [[BASE + 0x100] + [BASE + 0x210] * 4] * 2
+
+
+def test_a_stack_that_was_cut_says_so_and_one_that_just_fits_does_not() -> None:
+    # The leaf, recursion(n)'s n calls and the outermost frame are n + 2.
+    sample = stacks([recursion(depth) for depth in (2, 3, 4)], [BASE + 0x100] * 3)
+    unwinder = Unwinder(spaces(BASE), prog, max_depth=5, mark_cut=True)
+    leaf, call, outermost = BASE + 0x100, BASE + 0x210, BASE + 0x404
+    assert frames(unwinder.unwind(sample)) == [
+        [leaf, call, call, outermost],
+        [leaf, call, call, call, outermost],
+        [leaf, call, call, call, call, int(CUT)],
+    ]
+    assert unwinder.notes() == ["1 stack was cut at 5 frames (--max-stack raises the limit)"]
+
+
+def test_samples_with_32_bit_registers_are_unwound_with_4_byte_words_among_the_others() -> None:
+    # 0x100: CFA = esp + 4, return address at CFA - 4; 0x200: 8 bytes of locals more.
+    narrow = image([(0x100, 0x10, b""), (0x200, 0x20, b"\x0e\x0c")], initial=bytes([0x0C, 4, 4, 0x88, 1]),
+                   return_register=8, machine=3, data_align=0x7C)  # fmt: skip
+    low, base = 0xFFFF_0000, 0x0804_8000
+    words = struct.pack("<8I", base + 0x210, 7, 7, base + 0x218, 7, 7, 0, 0)
+    wide = stacks([recursion(2)], [BASE + 0x100])
+    buffer = np.concatenate([wide.stack, np.frombuffer(words + bytes(8), np.uint8)])
+    registers = np.concatenate([wide.registers, wide.registers])[[1, 0, 1]]
+    registers[[0, 2], SP], registers[[0, 2], IP] = low, base + 0x108
+    size = int(wide.stack_size[0])
+    starts, sizes = np.array([len(wide.stack), 0, len(wide.stack)]), np.array([len(words) + 8, size, 8])
+    sample = UserStacks(
+        registers, MASK, buffer, starts, sizes, np.array([1, 0, 1], np.int32), np.array([1, 2, 1], np.uint64)
+    )
+    made = ProcessMap(
+        [Module("/prog"), Module("/narrow")],
+        [(Mapping(BASE, BASE + 0x10000, 0, 0),), (Mapping(base, base + 0x10000, 0, 1),)],
+    )
+    result = frames(
+        Unwinder(made, lambda module: narrow if module.path == "/narrow" else prog(module)).unwind(sample)
+    )
+    assert result == [
+        [base + 0x108, base + 0x210, base + 0x218],
+        [BASE + 0x100, BASE + 0x210, BASE + 0x210, BASE + 0x404],
+        [base + 0x108],  # no more of its stack was copied
+    ]
+
+
+def test_a_machine_without_a_table_of_registers_is_refused_by_name() -> None:
+    with pytest.raises(InsituError, match="riscv64"):
+        machine_called("riscv64")
+
+
+def test_32_bit_samples_of_a_machine_that_unwinds_none_keep_their_leaf_and_are_reported() -> None:
+    sample = replace(stacks([[1, 2]], [BASE]), abi=np.array([1], np.uint64))
+    unwinder = Unwinder(spaces(BASE), prog, machine=AARCH64)
+    assert [len(chain) for chain in frames(unwinder.unwind(sample))] == [1]
+    assert unwinder.notes() == ["1 sample of a 32-bit process has no callers: not supported on aarch64"]
 
 
 def test_more_samples_than_fit_into_a_block_are_unwound_alike() -> None:

@@ -25,6 +25,7 @@ __all__ = [
     "pids",
     "pmu_type",
     "root",
+    "run_delay_ns",
     "sees_our_files",
     "start_time",
     "status",
@@ -169,6 +170,11 @@ def start_time(pid: int) -> int:
     """When a process was started, in clock ticks since boot: with the pid it identifies a process."""
     # The name, in parentheses, may hold anything; field 22 of proc_pid_stat(5) is the 20th after it.
     return int(_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
+
+
+def run_delay_ns(pid: int, tid: int) -> int:
+    """How long a thread has waited, runnable, for a CPU (Documentation/scheduler/sched-stats.rst)."""
+    return int(_bytes(f"/proc/{pid}/task/{tid}/schedstat").split()[1])
 
 
 def boot_id() -> str:

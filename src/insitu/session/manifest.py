@@ -15,9 +15,10 @@ from typing import Any, Final
 
 from insitu import __version__
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.session.files import write_whole
 
-__all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Manifest", "boot_id", "is_recording", "process_start"]
+__all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Manifest", "is_recording", "process_start"]
 
 FORMAT: Final = 2
 RECORDING: Final = "recording"
@@ -68,7 +69,7 @@ class Manifest:
         return cls(
             recorder_pid=os.getpid(),
             recorder_start=process_start(os.getpid()) or 0,
-            boot_id=boot_id(),
+            boot_id=procfs.boot_id(),
             host=kernel.nodename,
             kernel=kernel.release,
             machine=platform.machine(),
@@ -84,7 +85,7 @@ class Manifest:
         """The manifest of a session made from another tool's file."""
         pid = os.getpid()
         return cls(
-            recorder_pid=pid, recorder_start=process_start(pid) or 0, boot_id=boot_id(), imported_from=path
+            recorder_pid=pid, recorder_start=process_start(pid) or 0, boot_id=procfs.boot_id(), imported_from=path
         ).changed(**known)
 
     @classmethod
@@ -144,7 +145,7 @@ class Manifest:
     @property
     def live(self) -> bool:
         """Whether it was recorded on this machine since its last boot."""
-        return bool(self.boot_id) and self.boot_id == boot_id() and not self.imported_from
+        return bool(self.boot_id) and self.boot_id == procfs.boot_id() and not self.imported_from
 
 
 def _fits(value: Any, annotation: str) -> bool:
@@ -168,7 +169,7 @@ def _fits(value: Any, annotation: str) -> bool:
 
 def is_recording(manifest: Manifest) -> bool:
     """Whether another process still records the session."""
-    if manifest.state != RECORDING or manifest.boot_id != boot_id() or manifest.recorder_pid == os.getpid():
+    if manifest.state != RECORDING or manifest.boot_id != procfs.boot_id() or manifest.recorder_pid == os.getpid():
         return False
     started = process_start(manifest.recorder_pid)
     return started is not None and manifest.recorder_start in (0, started)
@@ -177,14 +178,8 @@ def is_recording(manifest: Manifest) -> bool:
 def process_start(pid: int) -> int | None:
     """When a process began, in clock ticks since boot (proc_pid_stat(5): starttime); None if there is none."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[19])
+        return procfs.start_time(pid)
     except (OSError, ValueError, IndexError):
         return None
 
 
-def boot_id() -> str:
-    """Identifies this boot of this machine (proc_sys_kernel(5): /proc/sys/kernel/random/boot_id)."""
-    try:
-        return Path("/proc/sys/kernel/random/boot_id").read_text().strip()
-    except OSError:
-        return ""

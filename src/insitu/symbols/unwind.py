@@ -111,11 +111,14 @@ class Unwinder:
         """What the stacks lack, each a line to show to the user."""
         notes = []
         if self.cut:
-            notes.append(f"{self.cut} stacks were cut at {self._max_depth} frames (--max-stack raises the limit)")
+            what = "1 stack was" if self.cut == 1 else f"{self.cut} stacks were"
+            notes.append(f"{what} cut at {self._max_depth} frames (--max-stack raises the limit)")
         if self.unsupported:
-            notes.append(
-                f"{self.unsupported} samples of 32-bit processes have no callers: not supported on this machine"
+            one = self.unsupported == 1
+            what = (
+                "1 sample of a 32-bit process has" if one else f"{self.unsupported} samples of 32-bit processes have"
             )
+            notes.append(f"{what} no callers: not supported on {self._machine.name}")
         return notes
 
     def _unwind(self, stacks: UserStacks, walk: "_Walk") -> tuple[I64, U64]:

@@ -17,6 +17,7 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.lab.directories import guests_directory
 from insitu.lab.guests import machine
 from insitu.lab.guests.accelerator import accelerator
@@ -251,8 +252,7 @@ class Guest:
         nanoseconds = 0
         for cpu in self.qmp.execute("query-cpus-fast"):
             with contextlib.suppress(OSError, IndexError, ValueError):
-                schedstat = Path(f"/proc/{self._process.pid}/task/{cpu['thread-id']}/schedstat")
-                nanoseconds += int(schedstat.read_text().split()[1])
+                nanoseconds += procfs.run_delay_ns(self._process.pid, cpu["thread-id"])
         return nanoseconds / 1e9
 
     def stop(self) -> None:

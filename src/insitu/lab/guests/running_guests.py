@@ -107,10 +107,9 @@ def stop_guest(guest: Running) -> None:
 
 def qemu_start_time(pid: int) -> int | None:
     """When a QEMU process started, in clock ticks since boot; None if ``pid`` is not a running QEMU of this user."""
-    stat = (procfs.text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()  # proc_pid_stat(5)
     try:
-        program = Path(f"/proc/{pid}/exe").readlink().name
-        return int(stat[19]) if program.startswith(_QEMU_PREFIX) else None
+        _, program = procfs.exe(pid)
+        return procfs.start_time(pid) if Path(program).name.startswith(_QEMU_PREFIX) else None
     except (OSError, IndexError, ValueError):  # gone, a zombie, or another user's
         return None
 
