@@ -285,7 +285,7 @@ class Guest:
             directory.mkdir(mode=0o700)
         except FileExistsError:
             raise InsituError(
-                f"a guest named {self.name} is running already", remedy="insitu lab ps; insitu lab stop"
+                f"a guest named {self.name} is running already", remedy="insitu lab ps; insitu lab stop", status=2
             ) from None
         self._directory = directory
         self._watchdog = Watchdog(directory)
