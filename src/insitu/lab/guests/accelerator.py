@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from insitu.kernel import procfs
 from insitu.lab.architecture import host_architecture
 from insitu.lab.directories import cache_directory
 from insitu.lab.guests.machine import qemu_program
@@ -27,7 +28,7 @@ def accelerator(kernel: Kernel) -> str:
     if not os.access("/dev/kvm", os.R_OK | os.W_OK):
         return "tcg"
     result = cache_directory("lab") / "accelerator.json"
-    boot = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    boot = procfs.boot_id()
     try:
         known = json.loads(result.read_text())
         if known["boot"] == boot and known["accelerator"] in ("kvm", "tcg"):

@@ -16,7 +16,7 @@ from insitu.lab.directories import guests_directory
 __all__ = ["Running", "find_guest", "qemu_start_time", "running_guests", "stop_guest"]
 
 _STOP_SECONDS: Final = 5.0
-_QEMU_PREFIX: Final = "qemu-"
+_QEMU: Final = "qemu"  # in the program's name; distributions wrap it (".qemu-system-x86_64-wrapped")
 
 
 @dataclass(frozen=True)
@@ -107,11 +107,10 @@ def stop_guest(guest: Running) -> None:
 
 def qemu_start_time(pid: int) -> int | None:
     """When a QEMU process started, in clock ticks since boot; None if ``pid`` is not a running QEMU of this user."""
-    stat = (procfs.text(f"/proc/{pid}/stat") or "").rpartition(")")[2].split()  # proc_pid_stat(5)
     try:
-        program = Path(f"/proc/{pid}/exe").readlink().name
-        return int(stat[19]) if program.startswith(_QEMU_PREFIX) else None
-    except (OSError, IndexError, ValueError):  # gone, a zombie, or another user's
+        _, program = procfs.exe(pid)
+        return procfs.start_time(pid) if _QEMU in Path(program).name else None
+    except OSError:  # gone, a zombie, or another user's
         return None
 
 

@@ -1,5 +1,6 @@
 """This machine's directories as a guest's file systems: 9p inside QEMU, or virtiofs with a server per directory."""
 
+import contextlib
 import ctypes
 import os
 import shutil
@@ -18,6 +19,7 @@ __all__ = ["SharedFiles"]
 # Distributions install virtiofsd outside PATH.
 _VIRTIOFSD_DIRECTORIES: Final = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib/virtiofsd")
 
+_KILL_SECONDS: Final = 5.0
 _CLONE_NEWNS: Final = 0x00020000  # include/uapi/linux/sched.h
 _MS_REC_PRIVATE: Final = 0x4000 | 1 << 18  # include/uapi/linux/mount.h
 _AT_FDCWD: Final = -100
@@ -54,7 +56,8 @@ class SharedFiles:
         """End the processes."""
         for server in self._servers:
             server.kill()
-            server.wait()
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                server.wait(_KILL_SECONDS)
         self._servers.clear()
 
     def _start_virtiofs(self, directory: Path, watch: Callable[[int], None]) -> list[str]:
