@@ -1,6 +1,7 @@
-"""The lab against virtme-ng on the same kernel: boot to a command, commands in a kept guest, a start from a snapshot.
+"""The lab against virtme-ng on the same kernel (boot to a command, commands in one guest, a restored snapshot), and
+sampling a workload in a guest, as `lab compare` does, against perf in the same guest.
 
-virtme-ng has no kept guest for plain commands: its 100 commands are one shell loop, the cheapest way it has.
+virtme-ng has no guest that runs several commands: its 100 commands are one shell loop, the cheapest way it has.
 """
 
 import shutil
@@ -10,7 +11,8 @@ import sys
 import time
 from collections.abc import Callable
 
-from insitu.lab import guest
+from insitu.lab import Guest, guest
+from insitu.lab.compare.guest_profile import sample_in_guest
 from insitu.lab.kernels.fetch import fetch
 from insitu.lab.kernels.kernel import Kernel
 
@@ -18,6 +20,7 @@ __all__ = ["main"]
 
 REPEATS = 3
 COMMANDS = 100
+WORKLOAD = ["dd", "if=/dev/zero", "of=/dev/null", "bs=64", "count=20000", "status=none"]
 INSITU = [sys.executable, "-m", "insitu", "lab", "run", "-k", "6.1"]
 
 
@@ -33,7 +36,11 @@ def main() -> None:
         kept = _seconds(lambda: [running.run(["/bin/true"]).check() for _ in range(COMMANDS)])
     loop = f"for i in $(seq {COMMANDS}); do /bin/true; done"
     theirs = _seconds(lambda: _run([*peer, loop])) if peer else None
-    _line(f"{COMMANDS} commands in a kept guest (peer: boot and a shell loop)", kept, theirs)
+    _line(f"{COMMANDS} commands in one guest (peer: boot and a shell loop)", kept, theirs)
+    with guest(kernel="6.1") as running:
+        ours = _seconds(lambda: sample_in_guest(running, WORKLOAD))
+        theirs = _seconds(lambda: _perf(running)) if shutil.which("perf") else None
+    _line("samples of a dd in a guest, with symbols (peer: perf)", ours, theirs, "perf")
 
 
 def _virtme(kernel: Kernel) -> list[str]:
@@ -43,6 +50,15 @@ def _virtme(kernel: Kernel) -> list[str]:
         return []
     words = [program, "--kimg", str(kernel.image), "--mods", "auto", "--disable-kvm"]
     return [*words, "--cpus", "2", "--memory", "1G", "--force-9p", "--script-sh"]
+
+
+def _perf(running: Guest) -> None:
+    """The same samples by perf: recorded and printed inside the guest."""
+    data = "/run/insitu-lab/perf.data"
+    record = ["perf", "record", "-q", "-g", "-e", "cpu-clock", "-F", "499", "-o", data]
+    quick = ["--no-buildid", "--no-buildid-cache", "--no-bpf-event", "--"]
+    running.run([*record, *quick, *WORKLOAD]).check()
+    running.run(["perf", "script", "-i", data, "-F", "comm,ip,sym,dso"]).check()
 
 
 def _run(words: list[str]) -> None:
@@ -58,8 +74,8 @@ def _seconds(action: Callable[[], object]) -> float:
     return statistics.median(taken)
 
 
-def _line(what: str, ours: float, theirs: float | None) -> None:
-    peer = f"virtme-ng {theirs:6.2f} s  ratio {ours / theirs:.2f}" if theirs else "virtme-ng      -"
+def _line(what: str, ours: float, theirs: float | None, name: str = "virtme-ng") -> None:
+    peer = f"{name} {theirs:6.2f} s  ratio {ours / theirs:.2f}" if theirs else f"{name}      -"
     print(f"{what:<62} insitu {ours:6.2f} s  {peer}")
 
 

@@ -197,7 +197,7 @@ class Guest:
         """
         if timeout is not None and not (math.isfinite(timeout) and timeout > 0):
             raise InsituError(f"timeout={timeout}: must be above 0 seconds", status=2)
-        words = tuple(os.fspath(word) for word in argv)
+        command = tuple(os.fspath(word) for word in argv)
         token = secrets.token_hex(16)
         collected: dict[str, list[bytes]] = {"stdout": [], "stderr": []}
         marker = f"{token}\n".encode()
@@ -215,12 +215,12 @@ class Guest:
                 port = stack.enter_context(connect(self.directory / "stdin", begin + _ANSWER_SECONDS))
                 feed = StdinFeed(port, token, stdin)
             try:
-                control.send(self._command("command_run", token, "no" if stdin is None else "yes", words, cwd, env))
+                control.send(self._command("command_run", token, "no" if stdin is None else "yes", command, cwd, env))
                 status = exchange(control, outputs, feed, deadline)
             except GuestSilentError as silence:
                 raise self._stop_command(silence, timeout or 0.0, outputs) from None
         return Completed(
-            words,
+            command,
             status,
             b"".join(collected["stdout"]),
             b"".join(collected["stderr"]),
@@ -243,7 +243,7 @@ class Guest:
         """The control port, for requests other than commands (a terminal's window size)."""
         return self._running_control()
 
-    def host_wait(self) -> float:
+    def vcpu_steal(self) -> float:
         """vCPU steal time: seconds that the guest's CPUs were runnable and waited for a host CPU, summed.
 
         Zero if this machine's kernel does not report it (Documentation/scheduler/sched-stats.rst).
@@ -267,7 +267,9 @@ class Guest:
         self._control = None
         if self._process is not None:
             self._process.kill()
-            self._process.wait()
+            # A process that hangs in the kernel does not even react to SIGKILL.
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(_KILL_SECONDS)
             self._process = None
         self._files.close()
         if self._watchdog is not None:
@@ -285,7 +287,7 @@ class Guest:
             directory.mkdir(mode=0o700)
         except FileExistsError:
             raise InsituError(
-                f"a guest named {self.name} is running already", remedy="insitu lab ps; insitu lab stop"
+                f"a guest named {self.name} is running already", remedy="insitu lab ps; insitu lab stop", status=2
             ) from None
         self._directory = directory
         self._watchdog = Watchdog(directory)
@@ -296,11 +298,11 @@ class Guest:
             initramfs.build(self.kernel, machine.features(self.kernel, self.options))
         )
         accel = self.accelerator
-        words = machine.command_line(self.kernel, self.options, directory, accel, memory)
-        words += self._files.start(directory, self._watch)
+        command = machine.command_line(self.kernel, self.options, directory, accel, memory)
+        command += self._files.start(directory, self._watch)
         with (directory / "qemu.log").open("wb") as log:
             self._process = subprocess.Popen(
-                words,
+                command,
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
@@ -323,8 +325,8 @@ class Guest:
                 if self._process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.005)
                     continue
-                complaints = (self.directory / "qemu.log").read_text(errors="replace").strip().splitlines()
-                reason = complaints[-1] if complaints else "it opened no socket"
+                log = (self.directory / "qemu.log").read_text(errors="replace").strip().splitlines()
+                reason = log[-1] if log else "it opened no socket"
                 raise InsituError(f"QEMU does not start: {reason}") from None
             self._sockets.append(port)
             return port
@@ -380,7 +382,7 @@ class Guest:
         verb: str,
         first: str,
         second: str,
-        words: tuple[str, ...],
+        argv: tuple[str, ...],
         cwd: str | os.PathLike[str] | None,
         env: Mapping[str, str] | None,
     ) -> str:
@@ -388,7 +390,7 @@ class Guest:
         assignments = [f"{name}={value}" for name, value in (os.environ if env is None else env).items()]
         # Without this, a guest would not see what changed in this machine's files since it last read them.
         fresh = "echo 2 >/proc/sys/vm/drop_caches; "
-        return fresh + shlex.join([verb, first, second, directory, *assignments, *words])
+        return fresh + shlex.join([verb, first, second, directory, *assignments, *argv])
 
     def _running_control(self) -> Control:
         if self._control is None:

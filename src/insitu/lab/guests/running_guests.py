@@ -16,7 +16,7 @@ from insitu.lab.directories import guests_directory
 __all__ = ["Running", "find_guest", "qemu_start_time", "running_guests", "stop_guest"]
 
 _STOP_SECONDS: Final = 5.0
-_QEMU_PREFIX: Final = "qemu-"
+_QEMU: Final = "qemu"  # in the program's name; distributions wrap it (".qemu-system-x86_64-wrapped")
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def qemu_start_time(pid: int) -> int | None:
     """When a QEMU process started, in clock ticks since boot; None if ``pid`` is not a running QEMU of this user."""
     try:
         _, program = procfs.exe(pid)
-        return procfs.start_time(pid) if Path(program).name.startswith(_QEMU_PREFIX) else None
+        return procfs.start_time(pid) if _QEMU in Path(program).name else None
     except (OSError, IndexError, ValueError):  # gone, a zombie, or another user's
         return None
 

@@ -43,7 +43,9 @@ def start_fast(guest: Guest) -> None:
     os.utime(home)
     try:
         guest.start(snapshot=home)
-    except InsituError:
+    except InsituError as error:
+        if error.status == 2:  # wrong usage, such as the name of a guest that is running
+            raise
         # The snapshot may not fit any more (another host CPU, another QEMU): boot, and make a new one next time.
         shutil.rmtree(home, ignore_errors=True)
         guest.start()
