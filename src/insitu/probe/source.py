@@ -13,7 +13,7 @@ from insitu.errors import InsituError
 __all__ = ["ScriptError", "Source", "Span", "nearest"]
 
 
-class Span(Struct, frozen=True):
+class Span(Struct, frozen=True, order=True):
     """Half-open range of character offsets in a script."""
 
     start: int
