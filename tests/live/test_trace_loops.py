@@ -95,4 +95,4 @@ def test_a_variable_declared_in_a_loop_begins_anew_in_each_round() -> None:
 def test_an_endless_loop_is_stopped_and_reported(loop: str, rounds: int) -> None:
     output = _trace(f"BEGIN {{ $n = 0; {loop} {{ $n++; }} @n = $n; exit(); }}")
     assert f"@n: {rounds}\n" in output
-    assert "Lost 1 ends of loops: stopped after 8388608 iterations (while: 1048576)" in output
+    assert "Lost 1 loops: stopped after 8388608 iterations (1048576 of while)" in output
