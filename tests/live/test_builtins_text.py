@@ -181,7 +181,7 @@ def test_a_program_is_read_by_its_symbols_registers_and_stack(program: Path) -> 
 def test_what_a_program_has_not_is_said(program: Path) -> None:
     for script, message in [
         (f'uprobe:{program}:main {{ print(uaddr("nothing")); }}', "has no symbol 'nothing'"),
-        ('BEGIN { print(uaddr("x")); }', "no program to look in"),
+        ('BEGIN { print(uaddr("x")); }', "needs a uprobe or usdt probe"),
         ("BEGIN { usermode }", "registers are not known"),
     ]:
         with pytest.raises(ScriptError, match=message):

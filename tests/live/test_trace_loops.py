@@ -92,7 +92,7 @@ def test_a_variable_declared_in_a_loop_begins_anew_in_each_round() -> None:
     ("loop", "rounds"),
     [("while (1)", 1 << 20), ("for ($i : 0..100000000)", 1 << 23)],  # BPF_MAX_LOOPS of include/linux/bpf.h
 )
-def test_a_loop_without_end_is_ended_and_that_is_told(loop: str, rounds: int) -> None:
+def test_an_endless_loop_is_stopped_and_reported(loop: str, rounds: int) -> None:
     output = _trace(f"BEGIN {{ $n = 0; {loop} {{ $n++; }} @n = $n; exit(); }}")
     assert f"@n: {rounds}\n" in output
-    assert "Lost 1 ends of loops: 8388608 rounds at most, 1048576 of while" in output
+    assert "Lost 1 loops: stopped after 8388608 iterations (1048576 of while)" in output

@@ -33,6 +33,7 @@ def _matches(pattern: str, text: str) -> bool:
 _PIECES = st.sampled_from(["a", "b", "-", "*", "?", "[ab]", "[!a]", "[a-c]", "[]]", "[b-]"])
 
 
+@settings(deadline=None)
 @given(st.lists(_PIECES, max_size=8).map("".join), st.text("abc-]", max_size=8))
 def test_wildcards_match_what_fnmatch_matches(pattern: str, text: str) -> None:
     assert _matches(pattern, text) == fnmatch.fnmatchcase(text, pattern)

@@ -21,7 +21,6 @@ __all__ = [
     "MAX_PER_CPU_BYTES",
     "MAX_ROUNDS",
     "MAX_WHILE_ROUNDS",
-    "RUN_BY_US",
     "Layout",
     "MapLayout",
     "RecordLayout",
@@ -34,7 +33,6 @@ MAX_ROUNDS = 1 << 23  # of bpf_loop(): BPF_MAX_LOOPS of include/linux/bpf.h
 # Our limit for while loops: more iterations would keep a CPU in the kernel for seconds.
 MAX_WHILE_ROUNDS = 1 << 20
 EXIT_ASKED = 1 << 32
-RUN_BY_US = frozenset({"begin", "end", "self"})  # kinds that the runtime sets off itself
 EVENT_RING_BYTES = 32 << 20
 # The reader of events is woken up whenever so many bytes more are waiting.
 EVENT_WAKEUP_BYTES = 2 << 20

@@ -5,14 +5,15 @@ from __future__ import annotations
 from bisect import bisect_right
 from collections.abc import Iterable
 from functools import cached_property
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from insitu.errors import InsituError
 
 __all__ = ["ScriptError", "Source", "Span", "nearest"]
 
 
-class Span(NamedTuple):
+class Span(Struct, frozen=True, order=True):
     """Half-open range of character offsets in a script."""
 
     start: int

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 import re
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from insitu.probe.source import ScriptError, Source, Span
 
 __all__ = ["Lexer", "Token", "unescape"]
 
 
-class Token(NamedTuple):
+class Token(Struct, frozen=True):
     """``kind`` is integer, string, name, variable, map, positional, operator or end."""
 
     kind: str

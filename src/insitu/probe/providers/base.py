@@ -191,6 +191,7 @@ class Traits(Struct, frozen=True):
     ``in_binary``: its points are locations in user-space binaries.
     ``system_wide``: it fires in all processes, and the kernel cannot restrict it to one.
     ``run_by_us``: the runtime runs its programs itself, in its own process.
+    ``finite``: it fires a known number of times, and then the script may end.
     ``returning``: it fires when a function returns: registers no longer hold the arguments.
     ``numbered``: what arg0, arg1 ... are: "registers", "slots" of the context, "operands" (Provider.arguments), or
     "" where arguments have names only.
@@ -200,6 +201,7 @@ class Traits(Struct, frozen=True):
     in_binary: bool = False
     system_wide: bool = False
     run_by_us: bool = False
+    finite: bool = False
     returning: bool = False
     numbered: str = ""
     trusted: bool = False

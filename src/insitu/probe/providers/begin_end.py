@@ -33,7 +33,7 @@ class Run:
 class Own:
     """What all of these have in common: a raw tracepoint program that is attached to no tracepoint."""
 
-    traits = Traits(run_by_us=True)
+    traits = Traits(run_by_us=True, finite=True)
 
     def __init__(self, *names: str) -> None:
         self.names = names
@@ -58,6 +58,8 @@ class Own:
 
 class Signal(Own):
     """self:signal:SIGUSR1: the runtime catches the signal (``function``) and runs the program."""
+
+    traits = Traits(run_by_us=True)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         what, name = parts(spec, "self:signal:NAME", 2, 2)

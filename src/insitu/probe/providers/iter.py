@@ -56,7 +56,7 @@ class Iter:
     """The kernel's BPF iterators, their context as ``ctx``'s fields in ``args``."""
 
     names = ("iter", "it")
-    traits = Traits()
+    traits = Traits(finite=True)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         name, pin = parts(spec, "iter:OBJECT", 1, 2)

@@ -6,7 +6,6 @@ import contextlib
 import os
 import re
 import struct
-from collections.abc import Collection
 from typing import cast
 
 from msgspec import Struct, field
@@ -20,7 +19,7 @@ from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
 from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, PROG_ARRAY, RINGBUF
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable
+from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
 from insitu.probe.source import ScriptError, Source, Span
 
@@ -42,6 +41,11 @@ class LoadedProgram(Struct):
     log: str
     attachments: list[Attachment] = field(default_factory=list)
 
+    @property
+    def traits(self) -> Traits:
+        """Those of its probe's kind."""
+        return PROVIDERS[self.points[0].kind].traits
+
 
 class Loaded:
     """All maps, rings and programs of a script. close() gives everything back; so does the end of the process."""
@@ -59,14 +63,14 @@ class Loaded:
         """The descriptor of a map or ring by our number."""
         return self.rings[number].fd if number in self.rings else self.maps[number].fd
 
-    def attach(self, kinds: Collection[str] | None, context: Context) -> int:
-        """Attach programs, all or those of some kinds: how many points."""
+    def attach(self, context: Context, *, run_by_us: bool) -> int:
+        """Attach the programs that the runtime runs itself, or the others: how many points."""
         count = 0
         for program in self.programs:
-            if program.attachments or (kinds is not None and program.points[0].kind not in kinds):
+            if program.attachments or program.traits.run_by_us != run_by_us:
                 continue
             count += self._attach(program, context)
-        if kinds is None and not any(program.attachments for program in self.programs):
+        if not run_by_us and not any(program.attachments for program in self.programs):
             raise InsituError("no probe could be attached", remedy="; ".join(self.warnings))
         return count
 
@@ -96,9 +100,9 @@ class Loaded:
                 for attachment in program.attachments:
                     cast(Runnable, attachment).run()
 
-    def detach(self, but: Collection[str], *, silent: bool = False) -> None:
-        """Detach all programs but those of the kinds. ``silent``: they do nothing any more when they run."""
-        attached = [p for p in self.programs if p.attachments and p.points[0].kind not in but]
+    def detach(self, *, run_by_us: bool = True, silent: bool = False) -> None:
+        """Detach all programs, perhaps except those that the runtime runs. ``silent``: they no longer do anything."""
+        attached = [p for p in self.programs if p.attachments and (run_by_us or not p.traits.run_by_us)]
         close_together((each for program in attached for each in program.attachments), silent=silent)
         for program in attached:
             program.attachments = []
@@ -114,7 +118,7 @@ class Loaded:
 
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
-        self.detach(set())
+        self.detach()
         for program in self.programs:
             os.close(program.fd)
         self.programs.clear()

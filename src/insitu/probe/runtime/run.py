@@ -19,7 +19,6 @@ from insitu.probe.layout import (
     LOST_STACKS,
     MAX_ROUNDS,
     MAX_WHILE_ROUNDS,
-    RUN_BY_US,
     STACK_TRACE,
     Layout,
 )
@@ -38,12 +37,11 @@ if TYPE_CHECKING:
 
 __all__ = ["Runtime", "Target", "has_user_addresses"]
 
-_ENDING = {"begin", "end", "iter"}  # kinds that fire a number of times which is known
 _EVENTS_LOST = "the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)"
 _LOST = {
     LOST_RING_FULL: f"events: {_EVENTS_LOST}",
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
-    LOST_STACKS: "stacks: the stack map was full",
+    LOST_STACKS: "stacks: stack id collision",
     LOST_ROUNDS: f"loops: stopped after {MAX_ROUNDS} iterations ({MAX_WHILE_ROUNDS} of while)",
 }
 
@@ -136,9 +134,9 @@ class Runtime:
 
     def attach(self) -> int:
         """Attach all probes, running those named begin first; let the target go: how many probes."""
-        count = self.loaded.attach(RUN_BY_US, self.context)
+        count = self.loaded.attach(self.context, run_by_us=True)
         self.loaded.run("begin")
-        count += self.loaded.attach(None, self.context)
+        count += self.loaded.attach(self.context, run_by_us=False)
         self.target.release()
         if any(program.points[0].kind == "iter" for program in self.loaded.programs):
             # A walk of many objects would fill the rings: they are drained meanwhile.
@@ -150,7 +148,7 @@ class Runtime:
         """Whether iterators, and nothing that could still happen, are what the script is made of, and are done."""
         if self._walks is None or self._walks.is_alive():
             return False
-        return all(program.points[0].kind in _ENDING for program in self.loaded.programs)
+        return all(program.traits.finite for program in self.loaded.programs)
 
     def handle_with(self, output: Output) -> None:
         """Let ``output`` handle the records."""
@@ -192,11 +190,11 @@ class Runtime:
         """Silence the probes, run those named end, detach, and handle what is still in the rings."""
         if self._exit_map is not None and self._exit_asked() is None:
             self._exit_map.update(bytes(4), struct.pack("<Q", EXIT_ASKED))
-        self.loaded.detach(RUN_BY_US, silent=True)
+        self.loaded.detach(run_by_us=False, silent=True)
         self.drain()
         self.loaded.run("end")
         self.drain()
-        self.loaded.detach(set())
+        self.loaded.detach()
 
     # Draining
 

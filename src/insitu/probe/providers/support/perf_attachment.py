@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import resource
 from collections.abc import Sequence
-from typing import NamedTuple
+
+from msgspec import Struct
 
 from insitu.capabilities import links
 from insitu.errors import InsituError
@@ -17,7 +18,7 @@ __all__ = ["Event", "attach_events", "everywhere", "on_one_cpu"]
 _OTHER_DESCRIPTORS = 256  # of a process that traces: maps, programs, rings, binaries
 
 
-class Event(NamedTuple):
+class Event(Struct, frozen=True):
     """One perf_event_open(2) call: what, on which thread (-1: all) and CPU (-1: any), and the program's cookie."""
 
     attr: perf_event.Attr
