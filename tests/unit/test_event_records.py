@@ -27,8 +27,10 @@ from insitu.probe.types import (
     UINT64,
     Buffer,
     Count,
+    Histogram,
     NamedNumber,
     Stack,
+    Statistics,
     String,
     Tuple,
     Type,
@@ -248,6 +250,30 @@ def test_stacks_that_fields_and_keys_mean_by_id_are_found_in_the_stacks_beside()
     assert polars.DataFrame({"k": held["key1"], "v": held["value"]}).rows() == [(5, 99)]
     assert isinstance(tables["@by"]["key0"], StackColumn) and tables["@by"]["key0"].address.tolist() == [10, 11]
     assert polars.Series(tables["@by"]["value"]).to_list() == [42]  # what two CPUs counted
+
+
+def test_columns_of_maps_have_their_types_whatever_they_hold() -> None:
+    key = Tuple((INT64, UINT64, String(16)))
+    maps = [
+        MapLayout("@plain", HASH, key.size, 8, 16, key, UINT64),
+        MapLayout("@hist", 5, 8, Histogram(0).size, 16, Tuple((INT64,)), Histogram(0)),
+        MapLayout("@stats", 5, 8, 16, 16, Tuple((INT64,)), Statistics(False)),
+    ]
+    layout = _layout(maps=maps)
+    layout["cpus"] = 1
+    cells = [0] * Histogram(0).cells
+    cells[64] = 3  # numbers of 2**62 and more, whose range ends at 2**63
+    rows = [
+        struct.pack("<IIqQ16sQ", 0, 0, -1, 2**64 - 1, b"name", 2**63),
+        struct.pack(f"<IIq{len(cells)}Q", 1, 0, 7, *cells),
+        struct.pack("<IIqQQ", 2, 0, 1, 2, 9),
+    ]
+    empty, full = (decode_maps(data, layout) for data in (b"", b"".join(map(framed, rows))))
+    for name in ("@plain", "@hist", "@stats"):
+        assert polars.DataFrame(empty[name]).schema == polars.DataFrame(full[name]).schema
+    assert polars.DataFrame(full["@plain"]).rows() == [(-1, 2**64 - 1, "name", 2**63)]
+    assert polars.DataFrame(full["@hist"]).rows() == [(7, 2**62, None, 3)]
+    assert polars.DataFrame(full["@stats"]).rows() == [(1, 4.5, 2, 9)]
 
 
 def test_a_log_that_cannot_grow_keeps_whole_records_only(tmp_path: Path) -> None:
