@@ -12,16 +12,19 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.errors import InsituError
+from insitu.kernel.bpf import BpfError
 from insitu.kernel.ring_buffer import BUSY, DISCARDED
 from insitu.probe.layout import EVENT_HEAD, HASH, STACK_TRACE, Layout, MapLayout, RecordLayout
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import EventDecoder, decode_events
 from insitu.probe.runtime.event_layout import recording_layout
+from insitu.probe.runtime.loader import _refused
 from insitu.probe.runtime.map_records import decode_maps
 from insitu.probe.runtime.record_log import RecordLog
 from insitu.probe.runtime.record_walk import record_offsets, whole_bytes
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json, type_to_json
+from insitu.probe.source import Source
 from insitu.probe.types import (
     INT64,
     UINT64,
@@ -310,6 +313,19 @@ def test_three_hundred_labels_share_a_ring() -> None:
 def test_events_that_look_alike_are_of_one_kind() -> None:
     layout = compiled('BEGIN { emit("x", (a=1)); emit("x", (a=2)); emit("x", (a=pid)); }').layout
     assert len([each for each in layout.records if each.kind == "emit"]) == 2  # of 64 and of 32 bits
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["invalid func unknown#175", "unknown func bpf_task_pt_regs#175", "cannot use helper bpf_task_pt_regs#175"],
+)
+def test_a_kernel_without_the_helper_is_said_with_what_does_without(line: str) -> None:
+    """The lines are those of kernel/bpf/verifier.c before and after Linux 5.15."""
+    text = 'BEGIN { emit("x", (u=ustack(dwarf))); }'
+    error = BpfError("refused", 22, log=f"0: (85) call {line}\n{line}\n")
+    refusal = _refused(error, compiled(text).programs[0], Source(text))
+    assert "it has no bpf_task_pt_regs() for begin probes" in str(refusal)
+    assert "Linux 5.15 has it; ustack(dwarf) works in uprobes without" in refusal.rendered
 
 
 def test_decoding_needs_no_more_than_bytes_and_layout() -> None:
