@@ -336,6 +336,9 @@ def test_a_killed_recorder_leaves_all_events_older_than_a_second(program: Path, 
     last_ns = int(np.asarray(table["ts_ns"])[-1])
     assert killed_ns - last_ns < 10**9
     assert events_file(tmp_path).stat().st_size - found.taken < 200  # at most a torn record
+    session = insitu.open(tmp_path / "run.insitu")
+    query = "select count(*)::bigint, min(number), max(number), count(distinct utid)::bigint from event.numbered"
+    assert session.sql(query).rows() == [(len(numbers), 1, len(numbers), 1)]
 
 
 def test_the_end_of_a_log_that_is_cut_anywhere_is_dropped(program: Path, tmp_path: Path) -> None:
