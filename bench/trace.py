@@ -168,11 +168,12 @@ def typed_events(load: Path, events: int = 2_000_000) -> None:
 
     text = 'tracepoint:raw_syscalls:sys_enter /pid == cpid/ { emit("call", (number=args->id, thread=tid)); }'
     with insitu.trace(text, command=f"{load} {events}") as running:
-        begun = time.monotonic()
+        begun, cpu_begun = time.monotonic(), time.process_time()
         running.wait()
-        took = time.monotonic() - begun
+        took, cpu = time.monotonic() - begun, time.process_time() - cpu_begun
         count = len(running.tables["call"])
-        print(f"typed events: {count} in {took:.2f} s = {count / took / 1e6:.2f} million/s, lost {running.lost}")
+        rate = f"{count / took / 1e6:.2f} million/s"
+        print(f"typed events: {count} in {took:.2f} s = {rate}, reader's CPU {cpu:.2f} s, lost {running.lost}")
 
 
 def main() -> None:

@@ -24,14 +24,14 @@ from insitu.probe.compile import compile_script
 from insitu.probe.layout import EVENT_WAKEUP_BYTES
 from insitu.probe.options import Options
 from insitu.probe.providers.base import Context
-from insitu.probe.runtime.capture import Capture
+from insitu.probe.runtime.capture import EVENTS, Capture
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import decode_events
 from insitu.probe.runtime.run import Runtime
 from insitu.probe.source import Source
-from insitu.probe.target import Target
+from insitu.record.target import TracedProcess
 
-from .capturing import EVENTS, capture, decoded, decoded_maps
+from .capturing import capture, decoded, decoded_maps, events_file
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -158,7 +158,7 @@ def test_records_take_the_bytes_that_they_have(program: Path, tmp_path: Path) ->
     capture(tmp_path, script, f"{program} 60")
     lengths = [n * 7 % 60 for n in range(60)]
     # The ring's header; kind and CPU, time, thread, the text's length; the text.
-    assert (tmp_path / EVENTS).stat().st_size == sum(8 + 32 + -(-length // 8) * 8 for length in lengths)
+    assert events_file(tmp_path).stat().st_size == sum(8 + 32 + -(-length // 8) * 8 for length in lengths)
 
 
 def test_paths_are_those_that_proc_shows() -> None:
@@ -319,7 +319,7 @@ def test_a_killed_recorder_leaves_all_events_older_than_a_second(program: Path, 
     recorder = subprocess.Popen(words, start_new_session=True)
     try:
         deadline = time.monotonic() + 60
-        while not ((tmp_path / EVENTS).exists() and (tmp_path / EVENTS).stat().st_size):
+        while not (events_file(tmp_path).exists() and events_file(tmp_path).stat().st_size):
             assert recorder.poll() is None and time.monotonic() < deadline
             time.sleep(0.01)
         threading.Event().wait(random.uniform(0.05, 2))
@@ -335,14 +335,17 @@ def test_a_killed_recorder_leaves_all_events_older_than_a_second(program: Path, 
     assert np.asarray(table["given"]).tolist() == list(range(len(numbers)))
     last_ns = int(np.asarray(table["ts_ns"])[-1])
     assert killed_ns - last_ns < 10**9
-    assert (tmp_path / EVENTS).stat().st_size - found.taken < 200  # at most a torn record
+    assert events_file(tmp_path).stat().st_size - found.taken < 200  # at most a torn record
+    session = insitu.open(tmp_path / "run.insitu")
+    query = "select count(*)::bigint, min(number), max(number), count(distinct utid)::bigint from event.numbered"
+    assert session.sql(query).rows() == [(len(numbers), 1, len(numbers), 1)]
 
 
 def test_the_end_of_a_log_that_is_cut_anywhere_is_dropped(program: Path, tmp_path: Path) -> None:
     capture(tmp_path, f'uprobe:{program}:say {{ emit("x", (n=arg0, t=str(arg1))); }}', f"{program} 50")
-    whole = (tmp_path / EVENTS).read_bytes()
+    whole = events_file(tmp_path).read_bytes()
     for cut in range(len(whole) - 100, len(whole)):
-        (tmp_path / EVENTS).write_bytes(whole[:cut])
+        events_file(tmp_path).write_bytes(whole[:cut])
         found = decoded(tmp_path)
         numbers = np.asarray(found.tables["x"]["n"]).tolist()
         assert numbers == list(range(len(numbers))) and len(numbers) in (48, 49, 50 - (cut < len(whole)))
@@ -350,10 +353,10 @@ def test_the_end_of_a_log_that_is_cut_anywhere_is_dropped(program: Path, tmp_pat
 
 
 def test_a_recorder_sleeps_until_much_is_waiting_and_misses_nothing(program: Path, tmp_path: Path) -> None:
-    """What record/run.py does with a source: poll its descriptors, drain, and look each second in any case."""
+    """What record/loop.py does with a source: poll its descriptors, drain, and look each second in any case."""
     count = 200_000
     source, context = Source(f'uprobe:{program}:say {{ emit("x", (n=arg0)); }}'), Context(runs_command=True)
-    target = Target.child(f"{program} {count}")
+    target = TracedProcess.command([str(program), str(count)])
     runtime = Runtime(compile_script(source, Options(), context), source, context, target)
     files = Capture(runtime)
     woken = moved = 0
@@ -363,6 +366,7 @@ def test_a_recorder_sleeps_until_much_is_waiting_and_misses_nothing(program: Pat
         for fd in (*files.fds, target.fd):
             poll.register(fd, select.POLLIN)
         runtime.attach()
+        target.release()
         while not target.has_ended():
             woken += bool(poll.poll(1000))
             moved += files.drain()
@@ -373,6 +377,7 @@ def test_a_recorder_sleeps_until_much_is_waiting_and_misses_nothing(program: Pat
     finally:
         files.close()
         runtime.close()
+        target.close()
     assert np.asarray(found.tables["x"]["n"]).tolist() == list(range(count))
     assert moved == (tmp_path / EVENTS).stat().st_size == count * 40
     assert woken <= 1 + 2 * (moved // EVENT_WAKEUP_BYTES + 1)  # of 40 bytes each: some four times in all

@@ -473,6 +473,13 @@ def test_maps_are_frames_and_events_are_values() -> None:
     assert list(insitu.trace(text).events()) == [(1, 1, {"a": 2, "b": "x"}), 7]
 
 
+def test_text_that_is_no_utf_8_has_a_place_in_frames() -> None:
+    text = r'BEGIN { @x["a\xffb"] = "\xc3"; emit("e", (whole="a\xffbcdefghijklmnopqrs", brief="\xff")); exit(); }'
+    with insitu.trace(text, seconds=20) as running:
+        assert running.wait().maps["@x"].rows() == [("a\ufffdb", "\ufffd")]
+        assert running.tables["e"].select("whole", "brief").rows() == [("a\ufffdbcdefghijklmnopqrs", "\ufffd")]
+
+
 def test_emit_makes_a_typed_table() -> None:
     text = 'BEGIN { for $i : 0..10 { emit("tick", (number=$i, name=comm)); } exit(); }'
     before = time.monotonic_ns()

@@ -12,23 +12,28 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.errors import InsituError
+from insitu.kernel.bpf import BpfError
 from insitu.kernel.ring_buffer import BUSY, DISCARDED
 from insitu.probe.layout import EVENT_HEAD, HASH, STACK_TRACE, Layout, MapLayout, RecordLayout
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import EventDecoder, decode_events
 from insitu.probe.runtime.event_layout import recording_layout
+from insitu.probe.runtime.loader import _refused
 from insitu.probe.runtime.map_records import decode_maps
 from insitu.probe.runtime.record_log import RecordLog
 from insitu.probe.runtime.record_walk import record_offsets, whole_bytes
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json, type_to_json
+from insitu.probe.source import Source
 from insitu.probe.types import (
     INT64,
     UINT64,
     Buffer,
     Count,
+    Histogram,
     NamedNumber,
     Stack,
+    Statistics,
     String,
     Tuple,
     Type,
@@ -250,6 +255,30 @@ def test_stacks_that_fields_and_keys_mean_by_id_are_found_in_the_stacks_beside()
     assert polars.Series(tables["@by"]["value"]).to_list() == [42]  # what two CPUs counted
 
 
+def test_columns_of_maps_have_their_types_whatever_they_hold() -> None:
+    key = Tuple((INT64, UINT64, String(16)))
+    maps = [
+        MapLayout("@plain", HASH, key.size, 8, 16, key, UINT64),
+        MapLayout("@hist", 5, 8, Histogram(0).size, 16, Tuple((INT64,)), Histogram(0)),
+        MapLayout("@stats", 5, 8, 16, 16, Tuple((INT64,)), Statistics(False)),
+    ]
+    layout = _layout(maps=maps)
+    layout["cpus"] = 1
+    cells = [0] * Histogram(0).cells
+    cells[64] = 3  # numbers of 2**62 and more, whose range ends at 2**63
+    rows = [
+        struct.pack("<IIqQ16sQ", 0, 0, -1, 2**64 - 1, b"name", 2**63),
+        struct.pack(f"<IIq{len(cells)}Q", 1, 0, 7, *cells),
+        struct.pack("<IIqQQ", 2, 0, 1, 2, 9),
+    ]
+    empty, full = (decode_maps(data, layout) for data in (b"", b"".join(map(framed, rows))))
+    for name in ("@plain", "@hist", "@stats"):
+        assert polars.DataFrame(empty[name]).schema == polars.DataFrame(full[name]).schema
+    assert polars.DataFrame(full["@plain"]).rows() == [(-1, 2**64 - 1, "name", 2**63)]
+    assert polars.DataFrame(full["@hist"]).rows() == [(7, 2**62, None, 3)]
+    assert polars.DataFrame(full["@stats"]).rows() == [(1, 4.5, 2, 9)]
+
+
 def test_a_log_that_cannot_grow_keeps_whole_records_only(tmp_path: Path) -> None:
     import resource
 
@@ -284,6 +313,19 @@ def test_three_hundred_labels_share_a_ring() -> None:
 def test_events_that_look_alike_are_of_one_kind() -> None:
     layout = compiled('BEGIN { emit("x", (a=1)); emit("x", (a=2)); emit("x", (a=pid)); }').layout
     assert len([each for each in layout.records if each.kind == "emit"]) == 2  # of 64 and of 32 bits
+
+
+@pytest.mark.parametrize(
+    "line",
+    ["invalid func unknown#175", "unknown func bpf_task_pt_regs#175", "cannot use helper bpf_task_pt_regs#175"],
+)
+def test_a_kernel_without_the_helper_is_said_with_what_does_without(line: str) -> None:
+    """The lines are those of kernel/bpf/verifier.c before and after Linux 5.15."""
+    text = 'BEGIN { emit("x", (u=ustack(dwarf))); }'
+    error = BpfError("refused", 22, log=f"0: (85) call {line}\n{line}\n")
+    refusal = _refused(error, compiled(text).programs[0], Source(text))
+    assert "it has no bpf_task_pt_regs() for begin probes" in str(refusal)
+    assert "Linux 5.15 has it; ustack(dwarf) works in uprobes without" in refusal.rendered
 
 
 def test_decoding_needs_no_more_than_bytes_and_layout() -> None:

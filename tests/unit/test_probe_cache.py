@@ -210,3 +210,10 @@ def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     cache.store_entry("name", [], Layout(), b"", True)
     assert cache.load_entry("name") is None
+
+
+def test_every_folder_of_the_compiler_counts_for_an_entrys_key() -> None:
+    """Code that compiles is in folders that the key's stamp looks into: an edit there makes entries old."""
+    root = Path(cache.__file__).parent
+    folders = {str(path.parent.relative_to(root)) for path in root.rglob("*.py")} - {"runtime", "output"}
+    assert folders == {folder or "." for folder in cache._FOLDERS}

@@ -35,6 +35,8 @@ __all__ = ["Entry", "StoredProgram", "checksum", "entry_key", "entry_path", "loa
 
 _FORMAT = 4
 _CHECKSUM_BYTES = 8
+# Where the compiler's own files are.
+_FOLDERS = ("", "bpftrace", "codegen", "passes", "passes/check", "builtins", "providers", "providers/support")
 _MAX_ENTRIES = 500
 _MAX_DEPTH = 1000  # calls in each other: Python's own limit
 
@@ -118,7 +120,7 @@ def _compiler_stamp() -> str:
     root = os.path.dirname(__file__)
     newest = max(
         entry.stat().st_mtime_ns
-        for folder in ("", "bpftrace", "codegen", "passes", "builtins", "providers", "providers/support")
+        for folder in _FOLDERS
         for entry in os.scandir(os.path.join(root, folder))
         if entry.name.endswith(".py")
     )

@@ -70,7 +70,18 @@ def map_columns(layout: MapLayout, content: MapContent, text: Texts) -> tuple[di
         name = "key" if len(kinds) == 1 else f"key{index}"
         column = [plain(text, kind, key[index]) for key, _ in rows]
         columns[name] = [column[row] for row in which]
-    return {**columns, **values}, which
+    return {name: [_valid(each) for each in column] for name, column in {**columns, **values}.items()}, which
+
+
+def _valid(value: Any) -> Any:
+    """A value whose texts frames can hold: bytes that are no UTF-8 are replaced."""
+    if isinstance(value, str):
+        return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    if isinstance(value, dict):
+        return {name: _valid(each) for name, each in value.items()}
+    if isinstance(value, list | tuple):
+        return type(value)(map(_valid, value))
+    return value
 
 
 def _values(content: MapContent, values: list[Any], text: Texts) -> tuple[list[int], dict[str, list[Any]]]:

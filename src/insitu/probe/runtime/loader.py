@@ -251,11 +251,15 @@ def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
 
 
 _INSTRUCTION = r"(?m)^(\d+): \("
-_MISSING_HELPER = re.compile(r"(?:unknown func|cannot use helper) (bpf_\w+)#")
+# Older kernels have no names for helpers that came after them: "invalid func unknown#175".
+_MISSING_HELPER = re.compile(r"(?:unknown func|cannot use helper|invalid func) (\w+)#(\d+)")
+_WHERE_DWARF = "Linux 5.15 has it; ustack(dwarf) works in uprobes without, and ustack everywhere"
 _HELPERS_OF = {
     "bpf_override_return": "CONFIG_BPF_KPROBE_OVERRIDE=y has it, for kprobes of functions that are meant to fail",
     "bpf_ktime_get_tai_ns": "Linux 6.1 has it; use nsecs(sw_tai)",
     "bpf_jiffies64": "Linux 5.12 has it in probes; use nsecs",
+    "bpf_get_current_task_btf": _WHERE_DWARF,
+    "bpf_task_pt_regs": _WHERE_DWARF,
 }
 _NOISE = r"^(processed \d+ insns|\d+: |;|R\d|from |func#|arg#|verification time|stack depth|$|\s)"
 
@@ -282,10 +286,18 @@ def _refused(error: bpf.BpfError, program: CompiledProgram, source: Source) -> S
     remedy = next((remedy for part, remedy in _REMEDIES if part in reason), "-v shows the whole log")
     missing = _MISSING_HELPER.search(reason)
     if missing:
-        reason = f"it has no {missing[1]}() for {program.points[0].kind} probes"
-        remedy = _HELPERS_OF.get(missing[1], remedy)
+        helper = missing[1] if missing[1].startswith("bpf_") else _helper_name(int(missing[2]))
+        reason = f"it has no {helper}() for {program.points[0].kind} probes"
+        remedy = _HELPERS_OF.get(helper, remedy)
     refusal = ScriptError(
         f"the kernel refuses this program for {program.points[0].name}: {reason}", source, span, remedy=remedy
     )
     refusal.log = error.log
     return refusal
+
+
+def _helper_name(number: int) -> str:
+    """bpf-helpers(7)'s name of a helper that our programs call."""
+    from insitu.probe.codegen.helpers import Helper
+
+    return f"bpf_{Helper(number).name.lower()}" if number in set(Helper) else f"helper {number}"

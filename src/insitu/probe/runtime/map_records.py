@@ -22,10 +22,23 @@ from insitu.probe.runtime.map_content import MapContent, map_content
 from insitu.probe.runtime.record_walk import record_offsets
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json
-from insitu.probe.types import Stack, Tuple
+from insitu.probe.types import (
+    Array,
+    Buffer,
+    CountAndTotal,
+    Integer,
+    OneNumber,
+    Pointer,
+    Ranges,
+    Record,
+    Stack,
+    TimeSeries,
+    Tuple,
+    Type,
+)
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
+    from typing_extensions import Buffer as Bytes
 
     from insitu.probe.runtime.event_columns import Column, Texts
 
@@ -47,7 +60,7 @@ def map_records(layout: Layout, maps: Mapping[int, Map]) -> bytes:
 
 
 def decode_maps(
-    data: Buffer, layout: Mapping[str, Any], *, stacks: StackContents | None = None, text: Texts | None = None
+    data: Bytes, layout: Mapping[str, Any], *, stacks: StackContents | None = None, text: Texts | None = None
 ) -> dict[str, dict[str, Column]]:
     """The maps in ``data``, which map_records() made: columns by the names that the script has for them.
 
@@ -99,7 +112,10 @@ def _table(layout: MapLayout, content: MapContent, text: Texts, stacks: StackCon
 
     columns, which = map_columns(layout, content, text)
     rows = content.sorted_rows()
-    found: dict[str, Column] = {name: polars.Series(column, strict=False) for name, column in columns.items()}
+    types = _column_types(layout)
+    found: dict[str, Column] = {
+        name: polars.Series(column, dtype=types.get(name), strict=False) for name, column in columns.items()
+    }
     kinds = layout.key.elements if layout.key else ()
     for index, kind in enumerate(kinds):
         if isinstance(kind, Stack):
@@ -108,6 +124,38 @@ def _table(layout: MapLayout, content: MapContent, text: Texts, stacks: StackCon
     if isinstance(layout.value, Stack):
         found["value"] = _stacks([rows[row][1] for row in which], layout.value, stacks)
     return found
+
+
+def _column_types(layout: MapLayout) -> dict[str, Any]:
+    """Polars' types of the columns, which an empty map has too; None where values say more than the kind does."""
+    import polars
+
+    kinds = layout.key.elements if layout.key else ()
+    found = {"key" if len(kinds) == 1 else f"key{index}": _column_type(kind) for index, kind in enumerate(kinds)}
+    value = layout.value
+    assert value is not None
+    if isinstance(value, Ranges):
+        # The last range of hist() ends at 2**63: without an end, in 64 bits.
+        return {**found, "low": polars.Int64, "high": polars.Int64, "count": polars.Int64}
+    number = polars.Int64 if getattr(value, "signed", True) else polars.UInt64
+    if isinstance(value, TimeSeries):
+        return {**found, "start_ns": polars.Int64, "value": number}
+    if isinstance(value, CountAndTotal):
+        return {**found, "value": polars.Float64, "count": polars.Int64, "total": number}
+    return {**found, "value": number if isinstance(value, OneNumber) else _column_type(value)}
+
+
+def _column_type(kind: Type) -> Any:
+    """Polars' type of a column of plain values; None for what it has to find out by itself."""
+    import polars
+
+    if isinstance(kind, Integer) and kind.enum == "bool":
+        return polars.Boolean
+    if isinstance(kind, Integer | Pointer):
+        return polars.Int64 if isinstance(kind, Integer) and kind.signed else polars.UInt64
+    if isinstance(kind, Buffer):
+        return polars.Binary
+    return None if isinstance(kind, Tuple | Record | Array) else polars.String
 
 
 def _stacks(values: list[tuple[int, int]], kind: Stack, stacks: StackContents | None) -> StackColumn:
