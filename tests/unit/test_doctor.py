@@ -29,7 +29,7 @@ SAMPLE = (
 
 def doctor_says(*words: str, prefix: tuple[str, ...] = ()) -> str:
     command = [*prefix, sys.executable, "-m", "insitu", "doctor", *words]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60, cwd="/")
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300, cwd="/")
     assert (done.returncode, done.stderr) == (0, "")
     return done.stdout
 
