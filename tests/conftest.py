@@ -4,9 +4,14 @@ A module's tests share its fixtures, and the lab's guests are shared by all test
 of these is a group of its own. The groups are handed out in this order, so that the short ones fill the end.
 """
 
+import signal
 from pathlib import Path
 
 import pytest
+
+if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+    # A shell has commands that it starts in the background ignore it, and so would all that tests start.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 _TESTS = Path(__file__).parent
 _DIRECTORIES = ("lab", "browser", "live", "unit")
@@ -18,6 +23,7 @@ _LONGEST = (
 )
 
 
+@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Name each test's group, and sort the groups."""
     if not getattr(config.option, "loadgroup", False):

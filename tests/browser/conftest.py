@@ -46,7 +46,7 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]
         path = tmp_path / f"page{len(opened)}.html"
         path.write_text(html, encoding="utf-8")
         page = browser.new_page(**{"viewport": {"width": 1400, "height": 900}, **options})
-        page.set_default_timeout(10_000)
+        page.set_default_timeout(120_000)  # for hangs; a loaded machine is slow
         opened.append(page)
         page.on("console", lambda message: message.type in ("error", "warning") and complaints.append(message.text))
         page.on("pageerror", lambda error: complaints.append(str(error)))

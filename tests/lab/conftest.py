@@ -65,7 +65,7 @@ class Guests:
 
 def _lives(guest: Guest) -> bool:
     try:
-        return guest.run(["true"], timeout=60).status == 0
+        return guest.run(["true"], timeout=300).status == 0
     except InsituError:  # what killed it has been reported by the test that was running
         return False
 

@@ -83,7 +83,7 @@ def test_a_guest_that_powers_itself_off_is_reported(kernel_6_1: Kernel) -> None:
     running = fast_guest()
     try:
         with pytest.raises(GuestError, match="ended by itself"):
-            running.run(["sh", "-c", "echo o >/proc/sysrq-trigger; sleep 60"], timeout=60)
+            running.run(["sh", "-c", "echo o >/proc/sysrq-trigger; sleep 60"], timeout=300)
     finally:
         running.stop()
 

@@ -47,7 +47,7 @@ def test_in_a_pid_namespace_numbers_are_those_of_the_namespace() -> None:
     script = 'BEGIN { printf("%d %d", pid, pid(init) != pid); exit(); }'
     words = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script]
     done = subprocess.run(
-        ["unshare", "--pid", "--fork", "--mount-proc", *words], capture_output=True, text=True, timeout=60
+        ["unshare", "--pid", "--fork", "--mount-proc", *words], capture_output=True, text=True, timeout=300
     )
     if "Operation not permitted" in done.stderr:
         pytest.skip("no new PID namespace may be made here")

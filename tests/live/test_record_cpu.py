@@ -108,7 +108,7 @@ def started() -> "Iterator[list[subprocess.Popen[str]]]":
 
 def run(*words: "str | Path", check: bool = True, **options: object) -> "subprocess.CompletedProcess[str]":
     done = subprocess.run(
-        [*INSITU, "profile", *map(str, words)], capture_output=True, text=True, timeout=60, **options
+        [*INSITU, "profile", *map(str, words)], capture_output=True, text=True, timeout=300, **options
     )
     assert "Traceback" not in done.stderr
     if check:
@@ -160,7 +160,7 @@ def test_threads_that_ran_before_and_those_that_start_later_are_recorded(
     target.stdin.flush()
     assert target.stdout.readline() == "done\n"
     recorder.send_signal(signal.SIGINT)
-    _, said = recorder.communicate(timeout=60)
+    _, said = recorder.communicate(timeout=300)
     assert recorder.returncode == 0, said
     assert target.poll() is None
     found = samples_by_comm(insitu.open(output))
@@ -230,7 +230,7 @@ def test_samples_and_losses_together_are_all_that_the_clock_made(
     recorder.stdin.flush()
     assert recorder.stdout.readline() == "half\n"
     recorder.send_signal(signal.SIGCONT)
-    _, said = recorder.communicate("\n", timeout=60)
+    _, said = recorder.communicate("\n", timeout=300)
     assert recorder.returncode == 0, said
     session = insitu.open(output)
     lost = sum(entry.count for entry in session.profile.lost)
@@ -267,7 +267,7 @@ def test_a_full_disk_keeps_what_was_recorded(spin: Path, tmp_path: Path) -> None
         f"{' '.join(INSITU)} profile -F 20000 -o {small}/x.insitu -- {spin} shares; status=$?\n"
         f"cp -r {small}/x.insitu {tmp_path}/copy.insitu; exit $status"
     )
-    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=60)
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=300)
     if done.returncode == 99:
         pytest.skip("cannot mount a tmpfs")
     assert done.returncode == 1, done.stderr
@@ -287,7 +287,7 @@ def test_asked_to_stop_the_recorder_ends_its_command_and_keeps_the_profile(
     started.append(recorder)
     wait_until(lambda: recorded_bytes(output) > 10_000)
     recorder.send_signal(number)
-    _, said = recorder.communicate(timeout=60)
+    _, said = recorder.communicate(timeout=300)
     assert "Traceback" not in said
     assert recorder.returncode == 128 + signal.SIGTERM
     assert len(insitu.open(output).profile) > 10
@@ -302,7 +302,7 @@ def test_interrupted_while_converting_the_recorder_leaves_at_once_and_loses_noth
     started.append(recorder)
     wait_until(lambda: output.exists() and "exit_status" in (output / "session.json").read_text())
     wait_until(lambda: recorder.send_signal(signal.SIGINT) or recorder.poll() is not None)
-    _, said = recorder.communicate(timeout=60)
+    _, said = recorder.communicate(timeout=300)
     assert "Traceback" not in said
     assert len(insitu.open(output).profile) > 900
 
@@ -328,7 +328,7 @@ def test_the_end_of_the_target_ends_the_recording(
     wait_until(lambda: recorded_bytes(output) > 10_000)
     target.kill()
     target.wait()
-    _, said = recorder.communicate(timeout=60)
+    _, said = recorder.communicate(timeout=300)
     assert recorder.returncode == 0, said
     assert len(insitu.open(output).profile) > 50
 

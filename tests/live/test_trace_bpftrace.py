@@ -98,12 +98,12 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def _peer(*words: str) -> bytes:
     """bpftrace's stdout. It wants tracefs mounted: in a mount namespace of its own."""
     mounts = 'mount -t debugfs d /sys/kernel/debug; mount -t tracefs t /sys/kernel/tracing; exec bpftrace "$@"'
-    done = subprocess.run(["unshare", "-m", "sh", "-c", mounts, "sh", *words], capture_output=True, timeout=60)
+    done = subprocess.run(["unshare", "-m", "sh", "-c", mounts, "sh", *words], capture_output=True, timeout=300)
     return done.stdout.replace(b"bpftrace", b"insitu")
 
 
 def _ours(*words: str) -> bytes:
-    done = subprocess.run([sys.executable, "-m", "insitu", "trace", *words], capture_output=True, timeout=60)
+    done = subprocess.run([sys.executable, "-m", "insitu", "trace", *words], capture_output=True, timeout=300)
     assert done.returncode == 0, done.stderr.decode()
     # The interpreter's name stands where bpftrace shows its own.
     return done.stdout.replace(b"python3", b"insitu").replace(b"python", b"insitu")

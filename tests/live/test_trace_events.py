@@ -231,7 +231,7 @@ def test_kernel_stacks_are_bpftraces(program: Path) -> None:
     mounts = 'mount -t debugfs d /sys/kernel/debug; mount -t tracefs t /sys/kernel/tracing; exec bpftrace "$@"'
     script = f"{probe.replace('args.', 'args->')} {{ @[kstack] = count(); }}"
     words = ["unshare", "-m", "sh", "-c", mounts, "sh", "-c", f"{program} 5", "-e", script]
-    done = subprocess.run(words, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300)
     inside = done.stdout[done.stdout.index("@[") + 2 : done.stdout.index("]:")]
     assert _functions(ours) == _functions(inside)
 

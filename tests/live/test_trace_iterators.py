@@ -30,7 +30,7 @@ def child(tmp_path: Path) -> Iterator[int]:
 
 def _trace(script: str) -> list[str]:
     command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script]
-    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=60).stdout.split("\n")
+    return subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout.split("\n")
 
 
 def test_the_files_of_a_process_are_those_of_proc(child: int) -> None:

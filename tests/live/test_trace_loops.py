@@ -12,7 +12,7 @@ if os.geteuid() != 0:
 
 def _trace(script: str) -> str:
     command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     return done.stdout + done.stderr
 

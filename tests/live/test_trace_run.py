@@ -33,7 +33,7 @@ def _trace(*words: str, status: int = 0, **more: object) -> str:
         [sys.executable, "-m", "insitu", "trace", "-q", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=environment,
     )
     assert done.returncode == status, done.stderr
@@ -89,7 +89,7 @@ def test_a_signal_prints_the_maps_and_leaves_nothing_attached(number: signal.Sig
     process = _start("-e", f'BEGIN {{ @x = 7; }} {_TICKS} END {{ printf("bye\\n"); }}')
     objects = _until_it_ticks(process)
     process.send_signal(number)
-    output, _ = process.communicate(timeout=60)
+    output, _ = process.communicate(timeout=300)
     assert process.returncode == 0
     assert "bye\n" in output and "@x: 7\n" in output and "@ticks: " in output
     wait_until(lambda: not objects & _living())
@@ -108,7 +108,7 @@ def test_a_closed_pipe_ends_the_run() -> None:
     assert process.stdout is not None and process.stderr is not None
     process.stdout.readline()
     process.stdout.close()
-    assert process.wait(timeout=60) != 0
+    assert process.wait(timeout=300) != 0
     assert "Traceback" not in process.stderr.read()
     process.stderr.close()
 
@@ -257,7 +257,7 @@ def test_without_privileges_the_reason_is_one_line() -> None:
         ],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
     )
     if "Permission denied" in done.stderr and "insitu:" not in done.stderr:
         pytest.skip("the interpreter cannot be run by another user here")
@@ -375,7 +375,7 @@ def test_exit_inside_a_loop_over_a_map_ends_the_program() -> None:
         'BEGIN { @m[1] = 1; @m[2] = 2; for ($kv : @m) { printf("once\\n"); exit(4); } printf("not reached\\n"); }'
     )
     done = subprocess.run(
-        [sys.executable, "-m", "insitu", "trace", "-q", "-e", script], capture_output=True, text=True, timeout=60
+        [sys.executable, "-m", "insitu", "trace", "-q", "-e", script], capture_output=True, text=True, timeout=300
     )
     assert done.returncode == 4
     assert done.stdout.startswith("once\n\n")
@@ -438,7 +438,7 @@ def test_what_the_ring_has_no_room_for_is_counted() -> None:
         [sys.executable, "-m", "insitu", "trace", "-q", "-e", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=environment,
     )
     printed = len(done.stdout.split("\n\n")[0].splitlines())
@@ -454,7 +454,7 @@ def test_a_full_map_is_counted() -> None:
         [sys.executable, "-m", "insitu", "trace", "-q", "-e", script],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env=environment,
     )
     assert done.stdout.count("@x[") == 8

@@ -57,7 +57,7 @@ def run_trace(*words: str, status: int = 0, env: dict[str, str] | None = None) -
         [sys.executable, "-m", "insitu", "trace", "-q", *words],
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=300,
         env={**os.environ, **(env or {})},
     )
     assert done.returncode == status, done.stderr

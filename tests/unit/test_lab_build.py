@@ -314,7 +314,7 @@ def test_a_stopped_build_leaves_no_compiler_and_no_lock(machine: Path, monkeypat
     with pytest.raises(InsituError, match="is being built by another process"):
         build("6.1", [])
     builder.send_signal(signal.SIGINT)
-    output, _ = builder.communicate(timeout=60)
+    output, _ = builder.communicate(timeout=300)
     assert "the same command resumes the build" in output
     _until(lambda: not _group_lives(group))
     monkeypatch.delenv("HANG")

@@ -29,9 +29,15 @@ def can_trace_functions(context: Context) -> bool:
 
 def successors(function: str, context: Context) -> list[str]:
     """The attach points that replaced a function, as far as this kernel has them."""
-    known = {f"tracepoint:{name}" for name in context.tracefs.events()}
-    known |= {f"kprobe:{name}" for name, _ in context.tracefs.functions()}
-    return [place for place in _SUCCESSORS.get(function.lstrip("_"), ()) if place in known]
+    return [place for place in _SUCCESSORS.get(function.lstrip("_"), ()) if _exists(place, context)]
+
+
+def _exists(place: str, context: Context) -> bool:
+    """Whether this kernel has a tracepoint or function. The list of all functions takes it long to write."""
+    kind, *names = place.split(":")
+    if kind == "tracepoint":
+        return context.tracefs.exists("/".join(("events", *names)))
+    return any([function] == names for function, _ in context.tracefs.functions())
 
 
 def instead_of(function: str, context: Context) -> str:
@@ -42,9 +48,9 @@ def instead_of(function: str, context: Context) -> str:
         hints.append(f"fentry:{function}")
     words = set(function.replace("*", "").split("_")) - {""}
     scored = []
-    for name in context.tracefs.events():
+    for name in [] if hints else context.tracefs.events():
         common = len(words & set(re.split("[:_]", name)))
         scored += [(-common, not name.startswith("syscalls:"), len(name), name)] if common else []
-    hints += [] if hints else [f"tracepoint:{name}" for *_, name in sorted(scored)[:2]]
+    hints += [f"tracepoint:{name}" for *_, name in sorted(scored)[:2]]
     use = f"use {' or perhaps '.join(hints)}" if hints else "insitu trace -l lists them"
     return f"{use}; or trace in a guest kernel: insitu lab"
