@@ -125,11 +125,11 @@ def test_seven_runs_are_the_fewest_that_can_tell(runs: int, enough: bool) -> Non
 def test_a_difference_that_the_hosts_load_may_have_made_is_not_one() -> None:
     quiet = Side("a", "a", tuple(Run(1 + n * 1e-3, 0.5, 0.5, 0, 0, 0, 0) for n in range(10)))
     # Twice as long, for as long as it waited for a CPU that others had.
-    waiting = Side("b", "b", tuple(Run(2 + n * 1e-3, 1, 1, 0, 0, 0, 0, host_wait=1.0) for n in range(10)))
+    waiting = Side("b", "b", tuple(Run(2 + n * 1e-3, 1, 1, 0, 0, 0, 0, vcpu_steal=1.0) for n in range(10)))
     comparison = concluded(("x",), quiet, waiting)
     assert not comparison.verdict.differs
     assert "too busy to tell b from a" in verdict_text(comparison)
     # Twice as long, and waited little.
-    slow = Side("b", "b", tuple(Run(2 + n * 1e-3, 1, 1, 0, 0, 0, 0, host_wait=0.1) for n in range(10)))
+    slow = Side("b", "b", tuple(Run(2 + n * 1e-3, 1, 1, 0, 0, 0, 0, vcpu_steal=0.1) for n in range(10)))
     assert concluded(("x",), quiet, slow).verdict.differs
     assert concluded(("x",), slow, quiet).verdict.differs

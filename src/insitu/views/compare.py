@@ -24,7 +24,7 @@ def verdict_text(comparison: Comparison) -> str:
     if not verdict.enough_runs:
         return f"too few runs to tell {second.name} from {first.name}; take -n 7 or more"
     if comparison.busy:
-        wait = max(statistics.median(run.host_wait for run in side.runs) for side in (first, second))
+        wait = max(statistics.median(run.vcpu_steal for run in side.runs) for side in (first, second))
         return (
             f"this machine was too busy to tell {second.name} from {first.name}: "
             f"the guests waited {wait:.2f} s per run for one of its CPUs"
@@ -153,7 +153,7 @@ def _sections(comparison: Comparison, everything: bool = False) -> Iterator[tupl
 
 def _runs(first: Side, second: Side) -> Iterator[tuple[str, ...]]:
     for column in fields(Run):
-        seconds = column.type is float
+        seconds = column.metadata.get("unit") == "s"
         yield (column.name.replace("_", " "), *(_spread(side, column.name, seconds) for side in (first, second)))
 
 

@@ -83,14 +83,14 @@ def _gdb(args: argparse.Namespace) -> int:
     from insitu.lab.debugger import gdb_command
     from insitu.lab.guests.running_guests import find_guest
 
-    extra = [word for command in args.ex for word in ("-ex", command)]
-    words, note = gdb_command(find_guest(args.guest), extra, kgdb=args.kgdb)
+    extra = [word for each in args.ex for word in ("-ex", each)]
+    command, note = gdb_command(find_guest(args.guest), extra, kgdb=args.kgdb)
     if note:
         messages.note(note)
     if args.batch:
         # Without detach, the guest would remain stopped after gdb has exited.
-        words += ["-ex", "detach", "-batch"]
-    return subprocess.run(words, check=False).returncode
+        command += ["-ex", "detach", "-batch"]
+    return subprocess.run(command, check=False).returncode
 
 
 def _trace(args: argparse.Namespace) -> int:

@@ -58,9 +58,9 @@ def has_pahole() -> bool:
 def _has_header(name: str) -> bool:
     if not shutil.which("gcc"):
         return False
-    words = ["gcc", "-E", "-x", "c", "-"]
+    command = ["gcc", "-E", "-x", "c", "-"]
     text = f"#include <{name}>\n".encode()
-    return subprocess.run(words, input=text, capture_output=True, check=False).returncode == 0
+    return subprocess.run(command, input=text, capture_output=True, check=False).returncode == 0
 
 
 def configure(source: Path, objects: Path, asked: Path) -> str:
@@ -68,8 +68,8 @@ def configure(source: Path, objects: Path, asked: Path) -> str:
 
     Raises InsituError with make's first error.
     """
-    words = [*_words(source, objects), f"KCONFIG_ALLCONFIG={asked}", "allnoconfig"]
-    outcome = subprocess.run(words, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False)
+    command = [*_command(source, objects), f"KCONFIG_ALLCONFIG={asked}", "allnoconfig"]
+    outcome = subprocess.run(command, env=_environment(), stdin=subprocess.DEVNULL, capture_output=True, check=False)
     if outcome.returncode:
         complaints = outcome.stderr.decode(errors="replace").splitlines()
         raise _failure("configuring the kernel", complaints, f"the requested options are in {asked}", objects)
@@ -82,10 +82,10 @@ def compile_kernel(source: Path, objects: Path, jobs: int, log: Path, report: Re
     ``report`` is called every 15 s with the number of files compiled. However this ends, no compiler is left running;
     a later call resumes the build. Raises InsituError with the first error in make's output.
     """
-    words = ["nice", *_words(source, objects), f"-j{jobs}", host_architecture().make_target]
+    command = ["nice", *_command(source, objects), f"-j{jobs}", host_architecture().make_target]
     # In its own process group, so that Ctrl-C does not reach make: this process stops it and all its compilers.
     process = subprocess.Popen(
-        words,
+        command,
         env=_environment(),
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
@@ -133,7 +133,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.stdout.close()
 
 
-def _words(source: Path, objects: Path) -> list[str]:
+def _command(source: Path, objects: Path) -> list[str]:
     return ["make", "--no-print-directory", "-C", str(source), f"O={objects}"]
 
 

@@ -39,8 +39,8 @@ def find_source(kernel: str) -> Source:
         raise InsituError("building a kernel needs apt, for the distribution's source package")
     package = f"linux-source-{kernel}"
     if re.fullmatch(r"\d+\.\d+", kernel):
-        words = ["apt-cache", "show", "--no-all-versions", package]
-        shown = subprocess.run(words, capture_output=True, text=True, check=False)
+        command = ["apt-cache", "show", "--no-all-versions", package]
+        shown = subprocess.run(command, capture_output=True, text=True, check=False)
         version = re.search(r"^Version: (\S+)$", shown.stdout, re.MULTILINE)
         if shown.returncode == 0 and version:
             return Source(package, version[1])
@@ -72,8 +72,8 @@ def unpacked_source(source: Source, report: Callable[[str], None]) -> Path:
         archives = list((Path(scratch) / "package/usr/src").glob("linux-source-*.tar.*"))
         if len(archives) != 1:
             raise InsituError(f"{source.package} has no source archive in usr/src")
-        words = ["tar", "-x", "-f", str(archives[0]), "--strip-components=1", "-C", str(partial)]
-        outcome = subprocess.run(words, capture_output=True, text=True, check=False)
+        command = ["tar", "-x", "-f", str(archives[0]), "--strip-components=1", "-C", str(partial)]
+        outcome = subprocess.run(command, capture_output=True, text=True, check=False)
         if outcome.returncode:
             reason = (outcome.stderr.strip().splitlines() or ["tar gave no reason"])[0]
             raise InsituError(f"cannot unpack {archives[0].name}: {reason}")

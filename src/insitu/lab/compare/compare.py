@@ -159,7 +159,7 @@ def concluded(
 def _differs_despite_steal(first: Side, second: Side, *, slower_second: bool) -> bool:
     """Whether the slower side would still be slower without its vCPU steal."""
     faster, slower = (first, second) if slower_second else (second, first)
-    least = [max(run.wall - run.host_wait, run.wall / 100) for run in slower.runs]
+    least = [max(run.wall - run.vcpu_steal, run.wall / 100) for run in slower.runs]
     verdict = judge([run.wall for run in faster.runs], least)
     return verdict.differs and verdict.ratio > 1
 

@@ -62,10 +62,10 @@ def sample_in_guest(guest: Guest, argv: Sequence[str]) -> "WeightedStacks":
 def _record(guest: Guest, argv: Sequence[str]) -> None:
     path = [str(Path(insitu.__file__).parents[1]), *sys.path]
     setting = json.dumps([path, _SESSION, _SAMPLE_HZ])
-    words = [sys.executable, "-I", "-S", "-c", _RECORD, setting, *argv]
+    command = [sys.executable, "-I", "-S", "-c", _RECORD, setting, *argv]
     guest.run(["rm", "-rf", _SESSION]).check()
     try:
-        done = guest.run(words, stdout=lambda data: None, timeout=_PROFILE_SECONDS)
+        done = guest.run(command, stdout=lambda data: None, timeout=_PROFILE_SECONDS)
     except CommandTimeoutError:
         raise InsituError(f"sampling took longer than {_PROFILE_SECONDS:g} s") from None
     if done.status:

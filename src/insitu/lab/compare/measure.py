@@ -4,7 +4,7 @@ import json
 import re
 import shutil
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final
 
 from insitu.errors import InsituError
@@ -49,24 +49,26 @@ echo '!insitu_call' >>/sys/kernel/tracing/synthetic_events
 echo >/sys/kernel/tracing/set_event_pid
 echo 0 >/sys/kernel/tracing/options/event-fork
 """
+_IN_SECONDS: Final = {"unit": "s"}
 _CALL: Final = re.compile(r"\{ id: (?:sys_)?(\w+) +\[ *\d+\] \} hitcount: +(\d+) +lat: +(\d+)")
 
 
 @dataclass(frozen=True)
 class Run:
-    """One run: seconds of wall, user and system time, and counts.
+    """One run: seconds of wall, user and system time, counts, and seconds of vCPU steal.
 
-    ``host_wait`` is the vCPU steal: seconds that the guest's CPUs waited for a host CPU, summed.
+    vCPU steal is how long the guest's CPUs waited for a host CPU, summed. Fields in seconds have "unit": "s" in their
+    metadata.
     """
 
-    wall: float
-    user: float
-    sys: float
+    wall: float = field(metadata=_IN_SECONDS)
+    user: float = field(metadata=_IN_SECONDS)
+    sys: float = field(metadata=_IN_SECONDS)
     minor_faults: int
     major_faults: int
     voluntary_switches: int
     involuntary_switches: int
-    host_wait: float = 0.0
+    vcpu_steal: float = field(default=0.0, metadata=_IN_SECONDS)
 
 
 @dataclass(frozen=True)
@@ -81,15 +83,15 @@ class Call:
 def measure(guest: Guest, argv: Sequence[str], timeout: float | None = None) -> Run:
     """Run the workload once and measure it. Raises InsituError if it fails."""
     python = shutil.which("python3", path="/usr/bin:/usr/local/bin") or "python3"
-    waited = guest.host_wait()
+    steal = guest.vcpu_steal()
     result = guest.run([python, "-I", "-S", "-c", _WRAPPER, *argv], timeout=timeout).check()
-    waited = guest.host_wait() - waited
+    steal = guest.vcpu_steal() - steal
     fields = json.loads(result.stdout)
     status = fields.pop("status")
     if status:
         error = (result.stderr.decode(errors="replace").strip().splitlines() or ["no error output"])[-1]
         raise InsituError(f"the workload exited with status {status} under {guest.kernel.name}: {error}")
-    return Run(**fields, host_wait=waited)
+    return Run(**fields, vcpu_steal=steal)
 
 
 def system_calls(guest: Guest, argv: Sequence[str]) -> list[Call]:

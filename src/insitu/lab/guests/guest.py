@@ -242,7 +242,7 @@ class Guest:
         """The control port, for requests other than commands (a terminal's window size)."""
         return self._running_control()
 
-    def host_wait(self) -> float:
+    def vcpu_steal(self) -> float:
         """vCPU steal time: seconds that the guest's CPUs were runnable and waited for a host CPU, summed.
 
         Zero if this machine's kernel does not report it (Documentation/scheduler/sched-stats.rst).

@@ -123,13 +123,13 @@ def features(kernel: Kernel, options: Options) -> tuple[str, ...]:
 def kernel_arguments(options: Options) -> str:
     """The guest kernel's command line."""
     architecture = host_architecture()
-    words = [*architecture.kernel_arguments, "panic=-1", "nokaslr"]
+    arguments = [*architecture.kernel_arguments, "panic=-1", "nokaslr"]
     # If the guest hangs, QEMU sends it an NMI, on which its kernel panics and prints the CPU's call trace.
-    words += ["unknown_nmi_panic"]
-    words += ["initcall_debug", "loglevel=8"] if options.initcall_debug else ["quiet"]
-    words += [f"kgdboc={architecture.kgdb_console},115200"] * options.kgdb
-    words += [f"crashkernel={options.crashkernel}"] * bool(options.crashkernel)
-    return " ".join([*words, *options.append.split()])
+    arguments += ["unknown_nmi_panic"]
+    arguments += ["initcall_debug", "loglevel=8"] if options.initcall_debug else ["quiet"]
+    arguments += [f"kgdboc={architecture.kgdb_console},115200"] * options.kgdb
+    arguments += [f"crashkernel={options.crashkernel}"] * bool(options.crashkernel)
+    return " ".join([*arguments, *options.append.split()])
 
 
 def command_line(
@@ -142,15 +142,15 @@ def command_line(
     home = escaped(directory)
     # QEMU 7.2's emulation of AVX2 is wrong in places: numpy.argsort returns wrong orders.
     cpu = options.cpu or ("host" if accelerator == "kvm" else "max,avx2=off")
-    words = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
+    arguments = [qemu_program(), "-nodefaults", "-no-user-config", "-display", "none", "-no-reboot"]
     # For the trace events of `insitu lab trace`.
-    words += ["-msg", "timestamp=on"]
+    arguments += ["-msg", "timestamp=on"]
     # The default machine's table of PCI interrupts is an ACPI program, and in a kernel that checks every access it
     # runs into the interpreter's time limit; this machine's is a constant.
-    words += ["-machine", host_architecture().plain_machine] * kernel.checks
-    words += ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", cpu]
-    words += ["-smp", _sockets(options), "-m", f"{parse_size(options.memory) >> 20}M", *memory]
-    words += [
+    arguments += ["-machine", host_architecture().plain_machine] * kernel.checks
+    arguments += ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", cpu]
+    arguments += ["-smp", _sockets(options), "-m", f"{parse_size(options.memory) >> 20}M", *memory]
+    arguments += [
         "-kernel",
         str(kernel.bootable),
         "-initrd",
@@ -158,24 +158,24 @@ def command_line(
         "-append",
         kernel_arguments(options),
     ]
-    words += ["-chardev", f"file,id=console,path={home}/console", "-serial", "chardev:console"]
+    arguments += ["-chardev", f"file,id=console,path={home}/console", "-serial", "chardev:console"]
     if options.kgdb:
-        words += ["-chardev", f"socket,id=kgdb,path={home}/kgdb,server=on,wait=off", "-serial", "chardev:kgdb"]
+        arguments += ["-chardev", f"socket,id=kgdb,path={home}/kgdb,server=on,wait=off", "-serial", "chardev:kgdb"]
     # The owner uses the first monitor; `insitu lab dump`, `gdb` and `trace` the second.
     for monitor in ("qmp", "qmp2"):
-        words += ["-qmp", f"unix:{home}/{monitor},server=on,wait=off"]
-    words += ["-device", "virtio-serial-pci,max_ports=8"]
-    words += ["-chardev", f"socket,id=terminal,path={home}/terminal,server=on,wait=off"]
-    words += ["-device", "virtconsole,chardev=terminal,nr=0"]
+        arguments += ["-qmp", f"unix:{home}/{monitor},server=on,wait=off"]
+    arguments += ["-device", "virtio-serial-pci,max_ports=8"]
+    arguments += ["-chardev", f"socket,id=terminal,path={home}/terminal,server=on,wait=off"]
+    arguments += ["-device", "virtconsole,chardev=terminal,nr=0"]
     for number, port in enumerate(PORTS, start=1):
-        words += ["-chardev", f"socket,id={port},path={home}/{port},server=on,wait=off"]
-        words += ["-device", f"virtserialport,chardev={port},name=insitu.{port},nr={number}"]
+        arguments += ["-chardev", f"socket,id={port},path={home}/{port},server=on,wait=off"]
+        arguments += ["-device", f"virtserialport,chardev={port},name=insitu.{port},nr={number}"]
     for disk in options.disks:
-        words += ["-drive", f"file={escaped(disk.resolve())},format={_disk_format(disk)},if=virtio"]
+        arguments += ["-drive", f"file={escaped(disk.resolve())},format={_disk_format(disk)},if=virtio"]
     if options.net == "user":
-        words += ["-nic", "user,model=virtio-net-pci"]
+        arguments += ["-nic", "user,model=virtio-net-pci"]
     # A restored guest gets a new generation id, on which its kernel reseeds its random number generator.
-    return [*words, "-device", "vmcoreinfo", "-device", "vmgenid,guid=auto"]
+    return [*arguments, "-device", "vmcoreinfo", "-device", "vmgenid,guid=auto"]
 
 
 def boot_memory(options: Options, transport: str) -> list[str]:
@@ -197,16 +197,16 @@ def snapshot_memory(options: Options, directory: Path, *, share: bool) -> list[s
 
 def _nodes(options: Options, backends: list[str]) -> list[str]:
     size = parse_size(options.memory) >> 20
-    words = []
+    arguments = []
     for number, backend in enumerate(backends):
         # The last node gets the remainder of the division.
         share = size // options.numa + (size % options.numa if number == options.numa - 1 else 0)
-        words += ["-object", f"{backend},id=ram{number},size={share}M"]
+        arguments += ["-object", f"{backend},id=ram{number},size={share}M"]
         if options.numa == 1:
-            return [*words, "-machine", "memory-backend=ram0"]
+            return [*arguments, "-machine", "memory-backend=ram0"]
         first, last = number * options.cpus // options.numa, (number + 1) * options.cpus // options.numa - 1
-        words += ["-numa", f"node,nodeid={number},memdev=ram{number},cpus={first}-{last}"]
-    return words
+        arguments += ["-numa", f"node,nodeid={number},memdev=ram{number},cpus={first}-{last}"]
+    return arguments
 
 
 def shares(options: Options) -> list[tuple[str, Path, bool]]:

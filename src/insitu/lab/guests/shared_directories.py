@@ -39,13 +39,16 @@ class SharedFiles:
         """Start the servers; returns QEMU's arguments. ``watch`` is called with the pid of each server."""
         if self.transport == "virtiofs":
             return self._start_virtiofs(directory, watch)
-        words = []
+        arguments = []
         for tag, path, writable in self._shares:
             access = "" if writable else ",readonly=on"
             # Without root here, a chown by the guest's root fails; security_model=none ignores that.
-            words += ["-fsdev", f"local,id={tag},path={escaped(path)},security_model=none,multidevs=remap{access}"]
-            words += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
-        return words
+            arguments += [
+                "-fsdev",
+                f"local,id={tag},path={escaped(path)},security_model=none,multidevs=remap{access}",
+            ]
+            arguments += ["-device", f"virtio-9p-pci,fsdev={tag},mount_tag={tag}"]
+        return arguments
 
     def close(self) -> None:
         """End the processes."""
@@ -62,7 +65,7 @@ class SharedFiles:
                 f"kernel {self._kernel.name} has no 9p, and virtiofs needs {lacking}",
                 remedy="use a kernel with 9p, such as 6.1 instead of 6.1-cloud",
             )
-        words = []
+        arguments = []
         for tag, path, writable in self._shares:
             address = directory / f"fs-{tag}"
             with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as listener:
@@ -84,9 +87,9 @@ class SharedFiles:
                     )
             self._servers.append(server)
             watch(server.pid)
-            words += ["-chardev", f"socket,id=fs-{tag},path={escaped(address)}"]
-            words += ["-device", f"vhost-user-fs-pci,chardev=fs-{tag},tag={tag}"]
-        return words
+            arguments += ["-chardev", f"socket,id=fs-{tag},path={escaped(address)}"]
+            arguments += ["-device", f"vhost-user-fs-pci,chardev=fs-{tag},tag={tag}"]
+        return arguments
 
 
 def _make_all_mounts_read_only() -> None:

@@ -66,8 +66,8 @@ def find_package(name: str) -> Package:
 def download(package: str, directory: Path) -> Path:
     """Download a package with apt-get into ``directory`` and return its path. Raises InsituError."""
     # Without this, root's apt complains that its sandbox user cannot write here.
-    words = ["apt-get", "-q", "download", *(["-oAPT::Sandbox::User=root"] if os.getuid() == 0 else []), package]
-    outcome = subprocess.run(words, cwd=directory, capture_output=True, text=True, check=False)
+    command = ["apt-get", "-q", "download", *(["-oAPT::Sandbox::User=root"] if os.getuid() == 0 else []), package]
+    outcome = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     archives = list(directory.glob("*.deb"))
     if outcome.returncode or len(archives) != 1:
         complaint = (outcome.stderr.strip().splitlines() or ["apt-get gave no reason"])[-1].removeprefix("E: ")

@@ -66,8 +66,8 @@ def _from_package_file(archive: Path, report: Report) -> Kernel:
 
 def _package_field(archive: Path, name: str) -> str:
     """A field of a Debian package's control file; empty if the file is not a package."""
-    words = ["dpkg-deb", "-f", str(archive), name]
-    return subprocess.run(words, capture_output=True, text=True, check=False).stdout.strip()
+    command = ["dpkg-deb", "-f", str(archive), name]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
 
 
 def _into_cache(archive: Path, package: Package, report: Report) -> Kernel:
