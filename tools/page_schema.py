@@ -22,7 +22,7 @@ def generated() -> str:
     for array in ARRAYS:
         kind = "Int32Array" if array.kind == "indices" else "Float64Array"
         fields.append(f"  /** {array.doc} */\n  {array.name}: {kind}{'' if array.always else ' | null'};\n")
-    doc = "A call tree and what was counted in it: an entry is a count of one node in one thread (and one cell of time)."
+    doc = "A call tree and what was counted: an entry is a count of one node in one thread (and one cell of time)."
     parts.append(f"/** {doc} */\nexport interface PageData {{\n  meta: Meta;\n{''.join(fields)}}}\n")
     rows = "".join(f'  {{ name: "{array.name}", kind: "{array.kind}" }},\n' for array in ARRAYS)
     parts.append(f"/** How each array is read. */\nexport const ARRAYS = [\n{rows}] as const;\n")

@@ -1,8 +1,8 @@
 """What travels in a page, declared once: for Python here, for TypeScript in web/src/schema.ts (tools/page_schema.py).
 
-A page's data is a JSON header (``Meta``) and arrays. Arrow IPC was measured against this packing: the reader adds 21 kB
-to a script of 42 kB, data grows by 10 to 12 per cent (rising columns are stored as differences here), and writing it
-needs Polars, whose import costs 0.14 s of CPU time where a page of a small recording takes 0.2 s.
+A page's data is a JSON header (``Meta``) and arrays. Arrow IPC was measured against this packing: its reader adds
+21 kB to a script of 42 kB, data grows by 10 to 12 per cent (rising columns are stored as differences here), and
+writing it needs Polars, whose import takes 0.14 s of CPU time; a page of a small recording takes 0.2 s.
 """
 
 from typing import Annotated, Final, Literal, NamedTuple, NotRequired, TypedDict
@@ -80,7 +80,7 @@ class Meta(TypedDict):
 
 
 class PageType(NamedTuple):
-    """A kind of page: its script and style (web/src/pages/BUNDLE.ts), and the arrays it has beside those of every page."""
+    """A page's script and style (web/src/pages/BUNDLE.ts), and the arrays it has beside those of every page."""
 
     bundle: str
     arrays: tuple[str, ...] = ()

@@ -52,7 +52,7 @@ export interface Meta {
   heat?: Heat;
 }
 
-/** A call tree and what was counted in it: an entry is a count of one node in one thread (and one cell of time). */
+/** A call tree and what was counted: an entry is a count of one node in one thread (and one cell of time). */
 export interface PageData {
   meta: Meta;
   /** Of each node: its parent, which comes before it. Node 0 is the root. */
