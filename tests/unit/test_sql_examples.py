@@ -3,12 +3,17 @@
 import re
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from insitu.cli import command_parser, main
 from insitu.commands import COMMANDS
+from insitu.session.core_tables import SPAN
+from insitu.session.directory import create
+from insitu.session.manifest import Manifest
 from insitu.session.query import Database
 from insitu.session.stdlib import header, stdlib, stdlib_headers
+from insitu.session.writer import SessionWriter
 
 from .sessions import mixed_session, waits_session
 
@@ -151,3 +156,15 @@ def test_several_runs_are_asked_at_once(path: Path, both: Database, capsys: pyte
 def test_a_run_that_does_not_exist_is_not_taken_for_a_query(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["sql", str(path), "gone.insitu"]) == 1
     assert "gone.insitu: no such file" in capsys.readouterr().err
+
+
+def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
+    create(tmp_path / "x.insitu", Manifest.here())
+    with SessionWriter.on_disk(tmp_path / "x.insitu") as writer:
+        utid = writer.processes.thread(5, writer.processes.process(5), name="x")
+        waits = {"id": [1, 2, 3], "ts_ns": [100, 130, 200], "utid": [utid] * 3, "category": ["offcpu"] * 3}
+        lengths = np.ma.masked_array([20, 70, 0], [False, False, True])  # the last is still open
+        writer.append(SPAN, {**waits, "name": ["read"] * 3, "dur_ns": lengths, "stack": [0] * 3})
+        writer.finish()
+    found = Database(tmp_path / "x.insitu").sql("select ts_ns, dur_ns, state from thread_state order by ts_ns")
+    assert found.rows() == [(100, 20, "off-cpu"), (120, 10, "on-cpu"), (130, 70, "off-cpu"), (200, None, "off-cpu")]
