@@ -46,7 +46,8 @@ def _write(writer: SessionWriter) -> None:
         chains.append([int(frame[at]), *chains[parent[at]]])
     offset = np.cumsum([0, *map(len, chains)], dtype=np.int64)
     stack_of = writer.stacks.add(offset, np.array([each for chain in chains for each in chain], np.int32))
-    utids = [writer.processes.thread(1000 + at, 1000, name=f"worker-{at % 7}") for at in range(_THREADS)]
+    upid = writer.processes.process(1000)
+    utids = [writer.processes.thread(1000 + at, upid, name=f"worker-{at % 7}") for at in range(_THREADS)]
     kind = writer.event_type("cpu-clock", "ns", period=1_001_001, source="synthetic")
     ts_ns = np.sort(random.integers(0, 600 * 10**9, _SAMPLES))
     for first in range(0, _SAMPLES, _BATCH):

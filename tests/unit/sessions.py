@@ -54,8 +54,9 @@ def empty_session(path: Path) -> Path:
 def waits_session(path: Path, *, times: int = 1) -> Path:
     """Ten waits of two threads: 10 ms each in read_file, of which the last of each thread takes ``times`` as long."""
     with _session(path) as writer:
+        upid = writer.processes.process(5)
         for tid in (5, 6):
-            writer.processes.thread(tid, 5, name=f"worker{tid}")
+            writer.processes.thread(tid, upid, name=f"worker{tid}")
         frames = [Frame("lock_page", "[kernel.kallsyms]", kind=KERNEL), Frame("read_file", "/bin/prog")]
         stacks = [
             writer.intern_stack([*frames, Frame("main", "/bin/prog")]),
@@ -80,7 +81,7 @@ def waits_session(path: Path, *, times: int = 1) -> Path:
 def script_session(path: Path) -> Path:
     """What a probe program without stacks leaves: an event table and a map."""
     with _session(path) as writer:
-        writer.processes.thread(7, 7, name="cat")
+        writer.processes.thread(7, writer.processes.process(7), name="cat")
         writer.append(
             OPENED,
             {
@@ -107,13 +108,12 @@ def mixed_session(path: Path) -> Path:
     second = 1_000_000_000
     with _session(path) as writer:
         who = writer.processes
-        who.process(100, second, exe="/bin/sh")
-        first = who.thread(100, 100, second, name="sh")
+        shell = who.process(100, second, exe="/bin/sh")
+        first = who.thread(100, shell, second, name="sh", end_ns=second + 400_000_000)
         who.renamed(first, second + 200_000_000, "ls")
-        who.ended(first, second + 400_000_000)
-        who.process(100, second + 500_000_000, exe="/bin/cat")
-        again = who.thread(100, 100, second + 500_000_000, name="cat")
-        helper = who.thread(101, 100, second + 500_000_000, name="helper")
+        later = who.process(100, second + 500_000_000, exe="/bin/cat")
+        again = who.thread(100, later, second + 500_000_000, name="cat")
+        helper = who.thread(101, later, second + 500_000_000, name="helper")
         kind = writer.event_type("cpu-clock", "ns", source="perf")
         main = Frame("main", "/bin/prog", "prog.c", 10)
         stacks = [

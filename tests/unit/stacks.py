@@ -38,7 +38,7 @@ Row = tuple[str, int, Sequence[str | Frame], int]
 
 
 def recorded(
-    rows: Sequence[Row], *, weight: int = 10_000_000, event: str = "cpu-clock", **known: object
+    rows: Sequence[Row], *, weight: int | np.ndarray = 10_000_000, event: str = "cpu-clock", **known: object
 ) -> WeightedStacks:
     """Samples 1 ms apart, each of the same ``weight``, in the order of ``rows``; cpu-clock counts nanoseconds."""
     frames, tree = FrameTable(), StackTree()
@@ -55,7 +55,7 @@ def recorded(
         "stack": np.array(leaf, np.int32),
         "thread": np.array(thread, np.int32),
         "count": np.ones(n, np.int64),
-        "weight": np.full(n, weight, np.int64),
+        "weight": np.broadcast_to(np.asarray(weight, np.int64), n).copy(),
         "threads": [ThreadLabel(tid, tid, tid, comm) for comm, tid in labels] or [ThreadLabel(0, 0, 0, "")],
         "event": event,
         "unit": "ns" if event == "cpu-clock" else event,

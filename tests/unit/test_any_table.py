@@ -1,5 +1,6 @@
 """Every view, as a user asks for it, of a table that no module of insitu knows, and of sessions without stacks."""
 
+import io
 import json
 import re
 from pathlib import Path
@@ -7,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from insitu.cli import main
+from insitu.views.terminal import Screen
 
 from .sessions import empty_session, mixed_session, script_session, waits_session
 from .test_flamegraph import stacks_of, unpacked
@@ -123,3 +125,23 @@ def test_a_profile_without_samples_is_reported_without_guesses(tmp_path: Path, w
     assert "no CPU time" not in text and "-g" not in text
     for command in ("flame", "heatmap"):
         assert "<!doctype html>" in out(capfdbinary, command, path, "-o", "-")
+
+
+def test_names_of_a_traced_program_do_not_drive_the_terminal(script: str, tmp_path: Path) -> None:
+    for words in (["report", script], ["sql", script, "from event.open", "--format", "table"]):
+        for width in (None, 80):
+            shown = io.StringIO()
+            show(words, shown, width)
+            assert "\x1b[31m" not in shown.getvalue(), words
+    assert "\\x1b[31m" in shown.getvalue()
+
+
+def show(words: list[str], out: io.StringIO, width: int | None) -> None:
+    """What a command writes to a terminal of that width, or to a pipe."""
+    from insitu.session.reader import Session
+    from insitu.views.rows import row_blocks
+    from insitu.views.tables import table_lines
+
+    screen = Screen(out, width)
+    with Session(Path(words[1])) as session:
+        screen.write(table_lines(session, screen) if words[0] == "report" else row_blocks(session.sql(words[2])))

@@ -6,6 +6,7 @@ import math
 import random
 import re
 from collections import Counter
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -16,6 +17,8 @@ from insitu.symbols.frame import Frame
 from insitu.views.diff import diff_folded, diff_stacks, diff_to_json
 from insitu.views.diff_text import diff_lines
 from insitu.views.terminal import Screen
+
+from .stacks import recorded
 
 
 def _rows(**counts):
@@ -153,3 +156,44 @@ def test_nothing_but_noise_is_said_in_one_line(profile_of):
     same = profile_of(_rows(a=50, b=50))
     assert "no significant change" in _text(diff_stacks(same, same))
     assert np.isfinite([row.z for row in diff_stacks(same, same).rows]).all()
+
+
+def _waits(chance, functions, mean):
+    """Waits of exponential length, as rows of a table with durations."""
+    rows = [("p", 1, ["main", name], 1) for name in functions]
+    lengths = np.array([int(chance.expovariate(1 / mean)) + 1 for _ in functions], np.int64)
+    return recorded(
+        rows,
+        table="event.wait",
+        counted="events",
+        preferred="weight",
+        weight=lengths,
+        squares=lengths.astype(float) ** 2,
+    )
+
+
+def test_durations_are_as_uncertain_as_they_vary():
+    chance = random.Random(13)
+    names = [f"f{at}" for at in range(20)]
+    changed = 0
+    for _ in range(20):
+        sides = [_waits(chance, chance.choices(names, k=2000), 1e6) for _ in range(2)]
+        changed += any(not row.noise for row in diff_stacks(*sides).rows)
+    assert changed <= 4  # 5 % each: more than 4 of 20 has a chance of 0.3 %
+    # As many waits in one function, each three times as long: its count alone would show nothing.
+    functions = names * 100
+    before = _waits(chance, functions, 1e6)
+    longer = np.array([3 if name == "f7" else 1 for name in functions])
+    after = replace(before, weight=before.weight * longer, squares=before.squares * longer**2)
+    assert [row.function for row in diff_stacks(before, after).rows if not row.noise] == ["f7"]
+
+
+def test_z_of_durations_is_that_of_a_compound_poisson_process():
+    def side(weight, count):
+        rows = [("p", 1, ["a"], count)]
+        squares = np.full(count, float(weight) ** 2)
+        known = {"table": "event.wait", "preferred": "weight", "squares": squares}
+        return recorded(rows, weight=weight, manifest=Manifest(start_ns=1, end_ns=1 + 10**9), **known)
+
+    row = diff_stacks(side(2, 100), side(2, 150), scale="rate").rows[0]
+    assert row.z == pytest.approx((300 - 200) / math.sqrt(4 * 100 + 4 * 150))

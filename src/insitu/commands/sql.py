@@ -1,78 +1,120 @@
-"""Query a recording in SQL (DuckDB's dialect). Without QUERY: a prompt, or a query from standard input.
+"""Query recordings in SQL (DuckDB's dialect). Without QUERY: a prompt, or a query from standard input.
 
-Tables: sample, stack, frame, thread, mapping, lost, and whatever else the session holds; .tables at the prompt
-lists them with their columns, docs/session-format.md explains them.
+RUN is a session, a perf.data file or folded stacks. With several, each table has a column "session" first.
+".tables" as QUERY (or at the prompt) lists the tables and views, ".tables NAME" the columns of one;
+docs/session-format.md and docs/sql.md explain them.
 
 examples:
-  insitu sql run.insitu "select event, count(*), sum(weight) from sample group by event"
-  insitu sql run.insitu "select comm, count(*) n from sample join thread using (tid) group by comm order by n desc"
+  insitu sql run.insitu "from thread_samples order by samples desc limit 10"
+  insitu sql run.insitu "from function_samples order by self_samples desc limit 20"
   insitu sql run.insitu --format csv "from frame" > frames.csv
+  insitu sql before.insitu after.insitu "select session, count(*) n from sample group by session"
+  insitu sql run.insitu --param name=vfs_read "from function_samples where function = $name"
   insitu sql "from lost"                                 the last recording in this directory
   insitu sql run.insitu                                  a prompt
 """
 
 import argparse
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from insitu.commands._options import chosen_run, format_option, json_option
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
     from insitu.session.query import Database
+    from insitu.session.reader import Session
+
+__all__ = ["arguments", "run"]
 
 _PROMPT = "insitu> "
-_TABLES = """
-    select if(schema_name = 'main', '', schema_name || '.') || table_name as "table",
-           string_agg(column_name, ', ' order by column_index) as columns
-    from duckdb_columns() where not internal group by all order by 1;"""
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
-        "run_path",
-        nargs="?",
-        metavar="RUN",
-        help="session, perf.data or folded stacks (default: the newest of profile.insitu and trace.insitu here)",
+        "words",
+        nargs="*",
+        metavar="RUN... QUERY",
+        help="sessions, perf.data files or folded stacks (default: the newest of profile.insitu and trace.insitu),"
+        " then one SQL statement (default: a prompt)",
     )
-    parser.add_argument("query", nargs="?", metavar="QUERY", help="one SQL statement (default: a prompt)")
     format_option(
         parser, ("table", "csv", "tsv", "json"), "how to print rows (default: table on a terminal, tsv in a pipe)"
     )
     json_option(parser, "the same as --format json")
+    parser.add_argument(
+        "--param", action="append", default=[], metavar="NAME=VALUE", help="what $NAME in the query stands for"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
     import sys
+    from contextlib import ExitStack
 
     from insitu.convert.open import open_session
 
     form = args.format or ("json" if args.json else "table" if sys.stdout.isatty() else "tsv")
-    path, query = args.run_path, args.query
-    if query is None and path is not None and _is_statement(path):
-        path, query = None, path
-    with open_session(chosen_run(path)) as session:
+    runs, query = _split(args.words)
+    parameters = _parameters(args.param)
+    with ExitStack() as stack:
+        sessions = [stack.enter_context(open_session(path)) for path in runs or [chosen_run(None)]]
+        database = sessions[0].database if len(sessions) == 1 else stack.enter_context(_united(sessions))
         if query is not None:
-            _print_rows(session.database, query, form)
+            _print_rows(database, query, form, parameters)
             return 0
         if sys.stdin.isatty():
-            return _prompt(session.database, form)
-        _print_rows(session.database, sys.stdin.read(), form)
+            return _prompt(database, form, parameters)
+        _print_rows(database, sys.stdin.read(), form, parameters)
         return 0
 
 
-def _is_statement(word: str) -> bool:
-    """Whether a word alone is QUERY, not RUN: no file has this name, and SQL has blanks in it."""
+def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
+    """Runs and the query: the last word is one if no file has its name and it does not look like a file's."""
     import os
 
-    return " " in word.strip() and not os.path.exists(word)  # noqa: PTH110
+    *runs, last = words or [""]
+    if not last:
+        return [], None
+    looks_like_query = last.startswith(".tables") or " " in last.strip()
+    if looks_like_query and not os.path.exists(last):  # noqa: PTH110 - --help imports this
+        return runs, last
+    return [*runs, last], None
 
 
-def _print_rows(database: "Database", query: str, form: str) -> None:
+def _parameters(given: Sequence[str]) -> dict[str, str]:
+    from insitu.errors import InsituError
+
+    found = {}
+    for entry in given:
+        name, equals, value = entry.partition("=")
+        if not equals or not name.isidentifier():
+            raise InsituError(f"--param {entry!r} is not NAME=VALUE", remedy="--param pid=123", status=2)
+        found[name] = value
+    return found
+
+
+def _united(sessions: "Sequence[Session]") -> "AbstractContextManager[Database]":
+    from contextlib import closing
+
+    from insitu.session.query import Database
+
+    return closing(Database(*(session.path for session in sessions)))
+
+
+def _print_rows(database: "Database", query: str, form: str, parameters: Mapping[str, str]) -> None:
     from insitu.views.rows import print_rows
+    from insitu.views.tables import column_kinds, listed_tables
 
-    print_rows(database.sql(query), form)
+    words = query.strip().rstrip(";").split()
+    if words[:1] == [".tables"]:
+        print_rows(listed_tables(database, words[1] if len(words) > 1 else ""), form)
+        return
+    frame = database.sql(query, parameters)
+    print_rows(frame, form, column_kinds(database, frame) if form == "table" else None)
 
 
-def _prompt(database: "Database", form: str) -> int:
+def _prompt(database: "Database", form: str, parameters: Mapping[str, str]) -> int:
     """Read statements, each up to its semicolon, until end of input; an error does not end it."""
     import contextlib
     import readline
@@ -96,14 +138,14 @@ def _prompt(database: "Database", form: str) -> int:
             continue
         if not statement and line.strip() in (".quit", ".exit", "quit", "exit"):
             return 0
-        if not statement and line.strip() == ".tables":
-            line = _TABLES
+        if not statement and line.strip().startswith(".tables"):
+            line = f"{line.strip().rstrip(';')};"
         statement = f"{statement}\n{line}".strip()
         if not statement.endswith(";"):
             continue
         with contextlib.suppress(BrokenPipeError):
             try:
-                _print_rows(database, statement, form)
+                _print_rows(database, statement, form, parameters)
             except InsituError as error:
                 print(f"error: {error}")
             except KeyboardInterrupt:

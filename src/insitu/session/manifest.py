@@ -181,5 +181,3 @@ def process_start(pid: int) -> int | None:
         return procfs.start_time(pid)
     except (OSError, ValueError, IndexError):
         return None
-
-

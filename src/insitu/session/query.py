@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -14,14 +14,13 @@ from insitu.errors import InsituError
 from insitu.session.directory import table_files
 from insitu.session.parquet import KEY, literal
 from insitu.session.schema import TABLES, Column, Table, described, quoted
+from insitu.session.stdlib import stdlib
 
 if TYPE_CHECKING:
     import duckdb
     import polars
 
 __all__ = ["Database", "one_line"]
-
-_STDLIB: Final = Path(__file__).parents[1] / "analyses" / "stdlib"
 
 
 class Database:
@@ -33,7 +32,7 @@ class Database:
     def __init__(self, *paths: Path) -> None:
         import duckdb
 
-        self._paths = paths
+        self.paths = paths
         self._files = [table_files(path) for path in paths]
         self._tables: dict[str, Table] = {}
         self._relations: dict[tuple[int, str], str] = {}
@@ -129,7 +128,7 @@ class Database:
         try:
             found = self._connection.execute(text, list(parameters)).fetchnumpy()
         except duckdb.Error as error:
-            raise _unreadable(self._paths[0], error) from None
+            raise _unreadable(self.paths[0], error) from None
         return {name: _filled(values) for name, values in found.items()}
 
     def all(self, text: str) -> list[tuple[Any, ...]]:
@@ -139,7 +138,7 @@ class Database:
         try:
             return self._connection.execute(text).fetchall()
         except duckdb.Error as error:
-            raise _unreadable(self._paths[0], error) from None
+            raise _unreadable(self.paths[0], error) from None
 
     # Queries of users
 
@@ -151,18 +150,18 @@ class Database:
             return
         self._locked = True
         try:
-            if len(self._paths) == 1:
+            if len(self.paths) == 1:
                 self._create_views(0)
             else:
                 self._create_united_views()
-            allowed = ", ".join(literal(str(path / "tables")) for path in self._paths)
+            allowed = ", ".join(literal(str(path / "tables")) for path in self.paths)
             self._connection.execute("set autoinstall_known_extensions = false")
             self._connection.execute("set autoload_known_extensions = false")
             self._connection.execute(f"set allowed_directories = [{allowed}]")
             self._connection.execute("set enable_external_access = false")
             self._connection.execute("set lock_configuration = true")
         except duckdb.Error as error:
-            raise _unreadable(self._paths[0], error) from None
+            raise _unreadable(self.paths[0], error) from None
 
     def _create_views(self, session: int) -> list[str]:
         """Views of one session's tables and the standard library's, in the current catalog; their names."""
@@ -179,14 +178,14 @@ class Database:
 
         Each session has its views in a catalog of its own, so that ids are joined within a session only.
         """
-        catalogs = [f"session_{at}" for at in range(len(self._paths))]
+        catalogs = [f"session_{at}" for at in range(len(self.paths))]
         names: list[str] = []
         for at, catalog in enumerate(catalogs):
             self._connection.execute(f"attach ':memory:' as {catalog}")
             self._connection.execute(f"use {catalog}")
             names = self._create_views(at)
         self._connection.execute("use memory")
-        labels = _distinct_names(self._paths)
+        labels = _distinct_names(self.paths)
         for name in names:
             parts = [
                 f"select {literal(label)} as session, * from {catalog}.{_in_schema(name)}"
@@ -256,30 +255,6 @@ def _distinct_names(paths: Sequence[Path]) -> list[str]:
     """What tells sessions apart: the names of their directories, or the whole paths if two have the same."""
     names = [path.name.removesuffix(".insitu") for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
-
-
-def stdlib() -> dict[str, str]:
-    """The views that users may use, by name: SQL files, each of which makes one."""
-    return {file.stem: file.read_text(encoding="utf-8") for file in _ordered(_STDLIB)}
-
-
-def _ordered(directory: Path) -> Iterator[Path]:
-    """Files so that each comes after those that it uses (a line "-- uses: NAME, NAME" names them)."""
-    files = {file.stem: file for file in sorted(directory.glob("*.sql"))}
-    done: set[str] = set()
-
-    def visit(name: str) -> Iterator[Path]:
-        if name in done or name not in files:
-            return
-        done.add(name)
-        for line in files[name].read_text(encoding="utf-8").splitlines():
-            if line.startswith("-- uses:"):
-                for other in line.removeprefix("-- uses:").split(","):
-                    yield from visit(other.strip())
-        yield files[name]
-
-    for name in files:
-        yield from visit(name)
 
 
 def _default(column: Column) -> str:

@@ -98,6 +98,8 @@ class WeightedStacks:
     losses: dict[str, int] = field(default_factory=dict)
     """Lost records by what lost them."""
     notes: tuple[str, ...] = ()
+    squares: NDArray[np.float64] | None = None
+    """Per row the sum of squared weights, where events have weights of their own (durations, sizes)."""
     preferred: Value = "count"
     """What a view adds up unless it is told: a time where rows last, the number of samples where they are moments."""
 
@@ -140,6 +142,7 @@ class WeightedStacks:
             thread=self.thread[mask],
             count=self.count[mask],
             weight=self.weight[mask],
+            squares=None if self.squares is None else self.squares[mask],
             ts_ns=None if self.ts_ns is None else self.ts_ns[mask],
         )
 
@@ -184,8 +187,11 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
         terms["ts_ns"] = quoted(ts.name)
     else:
         terms["count"] = "count(*)"
+    varies = weight is not None and weight.semantic.unit != "*"
     if weight is not None:
         terms["weight"] = _summed(weight, times)
+        if varies and not times:
+            terms["squares"] = f"sum(pow(coalesce({quoted(weight.name)}, 0), 2))"
     selected = ", ".join(f"{term} as {quoted(name)}" for name, term in terms.items())
     end = f"group by {', '.join(map(str, range(1, keys + 1)))}"
     if times:
@@ -212,6 +218,7 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
         event=event or table.name.removeprefix("event.").removeprefix("map."),
         unit=unit or counted,
         counted=counted,
+        squares=rows.get("squares"),
         ts_ns=rows["ts_ns"] if times else None,
         first_ns=first,
         last_ns=last,

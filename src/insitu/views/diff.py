@@ -2,10 +2,12 @@
 
 import json
 import math
-from collections.abc import Mapping
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from statistics import NormalDist
 from typing import Final, Literal, NamedTuple
+
+import numpy as np
 
 from insitu.convert.formats.folded import folded_counts
 from insitu.errors import InsituError
@@ -96,6 +98,13 @@ def diff_stacks(
     exposures = _exposures(sides, scale)
     divisors = (totals[0] / 100, totals[1] / 100) if scale == "share" else exposures
 
+    wholes = [
+        _Part(total, float(stacks.squares.sum()) if stacks.squares is not None else 0.0)
+        for total, stacks in zip(totals, sides, strict=True)
+    ]
+    known = None
+    if value == "weight" and all(stacks.squares is not None for stacks in sides):
+        known = [_squares(stacks, part, modules) for stacks in sides]
     functions = list(dict.fromkeys([*weights[1], *weights[0]]))
     # Bonferroni: of many functions that did not change, some would pass a bound meant for one.
     bound = NormalDist().inv_cdf(1 - _ERROR_RATE / (2 * max(len(functions), 1)))
@@ -103,7 +112,13 @@ def diff_stacks(
     for function in functions:
         old, new = (side.get(function, 0) / divisor for side, divisor in zip(weights, divisors, strict=True))
         hits = (counts[0].get(function, 0), counts[1].get(function, 0))
-        z = _z_of_shares(hits, samples) if scale == "share" else _z_of_rates(hits, exposures)
+        if known is not None:
+            each = [_Part(weights[at].get(function, 0), known[at].get(function, 0.0)) for at in (0, 1)]
+            z = _z_of_varying(each, wholes, divisors, of_whole=scale == "share")
+        elif scale == "share":
+            z = _z_of_shares(hits, samples)
+        else:
+            z = _z_of_rates(hits, exposures)
         ratio = new / old if old else None
         rows.append(DiffRow(function.name, function.module, old, new, new - old, ratio, z, abs(z) <= bound))
     rows.sort(key=lambda row: (-abs(row.delta), -row.after, row.function, row.module))
@@ -154,6 +169,40 @@ def _z_of_rates(hits: tuple[int, int], exposures: tuple[float, float]) -> float:
     pooled = sum(hits) / sum(exposures)
     error = math.sqrt(pooled * (1 / exposures[0] + 1 / exposures[1]))
     return (hits[1] / exposures[1] - hits[0] / exposures[0]) / error if error else 0.0
+
+
+class _Part(NamedTuple):
+    """A sum of weights, and the sum of their squares: its variance, if events come at random (compound Poisson)."""
+
+    weight: int
+    squares: float
+
+
+def _squares(stacks: WeightedStacks, part: Part, modules: bool) -> dict[Function, float]:
+    """The sum of squared weights by function."""
+    assert stacks.squares is not None
+    # Trees add integers: squares are of weights in such a unit that no sum passes 2**53.
+    unit = max(float(stacks.weight.sum()) / (1 << 26), 1.0)
+    scaled = replace(stacks, weight=np.rint(stacks.squares / unit**2).astype(np.int64))
+    sums = _by_function(scaled, "weight", part, modules)
+    return {function: square * unit**2 for function, square in sums.items()}
+
+
+def _z_of_varying(
+    parts: Sequence[_Part], wholes: Sequence[_Part], divisors: tuple[float, float], *, of_whole: bool
+) -> float:
+    """Two sums of weights that differ by event, as shares ``of_whole`` or per second (or as they are)."""
+    values, variance = [], 0.0
+    for part, whole, divisor in zip(parts, wholes, divisors, strict=True):
+        if of_whole:
+            share = part.weight / whole.weight
+            values.append(share)
+            rest = max(whole.squares - part.squares, 0.0)
+            variance += (part.squares * (1 - share) ** 2 + rest * share**2) / whole.weight**2
+        else:
+            values.append(part.weight / divisor)
+            variance += part.squares / divisor**2
+    return (values[1] - values[0]) / math.sqrt(variance) if variance else 0.0
 
 
 def diff_folded(

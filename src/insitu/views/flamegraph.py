@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import Value, WeightedStacks
 from insitu.views.call_tree import CallTree, Name, named_stacks, united
-from insitu.views.page import html_page
-from insitu.views.quantity import amount
+from insitu.views.page import data_page
+from insitu.views.page_data import Meta, Names, Threads
+from insitu.views.quantity import amount, duration
 
 __all__ = ["described", "diff_flame_html", "flame_html", "name_columns", "thread_groups", "tree_flame_html"]
 
@@ -40,13 +41,14 @@ def flame_html(
     threads, group = thread_groups(stacks)
     nodes = len(named.parent)
     pairs, row = distinct(group * nodes + named.node[stacks.stack])
-    meta = {
+    meta: Meta = {
         "mode": "flame",
         "title": title,
         "subtitle": described(stacks) if subtitle is None else subtitle,
         "notes": [*stacks.notes, *notes],
         "losses": stacks.losses,
         "unit": stacks.unit_of(value),
+        "counted": stacks.counted,
         "names": name_columns(named.names, named.files),
         "threads": threads,
         "reverse": reverse,
@@ -60,7 +62,7 @@ def flame_html(
         "entryGroup": pairs // nodes,
         "entryCount": np.bincount(row, weights=stacks.values(value), minlength=len(pairs)).astype(np.int64),
     }
-    return html_page("flame", title=title, meta=meta, arrays=arrays)
+    return data_page(meta, arrays)
 
 
 def tree_flame_html(
@@ -68,13 +70,14 @@ def tree_flame_html(
 ) -> str:
     """The flame graph page of a call tree, which knows nothing of threads."""
     node = np.flatnonzero(tree.own)
-    meta = {
+    meta: Meta = {
         "mode": "flame",
         "title": title,
         "subtitle": subtitle,
         "notes": list(notes),
         "losses": {},
         "unit": tree.unit,
+        "counted": "samples",
         "names": name_columns(tree.names),
         "threads": {"tid": [], "pid": [], "comm": []},
         "reverse": False,
@@ -88,7 +91,7 @@ def tree_flame_html(
         "entryGroup": np.zeros(len(node), np.int32),
         "entryCount": tree.own[node],
     }
-    return html_page("flame", title=title, meta=meta, arrays=arrays)
+    return data_page(meta, arrays)
 
 
 def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Sequence[str] = ()) -> str:
@@ -103,7 +106,7 @@ def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Seq
     remarks = list(notes)
     if before.unit != after.unit:
         remarks.append(f"the two recordings count different things: {before.unit} before, {after.unit} after")
-    meta = {
+    meta: Meta = {
         "mode": "diff",
         "title": title,
         "subtitle": ", ".join(
@@ -113,6 +116,7 @@ def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Seq
         "notes": remarks,
         "losses": {},
         "unit": after.unit,
+        "counted": "samples",
         "names": name_columns(names),
         "threads": {"tid": [], "pid": [], "comm": []},
         "reverse": False,
@@ -128,22 +132,27 @@ def diff_flame_html(before: CallTree, after: CallTree, *, title: str, notes: Seq
         "entryCount": own_after[node],
         "entryBefore": own_before[node],
     }
-    return html_page("flame", title=title, meta=meta, arrays=arrays)
+    return data_page(meta, arrays)
 
 
 def described(stacks: WeightedStacks) -> str:
     """One line on what was recorded: how much over what time, and where."""
     manifest = stacks.manifest
-    words = [f"{stacks.total_count:,} {stacks.counted}"]
-    if stacks.last_ns > stacks.first_ns:
-        words.append(f"{(stacks.last_ns - stacks.first_ns) / 1e9:,.1f} s")
+    what = f"{stacks.total_count:,} {stacks.counted}"
+    if stacks.event not in ("", stacks.counted):
+        what += f" of {stacks.event}"
     if manifest.frequency_hz and stacks.table == "sample":
-        words.append(f"{manifest.frequency_hz:,} Hz")
-    words += [each for each in (manifest.host, manifest.kernel, stacks.event) if each]
+        what += f" at {manifest.frequency_hz:,} Hz"
+    words = [what]
+    if stacks.preferred == "weight" and stacks.unit != stacks.counted:
+        words.append(f"{amount(int(stacks.weight.sum()), stacks.unit)} in all")
+    if stacks.last_ns > stacks.first_ns:
+        words.append(f"recorded over {duration(stacks.last_ns - stacks.first_ns)}")
+    words += [each for each in (manifest.host, manifest.kernel) if each]
     return " · ".join(words)
 
 
-def name_columns(names: list[Name], files: list[str] | None = None) -> dict[str, object]:
+def name_columns(names: list[Name], files: list[str] | None = None) -> Names:
     """``names`` as the pages read them: texts that repeat (module, kind, file) once each, and an index per name."""
     modules: dict[str, int] = {}
     kinds: dict[str, int] = {}
@@ -161,13 +170,13 @@ def name_columns(names: list[Name], files: list[str] | None = None) -> dict[str,
     }
 
 
-def thread_groups(stacks: WeightedStacks) -> tuple[dict[str, list[object]], I64]:
+def thread_groups(stacks: WeightedStacks) -> tuple[Threads, I64]:
     """The threads of the rows as the pages read them, and each row's index there; no threads where none is known."""
     used, group = distinct(stacks.thread)
     threads = [stacks.threads[at] for at in used.tolist()]
     if not any(thread.tid or thread.name for thread in threads):
         return {"tid": [], "pid": [], "comm": []}, np.zeros(len(group), np.int64)
-    columns: dict[str, list[object]] = {
+    columns: Threads = {
         "tid": [thread.tid for thread in threads],
         "pid": [thread.pid or thread.tid for thread in threads],
         "comm": [thread.name for thread in threads],

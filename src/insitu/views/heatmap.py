@@ -10,7 +10,8 @@ from insitu.errors import InsituError
 from insitu.session.weighted_stacks import Value, WeightedStacks
 from insitu.views.call_tree import named_stacks
 from insitu.views.flamegraph import described, name_columns, thread_groups
-from insitu.views.page import html_page
+from insitu.views.page import data_page
+from insitu.views.page_data import Meta
 
 __all__ = ["MAX_ROWS", "heatmap_html"]
 
@@ -54,13 +55,14 @@ def heatmap_html(
     remarks = [*stacks.notes, *notes]
     if column_ns != SECOND:
         remarks.append(f"a long recording: each column is {column_ns // SECOND} seconds")
-    meta = {
+    meta: Meta = {
         "mode": "heatmap",
         "title": title,
         "subtitle": described(stacks) if subtitle is None else subtitle,
         "notes": remarks,
         "losses": stacks.losses,
         "unit": stacks.unit_of(value),
+        "counted": stacks.counted,
         "names": name_columns(named.names, named.files),
         "threads": threads,
         "reverse": False,
@@ -76,7 +78,7 @@ def heatmap_html(
         "entryNode": nodes,
         "entryCount": counts,
     }
-    return html_page("heatmap", title=title, meta=meta, arrays=arrays)
+    return data_page(meta, arrays)
 
 
 def _cells(ts_ns: I64, rows: int) -> tuple[I64, int, int]:

@@ -1,13 +1,16 @@
 """The self-contained HTML page of a view: its script, its style and its data in one file that needs no network."""
 
+from __future__ import annotations
+
 import base64
 import hashlib
-import html
 import json
 import shlex
 import zlib
 from collections.abc import Mapping
+from functools import cache
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,56 +19,78 @@ from insitu import __version__
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.views.output import write_file, write_stdout
+from insitu.views.page_data import ARRAYS, PAGES, Meta
 
-__all__ = ["html_page", "page_title", "write_page"]
+if TYPE_CHECKING:
+    from jinja2 import Environment
+
+__all__ = ["data_page", "document_page", "page_title", "write_page"]
 
 _DIST = Path(__file__).parent.parent / "web" / "dist"
+_TEMPLATES: Final = Path(__file__).parent / "templates"
 
 # Level 1 halves the time of level 6 for some 15 % more bytes: pages are made far more often than they are sent.
-_DEFLATE_LEVEL = 1
+_DEFLATE_LEVEL: Final = 1
 
-_SHELL = """\
-<!doctype html>
-<html lang="en">
-<head>
-<meta charset="utf-8">
-<meta http-equiv="Content-Security-Policy" content="default-src 'none'; script-src {script_hash}; \
-style-src {style_hash}; img-src data:; base-uri 'none'; form-action 'none'">
-<meta name="viewport" content="width=device-width, initial-scale=1">
-<meta name="color-scheme" content="light dark">
-<meta name="generator" content="insitu {version}">
-<link rel="icon" href="data:,">
-<title>{title}</title>
-<style>{style}</style>
-</head>
-<body>
-<noscript>This page draws itself in the browser: please allow it to run its script. It loads nothing.</noscript>
-<div id="app"></div>
-<script id="data" type="application/octet-stream">{data}</script>
-<script>{script}</script>
-</body>
-</html>
-"""
+_POLICY: Final = (
+    "default-src 'none'; script-src {scripts}; style-src {styles}; img-src data:; base-uri 'none'; form-action 'none'"
+)
 
 
-def html_page(
-    bundle: str, *, title: str, meta: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]
-) -> str:
-    """The page of the front end ``bundle`` ("flame" or "heatmap") showing ``meta`` and ``arrays``.
+def data_page(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
+    """The page of the type ``meta["mode"]`` (see page_data.PAGES), drawn by its script from ``meta`` and ``arrays``.
 
-    Integers beyond 31 bits travel as float64 (exact to 2**53). Everything that comes
-    from a recording is inside the deflated, base64-coded data block, but for the escaped title.
-    Raises InsituError when the front end has not been built.
+    Integers beyond 31 bits travel as float64 (exact to 2**53). Everything that comes from a recording is inside the
+    deflated, base64-coded data block, but for the escaped title.
+    Raises InsituError when the front end has not been built, ValueError for other arrays than the type's.
     """
-    script, style = _asset(f"{bundle}.js"), _asset(f"{bundle}.css")
-    return _SHELL.format(
-        script_hash=_csp_hash(script),
-        style_hash=_csp_hash(style),
-        version=__version__,
-        title=html.escape(_printable(title)),
-        style=style,
-        script=script,
-        data=_packed(meta, arrays),
+    page = PAGES[meta["mode"]]
+    wanted = {array.name for array in ARRAYS if array.always} | set(page.arrays)
+    if set(arrays) != wanted:
+        raise ValueError(f"a page of type {meta['mode']} has the arrays {sorted(wanted)}, not {sorted(arrays)}")
+    return _rendered("view.html", (page.bundle,), title=meta["title"], data=_packed(meta, arrays))
+
+
+def document_page(template: str, bundles: tuple[str, ...], *, title: str, **content: Any) -> str:
+    """The page of a template of views/templates, with the script and style of the first of ``bundles``.
+
+    The others may run in frames that ``content`` holds. Raises InsituError when the front end has not been built.
+    """
+    return _rendered(template, bundles, title=title, **content)
+
+
+def _rendered(template: str, bundles: tuple[str, ...], *, title: str, data: str = "", **content: Any) -> str:
+    from markupsafe import Markup
+
+    scripts, styles = ([_asset(f"{bundle}.{kind}") for bundle in bundles] for kind in ("js", "css"))
+    policy = _POLICY.format(scripts=" ".join(map(_csp_hash, scripts)), styles=" ".join(map(_csp_hash, styles)))
+    return (
+        _environment()
+        .get_template(template)
+        .render(
+            title=_printable(title),
+            version=__version__,
+            # These are ours, and hold nothing that ends their elements early (web/build.mjs sees to it).
+            policy=Markup(policy),
+            script=Markup(scripts[0]),
+            style=Markup(styles[0]),
+            data=Markup(data),
+            **content,
+        )
+    )
+
+
+@cache
+def _environment() -> Environment:
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    return Environment(
+        loader=FileSystemLoader(_TEMPLATES),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        keep_trailing_newline=True,
+        auto_reload=False,
     )
 
 
@@ -105,7 +130,7 @@ def _printable(text: str) -> str:
     return text.encode("utf-8", "replace").decode()
 
 
-def _packed(meta: Mapping[str, object], arrays: Mapping[str, NDArray[np.generic]]) -> str:
+def _packed(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
     """Base64 of deflated: u32 length of a JSON header, the header, then the arrays it describes, 8-aligned."""
     sections: dict[str, list[object]] = {}
     chunks: list[bytes] = []

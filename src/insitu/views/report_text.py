@@ -58,6 +58,9 @@ def _header(report: Report) -> Iterator[Line]:
     if report.duration_ns:
         yield [(f"{'duration':<9}", "dim"), (f"{report.duration_ns / 1e9:.3f} s", "")]
     yield [(f"{report.counted:<9}", "dim"), *_amounts(report)]
+    without = int(report.tree.own[0])
+    if without and not report.reverse:
+        yield [(f"{'no stack':<9}", "dim"), (f"{percent(without, report.total):.2f} % of this", "")]
     if report.also:
         also = ", ".join(f"{name} ({rows:,} rows)" for name, rows in report.also.items())
         yield [(f"{'also':<9}", "dim"), (f"{printable(also)}; --table NAME or insitu sql", "")]

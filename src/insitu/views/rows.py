@@ -12,7 +12,7 @@ from insitu.views.values import value_text
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["print_rows"]
+__all__ = ["print_rows", "row_blocks"]
 
 
 def print_rows(frame: "polars.DataFrame", form: str, types: Mapping[str, str] | None = None) -> None:
@@ -28,7 +28,7 @@ def print_rows(frame: "polars.DataFrame", form: str, types: Mapping[str, str] | 
     elif form == "json":
         print(frame.write_json())
     elif frame.width:
-        Screen.of(sys.stdout).write(_blocks(frame, types or {}))
+        Screen.of(sys.stdout).write(row_blocks(frame, types))
 
 
 def _flat(frame: "polars.DataFrame") -> "polars.DataFrame":
@@ -42,12 +42,13 @@ def _flat(frame: "polars.DataFrame") -> "polars.DataFrame":
     return frame.with_columns(as_text)
 
 
-def _blocks(frame: "polars.DataFrame", types: Mapping[str, str]) -> list[Block]:
+def row_blocks(frame: "polars.DataFrame", types: Mapping[str, str] | None = None) -> list[Block]:
+    """All rows as a table for people, and how many there are."""
     columns = [
         Column(name, "right" if kind.is_numeric() else "left", fold=not kind.is_numeric())
         for name, kind in frame.schema.items()
     ]
-    kinds = [types.get(name, "") for name in frame.columns]
+    kinds = [(types or {}).get(name, "") for name in frame.columns]
     rows = [
         [(value_text(value, kind), "dim" if value is None else "") for value, kind in zip(row, kinds, strict=True)]
         for row in frame.iter_rows()

@@ -46,7 +46,7 @@ class Table:
 
 
 def plain_lines(table: Table) -> Iterator[Line]:
-    """The lines of a table for a pipe: nothing is shortened; the title line, which is no data, begins with "#"."""
+    """The lines of a table for a pipe: nothing is shortened, and the title line begins with "#"."""
     rows = [[(printable(text), style) for text, style in row] for row in table.rows]
     titles = [(printable(column.title), "") for column in table.columns]
     shown = [titles, *rows] if table.head else rows

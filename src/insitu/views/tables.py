@@ -2,17 +2,22 @@
 
 import json
 from collections.abc import Iterator
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from insitu.session import schema
+from insitu.session.query import Database
 from insitu.session.reader import Session
+from insitu.session.stdlib import stdlib_headers
 from insitu.views.losses import loss_text
 from insitu.views.report import recorded_tables
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, Line, Screen, printable
-from insitu.views.values import is_numeric, value_text
+from insitu.views.values import column_types, is_numeric, value_text
 
-__all__ = ["table_lines", "tables_json"]
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["column_kinds", "listed_tables", "table_lines", "tables_json"]
 
 _MOST_ROWS: Final = 1_000_000  # of a map that is shown whole
 
@@ -118,3 +123,49 @@ def tables_json(session: Session, *, limit: int = 0) -> str:
         "tables": tables,
     }
     return json.dumps(document, indent=1, default=str)
+
+
+def listed_tables(database: Database, name: str = "") -> "polars.DataFrame":
+    """The tables and views that can be asked, with their rows and what a row is; or the columns of the one ``name``.
+
+    Raises InsituError where there is no such table or view.
+    """
+    import polars as pl
+
+    views = stdlib_headers()
+    if name:
+        return _listed_columns(database, name)
+    found: list[tuple[str, str, int | None, str]] = [
+        (each, "table", _rows(database, each), database.table(each).doc)
+        for each in sorted({*schema.TABLES, *database.names})
+    ]
+    found += [(each, "view", None, view.doc) for each, view in views.items()]
+    columns = {"name": pl.String, "kind": pl.String, "rows": pl.Int64, "a row is": pl.String}
+    return pl.DataFrame(found, schema=columns, orient="row")
+
+
+def _listed_columns(database: Database, name: str) -> "polars.DataFrame":
+    import polars as pl
+
+    view = stdlib_headers().get(name)
+    if view is not None:
+        rows = [(column, "", "", said) for column, said in view.columns.items()]
+    else:
+        rows = [
+            (column.name, column.type, column.semantic.unit.strip("*"), column.doc)
+            for column in database.table(name).columns
+        ]
+    columns = {"column": pl.String, "type": pl.String, "unit": pl.String, "what it says": pl.String}
+    return pl.DataFrame(rows, schema=columns, orient="row")
+
+
+def _rows(database: Database, name: str) -> int:
+    """The number of rows in all sessions."""
+    return sum(database.rows(name, at) for at in range(len(database.paths)))
+
+
+def column_kinds(database: Database, frame: "polars.DataFrame") -> dict[str, str]:
+    """The semantic types of an answer's columns, as far as their names give them."""
+    tables = [database.table(name) for name in sorted({*schema.TABLES, *database.names})]
+    storage = {name: "bigint" if kind.is_integer() else "" for name, kind in frame.schema.items()}
+    return column_types(storage, tables)

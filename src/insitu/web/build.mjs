@@ -1,8 +1,8 @@
 // Builds each page of src/pages into dist/PAGE.js (one classic script) and dist/PAGE.css.
-import { readFile, rm } from "node:fs/promises";
+import { readdir, readFile, rm } from "node:fs/promises";
 import { build } from "vite";
 
-const pages = ["flame", "heatmap"];
+const pages = (await readdir("src/pages")).map((file) => file.replace(/\.ts$/, ""));
 
 await rm("dist", { recursive: true, force: true });
 for (const page of pages) {

@@ -1,6 +1,7 @@
 """`insitu lab compare`: a workload under two kernels."""
 
 import argparse
+import sys
 from pathlib import Path
 
 from insitu import messages
@@ -42,7 +43,8 @@ def arguments(subcommands: Subcommands) -> None:
 def _compare(args: argparse.Namespace) -> int:
     from insitu.errors import InsituError
     from insitu.lab.compare.compare import compare, parse_sides
-    from insitu.views.compare import compare_html, compare_json, compare_text
+    from insitu.views.compare import compare_blocks, compare_html, compare_json
+    from insitu.views.terminal import Screen
 
     # Before the runs, which take minutes.
     if args.output and (args.output.is_dir() or not args.output.absolute().parent.is_dir()):
@@ -58,5 +60,8 @@ def _compare(args: argparse.Namespace) -> int:
     )
     if args.output:
         args.output.write_text(compare_html(comparison))
-    print(compare_json(comparison) if args.json else compare_text(comparison))
+    if args.json:
+        print(compare_json(comparison))
+    else:
+        Screen.of(sys.stdout).write(compare_blocks(comparison))
     return 0

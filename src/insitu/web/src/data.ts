@@ -1,48 +1,8 @@
 // The data block of a page: what views/page.py packed, back as typed arrays.
 
-export interface Names {
-  function: string[];
-  /** Indexes into `modules`, `kinds` and `files`. */
-  module: number[];
-  kind: number[];
-  inlined: number[];
-  file: number[];
-  modules: string[];
-  kinds: string[];
-  files: string[];
-}
+import { ARRAYS, type Meta, type PageData } from "./schema";
 
-export interface Meta {
-  mode: "flame" | "diff" | "heatmap";
-  title: string;
-  subtitle: string;
-  notes: string[];
-  /** Records lost, by what lost them. */
-  losses: Record<string, number>;
-  unit: string;
-  names: Names;
-  threads: { tid: number[]; pid: number[]; comm: string[] };
-  reverse: boolean;
-  icicle: boolean;
-  /** Frames narrower than this many pixels are not drawn one by one. */
-  minWidth: number;
-  /** Of a heat map: its cells are numbered column by column. */
-  heat?: { columns: number; rows: number; columnNs: number };
-}
-
-/** A call tree and what was counted in it; an entry is a count of one node in one thread (and one cell of time). */
-export interface PageData {
-  meta: Meta;
-  parent: Int32Array;
-  name: Int32Array;
-  entryNode: Int32Array;
-  entryGroup: Int32Array;
-  entryCount: Float64Array;
-  /** Of a difference: the count before (entryCount is the one after). */
-  entryBefore: Float64Array | null;
-  /** Of a heat map: the cell; entries are in its order. */
-  entryCell: Int32Array | null;
-}
+export type { Meta, Names, PageData } from "./schema";
 
 /** Values (u) or differences (d) of 1, 2 or 4 bytes, or float64: see views/page.py. */
 type Code = "u1" | "u2" | "u4" | "d1" | "d2" | "d4" | "f8";
@@ -75,16 +35,11 @@ export async function readPage(): Promise<PageData> {
     const { code, array } = raw(name);
     return array instanceof Float64Array ? array : Float64Array.from(code[0] === "d" ? words(name) : array);
   };
-  return {
-    meta: header.meta,
-    parent: words("parent"),
-    name: words("name"),
-    entryNode: words("entryNode"),
-    entryGroup: words("entryGroup"),
-    entryCount: numbers("entryCount"),
-    entryBefore: "entryBefore" in header.sections ? numbers("entryBefore") : null,
-    entryCell: "entryCell" in header.sections ? words("entryCell") : null,
-  };
+  const arrays = ARRAYS.map(({ name, kind }) => [
+    name,
+    !(name in header.sections) ? null : kind === "indices" ? words(name) : numbers(name),
+  ]);
+  return { meta: header.meta, ...Object.fromEntries(arrays) } as PageData;
 }
 
 function decodeBase64(text: string): Uint8Array<ArrayBuffer> {

@@ -24,7 +24,7 @@ export class Details {
   show(node: number, tree: Tree, facts: Fact[]): void {
     if (node < 0) {
       this.kind.textContent = this.origin.textContent = "";
-      this.name.textContent = "Point at a frame for its numbers, click to zoom into it";
+      this.name.textContent = "Hover for details, click to zoom";
       this.name.classList.add("quiet");
       this.facts.replaceChildren();
       return;

@@ -26,8 +26,14 @@ export class Choice<T extends string> {
   readonly element: HTMLElement;
   private readonly buttons = new Map<T, HTMLButtonElement>();
 
-  constructor(label: string, options: [value: T, text: string, title: string][], choose: (value: T) => void) {
+  constructor(
+    label: string,
+    options: [value: T, text: string, title: string][],
+    choose: (value: T) => void,
+    labelled = false,
+  ) {
     this.element = element("div", { class: "choice", role: "group", "aria-label": label });
+    if (labelled) this.element.append(element("span", { class: "quiet", "aria-hidden": "true" }, label));
     for (const [value, text, title] of options) {
       const made = button(text, title, () => choose(value));
       this.buttons.set(value, made);

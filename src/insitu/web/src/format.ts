@@ -3,9 +3,25 @@
 const whole = new Intl.NumberFormat("en-US", { maximumFractionDigits: 0 });
 const fine = new Intl.NumberFormat("en-US", { maximumFractionDigits: 3, minimumFractionDigits: 3 });
 
-/** A value with its unit, exact: "1,234 samples", or for nanoseconds milliseconds to the microsecond. */
+const TIMES: Scale = [
+  [1e9, "s"],
+  [1e6, "ms"],
+  [1e3, "µs"],
+];
+const SIZES: Scale = [
+  [2 ** 40, "TiB"],
+  [2 ** 30, "GiB"],
+  [2 ** 20, "MiB"],
+  [2 ** 10, "KiB"],
+];
+
+type Scale = [factor: number, name: string][];
+
+/** A value with its unit: "1,234 samples", times and sizes in the unit that suits them. */
 export function exact(value: number, unit: string): string {
-  if (unit === "ns") return `${fine.format(value / 1e6)} ms`;
+  const scale = unit === "ns" ? TIMES : unit === "bytes" ? SIZES : [];
+  const found = scale.find(([factor]) => Math.abs(value) >= factor);
+  if (found) return `${fine.format(value / found[0])} ${found[1]}`;
   return `${whole.format(value)} ${value === 1 && unit.endsWith("s") ? unit.slice(0, -1) : unit}`;
 }
 

@@ -87,11 +87,11 @@ export class HeatPanel {
     const { columns, rows, columnNs } = this.heat;
     this.canvas.show({ columns, rows, count: this.count }, columnNs, this.theme.current, logarithmic);
     this.legend.style.background = `linear-gradient(to right, ${this.canvas.colours.join(",")})`;
-    this.most.textContent = exact(this.canvas.largest, "samples");
+    this.most.textContent = exact(this.canvas.largest, this.data.meta.unit);
     this.show();
   }
 
-  /** Count the samples of each cell, of the threads that the page shows. */
+  /** Add up what is in each cell, of the threads that the page shows. */
   private tally(): void {
     const thread = this.state.get("thread");
     if (thread === this.countKey) return;
@@ -110,7 +110,7 @@ export class HeatPanel {
     const { entryCell, entryGroup, entryCount } = this.data;
     if (!entryCell) return;
     for (let i = 0; i < entryCell.length; i++) {
-      if (!shown[entryGroup[i]]) continue;
+      if (tid.length && !shown[entryGroup[i]]) continue;
       this.count[entryCell[i]] += entryCount[i];
       this.all += entryCount[i];
     }
@@ -124,12 +124,12 @@ export class HeatPanel {
     if (!range) {
       this.say.textContent = this.all
         ? "Drag over a range, or click its start and its end, to see the flame graph of just that"
-        : "No samples";
+        : `No ${this.data.meta.counted}`;
       return;
     }
     let sum = 0;
     for (let cell = range[0]; cell <= range[1]; cell++) sum += this.count[cell];
-    const text = `${this.time(range[0])} – ${this.time(range[1] + 1)} s · ${exact(sum, "samples")} · ${percent(sum, this.all)}`;
+    const text = `${this.time(range[0])} – ${this.time(range[1] + 1)} s · ${exact(sum, this.data.meta.unit)} · ${percent(sum, this.all)}`;
     this.say.textContent = this.anchor >= 0 && this.pressed < 0 ? `${text} · now click the end` : text;
   }
 
@@ -165,7 +165,11 @@ export class HeatPanel {
     let sum = 0;
     for (let i = cell; i <= last; i++) sum += this.count[i];
     const when = `${this.time(cell)} – ${this.time(last + 1)} s`;
-    this.tooltip.show(event, element("strong", {}, exact(sum, "samples")), element("span", { class: "quiet" }, when));
+    this.tooltip.show(
+      event,
+      element("strong", {}, exact(sum, this.data.meta.unit)),
+      element("span", { class: "quiet" }, when),
+    );
     if (!onAxis && this.cursor !== cell) {
       this.cursor = cell;
       this.show();

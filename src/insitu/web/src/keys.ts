@@ -5,13 +5,13 @@ import type { FlamePanel } from "./panel";
 import type { Keys } from "./shell";
 
 export const FLAME_KEYS: Keys = [
-  ["/ Ctrl+F", "search by regular expression; capitals in it make letter case count"],
+  ["/ Ctrl+F", "search by regular expression (smart case)"],
   ["← → ↑ ↓", "move between frames"],
   ["Enter", "zoom into the frame"],
-  ["Esc", "back: out of the search field, the zoom, the search"],
+  ["Esc", "leave the search field, then the zoom, then the search"],
   ["Home", "reset the zoom"],
   ["i", "flame or icicle: root at the bottom or on top"],
-  ["r", "top-down or bottom-up: rooted in callers or in callees"],
+  ["r", "top-down (callees) or bottom-up (callers)"],
   ["f", "table of functions"],
   ["t", "light or dark"],
   ["?", "this help"],

@@ -5,8 +5,6 @@ import type { Meta } from "./data";
 export const KINDS = ["user", "kernel", "jit", "python", "inlined", "unknown", "thread"] as const;
 export type Kind = (typeof KINDS)[number];
 
-const UNKNOWN = /^(\[unknown\]|(.*\+)?0x[0-9a-f]+)$/i;
-
 export class NameTable {
   /** Texts by name number; 0 is the root. Functions come first, then threads, then commands. */
   readonly text: string[];
@@ -27,7 +25,7 @@ export class NameTable {
     this.comms = [...new Set(threads.comm)];
     const labels = threads.tid.map((tid, i) => `${threads.comm[i]}/${tid}`);
     this.text = [...names.function, ...labels, ...this.comms];
-    this.label = this.text.map((text) => (UNKNOWN.test(text) ? baseName(text) : text));
+    this.label = this.text.map((text, i) => (names.symbolized[i] === 0 ? baseName(text) : text));
     this.threadName = Int32Array.from(labels, (_, i) => this.functions + i);
     const commAt = new Map(this.comms.map((comm, i) => [comm, this.functions + labels.length + i]));
     this.commName = Int32Array.from(threads.comm, (comm) => commAt.get(comm) as number);
@@ -52,7 +50,7 @@ export class NameTable {
   private kindOf(name: number): Kind {
     const { names } = this.meta;
     if (name === 0 || name >= this.functions) return "thread";
-    if (UNKNOWN.test(names.function[name])) return "unknown";
+    if (!names.symbolized[name]) return "unknown";
     if (names.inlined[name]) return "inlined";
     const kind = names.kinds[names.kind[name]] as Kind;
     return KINDS.includes(kind) ? kind : kind === ("root" as Kind) ? "thread" : "unknown";

@@ -23,7 +23,7 @@ export async function openPage(keys: Keys, build: (page: Page) => void): Promise
   try {
     const data = await readPage();
     const theme = new ThemeSwitch();
-    const help = helpDialog(keys);
+    const help = helpDialog(keys, unitWord(data.meta));
     app.append(header(data.meta, theme, help), ...banners(data.meta));
     document.body.append(help);
     addEventListener("keydown", (event) => {
@@ -64,7 +64,7 @@ function banners(meta: Meta): HTMLElement[] {
   const losses = Object.entries(meta.losses);
   if (losses.length) {
     const counts = losses.map(([source, count]) => `${exact(count, "records")} lost by ${source}`);
-    const text = `Incomplete recording: ${counts.join("; ")}. Shares are of what was kept.`;
+    const text = `Incomplete recording: ${counts.join("; ")}. Percentages are of what was kept.`;
     made.push(element("p", { class: "banner loss", role: "alert" }, text));
   }
   // What is remarked on a comparison makes it doubtful.
@@ -73,7 +73,13 @@ function banners(meta: Meta): HTMLElement[] {
   return made;
 }
 
-function helpDialog(keys: Keys): HTMLDialogElement {
+/** What widths are shares of. */
+function unitWord(meta: Meta): string {
+  if (meta.unit === "ns") return "time";
+  return meta.unit === "bytes" ? "bytes" : meta.unit;
+}
+
+function helpDialog(keys: Keys, unit: string): HTMLDialogElement {
   const rows = keys.map(([key, meaning]) =>
     element(
       "div",
@@ -89,7 +95,7 @@ function helpDialog(keys: Keys): HTMLDialogElement {
     element(
       "p",
       {},
-      "Each box is a function; what it called lies next to it, away from the root. Its width is its share of the samples. " +
+      `Each box is a function; the functions it called are next to it, away from the root. Its width is its share of all ${unit}. ` +
         "The left-to-right order says nothing about time. A thin bar stands for frames too narrow to draw.",
     ),
     element("h2", {}, "Keys"),

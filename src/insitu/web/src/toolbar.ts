@@ -10,7 +10,7 @@ export class Toolbar {
   readonly element: HTMLElement;
   readonly search = element("input", {
     type: "search",
-    placeholder: "Search functions (regular expression)",
+    placeholder: "Search (regular expression)",
     "aria-label": "Search functions by regular expression",
     spellcheck: "false",
     autocomplete: "off",
@@ -41,18 +41,19 @@ export class Toolbar {
     this.root = new Choice(
       "Root",
       [
-        ["callers", "Top-down", "Rooted in the outermost callers: what did it call? (r)"],
-        ["callees", "Bottom-up", "Rooted in the functions themselves: who called them? (r)"],
+        ["callers", "Top-down", "Callees: what each function called (r)"],
+        ["callees", "Bottom-up", "Callers: who called each function (r)"],
       ],
       (value) => this.setFlag("reverse", value === "callees"),
     );
     this.colour = new Choice(
-      "Colours",
+      "Colour by",
       [
-        ["kind", "Kind", "Colours by kind of frame"],
-        ["module", "Module", "Colours by library or program"],
+        ["kind", "Kind", "Colour by kind: user, kernel, inlined, JIT"],
+        ["module", "Module", "Colour by library or program"],
       ],
       (value) => state.set({ colour: value === "kind" ? "" : value }, false),
+      true,
     );
     this.order = new Choice(
       "Order",
@@ -61,6 +62,7 @@ export class Toolbar {
         ["name", "A–Z", "Siblings in alphabetical order"],
       ],
       (value) => state.set({ order: value === "weight" ? "" : value }, false),
+      true,
     );
     this.side = new Choice(
       "Widths",

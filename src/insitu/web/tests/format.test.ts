@@ -8,9 +8,16 @@ test("a count has its unit, in the singular for one", () => {
   expect(exact(0, "samples")).toBe("0 samples");
 });
 
-test("nanoseconds are shown as milliseconds to the microsecond", () => {
-  expect(exact(1_234_567_890, "ns")).toBe("1,234.568 ms");
-  expect(exact(400, "ns")).toBe("0.000 ms");
+test.each([
+  [1_234_567_890, "ns", "1.235 s"],
+  [12_345_678, "ns", "12.346 ms"],
+  [1_500, "ns", "1.500 µs"],
+  [400, "ns", "400 ns"],
+  [1_536, "bytes", "1.500 KiB"],
+  [3 * 2 ** 30, "bytes", "3.000 GiB"],
+  [512, "bytes", "512 bytes"],
+])("%d %s are shown as %s, a time or size in the unit that suits it", (value, unit, shown) => {
+  expect(exact(value, unit)).toBe(shown);
 });
 
 test("a share has two decimals; there is none of nothing", () => {

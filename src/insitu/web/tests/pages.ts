@@ -13,11 +13,13 @@ export function meta(more: Partial<Meta> = {}): Meta {
     notes: [],
     losses: {},
     unit: "samples",
+    counted: "samples",
     names: {
       function: FUNCTIONS,
       module: [0, 1, 1, 2, 0, 0, 0],
       kind: [0, 1, 1, 2, 1, 1, 1],
       inlined: [0, 0, 1, 0, 0, 0, 0],
+      symbolized: [1, 1, 1, 1, 0, 0, 0],
       file: none,
       modules: ["", "/usr/bin/prog", "[kernel]"],
       kinds: ["root", "user", "kernel"],

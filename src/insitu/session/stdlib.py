@@ -1,0 +1,73 @@
+"""Views that users may use beside tables: SQL files in analyses/stdlib, each of which makes one, and their headers.
+
+A file begins with comment lines: what a row is, then ``question:``, ``inputs:``, perhaps ``uses:`` (other views,
+which are made first), then a line ``name: what it says`` for each column.
+"""
+
+from collections.abc import Iterator
+from functools import cache
+from pathlib import Path
+from typing import Final, NamedTuple
+
+__all__ = ["Header", "header", "stdlib", "stdlib_headers"]
+
+_STDLIB: Final = Path(__file__).parents[1] / "analyses" / "stdlib"
+_WORDS: Final = ("question", "inputs", "uses")
+
+
+class Header(NamedTuple):
+    """The comment of a file: what a row of the view is, the question that it answers, its inputs and columns."""
+
+    doc: str
+    question: str
+    inputs: tuple[str, ...]
+    columns: dict[str, str]
+
+
+def header(text: str) -> Header:
+    """The header of an analysis. Raises ValueError where a comment line has another form."""
+    lines = []
+    for line in text.splitlines():
+        if not line.startswith("--"):
+            break
+        lines.append(line.removeprefix("--").strip())
+    doc, *rest = lines or [""]
+    entries: dict[str, str] = {}
+    for line in rest:
+        name, colon, said = line.partition(": ")
+        if not colon or name in entries:
+            raise ValueError(f"not a header line of an analysis: {line!r}")
+        entries[name] = said
+    inputs = tuple(each.strip() for each in entries.get("inputs", "").split(",") if each.strip())
+    columns = {name: said for name, said in entries.items() if name not in _WORDS}
+    return Header(doc, entries.get("question", ""), inputs, columns)
+
+
+@cache
+def stdlib_headers() -> dict[str, Header]:
+    """The headers of the views, by the view's name."""
+    return {file.stem: header(file.read_text(encoding="utf-8")) for file in sorted(_STDLIB.glob("*.sql"))}
+
+
+def stdlib() -> dict[str, str]:
+    """The views that users may use, by name: SQL files, each of which makes one."""
+    return {file.stem: file.read_text(encoding="utf-8") for file in _ordered(_STDLIB)}
+
+
+def _ordered(directory: Path) -> Iterator[Path]:
+    """Files so that each comes after those that it uses (a line "-- uses: NAME, NAME" names them)."""
+    files = {file.stem: file for file in sorted(directory.glob("*.sql"))}
+    done: set[str] = set()
+
+    def visit(name: str) -> Iterator[Path]:
+        if name in done or name not in files:
+            return
+        done.add(name)
+        for line in files[name].read_text(encoding="utf-8").splitlines():
+            if line.startswith("-- uses:"):
+                for other in line.removeprefix("-- uses:").split(","):
+                    yield from visit(other.strip())
+        yield files[name]
+
+    for name in files:
+        yield from visit(name)

@@ -1,0 +1,170 @@
+"""Every SQL statement that help texts and documentation show runs, on a session with all kinds of tables."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from insitu.cli import command_parser, main
+from insitu.commands import COMMANDS
+from insitu.session.core_tables import SPAN
+from insitu.session.directory import create
+from insitu.session.manifest import Manifest
+from insitu.session.query import Database
+from insitu.session.stdlib import header, stdlib, stdlib_headers
+from insitu.session.writer import SessionWriter
+
+from .sessions import mixed_session, waits_session
+
+ROOT = Path(__file__).parents[2]
+PARAMETERS = {"function": "main", "name": "main"}
+
+_FENCE = re.compile(r"^```(\w*)\n(.*?)^```", re.MULTILINE | re.DOTALL)
+_COMMAND = re.compile(r"""insitu sql [^"'\n]*(?:"([^"\n]+)"|'([^'\n]+)')""")
+_PYTHON = re.compile(r"""\.sql\(\s*((?:"[^"\n]*"\s*)+)""")
+
+
+def documented(text: str) -> list[str]:
+    """The SQL statements in a page of documentation, or a help text."""
+    found = [body for language, body in _FENCE.findall(text) if language == "sql"]
+    found += [double or single for double, single in _COMMAND.findall(text)]
+    found += ["".join(re.findall(r'"([^"\n]*)"', parts)) for parts in _PYTHON.findall(text)]
+    return [each for each in found if not each.startswith((".tables", "..."))]
+
+
+def shown() -> list[tuple[str, str]]:
+    pages = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
+    texts = [(page.name, page.read_text(encoding="utf-8")) for page in pages]
+    texts += [(f"{name} --help", command_parser(name).format_help()) for name in COMMANDS]
+    return [(name, statement) for name, text in texts for statement in documented(text)]
+
+
+@pytest.fixture(scope="module")
+def path(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return mixed_session(tmp_path_factory.mktemp("sql") / "mixed.insitu")
+
+
+@pytest.fixture(scope="module")
+def both(path: Path) -> Database:
+    return Database(path, waits_session(path.with_name("waits.insitu")))
+
+
+@pytest.mark.parametrize(("name", "statement"), shown())
+def test_a_documented_statement_runs(path: Path, both: Database, name: str, statement: str) -> None:
+    used = {key: value for key, value in PARAMETERS.items() if f"${key}" in statement}
+    database = both if re.search(r"\bsession\b", statement) else Database(path)
+    if "event.qemu" in statement:
+        pytest.skip("needs a session of QEMU's trace")
+    assert database.sql(statement, used).width
+
+
+def test_statements_are_found_where_they_are_shown() -> None:
+    text = 'x\n```sql\nfrom a\n```\ninsitu sql run.insitu --format csv "from b" > x\ns.sql("from"\n      " c")\n'
+    assert documented(text) == ["from a\n", "from b", "from c"]
+    assert {name for name, _ in shown()} >= {"README.md", "sql.md", "sql --help"}
+
+
+def test_every_sample_has_one_row_with_its_thread_though_a_pid_was_used_again(path: Path) -> None:
+    found = Database(path).sql("select thread, exe, count(*) n from sample_with_thread group by all order by thread")
+    assert found.rows() == [
+        ("cat", "/bin/cat", 20),
+        ("helper", "/bin/cat", 10),
+        ("ls", "/bin/sh", 10),
+        ("sh", "/bin/sh", 20),
+    ]
+
+
+def test_samples_of_threads_and_functions_add_up(path: Path) -> None:
+    database = Database(path)
+    assert database.sql("select thread, tid, samples, weight from thread_samples order by samples").rows() == [
+        ("helper", 101, 10, 100_000_000),
+        ("cat", 100, 20, 200_000_000),
+        ("ls", 100, 30, 300_000_000),
+    ]
+    functions = database.sql("select function, self_samples, total_samples, total_weight from function_samples")
+    assert sorted(functions.rows()) == [
+        ("main", 20, 60, 600_000_000),
+        ("parse", 20, 20, 200_000_000),
+        ("sys_read", 20, 20, 200_000_000),
+    ]
+
+
+def test_a_span_has_what_its_children_leave(path: Path) -> None:
+    found = Database(path).sql("select id, children_ns, self_ns from span_self order by id")
+    assert found.rows() == [(1, 50_000_000, 50_000_000), (2, 0, 30_000_000), (3, 0, 20_000_000)]
+
+
+def test_ids_are_joined_within_a_session_only(both: Database) -> None:
+    found = both.sql("select session, count(*) n from sample_with_thread group by session")
+    assert found.rows() == [("mixed", 60)]
+    assert sorted(both.sql("select session, count(*) n from thread group by session").rows()) == [
+        ("mixed", 4),
+        ("waits", 3),
+    ]
+
+
+@pytest.mark.parametrize("name", sorted(stdlib()))
+def test_a_view_has_the_columns_that_its_header_and_its_page_name(path: Path, name: str) -> None:
+    found = stdlib_headers()[name]
+    assert Database(path).sql(f"from {name} limit 0").columns == list(found.columns)
+    assert found.doc.endswith(".") and found.question.endswith("?")
+    row = next(line for line in (ROOT / "docs" / "sql.md").read_text().splitlines() if line.startswith(f"| `{name}`"))
+    assert re.findall(r"`(\w+)`", row.rpartition("| ")[0] and row.split(" | ")[2]) == list(found.columns)
+
+
+def test_a_header_line_of_another_form_is_refused() -> None:
+    with pytest.raises(ValueError, match="header line"):
+        header("-- A row.\n-- no colon here\ncreate view x as select 1")
+
+
+def test_tables_are_listed_with_what_a_row_is(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", str(path), ".tables", "--format", "csv"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert "event.open,table,2,A file that was opened." in lines
+    assert any(line.startswith("thread_samples,view,") for line in lines)
+    assert main(["sql", str(path), ".tables event.open"]) == 0
+    assert "took_ns\tduration\tns\t" in capsys.readouterr().out
+    assert main(["sql", str(path), ".tables nothing"]) == 1
+    assert "no table nothing" in capsys.readouterr().err
+
+
+def test_a_table_shows_values_by_what_they_are_and_other_forms_plainly(
+    path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    query = "select ts_ns, took_ns, took_ns * 2 as n from event.open order by ts_ns"
+    assert main(["sql", str(path), query, "--format", "table"]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["1.000000001", "1.500", "us", "3000"]
+    assert main(["sql", str(path), query]) == 0
+    assert capsys.readouterr().out.splitlines()[1].split() == ["1000000001", "1500", "3000"]
+
+
+def test_parameters_are_values_and_not_text_of_the_query(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query = "select count(*) n from frame where function = $f"
+    assert main(["sql", str(path), query, "--param", "f=main"]) == 0
+    assert main(["sql", str(path), query, "--param", "f=' or 1=1"]) == 0
+    assert capsys.readouterr().out.split() == ["n", "1", "n", "0"]
+    assert main(["sql", str(path), query, "--param", "nothing"]) == 2
+
+
+def test_several_runs_are_asked_at_once(path: Path, both: Database, capsys: pytest.CaptureFixture[str]) -> None:
+    runs = [str(path), str(path.with_name("waits.insitu"))]
+    assert main(["sql", *runs, "select session, count(*) n from event.blocked group by session"]) == 0
+    assert capsys.readouterr().out.split() == ["session", "n", "waits", "10"]
+
+
+def test_a_run_that_does_not_exist_is_not_taken_for_a_query(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["sql", str(path), "gone.insitu"]) == 1
+    assert "gone.insitu: no such file" in capsys.readouterr().err
+
+
+def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
+    create(tmp_path / "x.insitu", Manifest.here())
+    with SessionWriter.on_disk(tmp_path / "x.insitu") as writer:
+        utid = writer.processes.thread(5, writer.processes.process(5), name="x")
+        waits = {"id": [1, 2, 3], "ts_ns": [100, 130, 200], "utid": [utid] * 3, "category": ["offcpu"] * 3}
+        lengths = np.ma.masked_array([20, 70, 0], [False, False, True])  # the last is still open
+        writer.append(SPAN, {**waits, "name": ["read"] * 3, "dur_ns": lengths, "stack": [0] * 3})
+        writer.finish()
+    found = Database(tmp_path / "x.insitu").sql("select ts_ns, dur_ns, state from thread_state order by ts_ns")
+    assert found.rows() == [(100, 20, "off-cpu"), (120, 10, "on-cpu"), (130, 70, "off-cpu"), (200, None, "off-cpu")]
