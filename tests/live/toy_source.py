@@ -28,7 +28,7 @@ NAP = register(
 class NapSource:
     """Reads a line for each nap: begin, duration, pid, file and the addresses of the stack."""
 
-    id, notes, options, ended = "naps", (), {}, False
+    id, notes, options, ended, wait_s = "naps", (), {}, False, 1.0
 
     def __init__(self, fifo: str) -> None:
         self.log, self.rest = RowLog(NAP), b""

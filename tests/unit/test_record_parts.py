@@ -5,6 +5,7 @@ import signal
 import struct
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
 
@@ -16,36 +17,37 @@ from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.perf_event import Record, Sample
 from insitu.record.interrupts import Interrupts
-from insitu.record.request import Request, check
+from insitu.record.launcher import Launched, executable
+from insitu.record.run import Request
+from insitu.record.sources.perf import PerfOptions
 from insitu.record.synthesized import Synthesized, lost_in_records
-from insitu.record.workload import Workload, executable
 
 
 def test_a_command_runs_only_when_it_is_released(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    workload = Workload(["touch", str(mark)])
-    assert procfs.comm(workload.pid) != b"touch"
+    command = Launched(["touch", str(mark)])
+    assert procfs.comm(command.pid) != b"touch"
     assert not mark.exists()
-    workload.release()
-    workload.wait()
+    command.release()
+    command.wait()
     assert mark.exists()
-    assert workload.exit_status == 0
-    workload.close()
+    assert command.exit_status == 0
+    command.close()
 
 
 def test_a_command_that_is_never_released_never_runs(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
-    workload = Workload(["touch", str(mark)])
-    workload.close()
-    assert workload.ended()
+    command = Launched(["touch", str(mark)])
+    command.close()
+    assert command.ended()
     assert not mark.exists()
 
 
 def test_a_command_whose_recorder_is_killed_before_releasing_it_never_runs(tmp_path: Path) -> None:
     mark = tmp_path / "mark"
     recorder = (
-        "import os, signal; from insitu.record.workload import Workload\n"
-        f"w = Workload(['touch', {str(mark)!r}]); print(w.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
+        "import os, signal; from insitu.record.launcher import Launched\n"
+        f"w = Launched(['touch', {str(mark)!r}]); print(w.pid, flush=True); os.kill(os.getpid(), signal.SIGKILL)"
     )
     done = subprocess.run([sys.executable, "-c", recorder], capture_output=True, text=True)
     assert done.returncode == -signal.SIGKILL
@@ -63,11 +65,11 @@ def test_a_command_whose_recorder_is_killed_before_releasing_it_never_runs(tmp_p
     ("script", "status"), [("exit 0", 0), ("exit 3", 3), ("kill -TERM $$", 143), ("kill -KILL $$", 137)]
 )
 def test_the_exit_status_is_a_shells(script: str, status: int) -> None:
-    workload = Workload(["sh", "-c", script])
-    workload.release()
-    workload.wait()
-    assert workload.exit_status == status
-    workload.close()
+    command = Launched(["sh", "-c", script])
+    command.release()
+    command.wait()
+    assert command.exit_status == status
+    command.close()
 
 
 def test_what_cannot_be_run_has_a_shells_status(tmp_path: Path) -> None:
@@ -83,19 +85,19 @@ def test_a_file_of_no_known_format_fails_at_exec_with_126(tmp_path: Path) -> Non
     broken = tmp_path / "broken"
     broken.write_bytes(b"\x7fELF garbage")
     broken.chmod(0o755)
-    workload = Workload([str(broken)])
+    command = Launched([str(broken)])
     with pytest.raises(InsituError) as caught:
-        workload.release()
+        command.release()
     assert caught.value.status == 126
-    workload.close()
+    command.close()
 
 
 def test_the_commands_sigpipe_is_not_ignored() -> None:
-    workload = Workload(["sh", "-c", "grep -q 'SigIgn:.*[13579bdf]...$' /proc/self/status && exit 1; exit 0"])
-    workload.release()
-    workload.wait()
-    assert workload.exit_status == 0
-    workload.close()
+    command = Launched(["sh", "-c", "grep -q 'SigIgn:.*[13579bdf]...$' /proc/self/status && exit 1; exit 0"])
+    command.release()
+    command.wait()
+    assert command.exit_status == 0
+    command.close()
 
 
 def test_interrupts_are_counted_and_handlers_come_back() -> None:
@@ -112,11 +114,11 @@ def test_an_ignored_interrupt_is_heard_and_goes_on_being_ignored_by_the_command(
     before = signal.signal(signal.SIGINT, signal.SIG_IGN)
     try:
         with Interrupts() as interrupts:
-            workload = Workload(["sh", "-c", "kill -INT $$; exit 5"], interrupts.ignored_before)
-            workload.release()
-            workload.wait()
-            assert workload.exit_status == 5
-            workload.close()
+            command = Launched(["sh", "-c", "kill -INT $$; exit 5"], interrupts.ignored_before)
+            command.release()
+            command.wait()
+            assert command.exit_status == 5
+            command.close()
             os.kill(os.getpid(), signal.SIGINT)
             assert interrupts.seen() == 1
         assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
@@ -138,21 +140,22 @@ def test_outside_of_the_main_thread_interrupts_change_nothing() -> None:
 
 
 @pytest.mark.parametrize(
-    "request_",
+    "asked",
     [
         Request(),
         Request(command=("true",), pids=(1,)),
         Request(pids=(1,), whole_system=True),
-        Request(command=("true",), frequency=0),
         Request(command=("true",), seconds=-1),
-        Request(command=("true",), user=False, kernel=False),
-        Request(command=("true",), ring_pages=3),
-        Request(command=("true",), stack_bytes=65536),
+        Request(command=("true",), seconds=float("nan")),
+        PerfOptions(frequency=0),
+        PerfOptions(user=False, kernel=False),
+        PerfOptions(ring_pages=3),
+        PerfOptions(stack_bytes=65536),
     ],
 )
-def test_requests_that_make_no_sense_are_wrong_usage(request_: Request) -> None:
+def test_requests_that_make_no_sense_are_wrong_usage(asked: Request | PerfOptions) -> None:
     with pytest.raises(InsituError) as caught:
-        check(request_)
+        asked.check()
     assert caught.value.status == 2
 
 
@@ -201,7 +204,14 @@ def test_losses_are_summed_up_to_what_is_torn(counts: list[int], cut: int, tail:
     made = Synthesized(FULL, 1, 2)
     whole = [made.lost(count, 0) for count in counts]
     data = b"".join(made.comm(1, 1, b"x") + record for record in whole)
-    assert lost_in_records(data) == sum(counts)
+    assert lost_in(data) == sum(counts)
     if whole:
-        assert lost_in_records(data[: -1 - cut]) == sum(counts[:-1])
-    lost_in_records(data + tail)  # whatever follows, no exception
+        assert lost_in(data[: -1 - cut]) == sum(counts[:-1])
+    lost_in(data + tail)  # whatever follows, no exception
+
+
+def lost_in(data: bytes) -> int:
+    with tempfile.NamedTemporaryFile() as file:
+        file.write(data)
+        file.flush()
+        return lost_in_records(Path(file.name))

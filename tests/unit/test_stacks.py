@@ -6,7 +6,8 @@ import numpy as np
 
 from insitu.convert.formats.perf_records import EventAttr, SampleDecoder
 from insitu.convert.formats.perf_stream import walk
-from insitu.convert.stacks import StackTable, chains_of, stack_tree
+from insitu.convert.stacks import StackInterner, chains_of
+from insitu.session.interning import StackTree
 
 from . import perf_bytes as pb
 
@@ -39,33 +40,49 @@ def test_unwound_frames_go_behind_the_kernels():
     assert chains.called.tolist() == [False, False, True, False]
 
 
+def resolver(frames: dict[int, list[int]], asked: list[int]):
+    """Resolves each address to frames; notes what it was asked for."""
+
+    def resolve(epoch, address, called):
+        asked.extend(address.tolist())
+        found = [frames[each] for each in address.tolist()]
+        return np.cumsum([0, *map(len, found)]), np.array([*itertools.chain(*found)], np.int32)
+
+    return resolve
+
+
 def test_equal_chains_are_one_stack_unless_their_address_spaces_differ():
-    table = StackTable()
-    table.add(chains_of(batch_of([0x10, 0x20], [0x10, 0x20], [0x20, 0x10])), np.array([0, 0, 0], np.int32))
-    table.add(chains_of(batch_of([0x10, 0x20], [0x10, 0x20], [KERNEL], [KERNEL])), np.array([0, 1, 0, 1], np.int32))
-    rows, epoch, chains = table.finish()
-    assert len(chains) == 4
-    assert rows[0] == rows[1] == rows[3]
-    assert len({rows[0], rows[2], rows[4], rows[5]}) == 4
-    assert rows[5] == rows[6]  # a kernel stack means the same in every address space
-    assert epoch[rows[4]] == 1
+    asked: list[int] = []
+    numbered = iter(range(100))
+
+    def resolve(epoch, address, called):
+        asked.extend(address.tolist())
+        return np.arange(len(address) + 1), np.array([next(numbered) for _ in address], np.int32)
+
+    table = StackInterner(StackTree(), resolve)
+    first = table.add(chains_of(batch_of([0x10, 0x20], [0x10, 0x20], [0x20, 0x10])), np.array([0, 0, 0], np.int32))
+    second = table.add(
+        chains_of(batch_of([0x10, 0x20], [0x10, 0x20], [KERNEL], [KERNEL])), np.array([0, 1, 0, 1], np.int32)
+    )
+    assert first[0] == first[1] == second[0]
+    assert len({int(first[0]), int(first[2]), int(second[1]), int(second[2])}) == 4
+    assert second[2] == second[3]  # a kernel stack means the same in every address space
+    # Return addresses and others are different places, and so are those of different address spaces.
+    assert sorted(asked) == sorted([0x10, 0x20, 0x20, 0x10, 0x10, 0x20, KERNEL])
 
 
 def test_the_tree_shares_callers_and_expands_inlined_frames():
-    chains = chains_of(batch_of([0x10, 0x20], [0x30, 0x20]))
-
-    def resolve(epoch, address, called):
-        # 0x10 is frame 1 inlined into frame 2; 0x20 is frame 0; 0x30 is frame 3.
-        frames = {0x10: [1, 2], 0x20: [0], 0x30: [3]}
-        found = [frames[a] for a in address.tolist()]
-        lengths = [len(f) for f in found]
-        return np.cumsum([0, *lengths]), np.array([*itertools.chain(*found)], np.int32)
-
-    parent, frame, leaf = stack_tree(chains, np.array([0, 0], np.int32), resolve)
+    # 0x10 is frame 1 inlined into frame 2; 0x20 is frame 0; 0x30 is frame 3.
+    tree, asked = StackTree(), []
+    table = StackInterner(tree, resolver({0x10: [1, 2], 0x20: [0], 0x30: [3]}, asked))
+    leaf = [*table.add(chains_of(batch_of([0x10, 0x20])), np.zeros(1, np.int32))]
+    leaf += [*table.add(chains_of(batch_of([0x30, 0x20])), np.zeros(1, np.int32))]
+    parent, frame = tree.parent, tree.frame
 
     def path(node: int) -> list[int]:
-        return [] if node == 0 else [*path(parent[node]), int(frame[node])]
+        return [] if node == 0 else [*path(int(parent[node])), int(frame[node])]
 
-    assert [path(node) for node in leaf] == [[0, 2, 1], [0, 3]]
+    assert [path(int(node)) for node in leaf] == [[0, 2, 1], [0, 3]]
     assert len(parent) == 1 + 4  # root, 0, 2, 1, 3
     assert all(parent[1:] < np.arange(1, len(parent)))
+    assert asked == [0x10, 0x20, 0x30]  # each place once, over all batches
