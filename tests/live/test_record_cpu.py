@@ -11,9 +11,10 @@ from pathlib import Path
 import pytest
 
 import insitu
-from insitu.convert.open import Session
 from insitu.kernel import perf_event
 from insitu.kernel.perf_event import Attr, Software, Type
+from insitu.session.reader import Session
+from insitu.views.call_tree import call_tree
 
 from .tracing import cpu_seconds, wait_until
 
@@ -117,17 +118,20 @@ def run(*words: "str | Path", check: bool = True, **options: object) -> "subproc
 
 
 def samples_by_comm(session: Session) -> Counter[str]:
-    profile = session.profile
-    return Counter(profile.comms(profile.tid))
+    stacks = session.stacks()
+    found = Counter[str]()
+    for thread, count in zip(stacks.thread.tolist(), stacks.count.tolist(), strict=True):
+        found[stacks.threads[thread].name] += count
+    return found
 
 
 def recorded_bytes(session: Path) -> int:
-    return sum(file.stat().st_size for file in session.glob("raw/cpu*.records"))
+    return sum(file.stat().st_size for file in session.glob("raw/perf/cpu*.records"))
 
 
 def test_known_shares_come_out_within_sampling_error(spin: Path) -> None:
     session = insitu.profile([str(spin), "shares"], frequency=999)
-    tree = session.profile.tree()
+    tree = call_tree(session.stacks(), value="count")
     own: Counter[str] = Counter()
     for name, weight in zip(tree.name, tree.own, strict=True):
         own[tree.names[name].function] += int(weight)
@@ -177,7 +181,7 @@ def test_of_a_process_that_makes_threads_all_the_time_none_is_counted_twice(
     before = cpu_seconds(target.pid)
     session = insitu.profile(pid=target.pid, seconds=1.5, frequency=999)
     # The target's clock runs on while it is attached to and while the profile is converted.
-    assert 10 < len(session.profile) < 999 * (cpu_seconds(target.pid) - before) + 50
+    assert 10 < session.stacks().total_count < 999 * (cpu_seconds(target.pid) - before) + 50
 
 
 @pytest.mark.parametrize(("script", "status"), [("exit 3", 3), ("kill -KILL $$", 137), ("kill -INT $$", 130)])
@@ -212,7 +216,7 @@ def test_the_sample_count_agrees_with_perfs(spin: Path, tmp_path: Path) -> None:
         pytest.skip("perf cannot record here")
     script = subprocess.run(["perf", "script", "-i", data, "-F", "ip"], capture_output=True, text=True, check=True)
     theirs = len(script.stdout.splitlines())
-    ours = len(insitu.profile([str(spin), "shares"], frequency=999, events=["cpu-clock"]).profile)
+    ours = insitu.profile([str(spin), "shares"], frequency=999, events=["cpu-clock"]).stacks().total_count
     assert abs(ours - theirs) < 0.05 * theirs
 
 
@@ -233,11 +237,11 @@ def test_samples_and_losses_together_are_all_that_the_clock_made(
     _, said = recorder.communicate("\n", timeout=300)
     assert recorder.returncode == 0, said
     session = insitu.open(output)
-    lost = sum(entry.count for entry in session.profile.lost)
+    lost = sum(session.stacks().losses.values())
     assert lost > 2000  # of half a second, all that a page of memory has no room for
     assert f" {lost} lost" in said
     # One second of CPU time; a few of the lost records are not samples but mappings.
-    assert abs(len(session.profile) + lost - 5000) < 300
+    assert abs(session.stacks().total_count + lost - 5000) < 300
 
 
 def test_a_killed_recorder_leaves_a_session_that_opens_and_a_command_that_runs_on(
@@ -255,7 +259,7 @@ def test_a_killed_recorder_leaves_a_session_that_opens_and_a_command_that_runs_o
     recorder.wait()
     assert target.poll() is None
     session = insitu.open(output)
-    assert len(session.profile) > 10
+    assert session.stacks().total_count > 10
     assert set(samples_by_comm(session)) == {"spin"}
 
 
@@ -274,7 +278,7 @@ def test_a_full_disk_keeps_what_was_recorded(spin: Path, tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
     assert "recording stopped: No space left on device" in done.stderr
     assert "its raw records are kept" in done.stderr
-    assert len(insitu.open(tmp_path / "copy.insitu").profile) > 100
+    assert insitu.open(tmp_path / "copy.insitu").stacks().total_count > 100
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
@@ -290,7 +294,7 @@ def test_asked_to_stop_the_recorder_ends_its_command_and_keeps_the_profile(
     _, said = recorder.communicate(timeout=300)
     assert "Traceback" not in said
     assert recorder.returncode == 128 + signal.SIGTERM
-    assert len(insitu.open(output).profile) > 10
+    assert insitu.open(output).stacks().total_count > 10
 
 
 def test_interrupted_while_converting_the_recorder_leaves_at_once_and_loses_nothing(
@@ -304,16 +308,16 @@ def test_interrupted_while_converting_the_recorder_leaves_at_once_and_loses_noth
     wait_until(lambda: recorder.send_signal(signal.SIGINT) or recorder.poll() is not None)
     _, said = recorder.communicate(timeout=300)
     assert "Traceback" not in said
-    assert len(insitu.open(output).profile) > 900
+    assert insitu.open(output).stacks().total_count > 900
 
 
 def test_a_duration_ends_the_recording_and_the_command(spin: Path, tmp_path: Path) -> None:
     run("-F", "999", "-d", "1", "-o", tmp_path / "x.insitu", "--", spin, "forever")
     session = insitu.open(tmp_path / "x.insitu")
     # How soon a busy machine gets to it is open above; it never uses more CPU time than there was.
-    seconds = (session.info["end_monotonic_ns"] - session.info["start_monotonic_ns"]) / 1e9
+    seconds = session.manifest.duration_ns / 1e9
     assert seconds >= 1
-    assert 10 < len(session.profile) < 999 * seconds + 10
+    assert 10 < session.stacks().total_count < 999 * seconds + 10
 
 
 def test_the_end_of_the_target_ends_the_recording(
@@ -330,7 +334,7 @@ def test_the_end_of_the_target_ends_the_recording(
     target.wait()
     _, said = recorder.communicate(timeout=300)
     assert recorder.returncode == 0, said
-    assert len(insitu.open(output).profile) > 50
+    assert insitu.open(output).stacks().total_count > 50
 
 
 def test_a_process_named_twice_or_by_a_thread_is_recorded_once(
@@ -341,9 +345,9 @@ def test_a_process_named_twice_or_by_a_thread_is_recorded_once(
     assert target.stdout.readline() == "ready\n"
     thread = max(int(entry.name) for entry in Path(f"/proc/{target.pid}/task").iterdir())
     session = insitu.profile(pid=[target.pid, thread, target.pid], seconds=1.5, frequency=999)
-    seconds = (session.info["end_monotonic_ns"] - session.info["start_monotonic_ns"]) / 1e9
-    assert 10 < len(session.profile) < 999 * seconds + 10  # only one of its threads runs
-    assert session.info["options"]["pids"] == [target.pid]
+    seconds = session.manifest.duration_ns / 1e9
+    assert 10 < session.stacks().total_count < 999 * seconds + 10  # only one of its threads runs
+    assert session.manifest.pids == [target.pid]
 
 
 def test_a_missing_process_is_one_clear_line(tmp_path: Path) -> None:
@@ -372,7 +376,7 @@ def test_without_privileges_user_code_is_recorded_and_others_processes_refused(
             pytest.skip("the interpreter is out of reach for other users")
         assert done.returncode == 0, done.stderr
         assert "user code only" in done.stderr
-        assert len(insitu.open(f"{name}/x.insitu").profile) > 10
+        assert insitu.open(f"{name}/x.insitu").stacks().total_count > 10
         done = subprocess.run([*words, "-p", str(target.pid)], capture_output=True, text=True, cwd=name)
         assert done.returncode == 1
         assert "permission denied" in done.stderr
@@ -382,5 +386,5 @@ def test_without_privileges_user_code_is_recorded_and_others_processes_refused(
 def test_page_faults_can_be_sampled(tmp_path: Path) -> None:
     touch = "import mmap; m = mmap.mmap(-1, 4096 * 20000)\nfor i in range(0, len(m), 4096): m[i] = 1"
     session = insitu.profile([sys.executable, "-c", touch], frequency=9999, events=["page-faults"])
-    faults = int(session.profile.weight.sum())
+    faults = int(session.stacks().weight.sum())
     assert 15_000 < faults < 30_000  # each page once, and what starting Python takes

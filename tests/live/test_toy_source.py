@@ -140,7 +140,7 @@ def test_a_killed_recorder_leaves_a_session_that_opens(program: Path, tmp_path: 
 
 def test_every_view_draws_it(session: Path, tmp_path: Path) -> None:
     report = insitu("report", session)
-    assert "doze" in report and "20.2 ms" in report  # 4 * 5050 us
+    assert "doze" in report and "20.200ms" in report  # 4 * 5050 us
     document = json.loads(insitu("report", session, "--json"))
     assert (document["unit"], document["total"]) == ("ns", 4 * 5050 * 1000)
     for view in ("flame", "heatmap"):
