@@ -147,7 +147,7 @@ class SampleDecoder:
             self._layouts.setdefault(key, []).append(index)
         self._counters: dict[int, int] = {}  # last value, by index into _ids and thread id (see _counted)
 
-    def batches(self, stream: Stream, limit: int = 1 << 15) -> Iterator[SampleBatch]:
+    def batches(self, stream: Stream, limit: int = 1 << 14) -> Iterator[SampleBatch]:
         """The samples of a stream, decoded from at most ``limit`` records at a time.
 
         Events with different sample layouts are distinguished by PERF_SAMPLE_IDENTIFIER, as perf does.
