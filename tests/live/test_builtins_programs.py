@@ -86,7 +86,7 @@ def test_settings_of_environment_and_script_are_taken_or_refused(program: Path) 
         ("stackmode = perf", "unknown setting 'stackmode' in config; did you mean 'stack_mode'?"),
         ("stack_mode = nice", "stack_mode is bpftrace, perf or raw, not 'nice'"),
         ("max_map_keys = 0", "max_map_keys must be 1 to"),
-        ("print_maps_on_exit = maybe", "print_maps_on_exit is true or false"),
+        ("print_maps_on_exit = maybe", "print_maps_on_exit must be true or false"),
     ]:
         with pytest.raises(ScriptError, match=message.replace("?", "\\?")):
             insitu.trace(f"config = {{ {setting} }} BEGIN {{ exit(); }}")

@@ -182,7 +182,7 @@ def test_what_a_program_has_not_is_said(program: Path) -> None:
     for script, message in [
         (f'uprobe:{program}:main {{ print(uaddr("nothing")); }}', "has no symbol 'nothing'"),
         ('BEGIN { print(uaddr("x")); }', "needs a uprobe or usdt probe"),
-        ("BEGIN { usermode }", "registers are not known"),
+        ("BEGIN { usermode }", "registers are not available"),
     ]:
         with pytest.raises(ScriptError, match=message):
             insitu.trace(script)

@@ -69,6 +69,12 @@ def test_equal_values_stand_in_the_middle() -> None:
     assert series_text(TimeSeries(_SECOND, 5), []) == "<no data>\n"
 
 
+def test_a_zero_that_is_next_to_the_greatest_value_is_on_the_line() -> None:
+    shown = series_text(TimeSeries(_SECOND, 2), [(0, -(10**16)), (_SECOND, 1)]).splitlines()[2:-2]
+    ends = [line.partition(" ")[2][:53] for line in shown]
+    assert [(line[0], line[-1]) for line in ends] == [("*", "."), ("|", "*")]
+
+
 def test_json_has_local_time_with_nanoseconds() -> None:
     ((first,)) = series_json([(1_500_000_000_000_000_007, None)])
     clock = time.strftime("%Y-%m-%dT%H:%M:%S", time.localtime(1_500_000_000))

@@ -67,7 +67,7 @@ class RecordLayout(Struct):
     """A kind of record in the ring: ``kind`` says what is to be done, ``text`` is its format or label.
 
     A record begins with the number of its kind, a u64; of an event (``kind`` emit), a u32 that the CPU's follows.
-    Fields of type Variable have their bytes behind all fields, in order, each padded to a multiple of 8.
+    Fields of type Variable have their bytes after all fields, in order, each padded to a multiple of 8.
     """
 
     kind: str

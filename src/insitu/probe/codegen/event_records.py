@@ -36,7 +36,7 @@ Append = Callable[[Lowering, Type, ast.Expression, str], str]
 # include/uapi/linux/bpf.h: BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP, BPF_RB_AVAIL_DATA
 _NO_WAKEUP, _FORCE_WAKEUP, _AVAILABLE = 1, 2, 0
 _LEAST_WINDOW = 4096
-# A string that is no larger than the word for its length and one more is kept in place.
+# A string that takes no more than 16 bytes is kept in place.
 _SHORT_STRING = 16
 
 
@@ -72,7 +72,7 @@ def _in_register(value: ast.Expression) -> bool:
 
 
 def _form(value: ast.Expression) -> Type:
-    """How a value lies in the record: in place, or behind the fields."""
+    """How a value is stored in the record: in place, or after the fields."""
     kind = value.type
     assert kind is not None
     if isinstance(kind, String) and kind.capacity > _SHORT_STRING:
@@ -102,7 +102,7 @@ def _wakeup(low: Lowering, ring: int, record_bytes: int) -> str:
     """
     emit = low.emit
     waiting = emit.call(Helper.RINGBUF_QUERY, emit.map(ring), f"i64 {_AVAILABLE}")
-    # No record is larger than the window that the count has to fall into behind each step.
+    # No record is larger than the window that the count has to be in after each step.
     window = max(1 << (record_bytes + 8).bit_length(), _LEAST_WINDOW)
     crossed = emit.value(f"icmp ult i64 {emit.op('and', waiting, str(EVENT_WAKEUP_BYTES - 1))}, {window}")
     much = emit.value(f"icmp uge i64 {waiting}, {EVENT_WAKEUP_BYTES}")

@@ -83,7 +83,8 @@ def series_text(kind: TimeSeries, rows: Sequence[tuple[int, int | None]]) -> str
     indent = 9 + (digits + 1 if digits else 0)
     scale = f"{'':{indent}}{least!s:<{_MARGIN}}{greatest!s:>{_WIDTH - _MARGIN}}\n"
     lines = [scale, f"{'hh:mm:ss' + ('.' + name if name else ''):<{indent}}|{'_' * (_WIDTH - 2)}|\n"]
-    zero = int(_WIDTH * -least / (greatest - least)) if least < 0 < greatest else 0
+    # Next to a least value of -10**16 a greatest of 1 is nothing to a float.
+    zero = min(int(_WIDTH * -least / (greatest - least)), _WIDTH - 1) if least < 0 < greatest else 0
     for moment, value in rows:
         bar = ["|", *" " * (_WIDTH - 2), "|"]
         if zero:

@@ -24,7 +24,7 @@ from insitu.probe.types import (
 
 __all__ = ["Pieces", "code", "decoder", "piece_count"]
 
-# What struct.unpack answers.
+# What struct.unpack returns.
 Pieces = Sequence[Any]
 
 

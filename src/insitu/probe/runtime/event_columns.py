@@ -102,7 +102,7 @@ if TYPE_CHECKING:
 
 
 class Rows:
-    """Records of one kind in the bytes of a ring. ``at`` are the offsets behind their headers, multiples of 8."""
+    """Records of one kind in the bytes of a ring. ``at`` are the offsets after their headers, multiples of 8."""
 
     def __init__(self, data: U8, at: I64) -> None:
         self.data, self.at = data, at
@@ -216,7 +216,7 @@ def binaries(data: U8, start: I64, length: I64) -> polars.Series:
 
 
 def _separated(data: U8, start: I64, length: I64) -> bytes:
-    """Texts one after the other, each with a zero behind it."""
+    """Texts one after the other, each followed by a zero."""
     words = data[: len(data) & ~7].view("<u8")
     count = (length >> 3) + 1
     # A text that fills its last word is followed by one that is not its own, perhaps not even of the data.

@@ -11,7 +11,7 @@ from insitu.probe import ast
 __all__ = ["Names", "constant", "fold", "number", "quotient"]
 
 _MASK = 2**64 - 1
-_NUMBER = re.compile(r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|\d{1,20})")
+_NUMBER = r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|\d{1,20})"
 
 
 class Names(Protocol):
@@ -50,7 +50,7 @@ def number(text: str) -> int | None:
     """The number in a positional parameter's text, or None; "" is 0, as a missing parameter is."""
     if not text:
         return 0
-    return int(text, 0 if "x" in text.lower() else 10) if _NUMBER.fullmatch(text) else None
+    return int(text, 0 if "x" in text.lower() else 10) if re.fullmatch(_NUMBER, text) else None
 
 
 def fold(operator: str, left: int, right: int) -> int | None:
