@@ -370,7 +370,7 @@ def test_a_recorder_sleeps_until_much_is_waiting_and_misses_nothing(program: Pat
         while not target.has_ended():
             woken += bool(poll.poll(1000))
             moved += files.drain()
-        runtime.loaded.detach(set())
+        runtime.loaded.detach()
         moved += files.drain() + files.finish()
         assert runtime.lost() == []
         found = decode_events((tmp_path / EVENTS).read_bytes(), json.loads(json.dumps(files.layout())))
