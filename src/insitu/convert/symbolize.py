@@ -25,7 +25,7 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 Bools = NDArray[np.bool_]
 
-_CUT = (Frame("[stack truncated]", symbolized=False),)
+_CUT = (Frame("[stack truncated]"),)  # a name of its own: views write "[unknown]" for what has no symbol
 _UNKNOWN = (Frame("[unknown]", symbolized=False),)
 
 

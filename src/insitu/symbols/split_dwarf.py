@@ -63,11 +63,13 @@ _DATA2, _DATA8, _REF4 = 0x05, 0x07, 0x13
 _RANGE_OPERANDS: Final = {0: "", 1: "x", 2: "xx", 3: "xu", 4: "uu", 5: "a", 6: "aa", 7: "au"}
 _MAX_RANGES: Final = 1 << 16
 
+_MAX_SPLIT_BYTES: Final = 128 << 20  # of all units' entries: what takes about a minute
+
 _JOINED_SECTIONS: Final = (".debug_info", ".debug_abbrev", ".debug_ranges")
 
 
 class Joined(NamedTuple):
-    """``image`` is None where there are no split units, or none can be found; ``missing`` is how many cannot."""
+    """``image`` is None where no split unit was read; ``missing`` is how many were not."""
 
     image: bytes | None
     missing: int
@@ -83,11 +85,15 @@ def joined(elf: Elf, paths: Sequence[Path], root: Path = Path("/")) -> Joined:
         return Joined(None, 0)
     program = _Program(elf)
     wanted = program.skeletons()
-    found = list(find_split_units(paths, wanted, root))
     writer = _Writer(program)
-    for skeleton, split in found:
+    found = size = 0
+    for skeleton, split in find_split_units(paths, wanted, root):
+        size += split.unit.end - split.unit.offset
+        if size > _MAX_SPLIT_BYTES:
+            break
         writer.add(skeleton, split)
-    return Joined(with_sections(elf, writer.sections()) if found else None, len(wanted) - len(found))
+        found += 1
+    return Joined(with_sections(elf, writer.sections()) if found else None, len(wanted) - found)
 
 
 class _Program:

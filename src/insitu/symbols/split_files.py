@@ -25,8 +25,6 @@ GNU_DWO_ID: Final = 0x2131
 _DWO_NAMES: Final = (0x76, 0x2130)
 _SKELETON_ATTRIBUTES: Final = frozenset({0x10, 0x11, COMP_DIR, 0x72, 0x73, 0x76, 0x2130, GNU_DWO_ID, 0x2132, 0x2133})
 
-_MAX_SPLIT_BYTES: Final = 256 << 20  # of one file's entries: what takes a minute to read
-
 # DW_SECT_*: the column of a package's index, and the section that it is of, for versions 2 and 5.
 _SECTIONS: Final = {1: "info", 3: "abbrev", 4: "line", 6: "str_offsets", 8: "rnglists"}
 
@@ -122,8 +120,6 @@ def _units_of(path: Path) -> dict[int, SplitUnit]:
     if elf is None:
         return {}
     of = _sections(elf)
-    if len(of["info"]) > _MAX_SPLIT_BYTES:
-        return {}
     abbreviations = Abbreviations(of["abbrev"])
     found = {}
     for unit in units(of["info"]):
@@ -183,7 +179,7 @@ class _Package:
 
         info = part("info")
         unit = next(units(info), None)
-        if unit is None or len(info) > _MAX_SPLIT_BYTES:
+        if unit is None:
             return None
         strings = self._sections["str"]
         return SplitUnit(unit, info, part("abbrev"), part("str_offsets"), strings, part("line"), part("rnglists"))
