@@ -75,7 +75,7 @@ def record_trace(guest: Running, patterns: list[str], items: list[str], seconds:
             if items:
                 complaint = qmp.human(f"log {','.join(items)}").strip()
                 if complaint:
-                    raise InsituError(f"QEMU cannot log {','.join(items)}: {complaint.splitlines()[-1]}")
+                    raise InsituError(f"QEMU cannot log {','.join(items)}", remedy="insitu lab trace --list")
             time.sleep(seconds)
         finally:
             for pattern in patterns:

@@ -41,7 +41,7 @@ except InsituError as error:
     sys.exit(str(error))
 if outcome.failure or outcome.exit_status:
     sys.exit(outcome.failure or f"the workload exited with status {outcome.exit_status}")
-(Path(output) / "raw" / source.id / "kallsyms").write_bytes(Path("/proc/kallsyms").read_bytes())
+(Path(output) / "raw" / "kallsyms").write_bytes(Path("/proc/kallsyms").read_bytes())
 """
 
 
