@@ -11,7 +11,7 @@ WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -p
 .PHONY: setup demo test test-unit test-web bench lint clean test-custom-kernels
 
 # What shares a guest or a module's fixtures runs in one process, the longest first: see tests/conftest.py.
-PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadgroup --no-loadscope-reorder
+PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
 
 setup: $(STAMP)/system $(STAMP)/python $(WEB)/dist/.built
 

@@ -4,8 +4,9 @@ A module's tests share its fixtures, and the lab's guests are shared by all test
 of these is a group of its own. The groups are handed out in this order, so that the short ones fill the end.
 """
 
+import re
 import signal
-from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,35 +14,42 @@ if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has commands that it starts in the background ignore it, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
-_TESTS = Path(__file__).parent
 _DIRECTORIES = ("lab", "browser", "live", "unit")
-_KERNELS = ("6.1", "6.12")
 # Of the lab. A group that takes long is worth a place here: `make test` prints the slowest tests.
 _LONGEST = (
     *("test_trace_tools-6.12", "guest-6.12", "guest-6.1", "test_trace_tools-6.1"),
     *("test_failures", "test_compare", "test_tools"),
 )
+_BOOTED_BY_MODULE = ("test_trace_tools",)
 
 
-@pytest.hookimpl(tryfirst=True)  # before xdist, which reads the groups in its own
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Name each test's group, and sort the groups."""
-    if not getattr(config.option, "loadgroup", False):
-        return
-    groups = {item: _group(item) for item in items}
-    for item, (_, group) in groups.items():
-        item.add_marker(pytest.mark.xdist_group(group))
-    items.sort(key=lambda item: _order(*groups[item]))
+    """Sort the tests by group; each of xdist's processes has to do it."""
+    if hasattr(config, "workerinput"):
+        items.sort(key=lambda item: _order(*_group(item.nodeid)))
 
 
-def _group(item: pytest.Item) -> tuple[str, str]:
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Hand out groups. xdist's own --dist loadgroup writes them into test ids, which pytest 9.2 no longer lets it."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Groups(LoadScopeScheduling):
+        def _split_scope(self, nodeid: str) -> str:
+            return "/".join(_group(nodeid))
+
+    return Groups(config, log) if config.getvalue("dist") == "loadscope" else None
+
+
+def _group(nodeid: str) -> tuple[str, str]:
     """A test's directory, and the name of its group."""
-    path = item.path.relative_to(_TESTS)
-    parameters = item.callspec.params if isinstance(item, pytest.Function) and hasattr(item, "callspec") else {}
-    for fixture, value in parameters.items():
-        if value in _KERNELS:
-            return path.parts[0], f"{path.stem if fixture == 'traced' else 'guest'}-{value}"
-    return path.parts[0], path.stem if path.parts[0] == "lab" else "/".join((path.parts[0], path.stem))
+    match = re.match(r"(?:tests/)?(\w+)/(?:.*/)?(\w+)\.py::\w+(?:\[(6\.\d+)[-\]])?", nodeid)
+    if not match:
+        return "", nodeid
+    directory, module, kernel = match.groups()
+    if directory != "lab" or not kernel:
+        return directory, module
+    return directory, f"{module if module in _BOOTED_BY_MODULE else 'guest'}-{kernel}"
 
 
 def _order(directory: str, group: str) -> tuple[int, int, str]:

@@ -84,7 +84,7 @@ def _output(guest: Guest, tracer: list[str], script: str, load: str | Path) -> s
 @pytest.mark.skipif(shutil.which("bpftrace") is None, reason="needs bpftrace, the peer")
 def test_functions_of_the_kernel_show_what_bpftrace_shows(guest: Guest, load: Path) -> None:
     # bpftrace 0.17 has a buffer for each CPU, and prints what is in one of them after the other.
-    on_one_cpu = f"taskset -c 0 {load}"
+    on_one_cpu = f"{shutil.which('taskset')} -c 0 {load}"  # the whole path: bpftrace refuses what PATH has twice
     ours = _output(guest, [sys.executable, "-m", "insitu", "trace"], _SCRIPT, on_one_cpu)
     assert ours == _output(guest, ["bpftrace"], _SCRIPT, on_one_cpu)
     assert "@returns[512]: 10\n" in ours
