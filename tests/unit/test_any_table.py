@@ -61,6 +61,20 @@ def test_a_report_on_waits_is_in_their_unit_and_has_no_share_of_a_cpu(waits: str
     assert json.loads(out(capfdbinary, "report", waits, "--json", "--unit", "events"))["total"] == 10
 
 
+def test_a_report_on_a_scripts_stacks_ends_with_its_maps_that_have_none(waits: str, capfdbinary) -> None:
+    text = out(capfdbinary, "report", waits)
+    assert text.split("# map.us\n")[1].splitlines()[1].split() == ["read", "0", "16", "3"]
+    assert "# map.waits" not in text and "map.waits (2 rows)" in text
+    assert "map.us" not in out(capfdbinary, "report", waits, "--folded")
+
+
+def test_a_map_of_stacks_is_reported_without_threads(waits: str, capfdbinary) -> None:
+    text = out(capfdbinary, "report", waits, "--table", "map.waits")
+    assert "swapper" not in text and "# threads" not in text
+    rows = [line.split() for line in text.splitlines() if line.endswith("lock_page") and "kernel" in line]
+    assert rows == [["42.86", "3", "42.86", "3", "[kernel.kallsyms]", "lock_page"]]
+
+
 def test_exports_of_waits_have_their_durations(waits: str, capfdbinary) -> None:
     folded = "worker5;main;read_file;lock_page 50000000\nworker6;start_thread;read_file 50000000\n"
     assert out(capfdbinary, "report", waits, "--folded") == folded
