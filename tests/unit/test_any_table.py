@@ -159,3 +159,12 @@ def show(words: list[str], out: io.StringIO, width: int | None) -> None:
     screen = Screen(out, width)
     with Session(Path(words[1])) as session:
         screen.write(table_lines(session, screen) if words[0] == "report" else row_blocks(session.sql(words[2])))
+
+
+def test_two_tables_of_one_unit_are_one_picture(tmp_path: Path, capfdbinary) -> None:
+    path = str(mixed_session(tmp_path / "mixed.insitu"))
+    document = json.loads(out(capfdbinary, "report", path, "--json", "--table", "sample+span", "--unit", "time"))
+    assert document["total"] == 60 * 10_000_000 + 150_000_000
+    both = out(capfdbinary, "diff", path, path, "--table", "sample+span", "--json")
+    assert all(row["noise"] and row["z"] == 0 for row in json.loads(both)["functions"])
+    assert "span (3 rows)" not in out(capfdbinary, "report", path, "--table", "sample+span")

@@ -162,7 +162,7 @@ def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
     create(tmp_path / "x.insitu", Manifest.here())
     with SessionWriter.on_disk(tmp_path / "x.insitu") as writer:
         utid = writer.processes.thread(5, writer.processes.process(5), name="x")
-        waits = {"id": [1, 2, 3], "ts_ns": [100, 130, 200], "utid": [utid] * 3, "category": ["offcpu"] * 3}
+        waits = {"id": [1, 2, 3], "ts_ns": [100, 130, 200], "utid": [utid] * 3, "category": ["off-cpu"] * 3}
         lengths = np.ma.masked_array([20, 70, 0], [False, False, True])  # the last is still open
         writer.append(SPAN, {**waits, "name": ["read"] * 3, "dur_ns": lengths, "stack": [0] * 3})
         writer.finish()
