@@ -145,6 +145,8 @@ def test_parameters_are_values_and_not_text_of_the_query(path: Path, capsys: pyt
     assert main(["sql", str(path), query, "--param", "f=' or 1=1"]) == 0
     assert capsys.readouterr().out.split() == ["n", "1", "n", "0"]
     assert main(["sql", str(path), query, "--param", "nothing"]) == 2
+    assert main(["sql", str(path), query]) == 1
+    assert "no value for $f (--param f=VALUE)" in capsys.readouterr().err
 
 
 def test_several_runs_are_asked_at_once(path: Path, both: Database, capsys: pytest.CaptureFixture[str]) -> None:
