@@ -71,11 +71,13 @@ def open_page(browser: Browser, tmp_path: Path) -> Iterator[Callable[..., Page]]
 def _stacks(samples: Sequence[Sample], **known: object) -> WeightedStacks:
     frames, tree = FrameTable(), StackTree()
     labels: dict[tuple[str, int], int] = {}
-    leaves, threads = [], []
+    chains, threads = [], []
     for _, comm, tid, words in samples:
         chain = [Frame(word, "/usr/bin/prog") if isinstance(word, str) else word for word in words]
-        leaves.append(tree.one(frames.number(reversed(chain))))
+        chains.append(frames.number(reversed(chain)))
         threads.append(labels.setdefault((comm, tid), len(labels)))
+    offset = np.cumsum([0, *map(len, chains)], dtype=np.int64)
+    leaves = tree.add(offset, np.array([frame for chain in chains for frame in chain], np.int32))
     ts_ns = np.array([sample[0] for sample in samples], np.int64)
     found = {
         "parent": tree.parent,

@@ -30,6 +30,7 @@ HISTOGRAM = Table(
     "",
     (Column("key", "text"), Column("low", "integer"), Column("high", "integer"), Column("count", "count")),
 )
+STACK_MAP = Table("map.waits", "", (Column("key", "stack"), Column("value", "count")))
 OPENED = Table(
     "event.open",
     "A file that was opened.",
@@ -74,6 +75,8 @@ def waits_session(path: Path, *, times: int = 1) -> Path:
                 "stack": np.tile(stacks, 5),
             },
         )
+        writer.append(STACK_MAP, {"key": stacks, "value": [3, 4]})
+        writer.append(HISTOGRAM, {"key": ["read"], "low": [0], "high": [16], "count": [3]})
         writer.finish(end_ns=4_000_000_000)
     return path
 

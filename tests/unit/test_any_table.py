@@ -61,6 +61,20 @@ def test_a_report_on_waits_is_in_their_unit_and_has_no_share_of_a_cpu(waits: str
     assert json.loads(out(capfdbinary, "report", waits, "--json", "--unit", "events"))["total"] == 10
 
 
+def test_a_report_on_a_scripts_stacks_ends_with_its_maps_that_have_none(waits: str, capfdbinary) -> None:
+    text = out(capfdbinary, "report", waits)
+    assert text.split("# map.us\n")[1].splitlines()[1].split() == ["read", "0", "16", "3"]
+    assert "# map.waits" not in text and "map.waits (2 rows)" in text
+    assert "map.us" not in out(capfdbinary, "report", waits, "--folded")
+
+
+def test_a_map_of_stacks_is_reported_without_threads(waits: str, capfdbinary) -> None:
+    text = out(capfdbinary, "report", waits, "--table", "map.waits")
+    assert "swapper" not in text and "# threads" not in text
+    rows = [line.split() for line in text.splitlines() if line.endswith("lock_page") and "kernel" in line]
+    assert rows == [["42.86", "3", "42.86", "3", "[kernel.kallsyms]", "lock_page"]]
+
+
 def test_exports_of_waits_have_their_durations(waits: str, capfdbinary) -> None:
     folded = "worker5;main;read_file;lock_page 50000000\nworker6;start_thread;read_file 50000000\n"
     assert out(capfdbinary, "report", waits, "--folded") == folded
@@ -82,7 +96,7 @@ def test_a_table_is_chosen_by_its_name(tmp_path: Path, capfdbinary) -> None:
     path = str(mixed_session(tmp_path / "mixed.insitu"))
     assert "60 of cpu-clock" in out(capfdbinary, "report", path)
     spans = out(capfdbinary, "report", path, "--table", "span")
-    assert "3 of span, 150.000 ms" in spans
+    assert "3 of span, 150.000 ms" in spans and "no stack 66.67 % of this" in spans
     assert "tables with stacks: sample, span" in out(capfdbinary, "report", path, "--table", "nope", status=1)
     assert "table event.open has no stacks" in out(capfdbinary, "flame", path, "--table", "event.open", status=1)
 
@@ -145,3 +159,12 @@ def show(words: list[str], out: io.StringIO, width: int | None) -> None:
     screen = Screen(out, width)
     with Session(Path(words[1])) as session:
         screen.write(table_lines(session, screen) if words[0] == "report" else row_blocks(session.sql(words[2])))
+
+
+def test_two_tables_of_one_unit_are_one_picture(tmp_path: Path, capfdbinary) -> None:
+    path = str(mixed_session(tmp_path / "mixed.insitu"))
+    document = json.loads(out(capfdbinary, "report", path, "--json", "--table", "sample+span", "--unit", "time"))
+    assert document["total"] == 60 * 10_000_000 + 150_000_000
+    both = out(capfdbinary, "diff", path, path, "--table", "sample+span", "--json")
+    assert all(row["noise"] and row["z"] == 0 for row in json.loads(both)["functions"])
+    assert "span (3 rows)" not in out(capfdbinary, "report", path, "--table", "sample+span")

@@ -145,6 +145,8 @@ def test_parameters_are_values_and_not_text_of_the_query(path: Path, capsys: pyt
     assert main(["sql", str(path), query, "--param", "f=' or 1=1"]) == 0
     assert capsys.readouterr().out.split() == ["n", "1", "n", "0"]
     assert main(["sql", str(path), query, "--param", "nothing"]) == 2
+    assert main(["sql", str(path), query]) == 1
+    assert "no value for $f (--param f=VALUE)" in capsys.readouterr().err
 
 
 def test_several_runs_are_asked_at_once(path: Path, both: Database, capsys: pytest.CaptureFixture[str]) -> None:
@@ -162,7 +164,7 @@ def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
     create(tmp_path / "x.insitu", Manifest.here())
     with SessionWriter.on_disk(tmp_path / "x.insitu") as writer:
         utid = writer.processes.thread(5, writer.processes.process(5), name="x")
-        waits = {"id": [1, 2, 3], "ts_ns": [100, 130, 200], "utid": [utid] * 3, "category": ["offcpu"] * 3}
+        waits = {"id": [1, 2, 3], "ts_ns": [100, 130, 200], "utid": [utid] * 3, "category": ["off-cpu"] * 3}
         lengths = np.ma.masked_array([20, 70, 0], [False, False, True])  # the last is still open
         writer.append(SPAN, {**waits, "name": ["read"] * 3, "dur_ns": lengths, "stack": [0] * 3})
         writer.finish()

@@ -70,9 +70,12 @@ def run(args: argparse.Namespace) -> int:
     if not is_session(path):
         return _report(args, load_stacks(path, want, options=ImportOptions(as_perf=args.as_perf)))
     with open_session(path) as session:
-        if want.table or session.tables_with_stacks:
-            return _report(args, session.stacks(want))
-        return _tables(args, session)
+        if not want.table and not session.tables_with_stacks:
+            return _tables(args, session)
+        status = _report(args, session.stacks(want))
+        if not (want.table or args.folded or args.json):
+            _maps(args, session)
+        return status
 
 
 def _report(args: argparse.Namespace, stacks: "WeightedStacks") -> int:
@@ -121,3 +124,14 @@ def _tables(args: argparse.Namespace, session: "Session") -> int:
     screen = Screen.of(sys.stdout)
     screen.write(table_lines(session, screen, limit=args.limit))
     return 0
+
+
+def _maps(args: argparse.Namespace, session: "Session") -> None:
+    """What is in a script's maps, after the report on its stacks."""
+    import sys
+
+    from insitu.views.tables import map_lines
+    from insitu.views.terminal import Screen
+
+    screen = Screen.of(sys.stdout)
+    screen.write(map_lines(session, screen, limit=args.limit))

@@ -103,6 +103,9 @@ def _united(sessions: "Sequence[Session]") -> "AbstractContextManager[Database]"
 
 
 def _print_rows(database: "Database", query: str, form: str, parameters: Mapping[str, str]) -> None:
+    import re
+
+    from insitu.errors import InsituError
     from insitu.views.rows import print_rows
     from insitu.views.tables import column_kinds, listed_tables
 
@@ -110,7 +113,13 @@ def _print_rows(database: "Database", query: str, form: str, parameters: Mapping
     if words[:1] == [".tables"]:
         print_rows(listed_tables(database, words[1] if len(words) > 1 else ""), form)
         return
-    frame = database.sql(query, parameters)
+    try:
+        frame = database.sql(query, parameters)
+    except InsituError as error:
+        missing = [name for name in re.findall(r"\$([A-Za-z_]\w*)", query) if name not in parameters]
+        if missing and "param" in str(error):
+            raise InsituError(f"no value for ${missing[0]}", remedy=f"--param {missing[0]}=VALUE") from None
+        raise
     print_rows(frame, form, column_kinds(database, frame) if form == "table" else None)
 
 

@@ -171,7 +171,7 @@ SPAN: Final = register(
             Column("dur_ns", "duration", "how long; null: still open at the end of the recording", nullable=True),
             Column("utid", "utid"),
             Column("cpu", "cpu", "-1: not known", default=-1),
-            Column("category", "name", "such as `offcpu`, `syscall`, `block`"),
+            Column("category", "name", "such as `off-cpu`, `syscall`, `block`"),
             Column("name", "name"),
             Column("parent", "span", "the span around it; null: none", nullable=True),
             Column("depth", "depth"),

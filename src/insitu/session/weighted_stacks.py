@@ -251,6 +251,7 @@ def _together(parts: Sequence[WeightedStacks]) -> WeightedStacks:
         count=np.concatenate([part.count for part in parts]),
         weight=np.concatenate([part.weight for part in parts]),
         threads=list(threads),
+        squares=None if ts_ns is not None else np.concatenate([_squares(part) for part in parts]),
         table="+".join(part.table for part in parts),
         event=" + ".join(part.event for part in parts),
         counted="events",
@@ -265,6 +266,13 @@ def _together(parts: Sequence[WeightedStacks]) -> WeightedStacks:
     order = np.argsort(ts_ns, kind="stable")
     taken = {name: getattr(whole, name)[order] for name in ("stack", "thread", "count", "weight")}
     return replace(whole, ts_ns=ts_ns[order], **taken)
+
+
+def _squares(stacks: WeightedStacks) -> NDArray[np.float64]:
+    """Per row the sum of squared weights; those of samples are all the same."""
+    if stacks.squares is not None:
+        return stacks.squares
+    return stacks.weight.astype(np.float64) ** 2 / np.maximum(stacks.count, 1)
 
 
 def _preferred(manifest: Manifest) -> Value:

@@ -130,7 +130,11 @@ def build_report(
         lost=stacks.losses,
         lines=_lines(stacks, value) if lines else None,
         reverse=reverse,
-        also={name: rows for name, rows in recorded_tables(stacks.manifest).items() if name != stacks.table},
+        also={
+            name: rows
+            for name, rows in recorded_tables(stacks.manifest).items()
+            if name not in stacks.table.split("+")
+        },
     )
 
 

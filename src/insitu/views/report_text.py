@@ -1,5 +1,6 @@
 """A report as lines of text: header, losses, hottest functions and lines, threads, call tree."""
 
+import shlex
 from collections.abc import Iterator
 from typing import Final
 
@@ -53,7 +54,7 @@ def _header(report: Report) -> Iterator[Line]:
     for key in ("command", "host", "kernel", "source"):
         said = info.get(key)
         if said:
-            words = " ".join(map(str, said)) if isinstance(said, (list, tuple)) else str(said)
+            words = shlex.join(map(str, said)) if isinstance(said, (list, tuple)) else str(said)
             yield [(f"{key:<9}", "dim"), (printable(words), "bold" if key == "command" else "")]
     if report.duration_ns:
         yield [(f"{'duration':<9}", "dim"), (f"{report.duration_ns / 1e9:.3f} s", "")]
@@ -153,7 +154,7 @@ def _threads(report: Report, limit: int) -> Iterator[Block]:
 
 def _rest(count: int, limit: int, what: str) -> Iterator[Line]:
     if limit and count > limit:
-        yield [(f"# {count - limit} more {what}; -n 0 shows all", "dim")]
+        yield [(f"# {count - limit} more {what}; --limit 0 shows all", "dim")]
 
 
 def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Block]:

@@ -1,6 +1,7 @@
 """What the tables of a recording hold, for recordings that are not stacks: their sizes and the content of maps."""
 
 import json
+import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
@@ -17,7 +18,7 @@ from insitu.views.values import column_types, is_numeric, value_text
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["column_kinds", "listed_tables", "table_lines", "tables_json"]
+__all__ = ["column_kinds", "listed_tables", "map_lines", "table_lines", "tables_json"]
 
 _MOST_ROWS: Final = 1_000_000  # of a map that is shown whole
 
@@ -42,16 +43,22 @@ def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterato
         for name, found in tables.items()
     ]
     yield Table(columns, rows)
-    for name, found in tables.items():
-        if name.startswith("map."):
-            yield from _section(name, plain)
+    yield from map_lines(session, screen, limit=limit)
+
+
+def map_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Block]:
+    """The first ``limit`` (0: all) entries of each map without stacks; a map with stacks has a report of its own."""
+    for name in recorded_tables(session.manifest):
+        found = session.database.table(name)
+        if name.startswith("map.") and found.stack is None:
+            yield from _section(name, screen.width is None)
             yield from _content(session, found, limit)
 
 
 def _header(session: Session) -> Iterator[Line]:
     manifest = session.manifest
     for key, said in (
-        ("command", " ".join(manifest.command)),
+        ("command", shlex.join(manifest.command)),
         ("host", manifest.host),
         ("kernel", manifest.kernel),
         ("source", manifest.imported_from),

@@ -5,7 +5,7 @@
 -- ts_ns: when it began
 -- dur_ns: how long; null if it was still open at the end
 -- utid: the thread
--- category: such as offcpu, syscall, block
+-- category: such as off-cpu, syscall, block
 -- name: what it was
 -- parent: the span around it; null if none
 -- depth: number of spans around it

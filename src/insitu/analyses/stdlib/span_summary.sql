@@ -2,7 +2,7 @@
 -- question: which calls, waits or requests took longest, in all and each?
 -- inputs: span_self
 -- uses: span_self
--- category: such as offcpu, syscall, block
+-- category: such as off-cpu, syscall, block
 -- name: what it was
 -- spans: number of spans that ended
 -- total_ns: sum of their durations

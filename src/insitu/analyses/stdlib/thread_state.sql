@@ -1,4 +1,4 @@
--- When each thread was off the CPU, and on it or runnable in between: from spans of the category offcpu.
+-- When each thread was off the CPU, and on it or runnable in between: from spans of the category off-cpu.
 -- question: did a thread work, or did it wait, and for how long?
 -- inputs: span
 -- utid: the thread
@@ -10,7 +10,7 @@
 create view thread_state as
 with waits as (
     select utid, ts_ns, dur_ns, name, stack, lead(ts_ns) over (partition by utid order by ts_ns) as next_ns
-    from span where category = 'offcpu'
+    from span where category = 'off-cpu'
 )
 select utid, ts_ns, dur_ns, 'off-cpu' as state, name, stack from waits
 union all
