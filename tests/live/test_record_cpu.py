@@ -159,7 +159,7 @@ def test_threads_that_ran_before_and_those_that_start_later_are_recorded(
     words = ["profile", "-F", "999", "-o", str(output), "-p", str(target.pid)]
     recorder = subprocess.Popen([*INSITU, *words], stderr=subprocess.PIPE, text=True)
     started.append(recorder)
-    wait_until(lambda: (output / "raw" / "start.records").exists())
+    wait_until(lambda: (output / "raw" / "perf" / "start.records").exists())
     target.stdin.write("\n")
     target.stdin.flush()
     assert target.stdout.readline() == "done\n"
@@ -228,7 +228,7 @@ def test_samples_and_losses_together_are_all_that_the_clock_made(
     pipes = {"stdin": subprocess.PIPE, "stdout": subprocess.PIPE, "stderr": subprocess.PIPE}
     recorder = subprocess.Popen([*INSITU, *words], **pipes, text=True)
     started.append(recorder)
-    wait_until(lambda: (output / "raw" / "start.records").exists())
+    wait_until(lambda: (output / "raw" / "perf" / "start.records").exists())
     recorder.send_signal(signal.SIGSTOP)
     recorder.stdin.write("\n")
     recorder.stdin.flush()
@@ -304,7 +304,7 @@ def test_interrupted_while_converting_the_recorder_leaves_at_once_and_loses_noth
     words = ["profile", "-F", "999", "-o", str(output), "--", str(spin), "shares"]
     recorder = subprocess.Popen([*INSITU, *words], stderr=subprocess.PIPE, text=True)
     started.append(recorder)
-    wait_until(lambda: output.exists() and "exit_status" in (output / "session.json").read_text())
+    wait_until(lambda: output.exists() and '"exit_status": 0' in (output / "session.json").read_text())
     wait_until(lambda: recorder.send_signal(signal.SIGINT) or recorder.poll() is not None)
     _, said = recorder.communicate(timeout=300)
     assert "Traceback" not in said
