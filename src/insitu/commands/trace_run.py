@@ -111,7 +111,7 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
     compiled = compile_script(source, options, context, cached=not args.no_cache)
     if args.output is not None and args.output.endswith(".insitu") and not args.dry_run:
         return _recorded(args, source, compiled, context, command)
-    with _output_file(args.output) as file:
+    with _output_file(None if args.dry_run else args.output) as file:
         probe = _source(args, source, compiled, context, file.stream)
         with Interrupts() as interrupts, contextlib.ExitStack() as open_things:
             process = _process(command, context.pid, interrupts.ignored_before)
