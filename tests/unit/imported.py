@@ -7,7 +7,8 @@ from typing import Any
 from insitu.convert.formats.folded_reader import read_folded
 from insitu.convert.formats.registry import ImportOptions, importer_of
 from insitu.session.manifest import Manifest
-from insitu.session.weighted_stacks import Selection, WeightedStacks, stacks_in_memory
+from insitu.session.memory_stacks import stacks_in_memory
+from insitu.session.weighted_stacks import Selection, WeightedStacks
 from insitu.session.writer import MemoryTables, SessionWriter
 from insitu.symbols.frame import Frame
 

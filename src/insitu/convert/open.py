@@ -56,7 +56,7 @@ def load_stacks(
     if _is_session(path):
         with open_session(path) as session:
             return session.stacks(want, times=times)
-    from insitu.session.weighted_stacks import stacks_in_memory
+    from insitu.session.memory_stacks import stacks_in_memory
     from insitu.session.writer import MemoryTables, SessionWriter
 
     tables = MemoryTables()
@@ -69,7 +69,8 @@ def load_stacks(
 def folded_stacks(text: str, name: str) -> "WeightedStacks":
     """The weighted stacks of lines "comm;outer;inner count"; ``name`` is for messages. Raises as read_folded does."""
     from insitu.convert.formats.folded_reader import read_folded
-    from insitu.session.weighted_stacks import Selection, stacks_in_memory
+    from insitu.session.memory_stacks import stacks_in_memory
+    from insitu.session.weighted_stacks import Selection
     from insitu.session.writer import MemoryTables, SessionWriter
 
     tables = MemoryTables()

@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.session.manifest import Manifest
-from insitu.session.weighted_stacks import Selection, WeightedStacks, load_stacks, tables_with_stacks
+from insitu.session.stack_query import load_stacks, tables_with_stacks
+from insitu.session.weighted_stacks import Selection, WeightedStacks
 
 if TYPE_CHECKING:
     from types import TracebackType
