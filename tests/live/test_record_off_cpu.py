@@ -16,7 +16,8 @@ def test_the_sleeps_of_a_command_are_spans_with_their_stack_and_thread_states(tm
     subprocess.run([*command, sys.executable, "-S", "-c", _SLEEPER], check=True)
     with insitu.open(output) as session:
         asleep = session.sql(
-            "select id, dur_ns, category from span where stack in (select stack from stack_frame where function like $f)",
+            "select id, dur_ns, category from span"
+            " where stack in (select stack from stack_frame where function like $f)",
             {"f": "%nanosleep%"},
         )
         # A thread that is preempted while it goes to sleep, as on a loaded machine, leaves the CPU twice.
