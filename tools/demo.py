@@ -9,7 +9,7 @@ ROOT = Path(__file__).resolve().parent.parent
 WEB = ROOT / "src/insitu/web"
 OUT = ROOT / "demo"
 LEAVES_BY_KIND = """select kind, count(*) as samples
-from sample join stack on stack.id = stack join frame on frame.id = frame group by kind order by samples desc"""
+from sample join stack_frame using (stack) where position = 0 group by kind order by samples desc"""
 INSITU = Path(sys.executable).with_name("insitu")
 
 
@@ -39,7 +39,9 @@ def _drop_what_node_left() -> None:
     """Its map of jitted code, written for profilers to read (the session now holds what was in it), and a log."""
     import insitu as library
 
-    for pid in library.open(OUT / "tsc.insitu")["thread"]["pid"].unique():
+    with library.open(OUT / "tsc.insitu") as session:
+        pids = session["process"]["pid"].to_list()
+    for pid in pids:
         Path(f"/tmp/perf-{pid}.map").unlink(missing_ok=True)
     for log in OUT.glob("isolate-*-v8.log"):
         log.unlink()

@@ -289,6 +289,9 @@ def test_processes_are_found_by_the_name_that_the_kernel_has_of_them(tmp_path):
     shutil.copy(shutil.which("sleep"), program)
     with subprocess.Popen([program, "100"]) as child:
         try:
+            # exec(2) closes the descriptor that Popen waits for before it sets the name.
+            while Path(f"/proc/{child.pid}/comm").read_text() != "insitu-test-sle\n":
+                time.sleep(0.001)
             assert _options.pids_named("insitu-test-sleeper") == (child.pid,)
             assert _options.pids_named("insitu-test-sle") == (child.pid,)
         finally:

@@ -166,7 +166,7 @@ def test_insitu_flame_writes_a_page_beside_where_it_runs(
     assert {stack[1:]: count for stack, count in stacks_of(html).items()} == {("main", "f"): 3, ("main",): 2}
     assert "<title>my &lt;run&gt;</title>" in html
     assert main(["flame", "run.folded", "-o", "-", "--comm", "other"]) == 1
-    assert b"there are: prog" in capsysbinary.readouterr().err
+    assert b"commands: prog" in capsysbinary.readouterr().err
 
 
 def test_insitu_flame_into_a_missing_directory_is_one_line(

@@ -1,4 +1,4 @@
-"""What addresses of a recording mean: processes replayed once, symbols looked up once, for all its sources."""
+"""Resolves the addresses of a recording: one process map and one symbolizer for all its sources."""
 
 import os
 from collections.abc import Iterable, Mapping
@@ -24,7 +24,7 @@ U64 = NDArray[np.uint64]
 
 
 class Addresses:
-    """Processes, symbols and stacks of one recording. Making it fills the session's tables of who ran."""
+    """Processes, symbols and stacks of one recording. The constructor fills the process and thread tables."""
 
     def __init__(
         self,
@@ -40,9 +40,9 @@ class Addresses:
     ) -> None:
         """``records`` say what happened to processes. ``live``: recorded on this machine since its last boot.
 
-        ``as_perf`` does as perf script does with callchains that the kernel recorded: no inlined functions, and
-        stacks that are unwound (``unwinds``) end at jitted code. ``max_stack`` bounds them; 0: as perf does.
-        Raises InsituError where stacks are to be unwound that were recorded on an unknown kind of machine.
+        ``as_perf`` treats callchains of the kernel as perf script does: no inlined functions, and unwound stacks
+        (``unwinds``) end at JIT code. ``max_stack`` is their maximum depth; 0: as perf.
+        Raises InsituError when stacks of an unknown architecture are to be unwound.
         """
         self._writer = writer
         self._as_perf = as_perf
@@ -55,10 +55,10 @@ class Addresses:
         for loss in self.processes.lost:
             writer.lost(loss.source, loss.count, cpu=loss.cpu, ts_ns=loss.ts_ns)
         if self.processes.throttled:
-            writer.notes.append(f"the kernel throttled sampling {self.processes.throttled} times")
+            writer.notes.append(f"sampling throttled by the kernel {self.processes.throttled} times")
 
     def epochs(self, pid: I32, ts_ns: I64) -> I32:
-        """The address space of each (process, time); -1 where nothing is known of it."""
+        """The address space of each (process, time); -1: unknown."""
         return self.processes.epochs(pid, ts_ns)
 
     def nodes(self, chains: Chains, epoch: I32) -> I32:
@@ -66,19 +66,19 @@ class Addresses:
         return self.stacks.add(chains, epoch)
 
     def joined(self, outer: I32, inner: I32) -> I32:
-        """Stacks of two parts: the inner one's frames on top of the outer one's."""
+        """Stacks of two parts: the frames of ``inner`` on top of those of ``outer``."""
         return self._writer.stacks.join(outer, inner)
 
     def unwound(self, stacks: UserStacks) -> tuple[I64, U64]:
         """Offsets (n + 1) and addresses, leaf first, of user stacks that were copied."""
         if self._unwinder is None:
-            # Recordings without a name of their machine (pipes, old perf) are taken to be of this one's.
+            # Recordings that do not name their architecture (pipes, old perf) are taken to be of this machine's.
             machine = machine_called(self._writer.manifest.machine or os.uname().machine)
             self._unwinder = Unwinder(
                 self.processes.spaces,
                 self.symbols.open_module,
                 machine=machine,
-                # Code that a JIT compiler made has no call frame information; perf's stacks end there.
+                # JIT code has no call frame information; perf's stacks end there.
                 frame_pointers=not self._as_perf,
                 max_depth=self._max_stack,
                 mark_cut=not self._as_perf,
@@ -86,7 +86,7 @@ class Addresses:
         return self._unwinder.unwind(stacks)
 
     def finish(self) -> None:
-        """Say what could not be looked up, and why."""
+        """Add notes about what could not be resolved, and why."""
         if self._unwinder is not None:
             self._writer.notes += self._unwinder.notes()
         self._writer.notes += self.symbols.notes

@@ -1,4 +1,4 @@
-"""The processes, threads and mappings that a replay found, in the session's tables."""
+"""Writes the processes, threads and mappings of a replay to the session's tables."""
 
 from insitu.convert.processes import Processes
 from insitu.session.core_tables import MAPPING, MODULE
@@ -8,7 +8,7 @@ __all__ = ["fill_identities"]
 
 
 def fill_identities(processes: Processes, writer: SessionWriter) -> None:
-    """Give every process and thread its id, and write what was mapped."""
+    """Assign ids to processes and threads, and write modules and mappings."""
     identities = writer.processes
     upids = []
     for process in processes.processes:

@@ -1,4 +1,4 @@
-"""Off-CPU time: what threads did when they left the CPU, joined with when they came back, as spans."""
+"""Off-CPU time: the events of a thread leaving and returning to the CPU, joined to spans."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ __all__ = ["convert_source"]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
-# include/linux/sched.h: what a task does that leaves the CPU. A running one was preempted; so was one whose
-# TASK_REPORT_MAX bit is set, in whatever state it was.
+# include/linux/sched.h: prev_state of sched_switch. TASK_RUNNING means preempted; so does the TASK_REPORT_MAX bit,
+# whatever the state.
 _STATES: Final = ((0x1, "sleep"), (0x2, "uninterruptible sleep"), (0x4, "stopped"), (0x8, "traced"))
 _PREEMPTED: Final = "preempted"
 _PREEMPTED_BIT: Final = 0x100
@@ -64,9 +64,9 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
 
 
 def _next_of(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> I64:
-    """For each (thread, time) the first later time at which that thread is in ``back``; 0 where there is none.
+    """For each (thread, time) the first later time of that thread in ``back``; 0 if there is none.
 
-    It must come before the thread leaves again: an event between the two was lost then.
+    A return after the thread has left again does not count: the event between them was lost.
     """
     result = np.zeros(len(tid), np.int64)
     if not len(tid):
@@ -81,7 +81,7 @@ def _next_of(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> I64:
 
 
 def _names(state: I64) -> list[str]:
-    """What each thread was doing, by its state when it left."""
+    """Names of waits, by the thread's state when it left the CPU."""
     kinds: dict[int, str] = {}
     for value in np.unique(state).tolist():
         name = _PREEMPTED

@@ -29,7 +29,7 @@ _NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQ
 def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "Session":
     """Open a session directory; a file of another tool is converted into a temporary session first.
 
-    A session whose recorder died is converted where it lies, or in a temporary place if that cannot be written; one
+    A session whose recorder died is converted in place, or in a temporary directory if it cannot be written; one
     that is still being recorded is readable up to now. Raises InsituError when ``path`` is none of these.
     """
     from insitu.session.reader import Session
@@ -89,7 +89,7 @@ def import_file(path: str | Path, output: str | Path, options: "ImportOptions | 
 
     path, output = Path(path), Path(output)
     if _is_session(path):
-        raise InsituError(f"{path}: a directory" + (", and a session already" if is_session(path) else ""))
+        raise InsituError(f"{path}: " + ("already a session" if is_session(path) else "is a directory"))
     with created_whole(output, Manifest.imported(str(path))) as session, SessionWriter.on_disk(session) as writer:
         _import(path, writer, options)
         writer.finish()
@@ -112,7 +112,7 @@ def _is_whole(path: Path) -> bool:
 def _converted_in_place(path: Path) -> bool:
     """Convert what a dead recorder left; whether the session at ``path`` is complete now.
 
-    Two readers that come at once wait for each other.
+    Concurrent readers wait for each other.
     """
     from insitu.convert.sources import finish
 
@@ -143,18 +143,16 @@ def _locked(path: Path) -> Iterator[None]:
 
 
 def _convert_copy(path: Path, target: Path) -> None:
-    """Convert a session that cannot be converted where it lies into another, up to what is there now."""
+    """Convert a session into another, as far as it has been recorded, where it cannot be converted in place."""
     from insitu.convert.sources import convert_sources
     from insitu.session.writer import SessionWriter
 
     manifest = Manifest.read(path)
     notes = [*manifest.notes]
     if is_recording(manifest):
-        notes.append("still being recorded: this is what there was when it was opened")
+        notes.append("still being recorded: shown up to the time it was opened")
     if not raw_sources(path):
-        raise InsituError(
-            f"{path}: holds no records yet" if is_recording(manifest) else f"{path}: damaged: no records"
-        )
+        raise InsituError(f"{path}: no records yet" if is_recording(manifest) else f"{path}: damaged: no records")
     with (
         created_whole(target, manifest.changed(notes=notes)) as session,
         SessionWriter.on_disk(session) as writer,
@@ -164,7 +162,7 @@ def _convert_copy(path: Path, target: Path) -> None:
 
 
 def _temporary(make: "Any") -> "Session":
-    """A session that ``make(path)`` makes in a temporary directory, which goes with the object."""
+    """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object."""
     import weakref
 
     from insitu.session.reader import Session

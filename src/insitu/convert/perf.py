@@ -29,7 +29,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-_REORDERED_ROWS: Final = 1 << 20  # by which rows of one stream may be out of the order of time
+_REORDERED_ROWS: Final = 1 << 20  # rows of one stream may be this far out of time order
 _CLOCKS: Final = {(Type.SOFTWARE, Software.CPU_CLOCK), (Type.SOFTWARE, Software.TASK_CLOCK)}
 
 
@@ -59,8 +59,7 @@ _FIELDS: Final = ("ts_ns", "cpu", "tid", "pid", "event", "stack", "weight")
 def convert_perf(recording: RawRecording, writer: SessionWriter, *, as_perf: bool = False) -> None:
     """Decode, unwind and symbolize into ``writer``; memory does not grow with the recording's length.
 
-    ``as_perf`` looks return addresses up as they are, not at the call before them, and otherwise does as
-    Addresses says.
+    ``as_perf`` resolves return addresses unadjusted, not the call before them; for the rest see Addresses.
     """
     with no_collector():
         addresses = Addresses(
@@ -78,7 +77,7 @@ def convert_perf(recording: RawRecording, writer: SessionWriter, *, as_perf: boo
 
 
 def side_records_of(recording: RawRecording) -> Iterator[SideRecord]:
-    """The records of a recording that say what samples mean."""
+    """The side-band records of a recording: mappings, names, forks, exits, losses."""
     for stream in recording.streams:
         for window in stream:
             yield from side_records(window, recording.attrs)
@@ -109,7 +108,7 @@ def convert_samples(
     writer.append(SAMPLE, {})
     writer.lost("malformed samples", samples.malformed)
     if recording.torn:
-        writer.notes.append(f"{recording.torn} bytes at the end are no whole record and were dropped")
+        writer.notes.append(f"incomplete records dropped ({recording.torn} bytes)")
 
 
 class _Samples:
@@ -141,7 +140,7 @@ def _period(attr: EventAttr) -> int:
 def _in_order(streams: Sequence[Iterator[_Columns]]) -> Iterator[_Columns]:
     """The rows of several streams, each roughly in the order of time, merged into one order of time.
 
-    Every stream is read as far as the one that is furthest behind; what may still be overtaken waits.
+    Streams are read up to the same time; rows that may still be preceded by others are held back.
     """
     waiting: list[_Columns] = []
     held = 0
@@ -190,7 +189,7 @@ def _sorted(rows: _Columns) -> _Columns:
 
 
 def _unwound(batch: SampleBatch, epoch: I32, addresses: Addresses) -> tuple[I64, U64] | None:
-    """User callchains of samples that carry registers and stack copies; None where none does."""
+    """User callchains of samples with registers and stack copies; None if there are none."""
     rows = np.flatnonzero(batch.regs_at >= 0)
     if not len(rows):
         return None
@@ -211,7 +210,7 @@ def _unwound(batch: SampleBatch, epoch: I32, addresses: Addresses) -> tuple[I64,
 
 
 def is_this_boot(path: Path, manifest: Manifest) -> bool:
-    """Whether a file of another tool was recorded on this machine since it booted, as far as can be told."""
+    """Whether a file of another tool seems to be recorded on this machine since its last boot."""
     here = os.uname()
     booted = time.time() - time.clock_gettime(time.CLOCK_BOOTTIME)
     return manifest.host == here.nodename and manifest.kernel == here.release and path.stat().st_mtime > booted

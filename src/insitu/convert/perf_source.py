@@ -1,4 +1,4 @@
-"""The raw records of perf's rings, a file for each CPU, and those that the recorder made of /proc."""
+"""The raw records of perf's rings, a file for each CPU, and those synthesized from /proc."""
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.formats.perf_records import EventAttr
@@ -14,8 +14,8 @@ __all__ = ["convert_source", "recording_of"]
 def recording_of(source: RawSource) -> RawRecording:
     """The records of a source of kind "perf".
 
-    Its layout has "events": name, struct perf_event_attr in hexadecimal and ids of each; "samples" false says that
-    it tells of processes only. Raises InsituError when the layout is damaged.
+    Its layout has "events": name, struct perf_event_attr in hexadecimal and ids of each; "samples" is false
+    for a source of side-band records only. Raises InsituError when the layout is damaged.
     """
     try:
         attrs = [
@@ -23,7 +23,7 @@ def recording_of(source: RawSource) -> RawRecording:
             for event in source.layout["events"]
         ]
     except (KeyError, TypeError, ValueError):
-        raise InsituError(f"{source.directory}: layout.json is damaged: no description of its events") from None
+        raise InsituError(f"{source.directory}: layout.json is damaged: no event descriptions") from None
     streams = [Windows.of(mapped(file)) for file in source.files]
     max_stack = source.layout.get("max_stack")
     return RawRecording(

@@ -1,4 +1,4 @@
-"""What a script of the probe language recorded: its events and maps, as tables."""
+"""The events and maps of a script, as tables."""
 
 from __future__ import annotations
 
@@ -66,7 +66,7 @@ def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[s
         malformed += found.malformed
         yield from found.tables.items()
     if at < len(data):
-        writer.notes.append(f"{source.id}: {len(data) - at} bytes at the end are no whole record and were dropped")
+        writer.notes.append(f"{source.id}: incomplete record at the end dropped ({len(data) - at} bytes)")
     writer.lost(f"{source.id}: malformed events", malformed)
 
 
@@ -107,7 +107,7 @@ def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
             stacks.append(each)
             described.append(Column(each, "stack"))
         else:
-            # What a map counts is in its own name: @read_bytes[...] = sum(...).
+            # A map's name gives the unit of its values: @read_bytes[...] = sum(...).
             said = prefix if each in ("value", "total") and value_type(prefix, "bigint") != "integer" else each
             kind = value_type(said, _storage(values))
             if not events and each in ("value", "count", "total") and kind in ("integer", "unsigned"):
@@ -115,7 +115,7 @@ def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
             described.append(Column(each, kind, nullable=True))
     if len(stacks) > 1 and "stack" not in stacks:
         described.append(Column("stack", "stack", "the user stack with the kernel's on top"))
-    return Table(name, "events of a script" if events else "a map of a script, at its end", tuple(described))
+    return Table(name, "events of a script" if events else "a map of a script at its end", tuple(described))
 
 
 def _storage(values: Any) -> str:
@@ -147,7 +147,7 @@ def _map_batch(columns: Mapping[str, Values], addresses: Addresses) -> dict[str,
 
 
 def _with_stacks(columns: Mapping[str, Values], addresses: Addresses, ts_ns: I64) -> dict[str, Any]:
-    """The columns, stacks as ids; of several stacks the joint one too."""
+    """The columns, with stacks as ids; of several stacks also the combined one."""
     batch: dict[str, Any] = {}
     user: Sequence[I32] = []
     kernel: Sequence[I32] = []

@@ -1,4 +1,4 @@
-"""Replay of what happened to processes: their address spaces, their threads and names, and what was lost."""
+"""Replays side-band records: address spaces, threads and their names, losses."""
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
@@ -30,7 +30,7 @@ class Lost:
 class ProcessLife:
     """One process from fork to exit; ``end_ns`` 0 while it runs, ``ppid`` 0 and ``exe`` "" if unknown.
 
-    A pid that is used again is another process. ``exe`` is the program that it ran last.
+    A reused pid is another process. ``exe`` is the program of its last exec.
     """
 
     pid: int
@@ -57,7 +57,7 @@ class ThreadLife:
 
 @dataclass
 class Processes:
-    """What became of all processes of a recording."""
+    """All processes of a recording over time."""
 
     spaces: ProcessMap
     lives: list[ThreadLife] = field(default_factory=list)
@@ -74,19 +74,19 @@ class Processes:
 
     @property
     def mappings(self) -> Iterator[MappedFor]:
-        """Every mapping, of which process, and from when to when."""
+        """Every mapping with its process, start and end."""
         return self.spaces.mapped_for()
 
     def epochs(self, pid: I32, ts_ns: I64) -> I32:
-        """The epoch in which each (process, time) lies; -1 for a process nothing is known of."""
+        """The address-space epoch of each (process, time); -1: unknown process."""
         return self.spaces.epochs_at(pid, ts_ns)
 
     def process_rows(self, pid: I32, ts_ns: I64) -> I32:
-        """The index in ``processes`` of what each pid meant at each time; -1 if nothing is known of it."""
+        """The index in ``processes`` of each (pid, time); -1: unknown."""
         return self.spaces.processes_at(pid, ts_ns)
 
     def thread_rows(self, tid: I32, ts_ns: I64) -> I32:
-        """The index in ``lives`` of the thread that each tid meant at each time; -1 if nothing is known of it."""
+        """The index in ``lives`` of each (tid, time); -1: unknown."""
         lines: dict[int, list[tuple[int, int]]] = {}
         for index, life in enumerate(self.lives):
             lines.setdefault(life.tid, []).append((life.start_ns, index))
@@ -139,7 +139,7 @@ class _Replay:
     def forked(self, record: SideRecord) -> None:
         is_thread = record.pid == record.ppid
         life = self.alive.get(record.tid)
-        # What was running at the start is reported twice if it began just then: by the kernel, and as found in /proc.
+        # A process that began just at the start is reported twice: by the kernel, and from /proc.
         if life is not None and life.start_ns <= self.first_ns:
             process = self.map.processes[life.process]
             if process.pid == record.pid and (is_thread or process.ppid == record.ppid):
@@ -150,7 +150,7 @@ class _Replay:
         if is_thread:
             process = self.map.seen(record.pid, record.ts_ns)
         else:
-            if life is not None:  # the pid is used again, and the exit was not heard of
+            if life is not None:  # the pid was reused, and its exit was not recorded
                 for tid in tuple(self.threads_of[life.process]):
                     self.end(tid, record.ts_ns)
             process = self.map.forked(record.pid, record.ppid, record.ts_ns)
@@ -159,7 +159,7 @@ class _Replay:
             life.names.append((record.ts_ns, name))
 
     def begin(self, tid: int, pid: int, process: int, ts_ns: int) -> ThreadLife:
-        self.end(tid, ts_ns)  # a thread whose exit was not heard of
+        self.end(tid, ts_ns)  # a thread whose exit was not recorded
         life = self.alive[tid] = ThreadLife(tid, pid, process, ts_ns)
         self.result.lives.append(life)
         self.threads_of.setdefault(process, set()).add(tid)
@@ -174,7 +174,7 @@ class _Replay:
 
     def exited(self, record: SideRecord) -> None:
         life = self.end(record.tid, record.ts_ns)
-        # The main thread may exit before others; of a process that nothing else is known of it is the end.
+        # The main thread may exit before others; if no others are known, the process ends with it.
         if not self.threads_of[life.process] if life is not None else record.tid == record.pid:
             self.map.exited(record.pid, record.ts_ns)
 

@@ -15,9 +15,9 @@ __all__ = ["RawRecording", "Windows"]
 
 
 class Windows:
-    """The records of one stream, window by window, again and again. ``torn`` bytes belong to no whole record.
+    """The records of one stream, window by window; can be iterated again. ``torn``: bytes of an incomplete record.
 
-    What fits into one window is walked once.
+    A stream that fits into one window is walked once.
     """
 
     def __init__(self, windows: Callable[[], Iterator[Stream]], keep: bool) -> None:
@@ -49,9 +49,9 @@ class Windows:
 class RawRecording:
     """Streams of records (each in the order of one ring or file), their events, and what came with them.
 
-    A stream is what gives windows of its records, again and again. ``build_ids`` maps a path to the build id noted
-    beside the stream; ``cut_bytes`` counts bytes that belong to no whole record. ``live`` says that it was recorded
-    on this machine since its last boot, so that processes and kernel symbols may be looked at.
+    A stream yields windows of its records, each time it is iterated. ``build_ids`` maps a path to the build id noted
+    beside the stream; ``cut_bytes`` counts bytes of incomplete records. ``live``: recorded on this machine since its
+    last boot, so that /proc and the running kernel's symbols may be used.
     """
 
     streams: Sequence[Iterable[Stream]]
@@ -62,10 +62,10 @@ class RawRecording:
     live: bool = False
     source: str = "perf"
     max_stack: int = 0
-    """Frames that unwinding of stack copies goes back at most; 0: as perf."""
+    """Most frames of a stack that is unwound from a copy; 0: as perf."""
     notes: list[str] = field(default_factory=list)
     kallsyms: bytes | None = None
-    """The recorded kernel's /proc/kallsyms, where it was kept."""
+    """The recorded kernel's /proc/kallsyms, if it was saved."""
 
     @property
     def torn(self) -> int:

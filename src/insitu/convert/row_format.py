@@ -1,8 +1,8 @@
-"""How rows lie in raw records: a header, then 8 bytes for each column, then what is longer, in order of columns.
+"""Layout of rows in raw records: a header, 8 bytes per column, then values of variable length in column order.
 
-The header is a u32 with the row's length in bytes, itself included, and a u32 that is zero. Texts, bytes and stacks
-have their length in bytes among the numbers, and follow them, each padded to a multiple of 8. A stack is its
-addresses, innermost first; a thread is two u32: process and thread.
+The header is a u32, the row's length in bytes including the header, and a u32 zero. For texts, bytes and stacks the 8
+bytes are the length in bytes; the values follow, each padded to a multiple of 8. A stack is its addresses, innermost
+first; a thread is two u32: pid and tid.
 """
 
 import struct
@@ -13,7 +13,7 @@ __all__ = ["CODES", "HEADER", "NUMPY", "VARIABLE"]
 HEADER: Final = struct.Struct("<II")
 
 VARIABLE: Final = ("stack", "name", "enum", "path", "build_id", "text", "blob")
-"""Semantic types whose values are as long as they are."""
+"""Semantic types of variable length."""
 
 CODES: Final = {
     **dict.fromkeys(VARIABLE, "Q"),

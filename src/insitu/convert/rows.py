@@ -1,4 +1,4 @@
-"""Rows that a recorder wrote one at a time (record/row_log.py), as columns of their table."""
+"""Rows written one at a time (record/row_log.py), as columns of their table."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     try:
         table = described(source.layout.get("table"))
     except ValueError:
-        raise InsituError(f"{source.directory}: layout.json is damaged: no description of its table") from None
+        raise InsituError(f"{source.directory}: layout.json is damaged: no table description") from None
     writer.append(table, {})
     decoder = _Decoder(table, writer, addresses)
     for file in source.files:
@@ -43,12 +43,12 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
             last = int(rows[-1])
             at += last + HEADER.unpack_from(data, at + last)[0]
         if torn:
-            writer.notes.append(f"{source.id}: {torn} bytes at the end are no whole record and were dropped")
+            writer.notes.append(f"{source.id}: incomplete record at the end dropped ({torn} bytes)")
     writer.lost(f"{source.id}: malformed rows", decoder.malformed)
 
 
 def _walk(data: memoryview) -> I64:
-    """Where the whole rows of a window begin."""
+    """Offsets of the complete rows of a window."""
     at, starts = 0, []
     unpack, end = HEADER.unpack_from, len(data)
     while at + HEADER.size <= end:

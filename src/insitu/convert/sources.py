@@ -1,7 +1,7 @@
-"""What a recorder left in raw/, turned into the session's tables: one converter for each kind of source.
+"""Converts the raw records of a session into its tables: one converter for each kind of source.
 
 raw/SOURCE/layout.json says how to read raw/SOURCE/*.records: its "kind" names the converter, the rest is that
-converter's. Everything that is needed to decode stands there, so that a recorder that was killed has lost nothing.
+converter's. It holds everything needed for decoding, so that the recording of a killed recorder can be read.
 """
 
 import json
@@ -51,12 +51,12 @@ class RawSource:
 
     @property
     def kind(self) -> str:
-        """What its converter is chosen by."""
+        """Selects the converter."""
         return str(self.layout.get("kind"))
 
     @property
     def losses(self) -> list[dict[str, Any]]:
-        """What the records do not tell of losses, as the recorder noted it at its end (see record/run.py)."""
+        """Losses that the records do not report, as the recorder wrote them at its end (see record/run.py)."""
         try:
             with (self.directory / "end.json").open("rb") as file:
                 found = json.loads(file.read(_MOST_LAYOUT_BYTES))["losses"]
@@ -107,9 +107,9 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
 
 
 def finish(path: Path) -> Manifest:
-    """Convert raw/ to tables, drop it, and mark the session complete; its manifest.
+    """Convert raw/ to tables, remove it, and mark the session complete; returns its manifest.
 
-    Until the tables are all there raw/ stays, so a failure (a full disk) loses nothing: OSError is raised.
+    raw/ is removed last, so that a failure (OSError, on a full disk) loses nothing.
     Raises InsituError when raw/ cannot be read.
     """
     with SessionWriter.on_disk(path) as writer:
@@ -118,7 +118,7 @@ def finish(path: Path) -> Manifest:
 
 
 def mapped(file: Path) -> "memoryview | bytes":
-    """A file's bytes, mapped where its file system can."""
+    """A file's bytes, mapped if its file system supports mmap(2)."""
     import mmap
 
     with file.open("rb") as opened:

@@ -1,6 +1,6 @@
 """Callchains of millions of samples reduced to the distinct ones, and those to a tree of frames.
 
-A distinct stack is an address-space epoch and a callchain; it is told apart by a 64-bit hash of both.
+A distinct stack is an address-space epoch and a callchain; it is identified by a 64-bit hash of both.
 """
 
 from collections.abc import Callable
@@ -33,7 +33,7 @@ _BASE = 0xD1342543DE82EF95  # odd, with no pattern (a multiplier of Steele and V
 class Chains:
     """Callchains, leaf first and without markers: chain i is ``address[offset[i]:offset[i + 1]]``.
 
-    ``called`` is set where the address is a return address, so that the call lies before it.
+    ``called`` is set where the address is a return address, so that the call is before it.
     """
 
     offset: I64
@@ -59,7 +59,7 @@ def _offsets(lengths: I64) -> I64:
 
 
 def chains_of(batch: SampleBatch, unwound: tuple[I64, U64] | None = None, *, move_back: bool = True) -> Chains:
-    """The callchain of each sample of a batch; ``unwound`` (offsets, addresses) is put behind the recorded part.
+    """The callchain of each sample of a batch; ``unwound`` (offsets, addresses) is appended to the recorded part.
 
     A sample without a callchain has its instruction pointer as its only frame. Without ``move_back`` no address of
     the recorded part counts as a return address (see build).
@@ -123,7 +123,7 @@ class StackInterner:
     """Callchains of batches of samples as nodes of a session's call tree; each distinct one is resolved once."""
 
     def __init__(self, tree: StackTree, resolve: Callable[[I32, U64, Bools], tuple[I64, I32]]) -> None:
-        """``resolve(epoch, address, called)`` gives, for n distinct places, offsets and frames, leaf first."""
+        """``resolve(epoch, address, called)`` returns offsets and frames, leaf first, of n distinct addresses."""
         self._tree = tree
         self._resolve = resolve
         self._chains = GrowingIndex()
@@ -141,7 +141,7 @@ class StackInterner:
         return self._leaves[ids]
 
     def _grown(self, chains: Chains, epoch: I32) -> I32:
-        """The nodes of chains that were not seen before."""
+        """The nodes of new chains."""
         lengths = chains.lengths
         where = np.where(chains.address < KERNEL_HALF, np.repeat(epoch, lengths), np.int32(-1))
         place = (chains.address + chains.called) * _MIX ^ (
@@ -172,7 +172,7 @@ def _hash(chains: Chains, epoch: I32) -> U64:
     np.cumsum(mixed, out=running[1:])
     back = _powers(pow(_BASE, -1, 1 << 64), len(mixed) + 1)
     sums = (running[chains.offset[1:]] - running[chains.offset[:-1]]) * back[chains.offset[:-1]]
-    # The epoch tells user addresses apart; a stack that stays in the kernel means the same everywhere.
+    # User addresses depend on the epoch; a stack of kernel addresses alone does not.
     ends = np.maximum(chains.offset[1:] - 1, 0)
     last = chains.address[ends] if len(chains.address) else np.zeros(len(chains), np.uint64)
     user = np.where(last < KERNEL_HALF, epoch + 2, 1).astype(np.uint64)

@@ -1,4 +1,4 @@
-"""Addresses of distinct stacks to frames: each address goes to the symbols of what is mapped there, once."""
+"""Resolves addresses of distinct stacks to frames: each address once, in the module mapped there."""
 
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -30,7 +30,7 @@ _UNKNOWN = (Frame("[unknown]", symbolized=False),)
 
 
 class Resolver:
-    """Resolves addresses to frames, which it adds to a table of frames."""
+    """Resolves addresses to frames, and adds them to the frame table."""
 
     def __init__(self, symbols: "Symbolizer", spaces: ProcessMap, frames: FrameTable) -> None:
         self._symbols = symbols
@@ -65,9 +65,9 @@ class Resolver:
                 continue
             file = self._spaces.modules[one]
             if is_of_one_process(file.path):
-                answers = self._symbols.user(file, offset[mine], address[rows[mine]])
-                for row, answer in zip(rows[mine].tolist(), answers, strict=True):
-                    found[row] = answer
+                resolved = self._symbols.user(file, offset[mine], address[rows[mine]])
+                for row, frames in zip(rows[mine].tolist(), resolved, strict=True):
+                    found[row] = frames
             else:
                 self._spread(rows[mine], offset[mine], partial(self._symbols.user, file), found)
 
@@ -75,7 +75,7 @@ class Resolver:
         self, rows: I64, at: U64, look_up: Callable[[U64], list[tuple[Frame, ...]]], found: list[Sequence[Frame]]
     ) -> None:
         """Look up each distinct value of ``at`` once; the frames of each row go into ``found``."""
-        places, inverse = distinct(at)
-        answers = look_up(places)
-        for row, answer in zip(rows.tolist(), inverse.tolist(), strict=True):
-            found[row] = answers[answer]
+        unique, inverse = distinct(at)
+        resolved = look_up(unique)
+        for row, index in zip(rows.tolist(), inverse.tolist(), strict=True):
+            found[row] = resolved[index]

@@ -1,1 +1,1 @@
-"""Recorders: a source in, a session out."""
+"""Recorders: from sources to a session."""

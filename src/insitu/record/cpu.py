@@ -1,4 +1,4 @@
-"""CPU profiles: where the time of a command, of running processes or of the whole machine goes."""
+"""insitu.profile(): a CPU profile of a command, of running processes or of the whole machine."""
 
 import os
 from collections.abc import Sequence
@@ -33,9 +33,9 @@ def profile(
     """Record a CPU profile and open it: of a command, of running processes (``pid``) or of every CPU.
 
     ``frequency`` is in hertz per CPU; ``seconds`` ends the recording, which otherwise lasts until the command or the
-    processes end, or until Ctrl-C. ``stacks`` is how callers are found: "fp" follows frame pointers,
-    "dwarf" copies ``stack_bytes`` of each user stack and unwinds it afterwards, "none" records no callers.
-    Without ``output`` the session lies in a temporary directory that goes with the returned object.
+    processes end, or until Ctrl-C. ``stacks`` is how call stacks are recorded: "fp" follows frame pointers,
+    "dwarf" copies ``stack_bytes`` of each user stack and unwinds it afterwards, "none" records no stacks.
+    Without ``output`` the session is in a temporary directory, which is deleted with the returned object.
     The command's exit status is in the session's manifest. Raises InsituError.
     """
     import tempfile

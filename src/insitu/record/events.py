@@ -1,4 +1,4 @@
-"""Which perf events a CPU profile is made of here: what was asked for, as far as machine and user can have it."""
+"""The perf events of a CPU profile: those asked for, as far as this machine, kernel and user allow."""
 
 import errno
 import os
@@ -35,13 +35,13 @@ MAX_STACK_BYTES: Final = 65528
 # the segment registers DS, ES, FS, GS) and arch/arm64/include/uapi/asm/perf_regs.h (x0 to pc).
 _USER_REGISTERS: Final = {"x86_64": 0xFF0FFF, "aarch64": 0x1FFFFFFFF}
 
-# What newer kernels can do besides, in the order in which an older one is let off.
+# Features of newer kernels, in the order in which they are dropped on an older one.
 _LOST_SINCE_6_0: Final = "lost"
 _BUILD_ID_SINCE_5_12: Final = "build_id"
 
 
 class Event(NamedTuple):
-    """One event to open: its name and the attributes, which all targets share."""
+    """One event to open: its name, and its attributes, the same for all targets."""
 
     name: str
     attr: Attr
@@ -57,7 +57,7 @@ def choose(
     kernel: bool = True,
     whole_system: bool = False,
 ) -> tuple[list[Event], list[str]]:
-    """The events for ``names`` and notes for the user about what could not be had.
+    """Returns the events for ``names`` and notes for the user about what is not available.
 
     Without names it is hardware cycles or, where no PMU counts them, cpu-clock. Each event is opened once on this
     process, so that a refusal (InsituError) comes before anything is started. The first event carries the records
@@ -68,7 +68,7 @@ def choose(
     for name in names or ("cycles",):
         if name not in EVENTS:
             known = ", ".join(EVENTS)
-            raise InsituError(f"no event {name!r}", remedy=f"one of: {known}", status=2)
+            raise InsituError(f"unknown event {name!r}", remedy=f"one of: {known}", status=2)
     sample_type = _sample_type(stacks, several=len(names) > 1)
     for name in names or ("cycles",):
         attr = _attr(name, sample_type, frequency, stack_bytes)
@@ -83,7 +83,7 @@ def choose(
         except InsituError as error:
             if names or refusal(error) not in (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP):
                 raise
-            notes.append("no hardware counter for cycles here: sampling the cpu-clock timer instead")
+            notes.append("no PMU (virtual machine?): sampling on cpu-clock")
             name = "cpu-clock"
             attr.type, attr.config = EVENTS[name]
             attr.exclude_idle, attr.exclude_guest = 1, 0
@@ -93,7 +93,7 @@ def choose(
 
 
 def dummy_event() -> Event:
-    """An event that counts nothing, for the records of mappings, names, forks and exits that come with it."""
+    """PERF_COUNT_SW_DUMMY: counts nothing, but delivers records of mappings, names, forks and exits."""
     attr = Attr(
         type=Type.SOFTWARE,
         config=Software.DUMMY,
@@ -144,21 +144,21 @@ def _attr(name: str, sample_type: Sample, frequency: int, stack_bytes: int) -> A
         clockid=time.CLOCK_MONOTONIC,
         watermark=1,
     )
-    # A timer goes on while a CPU idles, other than its cycles do; where time is spent, that is no answer.
+    # Unlike cycles, a timer also fires on an idle CPU; a CPU profile does not want those samples.
     attr.exclude_idle = kind == Type.SOFTWARE
-    # What a virtual machine does on this host has addresses of its own.
+    # Addresses in this host's guests cannot be resolved here.
     attr.exclude_guest = kind == Type.HARDWARE
     if sample_type & Sample.REGS_USER:
         machine = os.uname().machine
         if machine not in _USER_REGISTERS:
-            raise InsituError(f"no stack copies on {machine}", remedy="use --stacks fp")
+            raise InsituError(f"--stacks dwarf is not supported on {machine}", remedy="use --stacks fp")
         attr.sample_regs_user = _USER_REGISTERS[machine]
         attr.sample_stack_user = stack_bytes
     return attr
 
 
 def _fit(attr: Attr, notes: list[str]) -> None:
-    """Take away what this kernel does not know and this user may not have, until the event opens."""
+    """Drop what this kernel does not support or this user may not use, until the event opens."""
     newer = [_LOST_SINCE_6_0, _BUILD_ID_SINCE_5_12]
     while True:
         try:
@@ -173,7 +173,7 @@ def _fit(attr: Attr, notes: list[str]) -> None:
                     attr.build_id = 0
             elif code in (errno.EACCES, errno.EPERM) and not attr.exclude_kernel and not attr.exclude_user:
                 level = procfs.sysctl("kernel.perf_event_paranoid")
-                notes.append(f"user code only: kernel.perf_event_paranoid={level} keeps the kernel's from this user")
+                notes.append(f"kernel samples excluded (perf_event_paranoid={level})")
                 attr.exclude_kernel = attr.exclude_hv = attr.exclude_callchain_kernel = 1
             else:
                 raise

@@ -1,4 +1,4 @@
-"""Signals that ask a recorder to stop, turned into something that poll(2) can wait for."""
+"""SIGINT, SIGTERM and SIGHUP as a descriptor for poll(2)."""
 
 import contextlib
 import os
@@ -14,16 +14,16 @@ _ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 class Interrupts:
     """Within the context, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
 
-    ``fd`` becomes readable when one has come. SIGHUP stays ignored where it was (nohup). SIGINT, which shells
-    ignore for jobs in the background, is heard all the same: `kill -INT` is how to end such a recorder.
-    ``ignored_before`` holds what a command started within the context must go on ignoring.
-    Outside of the main thread Python delivers no signals: there the context changes nothing and nothing comes.
+    ``fd`` becomes readable when one arrives. SIGHUP stays ignored if it was (nohup). SIGINT, which shells ignore
+    for background jobs, is handled all the same, so that `kill -INT` ends such a recorder.
+    ``ignored_before`` holds the signals that a command started within the context must go on ignoring.
+    Outside the main thread Python delivers no signals: there the context has no effect.
     """
 
     def __init__(self) -> None:
         self.count = 0
         self.leaving = False
-        """Set while what is done may take long and may be left without loss: one more signal ends the process."""
+        """Set during work that may take long and can be abandoned without loss: one more signal ends the process."""
         self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._before: dict[int, Any] = {}
         self._wake_before = -1
@@ -55,11 +55,11 @@ class Interrupts:
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
         if self.leaving and self.count > 1:
-            # Everything attached hangs on descriptors: the kernel lets go of it with the process.
+            # All attachments are held by descriptors: the kernel detaches them when the process exits.
             os._exit(128 + number)
 
     def seen(self) -> int:
-        """How many have come so far; ``fd`` is not readable again before the next one."""
+        """Returns how many have arrived; ``fd`` is not readable again before the next one."""
         with contextlib.suppress(BlockingIOError):
             os.read(self.fd, 512)
         return self.count

@@ -1,4 +1,4 @@
-"""The command that is recorded: forked but held back, let go when all is attached, waited for."""
+"""The recorded command: forked, held before exec until everything is attached, waited for."""
 
 import contextlib
 import errno
@@ -16,9 +16,9 @@ NOT_EXECUTABLE: Final = 126
 
 
 def executable(command: Sequence[str]) -> str:
-    """The file that the command runs, by PATH as a shell looks it up.
+    """Returns the file that the command runs, looked up in PATH as a shell does.
 
-    Raises InsituError with a shell's statuses: 127 where there is no such file, 126 where it cannot be executed.
+    Raises InsituError with a shell's status: 127 if it does not exist, 126 if it cannot be executed.
     """
     import shutil
 
@@ -33,10 +33,10 @@ def executable(command: Sequence[str]) -> str:
 
 
 class Launched:
-    """A child process that has been forked and waits, before exec, until ``release``.
+    """A forked child process that waits before exec until ``release``.
 
-    Should this process die before that, the child ends without having run anything. ``ignoring`` are the signals
-    that the command is to ignore, as this process did before it began to listen to them.
+    If this process dies before that, the child exits without exec. ``ignoring`` are the signals that the command
+    is to ignore, as this process did before it installed its handlers.
     """
 
     def __init__(self, command: Sequence[str], ignoring: Sequence[int] = ()) -> None:
@@ -55,13 +55,13 @@ class Launched:
 
     @property
     def held(self) -> bool:
-        """Whether it still waits for release()."""
+        """Whether it is still waiting for release()."""
         return self._gate >= 0
 
     def release(self) -> None:
-        """Let the command run; once is enough.
+        """Let the command run. Idempotent.
 
-        Raises InsituError (status 126) if exec fails, as for a file of another machine.
+        Raises InsituError (status 126) if exec fails, such as for a file of another architecture.
         """
         if not self.held:
             return
@@ -75,7 +75,7 @@ class Launched:
             raise InsituError(f"{self._path}: {os.strerror(code)}", status=NOT_EXECUTABLE)
 
     def ended(self) -> bool:
-        """Whether the command is over; never blocks."""
+        """Whether the command has ended; never blocks."""
         if self._status is None:
             pid, status = os.waitpid(self.pid, os.WNOHANG)
             if pid:
@@ -83,7 +83,7 @@ class Launched:
         return self._status is not None
 
     def wait(self) -> None:
-        """Wait for the command's end."""
+        """Wait for the command to end."""
         if self._status is None:
             self._status = os.waitpid(self.pid, 0)[1]
 
@@ -95,13 +95,13 @@ class Launched:
 
     @property
     def exit_status(self) -> int:
-        """The status as a shell gives it: 128 + n for signal n. Only once the command is over."""
+        """Exit status as a shell gives it, 128 + n for signal n. Valid once the command has ended."""
         assert self._status is not None
         code = os.waitstatus_to_exitcode(self._status)
         return 128 - code if code < 0 else code
 
     def close(self) -> None:
-        """Close the descriptors. A command that was never released ends. Idempotent."""
+        """Close the descriptors; a command that was never released exits. Idempotent."""
         held = self.held
         for fd in (self._gate, self._report, self.pidfd):
             if fd >= 0:
@@ -112,10 +112,10 @@ class Launched:
 
 
 def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[int], gate: int, report: int) -> None:
-    """The child's side: never returns, runs nothing of this process's clean-up."""
+    """Runs in the child: never returns, and skips this process's clean-up."""
     try:
         if os.read(gate, 1):
-            # Python ignores these, and exec would hand that on.
+            # Python ignores these, and exec would pass that on.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             for number in ignoring:

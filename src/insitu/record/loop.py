@@ -1,4 +1,4 @@
-"""The one event loop of recordings and scripts: waits, drains the sources, and knows when it is over."""
+"""The event loop of recordings and scripts: waits, drains the sources, and decides when to stop."""
 
 from __future__ import annotations
 
@@ -15,28 +15,28 @@ if TYPE_CHECKING:
     from insitu.record.launcher import Launched
 __all__ = ["Drained", "Loop"]
 
-# How long a command may take to end by itself after Ctrl-C, which it got too, before it is sent SIGTERM.
+# How long a command, which gets Ctrl-C too, may take to exit before it is sent SIGTERM.
 _GRACE_S = 1.0
 
 
 class Drained(Protocol):
-    """What the loop needs to know of a source."""
+    """What the loop needs of a source."""
 
     @property
     def fds(self) -> Sequence[int]:
-        """Descriptors that become readable when there is something to drain."""
+        """Descriptors that become readable when there is data to drain."""
 
     @property
     def wait_s(self) -> float:
-        """How long it may be left alone."""
+        """Longest time between two drains, in seconds."""
 
     @property
     def ended(self) -> bool:
-        """Whether it has reached its end by itself."""
+        """Whether it has ended by itself."""
 
 
 class Loop:
-    """Drains sources until the target or a source ends, the time is up, or somebody asks to stop.
+    """Drains sources until the target or a source ends, the duration is over, or a signal asks to stop.
 
     Use: ``while loop.turn(): ...``; then stop the sources, ``end_command()``, ``exit_status``; and close it.
     """
@@ -51,7 +51,7 @@ class Loop:
         seconds: float | None = None,
         interrupts: Interrupts | None = None,
     ) -> None:
-        """``drain`` is called whenever there may be something to drain. ``seconds`` count from now."""
+        """``drain`` is called whenever there may be data to drain. ``seconds`` count from now."""
         self._sources = sources
         self._drain = drain
         self._launched = launched
@@ -76,11 +76,11 @@ class Loop:
 
     @property
     def elapsed_s(self) -> float:
-        """Seconds since it began."""
+        """Seconds since the loop was made."""
         return time.monotonic() - self._began
 
     def turn(self) -> bool:
-        """Wait for something to happen, and drain; False when it is over."""
+        """Wait for an event, and drain; returns False when the recording is over."""
         if self._over or (self._interrupts is not None and self._interrupts.seen()):
             return False
         wait_s = min((source.wait_s for source in self._sources), default=1.0)
@@ -105,9 +105,9 @@ class Loop:
         self._over = True
 
     def end_command(self, *, at_once: bool = True) -> bool:
-        """See the command to its end; whether somebody asked a second time and it was left behind.
+        """End the command and wait for it; returns whether a second signal came and it was left running.
 
-        Not ``at_once``: it runs on until it ends by itself.
+        Not ``at_once``: wait until it exits by itself.
         """
         launched = self._launched
         if launched is None:
@@ -130,7 +130,7 @@ class Loop:
         return False
 
     def exit_status(self, *, failed: bool = False) -> int:
-        """The command's, as a shell has it; 0 without one, or where it was ended because all had been recorded."""
+        """The command's exit status as a shell gives it; 0 without one, or if the recording's end terminated it."""
         if self._launched is None:
             return 0
         if self._abandoned:

@@ -1,4 +1,4 @@
-"""Rows of a registered table on their way to disk while recording, for sources that make them one at a time."""
+"""Rows of a registered table written to raw/ while recording, for sources that produce them one at a time."""
 
 import os
 import struct
@@ -13,7 +13,7 @@ __all__ = ["RowLog"]
 
 
 class RowLog:
-    """Appends rows to a file: numbers of 8 bytes each, then texts, bytes and stacks as long as they are.
+    """Appends rows to a file: numbers of 8 bytes each, then texts, bytes and stacks of variable length.
 
     A stack is given as its addresses, innermost first; a thread as (pid, tid). See convert/row_format.py.
     """
@@ -27,7 +27,7 @@ class RowLog:
 
     @property
     def layout(self) -> Mapping[str, Any]:
-        """What layout.json is to hold."""
+        """The content of layout.json."""
         return {"kind": "rows", "table": description(self._table), "machine": os.uname().machine}
 
     def open(self, directory: Path) -> None:
@@ -53,7 +53,7 @@ class RowLog:
         self._pending.append(HEADER.pack(HEADER.size + len(body), 0) + body)
 
     def write(self) -> int:
-        """Write what was added since; the number of bytes. Raises OSError."""
+        """Write the rows added since the last call; returns the number of bytes. Raises OSError."""
         data = b"".join(self._pending)
         self._pending.clear()
         done = 0

@@ -1,4 +1,4 @@
-"""One recording: its target, sources, deadline, signals, losses and exit status; the same for every recorder."""
+"""One recording: target, sources, deadline, signals, losses and exit status, for every recorder."""
 
 import contextlib
 import json
@@ -23,7 +23,7 @@ __all__ = ["Outcome", "Request", "processes_of", "record"]
 
 
 class Request(NamedTuple):
-    """Whom to record and for how long: exactly one of ``command``, ``pids`` and ``whole_system``; a command may be
+    """What to record and for how long: exactly one of ``command``, ``pids`` and ``whole_system``; a command may be
     given besides ``whole_system``, which then lasts as long as the command."""
 
     command: tuple[str, ...] = ()
@@ -32,7 +32,7 @@ class Request(NamedTuple):
     seconds: float | None = None
 
     def check(self) -> None:
-        """Raise InsituError (status 2, wrong usage) for a request that makes no sense, whatever the machine."""
+        """Raise InsituError (status 2, usage) for a request that is invalid on any machine."""
         kinds = bool(self.command) + bool(self.pids) + self.whole_system
         if kinds == 0:
             raise InsituError("nothing to record", remedy="give a command after --, -p PID, or -a", status=2)
@@ -48,12 +48,12 @@ class Outcome(NamedTuple):
     exit_status: int
     bytes_written: int
     lost: int
-    """Records that were lost and are not told in the records themselves."""
+    """Lost records that the records themselves do not report."""
     notes: list[str]
     failure: str
-    """Why recording ended early ("" if it did not): the disk is full, for example."""
+    """Why recording ended early, such as a full disk; "" if it did not."""
     abandoned: bool
-    """Asked to stop a second time, while the command was still ending."""
+    """Whether a second signal came while the command was still ending."""
 
 
 def record(
@@ -68,7 +68,7 @@ def record(
 
     Nothing is started, and nothing at ``path`` touched, before everything that can be refused has been tried.
     ``progress`` is called about once a second with the seconds and bytes so far. ``default_table`` is what views show
-    unless they are told.
+    without --table.
     Raises InsituError; its status is 126 or 127 where the command cannot be run.
     """
     request.check()
@@ -122,7 +122,7 @@ class _Recording:
         try:
             self._start(manifest.start_ns)
         except BaseException:
-            put_back(self._path)  # nothing came of it
+            put_back(self._path)  # nothing was recorded
             raise
         settle(self._path)
         loop = Loop(
@@ -140,13 +140,13 @@ class _Recording:
             loop.close()
 
     def _until_over(self, loop: Loop) -> None:
-        told = 0.0
+        reported_s = 0.0
         while loop.turn():
             if self._failure:
                 loop.stop()
-            if self._progress and loop.elapsed_s - told >= 1:
-                told = loop.elapsed_s
-                self._progress(told, self._bytes)
+            if self._progress and loop.elapsed_s - reported_s >= 1:
+                reported_s = loop.elapsed_s
+                self._progress(reported_s, self._bytes)
 
     def _ended(self, loop: Loop, manifest: Manifest) -> Outcome:
         end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
@@ -172,7 +172,7 @@ class _Recording:
             self._launched.release()
 
     def _or_failure(self, action: Callable[[], Any]) -> None:
-        """Do what a full disk may prevent: the first failure is remembered, and what was recorded is kept."""
+        """Run ``action``, which a full disk may fail; keep the first failure, and what has been recorded."""
         try:
             action()
         except OSError as error:
@@ -187,7 +187,7 @@ class _Recording:
             self._bytes += source.drain()
 
     def _write_losses(self, end_ns: int) -> int:
-        """Keep, for the converter, what the records themselves do not tell."""
+        """Write losses that the records themselves do not report to end.json, for the converter."""
         total = 0
         for source in self._sources:
             losses = list(source.losses())
@@ -201,21 +201,21 @@ class _Recording:
 
 
 def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:
-    """The processes that these process or thread numbers belong to, each once.
+    """Returns the processes of these process or thread ids, each once.
 
-    Raises InsituError if there is no such process.
+    Raises InsituError for an id that does not exist.
     """
     pids: dict[int, None] = {}
     for number in numbers:
         try:
             pids[procfs.status(number).pid] = None
         except ProcessLookupError:
-            raise InsituError(f"no process {number}", remedy="ps -e lists them") from None
+            raise InsituError(f"process {number} does not exist", remedy="ps -e lists processes") from None
     return tuple(pids)
 
 
 def _raise_descriptor_limit() -> None:
-    """An event is a descriptor for each thread and CPU; the usual soft limit of 1024 is soon used up."""
+    """One descriptor per event, thread and CPU: the usual soft limit of 1024 is soon reached."""
     import resource
 
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)

@@ -1,4 +1,4 @@
-"""insitu.trace(): a script run from Python, its maps as frames and its events one by one."""
+"""insitu.trace(): run a script from Python; maps are frames, events an iterator."""
 
 from __future__ import annotations
 
@@ -80,9 +80,9 @@ class _Collected(TextOutput):
 
 
 class _Rings:
-    """What the loop needs to know of a script."""
+    """A script as the loop sees it."""
 
-    wait_s = 0.1  # exit() may find the ring full, and then wakes nobody
+    wait_s = 0.1  # exit() on a full ring wakes no reader
 
     def __init__(self, runtime: Runtime, fd: int) -> None:
         self._runtime = runtime
@@ -94,7 +94,7 @@ class _Rings:
 
 
 class Trace:
-    """A script in the kernel. ``maps["@name"]`` are frames; events() and tables come as they happen."""
+    """A running script. ``maps["@name"]`` are frames; events() and ``tables`` are filled as events arrive."""
 
     def __init__(
         self, source: Source, options: Options, *, seconds: float | None, command: str | None, pid: int | None
@@ -163,7 +163,7 @@ class Trace:
         self._context.close()
 
     def wait(self) -> Trace:
-        """Go on until exit(), the target's end, or the end of ``seconds``; then run the end probes and detach."""
+        """Run until exit(), the target's end, or the end of ``seconds``; then run the end probes and detach."""
         loop = self._attach()
         while loop.turn():
             pass
@@ -176,7 +176,7 @@ class Trace:
             self._runtime.finish(self._output)
 
     def events(self) -> Iterator[Any]:
-        """What print() was given, as it happens; ends when the script does. Typed: numbers, text, tuples."""
+        """Yields the values of print() as they arrive, until the script ends. Typed: numbers, text, tuples."""
         loop = self._attach()
         try:
             while not self._finished:
@@ -190,13 +190,13 @@ class Trace:
 
     @property
     def text(self) -> str:
-        """What printf() and its like have written so far."""
+        """The text that printf() and similar functions have written so far."""
         self._runtime.drain()
         return "".join(self._output.text_parts)
 
     @property
     def maps(self) -> Mapping[str, polars.DataFrame]:
-        """All maps as frames. With ``seconds``, a command or a pid, the script is waited for first."""
+        """All maps as frames. With ``seconds``, a command or a pid, waits for the script's end."""
         if not self._finished and (self._seconds is not None or self._process.fd >= 0):
             self.wait()
         self._runtime.drain()
@@ -217,5 +217,5 @@ class Trace:
 
     @property
     def lost(self) -> list[tuple[int, str]]:
-        """What was lost: counts, and what they count."""
+        """Losses: counts, and what they count."""
         return self._runtime.lost()

@@ -1,4 +1,4 @@
-"""The interface between a recording and what it records from."""
+"""The interface between a recording and its sources."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["Loss", "Source", "Target"]
 
 
 class Loss(NamedTuple):
-    """``number`` records that could not be delivered on ``cpu`` (-1: not known)."""
+    """``number`` records lost on ``cpu`` (-1: not known)."""
 
     what: str
     number: int
@@ -35,50 +35,50 @@ class Target(NamedTuple):
 class Source(Protocol):
     """One source of records. Several record into one session at once, all on CLOCK_MONOTONIC.
 
-    Bytes go to files named ``*.records`` in the source's own directory, as they come: whole records, or ones whose
-    torn end a reader can tell. ``layout()`` says how to read them (see convert/sources.py).
+    Bytes go unchanged to files named ``*.records`` in the source's own directory, in records whose lengths let a
+    reader find a torn one at the end. ``layout()`` says how to read them (see convert/sources.py).
     """
 
     id: str
-    """The name of its directory in raw/, and what it is called in the manifest."""
+    """Its name in the manifest, and of its directory in raw/."""
 
     @property
     def notes(self) -> Sequence[str]:
-        """Lines for the user about what could not be had."""
+        """Lines for the user about what is not available."""
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What was asked of it, for the manifest."""
+        """Its options, for the manifest."""
 
     def open(self, target: Target) -> None:
-        """Open whatever may be refused. Nothing has been written anywhere yet. Raises InsituError."""
+        """Open everything that may be refused; nothing has been written yet. Raises InsituError."""
 
     def layout(self) -> Mapping[str, Any]:
-        """What layout.json is to hold; "kind" names the converter."""
+        """The content of layout.json; "kind" names the converter."""
 
     @property
     def fds(self) -> Sequence[int]:
-        """Descriptors that become readable when there is something to drain."""
+        """Descriptors that become readable when there is data to drain."""
 
     def start(self, directory: Path, start_ns: int) -> None:
-        """Begin to record into files in ``directory``. A held command runs afterwards."""
+        """Start recording into files in ``directory``. A held command is released afterwards."""
 
     def drain(self) -> int:
-        """Move what has gathered to the files, quickly; the number of bytes. Raises OSError when the disk is full."""
+        """Move pending data to the files; returns the number of bytes. Raises OSError when the disk is full."""
 
     @property
     def wait_s(self) -> float:
-        """How long it may be left alone: what has come since is lost if the recorder is killed."""
+        """Longest time between two drains, in seconds: at most this much is lost if the recorder is killed."""
 
     @property
     def ended(self) -> bool:
-        """Whether the source itself has reached its end (a script's exit())."""
+        """Whether the source has ended by itself (a script's exit())."""
 
     def stop(self, end_ns: int) -> None:
         """Stop recording and move the rest to the files. Raises OSError when the disk is full."""
 
     def losses(self) -> Sequence[Loss]:
-        """What was lost and is not told in the records themselves; asked after ``stop``."""
+        """Losses that the records themselves do not contain; read after ``stop``."""
 
     def close(self) -> None:
-        """Let go of everything, whatever happened before. Idempotent."""
+        """Release everything, also after a failure. Idempotent."""

@@ -1,7 +1,7 @@
-"""Records that the kernel does not write: what was there before a recording began, what was lost at its end.
+"""Records that the kernel does not write: processes and mappings from before the recording, losses at its end.
 
-The kernel reports forks, names and mappings only from the moment on that events are open, and losses only when there
-is room again. The records made here have the trailer that ``sample_id_all`` gives to the kernel's.
+The kernel reports forks, names and mappings only while events are open, and losses only once the ring has room
+again. The records made here have the trailer that ``sample_id_all`` adds to the kernel's.
 """
 
 from collections.abc import Iterable, Iterator
@@ -56,11 +56,11 @@ class Synthesized:
         )
 
     def lost(self, count: int, cpu: int) -> bytes:
-        """PERF_RECORD_LOST: ``count`` records found no room in the ring of ``cpu``."""
+        """PERF_RECORD_LOST: ``count`` records did not fit in the ring of ``cpu``."""
         return pack(Record.LOST, 0, trailer=self._trailer(0, 0, cpu), id=self._event_id, lost=count)
 
     def of_processes(self, pids: Iterable[int]) -> Iterator[bytes]:
-        """All records of running processes. Those that vanish meanwhile, or are not ours to see, are left out."""
+        """All records of running processes. Those that exit meanwhile, or that may not be read, are left out."""
         for pid in pids:
             try:
                 yield from self._of_process(pid)
@@ -82,7 +82,7 @@ class Synthesized:
 
 
 def lost_in_records(file: Path) -> int:
-    """The sum of all losses that the whole records of a file report; read a piece at a time."""
+    """Sum of the losses that a file's complete records report; the file is read a piece at a time."""
     import numpy as np
 
     from insitu.convert.formats.perf_stream import walk

@@ -1,4 +1,4 @@
-"""The process that a script is about: a command that is held until probes are attached, or one that runs already."""
+"""The traced process: a command held until probes are attached, or a running process."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ __all__ = ["TracedProcess"]
 
 
 class TracedProcess:
-    """What probe/runtime needs to know of it. ``fd`` becomes readable when the process ends; -1: there is none."""
+    """A process as probe/runtime sees it. ``fd`` becomes readable when the process ends; -1: no process."""
 
     def __init__(self, launched: Launched | None = None, fd: int = -1) -> None:
         self.launched = launched
@@ -22,12 +22,12 @@ class TracedProcess:
 
     @classmethod
     def command(cls, words: Sequence[str], ignoring: Sequence[int] = ()) -> TracedProcess:
-        """A child that waits for release() and then becomes the command. Raises InsituError."""
+        """A child that waits for release() before it executes the command. Raises InsituError."""
         return cls(Launched(words, ignoring))
 
     @classmethod
     def existing(cls, pid: int) -> TracedProcess:
-        """A process that runs already. Raises InsituError."""
+        """A running process. Raises InsituError."""
         try:
             return cls(fd=os.pidfd_open(pid))
         except OSError as error:
@@ -35,7 +35,7 @@ class TracedProcess:
 
     @property
     def child_pid(self) -> int:
-        """What ``cpid`` is in the script: 0 without a command."""
+        """The value of ``cpid`` in the script: 0 without a command."""
         return self.launched.pid if self.launched else 0
 
     def release(self) -> None:

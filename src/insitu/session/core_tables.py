@@ -1,4 +1,4 @@
-"""The tables that every recorder shares: who ran, what was mapped, stacks, events, spans, losses."""
+"""The tables shared by all recorders: processes, mappings, stacks, events, spans, losses."""
 
 from typing import Final
 
@@ -20,24 +20,24 @@ __all__ = [
     "TRACK",
 ]
 
-_START: Final = "when it began; 0: before the recording"
-_END: Final = "when it ended; null: after the recording, or not known"
+_START: Final = "start; 0: before the recording"
+_END: Final = "end; null: after the recording, or unknown"
 
 PROCESS: Final = register(
     Table(
         "process",
-        "A process from fork to exit. Numbers are used again by the kernel, `upid` is not.",
+        "A process from fork to exit. The kernel reuses pids; `upid` is unique in the session.",
         (
-            Column("upid", "upid", "the session's own id; 0: the idle task or not known"),
-            Column("pid", "pid", "the kernel's number"),
-            Column("parent_upid", "upid", "its parent; null: not known", nullable=True),
+            Column("upid", "upid", "id in this session; 0: the idle task or unknown"),
+            Column("pid", "pid", "process id"),
+            Column("parent_upid", "upid", "its parent; null: unknown", nullable=True),
             Column("start_ns", "timestamp", _START),
             Column("end_ns", "timestamp", _END, nullable=True),
-            Column("exe", "path", "the program's file, the last one after exec"),
-            Column("cmdline", "text", "its arguments, where they were read"),
-            Column("uid", "uid", "whose it is; null: not known", nullable=True),
-            Column("cgroup", "path", "its control group, where it was read"),
-            Column("container", "text", "the container's id, where there is one"),
+            Column("exe", "path", "executable of the last exec"),
+            Column("cmdline", "text", "arguments, if they were read"),
+            Column("uid", "uid", "user id; null: unknown", nullable=True),
+            Column("cgroup", "path", "cgroup, if it was read"),
+            Column("container", "text", "container id, if any"),
         ),
     )
 )
@@ -46,22 +46,22 @@ THREAD: Final = register(
         "thread",
         "A thread from clone to exit.",
         (
-            Column("utid", "utid", "the session's own id; 0: not known"),
+            Column("utid", "utid", "id in this session; 0: unknown"),
             Column("upid", "upid", "its process"),
-            Column("tid", "tid", "the kernel's number"),
+            Column("tid", "tid", "thread id"),
             Column("start_ns", "timestamp", _START),
             Column("end_ns", "timestamp", _END, nullable=True),
-            Column("name", "name", "the last name that it had"),
+            Column("name", "name", "its last name"),
         ),
     )
 )
 THREAD_NAME: Final = register(
     Table(
         "thread_name",
-        "Each name of each thread: a shell that becomes `ls` has two.",
+        "Every name of every thread: a shell that executes `ls` has two.",
         (
             Column("utid", "utid"),
-            Column("ts_ns", "timestamp", "from when on; 0: from its beginning"),
+            Column("ts_ns", "timestamp", "from this time; 0: from its start"),
             Column("name", "name"),
         ),
     )
@@ -69,18 +69,18 @@ THREAD_NAME: Final = register(
 MODULE: Final = register(
     Table(
         "module",
-        "A file that was mapped as code.",
+        "A file with executable mappings.",
         (
             Column("id", "module"),
             Column("path", "path", "as the process saw it"),
-            Column("build_id", "build_id", "hexadecimal, where it is known"),
+            Column("build_id", "build_id", "hexadecimal, if known"),
         ),
     )
 )
 MAPPING: Final = register(
     Table(
         "mapping",
-        "Code mapped into a process: addresses `[address, address + length)`.",
+        "An executable mapping of a process: addresses `[address, address + length)`.",
         (
             Column("upid", "upid"),
             Column("start_ns", "timestamp", _START),
@@ -95,23 +95,23 @@ MAPPING: Final = register(
 FRAME: Final = register(
     Table(
         "frame",
-        "One function at one line of the source.",
+        "A function at a source line.",
         (
             Column("id", "frame"),
-            Column("function", "name", "demangled; `libfoo.so+0x1234` where no symbol covers the address"),
+            Column("function", "name", "demangled; `libfoo.so+0x1234` if no symbol covers the address"),
             Column("module", "path", "the file; `[kernel.kallsyms]`, `[ext4]`, `[vdso]`, `[bpf]`, `[jit]`"),
-            Column("file", "path", "source file, where there is debug information"),
-            Column("line", "line", "0: not known"),
-            Column("inlined", "flag", "part of the next outer frame that is not inlined"),
+            Column("file", "path", "source file, if there is debug information"),
+            Column("line", "line", "0: unknown"),
+            Column("inlined", "flag", "inlined into the next outer frame"),
             Column("kind", "enum", "`user`, `kernel`, `jit`, `python`", default="user"),
-            Column("symbolized", "flag", "whether `function` is a symbol's name", default=True),
+            Column("symbolized", "flag", "whether `function` is a symbol", default=True),
         ),
     )
 )
 STACK: Final = register(
     Table(
         "stack",
-        "A call tree. A stack is its leaf's id; 0 is the root, which has no frame. Parents come before children.",
+        "A call tree: a stack is the id of its leaf. Id 0 is the root, which has no frame. Parents precede children.",
         (
             Column("id", "stack"),
             Column("parent", "stack", "the caller's stack"),
@@ -123,12 +123,12 @@ STACK: Final = register(
 EVENT_TYPE: Final = register(
     Table(
         "event_type",
-        "What samples count.",
+        "The events of samples.",
         (
             Column("id", "event_type"),
             Column("name", "name", "such as `cpu-clock` or `cycles:u`"),
             Column("unit", "text", "of `sample.weight`: `ns`, `bytes`, or what is counted"),
-            Column("period", "integer", "a sample every so many; 0: by frequency"),
+            Column("period", "integer", "events per sample; 0: sampled by frequency"),
             Column("source", "name", "the source that recorded it"),
         ),
     )
@@ -136,47 +136,52 @@ EVENT_TYPE: Final = register(
 TRACK: Final = register(
     Table(
         "track",
-        "What a counter's values belong to.",
+        "The series that a counter's values belong to.",
         (
             Column("id", "track"),
             Column("name", "name"),
             Column("unit", "text"),
             Column("utid", "utid", "thread; null: none", nullable=True),
             Column("cpu", "cpu", "CPU; null: none", nullable=True),
-            Column("device", "text", "device, where it is one"),
+            Column("device", "text", "device, if any"),
         ),
     )
 )
 SAMPLE: Final = register(
     Table(
         "sample",
-        "A moment at which a thread was looked at because an event had occurred.",
+        "A sample of a thread, taken when an event overflowed.",
         (
             Column("ts_ns", "timestamp"),
             Column("utid", "utid"),
-            Column("cpu", "cpu", "-1: not known", default=-1),
+            Column("cpu", "cpu", "-1: unknown", default=-1),
             Column("event_type", "event_type"),
             Column("stack", "stack", "the leaf"),
-            Column("weight", "weight", "what the sample stands for, in `event_type.unit`", default=1),
+            Column(
+                "weight",
+                "weight",
+                "events, or nanoseconds, that the sample stands for, in `event_type.unit`",
+                default=1,
+            ),
         ),
     )
 )
 SPAN: Final = register(
     Table(
         "span",
-        "Something with a beginning and an end: a call, a wait, a request.",
+        "An interval with a start and an end: a call, a wait, a request.",
         (
             Column("id", "span"),
-            Column("ts_ns", "timestamp", "when it began"),
-            Column("dur_ns", "duration", "how long; null: still open at the end of the recording", nullable=True),
+            Column("ts_ns", "timestamp", "start"),
+            Column("dur_ns", "duration", "null: still open at the end of the recording", nullable=True),
             Column("utid", "utid"),
-            Column("cpu", "cpu", "-1: not known", default=-1),
+            Column("cpu", "cpu", "-1: unknown", default=-1),
             Column("category", "name", "such as `off-cpu`, `syscall`, `block`"),
             Column("name", "name"),
-            Column("parent", "span", "the span around it; null: none", nullable=True),
+            Column("parent", "span", "enclosing span; null: none", nullable=True),
             Column("depth", "depth"),
-            Column("self_ns", "duration", "without the spans inside; null: still open", nullable=True),
-            Column("stack", "stack", "where it began or, for waits, what waited"),
+            Column("self_ns", "duration", "duration without child spans; null: still open", nullable=True),
+            Column("stack", "stack", "stack at the start; of a wait, the waiting stack"),
         ),
     )
 )
@@ -190,11 +195,11 @@ COUNTER: Final = register(
 LOST: Final = register(
     Table(
         "lost",
-        "Records that a source could not deliver. Views of a recording with losses say so.",
+        "Lost records. Views of a recording with losses say so.",
         (
             Column("ts_ns", "timestamp"),
-            Column("source", "name", "what lost them"),
-            Column("cpu", "cpu", "-1: not known", default=-1),
+            Column("source", "name", "where they were lost"),
+            Column("cpu", "cpu", "-1: unknown", default=-1),
             Column("count", "count"),
         ),
     )

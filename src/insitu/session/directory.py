@@ -1,4 +1,4 @@
-"""A session's directory: made, moved aside, found again. What lies in it is written by others in this package."""
+"""A session's directory: create it, move an earlier one aside, list its files."""
 
 import os
 import shutil
@@ -31,13 +31,13 @@ def create(path: Path, manifest: Manifest) -> None:
     """Make a session without tables at ``path``; an older session there is kept as PATH.old.
 
     Follow it with ``settle`` when the recording has begun, or with ``put_back`` if it has not.
-    Raises InsituError if something that is not a session is in the way or the directory cannot be made.
+    Raises InsituError if ``path`` exists and is not a session, or if the directory cannot be made.
     """
     _create(_named(path), manifest, str(path))
 
 
 def _named(path: Path) -> Path:
-    """``path`` with a last name, which "." lacks."""
+    """``path`` with a final component, which "." lacks."""
     return path if path.name else path.absolute()
 
 
@@ -94,12 +94,12 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
 
 
 def settle(path: Path) -> None:
-    """Remove what ``create`` kept until the new session had begun: the one that was PATH.old before."""
+    """Remove the session that was PATH.old before, which ``create`` keeps until the new session has begun."""
     shutil.rmtree(_older(path), ignore_errors=True)
 
 
 def put_back(path: Path) -> None:
-    """Remove a new session of which nothing came; those that ``create`` moved aside get their names back."""
+    """Remove a new session that recorded nothing, and undo the renames of ``create``."""
     path = _named(path)
     shutil.rmtree(path, ignore_errors=True)
     for source, target in ((_old(path), path), (_older(path), _old(path))):
@@ -117,7 +117,7 @@ def _older(path: Path) -> Path:
 
 
 def refuse_in_the_way(path: Path) -> None:
-    """Raise InsituError if what is at ``path`` must not make way for a new session."""
+    """Raise InsituError if ``path`` exists and must not be replaced by a new session."""
     if not path.exists():
         return
     if path.samefile(Path.cwd()):
@@ -129,7 +129,7 @@ def refuse_in_the_way(path: Path) -> None:
     try:
         manifest = Manifest.read(path)
     except InsituError:
-        return  # damaged, or of another format: kept aside all the same
+        return  # damaged, or of another format: kept as PATH.old too
     if is_recording(manifest):
         raise InsituError(
             f"{path}: still being recorded by process {manifest.recorder_pid}", remedy="stop it, or choose another -o"
@@ -144,7 +144,10 @@ def _move_aside(path: Path) -> None:
     old = _old(path)
     if old.exists():
         if not is_session(old):
-            raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
+            raise InsituError(
+                f"cannot keep the earlier {path.name} as {old.name}: it exists and is not a session",
+                remedy="move it away",
+            )
         shutil.rmtree(_older(path), ignore_errors=True)
         old.rename(_older(path))
     path.rename(old)
@@ -157,7 +160,7 @@ def raw_sources(path: Path) -> list[Path]:
 
 
 def drop_raw(path: Path) -> None:
-    """Remove the raw records, once the tables hold what was in them."""
+    """Remove the raw records, once they are converted."""
     shutil.rmtree(path / "raw", ignore_errors=True)
 
 

@@ -1,4 +1,4 @@
-"""Distinct values of a column, the groups they make, and ranges of rows: what all passes over samples are made of."""
+"""Distinct values of an array, groups of equal values, and ranges of rows."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 __all__ = ["distinct", "groups", "ranges"]
 
 _SMALL_TABLE = 1 << 16  # entries that cost next to nothing
-_FEW = 1 << 15  # values that are sorted faster than a table is cleared
+_FEW = 1 << 15  # sorting so few values is faster than clearing a table
 
 
 _GOLDEN = np.uint64(0x9E3779B97F4A7C15)  # 2**64 / golden ratio: Fibonacci hashing

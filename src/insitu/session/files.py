@@ -1,4 +1,4 @@
-"""Files that are whole or not there: written under another name, then renamed."""
+"""Atomic writes: a temporary file, then rename(2)."""
 
 import os
 import tempfile
@@ -8,7 +8,7 @@ __all__ = ["named_for_writing", "write_whole"]
 
 
 def write_whole(target: Path, data: bytes) -> None:
-    """Make ``target`` a file that holds ``data``, all of it or as it was. Raises OSError."""
+    """Replace ``target`` by a file with ``data``, atomically. Raises OSError."""
     temporary = named_for_writing(target)
     try:
         temporary.write_bytes(data)
@@ -19,7 +19,7 @@ def write_whole(target: Path, data: bytes) -> None:
 
 
 def named_for_writing(target: Path) -> Path:
-    """A new empty file beside ``target``, of a name that nobody could foresee, to be renamed to it."""
+    """A new empty file with an unpredictable name in the directory of ``target``, to be renamed to it."""
     fd, name = tempfile.mkstemp(prefix=f".{target.name[:40]}.", suffix=".partial", dir=target.parent)
     os.fchmod(fd, 0o644)
     os.close(fd)

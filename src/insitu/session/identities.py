@@ -1,4 +1,4 @@
-"""Who ran: processes and threads under ids of the session's own."""
+"""Processes and threads under the session's own ids (upid, utid)."""
 
 from __future__ import annotations
 
@@ -39,7 +39,7 @@ class _Thread:
 
 
 class Identities:
-    """Processes and threads of a session under ids of its own, which the kernel's numbers are not: it reuses them.
+    """Processes and threads of a session under its own ids, since the kernel reuses pids and tids.
 
     Id 0 is the idle task, in which there is one thread for each CPU, all named ``swapper``.
     """
@@ -51,7 +51,7 @@ class Identities:
         self._lives: dict[int, list[int]] = {0: [0]}
 
     def process(self, pid: int, start_ns: int = 0, *, parent_pid: int | None = None, **known: Any) -> int:
-        """A new process; its upid. A process of that pid which was there before has ended."""
+        """Add a process and return its upid. An earlier process of that pid has ended."""
         upid = len(self._processes)
         parent = self._current_process.get(parent_pid) if parent_pid else None
         self._processes.append(_Process(pid, parent, start_ns, **known))
@@ -59,12 +59,12 @@ class Identities:
         return upid
 
     def process_of(self, pid: int) -> int:
-        """The upid of the process that has ``pid`` now; made, if it is not known."""
+        """The upid of the process that has ``pid`` now; an unknown one is added."""
         upid = self._current_process.get(pid)
         return self.process(pid) if upid is None else upid
 
     def thread(self, tid: int, upid: int, start_ns: int = 0, *, name: str = "", end_ns: int | None = None) -> int:
-        """A new thread of a process; its utid."""
+        """Add a thread of a process and return its utid."""
         utid = len(self._threads)
         names = [(start_ns, name)] if name else []
         self._threads.append(_Thread(upid, tid, start_ns, end_ns, names))
@@ -72,18 +72,18 @@ class Identities:
         return utid
 
     def renamed(self, utid: int, ts_ns: int, name: str) -> None:
-        """The thread has another name from ``ts_ns`` on."""
+        """Set the thread's name from ``ts_ns`` on."""
         names = self._threads[utid].names
         if not names or names[-1][1] != name:
             names.append((ts_ns, name))
 
     def set_process(self, upid: int, **known: Any) -> None:
-        """More that is known of a process: exe, cmdline, uid, cgroup, container, end_ns."""
+        """Set attributes of a process: exe, cmdline, uid, cgroup, container, end_ns."""
         for name, value in known.items():
             setattr(self._processes[upid], name, value)
 
     def utids(self, tid: I32, ts_ns: I64, pid: I32 | None = None) -> I32:
-        """The thread of each (tid, time); unknown ones are made, in the process ``pid`` (else of their own)."""
+        """The thread of each (tid, time); unknown ones are added to ``pid`` (default: a new process)."""
         result = np.zeros(len(tid), np.int32)
         for one, rows in groups(tid):
             lives = self._lives.get(one)

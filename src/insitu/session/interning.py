@@ -1,4 +1,4 @@
-"""Ids for what repeats: stacks as nodes of one growing call tree, frames, and whatever a 64-bit key tells apart."""
+"""Interning: ids of stacks (nodes of one growing call tree), of frames, and of anything with a 64-bit key."""
 
 from collections.abc import Iterable, Sequence
 
@@ -16,7 +16,7 @@ U64 = NDArray[np.uint64]
 
 
 class GrowingIndex:
-    """Numbers u64 keys from 0 on, in the order in which batches bring them."""
+    """Numbers u64 keys from 0 in the order of their first appearance."""
 
     def __init__(self) -> None:
         self._keys: U64 = np.zeros(0, np.uint64)
@@ -102,7 +102,7 @@ class StackTree:
         return int(self.add(np.array([0, len(frames)], np.int64), np.array(frames, np.int32))[0])
 
     def join(self, outer: I32, inner: I32) -> I32:
-        """The nodes of stacks made of two: ``inner[i]``'s frames put on top of ``outer[i]``'s."""
+        """The nodes of combined stacks: frames of ``inner[i]`` on top of those of ``outer[i]``."""
         parent, frame, depth = self.parent, self.frame, self.depth
         at = outer.copy()
         chains: list[tuple[I64, I32]] = []

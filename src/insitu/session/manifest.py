@@ -1,4 +1,4 @@
-"""session.json: what was recorded, where, when, how and what of it is there. Read and written here only."""
+"""session.json: what was recorded, where, when and how, and the tables. Read and written here only."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ class Manifest:
     state: str = RECORDING
     recorder_pid: int = 0
     recorder_start: int = 0
-    """When the recorder's process began, in clock ticks since boot: numbers of processes are used again."""
+    """Start time of the recorder's process, in clock ticks since boot: pids are reused."""
     boot_id: str = ""
     host: str = ""
     kernel: str = ""
@@ -53,18 +53,18 @@ class Manifest:
     exit_status: int | None = None
     imported_from: str = ""
     sources: list[dict[str, Any]] = field(default_factory=list)
-    """What recorded: {"id", "kind", "options"} of each, in order."""
+    """{"id", "kind", "options"} of each source, in order."""
     notes: list[str] = field(default_factory=list)
-    """Lines for the reader: fallbacks, throttling, torn records."""
+    """Lines for the user: fallbacks, throttling, incomplete records."""
     lost: int = 0
     default_table: str = ""
-    """The tables with stacks that views show unless told, such as "sample+span"; "": the first that has rows."""
+    """Tables that views show by default, such as "sample+span"; "": the first table with stacks and rows."""
     tables: dict[str, dict[str, Any]] = field(default_factory=dict)
     """{name: {"version", "rows", "parts"}}, and "sorted_by" where rows are in the order of a column."""
 
     @classmethod
     def here(cls, **known: Any) -> Manifest:
-        """The manifest of a recording that begins now, on this machine, in this process."""
+        """The manifest of a recording that this process begins now."""
         kernel = os.uname()
         return cls(
             recorder_pid=os.getpid(),
@@ -92,7 +92,7 @@ class Manifest:
     def read(cls, session: Path) -> Manifest:
         """The manifest of a session directory.
 
-        Raises InsituError where it is none, a damaged one, or one of another format.
+        Raises InsituError if it is missing, damaged, or of another format.
         """
         try:
             with (session / MANIFEST).open("rb") as file:
@@ -106,7 +106,7 @@ class Manifest:
 
     @classmethod
     def parse(cls, found: Any, name: str) -> Manifest:
-        """A manifest from JSON; what is absent or of the wrong type takes its default. Raises InsituError."""
+        """A manifest from JSON; missing fields and those of a wrong type take defaults. Raises InsituError."""
         from insitu.session.migrations import migrated
 
         if not isinstance(found, dict) or not isinstance(found.get("format"), int):
@@ -130,12 +130,12 @@ class Manifest:
 
     @property
     def duration_ns(self) -> int:
-        """How long the recording took; 0 if not known."""
+        """Duration of the recording; 0: unknown."""
         return max(self.end_ns - self.start_ns, 0) if self.start_ns and self.end_ns else 0
 
     @property
     def frequency_hz(self) -> int:
-        """The sampling frequency that was asked for; 0 if none."""
+        """The requested sampling frequency; 0: none."""
         for source in self.sources:
             options = source.get("options")
             if isinstance(options, Mapping) and isinstance(options.get("frequency_hz"), int):
@@ -176,7 +176,7 @@ def is_recording(manifest: Manifest) -> bool:
 
 
 def process_start(pid: int) -> int | None:
-    """When a process began, in clock ticks since boot (proc_pid_stat(5): starttime); None if there is none."""
+    """Start time of a process in clock ticks since boot (proc_pid_stat(5): starttime); None if it does not exist."""
     try:
         return procfs.start_time(pid)
     except (OSError, ValueError, IndexError):

@@ -1,4 +1,4 @@
-"""Sessions of older formats, brought up to the newest one step at a time."""
+"""Migration of manifests of older formats, one format at a time."""
 
 from collections.abc import Callable
 from typing import Any, Final
@@ -10,8 +10,8 @@ __all__ = ["NEWEST", "migrated"]
 NEWEST: Final = 2
 _OLDEST: Final = 2
 
-# Format -> what makes a manifest of that format one of the next. Tables keep their own versions: columns that a
-# recording lacks take the registry's defaults, so that most changes need no step here.
+# Format -> a function from a manifest of that format to one of the next. Tables have their own versions, and missing
+# columns take the registry's defaults, so that most changes need no step here.
 _STEPS: Final[dict[int, Callable[[dict[str, Any]], dict[str, Any]]]] = {}
 
 
@@ -22,7 +22,7 @@ def migrated(manifest: dict[str, Any], name: str) -> dict[str, Any]:
         raise InsituError(f"{name}: written by a newer insitu ({manifest.get('insitu')})", remedy="update insitu")
     if found < _OLDEST:
         raise InsituError(
-            f"{name}: a session of format {found}, which this version does not read",
+            f"{name}: session format {found} is not supported",
             remedy="record it again, or open it with the insitu that wrote it",
         )
     while manifest["format"] < NEWEST:

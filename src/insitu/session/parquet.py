@@ -23,7 +23,7 @@ Batch = Mapping[str, Any]
 """Columns of equal length by name: arrays, lists, or Polars series. A masked array's masked values are null."""
 
 KEY: Final = "insitu"
-"""The key of parquet's own metadata under which the table's description lies, as JSON."""
+"""Key of the table's description (JSON) in the parquet file's metadata."""
 
 _OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144"
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
@@ -39,7 +39,7 @@ def write_part(
 ) -> None:
     """Write ``columns`` (all of the table's, in the right types: see SessionWriter) as one parquet file.
 
-    Raises OSError when there is no room for it.
+    Raises OSError when the disk is full.
     """
     text = json.dumps(description(table))
     temporary = named_for_writing(target)
@@ -82,7 +82,7 @@ def _write_with_duckdb(
 
 
 def _plain(values: Any, storage: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Values as an array that DuckDB scans, and which of them are null (None: none is)."""
+    """Values as an array that DuckDB scans, and a mask of nulls (None: no nulls)."""
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
     null: NDArray[np.bool_] | None = None
@@ -94,7 +94,7 @@ def _plain(values: Any, storage: str) -> tuple[NDArray[Any], NDArray[np.bool_] |
         null = np.array([item is None for item in items], np.bool_)
         values = np.empty(len(items), object)
         if storage == "varchar":
-            # Lone surrogates (bytes of names that are no UTF-8) cannot be stored.
+            # Lone surrogates (names that are not UTF-8) cannot be stored.
             values[:] = ["" if item is None else _storable(item) for item in items]
         else:
             values[:] = [b"" if item is None else item for item in items]
@@ -143,12 +143,12 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
 
 
 def _os_error(text: str, target: Path) -> OSError | None:
-    """A failed write(2), of which both libraries pass on only the text."""
+    """The OSError of a failed write(2), of which both libraries keep only the text."""
     code = re.search(r"\(os error (\d+)\)", text)
     number = int(code[1]) if code else 28 if _NO_SPACE.search(text) else 0
     return OSError(number, os.strerror(number), str(target)) if number else None
 
 
 def literal(text: str) -> str:
-    """A text as SQL writes it."""
+    """An SQL string literal."""
     return "'" + text.replace("'", "''") + "'"

@@ -1,4 +1,4 @@
-"""A session's tables in DuckDB: typed, with defaults for what a recording lacks, read as far as a query needs."""
+"""A session's tables in DuckDB: typed, with defaults for missing columns, read lazily."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ class Database:
     def table(self, name: str) -> Table:
         """The description of a table: the registered one, else the one its files carry.
 
-        Raises InsituError where there is no such table, or its first file cannot be read.
+        Raises InsituError if the table does not exist, or its first file cannot be read.
         """
         found = self._tables.get(name)
         if found is None:
@@ -61,7 +61,7 @@ class Database:
     def _described(self, name: str) -> Table:
         file = next((files[name][0] for files in self._files if name in files), None)
         if file is None:
-            raise InsituError(f"no table {name}", remedy=f"there are: {', '.join(self.names)}")
+            raise InsituError(f"no table {name}", remedy=f"tables: {', '.join(self.names)}")
         text = f"select value from parquet_kv_metadata({literal(str(file))}) where key = {literal(KEY)}"
         rows = self._execute(text, file).fetchall()
         try:
@@ -84,7 +84,7 @@ class Database:
             raise _unreadable(file.parent, error) from None
 
     def relation(self, name: str, session: int = 0) -> str:
-        """SQL that reads a table of one session, its columns in their declared types, absent ones by default."""
+        """SQL that reads a table of one session: columns in their declared types, defaults for missing ones."""
         key = (session, name)
         if key not in self._relations:
             self._relations[key] = self._relation(name, self._files[session].get(name))
@@ -99,7 +99,7 @@ class Database:
             if column.name in present:
                 own = quoted(column.name)
                 term = f"cast({own} as {storage})" if storage else own
-                if not column.nullable and storage:  # a null is damage: what is computed with it need not expect any
+                if not column.nullable and storage:  # nulls here are damage: replaced by the default
                     term = f"coalesce({term}, {_default(column)})"
                 terms.append(f"{term} as {own}")
             else:
@@ -119,7 +119,7 @@ class Database:
         return int(count)
 
     def fetch(self, text: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
-        """The rows of our own query as arrays by column, nulls as the type's zero.
+        """The rows of an internal query as arrays by column, nulls as the type's zero.
 
         Raises InsituError where a table cannot be read.
         """
@@ -132,7 +132,7 @@ class Database:
         return {name: _filled(values) for name, values in found.items()}
 
     def all(self, text: str) -> list[tuple[Any, ...]]:
-        """The rows of our own query as tuples. Raises InsituError where a table cannot be read."""
+        """The rows of an internal query as tuples. Raises InsituError where a table cannot be read."""
         import duckdb
 
         try:
@@ -143,7 +143,7 @@ class Database:
     # Queries of users
 
     def _open_to_users(self) -> None:
-        """Make every table a view, add the standard library's, and lock the rest of the machine away."""
+        """Create a view for every table, add the standard library's views, and disable access to other files."""
         import duckdb
 
         if self._locked:
@@ -200,7 +200,7 @@ class Database:
         self._connection.execute(f"create view {_in_schema(name)} as {query}")
 
     def words(self) -> list[str]:
-        """Names that a prompt completes: tables and columns."""
+        """Names of tables and columns, for completion at the prompt."""
         self._open_to_users()
         found = self._connection.execute(
             "select table_name, column_name from duckdb_columns()"
@@ -209,9 +209,9 @@ class Database:
         return sorted({word for row in found.fetchall() for word in row})
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> polars.DataFrame:
-        """The rows of a user's statement (none for a statement without an answer).
+        """The rows of a user's statement (none if it returns no rows).
 
-        ``parameters`` fill ``?`` or ``$name``. Raises InsituError with what DuckDB said.
+        ``parameters`` fill ``?`` or ``$name``. Raises InsituError with DuckDB's message.
         Ctrl-C, or another exception that a signal handler raises, ends the query.
         """
         import duckdb
@@ -223,7 +223,7 @@ class Database:
             raise InsituError(one_line(error)) from None
 
     def _interruptible(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> polars.DataFrame:
-        """The query's rows, fetched in a thread of their own: called from this one DuckDB may swallow a Ctrl-C."""
+        """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
         import signal
         import threading
         from concurrent.futures import ThreadPoolExecutor, wait
@@ -232,27 +232,27 @@ class Database:
 
         handler = signal.getsignal(signal.SIGINT)
         if handler is not None and threading.current_thread() is threading.main_thread():
-            # Polars, once imported, keeps SIGINT to itself while it works: the handler is put back.
+            # Importing Polars replaces the SIGINT handler: restore it.
             signal.signal(signal.SIGINT, handler)
         with ThreadPoolExecutor(1) as pool:
-            answer = pool.submit(_rows, self._connection, query, parameters)
+            result = pool.submit(_rows, self._connection, query, parameters)
             try:
-                return answer.result()
+                return result.result()
             except (KeyboardInterrupt, SystemExit):
-                while not answer.done():  # again, should the query have begun after it
+                while not result.done():  # repeated, since the query may begin after the first interrupt
                     self._connection.interrupt()
-                    wait([answer], 0.1)
+                    wait([result], 0.1)
                 raise
 
 
 def _in_schema(name: str) -> str:
-    """A table's name as SQL writes it: what is before the last dot is its schema."""
+    """A table's quoted name; the part before the last dot is its schema."""
     schema, _, label = name.rpartition(".")
     return f"{quoted(schema or 'main')}.{quoted(label)}"
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
-    """What tells sessions apart: the names of their directories, or the whole paths if two have the same."""
+    """Labels of sessions: the names of their directories, or whole paths if two are equal."""
     names = [path.name.removesuffix(".insitu") for path in paths]
     return names if len(set(names)) == len(names) else [str(path) for path in paths]
 
@@ -278,11 +278,11 @@ def _filled(values: Any) -> Any:
 
 
 def _unreadable(path: Path, error: Exception) -> InsituError:
-    return InsituError(f"{path}: cannot read this table: {one_line(error)}")
+    return InsituError(f"{path}: cannot read the table: {one_line(error)}")
 
 
 def one_line(error: Exception) -> str:
-    """What DuckDB said, on one line."""
+    """DuckDB's message on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(lines[:3])
 
@@ -298,7 +298,7 @@ def _rows(
 
 
 def _plain_integers(frame: polars.DataFrame) -> polars.DataFrame:
-    """DuckDB's 128-bit integers (what sum() gives) arrive as decimals: 64-bit integers where they fit."""
+    """DuckDB's 128-bit integers (of sum()) arrive as decimals: 64-bit integers where they fit."""
     import polars as pl
 
     for name, kind in frame.schema.items():

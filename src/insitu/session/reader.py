@@ -1,4 +1,4 @@
-"""A recording that is open: its tables, its stacks, and what it answers to SQL."""
+"""An open session: its tables, its stacks, and SQL queries."""
 
 from __future__ import annotations
 
@@ -22,10 +22,10 @@ __all__ = ["Session"]
 
 
 class Session:
-    """A session on disk. Tables are read when they are asked for, and only as far.
+    """A session on disk. Tables are read lazily.
 
     ``session["sample"]`` is a table as a Polars frame, ``session.sql("select ...")`` a query's rows as one,
-    ``session.stacks()`` its weighted stacks as arrays. ``session.manifest`` is what session.json says.
+    ``session.stacks()`` its weighted stacks as arrays. ``session.manifest`` is session.json.
     Use it as a context manager, or close it.
     """
 
@@ -33,11 +33,11 @@ class Session:
         self.path = path
         self.manifest = Manifest.read(path)
         self.on_close: Callable[[], object] = lambda: None
-        """Called when the session is closed: removes one that was made for this object only."""
+        """Called when the session is closed; removes a temporary one."""
 
     @cached_property
     def database(self) -> Database:
-        """The session's one connection."""
+        """The session's DuckDB connection."""
         from insitu.session.query import Database
 
         return Database(self.path)

@@ -1,9 +1,9 @@
-"""The registry of tables: names, columns, what they mean and in which unit.
+"""The registry of tables: names, columns, their meanings and units.
 
-``register(Table(...))`` stands in the module that records a table. The parquet files, the DuckDB views,
+``register(Table(...))`` is called in the module that records a table. The parquet files, the DuckDB views,
 ``.tables`` at the SQL prompt, docs/session-format.md and the tests come from it. A column has a *semantic type*, by
-which output, exports and views format and add up; none of them looks at a column's name. The description of a table
-travels in its parquet files, so that a session can be read where the module that recorded it is not known.
+which output, exports and views format and sum; none of them depends on a column's name. The description of a table
+is stored in its parquet files, so that a session can be read without the module that recorded it.
 """
 
 from collections.abc import Mapping
@@ -26,9 +26,9 @@ __all__ = [
 
 @dataclass(frozen=True)
 class SemanticType:
-    """What a column's values are. ``storage`` is DuckDB's name of the type that holds them ("" : nested, any).
+    """The meaning of a column's values. ``storage`` is their DuckDB type ("": nested, any).
 
-    ``unit`` is what a sum of the values counts ("ns", "bytes"; "" where a sum means nothing). ``refers_to`` names
+    ``unit`` is the unit of their sum ("ns", "bytes"; "" if a sum is meaningless). ``refers_to`` names
     the table whose ``id`` (or utid, upid) the values are.
     """
 
@@ -85,15 +85,15 @@ _ZERO: Final[Mapping[str, Any]] = {"varchar": "", "boolean": False, "double": 0.
 
 
 def semantic(name: str) -> SemanticType:
-    """The semantic type of that name. Raises KeyError where there is none."""
+    """The semantic type of that name. Raises KeyError."""
     return _SEMANTIC[name]
 
 
 @dataclass(frozen=True)
 class Column:
-    """A column: its name, semantic type and, for users, what it says.
+    """A column: its name, semantic type and, for users, its meaning.
 
-    ``default`` is what rows of recordings without the column have, where it is not the type's zero.
+    ``default`` is the value in recordings without the column, if it is not the type's zero.
     A ``nullable`` column may hold null (an open end, an unknown value).
     """
 
@@ -110,7 +110,7 @@ class Column:
 
     @property
     def missing(self) -> Any:
-        """What stands in for the column where a recording lacks it."""
+        """The value in recordings without the column."""
         if self.default is not None or self.nullable:
             return self.default
         return _ZERO.get(self.semantic.storage, 0)
@@ -118,7 +118,7 @@ class Column:
 
 @dataclass(frozen=True)
 class Table:
-    """A table: name, what a row is, and its columns. ``version`` rises when a column changes its meaning."""
+    """A table: name, what a row is, and its columns. ``version`` rises when the meaning of a column changes."""
 
     name: str
     doc: str
@@ -133,22 +133,22 @@ class Table:
             _SEMANTIC[column.type]
 
     def column(self, name: str) -> Column | None:
-        """The column of that name, None if the table has none."""
+        """The column of that name, or None."""
         return next((column for column in self.columns if column.name == name), None)
 
     def of_type(self, kind: str) -> Column | None:
-        """The first column of a semantic type, None if there is none."""
+        """The first column of a semantic type, or None."""
         return next((column for column in self.columns if column.type == kind), None)
 
     @property
     def stack(self) -> Column | None:
-        """The column by which the table is weighted stacks: ``stack``, else the first that refers to a stack."""
+        """The column for weighted stacks: ``stack``, else the first of type stack."""
         found = self.column("stack")
         return found if found is not None and found.type == "stack" else self.of_type("stack")
 
     @property
     def weights(self) -> tuple[Column, ...]:
-        """The columns whose values can be added up: durations, sizes, counts, weights."""
+        """The columns with a unit: durations, sizes, counts, weights."""
         return tuple(column for column in self.columns if column.semantic.unit)
 
 
@@ -157,9 +157,9 @@ TABLES: Final[dict[str, Table]] = {}
 
 
 def register(table: Table) -> Table:
-    """Make a table known. Registering the same table again changes nothing.
+    """Add a table to the registry. Registering the same table again changes nothing.
 
-    Raises ValueError where another table has that name.
+    Raises ValueError if another table has that name.
     """
     known = TABLES.setdefault(table.name, table)
     if known != table:
@@ -168,7 +168,7 @@ def register(table: Table) -> Table:
 
 
 def description(table: Table) -> dict[str, Any]:
-    """A table as plain JSON: what its parquet files and raw records carry."""
+    """A table as plain JSON, as stored in its parquet files and raw records."""
     columns = []
     for column in table.columns:
         entry: dict[str, Any] = {"name": column.name, "type": column.type}
@@ -183,7 +183,7 @@ def description(table: Table) -> dict[str, Any]:
 
 
 def described(found: Any) -> Table:
-    """The table that ``description`` made JSON of. Raises ValueError where it is something else."""
+    """The table of a ``description``. Raises ValueError if ``found`` is not one."""
     try:
         columns = tuple(
             Column(
@@ -215,5 +215,5 @@ def value_type(name: str, storage: str) -> str:
 
 
 def quoted(name: str) -> str:
-    """A name as SQL writes it."""
+    """A quoted SQL identifier."""
     return '"' + name.replace('"', '""') + '"'

@@ -1,7 +1,7 @@
-"""Views that users may use beside tables: SQL files in analyses/stdlib, each of which makes one, and their headers.
+"""SQL views for users: files in analyses/stdlib, one view each, and their headers.
 
 A file begins with comment lines: what a row is, then ``question:``, ``inputs:``, perhaps ``uses:`` (other views,
-which are made first), then a line ``name: what it says`` for each column.
+which are made first), then a line ``name: meaning`` for each column.
 """
 
 from collections.abc import Iterator
@@ -16,7 +16,7 @@ _WORDS: Final = ("question", "inputs", "uses")
 
 
 class Header(NamedTuple):
-    """The comment of a file: what a row of the view is, the question that it answers, its inputs and columns."""
+    """The comment of a file: what a row of the view is, its question, inputs and columns."""
 
     doc: str
     question: str
@@ -25,7 +25,7 @@ class Header(NamedTuple):
 
 
 def header(text: str) -> Header:
-    """The header of an analysis. Raises ValueError where a comment line has another form."""
+    """The header of an analysis. Raises ValueError for a malformed comment line."""
     lines = []
     for line in text.splitlines():
         if not line.startswith("--"):
@@ -50,12 +50,12 @@ def stdlib_headers() -> dict[str, Header]:
 
 
 def stdlib() -> dict[str, str]:
-    """The views that users may use, by name: SQL files, each of which makes one."""
+    """The text of the views' SQL files, by the view's name, in the order in which to create them."""
     return {file.stem: file.read_text(encoding="utf-8") for file in _ordered(_STDLIB)}
 
 
 def _ordered(directory: Path) -> Iterator[Path]:
-    """Files so that each comes after those that it uses (a line "-- uses: NAME, NAME" names them)."""
+    """Files ordered so that each comes after those that it uses (line "-- uses: NAME, NAME")."""
     files = {file.stem: file for file in sorted(directory.glob("*.sql"))}
     done: set[str] = set()
 

@@ -1,4 +1,4 @@
-"""The one way tables get into a session: recorders' converters, imports and scripts append batches here."""
+"""SessionWriter: appends batches of rows to the tables of a session, for converters and importers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _PART_ROWS: Final = 1 << 22
-_PENDING_BYTES: Final = 96 << 20  # what all tables together may hold back
+_PENDING_BYTES: Final = 96 << 20  # bytes pending in all tables together
 
 
 class TableStore(Protocol):
@@ -50,7 +50,7 @@ class DiskTables:
         self._connection.execute("set threads = 1")  # a recorder's target has the other CPUs
 
     def write(self, table: Table, columns: Mapping[str, Any], rows: int) -> None:
-        """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when there is no room for it."""
+        """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when the disk is full."""
         part = self.parts.get(table.name, 0)
         directory = self.path / "tables" / table.name
         directory.mkdir(parents=True, exist_ok=True)
@@ -58,12 +58,12 @@ class DiskTables:
         self.parts[table.name] = part + 1
 
     def close(self) -> None:
-        """Free what writing needed."""
+        """Close the connection."""
         self._connection.close()
 
 
 class MemoryTables:
-    """Parts as they come, for recordings that are looked at once: no file is written."""
+    """Parts kept in memory, for files that are viewed without making a session."""
 
     def __init__(self) -> None:
         self.tables: dict[str, Table] = {}
@@ -180,19 +180,19 @@ class SessionWriter:
         return self._event_types
 
     def losses_by_source(self) -> dict[str, int]:
-        """Lost records by what lost them, in the order of their first loss."""
+        """Lost records by source, in the order of their first loss."""
         sums: dict[str, int] = {}
         for _, source, _, count in sorted(self._losses, key=lambda loss: loss[0]):
             sums[source] = sums.get(source, 0) + count
         return sums
 
     def lost(self, source: str, count: int, *, cpu: int = -1, ts_ns: int = 0) -> None:
-        """Say that ``source`` could not deliver ``count`` records."""
+        """Record that ``source`` lost ``count`` records."""
         if count > 0:
             self._losses.append((ts_ns, source, cpu, count))
 
     def finish(self, **manifest: Any) -> Manifest:
-        """Write what is left and the shared tables, and mark the session complete. Raises OSError.
+        """Write pending rows and the shared tables, and mark the session complete. Raises OSError.
 
         ``manifest`` are entries of the manifest that are known only now. The raw records, if any, are dropped last.
         """
@@ -242,7 +242,7 @@ class SessionWriter:
 
 
 def _typed(batch: Batch, column: Any, rows: int) -> Any:
-    """A batch's column in the type that the table declares; its default where the batch lacks it."""
+    """A batch's column in the declared type; the default if the batch lacks it."""
     storage = column.semantic.storage
     dtype = _DTYPES.get(storage)
     values = batch.get(column.name)
@@ -276,7 +276,7 @@ _DTYPES: Final[dict[str, Any]] = {
 
 
 def _follow_order(pending: _Pending, ts_ns: Any) -> None:
-    """Note whether the rows so far are in the order of time."""
+    """Track whether the rows so far are in time order."""
     if int(ts_ns[0]) < pending.last or (len(ts_ns) > 1 and bool((ts_ns[1:] < ts_ns[:-1]).any())):
         pending.sorted_by = ""
     else:
@@ -288,7 +288,7 @@ def _bytes(values: Any) -> int:
 
 
 def joined(parts: Sequence[Any], storage: str = "") -> Any:
-    """Parts of a column as one."""
+    """Parts of a column concatenated."""
     if not parts:
         dtype = _DTYPES.get(storage)
         return [] if dtype is None else np.zeros(0, dtype)

@@ -1,1 +1,1 @@
-"""What can be recorded from, a file for each: a source moves bytes from the kernel to files, and nothing else."""
+"""Sources of records, a file for each: a source copies bytes from the kernel to files, and nothing else."""

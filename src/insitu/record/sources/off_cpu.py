@@ -1,4 +1,4 @@
-"""Off-CPU time: when threads of the target leave the CPU and come back, and with which stacks they left."""
+"""Off-CPU time: when threads of the target leave the CPU and return to it, with their stacks at that time."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from insitu.record.sources.probe import ProbeSource
 
 __all__ = ["OffCpuSource"]
 
-# In sched_switch the current thread is the one that leaves. Children are followed as they are forked. Those that
-# leave are remembered by thread, so that only their return is recorded.
+# In sched_switch the current thread is the one that leaves. Children are followed from their fork. Threads that
+# left are kept in @off, so that only their return is recorded.
 _SCRIPT: Final = """
 config = { max_map_keys = 65536; print_maps_on_exit = false; }
 %(begin)s
@@ -35,17 +35,17 @@ tracepoint:sched:sched_switch /@off[args.next_pid]/ {
 
 
 class OffCpuSource(ProbeSource):
-    """A script made for the target; its events become rows of the ``span`` table (convert/off_cpu.py)."""
+    """A script generated for the target; its events become rows of the ``span`` table (convert/off_cpu.py)."""
 
     id = "off-cpu"
 
     def __init__(self, *, dwarf_bytes: int = 0) -> None:
-        """``dwarf_bytes`` of each user stack are copied, to be unwound afterwards; 0: frame pointers are followed."""
+        """``dwarf_bytes`` of each user stack are copied and unwound afterwards; 0: follow frame pointers."""
         self._ustack = f"ustack(dwarf, {dwarf_bytes})" if dwarf_bytes else "ustack"
         self._printed = io.BytesIO()
 
     def open(self, target: Target) -> None:
-        """Compile and load the script. Raises InsituError where BPF is not to be had."""
+        """Compile and load the script. Raises InsituError if BPF is not available."""
         pids = [target.launched.pid] if target.launched else list(target.pids)
         whole = target.whole_system
         text = _SCRIPT % {
@@ -62,12 +62,12 @@ class OffCpuSource(ProbeSource):
         super().open(target)
 
     def layout(self) -> Mapping[str, Any]:
-        """As of any script, for another converter."""
+        """A script's layout, with a converter of its own."""
         return {**super().layout(), "kind": "off_cpu"}
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """How user stacks are found."""
+        """How user stacks are recorded."""
         return {"stacks": self._ustack}
 
     def close(self) -> None:

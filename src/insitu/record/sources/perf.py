@@ -1,4 +1,4 @@
-"""perf events: samples of what runs, and what happens to processes, from a ring for each CPU."""
+"""perf events: samples and side-band records (mappings, names, forks, exits), from a ring per CPU."""
 
 import os
 import time
@@ -21,7 +21,7 @@ _MOST_PAGES: Final = 1 << 30
 
 
 class PerfOptions(NamedTuple):
-    """What to sample, how often, and how callers are found."""
+    """What to sample, how often, and how call stacks are recorded."""
 
     frequency: int = 99
     events: tuple[str, ...] = ()
@@ -32,17 +32,17 @@ class PerfOptions(NamedTuple):
     ring_pages: int | None = None
     """Data pages of each CPU's ring, a power of two; by default 512 KiB, and 4 MiB with copies of stacks."""
     max_stack: int = 127
-    """Frames that unwinding of stack copies goes back at most, as with perf."""
+    """Most frames of a stack that is unwound from a copy; 127 as with perf."""
 
     def check(self) -> None:
-        """Raise InsituError (status 2) for what makes no sense, whatever the machine."""
+        """Raise InsituError (status 2) for options that are invalid on any machine."""
         if not 0 < self.frequency <= _MOST_HERTZ:
             raise InsituError(f"-F {self.frequency}: must be at least 1", status=2)
         if not (self.user or self.kernel):
-            raise InsituError("neither user nor kernel code: nothing to record", status=2)
+            raise InsituError("user and kernel samples are both excluded", status=2)
         if not 0 < self.stack_bytes <= MAX_STACK_BYTES or self.stack_bytes % 8:
             raise InsituError(
-                f"{self.stack_bytes} bytes of stack: at most {MAX_STACK_BYTES}, and a multiple of 8", status=2
+                f"--stacks dwarf,{self.stack_bytes}: must be a multiple of 8, at most {MAX_STACK_BYTES}", status=2
             )
         pages = self.ring_pages
         if pages is not None and (not 0 < pages <= _MOST_PAGES or pages & (pages - 1)):
@@ -57,7 +57,7 @@ class PerfSource:
     wait_s = 1.0  # a wake-up costs some 50 microseconds
 
     def __init__(self, wanted: PerfOptions) -> None:
-        """Raises InsituError where ``wanted`` makes no sense."""
+        """Raises InsituError if ``wanted`` is invalid."""
         wanted.check()
         self._wanted = wanted
         self._events: list[Event] = []
@@ -70,12 +70,12 @@ class PerfSource:
 
     @property
     def notes(self) -> Sequence[str]:
-        """What could not be had here."""
+        """Lines for the user about what is not available."""
         return self._notes
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """What was asked."""
+        """The options, for the manifest."""
         wanted = self._wanted
         return {
             "frequency_hz": wanted.frequency,
@@ -112,7 +112,7 @@ class PerfSource:
             self._notes += open_on_processes(attached, self._events, target.pids)
 
     def choose(self, target: Target) -> tuple[list[Event], list[str]]:
-        """The events for a target, and notes about what could not be had."""
+        """Returns the events for a target, and notes about what is not available."""
         wanted = self._wanted
         return choose(
             wanted.events,
@@ -137,13 +137,13 @@ class PerfSource:
         return {"kind": "perf", "events": events, "max_stack": self._wanted.max_stack}
 
     def start(self, directory: Path, start_ns: int) -> None:
-        """Enable the events, and write down what runs already."""
+        """Enable the events, and write records of running processes."""
         self._directory = directory
         self._files = RingFiles(directory, self._rings.rings)
         if self._target.whole_system or not self._target.launched:  # else exec(2) enables the events
             for fd in self._rings.cpu_of:
                 perf_event.enable(fd)
-        # After enabling: what is mapped in between is then told twice, and not never.
+        # After enabling: a mapping made in between is then recorded twice rather than never.
         records = self._synthesized(start_ns)
         with (directory / "start.records").open("xb") as file:
             if self._target.whole_system:
@@ -156,21 +156,21 @@ class PerfSource:
                 file.writelines(records.of_processes(self._target.pids))
 
     def drain(self) -> int:
-        """Write out what the rings hold."""
+        """Write the content of the rings."""
         return self._files.drain() if self._files else 0
 
     def stop(self, end_ns: int) -> None:
-        """Disable the events, write out the rest, and find out what the records do not tell of losses."""
+        """Disable the events, write the rest, and count the losses that the records do not report."""
         for fd in self._rings.cpu_of:
             perf_event.disable(fd)
         try:
             self.drain()
         finally:
-            self._losses = self._untold()
+            self._losses = self._unreported()
             self._rings.close_events()
 
     def losses(self) -> Sequence[Loss]:
-        """Losses after which the ring never had room again for the kernel to tell of them."""
+        """Losses for which the kernel had no room in the ring to write PERF_RECORD_LOST."""
         return self._losses
 
     def close(self) -> None:
@@ -185,8 +185,8 @@ class PerfSource:
         event_id = perf_event.event_id(self._rings.descriptors[first.name][0])
         return Synthesized(first.attr.sample_type, event_id, time_ns)
 
-    def _untold(self) -> list[Loss]:
-        """By CPU, the kernel's own count of lost records less what its records tell; nothing where it keeps none."""
+    def _unreported(self) -> list[Loss]:
+        """Per CPU, the kernel's count of lost records minus those in PERF_RECORD_LOST; empty before Linux 6.0."""
         lost: dict[int, int] = {}
         for event in self._events:
             if event.attr.read_format & perf_event.ReadFormat.LOST:

@@ -1,4 +1,4 @@
-"""Opening a recording's events on what is to be recorded: a command, running processes, or every CPU."""
+"""Opens a recording's events on its target: a command, running processes, or every CPU."""
 
 import contextlib
 import errno
@@ -15,15 +15,15 @@ from insitu.record.events import Event
 
 __all__ = ["Attached", "open_on_processes", "open_on_task"]
 
-# How often a process is attached anew because it made a thread meanwhile. Each try takes some milliseconds.
+# How often events are reopened because the process created a thread meanwhile. A try takes some milliseconds.
 _TRIES: Final = 20
 
 
 class Attached:
     """The open events by name, and a ring for each CPU that all events of that CPU write into.
 
-    A ring belongs to an event of this process, which counts nothing: unlike the events of threads that end,
-    it can be polled to the last.
+    A ring belongs to a dummy event of this process: unlike the events of threads that exit, it can be polled until
+    the end.
     """
 
     def __init__(self, cpus: Sequence[int], pages: int, clockid: int) -> None:
@@ -38,7 +38,9 @@ class Attached:
             smallest = min((ring.size for ring in self.rings.values()), default=0)
             if smallest < pages * PAGESIZE:
                 wanted = pages * PAGESIZE >> 10
-                self.notes.append(f"rings of {smallest >> 10} KiB, not {wanted}: this user may lock no more memory")
+                self.notes.append(
+                    f"ring buffers reduced to {smallest >> 10} KiB (from {wanted}): kernel.perf_event_mlock_kb"
+                )
         except BaseException:
             self.close()
             raise
@@ -96,17 +98,17 @@ class Attached:
 
 
 def open_on_task(attached: Attached, events: Iterable[Event], pid: int, *, inherit: bool) -> None:
-    """Open all events on one thread (``inherit``: and all that it will start), or with -1 on the whole system."""
+    """Open all events on one thread (``inherit``: and on those that it creates), or with -1 on the whole system."""
     for event in events:
         attached.open(event, pid, inherit=inherit)
 
 
 def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterable[int]) -> list[str]:
-    """Open all events on all threads of running processes, and so on all that these will start; returns notes.
+    """Open all events on all threads of running processes, inherited by those created later; returns notes.
 
-    A thread made between listing and opening may have inherited an event or not, and nothing tells which.
-    So the list is read again afterwards, and if it has grown, everything is opened anew.
-    Raises InsituError if they may not be traced, or have all ended.
+    A thread created between listing and opening may or may not have inherited an event, and the kernel does not
+    say which. So the list is read again afterwards, and if it has grown, everything is reopened.
+    Raises InsituError if the processes may not be traced, or have all ended.
     """
     notes: list[str] = []
     wanted = list(pids)
@@ -115,11 +117,11 @@ def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterabl
         for tid in before:
             _open_unless_ended(attached, events, tid)
         if not any(attached.descriptors.values()):
-            raise InsituError(f"no process {', '.join(map(str, wanted))}: it has ended")
+            raise InsituError(f"process {', '.join(map(str, wanted))} has ended")
         if set(_all_threads(wanted)) <= set(before):
             break
         if attempt == _TRIES - 1:
-            notes.append("the process makes threads so fast that some of the first ones may be missing")
+            notes.append("threads are created faster than they can be attached to; some of the first may be missing")
             break
         attached.close_events()
     return notes
@@ -142,7 +144,7 @@ def _all_threads(pids: Iterable[int]) -> list[int]:
 
 
 def _largest_ring(fd: int, pages: int) -> Ring:
-    """A ring of ``pages`` or, where this user may not lock that much memory, of half of that, and so on."""
+    """A ring of ``pages``, halved until it fits the user's limit on locked memory."""
     while True:
         try:
             return Ring(fd, pages)

@@ -1,4 +1,4 @@
-"""A script of the probe language as a source: what it prints is printed, what it emits and its maps are recorded."""
+"""A script as a source: its output is printed, its emit() events and maps are recorded."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ __all__ = ["ProbeSource"]
 
 
 class _Held:
-    """The target's command, which the recording lets go when all sources have begun."""
+    """The target's command, which the recording releases once all sources have started."""
 
     def __init__(self, target: Target) -> None:
         self.child_pid = target.launched.pid if target.launched else 0
@@ -36,7 +36,7 @@ class ProbeSource:
     """One compiled script."""
 
     id = "script"
-    wait_s = 0.1  # exit() may find the ring full, and then wakes nobody
+    wait_s = 0.1  # exit() on a full ring wakes no reader
 
     def __init__(
         self,
@@ -47,7 +47,7 @@ class ProbeSource:
         *,
         log_level: int = 0,
     ) -> None:
-        """``make_output`` makes what prints, once the programs are loaded."""
+        """``make_output`` makes the output, once the programs are loaded."""
         self._compiled = compiled
         self._script = script
         self._context = context
@@ -58,7 +58,7 @@ class ProbeSource:
         self._capture: Capture | None = None
         self._poll: select.epoll | None = None
         self.lost: Sequence[tuple[int, str]] = ()
-        """What was lost, once it has stopped: counts, and what they count."""
+        """Losses, once it has stopped: counts, and what they count."""
 
     @property
     def runtime(self) -> Runtime:
@@ -68,13 +68,13 @@ class ProbeSource:
 
     @property
     def output(self) -> Output:
-        """What prints."""
+        """The output."""
         assert self._output is not None, "open() comes first"
         return self._output
 
     @property
     def notes(self) -> Sequence[str]:
-        """None: what a script cannot have is an error, or a warning when it is attached."""
+        """Empty: a script that cannot run is an error, or a warning at attach time."""
         return ()
 
     @property
@@ -84,7 +84,7 @@ class ProbeSource:
 
     @property
     def ended(self) -> bool:
-        """Whether the script has called exit(), or has nothing left to do."""
+        """Whether the script has called exit(), or has no probes left."""
         return self._runtime is not None and self._runtime.ended
 
     def open(self, target: Target) -> None:
@@ -99,7 +99,7 @@ class ProbeSource:
 
     @property
     def fds(self) -> Sequence[int]:
-        """One, behind which are all rings."""
+        """One epoll descriptor for all rings."""
         if self._poll is None:
             self._poll = self.runtime.waiting_for_records()
         return [self._poll.fileno()]
@@ -114,7 +114,7 @@ class ProbeSource:
         self.runtime.attach()
 
     def drain(self) -> int:
-        """Print what there is to print, record the rest; the number of bytes recorded."""
+        """Print output, record events; returns the number of bytes recorded."""
         if self._poll is not None:
             self._poll.poll(0)
         before = self._capture.bytes_written if self._capture else 0
@@ -125,7 +125,7 @@ class ProbeSource:
         return self._capture.bytes_written - before
 
     def stop(self, end_ns: int) -> None:
-        """Run the end probes, detach, and record what the maps hold."""
+        """Run the end probes, detach, and record the maps."""
         self.runtime.finish(self.output)
         self.lost = self.runtime.lost()
         self.output.write("\n\n")
@@ -136,7 +136,7 @@ class ProbeSource:
             self._capture.finish()
 
     def losses(self) -> Sequence[Loss]:
-        """What the script's programs could not deliver."""
+        """Records that the script's programs could not deliver."""
         from insitu.record.source import Loss
 
         return [Loss(what, count) for count, what in self.lost]

@@ -1,4 +1,4 @@
-"""Mappings, forks, names and exits, for sources that record addresses but not what they mean."""
+"""Mappings, forks, names and exits, for sources that record addresses only."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -13,7 +13,7 @@ _RING_PAGES: Final = 64
 
 
 class ProcessesSource(PerfSource):
-    """The records of a software event that counts nothing: the kernel adds what processes do."""
+    """The side-band records (mappings, names, forks, exits) of a dummy event, without samples."""
 
     id = "processes"
 
@@ -21,14 +21,14 @@ class ProcessesSource(PerfSource):
         super().__init__(PerfOptions(ring_pages=_RING_PAGES))
 
     def choose(self, target: Target) -> tuple[list[Event], list[str]]:
-        """That one event."""
+        """The dummy event."""
         return [dummy_event()], []
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """None."""
+        """No options."""
         return {}
 
     def layout(self) -> Mapping[str, Any]:
-        """As of any perf source, but that there are no samples."""
+        """The layout of a perf source without samples."""
         return {**super().layout(), "samples": False}

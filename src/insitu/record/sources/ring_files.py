@@ -1,4 +1,4 @@
-"""Rings to files: while recording, bytes move and nothing else happens."""
+"""Rings to files: bytes are copied, nothing is decoded."""
 
 import os
 from pathlib import Path
@@ -9,7 +9,7 @@ __all__ = ["RingFiles", "write_all"]
 
 
 class RingFiles:
-    """One file for each ring, ``cpuN.records`` in ``directory``: the records of that CPU, one after the other."""
+    """A file for each ring, ``cpuN.records`` in ``directory``, with the records of that CPU in order."""
 
     def __init__(self, directory: Path, rings: dict[int, Ring]) -> None:
         self._sinks: list[tuple[Ring, int]] = []
@@ -22,7 +22,7 @@ class RingFiles:
             raise
 
     def drain(self) -> int:
-        """Write out what the rings hold; the number of bytes. Raises OSError if the file system takes no more.
+        """Write the content of the rings; returns the number of bytes. Raises OSError when the disk is full.
 
         The file may then end within a record; readers drop such a tail.
         """
@@ -42,7 +42,7 @@ class RingFiles:
 
 
 def write_all(fd: int, pieces: list[memoryview]) -> int:
-    """Write all of ``pieces``, however often that takes; the number of bytes. Raises OSError."""
+    """Write all of ``pieces``, also after short writes; returns the number of bytes. Raises OSError."""
     total = 0
     while pieces:
         written = os.writev(fd, pieces)
