@@ -106,6 +106,8 @@ def run(args: argparse.Namespace) -> int:
     request = _request(args)
     displaced = Displaced(path)
     options = _options(args)
+    if args.off_cpu and not options.events:
+        options = options._replace(events=("cpu-clock",))  # in ns, as waits are
     sources: list[Source] = [PerfSource(options)]
     if args.off_cpu:
         from insitu.record.sources.off_cpu import OffCpuSource

@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import signal
 import stat
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any, BinaryIO, Self
 
 from insitu import messages
@@ -124,6 +125,8 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
             if not args.quiet and not file.replaces:
                 _announce(probe)
             probe.start(None, 0)
+            if interrupts.count:
+                return 128 + signal.SIGINT
             process.release()
             file.begin()
             if not args.quiet and file.replaces:
@@ -143,7 +146,10 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
             interrupts.leaving = True
             probe.stop(0)
             interrupts.leaving = False
-            status = _status(args, probe, lambda: loop.end_command() or loop.exit_status())
+            if probe.reader_gone:
+                raise BrokenPipeError
+            loop.end_command()
+            status = _status(args, probe, loop.exit_status())
         _report_losses(probe)
     return status
 
@@ -177,7 +183,9 @@ def _recorded(
         messages.note(f"left unconverted: {path} is converted when it is next opened")
         return outcome.exit_status
     whole = finished(path) is not None and not outcome.failure
-    return _status(args, probe, lambda: outcome.exit_status) or (0 if whole else 1)
+    if probe.reader_gone:
+        raise BrokenPipeError
+    return _status(args, probe, outcome.exit_status) or (0 if whole else 1)
 
 
 class _Announced:
@@ -218,9 +226,8 @@ def _process(command: Sequence[str], pid: int | None, ignoring: Sequence[int]) -
     return TracedProcess.existing(pid) if pid else TracedProcess()
 
 
-def _status(args: argparse.Namespace, probe: ProbeSource, of_command: Callable[[], int]) -> int:
+def _status(args: argparse.Namespace, probe: ProbeSource, status: int) -> int:
     """The status that the script gave exit(), else the command's; with -c as without, as bpftrace has it."""
-    status = of_command()
     if probe.output.exit_status is not None:
         return probe.output.exit_status
     return 0 if args.command is not None else status

@@ -20,7 +20,15 @@ I64 = NDArray[np.int64]
 
 # include/linux/sched.h: prev_state of sched_switch. TASK_RUNNING means preempted; so does the TASK_REPORT_MAX bit,
 # whatever the state.
-_STATES: Final = ((0x1, "sleep"), (0x2, "uninterruptible sleep"), (0x4, "stopped"), (0x8, "traced"))
+_STATES: Final = (
+    (0x1, "sleep"),
+    (0x2, "uninterruptible sleep"),
+    (0x4, "stopped"),
+    (0x8, "traced"),
+    (0x30, "ended"),
+    (0x40, "parked"),
+    (0x80, "idle"),
+)
 _PREEMPTED: Final = "preempted"
 _PREEMPTED_BIT: Final = 0x100
 
@@ -86,6 +94,6 @@ def _names(state: I64) -> list[str]:
     for value in np.unique(state).tolist():
         name = _PREEMPTED
         if not value & _PREEMPTED_BIT:
-            name = next((each for bit, each in _STATES if value & bit), "ended" if value else _PREEMPTED)
+            name = next((each for bit, each in _STATES if value & bit), "unknown state" if value else _PREEMPTED)
         kinds[value] = name
     return [kinds[value] for value in state.tolist()]

@@ -1,14 +1,11 @@
 """Open a recording: a session directory, or a file that another tool recorded."""
 
 import errno
-import fcntl
-import os
 import shutil
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
 from insitu.session.directory import created_whole, is_session, raw_sources
@@ -116,52 +113,41 @@ def _converted_in_place(path: Path) -> bool:
     """
     from insitu.convert.sources import finish
 
+    if is_recording(Manifest.read(path)):
+        return False
     try:
-        with _locked(path):
-            manifest = Manifest.read(path)
-            if manifest.state == COMPLETE:
-                return True
-            if is_recording(manifest):
-                return False
-            finish(path)
-            return True
+        return finish(path).state == COMPLETE
     except OSError as error:
         if error.errno not in _NOT_WRITABLE:
             raise
         return False
 
 
-@contextmanager
-def _locked(path: Path) -> Iterator[None]:
-    """Hold the lock of a session's directory."""
-    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    try:
-        fcntl.flock(fd, fcntl.LOCK_EX)
-        yield
-    finally:
-        os.close(fd)
-
-
 def _convert_copy(path: Path, target: Path) -> None:
-    """Convert a session into another, as far as it has been recorded, where it cannot be converted in place."""
-    from insitu.convert.sources import convert_sources
+    """Convert a session that cannot be converted where it lies into another, up to what is there now."""
+    from insitu.convert.sources import convert_sources, locked
     from insitu.session.writer import SessionWriter
 
-    manifest = Manifest.read(path)
-    notes = [*manifest.notes]
-    if is_recording(manifest):
-        notes.append("still being recorded: shown up to the time it was opened")
-    if not raw_sources(path):
-        raise InsituError(f"{path}: no records yet" if is_recording(manifest) else f"{path}: damaged: no records")
-    with (
-        created_whole(target, manifest.changed(notes=notes)) as session,
-        SessionWriter.on_disk(session) as writer,
-    ):
-        convert_sources(path, writer)
-        writer.finish()
+    with locked(path, shared=True):  # whoever converts it where it lies has finished, or waits
+        manifest = Manifest.read(path)
+        if manifest.state == COMPLETE:
+            shutil.copytree(path, target)
+            return
+        recording = is_recording(manifest)
+        notes = [*manifest.notes]
+        if recording:
+            notes.append("still being recorded: this is the state when it was opened")
+        if not raw_sources(path):
+            raise InsituError(f"{path}: {'no records yet' if recording else 'damaged: no records'}")
+        with (
+            created_whole(target, manifest.changed(notes=notes)) as session,
+            SessionWriter.on_disk(session) as writer,
+        ):
+            convert_sources(path, writer)
+            writer.finish()
 
 
-def _temporary(make: "Any") -> "Session":
+def _temporary(make: Callable[[Path], object]) -> "Session":
     """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object."""
     import weakref
 

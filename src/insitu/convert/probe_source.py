@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.sources import RawSource, mapped
 from insitu.convert.stacks import Chains
+from insitu.errors import InsituError
 from insitu.probe.runtime.capture import EVENTS, MAPS, STACKS
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import EventDecoder
@@ -38,15 +39,18 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     Raises InsituError when its layout is damaged.
     """
     decoder = EventDecoder(source.layout)
-    tables = {label: _table(f"event.{label}", decoder.empty(label), events=True) for label in decoder.labels}
+    names = _Names()
+    tables = {
+        label: _table(names.free(f"event.{label}"), decoder.empty(label), events=True) for label in decoder.labels
+    }
     for table in tables.values():
         writer.append(table, {})
     for label, columns in decoded_events(source, writer):
         writer.append(tables[label], _event_batch(columns, writer, addresses))
     contents = _stack_contents(source)
     for name, columns in decode_maps(_content(source.directory / MAPS), source.layout, stacks=contents).items():
-        label = name.removeprefix("@") or "unnamed"
-        writer.append(_table(f"map.{label}", columns, events=False), _map_batch(columns, addresses))
+        table = _table(names.free(f"map.{name.removeprefix('@') or 'unnamed'}"), columns, events=False)
+        writer.append(table, _map_batch(columns, addresses))
 
 
 def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[str, Mapping[str, Values]]]:
@@ -93,13 +97,30 @@ def _stack_contents(source: RawSource) -> StackContents:
     return StackContents.of([bytes(raw)], names if isinstance(names, dict) else {})
 
 
+class _Names:
+    """Names that differ in more than case, which SQL does not tell apart: the second ``a`` is ``a_2``."""
+
+    def __init__(self) -> None:
+        self._taken: set[str] = set()
+
+    def free(self, name: str) -> str:
+        """The name, with a number if it is taken."""
+        found, number = name, 1
+        while found.casefold() in self._taken:
+            number += 1
+            found = f"{name}_{number}"
+        self._taken.add(found.casefold())
+        return found
+
+
 def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
     """The description of a table with these columns."""
     described = []
     if events:
         described = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
     prefix = name.partition(".")[2] if not events else ""
-    stacks = []
+    stacks: list[str] = []
+    has_stacks = any(isinstance(values, StackColumn | CopiedStackColumn) for values in columns.values())
     for each, values in columns.items():
         if events and each in _HEAD:
             continue
@@ -110,12 +131,19 @@ def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
             # A map's name gives the unit of its values: @read_bytes[...] = sum(...).
             said = prefix if each in ("value", "total") and value_type(prefix, "bigint") != "integer" else each
             kind = value_type(said, _storage(values))
-            if not events and each in ("value", "count", "total") and kind in ("integer", "unsigned"):
+            if (
+                not events
+                and each in ("value", "count", "total")
+                and (kind == "integer" or (kind == "unsigned" and has_stacks))
+            ):
                 kind = "count"
             described.append(Column(each, kind, nullable=True))
     if len(stacks) > 1 and "stack" not in stacks:
         described.append(Column("stack", "stack", "the user stack with the kernel's on top"))
-    return Table(name, "events of a script" if events else "a map of a script at its end", tuple(described))
+    try:
+        return Table(name, "events of a script" if events else "a map of a script at its end", tuple(described))
+    except ValueError as error:
+        raise InsituError(f"layout.json is damaged: {error}") from None
 
 
 def _storage(values: Any) -> str:

@@ -4,21 +4,25 @@ raw/SOURCE/layout.json says how to read raw/SOURCE/*.records: its "kind" names t
 converter's. It holds everything needed for decoding, so that the recording of a killed recorder can be read.
 """
 
+import fcntl
 import json
-from collections.abc import Callable, Mapping
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
 from insitu.session.directory import raw_sources
-from insitu.session.manifest import Manifest
+from insitu.session.manifest import COMPLETE, Manifest
 from insitu.session.writer import SessionWriter
 
 if TYPE_CHECKING:
     pass
 
-__all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "mapped"]
+__all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "locked", "mapped"]
 
 LAYOUT: Final = "layout.json"
 _MOST_LAYOUT_BYTES: Final = 64 << 20
@@ -80,7 +84,12 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
     from insitu.convert.perf import no_collector, side_records_of
     from insitu.convert.perf_source import recording_of
 
-    sources = [RawSource(directory, writer.manifest) for directory in raw_sources(path)]
+    sources = []
+    for directory in raw_sources(path):
+        if not (directory / LAYOUT).exists() and not any(directory.glob("*.records")):
+            writer.notes.append(f"{directory.name}: the recorder ended before it began")
+            continue
+        sources.append(RawSource(directory, writer.manifest))
     recordings = {source.id: recording_of(source) for source in sources if source.kind == "perf"}
     kallsyms = path / "raw" / "kallsyms"
     with no_collector():
@@ -101,20 +110,47 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
             convert: Callable[[RawSource, SessionWriter, Addresses], None] = import_module(module).convert_source
             convert(source, writer, addresses)
             for loss in source.losses:
-                what, cpu, ts_ns = loss.get("what", source.id), loss.get("cpu", -1), loss.get("ts_ns", 0)
-                writer.lost(str(what), loss["count"], cpu=cpu, ts_ns=ts_ns)
+                numbers = {name: _number(loss.get(name), default) for name, default in (("cpu", -1), ("ts_ns", 0))}
+                writer.lost(str(loss.get("what", source.id)), _number(loss.get("count"), 0), **numbers)
         addresses.finish()
 
 
-def finish(path: Path) -> Manifest:
-    """Convert raw/ to tables, remove it, and mark the session complete; returns its manifest.
+def _number(found: Any, default: int) -> int:
+    return found if isinstance(found, int) and -(2**31) <= found < 2**62 else default
 
-    raw/ is removed last, so that a failure (OSError, on a full disk) loses nothing.
+
+def finish(path: Path) -> Manifest:
+    """Convert raw/ to tables, drop it, and mark the session complete; its manifest.
+
+    Until the tables are all there raw/ stays, so a failure (a full disk) loses nothing: OSError is raised, and what
+    was written of the tables is removed. Converters that come at once wait for each other.
     Raises InsituError when raw/ cannot be read.
     """
-    with SessionWriter.on_disk(path) as writer:
-        convert_sources(path, writer)
-        return writer.finish()
+    with locked(path):
+        manifest = Manifest.read(path)
+        if manifest.state == COMPLETE:
+            return manifest
+        tables = path / "tables"
+        shutil.rmtree(tables, ignore_errors=True)  # what an interrupted conversion left
+        tables.mkdir()
+        try:
+            with SessionWriter.on_disk(path) as writer:
+                convert_sources(path, writer)
+                return writer.finish()
+        except OSError:
+            shutil.rmtree(tables, ignore_errors=True)
+            raise
+
+
+@contextmanager
+def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
+    """Hold the lock of a session's directory, alone or with other readers."""
+    fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    try:
+        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(fd)
 
 
 def mapped(file: Path) -> "memoryview | bytes":

@@ -52,6 +52,8 @@ class Launched:
         self.pidfd = os.pidfd_open(self.pid)
         self._status: int | None = None
         self._path = path
+        self.left_running = False
+        """Set if it is to go on after ``close``: somebody asked to leave it."""
 
     @property
     def held(self) -> bool:
@@ -72,7 +74,8 @@ class Launched:
         if failure:
             code = int(failure)
             self.wait()
-            raise InsituError(f"{self._path}: {os.strerror(code)}", status=NOT_EXECUTABLE)
+            status = NOT_FOUND if code == errno.ENOENT else NOT_EXECUTABLE  # a script's interpreter that is missing
+            raise InsituError(f"{self._path}: {os.strerror(code)}", status=status)
 
     def ended(self) -> bool:
         """Whether the command has ended; never blocks."""
@@ -101,8 +104,10 @@ class Launched:
         return 128 - code if code < 0 else code
 
     def close(self) -> None:
-        """Close the descriptors; a command that was never released exits. Idempotent."""
+        """Close the descriptors. A command that still runs is terminated, one never released exits. Idempotent."""
         held = self.held
+        if not held and not self.left_running and self.pidfd >= 0:
+            self.signal(signal.SIGTERM)
         for fd in (self._gate, self._report, self.pidfd):
             if fd >= 0:
                 os.close(fd)
@@ -114,6 +119,10 @@ class Launched:
 def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[int], gate: int, report: int) -> None:
     """Runs in the child: never returns, and skips this process's clean-up."""
     try:
+        # The parent's handlers and wake-up descriptor are of no use here, where Ctrl-C is to end the child.
+        signal.set_wakeup_fd(-1)
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN if number in ignoring else signal.SIG_DFL)
         if os.read(gate, 1):
             # Python ignores these, and exec would pass that on.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
@@ -121,7 +130,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
             for number in ignoring:
                 signal.signal(number, signal.SIG_IGN)
             os.execv(path, list(command))
-    except OSError as error:
-        os.write(report, str(error.errno or errno.EINVAL).encode())
+    except (OSError, ValueError) as error:
+        os.write(report, str(getattr(error, "errno", None) or errno.EINVAL).encode())
     finally:
         os._exit(NOT_EXECUTABLE)

@@ -59,7 +59,7 @@ class Loop:
         self._began = time.monotonic()
         self._seconds = seconds
         self._owned: set[int] = set()
-        self._abandoned = False
+        self._abandoned = self._terminated = False
         for pid in pids:
             with contextlib.suppress(ProcessLookupError):
                 self._owned.add(os.pidfd_open(pid))
@@ -121,11 +121,17 @@ class Loop:
         if at_once:
             if asked:
                 poll.poll(_GRACE_S * 1000)
+            self._terminated = not asked and not launched.ended()
             launched.signal(signal.SIGTERM)
+        waited = False
         while not launched.ended():
-            poll.poll(None)
+            if not poll.poll(None if waited else _GRACE_S * 1000) and at_once:
+                from insitu import messages
+
+                messages.note("waiting for the command to end; Ctrl-C leaves it running")
+            waited = True
             if self._interrupts is not None and self._interrupts.seen() > asked:
-                self._abandoned = True
+                self._abandoned = launched.left_running = True
                 return True
         return False
 
@@ -135,10 +141,7 @@ class Loop:
             return 0
         if self._abandoned:
             return 128 + signal.SIGINT
-        status = self._launched.exit_status
-        ours = status == 128 + signal.SIGTERM and not failed and not (self._interrupts and self._interrupts.count)
-        done = self._seconds is not None or any(source.ended for source in self._sources)
-        return 0 if ours and done else status
+        return 0 if self._terminated and not failed else self._launched.exit_status
 
     def close(self) -> None:
         """Close the descriptors of watched processes. Idempotent."""

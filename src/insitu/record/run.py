@@ -3,6 +3,7 @@
 import contextlib
 import json
 import math
+import signal
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
@@ -85,6 +86,7 @@ def record(
         for source in sources:
             open_things.callback(source.close)
             source.open(target)
+        _refuse_interrupted(interrupts)
         return _Recording(request, sources, path, target, interrupts, progress).run(default_table)
 
 
@@ -118,13 +120,13 @@ class _Recording:
             notes=[note for each in self._sources for note in each.notes],
             default_table=default_table,
         )
-        create(self._path, manifest)
+        renamed = create(self._path, manifest)
         try:
             self._start(manifest.start_ns)
         except BaseException:
-            put_back(self._path)  # nothing was recorded
+            put_back(self._path, renamed)  # nothing was recorded
             raise
-        settle(self._path)
+        settle(renamed)
         loop = Loop(
             self._sources,
             self._drain,
@@ -168,6 +170,7 @@ class _Recording:
             directory.mkdir()
             write_whole(directory / "layout.json", json.dumps(source.layout()).encode())
             source.start(directory, start_ns)
+        _refuse_interrupted(self._interrupts)
         if self._launched:
             self._launched.release()
 
@@ -198,6 +201,12 @@ class _Recording:
                 file = self._path / "raw" / source.id / "end.json"
                 self._or_failure(partial(write_whole, file, text))
         return total
+
+
+def _refuse_interrupted(interrupts: Interrupts) -> None:
+    """Raise InsituError if somebody has asked to stop before anything has begun."""
+    if interrupts.count:
+        raise InsituError("interrupted before the recording began", status=128 + signal.SIGINT)
 
 
 def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import select
-import signal
 from collections.abc import Sequence
 
 from insitu.errors import InsituError
@@ -50,9 +49,6 @@ class TracedProcess:
     def close(self) -> None:
         """End the command if it still runs, as bpftrace does, and close the descriptors. Idempotent."""
         if self.launched:
-            if not self.launched.held:
-                self.launched.signal(signal.SIGTERM)
-                self.launched.wait()
             self.launched.close()
         elif self.fd >= 0:
             os.close(self.fd)

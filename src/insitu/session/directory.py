@@ -9,7 +9,13 @@ from pathlib import Path
 from insitu.errors import InsituError
 from insitu.session.manifest import MANIFEST, Manifest, is_recording
 
+Renamed = list[tuple[Path, Path]]
+"""Sessions that were moved aside: where each was before, and where it is now."""
+
+_OLDER = ".older"
+
 __all__ = [
+    "Renamed",
     "create",
     "created_whole",
     "drop_raw",
@@ -27,13 +33,30 @@ def is_session(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def create(path: Path, manifest: Manifest) -> None:
+def create(path: Path, manifest: Manifest) -> "Renamed":
     """Make a session without tables at ``path``; an older session there is kept as PATH.old.
 
-    Follow it with ``settle`` when the recording has begun, or with ``put_back`` if it has not.
-    Raises InsituError if ``path`` exists and is not a session, or if the directory cannot be made.
+    Follow it with ``settle`` when the recording has begun, or with ``put_back`` if it has not: both take what is
+    returned. Raises InsituError if something that is not a session is in the way or the directory cannot be made.
     """
-    _create(_named(path), manifest, str(path))
+    shown, path = str(path), _named(path)
+    refuse_in_the_way(path)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    renamed: Renamed = []
+    try:
+        _create(temporary, manifest, shown)  # whole, before it has a name by which it could be found
+        if path.exists():
+            renamed = _move_aside(path)
+        temporary.rename(path)
+    except OSError as error:
+        _undo(renamed)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise _cannot_make(shown, error) from error
+    except BaseException:
+        _undo(renamed)
+        shutil.rmtree(temporary, ignore_errors=True)
+        raise
+    return renamed
 
 
 def _named(path: Path) -> Path:
@@ -44,8 +67,6 @@ def _named(path: Path) -> Path:
 def _create(path: Path, manifest: Manifest, shown: str) -> None:
     _refuse_undecodable(path)
     try:
-        if path.exists():
-            _move_aside(path)
         path.mkdir(parents=True)
     except OSError as error:
         raise _cannot_make(shown, error) from error
@@ -78,42 +99,40 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
     shown, path = str(path), _named(path)
     refuse_in_the_way(path)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    renamed: Renamed = []
     try:
         _create(temporary, manifest, shown)
         yield temporary
-        if path.exists():
-            _move_aside(path)
-        temporary.rename(path)
-        settle(path)
-    except OSError as error:
-        shutil.rmtree(temporary, ignore_errors=True)
-        raise _cannot_make(shown, error) from error
+        try:
+            if path.exists():
+                renamed = _move_aside(path)
+            temporary.rename(path)
+        except OSError as error:
+            _undo(renamed)
+            raise _cannot_make(shown, error) from error
+        settle(renamed)
     except BaseException:
         shutil.rmtree(temporary, ignore_errors=True)
         raise
 
 
-def settle(path: Path) -> None:
+def settle(renamed: "Renamed") -> None:
     """Remove the session that was PATH.old before, which ``create`` keeps until the new session has begun."""
-    shutil.rmtree(_older(path), ignore_errors=True)
+    for _, now in renamed:
+        if now.name.endswith(_OLDER):
+            shutil.rmtree(now, ignore_errors=True)
 
 
-def put_back(path: Path) -> None:
+def put_back(path: Path, renamed: "Renamed") -> None:
     """Remove a new session that recorded nothing, and undo the renames of ``create``."""
-    path = _named(path)
-    shutil.rmtree(path, ignore_errors=True)
-    for source, target in ((_old(path), path), (_older(path), _old(path))):
-        if source.exists() and not target.exists():
-            source.rename(target)
+    shutil.rmtree(_named(path), ignore_errors=True)
+    _undo(renamed)
 
 
-def _old(path: Path) -> Path:
-    return path.with_name(path.name + ".old")
-
-
-def _older(path: Path) -> Path:
-    path = _named(path)
-    return path.with_name(f".{path.name}.older")
+def _undo(renamed: "Renamed") -> None:
+    for before, now in reversed(renamed):
+        if now.exists() and not before.exists():
+            now.rename(before)
 
 
 def refuse_in_the_way(path: Path) -> None:
@@ -136,21 +155,22 @@ def refuse_in_the_way(path: Path) -> None:
         )
 
 
-def _move_aside(path: Path) -> None:
+def _move_aside(path: Path) -> "Renamed":
+    """Make way at ``path``; the renames that were done, as (before, now)."""
     refuse_in_the_way(path)
     if not is_session(path):
         path.rmdir()
-        return
-    old = _old(path)
+        return []
+    old, older = path.with_name(path.name + ".old"), path.with_name(f".{path.name}{_OLDER}")
+    renamed: Renamed = []
     if old.exists():
         if not is_session(old):
-            raise InsituError(
-                f"cannot keep the earlier {path.name} as {old.name}: it exists and is not a session",
-                remedy="move it away",
-            )
-        shutil.rmtree(_older(path), ignore_errors=True)
-        old.rename(_older(path))
+            raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
+        shutil.rmtree(older, ignore_errors=True)
+        old.rename(older)
+        renamed.append((old, older))
     path.rename(old)
+    return [*renamed, (path, old)]
 
 
 def raw_sources(path: Path) -> list[Path]:

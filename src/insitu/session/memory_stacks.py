@@ -37,7 +37,7 @@ def stacks_in_memory(
     types = writer.event_types
     names = [SAMPLE.name] if SAMPLE.name in tables.tables else []
     if want.table and want.table not in names:
-        raise InsituError(f"no table {want.table}", remedy=f"there are: {', '.join(names)}")
+        raise InsituError(f"no table {want.table}", remedy=f"tables: {', '.join(names)}")
     column = {
         each: np.asarray(tables.column(SAMPLE.name, each)) if names else np.zeros(0, np.int64)
         for each in ("ts_ns", "utid", "event_type", "stack", "weight")

@@ -1,5 +1,6 @@
 """Parts of tables as parquet files, each with the description of its table."""
 
+import errno
 import json
 import os
 import re
@@ -145,7 +146,9 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
 def _os_error(text: str, target: Path) -> OSError | None:
     """The OSError of a failed write(2), of which both libraries keep only the text."""
     code = re.search(r"\(os error (\d+)\)", text)
-    number = int(code[1]) if code else 28 if _NO_SPACE.search(text) else 0
+    number = int(code[1]) if code else errno.ENOSPC if _NO_SPACE.search(text) else 0
+    if not number and text.startswith("IO Error"):
+        number = errno.EFBIG if "File too large" in text else errno.EIO
     return OSError(number, os.strerror(number), str(target)) if number else None
 
 

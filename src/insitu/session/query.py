@@ -148,7 +148,6 @@ class Database:
 
         if self._locked:
             return
-        self._locked = True
         try:
             if len(self.paths) == 1:
                 self._create_views(0)
@@ -160,6 +159,7 @@ class Database:
             self._connection.execute(f"set allowed_directories = [{allowed}]")
             self._connection.execute("set enable_external_access = false")
             self._connection.execute("set lock_configuration = true")
+            self._locked = True
         except duckdb.Error as error:
             raise _unreadable(self.paths[0], error) from None
 
@@ -266,6 +266,8 @@ def _default(column: Column) -> str:
         return f"cast({literal(value)} as {storage})"
     if isinstance(value, bytes):
         return "''::blob"
+    if not isinstance(value, (bool, int, float)):
+        raise InsituError(f"column {column.name}: invalid default")
     return f"cast({value} as {storage})"
 
 

@@ -6,6 +6,8 @@ which output, exports and views format and sum; none of them depends on a column
 is stored in its parquet files, so that a session can be read without the module that recorded it.
 """
 
+import math
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, Final
@@ -81,6 +83,7 @@ _SEMANTIC: Final = _types(
     SemanticType("nested", ""),  # lists and structs of a probe program, as Polars holds them
 )
 
+_NAME: Final = re.compile(r"[^\W.][\w.\-]{0,199}")
 _ZERO: Final[Mapping[str, Any]] = {"varchar": "", "boolean": False, "double": 0.0, "blob": b"", "": None}
 
 
@@ -126,7 +129,9 @@ class Table:
     version: int = 1
 
     def __post_init__(self) -> None:
-        names = [column.name for column in self.columns]
+        if not _NAME.fullmatch(self.name):  # it becomes a directory's name
+            raise ValueError(f"{self.name!r} cannot be the name of a table")
+        names = [column.name.casefold() for column in self.columns]  # SQL does not tell them apart by case
         if len(set(names)) != len(names):
             raise ValueError(f"table {self.name}: two columns of one name")
         for column in self.columns:
@@ -190,7 +195,7 @@ def described(found: Any) -> Table:
                 str(each["name"]),
                 each["type"] if each["type"] in _SEMANTIC else "nested",
                 str(each.get("doc", "")),
-                each.get("default"),
+                _scalar(each.get("default")),
                 bool(each.get("nullable")),
             )
             for each in found["columns"]
@@ -198,6 +203,15 @@ def described(found: Any) -> Table:
         return Table(str(found["name"]), str(found.get("doc", "")), columns, int(found.get("version", 1)))
     except (KeyError, TypeError, AttributeError):
         raise ValueError("not the description of a table") from None
+
+
+def _scalar(value: Any) -> Any:
+    """A default as it may stand in SQL. Raises ValueError for anything else, which may come from a forged file."""
+    if value is None or isinstance(value, (str, bool)) or (isinstance(value, int) and -(2**63) <= value < 2**64):
+        return value
+    if isinstance(value, float) and math.isfinite(value):
+        return value
+    raise ValueError("not a default of a column")
 
 
 def value_type(name: str, storage: str) -> str:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -33,16 +34,16 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
-def load_stacks(database: Database, manifest: Manifest, want: Selection, *, times: bool = False) -> WeightedStacks:
+def load_stacks(
+    database: Database, manifest: Manifest, want: Selection, *, times: bool = False, since: int | None = None
+) -> WeightedStacks:
     """The weighted stacks of a session on disk; ``times`` keeps every row, in the order of time.
 
     Raises InsituError, naming what there is, when nothing is selected, and where tables are damaged.
     """
     asked = want.table or ("" if want.event else manifest.default_table)
     if "+" in asked:
-        return together(
-            [load_stacks(database, manifest, want._replace(table=each), times=times) for each in asked.split("+")]
-        )
+        return _union(database, manifest, want, asked.split("+"), times=times)
     table = _table(database, asked)
     source = database.relation(table.name)
     where, event, unit, notes = _event(database, table, want)
@@ -56,6 +57,7 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
             f"select min({quoted(ts.name)}) as low, max({quoted(ts.name)}) as high from {source} where {where}"
         )
     first, last = int(extent["low"][0]), int(extent["high"][0])
+    first = first if since is None else since
     if want.start_s is not None or want.end_s is not None:
         where += _range(ts, first, want)
     assert table.stack is not None
@@ -69,7 +71,7 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
     keys = len(terms)
     if times:
         if ts is None:
-            raise InsituError(f"{table.name}: its rows have no times", remedy="choose another --table")
+            raise InsituError(f"{table.name}: rows without timestamps", remedy="choose another --table")
         terms["ts_ns"] = quoted(ts.name)
     else:
         terms["count"] = "count(*)"
@@ -115,6 +117,24 @@ def load_stacks(database: Database, manifest: Manifest, want: Selection, *, time
     )
     check_ids(stacks, str(manifest.imported_from or table.name))
     return chosen(stacks, want)
+
+
+def _union(
+    database: Database, manifest: Manifest, want: Selection, names: Sequence[str], *, times: bool
+) -> WeightedStacks:
+    """The rows of several tables. What is selected of them is so of all together."""
+    whole = want._replace(tid=None, comm=None, start_s=None, end_s=None)
+    parts = [load_stacks(database, manifest, whole._replace(table=name), times=times) for name in names]
+    if len({part.unit for part in parts}) > 1 and not want.table:  # nobody asked for them together
+        note = f"{names[1]} counts {parts[1].unit} and is not shown with {names[0]}; --table shows it"
+        return chosen(replace(parts[0], notes=(*parts[0].notes, note)), want)
+    if want.start_s is not None or want.end_s is not None:
+        since = min((part.first_ns for part in parts if part.first_ns), default=0)
+        ranged = whole._replace(start_s=want.start_s, end_s=want.end_s)
+        parts = [
+            load_stacks(database, manifest, ranged._replace(table=name), times=times, since=since) for name in names
+        ]
+    return chosen(together(parts), want)
 
 
 def tables_with_stacks(database: Database) -> list[Table]:
@@ -171,7 +191,7 @@ def _weight(table: Table, asked: str) -> Any:
         column = table.column(asked)
         if column is None or not column.semantic.unit:
             names = ", ".join(each.name for each in table.weights)
-            raise InsituError(f"{asked}: not a column that can be added up", remedy=f"there are: {names or 'none'}")
+            raise InsituError(f"{asked}: not a column with a unit", remedy=f"columns: {names or 'none'}")
         return column
     return table.weights[0] if table.weights else None
 
@@ -183,7 +203,7 @@ def _summed(column: Any, each: bool) -> str:
 
 def _range(ts: Any, first: int, want: Selection) -> str:
     if ts is None:
-        raise InsituError("the rows of this table have no times", remedy="leave --range out")
+        raise InsituError("--range: the rows of this table have no timestamps")
     terms = ""
     if want.start_s is not None:
         terms += f" and {quoted(ts.name)} >= {first + round(want.start_s * 1e9)}"

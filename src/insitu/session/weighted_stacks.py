@@ -50,8 +50,8 @@ class Selection(NamedTuple):
     """The part of a recording that is asked for. Empty: all of it, of the first event that has samples."""
 
     table: str = ""
-    """Which table with stacks: by default what the recorder says, else ``sample`` if it has rows, else the first that
-    has. Several of one unit, joined by "+", are shown together."""
+    """Which table with stacks: by default the recorder's choice, else ``sample`` if it has rows, else the first that
+    has. Several of the same unit, joined by "+", are shown together."""
     event: str = ""
     """Which event of ``sample``; modifiers (":u") may be left out."""
     weight: str = ""
@@ -59,9 +59,9 @@ class Selection(NamedTuple):
     tid: int | None = None
     comm: str | None = None
     start_s: float | None = None
-    """Seconds since the first row, included."""
+    """Seconds since the first row, inclusive."""
     end_s: float | None = None
-    """Seconds since the first row, excluded."""
+    """Seconds since the first row, exclusive."""
 
 
 @dataclass(frozen=True)
@@ -94,12 +94,12 @@ class WeightedStacks:
     last_ns: int = 0
     manifest: Manifest = field(default_factory=Manifest)
     losses: dict[str, int] = field(default_factory=dict)
-    """Lost records by what lost them."""
+    """Lost records by source."""
     notes: tuple[str, ...] = ()
     squares: NDArray[np.float64] | None = None
     """Per row the sum of squared weights, where events have weights of their own (durations, sizes)."""
     preferred: Value = "count"
-    """What a view adds up unless it is told: a time where rows last, the number of samples where they are moments."""
+    """What views add up by default: durations or sizes where rows have them, else the number of samples."""
 
     def __len__(self) -> int:
         return len(self.stack)
@@ -150,7 +150,7 @@ def together(parts: Sequence[WeightedStacks]) -> WeightedStacks:
     first = parts[0]
     units = {part.unit for part in parts}
     if len(units) > 1:
-        raise InsituError(f"--table: {', '.join(sorted(units))} cannot be added up", remedy="choose one table")
+        raise InsituError(f"--table: different units ({', '.join(sorted(units))})", remedy="choose one table")
     base = np.cumsum([0, *(len(part.threads) for part in parts)])
     thread = np.concatenate([part.thread + at for part, at in zip(parts, base[:-1].tolist(), strict=True)])
     threads: dict[ThreadLabel, int] = {}
@@ -200,7 +200,7 @@ def event_named(rows: Sequence[tuple[Any, ...]], asked: str) -> tuple[Any, ...] 
     matches = [row for row in rows if row[1] == asked] or [r for r in rows if r[1].partition(":")[0] == asked]
     if not matches:
         names = ", ".join(str(row[1]) for row in rows)
-        raise InsituError(f"no samples of event {asked!r}", remedy=f"there are: {names}")
+        raise InsituError(f"no samples of event {asked!r}", remedy=f"events: {names}")
     return matches[0]
 
 
@@ -227,7 +227,7 @@ def check_ids(stacks: WeightedStacks, name: str) -> None:
         and (not len(stacks) or (stacks.thread.min() >= 0 and stacks.thread.max() < len(stacks.threads)))
     )
     if not inside:
-        raise InsituError(f"{name}: damaged: stacks refer to frames or stacks that do not exist")
+        raise InsituError(f"{name}: damaged: stacks refer to missing frames or stacks")
 
 
 def chosen(stacks: WeightedStacks, want: Selection) -> WeightedStacks:
@@ -240,10 +240,10 @@ def chosen(stacks: WeightedStacks, want: Selection) -> WeightedStacks:
     if want.comm is not None:
         names = list(dict.fromkeys(label.name for label in stacks.threads))
         if want.comm not in names:
-            raise InsituError(f"no samples of command {want.comm!r}", remedy=f"there are: {', '.join(names[:8])}")
+            raise InsituError(f"no samples of command {want.comm!r}", remedy=f"commands: {', '.join(names[:8])}")
         labels &= np.array([label.name == want.comm for label in stacks.threads], np.bool_)
     mask = labels[stacks.thread]
     if not mask.any():
         asked = [f"thread {want.tid}"] * (want.tid is not None) + [f"command {want.comm!r}"] * (want.comm is not None)
-        raise InsituError(f"no samples of {' and '.join(asked)}", remedy="insitu report shows what there is")
+        raise InsituError(f"no samples of {' and '.join(asked)}", remedy="insitu report lists threads")
     return stacks.only(mask)

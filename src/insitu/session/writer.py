@@ -10,13 +10,14 @@ from typing import TYPE_CHECKING, Any, Final, Protocol, Self
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.errors import InsituError
 from insitu.session import core_tables
 from insitu.session.directory import drop_raw
 from insitu.session.identities import Identities
 from insitu.session.interning import FrameTable, StackTree
 from insitu.session.manifest import COMPLETE, Manifest
 from insitu.session.parquet import Batch, batch_rows, write_part
-from insitu.session.schema import Table
+from insitu.session.schema import Column, Table
 from insitu.symbols.frame import Frame
 
 if TYPE_CHECKING:
@@ -133,6 +134,7 @@ class SessionWriter:
         rows = batch_rows(batch)
         pending = self._pending.get(table.name)
         if pending is None:
+            self._refuse_twin(table.name)
             pending = self._pending[table.name] = _Pending(table)
             ordered = table.of_type("timestamp")
             pending.sorted_by = ordered.name if ordered is not None and ordered.name == "ts_ns" else ""
@@ -151,6 +153,12 @@ class SessionWriter:
             self._flush(pending)
         elif self._bytes > _PENDING_BYTES:
             self._flush(max(self._pending.values(), key=lambda each: each.bytes))
+
+    def _refuse_twin(self, name: str) -> None:
+        """SQL and some file systems do not tell names apart that differ only in case. Raises InsituError."""
+        twin = next((each for each in self._pending if each.casefold() == name.casefold()), None)
+        if twin is not None:
+            raise InsituError(f"tables {twin} and {name} differ only in case", remedy="rename one of them")
 
     def _flush(self, pending: _Pending) -> None:
         if not pending.batches and pending.total:
@@ -241,10 +249,9 @@ class SessionWriter:
         self.append(table, dict(zip(names, columns, strict=True)))
 
 
-def _typed(batch: Batch, column: Any, rows: int) -> Any:
-    """A batch's column in the declared type; the default if the batch lacks it."""
-    storage = column.semantic.storage
-    dtype = _DTYPES.get(storage)
+def _typed(batch: Batch, column: Column, rows: int) -> Any:
+    """A batch's column in the type that the table declares; its default where the batch lacks it."""
+    dtype = _DTYPES.get(column.semantic.storage)
     values = batch.get(column.name)
     if values is None:
         missing = column.missing
@@ -257,13 +264,27 @@ def _typed(batch: Batch, column: Any, rows: int) -> Any:
         raise ValueError(f"column {column.name}: {len(values)} values for {rows} rows")
     if dtype is None:
         return values
-    if isinstance(values, np.ndarray):  # masked arrays are arrays too; numpy.ma itself is slow to import
-        return values.astype(dtype, copy=False)
-    items = values.to_list() if hasattr(values, "to_list") else values
-    if column.nullable and any(item is None for item in items):
-        null = [item is None for item in items]
-        return np.ma.masked_array(np.array([item or 0 for item in items], dtype), null)
-    return np.array(items, dtype)
+    if isinstance(values, np.ndarray):
+        return _narrowed(values, dtype)
+    items = values.to_list() if hasattr(values, "to_list") else list(values)
+    null = [item is None for item in items]
+    numbers = np.array([item or 0 for item in items]) if len(items) else np.zeros(0, dtype)
+    if numbers.dtype == object:  # both below 0 and beyond 63 bits
+        numbers = np.array([min(max(int(item or 0), -(2**63)), 2**63 - 1) for item in items], np.int64)
+    typed = _narrowed(numbers, dtype)
+    return np.ma.masked_array(typed, null) if column.nullable and any(null) else typed
+
+
+def _narrowed(values: Any, dtype: Any) -> Any:
+    """Numbers in a column's type. Those that are too large become the largest: no row is lost for one value."""
+    wanted = np.dtype(dtype)
+    if wanted.kind in "iu" and values.dtype.kind in "iu" and len(values):
+        have, limits = np.iinfo(values.dtype), np.iinfo(wanted)
+        if have.max > limits.max or have.min < limits.min:
+            low, high = max(limits.min, have.min), min(limits.max, have.max)
+            if int(values.max()) > high or int(values.min()) < low:
+                values = np.clip(values, low, high)
+    return values.astype(wanted, copy=False)
 
 
 _DTYPES: Final[dict[str, Any]] = {

@@ -36,6 +36,11 @@ class Output:
         self._pending_bytes = 0
         self._packet_files: dict[str, PacketFile] = {}
 
+    def discard(self) -> None:
+        """Print nothing more: nobody reads it."""
+        self._pending.clear()
+        self._stream = open(os.devnull, "wb")  # noqa: SIM115, PTH123 - until the process ends
+
     def handler(self, layout: RecordLayout) -> Handler:
         """The function for one kind of record."""
         makers: dict[str, Callable[[RecordLayout], Handler]] = {

@@ -22,7 +22,7 @@ _SCRIPT: Final = """
 config = { max_map_keys = 65536; print_maps_on_exit = false; }
 %(begin)s
 tracepoint:sched:sched_process_fork %(of_target)s { @target[args.child_pid] = 1; }
-tracepoint:sched:sched_process_exit /pid == tid/ { delete(@target[pid]); }
+tracepoint:sched:sched_process_exit %(of_target)s { delete(@target[tid]); }
 tracepoint:sched:sched_switch %(leaves)s {
     @off[tid] = 1;
     emit("out", (state = args.prev_state, kernel = kstack, user = %(ustack)s));
@@ -51,7 +51,8 @@ class OffCpuSource(ProbeSource):
         text = _SCRIPT % {
             "begin": "" if whole else f"BEGIN {{ {' '.join(f'@target[{pid}] = 1;' for pid in pids)} }}",
             "of_target": "/0/" if whole else "/@target[pid]/",
-            "leaves": "/pid/" if whole else "/@target[pid]/",
+            # Those that have ended (X, Z) do not come back.
+            "leaves": f"/{'pid' if whole else '@target[pid]'} && !(args.prev_state & 0x30)/",
             "ustack": self._ustack,
         }
         script, context = Source(text, "off-cpu"), Context()

@@ -57,6 +57,8 @@ class ProbeSource:
         self._output: Output | None = None
         self._capture: Capture | None = None
         self._poll: select.epoll | None = None
+        self.reader_gone = False
+        """Whether nobody reads what is printed any more."""
         self.lost: Sequence[tuple[int, str]] = ()
         """Losses, once it has stopped: counts, and what they count."""
 
@@ -118,7 +120,7 @@ class ProbeSource:
         if self._poll is not None:
             self._poll.poll(0)
         before = self._capture.bytes_written if self._capture else 0
-        self.runtime.turn(self.output)
+        self._printed(lambda: self.runtime.turn(self.output))
         if self._capture is None:
             return 0
         self._capture.drained()
@@ -126,14 +128,27 @@ class ProbeSource:
 
     def stop(self, end_ns: int) -> None:
         """Run the end probes, detach, and record the maps."""
-        self.runtime.finish(self.output)
+        self._printed(lambda: self.runtime.finish(self.output))
         self.lost = self.runtime.lost()
+        self._printed(self._print_rest)
+        if self._capture is not None:
+            self._capture.finish()
+
+    def _print_rest(self) -> None:
         self.output.write("\n\n")
         if self._compiled.print_maps:
             self.output.all_maps()
         self.output.flush()
-        if self._capture is not None:
-            self._capture.finish()
+
+    def _printed(self, action: Callable[[], None]) -> None:
+        """Do what may print. A reader that has gone (`| head`) ends the script, but not what is recorded of it."""
+        if self.reader_gone and self._capture is None:
+            return
+        try:
+            action()
+        except BrokenPipeError:
+            self.reader_gone = self.runtime.ended = True
+            self.output.discard()
 
     def losses(self) -> Sequence[Loss]:
         """Records that the script's programs could not deliver."""
