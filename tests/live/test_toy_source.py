@@ -134,7 +134,7 @@ def test_a_killed_recorder_leaves_a_session_that_opens(program: Path, tmp_path: 
         durations = opened.sql("select dur_ns from nap where file = '/short' order by ts_ns")["dur_ns"].to_list()
         assert durations == [n * 1000 for n in range(1, len(durations) + 1)]
         assert len(durations) > 80
-        assert any("no whole record" in note for note in opened.manifest.notes)
+        assert any("incomplete record" in note for note in opened.manifest.notes)
         assert opened.manifest.state == "complete"
 
 

@@ -1,4 +1,4 @@
-"""Lines of a text that cannot be read: an error, or left out and counted."""
+"""Malformed lines of a text: an error, or skipped and counted."""
 
 from typing import Final
 
@@ -29,7 +29,7 @@ class BadLines:
             self._shown.append(f"line {number}: {reason}")
 
     def notes(self) -> list[str]:
-        """What to say about skipped lines: nothing, or one sentence."""
+        """Notes about skipped lines: none, or one sentence."""
         if not self._count:
             return []
         lines = "1 bad line was" if self._count == 1 else f"{self._count} bad lines were"

@@ -47,7 +47,7 @@ def is_perf_data(head: bytes) -> bool:
 
 
 def read_perf_data(path: str | Path) -> RawRecording:
-    """The whole of a perf.data file (see open_perf_data for what is read, and what is raised)."""
+    """Reads a perf.data file as a whole (see open_perf_data for what is read, and what is raised)."""
     return open_perf_data(path).recording()
 
 
@@ -117,7 +117,7 @@ class PerfData:
     notes: list[str] = field(default_factory=list)
 
     def recording(self) -> RawRecording:
-        """What conversion takes."""
+        """The recording, for conversion."""
         manifest = Manifest.parse({"format": FORMAT, **self.info}, str(self.path))
         streams = [Windows(partial(self._windows, part, WINDOW_BYTES), part.is_small) for part in self.parts]
         return RawRecording(streams, self.attrs, manifest, self.build_ids, cut_bytes=self.cut_bytes, notes=self.notes)
@@ -219,7 +219,7 @@ class _Joined:
         self._low = self._high = 0
 
     def read(self, size: int = -1) -> bytes:
-        """The next bytes, at most ``size``; none at the end."""
+        """The next bytes, at most ``size``; empty at the end."""
         while self._low == self._high:
             following = next(self._ranges, None)
             if following is None:

@@ -1,4 +1,4 @@
-"""What perf.data says besides records: host, command, build ids, names of events (its feature sections).
+"""Feature sections of perf.data: host, command, build ids, names of events.
 
 Format: tools/perf/Documentation/perf.data-file-format.txt.
 """
@@ -24,7 +24,7 @@ _FEATURES: Final = 256
 
 @dataclass
 class Features:
-    """What the feature sections of a file, or the feature records of a pipe, say."""
+    """The content of a file's feature sections, or of a pipe's feature records."""
 
     info: dict[str, object]
     build_ids: dict[str, str]
@@ -35,7 +35,7 @@ class Features:
         return cls({}, {}, {})
 
     def read(self, feature: int, body: memoryview) -> None:
-        """Take in one feature section; one that is malformed is ignored."""
+        """Add one feature section; a malformed one is ignored."""
         strings = {_HOSTNAME: "host", _OSRELEASE: "kernel", _ARCH: "machine"}
         try:
             if feature in strings:

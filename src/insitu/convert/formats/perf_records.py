@@ -1,4 +1,4 @@
-"""PERF_RECORD_* streams into arrays: what the kernel's rings and perf.data files are made of.
+"""Decodes PERF_RECORD_* streams (kernel rings, perf.data files) into arrays.
 
 Layouts: include/uapi/linux/perf_event.h (enum perf_event_type, struct perf_event_attr).
 
@@ -43,7 +43,7 @@ _ATTR_FREQ = 1 << 10
 
 @dataclass(frozen=True)
 class EventAttr:
-    """What decoding needs of a struct perf_event_attr, and the name and ids of its event."""
+    """The fields of struct perf_event_attr needed for decoding, and the name and ids of its event."""
 
     name: str
     type: int
@@ -168,12 +168,12 @@ class SampleDecoder:
                     yield self._decode(stream, mine, self._attrs[members[0]])
 
     def _event(self, ids: U64) -> I32:
-        """The event of each id; 0, the first event, where the id is not known."""
+        """The event of each id; 0, the first event, for an unknown id."""
         row, known = self._row(ids)
         return np.where(known, self._owners[row], 0).astype(np.int32) if len(self._owners) else row.astype(np.int32)
 
     def _row(self, ids: U64) -> tuple[I64, NDArray[np.bool_]]:
-        """The index of each id in ``_ids``, and whether it is there at all."""
+        """The index of each id in ``_ids``, and whether it is known."""
         if not len(self._ids):
             return np.zeros(len(ids), np.int64), np.zeros(len(ids), np.bool_)
         row = np.minimum(np.searchsorted(self._ids, ids), len(self._ids) - 1)
@@ -268,7 +268,7 @@ class SampleDecoder:
         for key, mine in groups(row << 32 | thread):
             values = value[mine]
             before = np.concatenate([np.array([self._counters.get(key, 0)], np.uint64), values[:-1]])
-            # A counter that went back was reset: all that it shows was counted since.
+            # A counter that decreased was reset: its value is the count since then.
             since = np.where(values >= before, values - before, values)
             grown[mine] = np.minimum(since, np.uint64(2**62)).astype(np.int64)
             self._counters[key] = int(values[-1])
@@ -365,7 +365,7 @@ def _second_words(stream: Stream, rows: I64) -> U64:
 
 
 def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[SideRecord]:
-    """The records of a stream that say what samples mean: mappings, names, forks, exits and losses.
+    """The side-band records of a stream: mappings, names, forks, exits and losses.
 
     A record too short for its type is ignored.
     """

@@ -1,4 +1,4 @@
-"""Where the records of a perf stream are: kernel rings and perf.data files, walked header by header.
+"""Finds the records of a perf stream (kernel rings, perf.data files), header by header.
 
 Record types: include/uapi/linux/perf_event.h and, from 64 on, tools/perf/Documentation/perf.data-file-format.txt.
 """
@@ -40,7 +40,7 @@ class ToolRecord(IntEnum):
 
 @dataclass(frozen=True)
 class Stream:
-    """Consecutive records in memory: a word view of the bytes and each record's place in it.
+    """Consecutive records in memory: the bytes as words, and the index of each record.
 
     ``words`` (u64) covers the records; ``at`` (i64) is the word index of each record's header;
     ``type``, ``misc`` and ``size`` (bytes) are the header's fields. ``torn`` bytes at the end were dropped.
@@ -57,9 +57,9 @@ class Stream:
 def walk(data: "Buffer") -> Stream:
     """Find the records of a buffer that starts at a record's header.
 
-    A record whose size is impossible or that is cut off ends the walk; the bytes from there on count as torn.
+    A record of invalid size, or one that is cut off, ends the walk; the bytes from there on count as torn.
     The kernel's records are multiples of 8 bytes (perf_output_begin aligns them) and are not copied. perf's own can
-    have any size (``perf inject -b`` writes such): then all records are copied, each to a whole word.
+    have any size (``perf inject -b`` writes such): then all records are copied, each aligned at 8 bytes.
     """
     view = memoryview(data).cast("B")
     stream, end = _walk(view)
@@ -102,12 +102,12 @@ def walk_chunks(chunks: Iterable[bytes]) -> Iterator[Stream]:
 
 
 def _is_damaged(rest: memoryview) -> bool:
-    """Whether a record of impossible size stands at the beginning of ``rest``."""
+    """Whether ``rest`` begins with a record of invalid size."""
     return len(rest) >= HEADER.size and HEADER.unpack_from(rest)[2] < HEADER.size
 
 
 def _walk(view: memoryview) -> tuple[Stream, int]:
-    """The whole records of ``view``, and the offset after the last of them."""
+    """The complete records of ``view``, and the offset after the last."""
     words = np.frombuffer(view[: len(view) & ~7], dtype="<u8")
     if not words.flags.aligned:
         words = words.copy()
@@ -128,7 +128,7 @@ def _walk(view: memoryview) -> tuple[Stream, int]:
 
 
 def _walk_bytes(view: memoryview) -> tuple[Stream, int]:
-    """As _walk, for records of any size: copied so that each begins at a word."""
+    """_walk for records of any size, which are copied to be aligned at 8 bytes."""
     starts: list[int] = []
     position, last = 0, len(view) - HEADER.size
     unpack = struct.Struct("<H").unpack_from

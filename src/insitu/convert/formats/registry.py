@@ -1,4 +1,4 @@
-"""What insitu reads and writes besides its own sessions: an entry for each format; its module is imported when used.
+"""Registry of importers and exporters, an entry for each format; its module is imported when used.
 
 A format is added by a module with a reader (or writer) and an entry here. Nothing else names formats.
 """
@@ -27,11 +27,11 @@ __all__ = [
     "require_tables",
 ]
 
-HEAD_BYTES: Final = 1 << 16  # of a file, for its importer to be recognised by
+HEAD_BYTES: Final = 1 << 16  # of a file, by which its format is recognised
 
 
 class ImportOptions(NamedTuple):
-    """How to read what a file leaves open.
+    """Options for what a file leaves open.
 
     ``as_perf``: return addresses are resolved unadjusted, like perf script (perf.data). ``comm_first``: whether the
     first frame of each stack is the command's name; None decides by the file (see read_folded). ``column``: which of
@@ -86,7 +86,7 @@ class Exporter(NamedTuple):
     writer: str
     binary: bool = False
     times: bool = False
-    """Whether the writer wants each row with its time, instead of rows added up by stack and thread."""
+    """Whether the writer needs each row with its time, rather than sums by stack and thread."""
 
     def write(self, stacks: "WeightedStacks", options: ExportOptions) -> bytes:
         """The file of the weighted stacks of one table, or event."""
@@ -205,7 +205,7 @@ def exporter_of(exporters: Iterable[Exporter], *, name: str | None, output: str 
 
 
 def require_tables(exporter: Exporter, path: Path, have: Collection[str]) -> None:
-    """Raise InsituError, naming what is missing, if a session lacks a table that a format is made of."""
+    """Raise InsituError, naming what is missing, if a session lacks a table that a format needs."""
     missing = [table for table in exporter.tables if table not in have]
     if missing:
         raise InsituError(

@@ -1,4 +1,4 @@
-"""Text of many stacks at once, as exports write them: each stack's frames joined in one go."""
+"""The text of many stacks at once, for exports."""
 
 from collections.abc import Sequence
 from itertools import pairwise
