@@ -150,5 +150,5 @@ def test_every_view_draws_it(session: Path, tmp_path: Path) -> None:
     assert sorted(folded.splitlines()) == ["naps;main;doze 20200000"]
     assert json.loads(insitu("export", session, "--format", "speedscope"))["profiles"][0]["unit"] == "nanoseconds"
     assert "doze" in insitu("diff", session, session)
-    assert "doze" in insitu("callgraph", session, "--format", "dot", "-o", "-")
+    assert "doze" in insitu("export", session, "--format", "dot")
     assert insitu("sql", session, "select count(*) n from nap").split() == ["n", "200"]

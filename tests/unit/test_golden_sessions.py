@@ -1,7 +1,7 @@
 """A small session of each format, written once and kept: what was recorded years ago must open as it was.
 
-The numbers are arithmetic: 30 samples of 10 ns, one each 50 ns from 1000 ns on, in three leaves in turn; the thread is
-called sh until 1500 ns, then prog. One wait of 40 ns, one still open; one event of 7 ns; 5 records lost.
+The numbers are arithmetic: 30 samples of 10 ns, one each 50 ns from 1000 ns on, in three leaves in turn; the thread
+is called sh until 1500 ns, then prog. One wait of 40 ns, one still open; one event of 7 ns; 5 records lost.
 """
 
 import shutil

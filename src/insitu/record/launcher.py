@@ -121,8 +121,8 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
     try:
         # The parent's handlers and wake-up descriptor are of no use here, where Ctrl-C is to end the child.
         signal.set_wakeup_fd(-1)
-        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-            signal.signal(number, signal.SIG_IGN if number in ignoring else signal.SIG_DFL)
+        for asking in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            signal.signal(asking, signal.SIG_IGN if asking in ignoring else signal.SIG_DFL)
         if os.read(gate, 1):
             # Python ignores these, and exec would pass that on.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)

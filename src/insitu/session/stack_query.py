@@ -123,6 +123,10 @@ def _union(
     database: Database, manifest: Manifest, want: Selection, names: Sequence[str], *, times: bool
 ) -> WeightedStacks:
     """The rows of several tables. What is selected of them is so of all together."""
+    if len(set(names)) < len(names):
+        raise InsituError(f"--table {want.table}: a table is named twice", status=2)
+    for name in names:
+        _table(database, name or "+")
     whole = want._replace(tid=None, comm=None, start_s=None, end_s=None)
     parts = [load_stacks(database, manifest, whole._replace(table=name), times=times) for name in names]
     if len({part.unit for part in parts}) > 1 and not want.table:  # nobody asked for them together

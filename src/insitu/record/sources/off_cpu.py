@@ -42,7 +42,7 @@ class OffCpuSource(ProbeSource):
     def __init__(self, *, dwarf_bytes: int = 0) -> None:
         """``dwarf_bytes`` of each user stack are copied and unwound afterwards; 0: follow frame pointers."""
         self._ustack = f"ustack(dwarf, {dwarf_bytes})" if dwarf_bytes else "ustack"
-        self._printed = io.BytesIO()
+        self._text = io.BytesIO()
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
@@ -58,7 +58,7 @@ class OffCpuSource(ProbeSource):
         script, context = Source(text, "off-cpu"), Context()
         compiled = compile_script(script, Options(), context, cached=True)
         super().__init__(
-            compiled, script, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), self._printed)
+            compiled, script, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), self._text)
         )
         super().open(target)
 
