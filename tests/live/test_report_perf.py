@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 
 from insitu.convert.formats.folded import folded_counts
-from insitu.convert.open import load_profile
+from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.open import load_stacks
 from insitu.views.report import build_report
 
 pytestmark = pytest.mark.skipif(
@@ -52,7 +53,7 @@ def test_self_and_total_of_every_function_are_those_of_perf_report(perf_data):
             name = symbol.split("] ", 1)[1]
             peer[name, "total"] += round(float(total[:-1]) * 100)
             peer[name, "self"] += round(float(own[:-1]) * 100)
-    report = build_report(load_profile(perf_data, as_perf=True))
+    report = build_report(load_stacks(perf_data, options=ImportOptions(as_perf=True)))
     assert report.samples > 300
     named = {row.function: row for row in report.functions if (row.function, "self") in peer}
     assert {"main", "burn", "sixty", "thirty", "recurse"} <= set(named)
@@ -72,7 +73,7 @@ def test_folded_stacks_are_those_of_perf_script(perf_data):
             names.append(f"[{file}]" if name == "[unknown]" else name)
         if comm:
             peer[";".join([comm.strip().replace(" ", "_"), *reversed(names)])] += 1
-    ours = Counter(folded_counts(load_profile(perf_data, as_perf=True)))
+    ours = Counter(folded_counts(load_stacks(perf_data, options=ImportOptions(as_perf=True))))
     assert ours.total() == peer.total()
     in_program = {stack for stack in peer if ";main;" in stack}
     assert in_program

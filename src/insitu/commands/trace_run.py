@@ -124,6 +124,8 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
                 return 0
             if not args.quiet and not file.replaces:
                 _announce(probe)
+            if compiled.layout.labels and not args.quiet:
+                messages.note("events of emit() are not kept; -o RUN.insitu records them")
             probe.start(None, 0)
             if interrupts.count:
                 return 128 + signal.SIGINT

@@ -103,7 +103,8 @@ def _import(path: Path, writer: "SessionWriter", options: "ImportOptions | None"
 
 
 def _is_whole(path: Path) -> bool:
-    return Manifest.read(path).state == COMPLETE
+    # Without raw records there is nothing to convert, whatever the state says.
+    return Manifest.read(path).state == COMPLETE or not (path / "raw").is_dir()
 
 
 def _converted_in_place(path: Path) -> bool:

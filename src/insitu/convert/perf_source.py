@@ -22,7 +22,7 @@ def recording_of(source: RawSource) -> RawRecording:
             EventAttr.parse(bytes.fromhex(event["attr"]), event["name"], event["ids"])
             for event in source.layout["events"]
         ]
-    except (KeyError, TypeError, ValueError):
+    except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
         raise InsituError(f"{source.directory}: layout.json is damaged: no event descriptions") from None
     streams = [Windows.of(mapped(file)) for file in source.files]
     max_stack = source.layout.get("max_stack")

@@ -30,6 +30,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _WINDOW_BYTES = 64 << 20
+_MOST_NAME = 150  # of what becomes a directory
 _HEAD = ("ts_ns", "cpu", "pid", "tid")
 
 
@@ -41,7 +42,8 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     decoder = EventDecoder(source.layout)
     names = _Names()
     tables = {
-        label: _table(names.free(f"event.{label}"), decoder.empty(label), events=True) for label in decoder.labels
+        label: _table(names.free(f"event.{label}"), _told_apart(decoder.empty(label)), events=True)
+        for label in decoder.labels
     }
     for table in tables.values():
         writer.append(table, {})
@@ -49,6 +51,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
         writer.append(tables[label], _event_batch(columns, writer, addresses))
     contents = _stack_contents(source)
     for name, columns in decode_maps(_content(source.directory / MAPS), source.layout, stacks=contents).items():
+        columns = _told_apart(columns)
         table = _table(names.free(f"map.{name.removeprefix('@') or 'unnamed'}"), columns, events=False)
         writer.append(table, _map_batch(columns, addresses))
 
@@ -68,7 +71,8 @@ def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[s
             break
         at += found.taken
         malformed += found.malformed
-        yield from found.tables.items()
+        for label, columns in found.tables.items():
+            yield label, _told_apart(columns)
     if at < len(data):
         writer.notes.append(f"{source.id}: incomplete record at the end dropped ({len(data) - at} bytes)")
     writer.lost(f"{source.id}: malformed events", malformed)
@@ -105,12 +109,19 @@ class _Names:
 
     def free(self, name: str) -> str:
         """The name, with a number if it is taken."""
+        name = name[:_MOST_NAME]
         found, number = name, 1
         while found.casefold() in self._taken:
             number += 1
             found = f"{name}_{number}"
         self._taken.add(found.casefold())
         return found
+
+
+def _told_apart(columns: Mapping[str, Values]) -> dict[str, Values]:
+    """The columns under names that differ in more than case."""
+    names = _Names()
+    return {names.free(name): column for name, column in columns.items()}
 
 
 def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:

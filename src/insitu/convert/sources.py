@@ -8,6 +8,8 @@ import fcntl
 import json
 import os
 import shutil
+import stat
+import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
@@ -27,6 +29,18 @@ __all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "locked", "mapped
 LAYOUT: Final = "layout.json"
 _MOST_LAYOUT_BYTES: Final = 64 << 20
 
+# What decoding a layout that somebody has changed may end in.
+_DAMAGE: Final = (
+    ArithmeticError,
+    AssertionError,
+    AttributeError,
+    LookupError,
+    StopIteration,
+    TypeError,
+    ValueError,
+    struct.error,
+)
+
 # Kind -> the module whose convert_source(RawSource, SessionWriter, Addresses) reads it.
 _CONVERTERS: Final = {
     "perf": "insitu.convert.perf_source",
@@ -45,7 +59,7 @@ class RawSource:
         self.id = directory.name
         self.manifest = manifest
         try:
-            with (directory / LAYOUT).open("rb") as file:
+            with open(directory / LAYOUT, "rb", opener=_not_blocking) as file:
                 raw = file.read(_MOST_LAYOUT_BYTES)
             self.layout: Mapping[str, Any] = json.loads(raw)
         except (OSError, ValueError, RecursionError):
@@ -62,7 +76,7 @@ class RawSource:
     def losses(self) -> list[dict[str, Any]]:
         """Losses that the records do not report, as the recorder wrote them at its end (see record/run.py)."""
         try:
-            with (self.directory / "end.json").open("rb") as file:
+            with open(self.directory / "end.json", "rb", opener=_not_blocking) as file:
                 found = json.loads(file.read(_MOST_LAYOUT_BYTES))["losses"]
             return [each for each in found if isinstance(each, dict) and isinstance(each.get("count"), int)]
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
@@ -108,7 +122,11 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
                     f"{source.directory / LAYOUT}: records of unknown kind {source.kind!r}", remedy="update insitu"
                 )
             convert: Callable[[RawSource, SessionWriter, Addresses], None] = import_module(module).convert_source
-            convert(source, writer, addresses)
+            try:
+                convert(source, writer, addresses)
+            except _DAMAGE as error:
+                what = f"{type(error).__name__}: {error}"
+                raise InsituError(f"{source.directory}: its layout or records are damaged ({what})") from None
             for loss in source.losses:
                 numbers = {name: _number(loss.get(name), default) for name, default in (("cpu", -1), ("ts_ns", 0))}
                 writer.lost(str(loss.get("what", source.id)), _number(loss.get("count"), 0), **numbers)
@@ -128,7 +146,7 @@ def finish(path: Path) -> Manifest:
     """
     with locked(path):
         manifest = Manifest.read(path)
-        if manifest.state == COMPLETE:
+        if manifest.state == COMPLETE or not (path / "raw").is_dir():
             return manifest
         tables = path / "tables"
         shutil.rmtree(tables, ignore_errors=True)  # what an interrupted conversion left
@@ -153,12 +171,20 @@ def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
         os.close(fd)
 
 
+def _not_blocking(name: str, flags: int) -> int:
+    """Open, but wait for nobody: a pipe may lie where a file is expected."""
+    return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+
+
 def mapped(file: Path) -> "memoryview | bytes":
     """A file's bytes, mapped if its file system supports mmap(2)."""
     import mmap
 
-    with file.open("rb") as opened:
-        if not file.stat().st_size:
+    with open(file, "rb", opener=_not_blocking) as opened:
+        found = os.fstat(opened.fileno())
+        if not stat.S_ISREG(found.st_mode):
+            raise InsituError(f"{file}: not a plain file")
+        if not found.st_size:
             return b""
         try:
             return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))

@@ -75,7 +75,8 @@ class Launched:
             code = int(failure)
             self.wait()
             status = NOT_FOUND if code == errno.ENOENT else NOT_EXECUTABLE  # a script's interpreter that is missing
-            raise InsituError(f"{self._path}: {os.strerror(code)}", status=status)
+            what = "its interpreter does not exist" if code == errno.ENOENT else os.strerror(code)
+            raise InsituError(f"{self._path}: {what}", status=status)
 
     def ended(self) -> bool:
         """Whether the command has ended; never blocks."""

@@ -137,6 +137,8 @@ def _undo(renamed: "Renamed") -> None:
 
 def refuse_in_the_way(path: Path) -> None:
     """Raise InsituError if ``path`` exists and must not be replaced by a new session."""
+    if path.is_symlink():
+        raise InsituError(f"{path} is a symbolic link, which is not followed", remedy="choose another -o")
     if not path.exists():
         return
     if path.samefile(Path.cwd()):
@@ -188,7 +190,8 @@ def table_files(path: Path) -> dict[str, list[Path]]:
     """The parquet files of each table of a session, in order."""
     tables = {}
     for directory in sorted((path / "tables").glob("*")):
-        files = sorted(directory.glob("*.parquet"), key=lambda file: (len(file.name), file.name))
+        found = (file for file in directory.glob("*.parquet") if file.is_file())
+        files = sorted(found, key=lambda file: (len(file.name), file.name))
         if files:
             tables[directory.name] = files
     return tables

@@ -26,7 +26,7 @@ def print_rows(frame: "polars.DataFrame", form: str, types: Mapping[str, str] | 
     elif form == "tsv":
         sys.stdout.write(_flat(frame).write_csv(separator="\t") if frame.width else "")
     elif form == "json":
-        print(frame.write_json())
+        print(_plain(frame).write_json())
     elif frame.width:
         Screen.of(sys.stdout).write(row_blocks(frame, types))
 
@@ -35,11 +35,27 @@ def _flat(frame: "polars.DataFrame") -> "polars.DataFrame":
     """Lists and structs as JSON text, which CSV cannot hold otherwise."""
     import polars as pl
 
+    frame = _plain(frame)
     nested = [name for name, kind in frame.schema.items() if kind.is_nested()]
     as_text = [
         pl.Series(name, [json.dumps(value, default=str) for value in frame[name].to_list()]) for name in nested
     ]
     return frame.with_columns(as_text)
+
+
+def _plain(frame: "polars.DataFrame") -> "polars.DataFrame":
+    """Bytes as hexadecimal digits and time spans as text, which CSV and JSON lack."""
+    import polars as pl
+
+    texts: list[pl.Expr | pl.Series] = [
+        pl.col(name).bin.encode("hex") for name, kind in frame.schema.items() if kind == pl.Binary
+    ]
+    texts += [
+        pl.Series(name, [None if value is None else str(value) for value in frame[name].to_list()], dtype=pl.String)
+        for name, kind in frame.schema.items()
+        if kind == pl.Duration
+    ]
+    return frame.with_columns(texts)
 
 
 def row_blocks(frame: "polars.DataFrame", types: Mapping[str, str] | None = None) -> list[Block]:
