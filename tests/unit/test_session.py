@@ -72,6 +72,40 @@ def test_weighted_stacks_come_back_as_they_were_written(tmp_path: Path):
     }
 
 
+def test_threads_of_many_names_are_told_apart_at_every_change(tmp_path: Path):
+    names = {1: 400, 2: 1, 3: 300, 7: 500}  # of the threads with these tids
+    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
+        process = writer.processes.process(10)
+        ts_ns, utids = [], []
+        for tid in range(1, 9):
+            utid = writer.processes.thread(tid, process)
+            for at in range(names.get(tid, 1)):
+                writer.processes.renamed(utid, at * 1000, f"t{tid}.{at}")
+                ts_ns += [at * 1000, at * 1000 + 999]
+                utids += [utid, utid]
+        clock = writer.event_type("cpu-clock", "ns")
+        stack = writer.intern_stack([Frame("main", "/bin/ls")])
+        order = np.argsort(ts_ns, kind="stable")
+        columns = {"ts_ns": np.array(ts_ns)[order], "utid": np.array(utids)[order]}
+        alike = {"cpu": 0, "event_type": clock, "stack": stack, "weight": 1}
+        writer.append(SAMPLE, columns | {name: np.full(len(order), value) for name, value in alike.items()})
+        writer.finish(end_ns=Manifest.read(tmp_path / "s.insitu").start_ns + 1_000_000)
+    expected = {f"t{tid}.{at};main": 2 for tid in range(1, 9) for at in range(names.get(tid, 1))}
+    assert folded_counts(load_stacks(tmp_path / "s.insitu")) == expected
+
+
+def test_a_thread_that_nobody_announced_belongs_to_the_process_of_its_time(tmp_path: Path):
+    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
+        who = writer.processes
+        upids = [who.process(10, 100), who.process(10, 200)]
+        found = who.utids(np.array([11, 12, 13], I32), np.array([150, 250, 50], I64), np.full(3, 10, I32))
+        owner = {utid: upid for utid, upid, *_ in who.thread_rows()}
+        assert [owner[int(utid)] for utid in found] == [upids[0], upids[1], upids[0]]
+        writer.finish(end_ns=Manifest.read(tmp_path / "s.insitu").start_ns + 1000)
+
+
 def test_rows_with_their_times_are_one_each(tmp_path: Path):
     stacks = load_stacks(written(tmp_path / "s.insitu"), times=True)
     assert stacks.ts_ns is not None and stacks.ts_ns.tolist() == [10, 20, 30]

@@ -139,8 +139,8 @@ def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
             stacks.append(each)
             described.append(Column(each, "stack"))
         else:
-            # A map's name gives the unit of its values: @read_bytes[...] = sum(...).
-            said = prefix if each in ("value", "total") and value_type(prefix, "bigint") != "integer" else each
+            # A map's name gives the unit of its values: @read_bytes[...] = sum(...), @wait_ns = hist(...).
+            said = prefix if each in ("value", "total", "low", "high") and value_type(prefix, "bigint") != "integer" else each
             kind = value_type(said, _storage(values))
             if (
                 not events

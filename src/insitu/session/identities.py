@@ -47,21 +47,26 @@ class Identities:
     def __init__(self) -> None:
         self._processes = [_Process(0, exe="")]
         self._threads = [_Thread(0, 0, names=[(0, "swapper")])]
-        self._current_process: dict[int, int] = {0: 0}
+        self._processes_of: dict[int, list[int]] = {0: [0]}
         self._lives: dict[int, list[int]] = {0: [0]}
 
     def process(self, pid: int, start_ns: int = 0, *, parent_pid: int | None = None, **known: Any) -> int:
         """Add a process and return its upid. An earlier process of that pid has ended."""
         upid = len(self._processes)
-        parent = self._current_process.get(parent_pid) if parent_pid else None
+        parent = self._processes_of[parent_pid][-1] if parent_pid in self._processes_of and parent_pid else None
         self._processes.append(_Process(pid, parent, start_ns, **known))
-        self._current_process[pid] = upid
+        self._processes_of.setdefault(pid, []).append(upid)
         return upid
 
-    def process_of(self, pid: int) -> int:
-        """The upid of the process that has ``pid`` now; an unknown one is added."""
-        upid = self._current_process.get(pid)
-        return self.process(pid) if upid is None else upid
+    def process_of(self, pid: int, ts_ns: int | None = None) -> int:
+        """The upid of the process that has ``pid`` now, or had it at ``ts_ns``; an unknown one is added."""
+        known = self._processes_of.get(pid)
+        if known is None:
+            return self.process(pid)
+        if ts_ns is not None:
+            begun = [upid for upid in known if self._processes[upid].start_ns <= ts_ns]
+            return begun[-1] if begun else known[0]
+        return known[-1]
 
     def thread(self, tid: int, upid: int, start_ns: int = 0, *, name: str = "", end_ns: int | None = None) -> int:
         """Add a thread of a process and return its utid."""
@@ -89,7 +94,7 @@ class Identities:
             lives = self._lives.get(one)
             if lives is None:
                 owner = int(pid[rows[0]]) if pid is not None else one
-                result[rows] = self.thread(one, self.process_of(owner))
+                result[rows] = self.thread(one, self.process_of(owner, int(ts_ns[rows[0]])))
             elif len(lives) == 1:
                 result[rows] = lives[0]
             else:

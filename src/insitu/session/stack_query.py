@@ -172,21 +172,23 @@ def _table(database: Database, asked: str) -> Table:
 
 def _event(database: Database, table: Table, want: Selection) -> tuple[str, str, str, list[str]]:
     """The condition that selects one event's rows, the event's name and unit, and notes."""
-    if table.of_type("event_type") is None:
+    column = table.of_type("event_type")
+    if column is None:
         return "true", "", "", []
+    kind = quoted(column.name)
     rows = database.all(
         f"select id, name, unit from {database.relation(EVENT_TYPE.name)} order by id",
     )
     source = database.relation(table.name)
     if len(rows) > 1:
-        present = {row[0] for row in database.all(f"select distinct event_type from {source}")}
+        present = {row[0] for row in database.all(f"select distinct {kind} from {source}")}
         rows = [row for row in rows if row[0] in present] or rows[:1]
     named = event_named(rows, want.event)
     if named is None:
         return "true", "", "", []
     others = [name for _, name, _ in rows if name != named[1]]
     notes = [f"also recorded: {', '.join(others)}; --event selects"] if others else []
-    where = f"event_type = {int(named[0])}" if others else "true"
+    where = f"{kind} = {int(named[0])}" if others else "true"
     return where, str(named[1]), str(named[2]), notes
 
 
@@ -238,13 +240,20 @@ def _lives(database: Database, source: str, where: str, ts: Any, utid: Any) -> d
 
 def _life_sql(utid: str, ts: Any, lives: Mapping[int, Sequence[tuple[int, str]]]) -> str:
     """An expression for which of its names a row's thread had: 0, 1 and so on."""
-    cases = []
-    for one, names in lives.items():
-        later = [(start, at) for at, (start, _) in enumerate(names)][:0:-1]
-        inner = " ".join(f"when {quoted(ts.name)} >= {start} then {at}" for start, at in later)
-        if inner:
-            cases.append(f"when {one} then case {inner} else 0 end")
-    return f"case {utid} {' '.join(cases)} else 0 end"
+    threads = [(0, "0")]
+    for one, names in sorted(lives.items()):
+        inner = _from_bounds(quoted(ts.name), [(start, str(at)) for at, (start, _) in enumerate(names)])
+        threads += [(one, inner), (one + 1, "0")]
+    return _from_bounds(utid, list(dict(threads).items()))
+
+
+def _from_bounds(column: str, values: Sequence[tuple[int, str]]) -> str:
+    """The value of the last bound that the column has reached, or the first; found by halves, as there may be many."""
+    if len(values) == 1:
+        return values[0][1]
+    middle = len(values) // 2
+    later, earlier = _from_bounds(column, values[middle:]), _from_bounds(column, values[:middle])
+    return f"case when {column} >= {values[middle][0]} then {later} else {earlier} end"
 
 
 def _labelled(
