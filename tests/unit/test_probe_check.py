@@ -74,6 +74,8 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ('emit("x", 5);', "emit() takes named values"),
         ('emit("x", (pid=5, a=1));', "every event has a column pid of its own"),
         ('emit("x", (a=1, ts_ns=nsecs));', "every event has a column ts_ns of its own"),
+        (f'emit("{"x" * 101}", (a=1));', "a label is made of up to 100 letters"),
+        ('emit("\u00e9", (a=1));', "a label is made of up to 100 letters"),
         ('emit("x", (a=count()));', "an event cannot hold count"),
         ('emit("x", (a=1)); emit("x", (b=1));', ':1:27: emit("x") has other fields at '),
         ('emit("x", (a=1)); emit("x", (a=1, b=1));', ':1:27: emit("x") has other fields at '),

@@ -30,7 +30,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _WINDOW_BYTES = 64 << 20
-_MOST_NAME = 150  # of what becomes a directory
+_MOST_NAME = 150  # bytes of what becomes a directory
 _HEAD = ("ts_ns", "cpu", "pid", "tid")
 
 
@@ -109,7 +109,7 @@ class _Names:
 
     def free(self, name: str) -> str:
         """The name, with a number if it is taken."""
-        name = name[:_MOST_NAME]
+        name = name.encode(errors="replace")[:_MOST_NAME].decode(errors="ignore")
         found, number = name, 1
         while found.casefold() in self._taken:
             number += 1

@@ -20,13 +20,16 @@ if TYPE_CHECKING:
 
 __all__ = ["BUILTINS"]
 
+_MOST_LABEL = 100  # characters: it becomes a directory's name
 _SYSTEM_COLUMNS = ("ts_ns", "cpu", "tid", "pid", "utid", "upid")
 
 
 def _check_emit(checker: Checker, call: ast.Call) -> Type:
     label = checker.text(call.arguments[0], "the label of emit()")
-    if not label.replace("_", "a").replace(".", "a").isalnum():
-        raise checker.error("a label is made of letters, digits, '_' and '.'", call.arguments[0])
+    plain = label.replace("_", "a").replace(".", "a")
+    if not (plain.isascii() and plain.isalnum() and len(plain) <= _MOST_LABEL):
+        message = f"a label is made of up to {_MOST_LABEL} letters, digits, '_' and '.'"
+        raise checker.error(message, call.arguments[0])
     fields = checker.argument(call, 1)
     if not isinstance(fields, ast.TupleLiteral) or not fields.names:
         raise checker.error('emit() takes named values, as in emit("open", (path=str(args.filename), fd=3))', fields)
