@@ -543,6 +543,15 @@ def test_a_session_keeps_events_and_maps(tmp_path: Path) -> None:
     assert session.sql("select low, high, count from map.h").rows() == [(4, 8, 1)]
 
 
+def test_a_maps_name_gives_the_unit_of_its_values(tmp_path: Path) -> None:
+    path = tmp_path / "run.insitu"
+    _trace("-o", str(path), "-e", "BEGIN { @wait_ns = hist(5000); @read_bytes = sum(2048); exit(); }")
+    report = subprocess.run(
+        [sys.executable, "-m", "insitu", "report", path], capture_output=True, text=True, check=True
+    ).stdout
+    assert "4.096 us" in report and "8.192 us" in report and "2.0 KiB" in report
+
+
 @pytest.mark.parametrize("name", sorted(path.stem for path in PROGRAMS.glob("*.bt")))
 def test_our_own_programs_load_and_say_what_they_answer(name: str) -> None:
     assert _trace("--dry-run", name, "1") == ""

@@ -130,6 +130,7 @@ def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
     if events:
         described = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
     prefix = name.partition(".")[2] if not events else ""
+    has_unit = value_type(prefix, "bigint") != "integer"
     stacks: list[str] = []
     has_stacks = any(isinstance(values, StackColumn | CopiedStackColumn) for values in columns.values())
     for each, values in columns.items():
@@ -140,7 +141,7 @@ def _table(name: str, columns: Mapping[str, Values], *, events: bool) -> Table:
             described.append(Column(each, "stack"))
         else:
             # A map's name gives the unit of its values: @read_bytes[...] = sum(...), @wait_ns = hist(...).
-            said = prefix if each in ("value", "total", "low", "high") and value_type(prefix, "bigint") != "integer" else each
+            said = prefix if has_unit and each in ("value", "total", "low", "high") else each
             kind = value_type(said, _storage(values))
             if (
                 not events

@@ -24,7 +24,6 @@ from insitu.kernel.bpf_abi import (
     LinkIter,
     LinkKprobeMulti,
     LinkPerfEvent,
-    LinkTracing,
     LinkUprobeMulti,
     ProgInfo,
     ProgLoad,
@@ -45,7 +44,6 @@ __all__ = [
     "link_kprobe_multi",
     "link_perf_event",
     "link_program_ids",
-    "link_tracing",
     "link_uprobe_multi",
     "load_btf",
     "load_program",
@@ -200,12 +198,6 @@ def raw_tracepoint_open(program_fd: int, name: str | None, cookie: int = 0) -> i
     text = ctypes.create_string_buffer(name.encode()) if name is not None else None
     attr = RawTracepoint(name=address(text), prog_fd=program_fd, cookie=cookie)
     return _call(f"attach to raw tracepoint {name}" if name else "attach", Command.RAW_TRACEPOINT_OPEN, attr)
-
-
-def link_tracing(program_fd: int, attach_type: int, cookie: int = 0) -> int:
-    """Attach an fentry, fexit or typed raw tracepoint program where its load said: a link (cookies from 6.0 on)."""
-    attr = LinkTracing(prog_fd=program_fd, attach_type=attach_type, cookie=cookie)
-    return _call("attach", Command.LINK_CREATE, attr)
 
 
 def link_perf_event(program_fd: int, event_fd: int, cookie: int = 0) -> int:

@@ -22,7 +22,6 @@ __all__ = [
     "LinkIter",
     "LinkKprobeMulti",
     "LinkPerfEvent",
-    "LinkTracing",
     "LinkUprobeMulti",
     "MapBatch",
     "MapCreate",
@@ -214,10 +213,6 @@ class BtfLoad(Attr):
 
 
 _LINK_HEAD = (("prog_fd", _U32), ("target_fd", _U32), ("attach_type", _U32), ("flags", _U32))
-
-
-class LinkTracing(Attr):
-    _fields_ = (*_LINK_HEAD, ("target_btf_id", _U32), ("_pad", _U32), ("cookie", _U64))
 
 
 class LinkPerfEvent(Attr):

@@ -36,7 +36,6 @@ __all__ = [
     "redirect",
     "refusal",
     "set_bpf",
-    "set_filter",
 ]
 
 
@@ -397,9 +396,3 @@ def redirect(fd: int, ring_fd: int) -> None:
 def set_bpf(fd: int, program_fd: int) -> None:
     """Attach a loaded BPF program to the event; it is detached when the event is closed. Raises OSError."""
     fcntl.ioctl(fd, Ioctl.SET_BPF, program_fd)
-
-
-def set_filter(fd: int, expression: str) -> None:
-    """Let only those records of a tracepoint through whose fields satisfy ``expression``. Raises OSError."""
-    # A mutable buffer of any length is passed by address.
-    fcntl.ioctl(fd, Ioctl.SET_FILTER, bytearray(expression.encode() + b"\0"))

@@ -248,7 +248,7 @@ def _life_sql(utid: str, ts: Any, lives: Mapping[int, Sequence[tuple[int, str]]]
 
 
 def _from_bounds(column: str, values: Sequence[tuple[int, str]]) -> str:
-    """The value of the last bound that the column has reached, or the first; found by halves, as there may be many."""
+    """The value of the last bound that the column has reached, or the first; by halves, as there may be many."""
     if len(values) == 1:
         return values[0][1]
     middle = len(values) // 2
