@@ -1,6 +1,7 @@
 """Layout of rows in raw records: a header, 8 bytes per column, then values of variable length in column order.
 
-The header is a u32, the row's length in bytes including the header, and a u32 zero. For texts, bytes and stacks the 8
+The header is two u32: the row's length in bytes including the header, and a mask whose bit n is set where column n is
+null. For texts, bytes and stacks the 8
 bytes are the length in bytes; the values follow, each padded to a multiple of 8. A stack is its addresses, innermost
 first; a thread is two u32: pid and tid.
 """
@@ -8,9 +9,10 @@ first; a thread is two u32: pid and tid.
 import struct
 from typing import Final
 
-__all__ = ["CODES", "HEADER", "NUMPY", "VARIABLE"]
+__all__ = ["CODES", "HEADER", "MOST_COLUMNS", "NUMPY", "VARIABLE"]
 
 HEADER: Final = struct.Struct("<II")
+MOST_COLUMNS: Final = 32
 
 VARIABLE: Final = ("stack", "name", "enum", "path", "build_id", "text", "blob")
 """Semantic types of variable length."""

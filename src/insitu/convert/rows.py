@@ -91,8 +91,12 @@ class _Decoder:
         if not len(rows):
             return
         places = {name: (rows + at[whole], length[whole]) for name, (at, length) in places.items()}
+        null = words[head] >> np.uint64(32)
         batch = {
-            column.name: self._column(column, words[head + 1 + index], places.get(column.name), memory, rows)
+            column.name: _with_nulls(
+                self._column(column, words[head + 1 + index], places.get(column.name), memory),
+                (null >> np.uint64(index)) & np.uint64(column.nullable) != 0,
+            )
             for index, column in enumerate(self._columns)
             if column.type not in ("utid", "stack")
         }
@@ -110,7 +114,7 @@ class _Decoder:
                 batch[column.name] = self._stacks(words, *places[column.name], pid, ts_ns)
         self._writer.append(self._table, batch)
 
-    def _column(self, column: Column, word: U64, place: tuple[I64, I64] | None, memory: U8, rows: I64) -> Any:
+    def _column(self, column: Column, word: U64, place: tuple[I64, I64] | None, memory: U8) -> Any:
         if place is None:
             return np.ascontiguousarray(word).view(NUMPY[CODES.get(column.type, "q")])
         raw = memory.data
@@ -126,3 +130,11 @@ class _Decoder:
         called = np.ones(len(address), np.bool_)
         called[offset[:-1][count > 0]] = False
         return self._addresses.nodes(Chains(offset, address, called), self._addresses.epochs(pid, ts_ns))
+
+
+def _with_nulls(values: Any, null: NDArray[np.bool_]) -> Any:
+    if not null.any():
+        return values
+    if isinstance(values, list):
+        return [None if absent else value for value, absent in zip(values, null.tolist(), strict=True)]
+    return np.ma.masked_array(values, null)

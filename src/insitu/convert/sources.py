@@ -14,15 +14,12 @@ from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final
+from typing import Any, Final
 
 from insitu.errors import InsituError
 from insitu.session.directory import raw_sources
 from insitu.session.manifest import COMPLETE, Manifest
 from insitu.session.writer import SessionWriter
-
-if TYPE_CHECKING:
-    pass
 
 __all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "locked", "mapped"]
 

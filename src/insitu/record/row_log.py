@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from insitu.convert.row_format import CODES, HEADER, VARIABLE
+from insitu.convert.row_format import CODES, HEADER, MOST_COLUMNS, VARIABLE
 from insitu.session.schema import Table, description
 
 __all__ = ["RowLog"]
@@ -15,12 +15,16 @@ __all__ = ["RowLog"]
 class RowLog:
     """Appends rows to a file: numbers of 8 bytes each, then texts, bytes and stacks of variable length.
 
-    A stack is given as its addresses, innermost first; a thread as (pid, tid). See convert/row_format.py.
+    A stack is given as its addresses, innermost first; a thread as (pid, tid); None is null, in columns that are
+    nullable. See convert/row_format.py.
     """
 
     def __init__(self, table: Table) -> None:
+        """Raises ValueError for a table of more than 32 columns."""
         self._table = table
         self._columns = [column for column in table.columns if column.semantic.storage or column.type == "stack"]
+        if len(self._columns) > MOST_COLUMNS:
+            raise ValueError(f"{table.name}: rows have at most {MOST_COLUMNS} columns")
         self._fixed = struct.Struct("<" + "".join(CODES.get(column.type, "q") for column in self._columns))
         self._pending: list[bytes] = []
         self._fd = -1
@@ -39,8 +43,12 @@ class RowLog:
         """Add a row: a value for each column of the table."""
         numbers: list[Any] = []
         tail = b""
-        for column in self._columns:
+        null = 0
+        for index, column in enumerate(self._columns):
             value = values[column.name]
+            if value is None and column.nullable:
+                null |= 1 << index
+                value = (0, 0) if column.type == "utid" else b"" if column.type in VARIABLE else 0
             if column.type == "utid":
                 numbers += value
             elif column.type in VARIABLE:
@@ -50,7 +58,7 @@ class RowLog:
             else:
                 numbers.append(value)
         body = self._fixed.pack(*numbers) + tail
-        self._pending.append(HEADER.pack(HEADER.size + len(body), 0) + body)
+        self._pending.append(HEADER.pack(HEADER.size + len(body), null) + body)
 
     def write(self) -> int:
         """Write the rows added since the last call; returns the number of bytes. Raises OSError."""
