@@ -322,7 +322,7 @@ def _explained(error: OSError, attr: Attr, pid: int, cpu: int) -> tuple[str, str
         return (
             f"{what} {whose}: permission denied (kernel.perf_event_paranoid is {level})",
             "run as root, give the program CAP_PERFMON and CAP_SYS_PTRACE, or lower it: "
-            "sysctl kernel.perf_event_paranoid=1",
+            f"sysctl kernel.perf_event_paranoid={0 if pid == -1 else 1}",
         )
     if code == errno.ESRCH:
         return f"no process or thread {pid}", ""

@@ -103,7 +103,7 @@ def load_stacks(
         weight=rows["weight"].astype(np.int64, copy=False) if weight is not None else count,
         threads=threads,
         table=table.name,
-        event=event or table.name.removeprefix("event.").removeprefix("map."),
+        event=event or table.name.removeprefix("event."),
         unit=unit or counted,
         counted=counted,
         squares=rows.get("squares"),
