@@ -72,6 +72,15 @@ def test_weighted_stacks_come_back_as_they_were_written(tmp_path: Path):
     }
 
 
+@pytest.mark.parametrize("lost", ["tables/sample", "tables/stack/0.parquet", "tables"])
+def test_a_session_copied_in_part_is_refused(tmp_path: Path, lost: str):
+    path = written(tmp_path / "s.insitu")
+    gone = path / lost
+    shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
+    with pytest.raises(InsituError, match=r"0 of the 1 files of table \w+ are there"):
+        load_stacks(path)
+
+
 def test_threads_of_many_names_are_told_apart_at_every_change(tmp_path: Path):
     names = {1: 400, 2: 1, 3: 300, 7: 500}  # of the threads with these tids
     create(tmp_path / "s.insitu", Manifest.here(command=["x"]))

@@ -12,6 +12,7 @@ import numpy as np
 import insitu.session.core_tables  # noqa: F401 - registers the shared tables
 from insitu.errors import InsituError
 from insitu.session.directory import table_files
+from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
 from insitu.session.schema import TABLES, Column, Table, described, quoted
 from insitu.session.stdlib import stdlib
@@ -30,10 +31,11 @@ class Database:
     """
 
     def __init__(self, *paths: Path) -> None:
+        """Raises InsituError when files of a table are missing."""
         import duckdb
 
         self.paths = paths
-        self._files = [table_files(path) for path in paths]
+        self._files = [_whole(path) for path in paths]
         self._tables: dict[str, Table] = {}
         self._relations: dict[tuple[int, str], str] = {}
         self._connection = duckdb.connect(config={"allow_community_extensions": "false"})
@@ -249,6 +251,18 @@ def _in_schema(name: str) -> str:
     """A table's quoted name; the part before the last dot is its schema."""
     schema, _, label = name.rpartition(".")
     return f"{quoted(schema or 'main')}.{quoted(label)}"
+
+
+def _whole(path: Path) -> dict[str, list[Path]]:
+    """The files of each table, none of those missing that were written: totals without them would be wrong."""
+    files = table_files(path)
+    for name, entry in Manifest.read(path).tables.items():
+        there, written = len(files.get(name, ())), entry.get("parts")
+        if isinstance(written, int) and there < written:
+            raise InsituError(
+                f"{path}: {there} of the {written} files of table {name} are there", remedy="copy the session whole"
+            )
+    return files
 
 
 def _distinct_names(paths: Sequence[Path]) -> list[str]:
