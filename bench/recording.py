@@ -15,7 +15,9 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
+import insitu
 from bench._measure import INSITU
+from insitu.session.manifest import Manifest
 
 _FILES = 150
 _ROUNDS = 3
@@ -135,16 +137,13 @@ def _cpu_seconds(pid: int) -> float:
 
 
 def _ours(session: str) -> tuple[int, int]:
-    from insitu.session.store import read_info
-
-    info = read_info(Path(session))
-    return info["samples"], info["lost"]
+    manifest = Manifest.read(Path(session))
+    return manifest.tables["sample"]["rows"], manifest.lost
 
 
 def _has_no_pmu(session: str) -> bool:
-    from insitu.session.store import read_info
-
-    return bool(read_info(Path(session))["events"][0]["name"] == "cpu-clock")
+    with insitu.open(session) as opened:
+        return bool(opened.sql("select name from event_type").item() == "cpu-clock")
 
 
 def _perfs(data: str) -> tuple[int, int]:

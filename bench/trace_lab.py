@@ -94,7 +94,7 @@ def _copy(name: str, directory: Path) -> str:
     found = shutil.which(name)
     if found is None:
         raise SystemExit(f"{name} is not installed")
-    return shutil.copy2(found, directory / name)
+    return str(shutil.copy2(found, directory / name))
 
 
 def _wall(words: Sequence[str], environment: Mapping[str, str] | None = None) -> float:

@@ -4,7 +4,9 @@ import errno
 import json
 import os
 import re
-from collections.abc import Mapping
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
@@ -71,15 +73,29 @@ def _write_with_duckdb(
             term = f"case when n{number} then null else c{number} end"
         selected.append(f"cast({term} as {column.semantic.storage}) as {quoted(column.name)}")
     try:
-        connection.register("batch", batch)
-        connection.execute(
-            f"copy (select {', '.join(selected)} from batch) to {literal(str(target))}"
-            f" ({_OPTIONS}, kv_metadata {{{KEY}: {literal(text)}}})"
-        )
+        with _no_search_for_pandas():
+            connection.register("batch", batch)
+            connection.execute(
+                f"copy (select {', '.join(selected)} from batch) to {literal(str(target))}"
+                f" ({_OPTIONS}, kv_metadata {{{KEY}: {literal(text)}}})"
+            )
     except duckdb.Error as error:
         raise _os_error(str(error), target) or error from None
     finally:
         connection.unregister("batch")
+
+
+@contextmanager
+def _no_search_for_pandas() -> Iterator[None]:
+    """DuckDB looks for pandas.NA in every text: where pandas is not loaded, a search of all of sys.path each time."""
+    if "pandas" in sys.modules:
+        yield
+        return
+    sys.modules["pandas"] = None  # type: ignore[assignment] # an import then fails at once
+    try:
+        yield
+    finally:
+        del sys.modules["pandas"]
 
 
 def _plain(values: Any, storage: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
