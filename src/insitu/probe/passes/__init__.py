@@ -6,9 +6,7 @@ What follows them is in compile.py: maps and records are laid out, the clauses l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING
-
-from msgspec import Struct
+from typing import TYPE_CHECKING, NamedTuple
 
 from insitu.errors import InsituError
 
@@ -34,7 +32,7 @@ class Unit:
         self.checker: Checker  # from the last pass on
 
 
-class Pass(Struct, frozen=True):
+class Pass(NamedTuple):
     """``cached``: what the pass results in is in the cache of compiled programs."""
 
     name: str
