@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import suppress
 from pathlib import Path
 
 import pytest
@@ -69,7 +70,7 @@ def test_all_standard_streams_may_be_closed(folded, tmp_path):
 
 @pytest.mark.parametrize(("number", "status"), [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129)])
 def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_path):
-    """`import -` keeps what comes from standard input in a file while it waits for more."""
+    """`import -` keeps what comes from standard input in a file without a name while it waits for more."""
     command = [*INSITU, "import", "-", "-o", tmp_path / "x.insitu"]
     files = tmp_path / "temporary"
     files.mkdir()
@@ -77,7 +78,7 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     program = subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=_hear_all
     )
-    while not list(files.iterdir()):
+    while not _has_open(program.pid, files):
         assert program.poll() is None
         time.sleep(0.01)
     program.send_signal(number)
@@ -86,6 +87,15 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     assert program.stderr.read() == b""
     program.stderr.close()
     assert not list(files.iterdir()) and not (tmp_path / "x.insitu").exists()
+
+
+def _has_open(pid: int, directory: Path) -> bool:
+    """Whether a process has a file in ``directory`` open, with or without a name."""
+    for each in Path(f"/proc/{pid}/fd").iterdir():
+        with suppress(FileNotFoundError):  # closed meanwhile
+            if str(each.readlink()).startswith(str(directory)):
+                return True
+    return False
 
 
 def _cpu_seconds(pid: int) -> float:

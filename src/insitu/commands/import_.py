@@ -83,6 +83,7 @@ def run(args: argparse.Namespace) -> int:
 
 def _import_stdin(output: "Path", options: "ImportOptions") -> None:
     """Import a copy of standard input: readers of perf.data need a file in which they can seek."""
+    import os
     import shutil
     import sys
     import tempfile
@@ -90,17 +91,20 @@ def _import_stdin(output: "Path", options: "ImportOptions") -> None:
     from insitu.convert.open import import_file
     from insitu.errors import InsituError
 
-    with tempfile.NamedTemporaryFile(prefix="insitu-stdin-") as copy:
+    directory = os.environ.get("TMPDIR") or "/tmp"
+    # Without a name nothing of it stays; asked for a directory, tempfile would try one with a named file.
+    with tempfile.TemporaryFile(dir=directory) as copy:
         try:
             shutil.copyfileobj(sys.stdin.buffer, copy)
             copy.flush()
         except OSError as error:
             raise InsituError(
-                f"cannot copy standard input to {copy.name}: {error.strerror}",
+                f"cannot copy standard input to {directory}: {error.strerror}",
                 remedy="set TMPDIR to a directory with free space",
             ) from None
+        path = f"/proc/self/fd/{copy.fileno()}"
         try:
-            import_file(copy.name, output, options)
+            import_file(path, output, options, name="standard input")
         except InsituError as error:
-            message = error.args[0].replace(copy.name, "standard input")
+            message = error.args[0].replace(path, "standard input")
             raise InsituError(message, remedy=error.remedy, status=error.status) from None

@@ -77,9 +77,12 @@ def folded_stacks(text: str, name: str) -> "WeightedStacks":
     return stacks_in_memory(tables, writer, Selection())
 
 
-def import_file(path: str | Path, output: str | Path, options: "ImportOptions | None" = None) -> None:
+def import_file(
+    path: str | Path, output: str | Path, options: "ImportOptions | None" = None, *, name: str = ""
+) -> None:
     """Make the session ``output`` from a file of another tool; nothing is left there if that fails.
 
+    ``name`` is shown as what it was made from (default: ``path``).
     Raises InsituError when ``path`` is not such a file, or cannot be read.
     """
     from insitu.session.writer import SessionWriter
@@ -87,7 +90,10 @@ def import_file(path: str | Path, output: str | Path, options: "ImportOptions | 
     path, output = Path(path), Path(output)
     if _is_session(path):
         raise InsituError(f"{path}: " + ("already a session" if is_session(path) else "is a directory"))
-    with created_whole(output, Manifest.imported(str(path))) as session, SessionWriter.on_disk(session) as writer:
+    with (
+        created_whole(output, Manifest.imported(name or str(path))) as session,
+        SessionWriter.on_disk(session) as writer,
+    ):
         _import(path, writer, options)
         writer.finish()
 
