@@ -78,7 +78,8 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     program = subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=_hear_all
     )
-    while not _has_open(program.pid, files):
+    # A signal between Python's look for signals and read(2) would wait for input: it has to sleep in it.
+    while not (_has_open(program.pid, files) and _state(program.pid) == "S"):
         assert program.poll() is None
         time.sleep(0.01)
     program.send_signal(number)
@@ -87,6 +88,10 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     assert program.stderr.read() == b""
     program.stderr.close()
     assert not list(files.iterdir()) and not (tmp_path / "x.insitu").exists()
+
+
+def _state(pid: int) -> str:
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
 
 
 def _has_open(pid: int, directory: Path) -> bool:
