@@ -242,8 +242,9 @@ def _life_sql(utid: str, ts: Any, lives: Mapping[int, Sequence[tuple[int, str]]]
     """An expression for which of its names a row's thread had: 0, 1 and so on."""
     threads = [(0, "0")]
     for one, names in sorted(lives.items()):
-        inner = _from_bounds(quoted(ts.name), [(start, str(at)) for at, (start, _) in enumerate(names)])
-        threads += [(one, inner), (one + 1, "0")]
+        if len(names) > 1:
+            inner = _from_bounds(quoted(ts.name), [(start, str(at)) for at, (start, _) in enumerate(names)])
+            threads += [(one, inner), (one + 1, "0")]
     return _from_bounds(utid, list(dict(threads).items()))
 
 
