@@ -254,9 +254,14 @@ def test_stacks_in_maps_and_variables_keep_their_addresses(program: Path, tmp_pa
         "tracepoint:raw_syscalls:sys_enter /pid == cpid/ { @by[kstack, args.id] = count(); @user[ustack] = count(); "
         '@last[tid] = ustack; emit("x", (id=args.id, k=kstack, u=ustack, kept=@last[tid])); }'
     )
-    capture(tmp_path, script, f"{program} 30")
-    table, maps = decoded(tmp_path).tables["x"], decoded_maps(tmp_path)
-    kernel, user = _chains(table["k"]), _chains(table["u"])
+    for attempt in "abc":
+        (tmp_path / attempt).mkdir()
+        capture(tmp_path / attempt, script, f"{program} 30")
+        table, maps = decoded(tmp_path / attempt).tables["x"], decoded_maps(tmp_path / attempt)
+        kernel, user = _chains(table["k"]), _chains(table["u"])
+        # Of two stacks in one of the kernel's 16,384 buckets the second is lost: about one run in a hundred.
+        if () not in (*_chains(table["kept"]), *_chains(maps["@by"]["key0"]), *_chains(maps["@user"]["key"])):
+            break
     assert _chains(table["kept"]) == user and len(set(user)) > 1
     pairs = zip(kernel, np.asarray(table["id"]).tolist(), strict=True)
     keys = zip(_chains(maps["@by"]["key0"]), maps["@by"]["key1"], strict=True)

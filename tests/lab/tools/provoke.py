@@ -111,15 +111,16 @@ def killsnoop() -> Facts:
 
 
 def loads() -> Facts:
-    """The kernel's averages before, while and after the tool printed a line."""
+    """The kernel's averages before, while and after the tool printed a line; earlier lines may have older ones."""
     seen = set()
 
-    def printed() -> bool:
-        line = re.search(r"load averages: .*\n", _printed())
+    def lines() -> int:
         seen.add(tuple(Path("/proc/loadavg").read_text().split()[:3]))
-        return line is not None
+        return len(re.findall(r"load averages: .*\n", _printed()))
 
-    _wait_for(printed)
+    earlier = lines()
+    _wait_for(lambda: lines() > earlier)
+    lines()
     return {"loads": sorted(seen)}
 
 
