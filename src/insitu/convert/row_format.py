@@ -1,9 +1,8 @@
 """Layout of rows in raw records: a header, 8 bytes per column, then values of variable length in column order.
 
 The header is two u32: the row's length in bytes including the header, and a mask whose bit n is set where column n is
-null. For texts, bytes and stacks the 8
-bytes are the length in bytes; the values follow, each padded to a multiple of 8. A stack is its addresses, innermost
-first; a thread is two u32: pid and tid.
+null. For texts, bytes and stacks the 8 bytes are the length in bytes; the values follow, each padded to a multiple of
+8. A stack is its addresses, innermost first; a thread is two u32: pid and tid.
 """
 
 import struct

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, function, operand
-from insitu.probe.codegen.comparisons import equal_memory, equal_text
+from insitu.probe.codegen.comparisons import string_difference
 from insitu.probe.codegen.lowering import Local, Place, Remote
 from insitu.probe.types import (
     INT64,
@@ -207,16 +207,7 @@ def _check_two_strings(checker: Checker, call: ast.Call) -> Type:
 def _strncmp(low: Lowering, call: ast.Call) -> str:
     left, right = operand(call), operand(call, 1)
     limit = low.constant(operand(call, 2)) if len(call.arguments) == 3 else None
-    if isinstance(left, ast.StringLiteral):
-        left, right = right, left
-    with low.temporaries():
-        if isinstance(right, ast.StringLiteral):
-            difference = equal_text(low, left, right.value, limit)
-        else:
-            assert isinstance(left.type, String) and isinstance(right.type, String)
-            difference = equal_memory(
-                low, low.local(left), left.type.capacity, low.local(right), right.type.capacity, limit
-            )
+    difference = string_difference(low, left, right, limit)
     return low.emit.compare("ne", difference, "0")
 
 

@@ -10,28 +10,31 @@ from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.types import String, stored_size
 
-__all__ = ["equal_memory", "equal_strings", "equal_text", "equal_values"]
+__all__ = ["equal_strings", "equal_values", "string_difference"]
 
 _WORD = 8
 
 
 def equal_strings(low: Lowering, node: ast.Binary) -> str:
     """i64 0 or 1: == or != of two strings."""
-    left, right = node.left, node.right
+    difference = string_difference(low, node.left, node.right, None)
+    return low.emit.compare("eq" if node.operator == "==" else "ne", difference, "0")
+
+
+def string_difference(low: Lowering, left: ast.Expression, right: ast.Expression, limit: int | None) -> str:
+    """An i64 that is 0 when two strings are equal (with ``limit``, in their first bytes)."""
     if isinstance(left, ast.StringLiteral):
         left, right = right, left
     with low.temporaries():
         if isinstance(right, ast.StringLiteral):
-            difference = equal_text(low, left, right.value, None)
-        else:
-            assert isinstance(left.type, String) and isinstance(right.type, String)
-            difference = equal_memory(
-                low, low.local(left), left.type.capacity, low.local(right), right.type.capacity, None
-            )
-        return low.emit.compare("eq" if node.operator == "==" else "ne", difference, "0")
+            return _text_difference(low, left, right.value, limit)
+        assert isinstance(left.type, String) and isinstance(right.type, String)
+        return _memory_difference(
+            low, low.local(left), left.type.capacity, low.local(right), right.type.capacity, limit
+        )
 
 
-def equal_text(low: Lowering, node: ast.Expression, text: bytes, limit: int | None) -> str:
+def _text_difference(low: Lowering, node: ast.Expression, text: bytes, limit: int | None) -> str:
     """An i64 that is 0 when the string equals ``text``, or with ``limit``, agrees in that many bytes."""
     assert isinstance(node.type, String)
     emit = low.emit
@@ -52,7 +55,7 @@ def equal_text(low: Lowering, node: ast.Expression, text: bytes, limit: int | No
     return difference
 
 
-def equal_memory(
+def _memory_difference(
     low: Lowering, left: str, left_capacity: int, right: str, right_capacity: int, limit: int | None
 ) -> str:
     """An i64 that is 0 when two strings in memory are equal (with ``limit``, in their first bytes)."""
@@ -87,5 +90,5 @@ def equal_values(low: Lowering, node: ast.Binary) -> str:
         for side in (node.left, node.right):
             pointers.append(low.temporary(size))
             low.store(side, pointers[-1], common)
-        difference = equal_memory(low, pointers[0], size, pointers[1], size, None)
+        difference = _memory_difference(low, pointers[0], size, pointers[1], size, None)
         return low.emit.compare("eq" if node.operator == "==" else "ne", difference, "0")
