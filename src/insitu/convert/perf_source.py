@@ -38,4 +38,4 @@ def recording_of(source: RawSource) -> RawRecording:
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
     """Write the samples of one source of kind "perf"."""
     if source.layout.get("samples", True):
-        convert_samples(recording_of(source), writer, addresses)
+        convert_samples(source.recording, writer, addresses)

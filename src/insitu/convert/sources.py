@@ -12,14 +12,18 @@ import stat
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cached_property
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
 from insitu.session.directory import raw_sources
 from insitu.session.manifest import COMPLETE, Manifest
 from insitu.session.writer import SessionWriter
+
+if TYPE_CHECKING:
+    from insitu.convert.raw import RawRecording
 
 __all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "locked", "mapped"]
 
@@ -84,6 +88,13 @@ class RawSource:
         """The streams of records."""
         return sorted(self.directory.glob("*.records"))
 
+    @cached_property
+    def recording(self) -> "RawRecording":
+        """The records of a source of kind "perf". Raises InsituError when the layout is damaged."""
+        from insitu.convert.perf_source import recording_of
+
+        return recording_of(self)
+
 
 def convert_sources(path: Path, writer: SessionWriter) -> None:
     """Convert the raw records of every source of a session into ``writer``.
@@ -93,7 +104,6 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
     """
     from insitu.convert.addresses import Addresses
     from insitu.convert.perf import no_collector, side_records_of
-    from insitu.convert.perf_source import recording_of
 
     sources = []
     for directory in raw_sources(path):
@@ -101,16 +111,16 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
             writer.notes.append(f"{directory.name}: the recorder ended before it began")
             continue
         sources.append(RawSource(directory, writer.manifest))
-    recordings = {source.id: recording_of(source) for source in sources if source.kind == "perf"}
+    recordings = [source.recording for source in sources if source.kind == "perf"]
     kallsyms = path / "raw" / "kallsyms"
     with no_collector():
         addresses = Addresses(
             writer,
-            (record for recording in recordings.values() for record in side_records_of(recording)),
+            (record for recording in recordings for record in side_records_of(recording)),
             live=writer.manifest.live and not kallsyms.exists(),
             kallsyms=kallsyms.read_bytes() if kallsyms.exists() else None,
             unwinds=True,
-            max_stack=max((recording.max_stack for recording in recordings.values()), default=0),
+            max_stack=max((recording.max_stack for recording in recordings), default=0),
         )
         for source in sources:
             module = _CONVERTERS.get(source.kind)
