@@ -122,7 +122,8 @@ def test_cxx_stacks_unwound_from_copies_are_those_of_perf_script(cxx_recording: 
     # libc's functions have several names each, and perf takes DWARF's here: __GI___libc_malloc for malloc.
     assert agreement(source_names(our_folded(profile)), source_names(perf_folded(data))) > 0.85
     inlined = {frame.function for frame in profile.frames if frame.inlined}
-    assert any("push_back" in name for name in inlined)
+    # Most of the time is spent sorting, and std::sort() is a call of its own at no level of optimization.
+    assert any("std::sort<" in name for name in inlined)
 
 
 def test_rust_stacks_are_those_of_perf_script(tmp_path: Path):

@@ -186,12 +186,17 @@ def compare(path: Path, at_least: int) -> list[Sample]:
     assert len(ours) == len(theirs) >= at_least
     # perf prints a frame's place in its file; its address where there is no file.
     different = [
-        (sample.places, perf)
+        (sample, perf)
         for sample, perf in zip(ours, theirs, strict=True)
         if len(sample.places) != len(perf)
         or any(frame not in either for frame, either in zip(perf, zip(*sample[2:4], strict=True), strict=True))
     ]
-    assert not different, f"{len(different)} of {len(ours)} samples differ; the first: {different[0]}"
+    # Now and then libunwind takes an instruction's row from its cache for the row before: where perf left all files
+    # and our stack goes on in them to its end, perf was wrong.
+    lost = [perf[-1] >= 1 << 32 and all(module.path for module in sample.modules) for sample, perf in different]
+    assert all(lost) and len(lost) <= len(ours) // 100, (
+        f"{len(different)} of {len(ours)} samples differ; the first: {different[0][0].places}, {different[0][1]}"
+    )
     return ours
 
 
