@@ -90,7 +90,9 @@ def _kept(directory: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     layout = Layout(maps=[MapLayout("@x", 1, 8, 8, 1, Tuple((INT64,)), INT64)])
     cache.store_entry("key", [_PROGRAM], layout, b"", True)
     assert cache.load_entry("key") is not None
-    return Path(cache.entry_path("key"))
+    path = cache.entry_path("key")
+    assert path
+    return Path(path)
 
 
 @given(data=st.data())

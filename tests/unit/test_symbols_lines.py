@@ -102,14 +102,34 @@ def test_a_program_linked_to_a_fixed_address_has_its_lines(tmp_path: Path) -> No
     assert places(chains) == addr2line(program, Elf(program).vaddrs_of(offsets).tolist())
 
 
-def test_lines_are_kept_by_build_id_and_read_again(program: Path, cache: Path) -> None:
+def test_lines_are_kept_and_read_again(program: Path, cache: Path) -> None:
     offsets = offsets_in(program, "main")
     first = Symbolizer().user(Module(str(program)), offsets)
     (kept,) = cache.iterdir()
-    assert kept.name.startswith(Elf(program).build_id)
     before = kept.stat().st_mtime_ns
     assert Symbolizer().user(Module(str(program)), offsets) == first
     assert kept.stat().st_mtime_ns == before
+
+
+def test_a_program_with_the_build_id_of_another_does_not_get_its_lines(tmp_path: Path, cache: Path) -> None:
+    shown = []
+    for name in ("victim", "attacker"):
+        source = f'#line 1 "{name}.c"\nint main(void) {{ return 0; }}\n'
+        program = compiled(tmp_path, source, "-g", "-Wl,--build-id=0xabcdef", name=name)
+        chains = Symbolizer().user(Module(str(program)), offsets_in(program, "main"))
+        shown.append({Path(frame.file).name for chain in chains for frame in chain})
+    assert shown == [{"victim.c"}, {"attacker.c"}]
+
+
+def test_a_changed_program_has_its_new_lines(tmp_path: Path, cache: Path) -> None:
+    program = compiled(tmp_path, '#line 1 "one.c"\nint main(void) { return 0; }\n', "-g", name="prog")
+    before, times = program.read_bytes(), program.stat()
+    Symbolizer().user(Module(str(program)), offsets_in(program, "main"))
+    other = compiled(tmp_path, '#line 1 "two.c"\nint main(void) { return 0; }\n', "-g", name="other").read_bytes()
+    program.write_bytes(other[: len(before)].ljust(len(before), b"\0"))
+    os.utime(program, ns=(times.st_atime_ns, times.st_mtime_ns))
+    chains = Symbolizer().user(Module(str(program)), offsets_in(program, "main"))
+    assert {Path(frame.file).name for chain in chains for frame in chain} == {"two.c"}
 
 
 @pytest.mark.parametrize("damage", [b"", b"no symcache", b"SYMC\x09\0\0\0" + b"\xff" * 200])
@@ -132,7 +152,7 @@ def test_the_cache_gives_up_what_was_not_used_for_longest(
     tmp_path: Path, cache: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(line_table, "_MAX_KEPT_BYTES", 50_000)
-    cache.mkdir(parents=True)
+    cache.mkdir(0o700, parents=True)
     for age in range(1, 10):
         (cache / f"{age:040x}.9").write_bytes(bytes(10_000))
         os.utime(cache / f"{age:040x}.9", (1_000_000 - age, 1_000_000 - age))
@@ -140,7 +160,7 @@ def test_the_cache_gives_up_what_was_not_used_for_longest(
     Symbolizer().user(Module(str(program)), offsets_in(program, "main"))
     left = {path.name: path.stat().st_size for path in cache.iterdir()}
     assert sum(left.values()) <= 50_000
-    assert any(name.startswith(Elf(program).build_id) for name in left)
+    assert any(name.startswith(Elf(program).identity) for name in left)
     assert f"{1:040x}.9" in left and f"{9:040x}.9" not in left
 
 

@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
 from insitu.session.directory import raw_sources
+from insitu.session.files import make_directory
 from insitu.session.manifest import COMPLETE, Manifest
 from insitu.session.writer import SessionWriter
 
@@ -157,7 +158,7 @@ def finish(path: Path) -> Manifest:
             return manifest
         tables = path / "tables"
         shutil.rmtree(tables, ignore_errors=True)  # what an interrupted conversion left
-        tables.mkdir()
+        make_directory(tables)
         try:
             with SessionWriter.on_disk(path) as writer:
                 convert_sources(path, writer)

@@ -2,37 +2,38 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
-from insitu.cache_home import cache_home
+from insitu.cache_home import cache_home, own_cache, own_directory
 from insitu.errors import InsituError
 
 __all__ = ["cache_directory", "guests_directory", "need_space"]
 
 
 def cache_directory(kind: str) -> Path:
-    """``${XDG_CACHE_HOME:-~/.cache}/insitu/KIND``; created if it does not exist."""
-    path = Path(cache_home()) / "insitu" / kind
-    path.mkdir(parents=True, exist_ok=True)
-    return path
+    """``${XDG_CACHE_HOME:-~/.cache}/insitu/KIND``; created if it does not exist. Raises InsituError if not ours."""
+    path = own_cache(kind)
+    if path is None:
+        raise InsituError(
+            f"{cache_home()}/insitu cannot be our cache: it must be yours, and no other user may write to it",
+            remedy="set XDG_CACHE_HOME to a directory of your own",
+        )
+    return Path(path)
 
 
 def guests_directory() -> Path:
     """The directory that has one subdirectory per running guest; accessible to this user only.
 
-    Its name is short because a Unix socket's path has at most 107 bytes (``sun_path``, unix(7)).
+    Its name is short because a Unix socket's path has at most 107 bytes (``sun_path``, unix(7)). It lies where no
+    other user can make it first.
     """
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
-    path = base / f"insitu-lab-{os.getuid()}"
-    path.mkdir(mode=0o700, exist_ok=True)
-    status = path.lstat()
-    if status.st_uid != os.getuid() or status.st_mode & 0o077:
-        raise InsituError(
-            f"{path} belongs to another user or is accessible to others; guests' sockets must not be",
-            remedy="remove it, or set XDG_RUNTIME_DIR",
-        )
-    return path
+    given = os.environ.get("XDG_RUNTIME_DIR")
+    bases = [given] * bool(given) + ["/run"] * (os.geteuid() == 0)
+    for base in bases:
+        path = own_directory(f"{base}/insitu-lab")
+        if path is not None:
+            return Path(path)
+    return cache_directory("guests")
 
 
 def need_space(directory: Path, needed_bytes: int) -> None:

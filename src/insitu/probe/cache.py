@@ -2,8 +2,8 @@
 
 An entry's key is everything that the result depends on: the script, its parameters and options, the points that its
 probes expand to, the kernel's build and our version. Its file is named by a hash of the key, and holds a checksum
-and an Entry in msgpack. Decoding is typed and executes nothing; a file that is damaged, of another shape or owned by
-another user is ignored, and the script compiled again.
+and an Entry in msgpack. Decoding is typed and executes nothing; a file that is damaged or of another shape is
+ignored, and the script compiled again.
 """
 
 # Every start comes here: pathlib, json and hashlib would take longer to import than all of this takes.
@@ -21,7 +21,7 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from insitu.cache_home import cache_home
+from insitu.cache_home import own_cache, replace_in_cache
 from insitu.kernel import procfs
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
@@ -63,10 +63,10 @@ class Entry(Struct):
     print_maps: bool
 
 
-def entry_path(key: str) -> str:
-    """The file of the entry with that key."""
-    name = checksum(key.encode("utf-8", "surrogateescape")).hex()
-    return os.path.join(cache_home(), "insitu", "programs", f"{name}.program")
+def entry_path(key: str) -> str | None:
+    """The file of the entry with that key; None where there is no cache of ours."""
+    directory = own_cache("programs")
+    return directory and os.path.join(directory, f"{checksum(_encoded_key(key)).hex()}.program")
 
 
 def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
@@ -130,10 +130,10 @@ def _compiler_stamp() -> str:
 def load_entry(key: str) -> Entry | None:
     """The entry that was stored under that key, or None."""
     try:
-        with open(entry_path(key), "rb") as file:
-            # Another user's programs must not be loaded: HOME may be another user's, as under sudo.
-            if os.fstat(file.fileno()).st_uid != os.geteuid():
-                return None
+        path = entry_path(key)
+        if path is None:
+            return None
+        with open(path, "rb") as file:
             data = file.read()
         # A flipped bit in a program's code would still decode.
         if checksum(data[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
@@ -166,13 +166,9 @@ def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: by
         entry = Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps)
         data = msgspec.msgpack.encode(entry, enc_hook=_encoded)
         path = entry_path(key)
-        directory = os.path.dirname(path)
-        os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
-        written = f"{path}.{os.getpid()}"
-        with open(written, "wb") as file:
-            file.write(checksum(data) + data)
-        os.replace(written, path)  # noqa: PTH105
-        _prune(directory)
+        if path is not None:
+            replace_in_cache(path, checksum(data) + data)
+            _prune(os.path.dirname(path))
 
 
 def _prune(directory: str) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.convert.row_format import CODES, HEADER, MOST_COLUMNS, VARIABLE
+from insitu.session.files import new_file
 from insitu.session.schema import Table, description
 
 __all__ = ["RowLog"]
@@ -36,8 +37,7 @@ class RowLog:
 
     def open(self, directory: Path) -> None:
         """Make the file. Raises OSError."""
-        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC
-        self._fd = os.open(directory / "rows.records", flags, 0o644)
+        self._fd = new_file(directory / "rows.records")
 
     def append(self, **values: Any) -> None:
         """Add a row: a value for each column of the table."""

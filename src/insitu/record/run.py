@@ -17,7 +17,7 @@ from insitu.record.launcher import Launched, executable
 from insitu.record.loop import Loop
 from insitu.record.source import Source, Target
 from insitu.session.directory import create, put_back, refuse_in_the_way, settle
-from insitu.session.files import write_whole
+from insitu.session.files import make_directory, write_whole
 from insitu.session.manifest import Manifest
 
 __all__ = ["Outcome", "Request", "processes_of", "record"]
@@ -167,7 +167,7 @@ class _Recording:
     def _start(self, start_ns: int) -> None:
         for source in self._sources:
             directory = self._path / "raw" / source.id
-            directory.mkdir()
+            make_directory(directory)
             write_whole(directory / "layout.json", json.dumps(source.layout()).encode())
             source.start(directory, start_ns)
         _refuse_interrupted(self._interrupts)

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from insitu.errors import InsituError
+from insitu.session.files import make_directory
 from insitu.session.manifest import MANIFEST, Manifest, is_recording
 
 Renamed = list[tuple[Path, Path]]
@@ -67,12 +68,13 @@ def _named(path: Path) -> Path:
 def _create(path: Path, manifest: Manifest, shown: str) -> None:
     _refuse_undecodable(path)
     try:
-        path.mkdir(parents=True)
+        path.parent.mkdir(parents=True, exist_ok=True)
+        make_directory(path)
     except OSError as error:
         raise _cannot_make(shown, error) from error
     try:
-        (path / "raw").mkdir()
-        (path / "tables").mkdir()
+        make_directory(path / "raw")
+        make_directory(path / "tables")
         manifest.write(path)
     except OSError as error:
         shutil.rmtree(path, ignore_errors=True)

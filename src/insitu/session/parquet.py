@@ -28,7 +28,7 @@ Batch = Mapping[str, Any]
 KEY: Final = "insitu"
 """Key of the table's description (JSON) in the parquet file's metadata."""
 
-_OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144"
+_OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144, use_tmp_file false"
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
 
 

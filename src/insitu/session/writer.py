@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.session import core_tables
 from insitu.session.directory import drop_raw
+from insitu.session.files import make_directory
 from insitu.session.identities import Identities
 from insitu.session.interning import FrameTable, StackTree
 from insitu.session.manifest import COMPLETE, Manifest
@@ -54,7 +55,7 @@ class DiskTables:
         """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when the disk is full."""
         part = self.parts.get(table.name, 0)
         directory = self.path / "tables" / table.name
-        directory.mkdir(parents=True, exist_ok=True)
+        make_directory(directory, exist_ok=True)
         write_part(self._connection, directory / f"{part}.parquet", table, columns)
         self.parts[table.name] = part + 1
 

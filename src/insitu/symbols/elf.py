@@ -109,6 +109,17 @@ class Elf:
         self.type = int(self._header["type"])
         self.machine = int(self._header["machine"])
 
+    @property
+    def identity(self) -> str:
+        """Identifies this file and state of it on this machine; "" for an image.
+
+        Whoever changes a file can choose its contents, build id and times, but not the time of the change.
+        """
+        if self._file is None:
+            return ""
+        found = os.fstat(self._file.fileno())
+        return f"{found.st_dev}-{found.st_ino}-{found.st_size}-{found.st_mtime_ns}-{found.st_ctime_ns}"
+
     def read(self, offset: int, size: int) -> bytes:
         """At most ``size`` bytes from ``offset`` of the file on; fewer where the file ends."""
         if offset >= self.size or size <= 0:

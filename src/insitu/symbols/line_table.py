@@ -1,8 +1,10 @@
-"""Source lines and inlined functions of a file, from its DWARF: read by symbolic once, then kept on disk."""
+"""Source lines and inlined functions of a file, from its DWARF: read by symbolic once, then kept on disk.
+
+What is kept belongs to one state of one file: build ids can be written into any binary.
+"""
 
 import mmap
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -10,7 +12,7 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.cache_home import cache_home
+from insitu.cache_home import own_cache, replace_in_cache
 from insitu.symbols.elf import Elf
 from insitu.symbols.split_dwarf import joined
 from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
@@ -47,7 +49,7 @@ class LineTable:
         """
         if not cls.present_in(elf):
             return None
-        kept = _kept(elf.build_id)
+        kept = _kept(elf)
         locations, missing = (kept, 0) if kept is not None else _made(elf, path, beside, root)
         if locations is None:
             return None
@@ -73,17 +75,22 @@ class _ForeignSymcache:
         ]
 
 
-def _cache_path(build_id: str) -> Path:
-    return Path(cache_home()) / "insitu" / "symcache" / f"{build_id}.{SYMCACHE_VERSION}.{_OUR_VERSION}"
-
-
-def _kept(build_id: str) -> Symcache | None:
-    """The symcache made earlier for the file with this build id; None if there is none that reads."""
-    if not build_id:
+def _cache_path(elf: Elf) -> Path | None:
+    """Where the symcache of this file is kept; None where it cannot be."""
+    directory = own_cache("symcache")
+    if directory is None or not elf.identity:
         return None
+    return Path(directory) / f"{elf.identity}.{SYMCACHE_VERSION}.{_OUR_VERSION}"
+
+
+def _kept(elf: Elf) -> Symcache | None:
+    """The symcache made earlier for this file; None if there is none that reads."""
+    path = _cache_path(elf)
     try:
+        if path is None:
+            return None
         # Mapped: files in the cache are replaced, never cut, and only what is looked up is read.
-        with _cache_path(build_id).open("rb") as file:
+        with path.open("rb") as file:
             return Symcache(mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ))
     except (OSError, ValueError):
         return None
@@ -106,22 +113,16 @@ def _made(elf: Elf, path: Path, beside: Sequence[Path], root: Path) -> tuple[Loc
         made = Symcache(data)
     except ValueError:
         return _ForeignSymcache(cache), split.missing
-    if elf.build_id and not split.missing:  # else what is missing may be there next time
-        _keep(data, _cache_path(elf.build_id))
+    path_kept = _cache_path(elf)
+    if path_kept is not None and not split.missing:  # else what is missing may be there next time
+        _keep(data, path_kept)
     return made, split.missing
 
 
 def _keep(data: bytes, path: Path) -> None:
     """Write a symcache for later; where that cannot be, it is made again next time."""
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(data)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        Path(file.name).replace(path)
+        replace_in_cache(str(path), data)
         _trim(path.parent)
     except OSError:
         pass

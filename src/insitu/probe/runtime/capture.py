@@ -16,6 +16,7 @@ from typing import Any
 from insitu.probe.runtime.map_records import map_records
 from insitu.probe.runtime.record_log import RecordLog
 from insitu.probe.runtime.run import Runtime
+from insitu.session.files import new_file
 
 __all__ = ["EVENTS", "MAPS", "STACKS", "Capture"]
 
@@ -105,6 +106,5 @@ class Capture:
 
     def _log(self, name: str) -> RecordLog:
         if name not in self._logs:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC
-            self._logs[name] = RecordLog(os.open(self._directory / name, flags, 0o666))
+            self._logs[name] = RecordLog(new_file(self._directory / name))
         return self._logs[name]

@@ -13,6 +13,7 @@ from insitu.record.source import Loss, Target
 from insitu.record.sources.perf_attach import Attached, open_on_processes, open_on_task
 from insitu.record.sources.ring_files import RingFiles
 from insitu.record.synthesized import Synthesized, lost_in_records
+from insitu.session.files import new_file
 
 __all__ = ["PerfOptions", "PerfSource"]
 
@@ -145,7 +146,7 @@ class PerfSource:
                 perf_event.enable(fd)
         # After enabling: a mapping made in between is then recorded twice rather than never.
         records = self._synthesized(start_ns)
-        with (directory / "start.records").open("xb") as file:
+        with os.fdopen(new_file(directory / "start.records"), "wb") as file:
             if self._target.whole_system:
                 file.writelines(records.of_processes(procfs.pids()))
             elif self._target.launched:

@@ -4,6 +4,7 @@ import os
 from pathlib import Path
 
 from insitu.kernel.perf_ring import Ring
+from insitu.session.files import new_file
 
 __all__ = ["RingFiles", "write_all"]
 
@@ -16,7 +17,7 @@ class RingFiles:
         try:
             for cpu, ring in rings.items():
                 path = directory / f"cpu{cpu}.records"
-                self._sinks.append((ring, os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)))
+                self._sinks.append((ring, new_file(path)))
         except BaseException:
             self.close()
             raise
