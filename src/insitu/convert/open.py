@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
-from insitu.session.directory import created_whole, is_session, raw_sources
+from insitu.session.directory import created_whole, is_private, is_session, raw_sources
 from insitu.session.manifest import COMPLETE, Manifest, is_recording
 
 # What reads and decodes is imported where it is needed: each way in needs other libraries.
@@ -26,8 +26,9 @@ _NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQ
 def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "Session":
     """Open a session directory; a file of another tool is converted into a temporary session first.
 
-    A session whose recorder died is converted in place, or in a temporary directory if it cannot be written; one
-    that is still being recorded is readable up to now. Raises InsituError when ``path`` is none of these.
+    A session whose recorder died is converted in place; in a temporary directory if it cannot be written, or if
+    others can write there, too. One that is still being recorded is readable up to now.
+    Raises InsituError when ``path`` is none of these.
     """
     from insitu.session.reader import Session
 
@@ -35,7 +36,7 @@ def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "S
     if _is_session(path):
         if _is_whole(path) or _converted_in_place(path):
             return Session(path)
-        return _temporary(lambda target: _convert_copy(path, target))
+        return _converted_elsewhere(path)
     return _temporary(lambda target: import_file(path, target, options))
 
 
@@ -120,7 +121,7 @@ def _converted_in_place(path: Path) -> bool:
     """
     from insitu.convert.sources import finish
 
-    if is_recording(Manifest.read(path)):
+    if is_recording(Manifest.read(path)) or not is_private(path):
         return False
     try:
         return finish(path).state == COMPLETE
@@ -130,28 +131,32 @@ def _converted_in_place(path: Path) -> bool:
         return False
 
 
-def _convert_copy(path: Path, target: Path) -> None:
-    """Convert a session that cannot be converted where it lies into another, up to what is there now."""
-    from insitu.convert.sources import convert_sources, locked
+def _converted_elsewhere(path: Path) -> "Session":
+    """A session that cannot be converted where it lies, converted in a temporary place up to what is there now."""
+    from insitu.convert.sources import locked
+    from insitu.session.reader import Session
+
+    # Whoever converts it where it lies has finished, or waits.
+    with locked(path, shared=True, wait=is_private(path)):
+        manifest = Manifest.read(path)
+        if manifest.state != COMPLETE:
+            return _temporary(lambda target: _convert_copy(path, manifest, target))
+    return Session(path)
+
+
+def _convert_copy(path: Path, manifest: Manifest, target: Path) -> None:
+    from insitu.convert.sources import convert_sources
     from insitu.session.writer import SessionWriter
 
-    with locked(path, shared=True):  # whoever converts it where it lies has finished, or waits
-        manifest = Manifest.read(path)
-        if manifest.state == COMPLETE:
-            shutil.copytree(path, target)
-            return
-        recording = is_recording(manifest)
-        notes = [*manifest.notes]
-        if recording:
-            notes.append("still being recorded: this is the state when it was opened")
-        if not raw_sources(path):
-            raise InsituError(f"{path}: {'no records yet' if recording else 'damaged: no records'}")
-        with (
-            created_whole(target, manifest.changed(notes=notes)) as session,
-            SessionWriter.on_disk(session) as writer,
-        ):
-            convert_sources(path, writer)
-            writer.finish()
+    recording = is_recording(manifest)
+    notes = [*manifest.notes]
+    if recording:
+        notes.append("still being recorded: this is the state when it was opened")
+    if not raw_sources(path):
+        raise InsituError(f"{path}: {'no records yet' if recording else 'damaged: no records'}")
+    with created_whole(target, manifest.changed(notes=notes)) as session, SessionWriter.on_disk(session) as writer:
+        convert_sources(path, writer)
+        writer.finish()
 
 
 def _temporary(make: Callable[[Path], object]) -> "Session":

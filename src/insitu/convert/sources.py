@@ -4,11 +4,11 @@ raw/SOURCE/layout.json says how to read raw/SOURCE/*.records: its "kind" names t
 converter's. It holds everything needed for decoding, so that the recording of a killed recorder can be read.
 """
 
+import contextlib
 import fcntl
 import json
 import os
 import shutil
-import stat
 import struct
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
-from insitu.session.directory import raw_sources
+from insitu.session.directory import open_part, raw_sources
 from insitu.session.files import make_directory
 from insitu.session.manifest import COMPLETE, Manifest
 from insitu.session.writer import SessionWriter
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 __all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "locked", "mapped"]
 
 LAYOUT: Final = "layout.json"
-_MOST_LAYOUT_BYTES: Final = 64 << 20
+_MOST_TEXT_BYTES: Final = 64 << 20
 
 # What decoding a layout that somebody has changed may end in.
 _DAMAGE: Final = (
@@ -61,9 +61,7 @@ class RawSource:
         self.id = directory.name
         self.manifest = manifest
         try:
-            with open(directory / LAYOUT, "rb", opener=_not_blocking) as file:
-                raw = file.read(_MOST_LAYOUT_BYTES)
-            self.layout: Mapping[str, Any] = json.loads(raw)
+            self.layout: Mapping[str, Any] = json.loads(_text(directory / LAYOUT))
         except (OSError, ValueError, RecursionError):
             raise InsituError(f"{directory / LAYOUT}: missing or damaged; its records cannot be read") from None
         if not isinstance(self.layout, dict):
@@ -78,8 +76,7 @@ class RawSource:
     def losses(self) -> list[dict[str, Any]]:
         """Losses that the records do not report, as the recorder wrote them at its end (see record/run.py)."""
         try:
-            with open(self.directory / "end.json", "rb", opener=_not_blocking) as file:
-                found = json.loads(file.read(_MOST_LAYOUT_BYTES))["losses"]
+            found = json.loads(_text(self.directory / "end.json"))["losses"]
             return [each for each in found if isinstance(each, dict) and isinstance(each.get("count"), int)]
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
             return []
@@ -119,7 +116,7 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
             writer,
             (record for recording in recordings for record in side_records_of(recording)),
             live=writer.manifest.live and not kallsyms.exists(),
-            kallsyms=kallsyms.read_bytes() if kallsyms.exists() else None,
+            kallsyms=_text(kallsyms) if kallsyms.exists() else None,
             unwinds=True,
             max_stack=max((recording.max_stack for recording in recordings), default=0),
         )
@@ -169,30 +166,37 @@ def finish(path: Path) -> Manifest:
 
 
 @contextmanager
-def locked(path: Path, *, shared: bool = False) -> Iterator[None]:
-    """Hold the lock of a session's directory, alone or with other readers."""
+def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[None]:
+    """Hold the lock of a session's directory, alone or with other readers.
+
+    Without ``wait``, go on without the lock where another process holds it: it may never give it up.
+    """
     fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
     try:
-        fcntl.flock(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX)
+        with contextlib.nullcontext() if wait else contextlib.suppress(BlockingIOError):
+            fcntl.flock(fd, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
         yield
     finally:
         os.close(fd)
 
 
-def _not_blocking(name: str, flags: int) -> int:
-    """Open, but wait for nobody: a pipe may lie where a file is expected."""
-    return os.open(name, flags | os.O_NONBLOCK | os.O_CLOEXEC)
+def _opened(file: Path) -> int:
+    """A file somewhere below raw/ of a session. Raises InsituError for links and for what is no regular file."""
+    session = next(parent for parent in file.parents if parent.name == "raw").parent
+    return open_part(session, file.relative_to(session))
+
+
+def _text(file: Path) -> bytes:
+    with os.fdopen(_opened(file), "rb") as opened:
+        return opened.read(_MOST_TEXT_BYTES)
 
 
 def mapped(file: Path) -> "memoryview | bytes":
     """A file's bytes, mapped if its file system supports mmap(2)."""
     import mmap
 
-    with open(file, "rb", opener=_not_blocking) as opened:
-        found = os.fstat(opened.fileno())
-        if not stat.S_ISREG(found.st_mode):
-            raise InsituError(f"{file}: not a plain file")
-        if not found.st_size:
+    with os.fdopen(_opened(file), "rb") as opened:
+        if not os.fstat(opened.fileno()).st_size:
             return b""
         try:
             return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))

@@ -19,6 +19,9 @@ __all__ = ["open_foreign", "open_kernel_link", "read_foreign"]
 # include/uapi/linux/openat2.h: struct open_how and RESOLVE_*
 _HOW: Final = struct.Struct("<QQQ")
 _NO_MAGICLINKS, _NO_SYMLINKS, _IN_ROOT = 0x02, 0x04, 0x10
+_PLACE: Final = os.O_PATH | os.O_CLOEXEC
+_AT_FDCWD: Final = -100
+_MOST_STEPS: Final = 1000
 _CHUNK_BYTES: Final = 1 << 20
 
 
@@ -43,7 +46,7 @@ def open_foreign(
 
 def open_kernel_link(path: str) -> int:
     """Open the regular file that a magic link of /proc such as PID/exe leads to. Raises as open_foreign."""
-    return _reopened(os.open(path, os.O_PATH | os.O_CLOEXEC), path, None)
+    return _reopened(os.open(path, _PLACE), path, None)
 
 
 def read_foreign(
@@ -68,33 +71,58 @@ def read_foreign(
 
 def _path_descriptor(path: bytes, root: str, links: bool) -> int:
     """A descriptor of the place that ``path`` leads to, which is not opened."""
-    in_our_root = root == "/"
-    flags = os.O_PATH | os.O_CLOEXEC
-    resolve = _NO_MAGICLINKS | (0 if links else _NO_SYMLINKS) | (0 if in_our_root else _IN_ROOT)
     if b"\0" in path:
         raise OSError(errno.EINVAL, "the path contains a zero byte", os.fsdecode(path))
-    directory = -100 if in_our_root else os.open(root, flags | os.O_DIRECTORY)  # AT_FDCWD
+    in_our_root = root == "/"
+    resolve = _NO_MAGICLINKS | (0 if links else _NO_SYMLINKS) | (0 if in_our_root else _IN_ROOT)
+    directory = _AT_FDCWD if in_our_root else os.open(root, _PLACE | os.O_DIRECTORY)
     try:
-        how = ctypes.create_string_buffer(_HOW.pack(flags, 0, resolve))
+        how = ctypes.create_string_buffer(_HOW.pack(_PLACE, 0, resolve))
         name = ctypes.create_string_buffer(path)
-        return syscall("openat2", directory, ctypes.addressof(name), ctypes.addressof(how), _HOW.size)
+        try:
+            return syscall("openat2", directory, ctypes.addressof(name), ctypes.addressof(how), _HOW.size)
+        except OSError as error:
+            # Before Linux 5.6, and where a sandbox refuses calls that it does not know.
+            if error.errno not in (errno.ENOSYS, errno.EPERM):
+                raise
+            return _walked(path, directory, links)
     except OSError as error:
-        # Before Linux 5.6, and where a sandbox refuses calls that it does not know. Other roots are not opened there.
-        if error.errno in (errno.ENOSYS, errno.EPERM) and in_our_root:
-            return _checked_by_hand(path, links)
         raise OSError(error.errno, os.strerror(error.errno or 0), os.fsdecode(path)) from None
     finally:
         if directory >= 0:
             os.close(directory)
 
 
-def _checked_by_hand(path: bytes, links: bool) -> int:
-    descriptor = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    shown = os.fsdecode(path)
-    if not links and os.readlink(f"/proc/self/fd/{descriptor}") != os.path.abspath(shown):  # noqa: PTH100, PTH115
-        os.close(descriptor)
-        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP), shown)
-    return descriptor
+def _walked(path: bytes, root: int, links: bool) -> int:
+    """What openat2() does, a step at a time: the place that ``path`` leads to below the directory ``root``."""
+    if root == _AT_FDCWD:
+        path = os.path.join(os.getcwdb(), path)  # noqa: PTH109, PTH118
+    waiting = [name for name in reversed(path.split(b"/")) if name not in (b"", b".")]
+    places = [os.open("/", _PLACE) if root == _AT_FDCWD else os.dup(root)]
+    try:
+        for _ in range(_MOST_STEPS):
+            if not waiting:
+                return os.dup(places[-1])
+            name = waiting.pop()
+            if name == b"..":
+                if len(places) > 1:
+                    os.close(places.pop())
+                continue
+            places.append(os.open(name, _PLACE | os.O_NOFOLLOW, dir_fd=places[-1]))
+            if not stat.S_ISLNK(os.fstat(places[-1]).st_mode):
+                continue
+            if not links:
+                break
+            target = os.readlink(b"", dir_fd=places[-1])
+            os.close(places.pop())
+            if target.startswith(b"/"):
+                while len(places) > 1:
+                    os.close(places.pop())
+            waiting += [part for part in reversed(target.split(b"/")) if part not in (b"", b".")]
+        raise OSError(errno.ELOOP, os.strerror(errno.ELOOP))
+    finally:
+        for place in places:
+            os.close(place)
 
 
 def _reopened(descriptor: int, shown: str, owners: Collection[int] | None) -> int:

@@ -1,12 +1,15 @@
 """A session's directory: create it, move an earlier one aside, list its files."""
 
+import errno
 import os
 import shutil
+import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from insitu.errors import InsituError
+from insitu.kernel.foreign_files import open_foreign
 from insitu.session.files import make_directory
 from insitu.session.manifest import MANIFEST, Manifest, is_recording
 
@@ -20,7 +23,9 @@ __all__ = [
     "create",
     "created_whole",
     "drop_raw",
+    "is_private",
     "is_session",
+    "open_part",
     "put_back",
     "raw_sources",
     "refuse_in_the_way",
@@ -177,6 +182,46 @@ def _move_aside(path: Path) -> "Renamed":
     return [*renamed, (path, old)]
 
 
+def open_part(session: Path, name: "Path | str") -> int:
+    """A descriptor of a file of a session, for reading: a regular file, to which no link inside the session leads.
+
+    Raises InsituError for anything else, and OSError where it cannot be opened.
+    """
+    try:
+        return open_foreign(name, root=session, links=False)
+    except OSError as error:
+        if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EISDIR):
+            raise OSError(error.errno, error.strerror, str(session / name)) from None
+        what = "a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
+        raise InsituError(f"{session / name}: {what}") from None
+
+
+def is_private(path: Path) -> bool:
+    """Whether nobody else can change what a session's directories hold, or put another in its place."""
+    user = os.geteuid()
+    inside = [path, *(each for name in ("raw", "tables") for each in _directories(path / name))]
+    try:
+        if not all(_writable_by(each.lstat(), (user,)) for each in inside):
+            return False
+        return all(_writable_by(each.stat(), (0, user), sticky=True) for each in path.resolve().parents)
+    except OSError:
+        return False
+
+
+def _directories(path: Path) -> list[Path]:
+    """``path``, if it is there, and what is in it but files."""
+    if not os.path.lexists(path):
+        return []
+    return [path, *(each for each in path.iterdir() if not each.is_file() or each.is_symlink())]
+
+
+def _writable_by(found: os.stat_result, users: tuple[int, ...], *, sticky: bool = False) -> bool:
+    """Whether it is a directory that only these users can write to, or where others cannot touch what is theirs."""
+    others = found.st_mode & (stat.S_IWGRP | stat.S_IWOTH)
+    kept = not others or (sticky and found.st_mode & stat.S_ISVTX)
+    return stat.S_ISDIR(found.st_mode) and found.st_uid in users and bool(kept)
+
+
 def raw_sources(path: Path) -> list[Path]:
     """The directories of raw records that a session still holds, one for each source, in order of name."""
     raw = path / "raw"
@@ -192,7 +237,7 @@ def table_files(path: Path) -> dict[str, list[Path]]:
     """The parquet files of each table of a session, in order."""
     tables = {}
     for directory in sorted((path / "tables").glob("*")):
-        found = (file for file in directory.glob("*.parquet") if file.is_file())
+        found = directory.glob("*.parquet")
         files = sorted(found, key=lambda file: (len(file.name), file.name))
         if files:
             tables[directory.name] = files

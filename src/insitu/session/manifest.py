@@ -16,6 +16,7 @@ from typing import Any, Final
 from insitu import __version__
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.kernel.foreign_files import read_foreign
 from insitu.session.files import write_whole
 
 __all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Manifest", "is_recording", "process_start"]
@@ -95,11 +96,12 @@ class Manifest:
         Raises InsituError if it is missing, damaged, or of another format.
         """
         try:
-            with (session / MANIFEST).open("rb") as file:
-                raw = file.read(_MOST_BYTES + 1)
+            raw = read_foreign(MANIFEST, _MOST_BYTES + 1, root=session, links=False)
             found = json.loads(raw) if len(raw) <= _MOST_BYTES else None
-        except FileNotFoundError:
+        except (FileNotFoundError, NotADirectoryError):
             raise InsituError(f"{session}: not an insitu session (no {MANIFEST})") from None
+        except OSError as error:
+            raise InsituError(f"{session}: cannot read {MANIFEST}: {error.strerror}") from None
         except (ValueError, RecursionError):
             raise InsituError(f"{session}: {MANIFEST} is damaged") from None
         return cls.parse(found, str(session))

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,8 +12,9 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import insitu.session.core_tables  # noqa: F401 - registers the shared tables
+from insitu.cache_home import own_cache
 from insitu.errors import InsituError
-from insitu.session.directory import table_files
+from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
 from insitu.session.schema import TABLES, Column, Table, described, quoted
@@ -27,7 +30,8 @@ __all__ = ["Database", "one_line"]
 class Database:
     """One DuckDB connection over one session, or over several: then each table has a column ``session`` first.
 
-    Queries can read the sessions' files and nothing else of this machine, and load no extension.
+    Queries can read the sessions' files and nothing else of this machine, and load no extension. DuckDB is given the
+    descriptors of these files: what lies under a name may change.
     """
 
     def __init__(self, *paths: Path) -> None:
@@ -38,12 +42,25 @@ class Database:
         self._files = [_whole(path) for path in paths]
         self._tables: dict[str, Table] = {}
         self._relations: dict[tuple[int, str], str] = {}
-        self._connection = duckdb.connect(config={"allow_community_extensions": "false"})
+        self._opened: dict[Path, int] = {}
+        spill = own_cache("sql")  # for what is larger than memory
+        config = {"temp_directory": f"{spill}/{os.getpid()}-{os.urandom(6).hex()}" if spill else ""}
+        self._connection = duckdb.connect(config={"allow_community_extensions": "false", **config})
         self._locked = False
 
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+        for descriptor in self._opened.values():
+            os.close(descriptor)
+        self._opened.clear()
+
+    def _place(self, file: Path) -> str:
+        """What DuckDB opens ``file`` by, as an SQL literal."""
+        if file not in self._opened:
+            session = file.parents[2]
+            self._opened[file] = open_part(session, file.relative_to(session))
+        return literal(f"/proc/self/fd/{self._opened[file]}")
 
     @property
     def names(self) -> list[str]:
@@ -64,7 +81,7 @@ class Database:
         file = next((files[name][0] for files in self._files if name in files), None)
         if file is None:
             raise InsituError(f"no table {name}", remedy=f"tables: {', '.join(self.names)}")
-        text = f"select value from parquet_kv_metadata({literal(str(file))}) where key = {literal(KEY)}"
+        text = f"select value from parquet_kv_metadata({self._place(file)}) where key = {literal(KEY)}"
         rows = self._execute(text, file).fetchall()
         try:
             return described(json.loads(bytes(rows[0][0])) if rows else None)
@@ -74,7 +91,7 @@ class Database:
 
     def _physical(self, file: Path) -> list[str]:
         """The columns that a parquet file has."""
-        rows = self._execute(f"select * from read_parquet({literal(str(file))}) limit 0", file)
+        rows = self._execute(f"select * from read_parquet({self._place(file)}) limit 0", file)
         return [column[0] for column in rows.description or ()]
 
     def _execute(self, text: str, file: Path) -> duckdb.DuckDBPyConnection:
@@ -83,7 +100,7 @@ class Database:
         try:
             return self._connection.execute(text)
         except duckdb.Error as error:
-            raise _unreadable(file.parent, error) from None
+            raise self._unreadable(file.parent, error) from None
 
     def relation(self, name: str, session: int = 0) -> str:
         """SQL that reads a table of one session: columns in their declared types, defaults for missing ones."""
@@ -110,7 +127,7 @@ class Database:
         terms += [quoted(each) for each in present if each not in known]
         if not files:
             return f"(select {', '.join(terms)} where false)"
-        listed = ", ".join(literal(str(file)) for file in files)
+        listed = ", ".join(map(self._place, files))
         return f"(select {', '.join(terms)} from read_parquet([{listed}]))"
 
     def rows(self, name: str, session: int = 0) -> int:
@@ -130,7 +147,7 @@ class Database:
         try:
             found = self._connection.execute(text, list(parameters)).fetchnumpy()
         except duckdb.Error as error:
-            raise _unreadable(self.paths[0], error) from None
+            raise self._unreadable(self.paths[0], error) from None
         return {name: _filled(values) for name, values in found.items()}
 
     def all(self, text: str) -> list[tuple[Any, ...]]:
@@ -140,7 +157,15 @@ class Database:
         try:
             return self._connection.execute(text).fetchall()
         except duckdb.Error as error:
-            raise _unreadable(self.paths[0], error) from None
+            raise self._unreadable(self.paths[0], error) from None
+
+    def _unreadable(self, path: Path, error: Exception) -> InsituError:
+        return InsituError(f"{path}: cannot read the table: {self._message(error)}")
+
+    def _message(self, error: Exception) -> str:
+        """DuckDB's message, in which files have the names that users know."""
+        names = {str(descriptor): str(file) for file, descriptor in self._opened.items()}
+        return re.sub(r"/proc/self/fd/(\d+)", lambda found: names.get(found[1], found[0]), one_line(error))
 
     # Queries of users
 
@@ -155,15 +180,15 @@ class Database:
                 self._create_views(0)
             else:
                 self._create_united_views()
-            allowed = ", ".join(literal(str(path / "tables")) for path in self.paths)
+            allowed = ", ".join(map(self._place, self._opened))
             self._connection.execute("set autoinstall_known_extensions = false")
             self._connection.execute("set autoload_known_extensions = false")
-            self._connection.execute(f"set allowed_directories = [{allowed}]")
+            self._connection.execute(f"set allowed_paths = [{allowed}]")
             self._connection.execute("set enable_external_access = false")
             self._connection.execute("set lock_configuration = true")
             self._locked = True
         except duckdb.Error as error:
-            raise _unreadable(self.paths[0], error) from None
+            raise self._unreadable(self.paths[0], error) from None
 
     def _create_views(self, session: int) -> list[str]:
         """Views of one session's tables and the standard library's, in the current catalog; their names."""
@@ -222,7 +247,7 @@ class Database:
         try:
             return self._interruptible(query, parameters)
         except duckdb.Error as error:
-            raise InsituError(one_line(error)) from None
+            raise InsituError(self._message(error)) from None
 
     def _interruptible(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> polars.DataFrame:
         """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
@@ -291,10 +316,6 @@ def _filled(values: Any) -> Any:
             return values.filled("")
         return values.filled(np.zeros(1, values.dtype)[0])
     return values
-
-
-def _unreadable(path: Path, error: Exception) -> InsituError:
-    return InsituError(f"{path}: cannot read the table: {one_line(error)}")
 
 
 def one_line(error: Exception) -> str:
