@@ -6,19 +6,19 @@ from pathlib import Path
 
 import pytest
 
-from insitu.kernel import foreign_files
-from insitu.kernel.foreign_files import open_foreign, open_kernel_link, read_foreign
+from insitu import foreign_files
+from insitu.foreign_files import open_foreign, open_kernel_link, read_foreign
 
 
 @pytest.fixture(autouse=True, params=["openat2", "without openat2"])
 def kernel(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Kernels before 5.6, and sandboxes that do not know openat2(), have the same answers."""
 
-    def refused(name: str, *arguments: int) -> int:
-        raise OSError(errno.EPERM, name)
+    def refused(directory: int, path: bytes, how: bytes) -> int:
+        raise OSError(errno.EPERM, "refused by a sandbox")
 
     if request.param != "openat2":
-        monkeypatch.setattr(foreign_files, "syscall", refused)
+        monkeypatch.setattr(foreign_files, "_openat2", refused)
     return str(request.param)
 
 

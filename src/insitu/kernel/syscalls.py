@@ -7,7 +7,7 @@ from typing import Final
 __all__ = ["NUMBERS", "syscall"]
 
 # Calls since Linux 5.1 have one number on all machines.
-_EVERYWHERE: Final = {"fsopen": 430, "fsconfig": 431, "fsmount": 432, "openat2": 437}
+_EVERYWHERE: Final = {"fsopen": 430, "fsconfig": 431, "fsmount": 432}
 
 # arch/x86/entry/syscalls/syscall_64.tbl and include/uapi/asm-generic/unistd.h, by `uname -m`.
 _NUMBERS: Final[dict[str, dict[str, int]]] = {

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from insitu.errors import InsituError
-from insitu.kernel.foreign_files import open_foreign
+from insitu.foreign_files import open_foreign
 from insitu.session.files import make_directory
 from insitu.session.manifest import MANIFEST, Manifest, is_recording
 

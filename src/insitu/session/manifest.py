@@ -15,8 +15,8 @@ from typing import Any, Final
 
 from insitu import __version__
 from insitu.errors import InsituError
+from insitu.foreign_files import read_foreign
 from insitu.kernel import procfs
-from insitu.kernel.foreign_files import read_foreign
 from insitu.session.files import write_whole
 
 __all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Manifest", "is_recording", "process_start"]

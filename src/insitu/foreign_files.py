@@ -12,10 +12,9 @@ import struct
 from collections.abc import Collection
 from typing import Final
 
-from insitu.kernel.syscalls import syscall
-
 __all__ = ["open_foreign", "open_kernel_link", "read_foreign"]
 
+_OPENAT2: Final = 437  # on all machines
 # include/uapi/linux/openat2.h: struct open_how and RESOLVE_*
 _HOW: Final = struct.Struct("<QQQ")
 _NO_MAGICLINKS, _NO_SYMLINKS, _IN_ROOT = 0x02, 0x04, 0x10
@@ -23,6 +22,8 @@ _PLACE: Final = os.O_PATH | os.O_CLOEXEC
 _AT_FDCWD: Final = -100
 _MOST_STEPS: Final = 1000
 _CHUNK_BYTES: Final = 1 << 20
+
+_libc = ctypes.CDLL(None, use_errno=True)
 
 
 def open_foreign(
@@ -77,10 +78,8 @@ def _path_descriptor(path: bytes, root: str, links: bool) -> int:
     resolve = _NO_MAGICLINKS | (0 if links else _NO_SYMLINKS) | (0 if in_our_root else _IN_ROOT)
     directory = _AT_FDCWD if in_our_root else os.open(root, _PLACE | os.O_DIRECTORY)
     try:
-        how = ctypes.create_string_buffer(_HOW.pack(_PLACE, 0, resolve))
-        name = ctypes.create_string_buffer(path)
         try:
-            return syscall("openat2", directory, ctypes.addressof(name), ctypes.addressof(how), _HOW.size)
+            return _openat2(directory, path, _HOW.pack(_PLACE, 0, resolve))
         except OSError as error:
             # Before Linux 5.6, and where a sandbox refuses calls that it does not know.
             if error.errno not in (errno.ENOSYS, errno.EPERM):
@@ -91,6 +90,15 @@ def _path_descriptor(path: bytes, root: str, links: bool) -> int:
     finally:
         if directory >= 0:
             os.close(directory)
+
+
+def _openat2(directory: int, path: bytes, how: bytes) -> int:
+    """openat2(2). Raises OSError."""
+    descriptor: int = _libc.syscall(ctypes.c_long(_OPENAT2), directory, path, how, ctypes.c_size_t(len(how)))
+    if descriptor < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return descriptor
 
 
 def _walked(path: bytes, root: int, links: bool) -> int:
