@@ -86,7 +86,9 @@ def _path_descriptor(path: bytes, root: str, links: bool) -> int:
                 raise
             return _walked(path, directory, links)
     except OSError as error:
-        raise OSError(error.errno, os.strerror(error.errno or 0), os.fsdecode(path)) from None
+        is_link = error.errno == errno.ELOOP and not links
+        what = "a symbolic link leads there, which is not followed" if is_link else error.strerror
+        raise OSError(error.errno, what, os.fsdecode(path)) from None
     finally:
         if directory >= 0:
             os.close(directory)

@@ -192,8 +192,7 @@ def open_part(session: Path, name: "Path | str") -> int:
     except OSError as error:
         if error.errno not in (errno.ELOOP, errno.EINVAL, errno.EISDIR):
             raise OSError(error.errno, error.strerror, str(session / name)) from None
-        what = "a symbolic link, which is not followed" if error.errno == errno.ELOOP else error.strerror
-        raise InsituError(f"{session / name}: {what}") from None
+        raise InsituError(f"{session / name}: {error.strerror}") from None
 
 
 def is_private(path: Path) -> bool:

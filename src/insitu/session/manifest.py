@@ -101,7 +101,7 @@ class Manifest:
         except (FileNotFoundError, NotADirectoryError):
             raise InsituError(f"{session}: not an insitu session (no {MANIFEST})") from None
         except OSError as error:
-            raise InsituError(f"{session}: cannot read {MANIFEST}: {error.strerror}") from None
+            raise InsituError(f"{session / MANIFEST}: {error.strerror}") from None
         except (ValueError, RecursionError):
             raise InsituError(f"{session}: {MANIFEST} is damaged") from None
         return cls.parse(found, str(session))
