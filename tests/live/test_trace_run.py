@@ -113,6 +113,19 @@ def test_a_closed_pipe_ends_the_run() -> None:
     process.stderr.close()
 
 
+@pytest.mark.parametrize("to", ["standard output", "/dev/full", "run.insitu"])
+def test_a_full_disk_ends_the_run_with_the_name_of_what_is_full(tmp_path: Path, to: str) -> None:
+    words = [sys.executable, "-m", "insitu", "trace", "-e", 'BEGIN { printf("x"); } interval:s:100 { exit(); }']
+    options = [] if to == "standard output" else ["-o", to]
+    with Path("/dev/full").open("wb") as full:  # every write to it fails with ENOSPC: see full(4)
+        done = subprocess.run(
+            [*words, *options], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=300
+        )
+    reason = "No space left on device"
+    expected = f"{to}: recording stopped: {reason}" if to.endswith(".insitu") else f"{to}: {reason}"
+    assert (done.returncode, done.stderr) == (1, f"insitu: {expected}\n")
+
+
 def test_an_end_after_some_time(tmp_path: Path) -> None:
     assert "@n: " in _trace("-d", "0.3", "-e", "interval:ms:20 { @n = count(); }")
 

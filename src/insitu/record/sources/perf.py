@@ -136,8 +136,9 @@ class PerfSource:
         ]
         return {"kind": "perf", "events": events, "max_stack": self._wanted.max_stack}
 
-    def start(self, directory: Path, start_ns: int) -> None:
+    def start(self, directory: Path | None, start_ns: int) -> None:
         """Enable the events, and write records of running processes."""
+        assert directory is not None, "perf records go to files"
         self._directory = directory
         self._files = RingFiles(directory, self._rings.rings)
         if self._target.whole_system or not self._target.launched:  # else exec(2) enables the events

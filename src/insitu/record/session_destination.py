@@ -1,0 +1,76 @@
+"""A session on disk as what a run writes to."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from insitu.record.run import Destination, Outcome, Request
+from insitu.record.source import Loss, Source
+from insitu.session.directory import Renamed, create, put_back, refuse_in_the_way, settle
+from insitu.session.files import write_whole
+from insitu.session.manifest import Manifest
+
+__all__ = ["SessionDestination"]
+
+
+class SessionDestination(Destination):
+    """A new session at ``path``, which is left unconverted; an older one there is kept as PATH.old."""
+
+    def __init__(self, path: Path, default_table: str = "") -> None:
+        """``default_table`` is what views show without --table."""
+        self._path = path
+        self._default_table = default_table
+        self._renamed: Renamed = []
+
+    def refuse(self) -> None:
+        """Raise InsituError if something that is not a session is in the way."""
+        refuse_in_the_way(self._path)
+
+    def begin(self, request: Request, sources: Sequence[Source]) -> int:
+        """Make the session, without records yet."""
+        self._manifest = Manifest.here(
+            command=list(request.command),
+            pids=list(request.pids),
+            whole_system=request.whole_system,
+            sources=[{"id": each.id, "kind": each.layout()["kind"], "options": each.options} for each in sources],
+            notes=[note for each in sources for note in each.notes],
+            default_table=self._default_table,
+        )
+        self._renamed = create(self._path, self._manifest)
+        return self._manifest.start_ns
+
+    def directory(self, source: Source) -> Path:
+        """raw/SOURCE, with the source's layout."""
+        directory = self._raw(source)
+        directory.mkdir()
+        write_whole(directory / "layout.json", json.dumps(source.layout()).encode())
+        return directory
+
+    def undo(self) -> None:
+        """Remove the session, and undo the renames."""
+        put_back(self._path, self._renamed)
+
+    def settle(self) -> None:
+        """Remove what was PATH.old before."""
+        settle(self._renamed)
+
+    def losses(self, source: Source, found: Sequence[Loss], end_ns: int) -> None:
+        """Write losses to end.json, for the converter."""
+        if found:
+            entries = [{"what": loss.what, "count": loss.number, "cpu": loss.cpu, "ts_ns": end_ns} for loss in found]
+            write_whole(self._raw(source) / "end.json", json.dumps({"losses": entries}).encode())
+
+    def end(self, end_ns: int, outcome: Outcome) -> None:
+        """Write the end to the manifest."""
+        notes = outcome.notes + ([outcome.failure] if outcome.failure else [])
+        status = outcome.exit_status
+        self._manifest.changed(end_ns=end_ns, exit_status=status, notes=notes).write(self._path)
+
+    def failed(self, error: OSError) -> str:
+        """Returns the reason: what has been recorded is kept."""
+        return f"{self._path}: recording stopped: {error.strerror}"
+
+    def _raw(self, source: Source) -> Path:
+        return self._path / "raw" / source.id
