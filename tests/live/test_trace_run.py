@@ -570,3 +570,44 @@ def test_our_own_programs_load_and_say_what_they_answer(name: str) -> None:
     assert _trace("--dry-run", name, "1") == ""
     header = (PROGRAMS / f"{name}.bt").read_text().split("*/")[0]
     assert "?" in header.splitlines()[1]
+
+
+_CALLER = """
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+int main(void)
+{
+    getchar();
+    syscall(SYS_getppid);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("words", [(), ("--", "sleep", "1000")])
+def test_processes_that_the_script_alone_sees_have_names(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "caller.c").write_text(_CALLER)
+    names = ["runs-before", "comes-later"]
+    for name in names:
+        subprocess.run(["gcc", "-o", tmp_path / name, tmp_path / "caller.c"], check=True)
+
+    def caller(name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([tmp_path / name], stdin=subprocess.PIPE)
+
+    callers = [caller(names[0])]
+    script = (
+        'BEGIN { printf("begun\\n"); } '
+        "tracepoint:syscalls:sys_enter_getppid /comm == str($1) || comm == str($2)/ "
+        '{ emit("call", (a=1)); }'
+    )
+    tracer = _start("-q", "-o", str(tmp_path / "run.insitu"), "-e", script, *names, *words)
+    assert tracer.stdout is not None and tracer.stdout.readline() == "begun\n"
+    callers.append(caller(names[1]))
+    for each in callers:
+        each.communicate(b"x")
+    tracer.send_signal(signal.SIGINT)
+    tracer.communicate(timeout=300)
+    query = "select pid, name, t.end_ns > 0 from event.call join thread t using (utid) join process using (upid)"
+    found = insitu.open(tmp_path / "run.insitu").sql(f"{query} order by pid").rows()
+    assert found == sorted((each.pid, name, True) for each, name in zip(callers, names, strict=True))

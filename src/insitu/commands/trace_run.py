@@ -108,7 +108,7 @@ def _split(command: str) -> list[str]:
 def _run(args: argparse.Namespace, source: Source, options: Options, context: Context, command: list[str]) -> int:
     compiled = compile_script(source, options, context, cached=not args.no_cache)
     pids = (context.pid,) if context.pid else ()
-    request = Request(tuple(command), pids, not (command or pids), args.duration)
+    request = Request(tuple(command), pids, not pids, args.duration)
     if args.dry_run:
         if command:
             executable(command)
@@ -117,14 +117,14 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
         return 0
     if args.output is not None and args.output.endswith(".insitu"):
         probe = _Script(args, source, compiled, context, sys.stdout.buffer)
-        return _recorded(args, probe, request, has_user_addresses(compiled.layout))
+        return _recorded(args, probe, request, compiled)
     with _output(args.output) as output:
         probe = _Script(args, source, compiled, context, output.stream)
         outcome = run(request, [probe], output)
     return _ended(args, probe, outcome)
 
 
-def _recorded(args: argparse.Namespace, probe: _Script, request: Request, follows_processes: bool) -> int:
+def _recorded(args: argparse.Namespace, probe: _Script, request: Request, compiled: Compiled) -> int:
     """Record into a session, besides printing."""
     from pathlib import Path
 
@@ -134,8 +134,10 @@ def _recorded(args: argparse.Namespace, probe: _Script, request: Request, follow
 
     path = Path(args.output)
     sources: list[Recorded] = [probe]
-    if follows_processes:
-        sources.append(ProcessesSource())
+    mappings = has_user_addresses(compiled.layout)
+    if mappings or compiled.layout.labels:
+        # First: its start takes as long as a script's ring takes to fill.
+        sources.insert(0, ProcessesSource(mappings=mappings))
     displaced = Displaced(path)
     outcome = record(request, sources, path)
     if not args.quiet:

@@ -184,7 +184,7 @@ class PerfSource:
     def _synthesized(self, time_ns: int) -> Synthesized:
         first = self._events[0]
         event_id = perf_event.event_id(self._rings.descriptors[first.name][0])
-        return Synthesized(first.attr.sample_type, event_id, time_ns)
+        return Synthesized(first.attr.sample_type, event_id, time_ns, mappings=bool(first.attr.mmap))
 
     def _unreported(self) -> list[Loss]:
         """Per CPU, the kernel's count of lost records minus those in PERF_RECORD_LOST; empty before Linux 6.0."""
