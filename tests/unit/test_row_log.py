@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 import insitu
 from insitu.convert.sources import LAYOUT, finish
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.record.row_log import RowLog
 from insitu.session.directory import create
 from insitu.session.manifest import RECORDING, Manifest
@@ -31,7 +32,7 @@ REQUEST = Table(
 
 
 def _recorded(path: Path, rows: list[dict[str, object]]) -> Path:
-    create(path, Manifest.here(command=["server"], state=RECORDING))
+    create(path, Manifest.here(procfs, command=["server"], state=RECORDING), procfs)
     source = path / "raw" / "requests"
     source.mkdir(parents=True)
     log = RowLog(REQUEST)

@@ -16,6 +16,7 @@ import insitu
 from insitu.convert.formats.folded import folded_counts
 from insitu.convert.open import load_stacks, open_session
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.session.core_tables import SAMPLE, SPAN
 from insitu.session.directory import create, created_whole
 from insitu.session.manifest import Manifest
@@ -32,7 +33,7 @@ I32, I64 = np.int32, np.int64
 
 def written(path: Path) -> Path:
     """Three samples of threads 11 and 12 of process 10; thread 11 is called sh, from 25 ns on ls."""
-    create(path, Manifest.here(command=["x"]))
+    create(path, Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(path) as writer:
         process = writer.processes.process(10, exe="/bin/ls")
         first = writer.processes.thread(11, process, name="sh")
@@ -83,7 +84,7 @@ def test_a_session_copied_in_part_is_refused(tmp_path: Path, lost: str):
 
 def test_threads_of_many_names_are_told_apart_at_every_change(tmp_path: Path):
     names = {1: 400, 2: 1, 3: 300, 7: 500}  # of the threads with these tids
-    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
         process = writer.processes.process(10)
         ts_ns, utids = [], []
@@ -105,7 +106,7 @@ def test_threads_of_many_names_are_told_apart_at_every_change(tmp_path: Path):
 
 
 def test_a_thread_that_nobody_announced_belongs_to_the_process_of_its_time(tmp_path: Path):
-    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
         who = writer.processes
         upids = [who.process(10, 100), who.process(10, 200)]
@@ -208,7 +209,7 @@ def test_several_sessions_are_asked_at_once(tmp_path: Path):
 def test_a_table_of_another_module_is_described_by_its_files(tmp_path: Path):
     """A reader need not know the recorder: names, types, nulls and defaults travel with the table."""
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     table = Table(
         "event.open",
         "A file was opened.",
@@ -239,7 +240,7 @@ def test_a_table_of_another_module_is_described_by_its_files(tmp_path: Path):
 
 def test_columns_that_a_recording_lacks_take_their_defaults(tmp_path: Path):
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     older = Table("sample", "", tuple(column for column in SAMPLE.columns if column.name not in ("cpu", "weight")))
     with SessionWriter.on_disk(path) as writer:
         stack = writer.intern_stack([Frame("f")])
@@ -253,7 +254,7 @@ def test_columns_that_a_recording_lacks_take_their_defaults(tmp_path: Path):
 
 def test_open_ends_are_null_and_count_for_nothing(tmp_path: Path):
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     with SessionWriter.on_disk(path) as writer:
         stack = writer.intern_stack([Frame("read")])
         rows = {"id": [1, 2], "ts_ns": [5, 6], "dur_ns": [40, None], "utid": [0, 0], "category": ["syscall"] * 2}
@@ -265,7 +266,7 @@ def test_open_ends_are_null_and_count_for_nothing(tmp_path: Path):
 
 def test_an_event_type_says_what_weights_count(tmp_path: Path):
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     with SessionWriter.on_disk(path) as writer:
         stack = writer.intern_stack([Frame("f")])
         for number, (name, unit) in enumerate((("task-clock:u", "ns"), ("cpu-clockwork", "wheels"))):
@@ -284,7 +285,7 @@ def test_parts_are_written_when_enough_has_gathered_and_their_order_is_noted(
 ):
     monkeypatch.setattr("insitu.session.writer._PART_ROWS", 1000)
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     with SessionWriter.on_disk(path) as writer:
         for start in range(0, 5000, 500):
             zero = np.zeros(500, I32)
@@ -321,7 +322,7 @@ def test_fields_of_scripts_have_units_by_their_names(name: str, storage: str, ki
 
 def test_an_older_session_is_kept_aside(tmp_path: Path):
     path = written(tmp_path / "s.insitu")
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     assert load_stacks(tmp_path / "s.insitu.old").total_count == 3
 
 
@@ -329,7 +330,7 @@ def test_what_is_not_a_session_is_never_replaced(tmp_path: Path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("x")
     with pytest.raises(InsituError):
-        create(tmp_path / "precious", Manifest.here())
+        create(tmp_path / "precious", Manifest.here(procfs), procfs)
     assert (tmp_path / "precious" / "thesis.txt").exists()
 
 
@@ -337,11 +338,11 @@ def test_a_session_that_another_process_records_is_not_moved_away(tmp_path: Path
     """Known by process number and start time, as numbers are used again."""
     path = tmp_path / "s.insitu"
     started = int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19])
-    create(path, Manifest.here(recorder_pid=1, recorder_start=started))
+    create(path, Manifest.here(procfs, recorder_pid=1, recorder_start=started), procfs)
     with pytest.raises(InsituError, match="still being recorded by process 1"):
-        create(path, Manifest.here())
+        create(path, Manifest.here(procfs), procfs)
     Manifest.read(path).changed(recorder_start=started + 1).write(path)
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     assert (tmp_path / "s.insitu.old").is_dir()
 
 
@@ -352,10 +353,10 @@ def test_a_session_that_cannot_be_made_leaves_nothing_in_the_way(tmp_path: Path,
     path = tmp_path / "s.insitu"
     monkeypatch.setattr(Path, "write_bytes", full)
     with pytest.raises(InsituError, match=f"cannot make the session {path}: No space left"):
-        create(path, Manifest.here())
+        create(path, Manifest.here(procfs), procfs)
     with (
         pytest.raises(InsituError, match=f"cannot make the session {path}: No space"),
-        created_whole(path, Manifest.here()),
+        created_whole(path, Manifest.here(procfs), procfs),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -366,7 +367,7 @@ def test_a_name_that_is_not_utf8_is_refused_and_a_directory_of_such_a_name_is_no
 ):
     strange = tmp_path / os.fsdecode(b"caf\xe9")
     with pytest.raises(InsituError, match="not valid UTF-8"):
-        create(strange, Manifest.here())
+        create(strange, Manifest.here(procfs), procfs)
     strange.mkdir()
     monkeypatch.chdir(strange)
     written(Path("s.insitu"))
@@ -378,7 +379,7 @@ def test_the_current_directory_is_not_moved_away(tmp_path: Path, monkeypatch: py
     written(tmp_path / "s.insitu")
     monkeypatch.chdir(tmp_path / "s.insitu")
     with pytest.raises(InsituError, match="the current directory"):
-        create(Path(), Manifest.here())
+        create(Path(), Manifest.here(procfs), procfs)
     assert load_stacks(Path()).total_count == 3
 
 
@@ -395,7 +396,7 @@ def test_what_is_no_recording_is_an_error(tmp_path: Path, name: str):
 
 def raw_session(path: Path, data: bytes) -> Path:
     """A session as a recorder that was killed leaves it."""
-    create(path, Manifest.here(recorder_pid=2**22 + 1))
+    create(path, Manifest.here(procfs, recorder_pid=2**22 + 1), procfs)
     source = path / "raw" / "perf"
     source.mkdir()
     event = {"name": "cpu-clock", "attr": pb.attr(pb.SAMPLE_TYPE).hex(), "ids": []}

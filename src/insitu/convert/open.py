@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.session.directory import created_whole, is_session, raw_sources
 from insitu.session.manifest import COMPLETE, Manifest, is_recording
 
@@ -57,7 +58,7 @@ def load_stacks(
     from insitu.session.writer import MemoryTables, SessionWriter
 
     tables = MemoryTables()
-    writer = SessionWriter(tables, Manifest.imported(str(path)))
+    writer = SessionWriter(tables, Manifest.imported(procfs, str(path)))
     _import(path, writer, options)
     writer.finish()
     return stacks_in_memory(tables, writer, want, times=times)
@@ -71,7 +72,7 @@ def folded_stacks(text: str, name: str) -> "WeightedStacks":
     from insitu.session.writer import MemoryTables, SessionWriter
 
     tables = MemoryTables()
-    writer = SessionWriter(tables, Manifest.imported(name))
+    writer = SessionWriter(tables, Manifest.imported(procfs, name))
     read_folded(text.encode(errors="surrogateescape"), name, writer, comm_first=True)
     writer.finish()
     return stacks_in_memory(tables, writer, Selection())
@@ -91,7 +92,7 @@ def import_file(
     if _is_session(path):
         raise InsituError(f"{path}: " + ("already a session" if is_session(path) else "is a directory"))
     with (
-        created_whole(output, Manifest.imported(name or str(path))) as session,
+        created_whole(output, Manifest.imported(procfs, name or str(path)), procfs) as session,
         SessionWriter.on_disk(session) as writer,
     ):
         _import(path, writer, options)
@@ -120,7 +121,7 @@ def _converted_in_place(path: Path) -> bool:
     """
     from insitu.convert.sources import finish
 
-    if is_recording(Manifest.read(path)):
+    if is_recording(Manifest.read(path), procfs):
         return False
     try:
         return finish(path).state == COMPLETE
@@ -140,14 +141,14 @@ def _convert_copy(path: Path, target: Path) -> None:
         if manifest.state == COMPLETE:
             shutil.copytree(path, target)
             return
-        recording = is_recording(manifest)
+        recording = is_recording(manifest, procfs)
         notes = [*manifest.notes]
         if recording:
             notes.append("still being recorded: this is the state when it was opened")
         if not raw_sources(path):
             raise InsituError(f"{path}: {'no records yet' if recording else 'damaged: no records'}")
         with (
-            created_whole(target, manifest.changed(notes=notes)) as session,
+            created_whole(target, manifest.changed(notes=notes), procfs) as session,
             SessionWriter.on_disk(session) as writer,
         ):
             convert_sources(path, writer)

@@ -18,6 +18,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.session.directory import raw_sources
 from insitu.session.manifest import COMPLETE, Manifest
 from insitu.session.writer import SessionWriter
@@ -117,7 +118,7 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
         addresses = Addresses(
             writer,
             (record for recording in recordings for record in side_records_of(recording)),
-            live=writer.manifest.live and not kallsyms.exists(),
+            live=writer.manifest.live(procfs) and not kallsyms.exists(),
             kallsyms=kallsyms.read_bytes() if kallsyms.exists() else None,
             unwinds=True,
             max_stack=max((recording.max_stack for recording in recordings), default=0),

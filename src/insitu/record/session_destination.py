@@ -6,6 +6,7 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
+from insitu.kernel import procfs
 from insitu.record.run import Destination, Outcome, Request
 from insitu.record.source import Loss, Source
 from insitu.session.directory import Renamed, create, put_back, refuse_in_the_way, settle
@@ -26,11 +27,12 @@ class SessionDestination(Destination):
 
     def refuse(self) -> None:
         """Raise InsituError if something that is not a session is in the way."""
-        refuse_in_the_way(self._path)
+        refuse_in_the_way(self._path, procfs)
 
     def begin(self, request: Request, sources: Sequence[Source]) -> int:
         """Make the session, without records yet."""
         self._manifest = Manifest.here(
+            procfs,
             command=list(request.command),
             pids=list(request.pids),
             whole_system=request.whole_system,
@@ -38,7 +40,7 @@ class SessionDestination(Destination):
             notes=[note for each in sources for note in each.notes],
             default_table=self._default_table,
         )
-        self._renamed = create(self._path, self._manifest)
+        self._renamed = create(self._path, self._manifest, procfs)
         return self._manifest.start_ns
 
     def directory(self, source: Source) -> Path:

@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from insitu.errors import InsituError
-from insitu.session.manifest import MANIFEST, Manifest, is_recording
+from insitu.session.manifest import MANIFEST, Host, Manifest, is_recording
 
 Renamed = list[tuple[Path, Path]]
 """Sessions that were moved aside: where each was before, and where it is now."""
@@ -33,20 +33,20 @@ def is_session(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def create(path: Path, manifest: Manifest) -> "Renamed":
+def create(path: Path, manifest: Manifest, host: Host) -> "Renamed":
     """Make a session without tables at ``path``; an older session there is kept as PATH.old.
 
     Follow it with ``settle`` when the recording has begun, or with ``put_back`` if it has not: both take what is
     returned. Raises InsituError if something that is not a session is in the way or the directory cannot be made.
     """
     shown, path = str(path), _named(path)
-    refuse_in_the_way(path)
+    refuse_in_the_way(path, host)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     renamed: Renamed = []
     try:
         _create(temporary, manifest, shown)  # whole, before it has a name by which it could be found
         if path.exists():
-            renamed = _move_aside(path)
+            renamed = _move_aside(path, host)
         temporary.rename(path)
     except OSError as error:
         _undo(renamed)
@@ -91,13 +91,13 @@ def _cannot_make(shown: str, error: OSError) -> InsituError:
 
 
 @contextmanager
-def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
+def created_whole(path: Path, manifest: Manifest, host: Host) -> Iterator[Path]:
     """A new session under a temporary name, which becomes ``path`` at the end; if that fails it is removed.
 
     Raises InsituError as ``create`` does, before anything is written.
     """
     shown, path = str(path), _named(path)
-    refuse_in_the_way(path)
+    refuse_in_the_way(path, host)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     renamed: Renamed = []
     try:
@@ -105,7 +105,7 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
         yield temporary
         try:
             if path.exists():
-                renamed = _move_aside(path)
+                renamed = _move_aside(path, host)
             temporary.rename(path)
         except OSError as error:
             _undo(renamed)
@@ -135,7 +135,7 @@ def _undo(renamed: "Renamed") -> None:
             now.rename(before)
 
 
-def refuse_in_the_way(path: Path) -> None:
+def refuse_in_the_way(path: Path, host: Host) -> None:
     """Raise InsituError if ``path`` exists and must not be replaced by a new session."""
     if path.is_symlink():
         raise InsituError(f"{path} is a symbolic link, which is not followed", remedy="choose another -o")
@@ -151,15 +151,15 @@ def refuse_in_the_way(path: Path) -> None:
         manifest = Manifest.read(path)
     except InsituError:
         return  # damaged, or of another format: kept as PATH.old too
-    if is_recording(manifest):
+    if is_recording(manifest, host):
         raise InsituError(
             f"{path}: still being recorded by process {manifest.recorder_pid}", remedy="stop it, or choose another -o"
         )
 
 
-def _move_aside(path: Path) -> "Renamed":
+def _move_aside(path: Path, host: Host) -> "Renamed":
     """Make way at ``path``; the renames that were done, as (before, now)."""
-    refuse_in_the_way(path)
+    refuse_in_the_way(path, host)
     if not is_session(path):
         path.rmdir()
         return []
