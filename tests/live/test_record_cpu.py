@@ -261,6 +261,7 @@ def test_a_killed_recorder_leaves_a_session_that_opens_and_a_command_that_runs_o
     session = insitu.open(output)
     assert session.stacks().total_count > 10
     assert set(samples_by_comm(session)) == {"spin"}
+    assert any("the recorder was killed" in note for note in session.manifest.notes)
 
 
 def test_a_full_disk_keeps_what_was_recorded(spin: Path, tmp_path: Path) -> None:
@@ -278,7 +279,12 @@ def test_a_full_disk_keeps_what_was_recorded(spin: Path, tmp_path: Path) -> None
     assert "Traceback" not in done.stderr
     assert "recording stopped: No space left on device" in done.stderr
     assert "its raw records are kept" in done.stderr
-    assert insitu.open(tmp_path / "copy.insitu").stacks().total_count > 100
+    session = insitu.open(tmp_path / "copy.insitu")
+    assert session.stacks().total_count > 100
+    stopped = f"{small}/x.insitu: recording stopped: No space left on device"
+    assert stopped in session.manifest.notes and session.manifest.exit_status == 0
+    report = subprocess.run([*INSITU, "report", tmp_path / "copy.insitu"], capture_output=True, text=True, check=True)
+    assert stopped in report.stdout + report.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

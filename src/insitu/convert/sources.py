@@ -20,7 +20,7 @@ from typing import TYPE_CHECKING, Any, Final
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.session.directory import raw_sources
-from insitu.session.manifest import COMPLETE, Manifest
+from insitu.session.manifest import COMPLETE, Manifest, is_recording
 from insitu.session.writer import SessionWriter
 
 if TYPE_CHECKING:
@@ -106,6 +106,8 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
     from insitu.convert.addresses import Addresses
     from insitu.convert.perf import no_collector, side_records_of
 
+    if not writer.manifest.end_ns and not is_recording(writer.manifest, procfs):
+        writer.notes.append("the recorder was killed: up to a second of the end is missing")
     sources = []
     for directory in raw_sources(path):
         if not (directory / LAYOUT).exists() and not any(directory.glob("*.records")):

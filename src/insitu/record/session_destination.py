@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -11,9 +12,11 @@ from insitu.record.run import Destination, Outcome, Request
 from insitu.record.source import Loss, Source
 from insitu.session.directory import Renamed, create, put_back, refuse_in_the_way, settle
 from insitu.session.files import write_whole
-from insitu.session.manifest import Manifest
+from insitu.session.manifest import MANIFEST, Manifest
 
 __all__ = ["SessionDestination"]
+
+_RESERVE_BYTES = 16 << 10  # more than what the end adds to it
 
 
 class SessionDestination(Destination):
@@ -41,6 +44,11 @@ class SessionDestination(Destination):
             default_table=self._default_table,
         )
         self._renamed = create(self._path, self._manifest, procfs)
+        try:
+            self._reserve()
+        except OSError:
+            self.undo()
+            raise
         return self._manifest.start_ns
 
     def directory(self, source: Source) -> Path:
@@ -66,6 +74,7 @@ class SessionDestination(Destination):
 
     def end(self, end_ns: int, outcome: Outcome) -> None:
         """Write the end to the manifest."""
+        self._reserved.unlink()
         notes = outcome.notes + ([outcome.failure] if outcome.failure else [])
         status = outcome.exit_status
         self._manifest.changed(end_ns=end_ns, exit_status=status, notes=notes).write(self._path)
@@ -73,6 +82,16 @@ class SessionDestination(Destination):
     def failed(self, error: OSError) -> str:
         """Returns the reason: what has been recorded is kept."""
         return f"{self._path}: recording stopped: {error.strerror}"
+
+    @property
+    def _reserved(self) -> Path:
+        return self._path / "raw" / "reserved"
+
+    def _reserve(self) -> None:
+        """Take the room that the manifest needs when the records have filled the disk."""
+        size = (self._path / MANIFEST).stat().st_size + _RESERVE_BYTES
+        with self._reserved.open("xb") as file:
+            os.posix_fallocate(file.fileno(), 0, size)
 
     def _raw(self, source: Source) -> Path:
         return self._path / "raw" / source.id
