@@ -474,6 +474,39 @@ def test_a_full_map_is_counted() -> None:
     assert "Lost 12 updates" in done.stderr
 
 
+_STACKS = """
+#define SEEN __attribute__((noinline))
+SEEN void leaf(void) { __asm__ volatile(""); }
+SEEN void odd(int depth, unsigned path);
+SEEN void even(int depth, unsigned path)
+{
+    if (!depth) leaf(); else if (path & 1) odd(depth - 1, path >> 1); else even(depth - 1, path >> 1);
+    __asm__ volatile("");
+}
+SEEN void odd(int depth, unsigned path)
+{
+    if (!depth) leaf(); else if (path & 1) odd(depth - 1, path >> 1); else even(depth - 1, path >> 1);
+    __asm__ volatile("");
+}
+int main(void) { for (unsigned path = 0; path < 2048; path++) even(11, path); return 0; }
+"""
+
+
+def test_of_two_thousand_stacks_few_collide_and_those_are_counted_under_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "it.c").write_text(_STACKS)
+    flags = ["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"]
+    subprocess.run(["gcc", *flags, "-o", tmp_path / "it", tmp_path / "it.c"], check=True)
+    words = ["trace", "-q", "-f", "json", "-e", f"uprobe:{tmp_path}/it:leaf {{ @[ustack] = count(); }}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", *words, "--", tmp_path / "it"], capture_output=True, text=True, check=True
+    )
+    counts = json.loads(done.stdout)["data"]["@"]
+    lost = int(done.stderr.split("Lost ")[1].split(" stacks")[0])
+    assert sum(counts.values()) == 2048
+    assert sorted(counts.values()) == [1] * (2048 - lost) + [lost]
+    assert lost < 80  # 2048 stacks in 65536 buckets: 32 on average, with a standard deviation of 6
+
+
 # Python
 
 

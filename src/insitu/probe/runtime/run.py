@@ -41,7 +41,7 @@ _EVENTS_LOST = "the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)"
 _LOST = {
     LOST_RING_FULL: f"events: {_EVENTS_LOST}",
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
-    LOST_STACKS: "stacks: stack id collision",
+    LOST_STACKS: "stacks: stack id collision (set BPFTRACE_MAX_MAP_KEYS higher)",
     LOST_ROUNDS: f"loops: stopped after {MAX_ROUNDS} iterations ({MAX_WHILE_ROUNDS} of while)",
 }
 
