@@ -63,7 +63,8 @@ def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[s
     """
     contents = _stack_contents(source)
     decoder = EventDecoder(source.layout)
-    data = memoryview(_content(source.directory / EVENTS))
+    file = source.directory / EVENTS
+    data = memoryview(_content(file))
     at = malformed = 0
     while at < len(data):
         found = decoder.decode(data[at : at + _WINDOW_BYTES], contents)
@@ -74,7 +75,7 @@ def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[s
         for label, columns in found.tables.items():
             yield label, _told_apart(columns)
     if at < len(data):
-        writer.notes.append(f"{source.id}: incomplete record at the end dropped ({len(data) - at} bytes)")
+        writer.notes.append(source.cut_off(file, at, len(data)))
     writer.lost(f"{source.id}: malformed events", malformed)
 
 

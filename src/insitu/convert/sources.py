@@ -84,6 +84,10 @@ class RawSource:
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
             return []
 
+    def cut_off(self, file: Path, at: int, size: int) -> str:
+        """The note about a stream of ``size`` bytes that cannot be read from byte ``at`` on."""
+        return f"{self.id}/{file.name}: incomplete record at byte {at} dropped, and all after it ({size - at} bytes)"
+
     @property
     def files(self) -> list[Path]:
         """The streams of records."""
