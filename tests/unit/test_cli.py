@@ -78,8 +78,7 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     program = subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=_hear_all
     )
-    # A signal between Python's look for signals and read(2) would wait for input: it has to sleep in it.
-    while not (_has_open(program.pid, files) and _state(program.pid) == "S"):
+    while not _has_open(program.pid, files):
         assert program.poll() is None
         time.sleep(0.01)
     program.send_signal(number)
@@ -90,8 +89,42 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     assert not list(files.iterdir()) and not (tmp_path / "x.insitu").exists()
 
 
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+_LATE_SIGNAL = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+static int sent;
+static void send_once(void) { if (!sent++) raise(SIGINT); }
+int poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    send_once();
+    return ((int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll"))(fds, count, timeout);
+}
+ssize_t read(int fd, void *to, size_t size)
+{
+    if (fd == 0) send_once();
+    return ((ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read"))(fd, to, size);
+}
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room) { return poll(fds, count, timeout); }
+ssize_t __read_chk(int fd, void *to, size_t size, size_t room) { return read(fd, to, size); }
+"""
+
+
+def test_a_signal_just_before_the_wait_for_input_ends_it(tmp_path):
+    """After Python has looked for signals: from the function of the C library that waits."""
+    (tmp_path / "late.c").write_text(_LATE_SIGNAL)
+    late = tmp_path / "late.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", late, tmp_path / "late.c", "-ldl"], check=True)
+    command = [*INSITU, "import", "-", "-o", tmp_path / "x.insitu"]
+    environment = os.environ | {"LD_PRELOAD": str(late)}
+    program = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=_hear_all
+    )
+    assert (program.stderr.read(), program.wait()) == (b"", 130)
+    program.stdin.close()
+    program.stderr.close()
 
 
 def _has_open(pid: int, directory: Path) -> bool:

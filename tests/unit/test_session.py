@@ -351,7 +351,7 @@ def test_a_session_that_cannot_be_made_leaves_nothing_in_the_way(tmp_path: Path,
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "s.insitu"
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(InsituError, match=f"cannot make the session {path}: No space left"):
         create(path, Manifest.here(procfs), procfs)
     with (

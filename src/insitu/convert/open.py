@@ -1,13 +1,14 @@
 """Open a recording: a session directory, or a file that another tool recorded."""
 
 import errno
+import os
 import shutil
-import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
+from insitu.files import temporary_home
 from insitu.kernel import procfs
 from insitu.session.directory import created_whole, is_session, raw_sources
 from insitu.session.manifest import COMPLETE, Manifest, is_recording
@@ -19,7 +20,7 @@ if TYPE_CHECKING:
     from insitu.session.weighted_stacks import Selection, WeightedStacks
     from insitu.session.writer import SessionWriter
 
-__all__ = ["folded_stacks", "import_file", "load_stacks", "open_session"]
+__all__ = ["folded_stacks", "import_file", "load_stacks", "open_session", "temporary_session"]
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
@@ -36,8 +37,8 @@ def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "S
     if _is_session(path):
         if _is_whole(path) or _converted_in_place(path):
             return Session(path)
-        return _temporary(lambda target: _convert_copy(path, target))
-    return _temporary(lambda target: import_file(path, target, options))
+        return temporary_session(lambda target: _convert_copy(path, target))
+    return temporary_session(lambda target: import_file(path, target, options))
 
 
 def load_stacks(
@@ -155,14 +156,15 @@ def _convert_copy(path: Path, target: Path) -> None:
             writer.finish()
 
 
-def _temporary(make: Callable[[Path], object]) -> "Session":
+def temporary_session(make: Callable[[Path], object]) -> "Session":
     """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object."""
     import weakref
 
     from insitu.session.reader import Session
 
-    directory = Path(tempfile.mkdtemp(prefix="insitu-"))
+    directory = Path(temporary_home(), f"insitu-{os.urandom(8).hex()}")
     try:
+        directory.mkdir(mode=0o700)
         make(directory / "opened.insitu")
         session = Session(directory / "opened.insitu")
     except BaseException:

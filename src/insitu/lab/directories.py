@@ -2,11 +2,11 @@
 
 import os
 import shutil
-import tempfile
 from pathlib import Path
 
 from insitu.cache_home import cache_home
 from insitu.errors import InsituError
+from insitu.files import temporary_home
 
 __all__ = ["cache_directory", "guests_directory", "need_space"]
 
@@ -23,7 +23,7 @@ def guests_directory() -> Path:
 
     Its name is short because a Unix socket's path has at most 107 bytes (``sun_path``, unix(7)).
     """
-    base = Path(os.environ.get("XDG_RUNTIME_DIR") or tempfile.gettempdir())
+    base = Path(os.environ.get("XDG_RUNTIME_DIR") or temporary_home())
     path = base / f"insitu-lab-{os.getuid()}"
     path.mkdir(mode=0o700, exist_ok=True)
     status = path.lstat()

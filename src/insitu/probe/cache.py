@@ -162,16 +162,15 @@ def _shallow() -> Iterator[None]:
 
 def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: bytes, print_maps: bool) -> None:
     """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
+    from insitu.files import write_whole
+
     with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):
         entry = Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps)
         data = msgspec.msgpack.encode(entry, enc_hook=_encoded)
         path = entry_path(key)
         directory = os.path.dirname(path)
         os.makedirs(directory, mode=0o700, exist_ok=True)  # noqa: PTH103
-        written = f"{path}.{os.getpid()}"
-        with open(written, "wb") as file:
-            file.write(checksum(data) + data)
-        os.replace(written, path)  # noqa: PTH105
+        write_whole(path, checksum(data) + data)
         _prune(directory)
 
 

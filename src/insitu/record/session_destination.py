@@ -7,11 +7,11 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
+from insitu.files import write_whole
 from insitu.kernel import procfs
 from insitu.record.run import Destination, Outcome, Request
 from insitu.record.source import Loss, Source
 from insitu.session.directory import Renamed, create, put_back, refuse_in_the_way, settle
-from insitu.session.files import write_whole
 from insitu.session.manifest import MANIFEST, Manifest
 
 __all__ = ["SessionDestination"]

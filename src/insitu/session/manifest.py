@@ -15,7 +15,7 @@ from typing import Any, Final, Protocol
 
 from insitu import __version__
 from insitu.errors import InsituError
-from insitu.session.files import write_whole
+from insitu.files import write_whole
 
 __all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Host", "Manifest", "is_recording"]
 

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.files import named_for_writing
+from insitu.files import name_beside
 from insitu.session.schema import Table, description, quoted
 
 if TYPE_CHECKING:
@@ -45,12 +45,13 @@ def write_part(
     Raises OSError when the disk is full.
     """
     text = json.dumps(description(table))
-    temporary = named_for_writing(target)
+    temporary = Path(name_beside(target))
     try:
         if any(column.type == "nested" for column in table.columns):
             _write_with_polars(temporary, table, columns, text)
         else:
             _write_with_duckdb(connection, temporary, table, columns, text)
+        temporary.chmod(0o644)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)

@@ -2,7 +2,6 @@
 
 import mmap
 import os
-import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -11,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.cache_home import cache_home
+from insitu.files import write_whole
 from insitu.symbols.elf import Elf
 from insitu.symbols.split_dwarf import joined
 from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
@@ -115,13 +115,7 @@ def _keep(data: bytes, path: Path) -> None:
     """Write a symcache for later; where that cannot be, it is made again next time."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.NamedTemporaryFile(dir=path.parent, delete=False) as file:
-            try:
-                file.write(data)
-            except BaseException:
-                Path(file.name).unlink()
-                raise
-        Path(file.name).replace(path)
+        write_whole(path, data)
         _trim(path.parent)
     except OSError:
         pass

@@ -2,8 +2,9 @@
 
 import os
 import sys
-import tempfile
 from pathlib import Path
+
+from insitu.files import write_whole
 
 __all__ = ["write_file", "write_stdout"]
 
@@ -36,15 +37,7 @@ def write_file(target: Path, data: bytes) -> None:
 def _replace(target: Path, data: bytes) -> None:
     """Write beside ``target`` and rename; the file's permissions are kept, or are those of a new file."""
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    fd, temporary = tempfile.mkstemp(prefix=".insitu-", dir=target.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            os.fchmod(fd, mode)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(target, data, mode)
 
 
 def _umask() -> int:
