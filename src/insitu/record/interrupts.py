@@ -56,8 +56,10 @@ class Interrupts:
     def abandonable(self) -> Iterator[None]:
         """For work that may take long and can be abandoned without loss: one more signal ends the process."""
         self._leaving = True
-        yield
-        self._leaving = False
+        try:
+            yield
+        finally:
+            self._leaving = False
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
