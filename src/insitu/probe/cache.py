@@ -161,7 +161,7 @@ def _shallow() -> Iterator[None]:
 
 
 def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: bytes, print_maps: bool) -> None:
-    """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
+    """Keep a compiled script. Nothing is kept where the cache cannot be written or types contain themselves."""
     with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):
         entry = Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps)
         data = msgspec.msgpack.encode(entry, enc_hook=_encoded)

@@ -47,7 +47,7 @@ PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever
 
 
 class MapLayout(Struct):
-    """A BPF map. ``key`` is None for a map without a key; ``value`` None for maps of our own."""
+    """A BPF map. ``key`` is None for a map without a key; ``value`` None for internal maps."""
 
     name: str
     type: int

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import select
 from collections.abc import Sequence
@@ -30,6 +31,8 @@ class TracedProcess:
         try:
             return cls(fd=os.pidfd_open(pid))
         except OSError as error:
+            if error.errno in (errno.ESRCH, errno.EINVAL):
+                raise InsituError(f"process {pid} does not exist", remedy="ps -e lists processes") from None
             raise InsituError(f"cannot trace process {pid}: {error.strerror}") from None
 
     @property

@@ -299,7 +299,7 @@ def _unroll(low: Lowering, node: ast.Unroll) -> None:
     emit.block(end)
 
 
-# Loops of our own
+# Loops that the compiler adds
 
 
 def counted(low: Lowering, iterations: int | str, body: Callable[[str], None]) -> None:

@@ -7,6 +7,7 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from insitu.errors import nearest
 from insitu.probe import ast
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
@@ -22,7 +23,7 @@ from insitu.probe.passes.check.dialect import (
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.scopes import plain_name
 from insitu.probe.providers.base import Argument, Context
-from insitu.probe.source import ScriptError, Source, nearest
+from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
 from insitu.probe.types import (
     UNKNOWN,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from insitu.errors import nearest
 from insitu.probe import ast
 from insitu.probe.builtins.constants import CONSTANTS
 from insitu.probe.passes.check.checker import Checker
@@ -13,7 +14,6 @@ from insitu.probe.passes.check.folding import number
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.library import NAMES
 from insitu.probe.passes.scopes import plain_name
-from insitu.probe.source import nearest
 from insitu.probe.types import (
     INT64,
     UINT64,
