@@ -14,6 +14,7 @@ from hypothesis import strategies as st
 from insitu.errors import InsituError
 from insitu.kernel.bpf import BpfError
 from insitu.kernel.ring_buffer import BUSY, DISCARDED
+from insitu.probe.aggregations import Count, Histogram, Statistics
 from insitu.probe.layout import EVENT_HEAD, HASH, STACK_TRACE, Layout, MapLayout, RecordLayout
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import EventDecoder, decode_events
@@ -25,20 +26,7 @@ from insitu.probe.runtime.record_walk import record_offsets, whole_bytes
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json, type_to_json
 from insitu.probe.source import Source
-from insitu.probe.types import (
-    INT64,
-    UINT64,
-    Buffer,
-    Count,
-    Histogram,
-    NamedNumber,
-    Stack,
-    Statistics,
-    String,
-    Tuple,
-    Type,
-    Variable,
-)
+from insitu.probe.types import INT64, UINT64, Buffer, NamedNumber, Stack, String, Tuple, Type, Variable
 
 from .probe_scripts import compiled
 

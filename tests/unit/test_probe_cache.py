@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.probe import cache
+from insitu.probe.aggregations import Count, Histogram, LinearHistogram, Sum
 from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.source import Source
@@ -21,18 +22,14 @@ from insitu.probe.types import (
     VOID,
     Array,
     Buffer,
-    Count,
-    Histogram,
     Inet,
     Integer,
-    LinearHistogram,
     MacAddress,
     NamedNumber,
     Pointer,
     Space,
     Stack,
     String,
-    Sum,
     Timestamp,
     Tuple,
     Type,

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from insitu.probe.types import Aggregation, AnyType, Tuple, Type, stored_size
+from insitu.probe.aggregations import Aggregation
+from insitu.probe.types import AnyType, Tuple, Type, stored_size
 
 __all__ = [
     "EVENT_HEAD",

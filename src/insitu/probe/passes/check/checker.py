@@ -9,6 +9,7 @@ from msgspec import Struct
 
 from insitu.errors import nearest
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import folding
@@ -25,20 +26,7 @@ from insitu.probe.passes.scopes import plain_name
 from insitu.probe.providers.base import Argument, Context
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
-from insitu.probe.types import (
-    UNKNOWN,
-    VOID,
-    Aggregation,
-    Array,
-    Pointer,
-    Record,
-    Space,
-    String,
-    Tuple,
-    Type,
-    Unknown,
-    is_scalar,
-)
+from insitu.probe.types import UNKNOWN, VOID, Array, Pointer, Record, Space, String, Tuple, Type, Unknown, is_scalar
 
 __all__ = ["Checker", "Rules", "TypedFunction", "TypedVariable"]
 
