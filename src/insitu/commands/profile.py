@@ -182,6 +182,7 @@ def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "O
     samples = manifest.tables["sample"]["rows"]
     line = f"{samples} samples ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
     if not samples:
-        what = "the command was too short" if request.command else "the target used too little CPU time"
-        line += f": {what} to be sampled; try -F 9999"
+        short = request.command and manifest.end_ns - manifest.start_ns < 10**9
+        what = "the command was too short" if short else "the target used too little CPU time"
+        line += f": {what} to be sampled; try -F 9999{'' if short else ', or --off-cpu for where it waits'}"
     return line
