@@ -116,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interruptible(words: list[str]) -> int:
-    """Run the command line. An exception that C code (DuckDB) makes of a signal's is ignored."""
+    """Run the command line. Of a signal, C code (DuckDB) makes other exceptions: these exit as it does."""
     del _asked[:]
     try:
         return _run(words)
