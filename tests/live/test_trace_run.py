@@ -519,7 +519,7 @@ def test_maps_are_frames_and_events_are_values() -> None:
     assert list(insitu.trace(text).events()) == [(1, 1, {"a": 2, "b": "x"}), 7]
 
 
-def test_text_that_is_no_utf_8_has_a_place_in_frames() -> None:
+def test_text_that_is_not_utf_8_has_a_place_in_frames() -> None:
     text = r'BEGIN { @x["a\xffb"] = "\xc3"; emit("e", (whole="a\xffbcdefghijklmnopqrs", brief="\xff")); exit(); }'
     with insitu.trace(text, seconds=20) as running:
         assert running.wait().maps["@x"].rows() == [("a\ufffdb", "\ufffd")]
@@ -561,6 +561,23 @@ def test_probes_are_listed_with_their_arguments() -> None:
     output = _trace("-l", "-v", "tracepoint:sched:sched_switch")
     assert output.splitlines()[0] == "tracepoint:sched:sched_switch"
     assert "    pid_t next_pid" in output.splitlines()
+
+
+@pytest.mark.parametrize(
+    ("pattern", "line"),
+    [
+        ("tracepoint:nosuch:*", "no probe matches tracepoint:nosuch:*"),
+        ("nosuchname", "no probe matches nosuchname"),
+        ("struct nosuch", "no struct nosuch in the kernel's types"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_reported(pattern: str, line: str) -> None:
+    assert _trace("-l", pattern, status=1) == f"insitu: {line}\n"
+
+
+def test_a_process_that_does_not_exist_is_reported_as_profile_does() -> None:
+    line = "insitu: process 4194303 does not exist (ps -e lists processes)\n"  # the highest that PID_MAX_LIMIT allows
+    assert _trace("-p", "4194303", "-e", "BEGIN { exit(); }", status=1) == line
 
 
 @pytest.mark.parametrize("stage", STAGES)

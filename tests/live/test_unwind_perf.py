@@ -168,7 +168,7 @@ def unwound(path: Path, frame_pointers: bool = False) -> list[Sample]:
 def perf_frames(path: Path) -> list[list[int]]:
     """User frames of each sample, by time, as perf script prints them.
 
-    Left out is what perf makes of a return address of 0, or of one that lies behind the end of the copy.
+    Left out is what perf makes of a return address of 0, or of one beyond the end of the copy.
     """
     command = ["perf", "script", "--no-inline", "-F", "time,ip", "--ns", "-i", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -184,7 +184,7 @@ def perf_frames(path: Path) -> list[list[int]]:
 def compare(path: Path, at_least: int) -> list[Sample]:
     ours, theirs = unwound(path), perf_frames(path)
     assert len(ours) == len(theirs) >= at_least
-    # perf prints a frame's place in its file; its address where there is no file.
+    # perf prints a frame's offset in its file; its address where there is no file.
     different = [
         (sample, perf)
         for sample, perf in zip(ours, theirs, strict=True)

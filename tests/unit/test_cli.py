@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,11 +55,69 @@ def test_wrong_usage_is_one_line_that_names_the_help(words, tmp_path):
 
 @pytest.mark.parametrize("words", [["report"], ["report", "--folded"], ["flame", "-o", "-"], ["callgraph"]])
 @pytest.mark.parametrize(("redirection", "reason"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left")])
-def test_an_output_that_takes_nothing_is_told_in_one_line(folded, words, redirection, reason):
+def test_an_output_that_takes_nothing_is_reported_in_one_line(folded, words, redirection, reason):
     command = ["sh", "-c", f'"$@" {redirection}', "sh", *INSITU, *words, folded]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.startswith(f"insitu: standard output: {reason}") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["profile", "--freq", "99", "--", "true"], "unknown option --freq; did you mean '--frequency'?"),
+        (["report", "--limt=3"], "unknown option --limt; did you mean '--limit'?"),
+        (["report", "--stdio"], "unknown option --stdio; a report is always text"),
+        (["profile", "--call-graph", "dwarf"], "unknown option --call-graph; use --stacks fp or --stacks dwarf"),
+        (["report", "a", "b"], "unexpected argument 'b'"),
+        (["trace", "-l", "--nope"], "unknown option --nope"),
+        (["report", "x", "--sort", "name"], "--sort: 'name' is not one of self, total"),
+        (["profile", "-F", "0"], "-F/--frequency: must be at least 1, not 0"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong_and_what_comes_close(words, line, tmp_path):
+    done = subprocess.run([*INSITU, *words], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.stderr == f"insitu: {line} (see insitu {words[0]} --help)\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_hint_for_an_option_of_another_tool_names_options_that_exist(command):
+    parser = command_parser(command)
+    for option, hint in getattr(parser, "peer_options", {}).items():
+        assert option not in parser._option_string_actions
+        assert set(re.findall(r"(?<!\w)--?[a-zA-Z][\w-]*", hint)) <= {*parser._option_string_actions, "--thread"}
+
+
+def test_a_remedy_is_never_in_parentheses_beside_others():
+    assert str(InsituError("denied", remedy="run as root")) == "denied (run as root)"
+    assert str(InsituError("denied (level 2)", remedy="run as root")) == "denied (level 2); run as root"
+    assert str(InsituError("denied", remedy="a (b)")) == "denied; a (b)"
+
+
+def test_an_output_that_cannot_be_written_is_named_with_the_option_that_changes_it(folded, tmp_path):
+    command = [*INSITU, "flame", folded, "-o", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stderr == f"insitu: cannot write {tmp_path}: Is a directory (choose another -o)\n"
+    assert done.returncode == 1
+
+
+def test_a_page_of_some_kilobytes_is_not_0_megabytes(folded, tmp_path):
+    command = [*INSITU, "flame", folded, "-o", "x.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.stdout == f"x.html: {(tmp_path / 'x.html').stat().st_size / 1024:.1f} KiB\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("selct", 'Parser Error: syntax error at or near "selct"'),
+        ("from nosuch", "Table with name nosuch does not exist; Did you mean"),
+        ("nosuch.insitu", "nosuch.insitu: no such file or directory"),
+    ],
+)
+def test_a_word_after_the_recording_is_a_query_unless_it_looks_like_a_file(folded, query, says):
+    done = subprocess.run([*INSITU, "sql", folded, query], capture_output=True, text=True, timeout=120)
+    assert says in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_all_standard_streams_may_be_closed(folded, tmp_path):
@@ -317,7 +376,7 @@ def test_numbers_with_units_are_read(convert, text, value):
 @pytest.mark.parametrize(
     "text", ["", "nan", "inf", "-1", "-0", "1e5", "0x10", "1_0", " 1", "1 s", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 400]
 )
-def test_what_is_no_plain_number_is_refused(convert, text):
+def test_what_is_not_a_plain_number_is_refused(convert, text):
     with pytest.raises(argparse.ArgumentTypeError):
         convert(text)
 

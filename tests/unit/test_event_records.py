@@ -16,6 +16,7 @@ from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.bpf import BpfError
 from insitu.kernel.ring_buffer import BUSY, DISCARDED
+from insitu.probe.aggregations import Count, Histogram, Statistics
 from insitu.probe.layout import EVENT_HEAD, HASH, STACK_TRACE, Layout, MapLayout, RecordLayout
 from insitu.probe.runtime.capture import EVENTS
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
@@ -28,20 +29,7 @@ from insitu.probe.runtime.record_walk import record_offsets, whole_bytes
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json, type_to_json
 from insitu.probe.source import Source
-from insitu.probe.types import (
-    INT64,
-    UINT64,
-    Buffer,
-    Count,
-    Histogram,
-    NamedNumber,
-    Stack,
-    Statistics,
-    String,
-    Tuple,
-    Type,
-    Variable,
-)
+from insitu.probe.types import INT64, UINT64, Buffer, NamedNumber, Stack, String, Tuple, Type, Variable
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
 

@@ -163,7 +163,7 @@ def test_each_counter_of_a_sampled_group_is_a_sample_weighted_with_what_it_grew_
         for batch in decoder.batches(stream)
         for row in zip(batch.ts_ns.tolist(), batch.event.tolist(), batch.period.tolist(), strict=True)
     ]
-    # 99 is no event of this recording; b did not grow between the first two.
+    # 99 is not an event of this recording; b did not grow between the first two.
     assert found == [(1, 0, 100), (1, 1, 7), (2, 0, 50), (3, 0, 25), (3, 1, 2)]
 
 

@@ -221,7 +221,7 @@ def test_a_child_that_never_calls_exec_has_the_mappings_of_its_parent_at_the_for
     }
 
 
-def test_the_vdso_of_a_32_bit_process_is_told_apart_by_its_address():
+def test_the_vdso_of_a_32_bit_process_is_recognised_by_its_address():
     processes = replayed(
         pb.mmap2(5, 0xF7F00000, 0x2000, 0, "[vdso]", 1), pb.mmap2(6, 2**47 - 2**20, 0x2000, 0, "[vdso]", 2)
     )

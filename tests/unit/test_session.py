@@ -82,7 +82,7 @@ def test_a_session_copied_in_part_is_refused(tmp_path: Path, lost: str):
         load_stacks(path)
 
 
-def test_threads_of_many_names_are_told_apart_at_every_change(tmp_path: Path):
+def test_threads_of_many_names_are_distinguished_at_every_change(tmp_path: Path):
     names = {1: 400, 2: 1, 3: 300, 7: 500}  # of the threads with these tids
     create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
@@ -384,7 +384,7 @@ def test_the_current_directory_is_not_moved_away(tmp_path: Path, monkeypatch: py
 
 
 @pytest.mark.parametrize("name", ["absent", "empty", "binary"])
-def test_what_is_no_recording_is_an_error(tmp_path: Path, name: str):
+def test_what_is_not_a_recording_is_an_error(tmp_path: Path, name: str):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "binary").write_bytes(b"\x7fELF\0\0\0")
     with pytest.raises(InsituError):

@@ -21,7 +21,7 @@ def batch_of(*chains: list[int], ip: int = 0x99):
     return batch
 
 
-def test_markers_are_dropped_and_return_addresses_are_told_from_places_of_interruption():
+def test_markers_are_dropped_and_return_addresses_are_distinguished_from_interrupted_instructions():
     chains = chains_of(batch_of([pb.CONTEXT_KERNEL, KERNEL, KERNEL + 5, pb.CONTEXT_USER, 0x10, 0x20]))
     assert chains.address.tolist() == [KERNEL, KERNEL + 5, 0x10, 0x20]
     assert chains.called.tolist() == [False, True, False, True]
@@ -32,7 +32,7 @@ def test_a_sample_without_a_chain_is_its_instruction_pointer():
     assert [chains.take(np.array([i])).address.tolist() for i in range(3)] == [[0x42], [0x10], [0x42]]
 
 
-def test_unwound_frames_go_behind_the_kernels():
+def test_unwound_frames_follow_the_kernels():
     batch = batch_of([pb.CONTEXT_KERNEL, KERNEL], [])
     unwound = (np.array([0, 2, 3]), np.array([0x10, 0x20, 0x30], np.uint64))
     chains = chains_of(batch, unwound)

@@ -1,7 +1,7 @@
 """Write the subsecond-offset heat map of a recording: when samples were taken, and the flame graph of any time range.
 
 RUN is a session or a perf.data file. Each column of the map is a second, time runs upwards within it:
-a periodic burst is a pattern, a stall a gap. Drag over a range, or click its start and its end, for its flame graph.
+a periodic burst is a pattern, a stall a gap. Drag over a range, or click its start and end, to see its flame graph.
 One HTML page that needs nothing else and works offline.
 
 examples:

@@ -65,7 +65,8 @@ def run(args: argparse.Namespace) -> int:
     if unused and (args.programs or args.list):
         from insitu.errors import InsituError
 
-        raise InsituError(f"unrecognized arguments: {' '.join(unused)}", remedy="see insitu trace --help", status=2)
+        what = "unknown option" if unused[0].startswith("-") else "unexpected argument"
+        raise InsituError(f"{what} {unused[0]}", remedy="see insitu trace --help", status=2)
     if args.programs:
         from insitu.probe.bpftrace.scripts import built_in
 

@@ -133,7 +133,7 @@ def _converted_in_place(path: Path) -> bool:
 
 
 def _convert_copy(path: Path, target: Path) -> None:
-    """Convert a session that cannot be converted where it lies into another, up to what is there now."""
+    """Convert a session that cannot be converted in place into another, up to what is there now."""
     from insitu.convert.sources import convert_sources, locked
     from insitu.session.writer import SessionWriter
 

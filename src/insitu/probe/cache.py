@@ -25,11 +25,12 @@ from insitu.cache_home import cache_home
 from insitu.kernel import procfs
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
+from insitu.probe.aggregations import Element
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
 from insitu.probe.source import Source
-from insitu.probe.types import VOID, Array, Element, Field, Members, Pointer, Record, Tuple, Type
+from insitu.probe.types import VOID, Array, Field, Members, Pointer, Record, Tuple, Type
 
 __all__ = ["Entry", "StoredProgram", "checksum", "entry_key", "entry_path", "load_entry", "store_entry"]
 
@@ -161,7 +162,7 @@ def _shallow() -> Iterator[None]:
 
 
 def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: bytes, print_maps: bool) -> None:
-    """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
+    """Keep a compiled script. Nothing is kept where the cache cannot be written or types contain themselves."""
     from insitu.files import write_whole
 
     with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from insitu.probe.types import Aggregation, AnyType, Tuple, Type, stored_size
+from insitu.probe.aggregations import Aggregation
+from insitu.probe.types import AnyType, Tuple, Type, stored_size
 
 __all__ = [
     "EVENT_HEAD",
@@ -50,7 +51,7 @@ PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever
 
 
 class MapLayout(Struct):
-    """A BPF map. ``key`` is None for a map without a key; ``value`` None for maps of our own."""
+    """A BPF map. ``key`` is None for a map without a key; ``value`` None for internal maps."""
 
     name: str
     type: int

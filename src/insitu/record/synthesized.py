@@ -75,7 +75,7 @@ class Synthesized:
             yield self.fork(pid, ppid if tid == pid else pid, tid, ppid if tid == pid else pid)
             yield self.comm(pid, tid, procfs.comm(tid))
         for area in procfs.areas(pid) if self._mappings else ():
-            # [vsyscall] lies in the kernel's half, the same in every process.
+            # [vsyscall] is in the kernel's half, the same in every process.
             if "x" in area.permissions and area.start < 1 << 63:
                 yield self.mmap2(pid, area)
 

@@ -300,7 +300,7 @@ def _unreadable(path: Path, error: Exception) -> InsituError:
 def one_line(error: Exception) -> str:
     """DuckDB's message on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[:3])
+    return "; ".join(line.rstrip("!") for line in lines[:3])
 
 
 def _rows(

@@ -140,7 +140,7 @@ class ProcessMap:
         build_id: str = "",
         inode: tuple[int, int, int] = (0, 0, 0),
     ) -> Mapping | None:
-        """A process maps ``length`` bytes of a file at ``start``; None if these are no addresses."""
+        """A process maps ``length`` bytes of a file at ``start``; None if these are not addresses."""
         end = min(start + length, _ADDRESSES - 1)
         if end <= start:
             return None

@@ -1,9 +1,11 @@
 """What a view has made, to standard output or to a file: all of it, or nothing."""
 
+import errno
 import os
 import sys
 from pathlib import Path
 
+from insitu.errors import InsituError
 from insitu.files import write_whole
 
 __all__ = ["write_file", "write_stdout"]
@@ -23,7 +25,8 @@ def write_stdout(data: bytes) -> None:
 def write_file(target: Path, data: bytes) -> None:
     """Make ``target`` the file that holds ``data``; an older one stays as it was unless that succeeds.
 
-    What is there and no plain file (a device, a pipe) is written to as it is. Raises OSError naming ``target``.
+    What is there and no plain file (a device, a pipe) is written to as it is. Raises OSError naming ``target``,
+    InsituError where another name would help.
     """
     try:
         if target.exists() and not target.is_file():
@@ -31,6 +34,8 @@ def write_file(target: Path, data: bytes) -> None:
         else:
             _replace(target.resolve(), data)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOENT, errno.ENOTDIR):
+            raise InsituError(f"cannot write {target}: {error.strerror}", remedy="choose another -o") from None
         raise OSError(error.errno, error.strerror, str(target)) from None
 
 

@@ -20,6 +20,7 @@ from insitu.errors import InsituError
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.views.output import write_file, write_stdout
 from insitu.views.page_data import ARRAYS, PAGES, Meta
+from insitu.views.quantity import size
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -111,7 +112,7 @@ def write_page(page: str, path: str, output: str | None, *, suffix: str = "") ->
         return
     target = Path(output or f"{Path(path).resolve().name.removesuffix('.insitu')}{suffix}.html")
     write_file(target, data)
-    print(f"{messages.printable(str(target))}: {len(data) / 1e6:.1f} MB")
+    print(f"{messages.printable(str(target))}: {size(len(data))}")
 
 
 def _asset(name: str) -> str:
@@ -166,5 +167,5 @@ def _coded(array: NDArray[np.generic]) -> tuple[str, bytes]:
 
 def _narrowed(code: str, words: NDArray[np.int32]) -> tuple[str, bytes]:
     high = int(words.max())
-    size = 1 if high < 1 << 8 else 2 if high < 1 << 16 else 4
-    return f"{code}{size}", words.astype(f"<u{size}").tobytes()
+    width = 1 if high < 1 << 8 else 2 if high < 1 << 16 else 4
+    return f"{code}{width}", words.astype(f"<u{width}").tobytes()

@@ -61,7 +61,7 @@ def everywhere(attr: perf_event.Attr, pid: int | None, cookie: int = 0) -> list[
     try:
         return [Event(attr, tid, -1, cookie) for tid in procfs.threads(pid)]
     except ProcessLookupError:
-        raise InsituError(f"there is no process {pid}") from None
+        raise InsituError(f"process {pid} does not exist", remedy="ps -e lists processes") from None
 
 
 def on_one_cpu(attr: perf_event.Attr, cookie: int = 0) -> list[Event]:
