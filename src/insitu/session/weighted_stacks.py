@@ -7,7 +7,7 @@ depends on how many different stacks there are and not on the recording's length
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -21,6 +21,7 @@ from insitu.symbols.frame import Frame
 __all__ = [
     "Selection",
     "ThreadLabel",
+    "TimedRows",
     "Value",
     "WeightedStacks",
     "check_ids",
@@ -44,6 +45,15 @@ class ThreadLabel(NamedTuple):
     tid: int
     pid: int
     name: str
+
+
+class TimedRows(NamedTuple):
+    """Rows of WeightedStacks with their times: columns of equal length, ``value`` being what is added up."""
+
+    ts_ns: I64
+    stack: I32
+    thread: I32
+    value: I64
 
 
 class Selection(NamedTuple):
@@ -117,6 +127,11 @@ class WeightedStacks:
     def values(self, value: Value) -> I64:
         """What to add up: ``count`` or ``weight`` of each row."""
         return self.count if value == "count" else self.weight
+
+    def in_time(self, value: Value) -> Iterator[TimedRows]:
+        """The rows with their times, where they were asked for, as one batch."""
+        if self.ts_ns is not None:
+            yield TimedRows(self.ts_ns, self.stack, self.thread, self.values(value))
 
     def unit_of(self, value: Value) -> str:
         """What the sums of ``values`` count."""
