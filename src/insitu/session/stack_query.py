@@ -24,7 +24,7 @@ from insitu.session.weighted_stacks import (
     WeightedStacks,
     check_ids,
     chosen,
-    event_named,
+    event_chosen,
     names_between,
     preferred_of,
     together,
@@ -286,20 +286,14 @@ def _event(database: Database, table: Table, want: Selection) -> tuple[str, str,
     column = table.of_type("event_type")
     if column is None:
         return "true", "", "", []
-    kind = quoted(column.name)
-    rows = database.all(
-        f"select id, name, unit from {database.relation(EVENT_TYPE.name)} order by id",
+    kind, source = quoted(column.name), database.relation(table.name)
+    rows = database.all(f"select id, name, unit from {database.relation(EVENT_TYPE.name)} order by id")
+    named, notes = event_chosen(
+        rows, lambda: {row[0] for row in database.all(f"select distinct {kind} from {source}")}, want.event
     )
-    source = database.relation(table.name)
-    if len(rows) > 1:
-        present = {row[0] for row in database.all(f"select distinct {kind} from {source}")}
-        rows = [row for row in rows if row[0] in present] or rows[:1]
-    named = event_named(rows, want.event)
     if named is None:
         return "true", "", "", []
-    others = [name for _, name, _ in rows if name != named[1]]
-    notes = [f"also recorded: {', '.join(others)}; --event selects"] if others else []
-    where = f"{kind} = {int(named[0])}" if others else "true"
+    where = f"{kind} = {int(named[0])}" if notes else "true"
     return where, str(named[1]), str(named[2]), notes
 
 

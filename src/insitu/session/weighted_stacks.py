@@ -7,7 +7,7 @@ depends on how many different stacks there are and not on the recording's length
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -26,7 +26,7 @@ __all__ = [
     "WeightedStacks",
     "check_ids",
     "chosen",
-    "event_named",
+    "event_chosen",
     "names_between",
     "preferred_of",
     "together",
@@ -209,14 +209,26 @@ def preferred_of(manifest: Manifest) -> Value:
     return "weight" if any(source.get("value") == "weight" for source in manifest.sources) else "count"
 
 
-def event_named(rows: Sequence[tuple[Any, ...]], asked: str) -> tuple[Any, ...] | None:
-    if not asked:
-        return rows[0] if rows else None
-    matches = [row for row in rows if row[1] == asked] or [r for r in rows if r[1].partition(":")[0] == asked]
-    if not matches:
-        names = ", ".join(str(row[1]) for row in rows)
+def event_chosen(
+    types: Sequence[tuple[Any, ...]], with_rows: Callable[[], Container[int]], asked: str
+) -> tuple[tuple[Any, ...] | None, list[str]]:
+    """The event type (id, name, unit) that is asked for, else the first that has rows; and a note on the others.
+
+    ``with_rows`` returns the ids that have rows. Raises InsituError, naming what there is, for an unknown event.
+    """
+    if len(types) > 1:
+        present = with_rows()
+        types = [row for row in types if row[0] in present] or types[:1]
+    if not types:
+        return None, []
+    found = types[:1]
+    if asked:
+        found = [row for row in types if row[1] == asked] or [r for r in types if r[1].partition(":")[0] == asked]
+    if not found:
+        names = ", ".join(str(row[1]) for row in types)
         raise InsituError(f"no samples of event {asked!r}", remedy=f"events: {names}")
-    return matches[0]
+    others = [str(name) for _, name, _ in types if name != found[0][1]]
+    return found[0], [f"also recorded: {', '.join(others)}; --event selects"] if others else []
 
 
 def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list[tuple[int, str]]:
