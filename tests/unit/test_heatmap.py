@@ -20,7 +20,7 @@ from insitu.cli import main
 from insitu.convert.open import open_session
 from insitu.errors import InsituError
 from insitu.session import stack_query
-from insitu.session.core_tables import SAMPLE
+from insitu.session.core_tables import SAMPLE, SPAN
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
 from insitu.session.weighted_stacks import WeightedStacks
@@ -173,3 +173,39 @@ def test_rows_whose_time_is_null_are_read_with_the_window_of_zero(tmp_path: Path
         assert session.database.all(f"select count(*) from {relation}") == [(nulls,)]
         relation = session.database.between("sample", SAMPLE.columns[0], 1, 2**62)
         assert session.database.all(f"select count(*) from {relation}") == [(1000 - nulls,)]
+
+
+def test_cells_of_two_tables_together_add_up_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_query, "_BATCH_ROWS", 90)
+    create(tmp_path / "s.insitu", Manifest.here(command=["x"], default_table="sample+span"))
+    random = np.random.default_rng(6)
+    expected: Counter[tuple[int, int, str]] = Counter()
+    tables = {}
+    for table, column in ((SAMPLE, "weight"), (SPAN, "dur_ns")):
+        times, tid, weight = (random.integers(low, high, 300) for low, high in ((5, 3 * 10**9), (11, 14), (1, 9)))
+        tables[table] = times, tid, column, weight
+    first = min(int(times.min()) for times, *_ in tables.values())
+    with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
+        process = writer.processes.process(11)
+        utids = {each: writer.processes.thread(each, process, name="x") for each in (11, 12, 13)}
+        for table, (times, tid, column, weight) in tables.items():
+            name = f"in_{table.name}"
+            batch = {
+                "ts_ns": times,
+                "utid": np.array([utids[each] for each in tid.tolist()]),
+                "stack": np.full(300, writer.intern_stack([Frame(name, "/bin/x")])),
+                column: weight,
+            }
+            if table is SAMPLE:
+                batch["event_type"] = np.full(300, writer.event_type("cpu-clock", "ns"))
+            writer.append(table, batch)
+            for ts_ns, who, much in zip(times.tolist(), tid.tolist(), weight.tolist(), strict=True):
+                expected[(ts_ns - first) * 50 // 10**9, who, name] += much
+        writer.finish()
+    assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "s.html")]) == 0
+    meta, found = cells_of((tmp_path / "s.html").read_text())
+    assert found == expected
+    assert meta["unit"] == "ns"
+    assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "t.html"), "--thread", "12"]) == 0
+    _, found = cells_of((tmp_path / "t.html").read_text())
+    assert found == Counter({key: much for key, much in expected.items() if key[1] == 12})

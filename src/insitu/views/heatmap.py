@@ -119,15 +119,14 @@ class _Grid(NamedTuple):
 def _summed(cell: I64, group: I32, node: I32, weight: I64, groups: int, nodes: int) -> tuple[NDArray[Any], ...]:
     """The distinct (cell, thread, node) triples, in that order, and the weight of each, in few bytes."""
     key = (cell * groups + group) * nodes + node
-    if len(weight) and (weight == 1).all():
+    ones = bool((weight == 1).all())
+    if ones:
         key.sort()
-        starts = np.flatnonzero(np.diff(key, prepend=key[:1] - 1))
-        sums = np.diff(starts, append=len(key))
     else:
         order = np.argsort(key, kind="stable")
         key = key[order]
-        starts = np.flatnonzero(np.diff(key, prepend=key[:1] - 1))
-        sums = np.add.reduceat(weight[order], starts) if len(starts) else np.zeros(0, np.int64)
+    starts = np.flatnonzero(np.concatenate([np.ones(1, np.bool_), key[1:] != key[:-1]]))
+    sums = np.diff(starts, append=len(key)) if ones else np.add.reduceat(weight[order], starts)
     pair, leaf = np.divmod(key[starts], nodes)
     at, of = np.divmod(pair, groups)
     return tuple(_narrow(values) for values in (at, of, leaf, sums))
