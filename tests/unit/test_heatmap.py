@@ -209,3 +209,23 @@ def test_cells_of_two_tables_together_add_up_both(tmp_path: Path, monkeypatch: p
     assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "t.html"), "--thread", "12"]) == 0
     _, found = cells_of((tmp_path / "t.html").read_text())
     assert found == Counter({key: much for key, much in expected.items() if key[1] == 12})
+
+
+def test_a_thread_that_got_its_name_back_is_selected_by_it(tmp_path: Path) -> None:
+    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
+        utid = writer.processes.thread(11, writer.processes.process(11), name="a")
+        for ts_ns, name in ((5, "b"), (15, "a"), (18, "b")):
+            writer.processes.renamed(utid, ts_ns, name)
+        batch = {
+            "ts_ns": np.array([2, 20]),
+            "utid": np.full(2, utid),
+            "event_type": np.full(2, writer.event_type("cpu-clock", "ns")),
+            "stack": np.full(2, writer.intern_stack([Frame("f", "/bin/x")])),
+        }
+        writer.append(SAMPLE, batch)
+        writer.finish()
+    assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "s.html"), "-n", "a"]) == 0
+    meta, found = cells_of((tmp_path / "s.html").read_text())
+    assert found == {(0, 11, "f"): 1}
+    assert meta["threads"]["comm"] == ["a"]

@@ -112,13 +112,15 @@ def rows_in_time(database: Database, want: Selection, stacks: WeightedStacks, va
 
 def _batches(tables: Sequence[_Rows], want: Selection, stacks: WeightedStacks, value: Value) -> Iterator[TimedRows]:
     index = {label: at for at, label in enumerate(stacks.threads)}
-    selected = np.full(len(stacks.threads), want.tid is None and want.comm is None)
-    selected[stacks.thread] = True
+    # By label, since a thread that got an earlier name back has two equal ones.
+    chosen_labels = {stacks.threads[at] for at in np.unique(stacks.thread).tolist()}
+    every = want.tid is None and want.comm is None
+    selected = np.array([every or label in chosen_labels for label in stacks.threads], np.bool_)
     for window in _windows(tables, stacks.first_ns, stacks.last_ns):
         parts = [rows.in_time(window, index, value) for rows in tables]
         batch = parts[0] if len(parts) == 1 else TimedRows(*map(np.concatenate, zip(*parts, strict=True)))
         mask = selected[batch.thread]
-        yield batch if mask.all() else TimedRows(*(column[mask] for column in batch))
+        yield batch if mask.all() else batch.only(mask)
 
 
 def _windows(tables: Sequence[_Rows], first: int, last: int) -> Iterator[tuple[int, int]]:

@@ -55,6 +55,10 @@ class TimedRows(NamedTuple):
     thread: I32
     value: I64
 
+    def only(self, mask: NDArray[np.bool_]) -> TimedRows:
+        """The rows of a mask."""
+        return TimedRows(self.ts_ns[mask], self.stack[mask], self.thread[mask], self.value[mask])
+
 
 class Selection(NamedTuple):
     """The part of a recording that is asked for. Empty: all of it, of the first event that has samples."""
