@@ -19,6 +19,7 @@ from hypothesis import strategies as st
 from insitu.cli import main
 from insitu.convert.open import open_session
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.session import stack_query
 from insitu.session.core_tables import SAMPLE, SPAN
 from insitu.session.directory import create
@@ -119,7 +120,7 @@ def timed_session(path: Path, *, ordered: bool) -> list[tuple[int, int, str, str
     times = 10**9 + random.integers(0, 7 * 10**9, 1000)
     times = np.sort(times) if ordered else times
     tid, leaf, weight = random.integers(11, 14, 1000), random.integers(0, 4, 1000), random.integers(0, 300, 1000)
-    create(path, Manifest.here(command=["x"]))
+    create(path, Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(path) as writer:
         process = writer.processes.process(11)
         utids = {each: writer.processes.thread(each, process, name="early") for each in (11, 12, 13)}
@@ -177,7 +178,7 @@ def test_rows_whose_time_is_null_are_read_with_the_window_of_zero(tmp_path: Path
 
 def test_cells_of_two_tables_together_add_up_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stack_query, "_BATCH_ROWS", 90)
-    create(tmp_path / "s.insitu", Manifest.here(command=["x"], default_table="sample+span"))
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"], default_table="sample+span"), procfs)
     random = np.random.default_rng(6)
     expected: Counter[tuple[int, int, str]] = Counter()
     tables = {}
@@ -212,7 +213,7 @@ def test_cells_of_two_tables_together_add_up_both(tmp_path: Path, monkeypatch: p
 
 
 def test_a_thread_that_got_its_name_back_is_selected_by_it(tmp_path: Path) -> None:
-    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
         utid = writer.processes.thread(11, writer.processes.process(11), name="a")
         for ts_ns, name in ((5, "b"), (15, "a"), (18, "b")):

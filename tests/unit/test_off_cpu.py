@@ -10,6 +10,7 @@ import pytest
 import insitu
 from insitu.convert import probe_source
 from insitu.convert.sources import LAYOUT, finish
+from insitu.kernel import procfs
 from insitu.probe.layout import EVENT_HEAD, Layout, RecordLayout
 from insitu.probe.runtime.capture import EVENTS
 from insitu.probe.runtime.event_layout import recording_layout
@@ -33,7 +34,7 @@ def _record(ts_ns: int, tid: int, returns: bool) -> bytes:
 
 
 def _recorded(path: Path, events: list[Event]) -> Path:
-    create(path, Manifest.here(command=["x"], state=RECORDING))
+    create(path, Manifest.here(procfs, command=["x"], state=RECORDING), procfs)
     source = path / "raw" / "off-cpu"
     source.mkdir(parents=True)
     records = [
