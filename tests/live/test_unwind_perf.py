@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from insitu.convert.formats.perf_data import read_perf_data
-from insitu.convert.formats.perf_records import SampleDecoder, side_records
+from insitu.convert.formats.perf_records import SampleDecoder
+from insitu.convert.perf import side_records_of
 from insitu.convert.processes import replay
 from insitu.symbols.elf import Elf
 from insitu.symbols.process_map import Module
@@ -140,8 +141,7 @@ def unwound(path: Path, frame_pointers: bool = False) -> list[Sample]:
     """All samples of a perf.data file, by time."""
     recording = read_perf_data(path)
     windows = [window for stream in recording.streams for window in stream]
-    records = [record for window in windows for record in side_records(window, recording.attrs)]
-    processes = replay(records, recording.build_ids)
+    processes = replay(side_records_of(recording), recording.build_ids)
     spaces = processes.spaces
     unwinder = Unwinder(spaces, opened, frame_pointers=frame_pointers)
     samples = []

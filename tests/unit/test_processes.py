@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from insitu.convert.formats.perf_records import EventAttr, side_records
+from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.formats.perf_stream import walk
+from insitu.convert.formats.side_records import SideRecords
 from insitu.convert.processes import Processes, ProcessLife, replay
 
 from . import perf_bytes as pb
@@ -12,7 +13,7 @@ ATTR = EventAttr.parse(pb.attr(pb.SAMPLE_TYPE))
 
 
 def replayed(*records: bytes) -> Processes:
-    return replay(side_records(walk(b"".join(records)), [ATTR]), {})
+    return replay(SideRecords(walk(b"".join(records)), [ATTR]), {})
 
 
 def where(processes: Processes, pid: int, ts_ns: int, address: int) -> tuple[str, int] | None:

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
 
 import numpy as np
 from numpy.typing import NDArray
@@ -26,7 +27,7 @@ class Lost:
     count: int
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, slots=True)
 class ProcessLife:
     """One process from fork to exit; ``end_ns`` 0 while it runs, ``ppid`` 0 and ``exe`` "" if unknown.
 
@@ -40,7 +41,7 @@ class ProcessLife:
     exe: str
 
 
-@dataclass
+@dataclass(slots=True)
 class ThreadLife:
     """One thread from start to end (0: still running), of ``process`` (index into Processes.processes).
 
@@ -90,13 +91,14 @@ class Processes:
         lines: dict[int, list[tuple[int, int]]] = {}
         for index, life in enumerate(self.lives):
             lines.setdefault(life.tid, []).append((life.start_ns, index))
-        return at_times(lines, tid, ts_ns)
+        return at_times(lambda tid: lines.get(tid, ()), tid, ts_ns)
 
 
 def replay(records: Iterable[SideRecord], build_ids: dict[str, str]) -> Processes:
-    """Replay ``records`` (any order; sorted here by time). ``build_ids`` (path to build id) fills in unknown ones."""
-    ordered = sorted(records, key=lambda record: record.ts_ns)
-    state = _Replay(build_ids, ordered[0].ts_ns if ordered else 0)
+    """Replay ``records``, in the order of time. ``build_ids`` (path to build id) fills in unknown ones."""
+    records = iter(records)
+    first = next(records, None)
+    state = _Replay(build_ids, first.ts_ns if first is not None else 0)
     handlers = {
         Record.MMAP: state.mapped,
         Record.MMAP2: state.mapped,
@@ -107,7 +109,7 @@ def replay(records: Iterable[SideRecord], build_ids: dict[str, str]) -> Processe
         Record.LOST_SAMPLES: state.lost,
         Record.THROTTLE: state.throttled,
     }
-    for record in ordered:
+    for record in chain([first] if first is not None else [], records):
         handlers[record.type](record)
     return state.result
 

@@ -123,7 +123,7 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
     with no_collector():
         addresses = Addresses(
             writer,
-            (record for recording in recordings for record in side_records_of(recording)),
+            side_records_of(*recordings),
             live=writer.manifest.live(procfs) and not kallsyms.exists(),
             kallsyms=kallsyms.read_bytes() if kallsyms.exists() else None,
             unwinds=True,

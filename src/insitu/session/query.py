@@ -92,7 +92,19 @@ class Database:
             self._relations[key] = self._relation(name, self._files[session].get(name))
         return self._relations[key]
 
-    def _relation(self, name: str, files: Sequence[Path] | None) -> str:
+    def between(self, name: str, column: Column, low: int, high: int) -> str:
+        """SQL that reads the rows of a table whose ``column`` lies in [low, high].
+
+        The condition reaches the parquet reader, which skips row groups by their statistics; through the defaults of
+        ``relation`` it would not.
+        """
+        bounds = f"between {low} and {high}"
+        raw = f"cast({quoted(column.name)} as {column.semantic.storage}) {bounds}"
+        has_nulls = isinstance(column.missing, int) and low <= column.missing <= high  # which read as this default
+        source = self._relation(name, self._files[0].get(name), "" if has_nulls else raw)
+        return f"(select * from {source} where {quoted(column.name)} {bounds})"
+
+    def _relation(self, name: str, files: Sequence[Path] | None, raw_filter: str = "") -> str:
         table = self.table(name)
         present = self._physical(files[0]) if files else []
         terms = []
@@ -111,7 +123,8 @@ class Database:
         if not files:
             return f"(select {', '.join(terms)} where false)"
         listed = ", ".join(literal(str(file)) for file in files)
-        return f"(select {', '.join(terms)} from read_parquet([{listed}]))"
+        where = f" where {raw_filter}" if raw_filter else ""
+        return f"(select {', '.join(terms)} from read_parquet([{listed}]){where})"
 
     def rows(self, name: str, session: int = 0) -> int:
         """The number of rows of a table; 0 where the session has none."""
