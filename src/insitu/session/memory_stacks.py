@@ -45,7 +45,7 @@ def stacks_in_memory(
     rows = [(at, name, unit) for at, (name, unit, *_) in enumerate(types)]
     notes: list[str] = []
     if len(rows) > 1:
-        present = set(np.unique(column["event_type"]).tolist())
+        present = set(distinct(column["event_type"])[0].tolist())
         rows = [row for row in rows if row[0] in present] or rows[:1]
     named = event_named(rows, want.event)
     if named is not None and len(rows) > 1:

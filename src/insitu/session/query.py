@@ -286,7 +286,7 @@ def _default(column: Column) -> str:
 
 
 def _filled(values: Any) -> Any:
-    if isinstance(values, np.ma.MaskedArray):
+    if hasattr(values, "filled"):  # a masked array; to name its type would import numpy.ma
         if values.dtype == object:
             return values.filled("")
         return values.filled(np.zeros(1, values.dtype)[0])
