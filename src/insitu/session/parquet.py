@@ -17,8 +17,9 @@ from insitu.files import name_beside
 from insitu.session.schema import Table, description, quoted
 
 if TYPE_CHECKING:
-    import duckdb
     import polars
+
+    from insitu.session.engine import duckdb
 
 __all__ = ["KEY", "Batch", "batch_rows", "literal", "write_part"]
 
@@ -61,7 +62,7 @@ def write_part(
 def _write_with_duckdb(
     connection: "duckdb.DuckDBPyConnection", target: Path, table: Table, columns: Mapping[str, Any], text: str
 ) -> None:
-    import duckdb
+    from insitu.session.engine import duckdb
 
     batch: dict[str, NDArray[Any]] = {}
     selected = []
