@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -30,6 +30,7 @@ KEY: Final = "insitu"
 """Key of the table's description (JSON) in the parquet file's metadata."""
 
 _OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144"
+_TEXTS_AT_ONCE: Final = 1 << 12
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
 
 
@@ -64,32 +65,41 @@ def _write_with_duckdb(
 ) -> None:
     from insitu.session.engine import duckdb
 
-    batch: dict[str, NDArray[Any]] = {}
-    selected = []
+    rows = batch_rows(columns)
+    batch: dict[str, NDArray[Any]] = {"rows": np.zeros(rows, np.bool_)}  # counts them: all others may be texts
+    texts: dict[str, NDArray[Any]] = {}
+    selected, split = [], []
     for number, column in enumerate(table.columns):
-        values, null = _plain(columns[column.name], column.semantic.storage)
-        batch[f"c{number}"] = values
-        term = f"c{number}"
+        name, storage = f"c{number}", column.semantic.storage
+        values, null = _plain(columns[column.name], storage)
+        if storage == "varchar":
+            texts[name], separator = _joined(values)
+            split.append(f"unnest(string_split({name}, chr({separator}))) as {name}")
+        else:
+            batch[name] = np.ascontiguousarray(values)
         if null is not None:
             batch[f"n{number}"] = null
-            term = f"case when n{number} then null else c{number} end"
-        selected.append(f"cast({term} as {column.semantic.storage}) as {quoted(column.name)}")
+            name = f"case when n{number} then null else {name} end"
+        selected.append(f"cast({name} as {storage}) as {quoted(column.name)}")
+    source = f"batch positional join (select {', '.join(split)} from texts)" if split else "batch"
     try:
         with _no_search_for_pandas():
             connection.register("batch", batch)
+            connection.register("texts", texts or batch)
             connection.execute(
-                f"copy (select {', '.join(selected)} from batch) to {literal(str(target))}"
+                f"copy (select {', '.join(selected)} from {source} limit {rows}) to {literal(str(target))}"
                 f" ({_OPTIONS}, kv_metadata {{{KEY}: {literal(text)}}})"
             )
     except duckdb.Error as error:
         raise _os_error(str(error), target) or error from None
     finally:
         connection.unregister("batch")
+        connection.unregister("texts")
 
 
 @contextmanager
 def _no_search_for_pandas() -> Iterator[None]:
-    """DuckDB looks for pandas.NA in every text: where pandas is not loaded, a search of all of sys.path each time."""
+    """DuckDB looks for pandas.NA in every object: without pandas, a search of all of sys.path each time."""
     if "pandas" in sys.modules:
         yield
         return
@@ -100,32 +110,42 @@ def _no_search_for_pandas() -> Iterator[None]:
         del sys.modules["pandas"]
 
 
-def _plain(values: Any, storage: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Values as an array that DuckDB scans, and a mask of nulls (None: no nulls)."""
+def _plain(values: Any, storage: str) -> tuple[Any, NDArray[np.bool_] | None]:
+    """Values without nulls, as an array or a list of objects, and a mask of nulls (None: no nulls)."""
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
-    null: NDArray[np.bool_] | None = None
-    if isinstance(values, np.ma.MaskedArray):
-        null = np.ma.getmaskarray(values)
-        values = values.data
-    elif storage in ("varchar", "blob"):
-        items = list(values)
-        null = np.array([item is None for item in items], np.bool_)
-        values = np.empty(len(items), object)
-        if storage == "varchar":
-            # Lone surrogates (names that are not UTF-8) cannot be stored.
-            values[:] = ["" if item is None else _storable(item) for item in items]
-        else:
-            values[:] = [b"" if item is None else item for item in items]
-    values = np.ascontiguousarray(values)
-    return values, null if null is not None and null.any() else None
+    if hasattr(values, "filled"):  # a masked array; to name its type would import numpy.ma
+        null = np.array(values.mask, np.bool_)
+        return values.data, np.broadcast_to(null, len(values)) if null.any() else None
+    if storage not in ("varchar", "blob"):
+        return values, None
+    items = list(values)
+    null = np.array([item is None for item in items], np.bool_)
+    empty = "" if storage == "varchar" else b""
+    if null.any():
+        items = [empty if item is None else item for item in items]
+    if storage == "varchar":
+        return items, null if null.any() else None
+    objects = np.empty(len(items), object)
+    objects[:] = items
+    return objects, null if null.any() else None
 
 
-def _storable(text: Any) -> str:
-    shown = str(text)
-    if shown.isascii():
-        return shown
-    return shown.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], int]:
+    """Texts joined by the character of the number returned, since DuckDB is slow in taking object after object."""
+    pieces = [[*map(str, items[at : at + _TEXTS_AT_ONCE])] for at in range(0, len(items), _TEXTS_AT_ONCE)]
+    used = set().union(*("".join(piece) for piece in pieces))
+    separator = next(number for number in range(sys.maxunicode) if chr(number) not in used)
+    whole = np.empty(len(pieces), object)
+    whole[:] = [_storable(chr(separator).join(piece)) for piece in pieces]
+    return whole, separator
+
+
+def _storable(text: str) -> str:
+    """A text without lone surrogates (names that are not UTF-8), which cannot be stored."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], text: str) -> None:
@@ -149,7 +169,7 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
             made = pl.Series(column.name, data).to_frame().with_columns(pl.Series("null", mask))
             values = made.select(pl.when(~pl.col("null")).then(pl.col(column.name))).to_series()
         if column.semantic.storage == "varchar" and not isinstance(values, pl.Series):
-            values = [None if item is None else _storable(item) for item in values]
+            values = [None if item is None else _storable(str(item)) for item in values]
         one = values.alias(column.name) if isinstance(values, pl.Series) else pl.Series(column.name, values)
         series.append(one.cast(kind) if kind is not None and one.dtype != kind else one)
     frame: polars.DataFrame = pl.DataFrame(series)
