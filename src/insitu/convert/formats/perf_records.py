@@ -372,9 +372,9 @@ def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[SideRec
     trailer = trailer_fields(attrs[0].sample_type) if attrs and attrs[0].sample_id_all else ()
     rows = np.flatnonzero(np.isin(stream.type, list(LAYOUTS)))
     memory = stream.words.view(np.uint8)
-    for row in rows.tolist():
-        start = int(stream.at[row]) * 8
-        body = memory[start + HEADER.size : start + int(stream.size[row])].tobytes()
-        record = parse(int(stream.type[row]), int(stream.misc[row]), body, trailer)
+    fields = (stream.at[rows].tolist(), *(field[rows].tolist() for field in (stream.size, stream.type, stream.misc)))
+    for at, size, kind, misc in zip(*fields, strict=True):
+        body = memory[at * 8 + HEADER.size : at * 8 + size].tobytes()
+        record = parse(kind, misc, body, trailer)
         if record is not None:
             yield record
