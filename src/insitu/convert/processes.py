@@ -2,6 +2,7 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -28,8 +29,7 @@ class Lost:
     count: int
 
 
-@dataclass(frozen=True)
-class ProcessLife:
+class ProcessLife(NamedTuple):
     """One process from fork to exit; ``end_ns`` 0 while it runs, ``ppid`` 0 and ``exe`` "" if unknown.
 
     A reused pid is another process. ``exe`` is the program of its last exec.
