@@ -241,7 +241,7 @@ def test_a_table_of_another_module_is_described_by_its_files(tmp_path: Path):
 def test_texts_of_any_characters_keep_their_rows(tmp_path: Path):
     table = Table("note", "", (Column("a", "text", nullable=True), Column("b", "text"), Column("raw", "blob")))
     random = np.random.default_rng(2)
-    choices = ["", "x", "\0", "\0\0", "\1\n\x1f", "'", "\U0010ffff", "é", "caf\udce9", None]
+    choices = ["", "x", "\0", "\0\0", "\1\n\x1f", "\1z\1y", "\0\1z", "'", "\U0010ffff", "é", "caf\udce9", None]
     for rows in (0, 1, 4096, 9000):
         path = tmp_path / f"{rows}.insitu"
         create(path, Manifest.here())

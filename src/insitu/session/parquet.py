@@ -30,7 +30,7 @@ KEY: Final = "insitu"
 """Key of the table's description (JSON) in the parquet file's metadata."""
 
 _OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144"
-_TEXTS_AT_ONCE: Final = 1 << 12
+_TEXTS_AT_ONCE: Final = 1 << 12  # a list's unnest() takes time by the square of its length
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
 
 
@@ -65,16 +65,17 @@ def _write_with_duckdb(
 ) -> None:
     from insitu.session.engine import duckdb
 
-    rows = batch_rows(columns)
-    batch: dict[str, NDArray[Any]] = {"rows": np.zeros(rows, np.bool_)}  # counts them: all others may be texts
+    # A column that is not written says how many rows there are: all others may be texts.
+    batch: dict[str, NDArray[Any]] = {"rows": np.zeros(batch_rows(columns), np.bool_)}
     texts: dict[str, NDArray[Any]] = {}
     selected, split = [], []
     for number, column in enumerate(table.columns):
         name, storage = f"c{number}", column.semantic.storage
         values, null = _plain(columns[column.name], storage)
         if storage == "varchar":
-            texts[name], separator = _joined(values)
-            split.append(f"unnest(string_split({name}, chr({separator}))) as {name}")
+            texts[name], escaped = _joined(values)
+            split.append(f"unnest(string_split({name}, chr(0))) as {name}")
+            name = f"replace(replace({name}, '\1z', chr(0)), '\1y', '\1')" if escaped else name
         else:
             batch[name] = np.ascontiguousarray(values)
         if null is not None:
@@ -87,7 +88,7 @@ def _write_with_duckdb(
             connection.register("batch", batch)
             connection.register("texts", texts or batch)
             connection.execute(
-                f"copy (select {', '.join(selected)} from {source} limit {rows}) to {literal(str(target))}"
+                f"copy (select {', '.join(selected)} from {source}) to {literal(str(target))}"
                 f" ({_OPTIONS}, kv_metadata {{{KEY}: {literal(text)}}})"
             )
     except duckdb.Error as error:
@@ -131,14 +132,16 @@ def _plain(values: Any, storage: str) -> tuple[Any, NDArray[np.bool_] | None]:
     return objects, null if null.any() else None
 
 
-def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], int]:
-    """Texts joined by the character of the number returned, since DuckDB is slow in taking object after object."""
-    pieces = [[*map(str, items[at : at + _TEXTS_AT_ONCE])] for at in range(0, len(items), _TEXTS_AT_ONCE)]
-    used = set().union(*("".join(piece) for piece in pieces))
-    separator = next(number for number in range(sys.maxunicode) if chr(number) not in used)
-    whole = np.empty(len(pieces), object)
-    whole[:] = [_storable(chr(separator).join(piece)) for piece in pieces]
-    return whole, separator
+def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], bool]:
+    """Texts joined by zeros, as DuckDB is slow in taking object after object; whether zeros in them are escaped."""
+    texts = [*map(str, items)]
+    escaped = any("\0" in text for text in texts)
+    if escaped:
+        texts = [text.replace("\1", "\1y").replace("\0", "\1z") for text in texts]
+    starts = range(0, len(texts), _TEXTS_AT_ONCE)
+    pieces = np.empty(len(starts), object)
+    pieces[:] = [_storable("\0".join(texts[at : at + _TEXTS_AT_ONCE])) for at in starts]
+    return pieces, escaped
 
 
 def _storable(text: str) -> str:
