@@ -244,7 +244,7 @@ def test_texts_of_any_characters_keep_their_rows(tmp_path: Path):
     choices = ["", "x", "\0", "\0\0", "\1\n\x1f", "\1z\1y", "\0\1z", "'", "\U0010ffff", "é", "caf\udce9", None]
     for rows in (0, 1, 4096, 9000):
         path = tmp_path / f"{rows}.insitu"
-        create(path, Manifest.here())
+        create(path, Manifest.here(procfs), procfs)
         a = [choices[at] for at in random.integers(0, len(choices), rows)]
         b = [str(at) * (at % 3) for at in range(rows)]
         with SessionWriter.on_disk(path) as writer:
