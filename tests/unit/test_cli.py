@@ -328,7 +328,7 @@ def test_a_message_that_cannot_be_written_changes_no_status(folded):
     assert subprocess.run(command, timeout=300).returncode == 1
 
 
-@pytest.mark.parametrize("module", ["insitu.commands._options", "insitu.convert.open", "numpy", "duckdb"])
+@pytest.mark.parametrize("module", ["insitu.commands._options", "insitu.convert.open", "numpy", "_duckdb"])
 def test_ctrl_c_while_modules_are_imported_prints_nothing(module, folded):
     """-X importtime prints on standard error when the import of a module ends; then the command waits for input."""
     command = [sys.executable, "-X", "importtime", "-m", "insitu", "sql", folded]

@@ -238,6 +238,24 @@ def test_a_table_of_another_module_is_described_by_its_files(tmp_path: Path):
     assert folded_counts(stacks) == {"open": 11}
 
 
+def test_texts_of_any_characters_keep_their_rows(tmp_path: Path):
+    table = Table("note", "", (Column("a", "text", nullable=True), Column("b", "text"), Column("raw", "blob")))
+    random = np.random.default_rng(2)
+    choices = ["", "x", "\0", "\0\0", "\1\n\x1f", "\1z\1y", "\0\1z", "'", "\U0010ffff", "é", "caf\udce9", None]
+    for rows in (0, 1, 4096, 9000):
+        path = tmp_path / f"{rows}.insitu"
+        create(path, Manifest.here(procfs), procfs)
+        a = [choices[at] for at in random.integers(0, len(choices), rows)]
+        b = [str(at) * (at % 3) for at in range(rows)]
+        with SessionWriter.on_disk(path) as writer:
+            writer.append(table, {"a": a, "b": b, "raw": [each.encode() for each in b]})
+            writer.finish()
+        shown = [text if text is None else text.replace("\udce9", "\ufffd") for text in a]
+        with open_session(path) as session:
+            found = session.sql("select a, b, raw from note").rows()
+        assert found == list(zip(shown, b, (each.encode() for each in b), strict=True))
+
+
 def test_columns_that_a_recording_lacks_take_their_defaults(tmp_path: Path):
     path = tmp_path / "s.insitu"
     create(path, Manifest.here(procfs), procfs)

@@ -47,6 +47,8 @@ def finished(path: "Path") -> "Manifest | None":
     """Convert and symbolize; None where that failed, which is reported and loses nothing."""
     import signal
 
+    # As in cli.py for commands that start no programs: this one's have ended.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from insitu.convert.sources import finish
 
     # Ctrl-C ends the program at once: the raw records stay until all is converted.

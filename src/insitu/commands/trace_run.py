@@ -10,7 +10,7 @@ import sys
 from typing import TYPE_CHECKING, BinaryIO, Self
 
 from insitu import messages
-from insitu.commands._options import pids_named
+from insitu.commands.trace import traced_process
 from insitu.errors import InsituError
 from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
@@ -26,7 +26,7 @@ from insitu.record.sources.probe import ProbeSource
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["run_script", "traced_process"]
+__all__ = ["run_script"]
 
 
 def run_script(args: argparse.Namespace) -> int:
@@ -52,17 +52,6 @@ def run_script(args: argparse.Namespace) -> int:
         raise
     finally:
         context.close()
-
-
-def traced_process(args: argparse.Namespace) -> int | None:
-    """The process that -p or -n restricts probes to. Raises InsituError unless it is one."""
-    pids = tuple(args.pid or ())
-    if args.comm:
-        pids += pids_named(args.comm)
-    if len(pids) > 1:
-        listed = ", ".join(map(str, pids[:8]))
-        raise InsituError(f"trace takes one process, not {len(pids)}: {listed}", remedy="-p PID", status=2)
-    return pids[0] if pids else None
 
 
 def _script(args: argparse.Namespace) -> tuple[Source, list[str], list[str]]:

@@ -2,7 +2,6 @@
 
 import errno
 import os
-import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -134,6 +133,8 @@ def _converted_in_place(path: Path) -> bool:
 
 def _convert_copy(path: Path, target: Path) -> None:
     """Convert a session that cannot be converted in place into another, up to what is there now."""
+    import shutil
+
     from insitu.convert.sources import convert_sources, locked
     from insitu.session.writer import SessionWriter
 
@@ -158,6 +159,7 @@ def _convert_copy(path: Path, target: Path) -> None:
 
 def temporary_session(make: Callable[[Path], object]) -> "Session":
     """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object."""
+    import shutil
     import weakref
 
     from insitu.session.reader import Session

@@ -1,7 +1,6 @@
 """A session's directory: create it, move an earlier one aside, list its files."""
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,11 +49,11 @@ def create(path: Path, manifest: Manifest, host: Host) -> "Renamed":
         temporary.rename(path)
     except OSError as error:
         _undo(renamed)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise _cannot_make(shown, error) from error
     except BaseException:
         _undo(renamed)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise
     return renamed
 
@@ -75,7 +74,7 @@ def _create(path: Path, manifest: Manifest, shown: str) -> None:
         (path / "tables").mkdir()
         manifest.write(path)
     except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
         raise _cannot_make(shown, error) from error
 
 
@@ -112,7 +111,7 @@ def created_whole(path: Path, manifest: Manifest, host: Host) -> Iterator[Path]:
             raise _cannot_make(shown, error) from error
         settle(renamed)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise
 
 
@@ -120,12 +119,12 @@ def settle(renamed: "Renamed") -> None:
     """Remove the session that was PATH.old before, which ``create`` keeps until the new session has begun."""
     for _, now in renamed:
         if now.name.endswith(_OLDER):
-            shutil.rmtree(now, ignore_errors=True)
+            _remove(now)
 
 
 def put_back(path: Path, renamed: "Renamed") -> None:
     """Remove a new session that recorded nothing, and undo the renames of ``create``."""
-    shutil.rmtree(_named(path), ignore_errors=True)
+    _remove(_named(path))
     _undo(renamed)
 
 
@@ -168,7 +167,7 @@ def _move_aside(path: Path, host: Host) -> "Renamed":
     if old.exists():
         if not is_session(old):
             raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
-        shutil.rmtree(older, ignore_errors=True)
+        _remove(older)
         old.rename(older)
         renamed.append((old, older))
     path.rename(old)
@@ -183,7 +182,7 @@ def raw_sources(path: Path) -> list[Path]:
 
 def drop_raw(path: Path) -> None:
     """Remove the raw records, once they are converted."""
-    shutil.rmtree(path / "raw", ignore_errors=True)
+    _remove(path / "raw")
 
 
 def table_files(path: Path) -> dict[str, list[Path]]:
@@ -195,3 +194,10 @@ def table_files(path: Path) -> dict[str, list[Path]]:
         if files:
             tables[directory.name] = files
     return tables
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory as far as that is possible."""
+    import shutil  # which reading does without
+
+    shutil.rmtree(path, ignore_errors=True)

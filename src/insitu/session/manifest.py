@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Mapping
@@ -81,7 +80,7 @@ class Manifest:
             boot_id=host.boot_id(),
             host=kernel.nodename,
             kernel=kernel.release,
-            machine=platform.machine(),
+            machine=kernel.machine,
             cpus=os.cpu_count() or 0,
             page_size=PAGESIZE,
             start_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),

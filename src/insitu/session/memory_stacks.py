@@ -43,7 +43,7 @@ def stacks_in_memory(
         for each in ("ts_ns", "utid", "event_type", "stack", "weight")
     }
     rows = [(at, name, unit) for at, (name, unit, *_) in enumerate(types)]
-    named, notes = event_chosen(rows, lambda: set(np.unique(column["event_type"]).tolist()), want.event)
+    named, notes = event_chosen(rows, lambda: set(distinct(column["event_type"])[0].tolist()), want.event)
     if named is not None and notes:
         column = {each: values[column["event_type"] == named[0]] for each, values in column.items()}
     ts_ns = column["ts_ns"]

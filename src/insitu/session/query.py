@@ -18,8 +18,9 @@ from insitu.session.schema import TABLES, Column, Table, described, quoted
 from insitu.session.stdlib import stdlib
 
 if TYPE_CHECKING:
-    import duckdb
     import polars
+
+    from insitu.session.engine import duckdb
 
 __all__ = ["Database", "one_line"]
 
@@ -32,7 +33,7 @@ class Database:
 
     def __init__(self, *paths: Path) -> None:
         """Raises InsituError when files of a table are missing."""
-        import duckdb
+        from insitu.session.engine import duckdb
 
         self.paths = paths
         self._files = [_whole(path) for path in paths]
@@ -78,7 +79,7 @@ class Database:
         return [column[0] for column in rows.description or ()]
 
     def _execute(self, text: str, file: Path) -> duckdb.DuckDBPyConnection:
-        import duckdb
+        from insitu.session.engine import duckdb
 
         try:
             return self._connection.execute(text)
@@ -138,7 +139,7 @@ class Database:
 
         Raises InsituError where a table cannot be read.
         """
-        import duckdb
+        from insitu.session.engine import duckdb
 
         try:
             found = self._connection.execute(text, list(parameters)).fetchnumpy()
@@ -148,7 +149,7 @@ class Database:
 
     def all(self, text: str) -> list[tuple[Any, ...]]:
         """The rows of an internal query as tuples. Raises InsituError where a table cannot be read."""
-        import duckdb
+        from insitu.session.engine import duckdb
 
         try:
             return self._connection.execute(text).fetchall()
@@ -159,7 +160,7 @@ class Database:
 
     def _open_to_users(self) -> None:
         """Create a view for every table, add the standard library's views, and disable access to other files."""
-        import duckdb
+        from insitu.session.engine import duckdb
 
         if self._locked:
             return
@@ -229,7 +230,7 @@ class Database:
         ``parameters`` fill ``?`` or ``$name``. Raises InsituError with DuckDB's message.
         Ctrl-C, or another exception that a signal handler raises, ends the query.
         """
-        import duckdb
+        from insitu.session.engine import duckdb
 
         self._open_to_users()
         try:
@@ -299,7 +300,7 @@ def _default(column: Column) -> str:
 
 
 def _filled(values: Any) -> Any:
-    if isinstance(values, np.ma.MaskedArray):
+    if hasattr(values, "filled"):  # a masked array; to name its type would import numpy.ma
         if values.dtype == object:
             return values.filled("")
         return values.filled(np.zeros(1, values.dtype)[0])

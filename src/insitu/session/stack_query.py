@@ -395,10 +395,9 @@ def _threads(database: Database) -> dict[int, tuple[int, int, str]]:
 
 def _tree(database: Database) -> tuple[I32, I32, list[Frame]]:
     stack = database.fetch(f"select id, parent, frame from {database.relation(STACK.name)} order by id")
-    fields = ", ".join(Frame._fields)
-    frames = [
-        Frame(*row) for row in database.all(f"select {fields} from {database.relation(FRAME.name)} order by id")
-    ]
+    names = ", ".join(Frame._fields)
+    fields = database.fetch(f"select {names} from {database.relation(FRAME.name)} order by id")
+    frames = [*map(Frame._make, zip(*(fields[name].tolist() for name in Frame._fields), strict=True))]
     parent, frame = stack["parent"].astype(np.int32), stack["frame"].astype(np.int32)
     if not len(parent):
         parent, frame = np.zeros(1, np.int32), np.full(1, -1, np.int32)

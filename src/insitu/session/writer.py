@@ -43,7 +43,7 @@ class DiskTables:
     """Parts as parquet files under PATH/tables."""
 
     def __init__(self, path: Path) -> None:
-        import duckdb
+        from insitu.session.engine import duckdb
 
         self.path = path
         self.parts: dict[str, int] = {}

@@ -9,7 +9,7 @@ import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +38,7 @@ _ATTR_SAMPLE_ID_ALL = 1 << 18
 _ATTR_FREQ = 1 << 10
 
 
-@dataclass(frozen=True)
-class EventAttr:
+class EventAttr(NamedTuple):
     """The fields of struct perf_event_attr needed for decoding, and the name and ids of its event."""
 
     name: str
