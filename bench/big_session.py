@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 
 from bench._measure import INSITU, once
+from insitu.kernel import procfs
 from insitu.session.core_tables import SAMPLE
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
@@ -22,7 +23,7 @@ _BATCH = 1_000_000
 
 def write_synthetic(path: Path) -> None:
     """Samples over 100,000 stacks up to 60 deep of 20,000 functions, hot ones as rare as Zipf has them."""
-    create(path, Manifest.here(command=["synthetic"]))
+    create(path, Manifest.here(procfs, command=["synthetic"]), procfs)
     with SessionWriter.on_disk(path) as writer:
         _write(writer)
         writer.finish()

@@ -10,7 +10,8 @@ import numpy as np
 
 from bench._measure import once
 from insitu.convert.formats.perf_data import read_perf_data
-from insitu.convert.formats.perf_records import SampleBatch, SampleDecoder, side_records
+from insitu.convert.formats.perf_records import SampleBatch, SampleDecoder
+from insitu.convert.perf import side_records_of
 from insitu.convert.processes import Processes, replay
 from insitu.symbols.elf import Elf
 from insitu.symbols.process_map import Module
@@ -59,8 +60,7 @@ def _stacks(batch: SampleBatch, processes: Processes) -> UserStacks:
 def _measure(path: Path) -> None:
     recording = read_perf_data(path)
     windows = [window for stream in recording.streams for window in stream]
-    records = [record for window in windows for record in side_records(window, recording.attrs)]
-    processes = replay(records, recording.build_ids)
+    processes = replay(side_records_of(recording), recording.build_ids)
     decoder = SampleDecoder(recording.attrs)
     batches = [_stacks(batch, processes) for window in windows for batch in decoder.batches(window)]
     samples = sum(len(batch.epoch) for batch in batches)

@@ -1,13 +1,13 @@
 """Where this user's programs keep what they can make anew (XDG Base Directory Specification)."""
 
 # Text, not paths: every start of a program asks, and importing pathlib takes long.
-# ruff: noqa: PTH102, PTH105, PTH108, PTH111, PTH116, PTH118, PTH120
+# ruff: noqa: PTH102, PTH111, PTH116, PTH118, PTH120
 
 import contextlib
 import os
 import stat
 
-__all__ = ["cache_home", "own_cache", "own_directory", "replace_in_cache"]
+__all__ = ["cache_home", "own_cache", "own_directory"]
 
 _ROOT = 0
 _OTHERS = stat.S_IWGRP | stat.S_IWOTH
@@ -55,16 +55,3 @@ def _made(path: str, *, follow: bool = False) -> os.stat_result:
     with contextlib.suppress(FileExistsError):  # another process made it meanwhile
         os.mkdir(path, 0o700)
     return os.stat(path, follow_symlinks=follow)
-
-
-def replace_in_cache(path: str, data: bytes) -> None:
-    """Make ``path``, in one of our own directories, a file with ``data``, atomically. Raises OSError."""
-    temporary = f"{path}.{os.urandom(6).hex()}"
-    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
-    try:
-        with os.fdopen(descriptor, "wb") as file:
-            file.write(data)
-        os.replace(temporary, path)
-    except BaseException:
-        os.unlink(temporary)
-        raise

@@ -5,22 +5,26 @@ import errno
 import importlib
 import keyword
 import os
+import re
 import signal
 import sys
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import NoReturn
 
 from insitu import __version__, messages
 from insitu.commands import COMMANDS, Properties
-from insitu.errors import InsituError
+from insitu.errors import InsituError, nearest
 
 __all__ = ["command_parser", "full_parser", "main"]
 
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 _IMPORT_POLL_S = 0.01
+
+# argparse's message; Python 3.12 and newer leave the quotation marks out.
+_INVALID_CHOICE = re.compile(r"argument (.*): invalid choice: (.*) \(choose from (.*)\)")
 
 _asked: list[int] = []  # signals that have asked this command to end
 
@@ -46,8 +50,25 @@ def _columns() -> int:
 class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
+    peer_options: Mapping[str, str] = {}
+
     def error(self, message: str) -> NoReturn:
-        raise InsituError(message, remedy=f"see {self.prog} --help", status=2)
+        _, unknown, words = message.partition("unrecognized arguments: ")
+        if unknown:
+            message = self._unknown(words.split(" ")[0])
+        elif choice := _INVALID_CHOICE.fullmatch(message):
+            message = f"{choice[1]}: {choice[2]} is not one of {choice[3].replace(chr(39), '')}"
+        raise InsituError(message.removeprefix("argument "), remedy=f"see {self.prog} --help", status=2)
+
+    def _unknown(self, word: str) -> str:
+        if not word.startswith("-"):
+            return f"unexpected argument {word!r}"
+        name = word.partition("=")[0]
+        peer = self.peer_options.get(name, "")
+        options = [option for option in self._option_string_actions if option.startswith("--")]
+        prefixed = [option for option in options if option.startswith(name)] if len(name) > 3 else []
+        hint = f"; {peer}" if peer else nearest(name, prefixed or options) if name.startswith("--") else ""
+        return f"unknown option {name}{hint}"
 
 
 def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> argparse.ArgumentParser:
@@ -58,6 +79,7 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
     module = _module(name)
     if parser is None:
         parser = _Parser(prog=f"insitu {name}", allow_abbrev=False, formatter_class=_Formatter)
+        parser.peer_options = getattr(module, "PROPERTIES", Properties()).peer_options
     parser.formatter_class = _Formatter
     parser.description = module.__doc__
     module.arguments(parser)
@@ -67,7 +89,7 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
 
 def _module(name: str) -> ModuleType:
     if name not in COMMANDS:
-        raise InsituError(f"no command {name!r}{_nearest(name)}", remedy="see insitu --help", status=2)
+        raise InsituError(f"no command {name!r}{nearest(name, COMMANDS)}", remedy="see insitu --help", status=2)
     return importlib.import_module(f"insitu.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 
@@ -94,7 +116,7 @@ def main(argv: Sequence[str] | None = None) -> int:
 
 
 def _interruptible(words: list[str]) -> int:
-    """Run the command line. What C code (DuckDB's) makes of the exception of a signal is no failure of its own."""
+    """Run the command line. Of a signal, C code (DuckDB) makes other exceptions: these exit as it does."""
     del _asked[:]
     try:
         return _run(words)
@@ -260,10 +282,3 @@ def _print_overview() -> int:
         print(f"  {name:<{width}}  {line}")
     print("\n'insitu help COMMAND' explains a command, with examples.")
     return 0
-
-
-def _nearest(name: str) -> str:
-    import difflib
-
-    matches = difflib.get_close_matches(name, COMMANDS, n=1)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

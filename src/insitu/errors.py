@@ -1,6 +1,23 @@
 """The one exception for what a user is to see: what failed and why, and the remedy, in one line."""
 
-__all__ = ["InsituError"]
+from collections.abc import Iterable
+
+__all__ = ["InsituError", "nearest", "with_remedy"]
+
+
+def nearest(name: str, candidates: Iterable[str]) -> str:
+    """``; did you mean 'x'?`` for the candidate most like ``name``, or nothing."""
+    import difflib
+
+    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
+    return f"; did you mean {matches[0]!r}?" if matches else ""
+
+
+def with_remedy(message: str, remedy: str) -> str:
+    """Both on one line: the remedy in parentheses, or after a semicolon where either has parentheses of its own."""
+    if not remedy:
+        return message
+    return f"{message}; {remedy}" if message.endswith(")") or "(" in remedy else f"{message} ({remedy})"
 
 
 class InsituError(Exception):
@@ -18,8 +35,8 @@ class InsituError(Exception):
 
     @property
     def rendered(self) -> str:
-        """What is shown. Of several lines where the place of the error is shown too, as in a script."""
+        """What is shown. Of several lines where its location is shown too, as in a script."""
         return str(self)
 
     def __str__(self) -> str:
-        return f"{self.message} ({self.remedy})" if self.remedy else self.message
+        return with_remedy(self.message, self.remedy)

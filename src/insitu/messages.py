@@ -2,6 +2,8 @@
 
 import sys
 
+from insitu.errors import with_remedy
+
 __all__ = ["block", "error", "note", "one_line", "printable", "progress", "warning"]
 
 _ERASE_LINE = "\r\x1b[K"
@@ -20,8 +22,8 @@ def warning(text: str) -> None:
 
 
 def error(message: str, remedy: str = "") -> None:
-    """Print one line about a failure, and in parentheses what to do about it."""
-    _write(f"insitu: {one_line(f'{message} ({remedy})' if remedy else message)}\n")
+    """Print one line about a failure and what to do about it."""
+    _write(f"insitu: {one_line(with_remedy(message, remedy))}\n")
 
 
 def block(text: str, prefix: str = "insitu: ") -> None:

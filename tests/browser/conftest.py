@@ -91,7 +91,7 @@ def _stacks(samples: Sequence[Sample], **known: object) -> WeightedStacks:
         "event": "cpu-clock",
         "unit": "ns",
         "ts_ns": ts_ns,
-        "first_ns": int(ts_ns.min(initial=0)),
+        "first_ns": int(ts_ns.min()) if len(ts_ns) else 0,
         "last_ns": int(ts_ns.max(initial=0)),
         **known,
     }

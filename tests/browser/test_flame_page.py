@@ -357,3 +357,13 @@ def test_two_hundred_thousand_stacks_load_and_respond(open_page: Open, stacks_of
     page.keyboard.press("i")
     settle(page)
     assert frame(page, "all")["total"] == 200_000
+
+
+@pytest.mark.parametrize(("width", "rows"), [(1400, 1), (1280, 1), (1200, 2), (1000, 2)])
+def test_no_control_is_alone_in_a_row_of_the_toolbar(
+    open_page: Open, stacks_of: StacksOf, samples: list[Any], width: int, rows: int
+) -> None:
+    page = open_page(flame_html(stacks_of(samples), title="a test"), viewport={"width": width, "height": 800})
+    tops = page.evaluate("[...document.querySelector('.toolbar').children].map(e => Math.round(e.offsetTop / 20))")
+    count = Counter(tops)
+    assert len(count) <= rows and min(count.values()) > 1

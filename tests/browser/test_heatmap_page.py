@@ -155,3 +155,15 @@ def test_a_range_survives_its_address(open_page: Open, stacks_of: StacksOf, samp
 def test_no_samples_are_said(open_page: Open, stacks_of: StacksOf) -> None:
     page = open_page(heatmap_html(stacks_of([]), title="nothing"))
     expect(page.locator(".range")).to_have_text("No samples")
+
+
+def test_labels_of_the_vertical_axis_are_whole(page: Page) -> None:
+    """Right-aligned text that is too long for its margin touches the edge of the canvas."""
+    inked = page.evaluate(
+        """() => {
+            const canvas = document.querySelector(".heat canvas");
+            const data = canvas.getContext("2d").getImageData(0, 0, 1, canvas.height).data;
+            return data.some(value => value > 0);
+        }"""
+    )
+    assert not inked

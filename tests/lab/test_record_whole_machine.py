@@ -34,7 +34,7 @@ def test_the_whole_machine_is_recorded_while_a_command_runs_and_idle_cpus_are_no
         counts = dict(session.sql("select name, count(*) from sample join thread using (utid) group by name").rows())
         idle = session.sql("select count(*) from sample where utid = 0").item()
         cpus = set(session["sample"]["cpu"].to_list())
-    # The bystander began before the recording and is no child of its command.
+    # The bystander began before the recording and is not a child of its command.
     assert counts["bystander"] > 50
     assert counts["sh"] > 50
     assert not {name for name in counts if name.startswith("swapper")}

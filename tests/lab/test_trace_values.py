@@ -30,7 +30,7 @@ END { print((@load.weight, len(@path))); clear(@load); clear(@path); clear(@m); 
 """
 
 
-def test_kernel_structs_are_copied_whole_and_told_apart(guest: Guest, tmp_path: Path) -> None:
+def test_kernel_structs_are_copied_whole_and_distinguished(guest: Guest, tmp_path: Path) -> None:
     (tmp_path / "a_file_of_ours").write_bytes(bytes(5000))
     (tmp_path / "script.bt").write_text(_SCRIPT)
     (tmp_path / "reads.py").write_text(_READS.format(path=tmp_path / "a_file_of_ours"))

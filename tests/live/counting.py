@@ -13,7 +13,7 @@ from insitu.kernel.bpf_abi import MapType
 from insitu.kernel.bpf_map import Map
 from insitu.probe.providers.base import ProgramKind
 
-NAME = f"count{os.getpid()}"  # tells our programs from those of another run of these tests
+NAME = f"count{os.getpid()}"  # distinguishes our programs from those of another run of these tests
 _PID_TGID, _LOOKUP, _COOKIE = 14, 1, 174  # helpers' numbers, include/uapi/linux/bpf.h
 _R0, _R1, _R2, _R6, _R10 = 0, 1, 2, 6, 10
 

@@ -96,7 +96,7 @@ def test_a_time_series_keeps_the_last_value_of_each_interval() -> None:
         assert (total, mean) == ((None, None) if last is None else (last - least + 1, (last + least) // 2))
 
 
-def test_a_time_series_by_key_is_printed_and_told_as_json() -> None:
+def test_a_time_series_by_key_is_printed_also_as_json() -> None:
     script = 'BEGIN { @a["x"] = tseries(-3, 1s, 5); @a["y"] = tseries(4, 1s, 5); exit(); }'
     shown = run_trace("-e", script).stdout
     assert "@a[x]:\n         -4 " in shown and "*                         | -3\n" in shown

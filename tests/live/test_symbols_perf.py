@@ -50,7 +50,7 @@ def perf_record(output: Path, *words: str | Path, event: str = "cpu-clock:u") ->
 
 
 def plt_names(program: Path) -> dict[int, str]:
-    """Address -> name of the PLT entry that it lies in, as objdump has them: this perf does not name all of them."""
+    """Address -> name of its PLT entry, as objdump has them: this perf does not name all of them."""
     sections = [word for name in (".plt", ".plt.got", ".plt.sec") for word in ("-j", name)]
     listing = subprocess.run(["objdump", "-d", *sections, program], capture_output=True, text=True).stdout
     names, name = {}, ""

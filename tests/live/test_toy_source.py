@@ -18,7 +18,7 @@ from insitu.views.call_tree import call_tree
 if os.geteuid() != 0:
     pytest.skip("needs root, for perf_event_open(2)", allow_module_level=True)
 
-# Each nap is told with the addresses at which its callers stand. It sleeps N microseconds for nap number N.
+# Each nap is reported with the return addresses of its callers. It sleeps N microseconds for nap number N.
 _PROGRAM = r"""
 #include <stdio.h>
 #include <stdlib.h>

@@ -29,7 +29,7 @@ from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import decode_events
 from insitu.probe.runtime.run import Runtime
 from insitu.probe.source import Source
-from insitu.record.target import TracedProcess
+from insitu.record.launcher import Launched
 
 from .capturing import capture, decoded, decoded_maps, events_file
 
@@ -302,7 +302,7 @@ def test_lost_events_are_counted_by_label(program: Path) -> None:
     script = f'uprobe:{program}:say {{ emit("some", (n=arg0)); emit("long", (t=str(arg1), u=ustack(dwarf))); }}'
     with insitu.trace(script, command=f"{program} 20000") as running:
         # Nobody looks at the ring before the program has ended: 20,000 copies of its stack do not fit.
-        select.select([running._runtime.target.fd], [], [])
+        os.waitid(os.P_PID, running._runtime.context.child_pid, os.WEXITED | os.WNOWAIT)
         tables = running.wait().tables
         lost = running._runtime.lost_events()
         said = running.lost
@@ -361,18 +361,18 @@ def test_a_recorder_sleeps_until_much_is_waiting_and_misses_nothing(program: Pat
     """What record/loop.py does with a source: poll its descriptors, drain, and look each second in any case."""
     count = 200_000
     source, context = Source(f'uprobe:{program}:say {{ emit("x", (n=arg0)); }}'), Context(runs_command=True)
-    target = TracedProcess.command([str(program), str(count)])
-    runtime = Runtime(compile_script(source, Options(), context), source, context, target)
+    target = Launched([str(program), str(count)])
+    runtime = Runtime(compile_script(source, Options(), context), source, context, child_pid=target.pid)
     files = Capture(runtime)
     woken = moved = 0
     try:
         files.start(tmp_path)
         poll = select.poll()
-        for fd in (*files.fds, target.fd):
+        for fd in (*files.fds, target.pidfd):
             poll.register(fd, select.POLLIN)
         runtime.attach()
         target.release()
-        while not target.has_ended():
+        while not target.ended():
             woken += bool(poll.poll(1000))
             moved += files.drain()
         runtime.loaded.detach()

@@ -45,9 +45,9 @@ class _Writer:
                 self.text = f"text {n}" if self.number % 2 else self.text
                 return f'if ($number % 2) {{ $text = "text {n}"; }}'
             case 8:
-                rounds = 40 + n % 20
-                self.number += sum(range(rounds)) % 3
-                return f"$s = 0; for ($i : 0..{rounds}) {{ $s += $i; }} $number += $s % 3;"
+                iterations = 40 + n % 20
+                self.number += sum(range(iterations)) % 3
+                return f"$s = 0; for ($i : 0..{iterations}) {{ $s += $i; }} $number += $s % 3;"
             case _:
                 if n < 100:
                     self.printed.append(f"{self.number} {self.text}")

@@ -17,10 +17,10 @@ def _trace(script: str) -> str:
     return done.stdout + done.stderr
 
 
-@pytest.mark.parametrize("rounds", [1, 32, 33, 1_000_000])
-def test_a_range_has_as_many_rounds_as_it_says(rounds: int) -> None:
-    output = _trace(f"BEGIN {{ $s = 0; for ($i : 0..{rounds}) {{ $s += $i; }} @s = $s; exit(); }}")
-    assert f"@s: {rounds * (rounds - 1) // 2}\n" in output
+@pytest.mark.parametrize("iterations", [1, 32, 33, 1_000_000])
+def test_a_range_has_as_many_iterations_as_it_says(iterations: int) -> None:
+    output = _trace(f"BEGIN {{ $s = 0; for ($i : 0..{iterations}) {{ $s += $i; }} @s = $s; exit(); }}")
+    assert f"@s: {iterations * (iterations - 1) // 2}\n" in output
 
 
 def test_a_ranges_ends_may_be_variables_below_zero_and_empty() -> None:
@@ -31,7 +31,7 @@ def test_a_ranges_ends_may_be_variables_below_zero_and_empty() -> None:
     assert "-3 -2 -1 0 1 \n" in _trace(script)
 
 
-def test_a_condition_may_hold_for_a_million_rounds_with_break_and_continue() -> None:
+def test_a_condition_may_hold_for_a_million_iterations_with_break_and_continue() -> None:
     script = """BEGIN { $i = 0; $s = 0;
         while ($i < 3000000) { $i++; if ($i % 2) { continue; } if ($i > 1000000) { break; } $s += $i; }
         @s = $s; @i = $i; exit(); }"""
@@ -57,10 +57,10 @@ def test_loops_inside_loops_share_variables_at_every_depth() -> None:
 @pytest.mark.parametrize("loop", ["for ($kv : @x)", "for ($i : 0..1000)", "while (1)", "for ($i : 0..3)"])
 def test_return_inside_a_loop_leaves_the_probe(loop: str) -> None:
     script = (
-        f"BEGIN {{ @x[1] = 1; @x[2] = 2; {loop} {{ @rounds++; return; }} @never = 1; }} interval:ms:1 {{ exit(); }}"
+        f"BEGIN {{ @x[1] = 1; @x[2] = 2; {loop} {{ @turns++; return; }} @never = 1; }} interval:ms:1 {{ exit(); }}"
     )
     output = _trace(script)
-    assert "@rounds: 1\n" in output and "@never" not in output
+    assert "@turns: 1\n" in output and "@never" not in output
 
 
 def test_return_leaves_two_loops_at_once() -> None:
@@ -77,7 +77,7 @@ def test_break_ends_the_inner_loop_only() -> None:
     assert "@n: 700\n" in _trace(script)
 
 
-def test_what_a_loop_changes_is_seen_behind_it_whatever_its_size() -> None:
+def test_what_a_loop_changes_is_seen_after_it_whatever_its_size() -> None:
     script = """BEGIN { $long = str($1, 64); $pair = (1, "x");
         for ($i : 0..100) { if ($i == 99) { $long = "changed"; $pair = ($i, "y"); } }
         printf("%s %d %s\n", $long, $pair.0, $pair.1); exit(); }"""
@@ -89,10 +89,10 @@ def test_a_variable_declared_in_a_loop_begins_anew_in_each_round() -> None:
 
 
 @pytest.mark.parametrize(
-    ("loop", "rounds"),
+    ("loop", "iterations"),
     [("while (1)", 1 << 20), ("for ($i : 0..100000000)", 1 << 23)],  # BPF_MAX_LOOPS of include/linux/bpf.h
 )
-def test_an_endless_loop_is_stopped_and_reported(loop: str, rounds: int) -> None:
+def test_an_endless_loop_is_stopped_and_reported(loop: str, iterations: int) -> None:
     output = _trace(f"BEGIN {{ $n = 0; {loop} {{ $n++; }} @n = $n; exit(); }}")
-    assert f"@n: {rounds}\n" in output
+    assert f"@n: {iterations}\n" in output
     assert "Lost 1 loops: stopped after 8388608 iterations (1048576 of while)" in output

@@ -113,6 +113,19 @@ def test_a_closed_pipe_ends_the_run() -> None:
     process.stderr.close()
 
 
+@pytest.mark.parametrize("to", ["standard output", "/dev/full", "run.insitu"])
+def test_a_full_disk_ends_the_run_with_the_name_of_what_is_full(tmp_path: Path, to: str) -> None:
+    words = [sys.executable, "-m", "insitu", "trace", "-e", 'BEGIN { printf("x"); } interval:s:100 { exit(); }']
+    options = [] if to == "standard output" else ["-o", to]
+    with Path("/dev/full").open("wb") as full:  # every write to it fails with ENOSPC: see full(4)
+        done = subprocess.run(
+            [*words, *options], stdout=full, stderr=subprocess.PIPE, text=True, cwd=tmp_path, timeout=300
+        )
+    reason = "No space left on device"
+    expected = f"{to}: recording stopped: {reason}" if to.endswith(".insitu") else f"{to}: {reason}"
+    assert (done.returncode, done.stderr) == (1, f"insitu: {expected}\n")
+
+
 def test_an_end_after_some_time(tmp_path: Path) -> None:
     assert "@n: " in _trace("-d", "0.3", "-e", "interval:ms:20 { @n = count(); }")
 
@@ -461,6 +474,39 @@ def test_a_full_map_is_counted() -> None:
     assert "Lost 12 updates" in done.stderr
 
 
+_STACKS = """
+#define SEEN __attribute__((noinline))
+SEEN void leaf(void) { __asm__ volatile(""); }
+SEEN void odd(int depth, unsigned path);
+SEEN void even(int depth, unsigned path)
+{
+    if (!depth) leaf(); else if (path & 1) odd(depth - 1, path >> 1); else even(depth - 1, path >> 1);
+    __asm__ volatile("");
+}
+SEEN void odd(int depth, unsigned path)
+{
+    if (!depth) leaf(); else if (path & 1) odd(depth - 1, path >> 1); else even(depth - 1, path >> 1);
+    __asm__ volatile("");
+}
+int main(void) { for (unsigned path = 0; path < 2048; path++) even(11, path); return 0; }
+"""
+
+
+def test_of_two_thousand_stacks_few_collide_and_those_are_counted_under_an_empty_one(tmp_path: Path) -> None:
+    (tmp_path / "it.c").write_text(_STACKS)
+    flags = ["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"]
+    subprocess.run(["gcc", *flags, "-o", tmp_path / "it", tmp_path / "it.c"], check=True)
+    words = ["trace", "-q", "-f", "json", "-e", f"uprobe:{tmp_path}/it:leaf {{ @[ustack] = count(); }}"]
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", *words, "--", tmp_path / "it"], capture_output=True, text=True, check=True
+    )
+    counts = json.loads(done.stdout)["data"]["@"]
+    lost = int(done.stderr.split("Lost ")[1].split(" stacks")[0])
+    assert sum(counts.values()) == 2048
+    assert sorted(counts.values()) == [1] * (2048 - lost) + [lost]
+    assert lost < 80  # 2048 stacks in 65536 buckets: 32 on average, with a standard deviation of 6
+
+
 # Python
 
 
@@ -473,7 +519,7 @@ def test_maps_are_frames_and_events_are_values() -> None:
     assert list(insitu.trace(text).events()) == [(1, 1, {"a": 2, "b": "x"}), 7]
 
 
-def test_text_that_is_no_utf_8_has_a_place_in_frames() -> None:
+def test_text_that_is_not_utf_8_has_a_place_in_frames() -> None:
     text = r'BEGIN { @x["a\xffb"] = "\xc3"; emit("e", (whole="a\xffbcdefghijklmnopqrs", brief="\xff")); exit(); }'
     with insitu.trace(text, seconds=20) as running:
         assert running.wait().maps["@x"].rows() == [("a\ufffdb", "\ufffd")]
@@ -517,6 +563,23 @@ def test_probes_are_listed_with_their_arguments() -> None:
     assert "    pid_t next_pid" in output.splitlines()
 
 
+@pytest.mark.parametrize(
+    ("pattern", "line"),
+    [
+        ("tracepoint:nosuch:*", "no probe matches tracepoint:nosuch:*"),
+        ("nosuchname", "no probe matches nosuchname"),
+        ("struct nosuch", "no struct nosuch in the kernel's types"),
+    ],
+)
+def test_a_pattern_that_matches_nothing_is_reported(pattern: str, line: str) -> None:
+    assert _trace("-l", pattern, status=1) == f"insitu: {line}\n"
+
+
+def test_a_process_that_does_not_exist_is_reported_as_profile_does() -> None:
+    line = "insitu: process 4194303 does not exist (ps -e lists processes)\n"  # the highest that PID_MAX_LIMIT allows
+    assert _trace("-p", "4194303", "-e", "BEGIN { exit(); }", status=1) == line
+
+
 @pytest.mark.parametrize("stage", STAGES)
 def test_every_stage_can_be_looked_at(stage: str) -> None:
     assert _trace("--dump", stage, "-e", "BEGIN { @x[comm] = count(); }").strip()
@@ -557,3 +620,44 @@ def test_our_own_programs_load_and_say_what_they_answer(name: str) -> None:
     assert _trace("--dry-run", name, "1") == ""
     header = (PROGRAMS / f"{name}.bt").read_text().split("*/")[0]
     assert "?" in header.splitlines()[1]
+
+
+_CALLER = """
+#include <stdio.h>
+#include <unistd.h>
+#include <sys/syscall.h>
+int main(void)
+{
+    getchar();
+    syscall(SYS_getppid);
+    return 0;
+}
+"""
+
+
+@pytest.mark.parametrize("words", [(), ("--", "sleep", "1000")])
+def test_processes_that_the_script_alone_sees_have_names(tmp_path: Path, words: tuple[str, ...]) -> None:
+    (tmp_path / "caller.c").write_text(_CALLER)
+    names = ["runs-before", "comes-later"]
+    for name in names:
+        subprocess.run(["gcc", "-o", tmp_path / name, tmp_path / "caller.c"], check=True)
+
+    def caller(name: str) -> subprocess.Popen[bytes]:
+        return subprocess.Popen([tmp_path / name], stdin=subprocess.PIPE)
+
+    callers = [caller(names[0])]
+    script = (
+        'BEGIN { printf("begun\\n"); } '
+        "tracepoint:syscalls:sys_enter_getppid /comm == str($1) || comm == str($2)/ "
+        '{ emit("call", (a=1)); }'
+    )
+    tracer = _start("-q", "-o", str(tmp_path / "run.insitu"), "-e", script, *names, *words)
+    assert tracer.stdout is not None and tracer.stdout.readline() == "begun\n"
+    callers.append(caller(names[1]))
+    for each in callers:
+        each.communicate(b"x")
+    tracer.send_signal(signal.SIGINT)
+    tracer.communicate(timeout=300)
+    query = "select pid, name, t.end_ns > 0 from event.call join thread t using (utid) join process using (upid)"
+    found = insitu.open(tmp_path / "run.insitu").sql(f"{query} order by pid").rows()
+    assert found == sorted((each.pid, name, True) for each, name in zip(callers, names, strict=True))

@@ -11,7 +11,8 @@ import numpy as np
 import pytest
 
 from insitu.convert.formats.perf_data import read_perf_data
-from insitu.convert.formats.perf_records import SampleDecoder, side_records
+from insitu.convert.formats.perf_records import SampleDecoder
+from insitu.convert.perf import side_records_of
 from insitu.convert.processes import replay
 from insitu.symbols.elf import Elf
 from insitu.symbols.process_map import Module
@@ -140,8 +141,7 @@ def unwound(path: Path, frame_pointers: bool = False) -> list[Sample]:
     """All samples of a perf.data file, by time."""
     recording = read_perf_data(path)
     windows = [window for stream in recording.streams for window in stream]
-    records = [record for window in windows for record in side_records(window, recording.attrs)]
-    processes = replay(records, recording.build_ids)
+    processes = replay(side_records_of(recording), recording.build_ids)
     spaces = processes.spaces
     unwinder = Unwinder(spaces, opened, frame_pointers=frame_pointers)
     samples = []
@@ -168,7 +168,7 @@ def unwound(path: Path, frame_pointers: bool = False) -> list[Sample]:
 def perf_frames(path: Path) -> list[list[int]]:
     """User frames of each sample, by time, as perf script prints them.
 
-    Left out is what perf makes of a return address of 0, or of one that lies behind the end of the copy.
+    Left out is what perf makes of a return address of 0, or of one beyond the end of the copy.
     """
     command = ["perf", "script", "--no-inline", "-F", "time,ip", "--ns", "-i", str(path)]
     text = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -184,7 +184,7 @@ def perf_frames(path: Path) -> list[list[int]]:
 def compare(path: Path, at_least: int) -> list[Sample]:
     ours, theirs = unwound(path), perf_frames(path)
     assert len(ours) == len(theirs) >= at_least
-    # perf prints a frame's place in its file; its address where there is no file.
+    # perf prints a frame's offset in its file; its address where there is no file.
     different = [
         (sample, perf)
         for sample, perf in zip(ours, theirs, strict=True)

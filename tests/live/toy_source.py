@@ -1,4 +1,4 @@
-"""A recorder as small as they get: naps of a program, which tells of each through a pipe. See test_toy_source.py."""
+"""A recorder as small as they get: naps of a program, which reports each through a pipe. See test_toy_source.py."""
 
 import os
 import sys

@@ -6,6 +6,7 @@ from typing import Any
 
 from insitu.convert.formats.folded_reader import read_folded
 from insitu.convert.formats.registry import ImportOptions, importer_of
+from insitu.kernel import procfs
 from insitu.session.manifest import Manifest
 from insitu.session.memory_stacks import stacks_in_memory
 from insitu.session.weighted_stacks import Selection, WeightedStacks
@@ -18,7 +19,7 @@ class Imported:
 
     def __init__(self, fill: Callable[[SessionWriter], None], name: str = "x") -> None:
         self.tables = MemoryTables()
-        self.writer = SessionWriter(self.tables, Manifest.imported(name))
+        self.writer = SessionWriter(self.tables, Manifest.imported(procfs, name))
         fill(self.writer)
         self.writer.finish()
 

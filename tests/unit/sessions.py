@@ -4,6 +4,7 @@ from pathlib import Path
 
 import numpy as np
 
+from insitu.kernel import procfs
 from insitu.session.core_tables import SAMPLE, SPAN
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
@@ -39,7 +40,7 @@ OPENED = Table(
 
 
 def _session(path: Path, **known: object) -> SessionWriter:
-    create(path, Manifest.here(command=["./prog", "--fast"], start_ns=1_000_000_000, **known))
+    create(path, Manifest.here(procfs, command=["./prog", "--fast"], start_ns=1_000_000_000, **known), procfs)
     return SessionWriter.on_disk(path)
 
 

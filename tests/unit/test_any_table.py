@@ -5,6 +5,7 @@ import json
 import re
 from pathlib import Path
 
+import polars
 import pytest
 
 from insitu.cli import main
@@ -148,6 +149,25 @@ def test_names_of_a_traced_program_do_not_drive_the_terminal(script: str, tmp_pa
             show(words, shown, width)
             assert "\x1b[31m" not in shown.getvalue(), words
     assert "\\x1b[31m" in shown.getvalue()
+
+
+@pytest.mark.parametrize("width", [40, 60, 80, 200])
+def test_rows_fit_the_terminal_without_text_cut_to_scraps(width: int) -> None:
+    from insitu.views.rows import row_blocks
+
+    path, numbers = "/usr/lib/python3/dist-packages/module.so", [12345678901 + at for at in range(4)]
+    frame = polars.DataFrame({"path": [path], "event": ["cpu-clock"], **{f"n{n}": [n] for n in numbers}})
+    shown = io.StringIO()
+    Screen(shown, width).write(row_blocks(frame, {"path": "path", "event": "name"}, width))
+    lines = [line.rstrip() for line in re.sub(r"\x1b\[[0-9;]*m", "", shown.getvalue()).splitlines()]
+    assert max(map(len, lines)) <= width
+    # Numbers need 4 x 12 columns, the event 9, 12 characters of the path 12, and 5 gaps of 2: 79.
+    if width < 79:
+        values = dict(line.split(maxsplit=1) for line in lines[1:-1] if len(line.split()) == 2)
+        assert values.keys() >= {"event", *(f"n{n}" for n in numbers)} and values["event"] == "cpu-clock"
+    else:
+        assert len(lines) == 3 and all(str(n) in lines[1] for n in numbers) and "cpu-clock" in lines[1]
+        assert lines[1].split()[0].startswith("/usr") and lines[1].split()[0].endswith("e.so")
 
 
 def show(words: list[str], out: io.StringIO, width: int | None) -> None:

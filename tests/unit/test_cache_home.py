@@ -5,8 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from insitu.cache_home import own_cache, own_directory, replace_in_cache
+from insitu.cache_home import own_cache, own_directory
 from insitu.errors import InsituError
+from insitu.files import write_whole
 from insitu.lab.directories import cache_directory, guests_directory
 
 as_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can make another user's directories")
@@ -66,7 +67,7 @@ def test_a_file_in_the_cache_is_replaced_without_following_what_lies_there(home:
     directory = Path(own_cache("kind") or "")
     (tmp_path / "target").write_text("untouched")
     (directory / "entry").symlink_to(tmp_path / "target")
-    replace_in_cache(str(directory / "entry"), b"new")
+    write_whole(directory / "entry", b"new")
     assert (tmp_path / "target").read_text() == "untouched"
     assert [(path.name, path.read_bytes(), path.is_symlink()) for path in directory.iterdir()] == [
         ("entry", b"new", False)

@@ -2,6 +2,7 @@
 
 import argparse
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -54,11 +55,69 @@ def test_wrong_usage_is_one_line_that_names_the_help(words, tmp_path):
 
 @pytest.mark.parametrize("words", [["report"], ["report", "--folded"], ["flame", "-o", "-"], ["callgraph"]])
 @pytest.mark.parametrize(("redirection", "reason"), [(">&-", "Bad file descriptor"), (">/dev/full", "No space left")])
-def test_an_output_that_takes_nothing_is_told_in_one_line(folded, words, redirection, reason):
+def test_an_output_that_takes_nothing_is_reported_in_one_line(folded, words, redirection, reason):
     command = ["sh", "-c", f'"$@" {redirection}', "sh", *INSITU, *words, folded]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1
     assert done.stderr.startswith(f"insitu: standard output: {reason}") and done.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "line"),
+    [
+        (["profile", "--freq", "99", "--", "true"], "unknown option --freq; did you mean '--frequency'?"),
+        (["report", "--limt=3"], "unknown option --limt; did you mean '--limit'?"),
+        (["report", "--stdio"], "unknown option --stdio; a report is always text"),
+        (["profile", "--call-graph", "dwarf"], "unknown option --call-graph; use --stacks fp or --stacks dwarf"),
+        (["report", "a", "b"], "unexpected argument 'b'"),
+        (["trace", "-l", "--nope"], "unknown option --nope"),
+        (["report", "x", "--sort", "name"], "--sort: 'name' is not one of self, total"),
+        (["profile", "-F", "0"], "-F/--frequency: must be at least 1, not 0"),
+    ],
+)
+def test_wrong_usage_says_what_is_wrong_and_what_comes_close(words, line, tmp_path):
+    done = subprocess.run([*INSITU, *words], capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.stderr == f"insitu: {line} (see insitu {words[0]} --help)\n"
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_the_hint_for_an_option_of_another_tool_names_options_that_exist(command):
+    parser = command_parser(command)
+    for option, hint in getattr(parser, "peer_options", {}).items():
+        assert option not in parser._option_string_actions
+        assert set(re.findall(r"(?<!\w)--?[a-zA-Z][\w-]*", hint)) <= {*parser._option_string_actions, "--thread"}
+
+
+def test_a_remedy_is_never_in_parentheses_beside_others():
+    assert str(InsituError("denied", remedy="run as root")) == "denied (run as root)"
+    assert str(InsituError("denied (level 2)", remedy="run as root")) == "denied (level 2); run as root"
+    assert str(InsituError("denied", remedy="a (b)")) == "denied; a (b)"
+
+
+def test_an_output_that_cannot_be_written_is_named_with_the_option_that_changes_it(folded, tmp_path):
+    command = [*INSITU, "flame", folded, "-o", tmp_path]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.stderr == f"insitu: cannot write {tmp_path}: Is a directory (choose another -o)\n"
+    assert done.returncode == 1
+
+
+def test_a_page_of_some_kilobytes_is_not_0_megabytes(folded, tmp_path):
+    command = [*INSITU, "flame", folded, "-o", "x.html"]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, cwd=tmp_path)
+    assert done.stdout == f"x.html: {(tmp_path / 'x.html').stat().st_size / 1024:.1f} KiB\n"
+
+
+@pytest.mark.parametrize(
+    ("query", "says"),
+    [
+        ("selct", 'Parser Error: syntax error at or near "selct"'),
+        ("from nosuch", "Table with name nosuch does not exist; Did you mean"),
+        ("nosuch.insitu", "nosuch.insitu: no such file or directory"),
+    ],
+)
+def test_a_word_after_the_recording_is_a_query_unless_it_looks_like_a_file(folded, query, says):
+    done = subprocess.run([*INSITU, "sql", folded, query], capture_output=True, text=True, timeout=120)
+    assert says in done.stderr and done.stderr.count("\n") == 1
 
 
 def test_all_standard_streams_may_be_closed(folded, tmp_path):
@@ -78,8 +137,7 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     program = subprocess.Popen(
         command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=_hear_all
     )
-    # A signal between Python's look for signals and read(2) would wait for input: it has to sleep in it.
-    while not (_has_open(program.pid, files) and _state(program.pid) == "S"):
+    while not _has_open(program.pid, files):
         assert program.poll() is None
         time.sleep(0.01)
     program.send_signal(number)
@@ -90,8 +148,42 @@ def test_a_signal_ends_a_command_and_its_temporary_files(number, status, tmp_pat
     assert not list(files.iterdir()) and not (tmp_path / "x.insitu").exists()
 
 
-def _state(pid: int) -> str:
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+_LATE_SIGNAL = """
+#define _GNU_SOURCE
+#include <dlfcn.h>
+#include <poll.h>
+#include <signal.h>
+#include <unistd.h>
+static int sent;
+static void send_once(void) { if (!sent++) raise(SIGINT); }
+int poll(struct pollfd *fds, nfds_t count, int timeout)
+{
+    send_once();
+    return ((int (*)(struct pollfd *, nfds_t, int))dlsym(RTLD_NEXT, "poll"))(fds, count, timeout);
+}
+ssize_t read(int fd, void *to, size_t size)
+{
+    if (fd == 0) send_once();
+    return ((ssize_t (*)(int, void *, size_t))dlsym(RTLD_NEXT, "read"))(fd, to, size);
+}
+int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t room) { return poll(fds, count, timeout); }
+ssize_t __read_chk(int fd, void *to, size_t size, size_t room) { return read(fd, to, size); }
+"""
+
+
+def test_a_signal_just_before_the_wait_for_input_ends_it(tmp_path):
+    """After Python has looked for signals: from the function of the C library that waits."""
+    (tmp_path / "late.c").write_text(_LATE_SIGNAL)
+    late = tmp_path / "late.so"
+    subprocess.run(["gcc", "-shared", "-fPIC", "-o", late, tmp_path / "late.c", "-ldl"], check=True)
+    command = [*INSITU, "import", "-", "-o", tmp_path / "x.insitu"]
+    environment = os.environ | {"LD_PRELOAD": str(late)}
+    program = subprocess.Popen(
+        command, stdin=subprocess.PIPE, stderr=subprocess.PIPE, env=environment, preexec_fn=_hear_all
+    )
+    assert (program.stderr.read(), program.wait()) == (b"", 130)
+    program.stdin.close()
+    program.stderr.close()
 
 
 def _has_open(pid: int, directory: Path) -> bool:
@@ -236,7 +328,7 @@ def test_a_message_that_cannot_be_written_changes_no_status(folded):
     assert subprocess.run(command, timeout=300).returncode == 1
 
 
-@pytest.mark.parametrize("module", ["insitu.commands._options", "insitu.convert.open", "numpy", "duckdb"])
+@pytest.mark.parametrize("module", ["insitu.commands._options", "insitu.convert.open", "numpy", "_duckdb"])
 def test_ctrl_c_while_modules_are_imported_prints_nothing(module, folded):
     """-X importtime prints on standard error when the import of a module ends; then the command waits for input."""
     command = [sys.executable, "-X", "importtime", "-m", "insitu", "sql", folded]
@@ -284,7 +376,7 @@ def test_numbers_with_units_are_read(convert, text, value):
 @pytest.mark.parametrize(
     "text", ["", "nan", "inf", "-1", "-0", "1e5", "0x10", "1_0", " 1", "1 s", "\N{ARABIC-INDIC DIGIT ONE}", "9" * 400]
 )
-def test_what_is_no_plain_number_is_refused(convert, text):
+def test_what_is_not_a_plain_number_is_refused(convert, text):
     with pytest.raises(argparse.ArgumentTypeError):
         convert(text)
 

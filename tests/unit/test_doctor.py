@@ -60,7 +60,7 @@ def test_a_pipe_gets_one_plain_line_for_each_feature() -> None:
 def test_plain_lines_hold_state_reason_and_remedy() -> None:
     lines = doctor.plain(SAMPLE).splitlines()
     assert lines[1].split() == ["profile", "no", "counters", "there", "are", "none", "--", "buy", "some"]
-    assert lines[-1] == "1 of 3 there, 1 in part, 1 missing"
+    assert lines[-1] == "1 of 3 available, 1 in part, 1 missing"
 
 
 @pytest.mark.parametrize("width", [60, 80, 200])

@@ -11,10 +11,14 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from insitu.convert.sources import LAYOUT, finish
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.kernel.bpf import BpfError
 from insitu.kernel.ring_buffer import BUSY, DISCARDED
+from insitu.probe.aggregations import Count, Histogram, Statistics
 from insitu.probe.layout import EVENT_HEAD, HASH, STACK_TRACE, Layout, MapLayout, RecordLayout
+from insitu.probe.runtime.capture import EVENTS
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
 from insitu.probe.runtime.event_decode import EventDecoder, decode_events
 from insitu.probe.runtime.event_layout import recording_layout
@@ -25,20 +29,9 @@ from insitu.probe.runtime.record_walk import record_offsets, whole_bytes
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json, type_to_json
 from insitu.probe.source import Source
-from insitu.probe.types import (
-    INT64,
-    UINT64,
-    Buffer,
-    Count,
-    Histogram,
-    NamedNumber,
-    Stack,
-    Statistics,
-    String,
-    Tuple,
-    Type,
-    Variable,
-)
+from insitu.probe.types import INT64, UINT64, Buffer, NamedNumber, Stack, String, Tuple, Type, Variable
+from insitu.session.directory import create
+from insitu.session.manifest import Manifest
 
 from .probe_scripts import compiled
 
@@ -138,6 +131,21 @@ def test_a_torn_tail_record_is_dropped_and_its_bytes_are_counted(events: list[by
     found = decode_events(whole + torn[: len(torn) - 1], _layout())
     assert sum(len(table["ts_ns"]) for table in found.tables.values()) == len(events)  # type: ignore[arg-type]
     assert found.taken == len(whole)
+
+
+def test_an_event_longer_than_a_window_ends_the_reading_and_the_note_says_where(tmp_path: Path) -> None:
+    path = tmp_path / "s.insitu"
+    create(path, Manifest.here(procfs, command=["x"]), procfs)
+    source = path / "raw" / "script"
+    source.mkdir()
+    (source / LAYOUT).write_text(json.dumps({"kind": "probe", **_layout()}))
+    whole = _event(0, 1, 2) * 3
+    with (source / EVENTS).open("wb") as file:
+        file.write(whole + struct.pack("<II", 72 << 20, 0))
+        file.truncate(80 << 20)
+    left = (80 << 20) - len(whole)
+    note = f"script/{EVENTS}: incomplete record at byte {len(whole)} dropped, and all after it ({left} bytes)"
+    assert note in finish(path).notes
 
 
 def test_records_after_one_that_is_being_written_are_left_for_later() -> None:

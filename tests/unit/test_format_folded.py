@@ -55,7 +55,7 @@ def test_addresses_of_a_deleted_file_are_folded_under_what_the_kernel_calls_it(p
     assert write_folded(profile) == "a;[x.so (deleted)] 1\n"
 
 
-def test_operator_plus_is_no_unresolved_address(profile_of):
+def test_operator_plus_is_not_an_unresolved_address(profile_of):
     profile = profile_of([("a", 1, ["operator+", "operator++", "prog+0xzz"], 1)])
     assert write_folded(profile) == "a;operator+;operator++;prog+0xzz 1\n"
 
@@ -149,7 +149,7 @@ def test_lines_of_two_counts_are_read_for_the_one_that_is_asked():
     assert counts(data, comm_first=True, column="before") == {"a;main;f": 30, "a;main;g": 5}
 
 
-def test_a_function_that_ends_in_a_number_is_no_second_count_unless_all_do():
+def test_a_function_that_ends_in_a_number_is_not_a_second_count_unless_all_do():
     assert counts(b"a;main;f 30 900\na;main;g 5\n") == {"a;main;f 30": 900, "a;main;g": 5}
 
 
@@ -180,7 +180,7 @@ def test_bad_lines_are_left_out_when_asked_and_counted_with_their_numbers():
     ]
 
 
-def test_blank_lines_comments_byte_order_marks_and_carriage_returns_are_no_stacks():
+def test_blank_lines_comments_byte_order_marks_and_carriage_returns_are_not_stacks():
     data = b"\xef\xbb\xbfa;main 1\r\n\r\n# made by hand\n  \na;main 2"
     assert counts(data) == {"a;main": 3}
 
@@ -205,7 +205,7 @@ def test_blank_lines_comments_byte_order_marks_and_carriage_returns_are_no_stack
         (b"a;b 999999999999999999\n" * 20, "64 bits"),
     ],
 )
-def test_what_is_no_folded_stack_is_refused_in_one_line(data, words):
+def test_what_is_not_a_folded_stack_is_refused_in_one_line(data, words):
     with pytest.raises(InsituError, match=words) as caught:
         folded(data, "x.folded")
     assert str(caught.value).startswith("x.folded: ")

@@ -11,13 +11,22 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import polars
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.cli import main
+from insitu.convert.open import open_session
 from insitu.errors import InsituError
+from insitu.kernel import procfs
+from insitu.session import stack_query
+from insitu.session.core_tables import SAMPLE, SPAN
+from insitu.session.directory import create
+from insitu.session.manifest import Manifest
 from insitu.session.weighted_stacks import WeightedStacks
+from insitu.session.writer import SessionWriter
+from insitu.symbols.frame import Frame
 from insitu.views.heatmap import MAX_ROWS, heatmap_html
 
 ProfileOf = Callable[..., WeightedStacks]
@@ -44,7 +53,7 @@ def cells_of(html: str) -> tuple[dict[str, Any], Counter[tuple[int, int, str]]]:
 
 def at_times(profile_of: ProfileOf, times: list[int]) -> WeightedStacks:
     names = [("p", 1 + i % 2, [f"f{i % 3}"], 1) for i in range(len(times))]
-    return replace(profile_of(names), ts_ns=np.array(times, np.int64))
+    return replace(profile_of(names), ts_ns=np.array(times, np.int64), first_ns=min(times), last_ns=max(times))
 
 
 @settings(max_examples=60, deadline=None)
@@ -103,3 +112,121 @@ def test_folded_stacks_have_no_times_and_are_refused(tmp_path: Path, capsys: pyt
     (tmp_path / "run.folded").write_text("prog;main 2\n")
     assert main(["heatmap", str(tmp_path / "run.folded")]) == 1
     assert "no times" in capsys.readouterr().err
+
+
+def timed_session(path: Path, *, ordered: bool) -> list[tuple[int, int, str, str, int]]:
+    """A session of 1,000 samples: (time, thread id, its name then, leaf, weight) of each."""
+    random = np.random.default_rng(5)
+    times = 10**9 + random.integers(0, 7 * 10**9, 1000)
+    times = np.sort(times) if ordered else times
+    tid, leaf, weight = random.integers(11, 14, 1000), random.integers(0, 4, 1000), random.integers(0, 300, 1000)
+    create(path, Manifest.here(procfs, command=["x"]), procfs)
+    with SessionWriter.on_disk(path) as writer:
+        process = writer.processes.process(11)
+        utids = {each: writer.processes.thread(each, process, name="early") for each in (11, 12, 13)}
+        writer.processes.renamed(utids[12], 4 * 10**9, "late")
+        stacks = [writer.intern_stack([Frame(f"f{at}", "/bin/x")]) for at in range(4)]
+        batch = {
+            "ts_ns": times,
+            "utid": np.array([utids[each] for each in tid.tolist()]),
+            "event_type": np.full(1000, writer.event_type("cpu-clock", "ns")),
+            "stack": np.array(stacks)[leaf],
+            "weight": weight,
+        }
+        writer.append(SAMPLE, batch)
+        writer.finish()
+    return [
+        (ts_ns, who, "late" if who == 12 and ts_ns >= 4 * 10**9 else "early", f"f{at}", much)
+        for ts_ns, who, at, much in zip(times.tolist(), tid.tolist(), leaf.tolist(), weight.tolist(), strict=True)
+    ]
+
+
+@pytest.mark.parametrize("ordered", [True, False])
+@pytest.mark.parametrize("options", [[], ["-n", "late"], ["--thread", "13"], ["--unit", "time"], ["--rows", "7"]])
+def test_a_sessions_rows_are_read_in_windows_and_each_is_counted_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], ordered: bool
+) -> None:
+    monkeypatch.setattr(stack_query, "_BATCH_ROWS", 90)
+    samples = timed_session(tmp_path / "s.insitu", ordered=ordered)
+    assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "s.html"), *options]) == 0
+    meta, found = cells_of((tmp_path / "s.html").read_text())
+    rows = 7 if "--rows" in options else 50
+    first = min(ts_ns for ts_ns, *_ in samples)
+    expected: Counter[tuple[int, int, str]] = Counter()
+    for ts_ns, tid, name, leaf, weight in samples:
+        if ("late" in options and name != "late") or ("--thread" in options and tid != 13):
+            continue
+        seconds, rest = divmod(ts_ns - first, 10**9)
+        expected[seconds * rows + rest * rows // 10**9, tid, leaf] += weight if "time" in options else 1
+    assert found == expected
+    assert meta["heat"]["columns"] == 7
+    assert ("late" in meta["threads"]["comm"]) == ("--thread" not in options)
+
+
+def test_rows_whose_time_is_null_are_read_with_the_window_of_zero(tmp_path: Path) -> None:
+    timed_session(tmp_path / "s.insitu", ordered=True)
+    part = tmp_path / "s.insitu/tables/sample/0.parquet"
+    frame = polars.read_parquet(part)
+    frame.with_columns(polars.when(polars.col("ts_ns") % 2 == 0).then("ts_ns")).write_parquet(part)
+    nulls = int((frame["ts_ns"] % 2 != 0).sum())
+    with open_session(tmp_path / "s.insitu") as session:
+        relation = session.database.between("sample", SAMPLE.columns[0], 0, 5)
+        assert session.database.all(f"select count(*) from {relation}") == [(nulls,)]
+        relation = session.database.between("sample", SAMPLE.columns[0], 1, 2**62)
+        assert session.database.all(f"select count(*) from {relation}") == [(1000 - nulls,)]
+
+
+def test_cells_of_two_tables_together_add_up_both(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(stack_query, "_BATCH_ROWS", 90)
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"], default_table="sample+span"), procfs)
+    random = np.random.default_rng(6)
+    expected: Counter[tuple[int, int, str]] = Counter()
+    tables = {}
+    for table, column in ((SAMPLE, "weight"), (SPAN, "dur_ns")):
+        times, tid, weight = (random.integers(low, high, 300) for low, high in ((5, 3 * 10**9), (11, 14), (1, 9)))
+        tables[table] = times, tid, column, weight
+    first = min(int(times.min()) for times, *_ in tables.values())
+    with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
+        process = writer.processes.process(11)
+        utids = {each: writer.processes.thread(each, process, name="x") for each in (11, 12, 13)}
+        for table, (times, tid, column, weight) in tables.items():
+            name = f"in_{table.name}"
+            batch = {
+                "ts_ns": times,
+                "utid": np.array([utids[each] for each in tid.tolist()]),
+                "stack": np.full(300, writer.intern_stack([Frame(name, "/bin/x")])),
+                column: weight,
+            }
+            if table is SAMPLE:
+                batch["event_type"] = np.full(300, writer.event_type("cpu-clock", "ns"))
+            writer.append(table, batch)
+            for ts_ns, who, much in zip(times.tolist(), tid.tolist(), weight.tolist(), strict=True):
+                expected[(ts_ns - first) * 50 // 10**9, who, name] += much
+        writer.finish()
+    assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "s.html")]) == 0
+    meta, found = cells_of((tmp_path / "s.html").read_text())
+    assert found == expected
+    assert meta["unit"] == "ns"
+    assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "t.html"), "--thread", "12"]) == 0
+    _, found = cells_of((tmp_path / "t.html").read_text())
+    assert found == Counter({key: much for key, much in expected.items() if key[1] == 12})
+
+
+def test_a_thread_that_got_its_name_back_is_selected_by_it(tmp_path: Path) -> None:
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"]), procfs)
+    with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
+        utid = writer.processes.thread(11, writer.processes.process(11), name="a")
+        for ts_ns, name in ((5, "b"), (15, "a"), (18, "b")):
+            writer.processes.renamed(utid, ts_ns, name)
+        batch = {
+            "ts_ns": np.array([2, 20]),
+            "utid": np.full(2, utid),
+            "event_type": np.full(2, writer.event_type("cpu-clock", "ns")),
+            "stack": np.full(2, writer.intern_stack([Frame("f", "/bin/x")])),
+        }
+        writer.append(SAMPLE, batch)
+        writer.finish()
+    assert main(["heatmap", str(tmp_path / "s.insitu"), "-o", str(tmp_path / "s.html"), "-n", "a"]) == 0
+    meta, found = cells_of((tmp_path / "s.html").read_text())
+    assert found == {(0, 11, "f"): 1}
+    assert meta["threads"]["comm"] == ["a"]

@@ -11,6 +11,7 @@ import pytest
 from tests.unit.sessions import waits_session
 
 from insitu.convert.sources import LAYOUT
+from insitu.kernel import procfs
 from insitu.record.row_log import RowLog
 from insitu.session.directory import create, is_private
 from insitu.session.manifest import MANIFEST, RECORDING, Manifest
@@ -29,7 +30,7 @@ READING = [
 def dead(tmp_path: Path) -> Path:
     """A session whose recorder died: three rows, not converted."""
     path = tmp_path / "mailed.insitu"
-    create(path, Manifest.here(command=["server"], state=RECORDING, recorder_pid=2**22 + 1))
+    create(path, Manifest.here(procfs, command=["server"], state=RECORDING, recorder_pid=2**22 + 1), procfs)
     source = path / "raw/requests"
     source.mkdir()
     log = RowLog(REQUEST)

@@ -184,7 +184,7 @@ def test_the_source_is_the_package_that_apt_would_install(machine: Path) -> None
 
 
 @pytest.mark.parametrize("kernel", ["6.2", "6.1-cloud", "", "../6.1", "-o"])
-def test_a_version_without_a_source_is_told_which_have_one(machine: Path, kernel: str) -> None:
+def test_a_version_without_a_source_is_refused_with_those_that_have_one(machine: Path, kernel: str) -> None:
     with pytest.raises(InsituError, match=r"available: 6\.1, 6\.12"):
         find_source(kernel)
 

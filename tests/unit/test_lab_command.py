@@ -1,5 +1,6 @@
 """`insitu lab`'s command line: bad values end in one line and status 2 before a guest is started."""
 
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -36,7 +37,8 @@ def test_a_number_of_things_must_be_whole_and_at_least_1(
     message = refusal(
         capsys, *words[:-1], f"{words[-1]}{value}" if words[-1][1] != "-" else f"{words[-1]}={value}", "x"
     )
-    assert value == "" or f"{value!r} is not a whole number" in message or f"{value}: must be at" in message
+    bounded = re.search(r"must be at (least|most) \d+, not (\S+)", message)
+    assert value == "" or f"{value!r} is not a whole number" in message or (bounded and bounded[2] == value)
 
 
 @pytest.mark.parametrize("value", ["0", "-1", "nan", "inf", "-inf", "1e3", "9" * 12, "x"])
@@ -50,7 +52,7 @@ def test_a_duration_must_be_above_0_and_finite(
 
 @pytest.mark.parametrize("words", [*ABBREVIATED, ["ps", "--js"]])
 def test_an_abbreviated_option_is_refused(capsys: pytest.CaptureFixture[str], words: list[str]) -> None:
-    assert "unrecognized arguments: --" in refusal(capsys, *words)
+    assert "unknown option --" in refusal(capsys, *words)
 
 
 @pytest.mark.parametrize("size", ["", "1T", "-1G", "nan", "1e9G", "64M"])

@@ -36,7 +36,7 @@ def test_a_damaged_dump_ends_in_one_line(
     except InsituError:
         pass
     except OSError as error:
-        assert error.errno  # a place beyond what the file system can hold: the caller says so
+        assert error.errno  # an offset beyond what the file system can hold: the caller says so
 
 
 def test_only_empty_names_are_filled_in(tmp_path: Path) -> None:
@@ -54,7 +54,7 @@ def test_only_empty_names_are_filled_in(tmp_path: Path) -> None:
     ]
 
 
-def test_a_file_that_is_no_dump_is_left_alone(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_dump_is_left_alone(tmp_path: Path) -> None:
     (tmp_path / "file").write_bytes(b"something else")
     with pytest.raises(InsituError, match="not a compressed dump"):
         name_system(tmp_path / "file", "guest", "6.1.0")

@@ -27,7 +27,7 @@ ELF = b"\x7fELF\2\1\1".ljust(16, b"\0") + struct.pack("<HH", 2, 62) + bytes(1000
 
 
 def bzimage(payload: bytes) -> bytes:
-    """An image with one setup sector behind the boot sector, and the payload right behind those."""
+    """An image with one setup sector after the boot sector, and the payload right after those."""
     data = bytearray(1024)
     data[0x1F1] = 1
     data[0x202:0x206] = b"HdrS"
@@ -58,7 +58,7 @@ def test_a_vmlinuxs_release_is_read_from_its_banner(tmp_path: Path) -> None:
     assert find_kernel(str(image)).release == "6.9.0-rc1+"
 
 
-def test_a_file_that_is_no_kernel_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_not_a_kernel_is_refused(tmp_path: Path) -> None:
     image = tmp_path / "vmlinuz"
     image.write_bytes(b"#!/bin/sh\n")
     with pytest.raises(InsituError, match="neither a bzImage nor an ELF kernel"):

@@ -98,7 +98,7 @@ def test_the_verdict_names_what_most_of_the_difference_is_in() -> None:
     shares = {part.name: part.share for part in comparison.parts}
     assert shares["system time"] == pytest.approx(1)
     assert shares["slow (kernel)"] == pytest.approx(1)
-    assert verdict_text(comparison).startswith("6.12 is 1.33 times slower on this workload, +- 0.00; 100 per cent")
+    assert verdict_text(comparison).startswith("6.12 is 1.33 ± 0.00 times slower on this workload; 100 % of")
 
 
 def test_a_name_in_the_report_stays_text() -> None:

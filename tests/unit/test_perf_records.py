@@ -7,8 +7,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insitu.convert.formats.perf_records import EventAttr, SampleDecoder, side_records
+from insitu.convert.formats.perf_records import EventAttr, SampleDecoder
 from insitu.convert.formats.perf_stream import walk, walk_chunks, walk_windows
+from insitu.convert.formats.side_records import SideRecords
 from insitu.kernel.perf_event import Record
 
 from . import perf_bytes as pb
@@ -77,7 +78,7 @@ def test_side_records_tell_mappings_names_forks_and_losses_with_their_times():
         + pb.lost(33, 13)
         + pb.exited(7, 7, 14)
     )
-    mmap, comm, fork, lost, exited = side_records(walk(data), [ATTR])
+    mmap, comm, fork, lost, exited = SideRecords(walk(data), [ATTR])
     assert (mmap.pid, mmap.start, mmap.length, mmap.offset) == (5, 0x1000, 0x2000, 0x3000)
     assert (mmap.text, mmap.build_id) == ("/usr/bin/prog", build_id.hex())
     assert (comm.tid, comm.text) == (6, "worker")
@@ -163,7 +164,7 @@ def test_each_counter_of_a_sampled_group_is_a_sample_weighted_with_what_it_grew_
         for batch in decoder.batches(stream)
         for row in zip(batch.ts_ns.tolist(), batch.event.tolist(), batch.period.tolist(), strict=True)
     ]
-    # 99 is no event of this recording; b did not grow between the first two.
+    # 99 is not an event of this recording; b did not grow between the first two.
     assert found == [(1, 0, 100), (1, 1, 7), (2, 0, 50), (3, 0, 25), (3, 1, 2)]
 
 
@@ -193,4 +194,4 @@ def test_any_bytes_decode_to_something_or_nothing(data: bytes, sample_type: int,
     # The header of a sample in front makes the bytes reach the decoder.
     stream = walk(pb.record(9, data) + data)
     assert sum(len(batch) + batch.malformed for batch in SampleDecoder([attr]).batches(stream)) <= len(stream.at)
-    list(side_records(stream, [attr]))
+    list(SideRecords(stream, [attr]))

@@ -26,6 +26,7 @@ def test_the_names_most_like_a_missing_one_are_found_among_a_whole_kernels():
     error = missing("kernel function", "tcp_conect", [*names, "tcp_connect", "tcp_sendmsg"])
     assert isinstance(error, AbsentError)
     assert error.remedy == "did you mean tcp_connect?"
+    assert missing("name", "reads", ["read", "reada", "readb"]).remedy == "did you mean read, readb or reada?"
 
 
 def test_of_several_places_those_that_are_absent_are_left_out_but_a_misspelt_one_is_an_error():

@@ -133,7 +133,7 @@ def test_settings_that_cannot_be_are_refused(config: dict[str, str | int], messa
         Options().apply_config(config)
 
 
-def test_words_behind_a_script_are_its_parameters_or_its_options() -> None:
+def test_words_after_a_script_are_its_parameters_or_its_options() -> None:
     options = Options.given(["one", "--name=value=x", "--flag", "--", "-5"])
     assert (options.parameters, options.named) == (["one", "--", "-5"], {"name": "value=x", "flag": ""})
     options.check_named({"name", "flag"})

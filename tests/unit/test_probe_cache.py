@@ -13,6 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.probe import cache
+from insitu.probe.aggregations import Count, Histogram, LinearHistogram, Sum
 from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.source import Source
@@ -21,18 +22,14 @@ from insitu.probe.types import (
     VOID,
     Array,
     Buffer,
-    Count,
-    Histogram,
     Inet,
     Integer,
-    LinearHistogram,
     MacAddress,
     NamedNumber,
     Pointer,
     Space,
     Stack,
     String,
-    Sum,
     Timestamp,
     Tuple,
     Type,
@@ -140,7 +137,7 @@ def test_an_entry_of_another_script_or_with_a_field_of_another_type_is_not_used(
 
 
 @pytest.mark.parametrize("name", ["Space", "Struct", "stored_size", "__builtins__", "Type", "Record"])
-def test_an_entry_cannot_name_classes_that_are_no_types(
+def test_an_entry_cannot_name_classes_that_are_not_types(
     name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     path = _kept(tmp_path, monkeypatch)
@@ -207,7 +204,7 @@ def test_an_entry_that_belongs_to_somebody_else_is_not_used(tmp_path: Path, monk
     assert cache.load_entry("key") is None
 
 
-def test_a_cache_that_cannot_be_written_is_no_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cache_that_cannot_be_written_is_not_an_error(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     (tmp_path / "file").write_text("")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     cache.store_entry("name", [], Layout(), b"", True)

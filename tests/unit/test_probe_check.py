@@ -2,8 +2,9 @@
 
 import pytest
 
+from insitu.probe.aggregations import Count, Histogram, LinearHistogram
 from insitu.probe.source import ScriptError
-from insitu.probe.types import Count, Histogram, Integer, LinearHistogram, String, Tuple
+from insitu.probe.types import Integer, String, Tuple
 
 from .probe_scripts import checked
 

@@ -6,6 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
+from insitu.probe.aggregations import Average, Count, Histogram, LinearHistogram, Statistics
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.map_text import bounds, map_json, map_text
@@ -14,20 +15,7 @@ from insitu.probe.runtime.decode import code, decoder, piece_count
 from insitu.probe.runtime.drain import FIELDS
 from insitu.probe.runtime.map_content import MapContent
 from insitu.probe.runtime.symbols import Symbols
-from insitu.probe.types import (
-    Average,
-    Buffer,
-    Count,
-    Histogram,
-    Inet,
-    Integer,
-    LinearHistogram,
-    MacAddress,
-    Statistics,
-    String,
-    Tuple,
-    Type,
-)
+from insitu.probe.types import Buffer, Inet, Integer, MacAddress, String, Tuple, Type
 
 _libc = ctypes.CDLL(None)
 _SIGNED = Integer(8, True)

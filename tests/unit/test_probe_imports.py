@@ -88,7 +88,7 @@ def test_an_error_names_the_imported_file_and_its_line(
     assert caught.value.rendered.splitlines()[1] == library.splitlines()[int(place.split(":")[1]) - 1]
 
 
-def test_errors_behind_imports_still_point_into_the_script(tmp_path: Path) -> None:
+def test_errors_after_imports_still_point_into_the_script(tmp_path: Path) -> None:
     source = _script(tmp_path, main='import "lib.bt";\nBEGIN { $x }', lib="\n\n\nEND { }\n")
     with pytest.raises(ScriptError, match=r"main\.bt:2:9: unknown variable"):
         run_passes(Unit(source, Options(), NoKernel()))

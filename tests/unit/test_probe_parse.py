@@ -126,7 +126,7 @@ def test_an_error_shows_its_place_and_what_was_expected(text: str, line: int, co
     assert caught.value.source.line_column(caught.value.span.start) == (line, column)
 
 
-def test_the_caret_stands_under_the_culprit_behind_tabs_too() -> None:
+def test_the_caret_stands_under_the_culprit_after_tabs_too() -> None:
     with pytest.raises(ScriptError) as caught:
         _program("BEGIN {\n\t\t@x = ;\n}")
     excerpt = caught.value.rendered.splitlines()

@@ -39,7 +39,7 @@ def test_loop_variables_belong_to_their_loop() -> None:
     assert len(set(_names("BEGIN { for ($i : 0..2) { } for ($i : 0..3) { } }"))) == 2
 
 
-def test_what_both_branches_assign_is_known_behind_them_as_in_older_scripts() -> None:
+def test_what_both_branches_assign_is_known_after_them_as_in_older_scripts() -> None:
     text = 'BEGIN { if (1) { $x = "a"; } else if (2) { $x = "b"; } else { $x = "c"; } print($x); }'
     assert len(set(_names(text))) == 1
     assert len(set(_names("BEGIN { if (1) { $x = 1; } else { $x = 2; } }"))) == 2

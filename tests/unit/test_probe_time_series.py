@@ -7,8 +7,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from insitu.probe.aggregations import TimeSeries
 from insitu.probe.output.time_series import merged, series_json, series_rows, series_text
-from insitu.probe.types import TimeSeries
 
 _SECOND = 10**9
 

@@ -238,7 +238,7 @@ def test_what_makes_no_sense_is_said_in_one_line(script: str, message: str) -> N
     assert "\n" not in str(caught.value)
 
 
-def test_a_place_behind_the_end_of_a_parameter_is_refused() -> None:
+def test_an_offset_beyond_the_end_of_a_parameter_is_refused() -> None:
     with pytest.raises(ScriptError, match="outside the parameter, which has 2 bytes"):
         checked("BEGIN { print(str($1 + 3)); }", "ab")
 

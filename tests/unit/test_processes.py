@@ -2,8 +2,9 @@
 
 import numpy as np
 
-from insitu.convert.formats.perf_records import EventAttr, side_records
+from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.formats.perf_stream import walk
+from insitu.convert.formats.side_records import SideRecords
 from insitu.convert.processes import Processes, ProcessLife, replay
 
 from . import perf_bytes as pb
@@ -12,7 +13,7 @@ ATTR = EventAttr.parse(pb.attr(pb.SAMPLE_TYPE))
 
 
 def replayed(*records: bytes) -> Processes:
-    return replay(side_records(walk(b"".join(records)), [ATTR]), {})
+    return replay(SideRecords(walk(b"".join(records)), [ATTR]), {})
 
 
 def where(processes: Processes, pid: int, ts_ns: int, address: int) -> tuple[str, int] | None:
@@ -221,7 +222,7 @@ def test_a_child_that_never_calls_exec_has_the_mappings_of_its_parent_at_the_for
     }
 
 
-def test_the_vdso_of_a_32_bit_process_is_told_apart_by_its_address():
+def test_the_vdso_of_a_32_bit_process_is_recognised_by_its_address():
     processes = replayed(
         pb.mmap2(5, 0xF7F00000, 0x2000, 0, "[vdso]", 1), pb.mmap2(6, 2**47 - 2**20, 0x2000, 0, "[vdso]", 2)
     )

@@ -1,4 +1,4 @@
-"""ProcessListener of processes, as the kernel's records tell of them one after the other."""
+"""ProcessListener of processes, as the kernel's records report them, one by one."""
 
 import os
 import struct
@@ -87,7 +87,7 @@ def test_an_earlier_process_of_the_same_number_is_forgotten() -> None:
     assert _after(_Ring(*records)).find(_GONE, 0x1000) is None
 
 
-def test_lost_records_are_counted_and_each_path_is_told_when_it_appears() -> None:
+def test_lost_records_are_counted_and_each_path_is_reported_when_it_appears() -> None:
     told: list[tuple[int, str]] = []
     listener = ProcessListener(lambda pid, module: told.append((pid, module.path)))
     listener._rings = [_Ring(_mapped(1, _GONE, 0, 8, "/a"), _record(Record.LOST, 2, struct.pack("<QQ", 1, 7)))]  # type: ignore[list-item]

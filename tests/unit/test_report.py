@@ -77,7 +77,7 @@ def test_threads_show_their_share_of_a_cpu(profile_of):
     ]
 
 
-def test_events_that_are_no_time_have_no_share_of_a_cpu(profile_of):
+def test_events_that_are_not_times_have_no_share_of_a_cpu(profile_of):
     report = build_report(profile_of([("p", 1, ["main"], 2)], event="page-faults"))
     assert report.threads[0].cpu_share is None
 
@@ -177,6 +177,7 @@ def test_tables_longer_than_the_limit_say_how_much_more_there_is(profile_of):
     profile = profile_of([("p", 1, [f"f{at}"], 1) for at in range(40)])
     assert "# 10 more functions" in _shown(profile)
     assert "more functions" not in _shown(profile, limit=0)
+    assert "# 1 more function; --limit 0" in _shown(profile, limit=39)
 
 
 def test_hottest_lines_are_those_of_the_running_frames(profile_of):

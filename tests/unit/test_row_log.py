@@ -1,6 +1,7 @@
 """Rows that a recorder writes one at a time: what was appended is what the table holds."""
 
 import json
+import struct
 from pathlib import Path
 
 import pytest
@@ -10,6 +11,7 @@ from hypothesis import strategies as st
 import insitu
 from insitu.convert.sources import LAYOUT, finish
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.record.row_log import RowLog
 from insitu.session.directory import create
 from insitu.session.manifest import RECORDING, Manifest
@@ -31,7 +33,7 @@ REQUEST = Table(
 
 
 def _recorded(path: Path, rows: list[dict[str, object]]) -> Path:
-    create(path, Manifest.here(command=["server"], state=RECORDING))
+    create(path, Manifest.here(procfs, command=["server"], state=RECORDING), procfs)
     source = path / "raw" / "requests"
     source.mkdir(parents=True)
     log = RowLog(REQUEST)
@@ -71,6 +73,20 @@ def test_nulls_texts_and_numbers_come_back(tmp_path: Path) -> None:
         "select distinct tid, pid from event.request join thread using (utid) join process using (upid)"
     ).rows() == [(11, 10)]
     assert session.sql("select ts_ns from event.request where stack <> 0").rows() == [(7,)]
+
+
+def test_a_row_longer_than_a_window_ends_the_reading_and_the_note_says_where(tmp_path: Path) -> None:
+    path = _recorded(tmp_path / "s.insitu", [_row(at, path="x") for at in range(3)])
+    file = path / "raw" / "requests" / "rows.records"
+    size = file.stat().st_size
+    with file.open("ab") as rows:
+        rows.write(struct.pack("<II", 72 << 20, 0))
+        rows.truncate(80 << 20)
+    manifest = finish(path)
+    left = (80 << 20) - size
+    note = f"requests/rows.records: incomplete record at byte {size} dropped, and all after it ({left} bytes)"
+    assert note in manifest.notes
+    assert insitu.open(path).sql("select count(*) from event.request").item() == 3
 
 
 def test_a_table_of_more_columns_than_the_mask_has_bits_is_refused() -> None:

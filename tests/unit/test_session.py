@@ -16,6 +16,7 @@ import insitu
 from insitu.convert.formats.folded import folded_counts
 from insitu.convert.open import load_stacks, open_session
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.session.core_tables import SAMPLE, SPAN
 from insitu.session.directory import create, created_whole
 from insitu.session.manifest import Manifest
@@ -32,7 +33,7 @@ I32, I64 = np.int32, np.int64
 
 def written(path: Path) -> Path:
     """Three samples of threads 11 and 12 of process 10; thread 11 is called sh, from 25 ns on ls."""
-    create(path, Manifest.here(command=["x"]))
+    create(path, Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(path) as writer:
         process = writer.processes.process(10, exe="/bin/ls")
         first = writer.processes.thread(11, process, name="sh")
@@ -81,9 +82,9 @@ def test_a_session_copied_in_part_is_refused(tmp_path: Path, lost: str):
         load_stacks(path)
 
 
-def test_threads_of_many_names_are_told_apart_at_every_change(tmp_path: Path):
+def test_threads_of_many_names_are_distinguished_at_every_change(tmp_path: Path):
     names = {1: 400, 2: 1, 3: 300, 7: 500}  # of the threads with these tids
-    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
         process = writer.processes.process(10)
         ts_ns, utids = [], []
@@ -105,7 +106,7 @@ def test_threads_of_many_names_are_told_apart_at_every_change(tmp_path: Path):
 
 
 def test_a_thread_that_nobody_announced_belongs_to_the_process_of_its_time(tmp_path: Path):
-    create(tmp_path / "s.insitu", Manifest.here(command=["x"]))
+    create(tmp_path / "s.insitu", Manifest.here(procfs, command=["x"]), procfs)
     with SessionWriter.on_disk(tmp_path / "s.insitu") as writer:
         who = writer.processes
         upids = [who.process(10, 100), who.process(10, 200)]
@@ -208,7 +209,7 @@ def test_several_sessions_are_asked_at_once(tmp_path: Path):
 def test_a_table_of_another_module_is_described_by_its_files(tmp_path: Path):
     """A reader need not know the recorder: names, types, nulls and defaults travel with the table."""
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     table = Table(
         "event.open",
         "A file was opened.",
@@ -237,9 +238,27 @@ def test_a_table_of_another_module_is_described_by_its_files(tmp_path: Path):
     assert folded_counts(stacks) == {"open": 11}
 
 
+def test_texts_of_any_characters_keep_their_rows(tmp_path: Path):
+    table = Table("note", "", (Column("a", "text", nullable=True), Column("b", "text"), Column("raw", "blob")))
+    random = np.random.default_rng(2)
+    choices = ["", "x", "\0", "\0\0", "\1\n\x1f", "\1z\1y", "\0\1z", "'", "\U0010ffff", "é", "caf\udce9", None]
+    for rows in (0, 1, 4096, 9000):
+        path = tmp_path / f"{rows}.insitu"
+        create(path, Manifest.here(procfs), procfs)
+        a = [choices[at] for at in random.integers(0, len(choices), rows)]
+        b = [str(at) * (at % 3) for at in range(rows)]
+        with SessionWriter.on_disk(path) as writer:
+            writer.append(table, {"a": a, "b": b, "raw": [each.encode() for each in b]})
+            writer.finish()
+        shown = [text if text is None else text.replace("\udce9", "\ufffd") for text in a]
+        with open_session(path) as session:
+            found = session.sql("select a, b, raw from note").rows()
+        assert found == list(zip(shown, b, (each.encode() for each in b), strict=True))
+
+
 def test_columns_that_a_recording_lacks_take_their_defaults(tmp_path: Path):
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     older = Table("sample", "", tuple(column for column in SAMPLE.columns if column.name not in ("cpu", "weight")))
     with SessionWriter.on_disk(path) as writer:
         stack = writer.intern_stack([Frame("f")])
@@ -253,7 +272,7 @@ def test_columns_that_a_recording_lacks_take_their_defaults(tmp_path: Path):
 
 def test_open_ends_are_null_and_count_for_nothing(tmp_path: Path):
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     with SessionWriter.on_disk(path) as writer:
         stack = writer.intern_stack([Frame("read")])
         rows = {"id": [1, 2], "ts_ns": [5, 6], "dur_ns": [40, None], "utid": [0, 0], "category": ["syscall"] * 2}
@@ -265,7 +284,7 @@ def test_open_ends_are_null_and_count_for_nothing(tmp_path: Path):
 
 def test_an_event_type_says_what_weights_count(tmp_path: Path):
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     with SessionWriter.on_disk(path) as writer:
         stack = writer.intern_stack([Frame("f")])
         for number, (name, unit) in enumerate((("task-clock:u", "ns"), ("cpu-clockwork", "wheels"))):
@@ -284,7 +303,7 @@ def test_parts_are_written_when_enough_has_gathered_and_their_order_is_noted(
 ):
     monkeypatch.setattr("insitu.session.writer._PART_ROWS", 1000)
     path = tmp_path / "s.insitu"
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     with SessionWriter.on_disk(path) as writer:
         for start in range(0, 5000, 500):
             zero = np.zeros(500, I32)
@@ -321,7 +340,7 @@ def test_fields_of_scripts_have_units_by_their_names(name: str, storage: str, ki
 
 def test_an_older_session_is_kept_aside(tmp_path: Path):
     path = written(tmp_path / "s.insitu")
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     assert load_stacks(tmp_path / "s.insitu.old").total_count == 3
 
 
@@ -329,7 +348,7 @@ def test_what_is_not_a_session_is_never_replaced(tmp_path: Path):
     (tmp_path / "precious").mkdir()
     (tmp_path / "precious" / "thesis.txt").write_text("x")
     with pytest.raises(InsituError):
-        create(tmp_path / "precious", Manifest.here())
+        create(tmp_path / "precious", Manifest.here(procfs), procfs)
     assert (tmp_path / "precious" / "thesis.txt").exists()
 
 
@@ -337,11 +356,11 @@ def test_a_session_that_another_process_records_is_not_moved_away(tmp_path: Path
     """Known by process number and start time, as numbers are used again."""
     path = tmp_path / "s.insitu"
     started = int(Path("/proc/1/stat").read_text().rpartition(")")[2].split()[19])
-    create(path, Manifest.here(recorder_pid=1, recorder_start=started))
+    create(path, Manifest.here(procfs, recorder_pid=1, recorder_start=started), procfs)
     with pytest.raises(InsituError, match="still being recorded by process 1"):
-        create(path, Manifest.here())
+        create(path, Manifest.here(procfs), procfs)
     Manifest.read(path).changed(recorder_start=started + 1).write(path)
-    create(path, Manifest.here())
+    create(path, Manifest.here(procfs), procfs)
     assert (tmp_path / "s.insitu.old").is_dir()
 
 
@@ -350,12 +369,12 @@ def test_a_session_that_cannot_be_made_leaves_nothing_in_the_way(tmp_path: Path,
         raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
     path = tmp_path / "s.insitu"
-    monkeypatch.setattr(Path, "write_bytes", full)
+    monkeypatch.setattr(os, "write", full)
     with pytest.raises(InsituError, match=f"cannot make the session {path}: No space left"):
-        create(path, Manifest.here())
+        create(path, Manifest.here(procfs), procfs)
     with (
         pytest.raises(InsituError, match=f"cannot make the session {path}: No space"),
-        created_whole(path, Manifest.here()),
+        created_whole(path, Manifest.here(procfs), procfs),
     ):
         pass
     assert not list(tmp_path.iterdir())
@@ -366,7 +385,7 @@ def test_a_name_that_is_not_utf8_is_refused_and_a_directory_of_such_a_name_is_no
 ):
     strange = tmp_path / os.fsdecode(b"caf\xe9")
     with pytest.raises(InsituError, match="not valid UTF-8"):
-        create(strange, Manifest.here())
+        create(strange, Manifest.here(procfs), procfs)
     strange.mkdir()
     monkeypatch.chdir(strange)
     written(Path("s.insitu"))
@@ -378,12 +397,12 @@ def test_the_current_directory_is_not_moved_away(tmp_path: Path, monkeypatch: py
     written(tmp_path / "s.insitu")
     monkeypatch.chdir(tmp_path / "s.insitu")
     with pytest.raises(InsituError, match="the current directory"):
-        create(Path(), Manifest.here())
+        create(Path(), Manifest.here(procfs), procfs)
     assert load_stacks(Path()).total_count == 3
 
 
 @pytest.mark.parametrize("name", ["absent", "empty", "binary"])
-def test_what_is_no_recording_is_an_error(tmp_path: Path, name: str):
+def test_what_is_not_a_recording_is_an_error(tmp_path: Path, name: str):
     (tmp_path / "empty").write_bytes(b"")
     (tmp_path / "binary").write_bytes(b"\x7fELF\0\0\0")
     with pytest.raises(InsituError):
@@ -395,7 +414,7 @@ def test_what_is_no_recording_is_an_error(tmp_path: Path, name: str):
 
 def raw_session(path: Path, data: bytes) -> Path:
     """A session as a recorder that was killed leaves it."""
-    create(path, Manifest.here(recorder_pid=2**22 + 1))
+    create(path, Manifest.here(procfs, recorder_pid=2**22 + 1), procfs)
     source = path / "raw" / "perf"
     source.mkdir()
     event = {"name": "cpu-clock", "attr": pb.attr(pb.SAMPLE_TYPE).hex(), "ids": []}

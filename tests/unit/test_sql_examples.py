@@ -8,6 +8,7 @@ import pytest
 
 from insitu.cli import command_parser, main
 from insitu.commands import COMMANDS
+from insitu.kernel import procfs
 from insitu.session.core_tables import SPAN
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
@@ -161,7 +162,7 @@ def test_a_run_that_does_not_exist_is_not_taken_for_a_query(path: Path, capsys: 
 
 
 def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
-    create(tmp_path / "x.insitu", Manifest.here())
+    create(tmp_path / "x.insitu", Manifest.here(procfs), procfs)
     with SessionWriter.on_disk(tmp_path / "x.insitu") as writer:
         utid = writer.processes.thread(5, writer.processes.process(5), name="x")
         waits = {"id": [1, 2, 3], "ts_ns": [100, 130, 200], "utid": [utid] * 3, "category": ["off-cpu"] * 3}

@@ -6,7 +6,7 @@ import numpy as np
 
 from insitu.convert.formats.perf_records import EventAttr, SampleDecoder
 from insitu.convert.formats.perf_stream import walk
-from insitu.convert.stacks import StackInterner, chains_of
+from insitu.convert.stacks import Chains, StackInterner, chains_of
 from insitu.session.interning import StackTree
 
 from . import perf_bytes as pb
@@ -21,7 +21,7 @@ def batch_of(*chains: list[int], ip: int = 0x99):
     return batch
 
 
-def test_markers_are_dropped_and_return_addresses_are_told_from_places_of_interruption():
+def test_markers_are_dropped_and_return_addresses_are_distinguished_from_interrupted_instructions():
     chains = chains_of(batch_of([pb.CONTEXT_KERNEL, KERNEL, KERNEL + 5, pb.CONTEXT_USER, 0x10, 0x20]))
     assert chains.address.tolist() == [KERNEL, KERNEL + 5, 0x10, 0x20]
     assert chains.called.tolist() == [False, True, False, True]
@@ -29,10 +29,10 @@ def test_markers_are_dropped_and_return_addresses_are_told_from_places_of_interr
 
 def test_a_sample_without_a_chain_is_its_instruction_pointer():
     chains = chains_of(batch_of([], [pb.CONTEXT_USER, 0x10], [pb.CONTEXT_USER], ip=0x42))
-    assert [chains.take(np.array([i])).address.tolist() for i in range(3)] == [[0x42], [0x10], [0x42]]
+    assert [part.tolist() for part in np.split(chains.address, chains.offset[1:-1])] == [[0x42], [0x10], [0x42]]
 
 
-def test_unwound_frames_go_behind_the_kernels():
+def test_unwound_frames_follow_the_kernels():
     batch = batch_of([pb.CONTEXT_KERNEL, KERNEL], [])
     unwound = (np.array([0, 2, 3]), np.array([0x10, 0x20, 0x30], np.uint64))
     chains = chains_of(batch, unwound)
@@ -85,4 +85,25 @@ def test_the_tree_shares_callers_and_expands_inlined_frames():
     assert [path(int(node)) for node in leaf] == [[0, 2, 1], [0, 3]]
     assert len(parent) == 1 + 4  # root, 0, 2, 1, 3
     assert all(parent[1:] < np.arange(1, len(parent)))
-    assert asked == [0x10, 0x20, 0x30]  # each place once, over all batches
+    assert sorted(asked) == [0x10, 0x20, 0x30]  # each place once, over all batches
+
+
+def test_the_node_of_any_chain_leads_back_to_its_frames():
+    random = np.random.default_rng(1)
+    of_address = {address: [int(address)] * int(random.integers(0, 3)) for address in range(6)}
+    tree = StackTree()
+    table = StackInterner(tree, resolver(of_address, []))
+    for _ in range(4):
+        lists = [random.integers(0, 6, int(random.integers(0, 5))).tolist() for _ in range(200)]
+        offset = np.cumsum([0, *map(len, lists)])
+        address = np.array([each for one in lists for each in one], np.uint64)
+        nodes = table.add(Chains(offset, address, np.zeros(len(address), np.bool_)), np.zeros(200, np.int32))
+        parent, frame, depth = tree.parent, tree.frame, tree.depth
+        for node, addresses in zip(nodes.tolist(), lists, strict=True):
+            wanted = [each for one in addresses for each in of_address[one]]
+            assert depth[node] == len(wanted)
+            found = []
+            while node:
+                found.append(int(frame[node]))
+                node = int(parent[node])
+            assert found == wanted

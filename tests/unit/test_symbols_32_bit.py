@@ -144,9 +144,11 @@ def test_the_vdso_of_32_bit_processes_is_that_of_one_that_runs(program: Path) ->
         pytest.skip("this kernel runs no 32-bit programs")
     with process:
         try:
-            maps = Path(f"/proc/{process.pid}/maps").read_text()
-            found = re.search(r"^([0-9a-f]+)-([0-9a-f]+) .*\[vdso\]$", maps, re.M)
-            assert found is not None
+            found = None
+            while found is None:  # exec(2) returns to its parent before the vdso is mapped
+                assert process.poll() is None
+                maps = Path(f"/proc/{process.pid}/maps").read_text()
+                found = re.search(r"^([0-9a-f]+)-([0-9a-f]+) .*\[vdso\]$", maps, re.M)
             with Path(f"/proc/{process.pid}/mem").open("rb", buffering=0) as memory:
                 memory.seek(int(found[1], 16))
                 image = memory.read(int(found[2], 16) - int(found[1], 16))

@@ -73,7 +73,7 @@ def test_compressed_sections_read_as_they_were(tmp_path: Path, kind: str) -> Non
     assert Elf(packed).section_bytes(".debug_str") == Elf(program).section_bytes(".debug_str")
 
 
-def test_what_is_no_elf_file_is_refused_in_one_line(program: Path, tmp_path: Path) -> None:
+def test_what_is_not_an_elf_file_is_refused_in_one_line(program: Path, tmp_path: Path) -> None:
     raw = program.read_bytes()
     (tmp_path / "empty").write_bytes(b"")
     os.mkfifo(tmp_path / "fifo")

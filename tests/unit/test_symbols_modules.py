@@ -113,7 +113,7 @@ def test_places_that_no_symbol_covers_stay_visible(program: Path) -> None:
     assert named(Module("relative/name"), np.array([0x10], np.uint64)) == "name+0x10"
 
 
-def test_what_is_no_elf_file_is_shown_as_module_and_offset(tmp_path: Path) -> None:
+def test_what_is_not_an_elf_file_is_shown_as_module_and_offset(tmp_path: Path) -> None:
     script = tmp_path / "script.sh"
     script.write_text("#!/bin/sh\n")
     assert named(Module(str(script)), np.array([0x10], np.uint64)) == "script.sh+0x10"

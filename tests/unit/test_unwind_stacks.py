@@ -291,7 +291,7 @@ def test_one_address_is_another_function_in_another_epoch() -> None:
     ]
 
 
-def test_more_epochs_than_a_look_up_holds_are_told_apart() -> None:
+def test_more_epochs_than_a_look_up_holds_are_distinguished() -> None:
     count = 70_000
     made = stacks([[BASE + 0x210, 1, 2, BASE + 0x404]], [BASE + 0x104])
     epochs = np.arange(count, dtype=np.int32)

@@ -41,7 +41,7 @@ def test_report_json_is_one_document(folded):
     assert json.loads(_insitu("report", "--json", folded).stdout)["total"] == 100
 
 
-def test_a_reader_that_has_seen_enough_is_no_error(tmp_path):
+def test_a_reader_that_has_seen_enough_is_not_an_error(tmp_path):
     path = tmp_path / "long.folded"
     path.write_text("".join(f"p;main;function_number_{at} 1\n" for at in range(50_000)))
     for words in (["--folded"], ["--limit", "0", "--no-tree"], ["--json", "--limit", "0"]):

@@ -29,7 +29,7 @@ def fentry(function_btf_id: int) -> Result[None]:
 @asked_once
 def perf_links() -> Result[None]:
     """Whether perf events take links, and with them cookies."""
-    # A program is no perf event: a kernel that would make the link finds that out, with EBADF.
+    # A program is not a perf event: a kernel that would make the link finds that out, with EBADF.
     return _linked(
         0, lambda program: bpf.link_perf_event(program, program), lambda code: code == errno.EBADF, "Linux 5.15"
     )

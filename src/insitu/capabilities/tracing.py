@@ -142,7 +142,10 @@ def kernel_types() -> Result[KernelTypes]:
         remedy = "a kernel with CONFIG_DEBUG_INFO_BTF"
         return no("no /sys/kernel/btf/vmlinux: kernel types are unknown", remedy, error.errno or 0)
     modules = len(kernel_btf.modules())
-    return yes(f"{size / 1e6:.1f} MB, and {modules} modules'", KernelTypes(size, modules))
+    return yes(
+        f"of the kernel ({size / 1e6:.1f} MB) and {modules} module{'' if modules == 1 else 's'}",
+        KernelTypes(size, modules),
+    )
 
 
 def _program(kind: ProgramType, attach_type: int = 0, function: str = "") -> int:
@@ -200,7 +203,7 @@ def maps() -> Result[MapTypes]:
 
 @asked_once
 def tracefs() -> Result[Files]:
-    """Can tracefs be read, where it is mounted or by a mount of our own?"""
+    """Can tracefs be read, where it is mounted or by a private mount?"""
     tree = Tracefs.open()
     try:
         ids = {name: int(tree.read(f"events/{name}/id")) for name in _EVENTS if tree.exists(f"events/{name}/id")}

@@ -6,6 +6,8 @@ most. Only the module of the command that runs is imported, and it imports numpy
 so that every ``--help`` takes less than 80 ms. What commands share is in modules that begin with an underscore.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import NamedTuple
 
 __all__ = ["COMMANDS", "Properties"]
@@ -39,3 +41,5 @@ class Properties(NamedTuple):
     """The first word that is not an option belongs to a program or a subcommand, and so does all after it."""
     foreign_options: bool = False
     """``--NAME`` and ``--NAME=VALUE`` that it does not declare are collected in ``args.foreign_options``."""
+    peer_options: Mapping[str, str] = MappingProxyType({})
+    """Options of perf, FlameGraph or bpftrace that it does not have -> what to use instead."""

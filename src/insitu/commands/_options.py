@@ -127,13 +127,13 @@ def pid_list(text: str) -> tuple[int, ...]:
 def _integer(text: str, low: int, high: int) -> int:
     if not (text.isascii() and text.isdecimal()):
         negative = text[:1] == "-" and text[1:].isdecimal()
-        what = f"{text}: must be at least {low}" if negative else f"{text!r} is not a whole number"
+        what = f"must be at least {low}, not {text}" if negative else f"{text!r} is not a whole number"
         raise argparse.ArgumentTypeError(what)
     number = int(text) if len(text) < 20 else high + 1
     if number < low:
-        raise argparse.ArgumentTypeError(f"{text}: must be at least {low}")
+        raise argparse.ArgumentTypeError(f"must be at least {low}, not {text}")
     if number > high:
-        raise argparse.ArgumentTypeError(f"{text}: must be at most {high}")
+        raise argparse.ArgumentTypeError(f"must be at most {high}, not {text}")
     return number
 
 

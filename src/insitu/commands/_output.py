@@ -4,6 +4,7 @@ import os
 from typing import TYPE_CHECKING
 
 from insitu import messages
+from insitu.views import quantity
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,13 +40,15 @@ def _inode(path: str) -> tuple[int, int] | None:
 
 def progress(seconds: float, size: int) -> None:
     """Show how far a recording is; only on a terminal."""
-    messages.progress(f"recording, {seconds:.0f} s, {size / 1e6:.1f} MB; Ctrl-C ends it")
+    messages.progress(f"recording, {seconds:.0f} s, {quantity.size(size)}; Ctrl-C ends it")
 
 
 def finished(path: "Path") -> "Manifest | None":
     """Convert and symbolize; None where that failed, which is reported and loses nothing."""
     import signal
 
+    # As in cli.py for commands that start no programs: this one's have ended.
+    os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from insitu.convert.sources import finish
 
     # Ctrl-C ends the program at once: the raw records stay until all is converted.

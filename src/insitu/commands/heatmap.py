@@ -1,7 +1,7 @@
 """Write the subsecond-offset heat map of a recording: when samples were taken, and the flame graph of any time range.
 
 RUN is a session or a perf.data file. Each column of the map is a second, time runs upwards within it:
-a periodic burst is a pattern, a stall a gap. Drag over a range, or click its start and its end, for its flame graph.
+a periodic burst is a pattern, a stall a gap. Drag over a range, or click its start and end, to see its flame graph.
 One HTML page that needs nothing else and works offline.
 
 examples:
@@ -11,8 +11,22 @@ examples:
 """
 
 import argparse
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
 
-from insitu.commands._options import chosen_run, output_option, positive, run_argument, selection, selection_options
+from insitu.commands._options import (
+    chosen_run,
+    output_option,
+    positive,
+    run_argument,
+    selection,
+    selection_options,
+    unit_option,
+    unit_value,
+)
+
+if TYPE_CHECKING:
+    from insitu.session.weighted_stacks import TimedRows, Value, WeightedStacks
 
 __all__ = ["arguments", "run"]
 
@@ -24,16 +38,36 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=positive, default=50, metavar="N", help="rows of a second (default 50: 20 ms each)"
     )
+    unit_option(parser, "what cells and widths are")
     selection_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from insitu.convert.open import load_stacks
+    from functools import partial
+    from pathlib import Path
+
+    from insitu.convert.open import load_stacks, open_session
+    from insitu.session.directory import is_session
+
+    path, want = chosen_run(args.run_path), selection(args)
+    if not is_session(Path(path)):
+        stacks = load_stacks(path, want, times=True)
+        return _write(args, path, stacks, stacks.in_time)
+    with open_session(path) as session:
+        stacks = session.stacks(want, by_thread=False)
+        return _write(args, path, stacks, partial(session.rows_in_time, want, stacks))
+
+
+def _write(
+    args: argparse.Namespace,
+    path: str,
+    stacks: "WeightedStacks",
+    rows: "Callable[[Value], Iterable[TimedRows]]",
+) -> int:
     from insitu.views.heatmap import heatmap_html
     from insitu.views.page import page_title, write_page
 
-    path = chosen_run(args.run_path)
-    stacks = load_stacks(path, selection(args), times=True)
-    page = heatmap_html(stacks, title=args.title or page_title(path, stacks), rows=args.rows)
+    title, value = args.title or page_title(path, stacks), unit_value(stacks, args.unit)
+    page = heatmap_html(stacks, rows(value), title=title, value=value, rows=args.rows)
     write_page(page, path, args.output, suffix="-heatmap")
     return 0

@@ -83,20 +83,17 @@ def run(args: argparse.Namespace) -> int:
 
 def _import_stdin(output: "Path", options: "ImportOptions") -> None:
     """Import a copy of standard input: readers of perf.data need a file in which they can seek."""
-    import os
-    import shutil
-    import sys
     import tempfile
 
+    from insitu.commands._input import copy_input
     from insitu.convert.open import import_file
     from insitu.errors import InsituError
+    from insitu.files import temporary_home
 
-    directory = os.environ.get("TMPDIR") or "/tmp"
-    # Without a name nothing of it stays; asked for a directory, tempfile would try one with a named file.
-    with tempfile.TemporaryFile(dir=directory) as copy:
+    directory = temporary_home()
+    with tempfile.TemporaryFile(dir=directory) as copy:  # without a name: nothing of it stays
         try:
-            shutil.copyfileobj(sys.stdin.buffer, copy)
-            copy.flush()
+            copy_input(copy)
         except OSError as error:
             raise InsituError(
                 f"cannot copy standard input to {directory}: {error.strerror}",

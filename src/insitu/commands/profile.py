@@ -36,7 +36,18 @@ if TYPE_CHECKING:
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
-PROPERTIES = Properties(starts_programs=True, words_follow=True)
+PROPERTIES = Properties(
+    starts_programs=True,
+    words_follow=True,
+    peer_options={
+        "-g": "call stacks are recorded by default; --stacks chooses how",
+        "--call-graph": "use --stacks fp or --stacks dwarf",
+        "-f": "children are recorded by default",
+        "-c": "give the command after --",
+        "-i": "use -F for the frequency",
+        "-t": "-p records all threads of a process; --thread of a view chooses one",
+    },
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -166,9 +177,12 @@ def _options(args: argparse.Namespace) -> "PerfOptions":
 
 
 def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "Outcome") -> str:
+    from insitu.views.quantity import size
+
     samples = manifest.tables["sample"]["rows"]
-    line = f"{samples} samples ({outcome.bytes_written / 1e6:.1f} MB), {manifest.lost} lost, in {path}"
+    line = f"{samples} samples ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
     if not samples:
-        what = "the command was too short" if request.command else "the target used too little CPU time"
-        line += f": {what} to be sampled; try -F 9999"
+        short = request.command and manifest.end_ns - manifest.start_ns < 10**9
+        what = "the command was too short" if short else "the target used too little CPU time"
+        line += f": {what} to be sampled; try -F 9999{'' if short else ', or --off-cpu for where it waits'}"
     return line

@@ -13,6 +13,7 @@ examples:
 import argparse
 from typing import TYPE_CHECKING
 
+from insitu.commands import Properties
 from insitu.commands._options import (
     as_perf_option,
     chosen_run,
@@ -30,7 +31,21 @@ if TYPE_CHECKING:
     from insitu.session.reader import Session
     from insitu.session.weighted_stacks import WeightedStacks
 
-__all__ = ["arguments", "run"]
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+PROPERTIES = Properties(
+    peer_options={
+        "-i": "give the recording without an option",
+        "--stdio": "a report is always text",
+        "--no-children": "functions are in the order of self time by default",
+        "--children": "use --sort total",
+        "-g": "the call tree is shown by default; --reverse shows callers",
+        "--call-graph": "the call tree is shown by default; --reverse shows callers",
+        "--tid": "use --thread",
+        "--comms": "use --comm",
+        "--percent-limit": "use --min-percent",
+    }
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:

@@ -76,7 +76,8 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     *runs, last = words or [""]
     if not last:
         return [], None
-    looks_like_query = last.startswith(".tables") or " " in last.strip()
+    named = any(character in last for character in "./")  # as files are; .tables is a command
+    looks_like_query = last.startswith(".tables") or " " in last.strip() or (bool(runs) and not named)
     if looks_like_query and not os.path.exists(last):  # noqa: PTH110 - --help imports this
         return runs, last
     return [*runs, last], None

@@ -19,11 +19,12 @@ from insitu.commands._options import (
     duration_option,
     format_option,
     output_option,
+    pids_named,
     quiet_option,
     recording_target_options,
 )
 
-__all__ = ["PROPERTIES", "arguments", "run"]
+__all__ = ["PROPERTIES", "arguments", "run", "traced_process"]
 
 PROPERTIES = Properties(starts_programs=True, command_after_dashes=True, foreign_options=True)
 
@@ -65,7 +66,8 @@ def run(args: argparse.Namespace) -> int:
     if unused and (args.programs or args.list):
         from insitu.errors import InsituError
 
-        raise InsituError(f"unrecognized arguments: {' '.join(unused)}", remedy="see insitu trace --help", status=2)
+        what = "unknown option" if unused[0].startswith("-") else "unexpected argument"
+        raise InsituError(f"{what} {unused[0]}", remedy="see insitu trace --help", status=2)
     if args.programs:
         from insitu.probe.bpftrace.scripts import built_in
 
@@ -73,11 +75,24 @@ def run(args: argparse.Namespace) -> int:
             print(f"{name:<10} {summary}")
         return 0
 
-    from insitu.commands.trace_run import run_script, traced_process
-
     if args.list:
         from insitu.probe.listing import list_probes
 
         pattern = args.expression or (args.words[0] if args.words else "*")
         return list_probes(pattern, verbose=args.verbose, pid=traced_process(args))
+    from insitu.commands.trace_run import run_script
+
     return run_script(args)
+
+
+def traced_process(args: argparse.Namespace) -> int | None:
+    """The process that -p or -n restricts probes to. Raises InsituError unless it is one."""
+    from insitu.errors import InsituError
+
+    pids = tuple(args.pid or ())
+    if args.comm:
+        pids += pids_named(args.comm)
+    if len(pids) > 1:
+        listed = ", ".join(map(str, pids[:8]))
+        raise InsituError(f"trace takes one process, not {len(pids)}: {listed}", remedy="-p PID", status=2)
+    return pids[0] if pids else None

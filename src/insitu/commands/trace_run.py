@@ -5,14 +5,12 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
-import signal
 import stat
 import sys
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO, Self
 
 from insitu import messages
-from insitu.commands._options import pids_named
+from insitu.commands.trace import traced_process
 from insitu.errors import InsituError
 from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
@@ -20,16 +18,15 @@ from insitu.probe.output.stream import JsonOutput, Output, TextOutput
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.run import Runtime, has_user_addresses
 from insitu.probe.source import ScriptError, Source
-from insitu.record.interrupts import Interrupts
-from insitu.record.loop import Loop
+from insitu.record.launcher import executable
+from insitu.record.run import Destination, Outcome, Request, record, run
 from insitu.record.source import Target
 from insitu.record.sources.probe import ProbeSource
-from insitu.record.target import TracedProcess
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-__all__ = ["run_script", "traced_process"]
+__all__ = ["run_script"]
 
 
 def run_script(args: argparse.Namespace) -> int:
@@ -55,17 +52,6 @@ def run_script(args: argparse.Namespace) -> int:
         raise
     finally:
         context.close()
-
-
-def traced_process(args: argparse.Namespace) -> int | None:
-    """The process that -p or -n restricts probes to. Raises InsituError unless it is one."""
-    pids = tuple(args.pid or ())
-    if args.comm:
-        pids += pids_named(args.comm)
-    if len(pids) > 1:
-        listed = ", ".join(map(str, pids[:8]))
-        raise InsituError(f"trace takes one process, not {len(pids)}: {listed}", remedy="-p PID", status=2)
-    return pids[0] if pids else None
 
 
 def _script(args: argparse.Namespace) -> tuple[Source, list[str], list[str]]:
@@ -110,158 +96,103 @@ def _split(command: str) -> list[str]:
 
 def _run(args: argparse.Namespace, source: Source, options: Options, context: Context, command: list[str]) -> int:
     compiled = compile_script(source, options, context, cached=not args.no_cache)
-    if args.output is not None and args.output.endswith(".insitu") and not args.dry_run:
-        return _recorded(args, source, compiled, context, command)
-    with _output_file(None if args.dry_run else args.output) as file:
-        probe = _source(args, source, compiled, context, file.stream)
-        with Interrupts() as interrupts, contextlib.ExitStack() as open_things:
-            process = _process(command, context.pid, interrupts.ignored_before)
-            open_things.callback(process.close)
-            open_things.callback(probe.close)
-            probe.open(Target(process.launched))
-            _show_log(args, probe)
-            if args.dry_run:
-                return 0
-            if not args.quiet and not file.replaces:
-                _announce(probe)
-            if compiled.layout.labels and not args.quiet:
-                messages.note("events of emit() are not kept; -o RUN.insitu records them")
-            probe.start(None, 0)
-            if interrupts.count:
-                return 128 + signal.SIGINT
-            process.release()
-            file.begin()
-            if not args.quiet and file.replaces:
-                _announce(probe)
-            _warn(probe)
-            loop = Loop(
-                [probe],
-                probe.drain,
-                launched=process.launched,
-                pids=[context.pid] if context.pid else (),
-                seconds=args.duration,
-                interrupts=interrupts,
-            )
-            open_things.callback(loop.close)
-            while loop.turn():
-                pass
-            interrupts.leaving = True
-            probe.stop(0)
-            interrupts.leaving = False
-            if probe.reader_gone:
-                raise BrokenPipeError
-            loop.end_command()
-            status = _status(args, probe, loop.exit_status())
-        _report_losses(probe)
-    return status
+    pids = (context.pid,) if context.pid else ()
+    request = Request(tuple(command), pids, not pids, args.duration)
+    if args.dry_run:
+        if command:
+            executable(command)
+        with contextlib.closing(_Script(args, source, compiled, context, sys.stdout.buffer)) as probe:
+            probe.open(Target())
+        return 0
+    if args.output is not None and args.output.endswith(".insitu"):
+        probe = _Script(args, source, compiled, context, sys.stdout.buffer)
+        return _recorded(args, probe, request, compiled)
+    with _output(args.output) as output:
+        probe = _Script(args, source, compiled, context, output.stream)
+        outcome = run(request, [probe], output)
+    return _ended(args, probe, outcome)
 
 
-def _recorded(
-    args: argparse.Namespace, source: Source, compiled: Compiled, context: Context, command: list[str]
-) -> int:
+def _recorded(args: argparse.Namespace, probe: _Script, request: Request, compiled: Compiled) -> int:
     """Record into a session, besides printing."""
     from pathlib import Path
 
     from insitu.commands._output import Displaced, finished
-    from insitu.record.run import Request, record
     from insitu.record.source import Source as Recorded
     from insitu.record.sources.processes import ProcessesSource
 
     path = Path(args.output)
-    probe = _source(args, source, compiled, context, sys.stdout.buffer)
-    pids = (context.pid,) if context.pid else ()
-    request = Request(tuple(command), pids, not (command or pids), args.duration)
-    sources: list[Recorded] = [_Announced(probe, args)]
-    if has_user_addresses(compiled.layout):
-        sources.append(ProcessesSource())
+    sources: list[Recorded] = [probe]
+    mappings = has_user_addresses(compiled.layout)
+    if mappings or compiled.layout.labels:
+        # First: its start takes as long as a script's ring takes to fill.
+        sources.insert(0, ProcessesSource(mappings=mappings))
     displaced = Displaced(path)
     outcome = record(request, sources, path)
     if not args.quiet:
         displaced.report()
-    _report_losses(probe)
-    if outcome.failure:
-        messages.error(outcome.failure)
     if outcome.abandoned:
         messages.note(f"left unconverted: {path} is converted when it is next opened")
-        return outcome.exit_status
-    whole = finished(path) is not None and not outcome.failure
-    if probe.reader_gone:
-        raise BrokenPipeError
-    return _status(args, probe, outcome.exit_status) or (0 if whole else 1)
+        whole = True
+    else:
+        whole = finished(path) is not None
+    return _ended(args, probe, outcome) or (0 if whole else 1)
 
 
-class _Announced:
-    """A script's source that says how many probes it attaches when it does."""
+def _ended(args: argparse.Namespace, probe: _Script, outcome: Outcome) -> int:
+    """Report what was lost; returns the status that the script gave exit(), else the command's.
 
-    def __init__(self, probe: ProbeSource, args: argparse.Namespace) -> None:
-        self._probe = probe
-        self._args = args
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._probe, name)
-
-    def open(self, target: Target) -> None:
-        self._probe.open(target)
-        _show_log(self._args, self._probe)
-
-    def start(self, directory: Path, start_ns: int) -> None:
-        if not self._args.quiet:
-            _announce(self._probe)
-        self._probe.start(directory, start_ns)
-        _warn(self._probe)
-
-
-def _source(
-    args: argparse.Namespace, source: Source, compiled: Compiled, context: Context, stream: BinaryIO
-) -> ProbeSource:
-    make = JsonOutput if args.format == "json" else TextOutput
-
-    def output(runtime: Runtime) -> Output:
-        return make(runtime.loaded, runtime.formatter(), stream)
-
-    return ProbeSource(compiled, source, context, output, log_level=1 if args.verbose else 0)
-
-
-def _process(command: Sequence[str], pid: int | None, ignoring: Sequence[int]) -> TracedProcess:
-    if command:
-        return TracedProcess.command(command, ignoring)
-    return TracedProcess.existing(pid) if pid else TracedProcess()
-
-
-def _status(args: argparse.Namespace, probe: ProbeSource, status: int) -> int:
-    """The status that the script gave exit(), else the command's; with -c as without, as bpftrace has it."""
-    if probe.output.exit_status is not None:
-        return probe.output.exit_status
-    return 0 if args.command is not None else status
-
-
-def _show_log(args: argparse.Namespace, probe: ProbeSource) -> None:
-    if args.verbose:
-        for program in probe.runtime.loaded.programs:
-            messages.block(f"{program.points[0].name}:\n{program.log}", prefix="")
-
-
-def _announce(probe: ProbeSource) -> None:
-    probe.output.attached(sum(len(program.points) for program in probe.runtime.compiled.programs))
-
-
-def _warn(probe: ProbeSource) -> None:
-    for warning in probe.runtime.loaded.warnings:
-        messages.warning(warning)
-
-
-def _report_losses(probe: ProbeSource) -> None:
+    With -c the command's is ignored, as bpftrace does.
+    """
     for number, what in probe.lost:
         messages.note(f"Lost {number} {what}")
+    if outcome.failure:
+        messages.error(outcome.failure)
+    if probe.reader_gone:
+        raise BrokenPipeError
+    if outcome.abandoned:
+        return outcome.exit_status
+    status = probe.output.exit_status
+    if status is None:
+        status = 0 if args.command is not None else outcome.exit_status
+    return status or (1 if outcome.failure else 0)
+
+
+class _Script(ProbeSource):
+    """The script as the options want it: with the verifier's log, and the number of probes when they are attached."""
+
+    def __init__(
+        self, args: argparse.Namespace, source: Source, compiled: Compiled, context: Context, stream: BinaryIO
+    ) -> None:
+        make = JsonOutput if args.format == "json" else TextOutput
+
+        def output(runtime: Runtime) -> Output:
+            return make(runtime.loaded, runtime.formatter(), stream)
+
+        super().__init__(compiled, source, context, output, log_level=1 if args.verbose else 0)
+        self._args = args
+
+    def open(self, target: Target) -> None:
+        super().open(target)
+        if self._args.verbose:
+            for program in self.runtime.loaded.programs:
+                messages.block(f"{program.points[0].name}:\n{program.log}", prefix="")
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        if not self._args.quiet:
+            self.output.attached(sum(len(program.points) for program in self.runtime.compiled.programs))
+            if directory is None and self.runtime.compiled.layout.labels:
+                messages.note("events of emit() are not kept; -o RUN.insitu records them")
+        super().start(directory, start_ns)
+        for warning in self.runtime.loaded.warnings:
+            messages.warning(warning)
 
 
 # Where text goes
 
 
-class _Standard:
+class _Text(Destination):
     """Standard output."""
-
-    replaces = False
 
     def __init__(self) -> None:
         self.stream: BinaryIO = sys.stdout.buffer
@@ -272,30 +203,30 @@ class _Standard:
     def __exit__(self, *raised: object) -> None:
         pass
 
-    def begin(self) -> None:
-        """Called when everything is attached: what is replaced is untouched until then."""
 
-
-class _File(_Standard):
-    """A file of text, opened at once, so that a refusal comes early, and emptied by ``begin``."""
-
-    replaces = True
+class _File(_Text):
+    """A file of text, opened at once, so that a refusal comes early, and emptied when everything is attached."""
 
     def __init__(self, path: str) -> None:
-        self._path, self._began = path, False
+        self._path = path
+        self._settled = False
         self._new = not os.path.lexists(path)
         self.stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
 
     def __exit__(self, *raised: object) -> None:
-        self.stream.close()
-        if self._new and not self._began:
+        with contextlib.suppress(OSError):  # of text that a full disk has refused before
+            self.stream.close()
+        if self._new and not self._settled:
             os.unlink(self._path)  # noqa: PTH108
 
-    def begin(self) -> None:
-        self._began = True
+    def failed(self, error: OSError) -> str:
+        raise OSError(error.errno, error.strerror, self._path)
+
+    def settle(self) -> None:
+        self._settled = True
         if stat.S_ISREG(os.fstat(self.stream.fileno()).st_mode):
             self.stream.truncate(0)
 
 
-def _output_file(output: str | None) -> _Standard:
-    return _Standard() if output is None else _File(output)
+def _output(path: str | None) -> _Text:
+    return _Text() if path is None else _File(path)

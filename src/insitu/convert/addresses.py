@@ -38,7 +38,9 @@ class Addresses:
         unwinds: bool = False,
         max_stack: int = 0,
     ) -> None:
-        """``records`` say what happened to processes. ``live``: recorded on this machine since its last boot.
+        """``records`` say what happened to processes, in the order of time.
+
+        ``live``: recorded on this machine since its last boot.
 
         ``as_perf`` treats callchains of the kernel as perf script does: no inlined functions, and unwound stacks
         (``unwinds``) end at JIT code. ``max_stack`` is their maximum depth; 0: as perf.

@@ -15,8 +15,8 @@ from insitu.session.writer import SessionWriter
 
 __all__ = ["convert_source"]
 
-I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
 
 # include/linux/sched.h: prev_state of sched_switch. TASK_RUNNING means preempted; so does the TASK_REPORT_MAX bit,
 # whatever the state.
@@ -29,63 +29,89 @@ _STATES: Final = (
     (0x40, "parked"),
     (0x80, "idle"),
 )
+_COLUMNS: Final = ("ts_ns", "tid", "pid", "cpu", "state", "stack")
 _PREEMPTED: Final = "preempted"
 _PREEMPTED_BIT: Final = 0x100
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
-    """Write a source of kind "off_cpu" to the ``span`` table, category ``off-cpu``."""
-    out: dict[str, list[Any]] = {name: [] for name in ("ts_ns", "tid", "pid", "cpu", "stack", "state")}
-    back: dict[str, list[Any]] = {"ts_ns": [], "tid": []}
-    for label, columns in decoded_events(source, writer):
-        ts_ns = np.asarray(columns["ts_ns"])
-        if label == "in":
-            back["ts_ns"].append(ts_ns)
-            back["tid"].append(np.asarray(columns["who"]).astype(np.int32))
-            continue
-        user, kernel = (stack_nodes(columns[name], addresses, ts_ns) for name in ("user", "kernel"))
-        out["stack"].append(addresses.joined(user, kernel))
-        for name in ("ts_ns", "tid", "pid", "cpu", "state"):
-            out[name].append(np.asarray(columns[name]))
-    rows = {name: np.concatenate(parts) if parts else np.zeros(0, np.int64) for name, parts in out.items()}
-    returned = {name: np.concatenate(parts) if parts else np.zeros(0, np.int64) for name, parts in back.items()}
-    order = np.argsort(rows["ts_ns"], kind="stable")
-    rows = {name: values[order] for name, values in rows.items()}
-    end = _next_of(rows["tid"], rows["ts_ns"], returned["tid"], returned["ts_ns"])
-    missing = end == 0
-    utid = writer.processes.utids(rows["tid"].astype(np.int32), rows["ts_ns"], rows["pid"].astype(np.int32))
-    duration = np.ma.masked_array(np.where(missing, 0, end - rows["ts_ns"]), missing)
-    writer.append(
-        SPAN,
-        {
-            "id": np.arange(len(order)),
-            "ts_ns": rows["ts_ns"],
-            "dur_ns": duration,
-            "self_ns": duration,
-            "utid": utid,
-            "cpu": rows["cpu"],
-            "category": ["off-cpu"] * len(order),
-            "name": _names(rows["state"]),
-            "stack": rows["stack"].astype(np.int32),
-        },
-    )
+    """Write a source of kind "off_cpu" to the ``span`` table, category ``off-cpu``.
 
-
-def _next_of(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> I64:
-    """For each (thread, time) the first later time of that thread in ``back``; 0 if there is none.
-
-    A return after the thread has left again does not count: the event between them was lost.
+    Spans are written with the window of records in which they end; what is kept is one row of each waiting thread.
     """
-    result = np.zeros(len(tid), np.int64)
-    if not len(tid):
-        return result
+    writer.append(SPAN, {})
+    spans = _Spans(writer)
+    for tables in decoded_events(source, writer):
+        left: dict[str, Any] = {name: np.zeros(0, np.int64) for name in _COLUMNS}
+        if "out" in tables:
+            columns = tables["out"]
+            left = {name: np.asarray(columns[name]) for name in _COLUMNS if name != "stack"}
+            user, kernel = (stack_nodes(columns[name], addresses, left["ts_ns"]) for name in ("user", "kernel"))
+            left["stack"] = addresses.joined(user, kernel)
+        back = tables.get("in", {})
+        spans.add(left, np.asarray(back.get("who", [])).astype(np.int64), np.asarray(back.get("ts_ns", []), np.int64))
+    spans.finish()
+
+
+class _Spans:
+    """Joins threads' leaving the CPU to their return."""
+
+    def __init__(self, writer: SessionWriter) -> None:
+        self._writer = writer
+        self._waiting: dict[str, Any] = {name: np.zeros(0, np.int64) for name in _COLUMNS}
+        self._written = 0
+
+    def add(self, left: dict[str, Any], back_tid: I64, back_ns: I64) -> None:
+        """Take the next window's records. Of one thread, none is earlier than those of the windows before."""
+        rows = {name: np.concatenate([self._waiting[name], left[name]]) for name in _COLUMNS}
+        end, last = _ends(rows["tid"], rows["ts_ns"], back_tid, back_ns)
+        self._waiting = {name: values[last] for name, values in rows.items()}
+        self._write({name: values[~last] for name, values in rows.items()}, end[~last])
+
+    def finish(self) -> None:
+        """Write the threads that did not come back."""
+        self._write(self._waiting, np.zeros(len(self._waiting["tid"]), np.int64))
+
+    def _write(self, rows: dict[str, Any], end: I64) -> None:
+        order = np.argsort(rows["ts_ns"], kind="stable")
+        rows, end = {name: values[order] for name, values in rows.items()}, end[order]
+        missing = end == 0
+        duration = np.ma.masked_array(np.where(missing, 0, end - rows["ts_ns"]), missing)
+        self._writer.append(
+            SPAN,
+            {
+                "id": self._written + np.arange(len(order)),
+                "ts_ns": rows["ts_ns"],
+                "dur_ns": duration,
+                "self_ns": duration,
+                "utid": self._writer.processes.utids(
+                    rows["tid"].astype(np.int32), rows["ts_ns"], rows["pid"].astype(np.int32)
+                ),
+                "cpu": rows["cpu"],
+                "category": ["off-cpu"] * len(order),
+                "name": _names(rows["state"]),
+                "stack": rows["stack"].astype(np.int32),
+            },
+        )
+        self._written += len(order)
+
+
+def _ends(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> tuple[I64, Bools]:
+    """For each (thread, time) the first later time of that thread in ``back``, and whether nothing of it is later.
+
+    0 where there is none. A return after the thread has left again does not count: the event between them was lost.
+    """
     who = np.concatenate([tid, back_tid])
     when = np.concatenate([ts_ns, back_ns])
     leaves = np.concatenate([np.ones(len(tid), np.bool_), np.zeros(len(back_tid), np.bool_)])
     order = np.lexsort((leaves, when, who))
-    pairs = np.flatnonzero(leaves[order][:-1] & ~leaves[order][1:] & (who[order][:-1] == who[order][1:]))
-    result[order[pairs]] = when[order[pairs + 1]]
-    return result
+    who, when, leaves = who[order], when[order], leaves[order]
+    follows = np.append(who[1:] == who[:-1], False)  # the next one is of the same thread
+    end, last = np.zeros(len(who), np.int64), np.zeros(len(who), np.bool_)
+    returns = np.flatnonzero(leaves & follows & ~np.append(leaves[1:], False))
+    end[order[returns]] = when[returns + 1]
+    last[order] = leaves & ~follows
+    return end[: len(tid)], last[: len(tid)]
 
 
 def _names(state: I64) -> list[str]:

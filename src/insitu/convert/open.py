@@ -1,13 +1,14 @@
 """Open a recording: a session directory, or a file that another tool recorded."""
 
 import errno
-import shutil
-import tempfile
+import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
+from insitu.files import temporary_home
+from insitu.kernel import procfs
 from insitu.session.directory import created_whole, is_private, is_session, raw_sources
 from insitu.session.manifest import COMPLETE, Manifest, is_recording
 
@@ -18,7 +19,7 @@ if TYPE_CHECKING:
     from insitu.session.weighted_stacks import Selection, WeightedStacks
     from insitu.session.writer import SessionWriter
 
-__all__ = ["folded_stacks", "import_file", "load_stacks", "open_session"]
+__all__ = ["folded_stacks", "import_file", "load_stacks", "open_session", "temporary_session"]
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
@@ -37,7 +38,7 @@ def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "S
         if _is_whole(path) or _converted_in_place(path):
             return Session(path)
         return _converted_elsewhere(path)
-    return _temporary(lambda target: import_file(path, target, options))
+    return temporary_session(lambda target: import_file(path, target, options))
 
 
 def load_stacks(
@@ -58,7 +59,7 @@ def load_stacks(
     from insitu.session.writer import MemoryTables, SessionWriter
 
     tables = MemoryTables()
-    writer = SessionWriter(tables, Manifest.imported(str(path)))
+    writer = SessionWriter(tables, Manifest.imported(procfs, str(path)))
     _import(path, writer, options)
     writer.finish()
     return stacks_in_memory(tables, writer, want, times=times)
@@ -72,7 +73,7 @@ def folded_stacks(text: str, name: str) -> "WeightedStacks":
     from insitu.session.writer import MemoryTables, SessionWriter
 
     tables = MemoryTables()
-    writer = SessionWriter(tables, Manifest.imported(name))
+    writer = SessionWriter(tables, Manifest.imported(procfs, name))
     read_folded(text.encode(errors="surrogateescape"), name, writer, comm_first=True)
     writer.finish()
     return stacks_in_memory(tables, writer, Selection())
@@ -92,7 +93,7 @@ def import_file(
     if _is_session(path):
         raise InsituError(f"{path}: " + ("already a session" if is_session(path) else "is a directory"))
     with (
-        created_whole(output, Manifest.imported(name or str(path))) as session,
+        created_whole(output, Manifest.imported(procfs, name or str(path)), procfs) as session,
         SessionWriter.on_disk(session) as writer,
     ):
         _import(path, writer, options)
@@ -121,7 +122,7 @@ def _converted_in_place(path: Path) -> bool:
     """
     from insitu.convert.sources import finish
 
-    if is_recording(Manifest.read(path)) or not is_private(path):
+    if is_recording(Manifest.read(path), procfs) or not is_private(path):
         return False
     try:
         return finish(path).state == COMPLETE
@@ -132,15 +133,15 @@ def _converted_in_place(path: Path) -> bool:
 
 
 def _converted_elsewhere(path: Path) -> "Session":
-    """A session that cannot be converted where it lies, converted in a temporary place up to what is there now."""
+    """A session that cannot be converted in place, converted in a temporary place up to what is there now."""
     from insitu.convert.sources import locked
     from insitu.session.reader import Session
 
-    # Whoever converts it where it lies has finished, or waits.
+    # Whoever converts it in place has finished, or waits.
     with locked(path, shared=True, wait=is_private(path)):
         manifest = Manifest.read(path)
         if manifest.state != COMPLETE:
-            return _temporary(lambda target: _convert_copy(path, manifest, target))
+            return temporary_session(lambda target: _convert_copy(path, manifest, target))
     return Session(path)
 
 
@@ -148,25 +149,30 @@ def _convert_copy(path: Path, manifest: Manifest, target: Path) -> None:
     from insitu.convert.sources import convert_sources
     from insitu.session.writer import SessionWriter
 
-    recording = is_recording(manifest)
+    recording = is_recording(manifest, procfs)
     notes = [*manifest.notes]
     if recording:
         notes.append("still being recorded: this is the state when it was opened")
     if not raw_sources(path):
         raise InsituError(f"{path}: {'no records yet' if recording else 'damaged: no records'}")
-    with created_whole(target, manifest.changed(notes=notes)) as session, SessionWriter.on_disk(session) as writer:
+    with (
+        created_whole(target, manifest.changed(notes=notes), procfs) as session,
+        SessionWriter.on_disk(session) as writer,
+    ):
         convert_sources(path, writer)
         writer.finish()
 
 
-def _temporary(make: Callable[[Path], object]) -> "Session":
+def temporary_session(make: Callable[[Path], object]) -> "Session":
     """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object."""
+    import shutil
     import weakref
 
     from insitu.session.reader import Session
 
-    directory = Path(tempfile.mkdtemp(prefix="insitu-"))
+    directory = Path(temporary_home(), f"insitu-{os.urandom(8).hex()}")
     try:
+        directory.mkdir(mode=0o700)
         make(directory / "opened.insitu")
         session = Session(directory / "opened.insitu")
     except BaseException:

@@ -12,12 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
-from insitu.convert.formats.perf_records import EventAttr, SampleBatch, SampleDecoder, side_records
+from insitu.convert.formats.perf_records import EventAttr, SampleBatch, SampleDecoder
 from insitu.convert.formats.perf_stream import Stream
+from insitu.convert.formats.side_records import SideRecords
 from insitu.convert.raw import RawRecording
 from insitu.convert.stacks import chains_of
 from insitu.kernel.perf_event import Software, Type
-from insitu.kernel.perf_records import SideRecord
 from insitu.session.core_tables import SAMPLE
 from insitu.session.manifest import Manifest
 from insitu.session.writer import SessionWriter
@@ -76,11 +76,14 @@ def convert_perf(recording: RawRecording, writer: SessionWriter, *, as_perf: boo
         addresses.finish()
 
 
-def side_records_of(recording: RawRecording) -> Iterator[SideRecord]:
-    """The side-band records of a recording: mappings, names, forks, exits, losses."""
-    for stream in recording.streams:
-        for window in stream:
-            yield from side_records(window, recording.attrs)
+def side_records_of(*recordings: RawRecording) -> SideRecords:
+    """The side-band records of recordings: mappings, names, forks, exits, losses."""
+    found = SideRecords()
+    for recording in recordings:
+        for stream in recording.streams:
+            for window in stream:
+                found.add(window, recording.attrs)
+    return found
 
 
 def convert_samples(

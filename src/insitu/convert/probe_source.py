@@ -47,8 +47,9 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     }
     for table in tables.values():
         writer.append(table, {})
-    for label, columns in decoded_events(source, writer):
-        writer.append(tables[label], _event_batch(columns, writer, addresses))
+    for events in decoded_events(source, writer):
+        for label, columns in events.items():
+            writer.append(tables[label], _event_batch(columns, writer, addresses))
     contents = _stack_contents(source)
     for name, columns in decode_maps(_content(source.directory / MAPS), source.layout, stacks=contents).items():
         columns = _told_apart(columns)
@@ -56,14 +57,15 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
         writer.append(table, _map_batch(columns, addresses))
 
 
-def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[str, Mapping[str, Values]]]:
+def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[dict[str, dict[str, Values]]]:
     """The events that a script recorded, as columns by label, a window of the file at a time.
 
     Raises InsituError when the layout is damaged.
     """
     contents = _stack_contents(source)
     decoder = EventDecoder(source.layout)
-    data = memoryview(_content(source.directory / EVENTS))
+    file = source.directory / EVENTS
+    data = memoryview(_content(file))
     at = malformed = 0
     while at < len(data):
         found = decoder.decode(data[at : at + _WINDOW_BYTES], contents)
@@ -71,10 +73,9 @@ def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[tuple[s
             break
         at += found.taken
         malformed += found.malformed
-        for label, columns in found.tables.items():
-            yield label, _told_apart(columns)
+        yield {label: _told_apart(columns) for label, columns in found.tables.items()}
     if at < len(data):
-        writer.notes.append(f"{source.id}: incomplete record at the end dropped ({len(data) - at} bytes)")
+        writer.notes.append(source.cut_off(file, at, len(data)))
     writer.lost(f"{source.id}: malformed events", malformed)
 
 

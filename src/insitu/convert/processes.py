@@ -2,6 +2,8 @@
 
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from itertools import chain
+from typing import NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,6 +13,8 @@ from insitu.kernel.perf_records import SideRecord
 from insitu.symbols.process_map import MappedFor, ProcessMap, at_times
 
 __all__ = ["Lost", "ProcessLife", "Processes", "ThreadLife", "replay"]
+
+_CPU_MODE, _COMM_EXEC = int(Misc.CPUMODE_MASK), int(Misc.COMM_EXEC)  # a flag's own "&" makes another flag, slowly
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -26,8 +30,7 @@ class Lost:
     count: int
 
 
-@dataclass(frozen=True)
-class ProcessLife:
+class ProcessLife(NamedTuple):
     """One process from fork to exit; ``end_ns`` 0 while it runs, ``ppid`` 0 and ``exe`` "" if unknown.
 
     A reused pid is another process. ``exe`` is the program of its last exec.
@@ -40,7 +43,7 @@ class ProcessLife:
     exe: str
 
 
-@dataclass
+@dataclass(slots=True)
 class ThreadLife:
     """One thread from start to end (0: still running), of ``process`` (index into Processes.processes).
 
@@ -90,13 +93,14 @@ class Processes:
         lines: dict[int, list[tuple[int, int]]] = {}
         for index, life in enumerate(self.lives):
             lines.setdefault(life.tid, []).append((life.start_ns, index))
-        return at_times(lines, tid, ts_ns)
+        return at_times(lambda tid: lines.get(tid, ()), tid, ts_ns)
 
 
 def replay(records: Iterable[SideRecord], build_ids: dict[str, str]) -> Processes:
-    """Replay ``records`` (any order; sorted here by time). ``build_ids`` (path to build id) fills in unknown ones."""
-    ordered = sorted(records, key=lambda record: record.ts_ns)
-    state = _Replay(build_ids, ordered[0].ts_ns if ordered else 0)
+    """Replay ``records``, in the order of time. ``build_ids`` (path to build id) fills in unknown ones."""
+    records = iter(records)
+    first = next(records, None)
+    state = _Replay(build_ids, first.ts_ns if first is not None else 0)
     handlers = {
         Record.MMAP: state.mapped,
         Record.MMAP2: state.mapped,
@@ -107,7 +111,7 @@ def replay(records: Iterable[SideRecord], build_ids: dict[str, str]) -> Processe
         Record.LOST_SAMPLES: state.lost,
         Record.THROTTLE: state.throttled,
     }
-    for record in ordered:
+    for record in chain([first] if first is not None else [], records):
         handlers[record.type](record)
     return state.result
 
@@ -122,14 +126,14 @@ class _Replay:
         self.threads_of: dict[int, set[int]] = {}  # tids that live, by index of their process
 
     def mapped(self, record: SideRecord) -> None:
-        if record.misc & Misc.CPUMODE_MASK == Misc.KERNEL or record.pid == -1:
+        if record.misc & _CPU_MODE == Misc.KERNEL or record.pid == -1:
             return
         build_id = record.build_id or self.build_ids.get(record.text, "")
         place = record.start, record.length, record.offset
         self.map.mapped(record.pid, record.ts_ns, *place, record.text, build_id=build_id, inode=record.inode)
 
     def named(self, record: SideRecord) -> None:
-        process = (self.map.execed if record.misc & Misc.COMM_EXEC else self.map.seen)(record.pid, record.ts_ns)
+        process = (self.map.execed if record.misc & _COMM_EXEC else self.map.seen)(record.pid, record.ts_ns)
         life = self.alive.get(record.tid)
         if life is None or life.process != process.index:
             life = self.begin(record.tid, record.pid, process.index, record.ts_ns)

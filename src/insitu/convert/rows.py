@@ -33,17 +33,15 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     decoder = _Decoder(table, writer, addresses)
     for file in source.files:
         data = memoryview(mapped(file))
-        at = torn = 0
+        at = 0
         while at < len(data):
             rows = _walk(data[at : at + WINDOW_BYTES])
             if not len(rows):
-                torn = len(data) - at
+                writer.notes.append(source.cut_off(file, at, len(data)))
                 break
             decoder.write(data, rows + at)
             last = int(rows[-1])
             at += last + HEADER.unpack_from(data, at + last)[0]
-        if torn:
-            writer.notes.append(f"{source.id}: incomplete record at the end dropped ({torn} bytes)")
     writer.lost(f"{source.id}: malformed rows", decoder.malformed)
 
 

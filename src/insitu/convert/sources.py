@@ -18,9 +18,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
+from insitu.files import make_directory
+from insitu.kernel import procfs
 from insitu.session.directory import open_part, raw_sources
-from insitu.session.files import make_directory
-from insitu.session.manifest import COMPLETE, Manifest
+from insitu.session.manifest import COMPLETE, Manifest, is_recording
 from insitu.session.writer import SessionWriter
 
 if TYPE_CHECKING:
@@ -81,6 +82,10 @@ class RawSource:
         except (OSError, ValueError, RecursionError, KeyError, TypeError):
             return []
 
+    def cut_off(self, file: Path, at: int, size: int) -> str:
+        """The note about a stream of ``size`` bytes that cannot be read from byte ``at`` on."""
+        return f"{self.id}/{file.name}: incomplete record at byte {at} dropped, and all after it ({size - at} bytes)"
+
     @property
     def files(self) -> list[Path]:
         """The streams of records."""
@@ -103,6 +108,8 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
     from insitu.convert.addresses import Addresses
     from insitu.convert.perf import no_collector, side_records_of
 
+    if not writer.manifest.end_ns and not is_recording(writer.manifest, procfs):
+        writer.notes.append("the recorder was killed: up to a second of the end is missing")
     sources = []
     for directory in raw_sources(path):
         if not (directory / LAYOUT).exists() and not any(directory.glob("*.records")):
@@ -114,8 +121,8 @@ def convert_sources(path: Path, writer: SessionWriter) -> None:
     with no_collector():
         addresses = Addresses(
             writer,
-            (record for recording in recordings for record in side_records_of(recording)),
-            live=writer.manifest.live and not kallsyms.exists(),
+            side_records_of(*recordings),
+            live=writer.manifest.live(procfs) and not kallsyms.exists(),
             kallsyms=_text(kallsyms) if kallsyms.exists() else None,
             unwinds=True,
             max_stack=max((recording.max_stack for recording in recordings), default=0),

@@ -1,6 +1,6 @@
 """Callchains of millions of samples reduced to the distinct ones, and those to a tree of frames.
 
-A distinct stack is an address-space epoch and a callchain; it is identified by a 64-bit hash of both.
+A distinct stack is an address-space epoch and a callchain; its callers are identified by a 64-bit hash of both.
 """
 
 from collections.abc import Callable
@@ -47,11 +47,10 @@ class Chains:
     def lengths(self) -> I64:
         return np.diff(self.offset)
 
-    def take(self, rows: I64) -> "Chains":
-        """The chains of ``rows``, in that order."""
-        lengths = self.lengths[rows]
-        at = ranges(self.offset[:-1][rows], lengths)
-        return Chains(_offsets(lengths), self.address[at], self.called[at])
+    def take(self, start: I64, end: I64) -> "Chains":
+        """The parts [start, end) of the addresses, each as a chain."""
+        at = ranges(start, end - start)
+        return Chains(_offsets(end - start), self.address[at], self.called[at])
 
 
 def _offsets(lengths: I64) -> I64:
@@ -120,48 +119,68 @@ def _merged(chain: Chains, rows: I64, others: Chains) -> Chains:
 
 
 class StackInterner:
-    """Callchains of batches of samples as nodes of a session's call tree; each distinct one is resolved once."""
+    """Callchains of batches of samples as nodes of a session's call tree; each distinct one is resolved once.
+
+    Most samples differ from an earlier one in the leaf alone, so a chain is looked up as its callers and its leaf.
+    """
 
     def __init__(self, tree: StackTree, resolve: Callable[[I32, U64, Bools], tuple[I64, I32]]) -> None:
         """``resolve(epoch, address, called)`` returns offsets and frames, leaf first, of n distinct addresses."""
         self._tree = tree
         self._resolve = resolve
-        self._chains = GrowingIndex()
-        self._leaves = np.zeros(0, np.int32)
+        self._callers = GrowingIndex()
+        self._callers_nodes = np.zeros(0, np.int32)
+        self._stacks = GrowingIndex()
+        self._nodes = np.zeros(0, np.int32)
         self._places = GrowingIndex()
         self._offset = np.zeros(1, np.int64)
         self._frames = np.zeros(0, np.int32)
 
     def add(self, chains: Chains, epoch: I32) -> I32:
         """The node of each chain."""
-        ids, new = self._chains.number(_hash(chains, epoch))
+        rows = np.flatnonzero(chains.lengths)
+        nodes = np.zeros(len(chains), np.int32)
+        leaf, end, epoch = chains.offset[:-1][rows], chains.offset[1:][rows], epoch[rows]
+        ids, new = self._callers.number(_hash(chains, leaf + 1, end, epoch))
         if len(new):
-            fresh = chains.take(new)
-            self._leaves = np.concatenate([self._leaves, self._grown(fresh, epoch[new])])
-        return self._leaves[ids]
+            grown = self._grown(chains.take(leaf[new] + 1, end[new]), epoch[new])
+            self._callers_nodes = np.concatenate([self._callers_nodes, grown])
+        outer = self._callers_nodes[ids]
+        place = self._placed(chains.address[leaf], chains.called[leaf], epoch)
+        ids, new = self._stacks.number(outer.astype(np.uint64) << np.uint64(32) | place.astype(np.uint64))
+        if len(new):
+            grown = self._tree.add(*self._frames_at(place[new]), outer[new])
+            self._nodes = np.concatenate([self._nodes, grown])
+        nodes[rows] = self._nodes[ids]
+        return nodes
 
     def _grown(self, chains: Chains, epoch: I32) -> I32:
         """The nodes of new chains."""
-        lengths = chains.lengths
-        where = np.where(chains.address < KERNEL_HALF, np.repeat(epoch, lengths), np.int32(-1))
-        place = (chains.address + chains.called) * _MIX ^ (
-            where.astype(np.int64).view(np.uint64) + np.uint64(2)
-        ) * _ODD
-        place ^= chains.called.astype(np.uint64) << np.uint64(63)
+        places = self._placed(chains.address, chains.called, np.repeat(epoch, chains.lengths))
+        running, frames = self._frames_at(places)
+        return self._tree.add(running[chains.offset], frames)
+
+    def _placed(self, address: U64, called: Bools, epoch: I32) -> I64:
+        """The id of each address, whose frames are resolved by then."""
+        where = np.where(address < KERNEL_HALF, epoch, np.int32(-1))
+        place = (address + called) * _MIX ^ (where.astype(np.int64).view(np.uint64) + np.uint64(2)) * _ODD
+        place ^= called.astype(np.uint64) << np.uint64(63)
         ids, new = self._places.number(place)
         if len(new):
-            offset, frames = self._resolve(where[new], chains.address[new], chains.called[new])
+            offset, frames = self._resolve(where[new], address[new], called[new])
             self._offset = np.concatenate([self._offset, self._offset[-1] + offset[1:]])
             self._frames = np.concatenate([self._frames, frames])
-        count = np.diff(self._offset)[ids]
-        flat = self._frames[ranges(self._offset[:-1][ids], count)]
-        running = np.concatenate([np.zeros(1, np.int64), np.cumsum(count)])
-        return self._tree.add(running[chains.offset], flat)
+        return ids
+
+    def _frames_at(self, places: I64) -> tuple[I64, I32]:
+        """Offsets (n + 1) and frames, leaf first, of n places."""
+        start = self._offset[places]
+        count = self._offset[places + 1] - start
+        return _offsets(count), self._frames[ranges(start, count)]
 
 
-def _hash(chains: Chains, epoch: I32) -> U64:
-    """A 64-bit hash of each epoch and chain: a polynomial, modulo 2**64, of the mixed addresses."""
-    lengths = chains.lengths
+def _hash(chains: Chains, start: I64, end: I64, epoch: I32) -> U64:
+    """A 64-bit hash of each epoch and part [start, end) of the addresses: a polynomial, modulo 2**64."""
     mixed = chains.address + chains.called
     mixed *= _MIX
     mixed ^= mixed >> np.uint64(29)
@@ -171,12 +190,10 @@ def _hash(chains: Chains, epoch: I32) -> U64:
     running = np.zeros(len(mixed) + 1, np.uint64)
     np.cumsum(mixed, out=running[1:])
     back = _powers(pow(_BASE, -1, 1 << 64), len(mixed) + 1)
-    sums = (running[chains.offset[1:]] - running[chains.offset[:-1]]) * back[chains.offset[:-1]]
+    sums = (running[end] - running[start]) * back[start]
     # User addresses depend on the epoch; a stack of kernel addresses alone does not.
-    ends = np.maximum(chains.offset[1:] - 1, 0)
-    last = chains.address[ends] if len(chains.address) else np.zeros(len(chains), np.uint64)
-    user = np.where(last < KERNEL_HALF, epoch + 2, 1).astype(np.uint64)
-    salted: U64 = (sums + lengths.astype(np.uint64)) * _MIX + user * np.uint64(_BASE)
+    user = np.where(chains.address[end - 1] < KERNEL_HALF, epoch + 2, 1).astype(np.uint64)
+    salted: U64 = (sums + (end - start).astype(np.uint64)) * _MIX + user * np.uint64(_BASE)
     return salted
 
 

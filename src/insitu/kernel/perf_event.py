@@ -312,17 +312,25 @@ def refusal(error: InsituError) -> int:
     return cause.errno or 0 if isinstance(cause, OSError) else 0
 
 
+def _of_another_user(pid: int) -> bool:
+    try:
+        return os.geteuid() not in (0, procfs.status(pid).uid)
+    except ProcessLookupError:
+        return False
+
+
 def _explained(error: OSError, attr: Attr, pid: int, cpu: int) -> tuple[str, str]:
     """Message and remedy for a refusal of perf_event_open(2), as kernel/events/core.c gives them."""
     what = f"cannot open a perf event ({_name(attr)})"
     code = error.errno
     if code in (errno.EACCES, errno.EPERM):
         level = procfs.sysctl("kernel.perf_event_paranoid")
+        if pid > 0 and _of_another_user(pid):  # kernel/events/core.c: perf_check_permission(), whatever the level
+            return f"process {pid} belongs to another user", "run as root, or with CAP_PERFMON"
         whose = f"of process {pid}" if pid > 0 else "of every process" if pid == -1 else "of this process"
         return (
             f"{what} {whose}: permission denied (kernel.perf_event_paranoid is {level})",
-            "run as root, give the program CAP_PERFMON and CAP_SYS_PTRACE, or lower it: "
-            f"sysctl kernel.perf_event_paranoid={0 if pid == -1 else 1}",
+            f"run as root or with CAP_PERFMON, or: sysctl kernel.perf_event_paranoid={0 if pid == -1 else 1}",
         )
     if code == errno.ESRCH:
         return f"no process or thread {pid}", ""

@@ -30,7 +30,20 @@ _MAX_NAME_BYTES: Final = 4096  # PATH_MAX; a record's size has 16 bits
 _MAX_LOST: Final = 2**62
 _MAX_BUILD_ID_BYTES: Final = 20
 
+_MMAP_BUILD_ID: Final = int(Misc.MMAP_BUILD_ID)  # a flag's own "&" makes another flag, slowly
+
 _CODES: Final = {"u8": "B", "u16": "H", "u32": "I", "s32": "i", "u64": "Q", "build_id": "20s"}
+
+
+# SideRecord's names for fields; those of the C types that it has no use for are left out.
+_NAMES: Final = {
+    **{name: name for name in ("pid", "tid", "ppid", "build_id", "maj", "min", "ino")},
+    "addr": "start",
+    "len": "length",
+    "pgoff": "offset",
+    "lost": "lost",
+    "build_id_size": "size",
+}
 
 
 class Layout:
@@ -40,6 +53,7 @@ class Layout:
         """``declaration`` has a C type and a name for each field, divided by semicolons."""
         pairs = [field.split() for field in declaration.split(";")]
         self.fields: Final = tuple(name for _, name in pairs)
+        self.names: Final = tuple(_NAMES.get(name, "") for name in self.fields)
         self.text: Final = text
         self.struct: Final = struct.Struct("<" + "".join(_CODES[kind] for kind, _ in pairs))
 
@@ -104,16 +118,13 @@ def parse(
 
     ``trailer`` are the fields of the struct sample_id at its end; ``errors`` is how names are decoded (bytes.decode).
     """
-    layout = BUILD_ID if kind == Record.MMAP2 and misc & Misc.MMAP_BUILD_ID else _LAYOUT_OF.get(kind)
+    layout = BUILD_ID if kind == Record.MMAP2 and misc & _MMAP_BUILD_ID else _LAYOUT_OF.get(kind)
     end = len(body) - 8 * len(trailer)
     if layout is None or layout.struct.size > end:
         return None
     ts_ns, cpu = _time_and_cpu(body, end, trailer)
-    found: dict[str, Any] = {
-        _NAMES[name]: value
-        for name, value in zip(layout.fields, layout.struct.unpack_from(body), strict=True)
-        if name in _NAMES
-    }
+    found: dict[str, Any] = dict(zip(layout.names, layout.struct.unpack_from(body), strict=True))
+    found.pop("", None)
     if layout.text:
         found["text"] = body[layout.struct.size : end].split(b"\0", 1)[0].decode("utf-8", errors)
     if "lost" in found:
@@ -125,15 +136,6 @@ def parse(
     return SideRecord(Record(kind), ts_ns, cpu, misc, **found)
 
 
-# SideRecord's names for fields; those of the C types that it has no use for are left out.
-_NAMES: Final = {
-    **{name: name for name in ("pid", "tid", "ppid", "build_id", "maj", "min", "ino")},
-    "addr": "start",
-    "len": "length",
-    "pgoff": "offset",
-    "lost": "lost",
-    "build_id_size": "size",
-}
 _LAYOUT_OF: Final = {int(kind): layout for kind, layout in LAYOUTS.items()}
 
 

@@ -1,7 +1,7 @@
 """The ring buffer of a perf event: what the kernel wrote, handed out as slices of the mapped memory.
 
 The layout is struct perf_event_mmap_page of include/uapi/linux/perf_event.h: one page of control data,
-then a power of two of data pages that the kernel writes round and round.
+then a power of two of data pages that the kernel writes in a circle.
 """
 
 import ctypes

@@ -94,7 +94,7 @@ class Tracefs:
     """A directory descriptor of tracefs; every path is relative to it."""
 
     def __init__(self, directory: int, mounted_at: str = "") -> None:
-        """``mounted_at`` is empty for a mount of our own."""
+        """``mounted_at`` is empty for a private mount."""
         self._directory = directory
         self.mounted_at = mounted_at
 
@@ -190,7 +190,10 @@ class Tracefs:
 
 def _unavailable(error: OSError) -> InsituError:
     if error.errno in (errno.EPERM, errno.EACCES):
-        return InsituError("cannot open the tracing file system: permission denied", remedy="needs root")
+        return InsituError(
+            "cannot open the tracing file system: permission denied",
+            remedy="needs root, or access to tracefs",
+        )
     if error.errno == errno.ENODEV:
         return InsituError("this kernel has no tracing file system", remedy="CONFIG_TRACING=y has it")
     return InsituError(f"cannot read the tracing file system: {os.strerror(error.errno or 0)}")

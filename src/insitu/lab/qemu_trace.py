@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.lab.guests.running_guests import Running
 from insitu.lab.qmp import Qmp
 from insitu.session.directory import created_whole, refuse_in_the_way
@@ -59,7 +60,7 @@ def record_trace(guest: Running, patterns: list[str], items: list[str], seconds:
     Lines of log items have no timestamp and get that of the preceding event, or of the start. Raises InsituError for
     unknown events or items, and if something else than a session is at ``output``.
     """
-    refuse_in_the_way(output)
+    refuse_in_the_way(output, procfs)
     log = guest.directory / "qemu.log"
     with Qmp(guest.directory / "qmp2") as qmp:
         for pattern in patterns:
@@ -67,7 +68,8 @@ def record_trace(guest: Running, patterns: list[str], items: list[str], seconds:
                 raise InsituError(f"QEMU has no trace event {pattern!r}", remedy="insitu lab trace --list")
         start = log.stat().st_size
         manifest = Manifest.here(
-            sources=[{"id": "qemu", "kind": "qemu", "options": {"guest": guest.name, "kernel": guest.release}}]
+            procfs,
+            sources=[{"id": "qemu", "kind": "qemu", "options": {"guest": guest.name, "kernel": guest.release}}],
         )
         try:
             for pattern in patterns:
@@ -97,7 +99,7 @@ def _write(output: Path, manifest: Manifest, events: list[TraceEvent]) -> None:
     from insitu.session.writer import SessionWriter
 
     offset = manifest.start_ns - manifest.start_realtime_ns
-    with created_whole(output, manifest) as session, SessionWriter.on_disk(session) as writer:
+    with created_whole(output, manifest, procfs) as session, SessionWriter.on_disk(session) as writer:
         columns = {
             "ts_ns": [event.realtime_ns + offset for event in events],
             "name": [event.name for event in events],

@@ -21,15 +21,16 @@ import msgspec
 from msgspec import Struct
 from msgspec.structs import replace
 
-from insitu.cache_home import own_cache, replace_in_cache
+from insitu.cache_home import own_cache
 from insitu.kernel import procfs
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.namespaces import pid_namespace
+from insitu.probe.aggregations import Element
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
 from insitu.probe.source import Source
-from insitu.probe.types import VOID, Array, Element, Field, Members, Pointer, Record, Tuple, Type
+from insitu.probe.types import VOID, Array, Field, Members, Pointer, Record, Tuple, Type
 
 __all__ = ["Entry", "StoredProgram", "checksum", "entry_key", "entry_path", "load_entry", "store_entry"]
 
@@ -161,13 +162,15 @@ def _shallow() -> Iterator[None]:
 
 
 def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: bytes, print_maps: bool) -> None:
-    """Keep a compiled script. A cache that cannot be written is no error, nor are types that contain themselves."""
+    """Keep a compiled script. Nothing is kept where the cache cannot be written or types contain themselves."""
+    from insitu.files import write_whole
+
     with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):
         entry = Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps)
         data = msgspec.msgpack.encode(entry, enc_hook=_encoded)
         path = entry_path(key)
         if path is not None:
-            replace_in_cache(path, checksum(data) + data)
+            write_whole(path, checksum(data) + data)
             _prune(os.path.dirname(path))
 
 

@@ -7,7 +7,8 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
-from insitu.probe.types import Aggregation, AnyType, Tuple, Type, stored_size
+from insitu.probe.aggregations import Aggregation
+from insitu.probe.types import AnyType, Tuple, Type, stored_size
 
 __all__ = [
     "EVENT_HEAD",
@@ -42,12 +43,15 @@ PAGE_BYTES = 4096
 
 MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
 MAX_KEY_BYTES = 512  # kernel/bpf/hashtab.c: MAX_BPF_STACK
+_FEWEST_STACK_KEYS = 4096
+_MAX_STACK_MAP_BYTES = 256 << 20
+_STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, and two pointers to it
 HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 3, 5, 6, 7, 27
 PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever assigned
 
 
 class MapLayout(Struct):
-    """A BPF map. ``key`` is None for a map without a key; ``value`` None for maps of our own."""
+    """A BPF map. ``key`` is None for a map without a key; ``value`` None for internal maps."""
 
     name: str
     type: int
@@ -166,8 +170,16 @@ class Layout(Struct):
         return self._own("scratch", PERCPU_ARRAY, 4, 8, 1)
 
     def stack_map(self, name: str, depth: int) -> int:
-        """Stacks by id; deeper frames than ``depth`` are cut."""
-        return self._own(name, STACK_TRACE, 4, 8 * depth, 16384)
+        """Stacks by id; deeper frames than ``depth`` are cut.
+
+        The kernel hashes a stack to a bucket, which keeps the first that comes: another is lost. Of n stacks in b
+        buckets n * n / 2b are, about. There are 16 buckets for each key of a map, as far as memory allows.
+        """
+        entries = 8 << (max(self.max_keys, _FEWEST_STACK_KEYS) - 1).bit_length()
+        while entries * (8 * depth + _STACK_OVERHEAD_BYTES) > _MAX_STACK_MAP_BYTES:
+            entries //= 2
+        # The kernel makes memory for this many stacks, and their buckets a power of two: twice as many for one more.
+        return self._own(name, STACK_TRACE, 4, 8 * depth, entries + 1)
 
     def parts_map(self, program: int) -> int:
         """Leads to the parts of a program that is too long for one."""

@@ -24,7 +24,7 @@ def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
         word = pattern if _is_word(pattern) else ""
         kinds = fnmatch.filter(PROVIDERS, kind) if "*" in kind else [kind]
         if "*" not in kind and kind not in PROVIDERS:
-            from insitu.probe.source import nearest
+            from insitu.errors import nearest
 
             raise InsituError(f"unknown probe kind {kind!r}{nearest(kind, PROVIDERS)}", status=2)
         seen: set[int] = set()
@@ -36,7 +36,12 @@ def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
             found += _list_kind(provider, name, parts, context, word=word, verbose=verbose, alone=len(kinds) == 1)
     finally:
         context.close()
-    return 0 if found else 1
+    return 0 if found else _nothing(f"no probe matches {pattern}")
+
+
+def _nothing(text: str) -> int:
+    messages.error(text)
+    return 1
 
 
 def _split(pattern: str) -> list[str]:
@@ -92,4 +97,4 @@ def _list_types(tag: str, pattern: str, context: Context) -> int:
     found = list(context.btf.matching(pattern, *kinds))
     for each in found:
         print(each.definition() if len(found) == 1 else each.declaration())
-    return 0 if found else 1
+    return 0 if found else _nothing(f"no {tag} {pattern} in the kernel's types")

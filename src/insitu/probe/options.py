@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping
 
 from msgspec import Struct, field
 
-from insitu.errors import InsituError
-from insitu.probe.source import nearest
+from insitu.errors import InsituError, nearest
 
 __all__ = ["Options"]
 

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 from bisect import bisect_right
-from collections.abc import Iterable
 from functools import cached_property
 
 from msgspec import Struct
 
 from insitu.errors import InsituError
 
-__all__ = ["ScriptError", "Source", "Span", "nearest"]
+__all__ = ["ScriptError", "Source", "Span"]
 
 
 class Span(Struct, frozen=True, order=True):
@@ -106,11 +105,3 @@ class ScriptError(InsituError):
         if self.remedy:
             lines.append(f"note: {self.remedy}")
         return "\n".join(lines)
-
-
-def nearest(name: str, candidates: Iterable[str]) -> str:
-    """``; did you mean 'x'?`` for the candidate most like ``name``, or nothing."""
-    import difflib
-
-    matches = difflib.get_close_matches(name, list(candidates), n=1, cutoff=0.6)
-    return f"; did you mean {matches[0]!r}?" if matches else ""

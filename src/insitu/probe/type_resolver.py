@@ -12,10 +12,10 @@ from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, nearest
 from insitu.probe import ast
 from insitu.probe.bpftrace.literals import INTEGER_TYPES
-from insitu.probe.source import ScriptError, Source, nearest
+from insitu.probe.source import ScriptError, Source
 from insitu.probe.types import (
     VOID,
     Array,

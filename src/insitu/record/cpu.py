@@ -38,10 +38,7 @@ def profile(
     Without ``output`` the session is in a temporary directory, which is deleted with the returned object.
     The command's exit status is in the session's manifest. Raises InsituError.
     """
-    import tempfile
-    import weakref
-
-    from insitu.convert.open import open_session
+    from insitu.convert.open import open_session, temporary_session
     from insitu.convert.sources import finish
 
     pids = () if pid is None else (pid,) if isinstance(pid, int) else tuple(pid)
@@ -56,13 +53,14 @@ def profile(
             kernel=kernel,
         )
     )
-    temporary = None if output is not None else tempfile.TemporaryDirectory(prefix="insitu-")
-    path = Path(temporary.name, "profile.insitu") if temporary else Path(os.fspath(output or ""))
-    outcome = record(request, [source], path)
-    if outcome.failure:
-        raise InsituError(outcome.failure)
-    finish(path)
-    session = open_session(path)
-    if temporary:
-        session.on_close = weakref.finalize(session, temporary.cleanup)
-    return session
+
+    def make(path: Path) -> None:
+        outcome = record(request, [source], path)
+        if outcome.failure:
+            raise InsituError(outcome.failure)
+        finish(path)
+
+    if output is None:
+        return temporary_session(make)
+    make(Path(os.fspath(output)))
+    return open_session(os.fspath(output))

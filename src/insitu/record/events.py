@@ -92,7 +92,7 @@ def choose(
     return attrs, notes
 
 
-def dummy_event() -> Event:
+def dummy_event(*, mappings: bool = True) -> Event:
     """PERF_COUNT_SW_DUMMY: counts nothing, but delivers records of mappings, names, forks and exits."""
     attr = Attr(
         type=Type.SOFTWARE,
@@ -107,12 +107,12 @@ def dummy_event() -> Event:
         use_clockid=1,
         clockid=time.CLOCK_MONOTONIC,
         watermark=1,
-        mmap=1,
-        mmap2=1,
+        mmap=mappings,
+        mmap2=mappings,
         comm=1,
         comm_exec=1,
         task=1,
-        build_id=1,
+        build_id=mappings,
     )
     _fit(attr, [])
     return Event("dummy", attr)

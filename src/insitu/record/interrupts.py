@@ -3,6 +3,7 @@
 import contextlib
 import os
 import signal
+from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
@@ -22,8 +23,7 @@ class Interrupts:
 
     def __init__(self) -> None:
         self.count = 0
-        self.leaving = False
-        """Set during work that may take long and can be abandoned without loss: one more signal ends the process."""
+        self._leaving = False
         self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._before: dict[int, Any] = {}
         self._wake_before = -1
@@ -52,9 +52,18 @@ class Interrupts:
         os.close(self.fd)
         os.close(self._wake)
 
+    @contextlib.contextmanager
+    def abandonable(self) -> Iterator[None]:
+        """For work that may take long and can be abandoned without loss: one more signal ends the process."""
+        self._leaving = True
+        try:
+            yield
+        finally:
+            self._leaving = False
+
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
-        if self.leaving and self.count > 1:
+        if self._leaving and self.count > 1:
             # All attachments are held by descriptors: the kernel detaches them when the process exits.
             os._exit(128 + number)
 

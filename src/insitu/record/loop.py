@@ -8,31 +8,17 @@ import select
 import signal
 import time
 from collections.abc import Callable, Sequence
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from insitu.record.interrupts import Interrupts
     from insitu.record.launcher import Launched
-__all__ = ["Drained", "Loop"]
+    from insitu.record.source import Source
+
+__all__ = ["Loop"]
 
 # How long a command, which gets Ctrl-C too, may take to exit before it is sent SIGTERM.
 _GRACE_S = 1.0
-
-
-class Drained(Protocol):
-    """What the loop needs of a source."""
-
-    @property
-    def fds(self) -> Sequence[int]:
-        """Descriptors that become readable when there is data to drain."""
-
-    @property
-    def wait_s(self) -> float:
-        """Longest time between two drains, in seconds."""
-
-    @property
-    def ended(self) -> bool:
-        """Whether it has ended by itself."""
 
 
 class Loop:
@@ -43,7 +29,7 @@ class Loop:
 
     def __init__(
         self,
-        sources: Sequence[Drained],
+        sources: Sequence[Source],
         drain: Callable[[], object],
         *,
         launched: Launched | None = None,
@@ -99,10 +85,6 @@ class Loop:
         if any(source.ended for source in self._sources):
             self._over = True
         return not self._over
-
-    def stop(self) -> None:
-        """Make the next turn the last."""
-        self._over = True
 
     def end_command(self, *, at_once: bool = True) -> bool:
         """End the command and wait for it; returns whether a second signal came and it was left running.

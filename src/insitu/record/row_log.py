@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.convert.row_format import CODES, HEADER, MOST_COLUMNS, VARIABLE
-from insitu.session.files import new_file
+from insitu.files import new_file
 from insitu.session.schema import Table, description
 
 __all__ = ["RowLog"]

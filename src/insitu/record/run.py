@@ -1,26 +1,26 @@
-"""One recording: target, sources, deadline, signals, losses and exit status, for every recorder."""
+"""One run of sources: target, deadline, signals, losses and exit status, for every recorder and script."""
+
+from __future__ import annotations
 
 import contextlib
-import json
 import math
+import resource
 import signal
 import time
-from collections.abc import Callable, Sequence
-from functools import partial
-from pathlib import Path
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterator, Sequence
+from typing import TYPE_CHECKING, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.record.interrupts import Interrupts
-from insitu.record.launcher import Launched, executable
+from insitu.record.launcher import Launched
 from insitu.record.loop import Loop
-from insitu.record.source import Source, Target
-from insitu.session.directory import create, put_back, refuse_in_the_way, settle
-from insitu.session.files import make_directory, write_whole
-from insitu.session.manifest import Manifest
+from insitu.record.source import Loss, Source, Target
 
-__all__ = ["Outcome", "Request", "processes_of", "record"]
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["Destination", "Outcome", "Request", "Run", "processes_of", "record", "run"]
 
 
 class Request(NamedTuple):
@@ -44,7 +44,7 @@ class Request(NamedTuple):
 
 
 class Outcome(NamedTuple):
-    """How a recording went. ``exit_status`` is the command's, 0 without one."""
+    """How a run went. ``exit_status`` is the command's, 0 without one."""
 
     exit_status: int
     bytes_written: int
@@ -57,6 +57,41 @@ class Outcome(NamedTuple):
     """Whether a second signal came while the command was still ending."""
 
 
+class Destination:
+    """Where a run writes to. This one is for sources that only print to standard output.
+
+    Nothing there is touched before everything that can be refused has been: ``refuse``, ``begin`` and then either
+    ``settle`` or ``undo``.
+    """
+
+    def refuse(self) -> None:
+        """Raise InsituError if nothing may be written here."""
+
+    def begin(self, request: Request, sources: Sequence[Source]) -> int:
+        """Prepare for the sources, which have opened; returns when the run starts (CLOCK_MONOTONIC, ns)."""
+        return time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+
+    def directory(self, source: Source) -> Path | None:
+        """Where a source records to; None: nowhere."""
+        return None
+
+    def undo(self) -> None:
+        """Restore what was here: the run has failed to start."""
+
+    def settle(self) -> None:
+        """The run has started."""
+
+    def losses(self, source: Source, found: Sequence[Loss], end_ns: int) -> None:
+        """Keep the losses of a source that its records do not contain. Raises OSError."""
+
+    def end(self, end_ns: int, outcome: Outcome) -> None:
+        """Keep how the run went. Raises OSError."""
+
+    def failed(self, error: OSError) -> str:
+        """Returns why the run has ended early, as a full disk may have it; raises where nothing is kept of it."""
+        raise error
+
+
 def record(
     request: Request,
     sources: Sequence[Source],
@@ -67,67 +102,88 @@ def record(
 ) -> Outcome:
     """Record from ``sources`` into a new session at ``path``, which is left unconverted: see convert.sources.finish.
 
-    Nothing is started, and nothing at ``path`` touched, before everything that can be refused has been tried.
     ``progress`` is called about once a second with the seconds and bytes so far. ``default_table`` is what views show
-    without --table.
+    without --table. Raises as ``run`` does.
+    """
+    from insitu.record.session_destination import SessionDestination
+
+    return run(request, sources, SessionDestination(path, default_table), progress=progress)
+
+
+def run(
+    request: Request,
+    sources: Sequence[Source],
+    destination: Destination,
+    *,
+    progress: Callable[[float, int], None] | None = None,
+) -> Outcome:
+    """Run ``sources`` until the target or a source ends, the duration is over, or a signal asks to stop.
+
+    Nothing is started, and nothing at ``destination`` touched, before everything that can be refused has been tried.
     Raises InsituError; its status is 126 or 127 where the command cannot be run.
     """
-    request.check()
-    request = request._replace(pids=processes_of(request.pids))
-    refuse_in_the_way(path)
-    if request.command:
-        executable(request.command)
-    with Interrupts() as interrupts, contextlib.ExitStack() as open_things:
-        launched = Launched(request.command, interrupts.ignored_before) if request.command else None
-        if launched:
-            open_things.callback(launched.close)
-        _raise_descriptor_limit()
-        target = Target(launched, request.pids, request.whole_system)
-        for source in sources:
-            open_things.callback(source.close)
-            source.open(target)
-        _refuse_interrupted(interrupts)
-        return _Recording(request, sources, path, target, interrupts, progress).run(default_table)
+    with Interrupts() as interrupts, contextlib.closing(Run(request, sources, destination, interrupts)) as running:
+        running.open()
+        running.start()
+        reported_s = 0.0
+        while running.turn():
+            if progress and running.elapsed_s - reported_s >= 1:
+                reported_s = running.elapsed_s
+                progress(reported_s, running.bytes_written)
+        return running.finish()
 
 
-class _Recording:
+class Run:
+    """One run. Use: open(), start(), ``while turn(): ...``, finish(); and close() in any case."""
+
     def __init__(
         self,
         request: Request,
         sources: Sequence[Source],
-        path: Path,
-        target: Target,
-        interrupts: Interrupts,
-        progress: Callable[[float, int], None] | None,
+        destination: Destination,
+        interrupts: Interrupts | None = None,
     ) -> None:
+        """Without ``interrupts`` signals have their usual effect."""
         self._request = request
         self._sources = sources
-        self._path = path
-        self._launched = target.launched
+        self._destination = destination
         self._interrupts = interrupts
-        self._progress = progress
+        self._open_things = contextlib.ExitStack()
+        self._launched: Launched | None = None
+        self._loop: Loop | None = None
         self._failure = ""
-        self._bytes = 0
+        self.bytes_written = 0
 
-    def run(self, default_table: str) -> Outcome:
-        manifest = Manifest.here(
-            command=list(self._request.command),
-            pids=list(self._request.pids),
-            whole_system=self._request.whole_system,
-            sources=[
-                {"id": each.id, "kind": each.layout()["kind"], "options": each.options} for each in self._sources
-            ],
-            notes=[note for each in self._sources for note in each.notes],
-            default_table=default_table,
-        )
-        renamed = create(self._path, manifest)
+    def open(self) -> None:
+        """Hold the command and open the sources. Raises InsituError."""
+        self._request.check()
+        self._request = self._request._replace(pids=processes_of(self._request.pids))
+        self._destination.refuse()
+        if self._request.command:
+            ignored = self._interrupts.ignored_before if self._interrupts else ()
+            self._launched = Launched(self._request.command, ignored)
+            self._open_things.callback(self._launched.close)
+        _raise_descriptor_limit()
+        target = Target(self._launched, self._request.pids, self._request.whole_system)
+        for source in self._sources:
+            self._open_things.callback(source.close)
+            source.open(target)
+        self._refuse_interrupted()
+
+    def start(self) -> None:
+        """Start the sources, and let the command go. Raises InsituError."""
+        start_ns = self._destination.begin(self._request, self._sources)
         try:
-            self._start(manifest.start_ns)
+            for source in self._sources:
+                source.start(self._destination.directory(source), start_ns)
+            self._refuse_interrupted()
+            if self._launched:
+                self._launched.release()
         except BaseException:
-            put_back(self._path, renamed)  # nothing was recorded
+            self._destination.undo()  # nothing was recorded
             raise
-        settle(renamed)
-        loop = Loop(
+        self._destination.settle()
+        self._loop = Loop(
             self._sources,
             self._drain,
             launched=self._launched,
@@ -135,78 +191,66 @@ class _Recording:
             seconds=self._request.seconds,
             interrupts=self._interrupts,
         )
-        try:
-            self._until_over(loop)
-            return self._ended(loop, manifest)
-        finally:
-            loop.close()
+        self._open_things.callback(self._loop.close)
 
-    def _until_over(self, loop: Loop) -> None:
-        reported_s = 0.0
-        while loop.turn():
-            if self._failure:
-                loop.stop()
-            if self._progress and loop.elapsed_s - reported_s >= 1:
-                reported_s = loop.elapsed_s
-                self._progress(reported_s, self._bytes)
+    @property
+    def _started(self) -> Loop:
+        assert self._loop is not None, "start() comes first"
+        return self._loop
 
-    def _ended(self, loop: Loop, manifest: Manifest) -> Outcome:
+    @property
+    def elapsed_s(self) -> float:
+        """Seconds since it has started."""
+        return self._started.elapsed_s
+
+    def turn(self) -> bool:
+        """Wait for an event, and drain; returns False when the run is over."""
+        return self._started.turn() and not self._failure
+
+    def finish(self) -> Outcome:
+        """Stop the sources, end the command, and keep losses and status."""
+        loop = self._started
         end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        self._interrupts.leaving = True
+        with self._interrupts.abandonable() if self._interrupts else contextlib.nullcontext():
+            for source in self._sources:
+                with self._failing():
+                    source.stop(end_ns)
+        lost = 0
         for source in self._sources:
-            self._or_failure(partial(source.stop, end_ns))
-        self._interrupts.leaving = False
-        lost = self._write_losses(end_ns)
+            found = source.losses()
+            lost += sum(loss.number for loss in found)
+            with self._failing():
+                self._destination.losses(source, found, end_ns)
         abandoned = loop.end_command(at_once=not self._failure)
         status = loop.exit_status(failed=bool(self._failure))
         notes = [note for each in self._sources for note in each.notes]
-        said = notes + ([self._failure] if self._failure else [])
-        self._or_failure(lambda: manifest.changed(end_ns=end_ns, exit_status=status, notes=said).write(self._path))
-        return Outcome(status, self._bytes, lost, notes, self._failure, abandoned)
+        outcome = Outcome(status, self.bytes_written, lost, notes, self._failure, abandoned)
+        with self._failing():
+            self._destination.end(end_ns, outcome)
+        return outcome._replace(failure=self._failure)
 
-    def _start(self, start_ns: int) -> None:
-        for source in self._sources:
-            directory = self._path / "raw" / source.id
-            make_directory(directory)
-            write_whole(directory / "layout.json", json.dumps(source.layout()).encode())
-            source.start(directory, start_ns)
-        _refuse_interrupted(self._interrupts)
-        if self._launched:
-            self._launched.release()
-
-    def _or_failure(self, action: Callable[[], Any]) -> None:
-        """Run ``action``, which a full disk may fail; keep the first failure, and what has been recorded."""
-        try:
-            action()
-        except OSError as error:
-            self._failure = self._failure or f"{self._path}: recording stopped: {error.strerror}"
+    def close(self) -> None:
+        """Release everything; end a command that still runs. Idempotent."""
+        self._open_things.close()
 
     def _drain(self) -> None:
         if not self._failure:
-            self._or_failure(self._drain_all)
+            with self._failing():
+                for source in self._sources:
+                    self.bytes_written += source.drain()
 
-    def _drain_all(self) -> None:
-        for source in self._sources:
-            self._bytes += source.drain()
+    @contextlib.contextmanager
+    def _failing(self) -> Iterator[None]:
+        """What a full disk may fail: the first failure is kept, and what has been recorded."""
+        try:
+            yield
+        except OSError as error:
+            self._failure = self._failure or self._destination.failed(error)
 
-    def _write_losses(self, end_ns: int) -> int:
-        """Write losses that the records themselves do not report to end.json, for the converter."""
-        total = 0
-        for source in self._sources:
-            losses = list(source.losses())
-            total += sum(loss.number for loss in losses)
-            entries = [{"what": loss.what, "count": loss.number, "cpu": loss.cpu, "ts_ns": end_ns} for loss in losses]
-            if entries:
-                text = json.dumps({"losses": entries}).encode()
-                file = self._path / "raw" / source.id / "end.json"
-                self._or_failure(partial(write_whole, file, text))
-        return total
-
-
-def _refuse_interrupted(interrupts: Interrupts) -> None:
-    """Raise InsituError if somebody has asked to stop before anything has begun."""
-    if interrupts.count:
-        raise InsituError("interrupted before the recording began", status=128 + signal.SIGINT)
+    def _refuse_interrupted(self) -> None:
+        """Raise InsituError if somebody has asked to stop before anything has begun."""
+        if self._interrupts and self._interrupts.count:
+            raise InsituError("interrupted before the recording began", status=128 + signal.SIGINT)
 
 
 def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:
@@ -225,8 +269,6 @@ def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:
 
 def _raise_descriptor_limit() -> None:
     """One descriptor per event, thread and CPU: the usual soft limit of 1024 is soon reached."""
-    import resource
-
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     if soft < hard:
         resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

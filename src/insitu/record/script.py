@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 from insitu.probe.compile import compile_script
 from insitu.probe.layout import RecordLayout
 from insitu.probe.options import Options
-from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.decode import decoder
@@ -21,8 +20,8 @@ from insitu.probe.runtime.frames import map_frame, plain
 from insitu.probe.runtime.map_content import read_map
 from insitu.probe.runtime.run import Runtime
 from insitu.probe.source import Source
-from insitu.record.loop import Loop
-from insitu.record.target import TracedProcess
+from insitu.record.run import Destination, Request, Run
+from insitu.record.sources.probe import ProbeSource
 
 if TYPE_CHECKING:
     import polars
@@ -60,8 +59,8 @@ def trace(
 class _Collected(TextOutput):
     """Gathers text, and values of print() as Python values."""
 
-    def __init__(self, runtime: Runtime, formatter: Formatter) -> None:
-        super().__init__(runtime.loaded, formatter, io.BytesIO())
+    def __init__(self, runtime: Runtime) -> None:
+        super().__init__(runtime.loaded, runtime.formatter(), io.BytesIO())
         self.values: list[Any] = []
         self.text_parts: list[str] = []
 
@@ -69,6 +68,9 @@ class _Collected(TextOutput):
         self.text_parts.append(text)
 
     def flush(self) -> None:
+        pass
+
+    def end(self, *, maps: bool) -> None:
         pass
 
     def handler(self, layout: RecordLayout) -> Handler:
@@ -79,20 +81,6 @@ class _Collected(TextOutput):
         return super().handler(layout)
 
 
-class _Rings:
-    """A script as the loop sees it."""
-
-    wait_s = 0.1  # exit() on a full ring wakes no reader
-
-    def __init__(self, runtime: Runtime, fd: int) -> None:
-        self._runtime = runtime
-        self.fds = [fd]
-
-    @property
-    def ended(self) -> bool:
-        return self._runtime.ended
-
-
 class Trace:
     """A running script. ``maps["@name"]`` are frames; events() and ``tables`` are filled as events arrive."""
 
@@ -101,17 +89,20 @@ class Trace:
     ) -> None:
         self._context = Context(pid=pid, runs_command=command is not None)
         compiled = compile_script(source, options, self._context, cached=True)
-        if command is not None:
-            self._process = TracedProcess.command(shlex.split(command))
-        else:
-            self._process = TracedProcess.existing(pid) if pid else TracedProcess()
+        probe = ProbeSource(compiled, source, self._context, _Collected)
+        words = tuple(shlex.split(command)) if command is not None else ()
+        pids = (pid,) if pid is not None else ()
+        request = Request(words, pids, whole_system=not (words or pids), seconds=seconds)
+        self._run = Run(request, [probe], Destination())
+        self._waits = not request.whole_system or seconds is not None
         try:
-            self._runtime = Runtime(compiled, source, self._context, self._process)
+            self._run.open()
         except BaseException:
-            self._process.close()
+            self.close()
             raise
-        self._output = _Collected(self._runtime, self._runtime.formatter())
-        self._runtime.handle_with(self._output)
+        self._runtime = probe.runtime
+        assert isinstance(probe.output, _Collected)
+        self._output = probe.output
         self._events: Events | None = None
         if compiled.layout.labels:
             from insitu.probe.runtime.events import Events
@@ -120,13 +111,10 @@ class Trace:
                 self._runtime.recording_layout(), self._runtime.stack_reader(), self._output.formatter
             )
             self._runtime.take_events = self._events.log.append
-        self._seconds = seconds
-        self._pid = pid
-        self._loop: Loop | None = None
-        self._finished = False
+        self._started = self._finished = False
 
     def __enter__(self) -> Trace:
-        self._attach()
+        self._start()
         return self
 
     def __exit__(
@@ -134,54 +122,39 @@ class Trace:
     ) -> None:
         self.close()
 
-    def _attach(self) -> Loop:
-        if self._loop is None:
-            self._poll = self._runtime.waiting_for_records()
+    def _start(self) -> None:
+        if not self._started:
+            self._started = True
             try:
-                self._runtime.attach()
+                self._run.start()
             except BaseException:
                 self.close()
                 raise
-            self._loop = Loop(
-                [_Rings(self._runtime, self._poll.fileno())],
-                self._turn,
-                launched=self._process.launched,
-                pids=[self._pid] if self._pid else (),
-                seconds=self._seconds,
-            )
-        return self._loop
-
-    def _turn(self) -> None:
-        self._poll.poll(0)
-        self._runtime.turn(self._output)
 
     def close(self) -> None:
         """Detach everything and free it. Idempotent."""
-        if self._loop is not None:
-            self._loop.close()
-        self._runtime.close()
+        self._run.close()
         self._context.close()
 
     def wait(self) -> Trace:
         """Run until exit(), the target's end, or the end of ``seconds``; then run the end probes and detach."""
-        loop = self._attach()
-        while loop.turn():
+        while self._turn():
             pass
-        self._finish()
         return self
 
-    def _finish(self) -> None:
-        if not self._finished:
+    def _turn(self) -> bool:
+        """Handle what has come; at the end, run the end probes and detach. Returns whether it goes on."""
+        self._start()
+        if not self._finished and not self._run.turn():
             self._finished = True
-            self._runtime.finish(self._output)
+            self._run.finish()
+        return not self._finished
 
     def events(self) -> Iterator[Any]:
         """Yields the values of print() as they arrive, until the script ends. Typed: numbers, text, tuples."""
-        loop = self._attach()
         try:
             while not self._finished:
-                if not loop.turn():
-                    self._finish()
+                self._turn()
                 values, self._output.values = self._output.values, []
                 yield from values
         finally:
@@ -197,7 +170,7 @@ class Trace:
     @property
     def maps(self) -> Mapping[str, polars.DataFrame]:
         """All maps as frames. With ``seconds``, a command or a pid, waits for the script's end."""
-        if not self._finished and (self._seconds is not None or self._process.fd >= 0):
+        if self._waits:
             self.wait()
         self._runtime.drain()
         layouts = self._runtime.compiled.layout.maps

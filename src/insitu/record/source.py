@@ -60,8 +60,8 @@ class Source(Protocol):
     def fds(self) -> Sequence[int]:
         """Descriptors that become readable when there is data to drain."""
 
-    def start(self, directory: Path, start_ns: int) -> None:
-        """Start recording into files in ``directory``. A held command is released afterwards."""
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Start recording into files in ``directory`` (None: keep nothing). A held command is released afterwards."""
 
     def drain(self) -> int:
         """Move pending data to the files; returns the number of bytes. Raises OSError when the disk is full."""

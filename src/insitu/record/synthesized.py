@@ -22,10 +22,12 @@ _PIECE_BYTES: Final = 16 << 20
 class Synthesized:
     """Makes records with the trailer of events with ``sample_type`` and ``event_id``, stamped ``time_ns``."""
 
-    def __init__(self, sample_type: int, event_id: int, time_ns: int) -> None:
+    def __init__(self, sample_type: int, event_id: int, time_ns: int, *, mappings: bool = True) -> None:
+        """``mappings``: whether processes have records of their mappings too."""
         self._sample_type = sample_type
         self._event_id = event_id
         self._time_ns = time_ns
+        self._mappings = mappings
 
     def fork(self, pid: int, ppid: int, tid: int, ptid: int) -> bytes:
         """PERF_RECORD_FORK: thread ``tid`` of process ``pid`` exists."""
@@ -72,8 +74,8 @@ class Synthesized:
         for tid in procfs.threads(pid):
             yield self.fork(pid, ppid if tid == pid else pid, tid, ppid if tid == pid else pid)
             yield self.comm(pid, tid, procfs.comm(tid))
-        for area in procfs.areas(pid):
-            # [vsyscall] lies in the kernel's half, the same in every process.
+        for area in procfs.areas(pid) if self._mappings else ():
+            # [vsyscall] is in the kernel's half, the same in every process.
             if "x" in area.permissions and area.start < 1 << 63:
                 yield self.mmap2(pid, area)
 

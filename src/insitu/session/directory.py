@@ -2,16 +2,15 @@
 
 import errno
 import os
-import shutil
 import stat
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
 from insitu.errors import InsituError
+from insitu.files import make_directory
 from insitu.foreign_files import open_foreign
-from insitu.session.files import make_directory
-from insitu.session.manifest import MANIFEST, Manifest, is_recording
+from insitu.session.manifest import MANIFEST, Host, Manifest, is_recording
 
 Renamed = list[tuple[Path, Path]]
 """Sessions that were moved aside: where each was before, and where it is now."""
@@ -39,28 +38,28 @@ def is_session(path: Path) -> bool:
     return (path / MANIFEST).is_file()
 
 
-def create(path: Path, manifest: Manifest) -> "Renamed":
+def create(path: Path, manifest: Manifest, host: Host) -> "Renamed":
     """Make a session without tables at ``path``; an older session there is kept as PATH.old.
 
     Follow it with ``settle`` when the recording has begun, or with ``put_back`` if it has not: both take what is
     returned. Raises InsituError if something that is not a session is in the way or the directory cannot be made.
     """
     shown, path = str(path), _named(path)
-    refuse_in_the_way(path)
+    refuse_in_the_way(path, host)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     renamed: Renamed = []
     try:
         _create(temporary, manifest, shown)  # whole, before it has a name by which it could be found
         if path.exists():
-            renamed = _move_aside(path)
+            renamed = _move_aside(path, host)
         temporary.rename(path)
     except OSError as error:
         _undo(renamed)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise _cannot_make(shown, error) from error
     except BaseException:
         _undo(renamed)
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise
     return renamed
 
@@ -82,7 +81,7 @@ def _create(path: Path, manifest: Manifest, shown: str) -> None:
         make_directory(path / "tables")
         manifest.write(path)
     except OSError as error:
-        shutil.rmtree(path, ignore_errors=True)
+        _remove(path)
         raise _cannot_make(shown, error) from error
 
 
@@ -98,13 +97,13 @@ def _cannot_make(shown: str, error: OSError) -> InsituError:
 
 
 @contextmanager
-def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
+def created_whole(path: Path, manifest: Manifest, host: Host) -> Iterator[Path]:
     """A new session under a temporary name, which becomes ``path`` at the end; if that fails it is removed.
 
     Raises InsituError as ``create`` does, before anything is written.
     """
     shown, path = str(path), _named(path)
-    refuse_in_the_way(path)
+    refuse_in_the_way(path, host)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
     renamed: Renamed = []
     try:
@@ -112,14 +111,14 @@ def created_whole(path: Path, manifest: Manifest) -> Iterator[Path]:
         yield temporary
         try:
             if path.exists():
-                renamed = _move_aside(path)
+                renamed = _move_aside(path, host)
             temporary.rename(path)
         except OSError as error:
             _undo(renamed)
             raise _cannot_make(shown, error) from error
         settle(renamed)
     except BaseException:
-        shutil.rmtree(temporary, ignore_errors=True)
+        _remove(temporary)
         raise
 
 
@@ -127,12 +126,12 @@ def settle(renamed: "Renamed") -> None:
     """Remove the session that was PATH.old before, which ``create`` keeps until the new session has begun."""
     for _, now in renamed:
         if now.name.endswith(_OLDER):
-            shutil.rmtree(now, ignore_errors=True)
+            _remove(now)
 
 
 def put_back(path: Path, renamed: "Renamed") -> None:
     """Remove a new session that recorded nothing, and undo the renames of ``create``."""
-    shutil.rmtree(_named(path), ignore_errors=True)
+    _remove(_named(path))
     _undo(renamed)
 
 
@@ -142,7 +141,7 @@ def _undo(renamed: "Renamed") -> None:
             now.rename(before)
 
 
-def refuse_in_the_way(path: Path) -> None:
+def refuse_in_the_way(path: Path, host: Host) -> None:
     """Raise InsituError if ``path`` exists and must not be replaced by a new session."""
     if path.is_symlink():
         raise InsituError(f"{path} is a symbolic link, which is not followed", remedy="choose another -o")
@@ -158,15 +157,15 @@ def refuse_in_the_way(path: Path) -> None:
         manifest = Manifest.read(path)
     except InsituError:
         return  # damaged, or of another format: kept as PATH.old too
-    if is_recording(manifest):
+    if is_recording(manifest, host):
         raise InsituError(
             f"{path}: still being recorded by process {manifest.recorder_pid}", remedy="stop it, or choose another -o"
         )
 
 
-def _move_aside(path: Path) -> "Renamed":
+def _move_aside(path: Path, host: Host) -> "Renamed":
     """Make way at ``path``; the renames that were done, as (before, now)."""
-    refuse_in_the_way(path)
+    refuse_in_the_way(path, host)
     if not is_session(path):
         path.rmdir()
         return []
@@ -175,7 +174,7 @@ def _move_aside(path: Path) -> "Renamed":
     if old.exists():
         if not is_session(old):
             raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
-        shutil.rmtree(older, ignore_errors=True)
+        _remove(older)
         old.rename(older)
         renamed.append((old, older))
     path.rename(old)
@@ -229,7 +228,7 @@ def raw_sources(path: Path) -> list[Path]:
 
 def drop_raw(path: Path) -> None:
     """Remove the raw records, once they are converted."""
-    shutil.rmtree(path / "raw", ignore_errors=True)
+    _remove(path / "raw")
 
 
 def table_files(path: Path) -> dict[str, list[Path]]:
@@ -241,3 +240,10 @@ def table_files(path: Path) -> dict[str, list[Path]]:
         if files:
             tables[directory.name] = files
     return tables
+
+
+def _remove(path: Path) -> None:
+    """Remove a directory as far as that is possible."""
+    import shutil  # which reading does without
+
+    shutil.rmtree(path, ignore_errors=True)

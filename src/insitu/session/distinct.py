@@ -51,7 +51,8 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     """All integers of the ranges [start, start + length), concatenated."""
     ends = np.cumsum(lengths)
     total = int(ends[-1]) if len(ends) else 0
-    flat: NDArray[np.int64] = np.arange(total) + np.repeat(starts - (ends - lengths), lengths)
+    flat: NDArray[np.int64] = np.repeat(starts - (ends - lengths), lengths)
+    flat += np.arange(total)
     return flat
 
 

@@ -16,7 +16,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 
-@dataclass
+@dataclass(slots=True)
 class _Process:
     pid: int
     parent: int | None = None
@@ -29,7 +29,7 @@ class _Process:
     container: str = ""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Thread:
     upid: int
     tid: int

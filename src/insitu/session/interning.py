@@ -35,12 +35,13 @@ class GrowingIndex:
         ids = np.empty(len(found), np.int64)
         ids[known] = self._ids[at[known]]
         new = np.flatnonzero(~known)
+        if not len(new):
+            return ids[inverse], new
         ids[new] = len(self._keys) + np.arange(len(new))
         rows = np.empty(len(found), np.int64)
         rows[inverse[::-1]] = np.arange(len(keys) - 1, -1, -1)
-        if len(new):
-            self._keys = np.insert(self._keys, at[new], found[new])
-            self._ids = np.insert(self._ids, at[new], ids[new])
+        self._keys = np.insert(self._keys, at[new], found[new])
+        self._ids = np.insert(self._ids, at[new], ids[new])
         return ids[inverse], rows[new]
 
 
@@ -77,11 +78,15 @@ class StackTree:
     def __len__(self) -> int:
         return len(self._index)
 
-    def add(self, offset: I64, frame: I32) -> I32:
-        """The node of each of n stacks: stack i is ``frame[offset[i]:offset[i + 1]]``, innermost frame first."""
+    def add(self, offset: I64, frame: I32, outer: I32 | None = None) -> I32:
+        """The node of each of n stacks: stack i is ``frame[offset[i]:offset[i + 1]]``, innermost frame first.
+
+        With ``outer`` these frames are on top of the stacks of these nodes.
+        """
         depth = np.diff(offset)
         ends = offset[1:]
-        at = np.zeros(len(depth), np.int32)
+        at = np.zeros(len(depth), np.int32) if outer is None else outer.copy()
+        base = self.depth[at]
         live = np.flatnonzero(depth > 0)
         level = 0
         while len(live):
@@ -91,7 +96,7 @@ class StackTree:
             if len(rows):
                 self._parents.append(at[live[rows]])
                 self._frames.append(own[rows].astype(np.int32))
-                self._depths.append(np.full(len(rows), level + 1, np.int32))
+                self._depths.append(base[live[rows]] + np.int32(level + 1))
             at[live] = ids
             level += 1
             live = live[depth[live] > level]

@@ -4,28 +4,36 @@ from __future__ import annotations
 
 import json
 import os
-import platform
 import sys
 import time
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from mmap import PAGESIZE
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, Protocol
 
 from insitu import __version__
 from insitu.errors import InsituError
+from insitu.files import write_whole
 from insitu.foreign_files import read_foreign
-from insitu.kernel import procfs
-from insitu.session.files import write_whole
 
-__all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Manifest", "is_recording", "process_start"]
+__all__ = ["COMPLETE", "FORMAT", "MANIFEST", "RECORDING", "Host", "Manifest", "is_recording"]
 
 FORMAT: Final = 2
 RECORDING: Final = "recording"
 COMPLETE: Final = "complete"
 MANIFEST: Final = "session.json"
 _MOST_BYTES: Final = 16 << 20
+
+
+class Host(Protocol):
+    """What a session needs to know about the machine it is on; kernel/procfs.py is one."""
+
+    def boot_id(self) -> str:
+        """Identifies this boot of this machine; "" if unknown."""
+
+    def start_time(self, pid: int) -> int:
+        """Start time of a process in clock ticks since boot. Raises OSError, ValueError or IndexError if unknown."""
 
 
 @dataclass(frozen=True)
@@ -64,16 +72,16 @@ class Manifest:
     """{name: {"version", "rows", "parts"}}, and "sorted_by" where rows are in the order of a column."""
 
     @classmethod
-    def here(cls, **known: Any) -> Manifest:
+    def here(cls, host: Host, **known: Any) -> Manifest:
         """The manifest of a recording that this process begins now."""
         kernel = os.uname()
         return cls(
             recorder_pid=os.getpid(),
-            recorder_start=process_start(os.getpid()) or 0,
-            boot_id=procfs.boot_id(),
+            recorder_start=_process_start(host, os.getpid()) or 0,
+            boot_id=host.boot_id(),
             host=kernel.nodename,
             kernel=kernel.release,
-            machine=platform.machine(),
+            machine=kernel.machine,
             cpus=os.cpu_count() or 0,
             page_size=PAGESIZE,
             start_ns=time.clock_gettime_ns(time.CLOCK_MONOTONIC),
@@ -82,12 +90,15 @@ class Manifest:
         ).changed(**known)
 
     @classmethod
-    def imported(cls, path: str, **known: Any) -> Manifest:
+    def imported(cls, host: Host, path: str) -> Manifest:
         """The manifest of a session made from another tool's file."""
         pid = os.getpid()
         return cls(
-            recorder_pid=pid, recorder_start=process_start(pid) or 0, boot_id=procfs.boot_id(), imported_from=path
-        ).changed(**known)
+            recorder_pid=pid,
+            recorder_start=_process_start(host, pid) or 0,
+            boot_id=host.boot_id(),
+            imported_from=path,
+        )
 
     @classmethod
     def read(cls, session: Path) -> Manifest:
@@ -144,10 +155,9 @@ class Manifest:
                 return int(options["frequency_hz"])
         return 0
 
-    @property
-    def live(self) -> bool:
+    def live(self, host: Host) -> bool:
         """Whether it was recorded on this machine since its last boot."""
-        return bool(self.boot_id) and self.boot_id == procfs.boot_id() and not self.imported_from
+        return bool(self.boot_id) and self.boot_id == host.boot_id() and not self.imported_from
 
 
 def _fits(value: Any, annotation: str) -> bool:
@@ -169,17 +179,17 @@ def _fits(value: Any, annotation: str) -> bool:
     return False
 
 
-def is_recording(manifest: Manifest) -> bool:
+def is_recording(manifest: Manifest, host: Host) -> bool:
     """Whether another process still records the session."""
-    if manifest.state != RECORDING or manifest.boot_id != procfs.boot_id() or manifest.recorder_pid == os.getpid():
+    if manifest.state != RECORDING or manifest.boot_id != host.boot_id() or manifest.recorder_pid == os.getpid():
         return False
-    started = process_start(manifest.recorder_pid)
+    started = _process_start(host, manifest.recorder_pid)
     return started is not None and manifest.recorder_start in (0, started)
 
 
-def process_start(pid: int) -> int | None:
+def _process_start(host: Host, pid: int) -> int | None:
     """Start time of a process in clock ticks since boot (proc_pid_stat(5): starttime); None if it does not exist."""
     try:
-        return procfs.start_time(pid)
+        return host.start_time(pid)
     except (OSError, ValueError, IndexError):
         return None

@@ -14,7 +14,7 @@ from insitu.session.weighted_stacks import (
     ThreadLabel,
     WeightedStacks,
     chosen,
-    event_named,
+    event_chosen,
     names_between,
     preferred_of,
 )
@@ -43,14 +43,8 @@ def stacks_in_memory(
         for each in ("ts_ns", "utid", "event_type", "stack", "weight")
     }
     rows = [(at, name, unit) for at, (name, unit, *_) in enumerate(types)]
-    notes: list[str] = []
-    if len(rows) > 1:
-        present = set(np.unique(column["event_type"]).tolist())
-        rows = [row for row in rows if row[0] in present] or rows[:1]
-    named = event_named(rows, want.event)
-    if named is not None and len(rows) > 1:
-        others = [name for at, name, _ in rows if at != named[0]]
-        notes = [f"also recorded: {', '.join(others)}; --event selects"]
+    named, notes = event_chosen(rows, lambda: set(distinct(column["event_type"])[0].tolist()), want.event)
+    if named is not None and notes:
         column = {each: values[column["event_type"] == named[0]] for each, values in column.items()}
     ts_ns = column["ts_ns"]
     first, last = (int(ts_ns.min()), int(ts_ns.max())) if len(ts_ns) else (0, 0)

@@ -5,7 +5,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
@@ -13,12 +13,13 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.files import named_for_writing
+from insitu.files import name_beside, new_file
 from insitu.session.schema import Table, description, quoted
 
 if TYPE_CHECKING:
-    import duckdb
     import polars
+
+    from insitu.session.engine import duckdb
 
 __all__ = ["KEY", "Batch", "batch_rows", "literal", "write_part"]
 
@@ -29,6 +30,7 @@ KEY: Final = "insitu"
 """Key of the table's description (JSON) in the parquet file's metadata."""
 
 _OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144, use_tmp_file false"
+_TEXTS_AT_ONCE: Final = 1 << 12  # a list's unnest() takes time by the square of its length
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
 
 
@@ -45,12 +47,14 @@ def write_part(
     Raises OSError when the disk is full.
     """
     text = json.dumps(description(table))
-    temporary = named_for_writing(target)
+    temporary = Path(name_beside(target))
+    os.close(new_file(temporary))  # both libraries write into it as it is
     try:
         if any(column.type == "nested" for column in table.columns):
             _write_with_polars(temporary, table, columns, text)
         else:
             _write_with_duckdb(connection, temporary, table, columns, text)
+        temporary.chmod(0o644)
         temporary.replace(target)
     except BaseException:
         temporary.unlink(missing_ok=True)
@@ -60,34 +64,44 @@ def write_part(
 def _write_with_duckdb(
     connection: "duckdb.DuckDBPyConnection", target: Path, table: Table, columns: Mapping[str, Any], text: str
 ) -> None:
-    import duckdb
+    from insitu.session.engine import duckdb
 
-    batch: dict[str, NDArray[Any]] = {}
-    selected = []
+    # A column that is not written says how many rows there are: all others may be texts.
+    batch: dict[str, NDArray[Any]] = {"rows": np.zeros(batch_rows(columns), np.bool_)}
+    texts: dict[str, NDArray[Any]] = {}
+    selected, split = [], []
     for number, column in enumerate(table.columns):
-        values, null = _plain(columns[column.name], column.semantic.storage)
-        batch[f"c{number}"] = values
-        term = f"c{number}"
+        name, storage = f"c{number}", column.semantic.storage
+        values, null = _plain(columns[column.name], storage)
+        if storage == "varchar":
+            texts[name], escaped = _joined(values)
+            split.append(f"unnest(string_split({name}, chr(0))) as {name}")
+            name = f"replace(replace({name}, '\1z', chr(0)), '\1y', '\1')" if escaped else name
+        else:
+            batch[name] = np.ascontiguousarray(values)
         if null is not None:
             batch[f"n{number}"] = null
-            term = f"case when n{number} then null else c{number} end"
-        selected.append(f"cast({term} as {column.semantic.storage}) as {quoted(column.name)}")
+            name = f"case when n{number} then null else {name} end"
+        selected.append(f"cast({name} as {storage}) as {quoted(column.name)}")
+    source = f"batch positional join (select {', '.join(split)} from texts)" if split else "batch"
     try:
         with _no_search_for_pandas():
             connection.register("batch", batch)
+            connection.register("texts", texts or batch)
             connection.execute(
-                f"copy (select {', '.join(selected)} from batch) to {literal(str(target))}"
+                f"copy (select {', '.join(selected)} from {source}) to {literal(str(target))}"
                 f" ({_OPTIONS}, kv_metadata {{{KEY}: {literal(text)}}})"
             )
     except duckdb.Error as error:
         raise _os_error(str(error), target) or error from None
     finally:
         connection.unregister("batch")
+        connection.unregister("texts")
 
 
 @contextmanager
 def _no_search_for_pandas() -> Iterator[None]:
-    """DuckDB looks for pandas.NA in every text: where pandas is not loaded, a search of all of sys.path each time."""
+    """DuckDB looks for pandas.NA in every object: without pandas, a search of all of sys.path each time."""
     if "pandas" in sys.modules:
         yield
         return
@@ -98,32 +112,44 @@ def _no_search_for_pandas() -> Iterator[None]:
         del sys.modules["pandas"]
 
 
-def _plain(values: Any, storage: str) -> tuple[NDArray[Any], NDArray[np.bool_] | None]:
-    """Values as an array that DuckDB scans, and a mask of nulls (None: no nulls)."""
+def _plain(values: Any, storage: str) -> tuple[Any, NDArray[np.bool_] | None]:
+    """Values without nulls, as an array or a list of objects, and a mask of nulls (None: no nulls)."""
     if hasattr(values, "to_numpy"):
         values = values.to_numpy()
-    null: NDArray[np.bool_] | None = None
-    if isinstance(values, np.ma.MaskedArray):
-        null = np.ma.getmaskarray(values)
-        values = values.data
-    elif storage in ("varchar", "blob"):
-        items = list(values)
-        null = np.array([item is None for item in items], np.bool_)
-        values = np.empty(len(items), object)
-        if storage == "varchar":
-            # Lone surrogates (names that are not UTF-8) cannot be stored.
-            values[:] = ["" if item is None else _storable(item) for item in items]
-        else:
-            values[:] = [b"" if item is None else item for item in items]
-    values = np.ascontiguousarray(values)
-    return values, null if null is not None and null.any() else None
+    if hasattr(values, "filled"):  # a masked array; to name its type would import numpy.ma
+        null = np.array(values.mask, np.bool_)
+        return values.data, np.broadcast_to(null, len(values)) if null.any() else None
+    if storage not in ("varchar", "blob"):
+        return values, None
+    items = list(values)
+    null = np.array([item is None for item in items], np.bool_)
+    empty = "" if storage == "varchar" else b""
+    if null.any():
+        items = [empty if item is None else item for item in items]
+    if storage == "varchar":
+        return items, null if null.any() else None
+    objects = np.empty(len(items), object)
+    objects[:] = items
+    return objects, null if null.any() else None
 
 
-def _storable(text: Any) -> str:
-    shown = str(text)
-    if shown.isascii():
-        return shown
-    return shown.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], bool]:
+    """Texts joined by zeros, as DuckDB is slow in taking object after object; whether zeros in them are escaped."""
+    texts = [*map(str, items)]
+    escaped = any("\0" in text for text in texts)
+    if escaped:
+        texts = [text.replace("\1", "\1y").replace("\0", "\1z") for text in texts]
+    starts = range(0, len(texts), _TEXTS_AT_ONCE)
+    pieces = np.empty(len(starts), object)
+    pieces[:] = [_storable("\0".join(texts[at : at + _TEXTS_AT_ONCE])) for at in starts]
+    return pieces, escaped
+
+
+def _storable(text: str) -> str:
+    """A text without lone surrogates (names that are not UTF-8), which cannot be stored."""
+    if text.isascii():
+        return text
+    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], text: str) -> None:
@@ -147,7 +173,7 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
             made = pl.Series(column.name, data).to_frame().with_columns(pl.Series("null", mask))
             values = made.select(pl.when(~pl.col("null")).then(pl.col(column.name))).to_series()
         if column.semantic.storage == "varchar" and not isinstance(values, pl.Series):
-            values = [None if item is None else _storable(item) for item in values]
+            values = [None if item is None else _storable(str(item)) for item in values]
         one = values.alias(column.name) if isinstance(values, pl.Series) else pl.Series(column.name, values)
         series.append(one.cast(kind) if kind is not None and one.dtype != kind else one)
     frame: polars.DataFrame = pl.DataFrame(series)

@@ -21,8 +21,9 @@ from insitu.session.schema import TABLES, Column, Table, described, quoted
 from insitu.session.stdlib import stdlib
 
 if TYPE_CHECKING:
-    import duckdb
     import polars
+
+    from insitu.session.engine import duckdb
 
 __all__ = ["Database", "one_line"]
 
@@ -36,7 +37,7 @@ class Database:
 
     def __init__(self, *paths: Path) -> None:
         """Raises InsituError when files of a table are missing."""
-        import duckdb
+        from insitu.session.engine import duckdb
 
         self.paths = paths
         self._files = [_whole(path) for path in paths]
@@ -95,7 +96,7 @@ class Database:
         return [column[0] for column in rows.description or ()]
 
     def _execute(self, text: str, file: Path) -> duckdb.DuckDBPyConnection:
-        import duckdb
+        from insitu.session.engine import duckdb
 
         try:
             return self._connection.execute(text)
@@ -109,7 +110,19 @@ class Database:
             self._relations[key] = self._relation(name, self._files[session].get(name))
         return self._relations[key]
 
-    def _relation(self, name: str, files: Sequence[Path] | None) -> str:
+    def between(self, name: str, column: Column, low: int, high: int) -> str:
+        """SQL that reads the rows of a table whose ``column`` lies in [low, high].
+
+        The condition reaches the parquet reader, which skips row groups by their statistics; through the defaults of
+        ``relation`` it would not.
+        """
+        bounds = f"between {low} and {high}"
+        raw = f"cast({quoted(column.name)} as {column.semantic.storage}) {bounds}"
+        has_nulls = isinstance(column.missing, int) and low <= column.missing <= high  # which read as this default
+        source = self._relation(name, self._files[0].get(name), "" if has_nulls else raw)
+        return f"(select * from {source} where {quoted(column.name)} {bounds})"
+
+    def _relation(self, name: str, files: Sequence[Path] | None, raw_filter: str = "") -> str:
         table = self.table(name)
         present = self._physical(files[0]) if files else []
         terms = []
@@ -128,7 +141,8 @@ class Database:
         if not files:
             return f"(select {', '.join(terms)} where false)"
         listed = ", ".join(map(self._place, files))
-        return f"(select {', '.join(terms)} from read_parquet([{listed}]))"
+        where = f" where {raw_filter}" if raw_filter else ""
+        return f"(select {', '.join(terms)} from read_parquet([{listed}]){where})"
 
     def rows(self, name: str, session: int = 0) -> int:
         """The number of rows of a table; 0 where the session has none."""
@@ -142,7 +156,7 @@ class Database:
 
         Raises InsituError where a table cannot be read.
         """
-        import duckdb
+        from insitu.session.engine import duckdb
 
         try:
             found = self._connection.execute(text, list(parameters)).fetchnumpy()
@@ -152,7 +166,7 @@ class Database:
 
     def all(self, text: str) -> list[tuple[Any, ...]]:
         """The rows of an internal query as tuples. Raises InsituError where a table cannot be read."""
-        import duckdb
+        from insitu.session.engine import duckdb
 
         try:
             return self._connection.execute(text).fetchall()
@@ -171,7 +185,7 @@ class Database:
 
     def _open_to_users(self) -> None:
         """Create a view for every table, add the standard library's views, and disable access to other files."""
-        import duckdb
+        from insitu.session.engine import duckdb
 
         if self._locked:
             return
@@ -241,7 +255,7 @@ class Database:
         ``parameters`` fill ``?`` or ``$name``. Raises InsituError with DuckDB's message.
         Ctrl-C, or another exception that a signal handler raises, ends the query.
         """
-        import duckdb
+        from insitu.session.engine import duckdb
 
         self._open_to_users()
         try:
@@ -311,7 +325,7 @@ def _default(column: Column) -> str:
 
 
 def _filled(values: Any) -> Any:
-    if isinstance(values, np.ma.MaskedArray):
+    if hasattr(values, "filled"):  # a masked array; to name its type would import numpy.ma
         if values.dtype == object:
             return values.filled("")
         return values.filled(np.zeros(1, values.dtype)[0])
@@ -321,7 +335,7 @@ def _filled(values: Any) -> Any:
 def one_line(error: Exception) -> str:
     """DuckDB's message on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return "; ".join(lines[:3])
+    return "; ".join(line.rstrip("!") for line in lines[:3])
 
 
 def _rows(

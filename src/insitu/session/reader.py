@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.session.manifest import Manifest
-from insitu.session.stack_query import load_stacks, tables_with_stacks
-from insitu.session.weighted_stacks import Selection, WeightedStacks
+from insitu.session.stack_query import load_stacks, rows_in_time, tables_with_stacks
+from insitu.session.weighted_stacks import Selection, TimedRows, Value, WeightedStacks
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -66,12 +66,17 @@ class Session:
         """
         return self.database.sql(query, parameters)
 
-    def stacks(self, want: Selection | None = None, *, times: bool = False) -> WeightedStacks:
+    def stacks(self, want: Selection | None = None, *, times: bool = False, by_thread: bool = True) -> WeightedStacks:
         """The weighted stacks of one table with stacks (see Selection); ``times`` keeps each row and its time.
 
+        Without ``by_thread`` rows of different threads may be added up.
         Raises InsituError when nothing is selected, or tables are damaged.
         """
-        return load_stacks(self.database, self.manifest, want or Selection(), times=times)
+        return load_stacks(self.database, self.manifest, want or Selection(), times=times, by_thread=by_thread)
+
+    def rows_in_time(self, want: Selection, stacks: WeightedStacks, value: Value) -> Iterator[TimedRows]:
+        """Each row that ``stacks`` (of the same selection) adds up, with its time: batches in the order of time."""
+        return rows_in_time(self.database, want, stacks, value)
 
     def close(self) -> None:
         """Close the connection."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from typing import Any
+from functools import partial
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -14,113 +15,224 @@ from insitu.session.core_tables import EVENT_TYPE, FRAME, LOST, PROCESS, SAMPLE,
 from insitu.session.distinct import distinct
 from insitu.session.manifest import Manifest
 from insitu.session.query import Database
-from insitu.session.schema import Table, quoted
+from insitu.session.schema import Column, Table, quoted
 from insitu.session.weighted_stacks import (
     Selection,
     ThreadLabel,
+    TimedRows,
+    Value,
     WeightedStacks,
     check_ids,
     chosen,
-    event_named,
+    event_chosen,
     names_between,
     preferred_of,
     together,
 )
 from insitu.symbols.frame import Frame
 
-__all__ = ["load_stacks", "tables_with_stacks"]
+__all__ = ["load_stacks", "rows_in_time", "tables_with_stacks"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
+_BATCH_ROWS: Final = 1 << 20
+_WINDOW_SLOTS: Final = 4096
+
 
 def load_stacks(
-    database: Database, manifest: Manifest, want: Selection, *, times: bool = False, since: int | None = None
+    database: Database,
+    manifest: Manifest,
+    want: Selection,
+    *,
+    times: bool = False,
+    by_thread: bool = True,
+    extent: tuple[int, int] | None = None,
 ) -> WeightedStacks:
     """The weighted stacks of a session on disk; ``times`` keeps every row, in the order of time.
+
+    Without ``by_thread`` rows of different threads may be added up, under any of them; ``threads`` are all of them.
+    ``extent`` are the first and the last time of what the rows belong to (default: of the rows' event).
 
     Raises InsituError, naming what there is, when nothing is selected, and where tables are damaged.
     """
     asked = want.table or ("" if want.event else manifest.default_table)
     if "+" in asked:
-        return _union(database, manifest, want, asked.split("+"), times=times)
-    table = _table(database, asked)
-    source = database.relation(table.name)
-    where, event, unit, notes = _event(database, table, want)
-    weight = _weight(table, want.weight)
-    if weight is not None and weight.semantic.unit != "*":
-        unit = weight.semantic.unit
-    ts, utid = table.of_type("timestamp"), table.of_type("utid")
-    extent = {"low": np.zeros(1, np.int64), "high": np.zeros(1, np.int64)}
-    if ts is not None:
-        extent = database.fetch(
-            f"select min({quoted(ts.name)}) as low, max({quoted(ts.name)}) as high from {source} where {where}"
-        )
-    first, last = int(extent["low"][0]), int(extent["high"][0])
-    first = first if since is None else since
-    if want.start_s is not None or want.end_s is not None:
-        where += _range(ts, first, want)
-    assert table.stack is not None
-    lives = _lives(database, source, where, ts, utid)
-    terms = {
-        "stack": quoted(table.stack.name),
-        "utid": f"coalesce({quoted(utid.name)}, 0)" if utid is not None else "0",
-    }
-    if any(len(names) > 1 for names in lives.values()):
-        terms["life"] = _life_sql(terms["utid"], ts, lives)
-    keys = len(terms)
+        return _union(database, manifest, want, asked.split("+"), times=times, by_thread=by_thread)
+    rows = _Rows(database, _table(database, asked), want, extent)
     if times:
-        if ts is None:
-            raise InsituError(f"{table.name}: rows without timestamps", remedy="choose another --table")
-        terms["ts_ns"] = quoted(ts.name)
+        in_order = manifest.tables.get(rows.table.name, {}).get("sorted_by") == rows.time_column.name
+        found = rows.each(ordered=not in_order)
     else:
-        terms["count"] = "count(*)"
-    varies = weight is not None and weight.semantic.unit != "*"
-    if weight is not None:
-        terms["weight"] = _summed(weight, times)
-        if varies and not times:
-            terms["squares"] = f"sum(pow(coalesce({quoted(weight.name)}, 0), 2))"
-    selected = ", ".join(f"{term} as {quoted(name)}" for name, term in terms.items())
-    end = f"group by {', '.join(map(str, range(1, keys + 1)))}"
-    if times:
-        ordered = manifest.tables.get(table.name, {}).get("sorted_by") == terms["ts_ns"].strip('"')
-        end = "" if ordered else f"order by {terms['ts_ns']}"
-    rows = database.fetch(f"select {selected} from {source} where {where} {end}")
-    if utid is None:
-        threads, thread = [ThreadLabel(0, 0, 0, "")], np.zeros(len(rows["utid"]), np.int32)
-    else:
-        threads, thread = _labelled(database, rows["utid"], rows.get("life"), lives)
-    count = np.ones(len(thread), np.int64) if times else rows["count"].astype(np.int64)
+        found = rows.summed(by_thread=by_thread or want.tid is not None or want.comm is not None)
+    threads, thread = rows.labelled(found)
+    count = np.ones(len(thread), np.int64) if times else found["count"].astype(np.int64)
     parent, frame, frames = _tree(database)
+    table, weight = rows.table, rows.weight
     counted = "samples" if table.name == SAMPLE.name else "events"
     stacks = WeightedStacks(
         parent=parent,
         frame=frame,
         frames=frames,
-        stack=rows["stack"].astype(np.int32, copy=False),
+        stack=found["stack"].astype(np.int32, copy=False),
         thread=thread,
         count=count,
-        weight=rows["weight"].astype(np.int64, copy=False) if weight is not None else count,
+        weight=found["weight"].astype(np.int64, copy=False) if weight is not None else count,
         threads=threads,
         table=table.name,
-        event=event or table.name.removeprefix("event."),
-        unit=unit or counted,
+        event=rows.event or table.name.removeprefix("event."),
+        unit=rows.unit or counted,
         counted=counted,
-        squares=rows.get("squares"),
-        ts_ns=rows["ts_ns"] if times else None,
-        first_ns=first,
-        last_ns=last,
+        squares=found.get("squares"),
+        ts_ns=found["ts_ns"] if times else None,
+        first_ns=rows.first_ns,
+        last_ns=rows.last_ns,
         manifest=manifest,
         losses=_losses(database),
-        notes=(*manifest.notes, *notes),
+        notes=(*manifest.notes, *rows.notes),
         preferred="weight" if table.name != SAMPLE.name and weight is not None else preferred_of(manifest),
     )
     check_ids(stacks, str(manifest.imported_from or table.name))
     return chosen(stacks, want)
 
 
+def rows_in_time(database: Database, want: Selection, stacks: WeightedStacks, value: Value) -> Iterator[TimedRows]:
+    """The rows that ``stacks`` (of the same selection, without ``ts_ns``) adds up, each with its time and ``value``.
+
+    They come in batches of about a million; every row of a batch is before those of the next. Raises as load_stacks.
+    """
+    tables = [
+        _Rows(database, _table(database, name), want, (stacks.first_ns, stacks.last_ns))
+        for name in stacks.table.split("+")
+    ]
+    for rows in tables:
+        _ = rows.time_column
+    return _batches(tables, want, stacks, value)
+
+
+def _batches(tables: Sequence[_Rows], want: Selection, stacks: WeightedStacks, value: Value) -> Iterator[TimedRows]:
+    index = {label: at for at, label in enumerate(stacks.threads)}
+    # By label, since a thread that got an earlier name back has two equal ones.
+    chosen_labels = {stacks.threads[at] for at in np.unique(stacks.thread).tolist()}
+    every = want.tid is None and want.comm is None
+    selected = np.array([every or label in chosen_labels for label in stacks.threads], np.bool_)
+    for window in _windows(tables, stacks.first_ns, stacks.last_ns):
+        parts = [rows.in_time(window, index, value) for rows in tables]
+        batch = parts[0] if len(parts) == 1 else TimedRows(*map(np.concatenate, zip(*parts, strict=True)))
+        mask = selected[batch.thread]
+        yield batch if mask.all() else batch.only(mask)
+
+
+def _windows(tables: Sequence[_Rows], first: int, last: int) -> Iterator[tuple[int, int]]:
+    """Ranges of time, both ends included, of about _BATCH_ROWS rows each."""
+    step = (last - first) // _WINDOW_SLOTS + 1
+    rows = np.zeros(_WINDOW_SLOTS, np.int64)
+    for table in tables:
+        found = table.histogram(first, step)
+        rows[np.clip(found["slot"], 0, _WINDOW_SLOTS - 1)] += found["count"]
+    low = held = 0
+    for slot, count in enumerate(rows.tolist()):
+        held += count
+        if held >= _BATCH_ROWS:
+            yield first + low * step, first + (slot + 1) * step - 1
+            low, held = slot + 1, 0
+    if held:
+        yield first + low * step, last
+
+
+class _Rows:
+    """The rows of one table that are asked for, and how SQL reads them."""
+
+    def __init__(self, database: Database, table: Table, want: Selection, extent: tuple[int, int] | None) -> None:
+        self.database = database
+        self.table = table
+        assert table.stack is not None
+        self.where, self.event, self.unit, self.notes = _event(database, table, want)
+        self.weight = _weight(table, want.weight)
+        if self.weight is not None and self.weight.semantic.unit != "*":
+            self.unit = self.weight.semantic.unit
+        self.ts, utid = table.of_type("timestamp"), table.of_type("utid")
+        source = database.relation(table.name)
+        self.first_ns, self.last_ns = self._extent(source) if extent is None else extent
+        if want.start_s is not None or want.end_s is not None:
+            self.where += _range(self.ts, self.first_ns, want)
+        self._lives = _lives(database, source, self.where, self.ts, utid)
+        self._keys = {"stack": quoted(table.stack.name)}
+        if utid is not None:
+            self._keys["utid"] = f"coalesce({quoted(utid.name)}, 0)"
+            if any(len(names) > 1 for names in self._lives.values()):
+                self._keys["life"] = _life_sql(self._keys["utid"], self.ts, self._lives)
+        self._threads = _threads(database)
+
+    def _extent(self, source: str) -> tuple[int, int]:
+        if self.ts is None:
+            return 0, 0
+        ts = quoted(self.ts.name)
+        found = self.database.fetch(f"select min({ts}) as low, max({ts}) as high from {source} where {self.where}")
+        return int(found["low"][0]), int(found["high"][0])
+
+    @property
+    def time_column(self) -> Column:
+        """The column of timestamps. Raises InsituError where the table has none."""
+        if self.ts is None:
+            raise InsituError(f"{self.table.name}: rows without timestamps", remedy="choose another --table")
+        return self.ts
+
+    def summed(self, *, by_thread: bool) -> dict[str, Any]:
+        """The sums of rows by stack and, with ``by_thread``, thread and its name."""
+        keys = self._keys if by_thread else {"stack": self._keys["stack"]}
+        terms = {**keys, "count": "count(*)"}
+        if self.weight is not None:
+            own = _zero_for_null(self.weight)
+            terms["weight"] = f"sum({own})::bigint"
+            if self.weight.semantic.unit != "*":
+                terms["squares"] = f"sum(pow({own}, 2))"
+        columns = ", ".join(str(at + 1) for at in range(len(keys)))
+        return self._fetched(terms, self.database.relation(self.table.name), f"group by {columns}")
+
+    def each(
+        self, window: tuple[int, int] | None = None, *, ordered: bool = False, weights: bool = True
+    ) -> dict[str, Any]:
+        """Every row, or those of times in a window (both ends included); ``ordered`` by time."""
+        terms = {**self._keys, "ts_ns": quoted(self.time_column.name)}
+        if self.weight is not None and weights:
+            terms["weight"] = _zero_for_null(self.weight)
+        source = self.database.relation(self.table.name)
+        if window is not None:
+            source = self.database.between(self.table.name, self.time_column, *window)
+        return self._fetched(terms, source, f"order by {terms['ts_ns']}" if ordered else "")
+
+    def in_time(self, window: tuple[int, int], index: Mapping[ThreadLabel, int], value: Value) -> TimedRows:
+        """The rows of a window; ``index`` has the number of each thread."""
+        found = self.each(window, weights=value == "weight")
+        labels, thread = self.labelled(found)
+        number = np.array([index[label] for label in labels], np.int32)
+        amount = found["weight"] if "weight" in found else np.ones(len(thread), np.int64)
+        return TimedRows(found["ts_ns"], found["stack"], number[thread], amount)
+
+    def histogram(self, first: int, step: int) -> dict[str, Any]:
+        """The number of rows by time: ``step`` nanoseconds since ``first`` each."""
+        terms = {"slot": f"({quoted(self.time_column.name)} - {first}) // {step}", "count": "count(*)"}
+        return self._fetched(terms, self.database.relation(self.table.name), "group by 1")
+
+    def _fetched(self, terms: Mapping[str, str], source: str, end: str) -> dict[str, Any]:
+        selected = ", ".join(f"{term} as {quoted(name)}" for name, term in terms.items())
+        return self.database.fetch(f"select {selected} from {source} where {self.where} {end}")
+
+    def labelled(self, found: Mapping[str, Any]) -> tuple[list[ThreadLabel], I32]:
+        """Threads under each name that they had, and the index there of each row."""
+        unknown = np.zeros(len(found["stack"]), np.int32)
+        if "utid" not in self._keys:
+            return [ThreadLabel(0, 0, 0, "")], unknown
+        if "utid" not in found:
+            terms = {name: term for name, term in self._keys.items() if name != "stack"}
+            threads = self._fetched(terms, self.database.relation(self.table.name), "group by all")
+            return self.labelled({"stack": threads["utid"], **threads})[0], unknown
+        return _labelled(self._threads, found["utid"], found.get("life"), self._lives)
+
+
 def _union(
-    database: Database, manifest: Manifest, want: Selection, names: Sequence[str], *, times: bool
+    database: Database, manifest: Manifest, want: Selection, names: Sequence[str], *, times: bool, by_thread: bool
 ) -> WeightedStacks:
     """The rows of several tables. What is selected of them is so of all together."""
     if len(set(names)) < len(names):
@@ -128,16 +240,17 @@ def _union(
     for name in names:
         _table(database, name or "+")
     whole = want._replace(tid=None, comm=None, start_s=None, end_s=None)
-    parts = [load_stacks(database, manifest, whole._replace(table=name), times=times) for name in names]
+    by_thread |= want.tid is not None or want.comm is not None
+    load = partial(load_stacks, database, manifest, times=times, by_thread=by_thread)
+    parts = [load(whole._replace(table=name)) for name in names]
     if len({part.unit for part in parts}) > 1 and not want.table:  # nobody asked for them together
         note = f"{names[1]} counts {parts[1].unit} and is not shown with {names[0]}; --table shows it"
         return chosen(replace(parts[0], notes=(*parts[0].notes, note)), want)
     if want.start_s is not None or want.end_s is not None:
-        since = min((part.first_ns for part in parts if part.first_ns), default=0)
+        first = min((part.first_ns for part in parts if part.first_ns), default=0)
+        extent = first, max(part.last_ns for part in parts)
         ranged = whole._replace(start_s=want.start_s, end_s=want.end_s)
-        parts = [
-            load_stacks(database, manifest, ranged._replace(table=name), times=times, since=since) for name in names
-        ]
+        parts = [load(ranged._replace(table=name), extent=extent) for name in names]
     return chosen(together(parts), want)
 
 
@@ -175,20 +288,14 @@ def _event(database: Database, table: Table, want: Selection) -> tuple[str, str,
     column = table.of_type("event_type")
     if column is None:
         return "true", "", "", []
-    kind = quoted(column.name)
-    rows = database.all(
-        f"select id, name, unit from {database.relation(EVENT_TYPE.name)} order by id",
+    kind, source = quoted(column.name), database.relation(table.name)
+    rows = database.all(f"select id, name, unit from {database.relation(EVENT_TYPE.name)} order by id")
+    named, notes = event_chosen(
+        rows, lambda: {row[0] for row in database.all(f"select distinct {kind} from {source}")}, want.event
     )
-    source = database.relation(table.name)
-    if len(rows) > 1:
-        present = {row[0] for row in database.all(f"select distinct {kind} from {source}")}
-        rows = [row for row in rows if row[0] in present] or rows[:1]
-    named = event_named(rows, want.event)
     if named is None:
         return "true", "", "", []
-    others = [name for _, name, _ in rows if name != named[1]]
-    notes = [f"also recorded: {', '.join(others)}; --event selects"] if others else []
-    where = f"{kind} = {int(named[0])}" if others else "true"
+    where = f"{kind} = {int(named[0])}" if notes else "true"
     return where, str(named[1]), str(named[2]), notes
 
 
@@ -202,9 +309,8 @@ def _weight(table: Table, asked: str) -> Any:
     return table.weights[0] if table.weights else None
 
 
-def _summed(column: Any, each: bool) -> str:
-    own = f"coalesce({quoted(column.name)}, 0)"
-    return own if each else f"sum({own})::bigint"
+def _zero_for_null(column: Column) -> str:
+    return f"coalesce({quoted(column.name)}, 0)"
 
 
 def _range(ts: Any, first: int, want: Selection) -> str:
@@ -258,10 +364,12 @@ def _from_bounds(column: str, values: Sequence[tuple[int, str]]) -> str:
 
 
 def _labelled(
-    database: Database, utid: I32, life: I32 | None, lives: Mapping[int, Sequence[tuple[int, str]]]
+    known: Mapping[int, tuple[int, int, str]],
+    utid: I32,
+    life: I32 | None,
+    lives: Mapping[int, Sequence[tuple[int, str]]],
 ) -> tuple[list[ThreadLabel], I32]:
     """Threads under each name that they had, and the index there of each row."""
-    known = _threads(database)
     labels: list[ThreadLabel] = []
     used, row = distinct(utid)
     first = np.zeros(len(used), np.int32)
@@ -287,10 +395,9 @@ def _threads(database: Database) -> dict[int, tuple[int, int, str]]:
 
 def _tree(database: Database) -> tuple[I32, I32, list[Frame]]:
     stack = database.fetch(f"select id, parent, frame from {database.relation(STACK.name)} order by id")
-    fields = ", ".join(Frame._fields)
-    frames = [
-        Frame(*row) for row in database.all(f"select {fields} from {database.relation(FRAME.name)} order by id")
-    ]
+    names = ", ".join(Frame._fields)
+    fields = database.fetch(f"select {names} from {database.relation(FRAME.name)} order by id")
+    frames = [*map(Frame._make, zip(*(fields[name].tolist() for name in Frame._fields), strict=True))]
     parent, frame = stack["parent"].astype(np.int32), stack["frame"].astype(np.int32)
     if not len(parent):
         parent, frame = np.zeros(1, np.int32), np.full(1, -1, np.int32)

@@ -7,7 +7,7 @@ depends on how many different stacks there are and not on the recording's length
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Container, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal, NamedTuple
 
@@ -21,11 +21,12 @@ from insitu.symbols.frame import Frame
 __all__ = [
     "Selection",
     "ThreadLabel",
+    "TimedRows",
     "Value",
     "WeightedStacks",
     "check_ids",
     "chosen",
-    "event_named",
+    "event_chosen",
     "names_between",
     "preferred_of",
     "together",
@@ -44,6 +45,19 @@ class ThreadLabel(NamedTuple):
     tid: int
     pid: int
     name: str
+
+
+class TimedRows(NamedTuple):
+    """Rows of WeightedStacks with their times: columns of equal length, ``value`` being what is added up."""
+
+    ts_ns: I64
+    stack: I32
+    thread: I32
+    value: I64
+
+    def only(self, mask: NDArray[np.bool_]) -> TimedRows:
+        """The rows of a mask."""
+        return TimedRows(self.ts_ns[mask], self.stack[mask], self.thread[mask], self.value[mask])
 
 
 class Selection(NamedTuple):
@@ -117,6 +131,11 @@ class WeightedStacks:
     def values(self, value: Value) -> I64:
         """What to add up: ``count`` or ``weight`` of each row."""
         return self.count if value == "count" else self.weight
+
+    def in_time(self, value: Value) -> Iterator[TimedRows]:
+        """The rows with their times, where they were asked for, as one batch."""
+        if self.ts_ns is not None:
+            yield TimedRows(self.ts_ns, self.stack, self.thread, self.values(value))
 
     def unit_of(self, value: Value) -> str:
         """What the sums of ``values`` count."""
@@ -194,14 +213,26 @@ def preferred_of(manifest: Manifest) -> Value:
     return "weight" if any(source.get("value") == "weight" for source in manifest.sources) else "count"
 
 
-def event_named(rows: Sequence[tuple[Any, ...]], asked: str) -> tuple[Any, ...] | None:
-    if not asked:
-        return rows[0] if rows else None
-    matches = [row for row in rows if row[1] == asked] or [r for r in rows if r[1].partition(":")[0] == asked]
-    if not matches:
-        names = ", ".join(str(row[1]) for row in rows)
+def event_chosen(
+    types: Sequence[tuple[Any, ...]], with_rows: Callable[[], Container[int]], asked: str
+) -> tuple[tuple[Any, ...] | None, list[str]]:
+    """The event type (id, name, unit) that is asked for, else the first that has rows; and a note on the others.
+
+    ``with_rows`` returns the ids that have rows. Raises InsituError, naming what there is, for an unknown event.
+    """
+    if len(types) > 1:
+        present = with_rows()
+        types = [row for row in types if row[0] in present] or types[:1]
+    if not types:
+        return None, []
+    found = types[:1]
+    if asked:
+        found = [row for row in types if row[1] == asked] or [r for r in types if r[1].partition(":")[0] == asked]
+    if not found:
+        names = ", ".join(str(row[1]) for row in types)
         raise InsituError(f"no samples of event {asked!r}", remedy=f"events: {names}")
-    return matches[0]
+    others = [str(name) for _, name, _ in types if name != found[0][1]]
+    return found[0], [f"also recorded: {', '.join(others)}; --event selects"] if others else []
 
 
 def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list[tuple[int, str]]:

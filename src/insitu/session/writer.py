@@ -11,9 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
+from insitu.files import make_directory
 from insitu.session import core_tables
 from insitu.session.directory import drop_raw
-from insitu.session.files import make_directory
 from insitu.session.identities import Identities
 from insitu.session.interning import FrameTable, StackTree
 from insitu.session.manifest import COMPLETE, Manifest
@@ -44,7 +44,7 @@ class DiskTables:
     """Parts as parquet files under PATH/tables."""
 
     def __init__(self, path: Path) -> None:
-        import duckdb
+        from insitu.session.engine import duckdb
 
         self.path = path
         self.parts: dict[str, int] = {}
@@ -55,7 +55,8 @@ class DiskTables:
         """Write one part: PATH/tables/TABLE/N.parquet. Raises OSError when the disk is full."""
         part = self.parts.get(table.name, 0)
         directory = self.path / "tables" / table.name
-        make_directory(directory, exist_ok=True)
+        if not directory.is_dir():
+            make_directory(directory)
         write_part(self._connection, directory / f"{part}.parquet", table, columns)
         self.parts[table.name] = part + 1
 

@@ -75,6 +75,8 @@ _SPECIAL: Final = re.compile(
     r"construction vtable|TLS (init|wrapper) function|reference temporary #\d+|(non-)?transaction clone|"
     r"template parameter object|initializer|hidden alias) (for|to) "
 )
+# Six of ten functions, for which the rest is not needed.
+_PLAIN: Final = re.compile(r"([\w:~]+)\([^()]*\)(?: const)?")
 _QUALIFIERS: Final = re.compile(r"( const| volatile| &&?|&&?| noexcept| transaction_safe)+$")
 _OPERATOR: Final = re.compile(
     r"\boperator(\(\)|\[\]|->\*?|<=>|<<=?|>>=?|<=|>=|<|>|[^\w\s(<]+| new\[\]| delete\[\]| new\b| delete\b|"
@@ -90,6 +92,8 @@ _OPENING: Final = {")": "(", ">": "<", "]": "[", "}": "{"}
 
 def _without_signature(full: str) -> str:
     """``full`` without its parameters, the qualifiers after them, and the return type before the name."""
+    if plain := _PLAIN.fullmatch(full):
+        return plain[1]
     bare = _QUALIFIERS.sub("", full)
     if not bare.endswith(")"):
         return full

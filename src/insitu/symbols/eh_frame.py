@@ -79,7 +79,7 @@ class CallFrames:
         """For each virtual address what ``intern`` gave for its row, -1 where no function covers it."""
         found = np.full(len(vaddrs), _NO_ROW, np.int64)
         index = np.searchsorted(self._starts, vaddrs, side="right") - 1
-        functions = [self._function(i, intern) for i in np.unique(index[index >= 0]).tolist()]
+        functions = [self._function(i, intern) for i in sorted(set(index[index >= 0].tolist()))]
         if functions:
             starts = np.concatenate([function.starts for function in functions])
             rows = np.concatenate([function.rows for function in functions])

@@ -8,7 +8,7 @@ __all__ = ["begins_instruction"]
 def begins_instruction(code: bytes, offset: int) -> bool:
     """Whether an instruction of ``code``, whose first byte begins one, begins at ``offset``.
 
-    True where that cannot be told: beyond what can be decoded, and on a machine without a decoder.
+    True where that is unknown: beyond what can be decoded, and on a machine without a decoder.
     """
     import capstone
 

@@ -85,13 +85,14 @@ class Kallsyms:
         begins, ends = begins[long_enough], ends[long_enough]
         wanted = np.isin(raw[begins + _HEX_DIGITS + 1], np.frombuffer(types, np.uint8))
         begins, ends = begins[wanted], ends[wanted]
-        digits = raw[begins[:, None] + np.arange(_HEX_DIGITS)]
-        value = np.where(digits <= ord("9"), digits - ord("0"), (digits | 0x20) - (ord("a") - 10))
-        nibbles = value.astype(np.uint8)
+        of_byte = np.full(256, _HEX_DIGITS, np.uint8)
+        of_byte[list(b"0123456789abcdef")] = of_byte[list(b"0123456789ABCDEF")] = np.arange(_HEX_DIGITS)
+        fields = np.ndarray(max(len(raw) - _HEX_DIGITS + 1, 0), f"V{_HEX_DIGITS}", raw.data, strides=(1,))
+        nibbles = of_byte[fields[begins].view(np.uint8).reshape(-1, _HEX_DIGITS)]
         addresses = ((nibbles[:, 0::2] << 4) | nibbles[:, 1::2]).view(">u8")[:, 0].astype(np.uint64)
         self.hidden = bool(len(addresses)) and not addresses.any()
         """Whether all addresses read zero, as kernel.kptr_restrict makes them for users without privilege."""
-        well_formed = (value < 16).all(axis=1) & (addresses != 0)
+        well_formed = (nibbles < 16).all(axis=1) & (addresses != 0)
         order = np.flatnonzero(well_formed)
         order = order[np.argsort(addresses[order], kind="stable")]
         self._address, self._begin, self._end = addresses[order], begins[order], ends[order]

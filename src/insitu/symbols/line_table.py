@@ -12,7 +12,8 @@ from typing import Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.cache_home import own_cache, replace_in_cache
+from insitu.cache_home import own_cache
+from insitu.files import write_whole
 from insitu.symbols.elf import Elf
 from insitu.symbols.split_dwarf import joined
 from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
@@ -122,7 +123,7 @@ def _made(elf: Elf, path: Path, beside: Sequence[Path], root: Path) -> tuple[Loc
 def _keep(data: bytes, path: Path) -> None:
     """Write a symcache for later; where that cannot be, it is made again next time."""
     try:
-        replace_in_cache(str(path), data)
+        write_whole(path, data)
         _trim(path.parent)
     except OSError:
         pass

@@ -140,7 +140,7 @@ class ProcessMap:
         build_id: str = "",
         inode: tuple[int, int, int] = (0, 0, 0),
     ) -> Mapping | None:
-        """A process maps ``length`` bytes of a file at ``start``; None if these are no addresses."""
+        """A process maps ``length`` bytes of a file at ``start``; None if these are not addresses."""
         end = min(start + length, _ADDRESSES - 1)
         if end <= start:
             return None
@@ -266,8 +266,9 @@ class ProcessMap:
         return self._at(pids, ts_ns, lambda process: [(process.start_ns, process.index)])
 
     def _at(self, pids: I32, ts_ns: I64, line_of: Callable[[Process], list[tuple[int, int]]]) -> I32:
-        lines = {pid: [entry for life in lives for entry in line_of(life)] for pid, lives in self._lives.items()}
-        return at_times(lines, pids, ts_ns)
+        return at_times(
+            lambda pid: [entry for life in self._lives.get(pid, ()) for entry in line_of(life)], pids, ts_ns
+        )
 
     def latest(self, pid: int, address: int) -> tuple[Mapping, Module] | None:
         """What lies at an address of a process now; where nothing does, what lay there last, before exec too."""
@@ -323,10 +324,10 @@ class ProcessMap:
         process._open = []
 
 
-def at_times(lines: dict[int, list[tuple[int, int]]], ids: I32, ts_ns: I64) -> I32:
+def at_times(line_of: Callable[[int], Sequence[tuple[int, int]]], ids: I32, ts_ns: I64) -> I32:
     """For each (id, time) the number that holds in the id's line, a list of (since when, number); -1 without a line.
 
-    What comes before the first entry of a line counts as its first.
+    ``line_of`` is called once for each distinct id. What comes before the first entry of a line counts as its first.
     """
     import numpy as np
 
@@ -336,7 +337,7 @@ def at_times(lines: dict[int, list[tuple[int, int]]], ids: I32, ts_ns: I64) -> I
     order = np.argsort(ids, kind="stable")
     distinct, first = np.unique(ids[order], return_index=True)
     for one, mine in zip(distinct.tolist(), np.split(order, first[1:]), strict=True):
-        line = lines.get(one)
+        line = line_of(one)
         if line:
             starts = np.array([start for start, _ in line], np.int64)
             numbers = np.array([number for _, number in line], np.int32)

@@ -82,6 +82,6 @@ def machine_called(name: str) -> Machine:
     if machine is None:
         raise InsituError(
             f"cannot unwind stacks of architecture {name or 'unknown'} (supported: x86_64, i686, aarch64)",
-            remedy="record call stacks by frame pointers (--call-graph fp)",
+            remedy="record call stacks by frame pointers (--stacks fp; perf: --call-graph fp)",
         )
     return machine

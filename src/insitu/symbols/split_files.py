@@ -40,7 +40,7 @@ class Skeleton(NamedTuple):
 
 
 class SplitUnit(NamedTuple):
-    """A split unit and its contributions to the sections of the file that it lies in."""
+    """A split unit and its contributions to the sections of its file."""
 
     unit: Unit
     info: bytes

@@ -27,7 +27,7 @@ U64 = NDArray[np.uint64]
 class Columns(NamedTuple):
     """Rows as arrays, for the registers that are tracked. All offsets are two's complement.
 
-    ``slot`` is the place of the CFA's register among the tracked ones, ``cfa`` its offset, ``ra`` the offset from
+    ``slot`` is the index of the CFA's register among the tracked ones, ``cfa`` its offset, ``ra`` the offset from
     the CFA of the return address and ``saved[i]`` that of tracked register i (SAME: not saved). ``special`` rows
     cannot be said so; ``signal`` rows are of signal trampolines.
     """

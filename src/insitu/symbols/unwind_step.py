@@ -130,9 +130,9 @@ class Lanes:
         self.pc = pc * good & np.uint64(self.machine.address_mask)
 
     def _special_steps(self, rows: I64, lanes: I64) -> list[tuple[I64, _Step]]:
-        """Callers of the lanes whose rows are no mere offsets: a group of lanes for each row."""
+        """Callers of the lanes whose rows are more than offsets: a group of lanes for each row."""
         steps = []
-        for number in np.unique(rows[lanes]).tolist():
+        for number in sorted(set(rows[lanes].tolist())):
             group = lanes[rows[lanes] == number]
             if number == FRAME_POINTER:
                 steps.append((group, self._frame_pointer_step(group)))

@@ -3,14 +3,16 @@
 import mmap
 import os
 import struct
-import subprocess
 from functools import cache
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.symbols.elf import Elf
 from insitu.symbols.module_names import VDSO
+
+if TYPE_CHECKING:
+    import subprocess
 
 __all__ = ["VDSO", "read_vdso"]
 
@@ -53,6 +55,8 @@ _CODE: Final = bytes.fromhex(
 
 def _paused_32_bit_program() -> "subprocess.Popen[bytes]":
     """A process of a 32-bit x86 program that does nothing. Raises OSError where the kernel runs no such programs."""
+    import subprocess
+
     if os.uname().machine != "x86_64":
         raise OSError("32-bit programs of this machine are not supported")
     size = _HEADERS_BYTES + len(_CODE)

@@ -188,7 +188,7 @@ def _labels(stacks: WeightedStacks, used: NDArray[np.bool_]) -> tuple[list[Name]
     index: dict[Name, int] = {_ROOT: 0}
     files = [""]
     of_frame = np.zeros(len(stacks.frames) + 1, np.int32)
-    wanted = np.unique(stacks.frame[used])
+    wanted, _ = distinct(stacks.frame[used])
     for at in wanted[wanted >= 0].tolist():
         frame = stacks.frames[at]
         name = Name(frame.function, frame.module, frame.kind, frame.inlined, frame.symbolized)

@@ -45,10 +45,10 @@ def verdict_text(comparison: Comparison) -> str:
     # Said the way that gives a number above 1; the margin goes along.
     ratio = verdict.ratio if slower else 1 / verdict.ratio
     margin = verdict.margin if slower else (1 / verdict.low - 1 / verdict.high) / 2
-    line = f"{second.name} is {ratio:.2f} times {'slower' if slower else 'faster'} on this workload, +- {margin:.2f}"
+    line = f"{second.name} is {ratio:.2f} ± {margin:.2f} times {'slower' if slower else 'faster'} on this workload"
     if comparison.parts:
         part = comparison.parts[0]
-        line += f"; {min(part.share, 1):.0%} of the difference is in {part.name}".replace("%", " per cent")
+        line += f"; {100 * min(part.share, 1):.0f} % of the difference is in {part.name}"
     return line
 
 

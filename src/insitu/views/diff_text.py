@@ -4,6 +4,7 @@ from collections.abc import Iterator, Sequence
 from typing import Final
 
 from insitu.views.diff import Diff, DiffRow
+from insitu.views.quantity import rest
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, printable
 
@@ -51,7 +52,7 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         )
     yield Table(columns, rows)
     if limit and len(diff.rows) > limit:
-        yield [(f"# {len(diff.rows) - limit} more functions; --limit 0 shows all", "dim")]
+        yield [(rest(len(diff.rows) - limit, "function", "functions"), "dim")]
 
 
 def _amounts(diff: Diff) -> str:

@@ -60,4 +60,6 @@ def rendered(features: Sequence[Feature]) -> Iterator[Block]:
 def summary(features: Sequence[Feature]) -> str:
     """How many of the features there are: one line."""
     count = {state: sum(feature.result.state is state for feature in features) for state in State}
-    return f"{count[State.YES]} of {len(features)} there, {count[State.PARTLY]} in part, {count[State.NO]} missing"
+    return (
+        f"{count[State.YES]} of {len(features)} available, {count[State.PARTLY]} in part, {count[State.NO]} missing"
+    )

@@ -6,13 +6,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
-from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.session.weighted_stacks import ThreadLabel, Value, WeightedStacks
 from insitu.views.call_tree import CallTree, Name, named_stacks, united
 from insitu.views.page import data_page
 from insitu.views.page_data import Meta, Names, Threads
 from insitu.views.quantity import amount, duration
 
-__all__ = ["described", "diff_flame_html", "flame_html", "name_columns", "thread_groups", "tree_flame_html"]
+__all__ = ["described", "diff_flame_html", "flame_html", "name_columns", "thread_columns", "tree_flame_html"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -38,7 +38,7 @@ def flame_html(
     """
     value = value or stacks.preferred
     named = named_stacks(stacks)
-    threads, group = thread_groups(stacks)
+    threads, group = _thread_groups(stacks)
     nodes = len(named.parent)
     pairs, row = distinct(group * nodes + named.node[stacks.stack])
     meta: Meta = {
@@ -170,15 +170,19 @@ def name_columns(names: list[Name], files: list[str] | None = None) -> Names:
     }
 
 
-def thread_groups(stacks: WeightedStacks) -> tuple[Threads, I64]:
+def _thread_groups(stacks: WeightedStacks) -> tuple[Threads, I64]:
     """The threads of the rows as the pages read them, and each row's index there; no threads where none is known."""
     used, group = distinct(stacks.thread)
-    threads = [stacks.threads[at] for at in used.tolist()]
+    threads = thread_columns([stacks.threads[at] for at in used.tolist()])
+    return threads, group if threads["tid"] else np.zeros(len(group), np.int64)
+
+
+def thread_columns(threads: Sequence[ThreadLabel]) -> Threads:
+    """``threads`` as the pages read them; none where no thread is known."""
     if not any(thread.tid or thread.name for thread in threads):
-        return {"tid": [], "pid": [], "comm": []}, np.zeros(len(group), np.int64)
-    columns: Threads = {
+        return {"tid": [], "pid": [], "comm": []}
+    return {
         "tid": [thread.tid for thread in threads],
         "pid": [thread.pid or thread.tid for thread in threads],
         "comm": [thread.name for thread in threads],
     }
-    return columns, group.astype(np.int64)

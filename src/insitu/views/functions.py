@@ -20,7 +20,7 @@ Mask = NDArray[np.bool_]
 
 
 class Function(NamedTuple):
-    """A symbol and the path of the file it lies in ("" if unknown)."""
+    """A symbol and the path of its file ("" if unknown)."""
 
     name: str
     module: str = ""

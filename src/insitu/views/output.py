@@ -1,9 +1,12 @@
 """What a view has made, to standard output or to a file: all of it, or nothing."""
 
+import errno
 import os
 import sys
-import tempfile
 from pathlib import Path
+
+from insitu.errors import InsituError
+from insitu.files import write_whole
 
 __all__ = ["write_file", "write_stdout"]
 
@@ -22,7 +25,8 @@ def write_stdout(data: bytes) -> None:
 def write_file(target: Path, data: bytes) -> None:
     """Make ``target`` the file that holds ``data``; an older one stays as it was unless that succeeds.
 
-    What is there and no plain file (a device, a pipe) is written to as it is. Raises OSError naming ``target``.
+    What is there and no plain file (a device, a pipe) is written to as it is. Raises OSError naming ``target``,
+    InsituError where another name would help.
     """
     try:
         if target.exists() and not target.is_file():
@@ -30,21 +34,15 @@ def write_file(target: Path, data: bytes) -> None:
         else:
             _replace(target.resolve(), data)
     except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.EROFS, errno.EISDIR, errno.ENOENT, errno.ENOTDIR):
+            raise InsituError(f"cannot write {target}: {error.strerror}", remedy="choose another -o") from None
         raise OSError(error.errno, error.strerror, str(target)) from None
 
 
 def _replace(target: Path, data: bytes) -> None:
     """Write beside ``target`` and rename; the file's permissions are kept, or are those of a new file."""
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
-    fd, temporary = tempfile.mkstemp(prefix=".insitu-", dir=target.parent)
-    try:
-        with os.fdopen(fd, "wb") as file:
-            file.write(data)
-            os.fchmod(fd, mode)
-        Path(temporary).replace(target)
-    except BaseException:
-        Path(temporary).unlink(missing_ok=True)
-        raise
+    write_whole(target, data, mode)
 
 
 def _umask() -> int:

@@ -20,6 +20,7 @@ from insitu.errors import InsituError
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.views.output import write_file, write_stdout
 from insitu.views.page_data import ARRAYS, PAGES, Meta
+from insitu.views.quantity import size
 
 if TYPE_CHECKING:
     from jinja2 import Environment
@@ -111,7 +112,7 @@ def write_page(page: str, path: str, output: str | None, *, suffix: str = "") ->
         return
     target = Path(output or f"{Path(path).resolve().name.removesuffix('.insitu')}{suffix}.html")
     write_file(target, data)
-    print(f"{messages.printable(str(target))}: {len(data) / 1e6:.1f} MB")
+    print(f"{messages.printable(str(target))}: {size(len(data))}")
 
 
 def _asset(name: str) -> str:
@@ -142,8 +143,9 @@ def _packed(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
         at += len(chunks[-1])
     header = json.dumps({"meta": meta, "sections": sections}, separators=(",", ":")).encode("ascii")
     header += b" " * (-(len(header) + 4) % 8)
-    whole = b"".join([len(header).to_bytes(4, "little"), header, *chunks])
-    return base64.b64encode(zlib.compress(whole, _DEFLATE_LEVEL)).decode("ascii")
+    deflate = zlib.compressobj(_DEFLATE_LEVEL)
+    parts = [deflate.compress(each) for each in (len(header).to_bytes(4, "little"), header, *chunks)]
+    return base64.b64encode(b"".join([*parts, deflate.flush()])).decode("ascii")
 
 
 def _coded(array: NDArray[np.generic]) -> tuple[str, bytes]:
@@ -157,14 +159,12 @@ def _coded(array: NDArray[np.generic]) -> tuple[str, bytes]:
     low, high = int(array.min()), int(array.max())
     if low < 0 or high >= 1 << 31:
         return "f8", array.astype("<f8").tobytes()
-    words = array.astype("<i4")
-    steps = np.diff(words, prepend=np.int32(0))
-    if int(steps.min()) >= 0:
-        return _narrowed("d", steps)
-    return _narrowed("u", words)
+    if bool(np.greater_equal(array[1:], array[:-1]).all()):  # rises
+        return _narrowed("d", np.diff(array.astype(np.int32), prepend=np.int32(0)))
+    return _narrowed("u", array)
 
 
-def _narrowed(code: str, words: NDArray[np.int32]) -> tuple[str, bytes]:
+def _narrowed(code: str, words: NDArray[np.generic]) -> tuple[str, bytes]:
     high = int(words.max())
-    size = 1 if high < 1 << 8 else 2 if high < 1 << 16 else 4
-    return f"{code}{size}", words.astype(f"<u{size}").tobytes()
+    width = 1 if high < 1 << 8 else 2 if high < 1 << 16 else 4
+    return f"{code}{width}", words.astype(f"<u{width}").tobytes()

@@ -8,7 +8,7 @@ import numpy as np
 
 from insitu.views.call_tree import CallTree
 from insitu.views.losses import loss_text
-from insitu.views.quantity import amount, formatter
+from insitu.views.quantity import amount, formatter, rest
 from insitu.views.report import Report, percent
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, Line, Screen, heat, printable, shorten
@@ -113,7 +113,7 @@ def _functions(report: Report, limit: int) -> Iterator[Block]:
             ]
         )
     yield Table(columns, rows)
-    yield from _rest(len(report.functions), limit, "functions")
+    yield from _rest(len(report.functions), limit, "function")
 
 
 def _source_lines(report: Report, limit: int) -> Iterator[Block]:
@@ -134,7 +134,7 @@ def _source_lines(report: Report, limit: int) -> Iterator[Block]:
         cells = [(f"{own:.2f}", heat(own)), (shown(row.own), "")]
         rows.append([*cells, (row.function, ""), (f"{row.file}:{row.line}", "")])
     yield Table(columns, rows)
-    yield from _rest(len(report.lines), limit, "lines")
+    yield from _rest(len(report.lines), limit, "line")
 
 
 def _threads(report: Report, limit: int) -> Iterator[Block]:
@@ -149,12 +149,12 @@ def _threads(report: Report, limit: int) -> Iterator[Block]:
             cells.append(("-" if row.cpu_share is None else f"{100 * row.cpu_share:.1f}", ""))
         rows.append([*cells, (str(row.tid), ""), (row.comm, "")])
     yield Table(columns, rows)
-    yield from _rest(len(report.threads), limit, "threads")
+    yield from _rest(len(report.threads), limit, "thread")
 
 
 def _rest(count: int, limit: int, what: str) -> Iterator[Line]:
     if limit and count > limit:
-        yield [(f"# {count - limit} more {what}; --limit 0 shows all", "dim")]
+        yield [(rest(count - limit, what, f"{what}s"), "dim")]
 
 
 def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Block]:

@@ -2,10 +2,10 @@
 
 import json
 import sys
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Final
 
-from insitu.views.table import Column, Table
+from insitu.views.table import Cell, Column, Table
 from insitu.views.terminal import Block, Screen
 from insitu.views.values import value_text
 
@@ -13,6 +13,8 @@ if TYPE_CHECKING:
     import polars
 
 __all__ = ["print_rows", "row_blocks"]
+
+_LEAST_TEXT: Final = 12  # columns of a terminal; narrower, no path or name can be recognised
 
 
 def print_rows(frame: "polars.DataFrame", form: str, types: Mapping[str, str] | None = None) -> None:
@@ -28,7 +30,8 @@ def print_rows(frame: "polars.DataFrame", form: str, types: Mapping[str, str] | 
     elif form == "json":
         print(_plain(frame).write_json())
     elif frame.width:
-        Screen.of(sys.stdout).write(row_blocks(frame, types))
+        screen = Screen.of(sys.stdout)
+        screen.write(row_blocks(frame, types, screen.width))
 
 
 def _flat(frame: "polars.DataFrame") -> "polars.DataFrame":
@@ -58,15 +61,42 @@ def _plain(frame: "polars.DataFrame") -> "polars.DataFrame":
     return frame.with_columns(texts)
 
 
-def row_blocks(frame: "polars.DataFrame", types: Mapping[str, str] | None = None) -> list[Block]:
-    """All rows as a table for people, and how many there are."""
-    columns = [
-        Column(name, "right" if kind.is_numeric() else "left", fold=not kind.is_numeric())
-        for name, kind in frame.schema.items()
-    ]
+def row_blocks(
+    frame: "polars.DataFrame", types: Mapping[str, str] | None = None, width: int | None = None
+) -> list[Block]:
+    """All rows as a table for people, and how many there are.
+
+    Names and paths are shortened where the table is wider than the terminal (``width`` columns); where that does not
+    suffice, each row is shown with a line for each column.
+    """
     kinds = [(types or {}).get(name, "") for name in frame.columns]
+    columns = [
+        Column(
+            name,
+            "right" if dtype.is_numeric() else "left",
+            fold=not dtype.is_numeric() and kind not in ("name", "path"),
+        )
+        for (name, dtype), kind in zip(frame.schema.items(), kinds, strict=True)
+    ]
     rows = [
         [(value_text(value, kind), "dim" if value is None else "") for value, kind in zip(row, kinds, strict=True)]
         for row in frame.iter_rows()
     ]
-    return [Table(columns, rows), [(f"# {frame.height} row{'' if frame.height == 1 else 's'}", "dim")]]
+    count: Block = [(f"# {frame.height} row{'' if frame.height == 1 else 's'}", "dim")]
+    if width is None or _least_width(columns, rows) <= width:
+        return [Table(columns, rows), count]
+    sides = [Column("column", "left"), Column("value", "left", fold=True)]
+    blocks: list[Block] = []
+    for number, row in enumerate(rows, 1):
+        lines = [[(column.title, "bold"), cell] for column, cell in zip(columns, row, strict=True)]
+        blocks += [[(f"# row {number}", "dim")], Table(sides, lines, head=False)]
+    return [*blocks, count]
+
+
+def _least_width(columns: Sequence[Column], rows: Sequence[Sequence[Cell]]) -> int:
+    """Terminal columns that a table needs at least: numbers whole, of a text at least some characters."""
+    total = 2 * (len(columns) - 1)
+    for at, column in enumerate(columns):
+        widest = max([len(column.title), *(len(row[at][0]) for row in rows)])
+        total += widest if column.align == "right" else min(widest, _LEAST_TEXT)
+    return total

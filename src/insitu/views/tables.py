@@ -10,6 +10,7 @@ from insitu.session.query import Database
 from insitu.session.reader import Session
 from insitu.session.stdlib import stdlib_headers
 from insitu.views.losses import loss_text
+from insitu.views.quantity import rest
 from insitu.views.report import recorded_tables
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, Line, Screen, printable
@@ -95,7 +96,7 @@ def _content(session: Session, found: schema.Table, limit: int) -> Iterator[Bloc
     yield Table(columns, rows)
     more = recorded_tables(session.manifest)[found.name] - len(rows)
     if more > 0:
-        yield [(f"# {more} more entries; --limit 0 shows all", "dim")]
+        yield [(rest(more, "entry", "entries"), "dim")]
 
 
 def _entries(session: Session, found: schema.Table, limit: int) -> list[tuple[Any, ...]]:

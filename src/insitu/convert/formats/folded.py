@@ -44,7 +44,8 @@ def folded_counts(
     names = list(index)
     counts: dict[str, int] = {}
     for at, text_at, count in zip((keys // nodes).tolist(), of_key.tolist(), sums.tolist(), strict=True):
-        text = ";".join(part for part in (names[at], texts[text_at]) if part)
+        name, text = names[at], texts[text_at]
+        text = f"{name};{text}" if name and text else name or text
         counts[text] = counts.get(text, 0) + count
     return counts
 

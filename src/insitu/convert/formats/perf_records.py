@@ -2,21 +2,20 @@
 
 Layouts: include/uapi/linux/perf_event.h (enum perf_event_type, struct perf_event_attr).
 
-Samples are decoded field by field for all of a stream at once, the rare other records one by one.
+Samples are decoded field by field for all of a stream at once; for other records see side_records.py.
 """
 
 import struct
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import Final
+from typing import Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.formats.perf_stream import Stream
 from insitu.kernel.perf_event import Hardware, Misc, ReadFormat, Record, Sample, Software, Type
-from insitu.kernel.perf_records import HEADER, LAYOUTS, SideRecord, parse, trailer_fields
 from insitu.session.distinct import groups, ranges
 
 __all__ = [
@@ -24,8 +23,6 @@ __all__ = [
     "EventAttr",
     "SampleBatch",
     "SampleDecoder",
-    "SideRecord",
-    "side_records",
 ]
 
 I32 = NDArray[np.int32]
@@ -41,8 +38,7 @@ _ATTR_SAMPLE_ID_ALL = 1 << 18
 _ATTR_FREQ = 1 << 10
 
 
-@dataclass(frozen=True)
-class EventAttr:
+class EventAttr(NamedTuple):
     """The fields of struct perf_event_attr needed for decoding, and the name and ids of its event."""
 
     name: str
@@ -362,19 +358,3 @@ def _rows(batch: SampleBatch, rows: I64, *, malformed: int) -> SampleBatch:
 def _second_words(stream: Stream, rows: I64) -> U64:
     """The first word after the header of each record; of an empty record at the end, its header."""
     return stream.words[np.minimum(stream.at[rows] + 1, len(stream.words) - 1)]
-
-
-def side_records(stream: Stream, attrs: Sequence[EventAttr]) -> Iterator[SideRecord]:
-    """The side-band records of a stream: mappings, names, forks, exits and losses.
-
-    A record too short for its type is ignored.
-    """
-    trailer = trailer_fields(attrs[0].sample_type) if attrs and attrs[0].sample_id_all else ()
-    rows = np.flatnonzero(np.isin(stream.type, list(LAYOUTS)))
-    memory = stream.words.view(np.uint8)
-    for row in rows.tolist():
-        start = int(stream.at[row]) * 8
-        body = memory[start + HEADER.size : start + int(stream.size[row])].tobytes()
-        record = parse(int(stream.type[row]), int(stream.misc[row]), body, trailer)
-        if record is not None:
-            yield record

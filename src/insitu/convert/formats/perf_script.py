@@ -224,7 +224,7 @@ class _Reader:
         if len(frames) > _MOST_FRAMES:
             frames = frames[:_MOST_FRAMES]
         module = ""
-        for at in range(len(frames) - 1, -1, -1):  # perf prints "(inlined)" in the place of the module
+        for at in range(len(frames) - 1, -1, -1):  # perf prints "(inlined)" instead of the module
             if frames[at].inlined and not frames[at].module:
                 frames[at] = frames[at]._replace(module=module, kind=_kind(module))
             module = frames[at].module

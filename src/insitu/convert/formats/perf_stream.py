@@ -5,9 +5,8 @@ Record types: include/uapi/linux/perf_event.h and, from 64 on, tools/perf/Docume
 
 import struct
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
 from enum import IntEnum
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -38,8 +37,7 @@ class ToolRecord(IntEnum):
     COMPRESSED2 = 83
 
 
-@dataclass(frozen=True)
-class Stream:
+class Stream(NamedTuple):
     """Consecutive records in memory: the bytes as words, and the index of each record.
 
     ``words`` (u64) covers the records; ``at`` (i64) is the word index of each record's header;
@@ -63,7 +61,7 @@ def walk(data: "Buffer") -> Stream:
     """
     view = memoryview(data).cast("B")
     stream, end = _walk(view)
-    return replace(stream, torn=len(view) - end)
+    return stream._replace(torn=len(view) - end)
 
 
 def walk_windows(data: "Buffer", window_bytes: int = WINDOW_BYTES) -> Iterator[Stream]:
@@ -80,7 +78,7 @@ def walk_windows(data: "Buffer", window_bytes: int = WINDOW_BYTES) -> Iterator[S
         start += end
         rest = part[end:]
         if start + len(rest) >= len(view) or _is_damaged(rest):
-            yield replace(stream, torn=len(view) - start)
+            yield stream._replace(torn=len(view) - start)
             return
         yield stream
 
@@ -98,7 +96,7 @@ def walk_chunks(chunks: Iterable[bytes]) -> Iterator[Stream]:
     else:
         stream = walk(b"")
     if len(stream.at) or rest:
-        yield replace(stream, torn=len(rest))
+        yield stream._replace(torn=len(rest))
 
 
 def _is_damaged(rest: memoryview) -> bool:

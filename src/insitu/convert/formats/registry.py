@@ -201,7 +201,7 @@ def exporter_of(exporters: Iterable[Exporter], *, name: str | None, output: str 
             return exporter
     names = ", ".join(exporter.name for exporter in exporters)
     what = "no output format" if output is None else f"{output}: no format has this suffix"
-    raise InsituError(what, remedy=f"give --format ({names})", status=2)
+    raise InsituError(what, remedy=f"give --format {names}", status=2)
 
 
 def require_tables(exporter: Exporter, path: Path, have: Collection[str]) -> None:

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 
 import insitu
 from insitu.errors import InsituError
+from insitu.files import temporary_home
 from insitu.lab.guests.failures import CommandTimeoutError
 from insitu.lab.guests.guest import Guest
 
@@ -50,7 +51,7 @@ def sample_in_guest(guest: Guest, argv: Sequence[str]) -> "WeightedStacks":
 
     Raises InsituError if the guest's kernel cannot be sampled, or if the workload takes longer than 90 s.
     """
-    with tempfile.TemporaryDirectory(prefix="insitu-compare-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="insitu-compare-", dir=temporary_home()) as scratch:
         session = Path(scratch) / "compare.insitu"
         session.mkdir()
         _record(guest, argv)

@@ -8,6 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
+from insitu.files import temporary_home
 from insitu.kernel import procfs
 from insitu.lab.architecture import host_architecture
 from insitu.lab.directories import cache_directory
@@ -44,7 +45,7 @@ def accelerator(kernel: Kernel) -> str:
 
 def _boots(kernel: Kernel) -> bool:
     """Whether a guest boots with -accel kvm, in a process that may hang for good."""
-    with tempfile.TemporaryDirectory(prefix="insitu-kvm-") as scratch:
+    with tempfile.TemporaryDirectory(prefix="insitu-kvm-", dir=temporary_home()) as scratch:
         image = Path(scratch) / "initramfs"
         console = Path(scratch) / "console"
         image.write_bytes(initramfs.minimal(_INIT))

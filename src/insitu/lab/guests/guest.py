@@ -1,7 +1,6 @@
 """A guest: it boots, runs commands and is always stopped, also on errors and signals."""
 
 import contextlib
-import json
 import math
 import os
 import re
@@ -9,7 +8,6 @@ import secrets
 import shlex
 import signal
 import socket
-import subprocess
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -17,8 +15,6 @@ from types import TracebackType
 from typing import Any, Final, Self
 
 from insitu.errors import InsituError
-from insitu.kernel import procfs
-from insitu.lab.directories import guests_directory
 from insitu.lab.guests import machine
 from insitu.lab.guests.accelerator import accelerator
 from insitu.lab.guests.failures import CommandTimeoutError, GuestError, console_tail, death, hang, oom_kills
@@ -33,9 +29,8 @@ from insitu.lab.guests.port_streams import (
     connect,
     exchange,
 )
-from insitu.lab.guests.running_guests import qemu_start_time
+from insitu.lab.guests.qemu_process import QemuProcess
 from insitu.lab.guests.shared_directories import SharedFiles
-from insitu.lab.guests.watchdog import Watchdog
 from insitu.lab.kernels import initramfs
 from insitu.lab.kernels.find_kernel import find_kernel
 from insitu.lab.kernels.kernel import Kernel
@@ -48,7 +43,6 @@ _BOOT_SECONDS: Final = 60.0
 _CHECKED_BOOT_SECONDS: Final = 300.0
 _KILL_SECONDS: Final = 5.0
 _NAME: Final = re.compile(r"[A-Za-z0-9][\w.+-]*", re.ASCII)
-_MAX_SOCKET_PATH: Final = 107  # sun_path, unix(7)
 
 Sink = Callable[[bytes], object]
 
@@ -77,13 +71,9 @@ class Guest:
         if not _NAME.fullmatch(self.name):
             raise InsituError(f"--name {self.name!r}: use letters, digits and . _ + -", status=2)
         self.boot_seconds = 0.0
-        self._directory: Path | None = None
-        self._watchdog: Watchdog | None = None
-        self._process: subprocess.Popen[bytes] | None = None
-        self._sockets: list[socket.socket] = []
+        self._qemu: QemuProcess | None = None
         self._outputs: dict[str, socket.socket] = {}
         self._control: Control | None = None
-        self._qmp: Qmp | None = None
         self._files = SharedFiles(kernel, options)
 
     def __enter__(self) -> Self:
@@ -122,9 +112,7 @@ class Guest:
     @property
     def directory(self) -> Path:
         """The directory of the guest's sockets and its console. Raises InsituError if the guest does not run."""
-        if self._directory is None:
-            raise InsituError(f"guest {self.name} is not running")
-        return self._directory
+        return self._running_qemu().directory
 
     def console(self, lines: int = 20) -> list[str]:
         """The console's last lines."""
@@ -133,9 +121,7 @@ class Guest:
     @property
     def qmp(self) -> Qmp:
         """A connection to QEMU's monitor."""
-        if self._qmp is None:
-            self._qmp = Qmp(self.directory / "qmp")
-        return self._qmp
+        return self._running_qemu().qmp
 
     def start(self, snapshot: Path | None = None) -> None:
         """Boot, mount this machine's files, and wait until commands can run.
@@ -145,7 +131,7 @@ class Guest:
         """
         begin = time.monotonic()
         try:
-            self._make_directory()
+            self._qemu = QemuProcess(self.name)
             if snapshot is None:
                 self._boot(machine.boot_memory(self.options, self.transport))
                 self._expect("ready", begin + self._boot_timeout)
@@ -169,7 +155,7 @@ class Guest:
         ``memory`` are QEMU's arguments for the memory.
         """
         try:
-            self._make_directory()
+            self._qemu = QemuProcess(self.name)
             self._boot(memory)
             self._expect("ready", time.monotonic() + self._boot_timeout)
         except GuestSilentError as silence:
@@ -233,8 +219,7 @@ class Guest:
 
         The guest's agent sends ``exit STATUS`` on ``self.control`` after the command has ended.
         """
-        port = connect(self.directory / "terminal", time.monotonic() + _ANSWER_SECONDS)
-        self._sockets.append(port)
+        port = self._running_qemu().connected("terminal", time.monotonic() + _ANSWER_SECONDS)
         self.control.send(self._command("terminal_run", str(rows), str(columns), tuple(argv), None, None))
         return port
 
@@ -248,111 +233,42 @@ class Guest:
 
         Zero if this machine's kernel does not report it (Documentation/scheduler/sched-stats.rst).
         """
-        assert self._process is not None
-        nanoseconds = 0
-        for cpu in self.qmp.execute("query-cpus-fast"):
-            with contextlib.suppress(OSError, IndexError, ValueError):
-                nanoseconds += procfs.run_delay_ns(self._process.pid, cpu["thread-id"])
-        return nanoseconds / 1e9
+        return self._running_qemu().vcpu_steal()
 
     def stop(self) -> None:
         """Stop the guest at once and remove its files. Does nothing if it is stopped already."""
         self._flush_disks()
-        for port in self._sockets:
-            port.close()
-        self._sockets.clear()
-        if self._qmp is not None:
-            self._qmp.close()
-            self._qmp = None
         self._control = None
-        if self._process is not None:
-            self._process.kill()
-            # A process that hangs in the kernel does not even react to SIGKILL.
-            with contextlib.suppress(subprocess.TimeoutExpired):
-                self._process.wait(_KILL_SECONDS)
-            self._process = None
+        if self._qemu is not None:
+            self._qemu.kill()
         self._files.close()
-        if self._watchdog is not None:
-            self._watchdog.release()
-            self._watchdog = None
-        self._directory = None
-
-    def _make_directory(self) -> None:
-        directory = guests_directory() / self.name
-        if len(os.fsencode(directory / "terminal")) > _MAX_SOCKET_PATH:
-            raise InsituError(
-                f"--name {self.name!r} is too long for a socket's path below {directory.parent}", status=2
-            )
-        try:
-            directory.mkdir(mode=0o700)
-        except FileExistsError:
-            raise InsituError(
-                f"a guest named {self.name} is running already", remedy="insitu lab ps; insitu lab stop", status=2
-            ) from None
-        self._directory = directory
-        self._watchdog = Watchdog(directory)
+        if self._qemu is not None:
+            self._qemu.release()
+            self._qemu = None
 
     def _boot(self, memory: list[str]) -> None:
-        directory = self.directory
+        qemu = self._running_qemu()
+        directory = qemu.directory
         (directory / "initramfs").write_bytes(
             initramfs.build(self.kernel, machine.features(self.kernel, self.options))
         )
         accel = self.accelerator
         command = machine.command_line(self.kernel, self.options, directory, accel, memory)
-        command += self._files.start(directory, self._watch)
-        with (directory / "qemu.log").open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                # Ctrl-C then reaches only this process, which stops the guest.
-                process_group=0,
-            )
-        self._watch(self._process.pid)
-        self._describe(accel)
-        ports = {name: self._connect(name) for name in ("control", "stdout", "stderr")}
+        command += self._files.start(directory, qemu.watch)
+        qemu.start(command)
+        qemu.describe(
+            {
+                "name": self.name,
+                "kernel": self.kernel.name,
+                "release": self.kernel.release,
+                "cpus": self.options.cpus,
+                "memory": self.options.memory,
+                "accelerator": accel,
+            }
+        )
+        ports = {name: qemu.connect(name) for name in ("control", "stdout", "stderr")}
         self._control = Control(ports["control"])
         self._outputs = {name: ports[name] for name in ("stdout", "stderr")}
-
-    def _connect(self, name: str) -> socket.socket:
-        deadline = time.monotonic() + 10
-        while True:
-            try:
-                port = connect(self.directory / name, time.monotonic())
-            except OSError:
-                assert self._process is not None
-                if self._process.poll() is None and time.monotonic() < deadline:
-                    time.sleep(0.005)
-                    continue
-                log = (self.directory / "qemu.log").read_text(errors="replace").strip().splitlines()
-                reason = log[-1] if log else "it opened no socket"
-                raise InsituError(f"QEMU does not start: {reason}") from None
-            self._sockets.append(port)
-            return port
-
-    def _watch(self, pid: int) -> None:
-        assert self._watchdog is not None
-        self._watchdog.watch(pid)
-
-    def _describe(self, accel: str) -> None:
-        """Write guest.json, which `insitu lab ps` and the commands that reach a guest by its name read."""
-        assert self._process is not None
-        fields = {
-            "name": self.name,
-            "kernel": self.kernel.name,
-            "release": self.kernel.release,
-            "cpus": self.options.cpus,
-            "memory": self.options.memory,
-            "accelerator": accel,
-            "pid": os.getpid(),
-            "qemu": self._process.pid,
-            "qemu_start": qemu_start_time(self._process.pid),
-            "started": time.time(),
-        }
-        partial = self.directory / "guest.partial"
-        partial.write_text(json.dumps(fields))
-        partial.rename(self.directory / "guest.json")
 
     def _enter(self, deadline: float) -> None:
         modules = shlex.quote(str(self.kernel.modules)) if self.kernel.modules else ""
@@ -391,6 +307,11 @@ class Guest:
         # Without this, a guest would not see what changed in this machine's files since it last read them.
         fresh = "echo 2 >/proc/sys/vm/drop_caches; "
         return fresh + shlex.join([verb, first, second, directory, *assignments, *argv])
+
+    def _running_qemu(self) -> QemuProcess:
+        if self._qemu is None:
+            raise InsituError(f"guest {self.name} is not running")
+        return self._qemu
 
     def _running_control(self) -> Control:
         if self._control is None:

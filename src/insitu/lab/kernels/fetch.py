@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.files import write_whole
 from insitu.lab.architecture import host_architecture
 from insitu.lab.directories import cache_directory, need_space
 from insitu.lab.kernels.apt_packages import Package, download, find_package, unpack
@@ -102,7 +103,8 @@ def fetch_debuginfo(kernel: Kernel, report: Report = lambda line: None) -> Kerne
         report(f"unpacking vmlinux from {archive.stat().st_size >> 20} MB")
         _extract_vmlinux(archive, kernel.release, home / "vmlinux-debug")
     index = home / INDEX
-    _write_whole(index, json.dumps(json.loads(index.read_text()) | {"debuginfo": "vmlinux-debug"}, indent=1))
+    fields = json.loads(index.read_text()) | {"debuginfo": "vmlinux-debug"}
+    write_whole(index, json.dumps(fields, indent=1).encode())
     return next(found for found in cached_kernels() if found.release == kernel.release)
 
 
@@ -124,7 +126,7 @@ def _index(tree: Path, package: Package) -> None:
         "config": f"boot/config-{package.release}",
         "modules": str(modules.relative_to(tree)),
     }
-    _write_whole(tree / INDEX, json.dumps(fields, indent=1))
+    write_whole(tree / INDEX, json.dumps(fields, indent=1).encode())
 
 
 def _modules_below(tree: Path) -> Path:
@@ -163,9 +165,3 @@ def _extract_vmlinux(archive: Path, release: str, target: Path) -> None:
 def _scratch(directory: Path) -> Iterator[Path]:
     with tempfile.TemporaryDirectory(prefix=".fetch-", dir=directory) as scratch:
         yield Path(scratch)
-
-
-def _write_whole(path: Path, text: str) -> None:
-    partial = path.with_suffix(".partial")
-    partial.write_text(text)
-    partial.rename(path)

@@ -6,19 +6,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Average, Count, Histogram, LinearHistogram, Maximum, Minimum, Statistics, Sum
 from insitu.probe.builtins.registry import Builtin, aggregation
-from insitu.probe.types import (
-    Average,
-    Count,
-    Histogram,
-    Integer,
-    LinearHistogram,
-    Maximum,
-    Minimum,
-    Statistics,
-    Sum,
-    Type,
-)
+from insitu.probe.types import Integer, Type
 
 if TYPE_CHECKING:
     from insitu.probe.passes.check.checker import Checker

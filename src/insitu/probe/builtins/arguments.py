@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from insitu.errors import nearest
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, Mention, function, variable
@@ -13,7 +14,6 @@ from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.memory import argument_value
 from insitu.probe.passes.check.members import argument_of, argument_type, known_arguments
 from insitu.probe.providers.base import Argument, Primitive, UserStack
-from insitu.probe.source import nearest
 from insitu.probe.types import INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Tuple, Type
 
 if TYPE_CHECKING:

@@ -5,11 +5,11 @@ from __future__ import annotations
 import signal
 from typing import TYPE_CHECKING
 
+from insitu.errors import nearest
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.records import send_values
-from insitu.probe.source import nearest
 from insitu.probe.types import VOID, Type
 
 if TYPE_CHECKING:

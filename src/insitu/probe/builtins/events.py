@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation
 from insitu.probe.builtins.registry import Builtin, function
 from insitu.probe.builtins.stacks import append_stack, check_copied_stack
 from insitu.probe.builtins.strings import append_buffer, append_text
@@ -12,7 +13,7 @@ from insitu.probe.codegen.event_records import bounded, send_event
 from insitu.probe.codegen.lowering import Local, Remote
 from insitu.probe.passes.check.dialect import holds_element
 from insitu.probe.passes.check.unify import unify
-from insitu.probe.types import VOID, Aggregation, Space, Stack, String, Tuple, Type
+from insitu.probe.types import VOID, Space, Stack, String, Tuple, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.stacks import depth
 from insitu.probe.codegen import maps
@@ -12,7 +13,7 @@ from insitu.probe.codegen.loops import count_elements
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.codegen.records import send_values
 from insitu.probe.passes.check.dialect import readable
-from insitu.probe.types import BOOL, INT64, VOID, Aggregation, Stack, Type, Unknown
+from insitu.probe.types import BOOL, INT64, VOID, Stack, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation, Element
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.lowering import Remote
 from insitu.probe.codegen.records import send, send_filled, send_values
@@ -13,10 +14,8 @@ from insitu.probe.output.printf_formats import parse_format
 from insitu.probe.passes.check.dialect import holds_element, is_key_of_parts
 from insitu.probe.types import (
     VOID,
-    Aggregation,
     Array,
     Buffer,
-    Element,
     Integer,
     Pointer,
     Record,

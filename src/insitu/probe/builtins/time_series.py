@@ -5,8 +5,9 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
+from insitu.probe.aggregations import TimeSeries
 from insitu.probe.builtins.registry import Builtin, aggregation
-from insitu.probe.types import Integer, TimeSeries, Type
+from insitu.probe.types import Integer, Type
 
 if TYPE_CHECKING:
     from insitu.probe.passes.check.checker import Checker

@@ -6,14 +6,7 @@ A program cannot be interrupted by itself on its CPU (the kernel drops, and coun
 from __future__ import annotations
 
 from insitu.probe import ast
-from insitu.probe.codegen.emitter import Patch
-from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.integers import divide
-from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import count_lost, key_pointer, lookup
-from insitu.probe.layout import LOST_MAP_FULL
-from insitu.probe.output.time_series import WORDS
-from insitu.probe.types import (
+from insitu.probe.aggregations import (
     Aggregation,
     Average,
     Count,
@@ -24,8 +17,15 @@ from insitu.probe.types import (
     Statistics,
     Sum,
     TimeSeries,
-    stored_size,
 )
+from insitu.probe.codegen.emitter import Patch
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.integers import divide
+from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.maps import count_lost, key_pointer, lookup
+from insitu.probe.layout import LOST_MAP_FULL
+from insitu.probe.output.time_series import WORDS
+from insitu.probe.types import stored_size
 
 __all__ = ["update"]
 

@@ -11,13 +11,14 @@ from collections.abc import Callable, Mapping
 
 from insitu.kernel.bpf_helpers import knows_helper
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation, Element
 from insitu.probe.codegen.callback_frame import OUTER, Ending
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowered, Lowering
 from insitu.probe.codegen.maps import aggregate_value, count_lost
 from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS
-from insitu.probe.types import Aggregation, Element, Integer, Tuple, stored_size
+from insitu.probe.types import Integer, Tuple, stored_size
 
 __all__ = ["STATEMENTS", "count_elements", "counted", "functions_on_stack", "shared_variables"]
 
@@ -299,7 +300,7 @@ def _unroll(low: Lowering, node: ast.Unroll) -> None:
     emit.block(end)
 
 
-# Loops of our own
+# Loops that the compiler adds
 
 
 def counted(low: Lowering, iterations: int | str, body: Callable[[str], None]) -> None:

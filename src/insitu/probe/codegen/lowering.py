@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
-from msgspec import Struct, field
+from msgspec import Struct
 
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.codegen.callback_frame import Ending, Link
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.stack_slots import StackSlots
 from insitu.probe.layout import Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
@@ -22,12 +23,6 @@ from insitu.probe.types import Field, Space, String, Tuple, Type, is_scalar, sto
 
 __all__ = ["Local", "Lowered", "LoweredBuiltin", "Lowering", "Place", "PlaceOf", "Remote", "Rules", "Store", "Value"]
 
-# The kernel allows 512 bytes of stack (MAX_BPF_STACK), for a program and its callbacks together; registers that LLVM
-# spills need some of them.
-_STACK_BYTES = 512
-_STACK_BUDGET = 320
-_STACK_SPILLED = 72
-_STACK_LARGEST = 72
 # Larger values are copied and cleared by the kernel's helper rather than word by word.
 _UNROLLED = 512
 
@@ -82,15 +77,6 @@ class Rules(Struct, frozen=True):
     variables: Mapping[str, LoweredBuiltin]
 
 
-class _Temporaries(Struct):
-    """Stack slots by size: free ones are reused, so that a long script needs no more than its largest statement."""
-
-    total: int = 0
-    free: dict[int, list[str]] = field(default_factory=dict)
-    in_use: list[tuple[int, str]] = field(default_factory=list)
-    scratch: int = 0
-
-
 class Lowering:
     """The state of one program's lowering: where its variables are, what stack is free, which loop it is in."""
 
@@ -134,13 +120,13 @@ class Lowering:
         self.endings: set[Ending] = set()  # how this callback may end, besides by itself
         self.scratch_base = ""
         self._shared: frozenset[str] = frozenset()
-        self._functions = 1
-        self._temporaries = _Temporaries()
+        self._slots = StackSlots(emitter.allocate, self.scratch)
+        self._scratch_bytes = 0
 
     @property
     def scratch_bytes(self) -> int:
         """How much of the scratch map's value this program uses."""
-        return self._temporaries.scratch if self.outer is None else self.outer.scratch_bytes
+        return self._scratch_bytes if self.outer is None else self.outer.scratch_bytes
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
         """A ScriptError at a node."""
@@ -162,19 +148,14 @@ class Lowering:
             outer=self,
             from_outside=from_outside,
         )
-        inner.expect_callbacks(self._functions, shared)
+        inner.expect_callbacks(self._slots.functions, shared)
         inner.off_stack = self.off_stack
         return inner
 
     def expect_callbacks(self, functions: int, shared: frozenset[str]) -> None:
         """Before the body: how many functions may be on the stack at once, and the variables that callbacks use."""
-        self._functions = functions
+        self._slots.functions = functions
         self._shared = shared
-
-    @property
-    def _budget(self) -> int:
-        """Bytes of stack for what is allocated here."""
-        return _STACK_BUDGET if self._functions == 1 else _STACK_BYTES // self._functions - _STACK_SPILLED
 
     def constant(self, node: ast.Expression) -> int:
         """The value of an expression that the checker found constant."""
@@ -253,37 +234,15 @@ class Lowering:
 
     def temporary(self, size: int) -> str:
         """``size`` bytes, undefined, until the enclosing ``temporaries()`` block ends: a pointer."""
-        size = -(-size // 8) * 8
-        state = self._temporaries
-        if state.free.get(size):
-            pointer = state.free[size].pop()
-        elif size <= _STACK_LARGEST and state.total + size <= self._budget:
-            state.total += size
-            pointer = self.emit.allocate(size)
-        else:
-            pointer = self.scratch(size)
-        state.in_use.append((size, pointer))
-        return pointer
+        return self._slots.temporary(size)
 
-    @contextmanager
-    def temporaries(self) -> Iterator[None]:
+    def temporaries(self) -> AbstractContextManager[None]:
         """Free at the end what temporary() allocated inside."""
-        state = self._temporaries
-        mark = len(state.in_use)
-        yield
-        for size, pointer in state.in_use[mark:]:
-            state.free.setdefault(size, []).append(pointer)
-        del state.in_use[mark:]
+        return self._slots.temporaries()
 
     def permanent(self, size: int) -> str:
         """``size`` bytes for the whole program (a variable): a pointer."""
-        size = -(-size // 8) * 8
-        state = self._temporaries
-        if size <= _STACK_LARGEST and (size == 8 or state.total + size <= self._budget):
-            # LLVM keeps scalars in registers: they do not count.
-            state.total += 0 if size == 8 else size
-            return self.emit.allocate(size)
-        return self.scratch(size)
+        return self._slots.permanent(size)
 
     def scratch(self, size: int) -> str:
         """As permanent(), off the stack: a pointer."""
@@ -294,8 +253,8 @@ class Lowering:
         root = self
         while root.outer is not None:
             root = root.outer
-        at = root._temporaries.scratch
-        root._temporaries.scratch += size
+        at = root._scratch_bytes
+        root._scratch_bytes += size
         return at, self.scratch_pointer(at)
 
     def scratch_pointer(self, at: int) -> str:
@@ -306,7 +265,7 @@ class Lowering:
         """Take over a variable of an earlier part; this part's own scratch memory follows it."""
         self.adopted[name] = at
         self.link.adopt(name, at)
-        self._temporaries.scratch = max(self._temporaries.scratch, at + stored_size(self.variable_types[name]))
+        self._scratch_bytes = max(self._scratch_bytes, at + stored_size(self.variable_types[name]))
 
     def use_scratch(self) -> str:
         """This program's element of the scratch map, looked up once before the body: a pointer."""

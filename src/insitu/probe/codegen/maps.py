@@ -10,12 +10,13 @@ from collections.abc import Callable, Mapping
 
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation, Average, Maximum, Minimum
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering, Store, Value
 from insitu.probe.layout import ARRAY, LOST_MAP_FULL, MapLayout
 from insitu.probe.passes.check.dialect import is_key_of_parts
-from insitu.probe.types import Aggregation, Average, Maximum, Minimum, is_scalar, stored_size
+from insitu.probe.types import is_scalar, stored_size
 
 __all__ = [
     "STORES",

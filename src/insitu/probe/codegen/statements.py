@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen import maps
 from insitu.probe.codegen.aggregations import update
 from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
-from insitu.probe.types import VOID, Aggregation, is_scalar
+from insitu.probe.types import VOID, is_scalar
 
 __all__ = ["PLACES", "STATEMENTS", "VALUES"]
 

@@ -5,24 +5,22 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any
 
+from insitu.probe.aggregations import (
+    Average,
+    CountAndTotal,
+    Histogram,
+    LinearHistogram,
+    OneNumber,
+    Ranges,
+    Statistics,
+    TimeSeries,
+)
 from insitu.probe.layout import MapLayout
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.time_series import series_json, series_rows, series_text
 from insitu.probe.passes.check.folding import quotient
 from insitu.probe.runtime.map_content import MapContent
-from insitu.probe.types import (
-    Average,
-    CountAndTotal,
-    Histogram,
-    Integer,
-    LinearHistogram,
-    OneNumber,
-    Ranges,
-    Stack,
-    Statistics,
-    TimeSeries,
-    Type,
-)
+from insitu.probe.types import Integer, Stack, Type
 
 __all__ = ["map_json", "map_text"]
 

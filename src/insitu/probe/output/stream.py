@@ -124,8 +124,11 @@ class Output:
         """What a map holds now."""
         return read_map(self.loaded.compiled.layout.maps[number], self.loaded.maps[number])
 
-    def all_maps(self) -> None:
-        """Every map that the script named, in the order of their names."""
+    def end(self, *, maps: bool) -> None:
+        """Show what the script leaves: every map that it named, in the order of their names."""
+        self.write("\n\n")
+        if not maps:
+            return
         numbers = [n for n, layout in enumerate(self.loaded.compiled.layout.maps) if layout.is_script_map]
         for number in sorted(numbers, key=lambda n: self.loaded.compiled.layout.maps[n].name):
             self.map(number)

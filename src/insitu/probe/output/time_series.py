@@ -6,8 +6,8 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
+from insitu.probe.aggregations import TimeSeries
 from insitu.probe.passes.check.folding import quotient
-from insitu.probe.types import TimeSeries
 
 __all__ = ["WORDS", "merged", "series_json", "series_rows", "series_text"]
 

@@ -8,11 +8,11 @@ from collections.abc import Iterable
 from msgspec import Struct
 from msgspec.structs import replace
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, nearest
 from insitu.probe import ast
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Provider
-from insitu.probe.source import ScriptError, Source, nearest
+from insitu.probe.source import ScriptError, Source
 
 __all__ = ["Clause", "resolve_attach_points"]
 

@@ -14,8 +14,9 @@ from typing import Any
 
 from msgspec import Struct, field
 
+from insitu.errors import nearest
 from insitu.probe import ast
-from insitu.probe.source import ScriptError, Source, nearest
+from insitu.probe.source import ScriptError, Source
 
 __all__ = ["plain_name", "resolve_scopes"]
 

@@ -13,10 +13,10 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from insitu.files import new_file
 from insitu.probe.runtime.map_records import map_records
 from insitu.probe.runtime.record_log import RecordLog
 from insitu.probe.runtime.run import Runtime
-from insitu.session.files import new_file
 
 __all__ = ["EVENTS", "MAPS", "STACKS", "Capture"]
 

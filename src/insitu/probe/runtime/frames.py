@@ -5,24 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from insitu.probe.aggregations import CountAndTotal, OneNumber, Ranges, TimeSeries
 from insitu.probe.layout import MapLayout
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.map_text import bounds
 from insitu.probe.output.time_series import series_rows
 from insitu.probe.runtime.map_content import MapContent
-from insitu.probe.types import (
-    Array,
-    Buffer,
-    CountAndTotal,
-    Integer,
-    OneNumber,
-    Pointer,
-    Ranges,
-    Record,
-    TimeSeries,
-    Tuple,
-    Type,
-)
+from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Tuple, Type
 
 if TYPE_CHECKING:
     import polars

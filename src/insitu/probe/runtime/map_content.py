@@ -9,14 +9,10 @@ from typing import Any
 from msgspec import Struct
 
 from insitu.kernel.bpf_map import Map, possible_cpus
-from insitu.probe.layout import ARRAY, PERCPU_ARRAY, PERCPU_HASH, PRESENT_BYTES, MapLayout
-from insitu.probe.output.time_series import merged
-from insitu.probe.runtime.decode import code, decoder
-from insitu.probe.types import (
+from insitu.probe.aggregations import (
     Average,
     Count,
     CountAndTotal,
-    Integer,
     Maximum,
     Minimum,
     OneNumber,
@@ -24,8 +20,11 @@ from insitu.probe.types import (
     Statistics,
     Sum,
     TimeSeries,
-    Type,
 )
+from insitu.probe.layout import ARRAY, PERCPU_ARRAY, PERCPU_HASH, PRESENT_BYTES, MapLayout
+from insitu.probe.output.time_series import merged
+from insitu.probe.runtime.decode import code, decoder
+from insitu.probe.types import Integer, Type
 
 __all__ = ["MapContent", "map_content", "read_map"]
 

@@ -14,6 +14,7 @@ import numpy as np
 
 from insitu.errors import InsituError
 from insitu.kernel.bpf_map import Map
+from insitu.probe.aggregations import CountAndTotal, OneNumber, Ranges, TimeSeries
 from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, Layout, MapLayout
 from insitu.probe.runtime.event_columns import StackColumn
 from insitu.probe.runtime.event_decode import layout_formatter
@@ -22,20 +23,7 @@ from insitu.probe.runtime.map_content import MapContent, map_content
 from insitu.probe.runtime.record_walk import record_offsets
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json
-from insitu.probe.types import (
-    Array,
-    Buffer,
-    CountAndTotal,
-    Integer,
-    OneNumber,
-    Pointer,
-    Ranges,
-    Record,
-    Stack,
-    TimeSeries,
-    Tuple,
-    Type,
-)
+from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Stack, Tuple, Type
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as Bytes

@@ -7,7 +7,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.compile import Compiled
@@ -35,50 +35,35 @@ from insitu.probe.types import Stack, Tuple, Type, UserSymbol, Variable
 if TYPE_CHECKING:
     from insitu.probe.runtime.stack_records import StackReader
 
-__all__ = ["Runtime", "Target", "has_user_addresses"]
+__all__ = ["Runtime", "has_user_addresses"]
 
 _EVENTS_LOST = "the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)"
 _LOST = {
     LOST_RING_FULL: f"events: {_EVENTS_LOST}",
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
-    LOST_STACKS: "stacks: stack id collision",
+    LOST_STACKS: "stacks: stack id collision (set BPFTRACE_MAX_MAP_KEYS higher)",
     LOST_ROUNDS: f"loops: stopped after {MAX_ROUNDS} iterations ({MAX_WHILE_ROUNDS} of while)",
 }
-
-
-class Target(Protocol):
-    """The process that a script is about (record/target.py): a command that is held, one that runs, or none."""
-
-    @property
-    def child_pid(self) -> int:
-        """What ``cpid`` is; 0 without a command."""
-
-    def release(self) -> None:
-        """Let the command run."""
-
-    def close(self) -> None:
-        """Let go of it."""
 
 
 class Runtime:
     """One run of a script. Use: attach(), turn() until ``ended``, finish(); and close() in any case."""
 
     def __init__(
-        self, compiled: Compiled, source: Source, context: Context, target: Target, *, log_level: int = 0
+        self, compiled: Compiled, source: Source, context: Context, *, child_pid: int = 0, log_level: int = 0
     ) -> None:
-        """Load the programs.
+        """Load the programs. ``child_pid`` is what ``cpid`` is: a command's process, 0 without one.
 
         :raises ScriptError: when the verifier refuses one.
         """
         self.compiled = compiled
         self.context = context
-        self.target = target
-        context.child_pid = target.child_pid
+        context.child_pid = child_pid
         self.started_ns = time.clock_gettime_ns(time.CLOCK_BOOTTIME)
         self.boot_offset_ns = time.time_ns() - self.started_ns
         patches = {
             Patch.START_NS: self.started_ns,
-            Patch.CHILD_PID: target.child_pid,
+            Patch.CHILD_PID: child_pid,
             Patch.ONLY_PID: context.pid or 0,
             Patch.CLOCK_OFFSET_NS: self.boot_offset_ns,
             Patch.TAI_OFFSET_NS: time.clock_gettime_ns(time.CLOCK_TAI) - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
@@ -107,7 +92,7 @@ class Runtime:
         self._shows_user_addresses = has_user_addresses(compiled.layout)
         if self._shows_user_addresses:
             # Processes may have ended when their stacks are shown.
-            self.symbols.processes.listen(context.pid or target.child_pid or None)
+            self.symbols.processes.listen(context.pid or child_pid or None)
             if context.pid:
                 self.symbols.processes.remember(context.pid)
 
@@ -124,20 +109,18 @@ class Runtime:
         )
 
     def close(self) -> None:
-        """Detach and free everything; end a child that was never let go. Idempotent."""
+        """Detach and free everything. Idempotent."""
         if not self._closed:
             self._closed = True
             if self._shows_user_addresses:
                 self.symbols.processes.close()
             self.loaded.close()
-            self.target.close()
 
     def attach(self) -> int:
-        """Attach all probes, running those named begin first; let the target go: how many probes."""
+        """Attach all probes, running those named begin first; returns how many."""
         count = self.loaded.attach(self.context, run_by_us=True)
         self.loaded.run("begin")
         count += self.loaded.attach(self.context, run_by_us=False)
-        self.target.release()
         if any(program.points[0].kind == "iter" for program in self.loaded.programs):
             # A walk of many objects would fill the rings: they are drained meanwhile.
             self._walks = threading.Thread(target=self.loaded.run, args=("iter",), daemon=True)

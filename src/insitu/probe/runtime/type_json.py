@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from insitu.errors import InsituError
-from insitu.probe import types
+from insitu.probe import aggregations, types
 from insitu.probe.types import (
     VOID,
     Array,
@@ -117,7 +117,7 @@ def _type(data: Any, depth: int) -> Type:
     for each, value in arguments.items():
         if each in ("capacity", "limit", "count", "interval", "bits", "step"):
             _natural(value)
-    made = getattr(types, name)(**arguments)
+    made = getattr(types if hasattr(types, name) else aggregations, name)(**arguments)
     assert isinstance(made, Integer | String | Type)
     return made
 

@@ -6,11 +6,12 @@ import io
 from collections.abc import Mapping
 from typing import Any, Final
 
+from insitu.errors import InsituError
 from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
-from insitu.probe.source import Source
+from insitu.probe.source import ScriptError, Source
 from insitu.record.source import Target
 from insitu.record.sources.probe import ProbeSource
 
@@ -56,7 +57,10 @@ class OffCpuSource(ProbeSource):
             "ustack": self._ustack,
         }
         script, context = Source(text, "off-cpu"), Context()
-        compiled = compile_script(script, Options(), context, cached=True)
+        try:
+            compiled = compile_script(script, Options(), context, cached=True)
+        except ScriptError as error:  # the script is ours: what failed is the machine's or the user's
+            raise InsituError(f"cannot record waits (--off-cpu): {error.plain}", remedy=error.remedy) from None
         super().__init__(
             compiled, script, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), self._text)
         )

@@ -7,13 +7,13 @@ from pathlib import Path
 from typing import Any, Final, NamedTuple
 
 from insitu.errors import InsituError
+from insitu.files import new_file
 from insitu.kernel import perf_event, procfs
 from insitu.record.events import MAX_STACK_BYTES, Event, Stacks, choose
 from insitu.record.source import Loss, Target
 from insitu.record.sources.perf_attach import Attached, open_on_processes, open_on_task
 from insitu.record.sources.ring_files import RingFiles
 from insitu.record.synthesized import Synthesized, lost_in_records
-from insitu.session.files import new_file
 
 __all__ = ["PerfOptions", "PerfSource"]
 
@@ -137,8 +137,9 @@ class PerfSource:
         ]
         return {"kind": "perf", "events": events, "max_stack": self._wanted.max_stack}
 
-    def start(self, directory: Path, start_ns: int) -> None:
+    def start(self, directory: Path | None, start_ns: int) -> None:
         """Enable the events, and write records of running processes."""
+        assert directory is not None, "perf records go to files"
         self._directory = directory
         self._files = RingFiles(directory, self._rings.rings)
         if self._target.whole_system or not self._target.launched:  # else exec(2) enables the events
@@ -184,7 +185,7 @@ class PerfSource:
     def _synthesized(self, time_ns: int) -> Synthesized:
         first = self._events[0]
         event_id = perf_event.event_id(self._rings.descriptors[first.name][0])
-        return Synthesized(first.attr.sample_type, event_id, time_ns)
+        return Synthesized(first.attr.sample_type, event_id, time_ns, mappings=bool(first.attr.mmap))
 
     def _unreported(self) -> list[Loss]:
         """Per CPU, the kernel's count of lost records minus those in PERF_RECORD_LOST; empty before Linux 6.0."""

@@ -21,17 +21,6 @@ if TYPE_CHECKING:
 __all__ = ["ProbeSource"]
 
 
-class _Held:
-    """The target's command, which the recording releases once all sources have started."""
-
-    def __init__(self, target: Target) -> None:
-        self.child_pid = target.launched.pid if target.launched else 0
-
-    def release(self) -> None: ...
-
-    def close(self) -> None: ...
-
-
 class ProbeSource:
     """One compiled script."""
 
@@ -91,7 +80,10 @@ class ProbeSource:
 
     def open(self, target: Target) -> None:
         """Load the programs. Raises ScriptError when the verifier refuses one."""
-        self._runtime = Runtime(self._compiled, self._script, self._context, _Held(target), log_level=self._log_level)
+        child_pid = target.launched.pid if target.launched else 0
+        self._runtime = Runtime(
+            self._compiled, self._script, self._context, child_pid=child_pid, log_level=self._log_level
+        )
         self._output = self._make_output(self._runtime)
         self._runtime.handle_with(self._output)
 
@@ -130,14 +122,12 @@ class ProbeSource:
         """Run the end probes, detach, and record the maps."""
         self._printed(lambda: self.runtime.finish(self.output))
         self.lost = self.runtime.lost()
-        self._printed(self._print_rest)
+        self._printed(self._print_maps)
         if self._capture is not None:
             self._capture.finish()
 
-    def _print_rest(self) -> None:
-        self.output.write("\n\n")
-        if self._compiled.print_maps:
-            self.output.all_maps()
+    def _print_maps(self) -> None:
+        self.output.end(maps=self._compiled.print_maps)
         self.output.flush()
 
     def _printed(self, action: Callable[[], None]) -> None:

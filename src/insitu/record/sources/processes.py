@@ -1,4 +1,4 @@
-"""Mappings, forks, names and exits, for sources that record addresses only."""
+"""Mappings, forks, names and exits, for sources that record ids and addresses only."""
 
 from collections.abc import Mapping
 from typing import Any, Final
@@ -17,12 +17,14 @@ class ProcessesSource(PerfSource):
 
     id = "processes"
 
-    def __init__(self) -> None:
+    def __init__(self, *, mappings: bool = True) -> None:
+        """Without ``mappings``, which only addresses need: forks, names and exits."""
         super().__init__(PerfOptions(ring_pages=_RING_PAGES))
+        self._maps = mappings
 
     def choose(self, target: Target) -> tuple[list[Event], list[str]]:
         """The dummy event."""
-        return [dummy_event()], []
+        return [dummy_event(mappings=self._maps)], []
 
     @property
     def options(self) -> Mapping[str, Any]:

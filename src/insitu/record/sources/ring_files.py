@@ -3,8 +3,8 @@
 import os
 from pathlib import Path
 
+from insitu.files import new_file
 from insitu.kernel.perf_ring import Ring
-from insitu.session.files import new_file
 
 __all__ = ["RingFiles", "write_all"]
 

@@ -46,7 +46,7 @@ export class Choice<T extends string> {
   }
 }
 
-/** Is the user typing, so that single letters are no commands? */
+/** Is the user typing, so that single letters are not shortcuts? */
 export function typing(target: EventTarget | null): boolean {
   return (
     target instanceof HTMLInputElement || target instanceof HTMLSelectElement || target instanceof HTMLTextAreaElement

@@ -69,7 +69,7 @@ export function searchNames(functions: string[], pattern: string): SearchResult 
   const matches = new Uint8Array(functions.length);
   let expression: RegExp;
   try {
-    // A class such as \S or \W is no capital letter of the user's.
+    // A class such as \S or \W does not count as a capital letter.
     expression = new RegExp(pattern, /[A-Z]/.test(pattern.replace(/\\./g, "")) ? "" : "i");
   } catch (error) {
     return {

@@ -13,7 +13,7 @@ export interface HeatGrid {
 /** First and last cell, both included. */
 export type CellRange = [number, number];
 
-const LEFT = 52;
+const LEFT = 60;
 const BOTTOM = 22;
 const TOP = 4;
 const RIGHT = 24;

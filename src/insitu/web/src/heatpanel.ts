@@ -123,7 +123,7 @@ export class HeatPanel {
     this.clear.hidden = !this.selected && this.anchor < 0;
     if (!range) {
       this.say.textContent = this.all
-        ? "Drag over a range, or click its start and its end, to see the flame graph of just that"
+        ? "Drag over a range, or click its start and end, to see its flame graph"
         : `No ${this.data.meta.counted}`;
       return;
     }

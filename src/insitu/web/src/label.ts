@@ -76,7 +76,7 @@ export class Measure {
     }
     for (const form of forms) if (form.width <= room) return form.text;
     const last = forms[forms.length - 1].text;
-    // An address's end tells more than the module that it starts with.
+    // An address's end says more than the module that it starts with.
     return /\+0x[0-9a-f]+$/i.test(last) ? this.clipHead(last, room) : this.clipTail(last, room);
   }
 

@@ -1,4 +1,4 @@
-// The pointer over a graph: hovering shows a tooltip, clicking tells the panel.
+// The pointer over a graph: hovering shows a tooltip, clicking notifies the panel.
 
 import { factElements } from "./details";
 import { element } from "./dom";

@@ -71,6 +71,7 @@ export class Toolbar {
         ["after", "After", "Widths are those of the second recording"],
       ],
       (value) => state.set({ width: value === "after" ? "" : value }),
+      true,
     );
     this.functions = new Choice(
       "Function table",

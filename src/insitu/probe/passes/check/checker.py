@@ -7,7 +7,9 @@ from typing import Any, Protocol
 
 from msgspec import Struct
 
+from insitu.errors import nearest
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import folding
@@ -22,22 +24,9 @@ from insitu.probe.passes.check.dialect import (
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.scopes import plain_name
 from insitu.probe.providers.base import Argument, Context
-from insitu.probe.source import ScriptError, Source, nearest
+from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
-from insitu.probe.types import (
-    UNKNOWN,
-    VOID,
-    Aggregation,
-    Array,
-    Pointer,
-    Record,
-    Space,
-    String,
-    Tuple,
-    Type,
-    Unknown,
-    is_scalar,
-)
+from insitu.probe.types import UNKNOWN, VOID, Array, Pointer, Record, Space, String, Tuple, Type, Unknown, is_scalar
 
 __all__ = ["Checker", "Rules", "TypedFunction", "TypedVariable"]
 

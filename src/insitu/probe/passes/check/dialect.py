@@ -7,23 +7,11 @@ from typing import TypeGuard
 from msgspec import Struct
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Average, Count, Element, Maximum, Minimum, Sum
 from insitu.probe.builtins.constants import CONSTANTS
 from insitu.probe.source import Span
 from insitu.probe.type_resolver import Structures
-from insitu.probe.types import (
-    BOOL,
-    INT64,
-    UNKNOWN,
-    Average,
-    Count,
-    Element,
-    Integer,
-    Maximum,
-    Minimum,
-    Sum,
-    Tuple,
-    Type,
-)
+from insitu.probe.types import BOOL, INT64, UNKNOWN, Integer, Tuple, Type
 
 __all__ = [
     "MapType",

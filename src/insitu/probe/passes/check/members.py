@@ -5,11 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, nearest
 from insitu.probe import ast
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.providers.base import Argument, DataLocation, Primitive
-from insitu.probe.source import nearest
 from insitu.probe.types import (
     UINT64,
     UNKNOWN,

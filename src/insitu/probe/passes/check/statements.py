@@ -8,24 +8,12 @@ from typing import Any
 from msgspec.structs import replace
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation, Element
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.dialect import MapType, holds_element, readable, widened
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.scopes import plain_name
-from insitu.probe.types import (
-    INT64,
-    UNKNOWN,
-    VOID,
-    Aggregation,
-    Element,
-    Integer,
-    Space,
-    String,
-    Tuple,
-    Type,
-    Unknown,
-    is_scalar,
-)
+from insitu.probe.types import INT64, UNKNOWN, VOID, Integer, Space, String, Tuple, Type, Unknown, is_scalar
 
 __all__ = ["STATEMENTS"]
 

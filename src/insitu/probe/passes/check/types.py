@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from insitu.errors import nearest
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation
 from insitu.probe.builtins.constants import CONSTANTS
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.dialect import holds_element, named_constant, readable
@@ -13,21 +15,7 @@ from insitu.probe.passes.check.folding import number
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.library import NAMES
 from insitu.probe.passes.scopes import plain_name
-from insitu.probe.source import nearest
-from insitu.probe.types import (
-    INT64,
-    UINT64,
-    UNKNOWN,
-    VOID,
-    Aggregation,
-    Integer,
-    Pointer,
-    Space,
-    String,
-    Tuple,
-    Type,
-    Unknown,
-)
+from insitu.probe.types import INT64, UINT64, UNKNOWN, VOID, Integer, Pointer, Space, String, Tuple, Type, Unknown
 
 __all__ = ["EXPRESSIONS"]
 

@@ -2,20 +2,8 @@
 
 from __future__ import annotations
 
-from insitu.probe.types import (
-    Array,
-    Buffer,
-    Integer,
-    LinearHistogram,
-    Pointer,
-    Record,
-    Stack,
-    String,
-    TimeSeries,
-    Tuple,
-    Type,
-    Unknown,
-)
+from insitu.probe.aggregations import LinearHistogram, TimeSeries
+from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Stack, String, Tuple, Type, Unknown
 
 __all__ = ["unify"]
 

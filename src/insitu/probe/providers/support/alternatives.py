@@ -52,5 +52,5 @@ def instead_of(function: str, context: Context) -> str:
         common = len(words & set(re.split("[:_]", name)))
         scored += [(-common, not name.startswith("syscalls:"), len(name), name)] if common else []
     hints += [f"tracepoint:{name}" for *_, name in sorted(scored)[:2]]
-    use = f"use {' or perhaps '.join(hints)}" if hints else "insitu trace -l lists them"
+    use = f"use {' or '.join(hints)}" if hints else "insitu trace -l 'tracepoint:*' lists tracepoints"
     return f"{use}; or trace in a guest kernel: insitu lab"

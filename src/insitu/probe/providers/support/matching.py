@@ -50,7 +50,7 @@ def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> A
 
     candidates = names if len(names) <= _CANDIDATES else _similar(name, names)
     near = difflib.get_close_matches(name, candidates, 3, 0.6)
-    hint = f"did you mean {' or '.join(near)}?" if near else remedy
+    hint = f"did you mean {', '.join(near[:-1])}{' or ' if near[1:] else ''}{near[-1]}?" if near else remedy
     return AbsentError(f"there is no {what} {name}", remedy=hint)
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import resource
 from collections.abc import Sequence
 
 from msgspec import Struct
@@ -13,9 +12,6 @@ from insitu.kernel import bpf, perf_event, procfs
 from insitu.probe.providers.support.detach import Descriptors
 
 __all__ = ["Event", "attach_events", "everywhere", "on_one_cpu"]
-
-
-_OTHER_DESCRIPTORS = 256  # of a process that traces: maps, programs, rings, binaries
 
 
 class Event(Struct, frozen=True):
@@ -33,7 +29,6 @@ def attach_events(program_fd: int, events: Sequence[Event], *, tracing: bool = F
     :raises InsituError: for what the kernel refuses.
     """
     attachment = Descriptors()
-    _allow_descriptors(2 * len(events))
     linked = links.perf_links().available
     opened = attachment.tracing if tracing and linked else attachment.events
     try:
@@ -51,13 +46,6 @@ def attach_events(program_fd: int, events: Sequence[Event], *, tracing: bool = F
     return attachment
 
 
-def _allow_descriptors(count: int) -> None:
-    """Raise the limit of open files as far as it may be, if so many more would not fit."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != resource.RLIM_INFINITY and soft < count + _OTHER_DESCRIPTORS:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-
-
 def _set_bpf(descriptor: int, program_fd: int) -> None:
     try:
         perf_event.set_bpf(descriptor, program_fd)
@@ -73,7 +61,7 @@ def everywhere(attr: perf_event.Attr, pid: int | None, cookie: int = 0) -> list[
     try:
         return [Event(attr, tid, -1, cookie) for tid in procfs.threads(pid)]
     except ProcessLookupError:
-        raise InsituError(f"there is no process {pid}") from None
+        raise InsituError(f"process {pid} does not exist", remedy="ps -e lists processes") from None
 
 
 def on_one_cpu(attr: perf_event.Attr, cookie: int = 0) -> list[Event]:
