@@ -2,7 +2,9 @@
 
 import sys
 
-__all__ = ["block", "error", "note", "one_line", "printable", "progress", "warning"]
+from insitu.terminal_text import TerminalStream, is_plain, printable, printable_lines
+
+__all__ = ["block", "error", "note", "one_line", "progress", "warning"]
 
 _ERASE_LINE = "\r\x1b[K"
 
@@ -26,14 +28,13 @@ def error(message: str, remedy: str = "") -> None:
 
 def block(text: str, prefix: str = "insitu: ") -> None:
     """Print text of several lines, such as an excerpt of a script with a caret under it; ``prefix`` goes first."""
-    lines = text.split("\n")
-    _write(prefix + "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines) + "\n")
+    _write(f"{prefix}{printable_lines(text)}\n")
 
 
 def progress(text: str) -> None:
     """Show a line that the next message replaces; only on a terminal. An empty ``text`` removes it."""
     global _progress_shown
-    if not sys.stderr.isatty():
+    if is_plain(sys.stderr):
         return
     _write(f"insitu: {one_line(text)}" if text else "")
     _progress_shown = bool(text)
@@ -44,20 +45,16 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def printable(text: str) -> str:
-    """``text`` with control characters, lone surrogates and the like escaped: names must not drive the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
-
-
 def _write(text: str) -> None:
     global _progress_shown
     if _progress_shown:
         text = _ERASE_LINE + text
         _progress_shown = False
     try:
-        sys.stderr.write(text)
+        if isinstance(sys.stderr, TerminalStream):
+            sys.stderr.write_styled(text)
+        else:
+            sys.stderr.write(text)
         sys.stderr.flush()
     except (OSError, ValueError):
         pass  # standard error is closed or full: there is nowhere left to say so

@@ -59,7 +59,7 @@ def _list_kind(
         return 0  # one of many kinds, and this kernel does not have it
     points = [point for point in points if word in point.name]
     for point in points:
-        print(point.name)
+        print_line(point.name)
         if verbose:
             for argument in _arguments(provider, point, context):
                 print(f"    {declaration(argument)}")

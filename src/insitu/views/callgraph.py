@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from insitu.errors import InsituError
+from insitu.terminal_text import printable
 from insitu.views.call_tree import CallTree
 from insitu.views.functions import FunctionCosts, function_costs, outermost, spans
 from insitu.views.quantity import amount
-from insitu.views.terminal import printable, shorten
+from insitu.views.terminal import shorten
 
 __all__ = ["CallGraph", "GraphEdge", "GraphNode", "call_graph", "to_dot", "to_svg"]
 

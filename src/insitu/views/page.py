@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu import __version__, messages
+from insitu import __version__
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import WeightedStacks
+from insitu.terminal_text import printable
 from insitu.views.output import write_file, write_stdout
 from insitu.views.page_data import ARRAYS, PAGES, Meta
 
@@ -111,7 +112,7 @@ def write_page(page: str, path: str, output: str | None, *, suffix: str = "") ->
         return
     target = Path(output or f"{Path(path).resolve().name.removesuffix('.insitu')}{suffix}.html")
     write_file(target, data)
-    print(f"{messages.printable(str(target))}: {len(data) / 1e6:.1f} MB")
+    print(f"{printable(str(target))}: {len(data) / 1e6:.1f} MB")
 
 
 def _asset(name: str) -> str:
