@@ -8,6 +8,7 @@ from insitu import messages
 from insitu.errors import InsituError
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, DataLocation, Primitive, Provider
+from insitu.terminal_text import print_line
 
 __all__ = ["list_probes"]
 
