@@ -193,7 +193,7 @@ class Formatter(Struct):
         if conversion.letter == "p":
             return lambda pieces: f"{value(pieces) & _UINT64:#x}"
         if conversion.letter == "c":
-            return lambda pieces: self.shown(chr(value(pieces) & 0xFF))
+            return lambda pieces: self.shown(bytes([value(pieces) & 0xFF]).decode("utf-8", "surrogateescape"))
         if conversion.letter == "d":
             if conversion.bits < 32:
                 return lambda pieces: _signed(value(pieces), conversion.bits)
