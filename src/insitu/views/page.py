@@ -69,7 +69,7 @@ def _rendered(template: str, bundles: tuple[str, ...], *, title: str, data: str 
         _environment()
         .get_template(template)
         .render(
-            title=_printable(title),
+            title=printable(title),
             version=__version__,
             # These are ours, and hold nothing that ends their elements early (web/build.mjs sees to it).
             policy=Markup(policy),
@@ -126,9 +126,15 @@ def _csp_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _printable(text: str) -> str:
-    """``text`` without the lone surrogates that undecodable bytes of a command line become."""
-    return text.encode("utf-8", "replace").decode()
+def _shown(value: Any) -> Any:
+    """What a page's header holds, all texts escaped as for a terminal; lists hold values of one type."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _shown(each) for key, each in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return [printable(each) for each in value]
+    return value
 
 
 def _packed(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
@@ -141,7 +147,7 @@ def _packed(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
         sections[name] = [code, at, len(array)]
         chunks.append(body + b"\0" * (-len(body) % 8))
         at += len(chunks[-1])
-    header = json.dumps({"meta": meta, "sections": sections}, separators=(",", ":")).encode("ascii")
+    header = json.dumps({"meta": _shown(meta), "sections": sections}, separators=(",", ":")).encode("ascii")
     header += b" " * (-(len(header) + 4) % 8)
     whole = b"".join([len(header).to_bytes(4, "little"), header, *chunks])
     return base64.b64encode(zlib.compress(whole, _DEFLATE_LEVEL)).decode("ascii")
