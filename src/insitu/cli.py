@@ -76,7 +76,9 @@ def main(argv: Sequence[str] | None = None) -> int:
     terminal_text.prepare()
     try:
         with _signals():
-            return _flushed(lambda: _interruptible(words))
+            status = _flushed(lambda: _interruptible(words))
+            messages.finish()
+            return status
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SystemExit as leaving:  # a signal at the very end

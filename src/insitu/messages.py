@@ -4,21 +4,24 @@ import sys
 
 from insitu.terminal_text import TerminalStream, is_plain, printable, printable_lines
 
-__all__ = ["block", "error", "note", "one_line", "progress", "warning"]
+__all__ = ["block", "error", "finish", "note", "one_line", "progress", "warning"]
 
 _ERASE_LINE = "\r\x1b[K"
 
+_MOST_LINES = 100  # of notes, and of warnings: one for each of 25,000 files or probes helps nobody
+
 _progress_shown = False
+_lines = {"": 0, "warning: ": 0}
 
 
 def note(text: str) -> None:
-    """Print one line of information."""
-    _write(f"insitu: {one_line(text)}\n")
+    """Print one line of information; see finish() for the limit."""
+    _limited("", text)
 
 
 def warning(text: str) -> None:
-    """Print one line about something that went wrong while the rest goes on."""
-    _write(f"insitu: warning: {one_line(text)}\n")
+    """Print one line about something that went wrong while the rest goes on; see finish() for the limit."""
+    _limited("warning: ", text)
 
 
 def error(message: str, remedy: str = "") -> None:
@@ -43,6 +46,20 @@ def progress(text: str) -> None:
 def one_line(text: str) -> str:
     """``text`` on one line: white space as single spaces, what is not printable escaped."""
     return printable(" ".join(text.split()))
+
+
+def finish() -> None:
+    """Print how many notes and warnings there were beyond the limit, and start to count anew."""
+    for kind, count in _lines.items():
+        if count > _MOST_LINES:
+            _write(f"insitu: {kind}{count - _MOST_LINES} more messages like these are not shown\n")
+        _lines[kind] = 0
+
+
+def _limited(kind: str, text: str) -> None:
+    _lines[kind] += 1
+    if _lines[kind] <= _MOST_LINES:
+        _write(f"insitu: {kind}{one_line(text)}\n")
 
 
 def _write(text: str) -> None:
