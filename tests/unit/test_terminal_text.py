@@ -177,7 +177,7 @@ def test_any_value_of_columns_takes_no_memory(columns: str, tmp_path: Path) -> N
         done = on_terminal([*INSITU, *words], env={"COLUMNS": columns}, cwd=tmp_path)
         assert done.status == 0 and b"Traceback" not in done.data
         assert max(map(len, shown_text(done.data).splitlines())) <= 1000
-        assert done.peak_bytes < 256 << 20  # lines of that width would take some 400 MB each
+        assert done.peak_bytes < 256 << 20
 
 
 _VIEWS = [
