@@ -22,11 +22,10 @@ _OURS = re.compile(rb"\x1b\[[0-9;]*m|\r\x1b\[K")  # colours, and a progress line
 
 
 class Shown(NamedTuple):
-    """What a command wrote to its terminal, its exit status, and the most memory that it took."""
+    """What a command wrote to its terminal, and its exit status."""
 
     data: bytes
     status: int
-    peak_bytes: int
 
 
 def on_terminal(
@@ -60,9 +59,7 @@ def on_terminal(
     except OSError:  # EIO: the command has closed its end
         pass
     os.close(ours)
-    _, status, usage = os.wait4(child.pid, 0)
-    child.returncode = os.waitstatus_to_exitcode(status)
-    return Shown(data, child.returncode, usage.ru_maxrss * 1024)
+    return Shown(data, child.wait(60))
 
 
 def shown_text(data: bytes) -> str:
