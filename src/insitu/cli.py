@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import NoReturn
 
-from insitu import __version__, messages
+from insitu import __version__, messages, terminal_text
 from insitu.commands import COMMANDS, Properties
 from insitu.errors import InsituError, nearest
 
@@ -33,18 +33,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal. (By default a formatter asks shutil: even to parse, every start would import it.)"""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-def _columns() -> int:
-    try:
-        return int(os.environ["COLUMNS"])
-    except (KeyError, ValueError):
-        pass
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:
-        return 80
+        super().__init__(prog, width=terminal_text.columns(sys.stdout) - 2)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,9 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status is returned, and nothing is raised."""
     words = list(sys.argv[1:] if argv is None else argv)
     _open_missing_streams()
+    terminal_text.prepare()
     try:
         with _signals():
-            return _flushed(lambda: _interruptible(words))
+            status = _flushed(lambda: _interruptible(words))
+            messages.finish()
+            return status
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SystemExit as leaving:  # a signal at the very end

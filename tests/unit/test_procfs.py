@@ -1,6 +1,7 @@
 """/proc and /sys, against what the C library and the process itself say."""
 
 import ctypes
+import mmap
 import os
 import subprocess
 import threading
@@ -88,3 +89,18 @@ def test_this_process_sees_our_files_under_its_own_id() -> None:
     assert procfs.sees_our_files(os.getpid())
     assert procfs.status(os.getpid()).inner_pid == os.getpid()
     assert Path(procfs.root(os.getpid())).stat().st_ino == Path("/").stat().st_ino
+
+
+def test_names_of_a_process_end_no_line_of_its_files(tmp_path: Path) -> None:
+    """The kernel escapes newlines alone (fs/proc/array.c, fs/proc/task_mmu.c)."""
+    name = tmp_path / "a\rb\x0b\x1c\nc"
+    name.write_bytes(bytes(4096))
+    renamed = b"x\rUid:\t0 0"
+    with name.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        assert os.fsencode(name) in {area.path for area in procfs.areas(os.getpid())}
+    with subprocess.Popen(
+        ["sh", "-c", 'printf "$1" > /proc/$$/comm; echo; read word', "sh", renamed], stdin=-1, stdout=-1
+    ) as shell:
+        shell.stdout.readline()
+        assert procfs.status(shell.pid)[3:5] == (os.getuid(), renamed)
+        shell.communicate(b"\n")

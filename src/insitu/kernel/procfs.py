@@ -116,7 +116,7 @@ def comm(tid: int) -> bytes:
 
 def status(tid: int) -> Status:
     """Process, parent, user and name of a thread."""
-    fields = dict(line.split(b":\t", 1) for line in _bytes(f"/proc/{tid}/status").splitlines() if b":\t" in line)
+    fields = dict(line.split(b":\t", 1) for line in _bytes(f"/proc/{tid}/status").split(b"\n") if b":\t" in line)
     uid = int(fields[b"Uid"].split()[1])
     inner = int(fields.get(b"NSpid", b"%d" % tid).split()[-1])
     return Status(tid, int(fields[b"Tgid"]), int(fields[b"PPid"]), uid, fields[b"Name"], inner)
@@ -124,7 +124,7 @@ def status(tid: int) -> Status:
 
 def areas(pid: int) -> Iterator[Area]:
     """The mapped areas of a process, in ascending order. A kernel thread has none."""
-    for line in _bytes(f"/proc/{pid}/maps").splitlines():
+    for line in _bytes(f"/proc/{pid}/maps").split(b"\n")[:-1]:
         # Address range, permissions, offset, device and inode, then padding and the path, in which a newline is \012.
         words = line.split(None, 5)
         start, end = words[0].split(b"-")
