@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 __all__ = ["open_foreign", "open_kernel_link", "read_foreign"]
@@ -41,13 +41,13 @@ def open_foreign(
 
     Raises OSError: EINVAL for what is no regular file, EPERM for one of another user, ELOOP for links.
     """
-    descriptor = _path_descriptor(os.fsencode(path), os.fspath(root), links)
-    return _reopened(descriptor, os.fsdecode(path), owners)
+    raw, top = os.fsencode(path), os.fspath(root)
+    return _with_enough_descriptors(lambda: _reopened(_path_descriptor(raw, top, links), os.fsdecode(raw), owners))
 
 
 def open_kernel_link(path: str) -> int:
     """Open the regular file that a magic link of /proc such as PID/exe leads to. Raises as open_foreign."""
-    return _reopened(os.open(path, _PLACE), path, None)
+    return _with_enough_descriptors(lambda: _reopened(os.open(path, _PLACE), path, None))
 
 
 def read_foreign(
@@ -68,6 +68,20 @@ def read_foreign(
         return b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+def _with_enough_descriptors(open_it: Callable[[], int]) -> int:
+    """Call again under the hard limit: files stay open, and a whole machine maps more of them than the soft limit."""
+    try:
+        return open_it()
+    except OSError as error:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return open_it()
 
 
 def _path_descriptor(path: bytes, root: str, links: bool) -> int:

@@ -185,8 +185,8 @@ def elsewhere(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 def test_files_of_another_mount_namespace_are_read_through_their_process(elsewhere: tuple[int, Path]) -> None:
     pid, path = elsewhere
     assert not path.exists()
-    table = Elf(f"/proc/{pid}/root{path.with_suffix('.whole')}").symbols(".symtab")
-    inside = Elf(f"/proc/{pid}/root{path}")
+    table = Elf(path.with_suffix(".whole"), root=f"/proc/{pid}/root").symbols(".symtab")
+    inside = Elf(path, root=f"/proc/{pid}/root")
     assert table is not None
     value = next(int(e["value"]) for e in table.entries if table.name(int(e["name"])) == b"inner")
     offsets = inside.offsets_of(np.array([value], np.uint64))

@@ -125,7 +125,7 @@ def test_a_changed_program_has_its_new_lines(tmp_path: Path, cache: Path) -> Non
     program = compiled(tmp_path, '#line 1 "one.c"\nint main(void) { return 0; }\n', "-g", name="prog")
     before, times = program.read_bytes(), program.stat()
     Symbolizer().user(Module(str(program)), offsets_in(program, "main"))
-    other = compiled(tmp_path, '#line 1 "two.c"\nint main(void) { return 0; }\n', "-g", name="other").read_bytes()
+    other = compiled(tmp_path, '#line 1 "two.c"\nint main(void) { return 0; }\n', "-g", name="next").read_bytes()
     program.write_bytes(other[: len(before)].ljust(len(before), b"\0"))
     os.utime(program, ns=(times.st_atime_ns, times.st_mtime_ns))
     chains = Symbolizer().user(Module(str(program)), offsets_in(program, "main"))

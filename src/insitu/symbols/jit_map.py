@@ -5,13 +5,12 @@ Its lines are "START SIZE name", hexadecimal (tools/perf/Documentation/jit-inter
 
 import os
 import re
-import stat
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.foreign_files import read_foreign
 from insitu.kernel import procfs
 
 __all__ = ["JitMap", "python_function", "read_jit_map"]
@@ -95,11 +94,14 @@ def read_jit_map(pid: int) -> JitMap | None:
     As in perf, only a file owned by root, by us or by the process's user is trusted.
     """
     inner, uid = _identity(pid)
-    roots = [Path(f"{procfs.root(pid)}/tmp/perf-{inner}.map"), Path(f"/tmp/perf-{pid}.map")]
-    for path in roots:
-        text = _read_owned(path, {0, os.geteuid(), uid})
-        if text is not None:
-            return JitMap(text)
+    owners = {0, os.geteuid(), uid}
+    for root, number in ((procfs.root(pid), inner), ("/", pid)):
+        try:
+            # Anyone may put a link there, by which root would open what the link names.
+            text = read_foreign(f"/tmp/perf-{number}.map", _MAX_BYTES, root=root, links=False, owners=owners)
+        except OSError:
+            continue
+        return JitMap(text)
     return None
 
 
@@ -110,18 +112,6 @@ def _identity(pid: int) -> tuple[int, int]:
     except OSError:
         return pid, 0
     return status.inner_pid, status.uid
-
-
-def _read_owned(path: Path, owners: set[int]) -> bytes | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid not in owners:
-                return None
-            return file.read(_MAX_BYTES)
-    except OSError:
-        return None
 
 
 def python_function(name: str) -> tuple[str, str] | None:

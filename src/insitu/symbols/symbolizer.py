@@ -14,6 +14,7 @@ from insitu.symbols.kallsyms import ALL, CODE, Kallsyms, read_kallsyms
 from insitu.symbols.module_files import ModuleFile, open_module
 from insitu.symbols.module_names import VDSO, is_anonymous, is_of_one_process
 from insitu.symbols.module_symbols import ModuleSymbols, unknown_frames
+from insitu.symbols.read_budget import ReadBudget
 from insitu.symbols.vdso import read_vdso
 
 if TYPE_CHECKING:
@@ -56,6 +57,7 @@ class Symbolizer:
         self._jit_maps: dict[int, JitMap | None] = {}
         self._kallsyms: dict[bytes, Kallsyms] = {}
         self._notes: list[str] = []
+        self._budget = ReadBudget()
 
     @property
     def notes(self) -> list[str]:
@@ -136,18 +138,20 @@ class Symbolizer:
         return self._modules[key]
 
     def _open(self, module: Module) -> ModuleSymbols | None:
-        file = self._vdso(module) if module.path == VDSO else open_module(module, live=self._live)
+        file = (
+            self._vdso(module) if module.path == VDSO else open_module(module, live=self._live, budget=self._budget)
+        )
         if file is None:
             return None
         made = ModuleSymbols(file, module.path, inlines=self._inlines, demangles=self._demangles)
         # Processes share files: one with the same build id need not be read twice.
-        return self._by_file.setdefault((module.path, file.elf.build_id or str(file.path)), made)
+        return self._by_file.setdefault((module.path, file.elf.build_id or file.elf.identity), made)
 
     def _vdso(self, module: Module) -> ModuleFile | None:
         elf = read_vdso(compat=module.compat) if self._live else None
         if elf is None or (module.build_id and elf.build_id != module.build_id):
             return None
-        return ModuleFile(elf, Path(VDSO), Path("/"))
+        return ModuleFile(elf, Path("/"))
 
     def _jit_map(self, pid: int) -> JitMap | None:
         if pid not in self._jit_maps:
