@@ -155,7 +155,9 @@ class Symbolizer:
 
     def _jit_map(self, pid: int) -> JitMap | None:
         if pid not in self._jit_maps:
-            self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
+            found = self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
+            if found is not None and found.is_cut:
+                self._notes.append(f"perf-{pid}.map is too large: only its first {len(found)} functions are known")
         return self._jit_maps[pid]
 
     def _kernel_symbols(self, types: bytes = CODE) -> Kallsyms:
