@@ -14,6 +14,7 @@ from typing import Final
 from insitu.cache_home import cache_home
 from insitu.errors import InsituError
 from insitu.symbols.elf import Elf
+from insitu.symbols.read_budget import megabytes
 
 __all__ = ["embedded_symbols", "find_debug_file", "places_by_build_id"]
 
@@ -46,8 +47,10 @@ def embedded_symbols(elf: Elf) -> Elf | None:
     if not data:
         return None
     try:
-        image = lzma.LZMADecompressor(memlimit=_MAX_LZMA_BYTES).decompress(data, _MAX_EMBEDDED_BYTES)
-        if not elf.budget.take(len(image)):
+        packed = lzma.LZMADecompressor(memlimit=_MAX_LZMA_BYTES)
+        image = packed.decompress(data, _MAX_EMBEDDED_BYTES)
+        if not packed.eof or not elf.budget.take(len(image)):
+            elf.refused[".gnu_debugdata"] = f"more than {megabytes(len(image))}"
             return None
         return Elf(image, f"{elf.name} (.gnu_debugdata)", budget=elf.budget)
     except (lzma.LZMAError, InsituError):

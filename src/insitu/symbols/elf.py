@@ -279,14 +279,15 @@ class Elf:
         return DebugLink(os.fsdecode(name), int.from_bytes(data[at : at + 4], "little"))
 
     def symbols(self, name: str) -> SymbolTable | None:
-        """The symbol table in section ``name`` (".symtab" or ".dynsym"); None if there is none."""
+        """The symbol table in section ``name`` (".symtab" or ".dynsym"); None if there is none to be read."""
         section = self.section(name)
         if section is None or not section.in_file or section.link >= len(self.sections):
             return None
         sym = self.layout.sym
         data = self.section_bytes(section, _MAX_SYMBOLS * sym.itemsize)
         entries = widened(np.frombuffer(data, sym, len(data) // sym.itemsize), ELF64.sym)
-        return SymbolTable(entries, self.section_bytes(self.sections[section.link]))
+        strings = self.section_bytes(self.sections[section.link])
+        return SymbolTable(entries, strings) if strings else None
 
     @cached_property
     def _loads(self) -> tuple[NDArray[np.void], ...]:

@@ -12,6 +12,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Final, NamedTuple
 
+from insitu.symbols.read_budget import megabytes
+
 __all__ = ["Made", "make_symcache"]
 
 _BASE_BYTES: Final = 1 << 30  # interpreter and libraries, mapped rather than used
@@ -35,7 +37,10 @@ def make_symcache(
 
     ``split`` joins split units, which are looked for at ``beside`` and below ``root`` (see split_dwarf).
     """
-    memory = _BASE_BYTES + os.fstat(descriptor).st_size + _MEMORY_PER_BYTE * debug_bytes
+    size = os.fstat(descriptor).st_size
+    if size > _physical_bytes():
+        return Made(None, failure=f"a file of {megabytes(size)}")
+    memory = _BASE_BYTES + size + _MEMORY_PER_BYTE * debug_bytes
     seconds = _BASE_S + debug_bytes // _BYTES_PER_S
     output = os.memfd_create("insitu-symcache", os.MFD_CLOEXEC)
     try:
@@ -77,4 +82,4 @@ def _why(status: int, seconds: int) -> str:
         return f"reading it took more than {seconds} s"
     if status == -signal.SIGABRT:  # what symbolic does when there is no memory
         return "reading it took too much memory"
-    return f"its reader ended with {signal.Signals(-status).name}" if status < 0 else "it is damaged"
+    return f"its reader ended with {signal.Signals(-status).name}" if status < 0 else "damaged"

@@ -40,7 +40,7 @@ class ModuleSymbols:
         found = []
         if refused:
             parts = ", ".join(f"{what} ({why})" for what, why in refused.items())
-            found.append(f"{path}: not read because of what it would cost: {parts}")
+            found.append(f"{path}: not read: {parts}")
         lines = self.__dict__.get("_lines")  # not read where nothing was looked up
         if lines is not None and lines.missing_units:
             found.append(
