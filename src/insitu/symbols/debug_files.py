@@ -49,7 +49,7 @@ def embedded_symbols(elf: Elf) -> Elf | None:
     try:
         packed = lzma.LZMADecompressor(memlimit=_MAX_LZMA_BYTES)
         image = packed.decompress(data, _MAX_EMBEDDED_BYTES)
-        if not packed.eof or not elf.budget.take(len(image)):
+        if len(image) == _MAX_EMBEDDED_BYTES or not elf.budget.take(len(image)):
             elf.refused[".gnu_debugdata"] = f"more than {megabytes(len(image))}"
             return None
         return Elf(image, f"{elf.name} (.gnu_debugdata)", budget=elf.budget)
