@@ -6,6 +6,7 @@ import shutil
 import struct
 import subprocess
 import zlib
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -129,6 +130,65 @@ def test_embedded_symbols_that_expand_far_are_not_read(program: Path, good: Path
     first, second, notes = names(program, good)
     assert first.startswith("prog+0x") and second == "work prog.c"
     assert notes == [f"{program}: not read: .gnu_debugdata (more than 67 MB)"]
+
+
+# DW_TAG_compile_unit, DW_TAG_subprogram and DW_TAG_inlined_subroutine with children, and what they have
+_ABBREVIATIONS = bytes.fromhex("011101 0308 110112070000 022e01 0308 110112070000 031d01 3113 110112070000 00")
+_RANGE = struct.pack("<QQ", 0, 1 << 32)  # all of the program's code
+_UNIT = b"\1unit\0" + _RANGE
+
+
+def _dwarf_unit(entries: bytes) -> bytes:
+    return struct.pack("<IHIB", 7 + len(entries), 4, 0, 8) + entries
+
+
+def many_units() -> bytes:
+    return _dwarf_unit(_UNIT + b"\0") * 500_000
+
+
+def deep_nesting() -> bytes:
+    depth = 500_000
+    return _dwarf_unit(_UNIT + (b"\2f\0" + _RANGE) * depth + bytes(depth + 1))
+
+
+def cycle() -> bytes:
+    function, inlined = b"\2f\0" + _RANGE, b"\3" + struct.pack("<I", 11 + len(_UNIT) + 19) + _RANGE
+    return _dwarf_unit(_UNIT + function + inlined * 2 + bytes(4))
+
+
+def deep_inlining() -> bytes:
+    depth = 100_000
+    function, inlined = b"\2f\0" + _RANGE, b"\3" + struct.pack("<I", 11 + len(_UNIT)) + _RANGE
+    return _dwarf_unit(_UNIT + function + inlined * depth + bytes(depth + 2))
+
+
+@pytest.mark.parametrize("made", [many_units, deep_nesting, cycle, deep_inlining])
+def test_debug_information_made_to_be_expensive_costs_no_other_file_its_lines(
+    program: Path, good: Path, made: Callable[[], bytes]
+) -> None:
+    at, info = program.stat().st_size, made()
+    with program.open("ab") as file:
+        file.write(info + _ABBREVIATIONS)
+    patched(program, ".debug_info", offset=at, size=len(info))
+    patched(program, ".debug_abbrev", offset=at + len(info), size=len(_ABBREVIATIONS))
+    first, second, _ = names(program, good)
+    assert first.split()[0] == "work" and second == "work prog.c"
+
+
+def test_a_reader_that_crashes_costs_lines_only(program: Path, good: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (program.parent / "symbolic").mkdir()
+    (program.parent / "symbolic/_lowlevel.py").write_text(
+        "import os, signal\n"
+        "if os.path.getsize('/proc/self/fd/' + __import__('sys').argv[1]) % 2:\n"
+        "    os.kill(os.getpid(), signal.SIGBUS)\n"
+        "raise ImportError\n"
+    )
+    with program.open("ab") as file:
+        file.write(bytes(1 + program.stat().st_size % 2))
+    monkeypatch.setenv("PYTHONPATH", f"{program.parent}{os.pathsep}{os.environ.get('PYTHONPATH', '')}")
+    first, second, notes = names(program, good)
+    assert (first.strip(), second.split()[0]) == ("work", "work")
+    assert f"{program}: not read: lines (its reader ended with SIGBUS)" in notes
 
 
 def test_more_sections_than_any_file_has_are_not_all_read(program: Path, good: Path) -> None:

@@ -20,6 +20,8 @@ _BASE_BYTES: Final = 1 << 30  # interpreter and libraries, mapped rather than us
 _MEMORY_PER_BYTE: Final = 16  # of debug information
 _BASE_S: Final = 20
 _BYTES_PER_S: Final = 2 << 20
+_SPLIT_BYTES: Final = 4 << 30  # more where split units are joined, of which there may be 128 MB
+_SPLIT_S: Final = 120
 
 
 class Made(NamedTuple):
@@ -40,8 +42,8 @@ def make_symcache(
     size = os.fstat(descriptor).st_size
     if size > _physical_bytes():
         return Made(None, failure=f"a file of {megabytes(size)}")
-    memory = _BASE_BYTES + size + _MEMORY_PER_BYTE * debug_bytes
-    seconds = _BASE_S + debug_bytes // _BYTES_PER_S
+    memory = _BASE_BYTES + size + _MEMORY_PER_BYTE * debug_bytes + split * _SPLIT_BYTES
+    seconds = _BASE_S + debug_bytes // _BYTES_PER_S + split * _SPLIT_S
     output = os.memfd_create("insitu-symcache", os.MFD_CLOEXEC)
     try:
         words = [descriptor, output, min(memory, _physical_bytes()), seconds, int(split), os.pathsep.join(sys.path)]
