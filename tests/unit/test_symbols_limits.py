@@ -9,9 +9,14 @@ import zlib
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from insitu.symbols.elf import Elf
+from insitu.symbols.jit_map import JitMap
+from insitu.symbols.process_map import Module
+from insitu.symbols.read_budget import ReadBudget
+from insitu.symbols.symbolizer import Symbolizer
 
 from .limited import limited
 from .symbols_peer import compiled
@@ -226,3 +231,39 @@ found = JitMap(text)
 print(len(text) >> 20, len(found), found.is_cut, found.find(np.array([0x25, 0x1000001], np.uint64)))
 """
     assert limited(code, megabytes=600) == "33 2097152 True ['f2', 'many']\n"
+
+
+def test_a_hundred_bad_files_are_twenty_notes(program: Path) -> None:
+    patched(program, ".strtab", size=1 << 40)
+    os.truncate(program, 1 << 41)
+    paths = [program.with_name(f"bad{i}") for i in range(100)]
+    symbolizer = Symbolizer(inlines=False)
+    for path in paths:
+        path.symlink_to(program)
+        symbolizer.user(Module(str(path)), np.array([0x1000], np.uint64))
+    assert len(symbolizer.notes) == 20
+    assert symbolizer.notes[-1] == "81 more files have no symbols or no lines"
+
+
+def test_maps_of_many_processes_are_read_within_one_budget(monkeypatch: pytest.MonkeyPatch) -> None:
+    made = JitMap(b"1000 100 function\n")
+    monkeypatch.setattr("insitu.symbols.symbolizer.read_jit_map", lambda pid: made)
+    symbolizer = Symbolizer()
+    monkeypatch.setattr(symbolizer, "_budget", SmallBudget(2 * made.size))
+    found = [symbolizer.anonymous(pid, np.array([0x1000], np.uint64))[0][0].function for pid in (1, 2, 3)]
+    assert found == ["function", "function", "0x1000"]
+    assert symbolizer.notes == ["perf-3.map: not read: all maps and symbol tables are too large together"]
+
+
+class SmallBudget(ReadBudget):
+    def __init__(self, size: int) -> None:
+        super().__init__()
+        self._left = size
+
+
+def test_the_tables_of_many_files_are_read_within_one_budget(program: Path, good: Path) -> None:
+    sizes = [section.size for section in Elf(good).sections if section.name in (".symtab", ".strtab")]
+    budget = SmallBudget(2 * sum(sizes) - 1)
+    symbols = [Elf(path, budget=budget).symbols(".symtab") for path in (program, good)]
+    assert symbols[0] is not None and symbols[1] is None
+    assert Elf(good).symbols(".symtab") is not None

@@ -45,6 +45,11 @@ class JitMap:
         cut[order] = np.cumsum(is_first) - 1
         self._line = _last_covering(cut[: len(begin)], cut[len(begin) :], len(self._cuts))
 
+    @property
+    def size(self) -> int:
+        """Bytes of memory, nearly."""
+        return len(self._text) + sum(table.nbytes for table in (self._name, self._cuts, self._line))
+
     def __len__(self) -> int:
         return len(self._name)
 

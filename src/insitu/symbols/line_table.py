@@ -4,6 +4,7 @@ What is kept belongs to one state of one file: build ids can be written into any
 """
 
 import mmap
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -22,6 +23,7 @@ _DEBUG_SECTIONS: Final = (".debug_info", ".zdebug_info")
 _PT_LOAD: Final = 1
 _OUR_VERSION: Final = 2  # of what is handed to symbolic; 2: with split DWARF
 _MAX_KEPT_BYTES: Final = 2 << 30
+_MAX_LOST_S: Final = 60
 
 U64 = NDArray[np.uint64]
 
@@ -104,6 +106,10 @@ def _made(elf: Elf, beside: Sequence[tuple[Path, Path]], root: Path) -> tuple[Lo
         for section in sparse:
             elf.section_bytes(section)  # is refused
         return None, 0
+    if elf.budget.lost_s > _MAX_LOST_S:
+        elf.refused["lines"] = "other files took too long"
+        return None, 0
+    begin = time.monotonic()
     made = make_symcache(
         elf.descriptor,
         sum(section.size for section in debug if section.in_file),
@@ -113,6 +119,7 @@ def _made(elf: Elf, beside: Sequence[tuple[Path, Path]], root: Path) -> tuple[Lo
     )
     if made.data is None:
         elf.refused["lines"] = made.failure
+        elf.budget.lost_s += time.monotonic() - begin
         return None, 0
     try:
         table = Symcache(made.data)

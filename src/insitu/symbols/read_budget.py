@@ -18,6 +18,8 @@ class ReadBudget:
     """What all files of one recording may cost together: a quarter of the machine's memory."""
 
     def __init__(self) -> None:
+        self.lost_s = 0.0
+        """Time spent on files of which nothing came."""
         self._left = max(os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE") // 4, _LEAST_BUDGET_BYTES)
 
     def take(self, size: int) -> bool:

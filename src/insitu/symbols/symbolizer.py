@@ -6,7 +6,7 @@ Both fronts share the files, JIT compilers' maps and kernel symbols that were re
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap, python_function, read_jit_map
@@ -30,6 +30,9 @@ __all__ = ["JIT_MODULE", "Symbolizer"]
 
 JIT_MODULE = "[jit]"
 """The module of functions that a JIT compiler made; one for all processes, so that equal names add up."""
+
+
+_MAX_NOTES: Final = 20
 
 
 class Symbolizer:
@@ -62,7 +65,10 @@ class Symbolizer:
     @property
     def notes(self) -> list[str]:
         """What could not be symbolized so far and why, with its remedy: lines to show to the user."""
-        return [*self._notes, *(note for symbols in self._by_file.values() for note in symbols.notes)]
+        notes = [*self._notes, *(note for symbols in self._by_file.values() for note in symbols.notes)]
+        if len(notes) > _MAX_NOTES:
+            notes[_MAX_NOTES - 1 :] = [f"{len(notes) - _MAX_NOTES + 1} more files have no symbols or no lines"]
+        return notes
 
     # For recordings: many at once
 
@@ -156,7 +162,10 @@ class Symbolizer:
     def _jit_map(self, pid: int) -> JitMap | None:
         if pid not in self._jit_maps:
             found = self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
-            if found is not None and found.is_cut:
+            if found is not None and not self._budget.take(found.size):
+                found = self._jit_maps[pid] = None
+                self._notes.append(f"perf-{pid}.map: not read: all maps and symbol tables are too large together")
+            elif found is not None and found.is_cut:
                 self._notes.append(f"perf-{pid}.map is too large: only its first {len(found)} functions are known")
         return self._jit_maps[pid]
 
