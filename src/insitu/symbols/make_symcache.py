@@ -17,8 +17,9 @@ from insitu.symbols.read_budget import megabytes
 __all__ = ["Made", "make_symcache"]
 
 _BASE_BYTES: Final = 1 << 30  # interpreter and libraries, mapped rather than used
-_MEMORY_PER_BYTE: Final = 16  # of debug information
+_MEMORY_PER_BYTE: Final = 32  # of debug information
 _BASE_S: Final = 20
+_MAX_S: Final = 600
 _BYTES_PER_S: Final = 2 << 20
 _SPLIT_BYTES: Final = 4 << 30  # more where split units are joined, of which there may be 128 MB
 _SPLIT_S: Final = 120
@@ -40,10 +41,11 @@ def make_symcache(
     ``split`` joins split units, which are looked for at ``beside`` and below ``root`` (see split_dwarf).
     """
     size = os.fstat(descriptor).st_size
+    debug_bytes = min(debug_bytes, size)  # sections may share bytes
     if size > _physical_bytes():
         return Made(None, failure=f"a file of {megabytes(size)}")
     memory = _BASE_BYTES + size + _MEMORY_PER_BYTE * debug_bytes + split * _SPLIT_BYTES
-    seconds = _BASE_S + debug_bytes // _BYTES_PER_S + split * _SPLIT_S
+    seconds = min(_BASE_S + debug_bytes // _BYTES_PER_S, _MAX_S) + split * _SPLIT_S
     output = os.memfd_create("insitu-symcache", os.MFD_CLOEXEC)
     try:
         words = [descriptor, output, min(memory, _physical_bytes()), seconds, int(split), os.pathsep.join(sys.path)]

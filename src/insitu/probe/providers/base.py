@@ -307,12 +307,15 @@ class Context(Struct, dict=True):
 
     def elf(self, path: str) -> Elf:
         """The binary at ``path``, opened once. :raises OSError:"""
+        from insitu.foreign_files import open_kernel_link
         from insitu.kernel import procfs
         from insitu.symbols.elf import Elf
 
         if path not in self._elves:
             root, inner = procfs.split_root(path)
-            self._elves[path] = Elf(inner, path, root=root)
+            # In our root the user has typed the path, which may be /proc/PID/exe.
+            source = open_kernel_link(path) if root == "/" else inner
+            self._elves[path] = Elf(source, path, root=root)
         return self._elves[path]
 
     def types_of(self, path: str) -> BinaryTypes:

@@ -17,7 +17,7 @@ from msgspec.structs import replace
 
 from insitu.capabilities import links
 from insitu.errors import InsituError
-from insitu.foreign_files import open_foreign, read_foreign
+from insitu.foreign_files import open_foreign, open_kernel_link
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind
@@ -122,9 +122,13 @@ def _library(name: str, root: str) -> str | None:
     return None
 
 
+def _opened(path: str, root: str) -> int:
+    return open_foreign(path, root=root) if root else open_kernel_link(path)
+
+
 def _is_file(path: str, root: str) -> bool:
     try:
-        os.close(open_foreign(path, root=root or "/"))
+        os.close(_opened(path, root))
     except OSError as error:
         return error.errno in (errno.EACCES, errno.EPERM)  # what may not be read is reported when it is opened
     return True
@@ -132,8 +136,9 @@ def _is_file(path: str, root: str) -> bool:
 
 def _is_elf(path: str, root: str) -> bool:
     try:
-        return read_foreign(path, 4, root=root or "/") == b"\x7fELF"
-    except OSError:
+        with os.fdopen(_opened(path, root), "rb") as file:
+            return file.read(4) == b"\x7fELF"
+    except (OSError, ValueError):
         return False
 
 
