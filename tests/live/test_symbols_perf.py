@@ -244,3 +244,10 @@ def test_absolute_links_of_a_container_lead_to_its_own_files(contained: tuple[in
     assert (frame.function, frame.line) == ("theirs", 1)
     ours = Symbolizer(live=False).user(Module(str(library)), elf.offsets_of(np.array([value], np.uint64)))
     assert [frame.function for frame in ours[0]] == ["ours"]
+
+
+def test_attach_points_in_a_container_are_functions_of_its_own_files(contained: tuple[int, Path]) -> None:
+    pid, library = contained
+    words = [sys.executable, "-m", "insitu", "trace", "-p", str(pid), "-l", f"uprobe:{library}:*rs"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"uprobe:{library}:theirs"]
