@@ -252,6 +252,8 @@ def _flushed(action: Callable[[], int]) -> int:
         # The reader (`| head`) has what it wanted.
         _drop_output()
         return 128 + signal.SIGPIPE
+    except MemoryError:
+        pass
     except OSError as error:
         where = error.filename
         if where is None and error.errno in (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO):
@@ -259,7 +261,22 @@ def _flushed(action: Callable[[], int]) -> int:
             _drop_output()
         messages.error(f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error))
         return 1
-    return status
+    else:
+        return status
+    # Only here what the exception's frames held is free again, and the message has room.
+    _report_memory()
+    return 1
+
+
+def _report_memory() -> None:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        remedy = "free memory, or record less (-d, -F); what was recorded is kept"
+    else:
+        remedy = f"raise the limit of {limit >> 20} MiB (ulimit -v); what was recorded is kept"
+    messages.error("out of memory: the data does not fit in what this process may use", remedy)
 
 
 def _drop_output() -> None:

@@ -44,7 +44,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[BinaryTypes, dict[s
     subprocess.run(["g++", "-g", "-O1", "-Wno-invalid-offsetof", "t.cc", "-o", "t"], cwd=directory, check=True)
     lines = subprocess.run([directory / "t"], capture_output=True, text=True, check=False).stdout.splitlines()
     path = str(directory / "t")
-    return BinaryTypes(Elf(path), path), {name: int(at) for name, at in (line.split() for line in lines)}
+    return BinaryTypes(Elf(path)), {name: int(at) for name, at in (line.split() for line in lines)}
 
 
 def test_members_lie_where_the_compiler_put_them(built: tuple[BinaryTypes, dict[str, int]]) -> None:
@@ -108,4 +108,4 @@ def test_what_is_not_there_is_none(built: tuple[BinaryTypes, dict[str, int]], tm
     (tmp_path / "plain.c").write_text("int main(void) { return 0; }")
     subprocess.run(["gcc", "plain.c", "-o", "plain"], cwd=tmp_path, check=True)
     plain = str(tmp_path / "plain")
-    assert BinaryTypes(Elf(plain), plain).function("main") is None
+    assert BinaryTypes(Elf(plain)).function("main") is None
