@@ -15,6 +15,7 @@ from tests.terminal import HOSTILE, INSITU, assert_harmless, on_terminal, shown_
 
 from insitu import messages
 from insitu.commands import COMMANDS
+from insitu.kernel import procfs
 from insitu.session.core_tables import SAMPLE
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
@@ -31,8 +32,8 @@ MAP = Table("map.opened", "", (Column("key", "text"), Column("value", "count")))
 def hostile(tmp_path: Path) -> Path:
     """A session whose every string would drive a terminal, in a file of such a name."""
     path = tmp_path / f"{HOSTILE}.insitu"
-    manifest = Manifest.here(command=["./x", HOSTILE], start_ns=0, notes=[f"note {HOSTILE}"], host=HOSTILE)
-    create(path, manifest)
+    manifest = Manifest.here(procfs, command=["./x", HOSTILE], start_ns=0, notes=[f"note {HOSTILE}"], host=HOSTILE)
+    create(path, manifest, procfs)
     with SessionWriter.on_disk(path) as writer:
         upid = writer.processes.process(5, exe=HOSTILE)
         writer.processes.thread(5, upid, name=HOSTILE)
