@@ -13,7 +13,7 @@ from insitu.capabilities.needs import NEEDS, Need
 __all__ = ["unprivileged"]
 
 _BUSY = [sys.executable, "-c", "while True: open('/dev/zero', 'rb').read(100)"]
-_OWN = ("--", "dd", "if=/dev/zero", "of=/dev/null", "bs=64", "count=1000000")
+_OWN = ("--", "dd", "if=/dev/zero", "of=/dev/null", "bs=64", "count=200000")
 _TRACE = ("trace", "-q", "-e")
 _COMMANDS = {
     "report and all that read a session": ("report", "given.folded"),

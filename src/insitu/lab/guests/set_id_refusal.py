@@ -10,7 +10,10 @@ import os
 import stat
 import struct
 from collections.abc import Callable
+from pathlib import Path
 from typing import Final
+
+from insitu.errors import InsituError
 
 __all__ = ["refusing_set_ids"]
 
@@ -48,8 +51,13 @@ class _Program(ctypes.Structure):
 def refusing_set_ids() -> Callable[[], None]:
     """A function for a child process before its exec: from then on, such calls fail with EPERM.
 
-    Raises OSError in the child where the kernel has no seccomp filters.
+    Raises InsituError where the kernel has no seccomp filters.
     """
+    if not Path("/proc/sys/kernel/seccomp/actions_avail").exists():
+        raise InsituError(
+            "this kernel has no seccomp filters (CONFIG_SECCOMP_FILTER): a guest could leave set-user-id files",
+            remedy="leave --rw out",
+        )
     libc = ctypes.CDLL(None, use_errno=True)
     instructions = _instructions()
     program = _Program(len(instructions) // _INSTRUCTION.size, instructions)
