@@ -38,7 +38,11 @@ class Unprivileged:
             *(python, "-m", "insitu", *words),
         ]
         home = {"HOME": str(self.directory), "PATH": os.environ["PATH"]}
-        paths = {"PYTHONPATH": f"{self.directory}/src:{self.directory}/packages"}
+        # The path of libpython that is written into the interpreter may be closed to that user.
+        paths = {
+            "PYTHONPATH": f"{self.directory}/src:{self.directory}/packages",
+            "LD_LIBRARY_PATH": f"{self.directory}/python/lib",
+        }
         return subprocess.run(
             command, cwd=self.directory, env=home | paths, capture_output=True, text=True, timeout=300, check=False
         )

@@ -52,13 +52,13 @@ def drop_all_but(path: Path, kept: int) -> None:
 
     On a file system without holes, the file is emptied once it is larger. Raises OSError.
     """
+    status = path.lstat()
+    excess = status.st_size - kept
+    if excess <= 0 or status.st_blocks * 512 <= kept:
+        return
     fd = os.open(path, os.O_RDWR | os.O_CLOEXEC | os.O_NOFOLLOW)
     try:
-        status = os.fstat(fd)
-        excess = status.st_size - kept
-        if excess > 0 and status.st_blocks * 512 > kept:
-            outcome = _libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(excess))
-            if outcome:
-                os.ftruncate(fd, 0)
+        if _libc.fallocate(fd, _PUNCH_HOLE, ctypes.c_long(0), ctypes.c_long(excess)):
+            os.ftruncate(fd, 0)
     finally:
         os.close(fd)
