@@ -43,7 +43,7 @@ class BoundedLogs:
     def _watch(self) -> None:
         while not self._end.wait(_LOOK_SECONDS):
             for path, kept in self._kept.items():
-                with contextlib.suppress(FileNotFoundError):
+                with contextlib.suppress(OSError):  # gone, or no descriptor is left
                     drop_all_but(path, kept)
 
 
