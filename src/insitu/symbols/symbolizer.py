@@ -185,7 +185,7 @@ class Symbolizer:
         if kallsyms.hidden:
             self._notes.append(
                 "kernel functions have no names: /proc/kallsyms shows no addresses to this user "
-                "(run as root, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1)"
+                "(run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1)"
             )
         return kallsyms
 
