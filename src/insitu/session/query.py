@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
@@ -28,6 +30,24 @@ if TYPE_CHECKING:
 __all__ = ["Database", "one_line"]
 
 
+_MOST_ROWS: Final = 4_000_000
+"""Of a table whose rows become Python objects: frames, threads, processes and their names."""
+_MOST_TEXT_BYTES: Final = 1 << 30
+_MEMORY_SHARE: Final = 2
+
+
+def _memory_bytes() -> int:
+    """What DuckDB may take: half of the machine's memory, or of what this process may have of it."""
+    bounds = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError):  # "max"
+        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY:
+            bounds.append(soft)
+    return min(bounds) // _MEMORY_SHARE
+
+
 class Database:
     """One DuckDB connection over one session, or over several: then each table has a column ``session`` first.
 
@@ -46,6 +66,7 @@ class Database:
         self._opened: dict[Path, int] = {}
         spill = own_cache("sql")  # for what is larger than memory
         config = {"temp_directory": f"{spill}/{os.getpid()}-{os.urandom(6).hex()}" if spill else ""}
+        config["memory_limit"] = f"{_memory_bytes() >> 10}KiB"
         self._connection = duckdb.connect(config={"allow_community_extensions": "false", **config})
         self._locked = False
 
@@ -150,6 +171,27 @@ class Database:
             return 0
         (count,) = self.fetch(f"select count(*) as n from {self.relation(name, session)}")["n"].tolist()
         return int(count)
+
+    def loadable(self, name: str, most: int = _MOST_ROWS) -> str:
+        """``relation`` of a table whose rows are about to be loaded. Raises InsituError where they are too many.
+
+        A file of some KB can claim any number of rows; and long texts in each.
+        """
+        if name not in self._files[0]:
+            return self.relation(name)
+        rows = self.rows(name)
+        if rows > most:
+            raise self._too_much(name, f"{rows} rows", f"{most}")
+        texts = [column.name for column in self.table(name).columns if column.semantic.storage == "varchar"]
+        if texts and rows:
+            lengths = " + ".join(f"strlen({quoted(each)})" for each in texts)
+            found = self.fetch(f"select sum({lengths})::double as bytes from {self.relation(name)}")
+            if found["bytes"][0] > _MOST_TEXT_BYTES:
+                raise self._too_much(name, f"{found['bytes'][0] / 2**30:.0f} GiB of text", "1 GiB")
+        return self.relation(name)
+
+    def _too_much(self, name: str, found: str, most: str) -> InsituError:
+        return InsituError(f"{self.paths[0]}: table {name} has {found}, of which at most {most} are loaded")
 
     def fetch(self, text: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
         """The rows of an internal query as arrays by column, nulls as the type's zero.
