@@ -34,6 +34,12 @@ _MOST_ROWS: Final = 4_000_000
 """Of a table whose rows become Python objects: frames, threads, processes and their names."""
 _MOST_TEXT_BYTES: Final = 1 << 30
 _MEMORY_SHARE: Final = 2
+_WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
+_FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
+_OTHER_FILE: Final = re.compile(
+    r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
+)
+_ALLOWING: Final = "insitu sql --allow-files allows that"
 
 
 def _memory_bytes() -> int:
@@ -51,11 +57,11 @@ def _memory_bytes() -> int:
 class Database:
     """One DuckDB connection over one session, or over several: then each table has a column ``session`` first.
 
-    Queries can read the sessions' files and nothing else of this machine, and load no extension. DuckDB is given the
-    descriptors of these files: what lies under a name may change.
+    Queries can read the sessions' files and nothing else of this machine, write nothing, and load no extension, but
+    with ``allow_files``. DuckDB is given the descriptors of these files: what lies under a name may change.
     """
 
-    def __init__(self, *paths: Path) -> None:
+    def __init__(self, *paths: Path, allow_files: bool = False) -> None:
         """Raises InsituError when files of a table are missing."""
         from insitu.session.engine import duckdb
 
@@ -68,7 +74,8 @@ class Database:
         config = {"temp_directory": f"{spill}/{os.getpid()}-{os.urandom(6).hex()}" if spill else ""}
         config["memory_limit"] = f"{_memory_bytes() >> 10}KiB"
         self._connection = duckdb.connect(config={"allow_community_extensions": "false", **config})
-        self._locked = False
+        self._allow_files = allow_files
+        self._has_views = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -229,20 +236,22 @@ class Database:
         """Create a view for every table, add the standard library's views, and disable access to other files."""
         from insitu.session.engine import duckdb
 
-        if self._locked:
+        if self._has_views:
             return
         try:
             if len(self.paths) == 1:
                 self._create_views(0)
             else:
                 self._create_united_views()
+            self._has_views = True
+            if self._allow_files:
+                return
             allowed = ", ".join(map(self._place, self._opened))
             self._connection.execute("set autoinstall_known_extensions = false")
             self._connection.execute("set autoload_known_extensions = false")
             self._connection.execute(f"set allowed_paths = [{allowed}]")
             self._connection.execute("set enable_external_access = false")
             self._connection.execute("set lock_configuration = true")
-            self._locked = True
         except duckdb.Error as error:
             raise self._unreadable(self.paths[0], error) from None
 
@@ -301,9 +310,26 @@ class Database:
 
         self._open_to_users()
         try:
+            if not self._allow_files:
+                self._refuse_files(query)
             return self._interruptible(query, parameters)
         except duckdb.Error as error:
+            found = _OTHER_FILE.search(str(error))
+            if found:
+                raise InsituError(
+                    f"{found[1] or found[2]}: queries reach no files but the session's", remedy=_ALLOWING
+                ) from None
             raise InsituError(self._message(error)) from None
+
+    def _refuse_files(self, query: str) -> None:
+        """Raise InsituError for statements that write files or load extensions.
+
+        DuckDB would let them write to the session's own files, which it may read.
+        """
+        for each in self._connection.extract_statements(query):
+            kind = each.type.name
+            if kind in _WITH_FILES or (kind in ("EXPLAIN", "PREPARE") and _FILE_WORDS.search(each.query)):
+                raise InsituError("queries write no files and load no extensions", remedy=_ALLOWING)
 
     def _interruptible(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> polars.DataFrame:
         """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
@@ -387,7 +413,11 @@ def _rows(
 
     given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
     relation = connection.sql(query, params=given) if given else connection.sql(query)
-    return pl.DataFrame() if relation is None else _plain_integers(pl.DataFrame(relation))
+    if relation is None:
+        return pl.DataFrame()
+    if len(set(relation.columns)) < len(relation.columns):
+        relation = relation.project("*")  # names a second "a" a_1
+    return _plain_integers(pl.DataFrame(relation))
 
 
 def _plain_integers(frame: polars.DataFrame) -> polars.DataFrame:
