@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import NoReturn
 
-from insitu import __version__, messages
+from insitu import __version__, limits, messages
 from insitu.commands import COMMANDS, Properties
 from insitu.errors import InsituError, nearest
 
@@ -254,7 +254,7 @@ def _flushed(action: Callable[[], int]) -> int:
         if "\n" in error.rendered:
             messages.block(error.rendered)
         else:
-            messages.error(error.message, error.remedy)
+            messages.error(error.message, limits.remedy(error.message) or error.remedy)
         return error.status
     except BrokenPipeError:
         # The reader (`| head`) has what it wanted.
@@ -265,7 +265,14 @@ def _flushed(action: Callable[[], int]) -> int:
         if where is None and error.errno in (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO):
             where = "standard output"
             _drop_output()
-        messages.error(f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error))
+        text = f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error)
+        messages.error(text, limits.remedy(text))
+        return 1
+    except Exception as error:
+        if not limits.is_out_of_memory(error):
+            raise
+        text = f"out of memory: {error}" if isinstance(error, MemoryError) and str(error) else "out of memory"
+        messages.error(text, limits.remedy(text))
         return 1
     return status
 

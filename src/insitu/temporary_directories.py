@@ -61,8 +61,8 @@ class TemporaryDirectory:
         """Remove it, as far as that is possible. Idempotent."""
         import shutil
 
+        self.release()  # first: there may be no descriptor left to list it with
         shutil.rmtree(self.path, ignore_errors=True)
-        self.release()
 
 
 def _remove_abandoned(home: str, prefix: str, suffix: str) -> None:

@@ -180,8 +180,12 @@ def temporary_session(make: Callable[[Path], object]) -> "Session":
         path = Path(directory.path, "opened.insitu")
         make(path)
         session = Session(path)
-    except BaseException:
+    except BaseException as error:
         directory.remove()
+        if isinstance(error, OSError) and str(error.filename).startswith(directory.path):
+            raise InsituError(
+                f"{home}: {error.strerror}", remedy="make room, or set TMPDIR to another directory"
+            ) from None
         raise
     session.on_close = weakref.finalize(session, directory.remove)
     return session

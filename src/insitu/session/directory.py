@@ -83,8 +83,10 @@ def _made(path: Path, manifest: Manifest, host: Host) -> Iterator[tuple[str, Pat
         except OSError as error:
             raise _cannot_make(shown, error) from error
         yield shown, path, made
-    except BaseException:
+    except BaseException as error:
         temporary.remove()
+        if isinstance(error, OSError) and str(error.filename).startswith(temporary.path):
+            error.filename = shown
         raise
     temporary.release()
 

@@ -16,6 +16,7 @@ import numpy as np
 import insitu.session.core_tables  # noqa: F401 - registers the shared tables
 from insitu.cache_home import own_cache
 from insitu.errors import InsituError
+from insitu.limits import refuse_little_memory
 from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
@@ -34,6 +35,7 @@ _MOST_ROWS: Final = 4_000_000
 """Of a table whose rows become Python objects: frames, threads, processes and their names."""
 _MOST_TEXT_BYTES: Final = 1 << 30
 _MEMORY_SHARE: Final = 2
+_POLARS_BYTES: Final = 1 << 30
 _WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
 _FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
 _OTHER_FILE: Final = re.compile(
@@ -337,6 +339,7 @@ class Database:
         import threading
         from concurrent.futures import ThreadPoolExecutor, wait
 
+        refuse_little_memory(_POLARS_BYTES)
         import polars  # noqa: F401
 
         handler = signal.getsignal(signal.SIGINT)
