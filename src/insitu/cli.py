@@ -16,6 +16,7 @@ from typing import NoReturn
 from insitu import __version__, limits, messages
 from insitu.commands import COMMANDS, Properties
 from insitu.errors import InsituError, nearest
+from insitu.native_calls import handled, second_signal_ends
 
 __all__ = ["command_parser", "full_parser", "main"]
 
@@ -143,8 +144,9 @@ def _run(words: list[str]) -> int:
         # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _keep_freed_memory()
-    status: int = args.run(args)
-    return status
+        with second_signal_ends():
+            return int(args.run(args))
+    return int(args.run(args))
 
 
 def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Properties) -> argparse.Namespace:
@@ -216,6 +218,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
     Inside of an import the exception could be lost, or become an ImportError: C code that runs then does both.
     """
+    handled()
     if _is_importing(frame):
         signal.signal(signal.SIGALRM, lambda _, later: _send_again(number, later))
         signal.setitimer(signal.ITIMER_REAL, _IMPORT_POLL_S)
