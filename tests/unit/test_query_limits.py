@@ -81,6 +81,21 @@ def test_columns_of_one_name_are_told_apart(tmp_path: Path):
 
 
 @pytest.mark.parametrize(
+    ("value", "text"),
+    [
+        ("interval 1 day", "1 day"),
+        ("[interval 2 hours]", "['02:00:00']"),
+        ("'101'::bit", "101"),
+        ("union_value(a := 1)", "1"),
+        ("timetz '01:00:00+00'", "01:00:00+00"),
+    ],
+)
+def test_values_of_types_that_polars_lacks_are_texts(tmp_path: Path, value: str, text: str):
+    with insitu.open(written(tmp_path / "s.insitu")) as session:
+        assert session.sql(f"select {value} as a, 7 as b").rows() == [(text, 7)]
+
+
+@pytest.mark.parametrize(
     ("form", "empty", "without_rows"),
     [("json", "[]", "[]"), ("csv", "n", ""), ("tsv", "n", ""), ("table", "# n\n# 0 rows", "")],
 )

@@ -38,6 +38,7 @@ _MEMORY_SHARE: Final = 2
 _POLARS_BYTES: Final = 1 << 30
 _WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
 _FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
+_FOR_POLARS_AS_TEXT: Final = re.compile(r"INTERVAL|\bBIT\b|UNION|BIGNUM|VARIANT|GEOMETRY|TIME WITH")
 _OTHER_FILE: Final = re.compile(
     r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
 )
@@ -420,7 +421,15 @@ def _rows(
         return pl.DataFrame()
     if len(set(relation.columns)) < len(relation.columns):
         relation = relation.project("*")  # names a second "a" a_1
+    if any(_FOR_POLARS_AS_TEXT.search(str(kind)) for kind in relation.types):
+        relation = relation.project(", ".join(map(_as_polars_can, relation.columns, relation.types)))
     return _plain_integers(pl.DataFrame(relation))
+
+
+def _as_polars_can(name: str, kind: object) -> str:
+    """A column, as text where Polars would panic at its type."""
+    own = quoted(name)
+    return f"cast({own} as varchar) as {own}" if _FOR_POLARS_AS_TEXT.search(str(kind)) else own
 
 
 def _plain_integers(frame: polars.DataFrame) -> polars.DataFrame:
