@@ -86,6 +86,7 @@ def test_columns_of_one_name_are_told_apart(tmp_path: Path):
         ("interval 1 day", "1 day"),
         ("[interval 2 hours]", "['02:00:00']"),
         ("'101'::bit", "101"),
+        ("340282366920938463463374607431768211455::uhugeint", "340282366920938463463374607431768211455"),
         ("union_value(a := 1)", "1"),
         ("timetz '01:00:00+00'", "01:00:00+00"),
     ],

@@ -10,7 +10,6 @@ examples:
   insitu sql run.insitu --format csv "from frame" > frames.csv
   insitu sql before.insitu after.insitu "select session, count(*) n from sample group by session"
   insitu sql run.insitu --param name=vfs_read "from function_samples where function = $name"
-  insitu sql run.insitu --allow-files "copy (from sample) to 'samples.parquet'"
   insitu sql "from lost"                                 the last recording in this directory
   insitu sql run.insitu                                  a prompt
 """

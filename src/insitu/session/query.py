@@ -38,7 +38,7 @@ _MEMORY_SHARE: Final = 2
 _POLARS_BYTES: Final = 1 << 30
 _WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
 _FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
-_FOR_POLARS_AS_TEXT: Final = re.compile(r"INTERVAL|\bBIT\b|UNION|BIGNUM|VARIANT|GEOMETRY|TIME WITH")
+_FOR_POLARS_AS_TEXT: Final = re.compile(r"INTERVAL|UHUGEINT|\bBIT\b|UNION|BIGNUM|VARIANT|GEOMETRY|TIME WITH")
 _OTHER_FILE: Final = re.compile(
     r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
 )
