@@ -13,9 +13,10 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import NoReturn
 
-from insitu import __version__, messages, terminal_text
+from insitu import __version__, limits, messages, terminal_text
 from insitu.commands import COMMANDS, Properties
 from insitu.errors import InsituError, nearest
+from insitu.native_calls import handled, second_signal_ends
 
 __all__ = ["command_parser", "full_parser", "main"]
 
@@ -135,8 +136,9 @@ def _run(words: list[str]) -> int:
         # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
         _keep_freed_memory()
-    status: int = args.run(args)
-    return status
+        with second_signal_ends():
+            return int(args.run(args))
+    return int(args.run(args))
 
 
 def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Properties) -> argparse.Namespace:
@@ -208,6 +210,7 @@ def _end(number: int, frame: FrameType | None) -> None:
 
     Inside of an import the exception could be lost, or become an ImportError: C code that runs then does both.
     """
+    handled()
     if _is_importing(frame):
         signal.signal(signal.SIGALRM, lambda _, later: _send_again(number, later))
         signal.setitimer(signal.ITIMER_REAL, _IMPORT_POLL_S)
@@ -246,37 +249,29 @@ def _flushed(action: Callable[[], int]) -> int:
         if "\n" in error.rendered:
             messages.block(error.rendered)
         else:
-            messages.error(error.message, error.remedy)
+            messages.error(error.message, limits.remedy(error.message) or error.remedy)
         return error.status
     except BrokenPipeError:
         # The reader (`| head`) has what it wanted.
         _drop_output()
         return 128 + signal.SIGPIPE
-    except MemoryError:
-        pass
     except OSError as error:
         where = error.filename
         if where is None and error.errno in (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO):
             where = "standard output"
             _drop_output()
-        messages.error(f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error))
+        text = f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error)
+        messages.error(text, limits.remedy(text))
         return 1
+    except Exception as error:
+        if not limits.is_out_of_memory(error):
+            raise
+        text = f"out of memory: {error}" if isinstance(error, MemoryError) and str(error) else "out of memory"
     else:
         return status
     # Only here what the exception's frames held is free again, and the message has room.
-    _report_memory()
+    messages.error(text, limits.remedy(text))
     return 1
-
-
-def _report_memory() -> None:
-    import resource
-
-    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
-    if limit == resource.RLIM_INFINITY:
-        remedy = "free memory, or record less (-d, -F); what was recorded is kept"
-    else:
-        remedy = f"raise the limit of {limit >> 20} MiB (ulimit -v); what was recorded is kept"
-    messages.error("out of memory: the data does not fit in what this process may use", remedy)
 
 
 def _drop_output() -> None:

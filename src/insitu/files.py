@@ -15,7 +15,7 @@ import errno
 import os
 from collections.abc import Iterator
 
-__all__ = ["make_directory", "name_beside", "new_file", "temporary_home", "write_whole"]
+__all__ = ["make_directory", "name_beside", "naming", "new_file", "temporary_home", "write_whole"]
 
 _FILE = 0o600
 _DIRECTORY = 0o700
@@ -46,7 +46,7 @@ def write_whole(target: "str | os.PathLike[str]", data: bytes, mode: int = _FILE
     """Replace ``target`` by a file with ``data`` and these permissions, atomically. Raises OSError."""
     temporary = name_beside(target)
     try:
-        with _without_name(os.path.dirname(temporary) or ".") as fd:
+        with naming(target), _without_name(os.path.dirname(temporary) or ".") as fd:
             if fd is None:
                 with open(temporary, "xb") as file:  # noqa: PTH123
                     _write(file.fileno(), data, mode)
@@ -58,6 +58,17 @@ def write_whole(target: "str | os.PathLike[str]", data: bytes, mode: int = _FILE
     except BaseException:
         with contextlib.suppress(FileNotFoundError):
             os.unlink(temporary)
+        raise
+
+
+@contextlib.contextmanager
+def naming(path: "str | os.PathLike[str]") -> Iterator[None]:
+    """Give an OSError that names no file, as of write(2), this one."""
+    try:
+        yield
+    except OSError as error:
+        if error.filename is None:
+            error.filename = os.fspath(path)
         raise
 
 

@@ -12,6 +12,8 @@ import struct
 from collections.abc import Callable, Collection
 from typing import Final
 
+from insitu.errors import InsituError
+
 __all__ = ["open_foreign", "open_kernel_link", "read_foreign"]
 
 _OPENAT2: Final = 437  # on all machines
@@ -46,7 +48,8 @@ def open_foreign(
     path below "/" begins at the current directory. Without ``links``, no part of it may be a symbolic link; with
     ``owners``, the file must belong to one of these users.
 
-    Raises OSError: EINVAL for what is no regular file, EPERM for one of another user, ELOOP for links.
+    Raises OSError: EINVAL for what is no regular file, EPERM for one of another user, ELOOP for links; InsituError
+    without /proc.
     """
     raw, top = os.fsencode(path), os.fspath(root)
     return _with_enough_descriptors(lambda: _reopened(_path_descriptor(raw, top, links), os.fsdecode(raw), owners))
@@ -178,6 +181,8 @@ def _reopened(descriptor: int, shown: str, owners: Collection[int] | None) -> in
         try:
             return os.open(f"/proc/self/fd/{descriptor}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         except OSError as error:
+            if not os.path.exists("/proc/self/fd"):  # noqa: PTH110
+                raise InsituError("/proc is not mounted", remedy="mount -t proc proc /proc") from None
             raise OSError(error.errno, os.strerror(error.errno or 0), shown) from None
     finally:
         os.close(descriptor)

@@ -16,8 +16,10 @@ from hypothesis import strategies as st
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.perf_event import Record, Sample
+from insitu.record import loop as loop_module
 from insitu.record.interrupts import Interrupts
 from insitu.record.launcher import Launched, executable
+from insitu.record.loop import Loop
 from insitu.record.run import Request
 from insitu.record.sources.perf import PerfOptions
 from insitu.record.synthesized import Synthesized, lost_in_records
@@ -215,3 +217,48 @@ def lost_in(data: bytes) -> int:
         file.write(data)
         file.flush()
         return lost_in_records(Path(file.name))
+
+
+def test_a_stopped_command_ends_with_its_recording() -> None:
+    command = Launched(["sh", "-c", "kill -STOP $$"])
+    command.release()
+    os.waitid(os.P_PID, command.pid, os.WSTOPPED | os.WNOWAIT)
+    loop = Loop([], lambda: None, launched=command, seconds=0.0)
+    assert not loop.end_command()
+    assert command.exit_status == 128 + signal.SIGTERM
+    assert loop.exit_status() == 0  # as for any command that the recording's end has terminated
+    command.close()
+
+
+def test_a_command_that_ignores_sigterm_is_killed_and_that_is_said(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(loop_module, "_GRACE_S", 0.01)
+    monkeypatch.setattr(loop_module, "_KILL_AFTER_S", 0.02)
+    command = Launched(["sleep", "1000"], ignoring=[signal.SIGTERM])
+    command.release()
+    loop = Loop([], lambda: None, launched=command, seconds=0.0)
+    assert not loop.end_command()
+    assert command.exit_status == 128 + signal.SIGKILL
+    assert "the command did not end within 0.02 s of SIGTERM: killed" in capsys.readouterr().err
+    command.close()
+
+
+def test_a_command_that_even_sigkill_does_not_end_is_left(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As one that waits in the kernel; here its signals do not arrive."""
+    monkeypatch.setattr(loop_module, "_GRACE_S", 0.01)
+    monkeypatch.setattr(loop_module, "_KILL_AFTER_S", 0.02)
+    command = Launched(["sleep", "1000"])
+    command.release()
+    with monkeypatch.context() as lost:
+        lost.setattr(command, "signal", lambda number: None)
+        loop = Loop([], lambda: None, launched=command, seconds=0.0)
+        assert not loop.end_command()
+    assert loop.exit_status() == 128 + signal.SIGKILL
+    assert "cannot be killed" in capsys.readouterr().err
+    assert command.left_running
+    command.signal(signal.SIGKILL)
+    command.wait()
+    command.close()

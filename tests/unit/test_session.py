@@ -189,15 +189,6 @@ def test_a_query_that_cannot_be_run_is_an_error_of_one_line(tmp_path: Path, quer
     assert "\n" not in str(error.value)
 
 
-def test_queries_read_nothing_but_the_session(tmp_path: Path):
-    secret = tmp_path / "secret.csv"
-    secret.write_text("a\n1\n")
-    with insitu.open(written(tmp_path / "s.insitu")) as session:
-        for query in (f"from '{secret}'", f"from read_text('{secret}')", f"attach '{tmp_path / 'x.db'}'"):
-            with pytest.raises(InsituError):
-                session.sql(query)
-
-
 def test_several_sessions_are_asked_at_once(tmp_path: Path):
     one, two = written(tmp_path / "one.insitu"), written(tmp_path / "two.insitu")
     database = Database(one, two)

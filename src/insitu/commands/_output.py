@@ -3,7 +3,7 @@
 import os
 from typing import TYPE_CHECKING
 
-from insitu import messages
+from insitu import limits, messages
 from insitu.views import quantity
 
 if TYPE_CHECKING:
@@ -58,6 +58,13 @@ def finished(path: "Path") -> "Manifest | None":
     except OSError as error:
         messages.error(
             f"{path} is not converted: {error.strerror}; its raw records are kept", "make room, then open it"
+        )
+        return None
+    except Exception as error:
+        if not limits.is_out_of_memory(error):
+            raise
+        messages.error(
+            f"{path} is not converted: out of memory; its raw records are kept", limits.remedy("out of memory")
         )
         return None
     finally:

@@ -46,6 +46,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--param", action="append", default=[], metavar="NAME=VALUE", help="what $NAME in the query stands for"
     )
+    parser.add_argument(
+        "--allow-files",
+        action="store_true",
+        help="let the query read and write any file, and load DuckDB's extensions",
+    )
 
 
 def run(args: argparse.Namespace) -> int:
@@ -59,7 +64,9 @@ def run(args: argparse.Namespace) -> int:
     parameters = _parameters(args.param)
     with ExitStack() as stack:
         sessions = [stack.enter_context(open_session(path)) for path in runs or [chosen_run(None)]]
-        database = sessions[0].database if len(sessions) == 1 else stack.enter_context(_united(sessions))
+        database = sessions[0].database
+        if len(sessions) > 1 or args.allow_files:
+            database = stack.enter_context(_opened(sessions, args.allow_files))
         if query is not None:
             _print_rows(database, query, form, parameters)
             return 0
@@ -73,9 +80,13 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
     """Runs and the query: the last word is one if no file has its name and it does not look like a file's."""
     import os
 
-    *runs, last = words or [""]
-    if not last:
+    from insitu.errors import InsituError
+
+    if not words:
         return [], None
+    *runs, last = words
+    if not last.strip(" ;"):
+        raise InsituError("the query is empty", remedy="see insitu sql --help", status=2)
     named = any(character in last for character in "./")  # as files are; .tables is a command
     looks_like_query = last.startswith(".tables") or " " in last.strip() or (bool(runs) and not named)
     if looks_like_query and not os.path.exists(last):  # noqa: PTH110 - --help imports this
@@ -95,12 +106,12 @@ def _parameters(given: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _united(sessions: "Sequence[Session]") -> "AbstractContextManager[Database]":
+def _opened(sessions: "Sequence[Session]", allow_files: bool) -> "AbstractContextManager[Database]":
     from contextlib import closing
 
     from insitu.session.query import Database
 
-    return closing(Database(*(session.path for session in sessions)))
+    return closing(Database(*(session.path for session in sessions), allow_files=allow_files))
 
 
 def _print_rows(database: "Database", query: str, form: str, parameters: Mapping[str, str]) -> None:

@@ -1,7 +1,6 @@
 """Open a recording: a session directory, or a file that another tool recorded."""
 
 import errno
-import os
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -11,6 +10,7 @@ from insitu.files import temporary_home
 from insitu.kernel import procfs
 from insitu.session.directory import created_whole, is_private, is_session, raw_sources
 from insitu.session.manifest import COMPLETE, Manifest, is_recording
+from insitu.temporary_directories import TemporaryDirectory
 
 # What reads and decodes is imported where it is needed: each way in needs other libraries.
 if TYPE_CHECKING:
@@ -165,20 +165,29 @@ def _convert_copy(path: Path, manifest: Manifest, target: Path) -> None:
 
 def temporary_session(make: Callable[[Path], object]) -> "Session":
     """A session that ``make(path)`` makes in a temporary directory, which is deleted with the object."""
-    import shutil
     import weakref
 
     from insitu.session.reader import Session
 
-    directory = Path(temporary_home(), f"insitu-{os.urandom(8).hex()}")
+    home = temporary_home()
     try:
-        directory.mkdir(mode=0o700)
-        make(directory / "opened.insitu")
-        session = Session(directory / "opened.insitu")
-    except BaseException:
-        shutil.rmtree(directory, ignore_errors=True)
+        directory = TemporaryDirectory(home, "insitu-", "")
+    except OSError as error:
+        raise InsituError(
+            f"{home}: no temporary directory can be made: {error.strerror}", remedy="set TMPDIR to another directory"
+        ) from None
+    try:
+        path = Path(directory.path, "opened.insitu")
+        make(path)
+        session = Session(path)
+    except BaseException as error:
+        directory.remove()
+        if isinstance(error, OSError) and str(error.filename).startswith(directory.path):
+            raise InsituError(
+                f"{home}: {error.strerror}", remedy="make room, or set TMPDIR to another directory"
+            ) from None
         raise
-    session.on_close = weakref.finalize(session, shutil.rmtree, directory, ignore_errors=True)
+    session.on_close = weakref.finalize(session, directory.remove)
     return session
 
 

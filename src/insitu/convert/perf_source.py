@@ -4,7 +4,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.perf import convert_samples
 from insitu.convert.raw import RawRecording, Windows
-from insitu.convert.sources import RawSource, mapped
+from insitu.convert.sources import RawSource, raw_bytes
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
 
@@ -24,7 +24,7 @@ def recording_of(source: RawSource) -> RawRecording:
         ]
     except (AttributeError, LookupError, OverflowError, TypeError, ValueError):
         raise InsituError(f"{source.directory}: layout.json is damaged: no event descriptions") from None
-    streams = [Windows.of(mapped(file)) for file in source.files]
+    streams = Windows.all_of([raw_bytes(file) for file in source.files])
     max_stack = source.layout.get("max_stack")
     return RawRecording(
         streams,

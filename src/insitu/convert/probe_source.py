@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
-from insitu.convert.sources import RawSource, mapped
+from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
 from insitu.errors import InsituError
 from insitu.probe.runtime.capture import EVENTS, MAPS, STACKS
@@ -65,16 +65,16 @@ def decoded_events(source: RawSource, writer: SessionWriter) -> Iterator[dict[st
     contents = _stack_contents(source)
     decoder = EventDecoder(source.layout)
     file = source.directory / EVENTS
-    data = memoryview(_content(file))
+    data = raw_bytes(file) if file.exists() else None
     at = malformed = 0
-    while at < len(data):
+    while data is not None and at < len(data):
         found = decoder.decode(data[at : at + _WINDOW_BYTES], contents)
         if not found.taken:
             break
         at += found.taken
         malformed += found.malformed
         yield {label: _told_apart(columns) for label, columns in found.tables.items()}
-    if at < len(data):
+    if data is not None and at < len(data):
         writer.notes.append(source.cut_off(file, at, len(data)))
     writer.lost(f"{source.id}: malformed events", malformed)
 
@@ -93,7 +93,7 @@ def stack_nodes(column: Values, addresses: Addresses, ts_ns: I64) -> I32:
 
 
 def _content(file: Path) -> memoryview | bytes:
-    return mapped(file) if file.exists() else b""
+    return raw_bytes(file)[:] if file.exists() else b""
 
 
 def _stack_contents(source: RawSource) -> StackContents:

@@ -2,22 +2,29 @@
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
+from functools import partial
+from typing import Final
 
+from insitu.convert.file_bytes import FileBytes
 from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.formats.perf_stream import WINDOW_BYTES, Stream, walk_windows
 from insitu.session.manifest import Manifest
 
-if TYPE_CHECKING:
-    from typing_extensions import Buffer
+__all__ = ["RawRecording", "Windows", "window_bytes"]
 
-__all__ = ["RawRecording", "Windows"]
+_IN_MEMORY_BYTES: Final = 16 << 20
+_LEAST_WINDOW_BYTES: Final = 1 << 20
+
+
+def window_bytes(streams: int) -> int:
+    """The size of a window where so many streams are read side by side."""
+    return max(_LEAST_WINDOW_BYTES, min(WINDOW_BYTES, _IN_MEMORY_BYTES // max(streams, 1)))
 
 
 class Windows:
     """The records of one stream, window by window; can be iterated again. ``torn``: bytes of an incomplete record.
 
-    A stream that fits into one window is walked once.
+    With ``keep`` it is read and walked once.
     """
 
     def __init__(self, windows: Callable[[], Iterator[Stream]], keep: bool) -> None:
@@ -27,9 +34,10 @@ class Windows:
         self.torn = 0
 
     @classmethod
-    def of(cls, data: "Buffer") -> "Windows":
-        """The records of a buffer that starts at a record's header."""
-        return cls(lambda: walk_windows(data), len(memoryview(data)) <= WINDOW_BYTES)
+    def all_of(cls, files: Sequence["FileBytes"]) -> "list[Windows]":
+        """The records of files that start at a record's header each; all that is in memory at a time is bounded."""
+        size = window_bytes(len(files))
+        return [cls(partial(walk_windows, data, size), len(data) <= size) for data in files]
 
     def __iter__(self) -> Iterator[Stream]:
         if self._kept is not None:

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.formats.perf_stream import WINDOW_BYTES
 from insitu.convert.row_format import CODES, HEADER, NUMPY, VARIABLE
-from insitu.convert.sources import RawSource, mapped
+from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
 from insitu.errors import InsituError
 from insitu.session.distinct import ranges
@@ -32,16 +32,17 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     writer.append(table, {})
     decoder = _Decoder(table, writer, addresses)
     for file in source.files:
-        data = memoryview(mapped(file))
+        data = raw_bytes(file)
         at = 0
         while at < len(data):
-            rows = _walk(data[at : at + WINDOW_BYTES])
+            window = data[at : at + WINDOW_BYTES]
+            rows = _walk(window)
             if not len(rows):
                 writer.notes.append(source.cut_off(file, at, len(data)))
                 break
-            decoder.write(data, rows + at)
+            decoder.write(window, rows)
             last = int(rows[-1])
-            at += last + HEADER.unpack_from(data, at + last)[0]
+            at += last + HEADER.unpack_from(window, last)[0]
     writer.lost(f"{source.id}: malformed rows", decoder.malformed)
 
 

@@ -17,6 +17,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final
 
+from insitu.convert.file_bytes import FileBytes
 from insitu.errors import InsituError
 from insitu.files import make_directory
 from insitu.kernel import procfs
@@ -27,7 +28,7 @@ from insitu.session.writer import SessionWriter
 if TYPE_CHECKING:
     from insitu.convert.raw import RawRecording
 
-__all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "locked", "mapped"]
+__all__ = ["LAYOUT", "RawSource", "convert_sources", "finish", "locked", "raw_bytes"]
 
 LAYOUT: Final = "layout.json"
 _MOST_TEXT_BYTES: Final = 64 << 20
@@ -198,14 +199,6 @@ def _text(file: Path) -> bytes:
         return opened.read(_MOST_TEXT_BYTES)
 
 
-def mapped(file: Path) -> "memoryview | bytes":
-    """A file's bytes, mapped if its file system supports mmap(2)."""
-    import mmap
-
-    with os.fdopen(_opened(file), "rb") as opened:
-        if not os.fstat(opened.fileno()).st_size:
-            return b""
-        try:
-            return memoryview(mmap.mmap(opened.fileno(), 0, prot=mmap.PROT_READ))
-        except OSError:  # a file system without mmap(2), as 9p shares can be
-            return opened.read()
+def raw_bytes(file: Path) -> FileBytes:
+    """The bytes of a file of raw records. Raises InsituError where it is no regular file."""
+    return FileBytes(os.fdopen(_opened(file), "rb", buffering=0))

@@ -95,7 +95,12 @@ class Launched:
         """Send a signal to the command if it still runs."""
         if not self.ended():
             with contextlib.suppress(ProcessLookupError):
-                os.kill(self.pid, number)
+                signal.pidfd_send_signal(self.pidfd, number)
+
+    def terminate(self) -> None:
+        """Send SIGTERM, on which a stopped process acts only when it is continued."""
+        self.signal(signal.SIGTERM)
+        self.signal(signal.SIGCONT)
 
     @property
     def exit_status(self) -> int:
@@ -108,7 +113,7 @@ class Launched:
         """Close the descriptors. A command that still runs is terminated, one never released exits. Idempotent."""
         held = self.held
         if not held and not self.left_running and self.pidfd >= 0:
-            self.signal(signal.SIGTERM)
+            self.terminate()
         for fd in (self._gate, self._report, self.pidfd):
             if fd >= 0:
                 os.close(fd)

@@ -19,6 +19,8 @@ __all__ = ["Loop"]
 
 # How long a command, which gets Ctrl-C too, may take to exit before it is sent SIGTERM.
 _GRACE_S = 1.0
+# How long a command may take to exit on SIGTERM before it is sent SIGKILL, where nobody asked to stop.
+_KILL_AFTER_S = 5.0
 
 
 class Loop:
@@ -89,7 +91,8 @@ class Loop:
     def end_command(self, *, at_once: bool = True) -> bool:
         """End the command and wait for it; returns whether a second signal came and it was left running.
 
-        Not ``at_once``: wait until it exits by itself.
+        Not ``at_once``: wait until it exits by itself. Where nobody asked to stop (a duration is over), a command
+        that does not exit on SIGTERM is killed, and left where even that does not end it.
         """
         launched = self._launched
         if launched is None:
@@ -104,18 +107,36 @@ class Loop:
             if asked:
                 poll.poll(_GRACE_S * 1000)
             self._terminated = not asked and not launched.ended()
-            launched.signal(signal.SIGTERM)
-        waited = False
+            launched.terminate()
+        unattended = at_once and not asked
+        waits = [_GRACE_S, _KILL_AFTER_S - _GRACE_S, _KILL_AFTER_S] if unattended else [_GRACE_S]
         while not launched.ended():
-            if not poll.poll(None if waited else _GRACE_S * 1000) and at_once:
-                from insitu import messages
-
-                messages.note("waiting for the command to end; Ctrl-C leaves it running")
-            waited = True
+            expired = not poll.poll(waits.pop(0) * 1000 if waits else None)
             if self._interrupts is not None and self._interrupts.seen() > asked:
                 self._abandoned = launched.left_running = True
                 return True
+            if expired and at_once and not self._keep_waiting(launched, len(waits), unattended=unattended):
+                break
         return False
+
+    def _keep_waiting(self, launched: Launched, waits_left: int, *, unattended: bool) -> bool:
+        """Say that the command still runs, and do what comes next; returns whether to wait on."""
+        from insitu import messages
+
+        if not unattended:
+            messages.note("waiting for the command to end; Ctrl-C leaves it running")
+        elif waits_left == 2:
+            messages.note(
+                f"waiting for the command to end; killed after {_KILL_AFTER_S:g} s; Ctrl-C leaves it running"
+            )
+        elif waits_left == 1:
+            messages.note(f"the command did not end within {_KILL_AFTER_S:g} s of SIGTERM: killed")
+            launched.signal(signal.SIGKILL)
+        else:
+            messages.note("the command cannot be killed (waiting in the kernel?) and is left behind")
+            launched.left_running = True
+            return False
+        return True
 
     def exit_status(self, *, failed: bool = False) -> int:
         """The command's exit status as a shell gives it; 0 without one, or if the recording's end terminated it."""
@@ -123,6 +144,8 @@ class Loop:
             return 0
         if self._abandoned:
             return 128 + signal.SIGINT
+        if self._launched.left_running:
+            return 128 + signal.SIGKILL
         return 0 if self._terminated and not failed else self._launched.exit_status
 
     def close(self) -> None:

@@ -7,7 +7,7 @@ import os
 from collections.abc import Sequence
 from pathlib import Path
 
-from insitu.files import make_directory, new_file, write_whole
+from insitu.files import make_directory, naming, new_file, write_whole
 from insitu.kernel import procfs
 from insitu.record.run import Destination, Outcome, Request
 from insitu.record.source import Loss, Source
@@ -45,7 +45,8 @@ class SessionDestination(Destination):
         )
         self._renamed = create(self._path, self._manifest, procfs)
         try:
-            self._reserve()
+            with naming(self._path):
+                self._reserve()
         except OSError:
             self.undo()
             raise

@@ -11,6 +11,7 @@ from insitu.errors import InsituError
 from insitu.files import make_directory
 from insitu.foreign_files import open_foreign
 from insitu.session.manifest import MANIFEST, Host, Manifest, is_recording
+from insitu.temporary_directories import TemporaryDirectory
 
 Renamed = list[tuple[Path, Path]]
 """Sessions that were moved aside: where each was before, and where it is now."""
@@ -44,22 +45,64 @@ def create(path: Path, manifest: Manifest, host: Host) -> "Renamed":
     Follow it with ``settle`` when the recording has begun, or with ``put_back`` if it has not: both take what is
     returned. Raises InsituError if something that is not a session is in the way or the directory cannot be made.
     """
+    with _made(path, manifest, host) as (shown, path, temporary):
+        return _named_at_last(shown, path, temporary, host)
+
+
+@contextmanager
+def created_whole(path: Path, manifest: Manifest, host: Host) -> Iterator[Path]:
+    """A new session under a temporary name, which becomes ``path`` at the end; if that fails it is removed.
+
+    Raises InsituError as ``create`` does, before anything is written.
+    """
+    with _made(path, manifest, host) as (shown, path, temporary):
+        yield temporary
+        settle(_named_at_last(shown, path, temporary, host))
+
+
+@contextmanager
+def _made(path: Path, manifest: Manifest, host: Host) -> Iterator[tuple[str, Path, Path]]:
+    """A new session under a temporary name, whole before it can be found; removed if the context fails.
+
+    The path as it is shown, the path, and where the session is.
+    """
     shown, path = str(path), _named(path)
     refuse_in_the_way(path, host)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
+    _refuse_undecodable(path)
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = TemporaryDirectory(str(path.parent), f".{path.name[:40]}.", ".partial")
+    except OSError as error:
+        raise _cannot_make(shown, error) from error
+    try:
+        made = Path(temporary.path)
+        try:
+            make_directory(made / "raw")
+            make_directory(made / "tables")
+            manifest.write(made)
+        except OSError as error:
+            raise _cannot_make(shown, error) from error
+        yield shown, path, made
+    except BaseException as error:
+        temporary.remove()
+        if isinstance(error, OSError) and str(error.filename).startswith(temporary.path):
+            error.filename = shown
+        raise
+    temporary.release()
+
+
+def _named_at_last(shown: str, path: Path, temporary: Path, host: Host) -> "Renamed":
+    """Rename a whole session to ``path``; the renames that made way for it."""
     renamed: Renamed = []
     try:
-        _create(temporary, manifest, shown)  # whole, before it has a name by which it could be found
         if path.exists():
             renamed = _move_aside(path, host)
         temporary.rename(path)
     except OSError as error:
         _undo(renamed)
-        _remove(temporary)
         raise _cannot_make(shown, error) from error
     except BaseException:
         _undo(renamed)
-        _remove(temporary)
         raise
     return renamed
 
@@ -67,22 +110,6 @@ def create(path: Path, manifest: Manifest, host: Host) -> "Renamed":
 def _named(path: Path) -> Path:
     """``path`` with a final component, which "." lacks."""
     return path if path.name else path.absolute()
-
-
-def _create(path: Path, manifest: Manifest, shown: str) -> None:
-    _refuse_undecodable(path)
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        make_directory(path)
-    except OSError as error:
-        raise _cannot_make(shown, error) from error
-    try:
-        make_directory(path / "raw")
-        make_directory(path / "tables")
-        manifest.write(path)
-    except OSError as error:
-        _remove(path)
-        raise _cannot_make(shown, error) from error
 
 
 def _refuse_undecodable(path: Path) -> None:
@@ -94,32 +121,6 @@ def _refuse_undecodable(path: Path) -> None:
 
 def _cannot_make(shown: str, error: OSError) -> InsituError:
     return InsituError(f"cannot make the session {shown}: {error.strerror}", remedy="choose another -o")
-
-
-@contextmanager
-def created_whole(path: Path, manifest: Manifest, host: Host) -> Iterator[Path]:
-    """A new session under a temporary name, which becomes ``path`` at the end; if that fails it is removed.
-
-    Raises InsituError as ``create`` does, before anything is written.
-    """
-    shown, path = str(path), _named(path)
-    refuse_in_the_way(path, host)
-    temporary = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    renamed: Renamed = []
-    try:
-        _create(temporary, manifest, shown)
-        yield temporary
-        try:
-            if path.exists():
-                renamed = _move_aside(path, host)
-            temporary.rename(path)
-        except OSError as error:
-            _undo(renamed)
-            raise _cannot_make(shown, error) from error
-        settle(renamed)
-    except BaseException:
-        _remove(temporary)
-        raise
 
 
 def settle(renamed: "Renamed") -> None:

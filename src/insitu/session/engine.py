@@ -2,6 +2,10 @@
 
 from typing import TYPE_CHECKING
 
+from insitu.limits import refuse_little_memory
+
+refuse_little_memory(512 << 20)
+
 if TYPE_CHECKING:
     import duckdb
 else:

@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import re
+import resource
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
 
 import insitu.session.core_tables  # noqa: F401 - registers the shared tables
 from insitu.cache_home import own_cache
 from insitu.errors import InsituError
+from insitu.limits import refuse_little_memory
 from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
@@ -28,14 +31,40 @@ if TYPE_CHECKING:
 __all__ = ["Database", "one_line"]
 
 
+_MOST_ROWS: Final = 4_000_000
+"""Of a table whose rows become Python objects: frames, threads, processes and their names."""
+_MOST_TEXT_BYTES: Final = 1 << 30
+_MEMORY_SHARE: Final = 2
+_POLARS_BYTES: Final = 1 << 30
+_WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
+_FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
+_FOR_POLARS_AS_TEXT: Final = re.compile(r"INTERVAL|UHUGEINT|\bBIT\b|UNION|BIGNUM|VARIANT|GEOMETRY|TIME WITH")
+_OTHER_FILE: Final = re.compile(
+    r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
+)
+_ALLOWING: Final = "insitu sql --allow-files allows that"
+
+
+def _memory_bytes() -> int:
+    """What DuckDB may take: half of the machine's memory, or of what this process may have of it."""
+    bounds = [os.sysconf("SC_PHYS_PAGES") * os.sysconf("SC_PAGE_SIZE")]
+    with contextlib.suppress(OSError, ValueError):  # "max"
+        bounds.append(int(Path("/sys/fs/cgroup/memory.max").read_text()))
+    for limit in (resource.RLIMIT_AS, resource.RLIMIT_DATA):
+        soft, _ = resource.getrlimit(limit)
+        if soft != resource.RLIM_INFINITY:
+            bounds.append(soft)
+    return min(bounds) // _MEMORY_SHARE
+
+
 class Database:
     """One DuckDB connection over one session, or over several: then each table has a column ``session`` first.
 
-    Queries can read the sessions' files and nothing else of this machine, and load no extension. DuckDB is given the
-    descriptors of these files: what lies under a name may change.
+    Queries can read the sessions' files and nothing else of this machine, write nothing, and load no extension, but
+    with ``allow_files``. DuckDB is given the descriptors of these files: what lies under a name may change.
     """
 
-    def __init__(self, *paths: Path) -> None:
+    def __init__(self, *paths: Path, allow_files: bool = False) -> None:
         """Raises InsituError when files of a table are missing."""
         from insitu.session.engine import duckdb
 
@@ -46,8 +75,10 @@ class Database:
         self._opened: dict[Path, int] = {}
         spill = own_cache("sql")  # for what is larger than memory
         config = {"temp_directory": f"{spill}/{os.getpid()}-{os.urandom(6).hex()}" if spill else ""}
+        config["memory_limit"] = f"{_memory_bytes() >> 10}KiB"
         self._connection = duckdb.connect(config={"allow_community_extensions": "false", **config})
-        self._locked = False
+        self._allow_files = allow_files
+        self._has_views = False
 
     def close(self) -> None:
         """Close the connection."""
@@ -151,6 +182,27 @@ class Database:
         (count,) = self.fetch(f"select count(*) as n from {self.relation(name, session)}")["n"].tolist()
         return int(count)
 
+    def loadable(self, name: str, most: int = _MOST_ROWS) -> str:
+        """``relation`` of a table whose rows are about to be loaded. Raises InsituError where they are too many.
+
+        A file of some KB can claim any number of rows; and long texts in each.
+        """
+        if name not in self._files[0]:
+            return self.relation(name)
+        rows = self.rows(name)
+        if rows > most:
+            raise self._too_much(name, f"{rows} rows", f"{most}")
+        texts = [column.name for column in self.table(name).columns if column.semantic.storage == "varchar"]
+        if texts and rows:
+            lengths = " + ".join(f"strlen({quoted(each)})" for each in texts)
+            found = self.fetch(f"select sum({lengths})::double as bytes from {self.relation(name)}")
+            if found["bytes"][0] > _MOST_TEXT_BYTES:
+                raise self._too_much(name, f"{found['bytes'][0] / 2**30:.0f} GiB of text", "1 GiB")
+        return self.relation(name)
+
+    def _too_much(self, name: str, found: str, most: str) -> InsituError:
+        return InsituError(f"{self.paths[0]}: table {name} has {found}, of which at most {most} are loaded")
+
     def fetch(self, text: str, parameters: Sequence[Any] = ()) -> dict[str, Any]:
         """The rows of an internal query as arrays by column, nulls as the type's zero.
 
@@ -187,20 +239,22 @@ class Database:
         """Create a view for every table, add the standard library's views, and disable access to other files."""
         from insitu.session.engine import duckdb
 
-        if self._locked:
+        if self._has_views:
             return
         try:
             if len(self.paths) == 1:
                 self._create_views(0)
             else:
                 self._create_united_views()
+            self._has_views = True
+            if self._allow_files:
+                return
             allowed = ", ".join(map(self._place, self._opened))
             self._connection.execute("set autoinstall_known_extensions = false")
             self._connection.execute("set autoload_known_extensions = false")
             self._connection.execute(f"set allowed_paths = [{allowed}]")
             self._connection.execute("set enable_external_access = false")
             self._connection.execute("set lock_configuration = true")
-            self._locked = True
         except duckdb.Error as error:
             raise self._unreadable(self.paths[0], error) from None
 
@@ -259,9 +313,26 @@ class Database:
 
         self._open_to_users()
         try:
+            if not self._allow_files:
+                self._refuse_files(query)
             return self._interruptible(query, parameters)
         except duckdb.Error as error:
+            found = _OTHER_FILE.search(str(error))
+            if found:
+                raise InsituError(
+                    f"{found[1] or found[2]}: queries reach no files but the session's", remedy=_ALLOWING
+                ) from None
             raise InsituError(self._message(error)) from None
+
+    def _refuse_files(self, query: str) -> None:
+        """Raise InsituError for statements that write files or load extensions.
+
+        DuckDB would let them write to the session's own files, which it may read.
+        """
+        for each in self._connection.extract_statements(query):
+            kind = each.type.name
+            if kind in _WITH_FILES or (kind in ("EXPLAIN", "PREPARE") and _FILE_WORDS.search(each.query)):
+                raise InsituError("queries write no files and load no extensions", remedy=_ALLOWING)
 
     def _interruptible(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> polars.DataFrame:
         """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
@@ -269,6 +340,7 @@ class Database:
         import threading
         from concurrent.futures import ThreadPoolExecutor, wait
 
+        refuse_little_memory(_POLARS_BYTES)
         import polars  # noqa: F401
 
         handler = signal.getsignal(signal.SIGINT)
@@ -345,7 +417,19 @@ def _rows(
 
     given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
     relation = connection.sql(query, params=given) if given else connection.sql(query)
-    return pl.DataFrame() if relation is None else _plain_integers(pl.DataFrame(relation))
+    if relation is None:
+        return pl.DataFrame()
+    if len(set(relation.columns)) < len(relation.columns):
+        relation = relation.project("*")  # names a second "a" a_1
+    if any(_FOR_POLARS_AS_TEXT.search(str(kind)) for kind in relation.types):
+        relation = relation.project(", ".join(map(_as_polars_can, relation.columns, relation.types)))
+    return _plain_integers(pl.DataFrame(relation))
+
+
+def _as_polars_can(name: str, kind: object) -> str:
+    """A column, as text where Polars would panic at its type."""
+    own = quoted(name)
+    return f"cast({own} as varchar) as {own}" if _FOR_POLARS_AS_TEXT.search(str(kind)) else own
 
 
 def _plain_integers(frame: polars.DataFrame) -> polars.DataFrame:

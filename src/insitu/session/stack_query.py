@@ -38,6 +38,7 @@ I64 = NDArray[np.int64]
 
 _BATCH_ROWS: Final = 1 << 20
 _WINDOW_SLOTS: Final = 4096
+_MOST_STACKS: Final = 1 << 25
 
 
 def load_stacks(
@@ -289,7 +290,7 @@ def _event(database: Database, table: Table, want: Selection) -> tuple[str, str,
     if column is None:
         return "true", "", "", []
     kind, source = quoted(column.name), database.relation(table.name)
-    rows = database.all(f"select id, name, unit from {database.relation(EVENT_TYPE.name)} order by id")
+    rows = database.all(f"select id, name, unit from {database.loadable(EVENT_TYPE.name)} order by id")
     named, notes = event_chosen(
         rows, lambda: {row[0] for row in database.all(f"select distinct {kind} from {source}")}, want.event
     )
@@ -331,7 +332,7 @@ def _lives(database: Database, source: str, where: str, ts: Any, utid: Any) -> d
     column = quoted(utid.name)
     several: dict[int, list[tuple[int, str]]] = {}
     for one, start, name in database.all(
-        f"select utid, ts_ns, name from {database.relation(THREAD_NAME.name)} where utid in (select utid from"
+        f"select utid, ts_ns, name from {database.loadable(THREAD_NAME.name)} where utid in (select utid from"
         f" {database.relation(THREAD_NAME.name)} group by utid having count(*) > 1) order by utid, ts_ns"
     ):
         several.setdefault(int(one), []).append((int(start), str(name)))
@@ -387,16 +388,20 @@ def _labelled(
 def _threads(database: Database) -> dict[int, tuple[int, int, str]]:
     """utid -> tid, pid, its last name."""
     rows = database.all(
-        f"select t.utid, t.tid, coalesce(p.pid, 0), t.name from {database.relation(THREAD.name)} t"
-        f" left join {database.relation(PROCESS.name)} p on p.upid = t.upid"
+        f"select t.utid, t.tid, coalesce(p.pid, 0), t.name from {database.loadable(THREAD.name)} t left join"
+        f" (select upid, any_value(pid) as pid from {database.relation(PROCESS.name)} group by upid) p"
+        " on p.upid = t.upid"
     )
     return {int(utid): (int(tid), int(pid), str(name)) for utid, tid, pid, name in rows}
 
 
 def _tree(database: Database) -> tuple[I32, I32, list[Frame]]:
-    stack = database.fetch(f"select id, parent, frame from {database.relation(STACK.name)} order by id")
+    stack = database.fetch(f"select id, parent, frame from {database.loadable(STACK.name, _MOST_STACKS)} order by id")
     names = ", ".join(Frame._fields)
-    fields = database.fetch(f"select {names} from {database.relation(FRAME.name)} order by id")
+    fields = database.fetch(f"select id, {names} from {database.loadable(FRAME.name)} order by id")
+    for table, ids in ((STACK.name, stack["id"]), (FRAME.name, fields["id"])):
+        if not np.array_equal(ids, np.arange(len(ids))):
+            raise InsituError(f"{database.paths[0]}: damaged: the ids of table {table} are not 0 to {len(ids) - 1}")
     frames = [*map(Frame._make, zip(*(fields[name].tolist() for name in Frame._fields), strict=True))]
     parent, frame = stack["parent"].astype(np.int32), stack["frame"].astype(np.int32)
     if not len(parent):
@@ -406,6 +411,6 @@ def _tree(database: Database) -> tuple[I32, I32, list[Frame]]:
 
 def _losses(database: Database) -> dict[str, int]:
     rows = database.all(
-        f"select source, sum(count)::bigint from {database.relation(LOST.name)} group by source order by min(ts_ns)"
+        f"select source, sum(count)::bigint from {database.loadable(LOST.name)} group by source order by min(ts_ns)"
     )
     return {str(source): int(count) for source, count in rows}

@@ -3,8 +3,6 @@
 Format: tools/perf/Documentation/perf.data-file-format.txt.
 """
 
-import mmap
-import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -14,13 +12,14 @@ from typing import IO, Final, cast
 
 import numpy as np
 
+from insitu.convert.file_bytes import FileBytes
 from insitu.convert.formats.perf_features import Features, build_ids_of, event_ids, feature_sections
 from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.formats.perf_stream import WINDOW_BYTES, Stream, ToolRecord, walk_chunks, walk_windows
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.source_file import opened
 from insitu.convert.perf import convert_perf, is_this_boot
-from insitu.convert.raw import RawRecording, Windows
+from insitu.convert.raw import RawRecording, Windows, window_bytes
 from insitu.errors import InsituError
 from insitu.kernel.perf_records import HEADER
 from insitu.session.manifest import FORMAT, Manifest
@@ -41,6 +40,8 @@ _AUXTRACE, _DIR_FORMAT, _COMPRESSED = 18, 24, 27  # HEADER_* in tools/perf/util/
 _MOST_EXPANSION: Final = 1 << 10  # zstd-compressed records may not grow by more than this factor
 _LIKELY_EXPANSION: Final = 8
 _READ_BYTES: Final = 1 << 20  # decompressed at once
+_SCANNED_BYTES: Final = 1 << 20
+_MOST_IDS_BYTES: Final = 8 << 20  # a machine has an id for each of its CPUs
 
 
 def is_perf_data(head: bytes) -> bool:
@@ -73,7 +74,7 @@ def import_perf_data(path: Path, writer: SessionWriter, options: ImportOptions) 
 
 
 def open_perf_data(path: str | Path) -> "PerfData":
-    """Open a perf.data file, or the directory that ``perf record --threads`` makes. Files are mapped, not copied.
+    """Open a perf.data file, or the directory that ``perf record --threads`` makes. Files are read piece by piece.
 
     A file that is cut off gives the records that are whole; ``cut_bytes`` and ``Stream.torn`` count the rest.
     Raises InsituError when it is not perf.data or names no event.
@@ -82,7 +83,7 @@ def open_perf_data(path: str | Path) -> "PerfData":
     main = path / "data" if path.is_dir() else path
     if main != path and not main.is_file():
         raise InsituError(f"{path}: not a perf.data directory: it has no file named data")
-    memory = _mapped(main)
+    memory = _opened(main)
     if len(memory) < 16:
         raise InsituError(f"{main}: not a perf.data file: only {len(memory)} bytes")
     magic = bytes(memory[:8])
@@ -94,7 +95,7 @@ def open_perf_data(path: str | Path) -> "PerfData":
     if magic != MAGIC:
         raise InsituError(f"{main}: not a perf.data file: it begins with {magic!r}")
     try:
-        reader = _open_pipe if _U64.unpack_from(memory, 8)[0] == 16 else _open_file
+        reader = _open_pipe if _U64.unpack(memory[8:16])[0] == 16 else _open_file
         data = reader(main, memory)
     except (struct.error, IndexError):
         raise InsituError(f"{main}: the header is damaged or cut off", remedy="record again") from None
@@ -121,7 +122,8 @@ class PerfData:
     def recording(self) -> RawRecording:
         """The recording, for conversion."""
         manifest = Manifest.parse({"format": FORMAT, **self.info}, str(self.path))
-        streams = [Windows(partial(self._windows, part, WINDOW_BYTES), part.is_small) for part in self.parts]
+        size = window_bytes(len(self.parts))
+        streams = [Windows(partial(self._windows, part, size), part.fits(size)) for part in self.parts]
         return RawRecording(streams, self.attrs, manifest, self.build_ids, cut_bytes=self.cut_bytes, notes=self.notes)
 
     def windows(self, window_bytes: int = WINDOW_BYTES) -> Iterator[Stream]:
@@ -134,10 +136,7 @@ class PerfData:
             yield from self._windows(part, window_bytes)
 
     def _windows(self, part: "_Part", window_bytes: int) -> Iterator[Stream]:
-        for stream in self._plain(part, window_bytes):
-            yield stream
-            if window_bytes < len(part.data):
-                part.release()
+        yield from self._plain(part, window_bytes)
         if part.packed:
             yield from walk_chunks(self._unpacked(part, window_bytes))
 
@@ -179,16 +178,15 @@ class PerfData:
 class _Part:
     """A run of records in a file: the kernel's own (``plain``), compressed ones (``packed``); byte ranges of both."""
 
-    data: memoryview
+    data: FileBytes
     plain: list[tuple[int, int]]
     packed: list[tuple[int, int]] = field(default_factory=list)
 
-    @property
-    def is_small(self) -> bool:
+    def fits(self, window_bytes: int) -> bool:
         """Whether all of its records, decompressed, are likely to fit into one window."""
-        return len(self.data) * (_LIKELY_EXPANSION if self.packed else 1) <= WINDOW_BYTES
+        return len(self.data) * (_LIKELY_EXPANSION if self.packed else 1) <= window_bytes
 
-    def gathered(self, window_bytes: int) -> Iterator[memoryview]:
+    def gathered(self, window_bytes: int) -> Iterator[memoryview | FileBytes]:
         """The plain records in few pieces: one range as it is, many short ones copied together."""
         waiting = bytearray()
         for low, high in self.plain:
@@ -201,20 +199,15 @@ class _Part:
                 yield memoryview(bytes(waiting))
                 waiting.clear()
             if low < high:
-                yield self.data[low:high]
+                yield self.data.part(low, high)
         if waiting:
             yield memoryview(bytes(waiting))
-
-    def release(self) -> None:
-        """Let the kernel take back the pages read so far (they come back from the file if touched again)."""
-        if isinstance(self.data.obj, mmap.mmap):
-            self.data.obj.madvise(mmap.MADV_DONTNEED)
 
 
 class _Joined:
     """Byte ranges as one file to read from."""
 
-    def __init__(self, data: memoryview, ranges: list[tuple[int, int]]) -> None:
+    def __init__(self, data: FileBytes, ranges: list[tuple[int, int]]) -> None:
         self.size = sum(high - low for low, high in ranges)
         self._data = data
         self._ranges = iter(ranges)
@@ -233,15 +226,12 @@ class _Joined:
         return piece
 
 
-def _mapped(path: Path) -> memoryview:
-    with opened(path) as file:
-        if not os.fstat(file.fileno()).st_size:
-            return memoryview(b"")
-        return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
+def _opened(path: Path) -> FileBytes:
+    return FileBytes(opened(path))
 
 
-def _open_file(path: Path, memory: memoryview) -> PerfData:
-    fields = _FILE_HEADER.unpack_from(memory)
+def _open_file(path: Path, memory: FileBytes) -> PerfData:
+    fields = _FILE_HEADER.unpack(memory[: _FILE_HEADER.size])
     _magic, _size, attr_size, attrs_at, attrs_size, data_at, data_size = fields[:7]
     flags = int.from_bytes(fields[9], "little")
     if not 64 + 16 <= attr_size <= 4096:
@@ -256,14 +246,14 @@ def _open_file(path: Path, memory: memoryview) -> PerfData:
     attrs = []
     for at in range(attrs_at, min(attrs_at + attrs_size, len(memory)) - attr_size + 1, attr_size):
         raw = bytes(memory[at : at + attr_size - 16])
-        ids_at, ids_size = _SECTION.unpack_from(memory, at + attr_size - 16)
-        ids = event_ids(memory[ids_at : ids_at + ids_size])
+        ids_at, ids_size = _SECTION.unpack(memory[at + attr_size - 16 : at + attr_size])
+        ids = event_ids(memory[ids_at : ids_at + min(ids_size, _MOST_IDS_BYTES)])
         attrs.append(EventAttr.parse(raw, features.names.get(ids, ""), ids))
     data = PerfData(path, attrs, features.info, features.build_ids)
-    pieces = [memory[data_at : data_at + data_size]]
+    pieces = [memory.part(data_at, data_at + data_size)]
     data.cut_bytes = max(0, data_size - len(pieces[0]))
     if flags >> _DIR_FORMAT & 1:
-        pieces += [_mapped(file) for file in _thread_files(path)]
+        pieces += [_opened(file) for file in _thread_files(path)]
     described: list[tuple[bytes, tuple[int, ...]]] = []
     for piece in pieces:
         if flags >> _COMPRESSED & 1 or flags >> _AUXTRACE & 1:
@@ -279,17 +269,17 @@ def _thread_files(path: Path) -> list[Path]:
     return sorted(files, key=lambda file: int(file.suffix[1:]))
 
 
-def _open_pipe(path: Path, memory: memoryview) -> PerfData:
+def _open_pipe(path: Path, memory: FileBytes) -> PerfData:
     features = Features.none()
     data = PerfData(path, [], features.info, features.build_ids)
     described: list[tuple[bytes, tuple[int, ...]]] = []
-    _scan(memory[16:], data, features, described)
+    _scan(memory.part(16, len(memory)), data, features, described)
     data.attrs = [EventAttr.parse(raw, features.names.get(ids, ""), ids) for raw, ids in described]
     return data
 
 
 def _scan(
-    memory: memoryview, data: PerfData, features: Features, described: list[tuple[bytes, tuple[int, ...]]]
+    memory: FileBytes, data: PerfData, features: Features, described: list[tuple[bytes, tuple[int, ...]]]
 ) -> None:
     """Add a part in which perf's own records, or compressed ones, stand between those of the kernel.
 
@@ -298,9 +288,14 @@ def _scan(
     plain: list[tuple[int, int]] = []
     packed: list[tuple[int, int]] = []
     own = {int(kind) for kind in ToolRecord}
-    begin = at = 0
+    begin = at = read_at = 0
+    read = memory[:_SCANNED_BYTES]
     while at + HEADER.size <= len(memory):
-        kind, _misc, size = HEADER.unpack_from(memory, at)
+        if at + HEADER.size > read_at + len(read):
+            read, read_at = memory[at : at + _SCANNED_BYTES], at
+            if len(read) < HEADER.size:  # truncated meanwhile
+                break
+        kind, _misc, size = HEADER.unpack_from(read, at - read_at)
         if size < HEADER.size or at + size > len(memory):
             break
         if kind not in own:
@@ -308,11 +303,13 @@ def _scan(
             continue
         if begin < at:
             plain.append((begin, at))
-        body = memory[at + HEADER.size : at + size]
         start, at = at + HEADER.size, at + size
         if kind == ToolRecord.COMPRESSED:
             packed.append((start, at))
-        elif kind == ToolRecord.COMPRESSED2:
+            begin = at
+            continue
+        body = memory[start:at]
+        if kind == ToolRecord.COMPRESSED2:
             packed.append((start + 8, min(start + 8 + _U64.unpack_from(body)[0], at)))
         elif kind == ToolRecord.HEADER_ATTR:
             attr_size = min(max(_U32.unpack_from(body, 4)[0], 64), len(body))

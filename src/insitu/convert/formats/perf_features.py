@@ -10,6 +10,7 @@ from typing import Final
 
 import numpy as np
 
+from insitu.convert.file_bytes import FileBytes
 from insitu.kernel.perf_records import HEADER
 
 __all__ = ["Features", "build_ids_of", "event_ids", "feature_sections"]
@@ -20,6 +21,7 @@ _U32 = struct.Struct("<I")
 # enum in tools/perf/util/header.h
 _BUILD_ID, _HOSTNAME, _OSRELEASE, _ARCH, _NRCPUS, _CMDLINE, _EVENT_DESC = 2, 3, 4, 6, 7, 11, 12
 _FEATURES: Final = 256
+_MOST_FEATURE_BYTES: Final = 64 << 20
 
 
 @dataclass
@@ -52,15 +54,16 @@ class Features:
             return
 
 
-def feature_sections(memory: memoryview, flags: int, at: int) -> Iterator[tuple[int, memoryview]]:
+def feature_sections(memory: FileBytes, flags: int, at: int) -> Iterator[tuple[int, memoryview]]:
     """The number and the bytes of each feature section; their table begins at ``at``, after the records."""
     for feature in range(_FEATURES):
         if flags >> feature & 1:
-            if at + _SECTION.size > len(memory):
+            entry = memory[at : at + _SECTION.size]
+            if len(entry) < _SECTION.size:
                 return
-            start, size = _SECTION.unpack_from(memory, at)
+            start, size = _SECTION.unpack(entry)
             at += _SECTION.size
-            yield feature, memory[start : start + size]
+            yield feature, memory[start : start + min(size, _MOST_FEATURE_BYTES)]
 
 
 def event_ids(raw: "memoryview | bytes") -> tuple[int, ...]:

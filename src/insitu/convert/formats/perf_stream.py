@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.convert.file_bytes import FileBytes
 from insitu.kernel.perf_records import HEADER
 
 if TYPE_CHECKING:
@@ -64,20 +65,21 @@ def walk(data: "Buffer") -> Stream:
     return stream._replace(torn=len(view) - end)
 
 
-def walk_windows(data: "Buffer", window_bytes: int = WINDOW_BYTES) -> Iterator[Stream]:
-    """The records of a buffer in streams of at most ``window_bytes`` (at least 64 KiB) each, in order.
+def walk_windows(data: "Buffer | FileBytes", window_bytes: int = WINDOW_BYTES) -> Iterator[Stream]:
+    """The records of a buffer or file in streams of at most ``window_bytes`` (at least 64 KiB) each, in order.
 
-    The last stream counts the torn bytes. Only one window's records are in memory if the caller keeps no more.
+    The last stream counts the torn bytes, also those that a file has lost since it was opened. Only one window's
+    records are in memory if the caller keeps no more.
     """
-    view = memoryview(data).cast("B")
+    view = data if isinstance(data, FileBytes) else memoryview(data).cast("B")
     window_bytes = max(window_bytes, _LONGEST)
     start = 0
     while start < len(view):
         part = view[start : start + window_bytes]
+        is_last = start + window_bytes >= len(view) or len(part) < window_bytes
         stream, end = _walk(part)
         start += end
-        rest = part[end:]
-        if start + len(rest) >= len(view) or _is_damaged(rest):
+        if is_last or _is_damaged(part[end:]):
             yield stream._replace(torn=len(view) - start)
             return
         yield stream

@@ -1,0 +1,49 @@
+"""What to say where this process reaches a limit of descriptors or memory."""
+
+import errno
+import os
+import re
+import resource
+from typing import Final
+
+from insitu.errors import InsituError
+
+__all__ = ["is_out_of_memory", "refuse_little_memory", "remedy"]
+
+# The dynamic loader, threads and DuckDB say only in words that there is no memory for them.
+_NO_MEMORY: Final = re.compile(
+    r"cannot allocate|failed to map segment|out of memory|can't (?:start|create) new thread", re.IGNORECASE
+)
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether an exception means that there is no memory, whatever its type."""
+    return isinstance(error, MemoryError) or (
+        isinstance(error, ImportError | RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+    )
+
+
+def remedy(text: str) -> str:
+    """The remedy where an error's text says that a limit of this process is reached; "" where it does not."""
+    if os.strerror(errno.EMFILE) in text:
+        files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
+        return f"this process may open {files} files; raise that: ulimit -n {max(1024, 2 * files)}"
+    if not _NO_MEMORY.search(text):
+        return ""
+    memory = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if memory == resource.RLIM_INFINITY:
+        return "free some memory, or use a machine that has more"
+    return f"this process may have {memory >> 20} MiB; raise that: ulimit -v unlimited"
+
+
+def refuse_little_memory(least: int) -> None:
+    """Raise InsituError if this process may not have ``least`` bytes: DuckDB and Polars would crash.
+
+    That is only about a limit that somebody has set (``ulimit -v``).
+    """
+    memory = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if memory != resource.RLIM_INFINITY and memory < least:
+        raise InsituError(
+            f"out of memory: {least >> 20} MiB of address space are needed",
+            remedy=remedy("out of memory"),
+        )
