@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 
+from insitu.errors import InsituError
 from insitu.symbols.btf import Kind
 from insitu.symbols.dwarf_types import BinaryTypes
 from insitu.symbols.elf import Elf
@@ -109,3 +110,17 @@ def test_what_is_not_there_is_none(built: tuple[BinaryTypes, dict[str, int]], tm
     subprocess.run(["gcc", "plain.c", "-o", "plain"], cwd=tmp_path, check=True)
     plain = str(tmp_path / "plain")
     assert BinaryTypes(Elf(plain), plain).function("main") is None
+
+
+def test_damaged_debug_information_is_one_line_with_the_file(tmp_path: Path) -> None:
+    (tmp_path / "t.c").write_text("struct pair { int first; }; struct pair global; int main(void) { return 0; }")
+    subprocess.run(["gcc", "-g", "-gdwarf-5", "t.c", "-o", "t"], cwd=tmp_path, check=True)
+    # Names of entries are offsets into .debug_str (DWARF 5, 7.5.5, DW_FORM_strp), which is taken away.
+    subprocess.run(["objcopy", "--remove-section", ".debug_str", "t", "damaged"], cwd=tmp_path, check=True)
+    path = str(tmp_path / "damaged")
+    types = BinaryTypes(Elf(path), path)
+    for look_up in (lambda: types.find("pair", "struct"), lambda: types.function("main")):
+        with pytest.raises(InsituError, match=f"^{path}: debug information is damaged: [^\n]*$"):
+            look_up()
+    with pytest.raises(InsituError, match="debug information is damaged"):
+        types.enumerator("RED")

@@ -1,6 +1,7 @@
 """/proc and /sys, against what the C library and the process itself say."""
 
 import ctypes
+import mmap
 import os
 import subprocess
 import threading
@@ -88,3 +89,24 @@ def test_this_process_sees_our_files_under_its_own_id() -> None:
     assert procfs.sees_our_files(os.getpid())
     assert procfs.status(os.getpid()).inner_pid == os.getpid()
     assert Path(procfs.root(os.getpid())).stat().st_ino == Path("/").stat().st_ino
+
+
+def test_a_mapped_file_whose_name_holds_a_carriage_return_is_one_area(tmp_path: Path) -> None:
+    path = tmp_path / "a\rb\nc"
+    path.write_bytes(b"x")
+    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
+        found = [area for area in procfs.areas(os.getpid()) if area.path == os.fsencode(path)]
+    assert [area.inode for area in found] == [path.stat().st_ino]
+
+
+@pytest.mark.parametrize(
+    "text", [b"", b"x", b"Uid:\t\nTgid:\tx\n", b"1-2 r-xp 0 0 1\n", b"\xff-1 r 0 0:0 0\n", b"1 (a) S 2\n"]
+)
+def test_files_of_another_format_are_an_error_with_their_name(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    monkeypatch.setattr(procfs, "_bytes", lambda path: text)
+    for read in (procfs.status, procfs.start_time, lambda pid: procfs.run_delay_ns(pid, pid)):
+        with pytest.raises(OSError, match="not in the kernel's format: '/proc/7/"):
+            read(7)
+    if text:
+        with pytest.raises(OSError, match="'/proc/7/maps'"):
+            list(procfs.areas(7))
