@@ -55,7 +55,7 @@ def split(directory: Path) -> Read:
         for name, content in members.items():
             (directory / Path(name).name).write_bytes(content)
         try:
-            image = joined(Elf(members.get("prog", b"")), [directory / "prog"], directory).image
+            image = joined(Elf(members.get("prog", b"")), [(Path("/prog"), directory)], directory).image
             if image is not None:
                 Elf(image).section_bytes(".debug_info")
         finally:
@@ -66,11 +66,13 @@ def split(directory: Path) -> Read:
 
 
 def lines(directory: Path) -> Read:
-    """A program with DWARF, which symbolic reads."""
-    line_table._cache_path = lambda elf: None  # keep nothing, as where there is no cache
+    """A program with DWARF, which symbolic reads in a process of its own."""
+    setattr(line_table, "own_cache", lambda kind: None)  # noqa: B010 - keep nothing
+    path = directory / "prog"
 
     def read(data: bytes) -> None:
-        found = line_table.LineTable.of(Elf(data), directory / "prog")
+        path.write_bytes(data)
+        found = line_table.LineTable.of(Elf(path))
         if found is not None:
             found.find(_ADDRESSES)
 
@@ -79,11 +81,11 @@ def lines(directory: Path) -> Read:
 
 def types(directory: Path) -> Read:
     """A program with DWARF, whose types drgn reads."""
+    path = directory / "prog"
 
     def read(data: bytes) -> None:
-        path = directory / "prog"
         path.write_bytes(data)
-        found = BinaryTypes(Elf(path), str(path))
+        found = BinaryTypes(Elf(path))
         for type_ in (found.function("main"), found.find("pair", "struct"), found.find("number")):
             if type_ is not None:
                 type_.definition()

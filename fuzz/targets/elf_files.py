@@ -38,7 +38,7 @@ def elf(directory: Path) -> Read:
         found.vaddrs_of(_ADDRESSES)
         found.offsets_of(_ADDRESSES)
         find_debug_file(found, Path("/usr/bin/prog"), directory)
-        find_symbol(found, directory / "usr/bin/prog", "main")
+        find_symbol(found, "main")
         with_sections(found, {".debug_info": b"x", ".debug_new": b"y"})
 
     return read

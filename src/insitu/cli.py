@@ -13,7 +13,7 @@ from contextlib import contextmanager
 from types import FrameType, ModuleType
 from typing import NoReturn
 
-from insitu import __version__, messages
+from insitu import __version__, messages, terminal_text
 from insitu.commands import COMMANDS, Properties
 from insitu.errors import InsituError, nearest
 
@@ -33,18 +33,7 @@ class _Formatter(argparse.RawDescriptionHelpFormatter):
     """As wide as the terminal. (By default a formatter asks shutil: even to parse, every start would import it.)"""
 
     def __init__(self, prog: str) -> None:
-        super().__init__(prog, width=_columns() - 2)
-
-
-def _columns() -> int:
-    try:
-        return int(os.environ["COLUMNS"])
-    except (KeyError, ValueError):
-        pass
-    try:
-        return os.get_terminal_size(1).columns or 80
-    except OSError:
-        return 80
+        super().__init__(prog, width=terminal_text.columns(sys.stdout) - 2)
 
 
 class _Parser(argparse.ArgumentParser):
@@ -106,9 +95,12 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Run one command line; the exit status is returned, and nothing is raised."""
     words = list(sys.argv[1:] if argv is None else argv)
     _open_missing_streams()
+    terminal_text.prepare()
     try:
         with _signals():
-            return _flushed(lambda: _interruptible(words))
+            status = _flushed(lambda: _interruptible(words))
+            messages.finish()
+            return status
     except KeyboardInterrupt:
         return _EXIT_INTERRUPTED
     except SystemExit as leaving:  # a signal at the very end
@@ -260,6 +252,8 @@ def _flushed(action: Callable[[], int]) -> int:
         # The reader (`| head`) has what it wanted.
         _drop_output()
         return 128 + signal.SIGPIPE
+    except MemoryError:
+        pass
     except OSError as error:
         where = error.filename
         if where is None and error.errno in (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO):
@@ -267,7 +261,22 @@ def _flushed(action: Callable[[], int]) -> int:
             _drop_output()
         messages.error(f"{os.fsdecode(where)}: {error.strerror}" if where else str(error.strerror or error))
         return 1
-    return status
+    else:
+        return status
+    # Only here what the exception's frames held is free again, and the message has room.
+    _report_memory()
+    return 1
+
+
+def _report_memory() -> None:
+    import resource
+
+    limit = resource.getrlimit(resource.RLIMIT_AS)[0]
+    if limit == resource.RLIM_INFINITY:
+        remedy = "free memory, or record less (-d, -F); what was recorded is kept"
+    else:
+        remedy = f"raise the limit of {limit >> 20} MiB (ulimit -v); what was recorded is kept"
+    messages.error("out of memory: the data does not fit in what this process may use", remedy)
 
 
 def _drop_output() -> None:

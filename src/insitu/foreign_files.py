@@ -9,7 +9,7 @@ import errno
 import os
 import stat
 import struct
-from collections.abc import Collection
+from collections.abc import Callable, Collection
 from typing import Final
 
 __all__ = ["open_foreign", "open_kernel_link", "read_foreign"]
@@ -21,6 +21,13 @@ _NO_MAGICLINKS, _NO_SYMLINKS, _IN_ROOT = 0x02, 0x04, 0x10
 _PLACE: Final = os.O_PATH | os.O_CLOEXEC
 _AT_FDCWD: Final = -100
 _MOST_STEPS: Final = 1000
+_STATFS_BYTES: Final = 256  # f_type comes first
+# include/uapi/linux/magic.h: proc, sysfs, debugfs, tracefs, securityfs, cgroup and cgroup2, bpf, nsfs, selinuxfs,
+# pstore, efivarfs, configfs
+_OF_KERNEL: Final = frozenset(
+    {0x9FA0, 0x62656572, 0x64626720, 0x74726163, 0x73636673, 0x27E0EB, 0x63677270, 0xCAFE4A11, 0x6E736673, 0xF97CFF8C}
+    | {0x6165676C, 0xDE5E81E4, 0x62656570}
+)
 _CHUNK_BYTES: Final = 1 << 20
 
 _libc = ctypes.CDLL(None, use_errno=True)
@@ -41,13 +48,13 @@ def open_foreign(
 
     Raises OSError: EINVAL for what is no regular file, EPERM for one of another user, ELOOP for links.
     """
-    descriptor = _path_descriptor(os.fsencode(path), os.fspath(root), links)
-    return _reopened(descriptor, os.fsdecode(path), owners)
+    raw, top = os.fsencode(path), os.fspath(root)
+    return _with_enough_descriptors(lambda: _reopened(_path_descriptor(raw, top, links), os.fsdecode(raw), owners))
 
 
 def open_kernel_link(path: str) -> int:
     """Open the regular file that a magic link of /proc such as PID/exe leads to. Raises as open_foreign."""
-    return _reopened(os.open(path, _PLACE), path, None)
+    return _with_enough_descriptors(lambda: _reopened(os.open(path, _PLACE), path, None))
 
 
 def read_foreign(
@@ -68,6 +75,20 @@ def read_foreign(
         return b"".join(parts)
     finally:
         os.close(descriptor)
+
+
+def _with_enough_descriptors(open_it: Callable[[], int]) -> int:
+    """Call again under the hard limit: files stay open, and a whole machine maps more of them than the soft limit."""
+    try:
+        return open_it()
+    except OSError as error:
+        import resource
+
+        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+        if error.errno != errno.EMFILE or soft == hard:
+            raise
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+        return open_it()
 
 
 def _path_descriptor(path: bytes, root: str, links: bool) -> int:
@@ -135,6 +156,14 @@ def _walked(path: bytes, root: int, links: bool) -> int:
             os.close(place)
 
 
+def _is_of_kernel(descriptor: int) -> bool:
+    """Whether it is a file such as /proc/kmsg, which is a regular one to fstat(2) and consumed by who reads it."""
+    found = ctypes.create_string_buffer(_STATFS_BYTES)
+    if _libc.fstatfs(descriptor, found):
+        return False
+    return ctypes.c_ulong.from_buffer(found).value & 0xFFFF_FFFF in _OF_KERNEL
+
+
 def _reopened(descriptor: int, shown: str, owners: Collection[int] | None) -> int:
     """Open what an O_PATH descriptor stands for, if it is a regular file; the descriptor is closed."""
     try:
@@ -142,6 +171,8 @@ def _reopened(descriptor: int, shown: str, owners: Collection[int] | None) -> in
         if not stat.S_ISREG(found.st_mode):
             kind = "a directory" if stat.S_ISDIR(found.st_mode) else "not a regular file"
             raise OSError(errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL, kind, shown)
+        if _is_of_kernel(descriptor):
+            raise OSError(errno.EINVAL, "not a regular file: the kernel writes it", shown)
         if owners is not None and found.st_uid not in owners:
             raise OSError(errno.EPERM, f"it belongs to user {found.st_uid}", shown)
         try:

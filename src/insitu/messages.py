@@ -3,22 +3,26 @@
 import sys
 
 from insitu.errors import with_remedy
+from insitu.terminal_text import TerminalStream, is_plain, printable, printable_lines
 
-__all__ = ["block", "error", "note", "one_line", "printable", "progress", "warning"]
+__all__ = ["block", "error", "finish", "note", "one_line", "progress", "warning"]
 
 _ERASE_LINE = "\r\x1b[K"
 
+_MOST_LINES = 100  # of notes, and of warnings: one for each of 25,000 files or probes helps nobody
+
 _progress_shown = False
+_lines = {"": 0, "warning: ": 0}
 
 
 def note(text: str) -> None:
-    """Print one line of information."""
-    _write(f"insitu: {one_line(text)}\n")
+    """Print one line of information; see finish() for the limit."""
+    _limited("", text)
 
 
 def warning(text: str) -> None:
-    """Print one line about something that went wrong while the rest goes on."""
-    _write(f"insitu: warning: {one_line(text)}\n")
+    """Print one line about something that went wrong while the rest goes on; see finish() for the limit."""
+    _limited("warning: ", text)
 
 
 def error(message: str, remedy: str = "") -> None:
@@ -28,14 +32,13 @@ def error(message: str, remedy: str = "") -> None:
 
 def block(text: str, prefix: str = "insitu: ") -> None:
     """Print text of several lines, such as an excerpt of a script with a caret under it; ``prefix`` goes first."""
-    lines = text.split("\n")
-    _write(prefix + "\n".join("\t".join(map(printable, line.split("\t"))) for line in lines) + "\n")
+    _write(f"{prefix}{printable_lines(text)}\n")
 
 
 def progress(text: str) -> None:
     """Show a line that the next message replaces; only on a terminal. An empty ``text`` removes it."""
     global _progress_shown
-    if not sys.stderr.isatty():
+    if is_plain(sys.stderr):
         return
     _write(f"insitu: {one_line(text)}" if text else "")
     _progress_shown = bool(text)
@@ -46,11 +49,18 @@ def one_line(text: str) -> str:
     return printable(" ".join(text.split()))
 
 
-def printable(text: str) -> str:
-    """``text`` with control characters, lone surrogates and the like escaped: names must not drive the terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+def finish() -> None:
+    """Print how many notes and warnings there were beyond the limit, and start to count anew."""
+    for kind, count in _lines.items():
+        if count > _MOST_LINES:
+            _write(f"insitu: {kind}{count - _MOST_LINES} more messages like these are not shown\n")
+        _lines[kind] = 0
+
+
+def _limited(kind: str, text: str) -> None:
+    _lines[kind] += 1
+    if _lines[kind] <= _MOST_LINES:
+        _write(f"insitu: {kind}{one_line(text)}\n")
 
 
 def _write(text: str) -> None:
@@ -59,7 +69,10 @@ def _write(text: str) -> None:
         text = _ERASE_LINE + text
         _progress_shown = False
     try:
-        sys.stderr.write(text)
+        if isinstance(sys.stderr, TerminalStream):
+            sys.stderr.write_styled(text)
+        else:
+            sys.stderr.write(text)
         sys.stderr.flush()
     except (OSError, ValueError):
         pass  # standard error is closed or full: there is nowhere left to say so

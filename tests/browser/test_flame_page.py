@@ -264,6 +264,24 @@ def test_hostile_names_stay_text_everywhere(open_page: Open, stacks_of: StacksOf
     assert page.evaluate("document.querySelectorAll('img').length") == 0
 
 
+def test_characters_that_mislead_are_shown_escaped(open_page: Open, stacks_of: StacksOf) -> None:
+    """Controls, NUL, lone surrogates, overrides of direction, ends of lines and of elements."""
+    markup = "]]></title></script><img src=x onerror=alert(1)>"
+    evil = f"a\0\x1b[31m\x9b\udc80\u202e\u2066\u200b\u2028\r\n\t{markup}"
+    text = rf"a\x00\x1b[31m\x9b\udc80\u202e\u2066\u200b\u2028\r\n\t{markup}"
+    stacks = stacks_of([(0, evil, 1, ["main", Frame(evil, evil, evil, 3)])] * 9, losses={evil: 3}, notes=(evil,))
+    html = flame_html(stacks, title=evil, subtitle=evil)
+    assert not {c for c in html if not (c.isprintable() or c == "\n")}
+    page = open_page(html)
+    assert page.title() == text
+    expect(page.locator("h1")).to_have_text(text)
+    expect(page.locator(".banner.loss")).to_contain_text(text)
+    assert {each["function"] for each in page.evaluate("insitu.frames()")} >= {"main", text}
+    expect(page.locator(".functions tbody button").first).to_have_attribute("title", text)
+    assert page.evaluate("document.querySelectorAll('img').length") == 0
+    assert page.evaluate("document.querySelectorAll('script').length") == 1
+
+
 @pytest.mark.parametrize(
     ("name", "plain"),
     [

@@ -1,5 +1,6 @@
 """A running guest from outside: its memory dumped, its kernel under gdb, QEMU's own events recorded."""
 
+import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -37,7 +38,13 @@ def test_a_dump_opens_in_drgn_and_shows_the_process_that_was_started(
     started = f"until [ $(cat /proc/$!/comm) = insitu-{kind} ]; do :; done"
     cloud_guest.run(["sh", "-c", start + started]).check()
     core = tmp_path / "core.vmcore"
+    (tmp_path / "other").write_text("other")
+    core.symlink_to("other")
     subprocess.run([*INSITU, "dump", cloud_guest.name, "--format", kind, "-o", core], check=True, timeout=300)
+    # A guest's memory is for this user alone, and a link that another user left there is not followed.
+    assert stat.S_IMODE(core.lstat().st_mode) == 0o600
+    assert (tmp_path / "other").read_text() == "other"
+    assert {path.name for path in tmp_path.iterdir()} == {"core.vmcore", "other"}
     program = drgn.Program()
     program.set_core_dump(core)
     program.load_debug_info([debuggable.debuginfo])

@@ -4,6 +4,7 @@ import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -185,8 +186,8 @@ def elsewhere(tmp_path: Path) -> Iterator[tuple[int, Path]]:
 def test_files_of_another_mount_namespace_are_read_through_their_process(elsewhere: tuple[int, Path]) -> None:
     pid, path = elsewhere
     assert not path.exists()
-    table = Elf(f"/proc/{pid}/root{path.with_suffix('.whole')}").symbols(".symtab")
-    inside = Elf(f"/proc/{pid}/root{path}")
+    table = Elf(path.with_suffix(".whole"), root=f"/proc/{pid}/root").symbols(".symtab")
+    inside = Elf(path, root=f"/proc/{pid}/root")
     assert table is not None
     value = next(int(e["value"]) for e in table.entries if table.name(int(e["name"])) == b"inner")
     offsets = inside.offsets_of(np.array([value], np.uint64))
@@ -204,3 +205,49 @@ def test_kernel_addresses_have_the_names_of_proc_kallsyms() -> None:
     chosen = sorted(functions)[:: len(functions) // 500]
     chains = Symbolizer().kernel(np.array(chosen, np.uint64))
     assert [frame.function for (frame,) in chains] == [functions[address][2] for address in chosen]
+
+
+@pytest.fixture
+def contained(tmp_path: Path) -> Iterator[tuple[int, Path]]:
+    """A process with another root, in a mount namespace of its own, and a library there.
+
+    Its path is an absolute link, which leads to another file in our root.
+    """
+    if os.geteuid() != 0:
+        pytest.skip("only root can change the root directory")
+    top = tmp_path / "root"
+    library = tmp_path / "lib" / "libwork.so"  # in both roots
+    inside = Path(f"{top}{library.parent}")
+    for place, function in ((library.parent, "ours"), (inside, "theirs")):
+        place.mkdir(parents=True)
+        (place / "lib.c").write_text(f"int {function}(int x) {{ return x * 3; }}\n")
+        real = place / "real.so"
+        subprocess.run(["gcc", "-g", "-shared", "-fPIC", "-o", real, place / "lib.c"], check=True)
+        (place / "libwork.so").symlink_to(library.parent / "real.so")
+    code = "import os, sys; os.chroot(sys.argv[1]); print('in', flush=True); sys.stdin.read()"
+    words = ["unshare", "--mount", "--propagation", "private", sys.executable, "-I", "-c", code, str(top)]
+    with subprocess.Popen(words, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as process:
+        assert process.stdin is not None and process.stdout is not None
+        if process.stdout.readline() != "in\n":
+            pytest.skip("no mount namespace can be made here")
+        yield process.pid, library
+        process.stdin.close()
+
+
+def test_absolute_links_of_a_container_lead_to_its_own_files(contained: tuple[int, Path]) -> None:
+    pid, library = contained
+    elf = Elf(library, root=f"/proc/{pid}/root")
+    table = elf.symbols(".symtab")
+    assert table is not None
+    value = next(int(e["value"]) for e in table.entries if table.name(int(e["name"])) == b"theirs")
+    (frame,) = Symbolizer().user(Module(str(library), "", pid), elf.offsets_of(np.array([value], np.uint64)))[0]
+    assert (frame.function, frame.line) == ("theirs", 1)
+    ours = Symbolizer(live=False).user(Module(str(library)), elf.offsets_of(np.array([value], np.uint64)))
+    assert [frame.function for frame in ours[0]] == ["ours"]
+
+
+def test_attach_points_in_a_container_are_functions_of_its_own_files(contained: tuple[int, Path]) -> None:
+    pid, library = contained
+    words = [sys.executable, "-m", "insitu", "trace", "-p", str(pid), "-l", f"uprobe:{library}:*rs"]
+    done = subprocess.run(words, capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines() == [f"uprobe:{library}:theirs"]

@@ -72,8 +72,8 @@ def _padded(name: bytes) -> bytes:
     return name + b"\0" * (8 - len(name) % 8)
 
 
-def perf_names(directory: Path, path: Path, file_offsets: Sequence[int]) -> list[str]:
-    """What perf script calls each offset of the file ``path``, asked through a perf.data with one sample for each."""
+def recording_of(directory: Path, path: Path, file_offsets: Sequence[int]) -> Path:
+    """A perf.data file with a sample at each offset of the file ``path``."""
     attr = struct.pack("<IIQQQQQ", 1, 128, 0, 1000, 1 | 2 | 4, 0, 1 << 8 | 1 << 9 | 1 << 23).ljust(128, b"\0")
     mapping = struct.pack("<IIQQQIIQQII", _PID, _PID, _BASE, 1 << 32, 0, 0, 0, 0, 0, 5, 2) + _padded(bytes(path))
     records = [_record(3, 0, struct.pack("<II", _PID, _PID) + _padded(b"prog")), _record(10, 2, mapping)]
@@ -83,6 +83,12 @@ def perf_names(directory: Path, path: Path, file_offsets: Sequence[int]) -> list
     sizes = struct.pack("<8Q", _HEADER_BYTES, _ATTR_BYTES, _HEADER_BYTES, _ATTR_BYTES, start, len(data), 0, 0)
     recording = directory / "synthetic.data"
     recording.write_bytes(b"PERFILE2" + sizes + b"\0" * 32 + attr + struct.pack("<QQ", start, 0) + data)
+    return recording
+
+
+def perf_names(directory: Path, path: Path, file_offsets: Sequence[int]) -> list[str]:
+    """What perf script calls each offset of the file ``path``, asked through a perf.data with one sample for each."""
+    recording = recording_of(directory, path, file_offsets)
     done = subprocess.run(["perf", "script", "-i", str(recording), "-F", "ip,sym"], capture_output=True, check=True)
     lines = [line.split(None, 1) for line in done.stdout.decode(errors="replace").splitlines() if line.strip()]
     assert len(lines) == len(file_offsets), done.stderr

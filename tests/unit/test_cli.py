@@ -418,3 +418,23 @@ def test_a_message_takes_the_place_of_a_progress_line():
     assert shown == b"insitu: 1 MB\\x1b" + erase + b"insitu: 2 MB" + erase + b"insitu: done\n"
     quiet = subprocess.run([sys.executable, "-c", script], stderr=subprocess.PIPE, check=True, timeout=60)
     assert quiet.stderr == b"insitu: done\n"
+
+
+def test_data_that_does_not_fit_in_memory_is_one_line_with_a_remedy(tmp_path):
+    import resource
+
+    gibibyte = 1 << 30
+    path = tmp_path / "large.folded"
+    path.write_text("main;work 1\n" * 10_000)
+    os.truncate(path, 32 * gibibyte)  # what follows the text is read as one more line
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "report", path],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_AS, (16 * gibibyte, 16 * gibibyte)),
+    )
+    assert (done.returncode, done.stdout) == (1, "")
+    assert done.stderr.splitlines() == [
+        "insitu: out of memory: the data does not fit in what this process may use "
+        "(raise the limit of 16384 MiB (ulimit -v); what was recorded is kept)"
+    ]

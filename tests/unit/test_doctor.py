@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from insitu import capabilities
-from insitu.capabilities import Feature, Result, State, inspecting, laboratory, links, profiling, tracing
+from insitu.capabilities import Feature, Result, State, inspecting, laboratory, links, needs, profiling, tracing
 from insitu.capabilities.result import asked_once, no, opened, partly, yes
 from insitu.errors import InsituError
 from insitu.kernel.perf_event import Sample
@@ -37,7 +37,7 @@ def doctor_says(*words: str, prefix: tuple[str, ...] = ()) -> str:
 def test_json_names_the_host_and_every_feature_with_a_state() -> None:
     found = json.loads(doctor_says("--json"))
     assert (found["kernel"], found["uid"]) == (os.uname().release, os.geteuid())
-    assert {feature["group"] for feature in found["features"]} == {"profile", "trace", "inspect", "lab"}
+    assert {feature["group"] for feature in found["features"]} == {"commands", "profile", "trace", "inspect", "lab"}
     assert {feature["state"] for feature in found["features"]} <= {"yes", "no", "partly"}
 
 
@@ -140,7 +140,7 @@ def test_sample_fields_are_those_of_this_kernels_version() -> None:
 
 def test_asking_leaves_no_descriptor_no_mount_and_no_child() -> None:
     def ask_anew() -> None:
-        for module in (profiling, tracing, laboratory, inspecting):
+        for module in (needs, profiling, tracing, laboratory, inspecting):
             for _, probe in module.PROBES:
                 probe.forget()
         for link in (links.perf_links, links.kprobe_multi, links.uprobe_multi):
@@ -195,3 +195,18 @@ def test_without_privileges_it_answers_no_and_says_how() -> None:
     assert "root" in found["capabilities"]["remedy"]
     assert found["timer sampling"]["state"] == "yes"
     assert found["timer sampling"]["details"]["max_stack"] > 0
+
+
+def test_the_documented_capabilities_are_those_that_the_doctor_asks_for() -> None:
+    page = (Path(__file__).parents[2] / "docs/security.md").read_text()
+    table = page.partition("| use | capabilities (CAP_...) | not needed with |\n| --- | --- | --- |\n")[2].partition(
+        "\n\n"
+    )[0]
+    rows = [[cell.strip() for cell in line.strip("|").split("|")] for line in table.splitlines()]
+    assert [(use, caps) for use, caps, _ in rows] == [
+        (need.use, ", ".join(need.capabilities) or "none") for need in needs.NEEDS
+    ]
+    for need, (_, _, instead) in zip(needs.NEEDS, rows, strict=True):
+        assert instead.startswith(f"`sysctl {need.instead}`" if need.instead else "") and bool(instead) == bool(
+            need.sysctls
+        )

@@ -1,6 +1,7 @@
 """A program's types: DWARF converted to BTF, against what the compiler itself says of the same source."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -45,7 +46,7 @@ def built(tmp_path_factory: pytest.TempPathFactory) -> tuple[BinaryTypes, dict[s
     subprocess.run(["g++", "-g", "-O1", "-Wno-invalid-offsetof", "t.cc", "-o", "t"], cwd=directory, check=True)
     lines = subprocess.run([directory / "t"], capture_output=True, text=True, check=False).stdout.splitlines()
     path = str(directory / "t")
-    return BinaryTypes(Elf(path), path), {name: int(at) for name, at in (line.split() for line in lines)}
+    return BinaryTypes(Elf(path)), {name: int(at) for name, at in (line.split() for line in lines)}
 
 
 def test_members_lie_where_the_compiler_put_them(built: tuple[BinaryTypes, dict[str, int]]) -> None:
@@ -109,18 +110,37 @@ def test_what_is_not_there_is_none(built: tuple[BinaryTypes, dict[str, int]], tm
     (tmp_path / "plain.c").write_text("int main(void) { return 0; }")
     subprocess.run(["gcc", "plain.c", "-o", "plain"], cwd=tmp_path, check=True)
     plain = str(tmp_path / "plain")
-    assert BinaryTypes(Elf(plain), plain).function("main") is None
+    assert BinaryTypes(Elf(plain)).function("main") is None
+
+
+def damaged_by(tmp_path: Path, *options: str, compress: bool = False) -> Path:
+    """A program whose debug information objcopy has changed with these options."""
+    (tmp_path / "t.c").write_text("struct pair { int first; }; struct pair global; int main(void) { return 0; }")
+    gcc = ["gcc", "-g", "-gdwarf-5", *(["-gz=zlib"] if compress else []), "t.c", "-o", "t"]
+    subprocess.run(gcc, cwd=tmp_path, check=True)
+    subprocess.run(["objcopy", *options, "t", "damaged"], cwd=tmp_path, check=True)
+    return tmp_path / "damaged"
+
+
+def look_ups(path: Path) -> list[Callable[[], object]]:
+    types = BinaryTypes(Elf(path))
+    return [lambda: types.find("pair", "struct"), lambda: types.function("main"), lambda: types.enumerator("RED")]
 
 
 def test_damaged_debug_information_is_one_line_with_the_file(tmp_path: Path) -> None:
-    (tmp_path / "t.c").write_text("struct pair { int first; }; struct pair global; int main(void) { return 0; }")
-    subprocess.run(["gcc", "-g", "-gdwarf-5", "t.c", "-o", "t"], cwd=tmp_path, check=True)
     # Names of entries are offsets into .debug_str (DWARF 5, 7.5.5, DW_FORM_strp), which is taken away.
-    subprocess.run(["objcopy", "--remove-section", ".debug_str", "t", "damaged"], cwd=tmp_path, check=True)
-    path = str(tmp_path / "damaged")
-    types = BinaryTypes(Elf(path), path)
-    for look_up in (lambda: types.find("pair", "struct"), lambda: types.function("main")):
+    path = damaged_by(tmp_path, "--remove-section", ".debug_str")
+    for look_up in look_ups(path):
         with pytest.raises(InsituError, match=f"^{path}: debug information is damaged: [^\n]*$"):
             look_up()
-    with pytest.raises(InsituError, match="debug information is damaged"):
-        types.enumerator("RED")
+
+
+def test_a_section_that_cannot_be_decompressed_is_one_line_with_the_file(tmp_path: Path) -> None:
+    path = damaged_by(tmp_path, compress=True)
+    image, info = bytearray(path.read_bytes()), Elf(path).section(".debug_info")
+    assert info is not None and info.compressed
+    image[info.offset + 24 : info.offset + info.size] = bytes(info.size - 24)  # what follows Elf64_Chdr
+    path.write_bytes(image)
+    for look_up in look_ups(path):
+        with pytest.raises(InsituError, match=f"^{path}: debug information is damaged: libelf[^\n]*$"):
+            look_up()

@@ -58,6 +58,17 @@ def test_what_is_no_regular_file_is_never_opened(tmp_path: Path) -> None:
     assert sorted(Path("/dev/pts").iterdir()) == before
 
 
+@pytest.mark.parametrize("name", ["/proc/self/status", "/proc/kmsg", "/sys/kernel/mm/transparent_hugepage/enabled"])
+def test_files_that_the_kernel_writes_are_not_opened(name: str, tmp_path: Path) -> None:
+    if not Path(name).exists():
+        pytest.skip(f"there is no {name}")
+    (tmp_path / "link").symlink_to(name)
+    assert refusal(tmp_path / "link") in (errno.EINVAL, errno.ELOOP)  # /proc/self is a magic link
+    with pytest.raises(OSError) as refused:
+        open_kernel_link(name)
+    assert refused.value.errno == errno.EINVAL
+
+
 def test_magic_links_of_proc_are_followed_on_request_only(tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("x")
     with (tmp_path / "secret").open() as file:

@@ -44,7 +44,7 @@ def _numbers(data):
     return numbers
 
 
-class _Decoded:
+class Decoded:
     """The messages of a profile, as profile.proto numbers their fields."""
 
     def __init__(self, data):
@@ -90,7 +90,7 @@ def _one(fields, number):
 
 def test_stacks_counts_and_weights_arrive_by_thread(profile_of):
     rows = [("p", 11, ["main", "a"], 3), ("p", 12, ["main", "a"], 2), ("q", 13, ["main"], 1), ("p", 11, ["main"], 4)]
-    decoded = _Decoded(write_pprof(profile_of(rows, weight=1000)))
+    decoded = Decoded(write_pprof(profile_of(rows, weight=1000)))
     assert decoded.types == [("samples", "count"), ("cpu", "nanoseconds")]
     assert decoded.stacks() == {
         ("p", 11, "main", "a"): 3 + 3000j,
@@ -102,7 +102,7 @@ def test_stacks_counts_and_weights_arrive_by_thread(profile_of):
 
 def test_a_thread_that_execs_is_labelled_with_the_name_of_the_time(profile_of):
     profile = profile_of([("bash", 7, ["main"], 3), ("ls", 7, ["main"], 1)], weight=1)
-    assert _Decoded(write_pprof(profile)).stacks() == {("bash", 7, "main"): 3 + 3j, ("ls", 7, "main"): 1 + 1j}
+    assert Decoded(write_pprof(profile)).stacks() == {("bash", 7, "main"): 3 + 3j, ("ls", 7, "main"): 1 + 1j}
 
 
 def test_inlined_frames_share_the_location_of_the_function_they_are_part_of(profile_of):
@@ -110,7 +110,7 @@ def test_inlined_frames_share_the_location_of_the_function_they_are_part_of(prof
     middle = Frame("middle", "/bin/p", "p.h", 20, inlined=True)
     inner = Frame("inner", "/bin/p", "q.h", 10, inlined=True)
     main = Frame("main", "/bin/p", "p.c", 99)
-    decoded = _Decoded(write_pprof(profile_of([("p", 1, [main, outer, middle, inner], 1)])))
+    decoded = Decoded(write_pprof(profile_of([("p", 1, [main, outer, middle, inner], 1)])))
     leaf_first = [decoded.locations[at] for at in _numbers(decoded.samples[0][1][0])]
     assert leaf_first == [
         ("/bin/p", [("inner", "q.h", 10), ("middle", "p.h", 20), ("outer", "p.c", 30)]),
@@ -121,14 +121,14 @@ def test_inlined_frames_share_the_location_of_the_function_they_are_part_of(prof
 def test_a_stack_that_ends_in_the_outer_function_has_a_location_without_the_inlined(profile_of):
     inlined = Frame("inl", "/bin/p", inlined=True)
     rows = [("p", 1, ["main", inlined], 1), ("p", 1, ["main"], 1), ("p", 1, ["main", inlined, "callee"], 1)]
-    decoded = _Decoded(write_pprof(profile_of(rows, weight=0)))
+    decoded = Decoded(write_pprof(profile_of(rows, weight=0)))
     assert set(decoded.stacks()) == {("p", 1, "main"), ("p", 1, "main", "inl"), ("p", 1, "main", "inl", "callee")}
     lines = sorted(len(lines) for _, lines in decoded.locations.values())
     assert lines == [1, 1, 2]
 
 
 def test_mappings_say_that_nothing_is_left_to_symbolize(profile_of):
-    decoded = _Decoded(write_pprof(profile_of([("p", 1, [Frame("k", "[kernel.kallsyms]"), Frame("u")], 1)])))
+    decoded = Decoded(write_pprof(profile_of([("p", 1, [Frame("k", "[kernel.kallsyms]"), Frame("u")], 1)])))
     assert list(decoded.mappings.values()) == ["[kernel.kallsyms]"]
     assert [_fields(decoded.top[3][0])[flag] for flag in (7, 8, 9, 10)] == [[1]] * 4
     assert {mapping for mapping, _ in decoded.locations.values()} == {"", "[kernel.kallsyms]"}
@@ -142,30 +142,30 @@ def test_time_duration_period_and_losses_are_stored(profile_of):
         end_ns=5_000_000_005,
     )
     profile = profile_of([("p", 1, ["main"], 1)], manifest=manifest, losses={"ring": 7})
-    top = (decoded := _Decoded(write_pprof(profile))).top
+    top = (decoded := Decoded(write_pprof(profile))).top
     assert (top[9], top[10], top[12]) == ([1_700_000_000_000_000_000], [5_000_000_000], [10_000_000])
     assert decoded.strings[_numbers(top[13][0])[0]] == "7 records were lost"
 
 
 def test_other_events_are_counts_of_their_name(profile_of):
-    decoded = _Decoded(write_pprof(profile_of([("p", 1, ["main"], 2)], event="page-faults", weight=3)))
+    decoded = Decoded(write_pprof(profile_of([("p", 1, ["main"], 2)], event="page-faults", weight=3)))
     assert decoded.types == [("samples", "count"), ("page-faults", "count")]
 
 
 def test_bytes_keep_their_unit(profile_of):
     profile = profile_of([("p", 1, ["main"], 2)], event="alloc", weight=64, unit="bytes", counted="events")
-    assert _Decoded(write_pprof(profile)).types == [("events", "count"), ("alloc", "bytes")]
+    assert Decoded(write_pprof(profile)).types == [("events", "count"), ("alloc", "bytes")]
 
 
 def test_imported_sums_of_samples_are_one_number_a_stack(profile_of):
     profile = profile_of([("p", 1, ["main"], 1)], event="samples", weight=40, preferred="weight")
-    decoded = _Decoded(write_pprof(profile))
+    decoded = Decoded(write_pprof(profile))
     assert decoded.types == [("samples", "count")]
     assert _numbers(decoded.samples[0][2][0]) == [40]
 
 
 def test_an_empty_profile_is_a_whole_file(profile_of):
-    assert _Decoded(write_pprof(profile_of([]))).samples == []
+    assert Decoded(write_pprof(profile_of([]))).samples == []
 
 
 @given(st.integers(-(2**63), 2**64 - 1))
@@ -177,5 +177,5 @@ def test_numbers_of_any_size_read_back(value):
 @given(st.text(min_size=1), st.lists(st.booleans(), min_size=1, max_size=6))
 def test_any_name_and_any_run_of_inlined_frames_arrives(profile_of, name, inlined):
     frames = [Frame(f"{at}{name}", inlined=flag) for at, flag in enumerate(inlined)]
-    decoded = _Decoded(write_pprof(profile_of([(name, 3, frames, 2)], weight=5)))
+    decoded = Decoded(write_pprof(profile_of([(name, 3, frames, 2)], weight=5)))
     assert decoded.stacks() == {(name, 3, *(frame.function for frame in frames)): 2 + 10j}

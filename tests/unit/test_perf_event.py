@@ -1,13 +1,26 @@
 """Layouts and numbers of perf_event_open(2), against the C compiler's reading of the kernel's header."""
 
 import ctypes
+import errno
 import subprocess
 from pathlib import Path
 
 import pytest
 
+from insitu.errors import InsituError
 from insitu.kernel import perf_event
-from insitu.kernel.perf_event import Attr, Flag, Hardware, Ioctl, ReadFormat, Record, Sample, Software, Type
+from insitu.kernel.perf_event import (
+    Attr,
+    Flag,
+    Hardware,
+    Ioctl,
+    ReadFormat,
+    Record,
+    Sample,
+    Software,
+    Type,
+    open_event,
+)
 
 HEADER = Path("/usr/include/linux/perf_event.h")
 pytestmark = pytest.mark.skipif(not HEADER.exists(), reason="needs the kernel's user headers (linux-libc-dev)")
@@ -90,3 +103,19 @@ def test_a_missing_process_is_named() -> None:
     attr = Attr(type=Type.SOFTWARE, config=Software.CPU_CLOCK, exclude_kernel=1, exclude_hv=1)
     with pytest.raises(perf_event.InsituError, match="no process or thread 4194304"):
         perf_event.open_event(attr, pid=4194304)  # one more than PID_MAX_LIMIT allows
+
+
+@pytest.mark.parametrize(("level", "capability"), [("2", "CAP_PERFMON"), ("3", "CAP_SYS_ADMIN")])
+def test_a_refusal_names_the_capability_that_would_do(
+    monkeypatch: pytest.MonkeyPatch, level: str, capability: str
+) -> None:
+    """Debian's 6.1 at level 3 refuses a process with CAP_PERFMON."""
+    monkeypatch.setattr(perf_event.procfs, "sysctl", lambda name: level)
+    monkeypatch.setattr(perf_event, "syscall", _refuse)
+    with pytest.raises(InsituError) as caught:
+        open_event(Attr(type=Type.SOFTWARE), pid=-1, cpu=0)
+    assert caught.value.remedy.startswith(f"run as root or with {capability}, ")
+
+
+def _refuse(*arguments: object) -> int:
+    raise OSError(errno.EACCES, "Permission denied")

@@ -91,14 +91,6 @@ def test_this_process_sees_our_files_under_its_own_id() -> None:
     assert Path(procfs.root(os.getpid())).stat().st_ino == Path("/").stat().st_ino
 
 
-def test_a_mapped_file_whose_name_holds_a_carriage_return_is_one_area(tmp_path: Path) -> None:
-    path = tmp_path / "a\rb\nc"
-    path.write_bytes(b"x")
-    with path.open("rb") as file, mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ):
-        found = [area for area in procfs.areas(os.getpid()) if area.path == os.fsencode(path)]
-    assert [area.inode for area in found] == [path.stat().st_ino]
-
-
 @pytest.mark.parametrize(
     "text", [b"", b"x", b"Uid:\t\nTgid:\tx\n", b"1-2 r-xp 0 0 1\n", b"\xff-1 r 0 0:0 0\n", b"1 (a) S 2\n"]
 )
@@ -110,3 +102,18 @@ def test_files_of_another_format_are_an_error_with_their_name(monkeypatch: pytes
     if text:
         with pytest.raises(OSError, match="'/proc/7/maps'"):
             list(procfs.areas(7))
+
+
+def test_names_of_a_process_end_no_line_of_its_files(tmp_path: Path) -> None:
+    """The kernel escapes newlines alone (fs/proc/array.c, fs/proc/task_mmu.c)."""
+    name = tmp_path / "a\rb\x0b\x1c\nc"
+    name.write_bytes(bytes(4096))
+    renamed = b"x\rUid:\t0 0"
+    with name.open("r+b") as file, mmap.mmap(file.fileno(), 0):
+        assert os.fsencode(name) in {area.path for area in procfs.areas(os.getpid())}
+    with subprocess.Popen(
+        ["sh", "-c", 'printf "$1" > /proc/$$/comm; echo; read word', "sh", renamed], stdin=-1, stdout=-1
+    ) as shell:
+        shell.stdout.readline()
+        assert procfs.status(shell.pid)[3:5] == (os.getuid(), renamed)
+        shell.communicate(b"\n")

@@ -11,9 +11,10 @@ from hypothesis import strategies as st
 
 from insitu.session.manifest import Manifest
 from insitu.symbols.frame import KERNEL, Frame
+from insitu.terminal_text import printable
 from insitu.views.report import build_report, to_json
 from insitu.views.report_text import report_lines
-from insitu.views.terminal import Screen, printable, shorten
+from insitu.views.terminal import Screen, shorten
 
 _LONG = (
     "std::map<std::basic_string<char>, std::vector<int, std::allocator<int> > >::_M_emplace_hint_unique(int) const"

@@ -2,16 +2,18 @@
 
 import shutil
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from insitu.symbols.demangle import demangle
+from insitu.symbols.bounded_demangle import _is_bounded
+from insitu.symbols.demangle import demangle, demangle_with_parameters
 from insitu.symbols.elf import Elf
 
-from .symbols_peer import needs
+from .symbols_peer import compiled, needs
 
 
 def cxxfilt(names: list[bytes]) -> list[str]:
@@ -105,3 +107,77 @@ def test_back_references_that_print_exponentially_long_names_are_left_mangled() 
 )
 def test_any_bytes_give_some_text(prefix: bytes, rest: bytes) -> None:
     assert isinstance(demangle(prefix + rest.replace(b"\0", b"")), str)
+
+
+TEMPLATES_CPP = """
+#include <string>
+#include <functional>
+#include <map>
+#include <tuple>
+#include <vector>
+template <class A, class B> struct Pair { A a; B b; template <class F> void each(F f) { f(a); f(b); } };
+template <class T> using Deep = Pair<std::map<T, std::vector<T>>, std::function<T(std::map<T, std::vector<T>>, T)>>;
+template <class... T> __attribute__((noinline)) int many(std::tuple<T, T *>... all, Pair<T, T>... pairs) {
+  auto local = [&](auto... more) { return sizeof...(more) + sizeof...(all) + sizeof...(pairs); };
+  return local(all...) + local(pairs...);
+}
+int main(int c, char **v) {
+  Deep<std::string> deep;
+  deep.b = [](auto &&m, auto &&s) { return m.begin()->first + s; };
+  deep.a[v[0]].push_back(v[0]);
+  int n = 0;
+  deep.each([&](auto &x) { n += sizeof(x); });
+  Pair<Pair<Deep<std::string>, Deep<std::string>>, Pair<Deep<std::string>, Deep<std::string>>> deeper;
+  deeper.each([&](auto &x) { x.each([&](auto &y) { y.each([&](auto &z) { n += sizeof(z); }); }); });
+  std::tuple<int, int *> t;
+  return n + many<int, int>(t, t, {1, 2}, {3, 4}) + deep.b(deep.a, v[0]).size();
+}
+"""
+
+
+def doubling(levels: int) -> bytes:
+    """``f(A<int, int>, A<A<int, int>, A<int, int>>, ...)``, each parameter with the one before in it twice."""
+    ids = ["", *"0123456789ABCDEFGHIJKLMNOPQRSTUVWXYZ"]
+    return b"_Z1f1AIiiE" + b"".join(f"S_IS{ids[i]}_S{ids[i]}_E".encode() for i in range(1, levels + 1))
+
+
+def test_names_that_expand_to_gigabytes_stay_mangled() -> None:
+    ends = b"_Z1f1AIiiE" + doubling(3)[10:]
+    assert demangle_with_parameters(ends).count("int") == 2 + 4 + 8 + 16
+    bomb = doubling(29)
+    assert demangle(bomb) == bomb.decode()
+    assert demangle_with_parameters(bomb) == bomb.decode()
+    assert demangle_with_parameters(doubling(10)).count("int") == 2**12 - 2  # 2 + 4 + ... + 2^11
+
+
+def test_after_a_name_that_ends_the_demangling_process_others_get_a_new_one() -> None:
+    in_process = b"_ZN1AIiE1fI" + b"S0_" * 20 + b"EEvZ1gvE1B"
+    before = demangle_with_parameters(in_process)
+    assert demangle(doubling(28)).startswith("_Z")
+    assert demangle_with_parameters(in_process) == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    [
+        b"_Z42" + b"&" * 40 + b"xyv",
+        b"_Z8002" + b"&" * 8000 + b"xyv",
+        b"_Z1fIiE" + b"PF" * 900 + b"v" + b"vE" * 900 + b"v",
+        b"_Z9000" + b"operator " * 1000 + b"v",
+        b"_R" + b"NvC1a" * 3000,
+        b"_ZN" + b"17h0123456789abcdefE" * 800 + b"$",
+    ],
+    ids=["ampersands", "many ampersands", "pointers to functions", "operators", "rust paths", "rust hashes"],
+)
+def test_names_made_to_be_slow_are_shown_within_a_moment(name: bytes) -> None:
+    code = "import sys; from insitu.symbols.demangle import demangle; demangle(sys.stdin.buffer.read())"
+    subprocess.run([sys.executable, "-c", code], input=name, check=True, timeout=60)
+
+
+@needs("c++filt")
+def test_names_of_a_program_with_deep_templates_are_those_of_cxxfilt(tmp_path: Path) -> None:
+    program = compiled(tmp_path, TEMPLATES_CPP, "-O1", "-std=c++17")
+    names = names_in(program, ".symtab", (b"_Z",))
+    assert any(not _is_bounded(name) for name in names) and any(map(_is_bounded, names))
+    done = subprocess.run(["c++filt"], input=b"\n".join(names), capture_output=True, check=True)
+    assert [demangle_with_parameters(name) for name in names] == done.stdout.decode().splitlines()

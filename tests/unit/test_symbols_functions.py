@@ -16,7 +16,7 @@ from .symbols_peer import INLINES_CPP, compiled, needs, perf_names
 def our_names(path: Path, file_offsets: list[int]) -> list[str]:
     elf = Elf(path)
     debug = None if elf.section(".symtab") else find_debug_file(elf, path)
-    table = FunctionTable(elf if debug is None else Elf(debug), elf, demangle)
+    table = FunctionTable(debug or elf, elf, demangle)
     found = table.find(elf.vaddrs_of(np.array(file_offsets, np.uint64))).tolist()
     return [table.name(function) if function >= 0 else "[unknown]" for function in found]
 

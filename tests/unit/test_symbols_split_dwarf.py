@@ -152,7 +152,7 @@ def test_a_split_file_of_another_compilation_is_not_used(tmp_path: Path) -> None
     shutil.copy(split, kept)
     compiled(tmp_path, CPP.replace("100000", "100001"), "-gsplit-dwarf")
     assert {frame.line for chain in frames(kept, offsets) for frame in chain} == {0}
-    assert joined(Elf(kept), [kept]).missing == 1
+    assert joined(Elf(kept), [(kept, Path("/"))]).missing == 1
 
 
 def test_a_split_file_that_is_missing_is_reported_and_used_once_it_is_there(tmp_path: Path) -> None:
@@ -169,7 +169,7 @@ def test_a_split_file_that_is_missing_is_reported_and_used_once_it_is_there(tmp_
 
 def test_readelf_accepts_the_joined_image(tmp_path: Path) -> None:
     _, split = whole_and_split(tmp_path)
-    image = joined(Elf(split), [split]).image
+    image = joined(Elf(split), [(split, Path("/"))]).image
     assert image is not None
     (tmp_path / "joined").write_bytes(image)
     words = ["readelf", "-W", "--debug-dump=info,abbrev,Ranges", "-S", str(tmp_path / "joined")]
@@ -200,6 +200,6 @@ def test_damaged_split_files_raise_nothing(small: Path, places: list[tuple[int, 
         damaged[at % len(damaged)] = byte
     try:
         dwo.write_bytes(bytes(damaged[: places[0][0] % len(damaged)] if cut else damaged))
-        joined(Elf(small), [small])
+        joined(Elf(small), [(small, Path("/"))])
     finally:
         dwo.write_bytes(whole)

@@ -59,13 +59,13 @@ def test_a_symcache_of_another_version_is_asked_through_symbolic(
     section = elf.section(".text")
     assert section is not None
     addresses = np.arange(section.address, section.address + section.size, dtype=np.uint64)
-    ours = LineTable.of(elf, program)
+    ours = LineTable.of(elf)
 
     def unread(data: bytes) -> Symcache:
         raise ValueError("another version")
 
     monkeypatch.setattr(line_table, "Symcache", unread)
-    theirs = LineTable.of(elf, program)
+    theirs = LineTable.of(elf)
     assert ours is not None and theirs is not None
     assert theirs.find(addresses) == ours.find(addresses)
 

@@ -163,6 +163,21 @@ def test_addresses_between_and_beyond_functions_have_no_row(program: Path) -> No
     assert rows_at(frames, np.array([0, 2**64 - 1, 2**63], np.uint64)) == [None] * 3
 
 
+def test_a_program_that_is_far_too_long_leaves_its_function_without_rows(tmp_path: Path) -> None:
+    source = "int main(void) { return 0; }\n"
+    for name, count in (("short_one", 100), ("long_one", 2_000_000)):  # DW_CFA_remember_state
+        body = f".rept {count}\n.cfi_escape 0x0a\n.endr\nret\n.cfi_endproc\n.size {name}, .-{name}\n"
+        source += f'asm(R"(.type {name}, @function\n.globl {name}\n{name}: .cfi_startproc\n{body})");\n'
+    (tmp_path / "long.cc").write_text(source)
+    subprocess.run(["g++", "-o", tmp_path / "long", tmp_path / "long.cc"], check=True)
+    elf = Elf(tmp_path / "long")
+    symbols = elf.symbols(".symtab")
+    assert symbols is not None
+    at = {symbols.name(int(entry["name"])): int(entry["value"]) for entry in symbols.entries}
+    found = rows_at(CallFrames(elf, 17), np.array([at[b"main"], at[b"short_one"], at[b"long_one"]], np.uint64))
+    assert [row is not None for row in found] == [True, True, False]
+
+
 def test_flipped_bits_in_the_frame_sections_of_real_files_raise_nothing(program: Path) -> None:
     original = program.read_bytes()
     elf = Elf(original)

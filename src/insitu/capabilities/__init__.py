@@ -1,7 +1,8 @@
 """What this kernel, machine and user can do, asked once and by doing it.
 
 Each question is a function of a module here (profiling, tracing, links, inspecting, laboratory) that returns a typed
-Result: ``capabilities.profiling.sampling().details.max_stack``. ``ask()`` puts all of them, for `insitu doctor`.
+Result: ``capabilities.profiling.sampling().details.max_stack``. ``ask()`` puts all of them, for `insitu doctor`, and
+before them those of needs: which commands this user may use.
 """
 
 from typing import Any, NamedTuple
@@ -20,14 +21,15 @@ class Feature(NamedTuple):
 
 
 def ask() -> tuple[Feature, ...]:
-    """All features, grouped by what they are for ("profile", "trace", "inspect", "lab"), in the order to show them.
+    """All features, grouped ("commands", "profile", "trace", "inspect", "lab"), in the order to show them.
 
-    Each is tried: opened, loaded or read, and closed at once; nothing is raised. Takes a few tenths of a second the
-    first time.
+    But for commands, each is tried: opened, loaded or read, and closed at once; nothing is raised. Takes a few tenths
+    of a second the first time.
     """
-    from insitu.capabilities import inspecting, laboratory, profiling, tracing
+    from insitu.capabilities import inspecting, laboratory, needs, profiling, tracing
 
     groups = (
+        ("commands", needs.PROBES),
         ("profile", profiling.PROBES),
         ("trace", tracing.PROBES),
         ("inspect", inspecting.PROBES),

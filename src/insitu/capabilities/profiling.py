@@ -188,9 +188,10 @@ def kernel_symbols() -> Result[None]:
         return no(f"/proc/kallsyms: {error.strerror}", "a kernel with CONFIG_KALLSYMS", error.errno or 0)
     if shown:
         return yes("/proc/kallsyms")
-    level = procfs.sysctl("kernel.kptr_restrict")
+    settings = ("kernel.kptr_restrict", "kernel.perf_event_paranoid")
     return no(
-        f"addresses are hidden (kernel.kptr_restrict={level})", "run as root, or: sysctl kernel.kptr_restrict=0"
+        f"addresses are hidden ({', '.join(f'{name}={procfs.sysctl(name)}' for name in settings)})",
+        "run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1",
     )
 
 

@@ -55,7 +55,15 @@ class Result(NamedTuple, Generic[D]):
 
 
 # Bit numbers of include/uapi/linux/capability.h.
-CAPABILITIES: Final = {"SYS_PTRACE": 19, "SYS_ADMIN": 21, "SYS_RESOURCE": 24, "PERFMON": 38, "BPF": 39}
+CAPABILITIES: Final = {
+    "DAC_READ_SEARCH": 2,
+    "SYS_PTRACE": 19,
+    "SYS_ADMIN": 21,
+    "SYS_RESOURCE": 24,
+    "SYSLOG": 34,
+    "PERFMON": 38,
+    "BPF": 39,
+}
 
 _ENOTSUPP: Final = 524  # include/linux/errno.h: internal to the kernel, yet bpf(2) returns it
 

@@ -60,7 +60,7 @@ def run(args: argparse.Namespace) -> int:
     graph = call_graph(tree, node_percent=args.node_thres, edge_percent=args.edge_thres, limit=args.limit)
     title = f"{Path(path).name}: {stacks.total_count:,} {stacks.counted} of {stacks.event}"
     lost = loss_text(stacks.losses)
-    dot = to_dot(graph, title=f"{title}\n{lost}" if lost else title)
+    dot = to_dot(graph, title=title, lost=lost)
     data = to_svg(dot) if output is not None and output.suffix == ".svg" else dot.encode(errors="backslashreplace")
     if output is None:
         write_stdout(data)

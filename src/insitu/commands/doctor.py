@@ -1,6 +1,7 @@
 """What this kernel, machine and user can do, what is missing, and how to get it.
 
-Everything is tried: an event is opened, a program loaded, a probe attached, and closed at once.
+First come the commands, and the capabilities that this user lacks for each. All else
+is tried: an event is opened, a program loaded, a probe attached, and closed at once.
 
 examples:
   insitu doctor                   what this user can do

@@ -131,7 +131,7 @@ def _prompt(database: "Database", form: str, parameters: Mapping[str, str]) -> i
 
     from insitu.errors import InsituError
 
-    words = database.words()
+    words = [word for word in database.words() if word.isprintable()]  # readline writes them itself
     readline.set_completer(lambda text, state: ([w for w in words if w.startswith(text)] + [None])[state])
     readline.parse_and_bind("tab: complete")
     print("Statements end with ;   .tables lists tables   Ctrl-D leaves")

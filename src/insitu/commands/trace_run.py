@@ -14,7 +14,7 @@ from insitu.commands.trace import traced_process
 from insitu.errors import InsituError
 from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
-from insitu.probe.output.stream import JsonOutput, Output, TextOutput
+from insitu.probe.output.stream import JsonOutput, Output, TerminalJsonOutput, TextOutput
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.run import Runtime, has_user_addresses
 from insitu.probe.source import ScriptError, Source
@@ -164,10 +164,12 @@ class _Script(ProbeSource):
     def __init__(
         self, args: argparse.Namespace, source: Source, compiled: Compiled, context: Context, stream: BinaryIO
     ) -> None:
-        make = JsonOutput if args.format == "json" else TextOutput
+        terminal = stream.isatty()
 
         def output(runtime: Runtime) -> Output:
-            return make(runtime.loaded, runtime.formatter(), stream)
+            if args.format == "json":
+                return (TerminalJsonOutput if terminal else JsonOutput)(runtime.loaded, runtime.formatter(), stream)
+            return TextOutput(runtime.loaded, runtime.formatter(on_terminal=terminal), stream)
 
         super().__init__(compiled, source, context, output, log_level=1 if args.verbose else 0)
         self._args = args

@@ -328,9 +328,11 @@ def _explained(error: OSError, attr: Attr, pid: int, cpu: int) -> tuple[str, str
         if pid > 0 and _of_another_user(pid):  # kernel/events/core.c: perf_check_permission(), whatever the level
             return f"process {pid} belongs to another user", "run as root, or with CAP_PERFMON"
         whose = f"of process {pid}" if pid > 0 else "of every process" if pid == -1 else "of this process"
+        # Kernels that distributions patch for levels above 2 then ask for CAP_SYS_ADMIN alone.
+        capability = "CAP_PERFMON" if level is None or int(level) <= 2 else "CAP_SYS_ADMIN"
         return (
             f"{what} {whose}: permission denied (kernel.perf_event_paranoid is {level})",
-            f"run as root or with CAP_PERFMON, or: sysctl kernel.perf_event_paranoid={0 if pid == -1 else 1}",
+            f"run as root or with {capability}, or: sysctl kernel.perf_event_paranoid={0 if pid == -1 else 1}",
         )
     if code == errno.ESRCH:
         return f"no process or thread {pid}", ""

@@ -159,6 +159,14 @@ def root(pid: int) -> str:
     return f"/proc/{pid}/root"
 
 
+def split_root(path: str) -> tuple[str, str]:
+    """The root directory that ``path`` is seen through, "/" if it is ours, and the path below it."""
+    words = path.split("/", 4)
+    if len(words) == 5 and words[:2] == ["", "proc"] and words[2].isdecimal() and words[3] == "root":
+        return root(int(words[2])), f"/{words[4]}"
+    return "/", path
+
+
 def sees_our_files(pid: int) -> bool:
     """Whether a process has our mount namespace and root directory, so that paths mean the same to both."""
     return all(readlink(f"/proc/{pid}/{link}") == readlink(f"/proc/self/{link}") for link in ("ns/mnt", "root"))

@@ -5,12 +5,16 @@ for pipes: pieces of the dump in the order they were produced, each with its off
 name nor release, so that libkdumpfile, which drgn uses for such dumps, does not recognize the architecture either.
 """
 
+import contextlib
+import os
 import struct
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import BinaryIO, Final
 
 from insitu.errors import InsituError
+from insitu.files import name_beside
 from insitu.lab.guests.machine import parse_size
 from insitu.lab.guests.running_guests import Running
 from insitu.lab.qmp import Qmp
@@ -38,38 +42,54 @@ def dump_memory(guest: Running, output: Path, kind: str = "elf") -> int:
     ``kind`` is elf (as large as the guest's memory) or kdump (compressed page by page); drgn and crash read both.
     Raises InsituError, and leaves no file, if QEMU cannot write it.
     """
-    output = output.resolve()
     if output.is_dir():
         raise InsituError(f"{output} is a directory", status=2)
     if not output.parent.is_dir():
         raise InsituError(f"no directory {output.parent}")
-    partial = output.with_name(output.name + ".partial")
-    ordered = output.with_name(output.name + ".ordered")
-    try:
-        with Qmp(guest.directory / "qmp2") as qmp:
-            qmp.execute(
-                "dump-guest-memory", paging=False, protocol=f"file:{partial}", detach=True, format=_FORMATS[kind]
-            )
-            deadline = time.monotonic() + _DUMP_SECONDS
-            while (state := qmp.execute("query-dump"))["status"] == "active":
-                if time.monotonic() > deadline:
-                    raise InsituError(f"QEMU has not written the dump within {_DUMP_SECONDS:g} s")
-                time.sleep(0.05)
-        if state["status"] != "completed":
-            needed = parse_size(guest.memory) >> 20
-            raise InsituError(f"QEMU cannot write {output}", remedy=f"is there room for up to {needed} MB?")
+    # A link at the output is replaced, not followed.
+    output = output.parent.resolve() / output.name
+    with _private_file(output) as (dump, name):
+        _dump(guest, dump, output, kind)
         if kind == "kdump":
-            unflatten(partial, ordered)
-            name_system(ordered, node=guest.name, release=guest.release)
-            ordered.rename(output)
+            with _private_file(output) as (ordered, ordered_name):
+                unflatten(dump, ordered)
+                name_system(ordered, node=guest.name, release=guest.release)
+                ordered_name.rename(output)
         else:
-            partial.rename(output)
+            name.rename(output)
+    return output.stat().st_size
+
+
+@contextlib.contextmanager
+def _private_file(output: Path) -> Iterator[tuple[Path, Path]]:
+    """A new file for this user alone beside ``output``: its path by descriptor, and its name, unless it is renamed.
+
+    The name may lead elsewhere in a directory that another user may write to; the descriptor does not.
+    """
+    name = Path(name_beside(output))
+    try:
+        fd = os.open(name, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o600)
+        try:
+            yield Path(f"/proc/{os.getpid()}/fd/{fd}"), name
+        finally:
+            os.close(fd)
+            name.unlink(missing_ok=True)
     except OSError as error:
         raise InsituError(f"cannot write {output}: {error.strerror}") from None
-    finally:
-        partial.unlink(missing_ok=True)
-        ordered.unlink(missing_ok=True)
-    return output.stat().st_size
+
+
+def _dump(guest: Running, dump: Path, output: Path, kind: str) -> None:
+    """Have QEMU write its memory into the file ``dump``."""
+    with Qmp(guest.directory / "qmp2") as qmp:
+        qmp.execute("dump-guest-memory", paging=False, protocol=f"file:{dump}", detach=True, format=_FORMATS[kind])
+        deadline = time.monotonic() + _DUMP_SECONDS
+        while (state := qmp.execute("query-dump"))["status"] == "active":
+            if time.monotonic() > deadline:
+                raise InsituError(f"QEMU has not written the dump within {_DUMP_SECONDS:g} s")
+            time.sleep(0.05)
+    if state["status"] != "completed":
+        needed = parse_size(guest.memory) >> 20
+        raise InsituError(f"QEMU cannot write {output}", remedy=f"is there room for up to {needed} MB?")
 
 
 def unflatten(flattened: Path, output: Path) -> None:

@@ -8,6 +8,7 @@ from insitu import messages
 from insitu.errors import InsituError
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, DataLocation, Primitive, Provider
+from insitu.terminal_text import print_line
 
 __all__ = ["list_probes"]
 
@@ -64,7 +65,7 @@ def _list_kind(
         return 0  # one of many kinds, and this kernel does not have it
     points = [point for point in points if word in point.name]
     for point in points:
-        print(point.name)
+        print_line(point.name)
         if verbose:
             for argument in _arguments(provider, point, context):
                 print(f"    {declaration(argument)}")

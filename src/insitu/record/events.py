@@ -173,7 +173,7 @@ def _fit(attr: Attr, notes: list[str]) -> None:
                     attr.build_id = 0
             elif code in (errno.EACCES, errno.EPERM) and not attr.exclude_kernel and not attr.exclude_user:
                 level = procfs.sysctl("kernel.perf_event_paranoid")
-                notes.append(f"kernel samples excluded (perf_event_paranoid={level})")
+                notes.append(f"kernel samples excluded (perf_event_paranoid={level}, without CAP_PERFMON)")
                 attr.exclude_kernel = attr.exclude_hv = attr.exclude_callchain_kernel = 1
             else:
                 raise

@@ -72,7 +72,7 @@ class Manifest:
     """{name: {"version", "rows", "parts"}}, and "sorted_by" where rows are in the order of a column."""
 
     @classmethod
-    def here(cls, host: Host, **known: Any) -> Manifest:
+    def here(cls, host: Host, /, **known: Any) -> Manifest:
         """The manifest of a recording that this process begins now."""
         kernel = os.uname()
         return cls(

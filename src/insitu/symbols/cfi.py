@@ -24,6 +24,8 @@ IN_REGISTER: Final = 3  # in register number operand
 EXPRESSION: Final = 4  # in memory at the address that the expression gives
 VALUE_EXPRESSION: Final = 5  # is what the expression gives
 
+_MAX_EXPRESSION_BYTES: Final = 1 << 10
+
 Rule = tuple[int, int | bytes]  # one of these and its operand
 Cfa = tuple[int, int] | bytes
 
@@ -77,6 +79,10 @@ class Programs:
         self._begin = states[-1]
         self._initial = self._states[self._begin][1]
         self._next.clear()  # what restored registers before there was anything to restore
+
+    def __len__(self) -> int:
+        """How many states there are."""
+        return len(self._states)
 
     def run(self, program: bytes, address: int, start: int) -> tuple[list[int], list[int]]:
         """First addresses, rising, and the states that hold from there on, of the function at ``start``.
@@ -234,6 +240,6 @@ def _register(cfa: Cfa) -> int:
 
 def _block(program: bytes, at: int) -> tuple[bytes, int]:
     size, at = uleb128(program, at)
-    if at + size > len(program):
-        raise CorruptDwarfError("expression beyond the end")
+    if at + size > len(program) or size > _MAX_EXPRESSION_BYTES:
+        raise CorruptDwarfError("expression beyond the end, or far too long")
     return program[at : at + size], at + size

@@ -1,7 +1,6 @@
 """Addresses of variables and functions of a file by name."""
 
 import re
-from pathlib import Path
 
 import numpy as np
 
@@ -11,15 +10,15 @@ from insitu.symbols.elf import Elf
 __all__ = ["find_symbol"]
 
 
-def find_symbol(elf: Elf, path: Path, name: str) -> tuple[int, int] | None:
-    """Virtual address and size in bytes of the symbol ``name``, also from the debug file of ``elf`` at ``path``."""
+def find_symbol(elf: Elf, name: str) -> tuple[int, int] | None:
+    """Virtual address and size in bytes of the symbol ``name``, also from the debug file of ``elf``."""
     wanted = name.encode("utf-8", "surrogateescape")
     if not wanted:
         return None
     found = _in_tables(elf, wanted)
     if found is None:
-        debug = find_debug_file(elf, path)
-        found = _in_tables(Elf(debug), wanted) if debug else None
+        debug = find_debug_file(elf, elf.path, elf.root)
+        found = _in_tables(debug, wanted) if debug else None
     if found is None:
         inside = embedded_symbols(elf)
         found = _in_tables(inside, wanted) if inside else None

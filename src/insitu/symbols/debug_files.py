@@ -5,6 +5,7 @@ The directories are those of gdb ("Debugging Information in Separate Files") and
 
 import lzma
 import os
+import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,33 +14,45 @@ from typing import Final
 from insitu.cache_home import cache_home
 from insitu.errors import InsituError
 from insitu.symbols.elf import Elf
+from insitu.symbols.read_budget import megabytes
 
 __all__ = ["embedded_symbols", "find_debug_file", "places_by_build_id"]
 
 _DEBUG_DIRECTORY: Final = Path("/usr/lib/debug")
+_OUR_ROOT: Final = Path("/")
 _CRC_CHUNK_BYTES: Final = 1 << 20
-_MAX_EMBEDDED_BYTES: Final = 1 << 28
+_MAX_CRC_S: Final = 60  # of a file on a disk that gives 100 MB/s: 6 GB
+_MAX_LZMA_BYTES: Final = 1 << 28
+_MAX_EMBEDDED_BYTES: Final = 1 << 26  # distributions embed some 100 kB
 
 
-def find_debug_file(elf: Elf, path: Path, root: Path = Path("/")) -> Path | None:
+def find_debug_file(elf: Elf, path: Path, root: Path = Path("/")) -> Elf | None:
     """The debug file of ``elf``, which lies at ``path`` as seen from ``root``; None if there is none that fits.
 
     A file fits if its build id is that of ``elf``; one without a build id, if its CRC is that of the debug link.
     """
-    for candidate in _candidates(elf, path, root):
-        if _fits(elf, candidate):
-            return candidate
+    for candidate, top in _candidates(elf, path, root):
+        try:
+            found = Elf(candidate, root=top, budget=elf.budget)
+        except (OSError, ValueError, InsituError):
+            continue
+        if _fits(elf, found):
+            return found
     return None
 
 
 def embedded_symbols(elf: Elf) -> Elf | None:
     """The symbols that the file carries in .gnu_debugdata, an ELF file compressed with xz; None if it has none."""
-    data = elf.section_bytes(".gnu_debugdata")
+    data = elf.section_bytes(".gnu_debugdata", _MAX_EMBEDDED_BYTES)
     if not data:
         return None
     try:
-        image = lzma.LZMADecompressor(memlimit=_MAX_EMBEDDED_BYTES).decompress(data, _MAX_EMBEDDED_BYTES)
-        return Elf(image, f"{elf.name} (.gnu_debugdata)")
+        packed = lzma.LZMADecompressor(memlimit=_MAX_LZMA_BYTES)
+        image = packed.decompress(data, _MAX_EMBEDDED_BYTES)
+        if len(image) == _MAX_EMBEDDED_BYTES or not elf.budget.take(len(image)):
+            elf.refused[".gnu_debugdata"] = f"more than {megabytes(len(image))}"
+            return None
+        return Elf(image, f"{elf.name} (.gnu_debugdata)", budget=elf.budget)
     except (lzma.LZMAError, InsituError):
         return None
 
@@ -55,25 +68,20 @@ def places_by_build_id(build_id: str) -> Iterator[Path]:
     yield _debuginfod_cache() / build_id / "debuginfo"
 
 
-def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[Path]:
-    roots = [root] if root == Path("/") else [root, Path("/")]
+def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[tuple[Path, Path]]:
+    """Where it may be, and the root directory that this is in."""
+    roots = dict.fromkeys([root, _OUR_ROOT])
     if len(elf.build_id) > 2:
         for top in roots:
-            name = f"{elf.build_id[2:]}.debug"
-            yield _below(top, _DEBUG_DIRECTORY) / ".build-id" / elf.build_id[:2] / name
-        yield _debuginfod_cache() / elf.build_id / "debuginfo"
+            yield _DEBUG_DIRECTORY / ".build-id" / elf.build_id[:2] / f"{elf.build_id[2:]}.debug", top
+        yield _debuginfod_cache() / elf.build_id / "debuginfo", _OUR_ROOT
     # The link's name comes from the file, which is not trusted: no path leads elsewhere.
     if elf.debug_link is not None and "/" not in elf.debug_link.name:
         name = elf.debug_link.name
         for top in roots:
-            directory = _below(top, path.parent)
-            yield directory / name
-            yield directory / ".debug" / name
-            yield _below(top, _DEBUG_DIRECTORY) / path.parent.relative_to(path.anchor) / name
-
-
-def _below(root: Path, path: Path) -> Path:
-    return root / path.relative_to(path.anchor) if path.is_absolute() else path
+            yield path.parent / name, top
+            yield path.parent / ".debug" / name, top
+            yield _DEBUG_DIRECTORY / path.parent.relative_to(path.anchor) / name, top
 
 
 def _debuginfod_cache() -> Path:
@@ -82,20 +90,25 @@ def _debuginfod_cache() -> Path:
     return Path(cache_home()) / "debuginfod_client"
 
 
-def _fits(elf: Elf, candidate: Path) -> bool:
+def _fits(elf: Elf, found: Elf) -> bool:
     try:
-        found = Elf(candidate)
         if elf.build_id and found.build_id:
             # A link may name the stripped file itself, which would add nothing.
             return found.build_id == elf.build_id and found.section(".symtab") is not None
-        return elf.debug_link is not None and _crc(candidate) == elf.debug_link.crc
-    except (OSError, ValueError, InsituError):
+        return elf.debug_link is not None and _crc(found) == elf.debug_link.crc
+    except OSError:
         return False
 
 
-def _crc(path: Path) -> int:
-    crc = 0
-    with path.open("rb") as file:
-        while chunk := file.read(_CRC_CHUNK_BYTES):
-            crc = zlib.crc32(chunk, crc)
+def _crc(file: Elf) -> int | None:
+    """The CRC-32 of a file's contents; None if they cannot be read whole."""
+    if not file.is_there(0, file.size):
+        return None
+    crc = at = 0
+    end = time.monotonic() + _MAX_CRC_S
+    while chunk := file.read(at, _CRC_CHUNK_BYTES):
+        crc = zlib.crc32(chunk, crc)
+        at += len(chunk)
+        if time.monotonic() > end:
+            return None
     return crc

@@ -1,10 +1,10 @@
 """Symbol names as people read them: C++ and Rust names demangled in perf's form, without parameters."""
 
-import ctypes
 import re
 from functools import lru_cache
 from typing import Final
 
+from insitu.symbols.bounded_demangle import cxa_demangle
 from insitu.symbols.demangle_rust import demangle_rust
 
 __all__ = ["demangle", "demangle_with_parameters"]
@@ -29,44 +29,17 @@ def demangle(name: bytes) -> str:
 
 def demangle_with_parameters(name: bytes) -> str:
     """A C++ name with the parameters that distinguish overloads (``ns::f(int)``); others as demangle() shows them."""
-    full = _cxa_demangle(name) if name[:2] == b"_Z" and len(name) <= _MAX_MANGLED_BYTES else None
+    full = cxa_demangle(name) if name[:2] == b"_Z" and len(name) <= _MAX_MANGLED_BYTES else None
     return demangle(name) if full is None else full
 
 
 def _demangle_cpp(name: bytes) -> str | None:
     """The name without parameters and return type, as libiberty prints it by default."""
     # What follows the mangled name proper (".cold", ".part.0", "@@GLIBCXX_3.4") is not shown.
-    full = _cxa_demangle(re.split(rb"[.@]", name, maxsplit=1)[0])
+    full = cxa_demangle(re.split(rb"[.@]", name, maxsplit=1)[0])
     if full is None or len(full) > _MAX_SHOWN_CHARACTERS:
         return None
     return full if _SPECIAL.match(full) else _without_signature(full)
-
-
-_libc: ctypes.CDLL | None = None
-_libstdcxx: ctypes.CDLL | None = None
-
-
-def _cxa_demangle(name: bytes) -> str | None:
-    """What abi::__cxa_demangle returns (Itanium C++ ABI, 3.4); None for a name that is not mangled.
-
-    libstdc++ is there wherever this package is: the wheel of duckdb needs it.
-    """
-    global _libc, _libstdcxx
-    if _libstdcxx is None or _libc is None:
-        try:
-            _libc, _libstdcxx = ctypes.CDLL(None), ctypes.CDLL("libstdc++.so.6")
-        except OSError:
-            return None
-        _libstdcxx.__cxa_demangle.restype = ctypes.c_void_p
-        _libstdcxx.__cxa_demangle.argtypes = [ctypes.c_char_p] + [ctypes.c_void_p] * 3
-        _libc.free.argtypes = [ctypes.c_void_p]
-    text = _libstdcxx.__cxa_demangle(name, None, None, None)
-    if not text:
-        return None
-    try:
-        return ctypes.string_at(text).decode(errors="replace")
-    finally:
-        _libc.free(text)
 
 
 # Names that are not of a function, or of a function derived from another, which is shown whole.
@@ -77,7 +50,8 @@ _SPECIAL: Final = re.compile(
 )
 # Six of ten functions, for which the rest is not needed.
 _PLAIN: Final = re.compile(r"([\w:~]+)\([^()]*\)(?: const)?")
-_QUALIFIERS: Final = re.compile(r"( const| volatile| &&?|&&?| noexcept| transaction_safe)+$")
+_QUALIFIERS: Final = (" const", " volatile", " &&", " &", "&&", "&", " noexcept", " transaction_safe")
+_MAX_NESTING: Final = 64
 _OPERATOR: Final = re.compile(
     r"\boperator(\(\)|\[\]|->\*?|<=>|<<=?|>>=?|<=|>=|<|>|[^\w\s(<]+| new\[\]| delete\[\]| new\b| delete\b|"
     r" ?\"\" ?\w+| co_await)( (?=<))?"
@@ -92,20 +66,27 @@ _OPENING: Final = {")": "(", ">": "<", "]": "[", "}": "{"}
 
 def _without_signature(full: str) -> str:
     """``full`` without its parameters, the qualifiers after them, and the return type before the name."""
-    if plain := _PLAIN.fullmatch(full):
-        return plain[1]
-    bare = _QUALIFIERS.sub("", full)
-    if not bare.endswith(")"):
-        return full
-    open_at = _matching(bare, len(bare) - 1)
-    named = bare[:open_at]
-    if not named or named.endswith("operator "):  # a conversion to a pointer to function
-        return full
-    if named.endswith(")") and not named.endswith("operator()"):
+    for _ in range(_MAX_NESTING):
+        if plain := _PLAIN.fullmatch(full):
+            return plain[1]
+        bare = full
+        while bare.endswith(_QUALIFIERS):
+            bare = bare.removesuffix(next(each for each in _QUALIFIERS if bare.endswith(each)))
+        if not bare.endswith(")"):
+            return full
+        open_at = _matching(bare, len(bare) - 1)
+        named = bare[:open_at]
+        if not named or named.endswith("operator "):  # a conversion to a pointer to function
+            return full
+        if not named.endswith(")") or named.endswith("operator()"):
+            break
         # A function that returns a pointer to function: "void (*name(parameters))(parameters of that)".
         inner = _matching(named, len(named) - 1)
-        if named[inner + 1 : inner + 2] in ("*", "&"):
-            return _without_signature(named[inner + 1 : -1].lstrip("*& "))
+        if named[inner + 1 : inner + 2] not in ("*", "&"):
+            break
+        full = named[inner + 1 : -1].lstrip("*& ")
+    else:
+        return full
     # Operators and conversions hold brackets and spaces of their own: blind them.
     blind = _OPERATOR.sub(lambda match: "_" * len(match[0]), named)
     blind = _CONVERSION.sub(lambda match: "_" * len(match[0]), blind)

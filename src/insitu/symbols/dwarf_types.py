@@ -6,11 +6,11 @@ So whoever understands the kernel's types understands a program's too, and only 
 from __future__ import annotations
 
 import contextlib
+import os
 import struct
 from collections import deque
 from collections.abc import Callable, Iterator
 from functools import cached_property
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
@@ -37,9 +37,9 @@ class BinaryTypes:
     All methods raise InsituError where the debug information is damaged.
     """
 
-    def __init__(self, elf: Elf, path: str) -> None:
-        """``path`` is where ``elf`` was opened; its separate debug file is looked for as symbols' is."""
-        self._elf, self._path = elf, path
+    def __init__(self, elf: Elf) -> None:
+        """The separate debug file of ``elf`` is looked for as symbols' is."""
+        self._elf = elf
         self._found: dict[tuple[str, str], Type | None] = {}
 
     @cached_property
@@ -47,13 +47,13 @@ class BinaryTypes:
         import drgn
 
         program = drgn.Program()
-        module = program.extra_module(self._path, create=True)
+        module = program.extra_module(self._elf.name, create=True)
         module.address_range = _ADDRESSES
-        debug_file = find_debug_file(self._elf, Path(self._path))
-        for path in (self._path, debug_file):
-            if path is not None:
-                # drgn finds out which of the two has what; it is not an error if neither has any.
-                module.try_file(path, force=True)
+        for elf in (self._elf, find_debug_file(self._elf, self._elf.path, self._elf.root)):
+            if elf is not None and elf.descriptor is not None:
+                # drgn finds out which of the two has what; it is not an error if neither has any. It is given the
+                # file that is open, since it would follow the path in our root; the descriptor is its own to close.
+                module.try_file(elf.name, fd=os.dup(elf.descriptor), force=True)
         return program
 
     def function(self, name: str) -> Type | None:
@@ -84,7 +84,9 @@ class BinaryTypes:
                 except (LookupError, SyntaxError, ValueError):
                     self._found[what, name] = None
                 else:
-                    self._found[what, name] = _Encoder(self._path).encode(found, name if what == "function" else "")
+                    self._found[what, name] = _Encoder(self._elf.name).encode(
+                        found, name if what == "function" else ""
+                    )
         return self._found[what, name]
 
     @contextlib.contextmanager
@@ -94,16 +96,19 @@ class BinaryTypes:
 
         try:
             yield
-        except (drgn.BadDataError, drgn.FaultError, drgn.OutOfBoundsError) as error:
-            what = str(error).partition("\n")[0].removeprefix(f"{self._path}: ")
-            raise InsituError(f"{self._path}: debug information is damaged: {what}") from None
+        except Exception as error:
+            # Of what libelf and libdw report, drgn makes a plain Exception.
+            if type(error) not in (Exception, drgn.BadDataError, drgn.FaultError, drgn.OutOfBoundsError):
+                raise
+            what = str(error).partition("\n")[0].removeprefix(f"{self._elf.name}: ")
+            raise InsituError(f"{self._elf.name}: debug information is damaged: {what}") from None
 
 
 class _Encoder:
     """One set of BTF, breadth first from one type."""
 
-    def __init__(self, path: str) -> None:
-        self._path = path
+    def __init__(self, name: str) -> None:
+        self._name = name
         self._ids: dict[tuple[object, int], int] = {}
         self._waiting: deque[tuple[int, Any, int]] = deque()
         self._types: dict[int, bytes] = {}
@@ -125,7 +130,7 @@ class _Encoder:
             root = number
         body = b"".join(self._types[number] for number in sorted(self._types))
         header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(self._strings))
-        return Btf(header + body + bytes(self._strings), f"types of {self._path}").type(root)
+        return Btf(header + body + bytes(self._strings), f"types of {self._name}").type(root)
 
     def _id(self, type_: drgn.Type, qualifiers: int | None = None) -> int:
         """The number of a type, which is described when its turn comes; 0 is void."""

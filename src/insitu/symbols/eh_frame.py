@@ -19,6 +19,13 @@ __all__ = ["CallFrames"]
 _ABSPTR, _OMIT, _DATAREL_SDATA4, _DATAREL_SDATA8 = 0x00, 0xFF, 0x3B, 0x3C
 _NO_ROW: Final = -1
 
+# Far above what compilers write: bytes of a function's program, and of one file all functions', all programs' and
+# states that were asked for.
+_MAX_PROGRAM_BYTES: Final = 1 << 16
+_MAX_FUNCTIONS: Final = 1 << 21
+_MAX_RUN_BYTES: Final = 1 << 24
+_MAX_STATES: Final = 1 << 16
+
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
@@ -56,6 +63,7 @@ class CallFrames:
         self._columns = columns
         self._functions: dict[int, _Function] = {}
         self._commons: dict[int, _Common | None] = {}
+        self._run_bytes = self._states = 0
         header = elf.section(".eh_frame_hdr")
         frames = elf.section(".eh_frame")
         debug = elf.section(".debug_frame")
@@ -103,7 +111,10 @@ class CallFrames:
         limit = start + size
         if limit >> 8 * self._section.word_bytes:
             raise CorruptDwarfError("function beyond the address space")
+        self._count(end - program)
+        before = len(common.programs)
         starts, states = common.programs.run(data[program:end], address + program, start)
+        self._states += len(common.programs) - before
         while starts and starts[-1] >= limit:
             starts.pop()
         known = common.rows
@@ -136,17 +147,25 @@ class CallFrames:
         if entry not in self._commons:
             try:
                 cie = _cie(self._section, entry)
-                self._commons[entry] = _Common(cie, Programs(cie, self._columns), {})
+                self._count(len(cie.program))
+                made = self._commons[entry] = _Common(cie, Programs(cie, self._columns), {})
+                self._states += len(made.programs)
             except CorruptDwarfError:
                 self._commons[entry] = None
         return self._commons[entry]
 
+    def _count(self, program_bytes: int) -> None:
+        self._run_bytes += program_bytes
+        if program_bytes > _MAX_PROGRAM_BYTES or self._run_bytes > _MAX_RUN_BYTES or self._states > _MAX_STATES:
+            raise CorruptDwarfError("call frame programs that are far too long")
+
     def _scan(self) -> tuple[U64, I64]:
         """First address and offset of every FDE, by walking through the section up to the first corrupt one."""
         data, _, _, debug, _ = self._section
-        starts, entries = [], []
+        starts: list[int] = []
+        entries: list[int] = []
         entry = 0
-        while entry < len(data):
+        while entry < len(data) and len(entries) < _MAX_FUNCTIONS:
             try:
                 at, end, width = _extent(data, entry)
                 if fixed(data, at, width)[0] != _cie_identity(debug, width):

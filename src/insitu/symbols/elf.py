@@ -2,9 +2,7 @@
 
 import errno
 import os
-import resource
-import stat
-import zlib
+from collections.abc import Iterator, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Final, NamedTuple
@@ -13,7 +11,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
+from insitu.foreign_files import open_foreign
+from insitu.symbols.elf_compression import expanded
 from insitu.symbols.elf_layout import ELF32, ELF64, IDENT_BYTES, NHDR, ElfLayout, widened
+from insitu.symbols.read_budget import MAX_SECTION_BYTES, ReadBudget, is_there, megabytes
 
 __all__ = ["NO_ADDRESS", "DebugLink", "Elf", "Section", "SymbolTable"]
 
@@ -25,11 +26,15 @@ _PT_LOAD, _PT_NOTE, _PF_X = 1, 4, 1
 _SHT_NOTE, _SHT_NOBITS, _SHF_COMPRESSED = 7, 8, 0x800
 _PN_XNUM, _SHN_XINDEX = 0xFFFF, 0xFFFF
 _NT_GNU_BUILD_ID = 3
-_ELFCOMPRESS_ZLIB, _ELFCOMPRESS_ZSTD = 1, 2
 
-# A compressed section may claim any size; no real one is near this.
-_MAX_DECOMPRESSED_BYTES = 1 << 30
+# Far above what linkers make.
+_MAX_SECTIONS, _MAX_SEGMENTS, _MAX_NOTE_AREAS = 1 << 17, 1 << 16, 64
+_MAX_SECTION_NAME_BYTES, _MAX_SECTION_NAMES_BYTES = 256, 16 << 20
+_MAX_SYMBOLS = 1 << 22
+_MAX_SYMBOL_NAME_BYTES = 1 << 14
 _MAX_BUILD_ID_BYTES = 64
+_MAX_LINK_BYTES = 1 << 13
+_OUR_ROOT: Final = Path("/")
 
 U64 = NDArray[np.uint64]
 
@@ -67,33 +72,54 @@ class SymbolTable(NamedTuple):
 
     def name(self, offset: int) -> bytes:
         """The name at ``offset`` of the string table; empty where there is none."""
-        end = self.strings.find(b"\0", offset)
-        return self.strings[offset : end if end >= 0 else len(self.strings)]
+        most = offset + _MAX_SYMBOL_NAME_BYTES
+        end = self.strings.find(b"\0", offset, most)
+        return self.strings[offset : end if end >= 0 else most]
+
+    def names(self, offsets: Sequence[int]) -> Iterator[bytes]:
+        """The names at many offsets; none from where they are far longer than all strings (names share tails)."""
+        left = 4 * len(self.strings) + _MAX_SYMBOL_NAME_BYTES
+        for offset in offsets:
+            name = self.name(offset) if left > 0 else b""
+            left -= len(name)
+            yield name
 
 
 class Elf:
     """One little-endian ELF file or image of 32 or 64 bits. What its headers place outside of it counts as absent.
 
     Only what is asked for is read, with pread: mapped files kill their reader when they are truncated.
+    ``path`` is where it is as seen from the directory ``root``.
     """
 
-    def __init__(self, source: str | Path | bytes, name: str = "") -> None:
-        """Open the file ``source``, or take the image ``source``, called ``name`` in messages.
+    def __init__(
+        self,
+        source: str | Path | bytes | int,
+        name: str = "",
+        *,
+        root: str | Path = _OUR_ROOT,
+        budget: ReadBudget | None = None,
+    ) -> None:
+        """Open the file ``source`` below ``root``, or take a descriptor or an image; called ``name`` in messages.
 
+        Sections are read as far as ``budget`` allows (default: one for this file alone).
         Raises OSError if the file cannot be read, and InsituError if it is not a little-endian ELF file.
         """
+        self.path, self.root, self._image, self._file = Path(name), Path(root), b"", None
+        self.budget = budget or ReadBudget()
+        self.refused: dict[str, str] = {}
+        """Sections that were not read because of what they would cost, and why."""
+        self._counted: set[Section] = set()
         if isinstance(source, bytes):
-            self.name, self._image, self._file = name or "ELF image", source, None
+            self.name, self._image = name or "ELF image", source
             self.size = len(source)
         else:
-            self.name, self._image = name or str(source), b""
-            descriptor = _open(source)
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode):
-                os.close(descriptor)
-                raise InsituError(f"{self.name}: not a regular file")
-            self._file = os.fdopen(descriptor, "rb", buffering=0)
-            self.size = status.st_size
+            self.name = name or str(source)
+            if not isinstance(source, int):
+                self.path = Path(source)
+                source = _open(self.path, self.root, self.name)
+            self._file = os.fdopen(source, "rb", buffering=0)
+            self.size = os.fstat(source).st_size
         ident = self.read(0, ELF64.ehdr.itemsize)
         if ident[:4] != b"\x7fELF":
             raise InsituError(f"{self.name}: not an ELF file")
@@ -108,6 +134,11 @@ class Elf:
         self._header = np.frombuffer(ident, layout.ehdr, 1)[0]
         self.type = int(self._header["type"])
         self.machine = int(self._header["machine"])
+
+    @property
+    def descriptor(self) -> int | None:
+        """The open file, for readers that are not given its name; None for an image."""
+        return None if self._file is None else self._file.fileno()
 
     @property
     def identity(self) -> str:
@@ -148,7 +179,7 @@ class Elf:
         first = self._records(shdr, offset, 1)
         if not count and len(first):  # more sections than 16 bits count: section 0 has their number
             count = int(first["size"][0])
-        return widened(self._records(shdr, offset, count), ELF64.shdr)
+        return widened(self._records(shdr, offset, min(count, _MAX_SECTIONS)), ELF64.shdr)
 
     @cached_property
     def segments(self) -> NDArray[np.void]:
@@ -160,7 +191,7 @@ class Elf:
             return np.zeros(0, ELF64.phdr)
         if count == _PN_XNUM and len(self._headers):
             count = int(self._headers["info"][0])
-        return widened(self._records(phdr, int(head["phoff"]), count), ELF64.phdr)
+        return widened(self._records(phdr, int(head["phoff"]), min(count, _MAX_SEGMENTS)), ELF64.phdr)
 
     @cached_property
     def sections(self) -> tuple[Section, ...]:
@@ -171,10 +202,12 @@ class Elf:
             names_at = int(headers["link"][0])
         names = b""
         if names_at < len(headers):
-            names = self.read(int(headers["offset"][names_at]), int(headers["size"][names_at]))
+            size = min(int(headers["size"][names_at]), _MAX_SECTION_NAMES_BYTES)
+            names = self.read(int(headers["offset"][names_at]), size)
         sections = []
         for name, kind, flags, address, offset, size, link, _, _, entry in headers.tolist():
-            text = names[name : max(names.find(b"\0", name), name)].decode(errors="replace")
+            end = names.find(b"\0", name, name + _MAX_SECTION_NAME_BYTES)
+            text = names[name : max(end, name)].decode(errors="replace")
             kept = size if kind == _SHT_NOBITS else max(min(size, self.size - offset), 0)
             packed = bool(flags & _SHF_COMPRESSED)
             sections.append(Section(text, kind, address, offset, kept, link, entry, packed))
@@ -188,13 +221,37 @@ class Elf:
         """The first section called ``name``."""
         return self._by_name.get(name)
 
-    def section_bytes(self, section: str | Section) -> bytes:
-        """The contents of a section, decompressed; empty if it is absent, corrupt or without bytes in this file."""
+    def section_bytes(self, section: str | Section, most: int = MAX_SECTION_BYTES) -> bytes:
+        """The contents of a section, decompressed; empty if it is absent, corrupt or without bytes in this file.
+
+        Those that are larger than ``most``, sparse, or more than the budget has left are refused.
+        """
         found = self.section(section) if isinstance(section, str) else section
         if found is None or not found.in_file:
             return b""
-        data = self.read(found.offset, found.size)
-        return _decompressed(data, self.layout.chdr) if found.compressed else data
+        if found.size > most or not self.is_there(found.offset, found.size):
+            return self._refuse(found, found.size)
+        if not found.compressed:
+            return self.read(found.offset, found.size) if self._affords(found, found.size) else b""
+        data = expanded(self.read(found.offset, found.size), self.layout.chdr)
+        if data is None:
+            return self._refuse(found, found.size)
+        return data if self._affords(found, len(data)) else b""
+
+    def is_there(self, offset: int, size: int) -> bool:
+        """Whether a part of the file is small, or not sparse."""
+        return self._file is None or is_there(self._file.fileno(), offset, size)
+
+    def _affords(self, section: Section, size: int) -> bool:
+        if section in self._counted or self.budget.take(size):
+            self._counted.add(section)
+            return True
+        self._refuse(section, size)
+        return False
+
+    def _refuse(self, section: Section, size: int) -> bytes:
+        self.refused[section.name] = f"{megabytes(size)}{', compressed' if section.compressed else ''}"
+        return b""
 
     @cached_property
     def build_id(self) -> str:
@@ -205,7 +262,7 @@ class Elf:
             for row in segments[segments["type"] == _PT_NOTE]
         ]
         areas += [(section.offset, section.size, 4) for section in self.sections if section.type == _SHT_NOTE]
-        for offset, size, align in areas:
+        for offset, size, align in areas[:_MAX_NOTE_AREAS]:
             found = _build_id(self.read(offset, min(size, 1 << 16)), 8 if align == 8 else 4)
             if found:
                 return found
@@ -214,7 +271,7 @@ class Elf:
     @cached_property
     def debug_link(self) -> DebugLink | None:
         """The separate debug file that .gnu_debuglink names."""
-        data = self.section_bytes(".gnu_debuglink")
+        data = self.section_bytes(".gnu_debuglink", _MAX_LINK_BYTES)
         name, zero, _ = data.partition(b"\0")
         at = (len(name) + 4) & ~3
         if not name or not zero or len(data) < at + 4:
@@ -222,14 +279,15 @@ class Elf:
         return DebugLink(os.fsdecode(name), int.from_bytes(data[at : at + 4], "little"))
 
     def symbols(self, name: str) -> SymbolTable | None:
-        """The symbol table in section ``name`` (".symtab" or ".dynsym"); None if there is none."""
+        """The symbol table in section ``name`` (".symtab" or ".dynsym"); None if there is none to be read."""
         section = self.section(name)
         if section is None or not section.in_file or section.link >= len(self.sections):
             return None
-        data = self.section_bytes(section)
         sym = self.layout.sym
+        data = self.section_bytes(section, _MAX_SYMBOLS * sym.itemsize)
         entries = widened(np.frombuffer(data, sym, len(data) // sym.itemsize), ELF64.sym)
-        return SymbolTable(entries, self.section_bytes(self.sections[section.link]))
+        strings = self.section_bytes(self.sections[section.link])
+        return SymbolTable(entries, strings) if strings else None
 
     @cached_property
     def _loads(self) -> tuple[NDArray[np.void], ...]:
@@ -263,18 +321,13 @@ class Elf:
         return result
 
 
-def _open(path: str | Path) -> int:
-    # O_NONBLOCK: a path from a recording may be a FIFO by now.
-    flags = os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK
+def _open(path: Path, root: Path, name: str) -> int:
     try:
-        return os.open(path, flags)
+        return open_foreign(path, root=root)
     except OSError as error:
-        # Files stay open, and a whole machine maps more of them than the usual soft limit of 1024 allows.
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if error.errno != errno.EMFILE or soft == hard:
-            raise
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-        return os.open(path, flags)
+        if error.errno in (errno.EINVAL, errno.EISDIR):
+            raise InsituError(f"{name}: not a regular file") from None
+        raise
 
 
 def _build_id(notes: bytes, align: int) -> str:
@@ -287,32 +340,3 @@ def _build_id(notes: bytes, align: int) -> str:
             return notes[desc_at : desc_at + min(descsz, _MAX_BUILD_ID_BYTES)].hex()
         at = desc_at + -(-descsz // align) * align
     return ""
-
-
-def _decompressed(data: bytes, chdr: np.dtype[np.void]) -> bytes:
-    """The contents of an SHF_COMPRESSED section; empty if its header or contents are corrupt."""
-    if len(data) < chdr.itemsize:
-        return b""
-    header = np.frombuffer(data, chdr, 1)[0]
-    kind, size = int(header["type"]), int(header["size"])
-    packed = data[chdr.itemsize :]
-    if size > _MAX_DECOMPRESSED_BYTES:
-        return b""
-    try:
-        if kind == _ELFCOMPRESS_ZLIB:
-            return zlib.decompressobj().decompress(packed, size)
-        if kind == _ELFCOMPRESS_ZSTD:
-            return _unzstd(packed, size)
-    except zlib.error:
-        pass
-    return b""
-
-
-def _unzstd(packed: bytes, size: int) -> bytes:
-    import zstandard
-
-    try:
-        with zstandard.ZstdDecompressor().stream_reader(packed) as reader:
-            return reader.read(size)
-    except zstandard.ZstdError:
-        return b""

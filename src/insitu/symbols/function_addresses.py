@@ -5,7 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Iterator
 from functools import cached_property
-from pathlib import Path
 
 import numpy as np
 
@@ -22,16 +21,16 @@ _MANGLED = (b"_Z", b"_R")
 class FunctionAddresses:
     """The functions that a binary defines, its separate debug file's included. Addresses are the binary's own."""
 
-    def __init__(self, elf: Elf, path: Path) -> None:
-        self.elf, self._path = elf, path
+    def __init__(self, elf: Elf) -> None:
+        self.elf = elf
 
     @cached_property
     def _tables(self) -> list[SymbolTable]:
         elves = [self.elf]
         if self.elf.section(".symtab") is None:
-            debug_file = find_debug_file(self.elf, self._path)
+            debug_file = find_debug_file(self.elf, self.elf.path, self.elf.root)
             embedded = embedded_symbols(self.elf)
-            elves += [Elf(debug_file)] if debug_file else [embedded] if embedded else []
+            elves += [debug_file] if debug_file else [embedded] if embedded else []
         found = []
         for elf in elves:
             for section in (".symtab", ".dynsym"):
@@ -60,8 +59,8 @@ class FunctionAddresses:
         found: dict[str, int] = {}
         for table in self._tables:
             names, values = table.entries["name"].tolist(), table.entries["value"].tolist()
-            for offset, value in zip(names, values, strict=True):
-                if raw := table.name(offset):
+            for raw, value in zip(table.names(names), values, strict=True):
+                if raw:
                     found.setdefault(raw.decode(errors="replace").partition("@")[0], value)
         return found
 

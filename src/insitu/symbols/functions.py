@@ -29,6 +29,10 @@ _PAGE: Final = np.uint64(4096)
 # Symbols nested in another one are few; only so many are looked at for one that encloses an address.
 _MAX_NESTING = 32
 
+# Of symbols at one address; some have a dozen aliases.
+_MAX_ALIASES = 1 << 8
+_MAX_PLT_STUBS = 1 << 17
+
 U64 = NDArray[np.uint64]
 I64 = NDArray[np.int64]
 
@@ -44,7 +48,7 @@ class FunctionTable:
         self, symbols: Elf, runtime: Elf, demangle: Callable[[bytes], str], *, more: Sequence[Elf] = ()
     ) -> None:
         self._demangle = demangle
-        self._strings: list[bytes] = []
+        self._tables: list[SymbolTable] = []
         parts = [
             self._columns(table, _wanted(elf, table))
             for elf in (symbols, *more)
@@ -98,7 +102,7 @@ class FunctionTable:
         row = int(self._groups[function])
         stop = int(self._groups[function + 1]) if function + 1 < len(self._groups) else len(self._start)
         best = ""
-        for other in range(row, stop):
+        for other in range(row, min(stop, row + _MAX_ALIASES)):
             if self._rank[other] != self._rank[row]:
                 break
             name = self._demangle(self._raw_name(other))
@@ -107,9 +111,7 @@ class FunctionTable:
         return best
 
     def _raw_name(self, row: int) -> bytes:
-        strings, at = self._strings[int(self._in[row])], int(self._name_at[row])
-        end = strings.find(b"\0", at)
-        return strings[at : end if end >= 0 else len(strings)]
+        return self._tables[int(self._in[row])].name(int(self._name_at[row]))
 
     def _columns(self, table: SymbolTable, wanted: NDArray[np.bool_]) -> tuple[U64, U64, I64, I64, I64]:
         """Start, end, rank (less is better), offset of the name and index of its strings, of the wanted symbols."""
@@ -119,8 +121,8 @@ class FunctionTable:
         end = np.where(end < start, start, end)
         binding, kind = entries["info"] >> 4, entries["info"] & 15
         rank = (kind == _STT_NOTYPE) * 4 + (binding == _STB_WEAK) * 2 + (binding != _STB_GLOBAL) * 1
-        self._strings.append(table.strings)
-        number = np.full(len(entries), len(self._strings) - 1, np.int64)
+        self._tables.append(table)
+        number = np.full(len(entries), len(self._tables) - 1, np.int64)
         return start, end, rank.astype(np.int64), entries["name"].astype(np.int64), number
 
     def _append_plt_stubs(self, runtime: Elf) -> None:
@@ -131,7 +133,7 @@ class FunctionTable:
         fresh = np.flatnonzero(left == right).tolist()
         if not fresh:
             return
-        self._strings.append(b"\0".join(names[i] for i in fresh) + b"\0")
+        self._tables.append(SymbolTable(np.zeros(0, np.void), b"\0".join(names[i] for i in fresh) + b"\0"))
         lengths = np.array([len(names[i]) + 1 for i in fresh], np.int64)
         start = np.array([starts[i] for i in fresh], np.uint64)
         order_of = np.concatenate([self._start, start])
@@ -140,7 +142,7 @@ class FunctionTable:
         self._end = np.concatenate([self._end, start + np.uint64(size)])[order]
         self._rank = np.concatenate([self._rank, np.zeros(len(fresh), np.int64)])[order]
         self._name_at = np.concatenate([self._name_at, np.cumsum(lengths) - lengths])[order]
-        number = np.full(len(fresh), len(self._strings) - 1, np.int64)
+        number = np.full(len(fresh), len(self._tables) - 1, np.int64)
         self._in = np.concatenate([self._in, number])[order]
 
 
@@ -207,12 +209,12 @@ def _plt_stubs(elf: Elf) -> tuple[list[int], int, list[bytes]]:
     data = elf.section_bytes(relocations)
     info = np.frombuffer(data, dtype, len(data) // dtype.itemsize)["info"].astype(np.uint64)
     symbol = (info >> np.uint64(elf.layout.symbol_shift)).astype(np.int64)
-    symbol = symbol[: max(stubs.size - header, 0) // entry]
+    symbol = symbol[: min(max(stubs.size - header, 0) // entry, _MAX_PLT_STUBS)]
     starts, names = [], []
-    name_at = dynamic.entries["name"]
-    for i, number in enumerate(symbol.tolist()):
-        name = dynamic.name(int(name_at[number])) if 0 < number < len(name_at) else b""
+    named = np.flatnonzero((symbol > 0) & (symbol < len(dynamic.entries)))
+    name_at = dynamic.entries["name"][symbol[named]]
+    for i, name in zip(named.tolist(), dynamic.names(name_at.tolist()), strict=True):
         if name:
-            starts.append(stubs.address + header + i * entry)
+            starts.append((stubs.address + header + i * entry) % (1 << 64))
             names.append(name + b"@plt")
     return starts, entry, names

@@ -5,21 +5,25 @@ Its lines are "START SIZE name", hexadecimal (tools/perf/Documentation/jit-inter
 
 import os
 import re
-import stat
-from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.foreign_files import read_foreign
 from insitu.kernel import procfs
 
 __all__ = ["JitMap", "python_function", "read_jit_map"]
 
-_MAX_BYTES: Final = 1 << 30
-_LINE: Final = re.compile(rb"^(?:0[xX])?([0-9a-fA-F]{1,16}) (?:0[xX])?([0-9a-fA-F]{1,16}) ([^\n]*)", re.MULTILINE)
+_MAX_BYTES: Final = 1 << 28
+_MAX_LINES: Final = 1 << 21
+_MAX_NAME_BYTES: Final = 1 << 14
+_CHUNK_BYTES: Final = 1 << 22
+_DIGITS: Final = np.full(256, 16, np.uint64)
+_DIGITS[np.frombuffer(b"0123456789abcdefABCDEF", np.uint8)] = [*range(16), *range(10, 16)]
 _PYTHON: Final = re.compile(r"py::(.+):(.*)")
 
+I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 
@@ -27,21 +31,24 @@ class JitMap:
     """Functions by address. Where code was moved or replaced, the line written last holds."""
 
     def __init__(self, text: bytes) -> None:
-        """Index the lines of ``text``; malformed lines are skipped."""
+        """Index the lines of ``text``; malformed lines, and those after the first 2 million, are skipped."""
         self._text = text
-        lines = [(int(m[1], 16), int(m[2], 16), *m.span(3)) for m in _LINE.finditer(text)]
-        table = np.array(lines, np.uint64).reshape(-1, 4)
-        begin, size = table[:, 0], table[:, 1]
-        end = begin + size
-        sane = (size > 0) & (end > begin)
-        begin, end = begin[sane], end[sane]
-        self._name = table[sane, 2:].astype(np.int64)
+        begin, size, self._name = _parsed(text)
+        self.is_cut = len(begin) == _MAX_LINES or len(text) == _MAX_BYTES
+        """Whether lines were left out because they are too many."""
         # Cut at every begin and end: between two cuts one line, the last of those that cover it, holds.
-        cuts = np.sort(np.concatenate([begin, end]))
-        self._cuts = cuts[_is_first(cuts)]
-        self._line = _last_covering(
-            np.searchsorted(self._cuts, begin), np.searchsorted(self._cuts, end), len(self._cuts)
-        )
+        edges = np.concatenate([begin, begin + size])
+        order = np.argsort(edges)
+        is_first = _is_first(edges[order])
+        self._cuts = edges[order][is_first]
+        cut = np.empty(len(edges), np.int64)
+        cut[order] = np.cumsum(is_first) - 1
+        self._line = _last_covering(cut[: len(begin)], cut[len(begin) :], len(self._cuts))
+
+    @property
+    def size(self) -> int:
+        """Bytes of memory, nearly."""
+        return len(self._text) + sum(table.nbytes for table in (self._name, self._cuts, self._line))
 
     def __len__(self) -> int:
         return len(self._name)
@@ -68,25 +75,63 @@ def _is_first(ascending: NDArray[Any]) -> NDArray[np.bool_]:
     return first
 
 
-def _last_covering(low: NDArray[np.int64], high: NDArray[np.int64], cuts: int) -> NDArray[np.int64]:
+def _last_covering(low: I64, high: I64, cuts: int) -> NDArray[np.int32]:
     """For each of ``cuts`` positions the highest i with low[i] <= position < high[i], or -1."""
-    owner = np.full(cuts, -1, np.int64)
-    if np.all(high - low == 1) and _is_first(np.sort(low)).all():  # nothing overlaps
-        owner[low] = np.arange(len(low))
-        return owner
-    # From the last range to the first, each takes the positions still free; taken ones are skipped.
-    free = list(range(cuts + 1))  # free[p]: the first free position from p on
-    for i in range(len(low) - 1, -1, -1):
-        place, stop = int(low[i]), int(high[i])
-        while True:
-            while free[place] != place:
-                free[place] = free[free[place]]
-                place = free[place]
-            if place >= stop:
-                break
-            owner[place] = i
-            free[place] = place + 1
+    # Each is made of two ranges of 2**level positions; from the top on, each of these of two of half the length.
+    level = np.frexp((high - low).astype(np.float64))[1] - 1
+    rows = np.arange(len(low), dtype=np.int32)
+    owner = np.full(cuts, -1, np.int32)
+    for each in range(int(level.max(initial=-1)), -1, -1):
+        mine = level == each
+        np.maximum.at(owner, low[mine], rows[mine])
+        np.maximum.at(owner, high[mine] - (1 << each), rows[mine])
+        half = 1 << each >> 1
+        if half:
+            owner[half:] = np.maximum(owner[half:], owner[:-half])
     return owner
+
+
+def _parsed(text: bytes) -> tuple[U64, U64, I64]:
+    """Begin, size, and first and last offset of the name of each well-formed line that covers anything."""
+    parts = [(np.zeros(0, np.uint64), np.zeros(0, np.uint64), np.zeros((0, 2), np.int64))]
+    at = count = 0
+    while at < len(text) and count < _MAX_LINES:
+        stop = len(text)
+        if stop - at > _CHUNK_BYTES:  # at the end of a line, but for one that is longer than all that are sane
+            stop = text.rfind(b"\n", at, at + _CHUNK_BYTES) + 1 or at + _CHUNK_BYTES
+        begin, size, name = _parsed_chunk(text[at:stop])
+        parts.append((begin, size, name + at))
+        at, count = stop, count + len(begin)
+    begin, size, name = (np.concatenate(column)[:_MAX_LINES] for column in zip(*parts, strict=True))
+    return begin, size, name
+
+
+def _parsed_chunk(text: bytes) -> tuple[U64, U64, I64]:
+    raw = np.frombuffer(text + b"\n" * 2, np.uint8)
+    ends = np.flatnonzero(raw == ord("\n"))[:-1]
+    starts = np.concatenate([np.zeros(1, np.int64), ends[:-1] + 1])
+    long_enough = ends - starts >= len("1 1 ")
+    starts, ends = starts[long_enough], ends[long_enough]
+    begin, after, is_begin = _number(raw, starts)
+    size, after, is_size = _number(raw, after)
+    good = is_begin & is_size & (begin + size > begin)
+    names = np.stack([after[good], np.minimum(ends[good], after[good] + _MAX_NAME_BYTES)], axis=1)
+    return begin[good], size[good], names
+
+
+def _number(raw: NDArray[np.uint8], at: I64) -> tuple[U64, I64, NDArray[np.bool_]]:
+    """The hexadecimal number at each offset, the offset after the space after it, and whether both are there."""
+    at = np.minimum(at, len(raw) - 2)
+    at = at + 2 * ((raw[at] == ord("0")) & ((raw[at + 1] | 0x20) == ord("x")))
+    value, first = np.zeros(len(at), np.uint64), at
+    for _ in range(16):
+        digit = _DIGITS[raw[at]]
+        is_digit = digit < 16
+        value = np.where(is_digit, value << np.uint64(4) | digit, value)
+        at = at + is_digit
+        if not is_digit.any():
+            break
+    return value, at + 1, (at > first) & (raw[at] == ord(" "))
 
 
 def read_jit_map(pid: int) -> JitMap | None:
@@ -95,11 +140,14 @@ def read_jit_map(pid: int) -> JitMap | None:
     As in perf, only a file owned by root, by us or by the process's user is trusted.
     """
     inner, uid = _identity(pid)
-    roots = [Path(f"{procfs.root(pid)}/tmp/perf-{inner}.map"), Path(f"/tmp/perf-{pid}.map")]
-    for path in roots:
-        text = _read_owned(path, {0, os.geteuid(), uid})
-        if text is not None:
-            return JitMap(text)
+    owners = {0, os.geteuid(), uid}
+    for root, number in ((procfs.root(pid), inner), ("/", pid)):
+        try:
+            # Anyone may put a link there, by which root would open what the link names.
+            text = read_foreign(f"/tmp/perf-{number}.map", _MAX_BYTES, root=root, links=False, owners=owners)
+        except OSError:
+            continue
+        return JitMap(text)
     return None
 
 
@@ -110,18 +158,6 @@ def _identity(pid: int) -> tuple[int, int]:
     except OSError:
         return pid, 0
     return status.inner_pid, status.uid
-
-
-def _read_owned(path: Path, owners: set[int]) -> bytes | None:
-    try:
-        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-        with os.fdopen(descriptor, "rb", buffering=0) as file:
-            status = os.fstat(descriptor)
-            if not stat.S_ISREG(status.st_mode) or status.st_uid not in owners:
-                return None
-            return file.read(_MAX_BYTES)
-    except OSError:
-        return None
 
 
 def python_function(name: str) -> tuple[str, str] | None:

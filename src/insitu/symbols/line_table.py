@@ -4,7 +4,7 @@ What is kept belongs to one state of one file: build ids can be written into any
 """
 
 import mmap
-import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Final
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from insitu.cache_home import own_cache
 from insitu.files import write_whole
 from insitu.symbols.elf import Elf
-from insitu.symbols.split_dwarf import joined
+from insitu.symbols.make_symcache import make_symcache
 from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
 
 __all__ = ["LineTable"]
@@ -24,6 +24,7 @@ _DEBUG_SECTIONS: Final = (".debug_info", ".zdebug_info")
 _PT_LOAD: Final = 1
 _OUR_VERSION: Final = 2  # of what is handed to symbolic; 2: with split DWARF
 _MAX_KEPT_BYTES: Final = 2 << 30
+_MAX_LOST_S: Final = 60
 
 U64 = NDArray[np.uint64]
 
@@ -43,15 +44,16 @@ class LineTable:
         return any((section := elf.section(name)) is not None and section.in_file for name in _DEBUG_SECTIONS)
 
     @classmethod
-    def of(cls, elf: Elf, path: Path, *, beside: Sequence[Path] = (), root: Path = Path("/")) -> "LineTable | None":
-        """The lines of the ELF file ``elf`` at ``path``; None if it has no DWARF, or a corrupt one.
+    def of(cls, elf: Elf, *, beside: Sequence[tuple[Path, Path]] = (), root: Path = Path("/")) -> "LineTable | None":
+        """The lines of an ELF file; None if it has no DWARF, or one that cannot be read: ``elf.refused`` says why.
 
-        Split DWARF is looked for beside ``path`` and ``beside``, and where the compiler left it, below ``root``.
+        Split DWARF is looked for beside ``elf``, at ``beside`` (paths and the roots that they are seen from), and
+        where the compiler left it, below ``root``.
         """
         if not cls.present_in(elf):
             return None
         kept = _kept(elf)
-        locations, missing = (kept, 0) if kept is not None else _made(elf, path, beside, root)
+        locations, missing = (kept, 0) if kept is not None else _made(elf, [(elf.path, elf.root), *beside], root)
         if locations is None:
             return None
         loads = elf.segments[elf.segments["type"] == _PT_LOAD]["vaddr"]
@@ -97,27 +99,40 @@ def _kept(elf: Elf) -> Symcache | None:
         return None
 
 
-def _made(elf: Elf, path: Path, beside: Sequence[Path], root: Path) -> tuple[Locations | None, int]:
+def _made(elf: Elf, beside: Sequence[tuple[Path, Path]], root: Path) -> tuple[Locations | None, int]:
     """The lines, and how many units they lack."""
-    from symbolic.debuginfo import Archive
-    from symbolic.exceptions import SymbolicError
-
-    split = joined(elf, [path, *beside], root)
+    debug = [section for section in elf.sections if section.name.startswith((".debug_", ".zdebug_"))]
+    sparse = [section for section in debug if not elf.is_there(section.offset, section.size)]
+    if elf.descriptor is None or sparse:
+        for section in sparse:
+            elf.section_bytes(section)  # is refused
+        return None, 0
+    if elf.budget.lost_s > _MAX_LOST_S:
+        elf.refused["lines"] = "other files took too long"
+        return None, 0
+    begin = time.monotonic()
+    made = make_symcache(
+        elf.descriptor,
+        sum(section.size for section in debug if section.in_file),
+        split=elf.section(".debug_addr") is not None,  # which split units need
+        beside=beside,
+        root=root,
+    )
+    if made.data is None:
+        elf.refused["lines"] = made.failure
+        elf.budget.lost_s += time.monotonic() - begin
+        return None, 0
     try:
-        archive = Archive.open(os.fsencode(path)) if split.image is None else Archive.from_bytes(split.image)
-        cache: Any = next(archive.iter_objects()).make_symcache()
-    except (OSError, StopIteration, SymbolicError):
-        return None, split.missing
-    try:
-        with cache.open_stream() as stream:
-            data = stream.read()
-        made = Symcache(data)
+        table = Symcache(made.data)
     except ValueError:
-        return _ForeignSymcache(cache), split.missing
+        from symbolic import symcache
+
+        of_symbolic: Any = symcache.SymCache
+        return _ForeignSymcache(of_symbolic.from_bytes(made.data[:])), made.missing
     path_kept = _cache_path(elf)
-    if path_kept is not None and not split.missing:  # else what is missing may be there next time
-        _keep(data, path_kept)
-    return made, split.missing
+    if path_kept is not None and not made.missing:  # else what is missing may be there next time
+        _keep(made.data[:], path_kept)
+    return table, made.missing
 
 
 def _keep(data: bytes, path: Path) -> None:

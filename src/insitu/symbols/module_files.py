@@ -10,11 +10,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
+from insitu.foreign_files import open_kernel_link
 from insitu.kernel import procfs
 from insitu.symbols.debug_files import places_by_build_id
 from insitu.symbols.elf import Elf
 from insitu.symbols.module_names import DELETED
 from insitu.symbols.process_map import Module
+from insitu.symbols.read_budget import ReadBudget
 
 __all__ = ["ModuleFile", "open_module"]
 
@@ -22,13 +24,12 @@ _PT_LOAD, _PF_X = 1, 1
 
 
 class ModuleFile(NamedTuple):
-    """An opened file: its contents, where it is, and the root directory that its debug files are looked for in.
+    """An opened file, and the root directory that its debug files are looked for in.
 
     Where only the debug file of a program is left, ``moved`` is what its virtual addresses lie above file offsets.
     """
 
     elf: Elf
-    path: Path
     root: Path
     moved: int | None = None
 
@@ -39,49 +40,50 @@ class ModuleFile(NamedTuple):
         return file_offsets + np.uint64(self.moved & 0xFFFF_FFFF_FFFF_FFFF)
 
 
-def open_module(module: Module, *, live: bool) -> ModuleFile | None:
+def open_module(module: Module, *, live: bool, budget: ReadBudget | None = None) -> ModuleFile | None:
     """The file that ``module`` was mapped from; None if it is gone or another one has its name now.
 
     A file counts as the mapped one unless both build ids are known and differ. What is found in place of a
     deleted file must have the same build id. Without ``live``, processes of this machine are not asked.
     """
     deleted = module.path.endswith(DELETED)
-    for path, root in _candidates(module, live):
+    for place, root in _candidates(module, live):
+        from_kernel = isinstance(place, str)
         try:
-            elf = Elf(path, module.path)
+            source = open_kernel_link(place) if isinstance(place, str) else place
+            elf = Elf(source, module.path, root=root, budget=budget)
         except (OSError, ValueError, InsituError):
             continue
         unproven = not module.build_id or (not elf.build_id and not deleted)
-        shown_by_kernel = path.parts[:2] == ("/", "proc")
-        if elf.build_id == module.build_id or (unproven and (not deleted or shown_by_kernel)):
-            return ModuleFile(elf, path, root)
-    return _left_over(module)
+        if elf.build_id == module.build_id or (unproven and (not deleted or from_kernel)):
+            return ModuleFile(elf, root)
+    return _left_over(module, budget)
 
 
-def _left_over(module: Module) -> ModuleFile | None:
+def _left_over(module: Module, budget: ReadBudget | None) -> ModuleFile | None:
     """The file with the module's build id in the directories of debug files, where the file itself is gone."""
     for path in places_by_build_id(module.build_id):
         try:
-            elf = Elf(path, module.path)
+            elf = Elf(path, module.path, budget=budget)
         except (OSError, ValueError, InsituError):
             continue
         if elf.build_id != module.build_id:
             continue
         text = elf.section(".text")
         if text is None or text.in_file:
-            return ModuleFile(elf, path, Path("/"))
+            return ModuleFile(elf, Path("/"))
         code = elf.segments[(elf.segments["type"] == _PT_LOAD) & (elf.segments["flags"] & _PF_X != 0)]
         if len(code) and (code["filesz"] == code["memsz"]).all():  # elfutils keeps the program's headers as they were
-            return ModuleFile(elf, path, Path("/"))
+            return ModuleFile(elf, Path("/"))
         if len(code) == 1 and module.code_offset >= 0:
             # A page is mapped from where its segment says, and the segment's begin is rounded down to one.
             begin = int(code["vaddr"][0]) // mmap.PAGESIZE * mmap.PAGESIZE
-            return ModuleFile(elf, path, Path("/"), begin - module.code_offset)
+            return ModuleFile(elf, Path("/"), begin - module.code_offset)
     return None
 
 
-def _candidates(module: Module, live: bool) -> Iterator[tuple[Path, Path]]:
-    """Where the file may be, and the root directory it belongs to, best first."""
+def _candidates(module: Module, live: bool) -> Iterator[tuple[Path | str, Path]]:
+    """Where the file may be (a string: a link of the kernel's), and the root directory it is in, best first."""
     here = Path("/")
     path = Path(module.path.removesuffix(DELETED))
     if not path.is_absolute() or "\0" in module.path:
@@ -91,20 +93,20 @@ def _candidates(module: Module, live: bool) -> Iterator[tuple[Path, Path]]:
         if module.path.endswith(DELETED):
             yield from ((at, root) for at in _still_mapped(module.pid, module.path))
         else:
-            yield root / path.relative_to("/"), root
+            yield path, root
     yield path, here
     if module.build_id:
         yield Path.home() / ".debug" / ".build-id" / module.build_id[:2] / module.build_id[2:] / "elf", here
 
 
-def _still_mapped(pid: int, name: str) -> Iterator[Path]:
+def _still_mapped(pid: int, name: str) -> Iterator[str]:
     """What the kernel keeps of a deleted file that a process runs or has mapped (proc_pid_map_files(5))."""
     try:
         path, program = procfs.exe(pid)
         if program == name:
-            yield Path(path)
+            yield path
         area = next((area for area in procfs.areas(pid) if os.fsdecode(area.path) == name), None)
     except OSError:
         return
     if area is not None:
-        yield Path(procfs.mapped_file(pid, area))
+        yield procfs.mapped_file(pid, area)

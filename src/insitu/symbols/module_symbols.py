@@ -34,11 +34,19 @@ class ModuleSymbols:
     @property
     def notes(self) -> list[str]:
         """What the frames lack, each a line to show to the user."""
-        lines = self.__dict__.get("_lines")  # not read where nothing was looked up
-        if lines is None or not lines.missing_units:
-            return []
         path = self._seen_as
-        return [f"{path}: no lines for {lines.missing_units} compilation units: no .dwo files and no {path.name}.dwp"]
+        elves = {id(elf): elf for elf in (self._file.elf, *self.__dict__.get("_debug", ())) if elf is not None}
+        refused = {what: why for elf in elves.values() for what, why in elf.refused.items()}
+        found = []
+        if refused:
+            parts = ", ".join(f"{what} ({why})" for what, why in refused.items())
+            found.append(f"{path}: not read: {parts}")
+        lines = self.__dict__.get("_lines")  # not read where nothing was looked up
+        if lines is not None and lines.missing_units:
+            found.append(
+                f"{path}: no lines for {lines.missing_units} compilation units: no .dwo files and no {path.name}.dwp"
+            )
+        return found
 
     @property
     def elf(self) -> Elf:
@@ -46,21 +54,17 @@ class ModuleSymbols:
         return self._file.elf
 
     @cached_property
-    def _debug(self) -> tuple[Elf, ModuleFile | None]:
-        """The file with the fuller symbol table, and the one with DWARF where it lies on disk."""
+    def _debug(self) -> tuple[Elf, Elf | None]:
+        """The file with the fuller symbol table, and the one with DWARF."""
         file = self._file
         if file.elf.section(".symtab") is not None:
             if LineTable.present_in(file.elf):
-                return file.elf, file
-            found = self._separate()
-            return file.elf, file._replace(elf=Elf(found), path=found) if found is not None else None
+                return file.elf, file.elf
+            return file.elf, self._separate()
         found = self._separate()
-        if found is None:
-            return file.elf, None
-        debug = Elf(found)
-        return debug, file._replace(elf=debug, path=found)
+        return (file.elf if found is None else found), found
 
-    def _separate(self) -> Path | None:
+    def _separate(self) -> Elf | None:
         return find_debug_file(self._file.elf, self._seen_as, self._file.root)
 
     @cached_property
@@ -76,8 +80,10 @@ class ModuleSymbols:
         debug = self._debug[1]
         if debug is None:
             return None
-        beside = (self._file.path, self._file.root / self._seen_as.relative_to(self._seen_as.anchor))
-        return LineTable.of(debug.elf, debug.path, beside=beside, root=self._file.root)
+        file = self._file
+        return LineTable.of(
+            debug, beside=[(file.elf.path, file.elf.root), (self._seen_as, file.root)], root=file.root
+        )
 
     def function(self, file_offset: int) -> tuple[str, int] | None:
         """The function at an offset of the mapped file, and how far into it that is; None where there is none."""

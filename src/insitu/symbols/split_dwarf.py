@@ -24,7 +24,7 @@ from insitu.symbols.dwarf_units import (
 from insitu.symbols.elf import Elf
 from insitu.symbols.elf_join import with_sections
 from insitu.symbols.line_files import line_files
-from insitu.symbols.split_files import Skeleton, SplitUnit, find_split_units, skeletons
+from insitu.symbols.split_files import Place, Skeleton, SplitUnit, find_split_units, skeletons
 
 __all__ = ["Joined", "joined"]
 
@@ -75,11 +75,11 @@ class Joined(NamedTuple):
     missing: int
 
 
-def joined(elf: Elf, paths: Sequence[Path], root: Path = Path("/")) -> Joined:
+def joined(elf: Elf, beside: Sequence[Place], root: Path = Path("/")) -> Joined:
     """The image of ``elf`` with its split units joined.
 
-    ``paths`` are where it and its program lie: packages are looked for beside them. Paths that the compiler wrote are
-    seen from ``root``. What is corrupt is left out.
+    ``beside`` is where it and its program lie: packages are looked for there. Paths that the compiler wrote are seen
+    from ``root``. What is corrupt is left out.
     """
     if elf.section(".debug_addr") is None:  # which split units need
         return Joined(None, 0)
@@ -87,7 +87,7 @@ def joined(elf: Elf, paths: Sequence[Path], root: Path = Path("/")) -> Joined:
     wanted = program.skeletons()
     writer = _Writer(program)
     found = size = 0
-    for skeleton, split in find_split_units(paths, wanted, root):
+    for skeleton, split in find_split_units(beside, wanted, root):
         size += split.unit.end - split.unit.offset
         if size > _MAX_SPLIT_BYTES:
             break

@@ -17,7 +17,7 @@ from insitu.symbols.dwarf_bytes import CorruptDwarfError
 from insitu.symbols.dwarf_units import Abbreviations, Entry, Strings, Unit, entries, units
 from insitu.symbols.elf import Elf
 
-__all__ = ["Skeleton", "SplitUnit", "find_split_units", "skeletons"]
+__all__ = ["Place", "Skeleton", "SplitUnit", "find_split_units", "skeletons"]
 
 # DW_AT_*, and DW_AT_GNU_* of version 4.
 COMP_DIR: Final = 0x1B
@@ -27,6 +27,10 @@ _SKELETON_ATTRIBUTES: Final = frozenset({0x10, 0x11, COMP_DIR, 0x72, 0x73, 0x76,
 
 # DW_SECT_*: the column of a package's index, and the section that it is of, for versions 2 and 5.
 _SECTIONS: Final = {1: "info", 3: "abbrev", 4: "line", 6: "str_offsets", 8: "rnglists"}
+
+
+Place = tuple[Path, Path]
+"""A path, and the root directory that it is seen from."""
 
 
 class Skeleton(NamedTuple):
@@ -67,56 +71,56 @@ def skeletons(info: bytes, abbreviations: Abbreviations, text: Strings) -> Itera
 
 
 def find_split_units(
-    paths: Sequence[Path], wanted: Iterable[Skeleton], root: Path
+    beside: Sequence[Place], wanted: Iterable[Skeleton], root: Path
 ) -> Iterator[tuple[Skeleton, SplitUnit]]:
     """The split unit of each skeleton of a program; those that cannot be had are left out.
 
-    Packages are looked for beside ``paths``, where the program and its debug file lie; paths that the compiler wrote
+    Packages are looked for at ``beside``, where the program and its debug file lie; paths that the compiler wrote
     are seen from ``root``. A unit whose id is not the skeleton's is never used.
     """
-    beside = [place for path in paths for place in (Path(f"{path}.dwp"), path.with_suffix(".dwp"))]
-    packages = [package for package in map(_Package.at, dict.fromkeys(beside)) if package is not None]
+    places = [(name, top) for path, top in beside for name in (Path(f"{path}.dwp"), path.with_suffix(".dwp"))]
+    packages = [package for package in map(_Package.at, dict.fromkeys(places)) if package is not None]
 
     @cache
-    def opened(place: Path) -> "dict[int, SplitUnit]":
+    def opened(place: Place) -> "dict[int, SplitUnit]":
         return _units_of(place)
 
     for skeleton in wanted:
         units_found = chain(
             (package.unit(skeleton.dwo_id) for package in packages),
-            (opened(place).get(skeleton.dwo_id) for place in _places(paths, skeleton, root)),
+            (opened(place).get(skeleton.dwo_id) for place in _places(beside, skeleton, root)),
         )
         found = next((unit for unit in units_found if unit is not None), None)
         if found is not None:
             yield skeleton, found
 
 
-def _places(paths: Sequence[Path], skeleton: Skeleton, root: Path) -> Iterator[Path]:
+def _places(beside: Sequence[Place], skeleton: Skeleton, root: Path) -> Iterator[Place]:
     name = os.fsdecode(skeleton.dwo_name)
     if not name or "\0" in name:
         return
     compiled = Path(os.fsdecode(skeleton.comp_dir)) / name
     if compiled.is_absolute():
-        yield root / compiled.relative_to("/")
-    for path in paths:  # as gdb does, for programs that were moved together with them
-        yield path.parent / name
-        yield path.parent / Path(name).name
+        yield compiled, root
+    for path, top in beside:  # as gdb does, for programs that were moved together with them
+        yield path.parent / name, top
+        yield path.parent / Path(name).name, top
 
 
 def _sections(elf: Elf) -> dict[str, bytes]:
     return {name: elf.section_bytes(f".debug_{name}.dwo") for name in (*_SECTIONS.values(), "str")}
 
 
-def _opened(path: Path) -> Elf | None:
+def _opened(place: Place) -> Elf | None:
     try:
-        return Elf(path)
+        return Elf(place[0], root=place[1])
     except (OSError, ValueError, InsituError):
         return None
 
 
-def _units_of(path: Path) -> dict[int, SplitUnit]:
+def _units_of(place: Place) -> dict[int, SplitUnit]:
     """The units of a .dwo file, by id."""
-    elf = _opened(path)
+    elf = _opened(place)
     if elf is None:
         return {}
     of = _sections(elf)
@@ -162,9 +166,9 @@ class _Package:
                 self._rows[dwo_id] = {name: place for name, place in zip(names, places, strict=True) if name}
 
     @classmethod
-    def at(cls, path: Path) -> "_Package | None":
-        """The package at ``path``; None if there is none."""
-        elf = _opened(path)
+    def at(cls, place: Place) -> "_Package | None":
+        """The package at ``place``; None if there is none."""
+        elf = _opened(place)
         return cls(_sections(elf), elf.section_bytes(".debug_cu_index")) if elf is not None else None
 
     def unit(self, dwo_id: int) -> SplitUnit | None:

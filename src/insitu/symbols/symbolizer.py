@@ -6,7 +6,7 @@ Both fronts share the files, JIT compilers' maps and kernel symbols that were re
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap, python_function, read_jit_map
@@ -14,6 +14,7 @@ from insitu.symbols.kallsyms import ALL, CODE, Kallsyms, read_kallsyms
 from insitu.symbols.module_files import ModuleFile, open_module
 from insitu.symbols.module_names import VDSO, is_anonymous, is_of_one_process
 from insitu.symbols.module_symbols import ModuleSymbols, unknown_frames
+from insitu.symbols.read_budget import ReadBudget
 from insitu.symbols.vdso import read_vdso
 
 if TYPE_CHECKING:
@@ -29,6 +30,9 @@ __all__ = ["JIT_MODULE", "Symbolizer"]
 
 JIT_MODULE = "[jit]"
 """The module of functions that a JIT compiler made; one for all processes, so that equal names add up."""
+
+
+_MAX_NOTES: Final = 20
 
 
 class Symbolizer:
@@ -56,11 +60,15 @@ class Symbolizer:
         self._jit_maps: dict[int, JitMap | None] = {}
         self._kallsyms: dict[bytes, Kallsyms] = {}
         self._notes: list[str] = []
+        self._budget = ReadBudget()
 
     @property
     def notes(self) -> list[str]:
         """What could not be symbolized so far and why, with its remedy: lines to show to the user."""
-        return [*self._notes, *(note for symbols in self._by_file.values() for note in symbols.notes)]
+        notes = [*self._notes, *(note for symbols in self._by_file.values() for note in symbols.notes)]
+        if len(notes) > _MAX_NOTES:
+            notes[_MAX_NOTES - 1 :] = [f"{len(notes) - _MAX_NOTES + 1} more files have no symbols or no lines"]
+        return notes
 
     # For recordings: many at once
 
@@ -136,22 +144,29 @@ class Symbolizer:
         return self._modules[key]
 
     def _open(self, module: Module) -> ModuleSymbols | None:
-        file = self._vdso(module) if module.path == VDSO else open_module(module, live=self._live)
+        file = (
+            self._vdso(module) if module.path == VDSO else open_module(module, live=self._live, budget=self._budget)
+        )
         if file is None:
             return None
         made = ModuleSymbols(file, module.path, inlines=self._inlines, demangles=self._demangles)
         # Processes share files: one with the same build id need not be read twice.
-        return self._by_file.setdefault((module.path, file.elf.build_id or str(file.path)), made)
+        return self._by_file.setdefault((module.path, file.elf.build_id or file.elf.identity), made)
 
     def _vdso(self, module: Module) -> ModuleFile | None:
         elf = read_vdso(compat=module.compat) if self._live else None
         if elf is None or (module.build_id and elf.build_id != module.build_id):
             return None
-        return ModuleFile(elf, Path(VDSO), Path("/"))
+        return ModuleFile(elf, Path("/"))
 
     def _jit_map(self, pid: int) -> JitMap | None:
         if pid not in self._jit_maps:
-            self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
+            found = self._jit_maps[pid] = read_jit_map(pid) if self._live and pid > 0 else None
+            if found is not None and not self._budget.take(found.size):
+                found = self._jit_maps[pid] = None
+                self._notes.append(f"perf-{pid}.map: not read: all maps and symbol tables are too large together")
+            elif found is not None and found.is_cut:
+                self._notes.append(f"perf-{pid}.map is too large: only its first {len(found)} functions are known")
         return self._jit_maps[pid]
 
     def _kernel_symbols(self, types: bytes = CODE) -> Kallsyms:
@@ -170,7 +185,7 @@ class Symbolizer:
         if kallsyms.hidden:
             self._notes.append(
                 "kernel functions have no names: /proc/kallsyms shows no addresses to this user "
-                "(run as root, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1)"
+                "(run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1)"
             )
         return kallsyms
 

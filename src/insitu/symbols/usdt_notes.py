@@ -17,6 +17,7 @@ _NOTE = struct.Struct("<III")  # Elf32_Nhdr, Elf64_Nhdr
 _ADDRESSES = {4: struct.Struct("<III"), 8: struct.Struct("<QQQ")}  # by the bytes of an address
 _STAPSDT = 3  # NT_STAPSDT
 _MAX_PROBES = 1 << 16
+_MAX_BYTES = 1 << 24
 
 
 class UsdtProbe(NamedTuple):
@@ -31,7 +32,7 @@ class UsdtProbe(NamedTuple):
 
 def usdt_probes(elf: Elf) -> list[UsdtProbe]:
     """The probes in the order of their notes; a damaged note ends the list."""
-    notes = elf.section_bytes(".note.stapsdt")
+    notes = elf.section_bytes(".note.stapsdt", _MAX_BYTES)
     addresses = _ADDRESSES[elf.layout.word_bytes]
     mask = (1 << 8 * elf.layout.word_bytes) - 1
     base = elf.section(".stapsdt.base")
@@ -47,7 +48,7 @@ def usdt_probes(elf: Elf) -> list[UsdtProbe]:
         at = begin + (description_bytes + 3 & ~3)
         if kind != _STAPSDT or notes[name_at : name_at + name_bytes].rstrip(b"\0") != b"stapsdt":
             continue
-        strings = notes[begin + addresses.size : end].split(b"\0")
+        strings = notes[begin + addresses.size : end].split(b"\0", 3)
         if description_bytes < addresses.size or len(strings) < 3:
             break
         address, noted_base, semaphore = addresses.unpack_from(notes, begin)

@@ -8,10 +8,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from insitu.errors import InsituError
+from insitu.terminal_text import printable
 from insitu.views.call_tree import CallTree
 from insitu.views.functions import FunctionCosts, function_costs, outermost, spans
 from insitu.views.quantity import amount
-from insitu.views.terminal import printable, shorten
+from insitu.views.terminal import shorten
 
 __all__ = ["CallGraph", "GraphEdge", "GraphNode", "call_graph", "to_dot", "to_svg"]
 
@@ -91,11 +92,10 @@ def _calls(tree: CallTree, costs: FunctionCosts) -> tuple[np.ndarray, np.ndarray
     return calls // functions, calls % functions, weights
 
 
-def to_dot(graph: CallGraph, *, title: str = "") -> str:
-    """The graph in graphviz' language."""
-    caption = title
-    if graph.hidden:
-        caption += f"\n{graph.hidden} lighter functions are not shown"
+def to_dot(graph: CallGraph, *, title: str = "", lost: str = "") -> str:
+    """The graph in graphviz' language; ``lost`` says under the title what the recording lost."""
+    hidden = f"{graph.hidden} lighter functions are not shown" if graph.hidden else ""
+    caption = "\n".join([printable(title), *(printable(note) for note in (lost, hidden) if note)])
     lines = [
         "digraph calls {",
         f'  graph [charset="UTF-8", label={_quoted(caption)}, labelloc=t, fontname="Helvetica", nodesep=0.2];',

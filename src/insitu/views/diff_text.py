@@ -6,7 +6,7 @@ from typing import Final
 from insitu.views.diff import Diff, DiffRow
 from insitu.views.quantity import rest
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block, printable
+from insitu.views.terminal import Block
 
 __all__ = ["diff_lines"]
 
@@ -19,7 +19,7 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
     mark = ("# ", "") if width is None else ("", "")
     yield [mark, (f"{_amounts(diff)}; {diff.part} {_scale(diff)} by function", "")]
     for warning in (*diff.notes, *warnings):
-        yield [mark, (printable(warning), "bold red")]
+        yield [mark, (warning, "bold red")]
     real = sum(not row.noise for row in diff.rows)
     if real:
         yield [mark, (f"{real} of {len(diff.rows)} functions changed; ~ marks what is not significant", "")]

@@ -10,6 +10,7 @@ from insitu.views.terminal import Block
 __all__ = ["plain", "rendered", "summary"]
 
 _TITLES: Final = {
+    "commands": "commands: what may this user run?",
     "profile": "profile: where does the time go?",
     "trace": "trace: what happens, when, and why?",
     "inspect": "inspect: what is in there right now?",

@@ -7,16 +7,20 @@ from pathlib import Path
 
 from insitu.errors import InsituError
 from insitu.files import write_whole
+from insitu.terminal_text import TerminalStream
 
 __all__ = ["write_file", "write_stdout"]
 
 
 def write_stdout(data: bytes) -> None:
-    """Write ``data`` to standard output. Raises BrokenPipeError where the reader has gone.
+    """Write ``data``, on a terminal as escaped text, to standard output. Raises BrokenPipeError if it is closed.
 
     ``sys.stdout.buffer`` is a raw file when Python runs unbuffered (-u, PYTHONUNBUFFERED): its ``write`` may write
     a part only, and says so in a result that is easily overlooked.
     """
+    if isinstance(sys.stdout, TerminalStream):
+        sys.stdout.write(data.decode("utf-8", "surrogateescape"))
+        return
     sys.stdout.flush()
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
         out.write(data)

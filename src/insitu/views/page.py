@@ -15,9 +15,10 @@ from typing import TYPE_CHECKING, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu import __version__, messages
+from insitu import __version__
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import WeightedStacks
+from insitu.terminal_text import printable
 from insitu.views.output import write_file, write_stdout
 from insitu.views.page_data import ARRAYS, PAGES, Meta
 from insitu.views.quantity import size
@@ -69,7 +70,7 @@ def _rendered(template: str, bundles: tuple[str, ...], *, title: str, data: str 
         _environment()
         .get_template(template)
         .render(
-            title=_printable(title),
+            title=printable(title),
             version=__version__,
             # These are ours, and hold nothing that ends their elements early (web/build.mjs sees to it).
             policy=Markup(policy),
@@ -112,7 +113,7 @@ def write_page(page: str, path: str, output: str | None, *, suffix: str = "") ->
         return
     target = Path(output or f"{Path(path).resolve().name.removesuffix('.insitu')}{suffix}.html")
     write_file(target, data)
-    print(f"{messages.printable(str(target))}: {size(len(data))}")
+    print(f"{printable(str(target))}: {size(len(data))}")
 
 
 def _asset(name: str) -> str:
@@ -126,9 +127,15 @@ def _csp_hash(text: str) -> str:
     return f"'sha256-{base64.b64encode(hashlib.sha256(text.encode()).digest()).decode()}'"
 
 
-def _printable(text: str) -> str:
-    """``text`` without the lone surrogates that undecodable bytes of a command line become."""
-    return text.encode("utf-8", "replace").decode()
+def _shown(value: Any) -> Any:
+    """What a page's header holds, all texts escaped as for a terminal; lists hold values of one type."""
+    if isinstance(value, str):
+        return printable(value)
+    if isinstance(value, dict):
+        return {printable(key): _shown(each) for key, each in value.items()}
+    if isinstance(value, list) and value and isinstance(value[0], str):
+        return [printable(each) for each in value]
+    return value
 
 
 def _packed(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
@@ -141,7 +148,7 @@ def _packed(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
         sections[name] = [code, at, len(array)]
         chunks.append(body + b"\0" * (-len(body) % 8))
         at += len(chunks[-1])
-    header = json.dumps({"meta": meta, "sections": sections}, separators=(",", ":")).encode("ascii")
+    header = json.dumps({"meta": _shown(meta), "sections": sections}, separators=(",", ":")).encode("ascii")
     header += b" " * (-(len(header) + 4) % 8)
     deflate = zlib.compressobj(_DEFLATE_LEVEL)
     parts = [deflate.compress(each) for each in (len(header).to_bytes(4, "little"), header, *chunks)]

@@ -6,12 +6,13 @@ from typing import Final
 
 import numpy as np
 
+from insitu.terminal_text import printable
 from insitu.views.call_tree import CallTree
 from insitu.views.losses import loss_text
 from insitu.views.quantity import amount, formatter, rest
 from insitu.views.report import Report, percent
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block, Line, Screen, heat, printable, shorten
+from insitu.views.terminal import Block, Line, Screen, heat, shorten
 
 __all__ = ["base_name", "report_lines"]
 
@@ -55,7 +56,7 @@ def _header(report: Report) -> Iterator[Line]:
         said = info.get(key)
         if said:
             words = shlex.join(map(str, said)) if isinstance(said, (list, tuple)) else str(said)
-            yield [(f"{key:<9}", "dim"), (printable(words), "bold" if key == "command" else "")]
+            yield [(f"{key:<9}", "dim"), (words, "bold" if key == "command" else "")]
     if report.duration_ns:
         yield [(f"{'duration':<9}", "dim"), (f"{report.duration_ns / 1e9:.3f} s", "")]
     yield [(f"{report.counted:<9}", "dim"), *_amounts(report)]
@@ -64,18 +65,18 @@ def _header(report: Report) -> Iterator[Line]:
         yield [(f"{'no stack':<9}", "dim"), (f"{percent(without, report.total):.2f} % of this", "")]
     if report.also:
         also = ", ".join(f"{name} ({rows:,} rows)" for name, rows in report.also.items())
-        yield [(f"{'also':<9}", "dim"), (f"{printable(also)}; --table NAME or insitu sql", "")]
+        yield [(f"{'also':<9}", "dim"), (f"{also}; --table NAME or insitu sql", "")]
     notes = info.get("notes")
     for note in notes if isinstance(notes, (list, tuple)) else ():
-        yield [(f"{'note':<9}", "dim"), (printable(str(note)), "yellow")]
+        yield [(f"{'note':<9}", "dim"), (str(note), "yellow")]
     if report.lost:
-        yield [(printable(loss_text(report.lost)), "bold red")]
+        yield [(loss_text(report.lost), "bold red")]
 
 
 def _amounts(report: Report) -> Line:
     """What was recorded and how much of it: "1234 of cpu-clock at 99 Hz, 12.464 s"."""
     frequency = report.info.get("frequency_hz")
-    of_event = "" if report.event in ("", report.counted) else f" of {printable(report.event)}"
+    of_event = "" if report.event in ("", report.counted) else f" of {report.event}"
     if not report.samples:
         period = ""
         if isinstance(frequency, int) and frequency:
@@ -165,7 +166,7 @@ def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Block]
     wide = max([len("total"), *map(len, amounts.values())])
     plain = screen.width is None
     yield [("# " if plain else "", ""), (f"total%   self%  {'total':>{wide}}  function", "bold")]
-    for at, lead in _walk(children, screen.unicode):
+    for at, lead in _walk(children):
         total, own = percent(int(tree.total[at]), report.total), percent(int(tree.own[at]), report.total)
         name = tree.names[tree.name[at]]
         text = printable(name.function) + (" (inlined)" if name.inlined else "")
@@ -193,9 +194,8 @@ def _children(tree: CallTree, min_percent: float) -> dict[int, list[int]]:
     return children
 
 
-def _walk(children: dict[int, list[int]], unicode: bool) -> Iterator[tuple[int, str]]:
+def _walk(children: dict[int, list[int]]) -> Iterator[tuple[int, str]]:
     """Every node with the drawing that leads to its name. An only child stands below its parent, not indented."""
-    fork, corner, pipe = ("├─ ", "└─ ", "│  ") if unicode else ("|- ", "`- ", "|  ")
     # Entries: node, what leads to it, what leads to those below it.
     waiting = [(at, "", "") for at in children.get(0, [])[::-1]]
     while waiting:
@@ -207,5 +207,5 @@ def _walk(children: dict[int, list[int]], unicode: bool) -> Iterator[tuple[int, 
             continue
         last = True
         for node in nodes[::-1]:
-            waiting.append((node, below + (corner if last else fork), below + ("   " if last else pipe)))
+            waiting.append((node, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")))
             last = False

@@ -4,7 +4,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
-from insitu.messages import printable
+from insitu.terminal_text import printable
 
 if TYPE_CHECKING:
     import rich.table
@@ -82,8 +82,7 @@ def rich_table(table: Table, width: int) -> "rich.table.Table":
         for at in shown:
             text, style = row[at]
             if table.columns[at].fold:
-                folded = "\n".join(printable(line) for line in text.split("\n"))
-                cells.append(Text(folded, style=style, overflow="fold"))
+                cells.append(Text(printable(text), style=style, overflow="fold"))
             elif table.columns[at].align == "right":
                 cells.append(Text(printable(text), style=style))
             else:

@@ -13,7 +13,7 @@ from insitu.views.losses import loss_text
 from insitu.views.quantity import rest
 from insitu.views.report import recorded_tables
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block, Line, Screen, printable
+from insitu.views.terminal import Block, Line, Screen
 from insitu.views.values import column_types, is_numeric, value_text
 
 if TYPE_CHECKING:
@@ -65,14 +65,14 @@ def _header(session: Session) -> Iterator[Line]:
         ("source", manifest.imported_from),
     ):
         if said:
-            yield [(f"{key:<9}", "dim"), (printable(said), "bold" if key == "command" else "")]
+            yield [(f"{key:<9}", "dim"), (said, "bold" if key == "command" else "")]
     if manifest.duration_ns:
         yield [(f"{'duration':<9}", "dim"), (f"{manifest.duration_ns / 1e9:.3f} s", "")]
     for note in manifest.notes:
-        yield [(f"{'note':<9}", "dim"), (printable(note), "yellow")]
+        yield [(f"{'note':<9}", "dim"), (note, "yellow")]
     lost = _lost(session)
     if lost:
-        yield [(printable(loss_text(lost)), "bold red")]
+        yield [(loss_text(lost), "bold red")]
 
 
 def _lost(session: Session) -> dict[str, int]:
@@ -82,7 +82,7 @@ def _lost(session: Session) -> dict[str, int]:
 
 def _section(title: str, plain: bool) -> Iterator[Line]:
     yield []
-    yield [("# " if plain else "", ""), (printable(title), "bold cyan")]
+    yield [("# " if plain else "", ""), (title, "bold cyan")]
 
 
 def _content(session: Session, found: schema.Table, limit: int) -> Iterator[Block]:

@@ -4,19 +4,17 @@ A view yields lines of (text, style) pieces, and tables; only writing to a termi
 """
 
 import io
-import os
-import shutil
 from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import IO, TYPE_CHECKING, Final
 
-from insitu.messages import printable
+from insitu.terminal_text import UNENCODABLE, TerminalStream, columns, is_plain, printable
 from insitu.views.table import Line, Table, plain_lines, rich_table, shorten
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-__all__ = ["Block", "Line", "Screen", "heat", "printable", "shorten"]
+__all__ = ["Block", "Line", "Screen", "heat", "shorten"]
 
 Block = Line | Table
 
@@ -33,31 +31,27 @@ class Screen:
 
     @classmethod
     def of(cls, out: IO[str]) -> "Screen":
-        """The terminal that ``out`` is, or plain text where it is none (or TERM is "dumb")."""
-        if not out.isatty() or os.environ.get("TERM") == "dumb":
-            return cls(out)
-        return cls(out, shutil.get_terminal_size().columns)
-
-    @property
-    def unicode(self) -> bool:
-        """Whether box-drawing characters can be written."""
-        return (getattr(self.out, "encoding", None) or "utf-8").lower().replace("-", "").startswith("utf")
+        """The terminal that ``out`` is, or plain text where it is none (or TERM is "dumb" or unset)."""
+        return cls(out, None if is_plain(out) else columns(out))
 
     def write(self, blocks: Iterable[Block]) -> None:
-        """Write lines, each on a line of its own however long it is, and tables."""
+        """Write lines, each on a line of its own however long it is, and tables; all texts are escaped."""
         if isinstance(self.out, io.TextIOWrapper):
-            self.out.reconfigure(errors="backslashreplace")
+            self.out.reconfigure(errors=UNENCODABLE)
         if self.width is None:
             for block in blocks:
                 lines = plain_lines(block) if isinstance(block, Table) else [block]
-                self.out.writelines("".join([text for text, _ in line]).rstrip() + "\n" for line in lines)
+                self.out.writelines("".join([printable(text) for text, _ in line]).rstrip() + "\n" for line in lines)
             return
         console = self._console()
+        write = self.out.write_styled if isinstance(self.out, TerminalStream) else self.out.write
         for block in blocks:
+            console.begin_capture()
             if isinstance(block, Table):
                 console.print(rich_table(block, self.width))
             else:
                 _print_line(console, block, self.width)
+            write(console.end_capture())
 
     def _console(self) -> "Console":
         from rich.console import Console
@@ -68,7 +62,7 @@ class Screen:
 def _print_line(console: "Console", line: Line, width: int) -> None:
     from rich.text import Text
 
-    text = Text.assemble(*line)
+    text = Text.assemble(*((printable(text), style) for text, style in line))
     text.truncate(width, overflow="ellipsis")
     console.print(text, no_wrap=True, overflow="ellipsis", crop=True)
 

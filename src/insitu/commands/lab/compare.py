@@ -44,6 +44,7 @@ def _compare(args: argparse.Namespace) -> int:
     from insitu.errors import InsituError
     from insitu.lab.compare.compare import compare, parse_sides
     from insitu.views.compare import compare_blocks, compare_html, compare_json
+    from insitu.views.output import write_file
     from insitu.views.terminal import Screen
 
     # Before the runs, which take minutes.
@@ -59,7 +60,7 @@ def _compare(args: argparse.Namespace) -> int:
         report=messages.note,
     )
     if args.output:
-        args.output.write_text(compare_html(comparison))
+        write_file(args.output, compare_html(comparison).encode())
     if args.json:
         print(compare_json(comparison))
     else:

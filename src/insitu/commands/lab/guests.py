@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from insitu import messages
 from insitu.commands._options import duration, json_option, positive
 from insitu.commands.lab._subcommands import Subcommands
+from insitu.terminal_text import print_line
 
 if TYPE_CHECKING:
     from insitu.lab.guests.machine import Options
@@ -178,7 +179,7 @@ def _ps(args: argparse.Namespace) -> int:
     for guest in guests:
         age = time.time() - guest.started
         machine = f"{guest.cpus} CPUs, {guest.memory}, {guest.accelerator}"
-        print(f"{guest.name:<{width}}  {guest.release}  {machine}  up {age:.0f} s  owner {guest.owner}")
+        print_line(f"{guest.name:<{width}}  {guest.release}  {machine}  up {age:.0f} s  owner {guest.owner}")
     return 0
 
 
@@ -187,5 +188,5 @@ def _stop(args: argparse.Namespace) -> int:
 
     for guest in [find_guest(name) for name in args.guest] or running_guests():
         stop_guest(guest)
-        print(f"{guest.name} ended")
+        print_line(f"{guest.name} ended")
     return 0

@@ -10,6 +10,7 @@ import numpy as np
 
 from insitu.convert.formats.bad_lines import BadLines
 from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.formats.source_file import opened
 from insitu.errors import InsituError
 from insitu.session.core_tables import SAMPLE
 from insitu.session.writer import SessionWriter
@@ -41,8 +42,10 @@ def is_text(head: bytes) -> bool:
 
 def import_folded(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
     """Read a file of folded stacks."""
+    with opened(path) as file:
+        data = file.read()
     read_folded(
-        path.read_bytes(),
+        data,
         str(path),
         writer,
         comm_first=options.comm_first,

@@ -4,6 +4,7 @@ Format: tools/perf/Documentation/perf.data-file-format.txt.
 """
 
 import mmap
+import os
 import struct
 from collections.abc import Iterator
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from insitu.convert.formats.perf_features import Features, build_ids_of, event_i
 from insitu.convert.formats.perf_records import EventAttr
 from insitu.convert.formats.perf_stream import WINDOW_BYTES, Stream, ToolRecord, walk_chunks, walk_windows
 from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.formats.source_file import opened
 from insitu.convert.perf import convert_perf, is_this_boot
 from insitu.convert.raw import RawRecording, Windows
 from insitu.errors import InsituError
@@ -232,8 +234,8 @@ class _Joined:
 
 
 def _mapped(path: Path) -> memoryview:
-    with path.open("rb") as file:
-        if not path.stat().st_size:
+    with opened(path) as file:
+        if not os.fstat(file.fileno()).st_size:
             return memoryview(b"")
         return memoryview(mmap.mmap(file.fileno(), 0, prot=mmap.PROT_READ))
 

@@ -13,6 +13,7 @@ import numpy as np
 
 from insitu.convert.formats.bad_lines import BadLines
 from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.formats.source_file import opened
 from insitu.errors import InsituError
 from insitu.session.core_tables import SAMPLE
 from insitu.session.writer import SessionWriter
@@ -85,7 +86,7 @@ def import_perf_script(path: Path, writer: SessionWriter, options: ImportOptions
 
 def _chunks(path: Path) -> Iterator[str]:
     """The text in pieces that end at an empty line."""
-    with path.open("rb") as file:
+    with opened(path) as file:
         rest = b""
         while data := file.read(_CHUNK):
             data = rest + data.replace(b"\r\n", b"\n")

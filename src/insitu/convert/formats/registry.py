@@ -8,6 +8,7 @@ from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
 
+from insitu.convert.formats.source_file import opened
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -187,7 +188,7 @@ def is_perf_directory(path: Path) -> bool:
 
 
 def _head(path: Path) -> bytes:
-    with path.open("rb") as file:
+    with opened(path) as file:
         return file.read(HEAD_BYTES)
 
 

@@ -4,6 +4,7 @@ bpftrace prints an entry as "@name[", a line for each frame, leaf first, other k
 other keys, the frames and the count, all indented, and an empty line.
 """
 
+import io
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -13,6 +14,7 @@ import numpy as np
 
 from insitu.convert.formats.bad_lines import BadLines
 from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.formats.source_file import opened
 from insitu.errors import InsituError
 from insitu.session.core_tables import SAMPLE
 from insitu.session.writer import SessionWriter
@@ -67,7 +69,7 @@ def import_dtrace(path: Path, writer: SessionWriter, options: ImportOptions) -> 
 
 
 def _lines(path: Path) -> Iterator[tuple[int, str]]:
-    with path.open(encoding="utf-8", errors="backslashreplace") as file:
+    with io.TextIOWrapper(opened(path), encoding="utf-8", errors="backslashreplace") as file:
         for number, line in enumerate(file, 1):
             yield number, line.rstrip("\r\n")
 

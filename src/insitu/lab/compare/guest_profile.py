@@ -6,7 +6,6 @@ with the guest kernel's /proc/kallsyms; programs and libraries are the same file
 """
 
 import json
-import subprocess
 import sys
 import tempfile
 from collections.abc import Sequence
@@ -16,6 +15,7 @@ from typing import TYPE_CHECKING, Final
 import insitu
 from insitu.errors import InsituError
 from insitu.files import temporary_home
+from insitu.lab.compare.guest_archive import fetch_directory
 from insitu.lab.guests.failures import CommandTimeoutError
 from insitu.lab.guests.guest import Guest
 
@@ -53,10 +53,8 @@ def sample_in_guest(guest: Guest, argv: Sequence[str]) -> "WeightedStacks":
     """
     with tempfile.TemporaryDirectory(prefix="insitu-compare-", dir=temporary_home()) as scratch:
         session = Path(scratch) / "compare.insitu"
-        session.mkdir()
         _record(guest, argv)
-        archive = guest.run(["tar", "-c", "-C", _SESSION, "."], timeout=_PROFILE_SECONDS).check().stdout
-        subprocess.run(["tar", "-x", "-C", session], input=archive, check=True)
+        fetch_directory(guest, _SESSION, session, _PROFILE_SECONDS)
         return _stacks(session)
 
 

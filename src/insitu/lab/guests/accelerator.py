@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import Final
 
-from insitu.files import temporary_home
+from insitu.files import temporary_home, write_whole
 from insitu.kernel import procfs
 from insitu.lab.architecture import host_architecture
 from insitu.lab.directories import cache_directory
@@ -37,9 +37,7 @@ def accelerator(kernel: Kernel) -> str:
     except (OSError, ValueError, KeyError, TypeError):
         pass
     found = "kvm" if _boots(kernel) else "tcg"
-    partial = result.with_suffix(f".{os.getpid()}")
-    partial.write_text(json.dumps({"boot": boot, "accelerator": found}))
-    partial.rename(result)
+    write_whole(result, json.dumps({"boot": boot, "accelerator": found}).encode())
     return found
 
 

@@ -17,6 +17,7 @@ from typing import Any, Final, Self
 from insitu.errors import InsituError
 from insitu.lab.guests import machine
 from insitu.lab.guests.accelerator import accelerator
+from insitu.lab.guests.bounded_logs import CONSOLE, KEPT_BYTES
 from insitu.lab.guests.failures import CommandTimeoutError, GuestError, console_tail, death, hang, oom_kills
 from insitu.lab.guests.machine import Options
 from insitu.lab.guests.migration import restore
@@ -116,7 +117,7 @@ class Guest:
 
     def console(self, lines: int = 20) -> list[str]:
         """The console's last lines."""
-        return console_tail(self.directory / "console", lines)
+        return console_tail(self.directory / CONSOLE, lines)
 
     @property
     def qmp(self) -> Qmp:
@@ -193,7 +194,7 @@ class Guest:
         ]
         begin = time.monotonic()
         deadline = None if timeout is None else begin + timeout
-        console_before = (self.directory / "console").stat().st_size
+        console_before = (self.directory / CONSOLE).stat().st_size
         control = self._running_control()
         with contextlib.ExitStack() as stack:
             feed = None
@@ -255,7 +256,7 @@ class Guest:
         accel = self.accelerator
         command = machine.command_line(self.kernel, self.options, directory, accel, memory)
         command += self._files.start(directory, qemu.watch)
-        qemu.start(command)
+        qemu.start(command, self._files.before_qemu())
         qemu.describe(
             {
                 "name": self.name,
@@ -334,7 +335,7 @@ class Guest:
         return CommandTimeoutError(timeout)
 
     def _explain(self, silence: GuestSilentError, seconds: float) -> InsituError:
-        console = self.directory / "console"
+        console = self.directory / CONSOLE
         if silence.gone:
             return death(console)
         qmp = None
@@ -343,9 +344,10 @@ class Guest:
         return hang(console, qmp, seconds)
 
     def _console_since(self, position: int) -> str:
-        with contextlib.suppress(OSError), (self.directory / "console").open("rb") as file:
-            file.seek(position)
-            return file.read(1 << 20).decode(errors="replace")
+        console = self.directory / CONSOLE
+        with contextlib.suppress(OSError), console.open("rb") as file:
+            file.seek(max(position, console.stat().st_size - KEPT_BYTES[CONSOLE]))
+            return file.read(KEPT_BYTES[CONSOLE]).decode(errors="replace")
         return ""
 
     def _flush_disks(self) -> None:

@@ -158,7 +158,7 @@ def command_line(
         "-append",
         kernel_arguments(options),
     ]
-    arguments += ["-chardev", f"file,id=console,path={home}/console", "-serial", "chardev:console"]
+    arguments += ["-chardev", f"file,id=console,append=on,path={home}/console", "-serial", "chardev:console"]
     if options.kgdb:
         arguments += ["-chardev", f"socket,id=kgdb,path={home}/kgdb,server=on,wait=off", "-serial", "chardev:kgdb"]
     # The owner uses the first monitor; `insitu lab dump`, `gdb` and `trace` the second.

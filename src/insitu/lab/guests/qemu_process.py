@@ -6,12 +6,14 @@ import os
 import socket
 import subprocess
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.errors import InsituError
+from insitu.files import write_whole
 from insitu.kernel import procfs
 from insitu.lab.directories import guests_directory
+from insitu.lab.guests.bounded_logs import CONSOLE, KEPT_BYTES, QEMU_LOG, BoundedLogs
 from insitu.lab.guests.port_streams import connect
 from insitu.lab.guests.running_guests import qemu_start_time
 from insitu.lab.guests.watchdog import Watchdog
@@ -40,13 +42,14 @@ class QemuProcess:
             ) from None
         self.directory = directory
         self._watchdog = Watchdog(directory)
+        self._logs = BoundedLogs({directory / name: KEPT_BYTES[name] for name in (CONSOLE, QEMU_LOG)})
         self._process: subprocess.Popen[bytes] | None = None
         self._sockets: list[socket.socket] = []
         self._qmp: Qmp | None = None
 
-    def start(self, command: Sequence[str]) -> None:
-        """Start QEMU; its output goes to qemu.log."""
-        with (self.directory / "qemu.log").open("wb") as log:
+    def start(self, command: Sequence[str], before: Callable[[], None] | None = None) -> None:
+        """Start QEMU, which calls ``before`` just before its exec; its output goes to qemu.log."""
+        with (self.directory / QEMU_LOG).open("ab") as log:
             self._process = subprocess.Popen(
                 command,
                 stdin=subprocess.DEVNULL,
@@ -54,7 +57,9 @@ class QemuProcess:
                 stderr=log,
                 # Ctrl-C then reaches only this process, which stops the guest.
                 process_group=0,
+                preexec_fn=before,
             )
+        self._logs.start()
         self.watch(self._process.pid)
 
     def watch(self, pid: int) -> None:
@@ -66,9 +71,7 @@ class QemuProcess:
         assert self._process is not None
         pid = self._process.pid
         own = {"pid": os.getpid(), "qemu": pid, "qemu_start": qemu_start_time(pid), "started": time.time()}
-        partial = self.directory / "guest.partial"
-        partial.write_text(json.dumps({**fields, **own}))
-        partial.rename(self.directory / "guest.json")
+        write_whole(self.directory / "guest.json", json.dumps({**fields, **own}).encode())
 
     @property
     def qmp(self) -> Qmp:
@@ -88,7 +91,7 @@ class QemuProcess:
                 if self._process.poll() is None and time.monotonic() < deadline:
                     time.sleep(0.005)
                     continue
-                log = (self.directory / "qemu.log").read_text(errors="replace").strip().splitlines()
+                log = (self.directory / QEMU_LOG).read_text(errors="replace").strip().splitlines()
                 reason = log[-1] if log else "it opened no socket"
                 raise InsituError(f"QEMU does not start: {reason}") from None
 
@@ -109,6 +112,7 @@ class QemuProcess:
 
     def kill(self) -> None:
         """Close the connections and end the process."""
+        self._logs.close()
         for port in self._sockets:
             port.close()
         self._sockets.clear()

@@ -12,12 +12,16 @@ from typing import Final
 
 from insitu.errors import InsituError
 from insitu.lab.guests.machine import Options, escaped, shares, transport
+from insitu.lab.guests.set_id_refusal import refusing_set_ids
 from insitu.lab.kernels.kernel import Kernel
 
 __all__ = ["SharedFiles"]
 
 # Distributions install virtiofsd outside PATH.
 _VIRTIOFSD_DIRECTORIES: Final = ("/usr/libexec", "/usr/lib/qemu", "/usr/lib/virtiofsd")
+
+# virtiofsd's: without extended attributes, of which file capabilities are one.
+_WRITABLE: Final = "no_xattr,cache=none,modcaps=-mknod:-setfcap:-fsetid"
 
 _KILL_SECONDS: Final = 5.0
 _CLONE_NEWNS: Final = 0x00020000  # include/uapi/linux/sched.h
@@ -35,7 +39,12 @@ class SharedFiles:
         self.transport = transport(kernel)
         self._kernel = kernel
         self._shares = shares(options)
+        self._writable = bool(options.rw)
         self._servers: list[subprocess.Popen[bytes]] = []
+
+    def before_qemu(self) -> Callable[[], None] | None:
+        """What QEMU's process must do before its exec, if it is to serve a writable directory."""
+        return refusing_set_ids() if self.transport == "9p" and self._writable else None
 
     def start(self, directory: Path, watch: Callable[[int], None]) -> list[str]:
         """Start the servers; returns QEMU's arguments. ``watch`` is called with the pid of each server."""
@@ -78,15 +87,15 @@ class SharedFiles:
                     server = subprocess.Popen(
                         [
                             *(program, f"--fd={listener.fileno()}", "-f", "-o", f"source={path}"),
-                            *("-o", "sandbox=chroot,xattr,log_level=err"),
-                            *("-o", "cache=none" if writable else "cache=auto"),
+                            *("-o", "sandbox=chroot,log_level=err"),
+                            *("-o", _WRITABLE if writable else "xattr,cache=auto"),
                         ],
                         pass_fds=[listener.fileno()],
                         stdin=subprocess.DEVNULL,
                         stdout=log,
                         stderr=log,
                         process_group=0,
-                        preexec_fn=None if writable else _make_all_mounts_read_only,
+                        preexec_fn=refusing_set_ids() if writable else _make_all_mounts_read_only,
                     )
             self._servers.append(server)
             watch(server.pid)

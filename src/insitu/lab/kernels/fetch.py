@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
-from insitu.files import write_whole
+from insitu.files import name_beside, write_whole
 from insitu.lab.architecture import host_architecture
 from insitu.lab.directories import cache_directory, need_space
 from insitu.lab.kernels.apt_packages import Package, download, find_package, unpack
@@ -137,12 +137,12 @@ def _modules_below(tree: Path) -> Path:
 def _extract_vmlinux(archive: Path, release: str, target: Path) -> None:
     """Extract only ``vmlinux`` from a debug package's tar stream, not its thousands of modules."""
     member = f"./usr/lib/debug/boot/vmlinux-{release}"
-    partial = target.with_suffix(".partial")
+    partial = Path(name_beside(target))
     stream = subprocess.Popen(
         ["dpkg-deb", "--fsys-tarfile", archive], stdout=subprocess.PIPE, stderr=subprocess.DEVNULL
     )
     try:
-        with partial.open("wb") as file:
+        with partial.open("xb") as file:
             # --occurrence lets tar stop at the first match, which comes early in the archive.
             tar = subprocess.run(
                 ["tar", "-xO", "--occurrence=1", member],

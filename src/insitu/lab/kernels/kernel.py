@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from insitu.files import write_whole
 from insitu.lab.directories import cache_directory
 from insitu.lab.kernels.vmlinux import is_elf, unpack_bzimage
 
@@ -51,9 +52,7 @@ class Kernel:
             kernel = unpack_bzimage(self.image)
             if kernel is None:
                 return self.image
-            partial = unpacked.with_suffix(".partial")
-            partial.write_bytes(kernel)
-            partial.rename(unpacked)
+            write_whole(unpacked, kernel)
         return unpacked
 
     @property

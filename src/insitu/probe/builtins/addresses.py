@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
@@ -50,8 +49,7 @@ def _symbol(point: AttachPoint, context: Context, name: str) -> tuple[int, int] 
     """Address in the file and size of a symbol of the program, its separate debug file included."""
     from insitu.symbols.data_symbols import find_symbol
 
-    elf, path = _binary(point, context)
-    return find_symbol(elf, Path(path), name)
+    return find_symbol(_binary(point, context)[0], name)
 
 
 def _check_uaddr(checker: Checker, call: ast.Call) -> Type:

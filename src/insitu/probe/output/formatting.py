@@ -34,6 +34,7 @@ from insitu.probe.types import (
     Type,
     UserSymbol,
 )
+from insitu.terminal_text import printable
 
 __all__ = ["Formatter", "Members"]
 
@@ -53,28 +54,39 @@ class Formatter(Struct):
     boot_offset_ns: int = 0  # from CLOCK_BOOTTIME to the wall clock
     trailer: str = ""  # shown after text that fills ``max_strlen``: it was cut
     max_strlen: int = 0
+    on_terminal: bool = False  # whether values, but not the script's own text, are escaped
+
+    def shown(self, text: str) -> str:
+        """Text that a script was given, as it is written."""
+        return printable(text) if self.on_terminal else text
 
     def text(self, kind: Type, value: Any, *, indent: int = 8) -> str:
         """What print() and %s show. ``indent`` is that of a stack's frames."""
         if isinstance(kind, Integer):
-            return _integer(kind, value)
+            return self.shown(_integer(kind, value))
         if isinstance(kind, String):
-            return self._marked(kind, value) if self.trailer else str(value)
+            return self.shown(self._marked(kind, value) if self.trailer else str(value))
         if isinstance(kind, Pointer):
             return f"{value:#x}"
         if isinstance(kind, Tuple):
             texts = [self.text(k, v) for k, v in zip(kind.elements, value, strict=True)]
-            return _members(kind.names, texts) if kind.names else f"({', '.join(texts)})"
+            return self._members(kind.names, texts) if kind.names else f"({', '.join(texts)})"
         if isinstance(kind, Record):
-            return _members(value, [self.text(k, v) for k, v in _with_types(kind, value)])
+            return self._members(value, [self.text(k, v) for k, v in _with_types(kind, value)])
         if isinstance(kind, Buffer):
             return escaped(value)
         if isinstance(kind, Array):
             element = kind.element.resolve()
             return f"[{','.join(self.text(element, v) for v in value)}]"
         if isinstance(kind, Stack):
-            return self.symbols.stack(value[0], value[1], kind, indent)
-        return self._named(kind, value)
+            return self.symbols.stack(value[0], value[1], kind, indent, self.shown)
+        if isinstance(kind, Timestamp):
+            return self.clock(self.texts[value[0]], value[1] + self.boot_offset_ns)
+        return self.shown(self._named(kind, value))
+
+    def _members(self, names: Iterable[str], texts: Sequence[str]) -> str:
+        members = [f".{self.shown(name)} = {text}" for name, text in zip(names, texts, strict=True)]
+        return f"{{ {', '.join(members)} }}"
 
     def _marked(self, kind: String, value: str) -> str:
         full = kind.capacity == self.max_strlen and len(value.encode("utf-8", "surrogateescape")) >= kind.capacity - 1
@@ -93,8 +105,6 @@ class Formatter(Struct):
             return socket.inet_ntop(socket.AF_INET6, value[1]) if value[0] == socket.AF_INET6 else ""
         if isinstance(kind, MacAddress):
             return ":".join(f"{byte:02X}" for byte in struct.pack("<Q", value)[:6])
-        if isinstance(kind, Timestamp):
-            return self.clock(self.texts[value[0]], value[1] + self.boot_offset_ns)
         return "" if value is None else str(value)
 
     def _number(self, kind: str, value: int) -> str:
@@ -177,13 +187,13 @@ class Formatter(Struct):
 
             return lambda pieces: named_flags(value(pieces))
         if conversion.letter in ("s", "r"):
-            if isinstance(kind, String) and not self.trailer:
+            if isinstance(kind, String) and not self.trailer and not self.on_terminal:
                 return value
             return lambda pieces: self.text(kind, value(pieces))
         if conversion.letter == "p":
             return lambda pieces: f"{value(pieces) & _UINT64:#x}"
         if conversion.letter == "c":
-            return lambda pieces: chr(value(pieces) & 0xFF)
+            return lambda pieces: self.shown(bytes([value(pieces) & 0xFF]).decode("utf-8", "surrogateescape"))
         if conversion.letter == "d":
             if conversion.bits < 32:
                 return lambda pieces: _signed(value(pieces), conversion.bits)
@@ -200,10 +210,6 @@ def _integer(kind: Integer, value: int) -> str:
     if kind.enum == "bool":
         return "true" if value else "false"
     return next((name for name, number in kind.enumerators if number == value), str(value))
-
-
-def _members(names: Iterable[str], texts: Sequence[str]) -> str:
-    return f"{{ {', '.join(f'.{name} = {text}' for name, text in zip(names, texts, strict=True))} }}"
 
 
 def _with_types(kind: Record, value: dict[str, Any]) -> list[tuple[Type, Any]]:

@@ -60,6 +60,8 @@ def parse_format(text: str) -> tuple[list[str], list[Conversion]]:
         if letter == "p":
             # C writes 0x in front and counts it in the width: done as text.
             python = f"%{flags}{width}s"
+        elif letter == "c":  # as text too: it may be escaped
+            python = f"%{flags}{width}s"
         elif letter in _TEXTS:
             python = shape + "s"
         else:

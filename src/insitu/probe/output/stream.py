@@ -8,6 +8,8 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, BinaryIO
 
+from msgspec.structs import replace
+
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.output.formatting import Formatter, Members
 from insitu.probe.output.map_text import map_json, map_text
@@ -15,11 +17,12 @@ from insitu.probe.runtime.decode import decoder
 from insitu.probe.runtime.drain import FIELDS, Handler
 from insitu.probe.runtime.loader import Loaded
 from insitu.probe.runtime.map_content import MapContent, read_map
+from insitu.terminal_text import UNENCODABLE, TerminalStream, printable_lines
 
 if TYPE_CHECKING:
     from insitu.probe.output.packet_file import PacketFile
 
-__all__ = ["JsonOutput", "Output", "TextOutput"]
+__all__ = ["JsonOutput", "Output", "TerminalJsonOutput", "TextOutput"]
 
 _FLUSH_BYTES = 1 << 16
 
@@ -31,6 +34,8 @@ class Output:
         self.loaded = loaded
         self.formatter = formatter
         self.exit_status: int | None = None
+        # A terminal of another encoding could take bytes of UTF-8 for control characters.
+        self._coding = (sys.stdout.encoding, UNENCODABLE) if stream.isatty() else ("utf-8", "surrogateescape")
         self._stream = stream
         self._pending: list[str] = []
         self._pending_bytes = 0
@@ -83,13 +88,13 @@ class Output:
     def flush(self) -> None:
         """Write what is pending. :raises BrokenPipeError: when the reader has exited."""
         if self._pending:
-            self._stream.write("".join(self._pending).encode("utf-8", "surrogateescape"))
+            self._stream.write("".join(self._pending).encode(*self._coding))
             self._pending.clear()
             self._pending_bytes = 0
         self._stream.flush()
 
     def _complaint(self, layout: RecordLayout) -> Handler:
-        make = self.formatter.printf(layout)
+        make = self._values(on_terminal=isinstance(sys.stderr, TerminalStream)).printf(layout)
 
         def handle(pieces: tuple[Any, ...]) -> None:
             self.flush()
@@ -97,6 +102,10 @@ class Output:
             print(f"{layout.names[0]}: {label}: {make(pieces)}", file=sys.stderr, flush=True)
 
         return handle
+
+    def _values(self, *, on_terminal: bool = False) -> Formatter:
+        """The formatter for text that does not go to the stream, but for example names a file."""
+        return replace(self.formatter, on_terminal=on_terminal)
 
     # What the two forms differ in
 
@@ -167,7 +176,7 @@ class Output:
         def handle(pieces: tuple[Any, ...]) -> None:
             given = words(pieces)
             end = next((i for i, word in enumerate(given) if not word), len(given))
-            self.text("join", layout.text.join(given[:end]) + "\n")
+            self.text("join", layout.text.join(map(self.formatter.shown, given[:end])) + "\n")
 
         return handle
 
@@ -186,14 +195,15 @@ class Output:
         return handle
 
     def _cat(self, layout: RecordLayout) -> Handler:
-        make = self.formatter.printf(layout)
+        make = self._values().printf(layout)
         (limit,) = layout.numbers
 
         def handle(pieces: tuple[Any, ...]) -> None:
             path = make(pieces)
             try:
                 with open(path, "rb") as file:  # noqa: PTH123 - /proc files: read at once, no path arithmetic
-                    self.text("cat", file.read(limit).decode("utf-8", "surrogateescape"))
+                    text = file.read(limit).decode("utf-8", "surrogateescape")
+                self.text("cat", printable_lines(text) if self.formatter.on_terminal else text)
             except OSError as error:
                 self.flush()
                 print(f"ERROR: failed to open file '{path}': {os.strerror(error.errno or 0)}", file=sys.stderr)
@@ -203,7 +213,7 @@ class Output:
     def _system(self, layout: RecordLayout) -> Handler:
         import subprocess
 
-        make = self.formatter.printf(layout)
+        make = self._values().printf(layout)
 
         def handle(pieces: tuple[Any, ...]) -> None:
             self.flush()
@@ -255,6 +265,13 @@ class JsonOutput(Output):
         found = map_json(self.formatter, layout, content, top, div)
         if found is not None:
             self._line(*found)
+
+
+class TerminalJsonOutput(JsonOutput):
+    """The same for a terminal: control characters that JSON allows are escaped."""
+
+    def write(self, text: str) -> None:
+        super().write(printable_lines(text))
 
 
 def _json(value: Any) -> str:

@@ -307,10 +307,15 @@ class Context(Struct, dict=True):
 
     def elf(self, path: str) -> Elf:
         """The binary at ``path``, opened once. :raises OSError:"""
+        from insitu.foreign_files import open_kernel_link
+        from insitu.kernel import procfs
         from insitu.symbols.elf import Elf
 
         if path not in self._elves:
-            self._elves[path] = Elf(path)
+            root, inner = procfs.split_root(path)
+            # In our root the user has typed the path, which may be /proc/PID/exe.
+            source = open_kernel_link(path) if root == "/" else inner
+            self._elves[path] = Elf(source, path, root=root)
         return self._elves[path]
 
     def types_of(self, path: str) -> BinaryTypes:
@@ -318,7 +323,7 @@ class Context(Struct, dict=True):
         from insitu.symbols.dwarf_types import BinaryTypes
 
         if path not in self._types:
-            self._types[path] = BinaryTypes(self.elf(path), path)
+            self._types[path] = BinaryTypes(self.elf(path))
         return self._types[path]
 
     def close(self) -> None:

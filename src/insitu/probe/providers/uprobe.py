@@ -61,7 +61,7 @@ class Uprobe:
             function, offset = pattern, 0  # "operator+" and its like
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
-        places = FunctionAddresses(elf, Path(path))
+        places = FunctionAddresses(elf)
         found = []
         for name, address in _named(places, function, aliases):
             at = file_offset(elf, address + offset)
@@ -142,7 +142,7 @@ def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[
 def _unknown(path: str, function: str, files: list[str], context: Context) -> AbsentError:
     if not files:
         return AbsentError(f"no program or library matches {path}")
-    known = FunctionAddresses(open_binary(files[0], context)[0], Path(files[0])).by_name
+    known = FunctionAddresses(open_binary(files[0], context)[0]).by_name
     if not known:
         return AbsentError(f"{path} has no symbols", remedy="install its debug symbols, or name an address")
     if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):
@@ -157,7 +157,7 @@ def _libc_has(function: str, context: Context) -> bool:
         (file,) = binaries("libc", context, AttachSpec("uprobe", ("libc",)))
     except AbsentError:
         return False
-    return FunctionAddresses(open_binary(file, context)[0], Path(file)).address(function) is not None
+    return FunctionAddresses(open_binary(file, context)[0]).address(function) is not None
 
 
 PROVIDERS = (Uprobe("uprobe", ("u",), False), Uprobe("uretprobe", ("ur",), True))

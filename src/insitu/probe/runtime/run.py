@@ -96,8 +96,8 @@ class Runtime:
             if context.pid:
                 self.symbols.processes.remember(context.pid)
 
-    def formatter(self) -> Formatter:
-        """What turns the run's values into text."""
+    def formatter(self, *, on_terminal: bool = False) -> Formatter:
+        """What turns the run's values into text, escaped for a terminal."""
         compiled = self.compiled
         return Formatter(
             self.symbols,
@@ -106,6 +106,7 @@ class Runtime:
             self.boot_offset_ns,
             compiled.trailer,
             compiled.max_strlen,
+            on_terminal,
         )
 
     def close(self) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -61,23 +61,25 @@ class Symbols:
         found = self.user(address, pid)
         return found[0] if found else f"{address:#x}"
 
-    def stack(self, number: int, pid: int, kind: Stack, indent: int) -> str:
-        """The frames of a stack that a stack map has."""
+    def stack(self, number: int, pid: int, kind: Stack, indent: int, shown: Callable[[str], str] = str) -> str:
+        """The frames of a stack that a stack map has; ``shown`` is applied to names."""
         stacks = self._stack_maps.get(f"{kind}{kind.limit}")
         content = stacks.lookup(struct.pack("<I", number)) if stacks is not None and number >= 0 else None
         addresses = [address for (address,) in struct.iter_unpack("<Q", content or b"")]
-        return self.stack_text(addresses, pid, kind, indent)
+        return self.stack_text(addresses, pid, kind, indent, shown)
 
-    def stack_text(self, addresses: Sequence[int], pid: int, kind: Stack, indent: int) -> str:
+    def stack_text(
+        self, addresses: Sequence[int], pid: int, kind: Stack, indent: int, shown: Callable[[str], str] = str
+    ) -> str:
         """A stack's frames, each on a line of its own, as the stack's mode wants them."""
         lines = []
         for address in addresses:
             if not address:
                 break
-            lines.append(" " * (0 if kind.mode == "perf" else indent) + self._frame(address, pid, kind) + "\n")
+            lines.append(" " * (0 if kind.mode == "perf" else indent) + self._frame(address, pid, kind, shown) + "\n")
         return "\n" + "".join(lines)
 
-    def _frame(self, address: int, pid: int, kind: Stack) -> str:
+    def _frame(self, address: int, pid: int, kind: Stack, shown: Callable[[str], str]) -> str:
         if kind.mode == "raw":
             return f"{address:x}"
         if kind.user:
@@ -88,4 +90,4 @@ class Symbols:
             known = self.kernel(address)
             text = f"{known[0]}+{known[1]}" if known else f"{address:#x}"
             module = ""
-        return f"\t{address:x} {text}{module}" if kind.mode == "perf" else text
+        return f"\t{address:x} {shown(text + module)}" if kind.mode == "perf" else shown(text)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ctypes
+import errno
 import itertools
 import os
 import shutil
@@ -16,6 +17,7 @@ from msgspec.structs import replace
 
 from insitu.capabilities import links
 from insitu.errors import InsituError
+from insitu.foreign_files import open_foreign, open_kernel_link
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind
@@ -83,14 +85,14 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
     if has_wildcard(text):
         # Only stars are special, as everywhere in attach points; pathlib's glob refuses some of what users write.
         pattern = "*".join(escape(piece) for piece in f"{root}{Path(text).absolute()}".split("*"))
-        return [path.removeprefix(root) for path in sorted(glob(pattern)) if _is_elf(Path(path))]  # noqa: PTH207
+        return [path.removeprefix(root) for path in sorted(glob(pattern)) if _is_elf(path.removeprefix(root), root)]  # noqa: PTH207
     if "/" in text:
         absolute = str(Path(text).absolute())
-        if not Path(root + absolute).is_file():
+        if not _is_file(absolute, root):
             raise AbsentError(f"there is no file {text}")
         return [absolute]
     program = shutil.which(text) if not root else None
-    found = os.path.realpath(program) if program and _is_elf(Path(program)) else _library(text, root)
+    found = os.path.realpath(program) if program and _is_elf(program, "") else _library(text, root)
     if not found:
         raise AbsentError(f"there is no program {text} on PATH and no library of that name")
     return [found]
@@ -113,16 +115,28 @@ def _library(name: str, root: str) -> str | None:
         if not name or not here.is_dir():
             continue
         for path in sorted(here.iterdir()):
-            if (path.name in (name, f"{name}.so") or path.name.startswith(f"{name}.so.")) and _is_elf(path):
-                return str(path).removeprefix(root)
+            if (path.name in (name, f"{name}.so") or path.name.startswith(f"{name}.so.")) and _is_elf(
+                inner := str(path).removeprefix(root), root
+            ):
+                return inner
     return None
 
 
-def _is_elf(path: Path) -> bool:
+def _opened(path: str, root: str) -> int:
+    return open_foreign(path, root=root) if root else open_kernel_link(path)
+
+
+def _is_file(path: str, root: str) -> bool:
     try:
-        if not path.is_file():  # opening a FIFO would wait
-            return False
-        with path.open("rb") as file:
+        os.close(_opened(path, root))
+    except OSError as error:
+        return error.errno in (errno.EACCES, errno.EPERM)  # what may not be read is reported when it is opened
+    return True
+
+
+def _is_elf(path: str, root: str) -> bool:
+    try:
+        with os.fdopen(_opened(path, root), "rb") as file:
             return file.read(4) == b"\x7fELF"
     except (OSError, ValueError):
         return False
@@ -168,6 +182,12 @@ def program_kind(point: AttachPoint) -> ProgramKind:
     )
 
 
+def _seen_by_kernel(path: str, context: Context) -> str:
+    """What leads the kernel to the file that was read: in another root it would follow absolute links in ours."""
+    elf = context.elf(path)
+    return path if elf.root == Path("/") else f"/proc/self/fd/{elf.descriptor}"
+
+
 def attach_places(
     program_fd: int, points: Sequence[AttachPoint], context: Context, *, returning: bool = False
 ) -> Descriptors:
@@ -180,7 +200,7 @@ def attach_places(
                 held = list(group)
                 link = bpf.link_uprobe_multi(
                     program_fd,
-                    path,
+                    _seen_by_kernel(path, context),
                     [place.offset for _, place in held],
                     [point.cookie for point, _ in held],
                     semaphores=[place.semaphore for _, place in held],
@@ -197,7 +217,7 @@ def attach_places(
         raise InsituError(f"{points[0].name}: this kernel has no uprobes", remedy="needs CONFIG_UPROBE_EVENTS=y")
     events, paths_held = [], []
     for point, place in places:
-        file = ctypes.create_string_buffer(os.fsencode(place.path))
+        file = ctypes.create_string_buffer(os.fsencode(_seen_by_kernel(place.path, context)))
         paths_held.append(file)
         attr = perf_event.Attr(
             type=pmu,
