@@ -8,7 +8,7 @@ WEB := src/insitu/web
 WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 # What Debian packages each part needs is said in one place: tools/debian-packages.
-.PHONY: setup demo test test-unit test-web bench lint clean test-custom-kernels
+.PHONY: setup demo test test-unit test-web bench fuzz lint clean test-custom-kernels
 
 # What shares a guest or a module's fixtures runs in one process, the longest first: see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
@@ -46,9 +46,13 @@ test-web: setup
 bench: setup
 	$(BIN)/python -m bench
 
+# make fuzz SECONDS=30 TARGET=elf: docs/fuzzing.md
+fuzz: setup
+	$(BIN)/python -m fuzz $(addprefix --seconds ,$(SECONDS)) $(addprefix --target ,$(TARGET)) $(addprefix --seed ,$(SEED))
+
 lint: setup
-	$(BIN)/ruff check src tests bench tools
-	$(BIN)/ruff format --check src tests bench tools
+	$(BIN)/ruff check src tests bench tools fuzz
+	$(BIN)/ruff format --check src tests bench tools fuzz
 	$(BIN)/mypy
 	$(BIN)/lint-imports
 	cd $(WEB) && npm run --silent lint

@@ -1,10 +1,12 @@
 """A program's types: DWARF converted to BTF, against what the compiler itself says of the same source."""
 
 import subprocess
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
+from insitu.errors import InsituError
 from insitu.symbols.btf import Kind
 from insitu.symbols.dwarf_types import BinaryTypes
 from insitu.symbols.elf import Elf
@@ -109,3 +111,36 @@ def test_what_is_not_there_is_none(built: tuple[BinaryTypes, dict[str, int]], tm
     subprocess.run(["gcc", "plain.c", "-o", "plain"], cwd=tmp_path, check=True)
     plain = str(tmp_path / "plain")
     assert BinaryTypes(Elf(plain)).function("main") is None
+
+
+def damaged_by(tmp_path: Path, *options: str, compress: bool = False) -> Path:
+    """A program whose debug information objcopy has changed with these options."""
+    (tmp_path / "t.c").write_text("struct pair { int first; }; struct pair global; int main(void) { return 0; }")
+    gcc = ["gcc", "-g", "-gdwarf-5", *(["-gz=zlib"] if compress else []), "t.c", "-o", "t"]
+    subprocess.run(gcc, cwd=tmp_path, check=True)
+    subprocess.run(["objcopy", *options, "t", "damaged"], cwd=tmp_path, check=True)
+    return tmp_path / "damaged"
+
+
+def look_ups(path: Path) -> list[Callable[[], object]]:
+    types = BinaryTypes(Elf(path))
+    return [lambda: types.find("pair", "struct"), lambda: types.function("main"), lambda: types.enumerator("RED")]
+
+
+def test_damaged_debug_information_is_one_line_with_the_file(tmp_path: Path) -> None:
+    # Names of entries are offsets into .debug_str (DWARF 5, 7.5.5, DW_FORM_strp), which is taken away.
+    path = damaged_by(tmp_path, "--remove-section", ".debug_str")
+    for look_up in look_ups(path):
+        with pytest.raises(InsituError, match=f"^{path}: debug information is damaged: [^\n]*$"):
+            look_up()
+
+
+def test_a_section_that_cannot_be_decompressed_is_one_line_with_the_file(tmp_path: Path) -> None:
+    path = damaged_by(tmp_path, compress=True)
+    image, info = bytearray(path.read_bytes()), Elf(path).section(".debug_info")
+    assert info is not None and info.compressed
+    image[info.offset + 24 : info.offset + info.size] = bytes(info.size - 24)  # what follows Elf64_Chdr
+    path.write_bytes(image)
+    for look_up in look_ups(path):
+        with pytest.raises(InsituError, match=f"^{path}: debug information is damaged: libelf[^\n]*$"):
+            look_up()

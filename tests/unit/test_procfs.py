@@ -91,6 +91,19 @@ def test_this_process_sees_our_files_under_its_own_id() -> None:
     assert Path(procfs.root(os.getpid())).stat().st_ino == Path("/").stat().st_ino
 
 
+@pytest.mark.parametrize(
+    "text", [b"", b"x", b"Uid:\t\nTgid:\tx\n", b"1-2 r-xp 0 0 1\n", b"\xff-1 r 0 0:0 0\n", b"1 (a) S 2\n"]
+)
+def test_files_of_another_format_are_an_error_with_their_name(monkeypatch: pytest.MonkeyPatch, text: bytes) -> None:
+    monkeypatch.setattr(procfs, "_bytes", lambda path: text)
+    for read in (procfs.status, procfs.start_time, lambda pid: procfs.run_delay_ns(pid, pid)):
+        with pytest.raises(OSError, match="not in the kernel's format: '/proc/7/"):
+            read(7)
+    if text:
+        with pytest.raises(OSError, match="'/proc/7/maps'"):
+            list(procfs.areas(7))
+
+
 def test_names_of_a_process_end_no_line_of_its_files(tmp_path: Path) -> None:
     """The kernel escapes newlines alone (fs/proc/array.c, fs/proc/task_mmu.c)."""
     name = tmp_path / "a\rb\x0b\x1c\nc"

@@ -7,6 +7,8 @@ Sources: Documentation/filesystems/proc.rst and Documentation/admin-guide/cputop
 # Paths of /proc are plain text, and these functions may run once for each thread of the machine.
 # ruff: noqa: PTH115, PTH123, PTH208
 
+import contextlib
+import errno
 from collections.abc import Iterator
 from os import listdir, readlink
 from typing import NamedTuple
@@ -116,30 +118,40 @@ def comm(tid: int) -> bytes:
 
 def status(tid: int) -> Status:
     """Process, parent, user and name of a thread."""
-    fields = dict(line.split(b":\t", 1) for line in _bytes(f"/proc/{tid}/status").split(b"\n") if b":\t" in line)
-    uid = int(fields[b"Uid"].split()[1])
-    inner = int(fields.get(b"NSpid", b"%d" % tid).split()[-1])
-    return Status(tid, int(fields[b"Tgid"]), int(fields[b"PPid"]), uid, fields[b"Name"], inner)
+    path = f"/proc/{tid}/status"
+    with _parsed(path):
+        fields = dict(line.split(b":\t", 1) for line in _bytes(path).split(b"\n") if b":\t" in line)
+        uid = int(fields[b"Uid"].split()[1])
+        inner = int(fields.get(b"NSpid", b"%d" % tid).split()[-1])
+        return Status(tid, int(fields[b"Tgid"]), int(fields[b"PPid"]), uid, fields[b"Name"], inner)
 
 
 def areas(pid: int) -> Iterator[Area]:
     """The mapped areas of a process, in ascending order. A kernel thread has none."""
-    for line in _bytes(f"/proc/{pid}/maps").split(b"\n")[:-1]:
-        # Address range, permissions, offset, device and inode, then padding and the path, in which a newline is \012.
-        words = line.split(None, 5)
-        start, end = words[0].split(b"-")
-        major, minor = words[3].split(b":")
-        path = words[5].replace(b"\\012", b"\n") if len(words) > 5 else b""
-        yield Area(
-            int(start, 16),
-            int(end, 16),
-            words[1].decode(),
-            int(words[2], 16),
-            int(major, 16),
-            int(minor, 16),
-            int(words[4]),
-            path,
-        )
+    path = f"/proc/{pid}/maps"
+    # Not splitlines(): file names may hold carriage returns.
+    for line in filter(None, _bytes(path).split(b"\n")):
+        with _parsed(path):
+            area = _area(line)
+        yield area
+
+
+def _area(line: bytes) -> Area:
+    # Address range, permissions, offset, device and inode, then padding and the path, in which a newline is \012.
+    words = line.split(None, 5)
+    start, end = words[0].split(b"-")
+    major, minor = words[3].split(b":")
+    path = words[5].replace(b"\\012", b"\n") if len(words) > 5 else b""
+    return Area(
+        int(start, 16),
+        int(end, 16),
+        words[1].decode(),
+        int(words[2], 16),
+        int(major, 16),
+        int(minor, 16),
+        int(words[4]),
+        path,
+    )
 
 
 def root(pid: int) -> str:
@@ -177,12 +189,16 @@ def mapped_file(pid: int, area: Area) -> str:
 def start_time(pid: int) -> int:
     """When a process was started, in clock ticks since boot: with the pid it identifies a process."""
     # The name, in parentheses, may hold anything; field 22 of proc_pid_stat(5) is the 20th after it.
-    return int(_bytes(f"/proc/{pid}/stat").rpartition(b")")[2].split()[19])
+    path = f"/proc/{pid}/stat"
+    with _parsed(path):
+        return int(_bytes(path).rpartition(b")")[2].split()[19])
 
 
 def run_delay_ns(pid: int, tid: int) -> int:
     """How long a thread has waited, runnable, for a CPU (Documentation/scheduler/sched-stats.rst)."""
-    return int(_bytes(f"/proc/{pid}/task/{tid}/schedstat").split()[1])
+    path = f"/proc/{pid}/task/{tid}/schedstat"
+    with _parsed(path):
+        return int(_bytes(path).split()[1])
 
 
 def boot_id() -> str:
@@ -195,6 +211,15 @@ def memory(pid: int, address: int, size: int) -> bytes:
     with open(f"/proc/{pid}/mem", "rb", buffering=0) as file:
         file.seek(address)
         return file.read(size)
+
+
+@contextlib.contextmanager
+def _parsed(path: str) -> Iterator[None]:
+    """Raise OSError for a file that is not as the kernel writes it, as in a sandbox with a /proc of its own."""
+    try:
+        yield
+    except (ValueError, IndexError, KeyError):
+        raise OSError(errno.EINVAL, "not in the kernel's format", path) from None
 
 
 def _bytes(path: str) -> bytes:

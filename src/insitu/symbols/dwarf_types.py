@@ -5,13 +5,15 @@ So whoever understands the kernel's types understands a program's too, and only 
 
 from __future__ import annotations
 
+import contextlib
 import os
 import struct
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from functools import cached_property
 from typing import TYPE_CHECKING, Any
 
+from insitu.errors import InsituError
 from insitu.symbols.btf import Btf, Kind, Type
 from insitu.symbols.debug_files import find_debug_file
 from insitu.symbols.elf import Elf
@@ -30,7 +32,10 @@ _QUALIFIERS = ((1, Kind.CONST), (2, Kind.VOLATILE), (4, Kind.RESTRICT))
 
 
 class BinaryTypes:
-    """The types of one binary. What has no debug information has no types: every question is answered by None."""
+    """The types of one binary. What has no debug information has no types: every question is answered by None.
+
+    All methods raise InsituError where the debug information is damaged.
+    """
 
     def __init__(self, elf: Elf) -> None:
         """The separate debug file of ``elf`` is looked for as symbols' is."""
@@ -63,8 +68,9 @@ class BinaryTypes:
     def enumerator(self, name: str) -> tuple[Type, int] | None:
         """The type and value of an enumerator."""
         try:
-            found = self._program.constant(name)
-            value = int(found.value_())
+            with self._damage_reported():
+                found = self._program.constant(name)
+                value = int(found.value_())
         except (LookupError, SyntaxError, ValueError, TypeError):
             return None
         described = self._convert("enumeration of", name, lambda: found.type_)
@@ -72,13 +78,30 @@ class BinaryTypes:
 
     def _convert(self, what: str, name: str, look_up: Callable[[], drgn.Type]) -> Type | None:
         if (what, name) not in self._found:
-            try:
-                found = look_up()
-            except (LookupError, SyntaxError, ValueError):
-                self._found[what, name] = None
-            else:
-                self._found[what, name] = _Encoder(self._elf.name).encode(found, name if what == "function" else "")
+            with self._damage_reported():
+                try:
+                    found = look_up()
+                except (LookupError, SyntaxError, ValueError):
+                    self._found[what, name] = None
+                else:
+                    self._found[what, name] = _Encoder(self._elf.name).encode(
+                        found, name if what == "function" else ""
+                    )
         return self._found[what, name]
+
+    @contextlib.contextmanager
+    def _damage_reported(self) -> Iterator[None]:
+        """Raise InsituError for debug information that drgn cannot read."""
+        import drgn
+
+        try:
+            yield
+        except Exception as error:
+            # Of what libelf and libdw report, drgn makes a plain Exception.
+            if type(error) not in (Exception, drgn.BadDataError, drgn.FaultError, drgn.OutOfBoundsError):
+                raise
+            what = str(error).partition("\n")[0].removeprefix(f"{self._elf.name}: ")
+            raise InsituError(f"{self._elf.name}: debug information is damaged: {what}") from None
 
 
 class _Encoder:

@@ -16,14 +16,15 @@ _SHN_XINDEX = 0xFFFF
 def with_sections(elf: Elf, contents: Mapping[str, bytes]) -> bytes | None:
     """The file with ``contents`` in the sections of these names, which are made where the file has none.
 
-    None if its section headers are not as almost all are (more than 65,279 sections).
+    None if its section headers are not as almost all are (more than 65,279 sections), or damaged.
     """
     shdr, ehdr = elf.layout.shdr, elf.layout.ehdr
     image = bytearray(elf.read(0, elf.size))
     head = np.frombuffer(image, ehdr, 1).copy()
     count, names_at = int(head["shnum"][0]), int(head["shstrndx"][0])
     start = int(head["shoff"][0])
-    if not 0 < names_at < count or names_at == _SHN_XINDEX or start + count * shdr.itemsize > len(image):
+    whole = len(elf.sections) == count and start + count * shdr.itemsize <= len(image)
+    if not whole or not 0 < names_at < count or names_at == _SHN_XINDEX:
         return None
     headers = np.frombuffer(image, shdr, count, start).copy()
     names = bytearray(elf.section_bytes(elf.sections[names_at]))

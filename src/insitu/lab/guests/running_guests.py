@@ -45,7 +45,7 @@ def running_guests() -> list[Running]:
     guests = []
     base = guests_directory()
     for file in base.glob("*/guest.json"):
-        with contextlib.suppress(OSError, ValueError, KeyError, TypeError):
+        with contextlib.suppress(OSError, ValueError, KeyError, TypeError, OverflowError):
             fields = json.loads(file.read_text())
             guest = Running(
                 str(fields["name"]),

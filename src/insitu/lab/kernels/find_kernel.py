@@ -50,8 +50,9 @@ def cached_kernels() -> list[Kernel]:
                 for key in ("image", "config", "modules", "debuginfo")
                 if fields.get(key)
             }
-            kernels.append(Kernel(fields["name"], fields["release"], origin=fields.get("origin", ""), **paths))
-        except (OSError, ValueError, KeyError, TypeError):
+            origin = str(fields.get("origin", ""))
+            kernels.append(Kernel(str(fields["name"]), str(fields["release"]), origin=origin, **paths))
+        except (OSError, ValueError, AttributeError, KeyError, TypeError):
             continue  # not our index, or damaged: the kernel counts as not fetched
     return sorted(kernels, key=lambda kernel: release_order(kernel.release))
 
@@ -117,7 +118,7 @@ def _release(image: Path) -> str:
     with image.open("rb") as file:
         start = file.read(_SETUP_BYTES)
         _check_architecture(image, start)
-        if start[0x202:0x206] == b"HdrS":
+        if start[0x202:0x206] == b"HdrS" and len(start) >= 0x210:
             # kernel_version, a pointer less 0x200 (Documentation/arch/x86/boot.rst).
             (offset,) = struct.unpack_from("<H", start, 0x20E)
             words = start[offset + 0x200 : offset + 0x400].split(b"\0")[0].split()

@@ -34,7 +34,7 @@ def _dependencies(modules: Path) -> dict[str, tuple[str, ...]]:
     if not index.exists():
         return _dependencies_in_tree(modules)
     table = {}
-    for line in index.read_text().splitlines():
+    for line in _lines(index):
         path, _, needs = line.partition(":")
         table[_module_name(path)] = (path, *needs.split())
     return table
@@ -76,7 +76,8 @@ def _builtin(modules: Path) -> frozenset[str]:
 
 
 def _lines(path: Path) -> list[str]:
-    return path.read_text().splitlines() if path.exists() else []
+    text = path.read_text(errors="replace") if path.exists() else ""
+    return text.replace("\0", "").splitlines()  # no path holds zero bytes
 
 
 def has_feature(kernel: Kernel, feature: str) -> bool:

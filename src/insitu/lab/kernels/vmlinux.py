@@ -21,6 +21,7 @@ _SETUP_SECTORS: Final = 0x1F1
 _HEADER_MAGIC: Final = 0x202
 _PAYLOAD: Final = 0x248  # payload_offset, payload_length: two u32
 _MAX_KERNEL_BYTES: Final = 1 << 30
+_PIECE_BYTES: Final = 1 << 20
 
 
 def is_elf(path: Path) -> bool:
@@ -72,7 +73,13 @@ def decompress(payload: bytes) -> bytes | None:
 def _unzstd(payload: bytes) -> bytes:
     import zstandard
 
+    parts, left = [], _MAX_KERNEL_BYTES
     try:
-        return zstandard.ZstdDecompressor().stream_reader(payload).read(_MAX_KERNEL_BYTES)
+        reader = zstandard.ZstdDecompressor().stream_reader(payload)
+        # Piece by piece: read() allocates all that it may return.
+        while left and (part := reader.read(min(left, _PIECE_BYTES))):
+            parts.append(part)
+            left -= len(part)
+        return b"".join(parts)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None

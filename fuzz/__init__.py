@@ -1,0 +1,1 @@
+"""Fuzzing of what reads data from elsewhere: see docs/fuzzing.md."""

@@ -1,0 +1,1 @@
+"""The targets: functions that return what gives an input to a parser."""

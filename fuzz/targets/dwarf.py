@@ -1,0 +1,107 @@
+"""DWARF: units and entries, line tables' files, split units, what symbolic and drgn read, kept line tables."""
+
+import contextlib
+from pathlib import Path
+
+import numpy as np
+
+from fuzz.bundle import is_bundle, unpack
+from fuzz.registry import Read
+from insitu.symbols import line_table
+from insitu.symbols.dwarf_bytes import CorruptDwarfError
+from insitu.symbols.dwarf_types import BinaryTypes
+from insitu.symbols.dwarf_units import Abbreviations, Strings, entries
+from insitu.symbols.dwarf_units import units as units_of
+from insitu.symbols.elf import Elf
+from insitu.symbols.line_files import line_files
+from insitu.symbols.split_dwarf import joined
+from insitu.symbols.split_files import skeletons
+from insitu.symbols.symcache import Symcache as KeptLines
+
+__all__ = ["lines", "split", "symcache", "types", "units"]
+
+_ADDRESSES = np.array([*range(0, 0x3000, 13), 1 << 40, (1 << 64) - 1], np.uint64)
+_TAGS = frozenset({0x11, 0x2E, 0x1D, 0x0B, 0x39, 0x13})
+_NAMES = frozenset({0x03, 0x10, 0x11, 0x12, 0x1B, 0x31, 0x47, 0x55, 0x58, 0x6E, 0x76})
+
+
+def units(directory: Path) -> Read:
+    """The sections of a program, whose units and entries are walked."""
+
+    def read(data: bytes) -> None:
+        of = unpack(data) if is_bundle(data) else {}
+        info, abbreviations = of.get(".debug_info", b""), Abbreviations(of.get(".debug_abbrev", b""))
+        strings = Strings(
+            of.get(".debug_str", b""), of.get(".debug_line_str", b""), of.get(".debug_str_offsets", b""), 8
+        )
+        for unit in units_of(info):
+            with contextlib.suppress(CorruptDwarfError):
+                for entry in entries(info, unit, abbreviations, _TAGS, _NAMES):
+                    for attribute in entry.attributes.values():
+                        strings.of(attribute)
+        for offset in (0, 100):
+            with contextlib.suppress(CorruptDwarfError):
+                line_files(of.get(".debug_line", b""), offset, b"/src", strings.at)
+        list(skeletons(info, abbreviations, strings))
+
+    return read
+
+
+def split(directory: Path) -> Read:
+    """A program "prog", its package "prog.dwp", and units of their own, "*.dwo"."""
+
+    def read(data: bytes) -> None:
+        members = unpack(data) if is_bundle(data) else {}
+        for name, content in members.items():
+            (directory / Path(name).name).write_bytes(content)
+        try:
+            image = joined(Elf(members.get("prog", b"")), [(Path("/prog"), directory)], directory).image
+            if image is not None:
+                Elf(image).section_bytes(".debug_info")
+        finally:
+            for name in members:
+                (directory / Path(name).name).unlink(missing_ok=True)
+
+    return read
+
+
+def lines(directory: Path) -> Read:
+    """A program with DWARF, which symbolic reads in a process of its own."""
+    setattr(line_table, "own_cache", lambda kind: None)  # noqa: B010 - keep nothing
+    path = directory / "prog"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        found = line_table.LineTable.of(Elf(path))
+        if found is not None:
+            found.find(_ADDRESSES)
+
+    return read
+
+
+def types(directory: Path) -> Read:
+    """A program with DWARF, whose types drgn reads."""
+    path = directory / "prog"
+
+    def read(data: bytes) -> None:
+        path.write_bytes(data)
+        found = BinaryTypes(Elf(path))
+        for type_ in (found.function("main"), found.find("pair", "struct"), found.find("number")):
+            if type_ is not None:
+                type_.definition()
+        found.enumerator("RED")
+
+    return read
+
+
+def symcache(directory: Path) -> Read:
+    """A kept line table, which may be damaged but is our own."""
+
+    def read(data: bytes) -> None:
+        try:
+            kept = KeptLines(data)
+        except ValueError:
+            return
+        kept.find(_ADDRESSES)
+
+    return read
