@@ -266,7 +266,8 @@ def _flushed(action: Callable[[], int]) -> int:
     except Exception as error:
         if not limits.is_out_of_memory(error):
             raise
-        text = f"out of memory: {error}" if isinstance(error, MemoryError) and str(error) else "out of memory"
+        said = str(error) if isinstance(error, MemoryError) else ""
+        text = f"out of memory: {said or 'the data does not fit in what this process may use'}"
     else:
         return status
     # Only here what the exception's frames held is free again, and the message has room.

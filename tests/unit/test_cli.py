@@ -436,5 +436,5 @@ def test_data_that_does_not_fit_in_memory_is_one_line_with_a_remedy(tmp_path):
     assert (done.returncode, done.stdout) == (1, "")
     assert done.stderr.splitlines() == [
         "insitu: out of memory: the data does not fit in what this process may use "
-        "(raise the limit of 16384 MiB (ulimit -v); what was recorded is kept)"
+        "(this process may have 16384 MiB; raise that: ulimit -v unlimited)"
     ]
