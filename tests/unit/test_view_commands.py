@@ -102,6 +102,14 @@ def test_export_takes_the_format_from_the_name(folded, tmp_path):
     assert refused.returncode == 2 and "--format" in refused.stderr
 
 
+@pytest.mark.parametrize("words", [("export", "--format", "folded"), ("callgraph",), ("flame",)])
+def test_a_dash_is_standard_output(folded, tmp_path, monkeypatch, words):
+    monkeypatch.chdir(tmp_path)
+    before = sorted(tmp_path.iterdir())
+    assert len(_insitu(*words, folded, "-o", "-").stdout.splitlines()) > 1
+    assert sorted(tmp_path.iterdir()) == before
+
+
 def test_export_of_a_session_without_what_the_format_needs_says_what_is_missing(folded, tmp_path):
     session = tmp_path / "trace.insitu"
     assert _insitu("import", folded, "-o", session).returncode == 0

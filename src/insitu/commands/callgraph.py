@@ -49,7 +49,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.views.losses import loss_text
     from insitu.views.output import write_file, write_stdout
 
-    output = Path(args.output) if args.output else None
+    output = Path(args.output) if args.output not in (None, "-") else None
     if output is not None and output.suffix not in (".svg", ".dot", ".gv"):
         raise InsituError(f"{output}: neither .svg nor .dot", remedy="-o FILE.svg or -o FILE.dot", status=2)
     path = chosen_run(args.run_path)

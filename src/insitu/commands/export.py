@@ -52,7 +52,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         f"  {exporter.name:<12} {exporter.title} ({', '.join(exporter.suffixes)})" for exporter in exporters
     )
     run_argument(parser, "session, or a file that insitu import reads")
-    output_option(parser, "output file (default: standard output)")
+    output_option(parser, "output file (default, and -: standard output)")
     format_option(parser, [exporter.name for exporter in exporters], "output format (default: by the suffix of -o)")
     unit_option(parser, "folded, dot: what is added up")
     selection_options(parser)
@@ -68,8 +68,9 @@ def run(args: argparse.Namespace) -> int:
     from insitu.views.losses import loss_text
     from insitu.views.output import write_file, write_stdout
 
-    exporter = exporter_of(_exporters(), name=args.format, output=args.output)
-    if exporter.binary and args.output is None and sys.stdout.isatty():
+    output = None if args.output == "-" else args.output
+    exporter = exporter_of(_exporters(), name=args.format, output=output)
+    if exporter.binary and output is None and sys.stdout.isatty():
         raise InsituError(
             f"{exporter.name} is binary and is not written to a terminal", remedy="give -o FILE", status=2
         )
@@ -82,10 +83,10 @@ def run(args: argparse.Namespace) -> int:
     if lost:
         messages.warning(f"{path}: {lost}")
     data = exporter.write(stacks, ExportOptions(path.name, unit_value(stacks, args.unit)))
-    if args.output is None:
+    if output is None:
         write_stdout(data)
     else:
-        write_file(Path(args.output), data)
+        write_file(Path(output), data)
     return 0
 
 
