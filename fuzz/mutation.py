@@ -217,10 +217,11 @@ class Mutator:
             elif choice < 0.5 and isinstance(holder, dict):
                 holder[self._mutated_text(key)] = value
             elif choice < 0.55 and isinstance(holder, list):
-                holder.extend([value] * self._rng.choice((1, 2, 100)))
+                holder.extend([value] * self._rng.choice((1, 2, 100 if len(data) < _SMALL_BYTES else 2)))
+                break  # more would multiply it again
             else:
                 holder[key] = self._rng.choice(_VALUES)
-        return json.dumps(tree).encode()
+        return json.dumps(tree).encode()[: 2 * self._most]
 
     def _mutated_text(self, value: str) -> str:
         return self._flip(bytearray(value.encode(errors="replace"))).decode(errors="replace")

@@ -144,3 +144,15 @@ def test_a_section_that_cannot_be_decompressed_is_one_line_with_the_file(tmp_pat
     for look_up in look_ups(path):
         with pytest.raises(InsituError, match=f"^{path}: debug information is damaged: libelf[^\n]*$"):
             look_up()
+
+
+def test_a_type_whose_name_is_not_utf_8_is_a_declaration_without_a_name(tmp_path: Path) -> None:
+    pair = "struct foreign { int x; }; struct pair { struct foreign *other; int n; } global;"
+    (tmp_path / "t.c").write_text(f"{pair} int main(void) {{ return 0; }}")
+    subprocess.run(["gcc", "-g", "t.c", "-o", "t"], cwd=tmp_path, check=True)
+    path = tmp_path / "t"
+    path.write_bytes(path.read_bytes().replace(b"foreign\0", b"\xbforeign\0"))
+    found = BinaryTypes(Elf(path)).find("pair", "struct")
+    assert found is not None
+    assert [member.name for member in found.members] == ["other", "n"]
+    assert (found.members[0].type.target.kind, found.members[0].type.target.name) == (Kind.FWD, "")

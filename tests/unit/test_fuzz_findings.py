@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import zstandard
 
+from insitu.convert.open import open_session
 from insitu.errors import InsituError
 from insitu.lab.guests import running_guests
 from insitu.lab.kernels import find_kernel
@@ -17,6 +18,8 @@ from insitu.lab.kernels.kernel_modules import has_feature
 from insitu.lab.kernels.vmlinux import decompress
 from insitu.symbols.elf import Elf
 from insitu.symbols.elf_join import with_sections
+
+from .sessions import mixed_session
 
 
 def test_sections_are_not_put_into_a_file_with_section_headers_of_another_size() -> None:
@@ -85,3 +88,11 @@ def test_a_guests_description_with_numbers_out_of_range_is_passed_over(
         for number in (float("inf"), 10**400, 10**30):
             (tmp_path / "guests/one/guest.json").write_text(json.dumps(fields | {name: number}))
             assert running_guests.running_guests() == []
+
+
+def test_a_table_with_a_column_whose_name_is_not_utf_8_is_one_line(tmp_path: Path) -> None:
+    path = mixed_session(tmp_path / "sent.insitu")
+    file = path / "tables/sample/0.parquet"
+    file.write_bytes(file.read_bytes().replace(b"weight", b"weig\xeet"))
+    with open_session(path) as session, pytest.raises(InsituError, match=r"^[^\n]*tables/sample[^\n]*$"):
+        session.database.relation("sample")

@@ -124,7 +124,10 @@ class Database:
     def _physical(self, file: Path) -> list[str]:
         """The columns that a parquet file has."""
         rows = self._execute(f"select * from read_parquet({self._place(file)}) limit 0", file)
-        return [column[0] for column in rows.description or ()]
+        try:
+            return [column[0] for column in rows.description or ()]
+        except UnicodeDecodeError as error:  # DuckDB does not check the names that a file has
+            raise self._unreadable(file.parent, error) from None
 
     def _execute(self, text: str, file: Path) -> duckdb.DuckDBPyConnection:
         from insitu.session.engine import duckdb

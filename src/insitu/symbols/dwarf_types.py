@@ -221,5 +221,8 @@ class _Encoder:
 
 
 def _name(type_: drgn.Type) -> str:
-    """The name or tag of a type of any kind; empty when it has none."""
-    return str(getattr(type_, "tag", "") or getattr(type_, "name", "") or "")
+    """The name or tag of a type of any kind; empty when it has none, or one that drgn cannot decode."""
+    try:
+        return str(getattr(type_, "tag", "") or getattr(type_, "name", "") or "")
+    except UnicodeDecodeError:
+        return ""
