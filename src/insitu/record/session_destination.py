@@ -92,7 +92,7 @@ class SessionDestination(Destination):
         """Take the room that the manifest needs when the records have filled the disk."""
         size = (self._path / MANIFEST).stat().st_size + _RESERVE_BYTES
         with os.fdopen(new_file(self._reserved), "wb") as file:
-            os.posix_fallocate(file.fileno(), 0, size)
+            file.write(bytes(size))  # a file system without fallocate(2), as 9p shares are, does the same
 
     def _raw(self, source: Source) -> Path:
         return self._path / "raw" / source.id
