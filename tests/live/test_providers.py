@@ -3,6 +3,8 @@
 import gc
 import os
 import resource
+import subprocess
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -482,15 +484,19 @@ def test_programs_closed_together_run_no_more(target: counting.Target) -> None:
             counter.close()
 
 
-def test_more_probes_than_open_files_are_allowed_raise_the_limit(target: counting.Target) -> None:
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard))
-    try:
-        with counting_at("tracepoint:syscalls:sys_*_get*id", target.pid) as counter:
-            target.act("getppid", TIMES)
-            assert counter.count() == 2 * TIMES
-    finally:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+def test_more_probes_than_open_files_are_allowed_raise_the_limit() -> None:
+    _, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    script = "tracepoint:syscalls:sys_*_get*id /pid == cpid/ { @[probe] = count(); }"
+    calls = f"import os; [os.getppid() for _ in range({TIMES})]"
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "trace", "-q", "-e", script, "--", sys.executable, "-S", "-c", calls],
+        capture_output=True,
+        text=True,
+        preexec_fn=lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (64, hard)),
+    )
+    assert (done.returncode, done.stderr) == (0, "")
+    for place in ("enter", "exit"):
+        assert f"@[tracepoint:syscalls:sys_{place}_getppid]: {TIMES}\n" in done.stdout
 
 
 @pytest.mark.parametrize("older", [["uprobe_multi"], ["uprobe_multi", "perf_links"]])

@@ -184,7 +184,10 @@ def program_kind(point: AttachPoint) -> ProgramKind:
 
 def _seen_by_kernel(path: str, context: Context) -> str:
     """What leads the kernel to the file that was read: in another root it would follow absolute links in ours."""
-    elf = context.elf(path)
+    try:
+        elf = context.elf(path)
+    except OSError as error:
+        raise InsituError(f"cannot attach to {path}: {error.strerror}") from None
     return path if elf.root == Path("/") else f"/proc/self/fd/{elf.descriptor}"
 
 
