@@ -9,11 +9,20 @@ from insitu.session.weighted_stacks import WeightedStacks
 
 
 def perf_record(output: Path, *options: str, command: list[str], cwd: Path | None = None) -> Path:
-    done = subprocess.run(
-        ["perf", "record", "-q", "-o", str(output), *options, "--", *command], capture_output=True, text=True, cwd=cwd
-    )
-    assert output.exists(), done.stderr
-    return output
+    words = ["perf", "record", "-q", "-o", str(output), *options, "--", *command]
+    for _ in range(3):
+        done = subprocess.run(words, capture_output=True, text=True, cwd=cwd)
+        assert output.exists(), done.stderr
+        if _is_finished(output):
+            return output
+    raise AssertionError(f"perf record did not finish its file: status {done.returncode}, {done.stderr}")
+
+
+def _is_finished(output: Path) -> bool:
+    """Whether perf record got as far as writing the header again. Seen once in many runs: it did not, by itself."""
+    with output.open("rb") as file:
+        head = file.read(56)
+    return int.from_bytes(head[8:16], "little") == 16 or head[48:56] != bytes(8)  # pipe mode, or the data's size
 
 
 def perf_folded(path: Path, *options: str, keep_ends: bool = False) -> Counter[str]:
