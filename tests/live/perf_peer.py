@@ -20,7 +20,7 @@ def perf_record(output: Path, *options: str, command: list[str], cwd: Path | Non
 
 def _is_finished(output: Path) -> bool:
     """Whether perf record got as far as writing the header again. Seen once in many runs: it did not, by itself."""
-    with output.open("rb") as file:
+    with (output / "data" if output.is_dir() else output).open("rb") as file:
         head = file.read(56)
     return int.from_bytes(head[8:16], "little") == 16 or head[48:56] != bytes(8)  # pipe mode, or the data's size
 
