@@ -48,7 +48,7 @@ def open_foreign(
     path below "/" begins at the current directory. Without ``links``, no part of it may be a symbolic link; with
     ``owners``, the file must belong to one of these users.
 
-    Raises OSError: EINVAL for what is no regular file, EPERM for one of another user, ELOOP for links; InsituError
+    Raises OSError: EINVAL unless it is a regular file, EPERM for one of another user, ELOOP for links; InsituError
     without /proc.
     """
     raw, top = os.fsencode(path), os.fspath(root)
@@ -85,12 +85,10 @@ def _with_enough_descriptors(open_it: Callable[[], int]) -> int:
     try:
         return open_it()
     except OSError as error:
-        import resource
+        from insitu.limits import raise_descriptor_limit
 
-        soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-        if error.errno != errno.EMFILE or soft == hard:
+        if error.errno != errno.EMFILE or not raise_descriptor_limit():
             raise
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
         return open_it()
 
 

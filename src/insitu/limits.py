@@ -1,4 +1,4 @@
-"""What to say where this process reaches a limit of descriptors or memory."""
+"""This process's limits of descriptors and memory: raise them, or say which one it has reached."""
 
 import errno
 import os
@@ -8,16 +8,16 @@ from typing import Final
 
 from insitu.errors import InsituError
 
-__all__ = ["is_out_of_memory", "refuse_little_memory", "remedy"]
+__all__ = ["is_out_of_memory", "raise_descriptor_limit", "refuse_little_memory", "remedy"]
 
-# The dynamic loader, threads and DuckDB say only in words that there is no memory for them.
+# The dynamic loader, threads and DuckDB say only in words that memory is short.
 _NO_MEMORY: Final = re.compile(
     r"cannot allocate|failed to map segment|out of memory|can't (?:start|create) new thread", re.IGNORECASE
 )
 
 
 def is_out_of_memory(error: Exception) -> bool:
-    """Whether an exception means that there is no memory, whatever its type."""
+    """Whether an exception means that memory ran out, whatever its type."""
     return isinstance(error, MemoryError) or (
         isinstance(error, ImportError | RuntimeError) and _NO_MEMORY.search(str(error)) is not None
     )
@@ -34,6 +34,15 @@ def remedy(text: str) -> str:
     if memory == resource.RLIM_INFINITY:
         return "free some memory, or use a machine that has more"
     return f"this process may have {memory >> 20} MiB; raise that: ulimit -v unlimited"
+
+
+def raise_descriptor_limit() -> bool:
+    """Let this process open as many files as the hard limit allows; False if it already may."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft == hard:
+        return False
+    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    return True
 
 
 def refuse_little_memory(least: int) -> None:

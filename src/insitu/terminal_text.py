@@ -78,7 +78,7 @@ def prepare() -> None:
 
 
 def is_plain(out: IO[str]) -> bool:
-    """Whether ``out`` is no terminal, or one that understands no escape sequences."""
+    """Whether ``out`` is not a terminal, or is one that does not understand escape sequences."""
     return not out.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb")
 
 

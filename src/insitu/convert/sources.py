@@ -189,7 +189,7 @@ def locked(path: Path, *, shared: bool = False, wait: bool = True) -> Iterator[N
 
 
 def _opened(file: Path) -> int:
-    """A file somewhere below raw/ of a session. Raises InsituError for links and for what is no regular file."""
+    """A file somewhere below raw/ of a session. Raises InsituError unless it is a regular file."""
     session = next(parent for parent in file.parents if parent.name == "raw").parent
     return open_part(session, file.relative_to(session))
 
@@ -200,5 +200,5 @@ def _text(file: Path) -> bytes:
 
 
 def raw_bytes(file: Path) -> FileBytes:
-    """The bytes of a file of raw records. Raises InsituError where it is no regular file."""
+    """The bytes of a file of raw records. Raises InsituError unless it is a regular file."""
     return FileBytes(os.fdopen(_opened(file), "rb", buffering=0))

@@ -65,7 +65,7 @@ class Entry(Struct):
 
 
 def entry_path(key: str) -> str | None:
-    """The file of the entry with that key; None where there is no cache of ours."""
+    """The file of the entry with that key; None where the cache directory is not this user's."""
     directory = own_cache("programs")
     return directory and os.path.join(directory, f"{checksum(_encoded_key(key)).hex()}.program")
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import math
-import resource
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -12,6 +11,7 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.limits import raise_descriptor_limit
 from insitu.record.interrupts import Interrupts
 from insitu.record.launcher import Launched
 from insitu.record.loop import Loop
@@ -163,7 +163,7 @@ class Run:
             ignored = self._interrupts.ignored_before if self._interrupts else ()
             self._launched = Launched(self._request.command, ignored)
             self._open_things.callback(self._launched.close)
-        _raise_descriptor_limit()
+        raise_descriptor_limit()  # a descriptor per event, thread and CPU: 1024 are soon used up
         target = Target(self._launched, self._request.pids, self._request.whole_system)
         for source in self._sources:
             self._open_things.callback(source.close)
@@ -265,10 +265,3 @@ def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:
         except ProcessLookupError:
             raise InsituError(f"process {number} does not exist", remedy="ps -e lists processes") from None
     return tuple(pids)
-
-
-def _raise_descriptor_limit() -> None:
-    """One descriptor per event, thread and CPU: the usual soft limit of 1024 is soon reached."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft < hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))

@@ -236,8 +236,7 @@ def table_files(path: Path) -> dict[str, list[Path]]:
     """The parquet files of each table of a session, in order."""
     tables = {}
     for directory in sorted((path / "tables").glob("*")):
-        found = directory.glob("*.parquet")
-        files = sorted(found, key=lambda file: (len(file.name), file.name))
+        files = sorted(directory.glob("*.parquet"), key=lambda file: (len(file.name), file.name))
         if files:
             tables[directory.name] = files
     return tables

@@ -84,6 +84,6 @@ def _physical_bytes() -> int:
 def _why(status: int, seconds: int) -> str:
     if status == -signal.SIGXCPU:
         return f"reading it took more than {seconds} s"
-    if status == -signal.SIGABRT:  # what symbolic does when there is no memory
+    if status == -signal.SIGABRT:  # symbolic aborts when memory runs out
         return "reading it took too much memory"
     return f"its reader ended with {signal.Signals(-status).name}" if status < 0 else "damaged"
