@@ -23,6 +23,8 @@ __all__ = ["command_parser", "full_parser", "main"]
 _EXIT_INTERRUPTED = 128 + signal.SIGINT
 
 _IMPORT_POLL_S = 0.01
+# What Python and numpy take of the address space before anything is read; numpy ends the process if it gets less.
+_LEAST_BYTES = 256 << 20
 
 # argparse's message; Python 3.12 and newer leave the quotation marks out.
 _INVALID_CHOICE = re.compile(r"argument (.*): invalid choice: (.*) \(choose from (.*)\)")
@@ -132,6 +134,7 @@ def _run(words: list[str]) -> int:
     name, *words = words
     properties: Properties = getattr(_module(name), "PROPERTIES", Properties())
     args = _parsed(command_parser(name), words, properties)
+    limits.refuse_little_memory(_LEAST_BYTES)
     if not properties.starts_programs:
         # numpy's linear algebra, which nothing here uses, would start a thread for each CPU.
         os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")

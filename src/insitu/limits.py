@@ -46,7 +46,7 @@ def raise_descriptor_limit() -> bool:
 
 
 def refuse_little_memory(least: int) -> None:
-    """Raise InsituError if this process may not have ``least`` bytes: DuckDB and Polars would crash.
+    """Raise InsituError if this process may not have ``least`` bytes: numpy, DuckDB and Polars would crash.
 
     That is only about a limit that somebody has set (``ulimit -v``).
     """

@@ -55,13 +55,16 @@ def test_with_few_descriptors_a_command_works_or_names_the_limit(
         assert all(each.name.endswith(".partial") for each in places["directory"].iterdir())
 
 
-@pytest.mark.parametrize("kib", [120_000, 400_000])
+# 90,000: numpy's own library would end the process. 400,000: numpy starts, DuckDB would not.
+@pytest.mark.parametrize(("kib", "least"), [(90_000, 256), (120_000, 256), (400_000, 512)])
 @pytest.mark.parametrize("words", COMMANDS)
-def test_without_memory_a_command_names_the_limit(places: dict[str, Path], words: str, kib: int) -> None:
+def test_without_memory_a_command_names_the_limit(
+    places: dict[str, Path], words: str, kib: int, least: int
+) -> None:
     done = limited(f"-v {kib}", words, places)
     assert done.returncode == 1
     assert done.stderr == (
-        "insitu: out of memory: 512 MiB of address space are needed"
+        f"insitu: out of memory: {least} MiB of address space are needed"
         f" (this process may have {kib >> 10} MiB; raise that: ulimit -v unlimited)\n"
     )
     assert not list(places["directory"].iterdir())
