@@ -25,6 +25,7 @@ _MOST_KEPT: Final = 2000
 _MOST_KEPT_BYTES: Final = 1 << 16
 _TRACED_EVERY: Final = 8
 """One in so many inputs is traced, which takes several times as long."""
+_DEADLINE: Final = "deadline"
 _SOURCES: Final = str(Path(insitu.__file__).parent)
 
 Reach = set[tuple[CodeType, int]]
@@ -75,6 +76,9 @@ class Engine:
         self.done += 1
         with _tracing(self._traced, reach) if traced else contextlib.nullcontext():
             finding, end = examine(self._read, data)
+        if traced and finding is not None and finding.key.startswith(_DEADLINE):
+            with limited():  # tracing takes several times as long
+                finding, end = examine(self._read, data)
         if reach or (guided and end not in self._ends):
             self._traced |= reach
             self._ends.add(end)
@@ -100,7 +104,7 @@ def examine(read: Read, data: bytes) -> tuple[Finding | None, str]:
 
 
 def _finding(error: BaseException, data: bytes, what: str = "") -> Finding:
-    kind = "deadline" if isinstance(error, _DeadlineError) else what or type(error).__name__
+    kind = _DEADLINE if isinstance(error, _DeadlineError) else what or type(error).__name__
     first = str(error).partition("\n")[0][:150]
     trace = "".join(traceback.format_exception(error, limit=-12))
     return Finding(f"{kind} at {_place(error)}", f"{kind} at {_place(error)}: {first}", trace, data)

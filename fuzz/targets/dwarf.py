@@ -1,6 +1,7 @@
 """DWARF: units and entries, line tables' files, split units, what symbolic and drgn read, kept line tables."""
 
 import contextlib
+import os
 from pathlib import Path
 
 import numpy as np
@@ -8,8 +9,8 @@ import numpy as np
 from fuzz.bundle import is_bundle, unpack
 from fuzz.registry import Read
 from insitu.symbols import line_table
+from insitu.symbols.btf import Btf
 from insitu.symbols.dwarf_bytes import CorruptDwarfError
-from insitu.symbols.dwarf_types import BinaryTypes
 from insitu.symbols.dwarf_units import Abbreviations, Strings, entries
 from insitu.symbols.dwarf_units import units as units_of
 from insitu.symbols.elf import Elf
@@ -17,6 +18,7 @@ from insitu.symbols.line_files import line_files
 from insitu.symbols.split_dwarf import joined
 from insitu.symbols.split_files import skeletons
 from insitu.symbols.symcache import Symcache as KeptLines
+from insitu.symbols.type_process import ENUMERATOR, FOUND, FUNCTION, TYPE, Types
 
 __all__ = ["lines", "split", "symcache", "types", "units"]
 
@@ -80,16 +82,16 @@ def lines(directory: Path) -> Read:
 
 
 def types(directory: Path) -> Read:
-    """A program with DWARF, whose types drgn reads."""
+    """A program with DWARF, whose types drgn reads: here in this process."""
     path = directory / "prog"
 
     def read(data: bytes) -> None:
         path.write_bytes(data)
-        found = BinaryTypes(Elf(path))
-        for type_ in (found.function("main"), found.find("pair", "struct"), found.find("number")):
-            if type_ is not None:
-                type_.definition()
-        found.enumerator("RED")
+        found = Types(str(path), [os.open(path, os.O_RDONLY)])
+        for what, name in ((FUNCTION, "main"), (TYPE, "struct pair"), (TYPE, "number"), (ENUMERATOR, "RED")):
+            state, number, _, body = found.ask(what, name)
+            if state == FOUND:
+                Btf(body, "types").type(number).definition()
 
     return read
 

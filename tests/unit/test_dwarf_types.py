@@ -1,5 +1,7 @@
 """A program's types: DWARF converted to BTF, against what the compiler itself says of the same source."""
 
+import os
+import signal
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
@@ -7,9 +9,11 @@ from pathlib import Path
 import pytest
 
 from insitu.errors import InsituError
+from insitu.symbols import dwarf_types
 from insitu.symbols.btf import Kind
 from insitu.symbols.dwarf_types import BinaryTypes
 from insitu.symbols.elf import Elf
+from insitu.symbols.reader_limits import ReaderLimits
 
 SOURCE = r"""
 #include <stddef.h>
@@ -156,3 +160,38 @@ def test_a_type_whose_name_is_not_utf_8_is_a_declaration_without_a_name(tmp_path
     assert found is not None
     assert [member.name for member in found.members] == ["other", "n"]
     assert (found.members[0].type.target.kind, found.members[0].type.target.name) == (Kind.FWD, "")
+
+
+@pytest.mark.parametrize(
+    ("limits", "why"),
+    [
+        (ReaderLimits(1 << 27, 20), "damaged"),  # drgn does not even start
+        (f"a file of {10**12} MB", f"a file of {10**12} MB"),
+    ],
+)
+def test_debug_information_that_takes_too_much_is_one_line_and_is_not_tried_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: ReaderLimits | str, why: str
+) -> None:
+    path = damaged_by(tmp_path)
+    tried: list[int] = []
+    monkeypatch.setattr(dwarf_types, "reader_limits", lambda size, debug: tried.append(size) or limits)
+    for look_up in look_ups(path)[:2] * 2:
+        with pytest.raises(InsituError, match=f"^{path}: debug information cannot be read: {why}$"):
+            look_up()
+    assert tried == [path.stat().st_size]
+
+
+def test_the_end_of_the_process_that_reads_is_one_line(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    path = damaged_by(tmp_path)
+    started: list[subprocess.Popen[bytes]] = []
+    popen = subprocess.Popen
+    monkeypatch.setattr(
+        subprocess, "Popen", lambda *words, **named: started.append(popen(*words, **named)) or started[-1]
+    )
+    types = BinaryTypes(Elf(path))
+    assert types.find("pair", "struct") is not None
+    os.kill(started[0].pid, signal.SIGSEGV)
+    with pytest.raises(InsituError, match=r"cannot be read: its reader ended with SIGSEGV$"):
+        types.function("main")
+    assert types.find("pair", "struct") is not None
+    assert len(started) == 1

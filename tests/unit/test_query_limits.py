@@ -1,6 +1,10 @@
 """What queries of a session may reach, and how much of it is loaded."""
 
+import datetime
 import os
+import signal
+import subprocess
+import sys
 from pathlib import Path
 
 import duckdb
@@ -94,6 +98,46 @@ def test_columns_of_one_name_are_told_apart(tmp_path: Path):
 def test_values_of_types_that_polars_lacks_are_texts(tmp_path: Path, value: str, text: str):
     with insitu.open(written(tmp_path / "s.insitu")) as session:
         assert session.sql(f"select {value} as a, 7 as b").rows() == [(text, 7)]
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        *("'infinity'::date", "'-infinity'::timestamptz", "'5000000-01-01'::date", "'infinity'::timestamp_s"),
+        *("[['10000-01-01'::timestamp]]", "{'in': 'infinity'::date}"),
+    ],
+)
+@pytest.mark.parametrize("form", ["json", "csv", "table"])
+def test_times_that_cannot_be_shown_are_refused_in_one_line(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], value: str, form: str
+):
+    path = str(written(tmp_path / "s.insitu"))
+    assert cli.main(["sql", path, "--format", form, f"select {value} as far"]) == 1
+    written_line = capsys.readouterr().err
+    assert written_line.startswith("insitu: column far")
+    assert written_line.endswith(": a time before the year 1 or after 9999 (cast it to varchar)\n")
+
+
+def test_the_first_and_the_last_time_of_python_are_shown(tmp_path: Path):
+    first, last = datetime.datetime.min, datetime.datetime.max
+    with insitu.open(written(tmp_path / "s.insitu")) as session:
+        query = f"select '{first}'::timestamp as a, '{last}'::timestamp as b, '9999-12-31'::date as c"
+        assert session.sql(query).rows() == [(first, last, datetime.date.max)]
+
+
+def test_what_a_killed_query_spilled_is_removed_by_the_next(tmp_path: Path, monkeypatch: pytest.MonkeyPatch):
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    path = written(tmp_path / "s.insitu")
+    program = f"import insitu, os, signal\nwith insitu.open({str(path)!r}) as session:\n    session.sql('select 1')\n"
+    program += "    os.kill(os.getpid(), signal.SIGKILL)"
+    assert subprocess.run([sys.executable, "-c", program], check=False).returncode == -signal.SIGKILL
+    left = list((tmp_path / "cache/insitu/sql").iterdir())
+    assert len(left) == 1
+    (left[0] / "duckdb_temp_storage.tmp").write_bytes(b"x")
+    with insitu.open(path) as session:
+        session.sql("select 1")
+        assert not left[0].exists()
+    assert not list((tmp_path / "cache/insitu/sql").iterdir())
 
 
 @pytest.mark.parametrize(

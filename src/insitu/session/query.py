@@ -20,8 +20,10 @@ from insitu.limits import refuse_little_memory
 from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
+from insitu.session.query_rows import rows_of
 from insitu.session.schema import TABLES, Column, Table, described, quoted
 from insitu.session.stdlib import stdlib
+from insitu.temporary_directories import TemporaryDirectory
 
 if TYPE_CHECKING:
     import polars
@@ -38,7 +40,6 @@ _MEMORY_SHARE: Final = 2
 _POLARS_BYTES: Final = 1 << 30
 _WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
 _FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
-_FOR_POLARS_AS_TEXT: Final = re.compile(r"INTERVAL|UHUGEINT|\bBIT\b|UNION|BIGNUM|VARIANT|GEOMETRY|TIME WITH")
 _OTHER_FILE: Final = re.compile(
     r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
 )
@@ -57,6 +58,14 @@ def _memory_bytes() -> int:
     return min(bounds) // _MEMORY_SHARE
 
 
+def _spill_directory() -> TemporaryDirectory | None:
+    """Where DuckDB writes what is larger than memory; None where there is no such place."""
+    home = own_cache("sql")
+    with contextlib.suppress(OSError):
+        return TemporaryDirectory(home, "spill-", "") if home else None
+    return None
+
+
 class Database:
     """One DuckDB connection over one session, or over several: then each table has a column ``session`` first.
 
@@ -73,9 +82,11 @@ class Database:
         self._tables: dict[str, Table] = {}
         self._relations: dict[tuple[int, str], str] = {}
         self._opened: dict[Path, int] = {}
-        spill = own_cache("sql")  # for what is larger than memory
-        config = {"temp_directory": f"{spill}/{os.getpid()}-{os.urandom(6).hex()}" if spill else ""}
-        config["memory_limit"] = f"{_memory_bytes() >> 10}KiB"
+        self._spill = _spill_directory()
+        config = {
+            "temp_directory": "" if self._spill is None else self._spill.path,
+            "memory_limit": f"{_memory_bytes() >> 10}KiB",
+        }
         self._connection = duckdb.connect(config={"allow_community_extensions": "false", **config})
         self._allow_files = allow_files
         self._has_views = False
@@ -83,6 +94,8 @@ class Database:
     def close(self) -> None:
         """Close the connection."""
         self._connection.close()
+        if self._spill is not None:
+            self._spill.remove()
         for descriptor in self._opened.values():
             os.close(descriptor)
         self._opened.clear()
@@ -351,7 +364,7 @@ class Database:
             # Importing Polars replaces the SIGINT handler: restore it.
             signal.signal(signal.SIGINT, handler)
         with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(_rows, self._connection, query, parameters)
+            result = pool.submit(rows_of, self._connection, query, parameters)
             try:
                 return result.result()
             except (KeyboardInterrupt, SystemExit):
@@ -411,37 +424,3 @@ def one_line(error: Exception) -> str:
     """DuckDB's message on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return "; ".join(line.rstrip("!") for line in lines[:3])
-
-
-def _rows(
-    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | Mapping[str, Any]
-) -> polars.DataFrame:
-    import polars as pl
-
-    given = dict(parameters) if isinstance(parameters, Mapping) else list(parameters)
-    relation = connection.sql(query, params=given) if given else connection.sql(query)
-    if relation is None:
-        return pl.DataFrame()
-    if len(set(relation.columns)) < len(relation.columns):
-        relation = relation.project("*")  # names a second "a" a_1
-    if any(_FOR_POLARS_AS_TEXT.search(str(kind)) for kind in relation.types):
-        relation = relation.project(", ".join(map(_as_polars_can, relation.columns, relation.types)))
-    return _plain_integers(pl.DataFrame(relation))
-
-
-def _as_polars_can(name: str, kind: object) -> str:
-    """A column, as text where Polars would panic at its type."""
-    own = quoted(name)
-    return f"cast({own} as varchar) as {own}" if _FOR_POLARS_AS_TEXT.search(str(kind)) else own
-
-
-def _plain_integers(frame: polars.DataFrame) -> polars.DataFrame:
-    """DuckDB's 128-bit integers (of sum()) arrive as decimals: 64-bit integers where they fit."""
-    import polars as pl
-
-    for name, kind in frame.schema.items():
-        if isinstance(kind, pl.Decimal) and kind.scale == 0:
-            narrow = frame[name].cast(pl.Int64, strict=False)
-            if narrow.null_count() == frame[name].null_count():
-                frame = frame.with_columns(narrow)
-    return frame

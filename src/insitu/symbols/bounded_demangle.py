@@ -11,10 +11,10 @@ import os
 import re
 import struct
 import subprocess
-import sys
 import threading
-from pathlib import Path
 from typing import IO, Final
+
+from insitu.symbols.reader_limits import program
 
 __all__ = ["cxa_demangle"]
 
@@ -95,7 +95,7 @@ class _OtherProcess:
     def _asked(self, name: bytes) -> bytes | None:
         if self._process is None:
             self._process = subprocess.Popen(
-                [sys.executable, "-I", "-S", str(Path(__file__).with_name("demangle_process.py"))],
+                program("demangle_process.py"),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -1,228 +1,162 @@
-"""Types and function arguments of a user-space binary: its DWARF, read by drgn, handed on as BTF.
+"""Types and function arguments of a user-space binary: its DWARF, handed on as BTF.
 
-So whoever understands the kernel's types understands a program's too, and only what was asked for is converted.
+drgn reads it in a process of its own, where a crash, a loop or a bomb ends only that: see type_process.
 """
 
 from __future__ import annotations
 
-import contextlib
 import os
-import struct
-from collections import deque
-from collections.abc import Callable, Iterator
-from functools import cached_property
-from typing import TYPE_CHECKING, Any
+import select
+import subprocess
+import sys
+import weakref
+from collections.abc import Sequence
 
 from insitu.errors import InsituError
-from insitu.symbols.btf import Btf, Kind, Type
+from insitu.symbols.btf import Btf, Type
 from insitu.symbols.debug_files import find_debug_file
 from insitu.symbols.elf import Elf
-
-if TYPE_CHECKING:
-    import drgn
+from insitu.symbols.read_budget import megabytes
+from insitu.symbols.reader_limits import ReaderLimits, program, reader_limits
+from insitu.symbols.type_process import DAMAGED, ENUMERATOR, FUNCTION, MISSING, REPLY_HEAD, REQUEST_HEAD, TYPE, Reply
 
 __all__ = ["BinaryTypes"]
 
-# Beyond so many types, structs become declarations: a large C++ program reaches all its types from any.
-_MAX_TYPES = 20_000
-_MAX_ENTRIES = 0xFFFF  # BTF_MAX_VLEN
-_ADDRESSES = (0, 1 << 48)
-_INT_BOOL = 4  # BTF_INT_BOOL
-_QUALIFIERS = ((1, Kind.CONST), (2, Kind.VOLATILE), (4, Kind.RESTRICT))
+_MAX_THREADS = 4  # of drgn's, each of which takes address space
+_WALL_TIME_FACTOR = 4  # to CPU time: a disk may hang
+_MAX_REPLY_BYTES = 64 << 20
 
 
 class BinaryTypes:
     """The types of one binary. What has no debug information has no types: every question is answered by None.
 
-    All methods raise InsituError where the debug information is damaged.
+    All methods raise InsituError where the debug information is damaged, or reading it takes too much.
     """
 
     def __init__(self, elf: Elf) -> None:
         """The separate debug file of ``elf`` is looked for as symbols' is."""
         self._elf = elf
-        self._found: dict[tuple[str, str], Type | None] = {}
-
-    @cached_property
-    def _program(self) -> drgn.Program:
-        import drgn
-
-        program = drgn.Program()
-        module = program.extra_module(self._elf.name, create=True)
-        module.address_range = _ADDRESSES
-        for elf in (self._elf, find_debug_file(self._elf, self._elf.path, self._elf.root)):
-            if elf is not None and elf.descriptor is not None:
-                # drgn finds out which of the two has what; it is not an error if neither has any. It is given the
-                # file that is open, since it would follow the path in our root; the descriptor is its own to close.
-                module.try_file(elf.name, fd=os.dup(elf.descriptor), force=True)
-        return program
+        self._found: dict[tuple[int, str], tuple[Type, int] | None] = {}
+        self._process: _Process | None = None
+        self._failure = ""
 
     def function(self, name: str) -> Type | None:
         """The function of that name (C++: qualified, without parameters), as a BTF FUNC."""
-        return self._convert("function", name, lambda: self._program.function(name).type_)
+        return self._type(FUNCTION, name)
 
     def find(self, name: str, tag: str = "") -> Type | None:
         """The type of that name; ``tag`` is "struct", "union", "enum" or, for a typedef or base type, nothing."""
-        spelled = f"{tag} {name}".strip()
-        return self._convert("type", spelled, lambda: self._program.type(spelled))
+        return self._type(TYPE, f"{tag} {name}".strip())
 
     def enumerator(self, name: str) -> tuple[Type, int] | None:
         """The type and value of an enumerator."""
-        try:
-            with self._damage_reported():
-                found = self._program.constant(name)
-                value = int(found.value_())
-        except (LookupError, SyntaxError, ValueError, TypeError):
-            return None
-        described = self._convert("enumeration of", name, lambda: found.type_)
-        return None if described is None else (described, value)
+        return self._look_up(ENUMERATOR, name)
 
-    def _convert(self, what: str, name: str, look_up: Callable[[], drgn.Type]) -> Type | None:
+    def _type(self, what: int, name: str) -> Type | None:
+        found = self._look_up(what, name)
+        return None if found is None else found[0]
+
+    def _look_up(self, what: int, name: str) -> tuple[Type, int] | None:
         if (what, name) not in self._found:
-            with self._damage_reported():
-                try:
-                    found = look_up()
-                except (LookupError, SyntaxError, ValueError):
-                    self._found[what, name] = None
-                else:
-                    self._found[what, name] = _Encoder(self._elf.name).encode(
-                        found, name if what == "function" else ""
-                    )
+            state, number, value, body = self._ask(what, name)
+            if state == DAMAGED:
+                raise InsituError(f"{self._elf.name}: debug information is damaged: {body.decode(errors='replace')}")
+            found = None
+            if state != MISSING:
+                found = Btf(body, f"types of {self._elf.name}").type(number), value
+            self._found[what, name] = found
         return self._found[what, name]
 
-    @contextlib.contextmanager
-    def _damage_reported(self) -> Iterator[None]:
-        """Raise InsituError for debug information that drgn cannot read."""
-        import drgn
-
+    def _ask(self, what: int, name: str) -> Reply:
+        if self._failure:
+            raise InsituError(self._failure)
         try:
-            yield
-        except Exception as error:
-            # Of what libelf and libdw report, drgn makes a plain Exception.
-            if type(error) not in (Exception, drgn.BadDataError, drgn.FaultError, drgn.OutOfBoundsError):
-                raise
-            what = str(error).partition("\n")[0].removeprefix(f"{self._elf.name}: ")
-            raise InsituError(f"{self._elf.name}: debug information is damaged: {what}") from None
+            if self._process is None:
+                self._process = _Process(self._elf)
+            return self._process.ask(what, name)
+        except _EndedError as error:
+            self._process = None
+            self._failure = f"{self._elf.name}: debug information cannot be read: {error}"
+            raise InsituError(self._failure) from None
 
 
-class _Encoder:
-    """One set of BTF, breadth first from one type."""
-
-    def __init__(self, name: str) -> None:
-        self._name = name
-        self._ids: dict[tuple[object, int], int] = {}
-        self._waiting: deque[tuple[int, Any, int]] = deque()
-        self._types: dict[int, bytes] = {}
-        self._strings = bytearray(b"\0")
-        self._offsets: dict[str, int] = {"": 0}
-
-    def encode(self, type_: drgn.Type, function: str) -> Type:
-        """The type or, with a name, a function of that name whose prototype it is."""
-        root = self._id(type_)
-        while self._waiting:
-            number, waiting, qualifiers = self._waiting.popleft()
-            try:
-                self._types[number] = self._described(waiting, qualifiers)
-            except (LookupError, ValueError):  # damaged or unusual DWARF: keep the name, drop the contents
-                self._types[number] = self._head(_name(waiting), Kind.FWD, 0, 0)
-        if function:
-            number = len(self._types) + 1
-            self._types[number] = self._head(function, Kind.FUNC, 0, root)
-            root = number
-        body = b"".join(self._types[number] for number in sorted(self._types))
-        header = struct.pack("<HBBIIIII", 0xEB9F, 1, 0, 24, 0, len(body), len(body), len(self._strings))
-        return Btf(header + body + bytes(self._strings), f"types of {self._name}").type(root)
-
-    def _id(self, type_: drgn.Type, qualifiers: int | None = None) -> int:
-        """The number of a type, which is described when its turn comes; 0 is void."""
-        import drgn
-
-        qualifiers = type_.qualifiers.value & 7 if qualifiers is None else qualifiers
-        if type_.kind == drgn.TypeKind.VOID and not qualifiers:
-            return 0
-        # drgn makes a new Python object for the same type each time; what it wraps stays where it is.
-        key = (type_._ptr, qualifiers)
-        if key not in self._ids:
-            self._ids[key] = len(self._ids) + 1
-            self._waiting.append((self._ids[key], type_.unqualified(), qualifiers))
-        return self._ids[key]
-
-    def _string(self, text: str) -> int:
-        if text not in self._offsets:
-            self._offsets[text] = len(self._strings)
-            self._strings += text.encode() + b"\0"
-        return self._offsets[text]
-
-    def _head(self, name: str, kind: Kind, entries: int, size: int, flag: bool = False) -> bytes:
-        return struct.pack("<III", self._string(name), flag << 31 | kind << 24 | entries, size & 0xFFFFFFFF)
-
-    def _described(self, type_: drgn.Type, qualifiers: int) -> bytes:
-        import drgn
-
-        for bit, kind in _QUALIFIERS:
-            if qualifiers & bit:
-                return self._head("", kind, 0, self._id(type_, qualifiers & ~bit))
-        kinds = drgn.TypeKind
-        if type_.kind in (kinds.INT, kinds.BOOL):
-            encoding = 4 if type_.kind == kinds.BOOL else int(type_.is_signed)
-            return self._head(type_.name, Kind.INT, 0, type_.size) + struct.pack(
-                "<I", encoding << 24 | 8 * type_.size
-            )
-        if type_.kind == kinds.FLOAT:
-            return self._head(type_.name, Kind.FLOAT, 0, type_.size)
-        if type_.kind == kinds.TYPEDEF:
-            return self._head(type_.name, Kind.TYPEDEF, 0, self._id(type_.type))
-        if type_.kind == kinds.POINTER:
-            return self._head("", Kind.PTR, 0, self._id(type_.type))
-        if type_.kind == kinds.ARRAY:
-            element = self._id(type_.type)
-            return self._head("", Kind.ARRAY, 0, 0) + struct.pack("<III", element, element, type_.length or 0)
-        if type_.kind == kinds.FUNCTION:
-            return self._prototype(type_)
-        if type_.kind == kinds.ENUM:
-            return self._enum(type_)
-        return self._aggregate(type_)
-
-    def _prototype(self, type_: drgn.Type) -> bytes:
-        entries = [(self._string(each.name or ""), self._id(each.type)) for each in type_.parameters[:_MAX_ENTRIES]]
-        entries += [(0, 0)] * type_.is_variadic
-        head = self._head("", Kind.FUNC_PROTO, len(entries), self._id(type_.type))
-        return head + b"".join(struct.pack("<II", *entry) for entry in entries)
-
-    def _enum(self, type_: drgn.Type) -> bytes:
-        import drgn
-
-        values = (type_.enumerators or ())[:_MAX_ENTRIES]
-        underlying = type_.type if type_.is_complete() else None
-        size = underlying.size if underlying is not None and underlying.kind != drgn.TypeKind.VOID else 4
-        signed = any(each.value < 0 for each in values)
-        wide = any(not -(1 << 31) <= each.value < 1 << 32 for each in values)
-        head = self._head(type_.tag or "", Kind.ENUM64 if wide else Kind.ENUM, len(values), size or 4, signed)
-        if wide:
-            pieces = ((self._string(e.name), e.value & 0xFFFFFFFF, e.value >> 32 & 0xFFFFFFFF) for e in values)
-            return head + b"".join(struct.pack("<III", *piece) for piece in pieces)
-        return head + b"".join(struct.pack("<II", self._string(e.name), e.value & 0xFFFFFFFF) for e in values)
-
-    def _aggregate(self, type_: drgn.Type) -> bytes:
-        import drgn
-
-        union = type_.kind == drgn.TypeKind.UNION
-        if not type_.is_complete() or len(self._ids) > _MAX_TYPES:
-            return self._head(type_.tag or "", Kind.FWD, 0, 0, flag=union)
-        members = (type_.members or ())[:_MAX_ENTRIES]
-        flag = any(member.bit_field_size for member in members)
-        entries = []
-        for member in members:
-            offset = member.bit_offset | (member.bit_field_size or 0) << 24 if flag else member.bit_offset
-            if offset >> 32:
-                raise ValueError("a member lies beyond what BTF can say")
-            entries.append(struct.pack("<III", self._string(member.name or ""), self._id(member.type), offset))
-        kind = Kind.UNION if union else Kind.STRUCT
-        return self._head(type_.tag or "", kind, len(entries), type_.size, flag) + b"".join(entries)
+class _EndedError(Exception):
+    """The process could not start or has ended, and why."""
 
 
-def _name(type_: drgn.Type) -> str:
-    """The name or tag of a type of any kind; empty when it has none, or one that drgn cannot decode."""
-    try:
-        return str(getattr(type_, "tag", "") or getattr(type_, "name", "") or "")
-    except UnicodeDecodeError:
-        return ""
+class _Process:
+    """drgn's process for one binary. It ends with this object."""
+
+    def __init__(self, elf: Elf) -> None:
+        files = [
+            each
+            for each in (elf, find_debug_file(elf, elf.path, elf.root))
+            if each is not None and each.descriptor is not None
+        ]
+        self._limits = _limits(files)
+        descriptors = [each.descriptor for each in files if each.descriptor is not None]
+        threads = min(_MAX_THREADS, os.cpu_count() or 1)
+        words = [*self._limits, os.pathsep.join(sys.path), elf.name, *descriptors]
+        self._process = subprocess.Popen(
+            [*program("type_process.py"), *map(str, words)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.DEVNULL,
+            bufsize=0,
+            pass_fds=descriptors,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": str(threads),
+                "MALLOC_ARENA_MAX": "1",
+            },
+        )
+        weakref.finalize(self, _end, self._process)
+
+    def ask(self, what: int, name: str) -> Reply:
+        """Raises _EndedError."""
+        assert self._process.stdin is not None
+        encoded = name.encode()
+        try:
+            self._process.stdin.write(REQUEST_HEAD.pack(what, len(encoded)) + encoded)
+        except OSError:
+            raise self._ended() from None
+        state, number, value, size = REPLY_HEAD.unpack(self._read(REPLY_HEAD.size))
+        if size > _MAX_REPLY_BYTES:
+            raise _EndedError(f"types of {megabytes(size)}")
+        return state, number, int.from_bytes(value, "little", signed=True), self._read(size)
+
+    def _read(self, size: int) -> bytes:
+        assert self._process.stdout is not None
+        replies, data = self._process.stdout.fileno(), bytearray()
+        while len(data) < size:
+            most_s = _WALL_TIME_FACTOR * self._limits.seconds
+            if not select.select([replies], [], [], most_s)[0]:
+                raise _EndedError(f"reading it took more than {most_s} s")
+            piece = os.read(replies, size - len(data))
+            if not piece:
+                raise self._ended()
+            data += piece
+        return bytes(data)
+
+    def _ended(self) -> _EndedError:
+        return _EndedError(self._limits.failure(self._process.wait()))
+
+
+def _limits(files: Sequence[Elf]) -> ReaderLimits:
+    """Of a process that reads these files. Raises _EndedError for one that is too large."""
+    sections = [each for file in files for each in file.sections if each.name.startswith((".debug_", ".zdebug_"))]
+    limits = reader_limits(
+        sum(os.fstat(each.descriptor).st_size for each in files if each.descriptor is not None),
+        sum(each.size for each in sections if each.in_file),
+    )
+    if isinstance(limits, str):
+        raise _EndedError(limits)
+    return limits
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    process.kill()
+    for stream in (process.stdin, process.stdout):
+        if stream is not None:
+            stream.close()
+    process.wait()
