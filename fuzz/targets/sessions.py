@@ -1,42 +1,106 @@
 """Sessions that somebody sent: manifests, layouts, raw records and tables."""
 
 import contextlib
+import functools
 import io
 import json
 import random
 import shutil
+import zlib
+from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
+
+import duckdb
 
 from fuzz.bundle import is_bundle, write_files
 from fuzz.registry import CORPUS, Read
 from fuzz.targets.isolation import without_files_here
 from insitu.convert.open import open_session
+from insitu.convert.sources import convert_sources
 from insitu.errors import InsituError
+from insitu.session import engine
+from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY
+from insitu.session.writer import MemoryTables, SessionWriter
 from insitu.views.report import build_report
 from insitu.views.report_text import report_lines
 from insitu.views.tables import map_lines, table_lines
 from insitu.views.terminal import Screen
 
-__all__ = ["opened", "retyped"]
+__all__ = ["opened", "raw_records", "retyped", "retyped_files", "table_files"]
 
 _SCREEN = Screen(io.StringIO(), 120)
 
 
 def opened(directory: Path) -> Read:
-    """The files of a session, complete or left by a recorder that died."""
+    """The files of a session, complete or left by a recorder that died, with all that the views show of it."""
+    return _written(directory, _shown)
+
+
+def table_files(directory: Path) -> Read:
+    """The manifest and the tables' files of a session, as they are loaded."""
+    _share_a_database()
+    return _written(directory, _loaded)
+
+
+def raw_records(directory: Path) -> Read:
+    """The layouts and records that a recorder left, as they are converted."""
+    return _written(directory, _converted)
+
+
+def _written(directory: Path, use: Callable[[Path], None]) -> Read:
     without_files_here()
     path = directory / "sent.insitu"
 
     def read(data: bytes) -> None:
         try:
             write_files(data if is_bundle(data) else b"FUZZBNDL", path)
-            _shown(path)
+            use(path)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 
     return read
+
+
+def _share_a_database() -> None:
+    """To start one takes DuckDB much longer than to read a small session; views for users would not be apart."""
+    shared = duckdb.connect()
+    engine.duckdb = SimpleNamespace(
+        **{name: getattr(duckdb, name) for name in ("Error", "DuckDBPyConnection")},
+        connect=lambda config: shared.cursor(),
+    )
+
+
+@functools.cache
+def _as_they_were() -> frozenset[bytes]:
+    return frozenset(file.read_bytes() for file in (CORPUS / "session_tables").glob("*/tables/*/0.parquet"))
+
+
+def _loaded(path: Path) -> None:
+    """What differs from the corpus's sessions; of every eighth input, the stacks too, which takes longest."""
+    errors = []
+    with open_session(path) as session:
+        changed = 0
+        for file in (path / "tables").glob("*/0.parquet"):
+            data = file.read_bytes()
+            if data not in _as_they_were():
+                changed += zlib.crc32(data)
+                try:
+                    session.database.fetch(session.database.relation(file.parent.name))
+                except InsituError as error:
+                    errors.append(error)
+        if changed % 8 == 0:
+            session.stacks(times=True)
+    if errors:
+        raise errors[0]
+
+
+def _converted(path: Path) -> None:
+    writer = SessionWriter(MemoryTables(), Manifest.read(path))
+    convert_sources(path, writer)
+    writer.finish()
 
 
 def _shown(path: Path) -> None:
@@ -64,6 +128,16 @@ def _shown(path: Path) -> None:
 
 def retyped(directory: Path) -> Read:
     """A complete session; an input seeds the choice of columns whose type, values or description change."""
+    return _retyped(directory, _shown)
+
+
+def retyped_files(directory: Path) -> Read:
+    """As retyped, and the tables are only loaded."""
+    _share_a_database()
+    return _retyped(directory, _loaded)
+
+
+def _retyped(directory: Path, use: Callable[[Path], None]) -> Read:
     import polars as pl
 
     without_files_here()
@@ -131,7 +205,7 @@ def retyped(directory: Path) -> Read:
                     if isinstance(error, KeyboardInterrupt):
                         raise
                     continue  # no such file can be written
-            _shown(path)
+            use(path)
         finally:
             shutil.rmtree(path, ignore_errors=True)
 

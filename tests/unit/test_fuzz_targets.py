@@ -10,7 +10,10 @@ from fuzz.registry import CORPUS, TARGETS
 
 _ROOT = Path(__file__).parent.parent.parent
 # Of these an input takes up to a tenth of a second.
-_SLOW = ("dwarf_lines", "dwarf_types", "perf_directory", "session_raw", "session_tables", "session_types")
+_SLOW = (
+    *("dwarf_lines", "dwarf_types", "perf_directory", "session_raw", "session_tables", "session_types"),
+    *("raw_records", "table_files", "table_types"),
+)
 _QUICK = [name for name in TARGETS if name not in _SLOW]
 
 
