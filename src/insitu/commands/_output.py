@@ -51,8 +51,13 @@ def finished(path: "Path") -> "Manifest | None":
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     from insitu.convert.sources import finish
 
-    # Ctrl-C ends the program at once: the raw records stay until all is converted.
-    before = signal.signal(signal.SIGINT, signal.SIG_DFL)
+    # A signal ends the program at once, also inside a library: the raw records stay until all is converted.
+    numbers = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+    before = {
+        number: signal.signal(number, signal.SIG_DFL)
+        for number in numbers
+        if signal.getsignal(number) is not signal.SIG_IGN
+    }
     try:
         return finish(path)
     except OSError as error:
@@ -68,4 +73,5 @@ def finished(path: "Path") -> "Manifest | None":
         )
         return None
     finally:
-        signal.signal(signal.SIGINT, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)
