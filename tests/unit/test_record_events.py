@@ -48,7 +48,7 @@ def test_without_a_pmu_the_timer_is_used_and_that_is_said(monkeypatch: pytest.Mo
 def test_an_event_that_was_asked_for_is_not_replaced(monkeypatch: pytest.MonkeyPatch) -> None:
     play(monkeypatch, no_pmu)
     with pytest.raises(InsituError):
-        choose(("cycles",))
+        choose("cycles")
 
 
 def test_a_kernel_before_6_0_is_not_asked_for_lost_counts(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -86,7 +86,7 @@ def test_only_the_first_of_several_events_reports_mappings_and_all_name_themselv
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     play(monkeypatch, no_pmu)
-    chosen, _ = choose(("cpu-clock", "page-faults"))
+    chosen, _ = choose("cpu-clock,page-faults")
     assert [event.attr.mmap2 for event in chosen] == [1, 0]
     assert all(event.attr.sample_type & Sample.IDENTIFIER for event in chosen)
 
@@ -102,5 +102,74 @@ def test_copied_stacks_bring_registers_and_no_user_callchain(monkeypatch: pytest
 
 def test_an_unknown_event_is_wrong_usage_and_the_known_are_named() -> None:
     with pytest.raises(InsituError, match="cpu-clock") as caught:
-        choose(("cpu-clocks",))
+        choose("cpu-clocks")
+    assert caught.value.status == 2
+
+
+def test_clocks_and_cycles_are_sampled_by_frequency_and_what_happens_is_counted(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    play(monkeypatch, lambda attr: 0)
+    chosen, _ = choose("cycles,cpu-clock,page-faults,context-switches")
+    assert [(event.attr.freq, event.attr.sample_period) for event in chosen] == [(1, 99), (1, 99), (0, 1), (0, 1)]
+    chosen, _ = choose("cycles,page-faults", period=1000)
+    assert [(event.attr.freq, event.attr.sample_period) for event in chosen] == [(0, 1000), (0, 1000)]
+    chosen, _ = choose("cycles,page-faults", frequency=50)
+    assert [(event.attr.freq, event.attr.sample_period) for event in chosen] == [(1, 50), (1, 50)]
+
+
+def test_modifiers_choose_the_side_and_precision(monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, lambda attr: 0)
+    chosen, _ = choose("cycles:u,cycles:k,cycles:pp,cycles:ukp,faults:u")
+    found = [(e.name, e.attr.exclude_user, e.attr.exclude_kernel, e.attr.precise_ip) for e in chosen]
+    assert found == [
+        ("cycles:u", 0, 1, 0),
+        ("cycles:k", 1, 0, 0),
+        ("cycles:pp", 0, 0, 2),
+        ("cycles:ukp", 0, 0, 1),
+        ("page-faults:u", 0, 1, 0),
+    ]
+
+
+def test_events_in_braces_are_one_group_with_the_modifiers_after_them(monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, lambda attr: 0)
+    chosen, _ = choose("cpu-clock,{cycles,instructions:p}:u,page-faults")
+    assert [event.name for event in chosen] == ["cpu-clock", "cycles:u", "instructions:pu", "page-faults"]
+    groups = [event.group for event in chosen]
+    assert groups[0] == groups[3] == -1 and groups[1] == groups[2] != -1
+    assert [event.attr.exclude_kernel for event in chosen] == [0, 1, 1, 0]
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "config"),
+    [
+        # include/uapi/linux/perf_event.h: cache | operation << 8 | result << 16; and the code as it stands
+        ("L1-dcache-load-misses", Type.HW_CACHE, 0x10000),
+        ("LLC-stores", Type.HW_CACHE, 0x102),
+        ("dTLB-prefetch-misses", Type.HW_CACHE, 0x10203),
+        ("r1a8", Type.RAW, 0x1A8),
+        ("cs", Type.SOFTWARE, Software.CONTEXT_SWITCHES),
+        ("branch-instructions", Type.HARDWARE, Hardware.BRANCH_INSTRUCTIONS),
+    ],
+)
+def test_perfs_names_are_known(monkeypatch: pytest.MonkeyPatch, name: str, kind: Type, config: int) -> None:
+    play(monkeypatch, lambda attr: 0)
+    [event], _ = choose(name)
+    assert (event.attr.type, event.attr.config) == (kind, config)
+
+
+@pytest.mark.parametrize("text", ["cycles:z", "{cycles,cs", "{cycles}x", "cycles:", "r", "L1-dcache", "unknown:u"])
+def test_what_is_no_event_is_wrong_usage_in_one_line(monkeypatch: pytest.MonkeyPatch, text: str) -> None:
+    play(monkeypatch, lambda attr: 0)
+    with pytest.raises(InsituError) as caught:
+        choose(text)
+    assert "\n" not in str(caught.value)
+
+
+def test_events_of_the_kernel_are_refused_where_its_code_is_excluded(monkeypatch: pytest.MonkeyPatch) -> None:
+    play(monkeypatch, lambda attr: 0 if attr.exclude_kernel else errno.EACCES)
+    with pytest.raises(InsituError, match="context-switches happens in the kernel, which this user may not record"):
+        choose("context-switches")
+    with pytest.raises(InsituError, match="user code alone has none") as caught:
+        choose("context-switches", kernel=False)
     assert caught.value.status == 2

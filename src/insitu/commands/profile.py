@@ -43,7 +43,6 @@ PROPERTIES = Properties(
         "-g": "call stacks are recorded by default; --stacks chooses how",
         "--call-graph": "use --stacks fp or --stacks dwarf",
         "-f": "children are recorded by default",
-        "-c": "give the command after --",
         "-i": "use -F for the frequency",
         "-t": "-p records all threads of a process; --thread of a view chooses one",
     },
@@ -57,10 +56,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-F",
         "--frequency",
         type=frequency,
-        default=99,
         metavar="HZ",
-        help="samples a second, on each CPU (default: %(default)s)",
+        help="samples a second, on each CPU (default: 99; each fault, switch and tracepoint is a sample)",
     )
+    parser.add_argument("-c", "--period", type=_period, metavar="N", help="a sample of every N events instead")
     side = parser.add_mutually_exclusive_group()
     side.add_argument("--user", action="store_true", help="user code only")
     side.add_argument("--kernel", action="store_true", help="kernel code only")
@@ -72,7 +71,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="call stacks: frame pointers (fp, default), DWARF unwinding of N (8192) bytes of stack (dwarf), or none",
     )
     parser.add_argument(
-        "-e", "--event", metavar="NAME[,NAME]", help="sample on these events instead; '-e list' lists them"
+        "-e",
+        "--event",
+        action="append",
+        metavar="NAME[:ukp][,NAME]",
+        help="sample on these events instead, also tracepoints (sched:sched_switch); '-e list' lists them",
     )
     parser.add_argument(
         "-m", "--pages", type=pages, metavar="N", help="ring buffer size per CPU, in pages (a power of two)"
@@ -92,6 +95,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
 
 
+def _period(text: str) -> int:
+    try:
+        return positive(text)
+    except argparse.ArgumentTypeError as error:
+        raise argparse.ArgumentTypeError(f"{error} (events for each sample; a command stands after --)") from None
+
+
 def _stacks(text: str) -> tuple[str, int]:
     """How call stacks are recorded, and how many bytes of each stack are copied for DWARF unwinding."""
     kind, comma, size = text.partition(",")
@@ -105,20 +115,20 @@ def _stacks(text: str) -> tuple[str, int]:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from insitu.record.events import EVENTS
+    from insitu.record.event_names import NAMES
     from insitu.record.run import record
     from insitu.record.source import Source
     from insitu.record.sources.perf import PerfSource
 
-    if args.event == "list":
-        print("\n".join(EVENTS))
+    if args.event == ["list"]:
+        print("\n".join([*NAMES, "CATEGORY:NAME  a tracepoint: insitu trace -l 'tracepoint:*' lists them"]))
         return 0
     path = Path(args.output)
     request = _request(args)
     displaced = Displaced(path)
     options = _options(args)
     if args.off_cpu and not options.events:
-        options = options._replace(events=("cpu-clock",))  # in ns, as waits are
+        options = options._replace(events="cpu-clock")  # in ns, as waits are
     sources: list[Source] = [PerfSource(options)]
     if args.off_cpu:
         from insitu.record.sources.off_cpu import OffCpuSource
@@ -166,7 +176,8 @@ def _options(args: argparse.Namespace) -> "PerfOptions":
     kind, stack_bytes = args.stacks
     return PerfOptions(
         frequency=args.frequency,
-        events=tuple(args.event.split(",")) if args.event else (),
+        period=args.period,
+        events=",".join(args.event or ()),
         stacks=kind,
         stack_bytes=stack_bytes,
         user=not args.kernel,

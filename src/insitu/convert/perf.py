@@ -2,6 +2,7 @@
 
 import gc
 import os
+import re
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
@@ -30,6 +31,7 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 _REORDERED_ROWS: Final = 1 << 20  # rows of one stream may be this far out of time order
+_MODIFIERS: Final = re.compile("[a-zA-Z]*")
 _CLOCKS: Final = {(Type.SOFTWARE, Software.CPU_CLOCK), (Type.SOFTWARE, Software.TASK_CLOCK)}
 
 
@@ -133,7 +135,11 @@ class _Samples:
 
 def event_unit(attr: EventAttr) -> str:
     """What the weights of an event's samples count: "ns" for the clocks, else the event without its modifiers."""
-    return "ns" if (attr.type, attr.config) in _CLOCKS else attr.name.partition(":")[0]
+    if (attr.type, attr.config) in _CLOCKS:
+        return "ns"
+    name, colon, modifiers = attr.name.rpartition(":")
+    is_tracepoint = attr.type == Type.TRACEPOINT and ":" not in name
+    return attr.name if is_tracepoint or not colon or not _MODIFIERS.fullmatch(modifiers) else name
 
 
 def _period(attr: EventAttr) -> int:

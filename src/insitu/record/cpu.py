@@ -22,7 +22,8 @@ def profile(
     pid: int | Sequence[int] | None = None,
     whole_system: bool = False,
     seconds: float | None = None,
-    frequency: int = 99,
+    frequency: int | None = None,
+    period: int | None = None,
     output: str | os.PathLike[str] | None = None,
     stacks: Stacks = "fp",
     stack_bytes: int = 8192,
@@ -32,9 +33,11 @@ def profile(
 ) -> "Session":
     """Record a CPU profile and open it: of a command, of running processes (``pid``) or of every CPU.
 
-    ``frequency`` is in hertz per CPU; ``seconds`` ends the recording, which otherwise lasts until the command or the
-    processes end, or until Ctrl-C. ``stacks`` is how call stacks are recorded: "fp" follows frame pointers,
-    "dwarf" copies ``stack_bytes`` of each user stack and unwinds it afterwards, "none" records no stacks.
+    ``frequency`` is in hertz per CPU, ``period`` the occurrences of an event for each sample; without either, clocks
+    and cycles are sampled at 99 Hz, and each fault, switch and tracepoint is a sample. ``seconds`` ends the
+    recording, which otherwise lasts until the command or the processes end, or until Ctrl-C. ``stacks`` is how call
+    stacks are recorded: "fp" follows frame pointers, "dwarf" copies ``stack_bytes`` of each user stack and unwinds it
+    afterwards, "none" records no stacks. ``events`` are names as ``insitu profile -e`` takes them.
     Without ``output`` the session is in a temporary directory, which is deleted with the returned object.
     The command's exit status is in the session's manifest. Raises InsituError.
     """
@@ -46,7 +49,8 @@ def profile(
     source = PerfSource(
         PerfOptions(
             frequency=frequency,
-            events=tuple(events),
+            period=period,
+            events=",".join(events),
             stacks=stacks,
             stack_bytes=stack_bytes,
             user=user,

@@ -7,26 +7,12 @@ from typing import Final, Literal, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
-from insitu.kernel.perf_event import Attr, Hardware, ReadFormat, Sample, Software, Type, open_event, refusal
+from insitu.kernel.perf_event import Attr, ReadFormat, Sample, Software, Type, open_event, refusal
+from insitu.record.event_names import NAMES, NamedEvent, named_events
 
-__all__ = ["EVENTS", "MAX_STACK_BYTES", "Event", "Stacks", "choose", "dummy_event"]
+__all__ = ["MAX_STACK_BYTES", "Event", "Stacks", "choose", "dummy_event"]
 
 Stacks = Literal["fp", "dwarf", "none"]
-
-EVENTS: Final[dict[str, tuple[Type, int]]] = {
-    "cycles": (Type.HARDWARE, Hardware.CPU_CYCLES),
-    "instructions": (Type.HARDWARE, Hardware.INSTRUCTIONS),
-    "cache-misses": (Type.HARDWARE, Hardware.CACHE_MISSES),
-    "branch-misses": (Type.HARDWARE, Hardware.BRANCH_MISSES),
-    "cpu-clock": (Type.SOFTWARE, Software.CPU_CLOCK),
-    "task-clock": (Type.SOFTWARE, Software.TASK_CLOCK),
-    "page-faults": (Type.SOFTWARE, Software.PAGE_FAULTS),
-    "minor-faults": (Type.SOFTWARE, Software.PAGE_FAULTS_MIN),
-    "major-faults": (Type.SOFTWARE, Software.PAGE_FAULTS_MAJ),
-    "context-switches": (Type.SOFTWARE, Software.CONTEXT_SWITCHES),
-    "cpu-migrations": (Type.SOFTWARE, Software.CPU_MIGRATIONS),
-}
-"""Event name, as users type it -> type and config of struct perf_event_attr."""
 
 MAX_STACK_BYTES: Final = 65528
 """The largest copy of a user stack: perf_sample_stack_user is cut to a record's 16-bit size, in units of 8."""
@@ -40,44 +26,56 @@ _LOST_SINCE_6_0: Final = "lost"
 _BUILD_ID_SINCE_5_12: Final = "build_id"
 
 
+_DEFAULT_HERTZ: Final = 99
+
+
 class Event(NamedTuple):
-    """One event to open: its name, and its attributes, the same for all targets."""
+    """One event to open: its name, its attributes, the same for all targets, and its group (-1: none)."""
 
     name: str
     attr: Attr
+    group: int = -1
 
 
 def choose(
-    names: tuple[str, ...] = (),
+    names: str = "",
     *,
-    frequency: int = 99,
+    frequency: int | None = None,
+    period: int | None = None,
     stacks: Stacks = "fp",
     stack_bytes: int = 8192,
     user: bool = True,
     kernel: bool = True,
     whole_system: bool = False,
 ) -> tuple[list[Event], list[str]]:
-    """Returns the events for ``names`` and notes for the user about what is not available.
+    """Returns the events for ``names`` (as -e takes them) and notes for the user about what is not available.
 
-    Without names it is hardware cycles or, where no PMU counts them, cpu-clock. Each event is opened once on this
-    process, so that a refusal (InsituError) comes before anything is started. The first event carries the records
-    of mappings, names, forks and exits.
+    Without names it is hardware cycles or, where no PMU counts them, cpu-clock. ``period`` makes a sample of every so
+    many occurrences of each event, ``frequency`` so many samples a second; without either, 99 a second of clocks and
+    cycles, and one of each fault, switch and tracepoint, whose periods the kernel would guess badly.
+    Each event is opened once on this process, so that a refusal (InsituError) comes before anything is started.
+    The first event carries the records of mappings, names, forks and exits.
     """
     notes: list[str] = []
-    attrs: list[Event] = []
-    for name in names or ("cycles",):
-        if name not in EVENTS:
-            known = ", ".join(EVENTS)
-            raise InsituError(f"unknown event {name!r}", remedy=f"one of: {known}", status=2)
-    sample_type = _sample_type(stacks, several=len(names) > 1)
-    for name in names or ("cycles",):
-        attr = _attr(name, sample_type, frequency, stack_bytes)
-        attr.exclude_user, attr.exclude_kernel, attr.exclude_hv = not user, not kernel, not kernel
+    chosen: list[Event] = []
+    named = named_events(names) if names else [NamedEvent("cycles", *NAMES["cycles"])]
+    sample_type = _sample_type(stacks, several=len(named) > 1)
+    for event in named:
+        attr = _attr(event, sample_type, stack_bytes)
+        is_timed = frequency is not None or not event.is_counted
+        attr.freq = int(period is None and is_timed)
+        attr.sample_period = period or (frequency or _DEFAULT_HERTZ if is_timed else 1)
+        if not attr.freq and event.is_counted:
+            # With PERIOD each of them is a sample, whatever the period: kernel/events/core.c, perf_swevent_event().
+            attr.sample_type &= ~Sample.PERIOD
+        attr.exclude_user = not (user and event.user)
+        attr.exclude_kernel = attr.exclude_hv = not (kernel and event.kernel)
         # The unwinder makes user frames from the copied stack.
         attr.exclude_callchain_user = stacks == "dwarf"
-        if not attrs:
+        if not chosen:
             attr.mmap = attr.mmap2 = attr.comm = attr.comm_exec = attr.task = attr.build_id = 1
             attr.ksymbol = attr.bpf_event = whole_system
+        name = event.name
         try:
             _fit(attr, notes)
         except InsituError as error:
@@ -85,11 +83,25 @@ def choose(
                 raise
             notes.append("no PMU (virtual machine?): sampling on cpu-clock")
             name = "cpu-clock"
-            attr.type, attr.config = EVENTS[name]
+            attr.type, attr.config = NAMES[name]
             attr.exclude_idle, attr.exclude_guest = 1, 0
             _fit(attr, notes)
-        attrs.append(Event(name, attr))
-    return attrs, notes
+        if event.is_in_kernel and attr.exclude_kernel:
+            raise _never_seen(event, asked=not (kernel and event.kernel))
+        chosen.append(Event(name, attr, event.group))
+    return chosen, list(dict.fromkeys(notes))
+
+
+def _never_seen(event: NamedEvent, *, asked: bool) -> InsituError:
+    """The refusal of an event of the kernel's where its code is excluded, as ``asked`` or for lack of permission."""
+    what = f"{event.name} happens in the kernel"
+    if asked:
+        return InsituError(f"{what}: user code alone has none", remedy="leave out :u or --user", status=2)
+    level = procfs.sysctl("kernel.perf_event_paranoid")
+    return InsituError(
+        f"{what}, which this user may not record (kernel.perf_event_paranoid is {level})",
+        remedy="run as root or with CAP_PERFMON, or: sysctl kernel.perf_event_paranoid=1",
+    )
 
 
 def dummy_event(*, mappings: bool = True) -> Event:
@@ -129,25 +141,23 @@ def _sample_type(stacks: Stacks, several: bool) -> Sample:
     return sample
 
 
-def _attr(name: str, sample_type: Sample, frequency: int, stack_bytes: int) -> Attr:
-    kind, config = EVENTS[name]
+def _attr(event: NamedEvent, sample_type: Sample, stack_bytes: int) -> Attr:
     attr = Attr(
-        type=kind,
-        config=config,
-        sample_period=frequency,
-        freq=1,
+        type=event.type,
+        config=event.config,
         sample_type=sample_type,
         read_format=ReadFormat.ID | ReadFormat.LOST,
         disabled=1,
+        precise_ip=event.precise,
         sample_id_all=1,
         use_clockid=1,
         clockid=time.CLOCK_MONOTONIC,
         watermark=1,
     )
     # Unlike cycles, a timer also fires on an idle CPU; a CPU profile does not want those samples.
-    attr.exclude_idle = kind == Type.SOFTWARE
+    attr.exclude_idle = event.type == Type.SOFTWARE and not event.is_counted
     # Addresses in this host's guests cannot be resolved here.
-    attr.exclude_guest = kind == Type.HARDWARE
+    attr.exclude_guest = event.type in (Type.HARDWARE, Type.HW_CACHE, Type.RAW)
     if sample_type & Sample.REGS_USER:
         machine = os.uname().machine
         if machine not in _USER_REGISTERS:
@@ -166,7 +176,7 @@ def _fit(attr: Attr, notes: list[str]) -> None:
             return
         except InsituError as error:
             code = refusal(error)
-            if code == errno.EINVAL and newer and attr.sample_period <= _highest_frequency():
+            if code == errno.EINVAL and newer and not (attr.freq and attr.sample_period > _highest_frequency()):
                 if newer.pop(0) == _LOST_SINCE_6_0:
                     attr.read_format = ReadFormat.ID
                 else:

@@ -42,7 +42,7 @@ def stacks_in_memory(
         each: np.asarray(tables.column(SAMPLE.name, each)) if names else np.zeros(0, np.int64)
         for each in ("ts_ns", "utid", "event_type", "stack", "weight")
     }
-    rows = [(at, name, unit) for at, (name, unit, *_) in enumerate(types)]
+    rows = [(at, name, unit, period) for at, (name, unit, period, *_) in enumerate(types)]
     named, notes = event_chosen(rows, lambda: set(distinct(column["event_type"])[0].tolist()), want.event)
     if named is not None and notes:
         column = {each: values[column["event_type"] == named[0]] for each, values in column.items()}
@@ -76,6 +76,7 @@ def stacks_in_memory(
         weight=weight.astype(np.int64),
         threads=threads,
         event=str(named[1]) if named else "",
+        period=int(named[3]) if named else 0,
         unit=(str(named[2]) if named else "") or "samples",
         ts_ns=kept,
         first_ns=first,

@@ -83,6 +83,7 @@ def load_stacks(
         table=table.name,
         event=rows.event or table.name.removeprefix("event."),
         unit=rows.unit or counted,
+        period=rows.period,
         counted=counted,
         squares=found.get("squares"),
         ts_ns=found["ts_ns"] if times else None,
@@ -148,7 +149,7 @@ class _Rows:
         self.database = database
         self.table = table
         assert table.stack is not None
-        self.where, self.event, self.unit, self.notes = _event(database, table, want)
+        self.where, self.event, self.unit, self.period, self.notes = _event(database, table, want)
         self.weight = _weight(table, want.weight)
         if self.weight is not None and self.weight.semantic.unit != "*":
             self.unit = self.weight.semantic.unit
@@ -284,20 +285,20 @@ def _table(database: Database, asked: str) -> Table:
     raise InsituError("no stacks in this recording", remedy="insitu report shows its tables")
 
 
-def _event(database: Database, table: Table, want: Selection) -> tuple[str, str, str, list[str]]:
-    """The condition that selects one event's rows, the event's name and unit, and notes."""
+def _event(database: Database, table: Table, want: Selection) -> tuple[str, str, str, int, list[str]]:
+    """The condition that selects one event's rows, the event's name, unit and period, and notes."""
     column = table.of_type("event_type")
     if column is None:
-        return "true", "", "", []
+        return "true", "", "", 0, []
     kind, source = quoted(column.name), database.relation(table.name)
-    rows = database.all(f"select id, name, unit from {database.loadable(EVENT_TYPE.name)} order by id")
+    rows = database.all(f"select id, name, unit, period from {database.loadable(EVENT_TYPE.name)} order by id")
     named, notes = event_chosen(
         rows, lambda: {row[0] for row in database.all(f"select distinct {kind} from {source}")}, want.event
     )
     if named is None:
-        return "true", "", "", []
+        return "true", "", "", 0, []
     where = f"{kind} = {int(named[0])}" if notes else "true"
-    return where, str(named[1]), str(named[2]), notes
+    return where, str(named[1]), str(named[2]), int(named[3]), notes
 
 
 def _weight(table: Table, asked: str) -> Any:

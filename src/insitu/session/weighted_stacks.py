@@ -35,6 +35,8 @@ __all__ = [
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
+_MODIFIERS = frozenset("ukhpPHGSDIWeb")
+
 Value = Literal["count", "weight"]
 
 
@@ -102,6 +104,8 @@ class WeightedStacks:
     """What weights count: "ns", "bytes", or an event's name."""
     counted: str = "samples"
     """What ``count`` counts: "samples" or "events"."""
+    period: int = 0
+    """How many of the event a sample stands for; 0 where samples were taken by time, or that is not known."""
     ts_ns: I64 | None = None
     """Per row the time (i64, CLOCK_MONOTONIC), where it was asked for: then a row is one sample or event."""
     first_ns: int = 0
@@ -117,6 +121,11 @@ class WeightedStacks:
 
     def __len__(self) -> int:
         return len(self.stack)
+
+    @property
+    def frequency_hz(self) -> int:
+        """Samples a second, as asked for; 0 where they were not taken by time."""
+        return self.manifest.frequency_hz if self.table == "sample" and not self.period else 0
 
     @property
     def total_count(self) -> int:
@@ -216,7 +225,7 @@ def preferred_of(manifest: Manifest) -> Value:
 def event_chosen(
     types: Sequence[tuple[Any, ...]], with_rows: Callable[[], Container[int]], asked: str
 ) -> tuple[tuple[Any, ...] | None, list[str]]:
-    """The event type (id, name, unit) that is asked for, else the first that has rows; and a note on the others.
+    """The event type (id, name, unit, period) asked for, else the first that has rows; and a note on the others.
 
     ``with_rows`` returns the ids that have rows. Raises InsituError, naming what there is, for an unknown event.
     """
@@ -227,12 +236,20 @@ def event_chosen(
         return None, []
     found = types[:1]
     if asked:
-        found = [row for row in types if row[1] == asked] or [r for r in types if r[1].partition(":")[0] == asked]
+        found = [row for row in types if row[1] == asked] or [
+            row for row in types if _without_modifiers(row[1]) == asked
+        ]
     if not found:
         names = ", ".join(str(row[1]) for row in types)
         raise InsituError(f"no samples of event {asked!r}", remedy=f"events: {names}")
-    others = [str(name) for _, name, _ in types if name != found[0][1]]
+    others = [str(row[1]) for row in types if row[1] != found[0][1]]
     return found[0], [f"also recorded: {', '.join(others)}; --event selects"] if others else []
+
+
+def _without_modifiers(event: str) -> str:
+    """An event's name without ":u" or the like; a tracepoint has a colon of its own."""
+    name, colon, modifiers = str(event).rpartition(":")
+    return name if colon and set(modifiers) <= _MODIFIERS else str(event)
 
 
 def names_between(names: Sequence[tuple[int, str]], low: int, high: int) -> list[tuple[int, str]]:

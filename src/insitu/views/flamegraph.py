@@ -141,8 +141,8 @@ def described(stacks: WeightedStacks) -> str:
     what = f"{stacks.total_count:,} {stacks.counted}"
     if stacks.event not in ("", stacks.counted):
         what += f" of {stacks.event}"
-    if manifest.frequency_hz and stacks.table == "sample":
-        what += f" at {manifest.frequency_hz:,} Hz"
+    if stacks.frequency_hz:
+        what += f" at {stacks.frequency_hz:,} Hz"
     words = [what]
     if stacks.preferred == "weight" and stacks.unit != stacks.counted:
         words.append(f"{amount(int(stacks.weight.sum()), stacks.unit)} in all")

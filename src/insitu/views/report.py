@@ -155,7 +155,7 @@ def _info(stacks: WeightedStacks) -> dict[str, object]:
         "host": manifest.host,
         "kernel": manifest.kernel,
         "source": manifest.imported_from,
-        "frequency_hz": manifest.frequency_hz if stacks.table == "sample" else 0,
+        "frequency_hz": stacks.frequency_hz,
         "notes": list(stacks.notes),
     }
     return {key: value for key, value in info.items() if value}

@@ -98,8 +98,8 @@ def write_pprof(stacks: WeightedStacks, *, compress: bool = True) -> bytes:
     manifest = stacks.manifest
     parts.append(number(_TIME_NANOS, manifest.start_realtime_ns))
     parts.append(number(_DURATION_NANOS, stacks.duration_ns))
-    if manifest.frequency_hz > 0 and stacks.is_cpu_time:
-        parts.append(message(_PERIOD_TYPE, types[-1]) + number(_PERIOD, 1_000_000_000 // manifest.frequency_hz))
+    if stacks.frequency_hz > 0 and stacks.is_cpu_time:
+        parts.append(message(_PERIOD_TYPE, types[-1]) + number(_PERIOD, 1_000_000_000 // stacks.frequency_hz))
     lost = sum(stacks.losses.values())
     if lost:
         parts.append(packed(_COMMENT, [tables.string(f"{lost} records were lost")]))

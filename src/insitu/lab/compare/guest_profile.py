@@ -35,7 +35,7 @@ from pathlib import Path
 from insitu.errors import InsituError
 from insitu.record.run import Request, record
 from insitu.record.sources.perf import PerfOptions, PerfSource
-source = PerfSource(PerfOptions(frequency=hertz, events=("cpu-clock",)))
+source = PerfSource(PerfOptions(frequency=hertz, events="cpu-clock"))
 try:
     outcome = record(Request(command=tuple(sys.argv[2:])), [source], Path(output))
 except InsituError as error:

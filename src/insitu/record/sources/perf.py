@@ -18,14 +18,19 @@ from insitu.record.synthesized import Synthesized, lost_in_records
 __all__ = ["PerfOptions", "PerfSource"]
 
 _MOST_HERTZ: Final = 10**9  # beyond it two samples would have the same time stamp
+_MOST_PERIOD: Final = 1 << 63
 _MOST_PAGES: Final = 1 << 30
 
 
 class PerfOptions(NamedTuple):
     """What to sample, how often, and how call stacks are recorded."""
 
-    frequency: int = 99
-    events: tuple[str, ...] = ()
+    frequency: int | None = None
+    """Samples a second; without it and ``period``, what suits each event: see record.events.choose."""
+    period: int | None = None
+    """Occurrences of an event per sample."""
+    events: str = ""
+    """A list as -e takes it."""
     stacks: Stacks = "fp"
     stack_bytes: int = 8192
     user: bool = True
@@ -37,8 +42,12 @@ class PerfOptions(NamedTuple):
 
     def check(self) -> None:
         """Raise InsituError (status 2) for options that are invalid on any machine."""
-        if not 0 < self.frequency <= _MOST_HERTZ:
+        if self.frequency is not None and not 0 < self.frequency <= _MOST_HERTZ:
             raise InsituError(f"-F {self.frequency}: must be at least 1", status=2)
+        if self.period is not None and not 0 < self.period < _MOST_PERIOD:
+            raise InsituError(f"-c {self.period}: must be at least 1", status=2)
+        if self.frequency is not None and self.period is not None:
+            raise InsituError("-F and -c exclude each other", status=2)
         if not (self.user or self.kernel):
             raise InsituError("user and kernel samples are both excluded", status=2)
         if not 0 < self.stack_bytes <= MAX_STACK_BYTES or self.stack_bytes % 8:
@@ -79,7 +88,7 @@ class PerfSource:
         """The options, for the manifest."""
         wanted = self._wanted
         return {
-            "frequency_hz": wanted.frequency,
+            "frequency_hz": next((event.attr.sample_period for event in self._events if event.attr.freq), 0),
             "stacks": wanted.stacks,
             "stack_bytes": wanted.stack_bytes if wanted.stacks == "dwarf" else 0,
             "user": wanted.user,
@@ -118,6 +127,7 @@ class PerfSource:
         return choose(
             wanted.events,
             frequency=wanted.frequency,
+            period=wanted.period,
             stacks=wanted.stacks,
             stack_bytes=wanted.stack_bytes,
             user=wanted.user,

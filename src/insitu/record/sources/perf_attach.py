@@ -32,6 +32,8 @@ class Attached:
         self.cpu_of: dict[int, int] = {}
         self.notes: list[str] = []
         self._owners: list[int] = []
+        self._leaders: dict[tuple[int, int, int], int] = {}
+        """The first event of a group on a thread and a CPU."""
         try:
             for cpu in cpus:
                 self._add_ring(cpu, pages, clockid)
@@ -67,13 +69,17 @@ class Attached:
         opened: list[int] = []
         try:
             for cpu, ring in self.rings.items():
-                fd = open_event(event.attr, pid=pid, cpu=cpu)
+                place = event.group, pid, cpu
+                fd = open_event(event.attr, pid=pid, cpu=cpu, group_fd=self._leaders.get(place, -1))
                 opened.append(fd)
+                if event.group >= 0:
+                    self._leaders.setdefault(place, fd)
                 redirect(fd, ring.fd)
                 self.cpu_of[fd] = cpu
         except BaseException:
             for fd in opened:
                 os.close(fd)
+            self._leaders = {place: fd for place, fd in self._leaders.items() if fd not in opened}
             raise
         self.descriptors.setdefault(event.name, []).extend(opened)
         return opened
@@ -85,6 +91,7 @@ class Attached:
                 os.close(fd)
         self.descriptors.clear()
         self.cpu_of.clear()
+        self._leaders.clear()
 
     def close(self) -> None:
         """Close events and rings."""
