@@ -118,6 +118,38 @@ def test_light_branches_are_left_out_of_the_tree(profile_of):
     assert set(_tree(_shown(profile_of(rows), min_percent=2))) == {"main", "a", "b"}
 
 
+def test_branches_left_out_are_counted_where_they_weigh_as_much_as_one_that_is_shown(profile_of):
+    light = [("p", 1, ["main", "a", f"light{at}"], 1) for at in range(9)]
+    lighter = [("p", 1, ["main", "b", "light"], 1)]
+    profile = profile_of([("p", 1, ["main", "a", "heavy"], 60), ("p", 1, ["main", "b"], 30), *light, *lighter])
+    text = _shown(profile, min_percent=5)
+    lines = [line.split() for line in text.split("call tree")[1].splitlines()[2:]]
+    assert lines == [
+        ["100.00", "0.00", "100", "main"],
+        ["69.00", "0.00", "69", "├─", "a"],
+        ["60.00", "60.00", "60", "│", "├─", "heavy"],
+        ["9.00", "9", "│", "└─", "...", "9", "more"],
+        ["31.00", "30.00", "31", "└─", "b"],
+    ]
+    document = json.loads(to_json(build_report(profile), min_percent=5))
+    assert document["tree_omitted"] == 0
+    assert {node["function"]: node["omitted"] for node in document["tree"]} == {"main": 0, "a": 9, "heavy": 0, "b": 1}
+
+
+def test_the_reverse_tree_has_the_own_time_of_the_running_function_at_every_caller(profile_of):
+    rows = [("p", 1, ["main", "a", "hot"], 6), ("p", 1, ["main", "b", "hot"], 3), ("p", 1, ["main"], 1)]
+    text = _shown(profile_of(rows), reverse=True).split("callers of")[1]
+    assert [line.split() for line in text.splitlines()[1:]] == [
+        ["#", "self%", "self", "function"],
+        ["90.00", "9", "hot"],
+        ["60.00", "6", "├─", "a"],
+        ["60.00", "6", "│", "main"],
+        ["30.00", "3", "└─", "b"],
+        ["30.00", "3", "main"],
+        ["10.00", "1", "main"],
+    ]
+
+
 def test_the_reverse_tree_begins_with_the_running_functions(profile_of):
     text = _shown(profile_of([("p", 1, ["main", "a", "hot"], 6), ("p", 1, ["main", "b", "hot"], 3)]), reverse=True)
     names = [line.split()[-1] for line in text.split("callers of")[1].splitlines()[2:]]

@@ -3,7 +3,7 @@
 from collections.abc import Callable
 from typing import Final
 
-__all__ = ["amount", "duration", "formatter", "rest", "size"]
+__all__ = ["amount", "duration", "formatter", "percent", "rest", "size"]
 
 _TIMES: Final = ((1_000_000_000, "s"), (1_000_000, "ms"), (1_000, "us"))
 _SIZES: Final = ((1 << 40, "TiB"), (1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB"))
@@ -26,6 +26,11 @@ def duration(ns: float) -> str:
 def size(value: float) -> str:
     """Bytes in the unit that suits them, a power of 1024: "12.3 MiB"."""
     return _suited(value, _SIZES, "B", 1)
+
+
+def percent(part: int, whole: int) -> float:
+    """``part`` of ``whole`` in per cent; 0 of nothing."""
+    return 100.0 * part / whole if whole else 0.0
 
 
 def rest(count: int, singular: str, plural: str) -> str:

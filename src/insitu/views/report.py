@@ -13,8 +13,9 @@ from insitu.session.manifest import Manifest
 from insitu.session.weighted_stacks import Value, WeightedStacks
 from insitu.views.call_tree import CallTree, call_tree
 from insitu.views.functions import function_costs
+from insitu.views.quantity import percent
 
-__all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "percent", "recorded_tables", "to_json"]
+__all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "recorded_tables", "to_json"]
 
 # What other tables refer to, by itself of no interest.
 SHARED: Final = frozenset(
@@ -161,11 +162,6 @@ def _info(stacks: WeightedStacks) -> dict[str, object]:
     return {key: value for key, value in info.items() if value}
 
 
-def percent(part: int, whole: int) -> float:
-    """``part`` of ``whole`` in per cent; 0 of nothing."""
-    return 100.0 * part / whole if whole else 0.0
-
-
 def _threads(stacks: WeightedStacks, value: Value) -> list[ThreadRow]:
     """Threads by falling weight; none where the table has no threads."""
     if not any(thread.name or thread.tid for thread in stacks.threads):
@@ -224,6 +220,7 @@ def to_json(report: Report, *, limit: int = 0, min_percent: float = 0.0, tree: b
     if tree:
         document["tree"] = _nodes(report.tree, min_percent)
         document["tree_of"] = "callers" if report.reverse else "callees"
+        document["tree_omitted"] = _omitted(report.tree, _kept(report.tree, min_percent))[0].item()
     return json.dumps(document, indent=1, default=str)
 
 
@@ -240,7 +237,8 @@ def _rows(rows: Sequence[FunctionRow | LineRow | ThreadRow], whole: int) -> list
 
 def _nodes(tree: CallTree, min_percent: float) -> list[dict[str, object]]:
     """The nodes above ``min_percent``, parents first, each with its parent's index in this list (-1: the root's)."""
-    keep = np.flatnonzero(tree.total >= min_percent / 100 * tree.total[0])[1:]
+    keep = _kept(tree, min_percent)
+    omitted = _omitted(tree, keep)
     index = np.full(len(tree), -1, np.int64)
     index[keep] = np.arange(len(keep))
     nodes: list[dict[str, object]] = []
@@ -256,6 +254,18 @@ def _nodes(tree: CallTree, min_percent: float) -> list[dict[str, object]]:
                 "inlined": name.inlined,
                 "self": own,
                 "total": total,
+                "omitted": int(omitted[at]),
             }
         )
     return nodes
+
+
+def _kept(tree: CallTree, min_percent: float) -> NDArray[np.int64]:
+    return np.flatnonzero(tree.total >= min_percent / 100 * tree.total[0])[1:]
+
+
+def _omitted(tree: CallTree, keep: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The weight below each node that no node in ``keep`` shows."""
+    omitted = tree.total - tree.own
+    np.subtract.at(omitted, tree.parent[keep], tree.total[keep])
+    return omitted

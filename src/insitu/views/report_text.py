@@ -4,21 +4,16 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
-import numpy as np
-
-from insitu.terminal_text import printable
-from insitu.views.call_tree import CallTree
 from insitu.views.losses import loss_text
-from insitu.views.quantity import amount, formatter, rest
-from insitu.views.report import Report, percent
+from insitu.views.quantity import amount, formatter, percent, rest
+from insitu.views.report import Report
 from insitu.views.table import Column, Table
-from insitu.views.terminal import Block, Line, Screen, heat, shorten
+from insitu.views.terminal import Block, Line, Screen, heat
+from insitu.views.tree_text import KIND_STYLES, tree_lines
 
 __all__ = ["base_name", "report_lines"]
 
-_KIND_STYLES: Final = {"kernel": "magenta", "jit": "green", "python": "green"}
 _MODULE_COLUMNS: Final = 24
-_LEAST_TREE_NAME: Final = 16  # columns; deeper nodes lose indentation rather than their name
 
 
 def report_lines(
@@ -38,7 +33,8 @@ def report_lines(
     if tree:
         title = "callers of the hottest functions (bottom-up" if report.reverse else "call tree ("
         least = f"branches of {min_percent:g} % or more)"
-        sections.append((f"{title}{', ' if report.reverse else ''}{least}", _tree(report, screen, min_percent)))
+        lines = tree_lines(report.tree, screen, min_percent=min_percent, reverse=report.reverse)
+        sections.append((f"{title}{', ' if report.reverse else ''}{least}", lines))
     for title, lines in sections:
         yield []
         yield [("# ", "") if plain else ("", ""), (title, "bold cyan")]
@@ -110,7 +106,7 @@ def _functions(report: Report, limit: int) -> Iterator[Block]:
                 (f"{total:.2f}", heat(total)),
                 (shown(row.total), ""),
                 (base_name(row.module) or "-", "dim"),
-                (row.function, _KIND_STYLES.get(row.kind, "")),
+                (row.function, KIND_STYLES.get(row.kind, "")),
             ]
         )
     yield Table(columns, rows)
@@ -156,56 +152,3 @@ def _threads(report: Report, limit: int) -> Iterator[Block]:
 def _rest(count: int, limit: int, what: str) -> Iterator[Line]:
     if limit and count > limit:
         yield [(rest(count - limit, what, f"{what}s"), "dim")]
-
-
-def _tree(report: Report, screen: Screen, min_percent: float) -> Iterator[Block]:
-    tree = report.tree
-    children = _children(tree, min_percent)
-    shown = formatter(tree.unit, report.total)
-    amounts = {at: shown(int(tree.total[at])) for nodes in children.values() for at in nodes}
-    wide = max([len("total"), *map(len, amounts.values())])
-    plain = screen.width is None
-    yield [("# " if plain else "", ""), (f"total%   self%  {'total':>{wide}}  function", "bold")]
-    for at, lead in _walk(children):
-        total, own = percent(int(tree.total[at]), report.total), percent(int(tree.own[at]), report.total)
-        name = tree.names[tree.name[at]]
-        text = printable(name.function) + (" (inlined)" if name.inlined else "")
-        figures = [
-            ("  " if plain else "", ""),
-            (f"{total:6.2f}", heat(total)),
-            ("  ", ""),
-            (f"{own:6.2f}", heat(own)),
-        ]
-        if screen.width is not None:
-            room = max(screen.width - 18 - wide, 0)
-            lead = lead[-max(room - _LEAST_TREE_NAME, 0) :] if len(lead) + _LEAST_TREE_NAME > room else lead
-            text = shorten(text, max(room - len(lead), 0))
-        yield [*figures, (f"  {amounts[at]:>{wide}}  ", ""), (lead, "dim"), (text, _KIND_STYLES.get(name.kind, ""))]
-
-
-def _children(tree: CallTree, min_percent: float) -> dict[int, list[int]]:
-    """The nodes of at least ``min_percent`` of all, by parent, heaviest first."""
-    keep = np.flatnonzero(tree.total >= max(min_percent / 100 * int(tree.total[0]), 1))
-    heaviest = keep[np.argsort(-tree.total[keep], kind="stable")]
-    children: dict[int, list[int]] = {}
-    for at, parent in zip(heaviest.tolist(), tree.parent[heaviest].tolist(), strict=True):
-        if at:
-            children.setdefault(parent, []).append(at)
-    return children
-
-
-def _walk(children: dict[int, list[int]]) -> Iterator[tuple[int, str]]:
-    """Every node with the drawing that leads to its name. An only child stands below its parent, not indented."""
-    # Entries: node, what leads to it, what leads to those below it.
-    waiting = [(at, "", "") for at in children.get(0, [])[::-1]]
-    while waiting:
-        at, lead, below = waiting.pop()
-        yield at, lead
-        nodes = children.get(at, [])
-        if len(nodes) == 1:
-            waiting.append((nodes[0], below, below))
-            continue
-        last = True
-        for node in nodes[::-1]:
-            waiting.append((node, below + ("└─ " if last else "├─ "), below + ("   " if last else "│  ")))
-            last = False
