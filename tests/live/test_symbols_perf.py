@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+import insitu
 from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT
 from insitu.symbols.frame import PYTHON as PYTHON_KIND
 from insitu.symbols.process_map import Module
 from insitu.symbols.symbolizer import Symbolizer
+from insitu.views.call_tree import call_tree
 
 PROGRAM_C = """
 #include <string.h>
@@ -112,6 +114,60 @@ def test_functions_that_node_compiled_have_the_names_that_perf_script_prints(tmp
         assert any("hot" in name for name in ours)
     finally:
         Path(path).unlink(missing_ok=True)
+
+
+TRAMPOLINES = r"""
+#include <stdio.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <time.h>
+#include <unistd.h>
+typedef long (*inner)(long, long, long, long);
+typedef long (*trampoline)(long, long, long, inner);
+/* CPython's Python/asm_trampoline.S: of 3.12 and 3.13, and the one that saves rbp. */
+static const unsigned char plain[] = {0xf3,0x0f,0x1e,0xfa, 0x48,0x83,0xec,0x08, 0xff,0xd1, 0x48,0x83,0xc4,0x08, 0xc3};
+static const unsigned char saving[] = {0xf3,0x0f,0x1e,0xfa, 0x55, 0x48,0x89,0xe5, 0xff,0xd1, 0x5d, 0xc3};
+static trampoline calls[2];
+__attribute__((noinline)) long spin(long a, long b, long c, long d) {
+    struct timespec t; volatile long x = 0;
+    do { for (int i = 0; i < 100000; i++) x += i; clock_gettime(CLOCK_PROCESS_CPUTIME_ID, &t); } while (!t.tv_sec);
+    return x;
+}
+__attribute__((noinline)) long between(long a, long b, long c, long d) {
+    volatile char room[a + 40];  /* of unknown size: needs rbp, whatever the options */
+    room[0] = 1;
+    return calls[1](a, b, c, spin) + room[0];
+}
+int main(void) {
+    unsigned char *code = mmap(0, 4096, 7, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    memcpy(code, plain, sizeof plain); memcpy(code + 64, saving, sizeof saving);
+    calls[0] = (trampoline)code; calls[1] = (trampoline)(code + 64);
+    char name[64]; sprintf(name, "/tmp/perf-%d.map", getpid());
+    FILE *map = fopen(name, "w");
+    fprintf(map, "%lx 40 py::outer:/a.py\n%lx 40 py::nested:/a.py\n", (long)code, (long)code + 64);
+    fclose(map);
+    long result = calls[0](24, 2, 3, between);
+    return result == 7;
+}
+"""
+
+
+@pytest.mark.skipif(os.uname().machine != "x86_64", reason="the trampolines are x86-64's")
+def test_stacks_go_through_pythons_perf_trampolines(tmp_path: Path) -> None:
+    (tmp_path / "t.c").write_text(TRAMPOLINES)
+    program = tmp_path / "t"
+    subprocess.run(["gcc", "-O2", "-fomit-frame-pointer", "-o", program, tmp_path / "t.c"], check=True)
+    with insitu.profile([str(program)], stacks="dwarf", frequency=299, kernel=False) as session:
+        pid = session.sql("select pid from process where exe like '%/t'").row(0)[0]
+        Path(f"/tmp/perf-{pid}.map").unlink()
+        tree = call_tree(session.stacks())
+    paths: dict[int, tuple[str, ...]] = {0: ()}
+    for at, parent in enumerate(tree.parent.tolist()[1:], 1):
+        paths[at] = (*paths[parent], tree.names[tree.name[at]].function)
+    found = {paths[at][-5:]: own for at, own in enumerate(tree.own.tolist()) if paths[at][-1:] == ("spin",)}
+    assert list(found) == [("main", "py::outer:/a.py", "between", "py::nested:/a.py", "spin")]
+    assert all("_start" in path for at, path in paths.items() if path[-1:] == ("spin",))
+    assert sum(found.values()) > 100
 
 
 PYTHON = "def work(n):\n    return sum(i * i for i in range(n))\nfor _ in range(60):\n    work(100000)\n"

@@ -153,6 +153,44 @@ def test_a_stack_that_was_cut_says_so_and_one_that_just_fits_does_not() -> None:
     assert unwinder.notes() == ["1 stack was cut at 5 frames (--max-stack raises the limit)"]
 
 
+def test_a_stack_that_is_longer_than_its_copy_says_so_and_one_that_ends_there_does_not() -> None:
+    whole = recursion(3)
+    sample = stacks([whole, whole[:-1], whole[:4]], [BASE + 0x100] * 3)
+    unwinder = Unwinder(spaces(BASE), prog, mark_cut=True)
+    leaf, call, outermost = BASE + 0x100, BASE + 0x210, BASE + 0x404
+    assert frames(unwinder.unwind(sample)) == [
+        [leaf, call, call, call, outermost],
+        [leaf, call, call, call, int(CUT)],
+        [leaf, call, call, int(CUT)],
+    ]
+    assert [note.partition(":")[0] for note in unwinder.notes()] == ["2 stacks are truncated"]
+    unmarked = Unwinder(spaces(BASE), prog)
+    assert frames(unmarked.unwind(sample))[2] == [leaf, call, call] and unmarked.notes() == []
+
+
+@pytest.mark.parametrize("saves_rbp", [False, True])
+def test_perf_trampolines_of_python_are_stepped_over(saves_rbp: bool) -> None:
+    """3.12's "sub $8, %rsp; call *%rcx", and "push %rbp; mov %rsp, %rbp; call *%rcx"."""
+    jit, at = 0x7F00_0000_0000, STACK + 8
+    outer_rbp = STACK + 8 * 6
+    # The leaf's return address; the trampoline's 8 bytes and return address, to code that needs rbp; its frame.
+    words = [jit + 0x20, outer_rbp if saves_rbp else 0xDEAD, BASE + 0x308, 1, 2, 3, 99, BASE + 0x404, 1, 2]
+    sample = stacks([words], [BASE + 0x104], bp=[at if saves_rbp else outer_rbp])
+    made = ProcessMap(
+        [Module("/prog"), Module("//anon", pid=7)],
+        [(Mapping(BASE, BASE + 0x10000, 0, 0), Mapping(jit, jit + 0x1000, 0, 1))],
+    )
+
+    def trampolines(module: Module, addresses: np.ndarray) -> np.ndarray:
+        assert module.pid == 7
+        return (addresses >= jit) & (addresses < jit + 0x40)
+
+    unwinder = Unwinder(
+        made, lambda module: prog(module) if module.path == "/prog" else None, trampolines=trampolines
+    )
+    assert frames(unwinder.unwind(sample)) == [[BASE + 0x104, jit + 0x20, BASE + 0x308, BASE + 0x404]]
+
+
 def test_samples_with_32_bit_registers_are_unwound_with_4_byte_words_among_the_others() -> None:
     # 0x100: CFA = esp + 4, return address at CFA - 4; 0x200: 8 bytes of locals more.
     narrow = image([(0x100, 0x10, b""), (0x200, 0x20, b"\x0e\x0c")], initial=bytes([0x0C, 4, 4, 0x88, 1]),

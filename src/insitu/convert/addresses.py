@@ -84,6 +84,7 @@ class Addresses:
                 frame_pointers=not self._as_perf,
                 max_depth=self._max_stack,
                 mark_cut=not self._as_perf,
+                trampolines=None if self._as_perf else self.symbols.python_trampolines,
             )
         return self._unwinder.unwind(stacks)
 

@@ -63,6 +63,10 @@ class JitMap:
             names[i] = self._text[begin:end].decode(errors="replace")
         return [names[i] for i in line.tolist()]
 
+    def are_python(self, addresses: U64) -> NDArray[np.bool_]:
+        """Which addresses are in functions that CPython's perf trampolines name, "py::function:file"."""
+        return np.array([name is not None and name.startswith("py::") for name in self.find(addresses)], np.bool_)
+
     def function(self, address: int) -> str | None:
         """The name of the function at one address; None if there is none."""
         return self.find(np.array([address], np.uint64))[0]

@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 from insitu.symbols.elf import Elf
 from insitu.symbols.process_map import Module, ProcessMap
 from insitu.symbols.registers import X86_64, Machine
-from insitu.symbols.unwind_lookup import RowLookup
+from insitu.symbols.unwind_lookup import RowLookup, Trampolines
 from insitu.symbols.unwind_rows import END, FRAME_POINTER, RowTable
-from insitu.symbols.unwind_step import Lanes
+from insitu.symbols.unwind_step import BROKEN, Lanes
 from insitu.symbols.user_stacks import UserStacks
 
 __all__ = ["CUT", "MAX_DEPTH", "Unwinder", "UserStacks", "unwind"]
@@ -74,18 +74,25 @@ class Unwinder:
         frame_pointers: bool = False,
         max_depth: int = MAX_DEPTH,
         mark_cut: bool = False,
+        trampolines: Trampolines | None = None,
     ) -> None:
-        """See `unwind` for what the arguments mean. With ``mark_cut`` the entry after ``max_depth`` frames is CUT."""
+        """See `unwind` for what the arguments mean. With ``mark_cut`` CUT follows on ``max_depth`` frames.
+
+        So it does where no caller is found although there must be one.
+        ``trampolines`` says which addresses of memory that is no file are in CPython's perf trampolines.
+        """
         self._max_depth = max(max_depth, 1)
         self._mark_cut = mark_cut
         self.cut = 0
         """How many stacks were longer than ``max_depth``."""
+        self.broken = 0
+        """How many stacks ended elsewhere than where a program or thread begins."""
         self.unsupported = 0
         """How many samples with 32-bit registers have only their leaf, as this machine's are not supported."""
         self._machine = machine
         unknown = FRAME_POINTER if frame_pointers else END
         self._walks = [
-            _Walk(each, RowLookup(table, spaces, open_module, unknown), table)
+            _Walk(each, RowLookup(table, spaces, open_module, unknown, trampolines), table)
             for each in (machine, machine.compat)
             if each is not None
             for table in (RowTable(each),)
@@ -113,6 +120,12 @@ class Unwinder:
         if self.cut:
             what = "1 stack was" if self.cut == 1 else f"{self.cut} stacks were"
             notes.append(f"{what} cut at {self._max_depth} frames (--max-stack raises the limit)")
+        if self.broken and self._mark_cut:
+            what = "1 stack is" if self.broken == 1 else f"{self.broken} stacks are"
+            notes.append(
+                f"{what} truncated: longer than the copied part, or through code without unwind information"
+                " (--stacks dwarf,32768 copies more)"
+            )
         if self.unsupported:
             one = self.unsupported == 1
             what = (
@@ -140,11 +153,21 @@ class Unwinder:
             steps = Lanes(stacks, walk.table, low, high).steps(walk.lookup, tags, self._max_depth + 1)
         if len(steps) > self._max_depth:
             lanes, addresses = steps.pop()
-            further = lanes[addresses != 0]
+            further = lanes[(addresses != 0) & (addresses != BROKEN)]
             self.cut += len(further)
             if self._mark_cut and len(further):
                 steps.append((further, np.full(len(further), CUT)))
-        return _joined(steps, high - low)
+        return _joined([self._marked(*step) for step in steps], high - low)
+
+    def _marked(self, lanes: I64, addresses: U64) -> tuple[I64, U64]:
+        broken = addresses == BROKEN
+        count = int(np.count_nonzero(broken))
+        self.broken += count
+        return (
+            (lanes, np.where(broken, CUT if self._mark_cut else np.uint64(0), addresses))
+            if count
+            else (lanes, addresses)
+        )
 
 
 class _Walk(NamedTuple):

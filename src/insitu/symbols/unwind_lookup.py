@@ -10,9 +10,10 @@ from insitu.errors import InsituError
 from insitu.symbols.eh_frame import CallFrames
 from insitu.symbols.elf import NO_ADDRESS, Elf
 from insitu.symbols.process_map import Module, ProcessMap
+from insitu.symbols.python_trampoline import TRAMPOLINES
 from insitu.symbols.unwind_rows import END, FRAME_POINTER, RowTable
 
-__all__ = ["RowLookup"]
+__all__ = ["RowLookup", "Trampolines"]
 
 # A key is an epoch's index above 48 bits of address: user space has no larger ones, only corrupt stacks do. Two
 # addresses that no code has are set apart: the first stands for all that are too large, the second for a place
@@ -27,6 +28,10 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 
+Trampolines = Callable[[Module, U64], NDArray[np.bool_] | None]
+"""Which addresses of a module that is no file are in CPython's perf trampolines; None: none is."""
+
+
 class RowLookup:
     """Finds the numbers of rows by epoch and address; each pair is looked for in the files only once."""
 
@@ -36,12 +41,19 @@ class RowLookup:
         spaces: ProcessMap,
         open_module: Callable[[Module], Elf | None],
         unknown: int = END,
+        trampolines: Trampolines | None = None,
     ) -> None:
-        """``unknown`` is the row of addresses that lie in no file with call frame information."""
+        """``unknown`` is the row of addresses that lie in no file with call frame information.
+
+        ``trampolines`` says which of these addresses are in CPython's perf trampolines, whose row is known.
+        """
         self._table = table
         self._spaces = spaces
         self._open = open_module
         self._unknown = unknown
+        self._trampolines = trampolines
+        row = TRAMPOLINES.get(table.machine.name)
+        self._trampoline = unknown if row is None else table.intern(row)
         self._modules: dict[int, tuple[Elf, CallFrames] | None] = {}
         self._forget()
 
@@ -96,12 +108,21 @@ class RowLookup:
         rows = np.full(len(keys), self._unknown, np.int64)
         for module in sorted(set(modules[modules >= 0].tolist())):
             frames = self._frames(module)
-            if frames is not None:
-                here = np.flatnonzero(modules == module)
+            here = np.flatnonzero(modules == module)
+            if frames is None:
+                rows[self._in_trampolines(here, keys, self._spaces.modules[module])] = self._trampoline
+            else:
                 vaddrs = frames[0].vaddrs_of(offsets[here])
                 found = frames[1].rows(vaddrs, self._table.intern)
                 rows[here] = np.where((found < 0) | (vaddrs == NO_ADDRESS), FRAME_POINTER, found)
         return rows
+
+    def _in_trampolines(self, some: I64, keys: U64, module: Module) -> I64:
+        """Those of ``some`` keys of a module that is no file which are in trampolines."""
+        if self._trampolines is None:
+            return some[:0]
+        found = self._trampolines(module, keys[some] & np.uint64((1 << _ADDRESS_BITS) - 1))
+        return some[:0] if found is None else some[found]
 
     def _frames(self, module: int) -> tuple[Elf, CallFrames] | None:
         """The module's file and its functions; None if it has none that can be read."""

@@ -11,7 +11,10 @@ from insitu.symbols.unwind_lookup import RowLookup
 from insitu.symbols.unwind_rows import END, FRAME_POINTER, SAME, Columns, RowTable
 from insitu.symbols.user_stacks import UserStacks
 
-__all__ = ["Lanes"]
+__all__ = ["BROKEN", "Lanes"]
+
+BROKEN: Final = np.uint64(0x7FFF_FFFF_FFFF_FFE0)
+"""Instead of a frame's address: its caller could not be found. Not a canonical address."""
 
 # A frame pointer is followed if it lies at most this far above the stack pointer (as libunwind does).
 _MAX_GUESSED_FRAME_BYTES: Final = np.uint64(0x4000)
@@ -58,10 +61,13 @@ class Lanes:
         self.limit = np.maximum(valid - 8, 0).view(np.uint64)
         # 1 where pc is a return address: the row that applies is that of the call before it.
         self.back = np.zeros(high - low, np.uint64)
+        self.broken = np.zeros(high - low, np.bool_)
+        """Where the last step found no caller although there must be one."""
 
     def steps(self, lookup: RowLookup, tags: U64, max_depth: int) -> list[tuple[I64, U64]] | None:
         """Lanes and program counters (0: ended) of each pass; None if a row needs a register that is not tracked.
 
+        A stack that ends without having come to its end has BROKEN as its last one.
         ``tags`` are what ``lookup`` knows the samples' epochs by.
         """
         steps = [(self.lane, self.pc)]
@@ -79,19 +85,21 @@ class Lanes:
             if kept is not None:
                 tags = tags[kept]
             shown = self.pc + (self.back ^ _ONE) * (self.pc != 0) if self.table.has_signal else self.pc
+            if self.broken.any():
+                shown = np.where(self.broken, BROKEN, shown)
             steps.append((self.lane, shown))
         return steps
 
     def _compress(self) -> I64 | None:
         """Let go of lanes that have ended, when they are enough to be worth it; the indices of those kept."""
-        live = self.pc != 0
+        live = (self.pc != 0) | self.broken
         count = int(np.count_nonzero(live))
         if count and count * 8 >= len(live) * 7:
             return None
         kept = np.flatnonzero(live)
         self.lane, self.pc, self.back = self.lane[kept], self.pc[kept], self.back[kept]
         self.bottom, self.origin, self.limit = self.bottom[kept], self.origin[kept], self.limit[kept]
-        self.registers = self.registers.take(kept, axis=1)
+        self.registers, self.broken = self.registers.take(kept, axis=1), self.broken[kept]
         return kept
 
     def read(self, addresses: U64, lanes: I64 | None = None) -> tuple[U64, Bools]:
@@ -113,7 +121,8 @@ class Lanes:
         cfa = self.registers.reshape(-1).take(columns.slot.take(rows) * count + np.arange(count))
         cfa += columns.cfa.take(rows)
         pc, good = self.read(cfa + columns.ra.take(rows))
-        good &= rows != END
+        known = rows != END
+        good &= known
         for slot, offsets in enumerate(columns.saved):
             if slot != self.sp_slot:
                 offset = offsets.take(rows)
@@ -122,6 +131,9 @@ class Lanes:
                 self.registers[slot, saved] = value * readable
         for lanes, step in replaced:
             cfa[lanes], pc[lanes], good[lanes] = step.cfa, step.pc, step.good
+        # Code without call frame information whose frame pointer is 0 is where a program or thread began.
+        known &= (rows != FRAME_POINTER) | (self.registers[self.fp_slot] != 0)
+        self.broken = known & ~good & (self.pc != 0)
         # A step that changes nothing would repeat for ever.
         good &= (pc != self.pc) | (cfa != self.registers[self.sp_slot])
         self.registers[self.sp_slot] = cfa
