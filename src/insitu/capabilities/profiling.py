@@ -191,7 +191,7 @@ def kernel_symbols() -> Result[None]:
     settings = ("kernel.kptr_restrict", "kernel.perf_event_paranoid")
     return no(
         f"addresses are hidden ({', '.join(f'{name}={procfs.sysctl(name)}' for name in settings)})",
-        "run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1",
+        kallsyms.remedy(),
     )
 
 

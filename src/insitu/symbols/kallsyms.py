@@ -9,13 +9,25 @@ import re
 from functools import cache
 from typing import TYPE_CHECKING, Final
 
+from insitu.kernel import procfs
+
 if TYPE_CHECKING:
     import numpy as np
     from numpy.typing import NDArray
 
     U64 = NDArray[np.uint64]
 
-__all__ = ["ALL", "CODE", "CORE_TEXT", "Kallsyms", "are_shown", "has_function", "read_kallsyms", "symbol_address"]
+__all__ = [
+    "ALL",
+    "CODE",
+    "CORE_TEXT",
+    "Kallsyms",
+    "are_shown",
+    "has_function",
+    "read_kallsyms",
+    "remedy",
+    "symbol_address",
+]
 
 CORE_TEXT: Final = "[kernel.kallsyms]"
 CODE: Final = b"tTwW"
@@ -47,6 +59,21 @@ def are_shown(path: str = _PATH) -> bool:
     """Whether this user sees the addresses: kernel.kptr_restrict makes them all zero. Raises OSError."""
     with open(path, "rb") as file:
         return any(line[:_HEX_DIGITS].strip(b"0") for line in file.read(4096).splitlines()[:-1])
+
+
+def remedy() -> str:
+    """What shows the addresses to this user, by the settings that hide them: kernel/ksyms_common.c."""
+    paranoid, hidden = "kernel.perf_event_paranoid", "kernel.kptr_restrict"
+    if procfs.sysctl(hidden) == "2":  # from everybody
+        return f"sysctl {hidden}=1"
+    settings = [] if procfs.sysctl(hidden) == "0" else [f"{hidden}=0"]
+    if not _at_most(procfs.sysctl(paranoid), 1):
+        settings.append(f"{paranoid}=1")
+    return f"run as root or with CAP_SYSLOG, or: sysctl {' '.join(settings)}"
+
+
+def _at_most(value: str | None, most: int) -> bool:
+    return value is not None and value.lstrip("-").isdigit() and int(value) <= most
 
 
 def symbol_address(name: str, text: bytes | None = None) -> int | None:

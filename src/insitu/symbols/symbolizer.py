@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Final
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap, python_function, read_jit_map
 from insitu.symbols.kallsyms import ALL, CODE, Kallsyms, read_kallsyms
+from insitu.symbols.kallsyms import remedy as kallsyms_remedy
 from insitu.symbols.module_files import ModuleFile, open_module
 from insitu.symbols.module_names import VDSO, is_anonymous, is_of_one_process
 from insitu.symbols.module_symbols import ModuleSymbols, unknown_frames
@@ -190,7 +191,7 @@ class Symbolizer:
         if kallsyms.hidden:
             self._notes.append(
                 "kernel functions have no names: /proc/kallsyms shows no addresses to this user "
-                "(run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1)"
+                f"({kallsyms_remedy()})"
             )
         return kallsyms
 
