@@ -2,11 +2,13 @@
 
 import io
 import random
+import re
+from dataclasses import replace
 
 import pytest
 
 from insitu.errors import InsituError
-from insitu.lab.compare.compare import Side, concluded, parse_sides
+from insitu.lab.compare.compare import Conditions, Side, concluded, parse_sides
 from insitu.lab.compare.measure import Run
 from insitu.lab.compare.verdict import judge
 from insitu.views.compare import compare_blocks, compare_html, verdict_text
@@ -110,7 +112,30 @@ def test_a_name_in_the_report_stays_text() -> None:
 def test_the_text_report_begins_with_the_verdict() -> None:
     out = io.StringIO()
     Screen(out).write(compare_blocks(concluded(("x",), side("a", 1, 0), side("b", 1, 0))))
-    assert out.getvalue().splitlines()[0] == "no difference beyond noise between a and b on this workload"
+    assert out.getvalue().splitlines()[0] == "no difference of 3% or more between a and b on this workload"
+
+
+def test_where_the_runs_spread_too_far_nothing_is_claimed() -> None:
+    # Medians alike; the interval of their ratio spans far more than the least difference that is reported.
+    runs = tuple(Run(wall, 0.1, 0.1, 0, 0, 0, 0) for wall in (1.0, 1.6, 0.7, 1.2, 0.8, 1.5, 1.1, 0.9, 1.4, 1.3))
+    comparison = concluded(("x",), Side("a", "a", runs), Side("b", "b", runs[::-1]))
+    found = re.match(
+        r"cannot tell a from b on this workload: the latter takes (-\d+)% to \+(\d+)% time", verdict_text(comparison)
+    )
+    assert found and int(found[1]) < -3 and int(found[2]) > 3
+    assert "-n 20" in verdict_text(comparison)
+
+
+@pytest.mark.parametrize("emulated", [True, False])
+def test_the_report_says_how_and_where_it_was_measured(emulated: bool) -> None:
+    conditions = Conditions("box, Linux 6.1", 8, "2026-11-26 12:00+00:00", 2, "1G", emulated)
+    comparison = replace(concluded(("x",), side("a", 1, 0), side("b", 1, 0)), conditions=conditions)
+    out = io.StringIO()
+    Screen(out).write(compare_blocks(comparison))
+    for shown in (out.getvalue(), compare_html(comparison)):
+        assert "10 runs of each" in shown
+        assert ("emulated (no KVM)" in shown, "run by KVM" in shown) == (emulated, not emulated)
+        assert "on box, Linux 6.1, 8 CPUs, at 2026-11-26 12:00+00:00" in shown.replace("&#43;", "+")
 
 
 @pytest.mark.parametrize("text", ["6.1", "6.1,6.12,6.13", "6.1,", ""])
@@ -131,7 +156,10 @@ def test_a_difference_that_the_hosts_load_may_have_made_is_not_one() -> None:
     waiting = Side("b", "b", tuple(Run(2 + n * 1e-3, 1, 1, 0, 0, 0, 0, vcpu_steal=1.0) for n in range(10)))
     comparison = concluded(("x",), quiet, waiting)
     assert not comparison.verdict.differs
-    assert "no difference reported between a and b: host contention" in verdict_text(comparison)
+    assert "cannot tell a from b: host contention" in verdict_text(comparison)
+    out = io.StringIO()
+    Screen(out).write(compare_blocks(comparison))
+    assert "vCPU steal: time for which the host ran other work" in out.getvalue()
     # Twice as long, and waited little.
     slow = Side("b", "b", tuple(Run(2 + n * 1e-3, 1, 1, 0, 0, 0, 0, vcpu_steal=0.1) for n in range(10)))
     assert concluded(("x",), quiet, slow).verdict.differs

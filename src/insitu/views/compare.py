@@ -8,6 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from insitu.lab.compare.compare import Comparison, Side, kernel_seconds
 from insitu.lab.compare.measure import Run
+from insitu.lab.compare.verdict import MIN_EFFECT
 from insitu.views.table import Column, Table, shorten
 from insitu.views.terminal import Block
 
@@ -36,11 +37,17 @@ def verdict_text(comparison: Comparison) -> str:
     if comparison.busy:
         steal = max(statistics.median(run.vcpu_steal for run in side.runs) for side in (first, second))
         return (
-            f"no difference reported between {first.name} and {second.name}: host contention could explain it"
+            f"cannot tell {first.name} from {second.name}: host contention could explain the difference"
             f" (vCPU steal {steal:.2f} s per run)"
         )
+    if verdict.alike:
+        return f"no difference of {MIN_EFFECT:.0%} or more between {first.name} and {second.name} on this workload"
     if not verdict.differs:
-        return f"no difference beyond noise between {first.name} and {second.name} on this workload"
+        least, most = (f"{ratio - 1:+.0%}" for ratio in (verdict.low, verdict.high))
+        return (
+            f"cannot tell {first.name} from {second.name} on this workload: the latter takes {least} to {most} time"
+            f" (95 % interval); more runs (-n {2 * min(len(first.runs), len(second.runs))}) narrow that"
+        )
     slower = verdict.ratio >= 1
     # Said the way that gives a number above 1; the margin goes along.
     ratio = verdict.ratio if slower else 1 / verdict.ratio
@@ -55,6 +62,8 @@ def verdict_text(comparison: Comparison) -> str:
 def compare_blocks(comparison: Comparison) -> Iterator[Block]:
     """The report for a terminal or a pipe."""
     yield [(verdict_text(comparison), "bold")]
+    for line in _conditions(comparison):
+        yield [(line, "dim")]
     for section in _sections(comparison):
         columns = [Column(title, "left" if at == 0 else "right") for at, title in enumerate(section.head)]
         yield []
@@ -73,12 +82,30 @@ def compare_html(comparison: Comparison) -> str:
         title=verdict,
         verdict=verdict,
         workload=" ".join(comparison.workload),
+        conditions=_conditions(comparison),
         names=(comparison.first.name, comparison.second.name),
         strips=_strips(comparison),
         sections=list(_sections(comparison, everything=True)),
         most=_ROWS_SHOWN,
         flame=flame,
     )
+
+
+def _conditions(comparison: Comparison) -> list[str]:
+    """How it was measured, a line each."""
+    first, second, found = comparison.first, comparison.second, comparison.conditions
+    counts = sorted({len(first.runs), len(second.runs)})
+    lines = [f"{' and '.join(map(str, counts))} runs of each, taken by turns"]
+    if found is not None:
+        machine = f"guests of {found.cpus} CPU{'s' * (found.cpus != 1)} and {found.memory}"
+        if found.emulated:
+            machine += ", emulated (no KVM): slower than a real CPU, and not everything equally so"
+        else:
+            machine += ", run by KVM"
+        lines += [machine, f"on {found.host}, {found.host_cpus} CPUs, at {found.date}"]
+    if any(run.vcpu_steal for side in (first, second) for run in side.runs):
+        lines.append("vCPU steal: time for which the host ran other work on the guest's CPUs (host contention)")
+    return lines
 
 
 def _strips(comparison: Comparison) -> dict[str, Any] | None:

@@ -11,6 +11,7 @@ from insitu.commands.lab._subcommands import Subcommands
 from insitu.terminal_text import print_line
 
 if TYPE_CHECKING:
+    from insitu.lab.guests.guest import Guest
     from insitu.lab.guests.machine import Options
 
 __all__ = ["arguments", "machine_arguments", "machine_options"]
@@ -121,6 +122,7 @@ def _run(args: argparse.Namespace) -> int:
     from insitu.lab.kernels.find_kernel import find_kernel
 
     guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
+    _say_if_emulated(guest)
     try:
         with guest.started(guest.start if args.no_snapshot else lambda: start_fast(guest)):
             if args.initcall_debug:
@@ -141,6 +143,11 @@ def _run(args: argparse.Namespace) -> int:
     return outcome.status
 
 
+def _say_if_emulated(guest: "Guest") -> None:
+    if sys.stderr.isatty() and guest.accelerator == "tcg":
+        messages.note("no KVM: the guest's CPUs are emulated, which is slow")
+
+
 def _write_all(fd: int, data: bytes) -> None:
     import os
 
@@ -158,6 +165,7 @@ def _shell(args: argparse.Namespace) -> int:
     from insitu.lab.kernels.find_kernel import find_kernel
 
     guest = Guest(find_kernel(args.kernel), machine_options(args), name=args.name)
+    _say_if_emulated(guest)
     with guest.started(lambda: start_fast(guest)):
         return interact(guest, args.command or [os.environ.get("SHELL", "/bin/sh")])
 

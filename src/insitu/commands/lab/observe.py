@@ -2,10 +2,14 @@
 
 import argparse
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from insitu import messages
 from insitu.commands._options import duration
 from insitu.commands.lab._subcommands import Subcommands
+
+if TYPE_CHECKING:
+    from insitu.lab.guests.running_guests import Running
 
 __all__ = ["arguments"]
 
@@ -72,9 +76,25 @@ def _dump(args: argparse.Namespace) -> int:
     from insitu.lab.guests.running_guests import find_guest
     from insitu.lab.memory_dump import dump_memory
 
-    size = dump_memory(find_guest(args.guest), args.output, args.format)
-    print(f"{args.output}: {size >> 20} MB; drgn -c {args.output} opens it")
+    guest = find_guest(args.guest)
+    size = dump_memory(guest, args.output, args.format)
+    print(f"{args.output}: {size >> 20} MB; {_how_to_open(guest, args.output)}")
     return 0
+
+
+def _how_to_open(guest: "Running", dump: Path) -> str:
+    """drgn's command, with the vmlinux of the guest's kernel; or how to get that."""
+    from insitu.errors import InsituError
+    from insitu.lab.kernels.find_kernel import find_kernel
+
+    try:
+        kernel = find_kernel(guest.kernel)
+    except InsituError:  # a path that has gone
+        return f"drgn -c {dump} -s VMLINUX opens it, with the vmlinux of {guest.release}"
+    if kernel.debuginfo is not None:
+        return f"drgn -c {dump} -s {kernel.debuginfo} opens it"
+    fetch = f"insitu lab fetch {kernel.name} --debuginfo"
+    return f"drgn needs the kernel's vmlinux ({fetch}), then drgn -c {dump} -s VMLINUX opens it"
 
 
 def _gdb(args: argparse.Namespace) -> int:

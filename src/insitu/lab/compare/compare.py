@@ -1,8 +1,10 @@
 """One workload under two kernels, interleaved and repeated, and whether the kernel makes a difference."""
 
+import os
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Final
 
 from insitu.errors import InsituError
@@ -15,7 +17,7 @@ from insitu.lab.guests.guest import Guest
 from insitu.lab.guests.machine import Options
 from insitu.lab.kernels.find_kernel import find_kernel
 
-__all__ = ["Comparison", "Part", "Side", "compare", "kernel_seconds", "parse_sides"]
+__all__ = ["Comparison", "Conditions", "Part", "Side", "compare", "kernel_seconds", "parse_sides"]
 
 _WARM_UPS: Final = 1
 _MIN_SHARE: Final = 0.05
@@ -47,6 +49,18 @@ class Part:
 
 
 @dataclass(frozen=True)
+class Conditions:
+    """Where and when it was measured. ``emulated``: without KVM. ``date`` is ISO 8601, local time."""
+
+    host: str
+    host_cpus: int
+    date: str
+    cpus: int
+    memory: str
+    emulated: bool
+
+
+@dataclass(frozen=True)
 class Comparison:
     """Two sides, the verdict on their wall times, and the parts of the difference (empty if there is none).
 
@@ -60,6 +74,7 @@ class Comparison:
     settings: tuple[Difference, ...] = ()
     parts: tuple[Part, ...] = field(default=())
     busy: bool = False
+    conditions: Conditions | None = None
 
 
 def parse_sides(text: str) -> list[tuple[str, str]]:
@@ -111,6 +126,7 @@ def compare(
             # The first side alternates, so that neither always runs after the other, whose data is in the caches.
             for side in (0, 1) if number % 2 == 0 else (1, 0):
                 taken[side].append(measure(guests[side], workload))
+        conditions = _conditions(guests, base)
         found = []
         for (kernel, words), guest, side_runs in zip(sides, guests, taken, strict=True):
             label = f"{kernel} {words}".strip()
@@ -119,7 +135,19 @@ def compare(
                 report(f"counting system calls and sampling under {label}")
                 done = _profiled(done, guest, workload, report)
             found.append(done)
-    return concluded(tuple(workload), found[0], found[1], tuple(settings))
+    return replace(concluded(tuple(workload), found[0], found[1], tuple(settings)), conditions=conditions)
+
+
+def _conditions(guests: Sequence[Guest], options: Options) -> Conditions:
+    system = os.uname()
+    return Conditions(
+        host=f"{system.nodename}, Linux {system.release}",
+        host_cpus=len(os.sched_getaffinity(0)),
+        date=datetime.now().astimezone().isoformat(" ", "minutes"),
+        cpus=options.cpus,
+        memory=options.memory,
+        emulated=any(guest.accelerator == "tcg" for guest in guests),
+    )
 
 
 def _profiled(side: Side, guest: Guest, workload: Sequence[str], report: Callable[[str], None]) -> Side:

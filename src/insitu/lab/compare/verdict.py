@@ -38,6 +38,11 @@ class Verdict:
     enough_runs: bool
 
     @property
+    def alike(self) -> bool:
+        """Whether it is known that the sides differ by less than MIN_EFFECT."""
+        return self.enough_runs and max(self.high, 1 / self.low) < 1 + MIN_EFFECT
+
+    @property
     def margin(self) -> float:
         """Half the interval's width: the +- of the ratio."""
         return (self.high - self.low) / 2

@@ -10,13 +10,15 @@ from insitu.errors import InsituError
 from insitu.lab.architecture import host_architecture
 from insitu.lab.qmp import Qmp, QmpError
 
-__all__ = ["CommandTimeoutError", "GuestError", "console_tail", "death", "hang", "oom_kills"]
+__all__ = ["STOPPED", "CommandTimeoutError", "GuestError", "console_tail", "death", "hang", "oom_kills"]
 
 _STATUS_GUEST_FAILED: Final = 125
 _STATUS_TIMEOUT: Final = 124
 _MAX_CONSOLE_BYTES: Final = 4 << 20
 _NMI_SECONDS: Final = 3.0
 _PANIC: Final = re.compile(r"Kernel panic - not syncing: (.*)")
+STOPPED: Final = "stopped"
+"""A file in the guest's directory: somebody has asked for its end."""
 _OOM: Final = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process (\d+) \(([^)]*)\)")
 _SIGNALLED: Final = re.compile(r"terminating on signal (\d+)")  # QEMU, in its log
 _NOT_MOUNTED: Final = re.compile(r"insitu-lab: (cannot .*)")
@@ -65,6 +67,8 @@ def death(console: Path) -> GuestError:
     missing = _NOT_MOUNTED.search(text)
     if missing:
         return GuestError("death", f"the guest ended while starting: {missing[1].strip()}", tail)
+    if console.with_name(STOPPED).exists():
+        return GuestError("death", "the guest was stopped by insitu lab stop", [])
     signalled = _SIGNALLED.search(_read(console.with_name("qemu.log")))
     if signalled:
         return GuestError("death", f"the guest was stopped from outside: QEMU got signal {signalled[1]}", tail)

@@ -12,6 +12,7 @@ from typing import Final
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.lab.directories import guests_directory
+from insitu.lab.guests.failures import STOPPED
 
 __all__ = ["Running", "find_guest", "qemu_start_time", "running_guests", "stop_guest"]
 
@@ -96,6 +97,8 @@ def stop_guest(guest: Running) -> None:
     try:
         if not _runs(guest):
             return
+        with contextlib.suppress(OSError):
+            (guest.directory / STOPPED).touch()
         signal.pidfd_send_signal(pidfd, signal.SIGTERM)
         poll = select.poll()
         poll.register(pidfd, select.POLLIN)
