@@ -14,7 +14,7 @@ from types import FrameType, ModuleType
 from typing import NoReturn
 
 from insitu import __version__, limits, messages, terminal_text
-from insitu.commands import COMMANDS, Properties
+from insitu.commands import COMMANDS, PEER_COMMANDS, Properties
 from insitu.errors import InsituError, nearest
 from insitu.native_calls import handled, second_signal_ends
 
@@ -81,7 +81,8 @@ def command_parser(name: str, parser: argparse.ArgumentParser | None = None) -> 
 
 def _module(name: str) -> ModuleType:
     if name not in COMMANDS:
-        raise InsituError(f"no command {name!r}{nearest(name, COMMANDS)}", remedy="see insitu --help", status=2)
+        hint = f"; {PEER_COMMANDS[name]}" if name in PEER_COMMANDS else nearest(name, COMMANDS)
+        raise InsituError(f"no command {name!r}{hint}", remedy="see insitu --help", status=2)
     return importlib.import_module(f"insitu.commands.{name}{'_' if keyword.iskeyword(name) else ''}")
 
 

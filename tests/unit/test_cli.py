@@ -261,7 +261,7 @@ def test_help_of_a_command_is_its_help_option(command):
 def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(command):
     meanings = {
         "-a": "--all",
-        "-c": "--command",
+        "-c": "--period" if command == "profile" else "--command",  # perf's, and bpftrace's
         "-d": "--duration",
         "-f": "--format",
         "-F": "--frequency",

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import NamedTuple
 
-__all__ = ["COMMANDS", "Properties"]
+__all__ = ["COMMANDS", "PEER_COMMANDS", "Properties"]
 
 # Name, as typed -> the line that `insitu --help` shows.
 COMMANDS: dict[str, str] = {
@@ -27,6 +27,25 @@ COMMANDS: dict[str, str] = {
     "lab": "run anything under any kernel, in a throw-away guest",
     "doctor": "what this kernel, machine and user can do, and how to get the rest",
     "completion": "print a shell completion script (bash, zsh, tcsh)",
+}
+
+# Commands of perf, trace-cmd and the like -> what to use instead.
+PEER_COMMANDS: dict[str, str] = {
+    "record": "insitu profile records samples, insitu trace events",
+    "top": "insitu profile -a -d 5, then insitu report",
+    "stat": "insitu profile -e EVENT counts where events happen; insitu trace -e '... { @ = count(); }' how many",
+    "annotate": "insitu report --lines shows the hottest source lines",
+    "script": "insitu report --folded prints stacks, insitu sql the samples",
+    "list": "insitu profile -e list, or insitu trace -l",
+    "probe": "insitu trace attaches probes by itself: insitu trace -l lists them",
+    "sched": "insitu profile --off-cpu, or insitu trace runqlat",
+    "strace": "insitu trace syscalls counts system calls",
+    "bpftrace": "insitu trace runs bpftrace's scripts",
+    "show": "insitu report",
+    "view": "insitu report, or insitu flame",
+    "flamegraph": "insitu flame",
+    "convert": "insitu import, insitu export",
+    "run": "insitu profile -- COMMAND, or insitu lab run",
 }
 
 

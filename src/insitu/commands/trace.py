@@ -35,7 +35,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
     parser.add_argument("-l", "--list", action="store_true", help="list probes that match a pattern")
-    parser.add_argument("--programs", action="store_true", help="list the built-in tools")
+    parser.add_argument("--programs", action="store_true", help="list the built-in tools (as -l programs does)")
     parser.add_argument("-c", "--command", metavar="CMD", help="run CMD, split as a shell does, and end with it")
     recording_target_options(parser, "restrict probes to", whole_system=False)
     format_option(parser, ("text", "json"), "output format (default: text)", default="text")
@@ -68,7 +68,7 @@ def run(args: argparse.Namespace) -> int:
 
         what = "unknown option" if unused[0].startswith("-") else "unexpected argument"
         raise InsituError(f"{what} {unused[0]}", remedy="see insitu trace --help", status=2)
-    if args.programs:
+    if args.programs or (args.list and args.words == ["programs"]):
         from insitu.probe.bpftrace.scripts import built_in
 
         for name, summary in built_in().items():

@@ -20,6 +20,7 @@ __all__ = ["Diff", "DiffRow", "Scale", "diff_folded", "diff_stacks", "diff_to_js
 Scale = Literal["share", "rate", "amount"]
 Part = Literal["self", "total"]
 
+_MAKING: Final = ("event", "frequency", "call stacks", "code", "samples", "machine", "kernel")
 _ERROR_RATE: Final = 0.05  # chance that a row of two recordings of the same thing is called a change
 
 
@@ -81,6 +82,7 @@ def diff_stacks(
         if scale != "share":
             raise InsituError(f"{units[0]} before and {units[1]} after cannot be compared", remedy="compare shares")
         notes.append(f"weights are {units[0]} before and {units[1]} after; only percentages are comparable")
+    notes += _recorded_otherwise(before, after)
     for when, stacks in zip(("before", "after"), sides, strict=True):
         if not stacks.total_count:
             raise InsituError(f"no {stacks.counted} {when}: nothing to compare")
@@ -132,6 +134,35 @@ def diff_stacks(
         notes,
         counted=after.counted,
         is_cpu_time=all(stacks.is_cpu_time for stacks in sides),
+    )
+
+
+def _recorded_otherwise(before: WeightedStacks, after: WeightedStacks) -> list[str]:
+    """What of the recordings' making differs, so that a difference need not be the program's."""
+    found = []
+    for what, old, new in zip(_MAKING, _making(before), _making(after), strict=True):
+        if old and new and old != new:
+            found.append(f"recorded differently: {what} {old} before, {new} after")
+    return found
+
+
+def _making(stacks: WeightedStacks) -> tuple[str, ...]:
+    """How a recording was made, in the order of _MAKING; empty where it is not known."""
+    manifest = stacks.manifest
+    options: Mapping[str, object] = {}
+    for source in manifest.sources:
+        each = source.get("options")
+        if isinstance(each, Mapping) and "stacks" in each:
+            options = each
+    sides = [side for side in ("user", "kernel") if options.get(side)]
+    return (
+        stacks.event,
+        f"{stacks.frequency_hz} Hz" if stacks.frequency_hz else "",
+        str(options.get("stacks", "")),
+        " and ".join(sides),
+        "of the whole machine" if manifest.whole_system else "of processes" if options else "",
+        f"{manifest.host} with {manifest.cpus} CPUs" if manifest.host and manifest.cpus else manifest.host,
+        manifest.kernel,
     )
 
 

@@ -13,6 +13,7 @@ from insitu.session.manifest import Manifest
 from insitu.session.weighted_stacks import Value, WeightedStacks
 from insitu.views.call_tree import CallTree, call_tree
 from insitu.views.functions import function_costs
+from insitu.views.hints import hints
 from insitu.views.quantity import percent
 
 __all__ = ["FunctionRow", "LineRow", "Report", "ThreadRow", "build_report", "recorded_tables", "to_json"]
@@ -71,7 +72,7 @@ class Report:
     """All parts of a report. Weights are in ``unit`` and add up to ``total``; ``samples`` counts rows of ``table``.
 
     ``counted`` says what these rows are ("samples", "events"), ``event`` what was sampled or what the table records.
-    ``info`` is what the recording says of itself: command, host, kernel, source, frequency_hz, notes.
+    ``info`` is what the recording says of itself: command, target, host, kernel, source, frequency_hz, notes.
     """
 
     unit: str
@@ -139,6 +140,15 @@ def build_report(
     )
 
 
+def _target(stacks: WeightedStacks) -> str:
+    """Which processes were recorded, by pid and name; empty where it was a command."""
+    manifest = stacks.manifest
+    if manifest.whole_system:
+        return "the whole machine"
+    names = {thread.pid: thread.name for thread in stacks.threads if thread.tid == thread.pid}
+    return ", ".join(f"process {pid}{f' ({names[pid]})' if names.get(pid) else ''}" for pid in manifest.pids)
+
+
 def recorded_tables(manifest: Manifest) -> dict[str, int]:
     """The tables of a recording with rows of their own (not what rows refer to), and how many."""
     found = {}
@@ -153,11 +163,12 @@ def _info(stacks: WeightedStacks) -> dict[str, object]:
     manifest = stacks.manifest
     info: dict[str, object] = {
         "command": manifest.command,
+        "target": _target(stacks),
         "host": manifest.host,
         "kernel": manifest.kernel,
         "source": manifest.imported_from,
         "frequency_hz": stacks.frequency_hz,
-        "notes": list(stacks.notes),
+        "notes": [*stacks.notes, *hints(stacks)],
     }
     return {key: value for key, value in info.items() if value}
 

@@ -48,7 +48,7 @@ def base_name(module: str) -> str:
 
 def _header(report: Report) -> Iterator[Line]:
     info = report.info
-    for key in ("command", "host", "kernel", "source"):
+    for key in ("command", "target", "host", "kernel", "source"):
         said = info.get(key)
         if said:
             words = shlex.join(map(str, said)) if isinstance(said, (list, tuple)) else str(said)

@@ -1,0 +1,72 @@
+"""What to record otherwise where stacks are broken or functions have no names: a line each, with its share."""
+
+import re
+from collections.abc import Callable
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.session.weighted_stacks import WeightedStacks
+from insitu.symbols.frame import JIT, PYTHON, USER, Frame
+from insitu.views.call_tree import levels
+
+__all__ = ["hints"]
+
+_LEAST: Final = 0.2
+"""Of the samples: less is not worth a line."""
+_PYTHON: Final = re.compile(r"(?:lib)?python3(?:\.\d+)?(?:\.so[.\d]*)?$")
+_JIT_COMPILERS: Final = {
+    "node": "JavaScript functions have no names: node --perf-basic-prof gives them",
+    "libjvm.so": "Java methods have no names: java -XX:+PreserveFramePointer -XX:+DumpPerfMapAtExit gives them",
+}
+
+
+def hints(stacks: WeightedStacks) -> list[str]:
+    """Lines for the user; empty where nothing would be better."""
+    found = []
+    names = {_file(frame) for frame in stacks.frames}
+    unnamed = _share(stacks, lambda frame: not frame.symbolized and frame.kind in (USER, JIT) and not frame.module)
+    compiler = next((each for each in _JIT_COMPILERS if each in names), "")
+    has_names = any(frame.kind == JIT and frame.symbolized for frame in stacks.frames)
+    if compiler and unnamed >= _LEAST and not has_names:
+        found.append(f"{unnamed:.0%} of the samples: {_JIT_COMPILERS[compiler]}")
+    elif _by_frame_pointers(stacks):
+        broken = _share(
+            stacks, lambda frame: frame.function == "[unknown]" and not (frame.symbolized or frame.module)
+        )
+        if broken >= _LEAST:
+            how = "perf record --call-graph dwarf" if stacks.manifest.imported_from else "--stacks dwarf"
+            found.append(
+                f"{broken:.0%} of the samples have callers at addresses of no code, as in programs without frame"
+                f" pointers: record with {how}"
+            )
+    python = _share(stacks, lambda frame: _PYTHON.match(_file(frame)) is not None)
+    if python >= _LEAST and not any(frame.kind == PYTHON for frame in stacks.frames):
+        found.append(
+            f"{python:.0%} of the samples: Python functions have no names: python3 -X perf (3.12) gives them"
+        )
+    return found
+
+
+def _file(frame: Frame) -> str:
+    return frame.module.rpartition("/")[2]
+
+
+def _by_frame_pointers(stacks: WeightedStacks) -> bool:
+    """Whether the stacks may have been recorded by frame pointers; of other tools' files that is not known."""
+    options = [source.get("options") for source in stacks.manifest.sources]
+    kinds = {each["stacks"] for each in options if isinstance(each, dict) and "stacks" in each}
+    return "fp" in kinds if kinds else bool(stacks.manifest.imported_from)
+
+
+def _share(stacks: WeightedStacks, marks: Callable[[Frame], bool]) -> float:
+    """Of the samples, the part that has a frame that ``marks``."""
+    total = stacks.total_count
+    marked = np.array([marks(frame) for frame in stacks.frames] + [False], np.bool_)
+    if not total or not marked.any():
+        return 0.0
+    has: NDArray[np.bool_] = marked[stacks.frame]  # -1, the root's, is the last
+    for level in levels(stacks.parent)[1:]:
+        has[level] |= has[stacks.parent[level]]
+    return float(stacks.values(stacks.counting)[has[stacks.stack]].sum() / total)

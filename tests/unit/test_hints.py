@@ -1,0 +1,64 @@
+"""Hints where a recording could be better, by shares that are known; none where nothing would be."""
+
+import pytest
+
+from insitu.session.manifest import Manifest
+from insitu.symbols.frame import JIT, PYTHON, Frame
+from insitu.views.diff import diff_stacks
+from insitu.views.hints import hints
+from insitu.views.report import build_report
+
+FP = Manifest(sources=[{"id": "perf", "kind": "perf", "options": {"stacks": "fp"}}])
+DWARF = Manifest(sources=[{"id": "perf", "kind": "perf", "options": {"stacks": "dwarf"}}])
+UNKNOWN = Frame("[unknown]", symbolized=False)
+JITTED = Frame("0x7f0000001000", symbolized=False)
+EVAL = Frame("_PyEval_EvalFrameDefault", "/usr/bin/python3.13")
+
+
+def test_broken_stacks_say_what_would_mend_them(profile_of):
+    rows = [("p", 1, [UNKNOWN, "inner"], 3), ("p", 1, ["main", "inner"], 7)]
+    assert [hint.partition(" of ")[0] for hint in hints(profile_of(rows, manifest=FP))] == ["30%"]
+    assert "--stacks dwarf" in hints(profile_of(rows, manifest=FP))[0]
+    assert (
+        "perf record --call-graph dwarf" in hints(profile_of(rows, manifest=Manifest(imported_from="perf.data")))[0]
+    )
+    assert hints(profile_of(rows, manifest=DWARF)) == []
+    assert hints(profile_of([("p", 1, [UNKNOWN, "inner"], 1), ("p", 1, ["main"], 9)], manifest=FP)) == []
+
+
+@pytest.mark.parametrize(
+    ("module", "says"),
+    [("/usr/bin/node", "--perf-basic-prof"), ("/jdk/lib/server/libjvm.so", "PreserveFramePointer")],
+)
+def test_code_of_a_jit_compiler_without_names_says_how_to_get_them(profile_of, module, says):
+    stack = [Frame("start", module), JITTED, UNKNOWN, JITTED]
+    assert [says in hint for hint in hints(profile_of([("p", 1, stack, 5)], manifest=FP))] == [True]
+    named = [Frame("start", module), Frame("JS:*hot", "[jit]", kind=JIT)]
+    assert hints(profile_of([("p", 1, named, 5), ("p", 1, stack, 1)], manifest=DWARF)) == []
+
+
+def test_python_without_its_functions_says_how_to_get_them(profile_of):
+    [hint] = hints(profile_of([("p", 1, ["main", EVAL], 4)], manifest=DWARF))
+    assert hint.startswith("100% of the samples: Python functions have no names") and "-X perf" in hint
+    named = [EVAL, Frame("py::f:/a.py", "[jit]", kind=PYTHON), EVAL]
+    assert hints(profile_of([("p", 1, named, 4)], manifest=DWARF)) == []
+
+
+def test_a_report_says_whom_it_is_about(profile_of):
+    rows = [("server", 41, ["main"], 3), ("worker", 42, ["main"], 3)]
+    info = build_report(profile_of(rows, manifest=Manifest(pids=[41, 99]))).info
+    assert info["target"] == "process 41 (server), process 99"
+    assert build_report(profile_of(rows, manifest=Manifest(whole_system=True))).info["target"] == "the whole machine"
+    assert "target" not in build_report(profile_of(rows, manifest=Manifest(command=["./prog"]))).info
+
+
+def test_a_diff_of_recordings_that_were_made_differently_says_so(profile_of):
+    rows = [("p", 1, ["main"], 9)]
+    sides = [
+        profile_of(rows, manifest=each.changed(kernel=kernel)) for each, kernel in ((FP, "6.1"), (DWARF, "6.12"))
+    ]
+    assert diff_stacks(*sides).notes == [
+        "recorded differently: call stacks fp before, dwarf after",
+        "recorded differently: kernel 6.1 before, 6.12 after",
+    ]
+    assert diff_stacks(sides[0], sides[0]).notes == []
