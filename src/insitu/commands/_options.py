@@ -15,22 +15,24 @@ from typing import TYPE_CHECKING
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
+    from insitu.convert.formats.registry import ImportOptions
     from insitu.session.weighted_stacks import Selection, Value, WeightedStacks
 
 __all__ = [
     "DEFAULT_RUNS",
-    "as_perf_option",
     "chosen_run",
     "count",
     "duration",
     "duration_option",
     "format_option",
     "frequency",
+    "import_options",
     "json_option",
     "limit_option",
     "output_option",
     "pages",
     "percent",
+    "perf_data_options",
     "pid_list",
     "pids_named",
     "pixels",
@@ -216,11 +218,23 @@ def unit_option(parser: argparse.ArgumentParser, what: str = "what is added up")
     )
 
 
-def as_perf_option(parser: argparse.ArgumentParser, what: str = "") -> None:
-    """``--as-perf``, for perf.data; ``what`` begins the help where other inputs are read too."""
-    parser.add_argument(
-        "--as-perf", action="store_true", help=f"{what}resolve return addresses unadjusted, like perf script"
-    )
+def perf_data_options(parser: argparse.ArgumentParser) -> None:
+    """``--as-perf`` and ``--symfs``, for perf.data: see import_options()."""
+    group = parser.add_argument_group("perf.data")
+    group.add_argument("--as-perf", action="store_true", help="resolve return addresses unadjusted, like perf script")
+    group.add_argument("--symfs", metavar="DIR", help="look for the binaries of the recorded machine in DIR first")
+
+
+def import_options(args: argparse.Namespace) -> "ImportOptions":
+    """What perf_data_options() asks for. Raises InsituError (status 2) unless --symfs is a directory."""
+    from pathlib import Path
+
+    from insitu.convert.formats.registry import ImportOptions
+
+    symfs = Path(args.symfs).absolute() if args.symfs is not None else None
+    if symfs is not None and not symfs.is_dir():
+        raise InsituError(f"--symfs {args.symfs}: not a directory", status=2)
+    return ImportOptions(as_perf=args.as_perf, symfs=symfs)
 
 
 # What they mean for a recording, and on this machine

@@ -14,7 +14,9 @@ import argparse
 
 from insitu.commands._options import (
     chosen_run,
+    import_options,
     output_option,
+    perf_data_options,
     pixels,
     run_argument,
     selection,
@@ -35,6 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--reverse", action="store_true", help="bottom-up: rooted in the running functions, callers above them"
     )
     unit_option(parser, "what widths are")
+    perf_data_options(parser)
     selection_options(parser)
     parser.add_argument("--range", metavar="FROM-TO", help="only these seconds since the first sample")
     parser.add_argument(
@@ -52,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if args.range:
         start, end = time_range(args.range)
         want = want._replace(start_s=start, end_s=end)
-    stacks = load_stacks(path, want)
+    stacks = load_stacks(path, want, options=import_options(args))
     if args.range:
         check_range(stacks, args.range)
     page = flame_html(

@@ -13,13 +13,14 @@ import argparse
 from typing import TYPE_CHECKING
 
 from insitu import messages
-from insitu.commands._options import output_option
+from insitu.commands._options import import_options, output_option, perf_data_options
 from insitu.commands._output import Displaced
 
 if TYPE_CHECKING:
     from pathlib import Path
 
     from insitu.convert.formats.registry import ImportOptions
+
 
 __all__ = ["arguments", "run"]
 
@@ -32,11 +33,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("file", metavar="FILE", help="the file to read; - for standard input")
     output_option(parser, "session to make (default: FILE.insitu)", metavar="RUN")
-    parser.add_argument(
-        "--as-perf",
-        action="store_true",
-        help="perf.data: resolve return addresses unadjusted and without inlined functions, like perf script",
-    )
+    perf_data_options(parser)
     parser.add_argument(
         "--comm-first",
         action=argparse.BooleanOptionalAction,
@@ -55,12 +52,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from insitu.convert.formats.registry import ImportOptions
     from insitu.convert.open import import_file
     from insitu.session.manifest import Manifest
 
-    options = ImportOptions(
-        as_perf=args.as_perf,
+    options = import_options(args)._replace(
         comm_first=args.comm_first,
         column=args.column,
         skip_bad_lines=args.skip_bad_lines,

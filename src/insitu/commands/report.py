@@ -15,11 +15,12 @@ from typing import TYPE_CHECKING
 
 from insitu.commands import Properties
 from insitu.commands._options import (
-    as_perf_option,
     chosen_run,
+    import_options,
     json_option,
     limit_option,
     percent,
+    perf_data_options,
     run_argument,
     selection,
     selection_options,
@@ -70,20 +71,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --folded: mark kernel, inlined and JIT-compiled frames by _[k] _[i] _[j]",
     )
-    as_perf_option(parser, "perf.data: ")
+    perf_data_options(parser)
     parser.add_argument("--addresses", action="store_true", help="show unknown functions by address")
 
 
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from insitu.convert.formats.registry import ImportOptions
     from insitu.convert.open import load_stacks, open_session
     from insitu.session.directory import is_session
 
     path, want = Path(chosen_run(args.run_path)), selection(args)
     if not is_session(path):
-        return _report(args, load_stacks(path, want, options=ImportOptions(as_perf=args.as_perf)))
+        return _report(args, load_stacks(path, want, options=import_options(args)))
     with open_session(path) as session:
         if not want.table and not session.tables_with_stacks:
             return _tables(args, session)

@@ -2,6 +2,7 @@
 
 import os
 from collections.abc import Iterable, Mapping
+from pathlib import Path
 
 import numpy as np
 from numpy.typing import NDArray
@@ -37,13 +38,15 @@ class Addresses:
         as_perf: bool = False,
         unwinds: bool = False,
         max_stack: int = 0,
+        symfs: Path | None = None,
     ) -> None:
         """``records`` say what happened to processes, in the order of time.
 
         ``live``: recorded on this machine since its last boot.
 
         ``as_perf`` treats callchains of the kernel as perf script does: no inlined functions, and unwound stacks
-        (``unwinds``) end at JIT code. ``max_stack`` is their maximum depth; 0: as perf.
+        (``unwinds``) end at JIT code. ``max_stack`` is their maximum depth; 0: as perf. ``symfs`` is a directory with
+        the files of the machine that the recording is of.
         Raises InsituError when stacks of an unknown architecture are to be unwound.
         """
         self._writer = writer
@@ -51,7 +54,7 @@ class Addresses:
         self._max_stack = max_stack or MAX_DEPTH
         self._unwinder: Unwinder | None = None
         self.processes: Processes = replay(records, dict(build_ids or {}))
-        self.symbols = Symbolizer(live=live, inlines=unwinds or not as_perf, kallsyms=kallsyms)
+        self.symbols = Symbolizer(live=live, inlines=unwinds or not as_perf, kallsyms=kallsyms, symfs=symfs)
         self.stacks = StackInterner(writer.stacks, Resolver(self.symbols, self.processes.spaces, writer.frames))
         fill_identities(self.processes, writer)
         for loss in self.processes.lost:

@@ -58,7 +58,9 @@ class _Columns:
 _FIELDS: Final = ("ts_ns", "cpu", "tid", "pid", "event", "stack", "weight")
 
 
-def convert_perf(recording: RawRecording, writer: SessionWriter, *, as_perf: bool = False) -> None:
+def convert_perf(
+    recording: RawRecording, writer: SessionWriter, *, as_perf: bool = False, symfs: Path | None = None
+) -> None:
     """Decode, unwind and symbolize into ``writer``; memory does not grow with the recording's length.
 
     ``as_perf`` resolves return addresses unadjusted, not the call before them; for the rest see Addresses.
@@ -73,6 +75,7 @@ def convert_perf(recording: RawRecording, writer: SessionWriter, *, as_perf: boo
             as_perf=as_perf,
             unwinds=any(attr.regs_user for attr in recording.attrs),
             max_stack=recording.max_stack,
+            symfs=symfs,
         )
         convert_samples(recording, writer, addresses, as_perf=as_perf)
         addresses.finish()

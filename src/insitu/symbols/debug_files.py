@@ -4,15 +4,14 @@ The directories are those of gdb ("Debugging Information in Separate Files") and
 """
 
 import lzma
-import os
 import time
 import zlib
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
-from insitu.cache_home import cache_home
 from insitu.errors import InsituError
+from insitu.symbols import debuginfod
 from insitu.symbols.elf import Elf
 from insitu.symbols.read_budget import megabytes
 
@@ -62,10 +61,13 @@ def places_by_build_id(build_id: str) -> Iterator[Path]:
     if len(build_id) <= 2:
         return
     directory = _DEBUG_DIRECTORY / ".build-id" / build_id[:2]
-    yield _debuginfod_cache() / build_id / "executable"
+    yield debuginfod.cached(build_id, "executable")
     yield directory / build_id[2:]
     yield directory / f"{build_id[2:]}.debug"
-    yield _debuginfod_cache() / build_id / "debuginfo"
+    yield debuginfod.cached(build_id, "debuginfo")
+    for kind in ("executable", "debuginfo"):
+        if (path := debuginfod.fetched(build_id, kind)) is not None:
+            yield path
 
 
 def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[tuple[Path, Path]]:
@@ -74,7 +76,7 @@ def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[tuple[Path, Path]]
     if len(elf.build_id) > 2:
         for top in roots:
             yield _DEBUG_DIRECTORY / ".build-id" / elf.build_id[:2] / f"{elf.build_id[2:]}.debug", top
-        yield _debuginfod_cache() / elf.build_id / "debuginfo", _OUR_ROOT
+        yield debuginfod.cached(elf.build_id, "debuginfo"), _OUR_ROOT
     # The link's name comes from the file, which is not trusted: no path leads elsewhere.
     if elf.debug_link is not None and "/" not in elf.debug_link.name:
         name = elf.debug_link.name
@@ -82,12 +84,8 @@ def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[tuple[Path, Path]]
             yield path.parent / name, top
             yield path.parent / ".debug" / name, top
             yield _DEBUG_DIRECTORY / path.parent.relative_to(path.anchor) / name, top
-
-
-def _debuginfod_cache() -> Path:
-    if chosen := os.environ.get("DEBUGINFOD_CACHE_PATH"):
-        return Path(chosen)
-    return Path(cache_home()) / "debuginfod_client"
+    if len(elf.build_id) > 2 and (found := debuginfod.fetched(elf.build_id, "debuginfo")) is not None:
+        yield found, _OUR_ROOT
 
 
 def _fits(elf: Elf, found: Elf) -> bool:

@@ -18,7 +18,7 @@ from insitu.symbols.module_names import DELETED
 from insitu.symbols.process_map import Module
 from insitu.symbols.read_budget import ReadBudget
 
-__all__ = ["ModuleFile", "open_module"]
+__all__ = ["Missing", "ModuleFile", "open_module"]
 
 _PT_LOAD, _PF_X = 1, 1
 
@@ -40,14 +40,24 @@ class ModuleFile(NamedTuple):
         return file_offsets + np.uint64(self.moved & 0xFFFF_FFFF_FFFF_FFFF)
 
 
-def open_module(module: Module, *, live: bool, budget: ReadBudget | None = None) -> ModuleFile | None:
-    """The file that ``module`` was mapped from; None if it is gone or another one has its name now.
+class Missing(NamedTuple):
+    """What a file that was not found is: ``here`` is the build id of another one that has its name now, or ""."""
+
+    here: str = ""
+
+
+def open_module(
+    module: Module, *, live: bool, budget: ReadBudget | None = None, symfs: Path | None = None
+) -> ModuleFile | Missing:
+    """The file that ``module`` was mapped from, if it is not gone and no other one has its name now.
 
     A file counts as the mapped one unless both build ids are known and differ. What is found in place of a
-    deleted file must have the same build id. Without ``live``, processes of this machine are not asked.
+    deleted file must have the same build id. Without ``live``, processes of this machine are not asked. ``symfs`` is
+    a directory that has the files of another machine, below it or right in it: it is looked in first.
     """
     deleted = module.path.endswith(DELETED)
-    for place, root in _candidates(module, live):
+    other = ""
+    for place, root in (*_below(symfs, module), *_candidates(module, live)):
         from_kernel = isinstance(place, str)
         try:
             source = open_kernel_link(place) if isinstance(place, str) else place
@@ -57,7 +67,16 @@ def open_module(module: Module, *, live: bool, budget: ReadBudget | None = None)
         unproven = not module.build_id or (not elf.build_id and not deleted)
         if elf.build_id == module.build_id or (unproven and (not deleted or from_kernel)):
             return ModuleFile(elf, root)
-    return _left_over(module, budget)
+        other = other or elf.build_id
+    return _left_over(module, budget) or Missing(other)
+
+
+def _below(symfs: Path | None, module: Module) -> Iterator[tuple[Path, Path]]:
+    """Where the file of another machine may be, as perf's --symfs has it."""
+    path = Path(module.path.removesuffix(DELETED))
+    if symfs is not None and path.is_absolute() and "\0" not in module.path:
+        yield path, symfs
+        yield Path("/", path.name), symfs
 
 
 def _left_over(module: Module, budget: ReadBudget | None) -> ModuleFile | None:

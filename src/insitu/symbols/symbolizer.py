@@ -8,17 +8,20 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from insitu.symbols import debuginfod
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap, python_function, read_jit_map
 from insitu.symbols.kallsyms import ALL, CODE, Kallsyms, read_kallsyms
 from insitu.symbols.kallsyms import remedy as kallsyms_remedy
-from insitu.symbols.module_files import ModuleFile, open_module
+from insitu.symbols.module_files import Missing, ModuleFile, open_module
 from insitu.symbols.module_names import VDSO, is_anonymous, is_of_one_process
 from insitu.symbols.module_symbols import ModuleSymbols, unknown_frames
 from insitu.symbols.read_budget import ReadBudget
 from insitu.symbols.vdso import read_vdso
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     import numpy as np
     from numpy.typing import NDArray
 
@@ -34,6 +37,8 @@ JIT_MODULE = "[jit]"
 
 
 _MAX_NOTES: Final = 20
+_SHOWN_FILES: Final = 4
+_SHOWN_DIGITS: Final = 16  # of a build id
 
 
 class Symbolizer:
@@ -44,13 +49,20 @@ class Symbolizer:
     """
 
     def __init__(
-        self, *, kallsyms: bytes | None = None, live: bool = True, inlines: bool = True, demangles: bool = True
+        self,
+        *,
+        kallsyms: bytes | None = None,
+        live: bool = True,
+        inlines: bool = True,
+        demangles: bool = True,
+        symfs: Path | None = None,
     ) -> None:
         """``kallsyms`` is the text of the recorded kernel's /proc/kallsyms; without it that of this kernel is read.
 
         ``live`` False is for recordings made elsewhere: neither this machine's processes nor its kernel are asked,
         and its files only by path and build id. ``inlines`` False leaves inlined frames out, ``demangles`` False
-        leaves names as the symbol tables have them.
+        leaves names as the symbol tables have them. ``symfs`` is a directory with the files of the machine that the
+        recording is of.
         """
         self._kallsyms_text = kallsyms
         self._live = live
@@ -61,12 +73,18 @@ class Symbolizer:
         self._jit_maps: dict[int, JitMap | None] = {}
         self._kallsyms: dict[bytes, Kallsyms] = {}
         self._notes: list[str] = []
+        self._missing: dict[Module, Missing] = {}
+        self._symfs = symfs
         self._budget = ReadBudget()
 
     @property
     def notes(self) -> list[str]:
         """What could not be symbolized so far and why, with its remedy: lines to show to the user."""
-        notes = [*self._notes, *(note for symbols in self._by_file.values() for note in symbols.notes)]
+        notes = [
+            *self._notes,
+            *_missing_notes(self._missing),
+            *(note for symbols in self._by_file.values() for note in symbols.notes),
+        ]
         if len(notes) > _MAX_NOTES:
             notes[_MAX_NOTES - 1 :] = [f"{len(notes) - _MAX_NOTES + 1} more files have no symbols or no lines"]
         return notes
@@ -150,14 +168,18 @@ class Symbolizer:
         return self._modules[key]
 
     def _open(self, module: Module) -> ModuleSymbols | None:
-        file = (
-            self._vdso(module) if module.path == VDSO else open_module(module, live=self._live, budget=self._budget)
-        )
-        if file is None:
+        found: ModuleFile | Missing | None
+        if module.path == VDSO:
+            found = self._vdso(module)
+        else:
+            found = open_module(module, live=self._live, budget=self._budget, symfs=self._symfs)
+        if isinstance(found, Missing) and module.path.startswith("/") and not is_of_one_process(module.path):
+            self._missing[module] = found
+        if not isinstance(found, ModuleFile):
             return None
-        made = ModuleSymbols(file, module.path, inlines=self._inlines, demangles=self._demangles)
+        made = ModuleSymbols(found, module.path, inlines=self._inlines, demangles=self._demangles)
         # Processes share files: one with the same build id need not be read twice.
-        return self._by_file.setdefault((module.path, file.elf.build_id or file.elf.identity), made)
+        return self._by_file.setdefault((module.path, found.elf.build_id or found.elf.identity), made)
 
     def _vdso(self, module: Module) -> ModuleFile | None:
         elf = read_vdso(compat=module.compat) if self._live else None
@@ -194,6 +216,24 @@ class Symbolizer:
                 f"({kallsyms_remedy()})"
             )
         return kallsyms
+
+
+def _missing_notes(missing: Mapping[Module, Missing]) -> list[str]:
+    """Which files were not found, and which are others now, with their build ids; and what would help."""
+    notes = []
+    for what, are_others in (("not here", False), ("others now", True)):
+        files = {
+            module.path: f"{module.path} ({module.build_id[:_SHOWN_DIGITS] or 'no build id'}"
+            + (f", here {found.here[:_SHOWN_DIGITS]})" if are_others else ")")
+            for module, found in missing.items()
+            if bool(found.here) == are_others
+        }
+        if files:
+            more = f" and {len(files) - _SHOWN_FILES} more" if len(files) > _SHOWN_FILES else ""
+            count = "1 file is" if len(files) == 1 else f"{len(files)} files are"
+            listed = ", ".join([*files.values()][:_SHOWN_FILES])
+            notes.append(f"no symbols: {count} {what}: {listed}{more} (--symfs DIR, or {debuginfod.advice()})")
+    return notes
 
 
 def _jit_frame(name: str) -> Frame:

@@ -69,7 +69,7 @@ def import_perf_data(path: Path, writer: SessionWriter, options: ImportOptions) 
         command=known.command,
         sources=[{"id": recording.source, "kind": "perf", "options": sampled}],
     )
-    convert_perf(recording, writer, as_perf=options.as_perf)
+    convert_perf(recording, writer, as_perf=options.as_perf, symfs=options.symfs)
     writer.notes += [*known.notes, *recording.notes]
 
 
