@@ -152,7 +152,7 @@ class Symbolizer:
     # For both
 
     def python_trampolines(self, module: Module, addresses: U64) -> NDArray[np.bool_] | None:
-        """Which addresses of memory that is no file are in CPython's perf trampolines; None: none is."""
+        """Which addresses of memory that is not a file are in CPython's perf trampolines; None: none is."""
         jit_map = self._jit_map(module.pid) if is_of_one_process(module.path) else None
         return jit_map.are_python(addresses) if jit_map is not None else None
 

@@ -79,7 +79,7 @@ class Unwinder:
         """See `unwind` for what the arguments mean. With ``mark_cut`` CUT follows on ``max_depth`` frames.
 
         So it does where no caller is found although there must be one.
-        ``trampolines`` says which addresses of memory that is no file are in CPython's perf trampolines.
+        ``trampolines`` says which addresses of memory that is not a file are in CPython's perf trampolines.
         """
         self._max_depth = max(max_depth, 1)
         self._mark_cut = mark_cut

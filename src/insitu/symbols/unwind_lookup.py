@@ -29,7 +29,7 @@ U64 = NDArray[np.uint64]
 
 
 Trampolines = Callable[[Module, U64], NDArray[np.bool_] | None]
-"""Which addresses of a module that is no file are in CPython's perf trampolines; None: none is."""
+"""Which addresses of a module that is not a file are in CPython's perf trampolines; None: none is."""
 
 
 class RowLookup:
@@ -118,7 +118,7 @@ class RowLookup:
         return rows
 
     def _in_trampolines(self, some: I64, keys: U64, module: Module) -> I64:
-        """Those of ``some`` keys of a module that is no file which are in trampolines."""
+        """Those of ``some`` keys of a module that is not a file which are in trampolines."""
         if self._trampolines is None:
             return some[:0]
         found = self._trampolines(module, keys[some] & np.uint64((1 << _ADDRESS_BITS) - 1))
