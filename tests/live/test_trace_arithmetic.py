@@ -75,3 +75,37 @@ def test_literals_are_the_numbers_they_spell() -> None:
     script = f"BEGIN {{ {' '.join(f'print({each});' for each in spelled)} exit(); }}"
     with insitu.trace(script, seconds=100) as trace:
         assert list(trace.events()) == list(spelled.values())
+
+
+@pytest.fixture(params=[True, False], ids=["fetching atomics", "none, as before Linux 5.12"])
+def _fetching(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    """Kernels with and without them; what is compiled for one is not to be found by the other."""
+    monkeypatch.setattr("insitu.probe.codegen.maps.knows_fetching_atomics", lambda: request.param)
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+
+
+@pytest.mark.usefixtures("_fetching")
+@pytest.mark.parametrize("place", ["$x", "@x", "@x[1, comm]", '@x["key"]'])
+def test_steps_have_the_value_before_or_after_as_in_c(place: str) -> None:
+    steps = f'printf("%d %d %d %d", {place}++, ++{place}, {place}--, --{place});'
+    with insitu.trace(f'begin {{ {place} = 10; {steps} {place} += 0; printf(" %d", {place}); exit(); }}') as trace:
+        trace.wait()
+        assert trace.text == "10 12 12 10 10"
+
+
+@pytest.mark.usefixtures("_fetching")
+def test_steps_of_pointers_and_missing_elements_count_too() -> None:
+    script = """
+        begin {
+            @p = (int32 *)1000;
+            printf("%d %d ", @p++, --@p);
+            printf("%d %d %d ", @a[1]++, @a[1]++, --@a[2]);
+            @bare[3]--; --@bare[3];
+            while (@i++ < 5) { @rounds++; }
+            printf("%d %d %d", @bare[3], @rounds, @i);
+            exit();
+        }
+    """
+    with insitu.trace(script) as trace:
+        trace.wait()
+        assert trace.text == "1000 1000 0 1 -1 -2 5 6"

@@ -84,6 +84,24 @@ def test_long_loops_are_callbacks_where_the_kernel_has_them(
     assert Helper.LOOP not in _calls(compiled(script).programs[0].code)
 
 
+@pytest.mark.parametrize(
+    ("script", "fetches"),
+    [("BEGIN { @x++; @y[1]--; }", False), ("BEGIN { $n = @x++; @y[1] = $n; }", True)],
+)
+def test_only_steps_whose_value_is_used_need_kernels_with_fetching_atomics(
+    script: str, fetches: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def atomics() -> set[int]:
+        code = compiled(script).programs[0].code
+        return {immediate for opcode, _, _, immediate in struct.iter_unpack("<BBhi", code) if opcode == 0xDB}
+
+    add, fetch_add = 0, 1  # the immediates of BPF_ATOMIC, include/uapi/linux/bpf.h
+    monkeypatch.setattr("insitu.probe.codegen.maps.knows_fetching_atomics", lambda: True)
+    assert atomics() == {fetch_add if fetches else add}
+    monkeypatch.setattr("insitu.probe.codegen.maps.knows_fetching_atomics", lambda: False)
+    assert atomics() == {add}
+
+
 def test_loops_may_be_nested_as_deep_as_the_kernel_lets_functions_call() -> None:
     def nested(depth: int) -> str:
         body = "@n++;"

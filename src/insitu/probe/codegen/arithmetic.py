@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from insitu.probe import ast
+from insitu.probe.codegen import maps
 from insitu.probe.codegen.comparisons import equal_strings, equal_values
 from insitu.probe.codegen.integers import divide, narrowed, scalar_layout
 from insitu.probe.codegen.lowering import Lowering, Remote, Store, Value
-from insitu.probe.codegen.maps import step
 from insitu.probe.passes.check.folding import number
 from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, is_scalar, promoted, stored_size
 
-__all__ = ["STORES", "VALUES", "address"]
+__all__ = ["STORES", "VALUES", "address", "step"]
 
 _PLAIN = {"+": "add", "-": "sub", "*": "mul", "&": "and", "|": "or", "^": "xor"}
 _COMPARISONS = {"==": ("eq", "eq"), "!=": ("ne", "ne"), "<": ("slt", "ult"), ">": ("sgt", "ugt")} | {
@@ -203,12 +203,13 @@ def _type_of(low: Lowering, node: ast.TypeOf) -> str:
     return str(offset)
 
 
-def _step(low: Lowering, node: ast.Step) -> str:
+def step(low: Lowering, node: ast.Step, *, used: bool = True) -> str:
+    """``$x++`` and its like; its value is right only when it is said to be ``used``."""
     delta = node.delta
     if isinstance(node.type, Pointer):
         delta *= low.structures.target(node.type).size or 1
     if isinstance(node.target, ast.MapAccess):
-        return step(low, node.target, delta, postfix=node.postfix)
+        return maps.step(low, node.target, delta, postfix=node.postfix, used=used)
     assert isinstance(node.target, ast.Variable)
     pointer, _ = low.variable(node.target)
     before = low.emit.load(pointer)
@@ -250,7 +251,7 @@ VALUES: Mapping[type[ast.Expression], Value] = {
     ast.Ternary: _ternary,
     ast.Cast: _cast,
     ast.TypeOf: _type_of,
-    ast.Step: _step,
+    ast.Step: step,
     ast.BlockExpression: _block_value,
 }
 STORES: Mapping[type[ast.Expression], Store] = {

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 
+from insitu.kernel.bpf_helpers import knows_fetching_atomics
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation, Average, Maximum, Minimum
@@ -31,6 +32,9 @@ __all__ = [
     "lookup",
     "step",
 ]
+
+
+_NO_EXIST = 1  # BPF_NOEXIST
 
 
 def _map(low: Lowering, node: ast.MapAccess) -> tuple[int, MapLayout]:
@@ -185,31 +189,48 @@ def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> N
             update(low, number, key_pointer(low, node, layout), value)
 
 
-def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool) -> str:
-    """``@x++``: an atomic addition in place."""
+def step(low: Lowering, node: ast.MapAccess, delta: int, *, postfix: bool, used: bool) -> str:
+    """``@x++``: an atomic addition in place. ``used``: somebody wants its value."""
     emit = low.emit
     number, layout = _map(low, node)
     if layout.key is None:
         pointer = emit.map_value(number)
-        before = emit.value(f"atomicrmw add ptr {pointer}, i64 {delta} monotonic")
+        before = _add(low, pointer, delta, fetch=used)
         emit.store("1", emit.offset(pointer, 8))
         return before if postfix else emit.op("add", before, str(delta))
     with low.temporaries():
         key = key_pointer(low, node, layout)
-        pointer = lookup(low, number, key)
+        there = lookup(low, number, key)
+        begun = emit.block_name
         found, missing, end = emit.label(), emit.label(), emit.label()
-        emit.branch_if(emit.is_null(pointer), missing, found)
-        emit.block(found)
-        before = emit.value(f"atomicrmw add ptr {pointer}, i64 {delta} monotonic")
-        emit.branch(end)
+        emit.branch_if(emit.is_null(there), missing, found)
         emit.block(missing)
+        # A zero first: another CPU may do the same now.
         value = low.temporary(8)
-        emit.store(str(delta), value)
-        update(low, number, key, value)
+        emit.store("0", value)
+        update(low, number, key, value, _NO_EXIST)
+        made = lookup(low, number, key)
         came_from = emit.block_name
+        emit.branch_if(emit.is_null(made), end, found)
+        emit.block(found)
+        before = _add(low, emit.phi("ptr", (there, begun), (made, came_from)), delta, fetch=used)
         emit.block(end)
         before = emit.phi("i64", (before, found), ("0", came_from))
     return before if postfix else emit.op("add", before, str(delta))
+
+
+def _add(low: Lowering, pointer: str, delta: int, *, fetch: bool) -> str:
+    """Add to a number in a map atomically: with ``fetch``, what it was before.
+
+    LLVM makes an instruction that fetches of any ordering but a relaxed one. Kernels without such instructions read
+    the number first: another CPU may add to it in between, which the value then lacks, but never the map.
+    """
+    emit = low.emit
+    if fetch and knows_fetching_atomics():
+        return emit.value(f"atomicrmw add ptr {pointer}, i64 {delta} seq_cst")
+    before = emit.load(pointer) if fetch else "0"
+    emit.emit(f"{emit.name_register()} = atomicrmw add ptr {pointer}, i64 {delta} monotonic")
+    return before
 
 
 def delete(low: Lowering, node: ast.MapAccess) -> str:

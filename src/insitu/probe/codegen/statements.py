@@ -8,6 +8,7 @@ from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen import maps
 from insitu.probe.codegen.aggregations import update
+from insitu.probe.codegen.arithmetic import step
 from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
 from insitu.probe.types import VOID, is_scalar
 
@@ -18,7 +19,9 @@ def _expression(low: Lowering, node: ast.ExpressionStatement) -> None:
     with low.temporaries():
         expression = node.expression
         assert expression.type is not None
-        if is_scalar(expression.type) or isinstance(
+        if isinstance(expression, ast.Step):
+            step(low, expression, used=False)
+        elif is_scalar(expression.type) or isinstance(
             expression, ast.Call | ast.FunctionCall | ast.BlockExpression | ast.Ternary
         ):
             low.value(expression)
