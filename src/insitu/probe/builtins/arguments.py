@@ -13,7 +13,7 @@ from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.memory import argument_value
 from insitu.probe.passes.check.members import argument_of, argument_type, known_arguments
-from insitu.probe.providers.base import Argument, Primitive, UserStack
+from insitu.probe.providers.base import MAX_OPERANDS, Argument, Primitive, UserStack
 from insitu.probe.types import INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Tuple, Type
 
 if TYPE_CHECKING:
@@ -64,6 +64,7 @@ def _store_args(low: Lowering, node: Mention, pointer: str) -> None:
 
 # Registers, arguments, return values
 
+_MAX_SLOTS = 12  # MAX_BPF_FUNC_ARGS of include/linux/bpf.h
 _HAS_REGISTERS = ("pt_regs", "perf_event")
 
 
@@ -76,10 +77,10 @@ def _check_argument(checker: Checker, node: Mention) -> Type:
             f"{node.name} is not available when a function returns", node, remedy="save it in a map at the entry"
         )
     if traits.numbered == "slots" and not on_stack:
+        if number >= _MAX_SLOTS:
+            raise checker.error(f"there is no {node.name}: a tracepoint has at most {_MAX_SLOTS} arguments", node)
         return UINT64
     if traits.numbered == "operands":
-        if checker.clause.arguments is None:
-            checker.clause.arguments = checker.usdt_arguments()
         if not any(a.name == node.name for a in checker.clause.arguments or ()):
             raise checker.error(f"{point.name} has no {node.name}", node)
         return UINT64
@@ -143,7 +144,7 @@ BUILTINS: tuple[Builtin, ...] = (
     *variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind),
     *variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context)),
     *variable("args", _check_args, store=_store_args),
-    *variable(" ".join(f"arg{n}" for n in range(10)), _check_argument, value=_argument),
+    *variable(" ".join(f"arg{n}" for n in range(MAX_OPERANDS)), _check_argument, value=_argument),
     *variable(" ".join(f"sarg{n}" for n in range(10)), _check_argument, value=_stack_argument),
     *variable("retval", _check_retval, value=_retval),
     *function("reg", (1, 1), _check_reg, value=lambda low, call: low.register(low.text(call.arguments[0]))),

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from insitu.probe import ast
 from insitu.probe.codegen import maps
 from insitu.probe.codegen.comparisons import equal_strings, equal_values
-from insitu.probe.codegen.integers import divide, narrowed, scalar_layout
+from insitu.probe.codegen.integers import divide, narrowed, scalar_layout, signed64
 from insitu.probe.codegen.lowering import Lowering, Remote, Store, Value
 from insitu.probe.passes.check.folding import number
 from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, is_scalar, promoted, stored_size
@@ -21,20 +21,15 @@ _COMPARISONS = {"==": ("eq", "eq"), "!=": ("ne", "ne"), "<": ("slt", "ult"), ">"
 }
 
 
-def _signed64(value: int) -> str:
-    value &= 2**64 - 1
-    return str(value - 2**64 if value >= 2**63 else value)
-
-
 def _integer(low: Lowering, node: ast.Integer) -> str:
-    return _signed64(node.value)
+    return signed64(node.value)
 
 
 def _positional(low: Lowering, node: ast.Positional) -> str:
     if node.index == 0:
         return str(len(low.parameters))
     given = low.parameters[node.index - 1] if node.index <= len(low.parameters) else ""
-    return _signed64(number(given) or 0)
+    return signed64(number(given) or 0)
 
 
 def _unary(low: Lowering, node: ast.Unary) -> str:

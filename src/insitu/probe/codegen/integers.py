@@ -16,12 +16,19 @@ __all__ = [
     "negative",
     "not_zero",
     "scalar_layout",
+    "signed64",
 ]
 
 
 def scalar_layout(kind: Type | None) -> tuple[int, bool]:
     """Bytes and signedness of a scalar as C lays it out."""
     return (kind.bytes, kind.signed) if isinstance(kind, Integer) else (8, False)
+
+
+def signed64(value: int) -> str:
+    """A number of 64 bits as LLVM's i64 is written."""
+    value &= 2**64 - 1
+    return str(value - 2**64 if value >= 2**63 else value)
 
 
 def divide(low: Lowering, operator: str, left: str, right: str, *, signed: bool) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from insitu.probe import ast
-from insitu.probe.codegen.integers import narrowed, scalar_layout
+from insitu.probe.codegen.integers import narrowed, scalar_layout, signed64
 from insitu.probe.codegen.lowering import Local, Lowering, Place, PlaceOf, Remote, Store, Value
 from insitu.probe.passes.check.dialect import named_constant
 from insitu.probe.passes.check.members import is_args
@@ -53,7 +53,7 @@ def _data_location(low: Lowering, load: DataLocation) -> str:
 def _operand(low: Lowering, load: Operand) -> str:
     emit = low.emit
     if load.constant is not None:
-        return str(load.constant)
+        return signed64(load.constant)
     if not load.memory:
         assert load.register is not None
         value = low.load_context(load.register, 8)

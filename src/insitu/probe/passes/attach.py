@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import re
 from collections.abc import Iterable
 
 from msgspec import Struct
@@ -72,13 +73,13 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
                 text.parts[0], str(text), function=text.parts[-1], in_binary=provider.traits.in_binary
             )
             found = [(provider, point)]
-        for provider, points in _grouped(found, not absent and ("args" in uses or "retval" in uses), context):
+        for provider, points in _grouped(found, set() if absent else uses, context):
             numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
             number += len(points)
             try:
                 kind = provider.program(numbered[0], context)
                 walks = kind.context == "iterator"
-                wanted = walks or uses & {"args", "retval"}
+                wanted = walks or _reads_arguments(provider, uses)
                 arguments = provider.arguments(numbered[0], context) if wanted else None
             except InsituError as error:
                 if absent:
@@ -132,8 +133,15 @@ def _located(error: InsituError, source: Source, text: ast.AttachText) -> Script
     return ScriptError(message, source, text.span, remedy=error.remedy)
 
 
+def _reads_arguments(provider: Provider, uses: set[str]) -> bool:
+    """Whether a body that uses these names asks for Provider.arguments()."""
+    if uses & {"args", "retval"}:
+        return True
+    return provider.traits.numbered == "operands" and any(re.fullmatch(r"arg\d+", name) for name in uses)
+
+
 def _grouped(
-    found: list[tuple[Provider, AttachPoint]], by_arguments: bool, context: Context
+    found: list[tuple[Provider, AttachPoint]], uses: set[str], context: Context
 ) -> list[tuple[Provider, list[AttachPoint]]]:
     """Points that one program can serve, together; the order of first appearance is kept."""
     groups: dict[object, tuple[Provider, list[AttachPoint]]] = {}
@@ -141,6 +149,7 @@ def _grouped(
         kind = provider.program(point, context)
         key: object = index
         if kind.shared:
+            by_arguments = _reads_arguments(provider, uses)
             arguments = tuple(provider.arguments(point, context) or ()) if by_arguments else ()
             key = (id(provider), point.kind, kind, arguments)
         groups.setdefault(key, (provider, []))[1].append(point)

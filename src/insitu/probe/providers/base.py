@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from insitu.symbols.elf import Elf
 
 __all__ = [
+    "MAX_OPERANDS",
     "AbsentError",
     "Argument",
     "AttachPoint",
@@ -36,6 +37,9 @@ __all__ = [
     "Traits",
     "UserStack",
 ]
+
+
+MAX_OPERANDS = 64  # of a USDT probe: what arg0, arg1 ... can name. <sys/sdt.h> makes up to 12, other producers more
 
 
 class AbsentError(InsituError):

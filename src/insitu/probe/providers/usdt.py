@@ -8,6 +8,7 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel.calling_convention import MACHINE, Part
 from insitu.probe.providers.base import (
+    MAX_OPERANDS,
     AbsentError,
     Argument,
     AttachPoint,
@@ -34,7 +35,6 @@ from insitu.symbols.usdt_notes import usdt_probes
 
 __all__ = ["PROVIDERS", "parse_operands"]
 
-_MAX_OPERANDS = 12
 _MAX_SEMAPHORE = 1 << 32  # what the uprobe PMU's config has room for
 
 # One operand: size (negative: signed), "@", then a constant, a register, or memory, in the assembler's spelling.
@@ -64,7 +64,7 @@ class Usdt:
         return sharing(limited(found, spec, context))
 
     def _points(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
-        path, provider, name = _split(spec)
+        path, provider, name = _split(spec, context)
         found = []
         for file in binaries(path, context, spec):
             elf, place = open_binary(file, context)
@@ -82,11 +82,12 @@ class Usdt:
         return found
 
     def _unknown(self, spec: AttachSpec, context: Context) -> AbsentError:
-        path, _, name = _split(spec)
+        path, _, name = _split(spec, context)
         elves = [open_binary(file, context)[0] for file in binaries(path, context, spec)]
         known = [probe.name for elf in elves for probe in usdt_probes(elf)]
         if not known:
-            return AbsentError(f"{path} has no USDT probes", remedy="build it with an option such as --with-dtrace")
+            where = path if spec.parts[0] else f"process {context.pid}"
+            return AbsentError(f"{where} has no USDT probes", remedy="build it with an option such as --with-dtrace")
         return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists them")
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
@@ -105,12 +106,18 @@ class Usdt:
         return self._points(pattern, context)
 
 
-def _split(spec: AttachSpec) -> tuple[str, str, str]:
-    """Path, provider and name; the latter two are patterns. A single name is one of any provider."""
-    if not 1 <= len(spec.parts) <= 3 or not spec.parts[0]:
+def _split(spec: AttachSpec, context: Context) -> tuple[str, str, str]:
+    """Path, provider and name; the latter two are patterns. A single name is one of any provider, as is none.
+
+    Of a process that is given, no path means all files of which it has mapped code.
+    """
+    if not 1 <= len(spec.parts) <= 3:
         raise InsituError(f"{spec}: expected usdt:BINARY:PROVIDER:NAME or usdt:BINARY:NAME", status=2)
     path, *names = spec.parts
-    return path, names[0] if len(names) == 2 else "*", names[-1] if names else "*"
+    if not path and context.pid is None:
+        raise InsituError(f"{spec}: expected a binary", remedy="name one, or give a process with -p", status=2)
+    provider = names[0] if len(names) == 2 else ""
+    return path or "*", provider or "*", names[-1] if names else "*"
 
 
 def _integer(operand: Operand) -> str:
@@ -121,7 +128,7 @@ def parse_operands(text: str) -> list[Operand]:
     """The operands of a probe: ``-4@%edi 8@-16(%rbp) 4@$7``. :raises InsituError: for one that cannot be read."""
     matches = list(_OPERAND.finditer(text))
     read = "".join(match[0] for match in matches)
-    if len(matches) > _MAX_OPERANDS or read.replace(" ", "") != text.replace(" ", ""):
+    if len(matches) > MAX_OPERANDS or read.replace(" ", "") != text.replace(" ", ""):
         raise InsituError(f"cannot read the operands {text[:80]!r} of a USDT probe")
     return [_operand(int(match["size"]), match["place"].strip()) for match in matches]
 
@@ -131,7 +138,7 @@ def _operand(size: int, place: str) -> Operand:
     if width not in (1, 2, 4, 8):
         raise InsituError(f"cannot read a USDT operand of {width} bytes ({place[:40]})")
     if match := _CONSTANT.fullmatch(place):
-        return Operand(width, signed, constant=int(match["number"], 0))
+        return Operand(width, signed, constant=_cut(int(match["number"], 0), width, signed))
     if (match := _REGISTER.fullmatch(place)) and (part := MACHINE.registers.get(match["name"])):
         return Operand(width, signed, register=part.offset, shift=part.shift)
     if match := _X86_MEMORY.fullmatch(place) or _ARM_MEMORY.fullmatch(place):
@@ -148,6 +155,11 @@ def _operand(size: int, place: str) -> Operand:
             displacement=int(groups["displacement"] or "0", 0),
         )
     raise InsituError(f"cannot read the operand {place[:40]!r} of a USDT probe")
+
+
+def _cut(value: int, width: int, signed: bool) -> int:
+    """A number as ``width`` bytes hold it."""
+    return int.from_bytes((value & (1 << 8 * width) - 1).to_bytes(width, "little"), "little", signed=signed)
 
 
 def _address_register(name: str | None) -> int | None:

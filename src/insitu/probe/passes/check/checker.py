@@ -23,7 +23,7 @@ from insitu.probe.passes.check.dialect import (
 )
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.scopes import plain_name
-from insitu.probe.providers.base import Argument, Context
+from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
 from insitu.probe.types import UNKNOWN, VOID, Array, Pointer, Record, Space, String, Tuple, Type, Unknown, is_scalar
@@ -296,10 +296,6 @@ class Checker:
         return widened(found)
 
     # What builtins ask
-
-    def usdt_arguments(self) -> list[Argument]:
-        """The operands of the static probe of the current clause."""
-        return self.clause.provider.arguments(self.clause.points[0], self.context) or []
 
     def kernel_address(self, name: str) -> int | None:
         """The address of a kernel symbol, or None."""

@@ -80,7 +80,7 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
             mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
         except OSError:
             raise InsituError(f"no process {context.pid}, or no permission to trace it") from None
-        files = sorted(path for path in mapped if path.startswith("/"))
+        files = sorted(path for path in mapped if path.startswith("/") and _is_elf(path, root))
         return files if text == "*" else [path for path in files if Path(path).match(text)]
     if has_wildcard(text):
         # Only stars are special, as everywhere in attach points; pathlib's glob refuses some of what users write.
