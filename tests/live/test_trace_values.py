@@ -11,6 +11,8 @@ import pytest
 
 import insitu
 
+from .tracing import run_trace
+
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
 
@@ -290,3 +292,79 @@ def test_in_a_session_members_of_structs_can_be_asked_for(described: Path, tmp_p
     command = [sys.executable, "-m", "insitu", "sql", str(tmp_path / "run.insitu"), "--format", "csv", query]
     done = subprocess.run(command, check=True, capture_output=True, text=True, timeout=300)
     assert done.stdout.splitlines()[-1] == "second,-4,3,42,6"
+
+
+_FULL_TYPES = """
+struct full { char id[4]; char eight[8]; char part[6]; unsigned char mac[6]; signed char tiny[3]; char one[1];
+    char pairs[2][3]; char large[70]; };
+"""
+_FULL_TEXT = "0123456789" * 7
+_FULL_SOURCE = (
+    _FULL_TYPES
+    + f"""
+__attribute__((noinline)) void take(struct full *p) {{ asm volatile("" :: "r"(p) : "memory"); }}
+int main(void)
+{{
+    struct full f = {{"AAAA", "12345678", "ab\\0cd", {{1, 2, 3, 4, 5, 99}}, {{-1, 2, 3}}, {{'z'}},
+        {{"abc", "de"}}, "{_FULL_TEXT}"}};
+    take(&f);
+}}
+"""
+)
+
+
+@pytest.fixture(scope="module")
+def full(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A program whose char arrays are full: they have no zero."""
+    return _built(tmp_path_factory.mktemp("full"), _FULL_SOURCE, "-g")
+
+
+def _at_take(full: Path, definitions: str, pointer: str, body: str) -> list[str]:
+    script = f"{definitions} uprobe:{full}:take {{ $p = {pointer}; {body} }}"
+    return [line for line in run_trace("-c", str(full), "-e", script).stdout.splitlines() if line]
+
+
+@pytest.mark.parametrize(
+    ("definitions", "pointer"),
+    [("", "args.p"), (_FULL_TYPES, "(struct full *)arg0")],
+    ids=["described by DWARF", "defined in the script"],
+)
+def test_char_arrays_without_a_zero_keep_their_last_byte(full: Path, definitions: str, pointer: str) -> None:
+    body = """
+        printf("%s %s %s %s %s\\n", $p->id, $p->eight, $p->part, $p->one, $p->large);
+        printf("%d %d %d\\n", strlen($p->id), strlen($p->eight), strlen($p->part));
+        printf("%d %d %d", $p->id == "AAAA", $p->id == "AAA", $p->id == "AAAAA");
+        printf(" %d %d %d\\n", $p->eight == "12345678", $p->eight == "123456789", $p->part == "ab");
+        printf("%s %s %s\\n", str($p->id), str($p->mac), str($p->eight, 3));
+        $copy = *$p; $eight = $copy.eight;
+        printf("%s %s %s %s %d\\n", $copy.id, $eight, str($copy.id), str($eight, 3), $eight == $p->eight);
+        print(*$p);
+        @[$p->id, $p->eight] = $p->one;
+        print(@);
+        clear(@);
+    """
+    values = ".id = AAAA, .eight = 12345678, .part = ab, .mac = [1,2,3,4,5,99], .tiny = [-1,2,3], .one = z, "
+    assert _at_take(full, definitions, pointer, body) == [
+        f"AAAA 12345678 ab z {_FULL_TEXT}",
+        "4 8 2",
+        "1 0 0 1 0 1",
+        "AAAA \x01\x02\x03\x04\x05c 123",
+        "AAAA 12345678 AAAA 123 1",
+        f"{{ {values}.pairs = [abc,de], .large = {_FULL_TEXT} }}",
+        "@[AAAA, 12345678]: z",
+    ]
+
+
+def test_an_array_of_unsigned_char_is_the_same_type_from_dwarf_and_from_a_script(full: Path) -> None:
+    definitions = _FULL_TYPES.replace("struct full", "struct own")
+    body = "$q = (struct own *)arg0; @m = $p->mac; @m = $q->mac; print($p->mac == $q->mac); print(@m); clear(@m);"
+    lines = _at_take(full, definitions, "args.p", body)
+    assert lines[1:2] == ["@m: [1,2,3,4,5,99]"]
+    assert lines[0] in ("1", "true")
+
+
+def test_full_char_arrays_are_whole_in_events(full: Path) -> None:
+    script = f'uprobe:{full}:take {{ $c = *args.p; emit("x", (id=args.p->id, large=args.p->large, copy=$c.large)); }}'
+    with insitu.trace(script, command=str(full)) as trace:
+        table = trace.wait().tables["x"]
+        assert table.select("id", "large", "copy").rows() == [("AAAA", _FULL_TEXT, _FULL_TEXT)]

@@ -90,10 +90,9 @@ class Structures:
         """
         if name.name == "string" and not name.tag and not name.pointers:
             return String(name.array[0] if name.array else 1)  # it grows with what it is given
-        base = self.around(self._named(name, space), name, space)
-        if isinstance(base, Array) and name.name == "char" and not name.pointers and len(name.array) == 1:
-            return String(base.count)
-        return base
+        if name.name == "char" and not name.pointers and name.array and name.array[-1]:
+            return self.around(String(name.array[-1]), replace(name, array=name.array[:-1]), space)
+        return self.around(self._named(name, space), name, space)
 
     @staticmethod
     def around(base: Type, name: ast.TypeName, space: Space) -> Type:
@@ -313,6 +312,7 @@ class Structures:
         match = _DECLARATION.match(re.sub(r"\b(const|volatile|__user|__rcu)\b", " ", described.declaration))
         plain = Integer(described.size if described.size in (1, 2, 4, 8) else 8, described.signed)
         base: Type = plain
+        words = ""
         if match:
             tag, words, stars = match.group(1) or "", " ".join(match.group(2).split()), match.group(3)
             if stars:
@@ -326,7 +326,7 @@ class Structures:
                 base = replace(plain, enum="bool")
         if described.count is None:
             return base
-        if isinstance(base, Integer) and base.bytes == 1 and "char" in described.declaration:
+        if isinstance(base, Integer) and words == "char":
             return String(described.count)
         return Array(base, described.count)
 
@@ -369,7 +369,7 @@ def _alignment(kind: Type) -> int:
 
 
 def _is_char(described: btf.Type) -> bool:
-    """char and unsigned char are text; u8 and its like, names for the latter, are numbers."""
+    """Arrays of char are text; those of unsigned char, u8 and other names for these are numbers."""
     from insitu.symbols.btf import Kind
 
     while described.kind in (Kind.CONST, Kind.VOLATILE):

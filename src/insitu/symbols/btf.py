@@ -330,9 +330,9 @@ class Type:
 
     @property
     def character(self) -> bool:
-        """Whether it is a char, of any sign: no compiler encodes this in BTF, so the name decides."""
+        """Whether it is C's char, the type of text: no compiler encodes this in BTF, so the name decides."""
         type_ = self.strip()
-        return type_.kind == Kind.INT and type_._words[2] == 1 and type_.name.endswith("char")
+        return type_.kind == Kind.INT and type_._words[2] == 1 and type_.name == "char"
 
     @property
     def members(self) -> list[Member]:

@@ -76,6 +76,8 @@ def canonical(words: list[str]) -> str:
     """``long unsigned int`` -> ``unsigned long``."""
     if not set(words) <= C_WORDS:
         return words[-1]
+    if {"signed", "char"} <= set(words):
+        return "int8"  # a type apart from char, whose arrays are text
     unsigned = "unsigned " if "unsigned" in words else ""
     for size in ("char", "short"):
         if size in words:

@@ -100,12 +100,11 @@ def _append(low: Lowering, kind: Type, value: ast.Expression, pointer: str) -> s
     with low.temporaries():
         if isinstance(kind, String):
             place = low.place(value)
-            limit = kind.capacity
             if isinstance(place, Local):
-                # One byte more than the string may have: the helper ends what it copies with a zero.
-                limit += not place.inner
                 place = Remote(emit.address(place.pointer), Space.KERNEL)
-            return emit.op("sub", low.read_text(pointer, limit, place), "1")
+            if place.terminated:
+                return emit.op("sub", low.read_text(pointer, kind.capacity, place), "1")
+            return low.read_characters(pointer, place, kind.capacity)
         held = low.local(value)
         length = bounded(low, kind, emit.load(held))
         low.read(pointer, length, Remote(emit.address(emit.offset(held, 8)), Space.KERNEL))

@@ -20,6 +20,7 @@ from insitu.probe.types import (
     String,
     Type,
     Unknown,
+    stored_size,
 )
 
 if TYPE_CHECKING:
@@ -83,6 +84,8 @@ def _check_str(checker: Checker, call: ast.Call) -> Type:
         return String(min(len(subject.value) + 1, max(capacity, 1)))
     if isinstance(subject.type, String):
         return String(min(subject.type.capacity, capacity)) if len(call.arguments) > 1 else subject.type
+    if isinstance(subject.type, Array) and subject.type.count:
+        capacity = min(capacity, subject.type.size + 1)
     return String(capacity)
 
 
@@ -97,13 +100,16 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
         return
     limit = _limit(low, call, capacity)
     place = address_of(low, subject)
-    if isinstance(place, Local):
-        assert subject.type is not None
+    if isinstance(place, Local) and isinstance(subject.type, String) and len(call.arguments) == 1:
         low.convert(place, subject.type, pointer, call.type)
-        if capacity % 8 or capacity < subject.type.size:
-            low.emit.store("0", low.emit.offset(pointer, capacity - 1), 1)
         return
-    low.read_string(pointer, capacity, place, limit)
+    if isinstance(place, Local):
+        place = Remote(low.emit.address(place.pointer), Space.KERNEL)
+    if limit == capacity and isinstance(subject.type, String | Array) and subject.type.size <= capacity:
+        low.emit.zero(pointer, stored_size(call.type))
+        low.read_characters(pointer, place, subject.type.size)
+    else:
+        low.read_string(pointer, capacity, place, limit)
 
 
 def _limit(low: Lowering, call: ast.Call, capacity: int) -> int | str:

@@ -41,8 +41,10 @@ def _text_difference(low: Lowering, node: ast.Expression, text: bytes, limit: in
     wanted = text.split(b"\0")[0] + b"\0"
     if limit is not None:
         wanted = wanted[:limit]
-    if len(wanted) > -(-node.type.capacity // _WORD) * _WORD:
+    room = -(-node.type.capacity // _WORD) * _WORD
+    if len(wanted.rstrip(b"\0")) > room:
         return "1"  # longer than the string can be
+    wanted = wanted[:room]  # a full array has no zero
     pointer = low.local(node)
     difference = "0"
     for at in range(0, len(wanted), _WORD):

@@ -39,10 +39,14 @@ class Local(Struct, frozen=True):
 
 
 class Remote(Struct, frozen=True):
-    """Memory that only the probe_read helpers may read; ``address`` is an i64 register."""
+    """Memory that only the probe_read helpers may read; ``address`` is an i64 register.
+
+    ``terminated``: text there ends with a zero wherever that is; a char array, else, may lack one.
+    """
 
     address: str
     space: Space
+    terminated: bool = False
 
 
 Place = Local | Remote
@@ -346,8 +350,11 @@ class Lowering:
                 self.convert(source, held.elements[index], emit.offset(pointer, target.offset(outer)), wanted)
             return
         if isinstance(place, Remote):
-            if isinstance(target, String):
+            if isinstance(target, String) and (place.terminated or target.capacity < held.size):
                 self.read_string(pointer, target.capacity, place, min(target.capacity, held.size))
+            elif isinstance(target, String):
+                emit.zero(pointer, stored_size(target))
+                self.read_characters(pointer, place, held.size)
             elif target.size:
                 emit.zero(emit.offset(pointer, stored_size(target) - 8), 8)
                 self.read(pointer, min(held.size, target.size), place)
@@ -395,6 +402,27 @@ class Lowering:
             Space.ANY: Helper.PROBE_READ_STR,
         }[place.space]
         return self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
+
+    def read_characters(self, pointer: str, place: Remote, count: int) -> str:
+        """Copy a char array, at most up to its zero: how many characters, or a negative error.
+
+        The helper ends what it copies with a zero. A text as long as the array may lack its last byte then.
+        """
+        emit = self.emit
+        length = self.read_text(pointer, count, place)
+        begun, full, end = emit.block_name, emit.label(), emit.label()
+        before = emit.op("sub", length, "1")
+        emit.branch_if(emit.value(f"icmp eq i64 {length}, {count}"), full, end)
+        emit.block(full)
+        last = emit.offset(pointer, count - 1)
+        self.read(last, 1, Remote(emit.op("add", place.address, str(count - 1)), place.space))
+        whole = emit.op("sub", str(count), emit.value(f"select i1 {self._is_zero(last)}, i64 1, i64 0"))
+        emit.block(end)
+        return emit.phi("i64", (before, begun), (whole, full))
+
+    def _is_zero(self, pointer: str) -> str:
+        """i1: whether a byte is zero."""
+        return self.emit.value(f"icmp eq i64 {self.emit.load(pointer, 1)}, 0")
 
     def read_scalar(self, place: Place, offset: int, size: int, signed: bool) -> str:
         """``size`` bytes (1, 2, 4 or 8) at a location, as an i64."""

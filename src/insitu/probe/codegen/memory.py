@@ -82,7 +82,7 @@ def _argument_place(low: Lowering, argument: Argument) -> Place:
     if isinstance(load, ContextSlot):
         return Remote(emit.op("add", emit.address(low.context), str(8 * load.index)), Space.KERNEL)
     if isinstance(load, DataLocation):
-        return Remote(_data_location(low, load), Space.KERNEL)
+        return Remote(_data_location(low, load), Space.KERNEL, terminated=True)
     if isinstance(load, UserStack):
         return Remote(emit.op("add", low.register("sp"), str(load.offset)), low.stack_space())
     return Remote(_operand(low, load), Space.USER)
