@@ -368,3 +368,28 @@ def test_full_char_arrays_are_whole_in_events(full: Path) -> None:
     with insitu.trace(script, command=str(full)) as trace:
         table = trace.wait().tables["x"]
         assert table.select("id", "large", "copy").rows() == [("AAAA", _FULL_TEXT, _FULL_TEXT)]
+
+
+_BY_NAME = """
+    $a = (3, (a=1, b=2)); $b = (-50, (b=20, a=500)); $a = $b; print($a);
+    $s = (x="abc", y=(n=1, t="a longer text")); $o = (y=(t="t", n=7), x="a much longer text"); $s = $o; print($s);
+    $u = ("a", "a text of more bytes"); $u = ("another text of bytes", "b"); print($u);
+    @m[(p=1, q=(r=2, s="x"))] = (k=1, l=2); @m[(q=(s="x", r=2), p=1)] = (l=20, k=10); print(@m); clear(@m);
+    $w = cpu < 0 ? (a=1, b=(c=2, d=3)) : (b=(d=30, c=20), a=10); print($w);
+    $p = &$b; $z = (0, (a=1, b=2)); $z = *$p; print($z.1.a);
+    printf("%d%d", (a=1, b=2) == (b=2, a=1), (a=1, b=2) == (b=1, a=2));
+    printf("%d%d", (1, (n=1, t="x")) == (1, (t="x", n=1)), (1, (n=1, t="x")) != (1, (t="xy", n=1)));
+    exit();
+"""
+
+
+def test_named_tuples_are_assigned_and_compared_by_name_however_deep() -> None:
+    assert [line for line in run_trace("-e", f"begin {{ {_BY_NAME} }}").stdout.splitlines() if line] == [
+        "(-50, { .a = 500, .b = 20 })",
+        "{ .x = a much longer text, .y = { .n = 7, .t = t } }",
+        "(another text of bytes, b)",
+        "@m[{ .p = 1, .q = { .r = 2, .s = x } }]: { .k = 10, .l = 20 }",
+        "{ .a = 10, .b = { .c = 20, .d = 30 } }",
+        "500",
+        "1011",
+    ]

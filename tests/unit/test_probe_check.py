@@ -47,6 +47,8 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
     ("text", "message"),
     [
         ("@x = 1; @x = comm;", "type mismatch: @x is int64, this is string[16]"),
+        ("$t = (a=1, b=2); $t = (a=1, c=2);", "$t is (a=int64, b=int64), this is (a=int64, c=int64)"),
+        ("@x = (1, ksym(1)) == (1, 2);", "== cannot be applied to (int64, ksym) and (int64, int64)"),
         ("@x[1] = 1; @x[1, 2] = 1;", "@x is used with 2 keys here, and with 1"),
         ("@x = 1; @x[1] = 1;", "@x is used with 1 key here, and with none"),
         ("print(@nope);", "undefined map: @nope"),

@@ -190,6 +190,8 @@ class Tuple(Type, frozen=True):
     names: tuple[str, ...] | None = None
 
     def __str__(self) -> str:
+        if self.names:
+            return f"({', '.join(f'{name}={each}' for name, each in zip(self.names, self.elements, strict=True))})"
         return f"({', '.join(map(str, self.elements))})"
 
     @property

@@ -343,7 +343,11 @@ class Lowering:
         emit = self.emit
         if isinstance(place, Local) and place.inner:
             place = Remote(emit.address(place.pointer), Space.KERNEL)
-        if isinstance(held, Tuple) and isinstance(target, Tuple) and isinstance(place, Local):
+        if isinstance(held, Tuple) and isinstance(target, Tuple) and not _same_form(held, target):
+            if isinstance(place, Remote):
+                whole = self.temporary(held.size)
+                self.read(whole, held.size, place)
+                place = Local(whole)
             for index, outer in zip(held.order_of(target), range(len(target.elements)), strict=True):
                 source = Local(emit.offset(place.pointer, held.offset(index)))
                 wanted = target.elements[outer]
@@ -465,6 +469,10 @@ class Lowering:
 
 def _same_form(held: Type, target: Type) -> bool:
     """Whether a value's stored form is also that of the other type."""
-    if isinstance(held, Tuple) and isinstance(target, Tuple) and held.names != target.names:
-        return False
+    if isinstance(held, Tuple) and isinstance(target, Tuple):
+        return (
+            held.names == target.names
+            and len(held.elements) == len(target.elements)
+            and all(map(_same_form, held.elements, target.elements))
+        )
     return stored_size(held) == stored_size(target)

@@ -10,6 +10,7 @@ from msgspec.structs import replace
 from insitu.probe import ast
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.members import is_args, is_bit_field
+from insitu.probe.passes.check.unify import unify
 from insitu.probe.types import (
     INT64,
     UINT64,
@@ -132,8 +133,8 @@ def _comparable(left: Type, right: Type) -> bool:
     if isinstance(left, Array) and isinstance(right, Array):
         return left.count == right.count > 0 and isinstance(left.element, Integer) and left.element == right.element
     if isinstance(left, Tuple) and isinstance(right, Tuple) and len(left.elements) == len(right.elements):
-        pairs = zip(left.elements, right.elements, strict=True)
-        return all((is_scalar(a) and is_scalar(b)) or _comparable(a, b) for a, b in pairs)
+        pairs = [(each, right.elements[at]) for each, at in zip(left.elements, right.order_of(left), strict=True)]
+        return all((is_scalar(a) and is_scalar(b) and unify(a, b)) or _comparable(a, b) for a, b in pairs)
     return any(isinstance(left, kind) and isinstance(right, kind) for kind in (String, Buffer, Inet))
 
 

@@ -29,10 +29,12 @@ def unify(old: Type, new: Type) -> Type | None:
     if isinstance(old, Stack) and isinstance(new, Stack) and old.user == new.user:
         return old
     if isinstance(old, Tuple) and isinstance(new, Tuple) and len(old.elements) == len(new.elements):
+        if old.names and new.names and set(old.names) != set(new.names):
+            return None
         order = new.order_of(old)
         elements = [unify(each, new.elements[at]) for each, at in zip(old.elements, order, strict=True)]
         whole = tuple(e for e in elements if e is not None)
-        names = old.names if new.names and old.names and set(old.names) == set(new.names) else None
+        names = old.names if new.names else None
         return Tuple(whole, names) if len(whole) == len(elements) else None
     if isinstance(old, Record | Array) and type(old) is type(new) and str(old) == str(new):
         return old
