@@ -393,3 +393,66 @@ def test_named_tuples_are_assigned_and_compared_by_name_however_deep() -> None:
         "500",
         "1011",
     ]
+
+
+_LAYOUTS = """
+#include <stdio.h>
+#include <stdint.h>
+#include <string.h>
+struct one { int8_t a; int64_t b; int8_t c; int64_t d; };
+struct two { int8_t a; int16_t b; int32_t c; };
+struct inner { int16_t a; char b[4]; };
+struct three { int8_t a; int32_t b; struct inner c; uint8_t d; };
+int main(void)
+{
+    struct three t;
+    memset(&t, 0, sizeof t);
+    t.a = -1; t.b = 7; t.c.a = 5; strcpy(t.c.b, "xyz"); t.d = 9;
+    printf("%zu %zu %zu %zu\\n", sizeof(struct one), sizeof(struct two), sizeof t, (char *)&t.c.b - (char *)&t);
+    for (unsigned i = 0; i < sizeof t; i++) printf("\\\\x%02x", ((unsigned char *)&t)[i]);
+}
+"""
+
+
+def test_tuples_are_laid_out_as_cs_structs_where_they_have_an_address(tmp_path: Path) -> None:
+    by_c = subprocess.run([_built(tmp_path, _LAYOUTS)], capture_output=True, text=True, check=True).stdout
+    script = """begin {
+        $t = ((int8)-1, (int32)7, (a=(int16)5, b="xyz"), (uint8)9);
+        $one = ((int8)1, (int64)1, (int8)1, (int64)1);
+        printf("%d %d ", sizeof($one), sizeof(((int8)1, (int16)1, (int32)1)));
+        printf("%d %d\\n%rx\\n", sizeof($t), (uint64)&$t.2.b - (uint64)&$t, buf(&$t, sizeof($t)));
+        $p = &$t;
+        $copy = *$p;
+        print($copy);
+        print((*(int32 *)((uint64)$p + 4), *(&$t.1), *(&$t.2)));
+        exit();
+    }"""
+    assert run_trace("-e", script).stdout.splitlines()[:4] == [
+        *by_c.splitlines(),
+        "(-1, 7, { .a = 5, .b = xyz }, 9)",
+        "(7, 7, { .a = 5, .b = xyz })",
+    ]
+
+
+def test_comparisons_are_truth_values_and_count_as_zero_and_one() -> None:
+    script = """begin {
+        print((1 < 2, 1 == 2, !5, 1 && 0, "a" == "a", (1, 2) != (1, 2)));
+        printf("%d %s\\n", 1 < 2, 2 < 1);
+        @[1 == 1] = 2 > 3; print(@); clear(@);
+        $f = 1 == 1; $f = -5; $n = 0; $n += (1 == 1); $s = 1 == 1; $s++; @m = 1 == 1; @m++; @m += (1 == 1);
+        printf("%d %d %d %d %d %d %d\\n", $f, $n, $s, @m, (1 == 1) + 1, -(1 == 1), ~(1 == 1));
+        print((1 == 1) < -1); print((1 == 1) * -3);
+        clear(@m);
+        exit();
+    }"""
+    assert [line for line in run_trace("-e", script).stdout.splitlines() if line][:6] == [
+        "(true, false, false, false, true, false)",
+        "1 false",
+        "@[true]: false",
+        "-5 1 2 3 2 -1 -2",
+        "false",
+        "-3",
+    ]
+    in_json = run_trace("-f", "json", "-e", "begin { print((1 < 2, !1)); @ = 3 == 3; exit(); }").stdout
+    assert '{"type": "value", "data": [true,false]}' in in_json
+    assert '{"type": "map", "data": {"@": true}}' in in_json

@@ -27,6 +27,7 @@ from insitu.probe.types import (
     Space,
     String,
     Type,
+    alignment,
 )
 
 if TYPE_CHECKING:
@@ -192,7 +193,7 @@ class Structures:
 
     def _lay_out(self, definition: ast.Structure, layout: dict[str, Field], space: Space) -> int:
         """Give every field its offset as C does on LP64: the record's size."""
-        end_bits, alignment = 0, 1
+        end_bits, widest = 0, 1
         for item in definition.fields:
             if isinstance(item.declared, ast.Structure):
                 kind: Type = self._from_definition(item.declared, space)
@@ -202,8 +203,8 @@ class Structures:
                     kind = Array(kind, count)
             else:
                 kind = self.resolve(item.declared, space)
-            align = _alignment(kind)
-            alignment = max(alignment, align)
+            align = alignment(kind)
+            widest = max(widest, align)
             start = 0 if definition.tag == "union" else end_bits
             if item.bits:
                 unit = kind.size * 8
@@ -220,7 +221,7 @@ class Structures:
                         layout[inner.name] = replace(inner, offset=inner.offset + start // 8)
                 end = start + 8 * kind.size
             end_bits = max(end_bits, end)
-        return -(-end_bits // (8 * alignment)) * alignment
+        return -(-end_bits // (8 * widest)) * widest
 
     def _pointed(self, name: ast.TypeName, space: Space) -> Type:
         """What a field points to; a record not known anywhere is as good as void."""
@@ -356,16 +357,6 @@ def _enumeration(definition: ast.Structure) -> Integer:
     fits = all(-(2**31) <= value < 2**31 for value in values)
     signed = fits or any(value < 0 for value in values)
     return Integer(4 if fits else 8, signed, definition.name or "(anonymous)", tuple(definition.values))
-
-
-def _alignment(kind: Type) -> int:
-    if isinstance(kind, Array):
-        return _alignment(kind.element)
-    if isinstance(kind, Record):
-        return max((_alignment(f.type) for f in kind.fields().values()), default=1)
-    if isinstance(kind, String):
-        return 1
-    return max(1, min(kind.size, 8))
 
 
 def _is_char(described: btf.Type) -> bool:

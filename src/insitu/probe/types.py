@@ -43,7 +43,11 @@ __all__ = [
     "UserSymbol",
     "Variable",
     "Void",
+    "alignment",
+    "is_bool",
     "is_scalar",
+    "is_signed",
+    "memory_size",
     "promoted",
     "stored_size",
 ]
@@ -186,6 +190,8 @@ class Record(Type, frozen=True):
 
 
 class Tuple(Type, frozen=True):
+    """Its ``size`` and ``offset()`` are those of the stored form; memory_size() has what C's sizeof counts."""
+
     elements: tuple[AnyType, ...]
     names: tuple[str, ...] | None = None
 
@@ -201,6 +207,13 @@ class Tuple(Type, frozen=True):
     def offset(self, index: int) -> int:
         """Bytes in front of an element."""
         return sum(map(stored_size, self.elements[:index]))
+
+    def memory_offset(self, index: int) -> int:
+        """Bytes in front of an element in memory, as C lays out a struct of such members."""
+        at = 0
+        for kind in self.elements[:index]:
+            at = -(-at // alignment(kind)) * alignment(kind) + memory_size(kind)
+        return -(-at // alignment(self.elements[index])) * alignment(self.elements[index])
 
     def order_of(self, other: Tuple) -> list[int]:
         """Which of our elements corresponds to each of another tuple's: by name, or by position."""
@@ -312,6 +325,16 @@ def is_scalar(type_: Type) -> bool:
     return isinstance(type_, Integer | Pointer | NamedNumber | MacAddress | Unknown)
 
 
+def is_bool(type_: Type) -> bool:
+    """Whether a value is a truth value."""
+    return isinstance(type_, Integer) and type_.enum == "bool"
+
+
+def is_signed(type_: Type) -> bool:
+    """Whether a number has a sign in arithmetic; a truth value is an int there, as in C."""
+    return isinstance(type_, Integer) and (type_.signed or is_bool(type_))
+
+
 def stored_size(type_: Type) -> int:
     """Bytes of the stored form, a multiple of 8."""
     if is_scalar(type_):
@@ -319,6 +342,31 @@ def stored_size(type_: Type) -> int:
     if isinstance(type_, Buffer):
         return 8 + -(-type_.capacity // 8) * 8
     return -(-type_.size // 8) * 8
+
+
+def memory_size(type_: Type) -> int:
+    """Bytes of a value in memory, where pointers lead, as C's sizeof counts."""
+    if isinstance(type_, Tuple):
+        if not type_.elements:
+            return 0
+        last = len(type_.elements) - 1
+        end = type_.memory_offset(last) + memory_size(type_.elements[last])
+        return -(-end // alignment(type_)) * alignment(type_)
+    return stored_size(type_) if isinstance(type_, Buffer) else type_.size
+
+
+def alignment(type_: Type) -> int:
+    """What the address of a value in memory is a multiple of, in C on LP64."""
+    type_ = type_.resolve()
+    if isinstance(type_, Tuple):
+        return max(map(alignment, type_.elements), default=1)
+    if isinstance(type_, Array):
+        return alignment(type_.element)
+    if isinstance(type_, Record):
+        return max((alignment(field.type) for field in type_.fields().values()), default=1)
+    if isinstance(type_, String):
+        return 1
+    return max(1, min(type_.size, 8))
 
 
 def promoted(left: Type, right: Type) -> Integer:

@@ -9,8 +9,22 @@ from insitu.probe.codegen import maps
 from insitu.probe.codegen.comparisons import equal_strings, equal_values
 from insitu.probe.codegen.integers import divide, narrowed, scalar_layout, signed64
 from insitu.probe.codegen.lowering import Lowering, Remote, Store, Value
+from insitu.probe.codegen.memory import element_index
+from insitu.probe.codegen.tuples import pack
 from insitu.probe.passes.check.folding import number
-from insitu.probe.types import Array, Integer, Pointer, Record, String, Type, is_scalar, promoted, stored_size
+from insitu.probe.types import (
+    Array,
+    Integer,
+    Pointer,
+    Record,
+    String,
+    Tuple,
+    Type,
+    is_scalar,
+    memory_size,
+    promoted,
+    stored_size,
+)
 
 __all__ = ["STORES", "VALUES", "address", "step"]
 
@@ -65,7 +79,7 @@ def _binary(low: Lowering, node: ast.Binary) -> str:
     if operator in ("+", "-"):
         left, right = _scaled(low, node, left, right)
     if operator == "-" and isinstance(node.left.type, Pointer) and isinstance(node.right.type, Pointer):
-        size = low.structures.target(node.left.type).size or 1
+        size = memory_size(low.structures.target(node.left.type)) or 1
         return divide(low, "/", emit.op("sub", left, right), str(size), signed=True)
     if operator in _PLAIN:
         return emit.op(_PLAIN[operator], left, right)
@@ -83,7 +97,7 @@ def _scaled(low: Lowering, node: ast.Binary, left: str, right: str) -> tuple[str
     """Pointer arithmetic counts in elements."""
     for pointer, integer in ((node.left.type, node.right.type), (node.right.type, node.left.type)):
         if isinstance(pointer, Pointer) and isinstance(integer, Integer):
-            size = low.structures.target(pointer).size or 1
+            size = memory_size(low.structures.target(pointer)) or 1
             if size > 1:
                 if pointer is node.left.type:
                     return left, low.emit.op("mul", right, str(size))
@@ -170,6 +184,11 @@ def address(low: Lowering, node: ast.Expression) -> str:
     hardly any arithmetic on addresses that it knows.
     """
     emit = low.emit
+    if isinstance(node, ast.Member | ast.Index) and isinstance(held := node.object.type, Tuple):
+        offset = held.memory_offset(element_index(low, node, held))
+        return emit.op("add", address(low, node.object), str(offset))
+    if isinstance(node.type, Tuple):
+        return _tuple_address(low, node, node.type)
     if isinstance(node, ast.MapAccess):
         known = emit.map(low.layout.number(node.name)).removeprefix("i64 ")
     else:
@@ -182,12 +201,27 @@ def address(low: Lowering, node: ast.Expression) -> str:
     return emit.load(slot, volatile=True)
 
 
+def _tuple_address(low: Lowering, node: ast.Expression, held: Tuple) -> str:
+    """The address of a tuple, or of a copy in C's layout of one that is ours: the same for each variable."""
+    place = low.place(node)
+    if isinstance(place, Remote):
+        return place.address
+    name = node.name if isinstance(node, ast.Variable) else ""
+    copy = low.tuple_copies.get(name) or low.scratch(-(-memory_size(held) // 8) * 8)
+    if name:
+        low.tuple_copies[name] = copy
+    pack(low, held, place.pointer, copy)
+    slot = low.scratch(8)
+    low.emit.store(low.emit.address(copy), slot)
+    return low.emit.load(slot, volatile=True)
+
+
 def _type_of(low: Lowering, node: ast.TypeOf) -> str:
     structures = low.structures
     found = node.subject.type
     assert found is not None
     if not node.path:
-        return str(found.size)
+        return str(memory_size(found))
     offset = 0
     for name in node.path:
         assert isinstance(found, Record)
@@ -202,7 +236,7 @@ def step(low: Lowering, node: ast.Step, *, used: bool = True) -> str:
     """``$x++`` and its like; its value is right only when it is said to be ``used``."""
     delta = node.delta
     if isinstance(node.type, Pointer):
-        delta *= low.structures.target(node.type).size or 1
+        delta *= memory_size(low.structures.target(node.type)) or 1
     if isinstance(node.target, ast.MapAccess):
         return maps.step(low, node.target, delta, postfix=node.postfix, used=used)
     assert isinstance(node.target, ast.Variable)

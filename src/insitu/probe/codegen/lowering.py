@@ -7,49 +7,27 @@ from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
 from msgspec import Struct
+from msgspec.structs import replace
 
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.codegen.callback_frame import Ending, Link
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.places import Local, Place, Remote
 from insitu.probe.codegen.stack_slots import StackSlots
 from insitu.probe.layout import Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.members import member_field
 from insitu.probe.source import ScriptError, Span
-from insitu.probe.types import Field, Space, String, Tuple, Type, is_scalar, stored_size
+from insitu.probe.types import Field, Integer, Space, String, Tuple, Type, is_scalar, memory_size, stored_size
 
 __all__ = ["Local", "Lowered", "LoweredBuiltin", "Lowering", "Place", "PlaceOf", "Remote", "Rules", "Store", "Value"]
 
 # Larger values are copied and cleared by the kernel's helper rather than word by word.
 _UNROLLED = 512
 
-
-class Local(Struct, frozen=True):
-    """Memory that the program may read directly: its stack, a map's value, a reserved record.
-
-    ``inner``: a part of a larger object in C's layout, not a stored form: it may be followed by padding, and lack
-    padding of its own.
-    """
-
-    pointer: str
-    inner: bool = False
-
-
-class Remote(Struct, frozen=True):
-    """Memory that only the probe_read helpers may read; ``address`` is an i64 register.
-
-    ``terminated``: text there ends with a zero wherever that is; a char array, else, may lack one.
-    """
-
-    address: str
-    space: Space
-    terminated: bool = False
-
-
-Place = Local | Remote
 
 # An expression's i64; its stored form written to a pointer; its location; a statement
 Value = Callable[["Lowering", Any], str]
@@ -109,6 +87,7 @@ class Lowering:
         self.program = program
         self.variable_types = checker.variables_of(clause)
         self.variables: dict[str, str] = {}
+        self.tuple_copies: dict[str, str] = {}  # of variables, in C's layout, to which & leads
         self._checker = checker
         self.loops: list[tuple[str, str]] = []  # labels of continue and break
         self.returns: list[str] = []  # labels after the functions that are expanded here
@@ -343,11 +322,14 @@ class Lowering:
         emit = self.emit
         if isinstance(place, Local) and place.inner:
             place = Remote(emit.address(place.pointer), Space.KERNEL)
+        if isinstance(held, Tuple) and isinstance(place, Remote):
+            whole = pointer if _same_form(held, target) else self.temporary(held.size)
+            self.unpack(place, held, whole)
+            if whole == pointer:
+                return
+            place = Local(whole)
         if isinstance(held, Tuple) and isinstance(target, Tuple) and not _same_form(held, target):
-            if isinstance(place, Remote):
-                whole = self.temporary(held.size)
-                self.read(whole, held.size, place)
-                place = Local(whole)
+            assert isinstance(place, Local)
             for index, outer in zip(held.order_of(target), range(len(target.elements)), strict=True):
                 source = Local(emit.offset(place.pointer, held.offset(index)))
                 wanted = target.elements[outer]
@@ -366,6 +348,20 @@ class Lowering:
         size = min(stored_size(held), stored_size(target))
         self.copy(pointer, place.pointer, size)
         self.zero(emit.offset(pointer, size), stored_size(target) - size)
+
+    def unpack(self, place: Remote, held: Tuple, pointer: str) -> None:
+        """Write the stored form of a tuple that is elsewhere in C's layout."""
+        for index, kind in enumerate(held.elements):
+            at = replace(place, address=self.emit.op("add", place.address, str(held.memory_offset(index))))
+            target = self.emit.offset(pointer, held.offset(index))
+            if is_scalar(kind):
+                signed = isinstance(kind, Integer) and kind.signed
+                self.emit.store(self.read_scalar(at, 0, memory_size(kind), signed), target)
+            elif isinstance(kind, Tuple | String):
+                self.convert(at, kind, target, kind)
+            else:
+                self.zero(self.emit.offset(target, stored_size(kind) - 8), 8)
+                self.read(target, memory_size(kind), at)
 
     def copy(self, destination: str, source: str, size: int) -> None:
         """Copy ``size`` bytes (a multiple of 8) between pointers that the program may dereference."""

@@ -10,9 +10,9 @@ from insitu.probe.codegen.lowering import Local, Lowering, Place, PlaceOf, Remot
 from insitu.probe.passes.check.dialect import named_constant
 from insitu.probe.passes.check.members import is_args
 from insitu.probe.providers.base import Argument, ContextField, ContextSlot, DataLocation, Operand, UserStack
-from insitu.probe.types import Array, Field, Pointer, Space, Tuple, Type, is_scalar, stored_size
+from insitu.probe.types import Array, Field, Pointer, Space, Tuple, Type, is_scalar, memory_size, stored_size
 
-__all__ = ["PLACES", "STORES", "VALUES", "argument_value", "load_field"]
+__all__ = ["PLACES", "STORES", "VALUES", "argument_value", "element_index", "load_field"]
 
 
 # The probe's arguments
@@ -123,9 +123,15 @@ def _bit_field(low: Lowering, place: Place, field: Field, signed: bool) -> str:
     return emit.op("ashr" if signed else "lshr", word, str(64 - field.bits))
 
 
-def _element(low: Lowering, node: ast.Member, held: Tuple) -> str:
-    position = int(node.name) if node.name.isdigit() else (held.names or ()).index(node.name)
-    return low.emit.offset(low.local(node.object), held.offset(position))
+def element_index(low: Lowering, node: ast.Member | ast.Index, held: Tuple) -> int:
+    """Which element of a tuple ``.0``, ``.name`` or ``[0]`` means."""
+    if isinstance(node, ast.Index):
+        return low.constant(node.index)
+    return int(node.name) if node.name.isdigit() else (held.names or ()).index(node.name)
+
+
+def _element(low: Lowering, node: ast.Member | ast.Index, held: Tuple) -> str:
+    return low.emit.offset(low.local(node.object), held.offset(element_index(low, node, held)))
 
 
 def _record_place(low: Lowering, node: ast.Expression) -> Place:
@@ -155,10 +161,10 @@ def _index_place(low: Lowering, node: ast.Index) -> Place:
     held = node.object.type
     assert held is not None and node.type is not None
     if isinstance(held, Tuple):
-        return Local(low.emit.offset(low.local(node.object), held.offset(low.constant(node.index))))
+        return Local(_element(low, node, held))
     if isinstance(held, Pointer):
         place: Place = Remote(low.value(node.object), held.space)
-        size = low.structures.target(held).size or 1
+        size = memory_size(low.structures.target(held)) or 1
     elif is_scalar(held):
         place, size = Remote(low.value(node.object), Space.ANY), 8
     else:

@@ -12,6 +12,7 @@ from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.members import is_args, is_bit_field
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.types import (
+    BOOL,
     INT64,
     UINT64,
     UNKNOWN,
@@ -29,17 +30,20 @@ from insitu.probe.types import (
     Type,
     Unknown,
     is_scalar,
+    is_signed,
     promoted,
 )
 
 __all__ = ["EXPRESSIONS"]
+
+_COMPARISONS = ("==", "!=", "<", ">", "<=", ">=")
 
 
 def _unary(checker: Checker, node: ast.Unary) -> Type:
     """``- ! ~ * &``."""
     if node.operator == "!":
         checker.condition(node.operand)
-        return INT64
+        return BOOL
     if node.operator == "&":
         return _address(checker, node)
     found = checker.known(node.operand)
@@ -58,8 +62,7 @@ def _unary(checker: Checker, node: ast.Unary) -> Type:
         raise checker.error(f"* needs a pointer, not {found}", node.operand)
     if not isinstance(found, Integer | Pointer):
         raise checker.error(f"{node.operator} needs a number, not {found}", node.operand)
-    signed = node.operator == "-" or (isinstance(found, Integer) and found.signed)
-    return Integer(8, signed)
+    return Integer(8, node.operator == "-" or is_signed(found))
 
 
 def _address(checker: Checker, node: ast.Unary) -> Type:
@@ -100,20 +103,20 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     if operator in ("&&", "||"):
         checker.condition(node.left)
         checker.condition(node.right)
-        return INT64
+        return BOOL
     left, right = checker.known(node.left), checker.known(node.right)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
-        return INT64 if operator in ("==", "!=", "<", ">", "<=", ">=") else UNKNOWN
+        return BOOL if operator in _COMPARISONS else UNKNOWN
     if operator in ("==", "!=") and _comparable(left, right):
-        return INT64
+        return BOOL
     for side, found in ((node.left, left), (node.right, right)):
         if not is_scalar(found):
             other = right if side is node.left else left
             raise checker.error(f"{operator} cannot be applied to {found} and {other}", side)
         if isinstance(found, NamedNumber) and operator not in ("==", "!="):
             raise checker.error(f"{operator} cannot be applied to {found}", side)
-    if operator in ("==", "!=", "<", ">", "<=", ">="):
-        return INT64
+    if operator in _COMPARISONS:
+        return BOOL
     if operator in ("+", "-"):
         if isinstance(left, Pointer) and isinstance(right, Integer):
             return left
@@ -124,7 +127,7 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
                 raise checker.error("two addresses cannot be added", node)
             return INT64
     if operator in ("<<", ">>"):
-        return Integer(8, not isinstance(left, Pointer) and isinstance(left, Integer) and left.signed)
+        return Integer(8, is_signed(left))
     return promoted(left, right)
 
 

@@ -13,7 +13,19 @@ from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.dialect import MapType, holds_element, readable, widened
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.scopes import plain_name
-from insitu.probe.types import INT64, UNKNOWN, VOID, Integer, Space, String, Tuple, Type, Unknown, is_scalar
+from insitu.probe.types import (
+    INT64,
+    UNKNOWN,
+    VOID,
+    Integer,
+    Space,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+    is_scalar,
+    is_signed,
+)
 
 __all__ = ["STATEMENTS"]
 
@@ -44,7 +56,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         if isinstance(value, Aggregation):
             raise checker.error(f"{value}() has to be assigned to a map", node.value)
         if node.operator and isinstance(value, Integer):
-            value = replace(INT64, signed=value.signed)  # the type of arithmetic
+            value = replace(INT64, signed=is_signed(value))  # the type of arithmetic
         checker.bind(node.target, value, node.value)
     if node.operator and not is_scalar(value):
         raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)

@@ -15,7 +15,20 @@ from insitu.probe.passes.check.folding import number
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.library import NAMES
 from insitu.probe.passes.scopes import plain_name
-from insitu.probe.types import INT64, UINT64, UNKNOWN, VOID, Integer, Pointer, Space, String, Tuple, Type, Unknown
+from insitu.probe.types import (
+    INT64,
+    UINT64,
+    UNKNOWN,
+    VOID,
+    Integer,
+    Pointer,
+    Space,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+    is_bool,
+)
 
 __all__ = ["EXPRESSIONS"]
 
@@ -87,13 +100,14 @@ def _step(checker: Checker, node: ast.Step) -> Type:
     target = node.target
     if isinstance(target, ast.MapAccess):
         entry = checker.map_entry(target)
-        if isinstance(entry.value, Unknown):
+        if isinstance(entry.value, Unknown) or is_bool(entry.value):
             entry.value = INT64
         target.type = found = entry.value
     else:
         found = checker.infer(target)
-        if isinstance(found, Unknown) and isinstance(target, ast.Variable):
+        if (isinstance(found, Unknown) or is_bool(found)) and isinstance(target, ast.Variable):
             checker.bind(target, INT64, target)  # let $x; $x++
+            found = INT64
     if not isinstance(found, Integer | Pointer | Unknown):
         raise checker.error(f"{'++' if node.delta > 0 else '--'} needs a number, not {found}", target)
     return found

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insitu.probe.aggregations import LinearHistogram, TimeSeries
-from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Stack, String, Tuple, Type, Unknown
+from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Stack, String, Tuple, Type, Unknown, is_bool
 
 __all__ = ["unify"]
 
@@ -17,6 +17,9 @@ def unify(old: Type, new: Type) -> Type | None:
     if isinstance(old, Integer) and isinstance(new, Integer | Pointer):
         if isinstance(new, Pointer):
             return new
+        if is_bool(old) != is_bool(new):
+            other = new if is_bool(old) else old
+            return Integer(other.bytes, other.signed)
         same = old.enum == new.enum
         width = max(old.bytes, new.bytes)
         return Integer(width, old.signed, old.enum if same else "", old.enumerators if same else ())
