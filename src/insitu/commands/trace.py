@@ -43,6 +43,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     duration_option(parser)
     quiet_option(parser, "no 'Attaching' line, no notes")
     parser.add_argument("-v", "--verbose", action="store_true", help="the verifier's log; with -l, argument types")
+    parser.add_argument(
+        "-k", action="count", dest="warns", help="warn of failed BPF helpers, missing keys and division by zero"
+    )
     parser.add_argument("--unsafe", action="store_true", help="allow system(), signal() and override()")
     parser.add_argument("--dry-run", action="store_true", help="compile and load, but attach nothing")
     parser.add_argument("--no-cache", action="store_true", help="compile even if an earlier run's result is cached")

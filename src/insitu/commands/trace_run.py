@@ -36,6 +36,7 @@ def run_script(args: argparse.Namespace) -> int:
     """
     source, words, command = _script(args)
     options = Options.given(words, unsafe=args.unsafe)
+    options.warns = bool(args.warns)
     options.apply_environment()
     context = Context(pid=traced_process(args), runs_command=bool(command))
     if command and context.pid is not None:

@@ -54,6 +54,7 @@ class Options(Struct):
 
     parameters: list[str] = field(default_factory=list)
     unsafe: bool = False
+    warns: bool = False  # when helpers fail and numbers are divided by zero
     one_process: bool = False  # probes are restricted to a process that is known at load time
     named: dict[str, str] = field(default_factory=dict)
     max_strlen: int = 64

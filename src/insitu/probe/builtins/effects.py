@@ -38,7 +38,7 @@ def _check_signal(checker: Checker, call: ast.Call) -> Type:
 
 def _signal(low: Lowering, call: ast.Call) -> str:
     helper = Helper.SEND_SIGNAL if call.name == "signal" else Helper.SEND_SIGNAL_THREAD
-    low.emit.call(helper, f"i64 {low.value(operand(call))}")
+    low.checked(helper, low.emit.call(helper, f"i64 {low.value(operand(call))}"))
     return "0"
 
 

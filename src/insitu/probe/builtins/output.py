@@ -8,7 +8,7 @@ from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation, Element
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.lowering import Remote
-from insitu.probe.codegen.records import send, send_filled, send_values
+from insitu.probe.codegen.records import located, send, send_filled, send_values
 from insitu.probe.layout import EXIT_ASKED, RecordLayout
 from insitu.probe.output.printf_formats import parse_format
 from insitu.probe.passes.check.dialect import holds_element, is_key_of_parts
@@ -77,9 +77,8 @@ def _printf(low: Lowering, call: ast.Call) -> str:
 
 def _complaint(low: Lowering, call: ast.Call) -> str:
     """errorf() and warnf() print their location in the script."""
-    _, column = low.source.line_column(call.span.start)
-    where = f"{low.source.where(call.span)}-{column + call.span.end - call.span.start}"
-    send(low, call.name, low.text(call.arguments[0]), _expressions(call), names=(where,))
+    names = (located(low, call.span),)
+    send(low, call.name, low.text(call.arguments[0]), _expressions(call), names=names)
     return "0"
 
 

@@ -75,6 +75,7 @@ def append_stack(low: Lowering, kind: Stack, pointer: str) -> str:
     size = emit.call(
         Helper.GET_STACK, f"ptr {low.context}", f"ptr {pointer}", f"i64 {8 * kind.limit}", f"i64 {flags}"
     )
+    low.checked(Helper.GET_STACK, size)
     return emit.value(f"sext i32 {emit.value(f'trunc i64 {size} to i32')} to i64")
 
 
@@ -97,7 +98,11 @@ def _append_copy(low: Lowering, kind: Stack, pointer: str) -> str:
             emit.store(register, emit.offset(pointer, 8 * index))
     start = registers[COPIED_REGISTERS.index(MACHINE.stack)]
     stack = emit.offset(pointer, 8 * len(registers))
-    failed, pieces, end = low.read(stack, kind.limit, Remote(start, Space.USER)), emit.label(), emit.label()
+    failed, pieces, end = (
+        low.read(stack, kind.limit, Remote(start, Space.USER), may_fail=True),
+        emit.label(),
+        emit.label(),
+    )
     begun = emit.block_name
     emit.branch_if(emit.truth(failed), pieces, end)
     emit.block(pieces)
@@ -105,7 +110,7 @@ def _append_copy(low: Lowering, kind: Stack, pointer: str) -> str:
     position, size = "0", 1 << ((kind.limit - 1).bit_length() - 1)
     while size >= _SMALLEST_PIECE:
         place = Remote(emit.op("add", start, position), Space.USER)
-        missing = not_zero(emit, low.read(emit.offset(stack, position), size, place))
+        missing = not_zero(emit, low.read(emit.offset(stack, position), size, place, may_fail=True))
         got = emit.hidden(emit.op("and", inverted(emit, missing), str(size)))
         position = emit.hidden(emit.op("add", position, got))
         size //= 2
@@ -131,6 +136,7 @@ def _stack(low: Lowering, node: ast.Call | ast.Identifier, pointer: str) -> None
     number = low.layout.stack_map(f"{kind}{node.type.limit}", node.type.limit)
     flags = _USER_STACK if node.type.user else 0
     stack = emit.call(Helper.GET_STACKID, f"ptr {low.context}", emit.map(number), f"i64 {flags}")
+    low.checked(Helper.GET_STACKID, stack)
     low_half = emit.value(f"trunc i64 {stack} to i32")
     emit.store(emit.value(f"sext i32 {low_half} to i64"), pointer)
     collided, end = emit.label(), emit.label()

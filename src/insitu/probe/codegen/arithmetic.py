@@ -86,6 +86,8 @@ def _binary(low: Lowering, node: ast.Binary) -> str:
     if operator in ("<<", ">>"):
         amount = emit.op("and", right, "63")
         return emit.op("shl" if operator == "<<" else "ashr" if _is_signed(node.left.type) else "lshr", left, amount)
+    if not low.constant_or_none(node.right):
+        low.warn_if(emit.value(f"icmp eq i64 {right}, 0"), "division by zero; the result is 0")
     return divide(low, operator, left, right, signed=kind.signed)
 
 

@@ -172,6 +172,7 @@ def _output(
     _fill(low, layout, record, head, registers, values)
     end = str(layout.size)
     for index, kind, value in parts:
+        low.span = value.span
         length = bounded(low, kind, append(low, kind, value, emit.offset(record, end)))
         emit.store(length, emit.offset(record, 8 + layout.fields.offset(index)))
         padded = emit.hidden(emit.op("and", emit.op("add", length, "7"), "-8"))

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -21,7 +21,19 @@ from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.members import member_field
 from insitu.probe.source import ScriptError, Span
-from insitu.probe.types import Field, Integer, Space, String, Tuple, Type, is_scalar, memory_size, stored_size
+from insitu.probe.types import (
+    INT64,
+    Field,
+    Integer,
+    NamedNumber,
+    Space,
+    String,
+    Tuple,
+    Type,
+    is_scalar,
+    memory_size,
+    stored_size,
+)
 
 __all__ = ["Local", "Lowered", "LoweredBuiltin", "Lowering", "Place", "PlaceOf", "Remote", "Rules", "Store", "Value"]
 
@@ -34,6 +46,8 @@ Value = Callable[["Lowering", Any], str]
 Store = Callable[["Lowering", Any, str], None]
 PlaceOf = Callable[["Lowering", Any], Place]
 Lowered = Callable[["Lowering", Any], None]
+# Sends a warning with a format, the types of the values in it, and their registers.
+Warn = Callable[["Lowering", str, Sequence[tuple[Type, str]]], None]
 
 
 class LoweredBuiltin(Protocol):
@@ -57,6 +71,7 @@ class Rules(Struct, frozen=True):
     statements: Mapping[type[ast.Statement], Lowered]
     functions: Mapping[str, LoweredBuiltin]
     variables: Mapping[str, LoweredBuiltin]
+    warn: Warn
 
 
 class Lowering:
@@ -92,6 +107,7 @@ class Lowering:
         self.loops: list[tuple[str, str]] = []  # labels of continue and break
         self.returns: list[str] = []  # labels after the functions that are expanded here
         self.context = "%context"
+        self.span = clause.probe.span  # of the expression that is lowered now
         self.walked: dict[str, str] = {}  # an iterator's objects, known not to be null
         self.outer = outer
         self.from_outside = from_outside
@@ -274,7 +290,10 @@ class Lowering:
 
     def value(self, node: ast.Expression) -> str:
         """The i64 of a scalar expression."""
-        return self.rules.values[type(node)](self, node)
+        outer, self.span = self.span, node.span
+        found = self.rules.values[type(node)](self, node)
+        self.span = outer
+        return found
 
     def truth(self, node: ast.Expression) -> str:
         """i1: whether a condition holds. A string holds when it is not empty."""
@@ -287,6 +306,7 @@ class Lowering:
         """Write an expression's stored form to ``pointer``, widened to ``target`` where strings are longer there."""
         assert node.type is not None
         target = target or node.type
+        outer, self.span = self.span, node.span
         if is_scalar(target) and is_scalar(node.type):
             self.emit.store(self.value(node), pointer)
         elif isinstance(node, ast.TupleLiteral) and isinstance(target, Tuple):
@@ -299,6 +319,7 @@ class Lowering:
         else:
             with self.temporaries():
                 self.convert(self.place(node), node.type, pointer, target)
+        self.span = outer
 
     def place(self, node: ast.Expression) -> Place:
         """The location of an expression's value; a temporary for one that is not in memory."""
@@ -376,18 +397,22 @@ class Lowering:
             self.emit.zero(pointer, size)
         else:
             # A read that fails clears what it was to fill.
-            self.read(pointer, size, Remote("0", Space.KERNEL))
+            self.read(pointer, size, Remote("0", Space.KERNEL), may_fail=True)
 
     # The probe_read helpers
 
-    def read(self, pointer: str, size: int | str, place: Remote) -> str:
-        """Copy ``size`` bytes from elsewhere; zeros when that fails: the helper's result."""
+    def read(self, pointer: str, size: int | str, place: Remote, *, may_fail: bool = False) -> str:
+        """Copy ``size`` bytes from elsewhere; zeros when that fails: the helper's result.
+
+        ``may_fail``: an error is nothing to warn of.
+        """
         helper = {
             Space.KERNEL: Helper.PROBE_READ_KERNEL,
             Space.USER: Helper.PROBE_READ_USER,
             Space.ANY: Helper.PROBE_READ,
         }[place.space]
-        return self.emit.call(helper, f"ptr {pointer}", f"i64 {size}", f"i64 {place.address}")
+        result = self.emit.call(helper, f"ptr {pointer}", f"i64 {size}", f"i64 {place.address}")
+        return result if may_fail else self.checked(helper, result)
 
     def read_string(self, pointer: str, capacity: int, place: Remote, limit: int | str) -> None:
         """Copy a string from elsewhere, at most ``limit`` bytes with its zero; the rest of ``capacity`` is zeroed."""
@@ -401,7 +426,7 @@ class Lowering:
             Space.USER: Helper.PROBE_READ_USER_STR,
             Space.ANY: Helper.PROBE_READ_STR,
         }[place.space]
-        return self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}")
+        return self.checked(helper, self.emit.call(helper, f"ptr {pointer}", f"i64 {limit}", f"i64 {place.address}"))
 
     def read_characters(self, pointer: str, place: Remote, count: int) -> str:
         """Copy a char array, at most up to its zero: how many characters, or a negative error.
@@ -417,8 +442,9 @@ class Lowering:
         last = emit.offset(pointer, count - 1)
         self.read(last, 1, Remote(emit.op("add", place.address, str(count - 1)), place.space))
         whole = emit.op("sub", str(count), emit.value(f"select i1 {self._is_zero(last)}, i64 1, i64 0"))
+        came_from = emit.block_name
         emit.block(end)
-        return emit.phi("i64", (before, begun), (whole, full))
+        return emit.phi("i64", (before, begun), (whole, came_from))
 
     def _is_zero(self, pointer: str) -> str:
         """i1: whether a byte is zero."""
@@ -437,11 +463,34 @@ class Lowering:
             self.read(slot, size, Remote(address, place.space))
             return emit.load(slot, size, signed=signed)
 
+    # Warnings at run time
+
+    def checked(self, helper: Helper, result: str) -> str:
+        """A helper's result, of which an error is warned of if the options say so."""
+        if self.options.warns:
+            emit = self.emit
+            code = emit.value(f"sext i32 {emit.value(f'trunc i64 {result} to i32')} to i64")
+            error = (NamedNumber("errno"), emit.op("sub", "0", code))
+            text = f"bpf_{helper.name.lower()}() failed: %s (%d)"
+            self.warn_if(emit.value(f"icmp slt i64 {code}, 0"), text, error, (INT64, code))
+        return result
+
+    def warn_if(self, truth: str, text: str, *values: tuple[Type, str]) -> None:
+        """Where an i1 is true, warn of it if the options say so: a format and its values."""
+        if not self.options.warns:
+            return
+        yes, end = self.emit.label(), self.emit.label()
+        self.emit.branch_if(truth, yes, end)
+        self.emit.block(yes)
+        self.rules.warn(self, text, values)
+        self.emit.block(end)
+
     # Statements
 
     def statement(self, node: ast.Statement) -> None:
         """Lower a statement."""
         self.at(node.span)
+        self.span = node.span
         self.rules.statements[type(node)](self, node)
 
     def leave(self, result: str = "0") -> None:

@@ -65,6 +65,13 @@ def lookup(low: Lowering, number: int, key: str) -> str:
     return low.emit.call(Helper.MAP_LOOKUP_ELEM, low.emit.map(number), f"ptr {key}", answers="ptr")
 
 
+def _read(low: Lowering, node: ast.MapAccess, layout: MapLayout) -> str:
+    """lookup() of an element that is to be read: a missing one is warned of if the options say so."""
+    pointer = lookup(low, low.layout.number(node.name), key_pointer(low, node, layout))
+    low.warn_if(low.emit.is_null(pointer), f"{node.name} has no such key")
+    return pointer
+
+
 def when_found(low: Lowering, pointer: str, found: Callable[[], None], missing: Callable[[], None]) -> None:
     """Branch on a pointer that may be null."""
     emit = low.emit
@@ -127,7 +134,7 @@ def _value(low: Lowering, node: ast.MapAccess) -> str:
     if layout.key is None:
         return emit.load(emit.map_value(number))
     with low.temporaries():
-        pointer = lookup(low, number, key_pointer(low, node, layout))
+        pointer = _read(low, node, layout)
     begun, found, end = emit.block_name, emit.label(), emit.label()
     emit.branch_if(emit.is_null(pointer), end, found)
     emit.block(found)
@@ -145,7 +152,7 @@ def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
         low.copy(destination, emit.map_value(number), size)
         return
     with low.temporaries():
-        pointer = lookup(low, number, key_pointer(low, node, layout))
+        pointer = _read(low, node, layout)
     when_found(low, pointer, lambda: low.copy(destination, pointer, size), lambda: low.zero(destination, size))
 
 
@@ -164,6 +171,8 @@ def update(low: Lowering, number: int, key: str, value: str, flags: int = 0) -> 
     """bpf_map_update_elem(); a full map is counted."""
     emit = low.emit
     result = emit.call(Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {value}", f"i64 {flags}")
+    if not flags & _NO_EXIST:  # another CPU may be faster
+        low.checked(Helper.MAP_UPDATE_ELEM, result)
     full, end = emit.label(), emit.label()
     code = emit.value(f"trunc i64 {result} to i32")
     emit.branch_if(emit.value(f"icmp eq i32 {code}, -7"), full, end)  # E2BIG
@@ -241,7 +250,9 @@ def delete(low: Lowering, node: ast.MapAccess) -> str:
         if layout.key is not None:
             key = key_pointer(low, node, layout)
             result = emit.call(Helper.MAP_DELETE_ELEM, emit.map(number), f"ptr {key}")
-            return emit.compare("eq", emit.op("and", result, str(0xFFFFFFFF)), "0")
+            there = emit.value(f"icmp eq i64 {emit.op('and', result, str(0xFFFFFFFF))}, 0")
+            low.warn_if(emit.value(f"xor i1 {there}, true"), f"{node.name} has no such key")
+            return emit.value(f"zext i1 {there} to i64")
         if layout.type == ARRAY:
             low.zero(emit.map_value(number), layout.value_size)
         else:

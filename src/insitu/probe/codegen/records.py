@@ -10,9 +10,10 @@ from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import count_lost
 from insitu.probe.layout import LOST_RING_FULL, RecordLayout
+from insitu.probe.source import Span
 from insitu.probe.types import Tuple, Type, is_scalar
 
-__all__ = ["send", "send_filled", "send_values"]
+__all__ = ["located", "send", "send_filled", "send_values", "warn"]
 
 
 def send(
@@ -53,6 +54,19 @@ def send_values(
     types = Tuple((UINT64,) * len(registers))
     layout = RecordLayout(kind, text, types, numbers, ring=low.layout.ring_map())
     send_filled(low, layout, lambda index, pointer: low.emit.store(registers[index], pointer))
+
+
+def located(low: Lowering, span: Span) -> str:
+    """Where in the script a message belongs, as bpftrace writes it."""
+    _, column = low.source.line_column(span.start)
+    return f"{low.source.where(span)}-{column + span.end - span.start}"
+
+
+def warn(low: Lowering, text: str, values: Sequence[tuple[Type, str]]) -> None:
+    """Send a warning that belongs to the expression that is lowered now."""
+    fields = Tuple(tuple(kind for kind, _ in values))
+    layout = RecordLayout("warnf", text, fields, names=(located(low, low.span),), ring=low.layout.ring_map())
+    send_filled(low, layout, lambda index, pointer: low.emit.store(values[index][1], pointer))
 
 
 def send_filled(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None]) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from insitu.probe.builtins.tables import FUNCTIONS, VARIABLES
 from insitu.probe.codegen import arithmetic, loops, maps, memory, statements
 from insitu.probe.codegen.lowering import Rules
+from insitu.probe.codegen.records import warn
 
 __all__ = ["RULES"]
 
@@ -15,4 +16,5 @@ RULES = Rules(
     {**statements.STATEMENTS, **loops.STATEMENTS},
     FUNCTIONS,
     VARIABLES,
+    warn,
 )
