@@ -132,7 +132,7 @@ def test_types_of_the_kernel_may_come_from_a_file(tmp_path: Path) -> None:
     script = "BEGIN { print(curtask->tgid == pid); exit(); }"
     (tmp_path / "types").write_bytes(own.read_bytes())
     (tmp_path / "none").write_bytes(own.read_bytes()[:1000])
-    assert run_trace("-e", script, env={"BPFTRACE_BTF": str(tmp_path / "types")}).stdout.split() == ["1"]
+    assert run_trace("-e", script, env={"BPFTRACE_BTF": str(tmp_path / "types")}).stdout.split() == ["true"]
     for name, status in (("none", 1), ("missing", 1)):
         message = run_trace("-e", script, status=status, env={"BPFTRACE_BTF": str(tmp_path / name)}).stderr
         assert "Traceback" not in message and message.startswith("insitu: ")

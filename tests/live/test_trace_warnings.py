@@ -25,7 +25,7 @@ _FAULT = f"failed: {os.strerror(errno.EFAULT)} (-{errno.EFAULT})"
         ("$p = (int32 *)16;", "*$p", f"bpf_probe_read() {_FAULT}"),
         ("", "str(16)", f"bpf_probe_read_str() {_FAULT}"),
         ("", "str(kptr((int8 *)16))", f"bpf_probe_read_str() {_FAULT}"),
-        ("struct", "*$p->next", f"bpf_probe_read() {_FAULT}"),
+        ("struct", "$p->next", f"bpf_probe_read() {_FAULT}"),
     ],
 )
 def test_what_fails_is_warned_of_at_its_place(before: str, failing: str, warning: str) -> None:
@@ -58,5 +58,8 @@ def test_loops_and_events_warn_too() -> None:
         emit("x", (text=str(16), n=1));
         exit();
     }"""
-    places = [line.partition(": WARNING: ")[0].rpartition("-")[0] for line in run_trace("-kk", "-e", script).stderr.splitlines()]
+    places = [
+        line.partition(": WARNING: ")[0].rpartition("-")[0]
+        for line in run_trace("-kk", "-e", script).stderr.splitlines()
+    ]
     assert places == ["-e:2:33", "-e:4:32", "-e:5:25"]
