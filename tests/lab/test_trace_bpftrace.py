@@ -41,7 +41,7 @@ kprobe:vfs_read /comm == "load"/ {
     @sizes = hist(arg2); @linear = lhist(arg2, 0, 300, 50); @stats = stats(arg2); @average = avg(arg2);
     @sum = sum(arg2); @smallest = min(arg2); @largest = max(arg2); @by_func[func] = count();
     @by_probe[probe] = count();
-    @n[comm, arg2] = count(); @large[arg2 > 100] = hist(arg2); @stats_by[arg2 % 4] = stats(arg2);
+    @n[comm, arg2] = count(); @large[(arg2 > 100) + 0] = hist(arg2); @stats_by[arg2 % 4] = stats(arg2);
     @linear_by[arg2 % 3] = lhist(arg2, 0, 300, 100); @summed[arg2, arg2 * 2] = sum(arg2);
 }
 kprobe:vfs_read /comm == "load" && arg2 == 4/ {
@@ -53,7 +53,7 @@ kprobe:vfs_open /comm == "load"/ {
     $name = str(((struct path *)arg0)->dentry->d_name.name);
     printf("%s\\n", $name); @opened[$name] = count();
 }
-kretprobe:vfs_open /comm == "load"/ { @failed[retval != 0] = count(); }
+kretprobe:vfs_open /comm == "load"/ { @failed[(retval != 0) + 0] = count(); }
 tracepoint:syscalls:sys_enter_openat /comm == "load"/ {
     printf("%s %d %r\\n", str(args->filename), args->flags, buf(args->filename, 5));
 }

@@ -32,8 +32,8 @@ _ONE_LINERS = [
     'BEGIN { printf("%d %u %x %p %c %5d|%-5d|%05d %lld %s %r\\n", -1, -1, 255, 4096, 65, 3, 4, 5, 6, "x", '
     'buf("a\\x01b", 3)); exit(); }',
     'BEGIN { printf("%5s|%-5s|%.2s|%c|%X|%10p|%-12p|\\n", "abc", "abc", "abc", 65, 255, 4096, 4096); exit(); }',
-    "BEGIN { @neg = -5; @u = (uint64)-1; @i8 = (int8)200; @us = (uint8)300; @lor = 5 || 0; "
-    "@not = !5; @bn = ~5; exit(); }",
+    "BEGIN { @neg = -5; @u = (uint64)-1; @i8 = (int8)200; @us = (uint8)300; @lor = (5 || 0) + 0; "
+    "@not = !5 + 0; @bn = ~5; exit(); }",
     'BEGIN { print(-5); print((1, "a", (-2, comm))); print("s"); @x = strftime("%Y", nsecs); print(@x); exit(); }',
     'BEGIN { time("%Y\\n"); cat("/proc/version"); print(ntop(0x0100007f)); exit(); }',
     'BEGIN { $x = 5; while ($x > 0) { printf("%d ", $x); $x--; } unroll(3) { printf("u"); } printf("\\n"); exit(); }',
@@ -55,7 +55,7 @@ _ONE_LINERS = [
 _OF_A_PROGRAM = [
     'uprobe:PROGRAM:work /pid == cpid/ { @[arg1] = sum(arg1); printf("%d %s\\n", arg1, str(arg2)); }',
     'uretprobe:PROGRAM:work /pid == cpid/ { @r = hist(retval); printf("%d\\n", retval); }',
-    "uprobe:PROGRAM:work { @a = avg(arg1); @m = max(arg1); @s = stats(arg1); @h[arg1 > 20] = "
+    "uprobe:PROGRAM:work { @a = avg(arg1); @m = max(arg1); @s = stats(arg1); @h[(arg1 > 20) + 0] = "
     "lhist(arg1, 0, 50, 10); }",
     "struct point { int x; char tag[8]; struct point *next; unsigned a:3; unsigned b:5; long y; } "
     "uprobe:PROGRAM:work /pid == cpid/ { $p = (struct point *)arg0; "

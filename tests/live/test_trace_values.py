@@ -238,7 +238,7 @@ def test_loops_over_maps_share_large_variables() -> None:
     command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.stdout.split("\n")[0] == "(3, true, true)", done.stderr
-    assert "@same[1]: 1\n" in done.stdout and "@same[0]" not in done.stdout
+    assert "@same[true]: 1\n" in done.stdout and "@same[false]" not in done.stdout
 
 
 def test_loops_over_maps_of_aggregations_print_their_elements() -> None:
