@@ -171,6 +171,7 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
             scratch = layout.maps[layout.scratch_map()]
             scratch.value_size = max(scratch.value_size, lowering.scratch_bytes)
             scratch.max_entries = len(unit.clauses)
+    layout.fit_point_names(max(point.cookie for clause in unit.clauses for point in clause.points))
     layout.fit_ring()
     return module.render(), layout, parts
 

@@ -191,6 +191,16 @@ class Layout(Struct):
         self.maps[number].value_size = max(size, self.maps[number].value_size)
         return number
 
+    def point_names_map(self, kind: str, capacity: int) -> int:
+        """The texts of attach points ("probe": their names, "func": their functions) by number of the point."""
+        return self._own(f"names: {kind}", ARRAY, 4, -(-capacity // 8) * 8, 1)
+
+    def fit_point_names(self, points: int) -> None:
+        """Give the maps of names room for that many points, which are numbered from 1."""
+        for each in self.maps:
+            if each.name.startswith("names: "):
+                each.max_entries = points + 1
+
     def record(self, record: RecordLayout) -> int:
         """The number of this kind of record."""
         self.records.append(record)

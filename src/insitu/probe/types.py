@@ -18,6 +18,7 @@ from insitu.probe.base_type import Type
 
 __all__ = [
     "BOOL",
+    "FUNCTION_MARK",
     "INT64",
     "UINT64",
     "UNKNOWN",
@@ -49,6 +50,8 @@ __all__ = [
 ]
 
 POINTER_BYTES = 8
+# Set in the numbers of functions: in no address of the kernel or of a process are bit 63 clear and this one set.
+FUNCTION_MARK = 1 << 62
 
 
 class Space(Enum):
@@ -208,9 +211,17 @@ class Tuple(Type, frozen=True):
 
 
 class NamedNumber(Type, frozen=True):
-    """A number that user space turns into text: kinds are ksym, username, cgroup_path, probe, errno, literal."""
+    """A number that user space turns into text: kinds are ksym, username, cgroup_path, probe, func, errno.
+
+    ``func`` is the number of an attach point with FUNCTION_MARK, so that a ``ksym`` may also be one.
+    """
 
     kind: str
+
+    @property
+    def is_text(self) -> bool:
+        """Whether programs can turn the number into text, too: what the names of attach points are."""
+        return self.kind in ("probe", "func")
 
     def __str__(self) -> str:
         return self.kind

@@ -26,7 +26,20 @@ from insitu.probe.passes.scopes import plain_name
 from insitu.probe.providers.base import Argument, Context
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
-from insitu.probe.types import UNKNOWN, VOID, Array, Pointer, Record, Space, String, Tuple, Type, Unknown, is_scalar
+from insitu.probe.types import (
+    UNKNOWN,
+    VOID,
+    Array,
+    NamedNumber,
+    Pointer,
+    Record,
+    Space,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+    is_scalar,
+)
 
 __all__ = ["Checker", "Rules", "TypedFunction", "TypedVariable"]
 
@@ -72,7 +85,13 @@ class Checker:
     """State of the walk. ``strict`` is set for the last one."""
 
     def __init__(
-        self, source: Source, structures: Structures, options: Options, context: Context, rules: Rules
+        self,
+        clauses: list[Clause],
+        source: Source,
+        structures: Structures,
+        options: Options,
+        context: Context,
+        rules: Rules,
     ) -> None:
         self.source = source
         self.structures = structures
@@ -86,6 +105,11 @@ class Checker:
         self._variables: dict[int, dict[str, Type]] = {}
         self.loop_depth = 0
         self.option_names: set[str] = set()  # those that getopt() looks up
+        names = [(point.name, point.function) for clause in clauses for point in clause.points]
+        self._name_capacities = {
+            kind: max(len(name[part].encode("utf-8", "surrogateescape")) + 1 for name in names)
+            for part, kind in enumerate(("probe", "func"))
+        }
         self.unreached = 0  # how many branches around the current node are never taken
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
@@ -175,6 +199,18 @@ class Checker:
         if isinstance(found, ast.TypeName):
             raise self.error("expected a value, not a type", found)
         return found
+
+    def as_text(self, node: ast.Expression) -> ast.Expression:
+        """A typed expression, where it is the name of an attach point as a number: the call that makes text of it."""
+        if not isinstance(node.type, NamedNumber) or not node.type.is_text:
+            return node
+        text = ast.Call(node.span, "str", [node])
+        self.infer(text)
+        return text
+
+    def name_capacity(self, kind: str) -> int:
+        """How many bytes the longest name of an attach point ("probe"), or of its function ("func"), takes."""
+        return self._name_capacities[kind]
 
     # Constants
 

@@ -103,6 +103,8 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     left, right = checker.known(node.left), checker.known(node.right)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return INT64 if operator in ("==", "!=", "<", ">", "<=", ">=") else UNKNOWN
+    if operator in ("==", "!="):
+        left, right = _with_names_as_text(checker, node, left, right)
     if operator in ("==", "!=") and _comparable(left, right):
         return INT64
     for side, found in ((node.left, left), (node.right, right)):
@@ -125,6 +127,18 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     if operator in ("<<", ">>"):
         return Integer(8, not isinstance(left, Pointer) and isinstance(left, Integer) and left.signed)
     return promoted(left, right)
+
+
+def _with_names_as_text(checker: Checker, node: ast.Binary, left: Type, right: Type) -> tuple[Type, Type]:
+    """The types of two operands of ==, once names of attach points have become text for another text."""
+    named = (String, NamedNumber)
+    if left == right or not isinstance(left, named) or not isinstance(right, named):
+        return left, right
+    node.left, node.right = checker.as_text(node.left), checker.as_text(node.right)
+    found = node.left.type or left, node.right.type or right
+    if found[0] != found[1] and any(isinstance(each, NamedNumber) for each in found):
+        raise checker.error(f"{node.operator} cannot compare {left} with {right}", node)
+    return found
 
 
 def _comparable(left: Type, right: Type) -> bool:

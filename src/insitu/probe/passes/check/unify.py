@@ -3,7 +3,19 @@
 from __future__ import annotations
 
 from insitu.probe.aggregations import LinearHistogram, TimeSeries
-from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Stack, String, Tuple, Type, Unknown
+from insitu.probe.types import (
+    Array,
+    Buffer,
+    Integer,
+    NamedNumber,
+    Pointer,
+    Record,
+    Stack,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+)
 
 __all__ = ["unify"]
 
@@ -36,6 +48,8 @@ def unify(old: Type, new: Type) -> Type | None:
         return Tuple(whole, names) if len(whole) == len(elements) else None
     if isinstance(old, Record | Array) and type(old) is type(new) and str(old) == str(new):
         return old
+    if isinstance(old, NamedNumber) and isinstance(new, NamedNumber) and {old.kind, new.kind} == {"func", "ksym"}:
+        return NamedNumber("ksym")
     if isinstance(old, LinearHistogram | TimeSeries):
         return None
     if type(old) is type(new) and not isinstance(old, Record | Array | String | Tuple):

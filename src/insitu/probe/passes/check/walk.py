@@ -34,7 +34,7 @@ def check(
 
     :raises ScriptError: at the first error.
     """
-    checker = Checker(source, structures, options, context, _RULES)
+    checker = Checker(clauses, source, structures, options, context, _RULES)
     for _ in range(_MAX_WALKS):
         before = checker.state()
         for clause in clauses:
