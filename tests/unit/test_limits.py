@@ -58,9 +58,7 @@ def test_with_few_descriptors_a_command_works_or_names_the_limit(
 # 90,000: numpy's own library would end the process. 400,000: numpy starts, DuckDB would not.
 @pytest.mark.parametrize(("kib", "least"), [(90_000, 256), (120_000, 256), (400_000, 512)])
 @pytest.mark.parametrize("words", COMMANDS)
-def test_without_memory_a_command_names_the_limit(
-    places: dict[str, Path], words: str, kib: int, least: int
-) -> None:
+def test_without_memory_a_command_names_the_limit(places: dict[str, Path], words: str, kib: int, least: int) -> None:
     done = limited(f"-v {kib}", words, places)
     assert done.returncode == 1
     assert done.stderr == (

@@ -160,7 +160,13 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     layout = Layout(max_keys=options.max_map_keys, ring_bytes=_ring_bytes(options))
     for name, entry in checker.maps.items():
         if not isinstance(entry.value, Unknown):
-            layout.script_map(name, entry.key if entry.key and entry.key.elements else None, entry.value)
+            layout.script_map(
+                name,
+                entry.key if entry.key and entry.key.elements else None,
+                entry.value,
+                evicts=entry.evicts,
+                entries=entry.entries,
+            )
     module = Module(source.name)
     parts: list[int] = []
     for index, clause in enumerate(unit.clauses):

@@ -22,6 +22,7 @@ __all__ = [
     "MAX_PER_CPU_BYTES",
     "MAX_ROUNDS",
     "MAX_WHILE_ROUNDS",
+    "PER_CPU",
     "Layout",
     "MapLayout",
     "RecordLayout",
@@ -47,6 +48,8 @@ _FEWEST_STACK_KEYS = 4096
 _MAX_STACK_MAP_BYTES = 256 << 20
 _STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, and two pointers to it
 HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 3, 5, 6, 7, 27
+LRU_HASH, LRU_PERCPU_HASH = 9, 10
+PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
 PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever assigned
 
 
@@ -104,8 +107,11 @@ class Layout(Struct):
             self.maps.append(MapLayout(name, type_, key_size, value_size, entries))
         return self._numbers[name]
 
-    def script_map(self, name: str, key: Tuple | None, value: Type) -> int:
-        """The number of the script's map ``name``."""
+    def script_map(self, name: str, key: Tuple | None, value: Type, *, evicts: bool = False, entries: int = 0) -> int:
+        """The number of the script's map ``name``.
+
+        ``evicts``: a new key takes the place of one that was not used lately, where the map is full of ``entries``.
+        """
         if name not in self._numbers:
             self._numbers[name] = len(self.maps)
             per_cpu = isinstance(value, Aggregation)
@@ -114,7 +120,8 @@ class Layout(Struct):
                 type_, key_size, entries = (PERCPU_ARRAY if per_cpu else ARRAY), 4, 1
                 size += 0 if per_cpu else PRESENT_BYTES
             else:
-                type_, key_size, entries = (PERCPU_HASH if per_cpu else HASH), key.size, self.max_keys
+                type_ = (LRU_PERCPU_HASH if per_cpu else LRU_HASH) if evicts else PERCPU_HASH if per_cpu else HASH
+                key_size, entries = key.size, entries or self.max_keys
             self.maps.append(MapLayout(name, type_, key_size, size, entries, key, value))
         return self._numbers[name]
 
@@ -193,7 +200,7 @@ class Layout(Struct):
 
     def point_names_map(self, kind: str, capacity: int) -> int:
         """The texts of attach points ("probe": their names, "func": their functions) by number of the point."""
-        return self._own(f"names: {kind}", ARRAY, 4, -(-capacity // 8) * 8, 1)
+        return self._own(f"names: {kind}", ARRAY, 4, capacity, 1)
 
     def fit_point_names(self, points: int) -> None:
         """Give the maps of names room for that many points, which are numbered from 1."""

@@ -217,11 +217,12 @@ class NamedNumber(Type, frozen=True):
     """
 
     kind: str
+    room: int = 0  # bytes of the longest text that programs make of it
 
     @property
     def is_text(self) -> bool:
         """Whether programs can turn the number into text, too: what the names of attach points are."""
-        return self.kind in ("probe", "func")
+        return self.room > 0
 
     def __str__(self) -> str:
         return self.kind

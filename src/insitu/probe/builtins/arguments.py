@@ -33,6 +33,10 @@ def _point(low: Lowering, node: Mention) -> str:
     return low.emit.patched(Patch.PROBE)
 
 
+def _check_name(checker: Checker, node: Mention) -> Type:
+    return NamedNumber(node.name, checker.name_capacity(node.name))
+
+
 def _function(low: Lowering, node: Mention) -> str:
     return low.emit.op("or", _point(low, node), str(FUNCTION_MARK))
 
@@ -142,8 +146,8 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
 
 
 BUILTINS: tuple[Builtin, ...] = (
-    *variable("probe", lambda checker, node: NamedNumber("probe"), value=_point),
-    *variable("func", lambda checker, node: NamedNumber("func"), value=_function),
+    *variable("probe", _check_name, value=_point),
+    *variable("func", _check_name, value=_function),
     *variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind),
     *variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context)),
     *variable("args", _check_args, store=_store_args),

@@ -80,8 +80,7 @@ def _check_str(checker: Checker, call: ast.Call) -> Type:
     if text is not None:
         subject = call.arguments[0] = ast.StringLiteral(subject.span, text)
     if isinstance(named := checker.known(subject), NamedNumber) and named.is_text:
-        room = checker.name_capacity(named.kind)
-        return String(min(room, capacity) if len(call.arguments) > 1 else room)
+        return String(min(named.room, capacity) if len(call.arguments) > 1 else named.room)
     _check_address(checker, subject, "str()")
     if isinstance(subject, ast.StringLiteral):
         return String(min(len(subject.value) + 1, max(capacity, 1)))

@@ -19,7 +19,7 @@ from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.members import member_field
 from insitu.probe.source import ScriptError, Span
-from insitu.probe.types import Field, Space, String, Tuple, Type, is_scalar, stored_size
+from insitu.probe.types import Field, NamedNumber, Space, String, Tuple, Type, is_scalar, stored_size
 
 __all__ = ["Local", "Lowered", "LoweredBuiltin", "Lowering", "Place", "PlaceOf", "Remote", "Rules", "Store", "Value"]
 
@@ -67,7 +67,10 @@ class LoweredBuiltin(Protocol):
 
 
 class Rules(Struct, frozen=True):
-    """How each class of expression and statement is lowered, and the builtins by name (tables.py)."""
+    """How each class of expression and statement is lowered, and the builtins by name (tables.py).
+
+    ``store_name`` and ``write_name`` make text of the names of attach points (point_names.py).
+    """
 
     values: Mapping[type[ast.Expression], Value]
     stores: Mapping[type[ast.Expression], Store]
@@ -75,6 +78,8 @@ class Rules(Struct, frozen=True):
     statements: Mapping[type[ast.Statement], Lowered]
     functions: Mapping[str, LoweredBuiltin]
     variables: Mapping[str, LoweredBuiltin]
+    store_name: Callable[[Lowering, ast.Expression, str, String], None]
+    write_name: Callable[[Lowering, NamedNumber, str, str, String], None]
 
 
 class Lowering:
@@ -306,6 +311,8 @@ class Lowering:
         target = target or node.type
         if is_scalar(target) and is_scalar(node.type):
             self.emit.store(self.value(node), pointer)
+        elif isinstance(node.type, NamedNumber) and isinstance(target, String):
+            self.rules.store_name(self, node, pointer, target)
         elif isinstance(node, ast.TupleLiteral) and isinstance(target, Tuple):
             assert isinstance(node.type, Tuple)
             places = target.order_of(node.type)
@@ -344,6 +351,9 @@ class Lowering:
                 source = Local(emit.offset(place.pointer, held.offset(index)))
                 wanted = target.elements[outer]
                 self.convert(source, held.elements[index], emit.offset(pointer, target.offset(outer)), wanted)
+            return
+        if isinstance(held, NamedNumber) and isinstance(target, String) and isinstance(place, Local):
+            self.rules.write_name(self, held, emit.load(place.pointer), pointer, target)
             return
         if isinstance(place, Remote):
             if isinstance(target, String):

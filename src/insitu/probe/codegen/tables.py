@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insitu.probe.builtins.tables import FUNCTIONS, VARIABLES
-from insitu.probe.codegen import arithmetic, loops, maps, memory, statements
+from insitu.probe.codegen import arithmetic, loops, maps, memory, point_names, statements
 from insitu.probe.codegen.lowering import Rules
 
 __all__ = ["RULES"]
@@ -15,4 +15,6 @@ RULES = Rules(
     {**statements.STATEMENTS, **loops.STATEMENTS},
     FUNCTIONS,
     VARIABLES,
+    point_names.store_point_name,
+    point_names.write_point_name,
 )

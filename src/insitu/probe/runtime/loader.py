@@ -18,7 +18,7 @@ from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
-from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, PROG_ARRAY, RINGBUF, MapLayout
+from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
@@ -164,9 +164,9 @@ def _make_maps(loaded: Loaded) -> None:
             continue
         if layout.type == PROG_ARRAY:  # made anew for each load of its program
             continue
-        copies = possible_cpus() if layout.type in (PERCPU_HASH, PERCPU_ARRAY) else 1
+        copies = possible_cpus() if layout.type in PER_CPU else 1
         bytes_needed = (layout.value_size * copies + layout.key_size) * layout.max_entries
-        hashed = layout.key is not None
+        hashed = layout.key is not None and layout.type not in (LRU_HASH, LRU_PERCPU_HASH)
         flags = NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
         loaded.maps[number] = Map(
             MapType(layout.type),

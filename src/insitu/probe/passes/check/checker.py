@@ -107,7 +107,7 @@ class Checker:
         self.option_names: set[str] = set()  # those that getopt() looks up
         names = [(point.name, point.function) for clause in clauses for point in clause.points]
         self._name_capacities = {
-            kind: max(len(name[part].encode("utf-8", "surrogateescape")) + 1 for name in names)
+            kind: max(-(-(len(name[part].encode("utf-8", "surrogateescape")) + 1) // 8) * 8 for name in names)
             for part, kind in enumerate(("probe", "func"))
         }
         self.unreached = 0  # how many branches around the current node are never taken
@@ -209,7 +209,10 @@ class Checker:
         return text
 
     def name_capacity(self, kind: str) -> int:
-        """How many bytes the longest name of an attach point ("probe"), or of its function ("func"), takes."""
+        """How many bytes the longest name of an attach point ("probe"), or of its function ("func"), takes.
+
+        A multiple of 8.
+        """
         return self._name_capacities[kind]
 
     # Constants

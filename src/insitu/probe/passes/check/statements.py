@@ -37,9 +37,6 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         if holds_element(value):
             raise checker.error("a histogram or time series cannot be copied out of its map", node.value)
         checker.copied(value, node.value)
-        if isinstance(entry.value, String):
-            node.value = checker.as_text(node.value)
-            value = node.value.type or value
         value = widened(value)
         entry.value = checker.unified(entry.value, value, node.value, node.target.name)
         node.target.type = entry.value
@@ -48,9 +45,6 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
             raise checker.error(f"{value}() has to be assigned to a map", node.value)
         if node.operator and isinstance(value, Integer):
             value = replace(INT64, signed=value.signed)  # the type of arithmetic
-        if isinstance(checker.variables.get(node.target.name), String):
-            node.value = checker.as_text(node.value)
-            value = node.value.type or value
         checker.bind(node.target, value, node.value)
     if node.operator and not is_scalar(value):
         raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)

@@ -104,9 +104,6 @@ def _ternary(checker: Checker, node: ast.Ternary) -> Type:
     true, false = checker.infer(node.true), checker.infer(node.false)
     if true == VOID and false == VOID:
         return VOID
-    if isinstance(true, String) != isinstance(false, String):
-        node.true, node.false = checker.as_text(node.true), checker.as_text(node.false)
-        true, false = node.true.type or true, node.false.type or false
     return checker.unified(true, false, node.false, "the other branch")
 
 

@@ -48,6 +48,9 @@ def unify(old: Type, new: Type) -> Type | None:
         return Tuple(whole, names) if len(whole) == len(elements) else None
     if isinstance(old, Record | Array) and type(old) is type(new) and str(old) == str(new):
         return old
+    for one, other in ((old, new), (new, old)):
+        if isinstance(one, NamedNumber) and one.is_text and isinstance(other, String):
+            return String(max(one.room, other.capacity))
     if isinstance(old, NamedNumber) and isinstance(new, NamedNumber) and {old.kind, new.kind} == {"func", "ksym"}:
         return NamedNumber("ksym")
     if isinstance(old, LinearHistogram | TimeSeries):
