@@ -165,3 +165,24 @@ def test_names_of_attach_points_are_compared_and_searched_as_text(program: Path)
     shown = "outer 1 0 0 5 inner 0 1 1 5 1 1"
     assert " ".join(output).startswith(shown)
     assert " ".join(output).endswith("@[inner]: 1 @[outer]: 2 @[text]: 3 @kept: inner")
+
+
+def test_an_address_is_probed_where_an_instruction_of_a_function_begins(program: Path) -> None:
+    lines = [line.split() for line in _output("nm", program).splitlines()]
+    symbols = {words[2]: int(words[0], 16) for words in lines if len(words) == 3}
+    start = symbols["inner"]
+    listed = _output("objdump", "-d", "--no-show-raw-insn", program).partition("<inner>:\n")[2].splitlines()
+    second = int(listed[1].partition(":")[0], 16)
+    script = f"uprobe:{program}:{start:#x}, uprobe:{program}:{second} {{ print((func, probe)); }}"
+    output = run_trace("-e", script, "-c", str(program)).stdout.split("\n")
+    assert output[:2] == [f"(inner, uprobe:{program}:{start:#x})", f"(inner, uprobe:{program}:{second})"]
+    for address, message in (
+        (symbols["number"], "is in no function"),
+        (second + 1, "no instruction begins at"),
+    ):
+        refused = run_trace("-e", f"uprobe:{program}:{address:#x} {{ }}", status=1).stderr
+        assert message in refused
+
+
+def _output(*command: str | Path) -> str:
+    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -117,9 +117,7 @@ class _Parser(DefinitionParser):
         start = self.token.span
         points: list[ast.AttachText] = []
         while True:
-            if self.token.kind not in ("name", "operator") or (
-                self.token.text not in ("*",) and self.token.kind != "name"
-            ):
+            if self.token.kind not in ("name", "positional") and self.token.text != "*":
                 raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
             points.append(self._attach_point())
             if self.token.text != ",":
@@ -156,7 +154,10 @@ class _Parser(DefinitionParser):
                 part += unescape(text[position : end + 1]).decode("utf-8", "replace")
                 position = end + 1
             elif c == "$" and (match := re.match(r"\$(\d+|#)", text[position:])):
-                part += self._parameter_text(match.group(1), Span(position, position + match.end()))
+                # Colons in a parameter separate parts, as in the script itself: "$1 { }" may be a whole attach point.
+                given = self._parameter_text(match.group(1), Span(position, position + match.end()))
+                *whole, part = (part + given).split(":")
+                parts += whole
                 position += match.end()
             elif c == ":":
                 parts.append(part)

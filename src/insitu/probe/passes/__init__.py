@@ -62,6 +62,7 @@ def _config(unit: Unit) -> None:
     options.one_process = context.pid is not None
     context.max_probes = options.max_probes
     context.missing_probes = options.missing_probes
+    context.unsafe = options.unsafe
 
 
 def _macros(unit: Unit) -> None:

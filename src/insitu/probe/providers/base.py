@@ -262,7 +262,8 @@ class Context(Struct, dict=True):
     ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
     one process. ``runs_command`` says that a command will be run, and ``child_pid`` is its process once there is one:
     addresses are watched in it. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES);
-    ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES).
+    ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``unsafe``
+    allows those that may harm (--unsafe).
     """
 
     pid: int | None = None
@@ -270,6 +271,7 @@ class Context(Struct, dict=True):
     child_pid: int = 0
     max_probes: int = 1024
     missing_probes: str = ""
+    unsafe: bool = False
     _types: dict[str, BinaryTypes] = field(default_factory=dict)
     _elves: dict[str, Elf] = field(default_factory=dict)
     _btf_fds: dict[str, int] = field(default_factory=dict)

@@ -19,7 +19,7 @@ from insitu.probe.providers.support.binary import (
     sharing,
 )
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, select
+from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
 from insitu.symbols.demangle import demangle
 from insitu.symbols.function_addresses import FunctionAddresses
@@ -53,6 +53,8 @@ class Uprobe:
     def _points(
         self, file: str, pattern: str, spec: AttachSpec, context: Context, *, aliases: bool = False
     ) -> list[AttachPoint]:
+        if number(pattern) is not None:
+            return self._at_address(spec, file, pattern, context)
         elf, path = open_binary(file, context)
         function, plus, distance = pattern.partition("+")
         try:
@@ -73,6 +75,25 @@ class Uprobe:
             detail = Place(path, at)
             found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=detail, in_binary=True))
         return found
+
+    def _at_address(self, spec: AttachSpec, file: str, where: str, context: Context) -> list[AttachPoint]:
+        """The point at an instruction's address: elsewhere, a breakpoint would change data or other instructions."""
+        elf, path = open_binary(file, context)
+        address = number(where) or 0
+        at = file_offset(elf, address)
+        if at is None:
+            return []
+        found = FunctionAddresses(elf).around(address)
+        if found is None and not context.unsafe:
+            raise InsituError(f"{spec}: {where} is in no function", remedy="--unsafe attaches all the same")
+        name, start = found or (where, address)
+        distance = address - start
+        if distance and self._returning:
+            raise InsituError(f"{spec}: {where} is not the beginning of a function")
+        if not begins_instruction(elf.read(at - distance, distance + _LONGEST_INSTRUCTION), distance):
+            raise InsituError(f"{spec}: no instruction begins at {where}; a probe there would corrupt it")
+        shown, detail = f"{self.names[0]}:{file}:{where}", Place(path, at)
+        return [AttachPoint(self.names[0], shown, file, name, distance, at, detail=detail, in_binary=True)]
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         """By DWARF, where the binary has it: at the function's entry its parameters, at its return ``retval``."""
@@ -113,9 +134,6 @@ def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[
 
     Of the names of one address, a pattern matches the first only, unless ``aliases``.
     """
-    if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", function):
-        yield function, int(function, 0)
-        return
     if not has_wildcard(function):
         address = places.address(function)
         if address is not None:

@@ -201,10 +201,15 @@ class Checker:
         return found
 
     def as_text(self, node: ast.Expression) -> ast.Expression:
-        """A typed expression, where it is the name of an attach point as a number: the call that makes text of it."""
-        if not isinstance(node.type, NamedNumber) or not node.type.is_text:
+        """A typed expression where text is wanted, as text if it can be: a positional parameter is what was given,
+        the name of an attach point is read by str()."""
+        text: ast.Expression
+        if isinstance(node, ast.Positional) and node.index:
+            text = self.parameter_literal(node)
+        elif isinstance(node.type, NamedNumber) and node.type.is_text:
+            text = ast.Call(node.span, "str", [node])
+        else:
             return node
-        text = ast.Call(node.span, "str", [node])
         self.infer(text)
         return text
 
@@ -250,6 +255,11 @@ class Checker:
             return node.value.decode("utf-8", "surrogateescape")
         if isinstance(node, ast.Positional):
             return str(self.positional_text(node))
+        if isinstance(node, ast.Call) and node.name == "str":
+            self.infer(node)
+            given = node.arguments[0]
+            if isinstance(given, ast.StringLiteral) and isinstance(node.type, String):
+                return given.value[: node.type.capacity - 1].decode("utf-8", "surrogateescape")
         raise self.error(f"{what} has to be a string literal", node)
 
     def positional_text(self, node: ast.Positional) -> str | int:
@@ -258,6 +268,10 @@ class Checker:
         if node.index == 0:
             return len(given)
         return given[node.index - 1] if node.index <= len(given) else ""
+
+    def parameter_literal(self, node: ast.Positional) -> ast.StringLiteral:
+        """A positional parameter as the text that was given."""
+        return ast.StringLiteral(node.span, str(self.positional_text(node)).encode("utf-8", "surrogateescape"))
 
     # Variables and maps
 

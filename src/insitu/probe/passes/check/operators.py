@@ -104,7 +104,7 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return INT64 if operator in ("==", "!=", "<", ">", "<=", ">=") else UNKNOWN
     if operator in ("==", "!="):
-        left, right = _with_names_as_text(checker, node, left, right)
+        left, right = _both_as_text(checker, node, left, right)
     if operator in ("==", "!=") and _comparable(left, right):
         return INT64
     for side, found in ((node.left, left), (node.right, right)):
@@ -129,10 +129,13 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     return promoted(left, right)
 
 
-def _with_names_as_text(checker: Checker, node: ast.Binary, left: Type, right: Type) -> tuple[Type, Type]:
-    """The types of two operands of ==, once names of attach points have become text for another text."""
-    named = (String, NamedNumber)
-    if left == right or not isinstance(left, named) or not isinstance(right, named):
+def _both_as_text(checker: Checker, node: ast.Binary, left: Type, right: Type) -> tuple[Type, Type]:
+    """The types of two operands of ==, once those that may be text have become it for another text."""
+    if left == right or not any(isinstance(each, String | NamedNumber) for each in (left, right)):
+        return left, right
+    if isinstance(left, Integer | Pointer) and not isinstance(node.left, ast.Positional):
+        return left, right
+    if isinstance(right, Integer | Pointer) and not isinstance(node.right, ast.Positional):
         return left, right
     node.left, node.right = checker.as_text(node.left), checker.as_text(node.right)
     found = node.left.type or left, node.right.type or right
@@ -162,6 +165,8 @@ def _cast(checker: Checker, node: ast.Cast) -> Type:
         return target if is_scalar(target) else UNKNOWN
     if isinstance(target, Integer) and target.enum == "bool" and isinstance(found, String):
         return target
+    if isinstance(target, Array) and isinstance(target.element, Integer) and isinstance(found, String):
+        return _bytes_of_string(checker, node, target, found)
     if isinstance(target, Array) and isinstance(target.element, Integer) and isinstance(found, Integer | Pointer):
         return _bytes_of_integer(checker, node, target, found)
     if isinstance(target, Integer | Pointer):
@@ -187,6 +192,14 @@ def _bytes_of_integer(checker: Checker, node: ast.Cast, target: Array, found: In
     target = replace(target, count=target.count or max(1, found.size // target.element.size))
     if not 0 < target.size <= INT64.size:
         raise checker.error(f"{found} cannot be cast to {target}: a number has at most 8 bytes", node)
+    return target
+
+
+def _bytes_of_string(checker: Checker, node: ast.Cast, target: Array, found: String) -> Type:
+    """``(int8[])text``: all bytes of the text's memory, its zero included, or with a length the first of them."""
+    target = replace(target, count=target.count or found.capacity // target.element.size)
+    if not 0 < target.size <= found.capacity:
+        raise checker.error(f"{found} cannot be cast to {target}: it has {found.capacity} bytes", node)
     return target
 
 
