@@ -2,6 +2,7 @@
 
 import ctypes
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
@@ -33,6 +34,43 @@ def test_functions_of_a_process_that_has_ended_have_names(program: Path) -> None
     frames = [line.split("+")[0].strip() for line in kept.split("\n") if "+" in line]
     assert frames[:3] == ["inner", "outer", "main"]
     assert printed.rstrip().endswith(f", {len(frames)}, 2)") or printed.rstrip().endswith(", 2)")
+
+
+_INLINES = """#include <unistd.h>
+volatile int sink;
+__attribute__((noinline)) void tip(int n) { sink = n; }
+__attribute__((noinline)) void leaf(int n) { tip(n); sink++; }
+static inline __attribute__((always_inline)) void middle(int n)
+{
+    leaf(n + 1);
+    sink++;
+}
+__attribute__((noinline)) void outer(int n)
+{
+    middle(n);
+    sink++;
+}
+int main(void) { outer(3); sink++; return 0; }
+"""
+
+
+def test_stacks_have_the_lines_and_inlined_functions_of_debug_information(tmp_path: Path) -> None:
+    source, program = tmp_path / "inlines.c", tmp_path / "inlines"
+    source.write_text(_INLINES)
+    subprocess.run(["gcc", "-g", "-O1", "-fno-omit-frame-pointer", "-o", program, source], check=True)
+    script = f"uprobe:{program}:tip {{ print(ustack(2)); print(ustack(perf, 2)); }}"
+    plain, perf = run_trace("-e", script, "-c", str(program)).stdout.rstrip().split("\n\n")
+    # At the entry of tip(), before it has a frame of its own, its caller leaf() is not found.
+    assert re.sub(r"\+\d+", "+N", plain).split() == [
+        f"tip+N@{source}:3",
+        "[inlined]",
+        f"middle@{source}:7",
+        f"outer+N@{source}:12",
+    ]
+    shown = [line.split(maxsplit=1)[1] for line in re.sub(r"\+\d+", "+N", perf).strip().splitlines()]
+    assert shown == [f"tip+N ({program})", "middle (inlined)", f"outer+N ({program})"]
+    without = run_trace("-e", script, "-c", str(program), env={"BPFTRACE_SHOW_DEBUG_INFO": "0"}).stdout
+    assert "@" not in without and "inlined" not in without.replace(str(program), "")
 
 
 def test_functions_of_a_stripped_program_come_from_its_debug_file(program: Path, tmp_path: Path) -> None:

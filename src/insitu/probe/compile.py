@@ -47,6 +47,7 @@ class Compiled(Struct):
     warnings: list[str] = field(default_factory=list)
     tells_missing: bool = True  # whether attach points that cannot be attached cause a warning
     demangles: bool = True
+    shows_lines: bool = True
     trailer: str = ""
     max_strlen: int = 0
 
@@ -70,7 +71,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
             cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
     compiled.tells_missing = options.missing_probes != "ignore"
     compiled.warnings = unit.warnings if compiled.tells_missing else []
-    compiled.demangles = options.cpp_demangle
+    compiled.demangles, compiled.shows_lines = options.cpp_demangle, options.show_debug_info
     compiled.trailer, compiled.max_strlen = options.str_trunc_trailer, options.max_strlen
     return compiled
 

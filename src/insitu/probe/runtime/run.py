@@ -73,6 +73,7 @@ class Runtime:
         self.symbols = Symbols(
             {layouts[n].name: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE},
             demangles=compiled.demangles,
+            lines=compiled.shows_lines,
         )
         self.points = {
             point.cookie: (point.name, point.function) for program in compiled.programs for point in program.points
