@@ -328,6 +328,16 @@ class Context(Struct, dict=True):
             self._types[path] = BinaryTypes(self.elf(path))
         return self._types[path]
 
+    def program_fd(self, program: int) -> int:
+        """A descriptor of a loaded BPF program, for attaching another to it. :raises BpfError: when it is gone."""
+        name = f"program {program}"
+        if name not in self._btf_fds:
+            from insitu.kernel import bpf
+            from insitu.kernel.bpf_abi import Command
+
+            self._btf_fds[name] = bpf.open_id(Command.PROG_GET_FD_BY_ID, program)
+        return self._btf_fds[name]
+
     def close(self) -> None:
         """Give back what was opened. Attachments stay."""
         self._types.clear()
