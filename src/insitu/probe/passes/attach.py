@@ -122,6 +122,8 @@ def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tupl
 def _as_written(point: AttachPoint, text: ast.AttachText) -> AttachPoint:
     """The point named with the path that the script gives, as bpftrace does, rather than with its absolute form."""
     path = text.parts[1] if len(text.parts) > 1 else ""
+    if f"{point.target}@" in point.name:
+        path = path.rpartition("@")[0]  # BINARY@SOURCE:LINE
     if "/" not in path or "*" in path or not point.target.startswith("/"):
         return point
     return replace(point, name=point.name.replace(point.target, path, 1))

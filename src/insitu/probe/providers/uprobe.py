@@ -21,6 +21,7 @@ from insitu.probe.providers.support.binary import (
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
+from insitu.probe.providers.support.source_lines import code_of_line
 from insitu.symbols.demangle import demangle
 from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.instructions import begins_instruction
@@ -41,6 +42,8 @@ class Uprobe:
         self.traits = Traits(in_binary=True, returning=returning, numbered="registers")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        if self._names_source(spec):
+            return sharing(limited(self._at_line(spec, context), spec, context))
         path, function = self._split(spec)
         files = binaries(path, context, spec)
         found: list[AttachPoint] = []
@@ -74,6 +77,32 @@ class Uprobe:
             shown = f"{self.names[0]}:{file}:{name}" + (f"+{offset}" if offset else "")
             detail = Place(path, at)
             found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=detail, in_binary=True))
+        return found
+
+    def _names_source(self, spec: AttachSpec) -> bool:
+        """Whether it is ``BINARY@SOURCE:LINE``, and not a binary with an @ in its name."""
+        first, *rest = spec.parts or ("",)
+        return "@" in first and bool(rest) and rest[0].isdecimal() and not Path(first).exists()
+
+    def _at_line(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        """The points at the code of ``BINARY@SOURCE:LINE``."""
+        (first, line, *columns), kind = spec.parts, self.names[0]
+        path, _, source = first.rpartition("@")
+        if self._returning:
+            raise InsituError(f"{spec}: a function's return has no line")
+        if columns:
+            raise InsituError(f"{spec}: expected {kind}:BINARY@SOURCE:LINE; columns are not supported", status=2)
+        found = []
+        for file in binaries(path, context, spec):
+            elf, opened = open_binary(file, context)
+            for code in code_of_line(elf, file, source, int(line)):
+                at = file_offset(elf, code.address)
+                if at is not None:
+                    name, offset = f"{kind}:{file}@{source}:{int(line)}", code.address - code.start
+                    place = Place(opened, at)
+                    found.append(
+                        AttachPoint(kind, name, file, code.function, offset, at, detail=place, in_binary=True)
+                    )
         return found
 
     def _at_address(self, spec: AttachSpec, file: str, where: str, context: Context) -> list[AttachPoint]:
