@@ -110,7 +110,7 @@ class Trampoline:
             return self._of_programs(pattern, context)
         module, function = self._split(pattern)
         self._check(pattern, function, context)
-        traceable = {name for name, _ in context.tracefs.functions()}
+        traceable = {name for name, _ in context.functions}
         found = []
         for owner in select(module, ["vmlinux", *modules()]):
             names = select(function, sorted(context.btf_of(owner).names(Kind.FUNC)))

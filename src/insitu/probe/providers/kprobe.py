@@ -108,7 +108,7 @@ class Kprobe:
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(pattern, context)
         module, function, _ = self._split(pattern)
-        functions = context.tracefs.functions()
+        functions = context.functions
         wanted = set(select(function, [name for name, _ in functions])) - _blacklist()
         owners = set(select(module, {owner or "vmlinux" for _, owner in functions}))
         # A set: static functions of one name are listed each, and a link refuses to take a name twice.
@@ -167,7 +167,7 @@ def _absent(function: str, context: Context, module: str = "*") -> AbsentError:
         return AbsentError(what, remedy=f"insitu trace -l 'kprobe:{module}:*' lists those that are loaded")
     if instead := successors(function, context):
         return AbsentError(f"there is no kernel function {function}", remedy=f"use {instead[0]}")
-    return missing("kernel function", function, [name for name, _ in context.tracefs.functions()])
+    return missing("kernel function", function, [name for name, _ in context.functions])
 
 
 def _refused(point: AttachPoint, error: InsituError, context: Context) -> InsituError:
@@ -175,7 +175,7 @@ def _refused(point: AttachPoint, error: InsituError, context: Context) -> Insitu
         return InsituError(f"{point.function} is on the kernel's kprobe blacklist")
     if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EILSEQ:
         return InsituError(f"{point.name}: no instruction begins {point.offset} bytes into {point.function}")
-    traceable = {name for name, _ in context.tracefs.functions()}
+    traceable = {name for name, _ in context.functions}
     if not _has_code(point.function):
         what = f"{point.function} has no code of its own in this kernel: it is inlined everywhere"
         return AbsentError(what, remedy=instead_of(point.function, context))

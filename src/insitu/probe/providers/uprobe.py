@@ -107,8 +107,13 @@ class Uprobe:
 
     def _at_address(self, spec: AttachSpec, file: str, where: str, context: Context) -> list[AttachPoint]:
         """The point at an instruction's address: elsewhere, a breakpoint would change data or other instructions."""
-        elf, path = open_binary(file, context)
         address = number(where) or 0
+        try:
+            elf, path = open_binary(file, context)
+        except InsituError as error:
+            if not context.unsafe:
+                raise InsituError(error.message, remedy="--unsafe takes any file, and an offset in it") from None
+            return [self._in_flat_file(file, where, address)]
         at = file_offset(elf, address)
         if at is None:
             return []
@@ -123,6 +128,11 @@ class Uprobe:
             raise InsituError(f"{spec}: no instruction begins at {where}; a probe there would corrupt it")
         shown, detail = f"{self.names[0]}:{file}:{where}", Place(path, at)
         return [AttachPoint(self.names[0], shown, file, name, distance, at, detail=detail, in_binary=True)]
+
+    def _in_flat_file(self, file: str, where: str, offset: int) -> AttachPoint:
+        """The point at an offset of a file that is not ELF: of whatever a process may have mapped as code."""
+        name, place = f"{self.names[0]}:{file}:{where}", Place(file, offset)
+        return AttachPoint(self.names[0], name, file, where, 0, offset, detail=place, in_binary=True)
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         """By DWARF, where the binary has it: at the function's entry its parameters, at its return ``retval``."""
