@@ -2,7 +2,6 @@
 
 import ctypes
 import os
-import re
 import subprocess
 import sys
 from pathlib import Path
@@ -34,43 +33,6 @@ def test_functions_of_a_process_that_has_ended_have_names(program: Path) -> None
     frames = [line.split("+")[0].strip() for line in kept.split("\n") if "+" in line]
     assert frames[:3] == ["inner", "outer", "main"]
     assert printed.rstrip().endswith(f", {len(frames)}, 2)") or printed.rstrip().endswith(", 2)")
-
-
-_INLINES = """#include <unistd.h>
-volatile int sink;
-__attribute__((noinline)) void tip(int n) { sink = n; }
-__attribute__((noinline)) void leaf(int n) { tip(n); sink++; }
-static inline __attribute__((always_inline)) void middle(int n)
-{
-    leaf(n + 1);
-    sink++;
-}
-__attribute__((noinline)) void outer(int n)
-{
-    middle(n);
-    sink++;
-}
-int main(void) { outer(3); sink++; return 0; }
-"""
-
-
-def test_stacks_have_the_lines_and_inlined_functions_of_debug_information(tmp_path: Path) -> None:
-    source, program = tmp_path / "inlines.c", tmp_path / "inlines"
-    source.write_text(_INLINES)
-    subprocess.run(["gcc", "-g", "-O1", "-fno-omit-frame-pointer", "-o", program, source], check=True)
-    script = f"uprobe:{program}:tip {{ print(ustack(2)); print(ustack(perf, 2)); }}"
-    plain, perf = run_trace("-e", script, "-c", str(program)).stdout.rstrip().split("\n\n")
-    # At the entry of tip(), before it has a frame of its own, its caller leaf() is not found.
-    assert re.sub(r"\+\d+", "+N", plain).split() == [
-        f"tip+N@{source}:3",
-        "[inlined]",
-        f"middle@{source}:7",
-        f"outer+N@{source}:12",
-    ]
-    shown = [line.split(maxsplit=1)[1] for line in re.sub(r"\+\d+", "+N", perf).strip().splitlines()]
-    assert shown == [f"tip+N ({program})", "middle (inlined)", f"outer+N ({program})"]
-    without = run_trace("-e", script, "-c", str(program), env={"BPFTRACE_SHOW_DEBUG_INFO": "0"}).stdout
-    assert "@" not in without and "inlined" not in without.replace(str(program), "")
 
 
 def test_functions_of_a_stripped_program_come_from_its_debug_file(program: Path, tmp_path: Path) -> None:
@@ -203,24 +165,3 @@ def test_names_of_attach_points_are_compared_and_searched_as_text(program: Path)
     shown = "outer 1 0 0 5 inner 0 1 1 5 1 1"
     assert " ".join(output).startswith(shown)
     assert " ".join(output).endswith("@[inner]: 1 @[outer]: 2 @[text]: 3 @kept: inner")
-
-
-def test_an_address_is_probed_where_an_instruction_of_a_function_begins(program: Path) -> None:
-    lines = [line.split() for line in _output("nm", program).splitlines()]
-    symbols = {words[2]: int(words[0], 16) for words in lines if len(words) == 3}
-    start = symbols["inner"]
-    listed = _output("objdump", "-d", "--no-show-raw-insn", program).partition("<inner>:\n")[2].splitlines()
-    second = int(listed[1].partition(":")[0], 16)
-    script = f"uprobe:{program}:{start:#x}, uprobe:{program}:{second} {{ print((func, probe)); }}"
-    output = run_trace("-e", script, "-c", str(program)).stdout.split("\n")
-    assert output[:2] == [f"(inner, uprobe:{program}:{start:#x})", f"(inner, uprobe:{program}:{second})"]
-    for address, message in (
-        (symbols["number"], "is in no function"),
-        (second + 1, "no instruction begins at"),
-    ):
-        refused = run_trace("-e", f"uprobe:{program}:{address:#x} {{ }}", status=1).stderr
-        assert message in refused
-
-
-def _output(*command: str | Path) -> str:
-    return subprocess.run(command, check=True, capture_output=True, text=True).stdout

@@ -11,6 +11,7 @@ from insitu.probe.aggregations import Aggregation
 from insitu.probe.types import AnyType, Tuple, Type, stored_size
 
 __all__ = [
+    "BUILD_ID_FRAME_BYTES",
     "EVENT_HEAD",
     "EVENT_WAKEUP_BYTES",
     "EXIT_ASKED",
@@ -23,9 +24,11 @@ __all__ = [
     "MAX_ROUNDS",
     "MAX_WHILE_ROUNDS",
     "PER_CPU",
+    "STACK_BUILD_ID",
     "Layout",
     "MapLayout",
     "RecordLayout",
+    "holds_stacks",
 ]
 
 # Cells of the map that counts what was lost.
@@ -49,6 +52,8 @@ _MAX_STACK_MAP_BYTES = 256 << 20
 _STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, and two pointers to it
 HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 3, 5, 6, 7, 27
 LRU_HASH, LRU_PERCPU_HASH = 9, 10
+STACK_BUILD_ID = 1 << 5
+BUILD_ID_FRAME_BYTES = 32  # struct bpf_stack_build_id
 PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
 PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever assigned
 
@@ -63,11 +68,17 @@ class MapLayout(Struct):
     max_entries: int
     key: Tuple | None = None
     value: AnyType | None = None
+    flags: int = 0  # of include/uapi/linux/bpf.h: BPF_F_STACK_BUILD_ID
 
     @property
     def is_script_map(self) -> bool:
         """Whether the script named it (and it is printed at the end)."""
         return self.name.startswith("@")
+
+
+def holds_stacks(layout: MapLayout) -> bool:
+    """Whether it is a map of stacks as addresses, by id."""
+    return layout.type == STACK_TRACE and not layout.flags & STACK_BUILD_ID
 
 
 class RecordLayout(Struct):
@@ -176,17 +187,20 @@ class Layout(Struct):
         """Memory for what the stack has no room for: one element per program."""
         return self._own("scratch", PERCPU_ARRAY, 4, 8, 1)
 
-    def stack_map(self, name: str, depth: int) -> int:
-        """Stacks by id; deeper frames than ``depth`` are cut.
+    def stack_map(self, name: str, depth: int, *, build_ids: bool = False) -> int:
+        """Stacks by id; deeper frames than ``depth`` are cut. ``build_ids``: see types.Stack.
 
         The kernel hashes a stack to a bucket, which keeps the first that comes: another is lost. Of n stacks in b
         buckets n * n / 2b are, about. There are 16 buckets for each key of a map, as far as memory allows.
         """
         entries = 8 << (max(self.max_keys, _FEWEST_STACK_KEYS) - 1).bit_length()
-        while entries * (8 * depth + _STACK_OVERHEAD_BYTES) > _MAX_STACK_MAP_BYTES:
+        frame_bytes = BUILD_ID_FRAME_BYTES if build_ids else 8
+        while entries * (frame_bytes * depth + _STACK_OVERHEAD_BYTES) > _MAX_STACK_MAP_BYTES:
             entries //= 2
         # The kernel makes memory for this many stacks, and their buckets a power of two: twice as many for one more.
-        return self._own(name, STACK_TRACE, 4, 8 * depth, entries + 1)
+        number = self._own(name, STACK_TRACE, 4, frame_bytes * depth, entries + 1)
+        self.maps[number].flags = STACK_BUILD_ID if build_ids else 0
+        return number
 
     def parts_map(self, program: int) -> int:
         """Leads to the parts of a program that is too long for one."""

@@ -239,7 +239,8 @@ class UserSymbol(Type, frozen=True):
 class Stack(Type, frozen=True):
     """A stack id of the stack map, and the pid (user stacks).
 
-    ``mode`` is bpftrace, perf or raw; or dwarf, in events only, where ``limit`` counts bytes of the stack's copy.
+    ``mode`` is bpftrace, perf or raw; build_id, whose stack map has build ids and offsets in files instead of
+    addresses; or dwarf, in events only, where ``limit`` counts bytes of the stack's copy.
     """
 
     user: bool
@@ -248,6 +249,11 @@ class Stack(Type, frozen=True):
 
     def __str__(self) -> str:
         return "ustack" if self.user else "kstack"
+
+    @property
+    def map(self) -> str:
+        """The name of the map that the id refers to."""
+        return f"{self}{self.limit}{' build ids' if self.mode == 'build_id' else ''}"
 
     @property
     def size(self) -> int:

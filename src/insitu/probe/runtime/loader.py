@@ -167,7 +167,8 @@ def _make_maps(loaded: Loaded) -> None:
         copies = possible_cpus() if layout.type in PER_CPU else 1
         bytes_needed = (layout.value_size * copies + layout.key_size) * layout.max_entries
         hashed = layout.key is not None and layout.type not in (LRU_HASH, LRU_PERCPU_HASH)
-        flags = NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
+        flags = layout.flags
+        flags |= NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
         loaded.maps[number] = Map(
             MapType(layout.type),
             layout.key_size,

@@ -153,5 +153,5 @@ def _stacks(values: list[tuple[int, int]], kind: Stack, stacks: StackContents | 
     if stacks is None:
         lengths, address = np.zeros(len(ids), np.int64), np.zeros(0, np.uint64)
     else:
-        lengths, address = stacks.find(f"{kind}{kind.limit}", ids)
+        lengths, address = stacks.find(kind.map, ids)
     return StackColumn(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), address, pid, kind.mode)

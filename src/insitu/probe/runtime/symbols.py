@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 __all__ = ["Symbols"]
 
 _MOST_SOURCES = 100_000
+_BUILD_ID_FRAME = struct.Struct("<i20sQ")  # struct bpf_stack_build_id: status, build_id, offset or ip
+_IN_FILE, _ADDRESS = 1, 2  # BPF_STACK_BUILD_ID_VALID, BPF_STACK_BUILD_ID_IP
 
 
 class Symbols:
@@ -81,8 +83,10 @@ class Symbols:
 
     def stack(self, number: int, pid: int, kind: Stack, indent: int, shown: Callable[[str], str] = str) -> str:
         """The frames of a stack that a stack map has; ``shown`` is applied to names."""
-        stacks = self._stack_maps.get(f"{kind}{kind.limit}")
+        stacks = self._stack_maps.get(kind.map)
         content = stacks.lookup(struct.pack("<I", number)) if stacks is not None and number >= 0 else None
+        if kind.mode == "build_id":
+            return "\n" + "".join(f"{' ' * indent}{line}\n" for line in _frames_in_files(content or b""))
         addresses = [address for (address,) in struct.iter_unpack("<Q", content or b"")]
         return self.stack_text(addresses, pid, kind, indent, shown)
 
@@ -123,6 +127,17 @@ class Symbols:
         if kind.mode == "perf":
             return f"\t{address:x} {shown(text + module)}"
         return shown(text + (_line(source[-1]) if source else ""))
+
+
+def _frames_in_files(content: bytes) -> Iterator[str]:
+    """The frames of a map of build ids: the file's build id and the offset in it; where it has none, the address."""
+    for status, build_id, place in _BUILD_ID_FRAME.iter_unpack(content):
+        if status == _IN_FILE:
+            yield f"{build_id.hex()} + {place:#x}"
+        elif status == _ADDRESS:
+            yield f"{place:#x}"
+        else:
+            return
 
 
 def _line(frame: Frame) -> str:

@@ -38,8 +38,8 @@ def unify(old: Type, new: Type) -> Type | None:
         return String(max(old.capacity, new.capacity))
     if isinstance(old, Buffer) and isinstance(new, Buffer):
         return Buffer(max(old.capacity, new.capacity))
-    if isinstance(old, Stack) and isinstance(new, Stack) and old.user == new.user:
-        return old
+    if isinstance(old, Stack) and isinstance(new, Stack):
+        return old if old.map == new.map else None  # an id means nothing without its map
     if isinstance(old, Tuple) and isinstance(new, Tuple) and len(old.elements) == len(new.elements):
         order = new.order_of(old)
         elements = [unify(each, new.elements[at]) for each, at in zip(old.elements, order, strict=True)]
