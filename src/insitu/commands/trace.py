@@ -43,7 +43,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     duration_option(parser)
     quiet_option(parser, "no 'Attaching' line, no notes")
     parser.add_argument("-v", "--verbose", action="store_true", help="the verifier's log; with -l, argument types")
-    parser.add_argument("--unsafe", action="store_true", help="allow system(), signal() and override()")
+    parser.add_argument("--unsafe", action="store_true", help="allow system(), signal(), override() and debugf()")
     parser.add_argument("--probe-filter", metavar="REGEX", help="attach only probes whose names match, begin and end")
     parser.add_argument(
         "--traceable-functions",
