@@ -92,6 +92,8 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
         absolute = str(Path(file).absolute())
         if not _is_file(absolute, root):
             raise AbsentError(f"there is no file {file}")
+        if inner and root:
+            raise InsituError(f"{spec}: archives are only read in our own root directory")
         return [f"{absolute}!/{inner}" if inner else absolute]
     program = shutil.which(text) if not root else None
     found = os.path.realpath(program) if program and _is_elf(program, "") else _library(text, root)
