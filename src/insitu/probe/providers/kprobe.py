@@ -121,10 +121,10 @@ class Kprobe:
         first, second = parts(spec, f"{kind}:FUNCTION[+OFFSET] or {kind}:MODULE:FUNCTION", 0, 2)
         module, text = (first, second) if second else ("*", first or "*")
         function, plus, offset = text.partition("+")
-        try:
-            return module, function, int(offset, 0) if plus else 0
-        except ValueError:
-            raise InsituError(f"{spec}: {offset} is not an offset") from None
+        distance = number(offset) if plus else 0
+        if distance is None:
+            raise InsituError(f"{spec}: {offset} is not an offset")
+        return module, function, distance
 
     def _point(self, module: str, function: str, offset: int, detail: object = None) -> AttachPoint:
         module = "" if module == "vmlinux" else module

@@ -60,9 +60,8 @@ class Uprobe:
             return self._at_address(spec, file, pattern, context)
         elf, path = open_binary(file, context)
         function, plus, distance = pattern.partition("+")
-        try:
-            offset = int(distance, 0) if plus else 0
-        except ValueError:
+        offset = number(distance) if plus else 0
+        if offset is None:
             function, offset = pattern, 0  # "operator+" and its like
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
@@ -90,7 +89,7 @@ class Uprobe:
         path, _, source = first.rpartition("@")
         if self._returning:
             raise InsituError(f"{spec}: a function's return has no line")
-        if columns:
+        if columns or not path or not source:
             raise InsituError(f"{spec}: expected {kind}:BINARY@SOURCE:LINE; columns are not supported", status=2)
         found = []
         for file in binaries(path, context, spec):

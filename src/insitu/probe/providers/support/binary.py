@@ -157,6 +157,8 @@ def open_binary(path: str, context: Context) -> tuple[Elf, str]:
 
 def file_offset(elf: Elf, address: int) -> int | None:
     """The file offset of a virtual address; None when no segment contains it."""
+    if not 0 <= address < 1 << 64:
+        return None
     offset = int(elf.offsets_of(np.array([address], np.uint64))[0])
     return None if offset == NO_ADDRESS else offset
 
