@@ -145,3 +145,23 @@ def test_text_that_was_cut_is_marked_where_that_is_asked_for() -> None:
     comm = shown.split("|")[0].split()[2]
     assert shown.split("|")[0] == f"abcd~ abc {comm}" and "~" not in comm
     assert "|abcd~\n" in shown and "@x[abcd~]: 1" in shown
+
+
+def test_names_of_attach_points_are_compared_and_searched_as_text(program: Path) -> None:
+    script = f"""
+        uprobe:{program}:outer, uprobe:{program}:inner {{
+            $is_inner = probe == "uprobe:{program}:inner";
+            printf("%s %d %d %d %d\\n", func, func == "outer", $is_inner, strcontains(func, "nn"), strlen(func));
+            $name = func;
+            @[$name] = $name == "inner" ? 1 : 2;
+            @["text"] = strncmp(probe, "uprobe:", 7) == 0 ? 3 : 4;
+            @kept = cpu < 0 ? "none" : func;
+        }}
+        uprobe:{program}:eight {{
+            printf("%d %d %s\\n", func == "eight", strcontains(probe, "it:ei"), str(func, 4));
+        }}
+        """
+    output = run_trace("-e", script, "-c", str(program)).stdout.split()
+    shown = "outer 1 0 0 5 inner 0 1 1 5 1 1"
+    assert " ".join(output).startswith(shown)
+    assert " ".join(output).endswith("@[inner]: 1 @[outer]: 2 @[text]: 3 @kept: inner")

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu.kernel.tracefs import Tracefs
 from insitu.probe.source import ScriptError
 
 from .tracing import known_program, run_trace, values_at_begin
@@ -186,3 +187,21 @@ def test_what_a_program_has_not_is_said(program: Path) -> None:
     ]:
         with pytest.raises(ScriptError, match=message):
             insitu.trace(script)
+
+
+def test_debugf_writes_into_the_kernels_trace_buffer() -> None:
+    word = f"insitu-{os.getpid()}"
+    run_trace("--unsafe", "-e", f'BEGIN {{ debugf("{word} %d %x 100%% %s", 1 - 5, 255, probe); exit(); }}')
+    tracefs = Tracefs.open()
+    try:
+        (line,) = [line for line in tracefs.read("trace").splitlines() if word in line]
+    finally:
+        tracefs.close()
+    assert line.endswith(f"{word} -4 ff 100% BEGIN")
+
+
+def test_the_bytes_of_text_are_an_array() -> None:
+    values = values_at_begin('(int8[])"hello"', '(uint8[3])"hello, world"', "((int8[])comm)[1]", '(uint16[])"ab"')
+    assert values == [list(b"hello\0"), list(b"hel"), ord("y"), [ord("a") + 256 * ord("b")]]
+    (equal,) = values_at_begin('(uint8[5])"hello, world" == (uint8[5])"hello there" ? 1 : 0')
+    assert equal == 1

@@ -121,3 +121,27 @@ _TEXT = st.text(alphabet=st.sampled_from("*:+-/\0.0x19szµ[(äq \n"), max_size=1
 def test_any_spelling_ends_in_points_or_an_error(kind: str, parts: list[str]) -> None:
     with suppress(InsituError):
         PROVIDERS[kind].expand(AttachSpec(kind, tuple(parts)), Context())
+
+
+@pytest.mark.parametrize(
+    ("text", "name"),
+    [
+        ("software:cpu-clock:1e6", "software:cpu-clock:1000000"),
+        ("software:faults:0x10", "software:page-faults:16"),
+        ("software:cpu-clock:5ms", "software:cpu-clock:5000000"),
+        ("hardware:instructions:20us", "hardware:instructions:20000"),
+        ("interval:us:1e5", "interval:us:100000"),
+        ("interval:1_000us", "interval:us:1_000"),
+        ("interval:2m", "interval:ns:120000000000"),
+        ("profile:hz:1e2", "profile:hz:100"),
+    ],
+)
+def test_numbers_are_written_as_in_the_language(text: str, name: str) -> None:
+    (point,) = expand(text)
+    assert point.name == name.replace("_", "")
+
+
+@pytest.mark.parametrize("text", ["software:faults:1e99", "software:faults:5x", "interval:s:1e", "interval:ms:1s"])
+def test_what_is_no_number_or_too_large_is_refused(text: str) -> None:
+    with pytest.raises(InsituError, match="is not a number of"):
+        expand(text)

@@ -92,7 +92,7 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ("exit(1, 2);", "exit() takes 0 to 1 arguments, not 2"),
         ("$a = comm + 1;", "+ cannot be applied to string[16] and int64"),
         ("@x = count(); @y = @x == comm;", "== cannot be applied to string[16]"),
-        ("$a = $1;", "not a number"),
+        ("$a = $1 + 1;", "+ cannot be applied to string[4] and int64"),
     ],
 )
 def test_what_is_wrong_is_said_with_its_place(text: str, message: str) -> None:

@@ -181,3 +181,17 @@ def test_damaged_programs_give_frames_for_every_place(
     places = np.arange(0, 0x4000, 17, dtype=np.uint64)
     chains = Symbolizer().user(Module(str(path)), places)
     assert len(chains) == len(places) and all(chains)
+
+
+def test_the_code_of_a_source_file_is_where_addr2line_says(program: Path) -> None:
+    elf = Elf(program)
+    table = line_table.LineTable.of(elf)
+    assert table is not None
+    (source,) = {at.file for row in table.rows(lambda file: file.endswith(".cpp")) for at in row.chain[-1:]}
+    rows = table.rows(lambda file: file == source)
+    assert [row.address for row in rows] == sorted({row.address for row in rows})
+    shown = addr2line(program, [row.address for row in rows])
+    for row, chain in zip(rows, shown, strict=True):
+        assert [(at.file, at.line) for at in row.chain] == [(os.path.normpath(file), line) for file, line in chain]
+    assert len(rows) > 10
+    assert not table.rows(lambda file: False)

@@ -46,7 +46,19 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "-k", action="count", dest="warns", help="warn of failed BPF helpers, missing keys and division by zero"
     )
-    parser.add_argument("--unsafe", action="store_true", help="allow system(), signal() and override()")
+    parser.add_argument("--unsafe", action="store_true", help="allow system(), signal(), override() and debugf()")
+    parser.add_argument("--probe-filter", metavar="REGEX", help="attach only probes whose names match, begin and end")
+    parser.add_argument(
+        "--traceable-functions",
+        metavar="FILE",
+        help="kernel functions, instead of available_filter_functions",
+    )
+    parser.add_argument(
+        "--debuginfo",
+        metavar="DIR[:DIR]",
+        action="append",
+        help="also look for debug files there; relative ones from the binary's directory",
+    )
     parser.add_argument("--dry-run", action="store_true", help="compile and load, but attach nothing")
     parser.add_argument("--no-cache", action="store_true", help="compile even if an earlier run's result is cached")
     parser.add_argument(

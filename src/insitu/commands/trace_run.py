@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import contextlib
 import os
+import re
 import stat
 import sys
 from typing import TYPE_CHECKING, BinaryIO, Self
@@ -38,7 +39,16 @@ def run_script(args: argparse.Namespace) -> int:
     options = Options.given(words, unsafe=args.unsafe)
     options.warns = bool(args.warns)
     options.apply_environment()
-    context = Context(pid=traced_process(args), runs_command=bool(command))
+    context = Context(
+        pid=traced_process(args),
+        runs_command=bool(command),
+        probe_filter=_expression(args.probe_filter),
+        traceable_functions=args.traceable_functions or "",
+    )
+    if args.debuginfo:
+        from insitu.symbols.debug_files import also_look_in
+
+        also_look_in(each for given in args.debuginfo for each in given.split(":"))
     if command and context.pid is not None:
         raise InsituError("a command cannot be combined with -p or -n", remedy="leave one of them out", status=2)
     if args.dump:
@@ -53,6 +63,15 @@ def run_script(args: argparse.Namespace) -> int:
         raise
     finally:
         context.close()
+
+
+def _expression(text: str | None) -> str:
+    """--probe-filter, which has to be a regular expression."""
+    try:
+        re.compile(text or "")
+    except re.error as error:
+        raise InsituError(f"--probe-filter {text}: {error}", status=2) from None
+    return text or ""
 
 
 def _script(args: argparse.Namespace) -> tuple[Source, list[str], list[str]]:

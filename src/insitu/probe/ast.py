@@ -37,6 +37,7 @@ __all__ = [
     "Let",
     "Macro",
     "MapAccess",
+    "MapDeclaration",
     "Member",
     "Node",
     "Parameter",
@@ -330,12 +331,21 @@ class Function(Node):
     body: Block
 
 
+class MapDeclaration(Node):
+    """``let @name = kind(entries);`` before the probes."""
+
+    name: str  # with its @
+    kind: str
+    entries: Expression
+
+
 class Program(Node):
     probes: list[Probe]
     structures: list[Structure]
     macros: list[Macro]
     functions: list[Function]
     config: dict[str, str | int]
+    maps: list[MapDeclaration] = field(default_factory=list)
 
 
 def child_names(node: Node) -> Iterator[str]:

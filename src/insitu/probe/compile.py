@@ -47,6 +47,7 @@ class Compiled(Struct):
     warnings: list[str] = field(default_factory=list)
     tells_missing: bool = True  # whether attach points that cannot be attached cause a warning
     demangles: bool = True
+    shows_lines: bool = True
     trailer: str = ""
     max_strlen: int = 0
 
@@ -70,7 +71,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
             cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
     compiled.tells_missing = options.missing_probes != "ignore"
     compiled.warnings = unit.warnings if compiled.tells_missing else []
-    compiled.demangles = options.cpp_demangle
+    compiled.demangles, compiled.shows_lines = options.cpp_demangle, options.show_debug_info
     compiled.trailer, compiled.max_strlen = options.str_trunc_trailer, options.max_strlen
     return compiled
 
@@ -160,7 +161,13 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
     layout = Layout(max_keys=options.max_map_keys, ring_bytes=_ring_bytes(options))
     for name, entry in checker.maps.items():
         if not isinstance(entry.value, Unknown):
-            layout.script_map(name, entry.key if entry.key and entry.key.elements else None, entry.value)
+            layout.script_map(
+                name,
+                entry.key if entry.key and entry.key.elements else None,
+                entry.value,
+                evicts=entry.evicts,
+                entries=entry.entries,
+            )
     module = Module(source.name)
     parts: list[int] = []
     for index, clause in enumerate(unit.clauses):
@@ -171,6 +178,7 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
             scratch = layout.maps[layout.scratch_map()]
             scratch.value_size = max(scratch.value_size, lowering.scratch_bytes)
             scratch.max_entries = len(unit.clauses)
+    layout.fit_point_names(max(point.cookie for clause in unit.clauses for point in clause.points))
     layout.fit_ring()
     return module.render(), layout, parts
 

@@ -11,6 +11,7 @@ from insitu.probe.aggregations import Aggregation
 from insitu.probe.types import AnyType, Tuple, Type, stored_size
 
 __all__ = [
+    "BUILD_ID_FRAME_BYTES",
     "EVENT_HEAD",
     "EVENT_WAKEUP_BYTES",
     "EXIT_ASKED",
@@ -22,9 +23,12 @@ __all__ = [
     "MAX_PER_CPU_BYTES",
     "MAX_ROUNDS",
     "MAX_WHILE_ROUNDS",
+    "PER_CPU",
+    "STACK_BUILD_ID",
     "Layout",
     "MapLayout",
     "RecordLayout",
+    "holds_stacks",
 ]
 
 # Cells of the map that counts what was lost.
@@ -47,6 +51,10 @@ _FEWEST_STACK_KEYS = 4096
 _MAX_STACK_MAP_BYTES = 256 << 20
 _STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, and two pointers to it
 HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 3, 5, 6, 7, 27
+LRU_HASH, LRU_PERCPU_HASH = 9, 10
+STACK_BUILD_ID = 1 << 5
+BUILD_ID_FRAME_BYTES = 32  # struct bpf_stack_build_id
+PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
 PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever assigned
 
 
@@ -60,11 +68,17 @@ class MapLayout(Struct):
     max_entries: int
     key: Tuple | None = None
     value: AnyType | None = None
+    flags: int = 0  # of include/uapi/linux/bpf.h: BPF_F_STACK_BUILD_ID
 
     @property
     def is_script_map(self) -> bool:
         """Whether the script named it (and it is printed at the end)."""
         return self.name.startswith("@")
+
+
+def holds_stacks(layout: MapLayout) -> bool:
+    """Whether it is a map of stacks as addresses, by id."""
+    return layout.type == STACK_TRACE and not layout.flags & STACK_BUILD_ID
 
 
 class RecordLayout(Struct):
@@ -104,8 +118,11 @@ class Layout(Struct):
             self.maps.append(MapLayout(name, type_, key_size, value_size, entries))
         return self._numbers[name]
 
-    def script_map(self, name: str, key: Tuple | None, value: Type) -> int:
-        """The number of the script's map ``name``."""
+    def script_map(self, name: str, key: Tuple | None, value: Type, *, evicts: bool = False, entries: int = 0) -> int:
+        """The number of the script's map ``name``.
+
+        ``evicts``: a new key takes the place of one that was not used lately, where the map is full of ``entries``.
+        """
         if name not in self._numbers:
             self._numbers[name] = len(self.maps)
             per_cpu = isinstance(value, Aggregation)
@@ -114,7 +131,8 @@ class Layout(Struct):
                 type_, key_size, entries = (PERCPU_ARRAY if per_cpu else ARRAY), 4, 1
                 size += 0 if per_cpu else PRESENT_BYTES
             else:
-                type_, key_size, entries = (PERCPU_HASH if per_cpu else HASH), key.size, self.max_keys
+                type_ = (LRU_PERCPU_HASH if per_cpu else LRU_HASH) if evicts else PERCPU_HASH if per_cpu else HASH
+                key_size, entries = key.size, entries or self.max_keys
             self.maps.append(MapLayout(name, type_, key_size, size, entries, key, value))
         return self._numbers[name]
 
@@ -169,17 +187,20 @@ class Layout(Struct):
         """Memory for what the stack has no room for: one element per program."""
         return self._own("scratch", PERCPU_ARRAY, 4, 8, 1)
 
-    def stack_map(self, name: str, depth: int) -> int:
-        """Stacks by id; deeper frames than ``depth`` are cut.
+    def stack_map(self, name: str, depth: int, *, build_ids: bool = False) -> int:
+        """Stacks by id; deeper frames than ``depth`` are cut. ``build_ids``: see types.Stack.
 
         The kernel hashes a stack to a bucket, which keeps the first that comes: another is lost. Of n stacks in b
         buckets n * n / 2b are, about. There are 16 buckets for each key of a map, as far as memory allows.
         """
         entries = 8 << (max(self.max_keys, _FEWEST_STACK_KEYS) - 1).bit_length()
-        while entries * (8 * depth + _STACK_OVERHEAD_BYTES) > _MAX_STACK_MAP_BYTES:
+        frame_bytes = BUILD_ID_FRAME_BYTES if build_ids else 8
+        while entries * (frame_bytes * depth + _STACK_OVERHEAD_BYTES) > _MAX_STACK_MAP_BYTES:
             entries //= 2
         # The kernel makes memory for this many stacks, and their buckets a power of two: twice as many for one more.
-        return self._own(name, STACK_TRACE, 4, 8 * depth, entries + 1)
+        number = self._own(name, STACK_TRACE, 4, frame_bytes * depth, entries + 1)
+        self.maps[number].flags = STACK_BUILD_ID if build_ids else 0
+        return number
 
     def parts_map(self, program: int) -> int:
         """Leads to the parts of a program that is too long for one."""
@@ -190,6 +211,16 @@ class Layout(Struct):
         number = self._own("zeros", ARRAY, 4, size, 1)
         self.maps[number].value_size = max(size, self.maps[number].value_size)
         return number
+
+    def point_names_map(self, kind: str, capacity: int) -> int:
+        """The texts of attach points ("probe": their names, "func": their functions) by number of the point."""
+        return self._own(f"names: {kind}", ARRAY, 4, capacity, 1)
+
+    def fit_point_names(self, points: int) -> None:
+        """Give the maps of names room for that many points, which are numbered from 1."""
+        for each in self.maps:
+            if each.name.startswith("names: "):
+                each.max_entries = points + 1
 
     def record(self, record: RecordLayout) -> int:
         """The number of this kind of record."""

@@ -22,7 +22,7 @@ _CHOICES = {
     "stack_mode": ("bpftrace", "perf", "raw"),
     "missing_probes": ("error", "warn", "ignore"),
 }
-_SWITCHES = ("print_maps_on_exit", "cpp_demangle")
+_SWITCHES = ("print_maps_on_exit", "cpp_demangle", "show_debug_info")
 _TEXTS = ("str_trunc_trailer",)
 # bpftrace's other settings have no effect here. Accepted, so that scripts run unchanged.
 _WITHOUT_MEANING = (
@@ -35,7 +35,6 @@ _WITHOUT_MEANING = (
     "max_bpf_progs",
     "max_type_res_iterations",
     "on_stack_limit",
-    "show_debug_info",
     "symbol_source",
     "unstable_addr",
     "unstable_import",
@@ -66,6 +65,7 @@ class Options(Struct):
     missing_probes: str = ""  # not set: an error for a probe's only attach point, else a warning
     print_maps_on_exit: bool = True
     cpp_demangle: bool = True
+    show_debug_info: bool = True
     str_trunc_trailer: str = ""
     max_literal: int = 1024
     max_unroll: int = 100

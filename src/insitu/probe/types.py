@@ -18,6 +18,7 @@ from insitu.probe.base_type import Type
 
 __all__ = [
     "BOOL",
+    "FUNCTION_MARK",
     "INT64",
     "UINT64",
     "UNKNOWN",
@@ -53,6 +54,8 @@ __all__ = [
 ]
 
 POINTER_BYTES = 8
+# Set in the numbers of functions: in no address of the kernel or of a process are bit 63 clear and this one set.
+FUNCTION_MARK = 1 << 62
 
 
 class Space(Enum):
@@ -223,9 +226,18 @@ class Tuple(Type, frozen=True):
 
 
 class NamedNumber(Type, frozen=True):
-    """A number that user space turns into text: kinds are ksym, username, cgroup_path, probe, errno, literal."""
+    """A number that user space turns into text: kinds are ksym, username, cgroup_path, probe, func, errno.
+
+    ``func`` is the number of an attach point with FUNCTION_MARK, so that a ``ksym`` may also be one.
+    """
 
     kind: str
+    room: int = 0  # bytes of the longest text that programs make of it
+
+    @property
+    def is_text(self) -> bool:
+        """Whether programs can turn the number into text, too: what the names of attach points are."""
+        return self.room > 0
 
     def __str__(self) -> str:
         return self.kind
@@ -242,7 +254,8 @@ class UserSymbol(Type, frozen=True):
 class Stack(Type, frozen=True):
     """A stack id of the stack map, and the pid (user stacks).
 
-    ``mode`` is bpftrace, perf or raw; or dwarf, in events only, where ``limit`` counts bytes of the stack's copy.
+    ``mode`` is bpftrace, perf or raw; build_id, whose stack map has build ids and offsets in files instead of
+    addresses; or dwarf, in events only, where ``limit`` counts bytes of the stack's copy.
     """
 
     user: bool
@@ -251,6 +264,11 @@ class Stack(Type, frozen=True):
 
     def __str__(self) -> str:
         return "ustack" if self.user else "kstack"
+
+    @property
+    def map(self) -> str:
+        """The name of the map that the id refers to."""
+        return f"{self}{self.limit}{' build ids' if self.mode == 'build_id' else ''}"
 
     @property
     def size(self) -> int:

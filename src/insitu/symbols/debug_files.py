@@ -6,7 +6,7 @@ The directories are those of gdb ("Debugging Information in Separate Files") and
 import lzma
 import time
 import zlib
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Final
 
@@ -15,7 +15,7 @@ from insitu.symbols import debuginfod
 from insitu.symbols.elf import Elf
 from insitu.symbols.read_budget import megabytes
 
-__all__ = ["embedded_symbols", "find_debug_file", "places_by_build_id"]
+__all__ = ["also_look_in", "embedded_symbols", "find_debug_file", "places_by_build_id"]
 
 _DEBUG_DIRECTORY: Final = Path("/usr/lib/debug")
 _OUR_ROOT: Final = Path("/")
@@ -23,6 +23,14 @@ _CRC_CHUNK_BYTES: Final = 1 << 20
 _MAX_CRC_S: Final = 60  # of a file on a disk that gives 100 MB/s: 6 GB
 _MAX_LZMA_BYTES: Final = 1 << 28
 _MAX_EMBEDDED_BYTES: Final = 1 << 26  # distributions embed some 100 kB
+
+
+_more_directories: list[str] = []
+
+
+def also_look_in(directories: Iterable[str]) -> None:
+    """Look for debug files of this process's binaries there first; relative to each binary's directory."""
+    _more_directories.extend(each for each in directories if each)
 
 
 def find_debug_file(elf: Elf, path: Path, root: Path = Path("/")) -> Elf | None:
@@ -72,6 +80,14 @@ def places_by_build_id(build_id: str) -> Iterator[Path]:
 
 def _candidates(elf: Elf, path: Path, root: Path) -> Iterator[tuple[Path, Path]]:
     """Where it may be, and the root directory that this is in."""
+    for directory in _more_directories:
+        # elfutils checks the CRC of debug links below directories that begin with "+": here it always is.
+        base = path.parent / directory.removeprefix("+")
+        if len(elf.build_id) > 2:
+            yield base / ".build-id" / elf.build_id[:2] / f"{elf.build_id[2:]}.debug", _OUR_ROOT
+        names = {elf.debug_link.name} if elf.debug_link is not None and "/" not in elf.debug_link.name else set()
+        for name in sorted({*names, path.name, f"{path.name}.debug"}):
+            yield base / name, _OUR_ROOT
     roots = dict.fromkeys([root, _OUR_ROOT])
     if len(elf.build_id) > 2:
         for top in roots:

@@ -53,6 +53,17 @@ class FunctionAddresses:
                 return int(table.entries["value"][hit[0]])
         return None
 
+    def around(self, address: int) -> tuple[str, int] | None:
+        """Name and beginning of the function that an address is in; None for an address in no function."""
+        for table in self._tables:
+            start, size = table.entries["value"], np.maximum(table.entries["size"], np.uint64(1))
+            hit = np.flatnonzero((start <= np.uint64(address)) & (np.uint64(address) - start < size))
+            if len(hit):
+                inner = hit[int(np.argmax(start[hit]))]
+                (name,) = table.names([int(table.entries["name"][inner])])
+                return name.decode(errors="replace").partition("@")[0], int(start[inner])
+        return None
+
     @cached_property
     def by_name(self) -> dict[str, int]:
         """Every function's raw name and address; versions ("@@GLIBC_2.34") are left out."""

@@ -86,10 +86,11 @@ def symbol_address(name: str, text: bytes | None = None) -> int | None:
     return int(found[1], 16) if found else None
 
 
-def has_function(name: str, text: bytes | None = None) -> bool:
-    """Whether the kernel or one of its modules has a function of that name. Raises OSError."""
+def has_function(name: str, text: bytes | None = None, *, module: str = "") -> bool:
+    """Whether the kernel or one of its modules, or only that module, has a function of that name. Raises OSError."""
     text = read_kallsyms() if text is None else text
-    return re.search(rb" [%b] %b[\t\n]" % (CODE, re.escape(name.encode())), text) is not None
+    end = rb"\t\[%b\]" % re.escape(module.encode()) if module else rb"[\t\n]"
+    return re.search(rb" [%b] %b%b" % (CODE, re.escape(name.encode()), end), text) is not None
 
 
 class Kallsyms:
@@ -142,6 +143,12 @@ class Kallsyms:
         distinct, inverse = np.unique(row, return_inverse=True)
         names = [self._entry(int(i)) if i >= 0 else None for i in distinct]
         return [names[i] for i in inverse.tolist()]
+
+    def covers(self, address: int) -> bool:
+        """Whether an address is in a function, as find() has it."""
+        import numpy as np
+
+        return self.find(np.array([address], np.uint64))[0] is not None
 
     def symbol(self, address: int) -> tuple[str, int] | None:
         """Name of the symbol at or before an address of the kernel, and the offset of the address in it.

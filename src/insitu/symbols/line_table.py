@@ -5,7 +5,7 @@ What is kept belongs to one state of one file: build ids can be written into any
 
 import mmap
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -16,7 +16,7 @@ from insitu.cache_home import own_cache
 from insitu.files import write_whole
 from insitu.symbols.elf import Elf
 from insitu.symbols.make_symcache import make_symcache
-from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Symcache
+from insitu.symbols.symcache import SYMCACHE_VERSION, Location, Locations, Row, Symcache
 
 __all__ = ["LineTable"]
 
@@ -64,6 +64,11 @@ class LineTable:
         # Addresses below the load address wrap to some that no table reaches.
         return self._locations.find(vaddrs - self._load_address)
 
+    def rows(self, is_wanted: Callable[[str], bool]) -> list[Row]:
+        """Where code of the source files that are wanted begins, inlined or not, by virtual address."""
+        load = int(self._load_address)
+        return [each._replace(address=each.address + load) for each in self._locations.rows(is_wanted)]
+
 
 class _ForeignSymcache:
     """A symcache of a version that we do not read, asked through symbolic."""
@@ -76,6 +81,9 @@ class _ForeignSymcache:
             tuple(Location(at.symbol.encode(), at.full_path or "", at.line) for at in self._cache.lookup(address))
             for address in addresses.tolist()
         ]
+
+    def rows(self, is_wanted: Callable[[str], bool]) -> list[Row]:
+        return []  # symbolic finds lines by address only
 
 
 def _cache_path(elf: Elf) -> Path | None:

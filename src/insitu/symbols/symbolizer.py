@@ -145,6 +145,14 @@ class Symbolizer:
         name = jit_map.function(address) if jit_map is not None else None
         return (name, 0, JIT_MODULE) if name is not None else None
 
+    def source(self, module: Module, file_offset: int) -> tuple[Frame, ...]:
+        """The frames at an offset of a mapped file that its DWARF has, innermost first; none without."""
+        import numpy as np
+
+        symbols = None if is_anonymous(module.path) else self._symbols(module)
+        found = symbols.frames(np.array([file_offset], np.uint64))[0] if symbols is not None else ()
+        return found if found and found[-1].file else ()
+
     def kernel_symbol(self, address: int) -> tuple[str, int] | None:
         """The symbol, of data too, at or before a kernel address, and the offset in it; None for others."""
         return self._kernel_symbols(ALL).symbol(address)

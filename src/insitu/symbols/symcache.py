@@ -5,6 +5,7 @@ address at a time, two to ten times as long, and once more its import.
 """
 
 import os
+from collections.abc import Callable
 from mmap import mmap
 from pathlib import PurePosixPath
 from typing import Any, Final, NamedTuple, Protocol
@@ -12,7 +13,7 @@ from typing import Any, Final, NamedTuple, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["SYMCACHE_VERSION", "Location", "Locations", "Symcache"]
+__all__ = ["SYMCACHE_VERSION", "Location", "Locations", "Row", "Symcache"]
 
 SYMCACHE_VERSION: Final = 9
 
@@ -49,8 +50,18 @@ class Location(NamedTuple):
     line: int
 
 
+class Row(NamedTuple):
+    """Where the code of a line begins: its address, and the source there, innermost inlined function first."""
+
+    address: int
+    chain: tuple[Location, ...]
+
+
 class Locations(Protocol):
     """What knows the source of addresses."""
+
+    def rows(self, is_wanted: Callable[[str], bool]) -> list[Row]:
+        """Where code of the files that are wanted begins, inlined into other files' too, by address."""
 
     def find(self, addresses: U64) -> list[tuple[Location, ...]]:
         """The source of each address (counted from the file's load address): innermost inlined function first."""
@@ -91,6 +102,21 @@ class Symcache:
         distinct, inverse = np.unique(row, return_inverse=True)
         chains = [self._chain(self._first + int(i)) if i >= 0 else () for i in distinct]
         return [chains[i] for i in inverse.tolist()]
+
+    def rows(self, is_wanted: Callable[[str], bool]) -> list[Row]:
+        """Where code of the files that are wanted begins, inlined into other files' too, by address."""
+        files = [file for file in range(len(self._files)) if is_wanted(self._path(file))]
+        at = np.arange(self._first, len(self._locations), dtype=np.int64)
+        held = np.zeros(len(at), np.bool_)
+        for _ in range(_MAX_INLINE_DEPTH):
+            there = at < len(self._locations)
+            if not there.any():
+                break
+            at[~there] = 0
+            held |= there & np.isin(self._locations["file"][at], files)
+            at = np.where(there, self._locations["inlined_into"][at], _NONE)
+        rows = np.flatnonzero(held).tolist()
+        return [Row(int(self._ranges[row]), self._chain(self._first + row)) for row in rows]
 
     def _chain(self, at: int) -> tuple[Location, ...]:
         chain = self._chains.get(at)

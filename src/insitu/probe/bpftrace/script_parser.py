@@ -78,6 +78,8 @@ class _Parser(DefinitionParser):
                 self._import(program)
             elif word == "fn" and self._peek().kind == "name":
                 program.functions.append(self._function())
+            elif word == "let" and self._peek().kind == "map":
+                program.maps.append(self._map_declaration())
             elif word in (";",):
                 self._advance()
             else:
@@ -107,6 +109,7 @@ class _Parser(DefinitionParser):
             program.structures += imported.structures
             program.macros += imported.macros
             program.functions += imported.functions
+            program.maps += imported.maps
 
     # Probes
 
@@ -114,9 +117,7 @@ class _Parser(DefinitionParser):
         start = self.token.span
         points: list[ast.AttachText] = []
         while True:
-            if self.token.kind not in ("name", "operator") or (
-                self.token.text not in ("*",) and self.token.kind != "name"
-            ):
+            if self.token.kind not in ("name", "positional") and self.token.text != "*":
                 raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
             points.append(self._attach_point())
             if self.token.text != ",":
@@ -153,7 +154,10 @@ class _Parser(DefinitionParser):
                 part += unescape(text[position : end + 1]).decode("utf-8", "replace")
                 position = end + 1
             elif c == "$" and (match := re.match(r"\$(\d+|#)", text[position:])):
-                part += self._parameter_text(match.group(1), Span(position, position + match.end()))
+                # Colons in a parameter separate parts, as in the script itself: "$1 { }" may be a whole attach point.
+                given = self._parameter_text(match.group(1), Span(position, position + match.end()))
+                *whole, part = (part + given).split(":")
+                parts += whole
                 position += match.end()
             elif c == ":":
                 parts.append(part)
@@ -215,6 +219,20 @@ class _Parser(DefinitionParser):
         result = self.type_name()
         body = self._block()
         return ast.Function(start.to(end), name, parameters, result, body)
+
+    def _map_declaration(self) -> ast.MapDeclaration:
+        start = self._advance().span
+        name = self._advance().text
+        if self._probes_begun:
+            raise self.error("maps must be declared before the first probe", start)
+        self._expect("=", f"'=' and a kind of map, as in let {name} = hash(100);")
+        kind = self.token
+        self._name("a kind of map, such as hash or lruhash")
+        self._expect("(", "'(' and the greatest number of elements")
+        entries = self.expression()
+        self._expect(")")
+        self._expect(";")
+        return ast.MapDeclaration(start.to(kind.span), name, kind.text, entries)
 
     def _config(self) -> dict[str, str | int]:
         self._advance()

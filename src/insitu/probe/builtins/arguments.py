@@ -14,7 +14,7 @@ from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.memory import argument_value
 from insitu.probe.passes.check.members import argument_of, argument_type, known_arguments
 from insitu.probe.providers.base import MAX_OPERANDS, Argument, Primitive, UserStack
-from insitu.probe.types import INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Tuple, Type
+from insitu.probe.types import FUNCTION_MARK, INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Tuple, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -31,6 +31,14 @@ def _point(low: Lowering, node: Mention) -> str:
     if low.clause.kind.cookies and len(low.clause.points) > 1:
         return low.emit.call(Helper.GET_ATTACH_COOKIE, f"ptr {low.context}")
     return low.emit.patched(Patch.PROBE)
+
+
+def _check_name(checker: Checker, node: Mention) -> Type:
+    return NamedNumber(node.name, checker.name_capacity(node.name))
+
+
+def _function(low: Lowering, node: Mention) -> str:
+    return low.emit.op("or", _point(low, node), str(FUNCTION_MARK))
 
 
 def _kind(clause: Clause) -> bytes:
@@ -139,8 +147,8 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
 
 
 BUILTINS: tuple[Builtin, ...] = (
-    *variable("probe", lambda checker, node: NamedNumber("probe"), value=_point),
-    *variable("func", lambda checker, node: NamedNumber("func"), value=_point),
+    *variable("probe", _check_name, value=_point),
+    *variable("func", _check_name, value=_function),
     *variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind),
     *variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context)),
     *variable("args", _check_args, store=_store_args),

@@ -54,6 +54,8 @@ def _field_type(checker: Checker, node: ast.Expression) -> Type:
     found = checker.known(node)
     if found == VOID or isinstance(found, Aggregation) or holds_element(found):
         raise checker.error(f"an event cannot hold {'nothing' if found == VOID else found}", node)
+    if isinstance(found, Stack) and found.mode == "build_id":
+        raise checker.error("events have the addresses of stacks: write ustack", node)
     checker.copied(found, node)
     return found
 
@@ -75,8 +77,9 @@ def _check_same_fields(checker: Checker, call: ast.Call, label: str, fields: ast
 
 
 def _unified_field(old: Type, new: Type) -> Type | None:
-    if isinstance(old, Stack) and isinstance(new, Stack) and (old.mode == "dwarf") != (new.mode == "dwarf"):
-        return None
+    if isinstance(old, Stack) and isinstance(new, Stack):
+        # The frames themselves travel, however many.
+        return old if old.user == new.user and (old.mode == "dwarf") == (new.mode == "dwarf") else None
     return unify(old, new)
 
 

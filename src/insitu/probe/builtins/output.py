@@ -57,6 +57,9 @@ def _check_format(checker: Checker, call: ast.Call) -> Type:
             raise checker.error(f"{wanted} a buffer, not {found}", argument, remedy="use buf(address, length)")
         if conversion.takes_integer and not isinstance(found, Integer | Pointer) and not is_scalar(found):
             raise checker.error(f"{wanted} a number, not {found}", argument, remedy="use %s")
+        if conversion.letter == "s" and isinstance(argument, ast.Positional):
+            call.arguments[index] = argument = checker.as_text(argument)
+            found = checker.known(argument)
         if conversion.letter == "s" and isinstance(found, Pointer | Record | Array):
             raise checker.error(
                 f"{wanted} a string, not {found}", argument, remedy="use str() for text at an address"

@@ -11,7 +11,7 @@ from insitu.probe.builtins.strings import address_of
 from insitu.probe.codegen.integers import blend, inside, inverted, negative, not_zero
 from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Local
-from insitu.probe.types import BOOL, INT64, UINT64, Array, Integer, Pointer, Record, String, Type, Unknown
+from insitu.probe.types import BOOL, INT64, UINT64, UNKNOWN, Array, Integer, Pointer, Record, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -27,7 +27,9 @@ _MAX_COMPARISONS = 16384
 
 def _check_text(checker: Checker, call: ast.Call, index: int) -> Type:
     """Type an argument that has to be text; an array of or pointer to characters is read by str()."""
-    found = checker.known(checker.argument(call, index))
+    checker.known(checker.argument(call, index))
+    call.arguments[index] = checker.as_text(operand(call, index))
+    found = operand(call, index).type or UNKNOWN
     held = found.element if isinstance(found, Array) else found.target if isinstance(found, Pointer) else None
     if isinstance(held, Integer) and held.bytes == 1:
         call.arguments[index] = text = ast.Call(call.arguments[index].span, "str", [operand(call, index)])

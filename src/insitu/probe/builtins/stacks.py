@@ -36,8 +36,10 @@ def _check_stack(checker: Checker, node: ast.Call | ast.Identifier) -> Type:
         if isinstance(argument, ast.Identifier):
             if argument.name == "dwarf":
                 raise checker.error(f"{node.name}(dwarf) can only be a field of emit()", node)
-            if argument.name not in ("bpftrace", "perf", "raw"):
-                raise checker.error("a stack's mode is bpftrace, perf or raw", argument)
+            if argument.name not in ("bpftrace", "perf", "raw", "build_id"):
+                raise checker.error("a stack's mode is bpftrace, perf, raw or build_id", argument)
+            if argument.name == "build_id" and not found.user:
+                raise checker.error("the kernel's own code is in no file with a build id: write kstack", argument)
             found = replace(found, mode=argument.name)
         else:
             limit = checker.literal(argument, "the number of frames")
@@ -132,8 +134,8 @@ def _user_mode(low: Lowering, registers: str) -> str:
 def _stack(low: Lowering, node: ast.Call | ast.Identifier, pointer: str) -> None:
     assert isinstance(node.type, Stack)
     emit = low.emit
-    kind = "ustack" if node.type.user else "kstack"
-    number = low.layout.stack_map(f"{kind}{node.type.limit}", node.type.limit)
+    kind = node.type
+    number = low.layout.stack_map(kind.map, kind.limit, build_ids=kind.mode == "build_id")
     flags = _USER_STACK if node.type.user else 0
     stack = emit.call(Helper.GET_STACKID, f"ptr {low.context}", emit.map(number), f"i64 {flags}")
     low.checked(Helper.GET_STACKID, stack)

@@ -8,6 +8,7 @@ from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.comparisons import string_difference
 from insitu.probe.codegen.lowering import Local, Place, Remote
+from insitu.probe.codegen.point_names import store_point_name
 from insitu.probe.types import (
     INT64,
     Array,
@@ -79,6 +80,8 @@ def _check_str(checker: Checker, call: ast.Call) -> Type:
     text = _given_text(checker, subject)
     if text is not None:
         subject = call.arguments[0] = ast.StringLiteral(subject.span, text)
+    if isinstance(named := checker.known(subject), NamedNumber) and named.is_text:
+        return String(min(named.room, capacity) if len(call.arguments) > 1 else named.room)
     _check_address(checker, subject, "str()")
     if isinstance(subject, ast.StringLiteral):
         return String(min(len(subject.value) + 1, max(capacity, 1)))
@@ -97,6 +100,9 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
         cut = ast.StringLiteral(subject.span, subject.value[: capacity - 1])
         cut.type = call.type
         low.store(cut, pointer)
+        return
+    if isinstance(subject.type, NamedNumber):
+        store_point_name(low, subject, pointer, call.type)
         return
     limit = _limit(low, call, capacity)
     place = address_of(low, subject)
@@ -127,7 +133,7 @@ def append_text(low: Lowering, call: ast.Call, pointer: str) -> str | None:
     subject = call.arguments[0] if call.arguments else None
     if call.name not in ("str", "kstr", "ustr") or not isinstance(subject, ast.Expression):
         return None
-    if isinstance(subject, ast.StringLiteral) or isinstance(subject.type, String | Array | Record):
+    if isinstance(subject, ast.StringLiteral) or isinstance(subject.type, String | Array | Record | NamedNumber):
         return None
     assert isinstance(call.type, String)
     limit = _limit(low, call, call.type.capacity)
@@ -202,7 +208,9 @@ def append_buffer(low: Lowering, call: ast.Call, pointer: str) -> str | None:
 
 def _check_two_strings(checker: Checker, call: ast.Call) -> Type:
     for index in (0, 1):
-        found = checker.known(checker.argument(call, index))
+        checker.known(checker.argument(call, index))
+        call.arguments[index] = checker.as_text(operand(call, index))
+        found = operand(call, index).type
         if not isinstance(found, String | Unknown):
             raise checker.error(f"{call.name}() compares strings, not {found}", call.arguments[index])
     if len(call.arguments) == 3 and checker.literal(call.arguments[2], "the length of strncmp()") < 0:

@@ -46,6 +46,12 @@ def _positional(low: Lowering, node: ast.Positional) -> str:
     return signed64(number(given) or 0)
 
 
+def _store_positional(low: Lowering, node: ast.Positional, pointer: str) -> None:
+    literal = ast.StringLiteral(node.span, low.text(node).encode("utf-8", "surrogateescape"))
+    literal.type = node.type
+    _store_literal(low, literal, pointer)
+
+
 def _unary(low: Lowering, node: ast.Unary) -> str:
     emit = low.emit
     if node.operator == "!":
@@ -175,6 +181,11 @@ def _store_cast(low: Lowering, node: ast.Cast, pointer: str) -> None:
         if node.type.size < 8:
             value = low.emit.op("and", value, str((1 << 8 * node.type.size) - 1))
         low.emit.store(value, pointer)
+    elif isinstance(held, String) and isinstance(node.type, Array):
+        with low.temporaries():
+            low.copy(pointer, low.local(node.operand), stored_size(node.type))
+        for at in range(node.type.size, stored_size(node.type)):
+            low.emit.store("0", low.emit.offset(pointer, at), 1)
     else:
         low.store(node.operand, pointer, node.type)
 
@@ -290,5 +301,6 @@ STORES: Mapping[type[ast.Expression], Store] = {
     ast.Cast: _store_cast,
     ast.TupleLiteral: _store_tuple,
     ast.StringLiteral: _store_literal,
+    ast.Positional: _store_positional,
     ast.BlockExpression: _block_store,
 }

@@ -13,6 +13,7 @@ class Helper(IntEnum):
     MAP_DELETE_ELEM = 3
     PROBE_READ = 4
     KTIME_GET_NS = 5
+    TRACE_PRINTK = 6
     GET_PRANDOM_U32 = 7
     GET_SMP_PROCESSOR_ID = 8
     TAIL_CALL = 12

@@ -63,7 +63,10 @@ class LoweredBuiltin(Protocol):
 
 
 class Rules(Struct, frozen=True):
-    """How each class of expression and statement is lowered, and the builtins by name (tables.py)."""
+    """How each class of expression and statement is lowered, and the builtins by name (tables.py).
+
+    ``store_name`` and ``write_name`` make text of the names of attach points (point_names.py).
+    """
 
     values: Mapping[type[ast.Expression], Value]
     stores: Mapping[type[ast.Expression], Store]
@@ -72,6 +75,8 @@ class Rules(Struct, frozen=True):
     functions: Mapping[str, LoweredBuiltin]
     variables: Mapping[str, LoweredBuiltin]
     warn: Warn
+    store_name: Callable[[Lowering, ast.Expression, str, String], None]
+    write_name: Callable[[Lowering, NamedNumber, str, str, String], None]
 
 
 class Lowering:
@@ -309,6 +314,8 @@ class Lowering:
         outer, self.span = self.span, node.span
         if is_scalar(target) and is_scalar(node.type):
             self.emit.store(self.value(node), pointer)
+        elif isinstance(node.type, NamedNumber) and isinstance(target, String):
+            self.rules.store_name(self, node, pointer, target)
         elif isinstance(node, ast.TupleLiteral) and isinstance(target, Tuple):
             assert isinstance(node.type, Tuple)
             places = target.order_of(node.type)
@@ -355,6 +362,9 @@ class Lowering:
                 source = Local(emit.offset(place.pointer, held.offset(index)))
                 wanted = target.elements[outer]
                 self.convert(source, held.elements[index], emit.offset(pointer, target.offset(outer)), wanted)
+            return
+        if isinstance(held, NamedNumber) and isinstance(target, String) and isinstance(place, Local):
+            self.rules.write_name(self, held, emit.load(place.pointer), pointer, target)
             return
         if isinstance(place, Remote):
             if isinstance(target, String) and (place.terminated or target.capacity < held.size):

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insitu.probe.builtins.tables import FUNCTIONS, VARIABLES
-from insitu.probe.codegen import arithmetic, loops, maps, memory, statements
+from insitu.probe.codegen import arithmetic, loops, maps, memory, point_names, statements
 from insitu.probe.codegen.lowering import Rules
 from insitu.probe.codegen.records import warn
 
@@ -17,4 +17,6 @@ RULES = Rules(
     FUNCTIONS,
     VARIABLES,
     warn,
+    point_names.store_point_name,
+    point_names.write_point_name,
 )

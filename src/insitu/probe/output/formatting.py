@@ -19,6 +19,7 @@ from insitu.probe.runtime.decode import Pieces, decoder, piece_count
 from insitu.probe.runtime.drain import FIELDS
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.types import (
+    FUNCTION_MARK,
     Array,
     Buffer,
     Inet,
@@ -108,13 +109,15 @@ class Formatter(Struct):
         return "" if value is None else str(value)
 
     def _number(self, kind: str, value: int) -> str:
+        if kind == "func" or (kind == "ksym" and value & ~0xFFFFFFFF == FUNCTION_MARK):
+            return self.points.get(value & 0xFFFFFFFF, ("", ""))[1]
         if kind == "ksym":
             found = self.symbols.kernel(value)
             return found[0] if found else f"{value:#x}"
         if kind == "username":
             return _user_name(value)
-        if kind in ("probe", "func"):
-            return self.points.get(value, ("", ""))[kind == "func"]
+        if kind == "probe":
+            return self.points.get(value, ("", ""))[0]
         if kind == "comm":
             return _process_name(value)
         if kind == "syscall":

@@ -62,6 +62,7 @@ def _config(unit: Unit) -> None:
     options.one_process = context.pid is not None
     context.max_probes = options.max_probes
     context.missing_probes = options.missing_probes
+    context.unsafe = options.unsafe
 
 
 def _macros(unit: Unit) -> None:
@@ -99,7 +100,7 @@ def _types(unit: Unit) -> None:
     from insitu.probe.type_resolver import Structures
 
     structures = Structures(unit.source, unit.program.structures, unit.context)
-    unit.checker = check(unit.clauses, unit.source, structures, unit.options, unit.context)
+    unit.checker = check(unit.program.maps, unit.clauses, unit.source, structures, unit.options, unit.context)
 
 
 PASSES = (

@@ -60,6 +60,10 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             except InsituError as error:
                 raise _located(error, source, text) from None
         absent = bool(missing) and not found
+        if context.probe_filter and not absent:
+            found = [each for each in found if _passes(context.probe_filter, *each)]
+            if not found:
+                continue
         may_miss = context.missing_probes in ("warn", "ignore") or (
             not context.missing_probes and len(probe.attach_points) > 1
         )
@@ -92,7 +96,14 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             clause.alternative = may_miss
             clause.absent = absent
             clauses.append(clause)
+    if not clauses and context.probe_filter:
+        raise InsituError(f"--probe-filter {context.probe_filter} leaves no probe", status=2)
     return clauses, warnings
+
+
+def _passes(pattern: str, provider: Provider, point: AttachPoint) -> bool:
+    """Whether --probe-filter leaves a point: what the runtime runs itself (begin, end) is not filtered."""
+    return provider.traits.run_by_us or re.search(pattern, point.name) is not None
 
 
 def _name_context_args(probe: ast.Probe) -> None:
@@ -123,6 +134,8 @@ def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tupl
 def _as_written(point: AttachPoint, text: ast.AttachText) -> AttachPoint:
     """The point named with the path that the script gives, as bpftrace does, rather than with its absolute form."""
     path = text.parts[1] if len(text.parts) > 1 else ""
+    if f"{point.target}@" in point.name:
+        path = path.rpartition("@")[0]  # BINARY@SOURCE:LINE
     if "/" not in path or "*" in path or not point.target.startswith("/"):
         return point
     return replace(point, name=point.name.replace(point.target, path, 1))

@@ -266,7 +266,9 @@ class Context(Struct, dict=True):
     ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
     one process. ``runs_command`` says that a command will be run, and ``child_pid`` is its process once there is one:
     addresses are watched in it. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES);
-    ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES).
+    ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``unsafe``
+    allows those that may harm (--unsafe). ``probe_filter`` is a regular expression that their names must match, and
+    ``traceable_functions`` a file to read instead of tracefs's available_filter_functions.
     """
 
     pid: int | None = None
@@ -274,9 +276,13 @@ class Context(Struct, dict=True):
     child_pid: int = 0
     max_probes: int = 1024
     missing_probes: str = ""
+    unsafe: bool = False
+    probe_filter: str = ""
+    traceable_functions: str = ""
     _types: dict[str, BinaryTypes] = field(default_factory=dict)
     _elves: dict[str, Elf] = field(default_factory=dict)
     _btf_fds: dict[str, int] = field(default_factory=dict)
+    _begins: dict[str, int] = field(default_factory=dict)
 
     @cached_property
     def tracefs(self) -> Tracefs:
@@ -284,6 +290,18 @@ class Context(Struct, dict=True):
         from insitu.kernel.tracefs import Tracefs
 
         return Tracefs.open()
+
+    @cached_property
+    def functions(self) -> list[tuple[str, str]]:
+        """Kernel functions that can be traced, with their module ("" for the kernel's own)."""
+        if not self.traceable_functions:
+            return self.tracefs.functions()
+        try:
+            with open(self.traceable_functions, errors="replace") as file:  # noqa: PTH123
+                lines = [line.split() for line in file]
+        except OSError as error:
+            raise InsituError(f"cannot read {self.traceable_functions}: {error.strerror}") from None
+        return [(words[0], words[1].strip("[]") if len(words) > 1 else "") for words in lines if words]
 
     @cached_property
     def btf(self) -> Btf:
@@ -310,17 +328,25 @@ class Context(Struct, dict=True):
         return self._btf_fds[module]
 
     def elf(self, path: str) -> Elf:
-        """The binary at ``path``, opened once. :raises OSError:"""
+        """The binary at ``path``, which may be in an archive, opened once. :raises OSError:"""
         from insitu.foreign_files import open_kernel_link
         from insitu.kernel import procfs
+        from insitu.probe.providers.support.archives import archived, stored_entry
         from insitu.symbols.elf import Elf
 
+        if path not in self._elves and (found := archived(path))[1]:
+            data, self._begins[path] = stored_entry(*found)
+            self._elves[path] = Elf(data, path)
         if path not in self._elves:
             root, inner = procfs.split_root(path)
             # In our root the user has typed the path, which may be /proc/PID/exe.
             source = open_kernel_link(path) if root == "/" else inner
             self._elves[path] = Elf(source, path, root=root)
         return self._elves[path]
+
+    def begin_of(self, path: str) -> int:
+        """Where in its archive a binary begins that elf() has opened; 0 for a file of its own."""
+        return self._begins.get(path, 0)
 
     def types_of(self, path: str) -> BinaryTypes:
         """The types of the binary at ``path``, by its debug information. :raises OSError:"""
@@ -329,6 +355,16 @@ class Context(Struct, dict=True):
         if path not in self._types:
             self._types[path] = BinaryTypes(self.elf(path))
         return self._types[path]
+
+    def program_fd(self, program: int) -> int:
+        """A descriptor of a loaded BPF program, for attaching another to it. :raises BpfError: when it is gone."""
+        name = f"program {program}"
+        if name not in self._btf_fds:
+            from insitu.kernel import bpf
+            from insitu.kernel.bpf_abi import Command
+
+            self._btf_fds[name] = bpf.open_id(Command.PROG_GET_FD_BY_ID, program)
+        return self._btf_fds[name]
 
     def close(self) -> None:
         """Give back what was opened. Attachments stay."""

@@ -10,7 +10,7 @@ from insitu.kernel import perf_event
 from insitu.kernel.perf_event import Hardware, Software
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import limited, missing, parts, select
+from insitu.probe.providers.support.matching import amount, limited, missing, parts, select
 from insitu.probe.providers.support.perf_attachment import Event, everywhere
 from insitu.probe.providers.support.sampling import Sampling
 
@@ -60,14 +60,15 @@ class Counter(Sampling):
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]
-        event, amount = parts(spec, f"{kind}:EVENT or {kind}:EVENT:COUNT", 1, 2)
-        if amount and not (amount.isascii() and amount.isdigit() and 0 < int(amount) < 1 << 63):
-            raise InsituError(f"{spec}: {amount} is not a number of events")
+        event, count = parts(spec, f"{kind}:EVENT or {kind}:EVENT:COUNT", 1, 2)
+        period = amount(count)
+        if count and (period is None or not 0 < period < 1 << 63):
+            raise InsituError(f"{spec}: {count} is not a number of events")
         found = select(_ALIASES.get(event, event), self._events)
         if not found:
             names = [*self._events, *(alias for alias, name in _ALIASES.items() if name in self._events)]
             raise missing(f"{kind} event", event, names, f"one of {', '.join(names)}")
-        points = [self._point(name, int(amount or self._events[name][1])) for name in found]
+        points = [self._point(name, period or self._events[name][1]) for name in found]
         return limited(points, spec, context)
 
     def _point(self, event: str, period: int) -> AttachPoint:

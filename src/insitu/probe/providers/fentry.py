@@ -7,8 +7,18 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind, Traits
+from insitu.probe.providers.base import (
+    AbsentError,
+    Argument,
+    AttachPoint,
+    AttachSpec,
+    Context,
+    ContextSlot,
+    ProgramKind,
+    Traits,
+)
 from insitu.probe.providers.support.alternatives import can_trace_functions, instead_of
+from insitu.probe.providers.support.bpf_functions import BpfFunction, bpf_functions
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type
@@ -17,6 +27,7 @@ from insitu.symbols.kernel_btf import modules
 __all__ = ["PROVIDERS"]
 
 _SLOT_BYTES = 8
+_BPF = "bpf"  # in the place of a module: functions of BPF programs
 
 
 class Trampoline:
@@ -29,6 +40,14 @@ class Trampoline:
         self._returning = returning
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        if spec.parts[:1] == (_BPF,):
+            found = self.listing(spec, context)
+            if not found:
+                raise AbsentError(
+                    f"{spec}: no loaded BPF program has such a function",
+                    remedy=f"insitu trace -l '{self.names[0]}:bpf:*' lists those with type information (BTF)",
+                )
+            return limited(found, spec, context)
         module, function = self._split(spec)
         self._check(spec, function, context)
         if not has_wildcard(function):
@@ -47,6 +66,8 @@ class Trampoline:
             )
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
+        if isinstance(point.detail, BpfFunction):
+            return None
         function = _function(context.btf_of(point.target), point)
         found, slot = [], 0
         for index, parameter in enumerate(function.parameters):
@@ -59,12 +80,18 @@ class Trampoline:
         return found
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
+        if isinstance(point.detail, BpfFunction):
+            # include/uapi/linux/bpf.h: attach_prog_fd shares its place with attach_btf_obj_fd.
+            type_id, holder = point.detail.type_id, context.program_fd(point.detail.program)
+        else:
+            type_id = _function(context.btf_of(point.target), point).id
+            holder = context.btf_fd(point.target)
         return ProgramKind(
             ProgramType.TRACING,
             "arguments",
             attach_type=AttachType.TRACE_FEXIT if self._returning else AttachType.TRACE_FENTRY,
-            attach_btf_id=_function(context.btf_of(point.target), point).id,
-            attach_btf_fd=context.btf_fd(point.target),
+            attach_btf_id=type_id,
+            attach_btf_fd=holder,
         )
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
@@ -79,14 +106,34 @@ class Trampoline:
             ) from None
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        if pattern.parts[:1] == (_BPF,):
+            return self._of_programs(pattern, context)
         module, function = self._split(pattern)
         self._check(pattern, function, context)
-        traceable = {name for name, _ in context.tracefs.functions()}
+        traceable = {name for name, _ in context.functions}
         found = []
         for owner in select(module, ["vmlinux", *modules()]):
             names = select(function, sorted(context.btf_of(owner).names(Kind.FUNC)))
             found += [self._point(owner, name) for name in names if name in traceable or not traceable]
         return found
+
+    def _of_programs(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        """The points of ``bpf:FUNCTION`` and ``bpf:PROGRAM:FUNCTION``: functions of loaded BPF programs."""
+        self._check(spec, "", context)
+        kind = self.names[0]
+        _, first, second = parts(spec, f"{kind}:bpf:FUNCTION or {kind}:bpf:ID:FUNCTION", 1, 3)
+        program, pattern = (first, second) if second else ("*", first or "*")
+        return [
+            AttachPoint(
+                kind,
+                f"{kind}:{_BPF}:{each.program}:{each.name}",
+                target=_BPF,
+                function=each.name,
+                detail=each,
+            )
+            for each in bpf_functions()
+            if select(program, [str(each.program)]) and select(pattern, [each.name])
+        ]
 
     def _split(self, spec: AttachSpec) -> tuple[str, str]:
         """Module and function; both are patterns."""

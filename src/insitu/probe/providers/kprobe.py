@@ -13,7 +13,7 @@ from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.alternatives import instead_of, successors
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, parts, select
 from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
 from insitu.symbols.btf import Kind, Type
@@ -38,16 +38,32 @@ class Kprobe:
         module, function, offset = self._split(spec)
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
-        if not has_wildcard(function):
+        address = number(function)
+        if address is not None:
+            return [self._at_address(spec, function, address + offset)]
+        if not has_wildcard(function) and (module == "*" or not has_wildcard(module)):
             if not _exists(function, module, context):
-                raise _absent(function, context)
+                raise _absent(function, context, module)
             return [self._point(module.replace("*", ""), function, offset)]
         found = self.listing(spec, context)
         if not found:
-            raise _absent(function, context)
+            raise _absent(function, context, module)
         limited(found, spec, context)
         shared = len(found) > 1 and links.kprobe_multi().available
         return [self._point(point.target, point.function, 0, _MULTI if shared else None) for point in found]
+
+    def _at_address(self, spec: AttachSpec, written: str, address: int) -> AttachPoint:
+        """The point at an instruction's address, as ``kprobe:0xffffffff81234560``."""
+        if self._returning:
+            raise InsituError(f"{spec}: a function's return has no address")
+        from insitu.symbols.kallsyms import Kallsyms, read_kallsyms
+
+        kernel = Kallsyms(read_kallsyms())
+        found = kernel.symbol(address) if address >> 64 == 0 and kernel.covers(address) else None
+        if found is None:
+            raise AbsentError(f"{spec}: {written} is in no function of the kernel")
+        name, offset = found
+        return AttachPoint(self.names[0], str(spec), function=name, offset=offset, address=address)
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         """By BTF, where it knows the function: at its entry the parameters, at its return ``retval``."""
@@ -79,8 +95,8 @@ class Kprobe:
             attr = perf_event.Attr(
                 type=procfs.pmu_type("kprobe") or 0,
                 config=_RETURN if self._returning else 0,
-                config1=ctypes.addressof(name),
-                config2=point.offset,
+                config1=0 if point.address else ctypes.addressof(name),
+                config2=point.address or point.offset,
                 disabled=1,
             )
             events += on_one_cpu(attr, point.cookie)
@@ -92,7 +108,7 @@ class Kprobe:
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(pattern, context)
         module, function, _ = self._split(pattern)
-        functions = context.tracefs.functions()
+        functions = context.functions
         wanted = set(select(function, [name for name, _ in functions])) - _blacklist()
         owners = set(select(module, {owner or "vmlinux" for _, owner in functions}))
         # A set: static functions of one name are listed each, and a link refuses to take a name twice.
@@ -105,10 +121,10 @@ class Kprobe:
         first, second = parts(spec, f"{kind}:FUNCTION[+OFFSET] or {kind}:MODULE:FUNCTION", 0, 2)
         module, text = (first, second) if second else ("*", first or "*")
         function, plus, offset = text.partition("+")
-        try:
-            return module, function, int(offset, 0) if plus else 0
-        except ValueError:
-            raise InsituError(f"{spec}: {offset} is not an offset") from None
+        distance = number(offset) if plus else 0
+        if distance is None:
+            raise InsituError(f"{spec}: {offset} is not an offset")
+        return module, function, distance
 
     def _point(self, module: str, function: str, offset: int, detail: object = None) -> AttachPoint:
         module = "" if module == "vmlinux" else module
@@ -135,20 +151,23 @@ def _described(function: str, module: str, context: Context) -> Type | None:
 
 def _exists(function: str, module: str, context: Context) -> bool:
     """Whether the kernel or a module has a function of that name: by BTF, or by the slower list of all symbols."""
-    return _described(function, module, context) is not None or _has_code(function)
+    return _described(function, module, context) is not None or _has_code(function, module)
 
 
-def _has_code(function: str) -> bool:
+def _has_code(function: str, module: str = "*") -> bool:
     """Whether the kernel has instructions of that name: BTF also describes functions that are inlined everywhere."""
     from insitu.symbols.kallsyms import has_function
 
-    return has_function(function)
+    return has_function(function, module="" if module in ("*", "vmlinux") else module)
 
 
-def _absent(function: str, context: Context) -> AbsentError:
+def _absent(function: str, context: Context, module: str = "*") -> AbsentError:
+    if module not in ("*", "vmlinux"):
+        what = f"there is no function {function} in a module {module}"
+        return AbsentError(what, remedy=f"insitu trace -l 'kprobe:{module}:*' lists those that are loaded")
     if instead := successors(function, context):
         return AbsentError(f"there is no kernel function {function}", remedy=f"use {instead[0]}")
-    return missing("kernel function", function, [name for name, _ in context.tracefs.functions()])
+    return missing("kernel function", function, [name for name, _ in context.functions])
 
 
 def _refused(point: AttachPoint, error: InsituError, context: Context) -> InsituError:
@@ -156,7 +175,7 @@ def _refused(point: AttachPoint, error: InsituError, context: Context) -> Insitu
         return InsituError(f"{point.function} is on the kernel's kprobe blacklist")
     if isinstance(error.__cause__, OSError) and error.__cause__.errno == errno.EILSEQ:
         return InsituError(f"{point.name}: no instruction begins {point.offset} bytes into {point.function}")
-    traceable = {name for name, _ in context.tracefs.functions()}
+    traceable = {name for name, _ in context.functions}
     if not _has_code(point.function):
         what = f"{point.function} has no code of its own in this kernel: it is inlined everywhere"
         return AbsentError(what, remedy=instead_of(point.function, context))

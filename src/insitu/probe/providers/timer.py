@@ -5,7 +5,7 @@ from __future__ import annotations
 from insitu.errors import InsituError
 from insitu.kernel import perf_event
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
-from insitu.probe.providers.support.matching import parts, select
+from insitu.probe.providers.support.matching import amount, number, parts, select
 from insitu.probe.providers.support.perf_attachment import Event, everywhere, on_one_cpu
 from insitu.probe.providers.support.sampling import Sampling
 
@@ -26,17 +26,17 @@ class Timer(Sampling):
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]
-        unit, amount = parts(spec, f"{kind}:UNIT:NUMBER, UNIT one of {', '.join(_UNITS)},", 1, 2)
-        if not amount:
-            unit, amount = _spelled(unit)
+        unit, written = parts(spec, f"{kind}:UNIT:NUMBER, UNIT one of {', '.join(_UNITS)},", 1, 2)
+        if not written:
+            unit, written = _spelled(unit)
         if unit not in _UNITS:
             raise InsituError(f"{spec}: unknown unit {unit}", remedy=f"one of {', '.join(_UNITS)}")
-        number = int(amount) if amount.isascii() and amount.isdigit() else 0
+        count = number(written) or 0
         most = _MAX_HZ if unit == "hz" else _MAX_NS // _NS_PER[unit]
-        if not 0 < number <= most:
-            raise InsituError(f"{spec}: {amount} is not a number of {unit} from 1 to {most}")
-        attr = {"sample_period": number, "freq": 1} if unit == "hz" else {"sample_period": number * _NS_PER[unit]}
-        return [AttachPoint(kind, f"{kind}:{unit}:{number}", function=unit, detail=attr)]
+        if not 0 < count <= most:
+            raise InsituError(f"{spec}: {written} is not a number of {unit} from 1 to {most}")
+        attr = {"sample_period": count, "freq": 1} if unit == "hz" else {"sample_period": count * _NS_PER[unit]}
+        return [AttachPoint(kind, f"{kind}:{unit}:{count}", function=unit, detail=attr)]
 
     def events(self, point: AttachPoint, context: Context) -> list[Event]:
         assert isinstance(point.detail, dict)
@@ -54,7 +54,10 @@ class Timer(Sampling):
 def _spelled(text: str) -> tuple[str, str]:
     """Unit and number of a duration such as ``10ms``; a bare number counts nanoseconds."""
     digits = text.rstrip("abcdefghijklmnopqrstuvwxyz")
-    return text[len(digits) :] or "ns", digits
+    unit = text[len(digits) :] or "ns"
+    if unit not in _UNITS and (duration := amount(text)) is not None:
+        return "ns", str(duration)  # minutes, hours, days
+    return unit, digits
 
 
 PROVIDERS = (Timer("profile", ("p",), True), Timer("interval", ("i",), False))

@@ -19,8 +19,9 @@ from insitu.probe.providers.support.binary import (
     sharing,
 )
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, select
+from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
+from insitu.probe.providers.support.source_lines import code_of_line
 from insitu.symbols.demangle import demangle
 from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.instructions import begins_instruction
@@ -41,6 +42,8 @@ class Uprobe:
         self.traits = Traits(in_binary=True, returning=returning, numbered="registers")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        if self._names_source(spec):
+            return sharing(limited(self._at_line(spec, context), spec, context))
         path, function = self._split(spec)
         files = binaries(path, context, spec)
         found: list[AttachPoint] = []
@@ -53,11 +56,12 @@ class Uprobe:
     def _points(
         self, file: str, pattern: str, spec: AttachSpec, context: Context, *, aliases: bool = False
     ) -> list[AttachPoint]:
+        if number(pattern) is not None:
+            return self._at_address(spec, file, pattern, context)
         elf, path = open_binary(file, context)
         function, plus, distance = pattern.partition("+")
-        try:
-            offset = int(distance, 0) if plus else 0
-        except ValueError:
+        offset = number(distance) if plus else 0
+        if offset is None:
             function, offset = pattern, 0  # "operator+" and its like
         if offset and self._returning:
             raise InsituError(f"{spec}: a function's return has no offset")
@@ -73,6 +77,61 @@ class Uprobe:
             detail = Place(path, at)
             found.append(AttachPoint(self.names[0], shown, file, name, offset, at, detail=detail, in_binary=True))
         return found
+
+    def _names_source(self, spec: AttachSpec) -> bool:
+        """Whether it is ``BINARY@SOURCE:LINE``, and not a binary with an @ in its name."""
+        first, *rest = spec.parts or ("",)
+        return "@" in first and bool(rest) and rest[0].isdecimal() and not Path(first).exists()
+
+    def _at_line(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+        """The points at the code of ``BINARY@SOURCE:LINE``."""
+        (first, line, *columns), kind = spec.parts, self.names[0]
+        path, _, source = first.rpartition("@")
+        if self._returning:
+            raise InsituError(f"{spec}: a function's return has no line")
+        if columns or not path or not source:
+            raise InsituError(f"{spec}: expected {kind}:BINARY@SOURCE:LINE; columns are not supported", status=2)
+        found = []
+        for file in binaries(path, context, spec):
+            elf, opened = open_binary(file, context)
+            for code in code_of_line(elf, file, source, int(line)):
+                at = file_offset(elf, code.address)
+                if at is not None:
+                    name, offset = f"{kind}:{file}@{source}:{int(line)}", code.address - code.start
+                    place = Place(opened, at)
+                    found.append(
+                        AttachPoint(kind, name, file, code.function, offset, at, detail=place, in_binary=True)
+                    )
+        return found
+
+    def _at_address(self, spec: AttachSpec, file: str, where: str, context: Context) -> list[AttachPoint]:
+        """The point at an instruction's address: elsewhere, a breakpoint would change data or other instructions."""
+        address = number(where) or 0
+        try:
+            elf, path = open_binary(file, context)
+        except InsituError as error:
+            if not context.unsafe:
+                raise InsituError(error.message, remedy="--unsafe takes any file, and an offset in it") from None
+            return [self._in_flat_file(file, where, address)]
+        at = file_offset(elf, address)
+        if at is None:
+            return []
+        found = FunctionAddresses(elf).around(address)
+        if found is None and not context.unsafe:
+            raise InsituError(f"{spec}: {where} is in no function", remedy="--unsafe attaches all the same")
+        name, start = found or (where, address)
+        distance = address - start
+        if distance and self._returning:
+            raise InsituError(f"{spec}: {where} is not the beginning of a function")
+        if not begins_instruction(elf.read(at - distance, distance + _LONGEST_INSTRUCTION), distance):
+            raise InsituError(f"{spec}: no instruction begins at {where}; a probe there would corrupt it")
+        shown, detail = f"{self.names[0]}:{file}:{where}", Place(path, at)
+        return [AttachPoint(self.names[0], shown, file, name, distance, at, detail=detail, in_binary=True)]
+
+    def _in_flat_file(self, file: str, where: str, offset: int) -> AttachPoint:
+        """The point at an offset of a file that is not ELF: of whatever a process may have mapped as code."""
+        name, place = f"{self.names[0]}:{file}:{where}", Place(file, offset)
+        return AttachPoint(self.names[0], name, file, where, 0, offset, detail=place, in_binary=True)
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         """By DWARF, where the binary has it: at the function's entry its parameters, at its return ``retval``."""
@@ -113,9 +172,6 @@ def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[
 
     Of the names of one address, a pattern matches the first only, unless ``aliases``.
     """
-    if re.fullmatch(r"0[xX][0-9a-fA-F]+|\d+", function):
-        yield function, int(function, 0)
-        return
     if not has_wildcard(function):
         address = places.address(function)
         if address is not None:

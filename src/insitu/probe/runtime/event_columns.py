@@ -254,7 +254,7 @@ def _stacks_by_id(rows: Rows, offset: int, kind: Stack, stacks: StackContents | 
     pid = rows.words(offset + 8).astype(np.int32)
     if stacks is None:
         return StackColumn(np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.uint64), pid, kind.mode)
-    lengths, address = stacks.find(f"{kind}{kind.limit}", ids)
+    lengths, address = stacks.find(kind.map, ids)
     return StackColumn(_offsets(lengths), address, pid, kind.mode)
 
 

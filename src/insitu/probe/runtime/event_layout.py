@@ -12,7 +12,7 @@ from typing import Any
 
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.calling_convention import COPIED_MASK, COPIED_REGISTERS
-from insitu.probe.layout import EVENT_HEAD, STACK_TRACE, Layout, RecordLayout
+from insitu.probe.layout import EVENT_HEAD, Layout, RecordLayout, holds_stacks
 from insitu.probe.runtime.type_json import type_to_json
 
 __all__ = ["FORMAT", "HEAD", "recording_layout"]
@@ -62,7 +62,7 @@ def recording_layout(
             for number, each in enumerate(layout.maps)
             if each.is_script_map
         },
-        "stack_maps": {each.name: n for n, each in enumerate(layout.maps) if each.type == STACK_TRACE},
+        "stack_maps": {each.name: n for n, each in enumerate(layout.maps) if holds_stacks(each)},
     }
 
 

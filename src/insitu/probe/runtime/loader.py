@@ -6,6 +6,7 @@ import contextlib
 import os
 import re
 import struct
+from collections.abc import Iterable
 from typing import cast
 
 from msgspec import Struct, field
@@ -17,7 +18,7 @@ from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
-from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, PROG_ARRAY, RINGBUF
+from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
@@ -163,10 +164,11 @@ def _make_maps(loaded: Loaded) -> None:
             continue
         if layout.type == PROG_ARRAY:  # made anew for each load of its program
             continue
-        copies = possible_cpus() if layout.type in (PERCPU_HASH, PERCPU_ARRAY) else 1
+        copies = possible_cpus() if layout.type in PER_CPU else 1
         bytes_needed = (layout.value_size * copies + layout.key_size) * layout.max_entries
-        hashed = layout.key is not None
-        flags = NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
+        hashed = layout.key is not None and layout.type not in (LRU_HASH, LRU_PERCPU_HASH)
+        flags = layout.flags
+        flags |= NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
         loaded.maps[number] = Map(
             MapType(layout.type),
             layout.key_size,
@@ -175,6 +177,16 @@ def _make_maps(loaded: Loaded) -> None:
             name=name,
             flags=flags,
         )
+        if layout.name.startswith("names: "):
+            points = [point for program in loaded.compiled.programs for point in program.points]
+            _fill_point_names(loaded.maps[number], layout, points)
+
+
+def _fill_point_names(number: Map, layout: MapLayout, points: Iterable[AttachPoint]) -> None:
+    for point in points:
+        text = point.function if layout.name == "names: func" else point.name
+        text_bytes = text.encode("utf-8", "surrogateescape")[: layout.value_size - 1]
+        number.update(struct.pack("<I", point.cookie), text_bytes.ljust(layout.value_size, b"\0"))
 
 
 def _load_btf(compiled: Compiled) -> int:

@@ -21,7 +21,7 @@ from insitu.probe.aggregations import (
     Sum,
     TimeSeries,
 )
-from insitu.probe.layout import ARRAY, PERCPU_ARRAY, PERCPU_HASH, PRESENT_BYTES, MapLayout
+from insitu.probe.layout import ARRAY, PER_CPU, PRESENT_BYTES, MapLayout
 from insitu.probe.output.time_series import merged
 from insitu.probe.runtime.decode import code, decoder
 from insitu.probe.types import Integer, Type
@@ -70,7 +70,7 @@ def map_content(layout: MapLayout, items: list[tuple[bytes, bytes]], cpus: int) 
     """What keys and values mean that bpf(2) returned on a machine with so many CPUs."""
     assert layout.value is not None
     kind, key = layout.value, _reader(layout.key) if layout.key is not None else lambda data: ()
-    value = _merger(kind, layout, cpus) if layout.type in (PERCPU_ARRAY, PERCPU_HASH) else _reader(kind)
+    value = _merger(kind, layout, cpus) if layout.type in PER_CPU else _reader(kind)
     if layout.type == ARRAY:
         items = [(number, data[:-PRESENT_BYTES]) for number, data in items if any(data[-PRESENT_BYTES:])]
     rows = [(key(number), value(data)) for number, data in items]

@@ -15,7 +15,7 @@ import numpy as np
 from insitu.errors import InsituError
 from insitu.kernel.bpf_map import Map
 from insitu.probe.aggregations import CountAndTotal, OneNumber, Ranges, TimeSeries
-from insitu.probe.layout import PERCPU_ARRAY, PERCPU_HASH, Layout, MapLayout
+from insitu.probe.layout import PER_CPU, Layout, MapLayout
 from insitu.probe.runtime.event_columns import StackColumn
 from insitu.probe.runtime.event_decode import layout_formatter
 from insitu.probe.runtime.frames import map_columns
@@ -92,7 +92,7 @@ def _map_layout(content: Mapping[str, Any]) -> MapLayout:
 def _value_bytes(layout: MapLayout, cpus: int) -> int:
     """Bytes of a value as bpf(2) returns it."""
     size = max(8, layout.value_size)
-    return -(-size // 8) * 8 * cpus if layout.type in (PERCPU_ARRAY, PERCPU_HASH) else size
+    return -(-size // 8) * 8 * cpus if layout.type in PER_CPU else size
 
 
 def _table(layout: MapLayout, content: MapContent, text: Texts, stacks: StackContents | None) -> dict[str, Column]:
@@ -153,5 +153,5 @@ def _stacks(values: list[tuple[int, int]], kind: Stack, stacks: StackContents | 
     if stacks is None:
         lengths, address = np.zeros(len(ids), np.int64), np.zeros(0, np.uint64)
     else:
-        lengths, address = stacks.find(f"{kind}{kind.limit}", ids)
+        lengths, address = stacks.find(kind.map, ids)
     return StackColumn(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), address, pid, kind.mode)

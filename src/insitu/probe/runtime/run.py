@@ -9,6 +9,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
+from insitu.errors import InsituError
 from insitu.probe.codegen.emitter import Patch
 from insitu.probe.compile import Compiled
 from insitu.probe.layout import (
@@ -19,8 +20,10 @@ from insitu.probe.layout import (
     LOST_STACKS,
     MAX_ROUNDS,
     MAX_WHILE_ROUNDS,
+    STACK_BUILD_ID,
     STACK_TRACE,
     Layout,
+    holds_stacks,
 )
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.stream import Output
@@ -73,6 +76,7 @@ class Runtime:
         self.symbols = Symbols(
             {layouts[n].name: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE},
             demangles=compiled.demangles,
+            lines=compiled.shows_lines,
         )
         self.points = {
             point.cookie: (point.name, point.function) for program in compiled.programs for point in program.points
@@ -225,6 +229,9 @@ class Runtime:
         """The description of the bytes of events and maps: plain JSON."""
         from insitu.probe.runtime.event_layout import recording_layout
 
+        if any(each.flags & STACK_BUILD_ID for each in self.compiled.layout.maps):
+            message = "ustack(build_id) is only printed: a session has the build ids of all files that stacks are in"
+            raise InsituError(message, remedy="record ustack")
         return recording_layout(
             self.compiled.layout,
             points=self.points,
@@ -246,7 +253,7 @@ class Runtime:
         from insitu.probe.runtime.stack_records import StackReader
 
         layouts = self.compiled.layout.maps
-        return StackReader({n: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE})
+        return StackReader({n: m for n, m in self.loaded.maps.items() if holds_stacks(layouts[n])})
 
 
 def _drop(records: memoryview) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from functools import cached_property
 from typing import TYPE_CHECKING
 
@@ -12,19 +12,27 @@ from insitu.probe.types import Stack
 
 if TYPE_CHECKING:
     from insitu.symbols.elf import Elf
+    from insitu.symbols.frame import Frame
     from insitu.symbols.process_listener import ProcessListener
     from insitu.symbols.process_map import Module
     from insitu.symbols.symbolizer import Symbolizer
 
 __all__ = ["Symbols"]
 
+_MOST_SOURCES = 100_000
+_BUILD_ID_FRAME = struct.Struct("<i20sQ")  # struct bpf_stack_build_id: status, build_id, offset or ip
+_IN_FILE, _ADDRESS = 1, 2  # BPF_STACK_BUILD_ID_VALID, BPF_STACK_BUILD_ID_IP
+
 
 class Symbols:
     """Looks up and remembers. ``stack_maps`` are the maps that hold stacks, by our name for them."""
 
-    def __init__(self, stack_maps: dict[str, Map], *, demangles: bool = True) -> None:
+    def __init__(self, stack_maps: dict[str, Map], *, demangles: bool = True, lines: bool = False) -> None:
+        """``lines``: user stacks show source lines and inlined functions, where there is debug information."""
         self._stack_maps = stack_maps
         self._demangles = demangles
+        self._shows_lines = lines
+        self._sources: dict[tuple[str, str, int], tuple[Frame, ...]] = {}
 
     @cached_property
     def processes(self) -> ProcessListener:
@@ -37,7 +45,7 @@ class Symbols:
     def _symbolizer(self) -> Symbolizer:
         from insitu.symbols.symbolizer import Symbolizer
 
-        return Symbolizer(inlines=False, demangles=self._demangles)
+        return Symbolizer(inlines=self._shows_lines, demangles=self._demangles)
 
     def _open(self, pid: int, module: Module) -> None:
         """Open a file that a process has mapped at once: it may be gone when the process is."""
@@ -52,6 +60,18 @@ class Symbols:
         place = self.processes.find(pid, address)
         return self._symbolizer.function(place.module, place.offset, address) if place is not None else None
 
+    def source(self, address: int, pid: int) -> tuple[Frame, ...]:
+        """The frames that debug information has for an address in a process, innermost first; perhaps none."""
+        place = self.processes.find(pid, address) if self._shows_lines else None
+        if place is None:
+            return ()
+        key = (place.module.path, place.module.build_id, place.offset)
+        if key not in self._sources:
+            if len(self._sources) >= _MOST_SOURCES:
+                self._sources.clear()
+            self._sources[key] = self._symbolizer.source(place.module, place.offset)
+        return self._sources[key]
+
     def open_elf(self, module: Module) -> Elf | None:
         """The file of a module, as an unwinder needs it; None if it cannot be had."""
         return self._symbolizer.open_module(module)
@@ -63,8 +83,10 @@ class Symbols:
 
     def stack(self, number: int, pid: int, kind: Stack, indent: int, shown: Callable[[str], str] = str) -> str:
         """The frames of a stack that a stack map has; ``shown`` is applied to names."""
-        stacks = self._stack_maps.get(f"{kind}{kind.limit}")
+        stacks = self._stack_maps.get(kind.map)
         content = stacks.lookup(struct.pack("<I", number)) if stacks is not None and number >= 0 else None
+        if kind.mode == "build_id":
+            return "\n" + "".join(f"{' ' * indent}{line}\n" for line in _frames_in_files(content or b""))
         addresses = [address for (address,) in struct.iter_unpack("<Q", content or b"")]
         return self.stack_text(addresses, pid, kind, indent, shown)
 
@@ -73,13 +95,25 @@ class Symbols:
     ) -> str:
         """A stack's frames, each on a line of its own, as the stack's mode wants them."""
         lines = []
-        for address in addresses:
+        margin = " " * (0 if kind.mode == "perf" else indent)
+        for number, address in enumerate(addresses):
             if not address:
                 break
-            lines.append(" " * (0 if kind.mode == "perf" else indent) + self._frame(address, pid, kind, shown) + "\n")
+            # A return address may be in the line after the call.
+            source = self.source(address - (number > 0), pid) if kind.user and kind.mode != "raw" else ()
+            lines += [f"{margin}{line}\n" for line in self._inlined(address, source, kind, shown)]
+            lines.append(f"{margin}{self._frame(address, pid, kind, source, shown)}\n")
         return "\n" + "".join(lines)
 
-    def _frame(self, address: int, pid: int, kind: Stack, shown: Callable[[str], str]) -> str:
+    @staticmethod
+    def _inlined(address: int, source: Sequence[Frame], kind: Stack, shown: Callable[[str], str]) -> list[str]:
+        if kind.mode == "perf":
+            return [f"\t{address:x} {shown(each.function)} (inlined)" for each in source[:-1]]
+        return [f"[inlined] {shown(each.function + _line(each))}" for each in source[:-1]]
+
+    def _frame(
+        self, address: int, pid: int, kind: Stack, source: Sequence[Frame], shown: Callable[[str], str]
+    ) -> str:
         if kind.mode == "raw":
             return f"{address:x}"
         if kind.user:
@@ -90,4 +124,21 @@ class Symbols:
             known = self.kernel(address)
             text = f"{known[0]}+{known[1]}" if known else f"{address:#x}"
             module = ""
-        return f"\t{address:x} {shown(text + module)}" if kind.mode == "perf" else shown(text)
+        if kind.mode == "perf":
+            return f"\t{address:x} {shown(text + module)}"
+        return shown(text + (_line(source[-1]) if source else ""))
+
+
+def _frames_in_files(content: bytes) -> Iterator[str]:
+    """The frames of a map of build ids: the file's build id and the offset in it; where it has none, the address."""
+    for status, build_id, place in _BUILD_ID_FRAME.iter_unpack(content):
+        if status == _IN_FILE:
+            yield f"{build_id.hex()} + {place:#x}"
+        elif status == _ADDRESS:
+            yield f"{place:#x}"
+        else:
+            return
+
+
+def _line(frame: Frame) -> str:
+    return f"@{frame.file}:{frame.line}" if frame.file else ""

@@ -26,7 +26,20 @@ from insitu.probe.passes.scopes import plain_name
 from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
-from insitu.probe.types import UNKNOWN, VOID, Array, Pointer, Record, Space, String, Tuple, Type, Unknown, is_scalar
+from insitu.probe.types import (
+    UNKNOWN,
+    VOID,
+    Array,
+    NamedNumber,
+    Pointer,
+    Record,
+    Space,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+    is_scalar,
+)
 
 __all__ = ["Checker", "Rules", "TypedFunction", "TypedVariable"]
 
@@ -72,7 +85,13 @@ class Checker:
     """State of the walk. ``strict`` is set for the last one."""
 
     def __init__(
-        self, source: Source, structures: Structures, options: Options, context: Context, rules: Rules
+        self,
+        clauses: list[Clause],
+        source: Source,
+        structures: Structures,
+        options: Options,
+        context: Context,
+        rules: Rules,
     ) -> None:
         self.source = source
         self.structures = structures
@@ -86,6 +105,11 @@ class Checker:
         self._variables: dict[int, dict[str, Type]] = {}
         self.loop_depth = 0
         self.option_names: set[str] = set()  # those that getopt() looks up
+        names = [(point.name, point.function) for clause in clauses for point in clause.points]
+        self._name_capacities = {
+            kind: max(-(-(len(name[part].encode("utf-8", "surrogateescape")) + 1) // 8) * 8 for name in names)
+            for part, kind in enumerate(("probe", "func"))
+        }
         self.unreached = 0  # how many branches around the current node are never taken
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
@@ -176,6 +200,26 @@ class Checker:
             raise self.error("expected a value, not a type", found)
         return found
 
+    def as_text(self, node: ast.Expression) -> ast.Expression:
+        """A typed expression where text is wanted, as text if it can be: a positional parameter is what was given,
+        the name of an attach point is read by str()."""
+        text: ast.Expression
+        if isinstance(node, ast.Positional) and node.index:
+            text = self.parameter_literal(node)
+        elif isinstance(node.type, NamedNumber) and node.type.is_text:
+            text = ast.Call(node.span, "str", [node])
+        else:
+            return node
+        self.infer(text)
+        return text
+
+    def name_capacity(self, kind: str) -> int:
+        """How many bytes the longest name of an attach point ("probe"), or of its function ("func"), takes.
+
+        A multiple of 8.
+        """
+        return self._name_capacities[kind]
+
     # Constants
 
     def literal(self, node: ast.Expression | ast.TypeName, what: str) -> int:
@@ -211,6 +255,11 @@ class Checker:
             return node.value.decode("utf-8", "surrogateescape")
         if isinstance(node, ast.Positional):
             return str(self.positional_text(node))
+        if isinstance(node, ast.Call) and node.name == "str":
+            self.infer(node)
+            given = node.arguments[0]
+            if isinstance(given, ast.StringLiteral) and isinstance(node.type, String):
+                return given.value[: node.type.capacity - 1].decode("utf-8", "surrogateescape")
         raise self.error(f"{what} has to be a string literal", node)
 
     def positional_text(self, node: ast.Positional) -> str | int:
@@ -219,6 +268,10 @@ class Checker:
         if node.index == 0:
             return len(given)
         return given[node.index - 1] if node.index <= len(given) else ""
+
+    def parameter_literal(self, node: ast.Positional) -> ast.StringLiteral:
+        """A positional parameter as the text that was given."""
+        return ast.StringLiteral(node.span, str(self.positional_text(node)).encode("utf-8", "surrogateescape"))
 
     # Variables and maps
 

@@ -30,6 +30,13 @@ class MapType(Struct):
     key: Tuple | None = None
     value: Type = UNKNOWN
     first: Span = Span(0, 0)
+    declared: ast.MapDeclaration | None = None
+    entries: int = 0  # that it is declared for
+
+    @property
+    def evicts(self) -> bool:
+        """Whether it is declared to drop what was not used lately when it is full."""
+        return self.declared is not None and "lru" in self.declared.kind
 
 
 def key_parts(node: ast.MapAccess) -> list[ast.Expression]:

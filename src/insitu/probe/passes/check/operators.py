@@ -107,6 +107,8 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     left, right = checker.known(node.left), checker.known(node.right)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return BOOL if operator in _COMPARISONS else UNKNOWN
+    if operator in ("==", "!="):
+        left, right = _both_as_text(checker, node, left, right)
     if operator in ("==", "!=") and _comparable(left, right):
         return BOOL
     for side, found in ((node.left, left), (node.right, right)):
@@ -131,6 +133,21 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     return promoted(left, right)
 
 
+def _both_as_text(checker: Checker, node: ast.Binary, left: Type, right: Type) -> tuple[Type, Type]:
+    """The types of two operands of ==, once those that may be text have become it for another text."""
+    if left == right or not any(isinstance(each, String | NamedNumber) for each in (left, right)):
+        return left, right
+    if isinstance(left, Integer | Pointer) and not isinstance(node.left, ast.Positional):
+        return left, right
+    if isinstance(right, Integer | Pointer) and not isinstance(node.right, ast.Positional):
+        return left, right
+    node.left, node.right = checker.as_text(node.left), checker.as_text(node.right)
+    found = node.left.type or left, node.right.type or right
+    if found[0] != found[1] and any(isinstance(each, NamedNumber) for each in found):
+        raise checker.error(f"{node.operator} cannot compare {left} with {right}", node)
+    return found
+
+
 def _comparable(left: Type, right: Type) -> bool:
     """Whether == compares the contents of two values. Those of records it does not: padding has no meaning."""
     if isinstance(left, Array) and isinstance(right, Array):
@@ -152,6 +169,8 @@ def _cast(checker: Checker, node: ast.Cast) -> Type:
         return target if is_scalar(target) else UNKNOWN
     if isinstance(target, Integer) and target.enum == "bool" and isinstance(found, String):
         return target
+    if isinstance(target, Array) and isinstance(target.element, Integer) and isinstance(found, String):
+        return _bytes_of_string(checker, node, target, found)
     if isinstance(target, Array) and isinstance(target.element, Integer) and isinstance(found, Integer | Pointer):
         return _bytes_of_integer(checker, node, target, found)
     if isinstance(target, Integer | Pointer):
@@ -177,6 +196,14 @@ def _bytes_of_integer(checker: Checker, node: ast.Cast, target: Array, found: In
     target = replace(target, count=target.count or max(1, found.size // target.element.size))
     if not 0 < target.size <= INT64.size:
         raise checker.error(f"{found} cannot be cast to {target}: a number has at most 8 bytes", node)
+    return target
+
+
+def _bytes_of_string(checker: Checker, node: ast.Cast, target: Array, found: String) -> Type:
+    """``(int8[])text``: all bytes of the text's memory, its zero included, or with a length the first of them."""
+    target = replace(target, count=target.count or found.capacity // target.element.size)
+    if not 0 < target.size <= found.capacity:
+        raise checker.error(f"{found} cannot be cast to {target}: it has {found.capacity} bytes", node)
     return target
 
 

@@ -47,12 +47,8 @@ def _string(checker: Checker, node: ast.StringLiteral) -> Type:
 
 def _positional(checker: Checker, node: ast.Positional) -> Type:
     text = checker.positional_text(node)
-    if isinstance(text, str) and text and number(text) is None:
-        raise checker.error(
-            f"parameter ${node.index} is {text!r}, not a number",
-            node,
-            remedy=f"use str(${node.index}) for its text",
-        )
+    if isinstance(text, str) and number(text) is None:
+        return _string(checker, checker.parameter_literal(node))
     return INT64
 
 

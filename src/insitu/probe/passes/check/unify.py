@@ -3,7 +3,20 @@
 from __future__ import annotations
 
 from insitu.probe.aggregations import LinearHistogram, TimeSeries
-from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Stack, String, Tuple, Type, Unknown, is_bool
+from insitu.probe.types import (
+    Array,
+    Buffer,
+    Integer,
+    NamedNumber,
+    Pointer,
+    Record,
+    Stack,
+    String,
+    Tuple,
+    Type,
+    Unknown,
+    is_bool,
+)
 
 __all__ = ["unify"]
 
@@ -18,8 +31,8 @@ def unify(old: Type, new: Type) -> Type | None:
         if isinstance(new, Pointer):
             return new
         if is_bool(old) != is_bool(new):
-            other = new if is_bool(old) else old
-            return Integer(other.bytes, other.signed)
+            number = new if is_bool(old) else old
+            return Integer(number.bytes, number.signed)
         same = old.enum == new.enum
         width = max(old.bytes, new.bytes)
         return Integer(width, old.signed, old.enum if same else "", old.enumerators if same else ())
@@ -29,8 +42,8 @@ def unify(old: Type, new: Type) -> Type | None:
         return String(max(old.capacity, new.capacity))
     if isinstance(old, Buffer) and isinstance(new, Buffer):
         return Buffer(max(old.capacity, new.capacity))
-    if isinstance(old, Stack) and isinstance(new, Stack) and old.user == new.user:
-        return old
+    if isinstance(old, Stack) and isinstance(new, Stack):
+        return old if old.map == new.map else None  # an id means nothing without its map
     if isinstance(old, Tuple) and isinstance(new, Tuple) and len(old.elements) == len(new.elements):
         if old.names and new.names and set(old.names) != set(new.names):
             return None
@@ -41,6 +54,11 @@ def unify(old: Type, new: Type) -> Type | None:
         return Tuple(whole, names) if len(whole) == len(elements) else None
     if isinstance(old, Record | Array) and type(old) is type(new) and str(old) == str(new):
         return old
+    for one, other in ((old, new), (new, old)):
+        if isinstance(one, NamedNumber) and one.is_text and isinstance(other, String):
+            return String(max(one.room, other.capacity))
+    if isinstance(old, NamedNumber) and isinstance(new, NamedNumber) and {old.kind, new.kind} == {"func", "ksym"}:
+        return NamedNumber("ksym")
     if isinstance(old, LinearHistogram | TimeSeries):
         return None
     if type(old) is type(new) and not isinstance(old, Record | Array | String | Tuple):

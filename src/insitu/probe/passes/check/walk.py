@@ -6,12 +6,14 @@ variable changes its type; a last, strict walk then reports what is still unknow
 
 from __future__ import annotations
 
+from insitu.probe import ast
 from insitu.probe.builtins.tables import FUNCTIONS, VARIABLES
 from insitu.probe.layout import MAX_KEY_BYTES
 from insitu.probe.options import Options
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import members, operators, statements, types
 from insitu.probe.passes.check.checker import Checker, Rules
+from insitu.probe.passes.check.declared_maps import check_declared, declare_maps
 from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
@@ -28,13 +30,19 @@ _RULES = Rules(
 
 
 def check(
-    clauses: list[Clause], source: Source, structures: Structures, options: Options, context: Context
+    declarations: list[ast.MapDeclaration],
+    clauses: list[Clause],
+    source: Source,
+    structures: Structures,
+    options: Options,
+    context: Context,
 ) -> Checker:
     """Type all clauses: the checker, which knows every map's type.
 
     :raises ScriptError: at the first error.
     """
-    checker = Checker(source, structures, options, context, _RULES)
+    checker = Checker(clauses, source, structures, options, context, _RULES)
+    declare_maps(checker, declarations, clauses[0])
     for _ in range(_MAX_WALKS):
         before = checker.state()
         for clause in clauses:
@@ -45,6 +53,7 @@ def check(
     for clause in clauses:
         checker.clause_types(clause)
     for name, entry in checker.maps.items():
+        check_declared(checker, name, entry)
         if entry.key is not None and entry.key.size > MAX_KEY_BYTES:
             message = f"the key of {name} takes {entry.key.size} bytes, the kernel allows {MAX_KEY_BYTES}"
             raise ScriptError(message, source, entry.first, remedy="use fewer or smaller parts as the key")

@@ -37,7 +37,7 @@ def _exists(place: str, context: Context) -> bool:
     kind, *names = place.split(":")
     if kind == "tracepoint":
         return context.tracefs.exists("/".join(("events", *names)))
-    return any([function] == names for function, _ in context.tracefs.functions())
+    return any([function] == names for function, _ in context.functions)
 
 
 def instead_of(function: str, context: Context) -> str:

@@ -21,6 +21,7 @@ from insitu.foreign_files import open_foreign, open_kernel_link
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind
+from insitu.probe.providers.support.archives import archived
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard
 from insitu.probe.providers.support.perf_attachment import Event, attach_events
@@ -87,10 +88,13 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
         pattern = "*".join(escape(piece) for piece in f"{root}{Path(text).absolute()}".split("*"))
         return [path.removeprefix(root) for path in sorted(glob(pattern)) if _is_elf(path.removeprefix(root), root)]  # noqa: PTH207
     if "/" in text:
-        absolute = str(Path(text).absolute())
+        file, inner = archived(text)
+        absolute = str(Path(file).absolute())
         if not _is_file(absolute, root):
-            raise AbsentError(f"there is no file {text}")
-        return [absolute]
+            raise AbsentError(f"there is no file {file}")
+        if inner and root:
+            raise InsituError(f"{spec}: archives are only read in our own root directory")
+        return [f"{absolute}!/{inner}" if inner else absolute]
     program = shutil.which(text) if not root else None
     found = os.path.realpath(program) if program and _is_elf(program, "") else _library(text, root)
     if not found:
@@ -153,6 +157,8 @@ def open_binary(path: str, context: Context) -> tuple[Elf, str]:
 
 def file_offset(elf: Elf, address: int) -> int | None:
     """The file offset of a virtual address; None when no segment contains it."""
+    if not 0 <= address < 1 << 64:
+        return None
     offset = int(elf.offsets_of(np.array([address], np.uint64))[0])
     return None if offset == NO_ADDRESS else offset
 
@@ -184,10 +190,17 @@ def program_kind(point: AttachPoint) -> ProgramKind:
 
 def _seen_by_kernel(path: str, context: Context) -> str:
     """What leads the kernel to the file that was read: in another root it would follow absolute links in ours."""
+    archive, inner = archived(path)
+    if inner:
+        return archive
     try:
         elf = context.elf(path)
     except OSError as error:
         raise InsituError(f"cannot attach to {path}: {error.strerror}") from None
+    except InsituError:
+        if context.unsafe:  # a file of machine code alone
+            return path
+        raise
     return path if elf.root == Path("/") else f"/proc/self/fd/{elf.descriptor}"
 
 
@@ -204,7 +217,7 @@ def attach_places(
                 link = bpf.link_uprobe_multi(
                     program_fd,
                     _seen_by_kernel(path, context),
-                    [place.offset for _, place in held],
+                    [context.begin_of(path) + place.offset for _, place in held],
                     [point.cookie for point, _ in held],
                     semaphores=[place.semaphore for _, place in held],
                     returning=returning,
@@ -226,7 +239,7 @@ def attach_places(
             type=pmu,
             config=(_RETURN if returning else 0) | place.semaphore << _SEMAPHORE_SHIFT,
             config1=ctypes.addressof(file),
-            config2=place.offset,
+            config2=context.begin_of(place.path) + place.offset,
             disabled=1,
         )
         # The kernel plants the breakpoint in the process (or in all): which CPU is asked makes no difference.

@@ -10,10 +10,34 @@ from typing import TypeVar
 from insitu.errors import InsituError
 from insitu.probe.providers.base import AbsentError, AttachSpec, Context
 
-__all__ = ["has_wildcard", "limited", "missing", "parts", "select"]
+__all__ = ["amount", "has_wildcard", "limited", "missing", "number", "parts", "select"]
 
 
 T = TypeVar("T")
+
+
+_NUMBER = re.compile(r"0[xX][0-9a-fA-F_]+|[0-9][0-9_]*([eE][0-9]{1,2})?")
+_NS_PER = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
+
+
+def number(text: str) -> int | None:
+    """A number as the language writes it (``1000``, ``0x3e8``, ``1e3``, ``1_000``); None for anything else."""
+    if not _NUMBER.fullmatch(text):
+        return None
+    digits, exponent = text.replace("_", ""), ""
+    if digits[:2].lower() == "0x":
+        return int(digits, 16)
+    digits, _, exponent = digits.lower().partition("e")
+    scale: int = 10 ** int(exponent or 0)
+    return int(digits) * scale
+
+
+def amount(text: str) -> int | None:
+    """A number, or nanoseconds for one with a unit of time: ``10ms``."""
+    digits = text.rstrip("nsumhd")
+    unit = text[len(digits) :]
+    found = number(digits)
+    return None if found is None or unit not in ("", *_NS_PER) else found * _NS_PER.get(unit, 1)
 
 
 def has_wildcard(pattern: str) -> bool:
