@@ -12,7 +12,9 @@ from playwright.sync_api import Page, expect
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.views.call_tree import call_tree
+from insitu.views.diff import diff_stacks
 from insitu.views.flamegraph import diff_flame_html, flame_html
+from insitu.views.report import build_report
 
 StacksOf = Callable[..., WeightedStacks]
 Open = Callable[..., Page]
@@ -99,6 +101,126 @@ def test_hovering_shows_exact_numbers(page: Page, samples: list[Any]) -> None:
     assert f"{total:,} samples" in tip
     assert f"{100 * total / len(samples):.2f} %" in tip
     assert f"{own:,} samples" in tip
+
+
+def template_name(chance: random.Random, depth: int = 4) -> str:
+    """A C++ function as long as they come."""
+
+    def instance(levels: int) -> str:
+        word = f"{chance.choice(['Map', 'Pair', 'Allocator', 'Iterator'])}{chance.randrange(100)}"
+        return f"ns::{word}<{', '.join(instance(levels - 1) for _ in range(3))}>" if levels else word
+
+    return f"{instance(depth)}::method{chance.randrange(1000)}({instance(2)} const&)"
+
+
+@pytest.mark.parametrize(("width", "height"), [(1400, 900), (760, 700), (390, 800)])
+def test_a_click_zooms_into_the_frame_that_hovering_named_and_hovering_moves_nothing(
+    open_page: Open, stacks_of: StacksOf, width: int, height: int
+) -> None:
+    chance = random.Random(7)
+    samples = [(i, "server", 1, [template_name(chance) for _ in range(chance.randint(3, 25))]) for i in range(30)]
+    samples = [(i, *samples[min(i % 40, 29)][1:]) for i in range(400)]
+    page = open_page(flame_html(stacks_of(samples), title="x"), viewport={"width": width, "height": height})
+    graph = page.locator(".graph")
+    before = (graph.bounding_box(), page.evaluate("insitu.frames()"), page.locator("footer").bounding_box())
+    box = before[0]
+    named_by_tooltip = 0
+    for _ in range(25):
+        x = box["x"] + chance.uniform(2, box["width"] - 12)
+        y = box["y"] + chance.uniform(2, box["height"] - 2)
+        page.mouse.move(x, y)
+        settle(page)
+        assert (graph.bounding_box(), page.evaluate("insitu.frames()")) == before[:2]
+        tooltip, strip = page.locator(".tooltip"), page.locator(".details .name")
+        named = [each.text_content() for each in (tooltip.locator("strong"), strip) if each.is_visible()]
+        page.mouse.click(x, y)
+        settle(page)
+        assert page.locator("footer").bounding_box() == before[2]
+        zoomed = page.locator(".crumbs [aria-current]").get_attribute("title")
+        if zoomed == "all":
+            continue  # there was no frame, or it was the root
+        # It is said once: by the tooltip, or of the selected frame by the strip below the graph.
+        assert named.count(zoomed) == 1
+        named_by_tooltip += named[0] == zoomed
+        page.evaluate("location.hash = ''")
+        settle(page)
+        assert page.evaluate("insitu.frames()") == before[1]
+    assert named_by_tooltip > 10
+
+
+def test_the_strip_below_the_graph_describes_the_selected_frame(page: Page, samples: list[Any]) -> None:
+    page.mouse.move(*centre(frame(page, "parse", depth=2)))
+    assert details(page) == "Hover for details, click to zoom"
+    page.mouse.click(*centre(frame(page, "parse", depth=2)))
+    settle(page)
+    total = sum(sample[3][1] == "parse" for sample in samples)
+    assert details(page).split("\n")[0].endswith("parse")
+    assert f"{total:,} samples" in details(page)
+    assert "/usr/bin/prog" in details(page)
+    page.mouse.move(*centre(frame(page, "parse", depth=2)))
+    expect(page.locator(".tooltip")).to_be_hidden()
+    page.mouse.move(*centre(frame(page, "start")))
+    expect(page.locator(".tooltip strong")).to_have_text("start")
+    assert "start" not in details(page)
+
+
+def test_functions_and_figures_are_those_of_the_report(open_page: Open, stacks_of: StacksOf) -> None:
+    """Addresses without a symbol and inlined copies are added up by one rule."""
+    chance = random.Random(2)
+    samples = []
+    for i in range(600):
+        stripped = Frame(f"libfoo.so+{chance.randrange(4096):#x}", "/lib/libfoo.so", symbolized=False)
+        parse = Frame("parse", "/usr/bin/prog", inlined=chance.random() < 0.5)
+        jit = Frame(f"{chance.randrange(1 << 40):#x}", symbolized=False)
+        samples.append((i, "p", 1, ["main", *chance.choices([stripped, parse, jit, "sort"], [5, 4, 2, 4], k=4)]))
+    stacks = stacks_of(samples)
+    page = open_page(flame_html(stacks, title="x"))
+    shown = [
+        [cell.strip().split("\n")[0] for cell in row.locator("td").all_inner_texts()]
+        for row in page.locator(".functions tbody tr").all()
+    ]
+    rows = build_report(stacks).functions
+    assert rows[0].function == "[libfoo.so]"
+    assert shown == [[r.function, f"{r.own / 6:.2f} %", f"{r.total / 6:.2f} %"] for r in rows]
+    assert {f["function"] for f in page.evaluate("insitu.frames()")} == {"all", "main", *(r.function for r in rows)}
+    page.locator(".functions tbody tr", has_text="parse").click()
+    expect(page.locator(".functions tr.chosen")).to_have_count(1)
+    page.fill("input[type=search]", "parse")
+    expect(page.locator(".found")).to_contain_text("1 function")
+    apart = open_page(flame_html(stacks, title="x", addresses=True))
+    names = {f["function"] for f in apart.evaluate("insitu.frames()")}
+    assert len([name for name in names if name.startswith("libfoo.so+0x")]) > 100
+
+
+def test_a_difference_matches_functions_as_the_diff_does(open_page: Open, stacks_of: StacksOf) -> None:
+    before, after = (
+        stacks_of(
+            [(0, "p", 1, [Frame("f", f"/{where}/prog"), Frame(f"prog+{at}", f"/{where}/prog", symbolized=False)])]
+        )
+        for where, at in (("old", "0x10"), ("new", "0x2c"))
+    )
+    page = open_page(diff_flame_html(call_tree(before), call_tree(after), title="x"))
+    cells = [row.locator("td").all_inner_texts() for row in page.locator(".functions tbody tr").all()]
+    assert [[cell.strip() for cell in row] for row in cells] == [
+        ["[prog]", "100.00 %", "100.00 %", "±0.00 pp"],
+        ["f", "0.00 %", "100.00 %", "±0.00 pp"],
+    ]
+    assert {(row.function, row.before, row.after) for row in diff_stacks(before, after).rows} == {
+        ("[prog]", 100, 100)
+    }
+
+
+def test_breadcrumbs_and_table_have_short_names_that_tell_functions_apart(
+    open_page: Open, stacks_of: StacksOf
+) -> None:
+    find = "ns::Table<{}, std::less<{}> >::find(int) const"
+    path = ["main", find.format("Key", "Key"), find.format("Sum", "Sum"), "void ns::leaf<a, b>(int)"]
+    page = open_page(flame_html(stacks_of([(0, "p", 1, path)]), title="x"))
+    short = ["main", "ns::Table<Key, std::less<…> >::find", "ns::Table<Sum, std::less<…> >::find", "ns::leaf<…>"]
+    assert {*page.locator(".functions tbody button").all_inner_texts()} == {*short}
+    page.mouse.click(*centre(frame(page, path[-1])))
+    settle(page)
+    assert page.locator(".crumbs button:not(.reset)").all_inner_texts() == ["all", *short]
 
 
 def test_clicking_zooms_and_the_browser_goes_back_and_forward(page: Page, samples: list[Any]) -> None:
@@ -255,7 +377,9 @@ def test_hostile_names_stay_text_everywhere(open_page: Open, stacks_of: StacksOf
     page.mouse.move(*centre(shown))
     expect(page.locator(".tooltip strong")).to_have_text(evil)
     page.mouse.click(*centre(shown))
-    expect(page.locator(".crumbs [aria-current]")).to_have_text(evil)
+    expect(page.locator(".details .name")).to_have_text(evil)
+    expect(page.locator(".crumbs [aria-current]")).to_have_text("<script>alert<…>")
+    expect(page.locator(".crumbs [aria-current]")).to_have_attribute("title", evil)
     page.get_by_label("Threads shown").select_option("by-thread")
     page.fill("input[type=search]", "<script>")
     assert (
@@ -285,10 +409,16 @@ def test_characters_that_mislead_are_shown_escaped(open_page: Open, stacks_of: S
 @pytest.mark.parametrize(
     ("name", "plain"),
     [
-        ("std::vector<int, std::allocator<int> >::operator[](unsigned long) const", "std::vector::operator[]"),
+        ("std::vector<int, std::allocator<int> >::operator[](unsigned long) const", "std::vector<…>::operator[]"),
         ("operator<<(std::ostream&, Foo<int> const&)", "operator<<"),
-        ("<alloc::vec::Vec<T,A> as core::ops::drop::Drop>::drop", "alloc::vec::Vec::drop"),
-        ("v8::internal::(anonymous namespace)::Invoke(v8::internal::Isolate*)", "v8::internal::Invoke"),
+        (
+            "<alloc::vec::Vec<T,A> as core::ops::drop::Drop>::drop",
+            "<alloc::vec::Vec<…> as core::ops::drop::Drop>::drop",
+        ),
+        (
+            "v8::internal::(anonymous namespace)::Invoke(v8::internal::Isolate*)",
+            "v8::internal::(anonymous namespace)::Invoke",
+        ),
         ("sort(bool (*)(int, int)) [clone .isra.0]", "sort"),
         ("JS:*render /srv/app.js:8:19", "JS:*render"),
         ("/usr/lib/libz.so.1+0x12ab", "libz.so.1+0x12ab"),
@@ -300,7 +430,7 @@ def test_where_room_is_short_a_name_keeps_what_tells(
     open_page: Open, stacks_of: StacksOf, name: str, plain: str
 ) -> None:
     frame = Frame(name, symbolized=not name.startswith(("/usr/lib/", "[unknown]")))
-    page = open_page(flame_html(stacks_of([(0, "prog", 1, [frame])]), title="x"))
+    page = open_page(flame_html(stacks_of([(0, "prog", 1, [frame])]), title="x", addresses=name != "[unknown]"))
     label = page.locator(".functions tbody button")
     expect(label).to_have_text(plain)
     expect(label).to_have_attribute("title", name)
@@ -318,7 +448,7 @@ def test_kinds_of_frames_have_colours_of_their_own_and_a_legend(open_page: Open,
     stack = [
         "main",
         Frame("do_syscall_64", "[kernel.kallsyms]", kind=KERNEL),
-        Frame("libx.so+0x12", "libx.so", symbolized=False),
+        Frame("libx.so+0x12", "/lib/libx.so", symbolized=False),
     ]
     page = open_page(flame_html(stacks_of([(0, "prog", 1, stack)]), title="x"))
     assert page.locator(".legend span").all_inner_texts() == ["user", "kernel", "unknown"]

@@ -58,9 +58,16 @@ def test_functions_of_one_name_in_two_modules_are_two(profile_of):
 def test_addresses_without_a_symbol_are_one_row_unless_kept_apart(profile_of):
     stripped = [Frame(f"wc+0x{at:x}", "/usr/bin/wc", symbolized=False) for at in (0x10, 0x20)]
     profile = profile_of([("wc", 1, stripped, 3), ("wc", 1, stripped[:1], 2)])
-    assert [(row.function, row.own, row.total) for row in build_report(profile).functions] == [("[wc]", 5, 5)]
-    apart = build_report(profile, addresses=True).functions
-    assert [(row.function, row.own, row.total) for row in apart] == [("wc+0x20", 3, 3), ("wc+0x10", 2, 5)]
+    for reverse in (False, True):
+        together = build_report(profile, reverse=reverse)
+        assert [(row.function, row.own, row.total) for row in together.functions] == [("[wc]", 5, 5)]
+        assert {name.function for name in together.tree.names} == {"all", "[wc]"}
+        apart = build_report(profile, reverse=reverse, addresses=True)
+        assert [(row.function, row.own, row.total) for row in apart.functions] == [
+            ("wc+0x20", 3, 3),
+            ("wc+0x10", 2, 5),
+        ]
+        assert {name.function for name in apart.tree.names} == {"all", "wc+0x10", "wc+0x20"}
 
 
 def test_functions_are_sorted_by_self_or_by_total(profile_of):

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_RUNS",
+    "addresses_option",
     "chosen_run",
     "count",
     "duration",
@@ -215,6 +216,13 @@ def unit_option(parser: argparse.ArgumentParser, what: str = "what is added up")
     """``--unit``: what a sample counts for, ``args.unit``."""
     parser.add_argument(
         "--unit", choices=("samples", "time", "bytes", "events"), help=f"{what} (default: what suits the rows)"
+    )
+
+
+def addresses_option(parser: argparse.ArgumentParser) -> None:
+    """``--addresses``, of views of functions."""
+    parser.add_argument(
+        "--addresses", action="store_true", help="show unknown functions by address (default: added up as [module])"
     )
 
 

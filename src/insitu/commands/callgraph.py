@@ -11,6 +11,7 @@ examples:
 import argparse
 
 from insitu.commands._options import (
+    addresses_option,
     chosen_run,
     limit_option,
     output_option,
@@ -35,6 +36,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--edge-thres", type=percent, default=0.1, metavar="P", help="omit calls below P %% (default %(default)s)"
     )
     limit_option(parser, 150, "functions at most")
+    addresses_option(parser)
     unit_option(parser)
     selection_options(parser)
 
@@ -54,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError(f"{output}: neither .svg nor .dot", remedy="-o FILE.svg or -o FILE.dot", status=2)
     path = chosen_run(args.run_path)
     stacks = load_stacks(path, selection(args))
-    tree = call_tree(stacks, value=unit_value(stacks, args.unit))
+    tree = call_tree(stacks, value=unit_value(stacks, args.unit), addresses=args.addresses)
     if not tree.total[0]:
         raise InsituError(f"{path}: no {stacks.counted} in it")
     graph = call_graph(tree, node_percent=args.node_thres, edge_percent=args.edge_thres, limit=args.limit)

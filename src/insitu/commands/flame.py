@@ -13,6 +13,7 @@ examples:
 import argparse
 
 from insitu.commands._options import (
+    addresses_option,
     chosen_run,
     import_options,
     output_option,
@@ -39,6 +40,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     unit_option(parser, "what widths are")
     perf_data_options(parser)
     selection_options(parser)
+    addresses_option(parser)
     parser.add_argument("--range", metavar="FROM-TO", help="only these seconds since the first sample")
     parser.add_argument(
         "--min-width", type=pixels, default=0.5, metavar="PX", help="merge narrower frames (default %(default)s)"
@@ -65,6 +67,7 @@ def run(args: argparse.Namespace) -> int:
         reverse=args.reverse,
         icicle=args.icicle,
         min_width=args.min_width,
+        addresses=args.addresses,
     )
     write_page(page, path, args.output)
     return 0

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from insitu.commands import Properties
 from insitu.commands._options import (
+    addresses_option,
     chosen_run,
     import_options,
     json_option,
@@ -71,8 +72,8 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="store_true",
         help="with --folded: mark kernel, inlined and JIT-compiled frames by _[k] _[i] _[j]",
     )
+    addresses_option(parser)
     perf_data_options(parser)
-    parser.add_argument("--addresses", action="store_true", help="show unknown functions by address")
 
 
 def run(args: argparse.Namespace) -> int:

@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-__all__ = ["JIT", "KERNEL", "PYTHON", "ROOT", "USER", "Frame"]
+__all__ = ["JIT", "KERNEL", "PYTHON", "ROOT", "USER", "Frame", "module_label"]
 
 USER: Final = "user"
 KERNEL: Final = "kernel"
@@ -29,3 +29,8 @@ class Frame(NamedTuple):
     inlined: bool = False
     kind: str = USER
     symbolized: bool = True
+
+
+def module_label(module: str) -> str:
+    """What stands for functions without a symbol: the module's file name in brackets, "[unknown]" without one."""
+    return f"[{module.rpartition('/')[2].strip('[]') or 'unknown'}]"

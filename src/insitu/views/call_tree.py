@@ -2,6 +2,9 @@
 
 There is one merge, ``merged``: siblings of one label become one node, level by level from the root. Trees of names,
 trees turned to their leaves, trees with a level of threads above and the union of two trees are all made with it.
+
+All addresses of a module that no symbol covers have one name, "[module]", in every view: an address each would crowd
+out what has a name, and changes with every build. ``addresses`` keeps them apart.
 """
 
 from dataclasses import dataclass, field
@@ -13,7 +16,7 @@ from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import Value, WeightedStacks
-from insitu.symbols.frame import ROOT
+from insitu.symbols.frame import ROOT, Frame, module_label
 
 __all__ = ["CallTree", "Name", "NamedStacks", "call_tree", "levels", "merged", "named_stacks", "united"]
 
@@ -73,14 +76,14 @@ class NamedStacks:
     files: list[str] = field(default_factory=list)
 
 
-def named_stacks(stacks: WeightedStacks) -> NamedStacks:
+def named_stacks(stacks: WeightedStacks, *, addresses: bool = False) -> NamedStacks:
     """The tree of names of the stacks that rows have, and their callers."""
     used = np.zeros(len(stacks.parent), np.bool_)
     used[0] = True
     used[stacks.stack] = True
     for level in reversed(levels(stacks.parent)[1:]):
         used[stacks.parent[level[used[level]]]] = True
-    names, files, label = _labels(stacks, used)
+    names, files, label = _labels(stacks, used, addresses)
     parent, name, node = merged(stacks.parent, label, len(names), used)
     return NamedStacks(parent, name, node, names, files)
 
@@ -92,14 +95,15 @@ def call_tree(
     reverse: bool = False,
     by_thread: bool = False,
     by_comm: bool = False,
+    addresses: bool = False,
 ) -> CallTree:
     """The call tree of all rows, with what ``value`` says added up (by default what suits the rows).
 
     ``reverse`` roots it in the leaves (who called this?); ``by_thread`` and ``by_comm`` put a level of
-    threads ("comm/tid") or commands below the root.
+    threads ("comm/tid") or commands below the root; ``addresses`` keeps those without a symbol apart.
     """
     value = value or stacks.preferred
-    named = named_stacks(stacks)
+    named = named_stacks(stacks, addresses=addresses)
     weight = stacks.values(value)
     node = named.node[stacks.stack]
     parent, name, names = named.parent, named.name, list(named.names)
@@ -117,23 +121,32 @@ def call_tree(
 
 
 def united(before: CallTree, after: CallTree) -> tuple[CallTree, CallTree]:
-    """Both trees over one tree that has every path of either: equal parents and names, each with its own weights."""
+    """Both trees over one tree that has every path of either: equal parents and names, each with its own weights.
+
+    Names are equal as in a diff of functions: the files of their modules may lie in other directories, and where one
+    side knows no modules, these do not count. A name is given as ``after`` has it, where that has it.
+    """
+    modules = all(any(name.module for name in tree.names) for tree in (before, after))
     index: dict[Name, int] = {}
-    of_names = [
-        np.array([index.setdefault(name, len(index)) for name in tree.names], np.int32) for tree in (before, after)
-    ]
+    names: dict[Name, Name] = {}
+    of_tree = []
+    for tree in (after, before):
+        keys = [name._replace(module=name.module.rpartition("/")[2] if modules else "") for name in tree.names]
+        of_tree.append(np.array([index.setdefault(key, len(index)) for key in keys], np.int32))
+        for key, name in zip(keys, tree.names, strict=True):
+            names.setdefault(key, name)
+    of_names = of_tree[::-1]
     count = len(before)
     below = after.parent[1:].astype(np.int64)
     shifted = np.where(below > 0, below + count - 1, 0).astype(np.int32)
     parent = np.concatenate([before.parent, shifted])
     label = np.concatenate([of_names[0][before.name], of_names[1][after.name[1:]]])
-    both, name, node = merged(parent, label, len(index))
-    names = list(index)
+    both, label, node = merged(parent, label, len(index))
     trees = []
     for tree, at in ((before, node[:count]), (after, np.concatenate([np.zeros(1, np.int32), node[count:]]))):
         own = np.zeros(len(both), np.int64)
         np.add.at(own, at, tree.own)
-        trees.append(CallTree(both, name, own, _totals(both, own), names, tree.unit))
+        trees.append(CallTree(both, label, own, _totals(both, own), list(names.values()), tree.unit))
     return trees[0], trees[1]
 
 
@@ -183,7 +196,7 @@ def _totals(parent: I32, own: I64) -> I64:
     return total
 
 
-def _labels(stacks: WeightedStacks, used: NDArray[np.bool_]) -> tuple[list[Name], list[str], I32]:
+def _labels(stacks: WeightedStacks, used: NDArray[np.bool_], addresses: bool) -> tuple[list[Name], list[str], I32]:
     """The names that used stacks have, the root's first, a file for each, and for each stack its name's index."""
     index: dict[Name, int] = {_ROOT: 0}
     files = [""]
@@ -191,7 +204,7 @@ def _labels(stacks: WeightedStacks, used: NDArray[np.bool_]) -> tuple[list[Name]
     wanted, _ = distinct(stacks.frame[used])
     for at in wanted[wanted >= 0].tolist():
         frame = stacks.frames[at]
-        name = Name(frame.function, frame.module, frame.kind, frame.inlined, frame.symbolized)
+        name = _name(frame, addresses)
         number = index.setdefault(name, len(index))
         if number == len(files):
             files.append(frame.file)
@@ -199,6 +212,11 @@ def _labels(stacks: WeightedStacks, used: NDArray[np.bool_]) -> tuple[list[Name]
             files[number] = frame.file
         of_frame[at] = number
     return list(index), files, of_frame[stacks.frame]
+
+
+def _name(frame: Frame, addresses: bool) -> Name:
+    function = frame.function if frame.symbolized or addresses else module_label(frame.module)
+    return Name(function, frame.module, frame.kind, frame.inlined, frame.symbolized)
 
 
 def _turned(parent: I32, name: I32, node: I32) -> tuple[I32, I32, I32]:

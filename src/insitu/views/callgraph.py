@@ -10,6 +10,7 @@ import numpy as np
 from insitu.errors import InsituError
 from insitu.terminal_text import printable
 from insitu.views.call_tree import CallTree
+from insitu.views.function_names import module_labels, told_apart
 from insitu.views.functions import FunctionCosts, function_costs, outermost, spans
 from insitu.views.quantity import amount
 from insitu.views.terminal import shorten
@@ -102,13 +103,11 @@ def to_dot(graph: CallGraph, *, title: str = "", lost: str = "") -> str:
         '  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=10, fontcolor=white, penwidth=0];',
         '  edge [fontname="Helvetica", fontsize=9];',
     ]
-    for at, node in enumerate(graph.nodes):
+    names = told_apart([printable(node.function) for node in graph.nodes])
+    modules = module_labels([printable(node.module) for node in graph.nodes])
+    for at, (node, name, module) in enumerate(zip(graph.nodes, names, modules, strict=True)):
         share = node.total / graph.total
-        module = node.module.rpartition("/")[2]
-        rows = [
-            shorten(printable(node.function), _LABEL_COLUMNS),
-            *([shorten(printable(module), 40)] if module else []),
-        ]
+        rows = [shorten(name, _LABEL_COLUMNS), *([shorten(module, 40)] if module else [])]
         rows += [
             f"{100 * share:.2f} %",
             f"(self {100 * node.own / graph.total:.2f} %)",

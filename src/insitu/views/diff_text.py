@@ -34,7 +34,7 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         Column("ratio", spare=True),
         Column("~", "left"),
         Column("module", "left", 20, spare=True),
-        Column("function", "left"),
+        Column("function", "left", names=True),
     ]
     rows = []
     for row in diff.rows[: limit or None]:

@@ -29,15 +29,17 @@ def flame_html(
     reverse: bool = False,
     icicle: bool = False,
     min_width: float = 0.5,
+    addresses: bool = False,
 ) -> str:
     """The flame graph page of weighted stacks.
 
     ``value`` says what widths are (default: what suits the rows). ``reverse`` (rooted in the leaves), ``icicle``
     (root on top) and ``min_width`` (pixels below which a frame is not drawn alone) are what the page starts with.
+    ``addresses`` keeps addresses without a symbol apart.
     ``subtitle`` defaults to what the recording says of itself.
     """
     value = value or stacks.preferred
-    named = named_stacks(stacks)
+    named = named_stacks(stacks, addresses=addresses)
     threads, group = _thread_groups(stacks)
     nodes = len(named.parent)
     pairs, row = distinct(group * nodes + named.node[stacks.stack])

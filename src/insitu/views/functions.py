@@ -1,7 +1,7 @@
 """What each function costs: by itself, and with everything it calls, recursion counted once.
 
-A function is a symbol of a module; call trees also keep kinds and inlined copies apart, these tables do not. All
-addresses of a module without a symbol are one function, "[module]": one row each would crowd out what has a name.
+A function is a name in a module; call trees also keep kinds and inlined copies apart, these tables do not. The pages
+add up by the same rule (web/src/functions.ts).
 """
 
 from dataclasses import dataclass
@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.formats.folded import module_label
 from insitu.views.call_tree import CallTree, levels
 
 __all__ = ["Function", "FunctionCosts", "Spans", "function_costs", "outermost", "spans"]
@@ -20,7 +19,7 @@ Mask = NDArray[np.bool_]
 
 
 class Function(NamedTuple):
-    """A symbol and the path of its file ("" if unknown)."""
+    """A name and the path of the file that has it ("" if unknown)."""
 
     name: str
     module: str = ""
@@ -48,14 +47,13 @@ class FunctionCosts:
     of_node: I64
 
 
-def function_costs(tree: CallTree, *, addresses: bool = False) -> FunctionCosts:
-    """Sum a call tree by function; ``addresses`` keeps those that no symbol covers apart."""
+def function_costs(tree: CallTree) -> FunctionCosts:
+    """Sum a call tree by function."""
     index: dict[Function, int] = {}
     kinds: list[str] = []
     of_name = np.empty(len(tree.names), np.int64)
     for at, name in enumerate(tree.names):
-        unnamed = not addresses and not name.symbolized
-        function = Function(module_label(name.module) if unnamed else name.function, name.module)
+        function = Function(name.function, name.module)
         if function not in index:
             index[function] = len(index)
             kinds.append(name.kind)

@@ -38,7 +38,7 @@ class Names(TypedDict):
     module: Annotated[list[int], "Indexes into modules."]
     kind: Annotated[list[int], "Indexes into kinds."]
     inlined: list[int]
-    symbolized: Annotated[list[int], "0 where function is an address, for want of a symbol."]
+    symbolized: Annotated[list[int], "0 where no symbol covers the address: function is the module in brackets."]
     file: Annotated[list[int], "Indexes into files."]
     modules: list[str]
     kinds: list[str]

@@ -105,11 +105,11 @@ def build_report(
     """The report on weighted stacks; nothing is cut off, that is left to what shows it.
 
     ``reverse`` roots the call tree in the functions that were running; ``lines`` adds the hottest source lines;
-    ``addresses`` keeps addresses without a symbol apart among the functions (the tree always does).
+    ``addresses`` keeps addresses without a symbol apart.
     """
     value = value or stacks.preferred
-    tree = call_tree(stacks, value=value)
-    costs = function_costs(tree, addresses=addresses)
+    tree = call_tree(stacks, value=value, addresses=addresses)
+    costs = function_costs(tree)
     keys = (costs.own, costs.total) if sort == "self" else (costs.total, costs.own)
     order = np.lexsort((-keys[1], -keys[0]))
     seen = order[costs.total[order] > 0]
@@ -126,7 +126,7 @@ def build_report(
         info=_info(stacks),
         functions=functions,
         threads=_threads(stacks, value),
-        tree=call_tree(stacks, value=value, reverse=True) if reverse else tree,
+        tree=call_tree(stacks, value=value, reverse=True, addresses=addresses) if reverse else tree,
         table=stacks.table,
         counted=stacks.counted,
         lost=stacks.losses,

@@ -4,6 +4,7 @@ import shlex
 from collections.abc import Iterator
 from typing import Final
 
+from insitu.views.function_names import module_labels
 from insitu.views.losses import loss_text
 from insitu.views.quantity import amount, formatter, percent, rest
 from insitu.views.report import Report
@@ -11,7 +12,7 @@ from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, Line, Screen, heat
 from insitu.views.tree_text import KIND_STYLES, tree_lines
 
-__all__ = ["base_name", "report_lines"]
+__all__ = ["report_lines"]
 
 _MODULE_COLUMNS: Final = 24
 
@@ -39,11 +40,6 @@ def report_lines(
         yield []
         yield [("# ", "") if plain else ("", ""), (title, "bold cyan")]
         yield from lines
-
-
-def base_name(module: str) -> str:
-    """The file's name of a module's path; what is in brackets stays as it is."""
-    return module.rpartition("/")[2] or module
 
 
 def _header(report: Report) -> Iterator[Line]:
@@ -93,11 +89,13 @@ def _functions(report: Report, limit: int) -> Iterator[Block]:
         Column("total%"),
         Column("total", spare=True),
         Column("module", "left", _MODULE_COLUMNS, spare=True),
-        Column("function", "left"),
+        Column("function", "left", names=True),
     ]
     shown = formatter(report.unit, report.total)
     rows = []
-    for row in report.functions[: limit or None]:
+    hottest = report.functions[: limit or None]
+    modules = module_labels([row.module for row in hottest])
+    for row, module in zip(hottest, modules, strict=True):
         own, total = percent(row.own, report.total), percent(row.total, report.total)
         rows.append(
             [
@@ -105,7 +103,7 @@ def _functions(report: Report, limit: int) -> Iterator[Block]:
                 (shown(row.own), ""),
                 (f"{total:.2f}", heat(total)),
                 (shown(row.total), ""),
-                (base_name(row.module) or "-", "dim"),
+                (module or "-", "dim"),
                 (row.function, KIND_STYLES.get(row.kind, "")),
             ]
         )
@@ -121,7 +119,7 @@ def _source_lines(report: Report, limit: int) -> Iterator[Block]:
     columns = [
         Column("self%"),
         Column("self", spare=True),
-        Column("function", "left", 32, spare=True),
+        Column("function", "left", 32, spare=True, names=True),
         Column("file:line", "left"),
     ]
     shown = formatter(report.unit, report.total)

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Final, Literal
 
 from insitu.terminal_text import printable
+from insitu.views.function_names import told_apart
 
 if TYPE_CHECKING:
     import rich.table
@@ -33,6 +34,8 @@ class Column:
     """Whether it is left out on a narrow terminal."""
     fold: bool = False
     """Whether a text that is too long goes on on the next line; else it loses its middle."""
+    names: bool = False
+    """Whether texts are functions' names: one that is too long is shown in its short form."""
 
 
 @dataclass(frozen=True)
@@ -77,7 +80,8 @@ def rich_table(table: Table, width: int) -> "rich.table.Table":
             no_wrap=column.align == "right",
             max_width=max(column.most, len(column.title)) if column.most else None,
         )
-    for row in table.rows:
+    short = {at: _short_forms(table, at) for at in shown if table.columns[at].names}
+    for number, row in enumerate(table.rows):
         cells: list[Text | _Shortened] = []
         for at in shown:
             text, style = row[at]
@@ -86,17 +90,23 @@ def rich_table(table: Table, width: int) -> "rich.table.Table":
             elif table.columns[at].align == "right":
                 cells.append(Text(printable(text), style=style))
             else:
-                cells.append(_Shortened(printable(text), style))
+                whole = printable(text)
+                cells.append(_Shortened(whole, style, short[at][number] if at in short else whole))
         made.add_row(*([""] if table.indent else []), *cells)
     return made
 
 
+def _short_forms(table: Table, at: int) -> list[str]:
+    return told_apart([printable(row[at][0]) for row in table.rows])
+
+
 @dataclass(frozen=True)
 class _Shortened:
-    """A text that loses its middle where its column is too narrow."""
+    """A text of which, where its column is too narrow, a shorter form is shown; if need be without its middle."""
 
     text: str
     style: str
+    short: str
 
     def __rich_measure__(self, console: "Console", options: "ConsoleOptions") -> "Measurement":
         from rich.measure import Measurement
@@ -107,7 +117,8 @@ class _Shortened:
     def __rich_console__(self, console: "Console", options: "ConsoleOptions") -> "RenderResult":
         from rich.text import Text
 
-        yield Text(shorten(self.text, options.max_width), self.style, no_wrap=True, overflow="ellipsis")
+        text = self.text if len(self.text) <= options.max_width else self.short
+        yield Text(shorten(text, options.max_width), self.style, no_wrap=True, overflow="ellipsis")
 
 
 def shorten(text: str, width: int) -> str:

@@ -6,7 +6,8 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from insitu.terminal_text import printable
-from insitu.views.call_tree import CallTree
+from insitu.views.call_tree import CallTree, Name
+from insitu.views.function_names import told_apart
 from insitu.views.quantity import formatter, percent
 from insitu.views.terminal import Block, Screen, heat, shorten
 
@@ -39,6 +40,7 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
     title = "self" if reverse else "total"
     wide = max([len(title), *map(len, amounts.values())])
     plain = screen.width is None
+    short = {} if plain else _short_names(tree, children)
     figures = f"{title + '%':>6}" + ("" if reverse else "   self%")
     yield [("# " if plain else "", ""), (f"{figures}  {title:>{wide}}  function", "bold")]
     for node, lead in _walk(children):
@@ -51,13 +53,29 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
             text, style = f"... {node.nodes} more", "dim"
         else:
             name = tree.names[tree.name[node.at]]
-            text = printable(name.function) + (" (inlined)" if name.inlined else "")
+            text = printable(name.function) + _suffix(name)
             style = KIND_STYLES.get(name.kind, "")
         if screen.width is not None:
             room = max(screen.width - (10 if reverse else 18) - wide, 0)
             lead = lead[-max(room - _LEAST_NAME, 0) :] if len(lead) + _LEAST_NAME > room else lead
-            text = shorten(text, max(room - len(lead), 0))
+            room = max(room - len(lead), 0)
+            text = shorten(text if len(text) <= room else short.get(node, text), room)
         yield [*line, (f"  {amounts[node]:>{wide}}  ", ""), (lead, "dim"), (text, style)]
+
+
+def _short_names(tree: CallTree, children: dict[int, list[_Node]]) -> dict[_Node, str]:
+    """The names of nodes where their whole ones do not fit; what stands below different nodes its place tells apart."""
+    short: dict[_Node, str] = {}
+    for nodes in children.values():
+        drawn = [node for node in nodes if not node.nodes]
+        names = [tree.names[tree.name[node.at]] for node in drawn]
+        texts = told_apart([printable(name.function) for name in names], [name.module for name in names])
+        short |= {node: text + _suffix(name) for node, text, name in zip(drawn, texts, names, strict=True)}
+    return short
+
+
+def _suffix(name: Name) -> str:
+    return " (inlined)" if name.inlined else ""
 
 
 def _children(tree: CallTree, min_percent: float) -> dict[int, list[_Node]]:

@@ -13,9 +13,9 @@ from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.stack_text import joined
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import Value, WeightedStacks
-from insitu.symbols.frame import JIT, KERNEL, Frame
+from insitu.symbols.frame import JIT, KERNEL, Frame, module_label
 
-__all__ = ["export_folded", "folded_counts", "module_label", "write_folded"]
+__all__ = ["export_folded", "folded_counts", "write_folded"]
 
 # What would end a line or a frame early, and the rest of the control characters with them.
 _CLEAN: Final = {**dict.fromkeys(range(32), " "), 0x7F: " ", 0x85: " ", 0x2028: " ", 0x2029: " ", ord(";"): ":"}
@@ -74,8 +74,3 @@ def _label(frame: Frame, suffixes: bool, addresses: bool) -> str:
     if suffixes:
         name += "_[i]" if frame.inlined else _KIND_SUFFIXES.get(frame.kind, "")
     return _clean(name)
-
-
-def module_label(module: str) -> str:
-    """What stands for functions without a symbol: the module's file name in brackets, "[unknown]" without one."""
-    return f"[{module.rpartition('/')[2].strip('[]') or 'unknown'}]"

@@ -1,9 +1,11 @@
-// The strip below the graph: the frame under the pointer, else the selected one, with its full name and origin.
+// The strip below the graph: the selected frame, with its full name and origin. The one under the pointer has a tooltip.
 
 import { element } from "./dom";
 import type { NameTable } from "./names";
 import type { Fact } from "./numbers";
 import type { Tree } from "./tree";
+
+const TOUCH = matchMedia("(hover: none)");
 
 export class Details {
   readonly element: HTMLElement;
@@ -11,20 +13,22 @@ export class Details {
   private readonly name = element("span", { class: "name" });
   private readonly origin = element("span", { class: "quiet origin" });
   private readonly facts = element("dl");
+  private readonly who = element("div", { class: "who" }, this.kind, this.name);
 
   constructor(private readonly names: NameTable) {
     this.element = element(
       "div",
       { class: "details" },
-      element("div", { class: "who" }, this.kind, this.name, this.origin),
-      this.facts,
+      this.who,
+      element("div", { class: "more" }, this.facts, this.origin),
     );
   }
 
   show(node: number, tree: Tree, facts: Fact[]): void {
+    this.who.scrollTop = 0;
     if (node < 0) {
-      this.kind.textContent = this.origin.textContent = "";
-      this.name.textContent = "Hover for details, click to zoom";
+      this.kind.textContent = this.origin.textContent = this.origin.title = "";
+      this.name.textContent = TOUCH.matches ? "Tap to zoom and for details" : "Hover for details, click to zoom";
       this.name.classList.add("quiet");
       this.facts.replaceChildren();
       return;
@@ -33,7 +37,7 @@ export class Details {
     this.kind.textContent = node ? this.names.kind[name] : "";
     this.name.textContent = this.names.text[name];
     this.name.classList.remove("quiet");
-    this.origin.textContent = [this.names.module(name), this.names.file(name)].filter(Boolean).join("  ·  ");
+    this.origin.textContent = this.origin.title = this.names.origin(name);
     this.facts.replaceChildren(...factElements(facts));
   }
 }

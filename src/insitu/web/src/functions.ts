@@ -10,13 +10,14 @@ export interface FunctionSums {
   totalBefore: Float64Array | null;
 }
 
-/** The sums of each of `names` functions over a caller-rooted tree. */
+/** The sums of each function over a caller-rooted tree; `same` says for each name which function it is. */
 export function functionSums(
   tree: Shape & { total: Float64Array; totalBefore: Float64Array | null },
-  names: number,
+  same: Int32Array,
 ): FunctionSums {
   const { parent, name, own, ownBefore, total, totalBefore } = tree;
   const count = parent.length;
+  const names = same.length;
   const sums: FunctionSums = {
     self: new Float64Array(names),
     total: new Float64Array(names),
@@ -33,7 +34,7 @@ export function functionSums(
   const open = new Int32Array(names); // how often each function is on the way from the root
   let node = firstChild[0];
   while (node) {
-    const of = name[node];
+    const of = same[name[node]];
     sums.self[of] += own[node];
     if (sums.selfBefore && ownBefore) sums.selfBefore[of] += ownBefore[node];
     if (!open[of]++) {
@@ -45,7 +46,7 @@ export function functionSums(
       continue;
     }
     for (;;) {
-      open[name[node]]--;
+      open[same[name[node]]]--;
       if (sibling[node]) {
         node = sibling[node];
         break;
@@ -65,7 +66,7 @@ export interface SearchResult {
 }
 
 /** The names that `pattern` matches; letter case counts only when the pattern has a capital. */
-export function searchNames(functions: string[], pattern: string): SearchResult {
+export function searchNames(functions: string[], same: Int32Array, pattern: string): SearchResult {
   const matches = new Uint8Array(functions.length);
   let expression: RegExp;
   try {
@@ -82,7 +83,7 @@ export function searchNames(functions: string[], pattern: string): SearchResult 
   for (let i = 1; i < functions.length; i++) {
     if (expression.test(functions[i])) {
       matches[i] = 1;
-      count++;
+      if (same[i] === i) count++;
     }
   }
   return { matches, functions: count, error: "" };

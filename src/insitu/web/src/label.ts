@@ -1,58 +1,6 @@
-// What fits of a function's name into a frame: its place in a script goes first, then parameters, then template
-// arguments, then the scope.
+// What fits of a function's name into a frame: the longest of its forms, else the beginning of its shortest.
 
-/** Where interpreters' perf maps say a function is: "JS:*sort /srv/app.js:8:19", "py::sort:/srv/app.py". */
-const PLACE = /[ :](file:\/\/|node:|\/)\S*$/;
-const OPERATOR = /^(?:(.*)::)?(operator\s*(?:\(\)|\[\]|[<>=!+\-*/%^&|~,]+))/;
-
-/** `name` in ever shorter forms, each of which still says which function it is. */
-export function shorterForms(name: string): string[] {
-  const forms = [name];
-  const add = (form: string): void => {
-    const trimmed = form.trim().replace(/^::/, "");
-    if (trimmed && trimmed.length < forms[forms.length - 1].length) forms.push(trimmed);
-  };
-  if (!OPERATOR.test(name)) {
-    add(name.replace(PLACE, ""));
-    add(withoutTail(withoutBracketed(forms[forms.length - 1], "(", ")").replace(/(::)+/g, "::")));
-  }
-  add(plainName(name));
-  const plain = forms[forms.length - 1];
-  const scope = plain.lastIndexOf("::", OPERATOR.test(name) ? plain.lastIndexOf("::operator") - 1 : undefined);
-  if (scope > 0) add(plain.slice(scope + 2));
-  return forms;
-}
-
-/** `name` without its place, its parameters and its template arguments. */
-export function plainName(name: string): string {
-  const operator = OPERATOR.exec(name);
-  // Of an operator's name its brackets are a part.
-  if (operator) return operator[1] ? `${plainName(operator[1])}::${operator[2]}` : operator[2];
-  if (/^[<[(]?[\w ]*[\])>]?$/.test(name)) return name;
-  // Rust's "<Type as Trait>::method" is the type's method first of all.
-  const method = name.replace(/^<(.+?) as .+>::/, "$1::");
-  const bare = withoutTail(withoutBracketed(method.replace(PLACE, ""), "(", ")"));
-  return withoutBracketed(bare, "<", ">").replace(/(::)+/g, "::").trim().replace(/^::/, "") || name;
-}
-
-/** `text` without what stands between balanced `open` and `close`; whole when they are not balanced. */
-function withoutBracketed(text: string, open: string, close: string): string {
-  let depth = 0;
-  let kept = "";
-  for (let i = 0; i < text.length; i++) {
-    const character = text[i];
-    const arrow = character === ">" && (text[i - 1] === "-" || text[i - 1] === "=");
-    if (character === open) depth++;
-    else if (character === close && !arrow) {
-      if (--depth < 0) return text;
-    } else if (!depth) kept += character;
-  }
-  return depth ? text : kept;
-}
-
-function withoutTail(text: string): string {
-  return text.replace(/ (const|volatile|noexcept|&&?|\[clone [^\]]*\])/g, "");
-}
+import { nameForms } from "./shorten";
 
 /** Widths of texts in one font, from the widths of their characters. */
 export class Measure {
@@ -68,10 +16,7 @@ export class Measure {
   fit(name: string, room: number): string {
     let forms = this.forms.get(name);
     if (!forms) {
-      forms = shorterForms(name.length > 2000 ? name.slice(0, 2000) : name).map((text) => ({
-        text,
-        width: this.width(text),
-      }));
+      forms = nameForms(name).map((text) => ({ text, width: this.width(text.slice(0, 2000)) }));
       this.forms.set(name, forms);
     }
     for (const form of forms) if (form.width <= room) return form.text;

@@ -12,6 +12,11 @@ export class NameTable {
   readonly label: string[];
   readonly functions: number;
   readonly kind: Kind[];
+  /**
+   * For each name, the first that is the same function: equal text and module. Trees keep kinds and inlined copies
+   * apart, tables of functions do not (as in views/functions.py).
+   */
+  readonly same: Int32Array;
   /** Alphabetical position of each name. */
   readonly rank: Int32Array;
   /** For each thread, the name of its own node and of its command's node. */
@@ -30,6 +35,13 @@ export class NameTable {
     const commAt = new Map(this.comms.map((comm, i) => [comm, this.functions + labels.length + i]));
     this.commName = Int32Array.from(threads.comm, (comm) => commAt.get(comm) as number);
     this.kind = this.text.map((_, i) => this.kindOf(i));
+    const first = new Map<string, number>();
+    this.same = Int32Array.from(this.text, (text, i) => {
+      const key = `${i < this.functions ? names.module[i] : -1} ${text}`;
+      const found = first.get(key);
+      if (found === undefined) first.set(key, i);
+      return found ?? i;
+    });
     const order = Int32Array.from(this.text, (_, i) => i).sort(
       (a, b) => compare(this.text[a], this.text[b]) || a - b,
     );
@@ -45,6 +57,11 @@ export class NameTable {
 
   file(name: number): string {
     return name < this.functions ? this.meta.names.files[this.meta.names.file[name]] : "";
+  }
+
+  /** Where a function comes from: its module and its source file, as far as they are known. */
+  origin(name: number): string {
+    return [this.module(name), this.file(name)].filter(Boolean).join("  ·  ");
   }
 
   private kindOf(name: number): Kind {

@@ -15,6 +15,7 @@ import { facts, shareChange, type Fact } from "./numbers";
 import { Pointer } from "./pointer";
 import { groupTotals, reversedTree, selectedTree, splitTree, type Selection } from "./selection";
 import type { PageState } from "./state";
+import { toldApart } from "./shorten";
 import { FunctionTable } from "./table";
 import type { ThemeSwitch } from "./theme";
 import { Toolbar } from "./toolbar";
@@ -76,13 +77,7 @@ export class FlamePanel {
       "Flame graph: arrow keys move between frames, Enter zooms, Escape goes back",
     );
     new Pointer(this.graph, {
-      describe: (node) => (node > 0 || this.tree.width[0] ? this.describe(node) : null),
-      hover: (node) =>
-        this.details.show(
-          node < 0 ? this.graph.selected : node,
-          this.tree,
-          this.factsOf(node < 0 ? this.graph.selected : node),
-        ),
+      describe: (node) => (this.isDescribed(node) ? null : this.describe(node)),
       click: (node) => {
         this.select(node);
         this.zoom(node);
@@ -167,7 +162,7 @@ export class FlamePanel {
   }
 
   private sums(tree: Tree): ReturnType<typeof functionSums> {
-    const sums = functionSums(tree, this.names.functions);
+    const sums = functionSums(tree, this.names.same);
     this.moduleWeight = new Map();
     for (let name = 1; name < this.names.functions; name++) {
       const module = this.names.module(name);
@@ -190,7 +185,7 @@ export class FlamePanel {
     const pattern = this.state.get("search");
     if (pattern === this.searched) return;
     this.searched = pattern;
-    this.found = pattern ? searchNames(this.data.meta.names.function, pattern) : NOTHING;
+    this.found = pattern ? searchNames(this.data.meta.names.function, this.names.same, pattern) : NOTHING;
     this.chosenName = -1;
   }
 
@@ -221,7 +216,7 @@ export class FlamePanel {
     const { palette, tree, found } = this;
     const lit =
       this.chosenName >= 0
-        ? Uint8Array.from({ length: this.names.text.length }, (_, i) => Number(i === this.chosenName))
+        ? Uint8Array.from(this.names.same, (name) => Number(name === this.chosenName))
         : found.matches;
     const searching = this.chosenName >= 0 || (this.searched !== "" && !found.error);
     const style = getComputedStyle(document.documentElement);
@@ -258,13 +253,17 @@ export class FlamePanel {
 
   private showCrumbs(): void {
     const path = pathTo(this.tree, this.zoomed);
+    const labels = toldApart(
+      path.map((node) => this.names.label[this.tree.name[node]]),
+      path.map((node) => this.names.module(this.tree.name[node])),
+    );
     this.crumbs.replaceChildren();
     path.forEach((node, i) => {
       const last = i === path.length - 1;
       const crumb = element(
         "button",
         { type: "button", click: () => this.zoom(node), "aria-current": last ? "true" : undefined },
-        this.names.label[this.tree.name[node]],
+        labels[i],
       );
       crumb.title = this.names.text[this.tree.name[node]];
       this.crumbs.append(crumb);
@@ -299,7 +298,6 @@ export class FlamePanel {
 
   private select(node: number): void {
     this.graph.selected = node;
-    this.graph.reveal(node);
     this.graph.schedule();
     const known = this.factsOf(node);
     this.details.show(node, this.tree, known);
@@ -319,12 +317,17 @@ export class FlamePanel {
     });
   }
 
+  /** Is there nothing to say of a frame, or does the strip below the graph say it already? */
+  private isDescribed(node: number): boolean {
+    return node === this.graph.selected || !this.tree.width[0];
+  }
+
   private describe(node: number): { title: string; origin: string; facts: Fact[]; note: string } {
     const name = this.tree.name[node];
     const crowd = this.graph.crowd(node);
     return {
       title: this.names.text[name],
-      origin: this.names.module(name),
+      origin: this.names.origin(name),
       facts: this.factsOf(node),
       note: crowd > 1 ? `one of ${crowd.toLocaleString("en-US")} frames too narrow to draw; click to zoom in` : "",
     };
@@ -337,7 +340,10 @@ export class FlamePanel {
     } else if (event.key.startsWith("Arrow")) {
       const target =
         this.graph.selected < 0 ? this.zoomed : neighbour(this.tree, this.graph.selected, this.direction(event.key));
-      if (target >= 0) this.select(target);
+      if (target >= 0) {
+        this.select(target);
+        this.graph.reveal(target);
+      }
     } else if (event.key === "Home") {
       this.zoom(0);
     } else {

@@ -14,7 +14,6 @@ export interface Described {
 
 interface Handlers {
   describe(node: number): Described | null;
-  hover(node: number): void;
   click(node: number): void;
 }
 
@@ -42,7 +41,8 @@ export class Tooltip {
 
 export class Pointer {
   private readonly tooltip = new Tooltip();
-  private pressed: [number, number] = [0, 0];
+  /** Where the button went down, and on which frame: coordinates of clicks are rounded, and may lie in the next one. */
+  private pressed = { x: 0, y: 0, node: -1 };
 
   constructor(
     private readonly graph: Graph,
@@ -52,11 +52,12 @@ export class Pointer {
     area.addEventListener("pointermove", (event) => this.move(event));
     area.addEventListener("pointerleave", () => this.leave());
     area.addEventListener("scroll", () => this.leave(), { passive: true });
-    area.addEventListener("pointerdown", (event) => (this.pressed = [event.clientX, event.clientY]));
+    area.addEventListener("pointerdown", ({ clientX: x, clientY: y }) => {
+      this.pressed = { x, y, node: graph.hit(x, y) };
+    });
     area.addEventListener("click", (event) => {
-      if (Math.hypot(event.clientX - this.pressed[0], event.clientY - this.pressed[1]) > 5) return;
-      const node = graph.hit(event.clientX, event.clientY);
-      if (node < 0) return;
+      const { x, y, node } = this.pressed;
+      if (node < 0 || Math.hypot(event.clientX - x, event.clientY - y) > 5) return;
       this.tooltip.hide();
       handlers.click(node);
     });
@@ -67,7 +68,6 @@ export class Pointer {
     if (node !== this.graph.hovered) {
       this.graph.hovered = node;
       this.graph.schedule();
-      this.handlers.hover(node);
     }
     this.graph.element.style.cursor = node < 0 ? "" : "pointer";
     const described = node < 0 ? null : this.handlers.describe(node);
@@ -89,6 +89,5 @@ export class Pointer {
     if (this.graph.hovered < 0) return;
     this.graph.hovered = -1;
     this.graph.schedule();
-    this.handlers.hover(-1);
   }
 }

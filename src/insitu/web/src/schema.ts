@@ -8,7 +8,7 @@ export interface Names {
   /** Indexes into kinds. */
   kind: number[];
   inlined: number[];
-  /** 0 where function is an address, for want of a symbol. */
+  /** 0 where no symbol covers the address: function is the module in brackets. */
   symbolized: number[];
   /** Indexes into files. */
   file: number[];

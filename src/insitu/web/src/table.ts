@@ -3,8 +3,8 @@
 import { button, element } from "./dom";
 import { exact, percent, points } from "./format";
 import type { FunctionSums } from "./functions";
-import { plainName } from "./label";
-import { baseName, type NameTable } from "./names";
+import type { NameTable } from "./names";
+import { moduleLabels, toldApart } from "./shorten";
 
 const SHOWN = 200;
 
@@ -88,18 +88,25 @@ export class FunctionTable {
           : Math.abs(this.change(name));
     const present: number[] = [];
     for (let name = 1; name < this.names.functions; name++) {
-      if (!sums.total[name] && !sums.totalBefore?.[name]) continue;
+      if (!sums.total[name] && !sums.totalBefore?.[name]) continue; // so have the other names of a function
       if (!this.matches || this.matches[name]) present.push(name);
     }
     present.sort(
       (a, b) => key(b) - key(a) || sums.total[b] - sums.total[a] || this.names.rank[a] - this.names.rank[b],
     );
-    this.body.replaceChildren(...present.slice(0, SHOWN).map((name) => this.row(name)));
+    const shown = present.slice(0, SHOWN);
+    const modules = shown.map((name) => this.names.module(name));
+    const labels = toldApart(
+      shown.map((name) => this.names.label[name]),
+      modules,
+    );
+    const files = moduleLabels(modules);
+    this.body.replaceChildren(...shown.map((name, i) => this.row(name, labels[i], files[i])));
     const rest = present.length - SHOWN;
     this.more.textContent = rest > 0 ? `and ${rest.toLocaleString("en-US")} more: search to see them` : "";
   }
 
-  private row(name: number): HTMLTableRowElement {
+  private row(name: number, shown: string, file: string): HTMLTableRowElement {
     const sums = this.sums as FunctionSums;
     const cell = (value: number, largest: number): HTMLTableCellElement => {
       const bar = element("i");
@@ -110,8 +117,8 @@ export class FunctionTable {
     const label = element(
       "div",
       { class: "label" },
-      element("button", { type: "button", title: text }, plainName(this.names.label[name])),
-      element("span", { class: "quiet", title: this.names.module(name) }, baseName(this.names.module(name))),
+      element("button", { type: "button", title: text }, shown),
+      element("span", { class: "quiet", title: this.names.module(name) }, file),
     );
     const row = element(
       "tr",

@@ -1,0 +1,48 @@
+import { expect, test } from "vitest";
+import { functionSums, searchNames } from "../src/functions";
+import { NameTable } from "../src/names";
+import { layOut } from "../src/tree";
+import { meta } from "./pages";
+
+// "parse" as a call and, inlined, within itself; another file has a "parse" of its own.
+const names = new NameTable(
+  meta({
+    names: {
+      function: ["root", "main", "parse", "parse", "parse"],
+      module: [0, 1, 1, 1, 2],
+      kind: [0, 1, 1, 1, 1],
+      inlined: [0, 0, 0, 1, 0],
+      symbolized: [1, 1, 1, 1, 1],
+      file: [0, 0, 0, 0, 0],
+      modules: ["", "prog", "lib.so"],
+      kinds: ["root", "user"],
+      files: [""],
+    },
+    threads: { tid: [], pid: [], comm: [] },
+  }),
+);
+
+test("a function's inlined copies are the function, one of another module is not", () => {
+  expect([...names.same]).toEqual([0, 1, 2, 2, 4]);
+  // root - main - parse (3) - parse inlined (4) - main (0) - parse of lib.so (5)
+  const tree = layOut(
+    {
+      parent: Int32Array.of(0, 0, 1, 2, 3, 4),
+      name: Int32Array.of(0, 1, 2, 3, 1, 4),
+      own: Float64Array.of(0, 0, 3, 4, 0, 5),
+      ownBefore: null,
+    },
+    "weight",
+    names.rank,
+    false,
+  );
+  const sums = functionSums(tree, names.same);
+  expect([...sums.self]).toEqual([0, 0, 7, 0, 5]);
+  expect([...sums.total]).toEqual([0, 12, 12, 0, 5]);
+});
+
+test("a search counts functions, not their copies", () => {
+  const found = searchNames(names.text, names.same, "parse");
+  expect(found.functions).toBe(2);
+  expect([...found.matches]).toEqual([0, 0, 1, 1, 1]);
+});
