@@ -103,10 +103,12 @@ def to_dot(graph: CallGraph, *, title: str = "", lost: str = "") -> str:
         '  node [shape=box, style="filled,rounded", fontname="Helvetica", fontsize=10, fontcolor=white, penwidth=0];',
         '  edge [fontname="Helvetica", fontsize=9];',
     ]
-    names = told_apart([printable(node.function) for node in graph.nodes])
+    names = [printable(node.function) for node in graph.nodes]
+    short = told_apart(names)
     modules = module_labels([printable(node.module) for node in graph.nodes])
-    for at, (node, name, module) in enumerate(zip(graph.nodes, names, modules, strict=True)):
+    for at, (node, module) in enumerate(zip(graph.nodes, modules, strict=True)):
         share = node.total / graph.total
+        name = names[at] if len(names[at]) <= _LABEL_COLUMNS else short[at]
         rows = [shorten(name, _LABEL_COLUMNS), *([shorten(module, 40)] if module else [])]
         rows += [
             f"{100 * share:.2f} %",
