@@ -217,10 +217,37 @@ def test_breadcrumbs_and_table_have_short_names_that_tell_functions_apart(
     path = ["main", find.format("Key", "Key"), find.format("Sum", "Sum"), "void ns::leaf<a, b>(int)"]
     page = open_page(flame_html(stacks_of([(0, "p", 1, path)]), title="x"))
     short = ["main", "ns::Table<Key, std::less<…> >::find", "ns::Table<Sum, std::less<…> >::find", "ns::leaf<…>"]
-    assert {*page.locator(".functions tbody button").all_inner_texts()} == {*short}
+    assert {*page.locator(".functions tbody button").all_text_contents()} == {*short}
     page.mouse.click(*centre(frame(page, path[-1])))
     settle(page)
-    assert page.locator(".crumbs button:not(.reset)").all_inner_texts() == ["all", *short]
+    assert page.locator(".crumbs button:not(.reset)").all_text_contents() == ["all", *short]
+
+
+def test_of_a_name_that_does_not_fit_the_scope_is_cut(open_page: Open, stacks_of: StacksOf) -> None:
+    name = "a_namespace_of_some_length::another_one_within_it::Klass<int, float>::the_function(int)"
+    page = open_page(flame_html(stacks_of([(0, "p", 1, ["main", name])]), title="x"))
+    page.mouse.click(*centre(frame(page, name)))
+    settle(page)
+    for where in (".functions tbody button", ".crumbs button"):
+        parts = page.locator(where, has_text="the_function").locator(".scope, .own")
+        assert parts.all_text_contents()[1] == "::the_function"
+        assert parts.evaluate_all("parts => parts.map(e => e.scrollWidth > e.clientWidth)") == [True, False]
+
+
+@pytest.mark.parametrize("width", [390, 700, 1400])
+def test_the_strip_below_the_graph_has_room_for_the_figures(
+    open_page: Open, stacks_of: StacksOf, samples: list[Any], width: int
+) -> None:
+    page = open_page(flame_html(stacks_of(samples), title="x"), viewport={"width": width, "height": 844})
+    page.mouse.click(*centre(frame(page, "start")))
+    settle(page)
+    expect(page.locator(".details dl")).to_contain_text("of zoomed")
+    strip = page.locator("footer").bounding_box()
+    for part in (*page.locator(".details dl > div").all(), page.locator(".origin"), page.locator(".legend")):
+        box = part.bounding_box()
+        assert box["x"] + box["width"] <= width
+        assert strip["y"] <= box["y"] <= box["y"] + box["height"] <= strip["y"] + strip["height"]
+    assert page.locator(".more").evaluate("e => e.scrollHeight <= e.clientHeight + 1")
 
 
 def test_clicking_zooms_and_the_browser_goes_back_and_forward(page: Page, samples: list[Any]) -> None:
@@ -458,6 +485,8 @@ def test_kinds_of_frames_have_colours_of_their_own_and_a_legend(open_page: Open,
 
 def test_no_samples_give_an_empty_page_and_no_error(open_page: Open, stacks_of: StacksOf) -> None:
     page = open_page(flame_html(stacks_of([]), title="nothing"))
+    expect(page.locator(".empty")).to_have_text("No samples")
+    assert details(page) == ""
     assert page.evaluate("insitu.tallied()")["total"] == 0
     page.keyboard.press("r")
     page.keyboard.press("i")

@@ -36,6 +36,7 @@ _CLONE: Final = re.compile(r" \[clone [^\]]*\]| \(\.[^)]*\)")
 _HASH: Final = re.compile(r"::h[0-9a-f]{16}$")
 _PACKAGE: Final = re.compile(r"/[^\W\d][^:]*\.[^:]*$")  # of Go, or a file
 _TELLING: Final = re.compile(r"[^\W\d]|~")
+_TIER: Final = re.compile(r"[A-Za-z]+:[~*^+](?=(?:[^\W\d]|\$)[^\s<]*$)")  # "JS:*": of what is compiled, and how far
 _KEPT_HEAD: Final = re.compile(r"(?:\b(?:in|to|for|of)|#\d+) $")
 
 
@@ -144,7 +145,10 @@ def _scanned(name: str, levels: int) -> str:
             at += len(operator)
             rest = at + 1 if name[at : at + 2] == " <" else at
             if name[rest : rest + 1] == "<":
-                at = _end(name, rest) + 1
+                end = _end(name, rest)
+                if levels:
+                    out += f"{name[at:rest]}<{_arguments(name[rest + 1 : end], levels)}>"
+                at = end + 1
             if name[at : at + 1] == "(":
                 at = _after_parameters(name, _end(name, at) + 1)
                 signed = True
@@ -282,6 +286,9 @@ def _is_comparison(name: str, at: int) -> bool:
 
 def _without_scope(short: str) -> str:
     """The part from the last word of ``short`` on that names something; operators and lambdas name nothing."""
+    tier = _TIER.match(short)
+    if tier:
+        return short[tier.end() :]
     starts, depth, at = [0], 0, 0
     while at < len(short):
         operator = _operator(short, at)

@@ -41,7 +41,7 @@ export function css([lightness, chroma, hue]: Lch): string {
 }
 
 function lightnessOf(theme: Theme): number {
-  return theme === "light" ? 0.845 : 0.5;
+  return theme === "light" ? 0.845 : 0.488;
 }
 
 function shade(theme: Theme, hue: number, chroma: number, spread: number, step: number): Lch {
@@ -76,8 +76,8 @@ export class Palette {
 
   constructor(names: NameTable, theme: Theme, colouring: Colouring, moduleWeight: Map<string, number>) {
     this.text = theme === "light" ? "#1b1a17" : "#f4f2ee";
-    this.dimMatchText = theme === "light" ? "#8a857c" : "#918d86";
-    this.match = css(theme === "light" ? MATCH : [0.56, 0.2, 345]);
+    this.dimMatchText = theme === "light" ? "#7b766d" : "#9a968f";
+    this.match = css(theme === "light" ? MATCH : [0.54, 0.2, 345]);
     const specs = KINDS.map((kind) => KIND_COLOURS[kind]);
     let familyOf: (name: number) => number;
     if (colouring === "kind") {
@@ -129,7 +129,7 @@ export function differenceColours(theme: Theme): string[] {
       css(
         theme === "light"
           ? [0.945 - 0.285 * strength, 0.012 + 0.163 * strength, hue]
-          : [0.31 + 0.24 * strength, 0.012 + 0.165 * strength, hue],
+          : [0.31 + 0.22 * strength, 0.012 + 0.165 * strength, hue],
       ),
     );
   }

@@ -5,6 +5,8 @@ import type { NameTable } from "./names";
 import type { Fact } from "./numbers";
 import type { Tree } from "./tree";
 
+const HOVER = "Hover for details, click to zoom";
+const TAP = "Tap to zoom and for details";
 const TOUCH = matchMedia("(hover: none)");
 
 export class Details {
@@ -27,8 +29,9 @@ export class Details {
   show(node: number, tree: Tree, facts: Fact[]): void {
     this.who.scrollTop = 0;
     if (node < 0) {
+      // Nothing to hover over is said in the graph's place.
       this.kind.textContent = this.origin.textContent = this.origin.title = "";
-      this.name.textContent = TOUCH.matches ? "Tap to zoom and for details" : "Hover for details, click to zoom";
+      this.name.textContent = !tree.width[0] ? "" : TOUCH.matches ? TAP : HOVER;
       this.name.classList.add("quiet");
       this.facts.replaceChildren();
       return;

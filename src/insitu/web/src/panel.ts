@@ -9,6 +9,7 @@ import { percent } from "./format";
 import { functionSums, matchedWeight, searchNames, type SearchResult } from "./functions";
 import { Graph, type DrawnFrame } from "./graph";
 import { Legend } from "./legend";
+import { nameParts } from "./namelabel";
 import { NameTable } from "./names";
 import { neighbour, type Direction } from "./neighbours";
 import { facts, shareChange, type Fact } from "./numbers";
@@ -33,6 +34,7 @@ export class FlamePanel {
   private readonly table: FunctionTable;
   private readonly crumbs = element("nav", { class: "crumbs", "aria-label": "Zoomed into" });
   private readonly spoken = element("div", { class: "spoken", role: "status", "aria-live": "polite" });
+  private readonly empty = element("p", { class: "empty quiet" });
   private readonly side: HTMLElement;
   private tree!: Tree;
   /** The tree as recorded, whose sums are exact whatever is shown; and the one that may be split by thread. */
@@ -68,7 +70,7 @@ export class FlamePanel {
       { class: "flame" },
       this.toolbar.element,
       this.crumbs,
-      element("div", { class: "stage" }, this.graph.element, this.side),
+      element("div", { class: "stage" }, this.graph.element, this.empty, this.side),
       element("footer", {}, this.details.element, this.legend.element),
       this.spoken,
     );
@@ -121,6 +123,8 @@ export class FlamePanel {
       this.graph.zoom(zoom, animated && rebuilt !== "other");
       if (rebuilt === "other") this.graph.home();
     }
+    this.empty.hidden = this.tree.width[0] > 0;
+    this.empty.textContent = `No ${this.data.meta.counted}${this.forward.total[0] || !this.data.entryNode.length ? "" : " in this selection"}`;
     this.recolour();
     this.showCrumbs();
     this.showFound();
@@ -262,8 +266,13 @@ export class FlamePanel {
       const last = i === path.length - 1;
       const crumb = element(
         "button",
-        { type: "button", click: () => this.zoom(node), "aria-current": last ? "true" : undefined },
-        labels[i],
+        {
+          type: "button",
+          click: () => this.zoom(node),
+          "aria-current": last ? "true" : undefined,
+          "aria-label": labels[i],
+        },
+        element("span", { class: "name" }, ...nameParts(labels[i])),
       );
       crumb.title = this.names.text[this.tree.name[node]];
       this.crumbs.append(crumb);

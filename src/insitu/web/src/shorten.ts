@@ -19,6 +19,7 @@ const CLONE = / \[clone [^\]]*\]| \(\.[^)]*\)/y;
 const HASH = /::h[0-9a-f]{16}$/;
 const PACKAGE = /\/[\p{L}_][^:]*\.[^:]*$/uy;
 const TELLING = /[\p{L}_~]/u;
+const TIER = /[A-Za-z]+:[~*^+](?=[\p{L}_$][^\s<]*$)/uy; // "JS:*": of what is compiled, and how far
 const KEPT_HEAD = /(?:\b(?:in|to|for|of)|#\d+) $/;
 
 class Unbalanced extends Error {}
@@ -130,7 +131,11 @@ function scanned(name: string, levels: number): string {
       out += matched(OPERATOR, operator, 0) ? operator : bracketed(operator, "", levels);
       at += operator.length;
       const rest = name.startsWith(" <", at) ? at + 1 : at;
-      if (name[rest] === "<") at = endOf(name, rest) + 1;
+      if (name[rest] === "<") {
+        const end = endOf(name, rest);
+        if (levels) out += `${name.slice(at, rest)}<${argumentsOf(name.slice(rest + 1, end), levels)}>`;
+        at = end + 1;
+      }
       if (name[at] === "(") {
         at = afterParameters(name, endOf(name, at) + 1);
         signed = true;
@@ -267,7 +272,9 @@ function isComparison(name: string, at: number): boolean {
 }
 
 /** The part from the last word of `short` on that names something; operators and lambdas name nothing. */
-function withoutScope(short: string): string {
+export function withoutScope(short: string): string {
+  const tier = matched(TIER, short, 0);
+  if (tier) return short.slice(tier.length);
   const starts = [0];
   let depth = 0;
   for (let at = 0; at < short.length; at++) {

@@ -4,6 +4,7 @@ import { button, element } from "./dom";
 import { exact, percent, points } from "./format";
 import type { FunctionSums } from "./functions";
 import type { NameTable } from "./names";
+import { nameParts } from "./namelabel";
 import { moduleLabels, toldApart } from "./shorten";
 
 const SHOWN = 200;
@@ -114,11 +115,12 @@ export class FunctionTable {
       return element("td", { class: "number", title: exact(value, this.unit) }, percent(value, this.all), bar);
     };
     const text = this.names.text[name];
+    const module = shown.startsWith(`[${file}]`) ? "" : file;
     const label = element(
       "div",
       { class: "label" },
-      element("button", { type: "button", title: text }, shown),
-      element("span", { class: "quiet", title: this.names.module(name) }, file),
+      element("button", { type: "button", class: "name", title: text, "aria-label": shown }, ...nameParts(shown)),
+      element("span", { class: "quiet", title: this.names.module(name) }, module),
     );
     const row = element(
       "tr",
