@@ -5,6 +5,8 @@ import json
 from pathlib import Path
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from insitu.symbols.frame import Frame
 from insitu.views.call_tree import call_tree
@@ -43,6 +45,27 @@ def test_modules_of_one_file_name_are_told_apart(case):
 def test_a_hostile_name_is_dealt_with_at_once(part):
     name = part * 50_000
     assert len(short_name(name)) <= len(name)
+
+
+_PARTS = [
+    *"ab<>()[]{}:*&'$ -=,.#~/…é",
+    "::",
+    "operator",
+    "operator<",
+    "operator bool",
+    " const",
+    " -> ",
+    "JS:*",
+    " /a.js",
+]
+
+
+@given(st.lists(st.sampled_from(_PARTS)).map("".join) | st.text())
+def test_any_text_has_forms_each_shorter_than_the_one_before(name):
+    forms = name_forms(name)
+    assert forms[0] == name
+    assert all(len(after) < len(before) for after, before in zip(forms[1:], forms[:-1], strict=True))
+    assert short_name(name) in forms
 
 
 def test_a_name_that_nests_deep_is_not_shortened():

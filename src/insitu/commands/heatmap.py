@@ -15,6 +15,7 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from insitu.commands._options import (
+    addresses_option,
     chosen_run,
     output_option,
     positive,
@@ -38,6 +39,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--rows", type=positive, default=50, metavar="N", help="rows of a second (default 50: 20 ms each)"
     )
+    addresses_option(parser)
     unit_option(parser, "what cells and widths are")
     selection_options(parser)
 
@@ -68,6 +70,6 @@ def _write(
     from insitu.views.page import page_title, write_page
 
     title, value = args.title or page_title(path, stacks), unit_value(stacks, args.unit)
-    page = heatmap_html(stacks, rows(value), title=title, value=value, rows=args.rows)
+    page = heatmap_html(stacks, rows(value), title=title, value=value, rows=args.rows, addresses=args.addresses)
     write_page(page, path, args.output, suffix="-heatmap")
     return 0

@@ -174,7 +174,7 @@ def _scanned(name: str, levels: int) -> str:
             end = _end(name, at)
             out += f"{character}{_bracketed(name[at + 1 : end], character, levels)}{name[end]}"
             at = end + 1
-        elif character in ")]}" or (character == ">" and before not in "-="):
+        elif character in ")]}" or (character == ">" and before not in ("-", "=")):
             raise _UnbalancedError(name)
         elif character == " ":
             clone = _CLONE.match(name, at)
@@ -201,8 +201,11 @@ def _operator(name: str, at: int) -> str:
     if not conversion:
         return ""
     end = conversion.end()
-    while end < len(name) and name[end] != "(":
-        end = _end(name, end) + 1 if name[end] in "<[" else end + 1
+    try:
+        while end < len(name) and name[end] != "(":
+            end = _end(name, end) + 1 if name[end] in "<[" else end + 1
+    except _UnbalancedError:
+        return ""
     return name[at:end]
 
 
@@ -298,7 +301,7 @@ def _without_scope(short: str) -> str:
         character = short[at]
         if character in _CLOSING:
             depth += 1
-        elif character in ")]}" or (character == ">" and short[at - 1] not in "-="):
+        elif character in ")]}" or (character == ">" and short[at - 1 : at] not in ("-", "=")):
             depth -= 1
         elif not depth and character == " ":
             return short  # "vtable for A"

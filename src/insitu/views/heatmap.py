@@ -34,6 +34,7 @@ def heatmap_html(
     notes: Sequence[str] = (),
     value: Value | None = None,
     rows: int = 50,
+    addresses: bool = False,
 ) -> str:
     """The heat map page of weighted stacks.
 
@@ -41,6 +42,7 @@ def heatmap_html(
     A column is one second from the recording's first row on, a row one ``rows``-th of it. Recordings longer than an
     hour get columns of several seconds, and the page says so. The page holds what ``value`` (default: what suits the
     rows) adds up to per cell, thread and stack: a cell is the finest range of which it can draw a flame graph.
+    ``addresses`` keeps addresses without a symbol apart.
     Raises InsituError when ``rows`` is not in 1..MAX_ROWS, or the rows have no times (folded stacks).
     """
     if not 1 <= rows <= MAX_ROWS:
@@ -49,7 +51,7 @@ def heatmap_html(
         raise InsituError(f"the {stacks.counted} have no times", remedy="a heat map needs a session or perf.data")
     value = value or stacks.preferred
     grid = _Grid.of(stacks, rows)
-    named = named_stacks(stacks)
+    named = named_stacks(stacks, addresses=addresses)
     nodes = len(named.parent)
     sums = [
         _summed(grid.cells(each.ts_ns), each.thread, named.node[each.stack], each.value, len(stacks.threads), nodes)

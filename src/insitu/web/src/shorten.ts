@@ -189,8 +189,13 @@ function operatorAt(name: string, at: number): string {
   const conversion = matched(CONVERSION, name, at);
   if (!conversion) return "";
   let end = at + conversion.length;
-  while (end < name.length && name[end] !== "(")
-    end = name[end] === "<" || name[end] === "[" ? endOf(name, end) + 1 : end + 1;
+  try {
+    while (end < name.length && name[end] !== "(")
+      end = name[end] === "<" || name[end] === "[" ? endOf(name, end) + 1 : end + 1;
+  } catch (error) {
+    if (error instanceof Unbalanced) return "";
+    throw error;
+  }
   return name.slice(at, end);
 }
 
