@@ -164,6 +164,20 @@ def test_the_strip_below_the_graph_describes_the_selected_frame(page: Page, samp
     assert "start" not in details(page)
 
 
+def test_on_a_touch_screen_a_tap_zooms_and_shows_the_figures(
+    open_page: Open, stacks_of: StacksOf, samples: list[Any]
+) -> None:
+    options = {"viewport": {"width": 390, "height": 844}, "has_touch": True, "is_mobile": True}
+    page = open_page(flame_html(stacks_of(samples), title="x"), **options)
+    assert details(page) == "Tap to zoom and for details"
+    total = sum(sample[3][1] == "parse" for sample in samples)
+    page.touchscreen.tap(*centre(frame(page, "parse", depth=2)))
+    settle(page)
+    assert page.evaluate("insitu.tallied()")["zoomed"] == total
+    assert f"{total:,} samples" in details(page)
+    expect(page.locator(".tooltip")).to_be_hidden()
+
+
 def test_functions_and_figures_are_those_of_the_report(open_page: Open, stacks_of: StacksOf) -> None:
     """Addresses without a symbol and inlined copies are added up by one rule."""
     chance = random.Random(2)

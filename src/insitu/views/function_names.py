@@ -12,7 +12,7 @@ from typing import Final
 
 __all__ = ["module_labels", "name_forms", "short_name", "told_apart"]
 
-_MOST: Final = 2000  # characters that are looked at
+_MOST: Final = 10_000  # characters that are looked at
 _DEEPEST: Final = 100  # brackets within each other; what nests deeper is left as it is
 _CLOSING: Final = {"(": ")", "[": "]", "{": "}", "<": ">"}
 _OPERATOR: Final = re.compile(
@@ -22,7 +22,7 @@ _OPERATOR: Final = re.compile(
 _CONVERSION: Final = re.compile(r"operator (?=[\w:(])")
 _WORD: Final = re.compile(r"[\w$~')\]}>]")  # what a list of arguments or parameters may follow
 # Where interpreters' perf maps say a function is: "JS:*sort /srv/app.js:8:19", "py::sort:/srv/app.py".
-_PLACE: Final = re.compile(r"[ :](?=(?:file://|node:|/)\S*$)")
+_PLACE: Final = re.compile(r"[ :](?=(?:file://|node:(?!:)|/)\S*$)")
 _NAMELESS: Final = re.compile(r"\w+:[~*^+]?(?:<anonymous>|\(anonymous\))?")
 # What languages call functions without a name of their own; after "::", these are no arguments.
 _PSEUDO: Final = re.compile(

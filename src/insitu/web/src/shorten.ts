@@ -3,14 +3,14 @@
 // The terminal shortens by the same rule (views/function_names.py, which explains it); tests/unit/function_names.json
 // tests both.
 
-const MOST = 2000; // characters that are looked at
+const MOST = 10_000; // characters that are looked at
 const DEEPEST = 100; // brackets within each other; what nests deeper is left as it is
 const CLOSING: Record<string, string> = { "(": ")", "[": "]", "{": "}", "<": ">" };
 const OPERATOR =
   /operator(?:\(\)|\[\]|<=>|->\*?|<<=?|>>=?|&&|\|\||\+\+|--|[<>=!+\-*/%^&|~,]=?|""\s?[\p{L}\p{N}_]+| (?:new|delete)(?:\[\])?| co_await)/uy;
 const CONVERSION = /operator (?=[\p{L}\p{N}_:(])/uy;
 const WORD = /[\p{L}\p{M}\p{N}_$~')\]}>]/u; // what a list of arguments or parameters may follow
-const PLACE = /[ :](?=(?:file:\/\/|node:|\/)\S*$)/;
+const PLACE = /[ :](?=(?:file:\/\/|node:(?!:)|\/)\S*$)/;
 const NAMELESS = /^[\p{L}\p{N}_]+:[~*^+]?(?:<anonymous>|\(anonymous\))?$/u;
 const PSEUDO = /<(?:impl .*|(?:cl)?init|module|lambda|[\p{L}\p{N}_]+comp|genexpr|locals|anonymous|string|unknown)>/uy;
 const TAIL =
