@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import ThreadLabel, Value, WeightedStacks
 from insitu.views.call_tree import CallTree, Name, named_stacks, united
+from insitu.views.hints import hints
 from insitu.views.page import data_page
 from insitu.views.page_data import Meta, Names, Threads
 from insitu.views.quantity import amount, duration
@@ -47,7 +48,7 @@ def flame_html(
         "mode": "flame",
         "title": title,
         "subtitle": described(stacks) if subtitle is None else subtitle,
-        "notes": [*stacks.notes, *notes],
+        "notes": [*stacks.notes, *hints(stacks), *notes],
         "losses": stacks.losses,
         "unit": stacks.unit_of(value),
         "counted": stacks.counted,

@@ -10,6 +10,7 @@ from insitu.errors import InsituError
 from insitu.session.weighted_stacks import TimedRows, Value, WeightedStacks
 from insitu.views.call_tree import named_stacks
 from insitu.views.flamegraph import described, name_columns, thread_columns
+from insitu.views.hints import hints
 from insitu.views.page import data_page
 from insitu.views.page_data import Meta
 
@@ -65,7 +66,7 @@ def heatmap_html(
     used[group] = True
     threads = thread_columns([label for label, there in zip(stacks.threads, used.tolist(), strict=True) if there])
     group = _narrow(np.cumsum(used) - 1 if threads["tid"] else np.zeros(len(used), np.int64))[group]
-    remarks = [*stacks.notes, *notes]
+    remarks = [*stacks.notes, *hints(stacks), *notes]
     if grid.column_ns != SECOND:
         remarks.append(f"a long recording: each column is {grid.column_ns // SECOND} seconds")
     meta: Meta = {

@@ -64,7 +64,7 @@ def tree_lines(tree: CallTree, screen: Screen, *, min_percent: float, reverse: b
 
 
 def _short_names(tree: CallTree, children: dict[int, list[_Node]]) -> dict[_Node, str]:
-    """The names of nodes where their whole ones do not fit; what stands below different nodes its place tells apart."""
+    """Names for where the whole ones do not fit; siblings are told apart, others are by their places."""
     short: dict[_Node, str] = {}
     for nodes in children.values():
         drawn = [node for node in nodes if not node.nodes]
