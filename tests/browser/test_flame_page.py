@@ -187,6 +187,7 @@ def test_functions_and_figures_are_those_of_the_report(open_page: Open, stacks_o
         parse = Frame("parse", "/usr/bin/prog", inlined=chance.random() < 0.5)
         jit = Frame(f"{chance.randrange(1 << 40):#x}", symbolized=False)
         samples.append((i, "p", 1, ["main", *chance.choices([stripped, parse, jit, "sort"], [5, 4, 2, 4], k=4)]))
+    samples += [(600, "p", 1, ["main", name]) for name in ("zeta", "alpha", "Beta")]
     stacks = stacks_of(samples)
     page = open_page(flame_html(stacks, title="x"))
     shown = [
@@ -195,7 +196,7 @@ def test_functions_and_figures_are_those_of_the_report(open_page: Open, stacks_o
     ]
     rows = build_report(stacks).functions
     assert rows[0].function == "[libfoo.so]"
-    assert shown == [[r.function, f"{r.own / 6:.2f} %", f"{r.total / 6:.2f} %"] for r in rows]
+    assert shown == [[r.function, f"{r.own / 6.03:.2f} %", f"{r.total / 6.03:.2f} %"] for r in rows]
     assert {f["function"] for f in page.evaluate("insitu.frames()")} == {"all", "main", *(r.function for r in rows)}
     page.locator(".functions tbody tr", has_text="parse").click()
     expect(page.locator(".functions tr.chosen")).to_have_count(1)

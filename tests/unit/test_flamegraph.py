@@ -17,10 +17,14 @@ from hypothesis import strategies as st
 
 from insitu.cli import main
 from insitu.errors import InsituError
+from insitu.session.manifest import Manifest
 from insitu.session.weighted_stacks import WeightedStacks
+from insitu.symbols.frame import Frame
 from insitu.views import page
 from insitu.views.call_tree import CallTree, call_tree
 from insitu.views.flamegraph import diff_flame_html, flame_html, tree_flame_html
+from insitu.views.heatmap import heatmap_html
+from insitu.views.hints import hints
 from insitu.views.time_range import check_range, time_range
 
 ProfileOf = Callable[..., WeightedStacks]
@@ -182,3 +186,11 @@ def test_insitu_flame_into_a_missing_directory_is_one_line(
 def test_a_least_width_that_is_none_is_refused(width: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["flame", "run.folded", "--min-width", width]) == 2
     assert "--min-width" in capsys.readouterr().err
+
+
+def test_pages_say_what_the_report_hints_at(profile_of: ProfileOf) -> None:
+    unknown = Frame("[unknown]", symbolized=False)
+    broken = profile_of([("p", 1, [unknown, "inner"], 3)], manifest=Manifest(imported_from="perf.data"))
+    assert len(hints(broken)) == 1
+    for html in (flame_html(broken, title="x"), heatmap_html(broken, title="x")):
+        assert unpacked(html)[0]["notes"] == hints(broken)

@@ -76,6 +76,11 @@ def test_functions_are_sorted_by_self_or_by_total(profile_of):
     assert [row.function for row in build_report(profile, sort="total").functions] == ["main", "b", "a"]
 
 
+def test_functions_of_equal_weight_are_in_the_order_of_their_names(profile_of):
+    profile = profile_of([("p", 1, [name], 3) for name in ("sort", "alloc", "parse")])
+    assert [row.function for row in build_report(profile).functions] == ["alloc", "parse", "sort"]
+
+
 def test_threads_show_their_share_of_a_cpu(profile_of):
     rows = [("p", 1, ["main"], 75), ("q", 2, ["main"], 25)]  # 10 ms of CPU time a sample
     profile = profile_of(rows, manifest=Manifest(start_ns=1, end_ns=1 + 1_000_000_000))

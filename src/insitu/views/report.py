@@ -111,7 +111,9 @@ def build_report(
     tree = call_tree(stacks, value=value, addresses=addresses)
     costs = function_costs(tree)
     keys = (costs.own, costs.total) if sort == "self" else (costs.total, costs.own)
-    order = np.lexsort((-keys[1], -keys[0]))
+    # What is equal stands in the order of names, as on the pages.
+    by_name = np.argsort(np.array([function.name for function in costs.functions], object), kind="stable")
+    order = by_name[np.lexsort((-keys[1][by_name], -keys[0][by_name]))]
     seen = order[costs.total[order] > 0]
     functions = [
         FunctionRow(costs.functions[f].name, costs.functions[f].module, costs.kinds[f], own, total)
