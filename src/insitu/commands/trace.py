@@ -44,7 +44,11 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     quiet_option(parser, "no 'Attaching' line, no notes")
     parser.add_argument("-v", "--verbose", action="store_true", help="the verifier's log; with -l, argument types")
     parser.add_argument(
-        "-k", action="count", dest="warns", help="warn of failed BPF helpers, missing keys and division by zero"
+        "-k",
+        "--runtime-warnings",
+        action="count",
+        dest="warns",
+        help="warn of failed BPF helpers, missing keys and division by zero",
     )
     parser.add_argument("--unsafe", action="store_true", help="allow system(), signal(), override() and debugf()")
     parser.add_argument("--probe-filter", metavar="REGEX", help="attach only probes whose names match, begin and end")
