@@ -270,6 +270,8 @@ _HELPERS_OF = {
     "bpf_override_return": "CONFIG_BPF_KPROBE_OVERRIDE=y has it, for kprobes of functions that are meant to fail",
     "bpf_ktime_get_tai_ns": "Linux 6.1 has it; use nsecs(sw_tai)",
     "bpf_jiffies64": "Linux 5.12 has it in probes; use nsecs",
+    "bpf_map_lookup_percpu_elem": "Linux 5.19 can read count(), sum() and the like in a script",
+    "bpf_get_socket_cookie": "Linux 5.12 has it in fentry probes; use a kprobe",
     "bpf_get_current_task_btf": _WHERE_DWARF,
     "bpf_task_pt_regs": _WHERE_DWARF,
 }
