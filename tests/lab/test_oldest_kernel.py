@@ -42,6 +42,7 @@ _TRACES = {
     "loops": ["-e", _LOOPS],
     "split": ["-e", _SPLIT],
     "probes": ["-e", _PROBES, "--", "/bin/cat", "/dev/null"],
+    "steps": ["-e", "BEGIN { @x = 10; print((@x++, ++@x, @x--, --@x)); clear(@x); @y[1]++; @y[1]++; exit(); }"],
     "walk": ["-e", "BEGIN { @m[1] = 2; for ($kv : @m) { print($kv); } exit(); }"],
     "len": ["-e", "BEGIN { @m[1] = 2; print(len(@m)); exit(); }"],
     "read": ["-e", "BEGIN { @c = count(); print((1, @c)); exit(); }"],
@@ -61,6 +62,10 @@ def outputs(guests: Guests, tmp_path_factory: pytest.TempPathFactory) -> dict[st
 def test_loops_and_functions_run_without_bpf_loop(outputs: dict[str, str]) -> None:
     expected = (302, 150, sum(range(10)) ** 2, sum(range(1000)), sum(range(100)), 45)
     assert outputs["loops"].split("\n")[0] == str(expected)
+
+
+def test_steps_have_values_without_fetching_atomics(outputs: dict[str, str]) -> None:
+    assert [line for line in outputs["steps"].splitlines() if line] == ["(10, 12, 12, 10)", "@y[1]: 2"]
 
 
 def test_a_body_that_is_too_long_for_one_program_is_split(outputs: dict[str, str]) -> None:
