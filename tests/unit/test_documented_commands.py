@@ -11,7 +11,7 @@ from insitu.cli import command_parser
 from insitu.commands import COMMANDS
 
 _ROOT = Path(__file__).parents[2]
-_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").glob("*.md"))]
+_PAGES = [_ROOT / "README.md", *sorted((_ROOT / "docs").rglob("*.md"))]
 _QUOTED = re.compile(r"""'[^']*'|"[^"]*\"""")
 
 

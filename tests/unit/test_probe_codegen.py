@@ -102,6 +102,23 @@ def test_only_steps_whose_value_is_used_need_kernels_with_fetching_atomics(
     assert atomics() == {add}
 
 
+@pytest.mark.parametrize(
+    "loop", ["for ($i : 0..@n) { $s += $i; }", "$i = 0; while ($i < @n) { $s += $i; $i++; }"], ids=["range", "while"]
+)
+def test_a_sum_over_a_walked_loop_is_compiled(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insitu.probe.codegen.loops.knows_helper", lambda number: number != Helper.LOOP)
+    assert compiled(f"BEGIN {{ @n = 5; $s = 0; {loop} print($s); }}").programs[0].code
+
+
+@pytest.mark.parametrize("use", ["for ($kv : @x) { print($kv); }", "print(len(@x));"])
+def test_without_walks_over_maps_the_script_is_told_which_kernel_has_them(
+    use: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insitu.probe.codegen.loops.knows_helper", lambda number: number != Helper.FOR_EACH_MAP_ELEM)
+    with pytest.raises(ScriptError, match=r"a loop over a map needs Linux 5\.13|len\(\) of a map needs Linux 5\.13"):
+        compiled(f"BEGIN {{ @x[1] = 2; {use} }}")
+
+
 def test_loops_may_be_nested_as_deep_as_the_kernel_lets_functions_call() -> None:
     def nested(depth: int) -> str:
         body = "@n++;"

@@ -1,7 +1,7 @@
 """Kernels as the configured apt sources offer them: their names, and packages downloaded and unpacked.
 
 Downloads go through apt-get, so mirrors, proxies and signatures are those the machine is configured for. Nothing is
-installed.
+installed. Kernels of other Debian releases come from the same mirrors.
 """
 
 import os
@@ -13,6 +13,7 @@ from pathlib import Path
 
 from insitu.errors import InsituError
 from insitu.lab.architecture import host_architecture
+from insitu.lab.kernels.debian_releases import release_of, release_options
 from insitu.lab.kernels.kernel import release_order, short_name
 
 __all__ = ["Package", "download", "fetchable", "find_package", "unpack"]
@@ -32,11 +33,18 @@ class Package:
 
 def fetchable() -> list[Package]:
     """The newest package of every short name in the configured apt sources; empty on a machine without apt."""
-    if not shutil.which("apt-cache"):
-        return []
-    listing = subprocess.run(["apt-cache", "pkgnames", "linux-image-"], capture_output=True, text=True, check=False)
+    return _newest(_image_names([])) if shutil.which("apt-cache") else []
+
+
+def _image_names(options: list[str]) -> list[str]:
+    """The names of all kernel image packages that apt knows, its lists chosen by ``options``."""
+    command = ["apt-cache", *options, "pkgnames", "linux-image-"]
+    return subprocess.run(command, capture_output=True, text=True, check=False).stdout.split()
+
+
+def _newest(packages: list[str]) -> list[Package]:
     newest: dict[str, Package] = {}
-    for package in listing.stdout.split():
+    for package in packages:
         found = _image_package(package)
         known = newest.get(found.name) if found else None
         if found and (known is None or release_order(found.release) > release_order(known.release)):
@@ -45,7 +53,10 @@ def fetchable() -> list[Package]:
 
 
 def find_package(name: str) -> Package:
-    """The package of a short name or a full release. Raises InsituError, which lists the available names."""
+    """The package of a short name or a full release. Raises InsituError, which lists the available names.
+
+    A name that the configured sources lack is looked for in the Debian release that has kernels of its version.
+    """
     if not shutil.which("apt-get"):
         raise InsituError("fetching kernels needs apt", remedy="give -k the path of a bzImage instead")
     exact = _image_package(f"linux-image-{name}")
@@ -55,6 +66,10 @@ def find_package(name: str) -> Package:
     for package in offered:
         if package.name == name:
             return package
+    if offered and (release := release_of(name)):
+        for package in _newest(_image_names(release_options(release))):
+            if package.name == name:
+                return package
     if not offered:
         raise InsituError("apt knows no kernel packages", remedy="apt-get update, as root")
     raise InsituError(
@@ -66,7 +81,8 @@ def find_package(name: str) -> Package:
 def download(package: str, directory: Path) -> Path:
     """Download a package with apt-get into ``directory`` and return its path. Raises InsituError."""
     # Without this, root's apt complains that its sandbox user cannot write here.
-    command = ["apt-get", "-q", "download", *(["-oAPT::Sandbox::User=root"] if os.getuid() == 0 else []), package]
+    sandbox = ["-oAPT::Sandbox::User=root"] if os.getuid() == 0 else []
+    command = ["apt-get", "-q", *sandbox, *_sources_of(package), "download", package]
     outcome = subprocess.run(command, cwd=directory, capture_output=True, text=True, check=False)
     archives = list(directory.glob("*.deb"))
     if outcome.returncode or len(archives) != 1:
@@ -74,6 +90,13 @@ def download(package: str, directory: Path) -> Path:
         remedy = "" if "pace left" in complaint else "apt-get update, as root, brings its lists up to date"
         raise InsituError(f"cannot download {package}: {complaint}", remedy=remedy)
     return archives[0]
+
+
+def _sources_of(package: str) -> list[str]:
+    """apt's options for the sources that have a package: none if the configured ones do."""
+    image = re.sub("-dbg$", "", package)
+    release = release_of(image)
+    return release_options(release) if release and image not in _image_names([]) else []
 
 
 def unpack(archive: Path, directory: Path) -> None:

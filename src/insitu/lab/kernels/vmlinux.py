@@ -21,7 +21,7 @@ _SETUP_SECTORS: Final = 0x1F1
 _HEADER_MAGIC: Final = 0x202
 _PAYLOAD: Final = 0x248  # payload_offset, payload_length: two u32
 _MAX_KERNEL_BYTES: Final = 1 << 30
-_PIECE_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 4 << 10
 
 
 def is_elf(path: Path) -> bool:
@@ -71,15 +71,18 @@ def decompress(payload: bytes) -> bytes | None:
 
 
 def _unzstd(payload: bytes) -> bytes:
+    """The first frame's content: the kernel's build appends the uncompressed size, which is not a frame."""
     import zstandard
 
+    stream = zstandard.ZstdDecompressor().decompressobj()
     parts, left = [], _MAX_KERNEL_BYTES
     try:
-        reader = zstandard.ZstdDecompressor().stream_reader(payload)
-        # Piece by piece: read() allocates all that it may return.
-        while left and (part := reader.read(min(left, _PIECE_BYTES))):
-            parts.append(part)
-            left -= len(part)
-        return b"".join(parts)
+        # Piece by piece: all that comes out of a piece is in memory at once.
+        for at in range(0, len(payload), _PIECE_BYTES):
+            parts.append(stream.decompress(payload[at : at + _PIECE_BYTES])[:left])
+            left -= len(parts[-1])
+            if stream.eof or not left:
+                break
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
+    return b"".join(parts)

@@ -131,7 +131,7 @@ def _len(low: Lowering, call: ast.Call) -> str:
     if not isinstance(subject, ast.MapAccess):
         assert isinstance(subject.type, Stack)
         return depth(low, subject.type)
-    return count_elements(low, low.layout.number(subject.name))
+    return count_elements(low, subject)
 
 
 BUILTINS: tuple[Builtin, ...] = (

@@ -90,6 +90,8 @@ def _target() -> tuple[Any, Any]:
         from llvmlite import binding
     except (ImportError, OSError) as error:
         raise InsituError(f"cannot use llvmlite: {error}", remedy="pip install --force-reinstall llvmlite") from None
+    # A loop's result is not computed by a formula instead: its 128-bit product would be a call that BPF has not.
+    binding.set_option("insitu", "--replexitval=never")
     binding.initialize_all_targets()
     binding.initialize_all_asmprinters()
     try:

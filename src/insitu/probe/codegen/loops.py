@@ -124,7 +124,13 @@ def _forget_changing(low: Lowering, node: ast.For | ast.While) -> None:
 # Loops over maps
 
 
+def _need_map_walks(low: Lowering, what: str, node: ast.Node) -> None:
+    if not knows_helper(Helper.FOR_EACH_MAP_ELEM):
+        raise low.error(f"{what} needs Linux 5.13", node)
+
+
 def _for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
+    _need_map_walks(low, "a loop over a map", node)
     number = low.layout.number(iterable.name)
 
     def body(inner: Lowering) -> None:
@@ -151,8 +157,10 @@ def _for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
     _after(low, inner)
 
 
-def count_elements(low: Lowering, number: int) -> str:
+def count_elements(low: Lowering, access: ast.MapAccess) -> str:
     """How many elements a map with keys has: bpf_for_each_map_elem() with a callback that counts."""
+    _need_map_walks(low, "len() of a map", access)
+    number = low.layout.number(access.name)
     outer = low.emit
     name = f"{outer.name}_count_{outer.label()}"
     emit = Function(

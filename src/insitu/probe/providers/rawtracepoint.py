@@ -17,7 +17,7 @@ __all__ = ["PROVIDERS"]
 
 _PREFIX = "btf_trace_"  # the typedef by which a kernel describes each of its tracepoints
 # Functions that take the same arguments and, unlike the typedef, name them.
-_NAMED_BY = ("__probestub_", "__bpf_trace_")
+_NAMED_BY = ("__probestub_", "__bpf_trace_", "__traceiter_")
 
 
 class RawTracepoint:

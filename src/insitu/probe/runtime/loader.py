@@ -14,9 +14,11 @@ from msgspec import Struct, field
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import MapType
+from insitu.kernel.bpf_helpers import knows_helper
 from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.emitter import Marker, Patch
+from insitu.probe.codegen.helpers import Helper
 from insitu.probe.compile import Compiled, CompiledProgram
 from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
@@ -270,6 +272,8 @@ _HELPERS_OF = {
     "bpf_override_return": "CONFIG_BPF_KPROBE_OVERRIDE=y has it, for kprobes of functions that are meant to fail",
     "bpf_ktime_get_tai_ns": "Linux 6.1 has it; use nsecs(sw_tai)",
     "bpf_jiffies64": "Linux 5.12 has it in probes; use nsecs",
+    "bpf_map_lookup_percpu_elem": "Linux 5.19 can read count(), sum() and the like in a script",
+    "bpf_get_socket_cookie": "Linux 5.12 has it in fentry probes; use a kprobe",
     "bpf_get_current_task_btf": _WHERE_DWARF,
     "bpf_task_pt_regs": _WHERE_DWARF,
 }
@@ -282,6 +286,7 @@ _REMEDIES = (
     ("program is too large", "make loops shorter, or their bodies: the verifier follows a million instructions"),
     ("combined stack size", "use fewer or smaller variables in loops: a program has 512 bytes of stack"),
 )
+_ABOUT_LENGTH = {remedy for _, remedy in _REMEDIES[:2]}
 
 
 def _refused(error: bpf.BpfError, program: CompiledProgram, source: Source) -> ScriptError:
@@ -296,6 +301,8 @@ def _refused(error: bpf.BpfError, program: CompiledProgram, source: Source) -> S
         start = sum(len(text) + 1 for text in source.text.split("\n")[: line - 1]) + column - 1
         span = Span(start, start + 1)
     remedy = next((remedy for part, remedy in _REMEDIES if part in reason), "-v shows the whole log")
+    if remedy in _ABOUT_LENGTH and not knows_helper(Helper.LOOP):
+        remedy += "; Linux 5.17 and later run long loops"
     missing = _MISSING_HELPER.search(reason)
     if missing:
         helper = missing[1] if missing[1].startswith("bpf_") else _helper_name(int(missing[2]))
@@ -310,6 +317,4 @@ def _refused(error: bpf.BpfError, program: CompiledProgram, source: Source) -> S
 
 def _helper_name(number: int) -> str:
     """bpf-helpers(7)'s name of a helper that our programs call."""
-    from insitu.probe.codegen.helpers import Helper
-
     return f"bpf_{Helper(number).name.lower()}" if number in set(Helper) else f"helper {number}"
