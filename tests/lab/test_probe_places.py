@@ -31,10 +31,12 @@ run("names", '''kprobe:vfs_rea*,kprobe:vfs_open /pid == cpid/ {
     @[func] = 1; @[ksym(0)] = 1;
 }
 END { clear(@); }''', *reads)
-# A program with a loop has type information.
-target = subprocess.Popen([*trace, "-e", "interval:ms:50 { for $i : 0..3 { @x = $i; } }"], stdout=subprocess.DEVNULL)
+# A program with a long loop has a callback, and type information for it.
+loop = "interval:ms:50 { for $i : 0..1000 { @x = $i; } }"
+target = subprocess.Popen([*trace, "-e", loop], stdout=subprocess.DEVNULL)
 listing = []
-while target.poll() is None and "probe_0" not in "".join(listing):
+end = time.monotonic() + 300
+while target.poll() is None and "probe_0" not in "".join(listing) and time.monotonic() < end:
     time.sleep(0.5)
     listed = subprocess.run([*trace, "-l", "fentry:bpf:probe_*"], capture_output=True, text=True)
     listing = listed.stdout.split()
