@@ -9,6 +9,7 @@ import subprocess
 from pathlib import Path
 
 import pytest
+import zstandard
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -35,7 +36,12 @@ def bzimage(payload: bytes) -> bytes:
     return bytes(data) + payload
 
 
-@pytest.mark.parametrize("compress", [lambda data: lzma.compress(data, lzma.FORMAT_XZ), gzip.compress])
+def _zstd(data: bytes) -> bytes:
+    """As the kernel's build does it: the size follows the frame (scripts/Makefile.lib: zstd22_with_size)."""
+    return zstandard.ZstdCompressor().compress(data) + struct.pack("<I", len(data))
+
+
+@pytest.mark.parametrize("compress", [lambda data: lzma.compress(data, lzma.FORMAT_XZ), gzip.compress, _zstd])
 def test_a_bzimage_gives_up_its_elf_image(tmp_path: Path, compress: object) -> None:
     assert callable(compress)
     image = tmp_path / "vmlinuz"

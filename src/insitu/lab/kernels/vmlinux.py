@@ -21,7 +21,7 @@ _SETUP_SECTORS: Final = 0x1F1
 _HEADER_MAGIC: Final = 0x202
 _PAYLOAD: Final = 0x248  # payload_offset, payload_length: two u32
 _MAX_KERNEL_BYTES: Final = 1 << 30
-_PIECE_BYTES: Final = 1 << 20
+_PIECE_BYTES: Final = 1 << 12  # of compressed data: it may become 32,000 times as much
 
 
 def is_elf(path: Path) -> bool:
@@ -73,13 +73,16 @@ def decompress(payload: bytes) -> bytes | None:
 def _unzstd(payload: bytes) -> bytes:
     import zstandard
 
+    # The kernel's build appends the uncompressed size to the frame: what follows the frame is not read.
+    frame = zstandard.ZstdDecompressor().decompressobj()
     parts, left = [], _MAX_KERNEL_BYTES
     try:
-        reader = zstandard.ZstdDecompressor().stream_reader(payload)
-        # Piece by piece: read() allocates all that it may return.
-        while left and (part := reader.read(min(left, _PIECE_BYTES))):
-            parts.append(part)
+        for at in range(0, len(payload), _PIECE_BYTES):
+            part = frame.decompress(payload[at : at + _PIECE_BYTES])
+            parts.append(part[:left])
             left -= len(part)
+            if frame.eof or left <= 0:
+                break
         return b"".join(parts)
     except zstandard.ZstdError as error:
         raise ValueError(str(error)) from None
