@@ -10,6 +10,8 @@ import signal
 import socket
 import stat
 
+from insitu.kernel.version import running_version
+
 __all__ = ["CONSTANTS"]
 
 CONSTANTS: dict[str, int] = {
@@ -17,6 +19,7 @@ CONSTANTS: dict[str, int] = {
     **{name: number for number, name in errno.errorcode.items()},
     **{member.name: int(member) for member in signal.Signals},
     **{name: getattr(stat, name) for name in dir(stat) if name.startswith("S_I") and name[3].isupper()},
+    "LINUX_VERSION_CODE": running_version(),
     "NULL": 0,
     "true": 1,
     "false": 0,
