@@ -112,3 +112,25 @@ def test_narrow_arguments_and_results_have_the_values_that_c_gives_them(guest: G
     expected = ["kprobe -5 1 1", "fentry -5 1", f"fexit -5 -{errno.EOPNOTSUPP}", f"kretprobe -{errno.EOPNOTSUPP} 1"]
     assert set(expected) <= set(lines)
     assert {"true", "@[-5]: -5", "@owner: true"} <= set(lines)
+
+
+def test_probes_of_one_location_fire_in_the_scripts_order(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    (tmp_path / "reads.py").write_text(_READS.format(path=tmp_path / "file"))
+    kinds = {"kprobe": "arg2", "kprobe:vmlinux": "arg2", "fentry": "args.count", "fexit": "args.count"}
+    script = "".join(
+        f'{kind}:vfs_read /pid == cpid && {count} == 4321/ {{ print("{kind} {number}"); }}\n'
+        for number in range(3)
+        for kind, count in kinds.items()
+    )
+    script += "".join(
+        f'kretprobe:vfs_read /pid == cpid && retval == 4321/ {{ print("kretprobe {number}"); }}\n'
+        for number in range(3)
+    )
+    (tmp_path / "script.bt").write_text(script)
+    command = shlex.join([sys.executable, str(tmp_path / "reads.py")])
+    done = guest.run([sys.executable, "-m", "insitu", "trace", "-q", "-c", command, str(tmp_path / "script.bt")])
+    assert done.status == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    for kind in kinds:
+        assert [line for line in lines if line.startswith(f"{kind} ")] == [f"{kind} {number}" for number in range(3)]

@@ -348,8 +348,8 @@ def test_char_arrays_without_a_zero_keep_their_last_byte(full: Path, definitions
         f"AAAA 12345678 ab z {_FULL_TEXT}",
         "4 8 2",
         "1 0 0 1 0 1",
-        "AAAA \x01\x02\x03\x04\x05c 123",
-        "AAAA 12345678 AAAA 123 1",
+        "AAAA \x01\x02\x03\x04\x05c 12",
+        "AAAA 12345678 AAAA 12 1",
         f"{{ {values}.pairs = [abc,de], .large = {_FULL_TEXT} }}",
         "@[AAAA, 12345678]: z",
     ]

@@ -67,13 +67,18 @@ class Loaded:
     def attach(self, context: Context, *, run_by_us: bool) -> int:
         """Attach the programs that the runtime runs itself, or the others: how many points."""
         count = 0
-        for program in self.programs:
+        for program in self._in_order():
             if program.attachments or program.traits.run_by_us != run_by_us:
                 continue
             count += self._attach(program, context)
         if not run_by_us and not any(program.attachments for program in self.programs):
             raise InsituError("no probe could be attached", remedy="; ".join(self.warnings))
         return count
+
+    def _in_order(self) -> list[LoadedProgram]:
+        """The programs in the order of attaching in which those at one location run in the script's order."""
+        reversed_ones = [program for program in self.programs if program.traits.last_first]
+        return [program for program in self.programs if not program.traits.last_first] + reversed_ones[::-1]
 
     def _attach(self, program: LoadedProgram, context: Context) -> int:
         """Attach one program. Of the alternatives that a script lists, those which the kernel lacks are left out."""
