@@ -35,7 +35,7 @@ _DEFINES = (
 
 def _kept(text: str) -> list[str]:
     """The lines that are left of a text."""
-    return [line.strip() for line in preprocess(Source(text))[0].splitlines() if line.strip()]
+    return [line.strip() for line in preprocess(Source(text)).text.splitlines() if line.strip()]
 
 
 @pytest.mark.skipif(not shutil.which("gcc"), reason="gcc's preprocessor is the peer")
@@ -119,7 +119,8 @@ def test_what_cannot_be_evaluated_is_an_error_at_its_line(line: str, message: st
 
 def test_lines_keep_their_places_with_continuations_and_comments() -> None:
     text = '#define A 1 /* a comment\nthat goes on */ x\n#define B "a//b" \\\n\nBEGIN { /*\n#if 0\n*/ }\n'
-    found, defines = preprocess(Source(text))
+    result = preprocess(Source(text))
+    found, defines = result.text, result.defines
     assert defines == {"A": "1", "B": '"a//b"'}
     assert [len(line) for line in found.splitlines()] == [len(line) for line in text.splitlines()]
     assert found.splitlines()[1].endswith("*/ x")

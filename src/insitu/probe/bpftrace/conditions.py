@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping
+from typing import NamedTuple
 
 from insitu.kernel.version import kernel_version
 from insitu.probe import ast
@@ -11,7 +12,7 @@ from insitu.probe.bpftrace.expression_parser import ExpressionParser
 from insitu.probe.bpftrace.token_stream import MAX_DEPTH
 from insitu.probe.source import ScriptError, Source
 
-__all__ = ["holds"]
+__all__ = ["Macro", "holds"]
 
 _MAX_TEXT = 1 << 16  # characters of a condition whose names are replaced
 _MAX_REPLACED = 10_000
@@ -25,7 +26,14 @@ _DEFINED = re.compile(r"defined\b\s*\(?\s*(\w+)")
 Number = tuple[int, bool]  # and whether it is unsigned
 
 
-def holds(condition: str, known: Mapping[str, str]) -> bool:
+class Macro(NamedTuple):
+    """A #define with parameters."""
+
+    parameters: list[str]
+    replacement: str
+
+
+def holds(condition: str, known: Mapping[str, str | Macro]) -> bool:
     """Whether a condition is not 0; ``known`` are the names that are defined, with their replacements.
 
     :raises ValueError: saying what in it has no value.
@@ -46,28 +54,57 @@ def holds(condition: str, known: Mapping[str, str]) -> bool:
 class _Expansion:
     """Replaces names by what they are defined as, again and again, and ``defined`` by 0 or 1."""
 
-    def __init__(self, known: Mapping[str, str]) -> None:
+    def __init__(self, known: Mapping[str, str | Macro]) -> None:
         self._known = known
         self._open: list[str] = []  # names that are being replaced: inside, they stay as they are
         self._replaced = 0
 
     def of(self, text: str) -> str:
-        result = _NAME.sub(self._replacement, text)
+        parts, at = [], 0
+        while match := _NAME.search(text, at):
+            parts.append(text[at : match.start()])
+            replacement, at = self._replacement(match)
+            parts.append(replacement)
+        result = "".join([*parts, text[at:]])
         if len(result) > _MAX_TEXT or self._replaced > _MAX_REPLACED or len(self._open) > MAX_DEPTH:
             raise ValueError("it is too long")
         return result
 
-    def _replacement(self, match: re.Match[str]) -> str:
-        word = match[0]
+    def _replacement(self, match: re.Match[str]) -> tuple[str, int]:
+        """What a word is replaced by, and where the text goes on."""
+        word, end = match[0], match.end()
         if inner := _DEFINED.match(word):
-            return f" {int(inner[1] in self._known)} "
+            return f" {int(inner[1] in self._known)} ", end
         if word not in self._known or word in self._open:
-            return word
+            return word, end
+        known = self._known[word]
+        if isinstance(known, Macro):
+            arguments, end = _arguments(match.string, end)
+            if len(arguments) != len(known.parameters):
+                raise ValueError(f"{word}() takes {len(known.parameters)} arguments, not {len(arguments)}")
+            given = dict(zip(known.parameters, map(self.of, arguments), strict=True))
+            known = _NAME.sub(lambda name: given.get(name[0], name[0]), known.replacement)
         self._replaced += 1
         self._open.append(word)
-        result = self.of(self._known[word])
+        result = self.of(known)
         self._open.pop()
-        return result
+        return f" {result} ", end
+
+
+def _arguments(text: str, start: int) -> tuple[list[str], int]:
+    """What is between the parentheses after a macro's name, and where the text goes on."""
+    found, depth = [""], 0
+    for at, character in enumerate(text[start:], start):
+        depth += {"(": 1, ")": -1}.get(character, 0)
+        if character == "," and depth == 1:
+            found.append("")
+        elif depth and not (character == "(" and depth == 1):
+            found[-1] += character
+        elif not depth and character == ")":
+            return [each.strip() for each in found] if found != [""] else [], at + 1
+        elif not depth and not character.isspace():
+            break
+    raise ValueError("a macro's arguments are missing")
 
 
 def _value(node: ast.Expression) -> Number:

@@ -27,6 +27,12 @@ class Names(Protocol):
     def constant_call(self, call: ast.Call) -> int | None:
         """The value of a call that the compiler itself evaluates."""
 
+    def constant_size(self, node: ast.TypeOf) -> int | None:
+        """The value of a sizeof() or offsetof()."""
+
+
+_UNARY: dict[str, Callable[[int], int]] = {"!": lambda value: int(not value), "-": lambda v: -v, "~": lambda v: ~v}
+
 
 def constant(node: ast.Expression, names: Names) -> int | None:
     """The value of an expression that is one number at compile time, else None."""
@@ -41,9 +47,14 @@ def constant(node: ast.Expression, names: Names) -> int | None:
         left, right = constant(node.left, names), constant(node.right, names)
         if left is not None and right is not None:
             return fold(node.operator, left, right)
-    if isinstance(node, ast.Unary) and node.operator == "!":
+    if isinstance(node, ast.Unary) and node.operator in _UNARY:
         value = constant(node.operand, names)
-        return None if value is None else int(not value)
+        return None if value is None else _UNARY[node.operator](value)
+    if isinstance(node, ast.Ternary):
+        condition = constant(node.condition, names)
+        return None if condition is None else constant(node.true if condition else node.false, names)
+    if isinstance(node, ast.TypeOf):
+        return names.constant_size(node)
     return names.constant_call(node) if isinstance(node, ast.Call) else None
 
 
