@@ -122,6 +122,7 @@ def test_errors_and_system_calls_have_their_names() -> None:
     names = {int(words[2]): words[1].removeprefix("__NR_") for words in known if words[2].isdigit()}
     asked = sorted(names)[:: max(1, len(names) // 40)]
     assert values_at_begin(*(f"syscall_name({n})" for n in asked)) == [names[n] for n in asked]
+    assert values_at_begin(*(f"__NR_{names[n]}" for n in asked)) == asked
 
 
 # What speaks and acts
