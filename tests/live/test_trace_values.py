@@ -515,3 +515,17 @@ def test_narrow_arguments_have_the_values_that_c_gives_them(tmp_path: Path) -> N
     for line in ("@int: -10", "@key[-10, true, RED]: -300", "@min: -7", "@short[-300]: -300", "@sum[200]: -300"):
         assert line in lines
     assert "@value: LARGE" in lines
+
+
+# Long strings
+
+
+def test_long_strings_are_compared_measured_and_keys() -> None:
+    text = "x" * 1000
+    script = """config = { max_strlen = 1024 } BEGIN { @s = str($1); $s = @s; clear(@s); $t = str($1, 999);
+        @key[$s, 1] = 7; printf("%d %d %d ", $s == $s, $s == $t, strlen($s)); print((@key[$s, 1], @key[$t, 1]));
+        exit(); }"""
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script, text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line] == ["1 0 1000 (7, 0)", f"@key[{text}, 1]: 7"]

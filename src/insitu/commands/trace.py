@@ -66,7 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         metavar="DIR",
         action="append",
         default=[],
-        help="look for C headers in DIR"
+        help="look for C headers in DIR",
     )
     parser.add_argument(
         "--include", dest="includes", metavar="FILE", action="append", default=[], help="include a C header first"

@@ -18,7 +18,7 @@ from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
-from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
+from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, OLD_MAX_KEY_BYTES, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
@@ -174,17 +174,22 @@ def _make_maps(loaded: Loaded) -> None:
         hashed = layout.key is not None and layout.type not in (LRU_HASH, LRU_PERCPU_HASH)
         flags = layout.flags
         flags |= NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
-        loaded.maps[number] = Map(
-            MapType(layout.type),
-            layout.key_size,
-            max(8, layout.value_size),
-            layout.max_entries,
-            name=name,
-            flags=flags,
-        )
+        loaded.maps[number] = _made(layout, name, flags)
         if layout.name.startswith("names: "):
             points = [point for program in loaded.compiled.programs for point in program.points]
             _fill_point_names(loaded.maps[number], layout, points)
+
+
+def _made(layout: MapLayout, name: str, flags: int) -> Map:
+    sizes = layout.key_size, max(8, layout.value_size), layout.max_entries
+    try:
+        return Map(MapType(layout.type), *sizes, name=name, flags=flags)
+    except bpf.BpfError as error:
+        if layout.key_size <= OLD_MAX_KEY_BYTES:
+            raise
+        what = f"this kernel takes no key of {layout.key_size} bytes, as {layout.name} has"
+        remedy = f"old kernels take {OLD_MAX_KEY_BYTES} bytes; BPFTRACE_MAX_STRLEN=64 shortens strings"
+        raise InsituError(f"{what}: {error.message}", remedy=remedy) from None
 
 
 def _fill_point_names(number: Map, layout: MapLayout, points: Iterable[AttachPoint]) -> None:
