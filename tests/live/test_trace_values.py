@@ -409,32 +409,6 @@ int main(void)
     t.a = -1; t.b = 7; t.c.a = 5; strcpy(t.c.b, "xyz"); t.d = 9;
     printf("%zu %zu %zu %zu\\n", sizeof(struct one), sizeof(struct two), sizeof t, (char *)&t.c.b - (char *)&t);
     for (unsigned i = 0; i < sizeof t; i++) printf("\\\\x%02x", ((unsigned char *)&t)[i]);
-
-
-# Arguments and return values narrower than a register
-
-# The functions are called as if they took and returned longs: the bits above their types' are not zeros.
-_NARROW = r"""
-#include <stdbool.h>
-enum color { RED = -1, GREEN = 5, BLUE };
-enum size { SMALL = 1, LARGE };
-#define SEEN __attribute__((noipa))
-SEEN void take(int a, bool b, enum color c, unsigned char d, short e, signed char f, unsigned short g, enum size h,
-               int i, bool j, unsigned k) {}
-SEEN int give_int(long n) { return n; }
-SEEN bool give_bool(long n) { return n & 1; }
-SEEN short give_short(long n) { return n; }
-SEEN unsigned char give_byte(long n) { return n; }
-SEEN enum color give_color(long n) { return n; }
-void (*volatile call)(long, long, long, long, long, long, long, long, long, long, long) = (void *)take;
-int main(void)
-{
-    long high = 0x7f7f7f7f00000000, full = 0x7f7f7f7f7f7f7f00;
-    call(high | (unsigned)-10, full | 1, high | (unsigned)RED, full | 200, full << 8 | (unsigned short)-300,
-         full | (unsigned char)-7, full << 8 | 65000, high | LARGE, high | (unsigned)-20, full, high | 4000000000);
-    give_int(high | (unsigned)-10); give_bool(full | 1); give_short(full << 8 | (unsigned short)-300);
-    give_byte(full | 200); give_color(high | BLUE);
-    return 0;
 }
 """
 
@@ -481,6 +455,34 @@ def test_comparisons_are_truth_values_and_count_as_zero_and_one() -> None:
     in_json = run_trace("-f", "json", "-e", "begin { print((1 < 2, !1)); @ = 3 == 3; exit(); }").stdout
     assert '{"type": "value", "data": [true,false]}' in in_json
     assert '{"type": "map", "data": {"@": true}}' in in_json
+
+
+# Arguments and return values narrower than a register
+
+# The functions are called as if they took and returned longs: the bits above their types' are not zeros.
+_NARROW = r"""
+#include <stdbool.h>
+enum color { RED = -1, GREEN = 5, BLUE };
+enum size { SMALL = 1, LARGE };
+#define SEEN __attribute__((noipa))
+SEEN void take(int a, bool b, enum color c, unsigned char d, short e, signed char f, unsigned short g, enum size h,
+               int i, bool j, unsigned k) {}
+SEEN int give_int(long n) { return n; }
+SEEN bool give_bool(long n) { return n & 1; }
+SEEN short give_short(long n) { return n; }
+SEEN unsigned char give_byte(long n) { return n; }
+SEEN enum color give_color(long n) { return n; }
+void (*volatile call)(long, long, long, long, long, long, long, long, long, long, long) = (void *)take;
+int main(void)
+{
+    long high = 0x7f7f7f7f00000000, full = 0x7f7f7f7f7f7f7f00;
+    call(high | (unsigned)-10, full | 1, high | (unsigned)RED, full | 200, full << 8 | (unsigned short)-300,
+         full | (unsigned char)-7, full << 8 | 65000, high | LARGE, high | (unsigned)-20, full, high | 4000000000);
+    give_int(high | (unsigned)-10); give_bool(full | 1); give_short(full << 8 | (unsigned short)-300);
+    give_byte(full | 200); give_color(high | BLUE);
+    return 0;
+}
+"""
 
 
 def test_narrow_arguments_have_the_values_that_c_gives_them(tmp_path: Path) -> None:

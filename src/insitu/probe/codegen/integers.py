@@ -21,12 +21,6 @@ __all__ = [
 ]
 
 
-def signed64(value: int) -> str:
-    """A number as the i64 of its 64 bits."""
-    value &= 2**64 - 1
-    return str(value - 2**64 if value >= 2**63 else value)
-
-
 def scalar_layout(kind: Type | None) -> tuple[int, bool]:
     """Bytes and signedness of a scalar as C lays it out."""
     return (kind.bytes, kind.signed) if isinstance(kind, Integer) else (8, False)
