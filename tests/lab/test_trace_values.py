@@ -1,5 +1,6 @@
 """The language on kernels that have kprobes and fentry: kernel structs as values, long loops, functions."""
 
+import errno
 import os
 import shlex
 import sys
@@ -8,6 +9,7 @@ from pathlib import Path
 from insitu.lab import Guest
 
 _READS = """
+import errno
 import os
 descriptor = os.open("{path}", os.O_RDWR | os.O_APPEND)
 os.read(descriptor, 4321)
@@ -78,3 +80,57 @@ def test_long_loops_and_functions_run_in_a_kprobe(guest: Guest, tmp_path: Path) 
     assert done.status == 0, done.stderr
     lines = [line for line in done.stdout.decode().splitlines() if line]
     assert lines == [f"({sum(range(1_000_000))}, 50002, {sum(range(1000))}, 8, -1)", "@rounds: 1"]
+
+
+_NARROW = """
+import ctypes, fcntl, os
+descriptor = os.open("{path}", os.O_RDWR)
+assert ctypes.CDLL(None, use_errno=True).fallocate(descriptor, -5, ctypes.c_long(0), ctypes.c_long(10)) < 0
+print("errno", ctypes.get_errno())
+fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NOATIME)
+"""
+_NARROW_SCRIPT = """
+kprobe:vfs_fallocate /pid == cpid/ {
+    printf("kprobe %d %d %d\\n", args.mode, args.mode < 0, args.mode == -5); @[args.mode] = sum(args.mode);
+}
+fentry:vfs_fallocate /pid == cpid/ { printf("fentry %d %d\\n", args.mode, args.mode < 0); }
+fexit:vfs_fallocate /pid == cpid/ { printf("fexit %d %d\\n", args.mode, retval); }
+kretprobe:vfs_fallocate /pid == cpid/ { printf("kretprobe %d %d\\n", retval, retval < 0); }
+kretprobe:inode_owner_or_capable /pid == cpid/ { print(retval); @owner = retval; }
+"""
+
+
+def test_narrow_arguments_and_results_have_the_values_that_c_gives_them(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    (tmp_path / "script.bt").write_text(_NARROW_SCRIPT)
+    (tmp_path / "calls.py").write_text(_NARROW.format(path=tmp_path / "file"))
+    command = shlex.join([sys.executable, str(tmp_path / "calls.py")])
+    done = guest.run([sys.executable, "-m", "insitu", "trace", "-q", "-c", command, str(tmp_path / "script.bt")])
+    assert done.status == 0, done.stderr
+    lines = done.stdout.decode().split("\n")
+    assert f"errno {errno.EOPNOTSUPP}" in lines
+    expected = ["kprobe -5 1 1", "fentry -5 1", f"fexit -5 -{errno.EOPNOTSUPP}", f"kretprobe -{errno.EOPNOTSUPP} 1"]
+    assert set(expected) <= set(lines)
+    assert {"true", "@[-5]: -5", "@owner: true"} <= set(lines)
+
+
+def test_probes_of_one_location_fire_in_the_scripts_order(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(5000))
+    (tmp_path / "reads.py").write_text(_READS.format(path=tmp_path / "file"))
+    kinds = {"kprobe": "arg2", "kprobe:vmlinux": "arg2", "fentry": "args.count", "fexit": "args.count"}
+    script = "".join(
+        f'{kind}:vfs_read /pid == cpid && {count} == 4321/ {{ print("{kind} {number}"); }}\n'
+        for number in range(3)
+        for kind, count in kinds.items()
+    )
+    script += "".join(
+        f'kretprobe:vfs_read /pid == cpid && retval == 4321/ {{ print("kretprobe {number}"); }}\n'
+        for number in range(3)
+    )
+    (tmp_path / "script.bt").write_text(script)
+    command = shlex.join([sys.executable, str(tmp_path / "reads.py")])
+    done = guest.run([sys.executable, "-m", "insitu", "trace", "-q", "-c", command, str(tmp_path / "script.bt")])
+    assert done.status == 0, done.stderr
+    lines = done.stdout.decode().splitlines()
+    for kind in kinds:
+        assert [line for line in lines if line.startswith(f"{kind} ")] == [f"{kind} {number}" for number in range(3)]

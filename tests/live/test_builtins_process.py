@@ -161,6 +161,21 @@ def test_options_of_a_script_follow_two_dashes() -> None:
     assert list(insitu.trace(script, parameters=["--n=7"]).events()) == [(7, "hello", False, True)]
     assert "the script has no option --m" in run_trace("-e", script, "--", "--m=1", status=2).stderr
     assert "--n needs a number" in run_trace("-e", script, "--", "--n=x", status=1).stderr
+    assert "--on must be true or false" in run_trace("-e", script, "--", "--on=no", status=1).stderr
+
+
+def test_options_and_parameters_are_numbers_as_scripts_write_them() -> None:
+    script = 'BEGIN { print((getopt("n", 1), getopt("m", 0xffffffffffffffff), $1, $2, $3, $4, $5)); exit(); }'
+    numbers = ["0775", "0x1F", "-010", "5ms", "18446744073709551615"]
+    found = insitu.trace(script, parameters=["--n=18446744073709551615", *numbers]).events()
+    assert list(found) == [(2**64 - 1, 2**64 - 1, 0o775, 31, -8, 5_000_000, 2**64 - 1)]
+    found = insitu.trace(script, parameters=["--n=0775", "--m=1", *numbers]).events()
+    assert next(iter(found))[:2] == (0o775, 1)
+    for text in ("08", "0x", "1x", "-18446744073709551615", "18446744073709551616"):
+        assert values_at_begin("$1", parameters=[text]) == [text]
+    for text, truth in (("False", False), ("TRUE", True), ("0", False), ("1", True)):
+        script = 'BEGIN { print(getopt("x", true)); exit(); }'
+        assert list(insitu.trace(script, parameters=[f"--x={text}"]).events()) == [truth]
 
 
 def test_a_script_may_define_what_the_language_has_too() -> None:

@@ -78,7 +78,18 @@ def test_bytes_are_compared_as_memcmp_does() -> None:
 def test_text_has_the_right_length_and_place() -> None:
     found = values_at_begin('str("abcdef", 3)', 'strncmp("abcd", "abxx", 2) == 0', 'strncmp("abcd", "abxx", 3) == 0')
     assert found == ["abc", True, False] or found == ["abc", 1, 0]
+    assert values_at_begin("str($1, 3)", "str($1, 0)", parameters=["abcdef"]) == ["abc", ""]
     assert values_at_begin("$#", "str($1)", "$2", parameters=["word", "42"]) == [2, "word", 42]
+
+
+def test_a_length_of_text_in_memory_counts_the_zero_at_its_end(tmp_path: Path) -> None:
+    program = known_program(tmp_path)
+    lengths = (0, 1, 5, 9, 10, 20)
+    shown = ", ".join(f"str($p, {n}), str($p, $n + {n}), str($s, {n}), str($s, $n + {n})" for n in lengths)
+    body = f'$p = uaddr("text"); $s = str($p); $n = arg0 - arg0; print(({shown})); exit();'
+    done = run_trace("-c", str(program), "-e", f"uprobe:{program}:outer {{ {body} }}")
+    expected = ["in memory"[: max(0, n - 1)] for n in lengths for _ in range(4)]
+    assert done.stdout.strip() == f"({', '.join(expected)})"
 
 
 def test_buffers_show_bytes_in_three_ways() -> None:
@@ -111,6 +122,7 @@ def test_errors_and_system_calls_have_their_names() -> None:
     names = {int(words[2]): words[1].removeprefix("__NR_") for words in known if words[2].isdigit()}
     asked = sorted(names)[:: max(1, len(names) // 40)]
     assert values_at_begin(*(f"syscall_name({n})" for n in asked)) == [names[n] for n in asked]
+    assert values_at_begin(*(f"__NR_{names[n]}" for n in asked)) == asked
 
 
 # What speaks and acts

@@ -42,7 +42,7 @@ def target(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     return [str(path), COMM, FILE, "/bin/true"]
 
 
-_OPEN = 'tracepoint:syscalls:sys_enter_openat /pid == cpid && str(args.filename, 2) == "/x"/'
+_OPEN = 'tracepoint:syscalls:sys_enter_openat /pid == cpid && str(args.filename, 3) == "/x"/'
 
 VALUES = [
     'printf("%s\n", comm)',

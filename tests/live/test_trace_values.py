@@ -348,8 +348,8 @@ def test_char_arrays_without_a_zero_keep_their_last_byte(full: Path, definitions
         f"AAAA 12345678 ab z {_FULL_TEXT}",
         "4 8 2",
         "1 0 0 1 0 1",
-        "AAAA \x01\x02\x03\x04\x05c 123",
-        "AAAA 12345678 AAAA 123 1",
+        "AAAA \x01\x02\x03\x04\x05c 12",
+        "AAAA 12345678 AAAA 12 1",
         f"{{ {values}.pairs = [abc,de], .large = {_FULL_TEXT} }}",
         "@[AAAA, 12345678]: z",
     ]
@@ -455,3 +455,79 @@ def test_comparisons_are_truth_values_and_count_as_zero_and_one() -> None:
     in_json = run_trace("-f", "json", "-e", "begin { print((1 < 2, !1)); @ = 3 == 3; exit(); }").stdout
     assert '{"type": "value", "data": [true,false]}' in in_json
     assert '{"type": "map", "data": {"@": true}}' in in_json
+
+
+# Arguments and return values narrower than a register
+
+# The functions are called as if they took and returned longs: the bits above their types' are not zeros.
+_NARROW = r"""
+#include <stdbool.h>
+enum color { RED = -1, GREEN = 5, BLUE };
+enum size { SMALL = 1, LARGE };
+#define SEEN __attribute__((noipa))
+SEEN void take(int a, bool b, enum color c, unsigned char d, short e, signed char f, unsigned short g, enum size h,
+               int i, bool j, unsigned k) {}
+SEEN int give_int(long n) { return n; }
+SEEN bool give_bool(long n) { return n & 1; }
+SEEN short give_short(long n) { return n; }
+SEEN unsigned char give_byte(long n) { return n; }
+SEEN enum color give_color(long n) { return n; }
+void (*volatile call)(long, long, long, long, long, long, long, long, long, long, long) = (void *)take;
+int main(void)
+{
+    long high = 0x7f7f7f7f00000000, full = 0x7f7f7f7f7f7f7f00;
+    call(high | (unsigned)-10, full | 1, high | (unsigned)RED, full | 200, full << 8 | (unsigned short)-300,
+         full | (unsigned char)-7, full << 8 | 65000, high | LARGE, high | (unsigned)-20, full, high | 4000000000);
+    give_int(high | (unsigned)-10); give_bool(full | 1); give_short(full << 8 | (unsigned short)-300);
+    give_byte(full | 200); give_color(high | BLUE);
+    return 0;
+}
+"""
+
+
+def test_narrow_arguments_have_the_values_that_c_gives_them(tmp_path: Path) -> None:
+    program = _built(tmp_path, _NARROW, "-g")
+    script = f"""uprobe:{program}:take {{
+        print((args.a, args.b, args.c, args.d, args.e, args.f, args.g, args.h, args.i, args.j, args.k));
+        print(args); printf("%d %d %d %d %d\\n", args.a < 0, args.a == -10, args.b == true, args.c == RED, !args.j);
+        printf("%d %s %s %d\\n", args.a, args.c, args.h, args.e);
+        @key[args.a, args.b, args.c] = args.e; @value = args.h; @sum[args.d] = sum(args.e); @min = min(args.f);
+        @hist = hist(args.d); @lhist = lhist(args.f, -10, 10, 10);
+    }}
+    uretprobe:{program}:give_int {{ print(retval); printf("%d\\n", retval < 0); @int = retval; }}
+    uretprobe:{program}:give_bool {{ print(retval); printf("%d\\n", retval == true); }}
+    uretprobe:{program}:give_short {{ print(retval); @short[retval] = sum(retval); }}
+    uretprobe:{program}:give_byte {{ print(retval); }}
+    uretprobe:{program}:give_color {{ print(retval); printf("%d\\n", retval == BLUE); }}"""
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-c", str(program), "-e", script]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    lines = [line for line in done.stdout.splitlines() if line]
+    assert lines[:4] == [
+        "(-10, true, RED, 200, -300, -7, 65000, LARGE, -20, false, 4000000000)",
+        "{ .a = -10, .b = true, .c = RED, .d = 200, .e = -300, .f = -7, .g = 65000, .h = LARGE, .i = -20, "
+        ".j = false, .k = 4000000000 }",
+        "1 1 1 1 1",
+        "-10 RED LARGE -300",
+    ]
+    assert lines[4:12] == ["-10", "1", "true", "1", "-300", "200", "BLUE", "1"]
+    maps = "\n".join(lines[12:])
+    assert re.search(r"^\[128, 256\) +1 \|", maps, re.MULTILINE)
+    assert re.search(r"^\[-10, 0\) +1 \|", maps, re.MULTILINE)
+    for line in ("@int: -10", "@key[-10, true, RED]: -300", "@min: -7", "@short[-300]: -300", "@sum[200]: -300"):
+        assert line in lines
+    assert "@value: LARGE" in lines
+
+
+# Long strings
+
+
+def test_long_strings_are_compared_measured_and_keys() -> None:
+    text = "x" * 1000
+    script = """config = { max_strlen = 1024 } BEGIN { @s = str($1); $s = @s; clear(@s); $t = str($1, 999);
+        @key[$s, 1] = 7; printf("%d %d %d ", $s == $s, $s == $t, strlen($s)); print((@key[$s, 1], @key[$t, 1]));
+        exit(); }"""
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script, text]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 0, done.stderr
+    assert [line for line in done.stdout.splitlines() if line] == ["1 0 1000 (7, 0)", f"@key[{text}, 1]: 7"]

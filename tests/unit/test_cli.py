@@ -266,6 +266,7 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
         "-f": "--format",
         "-F": "--frequency",
         "-h": "--help",
+        "-I": "--include-dir",
         "-k": "--runtime-warnings",  # bpftrace's
         "-l": "--list",
         "-m": "--pages",

@@ -63,6 +63,18 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         action="append",
         help="also look for debug files there; relative ones from the binary's directory",
     )
+    parser.add_argument(
+        "-I",
+        "--include-dir",
+        dest="include_folders",
+        metavar="DIR",
+        action="append",
+        default=[],
+        help="look for C headers in DIR",
+    )
+    parser.add_argument(
+        "--include", dest="includes", metavar="FILE", action="append", default=[], help="include a C header first"
+    )
     parser.add_argument("--dry-run", action="store_true", help="compile and load, but attach nothing")
     parser.add_argument("--no-cache", action="store_true", help="compile even if an earlier run's result is cached")
     parser.add_argument(

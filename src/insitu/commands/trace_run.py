@@ -38,6 +38,7 @@ def run_script(args: argparse.Namespace) -> int:
     source, words, command = _script(args)
     options = Options.given(words, unsafe=args.unsafe)
     options.warns = bool(args.warns)
+    options.include_folders, options.includes = args.include_folders, args.includes
     options.apply_environment()
     context = Context(
         pid=traced_process(args),

@@ -1,11 +1,11 @@
-"""Names of system calls by number."""
+"""Names and numbers of system calls."""
 
 from __future__ import annotations
 
 import os
 from typing import Final
 
-__all__ = ["syscall_name"]
+__all__ = ["syscall_name", "syscall_numbers"]
 
 # Names from a number on, one after the other.
 # Since Linux 5.1 calls have one number on all machines (include/uapi/asm-generic/unistd.h).
@@ -113,6 +113,11 @@ _NAMES: Final = {
     for start, names in table.items()
     for index, name in enumerate(names.split())
 }
+
+
+def syscall_numbers() -> dict[str, int]:
+    """The numbers of this machine's system calls by name."""
+    return {name: number for number, name in _NAMES.items()}
 
 
 def syscall_name(number: int) -> str:

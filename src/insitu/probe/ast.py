@@ -295,6 +295,7 @@ class StructureField(Node):
     name: str  # "" for an anonymous member
     declared: TypeName | Structure
     bits: int = 0
+    is_bit_field: bool = False  # also one of no bits, which ends its word
 
 
 class Structure(Node):
@@ -346,11 +347,12 @@ class Program(Node):
     functions: list[Function]
     config: dict[str, str | int]
     maps: list[MapDeclaration] = field(default_factory=list)
+    warnings: list[str] = field(default_factory=list)
 
 
 def child_names(node: Node) -> Iterator[str]:
     """The fields of a node that may hold further nodes, or lists of them."""
-    return (name for name in node.__struct_fields__ if name not in ("span", "type"))
+    return (name for name in node.__struct_fields__ if name not in ("span", "type", "warnings"))
 
 
 def walk(node: Any) -> Iterator[Node]:

@@ -70,7 +70,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
             kept = [_to_stored(each) for each in compiled.programs]
             cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
     compiled.tells_missing = options.missing_probes != "ignore"
-    compiled.warnings = unit.warnings if compiled.tells_missing else []
+    compiled.warnings = unit.program.warnings + (unit.warnings if compiled.tells_missing else [])
     compiled.demangles, compiled.shows_lines = options.cpp_demangle, options.show_debug_info
     compiled.trailer, compiled.max_strlen = options.str_trunc_trailer, options.max_strlen
     return compiled

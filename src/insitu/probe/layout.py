@@ -23,6 +23,7 @@ __all__ = [
     "MAX_PER_CPU_BYTES",
     "MAX_ROUNDS",
     "MAX_WHILE_ROUNDS",
+    "OLD_MAX_KEY_BYTES",
     "PER_CPU",
     "STACK_BUILD_ID",
     "Layout",
@@ -46,7 +47,8 @@ EVENT_HEAD = ("ts_ns", "thread")
 PAGE_BYTES = 4096
 
 MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
-MAX_KEY_BYTES = 512  # kernel/bpf/hashtab.c: MAX_BPF_STACK
+MAX_KEY_BYTES = 64 << 10
+OLD_MAX_KEY_BYTES = 512  # MAX_BPF_STACK, which kernel/bpf/hashtab.c once compared keys with
 _FEWEST_STACK_KEYS = 4096
 _MAX_STACK_MAP_BYTES = 256 << 20
 _STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, and two pointers to it

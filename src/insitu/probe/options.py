@@ -69,6 +69,8 @@ class Options(Struct):
     str_trunc_trailer: str = ""
     max_literal: int = 1024
     max_unroll: int = 100
+    include_folders: list[str] = field(default_factory=list)  # -I
+    includes: list[str] = field(default_factory=list)  # --include
     from_environment: list[str] = field(default_factory=list)
 
     @classmethod

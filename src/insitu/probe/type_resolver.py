@@ -5,6 +5,7 @@ The script's own definitions come first, then those of the binary that is probed
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -14,7 +15,7 @@ from msgspec.structs import replace
 
 from insitu.errors import InsituError, nearest
 from insitu.probe import ast
-from insitu.probe.bpftrace.literals import INTEGER_TYPES
+from insitu.probe.bpftrace.literals import FLOATING_TYPES, INTEGER_TYPES
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.types import (
     VOID,
@@ -38,6 +39,8 @@ if TYPE_CHECKING:
 __all__ = ["Structures"]
 
 _MAX_DEPTH = 64  # typedefs and qualifiers in a row; corrupt BTF may have a circle of them
+# Whether bit fields without a name align their struct: AAPCS64 says so, the psABI of x86-64 does not.
+_UNNAMED_BITS_ALIGN = os.uname().machine == "aarch64"
 _DECLARATION = re.compile(r"^\s*(?:(struct|union|enum)\s+)?([\w ]*?)\s*(\**)\s*$")
 
 
@@ -137,6 +140,8 @@ class Structures:
         if not tag and name in INTEGER_TYPES:
             size, signed = INTEGER_TYPES[name]
             return Integer(size, signed, "bool" if name == "bool" else "")
+        if not tag and name in FLOATING_TYPES:
+            return _floating(name, FLOATING_TYPES[name])
         for tags in [tag] if tag else ["typedef", "struct", "union", "enum"]:
             definition = self._defined.get((tags, name))
             if definition is not None:
@@ -204,13 +209,17 @@ class Structures:
             else:
                 kind = self.resolve(item.declared, space)
             align = alignment(kind)
-            widest = max(widest, align)
             start = 0 if definition.tag == "union" else end_bits
-            if item.bits:
+            if item.name or not item.is_bit_field or _UNNAMED_BITS_ALIGN:
+                widest = max(widest, align)
+            if item.is_bit_field:
                 unit = kind.size * 8
-                if start // unit != (start + item.bits - 1) // unit:
+                if item.bits > unit:
+                    raise ScriptError(f"{kind} has {unit} bits, not {item.bits}", self._source, item.span)
+                if not item.bits or start // unit != (start + item.bits - 1) // unit:
                     start = -(-start // unit) * unit
-                layout[item.name] = Field(item.name, kind, start // 8, item.bits, start % 8)
+                if item.name:
+                    layout[item.name] = Field(item.name, kind, start // 8, item.bits, start % 8)
                 end = start + item.bits
             else:
                 start = -(-start // (8 * align)) * 8 * align
@@ -255,6 +264,8 @@ class Structures:
         if kind.kind in (Kind.ENUM, Kind.ENUM64):
             names = tuple(kind.enumerators.items())
             return Integer(kind.size or 4, kind.signed, kind.name or "(anonymous)", names)
+        if kind.kind == Kind.FLOAT:
+            return _floating(kind.name, kind.size)
         if kind.kind == Kind.INT:
             size = kind.size if kind.size in (1, 2, 4, 8) else 8
             return Integer(size, kind.signed, "bool" if kind.boolean else "")
@@ -349,6 +360,12 @@ class _Lazy(Type, frozen=True):
 
     def resolve(self) -> Type:
         return self.look_up()
+
+
+def _floating(name: str, size: int) -> Record:
+    """A floating-point number: bytes without a meaning here."""
+    contents = Field("bytes", Array(Integer(1, False), size), 0)
+    return Record(name, "", size, Members(lambda: {"bytes": contents}))
 
 
 def _enumeration(definition: ast.Structure) -> Integer:

@@ -185,7 +185,7 @@ class Record(Type, frozen=True):
         return self.members.by_name()
 
     def __str__(self) -> str:
-        return f"{self.tag} {self.name or '(anonymous)'}"
+        return f"{self.tag} {self.name or '(anonymous)'}".strip()
 
     @property
     def size(self) -> int:
@@ -380,6 +380,8 @@ def alignment(type_: Type) -> int:
         return max(map(alignment, type_.elements), default=1)
     if isinstance(type_, Array):
         return alignment(type_.element)
+    if isinstance(type_, Record) and not type_.tag:  # a floating-point number
+        return type_.size
     if isinstance(type_, Record):
         return max((alignment(field.type) for field in type_.fields().values()), default=1)
     if isinstance(type_, String):

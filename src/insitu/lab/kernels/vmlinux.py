@@ -21,7 +21,7 @@ _SETUP_SECTORS: Final = 0x1F1
 _HEADER_MAGIC: Final = 0x202
 _PAYLOAD: Final = 0x248  # payload_offset, payload_length: two u32
 _MAX_KERNEL_BYTES: Final = 1 << 30
-_PIECE_BYTES: Final = 4 << 10
+_PIECE_BYTES: Final = 1 << 12  # of compressed data: it may become 32,000 times as much
 
 
 def is_elf(path: Path) -> bool:

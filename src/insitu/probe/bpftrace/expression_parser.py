@@ -30,6 +30,7 @@ _PRECEDENCE = {
     "/": 10,
     "%": 10,
 }
+_QUALIFIERS = ("const", "volatile", "restrict", "__restrict")
 
 
 class ExpressionParser(TokenStream):
@@ -42,6 +43,7 @@ class ExpressionParser(TokenStream):
         self.type_names: set[str] = set()
         self.macro_names: set[str] = set()
         self.extra_structures: list[ast.Structure] = []
+        self.enumerators: dict[str, int] = {}
         self._defines = defines
         self._expanding: list[str] = []
 
@@ -231,6 +233,7 @@ class ExpressionParser(TokenStream):
         if self.token.kind == "name" and (
             self.token.text in ("struct", "union", "enum", "typeof")
             or self.token.text in INTEGER_TYPES
+            or self.token.text in C_WORDS
             or self.token.text in self.type_names
             or (self._peek().text in (",", "*") and any_name)
         ):
@@ -324,7 +327,7 @@ class ExpressionParser(TokenStream):
         words: list[str] = []
         while self.token.kind == "name":
             word = self.token.text
-            if word in ("const", "volatile"):
+            if word in _QUALIFIERS:
                 self._advance()
             elif word in ("struct", "union", "enum") and not words and not tag:
                 tag = self._advance().text
@@ -357,7 +360,8 @@ class ExpressionParser(TokenStream):
         count = 0
         while self._accept("*"):
             count += 1
-            self._accept("const")
+            while self.token.text in _QUALIFIERS:
+                self._advance()
         return count
 
     def _array_suffix(self) -> tuple[int, ...]:
@@ -368,13 +372,18 @@ class ExpressionParser(TokenStream):
         return tuple(sizes)
 
     def constant(self, value: ast.Expression) -> int:
-        """The value of an integer literal.
+        """The value of an expression of numbers and enumerators.
 
         :raises ScriptError: when it is anything else.
         """
-        if not isinstance(value, ast.Integer):
-            raise self.error("expected a number", value.span)
-        return value.value
+        if isinstance(value, ast.Integer):
+            return value.value
+        from insitu.probe.bpftrace.written_constants import value_of
+
+        found = value_of(value, self.enumerators, self.parameters)
+        if found is None:
+            raise self.error("expected a constant number", value.span)
+        return found
 
     def integer_value(self, token: Token) -> tuple[int, bool]:
         """Value and unsignedness of an integer token."""

@@ -2,17 +2,15 @@
 
 from __future__ import annotations
 
-import os
-import stat
 from collections.abc import Iterator
 from pathlib import Path
 
+from insitu.probe.bpftrace.script_files import directories, read_named
 from insitu.probe.source import ScriptError, Source, Span
 
 __all__ = ["Imports"]
 
 _MAX_FILES = 256
-_MAX_BYTES = 1 << 20  # of one file
 
 
 class Imports:
@@ -20,9 +18,7 @@ class Imports:
 
     def __init__(self, source: Source) -> None:
         self._source = source
-        script = Path(source.name)
-        self._home = script.parent if script.is_file() else Path()
-        self._seen = {script.resolve()}
+        self._seen = {Path(source.name).resolve()}
 
     def add(self, name: str, span: Span) -> Iterator[int]:
         """Append the files that ``name`` means and that are new, one at a time: where their texts begin.
@@ -38,8 +34,7 @@ class Imports:
             yield self._source.add(self._read(path, span), str(path))
 
     def _files(self, name: str, span: Span) -> list[Path]:
-        importer = self._source.name_at(span)
-        homes = [self._home if importer == self._source.name else Path(importer).parent, self._home]
+        homes = directories(self._source, span)
         try:
             path = next((home / name for home in homes if (home / name).exists()), None)
             if path is None:
@@ -58,15 +53,10 @@ class Imports:
 
     def _read(self, path: Path, span: Span) -> str:
         try:
-            # What runs as root must not come from where anybody puts files.
-            file, directory = path.stat(), path.parent.stat()
-            sticky = directory.st_mode & stat.S_ISVTX and file.st_uid in (0, os.geteuid())
-            if file.st_mode & stat.S_IWOTH or (directory.st_mode & stat.S_IWOTH and not sticky):
-                remedy = "chmod o-w"
-                raise self._error(str(path), "it is writable by others", span, remedy=remedy)
-            if file.st_size > _MAX_BYTES:
-                raise self._error(str(path), f"it is larger than {_MAX_BYTES} bytes", span)
-            return path.read_text(errors="surrogateescape")
+            return read_named(path)
+        except ValueError as error:
+            remedy = "chmod o-w" if "writable" in str(error) else ""
+            raise self._error(str(path), str(error), span, remedy=remedy) from None
         except OSError as error:
             raise self._error(str(path), error.strerror or str(error), span) from None
 

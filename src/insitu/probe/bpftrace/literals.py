@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-__all__ = ["C_WORDS", "INTEGER_TYPES", "canonical", "integer_value"]
+__all__ = ["C_WORDS", "FLOATING_TYPES", "INTEGER_TYPES", "canonical", "integer_value"]
 
 # Name -> (bytes, signed): the language's integer types and C's spellings of them (LP64).
 INTEGER_TYPES: dict[str, tuple[int, bool]] = {
@@ -32,7 +32,11 @@ INTEGER_TYPES: dict[str, tuple[int, bool]] = {
     "off_t": (8, True),
     "loff_t": (8, True),
 }
-C_WORDS = frozenset(("unsigned", "signed", "char", "short", "int", "long", "const", "volatile"))
+C_WORDS = frozenset(
+    ("unsigned", "signed", "char", "short", "int", "long", "const", "volatile", "float", "double", "_Bool")
+)
+# What is laid out as in C, and not calculated with: bytes on LP64.
+FLOATING_TYPES = {"float": 4, "double": 8, "long double": 16}
 _DURATIONS = {"ns": 1, "us": 10**3, "ms": 10**6, "s": 10**9, "m": 60 * 10**9, "h": 3600 * 10**9, "d": 86400 * 10**9}
 _UINT64_MAX = 2**64 - 1
 
@@ -78,6 +82,11 @@ def canonical(words: list[str]) -> str:
         return words[-1]
     if {"signed", "char"} <= set(words):
         return "int8"  # a type apart from char, whose arrays are text
+    if "double" in words:
+        return "long double" if "long" in words else "double"
+    for name in ("float", "_Bool"):
+        if name in words:
+            return "bool" if name == "_Bool" else name
     unsigned = "unsigned " if "unsigned" in words else ""
     for size in ("char", "short"):
         if size in words:

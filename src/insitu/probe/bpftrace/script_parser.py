@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.lexer import unescape
-from insitu.probe.bpftrace.preprocess import preprocess
+from insitu.probe.bpftrace.preprocess import Includes, Preprocessed, preprocess
 from insitu.probe.bpftrace.type_parser import DEFINITIONS, DefinitionParser
 from insitu.probe.source import ScriptError, Source, Span
 
@@ -26,6 +26,7 @@ _ASSIGNMENTS = {"=": "", "+=": "+", "-=": "-", "*=": "*", "/=": "/", "%=": "%"} 
 }
 # A part of an attach point that may hold slashes: it follows the colon of a kind that takes a path.
 _PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur", "U"))
+_SHOWN_WARNINGS = 3  # of one header
 _ATTACH_END = re.compile(r"[\s,{]")
 
 
@@ -33,41 +34,58 @@ _ATTACH_END = re.compile(r"[\s,{]")
 _RECURSION_LIMIT = 20_000
 
 
-def parse(source: Source, parameters: list[str] | None = None) -> ast.Program:
+def parse(source: Source, parameters: list[str] | None = None, includes: Includes | None = None) -> ast.Program:
     """The tree of a script; ``parameters`` are the positional parameters' texts, needed inside attach points.
+
+    ``includes``: where its headers are looked for.
 
     :raises ScriptError: with the place, what was found and what was expected.
     """
     sys.setrecursionlimit(max(sys.getrecursionlimit(), _RECURSION_LIMIT))
-    program = _Parser(source, preprocess(source), parameters or []).program()
+    files = _Files(includes or Includes())
+    program = _Parser(source, preprocess(source, 0, files.includes), parameters or [], files).program()
     if not program.probes:
         raise ScriptError("no probe in the script", source, Span(0, 0), remedy="try: BEGIN { ... }")
     return program
 
 
+class _Files:
+    """What a script and its imports have read: ``imports`` is made when the first is met."""
+
+    def __init__(self, includes: Includes) -> None:
+        self.includes = includes
+        self.imports: Imports | None = None
+        self.headers: set[int] = set()  # parsed
+
+
 class _Parser(DefinitionParser):
-    """Reads one file; ``imports`` are those of the whole script, made when the first is met."""
+    """Reads one file."""
 
     def __init__(
         self,
         source: Source,
-        preprocessed: tuple[str, dict[str, str]],
+        preprocessed: Preprocessed,
         parameters: list[str],
-        imports: Imports | None = None,
+        files: _Files,
+        *,
+        imported: bool = False,
     ) -> None:
-        text, defines = preprocessed
-        super().__init__(source, text, defines, parameters)
-        self._imports = imports
-        self._is_imported = imports is not None
+        super().__init__(source, preprocessed.text, preprocessed.defines, parameters)
+        self._preprocessed = preprocessed
+        self._files = files
+        self._is_imported = imported
         self._probes_begun = False
 
     def program(self) -> ast.Program:
         """The file's tree, with those of the files that it imports, which come first."""
         program = ast.Program(Span(0, len(self.source.text)), [], [], [], [], {})
+        program.warnings += self._preprocessed.warnings
+        if self._preprocessed.headers:
+            self._include(program)
         while self.token.kind != "end":
             word = self.token.text
             if word in DEFINITIONS and self.token.kind == "name":
-                program.structures.append(self.definition())
+                program.structures += self.definition()
             elif word == "macro" and self._peek().kind == "name":
                 program.macros.append(self._macro())
             elif word == "config" and self._peek().text == "=":
@@ -94,14 +112,18 @@ class _Parser(DefinitionParser):
         self._advance()
         token = self._advance()
         self._accept(";")
-        if self._imports is None:
+        files = self._files
+        if files.imports is None:
             # Scripts that import nothing start without.
             from insitu.probe.bpftrace.imports import Imports
 
-            self._imports = Imports(self.source)
-        for start in self._imports.add(unescape(token.text).decode("utf-8", "surrogateescape"), token.span):
-            inner = _Parser(self.source, preprocess(self.source, start), self.parameters, self._imports)
+            files.imports = Imports(self.source)
+        for start in files.imports.add(unescape(token.text).decode("utf-8", "surrogateescape"), token.span):
+            preprocessed = preprocess(self.source, start, files.includes)
+            inner = _Parser(self.source, preprocessed, self.parameters, files, imported=True)
             imported = inner.program()
+            self.enumerators |= inner.enumerators
+            program.warnings += imported.warnings
             self.type_names |= inner.type_names
             self.macro_names |= inner.macro_names
             self._defines.update({name: text for name, text in inner._defines.items() if name not in self._defines})
@@ -110,6 +132,24 @@ class _Parser(DefinitionParser):
             program.macros += imported.macros
             program.functions += imported.functions
             program.maps += imported.maps
+
+    def _include(self, program: ast.Program) -> None:
+        """Take over what the headers declare."""
+        from insitu.probe.bpftrace.headers import HeaderParser
+
+        for start, text in self._preprocessed.headers.items():
+            if start in self._files.headers:
+                continue
+            self._files.headers.add(start)
+            defines = self._preprocessed.in_headers
+            parser = HeaderParser(self.source, " " * start + text, defines, self.enumerators)
+            program.structures += parser.declarations()
+            self.type_names |= parser.type_names
+            left_out = parser.warnings
+            program.warnings += left_out[:_SHOWN_WARNINGS]
+            if len(left_out) > _SHOWN_WARNINGS:
+                more = len(left_out) - _SHOWN_WARNINGS
+                program.warnings.append(f"{self.source.name_at(Span(start, start))}: {more} more are left out")
 
     # Probes
 

@@ -8,36 +8,50 @@ from insitu.probe.source import Span
 
 __all__ = ["DEFINITIONS", "DefinitionParser"]
 
-DEFINITIONS = ("struct", "union", "enum", "typedef")
+_TAGS = ("struct", "union", "enum")
+DEFINITIONS = (*_TAGS, "typedef")
 
 
 class DefinitionParser(ExpressionParser):
-    """Reads definitions of types; their names are noted in ``type_names``."""
+    """Reads definitions of types; their names are noted in ``type_names``.
 
-    def definition(self) -> ast.Structure:
-        """The definition at the current token, which is one of DEFINITIONS."""
-        start = self.token.span
+    Definitions inside of others that have a tag are in ``extra_structures``. ``ended``: a semicolon followed.
+    """
+
+    ended = True
+
+    def definition(self) -> list[ast.Structure]:
+        """What is defined at the current token, which is one of DEFINITIONS; nothing by ``struct name;``."""
         if self.token.text == "typedef":
+            found = self._typedef()
+        elif not self._has_body() and self._peek(2).text == ";":
             self._advance()
-            if self.token.text in ("struct", "union", "enum") and self._has_body():
-                body = self._structure()
-                name = self._name("the typedef's name")
-                self._accept(";")
-                self.type_names.add(name)
-                body.name = body.name or name
-                if body.name != name:
-                    self.extra_structures.append(body)
-                    return ast.Structure(start, "typedef", name, alias=ast.TypeName(start, body.name, body.tag))
-                return body
-            alias = self.type_name()
-            name = self._name("the typedef's name")
-            alias.array += self._array_suffix()
-            self._expect(";")
+            self._name("a name")
+            found = []
+        else:
+            found = [self._structure()]
+        if self.token.text.startswith("__attribute"):
+            raise self.error("attributes of types are not supported", self.token.span)
+        self.ended = self._accept(";")
+        return found
+
+    def _typedef(self) -> list[ast.Structure]:
+        start = self._advance().span
+        found: list[ast.Structure] = []
+        if self.token.text in _TAGS and self._has_body():
+            body = self._structure()
+            if not body.name and self.token.kind == "name" and self._peek().text in (";", ","):
+                body.name = self.token.text  # typedef struct { ... } name;
+            base = self._reference(body)
+        else:
+            base = self.type_name(pointers=False)
+        while True:
+            name, alias = self._declarator(base, "the typedef's name")
             self.type_names.add(name)
-            return ast.Structure(start, "typedef", name, alias=alias)
-        structure = self._structure()
-        self._accept(";")
-        return structure
+            if (alias.name, alias.pointers, alias.array) != (name, 0, ()) or alias.tag not in _TAGS:
+                found.append(ast.Structure(start, "typedef", name, alias=alias))
+            if not self._accept(","):
+                return found
 
     def _has_body(self) -> bool:
         following = self._peek()
@@ -65,6 +79,7 @@ class DefinitionParser(ExpressionParser):
             if self._accept("="):
                 value = self.constant(self.expression())
             structure.values.append((name, value))
+            self.enumerators[name] = value
             value += 1
             if not self._accept(","):
                 break
@@ -72,41 +87,69 @@ class DefinitionParser(ExpressionParser):
     def _fields(self, structure: ast.Structure) -> None:
         start = self.token.span
         base: ast.TypeName | ast.Structure
-        if self.token.text in ("struct", "union", "enum") and self._has_body():
+        if self.token.text in _TAGS and self._has_body():
             base = self._structure()
-            if self._accept(";"):
-                structure.fields.append(ast.StructureField(start, "", base))
+            if self.token.text in (";", "}"):
+                self._accept(";")
+                if base.name:  # in C, this declares the type alone
+                    self.extra_structures.append(base)
+                else:
+                    structure.fields.append(ast.StructureField(start, "", base))
                 return
+            if base.name or self.token.kind != "name" or self._peek().text not in (";", "}"):
+                base = self._reference(base)
         else:
             base = self.type_name(pointers=False)
         while True:
-            pointers = 0
-            while self._accept("*"):
-                pointers += 1
-                self._accept("const")
-            if self.token.text == "(":
-                structure.fields.append(self._function_pointer(start))
-            else:
-                name = self._name("a field's name")
-                array = self._array_suffix()
-                bits = self.constant(self.expression()) if self._accept(":") else 0
-                declared: ast.TypeName | ast.Structure = base
-                if isinstance(base, ast.TypeName):
-                    declared = ast.TypeName(base.span, base.name, base.tag, pointers, array)
-                elif pointers or array:
-                    raise self.error("define the inner structure separately, then declare a pointer to it", start)
-                structure.fields.append(ast.StructureField(start, name, declared, bits))
+            structure.fields.append(self._field(start, base))
             if not self._accept(","):
                 break
-        self._expect(";")
+        if self.token.text != "}":  # after the last member it may be missing
+            self._expect(";")
 
-    def _function_pointer(self, start: Span) -> ast.StructureField:
-        self._expect("(")
-        self._expect("*")
-        name = self._name("a field's name")
+    def _field(self, start: Span, base: ast.TypeName | ast.Structure) -> ast.StructureField:
+        declared: ast.TypeName | ast.Structure
+        if self.token.text == ":":  # a bit field without a name
+            name, declared = "", base
+        elif isinstance(base, ast.TypeName):
+            name, declared = self._declarator(base, "a field's name")
+        else:
+            name, declared = self._name("a field's name"), base
+        if not self._accept(":"):
+            return ast.StructureField(start, name, declared)
+        bits = self.constant(self.expression())
+        if not 0 <= bits <= 64 or (name and not bits):
+            raise self.error(f"a bit field of {bits} bits", start)
+        return ast.StructureField(start, name, declared, bits, True)
+
+    def _reference(self, body: ast.Structure) -> ast.TypeName:
+        """A name for a type that is defined where it is used."""
+        body.name = body.name or f"(anonymous at {body.span.start})"
+        self.extra_structures.append(body)
+        return ast.TypeName(body.span, body.name, body.tag)
+
+    def _declarator(self, base: ast.TypeName, what: str) -> tuple[str, ast.TypeName]:
+        """``*name[3]`` or ``(*name)(...)`` after a type: the name, and its whole type."""
+        pointers = self._stars()
+        if self.token.text != "(":
+            name = self._name(what)
+            array = self._array_suffix() + base.array
+            return name, ast.TypeName(base.span, base.name, base.tag, base.pointers + pointers, array, base.of)
+        # A pointer to a function or to an array: where it leads is not known here.
+        self._advance()
+        if not self._stars():
+            raise self.unexpected("'*'")
+        name = self._name(what)
+        array = self._array_suffix()
         self._expect(")")
+        if self.token.text == "(":
+            self._parameters()
+        else:
+            self._array_suffix()
+        return name, ast.TypeName(base.span, "void", pointers=1, array=array)
+
+    def _parameters(self) -> None:
         self._expect("(")
         depth = 1
         while depth and self.token.kind != "end":
             depth += {"(": 1, ")": -1}.get(self._advance().text, 0)
-        return ast.StructureField(start, name, ast.TypeName(start, "void", pointers=1))

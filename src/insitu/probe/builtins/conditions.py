@@ -8,7 +8,9 @@ from typing import TYPE_CHECKING
 from insitu.errors import InsituError
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, function, operand, variable
+from insitu.probe.codegen.integers import signed64
 from insitu.probe.output.printf_formats import parse_format
+from insitu.probe.passes.check.folding import number as parse_number
 from insitu.probe.types import BOOL, INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
 
 if TYPE_CHECKING:
@@ -19,7 +21,7 @@ __all__ = ["BUILTINS"]
 
 
 def _constant(low: Lowering, call: ast.Call) -> str:
-    return str(low.constant(call))
+    return signed64(low.constant(call))
 
 
 # What kind of value something is
@@ -116,7 +118,9 @@ def _check_getopt(checker: Checker, call: ast.Call) -> Type:
         call.arguments[1] = literal = ast.StringLiteral(operand(call, 1).span, value)
         literal.type = String(len(value) + 1)
         return literal.type
-    return INT64 if _is_number(call) else BOOL
+    if not _is_number(call):
+        return BOOL
+    return UINT64 if value >= 2**63 or operand(call, 1).type == UINT64 else INT64
 
 
 def _is_number(call: ast.Call) -> bool:
@@ -132,18 +136,19 @@ def _option(checker: Checker, call: ast.Call, name: str) -> bytes | int:
         return default.value if given is None else given.encode("utf-8", "surrogateescape")
     if _is_number(call):
         assert default is not None
-        number = checker.literal(default, "the default of an option")
         if given is None:
-            return number
-        try:
-            return int(given, 0)
-        except ValueError:
-            raise checker.error(f"--{name} needs a number, not {given!r}", call) from None
+            return checker.literal(default, "the default of an option")
+        checker.infer(default)
+        value = parse_number(given) if given else None
+        if value is None:
+            raise checker.error(f"--{name} needs a number, not {given!r}", call)
+        return value
     if given is None:
         return checker.literal(default, "the default of an option") if default is not None else 0
-    if given not in ("", "1", "true", "0", "false"):
+    truth = {"": 1, "1": 1, "true": 1, "0": 0, "false": 0}.get(given.lower())
+    if truth is None:
         raise checker.error(f"--{name} must be true or false, not {given!r}", call)
-    return int(given not in ("0", "false"))
+    return truth
 
 
 def _getopt_constant(checker: Checker, call: ast.Call) -> int | None:

@@ -10,13 +10,18 @@ import signal
 import socket
 import stat
 
+from insitu.kernel.syscall_names import syscall_numbers
+from insitu.kernel.version import running_version
+
 __all__ = ["CONSTANTS"]
 
 CONSTANTS: dict[str, int] = {
     **{name: int(getattr(socket, name)) for name in dir(socket) if name.startswith(("AF_", "IPPROTO_", "SOCK_"))},
     **{name: number for number, name in errno.errorcode.items()},
     **{member.name: int(member) for member in signal.Signals},
+    **{f"__NR_{name}": number for name, number in syscall_numbers().items()},
     **{name: getattr(stat, name) for name in dir(stat) if name.startswith("S_I") and name[3].isupper()},
+    "LINUX_VERSION_CODE": running_version(),
     "NULL": 0,
     "true": 1,
     "false": 0,

@@ -8,6 +8,7 @@ from insitu.probe import ast
 from insitu.probe.builtins.glob import Glob, parse_glob
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.strings import address_of
+from insitu.probe.codegen.comparisons import GROUP
 from insitu.probe.codegen.integers import blend, inside, inverted, negative, not_zero
 from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Local
@@ -67,6 +68,8 @@ def _length(low: Lowering, call: ast.Call) -> str:
             marked = emit.op("lshr", emit.op("and", marked, str(high_bits - (1 << 64))), "7")
             number = emit.op("lshr", emit.op("mul", marked, str(ones)), "56")
             total = emit.op("add", total, number)
+            if at % GROUP == 0:
+                total = emit.hidden(total)
     return total
 
 

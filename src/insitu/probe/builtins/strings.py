@@ -70,21 +70,22 @@ def _given_text(checker: Checker, node: ast.Expression) -> bytes | None:
 def _check_str(checker: Checker, call: ast.Call) -> Type:
     subject = checker.argument(call, 0)
     capacity = checker.options.max_strlen
+    text = _given_text(checker, subject)
+    if text is not None:
+        subject = call.arguments[0] = ast.StringLiteral(subject.span, text)
     if len(call.arguments) > 1:
         checker.scalar(checker.argument(call, 1), "the length of str()")
         length = checker.constant(checker.argument(call, 1))
         if length is not None:
             if length < 0:
                 raise checker.error("the length of str() must not be negative", call.arguments[1])
-            capacity = min(capacity, length + 1)  # and its zero
-    text = _given_text(checker, subject)
-    if text is not None:
-        subject = call.arguments[0] = ast.StringLiteral(subject.span, text)
+            # Of text in memory the length counts the zero at its end; of text that is known here it does not.
+            capacity = min(capacity, length + 1 if isinstance(subject, ast.StringLiteral) else max(length, 1))
     if isinstance(named := checker.known(subject), NamedNumber) and named.is_text:
         return String(min(named.room, capacity) if len(call.arguments) > 1 else named.room)
     _check_address(checker, subject, "str()")
     if isinstance(subject, ast.StringLiteral):
-        return String(min(len(subject.value) + 1, max(capacity, 1)))
+        return String(min(len(subject.value) + 1, capacity))
     if isinstance(subject.type, String):
         return String(min(subject.type.capacity, capacity)) if len(call.arguments) > 1 else subject.type
     if isinstance(subject.type, Array) and subject.type.count:
@@ -111,7 +112,8 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
         return
     if isinstance(place, Local):
         place = Remote(low.emit.address(place.pointer), Space.KERNEL)
-    if limit == capacity and isinstance(subject.type, String | Array) and subject.type.size <= capacity:
+    room = capacity if len(call.arguments) == 1 else capacity - 1  # a length counts the zero
+    if limit == capacity and isinstance(subject.type, String | Array) and subject.type.size <= room:
         low.emit.zero(pointer, stored_size(call.type))
         low.read_characters(pointer, place, subject.type.size)
     else:
@@ -120,8 +122,8 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
 
 def _limit(low: Lowering, call: ast.Call, capacity: int) -> int | str:
     """The most bytes, with the zero, that a call of str() asks for."""
-    if len(call.arguments) > 1 and not isinstance(call.arguments[1], ast.Integer):
-        return _clamped(low, low.emit.op("add", low.value(operand(call, 1)), "1"), capacity)
+    if len(call.arguments) > 1 and low.constant_or_none(operand(call, 1)) is None:
+        return _clamped(low, low.value(operand(call, 1)), capacity)
     return capacity
 
 

@@ -10,9 +10,12 @@ from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.types import String, stored_size
 
-__all__ = ["equal_strings", "equal_values", "string_difference"]
+__all__ = ["GROUP", "equal_strings", "equal_values", "string_difference"]
 
 _WORD = 8
+# After so many bytes of a string, the result is hidden from LLVM: else it loads all words of a long string before it
+# combines them, and has neither registers nor stack for them.
+GROUP = 128
 
 
 def equal_strings(low: Lowering, node: ast.Binary) -> str:
@@ -78,6 +81,8 @@ def _memory_difference(
         if limit is not None and limit - at < _WORD:
             word = emit.op("and", word, str((1 << 8 * (limit - at)) - 1))
         difference = word if difference == "0" else emit.op("or", difference, word)
+        if at % GROUP == 0:
+            difference = emit.hidden(difference)
     return difference
 
 

@@ -12,6 +12,7 @@ __all__ = [
     "inside",
     "inverted",
     "least",
+    "low_bytes",
     "narrowed",
     "negative",
     "not_zero",
@@ -57,9 +58,16 @@ def narrowed(low: Lowering, value: str, kind: Type) -> str:
     """An i64 cut to the width of ``kind`` and extended again."""
     if not isinstance(kind, Integer) or kind.bytes == 8:
         return value
-    emit = low.emit
     if kind.enum == "bool":
-        return emit.compare("ne", value, "0")
+        return low.emit.compare("ne", value, "0")
+    return low_bytes(low, value, kind)
+
+
+def low_bytes(low: Lowering, value: str, kind: Type) -> str:
+    """What a register holds of this type: its low bytes, extended; what is above them has no meaning."""
+    if not isinstance(kind, Integer) or kind.bytes == 8:
+        return value
+    emit = low.emit
     cut = emit.value(f"trunc i64 {value} to i{8 * kind.bytes}")
     return emit.value(f"{'sext' if kind.signed else 'zext'} i{8 * kind.bytes} {cut} to i64")
 

@@ -426,7 +426,7 @@ class Lowering:
 
     def read_string(self, pointer: str, capacity: int, place: Remote, limit: int | str) -> None:
         """Copy a string from elsewhere, at most ``limit`` bytes with its zero; the rest of ``capacity`` is zeroed."""
-        self.emit.zero(pointer, -(-capacity // 8) * 8)
+        self.zero(pointer, -(-capacity // 8) * 8)
         self.read_text(pointer, limit, place)
 
     def read_text(self, pointer: str, limit: int | str, place: Remote) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 
 from insitu.probe import ast
-from insitu.probe.codegen.integers import narrowed, scalar_layout, signed64
+from insitu.probe.codegen.integers import low_bytes, scalar_layout, signed64
 from insitu.probe.codegen.lowering import Local, Lowering, Place, PlaceOf, Remote, Store, Value
 from insitu.probe.passes.check.dialect import named_constant
 from insitu.probe.passes.check.members import is_args
@@ -31,12 +31,12 @@ def argument_value(low: Lowering, argument: Argument, kind: Type) -> str:
     if isinstance(load, ContextField):
         return low.load_context(load.offset, load.size, signed=load.signed)
     if isinstance(load, ContextSlot):
-        return narrowed(low, low.load_context(8 * load.index, 8), kind)
+        return low_bytes(low, low.load_context(8 * load.index, 8), kind)
     if isinstance(load, DataLocation):
         return _data_location(low, load)
     if isinstance(load, UserStack):
         place = Remote(emit.op("add", low.register("sp"), str(load.offset)), low.stack_space())
-        return narrowed(low, low.read_scalar(place, 0, 8, False), kind)
+        return low.read_scalar(place, 0, *scalar_layout(kind))
     return _operand(low, load)
 
 

@@ -28,7 +28,7 @@ class Unit:
         self.source, self.options, self.context = source, options, context
         self.program: ast.Program  # from the first pass on
         self.clauses: list[Clause] = []
-        self.warnings: list[str] = []
+        self.warnings: list[str] = []  # of attach points that are not there
         self.checker: Checker  # from the last pass on
 
 
@@ -45,9 +45,11 @@ class Pass(NamedTuple):
 
 
 def _parse(unit: Unit) -> None:
+    from insitu.probe.bpftrace.preprocess import Includes
     from insitu.probe.bpftrace.script_parser import parse
 
-    unit.program = parse(unit.source, unit.options.parameters)
+    includes = Includes(unit.options.include_folders, unit.options.includes)
+    unit.program = parse(unit.source, unit.options.parameters, includes)
 
 
 def _config(unit: Unit) -> None:

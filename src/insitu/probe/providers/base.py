@@ -200,6 +200,7 @@ class Traits(Struct, frozen=True):
     ``numbered``: what arg0, arg1 ... are: "registers", "slots" of the context, "operands" (Provider.arguments), or
     "" where arguments have names only.
     ``trusted``: helpers take the pointers among its arguments.
+    ``last_first``: of programs at one location, the kernel runs first what was attached last.
     """
 
     in_binary: bool = False
@@ -209,6 +210,7 @@ class Traits(Struct, frozen=True):
     returning: bool = False
     numbered: str = ""
     trusted: bool = False
+    last_first: bool = False
 
 
 class Attachment(Protocol):

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import perf_event
 from insitu.kernel.perf_event import Hardware, Software
-from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, Traits
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import amount, limited, missing, parts, select
 from insitu.probe.providers.support.perf_attachment import Event, everywhere
@@ -57,6 +57,7 @@ class Counter(Sampling):
     def __init__(self, kind: str, alias: str, type_: int, events: dict[str, tuple[int, int]]) -> None:
         self.names = (kind, alias)
         self._type, self._events = type_, events
+        self.traits = Traits(last_first=type_ == perf_event.Type.SOFTWARE)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]

@@ -33,7 +33,7 @@ _BPF = "bpf"  # in the place of a module: functions of BPF programs
 class Trampoline:
     """Entry or exit of functions that BTF describes, the kernel's and its modules'."""
 
-    traits = Traits(system_wide=True, trusted=True)
+    traits = Traits(system_wide=True, trusted=True, last_first=True)
 
     def __init__(self, *names: str, returning: bool) -> None:
         self.names = names

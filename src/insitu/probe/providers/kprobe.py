@@ -31,7 +31,8 @@ class Kprobe:
     def __init__(self, kind: str, alias: str, returning: bool) -> None:
         self.names = (kind, alias)
         self._returning = returning
-        self.traits = Traits(system_wide=True, returning=returning, numbered="registers")
+        # What is pushed last onto a task's list of pending returns is popped first: two reversals.
+        self.traits = Traits(system_wide=True, returning=returning, numbered="registers", last_first=not returning)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(spec, context)

@@ -20,7 +20,7 @@ from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.compile import Compiled, CompiledProgram
-from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
+from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, OLD_MAX_KEY_BYTES, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
@@ -69,13 +69,18 @@ class Loaded:
     def attach(self, context: Context, *, run_by_us: bool) -> int:
         """Attach the programs that the runtime runs itself, or the others: how many points."""
         count = 0
-        for program in self.programs:
+        for program in self._in_order():
             if program.attachments or program.traits.run_by_us != run_by_us:
                 continue
             count += self._attach(program, context)
         if not run_by_us and not any(program.attachments for program in self.programs):
             raise InsituError("no probe could be attached", remedy="; ".join(self.warnings))
         return count
+
+    def _in_order(self) -> list[LoadedProgram]:
+        """The programs in the order of attaching in which those at one location run in the script's order."""
+        reversed_ones = [program for program in self.programs if program.traits.last_first]
+        return [program for program in self.programs if not program.traits.last_first] + reversed_ones[::-1]
 
     def _attach(self, program: LoadedProgram, context: Context) -> int:
         """Attach one program. Of the alternatives that a script lists, those which the kernel lacks are left out."""
@@ -171,17 +176,22 @@ def _make_maps(loaded: Loaded) -> None:
         hashed = layout.key is not None and layout.type not in (LRU_HASH, LRU_PERCPU_HASH)
         flags = layout.flags
         flags |= NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
-        loaded.maps[number] = Map(
-            MapType(layout.type),
-            layout.key_size,
-            max(8, layout.value_size),
-            layout.max_entries,
-            name=name,
-            flags=flags,
-        )
+        loaded.maps[number] = _made(layout, name, flags)
         if layout.name.startswith("names: "):
             points = [point for program in loaded.compiled.programs for point in program.points]
             _fill_point_names(loaded.maps[number], layout, points)
+
+
+def _made(layout: MapLayout, name: str, flags: int) -> Map:
+    sizes = layout.key_size, max(8, layout.value_size), layout.max_entries
+    try:
+        return Map(MapType(layout.type), *sizes, name=name, flags=flags)
+    except bpf.BpfError as error:
+        if layout.key_size <= OLD_MAX_KEY_BYTES:
+            raise
+        what = f"this kernel takes no key of {layout.key_size} bytes, as {layout.name} has"
+        remedy = f"old kernels take {OLD_MAX_KEY_BYTES} bytes; BPFTRACE_MAX_STRLEN=64 shortens strings"
+        raise InsituError(f"{what}: {error.message}", remedy=remedy) from None
 
 
 def _fill_point_names(number: Map, layout: MapLayout, points: Iterable[AttachPoint]) -> None:

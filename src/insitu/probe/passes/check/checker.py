@@ -245,6 +245,11 @@ class Checker:
         builtin = self.rules.functions.get(call.name)
         return builtin.constant(self, call) if builtin is not None and builtin.constant is not None else None
 
+    def constant_size(self, node: ast.TypeOf) -> int | None:
+        """The value of a typed sizeof(), else None."""
+        found = node.subject.type
+        return None if found is None or isinstance(found, Unknown) or node.path else found.size
+
     def text(self, node: ast.Expression | ast.TypeName, what: str) -> str:
         """The text of a string literal (or a positional parameter).
 

@@ -7,11 +7,12 @@ from collections.abc import Callable
 from typing import Protocol
 
 from insitu.probe import ast
+from insitu.probe.bpftrace.literals import integer_value
 
 __all__ = ["Names", "constant", "fold", "number", "quotient"]
 
 _MASK = 2**64 - 1
-_NUMBER = r"[+-]?(?:0[xX][0-9a-fA-F]{1,16}|\d{1,20})"
+_NUMBER = re.compile(r"([+-]?)(\d\w*)", re.ASCII)
 
 
 class Names(Protocol):
@@ -25,6 +26,12 @@ class Names(Protocol):
 
     def constant_call(self, call: ast.Call) -> int | None:
         """The value of a call that the compiler itself evaluates."""
+
+    def constant_size(self, node: ast.TypeOf) -> int | None:
+        """The value of a sizeof() or offsetof()."""
+
+
+_UNARY: dict[str, Callable[[int], int]] = {"!": lambda value: int(not value), "-": lambda v: -v, "~": lambda v: ~v}
 
 
 def constant(node: ast.Expression, names: Names) -> int | None:
@@ -40,17 +47,29 @@ def constant(node: ast.Expression, names: Names) -> int | None:
         left, right = constant(node.left, names), constant(node.right, names)
         if left is not None and right is not None:
             return fold(node.operator, left, right)
-    if isinstance(node, ast.Unary) and node.operator == "!":
+    if isinstance(node, ast.Unary) and node.operator in _UNARY:
         value = constant(node.operand, names)
-        return None if value is None else int(not value)
+        return None if value is None else _UNARY[node.operator](value)
+    if isinstance(node, ast.Ternary):
+        condition = constant(node.condition, names)
+        return None if condition is None else constant(node.true if condition else node.false, names)
+    if isinstance(node, ast.TypeOf):
+        return names.constant_size(node)
     return names.constant_call(node) if isinstance(node, ast.Call) else None
 
 
 def number(text: str) -> int | None:
-    """The number in a positional parameter's text, or None; "" is 0, as a missing parameter is."""
+    """The number in a parameter's text, written as in a script; None for other text, 0 for a missing parameter's."""
     if not text:
         return 0
-    return int(text, 0 if "x" in text.lower() else 10) if re.fullmatch(_NUMBER, text) else None
+    match = _NUMBER.fullmatch(text)
+    try:
+        value = integer_value(match[2])[0] if match else None
+    except ValueError:
+        return None
+    if match and match[1] == "-" and value is not None:
+        return -value if value <= 2**63 else None
+    return value
 
 
 def fold(operator: str, left: int, right: int) -> int | None:

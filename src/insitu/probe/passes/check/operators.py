@@ -181,6 +181,8 @@ def _cast(checker: Checker, node: ast.Cast) -> Type:
         if not is_scalar(found):
             raise checker.error(f"{found} cannot be cast to {target}", node)
         return target
+    if isinstance(target, Record) and not target.tag:
+        raise checker.error(f"{found} cannot be cast to {target}: there is no floating point in BPF", node)
     if isinstance(target, Record) and is_scalar(found):
         # In bpftrace, (struct x)pointer means *(struct x *)pointer.
         return Pointer(target, space)

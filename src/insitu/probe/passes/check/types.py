@@ -47,9 +47,10 @@ def _string(checker: Checker, node: ast.StringLiteral) -> Type:
 
 def _positional(checker: Checker, node: ast.Positional) -> Type:
     text = checker.positional_text(node)
-    if isinstance(text, str) and number(text) is None:
+    value = number(text) if isinstance(text, str) else text
+    if value is None:
         return _string(checker, checker.parameter_literal(node))
-    return INT64
+    return UINT64 if value >= 2**63 else INT64
 
 
 def _identifier(checker: Checker, node: ast.Identifier) -> Type:

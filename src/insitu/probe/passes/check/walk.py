@@ -55,7 +55,7 @@ def check(
     for name, entry in checker.maps.items():
         check_declared(checker, name, entry)
         if entry.key is not None and entry.key.size > MAX_KEY_BYTES:
-            message = f"the key of {name} takes {entry.key.size} bytes, the kernel allows {MAX_KEY_BYTES}"
+            message = f"the key of {name} takes {entry.key.size} bytes, {MAX_KEY_BYTES} are allowed"
             raise ScriptError(message, source, entry.first, remedy="use fewer or smaller parts as the key")
     options.check_named(checker.option_names)
     return checker

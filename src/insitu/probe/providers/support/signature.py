@@ -28,7 +28,7 @@ def entry_arguments(function: Type) -> list[Argument]:
         register = MACHINE.argument(place)
         load: Load
         if register:
-            load = ContextField(register.offset, _REGISTER_BYTES)
+            load = _low_bytes(register.offset, parameter.type)
         else:
             load = UserStack(MACHINE.stack_offset + _REGISTER_BYTES * (place - len(MACHINE.arguments)))
         found.append(Argument(parameter.name or f"arg{index}", parameter.type, load))
@@ -41,4 +41,9 @@ def return_argument(function: Type) -> list[Argument]:
     returned = function.returns
     if returned.strip().kind in (Kind.VOID, Kind.FLOAT) or returned.size > _REGISTER_BYTES:
         return []
-    return [Argument("retval", returned, ContextField(MACHINE.registers[MACHINE.result].offset, _REGISTER_BYTES))]
+    return [Argument("retval", returned, _low_bytes(MACHINE.registers[MACHINE.result].offset, returned))]
+
+
+def _low_bytes(offset: int, type_: Type) -> ContextField:
+    """The bytes of a register that hold a value of this type: calling conventions leave those above undefined."""
+    return ContextField(offset, type_.size or _REGISTER_BYTES, type_.signed)
