@@ -197,7 +197,9 @@ class _Parser(DefinitionParser):
         if self.token.text != "{":
             raise self.unexpected("'{'")
         self.macro_names.add(name)
+        self.type_parameters = {each for each in parameters if each[0] not in "$@"}
         body = self.block_expression()
+        self.type_parameters = set()
         return ast.Macro(start.to(body.span), name, parameters, body)
 
     def _function(self) -> ast.Function:
@@ -344,6 +346,8 @@ class _Parser(DefinitionParser):
         return ast.Let(start.to(token.span), ast.Variable(token.span, token.text), declared, value)
 
     def _expression_statement(self) -> ast.Statement:
+        if self.token.text == "_" and self._peek().text == "=":
+            return self._discarded()
         target = self.expression()
         if self.token.text in _ASSIGNMENTS and self.token.kind == "operator":
             if not isinstance(target, ast.Variable | ast.MapAccess):
@@ -352,13 +356,22 @@ class _Parser(DefinitionParser):
             value = self.expression()
             self.end_of_statement()
             return ast.Assign(target.span.to(value.span), target, operator, value)
+        bare = self.token.text == "}"
         if isinstance(target, ast.BlockExpression) or (
             isinstance(target, ast.Call) and target.name in self.macro_names
         ):
             self._accept(";")
         else:
             self.end_of_statement()
-        return ast.ExpressionStatement(target.span, target)
+        return ast.ExpressionStatement(target.span, target, bare)
+
+    def _discarded(self) -> ast.Statement:
+        """``_ = value``: the value is not used."""
+        start = self._advance().span
+        self._expect("=")
+        value = self.expression()
+        self.end_of_statement()
+        return ast.ExpressionStatement(start.to(value.span), value)
 
     def _parenthesised(self) -> ast.Expression:
         return self.expression()

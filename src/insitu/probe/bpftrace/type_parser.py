@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insitu.probe import ast
-from insitu.probe.bpftrace.expression_parser import ExpressionParser
+from insitu.probe.bpftrace.attributes import AttributeParser
 from insitu.probe.source import Span
 
 __all__ = ["DEFINITIONS", "DefinitionParser"]
@@ -11,7 +11,7 @@ __all__ = ["DEFINITIONS", "DefinitionParser"]
 DEFINITIONS = ("struct", "union", "enum", "typedef")
 
 
-class DefinitionParser(ExpressionParser):
+class DefinitionParser(AttributeParser):
     """Reads definitions of types; their names are noted in ``type_names``."""
 
     def definition(self) -> ast.Structure:
@@ -22,6 +22,7 @@ class DefinitionParser(ExpressionParser):
             if self.token.text in ("struct", "union", "enum") and self._has_body():
                 body = self._structure()
                 name = self._name("the typedef's name")
+                self.attributes(body)
                 self._accept(";")
                 self.type_names.add(name)
                 body.name = body.name or name
@@ -41,21 +42,25 @@ class DefinitionParser(ExpressionParser):
 
     def _has_body(self) -> bool:
         following = self._peek()
+        if self.is_attribute(following):
+            return True
         return following.text == "{" or (following.kind == "name" and self._peek(2).text == "{")
 
     def _structure(self) -> ast.Structure:
         start = self.token.span
         with self.nested():
-            tag = self._advance().text
-            name = self._advance().text if self.token.kind == "name" else ""
-            structure = ast.Structure(start, tag, name)
+            structure = ast.Structure(start, self._advance().text, "")
+            self.attributes(structure)
+            if self.token.kind == "name":
+                structure.name = self._advance().text
             self._expect("{")
-            if tag == "enum":
+            if structure.tag == "enum":
                 self._enumerators(structure)
             else:
                 while self.token.text != "}":
                     self._fields(structure)
             structure.span = start.to(self._expect("}").span)
+            self.attributes(structure)
         return structure
 
     def _enumerators(self, structure: ast.Structure) -> None:
@@ -71,6 +76,8 @@ class DefinitionParser(ExpressionParser):
 
     def _fields(self, structure: ast.Structure) -> None:
         start = self.token.span
+        common = ast.StructureField(start, "", ast.TypeName(start, ""))
+        self.attributes(common)
         base: ast.TypeName | ast.Structure
         if self.token.text in ("struct", "union", "enum") and self._has_body():
             base = self._structure()
@@ -79,6 +86,7 @@ class DefinitionParser(ExpressionParser):
                 return
         else:
             base = self.type_name(pointers=False)
+            self.attributes(common)
         while True:
             pointers = 0
             while self._accept("*"):
@@ -95,7 +103,9 @@ class DefinitionParser(ExpressionParser):
                     declared = ast.TypeName(base.span, base.name, base.tag, pointers, array)
                 elif pointers or array:
                     raise self.error("define the inner structure separately, then declare a pointer to it", start)
-                structure.fields.append(ast.StructureField(start, name, declared, bits))
+                field = ast.StructureField(start, name, declared, bits, common.packed, common.aligned)
+                self.attributes(field)
+                structure.fields.append(field)
             if not self._accept(","):
                 break
         self._expect(";")

@@ -49,6 +49,10 @@ def _unary(checker: Checker, node: ast.Unary) -> Type:
     found = checker.known(node.operand)
     if isinstance(found, Unknown):
         return UNKNOWN
+    if node.operator == "comptime":
+        if checker.strict and checker.known_value(node.operand) is None:
+            raise checker.error("comptime needs what is known at compile time", node.operand)
+        return found
     if node.operator == "*":
         if isinstance(found, Pointer):
             target = checker.structures.target(found)
