@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from insitu.probe import ast
 from insitu.probe.builtins.glob import Glob, parse_glob
 from insitu.probe.builtins.registry import Builtin, function, operand
-from insitu.probe.builtins.strings import address_of
+from insitu.probe.builtins.strings import address_of, text_length
 from insitu.probe.codegen.integers import blend, inside, inverted, negative, not_zero
 from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Local
@@ -53,21 +53,9 @@ def _check_length(checker: Checker, call: ast.Call) -> Type:
 
 
 def _length(low: Lowering, call: ast.Call) -> str:
-    """Strings are zero after their end: the length is the number of bytes that are not zero."""
-    emit = low.emit
-    ones, low_bits, high_bits = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
     subject = operand(call)
-    total = "0"
     with low.temporaries():
-        pointer = low.local(subject)
-        for at in range(0, _capacity(subject), _WORD):
-            word = emit.load(emit.offset(pointer, at))
-            # The high bit of each byte that is not zero.
-            marked = emit.op("or", emit.op("add", emit.op("and", word, str(low_bits)), str(low_bits)), word)
-            marked = emit.op("lshr", emit.op("and", marked, str(high_bits - (1 << 64))), "7")
-            number = emit.op("lshr", emit.op("mul", marked, str(ones)), "56")
-            total = emit.op("add", total, number)
-    return total
+        return text_length(low, low.local(subject), _capacity(subject))
 
 
 # Searching

@@ -128,6 +128,8 @@ class Formatter(Struct):
             from insitu.kernel.cgroup_paths import cgroup_path
 
             return cgroup_path(value, kind.partition(":")[2])
+        if kind == "signal":
+            return _signal_name(value)
         if kind == "errno":
             return os.strerror(value) if 0 <= value < 4096 else str(value)
         return str(value)
@@ -242,6 +244,15 @@ def _unsigned(value: int, bits: int) -> int:
 def escaped(data: bytes) -> str:
     """Bytes as text, those that are not printable as \\xNN."""
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in data)
+
+
+def _signal_name(number: int) -> str:
+    """strsignal(3); "N/A" beyond the last real-time signal, as in bpftrace."""
+    import signal
+
+    if not 0 <= number < signal.NSIG:
+        return "N/A"
+    return (signal.strsignal(number) if number else None) or f"Unknown signal {number}"
 
 
 def _process_name(pid: int) -> str:
