@@ -145,6 +145,21 @@ def test_macros_are_expanded_with_variables_of_their_own() -> None:
         checked("macro f(a) { a } BEGIN { @x = f(1, 2); }")
 
 
+def test_kinds_of_probes_may_be_written_in_any_case() -> None:
+    (clause,) = checked("Interval:ms:5 { }").clauses
+    assert (clause.points[0].kind, clause.points[0].name) == ("interval", "interval:ms:5")
+
+
+def test_a_map_with_keys_has_the_type_of_a_key_in_typeof() -> None:
+    script = "let $k : typeof(@m) = comm; let $p : typeof(@pair); let $v : typeof(@plain) = 1;"
+    found = checked(f'BEGIN {{ @m["a"] = 1; @pair[1, "b"] = 2; @plain = 3; {script} }}').checker.variables
+    assert {name: str(kind) for name, kind in found.items()} == {
+        "$k": "string[16]",
+        "$p": "(int64, string[2])",
+        "$v": "int64",
+    }
+
+
 def test_settings_of_a_config_block_are_checked() -> None:
     assert checked("config = { max_map_keys = 10; } BEGIN { }").checker.options.max_map_keys == 10
     with pytest.raises(ScriptError, match="unknown setting"):

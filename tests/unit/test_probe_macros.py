@@ -5,7 +5,7 @@ import pytest
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.source import ScriptError
 
-from .probe_scripts import checked
+from .probe_scripts import checked, compiled
 
 
 def _held(text: str) -> object:
@@ -126,5 +126,6 @@ def test_the_branch_that_a_comptime_condition_excludes_needs_no_types() -> None:
     assert str(maps["@s"].value) == "uint64" and str(maps["@i"].value) == "int64"
     with pytest.raises(ScriptError, match="neither"):
         checked(script.replace("size(4)", "size((1, 2))"))
+    assert compiled("BEGIN { let $q; for $i : 0..100 { if comptime (0) { $q = comm; $q++; } } }").programs
     with pytest.raises(ScriptError, match="comptime needs what is known at compile time"):
         checked("BEGIN { if comptime (pid > 1) { @x = 1; } }")

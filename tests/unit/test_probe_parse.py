@@ -72,6 +72,8 @@ def test_numbers_may_be_written_in_every_form_of_the_language(text: str, value: 
         ("k:vfs_read/pid == 1/ {}", ("k", "vfs_read")),
         ('uprobe:/bin/sh:"a::b(int, char)" {}', ("uprobe", "/bin/sh", "a::b(int, char)")),
         ("interval:s:$1 {}", ("interval", "s", "7")),
+        ("start=BEGIN {}", ("BEGIN",)),
+        ("Uprobe:/bin/sh:main {}", ("Uprobe", "/bin/sh", "main")),
     ],
 )
 def test_attach_points_are_split_at_their_colons(text: str, parts: tuple[str, ...]) -> None:

@@ -25,7 +25,7 @@ _ASSIGNMENTS = {"=": "", "+=": "+", "-=": "-", "*=": "*", "/=": "/", "%=": "%"} 
     ">>=": ">>",
 }
 # A part of an attach point that may hold slashes: it follows the colon of a kind that takes a path.
-_PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur", "U"))
+_PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur"))
 _ATTACH_END = re.compile(r"[\s,{]")
 
 
@@ -116,6 +116,9 @@ class _Parser(DefinitionParser):
     def _probe(self) -> ast.Probe:
         start = self.token.span
         points: list[ast.AttachText] = []
+        if self.token.kind == "name" and self._peek().text == "=":  # a name, which bpftrace reserves for later
+            self._advance()
+            self._advance()
         while True:
             if self.token.kind not in ("name", "positional") and self.token.text != "*":
                 raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
@@ -163,7 +166,7 @@ class _Parser(DefinitionParser):
                 parts.append(part)
                 part = ""
                 position += 1
-            elif _ATTACH_END.match(c) or (c == "/" and not (parts and parts[0] in _PATH_KINDS and len(parts) == 1)):
+            elif _ATTACH_END.match(c) or (c == "/" and not (len(parts) == 1 and parts[0].lower() in _PATH_KINDS)):
                 break
             else:
                 part += c

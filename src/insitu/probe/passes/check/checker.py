@@ -212,8 +212,20 @@ class Checker:
         if name.of is None:
             name.type = self.structures.resolve(name, space)
         else:
-            name.type = self.structures.around(self.known(name.of), name, space)
+            name.type = self.structures.around(self._type_of(name.of), name, space)
         return name.type
+
+    def _type_of(self, node: ast.Expression) -> Type:
+        """What typeof() means: of a map that has keys, the type of a key."""
+        if not isinstance(node, ast.MapAccess) or node.key is not None:
+            return self.known(node)
+        entry = self.maps.get(node.name)
+        if entry is None or entry.key is None:
+            return self.assigned(node, UNKNOWN)
+        keys = entry.key.elements
+        if not keys:
+            return self.known(node)
+        return keys[0] if len(keys) == 1 else entry.key
 
     def argument(self, node: ast.Call, index: int) -> ast.Expression:
         """An argument that is an expression.
