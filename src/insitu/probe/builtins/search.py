@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["BUILTINS"]
+__all__ = ["BUILTINS", "bytes_of"]
 
 _WORD = 8
 _MAX_COMPARED = 1024
@@ -179,7 +179,7 @@ def _check_memcmp(checker: Checker, call: ast.Call) -> Type:
     return INT64
 
 
-def _bytes(low: Lowering, node: ast.Expression, count: int) -> str:
+def bytes_of(low: Lowering, node: ast.Expression, count: int) -> str:
     """The first ``count`` bytes of what a node is or points to, in a temporary, padded with zeros."""
     size = -(-count // _WORD) * _WORD
     pointer = low.temporary(size)
@@ -199,7 +199,7 @@ def _memcmp(low: Lowering, call: ast.Call) -> str:
     count = low.constant(operand(call, 2))
     result = "0"
     with low.temporaries():
-        sides = [_bytes(low, operand(call, index), count) for index in (0, 1)]
+        sides = [bytes_of(low, operand(call, index), count) for index in (0, 1)]
         for at in range((count - 1) // _WORD * _WORD, -1, -_WORD):
             words = [emit.load(emit.offset(side, at)) for side in sides]
             if count - at < _WORD:
