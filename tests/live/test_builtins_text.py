@@ -120,6 +120,15 @@ def test_signals_have_the_names_that_the_c_library_gives_them() -> None:
     assert values_at_begin("signal_name(0)", "signal_name(65)") == ["Unknown signal 0", "N/A"]
 
 
+def test_names_of_numbers_compare_with_literals() -> None:
+    assert values_at_begin(
+        '(int64)(strerror(13) == "Permission denied")',
+        '{ $e = strerror(2); (int64)($e != "Permission denied") }',
+        '(int64)("Killed" == signal_name(9))',
+        '(int64)(syscall_name(1000000) == "getppid")',
+    ) == [1, 1, 1, 0]
+
+
 def test_strings_are_joined_as_far_as_there_is_room() -> None:
     name = Path("/proc/self/comm").read_text().strip()
     long = "0123456789" * 5

@@ -77,6 +77,7 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ("$a = comm ?: 5;", "type mismatch: the other branch is string[16], this is int64"),
         ("_ = count();", "count() has to be assigned to a map"),
         ("_ = $b;", "unknown variable $b"),
+        ('if (strerror(1) == "Permission deneid") { }', "no errno has the name 'Permission deneid'; did you mean"),
         ('$a = str_concat("a", 5);', "str_concat() takes strings, not int64"),
         ("$a = config.max_strln;", "this tuple has no element 'max_strln'; did you mean 'max_strlen'?"),
         ("$a = (1, 2); $b = $a.5;", "this tuple has 2 elements"),

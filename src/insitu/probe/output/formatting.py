@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 import time
@@ -14,6 +13,7 @@ from msgspec import Struct, field
 
 from insitu.kernel import procfs
 from insitu.probe.layout import RecordLayout
+from insitu.probe.output.number_names import KINDS, number_name
 from insitu.probe.output.printf_formats import Conversion, parse_format
 from insitu.probe.runtime.decode import Pieces, decoder, piece_count
 from insitu.probe.runtime.drain import FIELDS
@@ -120,18 +120,12 @@ class Formatter(Struct):
             return self.points.get(value, ("", ""))[0]
         if kind == "comm":
             return _process_name(value)
-        if kind == "syscall":
-            from insitu.kernel.syscall_names import syscall_name
-
-            return syscall_name(value)
+        if kind in KINDS:
+            return number_name(kind, value)
         if kind.startswith("cgroup_path:"):
             from insitu.kernel.cgroup_paths import cgroup_path
 
             return cgroup_path(value, kind.partition(":")[2])
-        if kind == "signal":
-            return _signal_name(value)
-        if kind == "errno":
-            return os.strerror(value) if 0 <= value < 4096 else str(value)
         return str(value)
 
     @staticmethod
@@ -244,15 +238,6 @@ def _unsigned(value: int, bits: int) -> int:
 def escaped(data: bytes) -> str:
     """Bytes as text, those that are not printable as \\xNN."""
     return "".join(chr(byte) if 32 <= byte < 127 else f"\\x{byte:02x}" for byte in data)
-
-
-def _signal_name(number: int) -> str:
-    """strsignal(3); "N/A" beyond the last real-time signal, as in bpftrace."""
-    import signal
-
-    if not 0 <= number < signal.NSIG:
-        return "N/A"
-    return (signal.strsignal(number) if number else None) or f"Unknown signal {number}"
 
 
 def _process_name(pid: int) -> str:
