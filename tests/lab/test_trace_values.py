@@ -134,3 +134,35 @@ def test_probes_of_one_location_fire_in_the_scripts_order(guest: Guest, tmp_path
     lines = done.stdout.decode().splitlines()
     for kind in kinds:
         assert [line for line in lines if line.startswith(f"{kind} ")] == [f"{kind} {number}" for number in range(3)]
+
+
+_WRITTEN = r'''
+import ctypes, os
+from pathlib import Path
+import insitu
+
+libc = ctypes.CDLL(None)
+text, number = ctypes.create_string_buffer(b"before", 16), ctypes.c_long(1)
+address = next(line.split()[0] for line in Path("/proc/kallsyms").open() if line.split()[2] == "__x64_sys_getppid")
+script = f"""
+kprobe:0x{address} /pid == {os.getpid()}/ {{
+    $n = (uint64)77;
+    print((probe, write_user({ctypes.addressof(text)}, "after", 6), write_user({ctypes.addressof(number)}, &$n, 8)));
+    print((write_user(0, "x", 1) < 0, is_err(curtask), is_err(-14)));
+    print(container_of(&curtask->comm, struct task_struct, comm)->tgid == pid);
+    print(str_concat(leader_comm, str_concat("/", comm)) == str_concat(comm, str_concat("/", leader_comm)));
+    exit();
+}}
+"""
+with insitu.trace(script, unsafe=True) as trace:
+    os.getppid()
+    print(list(trace.events()) == [(f"kprobe:0x{address}", 0, 0), (True, False, True), True, True])
+print(text.value, number.value)
+'''
+
+
+def test_memory_of_a_process_is_written_from_a_probe_at_an_address(guest: Guest, tmp_path: Path) -> None:
+    (tmp_path / "written.py").write_text(_WRITTEN)
+    environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"}
+    done = guest.run([sys.executable, str(tmp_path / "written.py")], env=environment)
+    assert done.stdout.decode().splitlines() == ["True", "b'after' 77"], done.stderr.decode()

@@ -34,7 +34,44 @@ def test_the_current_process_is_the_one_that_runs_begin() -> None:
     user = pwd.getpwuid(os.getuid()).pw_name
     me, parent = os.getpid(), os.getppid()
     assert found[:7] == [me, threading.get_native_id(), os.getuid(), os.getgid(), name, user, me]
-    assert found[7:] == [threading.get_native_id(), parent, Path(f"/proc/{me}/comm").read_text().strip(), 0]
+    assert found[7:] == [threading.get_native_id(), parent, Path(f"/proc/{parent}/comm").read_text().strip(), 0]
+
+
+def test_a_threads_leader_is_the_process() -> None:
+    found: list[object] = []
+
+    def look() -> None:
+        Path(f"/proc/self/task/{threading.get_native_id()}/comm").write_text("worker")
+        found.extend(
+            values_at_begin("comm", "leader_comm", "leader_comm(curtask)", "leader_tid", "tid != leader_tid")
+        )
+
+    thread = threading.Thread(target=look)
+    thread.start()
+    thread.join()
+    name = Path("/proc/self/comm").read_text().strip()
+    assert found == ["worker", name, name, os.getpid(), True]
+
+
+def test_a_member_leads_to_the_struct_that_contains_it() -> None:
+    assert values_at_begin(
+        "container_of(&curtask->comm, struct task_struct, comm)->tgid",
+        "container_of(&curtask->thread_info.flags, typeof(struct task_struct), thread_info.flags) == curtask",
+        "container_of(curtask->sibling.next, struct task_struct, sibling) != 0",
+    ) == [os.getpid(), True, True]
+
+
+def test_addresses_that_stand_for_errors_are_known() -> None:
+    # include/linux/err.h: MAX_ERRNO is 4095.
+    asked = ("-1", "-4095", "-4096", "0", "curtask", "(int8 *)-12")
+    assert values_at_begin(*(f"is_err({each})" for each in asked)) == [True, True, False, False, False, True]
+
+
+def test_the_compiler_tells_its_settings_and_types() -> None:
+    found = values_at_begin("config.max_map_keys", "config.stack_mode", "typeinfo(curtask)", "config")
+    assert found[:2] == [4096, "bpftrace"]
+    assert found[2] == {"btf_id": 0, "base_ty": "pointer", "full_ty": "struct task_struct *"}
+    assert found[3]["max_map_keys"] == 4096 and found[3]["print_maps_on_exit"] is True
 
 
 def test_the_initial_namespace_knows_the_process_by_the_last_of_its_numbers_upwards() -> None:

@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import signal
 import socket
 import subprocess
 from pathlib import Path
@@ -123,6 +124,37 @@ def test_errors_and_system_calls_have_their_names() -> None:
     asked = sorted(names)[:: max(1, len(names) // 40)]
     assert values_at_begin(*(f"syscall_name({n})" for n in asked)) == [names[n] for n in asked]
     assert values_at_begin(*(f"__NR_{names[n]}" for n in asked)) == asked
+
+
+def test_signals_have_the_names_that_the_c_library_gives_them() -> None:
+    numbers = [1, 2, 9, 11, 15, 31, 34, 64]
+    assert values_at_begin(*(f"signal_name({n})" for n in numbers)) == [signal.strsignal(n) for n in numbers]
+    assert values_at_begin("signal_name(0)", "signal_name(65)") == ["Unknown signal 0", "N/A"]
+
+
+def test_names_of_numbers_compare_with_literals() -> None:
+    assert values_at_begin(
+        '(int64)(strerror(13) == "Permission denied")',
+        '{ $e = strerror(2); (int64)($e != "Permission denied") }',
+        '(int64)("Killed" == signal_name(9))',
+        '(int64)(syscall_name(1000000) == "getppid")',
+    ) == [1, 1, 1, 0]
+
+
+def test_strings_are_joined_as_far_as_there_is_room() -> None:
+    name = Path("/proc/self/comm").read_text().strip()
+    long = "0123456789" * 5
+    cases = {
+        'str_concat("hello", " world")': "hello world",
+        'str_concat("", "") == ""': True,
+        "str_concat(comm, comm)": name + name,
+        f'str_concat("{long}", "{long}")': (long + long)[:63],
+        'strlen(str_concat("<", str_concat(comm, ">")))': len(name) + 2,
+        '{ $s = "a"; $s = str_concat($s, "b"); $s = str_concat("(", $s); $s }': "(ab",
+    }
+    script = "config = { max_strlen = 64 } BEGIN { " + " ".join(f"print({each});" for each in cases)
+    script += ' $i = 0; $s = ""; while ($i < 9) { $s = str_concat($s, "ab"); $i++; } print($s); exit(); }'
+    assert list(insitu.trace(script).events()) == [*cases.values(), "ab" * 9]
 
 
 # What speaks and acts

@@ -575,6 +575,11 @@ def test_a_pattern_that_matches_nothing_is_reported(pattern: str, line: str) -> 
     assert _trace("-l", pattern, status=1) == f"insitu: {line}\n"
 
 
+def test_a_list_of_patterns_is_listed_one_after_the_other() -> None:
+    assert _trace("-l", "end, interval:*s, begin").split() == ["end", *_trace("-l", "interval:*s").split(), "begin"]
+    assert _trace("-l", "begin,software:nope") == "begin\n"
+
+
 def test_a_process_that_does_not_exist_is_reported_as_profile_does() -> None:
     line = "insitu: process 4194303 does not exist (ps -e lists processes)\n"  # the highest that PID_MAX_LIMIT allows
     assert _trace("-p", "4194303", "-e", "BEGIN { exit(); }", status=1) == line

@@ -11,7 +11,7 @@ import pytest
 
 import insitu
 
-from .tracing import run_trace
+from .tracing import run_trace, values_at_begin
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -227,6 +227,32 @@ def answers(program: Path) -> list[str]:
 @pytest.mark.parametrize("number", range(len(_CASES)), ids=[body for body, _ in _CASES])
 def test_copies_addresses_and_casts_are_what_c_says(answers: list[str], number: int) -> None:
     assert answers[number] == _CASES[number][1]
+
+
+def test_choices_and_blocks_have_values() -> None:
+    one = "$n == 1"  # which the compiler does not know
+    assert values_at_begin(
+        f'{{ $n = nsecs > 0; if ({one}) {{ "yes" }} else {{ "no" }} }}',
+        f"{{ $n = nsecs > 0; if {one} {{ $a = 2; $a * 3 }} else if (pid) {{ 5 }} else {{ 6 }} }}",
+        "if (pid == 0) { (1, comm) } else { let $t = (2, comm); $t }",
+        "pid ?: 7",
+        "(pid - pid) ?: (pid == 0) ?: 9",
+        "str(0) ?: comm",
+        'comm ?: "nameless"',
+        "curtask ?: curtask == 0",
+        "{ let $b = 1; { $b + 1 } }",
+    ) == ["yes", 6, (2, _own_name()), os.getpid(), 9, _own_name(), _own_name(), *values_at_begin("curtask"), 2]
+
+
+def _own_name() -> str:
+    return Path("/proc/self/comm").read_text().strip()
+
+
+def test_what_is_evaluated_for_its_effect_only_may_have_any_type() -> None:
+    script = """BEGIN { _ = @x++; _ = "text"; _ = (1, "a"); pid ? "a" : "b"; pid ?: 3; { print(1); "text" }
+        if (pid) { "a" } else { print(2) } pid == 0 ? print(3) : print(4); _ = delete(@y, 1); @y[1] = 2;
+        $v = if (pid) { print(5); 6 } else { exit(); 7 }; print($v); print(@x + 0); exit(); }"""
+    assert list(insitu.trace(script).events()) == [1, 4, 5, 6, 1]
 
 
 def test_loops_over_maps_share_large_variables() -> None:

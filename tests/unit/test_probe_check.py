@@ -72,6 +72,14 @@ def test_keys_of_different_length_meet_in_the_longest() -> None:
         ("$a = arg0;", "arg0 is not available in a begin probe"),
         ("$a = (struct nope *)0;", "unknown type struct 'nope'"),
         ("$a = 1; $b = $a->x;", "int64 has no field 'x'"),
+        ("$a = if (pid) { print(1) } else { 2 };", "this has no value to assign"),
+        ("$a = { 1; };", "this has no value to assign"),
+        ("$a = comm ?: 5;", "type mismatch: the other branch is string[16], this is int64"),
+        ("_ = count();", "count() has to be assigned to a map"),
+        ("_ = $b;", "unknown variable $b"),
+        ('if (strerror(1) == "Permission deneid") { }', "no errno has the name 'Permission deneid'; did you mean"),
+        ('$a = str_concat("a", 5);', "str_concat() takes strings, not int64"),
+        ("$a = config.max_strln;", "this tuple has no element 'max_strln'; did you mean 'max_strlen'?"),
         ("$a = (1, 2); $b = $a.5;", "this tuple has 2 elements"),
         ('system("ls");', "system() changes the system"),
         ('emit("x", 5);', "emit() takes named values"),
@@ -136,6 +144,21 @@ def test_macros_are_expanded_with_variables_of_their_own() -> None:
         checked("macro f(a) { f(a) } BEGIN { @x = f(1); }")
     with pytest.raises(ScriptError, match="takes 1 argument, not 2"):
         checked("macro f(a) { a } BEGIN { @x = f(1, 2); }")
+
+
+def test_kinds_of_probes_may_be_written_in_any_case() -> None:
+    (clause,) = checked("Interval:ms:5 { }").clauses
+    assert (clause.points[0].kind, clause.points[0].name) == ("interval", "interval:ms:5")
+
+
+def test_a_map_with_keys_has_the_type_of_a_key_in_typeof() -> None:
+    script = "let $k : typeof(@m) = comm; let $p : typeof(@pair); let $v : typeof(@plain) = 1;"
+    found = checked(f'BEGIN {{ @m["a"] = 1; @pair[1, "b"] = 2; @plain = 3; {script} }}').checker.variables
+    assert {name: str(kind) for name, kind in found.items()} == {
+        "$k": "string[16]",
+        "$p": "(int64, string[2])",
+        "$v": "int64",
+    }
 
 
 def test_settings_of_a_config_block_are_checked() -> None:

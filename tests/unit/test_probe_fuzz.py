@@ -12,7 +12,8 @@ _WORDS = r"""
 BEGIN END interval:s:1 { } ( ) [ ] ; , . -> : ? = == != < > << >> + - * / % & | ^ ! ~ ++ -- += && || .. $x $y @ @a
 @b[1] 1 0 -1 0xff 1e3 18446744073709551615 "s" "%d" comm pid nsecs args kstack struct S int64 (uint8) if else
 while for unroll let break return macro f config printf print count() hist( lhist( str( buf( delete( exit() sizeof(
-offsetof( #define #if /* // ' " \\ $1 $# 5ms
+offsetof( #define #if /* // ' " \\ $1 $# 5ms _ = ?: comptime typeof( typeinfo( config container_of( str_concat( f(
+__attribute__((packed)) uint64 * is_str(
 """
 _OPERATORS = ["+", "-", "*", "/", "%", "&", "|", "^", "<<", ">>", "==", "!=", "<", ">=", "&&", "||"]
 _SETTINGS = settings(max_examples=250, deadline=None, suppress_health_check=[HealthCheck.too_slow])
@@ -38,6 +39,7 @@ def test_any_text_ends_in_an_error_or_a_program(text: str) -> None:
 @_SETTINGS
 def test_any_row_of_tokens_ends_in_an_error_or_a_program(text: str) -> None:
     _survives("BEGIN { " + text)
+    _survives("macro f(a) { a } macro f($a, t) { (t)$a } BEGIN { $x = 1; " + text)
 
 
 _ATOMS = st.sampled_from(["1", "-7", "pid", "comm", '"ab"', "nsecs", "@m[1]", "$v", "(1, 2)", "$1", "0", "str(5)"])
@@ -48,6 +50,10 @@ _EXPRESSIONS = st.recursive(
         st.tuples(inner, inner, inner).map(lambda parts: f"({parts[0]} ? {parts[1]} : {parts[2]})"),
         st.tuples(st.sampled_from(["-", "!", "~", "(uint8)", "(int16)"]), inner).map("".join),
         st.tuples(inner, inner).map(lambda parts: f"({parts[0]}, {parts[1]}).0"),
+        st.tuples(inner, inner).map(lambda parts: f"({parts[0]} ?: {parts[1]})"),
+        st.tuples(inner, inner, inner).map(lambda p: f"if ({p[0]}) {{ @m[1] = 3; {p[1]} }} else {{ {p[2]} }}"),
+        st.tuples(inner, inner).map(lambda parts: f"str_concat({parts[0]}, {parts[1]})"),
+        inner.map(lambda part: f"typeinfo({part}).full_ty"),
     ),
     max_leaves=12,
 )

@@ -72,6 +72,8 @@ def test_numbers_may_be_written_in_every_form_of_the_language(text: str, value: 
         ("k:vfs_read/pid == 1/ {}", ("k", "vfs_read")),
         ('uprobe:/bin/sh:"a::b(int, char)" {}', ("uprobe", "/bin/sh", "a::b(int, char)")),
         ("interval:s:$1 {}", ("interval", "s", "7")),
+        ("start=BEGIN {}", ("BEGIN",)),
+        ("Uprobe:/bin/sh:main {}", ("Uprobe", "/bin/sh", "main")),
     ],
 )
 def test_attach_points_are_split_at_their_colons(text: str, parts: tuple[str, ...]) -> None:
@@ -117,6 +119,9 @@ def test_a_struct_keeps_bit_fields_arrays_and_inner_structs() -> None:
         ("interval:s:$1 { }", 1, 12, "positional parameter $1 is not given"),
         ("BEGIN /* open", 1, 7, "unterminated comment"),
         ("#if X\nBEGIN {}", 1, 1, "#if without #endif"),
+        ("BEGIN { $x = if (1) { 2 }; }", 1, 26, "'else': an if used as a value needs both branches"),
+        ("BEGIN { _ += 1; }", 1, 9, "only $variables and @maps"),
+        ("BEGIN { $x = 1 ?: ; }", 1, 19, "expected an expression"),
     ],
 )
 def test_an_error_shows_its_place_and_what_was_expected(text: str, line: int, column: int, message: str) -> None:
@@ -134,7 +139,7 @@ def test_the_caret_stands_under_the_culprit_after_tabs_too() -> None:
     assert excerpt[2] == "\t\t     ^"
 
 
-@pytest.mark.parametrize("opening", ["(", "{ if (1) ", "-", "!", "@x["])
+@pytest.mark.parametrize("opening", ["(", "{ if (1) ", "-", "!", "@x[", "comptime ", "1 ?: ", "if 1 {"])
 def test_nesting_without_end_is_an_error_not_a_crash(opening: str) -> None:
     with pytest.raises(ScriptError):
         _program("BEGIN { $x = " + opening * 100_000)

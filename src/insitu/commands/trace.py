@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from insitu.probe.passes import STAGES
 
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
-    parser.add_argument("-l", "--list", action="store_true", help="list probes that match a pattern")
+    parser.add_argument("-l", "--list", action="store_true", help="list probes that match a pattern (or a list: A,B)")
     parser.add_argument("--programs", action="store_true", help="list the built-in tools (as -l programs does)")
     parser.add_argument("-c", "--command", metavar="CMD", help="run CMD, split as a shell does, and end with it")
     recording_target_options(parser, "restrict probes to", whole_system=False)
@@ -50,7 +50,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         dest="warns",
         help="warn of failed BPF helpers, missing keys and division by zero",
     )
-    parser.add_argument("--unsafe", action="store_true", help="allow system(), signal(), override() and debugf()")
+    parser.add_argument(
+        "--unsafe", action="store_true", help="allow system(), signal(), override(), debugf(), write_user()"
+    )
     parser.add_argument("--probe-filter", metavar="REGEX", help="attach only probes whose names match, begin and end")
     parser.add_argument(
         "--traceable-functions",

@@ -132,7 +132,7 @@ class Call(Expression):
 
 
 class Unary(Expression):
-    operator: str  # - ! ~ * &
+    operator: str  # - ! ~ * &, or comptime: the operand has to be constant
     operand: Expression
 
 
@@ -151,8 +151,10 @@ class Binary(Expression):
 
 
 class Ternary(Expression):
+    """``condition ? true : false``, or an if/else with values; ``condition ?: false`` has no ``true``."""
+
     condition: Expression
-    true: Expression
+    true: Expression | None
     false: Expression
 
 
@@ -187,7 +189,7 @@ class TupleLiteral(Expression):
 
 
 class BlockExpression(Expression):
-    """``{ statements; expression }``: what a macro's body becomes."""
+    """``{ statements; expression }``, also a macro's body."""
 
     statements: list[Statement]
     value: Expression | None
@@ -216,7 +218,10 @@ class Statement(Node):
 
 
 class ExpressionStatement(Statement):
+    """``bare``: without a semicolon, at the end of a block, which has its value where it is an expression."""
+
     expression: Expression
+    bare: bool = False
 
 
 class Assign(Statement):
@@ -292,20 +297,26 @@ class Probe(Node):
 
 
 class StructureField(Node):
+    """``packed`` and ``aligned`` (bytes, 0 for none) are its attributes."""
+
     name: str  # "" for an anonymous member
     declared: TypeName | Structure
     bits: int = 0
     is_bit_field: bool = False  # also one of no bits, which ends its word
+    packed: bool = False
+    aligned: int = 0
 
 
 class Structure(Node):
-    """A struct, union, enum or typedef defined in the script. Enumerators are in ``values``."""
+    """A struct, union, enum or typedef defined in the script. Enumerators are in ``values``; attributes as above."""
 
     tag: str
     name: str
     fields: list[StructureField] = field(default_factory=list)
     values: list[tuple[str, int]] = field(default_factory=list)
     alias: TypeName | None = None  # of a typedef
+    packed: bool = False
+    aligned: int = 0
 
 
 class Macro(Node):

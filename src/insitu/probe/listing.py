@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import re
 
 from insitu import messages
 from insitu.errors import InsituError
@@ -14,7 +15,13 @@ __all__ = ["list_probes"]
 
 
 def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
-    """Print what matches, one a line; with ``verbose`` each one's arguments below it. Exit status 1 for nothing."""
+    """Print what matches, one a line; with ``verbose`` each one's arguments below it. Exit status 1 for nothing.
+
+    The pattern may be a list of patterns, separated by commas.
+    """
+    patterns = _patterns(pattern)
+    if len(patterns) > 1:
+        return min([list_probes(each, verbose=verbose, pid=pid) for each in patterns])
     context = Context(pid=pid)
     found = 0
     try:
@@ -38,6 +45,12 @@ def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
     finally:
         context.close()
     return 0 if found else _nothing(f"no probe matches {pattern}")
+
+
+def _patterns(text: str) -> list[str]:
+    """The patterns of a list; commas in quotes, as in names of C++, do not separate."""
+    pieces = re.findall(r'(?:"[^"]*"?|[^",])+', text)
+    return [piece.strip() for piece in pieces if piece.strip()]
 
 
 def _nothing(text: str) -> int:

@@ -85,6 +85,15 @@ class Options(Struct):
                 options.parameters.append(word)
         return options
 
+    def settings(self) -> dict[str, bool | int | bytes]:
+        """The settings that have an effect, by name."""
+        numbers = {name: int(getattr(self, name)) for name in _NUMBERS}
+        texts = {name: str(getattr(self, name)).encode() for name in (*_CHOICES, *_TEXTS)}
+        switches = {name: bool(getattr(self, name)) for name in _SWITCHES}
+        texts["missing_probes"] = texts["missing_probes"] or b"error"
+        found: dict[str, bool | int | bytes] = {**numbers, **texts, **switches}
+        return {name: found[name] for name in sorted(found)}
+
     def check_named(self, known: Iterable[str]) -> None:
         """:raises InsituError: when an option was given that the script does not ask for."""
         for name in self.named:

@@ -29,6 +29,7 @@ from insitu.probe.types import (
     String,
     Type,
     alignment,
+    memory_size,
 )
 
 if TYPE_CHECKING:
@@ -181,8 +182,9 @@ class Structures:
         if key not in self._records:
             layout: dict[str, Field] = {}
             with self._only_once(definition):
-                size = self._lay_out(definition, layout, space)
-            self._records[key] = Record(definition.name, definition.tag, size, Members(lambda: layout))
+                size, widest = self._lay_out(definition, layout, space)
+            members = Members(lambda: layout)
+            self._records[key] = Record(definition.name, definition.tag, size, members, widest)
         return self._records[key]
 
     @contextmanager
@@ -196,9 +198,9 @@ class Structures:
         finally:
             self._open.pop()
 
-    def _lay_out(self, definition: ast.Structure, layout: dict[str, Field], space: Space) -> int:
-        """Give every field its offset as C does on LP64: the record's size."""
-        end_bits, widest = 0, 1
+    def _lay_out(self, definition: ast.Structure, layout: dict[str, Field], space: Space) -> tuple[int, int]:
+        """Give every field its offset as C does on LP64: the record's size and alignment."""
+        end_bits, widest = 0, max(1, definition.aligned)
         for item in definition.fields:
             if isinstance(item.declared, ast.Structure):
                 kind: Type = self._from_definition(item.declared, space)
@@ -208,7 +210,8 @@ class Structures:
                     kind = Array(kind, count)
             else:
                 kind = self.resolve(item.declared, space)
-            align = alignment(kind)
+            packed = definition.packed or item.packed
+            align = max(1 if packed else alignment(kind), item.aligned)
             start = 0 if definition.tag == "union" else end_bits
             if item.name or not item.is_bit_field or _UNNAMED_BITS_ALIGN:
                 widest = max(widest, align)
@@ -216,8 +219,13 @@ class Structures:
                 unit = kind.size * 8
                 if item.bits > unit:
                     raise ScriptError(f"{kind} has {unit} bits, not {item.bits}", self._source, item.span)
-                if not item.bits or start // unit != (start + item.bits - 1) // unit:
-                    start = -(-start // unit) * unit
+                across = start // unit != (start + item.bits - 1) // unit
+                if not item.bits or item.aligned or (across and not packed):
+                    step = 8 * item.aligned or unit
+                    start = -(-start // step) * step
+                if start % 8 + item.bits > unit:
+                    message = f"this packed bit field is spread over more than the {kind.size} bytes of its type"
+                    raise ScriptError(message, self._source, item.span)
                 if item.name:
                     layout[item.name] = Field(item.name, kind, start // 8, item.bits, start % 8)
                 end = start + item.bits
@@ -230,7 +238,7 @@ class Structures:
                         layout[inner.name] = replace(inner, offset=inner.offset + start // 8)
                 end = start + 8 * kind.size
             end_bits = max(end_bits, end)
-        return -(-end_bits // (8 * widest)) * widest
+        return -(-end_bits // (8 * widest)) * widest, widest
 
     def _pointed(self, name: ast.TypeName, space: Space) -> Type:
         """What a field points to; a record not known anywhere is as good as void."""
@@ -294,6 +302,17 @@ class Structures:
         """A field of a record, its type resolved."""
         found = record.fields().get(name)
         return replace(found, type=found.type.resolve()) if found else None
+
+    def size_or_offset(self, kind: Type, path: tuple[str, ...]) -> int:
+        """The bytes of a type, or those in front of a member of it, which has to exist."""
+        if not path:
+            return memory_size(kind)
+        offset = 0
+        for name in path:
+            found = self.field(kind, name) if isinstance(kind, Record) else None
+            assert found is not None
+            offset, kind = offset + found.offset, found.type
+        return offset
 
     def kernel_field(self, path: str) -> tuple[int, int]:
         """Offset and size in bytes of a field of a kernel structure: ``dentry.d_name.name`` is in ``struct dentry``.
@@ -369,11 +388,16 @@ def _floating(name: str, size: int) -> Record:
 
 
 def _enumeration(definition: ast.Structure) -> Integer:
-    """C's int or, for values that it does not hold, a wider type."""
+    """C's int or, for values that it does not hold, a wider type; if packed, the narrowest."""
     values = [value for _, value in definition.values]
     fits = all(-(2**31) <= value < 2**31 for value in values)
-    signed = fits or any(value < 0 for value in values)
-    return Integer(4 if fits else 8, signed, definition.name or "(anonymous)", tuple(definition.values))
+    negative = any(value < 0 for value in values)
+    size = 4 if fits else 8
+    if definition.packed:
+        bits = max((value if value >= 0 else ~value).bit_length() for value in values or [0]) + negative
+        size = next(each for each in (1, 2, 4, 8) if bits <= 8 * each)
+    signed = negative if definition.packed else fits or negative
+    return Integer(size, signed, definition.name or "(anonymous)", tuple(definition.values))
 
 
 def _is_char(described: btf.Type) -> bool:

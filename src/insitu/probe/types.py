@@ -173,12 +173,16 @@ class Members:
 
 
 class Record(Type, frozen=True):
-    """A struct or union. Its fields are looked up when asked for: kernel types refer to each other in circles."""
+    """A struct or union. Its fields are looked up when asked for: kernel types refer to each other in circles.
+
+    ``alignment`` is that of its definition in the script; 0 where its fields say it.
+    """
 
     name: str
     tag: str
     bytes: int
     members: Members
+    alignment: int = 0
 
     def fields(self) -> dict[str, Field]:
         """The members by name."""
@@ -383,7 +387,7 @@ def alignment(type_: Type) -> int:
     if isinstance(type_, Record) and not type_.tag:  # a floating-point number
         return type_.size
     if isinstance(type_, Record):
-        return max((alignment(field.type) for field in type_.fields().values()), default=1)
+        return type_.alignment or max((alignment(field.type) for field in type_.fields().values()), default=1)
     if isinstance(type_, String):
         return 1
     return max(1, min(type_.size, 8))

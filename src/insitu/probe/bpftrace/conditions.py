@@ -119,7 +119,10 @@ def _value(node: ast.Expression) -> Number:
             return int(not value), False
         return _wrapped(-value if node.operator == "-" else ~value, unsigned)
     if isinstance(node, ast.Ternary):
-        return _value(node.true if _value(node.condition)[0] else node.false)
+        condition = _value(node.condition)
+        if not condition[0]:
+            return _value(node.false)
+        return condition if node.true is None else _value(node.true)
     if isinstance(node, ast.Binary):
         return _binary(node)
     if isinstance(node, ast.Call):

@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+from typing import TypeVar
+
 from insitu.probe import ast
+from insitu.probe.bpftrace.block_parser import BlockParser
 from insitu.probe.bpftrace.lexer import Token, unescape
 from insitu.probe.bpftrace.literals import C_WORDS, INTEGER_TYPES, canonical, integer_value
-from insitu.probe.bpftrace.token_stream import MAX_DEPTH, TokenStream
+from insitu.probe.bpftrace.token_stream import MAX_DEPTH
 from insitu.probe.source import ScriptError, Source, Span
 
 __all__ = ["ExpressionParser"]
+
+_Element = TypeVar("_Element")
 
 _PRECEDENCE = {
     "||": 1,
@@ -33,15 +39,15 @@ _PRECEDENCE = {
 _QUALIFIERS = ("const", "volatile", "restrict", "__restrict")
 
 
-class ExpressionParser(TokenStream):
+class ExpressionParser(BlockParser):
     """Everything that parses an expression."""
 
     def __init__(self, source: Source, text: str, defines: dict[str, str], parameters: list[str]) -> None:
         super().__init__(source, text)
         self.parameters = parameters
-        self.in_predicate = False
         self.type_names: set[str] = set()
         self.macro_names: set[str] = set()
+        self.type_parameters: set[str] = set()  # those of the current macro that may be types
         self.extra_structures: list[ast.Structure] = []
         self.enumerators: dict[str, int] = {}
         self._defines = defines
@@ -60,9 +66,10 @@ class ExpressionParser(TokenStream):
             if self.token.text != "?":
                 return condition
             self._advance()
-            in_predicate, self.in_predicate = self.in_predicate, False
-            true = self.expression()
-            self.in_predicate = in_predicate
+            true = None
+            if self.token.text != ":":
+                with self.outside_predicate():
+                    true = self.expression()
             self._expect(":")
             false = self.expression()
             return ast.Ternary(condition.span.to(false.span), condition, true, false)
@@ -111,6 +118,11 @@ class ExpressionParser(TokenStream):
                 with self.nested():
                     operand = self._unary()
                 return ast.Cast(token.span.to(operand.span), target_type, operand)
+        if token.text == "comptime" and token.kind == "name":
+            self._advance()
+            with self.nested():
+                operand = self._unary()
+            return ast.Unary(token.span.to(operand.span), "comptime", operand)
         return self._postfix(self._primary())
 
     def _step(self, token: Token, target: ast.Expression, *, postfix: bool) -> ast.Step:
@@ -125,6 +137,8 @@ class ExpressionParser(TokenStream):
         if first.text in ("struct", "union", "enum", "typeof") or first.text in C_WORDS:
             return True
         second = self._peek(2)
+        if first.text in self.type_parameters and second.text == ")":
+            return self._begins_operand(self._peek(3))
         if second.text == "*":
             count = 3
             while (following := self._peek(count)).text == "*":
@@ -132,6 +146,11 @@ class ExpressionParser(TokenStream):
             return following.text == ")"
         known = first.text in INTEGER_TYPES or first.text in self.type_names or first.text in ("string", "inet")
         return known and second.text in (")", "[")
+
+    @staticmethod
+    def _begins_operand(token: Token) -> bool:
+        """Whether what follows ``(name)`` can only be the operand of a cast."""
+        return token.text in ("(", "!", "~") if token.kind == "operator" else token.kind != "end"
 
     def _postfix(self, value: ast.Expression) -> ast.Expression:
         links = 0
@@ -148,9 +167,8 @@ class ExpressionParser(TokenStream):
                 value = ast.Member(value.span.to(name.span), value, name.text, token.text == "->")
             elif token.text == "[":
                 self._advance()
-                in_predicate, self.in_predicate = self.in_predicate, False
-                index = self.expression()
-                self.in_predicate = in_predicate
+                with self.outside_predicate():
+                    index = self.expression()
                 value = ast.Index(value.span.to(self._expect("]").span), value, index)
             elif token.text in ("++", "--") and isinstance(value, ast.Variable | ast.MapAccess):
                 self._advance()
@@ -183,14 +201,14 @@ class ExpressionParser(TokenStream):
             return ast.Variable(token.span, token.text)
         if token.kind == "map":
             self._advance()
-            key = self._list("[", "]") if self.token.text == "[" else None
+            key = self._list("[", "]", self.expression) if self.token.text == "[" else None
             return ast.MapAccess(token.span, token.text, key)
         if token.text == "(" and token.kind == "operator":
             return self._tuple_or_parenthesis()
         if token.text == "{" and token.kind == "operator":
             return self.block_expression()
         if token.kind == "name":
-            return self._named()
+            return self.if_expression() if token.text == "if" else self._named()
         raise self.unexpected("an expression")
 
     def _bounded(self, index: int, token: Token) -> int:
@@ -206,8 +224,8 @@ class ExpressionParser(TokenStream):
         if name in ("sizeof", "offsetof") and self.token.text == "(":
             return self._type_of(token)
         if self.token.text == "(" and self.token.kind == "operator":
-            arguments = self._list("(", ")")
-            return ast.Call(Span(token.span.start, self.token.span.start), name, list(arguments))
+            arguments = self._list("(", ")", self._argument)
+            return ast.Call(Span(token.span.start, self.token.span.start), name, arguments)
         return ast.Identifier(token.span, name)
 
     def _expand_define(self, token: Token) -> ast.Expression:
@@ -236,6 +254,7 @@ class ExpressionParser(TokenStream):
             or self.token.text in C_WORDS
             or self.token.text in self.type_names
             or (self._peek().text in (",", "*") and any_name)
+            or (self._peek().text == "*" and self._peek(2).text == ")")
         ):
             return self.type_name()
         return self.expression()
@@ -251,15 +270,24 @@ class ExpressionParser(TokenStream):
                 path.append(self._name("a field's name"))
         return ast.TypeOf(token.span.to(self._expect(")").span), subject, tuple(path))
 
-    def _list(self, opening: str, closing: str) -> list[ast.Expression]:
+    def _argument(self) -> ast.Expression | ast.TypeName:
+        """An argument of a call; types are those of macros and of functions such as typeinfo()."""
+        word, following = self.token.text, self._peek()
+        is_name = self.token.kind == "name"
+        if is_name and (word in ("struct", "union", "enum") or (word == "typeof" and following.text == "(")):
+            return self.type_name()
+        if is_name and (word in INTEGER_TYPES or word in self.type_names) and following.text in (",", ")", "*", "["):
+            return self.type_name()
+        return self.expression()
+
+    def _list(self, opening: str, closing: str, element: Callable[[], _Element]) -> list[_Element]:
         self._expect(opening)
-        in_predicate, self.in_predicate = self.in_predicate, False
-        values: list[ast.Expression] = []
-        while self.token.text != closing or self.token.kind != "operator":
-            values.append(self.expression())
-            if not self._accept(","):
-                break
-        self.in_predicate = in_predicate
+        values: list[_Element] = []
+        with self.outside_predicate():
+            while self.token.text != closing or self.token.kind != "operator":
+                values.append(element())
+                if not self._accept(","):
+                    break
         self._expect(closing, f"',' or {closing!r}")
         return values
 
@@ -288,29 +316,6 @@ class ExpressionParser(TokenStream):
         if len(set(names)) != len(names):
             raise self.error("duplicate name in this tuple", start.to(end))
         return ast.TupleLiteral(start.to(end), elements, names or None)
-
-    def block_expression(self) -> ast.BlockExpression:
-        """``{ statements; value }``, the braces included."""
-        start = self._expect("{").span
-        statements: list[ast.Statement] = []
-        value: ast.Expression | None = None
-        with self.nested():
-            while self.token.text != "}":
-                if self.token.kind == "end":
-                    raise self.unexpected("'}'")
-                if self._accept(";"):
-                    continue
-                position = self.token.span.start
-                statement = self.statement()
-                if (
-                    isinstance(statement, ast.ExpressionStatement)
-                    and self.token.text == "}"
-                    and not self.text[position : self.token.span.start].rstrip().endswith(";")
-                ):
-                    value = statement.expression
-                else:
-                    statements.append(statement)
-        return ast.BlockExpression(start.to(self._expect("}").span), statements, value)
 
     def statement(self) -> ast.Statement:
         """Overridden where statements are parsed; a #define's replacement holds none."""

@@ -25,7 +25,7 @@ _ASSIGNMENTS = {"=": "", "+=": "+", "-=": "-", "*=": "*", "/=": "/", "%=": "%"} 
     ">>=": ">>",
 }
 # A part of an attach point that may hold slashes: it follows the colon of a kind that takes a path.
-_PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur", "U"))
+_PATH_KINDS = frozenset(("uprobe", "uretprobe", "usdt", "u", "ur"))
 _SHOWN_WARNINGS = 3  # of one header
 _ATTACH_END = re.compile(r"[\s,{]")
 
@@ -156,6 +156,9 @@ class _Parser(DefinitionParser):
     def _probe(self) -> ast.Probe:
         start = self.token.span
         points: list[ast.AttachText] = []
+        if self.token.kind == "name" and self._peek().text == "=":  # a name, which bpftrace reserves for later
+            self._advance()
+            self._advance()
         while True:
             if self.token.kind not in ("name", "positional") and self.token.text != "*":
                 raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
@@ -203,7 +206,7 @@ class _Parser(DefinitionParser):
                 parts.append(part)
                 part = ""
                 position += 1
-            elif _ATTACH_END.match(c) or (c == "/" and not (parts and parts[0] in _PATH_KINDS and len(parts) == 1)):
+            elif _ATTACH_END.match(c) or (c == "/" and not (len(parts) == 1 and parts[0].lower() in _PATH_KINDS)):
                 break
             else:
                 part += c
@@ -237,7 +240,9 @@ class _Parser(DefinitionParser):
         if self.token.text != "{":
             raise self.unexpected("'{'")
         self.macro_names.add(name)
+        self.type_parameters = {each for each in parameters if each[0] not in "$@"}
         body = self.block_expression()
+        self.type_parameters = set()
         return ast.Macro(start.to(body.span), name, parameters, body)
 
     def _function(self) -> ast.Function:
@@ -384,6 +389,8 @@ class _Parser(DefinitionParser):
         return ast.Let(start.to(token.span), ast.Variable(token.span, token.text), declared, value)
 
     def _expression_statement(self) -> ast.Statement:
+        if self.token.text == "_" and self._peek().text == "=":
+            return self._discarded()
         target = self.expression()
         if self.token.text in _ASSIGNMENTS and self.token.kind == "operator":
             if not isinstance(target, ast.Variable | ast.MapAccess):
@@ -392,13 +399,22 @@ class _Parser(DefinitionParser):
             value = self.expression()
             self.end_of_statement()
             return ast.Assign(target.span.to(value.span), target, operator, value)
+        bare = self.token.text == "}"
         if isinstance(target, ast.BlockExpression) or (
             isinstance(target, ast.Call) and target.name in self.macro_names
         ):
             self._accept(";")
         else:
             self.end_of_statement()
-        return ast.ExpressionStatement(target.span, target)
+        return ast.ExpressionStatement(target.span, target, bare)
+
+    def _discarded(self) -> ast.Statement:
+        """``_ = value``: the value is not used."""
+        start = self._advance().span
+        self._expect("=")
+        value = self.expression()
+        self.end_of_statement()
+        return ast.ExpressionStatement(start.to(value.span), value)
 
     def _parenthesised(self) -> ast.Expression:
         return self.expression()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from insitu.probe import ast
-from insitu.probe.bpftrace.expression_parser import ExpressionParser
+from insitu.probe.bpftrace.attributes import AttributeParser
 from insitu.probe.source import Span
 
 __all__ = ["DEFINITIONS", "DefinitionParser"]
@@ -12,7 +12,7 @@ _TAGS = ("struct", "union", "enum")
 DEFINITIONS = (*_TAGS, "typedef")
 
 
-class DefinitionParser(ExpressionParser):
+class DefinitionParser(AttributeParser):
     """Reads definitions of types; their names are noted in ``type_names``.
 
     Definitions inside of others that have a tag are in ``extra_structures``. ``ended``: a semicolon followed.
@@ -30,23 +30,26 @@ class DefinitionParser(ExpressionParser):
             found = []
         else:
             found = [self._structure()]
-        if self.token.text.startswith("__attribute"):
-            raise self.error("attributes of types are not supported", self.token.span)
         self.ended = self._accept(";")
         return found
 
     def _typedef(self) -> list[ast.Structure]:
         start = self._advance().span
         found: list[ast.Structure] = []
+        body: ast.Structure | None = None
         if self.token.text in _TAGS and self._has_body():
             body = self._structure()
-            if not body.name and self.token.kind == "name" and self._peek().text in (";", ","):
+            following = self._peek()
+            is_plain = following.text in (";", ",") or self.is_attribute(following)
+            if not body.name and self.token.kind == "name" and is_plain:
                 body.name = self.token.text  # typedef struct { ... } name;
             base = self._reference(body)
         else:
             base = self.type_name(pointers=False)
         while True:
             name, alias = self._declarator(base, "the typedef's name")
+            if body is not None:
+                self.attributes(body)
             self.type_names.add(name)
             if (alias.name, alias.pointers, alias.array) != (name, 0, ()) or alias.tag not in _TAGS:
                 found.append(ast.Structure(start, "typedef", name, alias=alias))
@@ -55,21 +58,25 @@ class DefinitionParser(ExpressionParser):
 
     def _has_body(self) -> bool:
         following = self._peek()
+        if self.is_attribute(following):
+            return True
         return following.text == "{" or (following.kind == "name" and self._peek(2).text == "{")
 
     def _structure(self) -> ast.Structure:
         start = self.token.span
         with self.nested():
-            tag = self._advance().text
-            name = self._advance().text if self.token.kind == "name" else ""
-            structure = ast.Structure(start, tag, name)
+            structure = ast.Structure(start, self._advance().text, "")
+            self.attributes(structure)
+            if self.token.kind == "name":
+                structure.name = self._advance().text
             self._expect("{")
-            if tag == "enum":
+            if structure.tag == "enum":
                 self._enumerators(structure)
             else:
                 while self.token.text != "}":
                     self._fields(structure)
             structure.span = start.to(self._expect("}").span)
+            self.attributes(structure)
         return structure
 
     def _enumerators(self, structure: ast.Structure) -> None:
@@ -86,6 +93,8 @@ class DefinitionParser(ExpressionParser):
 
     def _fields(self, structure: ast.Structure) -> None:
         start = self.token.span
+        common = ast.StructureField(start, "", ast.TypeName(start, ""))
+        self.attributes(common)
         base: ast.TypeName | ast.Structure
         if self.token.text in _TAGS and self._has_body():
             base = self._structure()
@@ -94,20 +103,26 @@ class DefinitionParser(ExpressionParser):
                 if base.name:  # in C, this declares the type alone
                     self.extra_structures.append(base)
                 else:
-                    structure.fields.append(ast.StructureField(start, "", base))
+                    structure.fields.append(
+                        ast.StructureField(start, "", base, packed=common.packed, aligned=common.aligned)
+                    )
                 return
             if base.name or self.token.kind != "name" or self._peek().text not in (";", "}"):
                 base = self._reference(base)
         else:
             base = self.type_name(pointers=False)
+            self.attributes(common)
         while True:
-            structure.fields.append(self._field(start, base))
+            structure.fields.append(self._field(start, base, common))
             if not self._accept(","):
                 break
         if self.token.text != "}":  # after the last member it may be missing
             self._expect(";")
 
-    def _field(self, start: Span, base: ast.TypeName | ast.Structure) -> ast.StructureField:
+    def _field(
+        self, start: Span, base: ast.TypeName | ast.Structure, common: ast.StructureField
+    ) -> ast.StructureField:
+        """One member; ``common`` has the attributes of all that are declared with it."""
         declared: ast.TypeName | ast.Structure
         if self.token.text == ":":  # a bit field without a name
             name, declared = "", base
@@ -115,12 +130,13 @@ class DefinitionParser(ExpressionParser):
             name, declared = self._declarator(base, "a field's name")
         else:
             name, declared = self._name("a field's name"), base
-        if not self._accept(":"):
-            return ast.StructureField(start, name, declared)
-        bits = self.constant(self.expression())
-        if not 0 <= bits <= 64 or (name and not bits):
-            raise self.error(f"a bit field of {bits} bits", start)
-        return ast.StructureField(start, name, declared, bits, True)
+        field = ast.StructureField(start, name, declared, packed=common.packed, aligned=common.aligned)
+        if self._accept(":"):
+            field.bits, field.is_bit_field = self.constant(self.expression()), True
+            if not 0 <= field.bits <= 64 or (name and not field.bits):
+                raise self.error(f"a bit field of {field.bits} bits", start)
+        self.attributes(field)
+        return field
 
     def _reference(self, body: ast.Structure) -> ast.TypeName:
         """A name for a type that is defined where it is used."""

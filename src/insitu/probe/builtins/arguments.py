@@ -149,7 +149,12 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
 BUILTINS: tuple[Builtin, ...] = (
     *variable("probe", _check_name, value=_point),
     *variable("func", _check_name, value=_function),
-    *variable("probetype", lambda checker, node: String(len(_kind(checker.clause)) + 1), store=_store_kind),
+    *variable(
+        "probetype",
+        lambda checker, node: String(len(_kind(checker.clause)) + 1),
+        store=_store_kind,
+        constant=lambda checker: _kind(checker.clause),
+    ),
     *variable("ctx", _check_context, value=lambda low, node: low.emit.address(low.context)),
     *variable("args", _check_args, store=_store_args),
     *variable(" ".join(f"arg{n}" for n in range(MAX_OPERANDS)), _check_argument, value=_argument),

@@ -11,7 +11,7 @@ from insitu.probe.builtins.registry import Builtin, function, operand, variable
 from insitu.probe.codegen.integers import signed64
 from insitu.probe.output.printf_formats import parse_format
 from insitu.probe.passes.check.folding import number as parse_number
-from insitu.probe.types import BOOL, INT64, UINT64, VOID, Array, Integer, Pointer, String, Type, Unknown
+from insitu.probe.types import BOOL, INT64, UINT64, UNKNOWN, VOID, Array, Integer, Pointer, String, Type, Unknown
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -85,7 +85,7 @@ def _check_fail(checker: Checker, call: ast.Call) -> Type:
         raise checker.error(f"fail: {error}", call) from None
     if checker.strict and not checker.unreached:
         raise checker.error(message.rstrip("\n"), call)
-    return VOID
+    return UNKNOWN  # it fits wherever a value is wanted
 
 
 # Functions of the kernel that programs could call

@@ -16,6 +16,7 @@ from insitu.probe.types import Type
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check.checker import Checker
+    from insitu.probe.passes.check.folding import Constant
 
 __all__ = [
     "Builtin",
@@ -48,7 +49,7 @@ class BuiltinFunction(Struct, frozen=True):
     statement: bool = False  # has no value, stands alone
     unsafe: bool = False
     # The value at compile time, once the call is typed; None when it depends on the run.
-    constant: Callable[[Checker, ast.Call], int | None] | None = None
+    constant: Callable[[Checker, ast.Call], Constant | None] | None = None
 
 
 class BuiltinVariable(Struct, frozen=True):
@@ -58,6 +59,13 @@ class BuiltinVariable(Struct, frozen=True):
     check: Callable[[Checker, Mention], Type]
     value: Callable[[Lowering, Mention], str] | None = None
     store: Callable[[Lowering, Mention, str], None] | None = None
+    constant: Callable[[Checker], Constant | None] | None = None
+
+    def as_function(self) -> BuiltinFunction:
+        """The same, written as a call without arguments."""
+        constant = self.constant
+        known = None if constant is None else lambda checker, call: constant(checker)
+        return BuiltinFunction(self.name, 0, 0, self.check, self.value, self.store, constant=known)
 
 
 Builtin = BuiltinFunction | BuiltinVariable
@@ -72,7 +80,7 @@ def function(
     store: Store | None = None,
     statement: bool = False,
     unsafe: bool = False,
-    constant: Callable[[Checker, ast.Call], int | None] | None = None,
+    constant: Callable[[Checker, ast.Call], Constant | None] | None = None,
 ) -> tuple[BuiltinFunction, ...]:
     """A function under each of the names in ``names``, with its least and greatest number of arguments."""
     return tuple(
@@ -97,9 +105,10 @@ def variable(
     *,
     value: Callable[[Lowering, Mention], str] | None = None,
     store: Callable[[Lowering, Mention, str], None] | None = None,
+    constant: Callable[[Checker], Constant | None] | None = None,
 ) -> tuple[BuiltinVariable, ...]:
     """A variable under each of the names in ``names``."""
-    return tuple(BuiltinVariable(name, check, value, store) for name in names.split())
+    return tuple(BuiltinVariable(name, check, value, store, constant) for name in names.split())
 
 
 def operand(call: ast.Call, index: int = 0) -> ast.Expression:

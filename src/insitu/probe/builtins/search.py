@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING
 from insitu.probe import ast
 from insitu.probe.builtins.glob import Glob, parse_glob
 from insitu.probe.builtins.registry import Builtin, function, operand
-from insitu.probe.builtins.strings import address_of
-from insitu.probe.codegen.comparisons import GROUP
+from insitu.probe.builtins.strings import address_of, text_length
 from insitu.probe.codegen.integers import blend, inside, inverted, negative, not_zero
 from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Local
@@ -18,7 +17,7 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["BUILTINS"]
+__all__ = ["BUILTINS", "bytes_of"]
 
 _WORD = 8
 _MAX_COMPARED = 1024
@@ -54,23 +53,9 @@ def _check_length(checker: Checker, call: ast.Call) -> Type:
 
 
 def _length(low: Lowering, call: ast.Call) -> str:
-    """Strings are zero after their end: the length is the number of bytes that are not zero."""
-    emit = low.emit
-    ones, low_bits, high_bits = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
     subject = operand(call)
-    total = "0"
     with low.temporaries():
-        pointer = low.local(subject)
-        for at in range(0, _capacity(subject), _WORD):
-            word = emit.load(emit.offset(pointer, at))
-            # The high bit of each byte that is not zero.
-            marked = emit.op("or", emit.op("add", emit.op("and", word, str(low_bits)), str(low_bits)), word)
-            marked = emit.op("lshr", emit.op("and", marked, str(high_bits - (1 << 64))), "7")
-            number = emit.op("lshr", emit.op("mul", marked, str(ones)), "56")
-            total = emit.op("add", total, number)
-            if at % GROUP == 0:
-                total = emit.hidden(total)
-    return total
+        return text_length(low, low.local(subject), _capacity(subject))
 
 
 # Searching
@@ -194,7 +179,7 @@ def _check_memcmp(checker: Checker, call: ast.Call) -> Type:
     return INT64
 
 
-def _bytes(low: Lowering, node: ast.Expression, count: int) -> str:
+def bytes_of(low: Lowering, node: ast.Expression, count: int) -> str:
     """The first ``count`` bytes of what a node is or points to, in a temporary, padded with zeros."""
     size = -(-count // _WORD) * _WORD
     pointer = low.temporary(size)
@@ -214,7 +199,7 @@ def _memcmp(low: Lowering, call: ast.Call) -> str:
     count = low.constant(operand(call, 2))
     result = "0"
     with low.temporaries():
-        sides = [_bytes(low, operand(call, index), count) for index in (0, 1)]
+        sides = [bytes_of(low, operand(call, index), count) for index in (0, 1)]
         for at in range((count - 1) // _WORD * _WORD, -1, -_WORD):
             words = [emit.load(emit.offset(side, at)) for side in sides]
             if count - at < _WORD:

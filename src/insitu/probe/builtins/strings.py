@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, function, operand
-from insitu.probe.codegen.comparisons import string_difference
+from insitu.probe.codegen.comparisons import GROUP, string_difference
 from insitu.probe.codegen.lowering import Local, Place, Remote
 from insitu.probe.codegen.point_names import store_point_name
 from insitu.probe.types import (
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check.checker import Checker
 
-__all__ = ["BUILTINS", "address_of", "append_buffer", "append_text"]
+__all__ = ["BUILTINS", "address_of", "append_buffer", "append_text", "text_length"]
 
 
 def address_of(low: Lowering, node: ast.Expression) -> Place:
@@ -227,6 +227,56 @@ def _strncmp(low: Lowering, call: ast.Call) -> str:
     return low.emit.compare("ne", difference, "0")
 
 
+def _check_concat(checker: Checker, call: ast.Call) -> Type:
+    """Room for both; at most as much as the longest string has, or as either has by itself."""
+    found = [checker.known(checker.argument(call, index)) for index in (0, 1)]
+    for kind, argument in zip(found, call.arguments, strict=True):
+        if not isinstance(kind, String | Unknown):
+            raise checker.error(f"str_concat() takes strings, not {kind}", argument)
+    capacities = [kind.capacity for kind in found if isinstance(kind, String)]
+    most = max([checker.options.max_strlen, *capacities])
+    wanted = min(sum(capacities) - 1, most) if capacities else 1
+    # Of $s = str_concat($s, "x"), which is longer at every walk, the result gets all the room at once.
+    grows = isinstance(call.type, String) and wanted > call.type.capacity
+    return String(most if grows else wanted)
+
+
+def _concat(low: Lowering, call: ast.Call, pointer: str) -> None:
+    emit = low.emit
+    left, right = operand(call), operand(call, 1)
+    assert isinstance(left.type, String) and isinstance(right.type, String) and call.type is not None
+    size = -(-(left.type.capacity + right.type.capacity) // 8) * 8
+    with low.temporaries():
+        whole, second = low.temporary(size), low.local(right)
+        low.convert(Local(low.local(left)), left.type, whole, String(size))
+        length = _clamped(low, text_length(low, whole, left.type.capacity), left.type.capacity - 1)
+        # The verifier allows an offset to be added to an address, and nothing else that LLVM may make of it.
+        length = emit.hidden(length)
+        place = Remote(emit.address(second), Space.KERNEL)
+        low.read_text(emit.offset(whole, length), right.type.capacity, place)
+        low.convert(Local(whole), String(size), pointer, call.type)
+        cut = call.type.size
+        if cut < size:
+            emit.store("0", emit.offset(pointer, cut - 1), 1)
+
+
+def text_length(low: Lowering, pointer: str, capacity: int) -> str:
+    """The i64 of how long a string is: it is zero after its end, so that its bytes that are not zero count."""
+    emit = low.emit
+    ones, low_bits, high_bits = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
+    total = "0"
+    for at in range(0, capacity, 8):
+        word = emit.load(emit.offset(pointer, at))
+        # The high bit of each byte that is not zero.
+        marked = emit.op("or", emit.op("add", emit.op("and", word, str(low_bits)), str(low_bits)), word)
+        marked = emit.op("lshr", emit.op("and", marked, str(high_bits - (1 << 64))), "7")
+        number = emit.op("lshr", emit.op("mul", marked, str(ones)), "56")
+        total = emit.op("add", total, number)
+        if at % GROUP == 0:
+            total = emit.hidden(total)
+    return total
+
+
 def _named(name: str, kind: str) -> tuple[Builtin, ...]:
     """A function that returns a number which user space prints as text."""
 
@@ -244,4 +294,6 @@ BUILTINS: tuple[Builtin, ...] = (
     *function("strcmp", (2, 2), _check_two_strings, value=_strncmp),
     *_named("strerror", "errno"),
     *_named("syscall_name", "syscall"),
+    *_named("signal_name", "signal"),
+    *function("str_concat", (2, 2), _check_concat, store=_concat),
 )

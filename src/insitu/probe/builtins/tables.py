@@ -12,6 +12,7 @@ from insitu.probe.builtins import (
     debug,
     effects,
     events,
+    introspection,
     maps,
     network,
     output,
@@ -37,6 +38,7 @@ MODULES = (
     debug,
     effects,
     events,
+    introspection,
     maps,
     network,
     output,
@@ -51,6 +53,6 @@ MODULES = (
 _ALL = [builtin for module in MODULES for builtin in module.BUILTINS]
 VARIABLES = {each.name: each for each in _ALL if isinstance(each, BuiltinVariable)}
 # A variable may be written as a call without arguments, too.
-FUNCTIONS = {
-    each.name: BuiltinFunction(each.name, 0, 0, each.check, each.value, each.store) for each in VARIABLES.values()
-} | {each.name: each for each in _ALL if isinstance(each, BuiltinFunction)}
+FUNCTIONS = {each.name: each.as_function() for each in VARIABLES.values()} | {
+    each.name: each for each in _ALL if isinstance(each, BuiltinFunction)
+}

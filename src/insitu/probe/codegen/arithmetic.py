@@ -63,6 +63,8 @@ def _unary(low: Lowering, node: ast.Unary) -> str:
         size, signed = scalar_layout(node.type)
         return low.read_scalar(low.place(node), 0, size, signed)
     value = low.value(node.operand)
+    if node.operator == "comptime":
+        return value
     if node.operator == "-":
         return emit.op("sub", "0", value)
     return emit.op("xor", value, "-1")
@@ -129,35 +131,6 @@ def _logical(low: Lowering, node: ast.Binary) -> str:
     came_from = emit.block_name
     emit.block(end)
     return emit.phi("i64", ("0" if node.operator == "&&" else "1", begun), (second, came_from))
-
-
-def _ternary(low: Lowering, node: ast.Ternary) -> str:
-    emit = low.emit
-    yes, no, end = emit.label(), emit.label(), emit.label()
-    emit.branch_if(low.truth(node.condition), yes, no)
-    emit.block(yes)
-    true = low.value(node.true)
-    true_from = emit.block_name
-    emit.branch(end)
-    emit.block(no)
-    false = low.value(node.false)
-    false_from = emit.block_name
-    emit.block(end)
-    if not true.strip() or not false.strip():
-        return "0"
-    return emit.phi("i64", (true, true_from), (false, false_from))
-
-
-def _store_ternary(low: Lowering, node: ast.Ternary, pointer: str) -> None:
-    emit = low.emit
-    yes, no, end = emit.label(), emit.label(), emit.label()
-    emit.branch_if(low.truth(node.condition), yes, no)
-    emit.block(yes)
-    low.store(node.true, pointer, node.type)
-    emit.branch(end)
-    emit.block(no)
-    low.store(node.false, pointer, node.type)
-    emit.block(end)
 
 
 def _cast(low: Lowering, node: ast.Cast) -> str:
@@ -230,19 +203,9 @@ def _tuple_address(low: Lowering, node: ast.Expression, held: Tuple) -> str:
 
 
 def _type_of(low: Lowering, node: ast.TypeOf) -> str:
-    structures = low.structures
     found = node.subject.type
     assert found is not None
-    if not node.path:
-        return str(memory_size(found))
-    offset = 0
-    for name in node.path:
-        assert isinstance(found, Record)
-        member = structures.field(found, name)
-        assert member is not None
-        offset += member.offset
-        found = member.type
-    return str(offset)
+    return str(low.structures.size_or_offset(found, node.path))
 
 
 def step(low: Lowering, node: ast.Step, *, used: bool = True) -> str:
@@ -272,35 +235,18 @@ def _store_literal(low: Lowering, node: ast.StringLiteral, pointer: str) -> None
         low.emit.store(str(word), low.emit.offset(pointer, at))
 
 
-def _block_value(low: Lowering, node: ast.BlockExpression) -> str:
-    for statement in node.statements:
-        low.statement(statement)
-    return low.value(node.value) if node.value is not None else "0"
-
-
-def _block_store(low: Lowering, node: ast.BlockExpression, pointer: str) -> None:
-    for statement in node.statements:
-        low.statement(statement)
-    assert node.value is not None
-    low.store(node.value, pointer, node.type)
-
-
 VALUES: Mapping[type[ast.Expression], Value] = {
     ast.Integer: _integer,
     ast.Positional: _positional,
     ast.Unary: _unary,
     ast.Binary: _binary,
-    ast.Ternary: _ternary,
     ast.Cast: _cast,
     ast.TypeOf: _type_of,
     ast.Step: step,
-    ast.BlockExpression: _block_value,
 }
 STORES: Mapping[type[ast.Expression], Store] = {
-    ast.Ternary: _store_ternary,
     ast.Cast: _store_cast,
     ast.TupleLiteral: _store_tuple,
     ast.StringLiteral: _store_literal,
     ast.Positional: _store_positional,
-    ast.BlockExpression: _block_store,
 }

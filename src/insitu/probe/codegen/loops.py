@@ -113,7 +113,7 @@ def _forget_changing(low: Lowering, node: ast.For | ast.While) -> None:
         for each in ast.walk(node)
         if isinstance(each, ast.Assign | ast.Step) and isinstance(target := each.target, ast.Variable)
     }
-    numbers = [name for name in node.shared if name in changed and isinstance(low.variable_types[name], Integer)]
+    numbers = [name for name in node.shared if name in changed and isinstance(low.variable_types.get(name), Integer)]
     if numbers:
         zero = _zero(low)
         for name in numbers:

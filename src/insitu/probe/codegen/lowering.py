@@ -19,6 +19,7 @@ from insitu.probe.codegen.stack_slots import StackSlots
 from insitu.probe.layout import Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
+from insitu.probe.passes.check.folding import Constant
 from insitu.probe.passes.check.members import member_field
 from insitu.probe.source import ScriptError, Span
 from insitu.probe.types import (
@@ -169,7 +170,13 @@ class Lowering:
 
     def constant_or_none(self, node: ast.Expression) -> int | None:
         """The value of an expression that is one number at compile time, else None."""
+        self._checker.clause = self.clause
         return self._checker.constant(node)
+
+    def known_value(self, node: ast.Expression) -> Constant | None:
+        """The value of an expression that is known at compile time: a number, text or tuple; else None."""
+        self._checker.clause = self.clause
+        return self._checker.known_value(node)
 
     def text(self, node: ast.Expression | ast.TypeName) -> str:
         """The text of an argument that the checker found to be a string literal."""

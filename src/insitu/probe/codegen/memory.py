@@ -182,7 +182,10 @@ def _index_value(low: Lowering, node: ast.Index) -> str:
     return low.read_scalar(_index_place(low, node), 0, size, signed)
 
 
-def _dereference_place(low: Lowering, node: ast.Unary) -> Place:
+def _unary_place(low: Lowering, node: ast.Unary) -> Place:
+    """Of what a pointer leads to; ``comptime`` changes nothing."""
+    if node.operator == "comptime":
+        return low.place(node.operand)
     held = node.operand.type
     if isinstance(held, Array):
         return _moved(low, low.place(node.operand), "0")
@@ -267,7 +270,7 @@ VALUES: Mapping[type[ast.Expression], Value] = {
 PLACES: Mapping[type[ast.Expression], PlaceOf] = {
     ast.Member: _member_place,
     ast.Index: _index_place,
-    ast.Unary: _dereference_place,
+    ast.Unary: _unary_place,
     ast.Variable: _variable_place,
 }
 STORES: Mapping[type[ast.Expression], Store] = {

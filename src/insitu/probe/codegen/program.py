@@ -20,6 +20,7 @@ from insitu.probe.codegen.tables import RULES
 from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
+from insitu.probe.passes.check.folding import is_comptime
 from insitu.probe.providers.base import ContextField
 from insitu.probe.source import ScriptError
 from insitu.probe.types import stored_size
@@ -87,7 +88,7 @@ class ClauseLowering:
             if self._is_full(low):
                 self._continue_in(low, _Rest(statements[index:], then))
                 break
-            if isinstance(statement, ast.If) and _is_large(statement):
+            if isinstance(statement, ast.If) and _is_large(statement) and not is_comptime(statement.condition):
                 self._if(low, statement, _Rest(rest, then) if rest else then)
                 break
             low.statement(statement)

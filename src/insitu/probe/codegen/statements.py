@@ -1,4 +1,4 @@
-"""Lowers statements: assignments, branches, jumps; loops are in loops.py."""
+"""Lowers statements: assignments, jumps, functions; branches are in branches.py, loops in loops.py."""
 
 from __future__ import annotations
 
@@ -8,25 +8,10 @@ from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen import maps
 from insitu.probe.codegen.aggregations import update
-from insitu.probe.codegen.arithmetic import step
 from insitu.probe.codegen.lowering import Local, Lowered, Lowering, Place, PlaceOf, Value
 from insitu.probe.types import VOID, is_scalar
 
 __all__ = ["PLACES", "STATEMENTS", "VALUES"]
-
-
-def _expression(low: Lowering, node: ast.ExpressionStatement) -> None:
-    with low.temporaries():
-        expression = node.expression
-        assert expression.type is not None
-        if isinstance(expression, ast.Step):
-            step(low, expression, used=False)
-        elif is_scalar(expression.type) or isinstance(
-            expression, ast.Call | ast.FunctionCall | ast.BlockExpression | ast.Ternary
-        ):
-            low.value(expression)
-        else:
-            low.local(expression)
 
 
 def _assign(low: Lowering, node: ast.Assign) -> None:
@@ -76,21 +61,6 @@ def _block(low: Lowering, node: ast.Block) -> None:
         if low.emit.terminated:  # the rest can never run
             return
         low.statement(statement)
-
-
-def _if(low: Lowering, node: ast.If) -> None:
-    emit = low.emit
-    yes, no, end = emit.label(), emit.label(), emit.label()
-    with low.temporaries():
-        truth = low.truth(node.condition)
-    emit.branch_if(truth, yes, no if node.otherwise else end)
-    emit.block(yes)
-    low.statement(node.then)
-    emit.branch(end)
-    if node.otherwise is not None:
-        emit.block(no)
-        low.statement(node.otherwise)
-    emit.block(end)
 
 
 def _jump(low: Lowering, node: ast.Jump) -> None:
@@ -144,10 +114,8 @@ def _function_place(low: Lowering, node: ast.FunctionCall) -> Place:
 VALUES: Mapping[type[ast.Expression], Value] = {ast.FunctionCall: _function_value}
 PLACES: Mapping[type[ast.Expression], PlaceOf] = {ast.FunctionCall: _function_place}
 STATEMENTS: Mapping[type[ast.Statement], Lowered] = {
-    ast.ExpressionStatement: _expression,
     ast.Assign: _assign,
     ast.Let: _let,
     ast.Block: _block,
-    ast.If: _if,
     ast.Jump: _jump,
 }

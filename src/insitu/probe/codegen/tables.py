@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 from insitu.probe.builtins.tables import FUNCTIONS, VARIABLES
-from insitu.probe.codegen import arithmetic, loops, maps, memory, point_names, statements
+from insitu.probe.codegen import arithmetic, branches, loops, maps, memory, point_names, statements
 from insitu.probe.codegen.lowering import Rules
 from insitu.probe.codegen.records import warn
 
 __all__ = ["RULES"]
 
 RULES = Rules(
-    {**arithmetic.VALUES, **memory.VALUES, **maps.VALUES, **statements.VALUES},
-    {**arithmetic.STORES, **memory.STORES, **maps.STORES},
+    {**arithmetic.VALUES, **branches.VALUES, **memory.VALUES, **maps.VALUES, **statements.VALUES},
+    {**arithmetic.STORES, **branches.STORES, **memory.STORES, **maps.STORES},
     {**memory.PLACES, **statements.PLACES},
-    {**statements.STATEMENTS, **loops.STATEMENTS},
+    {**statements.STATEMENTS, **branches.STATEMENTS, **loops.STATEMENTS},
     FUNCTIONS,
     VARIABLES,
     warn,

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import re
 import struct
 import time
@@ -14,6 +13,7 @@ from msgspec import Struct, field
 
 from insitu.kernel import procfs
 from insitu.probe.layout import RecordLayout
+from insitu.probe.output.number_names import KINDS, number_name
 from insitu.probe.output.printf_formats import Conversion, parse_format
 from insitu.probe.runtime.decode import Pieces, decoder, piece_count
 from insitu.probe.runtime.drain import FIELDS
@@ -120,16 +120,12 @@ class Formatter(Struct):
             return self.points.get(value, ("", ""))[0]
         if kind == "comm":
             return _process_name(value)
-        if kind == "syscall":
-            from insitu.kernel.syscall_names import syscall_name
-
-            return syscall_name(value)
+        if kind in KINDS:
+            return number_name(kind, value)
         if kind.startswith("cgroup_path:"):
             from insitu.kernel.cgroup_paths import cgroup_path
 
             return cgroup_path(value, kind.partition(":")[2])
-        if kind == "errno":
-            return os.strerror(value) if 0 <= value < 4096 else str(value)
         return str(value)
 
     @staticmethod

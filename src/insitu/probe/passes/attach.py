@@ -51,6 +51,7 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
         found: list[tuple[Provider, AttachPoint]] = []
         missing: list[ScriptError] = []
         for text in probe.attach_points:
+            text.parts = (_kind(text.parts[0]), *text.parts[1:])
             try:
                 found += _expand(text, source, context)
             except AbsentError as error:
@@ -111,6 +112,11 @@ def _name_context_args(probe: ast.Probe) -> None:
     for node in ast.walk([probe.predicate, probe.body]):
         if isinstance(node, ast.Identifier) and node.name == "ctx":
             node.name = "args"
+
+
+def _kind(written: str) -> str:
+    """A probe kind's name in the case that is known: case is free, except where it tells aliases apart (u, U)."""
+    return written if written in PROVIDERS or written.lower() not in PROVIDERS else written.lower()
 
 
 def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tuple[Provider, AttachPoint]]:

@@ -5,12 +5,12 @@ Those without arguments may be called with or without parentheses.
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Set
 from typing import Any
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.expression_parser import ExpressionParser
+from insitu.probe.passes.substitution import substituted
 from insitu.probe.source import ScriptError, Source
 
 __all__ = ["NAMES", "expand_library"]
@@ -23,8 +23,18 @@ _SYMBOL_OF_CPU = """(uint64 *)(cpu_number < ncpus
 _LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
     ("ppid", 0): ((), "curtask->real_parent->tgid"),
     ("ppid", 1): (("task",), "((struct task_struct *)(task))->real_parent->tgid"),
-    ("pcomm", 0): ((), "curtask->group_leader->comm"),
-    ("pcomm", 1): (("task",), "((struct task_struct *)(task))->group_leader->comm"),
+    ("pcomm", 0): ((), "curtask->real_parent->comm"),
+    ("pcomm", 1): (("task",), "((struct task_struct *)(task))->real_parent->comm"),
+    ("leader_comm", 0): ((), "curtask->group_leader->comm"),
+    ("leader_comm", 1): (("task",), "((struct task_struct *)(task))->group_leader->comm"),
+    ("leader_tid", 0): ((), "curtask->group_leader->pid"),
+    ("leader_tid", 1): (("task",), "((struct task_struct *)(task))->group_leader->pid"),
+    # The kernel's IS_ERR(): the last 4095 addresses are errors.
+    ("is_err", 1): (("pointer",), "(bool)((uint64)(pointer) >= 0xfffffffffffff001)"),
+    ("container_of", 3): (
+        ("pointer", "container", "member"),
+        "(container *)((int8 *)(pointer) - offsetof(container, member))",
+    ),
     # The privilege level of the interrupted code.
     ("usermode", 0): ((), '(uint8)((reg("cs") & 3) == 3)'),
     ("percpu_kaddr", 1): (("symbol",), _SYMBOL_OF_CPU.replace("cpu_number", "cpu")),
@@ -66,16 +76,4 @@ class _Expander:
         body = ExpressionParser(Source(text, node.name), text, {}, []).expression()
         for below in ast.walk(body):
             below.span = node.span
-        return _given(body, dict(zip(parameters, arguments, strict=True)))
-
-
-def _given(node: Any, arguments: dict[str, Any]) -> Any:
-    """A tree with parameters replaced by copies of what was given for them."""
-    if isinstance(node, list):
-        return [_given(element, arguments) for element in node]
-    if isinstance(node, ast.Identifier) and node.name in arguments:
-        return copy.deepcopy(arguments[node.name])
-    if isinstance(node, ast.Node):
-        for name in ast.child_names(node):
-            setattr(node, name, _given(getattr(node, name), arguments))
-    return node
+        return substituted(body, dict(zip(parameters, arguments, strict=True)), self.source)

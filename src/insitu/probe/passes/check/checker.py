@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -21,6 +21,7 @@ from insitu.probe.passes.check.dialect import (
     named_constant,
     widened,
 )
+from insitu.probe.passes.check.folding import Constant
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.passes.scopes import plain_name
 from insitu.probe.providers.base import Context
@@ -51,9 +52,17 @@ class TypedVariable(Protocol):
     def check(self) -> Callable[[Checker, Any], Type]:
         """The type of a mention."""
 
+    @property
+    def constant(self) -> Callable[[Checker], Constant | None] | None:
+        """The value, where it is known at compile time."""
 
-class TypedFunction(TypedVariable, Protocol):
+
+class TypedFunction(Protocol):
     """What the checker needs of a builtin function."""
+
+    @property
+    def check(self) -> Callable[[Checker, Any], Type]:
+        """The type of a call."""
 
     @property
     def minimum(self) -> int:
@@ -68,7 +77,7 @@ class TypedFunction(TypedVariable, Protocol):
         """Whether it changes the system."""
 
     @property
-    def constant(self) -> Callable[[Checker, ast.Call], int | None] | None:
+    def constant(self) -> Callable[[Checker, ast.Call], Constant | None] | None:
         """The value of a typed call that is known at compile time."""
 
 
@@ -156,7 +165,10 @@ class Checker:
 
     def infer(self, node: ast.Expression) -> Type:
         """The type of an expression, also left in ``node.type``."""
-        node.type = self.rules.expressions[type(node)](self, node)
+        rule = self.rules.expressions.get(type(node))
+        if rule is None:  # an argument of a macro, where that has an expression
+            raise self.error("expected a value, not a type", node)
+        node.type = rule(self, node)
         return node.type
 
     def known(self, node: ast.Expression) -> Type:
@@ -176,6 +188,19 @@ class Checker:
             raise self.error(f"{what} needs a number, not {found}", node)
         return found
 
+    def ways(self, condition: ast.Expression) -> Iterator[bool]:
+        """The branches of a typed condition, which are typed one after the other: True, then False.
+
+        Only the one that is taken, if the condition is ``comptime``; of other constants the other is unreached.
+        """
+        value = self.constant(condition)
+        for way in (True, False):
+            never = value is not None and bool(value) is not way
+            if not folding.is_comptime(condition) or (value is not None and not never):
+                self.unreached += never
+                yield way
+                self.unreached -= never
+
     def condition(self, node: ast.Expression) -> None:
         """An expression used as a truth value: a number, a pointer, or a string (true when not empty)."""
         found = self.known(node)
@@ -187,8 +212,20 @@ class Checker:
         if name.of is None:
             name.type = self.structures.resolve(name, space)
         else:
-            name.type = self.structures.around(self.known(name.of), name, space)
+            name.type = self.structures.around(self._type_of(name.of), name, space)
         return name.type
+
+    def _type_of(self, node: ast.Expression) -> Type:
+        """What typeof() means: of a map that has keys, the type of a key."""
+        if not isinstance(node, ast.MapAccess) or node.key is not None:
+            return self.known(node)
+        entry = self.maps.get(node.name)
+        if entry is None or entry.key is None:
+            return self.assigned(node, UNKNOWN)
+        keys = entry.key.elements
+        if not keys:
+            return self.known(node)
+        return keys[0] if len(keys) == 1 else entry.key
 
     def argument(self, node: ast.Call, index: int) -> ast.Expression:
         """An argument that is an expression.
@@ -235,20 +272,29 @@ class Checker:
         """The value of an expression that is one number at compile time, else None."""
         return folding.constant(node, self)
 
-    def constant_name(self, name: str) -> int | None:
-        """The value of an enumerator or another named constant, else None."""
-        found = named_constant(self.structures, name) if name not in self.rules.variables else None
+    def known_value(self, node: ast.Expression) -> Constant | None:
+        """The value of an expression that is known at compile time: a number, text or tuple; else None."""
+        return folding.known_value(node, self)
+
+    def constant_name(self, name: str) -> Constant | None:
+        """The value of an enumerator, another named constant or a constant variable, else None."""
+        builtin = self.rules.variables.get(name)
+        if builtin is not None:
+            return builtin.constant(self) if builtin.constant is not None else None
+        found = named_constant(self.structures, name)
         return found[0] if found else None
 
-    def constant_call(self, call: ast.Call) -> int | None:
+    def constant_size(self, node: ast.TypeOf) -> int | None:
+        """The value of a typed sizeof() or offsetof()."""
+        found = node.subject.type
+        return (
+            None if found is None or isinstance(found, Unknown) else self.structures.size_or_offset(found, node.path)
+        )
+
+    def constant_call(self, call: ast.Call) -> Constant | None:
         """The value of a call that the compiler itself evaluates, else None."""
         builtin = self.rules.functions.get(call.name)
         return builtin.constant(self, call) if builtin is not None and builtin.constant is not None else None
-
-    def constant_size(self, node: ast.TypeOf) -> int | None:
-        """The value of a typed sizeof(), else None."""
-        found = node.subject.type
-        return None if found is None or isinstance(found, Unknown) or node.path else found.size
 
     def text(self, node: ast.Expression | ast.TypeName, what: str) -> str:
         """The text of a string literal (or a positional parameter).

@@ -1,15 +1,18 @@
-"""Expressions that are one number at compile time, and arithmetic on them as the kernel's programs do it."""
+"""Expressions that are known at compile time, and arithmetic on them as the kernel's programs do it."""
 
 from __future__ import annotations
 
 import re
 from collections.abc import Callable
-from typing import Protocol
+from typing import Protocol, TypeAlias
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.literals import integer_value
 
-__all__ = ["Names", "constant", "fold", "number", "quotient"]
+__all__ = ["Constant", "Names", "constant", "fold", "is_comptime", "known_value", "number", "quotient"]
+
+# A number, a text, or a tuple by its elements' names (else their positions).
+Constant: TypeAlias = "int | bytes | dict[str, Constant]"
 
 _MASK = 2**64 - 1
 _NUMBER = re.compile(r"([+-]?)(\d\w*)", re.ASCII)
@@ -21,22 +24,28 @@ class Names(Protocol):
     def positional_text(self, node: ast.Positional) -> str | int:
         """The text of a positional parameter; for $#, their number."""
 
-    def constant_name(self, name: str) -> int | None:
-        """The value of an enumerator or another named constant."""
+    def constant_name(self, name: str) -> Constant | None:
+        """The value of an enumerator, another named constant, or a builtin variable that is constant."""
 
-    def constant_call(self, call: ast.Call) -> int | None:
+    def constant_call(self, call: ast.Call) -> Constant | None:
         """The value of a call that the compiler itself evaluates."""
 
     def constant_size(self, node: ast.TypeOf) -> int | None:
-        """The value of a sizeof() or offsetof()."""
+        """The value of sizeof() or offsetof()."""
 
 
-_UNARY: dict[str, Callable[[int], int]] = {"!": lambda value: int(not value), "-": lambda v: -v, "~": lambda v: ~v}
+_UNARY: dict[str, Callable[[int], int]] = {"-": lambda value: -value, "~": lambda value: ~value}
 
 
 def constant(node: ast.Expression, names: Names) -> int | None:
     """The value of an expression that is one number at compile time, else None."""
-    if isinstance(node, ast.Integer):
+    value = known_value(node, names)
+    return value if isinstance(value, int) else None
+
+
+def known_value(node: ast.Expression, names: Names) -> Constant | None:
+    """The value of an expression that is known at compile time, else None."""
+    if isinstance(node, ast.Integer | ast.StringLiteral):
         return node.value
     if isinstance(node, ast.Positional):
         text = names.positional_text(node)
@@ -44,18 +53,54 @@ def constant(node: ast.Expression, names: Names) -> int | None:
     if isinstance(node, ast.Identifier):
         return names.constant_name(node.name)
     if isinstance(node, ast.Binary):
-        left, right = constant(node.left, names), constant(node.right, names)
-        if left is not None and right is not None:
-            return fold(node.operator, left, right)
-    if isinstance(node, ast.Unary) and node.operator in _UNARY:
-        value = constant(node.operand, names)
-        return None if value is None else _UNARY[node.operator](value)
+        return _binary(node, names)
+    if isinstance(node, ast.Unary):
+        return _unary(node, names)
     if isinstance(node, ast.Ternary):
         condition = constant(node.condition, names)
-        return None if condition is None else constant(node.true if condition else node.false, names)
+        if condition is None:
+            return None
+        branch = (node.true or node.condition) if condition else node.false
+        return known_value(branch, names)
+    if isinstance(node, ast.BlockExpression):
+        return known_value(node.value, names) if node.value is not None and not node.statements else None
+    if isinstance(node, ast.Member):
+        return _element(known_value(node.object, names), node.name)
     if isinstance(node, ast.TypeOf):
         return names.constant_size(node)
     return names.constant_call(node) if isinstance(node, ast.Call) else None
+
+
+def is_comptime(node: ast.Expression) -> bool:
+    """Whether a condition is marked as constant: the branch that is not taken need not even have types."""
+    return isinstance(node, ast.Unary) and node.operator == "comptime"
+
+
+def _binary(node: ast.Binary, names: Names) -> int | None:
+    left, right = known_value(node.left, names), known_value(node.right, names)
+    if left is None or right is None:
+        return None
+    if isinstance(left, int) and isinstance(right, int):
+        return fold(node.operator, left, right)
+    return int((left == right) == (node.operator == "==")) if node.operator in ("==", "!=") else None
+
+
+def _unary(node: ast.Unary, names: Names) -> Constant | None:
+    value = known_value(node.operand, names)
+    if node.operator == "comptime" or value is None:
+        return value
+    if node.operator == "!":
+        return int(not value)
+    return _UNARY[node.operator](value) if node.operator in _UNARY and isinstance(value, int) else None
+
+
+def _element(whole: Constant | None, name: str) -> Constant | None:
+    """An element of a tuple, by its name or position."""
+    if not isinstance(whole, dict):
+        return None
+    if name.isdigit():
+        return list(whole.values())[int(name)] if int(name) < len(whole) else None
+    return whole.get(name)
 
 
 def number(text: str) -> int | None:

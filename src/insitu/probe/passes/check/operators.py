@@ -7,7 +7,9 @@ from typing import Any
 
 from msgspec.structs import replace
 
+from insitu.errors import nearest
 from insitu.probe import ast
+from insitu.probe.output.number_names import KINDS, numbers_by_name
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.members import is_args, is_bit_field
 from insitu.probe.passes.check.unify import unify
@@ -49,6 +51,10 @@ def _unary(checker: Checker, node: ast.Unary) -> Type:
     found = checker.known(node.operand)
     if isinstance(found, Unknown):
         return UNKNOWN
+    if node.operator == "comptime":
+        if checker.strict and checker.known_value(node.operand) is None:
+            raise checker.error("comptime needs what is known at compile time", node.operand)
+        return found
     if node.operator == "*":
         if isinstance(found, Pointer):
             target = checker.structures.target(found)
@@ -107,6 +113,8 @@ def _binary(checker: Checker, node: ast.Binary) -> Type:
     left, right = checker.known(node.left), checker.known(node.right)
     if isinstance(left, Unknown) or isinstance(right, Unknown):
         return BOOL if operator in _COMPARISONS else UNKNOWN
+    if operator in ("==", "!=") and _is_named(checker, node, left, right):
+        return BOOL
     if operator in ("==", "!="):
         left, right = _both_as_text(checker, node, left, right)
     if operator in ("==", "!=") and _comparable(left, right):
@@ -146,6 +154,21 @@ def _both_as_text(checker: Checker, node: ast.Binary, left: Type, right: Type) -
     if found[0] != found[1] and any(isinstance(each, NamedNumber) for each in found):
         raise checker.error(f"{node.operator} cannot compare {left} with {right}", node)
     return found
+
+
+def _is_named(checker: Checker, node: ast.Binary, left: Type, right: Type) -> bool:
+    """``strerror(n) == "text"`` compares the number with the one of that name, which takes the literal's place."""
+    for kind, literal in ((left, node.right), (right, node.left)):
+        if isinstance(kind, NamedNumber) and kind.kind in KINDS and isinstance(literal, ast.StringLiteral):
+            known = numbers_by_name(kind.kind)
+            text = literal.value.decode("utf-8", "replace")
+            if text not in known:
+                raise checker.error(f"no {kind} has the name {text!r}{nearest(text, known)}", literal)
+            number = ast.Integer(literal.span, known[text])
+            checker.infer(number)
+            node.left, node.right = (node.left, number) if literal is node.right else (number, node.right)
+            return True
+    return False
 
 
 def _comparable(left: Type, right: Type) -> bool:

@@ -83,12 +83,10 @@ def _block(checker: Checker, node: ast.Block) -> None:
 
 def _if(checker: Checker, node: ast.If) -> None:
     checker.condition(node.condition)
-    decided = checker.constant(node.condition)
-    for branch, never in ((node.then, decided == 0), (node.otherwise, bool(decided))):
+    for way in checker.ways(node.condition):
+        branch = node.then if way else node.otherwise
         if branch is not None:
-            checker.unreached += never
             checker.statement(branch)
-            checker.unreached -= never
 
 
 def _while(checker: Checker, node: ast.While) -> None:

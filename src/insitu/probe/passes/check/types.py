@@ -112,10 +112,15 @@ def _step(checker: Checker, node: ast.Step) -> Type:
 
 def _ternary(checker: Checker, node: ast.Ternary) -> Type:
     checker.condition(node.condition)
-    true, false = checker.infer(node.true), checker.infer(node.false)
-    if true == VOID and false == VOID:
+    found: list[Type] = []
+    for way in checker.ways(node.condition):
+        branch = (node.true or node.condition) if way else node.false
+        found.append(checker.infer(branch))
+    if VOID in found:
         return VOID
-    return checker.unified(true, false, node.false, "the other branch")
+    if len(found) == 2:
+        return checker.unified(found[0], found[1], node.false, "the other branch")
+    return found[0] if found else UNKNOWN
 
 
 def _tuple(checker: Checker, node: ast.TupleLiteral) -> Type:
