@@ -43,7 +43,7 @@ _UINT32, _UINT64 = 2**32 - 1, 2**64 - 1
 
 
 class Members(dict[str, Any]):
-    """A record or a named tuple in JSON: written with spaces inside of its braces, as bpftrace does."""
+    """A record or a named tuple in JSON: written with spaces inside of its braces, as bpftrace 0.17 does."""
 
 
 class Formatter(Struct):
@@ -56,6 +56,7 @@ class Formatter(Struct):
     trailer: str = ""  # shown after text that fills ``max_strlen``: it was cut
     max_strlen: int = 0
     on_terminal: bool = False  # whether values, but not the script's own text, are escaped
+    newer_form: bool = False  # that of bpftrace 0.24 and later, instead of 0.17's
 
     def shown(self, text: str) -> str:
         """Text that a script was given, as it is written."""
@@ -143,17 +144,26 @@ class Formatter(Struct):
         """A value as JSON knows it: enumerators and addresses are numbers there, records and named tuples objects."""
         if isinstance(kind, Tuple):
             values = [self.json(k, v) for k, v in zip(kind.elements, value, strict=True)]
-            return Members(zip(kind.names, values, strict=True)) if kind.names else values
+            return self._object(kind.names, values) if kind.names else values
         if isinstance(kind, Record):
-            return Members(zip(value, [self.json(k, v) for k, v in _with_types(kind, value)], strict=True))
+            return self._object(value, [self.json(k, v) for k, v in _with_types(kind, value)])
         if isinstance(kind, Integer):
-            return bool(value) if kind.enum == "bool" else value
-        if isinstance(kind, Pointer) or value is None:
+            return bool(value) if kind.enum == "bool" else self.number(value)
+        if value is None:
             return value
+        if isinstance(kind, Pointer):
+            return self.number(value)
         if isinstance(kind, Array):
             element = kind.element.resolve()
             return [self.json(element, v) for v in value]
         return self.text(kind, value)
+
+    def _object(self, names: Iterable[str], values: Sequence[Any]) -> dict[str, Any]:
+        return (dict if self.newer_form else Members)(zip(names, values, strict=True))
+
+    def number(self, value: int) -> int | str:
+        """A number for JSON: in the newer form, text where a double (all that JavaScript has) cannot hold it."""
+        return str(value) if self.newer_form and int(float(value)) != value else value
 
     # Records
 
