@@ -200,6 +200,7 @@ class Traits(Struct, frozen=True):
     ``numbered``: what arg0, arg1 ... are: "registers", "slots" of the context, "operands" (Provider.arguments), or
     "" where arguments have names only.
     ``trusted``: helpers take the pointers among its arguments.
+    ``entry``: false where another kind has the same points: those of functions' returns are listed if they are named.
     """
 
     in_binary: bool = False
@@ -209,6 +210,7 @@ class Traits(Struct, frozen=True):
     returning: bool = False
     numbered: str = ""
     trusted: bool = False
+    entry: bool = True
 
 
 class Attachment(Protocol):
@@ -310,6 +312,13 @@ class Context(Struct, dict=True):
 
         chosen = os.environ.get("BPFTRACE_BTF")
         return kernel_btf.from_file(chosen) if chosen else kernel_btf.vmlinux()
+
+    @cached_property
+    def btf_owners(self) -> list[str]:
+        """Who has types: "vmlinux", and the loaded modules that have some."""
+        from insitu.symbols import kernel_btf
+
+        return ["vmlinux", *kernel_btf.modules()]
 
     def btf_of(self, module: str) -> Btf:
         """The types of a loaded module, on top of the kernel's; the kernel's own for "vmlinux"."""

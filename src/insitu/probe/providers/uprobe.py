@@ -39,7 +39,7 @@ class Uprobe:
     def __init__(self, kind: str, aliases: tuple[str, ...], returning: bool) -> None:
         self.names = (kind, *aliases)
         self._returning = returning
-        self.traits = Traits(in_binary=True, returning=returning, numbered="registers")
+        self.traits = Traits(in_binary=True, returning=returning, numbered="registers", entry=not returning)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         if self._names_source(spec):
