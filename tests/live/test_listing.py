@@ -153,3 +153,33 @@ def test_types_are_the_same_whether_searched_for_or_in_an_index() -> None:
     assert [vmlinux().find(name, Kind.FUNC) for name in names] == searched
     prototype = vmlinux().prototype("vfs_read")
     assert prototype and [parameter.name for parameter in prototype.parameters] == ["file", "buf", "count", "pos"]
+
+
+_DOLLARS = """
+int first(int a) __asm__("worker$run"); int first(int a) { return a; }
+int second(int a) __asm__("_ZN4core3fmt9Formatter$LT$T$GT$3newE"); int second(int a) { return a; }
+int main(void) { return first(second(0)); }
+"""
+
+
+def test_a_dollar_in_a_functions_name_that_a_shell_has_taken_explains_itself(tmp_path: Path) -> None:
+    (tmp_path / "it.c").write_text(_DOLLARS)
+    subprocess.run(["gcc", "-o", tmp_path / "it", tmp_path / "it.c"], check=True)
+    probe = f"uprobe:{tmp_path}/it"
+    assert _listed(f"{probe}:worker$run") == [f"{probe}:worker$run"]
+    for name in ("worker$run", '"worker$run"', '"_ZN4core3fmt9Formatter$LT$T$GT$3newE"'):
+        assert len(_listed("-e", f"{probe}:{name} {{ }}")) == 1
+    # What is left of them in double quotes: $3 is a parameter, which has one digit.
+    expected = {"worker": "worker$run", "_ZN4core3fmt9FormatternewE": "_ZN4core3fmt9Formatter$LT$T$GT$3newE"}
+    for left, name in expected.items():
+        for words in (["--dry-run", "-e", f"{probe}:{left} {{ }}"], ["-l", f"{probe}:{left}"]):
+            shown = run_trace(*words, status=1).stderr
+            assert f"there is no function {left} in {tmp_path}/it, but {name}" in shown
+            assert "put the script in single quotes" in shown
+    shown = run_trace("-e", f"{probe}:_ZN4core3fmt9Formatter$LT$T$GT$3newE {{ }}", status=1).stderr
+    assert "positional parameter $3 is not given" in shown and "put the name in double quotes" in shown
+
+
+def test_a_name_that_nothing_has_is_reported_with_similar_ones() -> None:
+    shown = run_trace("-l", "tracepoint:sched:sched_swich", status=1).stderr
+    assert shown.startswith("insitu: no probe matches tracepoint:sched:sched_swich") and "sched:sched_switch" in shown

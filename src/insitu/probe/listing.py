@@ -38,10 +38,12 @@ def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
         tagged = pattern.split()
         if len(tagged) == 2 and tagged[0] in ("struct", "union", "enum"):
             return _list_types(tagged[0], tagged[1], context)
-        count = _print(_matching(_searched(pattern, context), context), context, verbose=verbose)
+        search = _searched(pattern, context)
+        if _print(_matching(search, context), context, verbose=verbose):
+            return 0
+        return _nothing(f"no probe matches {pattern}", _reason(search, context))
     finally:
         context.close()
-    return 0 if count else _nothing(f"no probe matches {pattern}")
 
 
 def list_script(source: Source, options: Options, *, verbose: bool, pid: int | None) -> int:
@@ -87,9 +89,20 @@ def _print(found: Found, context: Context, *, verbose: bool) -> int:
     return count
 
 
-def _nothing(text: str) -> int:
-    messages.error(text)
+def _nothing(text: str, remedy: str = "") -> int:
+    messages.error(text, remedy)
     return 1
+
+
+def _reason(search: _Search, context: Context) -> str:
+    """Why what a single kind was asked for does not exist, or what is similar."""
+    if search.wanted is not None or has_wildcard("".join(search.parts)):
+        return ""
+    try:
+        PROVIDERS[search.kinds[0]].expand(AttachSpec(search.kinds[0], search.parts), context)
+    except InsituError as error:
+        return str(error)
+    return ""
 
 
 # What a pattern asks for
