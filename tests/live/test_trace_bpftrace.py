@@ -57,6 +57,10 @@ _ONE_LINERS = [
     "@su = sum(3); zero(@su); @mi = min(3); zero(@mi); exit(); }",
     "BEGIN { @h = hist(3); zero(@h); clear(@h); @s = stats(3); zero(@s); clear(@s); @never = hist(3); clear(@never); "
     "zero(@never); print(@h); print(@s); exit(); }",
+    "BEGIN { @h[1] = hist(1); @h[2] = hist(100); @h[2] = hist(100); @h[2] = hist(1); print(@h, 2, 2); "
+    "print(@h, 0, 2); clear(@h); exit(); }",
+    'BEGIN { printf("%p|%8p|%-8p|\\n", 0, 255, 0); @l = lhist(1030, 24, 5024, 500); '
+    "@m = lhist(3000, 0, 10240, 1024); exit(); }",
     'BEGIN { $port = (uint16)443; $port = bswap($port); printf("%d\\n", $port); exit(); }',
 ]
 _OF_A_PROGRAM = [
@@ -134,7 +138,7 @@ def test_json_of_the_output_of_commands_and_of_join_is_bpftraces(program: Path) 
     system = ["--unsafe", "-f", "json", "-q", "-e", 'BEGIN { system("echo %d b", 6 * 7); exit(); }']
     assert _ours(*system) == _peer(*system)
     text = f"tracepoint:syscalls:sys_enter_execve /pid == cpid/ {{ join(args->argv, {json.dumps(',')}); }}"
-    join = ["-f", "json", "-q", "-e", text, "-c", f"{program} one"]
+    join = ["-f", "json", "-q", "-e", text, "-c", f"{program} {'long' * 200} three"]
     assert _ours(*join) == _peer(*join)
 
 

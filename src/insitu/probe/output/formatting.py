@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from insitu.kernel import procfs
 from insitu.probe.layout import RecordLayout
-from insitu.probe.output.printf_formats import Conversion, parse_format
+from insitu.probe.output.printf_formats import Conversion, c_integer, parse_format
 from insitu.probe.runtime.decode import Pieces, decoder, piece_count
 from insitu.probe.runtime.drain import FIELDS
 from insitu.probe.runtime.symbols import Symbols
@@ -175,8 +175,8 @@ class Formatter(Struct):
         start = FIELDS
         for part, conversion, kind in zip(parts[1:], conversions, layout.fields.elements, strict=True):
             shown = self._shown(conversion, kind, start)
-            if "#" in conversion.python:
-                getters.append(_alternate(conversion.python, shown))
+            if conversion.differs:
+                getters.append(_by_c(conversion, shown))
                 template += "%s" + part.replace("%", "%%")
             else:
                 getters.append(shown)
@@ -204,7 +204,7 @@ class Formatter(Struct):
                 return value
             return lambda pieces: self.text(kind, value(pieces))
         if conversion.letter == "p":
-            return lambda pieces: f"{value(pieces) & _UINT64:#x}"
+            return lambda pieces: value(pieces) & _UINT64
         if conversion.letter == "c":
             return lambda pieces: self.shown(bytes([value(pieces) & 0xFF]).decode("utf-8", "surrogateescape"))
         if conversion.letter == "d":
@@ -231,10 +231,9 @@ def _with_types(kind: Record, value: dict[str, Any]) -> list[tuple[Type, Any]]:
     return [(fields[name].type.resolve(), each) for name, each in value.items()]
 
 
-def _alternate(python: str, shown: Callable[[Pieces], Any]) -> Callable[[Pieces], str]:
-    """%#x as C has it: zero gets no prefix."""
-    plain = python.replace("#", "")
-    return lambda pieces: (python if shown(pieces) else plain) % shown(pieces)
+def _by_c(conversion: Conversion, shown: Callable[[Pieces], Any]) -> Callable[[Pieces], str]:
+    """What Python's % operator would show in another way than C."""
+    return lambda pieces: c_integer(conversion, shown(pieces))
 
 
 def _signed(value: int, bits: int) -> int:
