@@ -127,7 +127,7 @@ def test_any_spelling_ends_in_points_or_an_error(kind: str, parts: list[str]) ->
     ("text", "name"),
     [
         ("software:cpu-clock:1e6", "software:cpu-clock:1000000"),
-        ("software:faults:0x10", "software:page-faults:16"),
+        ("software:faults:0x10", "software:faults:16"),
         ("software:cpu-clock:5ms", "software:cpu-clock:5000000"),
         ("hardware:instructions:20us", "hardware:instructions:20000"),
         ("interval:us:1e5", "interval:us:100000"),
