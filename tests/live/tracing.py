@@ -51,10 +51,12 @@ def values_at_begin(*expressions: str, **options: Any) -> list[Any]:
     return list(insitu.trace(script, **options).events())
 
 
-def run_trace(*words: str, status: int = 0, env: dict[str, str] | None = None) -> subprocess.CompletedProcess[str]:
-    """`insitu trace -q WORDS`, which has to end with this status."""
+def run_trace(
+    *words: str, status: int = 0, env: dict[str, str] | None = None, quiet: bool = True
+) -> subprocess.CompletedProcess[str]:
+    """`insitu trace -q WORDS` (without -q unless ``quiet``), which has to end with this status."""
     done = subprocess.run(
-        [sys.executable, "-m", "insitu", "trace", "-q", *words],
+        [sys.executable, "-m", "insitu", "trace", *(["-q"] if quiet else []), *words],
         capture_output=True,
         text=True,
         timeout=300,

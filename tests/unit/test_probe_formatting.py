@@ -33,7 +33,7 @@ def _printf(text: str, kinds: list[Type], *values: object) -> str:
 def _c_printf(text: str, *values: object) -> str:
     buffer = ctypes.create_string_buffer(512)
     _libc.snprintf(buffer, 512, text.encode(), *values)
-    return buffer.value.decode()
+    return buffer.value.decode("utf-8", "surrogateescape")
 
 
 @pytest.mark.parametrize("text", ["%d", "%5d|", "%-5d|", "%05d", "%+d", "% d", "%ld", "%lld", "%.3d", "%hd", "%hhd"])
@@ -54,6 +54,21 @@ def test_text_conversions_are_the_c_librarys(text: str) -> None:
         assert _printf(text, [_SIGNED], 65) == _c_printf(text, 65)
     else:
         assert _printf(text, [String(8)], b"abc\0junk") == _c_printf(text, b"abc")
+
+
+@pytest.mark.parametrize("flags", ["", "-", "+", " ", "#", "0", "-+", "+0", " 0", "#0", "-#", "0-#", "#+"])
+@pytest.mark.parametrize("width", ["", "3", "9"])
+@pytest.mark.parametrize("precision", ["", ".", ".0", ".3", ".6"])
+def test_flags_width_and_precision_are_the_c_librarys(flags: str, width: str, precision: str) -> None:
+    for letter in ("d", "i", "u", "x", "X", "o", "hd", "hhu", "hx", "lo", "llX", "p", "c"):
+        text = f"{flags}{width}{precision}{letter}"
+        for value in (0, 5, -5, 65, 255, 70000, 2**31 - 1, 2**40 + 7, -(2**40)):
+            if letter == "c" and not 0 < value < 128:
+                continue  # bytes that C's strings, or text, do not have
+            if letter in "diuxXo" and not -(2**31) <= value < 2**31:
+                continue  # shown whole: see below
+            shown, expected = _printf(f"%{text}|", [_SIGNED], value), _c_printf(f"%{text}|", ctypes.c_int64(value))
+            assert shown == expected, (text, value)
 
 
 def test_a_number_that_does_not_fit_the_conversion_is_shown_whole() -> None:
@@ -147,3 +162,17 @@ def test_maps_as_json_are_bpftraces() -> None:
     layout = MapLayout("@x", 1, 16, 8, 10, Tuple((Integer(8, True), String(8))), Count())
     content = MapContent(Count(), [((1, "a"), 3)])
     assert map_json(_formatter(), layout, content) == ("map", {"@x": {"1,a": 3}})
+
+
+def test_the_last_linear_range_ends_at_the_maximum() -> None:
+    """lhist(n, 0, 7, 3) counts 6 in a range that 7 is not in."""
+    kind = LinearHistogram(0, 7, 3)
+    assert [bounds(kind, index) for index in range(kind.cells)] == [(None, 0), (0, 3), (3, 6), (6, 7), (7, None)]
+    labels = [line.partition(")")[0] for line in _map(kind, [((), [1, 1, 1, 1, 1])], ()).splitlines()[1:-1]]
+    assert labels == ["(..., 0", "[0, 3", "[3, 6", "[6, 7", "[7, ..."]
+
+
+def test_bounds_of_linear_ranges_are_shortened_by_kilobytes_also_below_zero() -> None:
+    shown = _map(LinearHistogram(-8192, 4 << 30, 1024), [((), [0, 0, 0, 0, 0, 1] + [0] * 8 + [1])], ())
+    assert "[-4K, -3K) " in shown and "[5K, 6K) " in shown
+    assert "[2048M, 3072M) " in _map(LinearHistogram(0, 4 << 30, 1 << 30), [((), [0, 0, 0, 1, 0, 0])], ())

@@ -9,7 +9,7 @@ examples:
   insitu trace -e 'tracepoint:syscalls:sys_enter_* /pid == cpid/ { @[probe] = count(); }' -- ./prog args
   insitu trace opensnoop.bt            a file; or a built-in tool: execs, offcpu, opens, runqlat, syscalls
   insitu trace prog.bt -c './cmd args' run CMD and end with it; cpid is its process
-  insitu trace -l 'tracepoint:sched:*' list probes (-lv with their arguments)
+  insitu trace -l 'tracepoint:sched:*' list probes (-lv with their arguments); -l SCRIPT and -l -e PROGRAM, a script's
 """
 
 import argparse
@@ -34,7 +34,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     from insitu.probe.passes import STAGES
 
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
-    parser.add_argument("-l", "--list", action="store_true", help="list probes that match a pattern (or a list: A,B)")
+    parser.add_argument("-l", "--list", action="store_true", help="list the probes of patterns (A,B) or of a script")
     parser.add_argument("--programs", action="store_true", help="list the built-in tools (as -l programs does)")
     parser.add_argument("-c", "--command", metavar="CMD", help="run CMD, split as a shell does, and end with it")
     recording_target_options(parser, "restrict probes to", whole_system=False)
@@ -109,13 +109,42 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     if args.list:
-        from insitu.probe.listing import list_probes
-
-        pattern = args.expression or (args.words[0] if args.words else "*")
-        return list_probes(pattern, verbose=args.verbose, pid=traced_process(args))
+        return _list(args)
     from insitu.commands.trace_run import run_script
 
     return run_script(args)
+
+
+def _list(args: argparse.Namespace) -> int:
+    """List the probes of a script (-e, or a file), or those that match a pattern."""
+    from insitu.probe.listing import list_probes, list_script
+
+    pid = traced_process(args)
+    words: list[str] = args.words
+    if args.expression is not None or (words and _is_script(words[0])):
+        from insitu.probe.options import Options
+        from insitu.probe.source import Source
+
+        if args.expression is not None:
+            source = Source(args.expression, "-e")
+        else:
+            from insitu.probe.bpftrace.scripts import read_script
+
+            source = read_script(words[0])
+        options = Options.given(words if args.expression is not None else words[1:])
+        options.apply_environment()
+        return list_script(source, options, verbose=args.verbose, pid=pid)
+    if len(words) > 1:
+        from insitu.errors import InsituError
+
+        raise InsituError(f"unexpected argument {words[1]}", remedy="quote the pattern", status=2)
+    return list_probes(words[0] if words else "*", verbose=args.verbose, pid=pid)
+
+
+def _is_script(word: str) -> bool:
+    import os
+
+    return word.endswith(".bt") or os.path.isfile(word)  # noqa: PTH113 - a start without pathlib
 
 
 def traced_process(args: argparse.Namespace) -> int | None:

@@ -202,11 +202,14 @@ class _Script(ProbeSource):
                 messages.block(f"{program.points[0].name}:\n{program.log}", prefix="")
 
     def start(self, directory: Path | None, start_ns: int) -> None:
+        count = sum(len(program.points) for program in self.runtime.compiled.programs)
         if not self._args.quiet:
-            self.output.attached(sum(len(program.points) for program in self.runtime.compiled.programs))
+            self.output.attaching(count)
             if directory is None and self.runtime.compiled.layout.labels:
                 messages.note("events of emit() are not kept; -o RUN.insitu records them")
         super().start(directory, start_ns)
+        if not self._args.quiet:
+            self.output.attached(count)
         for warning in self.runtime.loaded.warnings:
             messages.warning(warning)
 

@@ -50,6 +50,7 @@ class Compiled(Struct):
     shows_lines: bool = True
     trailer: str = ""
     max_strlen: int = 0
+    newer_form: bool = False
 
 
 def compile_script(source: Source, options: Options, context: Context, *, cached: bool = False) -> Compiled:
@@ -73,6 +74,7 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     compiled.warnings = unit.program.warnings + (unit.warnings if compiled.tells_missing else [])
     compiled.demangles, compiled.shows_lines = options.cpp_demangle, options.show_debug_info
     compiled.trailer, compiled.max_strlen = options.str_trunc_trailer, options.max_strlen
+    compiled.newer_form = options.output_version == "0.24"
     return compiled
 
 

@@ -57,7 +57,8 @@ LRU_HASH, LRU_PERCPU_HASH = 9, 10
 STACK_BUILD_ID = 1 << 5
 BUILD_ID_FRAME_BYTES = 32  # struct bpf_stack_build_id
 PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
-PRESENT_BYTES = 8  # after the value of a map without a key: whether it was ever assigned
+# After the value of a map without a key: whether it was ever assigned; of one per CPU, whether zero() has emptied it.
+PRESENT_BYTES = 8
 
 
 class MapLayout(Struct):
@@ -131,7 +132,7 @@ class Layout(Struct):
             size = stored_size(value)
             if key is None:
                 type_, key_size, entries = (PERCPU_ARRAY if per_cpu else ARRAY), 4, 1
-                size += 0 if per_cpu else PRESENT_BYTES
+                size += PRESENT_BYTES
             else:
                 type_ = (LRU_PERCPU_HASH if per_cpu else LRU_HASH) if evicts else PERCPU_HASH if per_cpu else HASH
                 key_size, entries = key.size, entries or self.max_keys

@@ -1,50 +1,54 @@
-"""Lists probes: ``insitu trace -l PATTERN``, with arguments for -lv, and lists what a struct holds."""
+"""Lists probes: those of a pattern (``insitu trace -l PATTERN``) or of a script, and what a struct holds."""
 
 from __future__ import annotations
 
 import fnmatch
 import re
+import sys
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from insitu import messages
-from insitu.errors import InsituError
+from insitu.errors import InsituError, nearest
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, DataLocation, Primitive, Provider
-from insitu.terminal_text import print_line
+from insitu.probe.providers.support.matching import as_written, has_wildcard, select
+from insitu.terminal_text import TerminalStream, printable
 
-__all__ = ["list_probes"]
+if TYPE_CHECKING:
+    from insitu.probe.options import Options
+    from insitu.probe.source import Source
+    from insitu.symbols.btf import Type
+
+__all__ = ["list_probes", "list_script"]
+
+_AT_ONCE = 1024  # probes that are written at once
+# Attach points, each with who provides it.
+Found = Iterable[tuple[Provider, AttachPoint]]
 
 
 def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
     """Print what matches, one a line; with ``verbose`` each one's arguments below it. Exit status 1 for nothing.
 
-    The pattern may be a list of patterns, separated by commas.
+    The pattern may be a list of patterns, separated by commas. With a ``pid``, a pattern that names no kind is for
+    the probes in that process's program and libraries.
     """
     patterns = _patterns(pattern)
     if len(patterns) > 1:
         return min([list_probes(each, verbose=verbose, pid=pid) for each in patterns])
     context = Context(pid=pid)
-    found = 0
     try:
         tagged = pattern.split()
         if len(tagged) == 2 and tagged[0] in ("struct", "union", "enum"):
             return _list_types(tagged[0], tagged[1], context)
-        kind, *parts = _split(pattern)
-        word = pattern if _is_word(pattern) else ""
-        kinds = fnmatch.filter(PROVIDERS, kind) if "*" in kind else [kind]
-        if "*" not in kind and kind not in PROVIDERS:
-            from insitu.errors import nearest
-
-            raise InsituError(f"unknown probe kind {kind!r}{nearest(kind, PROVIDERS)}", status=2)
-        seen: set[int] = set()
-        for name in kinds:
-            provider = PROVIDERS[name]
-            if id(provider) in seen and "*" in kind:
-                continue
-            seen.add(id(provider))
-            found += _list_kind(provider, name, parts, context, word=word, verbose=verbose, alone=len(kinds) == 1)
+        search = _searched(pattern, context)
+        if _print(_matching(search, context), context, verbose=verbose):
+            return 0
+        return _nothing(f"no probe matches {pattern}", _reason(search, context))
     finally:
         context.close()
-    return 0 if found else _nothing(f"no probe matches {pattern}")
 
 
 def _patterns(text: str) -> list[str]:
@@ -53,55 +57,174 @@ def _patterns(text: str) -> list[str]:
     return [piece.strip() for piece in pieces if piece.strip()]
 
 
-def _nothing(text: str) -> int:
-    messages.error(text)
+def list_script(source: Source, options: Options, *, verbose: bool, pid: int | None) -> int:
+    """Print the probes that a script would be attached to, in its order. Exit status 1 for none.
+
+    Raises ScriptError for what is not a script; what does not exist here, or cannot be probed, is warned of.
+    """
+    from insitu.probe.passes import Unit, run_passes
+    from insitu.probe.passes.attach import expand, located
+    from insitu.probe.source import ScriptError
+
+    context = Context(pid=pid)
+    try:
+        unit = run_passes(Unit(source, options, context), last="config")
+        context.max_probes = sys.maxsize
+        found: list[tuple[Provider, AttachPoint]] = []
+        for text in (text for probe in unit.program.probes for text in probe.attach_points):
+            try:
+                found += expand(text, source, context)
+            except ScriptError:
+                raise
+            except InsituError as error:
+                messages.warning(f"{located(error, source, text)} (not listed)")
+        count = _print(found, context, verbose=verbose)
+    finally:
+        context.close()
+    return 0 if count else 1
+
+
+def _print(found: Found, context: Context, *, verbose: bool) -> int:
+    """Print attach points, with ``verbose`` their arguments; returns how many."""
+    shown = printable if isinstance(sys.stdout, TerminalStream) else str
+    arguments = _Arguments(context)
+    count = 0
+    pending: list[str] = []
+    for provider, point in found:
+        count += 1
+        pending.append(f"{shown(point.name)}\n{arguments.below(provider, point) if verbose else ''}")
+        if len(pending) == _AT_ONCE:
+            sys.stdout.write("".join(pending))
+            pending.clear()
+    sys.stdout.write("".join(pending))
+    return count
+
+
+def _nothing(text: str, remedy: str = "") -> int:
+    messages.error(text, remedy)
     return 1
 
 
-def _split(pattern: str) -> list[str]:
-    """The parts of a pattern; a pattern without a colon is searched for in the names of all kinds."""
-    return ["*"] if _is_word(pattern) else pattern.split(":")
-
-
-def _is_word(pattern: str) -> bool:
-    return ":" not in pattern and pattern not in PROVIDERS and "*" not in pattern
-
-
-def _list_kind(
-    provider: Provider, name: str, parts: list[str], context: Context, *, word: str, verbose: bool, alone: bool
-) -> int:
+def _reason(search: _Search, context: Context) -> str:
+    """Why what a single kind was asked for does not exist, or what is similar."""
+    if search.wanted is not None or has_wildcard("".join(search.parts)):
+        return ""
     try:
-        points = provider.listing(AttachSpec(name, tuple(parts)), context)
-    except InsituError:
-        if alone:
-            raise
-        return 0  # one of many kinds, and this kernel does not have it
-    points = [point for point in points if word in point.name]
-    for point in points:
-        print_line(point.name)
-        if verbose:
-            for argument in _arguments(provider, point, context):
-                print(f"    {declaration(argument)}")
-    return len(points)
-
-
-def _arguments(provider: Provider, point: AttachPoint, context: Context) -> list[Argument]:
-    try:
-        return provider.arguments(point, context) or []
+        PROVIDERS[search.kinds[0]].expand(AttachSpec(search.kinds[0], search.parts), context)
     except InsituError as error:
-        messages.note(f"{point.name}: {error}")
-        return []
+        return str(error)
+    return ""
 
 
-def declaration(argument: Argument) -> str:
-    """An argument as C declares it, or as the kernel's format files do where C has no syntax for it."""
-    if isinstance(argument.type, Primitive):
-        if isinstance(argument.load, DataLocation):
-            where = "__rel_loc" if argument.load.relative else "__data_loc"
-            return f"{where} {argument.type.declaration}[] {argument.name}"
-        suffix = "" if argument.type.count is None else f"[{argument.type.count or ''}]"
-        return f"{argument.type.declaration} {argument.name}{suffix}"
-    return argument.type.declaration(argument.name)
+# What a pattern asks for
+
+
+class _Search(Struct):
+    """Kinds, what each is to list, and which of the names it finds are wanted."""
+
+    kinds: Sequence[str]
+    parts: tuple[str, ...] = ()
+    wanted: Callable[[str], bool] | None = None
+
+    @property
+    def named(self) -> bool:
+        """Whether a single kind was asked for, whose errors are to be reported."""
+        return len(self.kinds) == 1
+
+
+def _searched(pattern: str, context: Context) -> _Search:
+    kind, *parts = pattern.split(":")
+    if pattern in PROVIDERS:
+        return _Search([pattern])
+    if has_wildcard(kind) or not parts:
+        text = parts[0] if len(parts) == 1 else "" if parts else pattern
+        kinds = fnmatch.filter(_kinds(context), kind) if parts else _kinds(context)
+        everything = ("*", "*") if context.pid is not None else ()
+        if len(parts) > 1:
+            return _Search(kinds, tuple(parts))
+        return _Search(kinds, everything, _named(text) if text != "*" else None)
+    if kind not in PROVIDERS:
+        raise InsituError(f"unknown probe kind {kind!r}{nearest(kind, PROVIDERS)}", status=2)
+    return _Search([kind], tuple(parts))
+
+
+def _kinds(context: Context) -> list[str]:
+    """The kinds that are listed unless one is named: no aliases, none at the return of what another lists."""
+    kinds = [name for name, provider in PROVIDERS.items() if name == provider.names[0] and provider.traits.entry]
+    return kinds if context.pid is None else [name for name in kinds if PROVIDERS[name].traits.in_binary]
+
+
+def _named(text: str) -> Callable[[str], bool]:
+    """Whether a probe's name, without its kind, has the text in it, or is matched by it or in its last part."""
+    if not has_wildcard(text):
+        return lambda name: text in name
+
+    def matches(name: str) -> bool:
+        rest = name.partition(":")[2].rstrip(":") or name
+        return bool(select(text, (rest, rest.rpartition(":")[2])))
+
+    return matches
+
+
+def _matching(search: _Search, context: Context) -> Iterator[tuple[Provider, AttachPoint]]:
+    for kind in search.kinds:
+        provider = PROVIDERS[kind]
+        try:
+            points = provider.listing(AttachSpec(kind, search.parts), context)
+        except InsituError:
+            if search.named:
+                raise
+            continue  # one of many kinds, and this kernel does not have it, or it has no such names
+        path = search.parts[0] if search.named and search.parts and provider.traits.in_binary else ""
+        for point in points:
+            if search.wanted is None or search.wanted(point.name):
+                yield provider, as_written(point, path) if path else point
+
+
+# Arguments
+
+
+class _Arguments:
+    """Attach points' arguments as text. Functions share prototypes, and prototypes types: each is written once."""
+
+    def __init__(self, context: Context) -> None:
+        self._context = context
+        self._types: dict[Type, str] = {}
+        self._texts: dict[int, str] = {}
+        self._kept: list[list[Argument]] = []  # what the ids are of
+
+    def below(self, provider: Provider, point: AttachPoint) -> str:
+        """The lines below a point's name."""
+        try:
+            found = provider.arguments(point, self._context)
+        except InsituError as error:
+            messages.note(f"{point.name}: {error}")
+            return ""
+        if not found:
+            return ""
+        text = self._texts.get(id(found))
+        if text is None:
+            text = self._texts[id(found)] = "".join([f"    {self._declared(each)}\n" for each in found])
+            self._kept.append(found)
+        return text
+
+    def _declared(self, argument: Argument) -> str:
+        """As the kernel's format files and bpftrace write it: the type, then the name."""
+        kind = argument.type
+        if isinstance(kind, Primitive):
+            return _of_a_record(kind, argument)
+        text = self._types.get(kind)
+        if text is None:
+            text = self._types[kind] = kind.declaration()
+        return f"{text} {argument.name}"
+
+
+def _of_a_record(kind: Primitive, argument: Argument) -> str:
+    if isinstance(argument.load, DataLocation):
+        where = "__rel_loc" if argument.load.relative else "__data_loc"
+        return f"{where} {kind.declaration}[] {argument.name}"
+    suffix = "" if kind.count is None else f"[{kind.count or ''}]"
+    return f"{kind.declaration} {argument.name}{suffix}"
 
 
 def _list_types(tag: str, pattern: str, context: Context) -> int:

@@ -21,6 +21,7 @@ _NUMBERS = {
 _CHOICES = {
     "stack_mode": ("bpftrace", "perf", "raw"),
     "missing_probes": ("error", "warn", "ignore"),
+    "output_version": ("0.17", "0.24"),
 }
 _SWITCHES = ("print_maps_on_exit", "cpp_demangle", "show_debug_info")
 _TEXTS = ("str_trunc_trailer",)
@@ -67,6 +68,7 @@ class Options(Struct):
     cpp_demangle: bool = True
     show_debug_info: bool = True
     str_trunc_trailer: str = ""
+    output_version: str = "0.17"  # the version of bpftrace whose form text and JSON have
     max_literal: int = 1024
     max_unroll: int = 100
     include_folders: list[str] = field(default_factory=list)  # -I

@@ -54,6 +54,7 @@ _ENTRY_WORDS = {
     Kind.DATASEC: 3,
     Kind.ENUM64: 3,
 }
+_KINDS = tuple(Kind)
 _FIXED = [_TYPE_WORDS + _MORE_WORDS.get(kind, 0) for kind in Kind]
 _PER_ENTRY = [_ENTRY_WORDS.get(kind, 0) for kind in Kind]
 
@@ -66,6 +67,7 @@ _REFERENCES = _MODIFIERS | {Kind.PTR, Kind.FUNC, Kind.FUNC_PROTO, Kind.VAR}
 _MAX_DEPTH = 64  # of a chain of typedefs, arrays or anonymous members; the kernel's own bound is 32
 _MAX_FIELDS = 1 << 17
 _POINTER_BYTES = 8
+_MAX_SEARCHES = 40  # of names in the bytes: they take as long as an index of all names
 _INT_SIGNED, _INT_BOOL = 1, 4  # BTF_INT_SIGNED, BTF_INT_BOOL
 
 
@@ -110,6 +112,10 @@ class Btf:
         self.first_id: int = base.first_id + base.count if base else 1
         self._first_string: int = base._first_string + len(base._strings) if base else 0
         self._at = self._index()
+        self._types: dict[int, Type] = {}
+        self._names: dict[tuple[Kind, ...], dict[str, int]] = {}
+        self._searches = 0
+        self.parameter_names: dict[int, str] = {}  # strings by offset: functions' parameters share a few thousand
 
     def _index(self) -> array[int]:
         """Word offset of every type. Each one's length is in itself, so this is the one walk from first to last.
@@ -156,9 +162,12 @@ class Btf:
         """The type with that number; 0 is void. :raises InsituError: when there is none."""
         if 0 < type_id < self.first_id and self.base:
             return self.base.type(type_id)
-        if type_id >= self.first_id + self.count or type_id < 0:
-            raise InsituError(f"{self.name}: there is no BTF type {type_id}")
-        return Type(self, type_id)
+        found = self._types.get(type_id)
+        if found is None:
+            if type_id >= self.first_id + self.count or type_id < 0:
+                raise InsituError(f"{self.name}: there is no BTF type {type_id}")
+            found = self._types[type_id] = Type(self, type_id)
+        return found
 
     def words(self, type_id: int) -> Sequence[int]:
         """The u32s of one type, its entries included."""
@@ -169,12 +178,31 @@ class Btf:
 
     def find(self, name: str, *kinds: Kind) -> Type | None:
         """The first type of that name and one of the kinds (any kind when none is given); base is asked last."""
+        known = self._names.get(kinds)
+        if known is None and kinds:
+            self._searches += 1
+            if self._searches > _MAX_SEARCHES:
+                known = self.names(*kinds)
+        if known is not None:
+            number = known.get(name)
+            return self.type(number) if number else self.base.find(name, *kinds) if self.base else None
         for string in self._string_offsets(name):
             for word in self._occurrences(string):
                 index = bisect_left(self._at, word)
                 if index < self.count and self._at[index] == word and (not kinds or self._kind_at(word) in kinds):
                     return Type(self, self.first_id + index)
         return self.base.find(name, *kinds) if self.base else None
+
+    def prototype(self, function: str) -> Type | None:
+        """The FUNC_PROTO of the function of that name: several functions may share one."""
+        known = self._names.get((Kind.FUNC,))
+        if known is None:
+            found = self.find(function, Kind.FUNC)
+            return found.target if found else None
+        number = known.get(function)
+        if number is None:
+            return self.base.prototype(function) if self.base else None
+        return self.type(self._words[self._at[number - self.first_id] + 2])
 
     def _occurrences(self, value: int) -> Iterator[int]:
         """Where, in words, the types hold this word: as one's name, an entry's name, or anything else."""
@@ -203,11 +231,13 @@ class Btf:
 
     def names(self, *kinds: Kind) -> dict[str, int]:
         """Names of this set's own types of the kinds, in order, with their (first) type's number."""
-        found: dict[str, int] = {}
-        words, wanted = self._words, {int(kind) for kind in kinds}
-        for number, at in enumerate(self._at, self.first_id):
-            if words[at + 1] >> 24 & 0x1F in wanted and words[at]:
-                found.setdefault(self.string(words[at]), number)
+        found = self._names.get(kinds)
+        if found is None:
+            found = self._names[kinds] = {}
+            words, wanted = self._words, {int(kind) for kind in kinds}
+            for number, at in enumerate(self._at, self.first_id):
+                if words[at + 1] >> 24 & 0x1F in wanted and words[at]:
+                    found.setdefault(self.string(words[at]), number)
         return found
 
     def matching(self, pattern: str, *kinds: Kind) -> Iterator[Type]:
@@ -241,11 +271,15 @@ class Btf:
 class Type:
     """One type of a :class:`Btf`; made on demand, compared by BTF object and id."""
 
-    __slots__ = ("_words", "btf", "id")
+    __slots__ = ("_bare", "_size", "_words", "btf", "id", "kind")
 
     def __init__(self, btf: Btf, type_id: int) -> None:
         self.btf, self.id = btf, type_id
         self._words: Sequence[int] = btf.words(type_id) if type_id else (0, 0, 0)
+        self.kind = _KINDS[self._words[1] >> 24 & 0x1F]
+        """What it is; Kind.VOID for number 0."""
+        self._bare: Type | None = None
+        self._size = -1
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Type) and self.id == other.id and (self.btf is other.btf or self.id == 0)
@@ -255,11 +289,6 @@ class Type:
 
     def __repr__(self) -> str:
         return f"<BTF type {self.id} {self.declaration()!r}>"
-
-    @property
-    def kind(self) -> Kind:
-        """What it is; Kind.VOID for number 0."""
-        return Kind(self._words[1] >> 24 & 0x1F)
 
     @property
     def name(self) -> str:
@@ -273,12 +302,14 @@ class Type:
 
     def strip(self) -> Type:
         """The type under typedefs, const, volatile, restrict and type tags."""
-        type_, depth = self, 0
-        while type_.kind in _MODIFIERS:
-            type_, depth = type_.target, depth + 1
-            if depth > _MAX_DEPTH:
-                raise InsituError(f"{self.btf.name}: BTF type {self.id} is a chain without an end")
-        return type_
+        if self._bare is None:
+            type_, depth = self, 0
+            while type_.kind in _MODIFIERS:
+                type_, depth = type_.target, depth + 1
+                if depth > _MAX_DEPTH:
+                    raise InsituError(f"{self.btf.name}: BTF type {self.id} is a chain without an end")
+            self._bare = type_
+        return self._bare
 
     @property
     def target(self) -> Type:
@@ -300,6 +331,11 @@ class Type:
     @property
     def size(self) -> int:
         """Bytes; 0 for void, functions and declarations without a definition."""
+        if self._size < 0:
+            self._size = self._measured()
+        return self._size
+
+    def _measured(self) -> int:
         type_, elements = self.strip(), 1
         for _ in range(_MAX_DEPTH):
             if type_.kind != Kind.ARRAY:
@@ -395,8 +431,14 @@ class Type:
         if prototype.kind != Kind.FUNC_PROTO:
             return []
         btf, words = prototype.btf, prototype._words
-        pairs = zip(words[3::2], words[4::2], strict=True)
-        return [Parameter(btf.string(name) if name else "", btf.type(type_id)) for name, type_id in pairs]
+        known, types = btf.parameter_names, btf.type
+        found = []
+        for name, type_id in zip(words[3::2], words[4::2], strict=True):
+            text = known.get(name)
+            if text is None:
+                text = known[name] = btf.string(name) if name else ""
+            found.append(Parameter(text, types(type_id)))
+        return found
 
     @property
     def returns(self) -> Type:

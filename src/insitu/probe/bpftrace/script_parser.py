@@ -198,7 +198,8 @@ class _Parser(DefinitionParser):
                 position = end + 1
             elif c == "$" and (match := re.match(r"\$(\d+|#)", text[position:])):
                 # Colons in a parameter separate parts, as in the script itself: "$1 { }" may be a whole attach point.
-                given = self._parameter_text(match.group(1), Span(position, position + match.end()))
+                span = Span(position, position + match.end())
+                given = self._parameter_text(match.group(1), span, inside=bool(part))
                 *whole, part = (part + given).split(":")
                 parts += whole
                 position += match.end()
@@ -215,12 +216,16 @@ class _Parser(DefinitionParser):
         self._seek(position)
         return ast.AttachText(Span(start, position), tuple(parts))
 
-    def _parameter_text(self, index: str, span: Span) -> str:
+    def _parameter_text(self, index: str, span: Span, *, inside: bool) -> str:
+        """A positional parameter in an attach point; ``inside`` of a name, of which it could be a part as it is."""
         if index == "#":
             return str(len(self.parameters))
         number = int(index)
         if not 1 <= number <= len(self.parameters):
-            raise self.error(f"positional parameter ${index} is not given", span, remedy="add it after the script")
+            remedy = "add it after the script"
+            if inside:
+                remedy += f"; if the name itself has ${index} in it, put the name in double quotes"
+            raise self.error(f"positional parameter ${index} is not given", span, remedy=remedy)
         return self.parameters[number - 1]
 
     # Definitions

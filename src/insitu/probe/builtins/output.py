@@ -215,7 +215,7 @@ def _check_join(checker: Checker, call: ast.Call) -> Type:
 
 
 _JOIN_WORDS = 16
-_JOIN_BYTES = 128
+_JOIN_BYTES = 1024
 
 
 def _join(low: Lowering, call: ast.Call) -> str:

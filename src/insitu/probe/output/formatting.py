@@ -14,7 +14,7 @@ from msgspec import Struct, field
 from insitu.kernel import procfs
 from insitu.probe.layout import RecordLayout
 from insitu.probe.output.number_names import KINDS, number_name
-from insitu.probe.output.printf_formats import Conversion, parse_format
+from insitu.probe.output.printf_formats import Conversion, c_integer, parse_format
 from insitu.probe.runtime.decode import Pieces, decoder, piece_count
 from insitu.probe.runtime.drain import FIELDS
 from insitu.probe.runtime.symbols import Symbols
@@ -43,7 +43,7 @@ _UINT32, _UINT64 = 2**32 - 1, 2**64 - 1
 
 
 class Members(dict[str, Any]):
-    """A record or a named tuple in JSON: written with spaces inside of its braces, as bpftrace does."""
+    """A record or a named tuple in JSON: written with spaces inside of its braces, as bpftrace 0.17 does."""
 
 
 class Formatter(Struct):
@@ -56,6 +56,7 @@ class Formatter(Struct):
     trailer: str = ""  # shown after text that fills ``max_strlen``: it was cut
     max_strlen: int = 0
     on_terminal: bool = False  # whether values, but not the script's own text, are escaped
+    newer_form: bool = False  # that of bpftrace 0.24 and later, instead of 0.17's
 
     def shown(self, text: str) -> str:
         """Text that a script was given, as it is written."""
@@ -139,17 +140,26 @@ class Formatter(Struct):
         """A value as JSON knows it: enumerators and addresses are numbers there, records and named tuples objects."""
         if isinstance(kind, Tuple):
             values = [self.json(k, v) for k, v in zip(kind.elements, value, strict=True)]
-            return Members(zip(kind.names, values, strict=True)) if kind.names else values
+            return self._object(kind.names, values) if kind.names else values
         if isinstance(kind, Record):
-            return Members(zip(value, [self.json(k, v) for k, v in _with_types(kind, value)], strict=True))
+            return self._object(value, [self.json(k, v) for k, v in _with_types(kind, value)])
         if isinstance(kind, Integer):
-            return bool(value) if kind.enum == "bool" else value
-        if isinstance(kind, Pointer) or value is None:
+            return bool(value) if kind.enum == "bool" else self.number(value)
+        if value is None:
             return value
+        if isinstance(kind, Pointer):
+            return self.number(value)
         if isinstance(kind, Array):
             element = kind.element.resolve()
             return [self.json(element, v) for v in value]
         return self.text(kind, value)
+
+    def _object(self, names: Iterable[str], values: Sequence[Any]) -> dict[str, Any]:
+        return (dict if self.newer_form else Members)(zip(names, values, strict=True))
+
+    def number(self, value: int) -> int | str:
+        """A number for JSON: in the newer form, text where a double (all that JavaScript has) cannot hold it."""
+        return str(value) if self.newer_form and int(float(value)) != value else value
 
     # Records
 
@@ -161,8 +171,8 @@ class Formatter(Struct):
         start = FIELDS
         for part, conversion, kind in zip(parts[1:], conversions, layout.fields.elements, strict=True):
             shown = self._shown(conversion, kind, start)
-            if "#" in conversion.python:
-                getters.append(_alternate(conversion.python, shown))
+            if conversion.differs:
+                getters.append(_by_c(conversion, shown))
                 template += "%s" + part.replace("%", "%%")
             else:
                 getters.append(shown)
@@ -190,7 +200,7 @@ class Formatter(Struct):
                 return value
             return lambda pieces: self.text(kind, value(pieces))
         if conversion.letter == "p":
-            return lambda pieces: f"{value(pieces) & _UINT64:#x}"
+            return lambda pieces: value(pieces) & _UINT64
         if conversion.letter == "c":
             return lambda pieces: self.shown(bytes([value(pieces) & 0xFF]).decode("utf-8", "surrogateescape"))
         if conversion.letter == "d":
@@ -217,10 +227,9 @@ def _with_types(kind: Record, value: dict[str, Any]) -> list[tuple[Type, Any]]:
     return [(fields[name].type.resolve(), each) for name, each in value.items()]
 
 
-def _alternate(python: str, shown: Callable[[Pieces], Any]) -> Callable[[Pieces], str]:
-    """%#x as C has it: zero gets no prefix."""
-    plain = python.replace("#", "")
-    return lambda pieces: (python if shown(pieces) else plain) % shown(pieces)
+def _by_c(conversion: Conversion, shown: Callable[[Pieces], Any]) -> Callable[[Pieces], str]:
+    """What Python's % operator would show in another way than C."""
+    return lambda pieces: c_integer(conversion, shown(pieces))
 
 
 def _signed(value: int, bits: int) -> int:

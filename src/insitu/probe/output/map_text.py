@@ -20,11 +20,13 @@ from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.time_series import series_json, series_rows, series_text
 from insitu.probe.passes.check.folding import quotient
 from insitu.probe.runtime.map_content import MapContent
-from insitu.probe.types import Integer, Stack, Type
+from insitu.probe.types import Integer, Type
 
 __all__ = ["map_json", "map_text"]
 
 _BAR = 52
+_STATISTICS = "count {count}, average {average}, total {total}"
+_NEWER_STATISTICS = "{{ .count = {count}, .average = {average}, .total = {total} }}"
 
 
 def map_text(formatter: Formatter, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> str:
@@ -38,20 +40,28 @@ def map_text(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
     for key, value in rows:
         name = layout.name + _key_text(formatter, layout, key)
         if isinstance(kind, Ranges):
-            lines.append(f"{name}: \n{histogram_text(kind, value, div)}\n")
+            space = "" if formatter.newer_form else " "
+            lines.append(f"{name}:{space}\n{histogram_text(kind, value, div, formatter.newer_form)}\n")
         elif isinstance(kind, TimeSeries):
             lines.append(f"{name}:\n{series_text(kind, series_rows(kind, value, last))}\n")
         elif isinstance(kind, Statistics):
-            count, total = value
-            average = quotient(total, count)
-            lines.append(f"{name}: count {count}, average {_divided(average, div)}, total {_divided(total, div)}\n")
+            shape = _NEWER_STATISTICS if formatter.newer_form else _STATISTICS
+            lines.append(f"{name}: {shape.format(**_statistics(value, div))}\n")
         else:
             lines.append(f"{name}: {_value_text(formatter, kind, value, div)}\n")
+    if formatter.newer_form:
+        return "".join(lines)
     if not lines:
         lines.append("\n")
     if isinstance(kind, CountAndTotal):
         lines.append("\n")
     return "".join(lines)
+
+
+def _statistics(value: tuple[int, int], div: int) -> dict[str, int]:
+    """What stats() shows of a count and a total."""
+    count, total = value
+    return {"count": count, "average": _divided(quotient(total, count), div), "total": _divided(total, div)}
 
 
 def _value_text(formatter: Formatter, kind: Type | None, value: Any, div: int) -> str:
@@ -72,22 +82,23 @@ def _divided(value: int, div: int) -> int:
 def _key_text(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> str:
     if layout.key is None:
         return ""
-    parts = []
-    for kind, part in zip(layout.key.elements, key, strict=True):
-        parts.append(formatter.text(kind, part, indent=4 if isinstance(kind, Stack) else 8))
+    parts = [_key_part(formatter, kind, part) for kind, part in zip(layout.key.elements, key, strict=True)]
     return f"[{', '.join(parts)}]"
 
 
-def histogram_text(kind: Ranges, cells: Sequence[int], div: int) -> str:
+def _key_part(formatter: Formatter, kind: Type, part: Any) -> str:
+    return formatter.text(kind, part, indent=8 if formatter.newer_form else 4)
+
+
+def histogram_text(kind: Ranges, cells: Sequence[int], div: int, newer_form: bool = False) -> str:
     """The bars of a histogram, from the first cell that counted something to the last."""
-    counts = [count // div for count in cells] if div else cells
-    first, last = _extent(counts)
-    most = max(1, *counts)
+    first, last = _extent(cells)
+    most = max(1, *cells)
     lines = []
     for index in range(first, last + 1):
-        count = counts[index]
-        bar = "@" * int(count / most * _BAR)
-        lines.append(f"{_label(kind, index):<16}{count:8d} |{bar:<{_BAR}}|\n")
+        count = _divided(cells[index], div)
+        bar = "@" * int(cells[index] / most * _BAR)
+        lines.append(f"{_label(kind, index, newer_form):<16}{count:8d} |{bar:<{_BAR}}|\n")
     return "".join(lines)
 
 
@@ -103,7 +114,7 @@ def bounds(kind: Ranges, index: int) -> tuple[int | None, int | None]:
         return None, kind.minimum if isinstance(kind, LinearHistogram) else 0
     if isinstance(kind, LinearHistogram):
         low = kind.minimum + (index - 1) * kind.step
-        return (kind.maximum, None) if index == kind.cells - 1 else (low, low + kind.step)
+        return (kind.maximum, None) if index == kind.cells - 1 else (low, min(low + kind.step, kind.maximum))
     bits = kind.bits
     number = index - 1
     if number < 1 << bits:
@@ -113,28 +124,30 @@ def bounds(kind: Ranges, index: int) -> tuple[int | None, int | None]:
     return low, low + (1 << (power - 1))
 
 
-def _label(kind: Ranges, index: int) -> str:
+def _label(kind: Ranges, index: int, newer_form: bool) -> str:
     low, high = bounds(kind, index)
-    if low is None:
-        return f"(..., {_suffixed(high or 0)})"
-    if high is None:
-        return f"[{_suffixed(low)}, ...)"
-    if isinstance(kind, Histogram) and high - low == 1 and index <= 2 and kind.bits == 0:
+    start, end = (None if bound is None else _bound(kind, bound, newer_form) for bound in (low, high))
+    if start is None:
+        return f"(..., {end})"
+    if end is None:
+        return f"[{start}, ...)"
+    if low is not None and high == low + 1 and (isinstance(kind, Histogram) or newer_form):
         return f"[{low}]"
-    if isinstance(kind, Histogram) and kind.bits and high - low == 1:
-        return f"[{_suffixed(low)}]"
-    return f"[{_suffixed(low)}, {_suffixed(high)})"
+    return f"[{start}, {end})"
 
 
-def _suffixed(number: int) -> str:
-    """1024 as 1K, as far as it divides evenly."""
-    if number < 0:
-        return str(number)
-    for suffix in ("", "K", "M", "G", "T", "P", "E"):
-        if number == 0 or number % 1024 or suffix == "E":
-            return f"{number}{suffix}"
-        number //= 1024
-    return str(number)
+def _bound(kind: Ranges, number: int, newer_form: bool) -> str:
+    """1024 as 1K, as far as it divides evenly; of linear ranges in the newer form only if their width does, too."""
+    if isinstance(kind, LinearHistogram):
+        return str(number) if newer_form and kind.step % 1024 else _suffixed(number, ("", "K", "M"))
+    return _suffixed(number, ("", "K", "M", "G", "T", "P", "E"))
+
+
+def _suffixed(number: int, suffixes: Sequence[str]) -> str:
+    used = 0
+    while number and number % 1024 == 0 and used + 1 < len(suffixes):
+        number, used = number // 1024, used + 1
+    return f"{number}{suffixes[used]}"
 
 
 def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> Any:
@@ -144,7 +157,7 @@ def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
     if top:
         rows = rows[-top:]
     if isinstance(kind, TimeSeries):
-        rows = [(key, series_json(series_rows(kind, value, content.last_interval))) for key, value in rows]
+        rows = [(key, _series_json(formatter, kind, value, content.last_interval)) for key, value in rows]
     shown = [(_json_key(formatter, layout, key), _json_value(formatter, kind, value, div)) for key, value in rows]
     if isinstance(kind, Ranges):
         label = "hist"
@@ -159,12 +172,20 @@ def map_json(formatter: Formatter, layout: MapLayout, content: MapContent, top: 
     return label, {layout.name: dict(shown)}
 
 
+def _series_json(formatter: Formatter, kind: TimeSeries, value: Any, last: int) -> tuple[dict[str, Any], ...]:
+    """A time series; in the newer form without the intervals that have no value."""
+    rows = series_rows(kind, value, last)
+    return series_json([row for row in rows if row[1] is not None] if formatter.newer_form else rows)
+
+
 def _json_key(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> str:
     if layout.key is None:
         return ""
     kinds = layout.key.elements
     return ",".join(
-        str(part) if isinstance(kind, Integer) and kind.enumerators else formatter.text(kind, part)
+        str(part)
+        if isinstance(kind, Integer) and kind.enumerators and not formatter.newer_form
+        else _key_part(formatter, kind, part)
         for kind, part in zip(kinds, key, strict=True)
     )
 
@@ -172,7 +193,7 @@ def _json_key(formatter: Formatter, layout: MapLayout, key: tuple[Any, ...]) -> 
 def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -> Any:
     if isinstance(kind, Ranges):
         counts = [count // div for count in value] if div else value
-        first, last = _extent(counts)
+        first, last = _extent(value)
         cells = []
         for index in range(first, last + 1):
             low, high = bounds(kind, index)
@@ -184,11 +205,10 @@ def _json_value(formatter: Formatter, kind: Type | None, value: Any, div: int) -
     if isinstance(kind, TimeSeries):
         return value
     if isinstance(kind, Statistics):
-        count, total = value
-        return {"count": count, "average": _divided(quotient(total, count), div), "total": _divided(total, div)}
+        return {name: formatter.number(number) for name, number in _statistics(value, div).items()}
     if isinstance(kind, Average):
-        return _divided(quotient(value[1], value[0]), div)
+        return formatter.number(_divided(quotient(value[1], value[0]), div))
     if isinstance(kind, OneNumber) or (isinstance(kind, Integer) and div):
-        return _divided(value, div)
+        return formatter.number(_divided(value, div))
     assert kind is not None
     return formatter.json(kind, value)

@@ -16,7 +16,7 @@ from insitu.probe.output.map_text import map_json, map_text
 from insitu.probe.runtime.decode import decoder
 from insitu.probe.runtime.drain import FIELDS, Handler
 from insitu.probe.runtime.loader import Loaded
-from insitu.probe.runtime.map_content import MapContent, read_map
+from insitu.probe.runtime.map_content import MapContent, read_map, zero_map
 from insitu.terminal_text import UNENCODABLE, TerminalStream, printable_lines
 
 if TYPE_CHECKING:
@@ -72,9 +72,10 @@ class Output:
             self.exit_status = int(pieces[FIELDS]) & 0xFF
 
     def _zero(self, number: int) -> None:
-        target = self.loaded.maps[number]
-        for key, value in target.items():
-            target.update(key, bytes(len(value)))
+        zero_map(self._layout(number), self.loaded.maps[number])
+
+    def _layout(self, number: int) -> MapLayout:
+        return self.loaded.compiled.layout.maps[number]
 
     # Writing
 
@@ -95,13 +96,7 @@ class Output:
 
     def _complaint(self, layout: RecordLayout) -> Handler:
         make = self._values(on_terminal=isinstance(sys.stderr, TerminalStream)).printf(layout)
-
-        def handle(pieces: tuple[Any, ...]) -> None:
-            self.flush()
-            label = "ERROR" if layout.kind == "errorf" else "WARNING"
-            print(f"{layout.names[0]}: {label}: {make(pieces)}", file=sys.stderr, flush=True)
-
-        return handle
+        return lambda pieces: self.complaint(layout.kind, layout.names[0], make(pieces))
 
     def _values(self, *, on_terminal: bool = False) -> Formatter:
         """The formatter for text that does not go to the stream, but for example names a file."""
@@ -109,13 +104,34 @@ class Output:
 
     # What the two forms differ in
 
+    @property
+    def before_maps(self) -> str:
+        """What separates the maps from what was printed before."""
+        return "\n\n"
+
+    def attaching(self, count: int) -> None:
+        """So many probes are about to be attached."""
+
     def attached(self, count: int) -> None:
-        """All probes are attached."""
-        raise NotImplementedError
+        """So many probes are attached."""
 
     def text(self, kind: str, text: str) -> None:
-        """Text of a kind: printf, time, join, cat, system."""
+        """Text of a kind: printf, time, cat."""
         raise NotImplementedError
+
+    def line(self, kind: str, text: str) -> None:
+        """Text of a kind that is a line of its own: join."""
+        raise NotImplementedError
+
+    def printed(self, text: str) -> None:
+        """What the command of system() has printed."""
+        raise NotImplementedError
+
+    def complaint(self, kind: str, where: str, text: str) -> None:
+        """What errorf() or warnf() (``kind``) says, and its FILE:LINE:COLUMNS in the script."""
+        self.flush()
+        label = "ERROR" if kind == "errorf" else "WARNING"
+        print(f"{where}: {label}: {text}", file=sys.stderr, flush=True)
 
     def value(self, kind: Any, value: Any) -> None:
         """What print() was given."""
@@ -123,7 +139,7 @@ class Output:
 
     def map(self, number: int, top: int = 0, div: int = 0) -> None:
         """A whole map."""
-        self.show_map(self.loaded.compiled.layout.maps[number], self.content(number), top, div)
+        self.show_map(self._layout(number), self.content(number), top, div)
 
     def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
         """What a map holds."""
@@ -131,11 +147,11 @@ class Output:
 
     def content(self, number: int) -> MapContent:
         """What a map holds now."""
-        return read_map(self.loaded.compiled.layout.maps[number], self.loaded.maps[number])
+        return read_map(self._layout(number), self.loaded.maps[number])
 
     def end(self, *, maps: bool) -> None:
         """Show what the script leaves: every map that it named, in the order of their names."""
-        self.write("\n\n")
+        self.write(self.before_maps)
         if not maps:
             return
         numbers = [n for n, layout in enumerate(self.loaded.compiled.layout.maps) if layout.is_script_map]
@@ -163,7 +179,7 @@ class Output:
             wanted = whole_key(pieces)
             content = self.content(number)
             rows = [row for row in content.rows if row[0] == wanted]
-            self.show_map(self.loaded.compiled.layout.maps[number], MapContent(content.kind, rows))
+            self.show_map(self._layout(number), MapContent(content.kind, rows))
 
         return handle
 
@@ -176,7 +192,7 @@ class Output:
         def handle(pieces: tuple[Any, ...]) -> None:
             given = words(pieces)
             end = next((i for i, word in enumerate(given) if not word), len(given))
-            self.text("join", layout.text.join(map(self.formatter.shown, given[:end])) + "\n")
+            self.line("join", layout.text.join(map(self.formatter.shown, given[:end])))
 
         return handle
 
@@ -218,7 +234,7 @@ class Output:
         def handle(pieces: tuple[Any, ...]) -> None:
             self.flush()
             done = subprocess.run(make(pieces), shell=True, stdout=subprocess.PIPE, check=False)
-            self.text("system", done.stdout.decode("utf-8", "surrogateescape"))
+            self.printed(done.stdout.decode("utf-8", "surrogateescape"))
 
         return handle
 
@@ -233,11 +249,22 @@ class TextOutput(Output):
             return lambda pieces: write(make(pieces))
         return super().handler(layout)
 
+    def attaching(self, count: int) -> None:
+        if not self.formatter.newer_form:
+            self.write(f"Attaching {count} probe{'s' if count != 1 else ''}...\n")
+
     def attached(self, count: int) -> None:
-        self.write(f"Attaching {count} probe{'s' if count != 1 else ''}...\n")
+        if self.formatter.newer_form:
+            self.write(f"Attached {count} probe{'s' if count != 1 else ''}\n")
 
     def text(self, kind: str, text: str) -> None:
         self.write(text)
+
+    def line(self, kind: str, text: str) -> None:
+        self.write(f"{text}\n")
+
+    def printed(self, text: str) -> None:
+        self.write(f"{text}\n" if self.formatter.newer_form else text)
 
     def value(self, kind: Any, value: Any) -> None:
         self.write(self.formatter.text(kind, value) + "\n")
@@ -249,22 +276,40 @@ class TextOutput(Output):
 class JsonOutput(Output):
     """One JSON object a line."""
 
-    def _line(self, kind: str, data: Any) -> None:
-        self.write(f'{{"type": "{kind}", "data": {_json(data)}}}\n')
+    def _object(self, kind: str, data: Any, **more: Any) -> None:
+        members = "".join(f', "{name}": {_json(value)}' for name, value in more.items())
+        self.write(f'{{"type": "{kind}"{members}, "data": {_json(data)}}}\n')
 
     def attached(self, count: int) -> None:
-        self._line("attached_probes", {"probes": count})
+        self._object("attached_probes", {"probes": count}, count=count)
 
     def text(self, kind: str, text: str) -> None:
-        self._line(kind, text)
+        self._object(kind, text)
+
+    def line(self, kind: str, text: str) -> None:
+        self._object(kind, text)
+
+    def printed(self, text: str) -> None:
+        self._object("syscall", text)
+
+    def complaint(self, kind: str, where: str, text: str) -> None:
+        file, line, columns = where.rsplit(":", 2)
+        place = {"filename": file, "line": int(line), "col": int(columns.partition("-")[0])}
+        members = {"type": kind, "msg": text, **place}
+        self.write(_json(members) + "\n")
+
+    @property
+    def before_maps(self) -> str:
+        """Nothing, in bpftrace's newer form."""
+        return "" if self.formatter.newer_form else "\n\n"
 
     def value(self, kind: Any, value: Any) -> None:
-        self._line("value", self.formatter.json(kind, value))
+        self._object("value", self.formatter.json(kind, value))
 
     def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
         found = map_json(self.formatter, layout, content, top, div)
         if found is not None:
-            self._line(*found)
+            self._object(*found)
 
 
 class TerminalJsonOutput(JsonOutput):

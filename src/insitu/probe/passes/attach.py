@@ -13,9 +13,10 @@ from insitu.errors import InsituError, nearest
 from insitu.probe import ast
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Provider
+from insitu.probe.providers.support.matching import as_written
 from insitu.probe.source import ScriptError, Source
 
-__all__ = ["Clause", "resolve_attach_points"]
+__all__ = ["Clause", "expand", "located", "resolve_attach_points"]
 
 
 class Clause(Struct):
@@ -53,13 +54,13 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
         for text in probe.attach_points:
             text.parts = (_kind(text.parts[0]), *text.parts[1:])
             try:
-                found += _expand(text, source, context)
+                found += expand(text, source, context)
             except AbsentError as error:
-                missing.append(_located(error, source, text))
+                missing.append(located(error, source, text))
             except ScriptError:
                 raise
             except InsituError as error:
-                raise _located(error, source, text) from None
+                raise located(error, source, text) from None
         absent = bool(missing) and not found
         if context.probe_filter and not absent:
             found = [each for each in found if _passes(context.probe_filter, *each)]
@@ -89,7 +90,7 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             except InsituError as error:
                 if absent:
                     continue
-                raise _located(error, source, probe.attach_points[0]) from None
+                raise located(error, source, probe.attach_points[0]) from None
             copied = probe if len(found) == 1 else copy.deepcopy(probe)
             if walks:
                 _name_context_args(copied)
@@ -119,7 +120,12 @@ def _kind(written: str) -> str:
     return written if written in PROVIDERS or written.lower() not in PROVIDERS else written.lower()
 
 
-def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tuple[Provider, AttachPoint]]:
+def expand(text: ast.AttachText, source: Source, context: Context) -> list[tuple[Provider, AttachPoint]]:
+    """The points that one attach point of the script means, each with who provides it.
+
+    :raises ScriptError: for an unknown kind.
+    :raises InsituError: for what a provider refuses, of which AbsentError where nothing matches.
+    """
     kind = text.parts[0]
     line, column = source.line_column(text.span.start)
     kinds: Iterable[str] = [kind]
@@ -133,23 +139,14 @@ def _expand(text: ast.AttachText, source: Source, context: Context) -> list[tupl
     for name in kinds:
         provider = PROVIDERS[name]
         expanded = provider.expand(AttachSpec(name, text.parts[1:], line, column), context)
-        points += [(provider, _as_written(point, text)) for point in expanded]
+        path = text.parts[1] if len(text.parts) > 1 and provider.traits.in_binary else ""
+        points += [(provider, as_written(point, path)) for point in expanded]
     return points
 
 
-def _as_written(point: AttachPoint, text: ast.AttachText) -> AttachPoint:
-    """The point named with the path that the script gives, as bpftrace does, rather than with its absolute form."""
-    path = text.parts[1] if len(text.parts) > 1 else ""
-    if f"{point.target}@" in point.name:
-        path = path.rpartition("@")[0]  # BINARY@SOURCE:LINE
-    if "/" not in path or "*" in path or not point.target.startswith("/"):
-        return point
-    return replace(point, name=point.name.replace(point.target, path, 1))
-
-
-def _located(error: InsituError, source: Source, text: ast.AttachText) -> ScriptError:
-    message = error.message
-    return ScriptError(message, source, text.span, remedy=error.remedy)
+def located(error: InsituError, source: Source, text: ast.AttachText) -> ScriptError:
+    """The error with the location of its attach point."""
+    return ScriptError(error.message, source, text.span, remedy=error.remedy)
 
 
 def _reads_arguments(provider: Provider, uses: set[str]) -> bool:

@@ -201,6 +201,7 @@ class Traits(Struct, frozen=True):
     "" where arguments have names only.
     ``trusted``: helpers take the pointers among its arguments.
     ``last_first``: of programs at one location, the kernel runs first what was attached last.
+    ``entry``: false where another kind has the same points: those of functions' returns are listed if they are named.
     """
 
     in_binary: bool = False
@@ -211,6 +212,7 @@ class Traits(Struct, frozen=True):
     numbered: str = ""
     trusted: bool = False
     last_first: bool = False
+    entry: bool = True
 
 
 class Attachment(Protocol):
@@ -312,6 +314,13 @@ class Context(Struct, dict=True):
 
         chosen = os.environ.get("BPFTRACE_BTF")
         return kernel_btf.from_file(chosen) if chosen else kernel_btf.vmlinux()
+
+    @cached_property
+    def btf_owners(self) -> list[str]:
+        """Who has types: "vmlinux", and the loaded modules that have some."""
+        from insitu.symbols import kernel_btf
+
+        return ["vmlinux", *kernel_btf.modules()]
 
     def btf_of(self, module: str) -> Btf:
         """The types of a loaded module, on top of the kernel's; the kernel's own for "vmlinux"."""

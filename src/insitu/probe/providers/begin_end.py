@@ -53,7 +53,7 @@ class Own:
         return Run(program_fd)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
-        return [AttachPoint(self.names[0], self.names[0])]
+        return [] if pattern.parts else [AttachPoint(self.names[0], self.names[0])]
 
 
 class Signal(Own):
@@ -71,8 +71,9 @@ class Signal(Own):
         return [AttachPoint("self", f"self:signal:{full}", target="signal", function=full)]
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
-        name = (*pattern.parts, "*", "*")[1]
-        return [AttachPoint("self", f"self:signal:{each}", function=each) for each in select(name, _SIGNALS)]
+        what, name = (*pattern.parts, "*", "*")[:2]
+        names = select(name, _SIGNALS) if select(what, ["signal"]) else []
+        return [AttachPoint("self", f"self:signal:{each}", function=each) for each in names]
 
 
 PROVIDERS = (Own("begin", "BEGIN"), Own("end", "END"), Signal("self"))

@@ -58,6 +58,8 @@ class Counter(Sampling):
         self.names = (kind, alias)
         self._type, self._events = type_, events
         self.traits = Traits(last_first=type_ == perf_event.Type.SOFTWARE)
+        aliases = {alias: events[event] for alias, event in _ALIASES.items() if event in events}
+        self._by_name = {**events, **aliases}
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]
@@ -65,20 +67,21 @@ class Counter(Sampling):
         period = amount(count)
         if count and (period is None or not 0 < period < 1 << 63):
             raise InsituError(f"{spec}: {count} is not a number of events")
-        found = select(_ALIASES.get(event, event), self._events)
+        # A pattern matches every event once: by its own name.
+        found = select(event, self._events) or select(event, self._by_name)
         if not found:
-            names = [*self._events, *(alias for alias, name in _ALIASES.items() if name in self._events)]
-            raise missing(f"{kind} event", event, names, f"one of {', '.join(names)}")
-        points = [self._point(name, period or self._events[name][1]) for name in found]
+            raise missing(f"{kind} event", event, self._by_name, f"one of {', '.join(self._by_name)}")
+        points = [self._point(name, period or self._by_name[name][1], count) for name in found]
         return limited(points, spec, context)
 
-    def _point(self, event: str, period: int) -> AttachPoint:
-        kind = self.names[0]
-        return AttachPoint(kind, f"{kind}:{event}:{period}", function=event, detail=period)
+    def _point(self, event: str, period: int, count: str) -> AttachPoint:
+        """The name has the period only if the script has given it, as ``count``."""
+        name = f"{self.names[0]}:{event}" + (f":{period}" if count else "")
+        return AttachPoint(self.names[0], name, function=event, detail=period)
 
     def events(self, point: AttachPoint, context: Context) -> list[Event]:
         assert isinstance(point.detail, int)
-        number, _ = self._events[point.function]
+        number, _ = self._by_name[point.function]
         attr = perf_event.Attr(type=self._type, config=number, sample_period=point.detail, disabled=1)
         return everywhere(attr, context.pid, point.cookie)
 
@@ -92,7 +95,7 @@ class Counter(Sampling):
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]
-        found = select(pattern.parts[0] if pattern.parts else "*", self._events)
+        found = sorted(select(pattern.parts[0] if pattern.parts else "*", self._by_name))
         there = [event for event in found if self._is_there(event)]
         if found and not there and self._type == perf_event.Type.HARDWARE:
             raise _none_here(str(pattern))
@@ -100,7 +103,7 @@ class Counter(Sampling):
 
     def _is_there(self, event: str) -> bool:
         """Whether this machine counts such events: few virtual ones have the processor's."""
-        number, period = self._events[event]
+        number, period = self._by_name[event]
         try:
             attr = perf_event.Attr(type=self._type, config=number, sample_period=period, disabled=1)
             os.close(perf_event.open_event(attr, pid=0, cpu=-1))

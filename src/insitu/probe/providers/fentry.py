@@ -22,7 +22,6 @@ from insitu.probe.providers.support.bpf_functions import BpfFunction, bpf_functi
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type
-from insitu.symbols.kernel_btf import modules
 
 __all__ = ["PROVIDERS"]
 
@@ -33,11 +32,11 @@ _BPF = "bpf"  # in the place of a module: functions of BPF programs
 class Trampoline:
     """Entry or exit of functions that BTF describes, the kernel's and its modules'."""
 
-    traits = Traits(system_wide=True, trusted=True, last_first=True)
-
     def __init__(self, *names: str, returning: bool) -> None:
         self.names = names
+        self.traits = Traits(system_wide=True, trusted=True, entry=not returning, last_first=True)
         self._returning = returning
+        self._arguments: dict[Type, list[Argument]] = {}  # by prototype: half of all functions share one
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         if spec.parts[:1] == (_BPF,):
@@ -51,7 +50,7 @@ class Trampoline:
         module, function = self._split(spec)
         self._check(spec, function, context)
         if not has_wildcard(function):
-            for owner in select(module, ["vmlinux", *modules()]):
+            for owner in select(module, context.btf_owners):
                 if context.btf_of(owner).find(function, Kind.FUNC):
                     return [self._point(owner, function)]
         found = self.listing(spec, context)
@@ -68,15 +67,23 @@ class Trampoline:
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         if isinstance(point.detail, BpfFunction):
             return None
-        function = _function(context.btf_of(point.target), point)
+        prototype = context.btf_of(point.target).prototype(point.function)
+        if prototype is None:
+            raise _unknown(point)
+        found = self._arguments.get(prototype)
+        if found is None:
+            found = self._arguments[prototype] = self._arguments_by(prototype)
+        return found
+
+    def _arguments_by(self, prototype: Type) -> list[Argument]:
         found, slot = [], 0
-        for index, parameter in enumerate(function.parameters):
+        for index, parameter in enumerate(prototype.parameters):
             if parameter.type.kind == Kind.VOID:
                 break  # "...": only the named ones are passed on
             found.append(Argument(parameter.name or f"arg{index}", parameter.type, ContextSlot(slot)))
             slot += max(1, -(-parameter.type.size // _SLOT_BYTES))
-        if self._returning and function.returns.strip().kind != Kind.VOID:
-            found.append(Argument("retval", function.returns, ContextSlot(slot)))
+        if self._returning and prototype.returns.strip().kind != Kind.VOID:
+            found.append(Argument("retval", prototype.returns, ContextSlot(slot)))
         return found
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
@@ -112,7 +119,7 @@ class Trampoline:
         self._check(pattern, function, context)
         traceable = {name for name, _ in context.functions}
         found = []
-        for owner in select(module, ["vmlinux", *modules()]):
+        for owner in select(module, context.btf_owners):
             names = select(function, sorted(context.btf_of(owner).names(Kind.FUNC)))
             found += [self._point(owner, name) for name in names if name in traceable or not traceable]
         return found
@@ -148,8 +155,12 @@ class Trampoline:
 def _function(btf: Btf, point: AttachPoint) -> Type:
     found = btf.find(point.function, Kind.FUNC)
     if found is None:
-        raise InsituError(f"{point.target} has no function {point.function}")
+        raise _unknown(point)
     return found
+
+
+def _unknown(point: AttachPoint) -> InsituError:
+    return InsituError(f"{point.target} has no function {point.function}")
 
 
 PROVIDERS = (

@@ -16,8 +16,7 @@ from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, parts, select
 from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
-from insitu.symbols.btf import Kind, Type
-from insitu.symbols.kernel_btf import modules
+from insitu.symbols.btf import Type
 
 __all__ = ["PROVIDERS"]
 
@@ -31,8 +30,15 @@ class Kprobe:
     def __init__(self, kind: str, alias: str, returning: bool) -> None:
         self.names = (kind, alias)
         self._returning = returning
-        # What is pushed last onto a task's list of pending returns is popped first: two reversals.
-        self.traits = Traits(system_wide=True, returning=returning, numbered="registers", last_first=not returning)
+        self.traits = Traits(
+            system_wide=True,
+            returning=returning,
+            numbered="registers",
+            entry=not returning,
+            # What is pushed last onto a task's list of pending returns is popped first: two reversals.
+            last_first=not returning,
+        )
+        self._arguments: dict[Type, list[Argument]] = {}  # by prototype: half of all functions share one
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(spec, context)
@@ -70,10 +76,14 @@ class Kprobe:
         """By BTF, where it knows the function: at its entry the parameters, at its return ``retval``."""
         if point.offset:
             return None
-        function = _described(point.function, point.target or "*", context)
-        if function is None:
+        prototype = _prototype(point.function, point.target or "*", context)
+        if prototype is None:
             return None
-        return return_argument(function) if self._returning else entry_arguments(function)
+        found = self._arguments.get(prototype)
+        if found is None:
+            found = (return_argument if self._returning else entry_arguments)(prototype)
+            self._arguments[prototype] = found
+        return found
 
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
         return ProgramKind(
@@ -141,18 +151,20 @@ def _check(spec: AttachSpec, context: Context) -> None:
         )
 
 
-def _described(function: str, module: str, context: Context) -> Type | None:
-    """The function in BTF, the kernel's or that of a module that matches; None on kernels without BTF, too."""
+def _prototype(function: str, module: str, context: Context) -> Type | None:
+    """The function's in BTF, the kernel's or that of a module that matches; None on kernels without BTF, too."""
     try:
-        found = (context.btf_of(owner).find(function, Kind.FUNC) for owner in select(module, ["vmlinux", *modules()]))
-        return next((each for each in found if each), None)
+        if module == "*" and (found := context.btf.prototype(function)):
+            return found
+        owners = select(module, context.btf_owners)
+        return next(filter(None, (context.btf_of(owner).prototype(function) for owner in owners)), None)
     except InsituError:
         return None
 
 
 def _exists(function: str, module: str, context: Context) -> bool:
     """Whether the kernel or a module has a function of that name: by BTF, or by the slower list of all symbols."""
-    return _described(function, module, context) is not None or _has_code(function, module)
+    return _prototype(function, module, context) is not None or _has_code(function, module)
 
 
 def _has_code(function: str, module: str = "*") -> bool:

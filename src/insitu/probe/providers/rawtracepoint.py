@@ -11,7 +11,6 @@ from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Conte
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type
-from insitu.symbols.kernel_btf import modules
 
 __all__ = ["PROVIDERS"]
 
@@ -72,7 +71,7 @@ class RawTracepoint:
         module, name = _split(pattern)
         return [
             _point(owner, each)
-            for owner in select(module, ["vmlinux", *modules()])
+            for owner in select(module, context.btf_owners)
             for each in select(name, self._names(context.btf_of(owner)))
         ]
 

@@ -29,6 +29,7 @@ from insitu.symbols.instructions import begins_instruction
 __all__ = ["PROVIDERS"]
 
 _LONGEST_INSTRUCTION = 16  # bytes, rounded up
+_SHELL_VARIABLE = re.compile(r"\$(?:[A-Za-z_]\w*|\d)")
 # Libraries that are empty since glibc 2.34 (NEWS of that version): their functions are in libc.
 _IN_LIBC = {"libpthread", "libdl", "libutil", "libanl"}
 
@@ -39,7 +40,9 @@ class Uprobe:
     def __init__(self, kind: str, aliases: tuple[str, ...], returning: bool) -> None:
         self.names = (kind, *aliases)
         self._returning = returning
-        self.traits = Traits(in_binary=True, returning=returning, numbered="registers", last_first=True)
+        self.traits = Traits(
+            in_binary=True, returning=returning, numbered="registers", entry=not returning, last_first=True
+        )
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         if self._names_source(spec):
@@ -162,7 +165,7 @@ class Uprobe:
         words = list(spec.parts)
         if len(words) > 2 and words[1] in ("cpp", "rust"):
             del words[1]
-        if len(words) < 2:
+        if len(words) < 2 or not words[-1]:
             raise InsituError(f"{spec}: expected {self.names[0]}:BINARY:FUNCTION", status=2)
         return words[0], ":".join(words[1:])
 
@@ -204,6 +207,10 @@ def _unknown(path: str, function: str, files: list[str], context: Context) -> Ab
     if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):
         what = f"there is no function {function} in {path}: glibc 2.34 moved it"
         return AbsentError(what, remedy=f"use uprobe:libc:{function}")
+    shell_name = next((name for name in known if "$" in name and _SHELL_VARIABLE.sub("", name) == function), "")
+    if shell_name:
+        what = f"there is no function {function} in {path}, but {shell_name}"
+        return AbsentError(what, remedy="in double quotes a shell replaces $NAME: put the script in single quotes")
     error = missing("function", function, known, f"insitu trace -l 'uprobe:{path}:*' lists them")
     return AbsentError(f"{error.args[0]} in {path}", remedy=error.remedy)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from msgspec import Struct
@@ -26,7 +26,10 @@ from insitu.probe.output.time_series import merged
 from insitu.probe.runtime.decode import code, decoder
 from insitu.probe.types import Integer, Type
 
-__all__ = ["MapContent", "map_content", "read_map"]
+__all__ = ["MapContent", "map_content", "read_map", "zero_map"]
+
+
+_PRESENT = (1).to_bytes(PRESENT_BYTES, "little")
 
 
 class MapContent(Struct):
@@ -66,6 +69,17 @@ def read_map(layout: MapLayout, source: Map) -> MapContent:
     return map_content(layout, source.items(), possible_cpus())
 
 
+def zero_map(layout: MapLayout, target: Map) -> None:
+    """Set every value to zero, as zero() does; what holds nothing stays absent."""
+    if layout.key is not None:
+        for key, value in target.items():
+            target.update(key, bytes(len(value)))
+    elif read_map(layout, target).rows:
+        ((key, value),) = target.items()
+        place = layout.value_size - PRESENT_BYTES
+        target.update(key, bytes(place) + _PRESENT + bytes(len(value) - place - PRESENT_BYTES))
+
+
 def map_content(layout: MapLayout, items: list[tuple[bytes, bytes]], cpus: int) -> MapContent:
     """What keys and values mean that bpf(2) returned on a machine with so many CPUs."""
     assert layout.value is not None
@@ -88,26 +102,29 @@ def _merger(kind: Type, layout: MapLayout, cpus: int) -> Callable[[bytes], Any]:
     """A function from what all CPUs hold to one value; None for what a map without a key does not hold."""
     signless = Sum | Minimum | Maximum | CountAndTotal | TimeSeries
     unsigned = isinstance(kind, signless) and not kind.signed
-    cells = layout.value_size // 8
-    shape = struct.Struct(f"<{cpus * cells}{'Q' if unsigned else 'q'}")
-    unkeyed = layout.key is None
+    stored, cells = layout.value_size // 8, kind.size // 8  # with the mark of zero(), and without
+    shape = struct.Struct(f"<{cpus * stored}{'Q' if unsigned else 'q'}")
 
     def merge(data: bytes) -> Any:
-        words = shape.unpack(data)
+        words: Sequence[int] = shape.unpack(data)
+        there = layout.key is not None
+        if stored > cells:
+            there = any(words[cells::stored])
+            words = [word for index, word in enumerate(words) if index % stored < cells]
         if isinstance(kind, Count):
             return sum(words[::cells])
         if isinstance(kind, Ranges):
             totals = [sum(words[cell::cells]) for cell in range(cells)]
-            return None if unkeyed and not any(totals) else totals
+            return totals if there or any(totals) else None
         if isinstance(kind, TimeSeries):
-            return merged(kind, words) or (None if unkeyed else [])
+            return merged(kind, words) or ([] if there else None)
         first, second = words[::cells], words[1::cells]
         if isinstance(kind, Minimum | Maximum):
             choose = min if isinstance(kind, Minimum) else max
-            there = [number for number, known in zip(first, second, strict=True) if known]
-            return choose(there, default=None if unkeyed else 0)
+            known = [number for number, is_known in zip(first, second, strict=True) if is_known]
+            return choose(known, default=0 if there else None)
         if isinstance(kind, Sum):
-            return sum(first) if any(second) or not unkeyed else None
-        return (sum(first), sum(second)) if any(first) or not unkeyed else None
+            return sum(first) if there or any(second) else None
+        return (sum(first), sum(second)) if there or any(first) else None
 
     return merge

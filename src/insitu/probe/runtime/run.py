@@ -111,6 +111,7 @@ class Runtime:
             compiled.trailer,
             compiled.max_strlen,
             on_terminal,
+            compiled.newer_form,
         )
 
     def close(self) -> None:

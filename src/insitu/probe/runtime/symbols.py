@@ -95,7 +95,7 @@ class Symbols:
     ) -> str:
         """A stack's frames, each on a line of its own, as the stack's mode wants them."""
         lines = []
-        margin = " " * (0 if kind.mode == "perf" else indent)
+        margin = "" if kind.mode in ("perf", "raw") else " " * indent
         for number, address in enumerate(addresses):
             if not address:
                 break

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
 from typing import TypeVar
 
-from insitu.errors import InsituError
-from insitu.probe.providers.base import AbsentError, AttachSpec, Context
+from msgspec.structs import replace
 
-__all__ = ["amount", "has_wildcard", "limited", "missing", "number", "parts", "select"]
+from insitu.errors import InsituError
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context
+
+__all__ = ["amount", "as_written", "has_wildcard", "limited", "missing", "number", "parts", "select"]
 
 
 T = TypeVar("T")
@@ -51,6 +54,24 @@ def select(pattern: str, names: Iterable[str]) -> list[str]:
         return [name for name in names if name == pattern]
     match = re.compile(".*".join(re.escape(piece) for piece in pattern.split("*")), re.DOTALL).fullmatch
     return [name for name in names if match(name)]
+
+
+def as_written(point: AttachPoint, path: str) -> AttachPoint:
+    """The point named with the path that was given, as bpftrace does, rather than with its absolute form.
+
+    Of a relative pattern, with the part of the path that is relative.
+    """
+    if f"{point.target}@" in point.name:
+        path = path.rpartition("@")[0]  # BINARY@SOURCE:LINE
+    if "/" not in path or not point.target.startswith("/"):
+        return point
+    if not has_wildcard(path):
+        return replace(point, name=point.name.replace(point.target, path, 1))
+    directory = f"{os.getcwd()}/"  # noqa: PTH109 - a start without pathlib
+    if path.startswith("/") or not point.target.startswith(directory):
+        return point
+    shown = ("./" if path.startswith("./") else "") + point.target.removeprefix(directory)
+    return replace(point, name=point.name.replace(point.target, shown, 1))
 
 
 _CANDIDATES = 100

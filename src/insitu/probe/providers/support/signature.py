@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cache
+
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe.providers.base import Argument, ContextField, Load, UserStack
 from insitu.symbols.btf import Kind, Type
@@ -25,15 +27,19 @@ def entry_arguments(function: Type) -> list[Argument]:
             continue
         if kind in (Kind.VOID, Kind.STRUCT, Kind.UNION) or parameter.type.size > _REGISTER_BYTES:
             break
-        register = MACHINE.argument(place)
-        load: Load
-        if register:
-            load = _low_bytes(register.offset, parameter.type)
-        else:
-            load = UserStack(MACHINE.stack_offset + _REGISTER_BYTES * (place - len(MACHINE.arguments)))
+        load = _place(place, parameter.type.size or _REGISTER_BYTES, parameter.type.signed)
         found.append(Argument(parameter.name or f"arg{index}", parameter.type, load))
         place += 1
     return found
+
+
+@cache
+def _place(index: int, size: int, signed: bool) -> Load:
+    """Where the calling convention puts an argument of a size and sign."""
+    register = MACHINE.argument(index)
+    if register:
+        return ContextField(register.offset, size, signed)
+    return UserStack(MACHINE.stack_offset + _REGISTER_BYTES * (index - len(MACHINE.arguments)))
 
 
 def return_argument(function: Type) -> list[Argument]:
