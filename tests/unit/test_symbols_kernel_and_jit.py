@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from insitu.kernel import procfs
 from insitu.symbols.elf import Elf
 from insitu.symbols.frame import JIT, KERNEL, PYTHON, USER, Frame
 from insitu.symbols.jit_map import JitMap
@@ -62,14 +63,28 @@ def test_kernel_frames_name_their_module() -> None:
     ]
 
 
-def test_hidden_kernel_addresses_are_reported_with_a_remedy() -> None:
+@pytest.mark.parametrize(
+    ("hidden_by", "paranoid", "remedy"),
+    [
+        ("0", "2", "run as root or with CAP_SYSLOG, or: sysctl kernel.perf_event_paranoid=1"),
+        ("1", "1", "run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0"),
+        ("1", "-1", "run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0"),
+        ("1", "4", "run as root or with CAP_SYSLOG, or: sysctl kernel.kptr_restrict=0 kernel.perf_event_paranoid=1"),
+        ("2", "2", "sysctl kernel.kptr_restrict=1"),
+    ],
+)
+def test_hidden_kernel_addresses_are_reported_with_the_remedy_for_what_hides_them(
+    monkeypatch: pytest.MonkeyPatch, hidden_by: str, paranoid: str, remedy: str
+) -> None:
+    settings = {"kernel.kptr_restrict": hidden_by, "kernel.perf_event_paranoid": paranoid}
+    monkeypatch.setattr(procfs, "sysctl", settings.get)
     hidden = b"".join(b"0" * 16 + line[16:] + b"\n" for line in KALLSYMS.splitlines())
     symbolizer = Symbolizer(kallsyms=hidden)
     assert symbolizer.kernel(u64(0xFFFFFFFF81000010)) == [
         (Frame("0xffffffff81000010", kind=KERNEL, symbolized=False),)
     ]
     (note,) = symbolizer.notes
-    assert "kptr_restrict" in note and "\n" not in note
+    assert note == f"kernel functions have no names: /proc/kallsyms shows no addresses to this user ({remedy})"
 
 
 def test_single_symbols_are_those_of_bpftrace_data_and_first_aliases_too() -> None:
