@@ -346,6 +346,8 @@ class Program(Node):
     functions: list[Function]
     config: dict[str, str | int]
     maps: list[MapDeclaration] = field(default_factory=list)
+    # Copies of those functions that nothing calls, to be checked as well.
+    uncalled: list[FunctionCall] = field(default_factory=list)
 
 
 def child_names(node: Node) -> Iterator[str]:

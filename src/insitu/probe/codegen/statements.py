@@ -19,11 +19,10 @@ def _expression(low: Lowering, node: ast.ExpressionStatement) -> None:
     with low.temporaries():
         expression = node.expression
         assert expression.type is not None
+        runs = isinstance(expression, ast.Call | ast.FunctionCall)
         if isinstance(expression, ast.Step):
             step(low, expression, used=False)
-        elif is_scalar(expression.type) or isinstance(
-            expression, ast.Call | ast.FunctionCall | ast.BlockExpression | ast.Ternary
-        ):
+        elif runs or expression.type == VOID or is_scalar(expression.type):
             low.value(expression)
         else:
             low.local(expression)
@@ -48,8 +47,14 @@ def _compound(node: ast.Assign) -> ast.Expression:
 
 def _assign_map(low: Lowering, node: ast.Assign, target: ast.MapAccess) -> None:
     if isinstance(target.type, Aggregation):
-        assert isinstance(node.value, ast.Call)
-        update(low, target, node.value, target.type)
+        counted = node.value
+        while isinstance(counted, ast.BlockExpression):
+            for statement in counted.statements:
+                low.statement(statement)
+            assert counted.value is not None
+            counted = counted.value
+        assert isinstance(counted, ast.Call)
+        update(low, target, counted, target.type)
         return
     value = _compound(node) if node.operator else node.value
     maps.assign(low, target, lambda pointer: low.store(value, pointer, target.type))

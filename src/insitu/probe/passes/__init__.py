@@ -100,7 +100,7 @@ def _types(unit: Unit) -> None:
     from insitu.probe.type_resolver import Structures
 
     structures = Structures(unit.source, unit.program.structures, unit.context)
-    unit.checker = check(unit.program.maps, unit.clauses, unit.source, structures, unit.options, unit.context)
+    unit.checker = check(unit.program, unit.clauses, unit.source, structures, unit.options, unit.context)
 
 
 PASSES = (
