@@ -2,6 +2,7 @@
 
 import fnmatch
 import os
+import random
 import socket
 import subprocess
 from pathlib import Path
@@ -45,6 +46,22 @@ def test_strings_are_found_where_python_finds_them(needle: str) -> None:
 def test_one_string_contains_another_as_in_python() -> None:
     found = values_at_begin(*(f'strcontains("{text}", "ab")' for text in _TEXTS))
     assert found == ["ab" in text for text in _TEXTS]
+
+
+@pytest.mark.parametrize(("capacity", "pairs"), [(16, 20), (64, 20), (1024, 2)])
+def test_strings_of_any_length_are_found_in_each_other(capacity: int, pairs: int) -> None:
+    rng = random.Random(capacity)
+    wanted, lines = [], [f"$text = str(0, {capacity}); $part = str(0, {capacity});"]
+    for number in range(pairs):
+        # Of two letters: what repeats itself is where a search may fall back too far, or not far enough.
+        text = "".join(rng.choice("ab") for _ in range(rng.randrange(capacity // 2, capacity)))
+        start = rng.randrange(len(text) - 4)
+        part = text[start : start + rng.randrange(len(text))] + "a" * (number % 3 == 2)
+        lines.append(f'$text = "{text}"; $part = "{part}"; print(strstr($text, $part));')
+        lines.append("print(strcontains($text, $part));")
+        wanted += [text.find(part), part in text]
+    with insitu.trace(f"config = {{ max_strlen = {capacity} }} BEGIN {{ {' '.join(lines)} }}") as run:
+        assert list(run.events()) == wanted
 
 
 def test_strings_that_are_not_literals_are_searched_too() -> None:

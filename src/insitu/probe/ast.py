@@ -267,6 +267,13 @@ class For(Statement):
     shared: list[str] = field(default_factory=list)
 
 
+class Part(Statement):
+    """Statements of a long body that become a function (codegen/splitting.py); ``shared`` as in While."""
+
+    body: Block
+    shared: list[str] = field(default_factory=list)
+
+
 class Jump(Statement):
     """``result`` and ``declared`` as in FunctionCall, of a return in the copy of a function's body."""
 

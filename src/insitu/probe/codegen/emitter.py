@@ -87,6 +87,7 @@ class Function:
         parameters: str = "ptr %ctx",
         callback: bool = False,
     ) -> None:
+        """``callback``: a function that only this module calls, or passes on to be called back."""
         self.module = module
         self.name = name
         self.section = section
@@ -125,7 +126,7 @@ class Function:
 
     def render(self) -> str:
         """The function's text."""
-        head = f"define {self._linkage}i64 @{self.name}({self._parameters}) "
+        head = f"define {self._linkage}i64 @{self.name}({self._parameters}) noinline "
         head += f'section "{self.section}" !dbg {self._scope} {{\nentry:\n'
         if not self.terminated:
             self.ret("0")

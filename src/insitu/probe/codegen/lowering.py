@@ -517,9 +517,30 @@ class Lowering:
         if self.returns:
             self.emit.branch(self.returns[-1])
         else:
-            self.link.end(Ending.RETURN)
-            self.endings.add(Ending.RETURN)
+            self._end_callback(Ending.RETURN)
+
+    def leave_loop(self) -> None:
+        """Leave the innermost loop, which may be around the function that this is a part of."""
+        if not self.loops:
+            self._end_callback(Ending.BREAK)
+        elif self.loops[-1][1]:
+            self.emit.branch(self.loops[-1][1])
+        else:  # the loop's body is a function of its own
             self.emit.ret("1")
+
+    def next_iteration(self) -> None:
+        """Go on with the next iteration of the innermost loop, as leave_loop()."""
+        if not self.loops:
+            self._end_callback(Ending.CONTINUE)
+        elif self.loops[-1][0]:
+            self.emit.branch(self.loops[-1][0])
+        else:
+            self.emit.ret("0")
+
+    def _end_callback(self, how: Ending) -> None:
+        self.link.end(how)
+        self.endings.add(how)
+        self.emit.ret("1")
 
 
 def _same_form(held: Type, target: Type) -> bool:

@@ -108,11 +108,10 @@ def _jump(low: Lowering, node: ast.Jump) -> None:
     if node.keyword == "return":
         low.leave(low.value(node.value) if node.value is not None else "0")
         return
-    following, end = low.loops[-1]
-    if not following:  # the loop's body is a function of its own
-        low.emit.ret("0" if node.keyword == "continue" else "1")
-        return
-    low.emit.branch(following if node.keyword == "continue" else end)
+    if node.keyword == "continue":
+        low.next_iteration()
+    else:
+        low.leave_loop()
 
 
 # Functions of the script
