@@ -23,6 +23,7 @@ from insitu.commands._options import (
     quiet_option,
     recording_target_options,
 )
+from insitu.quick_imports import QuickImports
 
 __all__ = ["PROPERTIES", "arguments", "run", "traced_process"]
 
@@ -95,8 +96,8 @@ def run(args: argparse.Namespace) -> int:
 
         pattern = args.expression or (args.words[0] if args.words else "*")
         return list_probes(pattern, verbose=args.verbose, pid=traced_process(args))
-    from insitu.commands.trace_run import run_script
-
+    with QuickImports():
+        from insitu.commands.trace_run import run_script
     return run_script(args)
 
 

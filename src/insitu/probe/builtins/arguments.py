@@ -9,8 +9,8 @@ from insitu.errors import nearest
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, Mention, function, variable
-from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.memory import argument_value
 from insitu.probe.passes.check.members import argument_of, argument_type, known_arguments
 from insitu.probe.providers.base import MAX_OPERANDS, Argument, Primitive, UserStack

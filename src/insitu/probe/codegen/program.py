@@ -11,10 +11,11 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from insitu.probe import ast
-from insitu.probe.codegen.emitter import Function, Module, Patch
+from insitu.probe.codegen.emitter import Function, Module
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.loops import functions_on_stack, shared_variables
 from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.process import process_id
 from insitu.probe.codegen.splitting import LARGE_IF, split_long_bodies
 from insitu.probe.codegen.tables import RULES

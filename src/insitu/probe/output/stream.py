@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.output.formatting import Formatter, Members
-from insitu.probe.output.map_text import map_json, map_text
 from insitu.probe.runtime.decode import decoder
 from insitu.probe.runtime.drain import FIELDS, Handler
 from insitu.probe.runtime.loader import Loaded
@@ -278,6 +277,8 @@ class TextOutput(Output):
         self.write(self.formatter.text(kind, value) + "\n")
 
     def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        from insitu.probe.output.map_text import map_text
+
         self.write(map_text(self.formatter, layout, content, top, div))
 
 
@@ -297,6 +298,8 @@ class JsonOutput(Output):
         self._line("value", self.formatter.json(kind, value))
 
     def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        from insitu.probe.output.map_text import map_json
+
         found = map_json(self.formatter, layout, content, top, div)
         if found is not None:
             self._line(*found)

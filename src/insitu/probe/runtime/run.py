@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import select
 import struct
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
-from insitu.probe.codegen.emitter import Patch
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.compile import Compiled
 from insitu.probe.layout import (
     EXIT_ASKED,
@@ -36,6 +35,8 @@ from insitu.probe.source import Source
 from insitu.probe.types import Stack, Tuple, Type, UserSymbol, Variable
 
 if TYPE_CHECKING:
+    import threading
+
     from insitu.probe.runtime.stack_records import StackReader
 
 __all__ = ["Runtime", "has_user_addresses"]
@@ -132,6 +133,8 @@ class Runtime:
         self.loaded.run("begin")
         count += self.loaded.attach(self.context, run_by_us=False)
         if any(program.points[0].kind == "iter" for program in self.loaded.programs):
+            import threading
+
             # A walk of many objects would fill the rings: they are drained meanwhile.
             self._walks = threading.Thread(target=self.loaded.run, args=("iter",), daemon=True)
             self._walks.start()
