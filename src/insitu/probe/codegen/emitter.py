@@ -6,6 +6,7 @@ instruction carry its location in the script, from which LLVM makes the table th
 
 from __future__ import annotations
 
+from insitu.probe.codegen.helpers import SAME_THROUGHOUT
 from insitu.probe.codegen.markers import Marker, Patch
 
 __all__ = ["Function", "Module"]
@@ -18,6 +19,7 @@ declare ptr @llvm.preserve.static.offset(ptr)
 declare i64 @llvm.bswap.i64(i64)
 declare i32 @llvm.bswap.i32(i32)
 declare i16 @llvm.bswap.i16(i16)
+attributes #0 = { nounwind willreturn memory(none) }
 """
 
 
@@ -254,7 +256,8 @@ class Function:
 
     def call(self, helper: int, *arguments: str, answers: str = "i64") -> str:
         """Call a BPF helper by number. Arguments carry their LLVM type: "i64 5", "ptr %v3"."""
-        return self.value(f"call {answers} inttoptr (i64 {int(helper)} to ptr)({', '.join(arguments)})")
+        attributes = " #0" if helper in SAME_THROUGHOUT else ""
+        return self.value(f"call {answers} inttoptr (i64 {int(helper)} to ptr)({', '.join(arguments)}){attributes}")
 
     def map(self, number: int) -> str:
         """A reference to our map ``number``, as an argument."""

@@ -25,8 +25,6 @@ _LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
     ("ppid", 1): (("task",), "((struct task_struct *)(task))->real_parent->tgid"),
     ("pcomm", 0): ((), "curtask->group_leader->comm"),
     ("pcomm", 1): (("task",), "((struct task_struct *)(task))->group_leader->comm"),
-    # The privilege level of the interrupted code.
-    ("usermode", 0): ((), '(uint8)((reg("cs") & 3) == 3)'),
     ("percpu_kaddr", 1): (("symbol",), _SYMBOL_OF_CPU.replace("cpu_number", "cpu")),
     ("percpu_kaddr", 2): (("symbol", "cpu_number"), _SYMBOL_OF_CPU),
 }
