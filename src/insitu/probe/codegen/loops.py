@@ -20,7 +20,7 @@ from insitu.probe.codegen.maps import aggregate_value, count_lost
 from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS
 from insitu.probe.types import Integer, Tuple, stored_size
 
-__all__ = ["STATEMENTS", "count_elements", "counted", "functions_on_stack", "shared_variables"]
+__all__ = ["STATEMENTS", "count_elements", "counted", "functions_on_stack", "shared_variables", "walked_counters"]
 
 # Innermost loops over ranges of constant length up to this are not callbacks: faster, and LLVM can unroll them. So
 # are only those of short bodies (in nodes of the tree), since the verifier walks each iteration.
@@ -48,6 +48,13 @@ def _depth(low: Lowering, node: ast.Node) -> int:
 def shared_variables(low: Lowering, body: ast.Node) -> frozenset[str]:
     """The variables that callbacks of a function use besides it."""
     return frozenset(name for loop in _outermost_callbacks(low, body) for name in loop.shared)
+
+
+def walked_counters(low: Lowering, body: ast.Node) -> frozenset[str]:
+    """Variables in the conditions of loops that the verifier walks: it has to know their values to see an end."""
+    walked = (each for each in ast.walk(body) if isinstance(each, ast.While) and not _is_callback(low, each))
+    names = (each.name for loop in walked for each in ast.walk(loop.condition) if isinstance(each, ast.Variable))
+    return frozenset(names)
 
 
 def _outermost_callbacks(low: Lowering, node: ast.Node) -> list[_Outlined]:

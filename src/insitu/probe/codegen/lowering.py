@@ -119,7 +119,8 @@ class Lowering:
         self.part = 0  # of a body that is too long for one program (program.py)
         self.adopted: dict[str, int] = {}  # variables of earlier parts: their offsets in scratch memory
         self.in_scratch: dict[str, int] = {}  # the same of own variables
-        self.off_stack = False  # whether all variables are kept there
+        self.off_stack = False  # whether all variables are kept there, except these
+        self.kept_on_stack: frozenset[str] = frozenset()
         self.link: Link = Link(self, outer.link if outer is not None else None)
         self.endings: set[Ending] = set()  # how this callback may end, besides by itself
         self.scratch_base = ""
@@ -153,7 +154,7 @@ class Lowering:
             from_outside=from_outside,
         )
         inner.expect_callbacks(self._slots.functions, shared)
-        inner.off_stack = self.off_stack
+        inner.off_stack, inner.kept_on_stack = self.off_stack, self.kept_on_stack
         return inner
 
     def expect_callbacks(self, functions: int, shared: frozenset[str]) -> None:
@@ -195,7 +196,7 @@ class Lowering:
             self.variables[node.name] = self.scratch_pointer(self.adopted[node.name])
         if node.name not in self.variables:
             size = stored_size(held)
-            if self.off_stack:
+            if self.off_stack and node.name not in self.kept_on_stack:
                 self.in_scratch[node.name], pointer = self.scratch_at(size)
                 self.link.adopt(node.name, self.in_scratch[node.name])
             else:

@@ -13,7 +13,7 @@ from collections.abc import Sequence
 from insitu.probe import ast
 from insitu.probe.codegen.emitter import Function, Module
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.loops import functions_on_stack, shared_variables
+from insitu.probe.codegen.loops import functions_on_stack, shared_variables, walked_counters
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.process import process_id
@@ -129,6 +129,7 @@ class ClauseLowering:
             _leave_at_the_end_of_a_walk(low)
         low.part = number
         low.off_stack = self._has_many_branches
+        low.kept_on_stack = walked_counters(low, probe.body)
         for name, at in self._homes.items():
             low.adopt(name, at)
         return low
