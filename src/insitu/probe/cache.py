@@ -45,6 +45,7 @@ __all__ = [
     "load_entry",
     "load_outline",
     "outline_key",
+    "outline_path",
     "store_entry",
     "store_outline",
 ]
@@ -88,8 +89,17 @@ class OutlineEntry(Struct):
 
 def entry_path(key: str) -> str | None:
     """The file of the entry with that key; None where the cache directory is not this user's."""
+    return _path(key, "program")
+
+
+def outline_path(key: str) -> str | None:
+    """The file of the outline with that key, as entry_path()."""
+    return _path(key, "outline")
+
+
+def _path(key: str, ending: str) -> str | None:
     directory = own_cache("programs")
-    return directory and os.path.join(directory, f"{checksum(_encoded_key(key)).hex()}.program")
+    return directory and os.path.join(directory, f"{checksum(_encoded_key(key)).hex()}.{ending}")
 
 
 def outline_key(source: Source, options: Options) -> str:
@@ -164,23 +174,22 @@ def _compiler_stamp() -> str:
 
 def load_entry(key: str) -> Entry | None:
     """The entry that was stored under that key, or None."""
-    return _load(key, Entry)
+    return _load(entry_path(key), key, Entry)
 
 
 def load_outline(key: str) -> Outline | None:
     """The outline that was stored under that key, or None."""
-    found = _load(key, OutlineEntry)
+    found = _load(outline_path(key), key, OutlineEntry)
     return found.outline if found is not None else None
 
 
 _Stored = TypeVar("_Stored", Entry, OutlineEntry)
 
 
-def _load(key: str, kind: type[_Stored]) -> _Stored | None:
+def _load(path: str | None, key: str, kind: type[_Stored]) -> _Stored | None:
+    if path is None:
+        return None
     try:
-        path = entry_path(key)
-        if path is None:
-            return None
         with open(path, "rb") as file:
             data = file.read()
         # A flipped bit in a program's code would still decode.
@@ -207,20 +216,19 @@ def _shallow() -> Iterator[None]:
 def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: bytes, print_maps: bool) -> None:
     """Keep a compiled script. Nothing is kept where the cache cannot be written or types contain themselves."""
     with contextlib.suppress(RecursionError):
-        _store(key, Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps))
+        _store(entry_path(key), Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps))
 
 
 def store_outline(key: str, outline: Outline) -> None:
     """Keep a script's outline, where the cache can be written."""
-    _store(key, OutlineEntry(_encoded_key(key), outline))
+    _store(outline_path(key), OutlineEntry(_encoded_key(key), outline))
 
 
-def _store(key: str, entry: Entry | OutlineEntry) -> None:
+def _store(path: str | None, entry: Entry | OutlineEntry) -> None:
     from insitu.files import write_whole
 
     with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):
         data = msgspec.msgpack.encode(entry, enc_hook=_encoded)
-        path = entry_path(key)
         if path is not None:
             write_whole(path, checksum(data) + data)
             _prune(os.path.dirname(path))
