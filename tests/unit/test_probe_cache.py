@@ -218,6 +218,7 @@ def test_a_script_that_imports_others_is_parsed_at_each_start(
     (tmp_path / "limit.bt").write_text("macro limit() { 1 }")
     (tmp_path / "limit.bt").chmod(0o644)
     text = 'import "limit.bt" BEGIN { @x = limit(); }'
+    (tmp_path / "main.bt").write_text(text)
 
     def code() -> bytes:
         source = Source(text, str(tmp_path / "main.bt"))

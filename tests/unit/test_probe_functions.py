@@ -98,5 +98,9 @@ def test_functions_that_nothing_calls_share_maps_which_do_not_come_to_exist() ->
     assert list(checked(script).checker.maps) == ["@b"]
 
 
+def test_functions_that_nothing_calls_have_variables_of_their_own() -> None:
+    checked("fn f($a : int64) : int64 { return $a; } fn g($a : string) : string { return $a; } BEGIN { }")
+
+
 def test_a_function_that_nothing_calls_may_use_what_any_of_the_probes_has() -> None:
     checked("fn f() : int64 { return arg0; } BEGIN { } uprobe:/bin/sh:0x1000 { }")

@@ -92,6 +92,7 @@ class _Expander:
 
     def uncalled(self, function: ast.Function) -> ast.FunctionCall:
         """The copy of a function that nothing calls, without arguments."""
+        self._copies += 1
         return self._copy(function, ast.Call(function.span, function.name, []))
 
     def _copy(self, function: ast.Function, call: ast.Call) -> ast.FunctionCall:
