@@ -53,6 +53,11 @@ def test_quick_imports_hide_typing_extensions_from_msgspec_alone() -> None:
     assert "typing_extensions" in _imported(f"{quick}\nimport typing_extensions")
 
 
+def test_a_trace_starts_without_typing_extensions() -> None:
+    start = "from insitu.cli import main\nmain(['trace', '--dry-run', '--no-cache', '-e', 'BEGIN {'])"
+    assert "typing_extensions" not in _imported(start)
+
+
 def test_listing_tracepoints_imports_no_compiler() -> None:
     found = _imported("import insitu.probe.listing, insitu.probe.providers.tracepoint")
     assert not found & (_HEAVY | {"insitu.probe.compile", "insitu.probe.bpftrace.script_parser"})

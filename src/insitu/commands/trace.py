@@ -32,7 +32,8 @@ PROPERTIES = Properties(starts_programs=True, command_after_dashes=True, foreign
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from insitu.probe.passes import STAGES
+    with QuickImports():
+        from insitu.probe.passes import STAGES
 
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
     parser.add_argument("-l", "--list", action="store_true", help="list probes that match a pattern")
