@@ -5,7 +5,8 @@ from pathlib import Path
 
 from insitu.lab import Guest
 
-_COUNTED = "".join(f"if ($n == {n} || pid == {n}) {{ @c[{n}] = count(); }}\n" for n in range(500))
+# No process has such an id (PID_MAX_LIMIT of include/linux/threads.h).
+_COUNTED = "".join(f"if ($n == {n} || pid == {n + 4_200_000}) {{ @c[{n}] = count(); }}\n" for n in range(500))
 _LONG = f"fn f($n : int64) : void {{ {_COUNTED} }} BEGIN {{ for ($n : 0..50) {{ {_COUNTED} }} f(499); }}"
 _TEXT = "ab" * 15 + "a"
 _LIMITS = f"""

@@ -177,7 +177,7 @@ def test_jumps_out_of_parts_reach_their_loops_and_functions(monkeypatch: pytest.
 
 
 def test_500_statements_fit_into_a_loop_and_a_function() -> None:
-    body = "".join(f"if ($n == {n} || pid == {n}) {{ @c[{n}] = count(); }}\n" for n in range(500))
+    body = "".join(f"if ($n == {n} || pid == {n + 4_200_000}) {{ @c[{n}] = count(); }}\n" for n in range(500))
     script = f"fn f($n : int64) : void {{ {body} }} BEGIN {{ for ($n : 0..50) {{ {body} }} f(499); }}"
     with trace(script) as run:
         run.wait()
