@@ -1,6 +1,7 @@
 """The probe language against bpftrace: time to start, cost per event in the kernel, records drained.
 
-Both see the same load; figures are ours, bpftrace's, and the ratio of the two. Where there are kprobes: trace_lab.
+Both see the same load; figures are ours, bpftrace's, and the ratio of the two; what it should at most be stands
+behind some. Where there are kprobes: trace_lab.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _PEER = [
     "sh",
 ]
 _REPEATS = 7
+_COSTS = 3
 
 _LOAD = """
 #include <stdlib.h>
@@ -41,20 +43,21 @@ int main(int argc, char **argv)
     return 0;
 }
 """
+# Events that are rare, and of a process that does not exist: nobody else's work is slowed down.
 _TEN = " ".join(
-    f"tracepoint:sched:{name} {{ @[{index}, curtask->mm->map_count] = count(); }}"
+    f"tracepoint:sched:{name} /pid == 0xffffff/ {{ @[{index}, curtask->mm->map_count] = count(); }}"
     for index, name in enumerate(
         [
-            "sched_switch",
-            "sched_wakeup",
-            "sched_wakeup_new",
-            "sched_process_fork",
-            "sched_process_exit",
             "sched_process_exec",
-            "sched_process_wait",
+            "sched_process_exit",
+            "sched_process_fork",
             "sched_process_free",
-            "sched_waking",
-            "sched_migrate_task",
+            "sched_process_hang",
+            "sched_process_wait",
+            "sched_kthread_stop",
+            "sched_kthread_stop_ret",
+            "sched_move_numa",
+            "sched_swap_numa",
         ]
     )
 )
@@ -75,9 +78,19 @@ _EVENTS = {
 }
 
 
+# The most that a ratio should be, by what is shown.
+_AIMS = {
+    "start, cached: BEGIN { exit(); }": 0.45,
+    "  CPU time: start, cached: BEGIN { exit(); }": 1.0,
+    "cost per event: a map set and deleted": 1.0,
+}
+
+
 def _show(what: str, ours: float, peers: float, unit: str) -> None:
     ratio = ours / peers if peers else float("nan")
-    print(f"{what:<44} ours {ours:10.1f} {unit}   bpftrace {peers:10.1f} {unit}   ratio {ratio:5.2f}", flush=True)
+    aim = f" (at most {_AIMS[what]})" if what in _AIMS else ""
+    figures = f"ours {ours:10.1f} {unit}   bpftrace {peers:10.1f} {unit}   ratio {ratio:5.2f}{aim}"
+    print(f"{what:<54} {figures}", flush=True)
 
 
 def start_times() -> None:
@@ -94,7 +107,11 @@ def start_times() -> None:
             for column, what in ((0, "start"), (1, "start, cached")):
                 pairs = [(each[column], each[2]) for each in costs]
                 _show(f"{what}: {name}", *_medians_ms([(ours.wall_s, peer.wall_s) for ours, peer in pairs]), "ms")
-                _show("  of this CPU", *_medians_ms([(ours.cpu_s, peer.cpu_s) for ours, peer in pairs]), "ms")
+                _show(
+                    f"  CPU time: {what}: {name}",
+                    *_medians_ms([(ours.cpu_s, peer.cpu_s) for ours, peer in pairs]),
+                    "ms",
+                )
         del os.environ["XDG_CACHE_HOME"]
 
 
@@ -140,8 +157,8 @@ def event_costs(load: Path, events: int = 400_000) -> None:
     """Cost per event inside the kernel."""
     with os.fdopen(enable_stats(), "rb"):
         for name, body in _EVENTS.items():
-            ours = _cost(_OURS, body, load, events)
-            peers = _cost(_PEER, body, load, events)
+            costs = [(_cost(_OURS, body, load, events), _cost(_PEER, body, load, events)) for _ in range(_COSTS)]
+            ours, peers = (min(each) for each in zip(*costs, strict=True))  # what disturbs only adds
             _show(f"cost per event: {name}", ours, peers, "ns")
 
 

@@ -67,6 +67,7 @@ def inside() -> None:
 def _copy_of_ours(directory: Path) -> tuple[list[str], dict[str, str]]:
     """Python, insitu and what compiling needs, in that directory: the command, and its environment."""
     import llvmlite
+    import msgspec
 
     import insitu
 
@@ -76,7 +77,7 @@ def _copy_of_ours(directory: Path) -> tuple[list[str], dict[str, str]]:
         "test", "site-packages", "idlelib", "tkinter", "ensurepip", "lib2to3", "*.a", "config-*"
     )
     shutil.copytree(Path(sys.base_prefix, "lib", version), library, ignore=skipped)
-    for package in (llvmlite, insitu):
+    for package in (llvmlite, msgspec, insitu):
         assert package.__file__ is not None
         source = Path(package.__file__).parent
         shutil.copytree(source, library / "site-packages" / source.name, ignore=shutil.ignore_patterns("web"))

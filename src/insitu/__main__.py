@@ -11,7 +11,10 @@ import atexit
 import os
 import sys
 
-from insitu import cli
+from insitu.quick_imports import QuickImports
+
+with QuickImports():
+    from insitu import cli
 
 __all__ = ["main"]
 

@@ -26,8 +26,11 @@ _IMPORT_POLL_S = 0.01
 # What Python and numpy take of the address space before anything is read; numpy ends the process if it gets less.
 _LEAST_BYTES = 256 << 20
 
+# Every message would be looked for in catalogues of translations: argparse has none.
+argparse._ = str  # type: ignore[attr-defined]
+
 # argparse's message; Python 3.12 and newer leave the quotation marks out.
-_INVALID_CHOICE = re.compile(r"argument (.*): invalid choice: (.*) \(choose from (.*)\)")
+_INVALID_CHOICE = r"argument (.*): invalid choice: (.*) \(choose from (.*)\)"
 
 _asked: list[int] = []  # signals that have asked this command to end
 
@@ -48,7 +51,7 @@ class _Parser(argparse.ArgumentParser):
         _, unknown, words = message.partition("unrecognized arguments: ")
         if unknown:
             message = self._unknown(words.split(" ")[0])
-        elif choice := _INVALID_CHOICE.fullmatch(message):
+        elif choice := re.fullmatch(_INVALID_CHOICE, message):
             message = f"{choice[1]}: {choice[2]} is not one of {choice[3].replace(chr(39), '')}"
         raise InsituError(message.removeprefix("argument "), remedy=f"see {self.prog} --help", status=2)
 

@@ -11,15 +11,13 @@ from insitu.errors import InsituError
 __all__ = ["is_out_of_memory", "raise_descriptor_limit", "refuse_little_memory", "remedy"]
 
 # The dynamic loader, threads and DuckDB say only in words that memory is short.
-_NO_MEMORY: Final = re.compile(
-    r"cannot allocate|failed to map segment|out of memory|can't (?:start|create) new thread", re.IGNORECASE
-)
+_NO_MEMORY: Final = r"(?i)cannot allocate|failed to map segment|out of memory|can't (?:start|create) new thread"
 
 
 def is_out_of_memory(error: Exception) -> bool:
     """Whether an exception means that memory ran out, whatever its type."""
     return isinstance(error, MemoryError) or (
-        isinstance(error, ImportError | RuntimeError) and _NO_MEMORY.search(str(error)) is not None
+        isinstance(error, ImportError | RuntimeError) and re.search(_NO_MEMORY, str(error)) is not None
     )
 
 
@@ -28,7 +26,7 @@ def remedy(text: str) -> str:
     if os.strerror(errno.EMFILE) in text:
         files = resource.getrlimit(resource.RLIMIT_NOFILE)[0]
         return f"this process may open {files} files; raise that: ulimit -n {max(1024, 2 * files)}"
-    if not _NO_MEMORY.search(text):
+    if not re.search(_NO_MEMORY, text):
         return ""
     memory = resource.getrlimit(resource.RLIMIT_AS)[0]
     if memory == resource.RLIM_INFINITY:

@@ -15,7 +15,7 @@ from insitu.kernel.bpf_abi import MapType, ProgramType
 from insitu.kernel.bpf_map import MMAPABLE, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.providers.base import ProgramKind
-from insitu.probe.runtime.drain import drain_records, record_shape
+from insitu.probe.runtime.drain import RecordReader, record_shape
 from insitu.probe.runtime.record_log import drain_into
 from insitu.probe.runtime.record_walk import record_offsets
 
@@ -123,12 +123,14 @@ def test_records_of_different_lengths_and_kinds_go_to_their_handlers(ring: RingB
     short, long = _writer(ring, kind=1, record_bytes=8), _writer(ring, kind=7, record_bytes=16)
     expected = []
     seen: list[tuple[int, ...]] = []
+    reader = RecordReader(ring, {1: (record_shape(""), seen.append), 7: (record_shape("Q"), seen.append)})
     for burst in (1, 2, 300, 400):
         for number in range(burst):
             writer = short if number % 3 else long
             bpf.run_raw_tracepoint(writer)
             expected.append((8, 1) if writer == short else (16, 7, 2))
-        drain_records(ring, {1: (record_shape(""), seen.append), 7: (record_shape("Q"), seen.append)})
+        reader.take()
+        reader.handle()
         assert seen == expected
     os.close(short)
     os.close(long)

@@ -2,9 +2,11 @@
 
 import fnmatch
 import os
+import random
 import signal
 import socket
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -46,6 +48,22 @@ def test_strings_are_found_where_python_finds_them(needle: str) -> None:
 def test_one_string_contains_another_as_in_python() -> None:
     found = values_at_begin(*(f'strcontains("{text}", "ab")' for text in _TEXTS))
     assert found == ["ab" in text for text in _TEXTS]
+
+
+@pytest.mark.parametrize(("capacity", "pairs"), [(16, 20), (64, 20), (1024, 2)])
+def test_strings_of_any_length_are_found_in_each_other(capacity: int, pairs: int) -> None:
+    rng = random.Random(capacity)
+    wanted, lines = [], [f"$text = str(0, {capacity}); $part = str(0, {capacity});"]
+    for number in range(pairs):
+        # Of two letters: what repeats itself is where a search may fall back too far, or not far enough.
+        text = "".join(rng.choice("ab") for _ in range(rng.randrange(capacity // 2, capacity)))
+        start = rng.randrange(len(text) - 4)
+        part = text[start : start + rng.randrange(len(text))] + "a" * (number % 3 == 2)
+        lines.append(f'$text = "{text}"; $part = "{part}"; print(strstr($text, $part));')
+        lines.append("print(strcontains($text, $part));")
+        wanted += [text.find(part), part in text]
+    with insitu.trace(f"config = {{ max_strlen = {capacity} }} BEGIN {{ {' '.join(lines)} }}") as run:
+        assert list(run.events()) == wanted
 
 
 def test_strings_that_are_not_literals_are_searched_too() -> None:
@@ -223,11 +241,31 @@ def test_a_program_is_read_by_its_symbols_registers_and_stack(program: Path) -> 
     assert "main 77|outer 77|" in shown
 
 
+def test_every_kind_of_probe_knows_whether_it_interrupted_user_code(program: Path) -> None:
+    script = """BEGIN { print(usermode); } END { print(usermode); }
+        uprobe:PROGRAM:main { @user = usermode; }
+        tracepoint:raw_syscalls:sys_enter /pid == cpid/ { @kernel = usermode; }
+        rawtracepoint:sys_enter /pid == cpid/ { @raw = usermode; } iter:task { @iterator = usermode; }"""
+    shown = run_trace("-e", script.replace("PROGRAM", str(program)), "-c", str(program)).stdout.split()
+    assert shown == ["1", "1", "@iterator:", "0", "@kernel:", "0", "@raw:", "0", "@user:", "1"]
+
+
+def test_a_profile_sees_user_code_and_the_kernel() -> None:
+    # It computes for most of its time, and then asks the kernel for random numbers.
+    source = "import os\nfor _ in range(300): sum(range(20000)); os.getrandom(100000)"
+    script = (
+        'profile:hz:999 /pid == cpid/ { @[usermode] = count(); @agrees[usermode == (reg("ip") >> 63 == 0)] = 1; }'
+    )
+    with insitu.trace(script, command=f"{sys.executable} -c '{source}'") as run:
+        assert sorted(run.maps["@"]["key"]) == [0, 1]
+        assert list(run.maps["@agrees"]["key"]) == [1]
+
+
 def test_what_a_program_has_not_is_said(program: Path) -> None:
     for script, message in [
         (f'uprobe:{program}:main {{ print(uaddr("nothing")); }}', "has no symbol 'nothing'"),
         ('BEGIN { print(uaddr("x")); }', "needs a uprobe or usdt probe"),
-        ("BEGIN { usermode }", "registers are not available"),
+        ('BEGIN { reg("ip") }', "registers are not available"),
     ]:
         with pytest.raises(ScriptError, match=message):
             insitu.trace(script)

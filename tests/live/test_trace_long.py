@@ -83,7 +83,8 @@ def test_a_program_of_5000_lines_gives_right_results(tmp_path: Path) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_cut_programs_do_what_whole_ones_do(seed: int, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("insitu.probe.codegen.program._PART_LINES", 150)
-    monkeypatch.setattr("insitu.probe.codegen.program._LARGE", 40)
+    monkeypatch.setattr("insitu.probe.codegen.program.LARGE_IF", 40)
+    monkeypatch.setattr("insitu.probe.codegen.splitting.LARGE_IF", 40)
     writer = _Writer(seed)
     head = '$number = 1; $text = "start"; $s = 0; $pair = (1, "x"); $unchanged = 77;'
     before = writer.statements(20)
@@ -110,3 +111,74 @@ def test_cut_programs_do_what_whole_ones_do(seed: int, monkeypatch: pytest.Monke
     assert len(further) > 5
     assert printed == writer.printed
     assert values == {"@number": writer.number, "@text": writer.text, "@joined": writer.number, "@unchanged": 77}
+
+
+_FORMS = {
+    "range": "BEGIN { HEAD for ($j : 0..1) { BODY } TAIL }",
+    "long range": "BEGIN { HEAD for ($j : 0..100) { BODY break; } TAIL }",
+    "while": "BEGIN { HEAD $j = 0; while ($j < 1) { $j++; BODY } TAIL }",
+    "map": "BEGIN { HEAD @m[1] = 1; for ($kv : @m) { BODY } TAIL }",
+    "nested": "BEGIN { HEAD for ($j : 0..1) { for ($k : 0..50) { if ($k == 7) { BODY } } } TAIL }",
+    "unroll": "BEGIN { HEAD unroll (1) { BODY } TAIL }",
+    "function": "fn f() : void { HEAD BODY TAIL } BEGIN { f(); }",
+    "function in a loop": "fn f() : void { HEAD BODY TAIL } BEGIN { for ($j : 0..1) { f(); } }",
+}
+
+
+@pytest.mark.parametrize("walked", [False, True], ids=["bpf_loop", "without bpf_loop"])
+@pytest.mark.parametrize("form", _FORMS)
+def test_split_bodies_of_loops_and_functions_do_what_whole_ones_do(
+    form: str, walked: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("insitu.probe.codegen.splitting._LONG", 60)
+    monkeypatch.setattr("insitu.probe.codegen.splitting._PART", 30)
+    if walked:
+        monkeypatch.setattr("insitu.probe.codegen.loops.knows_helper", lambda number: False)
+    writer = _Writer(len(form))
+    script = _FORMS[form]
+    for name, lines in {
+        "HEAD": ['$number = 1; $text = "start"; $s = 0;'],
+        "BODY": writer.statements(40),
+        "TAIL": ["@number = $number; @text = $text;"],
+    }.items():
+        script = script.replace(name, "\n".join(lines))
+    with trace(script) as run:
+        run.wait()
+        assert run.text.splitlines() == writer.printed
+        values = [run.maps[name]["value"][0] for name in ("@number", "@text")]
+        assert len(run._runtime.loaded.programs[0].compiled.functions) > 5
+    assert values == [writer.number, writer.text]
+
+
+def test_jumps_out_of_parts_reach_their_loops_and_functions(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("insitu.probe.codegen.splitting._LONG", 4)
+    monkeypatch.setattr("insitu.probe.codegen.splitting._PART", 2)
+    script = """fn first($from : int64) : int64 {
+            for ($i : $from..100) {
+                if ($i % 2) { continue; } @seen[$i] = 1; if ($i > 7) { return $i; } @kept[$i] = 1;
+            }
+            return -1;
+        }
+        BEGIN {
+            @a = first(3);
+            $n = 0;
+            for ($i : 0..5) { $n += 100; if ($i == 3) { break; } $n++; }
+            @n = $n;
+            while ($n) { $n--; for ($j : 0..3) { if ($j == 1) { break; } @inner++; } if ($n == 7) { return; } }
+            @never = 1;
+        }"""
+    with trace(script) as run:
+        run.wait()
+        maps = {name: run.maps[name] for name in ("@a", "@n", "@seen", "@kept", "@inner")}
+        assert not run.maps["@never"]["value"].sum()
+    assert [maps[name]["value"][0] for name in ("@a", "@n", "@inner")] == [8, 403, 396]
+    assert sorted(maps["@seen"]["key"]) == [4, 6, 8]
+    assert sorted(maps["@kept"]["key"]) == [4, 6]
+
+
+def test_500_statements_fit_into_a_loop_and_a_function() -> None:
+    body = "".join(f"if ($n == {n} || pid == {n + 4_200_000}) {{ @c[{n}] = count(); }}\n" for n in range(500))
+    script = f"fn f($n : int64) : void {{ {body} }} BEGIN {{ for ($n : 0..50) {{ {body} }} f(499); }}"
+    with trace(script) as run:
+        run.wait()
+        assert sorted(run.maps["@c"]["key"]) == [*range(50), 499]

@@ -15,7 +15,10 @@ from hypothesis import strategies as st
 from insitu.probe import cache
 from insitu.probe.aggregations import Count, Histogram, LinearHistogram, Sum
 from insitu.probe.bpftrace.script_parser import parse
+from insitu.probe.compile import compile_script
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
+from insitu.probe.options import Options
+from insitu.probe.providers.base import Context
 from insitu.probe.source import Source
 from insitu.probe.types import (
     INT64,
@@ -189,13 +192,42 @@ def _compiled(directory: Path) -> tuple[bool, str]:
 @pytest.mark.parametrize("kept", [0, 7, 300, -1])
 def test_a_script_whose_entry_is_cut_short_is_compiled_again(kept: int, tmp_path: Path) -> None:
     first = _compiled(tmp_path)
-    (path,) = tmp_path.glob("insitu/programs/*")
+    (path,) = tmp_path.glob("insitu/programs/*.program")
     whole = path.read_bytes()
     path.write_bytes(whole[:kept])
     again = _compiled(tmp_path)
     assert (first[0], again) == (True, first)
     assert path.read_bytes() == whole
     assert _compiled(tmp_path) == (False, first[1])
+
+
+@pytest.mark.parametrize("kept", [0, 7, -1])
+def test_a_script_whose_outline_is_cut_short_is_parsed_again(kept: int, tmp_path: Path) -> None:
+    first = _compiled(tmp_path)
+    (path,) = tmp_path.glob("insitu/programs/*.outline")
+    whole = path.read_bytes()
+    path.write_bytes(whole[:kept])
+    assert _compiled(tmp_path) == (False, first[1])
+    assert path.read_bytes() == whole
+
+
+def test_a_script_that_imports_others_is_parsed_at_each_start(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    (tmp_path / "limit.bt").write_text("macro limit() { 1 }")
+    (tmp_path / "limit.bt").chmod(0o644)
+    text = 'import "limit.bt" BEGIN { @x = limit(); }'
+    (tmp_path / "main.bt").write_text(text)
+
+    def code() -> bytes:
+        source = Source(text, str(tmp_path / "main.bt"))
+        return compile_script(source, Options(), Context(), cached=True).programs[0].code
+
+    before = code()
+    assert not list((tmp_path / "cache").glob("insitu/programs/*.outline"))
+    (tmp_path / "limit.bt").write_text("macro limit() { 2 }")
+    assert code() != before
 
 
 def test_an_entry_that_belongs_to_somebody_else_is_not_used(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

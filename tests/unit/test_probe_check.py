@@ -6,7 +6,7 @@ from insitu.probe.aggregations import Count, Histogram, LinearHistogram
 from insitu.probe.source import ScriptError
 from insitu.probe.types import Integer, String, Tuple
 
-from .probe_scripts import checked
+from .probe_scripts import checked, compiled
 
 
 def _map(text: str, name: str = "@x") -> tuple[Tuple | None, object]:
@@ -165,3 +165,32 @@ def test_settings_of_a_config_block_are_checked() -> None:
     assert checked("config = { max_map_keys = 10; } BEGIN { }").checker.options.max_map_keys == 10
     with pytest.raises(ScriptError, match="unknown setting"):
         checked("config = { nonsense = 1; } BEGIN { }")
+
+
+def test_an_aggregation_is_counted_where_a_block_or_macro_ends_with_it() -> None:
+    unit = checked("macro counted() { count() } BEGIN { @a = { $n = 2; sum($n) }; @b = counted(); }")
+    assert [str(unit.checker.maps[name].value) for name in ("@a", "@b")] == ["sum", "count"]
+
+
+def test_an_aggregation_cannot_be_chosen() -> None:
+    with pytest.raises(ScriptError, match="count\\(\\) has to be assigned to a map directly"):
+        checked("BEGIN { @a = pid ? count() : count(); }")
+
+
+@pytest.mark.parametrize(
+    "statement",
+    [
+        "@c[1, 2] = count(); let $v; find(@c, (1, 2), $v);",
+        "comm();",
+        '(pid ? "text" : comm);',
+        "{ comm };",
+        "@a = { count() };",
+    ],
+)
+def test_odd_statements_compile(statement: str) -> None:
+    assert compiled(f"BEGIN {{ {statement} }}").programs[0].code
+
+
+def test_args_may_be_written_as_a_call() -> None:
+    with pytest.raises(ScriptError, match="has no arguments"):
+        checked("BEGIN { args(); }")

@@ -5,8 +5,8 @@ import struct
 import pytest
 
 from insitu.errors import InsituError
-from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.markers import Marker, Patch
 from insitu.probe.layout import ARRAY, HASH, PERCPU_ARRAY, PERCPU_HASH
 from insitu.probe.source import ScriptError
 

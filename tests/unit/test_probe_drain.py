@@ -7,7 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, RingBuffer
-from insitu.probe.runtime.drain import FIELDS, drain_records, record_shape
+from insitu.probe.runtime.drain import FIELDS, Handler, RecordReader, record_shape
 
 _CODES = {1: "", 2: "Q", 3: "q16s", 9: "Q"}  # two kinds of equal length among them
 
@@ -32,6 +32,19 @@ class _Ring:
         self.advanced += taken_bytes
 
 
+def _reader(ring: _Ring, handler: Handler) -> RecordReader:
+    return RecordReader(
+        cast(RingBuffer, ring), {kind: (record_shape(codes), handler) for kind, codes in _CODES.items()}
+    )
+
+
+def _drain(ring: _Ring, handler: Handler) -> None:
+    reader = _reader(ring, handler)
+    reader.take()
+    reader.handle()
+    assert reader.done
+
+
 @given(st.lists(_RECORD))
 @settings(deadline=None, max_examples=100)
 def test_records_come_in_order_to_the_handlers_of_their_kinds(records: list[tuple[int, int, int]]) -> None:
@@ -45,7 +58,28 @@ def test_records_come_in_order_to_the_handlers_of_their_kinds(records: list[tupl
         ring.add(*record)
     ring.add(1, 0, BUSY)
     ring.add(1, 0, 0)
-    drain_records(cast(RingBuffer, ring), {kind: (record_shape(codes), note) for kind, codes in _CODES.items()})
+    _drain(ring, note)
     expected = [(kind, number if _CODES[kind] else None) for kind, number, flag in records if not flag]
     assert seen == expected
     assert len(ring.content) - ring.advanced == 32  # the unfinished one, and what came after it
+
+
+def test_handling_stops_after_a_record_that_took_long_and_goes_on_from_there() -> None:
+    ring, seen = _Ring(), []
+
+    def slow(pieces: tuple[Any, ...]) -> bool:
+        seen.append(pieces[FIELDS] & 0xFF)
+        return True
+
+    for number in (1, 2, 3):
+        ring.add(2, number, 0)
+    reader = _reader(ring, slow)
+    for handled in (1, 2, 3):
+        reader.take()
+        reader.handle()
+        assert seen == [1, 2, 3][:handled]
+        assert reader.done == (handled == 3)
+        ring.add(9, 9, 0)  # what comes meanwhile waits in the ring
+    reader.take()
+    reader.handle()
+    assert seen == [1, 2, 3, 9]

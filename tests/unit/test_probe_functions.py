@@ -73,3 +73,34 @@ def test_a_chain_of_more_than_32_functions_is_refused_in_whichever_order_they_ar
     checked(" ".join(chain) + " BEGIN { f31(); }")
     with pytest.raises(ScriptError, match="BPF has no recursion"):
         checked(" ".join([*chain, "fn f32() : int64 { return f31(); }"][::order]) + " BEGIN { f32(); }")
+
+
+@pytest.mark.parametrize(
+    ("script", "message", "place"),
+    [
+        ('fn f() : int64 { return "x"; } BEGIN { }', "f() returns int64, not string", '"x"'),
+        ("fn f($a : uint8) : void { strlen($a); } BEGIN { }", "takes a string, not uint8", "$a); } BEGIN"),
+        ("fn f() : void { print(@nothing); } BEGIN { }", "undefined map: @nothing", "@nothing"),
+        ('fn f() : void { @ = "x"; } BEGIN { @ = 1; }', "@ is int64, this is string", '"x"'),
+        ("fn g() : void { nonsense(); } fn f() : void { g(); } BEGIN { }", "unknown function", "nonsense"),
+        ("fn f() : int64 { return arg0; } BEGIN { }", "arg0 is not available in a begin probe", "arg0"),
+    ],
+)
+def test_a_function_that_nothing_calls_is_checked_too(script: str, message: str, place: str) -> None:
+    with pytest.raises(ScriptError) as caught:
+        checked(script)
+    assert message in caught.value.plain
+    assert script[caught.value.span.start :].startswith(place)
+
+
+def test_functions_that_nothing_calls_share_maps_which_do_not_come_to_exist() -> None:
+    script = "fn reads() : int64 { return @a + 1; } fn writes() : void { @a = 1; } BEGIN { @b = 1; }"
+    assert list(checked(script).checker.maps) == ["@b"]
+
+
+def test_functions_that_nothing_calls_have_variables_of_their_own() -> None:
+    checked("fn f($a : int64) : int64 { return $a; } fn g($a : string) : string { return $a; } BEGIN { }")
+
+
+def test_a_function_that_nothing_calls_may_use_what_any_of_the_probes_has() -> None:
+    checked("fn f() : int64 { return arg0; } BEGIN { } uprobe:libc:puts { }")

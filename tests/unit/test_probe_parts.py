@@ -1,5 +1,7 @@
 """Bodies too long for one BPF program: where they are cut, and what cannot be."""
 
+from itertools import pairwise
+
 import pytest
 
 from insitu.probe.compile import CompiledProgram
@@ -55,11 +57,21 @@ def test_a_program_that_was_cut_comes_whole_from_the_cache(tmp_path, monkeypatch
     assert again.parts_map == first.parts_map
 
 
-@pytest.mark.parametrize("loop", ["for ($i : 0..1000)", "for ($i : 0..10)", "while ($v)"])
-def test_a_loop_too_long_for_one_program_is_an_error(loop: str) -> None:
-    with pytest.raises(ScriptError, match="this probe is too long") as caught:
-        compiled(f"BEGIN {{ $v = 1; {loop} {{ {_ifs(1500)} }} }}")
-    assert "several probes" in caught.value.remedy
+@pytest.mark.parametrize(
+    "script",
+    [
+        "BEGIN { $v = 1; for ($i : 0..1000) { BODY } }",
+        "BEGIN { $v = 1; for ($i : 0..10) { BODY } }",
+        "BEGIN { $v = 1; while ($v) { if (tid) { BODY } } }",
+        "fn f($v : int64) : void { BODY } BEGIN { f(1); }",
+        "BEGIN { $v = 1; unroll (2) { BODY } }",
+    ],
+)
+def test_long_bodies_of_loops_and_functions_become_several_functions(script: str) -> None:
+    (part,) = _parts(script.replace("BODY", _ifs(1500)))
+    starts = [start for start, _ in part.functions] + [len(part.code) // 8]
+    sizes = [after - start for start, after in pairwise(starts)]
+    assert sum(sizes) > _MOST_INSTRUCTIONS > max(sizes)
 
 
 def test_more_parts_than_the_kernel_calls_are_an_error(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -40,10 +40,22 @@ def test_a_start_from_the_cache_imports_no_llvm_and_no_checker(
 ) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
     compiler = {"llvmlite.binding", "insitu.probe.codegen.lowering", "insitu.probe.codegen.object"}
+    compiler |= {"insitu.probe.bpftrace.script_parser", "insitu.probe.passes.scopes"}
     assert compiler <= _imported(_RUN)
     found = _imported(_RUN)
     assert not found & (compiler | _HEAVY)
     assert not any(name.startswith(("insitu.probe.passes.check.checker", "insitu.probe.builtins.")) for name in found)
+
+
+def test_quick_imports_hide_typing_extensions_from_msgspec_alone() -> None:
+    quick = "from insitu.quick_imports import QuickImports\nwith QuickImports():\n    import msgspec"
+    assert "typing_extensions" not in _imported(quick)
+    assert "typing_extensions" in _imported(f"{quick}\nimport typing_extensions")
+
+
+def test_a_trace_starts_without_typing_extensions() -> None:
+    start = "from insitu.cli import main\nmain(['trace', '--dry-run', '--no-cache', '-e', 'BEGIN {'])"
+    assert "typing_extensions" not in _imported(start)
 
 
 def test_listing_tracepoints_imports_no_compiler() -> None:

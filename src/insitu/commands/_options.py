@@ -56,7 +56,7 @@ _MAX_PID = 1 << 22  # PID_MAX_LIMIT of include/linux/threads.h
 _MAX_HERTZ = 10**9  # beyond it two samples would have the same time stamp
 _MAX_PAGES = 1 << 30
 _MAX_SECONDS = 10**9
-_NUMBER = re.compile(r"([0-9]{0,18}\.?[0-9]{1,18})([A-Za-z]*)")
+_NUMBER = r"([0-9]{0,18}\.?[0-9]{1,18})([A-Za-z]*)"
 _SECONDS = {"": 1.0, "us": 1e-6, "ms": 1e-3, "s": 1.0, "m": 60.0, "min": 60.0, "h": 3600.0}
 _BYTES = {"": 0, "b": 0, "k": 10, "kb": 10, "kib": 10, "m": 20, "mb": 20, "mib": 20, "g": 30, "gb": 30, "gib": 30}
 
@@ -142,7 +142,7 @@ def _integer(text: str, low: int, high: int) -> int:
 
 def _decimal(text: str, units: dict[str, float]) -> float | None:
     """A number without sign and its unit, as a multiple of the unit ""; None for anything else (nan, inf)."""
-    match = _NUMBER.fullmatch(text)
+    match = re.fullmatch(_NUMBER, text)
     if not match or match[2].lower() not in units:
         return None
     return float(match[1]) * units[match[2].lower()]

@@ -23,6 +23,7 @@ from insitu.commands._options import (
     quiet_option,
     recording_target_options,
 )
+from insitu.quick_imports import QuickImports
 
 __all__ = ["PROPERTIES", "arguments", "run", "traced_process"]
 
@@ -31,7 +32,8 @@ PROPERTIES = Properties(starts_programs=True, command_after_dashes=True, foreign
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
-    from insitu.probe.passes import STAGES
+    with QuickImports():
+        from insitu.probe.passes import STAGES
 
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
     parser.add_argument("-l", "--list", action="store_true", help="list the probes of patterns (A,B) or of a script")
@@ -110,8 +112,8 @@ def run(args: argparse.Namespace) -> int:
 
     if args.list:
         return _list(args)
-    from insitu.commands.trace_run import run_script
-
+    with QuickImports():
+        from insitu.commands.trace_run import run_script
     return run_script(args)
 
 

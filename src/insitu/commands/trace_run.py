@@ -19,6 +19,7 @@ from insitu.probe.output.stream import JsonOutput, Output, TerminalJsonOutput, T
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.run import Runtime, has_user_addresses
 from insitu.probe.source import ScriptError, Source
+from insitu.quick_imports import QuickImports
 from insitu.record.launcher import executable
 from insitu.record.run import Destination, Outcome, Request, record, run
 from insitu.record.source import Target
@@ -116,7 +117,8 @@ def _split(command: str) -> list[str]:
 
 
 def _run(args: argparse.Namespace, source: Source, options: Options, context: Context, command: list[str]) -> int:
-    compiled = compile_script(source, options, context, cached=not args.no_cache)
+    with QuickImports():  # of the compiler
+        compiled = compile_script(source, options, context, cached=not args.no_cache)
     pids = (context.pid,) if context.pid else ()
     request = Request(tuple(command), pids, not pids, args.duration)
     if args.dry_run:

@@ -272,6 +272,13 @@ class For(Statement):
     shared: list[str] = field(default_factory=list)
 
 
+class Part(Statement):
+    """Statements of a long body that become a function (codegen/splitting.py); ``shared`` as in While."""
+
+    body: Block
+    shared: list[str] = field(default_factory=list)
+
+
 class Jump(Statement):
     """``result`` and ``declared`` as in FunctionCall, of a return in the copy of a function's body."""
 
@@ -359,6 +366,8 @@ class Program(Node):
     config: dict[str, str | int]
     maps: list[MapDeclaration] = field(default_factory=list)
     warnings: list[str] = field(default_factory=list)
+    # Copies of those functions that nothing calls, to be checked as well.
+    uncalled: list[FunctionCall] = field(default_factory=list)
 
 
 def child_names(node: Node) -> Iterator[str]:

@@ -15,7 +15,9 @@ import contextlib
 import os
 import sys
 from collections.abc import Iterator
+from functools import cache
 from importlib.util import source_hash as checksum  # 8 bytes
+from typing import TypeVar
 
 import msgspec
 from msgspec import Struct
@@ -28,17 +30,31 @@ from insitu.kernel.namespaces import pid_namespace
 from insitu.probe.aggregations import Element
 from insitu.probe.layout import Layout, MapLayout, RecordLayout
 from insitu.probe.options import Options
+from insitu.probe.outline import Outline
 from insitu.probe.passes.attach import Clause
 from insitu.probe.source import Source
 from insitu.probe.types import VOID, Array, Field, Members, Pointer, Record, Tuple, Type
 
-__all__ = ["Entry", "StoredProgram", "checksum", "entry_key", "entry_path", "load_entry", "store_entry"]
+__all__ = [
+    "Entry",
+    "OutlineEntry",
+    "StoredProgram",
+    "checksum",
+    "entry_key",
+    "entry_path",
+    "load_entry",
+    "load_outline",
+    "outline_key",
+    "outline_path",
+    "store_entry",
+    "store_outline",
+]
 
-_FORMAT = 4
+_FORMAT = 5
 _CHECKSUM_BYTES = 8
 # Where the compiler's own files are.
 _FOLDERS = ("", "bpftrace", "codegen", "passes", "passes/check", "builtins", "providers", "providers/support")
-_MAX_ENTRIES = 500
+_MAX_ENTRIES = 1000  # two of a script
 _MAX_DEPTH = 1000  # calls in each other: Python's own limit
 
 
@@ -64,24 +80,51 @@ class Entry(Struct):
     print_maps: bool
 
 
+class OutlineEntry(Struct):
+    """A script's outline. ``key`` is that of outline_key(), in the script's encoding."""
+
+    key: bytes
+    outline: Outline
+
+
 def entry_path(key: str) -> str | None:
     """The file of the entry with that key; None where the cache directory is not this user's."""
+    return _path(key, "program")
+
+
+def outline_path(key: str) -> str | None:
+    """The file of the outline with that key, as entry_path()."""
+    return _path(key, "outline")
+
+
+def _path(key: str, ending: str) -> str | None:
     directory = own_cache("programs")
-    return directory and os.path.join(directory, f"{checksum(_encoded_key(key)).hex()}.program")
+    return directory and os.path.join(directory, f"{checksum(_encoded_key(key)).hex()}.{ending}")
 
 
-def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
-    """Everything that the result of compiling a script depends on."""
+def outline_key(source: Source, options: Options) -> str:
+    """Everything that a script's outline depends on. ``options`` have not taken over its config block yet."""
+    return "\0".join([*_common(source, options), "outline", _compiler_stamp()])
+
+
+def _common(source: Source, options: Options) -> list[str]:
     kernel = os.uname()
-    parts = [
+    return [
         str(_FORMAT),
-        str(possible_cpus()),
         kernel.release,
         kernel.version,
         kernel.machine,
         source.name,
         source.text,
         repr(options),
+    ]
+
+
+def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
+    """Everything that the result of compiling a script depends on."""
+    parts = [
+        *_common(source, options),
+        str(possible_cpus()),
         repr(pid_namespace()),
         *_environment(source.text),
         (types_file := os.environ.get("BPFTRACE_BTF", "")),
@@ -116,6 +159,7 @@ def _stamp(path: str) -> str:
     return f"{found.st_dev} {found.st_ino} {found.st_size} {found.st_mtime_ns}"
 
 
+@cache
 def _compiler_stamp() -> str:
     """The time of the newest change of the compiler's own files, as our version."""
     root = os.path.dirname(__file__)
@@ -130,24 +174,32 @@ def _compiler_stamp() -> str:
 
 def load_entry(key: str) -> Entry | None:
     """The entry that was stored under that key, or None."""
+    return _load(entry_path(key), key, Entry)
+
+
+def load_outline(key: str) -> Outline | None:
+    """The outline that was stored under that key, or None."""
+    found = _load(outline_path(key), key, OutlineEntry)
+    return found.outline if found is not None else None
+
+
+_Stored = TypeVar("_Stored", Entry, OutlineEntry)
+
+
+def _load(path: str | None, key: str, kind: type[_Stored]) -> _Stored | None:
+    if path is None:
+        return None
     try:
-        path = entry_path(key)
-        if path is None:
-            return None
         with open(path, "rb") as file:
             data = file.read()
         # A flipped bit in a program's code would still decode.
         if checksum(data[_CHECKSUM_BYTES:]) != data[:_CHECKSUM_BYTES]:
             return None
         with _shallow():
-            entry = _decode(data[_CHECKSUM_BYTES:])
+            entry = msgspec.msgpack.decode(data[_CHECKSUM_BYTES:], type=kind, dec_hook=_decoded)
         return entry if entry.key == _encoded_key(key) else None
     except (OSError, msgspec.MsgspecError, RecursionError, UnicodeError):
         return None
-
-
-def _decode(data: bytes) -> Entry:
-    return msgspec.msgpack.decode(data, type=Entry, dec_hook=_decoded)
 
 
 @contextlib.contextmanager
@@ -163,12 +215,20 @@ def _shallow() -> Iterator[None]:
 
 def store_entry(key: str, programs: list[StoredProgram], layout: Layout, btf: bytes, print_maps: bool) -> None:
     """Keep a compiled script. Nothing is kept where the cache cannot be written or types contain themselves."""
+    with contextlib.suppress(RecursionError):
+        _store(entry_path(key), Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps))
+
+
+def store_outline(key: str, outline: Outline) -> None:
+    """Keep a script's outline, where the cache can be written."""
+    _store(outline_path(key), OutlineEntry(_encoded_key(key), outline))
+
+
+def _store(path: str | None, entry: Entry | OutlineEntry) -> None:
     from insitu.files import write_whole
 
     with contextlib.suppress(OSError, RecursionError, msgspec.MsgspecError, UnicodeError):
-        entry = Entry(_encoded_key(key), programs, _stored_layout(layout), btf, print_maps)
         data = msgspec.msgpack.encode(entry, enc_hook=_encoded)
-        path = entry_path(key)
         if path is not None:
             write_whole(path, checksum(data) + data)
             _prune(os.path.dirname(path))

@@ -8,13 +8,13 @@ from msgspec import Struct, field
 
 from insitu.probe.layout import Layout
 from insitu.probe.options import Options
-from insitu.probe.passes import Unit, run_passes
+from insitu.probe.passes import Unit, run_outline_passes, run_passes
 from insitu.probe.passes.attach import Clause
 from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
 from insitu.probe.source import Source
 
 if TYPE_CHECKING:
-    from insitu.probe.cache import Entry, StoredProgram
+    from insitu.probe.cache import StoredProgram
     from insitu.probe.codegen.object import Section
 
 __all__ = ["Compiled", "CompiledProgram", "compile_script", "lower"]
@@ -58,18 +58,25 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
 
     :raises ScriptError: at the first error in it.
     """
-    unit = run_passes(Unit(source, options, context), cached=False)
-    compiled, key = None, ""
-    if cached:
+    unit = Unit(source, options, context)
+    if not cached:
+        compiled = _generate(run_passes(unit))
+    else:
         from insitu.probe import cache
 
-        key = cache.entry_key(source, options, unit.clauses)
-        compiled = _from_cache(cache.load_entry(key), unit.clauses)
-    if compiled is None:
-        compiled = _generate(run_passes(unit, cached=True))
-        if cached:
-            kept = [_to_stored(each) for each in compiled.programs]
-            cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
+        outline_key = cache.outline_key(source, options)
+        outline = cache.load_outline(outline_key)
+        if outline is not None:
+            from insitu.probe.outline import program_of
+
+            unit.program = program_of(outline)
+            run_outline_passes(unit)
+        found = _from_cache(source, options, unit.clauses) if outline is not None else None
+        if found is None:
+            run_passes(unit, cached=False)
+            _keep_outline(outline_key, unit)
+            found = _from_cache(source, options, unit.clauses) or _compiled_and_kept(unit)
+        compiled = found
     compiled.tells_missing = options.missing_probes != "ignore"
     compiled.warnings = unit.program.warnings + (unit.warnings if compiled.tells_missing else [])
     compiled.demangles, compiled.shows_lines = options.cpp_demangle, options.show_debug_info
@@ -78,8 +85,30 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
     return compiled
 
 
-def _from_cache(entry: Entry | None, clauses: list[Clause]) -> Compiled | None:
+def _keep_outline(key: str, unit: Unit) -> None:
+    from insitu.probe import cache
+    from insitu.probe.outline import outline_of
+
+    outline = outline_of(unit.program, unit.source)
+    if outline is not None:
+        cache.store_outline(key, outline)
+
+
+def _compiled_and_kept(unit: Unit) -> Compiled:
+    from insitu.probe import cache
+
+    key = cache.entry_key(unit.source, unit.options, unit.clauses)
+    compiled = _generate(run_passes(unit, cached=True))
+    kept = [_to_stored(each) for each in compiled.programs]
+    cache.store_entry(key, kept, compiled.layout, compiled.btf, compiled.print_maps)
+    return compiled
+
+
+def _from_cache(source: Source, options: Options, clauses: list[Clause]) -> Compiled | None:
     """What an earlier run compiled the same script to."""
+    from insitu.probe import cache
+
+    entry = cache.load_entry(cache.entry_key(source, options, clauses))
     if entry is None or len(entry.programs) != len(clauses):
         return None
     programs = [_from_stored(clause, stored) for clause, stored in zip(clauses, entry.programs, strict=True)]

@@ -34,6 +34,11 @@ class Source:
         self.name = name
         self._files = [(1, name)]  # the line that each begins with
 
+    @property
+    def has_imports(self) -> bool:
+        """Whether the text contains other files."""
+        return len(self._files) > 1
+
     def add(self, text: str, name: str) -> int:
         """Append an imported file's text: the offset where it begins."""
         start = len(self.text) + 1

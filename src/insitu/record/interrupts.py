@@ -67,6 +67,10 @@ class Interrupts:
             # All attachments are held by descriptors: the kernel detaches them when the process exits.
             os._exit(128 + number)
 
+    def asked(self) -> bool:
+        """Returns whether any has arrived."""
+        return self.count > 0
+
     def seen(self) -> int:
         """Returns how many have arrived; ``fd`` is not readable again before the next one."""
         with contextlib.suppress(BlockingIOError):

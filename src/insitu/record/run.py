@@ -164,7 +164,7 @@ class Run:
             self._launched = Launched(self._request.command, ignored)
             self._open_things.callback(self._launched.close)
         raise_descriptor_limit()  # a descriptor per event, thread and CPU: 1024 are soon used up
-        target = Target(self._launched, self._request.pids, self._request.whole_system)
+        target = Target(self._launched, self._request.pids, self._request.whole_system, self._interrupts)
         for source in self._sources:
             self._open_things.callback(source.close)
             source.open(target)

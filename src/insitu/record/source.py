@@ -10,6 +10,8 @@ from insitu.record.launcher import Launched
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from insitu.record.interrupts import Interrupts
+
 __all__ = ["Loss", "Source", "Target"]
 
 
@@ -24,12 +26,14 @@ class Loss(NamedTuple):
 class Target(NamedTuple):
     """What is recorded: a command (held before exec until all sources have begun), running processes, or all CPUs.
 
-    A command may be given besides ``whole_system``, which then lasts as long as the command.
+    A command may be given besides ``whole_system``, which then lasts as long as the command. ``interrupts`` counts
+    the signals that ask to stop.
     """
 
     launched: Launched | None = None
     pids: tuple[int, ...] = ()
     whole_system: bool = False
+    interrupts: Interrupts | None = None
 
 
 class Source(Protocol):

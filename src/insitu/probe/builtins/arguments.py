@@ -9,12 +9,24 @@ from insitu.errors import nearest
 from insitu.kernel.calling_convention import MACHINE
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, Mention, function, variable
-from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.memory import argument_value
 from insitu.probe.passes.check.members import argument_of, argument_type, known_arguments
 from insitu.probe.providers.base import MAX_OPERANDS, Argument, Primitive, UserStack
-from insitu.probe.types import FUNCTION_MARK, INT64, UINT64, VOID, NamedNumber, Pointer, Space, String, Tuple, Type
+from insitu.probe.types import (
+    FUNCTION_MARK,
+    INT64,
+    UINT64,
+    VOID,
+    Integer,
+    NamedNumber,
+    Pointer,
+    Space,
+    String,
+    Tuple,
+    Type,
+)
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -146,6 +158,14 @@ def _check_reg(checker: Checker, call: ast.Call) -> Type:
     return UINT64
 
 
+def _usermode(low: Lowering, node: Mention) -> str:
+    """Whether the code that the probe interrupted is user code. Probes without registers know it beforehand."""
+    if low.clause.kind.context not in _HAS_REGISTERS:
+        return "1" if low.clause.provider.traits.run_by_us else "0"
+    name, mask, level = MACHINE.user_mode
+    return low.emit.compare("eq", low.emit.op("and", low.register(name), str(mask)), str(level))
+
+
 BUILTINS: tuple[Builtin, ...] = (
     *variable("probe", _check_name, value=_point),
     *variable("func", _check_name, value=_function),
@@ -160,5 +180,6 @@ BUILTINS: tuple[Builtin, ...] = (
     *variable(" ".join(f"arg{n}" for n in range(MAX_OPERANDS)), _check_argument, value=_argument),
     *variable(" ".join(f"sarg{n}" for n in range(10)), _check_argument, value=_stack_argument),
     *variable("retval", _check_retval, value=_retval),
+    *variable("usermode", lambda checker, node: Integer(1, signed=False), value=_usermode),
     *function("reg", (1, 1), _check_reg, value=lambda low, call: low.register(low.text(call.arguments[0]))),
 )

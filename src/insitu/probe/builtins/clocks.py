@@ -6,8 +6,8 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, function, operand, variable
-from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.types import UINT64, Timestamp, Type
 
 if TYPE_CHECKING:

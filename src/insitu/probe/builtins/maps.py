@@ -12,7 +12,7 @@ from insitu.probe.codegen import maps
 from insitu.probe.codegen.loops import count_elements
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.codegen.records import send_values
-from insitu.probe.passes.check.dialect import readable
+from insitu.probe.passes.check.dialect import key_parts, readable
 from insitu.probe.types import BOOL, INT64, VOID, Stack, Type, Unknown
 
 if TYPE_CHECKING:
@@ -107,6 +107,7 @@ def _find(low: Lowering, call: ast.Call) -> str:
     subject, target = operand(call), operand(call, 2)
     assert isinstance(subject, ast.MapAccess) and isinstance(target, ast.Variable) and subject.type is not None
     access = ast.MapAccess(subject.span, subject.name, [operand(call, 1)])
+    key_parts(access)
     pointer, held = low.variable(target)
     kind = subject.type
     return maps.find(low, access, lambda found: low.convert(Local(found), kind, pointer, held))

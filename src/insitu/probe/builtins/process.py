@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe import ast
 from insitu.probe.builtins.registry import Builtin, Mention, function, operand, variable
-from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.process import process_id, thread_id
 from insitu.probe.types import BOOL, UINT64, Integer, NamedNumber, Pointer, Space, String, Type
 

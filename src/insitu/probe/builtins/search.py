@@ -8,6 +8,7 @@ from insitu.probe import ast
 from insitu.probe.builtins.glob import Glob, parse_glob
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.strings import address_of, text_length
+from insitu.probe.builtins.substring import first_match
 from insitu.probe.codegen.integers import blend, inside, inverted, negative, not_zero
 from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Local
@@ -21,7 +22,7 @@ __all__ = ["BUILTINS", "bytes_of"]
 
 _WORD = 8
 _MAX_COMPARED = 1024
-# Comparisons that a search may take at most: the verifier walks them one by one.
+# Comparisons that a search for a known text may take: the verifier walks them one by one.
 _MAX_COMPARISONS = 16384
 
 
@@ -62,22 +63,23 @@ def _length(low: Lowering, call: ast.Call) -> str:
 
 
 def _check_search(checker: Checker, call: ast.Call) -> Type:
-    found = [_check_text(checker, call, index) for index in (0, 1)]
-    room = [kind.capacity for kind in found if isinstance(kind, String)]
-    if len(room) == 2 and room[0] * room[1] > _MAX_COMPARISONS:
-        raise checker.error(
-            f"{call.name}() of {room[0]} and {room[1]} bytes takes too many comparisons",
-            call,
-            remedy="give str() a length",
-        )
+    for index in (0, 1):
+        _check_text(checker, call, index)
     return INT64 if call.name == "strstr" else BOOL
 
 
 def _index(low: Lowering, call: ast.Call) -> str:
     """The i64 of where the second string begins in the first, -1 when it does not occur."""
-    emit = low.emit
     haystack, needle = operand(call), operand(call, 1)
-    room, length = -(-_capacity(haystack) // _WORD) * _WORD, -(-_capacity(needle) // _WORD) * _WORD
+    if isinstance(needle, ast.StringLiteral) and _capacity(haystack) * len(needle.value) <= _MAX_COMPARISONS:
+        return _literal_index(low, haystack, needle.value.split(b"\0")[0])
+    return first_match(low, haystack, needle)
+
+
+def _literal_index(low: Lowering, haystack: ast.Expression, wanted: bytes) -> str:
+    """Compare all bytes of a text that is known, at every place."""
+    emit = low.emit
+    room, length = -(-_capacity(haystack) // _WORD) * _WORD, -(-(len(wanted) + 1) // _WORD) * _WORD
     found = low.permanent(8)
     emit.store("-1", found)
     with low.temporaries():
@@ -85,42 +87,19 @@ def _index(low: Lowering, call: ast.Call) -> str:
         text = low.temporary(room + length)
         emit.zero(emit.offset(text, room), length)
         low.store(haystack, text)
-        wanted = None if isinstance(needle, ast.StringLiteral) else low.local(needle)
 
         def at_place(start: str) -> None:
             here = emit.offset(text, start)
-            if wanted is None:
-                assert isinstance(needle, ast.StringLiteral)
-                differs = "0"
-                for offset, byte in enumerate(needle.value.split(b"\0")[0]):
-                    other = emit.op("xor", emit.load(emit.offset(here, offset), 1), str(byte))
-                    differs = emit.op("or", differs, other)
-            else:
-                differs = _differs(low, here, wanted, length)
+            differs = "0"
+            for offset, byte in enumerate(wanted):
+                other = emit.op("xor", emit.load(emit.offset(here, offset), 1), str(byte))
+                differs = emit.op("or", differs, other)
             before = emit.load(found)
             match = emit.op("and", inverted(emit, not_zero(emit, differs)), negative(emit, before))
             emit.store(blend(emit, match, start, before), found)
 
         counted(low, room, at_place)
     return emit.load(found)
-
-
-def _differs(low: Lowering, here: str, wanted: str, length: int) -> str:
-    """An i64 that is 0 when the bytes of ``wanted`` up to its zero are those ``here``."""
-    emit = low.emit
-    differs, ended = low.permanent(8), low.permanent(8)
-    emit.store("0", differs)
-    emit.store("0", ended)
-
-    def at_byte(index: str) -> None:
-        byte = emit.load(emit.offset(wanted, index), 1)
-        past = emit.op("or", emit.load(ended), inverted(emit, not_zero(emit, byte)))
-        emit.store(past, ended)
-        other = emit.op("xor", emit.load(emit.offset(here, index), 1), byte)
-        emit.store(emit.op("or", emit.load(differs), emit.op("and", other, inverted(emit, past))), differs)
-
-    counted(low, length, at_byte)
-    return emit.load(differs)
 
 
 # Wildcards

@@ -18,11 +18,11 @@ from insitu.probe.aggregations import (
     Sum,
     TimeSeries,
 )
-from insitu.probe.codegen.emitter import Patch
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import count_lost, key_pointer, lookup
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.layout import LOST_MAP_FULL
 from insitu.probe.output.time_series import WORDS
 from insitu.probe.types import stored_size

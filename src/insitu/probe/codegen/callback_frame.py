@@ -24,11 +24,16 @@ _LARGEST_ON_STACK = 16
 
 
 class Ending(IntEnum):
-    """How a callback ended: by itself, by leaving the function that contains the loop, or by ending the program."""
+    """How a callback ended: by itself, by leaving the function that contains the loop, or by ending the program.
+
+    A part of a loop's body (ast.Part) may also end the loop, or the iteration.
+    """
 
     ITSELF = 0
     RETURN = 1
     LEAVE = 2
+    BREAK = 3
+    CONTINUE = 4
 
 
 class Frame(Protocol):

@@ -6,32 +6,10 @@ instruction carry its location in the script, from which LLVM makes the table th
 
 from __future__ import annotations
 
-from enum import IntEnum
+from insitu.probe.codegen.helpers import SAME_THROUGHOUT
+from insitu.probe.codegen.markers import Marker, Patch
 
-__all__ = ["Function", "Marker", "Module", "Patch"]
-
-
-class Marker(IntEnum):
-    """The source register of a ld_imm64: what the loader replaces its immediate by.
-
-    1 and 2 are the kernel's own (include/uapi/linux/bpf.h: BPF_PSEUDO_MAP_FD, BPF_PSEUDO_MAP_VALUE), the immediate
-    being our number of the map; PATCH is ours and never reaches the kernel.
-    """
-
-    MAP = 1
-    MAP_VALUE = 2
-    PATCH = 13
-
-
-class Patch(IntEnum):
-    """Constants that are known only when a program is loaded or attached."""
-
-    START_NS = 1
-    CHILD_PID = 2
-    PROBE = 3
-    CLOCK_OFFSET_NS = 4  # from CLOCK_BOOTTIME to the wall clock
-    TAI_OFFSET_NS = 5  # from CLOCK_BOOTTIME to CLOCK_TAI
-    ONLY_PID = 6  # the process that probes are restricted to
+__all__ = ["Function", "Module"]
 
 
 _HEADER = """target datalayout = "e-m:e-p:64:64-i64:64-i128:128-n32:64-S128"
@@ -41,6 +19,7 @@ declare ptr @llvm.preserve.static.offset(ptr)
 declare i64 @llvm.bswap.i64(i64)
 declare i32 @llvm.bswap.i32(i32)
 declare i16 @llvm.bswap.i16(i16)
+attributes #0 = { nounwind willreturn memory(none) }
 """
 
 
@@ -87,6 +66,7 @@ class Function:
         parameters: str = "ptr %ctx",
         callback: bool = False,
     ) -> None:
+        """``callback``: a function that only this module calls, or passes on to be called back."""
         self.module = module
         self.name = name
         self.section = section
@@ -125,7 +105,7 @@ class Function:
 
     def render(self) -> str:
         """The function's text."""
-        head = f"define {self._linkage}i64 @{self.name}({self._parameters}) "
+        head = f"define {self._linkage}i64 @{self.name}({self._parameters}) noinline "
         head += f'section "{self.section}" !dbg {self._scope} {{\nentry:\n'
         if not self.terminated:
             self.ret("0")
@@ -276,7 +256,8 @@ class Function:
 
     def call(self, helper: int, *arguments: str, answers: str = "i64") -> str:
         """Call a BPF helper by number. Arguments carry their LLVM type: "i64 5", "ptr %v3"."""
-        return self.value(f"call {answers} inttoptr (i64 {int(helper)} to ptr)({', '.join(arguments)})")
+        attributes = " #0" if helper in SAME_THROUGHOUT else ""
+        return self.value(f"call {answers} inttoptr (i64 {int(helper)} to ptr)({', '.join(arguments)}){attributes}")
 
     def map(self, number: int) -> str:
         """A reference to our map ``number``, as an argument."""

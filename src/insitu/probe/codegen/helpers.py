@@ -2,7 +2,7 @@
 
 from enum import IntEnum
 
-__all__ = ["Helper"]
+__all__ = ["SAME_THROUGHOUT", "Helper"]
 
 
 class Helper(IntEnum):
@@ -54,3 +54,16 @@ class Helper(IntEnum):
     LOOP = 181
     MAP_LOOKUP_PERCPU_ELEM = 195
     KTIME_GET_TAI_NS = 208
+
+
+# What these return does not change while a program runs: LLVM may call them once for several uses.
+SAME_THROUGHOUT = frozenset(
+    {
+        Helper.GET_CURRENT_PID_TGID,
+        Helper.GET_CURRENT_UID_GID,
+        Helper.GET_CURRENT_TASK,
+        Helper.GET_SMP_PROCESSOR_ID,
+        Helper.GET_NUMA_NODE_ID,
+        Helper.GET_CURRENT_CGROUP_ID,
+    }
+)

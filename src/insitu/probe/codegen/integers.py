@@ -77,8 +77,11 @@ def low_bytes(low: Lowering, value: str, kind: Type) -> str:
 
 
 def negative(emit: Function, value: str) -> str:
-    """The mask of whether a signed number is below zero."""
-    return emit.op("ashr", emit.hidden(value), "63")
+    """The mask of whether a signed number is below zero.
+
+    Hidden on both sides: LLVM makes branches of what it knows to be all bits or none.
+    """
+    return emit.hidden(emit.op("ashr", emit.hidden(value), "63"))
 
 
 def not_zero(emit: Function, value: str) -> str:

@@ -20,10 +20,13 @@ from insitu.probe.codegen.maps import aggregate_value, count_lost
 from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS
 from insitu.probe.types import Integer, Tuple, stored_size
 
-__all__ = ["STATEMENTS", "count_elements", "counted", "functions_on_stack", "shared_variables"]
+__all__ = ["STATEMENTS", "count_elements", "counted", "functions_on_stack", "shared_variables", "walked_counters"]
 
-# Innermost loops over ranges of constant length up to this are not callbacks: faster, and LLVM can unroll them.
+# Innermost loops over ranges of constant length up to this are not callbacks: faster, and LLVM can unroll them. So
+# are only those of short bodies (in nodes of the tree), since the verifier walks each iteration.
 _INLINE_ITERATIONS = 32
+_INLINE_NODES = 4_000
+_Outlined = ast.For | ast.While | ast.Part  # what may become a function of its own
 _MAX_FRAMES = 8  # MAX_CALL_FRAMES of include/linux/bpf_verifier.h
 
 
@@ -47,21 +50,29 @@ def shared_variables(low: Lowering, body: ast.Node) -> frozenset[str]:
     return frozenset(name for loop in _outermost_callbacks(low, body) for name in loop.shared)
 
 
-def _outermost_callbacks(low: Lowering, node: ast.Node) -> list[ast.For | ast.While]:
-    loops = [each for each in ast.walk(node) if isinstance(each, ast.For | ast.While) and _is_callback(low, each)]
+def walked_counters(low: Lowering, body: ast.Node) -> frozenset[str]:
+    """Variables in the conditions of loops that the verifier walks: it has to know their values to see an end."""
+    walked = (each for each in ast.walk(body) if isinstance(each, ast.While) and not _is_callback(low, each))
+    names = (each.name for loop in walked for each in ast.walk(loop.condition) if isinstance(each, ast.Variable))
+    return frozenset(names)
+
+
+def _outermost_callbacks(low: Lowering, node: ast.Node) -> list[_Outlined]:
+    loops = [each for each in ast.walk(node) if isinstance(each, _Outlined) and _is_callback(low, each)]
     inside = {id(each) for loop in loops for each in ast.walk(loop.body)}
     return [loop for loop in loops if id(loop) not in inside]
 
 
-def _is_callback(low: Lowering, node: ast.For | ast.While) -> bool:
-    if isinstance(node, ast.For) and isinstance(node.iterable, ast.MapAccess):
+def _is_callback(low: Lowering, node: _Outlined) -> bool:
+    if isinstance(node, ast.Part) or (isinstance(node, ast.For) and isinstance(node.iterable, ast.MapAccess)):
         return True
     if isinstance(node, ast.For):
         assert isinstance(node.iterable, ast.Range)
         start, end = low.constant_or_none(node.iterable.start), low.constant_or_none(node.iterable.end)
-        inner = any(isinstance(each, ast.For | ast.While) for each in ast.walk(node.body))
+        nodes = list(ast.walk(node.body))
+        inner = any(isinstance(each, _Outlined) for each in nodes)
         if start is not None and end is not None and end - start <= _INLINE_ITERATIONS and not inner:
-            return False
+            return len(nodes) * (end - start) > _INLINE_NODES and knows_helper(Helper.LOOP)
     return knows_helper(Helper.LOOP)
 
 
@@ -69,17 +80,18 @@ def _is_callback(low: Lowering, node: ast.For | ast.While) -> bool:
 
 
 def _callback(
-    low: Lowering, node: ast.For | ast.While, parameters: str, body: Callable[[Lowering], None]
+    low: Lowering, node: _Outlined, parameters: str, body: Callable[[Lowering], None]
 ) -> tuple[str, Lowering]:
-    """Make the function of a loop's body: its name, and its lowering."""
+    """Make the function of a loop's or part's body: its name, and its lowering."""
     outer = low.emit
-    name = f"{outer.name}_loop_{outer.label()}"
+    name = f"{outer.name}_{'part' if isinstance(node, ast.Part) else 'loop'}_{outer.label()}"
     line, _ = low.source.line_column(node.span.start)
-    emit = Function(outer.module, name, line, outer.section, parameters=f"{parameters}, ptr {OUTER}", callback=True)
+    emit = Function(outer.module, name, line, outer.section, parameters=f"{parameters}ptr {OUTER}", callback=True)
     emit.setup(f"  %raw_context = load ptr, ptr {OUTER}, align 8\n")
     emit.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %raw_context)\n")
     inner = low.for_callback(emit, shared_variables(low, node.body), frozenset(node.shared))
-    inner.loops.append(("", ""))
+    if not isinstance(node, ast.Part):
+        inner.loops.append(("", ""))
     body(inner)
     return name, inner
 
@@ -91,10 +103,15 @@ def _after(low: Lowering, inner: Lowering) -> None:
         asked, end = emit.label(), emit.label()
         emit.branch_if(emit.value(f"icmp eq i64 {low.link.ending()}, {int(how)}"), asked, end)
         emit.block(asked)
-        if how is Ending.RETURN:
-            low.leave_function()
-        else:
-            low.leave(low.link.result() if low.outer is None else "0")
+        match how:
+            case Ending.RETURN:
+                low.leave_function()
+            case Ending.BREAK:
+                low.leave_loop()
+            case Ending.CONTINUE:
+                low.next_iteration()
+            case _:
+                low.leave(low.link.result() if low.outer is None else "0")
         emit.block(end)
 
 
@@ -119,6 +136,16 @@ def _forget_changing(low: Lowering, node: ast.For | ast.While) -> None:
         for name in numbers:
             pointer, _ = low.variable(ast.Variable(node.span, name))
             low.emit.store(low.emit.op("or", low.emit.load(pointer), zero), pointer)
+
+
+# Parts of bodies that are too long for one function
+
+
+def _part(low: Lowering, node: ast.Part) -> None:
+    name, inner = _callback(low, node, "", lambda inner: inner.statement(node.body))
+    low.link.begin()
+    low.emit.value(f"call i64 @{name}(ptr {low.link.pointer()})")
+    _after(low, inner)
 
 
 # Loops over maps
@@ -149,7 +176,7 @@ def _for_map(low: Lowering, node: ast.For, iterable: ast.MapAccess) -> None:
             inner.copy(value, "%value", stored_size(layout.value))
         inner.statement(node.body)
 
-    name, inner = _callback(low, node, "ptr %map, ptr %key, ptr %value", body)
+    name, inner = _callback(low, node, "ptr %map, ptr %key, ptr %value, ", body)
     _forget_changing(low, node)
     low.link.begin()
     emit = low.emit
@@ -170,7 +197,8 @@ def count_elements(low: Lowering, access: ast.MapAccess) -> str:
     emit.ret("0")
     with low.temporaries():
         total = low.temporary(8)
-        outer.store("0", total)
+        # Knowing what it begins with, the verifier would follow comparisons of it element by element.
+        outer.store(_zero(low), total)
         outer.call(Helper.FOR_EACH_MAP_ELEM, outer.map(number), f"ptr @{name}", f"ptr {total}", "i64 0")
         return outer.load(total)
 
@@ -201,7 +229,7 @@ def _for_range(low: Lowering, node: ast.For, iterable: ast.Range) -> None:
         inner.emit.store(inner.emit.op("add", first, "%index"), inner.variable(node.variable)[0])
         inner.statement(node.body)
 
-    name, inner = _callback(low, node, "i64 %index", body)
+    name, inner = _callback(low, node, "i64 %index, ", body)
     _forget_changing(low, node)
     some = emit.value(f"icmp slt i64 {start}, {end}")
     iterations = emit.select(some, emit.op("sub", end, start), "0")
@@ -266,7 +294,7 @@ def _while(low: Lowering, node: ast.While) -> None:
         emit.block(holds)
         inner.statement(node.body)
 
-    name, inner = _callback(low, node, "i64 %index", body)
+    name, inner = _callback(low, node, "i64 %index, ", body)
     _forget_changing(low, node)
     emit = low.emit
     low.link.begin()
@@ -327,4 +355,9 @@ def counted(low: Lowering, iterations: int | str, body: Callable[[str], None]) -
     emit.block(end)
 
 
-STATEMENTS: Mapping[type[ast.Statement], Lowered] = {ast.For: _for, ast.While: _while, ast.Unroll: _unroll}
+STATEMENTS: Mapping[type[ast.Statement], Lowered] = {
+    ast.For: _for,
+    ast.While: _while,
+    ast.Unroll: _unroll,
+    ast.Part: _part,
+}

@@ -120,7 +120,8 @@ class Lowering:
         self.part = 0  # of a body that is too long for one program (program.py)
         self.adopted: dict[str, int] = {}  # variables of earlier parts: their offsets in scratch memory
         self.in_scratch: dict[str, int] = {}  # the same of own variables
-        self.off_stack = False  # whether all variables are kept there
+        self.off_stack = False  # whether all variables are kept there, except these
+        self.kept_on_stack: frozenset[str] = frozenset()
         self.link: Link = Link(self, outer.link if outer is not None else None)
         self.endings: set[Ending] = set()  # how this callback may end, besides by itself
         self.scratch_base = ""
@@ -154,7 +155,7 @@ class Lowering:
             from_outside=from_outside,
         )
         inner.expect_callbacks(self._slots.functions, shared)
-        inner.off_stack = self.off_stack
+        inner.off_stack, inner.kept_on_stack = self.off_stack, self.kept_on_stack
         return inner
 
     def expect_callbacks(self, functions: int, shared: frozenset[str]) -> None:
@@ -202,7 +203,7 @@ class Lowering:
             self.variables[node.name] = self.scratch_pointer(self.adopted[node.name])
         if node.name not in self.variables:
             size = stored_size(held)
-            if self.off_stack:
+            if self.off_stack and node.name not in self.kept_on_stack:
                 self.in_scratch[node.name], pointer = self.scratch_at(size)
                 self.link.adopt(node.name, self.in_scratch[node.name])
             else:
@@ -524,9 +525,30 @@ class Lowering:
         if self.returns:
             self.emit.branch(self.returns[-1])
         else:
-            self.link.end(Ending.RETURN)
-            self.endings.add(Ending.RETURN)
+            self._end_callback(Ending.RETURN)
+
+    def leave_loop(self) -> None:
+        """Leave the innermost loop, which may be around the function that this is a part of."""
+        if not self.loops:
+            self._end_callback(Ending.BREAK)
+        elif self.loops[-1][1]:
+            self.emit.branch(self.loops[-1][1])
+        else:  # the loop's body is a function of its own
             self.emit.ret("1")
+
+    def next_iteration(self) -> None:
+        """Go on with the next iteration of the innermost loop, as leave_loop()."""
+        if not self.loops:
+            self._end_callback(Ending.CONTINUE)
+        elif self.loops[-1][0]:
+            self.emit.branch(self.loops[-1][0])
+        else:
+            self.emit.ret("0")
+
+    def _end_callback(self, how: Ending) -> None:
+        self.link.end(how)
+        self.endings.add(how)
+        self.emit.ret("1")
 
 
 def _same_form(held: Type, target: Type) -> bool:

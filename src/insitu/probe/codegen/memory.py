@@ -233,12 +233,13 @@ def _identifier_store(low: Lowering, node: ast.Identifier, pointer: str) -> None
 
 def _call_value(low: Lowering, node: ast.Call) -> str:
     builtin = low.rules.functions[node.name]
-    if builtin.value is None:
+    assert node.type is not None
+    if builtin.store is not None and not is_scalar(node.type):
         # A call that returns something larger, as a statement: done for its effects.
         with low.temporaries():
-            assert node.type is not None and builtin.store is not None
             builtin.store(low, node, low.temporary(stored_size(node.type)))
         return "0"
+    assert builtin.value is not None
     return builtin.value(low, node)
 
 

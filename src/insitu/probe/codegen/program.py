@@ -11,11 +11,13 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from insitu.probe import ast
-from insitu.probe.codegen.emitter import Function, Module, Patch
+from insitu.probe.codegen.emitter import Function, Module
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.loops import functions_on_stack, shared_variables
+from insitu.probe.codegen.loops import functions_on_stack, shared_variables, walked_counters
 from insitu.probe.codegen.lowering import Lowering
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.process import process_id
+from insitu.probe.codegen.splitting import LARGE_IF, split_long_bodies
 from insitu.probe.codegen.tables import RULES
 from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
 from insitu.probe.passes.attach import Clause
@@ -34,8 +36,6 @@ _MAX_TAIL_CALLS = 33
 # Bodies with more branches keep their variables in scratch memory: their values are unknown to the verifier. Those
 # on the stack it follows along each way through the branches, until a million instructions are spent.
 _MANY_BRANCHES = 24
-# Nodes of the tree that an if in the middle of a body needs to be worth a cut inside.
-_LARGE = 5_000
 
 
 class ClauseLowering:
@@ -59,6 +59,7 @@ class ClauseLowering:
         """
         self._checker.clause = self._clause
         first = len(self._module.functions)
+        split_long_bodies(self._clause.probe, self._checker.options.max_strlen, self._checker.constant)
         low = self._part(0)
         probe, traits = self._clause.probe, self._clause.provider.traits
         if not traits.run_by_us:
@@ -129,6 +130,7 @@ class ClauseLowering:
             _leave_at_the_end_of_a_walk(low)
         low.part = number
         low.off_stack = self._has_many_branches
+        low.kept_on_stack = walked_counters(low, probe.body)
         for name, at in self._homes.items():
             low.adopt(name, at)
         return low
@@ -173,7 +175,7 @@ class ClauseLowering:
             raise ScriptError(message, self._checker.source, self._clause.probe.attach_points[0].span, remedy=remedy)
 
     def _too_large(self, node: ast.Node) -> ScriptError:
-        remedy = "split it into several probes of the same event; a loop's body cannot be split"
+        remedy = "split it into several probes of the same event"
         return self._checker.error("this probe is too long", node, remedy=remedy)
 
 
@@ -195,7 +197,7 @@ class _Rest:
 
 
 def _is_large(node: ast.Node) -> bool:
-    return sum(1 for _ in ast.walk(node)) > _LARGE
+    return sum(1 for _ in ast.walk(node)) > LARGE_IF
 
 
 def _leave_in_other_processes(low: Lowering) -> None:

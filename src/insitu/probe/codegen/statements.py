@@ -33,8 +33,14 @@ def _compound(node: ast.Assign) -> ast.Expression:
 
 def _assign_map(low: Lowering, node: ast.Assign, target: ast.MapAccess) -> None:
     if isinstance(target.type, Aggregation):
-        assert isinstance(node.value, ast.Call)
-        update(low, target, node.value, target.type)
+        counted = node.value
+        while isinstance(counted, ast.BlockExpression):
+            for statement in counted.statements:
+                low.statement(statement)
+            assert counted.value is not None
+            counted = counted.value
+        assert isinstance(counted, ast.Call)
+        update(low, target, counted, target.type)
         return
     value = _compound(node) if node.operator else node.value
     maps.assign(low, target, lambda pointer: low.store(value, pointer, target.type))
@@ -73,11 +79,10 @@ def _jump(low: Lowering, node: ast.Jump) -> None:
     if node.keyword == "return":
         low.leave(low.value(node.value) if node.value is not None else "0")
         return
-    following, end = low.loops[-1]
-    if not following:  # the loop's body is a function of its own
-        low.emit.ret("0" if node.keyword == "continue" else "1")
-        return
-    low.emit.branch(following if node.keyword == "continue" else end)
+    if node.keyword == "continue":
+        low.next_iteration()
+    else:
+        low.leave_loop()
 
 
 # Functions of the script

@@ -8,7 +8,7 @@ from msgspec import Struct
 
 __all__ = ["Conversion", "c_integer", "parse_format"]
 
-_CONVERSION = re.compile(r"%([-+ #0]*)(\*|\d{0,4})(?:\.(\d{0,4}))?(hh|h|ll|l|j|z|t)?([%a-zA-Z])")
+_CONVERSION = r"%([-+ #0]*)(\*|\d{0,4})(?:\.(\d{0,4}))?(hh|h|ll|l|j|z|t)?([%a-zA-Z])"
 _TEXTS = ("s", "r", "rx", "rh", "gr")
 _LETTERS = (*"duxXocp", *_TEXTS)
 _SIZES = {"hh": 8, "h": 16, "": 32, "l": 64, "ll": 64, "j": 64, "z": 64, "t": 64}
@@ -53,7 +53,7 @@ def parse_format(text: str) -> tuple[list[str], list[Conversion]]:
     position = 0
     while (start := text.find("%", position)) >= 0:
         parts[-1] += text[position:start]
-        match = _CONVERSION.match(text, start)
+        match = re.compile(_CONVERSION).match(text, start)
         if match is None:
             raise ValueError(f"unfinished conversion {text[start : start + 4]!r}")
         flags, width, precision, length, letter = match.groups()

@@ -12,7 +12,6 @@ from msgspec.structs import replace
 
 from insitu.probe.layout import MapLayout, RecordLayout
 from insitu.probe.output.formatting import Formatter, Members
-from insitu.probe.output.map_text import map_json, map_text
 from insitu.probe.runtime.decode import decoder
 from insitu.probe.runtime.drain import FIELDS, Handler
 from insitu.probe.runtime.loader import Loaded
@@ -25,6 +24,10 @@ if TYPE_CHECKING:
 __all__ = ["JsonOutput", "Output", "TerminalJsonOutput", "TextOutput"]
 
 _FLUSH_BYTES = 1 << 16
+# Kinds of records that may take long to handle. When somebody asks to stop, those that wait get so many seconds.
+_SLOW = ("system", "cat", "print_map", "print_element")
+_GRACE_S = 1.0
+_POLL_S = 0.2
 
 
 class Output:
@@ -40,6 +43,12 @@ class Output:
         self._pending: list[str] = []
         self._pending_bytes = 0
         self._packet_files: dict[str, PacketFile] = {}
+        self.interrupted: Callable[[], bool] = bool
+        """Returns whether somebody has asked to stop."""
+        self.hurries = True  # whether that counts: what end probes do is always done
+        self.skipped = 0
+        """How many calls that may take long were left undone, since somebody had asked to stop."""
+        self._deadline_s = 0.0
 
     def discard(self) -> None:
         """Print nothing more: nobody reads it."""
@@ -65,7 +74,25 @@ class Output:
             "clear": lambda record: lambda _: self.loaded.maps[record.numbers[0]].clear(),
             "zero": lambda record: lambda _: self._zero(record.numbers[0]),
         }
-        return makers[layout.kind](layout)
+        handle = makers[layout.kind](layout)
+        return self._interruptible(handle) if layout.kind in _SLOW else handle
+
+    def _interruptible(self, handle: Handler) -> Handler:
+        def unless_late(pieces: tuple[Any, ...]) -> bool:
+            if self._is_late():
+                self.skipped += 1
+            else:
+                handle(pieces)
+            return True
+
+        return unless_late
+
+    def _is_late(self) -> bool:
+        """Whether somebody has asked to stop, and the time for what still waited then is over."""
+        if not (self.hurries and self.interrupted()):
+            return False
+        self._deadline_s = self._deadline_s or time.monotonic() + _GRACE_S
+        return time.monotonic() > self._deadline_s
 
     def _exit(self, pieces: tuple[Any, ...]) -> None:
         if self.exit_status is None:
@@ -233,8 +260,15 @@ class Output:
 
         def handle(pieces: tuple[Any, ...]) -> None:
             self.flush()
-            done = subprocess.run(make(pieces), shell=True, stdout=subprocess.PIPE, check=False)
-            self.printed(done.stdout.decode("utf-8", "surrogateescape"))
+            with subprocess.Popen(make(pieces), shell=True, stdout=subprocess.PIPE) as shell:
+                printed = None
+                while printed is None:
+                    try:
+                        printed, _ = shell.communicate(timeout=_POLL_S)
+                    except subprocess.TimeoutExpired:
+                        if self._is_late():
+                            shell.terminate()
+            self.printed(printed.decode("utf-8", "surrogateescape"))
 
         return handle
 
@@ -270,6 +304,8 @@ class TextOutput(Output):
         self.write(self.formatter.text(kind, value) + "\n")
 
     def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        from insitu.probe.output.map_text import map_text
+
         self.write(map_text(self.formatter, layout, content, top, div))
 
 
@@ -307,6 +343,8 @@ class JsonOutput(Output):
         self._object("value", self.formatter.json(kind, value))
 
     def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
+        from insitu.probe.output.map_text import map_json
+
         found = map_json(self.formatter, layout, content, top, div)
         if found is not None:
             self._object(*found)

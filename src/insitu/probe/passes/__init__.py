@@ -6,7 +6,9 @@ What follows them is in compile.py: maps and records are laid out, the clauses l
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
+
+from msgspec import Struct
 
 from insitu.errors import InsituError
 
@@ -18,7 +20,7 @@ if TYPE_CHECKING:
     from insitu.probe.providers.base import Context
     from insitu.probe.source import Source
 
-__all__ = ["PASSES", "STAGES", "Pass", "Unit", "run_passes"]
+__all__ = ["PASSES", "STAGES", "Pass", "Unit", "run_outline_passes", "run_passes"]
 
 
 class Unit:
@@ -32,13 +34,17 @@ class Unit:
         self.checker: Checker  # from the last pass on
 
 
-class Pass(NamedTuple):
-    """``cached``: what the pass results in is in the cache of compiled programs."""
+class Pass(Struct, frozen=True):
+    """``cached``: what the pass results in is in the cache of compiled programs.
+
+    ``from_outline``: the pass needs no more of a script than its outline, which is there as well.
+    """
 
     name: str
     summary: str
     run: Callable[[Unit], None]
     cached: bool = False
+    from_outline: bool = False
 
 
 # Each imports its module when it runs: a start from the cache does without some.
@@ -102,17 +108,17 @@ def _types(unit: Unit) -> None:
     from insitu.probe.type_resolver import Structures
 
     structures = Structures(unit.source, unit.program.structures, unit.context)
-    unit.checker = check(unit.program.maps, unit.clauses, unit.source, structures, unit.options, unit.context)
+    unit.checker = check(unit.program, unit.clauses, unit.source, structures, unit.options, unit.context)
 
 
 PASSES = (
     Pass("parse", "read the text, with #include, #define and imports, into a tree", _parse),
-    Pass("config", "apply the script's config block to the options", _config),
+    Pass("config", "apply the script's config block to the options", _config, from_outline=True),
     Pass("macros", "replace calls of macros by copies of their bodies", _macros),
     Pass("library", "replace calls of functions that are written in the language itself", _library),
     Pass("scopes", "find the variable that each name means", _scopes),
     Pass("functions", "replace calls of the script's functions by copies of their bodies", _functions),
-    Pass("attach", "expand attach points, and make clauses of the probes", _attach),
+    Pass("attach", "expand attach points, and make clauses of the probes", _attach, from_outline=True),
     Pass("types", "give each expression its type, and reject what has none", _types, cached=True),
 )
 # What --dump shows: the tree after a pass (called ast after the first), then what is made of it.
@@ -129,4 +135,15 @@ def run_passes(unit: Unit, *, cached: bool | None = None, last: str = "") -> Uni
             each.run(unit)
         if each.name == last:
             break
+    return unit
+
+
+def run_outline_passes(unit: Unit) -> Unit:
+    """Run the passes that a program made of an outline goes through.
+
+    :raises ScriptError: for an attach point that does not exist here.
+    """
+    for each in PASSES:
+        if each.from_outline:
+            each.run(unit)
     return unit

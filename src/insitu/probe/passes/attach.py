@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import re
 from collections.abc import Iterable
 
@@ -91,7 +90,7 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
                 if absent:
                     continue
                 raise located(error, source, probe.attach_points[0]) from None
-            copied = probe if len(found) == 1 else copy.deepcopy(probe)
+            copied = probe if len(found) == 1 else _copy_of(probe)
             if walks:
                 _name_context_args(copied)
             clause = Clause(copied, provider, numbered, kind, arguments, bool(uses & {"probe", "func"}))
@@ -106,6 +105,12 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
 def _passes(pattern: str, provider: Provider, point: AttachPoint) -> bool:
     """Whether --probe-filter leaves a point: what the runtime runs itself (begin, end) is not filtered."""
     return provider.traits.run_by_us or re.search(pattern, point.name) is not None
+
+
+def _copy_of(probe: ast.Probe) -> ast.Probe:
+    import copy
+
+    return copy.deepcopy(probe)
 
 
 def _name_context_args(probe: ast.Probe) -> None:

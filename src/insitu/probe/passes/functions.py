@@ -34,6 +34,9 @@ def expand_functions(program: ast.Program, source: Source) -> None:
         for function in program.functions:
             expander.refuse_recursion(function, ())
         expander.children(program.probes)
+        for function in program.functions:
+            if function.name not in expander.called:
+                program.uncalled.append(expander.uncalled(function))
 
 
 class _Expander:
@@ -41,6 +44,7 @@ class _Expander:
         self._functions = functions
         self._source = source
         self._copies = 0
+        self.called: set[str] = set()
         self._heights: dict[str, int] = {}  # function -> length of its longest chain of calls, itself included
 
     def refuse_recursion(self, function: ast.Function, callers: tuple[str, ...]) -> int:
@@ -74,6 +78,7 @@ class _Expander:
         if not isinstance(node, ast.Call) or node.name not in self._functions:
             return node
         function = self._functions[node.name]
+        self.called.add(node.name)
         wanted, given = len(function.parameters), len(node.arguments)
         if wanted != given:
             message = f"{node.name}() takes {wanted} argument{'s' * (wanted != 1)}, not {given}"
@@ -84,6 +89,11 @@ class _Expander:
                 f"functions are called more than {_MAX_COPIES} times in the script", self._source, node.span
             )
         return self._copy(function, node)
+
+    def uncalled(self, function: ast.Function) -> ast.FunctionCall:
+        """The copy of a function that nothing calls, without arguments."""
+        self._copies += 1
+        return self._copy(function, ast.Call(function.span, function.name, []))
 
     def _copy(self, function: ast.Function, call: ast.Call) -> ast.FunctionCall:
         number = f"~f{self._copies}"

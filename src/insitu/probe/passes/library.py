@@ -35,8 +35,6 @@ _LIBRARY: dict[tuple[str, int], tuple[tuple[str, ...], str]] = {
         ("pointer", "container", "member"),
         "(container *)((int8 *)(pointer) - offsetof(container, member))",
     ),
-    # The privilege level of the interrupted code.
-    ("usermode", 0): ((), '(uint8)((reg("cs") & 3) == 3)'),
     ("percpu_kaddr", 1): (("symbol",), _SYMBOL_OF_CPU.replace("cpu_number", "cpu")),
     ("percpu_kaddr", 2): (("symbol", "cpu_number"), _SYMBOL_OF_CPU),
 }

@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import contextlib
 import signal
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from types import FrameType
+from typing import Any
 
+from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.matching import missing, parts, select
 
-__all__ = ["PROVIDERS", "Run"]
+__all__ = ["PROVIDERS", "Run", "RunOnSignal"]
 
-_SIGNALS = [each.name for each in signal.Signals]
+# The kernel delivers SIGKILL and SIGSTOP to no handler; after the handler of a fault, the fault would happen again.
+_NEVER_CAUGHT = ("SIGKILL", "SIGSTOP", "SIGSEGV", "SIGBUS", "SIGFPE", "SIGILL")
+_SIGNALS = [each.name for each in signal.Signals if each.name not in _NEVER_CAUGHT]
+
+_Handler = Callable[[int, FrameType | None], Any] | int | signal.Handlers
 
 
 class Run:
@@ -28,6 +36,42 @@ class Run:
 
     def close(self) -> None:
         """Nothing to detach: the caller owns the program."""
+
+
+class RunOnSignal(Run):
+    """Runs the program whenever this process gets a signal, besides what the signal did before."""
+
+    def __init__(self, program_fd: int, number: signal.Signals) -> None:
+        """:raises InsituError: outside the main thread, to which Python gives all signals."""
+        super().__init__(program_fd)
+        self._number = number
+        try:
+            self._before: _Handler = signal.signal(number, self._caught) or signal.SIG_DFL
+        except ValueError:
+            raise InsituError(f"self:signal:{number.name} works in the main thread only") from None
+        self._attached = True
+
+    def _caught(self, number: int, frame: FrameType | None) -> None:
+        try:
+            if callable(self._before):  # SIGINT ends a trace all the same
+                self._before(number, frame)
+        finally:
+            if self._attached:
+                with contextlib.suppress(bpf.BpfError):
+                    self.run()
+
+    def close(self) -> None:
+        if self._attached:
+            self._attached = False
+            if signal.getsignal(self._number) == self._caught:
+                signal.signal(self._number, self._handler_before())
+
+    def _handler_before(self) -> _Handler:
+        """What the signal did before this and all that have been closed meanwhile."""
+        owner = getattr(self._before, "__self__", None)
+        if isinstance(owner, RunOnSignal) and not owner._attached:
+            return owner._handler_before()
+        return self._before
 
 
 class Own:
@@ -69,6 +113,9 @@ class Signal(Own):
         if full not in _SIGNALS:
             raise missing("signal", name, _SIGNALS)
         return [AttachPoint("self", f"self:signal:{full}", target="signal", function=full)]
+
+    def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> RunOnSignal:
+        return RunOnSignal(program_fd, signal.Signals[points[0].function])
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         what, name = (*pattern.parts, "*", "*")[:2]

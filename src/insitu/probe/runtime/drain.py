@@ -13,10 +13,11 @@ from typing import Any
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, RingBuffer, record_stride
 
-__all__ = ["FIELDS", "Handler", "drain_records", "record_shape"]
+__all__ = ["FIELDS", "Handler", "RecordReader", "record_shape"]
 
-# A handler takes all pieces of one record: the header, the number of its kind, and the fields' from FIELDS on.
-Handler = Callable[[tuple[Any, ...]], None]
+# A handler takes all pieces of one record: the header, the number of its kind, and the fields' from FIELDS on. It
+# returns whether that may have taken long.
+Handler = Callable[[tuple[Any, ...]], bool | None]
 FIELDS = 2
 
 _HEAD = struct.Struct("<I4xQ")
@@ -28,26 +29,45 @@ def record_shape(codes: str) -> struct.Struct:
     return struct.Struct(f"{_HEAD.format}{codes}")
 
 
-def drain_records(ring: RingBuffer, handlers: Mapping[int, tuple[struct.Struct, Handler]]) -> None:
-    """Hand on every finished record that the ring holds, up to the first that is still being written.
+class RecordReader:
+    """Hands on the records of one ring: take() what it holds, then handle() that.
 
-    Handling takes its time, so they are copied first: the kernel has the whole ring meanwhile.
+    Handling takes its time, so records are copied first: the kernel has the whole ring meanwhile.
     """
-    while data := _finished(ring.waiting()):
-        ring.advance(len(data))
-        at = 0
-        while at < len(data):
-            header, kind = _HEAD.unpack_from(data, at)
+
+    def __init__(self, ring: RingBuffer, handlers: Mapping[int, tuple[struct.Struct, Handler]]) -> None:
+        self._ring = ring
+        self._handlers = handlers
+        self._taken = memoryview(b"")
+        self._at = 0
+
+    @property
+    def done(self) -> bool:
+        """Whether everything that has been taken has been handled."""
+        return self._at == len(self._taken)
+
+    def take(self) -> None:
+        """Take every finished record out of the ring, up to the first that is still being written."""
+        if self.done:
+            self._taken, self._at = _finished(self._ring.waiting()), 0
+            self._ring.advance(len(self._taken))
+
+    def handle(self) -> None:
+        """Handle what has been taken, up to the first record that may have taken long."""
+        data = self._taken
+        while self._at < len(data):
+            header, kind = _HEAD.unpack_from(data, self._at)
             if header & DISCARDED:
-                at += record_stride(header ^ DISCARDED)
+                self._at += record_stride(header ^ DISCARDED)
                 continue
-            shape, handle = handlers[kind]
-            end = at + (len(data) - at) // shape.size * shape.size
-            for pieces in shape.iter_unpack(data[at:end]):
+            shape, handle = self._handlers[kind]
+            end = self._at + (len(data) - self._at) // shape.size * shape.size
+            for pieces in shape.iter_unpack(data[self._at : end]):
                 if pieces[0] != header or pieces[1] != kind:
                     break
-                handle(pieces)
-                at += shape.size
+                self._at += shape.size
+                if handle(pieces):
+                    return
 
 
 def _finished(waiting: memoryview) -> memoryview:

@@ -17,8 +17,8 @@ from insitu.kernel.bpf_abi import MapType
 from insitu.kernel.bpf_helpers import knows_helper
 from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
-from insitu.probe.codegen.emitter import Marker, Patch
 from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.markers import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
 from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, OLD_MAX_KEY_BYTES, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
@@ -276,7 +276,7 @@ def _patched(code: bytes, loaded: Loaded, patches: dict[Patch, int]) -> bytes:
 
 _INSTRUCTION = r"(?m)^(\d+): \("
 # Older kernels have no names for helpers that came after them: "invalid func unknown#175".
-_MISSING_HELPER = re.compile(r"(?:unknown func|cannot use helper|invalid func) (\w+)#(\d+)")
+_MISSING_HELPER = r"(?:unknown func|cannot use helper|invalid func) (\w+)#(\d+)"
 _WHERE_DWARF = "Linux 5.15 has it; ustack(dwarf) works in uprobes without, and ustack everywhere"
 _HELPERS_OF = {
     "bpf_override_return": "CONFIG_BPF_KPROBE_OVERRIDE=y has it, for kprobes of functions that are meant to fail",
@@ -313,7 +313,7 @@ def _refused(error: bpf.BpfError, program: CompiledProgram, source: Source) -> S
     remedy = next((remedy for part, remedy in _REMEDIES if part in reason), "-v shows the whole log")
     if remedy in _ABOUT_LENGTH and not knows_helper(Helper.LOOP):
         remedy += "; Linux 5.17 and later run long loops"
-    missing = _MISSING_HELPER.search(reason)
+    missing = re.search(_MISSING_HELPER, reason)
     if missing:
         helper = missing[1] if missing[1].startswith("bpf_") else _helper_name(int(missing[2]))
         reason = f"it has no {helper}() for {program.points[0].kind} probes"

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import select
 import struct
-import threading
 import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
-from insitu.probe.codegen.emitter import Patch
+from insitu.probe.codegen.markers import Patch
 from insitu.probe.compile import Compiled
 from insitu.probe.layout import (
     EXIT_ASKED,
@@ -29,13 +28,15 @@ from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.stream import Output
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.decode import code
-from insitu.probe.runtime.drain import Handler, drain_records, record_shape
+from insitu.probe.runtime.drain import Handler, RecordReader, record_shape
 from insitu.probe.runtime.loader import Loaded, load
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import Source
 from insitu.probe.types import Stack, Tuple, Type, UserSymbol, Variable
 
 if TYPE_CHECKING:
+    import threading
+
     from insitu.probe.runtime.stack_records import StackReader
 
 __all__ = ["Runtime", "has_user_addresses"]
@@ -89,6 +90,11 @@ class Runtime:
 
             self._drain_into = drain_into
         self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
+        self._readers = [
+            RecordReader(ring, self._handlers)
+            for number, ring in self.loaded.rings.items()
+            if layouts[number].name == "ring"
+        ]
         self._exit_map = next((m for n, m in self.loaded.maps.items() if layouts[n].name == "exit"), None)
         self._closed = False
         self.ended = False
@@ -128,16 +134,27 @@ class Runtime:
         self.loaded.run("begin")
         count += self.loaded.attach(self.context, run_by_us=False)
         if any(program.points[0].kind == "iter" for program in self.loaded.programs):
+            import threading
+
             # A walk of many objects would fill the rings: they are drained meanwhile.
             self._walks = threading.Thread(target=self.loaded.run, args=("iter",), daemon=True)
             self._walks.start()
         return count
 
-    def _walked_all(self) -> bool:
-        """Whether iterators, and nothing that could still happen, are what the script is made of, and are done."""
-        if self._walks is None or self._walks.is_alive():
+    @property
+    def is_over(self) -> bool:
+        """Whether the script is made of begin, end and iterators only, which all have run: nothing more can happen.
+
+        With a command, it lasts as long as that.
+        """
+        if self.context.child_pid or (self._walks is not None and self._walks.is_alive()):
             return False
         return all(program.traits.finite for program in self.loaded.programs)
+
+    @property
+    def has_more(self) -> bool:
+        """Whether turn() has left records to be handled."""
+        return not all(reader.done for reader in self._readers)
 
     def handle_with(self, output: Output) -> None:
         """Let ``output`` handle the records."""
@@ -158,14 +175,19 @@ class Runtime:
         return poll
 
     def turn(self, output: Output) -> None:
-        """Handle what the rings hold; afterwards ``ended`` says whether the script has reached its end."""
-        walked = self._walked_all()
+        """Handle what the rings hold; afterwards ``ended`` says whether the script has reached its end.
+
+        It returns after each record that may have taken long, so that whoever asks to stop is not kept waiting.
+        """
+        over = self.is_over
         asked = self._exit_asked()  # before draining: what was sent before exit() is in the ring by now
-        self.drain()
+        self._take()
+        for reader in self._readers:
+            reader.handle()
         output.flush()
         if asked is not None and output.exit_status is None:
             output.exit_status = asked
-        if output.exit_status is not None or walked:
+        if output.exit_status is not None or (over and not self.has_more):
             self.ended = True
 
     def _exit_asked(self) -> int | None:
@@ -181,6 +203,7 @@ class Runtime:
             self._exit_map.update(bytes(4), struct.pack("<Q", EXIT_ASKED))
         self.loaded.detach(run_by_us=False, silent=True)
         self.drain()
+        output.hurries = False
         self.loaded.run("end")
         self.drain()
         self.loaded.detach()
@@ -188,13 +211,24 @@ class Runtime:
     # Draining
 
     def drain(self) -> None:
-        """Handle everything that the rings hold now."""
+        """Handle everything that has been taken, and what the rings hold now."""
+        self._handle_all()
+        self._take()
+        self._handle_all()
+
+    def _handle_all(self) -> None:
+        for reader in self._readers:
+            while not reader.done:
+                reader.handle()
+
+    def _take(self) -> None:
+        """Take what the rings hold: records to be handled, and events, which go on at once."""
         if self._shows_user_addresses:
             self.symbols.processes.drain()
+        for reader in self._readers:
+            reader.take()
         for number, ring in self.loaded.rings.items():
-            if self.compiled.layout.maps[number].name == "ring":
-                drain_records(ring, self._handlers)
-            else:
+            if self.compiled.layout.maps[number].name != "ring":
                 self._drain_into(ring, self.take_events)
 
     def lost(self) -> list[tuple[int, str]]:

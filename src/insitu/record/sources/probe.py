@@ -20,12 +20,13 @@ if TYPE_CHECKING:
 
 __all__ = ["ProbeSource"]
 
+_WAIT_S = 0.1  # exit() on a full ring wakes no reader
+
 
 class ProbeSource:
     """One compiled script."""
 
     id = "script"
-    wait_s = 0.1  # exit() on a full ring wakes no reader
 
     def __init__(
         self,
@@ -74,6 +75,11 @@ class ProbeSource:
         return {"script": self._script.text, "name": self._script.name}
 
     @property
+    def wait_s(self) -> float:
+        """No time, while there is something to do."""
+        return 0.0 if self._runtime is not None and (self._runtime.has_more or self._runtime.is_over) else _WAIT_S
+
+    @property
     def ended(self) -> bool:
         """Whether the script has called exit(), or has no probes left."""
         return self._runtime is not None and self._runtime.ended
@@ -85,6 +91,8 @@ class ProbeSource:
             self._compiled, self._script, self._context, child_pid=child_pid, log_level=self._log_level
         )
         self._output = self._make_output(self._runtime)
+        if target.interrupts is not None:
+            self._output.interrupted = target.interrupts.asked
         self._runtime.handle_with(self._output)
 
     def layout(self) -> Mapping[str, Any]:
@@ -122,6 +130,8 @@ class ProbeSource:
         """Run the end probes, detach, and record the maps."""
         self._printed(lambda: self.runtime.finish(self.output))
         self.lost = self.runtime.lost()
+        if self.output.skipped:
+            self.lost = [*self.lost, (self.output.skipped, "calls of system(), cat() or print(): interrupted")]
         self._printed(self._print_maps)
         if self._capture is not None:
             self._capture.finish()

@@ -39,7 +39,7 @@ __all__ = [
 
 def is_args(node: ast.Expression) -> bool:
     """Whether a node is the builtin ``args``."""
-    return isinstance(node, ast.Identifier) and node.name == "args"
+    return isinstance(node, ast.Identifier | ast.Call) and node.name == "args"
 
 
 def argument_of(checker: Checker, name: str) -> Argument | None:
@@ -82,7 +82,6 @@ def known_arguments(checker: Checker, node: ast.Node) -> list[Argument]:
 def _member(checker: Checker, node: ast.Member) -> Type:
     """``object.name``: of args, a record, a pointer to one, or a tuple."""
     if is_args(node.object):
-        assert isinstance(node.object, ast.Identifier)
         node.object.type = VOID
         return _argument(checker, node)
     found = checker.known(node.object)

@@ -44,8 +44,8 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         entry = checker.map_entry(node.target)
         if node.operator and isinstance(entry.value, Unknown):
             entry.value = INT64
-        if isinstance(value, Aggregation) and isinstance(node.value, ast.MapAccess):
-            raise checker.error(f"{node.value.name} holds {value}: it cannot be copied", node.value)
+        if isinstance(value, Aggregation):
+            _check_aggregation(checker, value, node.value)
         if holds_element(value):
             raise checker.error("a histogram or time series cannot be copied out of its map", node.value)
         checker.copied(value, node.value)
@@ -60,6 +60,16 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         checker.bind(node.target, value, node.value)
     if node.operator and not is_scalar(value):
         raise checker.error(f"{node.operator}= needs a number, not {value}", node.value)
+
+
+def _check_aggregation(checker: Checker, value: Aggregation, node: ast.Expression) -> None:
+    """It is counted where it is assigned: only calls, perhaps at the end of a block, are."""
+    while isinstance(node, ast.BlockExpression) and node.value is not None:
+        node = node.value
+    if isinstance(node, ast.MapAccess):
+        raise checker.error(f"{node.name} holds {value}: it cannot be copied", node)
+    if not isinstance(node, ast.Call):
+        raise checker.error(f"{value}() has to be assigned to a map directly", node)
 
 
 def _let(checker: Checker, node: ast.Let) -> None:

@@ -30,7 +30,7 @@ from insitu.probe.types import (
     is_bool,
 )
 
-__all__ = ["EXPRESSIONS"]
+__all__ = ["EXPRESSIONS", "check_uncalled"]
 
 _ANY_NUMBER = 99  # of arguments
 
@@ -140,8 +140,8 @@ def _block_expression(checker: Checker, node: ast.BlockExpression) -> Type:
 
 
 def _function_call(checker: Checker, node: ast.FunctionCall) -> Type:
-    for index, parameter in enumerate(node.parameters):
-        argument = node.arguments[index]
+    for index, argument in enumerate(node.arguments):
+        parameter = node.parameters[index]
         declared = checker.structures.resolve(parameter.declared, Space.ANY)
         given = checker.known(argument)
         if isinstance(declared, Pointer) and isinstance(given, Pointer):
@@ -155,6 +155,18 @@ def _function_call(checker: Checker, node: ast.FunctionCall) -> Type:
         checker.bind(parameter.variable, declared, argument)
         if isinstance(declared, String):
             checker.bind(parameter.variable, given, argument)
+    return _function_body(checker, node)
+
+
+def check_uncalled(checker: Checker, node: ast.FunctionCall) -> None:
+    """Type the body of a function that nothing calls."""
+    for parameter in node.parameters:
+        declared = checker.structures.resolve(parameter.declared, Space.ANY)
+        checker.bind(parameter.variable, declared, parameter.variable)
+    _function_body(checker, node)
+
+
+def _function_body(checker: Checker, node: ast.FunctionCall) -> Type:
     declared = checker.structures.resolve(node.declared, Space.ANY)
     if declared != VOID:
         checker.bind(node.result, declared, node)

@@ -3,9 +3,8 @@
 The kernel lets each close of a perf link and of a tracing event wait for an RCU grace period, some 30 to 80 ms. Waits
 for links overlap when threads close them. Those for events do not, since the kernel holds a lock meanwhile
 (kernel/trace/trace_event_perf.c: perf_trace_destroy); but an event whose link is closed runs no program any more, so
-its close is left to a process that has nothing else to do. Some kernels (Debian's 6.1) hold a lock in waits for links
-too (kernel/trace/bpf_trace.c: perf_event_detach_bpf_prog): hundreds of links are left to that process as well, if
-their programs do nothing any more.
+its close is left to a process that has nothing else to do. So are links whose programs do nothing any more, for which
+some kernels (Debian's 6.1) hold a lock, too (kernel/trace/bpf_trace.c: perf_event_detach_bpf_prog).
 """
 
 from __future__ import annotations
@@ -22,7 +21,8 @@ __all__ = ["Descriptors", "close_together"]
 
 _MAX_THREADS = 64
 # Reads to the end of its input, that is until we have closed our copies of the descriptors that it has inherited.
-_KEEPER = ["/bin/sh", "-c", "exec 3<&0; cat <&3 &"]
+_KEEPER = ["cat"]
+_keepers: list[int] = []  # those that we started, until they have been waited for
 
 
 class Descriptors(Struct):
@@ -44,7 +44,7 @@ class Descriptors(Struct):
 def close_together(attachments: Iterable[Attachment], *, silent: bool = False) -> None:
     """Detach them all, which takes hardly longer than one: on return, none of their programs runs any more.
 
-    Where the programs are ``silent`` (they return at once) and many, some may still be run for a few seconds.
+    Where the programs are ``silent`` (they return at once), some may still be run for a moment.
     """
     now: list[int] = []
     links: list[int] = []
@@ -58,9 +58,8 @@ def close_together(attachments: Iterable[Attachment], *, silent: bool = False) -
             attachment.links, attachment.events, attachment.tracing = [], [], []
         else:
             attachment.close()
-    leave_links = silent and len(links) > _MAX_THREADS
-    _close_all(now if leave_links else links + now)
-    _close_later(links + later if leave_links else later)
+    _close_all(now if silent else links + now)
+    _close_later(links + later if silent else later)
 
 
 def _disable(events: Sequence[int]) -> None:
@@ -96,23 +95,23 @@ def _close_later(events: Sequence[int]) -> None:
     """Close our copies of the events at once; the kernel's work is done when their keeper ends."""
     if not events:
         return
-    import subprocess
-
+    for keeper in _keepers[:]:
+        with contextlib.suppress(ChildProcessError):
+            if not os.waitpid(keeper, os.WNOHANG)[0]:
+                continue
+        _keepers.remove(keeper)
+    # (importing subprocess would take as long as all else here.)
     reading, writing = os.pipe()
+    nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
+    actions = [(os.POSIX_SPAWN_DUP2, reading, 0), *((os.POSIX_SPAWN_DUP2, nothing, fd) for fd in (1, 2))]
     try:
-        keeper = subprocess.Popen(
-            _KEEPER,
-            stdin=reading,
-            stdout=subprocess.DEVNULL,
-            stderr=subprocess.DEVNULL,
-            pass_fds=events,
-            start_new_session=True,
-        )
-        # The shell exits at once, and init adopts what it started.
-        keeper.wait()
-    except OSError:
-        pass  # no process to be had: then closing takes its time here
+        for event in events:
+            os.set_inheritable(event, True)
+        _keepers.append(os.posix_spawnp(_KEEPER[0], _KEEPER, os.environ, file_actions=actions, setsid=True))
+    except (OSError, NotImplementedError):
+        _close_all(events)  # no process to be had: then closing takes its time here
+    else:
+        _close_each(events)
     finally:
-        os.close(reading)
-    _close_all(events)
-    os.close(writing)
+        for each in (reading, writing, nothing):
+            os.close(each)
