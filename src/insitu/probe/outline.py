@@ -28,8 +28,11 @@ class Outline(Struct):
 
 
 def outline_of(program: ast.Program, source: Source) -> Outline | None:
-    """The outline of a program that has passed all passes before its types; None where other files are part of it."""
-    if source.has_imports:
+    """The outline of a program that has passed all passes before its types.
+
+    None where other files are part of it, or where it has warnings that each start repeats.
+    """
+    if source.has_imports or "#include" in source.text or program.warnings:
         return None
     return Outline(program.config, [_probe_outline(probe) for probe in program.probes])
 
@@ -44,7 +47,7 @@ def _probe_outline(probe: ast.Probe) -> ProbeOutline:
 def program_of(outline: Outline) -> ast.Program:
     """A program with that outline."""
     nowhere = Span(0, 0)
-    program = ast.Program(nowhere, [], [], [], [], outline.config, [])
+    program = ast.Program(nowhere, [], [], [], [], outline.config)
     for probe in outline.probes:
         texts = [ast.AttachText(Span(start, end), parts) for parts, start, end in probe.attach_points]
         body: list[ast.Statement] = [
