@@ -248,3 +248,11 @@ def test_every_folder_of_the_compiler_counts_for_an_entrys_key() -> None:
     root = Path(cache.__file__).parent
     folders = {str(path.parent.relative_to(root)) for path in root.rglob("*.py")} - {"runtime", "output"}
     assert folders == {folder or "." for folder in cache._FOLDERS}
+
+
+def test_a_script_with_a_header_is_parsed_at_each_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    source = Source('#include <linux/nowhere.h>\nBEGIN { @x = 1; }')
+    compile_script(source, Options(), Context(), cached=True)
+    assert list(tmp_path.glob("insitu/programs/*.program"))
+    assert not list(tmp_path.glob("insitu/programs/*.outline"))
