@@ -45,8 +45,12 @@ def perf_folded(path: Path, *options: str, keep_ends: bool = False) -> Counter[s
 
 
 def our_folded(stacks: WeightedStacks, *, inlined: bool = True) -> Counter[str]:
-    """The same from weighted stacks, frame by frame; what has no symbol is called [unknown], as perf does."""
+    """The same from weighted stacks, frame by frame; what has no symbol is called [unknown], as perf does.
+
+    Where a stack is longer than its copy, ours say so by a frame, which perf's lack.
+    """
     names = [f";{frame.function if frame.symbolized else '[unknown]'}" for frame in stacks.frames]
+    names = ["" if name == ";[stack truncated]" else name for name in names]
     if not inlined:
         names = ["" if frame.inlined else name for frame, name in zip(stacks.frames, names, strict=True)]
     texts = [""]

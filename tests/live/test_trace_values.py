@@ -144,7 +144,12 @@ def test_structs_and_arrays_print_as_bpftraces(program: Path, body: str, form: s
     peer = subprocess.run(["unshare", "-m", "sh", "-c", mounts, "sh", *words], capture_output=True, timeout=300)
     ours = subprocess.run([sys.executable, "-m", "insitu", "trace", *words], capture_output=True, timeout=300)
     assert ours.returncode == 0, ours.stderr
-    assert _without_the_programs(ours.stdout) == _without_the_programs(peer.stdout)
+    # The number of attached probes has another form since 0.17.
+    ours, theirs = (
+        [line for line in _without_the_programs(done.stdout) if b"attached_probes" not in line]
+        for done in (ours, peer)
+    )
+    assert ours == theirs
 
 
 # Copies and addresses

@@ -96,3 +96,14 @@ def test_a_table_with_a_column_whose_name_is_not_utf_8_is_one_line(tmp_path: Pat
     file.write_bytes(file.read_bytes().replace(b"weight", b"weig\xeet"))
     with open_session(path) as session, pytest.raises(InsituError, match=r"^[^\n]*tables/sample[^\n]*$"):
         session.database.relation("sample")
+
+
+def test_the_version_that_a_newer_session_names_stays_on_the_line(tmp_path: Path) -> None:
+    path = mixed_session(tmp_path / "s.insitu")
+    manifest = json.loads((path / "session.json").read_text())
+    text = json.dumps({**manifest, "format": 3, "insitu": "a\nb\x1b[31m" + "x" * 999})
+    (path / "session.json").write_text(text)
+    with pytest.raises(InsituError) as caught:
+        open_session(path)
+    assert str(caught.value).startswith(f"{path}: written by a newer insitu (a")
+    assert "\n" not in str(caught.value) and "\x1b" not in str(caught.value) and len(str(caught.value)) < 300

@@ -252,7 +252,7 @@ def test_every_folder_of_the_compiler_counts_for_an_entrys_key() -> None:
 
 def test_a_script_with_a_header_is_parsed_at_each_start(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
-    source = Source('#include <linux/nowhere.h>\nBEGIN { @x = 1; }')
+    source = Source("#include <linux/nowhere.h>\nBEGIN { @x = 1; }")
     compile_script(source, Options(), Context(), cached=True)
     assert list(tmp_path.glob("insitu/programs/*.program"))
     assert not list(tmp_path.glob("insitu/programs/*.outline"))
