@@ -43,13 +43,13 @@ def test_kernel_structs_are_copied_whole_and_distinguished(guest: Guest, tmp_pat
     lines = [line for line in done.stdout.decode().splitlines() if line]
     assert sorted(lines) == sorted(
         [
-            "(1, 1, 1)",
-            "(1, 1, 4096)",
-            f"({os.O_RDWR}, {os.O_APPEND}, 1, a_file_of_ours)",
+            "(true, true, true)",
+            "(true, true, 4096)",
+            f"({os.O_RDWR}, {os.O_APPEND}, true, a_file_of_ours)",
             f"(4321, {len('a_file_of_ours')})",
             "(1048576, 1)",  # NICE_0_LOAD of kernel/sched/sched.h
-            "@same[1]: 1",
-            "@same[2]: 1",
+            "@same[1]: true",
+            "@same[2]: true",
         ]
     )
 
