@@ -1,5 +1,7 @@
 """Attach points of a script: names that are none."""
 
+import subprocess
+import sys
 import zipfile
 from pathlib import Path
 
@@ -15,6 +17,17 @@ from insitu.probe.providers.support.matching import missing
 from insitu.probe.source import ScriptError, Source
 
 from .probe_scripts import NoKernel, checked
+
+
+def test_a_kind_that_matches_none_is_an_error_in_one_line() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "trace", "-e", "config* { }"], capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 1
+    assert (
+        done.stderr.startswith("insitu: -e:1:1: error: no probe kind matches 'config*'")
+        and "Traceback" not in done.stderr
+    )
 
 
 def test_an_unknown_kind_is_an_error_with_the_nearest_name_whatever_kinds_were_used_before():

@@ -138,6 +138,8 @@ def expand(text: ast.AttachText, source: Source, context: Context) -> list[tuple
         import fnmatch
 
         kinds = fnmatch.filter(PROVIDERS, kind)
+        if not kinds:
+            raise ScriptError(f"no probe kind matches {kind!r}", source, text.span)
     elif kind not in PROVIDERS:
         raise ScriptError(f"unknown probe kind {kind!r}{nearest(kind, PROVIDERS)}", source, text.span)
     points: list[tuple[Provider, AttachPoint]] = []

@@ -115,8 +115,9 @@ class Checker:
         self.loop_depth = 0
         self.option_names: set[str] = set()  # those that getopt() looks up
         names = [(point.name, point.function) for clause in clauses for point in clause.points]
+        lengths = [[len(text.encode("utf-8", "surrogateescape")) for text in name] for name in names] or [[0, 0]]
         self._name_capacities = {
-            kind: max(-(-(len(name[part].encode("utf-8", "surrogateescape")) + 1) // 8) * 8 for name in names)
+            kind: max((length[part] // 8 + 1) * 8 for length in lengths)
             for part, kind in enumerate(("probe", "func"))
         }
         self.unreached = 0  # how many branches around the current node are never taken
