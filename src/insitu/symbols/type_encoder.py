@@ -43,7 +43,11 @@ class _Encoder:
             number, waiting, qualifiers = self._waiting.popleft()
             try:
                 self._types[number] = self._described(waiting, qualifiers)
-            except (LookupError, ValueError):  # damaged or unusual DWARF: keep the name, drop the contents
+            except (
+                LookupError,
+                ValueError,
+                OverflowError,
+            ):  # damaged or unusual DWARF: keep the name, drop the contents
                 self._types[number] = self._head(_name(waiting), Kind.FWD, 0, 0)
         if function:
             number = len(self._types) + 1

@@ -70,6 +70,8 @@ class Types:
             self._open()
             try:
                 type_, function, value = self._ask[what](asked)
+            except OverflowError as error:  # a size beyond 64 bits
+                return DAMAGED, 0, 0, str(error).encode()
             except (LookupError, SyntaxError, ValueError, TypeError):
                 return MISSING, 0, 0, b""
             number, btf = encoded(type_, function)
