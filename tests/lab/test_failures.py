@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -39,6 +40,30 @@ def test_a_panic_is_reported_with_its_message_and_status_125(kernel_6_1: Kernel)
     assert done.stdout == "before\n"
     assert "insitu: the guest's kernel panicked: sysrq triggered crash" in done.stderr
     assert "console: Kernel panic - not syncing: sysrq triggered crash" in done.stderr
+
+
+@pytest.mark.parametrize("kernel", ["6.1", "6.12"])
+def test_a_kernel_that_changes_its_code_under_load_lives(fetched: Callable[[str], Kernel], kernel: str) -> None:
+    # Emulated with a thread for each CPU, 6.12 dies of this within seconds ("Oops: int3"), and 6.1 hangs.
+    script = """
+        cd /sys/kernel/tracing
+        (while :; do cat /proc/self/maps /proc/stat >/dev/null; done) &
+        (while :; do ls -lR /usr/lib/python3 >/dev/null; done) &
+        for round in {1..20}; do
+            for on in 1 0; do
+                for group in syscalls sched; do echo $on >events/$group/enable; done
+                for switch in bpf_stats_enabled sched_schedstats; do echo $on >/proc/sys/kernel/$switch; done
+            done
+        done
+        kill %1 %2
+        echo alive
+    """
+    running = Guest(fetched(kernel), Options())
+    start_fast(running)
+    try:
+        assert running.run(["bash", "-c", script]).stdout.decode() == "alive\n"
+    finally:
+        running.stop()
 
 
 def test_a_hang_is_distinguished_from_a_slow_command(kernel_6_1: Kernel) -> None:

@@ -155,6 +155,20 @@ def test_a_panic_is_found_among_other_console_lines(tmp_path: Path) -> None:
     assert failure.tail == ["Kernel panic - not syncing: Fatal exception", "end"]
 
 
+def test_a_panic_after_an_oops_says_which(tmp_path: Path) -> None:
+    oops = ["BUG: kernel NULL pointer dereference, address: 0000000000000010", "RIP: 0010:first+0x4/0x10"]
+    second = ["Oops: int3: 0000 [#2] PREEMPT SMP NOPTI", "RIP: 0010:second+0x4/0x10"]
+    end = "Kernel panic - not syncing: Fatal exception in interrupt"
+    console = tmp_path / "console"
+    console.write_text("\n".join(["hello", *oops, *second, end]))
+    failure = death(console)
+    assert str(failure) == f"the guest's kernel panicked: Fatal exception in interrupt ({oops[0]})"
+    assert failure.tail == [*oops, *second, end]
+    # What a kernel survived before is not why it panicked.
+    console.write_text("\n".join([*oops, "Kernel panic - not syncing: sysrq triggered crash"]))
+    assert str(death(console)) == "the guest's kernel panicked: sysrq triggered crash"
+
+
 def test_kills_for_lack_of_memory_are_read_from_the_console() -> None:
     line = "[ 3.2] Out of memory: Killed process 142 (python3) total-vm:1kB, anon-rss:2kB"
     assert oom_kills(f"x\n{line}\ny") == ("python3 (pid 142)",)

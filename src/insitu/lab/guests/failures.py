@@ -3,6 +3,7 @@
 import contextlib
 import re
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +18,11 @@ _STATUS_TIMEOUT: Final = 124
 _MAX_CONSOLE_BYTES: Final = 4 << 20
 _NMI_SECONDS: Final = 3.0
 _PANIC: Final = re.compile(r"Kernel panic - not syncing: (.*)")
+# The first line that a kernel prints of an exception in itself: it names the cause.
+_OOPS: Final = re.compile("BUG: |Oops: |general protection fault|divide error|stack segment|invalid opcode")
+_OOPS_PANICS: Final = ("Fatal exception", "Attempted to kill ")  # the panics that an exception leads to
+_MAX_OOPS_LINES: Final = 60
+_MAX_LINES_FROM_OOPS_TO_PANIC: Final = 200
 STOPPED: Final = "stopped"
 """A file in the guest's directory: somebody has asked for its end."""
 _OOM: Final = re.compile(r"(?:Out of memory|Memory cgroup out of memory): Killed process (\d+) \(([^)]*)\)")
@@ -61,9 +67,13 @@ def death(console: Path) -> GuestError:
     tail = text.splitlines()[-20:]
     panic = _PANIC.search(text)
     if panic:
-        # The CPU, the process and the call trace follow the message.
+        # The CPU, the process and the call trace follow the message, or stand in the oops before it.
         after = text[panic.start() :].splitlines()[:20]
-        return GuestError("panic", f"the guest's kernel panicked: {panic[1].strip()}", after)
+        cause, oops = "", list[str]()
+        if panic[1].startswith(_OOPS_PANICS):
+            cause, oops = _oops(text[: panic.start()].splitlines()[-_MAX_LINES_FROM_OOPS_TO_PANIC:])
+        message = f"the guest's kernel panicked: {panic[1].strip()}"
+        return GuestError("panic", f"{message} ({cause})" if cause else message, [*oops, *after])
     missing = _NOT_MOUNTED.search(text)
     if missing:
         return GuestError("death", f"the guest ended while starting: {missing[1].strip()}", tail)
@@ -73,6 +83,14 @@ def death(console: Path) -> GuestError:
     if signalled:
         return GuestError("death", f"the guest was stopped from outside: QEMU got signal {signalled[1]}", tail)
     return GuestError("death", "the guest ended by itself (a reboot or power-off inside)", tail)
+
+
+def _oops(lines: Sequence[str]) -> tuple[str, list[str]]:
+    """The first exception of a kernel in the lines before its panic: the line that names it, and all of its lines."""
+    begin = next((number for number, line in enumerate(lines) if _OOPS.match(line)), None)
+    if begin is None:
+        return "", []
+    return lines[begin].strip(), list(lines[begin : begin + _MAX_OOPS_LINES])
 
 
 def hang(console: Path, qmp: Qmp | None, seconds: float) -> GuestError:

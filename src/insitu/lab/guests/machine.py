@@ -148,7 +148,9 @@ def command_line(
     # The default machine's table of PCI interrupts is an ACPI program, and in a kernel that checks every access it
     # runs into the interpreter's time limit; this machine's is a constant.
     arguments += ["-machine", host_architecture().plain_machine] * kernel.checks
-    arguments += ["-accel", "tcg,thread=multi" if accelerator == "tcg" else accelerator, "-cpu", cpu]
+    # One thread emulates all CPUs: with one each, a kernel that changes its own code (static keys, probes) can leave
+    # another CPU with the old translation for good, such as a breakpoint: "Oops: int3" within seconds (QEMU 7.2).
+    arguments += ["-accel", "tcg,thread=single" if accelerator == "tcg" else accelerator, "-cpu", cpu]
     arguments += ["-smp", _sockets(options), "-m", f"{parse_size(options.memory) >> 20}M", *memory]
     arguments += [
         "-kernel",
