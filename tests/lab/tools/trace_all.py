@@ -64,9 +64,8 @@ def trace_all(tools: dict[str, str]) -> dict[str, object]:
             directory = Path(tempfile.mkdtemp())
             running[_start(tool, event, directory)] = (tool, directory, time.monotonic())
         pid, status = os.wait()
-        if pid in running:  # else the process that detaches what the first run attached
-            tool, directory, started = running.pop(pid)
-            results[tool] = _result(directory, status, time.monotonic() - started)
+        tool, directory, started = running.pop(pid)
+        results[tool] = _result(directory, status, time.monotonic() - started)
     return results
 
 
