@@ -67,7 +67,7 @@ def _config(unit: Unit) -> None:
     except InsituError as error:
         at = unit.source.text.find("config")
         raise ScriptError(str(error), unit.source, Span(at, at + 6)) from None
-    options.one_process = context.pid is not None
+    options.one_process = context.one_process
     context.max_probes = options.max_probes
     context.missing_probes = options.missing_probes
     context.unsafe = options.unsafe

@@ -31,7 +31,7 @@ class Kprobe:
         self.names = (kind, alias)
         self._returning = returning
         self.traits = Traits(
-            system_wide=True,
+            of_process=True,
             returning=returning,
             numbered="registers",
             entry=not returning,

@@ -41,7 +41,12 @@ class Uprobe:
         self.names = (kind, *aliases)
         self._returning = returning
         self.traits = Traits(
-            in_binary=True, returning=returning, numbered="registers", entry=not returning, last_first=True
+            of_process=True,
+            in_binary=True,
+            returning=returning,
+            numbered="registers",
+            entry=not returning,
+            last_first=True,
         )
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:

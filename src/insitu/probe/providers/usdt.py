@@ -55,7 +55,7 @@ class Usdt:
     """Static probes, by the notes of the binary; their semaphores are raised by the kernel while attached."""
 
     names = ("usdt", "U")
-    traits = Traits(in_binary=True, numbered="operands", last_first=True)
+    traits = Traits(of_process=True, in_binary=True, numbered="operands", last_first=True)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         found = self._points(spec, context)
