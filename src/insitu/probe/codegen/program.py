@@ -55,7 +55,7 @@ class ClauseLowering:
     def lower(self) -> None:
         """Lower it all.
 
-        :raises ScriptError: for what is too large in spite of cuts.
+        :raises ScriptError: for a probe that is too large even in parts.
         """
         self._checker.clause = self._clause
         first = len(self._module.functions)
