@@ -9,7 +9,7 @@ __all__ = ["block", "error", "finish", "note", "one_line", "progress", "warning"
 
 _ERASE_LINE = "\r\x1b[K"
 
-_MOST_LINES = 100  # of notes, and of warnings: one for each of 25,000 files or probes helps nobody
+_MOST_LINES = 100  # of notes, and of warnings: one for each of 25,000 files or probes is of no use
 
 _progress_shown = False
 _lines = {"": 0, "warning: ": 0}

@@ -17,8 +17,8 @@ _ENVIRONMENT = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"}
 _TRACES = {
     "pages": ["pages.bt", "--", "./grow", "1024"],
     "huge": ["pages.bt", "--", "./grow", "8192"],
-    "writers": ["writers.bt", "loop0", "-c", "sh writes.sh"],
-    "behind": ["behind.bt", "--", "sh", "both.sh"],
+    "writers": ["-a", "writers.bt", "loop0", "-c", "sh writes.sh"],
+    "behind": ["-a", "behind.bt", "--", "sh", "both.sh"],
     "fails": ["fails.bt", "--", "sh", "small.sh"],
     "stack": ["stack.bt", "--", "sh", "small.sh"],
 }

@@ -58,7 +58,7 @@ def test_kernel_probes_at_addresses_in_modules_and_in_bpf_programs(guest: Guest,
     assert done.status == 0, done.stderr
     found = json.loads(done.stdout)
     assert any(line.startswith("(vfs_read, kprobe:0x") for line in found["address"])
-    assert "is in no function of the kernel" in found["nowhere"][0]
+    assert "is not in a kernel function" in found["nowhere"][0]
     assert found["module"] == []
     assert "in a module nosuch*" in found["no module"][0]
     assert {"@read: kprobe:vfs_read", "@open: vfs_open"} <= set(found["names"])

@@ -27,7 +27,7 @@ def program(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_functions_of_a_process_that_has_ended_have_names(program: Path) -> None:
     script = f"uprobe:{program}:inner {{ @[ustack] = count(); print((ustack(2), len(ustack), len(ustack(2)))); }}"
-    output = run_trace("-e", script, "-c", f"sh -c '{program}; true'").stdout
+    output = run_trace("-a", "-e", script, "-c", f"sh -c '{program}; true'").stdout
     printed, _, kept = output.partition("@[")
     assert [line.split("+")[0].strip(" (\n") for line in printed.split("\n") if "+" in line] == ["inner", "outer"]
     frames = [line.split("+")[0].strip() for line in kept.split("\n") if "+" in line]
@@ -41,7 +41,7 @@ def test_functions_of_a_stripped_program_come_from_its_debug_file(program: Path,
     subprocess.run(["strip", "-s", "-o", stripped, program], check=True)
     subprocess.run(["objcopy", f"--add-gnu-debuglink={debug}", stripped], check=True)
     script = f"uprobe:{stripped}:inner {{ @[ustack(perf, 3)] = count(); }}"
-    output = run_trace("-e", script, "-c", f"sh -c '{stripped}; true'").stdout
+    output = run_trace("-a", "-e", script, "-c", f"sh -c '{stripped}; true'").stdout
     lines = [line.split() for line in output.splitlines() if "+" in line]
     assert [words[1].split("+")[0] for words in lines] == ["inner", "outer", "main"]
     assert all(words[2] == f"({stripped})" for words in lines)
@@ -56,7 +56,7 @@ def test_functions_of_a_library_that_was_opened_late_have_names(tmp_path: Path) 
     opener = f"import ctypes; ctypes.CDLL('{library}').late()"
     script = f'uprobe:{library}:late {{ @[usym(reg("ip"))] = count(); }}'
     command = f'sh -c "{sys.executable} -c \\"{opener}\\"; true"'
-    assert "@[late]: 1" in run_trace("-e", script, "-c", command).stdout
+    assert "@[late]: 1" in run_trace("-a", "-e", script, "-c", command).stdout
 
 
 def test_kernel_stacks_begin_in_what_runs_the_probe() -> None:

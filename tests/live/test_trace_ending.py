@@ -72,3 +72,31 @@ def test_what_system_runs_does_not_keep_a_script_from_ending() -> None:
         tracer.send_signal(signal.SIGINT)
         tracer.communicate()
     assert tracer.returncode == 0
+
+
+_CHILDREN = """
+import os, insitu
+def children():
+    try:
+        return os.waitpid(-1, os.WNOHANG)
+    except ChildProcessError:
+        return None
+script = "tracepoint:syscalls:sys_enter_get* { @ = count(); }"
+with insitu.trace(script, seconds=0.1) as trace:
+    trace.maps
+print(children())
+for command in ("true", "sleep 100", "sh -c 'trap : TERM; while :; do sleep 0.1; done'"):
+    with insitu.trace(script, command=command) as trace:
+        if command == "true":
+            trace.wait()
+    print(children())
+with insitu.trace(script, command="sleep 0.2") as trace:
+    print(os.wait()[1])  # the program's own wait may be for the command
+    trace.wait()
+print(children())
+"""
+
+
+def test_no_child_process_is_left_that_the_programs_own_wait_would_see() -> None:
+    done = subprocess.run([sys.executable, "-c", _CHILDREN], capture_output=True, text=True, check=True, timeout=120)
+    assert done.stdout.split() == ["None", "None", "None", "None", "0", "None"]

@@ -640,7 +640,7 @@ int main(void)
 """
 
 
-@pytest.mark.parametrize("words", [(), ("--", "sleep", "1000")])
+@pytest.mark.parametrize("words", [(), ("-a", "--", "sleep", "1000")])
 def test_processes_that_the_script_alone_sees_have_names(tmp_path: Path, words: tuple[str, ...]) -> None:
     (tmp_path / "caller.c").write_text(_CALLER)
     names = ["runs-before", "comes-later"]

@@ -54,7 +54,7 @@ def waiting(program: Path) -> Iterator[subprocess.Popen[str]]:
 
 
 def _printed(program: Path, script: str) -> list[str]:
-    with insitu.trace(script, command=f"sh -c '{program} < /dev/null > /dev/null'") as trace:
+    with insitu.trace(script, command=f"sh -c 'exec {program} < /dev/null > /dev/null'") as trace:
         trace.wait()
         return trace.text.splitlines()
 

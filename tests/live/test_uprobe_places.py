@@ -103,7 +103,7 @@ def test_an_address_is_probed_where_an_instruction_of_a_function_begins(tmp_path
     output = run_trace("-e", script, "-c", str(program)).stdout.split("\n")
     assert output[:2] == [f"(inner, uprobe:{program}:{start:#x})", f"(inner, uprobe:{program}:{second})"]
     for kind, address, message in (
-        ("uprobe", _symbols(program)["number"], "is in no function"),
+        ("uprobe", _symbols(program)["number"], "is not in a function"),
         ("uprobe", second + 1, "no instruction begins at"),
         ("uretprobe", second, "is not the beginning of a function"),
     ):

@@ -78,7 +78,7 @@ def test_a_session_copied_in_part_is_refused(tmp_path: Path, lost: str):
     path = written(tmp_path / "s.insitu")
     gone = path / lost
     shutil.rmtree(gone) if gone.is_dir() else gone.unlink()
-    with pytest.raises(InsituError, match=r"0 of the 1 files of table \w+ are there"):
+    with pytest.raises(InsituError, match=r"0 of the 1 files of table \w+ exist"):
         load_stacks(path)
 
 

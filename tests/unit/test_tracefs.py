@@ -47,7 +47,7 @@ def test_every_kind_of_field_is_read() -> None:
 
 
 def test_a_format_without_a_number_is_refused() -> None:
-    with pytest.raises(InsituError, match="names no ID"):
+    with pytest.raises(InsituError, match="has no ID"):
         parse_format(FORMAT.replace("ID:", "id:"), "test:sample")
 
 

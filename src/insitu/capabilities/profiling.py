@@ -151,7 +151,7 @@ def sample_types() -> Result[SampleTypes]:
         if opened(lambda attr=attr: open_event(attr)).available:  # type: ignore[misc]
             supported |= flag
     if not supported & Sample.IP:
-        return no("no sampling", details=SampleTypes(supported))
+        return no("sampling is not possible", details=SampleTypes(supported))
     missing = ", ".join((flag.name or "").lower() for flag in Sample if not supported & flag)
     return yes(f"all but {missing}" if missing else "all", SampleTypes(supported))
 

@@ -187,13 +187,15 @@ def limit_option(parser: argparse.ArgumentParser, default: int, what: str = "row
     )
 
 
-def recording_target_options(parser: argparse.ArgumentParser, verb: str, *, whole_system: bool = True) -> None:
-    """What to record besides a command: ``args.pid`` (a tuple of ids, or None), ``args.comm``, ``args.all``."""
+def recording_target_options(parser: argparse.ArgumentParser, verb: str, *, whole_system: str = "") -> None:
+    """What to record besides a command: ``args.pid`` (a tuple of ids, or None), ``args.comm``, ``args.all``.
+
+    ``whole_system`` is the help of ``-a``, where that of the others does not fit.
+    """
     group = parser.add_argument_group("target")
     group.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help=f"{verb} running processes")
     group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the running processes of this name")
-    if whole_system:
-        group.add_argument("-a", "--all", action="store_true", help=f"{verb} the whole machine")
+    group.add_argument("-a", "--all", action="store_true", help=whole_system or f"{verb} the whole machine")
 
 
 def run_argument(parser: argparse.ArgumentParser, help: str = "session, perf.data or folded stacks") -> None:

@@ -3,12 +3,17 @@
 With -e, and after a script's name, words are positional parameters ($1, $2 ...), and --NAME=VALUE is the script's own
 option (getopt). What follows -- is a command to run, unless it begins with a dash: then it is more for the script.
 
+Without a target, the whole machine is traced. With a command, only its process is, as with -p: not its children.
+With -a as well, the whole machine is traced while the command runs. begin, end, interval and iterators always run.
+
 examples:
   insitu trace -e 'tracepoint:syscalls:sys_enter_openat { @[comm] = count(); }'
   insitu trace -e 'uprobe:/bin/bash:readline { printf("%s\\n", comm); }' -d 10
-  insitu trace -e 'tracepoint:syscalls:sys_enter_* /pid == cpid/ { @[probe] = count(); }' -- ./prog args
+  insitu trace -e 'tracepoint:syscalls:sys_enter_* { @[probe] = count(); }' -- ./prog args
+  insitu trace -a -e 'tracepoint:sched:sched_process_exec { @[comm] = count(); }' -- make
   insitu trace opensnoop.bt            a file; or a built-in tool: execs, offcpu, opens, runqlat, syscalls
-  insitu trace prog.bt -c './cmd args' run CMD and end with it; cpid is its process
+  insitu trace prog.bt -c './cmd args' trace CMD and end with it; cpid is its process
+  insitu trace -a prog.bt -c 'sleep 5' trace the whole machine for 5 seconds, as -d 5 does
   insitu trace -l 'tracepoint:sched:*' list probes (-lv with their arguments); -l SCRIPT and -l -e PROGRAM, a script's
 """
 
@@ -38,8 +43,15 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
     parser.add_argument("-l", "--list", action="store_true", help="list the probes of patterns (A,B) or of a script")
     parser.add_argument("--programs", action="store_true", help="list the built-in tools (as -l programs does)")
-    parser.add_argument("-c", "--command", metavar="CMD", help="run CMD, split as a shell does, and end with it")
-    recording_target_options(parser, "restrict probes to", whole_system=False)
+    parser.add_argument(
+        "-c",
+        "--command",
+        metavar="CMD",
+        help="run CMD, split as a shell does; trace its process (not its children), and end with it; see -a",
+    )
+    recording_target_options(
+        parser, "restrict probes to", whole_system="trace the whole machine, while the command runs if one is given"
+    )
     format_option(parser, ("text", "json"), "output format (default: text)", default="text")
     output_option(parser, "write output to FILE; record a session if FILE ends in .insitu")
     duration_option(parser)
@@ -150,7 +162,7 @@ def _is_script(word: str) -> bool:
 
 
 def traced_process(args: argparse.Namespace) -> int | None:
-    """The process that -p or -n restricts probes to. Raises InsituError unless it is one."""
+    """The process (perhaps of a thread that is given) of -p or -n. Raises InsituError unless it is one."""
     from insitu.errors import InsituError
 
     pids = tuple(args.pid or ())
@@ -159,4 +171,8 @@ def traced_process(args: argparse.Namespace) -> int | None:
     if len(pids) > 1:
         listed = ", ".join(map(str, pids[:8]))
         raise InsituError(f"trace takes one process, not {len(pids)}: {listed}", remedy="-p PID", status=2)
-    return pids[0] if pids else None
+    if not pids:
+        return None
+    from insitu.record.run import processes_of
+
+    return processes_of(pids)[0]

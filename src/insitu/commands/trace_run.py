@@ -16,6 +16,7 @@ from insitu.errors import InsituError
 from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import JsonOutput, Output, TerminalJsonOutput, TextOutput
+from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.run import Runtime, has_user_addresses
 from insitu.probe.source import ScriptError, Source
@@ -44,6 +45,7 @@ def run_script(args: argparse.Namespace) -> int:
     context = Context(
         pid=traced_process(args),
         runs_command=bool(command),
+        whole_system=args.all,
         probe_filter=_expression(args.probe_filter),
         traceable_functions=args.traceable_functions or "",
     )
@@ -53,6 +55,8 @@ def run_script(args: argparse.Namespace) -> int:
         also_look_in(each for given in args.debuginfo for each in given.split(":"))
     if command and context.pid is not None:
         raise InsituError("a command cannot be combined with -p or -n", remedy="leave one of them out", status=2)
+    if args.all and context.pid is not None:
+        raise InsituError("-a cannot be combined with -p or -n", remedy="leave one of them out", status=2)
     if args.dump:
         from insitu.probe.dump import dump
 
@@ -120,7 +124,9 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
     with QuickImports():  # of the compiler
         compiled = compile_script(source, options, context, cached=not args.no_cache)
     pids = (context.pid,) if context.pid else ()
-    request = Request(tuple(command), pids, not pids, args.duration)
+    request = Request(tuple(command), pids, not context.one_process, args.duration)
+    if command and command[0].rpartition("/")[2] == "sleep" and not args.all and _sees_processes(compiled):
+        messages.warning("only events of sleep are traced; -a traces the whole machine while it runs")
     if args.dry_run:
         if command:
             executable(command)
@@ -134,6 +140,11 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
         probe = _Script(args, source, compiled, context, output.stream)
         outcome = run(request, [probe], output)
     return _ended(args, probe, outcome)
+
+
+def _sees_processes(compiled: Compiled) -> bool:
+    """Whether a script has probes that are restricted to a command's process."""
+    return any(PROVIDERS[point.kind].traits.of_process for each in compiled.programs for point in each.points)
 
 
 def _recorded(args: argparse.Namespace, probe: _Script, request: Request, compiled: Compiled) -> int:

@@ -58,7 +58,7 @@ def parse_format(text: str, name: str) -> EventFormat:
     """Read a format file (Documentation/trace/events.rst). :raises InsituError: when it is not one."""
     number = re.search(r"^ID:\s*(\d+)$", text, re.MULTILINE)
     if not number:
-        raise InsituError(f"tracepoint {name}: its format file names no ID")
+        raise InsituError(f"tracepoint {name}: its format file has no ID")
     found = []
     for line in text.splitlines():
         if line.lstrip().startswith("field:"):

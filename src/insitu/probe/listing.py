@@ -60,7 +60,7 @@ def _patterns(text: str) -> list[str]:
 def list_script(source: Source, options: Options, *, verbose: bool, pid: int | None) -> int:
     """Print the probes that a script would be attached to, in its order. Exit status 1 for none.
 
-    Raises ScriptError for what is not a script; what does not exist here, or cannot be probed, is warned of.
+    Raises ScriptError for an invalid script; attach points that do not exist or cannot be probed are warned of.
     """
     from insitu.probe.passes import Unit, run_passes
     from insitu.probe.passes.attach import expand, located

@@ -76,7 +76,7 @@ class NamedEvent(NamedTuple):
 
     @property
     def is_in_kernel(self) -> bool:
-        """Whether it happens in the kernel alone, where nobody can see it who may not see the kernel."""
+        """Whether it only happens in the kernel, and so is invisible to users who may not trace the kernel."""
         switches = (Software.CONTEXT_SWITCHES, Software.CPU_MIGRATIONS, Software.CGROUP_SWITCHES)
         return self.type == Type.TRACEPOINT or (self.type == Type.SOFTWARE and self.config in switches)
 
@@ -84,7 +84,7 @@ class NamedEvent(NamedTuple):
 def named_events(text: str) -> list[NamedEvent]:
     """The events of a list such as "cycles:u,sched:sched_switch,{page-faults,cs}:k".
 
-    Raises InsituError (status 2) for what is no event; tracefs is opened for tracepoints alone.
+    Raises InsituError (status 2) for a name that is not an event; tracefs is only opened for tracepoints.
     """
     found: list[NamedEvent] = []
     for number, (members, modifiers) in enumerate(_groups(text)):

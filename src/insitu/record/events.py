@@ -96,7 +96,7 @@ def _never_seen(event: NamedEvent, *, asked: bool) -> InsituError:
     """The refusal of an event of the kernel's where its code is excluded, as ``asked`` or for lack of permission."""
     what = f"{event.name} happens in the kernel"
     if asked:
-        return InsituError(f"{what}: user code alone has none", remedy="leave out :u or --user", status=2)
+        return InsituError(f"{what} only", remedy="leave out :u or --user", status=2)
     level = procfs.sysctl("kernel.perf_event_paranoid")
     return InsituError(
         f"{what}, which this user may not record (kernel.perf_event_paranoid is {level})",

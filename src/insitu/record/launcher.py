@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import select
 import signal
 from collections.abc import Sequence
 from typing import Final
@@ -13,6 +14,7 @@ __all__ = ["Launched", "executable"]
 
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
+_KILL_AFTER_MS: Final = 5000
 
 
 def executable(command: Sequence[str]) -> str:
@@ -81,7 +83,10 @@ class Launched:
     def ended(self) -> bool:
         """Whether the command has ended; never blocks."""
         if self._status is None:
-            pid, status = os.waitpid(self.pid, os.WNOHANG)
+            try:
+                pid, status = os.waitpid(self.pid, os.WNOHANG)
+            except ChildProcessError:  # this program has waited for all its children: the status is not known
+                pid, status = self.pid, 0
             if pid:
                 self._status = status
         return self._status is not None
@@ -102,6 +107,16 @@ class Launched:
         self.signal(signal.SIGTERM)
         self.signal(signal.SIGCONT)
 
+    def _end(self) -> None:
+        """Terminate the command and wait for it, so that it does not stay a child of this process."""
+        self.terminate()
+        ends = select.poll()
+        ends.register(self.pidfd, select.POLLIN)
+        if not self.ended() and not ends.poll(_KILL_AFTER_MS):
+            self.signal(signal.SIGKILL)
+            ends.poll(_KILL_AFTER_MS)  # in vain where the kernel does not return, as from a dead NFS server
+        self.ended()
+
     @property
     def exit_status(self) -> int:
         """Exit status as a shell gives it, 128 + n for signal n. Valid once the command has ended."""
@@ -110,10 +125,10 @@ class Launched:
         return 128 - code if code < 0 else code
 
     def close(self) -> None:
-        """Close the descriptors. A command that still runs is terminated, one never released exits. Idempotent."""
+        """Close the descriptors. A command that still runs is ended, one never released exits. Idempotent."""
         held = self.held
         if not held and not self.left_running and self.pidfd >= 0:
-            self.terminate()
+            self._end()
         for fd in (self._gate, self._report, self.pidfd):
             if fd >= 0:
                 os.close(fd)

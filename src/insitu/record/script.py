@@ -20,7 +20,7 @@ from insitu.probe.runtime.frames import map_frame, plain
 from insitu.probe.runtime.map_content import read_map
 from insitu.probe.runtime.run import Runtime
 from insitu.probe.source import Source
-from insitu.record.run import Destination, Request, Run
+from insitu.record.run import Destination, Request, Run, processes_of
 from insitu.record.sources.probe import ProbeSource
 
 if TYPE_CHECKING:
@@ -37,13 +37,15 @@ def trace(
     seconds: float | None = None,
     command: str | None = None,
     pid: int | None = None,
+    whole_system: bool = False,
     parameters: Sequence[str] = (),
     unsafe: bool = False,
 ) -> Trace:
     """Run a script: ``program`` is its text, or a Path of a file.
 
     It runs while the ``with`` block that it is used in does, at most ``seconds``; with ``command`` or ``pid``, no
-    longer than that process. Leaving the block ends it.
+    longer than that process, and its probes see that process only. With ``whole_system`` they see all processes while
+    the command runs. Leaving the block ends it.
 
     :raises ScriptError: when the script is wrong, before anything is attached.
     """
@@ -53,7 +55,10 @@ def trace(
         source = Source(program, "program")
     options = Options.given(parameters, unsafe=unsafe)
     options.apply_environment()
-    return Trace(source, options, seconds=seconds, command=command, pid=pid)
+    if pid is not None:
+        (pid,) = processes_of((pid,))  # of a thread, that which it belongs to
+    target = Context(pid=pid, runs_command=command is not None, whole_system=whole_system)
+    return Trace(source, options, target, seconds=seconds, command=command)
 
 
 class _Collected(TextOutput):
@@ -85,16 +90,16 @@ class Trace:
     """A running script. ``maps["@name"]`` are frames; events() and ``tables`` are filled as events arrive."""
 
     def __init__(
-        self, source: Source, options: Options, *, seconds: float | None, command: str | None, pid: int | None
+        self, source: Source, options: Options, context: Context, *, seconds: float | None, command: str | None
     ) -> None:
-        self._context = Context(pid=pid, runs_command=command is not None)
+        self._context = context
         compiled = compile_script(source, options, self._context, cached=True)
         probe = ProbeSource(compiled, source, self._context, _Collected)
         words = tuple(shlex.split(command)) if command is not None else ()
-        pids = (pid,) if pid is not None else ()
-        request = Request(words, pids, whole_system=not (words or pids), seconds=seconds)
+        pids = (context.pid,) if context.pid is not None else ()
+        request = Request(words, pids, whole_system=context.whole_system or not (words or pids), seconds=seconds)
         self._run = Run(request, [probe], Destination())
-        self._waits = not request.whole_system or seconds is not None
+        self._waits = bool(words or pids) or seconds is not None
         try:
             self._run.open()
         except BaseException:

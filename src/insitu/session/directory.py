@@ -174,7 +174,7 @@ def _move_aside(path: Path, host: Host) -> "Renamed":
     renamed: Renamed = []
     if old.exists():
         if not is_session(old):
-            raise InsituError(f"{old} is in the way of keeping the older {path.name}", remedy="move it away")
+            raise InsituError(f"cannot keep the older {path.name}: {old} exists", remedy="move it away")
         _remove(older)
         old.rename(older)
         renamed.append((old, older))

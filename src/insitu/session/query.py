@@ -336,7 +336,7 @@ class Database:
             found = _OTHER_FILE.search(str(error))
             if found:
                 raise InsituError(
-                    f"{found[1] or found[2]}: queries reach no files but the session's", remedy=_ALLOWING
+                    f"{found[1] or found[2]}: queries can only read the session's files", remedy=_ALLOWING
                 ) from None
             raise InsituError(self._message(error)) from None
 
@@ -348,7 +348,7 @@ class Database:
         for each in self._connection.extract_statements(query):
             kind = each.type.name
             if kind in _WITH_FILES or (kind in ("EXPLAIN", "PREPARE") and _FILE_WORDS.search(each.query)):
-                raise InsituError("queries write no files and load no extensions", remedy=_ALLOWING)
+                raise InsituError("queries cannot write files or load extensions", remedy=_ALLOWING)
 
     def _interruptible(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> polars.DataFrame:
         """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
@@ -387,7 +387,7 @@ def _whole(path: Path) -> dict[str, list[Path]]:
         there, written = len(files.get(name, ())), entry.get("parts")
         if isinstance(written, int) and there < written:
             raise InsituError(
-                f"{path}: {there} of the {written} files of table {name} are there", remedy="copy the session whole"
+                f"{path}: {there} of the {written} files of table {name} exist", remedy="copy the session whole"
             )
     return files
 

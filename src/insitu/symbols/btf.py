@@ -320,7 +320,7 @@ class Type:
         if self.kind == Kind.ARRAY:
             return self.btf.type(self._words[3])
         if self.kind not in _REFERENCES:
-            raise InsituError(f"{self.declaration()} refers to no other type")
+            raise InsituError(f"{self.declaration()} does not refer to another type")
         return self.btf.type(self._words[2])
 
     @property

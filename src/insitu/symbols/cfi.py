@@ -241,5 +241,5 @@ def _register(cfa: Cfa) -> int:
 def _block(program: bytes, at: int) -> tuple[bytes, int]:
     size, at = uleb128(program, at)
     if at + size > len(program) or size > _MAX_EXPRESSION_BYTES:
-        raise CorruptDwarfError("expression beyond the end, or far too long")
+        raise CorruptDwarfError("expression beyond the end, or too long")
     return program[at : at + size], at + size

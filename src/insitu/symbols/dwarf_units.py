@@ -63,7 +63,7 @@ class Attribute(NamedTuple):
 
     @property
     def number(self) -> int:
-        """The value as a number; 0 if it is none."""
+        """The value as a number; 0 if it is not a number."""
         return self.value if isinstance(self.value, int) else 0
 
 
@@ -113,7 +113,7 @@ class Strings:
         return attribute.value if isinstance(attribute.value, bytes) else self.at(attribute.form, attribute.value)
 
     def at(self, form: int, value: int) -> bytes:
-        """The string that a form and its value refer to; empty if that is none."""
+        """The string that a form and its value refer to; empty if it is not a string."""
         if form in STRING_INDEXES:
             place = self._base + 4 * value
             data, value = self._strings, int.from_bytes(self._offsets[place : place + 4], "little")

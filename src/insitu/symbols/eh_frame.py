@@ -157,7 +157,7 @@ class CallFrames:
     def _count(self, program_bytes: int) -> None:
         self._run_bytes += program_bytes
         if program_bytes > _MAX_PROGRAM_BYTES or self._run_bytes > _MAX_RUN_BYTES or self._states > _MAX_STATES:
-            raise CorruptDwarfError("call frame programs that are far too long")
+            raise CorruptDwarfError("call frame programs are too long")
 
     def _scan(self) -> tuple[U64, I64]:
         """First address and offset of every FDE, by walking through the section up to the first corrupt one."""

@@ -139,7 +139,7 @@ class _Encoder:
         for member in members:
             offset = member.bit_offset | (member.bit_field_size or 0) << 24 if flag else member.bit_offset
             if offset >> 32:
-                raise ValueError("a member lies beyond what BTF can say")
+                raise ValueError("the offset of a member is too large for BTF")
             entries.append(struct.pack("<III", self._string(member.name or ""), self._id(member.type), offset))
         kind = Kind.UNION if union else Kind.STRUCT
         return self._head(type_.tag or "", kind, len(entries), type_.size, flag) + b"".join(entries)

@@ -21,7 +21,7 @@ _MAX_BYTES = 1 << 24
 
 
 class UsdtProbe(NamedTuple):
-    """One location of a probe (a name may have several). Addresses are the binary's own; ``semaphore`` 0 is none."""
+    """One location of a probe (a name may have several). Addresses are the binary's own; ``semaphore`` may be 0."""
 
     provider: str
     name: str

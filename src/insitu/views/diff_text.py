@@ -22,7 +22,7 @@ def diff_lines(diff: Diff, *, width: int | None, limit: int = 30, warnings: Sequ
         yield [mark, (warning, "bold red")]
     real = sum(not row.noise for row in diff.rows)
     if real:
-        yield [mark, (f"{real} of {len(diff.rows)} functions changed; ~ marks what is not significant", "")]
+        yield [mark, (f"{real} of {len(diff.rows)} functions changed; ~ not significant", "")]
     else:
         yield [mark, ("no significant change (p >= 0.05)", "bold green")]
     yield []

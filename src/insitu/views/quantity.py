@@ -29,7 +29,7 @@ def size(value: float) -> str:
 
 
 def percent(part: int, whole: int) -> float:
-    """``part`` of ``whole`` in per cent; 0 of nothing."""
+    """``part`` of ``whole`` in per cent; 0 if ``whole`` is 0."""
     return 100.0 * part / whole if whole else 0.0
 
 

@@ -31,7 +31,7 @@ class Screen:
 
     @classmethod
     def of(cls, out: IO[str]) -> "Screen":
-        """The terminal that ``out`` is, or plain text where it is none (or TERM is "dumb" or unset)."""
+        """The terminal that ``out`` is, or plain text where it is not a terminal (or TERM is "dumb" or unset)."""
         return cls(out, None if is_plain(out) else columns(out))
 
     def write(self, blocks: Iterable[Block]) -> None:

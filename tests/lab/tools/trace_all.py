@@ -1,4 +1,4 @@
-"""Runs inside a guest: `insitu trace TOOL -c 'provoke.py EVENT'` for each tool, started the way the command is.
+"""Runs inside a guest: `insitu trace -a TOOL -c 'provoke.py EVENT'` for each tool, started the way the command is.
 
 ``trace_all.py RESULTS`` reads a JSON object, tool's path -> event, from its standard input and makes RESULTS one:
 tool's path -> exit status, what it wrote, and what its event knows. One process has everything loaded and forks for
@@ -36,7 +36,7 @@ def _start(tool: str, event: str, directory: Path) -> int:
     command = f"{sys.executable} -I -S {_PROVOKE} {event} {Path(tool).stem} {directory}/facts"
     status = 1
     try:
-        status = main(["trace", tool, "-d", str(_SECONDS), "-c", command])
+        status = main(["trace", "-a", tool, "-d", str(_SECONDS), "-c", command])
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
@@ -64,9 +64,8 @@ def trace_all(tools: dict[str, str]) -> dict[str, object]:
             directory = Path(tempfile.mkdtemp())
             running[_start(tool, event, directory)] = (tool, directory, time.monotonic())
         pid, status = os.wait()
-        if pid in running:  # else the process that detaches what the first run attached
-            tool, directory, started = running.pop(pid)
-            results[tool] = _result(directory, status, time.monotonic() - started)
+        tool, directory, started = running.pop(pid)
+        results[tool] = _result(directory, status, time.monotonic() - started)
     return results
 
 

@@ -65,7 +65,7 @@ def read_folded(
 ) -> None:
     """Read folded stacks into the ``sample`` table of ``writer``; ``name`` is the file's, for messages.
 
-    A line is one row, with its count as weight (a line that counts 0 is none). Fractional counts (seconds, say) are
+    A line is one row, with its count as weight (lines with count 0 are skipped). Fractional counts (seconds, say) are
     all multiplied by one power of ten, which the event's name, its unit and the notes say.
 
     ``comm_first``: the first frame is the command's name. None: it is where some line's second frame is a function in

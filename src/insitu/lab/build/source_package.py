@@ -47,7 +47,7 @@ def find_source(kernel: str) -> Source:
     listing = subprocess.run(["apt-cache", "pkgnames", "linux-source-"], capture_output=True, text=True, check=False)
     offered = re.findall(r"^linux-source-(\d+\.\d+)$", listing.stdout, re.MULTILINE)
     if not offered:
-        raise InsituError("apt knows no kernel source packages", remedy="apt-get update, as root")
+        raise InsituError("apt has no kernel source packages", remedy="apt-get update, as root")
     raise InsituError(
         f"no source of kernel {kernel!r} in the configured apt sources; "
         f"available: {', '.join(sorted(offered, key=release_order))}",

@@ -71,7 +71,7 @@ def find_package(name: str) -> Package:
             if package.name == name:
                 return package
     if not offered:
-        raise InsituError("apt knows no kernel packages", remedy="apt-get update, as root")
+        raise InsituError("apt has no kernel packages", remedy="apt-get update, as root")
     raise InsituError(
         f"no kernel {name!r} in the configured apt sources; available: {', '.join(p.name for p in offered)}",
         remedy="a later one may be in a suite such as backports; add it to apt's sources",

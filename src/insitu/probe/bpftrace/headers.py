@@ -1,6 +1,6 @@
 """``#include``: finds C headers, and reads the plain declarations in them.
 
-What is no declaration of a type (functions, variables) is passed over; a type's that cannot be read is left out, with
+Declarations of functions and variables are passed over; a type's that cannot be read is left out, with
 a warning that names its line.
 """
 
@@ -144,7 +144,7 @@ class _Expansion:
 
 
 def _lexed(source: Source, text: str) -> Iterator[Token]:
-    """The tokens of a text; what is none in this language is one of C's that no type is made of."""
+    """The tokens of a text; a character that this language lacks is an operator of C, of which types have none."""
     lexer = Lexer(source, text)
     while True:
         try:

@@ -44,7 +44,7 @@ _UINT64_MAX = 2**64 - 1
 def integer_value(written: str) -> tuple[int, bool]:
     """Value and unsignedness of a number as written.
 
-    :raises ValueError: when it is none, or does not fit in 64 bits.
+    :raises ValueError: when it is not a number, or does not fit in 64 bits.
     """
     text = written.replace("_", "").lower()
     is_hex = text.startswith("0x")

@@ -39,7 +39,7 @@ def _check_stack(checker: Checker, node: ast.Call | ast.Identifier) -> Type:
             if argument.name not in ("bpftrace", "perf", "raw", "build_id"):
                 raise checker.error("a stack's mode is bpftrace, perf, raw or build_id", argument)
             if argument.name == "build_id" and not found.user:
-                raise checker.error("the kernel's own code is in no file with a build id: write kstack", argument)
+                raise checker.error("kernel code is not in files with build ids: write kstack", argument)
             found = replace(found, mode=argument.name)
         else:
             limit = checker.literal(argument, "the number of frames")

@@ -422,7 +422,7 @@ class Lowering:
     def read(self, pointer: str, size: int | str, place: Remote, *, may_fail: bool = False) -> str:
         """Copy ``size`` bytes from elsewhere; zeros when that fails: the helper's result.
 
-        ``may_fail``: an error is nothing to warn of.
+        ``may_fail``: errors are not warned of.
         """
         helper = {
             Space.KERNEL: Helper.PROBE_READ_KERNEL,

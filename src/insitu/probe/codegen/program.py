@@ -55,7 +55,7 @@ class ClauseLowering:
     def lower(self) -> None:
         """Lower it all.
 
-        :raises ScriptError: for what is too large in spite of cuts.
+        :raises ScriptError: for a probe that is too large even in parts.
         """
         self._checker.clause = self._clause
         first = len(self._module.functions)
@@ -64,7 +64,7 @@ class ClauseLowering:
         probe, traits = self._clause.probe, self._clause.provider.traits
         if not traits.run_by_us:
             _leave_after_exit(low)
-        if self._checker.options.one_process and traits.system_wide:
+        if self._checker.options.one_process and traits.of_process:
             _leave_in_other_processes(low)
         if probe.predicate is not None:
             low.at(probe.predicate.span)
@@ -201,7 +201,7 @@ def _is_large(node: ast.Node) -> bool:
 
 
 def _leave_in_other_processes(low: Lowering) -> None:
-    """With a process given, probes that the kernel cannot attach to one process run their body in that one only."""
+    """Run the rest of the program in the one process that probes are restricted to, and in no other."""
     emit = low.emit
     ours, other = emit.label(), emit.label()
     emit.branch_if(emit.value(f"icmp eq i64 {process_id(low)}, {emit.patched(Patch.ONLY_PID)}"), ours, other)

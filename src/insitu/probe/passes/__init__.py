@@ -67,7 +67,7 @@ def _config(unit: Unit) -> None:
     except InsituError as error:
         at = unit.source.text.find("config")
         raise ScriptError(str(error), unit.source, Span(at, at + 6)) from None
-    options.one_process = context.pid is not None
+    options.one_process = context.one_process
     context.max_probes = options.max_probes
     context.missing_probes = options.missing_probes
     context.unsafe = options.unsafe
@@ -119,7 +119,7 @@ PASSES = (
     Pass("scopes", "find the variable that each name means", _scopes),
     Pass("functions", "replace calls of the script's functions by copies of their bodies", _functions),
     Pass("attach", "expand attach points, and make clauses of the probes", _attach, from_outline=True),
-    Pass("types", "give each expression its type, and reject what has none", _types, cached=True),
+    Pass("types", "give each expression its type, and report type errors", _types, cached=True),
 )
 # What --dump shows: the tree after a pass (called ast after the first), then what is made of it.
 STAGES = ("ast", *(each.name for each in PASSES[1:]), "ir", "insns", "xlated", "verifier")

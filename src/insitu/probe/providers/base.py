@@ -193,7 +193,8 @@ class Traits(Struct, frozen=True):
     """What sets a kind apart for the compiler.
 
     ``in_binary``: its points are locations in user-space binaries.
-    ``system_wide``: it fires in all processes, and the kernel cannot restrict it to one.
+    ``of_process``: it fires in a process. Where probes are restricted to one process, its programs test for it: the
+    kernel cannot restrict some kinds, and restricts others to the process and its children.
     ``run_by_us``: the runtime runs its programs itself, in its own process.
     ``finite``: it fires a known number of times, and then the script may end.
     ``returning``: it fires when a function returns: registers no longer hold the arguments.
@@ -205,7 +206,7 @@ class Traits(Struct, frozen=True):
     """
 
     in_binary: bool = False
-    system_wide: bool = False
+    of_process: bool = False
     run_by_us: bool = False
     finite: bool = False
     returning: bool = False
@@ -267,8 +268,8 @@ class Provider(Protocol):
 class Context(Struct, dict=True):
     """What attach points are resolved against. Opens BTF and tracefs when first asked for them.
 
-    ``pid`` restricts probes that can be restricted (uprobe, usdt, profile, software, hardware, watchpoint) to
-    one process. ``runs_command`` says that a command will be run, and ``child_pid`` is its process once there is one:
+    ``pid`` restricts probes to one process. ``runs_command`` says that a command will be run, and ``child_pid`` is
+    its process once there is one: probes are restricted to it, unless they are to see the ``whole_system``, and
     addresses are watched in it. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES);
     ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``unsafe``
     allows those that may harm (--unsafe). ``probe_filter`` is a regular expression that their names must match, and
@@ -277,6 +278,7 @@ class Context(Struct, dict=True):
 
     pid: int | None = None
     runs_command: bool = False
+    whole_system: bool = False
     child_pid: int = 0
     max_probes: int = 1024
     missing_probes: str = ""
@@ -287,6 +289,18 @@ class Context(Struct, dict=True):
     _elves: dict[str, Elf] = field(default_factory=dict)
     _btf_fds: dict[str, int] = field(default_factory=dict)
     _begins: dict[str, int] = field(default_factory=dict)
+
+    @property
+    def one_process(self) -> bool:
+        """Whether probes are restricted to a process, which is known at load time."""
+        return self.pid is not None or (self.runs_command and not self.whole_system)
+
+    @property
+    def only_pid(self) -> int | None:
+        """The process that probes are restricted to; None: all, or a command that is not there yet."""
+        if self.pid is not None:
+            return self.pid
+        return self.child_pid or None if self.one_process else None
 
     @cached_property
     def tracefs(self) -> Tracefs:

@@ -57,7 +57,7 @@ class Counter(Sampling):
     def __init__(self, kind: str, alias: str, type_: int, events: dict[str, tuple[int, int]]) -> None:
         self.names = (kind, alias)
         self._type, self._events = type_, events
-        self.traits = Traits(last_first=type_ == perf_event.Type.SOFTWARE)
+        self.traits = Traits(of_process=True, last_first=type_ == perf_event.Type.SOFTWARE)
         aliases = {alias: events[event] for alias, event in _ALIASES.items() if event in events}
         self._by_name = {**events, **aliases}
 
@@ -83,7 +83,7 @@ class Counter(Sampling):
         assert isinstance(point.detail, int)
         number, _ = self._by_name[point.function]
         attr = perf_event.Attr(type=self._type, config=number, sample_period=point.detail, disabled=1)
-        return everywhere(attr, context.pid, point.cookie)
+        return everywhere(attr, context.only_pid, point.cookie)
 
     def attach(self, program_fd: int, points: Sequence[AttachPoint], context: Context) -> Descriptors:
         try:

@@ -34,7 +34,7 @@ class Trampoline:
 
     def __init__(self, *names: str, returning: bool) -> None:
         self.names = names
-        self.traits = Traits(system_wide=True, trusted=True, entry=not returning, last_first=True)
+        self.traits = Traits(of_process=True, trusted=True, entry=not returning, last_first=True)
         self._returning = returning
         self._arguments: dict[Type, list[Argument]] = {}  # by prototype: half of all functions share one
 

@@ -31,7 +31,7 @@ class Kprobe:
         self.names = (kind, alias)
         self._returning = returning
         self.traits = Traits(
-            system_wide=True,
+            of_process=True,
             returning=returning,
             numbered="registers",
             entry=not returning,
@@ -44,7 +44,7 @@ class Kprobe:
         _check(spec, context)
         module, function, offset = self._split(spec)
         if offset and self._returning:
-            raise InsituError(f"{spec}: a function's return has no offset")
+            raise InsituError(f"{spec}: a return probe cannot have an offset")
         address = number(function)
         if address is not None:
             return [self._at_address(spec, function, address + offset)]
@@ -62,13 +62,13 @@ class Kprobe:
     def _at_address(self, spec: AttachSpec, written: str, address: int) -> AttachPoint:
         """The point at an instruction's address, as ``kprobe:0xffffffff81234560``."""
         if self._returning:
-            raise InsituError(f"{spec}: a function's return has no address")
+            raise InsituError(f"{spec}: a return probe cannot be at an address")
         from insitu.symbols.kallsyms import Kallsyms, read_kallsyms
 
         kernel = Kallsyms(read_kallsyms())
         found = kernel.symbol(address) if address >> 64 == 0 and kernel.covers(address) else None
         if found is None:
-            raise AbsentError(f"{spec}: {written} is in no function of the kernel")
+            raise AbsentError(f"{spec}: {written} is not in a kernel function")
         name, offset = found
         return AttachPoint(self.names[0], str(spec), function=name, offset=offset, address=address)
 

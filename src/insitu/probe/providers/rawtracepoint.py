@@ -23,7 +23,7 @@ class RawTracepoint:
     """Typed raw tracepoints: pointers among the arguments can be followed without a helper."""
 
     names = ("rawtracepoint", "rt")
-    traits = Traits(system_wide=True, numbered="slots")
+    traits = Traits(of_process=True, numbered="slots")
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         module, name = _split(spec)

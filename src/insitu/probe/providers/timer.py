@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from insitu.errors import InsituError
 from insitu.kernel import perf_event
-from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, Traits
 from insitu.probe.providers.support.matching import amount, number, parts, select
 from insitu.probe.providers.support.perf_attachment import Event, everywhere, on_one_cpu
 from insitu.probe.providers.support.sampling import Sampling
@@ -22,6 +22,7 @@ class Timer(Sampling):
 
     def __init__(self, kind: str, aliases: tuple[str, ...], every_cpu: bool) -> None:
         self.names = (kind, *aliases)
+        self.traits = Traits(of_process=every_cpu)
         self._every_cpu = every_cpu
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
@@ -43,7 +44,7 @@ class Timer(Sampling):
         attr = perf_event.Attr(
             type=perf_event.Type.SOFTWARE, config=perf_event.Software.CPU_CLOCK, disabled=1, **point.detail
         )
-        return everywhere(attr, context.pid, point.cookie) if self._every_cpu else on_one_cpu(attr, point.cookie)
+        return everywhere(attr, context.only_pid, point.cookie) if self._every_cpu else on_one_cpu(attr, point.cookie)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         kind = self.names[0]

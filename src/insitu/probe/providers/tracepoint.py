@@ -33,7 +33,7 @@ class Tracepoint:
     """Events of tracefs, attached as perf events."""
 
     names = ("tracepoint", "t")
-    traits = Traits(system_wide=True)
+    traits = Traits(of_process=True)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         category, name = parts(spec, "tracepoint:CATEGORY:NAME", 2, 2)

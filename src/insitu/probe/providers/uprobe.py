@@ -41,7 +41,12 @@ class Uprobe:
         self.names = (kind, *aliases)
         self._returning = returning
         self.traits = Traits(
-            in_binary=True, returning=returning, numbered="registers", entry=not returning, last_first=True
+            of_process=True,
+            in_binary=True,
+            returning=returning,
+            numbered="registers",
+            entry=not returning,
+            last_first=True,
         )
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
@@ -67,7 +72,7 @@ class Uprobe:
         if offset is None:
             function, offset = pattern, 0  # "operator+" and its like
         if offset and self._returning:
-            raise InsituError(f"{spec}: a function's return has no offset")
+            raise InsituError(f"{spec}: a return probe cannot have an offset")
         places = FunctionAddresses(elf)
         found = []
         for name, address in _named(places, function, aliases):
@@ -91,7 +96,7 @@ class Uprobe:
         (first, line, *columns), kind = spec.parts, self.names[0]
         path, _, source = first.rpartition("@")
         if self._returning:
-            raise InsituError(f"{spec}: a function's return has no line")
+            raise InsituError(f"{spec}: a return probe cannot be at a source line")
         if columns or not path or not source:
             raise InsituError(f"{spec}: expected {kind}:BINARY@SOURCE:LINE; columns are not supported", status=2)
         found = []
@@ -121,7 +126,7 @@ class Uprobe:
             return []
         found = FunctionAddresses(elf).around(address)
         if found is None and not context.unsafe:
-            raise InsituError(f"{spec}: {where} is in no function", remedy="--unsafe attaches all the same")
+            raise InsituError(f"{spec}: {where} is not in a function", remedy="--unsafe attaches all the same")
         name, start = found or (where, address)
         distance = address - start
         if distance and self._returning:

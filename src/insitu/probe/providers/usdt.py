@@ -55,7 +55,7 @@ class Usdt:
     """Static probes, by the notes of the binary; their semaphores are raised by the kernel while attached."""
 
     names = ("usdt", "U")
-    traits = Traits(in_binary=True, numbered="operands", last_first=True)
+    traits = Traits(of_process=True, in_binary=True, numbered="operands", last_first=True)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         found = self._points(spec, context)
@@ -107,7 +107,7 @@ class Usdt:
 
 
 def _split(spec: AttachSpec, context: Context) -> tuple[str, str, str]:
-    """Path, provider and name; the latter two are patterns. A single name is one of any provider, as is none.
+    """Path, provider and name; the latter two are patterns. Without a provider, that of any; without a name, all.
 
     Of a process that is given, no path means all files of which it has mapped code.
     """

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from insitu.errors import InsituError
 from insitu.kernel import perf_event
-from insitu.probe.providers.base import AttachPoint, AttachSpec, Context
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, Traits
 from insitu.probe.providers.support.matching import parts
 from insitu.probe.providers.support.perf_attachment import Event, everywhere
 from insitu.probe.providers.support.sampling import Sampling
@@ -22,6 +22,7 @@ class Watchpoint(Sampling):
     """perf's breakpoint events. A user address belongs to one process, so it needs a pid."""
 
     names = ("watchpoint", "w", "asyncwatchpoint", "aw")
+    traits = Traits(of_process=True)
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         where, length, mode = parts(spec, _SHAPE, 3, 3)
@@ -58,7 +59,7 @@ class Watchpoint(Sampling):
             disabled=1,
         )
         child = context.child_pid if point.address < _USER_ADDRESSES else 0
-        return everywhere(attr, context.pid or child or None, point.cookie)
+        return everywhere(attr, context.only_pid or child or None, point.cookie)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         return []

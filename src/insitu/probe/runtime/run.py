@@ -68,7 +68,7 @@ class Runtime:
         patches = {
             Patch.START_NS: self.started_ns,
             Patch.CHILD_PID: child_pid,
-            Patch.ONLY_PID: context.pid or 0,
+            Patch.ONLY_PID: context.only_pid or 0,
             Patch.CLOCK_OFFSET_NS: self.boot_offset_ns,
             Patch.TAI_OFFSET_NS: time.clock_gettime_ns(time.CLOCK_TAI) - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         }
@@ -102,7 +102,7 @@ class Runtime:
         self._shows_user_addresses = has_user_addresses(compiled.layout)
         if self._shows_user_addresses:
             # Processes may have ended when their stacks are shown.
-            self.symbols.processes.listen(context.pid or child_pid or None)
+            self.symbols.processes.listen(context.only_pid)
             if context.pid:
                 self.symbols.processes.remember(context.pid)
 

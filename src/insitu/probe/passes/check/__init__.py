@@ -1,1 +1,1 @@
-"""The checker: gives every expression its type, and rejects what has none."""
+"""The checker: gives every expression its type, and reports type errors."""

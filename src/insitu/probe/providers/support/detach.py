@@ -20,9 +20,10 @@ from insitu.probe.providers.base import Attachment
 __all__ = ["Descriptors", "close_together"]
 
 _MAX_THREADS = 64
-# Reads to the end of its input, that is until we have closed our copies of the descriptors that it has inherited.
-_KEEPER = ["cat"]
-_keepers: list[int] = []  # those that we started, until they have been waited for
+# A shell that leaves a copy of itself in the background and ends. The copy reads to the end of a pipe, that is until
+# we have closed our copies of the descriptors that it has inherited. Since it is not our child, the wait(2) of our
+# program does not report it. (The pipe is at 2: shells give what is in the background an empty input.)
+_KEEPER = ["/bin/sh", "-c", "read nothing <&2 &"]
 
 
 class Descriptors(Struct):
@@ -95,19 +96,19 @@ def _close_later(events: Sequence[int]) -> None:
     """Close our copies of the events at once; the kernel's work is done when their keeper ends."""
     if not events:
         return
-    for keeper in _keepers[:]:
-        with contextlib.suppress(ChildProcessError):
-            if not os.waitpid(keeper, os.WNOHANG)[0]:
-                continue
-        _keepers.remove(keeper)
+    if os.getpid() == 1:  # whose children all orphans become
+        _close_all(events)
+        return
     # (importing subprocess would take as long as all else here.)
     reading, writing = os.pipe()
     nothing = os.open(os.devnull, os.O_WRONLY | os.O_CLOEXEC)
-    actions = [(os.POSIX_SPAWN_DUP2, reading, 0), *((os.POSIX_SPAWN_DUP2, nothing, fd) for fd in (1, 2))]
+    actions = [*((os.POSIX_SPAWN_DUP2, nothing, fd) for fd in (0, 1)), (os.POSIX_SPAWN_DUP2, reading, 2)]
     try:
         for event in events:
             os.set_inheritable(event, True)
-        _keepers.append(os.posix_spawnp(_KEEPER[0], _KEEPER, os.environ, file_actions=actions, setsid=True))
+        shell = os.posix_spawn(_KEEPER[0], _KEEPER, os.environ, file_actions=actions, setsid=True)
+        with contextlib.suppress(ChildProcessError):  # somebody else has waited for it
+            os.waitpid(shell, 0)
     except (OSError, NotImplementedError):
         _close_all(events)  # no process to be had: then closing takes its time here
     else:
