@@ -173,7 +173,7 @@ def test_the_compiler_decides_what_kind_of_value_something_is() -> None:
         "default_str_length",
         'kfunc_exist("vfs_read")', 'kfunc_exist("no_such_function")',
     )  # fmt: skip
-    assert found == [True, False, True, True, False, True, False, True, False, True, 64, True, False]
+    assert found == [True, False, True, True, False, True, False, True, False, True, 1024, True, False]
 
 
 def test_assertions_stop_the_compiler_or_the_script() -> None:

@@ -66,6 +66,58 @@ def test_strings_of_any_length_are_found_in_each_other(capacity: int, pairs: int
         assert list(run.events()) == wanted
 
 
+_LONG_TEXTS = """
+#include <stdlib.h>
+#include <string.h>
+__attribute__((noinline)) void say(const char *a, const char *b) { __asm__ volatile("" ::"r"(a), "r"(b) : "memory"); }
+int main(int count, char **word) {
+    for (int i = 1; i < count; i++) {
+        size_t length = strtoul(word[i], 0, 10);
+        char *a = malloc(length + 2), *b = malloc(length + 2);
+        for (size_t at = 0; at < length; at++) a[at] = b[at] = 'a' + at % 26;
+        strcpy(a + length, "x");
+        strcpy(b + length, "y");
+        say(a, b);
+    }
+}
+"""
+
+
+@pytest.mark.parametrize("capacity", [1024, 5000, 65536])
+def test_long_strings_are_compared_measured_joined_kept_and_printed(tmp_path: Path, capacity: int) -> None:
+    (tmp_path / "it.c").write_text(_LONG_TEXTS)
+    subprocess.run(["gcc", "-O1", "-o", tmp_path / "it", tmp_path / "it.c"], check=True)
+    lengths = [0, 62, 1022, 1023, 4998, 4999, 40000, 65534, 70000]
+    script = f"""config = {{ max_strlen = {capacity} }} uprobe:{tmp_path}/it:say {{
+        $a = str(arg0); $b = str(arg1); $copy = str(arg0);
+        @kept = $a; @by[$b] = 1; $again = @kept;
+        print((strlen($a), $a == $b, $a == $copy, $again == $a, @by[$b], strlen(str_concat($a, $b)),
+               strncmp($a, $b, {capacity}) == 0));
+        print($a); print(str(arg1)); printf("%s|%d|%s\\n", $a, 7, str(arg1));
+    }}"""
+    command = " ".join([f"{tmp_path}/it", *map(str, lengths)])
+    with insitu.trace(script, command=command) as run:
+        values = list(run.events())
+    letters = "".join(chr(97 + at % 26) for at in range(70000))
+    expected: list[object] = []
+    printed = []
+    for length in lengths:
+        first, second = (f"{letters[:length]}{end}"[: capacity - 1] for end in "xy")
+        size, same = len(first), first == second
+        expected.append((size, same, True, True, 1, min(2 * size, capacity - 1), same))
+        expected += [first, second]
+        printed.append(f"{first}|7|{second}")
+    assert values == expected
+    lines = run_trace("-c", command, "-e", script).stdout.splitlines()
+    assert [line for line in lines if "|" in line] == printed
+
+
+def test_searches_of_long_strings_are_refused_with_a_remedy() -> None:
+    with pytest.raises(ScriptError, match="at most 4096 bytes, not 5000") as caught:
+        insitu.trace('config = { max_strlen = 5000 } BEGIN { print(strcontains(str(uptr(0)), "a")); }')
+    assert caught.value.remedy == "str(x, 4096) cuts one"
+
+
 def test_strings_that_are_not_literals_are_searched_too() -> None:
     # The name of the process, in itself and in strings around it.
     name = Path("/proc/self/comm").read_text().strip()

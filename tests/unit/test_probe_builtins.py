@@ -120,7 +120,7 @@ def test_settings_in_all_their_spellings() -> None:
 @pytest.mark.parametrize(
     ("config", "message"),
     [
-        ({"max_strlen": 0}, "max_strlen must be 1 to 1024, not 0"),
+        ({"max_strlen": 0}, "max_strlen must be 1 to 65536, not 0"),
         ({"max_strlen": "many"}, "needs a number, not 'many'"),
         ({"missing_probes": "maybe"}, "missing_probes is error, warn or ignore, not 'maybe'"),
         ({"missing_probe": "warn"}, "did you mean 'missing_probes'"),

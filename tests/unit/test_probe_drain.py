@@ -8,8 +8,10 @@ from hypothesis import strategies as st
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, RingBuffer
 from insitu.probe.runtime.drain import FIELDS, Handler, RecordReader, record_shape
+from insitu.probe.types import UINT64, Buffer, String, Tuple, Variable
 
 _CODES = {1: "", 2: "Q", 3: "q16s", 9: "Q"}  # two kinds of equal length among them
+_FIELDS = {1: Tuple(()), 2: Tuple((UINT64,)), 3: Tuple((Buffer(16),)), 9: Tuple((UINT64,))}
 
 _RECORD = st.tuples(st.sampled_from(sorted(_CODES)), st.integers(0, 127), st.sampled_from([0, 0, 0, DISCARDED]))
 
@@ -33,9 +35,24 @@ class _Ring:
 
 
 def _reader(ring: _Ring, handler: Handler) -> RecordReader:
-    return RecordReader(
-        cast(RingBuffer, ring), {kind: (record_shape(codes), handler) for kind, codes in _CODES.items()}
-    )
+    handlers = {kind: (record_shape(fields), handler) for kind, fields in _FIELDS.items()}
+    return RecordReader(cast(RingBuffer, ring), handlers)
+
+
+@given(st.lists(st.tuples(st.binary(max_size=30), st.integers(0, 255), st.binary(max_size=30)), max_size=5))
+@settings(deadline=None, max_examples=100)
+def test_parts_behind_the_fields_have_their_own_lengths(records: list[tuple[bytes, int, bytes]]) -> None:
+    ring, seen = _Ring(), []
+    for first, number, second in records:
+        data = struct.pack("<QQQQ", 5, len(first), number, len(second))
+        for part in (first, second):
+            data += part + bytes(-len(part) % 8)
+        ring.content += struct.pack("<II", len(data), 7) + data
+    shape = record_shape(Tuple((Variable(String(64)), UINT64, Variable(String(64)))))
+    reader = RecordReader(cast(RingBuffer, ring), {5: (shape, lambda pieces: seen.append(pieces[FIELDS:]))})
+    reader.take()
+    reader.handle()
+    assert seen == records and reader.done
 
 
 def _drain(ring: _Ring, handler: Handler) -> None:

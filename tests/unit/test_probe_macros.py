@@ -106,7 +106,7 @@ def test_macros_that_do_not_fit_are_refused(text: str, message: str) -> None:
         ('typeinfo((a=1, b="x")).base_ty', b"record"),
         ("typeinfo((uint8 *)1)", {"btf_id": 0, "base_ty": b"pointer", "full_ty": b"uint8 *"}),
         ("typeinfo(@m).base_ty", b"tuple"),
-        ("config.max_strlen", 64),
+        ("config.max_strlen", 1024),
         ('config.stack_mode == "raw"', 1),
         ("config().print_maps_on_exit", 1),
         ('probetype == "special"', 1),

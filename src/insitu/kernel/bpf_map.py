@@ -10,13 +10,14 @@ import resource
 from collections.abc import Iterator
 from functools import cache
 
-from insitu.kernel.bpf import address, bpf, object_name, refusal
+from insitu.kernel.bpf import BpfError, address, bpf, object_name, refusal
 from insitu.kernel.bpf_abi import Command, MapBatch, MapCreate, MapElement, MapType
 
-__all__ = ["MMAPABLE", "NO_PREALLOC", "Map", "possible_cpus"]
+__all__ = ["MMAPABLE", "NO_PREALLOC", "OLD_MAX_KEY_BYTES", "Map", "possible_cpus", "takes_long_keys"]
 
 NO_PREALLOC = 1 << 0  # BPF_F_NO_PREALLOC
 MMAPABLE = 1 << 10  # BPF_F_MMAPABLE
+OLD_MAX_KEY_BYTES = 512  # MAX_BPF_STACK, which kernel/bpf/hashtab.c once compared keys with
 
 _PER_CPU = {MapType.PERCPU_HASH, MapType.PERCPU_ARRAY, MapType.LRU_PERCPU_HASH}
 _ARRAYS = {MapType.ARRAY, MapType.PERCPU_ARRAY}
@@ -32,6 +33,15 @@ def possible_cpus() -> int:
     with open("/sys/devices/system/cpu/possible") as file:  # noqa: PTH123 - pathlib alone would be a tenth of a start
         ranges = file.read().strip()
     return 1 + max(int(part.rpartition("-")[2]) for part in ranges.split(","))
+
+
+def takes_long_keys() -> bool:
+    """Whether the kernel has hash maps with keys of more than 512 bytes (here at least: 5.10 has not, 6.1 has)."""
+    try:
+        Map(MapType.HASH, OLD_MAX_KEY_BYTES + 8, 8, 1, name="long_key", flags=NO_PREALLOC).close()
+    except BpfError as error:
+        return error.errno != errno.E2BIG
+    return True
 
 
 class Map:

@@ -205,10 +205,7 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
         lowering = ClauseLowering(checker, module, layout, clause, index)
         lowering.lower()
         parts.append(lowering.count)
-        if lowering.scratch_bytes:
-            scratch = layout.maps[layout.scratch_map()]
-            scratch.value_size = max(scratch.value_size, lowering.scratch_bytes)
-            scratch.max_entries = len(unit.clauses)
+        layout.take_scratch(lowering.scratch_bytes)
     layout.fit_point_names(max(point.cookie for clause in unit.clauses for point in clause.points))
     layout.fit_ring()
     return module.render(), layout, parts

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from msgspec import Struct, field
 
+from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe.aggregations import Aggregation
 from insitu.probe.types import AnyType, Tuple, Type, stored_size
 
@@ -20,10 +21,9 @@ __all__ = [
     "LOST_ROUNDS",
     "LOST_STACKS",
     "MAX_KEY_BYTES",
-    "MAX_PER_CPU_BYTES",
     "MAX_ROUNDS",
+    "MAX_SCRATCH_BYTES",
     "MAX_WHILE_ROUNDS",
-    "OLD_MAX_KEY_BYTES",
     "PER_CPU",
     "STACK_BUILD_ID",
     "Layout",
@@ -46,9 +46,9 @@ EVENT_WAKEUP_BYTES = 2 << 20
 EVENT_HEAD = ("ts_ns", "thread")
 PAGE_BYTES = 4096
 
-MAX_PER_CPU_BYTES = 32 << 10  # of a per-CPU value: PCPU_MIN_UNIT_SIZE of include/linux/percpu.h
+MAX_SCRATCH_BYTES = 4 << 20  # of one program, on each CPU
+_CACHE_LINE = 64
 MAX_KEY_BYTES = 64 << 10
-OLD_MAX_KEY_BYTES = 512  # MAX_BPF_STACK, which kernel/bpf/hashtab.c once compared keys with
 _FEWEST_STACK_KEYS = 4096
 _MAX_STACK_MAP_BYTES = 256 << 20
 _STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, and two pointers to it
@@ -160,13 +160,6 @@ class Layout(Struct):
         """The labels of the events, in the order in which they were first seen."""
         return list(dict.fromkeys(record.text for record in self.records if record.kind == "emit"))
 
-    def event_map(self, program: int, size: int) -> int:
-        """Memory for an event of variable size: ``size`` bytes, for each program up to this one."""
-        number = self._own("event", PERCPU_ARRAY, 4, size, 1)
-        found = self.maps[number]
-        found.value_size, found.max_entries = max(size, found.value_size), max(program + 1, found.max_entries)
-        return number
-
     def lost_events_map(self) -> int:
         """Counts events that found the ring full, by number of their label, per CPU."""
         number = self._own("lost events", PERCPU_ARRAY, 4, 8, 1)
@@ -187,8 +180,20 @@ class Layout(Struct):
         return self._own("exit", ARRAY, 4, 8, 1)
 
     def scratch_map(self) -> int:
-        """Memory for what the stack has no room for: one element per program."""
-        return self._own("scratch", PERCPU_ARRAY, 4, 8, 1)
+        """Memory for what the stack has no room for: an element for each CPU, in which each program has its own part.
+
+        A map per CPU would be limited to 32 KiB (PCPU_MIN_UNIT_SIZE of include/linux/percpu.h).
+        """
+        return self._own("scratch", ARRAY, 4, 0, possible_cpus())
+
+    def scratch_bytes(self) -> int:
+        """How much of the scratch memory of a CPU is taken."""
+        return self.maps[self._numbers["scratch"]].value_size if "scratch" in self._numbers else 0
+
+    def take_scratch(self, size: int) -> None:
+        """The program that is lowered now has so many bytes of it; the next one's follow."""
+        if size:
+            self.maps[self.scratch_map()].value_size += -(-size // _CACHE_LINE) * _CACHE_LINE
 
     def stack_map(self, name: str, depth: int, *, build_ids: bool = False) -> int:
         """Stacks by id; deeper frames than ``depth`` are cut. ``build_ids``: see types.Stack.

@@ -12,7 +12,7 @@ from insitu.errors import InsituError, nearest
 __all__ = ["Options"]
 
 _NUMBERS = {
-    "max_strlen": (1, 1024),
+    "max_strlen": (1, 64 << 10),
     "max_map_keys": (1, 1 << 24),
     "max_probes": (1, 1 << 20),
     "max_cat_bytes": (1, 1 << 30),
@@ -45,6 +45,7 @@ _WITHOUT_MEANING = (
     "use_blazesym",
     "verify_llvm_ir",
 )
+_OLD_MAX_STRLEN = 256
 _OLDER_NAMES = {"strlen": "max_strlen", "map_keys_max": "max_map_keys", "cat_bytes_max": "max_cat_bytes"}
 _TRUE, _FALSE = ("1", "true"), ("0", "false")
 
@@ -57,7 +58,7 @@ class Options(Struct):
     warns: bool = False  # when helpers fail and numbers are divided by zero
     one_process: bool = False  # probes are restricted to a process that is known at load time
     named: dict[str, str] = field(default_factory=dict)
-    max_strlen: int = 64
+    max_strlen: int = 1024
     max_map_keys: int = 4096
     max_probes: int = 1024
     max_cat_bytes: int = 10240
@@ -74,6 +75,7 @@ class Options(Struct):
     include_folders: list[str] = field(default_factory=list)  # -I
     includes: list[str] = field(default_factory=list)  # --include
     from_environment: list[str] = field(default_factory=list)
+    chosen: list[str] = field(default_factory=list)  # settings that were given
 
     @classmethod
     def given(cls, words: Iterable[str], *, unsafe: bool = False) -> Options:
@@ -129,7 +131,13 @@ class Options(Struct):
                 hint = nearest(setting, known)
                 raise InsituError(f"unknown setting {name!r} in config{hint}", remedy=_REMEDY if not hint else "")
 
+    def fit_kernel(self, *, long_keys: bool) -> None:
+        """Take shorter strings by default where keys of maps are short: two of them fit into one."""
+        if not long_keys and "max_strlen" not in self.chosen:
+            self.max_strlen = min(self.max_strlen, _OLD_MAX_STRLEN)
+
     def _set(self, setting: str, value: str | int, name: str) -> None:
+        self.chosen.append(setting)
         if setting in _CHOICES:
             choices = _CHOICES[setting]
             if value not in choices:

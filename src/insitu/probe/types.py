@@ -280,7 +280,7 @@ class Stack(Type, frozen=True):
 
 
 class Variable(Type, frozen=True):
-    """A field of an event whose bytes follow the fields of fixed size: what is stored is how many bytes they are.
+    """A field of a record whose bytes follow the fields of fixed size: what is stored is how many bytes they are.
 
     A string's without its zero; a buffer's; a stack's addresses, or in mode dwarf its registers and copy.
     """

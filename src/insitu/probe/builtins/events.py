@@ -6,14 +6,13 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation
+from insitu.probe.builtins.record_parts import append_part
 from insitu.probe.builtins.registry import Builtin, function
-from insitu.probe.builtins.stacks import append_stack, check_copied_stack
-from insitu.probe.builtins.strings import append_buffer, append_text
-from insitu.probe.codegen.event_records import bounded, send_event
-from insitu.probe.codegen.lowering import Local, Remote
+from insitu.probe.builtins.stacks import check_copied_stack
+from insitu.probe.codegen.event_records import send_event
 from insitu.probe.passes.check.dialect import holds_element
 from insitu.probe.passes.check.unify import unify
-from insitu.probe.types import VOID, Space, Stack, String, Tuple, Type
+from insitu.probe.types import VOID, Stack, Tuple, Type
 
 if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
@@ -86,32 +85,8 @@ def _unified_field(old: Type, new: Type) -> Type | None:
 def _emit(low: Lowering, call: ast.Call) -> str:
     fields = call.arguments[1]
     assert isinstance(fields, ast.TupleLiteral) and fields.names is not None
-    send_event(low, low.text(call.arguments[0]), fields.names, fields.elements, _append)
+    send_event(low, low.text(call.arguments[0]), fields.names, fields.elements, append_part)
     return "0"
-
-
-def _append(low: Lowering, kind: Type, value: ast.Expression, pointer: str) -> str:
-    """Write a part of variable size: how many bytes it has, negative when it could not be read."""
-    if isinstance(kind, Stack):
-        return append_stack(low, kind, pointer)
-    length = None
-    if isinstance(value, ast.Call):
-        length = append_text(low, value, pointer) if isinstance(kind, String) else append_buffer(low, value, pointer)
-    if length is not None:
-        return length
-    emit = low.emit
-    with low.temporaries():
-        if isinstance(kind, String):
-            place = low.place(value)
-            if isinstance(place, Local):
-                place = Remote(emit.address(place.pointer), Space.KERNEL)
-            if place.terminated:
-                return emit.op("sub", low.read_text(pointer, kind.capacity, place), "1")
-            return low.read_characters(pointer, place, kind.capacity)
-        held = low.local(value)
-        length = bounded(low, kind, emit.load(held))
-        low.read(pointer, length, Remote(emit.address(emit.offset(held, 8)), Space.KERNEL))
-        return length
 
 
 BUILTINS: tuple[Builtin, ...] = (*function("emit", (2, 2), _check_emit, value=_emit, statement=True),)

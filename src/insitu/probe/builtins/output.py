@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation, Element
+from insitu.probe.builtins.record_parts import append_part
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.lowering import Remote
 from insitu.probe.codegen.records import located, send, send_filled, send_values
@@ -74,19 +75,20 @@ def _expressions(call: ast.Call, start: int = 1) -> list[ast.Expression]:
 
 
 def _printf(low: Lowering, call: ast.Call) -> str:
-    send(low, call.name, low.text(call.arguments[0]), _expressions(call))
+    send(low, call.name, low.text(call.arguments[0]), _expressions(call), append_part)
     return "0"
 
 
 def _complaint(low: Lowering, call: ast.Call) -> str:
     """errorf() and warnf() print their location in the script."""
     names = (located(low, call.span),)
-    send(low, call.name, low.text(call.arguments[0]), _expressions(call), names=names)
+    send(low, call.name, low.text(call.arguments[0]), _expressions(call), append_part, names=names)
     return "0"
 
 
 def _cat(low: Lowering, call: ast.Call) -> str:
-    send(low, "cat", low.text(call.arguments[0]), _expressions(call), numbers=(low.options.max_cat_bytes,))
+    limit = low.options.max_cat_bytes
+    send(low, "cat", low.text(call.arguments[0]), _expressions(call), append_part, numbers=(limit,))
     return "0"
 
 
@@ -149,9 +151,9 @@ def _print(low: Lowering, call: ast.Call) -> str:
         send_values(low, "print_map", "", numbers=(low.layout.number(subject.name), top, div))
     elif isinstance(subject.type, Aggregation) or (subject.type is not None and holds_element(subject.type)):
         number, key = _element_key(low, subject)
-        send(low, "print_element", "", [key], numbers=(number,))
+        send(low, "print_element", "", [key], append_part, numbers=(number,))
     else:
-        send(low, "print", "", [subject])
+        send(low, "print", "", [subject], append_part)
     return "0"
 
 
@@ -189,7 +191,7 @@ def _assert(low: Lowering, call: ast.Call) -> str:
     _, column = low.source.line_column(call.span.start)
     text = low.text(call.arguments[1]).replace("%", "%%")
     where = f"{low.source.where(call.span)}-{column + call.span.end - call.span.start}"
-    send(low, "errorf", f"assertion failed: {text}", [], names=(where,))
+    send(low, "errorf", f"assertion failed: {text}", [], append_part, names=(where,))
     _leave_script(low, "1")
     emit.block(held)
     return "0"

@@ -22,6 +22,7 @@ __all__ = ["BUILTINS", "bytes_of"]
 
 _WORD = 8
 _MAX_COMPARED = 1024
+_MAX_SEARCHED = 4096  # bytes of a string: the verifier walks the search through it and allows 8192 branches
 # Comparisons that a search for a known text may take: the verifier walks them one by one.
 _MAX_COMPARISONS = 16384
 
@@ -62,9 +63,17 @@ def _length(low: Lowering, call: ast.Call) -> str:
 # Searching
 
 
+def _check_searched(checker: Checker, call: ast.Call, index: int) -> None:
+    """As _check_text(), for a string that is walked byte by byte."""
+    found = _check_text(checker, call, index)
+    if isinstance(found, String) and found.capacity > _MAX_SEARCHED:
+        message = f"{call.name}() takes strings of at most {_MAX_SEARCHED} bytes, not {found.capacity}"
+        raise checker.error(message, call.arguments[index], remedy=f"str(x, {_MAX_SEARCHED}) cuts one")
+
+
 def _check_search(checker: Checker, call: ast.Call) -> Type:
     for index in (0, 1):
-        _check_text(checker, call, index)
+        _check_searched(checker, call, index)
     return INT64 if call.name == "strstr" else BOOL
 
 
@@ -114,7 +123,7 @@ def _glob(checker: Checker, call: ast.Call) -> Glob:
 
 
 def _check_glob(checker: Checker, call: ast.Call) -> Type:
-    _check_text(checker, call, 0)
+    _check_searched(checker, call, 0)
     _glob(checker, call)
     return BOOL
 

@@ -28,6 +28,9 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check.checker import Checker
 
+# The length of longer strings is what the kernel's helper copies.
+_MOST_UNROLLED = 256
+
 __all__ = ["BUILTINS", "address_of", "append_buffer", "append_text", "text_length"]
 
 
@@ -114,7 +117,7 @@ def _str(low: Lowering, call: ast.Call, pointer: str) -> None:
         place = Remote(low.emit.address(place.pointer), Space.KERNEL)
     room = capacity if len(call.arguments) == 1 else capacity - 1  # a length counts the zero
     if limit == capacity and isinstance(subject.type, String | Array) and subject.type.size <= room:
-        low.emit.zero(pointer, stored_size(call.type))
+        low.zero(pointer, stored_size(call.type))
         low.read_characters(pointer, place, subject.type.size)
     else:
         low.read_string(pointer, capacity, place, limit)
@@ -180,7 +183,7 @@ def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
         length = _clamped(low, low.value(operand(call, 1)), capacity)
     emit.store(length, pointer)
     data = emit.offset(pointer, 8)
-    emit.zero(data, -(-capacity // 8) * 8)
+    low.zero(data, -(-capacity // 8) * 8)
     if isinstance(subject, ast.StringLiteral):
         for at, byte in enumerate(subject.value[:capacity]):
             emit.store(str(byte), emit.offset(data, at), 1)
@@ -188,7 +191,7 @@ def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
     place = address_of(low, subject)
     if isinstance(place, Local):
         assert subject.type is not None
-        emit.copy(data, place.pointer, min(-(-subject.type.size // 8) * 8, -(-capacity // 8) * 8))
+        low.copy(data, place.pointer, min(-(-subject.type.size // 8) * 8, -(-capacity // 8) * 8))
     else:
         low.read(data, length, place)
 
@@ -263,6 +266,11 @@ def _concat(low: Lowering, call: ast.Call, pointer: str) -> None:
 def text_length(low: Lowering, pointer: str, capacity: int) -> str:
     """The i64 of how long a string is: it is zero after its end, so that its bytes that are not zero count."""
     emit = low.emit
+    if capacity > _MOST_UNROLLED:
+        with low.temporaries():
+            copy = low.temporary(capacity + 1)
+            place = Remote(emit.address(pointer), Space.KERNEL)
+            return emit.op("sub", low.read_text(copy, capacity + 1, place), "1")
     ones, low_bits, high_bits = 0x0101010101010101, 0x7F7F7F7F7F7F7F7F, 0x8080808080808080
     total = "0"
     for at in range(0, capacity, 8):

@@ -6,6 +6,7 @@ Strings are zero after their end, so equal strings are equal words.
 from __future__ import annotations
 
 from insitu.probe import ast
+from insitu.probe.codegen.loops import counted
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.types import String, stored_size
@@ -16,6 +17,8 @@ _WORD = 8
 # After so many bytes of a string, the result is hidden from LLVM: else it loads all words of a long string before it
 # combines them, and has neither registers nor stack for them.
 GROUP = 128
+# Longer ones are compared in a loop, which the verifier walks.
+_MOST_UNROLLED = 2048
 
 
 def equal_strings(low: Lowering, node: ast.Binary) -> str:
@@ -72,8 +75,11 @@ def _memory_difference(
     if limit is not None:
         larger = min(larger, -(-limit // _WORD) * _WORD)
         smaller = min(smaller, larger)
-    difference = "0"
-    for at in range(0, larger, _WORD):
+    difference, begin = "0", 0
+    if smaller > _MOST_UNROLLED:
+        begin = (smaller if limit is None else min(smaller, limit)) // GROUP * GROUP
+        difference = _group_difference(low, left, right, begin // GROUP)
+    for at in range(begin, larger, _WORD):
         if at < smaller:
             word = emit.op("xor", emit.load(emit.offset(left, at)), emit.load(emit.offset(right, at)))
         else:
@@ -84,6 +90,25 @@ def _memory_difference(
         if at % GROUP == 0:
             difference = emit.hidden(difference)
     return difference
+
+
+def _group_difference(low: Lowering, left: str, right: str, groups: int) -> str:
+    """An i64 that is 0 when so many groups of bytes are equal."""
+    emit = low.emit
+    total = low.permanent(8)
+    emit.store("0", total)
+
+    def compare(group: str) -> None:
+        at = emit.op("mul", group, str(GROUP))
+        ours, theirs = emit.offset(left, at), emit.offset(right, at)
+        difference = emit.load(total)
+        for word in range(0, GROUP, _WORD):
+            other = emit.op("xor", emit.load(emit.offset(ours, word)), emit.load(emit.offset(theirs, word)))
+            difference = emit.op("or", difference, other)
+        emit.store(difference, total)
+
+    counted(low, groups, compare)
+    return emit.load(total)
 
 
 def equal_values(low: Lowering, node: ast.Binary) -> str:

@@ -1,22 +1,19 @@
 """Lowers emit(): the record of an event, whose strings, buffers and stacks take the bytes they have.
 
-A record of fixed size is reserved in the ring and filled there. One with parts of variable size is put together in
-scratch memory and copied into the ring (bpf_ringbuf_reserve() wants a constant size), for kernels from 5.10 on.
-Its fields come first, of each part its length; then the parts, each padded to a multiple of 8 bytes.
+A record of fixed size is reserved in the ring and filled there, of others see record_parts.py.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
-from insitu.kernel.calling_convention import COPIED_REGISTERS
 from insitu.probe import ast
 from insitu.probe.codegen.helpers import Helper
-from insitu.probe.codegen.integers import inverted, negative
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import count_lost, lookup
+from insitu.probe.codegen.maps import count_lost
 from insitu.probe.codegen.process import both_ids
-from insitu.probe.layout import EVENT_HEAD, EVENT_WAKEUP_BYTES, MAX_PER_CPU_BYTES, RecordLayout
+from insitu.probe.codegen.record_parts import Append, Part, largest_record, output
+from insitu.probe.layout import EVENT_HEAD, EVENT_WAKEUP_BYTES, RecordLayout
 from insitu.probe.types import (
     UINT64,
     Buffer,
@@ -28,10 +25,7 @@ from insitu.probe.types import (
     is_scalar,
 )
 
-__all__ = ["Append", "bounded", "send_event"]
-
-# Writes a value of variable size to a pointer: the i64 of how many bytes it has, negative for an error.
-Append = Callable[[Lowering, Type, ast.Expression, str], str]
+__all__ = ["send_event"]
 
 # include/uapi/linux/bpf.h: BPF_RB_NO_WAKEUP, BPF_RB_FORCE_WAKEUP, BPF_RB_AVAIL_DATA
 _NO_WAKEUP, _FORCE_WAKEUP, _AVAILABLE = 1, 2, 0
@@ -56,7 +50,17 @@ def send_event(
         cpu = low.emit.op("shl", low.emit.call(Helper.GET_SMP_PROCESSOR_ID), "32")
         head = low.emit.op("or", cpu, str(kind))
         if any(isinstance(form, Variable) for form in fields.elements):
-            lost = _output(low, layout, head, registers, values, append)
+            parts = [
+                Part(8 + fields.offset(index), kind.element, values[index - len(EVENT_HEAD)])
+                for index, kind in enumerate(fields.elements)
+                if isinstance(kind, Variable)
+            ]
+            wakeup = _wakeup(low, ring, largest_record(layout, parts))
+
+            def fill(record: str) -> None:
+                _fill(low, layout, record, head, registers, values)
+
+            lost = output(low, layout, parts, append, fill, wakeup)
         else:
             lost = _reserve(low, layout, head, registers, values)
         emit = low.emit
@@ -142,67 +146,3 @@ def _reserve(
     sent = emit.block_name
     emit.block(end)
     return emit.phi("i1", ("true", begun), ("false", sent))
-
-
-def _output(
-    low: Lowering,
-    layout: RecordLayout,
-    head: str,
-    registers: Sequence[str],
-    values: Sequence[ast.Expression],
-    append: Append,
-) -> str:
-    """Send a record with parts of variable size: i1, whether it was lost."""
-    emit = low.emit
-    parts = [
-        (index, kind.element, values[index - len(EVENT_HEAD)])
-        for index, kind in enumerate(layout.fields.elements)
-        if isinstance(kind, Variable)
-    ]
-    room = layout.size + sum(_room(kind) for _, kind, _ in parts)
-    if room > MAX_PER_CPU_BYTES:
-        message = f"this event takes up to {room} bytes, the kernel allows {MAX_PER_CPU_BYTES}"
-        raise low.error(message, values[0], remedy="emit fewer or smaller values at once")
-    key = low.temporary(8)
-    emit.store(str(low.program), key)
-    record = lookup(low, low.layout.event_map(low.program, room), key)
-    begun, found, done = emit.block_name, emit.label(), emit.label()
-    emit.branch_if(emit.is_null(record), done, found)
-    emit.block(found)
-    _fill(low, layout, record, head, registers, values)
-    end = str(layout.size)
-    for index, kind, value in parts:
-        low.span = value.span
-        length = bounded(low, kind, append(low, kind, value, emit.offset(record, end)))
-        emit.store(length, emit.offset(record, 8 + layout.fields.offset(index)))
-        padded = emit.hidden(emit.op("and", emit.op("add", length, "7"), "-8"))
-        end = emit.hidden(emit.op("add", end, padded))
-    wakeup = _wakeup(low, layout.ring, room)
-    sent = emit.call(Helper.RINGBUF_OUTPUT, emit.map(layout.ring), f"ptr {record}", f"i64 {end}", f"i64 {wakeup}")
-    failed = emit.value(f"icmp ne i64 {sent}, 0")
-    came_from = emit.block_name
-    emit.block(done)
-    return emit.phi("i1", ("false", begun), (failed, came_from))
-
-
-def _room(kind: Type) -> int:
-    """Bytes to keep for a part: as many as the verifier thinks it may have, and its padding."""
-    if isinstance(kind, Stack) and kind.mode == "dwarf":
-        return -(-(8 * len(COPIED_REGISTERS) + kind.limit) // 8) * 8
-    return _mask(kind) + 1 + 8
-
-
-def _mask(kind: Type) -> int:
-    """All bits that the length of a part may have."""
-    assert isinstance(kind, String | Buffer | Stack)
-    most = 8 * kind.limit if isinstance(kind, Stack) else kind.capacity
-    return (1 << most.bit_length()) - 1
-
-
-def bounded(low: Lowering, kind: Type, length: str) -> str:
-    """A length in a form whose bounds the verifier sees, 0 for an error; it would follow each branch by itself."""
-    emit = low.emit
-    if isinstance(kind, Stack) and kind.mode == "dwarf":
-        return length
-    length = emit.op("and", length, inverted(emit, negative(emit, length)))
-    return emit.hidden(emit.op("and", emit.hidden(length), str(_mask(kind))))

@@ -131,7 +131,7 @@ class Lowering:
 
     @property
     def scratch_bytes(self) -> int:
-        """How much of the scratch map's value this program uses."""
+        """How much scratch memory this program uses."""
         return self._scratch_bytes if self.outer is None else self.outer.scratch_bytes
 
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
@@ -261,7 +261,7 @@ class Lowering:
         return self.scratch_at(size)[1]
 
     def scratch_at(self, size: int) -> tuple[int, str]:
-        """``size`` bytes of this program's element of the scratch map: where they begin in it, and a pointer."""
+        """``size`` bytes of this program's scratch memory: where they begin in it, and a pointer."""
         root = self
         while root.outer is not None:
             root = root.outer
@@ -270,7 +270,7 @@ class Lowering:
         return at, self.scratch_pointer(at)
 
     def scratch_pointer(self, at: int) -> str:
-        """A pointer into this program's element of the scratch map."""
+        """A pointer into this program's scratch memory."""
         return self.emit.setup_value(f"getelementptr i8, ptr {self.use_scratch()}, i64 {at}")
 
     def adopt(self, name: str, at: int) -> None:
@@ -280,7 +280,7 @@ class Lowering:
         self._scratch_bytes = max(self._scratch_bytes, at + stored_size(self.variable_types[name]))
 
     def use_scratch(self) -> str:
-        """This program's element of the scratch map, looked up once before the body: a pointer."""
+        """This program's scratch memory on this CPU, looked up once before the body: a pointer."""
         if self.scratch_base:
             return self.scratch_base
         if self.outer is not None:
@@ -289,12 +289,14 @@ class Lowering:
         number = self.layout.scratch_map()
         emit = self.emit
         emit.setup("  %scratch_key = alloca i64, align 8\n")
-        emit.setup(f"  store i32 {self.program}, ptr %scratch_key, align 4\n")
+        emit.setup(f"  %scratch_cpu = call i64 inttoptr (i64 {int(Helper.GET_SMP_PROCESSOR_ID)} to ptr)()\n")
+        emit.setup("  store i64 %scratch_cpu, ptr %scratch_key, align 8\n")
         emit.setup(f"  %scratch_map = call i64 @llvm.bpf.pseudo(i64 1, i64 {number})\n")
-        emit.setup("  %scratch = call ptr inttoptr (i64 1 to ptr)(i64 %scratch_map, ptr %scratch_key)\n")
-        emit.setup("  %scratch_null = icmp eq ptr %scratch, null\n")
+        emit.setup("  %scratch_all = call ptr inttoptr (i64 1 to ptr)(i64 %scratch_map, ptr %scratch_key)\n")
+        emit.setup("  %scratch_null = icmp eq ptr %scratch_all, null\n")
         emit.setup("  br i1 %scratch_null, label %scratch_missing, label %scratch_found\n")
         emit.setup("scratch_missing:\n  ret i64 0\nscratch_found:\n")
+        emit.setup(f"  %scratch = getelementptr i8, ptr %scratch_all, i64 {self.layout.scratch_bytes()}\n")
         self.scratch_base = "%scratch"
         self.link.scratch_found(self.scratch_base)
         return self.scratch_base
@@ -378,7 +380,7 @@ class Lowering:
             if isinstance(target, String) and (place.terminated or target.capacity < held.size):
                 self.read_string(pointer, target.capacity, place, min(target.capacity, held.size))
             elif isinstance(target, String):
-                emit.zero(pointer, stored_size(target))
+                self.zero(pointer, stored_size(target))
                 self.read_characters(pointer, place, held.size)
             elif target.size:
                 emit.zero(emit.offset(pointer, stored_size(target) - 8), 8)

@@ -19,7 +19,7 @@ from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.process import process_id
 from insitu.probe.codegen.splitting import LARGE_IF, split_long_bodies
 from insitu.probe.codegen.tables import RULES
-from insitu.probe.layout import MAX_PER_CPU_BYTES, Layout
+from insitu.probe.layout import MAX_SCRATCH_BYTES, Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.folding import is_comptime
@@ -167,10 +167,8 @@ class ClauseLowering:
 
     def _finish(self, low: Lowering) -> None:
         self.scratch_bytes = max(self.scratch_bytes, low.scratch_bytes)
-        if low.scratch_bytes > MAX_PER_CPU_BYTES:
-            message = (
-                f"the values of this probe take {low.scratch_bytes} bytes, the kernel allows {MAX_PER_CPU_BYTES}"
-            )
+        if low.scratch_bytes > MAX_SCRATCH_BYTES:
+            message = f"the values of this probe take {low.scratch_bytes} bytes; {MAX_SCRATCH_BYTES} are allowed"
             remedy = "use pointers to large structs rather than copies"
             raise ScriptError(message, self._checker.source, self._clause.probe.attach_points[0].span, remedy=remedy)
 

@@ -9,11 +9,15 @@ from insitu.probe import ast
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import count_lost
+from insitu.probe.codegen.record_parts import Append, Part, output
 from insitu.probe.layout import LOST_RING_FULL, RecordLayout
 from insitu.probe.source import Span
-from insitu.probe.types import Tuple, Type, is_scalar
+from insitu.probe.types import String, Tuple, Type, Variable, is_scalar
 
 __all__ = ["located", "send", "send_filled", "send_values", "warn"]
+
+# A string that may be longer takes the bytes it has: a ring holds many more records then.
+_KEPT_IN_PLACE = 64
 
 
 def send(
@@ -21,15 +25,17 @@ def send(
     kind: str,
     text: str,
     values: Sequence[ast.Expression],
+    append: Append,
     *,
     numbers: tuple[int, ...] = (),
     names: tuple[str, ...] = (),
 ) -> None:
-    """Send a record of this kind with the values of expressions, stored in their own types."""
+    """Send a record of this kind with the values of expressions, stored in their own types, long strings appended."""
     types: list[Type] = []
     for value in values:
         assert value.type is not None
-        types.append(value.type)
+        is_long = isinstance(value.type, String) and value.type.capacity > _KEPT_IN_PLACE
+        types.append(Variable(value.type) if is_long else value.type)
     layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map())
     with low.temporaries():
         # Scalars first: as few instructions as possible between reserve and submit. Larger values are written
@@ -39,10 +45,30 @@ def send(
         def fill(index: int, pointer: str) -> None:
             if index in scalars:
                 low.emit.store(scalars[index], pointer)
-            else:
+            elif not isinstance(types[index], Variable):
                 low.store(values[index], pointer)
 
-        send_filled(low, layout, fill)
+        parts = [
+            Part(8 + layout.fields.offset(index), each.element, values[index])
+            for index, each in enumerate(types)
+            if isinstance(each, Variable)
+        ]
+        if parts:
+            _send_with_parts(low, layout, parts, append, fill)
+        else:
+            send_filled(low, layout, fill)
+
+
+def _send_with_parts(
+    low: Lowering, layout: RecordLayout, parts: Sequence[Part], append: Append, fill: Callable[[int, str], None]
+) -> None:
+    emit = low.emit
+    lost = output(low, layout, parts, append, lambda record: _fill(low, layout, record, fill))
+    full, end = emit.label(), emit.label()
+    emit.branch_if(lost, full, end)
+    emit.block(full)
+    count_lost(low, LOST_RING_FULL)
+    emit.block(end)
 
 
 def send_values(
@@ -72,14 +98,11 @@ def warn(low: Lowering, text: str, values: Sequence[tuple[Type, str]]) -> None:
 def send_filled(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], None]) -> str:
     """Send a record whose fields ``fill`` writes, given number and pointer: i64 0, or -ENOSPC when it is lost."""
     emit = low.emit
-    number = low.layout.record(layout)
     record = emit.call(Helper.RINGBUF_RESERVE, emit.map(layout.ring), f"i64 {layout.size}", "i64 0", answers="ptr")
     full, room, end = emit.label(), emit.label(), emit.label()
     emit.branch_if(emit.is_null(record), full, room)
     emit.block(room)
-    emit.store(str(number), record)
-    for index in range(len(layout.fields.elements)):
-        fill(index, emit.offset(record, 8 + layout.fields.offset(index)))
+    _fill(low, layout, record, fill)
     emit.call(Helper.RINGBUF_SUBMIT, f"ptr {record}", "i64 0")
     sent = emit.block_name
     emit.branch(end)
@@ -88,3 +111,10 @@ def send_filled(low: Lowering, layout: RecordLayout, fill: Callable[[int, str], 
     lost = emit.block_name
     emit.block(end)
     return emit.phi("i64", ("0", sent), (str(-errno.ENOSPC), lost))
+
+
+def _fill(low: Lowering, layout: RecordLayout, record: str, fill: Callable[[int, str], None]) -> None:
+    """Write the number of the record's kind, and its fields."""
+    low.emit.store(str(low.layout.record(layout)), record)
+    for index in range(len(layout.fields.elements)):
+        fill(index, low.emit.offset(record, 8 + layout.fields.offset(index)))

@@ -20,6 +20,7 @@ _LONG = 2_500  # of a body that is split
 _PART = 1_000  # of a function that it becomes, unless a single statement is larger
 _CALL = 10  # a builtin takes more lines than other nodes; most of all those of long strings
 _STRING_BYTES = 16
+_MOST_STRING_BYTES = 2048  # longer ones are compared in loops
 
 
 def split_long_bodies(probe: ast.Probe, max_strlen: int, constant: Callable[[ast.Expression], int | None]) -> None:
@@ -27,7 +28,7 @@ def split_long_bodies(probe: ast.Probe, max_strlen: int, constant: Callable[[ast
 
     ``constant`` returns the value of an expression that is one number at compile time.
     """
-    splitter = _Splitter(max(_CALL, max_strlen // _STRING_BYTES), constant)
+    splitter = _Splitter(max(_CALL, min(max_strlen, _MOST_STRING_BYTES) // _STRING_BYTES), constant)
     splitter.own_body(probe.body)
     if splitter.parts:
         _note_shared(probe, splitter.parts)

@@ -34,6 +34,7 @@ from insitu.probe.types import (
     Tuple,
     Type,
     UserSymbol,
+    Variable,
 )
 from insitu.terminal_text import printable
 
@@ -187,6 +188,7 @@ class Formatter(Struct):
 
     def _shown(self, conversion: Conversion, kind: Type, start: int) -> Callable[[Pieces], Any]:
         value = decoder(kind, start)
+        kind = kind.element if isinstance(kind, Variable) else kind
         if conversion.letter == "rx":
             return lambda pieces: "".join(f"\\x{byte:02x}" for byte in value(pieces))
         if conversion.letter == "rh":

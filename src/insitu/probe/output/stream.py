@@ -16,6 +16,7 @@ from insitu.probe.runtime.decode import decoder
 from insitu.probe.runtime.drain import FIELDS, Handler
 from insitu.probe.runtime.loader import Loaded
 from insitu.probe.runtime.map_content import MapContent, read_map, zero_map
+from insitu.probe.types import Variable
 from insitu.terminal_text import UNENCODABLE, TerminalStream, printable_lines
 
 if TYPE_CHECKING:
@@ -192,6 +193,7 @@ class Output:
     def _print(self, layout: RecordLayout) -> Handler:
         (kind,) = layout.fields.elements
         value = decoder(kind, FIELDS)
+        kind = kind.element if isinstance(kind, Variable) else kind
         return lambda pieces: self.value(kind, value(pieces))
 
     def _print_map(self, layout: RecordLayout) -> Handler:

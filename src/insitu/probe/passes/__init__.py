@@ -104,9 +104,11 @@ def _attach(unit: Unit) -> None:
 
 
 def _types(unit: Unit) -> None:
+    from insitu.kernel.bpf_map import takes_long_keys
     from insitu.probe.passes.check.walk import check
     from insitu.probe.type_resolver import Structures
 
+    unit.options.fit_kernel(long_keys=takes_long_keys())
     structures = Structures(unit.source, unit.program.structures, unit.context)
     unit.checker = check(unit.program, unit.clauses, unit.source, structures, unit.options, unit.context)
 

@@ -19,6 +19,7 @@ from insitu.probe.types import (
     Tuple,
     Type,
     UserSymbol,
+    Variable,
     stored_size,
 )
 
@@ -55,8 +56,13 @@ def piece_count(kind: Type) -> int:
 def decoder(kind: Type, start: int = 0) -> Callable[[Pieces], Any]:
     """A function from all pieces of a record to the value of this type, whose pieces begin at ``start``.
 
+    The piece of a part that follows the fields is its bytes (drain.py).
+
     Numbers stay numbers, also those that stand for a symbol, a stack or an address: text is made by formatting.
     """
+    if isinstance(kind, Variable):
+        assert isinstance(kind.element, String)
+        return lambda pieces: pieces[start].decode("utf-8", "surrogateescape")
     if isinstance(kind, String):
         return lambda pieces: pieces[start].split(b"\0", 1)[0].decode("utf-8", "surrogateescape")
     if isinstance(kind, Buffer):

@@ -15,12 +15,12 @@ from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import MapType
 from insitu.kernel.bpf_helpers import knows_helper
-from insitu.kernel.bpf_map import NO_PREALLOC, Map, possible_cpus
+from insitu.kernel.bpf_map import NO_PREALLOC, OLD_MAX_KEY_BYTES, Map, possible_cpus
 from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.markers import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
-from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, OLD_MAX_KEY_BYTES, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
+from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together

@@ -27,8 +27,7 @@ from insitu.probe.layout import (
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.output.stream import Output
 from insitu.probe.providers.base import Context
-from insitu.probe.runtime.decode import code
-from insitu.probe.runtime.drain import Handler, RecordReader, record_shape
+from insitu.probe.runtime.drain import Handler, RecordReader, Shape, record_shape
 from insitu.probe.runtime.loader import Loaded, load
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import Source
@@ -89,7 +88,7 @@ class Runtime:
             from insitu.probe.runtime.record_log import drain_into
 
             self._drain_into = drain_into
-        self._handlers: dict[int, tuple[struct.Struct, Handler]] = {}
+        self._handlers: dict[int, tuple[Shape, Handler]] = {}
         self._readers = [
             RecordReader(ring, self._handlers)
             for number, ring in self.loaded.rings.items()
@@ -160,7 +159,7 @@ class Runtime:
         """Let ``output`` handle the records."""
         for number, record in enumerate(self.compiled.layout.records):
             if record.kind != "emit":
-                self._handlers[number] = (record_shape(code(record.fields)), output.handler(record))
+                self._handlers[number] = (record_shape(record.fields), output.handler(record))
 
     def waiting_for_records(self) -> select.epoll:
         """What becomes readable when it is time to drain.

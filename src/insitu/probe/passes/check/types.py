@@ -40,8 +40,9 @@ def _integer(checker: Checker, node: ast.Integer) -> Type:
 
 
 def _string(checker: Checker, node: ast.StringLiteral) -> Type:
-    if len(node.value) + 1 > checker.options.max_literal:
-        raise checker.error(f"string literals hold at most {checker.options.max_literal - 1} bytes", node)
+    most = max(checker.options.max_literal, checker.options.max_strlen)
+    if len(node.value) + 1 > most:
+        raise checker.error(f"string literals hold at most {most - 1} bytes", node, remedy="raise max_strlen")
     return String(len(node.value) + 1)
 
 
