@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -510,6 +510,19 @@ class Lowering:
         self.at(node.span)
         self.span = node.span
         self.rules.statements[type(node)](self, node)
+
+    def statements(self, nodes: Iterable[ast.Statement]) -> None:
+        """Lower statements up to one that ends the program or jumps: the rest can never run."""
+        for node in nodes:
+            if self.emit.terminated:
+                return
+            self.statement(node)
+
+    def statements_before_value(self, nodes: Iterable[ast.Statement]) -> None:
+        """As statements(). What uses the value is lowered even where it can never run, in a block of its own."""
+        self.statements(nodes)
+        if self.emit.terminated:
+            self.emit.block(self.emit.label())
 
     def leave(self, result: str = "0") -> None:
         """End the program here."""

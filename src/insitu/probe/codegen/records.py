@@ -11,9 +11,9 @@ from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import count_lost
 from insitu.probe.layout import LOST_RING_FULL, RecordLayout
 from insitu.probe.source import Span
-from insitu.probe.types import Tuple, Type, is_scalar
+from insitu.probe.types import Tuple, Type, is_scalar, stored_size
 
-__all__ = ["located", "send", "send_filled", "send_values", "warn"]
+__all__ = ["computed_first", "located", "send", "send_filled", "send_values", "warn"]
 
 
 def send(
@@ -26,23 +26,57 @@ def send(
     names: tuple[str, ...] = (),
 ) -> None:
     """Send a record of this kind with the values of expressions, stored in their own types."""
+    with low.temporaries():
+        _send(low, kind, text, computed_first(low, values), numbers, names)
+
+
+def _send(
+    low: Lowering,
+    kind: str,
+    text: str,
+    values: Sequence[ast.Expression],
+    numbers: tuple[int, ...],
+    names: tuple[str, ...],
+) -> None:
     types: list[Type] = []
     for value in values:
         assert value.type is not None
         types.append(value.type)
     layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map())
-    with low.temporaries():
-        # Scalars first: as few instructions as possible between reserve and submit. Larger values are written
-        # straight into the record.
-        scalars = {i: low.value(v) for i, v in enumerate(values) if v.type is not None and is_scalar(v.type)}
+    # Scalars first: as few instructions as possible between reserve and submit. Larger values are written
+    # straight into the record.
+    scalars = {i: low.value(v) for i, v in enumerate(values) if v.type is not None and is_scalar(v.type)}
 
-        def fill(index: int, pointer: str) -> None:
-            if index in scalars:
-                low.emit.store(scalars[index], pointer)
-            else:
-                low.store(values[index], pointer)
+    def fill(index: int, pointer: str) -> None:
+        if index in scalars:
+            low.emit.store(scalars[index], pointer)
+        else:
+            low.store(values[index], pointer)
 
-        send_filled(low, layout, fill)
+    send_filled(low, layout, fill)
+
+
+def computed_first(low: Lowering, values: Sequence[ast.Expression]) -> list[ast.Expression]:
+    """The values of a record, those with statements in them computed already, into variables without a name.
+
+    Statements may end the program, which the verifier refuses while a record is reserved, and send records of their
+    own, which come first then.
+    """
+    return [_computed(low, each) if _has_statements(each) else each for each in values]
+
+
+def _has_statements(value: ast.Expression) -> bool:
+    return any(isinstance(each, ast.Statement) for each in ast.walk(value))
+
+
+def _computed(low: Lowering, value: ast.Expression) -> ast.Expression:
+    assert value.type is not None
+    found = ast.Variable(value.span, f"computed {low.emit.label()}")
+    found.type = value.type
+    pointer = low.temporary(stored_size(value.type))
+    low.store(value, pointer)
+    low.variables[found.name], low.variable_types[found.name] = pointer, value.type
+    return found
 
 
 def send_values(
