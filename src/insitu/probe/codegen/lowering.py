@@ -485,7 +485,7 @@ class Lowering:
 
     def checked(self, helper: Helper, result: str) -> str:
         """A helper's result, of which an error is warned of if the options say so."""
-        if self.options.warns:
+        if self.options.warns and not self.options.hides_warnings:
             emit = self.emit
             code = emit.value(f"sext i32 {emit.value(f'trunc i64 {result} to i32')} to i64")
             error = (NamedNumber("errno"), emit.op("sub", "0", code))
@@ -493,9 +493,12 @@ class Lowering:
             self.warn_if(emit.value(f"icmp slt i64 {code}, 0"), text, error, (INT64, code))
         return result
 
-    def warn_if(self, truth: str, text: str, *values: tuple[Type, str]) -> None:
-        """Where an i1 is true, warn of it if the options say so: a format and its values."""
-        if not self.options.warns:
+    def warn_if(self, truth: str, text: str, *values: tuple[Type, str], always: bool = False) -> None:
+        """Where an i1 is true, warn of it if the options say so: a format and its values.
+
+        ``always``: also without -k.
+        """
+        if self.options.hides_warnings or not (self.options.warns or always):
             return
         yes, end = self.emit.label(), self.emit.label()
         self.emit.branch_if(truth, yes, end)
