@@ -1,6 +1,7 @@
 """Maps of aggregations, whose values are kept per CPU, while a script deletes and clears them."""
 
 import os
+from pathlib import Path
 
 import pytest
 
@@ -51,3 +52,15 @@ def test_after_a_deletion_counting_begins_anew_at_once() -> None:
         @s = sum(5); delete(@s); @s = sum(7); print((int64)@s); @m = min(3); delete(@m); @m = min(9);
         print((int64)@m); exit(); }"""
     assert list(insitu.trace(script).events()) == [1, 7, 9]
+
+
+def test_kernels_that_reach_no_other_cpus_cells_leave_the_deletion_to_user_space(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("insitu.probe.builtins.maps.knows_helper", lambda number: False)
+    script = """begin { @s = sum(5); @h = hist(5); @answer = delete(@s); delete(@h); }
+        interval:ms:100 { @over++; if (@over == 2) { exit(); } }"""
+    found = insitu.trace(script).wait().maps
+    assert found["@answer"]["value"].to_list() == [True]
+    assert found["@s"].is_empty() and found["@h"].is_empty()

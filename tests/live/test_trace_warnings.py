@@ -79,7 +79,8 @@ def test_compound_division_by_zero_is_one_too() -> None:
 
 
 def test_no_warnings_are_printed_where_none_are_wanted() -> None:
-    script = 'begin { $zero = 0; print(5 / $zero); print(str(16)); warnf("own"); exit(); } tracepoint:sched:no_such_one, end { }'
+    script = """begin { $zero = 0; print(5 / $zero); print(str(16)); warnf("own"); exit(); }
+        tracepoint:sched:no_such_one, end { }"""
     done = run_trace("--no-warnings", "-k", "-e", script)
     assert done.stdout.split()[0] == "1"
     assert [line.partition(": WARNING: ")[2] for line in done.stderr.splitlines()] == ["own"]
