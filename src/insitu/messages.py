@@ -5,7 +5,7 @@ import sys
 from insitu.errors import with_remedy
 from insitu.terminal_text import TerminalStream, is_plain, printable, printable_lines
 
-__all__ = ["block", "error", "finish", "note", "one_line", "progress", "warning"]
+__all__ = ["block", "error", "finish", "hide_warnings", "note", "one_line", "progress", "warning"]
 
 _ERASE_LINE = "\r\x1b[K"
 
@@ -13,6 +13,7 @@ _MOST_LINES = 100  # of notes, and of warnings: one for each of 25,000 files or 
 
 _progress_shown = False
 _lines = {"": 0, "warning: ": 0}
+_hides_warnings = False
 
 
 def note(text: str) -> None:
@@ -22,7 +23,14 @@ def note(text: str) -> None:
 
 def warning(text: str) -> None:
     """Print one line about something that went wrong while the rest goes on; see finish() for the limit."""
-    _limited("warning: ", text)
+    if not _hides_warnings:
+        _limited("warning: ", text)
+
+
+def hide_warnings(hide: bool) -> None:
+    """Whether warning() is to print nothing from now on."""
+    global _hides_warnings
+    _hides_warnings = hide
 
 
 def error(message: str, remedy: str = "") -> None:

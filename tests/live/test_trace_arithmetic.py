@@ -19,11 +19,11 @@ _NUMBERS = [0, 1, -1, 2, 7, -7, 127, 128, 255, 256, 65535, 2**31 - 1, -(2**31), 
 
 
 def _c(operator: str, left: str, right: str) -> str:
-    """The expression in C; what C leaves undefined is what the language says: a division by zero is zero."""
+    """The expression in C; what C leaves undefined is what the language says: a division by zero is one."""
     if operator in ("/", "%"):
         rest = f"-{left}" if operator == "/" else "0"
         minus_one = f"({right} < 0 && {right} + 1 == 0)"  # the processor traps on the smallest number by -1
-        return f"({right} == 0 ? 0 : {minus_one} ? {rest} : {left} {operator} {right})"
+        return f"({right} == 0 ? 1 : {minus_one} ? {rest} : {left} {operator} {right})"
     return f"({left} {operator} ({right} & 63))" if operator in ("<<", ">>") else f"({left} {operator} {right})"
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu.probe.source import ScriptError
 
 from .tracing import run_trace, values_at_begin
 
@@ -562,3 +563,38 @@ def test_long_strings_are_compared_measured_and_keys() -> None:
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr
     assert [line for line in done.stdout.splitlines() if line] == ["1 0 1000 (7, 0)", f"@key[{text}, 1]: 7"]
+
+
+def test_the_empty_tuple_is_a_value() -> None:
+    found = values_at_begin("()", "(1, ())", "((), ())", "() == ()", "(1, ()) != (1, ())", "sizeof(())")
+    assert found == [(), (1, ()), ((), ()), True, False, 0]
+    done = run_trace("-e", "BEGIN { @x = (); $y = @x; print($y); @z[1, ()] = ((), 2); exit(); }")
+    assert done.stdout.split() == ["()", "@x:", "()", "@z[1,", "()]:", "((),", "2)"]
+
+
+@pytest.mark.parametrize(
+    ("statement", "message"),
+    [
+        ("@x[()] = 1;", "an empty tuple cannot be a key"),
+        ("$e = (); @x[$e] = count();", "an empty tuple cannot be a key"),
+        ("print(has_key(@x, ())); @x[1] = 1;", "an empty tuple cannot be a key"),
+        ("@x[(), ()] = 1;", "the key of @x has only empty tuples"),
+        ("@x[1] = ();", "@x has keys: its value cannot be an empty tuple"),
+        ("if (()) { }", "a condition needs a number"),
+        ("$x = (); print($x.0);", "index out of range"),
+        ("$x = (); $x = (1,);", "type mismatch"),
+    ],
+)
+def test_what_an_empty_tuple_cannot_be_is_an_error(statement: str, message: str) -> None:
+    with pytest.raises(ScriptError, match=re.escape(message)):
+        insitu.trace(f"BEGIN {{ {statement} exit(); }}").wait()
+
+
+def test_maps_of_tuples_in_tuples_can_be_recorded(tmp_path: Path) -> None:
+    script = "BEGIN { @a[1] = (1, (2, 3)); @b[(4, (5, 6)), 7] = (n=8, t=((), 9)); @c[1] = (1, 2); exit(); }"
+    run_trace("-o", str(tmp_path / "run.insitu"), "-e", script)
+    with insitu.open(tmp_path / "run.insitu") as session:
+        a, b, c = (session.sql(f"select * from map.{name}").rows() for name in "abc")
+    assert a == [(1, {"0": 1, "1": [2, 3]})]
+    assert b == [({"0": 4, "1": [5, 6]}, 7, {"n": 8, "t": {"0": "()", "1": 9}})]
+    assert c == [(1, [1, 2])]

@@ -1,4 +1,4 @@
-"""Option -k: what fails while a script runs is warned of, at its place in the script."""
+"""What fails while a script runs is warned of, at its place in the script: most of it with option -k."""
 
 import errno
 import os
@@ -16,9 +16,6 @@ _FAULT = f"failed: {os.strerror(errno.EFAULT)} (-{errno.EFAULT})"
 @pytest.mark.parametrize(
     ("before", "failing", "warning"),
     [
-        ("$n = 0;", "5 / $n", "division by zero; the result is 0"),
-        ("$n = 0;", "5 % $n", "division by zero; the result is 0"),
-        ("@n = 0;", "5 / @n", "division by zero; the result is 0"),
         ("@a[1] = 1;", "@a[2]", "@a has no such key"),
         ('@a["x"] = comm;', '@a["y"]', "@a has no such key"),
         ("@a[1] = 1;", "delete(@a, 2)", "@a has no such key"),
@@ -63,3 +60,28 @@ def test_loops_and_events_warn_too() -> None:
         for line in run_trace("-kk", "-e", script).stderr.splitlines()
     ]
     assert places == ["-e:2:33", "-e:4:32", "-e:5:25"]
+
+
+@pytest.mark.parametrize("division", ["5 / $zero", "5 % $zero", "-5 / @zero", "(uint64)5 / $zero"])
+@pytest.mark.parametrize("option", [[], ["-k"]])
+def test_division_by_zero_is_one_and_always_warned_of(division: str, option: list[str]) -> None:
+    begin = "begin { $zero = 0; @zero = 0; print("
+    done = run_trace(*option, "-e", f"{begin}{division}); print(7 / 2); exit(); }}")
+    assert done.stdout.split()[:2] == ["1", "3"]
+    where = f"-e:1:{len(begin) + 1}-{len(begin) + len(division) + 1}"
+    assert done.stderr.splitlines() == [f"{where}: WARNING: division by zero; the result is 1"]
+
+
+def test_compound_division_by_zero_is_one_too() -> None:
+    done = run_trace("-e", "begin { $zero = 0; $x = 9; $x /= $zero; print($x); @y = 9; @y %= $zero; exit(); }")
+    assert done.stdout.split() == ["1", "@y:", "1", "@zero:", "0"][:3]
+    assert done.stderr.count("WARNING: division by zero; the result is 1") == 2
+
+
+def test_no_warnings_are_printed_where_none_are_wanted() -> None:
+    script = """begin { $zero = 0; print(5 / $zero); print(str(16)); warnf("own"); exit(); }
+        tracepoint:sched:no_such_one, end { }"""
+    done = run_trace("--no-warnings", "-k", "-e", script)
+    assert done.stdout.split()[0] == "1"
+    assert [line.partition(": WARNING: ")[2] for line in done.stderr.splitlines()] == ["own"]
+    assert "no_such_one" in run_trace("-e", script).stderr

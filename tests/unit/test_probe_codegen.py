@@ -142,3 +142,42 @@ def test_what_llvm_cannot_compile_is_an_error_of_one_line() -> None:
     with pytest.raises(InsituError, match="LLVM cannot compile") as caught:
         compile_ir("nonsense")
     assert "\n" not in str(caught.value)
+
+
+_DECLARATIONS = """target triple = "bpf"
+declare i64 @far(i64, i64, i64, i64, i64, i64)
+declare void @llvm.memcpy.p0.p0.i64(ptr, ptr, i64, i1)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "reason"),
+    [
+        ("%r = sdiv i64 %a, %b", "signed division"),
+        ("%w = zext i64 %a to i128 %m = mul i128 %w, %w %h = lshr i128 %m, 64 %r = trunc i128 %h to i64", "__multi3"),
+        ("%f = uitofp i64 %a to double %g = fmul double %f, %f %r = fptoui double %g to i64", "built-in function"),
+        (f"%r = call i64 @far({', '.join(['i64 %a'] * 6)})", "too many arguments"),
+        ("%r = atomicrmw max ptr %p, i64 4 seq_cst", "Cannot select"),
+        ("%o = atomicrmw add ptr %p, i8 4 seq_cst %r = zext i8 %o to i64", "atomic"),
+        ("call void @llvm.memcpy.p0.p0.i64(ptr %p, ptr %q, i64 %a, i1 0) %r = add i64 %a, 1", "memcpy"),
+        ("%s = alloca i64, i64 %a store volatile i64 %a, ptr %s %r = add i64 %a, 1", "dynamic stack"),
+        (
+            "%s = alloca [200 x i64] %e = getelementptr i64, ptr %s, i64 %a store volatile i64 %a, ptr %e "
+            "%r = load volatile i64, ptr %s",
+            "512 bytes of stack",
+        ),
+        ("br label %n n: %r = phi i64 [ 0, %n ]", "PHI node"),
+    ],
+)
+def test_what_bpf_lacks_is_an_error_of_one_line_that_ends_nothing(
+    body: str, reason: str, capfd: pytest.CaptureFixture[str]
+) -> None:
+    from insitu.probe.codegen.object import compile_ir
+
+    head = 'define i64 @f(ptr %p, ptr %q, i64 %a, i64 %b) section "p0" {'
+    with pytest.raises(InsituError, match="cannot compile this program: .*" + reason) as caught:
+        compile_ir(f"{_DECLARATIONS}{head} {body} ret i64 %r }}")
+    assert "\n" not in str(caught.value)
+    assert "unknown" not in str(caught.value)
+    assert capfd.readouterr() == ("", "")
+    assert compiled("BEGIN { @x = 1; }").programs[0].code  # LLVM still works

@@ -62,8 +62,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "--runtime-warnings",
         action="count",
         dest="warns",
-        help="warn of failed BPF helpers, missing keys and division by zero",
+        help="warn of failed BPF helpers and missing keys",
     )
+    parser.add_argument("--no-warnings", action="store_true", help="no warnings, also of division by zero")
     parser.add_argument(
         "--unsafe", action="store_true", help="allow system(), signal(), override(), debugf(), write_user()"
     )

@@ -55,7 +55,8 @@ class Options(Struct):
 
     parameters: list[str] = field(default_factory=list)
     unsafe: bool = False
-    warns: bool = False  # when helpers fail and numbers are divided by zero
+    warns: bool = False  # when helpers fail and keys are missing
+    hides_warnings: bool = False  # also of numbers that are divided by zero
     one_process: bool = False  # probes are restricted to a process that is known at load time
     named: dict[str, str] = field(default_factory=dict)
     max_strlen: int = 1024

@@ -311,8 +311,6 @@ class ExpressionParser(BlockParser):
         end = self._expect(")", "',' or ')'").span
         if len(elements) == 1 and not trailing and not names:
             return elements[0]
-        if not elements:
-            raise self.error("empty tuple", start.to(end))
         if len(set(names)) != len(names):
             raise self.error("duplicate name in this tuple", start.to(end))
         return ast.TupleLiteral(start.to(end), elements, names or None)

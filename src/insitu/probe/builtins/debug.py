@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from insitu.probe import ast
+from insitu.probe.builtins.formats import checked_format
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.output.printf_formats import parse_format
@@ -21,17 +22,8 @@ _LETTERS = ("d", "u", "x", "p", "s")
 
 
 def _check(checker: Checker, call: ast.Call) -> Type:
-    text = checker.text(call.arguments[0], "the format of debugf()")
-    try:
-        _, conversions = parse_format(text)
-    except ValueError as error:
-        raise checker.error(f"debugf: {error}", call.arguments[0]) from None
-    given = len(call.arguments) - 1
-    if given != len(conversions):
-        raise checker.error(
-            f"debugf: the format has {len(conversions)} conversions, but {given} values are given", call
-        )
-    if given > _MAX_VALUES:
+    conversions = checked_format(checker, call)
+    if len(conversions) > _MAX_VALUES:
         raise checker.error(f"debugf() prints at most {_MAX_VALUES} values", call)
     for index, conversion in enumerate(conversions, 1):
         if conversion.letter not in _LETTERS or conversion.python.lstrip("%") not in ("d", "x", "s"):

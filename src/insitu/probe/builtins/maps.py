@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from insitu.kernel.bpf_helpers import knows_helper
 from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.builtins.stacks import depth
 from insitu.probe.codegen import maps
+from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.loops import count_elements
 from insitu.probe.codegen.lowering import Local
 from insitu.probe.codegen.records import send_values
@@ -69,6 +71,13 @@ def _check_delete(checker: Checker, call: ast.Call) -> Type:
 def _delete(low: Lowering, call: ast.Call) -> str:
     subject = call.arguments[0]
     assert isinstance(subject, ast.MapAccess)
+    if (
+        isinstance(subject.type, Aggregation)
+        and subject.key is None
+        and not knows_helper(Helper.MAP_LOOKUP_PERCPU_ELEM)
+    ):
+        send_values(low, "clear", "", numbers=(low.layout.number(subject.name),))  # other CPUs' cells, too
+        return "1"
     return maps.delete(low, subject)
 
 

@@ -6,12 +6,12 @@ from typing import TYPE_CHECKING
 
 from insitu.probe import ast
 from insitu.probe.aggregations import Aggregation, Element
+from insitu.probe.builtins.formats import checked_format
 from insitu.probe.builtins.record_parts import append_part
 from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.lowering import Remote
 from insitu.probe.codegen.records import located, send, send_filled, send_values
 from insitu.probe.layout import EXIT_ASKED, RecordLayout
-from insitu.probe.output.printf_formats import parse_format
 from insitu.probe.passes.check.dialect import holds_element, is_key_of_parts
 from insitu.probe.types import (
     VOID,
@@ -36,17 +36,7 @@ __all__ = ["BUILTINS"]
 
 
 def _check_format(checker: Checker, call: ast.Call) -> Type:
-    text = checker.text(call.arguments[0], f"the format of {call.name}()")
-    try:
-        _, conversions = parse_format(text)
-    except ValueError as error:
-        raise checker.error(f"{call.name}: {error}", call.arguments[0]) from None
-    given = len(call.arguments) - 1
-    if given != len(conversions):
-        raise checker.error(
-            f"{call.name}: the format has {len(conversions)} conversions, but {given} values are given", call
-        )
-    for index, conversion in enumerate(conversions, 1):
+    for index, conversion in enumerate(checked_format(checker, call), 1):
         argument = checker.argument(call, index)
         found = checker.known(argument)
         if isinstance(found, Unknown):

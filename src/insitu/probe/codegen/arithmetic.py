@@ -33,6 +33,7 @@ _COMPARISONS = {"==": ("eq", "eq"), "!=": ("ne", "ne"), "<": ("slt", "ult"), ">"
     "<=": ("sle", "ule"),
     ">=": ("sge", "uge"),
 }
+_BY_ZERO = 1  # what bpftrace has from 0.24 on
 
 
 def _integer(low: Lowering, node: ast.Integer) -> str:
@@ -95,8 +96,9 @@ def _binary(low: Lowering, node: ast.Binary) -> str:
         amount = emit.op("and", right, "63")
         return emit.op("shl" if operator == "<<" else "ashr" if _is_signed(node.left.type) else "lshr", left, amount)
     if not low.constant_or_none(node.right):
-        low.warn_if(emit.value(f"icmp eq i64 {right}, 0"), "division by zero; the result is 0")
-    return divide(low, operator, left, right, signed=kind.signed)
+        is_zero = emit.value(f"icmp eq i64 {right}, 0")
+        low.warn_if(is_zero, f"division by zero; the result is {_BY_ZERO}", always=True)
+    return divide(low, operator, left, right, signed=kind.signed, by_zero=_BY_ZERO)
 
 
 def _is_signed(kind: Type) -> bool:

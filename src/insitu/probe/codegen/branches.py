@@ -72,8 +72,8 @@ def _effect(low: Lowering, node: ast.Expression) -> str:
         true = node.true or node.condition
         _choose(low, node.condition, lambda: _effect(low, true), lambda: _effect(low, node.false))
     elif isinstance(node, ast.BlockExpression):
-        _statements(low, node)
-        if node.value is not None:
+        low.statements(node.statements)
+        if node.value is not None and not low.emit.terminated:
             _effect(low, node.value)
     elif is_scalar(node.type) or isinstance(node, ast.Call | ast.FunctionCall):
         low.value(node)
@@ -116,24 +116,17 @@ def _store_ternary(low: Lowering, node: ast.Ternary, pointer: str) -> None:
 # Blocks
 
 
-def _statements(low: Lowering, node: ast.BlockExpression) -> None:
-    for statement in node.statements:
-        if low.emit.terminated:  # the rest can never run
-            return
-        low.statement(statement)
-
-
 def _block_value(low: Lowering, node: ast.BlockExpression) -> str:
     if node.type == VOID:
         _effect(low, node)
         return "0"
-    _statements(low, node)
+    low.statements_before_value(node.statements)
     assert node.value is not None
     return low.value(node.value)
 
 
 def _block_store(low: Lowering, node: ast.BlockExpression, pointer: str) -> None:
-    _statements(low, node)
+    low.statements_before_value(node.statements)
     assert node.value is not None
     low.store(node.value, pointer, node.type)
 

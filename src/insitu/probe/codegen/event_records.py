@@ -13,6 +13,7 @@ from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.codegen.maps import count_lost
 from insitu.probe.codegen.process import both_ids
 from insitu.probe.codegen.record_parts import Append, Part, largest_record, output
+from insitu.probe.codegen.records import computed_first
 from insitu.probe.layout import EVENT_HEAD, EVENT_WAKEUP_BYTES, RecordLayout
 from insitu.probe.types import (
     UINT64,
@@ -38,37 +39,43 @@ def send_event(
     low: Lowering, label: str, names: Sequence[str], values: Sequence[ast.Expression], append: Append
 ) -> None:
     """Send an event of the label with these fields. A full ring is counted, by label."""
+    with low.temporaries():
+        _send_event(low, label, names, computed_first(low, values), append)
+
+
+def _send_event(
+    low: Lowering, label: str, names: Sequence[str], values: Sequence[ast.Expression], append: Append
+) -> None:
     ring = low.layout.event_ring()
     fields = Tuple((UINT64, UINT64, *(_form(value) for value in values)))
     layout = RecordLayout("emit", label, fields, names=(*EVENT_HEAD, *names), ring=ring)
     kind = low.layout.event_kind(layout)
     number = low.layout.labels.index(label)
-    with low.temporaries():
-        # As few instructions as possible between reserve and submit.
-        registers = [low.emit.call(Helper.KTIME_GET_NS), both_ids(low)]
-        registers += [low.value(value) if _in_register(value) else "" for value in values]
-        cpu = low.emit.op("shl", low.emit.call(Helper.GET_SMP_PROCESSOR_ID), "32")
-        head = low.emit.op("or", cpu, str(kind))
-        if any(isinstance(form, Variable) for form in fields.elements):
-            parts = [
-                Part(8 + fields.offset(index), kind.element, values[index - len(EVENT_HEAD)])
-                for index, kind in enumerate(fields.elements)
-                if isinstance(kind, Variable)
-            ]
-            wakeup = _wakeup(low, ring, largest_record(layout, parts))
+    # As few instructions as possible between reserve and submit.
+    registers = [low.emit.call(Helper.KTIME_GET_NS), both_ids(low)]
+    registers += [low.value(value) if _in_register(value) else "" for value in values]
+    cpu = low.emit.op("shl", low.emit.call(Helper.GET_SMP_PROCESSOR_ID), "32")
+    head = low.emit.op("or", cpu, str(kind))
+    if any(isinstance(form, Variable) for form in fields.elements):
+        parts = [
+            Part(8 + fields.offset(index), kind.element, values[index - len(EVENT_HEAD)])
+            for index, kind in enumerate(fields.elements)
+            if isinstance(kind, Variable)
+        ]
 
-            def fill(record: str) -> None:
-                _fill(low, layout, record, head, registers, values)
+        def fill(record: str) -> None:
+            _fill(low, layout, record, head, registers, values)
 
-            lost = output(low, layout, parts, append, fill, wakeup)
-        else:
-            lost = _reserve(low, layout, head, registers, values)
-        emit = low.emit
-        full, end = emit.label(), emit.label()
-        emit.branch_if(lost, full, end)
-        emit.block(full)
-        count_lost(low, number, low.layout.lost_events_map())
-        emit.block(end)
+        room = largest_record(layout, parts)
+        lost = output(low, layout, parts, append, fill, lambda: _wakeup(low, ring, room))
+    else:
+        lost = _reserve(low, layout, head, registers, values)
+    emit = low.emit
+    full, end = emit.label(), emit.label()
+    emit.branch_if(lost, full, end)
+    emit.block(full)
+    count_lost(low, number, low.layout.lost_events_map())
+    emit.block(end)
 
 
 def _in_register(value: ast.Expression) -> bool:

@@ -32,19 +32,22 @@ def signed64(value: int) -> str:
     return str(value - 2**64 if value >= 2**63 else value)
 
 
-def divide(low: Lowering, operator: str, left: str, right: str, *, signed: bool) -> str:
-    """C's division and remainder; division by zero results in 0. BPF before version 4 has unsigned division only."""
+def divide(low: Lowering, operator: str, left: str, right: str, *, signed: bool, by_zero: int = 0) -> str:
+    """C's division and remainder; ``by_zero`` results from a division by zero.
+
+    BPF before version 4 has unsigned division only.
+    """
     emit = low.emit
-    by_zero = emit.value(f"icmp eq i64 {right}, 0")
-    divisor = emit.select(by_zero, "1", right)
+    is_zero = emit.value(f"icmp eq i64 {right}, 0")
+    divisor = emit.select(is_zero, "1", right)
     name = "udiv" if operator == "/" else "urem"
     if not signed:
-        return emit.select(by_zero, "0", emit.op(name, left, divisor))
+        return emit.select(is_zero, str(by_zero), emit.op(name, left, divisor))
     quotient = emit.op(name, _absolute(low, left), _absolute(low, divisor))
     flips = emit.op("xor", left, divisor) if operator == "/" else left
     negative = emit.value(f"icmp slt i64 {flips}, 0")
     result = emit.select(negative, emit.op("sub", "0", quotient), quotient)
-    return emit.select(by_zero, "0", result)
+    return emit.select(is_zero, str(by_zero), result)
 
 
 def _absolute(low: Lowering, value: str) -> str:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import re
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
 from insitu.errors import InsituError
+from insitu.probe.codegen.contained import EndedError, contained
 
 __all__ = ["Module"]
 
@@ -22,8 +25,9 @@ class Module:
         try:
             # The binding passes text on as Latin-1: LLVM gets the bytes of UTF-8 this way.
             self._module = binding.parse_assembly(text.encode("utf-8", "surrogateescape").decode("latin-1"))
+            self._module.verify()
         except RuntimeError as error:
-            raise _cannot_compile(error) from None
+            raise _cannot_compile(str(error)) from None
 
     def __enter__(self) -> Module:
         return self
@@ -59,18 +63,19 @@ class Module:
 
     def object_code(self) -> bytes:
         """The module as an ELF object. :raises InsituError: for what BPF cannot do."""
-        try:
-            data: bytes = self._machine.emit_object(self._module)
-        except RuntimeError as error:
-            raise _cannot_compile(error) from None
-        return data
+        return _emitted(lambda: bytes(self._machine.emit_object(self._module)))
 
     def assembly(self) -> str:
         """The module as assembly. :raises InsituError: for what BPF cannot do."""
-        try:
-            return _utf8(self._machine.emit_assembly(self._module))
-        except RuntimeError as error:
-            raise _cannot_compile(error) from None
+        assembly = _emitted(lambda: str(self._machine.emit_assembly(self._module)).encode("latin-1"))
+        return assembly.decode(errors="replace")
+
+
+def _emitted(step: Callable[[], bytes]) -> bytes:
+    try:
+        return contained(step)
+    except EndedError as error:
+        raise _cannot_compile(str(error)) from None
 
 
 def _utf8(text: str) -> str:
@@ -78,9 +83,24 @@ def _utf8(text: str) -> str:
     return text.encode("latin-1").decode(errors="replace")
 
 
-def _cannot_compile(error: RuntimeError) -> InsituError:
-    reason = str(error).removeprefix("LLVM IR parsing error").strip().partition("\n")[0]
-    return InsituError(f"LLVM cannot compile this program: {reason}")
+_STACK = "Looks like the BPF stack limit is exceeded"
+# What LLVM's messages begin with: their kind, and of a function without debug information its name and type.
+_PREFIX = re.compile(r"(?:LLVM (?:ERROR|IR parsing error):?|error:)\s*|.*?: in function .*?\): ")
+
+
+def _cannot_compile(text: str) -> InsituError:
+    """The error for what LLVM has said."""
+    lines = [line for line in text.splitlines() if line.strip()]
+    reason = next((line for line in lines if _PREFIX.match(line)), lines[0] if lines else "no reason given")
+    if _STACK in reason:
+        reason, remedy = (
+            "a function needs more than the 512 bytes of stack that BPF has",
+            "split it into several probes",
+        )
+        return InsituError(f"cannot compile this program: {reason}", remedy=remedy)
+    while match := _PREFIX.match(reason):
+        reason = reason[match.end() :]
+    return InsituError(f"LLVM cannot compile this program: {reason.strip()}")
 
 
 @cache

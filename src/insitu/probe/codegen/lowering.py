@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from typing import Any, Protocol
 
@@ -487,7 +487,7 @@ class Lowering:
 
     def checked(self, helper: Helper, result: str) -> str:
         """A helper's result, of which an error is warned of if the options say so."""
-        if self.options.warns:
+        if self.options.warns and not self.options.hides_warnings:
             emit = self.emit
             code = emit.value(f"sext i32 {emit.value(f'trunc i64 {result} to i32')} to i64")
             error = (NamedNumber("errno"), emit.op("sub", "0", code))
@@ -495,9 +495,12 @@ class Lowering:
             self.warn_if(emit.value(f"icmp slt i64 {code}, 0"), text, error, (INT64, code))
         return result
 
-    def warn_if(self, truth: str, text: str, *values: tuple[Type, str]) -> None:
-        """Where an i1 is true, warn of it if the options say so: a format and its values."""
-        if not self.options.warns:
+    def warn_if(self, truth: str, text: str, *values: tuple[Type, str], always: bool = False) -> None:
+        """Where an i1 is true, warn of it if the options say so: a format and its values.
+
+        ``always``: also without -k.
+        """
+        if self.options.hides_warnings or not (self.options.warns or always):
             return
         yes, end = self.emit.label(), self.emit.label()
         self.emit.branch_if(truth, yes, end)
@@ -512,6 +515,19 @@ class Lowering:
         self.at(node.span)
         self.span = node.span
         self.rules.statements[type(node)](self, node)
+
+    def statements(self, nodes: Iterable[ast.Statement]) -> None:
+        """Lower statements up to one that ends the program or jumps: the rest can never run."""
+        for node in nodes:
+            if self.emit.terminated:
+                return
+            self.statement(node)
+
+    def statements_before_value(self, nodes: Iterable[ast.Statement]) -> None:
+        """As statements(). What uses the value is lowered even where it can never run, in a block of its own."""
+        self.statements(nodes)
+        if self.emit.terminated:
+            self.emit.block(self.emit.label())
 
     def leave(self, result: str = "0") -> None:
         """End the program here."""

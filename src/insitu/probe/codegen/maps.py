@@ -85,13 +85,11 @@ def when_found(low: Lowering, pointer: str, found: Callable[[], None], missing: 
     emit.block(end)
 
 
-def aggregate_value(low: Lowering, number: int, key: str, kind: Aggregation) -> str:
-    """What all CPUs counted for a key, as one i64: bpf_map_lookup_percpu_elem(), kernels from 5.19 on."""
+def _for_each_cpu(low: Lowering, number: int, key: str, visit: Callable[[str], None]) -> None:
+    """``visit`` a pointer to each CPU's cells: bpf_map_lookup_percpu_elem(), kernels from 5.19 on."""
     emit = low.emit
-    slots = [low.permanent(8) for _ in range(3)]
-    cpu, first, second = slots
-    for slot in slots:
-        emit.store("0", slot)
+    cpu = low.permanent(8)
+    emit.store("0", cpu)
     head, body, found, following, end = (emit.label() for _ in range(5))
     emit.block(head)
     current = emit.load(cpu)
@@ -100,21 +98,34 @@ def aggregate_value(low: Lowering, number: int, key: str, kind: Aggregation) -> 
     cells = emit.call(Helper.MAP_LOOKUP_PERCPU_ELEM, emit.map(number), f"ptr {key}", f"i64 {current}", answers="ptr")
     emit.branch_if(emit.is_null(cells), following, found)
     emit.block(found)
-    value = emit.load(cells)
-    other = emit.load(emit.offset(cells, 8)) if kind.cells > 1 else "0"
-    if isinstance(kind, Minimum | Maximum):
-        order = ("s" if kind.signed else "u") + ("lt" if isinstance(kind, Minimum) else "gt")
-        better = emit.value(f"icmp {order} i64 {value}, {emit.load(first)}")
-        better = emit.value(f"or i1 {better}, {emit.value(f'icmp eq i64 {emit.load(second)}, 0')}")
-        better = emit.value(f"and i1 {better}, {emit.truth(other)}")
-        emit.store(emit.select(better, value, emit.load(first)), first)
-    else:
-        emit.store(emit.op("add", emit.load(first), value), first)
-    emit.store(emit.op("add", emit.load(second), other), second)
+    visit(cells)
     emit.block(following)
     emit.store(emit.op("add", emit.load(cpu), "1"), cpu)
     emit.branch(head)
     emit.block(end)
+
+
+def aggregate_value(low: Lowering, number: int, key: str, kind: Aggregation) -> str:
+    """What all CPUs counted for a key, as one i64."""
+    emit = low.emit
+    first, second = low.permanent(8), low.permanent(8)
+    emit.store("0", first)
+    emit.store("0", second)
+
+    def add(cells: str) -> None:
+        value = emit.load(cells)
+        other = emit.load(emit.offset(cells, 8)) if kind.cells > 1 else "0"
+        if isinstance(kind, Minimum | Maximum):
+            order = ("s" if kind.signed else "u") + ("lt" if isinstance(kind, Minimum) else "gt")
+            better = emit.value(f"icmp {order} i64 {value}, {emit.load(first)}")
+            better = emit.value(f"or i1 {better}, {emit.value(f'icmp eq i64 {emit.load(second)}, 0')}")
+            better = emit.value(f"and i1 {better}, {emit.truth(other)}")
+            emit.store(emit.select(better, value, emit.load(first)), first)
+        else:
+            emit.store(emit.op("add", emit.load(first), value), first)
+        emit.store(emit.op("add", emit.load(second), other), second)
+
+    _for_each_cpu(low, number, key, add)
     if isinstance(kind, Average):
         return divide(low, "/", emit.load(second), emit.load(first), signed=kind.signed)
     return emit.load(first)
@@ -258,9 +269,7 @@ def delete(low: Lowering, node: ast.MapAccess) -> str:
         else:
             key = low.temporary(8)
             emit.store("0", key)
-            pointer = lookup(low, number, key)
-            cells = layout.value_size
-            when_found(low, pointer, lambda: low.zero(pointer, cells), lambda: None)
+            _for_each_cpu(low, number, key, lambda cells: low.zero(cells, layout.value_size))
     return "1"
 
 

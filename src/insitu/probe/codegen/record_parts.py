@@ -43,9 +43,12 @@ def output(
     parts: Sequence[Part],
     append: Append,
     fill: Callable[[str], None],
-    wakeup: str = "0",
+    wakeup: Callable[[], str] = lambda: "0",
 ) -> str:
-    """Send a record whose fields but the parts ``fill`` writes, given a pointer: i1, whether it was lost."""
+    """Send a record whose fields but the parts ``fill`` writes, given a pointer: i1, whether it was lost.
+
+    ``wakeup`` results in the flags of bpf_ringbuf_output().
+    """
     emit = low.emit
     with low.temporaries():
         record = low.temporary(largest_record(layout, parts))
@@ -57,7 +60,9 @@ def output(
             emit.store(length, emit.offset(record, part.at))
             padded = emit.hidden(emit.op("and", emit.op("add", length, "7"), "-8"))
             end = emit.hidden(emit.op("add", end, padded))
-        sent = emit.call(Helper.RINGBUF_OUTPUT, emit.map(layout.ring), f"ptr {record}", f"i64 {end}", f"i64 {wakeup}")
+        sent = emit.call(
+            Helper.RINGBUF_OUTPUT, emit.map(layout.ring), f"ptr {record}", f"i64 {end}", f"i64 {wakeup()}"
+        )
         return emit.value(f"icmp ne i64 {sent}, 0")
 
 

@@ -12,9 +12,9 @@ from insitu.probe.codegen.maps import count_lost
 from insitu.probe.codegen.record_parts import Append, Part, output
 from insitu.probe.layout import LOST_RING_FULL, RecordLayout
 from insitu.probe.source import Span
-from insitu.probe.types import String, Tuple, Type, Variable, is_scalar
+from insitu.probe.types import String, Tuple, Type, Variable, is_scalar, stored_size
 
-__all__ = ["located", "send", "send_filled", "send_values", "warn"]
+__all__ = ["computed_first", "located", "send", "send_filled", "send_values", "warn"]
 
 # A string that may be longer takes the bytes it has: a ring holds many more records then.
 _KEPT_IN_PLACE = 64
@@ -31,13 +31,14 @@ def send(
     names: tuple[str, ...] = (),
 ) -> None:
     """Send a record of this kind with the values of expressions, stored in their own types, long strings appended."""
-    types: list[Type] = []
-    for value in values:
-        assert value.type is not None
-        is_long = isinstance(value.type, String) and value.type.capacity > _KEPT_IN_PLACE
-        types.append(Variable(value.type) if is_long else value.type)
-    layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map())
     with low.temporaries():
+        values = computed_first(low, values)
+        types: list[Type] = []
+        for value in values:
+            assert value.type is not None
+            is_long = isinstance(value.type, String) and value.type.capacity > _KEPT_IN_PLACE
+            types.append(Variable(value.type) if is_long else value.type)
+        layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map())
         # Scalars first: as few instructions as possible between reserve and submit. Larger values are written
         # straight into the record.
         scalars = {i: low.value(v) for i, v in enumerate(values) if v.type is not None and is_scalar(v.type)}
@@ -69,6 +70,29 @@ def _send_with_parts(
     emit.block(full)
     count_lost(low, LOST_RING_FULL)
     emit.block(end)
+
+
+def computed_first(low: Lowering, values: Sequence[ast.Expression]) -> list[ast.Expression]:
+    """The values of a record, those with statements in them computed already, into variables without a name.
+
+    Statements may end the program, which the verifier refuses while a record is reserved, and send records of their
+    own, which come first then.
+    """
+    return [_computed(low, each) if _has_statements(each) else each for each in values]
+
+
+def _has_statements(value: ast.Expression) -> bool:
+    return any(isinstance(each, ast.Statement) for each in ast.walk(value))
+
+
+def _computed(low: Lowering, value: ast.Expression) -> ast.Expression:
+    assert value.type is not None
+    found = ast.Variable(value.span, f"computed {low.emit.label()}")
+    found.type = value.type
+    pointer = low.temporary(stored_size(value.type))
+    low.store(value, pointer)
+    low.variables[found.name], low.variable_types[found.name] = pointer, value.type
+    return found
 
 
 def send_values(

@@ -35,8 +35,7 @@ def _assign_map(low: Lowering, node: ast.Assign, target: ast.MapAccess) -> None:
     if isinstance(target.type, Aggregation):
         counted = node.value
         while isinstance(counted, ast.BlockExpression):
-            for statement in counted.statements:
-                low.statement(statement)
+            low.statements_before_value(counted.statements)
             assert counted.value is not None
             counted = counted.value
         assert isinstance(counted, ast.Call)
@@ -63,10 +62,7 @@ def _let(low: Lowering, node: ast.Let) -> None:
 
 
 def _block(low: Lowering, node: ast.Block) -> None:
-    for statement in node.statements:
-        if low.emit.terminated:  # the rest can never run
-            return
-        low.statement(statement)
+    low.statements(node.statements)
 
 
 def _jump(low: Lowering, node: ast.Jump) -> None:

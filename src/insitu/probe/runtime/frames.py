@@ -57,9 +57,23 @@ def map_columns(layout: MapLayout, content: MapContent, text: Texts) -> tuple[di
     columns: dict[str, list[Any]] = {}
     for index, kind in enumerate(kinds):
         name = "key" if len(kinds) == 1 else f"key{index}"
-        column = [plain(text, kind, key[index]) for key, _ in rows]
+        column = [_in_column(kind, plain(text, kind, key[index])) for key, _ in rows]
         columns[name] = [column[row] for row in which]
     return {name: [_valid(each) for each in column] for name, column in {**columns, **values}.items()}, which
+
+
+def _in_column(kind: Type, value: Any) -> Any:
+    """A plain value as a frame's column can hold it: a tuple with values in it that have parts themselves, as a
+    struct with a field for each; an empty one, which has no type there, as text."""
+    if not isinstance(kind, Tuple):
+        return value
+    if not kind.elements:
+        return str(value)
+    if not any(isinstance(each, Tuple | Record | Array) for each in kind.elements):
+        return value
+    names = kind.names or tuple(map(str, range(len(kind.elements))))
+    parts = value.values() if isinstance(value, dict) else value
+    return {name: _in_column(each, part) for name, each, part in zip(names, kind.elements, parts, strict=True)}
 
 
 def _valid(value: Any) -> Any:
@@ -94,4 +108,4 @@ def _values(content: MapContent, values: list[Any], text: Texts) -> tuple[list[i
         return every, {"value": means, "count": counts, "total": totals}
     if isinstance(kind, OneNumber):
         return every, {"value": values}
-    return every, {"value": [plain(text, kind, value) for value in values]}
+    return every, {"value": [_in_column(kind, plain(text, kind, value)) for value in values]}

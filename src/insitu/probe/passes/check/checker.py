@@ -372,6 +372,8 @@ class Checker:
         only = elements[0] if len(elements) == 1 else VOID
         if is_key_of_parts(only):
             elements, keys = only.elements, keys * len(only.elements)
+        if node.key is not None and not elements:
+            raise self.error("an empty tuple cannot be a key", node)
         if entry.key is None:
             entry.key = Tuple(elements)
         else:

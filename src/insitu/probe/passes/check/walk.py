@@ -18,10 +18,12 @@ from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check import members, operators, statements, types
 from insitu.probe.passes.check.checker import Checker, Rules
 from insitu.probe.passes.check.declared_maps import check_declared, declare_maps
+from insitu.probe.passes.check.dialect import MapType
 from insitu.probe.passes.check.types import check_uncalled
 from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.type_resolver import Structures
+from insitu.probe.types import Tuple
 
 __all__ = ["check"]
 
@@ -61,8 +63,19 @@ def check(
         if entry.key is not None and entry.key.size > MAX_KEY_BYTES:
             message = f"the key of {name} takes {entry.key.size} bytes, {MAX_KEY_BYTES} are allowed"
             raise ScriptError(message, source, entry.first, remedy="use fewer or smaller parts as the key")
+        _check_not_empty(source, name, entry)
     options.check_named(checker.option_names)
     return checker
+
+
+def _check_not_empty(source: Source, name: str, entry: MapType) -> None:
+    """Refuse keys and values without any bytes, which the kernel's hash maps have not."""
+    if entry.key is None or not entry.key.elements:
+        return
+    if not entry.key.size:
+        raise ScriptError(f"the key of {name} has only empty tuples", source, entry.first)
+    if isinstance(entry.value, Tuple) and not entry.value.size:
+        raise ScriptError(f"{name} has keys: its value cannot be an empty tuple", source, entry.first)
 
 
 def _settle(checker: Checker, walk: Callable[[], None], *, strict: bool = True) -> None:

@@ -1,0 +1,66 @@
+"""Maps of aggregations, whose values are kept per CPU, while a script deletes and clears them."""
+
+import os
+from pathlib import Path
+
+import pytest
+
+import insitu
+
+if os.geteuid() != 0:
+    pytest.skip("needs root, for bpf(2)", allow_module_level=True)
+
+_AGGREGATIONS = (
+    *("count()", "sum(3)", "min(5)", "max(-5)", "avg(4)", "stats(4)", "hist(4)", "hist(4, 5)", "lhist(4, 0, 10, 1)"),
+    "tseries(4, 1s, 10)",
+)
+
+
+def _left(removal: str, key: str) -> dict[str, list[dict[str, object]]]:
+    """What is left in maps of all aggregations after every CPU has counted and then one has removed all of it.
+
+    ``removal`` has MAP for the map's name.
+    """
+    maps = [f"@n{number}" for number in range(len(_AGGREGATIONS))]
+    counting = " ".join(f"{name}{key} = {kind};" for name, kind in zip(maps, _AGGREGATIONS, strict=True))
+    removing = " ".join(removal.replace("MAP", name) + ";" for name in maps)
+    script = f"""
+        profile:hz:299 /!@over/ {{ {counting} @seen[cpu] = 1; if (len(@seen) == ncpus) {{ @over = 1; }} }}
+        interval:ms:100 /@over/ {{ @over++; if (@over == 3) {{ {removing} }} if (@over == 5) {{ exit(); }} }}
+    """
+    found = insitu.trace(script).wait().maps
+    assert found["@over"]["value"].to_list() == [5]
+    return {kind: found[name].to_dicts() for name, kind in zip(maps, _AGGREGATIONS, strict=True)}
+
+
+@pytest.mark.parametrize("removal", ["delete(MAP)", "clear(MAP)"])
+def test_deleting_a_map_without_keys_deletes_what_all_cpus_have(removal: str) -> None:
+    left = _left(removal, "")
+    # A count without a key is always there, as bpftrace 0.17 has it.
+    assert left.pop("count()") == [{"value": 0}]
+    assert left == {kind: [] for kind in left}
+
+
+@pytest.mark.parametrize("removal", ["delete(MAP, 1)", "clear(MAP)"])
+def test_deleting_an_element_deletes_what_all_cpus_have(removal: str) -> None:
+    left = _left(removal, "[1]")
+    assert left == {kind: [] for kind in left}
+
+
+def test_after_a_deletion_counting_begins_anew_at_once() -> None:
+    script = """begin { @n = count(); @n = count(); delete(@n); @n = count(); print((uint64)@n);
+        @s = sum(5); delete(@s); @s = sum(7); print((int64)@s); @m = min(3); delete(@m); @m = min(9);
+        print((int64)@m); exit(); }"""
+    assert list(insitu.trace(script).events()) == [1, 7, 9]
+
+
+def test_kernels_that_reach_no_other_cpus_cells_leave_the_deletion_to_user_space(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    monkeypatch.setattr("insitu.probe.builtins.maps.knows_helper", lambda number: False)
+    script = """begin { @s = sum(5); @h = hist(5); @answer = delete(@s); delete(@h); }
+        interval:ms:100 { @over++; if (@over == 2) { exit(); } }"""
+    found = insitu.trace(script).wait().maps
+    assert found["@answer"]["value"].to_list() == [True]
+    assert found["@s"].is_empty() and found["@h"].is_empty()
