@@ -317,6 +317,16 @@ def test_arithmetic_is_cs() -> None:
     assert [int(line) for line in output.split()] == [value for _, value in _ARITHMETIC]
 
 
+def test_keys_that_find_no_memory_are_counted() -> None:
+    # Of so many keys there is no memory in advance. While a program runs the kernel has some for a few at a time.
+    script = f"config = {{ max_map_keys = {1 << 20} }} BEGIN {{ for $i : 0..300 {{ @x[$i] = hist($i, 5); }} }}"
+    with insitu.trace(script) as running:
+        frame = running.maps["@x"]
+        lost = running.lost
+    assert len(frame) + sum(count for count, _ in lost) == 300
+    assert all("no memory for a new key" in what for _, what in lost)
+
+
 @pytest.mark.parametrize("bits", [0, 1, 3, 5])
 def test_histogram_cells_hold_the_values_that_they_say(bits: int) -> None:
     values = [
@@ -345,6 +355,7 @@ def test_histogram_cells_hold_the_values_that_they_say(bits: int) -> None:
     script = " ".join(f"@x[{value}] = hist({value}, {bits});" for value in values)
     with insitu.trace(f"BEGIN {{ {script} exit(); }}", seconds=100) as running:
         frame = running.maps["@x"]
+        assert running.lost == []
     assert len(frame) == len(values)
     for value, low, high, count in frame.select("key", "low", "high", "count").iter_rows():
         assert low <= value < high and count == 1

@@ -17,6 +17,7 @@ __all__ = [
     "Area",
     "Status",
     "areas",
+    "available_memory",
     "boot_id",
     "comm",
     "cpu_list",
@@ -199,6 +200,12 @@ def run_delay_ns(pid: int, tid: int) -> int:
     path = f"/proc/{pid}/task/{tid}/schedstat"
     with _parsed(path):
         return int(_bytes(path).split()[1])
+
+
+def available_memory() -> int:
+    """How many bytes of memory programs can have without swapping, by the kernel's estimate (proc_meminfo(5))."""
+    lines = (text("/proc/meminfo") or "").splitlines()
+    return next((int(line.split()[1]) << 10 for line in lines if line.startswith("MemAvailable:")), 0)
 
 
 def boot_id() -> str:

@@ -17,6 +17,7 @@ __all__ = [
     "EVENT_WAKEUP_BYTES",
     "EXIT_ASKED",
     "LOST_MAP_FULL",
+    "LOST_NO_MEMORY",
     "LOST_RING_FULL",
     "LOST_ROUNDS",
     "LOST_STACKS",
@@ -33,8 +34,8 @@ __all__ = [
 ]
 
 # Cells of the map that counts what was lost.
-LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS, LOST_ROUNDS = 0, 1, 2, 3
-LOST_CELLS = 4
+LOST_RING_FULL, LOST_MAP_FULL, LOST_STACKS, LOST_ROUNDS, LOST_NO_MEMORY = 0, 1, 2, 3, 4
+LOST_CELLS = 5
 MAX_ROUNDS = 1 << 23  # of bpf_loop(): BPF_MAX_LOOPS of include/linux/bpf.h
 # Our limit for while loops: more iterations would keep a CPU in the kernel for seconds.
 MAX_WHILE_ROUNDS = 1 << 20

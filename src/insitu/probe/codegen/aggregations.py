@@ -21,9 +21,8 @@ from insitu.probe.aggregations import (
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import count_lost, key_pointer, lookup
+from insitu.probe.codegen.maps import count_lost_key, key_pointer, lookup
 from insitu.probe.codegen.markers import Patch
-from insitu.probe.layout import LOST_MAP_FULL
 from insitu.probe.output.time_series import WORDS
 from insitu.probe.types import stored_size
 
@@ -57,12 +56,13 @@ def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregati
             emit.branch_if(emit.is_null(first), missing, found)
             emit.block(missing)
             zeros = _zeros(low, stored_size(kind))
-            emit.call(Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {zeros}", f"i64 {_NO_EXIST}")
+            words = emit.map(number), f"ptr {key}", f"ptr {zeros}", f"i64 {_NO_EXIST}"
+            result = emit.call(Helper.MAP_UPDATE_ELEM, *words)
             second = lookup(low, number, key)
             came_from = emit.block_name
             emit.branch_if(emit.is_null(second), lost, found)
             emit.block(lost)
-            count_lost(low, LOST_MAP_FULL)
+            count_lost_key(low, result)
             emit.branch(end)
             emit.block(found)
             cells = emit.phi("ptr", (first, begun), (second, came_from))

@@ -6,6 +6,7 @@ assigned; it is reached without a helper call. Reads of missing elements return 
 
 from __future__ import annotations
 
+import errno
 from collections.abc import Callable, Mapping
 
 from insitu.kernel.bpf_helpers import knows_fetching_atomics
@@ -15,7 +16,7 @@ from insitu.probe.aggregations import Aggregation, Average, Maximum, Minimum
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering, Store, Value
-from insitu.probe.layout import ARRAY, LOST_MAP_FULL, MapLayout
+from insitu.probe.layout import ARRAY, LOST_MAP_FULL, LOST_NO_MEMORY, MapLayout
 from insitu.probe.passes.check.dialect import is_key_of_parts
 from insitu.probe.types import is_scalar, stored_size
 
@@ -26,6 +27,7 @@ __all__ = [
     "assign",
     "contains",
     "count_lost",
+    "count_lost_key",
     "delete",
     "find",
     "key_pointer",
@@ -167,7 +169,7 @@ def _store(low: Lowering, node: ast.MapAccess, destination: str) -> None:
     when_found(low, pointer, lambda: low.copy(destination, pointer, size), lambda: low.zero(destination, size))
 
 
-def count_lost(low: Lowering, cell: int, number: int | None = None) -> None:
+def count_lost(low: Lowering, cell: int | str, number: int | None = None) -> None:
     """Add one to a cell of the map that counts what was lost, or of another such map."""
     emit = low.emit
     number = low.layout.lost_map() if number is None else number
@@ -179,17 +181,28 @@ def count_lost(low: Lowering, cell: int, number: int | None = None) -> None:
 
 
 def update(low: Lowering, number: int, key: str, value: str, flags: int = 0) -> None:
-    """bpf_map_update_elem(); a full map is counted."""
+    """bpf_map_update_elem(); a key for which there is no room is counted."""
     emit = low.emit
     result = emit.call(Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {value}", f"i64 {flags}")
     if not flags & _NO_EXIST:  # another CPU may be faster
         low.checked(Helper.MAP_UPDATE_ELEM, result)
-    full, end = emit.label(), emit.label()
+    lost, end = emit.label(), emit.label()
     code = emit.value(f"trunc i64 {result} to i32")
-    emit.branch_if(emit.value(f"icmp eq i32 {code}, -7"), full, end)  # E2BIG
-    emit.block(full)
-    count_lost(low, LOST_MAP_FULL)
+    is_full = emit.value(f"icmp eq i32 {code}, {-errno.E2BIG}")
+    emit.branch_if(emit.value(f"or i1 {is_full}, {_no_memory(low, result)}"), lost, end)
+    emit.block(lost)
+    count_lost_key(low, result)
     emit.block(end)
+
+
+def count_lost_key(low: Lowering, result: str) -> None:
+    """Count a key that was not added to a map, by what bpf_map_update_elem() has answered."""
+    count_lost(low, low.emit.select(_no_memory(low, result), str(LOST_NO_MEMORY), str(LOST_MAP_FULL)))
+
+
+def _no_memory(low: Lowering, result: str) -> str:
+    """i1: whether the kernel had no memory at hand for a new element of a map that is filled as needed."""
+    return low.emit.value(f"icmp eq i32 {low.emit.value(f'trunc i64 {result} to i32')}, {-errno.ENOMEM}")
 
 
 def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import re
 import struct
@@ -12,7 +13,7 @@ from typing import cast
 from msgspec import Struct, field
 
 from insitu.errors import InsituError
-from insitu.kernel import bpf
+from insitu.kernel import bpf, procfs
 from insitu.kernel.bpf_abi import MapType
 from insitu.kernel.bpf_helpers import knows_helper
 from insitu.kernel.bpf_map import NO_PREALLOC, OLD_MAX_KEY_BYTES, Map, possible_cpus
@@ -20,7 +21,7 @@ from insitu.kernel.ring_buffer import RingBuffer
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.markers import Marker, Patch
 from insitu.probe.compile import Compiled, CompiledProgram
-from insitu.probe.layout import LRU_HASH, LRU_PERCPU_HASH, PER_CPU, PROG_ARRAY, RINGBUF, MapLayout
+from insitu.probe.layout import HASH, PER_CPU, PERCPU_HASH, PROG_ARRAY, RINGBUF, MapLayout
 from insitu.probe.providers import PROVIDERS
 from insitu.probe.providers.base import Attachment, AttachPoint, Context, Runnable, Traits
 from insitu.probe.providers.support.detach import close_together
@@ -31,8 +32,11 @@ __all__ = ["Loaded", "LoadedProgram", "load"]
 _INSN = struct.Struct("<BBhI")  # struct bpf_insn: code, dst_reg and src_reg, off, imm (as bits)
 _IMMEDIATE = struct.Struct("<I")
 _LD_IMM64 = 0x18
-# Preallocated elements are faster; a map that would take more than this is filled as needed.
-_PREALLOCATED_BYTES = 64 << 20
+# Maps get memory for all their elements at once, which is faster, and does not fail later: while a program runs, the
+# kernel has memory at hand for a few large elements only. Maps that would take more are filled as needed.
+_MOST_PREALLOCATED_BYTES = 1 << 30  # of all maps
+_SMALL_BYTES = 64 << 20
+_AVAILABLE_SHARE = 8
 
 
 class LoadedProgram(Struct):
@@ -163,7 +167,26 @@ def load(compiled: Compiled, source: Source, patches: dict[Patch, int], *, log_l
     return loaded
 
 
+class _Preallocation:
+    """How much memory maps may still take in advance: at most a part of what is available."""
+
+    def __init__(self) -> None:
+        self._left: int | None = None
+
+    def takes(self, bytes_needed: int) -> bool:
+        """Whether a map is to have all its elements at once."""
+        if bytes_needed <= _SMALL_BYTES:
+            return True
+        if self._left is None:
+            self._left = min(_MOST_PREALLOCATED_BYTES, procfs.available_memory() // _AVAILABLE_SHARE)
+        if bytes_needed > self._left:
+            return False
+        self._left -= bytes_needed
+        return True
+
+
 def _make_maps(loaded: Loaded) -> None:
+    preallocation = _Preallocation()
     for number, layout in enumerate(loaded.compiled.layout.maps):
         name = layout.name.lstrip("@") or "map"
         if layout.type == RINGBUF:
@@ -173,9 +196,9 @@ def _make_maps(loaded: Loaded) -> None:
             continue
         copies = possible_cpus() if layout.type in PER_CPU else 1
         bytes_needed = (layout.value_size * copies + layout.key_size) * layout.max_entries
-        hashed = layout.key is not None and layout.type not in (LRU_HASH, LRU_PERCPU_HASH)
+        hashed = layout.type in (HASH, PERCPU_HASH)
         flags = layout.flags
-        flags |= NO_PREALLOC if hashed and bytes_needed > _PREALLOCATED_BYTES else 0
+        flags |= NO_PREALLOC if hashed and not preallocation.takes(bytes_needed) else 0
         loaded.maps[number] = _made(layout, name, flags)
         if layout.name.startswith("names: "):
             points = [point for program in loaded.compiled.programs for point in program.points]
@@ -187,6 +210,8 @@ def _made(layout: MapLayout, name: str, flags: int) -> Map:
     try:
         return Map(MapType(layout.type), *sizes, name=name, flags=flags)
     except bpf.BpfError as error:
+        if error.errno == errno.ENOMEM and layout.type in (HASH, PERCPU_HASH) and not flags & NO_PREALLOC:
+            return _made(layout, name, flags | NO_PREALLOC)
         if layout.key_size <= OLD_MAX_KEY_BYTES:
             raise
         what = f"this kernel takes no key of {layout.key_size} bytes, as {layout.name} has"

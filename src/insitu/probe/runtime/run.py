@@ -14,6 +14,7 @@ from insitu.probe.compile import Compiled
 from insitu.probe.layout import (
     EXIT_ASKED,
     LOST_MAP_FULL,
+    LOST_NO_MEMORY,
     LOST_RING_FULL,
     LOST_ROUNDS,
     LOST_STACKS,
@@ -44,6 +45,7 @@ _EVENTS_LOST = "the ring buffer was full (set BPFTRACE_PERF_RB_PAGES higher)"
 _LOST = {
     LOST_RING_FULL: f"events: {_EVENTS_LOST}",
     LOST_MAP_FULL: "updates: a map was full (set BPFTRACE_MAX_MAP_KEYS higher)",
+    LOST_NO_MEMORY: "updates: no memory for a new key (set BPFTRACE_MAX_MAP_KEYS lower, to have it in advance)",
     LOST_STACKS: "stacks: stack id collision (set BPFTRACE_MAX_MAP_KEYS higher)",
     LOST_ROUNDS: f"loops: stopped after {MAX_ROUNDS} iterations ({MAX_WHILE_ROUNDS} of while)",
 }
