@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import struct
 from array import array
 from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
+from functools import cached_property
 
 from insitu.errors import InsituError
 from insitu.symbols.btf_format import ENUMS, HEADER, MAGIC, TYPE_WORDS, Kind, entry_words, length_words
@@ -12,7 +14,16 @@ from insitu.symbols.btf_type import Member, Parameter, Type
 
 __all__ = ["Btf", "Kind", "Member", "Parameter", "Type"]
 
-_MAX_SEARCHES = 40  # of names in the bytes: they take as long as an index of all names
+_FUNC_PROTO = int(Kind.FUNC_PROTO)
+_MAX_SEARCHES = 12  # of names in the bytes: they take as long as an index of all names
+
+
+class _Lengths(dict[int, int]):
+    """Lengths of types, in u32s, by their info words."""
+
+    def __missing__(self, info: int) -> int:
+        length = self[info] = length_words(info)
+        return length
 
 
 class Btf:
@@ -30,7 +41,7 @@ class Btf:
         if types % 4 or type_len % 4 or types + type_len > len(data) or strings + str_len > len(data):
             raise InsituError(f"{name}: BTF is cut short: {len(data)} bytes hold less than its header says")
         self._data, self._types_at = data, types
-        self._words = memoryview(data)[types : types + type_len].cast("I")
+        self._words = array("I", data[types : types + type_len])
         self._strings = data[strings : strings + str_len]
         if self._strings[-1:] != b"\0" or (base is None and self._strings[0]):
             raise InsituError(f"{name}: BTF strings at offset {strings} do not begin and end with a zero")
@@ -47,29 +58,31 @@ class Btf:
 
         A kernel has 100,000 types and few distinct info words: their lengths are worked out once each.
         """
-        view, end = self._words, len(self._words)
+        words, end = self._words, len(self._words)
         found: list[int] = []
-        lengths: dict[int, int] = {}
+        lengths = _Lengths()
         at = 0
         try:
             while at < end:
                 found.append(at)
-                info = view[at + 1]
-                length = lengths.get(info)
-                if length is None:
-                    length = lengths[info] = length_words(info)
-                at += length
+                at += lengths[words[at + 1]]
         except IndexError:
             at = end + 1
         if at != end:
             where = self._types_at + 4 * found[-1]
             raise InsituError(f"{self.name}: BTF type {self.first_id + len(found) - 1} at offset {where} is broken")
+        self._infos = list(lengths)
         return array("I", found)
 
     @property
     def count(self) -> int:
         """How many types there are, those of ``base`` not counted."""
         return len(self._at)
+
+    @cached_property
+    def _ascii(self) -> str:
+        """The strings as text, offsets being the same; empty where they are not plain ASCII."""
+        return self._strings.decode() if self._strings.isascii() else ""
 
     def string(self, offset: int) -> str:
         """The string at ``offset`` (counted over base and this)."""
@@ -97,6 +110,11 @@ class Btf:
         at = self._at[type_id - self.first_id]
         return self._words[at : at + length_words(self._words[at + 1])].tolist()
 
+    def head(self, type_id: int) -> Sequence[int]:
+        """The three u32s that every type begins with: struct btf_type's name_off, info, and size or type."""
+        at = self._at[type_id - self.first_id]
+        return self._words[at : at + TYPE_WORDS]
+
     def find(self, name: str, *kinds: Kind) -> Type | None:
         """The first type of that name and one of the kinds (any kind when none is given); base is asked last."""
         known = self._names.get(kinds)
@@ -116,14 +134,40 @@ class Btf:
 
     def prototype(self, function: str) -> Type | None:
         """The FUNC_PROTO of the function of that name: several functions may share one."""
-        known = self._names.get((Kind.FUNC,))
-        if known is None:
-            found = self.find(function, Kind.FUNC)
-            return found.target if found else None
-        number = known.get(function)
-        if number is None:
-            return self.base.prototype(function) if self.base else None
-        return self.type(self._words[self._at[number - self.first_id] + 2])
+        found = self.prototype_id(function)
+        return found[0].type(found[1]) if found else None
+
+    def prototype_id(self, function: str) -> tuple[Btf, int] | None:
+        """The number of ``prototype``, and the set that it is in: this one or its base."""
+        if "prototypes" in self.__dict__:
+            return self.prototypes.get(function) or (self.base.prototype_id(function) if self.base else None)
+        found = self.find(function, Kind.FUNC)
+        if found is None:
+            return None
+        prototype = found.target
+        return prototype.btf, prototype.id
+
+    @cached_property
+    def prototypes(self) -> dict[str, tuple[Btf, int]]:
+        """The prototypes of all of this set's own functions, by name: the set that each is in, and its number."""
+        words, wanted = self._words, self._infos_of((Kind.FUNC,))
+        own = self._by_name([(words[at], words[at + 2]) for at in self._at if words[at + 1] in wanted and words[at]])
+        base = self.base or self
+        return {name: (self if number >= self.first_id else base, number) for name, number in own.items()}
+
+    def parameter_words(self, prototype: int) -> tuple[int, ...]:
+        """The parameters of one of this set's own prototypes, each as a u64: its name's offset, then its type's id.
+
+        That is struct btf_param. No parameters for a type that is not a prototype. :raises InsituError: for no type
+        """
+        index = prototype - self.first_id
+        if not 0 <= index < len(self._at):
+            raise InsituError(f"{self.name}: there is no BTF type {prototype}")
+        at = self._at[index]
+        info = self._words[at + 1]
+        if info >> 24 & 0x1F != _FUNC_PROTO:
+            return ()
+        return struct.unpack_from(f"<{info & 0xFFFF}Q", self._data, self._types_at + 4 * (at + TYPE_WORDS))
 
     def _occurrences(self, value: int) -> Iterator[int]:
         """Where, in words, the types hold this word: as one's name, an entry's name, or anything else."""
@@ -154,11 +198,27 @@ class Btf:
         """Names of this set's own types of the kinds, in order, with their (first) type's number."""
         found = self._names.get(kinds)
         if found is None:
-            found = self._names[kinds] = {}
-            words, wanted = self._words, {int(kind) for kind in kinds}
-            for number, at in enumerate(self._at, self.first_id):
-                if words[at + 1] >> 24 & 0x1F in wanted and words[at]:
-                    found.setdefault(self.string(words[at]), number)
+            words, wanted = self._words, self._infos_of(kinds)
+            numbered = enumerate(self._at, self.first_id)
+            own = [(words[at], number) for number, at in numbered if words[at + 1] in wanted and words[at]]
+            found = self._names[kinds] = self._by_name(own)
+        return found
+
+    def _infos_of(self, kinds: Sequence[Kind]) -> set[int]:
+        """The info words that types of the kinds have."""
+        return {info for info in self._infos if info >> 24 & 0x1F in kinds}
+
+    def _by_name(self, numbers: Sequence[tuple[int, int]]) -> dict[str, int]:
+        """The first number of each name, of pairs of names' offsets and numbers."""
+        found: dict[str, int] = {}
+        text, begin, end = self._ascii, self._first_string, self._first_string + len(self._strings)
+        keep, find = found.setdefault, text.find
+        for offset, number in numbers:
+            if text and begin <= offset < end:
+                at = offset - begin
+                keep(text[at : find("\0", at)], number)
+            else:
+                keep(self.string(offset), number)
         return found
 
     def matching(self, pattern: str, *kinds: Kind) -> Iterator[Type]:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Member", "Parameter", "Type"]
 
 _KINDS = tuple(Kind)
+_VOID = (0, 0, 0)
 _REFERENCES = MODIFIERS | {Kind.PTR, Kind.FUNC, Kind.FUNC_PROTO, Kind.VAR}
 
 # Damaged BTF may refer to itself.
@@ -45,15 +46,19 @@ class Parameter(NamedTuple):
 class Type:
     """One type of a :class:`Btf`; made on demand, compared by BTF object and id."""
 
-    __slots__ = ("_bare", "_size", "_words", "btf", "id", "kind")
+    __slots__ = ("_bare", "_info", "_name", "_size", "_value", "btf", "id", "kind")
 
     def __init__(self, btf: Btf, type_id: int) -> None:
         self.btf, self.id = btf, type_id
-        self._words: Sequence[int] = btf.words(type_id) if type_id else (0, 0, 0)
-        self.kind = _KINDS[self._words[1] >> 24 & 0x1F]
+        self._name, self._info, self._value = btf.head(type_id) if type_id else _VOID
+        self.kind = _KINDS[self._info >> 24 & 0x1F]
         """What it is; Kind.VOID for number 0."""
         self._bare: Type | None = None
         self._size = -1
+
+    @property
+    def _words(self) -> Sequence[int]:
+        return self.btf.words(self.id) if self.id else _VOID
 
     def __eq__(self, other: object) -> bool:
         return isinstance(other, Type) and self.id == other.id and (self.btf is other.btf or self.id == 0)
@@ -67,12 +72,12 @@ class Type:
     @property
     def name(self) -> str:
         """Its name; empty for anonymous and for derived types."""
-        return self.btf.string(self._words[0]) if self._words[0] else ""
+        return self.btf.string(self._name) if self._name else ""
 
     @property
     def flag(self) -> bool:
         """BTF's kind_flag: bit fields in a struct, a signed enum, a declaration of a union."""
-        return bool(self._words[1] >> 31)
+        return bool(self._info >> 31)
 
     def strip(self) -> Type:
         """The type under typedefs, const, volatile, restrict and type tags."""
@@ -95,7 +100,7 @@ class Type:
             return self.btf.type(self._words[3])
         if self.kind not in _REFERENCES:
             raise InsituError(f"{self.declaration()} refers to no other type")
-        return self.btf.type(self._words[2])
+        return self.btf.type(self._value)
 
     @property
     def count(self) -> int:
@@ -121,7 +126,7 @@ class Type:
         if type_.kind == Kind.PTR:
             return elements * _POINTER_BYTES
         if type_.kind in (Kind.INT, Kind.FLOAT, Kind.DATASEC) or type_.kind in AGGREGATES or type_.kind in ENUMS:
-            return elements * type_._words[2]
+            return elements * type_._value
         return 0
 
     @property
@@ -142,7 +147,7 @@ class Type:
     def character(self) -> bool:
         """Whether it is C's char, the type of text: no compiler encodes this in BTF, so the name decides."""
         type_ = self.strip()
-        return type_.kind == Kind.INT and type_._words[2] == 1 and type_.name == "char"
+        return type_.kind == Kind.INT and type_._value == 1 and type_.name == "char"
 
     @property
     def members(self) -> list[Member]:
@@ -159,8 +164,9 @@ class Type:
             of = type_.btf.type(member)
             if not bits and (bare := of.strip()).kind == Kind.INT:
                 # Without the flag, a bit field is an integer type of fewer bits, at an offset within it.
-                shift, width = bare._words[3] >> 16 & 0xFF, bare._words[3] & 0xFF
-                if width != 8 * bare._words[2] or shift:
+                encoding = bare._words[3]
+                shift, width = encoding >> 16 & 0xFF, encoding & 0xFF
+                if width != 8 * bare._value or shift:
                     offset, bits = offset + shift, width
             found.append(Member(type_.btf.string(name) if name else "", of, offset, bits))
         return found
