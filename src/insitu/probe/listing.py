@@ -206,9 +206,12 @@ class _Arguments:
             yield from (self._lines(provider, point) for point in points)
             return
         lines = LinesOfSets(provider)
-        for point, found in zip(points, provider.prototypes(points, self._context), strict=True):
-            text = lines[found[0]][found[1]] if found else None
-            yield self._lines(provider, point) if text is None else text
+        pairs = zip(points, provider.prototypes(points, self._context), strict=True)
+        while several := list(itertools.islice(pairs, _AT_ONCE)):
+            lines.write({found for _, found in several if found})
+            for point, found in several:
+                text = lines[found[0]][found[1]] if found else None
+                yield self._lines(provider, point) if text is None else text
 
     def _lines(self, provider: Provider, point: AttachPoint) -> str:
         try:

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import struct
 from array import array
 from bisect import bisect_left, bisect_right
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cached_property
+from typing import TypeVar, cast
 
 from insitu.errors import InsituError
 from insitu.symbols.btf_format import ENUMS, HEADER, MAGIC, TYPE_WORDS, Kind, entry_words, length_words
@@ -15,15 +17,13 @@ from insitu.symbols.btf_type import Member, Parameter, Type
 __all__ = ["Btf", "Kind", "Member", "Parameter", "Type"]
 
 _FUNC_PROTO = int(Kind.FUNC_PROTO)
+_PROTOTYPE_INFO = Kind.FUNC_PROTO << 24
+_USUAL_PARAMETERS = 16
+_USUAL_NAME = 256  # the kernel's own bound is KSYM_NAME_LEN, 512
 _MAX_SEARCHES = 12  # of names in the bytes: they take as long as an index of all names
 
 
-class _Lengths(dict[int, int]):
-    """Lengths of types, in u32s, by their info words."""
-
-    def __missing__(self, info: int) -> int:
-        length = self[info] = length_words(info)
-        return length
+T = TypeVar("T")
 
 
 class Btf:
@@ -60,12 +60,15 @@ class Btf:
         """
         words, end = self._words, len(self._words)
         found: list[int] = []
-        lengths = _Lengths()
+        lengths: dict[int, int] = {}
         at = 0
         try:
             while at < end:
                 found.append(at)
-                at += lengths[words[at + 1]]
+                info = words[at + 1]
+                if info not in lengths:
+                    lengths[info] = length_words(info)
+                at += lengths[info]
         except IndexError:
             at = end + 1
         if at != end:
@@ -150,24 +153,28 @@ class Btf:
     @cached_property
     def prototypes(self) -> dict[str, tuple[Btf, int]]:
         """The prototypes of all of this set's own functions, by name: the set that each is in, and its number."""
-        words, wanted = self._words, self._infos_of((Kind.FUNC,))
-        own = self._by_name([(words[at], words[at + 2]) for at in self._at if words[at + 1] in wanted and words[at]])
-        base = self.base or self
-        return {name: (self if number >= self.first_id else base, number) for name, number in own.items()}
+        found = self._of_kinds((Kind.FUNC,))
+        base, first = self.base or self, self.first_id
+        numbers = [self._words[self._at[index] + 2] for index in found]
+        return self._by_name(found, [(self if number >= first else base, number) for number in numbers])
 
-    def parameter_words(self, prototype: int) -> tuple[int, ...]:
-        """The parameters of one of this set's own prototypes, each as a u64: its name's offset, then its type's id.
+    def parameter_words(self, prototypes: Iterable[int]) -> Iterator[tuple[int, ...] | None]:
+        """The parameters of this set's own prototypes; None for numbers of no prototype.
 
-        That is struct btf_param. No parameters for a type that is not a prototype. :raises InsituError: for no type
+        Each parameter is two u32s: its name's offset and its type's id, as in struct btf_param.
         """
-        index = prototype - self.first_id
-        if not 0 <= index < len(self._at):
-            raise InsituError(f"{self.name}: there is no BTF type {prototype}")
-        at = self._at[index]
-        info = self._words[at + 1]
-        if info >> 24 & 0x1F != _FUNC_PROTO:
-            return ()
-        return struct.unpack_from(f"<{info & 0xFFFF}Q", self._data, self._types_at + 4 * (at + TYPE_WORDS))
+        offsets, words, data = self._at, self._words, self._data
+        first, count, begin = self.first_id, len(offsets), self._types_at + 4 * TYPE_WORDS
+        formats = {_PROTOTYPE_INFO + length: struct.Struct(f"<{2 * length}I") for length in range(_USUAL_PARAMETERS)}
+        for number in prototypes:
+            at = offsets[number - first] if first <= number < first + count else 0
+            info = words[at + 1]
+            if info in formats:
+                yield formats[info].unpack_from(data, begin + 4 * at)
+            elif info >> 24 & 0x1F == _FUNC_PROTO and number >= first:
+                yield struct.unpack_from(f"<{2 * (info & 0xFFFF)}I", data, begin + 4 * at)
+            else:
+                yield None
 
     def _occurrences(self, value: int) -> Iterator[int]:
         """Where, in words, the types hold this word: as one's name, an entry's name, or anything else."""
@@ -198,28 +205,34 @@ class Btf:
         """Names of this set's own types of the kinds, in order, with their (first) type's number."""
         found = self._names.get(kinds)
         if found is None:
-            words, wanted = self._words, self._infos_of(kinds)
-            numbered = enumerate(self._at, self.first_id)
-            own = [(words[at], number) for number, at in numbered if words[at + 1] in wanted and words[at]]
-            found = self._names[kinds] = self._by_name(own)
+            own = self._of_kinds(kinds)
+            found = self._names[kinds] = self._by_name(own, [self.first_id + index for index in own])
         return found
 
-    def _infos_of(self, kinds: Sequence[Kind]) -> set[int]:
-        """The info words that types of the kinds have."""
-        return {info for info in self._infos if info >> 24 & 0x1F in kinds}
+    def _of_kinds(self, kinds: Sequence[Kind]) -> list[int]:
+        """The indexes of this set's own types of the kinds."""
+        wanted = {info for info in self._infos if info >> 24 & 0x1F in kinds}
+        infos = map(self._words[1:].__getitem__, self._at)
+        return list(itertools.compress(range(self.count), map(wanted.__contains__, infos)))
 
-    def _by_name(self, numbers: Sequence[tuple[int, int]]) -> dict[str, int]:
-        """The first number of each name, of pairs of names' offsets and numbers."""
-        found: dict[str, int] = {}
-        text, begin, end = self._ascii, self._first_string, self._first_string + len(self._strings)
-        keep, find = found.setdefault, text.find
-        for offset, number in numbers:
-            if text and begin <= offset < end:
-                at = offset - begin
-                keep(text[at : find("\0", at)], number)
-            else:
-                keep(self.string(offset), number)
-        return found
+    def _by_name(self, indexes: Sequence[int], values: Sequence[T]) -> dict[str, T]:
+        """The value of the first of each name, of types at these indexes; those without a name are left out."""
+        names = self._strings_at([self._words[self._at[index]] for index in indexes])
+        found = dict.fromkeys(names)  # the order
+        found.update(zip(reversed(names), reversed(values), strict=True))
+        found.pop("", None)
+        return cast(dict[str, T], found)
+
+    def _strings_at(self, offsets: list[int]) -> list[str]:
+        """The strings at many offsets."""
+        text, begin = self._ascii, self._first_string
+        if text and offsets and min(offsets) >= begin and max(offsets) < begin + len(text):
+            if begin:
+                offsets = [offset - begin for offset in offsets]
+            found = [text[at : at + _USUAL_NAME].partition("\0")[0] for at in offsets]
+            if max(map(len, found)) < _USUAL_NAME:
+                return found
+        return [self.string(offset) if offset else "" for offset in offsets]
 
     def matching(self, pattern: str, *kinds: Kind) -> Iterator[Type]:
         """This set's own types of the kinds whose name matches a shell pattern, in order of their names."""

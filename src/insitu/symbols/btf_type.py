@@ -14,6 +14,7 @@ if TYPE_CHECKING:
 __all__ = ["Member", "Parameter", "Type"]
 
 _KINDS = tuple(Kind)
+_ARRAY = Kind.ARRAY
 _VOID = (0, 0, 0)
 _REFERENCES = MODIFIERS | {Kind.PTR, Kind.FUNC, Kind.FUNC_PROTO, Kind.VAR}
 
@@ -96,7 +97,7 @@ class Type:
 
         For a prototype, the type returned.
         """
-        if self.kind == Kind.ARRAY:
+        if self.kind == _ARRAY:
             return self.btf.type(self._words[3])
         if self.kind not in _REFERENCES:
             raise InsituError(f"{self.declaration()} refers to no other type")
