@@ -124,7 +124,8 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     if args.list:
-        return _list(args)
+        with QuickImports():  # and what is listed is kept to the end: there is no garbage to look for
+            return _list(args)
     with QuickImports():
         from insitu.commands.trace_run import run_script
     return run_script(args)

@@ -6,6 +6,7 @@ import ctypes
 import errno
 import os
 import re
+from functools import cache
 
 from msgspec import Struct
 
@@ -17,6 +18,7 @@ __all__ = ["EventFormat", "Field", "Tracefs", "parse_format"]
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _FSCONFIG_CMD_CREATE = 1, 1, 6  # include/uapi/linux/mount.h
 _MAX_FILE_BYTES = 64 << 20
+_READ_BYTES = 1 << 16  # a buffer for the largest file at once would be mapped and cleared for each
 
 
 class Field(Struct, frozen=True):
@@ -62,10 +64,10 @@ def parse_format(text: str, name: str) -> EventFormat:
     found = []
     for line in text.splitlines():
         if line.lstrip().startswith("field:"):
-            match = _FIELD.match(line)
-            if not match:
+            field = _field(line)
+            if field is None:
                 raise InsituError(f"tracepoint {name}: cannot read the line {line.strip()[:80]!r} of its format file")
-            found.append(_field(match))
+            found.append(field)
     _, _, shown = text.partition("print fmt:")
     return EventFormat(
         name=name,
@@ -76,7 +78,12 @@ def parse_format(text: str, name: str) -> EventFormat:
     )
 
 
-def _field(match: re.Match[str]) -> Field:
+@cache
+def _field(line: str) -> Field | None:
+    """A field by its line, which many events share."""
+    match = _FIELD.match(line)
+    if not match:
+        return None
     declaration, size = match["declaration"].strip(), int(match["size"])
     count, location = None, ""
     if place := _LOCATION.match(declaration):
@@ -86,7 +93,7 @@ def _field(match: re.Match[str]) -> Field:
     elif match["array"]:
         length = match["array"][1:-1].strip()
         # A length may be spelled as a C constant that only the kernel's sources know.
-        count = int(length) if length.isdigit() else size if declaration in _BYTE_TYPES else 0
+        count = int(length) if length.isdecimal() else size if declaration in _BYTE_TYPES else 0
     return Field(match["name"], declaration, int(match["offset"]), size, match["signed"] == "1", count, location)
 
 
@@ -130,8 +137,15 @@ class Tracefs:
     def read(self, path: str) -> str:
         """A file's text. :raises OSError:"""
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC, dir_fd=self._directory)
-        with os.fdopen(descriptor, "rb") as file:
-            return file.read(_MAX_FILE_BYTES).decode(errors="replace")
+        found: list[bytes] = []
+        left = _MAX_FILE_BYTES
+        try:
+            while left > 0 and (piece := os.read(descriptor, min(left, _READ_BYTES))):
+                found.append(piece)
+                left -= len(piece)
+        finally:
+            os.close(descriptor)
+        return b"".join(found).decode(errors="replace")
 
     def write(self, path: str, text: str) -> None:
         """Append a line to a control file. :raises OSError:"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import itertools
 import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -12,8 +13,18 @@ from msgspec import Struct
 
 from insitu import messages
 from insitu.errors import InsituError, nearest
+from insitu.probe.prototype_lines import LinesOfSets, line
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, DataLocation, Primitive, Provider
+from insitu.probe.providers.base import (
+    Argument,
+    AttachPoint,
+    AttachSpec,
+    Context,
+    DataLocation,
+    OfFunctions,
+    Primitive,
+    Provider,
+)
 from insitu.probe.providers.support.matching import as_written, has_wildcard, select
 from insitu.terminal_text import TerminalStream, printable
 
@@ -25,8 +36,8 @@ if TYPE_CHECKING:
 __all__ = ["list_probes", "list_script"]
 
 _AT_ONCE = 1024  # probes that are written at once
-# Attach points, each with who provides it.
-Found = Iterable[tuple[Provider, AttachPoint]]
+# Attach points, with who provides them.
+Found = Iterable[tuple[Provider, Sequence[AttachPoint]]]
 
 
 def list_probes(pattern: str, *, verbose: bool, pid: int | None) -> int:
@@ -70,10 +81,10 @@ def list_script(source: Source, options: Options, *, verbose: bool, pid: int | N
     try:
         unit = run_passes(Unit(source, options, context), last="config")
         context.max_probes = sys.maxsize
-        found: list[tuple[Provider, AttachPoint]] = []
+        found: list[tuple[Provider, Sequence[AttachPoint]]] = []
         for text in (text for probe in unit.program.probes for text in probe.attach_points):
             try:
-                found += expand(text, source, context)
+                found += [(provider, [point]) for provider, point in expand(text, source, context)]
             except ScriptError:
                 raise
             except InsituError as error:
@@ -89,14 +100,12 @@ def _print(found: Found, context: Context, *, verbose: bool) -> int:
     shown = printable if isinstance(sys.stdout, TerminalStream) else str
     arguments = _Arguments(context)
     count = 0
-    pending: list[str] = []
-    for provider, point in found:
-        count += 1
-        pending.append(f"{shown(point.name)}\n{arguments.below(provider, point) if verbose else ''}")
-        if len(pending) == _AT_ONCE:
-            sys.stdout.write("".join(pending))
-            pending.clear()
-    sys.stdout.write("".join(pending))
+    for provider, points in found:
+        count += len(points)
+        below = arguments.below(provider, points) if verbose else itertools.repeat("")
+        pieces = (f"{shown(point.name)}\n{lines}" for point, lines in zip(points, below, strict=False))
+        while several := list(itertools.islice(pieces, _AT_ONCE)):
+            sys.stdout.write("".join(several))
     return count
 
 
@@ -166,7 +175,7 @@ def _named(text: str) -> Callable[[str], bool]:
     return matches
 
 
-def _matching(search: _Search, context: Context) -> Iterator[tuple[Provider, AttachPoint]]:
+def _matching(search: _Search, context: Context) -> Iterator[tuple[Provider, Sequence[AttachPoint]]]:
     for kind in search.kinds:
         provider = PROVIDERS[kind]
         try:
@@ -176,55 +185,58 @@ def _matching(search: _Search, context: Context) -> Iterator[tuple[Provider, Att
                 raise
             continue  # one of many kinds, and this kernel does not have it, or it has no such names
         path = search.parts[0] if search.named and search.parts and provider.traits.in_binary else ""
-        for point in points:
-            if search.wanted is None or search.wanted(point.name):
-                yield provider, as_written(point, path) if path else point
+        if search.wanted is not None:
+            points = [point for point in points if search.wanted(point.name)]
+        yield provider, [as_written(point, path) for point in points] if path else points
 
 
 # Arguments
 
 
 class _Arguments:
-    """Attach points' arguments as text. Functions share prototypes, and prototypes types: each is written once."""
+    """Attach points' arguments as text."""
 
     def __init__(self, context: Context) -> None:
         self._context = context
         self._types: dict[Type, str] = {}
-        self._texts: dict[int, str] = {}
-        self._kept: list[list[Argument]] = []  # what the ids are of
 
-    def below(self, provider: Provider, point: AttachPoint) -> str:
-        """The lines below a point's name."""
+    def below(self, provider: Provider, points: Sequence[AttachPoint]) -> Iterator[str]:
+        """The lines below each point's name."""
+        if not isinstance(provider, OfFunctions):
+            yield from (self._lines(provider, point) for point in points)
+            return
+        lines = LinesOfSets(provider)
+        pairs = zip(points, provider.prototypes(points, self._context), strict=True)
+        while several := list(itertools.islice(pairs, _AT_ONCE)):
+            lines.write({found for _, found in several if found})
+            for point, found in several:
+                text = lines[found[0]][found[1]] if found else None
+                yield self._lines(provider, point) if text is None else text
+
+    def _lines(self, provider: Provider, point: AttachPoint) -> str:
         try:
             found = provider.arguments(point, self._context)
         except InsituError as error:
             messages.note(f"{point.name}: {error}")
             return ""
-        if not found:
-            return ""
-        text = self._texts.get(id(found))
-        if text is None:
-            text = self._texts[id(found)] = "".join([f"    {self._declared(each)}\n" for each in found])
-            self._kept.append(found)
-        return text
+        return "".join([self._line(each) for each in found or ()])
 
-    def _declared(self, argument: Argument) -> str:
-        """As the kernel's format files and bpftrace write it: the type, then the name."""
+    def _line(self, argument: Argument) -> str:
         kind = argument.type
         if isinstance(kind, Primitive):
             return _of_a_record(kind, argument)
         text = self._types.get(kind)
         if text is None:
             text = self._types[kind] = kind.declaration()
-        return f"{text} {argument.name}"
+        return line(text, argument.name)
 
 
 def _of_a_record(kind: Primitive, argument: Argument) -> str:
     if isinstance(argument.load, DataLocation):
         where = "__rel_loc" if argument.load.relative else "__data_loc"
-        return f"{where} {kind.declaration}[] {argument.name}"
+        return line(f"{where} {kind.declaration}[]", argument.name)
     suffix = "" if kind.count is None else f"[{kind.count or ''}]"
-    return f"{kind.declaration} {argument.name}{suffix}"
+    return line(kind.declaration, f"{argument.name}{suffix}")
 
 
 def _list_types(tag: str, pattern: str, context: Context) -> int:

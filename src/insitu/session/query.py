@@ -16,13 +16,12 @@ import numpy as np
 import insitu.session.core_tables  # noqa: F401 - registers the shared tables
 from insitu.cache_home import own_cache
 from insitu.errors import InsituError
-from insitu.limits import refuse_little_memory
 from insitu.session.directory import open_part, table_files
 from insitu.session.manifest import Manifest
 from insitu.session.parquet import KEY, literal
-from insitu.session.query_rows import rows_of
 from insitu.session.schema import TABLES, Column, Table, described, quoted
 from insitu.session.stdlib import stdlib
+from insitu.session.user_statements import interruptible_rows, refuse_files, refused_file
 from insitu.temporary_directories import TemporaryDirectory
 
 if TYPE_CHECKING:
@@ -37,13 +36,6 @@ _MOST_ROWS: Final = 4_000_000
 """Of a table whose rows become Python objects: frames, threads, processes and their names."""
 _MOST_TEXT_BYTES: Final = 1 << 30
 _MEMORY_SHARE: Final = 2
-_POLARS_BYTES: Final = 1 << 30
-_WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
-_FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
-_OTHER_FILE: Final = re.compile(
-    r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
-)
-_ALLOWING: Final = "insitu sql --allow-files allows that"
 
 
 def _memory_bytes() -> int:
@@ -330,48 +322,12 @@ class Database:
         self._open_to_users()
         try:
             if not self._allow_files:
-                self._refuse_files(query)
-            return self._interruptible(query, parameters)
+                refuse_files(self._connection, query)
+            return interruptible_rows(self._connection, query, parameters)
         except duckdb.Error as error:
-            found = _OTHER_FILE.search(str(error))
-            if found:
-                raise InsituError(
-                    f"{found[1] or found[2]}: queries can only read the session's files", remedy=_ALLOWING
-                ) from None
+            if refused := refused_file(str(error)):
+                raise refused from None
             raise InsituError(self._message(error)) from None
-
-    def _refuse_files(self, query: str) -> None:
-        """Raise InsituError for statements that write files or load extensions.
-
-        DuckDB would let them write to the session's own files, which it may read.
-        """
-        for each in self._connection.extract_statements(query):
-            kind = each.type.name
-            if kind in _WITH_FILES or (kind in ("EXPLAIN", "PREPARE") and _FILE_WORDS.search(each.query)):
-                raise InsituError("queries cannot write files or load extensions", remedy=_ALLOWING)
-
-    def _interruptible(self, query: str, parameters: Sequence[Any] | Mapping[str, Any]) -> polars.DataFrame:
-        """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
-        import signal
-        import threading
-        from concurrent.futures import ThreadPoolExecutor, wait
-
-        refuse_little_memory(_POLARS_BYTES)
-        import polars  # noqa: F401
-
-        handler = signal.getsignal(signal.SIGINT)
-        if handler is not None and threading.current_thread() is threading.main_thread():
-            # Importing Polars replaces the SIGINT handler: restore it.
-            signal.signal(signal.SIGINT, handler)
-        with ThreadPoolExecutor(1) as pool:
-            result = pool.submit(rows_of, self._connection, query, parameters)
-            try:
-                return result.result()
-            except (KeyboardInterrupt, SystemExit):
-                while not result.done():  # repeated, since the query may begin after the first interrupt
-                    self._connection.interrupt()
-                    wait([result], 0.1)
-                raise
 
 
 def _in_schema(name: str) -> str:

@@ -7,6 +7,8 @@ from insitu.symbols.btf import Kind, Type
 __all__ = ["declaration", "definition"]
 
 _QUALIFIERS = {Kind.VOLATILE: "volatile", Kind.CONST: "const", Kind.RESTRICT: "restrict"}
+_PTR = Kind.PTR
+_AROUND = frozenset({Kind.ARRAY, Kind.FUNC, Kind.FUNC_PROTO})
 _TAGS = {Kind.STRUCT: "struct", Kind.UNION: "union", Kind.ENUM: "enum", Kind.ENUM64: "enum"}
 # Damaged BTF may nest without an end, in breadth and in depth. The kernel's largest type takes some 2,000 steps.
 _MAX_STEPS = 20_000
@@ -15,12 +17,37 @@ _MAX_DEPTH = 64
 
 def declaration(type_: Type, name: str = "") -> str:
     """The type in C, as a declaration of ``name``: ``char *argv[4]``."""
-    return _Writer().declared(type_, name, 0)
+    stem = _stem(type_)
+    return f"{stem}{name}".rstrip() if stem else _Writer().declared(type_, name, 0)
 
 
 def definition(type_: Type) -> str:
     """A struct, union or enum in C with what it contains, indented by tabs; for others, the declaration."""
     return _Writer().defined(type_, "") + ";"
+
+
+def _stem(type_: Type) -> str:
+    """What stands before the name in declarations of it: ``char *const ``. Empty for types that stand around it."""
+    before = after = ""
+    for _ in range(_MAX_DEPTH):
+        kind = type_.kind
+        if kind == _PTR:
+            type_, after = type_.target, f"*{after}"
+        elif kind in _QUALIFIERS:
+            word, type_ = _QUALIFIERS[kind], type_.target
+            if type_.kind == _PTR:
+                after = f"{word} {after}"
+            else:
+                before += f"{word} "
+        elif kind in _TAGS and (name := type_.name):
+            return f"{before}{_TAGS[kind]} {name} {after}"
+        elif kind in _AROUND:
+            return ""
+        elif kind == Kind.TYPE_TAG:
+            type_ = type_.target
+        else:
+            return f"{before}{_base(type_)} {after}"
+    return ""
 
 
 class _Writer:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Sequence
 from functools import cached_property
-from typing import TYPE_CHECKING, Protocol
+from typing import TYPE_CHECKING, Protocol, runtime_checkable
 
 from msgspec import Struct, field
 
@@ -29,6 +29,7 @@ __all__ = [
     "ContextSlot",
     "DataLocation",
     "Load",
+    "OfFunctions",
     "Operand",
     "Primitive",
     "ProgramKind",
@@ -263,6 +264,29 @@ class Provider(Protocol):
 
         :raises InsituError: when the kernel lacks the feature: what cannot be attached is not listed.
         """
+
+
+@runtime_checkable
+class OfFunctions(Protocol):
+    """What providers have besides whose arguments are those of the kernel's functions, for listings of all of these.
+
+    ``takes_parameters``: functions' parameters are arguments. ``takes_result``: what they return is, as ``retval``.
+    """
+
+    takes_parameters: bool
+    takes_result: bool
+
+    def prototypes(self, points: Sequence[AttachPoint], context: Context) -> list[tuple[Btf, int] | None]:
+        """The prototype of each point's function, by its number in a set of types: 0 for functions without arguments.
+
+        None for points that arguments() is to be asked of. :raises InsituError: as arguments()
+        """
+
+    def is_argument(self, parameter: Type) -> bool:
+        """Whether a parameter of that type is an argument. Where one is not, arguments() is asked of the function."""
+
+    def is_result(self, returned: Type) -> bool:
+        """Whether a returned value of that type can be read."""
 
 
 class Context(Struct, dict=True):

@@ -36,6 +36,7 @@ class Trampoline:
         self.names = names
         self.traits = Traits(of_process=True, trusted=True, entry=not returning, last_first=True)
         self._returning = returning
+        self.takes_parameters, self.takes_result = True, returning
         self._arguments: dict[Type, list[Argument]] = {}  # by prototype: half of all functions share one
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
@@ -75,14 +76,28 @@ class Trampoline:
             found = self._arguments[prototype] = self._arguments_by(prototype)
         return found
 
+    def prototypes(self, points: Sequence[AttachPoint], context: Context) -> list[tuple[Btf, int] | None]:
+        return [
+            None
+            if isinstance(point.detail, BpfFunction)
+            else context.btf_of(point.target).prototype_id(point.function)
+            for point in points
+        ]
+
+    def is_argument(self, parameter: Type) -> bool:
+        return parameter.kind != Kind.VOID
+
+    def is_result(self, returned: Type) -> bool:
+        return returned.strip().kind != Kind.VOID
+
     def _arguments_by(self, prototype: Type) -> list[Argument]:
         found, slot = [], 0
         for index, parameter in enumerate(prototype.parameters):
-            if parameter.type.kind == Kind.VOID:
+            if not self.is_argument(parameter.type):
                 break  # "...": only the named ones are passed on
             found.append(Argument(parameter.name or f"arg{index}", parameter.type, ContextSlot(slot)))
             slot += max(1, -(-parameter.type.size // _SLOT_BYTES))
-        if self._returning and prototype.returns.strip().kind != Kind.VOID:
+        if self._returning and self.is_result(prototype.returns):
             found.append(Argument("retval", prototype.returns, ContextSlot(slot)))
         return found
 
@@ -120,7 +135,7 @@ class Trampoline:
         traceable = {name for name, _ in context.functions}
         found = []
         for owner in select(module, context.btf_owners):
-            names = select(function, sorted(context.btf_of(owner).names(Kind.FUNC)))
+            names = select(function, sorted(context.btf_of(owner).prototypes))
             found += [self._point(owner, name) for name in names if name in traceable or not traceable]
         return found
 

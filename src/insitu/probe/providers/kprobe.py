@@ -15,12 +15,13 @@ from insitu.probe.providers.support.alternatives import instead_of, successors
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, parts, select
 from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu
-from insitu.probe.providers.support.signature import entry_arguments, return_argument
-from insitu.symbols.btf import Type
+from insitu.probe.providers.support.signature import entry_arguments, in_one_register, is_returned, return_argument
+from insitu.symbols.btf import Btf, Type
 
 __all__ = ["PROVIDERS"]
 
 _RETURN = 1  # config of the kprobe PMU: /sys/bus/event_source/devices/kprobe/format/retprobe
+_MANY = 12
 _MULTI = "multi"  # a point's detail: one of those that share a link
 
 
@@ -38,6 +39,7 @@ class Kprobe:
             # What is pushed last onto a task's list of pending returns is popped first: two reversals.
             last_first=not returning,
         )
+        self.takes_parameters, self.takes_result = not returning, returning
         self._arguments: dict[Type, list[Argument]] = {}  # by prototype: half of all functions share one
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
@@ -85,6 +87,22 @@ class Kprobe:
             self._arguments[prototype] = found
         return found
 
+    def prototypes(self, points: Sequence[AttachPoint], context: Context) -> list[tuple[Btf, int] | None]:
+        if len(points) <= _MANY or any(point.offset for point in points):
+            return [
+                None if point.offset else _found(point.function, point.target or "*", context) for point in points
+            ]
+        try:
+            return _found_by_names(points, context)
+        except InsituError:
+            return [None] * len(points)
+
+    def is_argument(self, parameter: Type) -> bool:
+        return in_one_register(parameter)
+
+    def is_result(self, returned: Type) -> bool:
+        return is_returned(returned)
+
     def program(self, point: AttachPoint, context: Context) -> ProgramKind:
         return ProgramKind(
             ProgramType.KPROBE,
@@ -119,12 +137,22 @@ class Kprobe:
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         _check(pattern, context)
         module, function, _ = self._split(pattern)
-        functions = context.functions
-        wanted = set(select(function, [name for name, _ in functions])) - _blacklist()
-        owners = set(select(module, {owner or "vmlinux" for _, owner in functions}))
         # A set: static functions of one name are listed each, and a link refuses to take a name twice.
-        found = {(name, owner) for name, owner in functions if name in wanted and (owner or "vmlinux") in owners}
-        return [self._point(owner, name, 0) for name, owner in sorted(found)]
+        found = set(context.functions)
+        if function != "*":
+            wanted = set(select(function, [name for name, _ in found]))
+            found = {each for each in found if each[0] in wanted}
+        if module != "*":
+            owners = set(select(module, {owner or "vmlinux" for _, owner in found}))
+            found = {each for each in found if (each[1] or "vmlinux") in owners}
+        blacklist = _blacklist()
+        # One string of each pair takes half the time to sort by: no name holds a zero.
+        inorder = sorted((each for each in found if each[0] not in blacklist), key="\0".join)
+        kind = self.names[0]
+        return [
+            self._point(owner, name, 0) if owner else AttachPoint(kind, f"{kind}:{name}", function=name)
+            for name, owner in inorder
+        ]
 
     def _split(self, spec: AttachSpec) -> tuple[str, str, int]:
         """Module (a pattern), function (a pattern) and offset."""
@@ -153,13 +181,34 @@ def _check(spec: AttachSpec, context: Context) -> None:
 
 def _prototype(function: str, module: str, context: Context) -> Type | None:
     """The function's in BTF, the kernel's or that of a module that matches; None on kernels without BTF, too."""
+    found = _found(function, module, context)
+    return found[0].type(found[1]) if found else None
+
+
+def _found(function: str, module: str, context: Context) -> tuple[Btf, int] | None:
+    """Where that prototype is: its number in a set of types."""
     try:
-        if module == "*" and (found := context.btf.prototype(function)):
+        if module == "*" and (found := context.btf.prototype_id(function)):
             return found
         owners = select(module, context.btf_owners)
-        return next(filter(None, (context.btf_of(owner).prototype(function) for owner in owners)), None)
+        return next(filter(None, (context.btf_of(owner).prototype_id(function) for owner in owners)), None)
     except InsituError:
         return None
+
+
+def _found_by_names(points: Sequence[AttachPoint], context: Context) -> list[tuple[Btf, int] | None]:
+    """The same of many functions, by all names of functions: to search for each would take longer."""
+    sets = {owner: context.btf_of(owner) for owner in context.btf_owners}
+    anywhere: dict[str, tuple[Btf, int]] = {}
+    for btf in reversed(sets.values()):
+        anywhere |= btf.prototypes
+    nothing = context.btf, 0
+    return [
+        anywhere.get(point.function, nothing)
+        if not point.target
+        else (point.target in sets and sets[point.target].prototype_id(point.function)) or nothing
+        for point in points
+    ]
 
 
 def _exists(function: str, module: str, context: Context) -> bool:

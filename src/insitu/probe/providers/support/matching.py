@@ -50,6 +50,8 @@ def has_wildcard(pattern: str) -> bool:
 
 def select(pattern: str, names: Iterable[str]) -> list[str]:
     """The names that match, in their order."""
+    if pattern == "*":
+        return list(names)
     if not has_wildcard(pattern):
         return [name for name in names if name == pattern]
     match = re.compile(".*".join(re.escape(piece) for piece in pattern.split("*")), re.DOTALL).fullmatch

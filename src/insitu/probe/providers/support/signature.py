@@ -8,9 +8,17 @@ from insitu.kernel.calling_convention import MACHINE
 from insitu.probe.providers.base import Argument, ContextField, Load, UserStack
 from insitu.symbols.btf import Kind, Type
 
-__all__ = ["entry_arguments", "return_argument"]
+__all__ = ["entry_arguments", "in_one_register", "is_returned", "return_argument"]
 
 _REGISTER_BYTES = 8
+_PTR = Kind.PTR
+_ELSEWHERE = frozenset({Kind.FLOAT, Kind.VOID, Kind.STRUCT, Kind.UNION})
+
+
+def in_one_register(type_: Type) -> bool:
+    """Whether a value of that type is passed in a register for integers, or on the stack in place of one."""
+    kind = type_.strip().kind
+    return kind == _PTR or (kind not in _ELSEWHERE and type_.size <= _REGISTER_BYTES)
 
 
 def entry_arguments(function: Type) -> list[Argument]:
@@ -22,10 +30,9 @@ def entry_arguments(function: Type) -> list[Argument]:
     found: list[Argument] = []
     place = 0
     for index, parameter in enumerate(function.parameters):
-        kind = parameter.type.strip().kind
-        if kind == Kind.FLOAT:
+        if parameter.type.strip().kind == Kind.FLOAT:
             continue
-        if kind in (Kind.VOID, Kind.STRUCT, Kind.UNION) or parameter.type.size > _REGISTER_BYTES:
+        if not in_one_register(parameter.type):
             break
         load = _place(place, parameter.type.size or _REGISTER_BYTES, parameter.type.signed)
         found.append(Argument(parameter.name or f"arg{index}", parameter.type, load))
@@ -42,10 +49,15 @@ def _place(index: int, size: int, signed: bool) -> Load:
     return UserStack(MACHINE.stack_offset + _REGISTER_BYTES * (index - len(MACHINE.arguments)))
 
 
+def is_returned(type_: Type) -> bool:
+    """Whether a value of that type is returned in the register for results."""
+    return type_.strip().kind not in (Kind.VOID, Kind.FLOAT) and type_.size <= _REGISTER_BYTES
+
+
 def return_argument(function: Type) -> list[Argument]:
     """``retval`` at the function's return; none when nothing is returned in the register for results."""
     returned = function.returns
-    if returned.strip().kind in (Kind.VOID, Kind.FLOAT) or returned.size > _REGISTER_BYTES:
+    if not is_returned(returned):
         return []
     return [Argument("retval", returned, _low_bytes(MACHINE.registers[MACHINE.result].offset, returned))]
 

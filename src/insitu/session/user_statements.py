@@ -1,0 +1,71 @@
+"""Statements that users write: they reach no files but the session's, and Ctrl-C ends them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from insitu.errors import InsituError
+from insitu.limits import refuse_little_memory
+from insitu.session.query_rows import rows_of
+
+if TYPE_CHECKING:
+    import polars
+
+    from insitu.session.engine import duckdb
+
+__all__ = ["interruptible_rows", "refuse_files", "refused_file"]
+
+_POLARS_BYTES: Final = 1 << 30
+_WITH_FILES: Final = ("COPY", "COPY_DATABASE", "EXPORT", "ATTACH", "LOAD", "EXTENSION", "???")
+_FILE_WORDS: Final = re.compile(r"\b(copy|export|attach|load|install)\b", re.IGNORECASE)
+_OTHER_FILE: Final = re.compile(
+    r'Cannot access (?:file|directory) "(.*)" - |Table with name (\S*(?:/|\.csv|\.json|\.parquet)\S*) does not exist'
+)
+_ALLOWING: Final = "insitu sql --allow-files allows that"
+
+
+def refuse_files(connection: duckdb.DuckDBPyConnection, query: str) -> None:
+    """Raise InsituError for statements that write files or load extensions.
+
+    DuckDB would let them write to the session's own files, which it may read.
+    """
+    for each in connection.extract_statements(query):
+        kind = each.type.name
+        if kind in _WITH_FILES or (kind in ("EXPLAIN", "PREPARE") and _FILE_WORDS.search(each.query)):
+            raise InsituError("queries cannot write files or load extensions", remedy=_ALLOWING)
+
+
+def refused_file(message: str) -> InsituError | None:
+    """The error for a query of a file that is not the session's, by DuckDB's message; None for other messages."""
+    found = _OTHER_FILE.search(message)
+    if found is None:
+        return None
+    return InsituError(f"{found[1] or found[2]}: queries can only read the session's files", remedy=_ALLOWING)
+
+
+def interruptible_rows(
+    connection: duckdb.DuckDBPyConnection, query: str, parameters: Sequence[Any] | Mapping[str, Any]
+) -> polars.DataFrame:
+    """The query's rows, fetched in another thread: on the main thread DuckDB may swallow a Ctrl-C."""
+    import signal
+    import threading
+    from concurrent.futures import ThreadPoolExecutor, wait
+
+    refuse_little_memory(_POLARS_BYTES)
+    import polars  # noqa: F401
+
+    handler = signal.getsignal(signal.SIGINT)
+    if handler is not None and threading.current_thread() is threading.main_thread():
+        # Importing Polars replaces the SIGINT handler: restore it.
+        signal.signal(signal.SIGINT, handler)
+    with ThreadPoolExecutor(1) as pool:
+        result = pool.submit(rows_of, connection, query, parameters)
+        try:
+            return result.result()
+        except (KeyboardInterrupt, SystemExit):
+            while not result.done():  # repeated, since the query may begin after the first interrupt
+                connection.interrupt()
+                wait([result], 0.1)
+            raise
