@@ -155,6 +155,8 @@ kprobe:0x{address} /pid == {os.getpid()}/ {{
 }}
 """
 with insitu.trace(script, unsafe=True) as trace:
+    # Compiling has forked: pages can only be written to without a fault after the first write here.
+    text.value, number.value = b"before", 1
     os.getppid()
     print(list(trace.events()) == [(f"kprobe:0x{address}", 0, 0), (True, False, True), True, True])
 print(text.value, number.value)

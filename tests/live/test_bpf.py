@@ -18,6 +18,7 @@ from insitu.probe.providers.base import ProgramKind
 from insitu.probe.runtime.drain import RecordReader, record_shape
 from insitu.probe.runtime.record_log import drain_into
 from insitu.probe.runtime.record_walk import record_offsets
+from insitu.probe.types import UINT64, Tuple
 
 from .counting import NAME, Counter, instruction
 
@@ -123,7 +124,9 @@ def test_records_of_different_lengths_and_kinds_go_to_their_handlers(ring: RingB
     short, long = _writer(ring, kind=1, record_bytes=8), _writer(ring, kind=7, record_bytes=16)
     expected = []
     seen: list[tuple[int, ...]] = []
-    reader = RecordReader(ring, {1: (record_shape(""), seen.append), 7: (record_shape("Q"), seen.append)})
+    reader = RecordReader(
+        ring, {1: (record_shape(Tuple(())), seen.append), 7: (record_shape(Tuple((UINT64,))), seen.append)}
+    )
     for burst in (1, 2, 300, 400):
         for number in range(burst):
             writer = short if number % 3 else long

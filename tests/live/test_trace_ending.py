@@ -10,6 +10,7 @@ import pytest
 from tests.live.tracing import run_trace
 
 import insitu
+from insitu.errors import InsituError
 
 _TRACE = [sys.executable, "-m", "insitu", "trace", "-q"]
 
@@ -173,3 +174,12 @@ def test_an_event_whose_value_emits_another_keeps_its_own() -> None:
     tables = insitu.trace(script).wait().tables
     assert tables["inner"]["y"].to_list() == ["the inner one, long"]
     assert tables["outer"]["x"].to_list() == ["of the outer, longer"]
+
+
+def test_maps_can_be_read_until_the_block_ends() -> None:
+    with insitu.trace("BEGIN { @x = 5; print(1); }") as trace:
+        assert list(trace.events()) == [1]
+        assert trace.maps["@x"]["value"].to_list() == [5] and trace.lost == []
+    assert trace.text == ""
+    with pytest.raises(InsituError, match="trace is closed"):
+        trace.maps  # noqa: B018

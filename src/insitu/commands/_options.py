@@ -187,14 +187,17 @@ def limit_option(parser: argparse.ArgumentParser, default: int, what: str = "row
     )
 
 
-def recording_target_options(parser: argparse.ArgumentParser, verb: str, *, whole_system: str = "") -> None:
+def recording_target_options(
+    parser: argparse.ArgumentParser, verb: str, *, whole_system: str = "", one: bool = False
+) -> None:
     """What to record besides a command: ``args.pid`` (a tuple of ids, or None), ``args.comm``, ``args.all``.
 
-    ``whole_system`` is the help of ``-a``, where that of the others does not fit.
+    ``whole_system`` is the help of ``-a``, where that of the others does not fit; ``one``: only one process is taken.
     """
+    what = "a running process" if one else "running processes"
     group = parser.add_argument_group("target")
-    group.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help=f"{verb} running processes")
-    group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the running processes of this name")
+    group.add_argument("-p", "--pid", type=pid_list, metavar="PID" if one else "PID[,PID]", help=f"{verb} {what}")
+    group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the {what.removeprefix('a ')} of this name")
     group.add_argument("-a", "--all", action="store_true", help=whole_system or f"{verb} the whole machine")
 
 

@@ -191,9 +191,12 @@ def _summary(request: "Request", path: "Path", manifest: "Manifest", outcome: "O
     from insitu.views.quantity import size
 
     samples = manifest.tables["sample"]["rows"]
-    line = f"{samples} samples ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
+    off_cpu = manifest.tables.get("span")  # --off-cpu
+    waits = f" and {off_cpu['rows']} waits" if off_cpu else ""
+    line = f"{samples} samples{waits} ({size(outcome.bytes_written)}), {manifest.lost} lost, in {path}"
     if not samples:
         short = request.command and manifest.end_ns - manifest.start_ns < 10**9
         what = "the command was too short" if short else "the target used too little CPU time"
-        line += f": {what} to be sampled; try -F 9999{'' if short else ', or --off-cpu for where it waits'}"
+        instead = "" if short or off_cpu else ", or --off-cpu for where it waits"
+        line += f": {what} to be sampled; try -F 9999{instead}"
     return line

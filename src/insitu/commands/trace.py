@@ -1,7 +1,7 @@
 """Run a script in bpftrace's language: compiled here to eBPF, loaded, attached; output as bpftrace prints it.
 
-With -e, and after a script's name, words are positional parameters ($1, $2 ...), and --NAME=VALUE is the script's own
-option (getopt). What follows -- is a command to run, unless it begins with a dash: then it is more for the script.
+Words after the script, or after -e PROGRAM, are $1, $2 ...; --NAME=VALUE is an option of the script (getopt).
+After -- comes a command to run; if its first word begins with a dash, all of it goes to the script instead.
 
 Without a target, the whole machine is traced. With a command, only its process is, as with -p: not its children.
 With -a as well, the whole machine is traced while the command runs. begin, end, interval and iterators always run.
@@ -32,7 +32,15 @@ from insitu.quick_imports import QuickImports
 
 __all__ = ["PROPERTIES", "arguments", "run", "traced_process"]
 
-PROPERTIES = Properties(starts_programs=True, command_after_dashes=True, foreign_options=True)
+PROPERTIES = Properties(
+    starts_programs=True,
+    command_after_dashes=True,
+    foreign_options=True,
+    peer_options={
+        "-V": "insitu --version prints the version",
+        "-B": "output is written as it comes",
+    },
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
@@ -50,7 +58,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         help="run CMD, split as a shell does; trace its process (not its children), and end with it; see -a",
     )
     recording_target_options(
-        parser, "restrict probes to", whole_system="trace the whole machine, while the command runs if one is given"
+        parser,
+        "restrict probes to",
+        whole_system="trace the whole machine, while the command runs if one is given",
+        one=True,
     )
     format_option(parser, ("text", "json"), "output format (default: text)", default="text")
     output_option(parser, "write output to FILE; record a session if FILE ends in .insitu")
@@ -68,7 +79,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--unsafe", action="store_true", help="allow system(), signal(), override(), debugf(), write_user()"
     )
-    parser.add_argument("--probe-filter", metavar="REGEX", help="attach only probes whose names match, begin and end")
+    parser.add_argument(
+        "--probe-filter", metavar="REGEX", help="attach only probes of these names (begin and end always)"
+    )
     parser.add_argument(
         "--traceable-functions",
         metavar="FILE",

@@ -162,6 +162,8 @@ def _recorded(args: argparse.Namespace, probe: _Script, request: Request, compil
     if mappings or compiled.layout.labels:
         # First: its start takes as long as a script's ring takes to fill.
         sources.insert(0, ProcessesSource(mappings=mappings))
+    if not compiled.layout.labels and not any(each.is_script_map for each in compiled.layout.maps):
+        messages.warning("the script has no emit() and no maps: what it prints is shown, and nothing is recorded")
     displaced = Displaced(path)
     outcome = record(request, sources, path)
     if not args.quiet:

@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
+from insitu.errors import InsituError
 from insitu.probe.compile import compile_script
 from insitu.probe.layout import RecordLayout
 from insitu.probe.options import Options
@@ -116,9 +117,11 @@ class Trace:
                 self._runtime.recording_layout(), self._runtime.stack_reader(), self._output.formatter
             )
             self._runtime.take_events = self._events.log.append
-        self._started = self._finished = False
+        self._started = self._finished = self._closed = False
+        self._in_block = False  # of with, whose end closes it
 
     def __enter__(self) -> Trace:
+        self._in_block = True
         self._start()
         return self
 
@@ -138,6 +141,7 @@ class Trace:
 
     def close(self) -> None:
         """Detach everything and free it. Idempotent."""
+        self._closed = True
         self._run.close()
         self._context.close()
 
@@ -163,13 +167,27 @@ class Trace:
                 values, self._output.values = self._output.values, []
                 yield from values
         finally:
-            if self._finished:
+            if self._finished and not self._in_block:
                 self.close()
+
+    def _drain(self) -> None:
+        """Handle the records that have arrived."""
+        if not self._closed:
+            self._runtime.drain()
+
+    def _open_runtime(self) -> Runtime:
+        """The runtime, with its maps. :raises InsituError: when it is closed."""
+        if self._closed:
+            raise InsituError(
+                "this trace is closed, and its maps with it", remedy="read them inside of the with block"
+            )
+        self._runtime.drain()
+        return self._runtime
 
     @property
     def text(self) -> str:
         """The text that printf() and similar functions have written so far."""
-        self._runtime.drain()
+        self._drain()
         return "".join(self._output.text_parts)
 
     @property
@@ -177,12 +195,10 @@ class Trace:
         """All maps as frames. With ``seconds``, a command or a pid, waits for the script's end."""
         if self._waits:
             self.wait()
-        self._runtime.drain()
-        layouts = self._runtime.compiled.layout.maps
+        runtime = self._open_runtime()
+        layouts = runtime.compiled.layout.maps
         return {
-            layout.name: map_frame(
-                layout, read_map(layout, self._runtime.loaded.maps[number]), self._output.formatter
-            )
+            layout.name: map_frame(layout, read_map(layout, runtime.loaded.maps[number]), self._output.formatter)
             for number, layout in enumerate(layouts)
             if layout.is_script_map
         }
@@ -190,10 +206,10 @@ class Trace:
     @property
     def tables(self) -> Mapping[str, polars.DataFrame]:
         """What emit() sent, a frame for each label: ts_ns (CLOCK_MONOTONIC), cpu, pid, tid and its own fields."""
-        self._runtime.drain()
+        self._drain()
         return self._events.frames() if self._events is not None else {}
 
     @property
     def lost(self) -> list[tuple[int, str]]:
         """Losses: counts, and what they count."""
-        return self._runtime.lost()
+        return self._open_runtime().lost()

@@ -37,10 +37,7 @@ def hints(stacks: WeightedStacks) -> list[str]:
         )
         if broken >= _LEAST:
             how = "perf record --call-graph dwarf" if stacks.manifest.imported_from else "--stacks dwarf"
-            found.append(
-                f"{broken:.0%} of the samples have callers at addresses of no code, as in programs without frame"
-                f" pointers: record with {how}"
-            )
+            found.append(f"{broken:.0%} of the call stacks are broken, as without frame pointers: record with {how}")
     python = _share(stacks, lambda frame: _PYTHON.match(_file(frame)) is not None)
     if python >= _LEAST and not any(frame.kind == PYTHON for frame in stacks.frames):
         found.append(

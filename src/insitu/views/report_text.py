@@ -114,7 +114,7 @@ def _functions(report: Report, limit: int) -> Iterator[Block]:
 def _source_lines(report: Report, limit: int) -> Iterator[Block]:
     assert report.lines is not None
     if not report.lines:
-        yield [("no source line is known for any of these functions", "yellow")]
+        yield [("# no source line is known for any of these functions", "yellow")]
         return
     columns = [
         Column("self%"),
