@@ -86,7 +86,7 @@ _NARROW = """
 import ctypes, fcntl, os
 descriptor = os.open("{path}", os.O_RDWR)
 assert ctypes.CDLL(None, use_errno=True).fallocate(descriptor, -5, ctypes.c_long(0), ctypes.c_long(10)) < 0
-print("errno", ctypes.get_errno())
+os.write(1, b"errno %d\\n" % ctypes.get_errno())  # at once: the script's output goes there, too
 fcntl.fcntl(descriptor, fcntl.F_SETFL, os.O_NOATIME)
 """
 _NARROW_SCRIPT = """

@@ -37,7 +37,6 @@ PROPERTIES = Properties(
     command_after_dashes=True,
     foreign_options=True,
     peer_options={
-        "-V": "insitu --version prints the version",
         "-B": "output is written as it comes",
     },
 )

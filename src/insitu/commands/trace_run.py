@@ -148,6 +148,11 @@ def _sees_processes(compiled: Compiled) -> bool:
     return any(PROVIDERS[point.kind].traits.of_process for each in compiled.programs for point in each.points)
 
 
+def _records_nothing(compiled: Compiled) -> bool:
+    """Whether a script only prints, so that a session of it is empty."""
+    return not compiled.layout.labels and not any(each.is_script_map for each in compiled.layout.maps)
+
+
 def _recorded(args: argparse.Namespace, probe: _Script, request: Request, compiled: Compiled) -> int:
     """Record into a session, besides printing."""
     from pathlib import Path
@@ -162,8 +167,6 @@ def _recorded(args: argparse.Namespace, probe: _Script, request: Request, compil
     if mappings or compiled.layout.labels:
         # First: its start takes as long as a script's ring takes to fill.
         sources.insert(0, ProcessesSource(mappings=mappings))
-    if not compiled.layout.labels and not any(each.is_script_map for each in compiled.layout.maps):
-        messages.warning("the script has no emit() and no maps: what it prints is shown, and nothing is recorded")
     displaced = Displaced(path)
     outcome = record(request, sources, path)
     if not args.quiet:
@@ -173,6 +176,8 @@ def _recorded(args: argparse.Namespace, probe: _Script, request: Request, compil
         whole = True
     else:
         whole = finished(path) is not None
+        if not (args.quiet or outcome.failure) and _records_nothing(compiled):
+            messages.warning("the script has no emit() and no maps: what it printed was shown, and is not recorded")
     return _ended(args, probe, outcome) or (0 if whole else 1)
 
 

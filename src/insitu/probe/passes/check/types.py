@@ -90,7 +90,7 @@ def _call(checker: Checker, node: ast.Call) -> Type:
             wanted = f"{wanted} to {builtin.maximum}"
         raise checker.error(f"{node.name}() takes {wanted} argument{'s' * (wanted != '1')}, not {given}", node)
     if builtin.unsafe and not checker.options.unsafe:
-        raise checker.error(f"{node.name}() may change the system", node, remedy="--unsafe allows it")
+        raise checker.error(f"{node.name}() may change the system", node, remedy="allow it with --unsafe")
     return builtin.check(checker, node)
 
 
