@@ -598,3 +598,10 @@ def test_maps_of_tuples_in_tuples_can_be_recorded(tmp_path: Path) -> None:
     assert a == [(1, {"0": 1, "1": [2, 3]})]
     assert b == [({"0": 4, "1": [5, 6]}, 7, {"n": 8, "t": {"0": "()", "1": 9}})]
     assert c == [(1, [1, 2])]
+
+
+def test_maps_of_structs_with_an_empty_member_can_be_recorded(tmp_path: Path) -> None:
+    script = "struct none {}; struct some { int a; struct none b; }; begin { @x[1] = *(struct some *)curtask; }"
+    run_trace("-e", script, "-o", str(tmp_path / "it.insitu"))
+    with insitu.open(tmp_path / "it.insitu") as session:
+        assert session.sql("select key, value.b as b from map.x").rows() == [(1, None)]

@@ -77,11 +77,11 @@ def _in_column(kind: Type, value: Any) -> Any:
 
 
 def _valid(value: Any) -> Any:
-    """A value whose texts frames can hold: bytes that are no UTF-8 are replaced."""
+    """A value that frames can hold: bytes of texts that are not UTF-8 are replaced, empty structs are null."""
     if isinstance(value, str):
         return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
     if isinstance(value, dict):
-        return {name: _valid(each) for name, each in value.items()}
+        return {name: _valid(each) for name, each in value.items()} or None
     if isinstance(value, list | tuple):
         return type(value)(map(_valid, value))
     return value
