@@ -232,3 +232,9 @@ def test_an_older_kernels_ways_to_attach_see_the_command_alone(
         assert maps["@ticks"]["key"].to_list() == [True]
     with insitu.trace(script, command=str(forks), whole_system=True) as trace:
         assert sorted(trace.maps["@"].rows()) == [(False, 6), (True, 4)]
+
+
+@pytest.mark.parametrize("words", [["-n", ""], ["--"], ["--", ""]])
+def test_a_target_that_is_empty_is_not_the_whole_machine(words: list[str]) -> None:
+    done = run_trace("-e", "begin { print(1); exit(); }", *words, status=2)
+    assert done.stderr.count("\n") == 1 and "empty" in done.stderr and not done.stdout

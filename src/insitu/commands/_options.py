@@ -309,6 +309,8 @@ def pids_named(name: str) -> tuple[int, ...]:
     """The running processes whose name (``comm``) is this one. Raises InsituError when none is."""
     from insitu.kernel import procfs
 
+    if not name:
+        raise InsituError("-n: the name is empty", status=2)
     wanted = os.fsencode(name)[:15]  # TASK_COMM_LEN - 1, include/linux/sched.h
     found = []
     for pid in procfs.pids():

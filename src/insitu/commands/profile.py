@@ -163,9 +163,9 @@ def _request(args: argparse.Namespace) -> "Request":
 
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
     pids = args.pid or ()
-    if not (command or pids or args.comm or args.all):
+    if not (command or pids or args.comm is not None or args.all):
         raise InsituError("nothing to profile", remedy="give a command after --, -p PID, or -a", status=2)
-    if args.comm:
+    if args.comm is not None:
         pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))
     return Request(command, pids, args.all, args.duration)
 

@@ -180,7 +180,7 @@ def traced_process(args: argparse.Namespace) -> int | None:
     from insitu.errors import InsituError
 
     pids = tuple(args.pid or ())
-    if args.comm:
+    if args.comm is not None:
         pids += pids_named(args.comm)
     if len(pids) > 1:
         listed = ", ".join(map(str, pids[:8]))

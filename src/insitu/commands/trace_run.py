@@ -86,6 +86,8 @@ def _script(args: argparse.Namespace) -> tuple[Source, list[str], list[str]]:
 
     After ``--`` a word that begins with a dash begins words for the script, as in bpftrace; any other a command.
     """
+    if args.after_dashes is not None and not any(args.after_dashes[:1]):
+        raise InsituError("the command after -- is empty", status=2)
     after: list[str] = args.after_dashes or []
     words: list[str] = [*args.words, *args.foreign_options]
     command: list[str] = []

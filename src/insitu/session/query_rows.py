@@ -41,7 +41,11 @@ def rows_of(
         relation = relation.project("*")  # names a second "a" a_1
     if any(_polars_type(kind) for kind in relation.types):
         relation = relation.project(", ".join(map(_as_polars_can, relation.columns, relation.types)))
-    frame = pl.DataFrame(relation)
+    try:
+        frame = pl.DataFrame(relation)
+    except pl.exceptions.PolarsError as error:
+        reason = str(error).partition("\n")[0]
+        raise InsituError(f"the answer cannot be shown: {reason}", remedy="ask for fewer or shorter values") from None
     for name in frame.columns:
         _refuse_far_times(name, frame[name])
     return _plain_integers(frame)
