@@ -18,16 +18,8 @@ from insitu.errors import InsituError
 from insitu.kernel import bpf, procfs
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import (
-    AttachPoint,
-    AttachSpec,
-    Context,
-    ContextField,
-    ContextSlot,
-    Operand,
-    Primitive,
-    ProgramKind,
-)
+from insitu.probe.providers.arguments import ContextField, ContextSlot, Operand, Primitive
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind
 from insitu.probe.providers.support import detach
 from insitu.probe.providers.support.alternatives import can_trace_functions
 from insitu.probe.providers.support.detach import close_together

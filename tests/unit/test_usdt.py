@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from insitu.errors import InsituError
 from insitu.kernel.calling_convention import MACHINES
 from insitu.probe.providers import usdt
-from insitu.probe.providers.base import Operand
+from insitu.probe.providers.arguments import Operand
 from insitu.probe.providers.usdt import parse_operands
 from insitu.symbols.elf import Elf
 from insitu.symbols.usdt_notes import UsdtProbe, usdt_probes

@@ -15,16 +15,8 @@ from insitu import messages
 from insitu.errors import InsituError, nearest
 from insitu.probe.prototype_lines import LinesOfSets, line
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import (
-    Argument,
-    AttachPoint,
-    AttachSpec,
-    Context,
-    DataLocation,
-    OfFunctions,
-    Primitive,
-    Provider,
-)
+from insitu.probe.providers.arguments import Argument, DataLocation, Primitive
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, OfFunctions, Provider
 from insitu.probe.providers.support.matching import as_written, has_wildcard, select
 from insitu.terminal_text import TerminalStream, printable
 

@@ -33,7 +33,8 @@ from insitu.probe.types import (
 )
 
 if TYPE_CHECKING:
-    from insitu.probe.providers.base import Context, Primitive
+    from insitu.probe.providers.arguments import Primitive
+    from insitu.probe.providers.base import Context
     from insitu.symbols import btf
     from insitu.symbols.dwarf_types import BinaryTypes
 

@@ -13,7 +13,7 @@ from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.markers import Patch
 from insitu.probe.codegen.memory import argument_value
 from insitu.probe.passes.check.members import argument_of, argument_type, known_arguments
-from insitu.probe.providers.base import MAX_OPERANDS, Argument, Primitive, UserStack
+from insitu.probe.providers.arguments import MAX_OPERANDS, Argument, Primitive, UserStack
 from insitu.probe.types import (
     FUNCTION_MARK,
     INT64,

@@ -9,7 +9,7 @@ from insitu.probe.codegen.integers import low_bytes, scalar_layout, signed64
 from insitu.probe.codegen.lowering import Local, Lowering, Place, PlaceOf, Remote, Store, Value
 from insitu.probe.passes.check.dialect import named_constant
 from insitu.probe.passes.check.members import is_args
-from insitu.probe.providers.base import Argument, ContextField, ContextSlot, DataLocation, Operand, UserStack
+from insitu.probe.providers.arguments import Argument, ContextField, ContextSlot, DataLocation, Operand, UserStack
 from insitu.probe.types import Array, Field, Pointer, Space, Tuple, Type, is_scalar, memory_size, stored_size
 
 __all__ = ["PLACES", "STORES", "VALUES", "argument_value", "element_index", "load_field"]

@@ -23,7 +23,7 @@ from insitu.probe.layout import MAX_SCRATCH_BYTES, Layout
 from insitu.probe.passes.attach import Clause
 from insitu.probe.passes.check.checker import Checker
 from insitu.probe.passes.check.folding import is_comptime
-from insitu.probe.providers.base import ContextField
+from insitu.probe.providers.arguments import ContextField
 from insitu.probe.source import ScriptError
 from insitu.probe.types import stored_size
 

@@ -11,7 +11,8 @@ from msgspec.structs import replace
 from insitu.errors import InsituError, nearest
 from insitu.probe import ast
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Provider
+from insitu.probe.providers.arguments import Argument
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind, Provider
 from insitu.probe.providers.support.matching import as_written
 from insitu.probe.source import ScriptError, Source
 

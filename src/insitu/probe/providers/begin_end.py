@@ -11,7 +11,8 @@ from typing import Any
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
+from insitu.probe.providers.arguments import Argument
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.matching import missing, parts, select
 
 __all__ = ["PROVIDERS", "Run", "RunOnSignal"]

@@ -7,16 +7,8 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import (
-    AbsentError,
-    Argument,
-    AttachPoint,
-    AttachSpec,
-    Context,
-    ContextSlot,
-    ProgramKind,
-    Traits,
-)
+from insitu.probe.providers.arguments import Argument, ContextSlot
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.alternatives import can_trace_functions, instead_of
 from insitu.probe.providers.support.bpf_functions import BpfFunction, bpf_functions
 from insitu.probe.providers.support.detach import Descriptors

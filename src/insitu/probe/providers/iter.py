@@ -9,7 +9,8 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextField, ProgramKind, Traits
+from insitu.probe.providers.arguments import Argument, ContextField
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.matching import limited, missing, parts, select
 from insitu.symbols.btf import Kind, Type
 

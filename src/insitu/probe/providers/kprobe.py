@@ -10,7 +10,8 @@ from insitu.capabilities import links
 from insitu.errors import InsituError
 from insitu.kernel import bpf, perf_event, procfs
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
+from insitu.probe.providers.arguments import Argument
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.alternatives import instead_of, successors
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, parts, select

@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from insitu.errors import InsituError
 from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, AttachSpec, Context, ContextSlot, ProgramKind, Traits
+from insitu.probe.providers.arguments import Argument, ContextSlot
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type

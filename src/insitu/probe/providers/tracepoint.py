@@ -8,17 +8,8 @@ from insitu.capabilities import links
 from insitu.kernel import perf_event
 from insitu.kernel.bpf_abi import ProgramType
 from insitu.kernel.tracefs import Field
-from insitu.probe.providers.base import (
-    Argument,
-    AttachPoint,
-    AttachSpec,
-    Context,
-    ContextField,
-    DataLocation,
-    Primitive,
-    ProgramKind,
-    Traits,
-)
+from insitu.probe.providers.arguments import Argument, ContextField, DataLocation, Primitive
+from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
 from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu

@@ -7,7 +7,8 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from insitu.errors import InsituError
-from insitu.probe.providers.base import AbsentError, Argument, AttachPoint, AttachSpec, Context, ProgramKind, Traits
+from insitu.probe.providers.arguments import Argument
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.binary import (
     Place,
     attach_places,

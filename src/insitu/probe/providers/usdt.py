@@ -7,18 +7,8 @@ from collections.abc import Sequence
 
 from insitu.errors import InsituError
 from insitu.kernel.calling_convention import MACHINE, Part
-from insitu.probe.providers.base import (
-    MAX_OPERANDS,
-    AbsentError,
-    Argument,
-    AttachPoint,
-    AttachSpec,
-    Context,
-    Operand,
-    Primitive,
-    ProgramKind,
-    Traits,
-)
+from insitu.probe.providers.arguments import MAX_OPERANDS, Argument, Operand, Primitive
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.binary import (
     Place,
     attach_places,

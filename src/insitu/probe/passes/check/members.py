@@ -8,7 +8,7 @@ from typing import Any
 from insitu.errors import InsituError, nearest
 from insitu.probe import ast
 from insitu.probe.passes.check.checker import Checker
-from insitu.probe.providers.base import Argument, DataLocation, Primitive
+from insitu.probe.providers.arguments import Argument, DataLocation, Primitive
 from insitu.probe.types import (
     UINT64,
     UNKNOWN,

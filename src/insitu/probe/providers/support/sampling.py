@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 from insitu.capabilities import links
 from insitu.kernel.bpf_abi import ProgramType
-from insitu.probe.providers.base import Argument, AttachPoint, Context, ProgramKind, Traits
+from insitu.probe.providers.arguments import Argument
+from insitu.probe.providers.base import AttachPoint, Context, ProgramKind, Traits
 from insitu.probe.providers.support.detach import Descriptors
 from insitu.probe.providers.support.perf_attachment import Event, attach_events
 

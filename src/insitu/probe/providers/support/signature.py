@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import cache
 
 from insitu.kernel.calling_convention import MACHINE
-from insitu.probe.providers.base import Argument, ContextField, Load, UserStack
+from insitu.probe.providers.arguments import Argument, ContextField, Load, UserStack
 from insitu.symbols.btf import Kind, Type
 
 __all__ = ["entry_arguments", "in_one_register", "is_returned", "return_argument"]
