@@ -194,10 +194,10 @@ def recording_target_options(
 
     ``whole_system`` is the help of ``-a``, where that of the others does not fit; ``one``: only one process is taken.
     """
-    what = "a running process" if one else "running processes"
+    what, metavar = ("running process", "PID") if one else ("running processes", "PID[,PID]")
     group = parser.add_argument_group("target")
-    group.add_argument("-p", "--pid", type=pid_list, metavar="PID" if one else "PID[,PID]", help=f"{verb} {what}")
-    group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the {what.removeprefix('a ')} of this name")
+    group.add_argument("-p", "--pid", type=pid_list, metavar=metavar, help=f"{verb} {'a ' * one}{what}")
+    group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the {what} of this name")
     group.add_argument("-a", "--all", action="store_true", help=whole_system or f"{verb} the whole machine")
 
 

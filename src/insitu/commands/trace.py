@@ -136,7 +136,7 @@ def run(args: argparse.Namespace) -> int:
         return 0
 
     if args.list:
-        with QuickImports():  # and what is listed is kept to the end: there is no garbage to look for
+        with QuickImports():  # and no garbage collection: all that is listed is kept to the end
             return _list(args)
     with QuickImports():
         from insitu.commands.trace_run import run_script

@@ -39,7 +39,7 @@ def run_script(args: argparse.Namespace) -> int:
     """
     source, words, command = _script(args)
     options = Options.given(words, unsafe=args.unsafe)
-    options.warns, options.hides_warnings = bool(args.warns), args.no_warnings
+    options.warns, options.hides_warnings = bool(args.warns) and not args.no_warnings, args.no_warnings
     messages.hide_warnings(args.no_warnings)
     options.include_folders, options.includes = args.include_folders, args.includes
     options.apply_environment()

@@ -21,7 +21,7 @@ from insitu.probe.aggregations import (
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import count_lost_key, key_pointer, lookup
+from insitu.probe.codegen.maps import count_lost, key_pointer, lookup, lost_key_cell
 from insitu.probe.codegen.markers import Patch
 from insitu.probe.output.time_series import WORDS
 from insitu.probe.types import stored_size
@@ -62,7 +62,7 @@ def update(low: Lowering, target: ast.MapAccess, call: ast.Call, kind: Aggregati
             came_from = emit.block_name
             emit.branch_if(emit.is_null(second), lost, found)
             emit.block(lost)
-            count_lost_key(low, result)
+            count_lost(low, lost_key_cell(low, result))
             emit.branch(end)
             emit.block(found)
             cells = emit.phi("ptr", (first, begun), (second, came_from))

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 from insitu.probe import ast
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import count_lost
+from insitu.probe.codegen.maps import count_lost_if
 from insitu.probe.codegen.process import both_ids
-from insitu.probe.codegen.record_parts import Append, Part, largest_record, output
+from insitu.probe.codegen.record_parts import Append, largest_record, output, parts_of
 from insitu.probe.codegen.records import computed_first
 from insitu.probe.layout import EVENT_HEAD, EVENT_WAKEUP_BYTES, RecordLayout
 from insitu.probe.types import (
@@ -57,11 +57,7 @@ def _send_event(
     cpu = low.emit.op("shl", low.emit.call(Helper.GET_SMP_PROCESSOR_ID), "32")
     head = low.emit.op("or", cpu, str(kind))
     if any(isinstance(form, Variable) for form in fields.elements):
-        parts = [
-            Part(8 + fields.offset(index), kind.element, values[index - len(EVENT_HEAD)])
-            for index, kind in enumerate(fields.elements)
-            if isinstance(kind, Variable)
-        ]
+        parts = parts_of(fields, (*(None for _ in EVENT_HEAD), *values))
 
         def fill(record: str) -> None:
             _fill(low, layout, record, head, registers, values)
@@ -70,12 +66,7 @@ def _send_event(
         lost = output(low, layout, parts, append, fill, lambda: _wakeup(low, ring, room))
     else:
         lost = _reserve(low, layout, head, registers, values)
-    emit = low.emit
-    full, end = emit.label(), emit.label()
-    emit.branch_if(lost, full, end)
-    emit.block(full)
-    count_lost(low, number, low.layout.lost_events_map())
-    emit.block(end)
+    count_lost_if(low, lost, number, low.layout.lost_events_map())
 
 
 def _in_register(value: ast.Expression) -> bool:

@@ -16,7 +16,7 @@ from insitu.probe.codegen.callback_frame import OUTER, Ending
 from insitu.probe.codegen.emitter import Function
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowered, Lowering
-from insitu.probe.codegen.maps import aggregate_value, count_lost
+from insitu.probe.codegen.maps import aggregate_value, count_lost, count_lost_if
 from insitu.probe.layout import LOST_ROUNDS, MAX_ROUNDS, MAX_WHILE_ROUNDS
 from insitu.probe.types import Integer, Tuple, stored_size
 
@@ -301,11 +301,7 @@ def _while(low: Lowering, node: ast.While) -> None:
     iterations = emit.call(
         Helper.LOOP, f"i64 {MAX_WHILE_ROUNDS}", f"ptr @{name}", f"ptr {low.link.pointer()}", "i64 0"
     )
-    too_many, end = emit.label(), emit.label()
-    emit.branch_if(emit.value(f"icmp eq i64 {iterations}, {MAX_WHILE_ROUNDS}"), too_many, end)
-    emit.block(too_many)
-    count_lost(low, LOST_ROUNDS)
-    emit.block(end)
+    count_lost_if(low, emit.value(f"icmp eq i64 {iterations}, {MAX_WHILE_ROUNDS}"), LOST_ROUNDS)
     _after(low, inner)
 
 

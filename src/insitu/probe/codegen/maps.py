@@ -27,11 +27,12 @@ __all__ = [
     "assign",
     "contains",
     "count_lost",
-    "count_lost_key",
+    "count_lost_if",
     "delete",
     "find",
     "key_pointer",
     "lookup",
+    "lost_key_cell",
     "step",
 ]
 
@@ -180,29 +181,38 @@ def count_lost(low: Lowering, cell: int | str, number: int | None = None) -> Non
     when_found(low, pointer, lambda: emit.store(emit.op("add", emit.load(pointer), "1"), pointer), lambda: None)
 
 
+def count_lost_if(low: Lowering, truth: str, cell: int | str, number: int | None = None) -> None:
+    """count_lost() where an i1 is true."""
+    emit = low.emit
+    lost, end = emit.label(), emit.label()
+    emit.branch_if(truth, lost, end)
+    emit.block(lost)
+    count_lost(low, cell, number)
+    emit.block(end)
+
+
 def update(low: Lowering, number: int, key: str, value: str, flags: int = 0) -> None:
-    """bpf_map_update_elem(); a key for which there is no room is counted."""
+    """bpf_map_update_elem(); keys that do not fit into the map are counted."""
     emit = low.emit
     result = emit.call(Helper.MAP_UPDATE_ELEM, emit.map(number), f"ptr {key}", f"ptr {value}", f"i64 {flags}")
     if not flags & _NO_EXIST:  # another CPU may be faster
         low.checked(Helper.MAP_UPDATE_ELEM, result)
-    lost, end = emit.label(), emit.label()
-    code = emit.value(f"trunc i64 {result} to i32")
-    is_full = emit.value(f"icmp eq i32 {code}, {-errno.E2BIG}")
-    emit.branch_if(emit.value(f"or i1 {is_full}, {_no_memory(low, result)}"), lost, end)
-    emit.block(lost)
-    count_lost_key(low, result)
-    emit.block(end)
+    is_full, no_memory = _failed_with(low, result, errno.E2BIG), _failed_with(low, result, errno.ENOMEM)
+    count_lost_if(low, emit.value(f"or i1 {is_full}, {no_memory}"), lost_key_cell(low, result))
 
 
-def count_lost_key(low: Lowering, result: str) -> None:
-    """Count a key that was not added to a map, by what bpf_map_update_elem() has answered."""
-    count_lost(low, low.emit.select(_no_memory(low, result), str(LOST_NO_MEMORY), str(LOST_MAP_FULL)))
+def lost_key_cell(low: Lowering, result: str) -> str:
+    """Where to count a key that was not added to a map, by what bpf_map_update_elem() has answered.
+
+    A map that is filled as needed may find no memory at hand for a new element.
+    """
+    no_memory = _failed_with(low, result, errno.ENOMEM)
+    return low.emit.select(no_memory, str(LOST_NO_MEMORY), str(LOST_MAP_FULL))
 
 
-def _no_memory(low: Lowering, result: str) -> str:
-    """i1: whether the kernel had no memory at hand for a new element of a map that is filled as needed."""
-    return low.emit.value(f"icmp eq i32 {low.emit.value(f'trunc i64 {result} to i32')}, {-errno.ENOMEM}")
+def _failed_with(low: Lowering, result: str, error: int) -> str:
+    """i1: whether a helper has answered that error."""
+    return low.emit.value(f"icmp eq i32 {low.emit.value(f'trunc i64 {result} to i32')}, {-error}")
 
 
 def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> None:

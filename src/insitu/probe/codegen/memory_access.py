@@ -177,7 +177,7 @@ class MemoryAccess(ABC):
 
     def checked(self, helper: Helper, result: str) -> str:
         """A helper's result, of which an error is warned of if the options say so."""
-        if self.options.warns and not self.options.hides_warnings:
+        if self.options.warns:
             emit = self.emit
             code = emit.value(f"sext i32 {emit.value(f'trunc i64 {result} to i32')} to i64")
             error = (NamedNumber("errno"), emit.op("sub", "0", code))
@@ -190,7 +190,7 @@ class MemoryAccess(ABC):
 
         ``always``: also without -k.
         """
-        if self.options.hides_warnings or not (self.options.warns or always):
+        if not (self.options.warns or (always and not self.options.hides_warnings)):
             return
         yes, end = self.emit.label(), self.emit.label()
         self.emit.branch_if(truth, yes, end)

@@ -16,9 +16,9 @@ from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import inverted, negative
 from insitu.probe.codegen.lowering import Lowering
 from insitu.probe.layout import RecordLayout
-from insitu.probe.types import Buffer, Stack, String, Type
+from insitu.probe.types import Buffer, Stack, String, Tuple, Type, Variable
 
-__all__ = ["Append", "Part", "bounded", "largest_record", "output"]
+__all__ = ["Append", "Part", "bounded", "largest_record", "output", "parts_of"]
 
 # Writes a value of variable size to a pointer: the i64 of how many bytes it has, negative for an error.
 Append = Callable[[Lowering, Type, ast.Expression, str], str]
@@ -30,6 +30,15 @@ class Part(Struct, frozen=True):
     at: int
     kind: Type
     value: ast.Expression
+
+
+def parts_of(fields: Tuple, values: Sequence[ast.Expression | None]) -> list[Part]:
+    """The parts among a record's fields; ``values`` has each field's expression, None where it is not a part."""
+    return [
+        Part(8 + fields.offset(index), kind.element, value)
+        for index, (kind, value) in enumerate(zip(fields.elements, values, strict=True))
+        if isinstance(kind, Variable) and value is not None
+    ]
 
 
 def largest_record(layout: RecordLayout, parts: Sequence[Part]) -> int:

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from insitu.probe import ast
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.lowering import Lowering
-from insitu.probe.codegen.maps import count_lost
-from insitu.probe.codegen.record_parts import Append, Part, output
+from insitu.probe.codegen.maps import count_lost, count_lost_if
+from insitu.probe.codegen.record_parts import Append, output, parts_of
 from insitu.probe.layout import LOST_RING_FULL, RecordLayout
 from insitu.probe.source import Span
 from insitu.probe.types import String, Tuple, Type, Variable, is_scalar, stored_size
@@ -49,27 +49,12 @@ def send(
             elif not isinstance(types[index], Variable):
                 low.store(values[index], pointer)
 
-        parts = [
-            Part(8 + layout.fields.offset(index), each.element, values[index])
-            for index, each in enumerate(types)
-            if isinstance(each, Variable)
-        ]
+        parts = parts_of(layout.fields, values)
         if parts:
-            _send_with_parts(low, layout, parts, append, fill)
+            lost = output(low, layout, parts, append, lambda record: _fill(low, layout, record, fill))
+            count_lost_if(low, lost, LOST_RING_FULL)
         else:
             send_filled(low, layout, fill)
-
-
-def _send_with_parts(
-    low: Lowering, layout: RecordLayout, parts: Sequence[Part], append: Append, fill: Callable[[int, str], None]
-) -> None:
-    emit = low.emit
-    lost = output(low, layout, parts, append, lambda record: _fill(low, layout, record, fill))
-    full, end = emit.label(), emit.label()
-    emit.branch_if(lost, full, end)
-    emit.block(full)
-    count_lost(low, LOST_RING_FULL)
-    emit.block(end)
 
 
 def computed_first(low: Lowering, values: Sequence[ast.Expression]) -> list[ast.Expression]:
