@@ -44,3 +44,11 @@ def test_a_script_of_walks_alone_ends_by_itself_after_its_end_probe(child: int) 
     lines = _trace(f'iter:task /ctx.task.tgid == {child}/ {{ @ = count(); }} END {{ printf("last\\n"); }}')
     assert "last" in lines
     assert f"@: {len(list(Path(f'/proc/{child}/task').iterdir()))}" in lines
+
+
+def test_a_walk_goes_on_to_its_end_though_the_command_has_ended() -> None:
+    # A task takes milliseconds; the command, the test's own process among the last ones of the walk, none.
+    script = "iter:task { for ($i : 0..200000) { @rounds = $i; } @tasks[ctx.task.pid] = 1; }"
+    command = [sys.executable, "-m", "insitu", "trace", "-q", "-e", script, "-c", "/bin/true"]
+    shown = subprocess.run(command, capture_output=True, text=True, check=True, timeout=300).stdout
+    assert f"@tasks[{os.getpid()}]: 1\n" in shown

@@ -50,6 +50,8 @@ _LOST = {
     LOST_ROUNDS: f"loops: stopped after {MAX_ROUNDS} iterations ({MAX_WHILE_ROUNDS} of while)",
 }
 
+_WALK_CHECK_S = 0.005
+
 
 class Runtime:
     """One run of a script. Use: attach(), turn() until ``ended``, finish(); and close() in any case."""
@@ -148,9 +150,14 @@ class Runtime:
 
         With a command, it lasts as long as that.
         """
-        if self.context.child_pid or (self._walks is not None and self._walks.is_alive()):
+        if self.context.child_pid or self._is_walking:
             return False
         return all(program.traits.finite for program in self.loaded.programs)
+
+    @property
+    def _is_walking(self) -> bool:
+        """Whether iterators still run."""
+        return self._walks is not None and self._walks.is_alive()
 
     @property
     def has_more(self) -> bool:
@@ -199,7 +206,13 @@ class Runtime:
         return word & 0xFF if word & EXIT_ASKED else None
 
     def finish(self, output: Output) -> None:
-        """Silence the probes, run those named end, detach, and handle what is still in the rings."""
+        """Silence the probes, run those named end, detach, and handle what is still in the rings.
+
+        Iterators walk to their end, as when nothing else had ended the script: not after exit() or a signal.
+        """
+        while self._is_walking and self._exit_asked() is None and not output.interrupted():
+            self.drain()
+            time.sleep(_WALK_CHECK_S)
         if self._exit_map is not None and self._exit_asked() is None:
             self._exit_map.update(bytes(4), struct.pack("<Q", EXIT_ASKED))
         self.loaded.detach(run_by_us=False, silent=True)
