@@ -1,0 +1,166 @@
+"""What the engines deliver: calls entered and left, signals, exits. Times are CLOCK_MONOTONIC, in ns.
+
+Memory that a call's arguments point to comes along as pieces, read at entry and at exit.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import NamedTuple, Protocol
+
+__all__ = [
+    "Call",
+    "Enter",
+    "Event",
+    "Executed",
+    "Exit",
+    "Exited",
+    "Forked",
+    "LostHere",
+    "Memory",
+    "Pieces",
+    "Signal",
+    "Stopped",
+]
+
+
+class Memory(Protocol):
+    """What a process' memory held at one moment, as far as it is known."""
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """Returns up to ``size`` bytes from ``address`` on, fewer where no more is known; None where nothing is."""
+
+
+class Pieces:
+    """Memory that was read while the process ran: (address, bytes) pieces. A later piece hides an earlier one."""
+
+    __slots__ = ("pieces",)
+
+    def __init__(self, pieces: Iterable[tuple[int, bytes]] = ()) -> None:
+        self.pieces: Sequence[tuple[int, bytes]] = tuple(pieces)
+
+    def read(self, address: int, size: int) -> bytes | None:
+        """See Memory."""
+        for start, data in reversed(self.pieces):
+            offset = address - start
+            if 0 <= offset < len(data) or (offset == 0 and not data):
+                return data[offset : offset + size]
+        return None
+
+
+NOTHING = Pieces()
+
+
+class Enter(NamedTuple):
+    """A thread has entered a call. ``abi``: "x86_64", "x32", "i386", "aarch64"."""
+
+    ts_ns: int
+    pid: int
+    tid: int
+    abi: str
+    nr: int
+    args: tuple[int, ...]
+    """Six, as in the registers: unsigned 64 bits (32 bits for i386)."""
+    memory: Memory = NOTHING
+    stack: int = 0
+    """Its call stack, as an id of the engine's."""
+    attached: bool = False
+    """Whether it was already running when the engine attached."""
+
+
+class Exit(NamedTuple):
+    """A thread's call has returned. ``ret`` is signed; -4095 to -1 are errors."""
+
+    ts_ns: int
+    pid: int
+    tid: int
+    ret: int
+    memory: Memory = NOTHING
+    injected: bool = False
+    """Whether fault injection changed what the call returned or did."""
+
+
+class Signal(NamedTuple):
+    """A signal is delivered to a thread (siginfo_t of sigaction(2))."""
+
+    ts_ns: int
+    pid: int
+    tid: int
+    number: int
+    code: int = 0
+    errno: int = 0
+    sender_pid: int = 0
+    sender_uid: int = 0
+    status: int = 0
+    """Of SIGCHLD: exit status or signal."""
+    utime: int = 0
+    stime: int = 0
+    """Of SIGCHLD: clock ticks."""
+    address: int = 0
+    """Of SIGSEGV, SIGBUS, SIGILL, SIGFPE, SIGTRAP."""
+    value: int = 0
+    """Of timers and sigqueue()."""
+
+
+class Stopped(NamedTuple):
+    """A thread was stopped by a signal (ptrace only)."""
+
+    ts_ns: int
+    pid: int
+    tid: int
+    number: int
+
+
+class Exited(NamedTuple):
+    """A thread has ended. ``status`` is as wait(2) has it: exit code << 8, or the signal, + 128 with a core dump."""
+
+    ts_ns: int
+    pid: int
+    tid: int
+    status: int
+
+
+class Forked(NamedTuple):
+    """A thread has made another one, or a process (``child_pid == child_tid``)."""
+
+    ts_ns: int
+    pid: int
+    tid: int
+    child_pid: int
+    child_tid: int
+
+
+class Executed(NamedTuple):
+    """A process runs another program. ``old_tid`` was the thread's number before: execve() makes it the leader's."""
+
+    ts_ns: int
+    pid: int
+    tid: int
+    old_tid: int
+
+
+class LostHere(NamedTuple):
+    """``records`` were lost before this time, and after the event before."""
+
+    ts_ns: int
+    records: int
+
+
+Event = Enter | Exit | Signal | Stopped | Exited | Forked | Executed | LostHere
+
+
+class Call(NamedTuple):
+    """A call with both its halves; ``exit`` is None while it runs, or where it never returned."""
+
+    enter: Enter
+    exit: Exit | None = None
+
+    @property
+    def failed(self) -> bool:
+        """Whether it returned an error."""
+        return self.exit is not None and -4096 < self.exit.ret < 0
+
+    @property
+    def dur_ns(self) -> int | None:
+        """How long it took."""
+        return None if self.exit is None else self.exit.ts_ns - self.enter.ts_ns

@@ -1,0 +1,47 @@
+"""Which memory a call's arguments need: declared by the kinds of arguments, read by the engines.
+
+The BPF engine generates its program from these declarations, the ptrace engine interprets them; a decoder then
+finds in a call's memory what was declared here.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+__all__ = ["Array", "Bytes", "Capture", "Linked", "String"]
+
+
+class String(NamedTuple):
+    """A NUL-terminated string, with its NUL where that is within the limit. ``path``: up to 4096 bytes; else -s."""
+
+    path: bool = False
+
+
+class Bytes(NamedTuple):
+    """``size`` bytes, or as many elements of ``size`` bytes as the parameter's brackets say, up to the limit.
+
+    ``whole``: up to 4096 bytes whatever -s says (a structure is of no use without its end); else -s of them.
+    """
+
+    size: int
+    whole: bool = True
+
+
+class Array(NamedTuple):
+    """A NULL-terminated array of pointers, at most ``most``, each to a string (argv)."""
+
+    most: int = 64
+
+
+class Linked(NamedTuple):
+    """Elements of ``size`` bytes, up to ``most``, that hold pointers to more memory.
+
+    ``links`` are (offset of a pointer, offset of its length or -1, bytes of the length (4 or 8), what is there).
+    """
+
+    size: int
+    links: tuple[tuple[int, int, int, String | Bytes | Linked], ...]
+    most: int = 1
+
+
+Capture = String | Bytes | Array | Linked

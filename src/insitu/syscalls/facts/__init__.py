@@ -1,0 +1,122 @@
+"""What the kernel's headers say: calls by number, constants by name, errors, signals.
+
+The data beside this file is generated (tools/syscall_facts.py names its inputs) and committed.
+"""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping
+from importlib import resources
+from typing import NamedTuple
+
+__all__ = ["CallFacts", "Constant", "Facts", "facts_of"]
+
+
+class CallFacts(NamedTuple):
+    """A call: its name, and its parameters as (C type, name)."""
+
+    name: str
+    parameters: tuple[tuple[str, str], ...]
+
+
+class Constant(NamedTuple):
+    """A named value. ``mask``: the bits that it says something about; other than its own for one of a field's values."""
+
+    value: int
+    name: str
+    mask: int
+
+
+class Facts:
+    """The facts of one ABI: "x86_64", "x32", "i386" or "aarch64". Files are read when first needed."""
+
+    def __init__(self, abi: str) -> None:
+        self.abi = abi
+
+    @functools.cached_property
+    def calls(self) -> Mapping[int, CallFacts]:
+        """Calls by number."""
+        found = {}
+        for line in _text(f"calls.{self.abi}").splitlines():
+            nr, name, *parameters = line.split("\t")
+            typed = (each.rpartition(" ") for each in parameters)
+            found[int(nr)] = CallFacts(name, tuple((type_, word) for type_, _, word in typed))
+        return found
+
+    @functools.cached_property
+    def numbers(self) -> Mapping[str, int]:
+        """Calls' numbers by name."""
+        return {call.name: nr for nr, call in self.calls.items()}
+
+    @functools.cached_property
+    def _constants(self) -> Mapping[str, tuple[Constant, ...]]:
+        found: dict[str, list[Constant]] = {}
+        for line in _text("constants").splitlines():
+            if line.startswith("["):
+                rows = found.setdefault(line.strip("[]"), [])
+            elif line:
+                value, name, *mask = line.split()
+                rows.append(Constant(int(value, 16), name, int(mask[0] if mask else value, 16)))
+        return {name: tuple(rows) for name, rows in found.items()}
+
+    def constants(self, name: str) -> tuple[Constant, ...]:
+        """Returns a set of constants, in the order in which they are tried and shown.
+
+        Raises KeyError.
+        """
+        return self._constants[name]
+
+    def constant(self, name: str, value: int) -> str | None:
+        """Returns the name of a value of a set (an enumeration), None if it has none."""
+        return self._by_value(name).get(value)
+
+    @functools.cache  # noqa: B019  # of a handful of objects that live as long as the process
+    def _by_value(self, name: str) -> Mapping[int, str]:
+        return {each.value: each.name for each in reversed(self.constants(name))}
+
+    def error_text(self, code: int) -> str:
+        """Returns "-1 ENOENT (No such file or directory)"; "? ERESTARTSYS (To be restarted if SA_RESTART is set)"."""
+        name, meaning = self._errors.get(code, (f"errno {code}", ""))
+        return f"{'?' if 512 <= code <= 516 else '-1'} {name}" + (f" ({meaning})" if meaning else "")
+
+    @functools.cached_property
+    def _errors(self) -> Mapping[int, tuple[str, str]]:
+        import errno
+        import os
+
+        found = {code: (name, os.strerror(code)) for code, name in errno.errorcode.items()}
+        return found | _RESTARTS
+
+    def errno_name(self, code: int) -> str:
+        """Returns "ENOENT"."""
+        return self._errors.get(code, (str(code), ""))[0]
+
+    def signal_name(self, number: int) -> str:
+        """Returns "SIGCHLD", "SIGRT_2"; the number if there is no such signal."""
+        if 34 <= number <= 64:
+            return f"SIGRT_{number - 32}"
+        if number in (32, 33):
+            return "SIGRTMIN" if number == 32 else "SIGRT_1"
+        return self.constant("signal", number) or str(number)
+
+
+# include/linux/errno.h: what a call returns to the kernel's own signal code, never to a program.
+_RESTARTS = {
+    512: ("ERESTARTSYS", "To be restarted if SA_RESTART is set"),
+    513: ("ERESTARTNOINTR", "To be restarted"),
+    514: ("ERESTARTNOHAND", "To be restarted if no handler"),
+    515: ("ENOIOCTLCMD", "No ioctl command"),
+    516: ("ERESTART_RESTARTBLOCK", "Interrupted by signal"),
+    524: ("ENOTSUPP", "Unknown error 524"),
+}
+
+
+@functools.cache
+def facts_of(abi: str) -> Facts:
+    """Returns the facts of an ABI. Raises FileNotFoundError for one without tables, when its calls are asked for."""
+    return Facts(abi)
+
+
+def _text(name: str) -> str:
+    return resources.files("insitu.syscalls.facts").joinpath(name).read_text("utf-8")

@@ -1,0 +1,8 @@
+"""Kinds of arguments, by name: a module for each family."""
+
+from insitu.syscalls.argument import Kinds
+from insitu.syscalls.kinds import files, numbers, strings
+
+__all__ = ["KINDS"]
+
+KINDS: Kinds = {**numbers.KINDS, **strings.KINDS, **files.KINDS}

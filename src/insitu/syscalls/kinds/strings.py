@@ -1,0 +1,80 @@
+"""Strings, buffers, vectors of strings."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
+from insitu.syscalls.capture import Array, Bytes, String
+
+__all__ = ["KINDS", "quoted"]
+
+_PATH_MAX: Final = 4096
+_ESCAPES: Final = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
+
+
+def quoted(data: bytes, in_hex: str = "") -> str:
+    """Returns bytes in quotes as strace(1) has them: octal escapes, shortened where no digit follows.
+
+    ``in_hex``: "all" bytes as ``\\x41``, or those of strings with "non-ascii" bytes.
+    """
+    if in_hex == "all" or (in_hex == "non-ascii" and any(not (32 <= b < 127 or b in range(9, 14)) for b in data)):
+        return '"' + "".join(f"\\x{byte:02x}" for byte in data) + '"'
+    parts = []
+    for index, byte in enumerate(data):
+        if byte in _ESCAPES:
+            parts.append(_ESCAPES[byte])
+        elif 32 <= byte < 127:
+            parts.append(chr(byte))
+        else:
+            digit_follows = index + 1 < len(data) and 48 <= data[index + 1] < 56
+            parts.append(f"\\{byte:03o}" if digit_follows else f"\\{byte:o}")
+    return '"' + "".join(parts) + '"'
+
+
+def string(argument: Argument, limit: int) -> str | None:
+    """Returns the string at the address in quotes, ``...`` after it where it is longer than ``limit``."""
+    data = argument.memory.read(argument.value, limit + 1)
+    if data is None:
+        return None
+    end = data.find(b"\0")
+    if end >= 0:
+        return quoted(data[:end], argument.options.strings_in_hex)
+    return quoted(data[:limit], argument.options.strings_in_hex) + "..."
+
+
+def _buffer(argument: Argument) -> str | None:
+    count = argument.count
+    if count is None:
+        return None
+    limit = argument.options.string_limit
+    data = argument.memory.read(argument.value, min(count, limit)) if count else b""
+    if data is None or len(data) < min(count, limit):
+        return None
+    return quoted(data, argument.options.strings_in_hex) + ("..." if count > limit else "")
+
+
+def _strings(argument: Argument) -> str | None:
+    """Returns ``["ls", "-l"]``; of an environment ``0x7ffd... /* 23 vars */``, as long as -v is not given."""
+    size = argument.long_size
+    addresses: list[int] = []
+    while (address := argument.number(size, size * len(addresses))) and len(addresses) < 8192:
+        addresses.append(address)
+    if address is None and not addresses:
+        return None
+    if argument.given == ("environment",) and not argument.options.verbose:
+        plural = "" if len(addresses) == 1 else "s"
+        return f"{hexadecimal(argument.value)} /* {len(addresses)} var{plural} */"
+    shown = addresses if argument.options.verbose else addresses[:32]
+    words = [string(argument.at(each), argument.options.string_limit) or hexadecimal(each) for each in shown]
+    if len(shown) < len(addresses):
+        words.append("...")
+    return f"[{', '.join(words)}]"
+
+
+KINDS: Kinds = {
+    "path": Kind(lambda a: string(a, _PATH_MAX - 1), String(path=True)),
+    "string": Kind(lambda a: string(a, a.options.string_limit), String()),
+    "buffer": Kind(_buffer, Bytes(1, whole=False)),
+    "strings": Kind(_strings, Array()),
+}
