@@ -7,6 +7,7 @@ Passes replace calls of macros and functions by copies, and give each variable a
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import cache
 from typing import TYPE_CHECKING, Any
 
 from msgspec import Struct, field
@@ -370,20 +371,26 @@ class Program(Node):
     uncalled: list[FunctionCall] = field(default_factory=list)
 
 
-def child_names(node: Node) -> Iterator[str]:
+def child_names(node: Node) -> tuple[str, ...]:
     """The fields of a node that may hold further nodes, or lists of them."""
-    return (name for name in node.__struct_fields__ if name not in ("span", "type", "warnings"))
+    return _child_names(type(node))
+
+
+@cache
+def _child_names(kind: type[Node]) -> tuple[str, ...]:
+    return tuple(name for name in kind.__struct_fields__ if name not in ("span", "type", "warnings"))
 
 
 def walk(node: Any) -> Iterator[Node]:
-    """The node and everything below it, outer first."""
-    if isinstance(node, Node):
-        yield node
-        for name in child_names(node):
-            yield from walk(getattr(node, name))
-    elif isinstance(node, list):
-        for element in node:
-            yield from walk(element)
+    """The node and everything below it, outer first, in the order of the script."""
+    waiting = [node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Node):
+            yield each
+            waiting += [getattr(each, name) for name in reversed(child_names(each))]
+        elif isinstance(each, list):
+            waiting += reversed(each)
 
 
 def replace_children(node: Any, replaced: Callable[[Any], Any]) -> None:

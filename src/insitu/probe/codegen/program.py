@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from msgspec import Struct
+
 from insitu.probe import ast
 from insitu.probe.codegen.emitter import Function, Module
 from insitu.probe.codegen.helpers import Helper
@@ -47,6 +49,10 @@ class ClauseLowering:
         self._checker, self._module, self._layout = checker, module, layout
         self._clause, self._index = clause, index
         self._homes: dict[str, int] = {}  # where variables are in scratch memory
+        self._named: dict[int, frozenset[str]] = {}  # variables of statements, by their ids
+        self._functions_on_stack = 1  # these three from the first part on
+        self._shared: frozenset[str] = frozenset()
+        self._walked: frozenset[str] = frozenset()
         self._depths: list[int] = []  # tail calls up to each part
         branches = (ast.If, ast.Ternary, ast.For, ast.While)
         count = sum(isinstance(node, branches) for node in ast.walk(clause.probe.body))
@@ -85,12 +91,12 @@ class ClauseLowering:
         for index, statement in enumerate(statements):
             if low.emit.terminated:
                 break
-            rest = statements[index + 1 :]
             if self._is_full(low):
-                self._continue_in(low, _Rest(statements[index:], then))
+                self._continue_in(low, self._rest(statements[index:], then))
                 break
             if isinstance(statement, ast.If) and _is_large(statement) and not is_comptime(statement.condition):
-                self._if(low, statement, _Rest(rest, then) if rest else then)
+                rest = statements[index + 1 :]
+                self._if(low, statement, self._rest(rest, then) if rest else then)
                 break
             low.statement(statement)
         else:
@@ -125,20 +131,22 @@ class ClauseLowering:
         emit = Function(self._module, f"probe_{self._index}{suffix}", line, f"p{self._index}{suffix}")
         emit.setup("  %context = call ptr @llvm.preserve.static.offset(ptr %ctx)\n")
         low = Lowering(RULES, self._checker, emit, self._layout, self._clause, self._index)
-        low.expect_callbacks(functions_on_stack(low, probe.body), shared_variables(low, probe.body))
+        if not number:
+            self._functions_on_stack = functions_on_stack(low, probe.body)
+            self._shared, self._walked = shared_variables(low, probe.body), walked_counters(low, probe.body)
+        low.expect_callbacks(self._functions_on_stack, self._shared)
         if self._clause.kind.context == "iterator":
             _leave_at_the_end_of_a_walk(low)
         low.part = number
         low.off_stack = self._has_many_branches
-        low.kept_on_stack = walked_counters(low, probe.body)
+        low.kept_on_stack = self._walked
         for name, at in self._homes.items():
             low.adopt(name, at)
         return low
 
     def _continue_in(self, low: Lowering, rest: _Rest) -> None:
         """Go on in the part that holds ``rest``, which is made when it is first asked for."""
-        needed = rest.variables()
-        for name in sorted(needed & low.variables.keys() - low.adopted):
+        for name in sorted(rest.variables & low.variables.keys() - low.adopted):
             pointer, held = low.variable(ast.Variable(self._clause.probe.span, name))
             if name not in self._homes and name in low.in_scratch:
                 self._homes[name] = low.in_scratch[name]
@@ -162,6 +170,18 @@ class ClauseLowering:
         if made is not None:
             self._go(made, rest.statements, rest.then)
 
+    def _rest(self, statements: Sequence[ast.Statement], then: _Rest | None) -> _Rest:
+        named = (self._variables_of(statement) for statement in statements)
+        return _Rest(statements, then, frozenset().union(*named, then.variables if then else ()))
+
+    def _variables_of(self, statement: ast.Statement) -> frozenset[str]:
+        """The names of its variables, kept: many parts begin in front of the same statement."""
+        found = self._named.get(id(statement))
+        if found is None:
+            found = frozenset(node.name for node in ast.walk(statement) if isinstance(node, ast.Variable))
+            self._named[id(statement)] = found
+        return found
+
     def _is_full(self, low: Lowering) -> bool:
         return low.emit.lines > _PART_LINES or low.emit.branches > _PART_BRANCHES
 
@@ -177,21 +197,13 @@ class ClauseLowering:
         return self._checker.error("this probe is too long", node, remedy=remedy)
 
 
-class _Rest:
-    """Statements that a further part begins with, and what follows them."""
+class _Rest(Struct):
+    """Statements that a further part begins with, what follows them, and the variables used from here on."""
 
-    def __init__(self, statements: Sequence[ast.Statement], then: _Rest | None) -> None:
-        self.statements = statements
-        self.then = then
-        self.part: int | None = None
-        self._variables: frozenset[str] | None = None
-
-    def variables(self) -> frozenset[str]:
-        """The variables that may be used from here on."""
-        if self._variables is None:
-            own = {node.name for node in ast.walk(list(self.statements)) if isinstance(node, ast.Variable)}
-            self._variables = frozenset(own) | (self.then.variables() if self.then else frozenset())
-        return self._variables
+    statements: Sequence[ast.Statement]
+    then: _Rest | None
+    variables: frozenset[str]
+    part: int | None = None
 
 
 def _is_large(node: ast.Node) -> bool:
