@@ -41,6 +41,29 @@ def test_of_macros_with_one_name_the_first_that_takes_the_arguments_is_meant(exp
     assert _held(f"{_OVERLOADS} BEGIN {{ $v = 1; @m = 1; @x = {expression}; }}") == value
 
 
+@pytest.mark.parametrize(
+    "text",
+    [
+        "macro m0(x) { x } "
+        + " ".join(f"macro m{n}(x) {{ m{n - 1}(x) + m{n - 1}(x) }}" for n in range(1, 60))
+        + "BEGIN { @x = m59(1); }",
+        "macro m(x) { x + x } BEGIN { @x = " + "m(" * 60 + "1" + ")" * 60 + "; }",
+        'BEGIN { @x = percpu_kaddr("x", ' + '*percpu_kaddr("x", ' * 40 + "0" + ")" * 41 + "; }",
+    ],
+)
+def test_macros_that_multiply_are_refused_with_the_limit(text: str) -> None:
+    with pytest.raises(ScriptError, match=r"\w+\(\) makes the script too large: .* over 200000 nodes"):
+        checked(text)
+
+
+def test_a_macro_may_be_called_many_times_and_in_long_chains() -> None:
+    assert checked("macro m(x) { x + 1 } BEGIN { " + "@x = m(1); " * 12_000 + "}").checker.maps
+    chain = "macro m0(x) { x } " + " ".join(f"macro m{n}(x) {{ m{n - 1}(x + 1) }}" for n in range(1, 251))
+    assert _held(chain + " BEGIN { @x = m249(5); }") == 254
+    with pytest.raises(ScriptError, match="call each other more than 250 deep"):
+        checked(chain + " BEGIN { @x = m250(5); }")
+
+
 _TYPES = """struct inner { char a; long b; }; struct foo { int x; struct inner in; };
 macro both(s, t) { sizeof(s) + sizeof(t[2]) } macro pointer(t) { sizeof(t *) + sizeof(typeof(t)) }
 macro place(s, m) { offsetof(s, m) } macro cut(t, n) { let $n : t = n; sizeof((t)$n) }

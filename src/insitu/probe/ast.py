@@ -60,6 +60,7 @@ __all__ = [
     "Variable",
     "While",
     "child_names",
+    "levels",
     "replace_children",
     "walk",
 ]
@@ -391,6 +392,17 @@ def walk(node: Any) -> Iterator[Node]:
             waiting += [getattr(each, name) for name in reversed(child_names(each))]
         elif isinstance(each, list):
             waiting += reversed(each)
+
+
+def levels(node: Node) -> int:
+    """How deep the tree is: 1 for a node without children."""
+    depth, level = 0, [node]
+    while level:
+        depth += 1
+        below = [getattr(each, name) for each in level for name in child_names(each)]
+        level = [each for found in below for each in (found if isinstance(found, list) else [found])]
+        level = [each for each in level if isinstance(each, Node)]
+    return depth
 
 
 def replace_children(node: Any, replaced: Callable[[Any], Any]) -> None:

@@ -6,9 +6,10 @@ from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
 
+from insitu import messages
 from insitu.probe.layout import Layout
 from insitu.probe.options import Options
-from insitu.probe.passes import Unit, run_outline_passes, run_passes
+from insitu.probe.passes import Unit, bounded_nesting, run_outline_passes, run_passes
 from insitu.probe.passes.attach import Clause
 from insitu.probe.providers.base import AttachPoint, Context, ProgramKind
 from insitu.probe.source import Source
@@ -18,6 +19,10 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.object import Section
 
 __all__ = ["Compiled", "CompiledProgram", "compile_script", "lower"]
+
+
+_COMPILED_PER_SECOND = 4_000_000  # characters of LLVM IR
+_LONG = 3  # seconds
 
 
 class CompiledProgram(Struct):
@@ -147,7 +152,11 @@ def _from_stored(clause: Clause, stored: StoredProgram) -> CompiledProgram:
 
 
 def _generate(unit: Unit) -> Compiled:
-    text, layout, parts = lower(unit)
+    with bounded_nesting(unit):
+        text, layout, parts = lower(unit)
+    seconds = len(text) // _COMPILED_PER_SECOND
+    if seconds >= _LONG:
+        messages.note(f"{unit.source.name} is large: compiling it takes some {seconds} seconds")
     from insitu.probe.codegen.object import compile_ir
 
     code = compile_ir(text)
@@ -199,7 +208,7 @@ def lower(unit: Unit) -> tuple[str, Layout, list[int]]:
                 evicts=entry.evicts,
                 entries=entry.entries,
             )
-    module = Module(source.name)
+    module = Module(source.name, source.text.count("\n"))
     parts: list[int] = []
     for index, clause in enumerate(unit.clauses):
         lowering = ClauseLowering(checker, module, layout, clause, index)

@@ -54,9 +54,10 @@ class Structures:
         self._context = context
         self._defined: dict[tuple[str, str], ast.Structure] = {(d.tag, d.name): d for d in definitions}
         self._constants: dict[str, tuple[int, Type]] = {}
+        self._enumerations: dict[int, Integer] = {}  # by the place of their definition
         for definition in definitions:
             for name, value in definition.values:
-                self._constants[name] = (value, _enumeration(definition))
+                self._constants[name] = (value, self._enumeration(definition))
         self._fields: dict[tuple[btf.Type, Space], dict[str, Field]] = {}
         self._records: dict[tuple[str, Space], Record] = {}
         self._open: list[ast.Structure] = []
@@ -178,7 +179,7 @@ class Structures:
             with self._only_once(definition):
                 return self.resolve(definition.alias, space)
         if definition.tag == "enum":
-            return _enumeration(definition)
+            return self._enumeration(definition)
         key = (f"{definition.tag} {definition.name} {definition.span.start}", space)
         if key not in self._records:
             layout: dict[str, Field] = {}
@@ -187,6 +188,12 @@ class Structures:
             members = Members(lambda: layout)
             self._records[key] = Record(definition.name, definition.tag, size, members, widest)
         return self._records[key]
+
+    def _enumeration(self, definition: ast.Structure) -> Integer:
+        start = definition.span.start
+        if start not in self._enumerations:
+            self._enumerations[start] = _enumeration(definition)
+        return self._enumerations[start]
 
     @contextmanager
     def _only_once(self, definition: ast.Structure) -> Iterator[None]:

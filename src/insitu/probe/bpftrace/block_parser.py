@@ -7,7 +7,7 @@ from contextlib import contextmanager
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.token_stream import TokenStream
-from insitu.probe.source import Source
+from insitu.probe.source import Source, Span
 
 __all__ = ["BlockParser"]
 
@@ -44,7 +44,8 @@ class BlockParser(TokenStream):
                     raise self.unexpected("'}'")
                 if not self._accept(";"):
                     statements.append(self.statement())
-        return _with_value(ast.BlockExpression(start.to(self._expect("}").span), statements, None))
+        span = start.to(self._expect("}").span)
+        return _block_with_value(span, statements) or ast.BlockExpression(span, statements, None)
 
     def if_expression(self) -> ast.Ternary:
         """``if condition { value } else { value }``; the current token is the ``if``."""
@@ -57,13 +58,10 @@ class BlockParser(TokenStream):
         return ast.Ternary(start.to(false.span), condition, true, false)
 
 
-def _with_value(block: ast.BlockExpression) -> ast.BlockExpression:
-    """The block, its last statement made its value if it has one."""
-    value = _value(block.statements[-1]) if block.statements else None
-    if value is not None:
-        block.statements.pop()
-        block.value = value
-    return block
+def _block_with_value(span: Span, statements: list[ast.Statement]) -> ast.BlockExpression | None:
+    """A block whose last statement is its value; None if that has none."""
+    value = _value(statements[-1]) if statements else None
+    return None if value is None else ast.BlockExpression(span, statements[:-1], value)
 
 
 def _value(statement: ast.Statement) -> ast.Expression | None:
@@ -71,9 +69,7 @@ def _value(statement: ast.Statement) -> ast.Expression | None:
     if isinstance(statement, ast.ExpressionStatement):
         return statement.expression if statement.bare else None
     if isinstance(statement, ast.Block):
-        if not statement.statements or _value(statement.statements[-1]) is None:
-            return None
-        return _with_value(ast.BlockExpression(statement.span, list(statement.statements), None))
+        return _block_with_value(statement.span, statement.statements)
     if isinstance(statement, ast.If) and statement.otherwise is not None:
         true, false = _value(statement.then), _value(statement.otherwise)
         if true is not None and false is not None:

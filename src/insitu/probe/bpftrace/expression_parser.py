@@ -36,6 +36,8 @@ _PRECEDENCE = {
     "/": 10,
     "%": 10,
 }
+_MAX_POINTERS = 16  # stars of a type
+_MAX_EXPANDED = 100_000  # names, numbers and texts that #defines add to a script
 _QUALIFIERS = ("const", "volatile", "restrict", "__restrict")
 
 
@@ -52,6 +54,7 @@ class ExpressionParser(BlockParser):
         self.enumerators: dict[str, int] = {}
         self._defines = defines
         self._expanding: list[str] = []
+        self._expanded = [0]  # how many names, numbers and texts #defines have added; inner parsers share it
 
     # Expressions
 
@@ -141,7 +144,7 @@ class ExpressionParser(BlockParser):
             return self._begins_operand(self._peek(3))
         if second.text == "*":
             count = 3
-            while (following := self._peek(count)).text == "*":
+            while (following := self._peek(count)).text == "*" and count < 3 + _MAX_POINTERS:
                 count += 1
             return following.text == ")"
         known = first.text in INTEGER_TYPES or first.text in self.type_names or first.text in ("string", "inet")
@@ -179,6 +182,12 @@ class ExpressionParser(BlockParser):
 
     def _primary(self) -> ast.Expression:
         token = self.token
+        if self._expanding:
+            self._expanded[0] += 1
+            if self._expanded[0] > _MAX_EXPANDED:
+                raise self.error(
+                    f"#defines add more than {_MAX_EXPANDED} names and numbers to the script", token.span
+                )
         if token.kind == "integer":
             self._advance()
             value, unsigned = self.integer_value(token)
@@ -234,16 +243,18 @@ class ExpressionParser(BlockParser):
         if name in self._expanding:
             raise self.error(f"#define {name} refers to itself", token.span)
         inner = ExpressionParser(self.source, self._defines[name], self._defines, self.parameters)
-        inner._expanding = [*self._expanding, name]
+        inner._expanding, inner._expanded = [*self._expanding, name], self._expanded
         inner._depth = self._depth
         if inner.token.kind == "end":
             raise self.error(f"#define {name} has no value", token.span)
         try:
             value = inner.expression()
         except ScriptError as error:
-            raise self.error(f"in #define {name}: {error.plain}", token.span) from None
-        for node in ast.walk(value):
-            node.span = token.span
+            known = error.plain.startswith("in #define ")  # which one
+            raise self.error(error.plain if known else f"in #define {name}: {error.plain}", token.span) from None
+        if not self._expanding:
+            for node in ast.walk(value):
+                node.span = token.span
         return value
 
     def _type_or_value(self, *, any_name: bool = False) -> ast.TypeName | ast.Expression:
@@ -363,6 +374,8 @@ class ExpressionParser(BlockParser):
         count = 0
         while self._accept("*"):
             count += 1
+            if count > _MAX_POINTERS:
+                raise self.error(f"more than {_MAX_POINTERS} * in a type", self.token.span)
             while self.token.text in _QUALIFIERS:
                 self._advance()
         return count

@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 from msgspec import Struct, field
 
 from insitu.kernel.version import running_version
+from insitu.probe.bpftrace.token_stream import MAX_DEPTH
 from insitu.probe.source import ScriptError, Source, Span
 
 if TYPE_CHECKING:
@@ -137,6 +138,8 @@ class _Preprocessor:
     def _directive(self, word: str, rest: str, span: Span, branches: list[_Branch]) -> None:
         kept = all(each.kept for each in branches)
         if word in ("if", "ifdef", "ifndef"):
+            if len(branches) >= MAX_DEPTH:
+                raise self._error(f"#{word} nested more than {MAX_DEPTH} levels deep", span)
             holds = kept and self._holds(word, rest, span)
             branches.append(_Branch(holds, holds or not kept, span))
         elif word in ("elif", "else", "endif"):

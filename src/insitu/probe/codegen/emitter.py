@@ -23,15 +23,22 @@ attributes #0 = { nounwind willreturn memory(none) }
 """
 
 
+# LLVM reads the script to quote its lines to the verifier, in time that grows with the square of their number.
+_MOST_QUOTED_LINES = 2_000
+
+
 class Module:
     """A whole LLVM module. ``functions`` are rendered in the order they were made."""
 
-    def __init__(self, file_name: str) -> None:
+    def __init__(self, file_name: str, lines: int = 0) -> None:
+        """``lines``: how many the script has."""
         self.functions: list[Function] = []
+        self.lines = 0  # of all functions
+        source = ', source: ""' if lines > _MOST_QUOTED_LINES else ""
         self._metadata: list[str] = [
             "distinct !DICompileUnit(language: DW_LANG_C99, file: !1, producer: "
             '"insitu", isOptimized: true, runtimeVersion: 0, emissionKind: FullDebug)',
-            f'!DIFile(filename: "{_quoted(file_name)}", directory: "")',
+            f'!DIFile(filename: "{_quoted(file_name)}", directory: ""{source})',
             '!{i32 2, !"Debug Info Version", i32 3}',
             "!DISubroutineType(types: !4)",
             "!{null}",
@@ -128,6 +135,7 @@ class Function:
         """Append an instruction without a result; after a terminator it is unreachable and dropped."""
         if not self.terminated:
             self._body.append(f"  {text}{self._suffix}")
+            self.module.lines += 1
 
     def value(self, text: str) -> str:
         """Append an instruction: the register with its result."""
@@ -140,6 +148,7 @@ class Function:
         if not self.terminated:
             self.branch(label)
         self._body.append(f"{label}:\n")
+        self.module.lines += 1
         self.block_name = label
         self.terminated = False
 

@@ -58,6 +58,9 @@ class LoweredBuiltin(Protocol):
         """Lowers it to what is larger than a register."""
 
 
+_MOST_LINES = 1_000_000  # of a whole script; LLVM compiles some 75,000 in a second
+
+
 class Rules(Struct, frozen=True):
     """How each class of expression and statement is lowered, and the builtins by name (tables.py).
 
@@ -341,7 +344,14 @@ class Lowering(MemoryAccess):
     # Statements
 
     def statement(self, node: ast.Statement) -> None:
-        """Lower a statement."""
+        """Lower a statement.
+
+        :raises ScriptError: when the script's probes, repetitions by unroll and wildcards counted, become too large.
+        """
+        if self.emit.module.lines > _MOST_LINES:
+            message = f"the script is too large: its probes take more than {_MOST_LINES} lines of LLVM's code"
+            remedy = "unroll less, or match fewer probes with this body"
+            raise self.error(message, node, remedy=remedy)
         self.at(node.span)
         self.span = node.span
         self.rules.statements[type(node)](self, node)

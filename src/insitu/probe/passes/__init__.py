@@ -5,7 +5,8 @@ What follows them is in compile.py: maps and records are laid out, the clauses l
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from msgspec import Struct
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
     from insitu.probe.providers.base import Context
     from insitu.probe.source import Source
 
-__all__ = ["PASSES", "STAGES", "Pass", "Unit", "run_outline_passes", "run_passes"]
+__all__ = ["PASSES", "STAGES", "Pass", "Unit", "bounded_nesting", "run_outline_passes", "run_passes"]
 
 
 class Unit:
@@ -127,6 +128,24 @@ PASSES = (
 STAGES = ("ast", *(each.name for each in PASSES[1:]), "ir", "insns", "xlated", "verifier")
 
 
+@contextmanager
+def bounded_nesting(unit: Unit) -> Iterator[None]:
+    """Report a tree that is too deep to be walked: expanded macros and functions may nest in each other.
+
+    :raises ScriptError: naming the probe, function or macro that nests most.
+    """
+    try:
+        yield
+    except RecursionError:
+        from insitu.probe.ast import levels
+        from insitu.probe.source import ScriptError
+
+        program = unit.program
+        deepest = max([*program.probes, *program.functions, *program.macros], key=levels)
+        message = "this is nested too deeply, the macros and functions in it expanded"
+        raise ScriptError(message, unit.source, deepest.span, remedy="assign parts of it to variables") from None
+
+
 def run_passes(unit: Unit, *, cached: bool | None = None, last: str = "") -> Unit:
     """Run all passes, those whose result the cache holds, or the others; at most up to the one named ``last``.
 
@@ -134,7 +153,8 @@ def run_passes(unit: Unit, *, cached: bool | None = None, last: str = "") -> Uni
     """
     for each in PASSES:
         if cached is None or each.cached == cached:
-            each.run(unit)
+            with bounded_nesting(unit):
+                each.run(unit)
         if each.name == last:
             break
     return unit

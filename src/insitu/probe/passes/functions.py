@@ -10,12 +10,10 @@ import copy
 from typing import Any
 
 from insitu.probe import ast
+from insitu.probe.passes.growth import Growth, nodes_of
 from insitu.probe.source import ScriptError, Source
 
 __all__ = ["expand_functions"]
-
-_MAX_DEPTH = 32
-_MAX_COPIES = 2_000
 
 
 def expand_functions(program: ast.Program, source: Source) -> None:
@@ -44,6 +42,7 @@ class _Expander:
         self._functions = functions
         self._source = source
         self._copies = 0
+        self._growth = Growth(source)
         self.called: set[str] = set()
         self._heights: dict[str, int] = {}  # function -> length of its longest chain of calls, itself included
 
@@ -59,12 +58,13 @@ class _Expander:
         for node in ast.walk(function.body):
             if not isinstance(node, ast.Call) or node.name not in self._functions:
                 continue
-            fits = node.name not in chain and len(chain) < _MAX_DEPTH
-            below = self.refuse_recursion(self._functions[node.name], chain) if fits else 0
-            if not fits or len(chain) + below > _MAX_DEPTH:
-                path = " -> ".join((*chain[chain.index(node.name) :], node.name)) if node.name in chain else "..."
+            if node.name in chain:
+                path = " -> ".join((*chain[chain.index(node.name) :], node.name))
                 message = f"{node.name}() calls itself ({path}): BPF has no recursion"
                 raise ScriptError(message, self._source, node.span, remedy="write a loop")
+            self._growth.check_chain(len(chain), node.name, node)
+            below = self.refuse_recursion(self._functions[node.name], chain)
+            self._growth.check_chain(len(chain) + below - 1, node.name, node)
             height = max(height, 1 + below)
         self._heights[function.name] = height
         return height
@@ -83,19 +83,15 @@ class _Expander:
         if wanted != given:
             message = f"{node.name}() takes {wanted} argument{'s' * (wanted != 1)}, not {given}"
             raise ScriptError(message, self._source, node.span)
-        self._copies += 1
-        if self._copies > _MAX_COPIES:
-            raise ScriptError(
-                f"functions are called more than {_MAX_COPIES} times in the script", self._source, node.span
-            )
         return self._copy(function, node)
 
     def uncalled(self, function: ast.Function) -> ast.FunctionCall:
         """The copy of a function that nothing calls, without arguments."""
-        self._copies += 1
         return self._copy(function, ast.Call(function.span, function.name, []))
 
     def _copy(self, function: ast.Function, call: ast.Call) -> ast.FunctionCall:
+        self._growth.add(nodes_of(function.body), function.name, call)
+        self._copies += 1
         number = f"~f{self._copies}"
         parameters, body = copy.deepcopy((function.parameters, function.body))
         result = ast.Variable(call.span, f"{function.name}(){number}")

@@ -10,6 +10,7 @@ from typing import Any
 
 from insitu.probe import ast
 from insitu.probe.bpftrace.expression_parser import ExpressionParser
+from insitu.probe.passes.growth import Growth
 from insitu.probe.passes.substitution import substituted
 from insitu.probe.source import ScriptError, Source
 
@@ -56,6 +57,7 @@ class _Expander:
     def __init__(self, source: Source, names: Set[str]) -> None:
         self.source = source
         self.names = names
+        self._growth = Growth(source)
 
     def children(self, node: Any) -> None:
         """Replace in everything below a node (or list of nodes), in place."""
@@ -74,4 +76,4 @@ class _Expander:
         body = ExpressionParser(Source(text, node.name), text, {}, []).expression()
         for below in ast.walk(body):
             below.span = node.span
-        return substituted(body, dict(zip(parameters, arguments, strict=True)), self.source)
+        return substituted(body, dict(zip(parameters, arguments, strict=True)), self.source, self._growth, node)

@@ -6,13 +6,11 @@ import copy
 from typing import Any
 
 from insitu.probe import ast
+from insitu.probe.passes.growth import Growth, nodes_of
 from insitu.probe.passes.substitution import substituted
 from insitu.probe.source import ScriptError, Source
 
 __all__ = ["expand_macros"]
-
-_MAX_DEPTH = 32
-_MAX_EXPANSIONS = 10_000
 
 
 def expand_macros(program: ast.Program, source: Source) -> None:
@@ -51,6 +49,7 @@ class _Expander:
         self.macros = macros
         self.source = source
         self.count = 0
+        self._growth = Growth(source)
 
     def children(self, node: Any, inside: tuple[ast.Macro, ...]) -> None:
         """Expand in everything below a node (or list of nodes), in place."""
@@ -64,12 +63,14 @@ class _Expander:
             return node
         arguments = node.arguments if isinstance(node, ast.Call) else []
         self.count += 1
-        circle = any(macro is each for each in inside)
-        if circle or len(inside) >= _MAX_DEPTH or self.count > _MAX_EXPANSIONS:
+        if any(macro is each for each in inside):
             raise ScriptError(f"macro {macro.name} expands recursively", self.source, node.span)
+        self._growth.check_chain(len(inside), macro.name, node)
+        self._growth.add(nodes_of(macro.body), macro.name, node)
         self.children(arguments, inside)
         given = dict(zip(macro.parameters, arguments, strict=True))
-        body = substituted(copy.deepcopy(macro.body), given, self.source, suffix=f"#{self.count}")
+        body = copy.deepcopy(macro.body)
+        body = substituted(body, given, self.source, self._growth, node, suffix=f"#{self.count}")
         for below in ast.walk(body):
             below.span = node.span
         self.children(body, (*inside, macro))

@@ -7,24 +7,39 @@ from collections.abc import Mapping
 from typing import Any
 
 from insitu.probe import ast
+from insitu.probe.passes.growth import Growth, nodes_of
 from insitu.probe.source import ScriptError, Source
 
 __all__ = ["substituted"]
 
 
-def substituted(body: Any, given: Mapping[str, Any], source: Source, *, suffix: str = "") -> Any:
+def substituted(
+    body: Any,
+    given: Mapping[str, Any],
+    source: Source,
+    growth: Growth,
+    call: ast.Call | ast.Identifier,
+    *,
+    suffix: str = "",
+) -> Any:
     """The body, changed in place: parameters replaced, the names of its own variables extended by ``suffix``.
 
-    :raises ScriptError: for a value where the body needs a type or the name of a member.
+    ``growth`` counts the copies of what the call gives.
+
+    :raises ScriptError: for a value where the body needs a type or the name of a member, and for too many copies.
     """
-    return _Substitution(given, source, suffix).apply(body)
+    return _Substitution(given, source, growth, call, suffix).apply(body)
 
 
 class _Substitution:
-    def __init__(self, given: Mapping[str, Any], source: Source, suffix: str) -> None:
+    def __init__(
+        self, given: Mapping[str, Any], source: Source, growth: Growth, call: ast.Call | ast.Identifier, suffix: str
+    ) -> None:
         self.given = given
         self.source = source
         self.suffix = suffix
+        self._growth, self._call = growth, call
+        self._nodes = {name: nodes_of(each) for name, each in given.items()}
 
     def apply(self, node: Any) -> Any:
         """The node with parameters replaced, or what replaces it."""
@@ -33,6 +48,7 @@ class _Substitution:
         if not isinstance(node, ast.Node):
             return node
         if isinstance(node, ast.Identifier | ast.Variable) and node.name in self.given:
+            self._growth.add(self._nodes[node.name], self._call.name, self._call)
             return copy.deepcopy(self.given[node.name])
         if isinstance(node, ast.Variable):
             node.name += self.suffix

@@ -112,6 +112,7 @@ class Checker:
         self._clause: Clause
         self.strict = False
         self._variables: dict[int, dict[str, Type]] = {}
+        self.changes = 0  # of the types of maps, keys and variables, to see whether a walk made any
         self.loop_depth = 0
         self.option_names: set[str] = set()  # those that getopt() looks up
         names = [(point.name, point.function) for clause in clauses for point in clause.points]
@@ -125,11 +126,6 @@ class Checker:
     def error(self, message: str, node: ast.Node, *, remedy: str = "") -> ScriptError:
         """A ScriptError at a node."""
         return ScriptError(message, self.source, node.span, remedy=remedy)
-
-    def state(self) -> list[object]:
-        """Everything that a walk may change, to see whether it did."""
-        maps = [(name, m.key, m.value) for name, m in sorted(self.maps.items())]
-        return [maps, [sorted((n, str(t), t) for n, t in v.items()) for v in self._variables.values()]]
 
     @property
     def clause(self) -> Clause:
@@ -342,6 +338,12 @@ class Checker:
         self.copied(value, node)
         old = self.variables.get(variable.name, UNKNOWN)
         variable.type = self.variables[variable.name] = self.unified(old, value, node, plain_name(variable.name))
+        self.changes += variable.type != old
+
+    def set_value(self, entry: MapType, value: Type) -> None:
+        """A map holds values of this type."""
+        self.changes += entry.value != value
+        entry.value = value
 
     def copied(self, value: Type, node: ast.Node) -> None:
         """Refuse a copy of a record or array whose size is not known."""
@@ -374,6 +376,7 @@ class Checker:
             elements, keys = only.elements, keys * len(only.elements)
         if node.key is not None and not elements:
             raise self.error("an empty tuple cannot be a key", node)
+        old_key = entry.key
         if entry.key is None:
             entry.key = Tuple(elements)
         else:
@@ -390,6 +393,7 @@ class Checker:
                     for old, new, part in zip(entry.key.elements, elements, keys, strict=True)
                 )
             )
+        self.changes += entry.key != old_key
         return entry
 
     def key_part(self, node: ast.Expression) -> Type:

@@ -43,14 +43,14 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
     if isinstance(node.target, ast.MapAccess):
         entry = checker.map_entry(node.target)
         if node.operator and isinstance(entry.value, Unknown):
-            entry.value = INT64
+            checker.set_value(entry, INT64)
         if isinstance(value, Aggregation):
             _check_aggregation(checker, value, node.value)
         if holds_element(value):
             raise checker.error("a histogram or time series cannot be copied out of its map", node.value)
         checker.copied(value, node.value)
         value = widened(value)
-        entry.value = checker.unified(entry.value, value, node.value, node.target.name)
+        checker.set_value(entry, checker.unified(entry.value, value, node.value, node.target.name))
         node.target.type = entry.value
     elif isinstance(node.target, ast.Variable):
         if isinstance(value, Aggregation):

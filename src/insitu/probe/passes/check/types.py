@@ -99,7 +99,7 @@ def _step(checker: Checker, node: ast.Step) -> Type:
     if isinstance(target, ast.MapAccess):
         entry = checker.map_entry(target)
         if isinstance(entry.value, Unknown) or is_bool(entry.value):
-            entry.value = INT64
+            checker.set_value(entry, INT64)
         target.type = found = entry.value
     else:
         found = checker.infer(target)

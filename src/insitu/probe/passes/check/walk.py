@@ -82,9 +82,9 @@ def _settle(checker: Checker, walk: Callable[[], None], *, strict: bool = True) 
     """Walk until nothing changes its type; then, if ``strict``, once more to report what is unknown."""
     checker.strict = False
     for _ in range(_MAX_WALKS):
-        before = checker.state()
+        before = checker.changes
         walk()
-        if checker.state() == before:
+        if checker.changes == before:
             break
     if strict:
         checker.strict = True

@@ -1,0 +1,70 @@
+"""What multiplies or is too large in a script is refused, with the limit; what is only long compiles."""
+
+import re
+
+import pytest
+
+from insitu.probe.source import ScriptError
+from insitu.probe.types import INT64
+
+from .probe_scripts import checked, compiled
+
+
+def _refused(text: str) -> ScriptError:
+    with pytest.raises(ScriptError) as caught:
+        compiled(text)
+    return caught.value
+
+
+# What multiplies. Each of these would have at least 2**39 nodes, lines or elements.
+
+
+def test_defines_that_multiply_are_refused_at_their_use() -> None:
+    text = "#define A0 1\n" + "".join(f"#define A{n} A{n - 1}+A{n - 1}\n" for n in range(1, 60))
+    error = _refused(text + "BEGIN { @x = A59; }")
+    assert re.fullmatch(r"in #define A\d+: #defines add more than 100000 names and numbers .*", error.plain)
+    assert error.span.start == len(text) + len("BEGIN { @x = ")
+    assert checked(text + "BEGIN { @x = A12; }").checker.maps["@x"].value == INT64
+
+
+def test_an_error_in_a_define_names_the_one_that_has_it() -> None:
+    error = _refused("#define A 1 +\n#define B A\n#define C B\nBEGIN { @x = C; }")
+    assert error.plain == "in #define A: unexpected end of script, expected an expression"
+
+
+@pytest.mark.parametrize("body", ["@x = 1;", "", "return;", "break;", "if (pid) { continue; }"])
+def test_nested_unrolls_are_bounded_together(body: str) -> None:
+    error = _refused("BEGIN { " + "unroll (100) { " * 6 + body + "}" * 6 + "}")
+    assert error.plain.startswith("the script is too large: its probes take more than 1000000 lines")
+
+
+def test_blocks_with_values_may_nest() -> None:
+    blocks = "BEGIN { $x = " + "{" * 200 + "7" + "}" * 200 + "; @x = $x; }"
+    assert checked(blocks).checker.maps["@x"].value == INT64
+    branches = "BEGIN { $x = " + "{ if (pid) " * 60 + "{ 1 }" + " else { 2 } }" * 60 + "; @x = $x; }"
+    assert checked(branches).checker.maps["@x"].value == INT64
+
+
+@pytest.mark.parametrize("cast", ["(int {})0", "(struct s {})0", "(foo {})0"])
+def test_a_type_has_a_limited_number_of_stars(cast: str) -> None:
+    error = _refused("struct s { int a; }; BEGIN { $x = " + cast.format("*" * 20_000) + "; }")
+    assert "levels deep" in error.plain or error.plain == "more than 16 * in a type"
+
+
+def test_conditions_of_the_preprocessor_nest_a_limited_number_of_times() -> None:
+    assert checked("#if 1\n" * 250 + "#endif\n" * 250 + "BEGIN { @x = 1; }").checker.maps
+    error = _refused("#if 1\n" * 251 + "#endif\n" * 251 + "BEGIN { @x = 1; }")
+    assert error.plain == "#if nested more than 250 levels deep"
+
+
+# What is long. With work that grows with the square, each of these would take minutes.
+
+
+def test_long_scripts_compile() -> None:
+    enumerators = ", ".join(f"A{n}" for n in range(20_000))
+    uses = " ".join(f"@x = A{n};" for n in range(0, 20_000, 10))
+    assert checked(f"enum e {{ {enumerators} }}; BEGIN {{ {uses} }}").checker.maps
+    functions = " ".join(f"fn f{n}($a : int64) : int64 {{ return $a; }}" for n in range(2_000))
+    assert checked(f"{functions} BEGIN {{ @x = 1; }}").checker.maps
+    body = "\n".join(f"if (pid == {n}) {{ @x = {n}; }}" for n in range(8_000))
+    assert compiled(f"BEGIN {{ {body} }}").programs[0].further
