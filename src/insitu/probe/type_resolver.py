@@ -40,6 +40,7 @@ if TYPE_CHECKING:
 
 __all__ = ["Structures"]
 
+_MAX_BYTES = 1 << 30  # of an array or struct that a script declares
 _MAX_DEPTH = 64  # typedefs and qualifiers in a row; corrupt BTF may have a circle of them
 # Whether bit fields without a name align their struct: AAPCS64 says so, the psABI of x86-64 does not.
 _UNNAMED_BITS_ALIGN = os.uname().machine == "aarch64"
@@ -96,19 +97,35 @@ class Structures:
         :raises ScriptError: for an unknown type, with the most similar name.
         """
         if name.name == "string" and not name.tag and not name.pointers:
-            return String(name.array[0] if name.array else 1)  # it grows with what it is given
+            return String(self._checked(name.array[0], 1, name) if name.array else 1)  # grows with what it is given
         if name.name == "char" and not name.pointers and name.array and name.array[-1]:
-            return self.around(String(name.array[-1]), replace(name, array=name.array[:-1]), space)
+            text = String(self._checked(name.array[-1], 1, name))
+            return self.around(text, replace(name, array=name.array[:-1]), space)
         return self.around(self._named(name, space), name, space)
 
-    @staticmethod
-    def around(base: Type, name: ast.TypeName, space: Space) -> Type:
-        """The pointer to, or array of, a type that a name asks for."""
+    def around(self, base: Type, name: ast.TypeName, space: Space) -> Type:
+        """The pointer to, or array of, a type that a name asks for.
+
+        :raises ScriptError: for an array that is too large, or of a negative size.
+        """
         for _ in range(name.pointers):
             base = Pointer(base, space)
+        return self._array(base, name)
+
+    def _array(self, element: Type, name: ast.TypeName) -> Type:
         for count in reversed(name.array):
-            base = Array(base, count)
-        return base
+            element = Array(element, self._checked(count, element.size, name))
+        return element
+
+    def _checked(self, count: int, size: int, name: ast.TypeName) -> int:
+        """``count``, which elements of a ``size`` are to have."""
+        if count < 0:
+            raise ScriptError(f"an array cannot have {count} elements", self._source, name.span)
+        if count * max(size, 1) > _MAX_BYTES:
+            total = f"{count * size} bytes" if size else f"{count} elements"
+            message = f"an array of {total} is too large (limit {_MAX_BYTES} bytes)"
+            raise ScriptError(message, self._source, name.span)
+        return count
 
     def _named(self, name: ast.TypeName, space: Space) -> Type:
         found = self.lookup(name.name, name.tag, space)
@@ -213,9 +230,7 @@ class Structures:
             if isinstance(item.declared, ast.Structure):
                 kind: Type = self._from_definition(item.declared, space)
             elif item.declared.pointers:
-                kind = Pointer(self._pointed(item.declared, space), space)
-                for count in reversed(item.declared.array):
-                    kind = Array(kind, count)
+                kind = self._array(Pointer(self._pointed(item.declared, space), space), item.declared)
             else:
                 kind = self.resolve(item.declared, space)
             packed = definition.packed or item.packed
@@ -246,6 +261,9 @@ class Structures:
                         layout[inner.name] = replace(inner, offset=inner.offset + start // 8)
                 end = start + 8 * kind.size
             end_bits = max(end_bits, end)
+            if end_bits > 8 * _MAX_BYTES:
+                message = f"this {definition.tag} is too large (limit {_MAX_BYTES} bytes)"
+                raise ScriptError(message, self._source, item.span)
         return -(-end_bits // (8 * widest)) * widest, widest
 
     def _pointed(self, name: ast.TypeName, space: Space) -> Type:

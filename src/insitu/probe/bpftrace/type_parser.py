@@ -82,9 +82,12 @@ class DefinitionParser(AttributeParser):
     def _enumerators(self, structure: ast.Structure) -> None:
         value = 0
         while self.token.text != "}":
+            start = self.token.span
             name = self._name("an enumerator")
             if self._accept("="):
                 value = self.constant(self.expression())
+            if not -(1 << 63) <= value < 1 << 64:
+                raise self.error(f"{name} is {value}, which 64 bits do not hold", start)
             structure.values.append((name, value))
             self.enumerators[name] = value
             value += 1

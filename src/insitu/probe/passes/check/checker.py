@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any, Protocol
 
 from msgspec import Struct
@@ -43,6 +43,13 @@ from insitu.probe.types import (
 )
 
 __all__ = ["Checker", "Rules", "TypedFunction", "TypedVariable"]
+
+
+_MAX_PARTS = 1024
+
+
+def _parts(kind: Type) -> int:
+    return 1 + sum(map(_parts, kind.elements)) if isinstance(kind, Tuple) else 1
 
 
 class TypedVariable(Protocol):
@@ -378,7 +385,7 @@ class Checker:
             raise self.error("an empty tuple cannot be a key", node)
         old_key = entry.key
         if entry.key is None:
-            entry.key = Tuple(elements)
+            entry.key = self.tuple(elements, None, node)
         else:
             if len(entry.key.elements) != len(elements):
                 had, got = len(entry.key.elements), len(elements)
@@ -395,6 +402,16 @@ class Checker:
             )
         self.changes += entry.key != old_key
         return entry
+
+    def tuple(self, elements: Iterable[Type], names: Iterable[str] | None, node: ast.Node) -> Tuple:
+        """The type of a tuple.
+
+        :raises ScriptError: when it has too many elements, which tuples of tuples multiply.
+        """
+        found = Tuple(tuple(elements), tuple(names) if names else None)
+        if _parts(found) > _MAX_PARTS:
+            raise self.error(f"a tuple may have {_MAX_PARTS} elements, those of tuples in it counted", node)
+        return found
 
     def key_part(self, node: ast.Expression) -> Type:
         """The type of a key's element."""

@@ -20,7 +20,6 @@ from insitu.probe.types import (
     Integer,
     Space,
     String,
-    Tuple,
     Type,
     Unknown,
     is_scalar,
@@ -133,7 +132,7 @@ def _for(checker: Checker, node: ast.For) -> None:
             value = readable(entry.value)
             if isinstance(value, Aggregation):
                 value = Element(node.iterable.name, value)
-            checker.bind(node.variable, Tuple((key, value)), node.variable)
+            checker.bind(node.variable, checker.tuple((key, value), None, node.variable), node.variable)
     _loop(checker, node.body)
 
 

@@ -24,7 +24,6 @@ from insitu.probe.types import (
     Pointer,
     Space,
     String,
-    Tuple,
     Type,
     Unknown,
     is_bool,
@@ -131,7 +130,7 @@ def _tuple(checker: Checker, node: ast.TupleLiteral) -> Type:
         if found == VOID or isinstance(found, Aggregation) or holds_element(found):
             raise checker.error(f"a tuple cannot hold {'nothing' if found == VOID else found}", element)
         elements.append(found)
-    return Tuple(tuple(elements), tuple(node.names) if node.names else None)
+    return checker.tuple(elements, node.names, node)
 
 
 def _block_expression(checker: Checker, node: ast.BlockExpression) -> Type:
