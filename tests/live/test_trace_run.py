@@ -55,6 +55,18 @@ def _start(*words: str) -> subprocess.Popen[str]:
 def test_exit_gives_its_status() -> None:
     assert "x" in _trace("-e", 'BEGIN { printf("x"); exit(0); }')
     _trace("-e", "BEGIN { exit(3); }", status=3)
+    _trace("-e", "BEGIN { exit(255); }", status=255)
+
+
+@pytest.mark.parametrize("status", ["256", "-256", "65536 + 3"])
+def test_a_status_that_a_process_cannot_have_becomes_255(status: str) -> None:
+    _trace("-e", f"BEGIN {{ @zero = 0; exit(@zero + {status}); }}", status=255)
+
+
+@pytest.mark.parametrize("kind", ["hist(5)", "lhist(5, 0, 10, 1)", "stats(5)", "tseries(5, 1s, 5)", "count()"])
+def test_a_map_of_aggregations_as_a_statement_does_nothing(kind: str) -> None:
+    program = f"fn f() : int64 {{ @b }} BEGIN {{ @b = {kind}; @b; _ = @b; {{ @b }} @x = f(); exit(); }}"
+    assert "@x: 0" in _trace("-e", program)
 
 
 def test_a_command_is_run_and_the_script_ends_with_it(tmp_path: Path) -> None:

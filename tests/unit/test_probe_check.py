@@ -137,6 +137,25 @@ def test_a_struct_may_point_to_itself() -> None:
     assert front.checker.maps["@x"].value == Integer(8, True)
 
 
+@pytest.mark.parametrize("status", ["256", "-1", "1 << 40", "$1"])
+def test_a_constant_exit_status_is_one_that_a_process_can_have(status: str) -> None:
+    with pytest.raises(ScriptError, match="an exit status is 0 to 255, not"):
+        checked(f"BEGIN {{ exit({status}); }}", "300")
+
+
+@pytest.mark.parametrize("value", ["@b", "{ @b }", "{ let $y = 1; @b }"])
+def test_a_map_of_histograms_is_not_copied_to_a_variable(value: str) -> None:
+    with pytest.raises(ScriptError, match="@b holds hist: it cannot be copied"):
+        checked(f"BEGIN {{ @b = hist(5); $x = {value}; }}")
+
+
+def test_too_many_arguments_are_not_called_too_few() -> None:
+    with pytest.raises(ScriptError, match=r"printf\(\) takes at most 99 arguments, not 602"):
+        checked('BEGIN { printf("%d"' + ", 1" * 601 + "); }")
+    with pytest.raises(ScriptError, match=r"printf\(\) takes at least 1 argument"):
+        checked("BEGIN { printf(); }")
+
+
 def test_macros_are_expanded_with_variables_of_their_own() -> None:
     front = checked("macro twice(a) { $t = a; $t * 2 } BEGIN { $t = 5; @x = twice($t + 1); @y = $t; }")
     assert {"@x", "@y"} <= set(front.checker.maps)

@@ -8,6 +8,7 @@ from functools import cached_property
 from msgspec import Struct
 
 from insitu.errors import InsituError
+from insitu.terminal_text import printable_lines
 
 __all__ = ["ScriptError", "Source", "Span"]
 
@@ -26,11 +27,12 @@ class Span(Struct, frozen=True, order=True):
 class Source:
     """The text of a script, and ``name``: what errors call it: a path, "-e" for text given with it, "stdin".
 
-    The texts of files that it imports follow its own; offsets, lines and columns count through all of them.
+    The texts of files that it imports follow its own; offsets, lines and columns count through all of them. A byte
+    order mark in front of the text is dropped, and does not count.
     """
 
     def __init__(self, text: str, name: str = "stdin") -> None:
-        self.text = text
+        self.text = text.removeprefix("\ufeff")
         self.name = name
         self._files = [(1, name)]  # the line that each begins with
 
@@ -84,13 +86,58 @@ class Source:
         return f"{name}:{line - first + 1}:{column}"
 
     def excerpt(self, span: Span) -> str:
-        """The line that holds the span's beginning, and carets under what the span covers of it."""
+        """The line that holds the span's beginning, and carets under what the span covers of it.
+
+        Of a long line, what is around the beginning; … stands for the rest.
+        """
         number, column = self.line_column(span.start)
-        line = self.line(number)
-        width = max(1, min(span.end - span.start, len(line) - column + 1))
+        line, at = self.line(number), column - 1
+        begin, end = _window(line, at)
+        before, covered = line[begin:at], line[at : min(span.end - span.start + at, end)]
+        left, right = "…" * (begin > 0), "…" * (end < len(line))
         # Tabs are kept in the second line too, so that the caret stands under its character at any tab width.
-        indent = "".join("\t" if c == "\t" else " " for c in line[: column - 1])
-        return f"{line}\n{indent}{'^' * width}"
+        indent = "".join("\t" if c == "\t" else " " * _columns(c) for c in left + before)
+        carets = "^" * max(1, sum(map(_columns, covered)))
+        return f"{left}{printable_lines(line[begin:end])}{right}\n{indent}{carets}"
+
+
+_COLUMNS = 160  # of a line that are shown
+_COLUMNS_BEFORE = 80  # of these, in front of the caret
+_TAB_COLUMNS = 8  # at most
+
+
+def _columns(character: str) -> int:
+    """How many columns of a terminal a character takes; 1 for a tab, as for a caret under it."""
+    if character.isascii():
+        return 1 if character == "\t" else len(printable_lines(character))
+    from unicodedata import combining, east_asian_width
+
+    if combining(character):
+        return 0
+    shown = printable_lines(character)
+    return len(shown) if shown != character else 2 if east_asian_width(character) in "WF" else 1
+
+
+def _window(line: str, at: int) -> tuple[int, int]:
+    """The part of a line that is shown: from where to where, ``at`` in it."""
+
+    def columns(index: int) -> int:
+        return _TAB_COLUMNS if line[index] == "\t" else _columns(line[index])
+
+    def further_left(begin: int, room: int) -> tuple[int, int]:
+        while begin > 0 and columns(begin - 1) <= room:
+            begin -= 1
+            room -= columns(begin)
+        return begin, room
+
+    begin, unused = further_left(at, _COLUMNS_BEFORE)
+    room, end = _COLUMNS - _COLUMNS_BEFORE + unused, at
+    while end < len(line) and columns(end) <= room:
+        room -= columns(end)
+        end += 1
+    if end == len(line):
+        begin, _ = further_left(begin, room)
+    return begin, end
 
 
 class ScriptError(InsituError):

@@ -33,4 +33,4 @@ def read_named(path: Path) -> str:
         raise ValueError("it is writable by others")
     if file.st_size > _MAX_BYTES:
         raise ValueError(f"it is larger than {_MAX_BYTES} bytes")
-    return path.read_text(errors="surrogateescape")
+    return path.read_text(errors="surrogateescape").removeprefix("\ufeff")

@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from insitu.probe.codegen.lowering import Lowering
     from insitu.probe.passes.check.checker import Checker
 
+_MOST_STATUS = 255  # of a process; greater and negative ones become it, since those of their bits that fit may be 0
 __all__ = ["BUILTINS"]
 
 
@@ -149,7 +150,11 @@ def _print(low: Lowering, call: ast.Call) -> str:
 
 def _check_exit(checker: Checker, call: ast.Call) -> Type:
     if call.arguments:
-        checker.scalar(checker.argument(call, 0), "exit()")
+        status = checker.argument(call, 0)
+        checker.scalar(status, "exit()")
+        value = checker.constant(status)
+        if value is not None and not 0 <= value <= _MOST_STATUS:
+            raise checker.error(f"an exit status is 0 to {_MOST_STATUS}, not {value}", status)
     return VOID
 
 
@@ -161,7 +166,9 @@ def _leave_script(low: Lowering, status: str) -> None:
 
 
 def _exit(low: Lowering, call: ast.Call) -> str:
-    _leave_script(low, low.value(operand(call)) if call.arguments else "0")
+    status = low.value(operand(call)) if call.arguments else "0"
+    beyond = low.emit.value(f"icmp ugt i64 {status}, {_MOST_STATUS}")
+    _leave_script(low, low.emit.select(beyond, str(_MOST_STATUS), status))
     return "0"
 
 

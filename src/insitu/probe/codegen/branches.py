@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 
 from insitu.probe import ast
+from insitu.probe.aggregations import Aggregation
 from insitu.probe.codegen.arithmetic import step
 from insitu.probe.codegen.lowering import Lowered, Lowering, Store, Value
 from insitu.probe.passes.check.folding import is_comptime
@@ -75,6 +76,8 @@ def _effect(low: Lowering, node: ast.Expression) -> str:
         low.statements(node.statements)
         if node.value is not None and not low.emit.terminated:
             _effect(low, node.value)
+    elif isinstance(node, ast.MapAccess) and not node.key and isinstance(node.type, Aggregation):
+        pass  # it has parts on each CPU, which have no address to read
     elif is_scalar(node.type) or isinstance(node, ast.Call | ast.FunctionCall):
         low.value(node)
     else:

@@ -53,6 +53,7 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
         node.target.type = entry.value
     elif isinstance(node.target, ast.Variable):
         if isinstance(value, Aggregation):
+            _refuse_copy(checker, value, node.value)
             raise checker.error(f"{value}() has to be assigned to a map", node.value)
         if node.operator and isinstance(value, Integer):
             value = replace(INT64, signed=is_signed(value))  # the type of arithmetic
@@ -63,12 +64,18 @@ def _assign(checker: Checker, node: ast.Assign) -> None:
 
 def _check_aggregation(checker: Checker, value: Aggregation, node: ast.Expression) -> None:
     """It is counted where it is assigned: only calls, perhaps at the end of a block, are."""
+    node = _refuse_copy(checker, value, node)
+    if not isinstance(node, ast.Call):
+        raise checker.error(f"{value}() has to be assigned to a map directly", node)
+
+
+def _refuse_copy(checker: Checker, value: Aggregation, node: ast.Expression) -> ast.Expression:
+    """What results in an aggregation. :raises ScriptError: when it is a map that holds one."""
     while isinstance(node, ast.BlockExpression) and node.value is not None:
         node = node.value
     if isinstance(node, ast.MapAccess):
         raise checker.error(f"{node.name} holds {value}: it cannot be copied", node)
-    if not isinstance(node, ast.Call):
-        raise checker.error(f"{value}() has to be assigned to a map directly", node)
+    return node
 
 
 def _let(checker: Checker, node: ast.Let) -> None:

@@ -83,8 +83,10 @@ def _call(checker: Checker, node: ast.Call) -> Type:
     given = len(node.arguments)
     if not builtin.minimum <= given <= builtin.maximum:
         wanted = str(builtin.minimum)
-        if builtin.maximum >= _ANY_NUMBER:
+        if given < builtin.minimum and builtin.maximum >= _ANY_NUMBER:
             wanted = f"at least {wanted}"
+        elif given > builtin.maximum >= _ANY_NUMBER:
+            wanted = f"at most {builtin.maximum}"
         elif builtin.maximum != builtin.minimum:
             wanted = f"{wanted} to {builtin.maximum}"
         raise checker.error(f"{node.name}() takes {wanted} argument{'s' * (wanted != '1')}, not {given}", node)
