@@ -1,13 +1,16 @@
 """What multiplies or is too large in a script is refused, with the limit; what is only long compiles."""
 
 import re
+from pathlib import Path
 
 import pytest
 
-from insitu.probe.source import ScriptError
+from insitu.probe.compile import compile_script
+from insitu.probe.options import Options
+from insitu.probe.source import ScriptError, Source
 from insitu.probe.types import INT64
 
-from .probe_scripts import checked, compiled
+from .probe_scripts import NoKernel, checked, compiled
 
 
 def _refused(text: str) -> ScriptError:
@@ -119,3 +122,11 @@ def test_long_scripts_compile() -> None:
     assert checked(f"{functions} BEGIN {{ @x = 1; }}").checker.maps
     body = "\n".join(f"if (pid == {n}) {{ @x = {n}; }}" for n in range(8_000))
     assert compiled(f"BEGIN {{ {body} }}").programs[0].further
+
+
+@pytest.mark.parametrize(("lines", "quoted"), [(100, True), (3000, False)])
+def test_the_lines_of_a_long_script_are_not_quoted_to_the_verifier(tmp_path: Path, lines: int, quoted: bool) -> None:
+    script = tmp_path / "script.bt"
+    script.write_text("BEGIN {\n" + "".join(f"@x = {n};\n" for n in range(lines)) + "}\n")
+    program = compile_script(Source(script.read_text(), str(script)), Options(), NoKernel())
+    assert (b"@x = 7;" in program.btf) == quoted
