@@ -219,6 +219,7 @@ class Context(Struct, dict=True):
     _elves: dict[str, Elf] = field(default_factory=dict)
     _btf_fds: dict[str, int] = field(default_factory=dict)
     _begins: dict[str, int] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set)
 
     @property
     def one_process(self) -> bool:
@@ -310,6 +311,14 @@ class Context(Struct, dict=True):
         if path not in self._types:
             self._types[path] = BinaryTypes(self.elf(path))
         return self._types[path]
+
+    def warn_once(self, text: str) -> None:
+        """Print a warning, unless it was printed before: the same files are searched for several attach points."""
+        from insitu import messages
+
+        if text not in self._warned:
+            self._warned.add(text)
+            messages.warning(text)
 
     def program_fd(self, program: int) -> int:
         """A descriptor of a loaded BPF program, for attaching another to it. :raises BpfError: when it is gone."""
