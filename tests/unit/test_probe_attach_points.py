@@ -72,6 +72,23 @@ def test_a_filter_leaves_the_points_whose_names_match_and_what_the_runtime_runs(
     assert [[point.name for point in clause.points] for clause in clauses] == [["BEGIN"], ["interval:s:20"], ["END"]]
 
 
+def test_the_attach_points_of_the_whole_script_are_limited() -> None:
+    source = Source("BEGIN { } software:*,interval:s:1 { } software:cpu:5 { } END { }")
+    software = len(PROVIDERS["software"].expand(AttachSpec("software", ("*",)), NoKernel()))
+    points = software + 4
+    for limit in (points, points - 1, software, 1):
+        context = NoKernel(max_probes=limit)
+        if limit == points:
+            clauses, _ = resolve_attach_points(parse(source), source, context)
+            assert sum(len(clause.points) for clause in clauses) == points
+        else:  # bpftrace's message
+            message = f"can't attach to {points} probes because it exceeds the current limit of {limit} probes"
+            with pytest.raises(InsituError, match=message):
+                resolve_attach_points(parse(source), source, context)
+    filtered, _ = resolve_attach_points(parse(source), source, NoKernel(max_probes=3, probe_filter="interval"))
+    assert len(filtered) == 3
+
+
 def test_entries_of_archives_are_found_where_they_are_stored_whole(tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as packed:
@@ -96,7 +113,7 @@ def test_entries_of_archives_are_found_where_they_are_stored_whole(tmp_path: Pat
 def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A directory of one program and of everything that is none."""
     found = tmp_path_factory.mktemp("mixed")
-    (found / "f.c").write_text("__attribute__((noinline)) int f(int n) { return n; }\nint main(void) { return f(0); }\n")
+    (found / "f.c").write_text("int f(int n) { return n; }\nint main(void) { return f(0); }\n")
     subprocess.run(["gcc", "-g", "-o", "good", "f.c"], cwd=found, check=True)
     good = (found / "good").read_bytes()
     (found / "short").write_bytes(good[:40])

@@ -200,7 +200,7 @@ class Context(Struct, dict=True):
 
     ``pid`` restricts probes to one process. ``runs_command`` says that a command will be run, and ``child_pid`` is
     its process once there is one: probes are restricted to it, unless they are to see the ``whole_system``, and
-    addresses are watched in it. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES);
+    addresses are watched in it. ``max_probes`` bounds a script's attach points (BPFTRACE_MAX_PROBES);
     ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``unsafe``
     allows those that may harm (--unsafe). ``probe_filter`` is a regular expression that their names must match, and
     ``traceable_functions`` a file to read instead of tracefs's available_filter_functions.

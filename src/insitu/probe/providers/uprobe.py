@@ -22,7 +22,7 @@ from insitu.probe.providers.support.binary import (
     sharing,
 )
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, select
+from insitu.probe.providers.support.matching import has_wildcard, missing, number, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
 from insitu.probe.providers.support.source_lines import code_of_line
 from insitu.symbols.demangle import demangle
@@ -57,12 +57,12 @@ class Uprobe:
             at_line = self._at_line(spec, context)
             if not at_line:
                 raise AbsentError(f"no binary has code at {':'.join(spec.parts)}")
-            return sharing(limited(at_line, spec, context))
+            return sharing(at_line)
         path, function = self._split(spec)
         found = each_binary(path, context, spec, lambda file: self._points(file, function, spec, context))
         if not found:
             raise _unknown(path, function, binaries(path, context, spec), context)
-        return sharing(limited(found, spec, context))
+        return sharing(found)
 
     def _points(
         self, file: str, pattern: str, spec: AttachSpec, context: Context, *, aliases: bool = False

@@ -20,7 +20,7 @@ from insitu.probe.providers.support.binary import (
     sharing,
 )
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import limited, missing, select
+from insitu.probe.providers.support.matching import missing, select
 from insitu.symbols.usdt_notes import usdt_probes
 
 __all__ = ["PROVIDERS", "parse_operands"]
@@ -51,7 +51,7 @@ class Usdt:
         found = self._points(spec, context)
         if not found:
             raise self._unknown(spec, context)
-        return sharing(limited(found, spec, context))
+        return sharing(found)
 
     def _points(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         path, provider, name = _split(spec, context)

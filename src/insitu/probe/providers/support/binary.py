@@ -87,7 +87,8 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
     if has_wildcard(text):
         # Only stars are special, as everywhere in attach points; pathlib's glob refuses some of what users write.
         pattern = "*".join(escape(piece) for piece in f"{root}{Path(text).absolute()}".split("*"))
-        return [path.removeprefix(root) for path in sorted(glob(pattern)) if _may_be_elf(path.removeprefix(root), root)]  # noqa: PTH207
+        matching = [path.removeprefix(root) for path in sorted(glob(pattern))]  # noqa: PTH207
+        return [path for path in matching if _may_be_elf(path, root)]
     if "/" in text:
         file, inner = archived(text)
         absolute = str(Path(file).absolute())
@@ -124,9 +125,9 @@ def each_binary(
             refused.append((file, error))
     if refused and len(refused) == len(files):
         raise refused[0][1]
-    for file, error in refused:
-        if not isinstance(error, AbsentError):
-            context.warn_once(f"{file} is skipped: {error.message.removeprefix(f'{file}: ')}")
+    for file, reason in refused:
+        if not isinstance(reason, AbsentError):
+            context.warn_once(f"{file} is skipped: {reason.message.removeprefix(f'{file}: ')}")
     return found
 
 
