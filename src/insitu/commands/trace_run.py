@@ -194,7 +194,7 @@ def _ended(args: argparse.Namespace, probe: _Script, outcome: Outcome) -> int:
         messages.error(outcome.failure)
     if probe.reader_gone:
         raise BrokenPipeError
-    if outcome.abandoned:
+    if outcome.abandoned or outcome.quit:
         return outcome.exit_status
     status = probe.output.exit_status
     if status is None:

@@ -55,6 +55,8 @@ class Outcome(NamedTuple):
     """Why recording ended early, such as a full disk; "" if it did not."""
     abandoned: bool
     """Whether a second signal came while the command was still ending."""
+    quit: bool = False
+    """Whether SIGQUIT has ended it."""
 
 
 class Destination:
@@ -224,7 +226,8 @@ class Run:
         abandoned = loop.end_command(at_once=not self._failure)
         status = loop.exit_status(failed=bool(self._failure))
         notes = [note for each in self._sources for note in each.notes]
-        outcome = Outcome(status, self.bytes_written, lost, notes, self._failure, abandoned)
+        was_quit = self._interrupts is not None and self._interrupts.first == signal.SIGQUIT
+        outcome = Outcome(status, self.bytes_written, lost, notes, self._failure, abandoned, was_quit)
         with self._failing():
             self._destination.end(end_ns, outcome)
         return outcome._replace(failure=self._failure)
@@ -250,7 +253,7 @@ class Run:
     def _refuse_interrupted(self) -> None:
         """Raise InsituError if somebody has asked to stop before anything has begun."""
         if self._interrupts and self._interrupts.count:
-            raise InsituError("interrupted before the recording began", status=128 + signal.SIGINT)
+            raise InsituError("interrupted before the recording began", status=128 + self._interrupts.first)
 
 
 def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:
