@@ -86,10 +86,12 @@ def test_waits_end_with_their_threads_next_return_in_whichever_window_that_is(
 
 
 def test_threads_that_are_asleep_at_the_start_wait_from_there(tmp_path: Path) -> None:
-    asleep = [SleepingThread(tid, 10, 3, 2, 0, 0, "io_wait" if tid == 20 else "", b"") for tid in (20, 21, 22, 23)]
+    asleep = [
+        SleepingThread(100, tid, 10, 3, 2, 0, 0, "io_wait" if tid == 20 else "", b"") for tid in (20, 21, 22, 23)
+    ]
     # 20 never returns; 21 returns at 150 and sleeps again until 170; 22 was awake: it leaves the CPU at 160.
     events = [(150, 21, True), (155, 21, False), (160, 22, False), (165, 22, True), (170, 21, True)]
-    path = _recorded(tmp_path / "s.insitu", events, asleep, start_ns=100, end_ns=200)
+    path = _recorded(tmp_path / "s.insitu", events, asleep, end_ns=200)
     waits = "select tid, ts_ns, dur_ns, span.name from span join thread using (utid) order by tid, ts_ns"
     leaves = (
         "select tid, function from span join thread using (utid) join stack on stack.id = span.stack"

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,10 +21,11 @@ from insitu.record import loop as loop_module
 from insitu.record.interrupts import Interrupts
 from insitu.record.launcher import Launched, executable
 from insitu.record.loop import Loop
-from insitu.record.run import Destination, Request, run
+from insitu.record.run import Destination, Request, record, run
 from insitu.record.source import Loss, Target
 from insitu.record.sources.perf import PerfOptions
 from insitu.record.synthesized import Synthesized, lost_in_records
+from insitu.session.manifest import Manifest
 
 
 def test_a_command_runs_only_when_it_is_released(tmp_path: Path) -> None:
@@ -141,6 +143,26 @@ class _Signalled:
         return []
 
     def close(self) -> None: ...
+
+
+def test_the_time_of_a_recording_does_not_include_that_of_attaching(tmp_path: Path) -> None:
+    class Slow(_Signalled):
+        def start(self, directory: Path | None, start_ns: int) -> None:
+            self.begun_ns, self.attached_ns = start_ns, time.monotonic_ns()
+
+        def stop(self, end_ns: int) -> None:
+            self.end_ns = end_ns
+
+        def layout(self) -> dict[str, str]:
+            return {"kind": "perf"}
+
+    source = Slow(signal.SIGINT, "never")
+    record(Request(("true",)), [source], tmp_path / "x.insitu")
+    manifest = Manifest.read(tmp_path / "x.insitu")
+    assert source.begun_ns < source.attached_ns <= manifest.start_ns <= source.end_ns == manifest.end_ns
+    # The two clocks that say when it started go together.
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    assert abs(manifest.start_realtime_ns - manifest.start_ns - offset_ns) < 60e9
 
 
 @pytest.mark.parametrize(

@@ -80,7 +80,7 @@ def _already_waiting(source: RawSource, writer: SessionWriter, addresses: Addres
     registers = np.array([(each.sp, each.pc) for each in threads], np.uint64)
     sizes = np.array([len(each.stack) for each in threads], np.int64)
     pid = np.array([each.pid for each in threads], np.int32)
-    ts_ns = np.full(len(threads), source.manifest.start_ns)
+    ts_ns = np.array([each.ts_ns for each in threads], np.int64)
     copies = CopiedStackColumn(
         registers=registers[:, [at for _, at in known]],
         mask=sum(1 << bit for bit, _ in known),

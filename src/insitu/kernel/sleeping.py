@@ -1,6 +1,7 @@
 """Threads that are asleep: where they wait, by /proc, which says so without waking them."""
 
 import struct
+import time
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
@@ -13,19 +14,20 @@ SLEEPING: Final = "sleeping.records"
 
 _STACK_BYTES: Final = 8192
 _WCHAN_BYTES: Final = 64  # KSYM_NAME_LEN is more, and such names are rare
-# Thread, process, CPU, state, stack pointer, instruction pointer, wchan, bytes of the stack, the stack.
-_ROW: Final = struct.Struct(f"<iiiiQQ{_WCHAN_BYTES}sI{_STACK_BYTES}s")
+# Time, thread, process, CPU, state, stack pointer, instruction pointer, wchan, bytes of the stack, the stack.
+_ROW: Final = struct.Struct(f"<qiiiiQQ{_WCHAN_BYTES}sI{_STACK_BYTES}s")
 # State in /proc/TID/stat -> task state (include/linux/sched.h).
 _STATES: Final = {"S": 0x1, "D": 0x2, "T": 0x4, "t": 0x8, "P": 0x40, "I": 0x80}
 
 
 class SleepingThread(NamedTuple):
-    """A thread in a state other than running; ``state`` is that of the kernel, as in prev_state of sched_switch.
+    """A thread that did not run at ``ts_ns`` (CLOCK_MONOTONIC); ``state`` is as prev_state of sched_switch has it.
 
     ``sp`` and ``pc`` are its user registers, 0 where they are not available; ``stack`` is a copy of what is on its
     user stack. ``wchan`` is the kernel function that it waits in; "" if the kernel does not say.
     """
 
+    ts_ns: int
     tid: int
     pid: int
     cpu: int
@@ -38,6 +40,7 @@ class SleepingThread(NamedTuple):
 
 def sleeping_thread(pid: int, tid: int) -> SleepingThread | None:
     """Where a thread of process ``pid`` waits; None if it does not. Raises OSError if it does not exist."""
+    ts_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
     before = procfs.scheduling(tid)
     if before.state not in _STATES:
         return None
@@ -50,7 +53,7 @@ def sleeping_thread(pid: int, tid: int) -> SleepingThread | None:
     if procfs.scheduling(tid) != before:
         return None
     wchan = "" if wchan == "0" else wchan
-    return SleepingThread(tid, pid, before.cpu, _STATES[before.state], sp, pc, wchan, stack)
+    return SleepingThread(ts_ns, tid, pid, before.cpu, _STATES[before.state], sp, pc, wchan, stack)
 
 
 def packed(thread: SleepingThread) -> bytes:
@@ -61,8 +64,8 @@ def packed(thread: SleepingThread) -> bytes:
 
 def unpacked(data: bytes | memoryview) -> Iterator[SleepingThread]:
     """The threads in a file of packed ones; a torn last one is left out."""
-    for tid, pid, cpu, state, sp, pc, wchan, size, stack in _ROW.iter_unpack(
+    for ts_ns, tid, pid, cpu, state, sp, pc, wchan, size, stack in _ROW.iter_unpack(
         data[: len(data) // _ROW.size * _ROW.size]
     ):
         name = wchan.rstrip(b"\0").decode(errors="replace")
-        yield SleepingThread(tid, pid, cpu, state, sp, pc, name, stack[:size])
+        yield SleepingThread(ts_ns, tid, pid, cpu, state, sp, pc, name, stack[:size])

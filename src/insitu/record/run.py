@@ -77,6 +77,9 @@ class Destination:
         """Where a source records to; None: nowhere."""
         return None
 
+    def attached(self) -> None:
+        """All sources have started: what is recorded from now on is complete. A command starts next."""
+
     def undo(self) -> None:
         """Restore what was here: the run has failed to start."""
 
@@ -179,6 +182,7 @@ class Run:
             for source in self._sources:
                 source.start(self._destination.directory(source), start_ns)
             self._refuse_interrupted()
+            self._destination.attached()
             if self._launched:
                 self._launched.release()
         except BaseException:
