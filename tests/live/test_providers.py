@@ -448,11 +448,6 @@ def test_what_cannot_be_attached_here_is_not_listed_and_the_reason_is_said() -> 
                     PROVIDERS[kind].listing(AttachSpec(kind, (name,)), made)
 
 
-def test_too_many_places_are_refused_with_the_limit() -> None:
-    with context() as made, pytest.raises(InsituError, match="BPFTRACE_MAX_PROBES"):
-        points_of("tracepoint:*:*", made)
-
-
 def test_programs_closed_together_run_no_more(target: counting.Target) -> None:
     with context() as made:
         counters, attachments = [], []

@@ -1,10 +1,14 @@
 """insitu profile --off-cpu on this kernel."""
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import insitu
+from insitu.kernel.procfs import scheduling, threads
+
+from .tracing import wait_until
 
 _SLEEPS, _SLEEP_NS = 20, 20_000_000
 _SLEEPER = f"import time\nfor _ in range({_SLEEPS}): time.sleep({_SLEEP_NS / 1e9})"
@@ -27,3 +31,38 @@ def test_the_sleeps_of_a_command_are_spans_with_their_stack_and_thread_states(tm
         spans = session.sql("select utid, ts_ns, dur_ns from span order by all")
         states = session.sql("select utid, ts_ns, dur_ns from thread_state where state = 'off-cpu' order by all")
         assert spans.equals(states)
+
+
+_ASLEEP = """#include <pthread.h>
+#include <unistd.h>
+__attribute__((noinline)) void nap(void) { sleep(1000); __asm__ volatile(""); }
+static void *other(void *p) { nap(); return p; }
+int main(void) { pthread_t t; pthread_create(&t, 0, other, 0); nap(); return 0; }
+"""
+
+
+def test_a_process_that_sleeps_all_the_time_waits_as_long_as_it_is_recorded(tmp_path: Path) -> None:
+    (tmp_path / "asleep.c").write_text(_ASLEEP)
+    subprocess.run(["gcc", "-g", "-O1", "-pthread", "-o", "asleep", "asleep.c"], cwd=tmp_path, check=True)
+    output = tmp_path / "x.insitu"
+    with subprocess.Popen([tmp_path / "asleep"]) as asleep:
+        wait_until(lambda: [scheduling(tid).state for tid in threads(asleep.pid)] == ["S", "S"])
+        command = [sys.executable, "-m", "insitu", "profile", "-q", "--off-cpu", "-d", "2", "-p", str(asleep.pid)]
+        subprocess.run([*command, "-o", str(output)], check=True)
+        asleep.kill()
+    with insitu.open(output) as session:
+        whole = session.manifest.duration_ns
+        assert whole >= 2e9
+        waits = session.sql("select tid, sum(dur_ns)::double as ns from span join thread using (utid) group by tid")
+        assert len(waits) == 2 and asleep.pid in waits["tid"].to_list()
+        assert all(0.9 * whole <= ns <= 1.1 * whole for ns in waits["ns"])
+        napping = session.sql(
+            "select sum(dur_ns)::double as ns from span"
+            " where stack in (select stack from stack_frame where function = $f)",
+            {"f": "nap"},
+        )
+        assert napping["ns"].item() >= 0.9 * 2 * whole
+    report = subprocess.run(
+        [sys.executable, "-m", "insitu", "report", "--json", output], check=True, capture_output=True
+    ).stdout
+    assert 0.9 * 2 * whole <= json.loads(report)["total"] <= 1.1 * 2 * whole

@@ -183,3 +183,16 @@ def test_maps_can_be_read_until_the_block_ends() -> None:
     assert trace.text == ""
     with pytest.raises(InsituError, match="trace is closed"):
         trace.maps  # noqa: B018
+
+
+@pytest.mark.parametrize("how", ["-c", "--"])
+def test_sigquit_ends_the_command_too(how: str) -> None:
+    command = ["sleep 1000"] if how == "-c" else ["sleep", "1000"]
+    script = 'interval:ms:10 { if (!@) { printf("%d\\n", cpid); @ = 1; } } END { clear(@); printf("end"); }'
+    with subprocess.Popen([*_TRACE, "-e", script, how, *command], stdout=subprocess.PIPE, text=True) as tracer:
+        assert tracer.stdout is not None
+        child = int(tracer.stdout.readline())
+        tracer.send_signal(signal.SIGQUIT)
+        assert tracer.stdout.read().strip() == "end"
+    assert tracer.returncode == 131
+    assert not Path(f"/proc/{child}").exists()

@@ -5,6 +5,8 @@ The expected lines are those of bpftrace's own tests of these versions, or follo
 
 import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -122,3 +124,18 @@ def test_a_probe_of_an_event_keeps_the_name_that_the_script_gave_it() -> None:
         "software:faults:1",
         "software:page-faults:1",
     }
+
+
+def test_json_is_valid_utf_8_whatever_bytes_the_texts_have(tmp_path: Path) -> None:
+    named = tmp_path / os.fsdecode(b"na\xffme")
+    named.write_text("#!/bin/sh\necho hello\n")
+    named.chmod(0o755)
+    script = 'begin { @[str($1)] = 1; print(str($1)); printf("%s", str($1)); print((1, str($1))); exit(); }'
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "trace", "-q", "-f", "json", "-e", script, os.fsencode(named)],
+        capture_output=True,
+        check=True,
+    )
+    lines = [json.loads(line) for line in done.stdout.decode().splitlines() if line]
+    shown = os.fsencode(named).decode(errors="replace")
+    assert [line["data"] for line in lines] == [shown, shown, [1, shown], {"@": {shown: 1}}]

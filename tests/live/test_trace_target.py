@@ -13,8 +13,9 @@ import pytest
 import insitu
 from insitu.capabilities import links
 from insitu.capabilities.result import no
+from insitu.kernel.procfs import threads
 
-from .tracing import run_trace
+from .tracing import run_trace, wait_until
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -238,3 +239,27 @@ def test_an_older_kernels_ways_to_attach_see_the_command_alone(
 def test_a_target_that_is_empty_is_not_the_whole_machine(words: list[str]) -> None:
     done = run_trace("-e", "begin { print(1); exit(); }", *words, status=2)
     assert done.stderr.count("\n") == 1 and "empty" in done.stderr and not done.stdout
+
+
+_TWO_THREADS = """#include <pthread.h>
+#include <unistd.h>
+static void *other(void *p) { for (;;) usleep(1000); return p; }
+int main(void) { pthread_t t; pthread_create(&t, 0, other, 0); sleep(1000); return 0; }
+"""
+
+
+def test_runqlat_takes_a_process_with_all_its_threads_or_one_thread(tmp_path: Path) -> None:
+    (tmp_path / "two.c").write_text(_TWO_THREADS)
+    subprocess.run(["gcc", "-O1", "-pthread", "-o", "two", "two.c"], cwd=tmp_path, check=True)
+    with subprocess.Popen([tmp_path / "two"]) as process:
+        try:
+            wait_until(lambda: len(threads(process.pid)) == 2)
+            (other,) = {*threads(process.pid)} - {process.pid}
+            for number in (process.pid, other):  # the first thread sleeps all the time
+                output = run_trace("-d", "2", "runqlat", str(number)).stdout
+                counts = [int(line.split("|")[0].split()[-1]) for line in output.splitlines() if line.startswith("[")]
+                assert sum(counts) > 20
+            said = run_trace("-d", "1", "runqlat", "-p", str(process.pid)).stderr
+        finally:
+            process.kill()
+    assert "sched_wakeup: only what the process itself wakes up is traced" in said

@@ -1,5 +1,6 @@
 """Attach points of a script: names that are none."""
 
+import os
 import subprocess
 import sys
 import zipfile
@@ -11,7 +12,8 @@ from insitu.errors import InsituError
 from insitu.probe.bpftrace.script_parser import parse
 from insitu.probe.passes.attach import resolve_attach_points
 from insitu.probe.providers import PROVIDERS
-from insitu.probe.providers.base import AbsentError, Context
+from insitu.probe.providers.base import AbsentError, AttachSpec, Context
+from insitu.probe.providers.support import binary
 from insitu.probe.providers.support.archives import archived, stored_entry
 from insitu.probe.providers.support.matching import missing
 from insitu.probe.source import ScriptError, Source
@@ -70,6 +72,23 @@ def test_a_filter_leaves_the_points_whose_names_match_and_what_the_runtime_runs(
     assert [[point.name for point in clause.points] for clause in clauses] == [["BEGIN"], ["interval:s:20"], ["END"]]
 
 
+def test_the_attach_points_of_the_whole_script_are_limited() -> None:
+    source = Source("BEGIN { } software:*,interval:s:1 { } software:cpu:5 { } END { }")
+    software = len(PROVIDERS["software"].expand(AttachSpec("software", ("*",)), NoKernel()))
+    points = software + 4
+    for limit in (points, points - 1, software, 1):
+        context = NoKernel(max_probes=limit)
+        if limit == points:
+            clauses, _ = resolve_attach_points(parse(source), source, context)
+            assert sum(len(clause.points) for clause in clauses) == points
+        else:  # bpftrace's message
+            message = f"can't attach to {points} probes because it exceeds the current limit of {limit} probes"
+            with pytest.raises(InsituError, match=message):
+                resolve_attach_points(parse(source), source, context)
+    filtered, _ = resolve_attach_points(parse(source), source, NoKernel(max_probes=3, probe_filter="interval"))
+    assert len(filtered) == 3
+
+
 def test_entries_of_archives_are_found_where_they_are_stored_whole(tmp_path: Path) -> None:
     archive = tmp_path / "a.zip"
     with zipfile.ZipFile(archive, "w") as packed:
@@ -85,3 +104,104 @@ def test_entries_of_archives_are_found_where_they_are_stored_whole(tmp_path: Pat
     archive.write_bytes(b"PK nothing")
     with pytest.raises(InsituError, match="is not a ZIP archive"):
         stored_entry(str(archive), "one")
+
+
+# Damaged and other files among those of a pattern
+
+
+@pytest.fixture(scope="module")
+def mixed(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A directory of one program and of everything that is none."""
+    found = tmp_path_factory.mktemp("mixed")
+    (found / "f.c").write_text("int f(int n) { return n; }\nint main(void) { return f(0); }\n")
+    subprocess.run(["gcc", "-g", "-o", "good", "f.c"], cwd=found, check=True)
+    good = (found / "good").read_bytes()
+    (found / "short").write_bytes(good[:40])
+    (found / "cut").write_bytes(good[: len(good) // 2])
+    (found / "class").write_bytes(good[:4] + b"\7" + good[5:])
+    (found / "endian").write_bytes(good[:5] + b"\2" + good[6:])
+    (found / "lib.so").mkdir()
+    os.mkfifo(found / "fifo")
+    (found / "dangling").symlink_to("nothing")
+    (found / "loop").symlink_to("loop")
+    with zipfile.ZipFile(found / "app.apk", "w") as packed:
+        packed.write(found / "good", "good.so")
+    archive = (found / "app.apk").read_bytes()
+    (found / "cut.apk").write_bytes(archive[:100] + archive[-100:])
+    return found
+
+
+_DAMAGED = ("class", "cut", "endian", "short")
+
+
+@pytest.mark.parametrize(
+    "form", ["uprobe:{}/*:f", "uretprobe:{}/*:f", "uprobe:{}/*@f.c:1", "uprobe:{}/*:cpp:f", "usdt:{}/*:*:*"]
+)
+@pytest.mark.parametrize("lists", [False, True])
+def test_damaged_files_of_a_pattern_are_skipped_with_a_warning_each(
+    mixed: Path, form: str, lists: bool, capsys: pytest.CaptureFixture[str]
+) -> None:
+    kind, *parts = form.format(mixed).split(":")
+    spec, context, provider = AttachSpec(kind, tuple(parts)), NoKernel(), PROVIDERS[kind]
+    for _ in range(2):  # as a script that names them twice
+        if kind == "usdt":
+            assert provider.listing(spec, context) == []
+            if not lists:
+                with pytest.raises(AbsentError, match="has no USDT probes"):
+                    provider.expand(spec, context)
+        else:
+            found = provider.listing(spec, context) if lists else provider.expand(spec, context)
+            assert [point.target for point in found] == [f"{mixed}/good"]
+    warnings = capsys.readouterr().err.splitlines()
+    assert [line.partition(" is skipped: ")[0] for line in warnings] == [
+        f"insitu: warning: {mixed}/{name}" for name in _DAMAGED
+    ]
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("short", "ELF header is cut short"),
+        ("sho*", "ELF header is cut short"),
+        ("cut", "truncated"),
+        ("endian", "big-endian"),
+        ("lib.so", "is a directory"),
+        ("fifo", "not a regular file"),
+        ("loop", "symbolic links"),
+        ("dangling", "there is no file"),
+        ("good/f", "there is no file"),
+        ("f.c", "not an ELF file"),
+        ("cut.apk!/good.so", "is not a ZIP archive that can be read"),
+        ("app.apk!/bad.so", "there is no bad.so in"),
+    ],
+)
+def test_a_file_that_is_named_and_cannot_be_probed_is_an_error_that_says_why(
+    mixed: Path, name: str, message: str
+) -> None:
+    for kind in ("uprobe", "usdt"):
+        spec = AttachSpec(kind, (f"{mixed}/{name}", "f"))
+        for use in (PROVIDERS[kind].expand, PROVIDERS[kind].listing):
+            with pytest.raises(InsituError, match=message):
+                use(spec, NoKernel())
+
+
+def test_a_file_that_vanishes_while_a_pattern_is_expanded_is_skipped(
+    mixed: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    files = [f"{mixed}/gone", f"{mixed}/good"]
+    monkeypatch.setattr(binary, "binaries", lambda *_: files)
+    (point,) = PROVIDERS["uprobe"].expand(AttachSpec("uprobe", (f"{mixed}/*", "f")), NoKernel())
+    assert point.target == files[1]
+    assert capsys.readouterr().err.splitlines() == [
+        f"insitu: warning: {files[0]} is skipped: cannot open {files[0]}: No such file or directory"
+    ]
+
+
+def test_a_program_on_path_that_is_a_script_is_not_said_to_be_missing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "some-script").write_text("#!/bin/sh\n")
+    (tmp_path / "some-script").chmod(0o755)
+    monkeypatch.setenv("PATH", str(tmp_path))
+    with pytest.raises(AbsentError, match="some-script: not an ELF file"):
+        PROVIDERS["uprobe"].expand(AttachSpec("uprobe", ("some-script", "main")), NoKernel())

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from pathlib import Path
 
 import pytest
@@ -20,9 +21,11 @@ from insitu.record import loop as loop_module
 from insitu.record.interrupts import Interrupts
 from insitu.record.launcher import Launched, executable
 from insitu.record.loop import Loop
-from insitu.record.run import Request
+from insitu.record.run import Destination, Request, record, run
+from insitu.record.source import Loss, Target
 from insitu.record.sources.perf import PerfOptions
 from insitu.record.synthesized import Synthesized, lost_in_records
+from insitu.session.manifest import Manifest
 
 
 def test_a_command_runs_only_when_it_is_released(tmp_path: Path) -> None:
@@ -110,6 +113,87 @@ def test_interrupts_are_counted_and_handlers_come_back() -> None:
         os.kill(os.getpid(), signal.SIGINT)
         assert interrupts.seen() == 2
     assert signal.getsignal(signal.SIGTERM) == before
+
+
+class _Signalled:
+    """A source that gets a signal in one of its steps."""
+
+    id, notes, options, fds, wait_s, ended = "signalled", (), {}, (), 0.01, False
+
+    def __init__(self, number: signal.Signals, step: str) -> None:
+        self._number, self._step = number, step
+
+    def _reach(self, step: str) -> None:
+        if step == self._step:
+            os.kill(os.getpid(), self._number)
+
+    def open(self, target: Target) -> None:
+        self._reach("open")
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        self._reach("start")
+
+    def drain(self) -> int:
+        self._reach("drain")
+        return 0
+
+    def stop(self, end_ns: int) -> None: ...
+
+    def losses(self) -> list[Loss]:
+        return []
+
+    def close(self) -> None: ...
+
+
+def test_the_time_of_a_recording_does_not_include_that_of_attaching(tmp_path: Path) -> None:
+    class Slow(_Signalled):
+        def start(self, directory: Path | None, start_ns: int) -> None:
+            self.begun_ns, self.attached_ns = start_ns, time.monotonic_ns()
+
+        def stop(self, end_ns: int) -> None:
+            self.end_ns = end_ns
+
+        def layout(self) -> dict[str, str]:
+            return {"kind": "perf"}
+
+    source = Slow(signal.SIGINT, "never")
+    record(Request(("true",)), [source], tmp_path / "x.insitu")
+    manifest = Manifest.read(tmp_path / "x.insitu")
+    assert source.begun_ns < source.attached_ns <= manifest.start_ns <= source.end_ns == manifest.end_ns
+    # The two clocks that say when it started go together.
+    offset_ns = time.time_ns() - time.monotonic_ns()
+    assert abs(manifest.start_realtime_ns - manifest.start_ns - offset_ns) < 60e9
+
+
+@pytest.mark.parametrize(
+    ("number", "status"),
+    [(signal.SIGINT, 130), (signal.SIGTERM, 143), (signal.SIGHUP, 129), (signal.SIGQUIT, 131)],
+)
+@pytest.mark.parametrize("step", ["open", "start"])
+def test_a_signal_before_the_recording_gives_the_status_of_a_shell(
+    number: signal.Signals, status: int, step: str, tmp_path: Path
+) -> None:
+    command = ("touch", str(tmp_path / "made"))
+    with pytest.raises(InsituError, match="interrupted before the recording began") as caught:
+        run(Request(command), [_Signalled(number, step)], Destination())
+    assert caught.value.status == status
+    assert not (tmp_path / "made").exists()
+
+
+def test_sigquit_ends_the_command_and_the_recording_with_131() -> None:
+    outcome = run(Request(("sleep", "1000")), [_Signalled(signal.SIGQUIT, "drain")], Destination())
+    assert (outcome.exit_status, outcome.quit) == (131, True)
+    with pytest.raises(ChildProcessError):  # nothing of it is left
+        os.waitpid(-1, os.WNOHANG)
+
+
+def test_a_command_does_not_inherit_the_handling_of_signals() -> None:
+    with Interrupts() as interrupts:
+        command = Launched(["sh", "-c", "kill -QUIT $$; exit 5"], interrupts.ignored_before)
+        command.release()
+        command.wait()
+        assert command.exit_status == 131
+        command.close()
 
 
 def test_an_ignored_interrupt_is_heard_and_goes_on_being_ignored_by_the_command() -> None:

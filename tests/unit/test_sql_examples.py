@@ -1,6 +1,8 @@
 """Every SQL statement that help texts and documentation show runs, on a session with all kinds of tables."""
 
+import json
 import re
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -148,6 +150,33 @@ def test_parameters_are_values_and_not_text_of_the_query(path: Path, capsys: pyt
     assert main(["sql", str(path), query, "--param", "nothing"]) == 2
     assert main(["sql", str(path), query]) == 1
     assert "no value for $f (--param f=VALUE)" in capsys.readouterr().err
+
+
+def test_of_several_statements_the_rows_of_each_are_printed(path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    query = "select 1 as a, ';' as s; create temp table t as select 2 as b; from t where b = $two::int"
+    outputs = {
+        "csv": "a,s\n1,;\n\nb\n2\n",
+        "tsv": "a\ts\n1\t;\n\nb\n2\n",
+        "json": '[{"a":1,"s":";"}]\n[{"b":2}]\n',
+    }
+    for form, expected in outputs.items():
+        assert main(["sql", str(path), query, "--param", "two=2", "--format", form]) == 0
+        assert capsys.readouterr().out == expected
+    for wrong in ("select 1; selec 2", "select 1; copy frame to '/tmp/x'"):
+        assert main(["sql", str(path), wrong]) == 1
+        assert capsys.readouterr().out == ""  # nothing is run
+
+
+def test_text_that_is_not_utf_8_is_refused_in_queries_and_replaced_in_names(
+    path: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for words in (["select '\udcff'"], ["select $x", "--param", "x=\udcff"]):
+        assert main(["sql", str(path), *words]) == 2
+        assert "not UTF-8" in capsys.readouterr().err
+    shutil.copytree(path, tmp_path / "run\udcff.insitu")
+    runs = [str(path), str(tmp_path / "run\udcff.insitu")]
+    assert main(["sql", *runs, "select distinct session from frame order by 1", "--json"]) == 0
+    assert [row["session"] for row in json.loads(capsys.readouterr().out)] == [path.stem, "run\ufffd"]
 
 
 def test_several_runs_are_asked_at_once(path: Path, both: Database, capsys: pytest.CaptureFixture[str]) -> None:

@@ -10,6 +10,8 @@ import sys
 
 import pytest
 
+from .sessions import waits_session
+
 _FOLDED = "prog;main;parse 30\nprog;main;work;inner 60\nprog;main;work 10\n"
 
 
@@ -30,6 +32,17 @@ def test_report_prints_tables_that_awk_can_read(folded):
     assert (done.returncode, done.stderr) == (0, "")
     rows = [line.split() for line in done.stdout.split("# threads")[0].splitlines() if not line.startswith("#")]
     assert ["60.00", "60", "60.00", "60", "-", "inner"] in rows
+
+
+def test_the_first_and_the_last_millisecond_of_a_recording_are_ranges(tmp_path):
+    run = waits_session(tmp_path / "waits.insitu")  # ten waits of 10 ms, 250 ms apart
+    done = _insitu("flame", run, "-o", tmp_path / "x.html", "--range", "2.9-3")
+    assert (done.returncode, done.stderr) == (1, "insitu: no events in seconds 2.9-3 (all are in 0-2.251)\n")
+    for part in ("0-0.001", "2.250-2.251", "0-2.251"):
+        done = _insitu("flame", run, "-o", tmp_path / "x.html", "--range", part)
+        assert (done.returncode, done.stderr) == (0, ""), part
+    done = _insitu("report", run, "--range", "0-1")
+    assert done.returncode == 2 and "insitu flame has --range" in done.stderr
 
 
 def test_report_folded_gives_the_file_back(folded):

@@ -3,6 +3,8 @@
 ``-o`` output, ``-p PID[,PID]`` processes, ``-n NAME`` threads or processes by name, ``-a`` the whole machine, ``-d``
 duration, ``-e`` event (or expression), ``-F`` frequency, ``-f`` format, ``-q`` quiet, ``-v`` verbose, ``--json``.
 
+An option with a value may be given once, unless all values count (``-p 1 -p 2``): see StoreOnce.
+
 The converters are for argparse's ``type=``: they raise ArgumentTypeError, which ends as one line and status 2.
 """
 
@@ -10,7 +12,7 @@ import argparse
 import os
 import re
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from insitu.errors import InsituError
 
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_RUNS",
+    "StoreOnce",
     "addresses_option",
     "chosen_run",
     "count",
@@ -148,6 +151,40 @@ def _decimal(text: str, units: dict[str, float]) -> float | None:
     return float(match[1]) * units[match[2].lower()]
 
 
+# What options do that are given more than once
+
+
+class StoreOnce(argparse._StoreAction):
+    """What options with a value do by default: another value is refused instead of replacing the first silently."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        """Store the value, or raise ArgumentError (one line, status 2)."""
+        if option is not None:
+            first = namespace.__dict__.setdefault("_given", {}).setdefault(self.dest, values)
+            if first != values:
+                raise argparse.ArgumentError(self, "given more than once")
+        setattr(namespace, self.dest, values)
+
+
+class _Gather(argparse.Action):
+    """Puts the tuples of all times that an option is given together, each element once."""
+
+    def __call__(
+        self,
+        parser: argparse.ArgumentParser,
+        namespace: argparse.Namespace,
+        values: Any,
+        option: str | None = None,
+    ) -> None:
+        setattr(namespace, self.dest, tuple(dict.fromkeys((*(getattr(namespace, self.dest) or ()), *values))))
+
+
 # Groups of options
 
 
@@ -196,7 +233,8 @@ def recording_target_options(
     """
     what, metavar = ("running process", "PID") if one else ("running processes", "PID[,PID]")
     group = parser.add_argument_group("target")
-    group.add_argument("-p", "--pid", type=pid_list, metavar=metavar, help=f"{verb} {'a ' * one}{what}")
+    pids = f"{verb} {'a ' * one}{what}"
+    group.add_argument("-p", "--pid", type=pid_list, action=_Gather, metavar=metavar, help=pids)
     group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the {what} of this name")
     group.add_argument("-a", "--all", action="store_true", help=whole_system or f"{verb} the whole machine")
 

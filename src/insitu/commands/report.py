@@ -46,6 +46,8 @@ PROPERTIES = Properties(
         "--tid": "use --thread",
         "--comms": "use --comm",
         "--percent-limit": "use --min-percent",
+        "--range": "insitu flame has --range; a report is of the whole recording",
+        "--time": "insitu flame has --range; a report is of the whole recording",
     }
 )
 

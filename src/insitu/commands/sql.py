@@ -2,7 +2,8 @@
 
 RUN is a session, a perf.data file or folded stacks. With several, each table has a column "session" first.
 ".tables" as QUERY (or at the prompt) lists the tables and views, ".tables NAME" the columns of one;
-docs/session-format.md and docs/sql.md explain them.
+docs/session-format.md and docs/sql.md explain them. Of several statements (SELECT ...; SELECT ...) the rows of each
+are printed: as JSON an array a line, else with an empty line between.
 
 examples:
   insitu sql run.insitu "from thread_samples order by samples desc limit 10"
@@ -37,7 +38,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         nargs="*",
         metavar="RUN... QUERY",
         help="sessions, perf.data files or folded stacks (default: the newest of profile.insitu and trace.insitu),"
-        " then one SQL statement (default: a prompt)",
+        " then SQL (default: a prompt)",
     )
     format_option(
         parser, ("table", "csv", "tsv", "json"), "how to print rows (default: table on a terminal, tsv in a pipe)"
@@ -97,12 +98,13 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
 def _parameters(given: Sequence[str]) -> dict[str, str]:
     from insitu.errors import InsituError
 
-    found = {}
+    found: dict[str, str] = {}
     for entry in given:
         name, equals, value = entry.partition("=")
         if not equals or not name.isidentifier():
             raise InsituError(f"--param {entry!r} is not NAME=VALUE", remedy="--param pid=123", status=2)
-        found[name] = value
+        if found.setdefault(name, value) != value:
+            raise InsituError(f"--param {name}: given more than once", status=2)
     return found
 
 
@@ -115,24 +117,29 @@ def _opened(sessions: "Sequence[Session]", allow_files: bool) -> "AbstractContex
 
 
 def _print_rows(database: "Database", query: str, form: str, parameters: Mapping[str, str]) -> None:
-    import re
-
     from insitu.errors import InsituError
+    from insitu.valid_text import valid_text
     from insitu.views.rows import print_rows
     from insitu.views.tables import column_kinds, listed_tables
 
+    for text in (query, *parameters.values()):
+        if valid_text(text) != text:
+            raise InsituError(f"{text!r}: not UTF-8", status=2)
     words = query.strip().rstrip(";").split()
     if words[:1] == [".tables"]:
         print_rows(listed_tables(database, words[1] if len(words) > 1 else ""), form)
         return
-    try:
-        frame = database.sql(query, parameters)
-    except InsituError as error:
-        missing = [name for name in re.findall(r"\$([A-Za-z_]\w*)", query) if name not in parameters]
-        if missing and "param" in str(error):
-            raise InsituError(f"no value for ${missing[0]}", remedy=f"--param {missing[0]}=VALUE") from None
-        raise
-    print_rows(frame, form, column_kinds(database, frame) if form == "table" else None)
+    statements = database.statements(query)
+    if not statements:
+        raise InsituError("the query is empty", remedy="see insitu sql --help", status=2)
+    for number, (statement, names) in enumerate(statements):
+        if missing := sorted(names - set(parameters)):
+            raise InsituError(f"no value for ${missing[0]}", remedy=f"--param {missing[0]}=VALUE")
+        frame = database.sql(statement, {name: parameters[name] for name in names})
+        if number and form != "json" and frame.width:
+            print()
+        if frame.width or len(statements) == 1:
+            print_rows(frame, form, column_kinds(database, frame) if form == "table" else None)
 
 
 def _prompt(database: "Database", form: str, parameters: Mapping[str, str]) -> int:

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 __all__ = ["run_script"]
 
+_WAKEUPS = ("sched_wakeup", "sched_wakeup_new", "sched_waking", "ttwu_do_wakeup", "try_to_wake_up")
+
 
 def run_script(args: argparse.Namespace) -> int:
     """Run the script that the options describe; returns the exit status. Raises InsituError, of which ScriptError.
@@ -130,6 +132,8 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
     request = Request(tuple(command), pids, not context.one_process, args.duration)
     if command and command[0].rpartition("/")[2] == "sleep" and not args.all and _sees_processes(compiled):
         messages.warning("only events of sleep are traced; -a traces the whole machine while it runs")
+    if context.one_process and (wakeups := _wakeups(compiled)):
+        messages.warning(f"{wakeups}: only what the process itself wakes up is traced; trace the whole machine")
     if args.dry_run:
         if command:
             executable(command)
@@ -148,6 +152,12 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
 def _sees_processes(compiled: Compiled) -> bool:
     """Whether a script has probes that are restricted to a command's process."""
     return any(PROVIDERS[point.kind].traits.of_process for each in compiled.programs for point in each.points)
+
+
+def _wakeups(compiled: Compiled) -> str:
+    """The first of a script's probes that fire in the thread which wakes another up; "" for none."""
+    points = (point for each in compiled.programs for point in each.points)
+    return next((point.name for point in points if point.function in _WAKEUPS), "")
 
 
 def _records_nothing(compiled: Compiled) -> bool:
@@ -194,7 +204,7 @@ def _ended(args: argparse.Namespace, probe: _Script, outcome: Outcome) -> int:
         messages.error(outcome.failure)
     if probe.reader_gone:
         raise BrokenPipeError
-    if outcome.abandoned:
+    if outcome.abandoned or outcome.quit:
         return outcome.exit_status
     status = probe.output.exit_status
     if status is None:

@@ -1,4 +1,8 @@
-"""Off-CPU time: the events of a thread leaving and returning to the CPU, joined to spans."""
+"""Off-CPU time: the events of a thread leaving and returning to the CPU, joined to spans.
+
+A wait that is still open at the end of the recording lasts until then; one of a thread that was asleep at its start
+begins there.
+"""
 
 from __future__ import annotations
 
@@ -9,9 +13,13 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.probe_source import decoded_events, stack_nodes
-from insitu.convert.sources import RawSource
+from insitu.convert.sources import RawSource, raw_bytes
+from insitu.kernel.sleeping import SLEEPING, unpacked
+from insitu.probe.runtime.event_columns import CopiedStackColumn
 from insitu.session.core_tables import SPAN
 from insitu.session.writer import SessionWriter
+from insitu.symbols.frame import KERNEL, Frame
+from insitu.symbols.registers import machine_called
 
 __all__ = ["convert_source"]
 
@@ -29,7 +37,9 @@ _STATES: Final = (
     (0x40, "parked"),
     (0x80, "idle"),
 )
-_COLUMNS: Final = ("ts_ns", "tid", "pid", "cpu", "state", "stack")
+_COLUMNS: Final = ("ts_ns", "tid", "pid", "cpu", "state", "stack", "seen")
+# The frame of what the kernel called before the recording, of which only the last function is known, if at all.
+_ALREADY_WAITING: Final = "[already waiting]"
 _PREEMPTED: Final = "preempted"
 _PREEMPTED_BIT: Final = 0x100
 
@@ -40,25 +50,68 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     Spans are written with the window of records in which they end; what is kept is one row of each waiting thread.
     """
     writer.append(SPAN, {})
-    spans = _Spans(writer)
+    spans = _Spans(writer, _already_waiting(source, writer, addresses))
+    last_ns = 0
     for tables in decoded_events(source, writer):
         left: dict[str, Any] = {name: np.zeros(0, np.int64) for name in _COLUMNS}
         if "out" in tables:
             columns = tables["out"]
-            left = {name: np.asarray(columns[name]) for name in _COLUMNS if name != "stack"}
+            left = {name: np.asarray(columns[name]) for name in _COLUMNS if name in columns}
             user, kernel = (stack_nodes(columns[name], addresses, left["ts_ns"]) for name in ("user", "kernel"))
             left["stack"] = addresses.joined(user, kernel)
+            left["seen"] = np.ones(len(left["tid"]), np.bool_)
         back = tables.get("in", {})
-        spans.add(left, np.asarray(back.get("who", [])).astype(np.int64), np.asarray(back.get("ts_ns", []), np.int64))
-    spans.finish()
+        back_ns = np.asarray(back.get("ts_ns", []), np.int64)
+        last_ns = max(last_ns, int(left["ts_ns"].max(initial=0)), int(back_ns.max(initial=0)))
+        spans.add(left, np.asarray(back.get("who", [])).astype(np.int64), back_ns)
+    # Without an end, the recorder was killed.
+    spans.finish(source.manifest.end_ns or last_ns)
+
+
+def _already_waiting(source: RawSource, writer: SessionWriter, addresses: Addresses) -> dict[str, Any]:
+    """Rows of the threads that were asleep when the recording started."""
+    file = source.directory / SLEEPING
+    threads = [*unpacked(raw_bytes(file)[:])] if file.exists() else []
+    if not threads:
+        return {name: np.zeros(0, np.int64) for name in _COLUMNS}
+    machine = machine_called(writer.manifest.machine)
+    # The user registers that /proc gives; the mask has perf's bits, in whose order they are.
+    known = sorted((machine.dwarf_of_perf.index(number), at) for at, number in enumerate((machine.sp, machine.pc)))
+    registers = np.array([(each.sp, each.pc) for each in threads], np.uint64)
+    sizes = np.array([len(each.stack) for each in threads], np.int64)
+    pid = np.array([each.pid for each in threads], np.int32)
+    ts_ns = np.array([each.ts_ns for each in threads], np.int64)
+    copies = CopiedStackColumn(
+        registers=registers[:, [at for _, at in known]],
+        mask=sum(1 << bit for bit, _ in known),
+        stack=np.frombuffer(b"".join(each.stack for each in threads), np.uint8),
+        start=np.cumsum(sizes) - sizes,
+        size=sizes,
+        pid=pid,
+    )
+    user = np.where(sizes > 0, stack_nodes(copies, addresses, ts_ns), 0).astype(np.int32)
+    kernel = []
+    for each in threads:
+        where = [Frame(each.wchan, "[kernel.kallsyms]", kind=KERNEL)] if each.wchan else []
+        kernel.append(writer.intern_stack([*where, Frame(_ALREADY_WAITING, kind=KERNEL)]))
+    return {
+        "ts_ns": ts_ns,
+        "tid": np.array([each.tid for each in threads], np.int64),
+        "pid": pid.astype(np.int64),
+        "cpu": np.array([each.cpu for each in threads], np.int64),
+        "state": np.array([each.state for each in threads], np.int64),
+        "stack": addresses.joined(user, np.array(kernel, np.int32)),
+        "seen": np.zeros(len(threads), np.bool_),
+    }
 
 
 class _Spans:
     """Joins threads' leaving the CPU to their return."""
 
-    def __init__(self, writer: SessionWriter) -> None:
+    def __init__(self, writer: SessionWriter, waiting: dict[str, Any]) -> None:
+        """``waiting`` are rows of threads that wait at the beginning."""
         self._writer = writer
-        self._waiting: dict[str, Any] = {name: np.zeros(0, np.int64) for name in _COLUMNS}
+        self._waiting = waiting
         self._written = 0
 
     def add(self, left: dict[str, Any], back_tid: I64, back_ns: I64) -> None:
@@ -66,11 +119,13 @@ class _Spans:
         rows = {name: np.concatenate([self._waiting[name], left[name]]) for name in _COLUMNS}
         end, last = _ends(rows["tid"], rows["ts_ns"], back_tid, back_ns)
         self._waiting = {name: values[last] for name, values in rows.items()}
-        self._write({name: values[~last] for name, values in rows.items()}, end[~last])
+        # A thread that is taken for asleep at the start, and leaves the CPU, was not.
+        over = ~last & ((end > 0) | rows["seen"].astype(np.bool_))
+        self._write({name: values[over] for name, values in rows.items()}, end[over])
 
-    def finish(self) -> None:
-        """Write the threads that did not come back."""
-        self._write(self._waiting, np.zeros(len(self._waiting["tid"]), np.int64))
+    def finish(self, end_ns: int) -> None:
+        """Write the threads that have not come back until ``end_ns``."""
+        self._write(self._waiting, np.maximum(self._waiting["ts_ns"], end_ns))
 
     def _write(self, rows: dict[str, Any], end: I64) -> None:
         order = np.argsort(rows["ts_ns"], kind="stable")

@@ -29,12 +29,14 @@ __all__ = [
     "pmu_type",
     "root",
     "run_delay_ns",
+    "scheduling",
     "sees_our_files",
     "start_time",
     "status",
     "sysctl",
     "text",
     "threads",
+    "user_registers",
 ]
 
 
@@ -49,6 +51,14 @@ class Area(NamedTuple):
     minor: int
     inode: int
     path: bytes
+
+
+class Scheduling(NamedTuple):
+    """A thread's state (a letter as in ps), its CPU (the last, if it does not run), and how often it left a CPU."""
+
+    state: str
+    cpu: int
+    switches: int
 
 
 class Status(NamedTuple):
@@ -125,6 +135,25 @@ def status(tid: int) -> Status:
         uid = int(fields[b"Uid"].split()[1])
         inner = int(fields.get(b"NSpid", b"%d" % tid).split()[-1])
         return Status(tid, int(fields[b"Tgid"]), int(fields[b"PPid"]), uid, fields[b"Name"], inner)
+
+
+def scheduling(tid: int) -> Scheduling:
+    """Whether and where a thread runs (proc_pid_stat(5)). Raises ProcessLookupError if there is none."""
+    path = f"/proc/{tid}/stat"
+    with _parsed(path):
+        fields = _bytes(path).rpartition(b") ")[2].split()
+        lines = _bytes(f"/proc/{tid}/status").split(b"\n")
+        switches = sum(int(line.split()[1]) for line in lines if b"voluntary_ctxt_switches" in line)
+        return Scheduling(fields[0].decode(), int(fields[36]), switches)
+
+
+def user_registers(tid: int) -> tuple[int, int]:
+    """The user stack and instruction pointers of a thread that is blocked (proc_pid_syscall(5)); else zeros."""
+    try:
+        words = _bytes(f"/proc/{tid}/syscall").split()
+        return (int(words[-2], 16), int(words[-1], 16)) if len(words) > 2 else (0, 0)
+    except (OSError, ValueError):
+        return 0, 0
 
 
 def areas(pid: int) -> Iterator[Area]:

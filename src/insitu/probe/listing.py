@@ -72,7 +72,6 @@ def list_script(source: Source, options: Options, *, verbose: bool, pid: int | N
     context = Context(pid=pid)
     try:
         unit = run_passes(Unit(source, options, context), last="config")
-        context.max_probes = sys.maxsize
         found: list[tuple[Provider, Sequence[AttachPoint]]] = []
         for text in (text for probe in unit.program.probes for text in probe.attach_points):
             try:

@@ -85,7 +85,8 @@ class Options(Struct):
         for word in words:
             if word.startswith("--") and len(word) > 2:
                 name, _, value = word[2:].partition("=")
-                options.named[name] = value
+                if options.named.setdefault(name, value) != value:
+                    raise InsituError(f"the script's option --{name}: given more than once", status=2)
             else:
                 options.parameters.append(word)
         return options

@@ -1,4 +1,4 @@
-"""SIGINT, SIGTERM and SIGHUP as a descriptor for poll(2)."""
+"""SIGINT, SIGTERM, SIGHUP and SIGQUIT as a descriptor for poll(2)."""
 
 import contextlib
 import os
@@ -7,22 +7,25 @@ from collections.abc import Iterator
 from types import FrameType, TracebackType
 from typing import Any, Final, Self
 
-__all__ = ["Interrupts"]
+__all__ = ["ASKING", "Interrupts"]
 
-_ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+ASKING: Final = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP, signal.SIGQUIT)
+"""The signals that ask to stop."""
 
 
 class Interrupts:
-    """Within the context, SIGINT, SIGTERM and SIGHUP are counted instead of ending the process.
+    """Within the context, the signals that ask to stop are counted instead of ending the process.
 
-    ``fd`` becomes readable when one arrives. SIGHUP stays ignored if it was (nohup). SIGINT, which shells ignore
-    for background jobs, is handled all the same, so that `kill -INT` ends such a recorder.
+    ``fd`` becomes readable when one arrives. SIGHUP and SIGQUIT stay ignored if they were (nohup). SIGINT, which
+    shells ignore for background jobs, is handled all the same, so that `kill -INT` ends such a recorder.
     ``ignored_before`` holds the signals that a command started within the context must go on ignoring.
     Outside the main thread Python delivers no signals: there the context has no effect.
     """
 
     def __init__(self) -> None:
         self.count = 0
+        self.first = self.last = 0
+        """The first and the last signal that has arrived; 0: none."""
         self._leaving = False
         self.fd, self._wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._before: dict[int, Any] = {}
@@ -34,10 +37,10 @@ class Interrupts:
             self._wake_before = signal.set_wakeup_fd(self._wake, warn_on_full_buffer=False)
         except ValueError:
             return self
-        for number in _ASKING:
+        for number in ASKING:
             if signal.getsignal(number) is signal.SIG_IGN:
                 self.ignored_before.append(number)
-                if number == signal.SIGHUP:
+                if number in (signal.SIGHUP, signal.SIGQUIT):
                     continue
             self._before[number] = signal.signal(number, self._count)
         return self
@@ -63,6 +66,7 @@ class Interrupts:
 
     def _count(self, number: int, frame: FrameType | None) -> None:
         self.count += 1
+        self.first, self.last = self.first or number, number
         if self._leaving and self.count > 1:
             # All attachments are held by descriptors: the kernel detaches them when the process exits.
             os._exit(128 + number)

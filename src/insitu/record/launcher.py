@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from insitu.errors import InsituError
+from insitu.record.interrupts import ASKING
 
 __all__ = ["Launched", "executable"]
 
@@ -142,7 +143,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
     try:
         # The parent's handlers and wake-up descriptor are of no use here, where Ctrl-C is to end the child.
         signal.set_wakeup_fd(-1)
-        for asking in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        for asking in ASKING:
             signal.signal(asking, signal.SIG_IGN if asking in ignoring else signal.SIG_DFL)
         if os.read(gate, 1):
             # Python ignores these, and exec would pass that on.

@@ -139,11 +139,14 @@ class Loop:
         return True
 
     def exit_status(self, *, failed: bool = False) -> int:
-        """The command's exit status as a shell gives it; 0 without one, or if the recording's end terminated it."""
+        """The command's exit status as a shell gives it; 0 without one, or if the recording's end terminated it.
+
+        Of a signal if that has left the command running, and always of SIGQUIT, by which the user gives up.
+        """
+        if self._interrupts is not None and (self._abandoned or self._interrupts.first == signal.SIGQUIT):
+            return 128 + (self._interrupts.last if self._abandoned else signal.SIGQUIT)
         if self._launched is None:
             return 0
-        if self._abandoned:
-            return 128 + signal.SIGINT
         if self._launched.left_running:
             return 128 + signal.SIGKILL
         return 0 if self._terminated and not failed else self._launched.exit_status

@@ -55,6 +55,8 @@ class Outcome(NamedTuple):
     """Why recording ended early, such as a full disk; "" if it did not."""
     abandoned: bool
     """Whether a second signal came while the command was still ending."""
+    quit: bool = False
+    """Whether SIGQUIT has ended it."""
 
 
 class Destination:
@@ -74,6 +76,9 @@ class Destination:
     def directory(self, source: Source) -> Path | None:
         """Where a source records to; None: nowhere."""
         return None
+
+    def attached(self) -> None:
+        """All sources have started: what is recorded from now on is complete. A command starts next."""
 
     def undo(self) -> None:
         """Restore what was here: the run has failed to start."""
@@ -177,6 +182,7 @@ class Run:
             for source in self._sources:
                 source.start(self._destination.directory(source), start_ns)
             self._refuse_interrupted()
+            self._destination.attached()
             if self._launched:
                 self._launched.release()
         except BaseException:
@@ -224,7 +230,8 @@ class Run:
         abandoned = loop.end_command(at_once=not self._failure)
         status = loop.exit_status(failed=bool(self._failure))
         notes = [note for each in self._sources for note in each.notes]
-        outcome = Outcome(status, self.bytes_written, lost, notes, self._failure, abandoned)
+        was_quit = self._interrupts is not None and self._interrupts.first == signal.SIGQUIT
+        outcome = Outcome(status, self.bytes_written, lost, notes, self._failure, abandoned, was_quit)
         with self._failing():
             self._destination.end(end_ns, outcome)
         return outcome._replace(failure=self._failure)
@@ -250,7 +257,7 @@ class Run:
     def _refuse_interrupted(self) -> None:
         """Raise InsituError if somebody has asked to stop before anything has begun."""
         if self._interrupts and self._interrupts.count:
-            raise InsituError("interrupted before the recording began", status=128 + signal.SIGINT)
+            raise InsituError("interrupted before the recording began", status=128 + self._interrupts.first)
 
 
 def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import time
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -58,6 +59,14 @@ class SessionDestination(Destination):
         make_directory(directory)
         write_whole(directory / "layout.json", json.dumps(source.layout()).encode())
         return directory
+
+    def attached(self) -> None:
+        """Let the recording's time start now: attaching can take seconds, in which only a part is recorded."""
+        taken_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC) - self._manifest.start_ns
+        self._manifest = self._manifest.changed(
+            start_ns=self._manifest.start_ns + taken_ns,
+            start_realtime_ns=self._manifest.start_realtime_ns + taken_ns,
+        )
 
     def undo(self) -> None:
         """Remove the session, and undo the renames."""

@@ -173,14 +173,19 @@ SPAN: Final = register(
         (
             Column("id", "span"),
             Column("ts_ns", "timestamp", "start"),
-            Column("dur_ns", "duration", "null: still open at the end of the recording", nullable=True),
+            Column(
+                "dur_ns",
+                "duration",
+                "until the end for what was open then; null: unknown",
+                nullable=True,
+            ),
             Column("utid", "utid"),
             Column("cpu", "cpu", "-1: unknown", default=-1),
             Column("category", "name", "such as `off-cpu`, `syscall`, `block`"),
             Column("name", "name"),
             Column("parent", "span", "enclosing span; null: none", nullable=True),
             Column("depth", "depth"),
-            Column("self_ns", "duration", "duration without child spans; null: still open", nullable=True),
+            Column("self_ns", "duration", "duration without child spans; null: unknown", nullable=True),
             Column("stack", "stack", "stack at the start; of a wait, the waiting stack"),
         ),
     )

@@ -23,6 +23,7 @@ from insitu.session.schema import TABLES, Column, Table, described, quoted
 from insitu.session.stdlib import stdlib
 from insitu.session.user_statements import interruptible_rows, refuse_files, refused_file
 from insitu.temporary_directories import TemporaryDirectory
+from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     import polars
@@ -291,7 +292,7 @@ class Database:
         labels = _distinct_names(self.paths)
         for name in names:
             parts = [
-                f"select {literal(label)} as session, * from {catalog}.{_in_schema(name)}"
+                f"select {literal(valid_text(label))} as session, * from {catalog}.{_in_schema(name)}"
                 for label, catalog in zip(labels, catalogs, strict=True)
             ]
             self._create_view(name, " union all by name ".join(parts))
@@ -312,7 +313,7 @@ class Database:
         return sorted({word for row in found.fetchall() for word in row})
 
     def sql(self, query: str, parameters: Sequence[Any] | Mapping[str, Any] = ()) -> polars.DataFrame:
-        """The rows of a user's statement (none if it returns no rows).
+        """The rows of a user's statement (none if it returns no rows), of several those of the last.
 
         ``parameters`` fill ``?`` or ``$name``. Raises InsituError with DuckDB's message.
         Ctrl-C, or another exception that a signal handler raises, ends the query.
@@ -327,6 +328,19 @@ class Database:
         except duckdb.Error as error:
             if refused := refused_file(str(error)):
                 raise refused from None
+            raise InsituError(self._message(error)) from None
+
+    def statements(self, text: str) -> list[tuple[str, frozenset[str]]]:
+        """The statements in a text, each with the names of its parameters. Raises as sql()."""
+        from insitu.session.engine import duckdb
+
+        try:
+            if not self._allow_files:
+                refuse_files(self._connection, text)
+            return [
+                (each.query, frozenset(each.named_parameters)) for each in self._connection.extract_statements(text)
+            ]
+        except duckdb.Error as error:
             raise InsituError(self._message(error)) from None
 
 

@@ -181,6 +181,12 @@ class Elf:
             count = int(first["size"][0])
         return widened(self._records(shdr, offset, min(count, _MAX_SECTIONS)), ELF64.shdr)
 
+    @property
+    def truncated(self) -> bool:
+        """Whether the file ends before its section headers do."""
+        head = self._header
+        return int(head["shoff"]) + int(head["shentsize"]) * int(head["shnum"]) > self.size
+
     @cached_property
     def segments(self) -> NDArray[np.void]:
         """Program headers (fields type, flags, offset, vaddr, paddr, filesz, memsz, align, as in Elf64_Phdr)."""

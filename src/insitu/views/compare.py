@@ -1,6 +1,5 @@
 """The kernel comparison's report: the verdict first, then what it rests on; as text, as one HTML page, as JSON."""
 
-import json
 import statistics
 from collections.abc import Iterator, Sequence
 from dataclasses import asdict, fields
@@ -9,6 +8,7 @@ from typing import Any, Final, NamedTuple
 from insitu.lab.compare.compare import Comparison, Side, kernel_seconds
 from insitu.lab.compare.measure import Run
 from insitu.lab.compare.verdict import MIN_EFFECT
+from insitu.valid_text import json_document
 from insitu.views.table import Column, Table, shorten
 from insitu.views.terminal import Block
 
@@ -144,7 +144,7 @@ def compare_json(comparison: Comparison) -> str:
     """Everything that was measured, and the verdict."""
     document: dict[str, Any] = asdict(comparison)
     document["text"] = verdict_text(comparison)
-    return json.dumps(document, indent=1)
+    return json_document(document)
 
 
 def _sections(comparison: Comparison, everything: bool = False) -> Iterator[Section]:

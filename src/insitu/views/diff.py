@@ -1,6 +1,5 @@
 """What grew and what shrank between two recordings, function by function, and whether that is significant."""
 
-import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
@@ -12,6 +11,7 @@ import numpy as np
 from insitu.convert.formats.folded import folded_counts
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.valid_text import json_document
 from insitu.views.call_tree import call_tree
 from insitu.views.functions import Function, function_costs
 
@@ -265,4 +265,4 @@ def diff_to_json(diff: Diff, *, limit: int = 0) -> str:
         "notes": diff.notes,
         "functions": [row._asdict() for row in diff.rows[: limit or None]],
     }
-    return json.dumps(document, indent=1)
+    return json_document(document)

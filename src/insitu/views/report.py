@@ -1,6 +1,5 @@
 """A report on weighted stacks: hottest functions, lines and threads, the call tree, losses; and the same as JSON."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Final, Literal, NamedTuple
@@ -11,6 +10,7 @@ from numpy.typing import NDArray
 from insitu.session import core_tables
 from insitu.session.manifest import Manifest
 from insitu.session.weighted_stacks import Value, WeightedStacks
+from insitu.valid_text import json_document
 from insitu.views.call_tree import CallTree, call_tree
 from insitu.views.functions import function_costs
 from insitu.views.hints import hints
@@ -234,7 +234,7 @@ def to_json(report: Report, *, limit: int = 0, min_percent: float = 0.0, tree: b
         document["tree"] = _nodes(report.tree, min_percent)
         document["tree_of"] = "callers" if report.reverse else "callees"
         document["tree_omitted"] = _omitted(report.tree, _kept(report.tree, min_percent))[0].item()
-    return json.dumps(document, indent=1, default=str)
+    return json_document(document)
 
 
 def _rows(rows: Sequence[FunctionRow | LineRow | ThreadRow], whole: int) -> list[dict[str, object]]:

@@ -1,6 +1,5 @@
 """What the tables of a recording hold, for recordings that are not stacks: their sizes and the content of maps."""
 
-import json
 import shlex
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
@@ -9,6 +8,7 @@ from insitu.session import schema
 from insitu.session.query import Database
 from insitu.session.reader import Session
 from insitu.session.stdlib import stdlib_headers
+from insitu.valid_text import json_document
 from insitu.views.losses import loss_text
 from insitu.views.quantity import rest
 from insitu.views.report import recorded_tables
@@ -130,7 +130,7 @@ def tables_json(session: Session, *, limit: int = 0) -> str:
         "lost": _lost(session),
         "tables": tables,
     }
-    return json.dumps(document, indent=1, default=str)
+    return json_document(document)
 
 
 def listed_tables(database: Database, name: str = "") -> "polars.DataFrame":

@@ -56,7 +56,8 @@ class Screen:
     def _console(self) -> "Console":
         from rich.console import Console
 
-        return Console(file=self.out, width=self.width, force_terminal=True, highlight=False, markup=False)
+        # With any height given too, rich does not read COLUMNS, which may have too many digits for it.
+        return Console(file=self.out, width=self.width, height=25, force_terminal=True, highlight=False, markup=False)
 
 
 def _print_line(console: "Console", line: Line, width: int) -> None:

@@ -22,9 +22,7 @@ def time_range(text: str) -> tuple[float, float]:
 
 
 def check_range(stacks: WeightedStacks, text: str) -> None:
-    """Raises InsituError, saying when the recording ends, where nothing was recorded in the range ``text``."""
+    """Raises InsituError, with the range that holds all, where nothing was recorded in the range ``text``."""
     if not len(stacks):
-        length = (stacks.last_ns - stacks.first_ns) / 1e9
-        raise InsituError(
-            f"no {stacks.counted} in seconds {text}", remedy=f"the last is {length:.3f} s after the first"
-        )
+        end_ms = (stacks.last_ns - stacks.first_ns) // 1_000_000 + 1
+        raise InsituError(f"no {stacks.counted} in seconds {text}", remedy=f"all are in 0-{end_ms / 1e3:.3f}")

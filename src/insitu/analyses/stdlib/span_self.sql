@@ -3,14 +3,14 @@
 -- inputs: span
 -- id: the span
 -- ts_ns: when it began
--- dur_ns: how long; null if it was still open at the end
+-- dur_ns: how long; null if its end is unknown
 -- utid: the thread
 -- category: such as off-cpu, syscall, block
 -- name: what it was
 -- parent: the span around it; null if none
 -- depth: number of spans around it
 -- children_ns: duration of the spans directly inside, as far as they ended
--- self_ns: dur_ns less children_ns; null if still open
+-- self_ns: dur_ns less children_ns; null if its end is unknown
 create view span_self as
 select s.id, s.ts_ns, s.dur_ns, s.utid, s.category, s.name, s.parent, s.depth,
        coalesce(c.dur_ns, 0)::bigint as children_ns,

@@ -3,7 +3,7 @@
 -- inputs: span
 -- utid: the thread
 -- ts_ns: when the state began
--- dur_ns: how long; null if it was still off the CPU at the end
+-- dur_ns: how long; null if its end is unknown
 -- state: off-cpu or on-cpu
 -- name: the wait's name; empty for on-cpu
 -- stack: what waited; 0 for on-cpu

@@ -12,6 +12,7 @@ from insitu.convert.formats.stack_text import joined
 from insitu.session.distinct import distinct
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.symbols.frame import Frame
+from insitu.valid_text import valid_text
 
 __all__ = ["export_speedscope", "write_speedscope"]
 
@@ -57,7 +58,7 @@ def write_speedscope(stacks: WeightedStacks, name: str) -> str:
     head = {
         "$schema": _SCHEMA,
         "exporter": f"insitu {__version__}",
-        "name": name if ordered else f"{name} (by stack, not by time)",
+        "name": valid_text(name if ordered else f"{name} (by stack, not by time)"),
         "activeProfileIndex": 0,
     }
     shared = json.dumps({"frames": [_entry(frame) for frame in stacks.frames]})

@@ -18,6 +18,7 @@ from insitu.probe.runtime.loader import Loaded
 from insitu.probe.runtime.map_content import MapContent, read_map, zero_map
 from insitu.probe.types import Variable
 from insitu.terminal_text import UNENCODABLE, TerminalStream, printable_lines
+from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     from insitu.probe.output.packet_file import PacketFile
@@ -371,4 +372,4 @@ def _json(value: Any) -> str:
         return "[" + ",".join(map(_json, value)) + "]"
     import json
 
-    return json.dumps(value, ensure_ascii=False)
+    return json.dumps(valid_text(value) if isinstance(value, str) else value, ensure_ascii=False)

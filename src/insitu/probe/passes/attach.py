@@ -42,10 +42,11 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
     of several kernel versions.
 
     :raises ScriptError: for an unknown kind, and for what a provider refuses.
+    :raises InsituError: for more points than BPFTRACE_MAX_PROBES.
     """
     clauses: list[Clause] = []
     warnings: list[str] = []
-    number = 0
+    number = count = 0
     for probe in program.probes:
         nodes = ast.walk([probe.predicate, probe.body])
         uses = {node.name for node in nodes if isinstance(node, ast.Identifier | ast.Call)}
@@ -66,6 +67,7 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             found = [each for each in found if _passes(context.probe_filter, *each)]
             if not found:
                 continue
+        count += len(found)
         may_miss = context.missing_probes in ("warn", "ignore") or (
             not context.missing_probes and len(probe.attach_points) > 1
         )
@@ -79,6 +81,8 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
                 text.parts[0], str(text), function=text.parts[-1], in_binary=provider.traits.in_binary
             )
             found = [(provider, point)]
+        if count > context.max_probes:
+            continue  # the rest is only counted
         for provider, points in _grouped(found, set() if absent else uses, context):
             numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
             number += len(points)
@@ -98,6 +102,11 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             clause.alternative = may_miss
             clause.absent = absent
             clauses.append(clause)
+    if count > context.max_probes:
+        raise InsituError(
+            f"can't attach to {count} probes because it exceeds the current limit of {context.max_probes} probes",
+            remedy="raise the limit by BPFTRACE_MAX_PROBES or max_probes in the script's config",
+        )
     if not clauses and context.probe_filter:
         raise InsituError(f"--probe-filter {context.probe_filter} leaves no probe", status=2)
     return clauses, warnings

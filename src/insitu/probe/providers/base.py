@@ -200,7 +200,7 @@ class Context(Struct, dict=True):
 
     ``pid`` restricts probes to one process. ``runs_command`` says that a command will be run, and ``child_pid`` is
     its process once there is one: probes are restricted to it, unless they are to see the ``whole_system``, and
-    addresses are watched in it. ``max_probes`` bounds a wildcard's expansion (BPFTRACE_MAX_PROBES);
+    addresses are watched in it. ``max_probes`` bounds a script's attach points (BPFTRACE_MAX_PROBES);
     ``missing_probes`` says what happens to attach points that do not exist (BPFTRACE_MISSING_PROBES); ``unsafe``
     allows those that may harm (--unsafe). ``probe_filter`` is a regular expression that their names must match, and
     ``traceable_functions`` a file to read instead of tracefs's available_filter_functions.
@@ -219,6 +219,7 @@ class Context(Struct, dict=True):
     _elves: dict[str, Elf] = field(default_factory=dict)
     _btf_fds: dict[str, int] = field(default_factory=dict)
     _begins: dict[str, int] = field(default_factory=dict)
+    _warned: set[str] = field(default_factory=set)
 
     @property
     def one_process(self) -> bool:
@@ -310,6 +311,14 @@ class Context(Struct, dict=True):
         if path not in self._types:
             self._types[path] = BinaryTypes(self.elf(path))
         return self._types[path]
+
+    def warn_once(self, text: str) -> None:
+        """Print a warning, unless it was printed before: the same files are searched for several attach points."""
+        from insitu import messages
+
+        if text not in self._warned:
+            self._warned.add(text)
+            messages.warning(text)
 
     def program_fd(self, program: int) -> int:
         """A descriptor of a loaded BPF program, for attaching another to it. :raises BpfError: when it is gone."""

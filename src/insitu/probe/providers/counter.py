@@ -10,7 +10,7 @@ from insitu.kernel import perf_event
 from insitu.kernel.perf_event import Hardware, Software
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, Traits
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import amount, limited, missing, parts, select
+from insitu.probe.providers.support.matching import amount, missing, parts, select
 from insitu.probe.providers.support.perf_attachment import Event, everywhere
 from insitu.probe.providers.support.sampling import Sampling
 
@@ -71,8 +71,7 @@ class Counter(Sampling):
         found = select(event, self._events) or select(event, self._by_name)
         if not found:
             raise missing(f"{kind} event", event, self._by_name, f"one of {', '.join(self._by_name)}")
-        points = [self._point(name, period or self._by_name[name][1], count) for name in found]
-        return limited(points, spec, context)
+        return [self._point(name, period or self._by_name[name][1], count) for name in found]
 
     def _point(self, event: str, period: int, count: str) -> AttachPoint:
         """The name has the period only if the script has given it, as ``count``."""

@@ -12,7 +12,7 @@ from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Co
 from insitu.probe.providers.support.alternatives import can_trace_functions, instead_of
 from insitu.probe.providers.support.bpf_functions import BpfFunction, bpf_functions
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.support.matching import has_wildcard, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type
 
 __all__ = ["PROVIDERS"]
@@ -39,7 +39,7 @@ class Trampoline:
                     f"{spec}: no loaded BPF program has such a function",
                     remedy=f"insitu trace -l '{self.names[0]}:bpf:*' lists those with type information (BTF)",
                 )
-            return limited(found, spec, context)
+            return found
         module, function = self._split(spec)
         self._check(spec, function, context)
         if not has_wildcard(function):
@@ -49,7 +49,7 @@ class Trampoline:
         found = self.listing(spec, context)
         if not found:
             raise missing("kernel function", function, context.btf.names(Kind.FUNC))
-        return limited(found, spec, context)
+        return found
 
     def _check(self, spec: AttachSpec, function: str, context: Context) -> None:
         if not can_trace_functions(context):

@@ -11,7 +11,7 @@ from insitu.kernel import bpf
 from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.arguments import Argument, ContextField
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind, Traits
-from insitu.probe.providers.support.matching import limited, missing, parts, select
+from insitu.probe.providers.support.matching import missing, parts, select
 from insitu.symbols.btf import Kind, Type
 
 __all__ = ["PROVIDERS", "Walk"]
@@ -67,7 +67,7 @@ class Iter:
         if not found:
             names = self._names(context)
             raise missing("iterator", name, names, f"this kernel has {', '.join(names)}")
-        return limited(found, spec, context)
+        return found
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         found = context.btf.find(_CONTEXT + point.function, Kind.STRUCT)

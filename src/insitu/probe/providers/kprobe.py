@@ -14,7 +14,7 @@ from insitu.probe.providers.arguments import Argument
 from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.alternatives import instead_of, successors
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, parts, select
+from insitu.probe.providers.support.matching import has_wildcard, missing, number, parts, select
 from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu
 from insitu.probe.providers.support.signature import entry_arguments, in_one_register, is_returned, return_argument
 from insitu.symbols.btf import Btf, Type
@@ -58,7 +58,6 @@ class Kprobe:
         found = self.listing(spec, context)
         if not found:
             raise _absent(function, context, module)
-        limited(found, spec, context)
         shared = len(found) > 1 and links.kprobe_multi().available
         return [self._point(point.target, point.function, 0, _MULTI if shared else None) for point in found]
 

@@ -10,7 +10,7 @@ from insitu.kernel.bpf_abi import AttachType, ProgramType
 from insitu.probe.providers.arguments import Argument, ContextSlot
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.support.matching import has_wildcard, missing, parts, select
 from insitu.symbols.btf import Btf, Kind, Type
 
 __all__ = ["PROVIDERS"]
@@ -33,7 +33,7 @@ class RawTracepoint:
         found = self.listing(spec, context)
         if not found:
             raise missing("raw tracepoint", name, self._names(context.btf))
-        return limited(found, spec, context)
+        return found
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         btf = context.btf_of(point.target)

@@ -11,7 +11,7 @@ from insitu.kernel.tracefs import Field
 from insitu.probe.providers.arguments import Argument, ContextField, DataLocation, Primitive
 from insitu.probe.providers.base import AttachPoint, AttachSpec, Context, ProgramKind, Traits
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, parts, select
+from insitu.probe.providers.support.matching import has_wildcard, missing, parts, select
 from insitu.probe.providers.support.perf_attachment import attach_events, on_one_cpu
 
 __all__ = ["PROVIDERS"]
@@ -38,7 +38,7 @@ class Tracepoint:
         found = self.listing(spec, context)
         if not found:
             raise missing("tracepoint", f"{category}:{name}", context.tracefs.events())
-        return limited(found, spec, context)
+        return found
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:
         return [_argument(field) for field in context.tracefs.event(point.target, point.function).fields]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 
 from insitu.errors import InsituError
@@ -13,6 +14,7 @@ from insitu.probe.providers.support.binary import (
     Place,
     attach_places,
     binaries,
+    each_binary,
     file_offset,
     open_binary,
     place_of,
@@ -20,7 +22,7 @@ from insitu.probe.providers.support.binary import (
     sharing,
 )
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import has_wildcard, limited, missing, number, select
+from insitu.probe.providers.support.matching import has_wildcard, missing, number, select
 from insitu.probe.providers.support.signature import entry_arguments, return_argument
 from insitu.probe.providers.support.source_lines import code_of_line
 from insitu.symbols.demangle import demangle
@@ -52,15 +54,15 @@ class Uprobe:
 
     def expand(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         if self._names_source(spec):
-            return sharing(limited(self._at_line(spec, context), spec, context))
+            at_line = self._at_line(spec, context)
+            if not at_line:
+                raise AbsentError(f"no binary has code at {':'.join(spec.parts)}")
+            return sharing(at_line)
         path, function = self._split(spec)
-        files = binaries(path, context, spec)
-        found: list[AttachPoint] = []
-        for file in files:
-            found += self._points(file, function, spec, context)
+        found = each_binary(path, context, spec, lambda file: self._points(file, function, spec, context))
         if not found:
-            raise _unknown(path, function, files, context)
-        return sharing(limited(found, spec, context))
+            raise _unknown(path, function, binaries(path, context, spec), context)
+        return sharing(found)
 
     def _points(
         self, file: str, pattern: str, spec: AttachSpec, context: Context, *, aliases: bool = False
@@ -100,9 +102,10 @@ class Uprobe:
             raise InsituError(f"{spec}: a return probe cannot be at a source line")
         if columns or not path or not source:
             raise InsituError(f"{spec}: expected {kind}:BINARY@SOURCE:LINE; columns are not supported", status=2)
-        found = []
-        for file in binaries(path, context, spec):
+
+        def find(file: str) -> list[AttachPoint]:
             elf, opened = open_binary(file, context)
+            found = []
             for code in code_of_line(elf, file, source, int(line)):
                 at = file_offset(elf, code.address)
                 if at is not None:
@@ -111,7 +114,9 @@ class Uprobe:
                     found.append(
                         AttachPoint(kind, name, file, code.function, offset, at, detail=place, in_binary=True)
                     )
-        return found
+            return found
+
+        return each_binary(path, context, spec, find)
 
     def _at_address(self, spec: AttachSpec, file: str, where: str, context: Context) -> list[AttachPoint]:
         """The point at an instruction's address: elsewhere, a breakpoint would change data or other instructions."""
@@ -159,12 +164,12 @@ class Uprobe:
         return attach_places(program_fd, points, context, returning=self._returning)
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
+        if self._names_source(pattern):
+            return self._at_line(pattern, context)
         path, function = self._split(pattern)
-        return [
-            point
-            for file in binaries(path, context, pattern)
-            for point in self._points(file, function, pattern, context, aliases=True)
-        ]
+        return each_binary(
+            path, context, pattern, lambda file: self._points(file, function, pattern, context, aliases=True)
+        )
 
     def _split(self, spec: AttachSpec) -> tuple[str, str]:
         """Path and function; a language between them (``cpp``) only asks for demangled names, which we try anyway."""
@@ -207,7 +212,10 @@ def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[
 def _unknown(path: str, function: str, files: list[str], context: Context) -> AbsentError:
     if not files:
         return AbsentError(f"no program or library matches {path}")
-    known = FunctionAddresses(open_binary(files[0], context)[0]).by_name
+    known: dict[str, int] = {}
+    for file in files:
+        with suppress(InsituError):  # of one of many, which each_binary() has reported
+            known = known or FunctionAddresses(open_binary(file, context)[0]).by_name
     if not known:
         return AbsentError(f"{path} has no symbols", remedy="install its debug symbols, or name an address")
     if Path(files[0]).name.partition(".")[0] in _IN_LIBC and _libc_has(function, context):

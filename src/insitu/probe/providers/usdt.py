@@ -12,7 +12,7 @@ from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Co
 from insitu.probe.providers.support.binary import (
     Place,
     attach_places,
-    binaries,
+    each_binary,
     file_offset,
     open_binary,
     place_of,
@@ -20,7 +20,7 @@ from insitu.probe.providers.support.binary import (
     sharing,
 )
 from insitu.probe.providers.support.detach import Descriptors
-from insitu.probe.providers.support.matching import limited, missing, select
+from insitu.probe.providers.support.matching import missing, select
 from insitu.symbols.usdt_notes import usdt_probes
 
 __all__ = ["PROVIDERS", "parse_operands"]
@@ -51,30 +51,15 @@ class Usdt:
         found = self._points(spec, context)
         if not found:
             raise self._unknown(spec, context)
-        return sharing(limited(found, spec, context))
+        return sharing(found)
 
     def _points(self, spec: AttachSpec, context: Context) -> list[AttachPoint]:
         path, provider, name = _split(spec, context)
-        found = []
-        for file in binaries(path, context, spec):
-            elf, place = open_binary(file, context)
-            for probe in usdt_probes(elf):
-                if not (select(provider, [probe.provider]) and select(name, [probe.name])):
-                    continue
-                at = file_offset(elf, probe.address)
-                semaphore = file_offset(elf, probe.semaphore) if probe.semaphore else 0
-                if at is None or semaphore is None or semaphore >= _MAX_SEMAPHORE:
-                    continue
-                detail = Place(place, at, semaphore, operands=probe.operands)
-                shown = f"usdt:{file}:{probe.provider}:{probe.name}"
-                point = AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail, in_binary=True)
-                found.append(point)
-        return found
+        return _matching(path, provider, name, spec, context)
 
     def _unknown(self, spec: AttachSpec, context: Context) -> AbsentError:
         path, _, name = _split(spec, context)
-        elves = [open_binary(file, context)[0] for file in binaries(path, context, spec)]
-        known = [probe.name for elf in elves for probe in usdt_probes(elf)]
+        known = [point.function for point in _matching(path, "*", "*", spec, context)]
         if not known:
             where = path if spec.parts[0] else f"process {context.pid}"
             return AbsentError(f"{where} has no USDT probes", remedy="build it with an option such as --with-dtrace")
@@ -94,6 +79,27 @@ class Usdt:
 
     def listing(self, pattern: AttachSpec, context: Context) -> list[AttachPoint]:
         return self._points(pattern, context)
+
+
+def _matching(path: str, provider: str, name: str, spec: AttachSpec, context: Context) -> list[AttachPoint]:
+    """The static probes of these patterns, in the binaries that a path or pattern names."""
+
+    def find(file: str) -> list[AttachPoint]:
+        elf, place = open_binary(file, context)
+        found = []
+        for probe in usdt_probes(elf):
+            if not (select(provider, [probe.provider]) and select(name, [probe.name])):
+                continue
+            at = file_offset(elf, probe.address)
+            semaphore = file_offset(elf, probe.semaphore) if probe.semaphore else 0
+            if at is None or semaphore is None or semaphore >= _MAX_SEMAPHORE:
+                continue
+            detail = Place(place, at, semaphore, operands=probe.operands)
+            shown = f"usdt:{file}:{probe.provider}:{probe.name}"
+            found.append(AttachPoint("usdt", shown, file, probe.name, address=at, detail=detail, in_binary=True))
+        return found
+
+    return each_binary(path, context, spec, find)
 
 
 def _split(spec: AttachSpec, context: Context) -> tuple[str, str, str]:

@@ -12,6 +12,7 @@ from insitu.probe.output.map_text import bounds
 from insitu.probe.output.time_series import series_rows
 from insitu.probe.runtime.map_content import MapContent
 from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Tuple, Type
+from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     import polars
@@ -79,7 +80,7 @@ def _in_column(kind: Type, value: Any) -> Any:
 def _valid(value: Any) -> Any:
     """A value that frames can hold: bytes of texts that are not UTF-8 are replaced, empty structs are null."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+        return valid_text(value)
     if isinstance(value, dict):
         return {name: _valid(each) for name, each in value.items()} or None
     if isinstance(value, list | tuple):

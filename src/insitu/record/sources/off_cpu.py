@@ -1,12 +1,21 @@
-"""Off-CPU time: when threads of the target leave the CPU and return to it, with their stacks at that time."""
+"""Off-CPU time: when threads of the target leave the CPU and return to it, with their stacks at that time.
+
+Threads of processes that run already may be asleep when the recording starts: of these, /proc says where they wait.
+"""
 
 from __future__ import annotations
 
+import contextlib
 import io
-from collections.abc import Mapping
-from typing import Any, Final
+import os
+import struct
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError
+from insitu.files import new_file
+from insitu.kernel import procfs
+from insitu.kernel.sleeping import SLEEPING, packed, sleeping_thread
 from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import TextOutput
@@ -14,6 +23,9 @@ from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
 from insitu.record.source import Target
 from insitu.record.sources.probe import ProbeSource
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["OffCpuSource"]
 
@@ -44,6 +56,7 @@ class OffCpuSource(ProbeSource):
         """``dwarf_bytes`` of each user stack are copied and unwound afterwards; 0: follow frame pointers."""
         self._ustack = f"ustack(dwarf, {dwarf_bytes})" if dwarf_bytes else "ustack"
         self._text = io.BytesIO()
+        self._running: tuple[int, ...] = ()
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
@@ -56,6 +69,7 @@ class OffCpuSource(ProbeSource):
             "leaves": f"/{'pid' if whole else '@target[pid]'} && !(args.prev_state & 0x30)/",
             "ustack": self._ustack,
         }
+        self._running = target.pids
         script, context = Source(text, "off-cpu"), Context()
         try:
             compiled = compile_script(script, Options(), context, cached=True)
@@ -65,6 +79,26 @@ class OffCpuSource(ProbeSource):
             compiled, script, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), self._text)
         )
         super().open(target)
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Attach, and write where the threads wait that are asleep now."""
+        super().start(directory, start_ns)
+        if directory is not None:
+            with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
+                for pid in self._running:
+                    file.writelines(self._asleep(pid))
+
+    def _asleep(self, pid: int) -> Iterator[bytes]:
+        """Each sleeping thread of a process, whose return is to be recorded."""
+        number = next(at for at, each in enumerate(self._compiled.layout.maps) if each.name == "@off")
+        off = self.runtime.loaded.maps[number]
+        with contextlib.suppress(ProcessLookupError):  # the process has ended
+            for tid in procfs.threads(pid):
+                with contextlib.suppress(OSError):  # the thread has ended
+                    off.update(struct.pack("<Q", tid), struct.pack("<q", 1))
+                    # Asleep from now on, or it has left the CPU since it was put there and returns with an event.
+                    if (thread := sleeping_thread(pid, tid)) is not None:
+                        yield packed(thread)
 
     def layout(self) -> Mapping[str, Any]:
         """A script's layout, with a converter of its own."""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import struct
 import zipfile
 
@@ -41,7 +42,11 @@ def stored_entry(archive: str, name: str) -> tuple[bytes, int]:
             signature, name_bytes, extra_bytes = _LOCAL_HEADER.unpack(held.read(_LOCAL_HEADER.size))
     except KeyError:
         raise InsituError(f"there is no {name} in {archive}") from None
-    except (zipfile.BadZipFile, struct.error, RuntimeError, NotImplementedError):
+    except (zipfile.BadZipFile, struct.error, RuntimeError, NotImplementedError, EOFError, ValueError):
+        raise InsituError(f"{archive} is not a ZIP archive that can be read") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # offsets of a truncated archive, below 0
+            raise
         raise InsituError(f"{archive} is not a ZIP archive that can be read") from None
     if signature != _LOCAL_SIGNATURE:
         raise InsituError(f"{archive} is not a ZIP archive that can be read")

@@ -7,7 +7,7 @@ import errno
 import itertools
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from glob import escape, glob
 from pathlib import Path
 
@@ -31,6 +31,7 @@ __all__ = [
     "Place",
     "attach_places",
     "binaries",
+    "each_binary",
     "file_offset",
     "open_binary",
     "place_of",
@@ -81,25 +82,66 @@ def binaries(text: str, context: Context, spec: AttachSpec) -> list[str]:
             mapped = {os.fsdecode(area.path) for area in procfs.areas(context.pid) if "x" in area.permissions}
         except OSError:
             raise InsituError(f"no process {context.pid}, or no permission to trace it") from None
-        files = sorted(path for path in mapped if path.startswith("/") and _is_elf(path, root))
+        files = sorted(path for path in mapped if path.startswith("/") and _may_be_elf(path, root))
         return files if text == "*" else [path for path in files if Path(path).match(text)]
     if has_wildcard(text):
         # Only stars are special, as everywhere in attach points; pathlib's glob refuses some of what users write.
         pattern = "*".join(escape(piece) for piece in f"{root}{Path(text).absolute()}".split("*"))
-        return [path.removeprefix(root) for path in sorted(glob(pattern)) if _is_elf(path.removeprefix(root), root)]  # noqa: PTH207
+        matching = [path.removeprefix(root) for path in sorted(glob(pattern))]  # noqa: PTH207
+        return [path for path in matching if _may_be_elf(path, root)]
     if "/" in text:
         file, inner = archived(text)
         absolute = str(Path(file).absolute())
-        if not _is_file(absolute, root):
-            raise AbsentError(f"there is no file {file}")
+        _check_is_file(file, absolute, root)
         if inner and root:
             raise InsituError(f"{spec}: archives are only read in our own root directory")
         return [f"{absolute}!/{inner}" if inner else absolute]
     program = shutil.which(text) if not root else None
-    found = os.path.realpath(program) if program and _is_elf(program, "") else _library(text, root)
+    found = os.path.realpath(program) if program and _may_be_elf(program, "") else _library(text, root)
     if not found:
+        if program:
+            raise AbsentError(f"{program}: not an ELF file")
         raise AbsentError(f"there is no program {text} on PATH and no library of that name")
     return [found]
+
+
+def each_binary(
+    text: str, context: Context, spec: AttachSpec, find: Callable[[str], list[AttachPoint]]
+) -> list[AttachPoint]:
+    """The points that ``find`` returns for each of the files that an attach point's path names.
+
+    A file of a pattern that cannot be used (damaged, gone by now) is skipped with a warning, or silently where it
+    does not have what is looked for (AbsentError).
+
+    :raises InsituError: when none of the files can be used, as where the one that is named is damaged.
+    """
+    files = binaries(text, context, spec)
+    found: list[AttachPoint] = []
+    refused: list[tuple[str, InsituError]] = []
+    for file in files:
+        try:
+            found += _points_in(file, context, find)
+        except InsituError as error:
+            refused.append((file, error))
+    if refused and len(refused) == len(files):
+        raise refused[0][1]
+    for file, reason in refused:
+        if not isinstance(reason, AbsentError):
+            context.warn_once(f"{file} is skipped: {reason.message.removeprefix(f'{file}: ')}")
+    return found
+
+
+def _points_in(file: str, context: Context, find: Callable[[str], list[AttachPoint]]) -> list[AttachPoint]:
+    absent = None
+    try:
+        found = find(file)
+    except AbsentError as error:
+        found, absent = [], error
+    if not found and open_binary(file, context)[0].truncated:
+        raise InsituError(f"{file}: truncated: its section headers are missing")
+    if absent is not None:
+        raise absent
+    return found
 
 
 def _root(context: Context) -> str:
@@ -119,7 +161,7 @@ def _library(name: str, root: str) -> str | None:
         if not name or not here.is_dir():
             continue
         for path in sorted(here.iterdir()):
-            if (path.name in (name, f"{name}.so") or path.name.startswith(f"{name}.so.")) and _is_elf(
+            if (path.name in (name, f"{name}.so") or path.name.startswith(f"{name}.so.")) and _may_be_elf(
                 inner := str(path).removeprefix(root), root
             ):
                 return inner
@@ -130,20 +172,28 @@ def _opened(path: str, root: str) -> int:
     return open_foreign(path, root=root) if root else open_kernel_link(path)
 
 
-def _is_file(path: str, root: str) -> bool:
+def _check_is_file(shown: str, path: str, root: str) -> None:
+    """Raise AbsentError unless it is a regular file; one that may not be read is reported when it is opened."""
     try:
         os.close(_opened(path, root))
     except OSError as error:
-        return error.errno in (errno.EACCES, errno.EPERM)  # what may not be read is reported when it is opened
-    return True
+        if error.errno in (errno.ENOENT, errno.ENOTDIR):
+            raise AbsentError(f"there is no file {shown}") from None
+        if error.errno not in (errno.EACCES, errno.EPERM):
+            if error.errno == errno.EISDIR:
+                remedy = f"{shown.rstrip('/')}/* names the files in it"
+                raise AbsentError(f"{shown} is a directory", remedy=remedy) from None
+            what = "not a regular file" if error.errno == errno.EINVAL else error.strerror
+            raise AbsentError(f"{shown}: {what}") from None
 
 
-def _is_elf(path: str, root: str) -> bool:
+def _may_be_elf(path: str, root: str) -> bool:
+    """Whether it is an ELF file, or one that may not be read."""
     try:
         with os.fdopen(_opened(path, root), "rb") as file:
             return file.read(4) == b"\x7fELF"
-    except (OSError, ValueError):
-        return False
+    except (OSError, ValueError) as error:
+        return isinstance(error, PermissionError)
 
 
 def open_binary(path: str, context: Context) -> tuple[Elf, str]:

@@ -6,17 +6,13 @@ import os
 import re
 from collections import Counter
 from collections.abc import Collection, Iterable
-from typing import TypeVar
 
 from msgspec.structs import replace
 
 from insitu.errors import InsituError
-from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec, Context
+from insitu.probe.providers.base import AbsentError, AttachPoint, AttachSpec
 
-__all__ = ["amount", "as_written", "has_wildcard", "limited", "missing", "number", "parts", "select"]
-
-
-T = TypeVar("T")
+__all__ = ["amount", "as_written", "has_wildcard", "missing", "number", "parts", "select"]
 
 
 _NUMBER = re.compile(r"0[xX][0-9a-fA-F_]+|[0-9][0-9_]*([eE][0-9]{1,2})?")
@@ -99,16 +95,6 @@ def missing(what: str, name: str, names: Collection[str], remedy: str = "") -> A
     near = difflib.get_close_matches(name, candidates, 3, 0.6)
     hint = f"did you mean {', '.join(near[:-1])}{' or ' if near[1:] else ''}{near[-1]}?" if near else remedy
     return AbsentError(f"there is no {what} {name}", remedy=hint)
-
-
-def limited(found: list[T], spec: AttachSpec, context: Context) -> list[T]:
-    """The points found. :raises InsituError: for more than BPFTRACE_MAX_PROBES."""
-    if len(found) > context.max_probes:
-        raise InsituError(
-            f"{spec} matches {len(found)} attach points, more than {context.max_probes}",
-            remedy="narrow the pattern, or raise BPFTRACE_MAX_PROBES",
-        )
-    return found
 
 
 def parts(spec: AttachSpec, shape: str, least: int, most: int) -> list[str]:
