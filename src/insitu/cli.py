@@ -11,11 +11,10 @@ import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from types import FrameType, ModuleType
-from typing import Any, NoReturn
+from typing import NoReturn
 
 from insitu import __version__, limits, messages, terminal_text
 from insitu.commands import COMMANDS, PEER_COMMANDS, Properties
-from insitu.commands._options import StoreOnce
 from insitu.errors import InsituError, nearest
 from insitu.native_calls import handled, second_signal_ends
 
@@ -47,11 +46,6 @@ class _Parser(argparse.ArgumentParser):
     """A parser whose errors are one line."""
 
     peer_options: Mapping[str, str] = {}
-
-    def __init__(self, *args: Any, **options: Any) -> None:
-        super().__init__(*args, **options)
-        self.register("action", None, StoreOnce)
-        self.register("action", "store", StoreOnce)
 
     def error(self, message: str) -> NoReturn:
         _, unknown, words = message.partition("unrecognized arguments: ")

@@ -8,7 +8,6 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
@@ -390,41 +389,13 @@ def test_processes_of_several_options_are_put_together() -> None:
     assert parser.parse_args(["-p", "7"]).pid == (7,)
 
 
-def _actions(parser: argparse.ArgumentParser) -> Iterator[argparse.Action]:
-    for action in parser._actions:
-        yield action
-        if isinstance(action, argparse._SubParsersAction):
-            for each in action.choices.values():
-                yield from _actions(each)
+def test_of_other_options_the_last_value_counts() -> None:
+    assert command_parser("report").parse_args(["x", "--limit", "7", "--limit=8"]).limit == 8
 
 
-@pytest.mark.parametrize("name", sorted(COMMANDS))
-def test_no_value_of_an_option_is_silently_replaced_by_another(name: str) -> None:
-    for action in _actions(command_parser(name)):
-        if action.option_strings and action.nargs != 0:
-            assert isinstance(action, _options.StoreOnce | _options._Gather | argparse._AppendAction), action
-
-
-@pytest.mark.parametrize(
-    ("words", "what"),
-    [
-        (["trace", "-d", "1", "--duration=2", "-e", "BEGIN { }"], "-d/--duration: given more than once"),
-        (["report", "x", "--limit", "1", "--limit", "2"], "--limit: given more than once"),
-        (["lab", "run", "--cpus", "1", "--cpus", "2", "--", "true"], "--cpus: given more than once"),
-        (["sql", "x", "select $a", "--param", "a=1", "--param", "a=2"], "--param a: given more than once"),
-        (["trace", "-e", "BEGIN { }", "--x=1", "--x=2"], "--x: given more than once"),
-        (["trace", "-p", "1", "-p", "2", "-e", "BEGIN { }"], "trace takes one process, not 2: 1, 2"),
-    ],
-)
-def test_a_second_value_of_an_option_is_refused(
-    words: list[str], what: str, capsys: pytest.CaptureFixture[str]
-) -> None:
-    assert main(words) != 0
-    assert what in capsys.readouterr().err
-
-
-def test_the_same_value_twice_is_one() -> None:
-    assert command_parser("report").parse_args(["x", "--limit", "7", "--limit=7"]).limit == 7
+def test_several_processes_are_refused_where_one_is_taken(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["trace", "-p", "1", "-p", "2", "-e", "BEGIN { }"]) != 0
+    assert "trace takes one process, not 2: 1, 2" in capsys.readouterr().err
 
 
 @given(st.text(max_size=12))

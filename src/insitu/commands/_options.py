@@ -3,7 +3,7 @@
 ``-o`` output, ``-p PID[,PID]`` processes, ``-n NAME`` threads or processes by name, ``-a`` the whole machine, ``-d``
 duration, ``-e`` event (or expression), ``-F`` frequency, ``-f`` format, ``-q`` quiet, ``-v`` verbose, ``--json``.
 
-An option with a value may be given once, unless all values count (``-p 1 -p 2``): see StoreOnce.
+Of an option that is given twice the last value counts, as an alias needs it; of processes (``-p 1 -p 2``) all do.
 
 The converters are for argparse's ``type=``: they raise ArgumentTypeError, which ends as one line and status 2.
 """
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_RUNS",
-    "StoreOnce",
     "addresses_option",
     "chosen_run",
     "count",
@@ -149,27 +148,6 @@ def _decimal(text: str, units: dict[str, float]) -> float | None:
     if not match or match[2].lower() not in units:
         return None
     return float(match[1]) * units[match[2].lower()]
-
-
-# What options do that are given more than once
-
-
-class StoreOnce(argparse._StoreAction):
-    """What options with a value do by default: another value is refused instead of replacing the first silently."""
-
-    def __call__(
-        self,
-        parser: argparse.ArgumentParser,
-        namespace: argparse.Namespace,
-        values: Any,
-        option: str | None = None,
-    ) -> None:
-        """Store the value, or raise ArgumentError (one line, status 2)."""
-        if option is not None:
-            first = namespace.__dict__.setdefault("_given", {}).setdefault(self.dest, values)
-            if first != values:
-                raise argparse.ArgumentError(self, "given more than once")
-        setattr(namespace, self.dest, values)
 
 
 class _Gather(argparse.Action):

@@ -98,13 +98,12 @@ def _split(words: Sequence[str]) -> tuple[list[str], str | None]:
 def _parameters(given: Sequence[str]) -> dict[str, str]:
     from insitu.errors import InsituError
 
-    found: dict[str, str] = {}
+    found = {}
     for entry in given:
         name, equals, value = entry.partition("=")
         if not equals or not name.isidentifier():
             raise InsituError(f"--param {entry!r} is not NAME=VALUE", remedy="--param pid=123", status=2)
-        if found.setdefault(name, value) != value:
-            raise InsituError(f"--param {name}: given more than once", status=2)
+        found[name] = value
     return found
 
 

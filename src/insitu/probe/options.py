@@ -85,8 +85,7 @@ class Options(Struct):
         for word in words:
             if word.startswith("--") and len(word) > 2:
                 name, _, value = word[2:].partition("=")
-                if options.named.setdefault(name, value) != value:
-                    raise InsituError(f"the script's option --{name}: given more than once", status=2)
+                options.named[name] = value
             else:
                 options.parameters.append(word)
         return options
