@@ -5,8 +5,8 @@
 
 Inputs:
 
-* the kernel's headers for user space (Debian's linux-libc-dev; asm/unistd_64.h, _32.h, _x32.h, asm-generic/unistd.h) and
-  the C library's where the kernel's have none (sys/socket.h), through ``gcc -E -dM`` and compiled expressions;
+* the kernel's headers for user space (Debian's linux-libc-dev; asm/unistd_64.h, _32.h, _x32.h, asm-generic/unistd.h)
+  and the C library's where the kernel has none (sys/socket.h), through ``gcc -E -dD`` and compiled expressions;
 * tracefs of the running kernel, events/syscalls/sys_enter_*/format: names and C types of parameters;
 * BTF of the running kernel: layouts of structures; ``gcc -m32`` for those of 32-bit programs;
 * insitu.kernel.syscall_names: numbers of calls newer than the headers;
@@ -16,14 +16,16 @@ Inputs:
 from __future__ import annotations
 
 import argparse
+import fnmatch
+import functools
+import operator
 import re
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
-from insitu.errors import InsituError
 from insitu.kernel.syscall_names import syscall_numbers
 from insitu.kernel.tracefs import Tracefs
 
@@ -133,10 +135,105 @@ def calls(abi: str, traced: Mapping[str, list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+class Headers:
+    """The constants of some headers: macros and enumerators, in the order of their definitions."""
+
+    def __init__(self, headers: str) -> None:
+        self._includes = "".join(f"#include <{each}>\n" for each in headers.split(","))
+        text = compiled(self._includes, "-E", "-P", "-dD", "-D_GNU_SOURCE")
+        names = dict.fromkeys(re.findall(r"^#define ([A-Za-z_]\w*) ", text, re.MULTILINE))
+        for body in re.findall(r"\benum\b[^{};]*\{([^}]*)\}", re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
+            names.update(dict.fromkeys(re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)", body)))
+        self.names = list(names)
+
+    def values(self, names: Iterable[str]) -> dict[str, int]:
+        """Returns the values of those that are integer constants."""
+        left = list(dict.fromkeys(names))
+        while left:
+            lines = [
+                f'printf("%llx {name}\\n", sizeof({name}) > 4 ? 0ULL + ({name}) : (unsigned)({name}));'
+                for name in left
+            ]
+            with tempfile.TemporaryDirectory() as directory:
+                program = Path(directory, "program")
+                source = (
+                    f"{self._includes}#include <stdio.h>\nint main(void) {{\n#line 1\n" + "\n".join(lines) + "\n}"
+                )
+                done = subprocess.run(
+                    ["gcc", "-w", "-D_GNU_SOURCE", "-fmax-errors=0", "-o", program, "-xc", "-"],
+                    input=source, capture_output=True, text=True,
+                )  # fmt: skip
+                if not done.returncode:
+                    output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+                    return {name: int(value, 16) for value, name in (line.split() for line in output.splitlines())}
+            wrong = {int(line) for line in re.findall(r"^<stdin>:(\d+):\d+: error", done.stderr, re.MULTILINE)}
+            if not wrong:
+                raise SystemExit(f"{self._includes}{done.stderr}")
+            left = [name for number, name in enumerate(left, 1) if number not in wrong]
+        return {}
+
+
+@functools.cache
+def headers(names: str) -> Headers:
+    return Headers(names)
+
+
+def constants() -> str:
+    """Returns the text of constants."""
+    lines = []
+    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt"))).splitlines():
+        head, _, items = row.partition(":")
+        name, source = head.split()
+        lines.append(f"[{name}]")
+        lines += constant_lines(name, headers(source), items.split())
+    return "\n".join(lines) + "\n"
+
+
+def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list[str]:
+    """Returns the lines of one set."""
+    left_out = [item[1:] for item in items if item.startswith("-")]
+    named = [item for item in items if not item.startswith("-")]
+    words = {word for item in named for word in re.split("[/=|]", item)}
+    matching = [
+        name
+        for name in source.names
+        if any(fnmatch.fnmatchcase(name, word) for word in words if "*" in word)
+        and not any(fnmatch.fnmatchcase(name, word) for word in left_out)
+    ]
+    values = source.values([*(word for word in words if word.isidentifier()), *matching])
+
+    def number(word: str) -> int:
+        if word in values:
+            return values[word]
+        if "|" in word:
+            return functools.reduce(operator.or_, map(number, word.split("|")))
+        try:
+            return int(word, 0)
+        except ValueError:
+            raise SystemExit(f"constants.txt: {set_name}: the headers do not have {word}") from None
+
+    found: dict[tuple[int, int], tuple[str, bool]] = {}
+    for item in named:
+        word, _, mask = item.partition("/")
+        word, _, given = word.partition("=")
+        if "*" in word:
+            for each in sorted((each for each in matching if each in values), key=lambda each: values[each]):
+                if fnmatch.fnmatchcase(each, word):
+                    found.setdefault((values[each], values[each]), (each, False))
+        else:
+            value = number(given or word)
+            found.setdefault((value, number(mask) if mask else value), (word, bool(mask)))
+    return [
+        f"{value:x} {word} {mask:x}" if field else f"{value:x} {word}"
+        for (value, mask), (word, field) in found.items()
+    ]
+
+
 def outputs() -> dict[str, Callable[[], str]]:
     """Returns how to make each file."""
     traced = parameters_by_tracepoints()
-    return {f"calls.{abi}": lambda abi=abi: calls(abi, traced) for abi in UNISTD}
+    made: dict[str, Callable[[], str]] = {f"calls.{abi}": lambda abi=abi: calls(abi, traced) for abi in UNISTD}
+    return made | {"constants": constants}
 
 
 def main() -> int:
