@@ -1,7 +1,7 @@
 """Generates src/insitu/syscalls/facts: calls by number, constants by name, layouts of structures.
 
     python tools/syscall_facts.py            writes them
-    python tools/syscall_facts.py --check    says whether what is committed is up to date
+    python tools/syscall_facts.py --check    says whether what is committed is up to date; for the inputs in "inputs"
 
 Inputs:
 
@@ -20,6 +20,7 @@ import fnmatch
 import functools
 import itertools
 import operator
+import os
 import re
 import subprocess
 import sys
@@ -27,6 +28,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from insitu.errors import InsituError
 from insitu.kernel.syscall_names import syscall_numbers
 from insitu.kernel.tracefs import Tracefs
 from insitu.symbols import kernel_btf
@@ -138,6 +140,10 @@ def calls(abi: str, traced: Mapping[str, list[str]]) -> str:
     return "\n".join(lines) + "\n"
 
 
+def matches(name: str, globs: Iterable[str]) -> bool:
+    return any(fnmatch.fnmatchcase(name, glob) for glob in globs)
+
+
 class Headers:
     """The constants of some headers: macros and enumerators, in the order of their definitions."""
 
@@ -148,6 +154,21 @@ class Headers:
         for body in re.findall(r"\benum\b[^{};]*\{([^}]*)\}", re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
             names.update(dict.fromkeys(re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)", body)))
         self.names = list(names)
+        self._known: dict[str, int] = {}
+        self._asked: set[str] = set()
+
+    def matching(self, items: Sequence[str]) -> list[str]:
+        """Returns the names that globs among the items of a set mean."""
+        wanted = [item for item in items if "*" in item and not item.startswith("-")]
+        left_out = [item[1:] for item in items if item.startswith("-")]
+        return [name for name in self.names if matches(name, wanted) and not matches(name, left_out)]
+
+    def constants(self, names: Iterable[str]) -> Mapping[str, int]:
+        """Returns the values that are known, among them those of these names that are integer constants."""
+        new = set(names) - self._asked
+        self._known.update(self.values(sorted(new)))
+        self._asked |= new
+        return self._known
 
     def values(self, names: Iterable[str], option: str = "-m64") -> dict[str, int]:
         """Returns the values of those that are integer constants. Raises CalledProcessError if headers are broken."""
@@ -181,19 +202,28 @@ def headers(names: str) -> Headers:
 
 def constants() -> str:
     """Returns the text of constants."""
-    lines: list[str] = []
-    sets: dict[str, list[str]] = {}
+    sets: dict[str, tuple[str, list[str]]] = {}
     for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt"))).splitlines():
-        head, _, items = row.partition(":")
+        head, _, text = row.partition(":")
         name, source = head.split()
-        words = [word for item in items.split() for word in (sets[item[1:]] if item.startswith("@") else [item])]
-        sets[name] = words
-        words = [word for word in words if not word.startswith("?")]
-        made = constant_lines(name, headers(source), words)
-        comments = [word[1:] for word in sets[name] if word.startswith("?")]
+        items = [word for item in text.split() for word in (sets[item[1:]][1] if item.startswith("@") else [item])]
+        sets[name] = source, items
+    needed: dict[str, set[str]] = {}
+    for source, items in sets.values():  # a header is compiled once for all its sets
+        needed.setdefault(source, set()).update(headers(source).matching(items), names_of(items))
+    lines: list[str] = []
+    for name, (source, items) in sets.items():
+        headers(source).constants(needed[source])
+        made = constant_lines(name, headers(source), [item for item in items if not item.startswith("?")])
+        comments = [item[1:] for item in items if item.startswith("?")]
         unknown = comments[-1] if comments else common_prefix([line.split()[1] for line in made])
         lines += [f"[{name} {unknown}]" if unknown else f"[{name}]", *made]
     return "\n".join(lines) + "\n"
+
+
+def names_of(items: Sequence[str]) -> set[str]:
+    """Returns the constants that the items of a set name."""
+    return {word for item in items if item[0] not in "-!?" for word in re.split("[/=|]", item) if word.isidentifier()}
 
 
 def common_prefix(names: Sequence[str]) -> str:
@@ -207,16 +237,9 @@ def common_prefix(names: Sequence[str]) -> str:
 
 def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list[str]:
     """Returns the lines of one set."""
-    left_out = [item[1:] for item in items if item.startswith("-")]
     named = [item for item in items if not item.startswith(("-", "!"))]
-    words = {word for item in named for word in re.split("[/=|]", item)}
-    matching = [
-        name
-        for name in source.names
-        if any(fnmatch.fnmatchcase(name, word) for word in words if "*" in word)
-        and not any(fnmatch.fnmatchcase(name, word) for word in left_out)
-    ]
-    values = source.values([*(word for word in words if word.isidentifier()), *matching])
+    matching = source.matching(items)
+    values = source.constants([*names_of(items), *matching])
 
     def number(word: str) -> int:
         if word in values:
@@ -299,7 +322,7 @@ def requests(option: str) -> dict[int, list[str]]:
             print(f"ioctl: {source} cannot be compiled on its own", file=sys.stderr)
             continue
         for name, value in values.items():
-            if not any(fnmatch.fnmatchcase(name, each) for each in left_out):
+            if not matches(name, left_out):
                 found.setdefault(value, set()).add(name)
     return {value: sorted(names) for value, names in sorted(found.items())}
 
@@ -311,7 +334,7 @@ def request_values(source: str, globs: Sequence[str], option: str) -> dict[str, 
     text = compiled(f"{header.includes}{lines}", "-E", "-P", "-D_GNU_SOURCE", option)
     expanded = re.findall(r"^@(\d+) = (.*);$", text, re.MULTILINE)
     named = [header.names[int(number)] for number, body in expanded if REQUEST.search(body)]
-    named += [name for name in header.names if any(fnmatch.fnmatchcase(name, each) for each in globs)]
+    named += [name for name in header.names if matches(name, globs)]
     values = header.values([name for name in named if not name.startswith("_")], option)
     return {name: value for name, value in values.items() if value > 0xFF or name in globs}
 
@@ -407,11 +430,19 @@ def structures() -> str:
     return "\n".join(text) + "\n"
 
 
+def inputs() -> str:
+    """Returns the versions of the inputs that there are here."""
+    source = "#include <linux/version.h>\n#include <features.h>\n@LINUX_VERSION_CODE __GLIBC__ __GLIBC_MINOR__"
+    code, *libc = compiled(source, "-E", "-P").rpartition("@")[2].split()
+    version = f"{int(code) >> 16}.{int(code) >> 8 & 0xFF}.{int(code) & 0xFF}"
+    return f"kernel's headers {version}\nC library {'.'.join(libc)}\nkernel {os.uname().release}\n"
+
+
 def outputs() -> dict[str, Callable[[], str]]:
     """Returns how to make each file."""
     traced = parameters_by_tracepoints()
     made: dict[str, Callable[[], str]] = {f"calls.{abi}": functools.partial(calls, abi, traced) for abi in UNISTD}
-    return made | {"constants": constants, "ioctls": requests_text, "structs": structures}
+    return made | {"constants": constants, "ioctls": requests_text, "structs": structures, "inputs": inputs}
 
 
 def main() -> int:
@@ -433,4 +464,8 @@ def main() -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    try:
+        sys.exit(main())
+    except InsituError as error:
+        print(error, file=sys.stderr)
+        sys.exit(2)

@@ -2,8 +2,8 @@
 
 The file ``structs`` has a section ``[NAME SIZE]`` for each, ``[NAME.ABI SIZE]`` where an ABI has it otherwise, and
 a line ``OFFSET SIZE KIND NAME [COUNT [STRUCTURE]]`` for each member; those of anonymous structures and unions as if
-they were the structure's own. KIND: u unsigned, s signed, c char, p pointer, t structure or union, b bit field (SIZE is
-then its storage's, and STRUCTURE is ``SHIFT+BITS``). COUNT: 0 for what is not an array, -1 for one of any length.
+they were the structure's own. KIND: u unsigned, s signed, c char, p pointer, t structure or union, b bit field (SIZE
+is then its storage's, and STRUCTURE is ``SHIFT+BITS``). COUNT: 0 for what is not an array, -1 for one of any length.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ Values = Mapping[str, Any]
 
 
 class Member(NamedTuple):
-    """A member: ``size`` is the bytes of one element, ``length`` None if it is not an array, -1 for one of any length.
+    """A member: ``size`` is the bytes of one element, ``length`` None if it is not an array, -1 if it may be any.
 
     ``kind`` is a letter, see above. ``structure`` is the name of a "t". ``shift`` and ``bits`` are a bit field's.
     """

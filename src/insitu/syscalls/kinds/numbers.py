@@ -122,7 +122,7 @@ KINDS: Kinds = {
     "hex_or_0": Kind(lambda a: f"{a.value:#x}" if a.value else "0"),
     "pointer": Kind(lambda a: hexadecimal(a.value)),
     "address": Kind(lambda a: hexadecimal(a.value)),
-    "mode": Kind(lambda a: f"0{a.value & 0xFFFF:03o}", skipped=lambda call: not _creates(call)),
+    "mode": Kind(lambda a: f"0{a.value & 0xFFFF:02o}", skipped=lambda call: not _creates(call)),
     "fd": Kind(lambda a: descriptor(a, a.signed)),
     "dirfd": Kind(_dirfd),
     "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
