@@ -203,7 +203,8 @@ def headers(names: str) -> Headers:
 def constants() -> str:
     """Returns the text of constants."""
     sets: dict[str, tuple[str, list[str]]] = {}
-    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt"))).splitlines():
+    written = [line for path in sorted(INPUTS.glob("constants*.txt")) for line in rows(path.name)]
+    for row in re.sub(r"\n[ \t]+", " ", "\n".join(written)).splitlines():
         head, _, text = row.partition(":")
         name, source = head.split()
         items = [word for item in text.split() for word in (sets[item[1:]][1] if item.startswith("@") else [item])]
@@ -249,7 +250,7 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
         try:
             return int(word, 0)
         except ValueError:
-            raise SystemExit(f"constants.txt: {set_name}: the headers do not have {word}") from None
+            raise SystemExit(f"{set_name}: the headers do not have {word}") from None
 
     found: dict[tuple[int, int], tuple[str, bool]] = {}
     for item in named:

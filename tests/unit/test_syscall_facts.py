@@ -102,6 +102,18 @@ def test_real_time_signals_are_named_as_strace_does() -> None:
     ]  # fmt: skip
 
 
+def test_errors_have_straces_names_and_texts() -> None:
+    facts = facts_of("x86_64")
+    assert facts.error_text(2) == "-1 ENOENT (No such file or directory)"
+    assert facts.error_text(95) == "-1 EOPNOTSUPP (Operation not supported)"
+    assert facts.error_text(35) == "-1 EDEADLK (Resource deadlock avoided)"
+    assert facts.error_text(11) == "-1 EAGAIN (Resource temporarily unavailable)"
+    assert facts.error_text(524) == "-1 ENOTSUPP (Unknown error 524)"
+    assert facts.error_text(999) == "-1 (errno 999)"
+    assert facts.error_text(512) == "? ERESTARTSYS (To be restarted if SA_RESTART is set)"
+    assert facts.error_text(516) == "? ERESTART_RESTARTBLOCK (Interrupted by signal)"
+
+
 def test_a_stat_that_the_kernel_writes_is_unpacked(tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.write_bytes(b"12345")

@@ -17,8 +17,8 @@ from insitu.syscalls.kinds.numbers import KINDS
 
 ALL = 0xFFFFFFFF
 
-# Each is (kind and its parameters, call, its arguments ("P": a path that does not exist), which of them is looked at);
-# none of these does anything: descriptors are -1, addresses NULL.
+# Each: kind and its parameters, call, its arguments ("P": a path that does not exist), which one is looked at.
+# No call has an effect: descriptors are -1, addresses NULL.
 OPEN = (0, 1, 3, 0x80003, 0x410002, 0x400000, 0x3F0000, ALL)
 MAP = (0, 1, 2, 0x22, 0x62, 0xF, 0x80000000, 0x0C040022, ALL)
 CASES = [

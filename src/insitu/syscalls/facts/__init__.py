@@ -106,15 +106,15 @@ class Facts:
 
     def error_text(self, code: int) -> str:
         """Returns "-1 ENOENT (No such file or directory)"; "? ERESTARTSYS (To be restarted if SA_RESTART is set)"."""
-        name, meaning = self._errors.get(code, (f"errno {code}", ""))
-        return f"{'?' if 512 <= code <= 516 else '-1'} {name}" + (f" ({meaning})" if meaning else "")
+        name, meaning = self._errors.get(code, (f"(errno {code})", ""))
+        return f"{'?' if code in _RESTARTS else '-1'} {name}" + (f" ({meaning})" if meaning else "")
 
     @functools.cached_property
     def _errors(self) -> Mapping[int, tuple[str, str]]:
         import errno
 
         found = {code: (name, os.strerror(code)) for code, name in errno.errorcode.items()}
-        return found | _RESTARTS
+        return found | {code: (name, os.strerror(code)) for code, name in _OTHER_NAMES.items()} | _RESTARTS
 
     def errno_name(self, code: int) -> str:
         """Returns "ENOENT"."""
@@ -134,10 +134,10 @@ _RESTARTS = {
     512: ("ERESTARTSYS", "To be restarted if SA_RESTART is set"),
     513: ("ERESTARTNOINTR", "To be restarted"),
     514: ("ERESTARTNOHAND", "To be restarted if no handler"),
-    515: ("ENOIOCTLCMD", "No ioctl command"),
     516: ("ERESTART_RESTARTBLOCK", "Interrupted by signal"),
-    524: ("ENOTSUPP", "Unknown error 524"),
 }
+# Names that Python's errno module has otherwise, and the kernel's own (include/linux/errno.h).
+_OTHER_NAMES = {35: "EDEADLK", 95: "EOPNOTSUPP", 515: "ENOIOCTLCMD", 524: "ENOTSUPP"}
 
 
 @functools.cache
