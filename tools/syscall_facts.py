@@ -208,6 +208,8 @@ def constants() -> str:
         head, _, text = row.partition(":")
         name, source = head.split()
         items = [word for item in text.split() for word in (sets[item[1:]][1] if item.startswith("@") else [item])]
+        if name in sets:
+            raise SystemExit(f"two sets are called {name}")
         sets[name] = source, items
     needed: dict[str, set[str]] = {}
     for source, items in sets.values():  # a header is compiled once for all its sets
