@@ -42,7 +42,7 @@ def test_the_first_and_the_last_millisecond_of_a_recording_are_ranges(tmp_path):
         done = _insitu("flame", run, "-o", tmp_path / "x.html", "--range", part)
         assert (done.returncode, done.stderr) == (0, ""), part
     done = _insitu("report", run, "--range", "0-1")
-    assert done.returncode == 2 and "insitu flame has --range" in done.stderr
+    assert done.returncode == 2 and "insitu flame shows a range of time" in done.stderr
 
 
 def test_report_folded_gives_the_file_back(folded):

@@ -46,8 +46,8 @@ PROPERTIES = Properties(
         "--tid": "use --thread",
         "--comms": "use --comm",
         "--percent-limit": "use --min-percent",
-        "--range": "insitu flame has --range; a report is of the whole recording",
-        "--time": "insitu flame has --range; a report is of the whole recording",
+        "--range": "insitu flame shows a range of time; a report is of the whole recording",
+        "--time": "insitu flame shows a range of time; a report is of the whole recording",
     }
 )
 
