@@ -1,15 +1,18 @@
 """Text that is valid UTF-8: names that others chose may be any bytes, which Python holds as lone surrogates."""
 
-from typing import Any
+import re
+from typing import Any, Final
 
 __all__ = ["json_document", "valid_text"]
 
+_STANDS_FOR_NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates other than those of bytes
+
 
 def valid_text(text: str) -> str:
-    """``text`` with U+FFFD for each byte that is not UTF-8."""
+    """``text`` with U+FFFD for bytes that are not UTF-8, and for other lone surrogates."""
     if text.isascii():
         return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
+    return _STANDS_FOR_NO_BYTE.sub("\ufffd", text).encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def json_document(document: Any) -> str:
@@ -17,7 +20,7 @@ def json_document(document: Any) -> str:
     import json
 
     text = json.dumps(document, indent=1, default=str)
-    if r"\udc" not in text:
+    if r"\ud" not in text:
         return text
     valid = valid_text(json.dumps(document, default=str, ensure_ascii=False))
     return json.dumps(json.loads(valid), indent=1)

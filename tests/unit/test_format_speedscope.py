@@ -9,6 +9,7 @@ from hypothesis import strategies as st
 
 from insitu.convert.formats.speedscope import write_speedscope
 from insitu.symbols.frame import Frame
+from insitu.valid_text import valid_text
 
 
 def _expanded(document):
@@ -82,8 +83,9 @@ def test_a_sample_without_frames_and_a_profile_without_samples_are_whole_documen
 
 
 @given(st.text(st.characters()), st.text(st.characters()))
-def test_any_name_is_kept_as_it_is(profile_of, name, comm):
+def test_any_name_that_is_valid_text_is_kept_as_it_is(profile_of, name, comm):
     document = json.loads(write_speedscope(profile_of([(comm or "p", 1, [Frame(name)], 1)]), name))
+    name, comm = valid_text(name), valid_text(comm)  # see test_valid_text.py
     assert document["shared"]["frames"][0]["name"] == name
     assert document["profiles"][0]["name"] == f"{comm or 'p'}/1"
     assert document["name"] == name

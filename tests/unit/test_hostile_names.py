@@ -76,13 +76,15 @@ def test_svg_is_xml_of_the_escaped_names(name: str, stacks: WeightedStacks) -> N
 
 def test_speedscope_is_json_that_holds_the_name(name: str, stacks: WeightedStacks) -> None:
     document = json.loads(export_speedscope(stacks, ExportOptions(name)))
-    assert document["name"] == name
-    assert {"name": name, "file": name, "line": 3} in document["shared"]["frames"]
+    valid = name.encode(errors="surrogateescape").decode(errors="replace")
+    assert document["name"] == valid
+    assert {"name": valid, "file": valid, "line": 3} in document["shared"]["frames"]
 
 
 def test_a_report_is_json_that_holds_the_name(name: str, stacks: WeightedStacks) -> None:
     document = json.loads(to_json(build_report(stacks)))
-    assert name in [row["function"] for row in document["functions"]]
+    valid = name.encode(errors="surrogateescape").decode(errors="replace")
+    assert valid in [row["function"] for row in document["functions"]]
 
 
 def test_pprof_decodes_and_holds_the_name(name: str, stacks: WeightedStacks) -> None:

@@ -5,6 +5,11 @@ import json
 from insitu.valid_text import json_document, valid_text
 
 
+def test_surrogates_that_stand_for_no_byte_are_replaced() -> None:
+    assert valid_text("a\ud800\udfff\udcffb") == "a\ufffd\ufffd\ufffdb"
+    assert json.loads(json_document(["\ud800 \U0001f600"])) == ["\ufffd \U0001f600"]
+
+
 def test_bytes_that_are_not_utf_8_are_replaced() -> None:
     for raw in (b"plain", "wörd 😀".encode(), b"a\xffb", b"\xe2\x82", b'"\\ud83d\xff'):
         text = raw.decode("utf-8", "surrogateescape")

@@ -47,7 +47,7 @@ def write_speedscope(stacks: WeightedStacks, name: str) -> str:
         samples, weights = _runs(of_stack, stacks.weight, order[bounds[at] : bounds[at + 1]])
         head = {
             "type": "sampled",
-            "name": labels[int(threads[at])],
+            "name": valid_text(labels[int(threads[at])]),
             "unit": unit,
             "startValue": 0,
             "endValue": sum(weights),
@@ -71,9 +71,9 @@ def export_speedscope(stacks: WeightedStacks, options: ExportOptions) -> bytes:
 
 
 def _entry(frame: Frame) -> dict[str, object]:
-    entry: dict[str, object] = {"name": frame.function}
+    entry: dict[str, object] = {"name": valid_text(frame.function)}
     if frame.file or frame.module:
-        entry["file"] = frame.file or frame.module
+        entry["file"] = valid_text(frame.file or frame.module)
     if frame.line > 0:
         entry["line"] = frame.line
     return entry
