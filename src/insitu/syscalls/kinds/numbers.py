@@ -12,8 +12,11 @@ __all__ = ["KINDS", "descriptor", "enum_text", "flags_text"]
 _AT_FDCWD: Final = -100
 
 
-def flags_text(argument: Argument, name: str, value: int) -> str:
-    """Returns ``O_RDONLY|O_CLOEXEC``: bits of a set of constants; those without a name in hexadecimal at the end."""
+def flags_text(argument: Argument, name: str, value: int, unknown: str = "") -> str:
+    """Returns ``O_RDONLY|O_CLOEXEC``: bits of a set of constants; those without a name in hexadecimal at the end.
+
+    Where no bit has a name, ``0x80 /* MSG_??? */``: ``unknown`` is that comment.
+    """
     raw = f"{value:#x}" if value else "0"
     if argument.options.constants == "raw":
         return raw
@@ -27,6 +30,8 @@ def flags_text(argument: Argument, name: str, value: int) -> str:
             words.append(word)
             rest &= ~mask
             seen |= mask
+    if rest and not words and unknown:
+        return f"{raw} /* {unknown} */"
     if rest:
         words.append(f"{rest:#x}")
     text = "|".join(words) or zero or "0"
@@ -82,6 +87,6 @@ KINDS: Kinds = {
     "mode": Kind(lambda a: f"0{a.value & 0xFFFF:03o}", skipped=lambda call: not _creates(call)),
     "fd": Kind(lambda a: descriptor(a, a.signed)),
     "dirfd": Kind(_dirfd),
-    "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF)),
+    "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
     "enum": Kind(lambda a: enum_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
 }
