@@ -18,6 +18,7 @@ from __future__ import annotations
 import argparse
 import fnmatch
 import functools
+import itertools
 import operator
 import re
 import subprocess
@@ -180,13 +181,28 @@ def headers(names: str) -> Headers:
 
 def constants() -> str:
     """Returns the text of constants."""
-    lines = []
+    lines: list[str] = []
+    sets: dict[str, list[str]] = {}
     for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt"))).splitlines():
         head, _, items = row.partition(":")
         name, source = head.split()
-        lines.append(f"[{name}]")
-        lines += constant_lines(name, headers(source), items.split())
+        words = [word for item in items.split() for word in (sets[item[1:]] if item.startswith("@") else [item])]
+        sets[name] = words
+        words = [word for word in words if not word.startswith("?")]
+        made = constant_lines(name, headers(source), words)
+        comments = [word[1:] for word in sets[name] if word.startswith("?")]
+        unknown = comments[-1] if comments else common_prefix([line.split()[1] for line in made])
+        lines += [f"[{name} {unknown}]" if unknown else f"[{name}]", *made]
     return "\n".join(lines) + "\n"
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """Returns what strace calls an unknown one: "SEEK_???"; empty if the names have nothing in common."""
+    shared = [
+        letters[0] for letters in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*names, strict=False))
+    ]
+    prefix, line, _ = "".join(shared).rpartition("_")
+    return f"{prefix}_???" if line else ""
 
 
 def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list[str]:
@@ -221,7 +237,9 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
                 if fnmatch.fnmatchcase(each, word):
                     found.setdefault((values[each], values[each]), (each, False))
         else:
-            value = number(given or word)
+            value = 0 if word.startswith("<<") else number(given or word)
+            if word.startswith("<<"):
+                value = number(mask) & -number(mask)
             found.setdefault((value, number(mask) if mask else value), (word, bool(mask)))
     return [
         f"{value:x} {word} {mask:x}" if field else f"{value:x} {word}"
@@ -232,7 +250,7 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
 def outputs() -> dict[str, Callable[[], str]]:
     """Returns how to make each file."""
     traced = parameters_by_tracepoints()
-    made: dict[str, Callable[[], str]] = {f"calls.{abi}": lambda abi=abi: calls(abi, traced) for abi in UNISTD}
+    made: dict[str, Callable[[], str]] = {f"calls.{abi}": functools.partial(calls, abi, traced) for abi in UNISTD}
     return made | {"constants": constants}
 
 
