@@ -17,7 +17,7 @@ from insitu.syscalls.kinds.strings import quoted
 
 __all__ = ["Member", "Struct", "c_string", "hex_or_0", "interface"]
 
-_DECLARATION: Final = re.compile(r"(\w+)? ?([a-z]+)(\d+)?(?:\(([^)]*)\))?(?:\[(\d+)\])?$")
+_DECLARATION: Final = re.compile(r"(?:(\w+) )?([a-z]+)(\d+)?(?:\(([^)]*)\))?(?:\[(\d+)\])?$")
 
 
 class Member(NamedTuple):

@@ -22,7 +22,8 @@ _DEEPEST: Final = 8
 """Nested attributes: deeper ones are shown as bytes."""
 _HEADER: Final = 16
 _ERROR, _DONE = 2, 3
-_ACK: Final = 4
+_CAPPED: Final = 0x100
+_ACK_ATTRIBUTES: Final = 0x200
 
 _AF_INET, _AF_INET6 = 2, 10
 
@@ -190,10 +191,12 @@ _RTNETLINK: Final[dict[int, _Body]] = {4: _LINK_BODY, 5: _ADDRESS_BODY, 6: _ROUT
 
 def netlink_messages(argument: Argument, address: int, length: int, protocol: str) -> str | None:
     """Returns ``[{nlmsg_len=20, nlmsg_type=RTM_GETLINK, ...}, {...}]`` of a buffer; None where it is not known."""
-    if length < _HEADER:
-        return None
     data = argument.memory.read(address, min(length, _MESSAGE_MAX))
-    if data is None or len(data) < _HEADER:
+    if data is None:
+        return None
+    if length < _HEADER:
+        return _raw(argument, data)
+    if len(data) < _HEADER:
         return None
     words = []
     at = 0
@@ -213,9 +216,9 @@ def netlink_messages(argument: Argument, address: int, length: int, protocol: st
 def _type_text(argument: Argument, kind: int, protocol: str) -> str:
     if kind < 16:
         return enum_text(argument, "nlm_type", kind, "NLMSG_???")
-    set_name = {"ROUTE": "rtm", "SOCK_DIAG": "sock_diag", "GENERIC": "genl_id"}.get(protocol)
+    set_name = {"ROUTE": "rtm", "SOCK_DIAG": "sock_diag", "GENERIC": "genl_family"}.get(protocol)
     if set_name is None:
-        return hex_or_0(kind)
+        return enum_text(argument, "nlm_type", kind, "NLMSG_???")
     unknown = {"ROUTE": "RTM_???", "SOCK_DIAG": "SOCK_DIAG_???", "GENERIC": ""}[protocol]
     return enum_text(argument, set_name, kind, unknown)
 
@@ -262,7 +265,7 @@ def _body(argument: Argument, kind: int, flags: int, data: bytes, protocol: str)
         text = f"{{error={word}"
         rest = data[4:]
         if len(rest) >= _HEADER:
-            capped = flags & 0x100
+            capped = flags & _CAPPED
             original = rest[:_HEADER] if capped else rest[: max(int.from_bytes(rest[:4], "little"), _HEADER)]
             if int.from_bytes(original[4:6], "little") == _ERROR:
                 text += f", msg={quoted(rest, argument.options.strings_in_hex)}"
@@ -270,9 +273,9 @@ def _body(argument: Argument, kind: int, flags: int, data: bytes, protocol: str)
             shown = _message(argument, original, protocol)
             text += f", msg={shown}}}"
             after = rest[-(-len(original) // 4) * 4 :]
-            if flags & 0x200 and after:
+            if flags & _ACK_ATTRIBUTES and after:
                 return f"{text}, {_attributes_text(argument, after, _ERRORS, 0, 1)}"
-            return text
+            return f"[{text}, {_raw(argument, rest[len(original) :])}]" if rest[len(original) :] else text
         return text + "}"
     if kind == _DONE:
         return str(int.from_bytes(data[:4], "little", signed=True)) if len(data) >= 4 else _raw(argument, data)
@@ -280,11 +283,6 @@ def _body(argument: Argument, kind: int, flags: int, data: bytes, protocol: str)
         return _route(argument, kind, data)
     if protocol == "SOCK_DIAG" and kind == 20:
         return _diagnosis(argument, flags, data)
-    if protocol == "GENERIC" and len(data) >= 4:
-        command = enum_text(argument, "genl_command", data[0]) if kind == 16 else hex_or_0(data[0])
-        text = f"{{cmd={command}, version={data[1]}}}" if kind == 16 else f"{{cmd={command}, version={data[1]}}}"
-        rest = data[4:]
-        return f"{text}, {_attributes_text(argument, rest, None, 0, 1)}" if rest else text
     return _raw(argument, data)
 
 
@@ -295,9 +293,7 @@ def _route(argument: Argument, kind: int, data: bytes) -> str:
     if body is None or len(data) < size:
         rest = data[1:]
         word = {4: "ifi_family", 5: "ifa_family", 6: "rtm_family", 7: "ndm_family"}.get(kind >> 2, "family")
-        if not rest:
-            return f"{{{word}={family}}}"
-        return f"{{{word}={family}, {quoted(rest[: argument.options.string_limit], argument.options.strings_in_hex)}}}"
+        return f"{{{word}={family}{', ...' if body is not None else ', ' + _raw(argument, rest) if rest else ''}}}"
     words = [body.struct.text(argument, data[:size]) or ""]
     rest = data[-(-size // 4) * 4 :]
     if rest and body.attributes is not None:
@@ -307,11 +303,11 @@ def _route(argument: Argument, kind: int, data: bytes) -> str:
 
 def _raw(argument: Argument, data: bytes) -> str:
     limit = argument.options.string_limit
-    return quoted(data[:limit], argument.options.strings_in_hex) + ("..." if len(data) > limit else "")
+    return quoted(data[:limit], "all") + ("..." if len(data) > limit else "")
 
 
 def _attributes_text(
-    argument: Argument, data: bytes, attributes: _Attributes | None, family: int, depth: int
+    argument: Argument, data: bytes, attributes: _Attributes, family: int, depth: int
 ) -> str:
     """Returns ``[[{nla_len=7, nla_type=IFLA_IFNAME}, "lo"], ...]``; without the outer brackets if there is one."""
     words = []
@@ -325,7 +321,7 @@ def _attributes_text(
         header = f"{{nla_len={length}, nla_type={name}}}"
         payload = data[at + 4 : at + max(length, 4)]
         if payload:
-            decode = attributes.values.get(kind & 0x3FFF) if attributes is not None else None
+            decode = attributes.values.get(kind & 0x3FFF)
             text = decode(argument, payload, family) if decode is not None and depth < _DEEPEST else None
             words.append(f"[{header}, {_raw(argument, payload) if text is None else text}]")
         else:
@@ -338,9 +334,9 @@ def _attributes_text(
     return words[0] if len(words) == 1 else f"[{', '.join(words)}]"
 
 
-def _attribute_name(argument: Argument, kind: int, attributes: _Attributes | None) -> str:
+def _attribute_name(argument: Argument, kind: int, attributes: _Attributes) -> str:
     flags = kind & 0xC000
-    word = enum_text(argument, attributes.names, kind & 0x3FFF, attributes.unknown) if attributes else hex_or_0(kind & 0x3FFF)
+    word = enum_text(argument, attributes.names, kind & 0x3FFF, attributes.unknown)
     return f"{flags_text(argument, 'nla_flags', flags)}|{word}" if flags else word
 
 
