@@ -204,10 +204,10 @@ def control_text(argument: Argument, address: int, length: int) -> str:
         level = int.from_bytes(data[at + size : at + size + 4], "little")
         kind = int.from_bytes(data[at + size + 4 : at + head], "little")
         taken = min(claimed, len(data) - at)
-        set_name = {_SOL_SOCKET: "scm", _SOL_IP: "scm_ip"}.get(level)
+        set_name = {_SOL_SOCKET: "cmsg_socket", _SOL_IP: "cmsg_ip"}.get(level)
         type_text = enum_text(argument, set_name, kind) if set_name else hex_or_0(kind)
         words.append(
-            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'sock_level', level)}, cmsg_type={type_text}"
+            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'socket_level', level)}, cmsg_type={type_text}"
         )
         decode = _CONTROL.get((level, kind))
         text = decode(argument, data[at + head : at + taken]) if decode is not None and taken > head else None

@@ -106,10 +106,10 @@ _STATS: Final = (
 )
 _u8, _u16, _u32 = _number(1), _number(2), _number(4)
 
-_LINK_INFO: Final = _Attributes("ifla_linkinfo", "IFLA_INFO_???", {1: _string, 4: _string})
+_LINK_INFO: Final = _Attributes("link_info_attribute", "IFLA_INFO_???", {1: _string, 4: _string})
 _XDP: Final = _Attributes("ifla_xdp", "IFLA_XDP_???", {1: _number(4, signed=True), 2: _words("xdp_attached", 1), 4: _u32})
 _LINK: Final = _Attributes(
-    "ifla",
+    "link_attribute",
     "IFLA_???",
     {
         1: _hardware, 2: _hardware, 3: _string, 4: _u32, 5: _u32, 6: _string, 7: _struct(_STATS.format("u32")),
@@ -123,65 +123,65 @@ _LINK: Final = _Attributes(
     },
 )  # fmt: skip
 _IFADDR: Final = _Attributes(
-    "ifa",
+    "address_attribute",
     "IFA_???",
     {
         1: _address, 2: _address, 3: _string, 4: _address, 5: _address,
         6: _struct("ifa_prefered u32; ifa_valid u32; cstamp u32; tstamp u32"), 7: _address,
-        8: _words("ifa_flags", 4, flags=True, unknown="IFA_F_???"), 9: _u32, 10: _number(4, signed=True), 11: _u8,
+        8: _words("address_flags", 4, flags=True, unknown="IFA_F_???"), 9: _u32, 10: _number(4, signed=True), 11: _u8,
     },
 )  # fmt: skip
-_METRICS: Final = _Attributes("rta_metrics", "RTAX_???", {index: _u32 for index in range(1, 16)} | {16: _string, 17: _u32})
+_METRICS: Final = _Attributes("route_metric", "RTAX_???", {index: _u32 for index in range(1, 16)} | {16: _string, 17: _u32})
 _ROUTE: Final = _Attributes(
-    "rta",
+    "route_attribute",
     "RTA_???",
     {
         1: _address, 2: _address, 3: _interface, 4: _interface, 5: _address, 6: _u32, 7: _address, 8: _nested(_METRICS),
         11: _u32, 12: _struct("rta_clntref u32; rta_lastuse u32; rta_expires u32; rta_error u32; rta_used u32; "
                     "rta_id x32; rta_ts u32; rta_tsage u32"),
-        15: _words("rt_table", 4), 16: _u32, 19: _address, 20: _u8, 25: _u32, 26: _u8, 30: _u32,
+        15: _words("route_table", 4), 16: _u32, 19: _address, 20: _u8, 25: _u32, 26: _u8, 30: _u32,
     },
 )  # fmt: skip
 _NEIGHBOUR: Final = _Attributes(
-    "nda",
+    "neighbour_attribute",
     "NDA_???",
     {1: _address, 2: _hardware,
      3: _struct("ndm_confirmed u32; ndm_used u32; ndm_updated u32; ndm_refcnt u32"), 4: _u32, 5: _u16, 7: _u32, 8: _interface,
      9: _interface},
 )  # fmt: skip
 _UNIX: Final = _Attributes(
-    "unix_diag", "UNIX_DIAG_???",
+    "unix_diag_attribute", "UNIX_DIAG_???",
     {0: _string, 1: _struct("udiag_vfs_dev u32; udiag_vfs_ino u32"), 2: _u32, 4: _struct("udiag_rqueue u32; udiag_wqueue u32"),
      6: _u8, 7: _u32},
 )  # fmt: skip
-_ERRORS: Final = _Attributes("nlmsgerr_attribute", "NLMSGERR_ATTR_???", {1: _string, 2: _u32})
+_ERRORS: Final = _Attributes("netlink_error_attribute", "NLMSGERR_ATTR_???", {1: _string, 2: _u32})
 
 _LINK_BODY: Final = _Body(
     Struct(
         "ifi_family enum8(socket_family, AF_???); pad1; ifi_type enum16(arp_hardware, ARPHRD_???); ifi_index if32; "
-        "ifi_flags flags32(iff, IFF_???); ifi_change flags32(iff, IFF_???)"
+        "ifi_flags flags32(interface_flags, IFF_???); ifi_change flags32(interface_flags, IFF_???)"
     ),
     _LINK,
 )
 _ADDRESS_BODY: Final = _Body(
     Struct(
-        "ifa_family enum8(socket_family, AF_???); ifa_prefixlen u8; ifa_flags flags8(ifa_flags, IFA_F_???); "
-        "ifa_scope enum8(rt_scope); ifa_index if32"
+        "ifa_family enum8(socket_family, AF_???); ifa_prefixlen u8; ifa_flags flags8(address_flags, IFA_F_???); "
+        "ifa_scope enum8(route_scope); ifa_index if32"
     ),
     _IFADDR,
 )
 _ROUTE_BODY: Final = _Body(
     Struct(
-        "rtm_family enum8(socket_family, AF_???); rtm_dst_len u8; rtm_src_len u8; rtm_tos u8; rtm_table enum8(rt_table); "
-        "rtm_protocol enum8(rt_protocol, RTPROT_???); rtm_scope enum8(rt_scope); rtm_type enum8(rt_type, RTN_???); "
-        "rtm_flags flags32(rtm_flags, RTM_F_???)"
+        "rtm_family enum8(socket_family, AF_???); rtm_dst_len u8; rtm_src_len u8; rtm_tos u8; rtm_table enum8(route_table); "
+        "rtm_protocol enum8(route_protocol, RTPROT_???); rtm_scope enum8(route_scope); rtm_type enum8(route_type, RTN_???); "
+        "rtm_flags flags32(route_flags, RTM_F_???)"
     ),
     _ROUTE,
 )
 _NEIGHBOUR_BODY: Final = _Body(
     Struct(
-        "ndm_family enum8(socket_family, AF_???); pad1; pad2; ndm_ifindex if32; ndm_state flags16(nud, NUD_???); "
-        "ndm_flags flags8(ntf, NTF_???); ndm_type enum8(rt_type, RTN_???)"
+        "ndm_family enum8(socket_family, AF_???); pad1; pad2; ndm_ifindex if32; ndm_state flags16(neighbour_state, NUD_???); "
+        "ndm_flags flags8(neighbour_flags, NTF_???); ndm_type enum8(route_type, RTN_???)"
     ),
     _NEIGHBOUR,
 )
@@ -215,10 +215,10 @@ def netlink_messages(argument: Argument, address: int, length: int, protocol: st
 
 def _type_text(argument: Argument, kind: int, protocol: str) -> str:
     if kind < 16:
-        return enum_text(argument, "nlm_type", kind, "NLMSG_???")
-    set_name = {"ROUTE": "rtm", "SOCK_DIAG": "sock_diag", "GENERIC": "genl_family"}.get(protocol)
+        return enum_text(argument, "netlink_message", kind, "NLMSG_???")
+    set_name = {"ROUTE": "rtnetlink", "SOCK_DIAG": "sock_diag", "GENERIC": "genl_family"}.get(protocol)
     if set_name is None:
-        return enum_text(argument, "nlm_type", kind, "NLMSG_???")
+        return enum_text(argument, "netlink_message", kind, "NLMSG_???")
     unknown = {"ROUTE": "RTM_???", "SOCK_DIAG": "SOCK_DIAG_???", "GENERIC": ""}[protocol]
     return enum_text(argument, set_name, kind, unknown)
 
@@ -227,17 +227,17 @@ def _flags(argument: Argument, kind: int, flags: int, protocol: str) -> str:
     """The upper bits mean something else with each kind of message (include/uapi/linux/netlink.h)."""
     extra = None
     if kind == _ERROR:
-        extra = "nlm_ack"
+        extra = "netlink_ack_flags"
     elif kind == _DONE:
         extra = None
     elif protocol == "ROUTE":
-        extra = {0: "nlm_new", 1: "nlm_delete", 2: "nlm_get"}.get(kind & 3)
+        extra = {0: "netlink_new_flags", 1: "netlink_delete_flags", 2: "netlink_get_flags"}.get(kind & 3)
     elif protocol == "SOCK_DIAG":
-        extra = "nlm_get"
+        extra = "netlink_get_flags"
     elif protocol == "GENERIC":
-        extra = "nlm_get" if kind == 16 else None
+        extra = "netlink_get_flags" if kind == 16 else None
     low = flags & 0xFF if extra else flags
-    words = flags_text(argument, "nlm_flags", low, "NLM_F_???") if low or not extra else ""
+    words = flags_text(argument, "netlink_flags", low, "NLM_F_???") if low or not extra else ""
     if extra and flags & ~0xFF:
         upper = flags_text(argument, extra, flags & ~0xFF, "" if words else "NLM_F_???")
         words = f"{words}|{upper}" if words else upper

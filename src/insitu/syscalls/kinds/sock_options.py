@@ -18,22 +18,22 @@ __all__ = ["KINDS"]
 _SOCKET, _IP, _TCP, _UDP, _IPV6, _ICMPV6, _RAW, _PACKET, _NETLINK = 1, 0, 6, 17, 41, 58, 255, 263, 270
 
 _SETS: Final = {
-    _TCP: "tcp_option",
-    _UDP: "udp_option",
-    40: "vsock_option",
-    _IPV6: "ipv6_option",
-    _ICMPV6: "icmpv6_option",
-    101: "can_raw_option",
-    132: "sctp_option",
-    136: "udp_option",
-    _RAW: "raw_option",
-    _PACKET: "packet_option",
-    _NETLINK: "netlink_option",
+    _TCP: "sockopt_tcp",
+    _UDP: "sockopt_udp",
+    40: "sockopt_vsock",
+    _IPV6: "sockopt_ipv6",
+    _ICMPV6: "sockopt_icmpv6",
+    101: "sockopt_can_raw",
+    132: "sockopt_sctp",
+    136: "sockopt_udp",
+    _RAW: "sockopt_raw",
+    _PACKET: "sockopt_packet",
+    _NETLINK: "sockopt_netlink",
     271: "tipc_option",
-    274: "bluetooth_option",
-    279: "alg_option",
-    282: "tls_option",
-    283: "xdp_option",
+    274: "sockopt_bluetooth",
+    279: "sockopt_alg",
+    282: "sockopt_tls",
+    283: "sockopt_xdp",
 }
 """Names of options by level."""
 
@@ -47,7 +47,7 @@ def _option(argument: Argument) -> str:
     level, value = argument.other(1) & 0xFFFFFFFF, argument.value & 0xFFFFFFFF
     way = "set" if _setting(argument) else "get"
     if level == _SOCKET:
-        return enum_text(argument, f"sock_option_{way}", value, "SO_???")
+        return enum_text(argument, f"sockopt_socket_{way}", value, "SO_???")
     if level == _IP:
         return enum_text(argument, f"ip_option_{way}", value, "IP_???")
     names = _SETS.get(level)
@@ -79,7 +79,7 @@ def _packet_membership(argument: Argument, data: bytes, length: int) -> str | No
     kind, octets = int.from_bytes(data[4:6], "little"), int.from_bytes(data[6:8], "little")
     return (
         f"{{mr_ifindex={interface(int.from_bytes(data[:4], 'little'))}, "
-        f"mr_type={enum_text(argument, 'packet_membership', kind)}, mr_alen={octets}, "
+        f"mr_type={enum_text(argument, 'packet_mreq', kind)}, mr_alen={octets}, "
         f"mr_address={mac(data[8 : 8 + min(octets, 8)])}}}"
     )
 

@@ -203,7 +203,7 @@ def socket_type(argument: Argument) -> str:
 _PROTOCOLS: Final = {
     _AF_INET: ("ipproto", "IPPROTO_???"),
     _AF_INET6: ("ipproto", "IPPROTO_???"),
-    _AF_NETLINK: ("netlink_protocol", "NETLINK_???"),
+    _AF_NETLINK: ("netlink_family", "NETLINK_???"),
     24: ("px_protocol", "PX_PROTO_???"),
     31: ("bluetooth_protocol", "BTPROTO_???"),
     29: ("can_protocol", "CAN_???"),
