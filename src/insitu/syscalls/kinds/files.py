@@ -146,11 +146,11 @@ def _statx_time(data: bytes) -> str:
 
 
 _STATFS: Final = Struct(
-    "f_type flagslong(fs_magic); f_bsize ulong; f_blocks ulong; f_bfree ulong; f_bavail ulong; f_files ulong;"
+    "f_type flagslong(statfs_type); f_bsize ulong; f_blocks ulong; f_bfree ulong; f_bavail ulong; f_files ulong;"
     " f_ffree ulong; f_fsid x32[2]; f_namelen ulong; f_frsize ulong; f_flags flagslong(statfs_flags)"
 )
 _STATFS64: Final = Struct(
-    "f_type flags32(fs_magic); f_bsize u32; f_blocks u64; f_bfree u64; f_bavail u64; f_files u64; f_ffree u64;"
+    "f_type flags32(statfs_type); f_bsize u32; f_blocks u64; f_bfree u64; f_bavail u64; f_files u64; f_ffree u64;"
     " f_fsid x32[2]; f_namelen u32; f_frsize u32; f_flags flags32(statfs_flags)"
 )
 
@@ -160,7 +160,7 @@ def _statfs(argument: Argument, layout: Struct) -> str | None:
     if data is None:
         return None
     words = layout.words(argument, data)
-    words[0] = f"f_type={enum_text(argument, 'fs_magic', layout.value(argument, data, 'f_type'))}"
+    words[0] = f"f_type={enum_text(argument, 'statfs_type', layout.value(argument, data, 'f_type'))}"
     words[7] = f"f_fsid={{val={words[7].partition('=')[2]}}}"
     return "{" + ", ".join(words) + "}"
 
@@ -278,6 +278,15 @@ def _xattr_list(argument: Argument) -> str | None:
     return quoted(data, argument.options.strings_in_hex) + ("..." if count > limit else "")
 
 
+def _fanotify_init(argument: Argument) -> str:
+    """A class in two bits, and flags."""
+    value = argument.value & 0xFFFFFFFF
+    if argument.options.constants == "raw":
+        return hex_or_0(value)
+    kind = enum_text(argument, "fanotify_class", value & 0xC)
+    return f"{kind}|{flags_text(argument, 'fanotify_init', value & ~0xC)}" if value & ~0xC else kind
+
+
 def _is_device(call: Call) -> bool:
     return _mode_of_node(call) & 0o170000 in _DEVICES
 
@@ -318,6 +327,7 @@ KINDS: Kinds = {
     "offset_halves": Kind(_halves),
     "size_halves": Kind(lambda a: _halves(a, signed=False)),
     "offset_high_low": Kind(lambda a: _halves(a, high_first=True)),
+    "fanotify_init": Kind(_fanotify_init),
     "fanotify_dirfd": Kind(
         lambda a: {-100: "AT_FDCWD", -1: "FAN_NOFD"}.get(a.signed) or descriptor(a, a.signed)
     ),

@@ -46,11 +46,7 @@ def _mount_data(argument: Argument) -> str | None:
 
 
 def _mount_flags(argument: Argument) -> str:
-    value = argument.value & ((1 << 8 * argument.long_size) - 1)
-    if value & 0xFFFF0000 != _MS_MGC_VAL or argument.options.constants == "raw":
-        return flags_text(argument, "mount_flags", value)
-    rest = value & ~0xFFFF0000
-    return "MS_MGC_VAL" + (f"|{flags_text(argument, 'mount_flags', rest)}" if rest else "")
+    return flags_text(argument, "mount", argument.value & ((1 << 8 * argument.long_size) - 1))
 
 
 def _fsconfig_key(argument: Argument) -> str | None:
@@ -113,7 +109,7 @@ def _swap_flags(argument: Argument) -> str:
     flags = value & ~_SWAP_PRIORITY
     if argument.options.constants == "raw":
         return hex_or_0(value)
-    text = flags_text(argument, "swap_flags", flags) if flags else ""
+    text = flags_text(argument, "swap", flags) if flags else ""
     return f"{text}|{priority}" if text and priority else text or str(priority)
 
 
@@ -132,7 +128,7 @@ KINDS: Kinds = {
     ),
     "fsconfig_aux": Kind(_fsconfig_aux),
     "mount_attr": structure(
-        "attr_set flags64(mount_attr); attr_clr flags64(mount_attr); propagation flags64(mount_flags); userns_fd u64"
+        "attr_set flags64(mount_attr); attr_clr flags64(mount_attr); propagation flags64(mount); userns_fd u64"
     ),
     "quota_command": Kind(_quota_command),
     "quota_device": Kind(lambda a: string(a, _PATH_MAX - 1), String(path=True)),

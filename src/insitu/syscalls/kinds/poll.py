@@ -106,7 +106,8 @@ def _polled(argument: Argument) -> str:
     if not words:
         return str(argument.signed)
     left = _left(argument, 2, "nsec") if _call_name(argument).startswith("ppoll") else []
-    return f"{argument.signed} ({', '.join([f'[{", ".join(words)}]', *left])})"
+    array = f"[{', '.join(words)}]"
+    return f"{argument.signed} ({', '.join([array, *left])})"
 
 
 def _epoll_event(argument: Argument) -> str | None:
