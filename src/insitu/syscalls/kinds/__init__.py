@@ -1,7 +1,22 @@
 """Kinds of arguments, by name: a module for each family."""
 
 from insitu.syscalls.argument import Kinds
-from insitu.syscalls.kinds import arrays, files, memory, mounts, numbers, poll, process, signals, strings, time
+from insitu.syscalls.kinds import (
+    arrays,
+    files,
+    filters,
+    memory,
+    messages,
+    mounts,
+    numbers,
+    poll,
+    process,
+    signals,
+    sock_options,
+    sockets,
+    strings,
+    time,
+)
 
 __all__ = ["KINDS"]
 
@@ -16,4 +31,8 @@ KINDS: Kinds = {
     **signals.KINDS,
     **time.KINDS,
     **poll.KINDS,
+    **sockets.KINDS,
+    **messages.KINDS,
+    **sock_options.KINDS,
+    **filters.KINDS,
 }
