@@ -47,7 +47,8 @@ def _option(argument: Argument) -> str:
     level, value = argument.other(1) & 0xFFFFFFFF, argument.value & 0xFFFFFFFF
     way = "set" if _setting(argument) else "get"
     if level == _SOCKET:
-        return enum_text(argument, f"sockopt_socket_{way}", value, "SO_???")
+        own = argument.facts.constant(f"sockopt_socket_{way}", value) is not None
+        return enum_text(argument, f"sockopt_socket_{way}" if own else "sockopt_socket", value, "SO_???")
     if level == _IP:
         return enum_text(argument, f"ip_option_{way}", value, "IP_???")
     names = _SETS.get(level)
