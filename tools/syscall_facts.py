@@ -143,7 +143,7 @@ class Headers:
         self._includes = "".join(f"#include <{each}>\n" for each in headers.split(","))
         text = compiled(self._includes, "-E", "-P", "-dD", "-D_GNU_SOURCE")
         names = dict.fromkeys(re.findall(r"^#define ([A-Za-z_]\w*) ", text, re.MULTILINE))
-        self.requests = re.findall(r"^#define ([A-Za-z_]\w*)\s+\(?_IOW?R?\(", text, re.MULTILINE)
+        self.requests = re.findall(r"^#define ([A-Za-z_]\w*)\s+\(?_IOW?R?\s*\(", text, re.MULTILINE)
         for body in re.findall(r"\benum\b[^{};]*\{([^}]*)\}", re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
             names.update(dict.fromkeys(re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)", body)))
         self.names = list(names)

@@ -6,7 +6,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Linked
-from insitu.syscalls.kinds.layout import Struct, hex_or_0
+from insitu.syscalls.kinds.layout import hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted
 
@@ -26,8 +26,8 @@ _RESFD: Final = 1
 _CONTROL_BLOCK: Final = Linked(64, ((24, 32, 8, Bytes(1, whole=False)),))
 
 
-def _block(argument: Argument) -> str | None:
-    """struct iocb."""
+def _block(argument: Argument, *, head: bool = False) -> str | None:
+    """struct iocb. ``head``: without what it reads or writes."""
     data = argument.read(64)
     if data is None:
         return None
@@ -37,9 +37,7 @@ def _block(argument: Argument) -> str | None:
 
     command, fd = number(16, 2), number(20, 4, signed=True)
     buffer, count, offset = number(24, 8), number(32, 8), number(40, 8, signed=True)
-    words = []
-    if number(0, 8):
-        words.append(f"aio_data={number(0, 8):#x}")
+    words = [f"aio_data={hex_or_0(number(0, 8))}"]
     if number(8, 4):
         words.append(f"aio_key={number(8, 4)}")
     if number(12, 4):
@@ -48,6 +46,8 @@ def _block(argument: Argument) -> str | None:
     if number(18, 2):
         words.append(f"aio_reqprio={number(18, 2, signed=True)}")
     words.append(f"aio_fildes={descriptor(argument, fd)}")
+    if head:
+        return "{" + ", ".join(words) + "}"
     if command in (_PREAD, _PWRITE):
         words.append(f"aio_buf={_buffer(argument, buffer, count) if command == _PWRITE else hexadecimal(buffer)}")
         words += [f"aio_nbytes={count}", f"aio_offset={offset}"]
@@ -59,10 +59,9 @@ def _block(argument: Argument) -> str | None:
     elif command not in (_FSYNC, _FDSYNC, _NOOP):
         words += [f"aio_buf={hexadecimal(buffer)}", f"aio_nbytes={count}", f"aio_offset={offset}"]
     flags = number(56, 4)
-    if flags:
+    if flags & _RESFD and command not in (_FSYNC, _FDSYNC, _NOOP, _POLL):
         words.append(f"aio_flags={flags_text(argument, 'aio_flags', flags)}")
-        if flags & _RESFD:
-            words.append(f"aio_resfd={descriptor(argument, number(60, 4, signed=True))}")
+        words.append(f"aio_resfd={descriptor(argument, number(60, 4, signed=True))}")
     return "{" + ", ".join(words) + "}"
 
 
@@ -101,9 +100,6 @@ def _blocks(argument: Argument) -> str | None:
     return f"[{', '.join(words)}]"
 
 
-_EVENT: Final = Struct("data x64; obj ptr; res i64; res2 i64")
-
-
 def _events(argument: Argument) -> str | None:
     words = []
     for index in range(min(argument.count or 0, 1024)):
@@ -127,7 +123,7 @@ def _context(argument: Argument) -> str | None:
 
 
 KINDS: Kinds = {
-    "aio_block": Kind(_block, _CONTROL_BLOCK),
+    "aio_block_head": Kind(lambda a: _block(a, head=True), Bytes(64)),
     "aio_blocks": Kind(_blocks, Linked(8, ((0, -1, 0, _CONTROL_BLOCK),), 64)),
     "aio_events": Kind(_events, Bytes(32)),
     "aio_context": Kind(_context, Bytes(8)),

@@ -17,7 +17,7 @@ __all__ = ["KINDS"]
 _ATTR: Final = 160
 """Bytes of the union that are looked at."""
 _INSTRUCTIONS: Final = 4096
-_NAME: Final = 16
+_REPLACE: Final = 4
 
 (_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD, _PIN, _GET, _ATTACH, _DETACH, _TEST_RUN, _PROG_NEXT,
  _MAP_NEXT, _PROG_BY_ID, _MAP_BY_ID, _INFO, _QUERY, _RAW_TRACEPOINT, _BTF_LOAD, _BTF_BY_ID, _TASK_FD, _LOOKUP_DELETE,
@@ -57,9 +57,9 @@ _MEMBERS: Final[dict[int, tuple[Member, ...]]] = {
     _GET: (("pathname", 0, 8, "path"), ("bpf_fd", 8, 4, "fd"), ("file_flags", 12, 4, "flags:bpf_file_flags")),
     _ATTACH: (
         ("target_fd", 0, 4, "fd"), ("attach_bpf_fd", 4, 4, "fd"), ("attach_type", 8, 4, "enum:bpf_attach_type"),
-        ("attach_flags", 12, 4, "flags:bpf_attach_flags"), ("replace_bpf_fd", 16, 4, "fd"),
+        ("attach_flags", 12, 4, "flags:bpf_attach_flags"), ("replace_bpf_fd", 16, 4, "replaced"),
     ),
-    _DETACH: (("target_fd", 0, 4, "fd"), ("attach_bpf_fd", 4, 4, "fd"), ("attach_type", 8, 4, "enum:bpf_attach_type")),
+    _DETACH: (("target_fd", 0, 4, "fd"), ("attach_type", 8, 4, "enum:bpf_attach_type")),
     _TEST_RUN: (
         ("prog_fd", 0, 4, "fd"), ("retval", 4, 4, "u"), ("data_size_in", 8, 4, "u"), ("data_size_out", 12, 4, "u"),
         ("data_in", 16, 8, "ptr"), ("data_out", 24, 8, "ptr"), ("repeat", 32, 4, "u"), ("duration", 36, 4, "u"),
@@ -116,8 +116,7 @@ def _attributes(argument: Argument) -> str | None:
     if data is None:
         return None
     if members is None:
-        limit = argument.options.string_limit
-        return quoted(data[:limit], "all") + ("..." if size > limit else "") if data else hexadecimal(argument.value)
+        return None
     needed = max(
         offset + length
         for _, offset, length, _ in members
@@ -155,6 +154,10 @@ def _member(argument: Argument, value: int, raw: bytes, how: str, data: bytes) -
         return enum_text(argument, given, value)
     if kind == "if":
         return str(value) if int.from_bytes(data[16:20], "little") & int(given) else None
+    if kind == "replaced":
+        kind = "fd"
+        if not data[12] & _REPLACE:
+            return None
     return _SHOWN[kind](argument, value, raw, data)
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
-from insitu.syscalls.capture import Bytes, Choice, Linked
-from insitu.syscalls.kinds.layout import Struct
-from insitu.syscalls.kinds.messages import vector_text
+from insitu.syscalls.capture import Bytes, Choice
+from insitu.syscalls.kinds.arrays import iovec_text
+from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, flags_text
 
 __all__ = ["KINDS"]
@@ -16,7 +16,7 @@ _PARAMS: Final = 120
 _ATTACH_WQ: Final = 0x20
 _BUFFERS, _FILES, _EVENTFD, _EVENTFD_ASYNC = 0, 2, 4, 7
 _SQ: Final = Struct("head u32; tail u32; ring_mask u32; ring_entries u32; flags u32; dropped u32; array u32")
-_CQ: Final = Struct("head u32; tail u32; ring_mask u32; ring_entries u32; overflow u32; cqes u32; flags x32")
+_CQ: Final = Struct("head u32; tail u32; ring_mask u32; ring_entries u32; overflow u32; cqes u32; flags u32")
 
 
 def _params(argument: Argument) -> str | None:
@@ -28,7 +28,7 @@ def _params(argument: Argument) -> str | None:
     )
     words = [
         f"flags={flags_text(argument, 'io_uring_setup', flags)}",
-        f"sq_thread_cpu={cpu}",
+        f"sq_thread_cpu={hex_or_0(cpu)}",
         f"sq_thread_idle={idle}",
     ]
     if not argument.at_exit:
@@ -54,7 +54,7 @@ def _registered(argument: Argument) -> str | None:
     if argument.at_exit:
         return None
     if operation == _BUFFERS:
-        return vector_text(argument, argument.value, count)
+        return iovec_text(argument, count, None, bases=False)
     if operation in (_FILES, _EVENTFD, _EVENTFD_ASYNC):
         number = count if operation == _FILES else 1
         data = argument.memory.read(argument.value, 4 * min(number, 1024))
@@ -73,7 +73,7 @@ KINDS: Kinds = {
     "io_uring_params": Kind(_params, Bytes(_PARAMS)),
     "io_uring_registered": Kind(
         _registered,
-        Choice(1, ((_BUFFERS, Linked(16, ((0, 8, 8, Bytes(1, whole=False)),), 64)), (_FILES, Bytes(4096)), (_EVENTFD, Bytes(4)),
+        Choice(1, ((_BUFFERS, Bytes(4096)), (_FILES, Bytes(4096)), (_EVENTFD, Bytes(4)),
                    (_EVENTFD_ASYNC, Bytes(4)))),
     ),
 }  # fmt: skip

@@ -9,7 +9,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
-from insitu.syscalls.capture import Bytes, Choice
+from insitu.syscalls.capture import Bytes, Choice, Linked
 from insitu.syscalls.kinds.layout import Struct, c_string, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.sockets import address_text
@@ -95,7 +95,7 @@ def _words(name: str) -> tuple[Callable[[Argument], str | None], int]:
 
 
 _IFREQ: Final = 40
-_GIVEN_IFREQ: Final = {0x8910: "ifr_index"}
+_GIFNAME: Final = 0x8910
 
 
 def _ifreq(part: str) -> Callable[[Argument], str | None]:
@@ -104,16 +104,19 @@ def _ifreq(part: str) -> Callable[[Argument], str | None]:
     def text(argument: Argument) -> str | None:
         request = argument.other(1) & 0xFFFFFFFF
         sets = request in _IFREQ_SET
-        if argument.at_exit == sets:
+        failed = not sets and argument.call.failed
+        if argument.at_exit == (sets or failed):
             return None
         data = argument.read(_IFREQ if argument.long_size == 8 else 32)
         before = argument.call.enter.memory.read(argument.value, 16) if argument.at_exit else data
         if data is None or before is None:
             return None
         name = c_string(argument, before[:16])
-        if request == 0x8910:  # SIOCGIFNAME
+        if failed and request != _GIFNAME:
+            return f"{{ifr_name={name}}}"
+        if request == _GIFNAME:
             index = int.from_bytes(data[16:20], "little", signed=True)
-            return f"{{ifr_index={index}, ifr_name={c_string(argument, data[:16])}}}"
+            return f"{{ifr_ifindex={index}, ifr_name={c_string(argument, data[:16])}}}"
         return f"{{ifr_name={name}, {_ifreq_part(argument, part, data)}}}"
 
     return text
@@ -133,6 +136,7 @@ def _ifreq_part(argument: Argument, part: str, data: bytes) -> str:
         return "ifr_map=" + (_MAP.text(argument, data[16:]) or "")
     if part == "ifr_slave":
         return f"ifr_slave={c_string(argument, data[16:32])}"
+    part = "ifr_ifindex" if part == "ifr_index" else part
     return f"{part}={int.from_bytes(data[16:20], 'little', signed=True)}"
 
 
@@ -147,6 +151,10 @@ _IFREQ_PARTS: Final = {
 _IFREQ_SET: Final = (0x8914, 0x8916, 0x8918, 0x891A, 0x891C, 0x891E, 0x8922, 0x8924, 0x8930, 0x8943, 0x8971)
 
 
+def _requests(length: int) -> str:
+    return f"{length}" if length % _IFREQ else f"{length} /* {length // _IFREQ} * sizeof(struct ifreq) */"
+
+
 def _ifconf(argument: Argument) -> str | None:
     if not argument.at_exit:
         return None
@@ -156,7 +164,7 @@ def _ifconf(argument: Argument) -> str | None:
     if length is None or address is None or before is None:
         return None
     room = int.from_bytes(before, "little", signed=True)
-    shown = f"{room} => {length}" if room != length else str(length)
+    shown = f"{_requests(room)} => {_requests(length)}" if room != length else _requests(length)
     if not address:
         return f"{{ifc_len={shown}, ifc_buf=NULL}}"
     words = []
@@ -205,7 +213,7 @@ _REQUESTS: Final[dict[int, tuple[str, Callable[[Argument], str | None], int]]] =
     0x5411: (_WRITES, *_INT), 0x541B: (_WRITES, *_INT), 0x5421: (_READS, *_INT), 0x5452: (_READS, *_INT),
     0x5415: (_WRITES, *_flags("termios_modem")), 0x5416: (_READS, *_flags("termios_modem")),
     0x5417: (_READS, *_flags("termios_modem")), 0x5418: (_READS, *_flags("termios_modem")),
-    0x5420: (_READS, *_INT), 0x5424: (_WRITES, *_words("line_discipline")), 0x5423: (_READS, *_words("line_discipline")),
+    0x5420: (_READS, *_INT), 0x5424: (_WRITES, *_INT), 0x5423: (_READS, *_words("line_discipline")),
     0x80045430: (_WRITES, *_INT), 0x40045431: (_READS, *_INT), 0x80045438: (_WRITES, *_INT), 0x80045439: (_WRITES, *_INT),
     0x5419: (_WRITES, *_INT), 0x541A: (_READS, *_INT), 0x5460: (_WRITES, *_INT), 0x5412: (_READS, _path, 2),
     0x8901: (_READS, *_INT), 0x8902: (_READS, *_INT), 0x8903: (_WRITES, *_INT), 0x8904: (_WRITES, *_INT),
@@ -216,9 +224,8 @@ _REQUESTS: Final[dict[int, tuple[str, Callable[[Argument], str | None], int]]] =
     0x80086601: (_WRITES, *_flags("inode_flags")), 0x40086602: (_READS, *_flags("inode_flags")),
     0x80087601: (_WRITES, _long, 8), 0x40087602: (_READS, _long, 8),
     0x4020940D: (_READS, _clone_range, 32),
-    0xC0045877: (_READS, *_INT), 0xC0045878: (_READS, *_INT),
     0x80247009: (_WRITES, *_RTC), 0x4024700A: (_READS, *_RTC), 0x40247007: (_READS, *_RTC), 0x80247008: (_WRITES, *_RTC),
-    0x80082407: (_WRITES, *_number(8, signed=False)), 0x40082404: (_READS, *_number(8, signed=False, hexed=True)),
+    0x80082407: (_WRITES, *_number(8, signed=False)), 0x40082404: (_READS, *_number(8, signed=False)),
     0x80045200: (_WRITES, *_INT), 0x40045201: (_READS, *_INT),
     0x8912: (_BOTH, _ifconf, 16),
     0x8004B704: (_WRITES, *_number(4, signed=False)),
@@ -244,7 +251,7 @@ _PLAIN: Final[dict[int, Callable[[Argument], str]]] = {
 """Requests whose argument is a number."""
 _NONE: Final = (
     0x5450, 0x5451, 0x540C, 0x540D, 0x5422, 0x5427, 0x5428, 0x5437, 0x1261, 0x125F, 0x4C01, 0xB701, 0xB702, 0xB703,
-    0x7001, 0x7002, 0x7003, 0x7004,
+    0xC0045877, 0xC0045878, 0x7001, 0x7002, 0x7003, 0x7004,
 )  # fmt: skip
 """Requests without an argument."""
 
@@ -271,7 +278,13 @@ KINDS: Kinds = {
     "ioctl_request": Kind(lambda a: _request(a)),
     "ioctl_argument": Kind(
         _text,
-        Choice(1, tuple((code, Bytes(size)) for code, (_, _, size) in _REQUESTS.items())),
+        Choice(
+            1,
+            tuple(
+                (code, Linked(16, ((8, 0, 4, Bytes(1)),)) if code == 0x8912 else Bytes(size))
+                for code, (_, _, size) in _REQUESTS.items()
+            ),
+        ),
         _skipped,
         null=True,
     ),

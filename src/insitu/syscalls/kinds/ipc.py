@@ -16,6 +16,7 @@ __all__ = ["KINDS"]
 _IPC_RMID, _IPC_SET, _IPC_STAT, _IPC_INFO = range(4)
 _IPC_64: Final = 0x100
 _O_CREAT: Final = 0x40
+_SHM_HUGE: Final = 0xFC000000
 
 
 def _key(argument: Argument) -> str:
@@ -29,14 +30,18 @@ def _get_flags(argument: Argument) -> str:
     """Flags, and permissions in octal: ``IPC_CREAT|0600``."""
     value = argument.value & 0xFFFFFFFF
     flags, mode = value & ~0o777, value & 0o777
-    words = ""
+    words = []
     rest = flags
-    names = argument.given[0]
-    if names == "shmget" and flags & 0xFC000000:
-        words = f"{flags >> 26}<<SHM_HUGE_SHIFT|"
-        rest = flags & 0x03FFFFFF
-    text = flags_text(argument, names, rest) if rest else ""
-    return f"{words}{text}{'|' if text else ''}{mode:#03o}".replace("0o", "0")
+    if argument.given[0] == "shmget" and flags & _SHM_HUGE:
+        rest = flags & ~_SHM_HUGE
+        words.append(f"{flags >> 26}<<SHM_HUGE_SHIFT")
+    if rest:
+        words.insert(0, flags_text(argument, argument.given[0], rest))
+    return "|".join([*words, _mode(mode)])
+
+
+def _mode(mode: int) -> str:
+    return f"0{mode:o}".zfill(3)
 
 
 def _command(argument: Argument) -> str:
@@ -45,13 +50,9 @@ def _command(argument: Argument) -> str:
     return prefix + enum_text(argument, argument.given[0], value & ~_IPC_64)
 
 
-_PERM: Final = Struct("key x32; uid u32; gid u32; cuid u32; cgid u32; mode u32; seq u16; pad2; pad4; pad8; pad8")
-"""struct ipc64_perm of x86-64; its mode is a long's half."""
-
-
 def _perm(argument: Argument, data: bytes) -> str:
     uid, gid, mode = (int.from_bytes(data[at : at + 4], "little") for at in (4, 8, 20))
-    text = f"{{uid={_id(uid)}, gid={_id(gid)}, mode={mode:#03o}, ".replace("0o", "0")
+    text = f"{{uid={_id(uid)}, gid={_id(gid)}, mode={_mode(mode)}, "
     key, cuid, cgid = (int.from_bytes(data[at : at + 4], "little") for at in (0, 12, 16))
     return text + f"key={key}, cuid={_id(cuid)}, cgid={_id(cgid)}}}"
 
@@ -75,24 +76,17 @@ def _shared(argument: Argument) -> str | None:
         cpid, lpid = (int.from_bytes(data[at : at + 4], "little") for at in (80, 84))
         return (
             f"{{shm_perm={_perm(argument, data)}, shm_segsz={size}, shm_cpid={cpid}, shm_lpid={lpid}, "
-            f"shm_nattch={_long(data, 88)}, shm_atime={_time(atime)}, shm_dtime={_time(dtime)}, shm_ctime={_time(ctime)}}}"
+            f"shm_nattch={_long(data, 88)}, shm_atime={atime}, shm_dtime={dtime}, shm_ctime={ctime}}}"
         )
     if command == _IPC_SET:
         data = argument.read(48) if not argument.at_exit else None
-        return None if data is None else f"{{shm_perm={_set_perm(data)}, ...}}"
+        return None if data is None else f"{{shm_perm={_set_perm(data)}}}"
     return None if argument.value else "NULL"
-
-
-def _time(seconds: int) -> str:
-    from insitu.syscalls.kinds.time import date_text
-
-    date = date_text(seconds)
-    return f"{seconds}" + (f" /* {date} */" if date else "")
 
 
 def _set_perm(data: bytes) -> str:
     uid, gid, mode = (int.from_bytes(data[at : at + 4], "little") for at in (4, 8, 20))
-    return f"{{uid={_id(uid)}, gid={_id(gid)}, mode={mode:#03o}}}".replace("0o", "0")
+    return f"{{uid={_id(uid)}, gid={_id(gid)}, mode={_mode(mode)}}}"
 
 
 def _queue(argument: Argument) -> str | None:
@@ -105,12 +99,12 @@ def _queue(argument: Argument) -> str | None:
         stime, rtime, ctime, size, count, most = (_long(data, at) for at in range(48, 96, 8))
         lspid, lrpid = (int.from_bytes(data[at : at + 4], "little") for at in (96, 100))
         return (
-            f"{{msg_perm={_perm(argument, data)}, msg_stime={_time(stime)}, msg_rtime={_time(rtime)}, "
-            f"msg_ctime={_time(ctime)}, msg_qnum={count}, msg_qbytes={most}, msg_lspid={lspid}, msg_lrpid={lrpid}}}"
+            f"{{msg_perm={_perm(argument, data)}, msg_stime={stime}, msg_rtime={rtime}, "
+            f"msg_ctime={ctime}, msg_qnum={count}, msg_qbytes={most}, msg_lspid={lspid}, msg_lrpid={lrpid}}}"
         )
     if command == _IPC_SET:
         data = argument.read(96) if not argument.at_exit else None
-        return None if data is None else f"{{msg_perm={_set_perm(data)}, msg_qbytes={_long(data, 88)}, ...}}"
+        return None if data is None else f"{{msg_perm={_set_perm(data)}, msg_qbytes={_long(data, 88)}}}"
     return None if argument.value else "NULL"
 
 
@@ -146,8 +140,6 @@ def _message(argument: Argument) -> str | None:
     if kind is None:
         return None
     length = argument.count or 0
-    if argument.at_exit and argument.call.exit is not None:
-        length = max(argument.call.exit.ret, 0)
     limit = argument.options.string_limit
     data = argument.memory.read(argument.value + size, min(length, limit)) if length else b""
     if data is None:
@@ -157,7 +149,7 @@ def _message(argument: Argument) -> str | None:
 
 
 _ATTRIBUTES: Final = Struct(
-    "mq_flags flagslong(open); mq_maxmsg long; mq_msgsize long; mq_curmsgs long; pad8; pad8; pad8; pad8"
+    "mq_flags flagslong(open_flags); mq_maxmsg long; mq_msgsize long; mq_curmsgs long; pad8; pad8; pad8; pad8"
 )
 
 

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds
-from insitu.syscalls.capture import Bytes, Choice
-from insitu.syscalls.kinds.layout import Struct, hex_or_0
-from insitu.syscalls.kinds.numbers import descriptor, flags_text
-from insitu.syscalls.kinds.strings import quoted
+from insitu.syscalls.call import Call
+from insitu.syscalls.capture import Bytes, Choice, String
+from insitu.syscalls.kinds.layout import hex_or_0
+from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
+from insitu.syscalls.kinds.strings import quoted, string
 from insitu.syscalls.kinds.structures import structure
 
 __all__ = ["KINDS"]
 
-_CREATE_VERSION: Final = 1
+_RESTART2: Final = 0xA1B2C3D4
 _LANDLOCK_RULE: Final = 12
 
 
@@ -50,7 +51,22 @@ def _log(argument: Argument) -> str | None:
     return None if data is None else quoted(data, argument.options.strings_in_hex) + ("..." if count > limit else "")
 
 
-_USER_DESC: Final = Struct("entry_number u32; base_addr x32; limit x32; flags x32")
+def _action(argument: Argument) -> str:
+    """The number, and its name in a comment."""
+    value = argument.value & 0xFFFFFFFF
+    word = argument.facts.constant("syslog", value) or argument.facts.unknown("syslog")
+    return str(argument.signed) if argument.options.constants == "raw" else f"{argument.signed} /* {word} */"
+
+
+def _without_buffer(call: Call) -> bool:
+    return call.enter.args[0] & 0xFFFFFFFF in (0, 1, 5, 6, 7, 9, 10)
+
+
+def _kexec_flags(argument: Argument) -> str:
+    value = argument.value
+    machine = enum_text(argument, "kexec_arch", value & 0xFFFF0000)
+    rest = value & ~0xFFFF0000
+    return f"{machine}|{flags_text(argument, 'kexec', rest)}" if rest else machine
 
 
 def _user_desc(argument: Argument) -> str | None:
@@ -75,7 +91,15 @@ def _user_desc(argument: Argument) -> str | None:
 KINDS: Kinds = {
     "landlock_ruleset": Kind(_ruleset, Bytes(8)),
     "landlock_rule": Kind(_rule, Bytes(_LANDLOCK_RULE)),
-    "syslog_buffer": Kind(_log, Choice(0, ((2, Bytes(1, whole=False)), (3, Bytes(1, whole=False)), (4, Bytes(1, whole=False))))),
+    "syslog_buffer": Kind(_log, Choice(0, tuple((action, Bytes(1, whole=False)) for action in (2, 3, 4))), _without_buffer),
+    "syslog_action": Kind(_action),
+    "syslog_size": Kind(lambda a: str(a.signed), skipped=_without_buffer),
+    "kexec_flags": Kind(_kexec_flags),
+    "reboot_command": Kind(
+        lambda a: string(a, a.options.string_limit),
+        String(),
+        lambda call: call.enter.args[2] & 0xFFFFFFFF != _RESTART2,
+    ),
     "user_desc": Kind(_user_desc, Bytes(16)),
     "cachestat_range": structure("off u64; len u64"),
     "cachestat": structure("nr_cache u64; nr_dirty u64; nr_writeback u64; nr_evicted u64; nr_recently_evicted u64"),

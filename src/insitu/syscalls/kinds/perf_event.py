@@ -20,18 +20,22 @@ _BITS: Final = (
     "text_poke", "build_id", "inherit_thread", "remove_on_exec", "sigtrap",
 )  # fmt: skip
 _PRECISE: Final = ("arbitrary skid", "constant skid", "requested to have 0 skid", "must have 0 skid")
+_E2BIG: Final = 7
+_BRANCH_STACK, _STACK_USER = 1 << 11, 1 << 13
 _FREQ, _WATERMARK, _CLOCK = 1 << 10, 1 << 14, 1 << 25
 _SMALLEST, _LARGEST = 64, 4096
 
 
 def _attributes(argument: Argument) -> str | None:
-    if argument.at_exit:
-        # What the kernel would have taken, where it refused the size.
+    call = argument.call
+    refused = call.exit is not None and call.exit.ret == -_E2BIG
+    if argument.at_exit != refused:
         return None
-    size = argument.number(4, 4)
-    if size is None:
+    before = call.enter.memory.read(argument.value + 4, 4)
+    if before is None or len(before) < 4:
         return None
-    data = argument.memory.read(argument.value, min(max(size, _SMALLEST), 136))
+    size = int.from_bytes(before, "little")
+    data = call.enter.memory.read(argument.value, min(max(size, _SMALLEST), 136))
     if data is None or len(data) < 48:
         return None
 
@@ -43,8 +47,10 @@ def _attributes(argument: Argument) -> str | None:
 
     kind, config, flags = number(0, 4), number(8), number(40)
     words = [f"type={enum_text(argument, 'perf_type', kind)}"]
-    version = argument.facts.constant("perf_attr_size", size)
-    words.append(f"size={hex_or_0(size)}" + (f" /* {version} */" if version else ""))
+    words.append(f"size={enum_text(argument, 'perf_attr_size', size)}")
+    taken = argument.number(4, 4) if refused else None
+    if taken is not None and taken != size:  # the kernel says which size it knows
+        words[-1] += f" => {enum_text(argument, 'perf_attr_size', taken)}"
     words.append(f"config={_config(argument, kind, config)}")
     words.append(f"{'sample_freq' if flags & _FREQ else 'sample_period'}={number(16)}")
     words.append(f"sample_type={flags_text(argument, 'perf_sample', number(24))}")
@@ -73,13 +79,11 @@ def _attributes(argument: Argument) -> str | None:
             f"{'bp_len' if kind == _BREAKPOINT else 'config2'}={number(64) if kind == _BREAKPOINT else hex_or_0(number(64))}"
         )
     if has(80):
-        if number(24) & 1 << 11:
-            words.append(f"branch_sample_type={flags_text(argument, 'perf_branch_sample', number(72))}")
-        else:
+        if number(24) & _BRANCH_STACK:
             words.append(f"branch_sample_type={flags_text(argument, 'perf_branch_sample', number(72))}")
     if has(88):
         words.append(f"sample_regs_user={hex_or_0(number(80))}")
-    if has(92):
+    if has(92) and number(24) & _STACK_USER:
         words.append(f"sample_stack_user={hex_or_0(number(88, 4))}")
     if has(96) and flags & _CLOCK:
         words.append(f"clockid={enum_text(argument, 'clock', number(92, 4))}")

@@ -33,7 +33,7 @@ _SET_THP_DISABLE, _GET_THP_DISABLE, _CAP_AMBIENT, _GET_SPECULATION, _SET_SPECULA
 _SET_IO_FLUSHER, _GET_IO_FLUSHER, _DISPATCH, _SCHED_CORE = 57, 58, 59, 62
 _SET_VMA, _SET_PTRACER = 0x53564D41, 0x59616D61
 _AMBIENT_CLEAR_ALL: Final = 4
-_SECCOMP_FILTER: Final = 2
+_SECCOMP_STRICT, _SECCOMP_FILTER = 1, 2
 
 _COUNTS: Final = {
     _GET_DUMPABLE: 1, _GET_KEEPCAPS: 1, _GET_SECCOMP: 1, _GET_SECUREBITS: 1, _GET_TIMERSLACK: 1, _GET_TIMING: 1,
@@ -42,7 +42,7 @@ _COUNTS: Final = {
     _GET_ENDIAN: 2, _GET_FPEMU: 2, _GET_FPEXC: 2, _GET_UNALIGN: 2, _GET_TSC: 2, _SET_ENDIAN: 2, _SET_FPEMU: 2, _SET_FPEXC: 2,
     _SET_UNALIGN: 2, _SET_TSC: 2, _SET_TIMING: 2, _CAPBSET_READ: 2, _CAPBSET_DROP: 2, _SET_SECUREBITS: 2,
     _SET_TIMERSLACK: 2, _GET_CHILD_SUBREAPER: 2, _SET_CHILD_SUBREAPER: 2, _GET_TID_ADDRESS: 2, _SET_PTRACER: 2,
-    _SET_SECCOMP: 3, _SET_IO_FLUSHER: 5, _GET_IO_FLUSHER: 5, _GET_SPECULATION: 3, _SET_SPECULATION: 4,
+    _SET_SECCOMP: 3, _SET_IO_FLUSHER: 5, _GET_IO_FLUSHER: 5, _GET_SPECULATION: 2, _SET_SPECULATION: 3,
 }  # fmt: skip
 """How many arguments are shown, with the option; 5 of others."""
 
@@ -54,7 +54,7 @@ def _option(argument: Argument) -> int:
 def _count(call: Call) -> int:
     option, second = call.enter.args[0] & 0xFFFFFFFF, call.enter.args[1] & 0xFFFFFFFF
     if option == _SET_SECCOMP:
-        return 3 if second == _SECCOMP_FILTER else 2
+        return {_SECCOMP_STRICT: 2, _SECCOMP_FILTER: 3}.get(second, 5)
     return _COUNTS.get(option, 5)
 
 
@@ -112,7 +112,7 @@ def _tsc_at(argument: Argument) -> str | None:
 
 
 def _ptracer(argument: Argument) -> str:
-    return "PR_SET_PTRACER_ANY" if argument.long == -1 else str(argument.long)
+    return "PR_SET_PTRACER_ANY" if argument.signed == -1 else str(argument.value & 0xFFFFFFFF)
 
 
 _GIVEN: Final[dict[int, Callable[[Argument], str | None]]] = {
@@ -140,7 +140,6 @@ _GIVEN: Final[dict[int, Callable[[Argument], str | None]]] = {
     _SCHED_CORE: _words("prctl_sched_core", "PR_SCHED_CORE_???"),
     _SET_VMA: _words("prctl_vma", "PR_SET_VMA_???"),
     _SET_IO_FLUSHER: lambda a: str(a.value),
-    _GET_IO_FLUSHER: lambda a: str(a.value),
 }
 """The second argument, of those where it is given."""
 _FILLED: Final[dict[int, Callable[[Argument], str | None]]] = {
@@ -180,13 +179,13 @@ def _second(argument: Argument) -> str | None:
 def _third(argument: Argument) -> str | None:
     option = _option(argument)
     second = argument.other(1) & 0xFFFFFFFF
-    if option == _SET_SECCOMP:
+    if option == _SET_SECCOMP and second == _SECCOMP_FILTER:
         return seccomp_filter(argument) if argument.value else "NULL"
     if option == _CAP_AMBIENT and second != _AMBIENT_CLEAR_ALL:
         return enum_text(argument, "capability", argument.value, "CAP_???")
     if option == _MCE_KILL and second == 1:
         return enum_text(argument, "prctl_mce_kill_policy", argument.value, "PR_MCE_KILL_???")
-    if option == _SET_SPECULATION:
+    if option == _SET_SPECULATION and argument.facts.constant("prctl_spec", second) is not None:
         return flags_text(argument, "prctl_spec_set", argument.value, "PR_SPEC_???")
     if option == _SET_MM:
         return hexadecimal(argument.value)
@@ -202,7 +201,8 @@ def _fourth(argument: Argument) -> str | None:
     if option == _SET_VMA:
         return str(argument.value)
     if option == _SCHED_CORE:
-        return enum_text(argument, "prctl_pid_type", argument.value, "PIDTYPE_???")
+        word = enum_text(argument, "prctl_pid_type", argument.value)
+        return word if word.startswith("0") else f"{hex_or_0(argument.value)} /* {word} */"
     return hex_or_0(argument.value)
 
 
@@ -220,11 +220,11 @@ def _fifth(argument: Argument) -> str | None:
 def _returned(argument: Argument) -> str | None:
     option, value = _option(argument), argument.value & 0xFFFFFFFF
     if option == _GET_DUMPABLE:
-        return f"{hex_or_0(value)} ({enum_text(argument, 'prctl_dumpable', value, 'SUID_DUMP_???')})"
+        return f"{value} ({enum_text(argument, 'prctl_dumpable', value, 'SUID_DUMP_???')})"
     if option == _GET_SECCOMP:
-        return f"{hex_or_0(value)} ({enum_text(argument, 'seccomp_mode', value, 'SECCOMP_MODE_???')})"
+        return f"{value} ({enum_text(argument, 'seccomp_mode', value, 'SECCOMP_MODE_???')})" if value else "0"
     if option == _MCE_KILL_GET:
-        return f"{hex_or_0(value)} ({enum_text(argument, 'prctl_mce_kill_policy', value, 'PR_MCE_KILL_???')})"
+        return f"{value} ({enum_text(argument, 'prctl_mce_kill_policy', value, 'PR_MCE_KILL_???')})"
     if option == _GET_SECUREBITS:
         return f"{value:#x} ({flags_text(argument, 'securebits', value)})" if value else "0"
     if option == _GET_SPECULATION:

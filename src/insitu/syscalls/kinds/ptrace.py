@@ -46,7 +46,7 @@ def _pid_only(call: Call) -> bool:
 
 def _no_address(call: Call) -> bool:
     request = call.enter.args[0] & 0xFFFFFFFF
-    return request in (_TRACEME, _ATTACH, _INTERRUPT, _KILL)
+    return request in (_TRACEME, _ATTACH, _INTERRUPT, _KILL, _GETREGS, _SETREGS, _GETFPREGS, _SETFPREGS)
 
 
 def _no_data(call: Call) -> bool:
@@ -92,11 +92,11 @@ def _data(argument: Argument) -> str | None:
     if request == _GETREGS:
         if not argument.at_exit or argument.long_size != 8:
             return None
-        return _registers(argument)
+        return _REGISTERS.text(argument)
     if argument.at_exit:
         return None
     if request == _SETREGS:
-        return _registers(argument)
+        return _REGISTERS.text(argument)
     if request == _SETSIGINFO:
         return siginfo_text(argument)
     if request in (_SETOPTIONS, _SEIZE):
@@ -105,22 +105,7 @@ def _data(argument: Argument) -> str | None:
         return signal_text(argument, argument.signed) if 0 < value < 65 else str(argument.signed)
     if request in (_GETREGSET, _SETREGSET):
         return _VECTOR.text(argument)
-    return hexadecimal(value) if value else "NULL" if request not in (_POKETEXT, _POKEDATA, _POKEUSER) else "NULL"
-
-
-def _registers(argument: Argument) -> str | None:
-    if argument.options.verbose:
-        return _REGISTERS.text(argument)
-    data = argument.read(216)
-    if data is None:
-        return None
-    shown = ("r15", "r14", "r13", "r12", "rbp", "rbx", "r11", "r10", "r9", "r8", "rax", "rcx", "rdx", "rsi", "rdi", "orig_rax",
-             "rip", "cs", "eflags", "rsp", "ss")  # fmt: skip
-    return (
-        "{" + ", ".join(f"{name}={hex_or_0(_REGISTERS.value(argument, data, name))}" for name in shown[:0]) + "...}"
-        if False
-        else _REGISTERS.text(argument)
-    )
+    return hexadecimal(value)
 
 
 _MEMORY: Final = (

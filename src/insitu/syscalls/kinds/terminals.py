@@ -6,11 +6,9 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument
 from insitu.syscalls.kinds.numbers import enum_text
-from insitu.syscalls.kinds.strings import quoted
 
 __all__ = ["termio", "termios", "termios2"]
 
-_ICANON: Final = 2
 _CBAUD: Final = 0o10017
 _SPEEDS: Final = (
     "B0", "B50", "B75", "B110", "B134", "B150", "B200", "B300", "B600", "B1200", "B1800", "B2400", "B4800", "B9600",
@@ -36,8 +34,8 @@ _DELAYS: Final = (
 )  # fmt: skip
 _LOCAL: Final = (
     (0x1, "ISIG"), (0x2, "ICANON"), (0x4, "XCASE"), (0x8, "ECHO"), (0x10, "ECHOE"), (0x20, "ECHOK"), (0x40, "ECHONL"),
-    (0x200, "ECHOCTL"), (0x400, "ECHOPRT"), (0x800, "ECHOKE"), (0x1000, "FLUSHO"), (0x80, "NOFLSH"), (0x100, "TOSTOP"),
-    (0x4000, "PENDIN"), (0x8000, "IEXTEN"), (0x10000, "EXTPROC"),
+    (0x80, "NOFLSH"), (0x8000, "IEXTEN"), (0x200, "ECHOCTL"), (0x400, "ECHOPRT"), (0x800, "ECHOKE"), (0x1000, "FLUSHO"),
+    (0x4000, "PENDIN"), (0x100, "TOSTOP"), (0x10000, "EXTPROC"),
 )  # fmt: skip
 _CONTROL: Final = (
     (0x40, "CSTOPB"), (0x80, "CREAD"), (0x100, "PARENB"), (0x200, "PARODD"), (0x400, "HUPCL"), (0x800, "CLOCAL"),
@@ -47,7 +45,6 @@ _CHARACTERS: Final = (
     "VINTR", "VQUIT", "VERASE", "VKILL", "VEOF", "VTIME", "VMIN", "VSWTC", "VSTART", "VSTOP", "VSUSP", "VEOL",
     "VREPRINT", "VDISCARD", "VWERASE", "VLNEXT", "VEOL2",
 )  # fmt: skip
-_VTIME, _VMIN = 5, 6
 
 
 def _bits(names: tuple[tuple[int, str], ...], value: int) -> list[str]:
@@ -70,20 +67,12 @@ def _control_words(value: int) -> list[str]:
 
 def _output_words(value: int) -> list[str]:
     rest = value & ~sum(mask for mask, _, _ in _DELAYS)
-    return [*_bits(_OUTPUT, rest), *(names[(value & mask) >> shift] for mask, names, shift in _DELAYS)]
+    return [*(names[(value & mask) >> shift] for mask, names, shift in _DELAYS), *_bits(_OUTPUT, rest)]
 
 
-def _characters(argument: Argument, data: bytes, local: int, count: int) -> str:
-    words = []
-    for index in range(min(count, len(_CHARACTERS))):
-        shown = data[index]
-        if index in (_VTIME, _VMIN) and count > 8:
-            words.append(f"[{_CHARACTERS[index]}]={shown}")
-        else:
-            words.append(
-                f"[{_CHARACTERS[index]}]={quoted(bytes([shown]), 'all' if False else argument.options.strings_in_hex)}"
-            )
-    return ", ".join(words)
+def _characters(data: bytes) -> str:
+    names = (*_CHARACTERS, *map(str, range(len(_CHARACTERS), len(data))))
+    return ", ".join(f"[{name}]={hex_or_0(value)}" for name, value in zip(names, data, strict=False))
 
 
 def _text(argument: Argument, width: int, characters: int, size: int, speeds: bool) -> str | None:
@@ -102,7 +91,7 @@ def _text(argument: Argument, width: int, characters: int, size: int, speeds: bo
         f"c_cflag={'|'.join(_control_words(flags[2]))}",
         f"c_lflag={'|'.join(_bits(_LOCAL, flags[3])) or '0'}",
         f"c_line={enum_text(argument, 'line_discipline', line, 'N_???')}",
-        f"c_cc=[{_characters(argument, control, flags[3], characters)}]",
+        f"c_cc=[{_characters(control)}]",
     ]
     if speeds:
         at = size - 8
