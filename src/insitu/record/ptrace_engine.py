@@ -53,7 +53,8 @@ class _Thread:
 class Engine:
     """The tracer. Use: open(), begin(), take() as often as wanted, and end() in any case."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, *, filtered: bool = False) -> None:
+        """``filtered``: a seccomp filter of the command stops it at the calls to record."""
         self._options = options
         self._threads: dict[int, _Thread] = {}
         self._events: deque[Event] = deque()
@@ -72,7 +73,7 @@ class Engine:
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._memory = ProcessMemory()
         self._collector = Collector(self._memory.read, string_limit=options.string_limit, verbose=options.verbose)
-        self._filtered = options.seccomp and options.calls is not None
+        self._filtered = filtered
 
     # Of the main thread
 
@@ -209,7 +210,8 @@ class Engine:
         """Until nothing is left to trace, or the end is asked for."""
         wait = ptrace.Waiter().wait
         stops = ptrace.Stops()
-        threads, resume, read_stop, calls = self._threads, ptrace.syscall, stops.read, self._options.calls
+        threads, read_stop, calls = self._threads, stops.read, self._options.calls
+        resume = ptrace.continue_ if self._filtered else ptrace.syscall
         while not self._stopping:
             try:
                 tid, status = wait(block=True)

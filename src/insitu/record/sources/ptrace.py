@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from insitu.kernel import seccomp
 from insitu.record.ptrace_engine import Engine
 from insitu.syscalls.call import Event
 from insitu.syscalls.engine_options import EngineOptions
@@ -46,13 +47,24 @@ class PtraceSource:
 
     def open(self, target: Target) -> None:
         """Seize the target. Raises InsituError."""
-        self._engine = Engine(self._options)
+        program = self._filter(target)
+        self._engine = Engine(self._options, filtered=bool(program))
         pid = 0
         if target.launched is not None:
             pid = target.launched.pid
             self._launched = target.launched
             self._launched.traced()
+            self._launched.seccomp_filter = program
         self._engine.open(pid, target.pids)
+
+    def _filter(self, target: Target) -> bytes:
+        calls = self._options.calls
+        if not self._options.seccomp or calls is None or target.launched is None or target.pids:
+            return b""
+        numbers: dict[str, list[int]] = {}
+        for abi, nr in calls.union(*(each.calls for each in self._options.inject)):
+            numbers.setdefault(abi, []).append(nr)
+        return (seccomp.stop_at(numbers) if seccomp.available() else None) or b""
 
     def layout(self) -> Mapping[str, Any]:
         """See syscalls/event_bytes.py."""
