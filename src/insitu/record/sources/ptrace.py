@@ -14,7 +14,6 @@ from insitu.syscalls.engine_options import EngineOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from insitu.record.launcher import Launched
     from insitu.record.source import Loss, Target
 
 __all__ = ["PtraceSource"]
@@ -33,7 +32,6 @@ class PtraceSource:
         self._options = options
         self._deliver = deliver
         self._engine: Engine | None = None
-        self._launched: Launched | None = None
 
     @property
     def notes(self) -> Sequence[str]:
@@ -49,13 +47,9 @@ class PtraceSource:
         """Seize the target. Raises InsituError."""
         program = self._filter(target)
         self._engine = Engine(self._options, filtered=bool(program))
-        pid = 0
         if target.launched is not None:
-            pid = target.launched.pid
-            self._launched = target.launched
-            self._launched.traced()
-            self._launched.seccomp_filter = program
-        self._engine.open(pid, target.pids)
+            target.launched.seccomp_filter = program
+        self._engine.open(target.launched, target.pids)
 
     def _filter(self, target: Target) -> bytes:
         calls = self._options.calls
@@ -104,7 +98,7 @@ class PtraceSource:
     def stop(self, end_ns: int) -> None:
         """Detach, and deliver the rest."""
         if self._engine is not None:
-            self._let_go(self._engine)
+            self._engine.stop()
             self.drain()
 
     def losses(self) -> Sequence[Loss]:
@@ -114,12 +108,5 @@ class PtraceSource:
     def close(self) -> None:
         """Detach. Idempotent."""
         if self._engine is not None:
-            self._let_go(self._engine)
             self._engine.close()
             self._engine = None
-
-    def _let_go(self, engine: Engine) -> None:
-        engine.end()
-        if self._launched is not None:
-            self._launched.untraced(engine.launched_status)
-            self._launched = None
