@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
-from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
+from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, String, Wide
 from insitu.syscalls.decode import element_count, signature_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.signature import Parameter
@@ -130,12 +130,20 @@ class Collector:
         count = element_count(call, parameter)
         if count is None and parameter.size:
             return  # not known
+        if isinstance(capture, Choice):
+            chosen = call.enter.args[capture.argument] & capture.mask
+            found = dict(capture.captures).get(chosen, capture.otherwise)
+            if found is None:
+                return
+            capture = found
         if isinstance(capture, Array):
             self._array(address, capture, strings=self._verbose or "environment" not in parameter.given)
         else:
             self._place(capture, address, count)
 
     def _place(self, capture: Capture, address: int, count: int | None) -> None:
+        if isinstance(capture, Wide):
+            capture = capture.long8 if self._wide else capture.long4
         if isinstance(capture, String):
             self._string(address, _PATH_MAX if capture.path else self._limit + 1)
         elif isinstance(capture, Bytes):
@@ -143,7 +151,7 @@ class Collector:
             self._whole(address, min(capture.size * (1 if count is None else count), most))
         elif isinstance(capture, Array):
             self._array(address, capture, strings=True)
-        else:
+        elif isinstance(capture, Linked):
             self._linked(address, capture, count)
 
     def _bytes(self, address: int, size: int) -> bytes:
