@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
-from insitu.syscalls.capture import Array, Bytes, Capture, Linked, OnStack, String, Wide
+from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
 from insitu.syscalls.decode import element_count, signature_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.signature import Parameter
@@ -99,12 +99,13 @@ class Collector:
     def at_exit(self, enter: Enter, result: int) -> Pieces:
         """Returns what the kernel has written for a call; the thread has stopped at its exit."""
         plan = _plan(enter.abi, enter.nr, self._describe is not None)
-        needs = plan.exit if not -4096 < result < 0 else [need for need in plan.exit if need.parameter.on_failure]
-        if not (needs or plan.returns_descriptor):
+        failed = -4096 < result < 0
+        needs = plan.exit if not failed else tuple(need for need in plan.exit if need.parameter.on_failure)
+        if not needs and (failed or not plan.returns_descriptor):
             return NOTHING
         call = Call(enter, Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory))
         descriptors: Mapping[int, str] = {}
-        if plan.returns_descriptor and result >= 0 and self._describe is not None:
+        if plan.returns_descriptor and not failed and self._describe is not None:
             descriptors = {result: self._describe(enter.tid, result)}
         self._begin(enter)
         for index, parameter, capture in needs:
@@ -134,6 +135,12 @@ class Collector:
         count = element_count(call, parameter)
         if count is None and parameter.size:
             return  # not known
+        if isinstance(capture, Choice):
+            chosen = call.enter.args[capture.argument] & capture.mask
+            found = dict(capture.captures).get(chosen, capture.otherwise)
+            if found is None:
+                return
+            capture = found
         if isinstance(capture, Array):
             self._array(address, capture, strings=self._verbose or "environment" not in parameter.given)
         else:
@@ -149,7 +156,7 @@ class Collector:
             self._whole(address, min(capture.size * (1 if count is None else count), most))
         elif isinstance(capture, Array):
             self._array(address, capture, strings=True)
-        else:
+        elif isinstance(capture, Linked):
             self._linked(address, capture, count)
 
     def _bytes(self, address: int, size: int) -> bytes:
