@@ -31,7 +31,7 @@ def _mincore(argument: Argument) -> str | None:
 def _nodes(argument: Argument) -> str | None:
     """Returns a node mask as longs, ``[0x00000000000001]``: strace(1) writes 16 digits with 0x among them."""
     size = argument.long_size
-    count = -(-(argument.count or 0) // size)
+    count = -(-argument.other(int(argument.given[0])) // (8 * size))
     if not count:
         return "[]"
     if count > _MOST_NODE_BYTES // size:
@@ -78,7 +78,7 @@ KINDS: Kinds = {
     ),
     "page_offset": Kind(lambda a: hex_or_0((a.value & 0xFFFFFFFF) * 4096)),
     "mincore": Kind(_mincore, Bytes(1)),
-    "nodes": Kind(_nodes, Bytes(1)),
+    "nodes": Kind(_nodes, Bytes(8)),
     "mempolicy": Kind(_mempolicy),
     "mempolicy_at": Kind(_mempolicy_at, Bytes(4)),
     "page_status": Kind(_page_status, Bytes(4)),

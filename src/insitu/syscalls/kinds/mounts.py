@@ -7,10 +7,9 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes, Choice, String
-from insitu.syscalls.kinds.layout import hex_or_0
+from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted, string
-from insitu.syscalls.kinds.structures import structure
 
 __all__ = ["KINDS"]
 
@@ -75,6 +74,16 @@ def _fsconfig_aux(argument: Argument) -> str:
     return descriptor(argument, argument.signed) if command == _SET_FD else str(argument.signed)
 
 
+_MOUNT_ATTR: Final = Struct(
+    "attr_set flags64(mount_attr); attr_clr flags64(mount_attr); propagation flags64(mount); userns_fd u64"
+)
+
+
+def _mount_attr(argument: Argument) -> str | None:
+    """struct mount_attr: its size is the argument after it."""
+    return _MOUNT_ATTR.text(argument) if argument.other(4) >= _MOUNT_ATTR.size() else None
+
+
 def _quota_command(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
     if argument.options.constants == "raw":
@@ -127,9 +136,7 @@ KINDS: Kinds = {
         ),
     ),
     "fsconfig_aux": Kind(_fsconfig_aux),
-    "mount_attr": structure(
-        "attr_set flags64(mount_attr); attr_clr flags64(mount_attr); propagation flags64(mount); userns_fd u64"
-    ),
+    "mount_attr": Kind(_mount_attr, Bytes(32)),
     "quota_command": Kind(_quota_command),
     "quota_device": Kind(lambda a: string(a, _PATH_MAX - 1), String(path=True)),
     "quota_id": Kind(_quota_id, skipped=lambda call: _quota_of(call) not in _WITH_ID),

@@ -49,12 +49,15 @@ def _selected(argument: Argument) -> str:
     """Returns ``1 (in [3], left {tv_sec=9, tv_usec=999999})``."""
     if not argument.signed:
         return "0 (Timeout)"
-    count = _nfds(argument)
+    count, ready = _nfds(argument), argument.signed
     words = []
     for index, word in ((1, "in"), (2, "out"), (3, "except")):
         address = argument.other(index)
         members = _set_members(argument.at(address), count) if address else None
+        # The kernel leaves what is above the process' descriptors as it was: no more are ready than it says.
+        members = members[:ready] if members else None
         if members:
+            ready -= len(members)
             words.append(f"{word} [{' '.join(descriptor(argument, fd) for fd in members)}]")
     words += _left(argument, 4, "usec" if _call_name(argument) in ("select", "_newselect") else "nsec")
     return f"{argument.signed} ({', '.join(words)})" if words else str(argument.signed)
@@ -145,7 +148,7 @@ def _sigset_and_size(argument: Argument) -> str | None:
 
 
 KINDS: Kinds = {
-    "fd_set": Kind(_fd_set, Bytes(1)),
+    "fd_set": Kind(_fd_set, Bytes(8)),
     "selected": Kind(_selected),
     "pollfds": Kind(_pollfds, Bytes(8)),
     "polled": Kind(_polled),

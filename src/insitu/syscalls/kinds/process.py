@@ -303,11 +303,12 @@ KINDS: Kinds = {
         _arch_prctl_value, Bytes(8), skipped=lambda call: call.enter.args[0] & 0xFFFFFFFF in _ARCH_NO_ARGUMENT, null=True
     ),
     "arch_prctl_returned": Kind(lambda a: str(a.signed)),
+    "membarrier_cpu": Kind(lambda a: str(a.signed), skipped=lambda call: not call.enter.args[1] & 1),
     "kcmp_value": Kind(lambda a: str(a.value), skipped=lambda call: not _kcmp_has_value(call)),
     "utsname": Kind(_utsname, Bytes(390)),
     "sysinfo": structure(
         "uptime long; loads ulong[3]; totalram ulong; freeram ulong; sharedram ulong; bufferram ulong; totalswap ulong;"
-        " freeswap ulong; procs u16; pad16; totalhigh ulong; freehigh ulong; mem_unit u32; pad32"
+        " freeswap ulong; procs u16; pad2; totalhigh ulong; freehigh ulong; mem_unit u32"
     ),
     "tms": structure("tms_utime ulong; tms_stime ulong; tms_cutime ulong; tms_cstime ulong"),
     "random_bytes": Kind(_random_bytes, Bytes(1, whole=False)),

@@ -66,9 +66,12 @@ def _strings(argument: Argument) -> str | None:
         plural = "" if len(addresses) == 1 else "s"
         return f"{hexadecimal(argument.value)} /* {len(addresses)} var{plural} */"
     shown = addresses if argument.options.verbose else addresses[:32]
+    unreadable = address is None
     words = [string(argument.at(each), argument.options.string_limit) or hexadecimal(each) for each in shown]
     if len(shown) < len(addresses):
         words.append("...")
+    elif unreadable:
+        words.append(f"... /* {argument.value + size * len(addresses):#x} */")
     return f"[{', '.join(words)}]"
 
 
