@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
@@ -47,8 +48,11 @@ def _nodes(argument: Argument) -> str | None:
 def _mempolicy(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
     mode, flags = value & ~_MODE_FLAGS, value & _MODE_FLAGS
-    text = enum_text(argument, "mempolicy", mode)
-    return f"{text}|{flags_text(argument, 'mempolicy_mode', flags)}" if flags else text
+    if not flags:
+        return enum_text(argument, "mempolicy", mode)
+    short = replace(argument, options=replace(argument.options, constants="abbrev"))
+    words = f"{enum_text(short, 'mempolicy', mode)}|{flags_text(short, 'mempolicy_mode', flags)}"
+    return argument.named(hex_or_0(value), words)
 
 
 def _mempolicy_at(argument: Argument) -> str | None:
@@ -67,7 +71,7 @@ def _page_status(argument: Argument) -> str | None:
         value = at.number(4, signed=True)
         if value is None:
             return None
-        return f"-{at.facts.errno_name(-value)}" if -4096 < value < 0 else str(value)
+        return at.named(str(value), f"-{at.facts.errno_name(-value)}") if -4096 < value < 0 else str(value)
 
     return array_text(argument, 4, argument.count or 0, word)
 
