@@ -15,7 +15,6 @@ from insitu.syscalls.signature import Parameter
 __all__ = ["Collector"]
 
 _PATH_MAX: Final = 4096
-_WHOLE_MAX: Final = 4096
 _MOST_POINTERS: Final = 8192
 _FIRST_READ: Final = 256
 _MOST_BYTES: Final = 1 << 18
@@ -152,7 +151,7 @@ class Collector:
         if isinstance(capture, String):
             self._string(address, _PATH_MAX if capture.path else self._limit + 1)
         elif isinstance(capture, Bytes):
-            most = _WHOLE_MAX if capture.whole else self._limit * capture.size
+            most = capture.most if capture.whole else self._limit * capture.size
             self._whole(address, min(capture.size * (1 if count is None else count), most))
         elif isinstance(capture, Array):
             self._array(address, capture, strings=True)

@@ -860,7 +860,10 @@ static void polls(void)
 	FD_ZERO(&in);
 	S(pselect6, 0, &in, NULL, NULL, &ts, &mask);
 	S(pselect6, 0, NULL, NULL, NULL, BAD, BAD);
-	struct pollfd fds[3] = {{pipes[0], POLLIN | POLLPRI, 0}, {pipes[1], POLLOUT | POLLWRNORM, 0}, {-1, 0, 0}};
+	static struct pollfd fds[64]; /* zeros after those that are used */
+	fds[0] = (struct pollfd){pipes[0], POLLIN | POLLPRI, 0};
+	fds[1] = (struct pollfd){pipes[1], POLLOUT | POLLWRNORM, 0};
+	fds[2] = (struct pollfd){-1, 0, 0};
 	S(poll, fds, 3, 1000);
 	S(poll, fds, 1, -1);
 	S(read, pipes[0], buffer, 10);
@@ -869,7 +872,7 @@ static void polls(void)
 	S(poll, NULL, 3, 0);
 	S(poll, BAD, 1, 0);
 	S(poll, fds, 1 << 30, 0);
-	S(poll, at_end(fds, sizeof fds), 5, 0);
+	S(poll, at_end(fds, 3 * sizeof *fds), 5, 0);
 	fds[0].fd = 99;
 	fds[0].events = 0x7fff;
 	S(poll, fds, 1, 0);

@@ -28,7 +28,7 @@ _TYPES: Final = {
 _DEVICES: Final = (mode_bits.S_IFCHR, mode_bits.S_IFBLK)
 _MOST_HANDLE: Final = 128
 """MAX_HANDLE_SZ (include/linux/exportfs.h)."""
-_DIRENTS: Final = 32768
+_DIRENTS: Final = 1 << 17
 _OPEN_MODE: Final = 0o100 | 0o20000000
 
 
@@ -306,8 +306,8 @@ KINDS: Kinds = {
     "statfs": Kind(lambda a: _statfs(a, _STATFS), Bytes(120)),
     "statfs64": Kind(lambda a: _statfs(a, _STATFS64), Bytes(84)),
     "ustat": structure("f_tfree i32; f_tinode u64; pad16"),
-    "dirents": Kind(_dirents, Bytes(1)),
-    "dirents64": Kind(_dirents64, Bytes(1)),
+    "dirents": Kind(_dirents, Bytes(1, most=_DIRENTS)),
+    "dirents64": Kind(_dirents64, Bytes(1, most=_DIRENTS)),
     "file_handle": Kind(_file_handle, Bytes(8 + _MOST_HANDLE)),
     "open_how": Kind(_open_how, Bytes(24)),
     "descriptors": Kind(_descriptors, Bytes(8)),
