@@ -38,8 +38,8 @@ def strace_threads(command: Sequence[str], output: Path, options: Sequence[str])
     subprocess.run(
         ["strace", "-f", "-o", str(output), *options, "--", *command],
         check=False,
-        stdin=subprocess.DEVNULL,
-        capture_output=True,
+        stderr=subprocess.DEVNULL,  # strace says there what it could not read
+        close_fds=False,  # as our launcher does: descriptors have the same numbers
     )
     threads: dict[int, list[str]] = {}
     begun: dict[int, str] = {}
@@ -61,7 +61,7 @@ def strace_threads(command: Sequence[str], output: Path, options: Sequence[str])
 
 def comparable(threads: Threads, masks: Sequence[tuple[str, str]]) -> list[list[str]]:
     """Returns the lines with what differs from run to run taken out: addresses and thread ids are numbered in order of
-    their appearance, and ``masks`` are (pattern, replacement)."""
+    their appearance, and ``masks`` are (pattern, replacement). A line of which a mask leaves nothing is left out."""
     tids = {str(tid): f"TID{at}" for at, (tid, _) in enumerate(threads)}
     of_a_thread = re.compile(rf"\b({'|'.join(tids)})\b") if tids else re.compile("(?!)")
     found = []
@@ -71,6 +71,8 @@ def comparable(threads: Threads, masks: Sequence[tuple[str, str]]) -> list[list[
         for line in each:
             for pattern, replacement in masks:
                 line = re.sub(pattern, replacement, line)
+            if not line:
+                continue
             line = of_a_thread.sub(lambda match: tids[match[1]], line)
             rows.append(_ADDRESS.sub(lambda match: addresses.setdefault(match[0], f"@{len(addresses)}"), line))
         found.append(rows)
@@ -99,6 +101,7 @@ def compare(
 ) -> str:
     """Returns where our lines and strace's differ. ``prepare`` is called before each run; ``threads``: how many of
     them are compared. ``text`` and strace's ``options`` say the same."""
+    command = ["sh", "-c", 'exec "$@" </dev/null >/dev/null 2>&1', "sh", *command]
     prepare()
     ours = run(command, text or TextOptions())
     prepare()

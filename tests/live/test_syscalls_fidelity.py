@@ -44,6 +44,8 @@ NEWER = (
     ("MEMBARRIER_CMD_GET_REGISTRATIONS", "0x200"),
 )
 QUIRKS = (
+    # strace cuts a result's comment at 1024 characters
+    (r"(= 36 \(\[).*", r"\1"),
     # -X: strace shows parts of some values apart, or none of 0
     (r"0x2000(?: /\* AT_STATX_FORCE_SYNC \*/)?\|0x100(?: /\* AT_SYMLINK_NOFOLLOW \*/)?", "FLAGS"),
     (r"0x2100(?: /\* AT_STATX_FORCE_SYNC\|AT_SYMLINK_NOFOLLOW \*/)?", "FLAGS"),
@@ -178,8 +180,8 @@ def test_a_pipeline(tree: Path, tmp_path: Path) -> None:
 
 
 RACES = (
-    # A child has ended before its parent waits, or not; a reader finds data in the pipe, or waits for it.
-    (r"^rt_sigreturn\(.*", "rt_sigreturn"),
+    # When a child ends depends on the moment.
+    (r"^rt_sigreturn\(.*", ""),
 )
 
 

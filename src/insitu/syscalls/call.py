@@ -33,7 +33,8 @@ class Memory(Protocol):
 
 
 class Pieces:
-    """Memory that was read while the process ran: (address, bytes) pieces. A later piece hides an earlier one.
+    """Memory that was read while the process ran: (address, bytes) pieces, which may overlap: a path may also be
+    the first of the arguments, and is a longer piece then. Of pieces that hold as much, the last one counts.
 
     ``descriptors`` are the file descriptors that were looked up at the same moment, and what they were open on.
     """
@@ -48,11 +49,16 @@ class Pieces:
 
     def read(self, address: int, size: int) -> bytes | None:
         """See Memory."""
+        found: bytes | None = None
         for start, data in reversed(self.pieces):
             offset = address - start
             if 0 <= offset < len(data) or (offset == 0 and not data):
-                return data[offset : offset + size]
-        return None
+                held = data[offset : offset + size]
+                if len(held) == size:
+                    return held
+                if found is None or len(held) > len(found):
+                    found = held
+        return found
 
 
 NOTHING = Pieces()
