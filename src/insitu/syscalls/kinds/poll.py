@@ -6,27 +6,28 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Linked, Wide
-from insitu.syscalls.kinds.arrays import array_text
+from insitu.syscalls.kinds.arrays import CAPTURED, array_text
 from insitu.syscalls.kinds.numbers import descriptor, flags_text
 from insitu.syscalls.kinds.signals import set_text
 from insitu.syscalls.kinds.time import long_of_time, time_text
 
 __all__ = ["KINDS"]
 
-_MOST_SELECTED: Final = 1024 * 1024
-"""Descriptors of a set, as many as fs/select.c takes (a process' limit); what has been read is much less."""
+_MOST_SELECTED: Final = 8 * CAPTURED
 _EPOLL_CTL_DEL: Final = 2
 
 
 def _set_members(argument: Argument, count: int) -> list[int] | None:
     """Descriptors below ``count`` that are in the fd_set at the address: of whole longs."""
     bits = 8 * argument.long_size
+    if count > _MOST_SELECTED:
+        return None
     size = -(-count // bits) * argument.long_size
     data = argument.read(size) if size else b""
     if data is None:
         return None
-    value = int.from_bytes(data, "little")
-    return [fd for fd in range(min(count, 8 * size)) if value >> fd & 1]
+    members = (8 * at + bit for at, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1)
+    return [fd for fd in members if fd < count]
 
 
 def _nfds(argument: Argument) -> int:
@@ -37,9 +38,7 @@ def _nfds(argument: Argument) -> int:
 
 def _fd_set(argument: Argument) -> str | None:
     count = _nfds(argument)
-    if not 0 < count <= _MOST_SELECTED:
-        return None
-    members = _set_members(argument, count)
+    members = _set_members(argument, count) if count else None
     if members is None:
         return None
     return f"[{' '.join(descriptor(argument, fd) for fd in members)}]"

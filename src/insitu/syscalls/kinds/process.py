@@ -120,8 +120,8 @@ def _cpu_mask(argument: Argument) -> str | None:
     data = argument.read(size) if size else b""
     if data is None:
         return None
-    value = int.from_bytes(data, "little")
-    return f"[{' '.join(str(cpu) for cpu in range(8 * size) if value >> cpu & 1)}]"
+    cpus = (8 * at + bit for at, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1)
+    return f"[{' '.join(map(str, cpus))}]"
 
 
 def _sched_param(argument: Argument) -> str | None:
