@@ -143,6 +143,7 @@ class Headers:
         self._includes = "".join(f"#include <{each}>\n" for each in headers.split(","))
         text = compiled(self._includes, "-E", "-P", "-dD", "-D_GNU_SOURCE")
         names = dict.fromkeys(re.findall(r"^#define ([A-Za-z_]\w*) ", text, re.MULTILINE))
+        self.requests = re.findall(r"^#define ([A-Za-z_]\w*)\s+\(?_IOW?R?\(", text, re.MULTILINE)
         for body in re.findall(r"\benum\b[^{};]*\{([^}]*)\}", re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
             names.update(dict.fromkeys(re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)", body)))
         self.names = list(names)
@@ -183,7 +184,9 @@ def constants() -> str:
     """Returns the text of constants."""
     lines: list[str] = []
     sets: dict[str, list[str]] = {}
-    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt") + rows("constants_network.txt"))).splitlines():
+    for row in re.sub(
+        r"\n[ \t]+", " ", "\n".join(rows("constants.txt") + rows("constants_network.txt"))
+    ).splitlines():
         head, _, items = row.partition(":")
         name, source = head.split()
         words = [word for item in items.split() for word in (sets[item[1:]] if item.startswith("@") else [item])]
@@ -249,11 +252,34 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
     ]
 
 
+def ioctls() -> str:
+    """Returns the text of ioctls: requests by number."""
+    found: dict[int, set[str]] = {}
+    for row in rows("ioctls.txt"):
+        source, _, items = row.partition(":")
+        try:
+            given = headers(f"sys/types.h,linux/types.h,sys/socket.h,linux/ioctl.h,{source}")
+        except subprocess.CalledProcessError:
+            raise SystemExit(f"ioctls.txt: cannot read {source}") from None
+        globs, left_out = (
+            [item.lstrip("-") for item in items.split() if item.startswith("-") == minus] for minus in (0, 1)
+        )
+        names = [
+            *given.requests,
+            *(name for name in given.names if any(fnmatch.fnmatchcase(name, each) for each in globs)),
+        ]
+        names = [name for name in names if not any(fnmatch.fnmatchcase(name, each) for each in left_out)]
+        for name, value in given.values(names).items():
+            if value < 1 << 32:
+                found.setdefault(value, set()).add(name)
+    return "".join(f"{value:x} {' or '.join(sorted(names))}\n" for value, names in sorted(found.items()))
+
+
 def outputs() -> dict[str, Callable[[], str]]:
     """Returns how to make each file."""
     traced = parameters_by_tracepoints()
     made: dict[str, Callable[[], str]] = {f"calls.{abi}": functools.partial(calls, abi, traced) for abi in UNISTD}
-    return made | {"constants": constants}
+    return made | {"constants": constants, "ioctls": ioctls}
 
 
 def main() -> int:

@@ -6,7 +6,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
-from insitu.syscalls.capture import Bytes, Choice, Linked
+from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted
@@ -45,9 +45,7 @@ def _command(argument: Argument) -> str:
     return prefix + enum_text(argument, argument.given[0], value & ~_IPC_64)
 
 
-_PERM: Final = Struct(
-    "key x32; uid u32; gid u32; cuid u32; cgid u32; mode u32; seq u16; pad2; pad4; pad8; pad8"
-)
+_PERM: Final = Struct("key x32; uid u32; gid u32; cuid u32; cgid u32; mode u32; seq u16; pad2; pad4; pad8; pad8")
 """struct ipc64_perm of x86-64; its mode is a long's half."""
 
 

@@ -12,7 +12,7 @@ from insitu.syscalls.kinds.layout import hex_or_0, interface
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted
 
-__all__ = ["KINDS", "ADDRESS_MAX", "address_text", "ipv4", "ipv6", "mac", "socket_address", "socket_type"]
+__all__ = ["ADDRESS_MAX", "KINDS", "address_text", "ipv4", "ipv6", "mac", "socket_address", "socket_type"]
 
 ADDRESS_MAX: Final = 128
 """Bytes of a struct sockaddr_storage."""
@@ -76,7 +76,7 @@ def _inet6(argument: Argument, data: bytes, length: int) -> list[str]:
     ]
     if len(data) >= 28:
         scope = int.from_bytes(data[24:28], "little")
-        local = data[8] == 0xFE and data[9] & 0xC0 == 0x80 or data[8] == 0xFF and data[9] & 0x0F == 2
+        local = (data[8] == 0xFE and data[9] & 0xC0 == 0x80) or (data[8] == 0xFF and data[9] & 0x0F == 2)
         words.append(f"sin6_scope_id={interface(scope) if local else scope}")
     return words
 
@@ -118,7 +118,9 @@ def _bluetooth(argument: Argument, data: bytes, length: int) -> list[str]:
     words = [f"l2_psm=htobs({_l2cap(argument, 'bluetooth_psm', psm, 0x1001, 'L2CAP_PSM_LE_DYN_START')})"]
     words.append(f"l2_bdaddr={bdaddr(4)}")
     if len(data) >= 12:
-        words.append(f"l2_cid=htobs({_l2cap(argument, 'bluetooth_cid', int.from_bytes(data[10:12], 'little'), 0x40, 'L2CAP_CID_DYN_START')})")
+        words.append(
+            f"l2_cid=htobs({_l2cap(argument, 'bluetooth_cid', int.from_bytes(data[10:12], 'little'), 0x40, 'L2CAP_CID_DYN_START')})"
+        )
     if len(data) >= 13:
         words.append(f"l2_bdaddr_type={enum_text(argument, 'bluetooth_address', data[12], 'BDADDR_???')}")
     return words

@@ -1,0 +1,82 @@
+"""Modules, landlock, reboot and other calls of the kernel's own."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from insitu.syscalls.argument import Argument, Kind, Kinds
+from insitu.syscalls.capture import Bytes, Choice
+from insitu.syscalls.kinds.layout import Struct, hex_or_0
+from insitu.syscalls.kinds.numbers import descriptor, flags_text
+from insitu.syscalls.kinds.strings import quoted
+from insitu.syscalls.kinds.structures import structure
+
+__all__ = ["KINDS"]
+
+_CREATE_VERSION: Final = 1
+_LANDLOCK_RULE: Final = 12
+
+
+def _ruleset(argument: Argument) -> str | None:
+    size = argument.other(1)
+    access = argument.number(8)
+    if size < 8 or access is None:
+        return None
+    more = ", ..." if size > 8 else ""
+    return f"{{handled_access_fs={flags_text(argument, 'landlock_access_fs', access)}{more}}}"
+
+
+def _rule(argument: Argument) -> str | None:
+    """struct landlock_path_beneath_attr, which is packed."""
+    if argument.other(1) & 0xFFFFFFFF != 1:
+        return None
+    data = argument.read(_LANDLOCK_RULE)
+    if data is None:
+        return None
+    fd = int.from_bytes(data[8:12], "little", signed=True)
+    access = flags_text(argument, "landlock_access_fs", int.from_bytes(data[:8], "little"))
+    return f"{{allowed_access={access}, parent_fd={descriptor(argument, fd)}}}"
+
+
+def _log(argument: Argument) -> str | None:
+    """syslog(2): what a reading request returned."""
+    if argument.other(0) & 0xFFFFFFFF not in (2, 3, 4) or argument.call.exit is None:
+        return None
+    if not argument.at_exit:
+        return None
+    count = max(argument.call.exit.ret, 0)
+    limit = argument.options.string_limit
+    data = argument.memory.read(argument.value, min(count, limit)) if count else b""
+    return None if data is None else quoted(data, argument.options.strings_in_hex) + ("..." if count > limit else "")
+
+
+_USER_DESC: Final = Struct("entry_number u32; base_addr x32; limit x32; flags x32")
+
+
+def _user_desc(argument: Argument) -> str | None:
+    """struct user_desc (arch/x86/include/uapi/asm/ldt.h)."""
+    data = argument.read(16)
+    if data is None:
+        return None
+    number, base, limit, flags = (int.from_bytes(data[at : at + 4], "little") for at in (0, 4, 8, 12))
+    shown = "-1" if number == 0xFFFFFFFF else str(number)
+    if argument.at_exit:
+        return f"{{entry_number={shown}}}"
+    bits = ("seg_32bit", "", "read_exec_only", "limit_in_pages", "seg_not_present", "useable")
+    words = [f"entry_number={shown}", f"base_addr={hex_or_0(base)}", f"limit={limit:#08x}", f"seg_32bit={flags & 1}",
+             f"contents={flags >> 1 & 3}"]  # fmt: skip
+    at = 3
+    for name in bits[2:]:
+        words.append(f"{name}={flags >> at & 1}")
+        at += 1
+    return "{" + ", ".join(words) + "}"
+
+
+KINDS: Kinds = {
+    "landlock_ruleset": Kind(_ruleset, Bytes(8)),
+    "landlock_rule": Kind(_rule, Bytes(_LANDLOCK_RULE)),
+    "syslog_buffer": Kind(_log, Choice(0, ((2, Bytes(1, whole=False)), (3, Bytes(1, whole=False)), (4, Bytes(1, whole=False))))),
+    "user_desc": Kind(_user_desc, Bytes(16)),
+    "cachestat_range": structure("off u64; len u64"),
+    "cachestat": structure("nr_cache u64; nr_dirty u64; nr_writeback u64; nr_evicted u64; nr_recently_evicted u64"),
+}  # fmt: skip
