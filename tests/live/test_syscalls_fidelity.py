@@ -121,9 +121,7 @@ def test_each_call_has_straces_line_with_whole_structures(
 def test_each_call_has_straces_line_with_numbers_for_constants(
     compiled: Callable[..., str], tmp_path: Path, group: str, constants: str
 ) -> None:
-    assert_every_call_equals_strace(
-        compiled, tmp_path, group, TextOptions(constants=constants), "-X", constants
-    )
+    assert_every_call_equals_strace(compiled, tmp_path, group, TextOptions(constants=constants), "-X", constants)
 
 
 @pytest.mark.parametrize("group", ["files", "vectors", "attributes", "processes"])
