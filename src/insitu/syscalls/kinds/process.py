@@ -10,7 +10,6 @@ from insitu.syscalls.capture import Bytes, Wide
 from insitu.syscalls.kinds.arrays import array_text, integer
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.signals import signal_text
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.kinds.structures import structure
 
