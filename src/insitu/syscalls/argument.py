@@ -36,8 +36,6 @@ class TextOptions:
     """-y: 1; -yy: 2."""
     peer_of: Callable[[int, int], str] | None = field(default=None, compare=False)
     """(pid, descriptor) -> what -y shows in < >."""
-    netlink_of: Callable[[int, int], str] | None = field(default=None, compare=False)
-    """(pid, descriptor) -> protocol of a netlink socket ("ROUTE"), "" of anything else."""
 
 
 @dataclass(slots=True)
@@ -86,6 +84,11 @@ class Argument:
         """Returns the integer at the address (plus offset), None if it is not known."""
         data = self.read(size, offset)
         return None if data is None else int.from_bytes(data, "little", signed=signed)
+
+    def named(self, raw: str, word: str) -> str:
+        """Returns a value that has a name as -X wants it: the number, the name, or both."""
+        constants = self.options.constants
+        return word if constants == "abbrev" else raw if constants == "raw" else f"{raw} /* {word} */"
 
     def other(self, index: int) -> int:
         """Returns the call's argument number ``index``, from 0."""

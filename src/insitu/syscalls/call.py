@@ -33,26 +33,35 @@ class Memory(Protocol):
 
 
 class Pieces:
-    """Memory that was read while the process ran: (address, bytes) pieces. A later piece hides an earlier one.
+    """Memory that was read while the process ran: (address, bytes) pieces, which may overlap: a path may also be
+    the first of the arguments, and is a longer piece then. Of pieces that hold as much, the last one counts.
 
     ``descriptors`` are the file descriptors that were looked up at the same moment, and what they were open on.
     """
 
-    __slots__ = ("descriptors", "pieces")
+    __slots__ = ("descriptors", "netlink", "pieces")
 
     def __init__(
-        self, pieces: Iterable[tuple[int, bytes]] = (), descriptors: Mapping[int, str] = MappingProxyType({})
+        self, pieces: Iterable[tuple[int, bytes]] = (), descriptors: Mapping[int, str] = MappingProxyType({}),
+        netlink: str = "",
     ) -> None:
         self.pieces: Sequence[tuple[int, bytes]] = tuple(pieces)
         self.descriptors = descriptors
+        self.netlink = netlink
+        """Protocol of the netlink socket that the call is about, "" of other calls (kernel.netlink_sockets)."""
 
     def read(self, address: int, size: int) -> bytes | None:
         """See Memory."""
+        found: bytes | None = None
         for start, data in reversed(self.pieces):
             offset = address - start
             if 0 <= offset < len(data) or (offset == 0 and not data):
-                return data[offset : offset + size]
-        return None
+                held = data[offset : offset + size]
+                if len(held) == size:
+                    return held
+                if found is None or len(held) > len(found):
+                    found = held
+        return found
 
 
 NOTHING = Pieces()

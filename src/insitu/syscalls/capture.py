@@ -20,11 +20,13 @@ class String(NamedTuple):
 class Bytes(NamedTuple):
     """``size`` bytes, or as many elements of ``size`` bytes as the parameter's brackets say, up to the limit.
 
-    ``whole``: up to 4096 bytes whatever -s says (a structure is of no use without its end); else -s of them.
+    ``whole``: up to ``most`` bytes whatever -s says (a structure is of no use without its end); else -s of them.
     """
 
     size: int
     whole: bool = True
+    most: int = 4096
+    """An engine may have a lower limit of its own."""
 
 
 class Array(NamedTuple):

@@ -6,8 +6,9 @@ import functools
 from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
+from insitu.kernel.netlink_sockets import netlink_protocol
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
-from insitu.syscalls.capture import Array, Bytes, Capture, Linked, OnStack, String, Wide
+from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
 from insitu.syscalls.decode import element_count, signature_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.signature import Parameter
@@ -15,12 +16,12 @@ from insitu.syscalls.signature import Parameter
 __all__ = ["Collector"]
 
 _PATH_MAX: Final = 4096
-_WHOLE_MAX: Final = 4096
 _MOST_POINTERS: Final = 8192
 _FIRST_READ: Final = 256
 _MOST_BYTES: Final = 1 << 18
 """Of one half of a call: what it points to is chosen by the traced program."""
 _DESCRIPTORS: Final = ("fd", "dirfd")
+_MESSAGES: Final = ("datagram", "msghdr", "mmsghdr")
 
 Read = Callable[[int, int, int], bytes]
 """(thread, address, size) -> up to size bytes."""
@@ -39,6 +40,7 @@ class _Plan(NamedTuple):
     enter: tuple[_Need, ...]
     exit: tuple[_Need, ...]
     returns_descriptor: bool
+    has_messages: bool
 
 
 @functools.cache
@@ -56,7 +58,8 @@ def _plan(abi: str, nr: int, descriptors: bool) -> _Plan:
             at_enter.append(need)
         if parameter.writes:
             at_exit.append(need)
-    return _Plan(tuple(at_enter), tuple(at_exit), descriptors and signature.returns.kind in _DESCRIPTORS)
+    return _Plan(tuple(at_enter), tuple(at_exit), descriptors and signature.returns.kind in _DESCRIPTORS,
+        any(parameter.kind in _MESSAGES for parameter in signature.parameters))
 
 
 class Collector:
@@ -94,23 +97,28 @@ class Collector:
                 self._take(call, parameter, capture, value, at_exit=False)
             elif self._describe is not None and value & 0x80000000 == 0:
                 descriptors[value & 0xFFFFFFFF] = self._describe(enter.tid, value & 0xFFFFFFFF)
-        return Pieces(self._pieces, descriptors)
+        return Pieces(self._pieces, descriptors, self._netlink(plan, enter))
 
     def at_exit(self, enter: Enter, result: int) -> Pieces:
         """Returns what the kernel has written for a call; the thread has stopped at its exit."""
         plan = _plan(enter.abi, enter.nr, self._describe is not None)
-        needs = plan.exit if not -4096 < result < 0 else [need for need in plan.exit if need.parameter.on_failure]
-        if not (needs or plan.returns_descriptor):
+        failed = -4096 < result < 0
+        needs = plan.exit if not failed else tuple(need for need in plan.exit if need.parameter.on_failure)
+        if not needs and (failed or not plan.returns_descriptor):
             return NOTHING
         call = Call(enter, Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory))
         descriptors: Mapping[int, str] = {}
-        if plan.returns_descriptor and result >= 0 and self._describe is not None:
+        if plan.returns_descriptor and not failed and self._describe is not None:
             descriptors = {result: self._describe(enter.tid, result)}
         self._begin(enter)
         for index, parameter, capture in needs:
             if capture is not None:
                 self._take(call, parameter, capture, enter.args[index], at_exit=True)
-        return Pieces(self._pieces, descriptors)
+        return Pieces(self._pieces, descriptors, self._netlink(plan, enter))
+
+    @staticmethod
+    def _netlink(plan: _Plan, enter: Enter) -> str:
+        return netlink_protocol(enter.tid, enter.args[0] & 0x7FFFFFFF) if plan.has_messages else ""
 
     def _begin(self, enter: Enter) -> None:
         self._tid = enter.tid
@@ -134,6 +142,12 @@ class Collector:
         count = element_count(call, parameter)
         if count is None and parameter.size:
             return  # not known
+        if isinstance(capture, Choice):
+            chosen = call.enter.args[capture.argument] & capture.mask
+            found = dict(capture.captures).get(chosen, capture.otherwise)
+            if found is None:
+                return
+            capture = found
         if isinstance(capture, Array):
             self._array(address, capture, strings=self._verbose or "environment" not in parameter.given)
         else:
@@ -145,11 +159,11 @@ class Collector:
         if isinstance(capture, String):
             self._string(address, _PATH_MAX if capture.path else self._limit + 1)
         elif isinstance(capture, Bytes):
-            most = _WHOLE_MAX if capture.whole else self._limit * capture.size
+            most = capture.most if capture.whole else self._limit * capture.size
             self._whole(address, min(capture.size * (1 if count is None else count), most))
         elif isinstance(capture, Array):
             self._array(address, capture, strings=True)
-        else:
+        elif isinstance(capture, Linked):
             self._linked(address, capture, count)
 
     def _bytes(self, address: int, size: int) -> bytes:

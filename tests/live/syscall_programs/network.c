@@ -390,12 +390,19 @@ static void routes(void) {
     close(fd);
 }
 
-int main(void) {
-    addresses();
-    kinds();
-    stream();
-    messages();
-    options();
-    routes();
+int main(int argc, char **argv) {
+    write(-1, "begin", 5);
+    if (!strcmp(argv[1], "addresses"))
+        addresses();
+    if (!strcmp(argv[1], "kinds"))
+        kinds();
+    if (!strcmp(argv[1], "stream"))
+        stream();
+    if (!strcmp(argv[1], "messages"))
+        messages();
+    if (!strcmp(argv[1], "options"))
+        options();
+    if (!strcmp(argv[1], "routes"))
+        routes();
     return 0;
 }

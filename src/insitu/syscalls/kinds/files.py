@@ -9,7 +9,7 @@ from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
-from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
+from insitu.syscalls.kinds.numbers import descriptor, directory, enum_text, flags_text, octal
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.kinds.structures import structure
 from insitu.syscalls.kinds.time import commented, date_text
@@ -28,15 +28,13 @@ _TYPES: Final = {
 _DEVICES: Final = (mode_bits.S_IFCHR, mode_bits.S_IFBLK)
 _MOST_HANDLE: Final = 128
 """MAX_HANDLE_SZ (include/linux/exportfs.h)."""
-_DIRENTS: Final = 32768
+_DIRENTS: Final = 1 << 17
 _OPEN_MODE: Final = 0o100 | 0o20000000
 
 
 def mode_text(argument: Argument, mode: int) -> str:
     """Returns ``S_IFREG|0644``."""
     kind = _TYPES.get(mode & 0o170000)
-    if argument.options.constants == "raw":
-        return f"0{mode:03o}"
     words = [kind] if kind else []
     rest = mode & ~0o170000 if kind else mode
     if kind:
@@ -44,18 +42,14 @@ def mode_text(argument: Argument, mode: int) -> str:
             if mode & bit:
                 words.append(word)
                 rest &= ~bit
-    text = "|".join([*words, f"0{rest:03o}"])
-    return f"0{mode:03o} /* {text} */" if argument.options.constants == "verbose" and kind else text
+    return argument.named(octal(mode), "|".join([*words, octal(rest)]))
 
 
 def device_text(argument: Argument, device: int) -> str:
     """Returns ``makedev(0x1, 0x3)``."""
     major = (device >> 8 & 0xFFF) | (device >> 32 & 0xFFFFF000)
     minor = (device & 0xFF) | (device >> 12 & 0xFFFFFF00)
-    if argument.options.constants == "raw":
-        return hex_or_0(device)
-    text = f"makedev({hex_or_0(major)}, {hex_or_0(minor)})"
-    return f"{hex_or_0(device)} /* {text} */" if argument.options.constants == "verbose" else text
+    return argument.named(hex_or_0(device), f"makedev({hex_or_0(major)}, {hex_or_0(minor)})")
 
 
 # arch/x86/include/uapi/asm/stat.h
@@ -240,7 +234,7 @@ def _open_how(argument: Argument) -> str | None:
     flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
     words = [f"flags={flags_text(argument, 'open', flags)}"]
     if mode or flags & _OPEN_MODE:
-        words.append(f"mode=0{mode:03o}")
+        words.append(f"mode={octal(mode)}")
     words.append(f"resolve={flags_text(argument, 'resolve', resolve)}")
     return "{" + ", ".join(words) + (", ..." if size > 24 else "") + "}"
 
@@ -281,8 +275,6 @@ def _xattr_list(argument: Argument) -> str | None:
 def _fanotify_init(argument: Argument) -> str:
     """A class in two bits, and flags."""
     value = argument.value & 0xFFFFFFFF
-    if argument.options.constants == "raw":
-        return hex_or_0(value)
     kind = enum_text(argument, "fanotify_class", value & 0xC)
     return f"{kind}|{flags_text(argument, 'fanotify_init', value & ~0xC)}" if value & ~0xC else kind
 
@@ -314,8 +306,8 @@ KINDS: Kinds = {
     "statfs": Kind(lambda a: _statfs(a, _STATFS), Bytes(120)),
     "statfs64": Kind(lambda a: _statfs(a, _STATFS64), Bytes(84)),
     "ustat": structure("f_tfree i32; f_tinode u64; pad16"),
-    "dirents": Kind(_dirents, Bytes(1)),
-    "dirents64": Kind(_dirents64, Bytes(1)),
+    "dirents": Kind(_dirents, Bytes(1, most=_DIRENTS)),
+    "dirents64": Kind(_dirents64, Bytes(1, most=_DIRENTS)),
     "file_handle": Kind(_file_handle, Bytes(8 + _MOST_HANDLE)),
     "open_how": Kind(_open_how, Bytes(24)),
     "descriptors": Kind(_descriptors, Bytes(8)),
@@ -328,7 +320,5 @@ KINDS: Kinds = {
     "size_halves": Kind(lambda a: _halves(a, signed=False)),
     "offset_high_low": Kind(lambda a: _halves(a, high_first=True)),
     "fanotify_init": Kind(_fanotify_init),
-    "fanotify_dirfd": Kind(
-        lambda a: {-100: "AT_FDCWD", -1: "FAN_NOFD"}.get(a.signed) or descriptor(a, a.signed)
-    ),
+    "fanotify_dirfd": Kind(lambda a: a.named("-1", "FAN_NOFD") if a.signed == -1 else directory(a)),
 }

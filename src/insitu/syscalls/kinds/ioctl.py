@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import functools
-from collections.abc import Callable, Mapping
-from importlib import resources
+from collections.abc import Callable
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
@@ -22,19 +20,12 @@ _DIRECTIONS: Final = {0: "_IOC_NONE", 1: "_IOC_WRITE", 2: "_IOC_READ", 3: "_IOC_
 _READS, _WRITES, _BOTH = "<", ">", "<>"
 
 
-@functools.cache
-def _names() -> Mapping[int, str]:
-    text = resources.files("insitu.syscalls.facts").joinpath("ioctls").read_text("utf-8")
-    rows = (line.partition(" ") for line in text.splitlines())
-    return {int(code, 16): name for code, _, name in rows}
-
-
-def request_name(request: int) -> str:
+def request_name(argument: Argument, request: int) -> str:
     """Returns ``TCGETS``, else ``_IOC(_IOC_READ, 0x54, 0x30, 0x4)``.
 
     Requests that have the size of a buffer in them are named by their type and number.
     """
-    name = _names().get(request) or _sized(request)
+    name = argument.facts.request(request) or _sized(request)
     if name:
         return name
     kind, number, size = request >> 8 & 0xFF, request & 0xFF, request >> 16 & 0x3FFF
@@ -295,5 +286,5 @@ def _request(argument: Argument) -> str:
     request = argument.value & 0xFFFFFFFF
     if argument.options.constants == "raw":
         return hex_or_0(request)
-    name = request_name(request)
+    name = request_name(argument, request)
     return f"{hex_or_0(request)} /* {name} */" if argument.options.constants == "verbose" else name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
@@ -31,7 +32,7 @@ def _mincore(argument: Argument) -> str | None:
 def _nodes(argument: Argument) -> str | None:
     """Returns a node mask as longs, ``[0x00000000000001]``: strace(1) writes 16 digits with 0x among them."""
     size = argument.long_size
-    count = -(-(argument.count or 0) // size)
+    count = -(-argument.other(int(argument.given[0])) // (8 * size))
     if not count:
         return "[]"
     if count > _MOST_NODE_BYTES // size:
@@ -47,8 +48,11 @@ def _nodes(argument: Argument) -> str | None:
 def _mempolicy(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
     mode, flags = value & ~_MODE_FLAGS, value & _MODE_FLAGS
-    text = enum_text(argument, "mempolicy", mode)
-    return f"{text}|{flags_text(argument, 'mempolicy_mode', flags)}" if flags else text
+    if not flags:
+        return enum_text(argument, "mempolicy", mode)
+    short = replace(argument, options=replace(argument.options, constants="abbrev"))
+    words = f"{enum_text(short, 'mempolicy', mode)}|{flags_text(short, 'mempolicy_mode', flags)}"
+    return argument.named(hex_or_0(value), words)
 
 
 def _mempolicy_at(argument: Argument) -> str | None:
@@ -67,18 +71,16 @@ def _page_status(argument: Argument) -> str | None:
         value = at.number(4, signed=True)
         if value is None:
             return None
-        return f"-{at.facts.errno_name(-value)}" if -4096 < value < 0 else str(value)
+        return at.named(str(value), f"-{at.facts.errno_name(-value)}") if -4096 < value < 0 else str(value)
 
     return array_text(argument, 4, argument.count or 0, word)
 
 
 KINDS: Kinds = {
-    "moved_to": Kind(
-        lambda a: hexadecimal(a.value), skipped=lambda call: not call.enter.args[3] & _MREMAP_MOVES
-    ),
+    "moved_to": Kind(lambda a: hexadecimal(a.value), skipped=lambda call: not call.enter.args[3] & _MREMAP_MOVES),
     "page_offset": Kind(lambda a: hex_or_0((a.value & 0xFFFFFFFF) * 4096)),
     "mincore": Kind(_mincore, Bytes(1)),
-    "nodes": Kind(_nodes, Bytes(1)),
+    "nodes": Kind(_nodes, Bytes(8)),
     "mempolicy": Kind(_mempolicy),
     "mempolicy_at": Kind(_mempolicy_at, Bytes(4)),
     "page_status": Kind(_page_status, Bytes(4)),

@@ -47,9 +47,9 @@ def buffer_text(argument: Argument, address: int, length: int, netlink: str = ""
 
 def _netlink(argument: Argument, family: int = 0) -> str:
     """Returns the protocol of the call's socket, "" if it is not a netlink socket as far as is known."""
-    known = argument.options.netlink_of
-    if known is not None:
-        return known(argument.call.enter.pid, argument.other(0) & 0xFFFFFFFF)
+    known = getattr(argument.memory, "netlink", "")
+    if known:
+        return str(known)
     return "unknown" if family == _AF_NETLINK else ""
 
 

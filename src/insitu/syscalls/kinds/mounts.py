@@ -2,15 +2,15 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes, Choice, String
-from insitu.syscalls.kinds.layout import hex_or_0
-from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
+from insitu.syscalls.kinds.layout import Struct
+from insitu.syscalls.kinds.numbers import descriptor, directory, enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted, string
-from insitu.syscalls.kinds.structures import structure
 
 __all__ = ["KINDS"]
 
@@ -71,16 +71,25 @@ def _fsconfig_value(argument: Argument) -> str | None:
 def _fsconfig_aux(argument: Argument) -> str:
     command = argument.other(1) & 0xFFFFFFFF
     if command in (_SET_PATH, _SET_PATH_EMPTY):
-        return "AT_FDCWD" if argument.signed == -100 else descriptor(argument, argument.signed)
+        return directory(argument)
     return descriptor(argument, argument.signed) if command == _SET_FD else str(argument.signed)
+
+
+_MOUNT_ATTR: Final = Struct(
+    "attr_set flags64(mount_attr); attr_clr flags64(mount_attr); propagation flags64(mount); userns_fd u64"
+)
+
+
+def _mount_attr(argument: Argument) -> str | None:
+    """struct mount_attr: its size is the argument after it."""
+    return _MOUNT_ATTR.text(argument) if argument.other(4) >= _MOUNT_ATTR.size() else None
 
 
 def _quota_command(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
-    if argument.options.constants == "raw":
-        return hex_or_0(value)
-    command = enum_text(argument, "quota_command", value >> 8)
-    return f"QCMD({command}, {enum_text(argument, 'quota_type', value & 0xFF)})"
+    short = replace(argument, options=replace(argument.options, constants="abbrev"))
+    command = enum_text(short, "quota_command", value >> 8)
+    return argument.named(str(value), f"QCMD({command}, {enum_text(short, 'quota_type', value & 0xFF)})")
 
 
 def _quota_of(call: Call) -> int:
@@ -107,8 +116,6 @@ def _swap_flags(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
     priority = value & _SWAP_PRIORITY
     flags = value & ~_SWAP_PRIORITY
-    if argument.options.constants == "raw":
-        return hex_or_0(value)
     text = flags_text(argument, "swap", flags) if flags else ""
     return f"{text}|{priority}" if text and priority else text or str(priority)
 
@@ -127,9 +134,7 @@ KINDS: Kinds = {
         ),
     ),
     "fsconfig_aux": Kind(_fsconfig_aux),
-    "mount_attr": structure(
-        "attr_set flags64(mount_attr); attr_clr flags64(mount_attr); propagation flags64(mount); userns_fd u64"
-    ),
+    "mount_attr": Kind(_mount_attr, Bytes(32)),
     "quota_command": Kind(_quota_command),
     "quota_device": Kind(lambda a: string(a, _PATH_MAX - 1), String(path=True)),
     "quota_id": Kind(_quota_id, skipped=lambda call: _quota_of(call) not in _WITH_ID),

@@ -7,7 +7,7 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 
-__all__ = ["KINDS", "descriptor", "enum_text", "flags_text", "octal"]
+__all__ = ["KINDS", "descriptor", "directory", "enum_text", "flags_text", "octal"]
 
 _AT_FDCWD: Final = -100
 _O_CREAT: Final = 0x40
@@ -97,12 +97,11 @@ def descriptor(argument: Argument, value: int) -> str:
     return f"{value}<{what}>" if what else str(value)
 
 
-def _dirfd(argument: Argument) -> str:
+def directory(argument: Argument) -> str:
+    """Returns the descriptor of a directory, AT_FDCWD for the current one."""
     if argument.signed != _AT_FDCWD:
         return descriptor(argument, argument.signed)
-    return {"raw": str(_AT_FDCWD), "verbose": f"{_AT_FDCWD} /* AT_FDCWD */"}.get(
-        argument.options.constants, "AT_FDCWD"
-    )
+    return argument.named(str(_AT_FDCWD), "AT_FDCWD")
 
 
 def _creates(call: Call) -> bool:
@@ -130,7 +129,7 @@ KINDS: Kinds = {
     "address": Kind(lambda a: hexadecimal(a.value)),
     "mode": Kind(lambda a: octal(a.value & 0xFFFF), skipped=lambda call: not _creates(call)),
     "fd": Kind(lambda a: descriptor(a, a.signed)),
-    "dirfd": Kind(_dirfd),
+    "dirfd": Kind(directory),
     "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
     "flags_long": Kind(lambda a: flags_text(a, a.given[0], a.value & ((1 << 8 * a.long_size) - 1), *a.given[1:])),
     "enum": Kind(lambda a: enum_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),

@@ -6,27 +6,28 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Linked, Wide
-from insitu.syscalls.kinds.arrays import array_text
+from insitu.syscalls.kinds.arrays import CAPTURED, array_text
 from insitu.syscalls.kinds.numbers import descriptor, flags_text
 from insitu.syscalls.kinds.signals import set_text
 from insitu.syscalls.kinds.time import long_of_time, time_text
 
 __all__ = ["KINDS"]
 
-_MOST_SELECTED: Final = 1024 * 1024
-"""Descriptors of a set, as many as fs/select.c takes (a process' limit); what has been read is much less."""
+_MOST_SELECTED: Final = 8 * CAPTURED
 _EPOLL_CTL_DEL: Final = 2
 
 
 def _set_members(argument: Argument, count: int) -> list[int] | None:
     """Descriptors below ``count`` that are in the fd_set at the address: of whole longs."""
     bits = 8 * argument.long_size
+    if count > _MOST_SELECTED:
+        return None
     size = -(-count // bits) * argument.long_size
     data = argument.read(size) if size else b""
     if data is None:
         return None
-    value = int.from_bytes(data, "little")
-    return [fd for fd in range(min(count, 8 * size)) if value >> fd & 1]
+    members = (8 * at + bit for at, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1)
+    return [fd for fd in members if fd < count]
 
 
 def _nfds(argument: Argument) -> int:
@@ -37,9 +38,7 @@ def _nfds(argument: Argument) -> int:
 
 def _fd_set(argument: Argument) -> str | None:
     count = _nfds(argument)
-    if not 0 < count <= _MOST_SELECTED:
-        return None
-    members = _set_members(argument, count)
+    members = _set_members(argument, count) if count else None
     if members is None:
         return None
     return f"[{' '.join(descriptor(argument, fd) for fd in members)}]"
@@ -49,12 +48,15 @@ def _selected(argument: Argument) -> str:
     """Returns ``1 (in [3], left {tv_sec=9, tv_usec=999999})``."""
     if not argument.signed:
         return "0 (Timeout)"
-    count = _nfds(argument)
+    count, ready = _nfds(argument), argument.signed
     words = []
     for index, word in ((1, "in"), (2, "out"), (3, "except")):
         address = argument.other(index)
         members = _set_members(argument.at(address), count) if address else None
+        # The kernel leaves what is above the process' descriptors as it was: no more are ready than it says.
+        members = members[:ready] if members else None
         if members:
+            ready -= len(members)
             words.append(f"{word} [{' '.join(descriptor(argument, fd) for fd in members)}]")
     words += _left(argument, 4, "usec" if _call_name(argument) in ("select", "_newselect") else "nsec")
     return f"{argument.signed} ({', '.join(words)})" if words else str(argument.signed)
@@ -145,7 +147,7 @@ def _sigset_and_size(argument: Argument) -> str | None:
 
 
 KINDS: Kinds = {
-    "fd_set": Kind(_fd_set, Bytes(1)),
+    "fd_set": Kind(_fd_set, Bytes(8)),
     "selected": Kind(_selected),
     "pollfds": Kind(_pollfds, Bytes(8)),
     "polled": Kind(_polled),

@@ -10,7 +10,6 @@ from insitu.syscalls.capture import Bytes, Wide
 from insitu.syscalls.kinds.arrays import array_text, integer
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.signals import signal_text
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.kinds.structures import structure
 
@@ -47,14 +46,14 @@ def _status_text(argument: Argument, status: int) -> str:
         return "{WIFCONTINUED(s)}"
     if status & 0x7F:
         core = " && WCOREDUMP(s)" if status & 0x80 else ""
-        return f"{{WIFSIGNALED(s) && WTERMSIG(s) == {signal_text(argument, status & 0x7F)}{core}}}"
+        return f"{{WIFSIGNALED(s) && WTERMSIG(s) == {argument.facts.signal_name(status & 0x7F)}{core}}}"
     rest = status & ~0xFF00
     return f"{{WIFEXITED(s) && WEXITSTATUS(s) == {status >> 8 & 0xFF}}}" + (f" | {rest:#x}" if rest else "")
 
 
 def _stop_signal(argument: Argument, number: int) -> str:
     """With PTRACE_O_TRACESYSGOOD a stop for a call is SIGTRAP with bit 7."""
-    return signal_text(argument, number & 0x7F) + (" | 0x80" if number & 0x80 else "")
+    return argument.facts.signal_name(number & 0x7F) + (" | 0x80" if number & 0x80 else "")
 
 
 def _waitid_id(argument: Argument) -> str:
@@ -95,10 +94,14 @@ def _waits(call: Call) -> bool:
     return facts is not None and facts.name == "wait4"
 
 
-def _limit_text(value: int, size: int) -> str:
+def _limit_text(argument: Argument, value: int, size: int) -> str:
     if value == (1 << 8 * size) - 1:
-        return "RLIM64_INFINITY" if size == 8 else "RLIM_INFINITY"
-    return f"{value // 1024}*1024" if value > 1024 and value % 1024 == 0 else str(value)
+        word = "RLIM64_INFINITY" if size == 8 else "RLIM_INFINITY"
+    elif value > 1024 and value % 1024 == 0:
+        word = f"{value // 1024}*1024"
+    else:
+        return str(value)
+    return argument.named(str(value), word)
 
 
 def _rlimit(argument: Argument, size: int) -> str | None:
@@ -106,7 +109,7 @@ def _rlimit(argument: Argument, size: int) -> str | None:
     if data is None:
         return None
     current, most = (int.from_bytes(data[at : at + size], "little") for at in (0, size))
-    return f"{{rlim_cur={_limit_text(current, size)}, rlim_max={_limit_text(most, size)}}}"
+    return f"{{rlim_cur={_limit_text(argument, current, size)}, rlim_max={_limit_text(argument, most, size)}}}"
 
 
 def _cpu_mask(argument: Argument) -> str | None:
@@ -116,8 +119,8 @@ def _cpu_mask(argument: Argument) -> str | None:
     data = argument.read(size) if size else b""
     if data is None:
         return None
-    value = int.from_bytes(data, "little")
-    return f"[{' '.join(str(cpu) for cpu in range(8 * size) if value >> cpu & 1)}]"
+    cpus = (8 * at + bit for at, byte in enumerate(data) if byte for bit in range(8) if byte >> bit & 1)
+    return f"[{' '.join(map(str, cpus))}]"
 
 
 def _sched_param(argument: Argument) -> str | None:
@@ -153,14 +156,13 @@ def _ioprio_text(argument: Argument, value: int) -> str:
 
 def _ioprio_value(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
-    if argument.options.constants == "raw":
-        return hex_or_0(value)
-    text = _ioprio_text(argument, value)
-    return f"{hex_or_0(value)} /* {text} */" if argument.options.constants == "verbose" else text
+    return argument.named(str(value), _ioprio_text(argument, value))
 
 
 def _ioprio_returned(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
+    if argument.options.constants == "raw":
+        return str(value)
     return f"{hex_or_0(value)} ({_ioprio_text(argument, value)})"
 
 
@@ -187,15 +189,15 @@ _CAP_HEADER: Final = Struct("version enum32(capability_version); pid i32")
 
 
 def _capabilities(argument: Argument, value: int) -> str:
-    if argument.options.constants == "raw":
-        return hex_or_0(value)
+    if argument.options.constants == "raw" and value:
+        halves = (value & 0xFFFFFFFF, value >> 32)  # two members of the structure
+        return "|".join(hex_or_0(each) for each in halves if each)
     words = []
     for bit in range(64):
         if value >> bit & 1:
             name = argument.facts.constant("capability", bit)
             words.append(f"1<<{name}" if name else f"{1 << bit:#x}")
-    text = "|".join(words) or "0"
-    return f"{hex_or_0(value)} /* {text} */" if argument.options.constants == "verbose" and value else text
+    return argument.named(hex_or_0(value), "|".join(words)) if words else "0"
 
 
 def _cap_data(argument: Argument) -> str | None:
@@ -222,8 +224,7 @@ def _personality_text(argument: Argument, value: int) -> str:
 
 def _personality(argument: Argument) -> str:
     value = argument.value & 0xFFFFFFFF
-    constants = argument.options.constants
-    if value == 0xFFFFFFFF or constants == "raw":
+    if value == 0xFFFFFFFF:
         return hex_or_0(value)
     return _personality_text(argument, value)
 
@@ -300,14 +301,18 @@ KINDS: Kinds = {
     "personality_returned": Kind(_personality_returned),
     "membarrier_returned": Kind(_membarrier_returned),
     "arch_prctl_value": Kind(
-        _arch_prctl_value, Bytes(8), skipped=lambda call: call.enter.args[0] & 0xFFFFFFFF in _ARCH_NO_ARGUMENT, null=True
+        _arch_prctl_value,
+        Bytes(8),
+        skipped=lambda call: call.enter.args[0] & 0xFFFFFFFF in _ARCH_NO_ARGUMENT,
+        null=True,
     ),
     "arch_prctl_returned": Kind(lambda a: str(a.signed)),
+    "membarrier_cpu": Kind(lambda a: str(a.signed), skipped=lambda call: not call.enter.args[1] & 1),
     "kcmp_value": Kind(lambda a: str(a.value), skipped=lambda call: not _kcmp_has_value(call)),
     "utsname": Kind(_utsname, Bytes(390)),
     "sysinfo": structure(
         "uptime long; loads ulong[3]; totalram ulong; freeram ulong; sharedram ulong; bufferram ulong; totalswap ulong;"
-        " freeswap ulong; procs u16; pad16; totalhigh ulong; freehigh ulong; mem_unit u32; pad32"
+        " freeswap ulong; procs u16; pad2; totalhigh ulong; freehigh ulong; mem_unit u32"
     ),
     "tms": structure("tms_utime ulong; tms_stime ulong; tms_cutime ulong; tms_cstime ulong"),
     "random_bytes": Kind(_random_bytes, Bytes(1, whole=False)),

@@ -6,6 +6,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, OnStack, Wide
+from insitu.syscalls.kinds.layout import hex_or_0
 from insitu.syscalls.kinds.numbers import flags_text
 from insitu.syscalls.kinds.structures import structure
 
@@ -29,11 +30,7 @@ _UC_SIGMASK: Final = 296
 def signal_text(argument: Argument, number: int) -> str:
     """Returns SIGCHLD, as -X wants it."""
     name = argument.facts.signal_name(number)
-    if argument.options.constants == "raw":
-        return str(number)
-    if argument.options.constants == "verbose" and name != str(number):
-        return f"{number} /* {name} */"
-    return name
+    return name if name == str(number) else argument.named(str(number), name)
 
 
 def set_text(argument: Argument, data: bytes) -> str:
@@ -44,7 +41,7 @@ def set_text(argument: Argument, data: bytes) -> str:
     if inverted:
         value = ~value
     names = (
-        argument.facts.signal_name(number).removeprefix("SIG")
+        argument.named(str(number), argument.facts.signal_name(number).removeprefix("SIG"))
         for number in range(1, count + 1)
         if value >> (number - 1) & 1
     )
@@ -97,12 +94,7 @@ def _action_text(argument: Argument, handler: int, mask: bytes, flags: int, rest
 
 def _handler_text(argument: Argument, handler: int) -> str:
     word = "SIG_ERR" if handler == (1 << 8 * argument.long_size) - 1 else _HANDLERS.get(handler)
-    raw = f"{handler:#x}" if handler else "0"
-    if argument.options.constants == "raw" and word:
-        return raw
-    if argument.options.constants == "verbose" and word:
-        return f"{raw} /* {word} */"
-    return word or hexadecimal(handler)
+    return argument.named(hex_or_0(handler), word) if word else hexadecimal(handler)
 
 
 def _handler(argument: Argument) -> str:
@@ -114,10 +106,8 @@ def _code_text(argument: Argument, number: int, code: int) -> str:
     word = facts.constant("si_code", code & 0xFFFFFFFF)
     if word is None and code > 0 and number in _CODES:
         word = facts.constant(f"si_code_{_CODES[number]}", code)
-    raw = f"{code & 0xFFFFFFFF:#x}" if code else "0"
-    if argument.options.constants == "raw" or word is None:
-        return raw
-    return f"{raw} /* {word} */" if argument.options.constants == "verbose" else word
+    raw = hex_or_0(code & 0xFFFFFFFF)
+    return raw if word is None else argument.named(raw, word)
 
 
 def siginfo_text(argument: Argument) -> str | None:

@@ -7,15 +7,14 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Wide
-from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.layout import Struct
+from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.signals import signal_text
 from insitu.syscalls.kinds.structures import structure
 
 __all__ = ["KINDS", "date_text", "time_text"]
 
-_UTIME_NOW: Final = 0x3FFFFFFF
-_UTIME_OMIT: Final = 0x3FFFFFFE  # include/linux/stat.h
+_UTIME: Final = {0x3FFFFFFF: "UTIME_NOW", 0x3FFFFFFE: "UTIME_OMIT"}  # include/linux/stat.h
 _INTERRUPTED: Final = (-4, -512, -513, -514, -516)  # EINTR, ERESTART*
 _SIGEV_NONE, _SIGEV_SIGNAL, _SIGEV_THREAD, _SIGEV_THREAD_ID = 1, 0, 2, 4
 
@@ -97,9 +96,9 @@ def _file_time(argument: Argument, size: int, unit: str) -> str | None:
     if pair is None:
         return None
     seconds, fraction = pair
-    if unit == "nsec" and fraction in (_UTIME_NOW, _UTIME_OMIT):
-        return "UTIME_NOW" if fraction == _UTIME_NOW else "UTIME_OMIT"
     text = time_text(argument, size, unit)
+    if text is not None and unit == "nsec" and fraction in _UTIME:
+        return argument.named(text, _UTIME[fraction])
     date = date_text(seconds, fraction, 1_000_000_000 if unit == "nsec" else 1_000_000)
     return None if text is None else commented(text, date)
 
