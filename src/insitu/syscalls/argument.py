@@ -85,6 +85,11 @@ class Argument:
         data = self.read(size, offset)
         return None if data is None else int.from_bytes(data, "little", signed=signed)
 
+    def named(self, raw: str, word: str) -> str:
+        """Returns a value that has a name as -X wants it: the number, the name, or both."""
+        constants = self.options.constants
+        return word if constants == "abbrev" else raw if constants == "raw" else f"{raw} /* {word} */"
+
     def other(self, index: int) -> int:
         """Returns the call's argument number ``index``, from 0."""
         return self.call.enter.args[index]
@@ -98,6 +103,8 @@ class Kind(NamedTuple):
     capture: Capture | None = None
     skipped: Callable[[Call], bool] | None = None
     """Of optional parameters: whether the call does not have it."""
+    null: bool = False
+    """Whether ``text`` is asked of 0 too, which is NULL otherwise (ioctl's argument may be a number)."""
 
 
 Kinds = Mapping[str, Kind]

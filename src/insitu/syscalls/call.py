@@ -5,7 +5,8 @@ Memory that a call's arguments point to comes along as pieces, read at entry and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 __all__ = [
@@ -32,20 +33,35 @@ class Memory(Protocol):
 
 
 class Pieces:
-    """Memory that was read while the process ran: (address, bytes) pieces. A later piece hides an earlier one."""
+    """Memory that was read while the process ran: (address, bytes) pieces, which may overlap: a path may also be
+    the first of the arguments, and is a longer piece then. Of pieces that hold as much, the last one counts.
 
-    __slots__ = ("pieces",)
+    ``descriptors`` are the file descriptors that were looked up at the same moment, and what they were open on.
+    """
 
-    def __init__(self, pieces: Iterable[tuple[int, bytes]] = ()) -> None:
+    __slots__ = ("descriptors", "netlink", "pieces")
+
+    def __init__(
+        self, pieces: Iterable[tuple[int, bytes]] = (), descriptors: Mapping[int, str] = MappingProxyType({}),
+        netlink: str = "",
+    ) -> None:
         self.pieces: Sequence[tuple[int, bytes]] = tuple(pieces)
+        self.descriptors = descriptors
+        self.netlink = netlink
+        """Protocol of the netlink socket that the call is about, "" of other calls (kernel.netlink_sockets)."""
 
     def read(self, address: int, size: int) -> bytes | None:
         """See Memory."""
+        found: bytes | None = None
         for start, data in reversed(self.pieces):
             offset = address - start
             if 0 <= offset < len(data) or (offset == 0 and not data):
-                return data[offset : offset + size]
-        return None
+                held = data[offset : offset + size]
+                if len(held) == size:
+                    return held
+                if found is None or len(held) > len(found):
+                    found = held
+        return found
 
 
 NOTHING = Pieces()
@@ -65,7 +81,9 @@ class Enter(NamedTuple):
     stack: int = 0
     """Its call stack, as an id of the engine's."""
     attached: bool = False
-    """Whether it was already running when the engine attached."""
+    """Whether it was already running when the engine attached, or goes on by restart_syscall(2) of the kernel."""
+    stack_pointer: int = 0
+    """0: not known. Of sigreturn(2), which has its frame there."""
 
 
 class Exit(NamedTuple):
@@ -78,6 +96,8 @@ class Exit(NamedTuple):
     memory: Memory = NOTHING
     injected: bool = False
     """Whether fault injection changed what the call returned or did."""
+    delayed: bool = False
+    """Whether fault injection delayed it."""
 
 
 class Signal(NamedTuple):

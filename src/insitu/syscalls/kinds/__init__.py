@@ -1,8 +1,66 @@
 """Kinds of arguments, by name: a module for each family."""
 
 from insitu.syscalls.argument import Kinds
-from insitu.syscalls.kinds import files, numbers, strings
+from insitu.syscalls.kinds import (
+    aio,
+    arrays,
+    bpf,
+    clone,
+    fcntl,
+    files,
+    filters,
+    futex,
+    io_uring,
+    ioctl,
+    ipc,
+    kernel,
+    keys,
+    memory,
+    messages,
+    mounts,
+    numbers,
+    perf_event,
+    poll,
+    prctl,
+    process,
+    ptrace,
+    seccomp,
+    signals,
+    sock_options,
+    sockets,
+    strings,
+    time,
+)
 
 __all__ = ["KINDS"]
 
-KINDS: Kinds = {**numbers.KINDS, **strings.KINDS, **files.KINDS}
+KINDS: Kinds = {
+    **numbers.KINDS,
+    **strings.KINDS,
+    **arrays.KINDS,
+    **files.KINDS,
+    **mounts.KINDS,
+    **memory.KINDS,
+    **process.KINDS,
+    **signals.KINDS,
+    **time.KINDS,
+    **poll.KINDS,
+    **sockets.KINDS,
+    **messages.KINDS,
+    **sock_options.KINDS,
+    **filters.KINDS,
+    **seccomp.KINDS,
+    **ptrace.KINDS,
+    **prctl.KINDS,
+    **perf_event.KINDS,
+    **keys.KINDS,
+    **kernel.KINDS,
+    **ipc.KINDS,
+    **ioctl.KINDS,
+    **io_uring.KINDS,
+    **futex.KINDS,
+    **fcntl.KINDS,
+    **clone.KINDS,
+    **bpf.KINDS,
+    **aio.KINDS,
+}

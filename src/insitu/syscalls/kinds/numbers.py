@@ -7,7 +7,7 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 
-__all__ = ["KINDS", "descriptor", "enum_text", "flags_text", "octal"]
+__all__ = ["KINDS", "descriptor", "directory", "enum_text", "flags_text", "octal"]
 
 _AT_FDCWD: Final = -100
 _O_CREAT: Final = 0x40
@@ -89,19 +89,19 @@ def octal(value: int) -> str:
 
 def descriptor(argument: Argument, value: int) -> str:
     """Returns a file descriptor, with what it is open on where -y asks for that."""
+    if not argument.options.descriptors or value < 0:
+        return str(value)
+    seen = getattr(argument.memory, "descriptors", {})  # of the very moment, where the engine looked
     peer = argument.options.peer_of
-    if argument.options.descriptors and peer is not None and value >= 0:
-        what = peer(argument.call.enter.pid, value)
-        return f"{value}<{what}>" if what else str(value)
-    return str(value)
+    what = seen[value] if value in seen else peer(argument.call.enter.pid, value) if peer is not None else ""
+    return f"{value}<{what}>" if what else str(value)
 
 
-def _dirfd(argument: Argument) -> str:
+def directory(argument: Argument) -> str:
+    """Returns the descriptor of a directory, AT_FDCWD for the current one."""
     if argument.signed != _AT_FDCWD:
         return descriptor(argument, argument.signed)
-    return {"raw": str(_AT_FDCWD), "verbose": f"{_AT_FDCWD} /* AT_FDCWD */"}.get(
-        argument.options.constants, "AT_FDCWD"
-    )
+    return argument.named(str(_AT_FDCWD), "AT_FDCWD")
 
 
 def _creates(call: Call) -> bool:
@@ -129,7 +129,7 @@ KINDS: Kinds = {
     "address": Kind(lambda a: hexadecimal(a.value)),
     "mode": Kind(lambda a: octal(a.value & 0xFFFF), skipped=lambda call: not _creates(call)),
     "fd": Kind(lambda a: descriptor(a, a.signed)),
-    "dirfd": Kind(_dirfd),
+    "dirfd": Kind(directory),
     "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
     "flags_long": Kind(lambda a: flags_text(a, a.given[0], a.value & ((1 << 8 * a.long_size) - 1), *a.given[1:])),
     "enum": Kind(lambda a: enum_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),

@@ -33,13 +33,16 @@ def quoted(data: bytes, in_hex: str = "") -> str:
 
 
 def string(argument: Argument, limit: int) -> str | None:
-    """Returns the string at the address in quotes, ``...`` after it where it is longer than ``limit``."""
+    """Returns the string at the address in quotes, ``...`` after it where it is longer than ``limit``;
+    None where its end cannot be read."""
     data = argument.memory.read(argument.value, limit + 1)
     if data is None:
         return None
     end = data.find(b"\0")
     if end >= 0:
         return quoted(data[:end], argument.options.strings_in_hex)
+    if len(data) <= limit:
+        return None  # it ends with its mapping: the kernel could not read it either
     return quoted(data[:limit], argument.options.strings_in_hex) + "..."
 
 
@@ -66,9 +69,12 @@ def _strings(argument: Argument) -> str | None:
         plural = "" if len(addresses) == 1 else "s"
         return f"{hexadecimal(argument.value)} /* {len(addresses)} var{plural} */"
     shown = addresses if argument.options.verbose else addresses[:32]
+    unreadable = address is None
     words = [string(argument.at(each), argument.options.string_limit) or hexadecimal(each) for each in shown]
     if len(shown) < len(addresses):
         words.append("...")
+    elif unreadable:
+        words.append(f"... /* {argument.value + size * len(addresses):#x} */")
     return f"[{', '.join(words)}]"
 
 
