@@ -20,6 +20,7 @@ from insitu.record.ptrace_refusal import refusal
 from insitu.record.ptrace_signal import signal_event
 from insitu.syscalls.call import NOTHING, Enter, Event, Executed, Exit, Exited, Forked, Stopped
 from insitu.syscalls.collect import Collector
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.injection import Injection
@@ -89,7 +90,13 @@ class Engine:
         self.notes: list[str] = []
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._memory = ProcessMemory()
-        self._collector = Collector(self._memory.read, string_limit=options.string_limit, verbose=options.verbose)
+        self._descriptors = DescriptorText(options.descriptors) if options.descriptors else None
+        self._collector = Collector(
+            self._memory.read,
+            string_limit=options.string_limit,
+            verbose=options.verbose,
+            describe=self._descriptors.describe if self._descriptors else None,
+        )
         self._filtered = filtered
         self._injections = {call: each for each in options.inject for call in each.calls}
         self._registers = ptrace.Registers()

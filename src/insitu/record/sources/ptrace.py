@@ -12,6 +12,7 @@ from insitu.kernel import seccomp
 from insitu.record.ptrace_engine import Engine
 from insitu.record.sources.ring_files import write_all
 from insitu.syscalls.call import Event
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.event_bytes import encode
 
@@ -36,6 +37,7 @@ class PtraceSource:
         self._options = options
         self._deliver = deliver
         self._engine: Engine | None = None
+        self._descriptors = DescriptorText(options.descriptors)
         self._file = -1
 
     @property
@@ -98,6 +100,14 @@ class PtraceSource:
     def wait_s(self) -> float:
         """Events announce themselves."""
         return 1.0
+
+    def netlink_of(self, pid: int, descriptor: int) -> str:
+        """Returns the protocol of a netlink socket, as TextOptions wants it."""
+        return self._descriptors.netlink(pid, descriptor)
+
+    def peer_of(self, pid: int, descriptor: int) -> str:
+        """Returns what a descriptor is open on now, as TextOptions wants it: events have it of when they came."""
+        return self._descriptors.describe(pid, descriptor)
 
     @property
     def ended(self) -> bool:
