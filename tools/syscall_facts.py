@@ -183,7 +183,7 @@ def constants() -> str:
     """Returns the text of constants."""
     lines: list[str] = []
     sets: dict[str, list[str]] = {}
-    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt"))).splitlines():
+    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt") + rows("constants_network.txt"))).splitlines():
         head, _, items = row.partition(":")
         name, source = head.split()
         words = [word for item in items.split() for word in (sets[item[1:]] if item.startswith("@") else [item])]
@@ -208,7 +208,7 @@ def common_prefix(names: Sequence[str]) -> str:
 def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list[str]:
     """Returns the lines of one set."""
     left_out = [item[1:] for item in items if item.startswith("-")]
-    named = [item for item in items if not item.startswith("-")]
+    named = [item for item in items if not item.startswith(("-", "!"))]
     words = {word for item in named for word in re.split("[/=|]", item)}
     matching = [
         name
@@ -226,7 +226,7 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
         try:
             return int(word, 0)
         except ValueError:
-            raise SystemExit(f"constants.txt: {set_name}: the headers do not have {word}") from None
+            raise SystemExit(f"{set_name}: the headers do not have {word}") from None
 
     found: dict[tuple[int, int], tuple[str, bool]] = {}
     for item in named:
@@ -241,6 +241,8 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
             if word.startswith("<<"):
                 value = number(mask) & -number(mask)
             found.setdefault((value, number(mask) if mask else value), (word, bool(mask)))
+    if "!sorted" in items:
+        found = dict(sorted(found.items()))
     return [
         f"{value:x} {word} {mask:x}" if field else f"{value:x} {word}"
         for (value, mask), (word, field) in found.items()

@@ -285,7 +285,7 @@ class Engine:
 
     def _entry(self, thread: _Thread, stops: ptrace.Stops) -> int | None:
         """Record a call that begins; returns the signal that is injected, None while the thread is delayed."""
-        abi, nr, arguments, _, _ = stops.call()
+        abi, nr, arguments, _, stack_pointer = stops.call()
         if thread.hidden:
             if nr != facts_of(abi).numbers["execve"]:
                 return 0
@@ -298,10 +298,12 @@ class Engine:
         else:
             thread.previous = (abi, nr, arguments)
         if calls is None or call in calls:
-            enter = Enter(time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments)
+            enter = Enter(
+                time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer
+            )
             memory = self._collector.at_enter(enter)
             if attached or memory is not NOTHING:
-                enter = Enter(*enter[:6], memory, 0, attached)
+                enter = enter._replace(memory=memory, attached=attached)
             thread.enter = enter
             self._put(enter)
         if call in self._injections:
