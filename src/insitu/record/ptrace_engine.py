@@ -249,6 +249,10 @@ class Engine:
         if not self._told:
             self._told = True
             os.eventfd_write(self.fd, 1)
+        if len(self._events) > _MOST_WAITING:
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
         while len(self._events) > _MOST_WAITING and not (self._stopping or self._muted):
             self._room.clear()
             self._room.wait(0.1)
