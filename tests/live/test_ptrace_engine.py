@@ -1,6 +1,8 @@
 """System calls by ptrace: strace is the judge of what a command has called, and of how it goes on."""
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,6 +12,9 @@ from pathlib import Path
 
 import pytest
 from tests.live.syscall_lines import calls_of, lines, our_lines, strace_lines, trace
+from tests.live.unprivileged import unprivileged
+
+__all__ = ["unprivileged"]
 
 from insitu.errors import InsituError
 from insitu.record.run import Destination, Request, Run, run
@@ -401,3 +406,91 @@ def test_faults_are_injected_into_a_filtered_program(program):
     assert status == 0
     assert [each.injected for each in events if isinstance(each, Exit)] == [False, True, True]
     assert [each.ret for each in events if isinstance(each, Exit)][1:] == [-5, -5]
+
+
+def test_stacks_are_those_of_strace(program, tmp_path):
+    found: list[tuple[str, list[str]]] = []
+
+    def deliver(events) -> None:
+        entered = (each for each in events if isinstance(each, Enter))
+        found.extend((call_name(each.abi, each.nr), addresses(source.stack_frames(each.stack))) for each in entered)
+
+    def addresses(frames) -> list[str]:
+        # Names differ: we read debug files, and strace only the symbols for dynamic linking.
+        return [re.sub(r"\(.*?\) ", " ", frame) for frame in frames]
+
+    source = PtraceSource(EngineOptions(stacks=True), deliver)
+    run(Request(command=(program, "memory")), [source], Destination())
+    theirs: list[tuple[str, list[str]]] = []
+    for line in strace_lines([program, "memory"], tmp_path / "strace", "-k"):
+        if line.startswith(" > "):
+            theirs[-1][1].extend(addresses([line.removeprefix(" > ")]))
+        elif "(" in line:
+            theirs.append((line.partition("(")[0], []))
+    # That of the first execve() is strace's after it, and ours before.
+    assert found[1:] == theirs[1:]
+    assert all(frames for _, frames in found)
+
+
+_AS_USER = """
+import sys
+sys.path.insert(0, "src")
+from insitu.record.run import *
+from insitu.record.sources.ptrace import PtraceSource
+from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.facts import facts_of
+from insitu.syscalls.call import Enter
+seccomp = sys.argv[1] == "seccomp"
+calls = frozenset([("x86_64", facts_of("x86_64").numbers["geteuid"])])
+count = [0]
+def deliver(events):
+    count[0] += sum(isinstance(each, Enter) for each in events)
+source = PtraceSource(EngineOptions(calls=calls, seccomp=seccomp), deliver)
+outcome = run(Request(command=tuple(sys.argv[2:])), [source], Destination())
+print(count[0] > 0, outcome.exit_status, *outcome.notes)
+"""
+
+
+@pytest.mark.parametrize("filtered", ["seccomp", "all"])
+def test_users_trace_their_own_programs_and_set_user_id_programs_run_without_privilege(unprivileged, filtered):
+    privileged = unprivileged.directory / "privileged-id"
+    shutil.copy(shutil.which("id"), privileged)
+    privileged.chmod(0o4755)
+    done = unprivileged.python("-c", _AS_USER, filtered, str(privileged), "-u")
+    *printed, last = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert printed == ["65534"]
+    assert last == f"True 0 {privileged} runs without its set-user-ID privilege while it is traced"
+
+
+def test_another_users_process_is_refused(unprivileged, echo):
+    script = _AS_USER.replace("command=tuple(sys.argv[2:])", "pids=(int(sys.argv[2]),)")
+    done = unprivileged.python("-c", script, "all", str(echo.pid))
+    assert "it belongs to user 0" in done.stderr
+
+
+def test_a_stopped_process_stays_stopped_while_it_is_attached_to_and_afterwards(echo):
+    echo.send_signal(signal.SIGSTOP)
+    os.waitpid(echo.pid, os.WUNTRACED)
+    events: list[Event] = []
+    source = PtraceSource(EngineOptions(), events.extend)
+    run_until(events, source, Request(pids=(echo.pid,)), lambda found: any(isinstance(e, Stopped) for e in found))
+    assert tracer(echo.pid) == 0
+    assert re.search(r"State:\s+T ", Path(f"/proc/{echo.pid}/status").read_text())
+    echo.send_signal(signal.SIGCONT)
+    say(echo, b"g")
+
+
+@pytest.mark.parametrize("mode", [("threads", "300"), ("processes", "50"), ("exec-in-thread",), ("none",)])
+def test_targets_that_change_or_end_while_they_are_attached_to(program, mode):
+    for _ in range(10):
+        with subprocess.Popen([program, *mode]) as running:
+            try:
+                events, status = trace(pids=[running.pid])
+            except InsituError as error:
+                assert re.search("has ended|does not exist", str(error))
+            else:
+                assert status == 0
+                ended = [each.status for each in events if isinstance(each, Exited) and each.tid == running.pid]
+                assert ended in ([], [0])
+            assert running.wait() == 0

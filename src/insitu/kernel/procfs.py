@@ -17,12 +17,14 @@ __all__ = [
     "Area",
     "Status",
     "areas",
+    "areas_of",
     "available_memory",
     "boot_id",
     "comm",
     "cpu_list",
     "exe",
     "mapped_file",
+    "maps_text",
     "memory",
     "online_cpus",
     "pids",
@@ -129,10 +131,19 @@ def status(tid: int) -> Status:
 
 def areas(pid: int) -> Iterator[Area]:
     """The mapped areas of a process, in ascending order. A kernel thread has none."""
-    path = f"/proc/{pid}/maps"
+    return areas_of(maps_text(pid))
+
+
+def maps_text(pid: int) -> bytes:
+    """What /proc/PID/maps says."""
+    return _bytes(f"/proc/{pid}/maps")
+
+
+def areas_of(maps: bytes) -> Iterator[Area]:
+    """The areas of /proc/PID/maps, in ascending order."""
     # Not splitlines(): file names may hold carriage returns.
-    for line in filter(None, _bytes(path).split(b"\n")):
-        with _parsed(path):
+    for line in filter(None, maps.split(b"\n")):
+        with _parsed("/proc/PID/maps"):
             area = _area(line)
         yield area
 

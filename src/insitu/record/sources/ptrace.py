@@ -90,6 +90,8 @@ class PtraceSource:
         if self._engine.waiting < _ENOUGH and not self._engine.finished:
             time.sleep(_GATHER_S)  # one turn of the loop for many stops of the target
         events = self._engine.take()
+        if self._engine.stacks is not None:
+            self._engine.stacks.unwind()
         if events and self._deliver is not None:
             self._deliver(events)
         if events and self._file >= 0:
@@ -100,6 +102,11 @@ class PtraceSource:
     def wait_s(self) -> float:
         """Events announce themselves."""
         return 1.0
+
+    def stack_frames(self, stack: int) -> Sequence[str]:
+        """Returns a line for each frame of a stack (-k), leaf first."""
+        stacks = self._engine.stacks if self._engine else None
+        return stacks.lines(stack) if stacks is not None else ()
 
     def netlink_of(self, pid: int, descriptor: int) -> str:
         """Returns the protocol of a netlink socket, as TextOptions wants it."""
