@@ -413,7 +413,10 @@ def test_stacks_are_those_of_strace(program, tmp_path):
 
     def deliver(events) -> None:
         entered = (each for each in events if isinstance(each, Enter))
-        found.extend((call_name(each.abi, each.nr), addresses(source.stack_frames(each.stack))) for each in entered)
+        found.extend(
+            (call_name(each.abi, each.nr), addresses(source.stack_frames(each.stack).splitlines()))
+            for each in entered
+        )
 
     def addresses(frames) -> list[str]:
         # Names differ: we read debug files, and strace only the symbols for dynamic linking.

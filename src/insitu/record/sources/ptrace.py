@@ -103,10 +103,10 @@ class PtraceSource:
         """Events announce themselves."""
         return 1.0
 
-    def stack_frames(self, stack: int) -> Sequence[str]:
-        """Returns a line for each frame of a stack (-k), leaf first."""
+    def stack_frames(self, stack: int) -> str:
+        """Returns the stack of an entry as text (-k), a line for each frame, innermost first."""
         stacks = self._engine.stacks if self._engine else None
-        return stacks.lines(stack) if stacks is not None else ()
+        return "\n".join(stacks.lines(stack)) if stacks is not None else ""
 
     def netlink_of(self, pid: int, descriptor: int) -> str:
         """Returns the protocol of a netlink socket, as TextOptions wants it."""
