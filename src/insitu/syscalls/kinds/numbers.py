@@ -46,11 +46,12 @@ def enum_text(argument: Argument, name: str, value: int, unknown: str = "") -> s
 
 def descriptor(argument: Argument, value: int) -> str:
     """Returns a file descriptor, with what it is open on where -y asks for that."""
+    if not argument.options.descriptors or value < 0:
+        return str(value)
+    seen = getattr(argument.memory, "descriptors", {})  # of the very moment, where the engine looked
     peer = argument.options.peer_of
-    if argument.options.descriptors and peer is not None and value >= 0:
-        what = peer(argument.call.enter.pid, value)
-        return f"{value}<{what}>" if what else str(value)
-    return str(value)
+    what = seen[value] if value in seen else peer(argument.call.enter.pid, value) if peer is not None else ""
+    return f"{value}<{what}>" if what else str(value)
 
 
 def _dirfd(argument: Argument) -> str:
