@@ -8,7 +8,7 @@ from __future__ import annotations
 import functools
 from typing import Final, NamedTuple
 
-from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
+from insitu.syscalls.capture import Array, Capture, Linked, String
 from insitu.syscalls.decode import signature_of
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.kinds import KINDS

@@ -11,12 +11,13 @@ from pathlib import Path
 from typing import Any, Final
 
 from insitu.errors import InsituError
+from insitu.kernel.process_memory import ProcessMemory
 from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
-from insitu.record.source import Loss, Target
+from insitu.record.source import Target
 from insitu.record.sources import syscalls_script as script
 from insitu.record.sources.probe import ProbeSource
 from insitu.record.sources.syscalls_join import Joiner
@@ -28,8 +29,9 @@ from insitu.syscalls.facts import facts_of
 
 __all__ = ["SyscallsSource"]
 
-_CHUNK: Final = 256 << 10
-_TURN_S: Final = 0.05
+_RECORDS: Final = 1000
+_HELD_S: Final = 0.005
+_TURN_S: Final = 0.02
 """For how long records are turned into events before the ring is drained again."""
 _SETTLED_NS: Final = 200_000
 """CPUs may be so much apart between taking the time of a record and its place in the ring."""
@@ -47,6 +49,7 @@ class SyscallsSource(ProbeSource):
         self._asked = options
         self._deliver = deliver
         self._spool = Spool()
+        self._unread = memoryview(b"")
         self._joiner: Joiner | None = None
         self._held: list[Event] = []
         self._target = Target()
@@ -66,7 +69,7 @@ class SyscallsSource(ProbeSource):
         super().open(target)
         layout = super().layout()
         if self._deliver is not None:
-            self._joiner = Joiner(layout)
+            self._joiner = Joiner(layout, ProcessMemory().read)
         self._kinds = {
             kind["label"]: (int(number), [each["name"] for each in kind["fields"]])
             for number, kind in layout["kinds"].items()
@@ -84,31 +87,23 @@ class SyscallsSource(ProbeSource):
     @property
     def wait_s(self) -> float:
         """No time, while events wait."""
-        return 0.0 if self._spool or self._held else super().wait_s
+        if self._unread or self._spool:
+            return 0.0
+        return _HELD_S if self._held else super().wait_s
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach all probes, then let them know the target."""
         super().start(directory, start_ns)
         recorded = self.runtime.take_events
         if self._deliver is not None:
-            self.runtime.take_events = self._both(recorded) if directory is not None else self._spooled
+            self.runtime.take_events = self._both(recorded) if directory is not None else self._spool.append
         self._fill_calls()
         self._fill_target(start_ns)
-
-    def _spooled(self, records: memoryview) -> None:
-        """Keep whole records, in chunks that are short enough to be decoded in one turn."""
-        from insitu.probe.runtime.record_walk import whole_bytes
-
-        at = 0
-        while at < len(records):
-            size = whole_bytes(records[at : at + _CHUNK]) or len(records) - at
-            self._spool.append(records[at : at + size])
-            at += size
 
     def _both(self, record: Callable[[memoryview], object]) -> Callable[[memoryview], None]:
         def take(records: memoryview) -> None:
             record(records)
-            self._spooled(records)
+            self._spool.append(records)
 
         return take
 
@@ -123,35 +118,39 @@ class SyscallsSource(ProbeSource):
         """Detach, and deliver everything that is left."""
         super().stop(end_ns)
         if self._deliver is not None:
-            while self._spool:
+            while self._unread or self._spool:
                 self._deliver_some(time.monotonic() + _TURN_S)
             self._send(self._held)
             self._held = []
 
     def _deliver_some(self, until_s: float) -> None:
-        assert self._joiner is not None
+        """Turn records into events up to a time, and deliver those that no later record can precede."""
         joiner = self._joiner
-        newest_ns = 0
-        while self._spool and time.monotonic() < until_s:
-            joiner.add(self._spool.take())
-        if not joiner.events and self._spool:
-            return
-        events = sorted(self._held + joiner.events, key=lambda event: event[0])
-        joiner.events = []
-        newest_ns = (events[-1][0] if self._spool else time.monotonic_ns()) - _SETTLED_NS if events else 0
-        keep = len(events)
-        while keep and events[keep - 1][0] > newest_ns:
-            keep -= 1
-        self._held = events[keep:]
-        self._send(events[:keep])
+        assert joiner is not None
+        now_ns = time.monotonic_ns()  # what is not in the spool by now is later
+        while (self._unread or self._spool) and time.monotonic() < until_s:
+            if not self._unread:
+                self._unread = memoryview(self._spool.take())
+            self._unread = self._unread[joiner.add(self._unread, _RECORDS) :]
+        if joiner.events or self._held:
+            events = sorted(self._held + joiner.events, key=lambda event: event[0])
+            joiner.events = []
+            settled_ns = (events[-1][0] if self._unread or self._spool else now_ns) - _SETTLED_NS
+            settled = len(events)
+            while settled and events[settled - 1][0] > settled_ns:
+                settled -= 1
+            self._held = events[settled:]
+            self._send(events[:settled])
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        self._spool.close()
+        if self._kinds:
+            super().close()
 
     def _send(self, events: Sequence[Event]) -> None:
         if events and self._deliver is not None:
             self._deliver(events)
-
-    def losses(self) -> Sequence[Loss]:
-        """Records that found the ring full."""
-        return super().losses()
 
     # What the programs read
 

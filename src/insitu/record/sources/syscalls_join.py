@@ -1,8 +1,9 @@
-"""From the records of the script (syscalls_script.py) to events: pieces of memory with their halves, losses in place."""
+"""From the records of the script (syscalls_script.py) to events: memory with its halves, losses in their place."""
 
 from __future__ import annotations
 
 import struct
+import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
@@ -30,6 +31,8 @@ _RING_HEADER: Final = 8
 _SIGNED: Final = 1 << 63
 
 Fields = tuple[int, ...]
+Read = Callable[[int, int, int], bytes]
+"""(thread, address, size) -> up to size bytes."""
 
 
 class _Thread:
@@ -48,8 +51,10 @@ class _Thread:
 class Joiner:
     """Turns records into events, in the order of the records."""
 
-    def __init__(self, layout: Mapping[str, Any]) -> None:
-        """``layout`` describes the records: probe/runtime/event_layout.py."""
+    def __init__(self, layout: Mapping[str, Any], read: Read = lambda tid, address, size: b"") -> None:
+        """``layout`` describes the records: probe/runtime/event_layout.py. ``read`` reads the memory of a thread
+        that runs, as far as it still can."""
+        self._read = read
         self._threads: dict[int, _Thread] = {}
         self._kinds: dict[int, tuple[Callable[..., None], struct.Struct, bool]] = {}
         self.events: list[Event] = []
@@ -64,11 +69,12 @@ class Joiner:
                 "data" in [each["name"] for each in fields],
             )
 
-    def add(self, data: bytes | memoryview) -> None:
-        """Append the events of whole records to ``events``."""
+    def add(self, data: bytes | memoryview, most: int = sys.maxsize) -> int:
+        """Append the events of up to ``most`` whole records to ``events``; returns how many bytes those were."""
         at, kinds, head = 0, self._kinds, _HEAD.unpack_from
         end = len(data) - _HEAD.size
-        while at <= end:
+        while at <= end and most:
+            most -= 1
             length, number, _, ts_ns, tid, pid = head(data, at)
             if length & (BUSY | DISCARDED):
                 at += record_stride(length & ~(BUSY | DISCARDED))
@@ -86,6 +92,7 @@ class Joiner:
                 handle(ts_ns, pid, tid, *fields[:-1], bytes(data[begin : begin + fields[-1]]))
             else:
                 handle(ts_ns, pid, tid, *fields)
+        return at if at <= end else len(data)
 
     def _thread(self, tid: int) -> _Thread:
         found = self._threads.get(tid)
@@ -101,9 +108,13 @@ class Joiner:
     def _memory(self, ts_ns: int, pid: int, tid: int, call: int, address: int, data: bytes) -> None:
         self._thread(tid).pieces.append((call, address, data))
 
-    def _late(self, ts_ns: int, pid: int, tid: int, call: int, address: int, data: bytes) -> None:
+    def _late(self, ts_ns: int, pid: int, tid: int, call: int, address: int, size: int, data: bytes) -> None:
+        """What the entry should have read: BPF reads no page that is not in memory, and some calls do not either."""
         thread = self._threads.get(tid)
-        if thread is not None and thread.open == call and thread.memory is not None and data:
+        if thread is None or thread.open != call or thread.memory is None:
+            return
+        data = data or self._read(tid, address, size)
+        if data:
             thread.memory.pieces = [*thread.memory.pieces, (address, data)]
 
     def _taken(self, thread: _Thread, call: int, address: int = 0, data: bytes = b"") -> Pieces:

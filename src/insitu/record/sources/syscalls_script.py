@@ -44,8 +44,10 @@ _REGISTERS = (
     else "struct entered { uint64 x[9]; }"
 )
 _REGISTERS_AT = 32 if _X86_64 else 0
-_NATIVE = [f"$r.{name}" for name in "di si dx r10 r8 r9".split()] if _X86_64 else [f"$r.x[{n}]" for n in range(6)]
-_I386 = [f"$r.{name}" for name in "bx cx dx si di bp".split()]
+_NATIVE = (
+    [f"$r.{name}" for name in ["di", "si", "dx", "r10", "r8", "r9"]] if _X86_64 else [f"$r.x[{n}]" for n in range(6)]
+)
+_I386 = [f"$r.{name}" for name in ["bx", "cx", "dx", "si", "di", "bp"]]
 # arch/x86/include/asm/thread_info.h: TS_COMPAT; include/uapi/asm/unistd.h: __X32_SYSCALL_BIT.
 _EXECVE = (59, 322) if _X86_64 else (221, 281)
 
@@ -72,22 +74,22 @@ def _pick(index: str) -> str:
     return f"({chain})"
 
 
-def _placed(word: str, ret: str) -> list[str]:
-    """$address, $count and $size of what a word describes."""
+def _placed(word: str, ret: str, own: str = "") -> list[str]:
+    """What a word describes: $address, $how, $count, $each and $size, with ``own`` in front of their names."""
     return [
-        f"$address = {_pick(f'({word} & 7)')};",
-        f"$how = ({word} >> 3) & 7;",
-        f"$counted = ({word} >> {words.COUNT_SHIFT}) & 7;",
-        "$count = (uint64)1;",
-        "if ($counted != 0) {",
-        f"    $count = $counted == {words.RETURNED} ? {ret} : {_pick('($counted - 1)')};",
-        f"    if ({word} & {words.COUNT_AT}) {{ $count = (uint64)*(uint32 *)uptr($count); }}",
-        "    if ($count > 4096) { $count = 4096; }",
+        f"${own}address = {_pick(f'({word} & 7)')};",
+        f"${own}how = ({word} >> 3) & 7;",
+        f"${own}counted = ({word} >> {words.COUNT_SHIFT}) & 7;",
+        f"${own}count = (uint64)1;",
+        f"if (${own}counted != 0) {{",
+        f"    ${own}count = ${own}counted == {words.RETURNED} ? {ret} : {_pick(f'(${own}counted - 1)')};",
+        f"    if ({word} & {words.COUNT_AT}) {{ ${own}count = (uint64)*(uint32 *)uptr(${own}count); }}",
+        f"    if (${own}count > 4096) {{ ${own}count = 4096; }}",
         "}",
-        f"$each = ({word} >> {words.SIZE_SHIFT}) & {words.SIZE_MASK};",
-        f"$most = {word} & {words.WHOLE} ? (uint64)4096 : (@limit + 1) * $each;",
-        f"$size = $how == {words.STRING} ? $most : $count * $each;",
-        "if ($size > $most) { $size = $most; }",
+        f"${own}each = ({word} >> {words.SIZE_SHIFT}) & {words.SIZE_MASK};",
+        f"${own}most = {word} & {words.WHOLE} ? (uint64)4096 : (@limit + 1) * ${own}each;",
+        f"${own}size = ${own}how == {words.STRING} ? ${own}most : ${own}count * ${own}each;",
+        f"if (${own}size > ${own}most) {{ ${own}size = ${own}most; }}",
     ]
 
 
@@ -97,13 +99,13 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
         f"for $i : 0..{words.MOST_WORDS - 1} {{",
         f"    $word = (@more[{key} << 3 | {at_exit << 2} | ($i >> 1)] >> (32 * ($i & 1))) & 0xffffffff;",
         "    if ($word == 0) { break; }",
-        *_indented(_placed("$word", ret)),
-        "    if ($address != 0) {",
-        f"        if ($how == {words.BYTES}) {{",
-        '            emit("memory", (call=$new, address=$address, data=user_bytes($address, $size)));',
-        f"        }} else if ($how == {words.STRING}) {{",
-        '            emit("memory", (call=$new, address=$address, data=user_string($address, $size)));',
-        f"        }} else if ($how <= {words.ADDRESSES}) {{",
+        *_indented(_placed("$word", ret, "m_")),
+        "    if ($m_address != 0) {",
+        f"        if ($m_how == {words.BYTES}) {{",
+        '            emit("memory", (call=$new, address=$m_address, data=user_bytes($m_address, $m_size)));',
+        f"        }} else if ($m_how == {words.STRING}) {{",
+        '            emit("memory", (call=$new, address=$m_address, data=user_string($m_address, $m_size)));',
+        f"        }} else if ($m_how <= {words.ADDRESSES}) {{",
         *_indented(_strings(), 3),
         *(["        } else {", *_indented(_shapes(), 3)] if words.linked_shapes() else []),
         "        }",
@@ -118,11 +120,11 @@ def _strings() -> list[str]:
         "$wide = $compat == 0 ? (uint64)8 : (uint64)4;",
         "$n = (uint64)0;",
         "for $j : 0..8192 {",
-        "    $at = $address + $j * $wide;",
+        "    $at = $m_address + $j * $wide;",
         "    $string = $wide == 8 ? *(uint64 *)uptr($at) : (uint64)*(uint32 *)uptr($at);",
         "    if ($string == 0) { break; }",
         "    $n = (uint64)$j + 1;",
-        f"    if ($how == {words.STRINGS} && $j < 64) {{",
+        f"    if ($m_how == {words.STRINGS} && $j < 64) {{",
         '        emit("memory", (call=$new, address=$string, data=user_string($string, @limit + 1)));',
         "    }",
         "}",
@@ -132,7 +134,8 @@ def _strings() -> list[str]:
         "    if ($done >= $bytes) { break; }",
         "    $part = $bytes - $done;",
         "    if ($part > 4096) { $part = 4096; }",
-        '    emit("memory", (call=$new, address=$address + $done, data=user_bytes($address + $done, $part)));',
+        "    $from = $m_address + $done;",
+        '    emit("memory", (call=$new, address=$from, data=user_bytes($from, $part)));',
         "}",
     ]
 
@@ -141,8 +144,8 @@ def _shapes() -> list[str]:
     """Structures with pointers, by the number of their shape."""
     lines: list[str] = []
     for number, shape in enumerate(words.linked_shapes()):
-        lines.append(f"{'} else ' if number else ''}if ($each == {number}) {{")
-        lines += _indented(_linked(shape, "$address", "$count", 0))
+        lines.append(f"{'} else ' if number else ''}if ($m_each == {number}) {{")
+        lines += _indented(_linked(shape, "$m_address", "$m_count", 0))
     return [*lines, "}"]
 
 
@@ -160,9 +163,8 @@ def _linked(shape: Linked, address: str, count: str, depth: int) -> list[str]:
     ]
     for index, (offset, length_at, length_bytes, there) in enumerate(shape.links):
         pointer, length = f"$to{depth}_{index}", f"$length{depth}_{index}"
-        lines.append(
-            f"    {pointer} = $compat == 0 ? *(uint64 *)uptr({at} + {offset}) : (uint64)*(uint32 *)uptr({at} + {offset});"
-        )
+        there_at = f"uptr({at} + {offset})"
+        lines.append(f"    {pointer} = $compat == 0 ? *(uint64 *){there_at} : (uint64)*(uint32 *){there_at};")
         if length_at >= 0:
             lines.append(f"    {length} = (uint64)*(uint{8 * length_bytes} *)uptr({at} + {length_at});")
             lines.append(f"    if ({length} > 4096) {{ {length} = 4096; }}")
@@ -182,7 +184,7 @@ def _reached(there: Capture, pointer: str, length: str, depth: int) -> list[str]
         return [f'emit("memory", (call=$new, address={pointer}, data=user_string({pointer}, {most})));']
     assert isinstance(there, Bytes)
     most = "4096" if there.whole else f"(@limit + 1) * {there.size}"
-    size = f"$size{depth}"
+    size = f"$m_size{depth}"
     return [
         f"{size} = {length} * {there.size};",
         f"if ({size} > {most}) {{ {size} = {most}; }}",
@@ -275,9 +277,9 @@ def _exit() -> list[str]:
         "        $late = ($call >> 8) & 0xffffff;",
         *_indented(_placed("$late", "(uint64)0"), 2),
         f"        if ($how == {words.STRING}) {{",
-        '            emit("late", (call=$new, address=$address, data=user_string($address, $size)));',
+        '            emit("late", (call=$new, address=$address, size=$size, data=user_string($address, $size)));',
         "        } else {",
-        '            emit("late", (call=$new, address=$address, data=user_bytes($address, $size)));',
+        '            emit("late", (call=$new, address=$address, size=$size, data=user_bytes($address, $size)));',
         "        }",
         "        $address = (uint64)0;",
         "    }",
