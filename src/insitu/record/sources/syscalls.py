@@ -24,7 +24,9 @@ from insitu.record.sources import syscalls_script as script
 from insitu.record.sources.probe import ProbeSource
 from insitu.record.sources.syscalls_join import Joiner
 from insitu.record.spool import Spool
+from insitu.syscalls import call_word
 from insitu.syscalls.call import Event
+from insitu.syscalls.call_word import abis_of
 from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, call_words
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
@@ -38,7 +40,6 @@ _TURN_S: Final = 0.02
 _SETTLED_NS: Final = 200_000
 """CPUs may be so much apart between taking the time of a record and its place in the ring."""
 _NUMBERS: Final = 1024
-_UNKNOWN: Final = 0xFFF
 
 
 class SyscallsSource(ProbeSource):
@@ -171,10 +172,10 @@ class SyscallsSource(ProbeSource):
         """What is to be done for each call."""
         asked = self._asked
         self._set("@limit", min(asked.string_limit, script.MOST_STRING - 1))
-        for index, abi in enumerate(script.ABIS):
-            for nr in (*range(_NUMBERS), _UNKNOWN):
+        for index, abi in enumerate(abis_of(os.uname().machine)):
+            for nr in (*range(_NUMBERS), call_word.UNKNOWN):
                 if abi and (asked.calls is None or (abi, nr) in asked.calls):
-                    self._fill_call(abi, index << script.ABI_SHIFT | nr, nr)
+                    self._fill_call(abi, index << call_word.ABI_SHIFT | nr, nr)
 
     def _fill_call(self, abi: str, key: int, nr: int) -> None:
         if nr not in _known(abi):
@@ -205,7 +206,7 @@ class SyscallsSource(ProbeSource):
         self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
         self._set("@self", os.getpid())
         if target.launched:
-            self._put("@task", target.launched.pid, script.FIRST | script.HELD)
+            self._put("@task", target.launched.pid, call_word.FIRST | call_word.HELD)
         for pid in target.pids:
             self._attach_threads(pid)
         if target.whole_system:
@@ -226,10 +227,10 @@ class SyscallsSource(ProbeSource):
         while new := set(_names(Path(f"/proc/{pid}/task"))) - seen:
             for tid in sorted(new):
                 running = _running_call(pid, tid)
-                word = script.FIRST
+                word = call_word.FIRST
                 if running is not None:
                     nr, args = running
-                    word |= script.OPEN | script.ATTACHED | min(nr, _UNKNOWN)
+                    word |= call_word.OPEN | call_word.ATTACHED | min(nr, call_word.UNKNOWN)
                     self._put("@task", tid, word)
                     self._craft("enter", pid, tid, nr, word, *args)
                 else:

@@ -12,24 +12,22 @@ from collections.abc import Iterator
 from typing import Final
 
 from insitu.syscalls import capture_words as words
+from insitu.syscalls.call_word import FIRST, HELD, OPEN, RETRY, SEQUENCE
 from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
 
-__all__ = ["ABIS", "ATTACHED", "FIRST", "HELD", "MOST_STRING", "OPEN", "RETRY", "SEQUENCE", "WANTED", "script_text"]
+__all__ = [
+    "FOUR_ARGUMENTS",
+    "MOST_STRING",
+    "OPENS",
+    "OPENS_PAIR",
+    "OPENS_PAIR_AT_3",
+    "READS_MORE",
+    "WANTED",
+    "WRITES",
+    "WRITES_MORE",
+    "script_text",
+]
 
-SEQUENCE: Final = 20
-FIRST: Final = 1 << SEQUENCE
-"""The word of a thread that has made no call yet."""
-NUMBER_MASK: Final = 0xFFF
-ABI_SHIFT: Final = 12
-"""An index of ABIS."""
-OPEN: Final = 1 << 14
-"""The call is recorded: so is its exit."""
-RETRY: Final = 1 << 15
-"""What the call's entry should have read was not in memory yet; at its exit it is."""
-HELD: Final = 1 << 16
-"""A command before its program has started: nothing but execve() is recorded."""
-ATTACHED: Final = 1 << 17
-"""The call ran already when the recording began."""
 MOST_STRING: Final = 4096
 
 # Bits of a call's word in @call. Above them are the word of what its entry reads (from bit 8 on), and of its exit.
@@ -46,7 +44,6 @@ OPENS_PAIR: Final = 64
 OPENS_PAIR_AT_3: Final = 128
 
 _X86_64: Final = os.uname().machine == "x86_64"
-ABIS: Final = ("x86_64", "i386", "x32") if _X86_64 else ("aarch64", "arm", "")
 
 # Of struct pt_regs; x86-64 from bp on, of which one read takes all that is needed.
 _REGISTERS = (
