@@ -61,7 +61,7 @@ _I386 = [f"$r.{name}" for name in ["bx", "cx", "dx", "si", "di", "bp"]]
 _EXECVE = (59, 322) if _X86_64 else (221, 281)
 
 _PREFIX = """
-config = { max_map_keys = 65536; max_strlen = 4096; print_maps_on_exit = false; missing_probes = warn; }
+config = { max_map_keys = 65536; max_strlen = 4096; perf_rb_pages = 512; print_maps_on_exit = false; missing_probes = warn; }
 %(registers)s
 """
 
