@@ -223,21 +223,21 @@ class Engine:
             what = read_stop(tid)
             thread = threads.get(tid) or self._appeared(tid)
             if what == ptrace.ENTRY:
-                abi, nr, arguments, _, _ = stops.call()
+                abi, nr, arguments, _, sp = stops.call()
                 if thread.hidden and not self._reveals(thread, abi, nr):
                     pass
                 elif calls is None or (abi, nr) in calls:
-                    self._entered(thread, abi, nr, arguments)
+                    self._entered(thread, abi, nr, arguments, sp)
                 thread.previous = (nr, 0)
             elif what == ptrace.EXIT:
                 self._left(thread, stops.result())
             resume(tid)
 
-    def _entered(self, thread: _Thread, abi: str, nr: int, arguments: tuple[int, ...]) -> None:
-        enter = Enter(time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments)
+    def _entered(self, thread: _Thread, abi: str, nr: int, arguments: tuple[int, ...], sp: int) -> None:
+        enter = Enter(time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=sp)
         memory = self._collector.at_enter(enter)
         if memory is not NOTHING:
-            enter = Enter(*enter[:6], memory)
+            enter = enter._replace(memory=memory)
         thread.enter = enter
         self._put(enter)
 

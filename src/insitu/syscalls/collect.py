@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
-from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
+from insitu.syscalls.capture import Array, Bytes, Capture, Linked, OnStack, String, Wide
 from insitu.syscalls.decode import element_count, signature_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.signature import Parameter
@@ -99,14 +99,15 @@ class Collector:
     def at_exit(self, enter: Enter, result: int) -> Pieces:
         """Returns what the kernel has written for a call; the thread has stopped at its exit."""
         plan = _plan(enter.abi, enter.nr, self._describe is not None)
-        if not (plan.exit or plan.returns_descriptor) or -4096 < result < 0:
+        needs = plan.exit if not -4096 < result < 0 else [need for need in plan.exit if need.parameter.on_failure]
+        if not (needs or plan.returns_descriptor):
             return NOTHING
         call = Call(enter, Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory))
         descriptors: Mapping[int, str] = {}
-        if plan.returns_descriptor and self._describe is not None:
+        if plan.returns_descriptor and result >= 0 and self._describe is not None:
             descriptors = {result: self._describe(enter.tid, result)}
         self._begin(enter)
-        for index, parameter, capture in plan.exit:
+        for index, parameter, capture in needs:
             if capture is not None:
                 self._take(call, parameter, capture, enter.args[index], at_exit=True)
         return Pieces(self._pieces, descriptors)
@@ -118,6 +119,9 @@ class Collector:
         self._left = _MOST_BYTES
 
     def _take(self, call: Call, parameter: Parameter, capture: Capture, address: int, *, at_exit: bool) -> None:
+        if isinstance(capture, OnStack):
+            self._whole(call.enter.stack_pointer + capture.offset, capture.size)
+            return
         if not address:
             return
         if parameter.size.startswith("*$"):
@@ -136,6 +140,8 @@ class Collector:
             self._place(capture, address, count)
 
     def _place(self, capture: Capture, address: int, count: int | None) -> None:
+        if isinstance(capture, Wide):
+            capture = capture.long8 if self._wide else capture.long4
         if isinstance(capture, String):
             self._string(address, _PATH_MAX if capture.path else self._limit + 1)
         elif isinstance(capture, Bytes):
