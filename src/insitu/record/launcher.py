@@ -5,6 +5,7 @@ import errno
 import os
 import select
 import signal
+import threading
 from collections.abc import Sequence
 from typing import Final
 
@@ -53,9 +54,20 @@ class Launched:
         os.close(report_write)
         self.pidfd = os.pidfd_open(self.pid)
         self._status: int | None = None
+        self._let_go: threading.Event | None = None
         self._path = path
         self.left_running = False
         """Set if it is to go on after ``close``: somebody asked to leave it."""
+
+    def traced(self) -> None:
+        """From now on a tracer waits for it, as the status of a tracee is reported once only."""
+        self._let_go = threading.Event()
+
+    def untraced(self, status: int | None) -> None:
+        """The tracer has detached, or, with a ``status`` as wait(2) has it, has seen it end."""
+        assert self._let_go is not None, "traced() comes first"
+        self._status = status
+        self._let_go.set()
 
     @property
     def held(self) -> bool:
@@ -82,6 +94,8 @@ class Launched:
 
     def ended(self) -> bool:
         """Whether the command has ended; never blocks."""
+        if self._let_go is not None and not self._let_go.is_set():
+            return False
         if self._status is None:
             try:
                 pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -93,6 +107,8 @@ class Launched:
 
     def wait(self) -> None:
         """Wait for the command to end."""
+        if self._let_go is not None:
+            self._let_go.wait()
         if self._status is None:
             self._status = os.waitpid(self.pid, 0)[1]
 

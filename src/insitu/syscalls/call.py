@@ -5,7 +5,8 @@ Memory that a call's arguments point to comes along as pieces, read at entry and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import NamedTuple, Protocol
 
 __all__ = [
@@ -32,12 +33,18 @@ class Memory(Protocol):
 
 
 class Pieces:
-    """Memory that was read while the process ran: (address, bytes) pieces. A later piece hides an earlier one."""
+    """Memory that was read while the process ran: (address, bytes) pieces. A later piece hides an earlier one.
 
-    __slots__ = ("pieces",)
+    ``descriptors`` are the file descriptors that were looked up at the same moment, and what they were open on.
+    """
 
-    def __init__(self, pieces: Iterable[tuple[int, bytes]] = ()) -> None:
+    __slots__ = ("descriptors", "pieces")
+
+    def __init__(
+        self, pieces: Iterable[tuple[int, bytes]] = (), descriptors: Mapping[int, str] = MappingProxyType({})
+    ) -> None:
         self.pieces: Sequence[tuple[int, bytes]] = tuple(pieces)
+        self.descriptors = descriptors
 
     def read(self, address: int, size: int) -> bytes | None:
         """See Memory."""
@@ -65,7 +72,7 @@ class Enter(NamedTuple):
     stack: int = 0
     """Its call stack, as an id of the engine's."""
     attached: bool = False
-    """Whether it was already running when the engine attached."""
+    """Whether it was already running when the engine attached, or goes on by restart_syscall(2) of the kernel."""
 
 
 class Exit(NamedTuple):
@@ -78,6 +85,8 @@ class Exit(NamedTuple):
     memory: Memory = NOTHING
     injected: bool = False
     """Whether fault injection changed what the call returned or did."""
+    delayed: bool = False
+    """Whether fault injection delayed it."""
 
 
 class Signal(NamedTuple):

@@ -93,7 +93,7 @@ class Decoder:
             return "?"
         enter, ret = call.enter, call.exit.ret
         facts = facts_of(enter.abi)
-        injected = " (INJECTED)" if call.exit.injected else ""
+        injected = (" (INJECTED)" if call.exit.injected else "") + (" (DELAYED)" if call.exit.delayed else "")
         if call.failed:
             return facts.error_text(-ret) + injected
         returns = signature_of(enter.abi, enter.nr).returns

@@ -21,7 +21,10 @@ class CallFacts(NamedTuple):
 
 
 class Constant(NamedTuple):
-    """A named value. ``mask``: the bits that it says something about; other than its own for one of a field's values."""
+    """A named value. ``mask``: the bits that it says something about; other than its own for one of a field's values.
+
+    A name that begins with ``<<`` is a field whose number is shown as it is: ``21<<MAP_HUGE_SHIFT``.
+    """
 
     value: int
     name: str
@@ -50,28 +53,43 @@ class Facts:
         return {call.name: nr for nr, call in self.calls.items()}
 
     @functools.cached_property
-    def _constants(self) -> Mapping[str, tuple[Constant, ...]]:
-        found: dict[str, list[Constant]] = {}
-        for line in _text("constants").splitlines():
-            if line.startswith("["):
-                rows = found.setdefault(line.strip("[]"), [])
-            elif line:
-                value, name, *mask = line.split()
-                rows.append(Constant(int(value, 16), name, int(mask[0] if mask else value, 16)))
-        return {name: tuple(rows) for name, rows in found.items()}
+    def _sections(self) -> Mapping[str, str]:
+        """The text of each set: those that are not asked for are not read."""
+        sections = (each.partition("]\n") for each in _text("constants")[1:].split("\n["))
+        return {head: body for head, _, body in sections}
 
+    @functools.cached_property
+    def _unknown(self) -> Mapping[str, tuple[str, str]]:
+        """Heads of sections by the name of the set, each with what its unknown values are called."""
+        return {head.partition(" ")[0]: (head, head.partition(" ")[2]) for head in self._sections}
+
+    def _own(self, name: str) -> str:
+        """The set as this ABI has it, where that is another one."""
+        own = f"{name}.{self.abi}"
+        return own if own in self._unknown else name
+
+    @functools.cache  # noqa: B019  # of a handful of objects that live as long as the process
     def constants(self, name: str) -> tuple[Constant, ...]:
         """Returns a set of constants, in the order in which they are tried and shown.
 
         Raises KeyError.
         """
-        return self._constants[name]
+        rows = []
+        head, _ = self._unknown[self._own(name)]
+        for line in self._sections[head].splitlines():
+            value, word, *mask = line.split(" ")
+            rows.append(Constant(int(value, 16), word, int(mask[0] if mask else value, 16)))
+        return tuple(rows)
+
+    def unknown(self, name: str) -> str:
+        """Returns what strace(1) calls a value that a set does not have: "SEEK_???"."""
+        return self._unknown[self._own(name)][1]
 
     def constant(self, name: str, value: int) -> str | None:
         """Returns the name of a value of a set (an enumeration), None if it has none."""
         return self._by_value(name).get(value)
 
-    @functools.cache  # noqa: B019  # of a handful of objects that live as long as the process
+    @functools.cache  # noqa: B019
     def _by_value(self, name: str) -> Mapping[int, str]:
         return {each.value: each.name for each in reversed(self.constants(name))}
 

@@ -10,56 +10,99 @@ from insitu.syscalls.call import Call
 __all__ = ["KINDS", "descriptor", "enum_text", "flags_text"]
 
 _AT_FDCWD: Final = -100
+_O_CREAT: Final = 0x40
+_O_TMPFILE: Final = 0x400000  # without O_DIRECTORY
 
 
-def flags_text(argument: Argument, name: str, value: int) -> str:
-    """Returns ``O_RDONLY|O_CLOEXEC``: bits of a set of constants; those without a name in hexadecimal at the end."""
+def flags_text(argument: Argument, name: str, value: int, unknown: str = "") -> str:
+    """Returns ``O_RDONLY|O_CLOEXEC``: bits of a set of constants, those without a name in hexadecimal after them.
+
+    ``unknown``: the comment on a value in which no bit has a name, such as AT_???; else the set's own.
+    """
+    facts = argument.facts
+    unknown = unknown or facts.unknown(name)
     raw = f"{value:#x}" if value else "0"
     if argument.options.constants == "raw":
         return raw
-    rest, seen = value, 0
+    rest, named = value, False
     words: list[str] = []
+    after: list[str] = []
     zero = ""
-    for bits, word, mask in argument.facts.constants(name):
-        if not mask:
-            zero = zero or word
-        elif value & mask == bits and not seen & mask and (rest & bits or not bits):
-            words.append(word)
+    fields: dict[int, list[int]] = {}  # mask: where its word belongs, how many values have names
+    done = 0
+    for bits, word, mask in facts.constants(name):
+        if word.startswith("<<"):
+            if value & mask:
+                after.append(f"{(value & mask) // bits}{word}")
+                rest &= ~mask
+        elif not mask:
+            zero = word
+        elif bits == mask:
+            if rest & mask == mask:
+                words.append(word)
+                rest &= ~mask
+                named = True
+        else:
+            fields.setdefault(mask, [len(words), 0])[1] += 1
+            if value & mask == bits and not done & mask:
+                words.append(word)
+                rest &= ~mask
+                done |= mask
+                named = True
+    for mask, (place, values) in fields.items():
+        if values > 1 and rest & mask and not done & mask:
+            words.insert(place, f"{rest & mask:#x} /* {unknown} */")
             rest &= ~mask
-            seen |= mask
+            named = True
+    if rest and not named and not after:
+        return f"{rest:#x} /* {unknown} */" if unknown else f"{rest:#x}"
     if rest:
         words.append(f"{rest:#x}")
-    text = "|".join(words) or zero or "0"
+    words += after
+    if not words:
+        words = [zero] if zero else []
+    text = "|".join(words)
+    if not text:
+        return raw
     return f"{raw} /* {text} */" if argument.options.constants == "verbose" else text
 
 
 def enum_text(argument: Argument, name: str, value: int, unknown: str = "") -> str:
-    """Returns the name of a value, else the number and ``/* SEEK_??? */``: ``unknown`` is that comment."""
+    """Returns the name of a value, else the number with a comment: ``0x9 /* SEEK_??? */``.
+
+    ``unknown``: that comment, else the set's own.
+    """
     word = argument.facts.constant(name, value)
     raw = f"{value:#x}" if value else "0"
     if argument.options.constants == "raw":
         return raw
     if word is None:
+        unknown = unknown or argument.facts.unknown(name)
         return f"{raw} /* {unknown} */" if unknown else raw
     return f"{raw} /* {word} */" if argument.options.constants == "verbose" else word
 
 
 def descriptor(argument: Argument, value: int) -> str:
     """Returns a file descriptor, with what it is open on where -y asks for that."""
+    if not argument.options.descriptors or value < 0:
+        return str(value)
+    seen = getattr(argument.memory, "descriptors", {})  # of the very moment, where the engine looked
     peer = argument.options.peer_of
-    if argument.options.descriptors and peer is not None and value >= 0:
-        what = peer(argument.call.enter.pid, value)
-        return f"{value}<{what}>" if what else str(value)
-    return str(value)
+    what = seen[value] if value in seen else peer(argument.call.enter.pid, value) if peer is not None else ""
+    return f"{value}<{what}>" if what else str(value)
 
 
 def _dirfd(argument: Argument) -> str:
-    return "AT_FDCWD" if argument.signed == _AT_FDCWD else descriptor(argument, argument.signed)
+    if argument.signed != _AT_FDCWD:
+        return descriptor(argument, argument.signed)
+    return {"raw": str(_AT_FDCWD), "verbose": f"{_AT_FDCWD} /* AT_FDCWD */"}.get(
+        argument.options.constants, "AT_FDCWD"
+    )
 
 
 def _creates(call: Call) -> bool:
     flags = call.enter.args[2 if call.enter.nr == _openat(call) else 1]
-    return bool(flags & 0o100) or flags & 0o20200000 == 0o20200000
+    return bool(flags & (_O_CREAT | _O_TMPFILE))
 
 
 def _openat(call: Call) -> int | None:
@@ -75,6 +118,7 @@ KINDS: Kinds = {
     "unsigned_long": Kind(lambda a: str(a.value & ((1 << 8 * a.long_size) - 1))),
     "size": Kind(lambda a: str(a.value & ((1 << 8 * a.long_size) - 1))),
     "offset": Kind(lambda a: str(a.long)),
+    "uid": Kind(lambda a: str(a.signed if a.signed == -1 else a.value & 0xFFFFFFFF)),
     "hex": Kind(lambda a: f"{a.value:#x}"),
     "hex_or_0": Kind(lambda a: f"{a.value:#x}" if a.value else "0"),
     "pointer": Kind(lambda a: hexadecimal(a.value)),
@@ -82,6 +126,8 @@ KINDS: Kinds = {
     "mode": Kind(lambda a: f"0{a.value & 0xFFFF:03o}", skipped=lambda call: not _creates(call)),
     "fd": Kind(lambda a: descriptor(a, a.signed)),
     "dirfd": Kind(_dirfd),
-    "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF)),
+    "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
+    "flags_long": Kind(lambda a: flags_text(a, a.given[0], a.value & ((1 << 8 * a.long_size) - 1), *a.given[1:])),
     "enum": Kind(lambda a: enum_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
+    "enum_long": Kind(lambda a: enum_text(a, a.given[0], a.value & ((1 << 8 * a.long_size) - 1), *a.given[1:])),
 }

@@ -1,0 +1,75 @@
+"""Reads the memory of another process: process_vm_readv(2), or /proc/PID/mem where that is refused."""
+
+from __future__ import annotations
+
+import ctypes
+import errno
+import os
+from typing import Final
+
+__all__ = ["ProcessMemory"]
+
+_PAGE: Final = 4096  # the smallest; larger ones only make more parts
+_LARGEST: Final = 1 << 20
+_MOST_PARTS: Final = _LARGEST // _PAGE + 1
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_readv = _libc.process_vm_readv
+_readv.restype = ctypes.c_ssize_t
+_readv.argtypes = (
+    ctypes.c_int,
+    ctypes.c_void_p,
+    ctypes.c_ulong,
+    ctypes.c_void_p,
+    ctypes.c_ulong,
+    ctypes.c_ulong,
+)
+
+
+class ProcessMemory:
+    """A reader with buffers of its own, for one thread of this program."""
+
+    def __init__(self) -> None:
+        self._buffer = ctypes.create_string_buffer(_PAGE)
+        self._local = (ctypes.c_uint64 * 2)(ctypes.addressof(self._buffer), 0)
+        self._remote = (ctypes.c_uint64 * (2 * _MOST_PARTS))()
+        self._local_address = ctypes.addressof(self._local)
+        self._remote_address = ctypes.addressof(self._remote)
+
+    def read(self, tid: int, address: int, size: int) -> bytes:
+        """Returns up to ``size`` bytes, at most 1 MiB: fewer where memory is not mapped from some page on."""
+        size = min(size, _LARGEST)
+        if size <= 0 or address + size > 1 << 64:
+            return b""
+        if size > len(self._buffer):
+            self._buffer = ctypes.create_string_buffer(size)
+            self._local[0] = ctypes.addressof(self._buffer)
+        # A part is read whole or not at all, so that each ends with its page.
+        remote, parts, left, start = self._remote, 0, size, address
+        while left:
+            length = min(left, _PAGE - start % _PAGE)
+            remote[2 * parts] = start
+            remote[2 * parts + 1] = length
+            parts += 1
+            start += length
+            left -= length
+        self._local[1] = size
+        got: int = _readv(tid, self._local_address, 1, self._remote_address, parts, 0)
+        if got >= 0:
+            return bytes(memoryview(self._buffer)[:got])
+        if ctypes.get_errno() in (errno.EPERM, errno.ENOSYS):
+            return _from_file(tid, address, size)
+        return b""
+
+
+def _from_file(tid: int, address: int, size: int) -> bytes:
+    try:
+        fd = os.open(f"/proc/{tid}/mem", os.O_RDONLY | os.O_CLOEXEC)
+    except OSError:
+        return b""
+    try:
+        return os.pread(fd, size, address)
+    except (OSError, OverflowError):
+        return b""
+    finally:
+        os.close(fd)

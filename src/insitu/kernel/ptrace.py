@@ -1,0 +1,249 @@
+"""ptrace(2), and waiting for tracees. A tracee belongs to the thread that seized it: only that one may call these.
+
+Sources: include/uapi/linux/ptrace.h, include/uapi/linux/audit.h, include/uapi/asm-generic/siginfo.h.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import os
+import struct
+from typing import Final
+
+__all__ = [
+    "ENTRY",
+    "EVENT_CLONE",
+    "EVENT_EXEC",
+    "EVENT_FORK",
+    "EVENT_SECCOMP",
+    "EVENT_STOP",
+    "EVENT_VFORK",
+    "EVENT_VFORK_DONE",
+    "EXIT",
+    "O_EXITKILL",
+    "O_FOLLOW",
+    "O_TRACESECCOMP",
+    "SECCOMP",
+    "SYSCALL_STOP",
+    "Registers",
+    "Stops",
+    "Waiter",
+    "continue_",
+    "detach",
+    "event_message",
+    "interrupt",
+    "listen",
+    "seize",
+    "signal_info",
+    "syscall",
+]
+
+_CONT: Final = 7
+_POKEUSER: Final = 6
+_PEEKUSER: Final = 3
+_DETACH: Final = 17
+_SYSCALL: Final = 24
+_GETEVENTMSG: Final = 0x4201
+_GETSIGINFO: Final = 0x4202
+_GETREGSET: Final = 0x4204
+_SETREGSET: Final = 0x4205
+_SEIZE: Final = 0x4206
+_INTERRUPT: Final = 0x4207
+_LISTEN: Final = 0x4208
+_GET_SYSCALL_INFO: Final = 0x420E
+
+_O_TRACESYSGOOD: Final = 0x01
+_O_TRACEFORK: Final = 0x02
+_O_TRACEVFORK: Final = 0x04
+_O_TRACECLONE: Final = 0x08
+_O_TRACEEXEC: Final = 0x10
+O_TRACESECCOMP: Final = 0x80
+O_EXITKILL: Final = 0x100000
+O_FOLLOW: Final = _O_TRACESYSGOOD | _O_TRACEFORK | _O_TRACEVFORK | _O_TRACECLONE | _O_TRACEEXEC
+"""Options that trace children and threads too, and tell stops at calls from SIGTRAP."""
+
+EVENT_FORK: Final = 1
+EVENT_VFORK: Final = 2
+EVENT_CLONE: Final = 3
+EVENT_EXEC: Final = 4
+EVENT_VFORK_DONE: Final = 5
+EVENT_SECCOMP: Final = 7
+EVENT_STOP: Final = 128
+
+SYSCALL_STOP: Final = 5 | 0x80
+"""The signal of stops at a call's entry and exit: SIGTRAP, marked by PTRACE_O_TRACESYSGOOD."""
+
+ENTRY: Final = 1
+EXIT: Final = 2
+SECCOMP: Final = 3
+"""PTRACE_SYSCALL_INFO_*: ``Stops.op``."""
+
+_WNOHANG: Final = 1
+_WALL: Final = 0x40000000
+_WNOTHREAD: Final = 0x20000000
+_NT_PRSTATUS: Final = 1
+_SIGINFO_BYTES: Final = 128
+_INFO: Final = struct.Struct("<B3xIQQ7QII")  # struct ptrace_syscall_info, of an entry or a seccomp stop
+_EXIT_INFO: Final = struct.Struct("<B3xIQQqB")
+_ABIS: Final = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64"}  # AUDIT_ARCH_*
+_X32_BIT: Final = 0x40000000
+
+_libc = ctypes.CDLL(None, use_errno=True)
+_ptrace = _libc.ptrace
+_ptrace.restype = ctypes.c_long
+_ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
+_waitpid = _libc.waitpid
+_waitpid.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+
+
+def _request(request: int, tid: int, address: int = 0, data: int = 0) -> int:
+    result: int = _ptrace(request, tid, address, data)
+    if result < 0:
+        code = ctypes.get_errno()
+        raise OSError(code, os.strerror(code))
+    return result
+
+
+def seize(tid: int, options: int) -> None:
+    """Become the tracer of a thread, without stopping it. Raises OSError (EPERM, ESRCH)."""
+    _request(_SEIZE, tid, 0, options)
+
+
+def interrupt(tid: int) -> None:
+    """Stop a tracee with EVENT_STOP. Raises ProcessLookupError."""
+    _request(_INTERRUPT, tid)
+
+
+def syscall(tid: int, number: int = 0) -> bool:
+    """Let a tracee run until the next entry to or exit from a call, with a signal delivered.
+
+    Returns whether it was there: a stopped tracee may be killed at any time, which waiting then reports.
+    """
+    return int(_ptrace(_SYSCALL, tid, 0, number)) >= 0
+
+
+def continue_(tid: int, number: int = 0) -> bool:
+    """Let a tracee run until its next event or signal, as `syscall` does."""
+    return int(_ptrace(_CONT, tid, 0, number)) >= 0
+
+
+def listen(tid: int) -> bool:
+    """Leave a tracee in its group stop until SIGCONT, as `syscall` does."""
+    return int(_ptrace(_LISTEN, tid, 0, 0)) >= 0
+
+
+def detach(tid: int, number: int = 0) -> bool:
+    """Let a tracee run untraced, with a signal delivered, as `syscall` does."""
+    return int(_ptrace(_DETACH, tid, 0, number)) >= 0
+
+
+def event_message(tid: int) -> int:
+    """Returns what an event is about: the new thread's id, or after exec the former id of the calling thread.
+
+    Raises ProcessLookupError.
+    """
+    message = ctypes.c_ulong()
+    _request(_GETEVENTMSG, tid, 0, ctypes.addressof(message))
+    return message.value
+
+
+def signal_info(tid: int) -> bytes:
+    """Returns the siginfo_t (128 bytes) of the signal that is about to be delivered. Raises OSError."""
+    buffer = ctypes.create_string_buffer(_SIGINFO_BYTES)
+    _request(_GETSIGINFO, tid, 0, ctypes.addressof(buffer))
+    return buffer.raw
+
+
+class Waiter:
+    """Waits for the tracees of the calling thread, and for no other children."""
+
+    def __init__(self) -> None:
+        self._status = ctypes.c_int()
+        self._address = ctypes.addressof(self._status)
+
+    def wait(self, *, block: bool) -> tuple[int, int]:
+        """Returns the thread that has stopped or ended, and its status as wait(2) has it.
+
+        Thread 0: none has, or a signal came while waiting. Raises ChildProcessError if there are none.
+        """
+        flags = _WALL | _WNOTHREAD if block else _WALL | _WNOTHREAD | _WNOHANG
+        tid: int = _waitpid(-1, self._address, flags)
+        if tid < 0:
+            code = ctypes.get_errno()
+            if code != 4:  # EINTR
+                raise OSError(code, os.strerror(code))
+            return 0, 0
+        return tid, self._status.value & 0xFFFFFFFF
+
+
+class Stops:
+    """What a tracee that has stopped at a call is about to do, or has done: PTRACE_GET_SYSCALL_INFO."""
+
+    def __init__(self) -> None:
+        self._buffer = bytearray(_INFO.size)
+        self._c_buffer = (ctypes.c_char * _INFO.size).from_buffer(self._buffer)
+        self._address = ctypes.addressof(self._c_buffer)
+
+    def read(self, tid: int) -> int:
+        """Read of a stopped thread. Returns ENTRY, EXIT, SECCOMP or 0; -1 if it is no longer there."""
+        if _ptrace(_GET_SYSCALL_INFO, tid, _INFO.size, self._address) < 0:
+            return -1
+        return self._buffer[0]
+
+    def call(self) -> tuple[str, int, tuple[int, ...], int, int]:
+        """Returns, after ENTRY or SECCOMP: ABI, number, six arguments, instruction and stack pointers."""
+        _, arch, ip, sp, nr, a, b, c, d, e, f, _, _ = _INFO.unpack_from(self._buffer)
+        abi = _ABIS.get(arch, "")
+        if abi == "x86_64" and nr & _X32_BIT and nr < 1 << 31:
+            abi = "x32"
+        return abi, nr, (a, b, c, d, e, f), ip, sp
+
+    def abi(self) -> str:
+        """Returns the ABI of the thread, whatever it has stopped for."""
+        return _ABIS.get(int.from_bytes(self._buffer[4:8], "little"), "")
+
+    def result(self) -> int:
+        """Returns, after EXIT, what the call has returned: -4095 to -1 are errors."""
+        result: int = _EXIT_INFO.unpack_from(self._buffer)[4]
+        return result
+
+
+class Registers:
+    """The registers that hold a call's number, arguments and result: of a 64-bit machine's stopped tracee."""
+
+    # arch/x86/include/asm/user_64.h: struct user_regs_struct, in words
+    _SIZE: Final = 27 * 8
+    _RAX: Final = 10
+    _ORIG_RAX: Final = 15
+
+    def __init__(self) -> None:
+        self._words = (ctypes.c_uint64 * 27)()
+        self._iovec = (ctypes.c_uint64 * 2)(ctypes.addressof(self._words), self._SIZE)
+
+    def read(self, tid: int) -> list[int] | None:
+        """Returns struct user_regs_struct as 27 words; None of a program with 32-bit registers. Raises OSError."""
+        self._iovec[1] = self._SIZE
+        _request(_GETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(self._iovec))
+        return list(self._words) if self._iovec[1] == self._SIZE else None
+
+    def set_call(self, tid: int, nr: int) -> bool:
+        """Make the call that is about to begin another one; -1: none. Returns whether the tracee was there."""
+        return int(_ptrace(_POKEUSER, tid, 8 * self._ORIG_RAX, nr & 0xFFFFFFFFFFFFFFFF)) >= 0
+
+    def set_result(self, tid: int, result: int) -> bool:
+        """Change what the call that is about to return returns. Returns whether the tracee was there."""
+        return int(_ptrace(_POKEUSER, tid, 8 * self._RAX, result & 0xFFFFFFFFFFFFFFFF)) >= 0
+
+    def call(self, tid: int) -> tuple[int, int]:
+        """Returns the number of the call that a thread is in (-1: none), and the result register, both signed.
+
+        Raises OSError.
+        """
+        words = (ctypes.c_int64 * 27)()
+        iovec = (ctypes.c_uint64 * 2)(ctypes.addressof(words), self._SIZE)
+        _request(_GETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(iovec))
+        if iovec[1] == self._SIZE:
+            return words[self._ORIG_RAX], words[self._RAX]
+        # struct user_regs_struct32: orig_eax is word 11 of 17, eax word 6
+        narrow = ctypes.cast(words, ctypes.POINTER(ctypes.c_int32))
+        return narrow[11], narrow[6]

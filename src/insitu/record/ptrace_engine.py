@@ -1,0 +1,360 @@
+"""Traces processes by ptrace(2): one thread seizes them, waits for their stops, and makes events of these."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import threading
+import time
+from collections import deque
+from collections.abc import Sequence
+from typing import Final
+
+from insitu.errors import InsituError
+from insitu.kernel import procfs, ptrace
+from insitu.kernel.process_memory import ProcessMemory
+from insitu.record.ptrace_refusal import refusal
+from insitu.record.ptrace_signal import signal_event
+from insitu.syscalls.call import NOTHING, Enter, Event, Executed, Exit, Exited, Forked, Stopped
+from insitu.syscalls.collect import Collector
+from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.facts import facts_of
+
+__all__ = ["Engine"]
+
+_MOST_WAITING: Final = 1 << 16
+"""Events that nobody has taken, before the target has to wait."""
+_DETACH_S: Final = 2.0
+"""How long a tracee may take to stop for being detached; the kernel detaches the others when the thread ends."""
+_WAKE: Final = signal.SIGURG
+"""Interrupts a wait of the engine's thread. Its default is to be ignored."""
+_FORKS: Final = (ptrace.EVENT_FORK, ptrace.EVENT_VFORK, ptrace.EVENT_CLONE)
+
+
+class _Thread:
+    """A tracee."""
+
+    __slots__ = ("enter", "hidden", "in_call", "pid", "previous", "tid")
+
+    def __init__(self, pid: int, tid: int) -> None:
+        self.pid = pid
+        self.tid = tid
+        self.enter: Enter | None = None
+        """The recorded call that it is in."""
+        self.in_call = False
+        """With a seccomp filter: whether its next stop is the exit of a call."""
+        self.hidden = False
+        """Whether it is still insitu's child on its way to exec."""
+        self.previous = (-1, 0)
+        """The number of the call before, which restart_syscall(2) resumes, and its place."""
+
+
+class Engine:
+    """The tracer. Use: open(), begin(), take() as often as wanted, and end() in any case."""
+
+    def __init__(self, options: EngineOptions) -> None:
+        self._options = options
+        self._threads: dict[int, _Thread] = {}
+        self._events: deque[Event] = deque()
+        self._told = False
+        self._room = threading.Event()
+        self._opened = threading.Event()
+        self._begun = threading.Event()
+        self._stopping = False
+        self._finished = threading.Event()
+        self._failure: BaseException | None = None
+        self._worker: threading.Thread | None = None
+        self._launched_pid = 0
+        self.launched_status: int | None = None
+        """What wait(2) has said of the launched command, if it has ended."""
+        self.notes: list[str] = []
+        self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
+        self._memory = ProcessMemory()
+        self._collector = Collector(self._memory.read, string_limit=options.string_limit, verbose=options.verbose)
+        self._filtered = options.seccomp and options.calls is not None
+
+    # Of the main thread
+
+    def open(self, launched_pid: int, pids: Sequence[int]) -> None:
+        """Seize the held command, or all threads of processes. Raises InsituError."""
+        self._launched_pid = launched_pid
+        self._wake_before = signal.signal(_WAKE, lambda number, frame: None)
+        self._worker = threading.Thread(target=self._work, args=(tuple(pids),), name="insitu-ptrace", daemon=True)
+        self._worker.start()
+        self._opened.wait()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+
+    def begin(self) -> None:
+        """Begin to record."""
+        self._begun.set()
+
+    def take(self) -> list[Event]:
+        """Returns the events since the last time. Raises what the engine has failed with."""
+        self._told = False
+        with contextlib.suppress(BlockingIOError):
+            os.eventfd_read(self.fd)
+        events = [self._events.popleft() for _ in range(len(self._events))]
+        self._room.set()
+        if self._failure is not None:
+            failure, self._failure = self._failure, None
+            raise failure
+        return events
+
+    @property
+    def waiting(self) -> int:
+        """How many events there are to take."""
+        return len(self._events)
+
+    @property
+    def finished(self) -> bool:
+        """Whether the engine has let go of all tracees."""
+        return self._finished.is_set()
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing is left to trace, and all events have been taken."""
+        return self._finished.is_set() and not self._events
+
+    def end(self) -> None:
+        """Detach from everything. Events may remain to be taken. Idempotent."""
+        if self._worker is None:
+            return
+        self._stopping = True
+        self._begun.set()
+        self._room.set()
+        while not self._finished.wait(0.01):
+            with contextlib.suppress(ProcessLookupError):
+                signal.pthread_kill(self._worker.ident or 0, _WAKE)
+        self._worker.join()
+        self._worker = None
+        signal.signal(_WAKE, self._wake_before)
+
+    def close(self) -> None:
+        """Release the rest. Idempotent."""
+        self.end()
+        if self.fd >= 0:
+            os.close(self.fd)
+            self.fd = -1
+
+    # Of the engine's own thread
+
+    def _work(self, pids: Sequence[int]) -> None:
+        try:
+            try:
+                self._seize(pids)
+            finally:
+                self._opened.set()
+            self._begun.wait()
+            if not self._stopping:
+                self._interrupt_all()
+                self._loop()
+            self._detach_all()
+        except BaseException as error:
+            self._failure = error
+        finally:
+            self._opened.set()
+            self._finished.set()
+            with contextlib.suppress(OSError):
+                os.eventfd_write(self.fd, 1)
+
+    def _seize(self, pids: Sequence[int]) -> None:
+        options = ptrace.O_FOLLOW
+        if self._filtered:
+            options |= ptrace.O_TRACESECCOMP | ptrace.O_EXITKILL
+        if self._launched_pid:
+            self._seize_one(self._launched_pid, self._launched_pid, options)
+            self._threads[self._launched_pid].hidden = True
+        for pid in pids:
+            # Threads may make threads until all are seized; those of seized ones are seized from the start.
+            before = -1
+            while len(self._threads) != before:
+                before = len(self._threads)
+                with contextlib.suppress(ProcessLookupError):
+                    for tid in procfs.threads(pid):
+                        if tid not in self._threads:
+                            self._seize_one(pid, tid, options)
+            if not any(each.pid == pid for each in self._threads.values()):
+                raise InsituError(f"process {pid} has ended")
+
+    def _seize_one(self, pid: int, tid: int, options: int) -> None:
+        try:
+            ptrace.seize(tid, options)
+        except ProcessLookupError:
+            return
+        except OSError as error:
+            if procfs_traced_by_us(tid):
+                self._threads[tid] = _Thread(pid, tid)  # made by a thread that we had seized
+                return
+            raise refusal(pid, tid, error) from None
+        self._threads[tid] = _Thread(pid, tid)
+
+    def _interrupt_all(self) -> None:
+        for tid in self._threads:
+            with contextlib.suppress(ProcessLookupError):
+                ptrace.interrupt(tid)
+
+    def _put(self, event: Event) -> None:
+        self._events.append(event)
+        if not self._told:
+            self._told = True
+            os.eventfd_write(self.fd, 1)
+        while len(self._events) > _MOST_WAITING and not self._stopping:
+            self._room.clear()
+            self._room.wait(0.1)
+
+    def _loop(self) -> None:
+        """Until nothing is left to trace, or the end is asked for."""
+        wait = ptrace.Waiter().wait
+        stops = ptrace.Stops()
+        threads, resume, read_stop, calls = self._threads, ptrace.syscall, stops.read, self._options.calls
+        while not self._stopping:
+            try:
+                tid, status = wait(block=True)
+            except ChildProcessError:
+                return
+            if not tid:
+                continue
+            if status != ptrace.SYSCALL_STOP << 8 | 0x7F:
+                self._other_stop(tid, status, stops)
+                continue
+            what = read_stop(tid)
+            thread = threads.get(tid) or self._appeared(tid)
+            if what == ptrace.ENTRY:
+                abi, nr, arguments, _, _ = stops.call()
+                if thread.hidden and not self._reveals(thread, abi, nr):
+                    pass
+                elif calls is None or (abi, nr) in calls:
+                    self._entered(thread, abi, nr, arguments)
+                thread.previous = (nr, 0)
+            elif what == ptrace.EXIT:
+                self._left(thread, stops.result())
+            resume(tid)
+
+    def _entered(self, thread: _Thread, abi: str, nr: int, arguments: tuple[int, ...]) -> None:
+        enter = Enter(time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments)
+        memory = self._collector.at_enter(enter)
+        if memory is not NOTHING:
+            enter = Enter(*enter[:6], memory)
+        thread.enter = enter
+        self._put(enter)
+
+    def _left(self, thread: _Thread, result: int) -> None:
+        thread.in_call = False
+        enter, thread.enter = thread.enter, None
+        if enter is None:
+            return
+        memory = self._collector.at_exit(enter, result)
+        self._put(Exit(time.monotonic_ns(), thread.pid, thread.tid, result, memory))
+
+    def _reveals(self, thread: _Thread, abi: str, nr: int) -> bool:
+        """Whether the call is the launched command's exec: the first that is its own."""
+        thread.hidden = nr != facts_of(abi).numbers["execve"]
+        return not thread.hidden
+
+    def _other_stop(self, tid: int, status: int, stops: ptrace.Stops) -> None:
+        if status & 0x7F != 0x7F:
+            self._ended(tid, status)
+            return
+        number, event = status >> 8 & 0xFF, status >> 16
+        thread = self._threads.get(tid)
+        if thread is None:
+            thread = self._appeared(tid)
+        if event == ptrace.EVENT_STOP:
+            if number != signal.SIGTRAP:
+                self._put(Stopped(time.monotonic_ns(), thread.pid, tid, number))
+                ptrace.listen(tid)
+                return
+            number = 0
+        elif event in _FORKS:
+            with contextlib.suppress(ProcessLookupError):
+                child = ptrace.event_message(tid)
+                if child not in self._threads:
+                    self._appeared(child, thread)
+            number = 0
+        elif event == ptrace.EVENT_EXEC:
+            self._executed(thread)
+            number = 0
+        elif event == ptrace.EVENT_SECCOMP:
+            self._filtered_call(thread, stops)
+            return
+        elif event:
+            number = 0
+        else:
+            with contextlib.suppress(OSError):
+                self._put(signal_event(time.monotonic_ns(), thread.pid, tid, ptrace.signal_info(tid)))
+        self._resume(thread, number)
+
+    def _resume(self, thread: _Thread, number: int = 0) -> None:
+        if self._filtered and not thread.in_call:
+            ptrace.continue_(thread.tid, number)
+        else:
+            ptrace.syscall(thread.tid, number)
+
+    def _filtered_call(self, thread: _Thread, stops: ptrace.Stops) -> None:
+        """A call that the filter lets through to us: its entry. Its exit is to be a stop too."""
+        if stops.read(thread.tid) == ptrace.SECCOMP:
+            abi, nr, arguments, _, _ = stops.call()
+            thread.in_call = True
+            if not thread.hidden or self._reveals(thread, abi, nr):
+                self._entered(thread, abi, nr, arguments)
+        self._resume(thread)
+
+    def _appeared(self, tid: int, parent: _Thread | None = None) -> _Thread:
+        """A new thread or process, which stops as a tracee before or after its parent reports it."""
+        pid, parent_pid = tid, 0
+        with contextlib.suppress(OSError):
+            status = procfs.status(tid)
+            pid, parent_pid = status.pid, status.ppid
+        self._threads[tid] = thread = _Thread(pid, tid)
+        made_by = pid if pid != tid else parent_pid
+        if parent is not None:
+            self._put(Forked(time.monotonic_ns(), parent.pid, parent.tid, pid, tid))
+        else:
+            self._put(Forked(time.monotonic_ns(), made_by, made_by, pid, tid))
+        return thread
+
+    def _executed(self, thread: _Thread) -> None:
+        """The thread that called execve() has become the process' leader, and the only one."""
+        with contextlib.suppress(ProcessLookupError):
+            old_tid = ptrace.event_message(thread.tid)
+            if old_tid != thread.tid and old_tid in self._threads:
+                caller = self._threads.pop(old_tid)
+                thread.enter, thread.in_call = caller.enter, caller.in_call
+            thread.hidden = False
+            self._put(Executed(time.monotonic_ns(), thread.pid, thread.tid, old_tid))
+
+    def _ended(self, tid: int, status: int) -> None:
+        thread = self._threads.pop(tid, None)
+        if tid == self._launched_pid:
+            self.launched_status = status
+        if thread is not None:
+            self._put(Exited(time.monotonic_ns(), thread.pid, tid, status))
+
+    def _detach_all(self) -> None:
+        """Stop every tracee where it is and let it go on untraced, with the signals that were on their way."""
+        self._interrupt_all()
+        wait = ptrace.Waiter().wait
+        until = time.monotonic() + _DETACH_S
+        while self._threads and time.monotonic() < until:
+            try:
+                tid, status = wait(block=False)
+            except ChildProcessError:
+                return
+            if not tid:
+                time.sleep(0.001)
+            elif status & 0x7F != 0x7F:
+                self._ended(tid, status)
+            else:
+                number = status >> 8 & 0xFF
+                ptrace.detach(tid, 0 if status >> 16 or number == ptrace.SYSCALL_STOP else number)
+                self._threads.pop(tid, None)
+
+
+def procfs_traced_by_us(tid: int) -> bool:
+    """Whether this program traces a thread."""
+    from insitu.record.ptrace_refusal import tracer_of
+
+    return tracer_of(tid) in (os.getpid(), threading.get_native_id())

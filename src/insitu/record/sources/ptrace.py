@@ -1,0 +1,113 @@
+"""System calls by ptrace(2): for programs of one's own, without privilege."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from insitu.record.ptrace_engine import Engine
+from insitu.syscalls.call import Event
+from insitu.syscalls.engine_options import EngineOptions
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from insitu.record.launcher import Launched
+    from insitu.record.source import Loss, Target
+
+__all__ = ["PtraceSource"]
+
+_GATHER_S: Final = 0.003
+_ENOUGH: Final = 256
+
+
+class PtraceSource:
+    """Traces a command or running processes, with all threads and children."""
+
+    id = "syscalls"
+
+    def __init__(self, options: EngineOptions, deliver: Callable[[Sequence[Event]], None] | None = None) -> None:
+        """``deliver`` gets batches of events, in order of time."""
+        self._options = options
+        self._deliver = deliver
+        self._engine: Engine | None = None
+        self._launched: Launched | None = None
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What the target does differently because it is traced."""
+        return self._engine.notes if self._engine else ()
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The engine, and what was asked for."""
+        return {"engine": "ptrace", "string_limit": self._options.string_limit}
+
+    def open(self, target: Target) -> None:
+        """Seize the target. Raises InsituError."""
+        self._engine = Engine(self._options)
+        pid = 0
+        if target.launched is not None:
+            pid = target.launched.pid
+            self._launched = target.launched
+            self._launched.traced()
+        self._engine.open(pid, target.pids)
+
+    def layout(self) -> Mapping[str, Any]:
+        """See syscalls/event_bytes.py."""
+        return {"kind": "syscalls_ptrace"}
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """Readable when there are events."""
+        return [self._engine.fd] if self._engine else []
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Begin to trace."""
+        assert self._engine is not None, "open() comes first"
+        self._engine.begin()
+
+    def drain(self) -> int:
+        """Deliver the events so far."""
+        if self._engine is None:
+            return 0
+        if self._engine.waiting < _ENOUGH and not self._engine.finished:
+            time.sleep(_GATHER_S)  # one turn of the loop for many stops of the target
+        events = self._engine.take()
+        if events and self._deliver is not None:
+            self._deliver(events)
+        return 0
+
+    @property
+    def wait_s(self) -> float:
+        """Events announce themselves."""
+        return 1.0
+
+    @property
+    def ended(self) -> bool:
+        """Whether all traced processes have ended."""
+        return self._engine is not None and self._engine.ended
+
+    def stop(self, end_ns: int) -> None:
+        """Detach, and deliver the rest."""
+        if self._engine is not None:
+            self._let_go(self._engine)
+            self.drain()
+
+    def losses(self) -> Sequence[Loss]:
+        """None: the target waits for us."""
+        return ()
+
+    def close(self) -> None:
+        """Detach. Idempotent."""
+        if self._engine is not None:
+            self._let_go(self._engine)
+            self._engine.close()
+            self._engine = None
+
+    def _let_go(self, engine: Engine) -> None:
+        engine.end()
+        if self._launched is not None:
+            self._launched.untraced(engine.launched_status)
+            self._launched = None

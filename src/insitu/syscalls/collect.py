@@ -1,0 +1,205 @@
+"""Reads the memory that a call's arguments need from the stopped process, as capture.py's declarations say."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Callable, Mapping
+from typing import Final, NamedTuple
+
+from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
+from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
+from insitu.syscalls.decode import element_count, signature_of
+from insitu.syscalls.kinds import KINDS
+from insitu.syscalls.signature import Parameter
+
+__all__ = ["Collector"]
+
+_PATH_MAX: Final = 4096
+_WHOLE_MAX: Final = 4096
+_MOST_POINTERS: Final = 8192
+_FIRST_READ: Final = 256
+_MOST_BYTES: Final = 1 << 18
+"""Of one half of a call: what it points to is chosen by the traced program."""
+_DESCRIPTORS: Final = ("fd", "dirfd")
+
+Read = Callable[[int, int, int], bytes]
+"""(thread, address, size) -> up to size bytes."""
+
+
+class _Need(NamedTuple):
+    position: int
+    parameter: Parameter
+    capture: Capture | None
+    """None: a descriptor."""
+
+
+class _Plan(NamedTuple):
+    """What to read of a call at entry and at exit."""
+
+    enter: tuple[_Need, ...]
+    exit: tuple[_Need, ...]
+    returns_descriptor: bool
+
+
+@functools.cache
+def _plan(abi: str, nr: int, descriptors: bool) -> _Plan:
+    at_enter, at_exit = [], []
+    signature = signature_of(abi, nr)
+    for index, parameter in enumerate(signature.parameters):
+        capture = KINDS[parameter.kind].capture
+        if capture is None:
+            if descriptors and parameter.kind in _DESCRIPTORS:
+                at_enter.append(_Need(index, parameter, None))
+            continue
+        need = _Need(index, parameter, capture)
+        if parameter.reads or parameter.size.startswith("*$"):
+            at_enter.append(need)
+        if parameter.writes:
+            at_exit.append(need)
+    return _Plan(tuple(at_enter), tuple(at_exit), descriptors and signature.returns.kind in _DESCRIPTORS)
+
+
+class Collector:
+    """Reads what calls' arguments point to."""
+
+    def __init__(
+        self,
+        read: Read,
+        *,
+        string_limit: int = 32,
+        verbose: bool = False,
+        describe: Callable[[int, int], str] | None = None,
+    ) -> None:
+        """``describe`` (pid, descriptor) says what a descriptor is open on, where -y asks for that."""
+        self._read = read
+        self._limit = min(string_limit, _MOST_BYTES)
+        self._verbose = verbose
+        self._describe = describe
+        self._tid = 0
+        self._wide = True
+        self._pieces: list[tuple[int, bytes]] = []
+        self._left = 0
+
+    def at_enter(self, enter: Enter) -> Pieces:
+        """Returns what the kernel is going to read for a call; the thread has stopped at its entry."""
+        plan = _plan(enter.abi, enter.nr, self._describe is not None)
+        if not plan.enter:
+            return NOTHING
+        call = Call(enter)
+        descriptors = {}
+        self._begin(enter)
+        for index, parameter, capture in plan.enter:
+            value = enter.args[index]
+            if capture is not None:
+                self._take(call, parameter, capture, value, at_exit=False)
+            elif self._describe is not None and value & 0x80000000 == 0:
+                descriptors[value & 0xFFFFFFFF] = self._describe(enter.tid, value & 0xFFFFFFFF)
+        return Pieces(self._pieces, descriptors)
+
+    def at_exit(self, enter: Enter, result: int) -> Pieces:
+        """Returns what the kernel has written for a call; the thread has stopped at its exit."""
+        plan = _plan(enter.abi, enter.nr, self._describe is not None)
+        if not (plan.exit or plan.returns_descriptor) or -4096 < result < 0:
+            return NOTHING
+        call = Call(enter, Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory))
+        descriptors: Mapping[int, str] = {}
+        if plan.returns_descriptor and self._describe is not None:
+            descriptors = {result: self._describe(enter.tid, result)}
+        self._begin(enter)
+        for index, parameter, capture in plan.exit:
+            if capture is not None:
+                self._take(call, parameter, capture, enter.args[index], at_exit=True)
+        return Pieces(self._pieces, descriptors)
+
+    def _begin(self, enter: Enter) -> None:
+        self._tid = enter.tid
+        self._wide = enter.abi not in ("i386", "x32")
+        self._pieces = []
+        self._left = _MOST_BYTES
+
+    def _take(self, call: Call, parameter: Parameter, capture: Capture, address: int, *, at_exit: bool) -> None:
+        if not address:
+            return
+        if parameter.size.startswith("*$"):
+            # The count itself is in memory, and another one at exit.
+            self._whole(call.enter.args[int(parameter.size[2:])], 4)
+            seen = Pieces(self._pieces)
+            call = Call(call.enter._replace(memory=seen), call.exit and call.exit._replace(memory=seen))
+            if not at_exit and not parameter.reads:
+                return
+        count = element_count(call, parameter)
+        if count is None and parameter.size:
+            return  # not known
+        if isinstance(capture, Array):
+            self._array(address, capture, strings=self._verbose or "environment" not in parameter.given)
+        else:
+            self._place(capture, address, count)
+
+    def _place(self, capture: Capture, address: int, count: int | None) -> None:
+        if isinstance(capture, String):
+            self._string(address, _PATH_MAX if capture.path else self._limit + 1)
+        elif isinstance(capture, Bytes):
+            most = _WHOLE_MAX if capture.whole else self._limit * capture.size
+            self._whole(address, min(capture.size * (1 if count is None else count), most))
+        elif isinstance(capture, Array):
+            self._array(address, capture, strings=True)
+        else:
+            self._linked(address, capture, count)
+
+    def _bytes(self, address: int, size: int) -> bytes:
+        data = self._read(self._tid, address, min(size, self._left))
+        self._left -= len(data)
+        return data
+
+    def _whole(self, address: int, size: int) -> bytes:
+        data = self._bytes(address, size)
+        if data or not size:
+            self._pieces.append((address, data))
+        return data
+
+    def _string(self, address: int, limit: int) -> None:
+        """A string of which the end cannot be read is none: the kernel could not read it either."""
+        data = self._bytes(address, min(limit, _FIRST_READ))
+        end = data.find(b"\0")
+        if end < 0 and len(data) == _FIRST_READ < limit:
+            data += self._bytes(address + _FIRST_READ, limit - _FIRST_READ)
+            end = data.find(b"\0", _FIRST_READ)
+        if end >= 0:
+            self._pieces.append((address, data[: end + 1]))
+        elif len(data) == limit:
+            self._pieces.append((address, data))
+
+    def _array(self, address: int, capture: Array, *, strings: bool) -> None:
+        """All pointers up to NULL, as their number may be shown, and the first strings."""
+        size = 8 if self._wide else 4
+        data = b""
+        end = -1
+        while end < 0 and len(data) < size * _MOST_POINTERS:
+            part = self._bytes(address + len(data), 512)
+            data += part
+            end = next((at for at in range(0, len(data) - size + 1, size) if not any(data[at : at + size])), -1)
+            if len(part) < 512:
+                break
+        data = data[: end + size] if end >= 0 else data
+        if not data:
+            return
+        self._pieces.append((address, data))
+        if strings:
+            for at in range(0, min(len(data), size * capture.most), size):
+                pointer = int.from_bytes(data[at : at + size], "little")
+                if pointer:
+                    self._string(pointer, self._limit + 1)
+
+    def _linked(self, address: int, capture: Linked, count: int | None) -> None:
+        elements = min(1 if count is None else count, capture.most)
+        data = self._whole(address, min(elements * capture.size, _MOST_BYTES))
+        width = 8 if self._wide else 4
+        for base in range(0, len(data) - capture.size + 1, capture.size):
+            for offset, length_offset, length_size, there in capture.links:
+                pointer = int.from_bytes(data[base + offset : base + offset + width], "little")
+                length = None
+                if length_offset >= 0:
+                    at = base + length_offset
+                    length = int.from_bytes(data[at : at + length_size], "little")
+                if pointer:
+                    self._place(there, pointer, length)

@@ -1,0 +1,273 @@
+"""Generates src/insitu/syscalls/facts: calls by number, constants by name, layouts of structures.
+
+    python tools/syscall_facts.py            writes them
+    python tools/syscall_facts.py --check    says whether what is committed is up to date
+
+Inputs:
+
+* the kernel's headers for user space (Debian's linux-libc-dev; asm/unistd_64.h, _32.h, _x32.h, asm-generic/unistd.h)
+  and the C library's where the kernel has none (sys/socket.h), through ``gcc -E -dD`` and compiled expressions;
+* tracefs of the running kernel, events/syscalls/sys_enter_*/format: names and C types of parameters;
+* BTF of the running kernel: layouts of structures; ``gcc -m32`` for those of 32-bit programs;
+* insitu.kernel.syscall_names: numbers of calls newer than the headers;
+* tools/syscall_facts_inputs/*.txt: what none of these say, each with its source.
+"""
+
+from __future__ import annotations
+
+import argparse
+import fnmatch
+import functools
+import itertools
+import operator
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from pathlib import Path
+
+from insitu.kernel.syscall_names import syscall_numbers
+from insitu.kernel.tracefs import Tracefs
+
+FACTS = Path(__file__).parent.parent / "src/insitu/syscalls/facts"
+INPUTS = Path(__file__).parent / "syscall_facts_inputs"
+
+UNISTD = {
+    "x86_64": ("asm/unistd_64.h", ()),
+    "i386": ("asm/unistd_32.h", ()),
+    "x32": ("asm/unistd_x32.h", ("-D__X32_SYSCALL_BIT=0x40000000",)),
+    # what arch/arm64/include/uapi/asm/unistd.h defines before it includes this
+    "aarch64": (
+        "asm-generic/unistd.h",
+        ("__ARCH_WANT_RENAMEAT", "__ARCH_WANT_NEW_STAT", "__ARCH_WANT_SET_GET_RLIMIT", "__ARCH_WANT_TIME32_SYSCALLS",
+         "__ARCH_WANT_SYS_CLONE3", "__ARCH_WANT_MEMFD_SECRET"),
+    ),
+}  # fmt: skip
+ALIASES = {
+    # the ABI's name: what the kernel's source calls it (arch/x86/entry/syscalls/syscall_64.tbl)
+    "stat": "newstat", "lstat": "newlstat", "fstat": "newfstat", "uname": "newuname", "sendfile": "sendfile64",
+    "umount2": "umount", "_newselect": "select",
+}  # fmt: skip
+TIME32 = {
+    # i386's calls without _time64 take these (include/vdso/time32.h, include/linux/time32.h)
+    "__kernel_timespec": "old_timespec32", "__kernel_itimerspec": "old_itimerspec32",
+    "__kernel_old_timeval": "old_timeval32", "__kernel_old_itimerval": "old_itimerval32",
+    "__kernel_timex": "old_timex32",
+}  # fmt: skip
+NEW_ON_X86 = {335: "uretprobe", 336: "uprobe"}  # Linux 6.11, 6.18
+
+
+def compiled(source: str, *options: str) -> str:
+    """Returns the output of gcc. Raises CalledProcessError."""
+    done = subprocess.run(["gcc", *options, "-xc", "-"], input=source, capture_output=True, text=True, check=True)
+    return done.stdout
+
+
+def call_numbers(abi: str) -> dict[int, str]:
+    """Returns the ABI's calls by number."""
+    header, options = UNISTD[abi]
+    defines = [each if each.startswith("-D") else f"-D{each}" for each in options]
+    names = re.findall(r"#define __NR_(\w+) ", compiled(f"#include <{header}>\n", "-E", "-dM", *defines))
+    lines = "".join(
+        f"@{name} = __NR_{name};\n" for name in names if name not in ("syscalls", "arch_specific_syscall")
+    )
+    found = {}
+    for name, text in re.findall(r"@(\w+) = (.*);", compiled(f"#include <{header}>\n{lines}", "-E", "-P", *defines)):
+        found[arithmetic(text)] = name
+    bit = 0x40000000 if abi == "x32" else 0
+    # Since Linux 5.1 calls have one number everywhere.
+    found.update({bit + nr: name for name, nr in syscall_numbers().items() if nr >= 424})
+    if abi in ("x86_64", "x32"):
+        found.update({bit + nr: name for nr, name in NEW_ON_X86.items()})
+    return dict(sorted(found.items()))
+
+
+def arithmetic(text: str) -> int:
+    """Returns the value of a sum of numbers."""
+    return sum(int(each, 0) for each in text.strip("() ").split("+"))
+
+
+def parameters_by_tracepoints() -> dict[str, list[str]]:
+    """Returns each call's parameters by the name that the kernel's source has for it."""
+    tracefs = Tracefs.open()
+    found = {}
+    for event in tracefs.events():
+        category, _, name = event.partition(":")
+        if category == "syscalls" and name.startswith("sys_enter_"):
+            fields = tracefs.event(category, name).fields
+            found[name.removeprefix("sys_enter_")] = [
+                f"{field.declaration} {field.name}" for field in fields if field.name != "__syscall_nr"
+            ]
+    return found
+
+
+def supplement(abi: str) -> dict[str, list[str]]:
+    """Returns the parameters in calls.txt for an ABI."""
+    found = {}
+    for line in rows("calls.txt"):
+        abis, _, call = line.partition("\t")
+        if abis == "*" or abi in abis.split(","):
+            names, _, parameters = call.partition("=")
+            for name in names.strip().split("|"):
+                found[name] = [each.strip() for each in parameters.split(";") if each.strip()]
+    return found
+
+
+def rows(name: str) -> list[str]:
+    """Returns the lines of an input that are not comments."""
+    lines = (INPUTS / name).read_text("utf-8").splitlines()
+    return [line for line in lines if line.strip() and not line.startswith("#")]
+
+
+def calls(abi: str, traced: Mapping[str, list[str]]) -> str:
+    """Returns the text of calls.ABI."""
+    own = supplement(abi)
+    lines = []
+    for nr, name in call_numbers(abi).items():
+        plain = re.sub(r"_time64$|64$", "", name) if abi == "i386" and nr >= 400 else name
+        plain = plain.removesuffix("32") if abi == "i386" and 198 <= nr <= 216 else plain
+        parameters = own.get(name) or traced.get(ALIASES.get(plain, plain)) or traced.get(plain) or []
+        if abi == "i386" and nr < 403:
+            parameters = [
+                re.sub(r"__kernel_\w+", lambda word: TIME32.get(word[0], word[0]), each) for each in parameters
+            ]
+        lines.append("\t".join([str(nr), name, *parameters]))
+    return "\n".join(lines) + "\n"
+
+
+class Headers:
+    """The constants of some headers: macros and enumerators, in the order of their definitions."""
+
+    def __init__(self, headers: str) -> None:
+        self._includes = "".join(f"#include <{each}>\n" for each in headers.split(","))
+        text = compiled(self._includes, "-E", "-P", "-dD", "-D_GNU_SOURCE")
+        names = dict.fromkeys(re.findall(r"^#define ([A-Za-z_]\w*) ", text, re.MULTILINE))
+        for body in re.findall(r"\benum\b[^{};]*\{([^}]*)\}", re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
+            names.update(dict.fromkeys(re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)", body)))
+        self.names = list(names)
+
+    def values(self, names: Iterable[str]) -> dict[str, int]:
+        """Returns the values of those that are integer constants."""
+        left = list(dict.fromkeys(names))
+        while left:
+            lines = [
+                f'printf("%llx {name}\\n", sizeof({name}) > 4 ? 0ULL + ({name}) : (unsigned)({name}));'
+                for name in left
+            ]
+            with tempfile.TemporaryDirectory() as directory:
+                program = Path(directory, "program")
+                source = (
+                    f"{self._includes}#include <stdio.h>\nint main(void) {{\n#line 1\n" + "\n".join(lines) + "\n}"
+                )
+                done = subprocess.run(
+                    ["gcc", "-w", "-D_GNU_SOURCE", "-fmax-errors=0", "-o", program, "-xc", "-"],
+                    input=source, capture_output=True, text=True,
+                )  # fmt: skip
+                if not done.returncode:
+                    output = subprocess.run([program], capture_output=True, text=True, check=True).stdout
+                    return {name: int(value, 16) for value, name in (line.split() for line in output.splitlines())}
+            wrong = {int(line) for line in re.findall(r"^<stdin>:(\d+):\d+: error", done.stderr, re.MULTILINE)}
+            if not wrong:
+                raise SystemExit(f"{self._includes}{done.stderr}")
+            left = [name for number, name in enumerate(left, 1) if number not in wrong]
+        return {}
+
+
+@functools.cache
+def headers(names: str) -> Headers:
+    return Headers(names)
+
+
+def constants() -> str:
+    """Returns the text of constants."""
+    lines: list[str] = []
+    sets: dict[str, list[str]] = {}
+    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt"))).splitlines():
+        head, _, items = row.partition(":")
+        name, source = head.split()
+        words = [word for item in items.split() for word in (sets[item[1:]] if item.startswith("@") else [item])]
+        sets[name] = words
+        words = [word for word in words if not word.startswith("?")]
+        made = constant_lines(name, headers(source), words)
+        comments = [word[1:] for word in sets[name] if word.startswith("?")]
+        unknown = comments[-1] if comments else common_prefix([line.split()[1] for line in made])
+        lines += [f"[{name} {unknown}]" if unknown else f"[{name}]", *made]
+    return "\n".join(lines) + "\n"
+
+
+def common_prefix(names: Sequence[str]) -> str:
+    """Returns what strace calls an unknown one: "SEEK_???"; empty if the names have nothing in common."""
+    shared = [
+        letters[0] for letters in itertools.takewhile(lambda each: len(set(each)) == 1, zip(*names, strict=False))
+    ]
+    prefix, line, _ = "".join(shared).rpartition("_")
+    return f"{prefix}_???" if line else ""
+
+
+def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list[str]:
+    """Returns the lines of one set."""
+    left_out = [item[1:] for item in items if item.startswith("-")]
+    named = [item for item in items if not item.startswith("-")]
+    words = {word for item in named for word in re.split("[/=|]", item)}
+    matching = [
+        name
+        for name in source.names
+        if any(fnmatch.fnmatchcase(name, word) for word in words if "*" in word)
+        and not any(fnmatch.fnmatchcase(name, word) for word in left_out)
+    ]
+    values = source.values([*(word for word in words if word.isidentifier()), *matching])
+
+    def number(word: str) -> int:
+        if word in values:
+            return values[word]
+        if "|" in word:
+            return functools.reduce(operator.or_, map(number, word.split("|")))
+        try:
+            return int(word, 0)
+        except ValueError:
+            raise SystemExit(f"constants.txt: {set_name}: the headers do not have {word}") from None
+
+    found: dict[tuple[int, int], tuple[str, bool]] = {}
+    for item in named:
+        word, _, mask = item.partition("/")
+        word, _, given = word.partition("=")
+        if "*" in word:
+            for each in sorted((each for each in matching if each in values), key=lambda each: values[each]):
+                if fnmatch.fnmatchcase(each, word):
+                    found.setdefault((values[each], values[each]), (each, False))
+        else:
+            value = 0 if word.startswith("<<") else number(given or word)
+            if word.startswith("<<"):
+                value = number(mask) & -number(mask)
+            found.setdefault((value, number(mask) if mask else value), (word, bool(mask)))
+    return [
+        f"{value:x} {word} {mask:x}" if field else f"{value:x} {word}"
+        for (value, mask), (word, field) in found.items()
+    ]
+
+
+def outputs() -> dict[str, Callable[[], str]]:
+    """Returns how to make each file."""
+    traced = parameters_by_tracepoints()
+    made: dict[str, Callable[[], str]] = {f"calls.{abi}": functools.partial(calls, abi, traced) for abi in UNISTD}
+    return made | {"constants": constants}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("--check", action="store_true", help="report files that are not up to date")
+    arguments = parser.parse_args()
+    stale = []
+    for name, made in outputs().items():
+        path, text = FACTS / name, made()
+        if not path.exists() or path.read_text("utf-8") != text:
+            stale.append(name)
+            if not arguments.check:
+                path.write_text(text, "utf-8")
+    print(f"{'out of date' if arguments.check else 'written'}: {', '.join(stale)}" if stale else "up to date")
+    return 1 if stale and arguments.check else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
