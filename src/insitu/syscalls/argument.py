@@ -36,6 +36,8 @@ class TextOptions:
     """-y: 1; -yy: 2."""
     peer_of: Callable[[int, int], str] | None = field(default=None, compare=False)
     """(pid, descriptor) -> what -y shows in < >."""
+    netlink_of: Callable[[int, int], str] | None = field(default=None, compare=False)
+    """(pid, descriptor) -> protocol of a netlink socket ("ROUTE"), "" of anything else."""
 
 
 @dataclass(slots=True)
@@ -98,6 +100,8 @@ class Kind(NamedTuple):
     capture: Capture | None = None
     skipped: Callable[[Call], bool] | None = None
     """Of optional parameters: whether the call does not have it."""
+    null: bool = False
+    """Whether ``text`` is asked of 0 too, which is NULL otherwise (ioctl's argument may be a number)."""
 
 
 Kinds = Mapping[str, Kind]

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Array", "Bytes", "Capture", "Linked", "String"]
+__all__ = ["Array", "Bytes", "Capture", "Choice", "Linked", "String", "Wide"]
 
 
 class String(NamedTuple):
@@ -36,12 +36,30 @@ class Array(NamedTuple):
 class Linked(NamedTuple):
     """Elements of ``size`` bytes, up to ``most``, that hold pointers to more memory.
 
-    ``links`` are (offset of a pointer, offset of its length or -1, bytes of the length (4 or 8), what is there).
+    ``links`` are (offset of a pointer, offset of its length or -1, bytes of the length (1 to 8), what is there).
     """
 
     size: int
-    links: tuple[tuple[int, int, int, String | Bytes | Linked], ...]
+    links: tuple[tuple[int, int, int, String | Bytes | Linked | Wide], ...]
     most: int = 1
 
 
-Capture = String | Bytes | Array | Linked
+class Choice(NamedTuple):
+    """What is there depends on another argument of the call (ioctl's request): number ``argument``, from 0."""
+
+    argument: int
+    captures: tuple[tuple[int, Capture], ...]
+    """(value of the argument, what is there then)"""
+    otherwise: Capture | None = None
+    mask: int = 0xFFFFFFFF
+    """Of the argument's bits."""
+
+
+class Wide(NamedTuple):
+    """What is there depends on the size of a pointer in the calling program."""
+
+    long8: String | Bytes | Linked
+    long4: String | Bytes | Linked
+
+
+Capture = String | Bytes | Array | Linked | Choice | Wide

@@ -70,7 +70,7 @@ class Decoder:
         if kind.capture is None:
             text = kind.text(self._argument(call, value, parameter, facts, at_exit=parameter.writes))
             return Piece(hexadecimal(value) if text is None else text, parameter.writes)
-        if not value:
+        if not value and not kind.null:
             return Piece("NULL", parameter.writes and not parameter.reads)
         before = after = None
         if parameter.reads:

@@ -6,6 +6,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from insitu.kernel import seccomp
 from insitu.record.ptrace_engine import Engine
 from insitu.syscalls.call import Event
 from insitu.syscalls.engine_options import EngineOptions
@@ -13,7 +14,6 @@ from insitu.syscalls.engine_options import EngineOptions
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from insitu.record.launcher import Launched
     from insitu.record.source import Loss, Target
 
 __all__ = ["PtraceSource"]
@@ -32,7 +32,6 @@ class PtraceSource:
         self._options = options
         self._deliver = deliver
         self._engine: Engine | None = None
-        self._launched: Launched | None = None
 
     @property
     def notes(self) -> Sequence[str]:
@@ -46,13 +45,20 @@ class PtraceSource:
 
     def open(self, target: Target) -> None:
         """Seize the target. Raises InsituError."""
-        self._engine = Engine(self._options)
-        pid = 0
+        program = self._filter(target)
+        self._engine = Engine(self._options, filtered=bool(program))
         if target.launched is not None:
-            pid = target.launched.pid
-            self._launched = target.launched
-            self._launched.traced()
-        self._engine.open(pid, target.pids)
+            target.launched.seccomp_filter = program
+        self._engine.open(target.launched, target.pids)
+
+    def _filter(self, target: Target) -> bytes:
+        calls = self._options.calls
+        if not self._options.seccomp or calls is None or target.launched is None or target.pids:
+            return b""
+        numbers: dict[str, list[int]] = {}
+        for abi, nr in calls.union(*(each.calls for each in self._options.inject)):
+            numbers.setdefault(abi, []).append(nr)
+        return (seccomp.stop_at(numbers) if seccomp.available() else None) or b""
 
     def layout(self) -> Mapping[str, Any]:
         """See syscalls/event_bytes.py."""
@@ -92,7 +98,7 @@ class PtraceSource:
     def stop(self, end_ns: int) -> None:
         """Detach, and deliver the rest."""
         if self._engine is not None:
-            self._let_go(self._engine)
+            self._engine.stop()
             self.drain()
 
     def losses(self) -> Sequence[Loss]:
@@ -102,12 +108,5 @@ class PtraceSource:
     def close(self) -> None:
         """Detach. Idempotent."""
         if self._engine is not None:
-            self._let_go(self._engine)
             self._engine.close()
             self._engine = None
-
-    def _let_go(self, engine: Engine) -> None:
-        engine.end()
-        if self._launched is not None:
-            self._launched.untraced(engine.launched_status)
-            self._launched = None
