@@ -1,10 +1,11 @@
-"""Sets of calls as strace(1) writes them: ``openat,read``, ``%file``, ``!futex``, ``/^get``, ``?new_call``, ``open@32``."""
+"""Sets of calls as strace(1) writes them: ``openat,read``, ``%file``, ``!futex``, ``/^get``, ``?new``, ``open@32``."""
 
 from __future__ import annotations
 
 import functools
 import os
 import re
+from collections.abc import Callable
 from typing import Final
 
 from insitu.errors import InsituError, nearest
@@ -95,21 +96,21 @@ def _word(word: str) -> Calls:
     return found
 
 
-def _matcher(name: str):  # type: ignore[no-untyped-def]
+def _matcher(name: str) -> Callable[[str, int], bool]:
     if name.startswith("/"):
         try:
             pattern = re.compile(name[1:])
         except re.error as error:
-            raise InsituError(f"{name}: {error}", remedy="a regular expression stands after the /", status=2) from None
+            raise InsituError(
+                f"{name}: {error}", remedy="a regular expression stands after the /", status=2
+            ) from None
         return lambda call, nr: pattern.search(call) is not None
     if name.startswith("%") or name in _OLD_NAMES:
         group = name.removeprefix("%") if name.startswith("%") else name
         group = _ALIASES.get(group, group)
         by_name = re.compile(_BY_NAME.get(group, r"(?!)"))
         table = signatures()
-        return lambda call, nr: (
-            by_name.fullmatch(call) is not None or (call in table and group in table[call].groups)
-        )
+        return lambda call, nr: by_name.fullmatch(call) is not None or (call in table and group in table[call].groups)
     if name.isdecimal() and len(name) < 6:
         return lambda call, nr: nr == int(name)
     return lambda call, nr: call == name

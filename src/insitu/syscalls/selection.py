@@ -15,8 +15,6 @@ __all__ = ["STATUSES", "Selection"]
 STATUSES: Final = ("successful", "failed", "unfinished", "unavailable", "detached")
 """strace(1)'s -e status=; a call that has not returned is unfinished when its thread ends, detached when we do."""
 
-_AT_FDCWD = -100
-
 
 @dataclass(frozen=True)
 class Selection:
@@ -29,8 +27,6 @@ class Selection:
     slower_ns: int = 0
     expression: Callable[[Call], bool] | None = None
     """--filter, evaluated when the call has returned, or never will."""
-    peer_of: Callable[[int, int], str] | None = None
-    """(pid, descriptor) -> what it is open on."""
 
     @property
     def staged(self) -> bool:
@@ -58,13 +54,14 @@ class Selection:
         return self.expression is None or self.expression(call)
 
     def _touches(self, enter: Enter) -> bool:
+        descriptors = getattr(enter.memory, "descriptors", {})
         for parameter, value in zip(signature_of(enter.abi, enter.nr).parameters, enter.args, strict=False):
             if parameter.kind.startswith("path"):
                 data = enter.memory.read(value, 4096)
                 if data is not None and data.partition(b"\0")[0].decode("utf-8", "surrogateescape") in self.paths:
                     return True
-            elif self.peer_of is not None and parameter.kind in ("fd", "dirfd"):
+            elif parameter.kind in ("fd", "dirfd"):
                 fd = (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
-                if fd != _AT_FDCWD and self.peer_of(enter.pid, fd) in self.paths:
+                if fd >= 0 and descriptors.get(fd) in self.paths:
                     return True
         return False

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.syscalls.call import (
     Call,
@@ -85,24 +85,37 @@ class LinePrinter:
         *,
         selection: Selection | None = None,
         stack_lines: Callable[[int], Sequence[str]] | None = None,
+        attached: Callable[[LinePrinter, int], None] | None = None,
     ) -> None:
+        """``stack_lines`` returns the lines of a stack; ``attached`` is called for each new child and thread."""
         self._options = options
         self._decoder = decoder
         self._write = write
         self._selection = selection or Selection()
         self._stack_lines = stack_lines
+        self._attached = attached
         self._times = Timestamps(options.times)
         self._threads: dict[int, _Thread] = {}
         self._open: _Thread | None = None
         """The thread whose call is the unfinished last line."""
         self._column = 0
         self._text: list[str] = []
+        self._handlers: dict[type, Callable[[Any], None]] = {
+            Enter: self._entered,
+            Exit: self._left,
+            Signal: self._signalled,
+            Stopped: self._stopped,
+            Exited: self._exited,
+            Forked: self._forked,
+            Executed: self._executed,
+            LostHere: self._lost,
+        }
         self._after_line: list[str] = []
 
     def deliver(self, events: Iterable[Event]) -> None:
         """Print events. The line of a call that has not returned is printed as far as it is known."""
         for event in events:
-            _HANDLERS[type(event)](self, event)
+            self._handlers[type(event)](event)
         if self._open is not None:
             self._begin(self._open)
         self._flush()
@@ -197,7 +210,7 @@ class LinePrinter:
                 self._never_returned(thread, call, event.ts_ns)
         wanted = self._options.signals
         number = event.status & 0x7F
-        if (self._options.exits if not number else wanted is None or number in wanted):
+        if self._options.exits if not number else wanted is None or number in wanted:
             self._line(thread, event.ts_ns, exit_text(event.status, facts_of(thread.abi)))
         del self._threads[event.tid]
 
@@ -213,6 +226,8 @@ class LinePrinter:
 
     def _forked(self, event: Forked) -> None:
         self._thread(event.child_pid, event.child_tid)
+        if self._attached is not None:
+            self._attached(self, event.child_tid)
 
     def _executed(self, event: Executed) -> None:
         if event.old_tid == event.tid:
@@ -323,15 +338,3 @@ def _entry_text(enter: Enter, pieces: Sequence[Piece], number: int) -> str:
     text = ", ".join(piece.text for piece in pieces[:number])[:_MOST_CHARACTERS]
     more = ", " if 0 < number < len(pieces) else ""
     return f"{call_name(enter.abi, enter.nr)}({text}{more}"
-
-
-_HANDLERS: Final = {
-    Enter: LinePrinter._entered,
-    Exit: LinePrinter._left,
-    Signal: LinePrinter._signalled,
-    Stopped: LinePrinter._stopped,
-    Exited: LinePrinter._exited,
-    Forked: LinePrinter._forked,
-    Executed: LinePrinter._executed,
-    LostHere: LinePrinter._lost,
-}

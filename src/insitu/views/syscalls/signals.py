@@ -1,4 +1,4 @@
-"""Signals and exits as strace(1) shows them: ``--- SIGCHLD {si_signo=SIGCHLD, ...} ---``, ``+++ exited with 0 +++``."""
+"""Signals and exits as strace(1) shows them: ``--- SIGCHLD {si_signo=...} ---``, ``+++ exited with 0 +++``."""
 
 from __future__ import annotations
 
