@@ -109,7 +109,7 @@ def _selection(parser: argparse.ArgumentParser) -> None:
         action="append",
         default=[],
         metavar="EXPR",
-        help="trace=SET (or SET), signal=, status=, inject=, fault=, abbrev=, raw=, read=, write=, decode-fds=, quiet=;"
+        help="trace=SET (or SET), signal=, status=, inject=, fault=, abbrev=, raw=, read=, write=, quiet= ...;"
         " a SET is names, %%file and the like, /regex, ! for not",
     )
     for name in _QUALIFIERS:

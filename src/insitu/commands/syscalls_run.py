@@ -17,6 +17,8 @@ from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Event
 from insitu.syscalls.chosen_decoder import ChosenDecoder
 from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.filters.fields import FIELDS
+from insitu.syscalls.filters.live import LiveFilter
 from insitu.syscalls.pairing import Pairing
 from insitu.syscalls.qualifiers import Qualifiers, parse_qualifiers
 from insitu.syscalls.selection import Selection
@@ -58,6 +60,10 @@ def run_syscalls(args: argparse.Namespace) -> int:
 
     Nothing at ``-o`` is touched, and no command is started, before all that can be refused has been.
     """
+    if args.filter == "list":
+        for name, field in FIELDS.items():
+            print(f"{name:<16} {field.type:<9} {field.help}")
+        return 0
     settings = _settings(args)
     command = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
     request = _request(args, command)
@@ -74,12 +80,15 @@ def _settings(args: argparse.Namespace) -> _Settings:
     if args.successful_only or args.failed_only:
         found = replace(found, statuses=frozenset(("successful" if args.successful_only else "failed",)))
     quiet = found.quiet | _QUIETER[min(args.quiet, 3)]
+    times = _times(args)
+    expression = LiveFilter(args.filter, times.realtime_offset_ns) if args.filter is not None else None
     paths = {os.path.realpath(path) for path in args.trace_path}
     selection = Selection(
         calls=found.calls,
         statuses=found.statuses,
         paths=frozenset(paths | set(args.trace_path)),
         slower_ns=round(args.slower * 1e9) if args.slower else 0,
+        expression=expression,
     )
     descriptors = max(min(args.descriptors, 2), found.descriptors)
     dumps = found.reads is None or found.writes is None or bool(found.reads | found.writes)
@@ -88,7 +97,7 @@ def _settings(args: argparse.Namespace) -> _Settings:
         string_limit=max(args.string_limit, _DUMP_BYTES) if dumps else args.string_limit,
         verbose=args.verbose or found.abbreviated is not None,
         stacks=args.stack_traces,
-        descriptors=descriptors or bool(paths),
+        descriptors=2 if expression and expression.needs_descriptors else descriptors or bool(paths),
         paths=tuple(sorted(selection.paths)),
         slower_ns=selection.slower_ns,
         inject=found.inject,
@@ -104,7 +113,7 @@ def _settings(args: argparse.Namespace) -> _Settings:
     lines = LineOptions(
         columns=args.columns,
         pids="never" if _separate(args) else "always" if args.output else "several",
-        times=_times(args),
+        times=times,
         numbers=args.syscall_number,
         exits="exit" not in quiet,
         superseded="thread-execve" not in quiet,
@@ -277,6 +286,7 @@ class _Counted:
 
     def deliver(self, events: Sequence[Event]) -> None:
         for event in events:
+            self._selection.observe(event)
             call = self._pairing.feed(event)
             if (
                 call is not None

@@ -1,4 +1,4 @@
-"""Sets of calls as strace(1) writes them: ``openat,read``, ``%file``, ``!futex``, ``/^get``, ``?new``, ``open@32``."""
+"""Sets of calls as strace(1) writes them: ``openat,read``, ``%file``, ``!futex``, ``/^get``, ``?new``."""
 
 from __future__ import annotations
 

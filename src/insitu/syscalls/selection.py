@@ -2,18 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Final, Protocol
 
-from insitu.syscalls.call import Call, Enter
+from insitu.syscalls.call import Call, Enter, Event
 from insitu.syscalls.call_sets import Calls
 from insitu.syscalls.decode import signature_of
 
-__all__ = ["STATUSES", "Selection"]
+__all__ = ["STATUSES", "Expression", "Selection"]
 
 STATUSES: Final = ("successful", "failed", "unfinished", "unavailable", "detached")
 """strace(1)'s -e status=; a call that has not returned is unfinished when its thread ends, detached when we do."""
+
+
+class Expression(Protocol):
+    """A filter expression."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def __call__(self, call: Call) -> bool:
+        """Returns whether it holds for a call."""
 
 
 @dataclass(frozen=True)
@@ -25,13 +34,18 @@ class Selection:
     paths: frozenset[str] = frozenset()
     """-P, each as given and with symbolic links resolved."""
     slower_ns: int = 0
-    expression: Callable[[Call], bool] | None = None
+    expression: Expression | None = None
     """--filter, evaluated when the call has returned, or never will."""
 
     @property
     def staged(self) -> bool:
         """Whether a call's line must wait for its return."""
         return len(self.statuses) < len(STATUSES) or self.slower_ns > 0 or self.expression is not None
+
+    def observe(self, event: Event) -> None:
+        """To be called with every event, in order."""
+        if self.expression is not None:
+            self.expression.observe(event)
 
     def entry(self, enter: Enter) -> bool:
         """Returns whether a call that is entered may be selected."""

@@ -42,6 +42,7 @@ class JsonLines:
         """Print events."""
         text = []
         for event in events:
+            self._selection.observe(event)
             if isinstance(event, Enter) and not self._selection.entry(event):
                 continue
             call = self._pairing.feed(event)

@@ -115,6 +115,7 @@ class LinePrinter:
     def deliver(self, events: Iterable[Event]) -> None:
         """Print events. The line of a call that has not returned is printed as far as it is known."""
         for event in events:
+            self._selection.observe(event)
             self._handlers[type(event)](event)
         if self._open is not None:
             self._begin(self._open)
