@@ -208,7 +208,7 @@ def common_prefix(names: Sequence[str]) -> str:
 def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list[str]:
     """Returns the lines of one set."""
     left_out = [item[1:] for item in items if item.startswith("-")]
-    named = [item for item in items if not item.startswith("-")]
+    named = [item for item in items if not item.startswith(("-", "!"))]
     words = {word for item in named for word in re.split("[/=|]", item)}
     matching = [
         name
@@ -241,6 +241,8 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
             if word.startswith("<<"):
                 value = number(mask) & -number(mask)
             found.setdefault((value, number(mask) if mask else value), (word, bool(mask)))
+    if "!sorted" in items:
+        found = dict(sorted(found.items()))
     return [
         f"{value:x} {word} {mask:x}" if field else f"{value:x} {word}"
         for (value, mask), (word, field) in found.items()

@@ -1,0 +1,254 @@
+"""System calls by eBPF: a script (syscalls_script.py) in the kernel, its records to events while they come."""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from insitu.errors import InsituError
+from insitu.kernel.process_memory import ProcessMemory
+from insitu.probe.compile import compile_script
+from insitu.probe.options import Options
+from insitu.probe.output.stream import TextOutput
+from insitu.probe.providers.base import Context
+from insitu.probe.source import ScriptError, Source
+from insitu.record.source import Target
+from insitu.record.sources import syscalls_script as script
+from insitu.record.sources.probe import ProbeSource
+from insitu.record.sources.syscalls_join import Joiner
+from insitu.record.spool import Spool
+from insitu.syscalls.call import Event
+from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, call_words
+from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.facts import facts_of
+
+__all__ = ["SyscallsSource"]
+
+_RECORDS: Final = 1000
+_HELD_S: Final = 0.005
+_TURN_S: Final = 0.02
+"""For how long records are turned into events before the ring is drained again."""
+_SETTLED_NS: Final = 200_000
+"""CPUs may be so much apart between taking the time of a record and its place in the ring."""
+_NUMBERS: Final = 1024
+_UNKNOWN: Final = 0xFFF
+
+
+class SyscallsSource(ProbeSource):
+    """Records calls of a command, of running processes with what they start, or of the whole machine."""
+
+    id = "syscalls"
+
+    def __init__(self, options: EngineOptions, deliver: Callable[[Sequence[Event]], None] | None = None) -> None:
+        """``deliver`` gets batches of events, in order of time."""
+        self._asked = options
+        self._deliver = deliver
+        self._spool = Spool()
+        self._unread = memoryview(b"")
+        self._joiner: Joiner | None = None
+        self._held: list[Event] = []
+        self._target = Target()
+        self._kinds: dict[str, tuple[int, list[str]]] = {}
+
+    def open(self, target: Target) -> None:
+        """Compile and load the script. Raises InsituError if BPF is not available."""
+        self._target = target
+        text, context = Source(script.script_text(stacks=self._asked.stacks), "syscalls"), Context()
+        try:
+            compiled = compile_script(text, Options(), context, cached=True)
+        except ScriptError as error:  # the script is ours: what failed is the machine's
+            raise InsituError(f"cannot record system calls: {error.plain}", remedy=error.remedy) from None
+        super().__init__(
+            compiled, text, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), io.BytesIO())
+        )
+        super().open(target)
+        layout = super().layout()
+        if self._deliver is not None:
+            self._joiner = Joiner(layout, ProcessMemory().read)
+        self._kinds = {
+            kind["label"]: (int(number), [each["name"] for each in kind["fields"]])
+            for number, kind in layout["kinds"].items()
+        }
+
+    def layout(self) -> Mapping[str, Any]:
+        """A script's layout, with a converter of its own."""
+        return {**super().layout(), "kind": "syscalls", "string_limit": self._asked.string_limit}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The engine, and what was asked for."""
+        return {"engine": "bpf", "string_limit": self._asked.string_limit}
+
+    @property
+    def wait_s(self) -> float:
+        """No time, while events wait."""
+        if self._unread or self._spool:
+            return 0.0
+        return _HELD_S if self._held else super().wait_s
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Attach all probes, then let them know the target."""
+        super().start(directory, start_ns)
+        recorded = self.runtime.take_events
+        if self._deliver is not None:
+            self.runtime.take_events = self._both(recorded) if directory is not None else self._spool.append
+        self._fill_calls()
+        self._fill_target(start_ns)
+
+    def _both(self, record: Callable[[memoryview], object]) -> Callable[[memoryview], None]:
+        def take(records: memoryview) -> None:
+            record(records)
+            self._spool.append(records)
+
+        return take
+
+    def drain(self) -> int:
+        """Take the ring's records, then deliver events for a while; returns the number of bytes recorded."""
+        taken = super().drain()
+        if self._deliver is not None:
+            self._deliver_some(time.monotonic() + _TURN_S)
+        return taken
+
+    def stop(self, end_ns: int) -> None:
+        """Detach, and deliver everything that is left."""
+        super().stop(end_ns)
+        if self._deliver is not None:
+            while self._unread or self._spool:
+                self._deliver_some(time.monotonic() + _TURN_S)
+            self._send(self._held)
+            self._held = []
+
+    def _deliver_some(self, until_s: float) -> None:
+        """Turn records into events up to a time, and deliver those that no later record can precede."""
+        joiner = self._joiner
+        assert joiner is not None
+        now_ns = time.monotonic_ns()  # what is not in the spool by now is later
+        while (self._unread or self._spool) and time.monotonic() < until_s:
+            if not self._unread:
+                self._unread = memoryview(self._spool.take())
+            self._unread = self._unread[joiner.add(self._unread, _RECORDS) :]
+        if joiner.events or self._held:
+            events = sorted(self._held + joiner.events, key=lambda event: event[0])
+            joiner.events = []
+            settled_ns = (events[-1][0] if self._unread or self._spool else now_ns) - _SETTLED_NS
+            settled = len(events)
+            while settled and events[settled - 1][0] > settled_ns:
+                settled -= 1
+            self._held = events[settled:]
+            self._send(events[:settled])
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        self._spool.close()
+        if self._kinds:
+            super().close()
+
+    def _send(self, events: Sequence[Event]) -> None:
+        if events and self._deliver is not None:
+            self._deliver(events)
+
+    # What the programs read
+
+    def _map(self, name: str) -> Any:
+        layout = self.runtime.compiled.layout
+        return self.runtime.loaded.maps[layout.number(name)]
+
+    def _set(self, name: str, value: int) -> None:
+        self._map(name).update(bytes(4), struct.pack("<QQ", value, 1))
+
+    def _put(self, name: str, key: int, value: int) -> None:
+        self._map(name).update(struct.pack("<Q", key), struct.pack("<Q", value))
+
+    def _fill_calls(self) -> None:
+        """What is to be done for each call."""
+        asked = self._asked
+        self._set("@limit", min(asked.string_limit, script.MOST_STRING - 1))
+        for index, abi in enumerate(script.ABIS):
+            for nr in (*range(_NUMBERS), _UNKNOWN):
+                if abi and (asked.calls is None or (abi, nr) in asked.calls):
+                    self._fill_call(abi, index << script.ABI_SHIFT | nr, nr)
+
+    def _fill_call(self, abi: str, key: int, nr: int) -> None:
+        if nr not in _known(abi):
+            self._put("@call", key, script.WANTED | 4)
+            return
+        plan = call_words(abi, nr, verbose=self._asked.verbose)
+        first_in, more_in = _split(plan.enter)
+        first_out, more_out = _split(plan.exit)
+        value = script.WANTED | bool(more_in) << 1 | (plan.arguments > 3) << 2
+        value |= bool(plan.exit) << 3 | bool(more_out) << 4 | first_in << 8 | first_out << 32
+        self._put("@call", key, value)
+        for at_exit, more in enumerate((more_in, more_out)):
+            for at in range(0, len(more), 2):
+                pair = more[at] | (more[at + 1] << 32 if at + 1 < len(more) else 0)
+                self._put("@more", key << 3 | at_exit << 2 | at >> 1, pair)
+
+    def _fill_target(self, start_ns: int) -> None:
+        target = self._target
+        self._set("@self", os.getpid())
+        if target.launched:
+            self._put("@task", target.launched.pid, script.FIRST | script.HELD)
+        for pid in target.pids:
+            self._attach_threads(pid)
+        if target.whole_system:
+            self._set("@whole", 1)
+
+    def _attach_threads(self, pid: int) -> None:
+        """All threads of a running process, with the calls that they are in."""
+        seen: set[int] = set()
+        while new := set(_threads(pid)) - seen:
+            for tid in sorted(new):
+                running = _running_call(pid, tid)
+                word = script.FIRST
+                if running is not None:
+                    nr, args = running
+                    word |= script.OPEN | script.ATTACHED | min(nr, _UNKNOWN)
+                    self._put("@task", tid, word)
+                    self._craft("enter", pid, tid, nr, word, *args)
+                else:
+                    self._put("@task", tid, word)
+            seen |= new
+
+    def _craft(self, label: str, pid: int, tid: int, *fields: int) -> None:
+        """A record as the programs send them."""
+        number, names = self._kinds[label]
+        assert len(names) == len(fields)
+        size = 24 + 8 * len(fields)
+        record = struct.pack(f"<I4xIIQII{len(fields)}Q", size, number, 0, time.monotonic_ns(), tid, pid, *fields)
+        self.runtime.take_events(memoryview(record))
+
+
+def _known(abi: str) -> Mapping[int, Any]:
+    try:
+        return facts_of(abi).calls
+    except FileNotFoundError:
+        return {}
+
+
+def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """The word that goes with the record of the half itself, and those that do not."""
+    if words and words[0] >> 3 & 7 in (BYTES, STRING):
+        return words[0], tuple(words[1:MOST_WORDS])
+    return 0, tuple(words[: MOST_WORDS - 1])
+
+
+def _threads(pid: int) -> Iterator[int]:
+    try:
+        yield from (int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
+    except OSError:
+        return
+
+
+def _running_call(pid: int, tid: int) -> tuple[int, tuple[int, ...]] | None:
+    """The call that a thread is in (proc(5): /proc/PID/task/TID/syscall), None if it is in none."""
+    try:
+        words = Path(f"/proc/{pid}/task/{tid}/syscall").read_text("ascii").split()
+        nr = int(words[0])
+        return (nr, tuple(int(each, 16) for each in words[1:7])) if nr >= 0 else None
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,363 @@
+"""The script that records system calls: generated once, in the probe language, and filled by maps.
+
+Each thread of the target has a word in ``@task``: the number of its last recorded call (from bit SEQUENCE on, never
+the same twice), and what that call is. The records of its entry and exit carry it, so that halves are never joined to
+strangers, and lost ones are noticed.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from typing import Final
+
+from insitu.syscalls import capture_words as words
+from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
+
+__all__ = ["ABIS", "ATTACHED", "FIRST", "HELD", "MOST_STRING", "OPEN", "RETRY", "SEQUENCE", "WANTED", "script_text"]
+
+SEQUENCE: Final = 20
+FIRST: Final = 1 << SEQUENCE
+"""The word of a thread that has made no call yet."""
+NUMBER_MASK: Final = 0xFFF
+ABI_SHIFT: Final = 12
+"""An index of ABIS."""
+OPEN: Final = 1 << 14
+"""The call is recorded: so is its exit."""
+RETRY: Final = 1 << 15
+"""What the call's entry should have read was not in memory yet; at its exit it is."""
+HELD: Final = 1 << 16
+"""A command before its program has started: nothing but execve() is recorded."""
+ATTACHED: Final = 1 << 17
+"""The call ran already when the recording began."""
+MOST_STRING: Final = 4096
+WANTED: Final = 1
+
+_X86_64: Final = os.uname().machine == "x86_64"
+ABIS: Final = ("x86_64", "i386", "x32") if _X86_64 else ("aarch64", "arm", "")
+
+# Of struct pt_regs; x86-64 from bp on, of which one read takes all that is needed.
+_REGISTERS = (
+    "struct entered { uint64 bp; uint64 bx; uint64 r11; uint64 r10; uint64 r9; uint64 r8; uint64 ax; uint64 cx;"
+    " uint64 dx; uint64 si; uint64 di; uint64 orig_ax; }"
+    if _X86_64
+    else "struct entered { uint64 x[9]; }"
+)
+_REGISTERS_AT = 32 if _X86_64 else 0
+_NATIVE = (
+    [f"$r.{name}" for name in ["di", "si", "dx", "r10", "r8", "r9"]] if _X86_64 else [f"$r.x[{n}]" for n in range(6)]
+)
+_I386 = [f"$r.{name}" for name in ["bx", "cx", "dx", "si", "di", "bp"]]
+# arch/x86/include/asm/thread_info.h: TS_COMPAT; include/uapi/asm/unistd.h: __X32_SYSCALL_BIT.
+_EXECVE = (59, 322) if _X86_64 else (221, 281)
+
+_PREFIX = """
+config = { max_map_keys = 65536; max_strlen = 4096; print_maps_on_exit = false; missing_probes = warn; }
+%(registers)s
+"""
+
+
+def _arguments(compat: str) -> list[str]:
+    lines = [f"$a{n} = {name};" for n, name in enumerate(_NATIVE)]
+    if _X86_64:
+        lines.append(f"if ({compat}) {{")
+        lines += [f"    $a{n} = {name} & 0xffffffff;" for n, name in enumerate(_I386)]
+        lines.append("}")
+    return lines
+
+
+def _pick(index: str) -> str:
+    """One of the six arguments by its position."""
+    chain = "$a5"
+    for n in range(4, -1, -1):
+        chain = f"{index} == {n} ? $a{n} : {chain}"
+    return f"({chain})"
+
+
+def _placed(word: str, ret: str, own: str = "") -> list[str]:
+    """What a word describes: $address, $how, $count, $each and $size, with ``own`` in front of their names."""
+    return [
+        f"${own}address = {_pick(f'({word} & 7)')};",
+        f"${own}how = ({word} >> 3) & 7;",
+        f"${own}counted = ({word} >> {words.COUNT_SHIFT}) & 7;",
+        f"${own}count = (uint64)1;",
+        f"if (${own}counted != 0) {{",
+        f"    ${own}count = ${own}counted == {words.RETURNED} ? {ret} : {_pick(f'(${own}counted - 1)')};",
+        f"    if ({word} & {words.COUNT_AT}) {{ ${own}count = (uint64)*(uint32 *)uptr(${own}count); }}",
+        f"    if (${own}count > 4096) {{ ${own}count = 4096; }}",
+        "}",
+        f"${own}each = ({word} >> {words.SIZE_SHIFT}) & {words.SIZE_MASK};",
+        f"${own}most = {word} & {words.WHOLE} ? (uint64)4096 : (@limit + 1) * ${own}each;",
+        f"${own}size = ${own}how == {words.STRING} ? ${own}most : ${own}count * ${own}each;",
+        f"if (${own}size > ${own}most) {{ ${own}size = ${own}most; }}",
+    ]
+
+
+def _further(key: str, at_exit: int, ret: str) -> list[str]:
+    """Everything but the first word: records of their own, in front of the entry's or exit's."""
+    return [
+        f"for $i : 0..{words.MOST_WORDS - 1} {{",
+        f"    $word = (@more[{key} << 3 | {at_exit << 2} | ($i >> 1)] >> (32 * ($i & 1))) & 0xffffffff;",
+        "    if ($word == 0) { break; }",
+        *_indented(_placed("$word", ret, "m_")),
+        "    if ($m_address != 0) {",
+        f"        if ($m_how == {words.BYTES}) {{",
+        '            emit("memory", (call=$new, address=$m_address, data=user_bytes($m_address, $m_size)));',
+        f"        }} else if ($m_how == {words.STRING}) {{",
+        '            emit("memory", (call=$new, address=$m_address, data=user_string($m_address, $m_size)));',
+        f"        }} else if ($m_how <= {words.ADDRESSES}) {{",
+        *_indented(_strings(), 3),
+        *(["        } else {", *_indented(_shapes(), 3)] if words.linked_shapes() else []),
+        "        }",
+        "    }",
+        "}",
+    ]
+
+
+def _strings() -> list[str]:
+    """A NULL-terminated array of pointers: the strings, then the array in parts."""
+    return [
+        "$wide = $compat == 0 ? (uint64)8 : (uint64)4;",
+        "$n = (uint64)0;",
+        "for $j : 0..8192 {",
+        "    $at = $m_address + $j * $wide;",
+        "    $string = $wide == 8 ? *(uint64 *)uptr($at) : (uint64)*(uint32 *)uptr($at);",
+        "    if ($string == 0) { break; }",
+        "    $n = (uint64)$j + 1;",
+        f"    if ($m_how == {words.STRINGS} && $j < 64) {{",
+        '        emit("memory", (call=$new, address=$string, data=user_string($string, @limit + 1)));',
+        "    }",
+        "}",
+        "$bytes = ($n + 1) * $wide;",
+        "for $j : 0..17 {",
+        "    $done = (uint64)$j * 4096;",
+        "    if ($done >= $bytes) { break; }",
+        "    $part = $bytes - $done;",
+        "    if ($part > 4096) { $part = 4096; }",
+        "    $from = $m_address + $done;",
+        '    emit("memory", (call=$new, address=$from, data=user_bytes($from, $part)));',
+        "}",
+    ]
+
+
+def _shapes() -> list[str]:
+    """Structures with pointers, by the number of their shape."""
+    lines: list[str] = []
+    for number, shape in enumerate(words.linked_shapes()):
+        lines.append(f"{'} else ' if number else ''}if ($m_each == {number}) {{")
+        lines += _indented(_linked(shape, "$m_address", "$m_count", 0))
+    return [*lines, "}"]
+
+
+def _linked(shape: Linked, address: str, count: str, depth: int) -> list[str]:
+    """The elements at an address, then what each of their pointers leads to."""
+    most = min(shape.most, 4096 // shape.size)
+    number, at = f"$elements{depth}", f"$element{depth}"
+    lines = [
+        f"{number} = {count};",
+        f"if ({number} > {most}) {{ {number} = {most}; }}",
+        f'emit("memory", (call=$new, address={address}, data=user_bytes({address}, {number} * {shape.size})));',
+        f"for $k{depth} : 0..{most} {{",
+        f"    if ($k{depth} >= {number}) {{ break; }}",
+        f"    {at} = {address} + $k{depth} * {shape.size};",
+    ]
+    for index, (offset, length_at, length_bytes, there) in enumerate(shape.links):
+        pointer, length = f"$to{depth}_{index}", f"$length{depth}_{index}"
+        there_at = f"uptr({at} + {offset})"
+        lines.append(f"    {pointer} = $compat == 0 ? *(uint64 *){there_at} : (uint64)*(uint32 *){there_at};")
+        if length_at >= 0:
+            lines.append(f"    {length} = (uint64)*(uint{8 * length_bytes} *)uptr({at} + {length_at});")
+            lines.append(f"    if ({length} > 4096) {{ {length} = 4096; }}")
+        else:
+            lines.append(f"    {length} = (uint64)1;")
+        lines.append(f"    if ({pointer} != 0) {{")
+        lines += _indented(_reached(there, pointer, length, depth), 2)
+        lines.append("    }")
+    return [*lines, "}"]
+
+
+def _reached(there: Capture, pointer: str, length: str, depth: int) -> list[str]:
+    if isinstance(there, Linked):
+        return _linked(there, pointer, length, depth + 1)
+    if isinstance(there, String | Array):
+        most = "4096" if isinstance(there, String) and there.path else "@limit + 1"
+        return [f'emit("memory", (call=$new, address={pointer}, data=user_string({pointer}, {most})));']
+    assert isinstance(there, Bytes)
+    most = "4096" if there.whole else f"(@limit + 1) * {there.size}"
+    size = f"$m_size{depth}"
+    return [
+        f"{size} = {length} * {there.size};",
+        f"if ({size} > {most}) {{ {size} = {most}; }}",
+        f'emit("memory", (call=$new, address={pointer}, data=user_bytes({pointer}, {size})));',
+    ]
+
+
+def _indented(lines: list[str], levels: int = 1) -> Iterator[str]:
+    return ("    " * levels + line for line in lines)
+
+
+_ABI = (
+    "$compat = (uint64)(curtask.thread_info.status & 2) != 0 ? (uint64)1 : (uint64)0;"
+    if _X86_64
+    else "$compat = (uint64)(curtask.thread_info.flags & 0x400000) != 0 ? (uint64)1 : (uint64)0;"
+)
+_ARGUMENTS = "call=$new, a0=$a0, a1=$a1, a2=$a2, a3=$a3, a4=$a4, a5=$a5"
+
+
+def _enter(*, stacks: bool) -> list[str]:
+    lines = [
+        "$state = @task[tid];",
+        "if ($state == 0) {",
+        "    if (@whole == 0 || pid == @self) { return; }",
+        f"    $state = (uint64){FIRST};",
+        "}",
+        "$nr = (uint64)args.id;",
+        _ABI,
+        "$abi = $compat;",
+    ]
+    if _X86_64:
+        lines += ["if ($compat == 0 && $nr & 0x40000000 && $nr != 0xffffffffffffffff) {",
+                  "    $abi = (uint64)2;",
+                  "    $nr = $nr & ~0x40000000;",
+                  "}"]  # fmt: skip
+    lines += [
+        "$low = $nr < 0xfff ? $nr : (uint64)0xfff;",
+        "$key = $abi << 12 | $low;",
+        "$call = @call[$key];",
+        f"if ($call == 0 || ($state & {HELD} && $key != {_EXECVE[0]} && $key != {_EXECVE[1]})) {{",
+        f"    if ($state & {OPEN}) {{ @task[tid] = $state & ~{OPEN}; }}",
+        "    return;",
+        "}",
+        f"$new = (($state >> {SEQUENCE}) + 1) << {SEQUENCE} | {OPEN} | $key;",
+        f"$r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
+        *_arguments("$compat"),
+        "$first = ($call >> 8) & 0xffffff;",
+        "$address = (uint64)0;",
+        "$size = (uint64)0;",
+        "$how = (uint64)0;",
+        "if ($first != 0) {",
+        *_indented(_placed("$first", "(uint64)0")),
+        f"    if ($address != 0 && !user_readable($address)) {{ $new = $new | {RETRY}; }}",
+        "}",
+        "@task[tid] = $new;",
+        "if ($call & 2) {",
+        *_indented(_further("$key", 0, "(uint64)0")),
+        "}",
+        *(['emit("stack", (call=$new, user=ustack));'] if stacks else []),
+        "if ($address != 0) {",
+        f"    if ($how == {words.STRING}) {{",
+        f'        emit("enter_memory", ({_ARGUMENTS}, address=$address, data=user_string($address, $size)));',
+        "    } else {",
+        f'        emit("enter_memory", ({_ARGUMENTS}, address=$address, data=user_bytes($address, $size)));',
+        "    }",
+        "} else if ($call & 4 || $low == 0xfff) {",
+        f'    emit("enter", (nr=$nr, {_ARGUMENTS}));',
+        "} else {",
+        '    emit("enter_short", (call=$new, a0=$a0, a1=$a1, a2=$a2));',
+        "}",
+    ]
+    return lines
+
+
+def _exit() -> list[str]:
+    return [
+        "$new = @task[tid];",
+        f"if (($new & {OPEN}) == 0) {{ return; }}",
+        "$ret = args.ret;",
+        "$key = $new & 0x3fff;",
+        "$call = @call[$key];",
+        "$address = (uint64)0;",
+        "$size = (uint64)0;",
+        "$how = (uint64)0;",
+        f"if ($new & {RETRY} || ($call & 8 && ($ret >= 0 || $ret < -4095))) {{",
+        "    $compat = (uint64)(($new >> 12) & 3) == 1 ? (uint64)1 : (uint64)0;",
+        f"    $r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
+        *_indented(_arguments("$compat")),
+        f"    if ($new & {RETRY}) {{",
+        "        $late = ($call >> 8) & 0xffffff;",
+        *_indented(_placed("$late", "(uint64)0"), 2),
+        f"        if ($how == {words.STRING}) {{",
+        '            emit("late", (call=$new, address=$address, size=$size, data=user_string($address, $size)));',
+        "        } else {",
+        '            emit("late", (call=$new, address=$address, size=$size, data=user_bytes($address, $size)));',
+        "        }",
+        "        $address = (uint64)0;",
+        "    }",
+        "    if ($call & 8 && ($ret >= 0 || $ret < -4095)) {",
+        "        $first = ($call >> 32) & 0xffffff;",
+        *_indented(_placed("$first", "(uint64)$ret"), 2),
+        "        if ($call & 16) {",
+        *_indented(_further("$key", 1, "(uint64)$ret"), 3),
+        "        }",
+        "    }",
+        "}",
+        "if ($address != 0) {",
+        f"    if ($how == {words.STRING}) {{",
+        '        emit("exit_memory", (call=$new, ret=$ret, address=$address, data=user_string($address, $size)));',
+        "    } else {",
+        '        emit("exit_memory", (call=$new, ret=$ret, address=$address, data=user_bytes($address, $size)));',
+        "    }",
+        "} else {",
+        '    emit("exit", (call=$new, ret=$ret));',
+        "}",
+    ]
+
+
+_OTHERS = """
+rawtracepoint:sched_process_fork {
+    if (@task[tid] != 0 || (@whole != 0 && pid != @self)) {
+        $child = (uint32)args.child.pid;
+        @task[$child] = (uint64)%(first)d;
+        emit("forked", (child_pid=args.child.tgid, child_tid=args.child.pid));
+    }
+}
+
+rawtracepoint:sched_process_exec {
+    $old = (uint32)args.old_pid;
+    $state = @task[$old];
+    if ($state != 0) {
+        if ($old != tid) {
+            @task[tid] = $state;
+            delete(@task[$old]);
+        }
+        emit("executed", (call=$state, old_tid=args.old_pid));
+    }
+}
+
+rawtracepoint:sched_process_exit {
+    $state = @task[tid];
+    if ($state != 0) {
+        delete(@task[tid]);
+        emit("exited", (call=$state, status=curtask.exit_code));
+    }
+}
+
+rawtracepoint:signal_deliver {
+    if (@task[tid] != 0) {
+        $i = args.info;
+        emit("signal", (number=args.sig, code=$i.si_code, errno=$i.si_errno,
+            sender_pid=$i._sifields._kill._pid, sender_uid=$i._sifields._kill._uid,
+            status=$i._sifields._sigchld._status, utime=$i._sifields._sigchld._utime,
+            stime=$i._sifields._sigchld._stime, address=$i._sifields._sigfault._addr,
+            value=$i._sifields._rt._sigval.sival_ptr));
+    }
+}
+"""
+
+
+def script_text(*, stacks: bool = False) -> str:
+    """Returns the script. ``stacks``: user stacks of all entries."""
+    parts = [
+        _PREFIX % {"registers": _REGISTERS},
+        "rawtracepoint:sys_enter {",
+        *_indented(_enter(stacks=stacks)),
+        "}",
+        "rawtracepoint:sys_exit {",
+        *_indented(_exit()),
+        "}",
+        _OTHERS % {"first": FIRST},
+        # What is written from outside only, so that the script has its types.
+        "BEGIN { @call[(uint64)0] = (uint64)0; @more[(uint64)0] = (uint64)0; @limit = (uint64)32; @whole = (uint64)0;"
+        " @self = (uint64)0; @task[(uint32)0] = (uint64)0; }",
+    ]
+    return "\n".join(parts)
