@@ -115,9 +115,9 @@ def _settings(args: argparse.Namespace) -> _Settings:
         pids="never" if _separate(args) else "always" if args.output else "several",
         times=times,
         numbers=args.syscall_number,
-        exits="exit" not in quiet,
+        exits="exit" not in quiet and expression is None,
         superseded="thread-execve" not in quiet,
-        signals=found.signals,
+        signals=frozenset() if expression and found.signals is None else found.signals,
         dump_reads=found.reads,
         dump_writes=found.writes,
     )
@@ -230,11 +230,36 @@ def _destination(args: argparse.Namespace, path: str | None) -> TextDestination:
 
 
 def _engine(args: argparse.Namespace, settings: _Settings, deliver: Callable[[Sequence[Event]], None]) -> Source:
-    from insitu.record.sources.ptrace import PtraceSource
+    backend, reason = _backend(args, settings)
+    if args.verbose:
+        messages.note(f"engine: {backend} ({reason})")
+    if backend == "ptrace":
+        from insitu.record.sources.ptrace import PtraceSource
 
-    if args.all:
-        raise InsituError("-a needs the eBPF engine", remedy="as root, without --backend ptrace")
-    return PtraceSource(settings.engine, deliver)
+        if args.all:
+            raise InsituError(f"-a needs the eBPF engine: {reason}", remedy="run as root, without --backend ptrace")
+        return PtraceSource(settings.engine, deliver)
+    from insitu.record.sources.syscalls import SyscallsSource
+
+    return SyscallsSource(settings.engine, deliver)
+
+
+def _backend(args: argparse.Namespace, settings: _Settings) -> tuple[str, str]:
+    """Returns the engine, "bpf" or "ptrace", and why. Raises InsituError for what the chosen one cannot do."""
+    needs_ptrace = "-e inject=" if settings.engine.inject else "--seccomp-bpf" if args.seccomp_bpf else ""
+    if args.backend == "bpf" and needs_ptrace:
+        raise InsituError(f"{needs_ptrace} needs the ptrace engine", remedy="without --backend bpf", status=2)
+    if args.backend != "auto":
+        return args.backend, f"--backend {args.backend}"
+    if needs_ptrace:
+        return "ptrace", f"for {needs_ptrace}"
+    from insitu.capabilities.result import State
+    from insitu.capabilities.tracing import raw_tracepoints
+
+    found = raw_tracepoints()
+    if found.state is State.YES:
+        return "bpf", "privileged, and the kernel can"
+    return "ptrace", f"no eBPF: {found.reason}" if found.reason else "no eBPF"
 
 
 def _printer(
@@ -254,7 +279,7 @@ def _printer(
             decoder,
             write,
             selection=settings.selection,
-            signals=settings.qualifiers.signals,
+            signals=settings.lines.signals,
             realtime_offset_ns=settings.lines.times.realtime_offset_ns,
             stack_lines=frames,
         )
