@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import contextlib
 import os
 import time
 from collections.abc import Callable, Sequence
@@ -12,6 +13,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol
 from insitu import messages
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.record.run import Outcome, Request, run
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Event
@@ -203,6 +205,7 @@ def _traced(args: argparse.Namespace, settings: _Settings, request: Request) -> 
             consumers.append(summary)
         if not args.summary_only:
             consumers.append(_printer(args, settings, source, destination))
+            _know(consumers[-1], request.pids)
         try:
             outcome = run(request, [source], destination)
         finally:
@@ -214,6 +217,14 @@ def _traced(args: argparse.Namespace, settings: _Settings, request: Request) -> 
             destination.stream.write("".join(f"{line}\n" for line in table).encode())
         destination.stream.flush()
     return _ended(args, outcome)
+
+
+def _know(printer: _Consumer, pids: Sequence[int]) -> None:
+    """Tell a printer of lines how many threads there are: with several, lines begin with their ids."""
+    if isinstance(printer, LinePrinter):
+        for pid in pids:
+            with contextlib.suppress(ProcessLookupError):
+                printer.know(pid, procfs.threads(pid))
 
 
 def _deliver(consumers: Sequence[_Consumer], events: Sequence[Event]) -> None:

@@ -182,7 +182,6 @@ class LinePrinter:
             self._text.append(f"{line}\n")
         if self._stack_lines is not None:
             self._text += [f" > {printable(line)}\n" for line in self._stack_lines(call.enter.stack)]
-            self._text.append("\n" if call.enter.stack else "")
 
     def _signalled(self, event: Signal) -> None:
         wanted = self._options.signals
@@ -226,6 +225,7 @@ class LinePrinter:
         self._end_call("?")
 
     def _forked(self, event: Forked) -> None:
+        self._thread(event.pid, event.tid)
         self._thread(event.child_pid, event.child_tid)
         if self._attached is not None:
             self._attached(self, event.child_tid)
@@ -234,11 +234,13 @@ class LinePrinter:
         if event.old_tid == event.tid:
             return
         leader = self._thread(event.pid, event.tid)
+        thread = self._threads.pop(event.old_tid, None)
+        if thread is not None and self._open is thread:
+            self._begin(thread)
+            self._end_line(f" <pid changed to {event.tid} ...>")
+            self._open = None
         if self._options.superseded:
             self._line(leader, event.ts_ns, f"+++ superseded by execve in pid {event.old_tid} +++")
-        else:
-            self._interrupt_line()
-        thread = self._threads.pop(event.old_tid, None)
         if thread is not None:
             thread.tid = event.tid
             thread.pid = event.pid
