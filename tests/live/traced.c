@@ -68,6 +68,21 @@ static void echo(int n)
 			exit(9);
 }
 
+static int stop(void)
+{
+	pid_t pid = fork();
+	if (pid == 0) {
+		raise(SIGSTOP);
+		_exit(5);
+	}
+	int status;
+	if (waitpid(pid, &status, WUNTRACED) != pid || !WIFSTOPPED(status))
+		return 9;
+	kill(pid, SIGCONT);
+	waitpid(pid, &status, 0);
+	return WEXITSTATUS(status);
+}
+
 static void memory(void)
 {
 	/* A string that ends where memory does, one that has no end, and pointers to nothing. */
@@ -103,6 +118,8 @@ int main(int argc, char **argv)
 		pause();
 	} else if (!strcmp(mode, "echo"))
 		echo(n);
+	else if (!strcmp(mode, "stop"))
+		return stop();
 	else if (!strcmp(mode, "memory"))
 		memory();
 	else if (!strcmp(mode, "calls"))

@@ -40,13 +40,11 @@ __all__ = [
 
 _CONT: Final = 7
 _POKEUSER: Final = 6
-_PEEKUSER: Final = 3
 _DETACH: Final = 17
 _SYSCALL: Final = 24
 _GETEVENTMSG: Final = 0x4201
 _GETSIGINFO: Final = 0x4202
 _GETREGSET: Final = 0x4204
-_SETREGSET: Final = 0x4205
 _SEIZE: Final = 0x4206
 _INTERRUPT: Final = 0x4207
 _LISTEN: Final = 0x4208
@@ -209,22 +207,40 @@ class Stops:
 
 
 class Registers:
-    """The registers that hold a call's number, arguments and result: of a 64-bit machine's stopped tracee."""
+    """The registers that hold a call's number, arguments and result, of a stopped tracee."""
 
-    # arch/x86/include/asm/user_64.h: struct user_regs_struct, in words
+    # struct user_regs_struct (arch/x86/include/asm/user_64.h) and its 32-bit form (user_32.h): words of each
     _SIZE: Final = 27 * 8
     _RAX: Final = 10
     _ORIG_RAX: Final = 15
+    _ARGUMENTS: Final = (14, 13, 12, 7, 9, 8)
+    _NARROW_SIZE: Final = 17 * 4
+    _ORIG_EAX: Final = 11
+    _NARROW_ARGUMENTS: Final = (0, 1, 2, 3, 4, 5)
 
     def __init__(self) -> None:
         self._words = (ctypes.c_uint64 * 27)()
+        self._narrow = (ctypes.c_uint32 * 17).from_buffer(self._words)
         self._iovec = (ctypes.c_uint64 * 2)(ctypes.addressof(self._words), self._SIZE)
 
-    def read(self, tid: int) -> list[int] | None:
-        """Returns struct user_regs_struct as 27 words; None of a program with 32-bit registers. Raises OSError."""
+    def read(self, tid: int) -> tuple[int, ...]:
+        """Returns struct user_regs_struct as words: 27, of a 32-bit program 17. Raises OSError."""
         self._iovec[1] = self._SIZE
         _request(_GETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(self._iovec))
-        return list(self._words) if self._iovec[1] == self._SIZE else None
+        return tuple(self._narrow if self._iovec[1] == self._NARROW_SIZE else self._words)
+
+    def call(self, tid: int) -> tuple[str, int, tuple[int, ...]] | None:
+        """Returns ABI, number and arguments of the call that a thread was in when it stopped, None if in none.
+
+        Raises OSError.
+        """
+        words = self.read(tid)
+        if len(words) == len(self._narrow):
+            nr = words[self._ORIG_EAX]
+            return None if nr >> 31 else ("i386", nr, tuple(words[at] for at in self._NARROW_ARGUMENTS))
+        nr = words[self._ORIG_RAX]
+        abi = "x32" if nr & _X32_BIT else "x86_64"
+        return None if nr >> 31 else (abi, nr, tuple(words[at] for at in self._ARGUMENTS))
 
     def set_call(self, tid: int, nr: int) -> bool:
         """Make the call that is about to begin another one; -1: none. Returns whether the tracee was there."""
@@ -233,17 +249,3 @@ class Registers:
     def set_result(self, tid: int, result: int) -> bool:
         """Change what the call that is about to return returns. Returns whether the tracee was there."""
         return int(_ptrace(_POKEUSER, tid, 8 * self._RAX, result & 0xFFFFFFFFFFFFFFFF)) >= 0
-
-    def call(self, tid: int) -> tuple[int, int]:
-        """Returns the number of the call that a thread is in (-1: none), and the result register, both signed.
-
-        Raises OSError.
-        """
-        words = (ctypes.c_int64 * 27)()
-        iovec = (ctypes.c_uint64 * 2)(ctypes.addressof(words), self._SIZE)
-        _request(_GETREGSET, tid, _NT_PRSTATUS, ctypes.addressof(iovec))
-        if iovec[1] == self._SIZE:
-            return words[self._ORIG_RAX], words[self._RAX]
-        # struct user_regs_struct32: orig_eax is word 11 of 17, eax word 6
-        narrow = ctypes.cast(words, ctypes.POINTER(ctypes.c_int32))
-        return narrow[11], narrow[6]

@@ -20,6 +20,7 @@ from insitu.record.ptrace_refusal import refusal
 from insitu.record.ptrace_signal import signal_event
 from insitu.syscalls.call import NOTHING, Enter, Event, Executed, Exit, Exited, Forked, Stopped
 from insitu.syscalls.collect import Collector
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.injection import Injection
@@ -33,6 +34,8 @@ __all__ = ["Engine"]
 _MOST_WAITING: Final = 1 << 16
 """Events that nobody has taken, before the target has to wait."""
 _MOST_NOTES: Final = 10
+_ATTACH_S: Final = 1.0
+"""How long the start waits for threads to stop: one that waits for a disk or a dead server does not."""
 _DETACH_S: Final = 2.0
 """How long a tracee may take to stop for being detached; the kernel detaches the others when the thread ends."""
 _WAKE: Final = signal.SIGURG
@@ -78,6 +81,7 @@ class Engine:
         self._room = threading.Event()
         self._opened = threading.Event()
         self._begun = threading.Event()
+        self._ready = threading.Event()
         self._stopping = self._muted = False
         self._finished = threading.Event()
         self._failure: BaseException | None = None
@@ -86,10 +90,18 @@ class Engine:
         self.notes: list[str] = []
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._memory = ProcessMemory()
-        self._collector = Collector(self._memory.read, string_limit=options.string_limit, verbose=options.verbose)
+        self._descriptors = DescriptorText(options.descriptors) if options.descriptors else None
+        self._collector = Collector(
+            self._memory.read,
+            string_limit=options.string_limit,
+            verbose=options.verbose,
+            describe=self._descriptors.describe if self._descriptors else None,
+        )
         self._filtered = filtered
         self._injections = {call: each for each in options.inject for call in each.calls}
         self._registers = ptrace.Registers()
+        self._attached: set[int] = set()
+        """Threads that run since before, and have not stopped yet: what call they are in is to be seen."""
         self._delayed: list[tuple[int, int, int]] = []
         """A heap: when a delay is over, of which thread, and the signal that it then gets."""
 
@@ -109,8 +121,9 @@ class Engine:
             raise failure
 
     def begin(self) -> None:
-        """Begin to record."""
+        """Begin to record: from here on nothing that the target does is missed."""
         self._begun.set()
+        self._ready.wait(_ATTACH_S)
 
     def take(self) -> list[Event]:
         """Returns the events since the last time. Raises what the engine has failed with."""
@@ -176,6 +189,7 @@ class Engine:
                 self._seize(pids)
             finally:
                 self._opened.set()
+            self._attached = set(self._threads)
             self._begun.wait()
             if not self._stopping:
                 self._interrupt_all()
@@ -187,6 +201,7 @@ class Engine:
             if self._launched is not None:
                 self._launched.untraced(None)
             self._opened.set()
+            self._ready.set()
             self._finished.set()
             with contextlib.suppress(OSError):
                 os.eventfd_write(self.fd, 1)
@@ -345,6 +360,8 @@ class Engine:
         if thread is None:
             thread = self._appeared(tid)
         if event == ptrace.EVENT_STOP:
+            if tid in self._attached:
+                self._attach_done(thread)
             if number != signal.SIGTRAP:
                 self._put(Stopped(time.monotonic_ns(), thread.pid, tid, number))
                 ptrace.listen(tid)
@@ -368,6 +385,14 @@ class Engine:
             with contextlib.suppress(OSError):
                 self._put(signal_event(time.monotonic_ns(), thread.pid, tid, ptrace.signal_info(tid)))
         self._resume(thread, number)
+
+    def _attach_done(self, thread: _Thread) -> None:
+        """A thread that ran before has stopped: from here on its calls are seen."""
+        with contextlib.suppress(OSError):
+            thread.previous = self._registers.call(thread.tid)
+        self._attached.discard(thread.tid)
+        if not self._attached:
+            self._ready.set()
 
     def _resume(self, thread: _Thread, number: int = 0) -> None:
         if self._filtered and not thread.in_call:
@@ -422,6 +447,7 @@ class Engine:
 
     def _ended(self, tid: int, status: int) -> None:
         thread = self._threads.pop(tid, None)
+        self._attached.discard(tid)
         if self._launched is not None and tid == self._launched.pid:
             self._launched.untraced(status)
             self._launched = None

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from insitu.files import new_file
 from insitu.kernel import seccomp
 from insitu.record.ptrace_engine import Engine
+from insitu.record.sources.ring_files import write_all
 from insitu.syscalls.call import Event
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.event_bytes import encode
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -32,6 +37,8 @@ class PtraceSource:
         self._options = options
         self._deliver = deliver
         self._engine: Engine | None = None
+        self._descriptors = DescriptorText(options.descriptors)
+        self._file = -1
 
     @property
     def notes(self) -> Sequence[str]:
@@ -72,10 +79,12 @@ class PtraceSource:
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Begin to trace."""
         assert self._engine is not None, "open() comes first"
+        if directory is not None:
+            self._file = new_file(directory / "events.records")
         self._engine.begin()
 
     def drain(self) -> int:
-        """Deliver the events so far."""
+        """Deliver and write the events so far."""
         if self._engine is None:
             return 0
         if self._engine.waiting < _ENOUGH and not self._engine.finished:
@@ -83,12 +92,22 @@ class PtraceSource:
         events = self._engine.take()
         if events and self._deliver is not None:
             self._deliver(events)
+        if events and self._file >= 0:
+            return write_all(self._file, [memoryview(b"".join(map(encode, events)))])
         return 0
 
     @property
     def wait_s(self) -> float:
         """Events announce themselves."""
         return 1.0
+
+    def netlink_of(self, pid: int, descriptor: int) -> str:
+        """Returns the protocol of a netlink socket, as TextOptions wants it."""
+        return self._descriptors.netlink(pid, descriptor)
+
+    def peer_of(self, pid: int, descriptor: int) -> str:
+        """Returns what a descriptor is open on now, as TextOptions wants it: events have it of when they came."""
+        return self._descriptors.describe(pid, descriptor)
 
     @property
     def ended(self) -> bool:
@@ -110,3 +129,6 @@ class PtraceSource:
         if self._engine is not None:
             self._engine.close()
             self._engine = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1
