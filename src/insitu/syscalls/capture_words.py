@@ -50,18 +50,20 @@ MOST_WORDS: Final = 7
 """Of a call's entry or exit."""
 
 _CREATES: Final = ("fd",)
+_PAIRS: Final = {"pipe": 0, "pipe2": 0, "socketpair": 3}
 
 
 class CallWords(NamedTuple):
     """What to do for a call: how many arguments it has, and the words of what to read at entry and exit.
 
-    ``opens``: whether it returns a descriptor.
+    ``opens``: whether it returns a descriptor. ``pair_at``: the argument that points to where it writes two.
     """
 
     arguments: int
     enter: tuple[int, ...]
     exit: tuple[int, ...]
     opens: bool
+    pair_at: int | None
 
 
 @functools.cache
@@ -92,7 +94,8 @@ def call_words(abi: str, nr: int, *, verbose: bool = False) -> CallWords:
                 after.append(count)
     known = facts_of(abi).calls.get(nr)
     arguments = max(len(known.parameters) if known else 6, len(signature.parameters))
-    return CallWords(arguments, _simple_first(enter), _simple_first(after), signature.returns.kind in _CREATES)
+    opens = signature.returns.kind in _CREATES
+    return CallWords(arguments, _simple_first(enter), _simple_first(after), opens, _PAIRS.get(signature.name))
 
 
 def _simple_first(words: list[int]) -> tuple[int, ...]:

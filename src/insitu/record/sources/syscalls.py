@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import os
+import stat
 import struct
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -70,6 +72,7 @@ class SyscallsSource(ProbeSource):
         layout = super().layout()
         if self._deliver is not None:
             self._joiner = Joiner(layout, ProcessMemory().read)
+            self._joiner.describes = self._asked.descriptors > 0
         self._kinds = {
             kind["label"]: (int(number), [each["name"] for each in kind["fields"]])
             for number, kind in layout["kinds"].items()
@@ -175,13 +178,22 @@ class SyscallsSource(ProbeSource):
 
     def _fill_call(self, abi: str, key: int, nr: int) -> None:
         if nr not in _known(abi):
-            self._put("@call", key, script.WANTED | 4)
+            self._put("@call", key, script.WANTED | script.FOUR_ARGUMENTS)
             return
         plan = call_words(abi, nr, verbose=self._asked.verbose)
         first_in, more_in = _split(plan.enter)
         first_out, more_out = _split(plan.exit)
-        value = script.WANTED | bool(more_in) << 1 | (plan.arguments > 3) << 2
-        value |= bool(plan.exit) << 3 | bool(more_out) << 4 | first_in << 8 | first_out << 32
+        value = script.WANTED | first_in << 8 | first_out << 32
+        for bit, has in (
+            (script.READS_MORE, more_in),
+            (script.FOUR_ARGUMENTS, plan.arguments > 3),
+            (script.WRITES, plan.exit),
+            (script.WRITES_MORE, more_out),
+            (script.OPENS, plan.opens),
+            (script.OPENS_PAIR, plan.pair_at is not None),
+            (script.OPENS_PAIR_AT_3, plan.pair_at == 3),
+        ):
+            value |= bit if has else 0
         self._put("@call", key, value)
         for at_exit, more in enumerate((more_in, more_out)):
             for at in range(0, len(more), 2):
@@ -190,6 +202,7 @@ class SyscallsSource(ProbeSource):
 
     def _fill_target(self, start_ns: int) -> None:
         target = self._target
+        self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
         self._set("@self", os.getpid())
         if target.launched:
             self._put("@task", target.launched.pid, script.FIRST | script.HELD)
@@ -198,10 +211,19 @@ class SyscallsSource(ProbeSource):
         if target.whole_system:
             self._set("@whole", 1)
 
+    def _list_descriptors(self, *pids: int) -> None:
+        """What is open already."""
+        for pid in pids:
+            for fd in _names(Path(f"/proc/{pid}/fd")):
+                with contextlib.suppress(OSError):
+                    path = str(Path(f"/proc/{pid}/fd/{fd}").readlink())
+                    mode, inode = _inode(path)
+                    self._craft("descriptor", pid, pid, 0, fd, mode, inode, data=os.fsencode(path))
+
     def _attach_threads(self, pid: int) -> None:
         """All threads of a running process, with the calls that they are in."""
         seen: set[int] = set()
-        while new := set(_threads(pid)) - seen:
+        while new := set(_names(Path(f"/proc/{pid}/task"))) - seen:
             for tid in sorted(new):
                 running = _running_call(pid, tid)
                 word = script.FIRST
@@ -214,13 +236,17 @@ class SyscallsSource(ProbeSource):
                     self._put("@task", tid, word)
             seen |= new
 
-    def _craft(self, label: str, pid: int, tid: int, *fields: int) -> None:
+    def _craft(self, label: str, pid: int, tid: int, *fields: int, data: bytes | None = None) -> None:
         """A record as the programs send them."""
         number, names = self._kinds[label]
+        padded = b""
+        if data is not None:
+            fields = (*fields, len(data))
+            padded = data.ljust(-(-len(data) // 8) * 8, b"\0")
         assert len(names) == len(fields)
-        size = 24 + 8 * len(fields)
+        size = 24 + 8 * len(fields) + len(padded)
         record = struct.pack(f"<I4xIIQII{len(fields)}Q", size, number, 0, time.monotonic_ns(), tid, pid, *fields)
-        self.runtime.take_events(memoryview(record))
+        self.runtime.take_events(memoryview(record + padded))
 
 
 def _known(abi: str) -> Mapping[int, Any]:
@@ -237,11 +263,19 @@ def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
     return 0, tuple(words[: MOST_WORDS - 1])
 
 
-def _threads(pid: int) -> Iterator[int]:
+def _names(directory: Path) -> list[int]:
+    """The numbers that a directory of /proc lists, none once its process has ended."""
     try:
-        yield from (int(each.name) for each in Path(f"/proc/{pid}/task").iterdir())
+        return [int(each.name) for each in directory.iterdir()]
     except OSError:
-        return
+        return []
+
+
+def _inode(link: str) -> tuple[int, int]:
+    """Mode and number of the inode that a link in /proc/PID/fd names, for those that have no path."""
+    kind, _, rest = link.partition(":[")
+    mode = {"socket": stat.S_IFSOCK, "pipe": stat.S_IFIFO}.get(kind, 0)
+    return (mode, int(rest.rstrip("]"))) if mode and rest else (0, 0)
 
 
 def _running_call(pid: int, tid: int) -> tuple[int, tuple[int, ...]] | None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import functools
+import os
+import stat
 import struct
 import sys
 from collections.abc import Callable, Mapping
@@ -22,13 +25,17 @@ from insitu.syscalls.call import (
     Pieces,
     Signal,
 )
+from insitu.syscalls.decode import signature_of
+from insitu.syscalls.facts import facts_of
 
-__all__ = ["Joiner"]
+__all__ = ["Joiner", "open_on"]
 
 _HEAD: Final = struct.Struct("<I4xIIQII")
 _HEADER: Final = struct.Struct("<I")
 _RING_HEADER: Final = 8
 _SIGNED: Final = 1 << 63
+# Fields whose bytes follow all fields: the last one of a record.
+_PARTS: Final = ("data", "path", "user")
 
 Fields = tuple[int, ...]
 Read = Callable[[int, int, int], bytes]
@@ -38,14 +45,31 @@ Read = Callable[[int, int, int], bytes]
 class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
-    __slots__ = ("memory", "open", "pieces", "sequence", "stack")
+    __slots__ = ("first", "memory", "open", "pieces", "sequence", "stack")
 
     def __init__(self) -> None:
         self.sequence = 1
         self.open = 0
+        self.first = 0
         self.memory: Pieces | None = None
         self.pieces: list[tuple[int, int, bytes]] = []
         self.stack = 0
+
+
+def open_on(mode: int, inode: int, path: str) -> str:
+    """Returns what /proc/PID/fd shows of an open file, given its inode's mode and its path."""
+    if stat.S_ISSOCK(mode):
+        return f"socket:[{inode}]"
+    if stat.S_ISFIFO(mode) and not path.startswith("/"):
+        return f"pipe:[{inode}]"
+    return path if path.startswith("/") else f"anon_inode:{path}"
+
+
+@functools.cache
+def descriptor_arguments(abi: str, nr: int) -> tuple[int, ...]:
+    """Returns the positions of a call's arguments that are descriptors."""
+    parameters = signature_of(abi, nr).parameters
+    return tuple(index for index, each in enumerate(parameters) if each.kind in ("fd", "dirfd"))
 
 
 class Joiner:
@@ -55,19 +79,36 @@ class Joiner:
         """``layout`` describes the records: probe/runtime/event_layout.py. ``read`` reads the memory of a thread
         that runs, as far as it still can."""
         self._read = read
+        self.descriptors: dict[int, dict[int, str]] = {}
+        """What descriptors are open on, by process."""
+        self.describes = False
+        """Whether calls have what their descriptors are open on (-y)."""
+        self._close = facts_of(ABIS[0]).numbers["close"]
         self._threads: dict[int, _Thread] = {}
+        self._stack_ids: dict[tuple[int, bytes], int] = {}
         self._kinds: dict[int, tuple[Callable[..., None], struct.Struct, bool]] = {}
         self.events: list[Event] = []
         self.malformed = 0
+        handlers: dict[str, Callable[..., None]] = {
+            "memory": self._memory,
+            "late": self._late,
+            "stack": self._stack,
+            "enter": self._enter,
+            "enter_short": self._enter_short,
+            "enter_memory": self._enter_memory,
+            "exit": self._exit,
+            "exit_memory": self._exit,
+            "descriptor": self._descriptor,
+            "forked": self._forked,
+            "executed": self._executed,
+            "exited": self._exited,
+            "signal": self._signal,
+        }
         for number, kind in layout["kinds"].items():
             fields = kind["fields"]
             shape = struct.Struct(f"<{len(fields)}Q")
-            label = str(kind["label"])
-            self._kinds[int(number)] = (
-                getattr(self, f"_{label}"),
-                shape,
-                "data" in [each["name"] for each in fields],
-            )
+            has_part = fields[-1]["name"] in _PARTS
+            self._kinds[int(number)] = (handlers[kind["label"]], shape, has_part)
 
     def add(self, data: bytes | memoryview, most: int = sys.maxsize) -> int:
         """Append the events of up to ``most`` whole records to ``events``; returns how many bytes those were."""
@@ -85,9 +126,9 @@ class Joiner:
             if found is None or fields_at + found[1].size > len(data):
                 self.malformed += 1
                 continue
-            handle, shape, has_data = found
+            handle, shape, has_part = found
             fields = shape.unpack_from(data, fields_at)
-            if has_data:
+            if has_part:
                 begin = fields_at + shape.size
                 handle(ts_ns, pid, tid, *fields[:-1], bytes(data[begin : begin + fields[-1]]))
             else:
@@ -117,6 +158,15 @@ class Joiner:
         if data:
             thread.memory.pieces = [*thread.memory.pieces, (address, data)]
 
+    def _stack(self, ts_ns: int, pid: int, tid: int, call: int, addresses: bytes) -> None:
+        stack = (pid, addresses)
+        self._thread(tid).stack = self._stack_ids.setdefault(stack, len(self._stack_ids) + 1)
+
+    @property
+    def stacks(self) -> list[tuple[int, bytes]]:
+        """Stacks by id, from 1 on: the process, and the addresses as u64, innermost first."""
+        return list(self._stack_ids)
+
     def _taken(self, thread: _Thread, call: int, address: int = 0, data: bytes = b"") -> Pieces:
         """The pieces that came in front of a half of this call, and its own; those of lost halves are dropped."""
         found = [(at, piece) for word, at, piece in thread.pieces if word == call and piece]
@@ -144,9 +194,12 @@ class Joiner:
         if address or thread.pieces:
             memory = thread.memory = self._taken(thread, call, address, data)
         abi = ABIS[call >> ABI_SHIFT & 3]
+        if self.describes:
+            memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, abi, nr, args))
+            thread.memory = memory if thread.memory else None
         self.events.append(Enter(ts_ns, pid, tid, abi, nr, args, memory, thread.stack, bool(call & ATTACHED)))
         thread.stack = 0
-        thread.open, thread.sequence = call, sequence
+        thread.open, thread.sequence, thread.first = call, sequence, args[0] & 0xFFFFFFFF
 
     def _enter(self, ts_ns: int, pid: int, tid: int, nr: int, call: int, *args: int) -> None:
         self._entered(ts_ns, pid, tid, nr, call, args)
@@ -166,14 +219,33 @@ class Joiner:
             thread.open, thread.sequence = 0, call >> SEQUENCE
             return
         memory = self._taken(thread, call, address, data) if address or thread.pieces else NOTHING
+        if self.describes and ret in self.descriptors.get(pid, ()):
+            memory = Pieces(getattr(memory, "pieces", ()), {ret: self.descriptors[pid][ret]})
         self.events.append(Exit(ts_ns, pid, tid, ret - 2 * _SIGNED if ret & _SIGNED else ret, memory))
         thread.open = 0
+        if call & (NUMBER_MASK | 3 << ABI_SHIFT) == self._close and not ret and pid in self.descriptors:
+            self.descriptors[pid].pop(thread.first, None)
 
-    _exit_memory = _exit
+    # Descriptors
+
+    def _descriptor(
+        self, ts_ns: int, pid: int, tid: int, call: int, fd: int, mode: int, inode: int, path: bytes
+    ) -> None:
+        self.descriptors.setdefault(pid, {})[fd] = open_on(mode, inode, os.fsdecode(path))
+
+    def _known(self, pid: int, abi: str, nr: int, args: Fields) -> dict[int, str]:
+        """What the descriptors among a call's arguments are open on."""
+        found = self.descriptors.get(pid)
+        if not found:
+            return {}
+        values = (args[index] & 0xFFFFFFFF for index in descriptor_arguments(abi, nr))
+        return {value: found[value] for value in values if value in found}
 
     # Everything else
 
     def _forked(self, ts_ns: int, pid: int, tid: int, child_pid: int, child_tid: int) -> None:
+        if child_pid == child_tid and pid in self.descriptors:
+            self.descriptors[child_pid] = dict(self.descriptors[pid])
         self.events.append(Forked(ts_ns, pid, tid, child_pid, child_tid))
 
     def _executed(self, ts_ns: int, pid: int, tid: int, call: int, old_tid: int) -> None:
@@ -185,6 +257,8 @@ class Joiner:
         thread = self._threads.pop(tid, None)
         if thread is not None and call >> SEQUENCE > thread.sequence:
             self._lost(ts_ns, 2 * ((call >> SEQUENCE) - thread.sequence))
+        if tid == pid:
+            self.descriptors.pop(pid, None)
         self.events.append(Exited(ts_ns, pid, tid, status))
 
     def _signal(self, ts_ns: int, pid: int, tid: int, *fields: int) -> None:

@@ -31,7 +31,19 @@ HELD: Final = 1 << 16
 ATTACHED: Final = 1 << 17
 """The call ran already when the recording began."""
 MOST_STRING: Final = 4096
+
+# Bits of a call's word in @call. Above them are the word of what its entry reads (from bit 8 on), and of its exit.
 WANTED: Final = 1
+READS_MORE: Final = 2
+FOUR_ARGUMENTS: Final = 4
+"""More than three."""
+WRITES: Final = 8
+WRITES_MORE: Final = 16
+OPENS: Final = 32
+"""It returns a descriptor."""
+OPENS_PAIR: Final = 64
+"""It writes two of them to where the first argument points, with OPENS_PAIR_AT_3 the fourth."""
+OPENS_PAIR_AT_3: Final = 128
 
 _X86_64: Final = os.uname().machine == "x86_64"
 ABIS: Final = ("x86_64", "i386", "x32") if _X86_64 else ("aarch64", "arm", "")
@@ -240,7 +252,7 @@ def _enter(*, stacks: bool) -> list[str]:
         f"    if ($address != 0 && !user_readable($address)) {{ $new = $new | {RETRY}; }}",
         "}",
         "@task[tid] = $new;",
-        "if ($call & 2) {",
+        f"if ($call & {READS_MORE}) {{",
         *_indented(_further("$key", 0, "(uint64)0")),
         "}",
         *(['emit("stack", (call=$new, user=ustack));'] if stacks else []),
@@ -250,13 +262,22 @@ def _enter(*, stacks: bool) -> list[str]:
         "    } else {",
         f'        emit("enter_memory", ({_ARGUMENTS}, address=$address, data=user_bytes($address, $size)));',
         "    }",
-        "} else if ($call & 4 || $low == 0xfff) {",
+        f"}} else if ($call & {FOUR_ARGUMENTS} || $low == 0xfff) {{",
         f'    emit("enter", (nr=$nr, {_ARGUMENTS}));',
         "} else {",
         '    emit("enter_short", (call=$new, a0=$a0, a1=$a1, a2=$a2));',
         "}",
     ]
     return lines
+
+
+def _descriptor(fd: str) -> list[str]:
+    """What a new descriptor is open on."""
+    return [
+        f"$file = curtask.files.fdt.fd[{fd}];",
+        "$inode = $file.f_inode;",
+        f'emit("descriptor", (call=$new, fd={fd}, mode=$inode.i_mode, inode=$inode.i_ino, path=path($file)));',
+    ]
 
 
 def _exit() -> list[str]:
@@ -266,10 +287,13 @@ def _exit() -> list[str]:
         "$ret = args.ret;",
         "$key = $new & 0x3fff;",
         "$call = @call[$key];",
+        f"if ($call & {OPENS} && $ret >= 0) {{",
+        *_indented(_descriptor("$ret")),
+        "}",
         "$address = (uint64)0;",
         "$size = (uint64)0;",
         "$how = (uint64)0;",
-        f"if ($new & {RETRY} || ($call & 8 && ($ret >= 0 || $ret < -4095))) {{",
+        f"if ($new & {RETRY} || ($call & {WRITES} && ($ret >= 0 || $ret < -4095))) {{",
         "    $compat = (uint64)(($new >> 12) & 3) == 1 ? (uint64)1 : (uint64)0;",
         f"    $r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
         *_indented(_arguments("$compat")),
@@ -283,10 +307,17 @@ def _exit() -> list[str]:
         "        }",
         "        $address = (uint64)0;",
         "    }",
-        "    if ($call & 8 && ($ret >= 0 || $ret < -4095)) {",
+        f"    if ($call & {OPENS_PAIR} && $ret >= 0) {{",
+        f"        $pair = {_pick('(($call >> 7) & 1) * 3')};",
+        "        for $i : 0..2 {",
+        "            $end = (uint64)*(uint32 *)uptr($pair + 4 * $i);",
+        *_indented(_descriptor("$end"), 3),
+        "        }",
+        "    }",
+        f"    if ($call & {WRITES} && ($ret >= 0 || $ret < -4095)) {{",
         "        $first = ($call >> 32) & 0xffffff;",
         *_indented(_placed("$first", "(uint64)$ret"), 2),
-        "        if ($call & 16) {",
+        f"        if ($call & {WRITES_MORE}) {{",
         *_indented(_further("$key", 1, "(uint64)$ret"), 3),
         "        }",
         "    }",
