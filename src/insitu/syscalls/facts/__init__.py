@@ -93,6 +93,17 @@ class Facts:
     def _by_value(self, name: str) -> Mapping[int, str]:
         return {each.value: each.name for each in reversed(self.constants(name))}
 
+    @functools.cached_property
+    def _requests(self) -> Mapping[int, str]:
+        first, _, short = _text("ioctls").partition("[32]\n")
+        lines = (first + short if self.abi in ("i386", "x32") else first).splitlines()
+        parts = (line.partition(" ") for line in lines)
+        return {int(code, 16): words for code, _, words in parts}
+
+    def request(self, code: int) -> str | None:
+        """Returns the name of a request of ioctl(): "TCGETS", "SNDCTL_TMR_START or TCSETS" where two drivers use one."""
+        return self._requests.get(code)
+
     def error_text(self, code: int) -> str:
         """Returns "-1 ENOENT (No such file or directory)"; "? ERESTARTSYS (To be restarted if SA_RESTART is set)"."""
         name, meaning = self._errors.get(code, (f"errno {code}", ""))
