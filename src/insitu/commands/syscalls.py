@@ -29,22 +29,20 @@ PROPERTIES = Properties(
         "--detach-on": "the new program is traced too; insitu detaches at Ctrl-C, or after -d SECONDS",
         "-D": "insitu is the command's parent; start it with setsid in the background instead",
         "--daemonize": "insitu is the command's parent; start it with setsid in the background instead",
-        "-h": "use --help",
         "-i": "use -k, which shows the stack of each call",
         "--instruction-pointer": "use -k, which shows the stack of each call",
         "-I": "Ctrl-C ends tracing, a second one leaves the command running",
         "--interruptible": "Ctrl-C ends tracing, a second one leaves the command running",
         "-O": "nothing is subtracted from the times of -c",
         "--summary-syscall-overhead": "nothing is subtracted from the times of -c",
-        "-u": "use: insitu syscalls -- setpriv --reuid USER --init-groups COMMAND",
-        "--user": "use: insitu syscalls -- setpriv --reuid USER --init-groups COMMAND",
+        "-u": "start the command through su, runuser or setpriv",
+        "--user": "start the command through su, runuser or setpriv",
+        "--attach": "use -p PID",
         "-V": "use insitu --version",
         "-Y": "--json and sessions have the names of threads",
         "--decode-pids": "--json and sessions have the names of threads",
-        "--kvm": "insitu trace -l 'tracepoint:kvm:*' lists what the kernel has",
+        "--kvm": "insitu trace has the kernel's tracepoints of kvm",
         "--tips": "see insitu help syscalls",
-        "--quiet": "use -q, -qq, -qqq or -e quiet=SET",
-        "--verbose": "use -v, or -e abbrev=SET",
     },
 )
 
@@ -65,9 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def _target(parser: argparse.ArgumentParser) -> None:
     group = parser.add_argument_group("target and engine")
-    group.add_argument(
-        "-p", "--pid", "--attach", type=pid_list, action="append", metavar="PID[,PID]", help="running processes"
-    )
+    group.add_argument("-p", "--pid", type=pid_list, action="append", metavar="PID[,PID]", help="running processes")
     group.add_argument("-n", "--comm", metavar="NAME", help="running processes of this name (strace's -n: -N)")
     group.add_argument("-a", "--all", action="store_true", help="the whole machine (strace's -a: --columns)")
     duration_option(parser)
@@ -140,10 +136,10 @@ def _lines(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument("-A", "--output-append-mode", dest="append", action="store_true", help="append to -o FILE")
     json_option(group, "a line of JSON per call, signal and exit, on standard output")
+    group.add_argument("-q", "--quiet", action="count", default=0, help="no messages; -qq: no exits; -qqq: neither")
     group.add_argument(
-        "-q", dest="quiet", action="count", default=0, help="no messages; -qq: no exits; -qqq: neither"
+        "-v", "--verbose", action="store_true", help="show structures whole, and say which engine is used"
     )
-    group.add_argument("-v", "--no-abbrev", dest="verbose", action="store_true", help="show structures whole")
     group.add_argument(
         "-s", "--string-limit", type=count, default=32, metavar="N", help="at most N bytes of a string (%(default)s)"
     )
@@ -164,7 +160,7 @@ def _lines(parser: argparse.ArgumentParser) -> None:
     )
     group.add_argument(
         "-y",
-        dest="descriptors",
+        "--descriptors",
         action="count",
         default=0,
         help="what descriptors are open on; -yy: with addresses of sockets",
@@ -172,12 +168,17 @@ def _lines(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-k", "--stack-traces", action="store_true", help="the stack of each call")
     group.add_argument("-N", "--syscall-number", action="store_true", help="the number of each call (strace's -n)")
     group.add_argument(
-        "-t", dest="absolute", action="count", default=0, help="time of day; -tt: microseconds; -ttt: since 1970"
+        "-t",
+        "--timestamps",
+        dest="absolute",
+        action="count",
+        default=0,
+        help="time of day; -tt: microseconds; -ttt: since 1970",
     )
     group.add_argument("--absolute-timestamps", metavar="FORMAT", help="time or unix, and s, ms, us or ns: unix,ns")
-    group.add_argument("-r", dest="relative", action="store_true", help="time since the line before")
+    group.add_argument("-r", "--relative", action="store_true", help="time since the line before")
     group.add_argument("--relative-timestamps", choices=_PRECISIONS, help="the same, as precise as this")
-    group.add_argument("-T", dest="times", action="store_true", help="how long each call took")
+    group.add_argument("-T", "--call-times", dest="times", action="store_true", help="how long each call took")
     group.add_argument("--syscall-times", choices=_PRECISIONS, help="the same, as precise as this")
     group.add_argument("--columns", type=count, default=40, metavar="N", help="align results there (%(default)s)")
 

@@ -17,6 +17,7 @@ from insitu.kernel import procfs
 from insitu.record.run import Outcome, Request, run
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Event
+from insitu.syscalls.call_sets import resolve
 from insitu.syscalls.chosen_decoder import ChosenDecoder
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.filters.fields import FIELDS
@@ -252,7 +253,10 @@ def _engine(args: argparse.Namespace, settings: _Settings, deliver: Callable[[Se
         return PtraceSource(settings.engine, deliver)
     from insitu.record.sources.syscalls import SyscallsSource
 
-    return SyscallsSource(settings.engine, deliver)
+    calls = settings.engine.calls
+    if calls is not None:  # a launched command is recorded from its execve on
+        calls |= resolve("execve,execveat")
+    return SyscallsSource(settings.engine._replace(calls=calls), deliver)
 
 
 def _backend(args: argparse.Namespace, settings: _Settings) -> tuple[str, str]:
