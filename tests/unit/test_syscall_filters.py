@@ -1,5 +1,7 @@
 """Filter expressions: the language is sysdig's, as its user guide and the Falco libraries' documentation have it."""
 
+from pathlib import Path
+
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -138,6 +140,11 @@ def test_an_error_names_the_remedy_and_the_place(text: str, message: str, column
     shown = raised.value.rendered.splitlines()
     assert shown[2].index("^") - 2 == min(column, 60)
     assert raised.value.status == 2
+
+
+def test_every_field_is_documented() -> None:
+    page = (Path(__file__).parents[2] / "docs/syscalls.md").read_text()
+    assert [name for name in FIELDS if f"| `{name}" not in page] == []
 
 
 TEXT = st.text(st.characters(codec="utf-8"), max_size=12)

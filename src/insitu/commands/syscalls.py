@@ -38,7 +38,6 @@ PROPERTIES = Properties(
         "-u": "start the command through su, runuser or setpriv",
         "--user": "start the command through su, runuser or setpriv",
         "--attach": "use -p PID",
-        "-V": "use insitu --version",
         "-Y": "--json and sessions have the names of threads",
         "--decode-pids": "--json and sessions have the names of threads",
         "--kvm": "insitu trace has the kernel's tracepoints of kvm",

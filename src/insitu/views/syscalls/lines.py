@@ -58,7 +58,7 @@ class LineOptions(NamedTuple):
 class _Thread:
     """What is known of a thread: its call, and how much of that is printed."""
 
-    __slots__ = ("abi", "call_nr", "enter", "leader", "pid", "printed", "shown", "tid")
+    __slots__ = ("abi", "call_nr", "enter", "pid", "printed", "shown", "tid")
 
     def __init__(self, pid: int, tid: int) -> None:
         self.pid = pid
@@ -70,8 +70,6 @@ class _Thread:
         """Whether the call is selected, as far as its entry says."""
         self.printed = -1
         """How many of its arguments are printed; -1: not even its name."""
-        self.leader = ""
-        """What its line begins with, where that is printed when the call has returned."""
 
 
 class LinePrinter:
@@ -151,10 +149,7 @@ class LinePrinter:
         thread.abi, thread.call_nr = event.abi, event.nr
         thread.shown = self._selection.entry(event)
         thread.printed = -1
-        if not thread.shown:
-            return
-        if self._selection.staged:
-            thread.leader = self._leader(thread, event.ts_ns)
+        if not thread.shown or self._selection.staged:
             return
         self._interrupt_line()
         self._put(self._leader(thread, event.ts_ns))
@@ -171,7 +166,7 @@ class LinePrinter:
         if self._selection.staged:
             if not self._selection.returned(call):
                 return
-            self._put(thread.leader)
+            self._put(self._leader(thread, call.enter.ts_ns))
         self._resume(thread, call, event.ts_ns)
         self._put_arguments(thread, call)
         digits = self._options.times.duration_digits
@@ -206,7 +201,7 @@ class LinePrinter:
             if not self._selection.staged:
                 self._never_returned(thread, call, event.ts_ns)
             elif self._selection.unfinished(call):
-                self._put(thread.leader)
+                self._put(self._leader(thread, enter.ts_ns))
                 self._never_returned(thread, call, event.ts_ns)
         wanted = self._options.signals
         number = event.status & 0x7F
