@@ -23,7 +23,9 @@ from insitu.record.source import Target
 from insitu.record.sources import syscalls_script as script
 from insitu.record.sources.probe import ProbeSource
 from insitu.record.sources.syscalls_join import Joiner
+from insitu.record.sources.syscalls_targets import TargetMaps, numbers_in
 from insitu.record.spool import Spool
+from insitu.syscalls import call_word
 from insitu.syscalls.call import Event
 from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, call_words
 from insitu.syscalls.engine_options import EngineOptions
@@ -37,8 +39,6 @@ _TURN_S: Final = 0.02
 """For how long records are turned into events before the ring is drained again."""
 _SETTLED_NS: Final = 200_000
 """CPUs may be so much apart between taking the time of a record and its place in the ring."""
-_NUMBERS: Final = 1024
-_UNKNOWN: Final = 0xFFF
 
 
 class SyscallsSource(ProbeSource):
@@ -100,8 +100,7 @@ class SyscallsSource(ProbeSource):
         recorded = self.runtime.take_events
         if self._deliver is not None:
             self.runtime.take_events = self._both(recorded) if directory is not None else self._spool.append
-        self._fill_calls()
-        self._fill_target(start_ns)
+        self._fill(directory)
 
     def _both(self, record: Callable[[memoryview], object]) -> Callable[[memoryview], None]:
         def take(records: memoryview) -> None:
@@ -157,28 +156,21 @@ class SyscallsSource(ProbeSource):
 
     # What the programs read
 
-    def _map(self, name: str) -> Any:
-        layout = self.runtime.compiled.layout
-        return self.runtime.loaded.maps[layout.number(name)]
+    def _fill(self, directory: Path | None) -> None:
+        """The calls that are recorded, then the target."""
+        maps = self._maps = TargetMaps(self.runtime)
+        maps.set("@limit", min(self._asked.string_limit, script.MOST_STRING - 1))
+        describes = directory is not None or self._asked.descriptors > 0
+        for key, abi, nr in maps.calls(self._asked.calls):
+            self._fill_call(key, abi, nr, describes=describes)
+        if describes:
+            target = self._target
+            self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
+        maps.fill(self._target, held=call_word.FIRST | call_word.HELD, thread=self._attached)
 
-    def _set(self, name: str, value: int) -> None:
-        self._map(name).update(bytes(4), struct.pack("<QQ", value, 1))
-
-    def _put(self, name: str, key: int, value: int) -> None:
-        self._map(name).update(struct.pack("<Q", key), struct.pack("<Q", value))
-
-    def _fill_calls(self) -> None:
-        """What is to be done for each call."""
-        asked = self._asked
-        self._set("@limit", min(asked.string_limit, script.MOST_STRING - 1))
-        for index, abi in enumerate(script.ABIS):
-            for nr in (*range(_NUMBERS), _UNKNOWN):
-                if abi and (asked.calls is None or (abi, nr) in asked.calls):
-                    self._fill_call(abi, index << script.ABI_SHIFT | nr, nr)
-
-    def _fill_call(self, abi: str, key: int, nr: int) -> None:
+    def _fill_call(self, key: int, abi: str, nr: int, *, describes: bool) -> None:
         if nr not in _known(abi):
-            self._put("@call", key, script.WANTED | script.FOUR_ARGUMENTS)
+            self._maps.put("@call", key, script.WANTED | script.FOUR_ARGUMENTS)
             return
         plan = call_words(abi, nr, verbose=self._asked.verbose)
         first_in, more_in = _split(plan.enter)
@@ -189,52 +181,35 @@ class SyscallsSource(ProbeSource):
             (script.FOUR_ARGUMENTS, plan.arguments > 3),
             (script.WRITES, plan.exit),
             (script.WRITES_MORE, more_out),
-            (script.OPENS, plan.opens),
-            (script.OPENS_PAIR, plan.pair_at is not None),
+            (script.OPENS, plan.opens and describes),
+            (script.OPENS_PAIR, plan.pair_at is not None and describes),
             (script.OPENS_PAIR_AT_3, plan.pair_at == 3),
         ):
             value |= bit if has else 0
-        self._put("@call", key, value)
+        self._maps.put("@call", key, value)
         for at_exit, more in enumerate((more_in, more_out)):
             for at in range(0, len(more), 2):
                 pair = more[at] | (more[at + 1] << 32 if at + 1 < len(more) else 0)
-                self._put("@more", key << 3 | at_exit << 2 | at >> 1, pair)
-
-    def _fill_target(self, start_ns: int) -> None:
-        target = self._target
-        self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
-        self._set("@self", os.getpid())
-        if target.launched:
-            self._put("@task", target.launched.pid, script.FIRST | script.HELD)
-        for pid in target.pids:
-            self._attach_threads(pid)
-        if target.whole_system:
-            self._set("@whole", 1)
+                self._maps.put("@more", key << 3 | at_exit << 2 | at >> 1, pair)
 
     def _list_descriptors(self, *pids: int) -> None:
         """What is open already."""
         for pid in pids:
-            for fd in _names(Path(f"/proc/{pid}/fd")):
+            for fd in numbers_in(Path(f"/proc/{pid}/fd")):
                 with contextlib.suppress(OSError):
                     path = str(Path(f"/proc/{pid}/fd/{fd}").readlink())
                     mode, inode = _inode(path)
                     self._craft("descriptor", pid, pid, 0, fd, mode, inode, data=os.fsencode(path))
 
-    def _attach_threads(self, pid: int) -> None:
-        """All threads of a running process, with the calls that they are in."""
-        seen: set[int] = set()
-        while new := set(_names(Path(f"/proc/{pid}/task"))) - seen:
-            for tid in sorted(new):
-                running = _running_call(pid, tid)
-                word = script.FIRST
-                if running is not None:
-                    nr, args = running
-                    word |= script.OPEN | script.ATTACHED | min(nr, _UNKNOWN)
-                    self._put("@task", tid, word)
-                    self._craft("enter", pid, tid, nr, word, *args)
-                else:
-                    self._put("@task", tid, word)
-            seen |= new
+    def _attached(self, pid: int, tid: int) -> int:
+        """The word of a thread that runs already, whose call is recorded as if it began now."""
+        running = _running_call(pid, tid)
+        if running is None:
+            return call_word.FIRST
+        nr, args = running
+        word = call_word.FIRST + call_word.FIRST | call_word.OPEN | call_word.ATTACHED | min(nr, call_word.UNKNOWN)
+        self._craft("enter", pid, tid, nr, word, *args)
+        return word
 
     def _craft(self, label: str, pid: int, tid: int, *fields: int, data: bytes | None = None) -> None:
         """A record as the programs send them."""
@@ -261,14 +236,6 @@ def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
     if words and words[0] >> 3 & 7 in (BYTES, STRING):
         return words[0], tuple(words[1:MOST_WORDS])
     return 0, tuple(words[: MOST_WORDS - 1])
-
-
-def _names(directory: Path) -> list[int]:
-    """The numbers that a directory of /proc lists, none once its process has ended."""
-    try:
-        return [int(each.name) for each in directory.iterdir()]
-    except OSError:
-        return []
 
 
 def _inode(link: str) -> tuple[int, int]:

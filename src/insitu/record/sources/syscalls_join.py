@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
-import stat
 import struct
 import sys
 from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, record_stride
-from insitu.record.sources.syscalls_script import ABI_SHIFT, ABIS, ATTACHED, NUMBER_MASK, SEQUENCE
 from insitu.syscalls.call import (
     NOTHING,
     Enter,
@@ -25,10 +22,11 @@ from insitu.syscalls.call import (
     Pieces,
     Signal,
 )
-from insitu.syscalls.decode import signature_of
+from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of
+from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
 
-__all__ = ["Joiner", "open_on"]
+__all__ = ["Joiner"]
 
 _HEAD: Final = struct.Struct("<I4xIIQII")
 _HEADER: Final = struct.Struct("<I")
@@ -56,22 +54,6 @@ class _Thread:
         self.stack = 0
 
 
-def open_on(mode: int, inode: int, path: str) -> str:
-    """Returns what /proc/PID/fd shows of an open file, given its inode's mode and its path."""
-    if stat.S_ISSOCK(mode):
-        return f"socket:[{inode}]"
-    if stat.S_ISFIFO(mode) and not path.startswith("/"):
-        return f"pipe:[{inode}]"
-    return path if path.startswith("/") else f"anon_inode:{path}"
-
-
-@functools.cache
-def descriptor_arguments(abi: str, nr: int) -> tuple[int, ...]:
-    """Returns the positions of a call's arguments that are descriptors."""
-    parameters = signature_of(abi, nr).parameters
-    return tuple(index for index, each in enumerate(parameters) if each.kind in ("fd", "dirfd"))
-
-
 class Joiner:
     """Turns records into events, in the order of the records."""
 
@@ -83,7 +65,8 @@ class Joiner:
         """What descriptors are open on, by process."""
         self.describes = False
         """Whether calls have what their descriptors are open on (-y)."""
-        self._close = facts_of(ABIS[0]).numbers["close"]
+        self._abis = abis_of(str(layout["machine"]))
+        self._close = facts_of(self._abis[0]).numbers["close"]
         self._threads: dict[int, _Thread] = {}
         self._stack_ids: dict[tuple[int, bytes], int] = {}
         self._kinds: dict[int, tuple[Callable[..., None], struct.Struct, bool]] = {}
@@ -193,7 +176,7 @@ class Joiner:
         thread.memory = None
         if address or thread.pieces:
             memory = thread.memory = self._taken(thread, call, address, data)
-        abi = ABIS[call >> ABI_SHIFT & 3]
+        abi = self._abis[call >> ABI_SHIFT & 3]
         if self.describes:
             memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, abi, nr, args))
             thread.memory = memory if thread.memory else None

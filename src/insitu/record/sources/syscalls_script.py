@@ -12,24 +12,23 @@ from collections.abc import Iterator
 from typing import Final
 
 from insitu.syscalls import capture_words as words
+from insitu.syscalls.call_word import ABI_SHIFT, FIRST, HELD, OPEN, RETRY, SEQUENCE, UNKNOWN
 from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
 
-__all__ = ["ABIS", "ATTACHED", "FIRST", "HELD", "MOST_STRING", "OPEN", "RETRY", "SEQUENCE", "WANTED", "script_text"]
+__all__ = [
+    "FOUR_ARGUMENTS",
+    "MOST_STRING",
+    "OPENS",
+    "OPENS_PAIR",
+    "OPENS_PAIR_AT_3",
+    "READS_MORE",
+    "WANTED",
+    "WRITES",
+    "WRITES_MORE",
+    "script_text",
+    "summary_text",
+]
 
-SEQUENCE: Final = 20
-FIRST: Final = 1 << SEQUENCE
-"""The word of a thread that has made no call yet."""
-NUMBER_MASK: Final = 0xFFF
-ABI_SHIFT: Final = 12
-"""An index of ABIS."""
-OPEN: Final = 1 << 14
-"""The call is recorded: so is its exit."""
-RETRY: Final = 1 << 15
-"""What the call's entry should have read was not in memory yet; at its exit it is."""
-HELD: Final = 1 << 16
-"""A command before its program has started: nothing but execve() is recorded."""
-ATTACHED: Final = 1 << 17
-"""The call ran already when the recording began."""
 MOST_STRING: Final = 4096
 
 # Bits of a call's word in @call. Above them are the word of what its entry reads (from bit 8 on), and of its exit.
@@ -46,7 +45,6 @@ OPENS_PAIR: Final = 64
 OPENS_PAIR_AT_3: Final = 128
 
 _X86_64: Final = os.uname().machine == "x86_64"
-ABIS: Final = ("x86_64", "i386", "x32") if _X86_64 else ("aarch64", "arm", "")
 
 # Of struct pt_regs; x86-64 from bp on, of which one read takes all that is needed.
 _REGISTERS = (
@@ -64,7 +62,8 @@ _I386 = [f"$r.{name}" for name in ["bx", "cx", "dx", "si", "di", "bp"]]
 _EXECVE = (59, 322) if _X86_64 else (221, 281)
 
 _PREFIX = """
-config = { max_map_keys = 65536; max_strlen = 4096; print_maps_on_exit = false; missing_probes = warn; }
+config = { max_map_keys = 65536; max_strlen = 4096; perf_rb_pages = 512;
+    print_maps_on_exit = false; missing_probes = warn; }
 %(registers)s
 """
 
@@ -223,18 +222,9 @@ def _enter(*, stacks: bool) -> list[str]:
         "    if (@whole == 0 || pid == @self) { return; }",
         f"    $state = (uint64){FIRST};",
         "}",
-        "$nr = (uint64)args.id;",
-        _ABI,
-        "$abi = $compat;",
+        *_identified(),
     ]
-    if _X86_64:
-        lines += ["if ($compat == 0 && $nr & 0x40000000 && $nr != 0xffffffffffffffff) {",
-                  "    $abi = (uint64)2;",
-                  "    $nr = $nr & ~0x40000000;",
-                  "}"]  # fmt: skip
     lines += [
-        "$low = $nr < 0xfff ? $nr : (uint64)0xfff;",
-        "$key = $abi << 12 | $low;",
         "$call = @call[$key];",
         f"if ($call == 0 || ($state & {HELD} && $key != {_EXECVE[0]} && $key != {_EXECVE[1]})) {{",
         f"    if ($state & {OPEN}) {{ @task[tid] = $state & ~{OPEN}; }}",
@@ -262,7 +252,7 @@ def _enter(*, stacks: bool) -> list[str]:
         "    } else {",
         f'        emit("enter_memory", ({_ARGUMENTS}, address=$address, data=user_bytes($address, $size)));',
         "    }",
-        f"}} else if ($call & {FOUR_ARGUMENTS} || $low == 0xfff) {{",
+        f"}} else if ($call & {FOUR_ARGUMENTS} || $low == {UNKNOWN}) {{",
         f'    emit("enter", (nr=$nr, {_ARGUMENTS}));',
         "} else {",
         '    emit("enter_short", (call=$new, a0=$a0, a1=$a1, a2=$a2));',
@@ -334,6 +324,23 @@ def _exit() -> list[str]:
     ]
 
 
+def _identified() -> list[str]:
+    """$nr, $abi and $key of the call that is entered, $low of its number what the key has room for."""
+    lines = ["$nr = (uint64)args.id;", _ABI, "$abi = $compat;"]
+    if _X86_64:
+        lines += [
+            "if ($compat == 0 && $nr & 0x40000000 && $nr != 0xffffffffffffffff) {",
+            "    $abi = (uint64)2;",
+            "    $nr = $nr & ~0x40000000;",
+            "}",
+        ]
+    return [
+        *lines,
+        f"$low = $nr < {UNKNOWN} ? $nr : (uint64){UNKNOWN};",
+        f"$key = $abi << {ABI_SHIFT} | $low;",
+    ]
+
+
 _OTHERS = """
 rawtracepoint:sched_process_fork {
     if (@task[tid] != 0 || (@whole != 0 && pid != @self)) {
@@ -392,3 +399,79 @@ def script_text(*, stacks: bool = False) -> str:
         " @self = (uint64)0; @task[(uint32)0] = (uint64)0; }",
     ]
     return "\n".join(parts)
+
+
+# A thread's word is the time at which it entered its last call, above the call's key. Times on a CPU: what a thread
+# was away from it while in the call is taken off.
+_SUMMARY = """
+config = { max_map_keys = 65536; print_maps_on_exit = false; missing_probes = warn; }
+let @took = percpuhash(1024);
+
+rawtracepoint:sys_enter {
+    $word = @task[tid];
+    if ($word == 0 && (@whole == 0 || pid == @self)) { return; }
+%(identified)s
+    if (@call[$key] == 0 || ($word == 2 && $key != %(execve)d && $key != %(execveat)d)) {
+        if ($word > 2) { @task[tid] = (uint64)1; }
+        return;
+    }
+    if (@away[tid] != 0) { delete(@away[tid]); }
+    @task[tid] = (nsecs - @began) << 14 | $key;
+}
+
+rawtracepoint:sys_exit {
+    $word = @task[tid];
+    if ($word <= 2) { return; }
+    $key = $word & 0x3fff;
+    $wall = nsecs - @began - ($word >> 14);
+    $away = @away[tid];
+    @took[$key] = hist($wall, 4);
+    @wall[$key] = sum($wall);
+    @system[$key] = sum($away < $wall ? $wall - $away : (uint64)0);
+    @least[$key] = min($wall);
+    @most[$key] = max($wall);
+    if (args.ret < 0 && args.ret >= -4095) { @failed[$key] = count(); }
+}
+
+rawtracepoint:sched_switch {
+    $from = (uint32)args.prev.pid;
+    if (@task[$from] > 2) { @out[$from] = nsecs; }
+    $to = (uint32)args.next.pid;
+    $since = @out[$to];
+    if ($since != 0) {
+        delete(@out[$to]);
+        @away[$to] = @away[$to] + (nsecs - $since);
+    }
+}
+
+rawtracepoint:sched_process_fork {
+    if (@task[tid] != 0 || (@whole != 0 && pid != @self)) {
+        $child = (uint32)args.child.pid;
+        @task[$child] = (uint64)1;
+    }
+}
+
+rawtracepoint:sched_process_exec {
+    $old = (uint32)args.old_pid;
+    if ($old != tid && @task[$old] != 0) {
+        @task[tid] = @task[$old];
+        delete(@task[$old]);
+    }
+}
+
+rawtracepoint:sched_process_exit {
+    if (@task[tid] != 0) { delete(@task[tid]); }
+    if (@away[tid] != 0) { delete(@away[tid]); }
+}
+
+BEGIN {
+    @began = nsecs - 1; @call[(uint64)0] = (uint64)0; @whole = (uint64)0; @self = (uint64)0;
+    @task[(uint32)0] = (uint64)0; @away[(uint32)0] = (uint64)0; @out[(uint32)0] = (uint64)0;
+}
+"""
+
+
+def summary_text() -> str:
+    """Returns the script that counts calls."""
+    identified = "\n".join(_indented(_identified()))
+    return _SUMMARY % {"identified": identified, "execve": _EXECVE[0], "execveat": _EXECVE[1]}
