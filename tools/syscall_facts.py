@@ -181,7 +181,7 @@ def constants() -> str:
     """Returns the text of constants."""
     lines: list[str] = []
     sets: dict[str, list[str]] = {}
-    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt"))).splitlines():
+    for row in re.sub(r"\n[ \t]+", " ", "\n".join(rows("constants.txt") + rows("constants_network.txt"))).splitlines():
         head, _, items = row.partition(":")
         name, source = head.split()
         words = [word for item in items.split() for word in (sets[item[1:]] if item.startswith("@") else [item])]
@@ -224,7 +224,7 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
         try:
             return int(word, 0)
         except ValueError:
-            raise SystemExit(f"constants.txt: {set_name}: the headers do not have {word}") from None
+            raise SystemExit(f"{set_name}: the headers do not have {word}") from None
 
     found: dict[tuple[int, int], tuple[str, bool]] = {}
     for item in named:

@@ -12,13 +12,15 @@ import pytest
 from tests.live.syscall_lines import calls_of, lines, our_lines, strace_lines, trace
 
 from insitu.errors import InsituError
-from insitu.record.run import Destination, Request, Run
+from insitu.record.run import Destination, Request, Run, run
 from insitu.record.sources.ptrace import PtraceSource
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Enter, Event, Executed, Exit, Exited, Forked, Signal, Stopped
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.event_bytes import read_events
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.injection import parse_injection
 
 HERE = Path(__file__).parent
 
@@ -310,3 +312,92 @@ def test_a_filtered_program_and_its_children_are_followed(program):
     assert status == 0
     assert names(events) == {"exit_group": 51}
     assert len([each for each in events if isinstance(each, Exited)]) == 51
+
+
+def without_numbers(line: str) -> str:
+    """Inodes, ports and process ids differ from run to run."""
+    line = re.sub(r"((?:\[|->|ROUTE:|pid:|insitu-test-|1\]?:)\[?)\d{2,}", r"\1N", line)
+    return re.sub(r"/directory-\w+", "/DIRECTORY", line.partition(", {st_mode")[0])
+
+
+@pytest.mark.parametrize(("level", "option"), [(1, "-y"), (2, "-yy")])
+def test_descriptors_are_described_as_strace_does(tmp_path, level, option):
+    def command(name: str) -> list[str]:
+        (tmp_path / name).mkdir()
+        return [sys.executable, "-S", "-E", "-s", str(HERE / "open_descriptors.py"), str(tmp_path / name)]
+
+    def chosen(found: list[str]) -> list[str]:
+        return [without_numbers(line) for line in found if re.match(r"(newfstatat|fstat)\(\d|dup2|pipe2", line)]
+
+    ours = our_lines(command("directory-a"), descriptors=level, text=TextOptions(descriptors=level))
+    theirs = strace_lines(command("directory-b"), tmp_path / "strace", option)
+    assert chosen(ours)[-30:] == chosen(theirs)[-30:]
+
+
+class Kept(Destination):
+    """Records to a directory, without a session around it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def directory(self, source):
+        return self.path
+
+
+def test_what_is_recorded_is_what_is_delivered(program, tmp_path):
+    events: list[Event] = []
+    source = PtraceSource(EngineOptions(), events.extend)
+    outcome = run(Request(command=(program, "memory")), [source], Kept(tmp_path))
+    file = tmp_path / "events.records"
+    assert outcome.bytes_written == file.stat().st_size
+    with file.open("rb") as records:
+        assert lines(list(read_events(records))) == lines(events)
+
+
+SPECS = [
+    "openat:error=ENOENT:when=2+2",
+    "openat:error=EPERM:when=3",
+    "openat:retval=7:when=3..4",
+    "read:signal=WINCH:when=2",
+    "read:signal=USR1:when=2",
+    "close:delay_enter=1000:when=2",
+    "close:delay_exit=1ms:when=2",
+    "openat:error=5:delay_exit=500us:when=1",
+    "close,read:retval=0:when=1..3+2",
+]
+
+
+def resolve(names: str) -> frozenset[tuple[str, int]]:
+    return of_calls(*names.split(","))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_faults_are_injected_where_strace_does(tmp_path, spec):
+    def summary(found: list[str]) -> list[str]:
+        return [re.sub(r"\(.*\) =", " =", line) for line in found if re.match(r"openat|read|close", line)]
+
+    command = ["cat", "/etc/hostname", "/nonexistent", "/etc/hostname"]
+    events, status = trace(command, options=EngineOptions(inject=(parse_injection(spec, resolve),)))
+    theirs = strace_lines(command, tmp_path / "strace", "-e", f"inject={spec}")
+    assert summary(lines(events)) == summary(theirs)
+    last = theirs[-1]
+    killed = re.search(r"killed by (SIG\w+)", last)
+    assert status == (128 + signal.Signals[killed[1]] if killed else int(re.search(r"exited with (\d+)", last)[1]))
+
+
+def test_each_thread_counts_its_own_calls_for_an_injection(program):
+    injection = parse_injection("getppid:retval=77:when=1", resolve)
+    events, _ = trace(
+        [program, "threads", "5"], options=EngineOptions(calls=of_calls("getppid"), inject=(injection,))
+    )
+    returned = [(each.ret, each.injected) for each in events if isinstance(each, Exit)]
+    assert returned == [(77, True)] * 5
+
+
+def test_faults_are_injected_into_a_filtered_program(program):
+    injection = parse_injection("getppid:error=EIO:when=2+", resolve)
+    options = EngineOptions(calls=of_calls("getppid"), inject=(injection,), seccomp=True)
+    events, status = trace([program, "calls", "3"], options=options)
+    assert status == 0
+    assert [each.injected for each in events if isinstance(each, Exit)] == [False, True, True]
+    assert [each.ret for each in events if isinstance(each, Exit)][1:] == [-5, -5]

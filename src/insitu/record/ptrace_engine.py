@@ -249,6 +249,10 @@ class Engine:
         if not self._told:
             self._told = True
             os.eventfd_write(self.fd, 1)
+        if len(self._events) > _MOST_WAITING:
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
         while len(self._events) > _MOST_WAITING and not (self._stopping or self._muted):
             self._room.clear()
             self._room.wait(0.1)
@@ -285,7 +289,7 @@ class Engine:
 
     def _entry(self, thread: _Thread, stops: ptrace.Stops) -> int | None:
         """Record a call that begins; returns the signal that is injected, None while the thread is delayed."""
-        abi, nr, arguments, _, _ = stops.call()
+        abi, nr, arguments, _, stack_pointer = stops.call()
         if thread.hidden:
             if nr != facts_of(abi).numbers["execve"]:
                 return 0
@@ -298,10 +302,12 @@ class Engine:
         else:
             thread.previous = (abi, nr, arguments)
         if calls is None or call in calls:
-            enter = Enter(time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments)
+            enter = Enter(
+                time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer
+            )
             memory = self._collector.at_enter(enter)
             if attached or memory is not NOTHING:
-                enter = Enter(*enter[:6], memory, 0, attached)
+                enter = enter._replace(memory=memory, attached=attached)
             thread.enter = enter
             self._put(enter)
         if call in self._injections:

@@ -73,6 +73,8 @@ class Enter(NamedTuple):
     """Its call stack, as an id of the engine's."""
     attached: bool = False
     """Whether it was already running when the engine attached, or goes on by restart_syscall(2) of the kernel."""
+    stack_pointer: int = 0
+    """0: not known. Of sigreturn(2), which has its frame there."""
 
 
 class Exit(NamedTuple):

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import NamedTuple
 
-__all__ = ["Array", "Bytes", "Capture", "Choice", "Linked", "String", "Wide"]
+__all__ = ["Array", "Bytes", "Capture", "Choice", "Linked", "OnStack", "String", "Wide"]
 
 
 class String(NamedTuple):
@@ -62,4 +62,11 @@ class Wide(NamedTuple):
     long4: String | Bytes | Linked
 
 
-Capture = String | Bytes | Array | Linked | Choice | Wide
+class OnStack(NamedTuple):
+    """``size`` bytes at the calling thread's stack pointer plus ``offset``, whatever the argument is (sigreturn's frame)."""
+
+    size: int
+    offset: int
+
+
+Capture = String | Bytes | Array | Linked | Choice | Wide | OnStack

@@ -8,7 +8,7 @@ from typing import Final, NamedTuple
 
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
-from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, String, Wide
+from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
 from insitu.syscalls.decode import Decoder, element_count, signature_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.signature import Parameter
@@ -93,8 +93,11 @@ class Collector:
 
     def at_exit(self, enter: Enter, result: int) -> Pieces:
         """Returns what the kernel has written for a call; the thread has stopped at its exit."""
+        failed = -4096 < result < 0
         needs = _plan(enter.abi, enter.nr).exit
-        if -4096 < result < 0 or (not needs and self._describe is None):
+        if failed:
+            needs = tuple(need for need in needs if need.parameter.on_failure)
+        if not needs and (failed or self._describe is None):
             return NOTHING
         left = Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory)
         call = Call(enter, left)
@@ -102,9 +105,9 @@ class Collector:
         for index, parameter, capture in needs:
             self._take(call, parameter, capture, enter.args[index], at_exit=True)
         memory = Pieces(self._pieces)
-        return (
-            memory if self._describe is None else self._described(memory, Call(enter, left._replace(memory=memory)))
-        )
+        if self._describe is None:
+            return memory
+        return self._described(memory, Call(enter, left._replace(memory=memory)))
 
     def _described(self, memory: Pieces, call: Call) -> Pieces:
         """Returns the memory with the descriptors that the call's text names, those in structures too."""
@@ -125,6 +128,9 @@ class Collector:
         self._left = _MOST_BYTES
 
     def _take(self, call: Call, parameter: Parameter, capture: Capture, address: int, *, at_exit: bool) -> None:
+        if isinstance(capture, OnStack):
+            self._whole(call.enter.stack_pointer + capture.offset, capture.size)
+            return
         if not address:
             return
         if parameter.size.startswith("*$"):

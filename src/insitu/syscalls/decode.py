@@ -31,7 +31,7 @@ def signature_of(abi: str, nr: int) -> Signature:
     call = facts_of(abi).calls.get(nr)
     if call is None:
         return Signature(call_name(abi, nr), (Parameter("hex"),) * 6, Parameter("int"))
-    found = signatures().get(call.name)
+    found = signatures().get(f"{call.name}.{abi}") or signatures().get(call.name)
     return found or Signature(call.name, tuple(_by_type(type_) for type_, _ in call.parameters), Parameter("int"))
 
 
@@ -75,7 +75,9 @@ class Decoder:
         before = after = None
         if parameter.reads:
             before = kind.text(self._argument(call, value, parameter, facts, at_exit=False))
-        if parameter.writes and call.exit is not None and not call.failed:
+        if parameter.aside:
+            return Piece(hexadecimal(value) if before is None else before, False)
+        if parameter.writes and call.exit is not None and (parameter.on_failure or not call.failed):
             after = kind.text(self._argument(call, value, parameter, facts, at_exit=True))
         if before is not None and after is not None:
             return Piece(before if before == after else f"{before} => {after}", True)
@@ -115,4 +117,7 @@ def element_count(call: Call, parameter: Parameter) -> int | None:
         memory = call.enter.memory if call.exit is None else call.exit.memory
         data = memory.read(call.enter.args[int(size[2:])], 4)
         return None if data is None or len(data) < 4 else int.from_bytes(data, "little")
-    return call.enter.args[int(size[1:])] if size.startswith("$") else int(size)
+    if not size.startswith("$"):
+        return int(size)
+    position, _, divisor = size[1:].partition("/")
+    return -(-call.enter.args[int(position)] // int(divisor or 1))

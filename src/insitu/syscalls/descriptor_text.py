@@ -24,6 +24,7 @@ _AT_FDCWD: Final = -100
 _MOST_CACHED: Final = 4096
 _MOST_TABLE_BYTES: Final = 8 << 20
 _SOCKET = re.compile(rb"socket:\[(\d+)\]$")
+_NUL: Final = b"\0"
 _DELETED: Final = b" (deleted)"
 _NETLINK: Final = {
     0: "ROUTE",
@@ -215,6 +216,6 @@ def _unix(inode: int) -> str:
     if not peer and not name:
         return ""
     text = f"{inode}->{peer}" if peer else str(inode)
-    if name.startswith(b"\0"):
+    if name.startswith(_NUL):
         return f"{text},@{quoted(name[1:])}"
-    return f"{text},{quoted(name)}" if name else text
+    return f"{text},{quoted(name.rstrip(_NUL))}" if name else text

@@ -9,7 +9,7 @@ from typing import NamedTuple
 
 __all__ = ["Parameter", "Signature", "signatures"]
 
-_WORD = re.compile(r"([<>]{0,2})([a-z_0-9]+)(?:\(([^)]*)\))?(?:\[([^\]]*)\])?(\?)?$")
+_WORD = re.compile(r"([<>+!]{0,3})([a-z_0-9]+)(?:\(([^)]*)\))?(?:\[([^\]]*)\])?(\?)?$")
 
 
 class Parameter(NamedTuple):
@@ -22,10 +22,14 @@ class Parameter(NamedTuple):
     given: tuple[str, ...] = ()
     """In parentheses: parameters of the kind, such as the set of flags."""
     size: str = ""
-    """In brackets: how many elements it points to: a number, an argument's position (``$2``), what a pointer
-    points to (``*$2``), or ``=`` for what the call returned."""
+    """In brackets: how many elements it points to: a number, an argument's position (``$2``; ``$2/8``: eight to an
+    element, rounded up), what a pointer points to (``*$2``), or ``=`` for what the call returned."""
     reads: bool = True
     writes: bool = False
+    aside: bool = False
+    """Whether what the kernel wrote is not shown here: the result's text has it (select's sets)."""
+    on_failure: bool = False
+    """Whether the kernel writes it even where the call fails (nanosleep's remaining time)."""
     optional: bool = False
     """Whether it is shown only where its kind says so (the mode of open() without O_CREAT)."""
 
@@ -43,7 +47,8 @@ class Signature(NamedTuple):
 def parse_parameter(word: str) -> Parameter:
     """Returns the parameter that a word of the table describes: ``>stat``, ``<buffer[$2]``, ``flags(open)``.
 
-    ``<`` is memory that the kernel reads (also without a mark), ``>`` that it writes, ``<>`` both.
+    ``<`` is memory that the kernel reads (also without a mark), ``>`` that it writes, ``<>`` both, shown as ``before =>
+    after``; ``<+`` both, but what was written is shown in the result; ``!`` after these: written by failed calls too.
     Raises ValueError.
     """
     found = _WORD.match(word)
@@ -54,15 +59,17 @@ def parse_parameter(word: str) -> Parameter:
         kind,
         tuple(each.strip() for each in given.split(",")) if given else (),
         size or "",
-        reads=marks in ("", "<", "<>"),
-        writes=">" in marks,
+        reads=not marks.startswith(">"),
+        writes=">" in marks or "+" in marks,
+        aside="+" in marks,
+        on_failure="!" in marks,
         optional=bool(optional),
     )
 
 
 def parse_table(text: str) -> dict[str, Signature]:
     """Returns the calls of a table by name. A line is: name, arguments, ``= what it returns``, ``%groups``; ``#``
-    begins a comment. A name ``a|b`` stands for several calls.
+    begins a comment. A name ``a|b`` stands for several calls; ``a.i386``: of this ABI only.
 
     Raises ValueError.
     """

@@ -115,7 +115,7 @@ class Facts:
         import os
 
         found = {code: (name, os.strerror(code)) for code, name in errno.errorcode.items()}
-        return found | _RESTARTS
+        return found | {95: ("EOPNOTSUPP", os.strerror(95)), 35: ("EDEADLK", os.strerror(35))} | _RESTARTS
 
     def errno_name(self, code: int) -> str:
         """Returns "ENOENT"."""

@@ -7,7 +7,7 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 
-__all__ = ["KINDS", "descriptor", "enum_text", "flags_text"]
+__all__ = ["KINDS", "descriptor", "enum_text", "flags_text", "octal"]
 
 _AT_FDCWD: Final = -100
 _O_CREAT: Final = 0x40
@@ -82,6 +82,11 @@ def enum_text(argument: Argument, name: str, value: int, unknown: str = "") -> s
     return f"{raw} /* {word} */" if argument.options.constants == "verbose" else word
 
 
+def octal(value: int) -> str:
+    """Returns permissions as C's ``%#03o`` has them: 000, 07777."""
+    return f"0{value:o}".rjust(3, "0")
+
+
 def descriptor(argument: Argument, value: int) -> str:
     """Returns a file descriptor, with what it is open on where -y asks for that."""
     return f"{value}{_opened(argument, value)}"
@@ -128,7 +133,7 @@ KINDS: Kinds = {
     "hex_or_0": Kind(lambda a: f"{a.value:#x}" if a.value else "0"),
     "pointer": Kind(lambda a: hexadecimal(a.value)),
     "address": Kind(lambda a: hexadecimal(a.value)),
-    "mode": Kind(lambda a: f"0{a.value & 0xFFFF:03o}", skipped=lambda call: not _creates(call)),
+    "mode": Kind(lambda a: octal(a.value & 0xFFFF), skipped=lambda call: not _creates(call)),
     "fd": Kind(lambda a: descriptor(a, a.signed)),
     "dirfd": Kind(_dirfd),
     "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),

@@ -1,0 +1,336 @@
+"""Messages of sockets: msghdr with its vector of buffers and its control messages, and plain datagrams."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Final
+
+from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
+from insitu.syscalls.capture import Bytes, Linked, Wide
+from insitu.syscalls.kinds.layout import Struct, hex_or_0
+from insitu.syscalls.kinds.netlink import netlink_messages
+from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
+from insitu.syscalls.kinds.sockets import interface, ipv4, ipv6, socket_address
+from insitu.syscalls.kinds.strings import quoted
+
+__all__ = ["KINDS", "buffer_text", "vector_text"]
+
+_AF_NETLINK: Final = 16
+_SOL_SOCKET, _SOL_IP, _SOL_IPV6 = 1, 0, 41
+_MOST_VECTORS: Final = 1024
+"""UIO_MAXIOV of include/uapi/linux/uio.h."""
+_SHOWN: Final = 32
+"""Elements of an array without -v."""
+_MESSAGE: Final = 4096
+
+_BUFFERS: Final = Linked(16, ((0, 8, 8, Bytes(1)),), 64)
+_BUFFERS_4: Final = Linked(8, ((0, 4, 4, Bytes(1)),), 64)
+_HEADER: Final = ((0, 8, 4, Bytes(1)), (16, 24, 8, _BUFFERS), (32, 40, 8, Bytes(1)))
+_HEADER_4: Final = ((0, 4, 4, Bytes(1)), (8, 12, 4, _BUFFERS_4), (16, 20, 4, Bytes(1)))
+
+
+def buffer_text(argument: Argument, address: int, length: int, netlink: str = "") -> str:
+    """Returns ``length`` bytes in quotes, at most -s of them; as messages of a ``netlink`` protocol where it is one."""
+    if not address:
+        return "NULL"
+    if netlink:
+        text = netlink_messages(argument, address, length, netlink)
+        if text is not None:
+            return text
+    limit = argument.options.string_limit
+    size = min(length, limit)
+    data = argument.at(address).read(size) if size else b""
+    if data is None:
+        return hexadecimal(address)
+    return quoted(data, argument.options.strings_in_hex) + ("..." if length > limit else "")
+
+
+def _netlink(argument: Argument, family: int = 0) -> str:
+    """Returns the protocol of the call's socket, "" if it is not a netlink socket as far as is known."""
+    known = argument.options.netlink_of
+    if known is not None:
+        return known(argument.call.enter.pid, argument.other(0) & 0xFFFFFFFF)
+    return "unknown" if family == _AF_NETLINK else ""
+
+
+def _datagram(argument: Argument) -> str | None:
+    if argument.count is None:
+        return None
+    target = argument.other(4)
+    family = argument.memory.read(target, 2) if target else None
+    is_netlink = _netlink(argument, int.from_bytes(family, "little") if family else 0)
+    text = buffer_text(argument, argument.value, argument.count, is_netlink)
+    return text
+
+
+def vector_text(argument: Argument, address: int, count: int, length: int | None = None, netlink: str = "") -> str:
+    """Returns ``[{iov_base="x", iov_len=1}]``: a vector of ``count`` buffers; ``length`` bytes in all are shown."""
+    if not address:
+        return "NULL"
+    size = argument.long_size
+    words = []
+    if count > _MOST_VECTORS:
+        return hexadecimal(address)
+    if not count:
+        return "[]"
+    for index in range(count):
+        if index >= _SHOWN and not argument.options.verbose:
+            words.append("...")
+            break
+        element = argument.at(address + 2 * size * index)
+        base, room = element.number(size), element.number(size, size)
+        if base is None or room is None:
+            if not index:
+                return hexadecimal(address)
+            words.append("..." if False else f"... /* {hexadecimal(element.value)} */")
+            break
+        shown = room if length is None else min(room, length)
+        text = buffer_text(argument, base, shown, netlink) if shown or base else "NULL"
+        words.append(f"{{iov_base={text}, iov_len={room}}}")
+        if length is not None:
+            length -= shown
+    return f"[{', '.join(words)}]"
+
+
+def _header_words(argument: Argument, received: int | None, before: bool) -> str | None:
+    """A msghdr. ``received``: bytes in its buffers, where the kernel filled them."""
+    size = argument.long_size
+    name, iov, iovs = argument.number(size), argument.number(size, 2 * size), argument.number(size, 3 * size)
+    name_length = argument.number(4, size, signed=True)
+    control, control_length = argument.number(size, 4 * size), argument.number(size, 5 * size)
+    flags = argument.number(4, 6 * size)
+    if None in (name, iov, iovs, name_length, control, control_length, flags):
+        return None
+    assert name is not None and iov is not None and iovs is not None and name_length is not None
+    assert control is not None and control_length is not None and flags is not None
+    words = []
+    family = 0
+    if argument.at_exit:
+        room = argument.call.enter.memory.read(argument.value + size, 4)
+        space = int.from_bytes(room, "little", signed=True) if room and len(room) == 4 else name_length
+        shown_length = f"{space} => {name_length}" if space != name_length else str(name_length)
+    else:
+        space, shown_length = name_length, str(name_length)
+    if name and name_length >= 0:
+        text = socket_address(argument, name, min(name_length, space)) if name_length else None
+        words.append(f"msg_name={text or (hexadecimal(name))}")
+        head = argument.memory.read(name, 2)
+        family = int.from_bytes(head, "little") if head and len(head) == 2 else 0
+    else:
+        words.append(f"msg_name={hexadecimal(name)}")
+    words.append(f"msg_namelen={shown_length}")
+    words.append(f"msg_iov={vector_text(argument, iov, iovs, received, _netlink(argument, family))}")
+    words.append(f"msg_iovlen={iovs}")
+    if argument.at_exit:
+        before_length = argument.call.enter.memory.read(argument.value + 5 * size, size)
+        asked = int.from_bytes(before_length, "little") if before_length else control_length
+    else:
+        asked = control_length
+    if asked or control_length:
+        if control:
+            words.append(f"msg_control={control_text(argument, control, control_length)}")
+        else:
+            words.append("msg_control=NULL")
+    elif control:
+        pass
+    length_text = f"{asked} => {control_length}" if asked != control_length else str(control_length)
+    words.append(f"msg_controllen={length_text}")
+    words.append(f"msg_flags={flags_text(argument, 'msg', flags)}")
+    return "{" + ", ".join(words) + "}"
+
+
+def _message(argument: Argument) -> str | None:
+    call = argument.call
+    receives = argument.given == () and _receives(argument)
+    if not receives:
+        return _header_words(argument, None, False)
+    if argument.at_exit:
+        return _header_words(argument, max(call.exit.ret, 0) if call.exit is not None else 0, False)
+    if call.exit is None or call.failed:
+        length = argument.number(4, argument.long_size, signed=True)
+        return None if length is None else f"{{msg_namelen={length}}}"
+    return None
+
+
+def _receives(argument: Argument) -> bool:
+    call = argument.facts.calls.get(argument.call.enter.nr)
+    return call is not None and call.name.startswith("recv")
+
+
+def _messages(argument: Argument) -> str | None:
+    """sendmmsg and recvmmsg: an array of msghdr with the length of what was sent or received."""
+    call = argument.call
+    size = argument.long_size
+    width = 8 * size if size == 8 else 32
+    receives = _receives(argument)
+    if receives and not argument.at_exit:
+        return None
+    if not receives and not argument.at_exit and call.exit is not None and not call.failed:
+        return None
+    done = call.exit.ret if call.exit is not None else None
+    count = argument.count or 0
+    if argument.at_exit and done is not None:
+        count = min(count, done)
+    words = []
+    for index in range(min(count, _MOST_VECTORS)):
+        if index >= _SHOWN and not argument.options.verbose:
+            words.append("...")
+            break
+        element = argument.at(argument.value + width * index)
+        length = element.number(4, 7 * size if size == 8 else 28)
+        header = _header_words(element, length if receives else None, False)
+        if header is None or length is None:
+            if not words:
+                return None
+            words.append(f"... /* {hexadecimal(element.value)} */")
+            break
+        words.append(f"{{msg_hdr={header}" + (f", msg_len={length}}}" if argument.at_exit else "}"))
+    return f"[{', '.join(words)}]"
+
+
+def control_text(argument: Argument, address: int, length: int) -> str:
+    """Returns ``[{cmsg_len=20, cmsg_level=SOL_SOCKET, cmsg_type=SCM_RIGHTS, cmsg_data=[3]}]``."""
+    size = argument.long_size
+    head = size + 8
+    if length < head:
+        return hexadecimal(address) if length else "[]"
+    data = argument.memory.read(address, min(length, _MESSAGE)) or b""
+    if len(data) < head:
+        return hexadecimal(address)
+    words = []
+    at = 0
+    while at + head <= len(data):
+        claimed = int.from_bytes(data[at : at + size], "little")
+        level = int.from_bytes(data[at + size : at + size + 4], "little")
+        kind = int.from_bytes(data[at + size + 4 : at + head], "little")
+        taken = min(claimed, len(data) - at)
+        set_name = {_SOL_SOCKET: "scm", _SOL_IP: "scm_ip", _SOL_IPV6: "ipv6_option"}.get(level)
+        type_text = enum_text(argument, set_name, kind) if set_name else hex_or_0(kind)
+        words.append(
+            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'sock_level', level)}, cmsg_type={type_text}"
+        )
+        if taken > head:
+            words[-1] += f", cmsg_data={_control_data(argument, level, kind, data[at + head : at + taken])}"
+        words[-1] += "}"
+        if claimed < head:
+            at = len(data) if length <= _MESSAGE else at
+            break
+        at += -(-claimed // size) * size
+        if len(words) >= _SHOWN and not argument.options.verbose and at + head <= len(data):
+            words.append("...")
+            break
+    else:
+        if at < length and at < len(data):
+            words.append(f"... /* {hexadecimal(address + at)} */")
+    return f"[{', '.join(words)}]"
+
+
+_TIMEVAL: Final = Struct("tv_sec long; tv_usec long")
+_TIMESPEC: Final = Struct("tv_sec long; tv_nsec long")
+_TIMEVAL_64: Final = Struct("tv_sec i64; tv_usec i64")
+_TIMESPEC_64: Final = Struct("tv_sec i64; tv_nsec i64")
+_UCRED: Final = Struct("pid int; uid id; gid id")
+
+
+def _rights(argument: Argument, data: bytes) -> str:
+    numbers = [int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, len(data) - 3, 4)]
+    shown = numbers if argument.options.verbose else numbers[:_SHOWN]
+    words = [descriptor(argument, each) for each in shown] + (["..."] if len(shown) < len(numbers) else [])
+    return f"[{', '.join(words)}]"
+
+
+def _of(struct: Struct) -> Callable[[Argument, bytes], str | None]:
+    return lambda argument, data: struct.text(argument, data)
+
+
+def _number(argument: Argument, data: bytes) -> str | None:
+    return f"[{int.from_bytes(data[:4], 'little', signed=True)}]" if len(data) >= 4 else None
+
+
+def _octet(argument: Argument, data: bytes) -> str | None:
+    return f"[{hex_or_0(data[0])}]" if data else None
+
+
+def _packet_information(argument: Argument, data: bytes) -> str | None:
+    if len(data) < 12:
+        return None
+    return (
+        f"{{ipi_ifindex={interface(int.from_bytes(data[:4], 'little'))}, ipi_spec_dst={ipv4(data[4:8])}, "
+        f"ipi_addr={ipv4(data[8:12])}}}"
+    )
+
+
+def _packet_information6(argument: Argument, data: bytes) -> str | None:
+    return None
+
+
+def _times(argument: Argument, data: bytes) -> str | None:
+    """scm_timestamping: three of them."""
+    size = _TIMESPEC.size(argument.long_size)
+    if len(data) < 3 * size:
+        return None
+    return f"[{', '.join(_TIMESPEC.text(argument, data[at * size : (at + 1) * size]) or '' for at in range(3))}]"
+
+
+def _original(argument: Argument, data: bytes) -> str | None:
+    from insitu.syscalls.kinds.sockets import address_text
+
+    return address_text(argument, data, len(data)) if len(data) >= 16 else None
+
+
+def _error(argument: Argument, data: bytes) -> str | None:
+    """struct sock_extended_err with the offender's address (include/uapi/linux/errqueue.h)."""
+    from insitu.syscalls.kinds.sockets import address_text
+
+    if len(data) < 32:
+        return None
+    number, info, extra = (int.from_bytes(data[at : at + 4], "little") for at in (0, 8, 12))
+    return (
+        f"{{ee_errno={number}, ee_origin={data[4]}, ee_type={data[5]}, ee_code={data[6]}, ee_info={info}, "
+        f"ee_data={extra}, offender={address_text(argument, data[16:32], 16)}}}"
+    )
+
+
+_CONTROL: Final[dict[tuple[int, int], Callable[[Argument, bytes], str | None]]] = {
+    (_SOL_SOCKET, 1): _rights,
+    (_SOL_SOCKET, 2): _of(_UCRED),
+    (_SOL_SOCKET, 29): _of(_TIMEVAL),
+    (_SOL_SOCKET, 35): _of(_TIMESPEC),
+    (_SOL_SOCKET, 37): _times,
+    (_SOL_SOCKET, 63): _of(_TIMEVAL_64),
+    (_SOL_SOCKET, 64): _of(_TIMESPEC_64),
+    (_SOL_IP, 8): _packet_information,
+    (_SOL_IP, 2): _number,
+    (_SOL_IP, 1): _octet,
+    (_SOL_IP, 23): _number,
+    (_SOL_IP, 11): _error,
+    (_SOL_IP, 20): _original,
+}
+
+
+def _control_data(argument: Argument, level: int, kind: int, data: bytes) -> str:
+    decode = _CONTROL.get((level, kind))
+    text = decode(argument, data) if decode is not None else None
+    if text is not None:
+        return text
+    limit = argument.options.string_limit
+    if (level, kind) == (_SOL_SOCKET, 3):
+        return quoted(data.rstrip(b"\0")[:limit], argument.options.strings_in_hex)
+    return quoted(data, "all") if True else ""
+
+
+def _result(argument: Argument) -> str | None:
+    return str(argument.signed)
+
+
+def _timeout(argument: Argument) -> str | None:
+    return _TIMESPEC.text(argument)
+
+
+KINDS: Kinds = {
+    "datagram": Kind(_datagram, Bytes(1)),
+    "msghdr": Kind(_message, Wide(Linked(56, _HEADER), Linked(28, _HEADER_4))),
+    "mmsghdr": Kind(_messages, Wide(Linked(64, _HEADER, 64), Linked(32, _HEADER_4, 64))),
+    "mmsg_timeout": Kind(_timeout, Bytes(16)),
+    "mmsg_result": Kind(_result),
+}
