@@ -29,6 +29,8 @@ from pathlib import Path
 
 from insitu.kernel.syscall_names import syscall_numbers
 from insitu.kernel.tracefs import Tracefs
+from insitu.symbols import kernel_btf
+from insitu.symbols.btf import Btf, Kind, Type
 
 FACTS = Path(__file__).parent.parent / "src/insitu/syscalls/facts"
 INPUTS = Path(__file__).parent / "syscall_facts_inputs"
@@ -247,6 +249,15 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
     ]
 
 
+# Structures with members that newer kernels have added: the kernel's own BTF has them all.
+GROWN = {
+    "statx", "clone_args", "sched_attr", "landlock_ruleset_attr", "perf_event_attr", "bpf_attr", "bpf_prog_info",
+    "bpf_map_info", "bpf_link_info", "io_uring_params", "io_uring_sqe", "io_uring_getevents_arg", "tcp_info", "rseq",
+    "fanotify_event_metadata", "io_sqring_offsets", "io_cqring_offsets",
+}  # fmt: skip
+
+OTHER_ON_AARCH64 = (("asm-generic/stat.h", ["stat"]), ("linux/eventpoll.h", ["epoll_event"]))
+
 # What _IOC() looks like once it is expanded.
 REQUEST = re.compile(r"<< ?\(\(\(0 ?\+ ?8\) ?\+ ?8\) ?\+ ?14\)")
 # What headers use without including it.
@@ -263,7 +274,7 @@ def request_headers() -> list[str]:
     for name, place in {**places, "asm": asm}.items():
         for path in sorted(place.rglob("*.h")):
             if re.search(r"\b_S?IO[RWC]*\b", path.read_text("utf-8", "replace")):
-                found.append(f"{name}/{path.relative_to(place)}")
+                found.append(f"{name}/{path.relative_to(place)}")  # noqa: PERF401
     return found
 
 
@@ -307,22 +318,100 @@ def request_values(source: str, globs: Sequence[str], option: str) -> dict[str, 
 
 def requests_text() -> str:
     """Returns the text of ioctls: of 64-bit programs, then what is other in 32-bit ones."""
-    lines = []
+    lines: list[str] = []
     long, short = requests("-m64"), requests("-m32")
-    for head, table in (
-        ("", long),
-        ("[32]", {value: names for value, names in short.items() if long.get(value) != names}),
-    ):
+    other = {value: names for value, names in short.items() if long.get(value) != names}
+    for head, table in (("", long), ("[32]", other)):
         lines += [head] if head else []
         lines += [f"{value:x} {' or '.join(names)}" for value, names in table.items()]
     return "\n".join(lines) + "\n"
+
+
+def header_types(source: str, names: Sequence[str], option: str) -> Btf:
+    """Returns the types that headers define, as a compiler with this option lays them out.
+
+    Raises CalledProcessError.
+    """
+    includes = "".join(f"#include <{each}>\n" for each in source.split(","))
+    variables = "".join(
+        f"{'union' if name.endswith('|') else 'struct'} {name.rstrip('|')} *v{number}, w{number};\n"
+        for number, name in enumerate(names)
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        made, types = Path(directory, "object"), Path(directory, "types")
+        command = ["gcc", option, "-D_GNU_SOURCE", "-gbtf", "-c", "-xc", "-", "-o", str(made)]
+        subprocess.run(command, input=includes + variables, text=True, check=True, capture_output=True)
+        subprocess.run(["objcopy", "--dump-section", f".BTF={types}", made], check=True)
+        return Btf(types.read_bytes(), source)
+
+
+def structure_lines(owner: str, type_: Type, pointer_size: int) -> list[str]:
+    """Returns the lines of a structure's members: facts/structs.py says what they mean."""
+    lines = []
+    for member in type_.fields():
+        of, count = member.type.strip(), 0
+        while of.kind == Kind.ARRAY:
+            count = (count or 1) * of.count if of.count else -1
+            of = of.target.strip()
+        if of.kind == Kind.PTR:
+            kind, size, inner = "p", pointer_size, ""
+        elif of.kind in (Kind.STRUCT, Kind.UNION):
+            kind, size, inner = "t", of.size, of.name or f"{owner}:{member.name}"
+        else:
+            kind, size, inner = "c" if of.character else "s" if of.signed else "u", of.size, ""
+        offset = str(member.bit_offset // 8)
+        if member.bit_size:
+            offset, kind = f"{member.bit_offset // 8 // size * size}", "b"
+            inner = f"{member.bit_offset - int(offset) * 8}+{member.bit_size}"
+        words = [offset, str(size), kind, member.name, str(count), inner]
+        lines.append(" ".join(words).rstrip(" ").removesuffix(" 0") if not inner else " ".join(words))
+    return lines
+
+
+def structures() -> str:
+    """Returns the text of structs: of 64-bit programs, then those that other ABIs have otherwise."""
+    kernel = kernel_btf.vmlinux()
+    wanted: list[tuple[str, list[str]]] = []
+    for row in rows("structs.txt"):
+        source, _, structs = row.partition(":")
+        wanted.append((source, structs.split()))
+    text: list[str] = []
+    known: dict[str, list[str]] = {}
+
+    def add(name: str, suffix: str, type_: Type, pointer_size: int) -> None:
+        made = [str(type_.size), *structure_lines(name, type_, pointer_size)]
+        if known.get(name) != made and f"{name}{suffix}" not in known:
+            known[f"{name}{suffix}"] = made
+            text.extend([f"[{name}{suffix} {type_.size}]", *made[1:]])
+            for member in type_.fields():
+                inner = member.type.strip()
+                while inner.kind == Kind.ARRAY:
+                    inner = inner.target.strip()
+                if inner.kind in (Kind.STRUCT, Kind.UNION):
+                    add(inner.name or f"{name}:{member.name}", suffix, inner, pointer_size)
+
+    abis = (("", "-m64", 8), (".i386", "-m32", 4), (".x32", "-mx32", 4), (".aarch64", "-U__x86_64__", 8))
+    for suffix, option, pointer_size in abis:
+        for source, names in OTHER_ON_AARCH64 if suffix == ".aarch64" else wanted:
+            types = None if source == "-" else header_types(source, names, option)
+            for each in names:
+                name = each.rstrip("|")
+                found = types.find(name, Kind.STRUCT, Kind.UNION) if types else None
+                if not suffix:
+                    newer = kernel.find(name, Kind.STRUCT, Kind.UNION)
+                    found = newer if newer and (found is None or name in GROWN) else found
+                if found:
+                    add(name, suffix, found, pointer_size)
+                elif not suffix:
+                    print(f"structs: neither the headers nor the kernel have {name}", file=sys.stderr)
+    return "\n".join(text) + "\n"
 
 
 def outputs() -> dict[str, Callable[[], str]]:
     """Returns how to make each file."""
     traced = parameters_by_tracepoints()
     made: dict[str, Callable[[], str]] = {f"calls.{abi}": functools.partial(calls, abi, traced) for abi in UNISTD}
-    return made | {"constants": constants, "ioctls": requests_text}
+    return made | {"constants": constants, "ioctls": requests_text, "structs": structures}
 
 
 def main() -> int:
