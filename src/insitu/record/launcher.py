@@ -5,6 +5,7 @@ import errno
 import os
 import select
 import signal
+import struct
 import threading
 from collections.abc import Sequence
 from typing import Final
@@ -16,6 +17,7 @@ __all__ = ["Launched", "executable"]
 NOT_FOUND: Final = 127
 NOT_EXECUTABLE: Final = 126
 _KILL_AFTER_MS: Final = 5000
+_RELEASE: Final = struct.Struct("=cI")  # and the size of the seccomp filter that follows
 
 
 def executable(command: Sequence[str]) -> str:
@@ -56,6 +58,8 @@ class Launched:
         self._status: int | None = None
         self._let_go: threading.Event | None = None
         self._path = path
+        self.seccomp_filter = b""
+        """See kernel/seccomp.py; it is in force from exec on."""
         self.left_running = False
         """Set if it is to go on after ``close``: somebody asked to leave it."""
 
@@ -81,7 +85,7 @@ class Launched:
         """
         if not self.held:
             return
-        os.write(self._gate, b"!")
+        os.write(self._gate, _RELEASE.pack(b"!", len(self.seccomp_filter)) + self.seccomp_filter)
         os.close(self._gate)
         self._gate = -1
         failure = os.read(self._report, 16)
@@ -160,12 +164,16 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
         signal.set_wakeup_fd(-1)
         for asking in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             signal.signal(asking, signal.SIG_IGN if asking in ignoring else signal.SIG_DFL)
-        if os.read(gate, 1):
+        if released := os.read(gate, _RELEASE.size):
             # Python ignores these, and exec would pass that on.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)
             signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
             for number in ignoring:
                 signal.signal(number, signal.SIG_IGN)
+            if size := _RELEASE.unpack(released)[1]:
+                from insitu.kernel import seccomp
+
+                seccomp.install(os.read(gate, size))  # written at once, and less than a pipe holds
             os.execv(path, list(command))
     except (OSError, ValueError) as error:
         os.write(report, str(getattr(error, "errno", None) or errno.EINVAL).encode())

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import contextlib
+import heapq
 import os
 import signal
+import stat
 import threading
 import time
 from collections import deque
 from collections.abc import Sequence
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs, ptrace
@@ -18,24 +20,37 @@ from insitu.record.ptrace_refusal import refusal
 from insitu.record.ptrace_signal import signal_event
 from insitu.syscalls.call import NOTHING, Enter, Event, Executed, Exit, Exited, Forked, Stopped
 from insitu.syscalls.collect import Collector
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.injection import Injection
+from insitu.terminal_text import printable
+
+if TYPE_CHECKING:
+    from insitu.record.launcher import Launched
 
 __all__ = ["Engine"]
 
 _MOST_WAITING: Final = 1 << 16
 """Events that nobody has taken, before the target has to wait."""
+_MOST_NOTES: Final = 10
+_ATTACH_S: Final = 1.0
+"""How long the start waits for threads to stop: one that waits for a disk or a dead server does not."""
 _DETACH_S: Final = 2.0
 """How long a tracee may take to stop for being detached; the kernel detaches the others when the thread ends."""
 _WAKE: Final = signal.SIGURG
 """Interrupts a wait of the engine's thread. Its default is to be ignored."""
+_DELAY_STEP_S: Final = 0.0005
+"""How exact injected delays are: waiting for tracees cannot be limited in time."""
+_RESTARTS: Final = {"x86_64": 219, "x32": 219 | 1 << 30, "i386": 0, "aarch64": 128}
+"""The number of restart_syscall(2)."""
 _FORKS: Final = (ptrace.EVENT_FORK, ptrace.EVENT_VFORK, ptrace.EVENT_CLONE)
 
 
 class _Thread:
     """A tracee."""
 
-    __slots__ = ("enter", "hidden", "in_call", "pid", "previous", "tid")
+    __slots__ = ("enter", "hidden", "in_call", "injection", "invocations", "pid", "previous", "tid")
 
     def __init__(self, pid: int, tid: int) -> None:
         self.pid = pid
@@ -46,14 +61,19 @@ class _Thread:
         """With a seccomp filter: whether its next stop is the exit of a call."""
         self.hidden = False
         """Whether it is still insitu's child on its way to exec."""
-        self.previous = (-1, 0)
-        """The number of the call before, which restart_syscall(2) resumes, and its place."""
+        self.previous: tuple[str, int, tuple[int, ...]] | None = None
+        """The call before, which restart_syscall(2) resumes."""
+        self.injection: Injection | None = None
+        """What fault injection does to the call that it is in."""
+        self.invocations: dict[tuple[str, int], int] = {}
+        """Of calls with injections: how often it has made them."""
 
 
 class Engine:
     """The tracer. Use: open(), begin(), take() as often as wanted, and end() in any case."""
 
-    def __init__(self, options: EngineOptions) -> None:
+    def __init__(self, options: EngineOptions, *, filtered: bool = False) -> None:
+        """``filtered``: a seccomp filter of the command stops it at the calls to record."""
         self._options = options
         self._threads: dict[int, _Thread] = {}
         self._events: deque[Event] = deque()
@@ -61,24 +81,37 @@ class Engine:
         self._room = threading.Event()
         self._opened = threading.Event()
         self._begun = threading.Event()
-        self._stopping = False
+        self._ready = threading.Event()
+        self._stopping = self._muted = False
         self._finished = threading.Event()
         self._failure: BaseException | None = None
         self._worker: threading.Thread | None = None
-        self._launched_pid = 0
-        self.launched_status: int | None = None
-        """What wait(2) has said of the launched command, if it has ended."""
+        self._launched: Launched | None = None
         self.notes: list[str] = []
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._memory = ProcessMemory()
-        self._collector = Collector(self._memory.read, string_limit=options.string_limit, verbose=options.verbose)
-        self._filtered = options.seccomp and options.calls is not None
+        self._descriptors = DescriptorText(options.descriptors) if options.descriptors else None
+        self._collector = Collector(
+            self._memory.read,
+            string_limit=options.string_limit,
+            verbose=options.verbose,
+            describe=self._descriptors.describe if self._descriptors else None,
+        )
+        self._filtered = filtered
+        self._injections = {call: each for each in options.inject for call in each.calls}
+        self._registers = ptrace.Registers()
+        self._attached: set[int] = set()
+        """Threads that run since before, and have not stopped yet: what call they are in is to be seen."""
+        self._delayed: list[tuple[int, int, int]] = []
+        """A heap: when a delay is over, of which thread, and the signal that it then gets."""
 
     # Of the main thread
 
-    def open(self, launched_pid: int, pids: Sequence[int]) -> None:
-        """Seize the held command, or all threads of processes. Raises InsituError."""
-        self._launched_pid = launched_pid
+    def open(self, launched: Launched | None, pids: Sequence[int]) -> None:
+        """Seize the held command, and all threads of processes. Raises InsituError."""
+        self._launched = launched
+        if launched is not None:
+            launched.traced()
         self._wake_before = signal.signal(_WAKE, lambda number, frame: None)
         self._worker = threading.Thread(target=self._work, args=(tuple(pids),), name="insitu-ptrace", daemon=True)
         self._worker.start()
@@ -88,8 +121,9 @@ class Engine:
             raise failure
 
     def begin(self) -> None:
-        """Begin to record."""
+        """Begin to record: from here on nothing that the target does is missed."""
         self._begun.set()
+        self._ready.wait(_ATTACH_S)
 
     def take(self) -> list[Event]:
         """Returns the events since the last time. Raises what the engine has failed with."""
@@ -117,6 +151,14 @@ class Engine:
     def ended(self) -> bool:
         """Whether nothing is left to trace, and all events have been taken."""
         return self._finished.is_set() and not self._events
+
+    def stop(self) -> None:
+        """Record no more. With a seccomp filter, which fails calls where no tracer is, the target stays traced."""
+        if self._filtered:
+            self._muted = True
+            self._room.set()
+        else:
+            self.end()
 
     def end(self) -> None:
         """Detach from everything. Events may remain to be taken. Idempotent."""
@@ -147,6 +189,7 @@ class Engine:
                 self._seize(pids)
             finally:
                 self._opened.set()
+            self._attached = set(self._threads)
             self._begun.wait()
             if not self._stopping:
                 self._interrupt_all()
@@ -155,7 +198,10 @@ class Engine:
         except BaseException as error:
             self._failure = error
         finally:
+            if self._launched is not None:
+                self._launched.untraced(None)
             self._opened.set()
+            self._ready.set()
             self._finished.set()
             with contextlib.suppress(OSError):
                 os.eventfd_write(self.fd, 1)
@@ -164,9 +210,9 @@ class Engine:
         options = ptrace.O_FOLLOW
         if self._filtered:
             options |= ptrace.O_TRACESECCOMP | ptrace.O_EXITKILL
-        if self._launched_pid:
-            self._seize_one(self._launched_pid, self._launched_pid, options)
-            self._threads[self._launched_pid].hidden = True
+        if self._launched is not None:
+            self._seize_one(self._launched.pid, self._launched.pid, options)
+            self._threads[self._launched.pid].hidden = True
         for pid in pids:
             # Threads may make threads until all are seized; those of seized ones are seized from the start.
             before = -1
@@ -197,11 +243,17 @@ class Engine:
                 ptrace.interrupt(tid)
 
     def _put(self, event: Event) -> None:
+        if self._muted:
+            return
         self._events.append(event)
         if not self._told:
             self._told = True
             os.eventfd_write(self.fd, 1)
-        while len(self._events) > _MOST_WAITING and not self._stopping:
+        if len(self._events) > _MOST_WAITING:
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        while len(self._events) > _MOST_WAITING and not (self._stopping or self._muted):
             self._room.clear()
             self._room.wait(0.1)
 
@@ -209,50 +261,101 @@ class Engine:
         """Until nothing is left to trace, or the end is asked for."""
         wait = ptrace.Waiter().wait
         stops = ptrace.Stops()
-        threads, resume, read_stop, calls = self._threads, ptrace.syscall, stops.read, self._options.calls
+        threads, read_stop = self._threads, stops.read
+        resume = ptrace.continue_ if self._filtered else ptrace.syscall
         while not self._stopping:
+            if self._delayed:
+                self._end_delays()
             try:
-                tid, status = wait(block=True)
+                tid, status = wait(block=not self._delayed)
             except ChildProcessError:
                 return
             if not tid:
+                if self._delayed:
+                    time.sleep(_DELAY_STEP_S)
                 continue
             if status != ptrace.SYSCALL_STOP << 8 | 0x7F:
                 self._other_stop(tid, status, stops)
                 continue
             what = read_stop(tid)
             thread = threads.get(tid) or self._appeared(tid)
+            number: int | None = 0
             if what == ptrace.ENTRY:
-                abi, nr, arguments, _, sp = stops.call()
-                if thread.hidden and not self._reveals(thread, abi, nr):
-                    pass
-                elif calls is None or (abi, nr) in calls:
-                    self._entered(thread, abi, nr, arguments, sp)
-                thread.previous = (nr, 0)
+                number = self._entry(thread, stops)
             elif what == ptrace.EXIT:
-                self._left(thread, stops.result())
-            resume(tid)
+                number = self._exit(thread, stops)
+            if number is not None:
+                resume(tid, number)
 
-    def _entered(self, thread: _Thread, abi: str, nr: int, arguments: tuple[int, ...], sp: int) -> None:
-        enter = Enter(time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=sp)
-        memory = self._collector.at_enter(enter)
-        if memory is not NOTHING:
-            enter = enter._replace(memory=memory)
-        thread.enter = enter
-        self._put(enter)
+    def _entry(self, thread: _Thread, stops: ptrace.Stops) -> int | None:
+        """Record a call that begins; returns the signal that is injected, None while the thread is delayed."""
+        abi, nr, arguments, _, stack_pointer = stops.call()
+        if thread.hidden:
+            if nr != facts_of(abi).numbers["execve"]:
+                return 0
+            thread.hidden = False  # the first call that is the command's own
+        call, calls = (abi, nr), self._options.calls
+        before, attached = thread.previous, False
+        if before is not None and nr == _RESTARTS.get(abi):
+            abi, nr, arguments = before
+            attached = True
+        else:
+            thread.previous = (abi, nr, arguments)
+        if calls is None or call in calls:
+            enter = Enter(
+                time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer
+            )
+            memory = self._collector.at_enter(enter)
+            if attached or memory is not NOTHING:
+                enter = enter._replace(memory=memory, attached=attached)
+            thread.enter = enter
+            self._put(enter)
+        if call in self._injections:
+            return self._inject(thread, call)
+        return 0
 
-    def _left(self, thread: _Thread, result: int) -> None:
+    def _exit(self, thread: _Thread, stops: ptrace.Stops) -> int | None:
+        """Record that a call has returned; returns 0, None while the thread is delayed."""
         thread.in_call = False
+        result = stops.result()
+        injection, thread.injection = thread.injection, None
+        if injection is not None and injection.result is not None:
+            result = injection.result
+            self._registers.set_result(thread.tid, result)
         enter, thread.enter = thread.enter, None
-        if enter is None:
-            return
-        memory = self._collector.at_exit(enter, result)
-        self._put(Exit(time.monotonic_ns(), thread.pid, thread.tid, result, memory))
+        if enter is not None:
+            memory = self._collector.at_exit(enter, result)
+            event = Exit(time.monotonic_ns(), thread.pid, thread.tid, result, memory)
+            if injection is not None:
+                delayed = bool(injection.delay_enter_us or injection.delay_exit_us)
+                event = event._replace(injected=injection.result is not None, delayed=delayed)
+            self._put(event)
+        if injection is not None and injection.delay_exit_us:
+            self._delay(thread, injection.delay_exit_us, 0)
+            return None
+        return 0
 
-    def _reveals(self, thread: _Thread, abi: str, nr: int) -> bool:
-        """Whether the call is the launched command's exec: the first that is its own."""
-        thread.hidden = nr != facts_of(abi).numbers["execve"]
-        return not thread.hidden
+    def _inject(self, thread: _Thread, call: tuple[str, int]) -> int | None:
+        injection = self._injections[call]
+        thread.invocations[call] = invocation = thread.invocations.get(call, 0) + 1
+        if not injection.applies(invocation):
+            return 0
+        thread.injection = injection
+        if injection.result is not None:
+            self._registers.set_call(thread.tid, -1)
+        if injection.delay_enter_us:
+            self._delay(thread, injection.delay_enter_us, injection.signal)
+            return None
+        return injection.signal
+
+    def _delay(self, thread: _Thread, delay_us: int, number: int) -> None:
+        heapq.heappush(self._delayed, (time.monotonic_ns() + delay_us * 1000, thread.tid, number))
+
+    def _end_delays(self) -> None:
+        while self._delayed and self._delayed[0][0] <= time.monotonic_ns():
+            _, tid, number = heapq.heappop(self._delayed)
+            if tid in self._threads:
+                self._resume(self._threads[tid], number)
 
     def _other_stop(self, tid: int, status: int, stops: ptrace.Stops) -> None:
         if status & 0x7F != 0x7F:
@@ -263,6 +366,8 @@ class Engine:
         if thread is None:
             thread = self._appeared(tid)
         if event == ptrace.EVENT_STOP:
+            if tid in self._attached:
+                self._attach_done(thread)
             if number != signal.SIGTRAP:
                 self._put(Stopped(time.monotonic_ns(), thread.pid, tid, number))
                 ptrace.listen(tid)
@@ -287,6 +392,14 @@ class Engine:
                 self._put(signal_event(time.monotonic_ns(), thread.pid, tid, ptrace.signal_info(tid)))
         self._resume(thread, number)
 
+    def _attach_done(self, thread: _Thread) -> None:
+        """A thread that ran before has stopped: from here on its calls are seen."""
+        with contextlib.suppress(OSError):
+            thread.previous = self._registers.call(thread.tid)
+        self._attached.discard(thread.tid)
+        if not self._attached:
+            self._ready.set()
+
     def _resume(self, thread: _Thread, number: int = 0) -> None:
         if self._filtered and not thread.in_call:
             ptrace.continue_(thread.tid, number)
@@ -295,12 +408,12 @@ class Engine:
 
     def _filtered_call(self, thread: _Thread, stops: ptrace.Stops) -> None:
         """A call that the filter lets through to us: its entry. Its exit is to be a stop too."""
+        number: int | None = 0
         if stops.read(thread.tid) == ptrace.SECCOMP:
-            abi, nr, arguments, _, _ = stops.call()
             thread.in_call = True
-            if not thread.hidden or self._reveals(thread, abi, nr):
-                self._entered(thread, abi, nr, arguments)
-        self._resume(thread)
+            number = self._entry(thread, stops)
+        if number is not None:
+            self._resume(thread, number)
 
     def _appeared(self, tid: int, parent: _Thread | None = None) -> _Thread:
         """A new thread or process, which stops as a tracee before or after its parent reports it."""
@@ -324,17 +437,34 @@ class Engine:
                 caller = self._threads.pop(old_tid)
                 thread.enter, thread.in_call = caller.enter, caller.in_call
             thread.hidden = False
+            self._note_privileges(thread.pid)
             self._put(Executed(time.monotonic_ns(), thread.pid, thread.tid, old_tid))
+
+    def _note_privileges(self, pid: int) -> None:
+        """The kernel ignores the set-user-ID bit where the tracer may not trace the program's owner."""
+        if not os.geteuid():
+            return
+        with contextlib.suppress(OSError):
+            exe, name = procfs.exe(pid)
+            mode = os.stat(exe).st_mode  # noqa: PTH116  # a link of /proc
+            if mode & (stat.S_ISUID | stat.S_ISGID) and len(self.notes) < _MOST_NOTES:
+                shown = printable(name)
+                self.notes.append(f"{shown} runs without its set-user-ID privilege while it is traced")
 
     def _ended(self, tid: int, status: int) -> None:
         thread = self._threads.pop(tid, None)
-        if tid == self._launched_pid:
-            self.launched_status = status
+        self._attached.discard(tid)
+        if self._launched is not None and tid == self._launched.pid:
+            self._launched.untraced(status)
+            self._launched = None
         if thread is not None:
             self._put(Exited(time.monotonic_ns(), thread.pid, tid, status))
 
     def _detach_all(self) -> None:
         """Stop every tracee where it is and let it go on untraced, with the signals that were on their way."""
+        for _, tid, number in self._delayed:
+            ptrace.detach(tid, number)
+            self._threads.pop(tid, None)
         self._interrupt_all()
         wait = ptrace.Waiter().wait
         until = time.monotonic() + _DETACH_S

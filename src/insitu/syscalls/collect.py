@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
+from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
-from insitu.syscalls.capture import Array, Bytes, Capture, Linked, OnStack, String, Wide
-from insitu.syscalls.decode import element_count, signature_of
+from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
+from insitu.syscalls.decode import Decoder, element_count, signature_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.signature import Parameter
 
@@ -20,7 +21,6 @@ _MOST_POINTERS: Final = 8192
 _FIRST_READ: Final = 256
 _MOST_BYTES: Final = 1 << 18
 """Of one half of a call: what it points to is chosen by the traced program."""
-_DESCRIPTORS: Final = ("fd", "dirfd")
 
 Read = Callable[[int, int, int], bytes]
 """(thread, address, size) -> up to size bytes."""
@@ -29,8 +29,7 @@ Read = Callable[[int, int, int], bytes]
 class _Need(NamedTuple):
     position: int
     parameter: Parameter
-    capture: Capture | None
-    """None: a descriptor."""
+    capture: Capture
 
 
 class _Plan(NamedTuple):
@@ -38,25 +37,21 @@ class _Plan(NamedTuple):
 
     enter: tuple[_Need, ...]
     exit: tuple[_Need, ...]
-    returns_descriptor: bool
 
 
 @functools.cache
-def _plan(abi: str, nr: int, descriptors: bool) -> _Plan:
+def _plan(abi: str, nr: int) -> _Plan:
     at_enter, at_exit = [], []
-    signature = signature_of(abi, nr)
-    for index, parameter in enumerate(signature.parameters):
+    for index, parameter in enumerate(signature_of(abi, nr).parameters):
         capture = KINDS[parameter.kind].capture
         if capture is None:
-            if descriptors and parameter.kind in _DESCRIPTORS:
-                at_enter.append(_Need(index, parameter, None))
             continue
         need = _Need(index, parameter, capture)
         if parameter.reads or parameter.size.startswith("*$"):
             at_enter.append(need)
         if parameter.writes:
             at_exit.append(need)
-    return _Plan(tuple(at_enter), tuple(at_exit), descriptors and signature.returns.kind in _DESCRIPTORS)
+    return _Plan(tuple(at_enter), tuple(at_exit))
 
 
 class Collector:
@@ -75,6 +70,8 @@ class Collector:
         self._limit = min(string_limit, _MOST_BYTES)
         self._verbose = verbose
         self._describe = describe
+        self._decoder = Decoder(TextOptions(verbose=True, descriptors=1, peer_of=self._look_up))
+        self._found: dict[int, str] = {}
         self._tid = 0
         self._wide = True
         self._pieces: list[tuple[int, bytes]] = []
@@ -82,35 +79,47 @@ class Collector:
 
     def at_enter(self, enter: Enter) -> Pieces:
         """Returns what the kernel is going to read for a call; the thread has stopped at its entry."""
-        plan = _plan(enter.abi, enter.nr, self._describe is not None)
-        if not plan.enter:
+        needs = _plan(enter.abi, enter.nr).enter
+        if not needs and self._describe is None:
             return NOTHING
         call = Call(enter)
-        descriptors = {}
         self._begin(enter)
-        for index, parameter, capture in plan.enter:
-            value = enter.args[index]
-            if capture is not None:
-                self._take(call, parameter, capture, value, at_exit=False)
-            elif self._describe is not None and value & 0x80000000 == 0:
-                descriptors[value & 0xFFFFFFFF] = self._describe(enter.tid, value & 0xFFFFFFFF)
-        return Pieces(self._pieces, descriptors)
+        for index, parameter, capture in needs:
+            self._take(call, parameter, capture, enter.args[index], at_exit=False)
+        memory = Pieces(self._pieces)
+        if self._describe is None:
+            return memory
+        return self._described(memory, Call(enter._replace(memory=memory)))
 
     def at_exit(self, enter: Enter, result: int) -> Pieces:
         """Returns what the kernel has written for a call; the thread has stopped at its exit."""
-        plan = _plan(enter.abi, enter.nr, self._describe is not None)
-        needs = plan.exit if not -4096 < result < 0 else [need for need in plan.exit if need.parameter.on_failure]
-        if not (needs or plan.returns_descriptor):
+        failed = -4096 < result < 0
+        needs = _plan(enter.abi, enter.nr).exit
+        if failed:
+            needs = tuple(need for need in needs if need.parameter.on_failure)
+        if not needs and (failed or self._describe is None):
             return NOTHING
-        call = Call(enter, Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory))
-        descriptors: Mapping[int, str] = {}
-        if plan.returns_descriptor and result >= 0 and self._describe is not None:
-            descriptors = {result: self._describe(enter.tid, result)}
+        left = Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory)
+        call = Call(enter, left)
         self._begin(enter)
         for index, parameter, capture in needs:
-            if capture is not None:
-                self._take(call, parameter, capture, enter.args[index], at_exit=True)
-        return Pieces(self._pieces, descriptors)
+            self._take(call, parameter, capture, enter.args[index], at_exit=True)
+        memory = Pieces(self._pieces)
+        if self._describe is None:
+            return memory
+        return self._described(memory, Call(enter, left._replace(memory=memory)))
+
+    def _described(self, memory: Pieces, call: Call) -> Pieces:
+        """Returns the memory with the descriptors that the call's text names, those in structures too."""
+        self._found = {}
+        self._decoder.arguments(call)
+        self._decoder.result(call)
+        return Pieces(memory.pieces, self._found) if self._found else memory
+
+    def _look_up(self, pid: int, descriptor: int) -> str:
+        assert self._describe is not None
+        self._found[descriptor] = self._describe(self._tid, descriptor)
+        return self._found[descriptor]
 
     def _begin(self, enter: Enter) -> None:
         self._tid = enter.tid
@@ -134,6 +143,12 @@ class Collector:
         count = element_count(call, parameter)
         if count is None and parameter.size:
             return  # not known
+        if isinstance(capture, Choice):
+            chosen = call.enter.args[capture.argument] & capture.mask
+            found = dict(capture.captures).get(chosen, capture.otherwise)
+            if found is None:
+                return
+            capture = found
         if isinstance(capture, Array):
             self._array(address, capture, strings=self._verbose or "environment" not in parameter.given)
         else:
@@ -149,7 +164,7 @@ class Collector:
             self._whole(address, min(capture.size * (1 if count is None else count), most))
         elif isinstance(capture, Array):
             self._array(address, capture, strings=True)
-        else:
+        elif isinstance(capture, Linked):
             self._linked(address, capture, count)
 
     def _bytes(self, address: int, size: int) -> bytes:

@@ -233,7 +233,7 @@ static void directories(void)
 	S(name_to_handle_at, AT_FDCWD, "nodir", &handle, &mount, AT_SYMLINK_FOLLOW);
 	handle.h.handle_bytes = 0;
 	S(name_to_handle_at, AT_FDCWD, "dir", &handle, &mount, AT_EMPTY_PATH);
-	S(name_to_handle_at, AT_FDCWD, "dir", NULL, NULL, 7);
+	S(name_to_handle_at, AT_FDCWD, "dir", NULL, NULL, 8);
 	handle.h.handle_bytes = 8;
 	S(open_by_handle_at, -1, &handle, O_RDONLY);
 	S(open_by_handle_at, -1, NULL, O_RDWR | O_CLOEXEC);

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
+from insitu.files import new_file
+from insitu.kernel import seccomp
 from insitu.record.ptrace_engine import Engine
+from insitu.record.sources.ring_files import write_all
 from insitu.syscalls.call import Event
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.event_bytes import encode
 
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from insitu.record.launcher import Launched
     from insitu.record.source import Loss, Target
 
 __all__ = ["PtraceSource"]
@@ -32,7 +37,8 @@ class PtraceSource:
         self._options = options
         self._deliver = deliver
         self._engine: Engine | None = None
-        self._launched: Launched | None = None
+        self._descriptors = DescriptorText(options.descriptors)
+        self._file = -1
 
     @property
     def notes(self) -> Sequence[str]:
@@ -46,13 +52,20 @@ class PtraceSource:
 
     def open(self, target: Target) -> None:
         """Seize the target. Raises InsituError."""
-        self._engine = Engine(self._options)
-        pid = 0
+        program = self._filter(target)
+        self._engine = Engine(self._options, filtered=bool(program))
         if target.launched is not None:
-            pid = target.launched.pid
-            self._launched = target.launched
-            self._launched.traced()
-        self._engine.open(pid, target.pids)
+            target.launched.seccomp_filter = program
+        self._engine.open(target.launched, target.pids)
+
+    def _filter(self, target: Target) -> bytes:
+        calls = self._options.calls
+        if not self._options.seccomp or calls is None or target.launched is None or target.pids:
+            return b""
+        numbers: dict[str, list[int]] = {}
+        for abi, nr in calls.union(*(each.calls for each in self._options.inject)):
+            numbers.setdefault(abi, []).append(nr)
+        return (seccomp.stop_at(numbers) if seccomp.available() else None) or b""
 
     def layout(self) -> Mapping[str, Any]:
         """See syscalls/event_bytes.py."""
@@ -66,10 +79,12 @@ class PtraceSource:
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Begin to trace."""
         assert self._engine is not None, "open() comes first"
+        if directory is not None:
+            self._file = new_file(directory / "events.records")
         self._engine.begin()
 
     def drain(self) -> int:
-        """Deliver the events so far."""
+        """Deliver and write the events so far."""
         if self._engine is None:
             return 0
         if self._engine.waiting < _ENOUGH and not self._engine.finished:
@@ -77,12 +92,22 @@ class PtraceSource:
         events = self._engine.take()
         if events and self._deliver is not None:
             self._deliver(events)
+        if events and self._file >= 0:
+            return write_all(self._file, [memoryview(b"".join(map(encode, events)))])
         return 0
 
     @property
     def wait_s(self) -> float:
         """Events announce themselves."""
         return 1.0
+
+    def netlink_of(self, pid: int, descriptor: int) -> str:
+        """Returns the protocol of a netlink socket, as TextOptions wants it."""
+        return self._descriptors.netlink(pid, descriptor)
+
+    def peer_of(self, pid: int, descriptor: int) -> str:
+        """Returns what a descriptor is open on now, as TextOptions wants it: events have it of when they came."""
+        return self._descriptors.describe(pid, descriptor)
 
     @property
     def ended(self) -> bool:
@@ -92,7 +117,7 @@ class PtraceSource:
     def stop(self, end_ns: int) -> None:
         """Detach, and deliver the rest."""
         if self._engine is not None:
-            self._let_go(self._engine)
+            self._engine.stop()
             self.drain()
 
     def losses(self) -> Sequence[Loss]:
@@ -102,12 +127,8 @@ class PtraceSource:
     def close(self) -> None:
         """Detach. Idempotent."""
         if self._engine is not None:
-            self._let_go(self._engine)
             self._engine.close()
             self._engine = None
-
-    def _let_go(self, engine: Engine) -> None:
-        engine.end()
-        if self._launched is not None:
-            self._launched.untraced(engine.launched_status)
-            self._launched = None
+        if self._file >= 0:
+            os.close(self._file)
+            self._file = -1

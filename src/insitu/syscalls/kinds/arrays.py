@@ -128,9 +128,7 @@ def _iovec_written(argument: Argument) -> str | None:
 
 
 def _vectors(there: Bytes) -> Wide:
-    return Wide(
-        Linked(16, ((0, 8, 8, there),), most=_VECTORS), Linked(8, ((0, 4, 4, there),), most=_VECTORS)
-    )
+    return Wide(Linked(16, ((0, 8, 8, there),), most=_VECTORS), Linked(8, ((0, 4, 4, there),), most=_VECTORS))
 
 
 _DATA: Final = _vectors(Bytes(1, whole=False))
@@ -145,7 +143,5 @@ KINDS: Kinds = {
     "int64_at": _one(8, signed=True),
     "unsigned_long_at": _long(),
     "pointer_at": Kind(_pointer_at, Wide(Bytes(8), Bytes(4))),
-    "pointers": Kind(
-        lambda a: array_text(a, a.long_size, a.count or 0, _pointer_text), Wide(Bytes(8), Bytes(4))
-    ),
+    "pointers": Kind(lambda a: array_text(a, a.long_size, a.count or 0, _pointer_text), Wide(Bytes(8), Bytes(4))),
 }

@@ -9,7 +9,7 @@ from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
-from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
+from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text, octal
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.kinds.structures import structure
 from insitu.syscalls.kinds.time import commented, date_text
@@ -36,7 +36,7 @@ def mode_text(argument: Argument, mode: int) -> str:
     """Returns ``S_IFREG|0644``."""
     kind = _TYPES.get(mode & 0o170000)
     if argument.options.constants == "raw":
-        return f"0{mode:03o}"
+        return octal(mode)
     words = [kind] if kind else []
     rest = mode & ~0o170000 if kind else mode
     if kind:
@@ -44,8 +44,8 @@ def mode_text(argument: Argument, mode: int) -> str:
             if mode & bit:
                 words.append(word)
                 rest &= ~bit
-    text = "|".join([*words, f"0{rest:03o}"])
-    return f"0{mode:03o} /* {text} */" if argument.options.constants == "verbose" and kind else text
+    text = "|".join([*words, octal(rest)])
+    return f"{octal(mode)} /* {text} */" if argument.options.constants == "verbose" and kind else text
 
 
 def device_text(argument: Argument, device: int) -> str:
@@ -240,7 +240,7 @@ def _open_how(argument: Argument) -> str | None:
     flags, mode, resolve = (int.from_bytes(data[at : at + 8], "little") for at in (0, 8, 16))
     words = [f"flags={flags_text(argument, 'open', flags)}"]
     if mode or flags & _OPEN_MODE:
-        words.append(f"mode=0{mode:03o}")
+        words.append(f"mode={octal(mode)}")
     words.append(f"resolve={flags_text(argument, 'resolve', resolve)}")
     return "{" + ", ".join(words) + (", ..." if size > 24 else "") + "}"
 
@@ -328,7 +328,5 @@ KINDS: Kinds = {
     "size_halves": Kind(lambda a: _halves(a, signed=False)),
     "offset_high_low": Kind(lambda a: _halves(a, high_first=True)),
     "fanotify_init": Kind(_fanotify_init),
-    "fanotify_dirfd": Kind(
-        lambda a: {-100: "AT_FDCWD", -1: "FAN_NOFD"}.get(a.signed) or descriptor(a, a.signed)
-    ),
+    "fanotify_dirfd": Kind(lambda a: {-100: "AT_FDCWD", -1: "FAN_NOFD"}.get(a.signed) or descriptor(a, a.signed)),
 }

@@ -175,7 +175,5 @@ def _member_text(argument: Argument, member: Member, data: bytes) -> str:
         elif member.type == "bytes":
             elements.append(quoted(part, "all" if member.given else argument.options.strings_in_hex))
         else:
-            elements.append(
-                _TEXTS[member.type](argument, int.from_bytes(part, "little"), member.size, member.given)
-            )
+            elements.append(_TEXTS[member.type](argument, int.from_bytes(part, "little"), member.size, member.given))
     return f"[{', '.join(elements)}]" if member.count else elements[0]

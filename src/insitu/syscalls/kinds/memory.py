@@ -73,9 +73,7 @@ def _page_status(argument: Argument) -> str | None:
 
 
 KINDS: Kinds = {
-    "moved_to": Kind(
-        lambda a: hexadecimal(a.value), skipped=lambda call: not call.enter.args[3] & _MREMAP_MOVES
-    ),
+    "moved_to": Kind(lambda a: hexadecimal(a.value), skipped=lambda call: not call.enter.args[3] & _MREMAP_MOVES),
     "page_offset": Kind(lambda a: hex_or_0((a.value & 0xFFFFFFFF) * 4096)),
     "mincore": Kind(_mincore, Bytes(1)),
     "nodes": Kind(_nodes, Bytes(1)),

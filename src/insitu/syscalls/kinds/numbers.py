@@ -7,7 +7,7 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 
-__all__ = ["KINDS", "descriptor", "enum_text", "flags_text"]
+__all__ = ["KINDS", "descriptor", "enum_text", "flags_text", "octal"]
 
 _AT_FDCWD: Final = -100
 _O_CREAT: Final = 0x40
@@ -82,22 +82,32 @@ def enum_text(argument: Argument, name: str, value: int, unknown: str = "") -> s
     return f"{raw} /* {word} */" if argument.options.constants == "verbose" else word
 
 
+def octal(value: int) -> str:
+    """Returns permissions as C's ``%#03o`` has them: 000, 07777."""
+    return f"0{value:o}".rjust(3, "0")
+
+
 def descriptor(argument: Argument, value: int) -> str:
     """Returns a file descriptor, with what it is open on where -y asks for that."""
-    if not argument.options.descriptors or value < 0:
-        return str(value)
+    return f"{value}{_opened(argument, value)}"
+
+
+def _opened(argument: Argument, value: int) -> str:
+    if not argument.options.descriptors or (value < 0 and value != _AT_FDCWD):
+        return ""
     seen = getattr(argument.memory, "descriptors", {})  # of the very moment, where the engine looked
     peer = argument.options.peer_of
     what = seen[value] if value in seen else peer(argument.call.enter.pid, value) if peer is not None else ""
-    return f"{value}<{what}>" if what else str(value)
+    closed = what.endswith(">(deleted)")  # what > there is in a name is escaped
+    return f"<{what}{'' if closed else '>'}" if what else ""
 
 
 def _dirfd(argument: Argument) -> str:
     if argument.signed != _AT_FDCWD:
         return descriptor(argument, argument.signed)
-    return {"raw": str(_AT_FDCWD), "verbose": f"{_AT_FDCWD} /* AT_FDCWD */"}.get(
-        argument.options.constants, "AT_FDCWD"
-    )
+    raw = str(_AT_FDCWD)
+    word = {"raw": raw, "verbose": f"{raw} /* AT_FDCWD */"}.get(argument.options.constants, "AT_FDCWD")
+    return f"{word}{_opened(argument, _AT_FDCWD)}"
 
 
 def _creates(call: Call) -> bool:
@@ -123,7 +133,7 @@ KINDS: Kinds = {
     "hex_or_0": Kind(lambda a: f"{a.value:#x}" if a.value else "0"),
     "pointer": Kind(lambda a: hexadecimal(a.value)),
     "address": Kind(lambda a: hexadecimal(a.value)),
-    "mode": Kind(lambda a: f"0{a.value & 0xFFFF:03o}", skipped=lambda call: not _creates(call)),
+    "mode": Kind(lambda a: octal(a.value & 0xFFFF), skipped=lambda call: not _creates(call)),
     "fd": Kind(lambda a: descriptor(a, a.signed)),
     "dirfd": Kind(_dirfd),
     "flags": Kind(lambda a: flags_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),

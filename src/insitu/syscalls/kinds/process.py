@@ -300,7 +300,10 @@ KINDS: Kinds = {
     "personality_returned": Kind(_personality_returned),
     "membarrier_returned": Kind(_membarrier_returned),
     "arch_prctl_value": Kind(
-        _arch_prctl_value, Bytes(8), skipped=lambda call: call.enter.args[0] & 0xFFFFFFFF in _ARCH_NO_ARGUMENT, null=True
+        _arch_prctl_value,
+        Bytes(8),
+        skipped=lambda call: call.enter.args[0] & 0xFFFFFFFF in _ARCH_NO_ARGUMENT,
+        null=True,
     ),
     "arch_prctl_returned": Kind(lambda a: str(a.signed)),
     "kcmp_value": Kind(lambda a: str(a.value), skipped=lambda call: not _kcmp_has_value(call)),

@@ -118,7 +118,9 @@ def _bluetooth(argument: Argument, data: bytes, length: int) -> list[str]:
     words = [f"l2_psm=htobs({_l2cap(argument, 'bluetooth_psm', psm, 0x1001, 'L2CAP_PSM_LE_DYN_START')})"]
     words.append(f"l2_bdaddr={bdaddr(4)}")
     if len(data) >= 12:
-        words.append(f"l2_cid=htobs({_l2cap(argument, 'bluetooth_cid', int.from_bytes(data[10:12], 'little'), 0x40, 'L2CAP_CID_DYN_START')})")
+        words.append(
+            f"l2_cid=htobs({_l2cap(argument, 'bluetooth_cid', int.from_bytes(data[10:12], 'little'), 0x40, 'L2CAP_CID_DYN_START')})"
+        )
     if len(data) >= 13:
         words.append(f"l2_bdaddr_type={enum_text(argument, 'bluetooth_address', data[12], 'BDADDR_???')}")
     return words
