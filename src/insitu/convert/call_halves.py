@@ -130,20 +130,16 @@ def _no_exits() -> Columns:
 
 
 def _pieces(tables: Mapping[str, Mapping[str, Any]]) -> list[Columns]:
-    found = []
-    for label in ("memory", "late"):
-        if label in tables:
-            columns = tables[label]
-            piece: Columns = {name: np.asarray(columns[name]) for name in ("ts_ns", "tid", "call", "address")}
-            piece["late"] = np.full(len(piece["tid"]), label == "late")
-            piece["data"] = columns["data"].to_list()
-            found.append(piece)
-    return found
+    if "memory" not in tables:
+        return []
+    columns = tables["memory"]
+    piece: Columns = {name: np.asarray(columns[name]) for name in ("ts_ns", "tid", "call", "address")}
+    return [{**piece, "data": columns["data"].to_list()}]
 
 
 def _no_pieces() -> Columns:
     empty = np.zeros(0, np.uint64)
-    return {"ts_ns": empty, "tid": empty, "call": empty, "address": empty, "late": np.zeros(0, np.bool_), "data": []}
+    return {"ts_ns": empty, "tid": empty, "call": empty, "address": empty, "data": []}
 
 
 def _stacked(parts: list[Columns | None], default: Columns | None = None) -> Columns:
@@ -218,8 +214,8 @@ def _assigned(
     ):
         if (tid, call) in words:
             calls.setdefault((tid, call), []).append(row)
-    columns = (pieces[name].tolist() for name in ("tid", "call", "ts_ns", "address", "late"))
-    for index, (tid, call, ts_ns, address, late) in enumerate(zip(*columns, strict=True)):
+    columns = (pieces[name].tolist() for name in ("tid", "call", "ts_ns", "address"))
+    for index, (tid, call, ts_ns, address) in enumerate(zip(*columns, strict=True)):
         rows = calls.get((tid, call))
         if rows is None:
             rest.append(index)  # dropped with the next window, if its half is lost
@@ -228,7 +224,10 @@ def _assigned(
         if waits[row]:
             rest.append(index)
         elif pieces["data"][index]:
-            at_exit = not late and ts_ns > int(enter["ts_ns"][row])
+            at_exit = ts_ns > int(enter["ts_ns"][row])
+            if at_exit and address == int(enter["address"][row]) and not enter["data"][row]:
+                # What the entry could not read: its page was not in memory yet.
+                found.setdefault((row, False), []).append((address, pieces["data"][index]))
             if not at_exit or exit_of[row] >= 0:
                 found.setdefault((row, at_exit), []).append((address, pieces["data"][index]))
     return found, np.array(rest, np.int64)

@@ -48,9 +48,10 @@ class SyscallsSource(ProbeSource):
     id = "syscalls"
 
     def __init__(self, options: EngineOptions, deliver: Callable[[Sequence[Event]], None] | None = None) -> None:
-        """``deliver`` gets batches of events, in order of time."""
+        """``deliver`` gets batches of events, in order of time. Without it, a session is recorded."""
         self._asked = options
         self._deliver = deliver
+        self._describes = options.descriptors > 0 or deliver is None
         self._spool = Spool()
         self._unread = memoryview(b"")
         self._joiner: Joiner | None = None
@@ -61,10 +62,8 @@ class SyscallsSource(ProbeSource):
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target, asked = target, self._asked
-        text, context = (
-            Source(script.script_text(stacks=asked.stacks, slower=asked.slower_ns > 0), "syscalls"),
-            Context(),
-        )
+        written = script.script_text(stacks=asked.stacks, describes=self._describes, slower=asked.slower_ns > 0)
+        text, context = Source(written, "syscalls"), Context()
         try:
             compiled = compile_script(text, Options(), context, cached=True)
         except ScriptError as error:  # the script is ours: what failed is the machine's
@@ -104,7 +103,7 @@ class SyscallsSource(ProbeSource):
         recorded = self.runtime.take_events
         if self._deliver is not None:
             self.runtime.take_events = self._both(recorded) if directory is not None else self._spool.append
-        self._fill(directory)
+        self._fill()
 
     def _both(self, record: Callable[[memoryview], object]) -> Callable[[memoryview], None]:
         def take(records: memoryview) -> None:
@@ -172,22 +171,21 @@ class SyscallsSource(ProbeSource):
 
     # What the programs read
 
-    def _fill(self, directory: Path | None) -> None:
+    def _fill(self) -> None:
         """The calls that are recorded, then the target."""
         maps = self._maps = TargetMaps(self.runtime)
         maps.set("@limit", min(self._asked.string_limit, script.MOST_STRING - 1))
         maps.set("@slower", self._asked.slower_ns)
-        describes = directory is not None or self._asked.descriptors > 0
         for key, abi, nr in maps.calls(self._asked.calls):
-            self._fill_call(key, abi, nr, describes=describes)
+            self._fill_call(key, abi, nr)
         for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
             maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
-        if describes:
+        if self._describes:
             target = self._target
             self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
         maps.fill(self._target, held=call_word.FIRST | call_word.HELD, thread=self._attached)
 
-    def _fill_call(self, key: int, abi: str, nr: int, *, describes: bool) -> None:
+    def _fill_call(self, key: int, abi: str, nr: int) -> None:
         if nr not in _known(abi):
             self._maps.put("@call", key, script.WANTED | script.FOUR_ARGUMENTS)
             return
@@ -201,8 +199,8 @@ class SyscallsSource(ProbeSource):
             (script.WRITES, plan.exit),
             (script.WRITES_MORE, more_out),
             (script.ON_FAILURE, plan.on_failure),
-            (script.OPENS, plan.opens and describes),
-            (script.OPENS_PAIR, plan.pair_at is not None and describes),
+            (script.OPENS, plan.opens and self._describes),
+            (script.OPENS_PAIR, plan.pair_at is not None and self._describes),
             (script.OPENS_PAIR_AT_3, plan.pair_at == 3),
         ):
             value |= bit if has else 0
@@ -219,7 +217,7 @@ class SyscallsSource(ProbeSource):
                 with contextlib.suppress(OSError):
                     path = str(Path(f"/proc/{pid}/fd/{fd}").readlink())
                     mode, inode = _inode(path)
-                    self._craft("descriptor", pid, pid, 0, fd, mode, inode, data=os.fsencode(path))
+                    self._craft("descriptor", pid, pid, 0, fd, mode, inode, 0xFFFFFFFF, 0, data=os.fsencode(path))
 
     def _attached(self, pid: int, tid: int) -> int:
         """The word of a thread that runs already, whose call is recorded as if it began now."""

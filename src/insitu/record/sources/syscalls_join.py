@@ -35,6 +35,8 @@ _SIGNED: Final = 1 << 63
 # Fields whose bytes follow all fields: the last one of a record.
 _PARTS: Final = ("data", "path", "user")
 
+_NO_DESCRIPTOR: Final = 0xFFFFFFFF
+
 Fields = tuple[int, ...]
 Read = Callable[[int, int, int], bytes]
 """(thread, address, size) -> up to size bytes."""
@@ -43,11 +45,12 @@ Read = Callable[[int, int, int], bytes]
 class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
-    __slots__ = ("began_ns", "first", "memory", "open", "pieces", "sequence", "stack")
+    __slots__ = ("began_ns", "first", "memory", "missing", "open", "pieces", "sequence", "stack")
 
     def __init__(self) -> None:
         self.sequence = 1
         self.began_ns = 0
+        self.missing = 0
         self.open = 0
         self.first = 0
         self.memory: Pieces | None = None
@@ -75,7 +78,6 @@ class Joiner:
         self.malformed = 0
         handlers: dict[str, Callable[..., None]] = {
             "memory": self._memory,
-            "late": self._late,
             "stack": self._stack,
             "began": self._began,
             "enter": self._enter,
@@ -131,16 +133,17 @@ class Joiner:
 
     # Pieces
 
-    def _memory(self, ts_ns: int, pid: int, tid: int, call: int, address: int, data: bytes) -> None:
-        self._thread(tid).pieces.append((call, address, data))
+    def _memory(self, ts_ns: int, pid: int, tid: int, call: int, address: int, size: int, data: bytes) -> None:
+        thread = self._thread(tid)
+        if thread.open == call and thread.missing == address:
+            self._late(thread, tid, address, size, data)
+        thread.pieces.append((call, address, data))
 
-    def _late(self, ts_ns: int, pid: int, tid: int, call: int, address: int, size: int, data: bytes) -> None:
+    def _late(self, thread: _Thread, tid: int, address: int, size: int, data: bytes) -> None:
         """What the entry should have read: BPF reads no page that is not in memory, and some calls do not either."""
-        thread = self._threads.get(tid)
-        if thread is None or thread.open != call or thread.memory is None:
-            return
         data = data or self._read(tid, address, size)
-        if data:
+        thread.missing = 0
+        if data and thread.memory is not None:
             thread.memory.pieces = [*thread.memory.pieces, (address, data)]
 
     def _began(self, ts_ns: int, pid: int, tid: int, call: int, at_ns: int) -> None:
@@ -179,6 +182,7 @@ class Joiner:
             self._lost(ts_ns, lost)
         memory: Memory = NOTHING
         thread.memory = None
+        thread.missing = 0 if data else address
         if address or thread.pieces:
             memory = thread.memory = self._taken(thread, call, address, data)
         abi = self._abis[call >> ABI_SHIFT & 3]
@@ -217,10 +221,12 @@ class Joiner:
 
     # Descriptors
 
-    def _descriptor(
-        self, ts_ns: int, pid: int, tid: int, call: int, fd: int, mode: int, inode: int, path: bytes
-    ) -> None:
-        self.descriptors.setdefault(pid, {})[fd] = open_on(mode, inode, os.fsdecode(path))
+    def _descriptor(self, ts_ns: int, pid: int, tid: int, call: int, fd: int, *rest: Any) -> None:
+        mode, inode, fd2, inode2, path = rest
+        known = self.descriptors.setdefault(pid, {})
+        known[fd] = open_on(mode, inode, os.fsdecode(path))
+        if fd2 != _NO_DESCRIPTOR:
+            known[fd2] = open_on(mode, inode2, os.fsdecode(path))
 
     def _known(self, pid: int, abi: str, nr: int, args: Fields) -> dict[int, str]:
         """What the descriptors among a call's arguments are open on."""

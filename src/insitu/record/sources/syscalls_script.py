@@ -52,33 +52,24 @@ ON_FAILURE: Final = 256
 
 _X86_64: Final = os.uname().machine == "x86_64"
 
-# Of struct pt_regs; x86-64 from bp on, of which one read takes all that is needed.
-_REGISTERS = (
-    "struct entered { uint64 bp; uint64 bx; uint64 r11; uint64 r10; uint64 r9; uint64 r8; uint64 ax; uint64 cx;"
-    " uint64 dx; uint64 si; uint64 di; uint64 orig_ax; uint64 ip; uint64 cs; uint64 flags; uint64 sp; }"
-    if _X86_64
-    else "struct entered { uint64 x[31]; uint64 sp; }"
-)
-_REGISTERS_AT = 32 if _X86_64 else 0
-_NATIVE = (
-    [f"$r.{name}" for name in ["di", "si", "dx", "r10", "r8", "r9"]] if _X86_64 else [f"$r.x[{n}]" for n in range(6)]
-)
-_I386 = [f"$r.{name}" for name in ["bx", "cx", "dx", "si", "di", "bp"]]
+# Members of struct pt_regs. Read one by one: a copy of them would take a quarter of a program's stack.
+_NATIVE = ("di", "si", "dx", "r10", "r8", "r9") if _X86_64 else tuple(f"regs[{n}]" for n in range(6))
+_I386 = ("bx", "cx", "dx", "si", "di", "bp")
 # arch/x86/include/asm/thread_info.h: TS_COMPAT; include/uapi/asm/unistd.h: __X32_SYSCALL_BIT.
 _EXECVE = (59, 322) if _X86_64 else (221, 281)
 
 _PREFIX = """
 config = { max_map_keys = 65536; max_strlen = 4096; perf_rb_pages = 512;
     print_maps_on_exit = false; missing_probes = warn; }
-%(registers)s
 """
 
 
 def _arguments(compat: str) -> list[str]:
-    lines = [f"$a{n} = {name};" for n, name in enumerate(_NATIVE)]
+    """$a0 to $a5."""
+    lines = [f"$a{n} = (uint64)args.regs.{name};" for n, name in enumerate(_NATIVE)]
     if _X86_64:
         lines.append(f"if ({compat}) {{")
-        lines += [f"    $a{n} = {name} & 0xffffffff;" for n, name in enumerate(_I386)]
+        lines += [f"    $a{n} = (uint64)args.regs.{name} & 0xffffffff;" for n, name in enumerate(_I386)]
         lines.append("}")
     return lines
 
@@ -117,8 +108,10 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
     """Everything but the first word: records of their own, in front of the entry's or exit's."""
     return [
         f"$wide = (($new >> {ABI_SHIFT}) & 3) == 0 ? (uint64)8 : (uint64)4;",
-        f"for $i : 0..{words.MOST_WORDS - 1} {{",
+        f"for $i : 0..{words.MOST_WORDS} {{",
         f"    $word = (@more[{key} << 3 | {at_exit << 2} | ($i >> 1)] >> (32 * ($i & 1))) & 0xffffffff;",
+        # After the words of the exit comes what the entry could not read.
+        *(_late(key) if at_exit else []),
         "    if ($word == 0) { break; }",
         f"    if ((($word >> 3) & 7) == {words.CHOICE}) {{",
         *_indented(_chosen(), 2),
@@ -128,15 +121,24 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
         *_indented(_on_stack(), 2),
         "    } else if ($m_address != 0) {",
         f"        if ($m_how == {words.BYTES}) {{",
-        '            emit("memory", (call=$new, address=$m_address, data=user_bytes($m_address, $m_size)));',
+        f"            {_memory('$m_address', 'user_bytes', '$m_size')}",
         f"        }} else if ($m_how == {words.STRING}) {{",
-        '            emit("memory", (call=$new, address=$m_address, data=user_string($m_address, $m_size)));',
+        f"            {_memory('$m_address', 'user_string', '$m_size')}",
         f"        }} else if ($m_how <= {words.ADDRESSES}) {{",
         *_indented(_strings(), 3),
         *(["        } else {", *_indented(_shapes(), 3)] if words.linked_shapes() else []),
         "        }",
         "    }",
         "}",
+    ]
+
+
+def _late(key: str) -> list[str]:
+    return [
+        f"    if ($i == {words.MOST_WORDS - 1}) {{",
+        f"        $word = $new & {RETRY} ? ($call >> {WORDS}) & {_WORD_MASK} : (uint64)0;",
+        f"    }} else if (!$writes || ($call & {WRITES_MORE}) == 0) {{ $word = (uint64)0; }}",
+        "    if ($word == 0) { continue; }",
     ]
 
 
@@ -152,12 +154,20 @@ def _chosen() -> list[str]:
     ]
 
 
+def _memory(address: str, data: str, size: str) -> str:
+    """Sends a piece: ``data`` is user_bytes or user_string."""
+    return f'emit("memory", (call=$new, address={address}, size={size}, data={data}({address}, {size})));'
+
+
 def _on_stack() -> list[str]:
-    lines = []
+    lines = ["$place = (uint64)args.regs.sp;"]
     for number, (size, offset) in enumerate(words.on_stack_places()):
-        place = f"$r.sp + {offset}"
-        emit = f'emit("memory", (call=$new, address={place}, data=user_bytes({place}, (uint64){size})));'
-        lines.append(f"if ($m_each == {number}) {{ {emit} }}")
+        lines += [
+            f"if ($m_each == {number}) {{",
+            f"    $place = $place + {offset};",
+            f"    {_memory('$place', 'user_bytes', f'(uint64){size}')}",
+            "}",
+        ]
     return lines
 
 
@@ -171,7 +181,7 @@ def _strings() -> list[str]:
         "    if ($string == 0) { break; }",
         "    $n = (uint64)$j + 1;",
         f"    if ($m_how == {words.STRINGS} && $j < 64) {{",
-        '        emit("memory", (call=$new, address=$string, data=user_string($string, @limit + 1)));',
+        f"        {_memory('$string', 'user_string', '@limit + 1')}",
         "    }",
         "}",
         "$bytes = ($n + 1) * $wide;",
@@ -181,7 +191,7 @@ def _strings() -> list[str]:
         "    $part = $bytes - $done;",
         "    if ($part > 4096) { $part = 4096; }",
         "    $from = $m_address + $done;",
-        '    emit("memory", (call=$new, address=$from, data=user_bytes($from, $part)));',
+        f"    {_memory('$from', 'user_bytes', '$part')}",
         "}",
     ]
 
@@ -199,27 +209,36 @@ def _linked(shape: Linked, address: str, count: str, depth: int) -> list[str]:
     """The elements at an address, then what each of their pointers leads to."""
     most = min(shape.most, 4096 // shape.size)
     number, at = f"$elements{depth}", f"$element{depth}"
-    lines = [
+    if most == 1:
+        return [_memory(address, "user_bytes", f"(uint64){shape.size}"), *_links(shape, address, depth)]
+    return [
         f"{number} = {count};",
         f"if ({number} > {most}) {{ {number} = {most}; }}",
-        f'emit("memory", (call=$new, address={address}, data=user_bytes({address}, {number} * {shape.size})));',
+        _memory(address, "user_bytes", f"{number} * {shape.size}"),
         f"for $k{depth} : 0..{most} {{",
         f"    if ($k{depth} >= {number}) {{ break; }}",
         f"    {at} = {address} + $k{depth} * {shape.size};",
+        *_indented(_links(shape, at, depth)),
+        "}",
     ]
+
+
+def _links(shape: Linked, at: str, depth: int) -> list[str]:
+    """What the pointers of the element at an address lead to."""
+    lines: list[str] = []
     for index, (offset, length_at, length_bytes, there) in enumerate(shape.links):
         pointer, length = f"$to{depth}_{index}", f"$length{depth}_{index}"
         there_at = f"uptr({at} + {offset})"
-        lines.append(f"    {pointer} = $wide == 8 ? *(uint64 *){there_at} : (uint64)*(uint32 *){there_at};")
+        lines.append(f"{pointer} = $wide == 8 ? *(uint64 *){there_at} : (uint64)*(uint32 *){there_at};")
         if length_at >= 0:
-            lines.append(f"    {length} = (uint64)*(uint{8 * length_bytes} *)uptr({at} + {length_at});")
-            lines.append(f"    if ({length} > 4096) {{ {length} = 4096; }}")
+            lines.append(f"{length} = (uint64)*(uint{8 * length_bytes} *)uptr({at} + {length_at});")
+            lines.append(f"if ({length} > 4096) {{ {length} = 4096; }}")
         else:
-            lines.append(f"    {length} = (uint64)1;")
-        lines.append(f"    if ({pointer} != 0) {{")
-        lines += _indented(_reached(there, pointer, length, depth), 2)
-        lines.append("    }")
-    return [*lines, "}"]
+            lines.append(f"{length} = (uint64)1;")
+        lines.append(f"if ({pointer} != 0) {{")
+        lines += _indented(_reached(there, pointer, length, depth))
+        lines.append("}")
+    return lines
 
 
 def _reached(there: Capture, pointer: str, length: str, depth: int) -> list[str]:
@@ -227,14 +246,14 @@ def _reached(there: Capture, pointer: str, length: str, depth: int) -> list[str]
         return _linked(there, pointer, length, depth + 1)
     if isinstance(there, String | Array):
         most = "4096" if isinstance(there, String) and there.path else "@limit + 1"
-        return [f'emit("memory", (call=$new, address={pointer}, data=user_string({pointer}, {most})));']
+        return [_memory(pointer, "user_string", most)]
     assert isinstance(there, Bytes)
     most = "4096" if there.whole else f"(@limit + 1) * {there.size}"
     size = f"$m_size{depth}"
     return [
         f"{size} = {length} * {there.size};",
         f"if ({size} > {most}) {{ {size} = {most}; }}",
-        f'emit("memory", (call=$new, address={pointer}, data=user_bytes({pointer}, {size})));',
+        _memory(pointer, "user_bytes", size),
     ]
 
 
@@ -274,7 +293,6 @@ def _enter(*, stacks: bool, slower: bool) -> list[str]:
 def _send_enter(*, stacks: bool, then: str = "") -> list[str]:
     """The records of an entry; ``then`` is run when $new is complete."""
     return [
-        f"$r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
         *_arguments("$compat"),
         f"$first = ($call >> {WORDS}) & {_WORD_MASK};",
         "$address = (uint64)0;",
@@ -316,15 +334,6 @@ def _drop_short(*, stacks: bool) -> list[str]:
     ]
 
 
-def _descriptor(fd: str) -> list[str]:
-    """What a new descriptor is open on."""
-    return [
-        f"$file = curtask.files.fdt.fd[{fd}];",
-        "$inode = $file.f_inode;",
-        f'emit("descriptor", (call=$new, fd={fd}, mode=$inode.i_mode, inode=$inode.i_ino, path=path($file)));',
-    ]
-
-
 def _exit(*, stacks: bool, slower: bool) -> list[str]:
     return [
         "$new = @task[tid];",
@@ -333,43 +342,22 @@ def _exit(*, stacks: bool, slower: bool) -> list[str]:
         "$key = $new & 0x3fff;",
         "$call = @call[$key];",
         *(_drop_short(stacks=stacks) if slower else []),
-        f"if ($call & {OPENS} && $ret >= 0) {{",
-        *_indented(_descriptor("$ret")),
-        "}",
-        "$address = (uint64)0;",
-        "$size = (uint64)0;",
-        "$how = (uint64)0;",
         f"$succeeded = $ret >= 0 || $ret < -4095 || ($call & {ON_FAILURE}) != 0;",
-        f"if ($new & {RETRY} || ($call & {WRITES} && $succeeded)) {{",
-        "    $compat = (uint64)(($new >> 12) & 3) == 1 ? (uint64)1 : (uint64)0;",
-        f"    $r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
-        *_indented(_arguments("$compat")),
-        f"    if ($new & {RETRY}) {{",
-        f"        $late = ($call >> {WORDS}) & {_WORD_MASK};",
-        *_indented(_placed("$late", "(uint64)0"), 2),
-        f"        if ($how == {words.STRING}) {{",
-        '            emit("late", (call=$new, address=$address, size=$size, data=user_string($address, $size)));',
-        "        } else {",
-        '            emit("late", (call=$new, address=$address, size=$size, data=user_bytes($address, $size)));',
-        "        }",
-        "        $address = (uint64)0;",
-        "    }",
-        f"    if ($call & {OPENS_PAIR} && $ret >= 0) {{",
-        f"        $pair = {_pick('(($call >> 7) & 1) * 3')};",
-        "        for $i : 0..2 {",
-        "            $end = (uint64)*(uint32 *)uptr($pair + 4 * $i);",
-        *_indented(_descriptor("$end"), 3),
-        "        }",
-        "    }",
-        f"    if ($call & {WRITES} && $succeeded) {{",
-        f"        $first = $call >> {WORDS + words.WORD_BITS};",
-        *_indented(_placed("$first", "(uint64)$ret"), 2),
-        f"        if ($call & {WRITES_MORE}) {{",
-        *_indented(_further("$key", 1, "(uint64)$ret"), 3),
-        "        }",
-        "    }",
+        f"$writes = $call & {WRITES} && $succeeded;",
+        # What has most branches comes first:
+        # the verifier follows all that is below once for each state that is possible above.
+        f"if (!$writes && !($new & {RETRY})) {{",
+        '    emit("exit", (call=$new, ret=$ret));',
+        "    return;",
         "}",
-        "if ($address != 0) {",
+        f"$compat = (uint64)(($new >> {ABI_SHIFT}) & 3) == 1 ? (uint64)1 : (uint64)0;",
+        *_arguments("$compat"),
+        f"if (($writes && $call & {WRITES_MORE}) || $new & {RETRY}) {{",
+        *_indented(_further("$key", 1, "(uint64)$ret")),
+        "}",
+        f"$first = $call >> {WORDS + words.WORD_BITS};",
+        "if ($writes && $first != 0) {",
+        *_indented(_placed("$first", "(uint64)$ret")),
         f"    if ($how == {words.STRING}) {{",
         '        emit("exit_memory", (call=$new, ret=$ret, address=$address, data=user_string($address, $size)));',
         "    } else {",
@@ -378,6 +366,32 @@ def _exit(*, stacks: bool, slower: bool) -> list[str]:
         "} else {",
         '    emit("exit", (call=$new, ret=$ret));',
         "}",
+    ]
+
+
+def _described() -> list[str]:
+    """At exit, before the exit is sent: what new descriptors are open on. A program of its own: the verifier takes as
+    long for this as for all the rest, and longer for both in a row."""
+    return [
+        "$new = @task[tid];",
+        f"if (($new & {OPEN}) == 0 || args.ret < 0) {{ return; }}",
+        "$call = @call[$new & 0x3fff];",
+        f"if (($call & {OPENS | OPENS_PAIR}) == 0) {{ return; }}",
+        f"$compat = (uint64)(($new >> {ABI_SHIFT}) & 3) == 1 ? (uint64)1 : (uint64)0;",
+        "$fd = (uint64)args.ret;",
+        "$other = (uint64)0xffffffff;",
+        f"if ($call & {OPENS_PAIR}) {{",
+        *_indented(_arguments("$compat")),
+        f"    $pair = $call & {OPENS_PAIR_AT_3} ? $a3 : $a0;",
+        "    $fd = (uint64)*(uint32 *)uptr($pair);",
+        "    $other = (uint64)*(uint32 *)uptr($pair + 4);",
+        "}",
+        "$files = curtask.files.fdt.fd;",
+        "$file = $files[$fd];",
+        "$inode = $file.f_inode;",
+        "$inode2 = $other != 0xffffffff ? $files[$other].f_inode.i_ino : 0;",
+        'emit("descriptor", (call=$new, fd=$fd, mode=$inode.i_mode, inode=$inode.i_ino, fd2=$other, inode2=$inode2,',
+        "    path=path($file)));",
     ]
 
 
@@ -445,14 +459,16 @@ rawtracepoint:signal_deliver {
 _PENDING: Final = f"        if ($state & {OPEN}) {{ $state = $state - {FIRST}; }}"
 
 
-def script_text(*, stacks: bool = False, slower: bool = False) -> str:
-    """Returns the script. ``stacks``: user stacks of all entries. ``slower``: only calls that took as long as
+def script_text(*, stacks: bool = False, describes: bool = False, slower: bool = False) -> str:
+    """Returns the script. ``stacks``: user stacks of all entries. ``describes``: what descriptors are open on.
+    ``slower``: only calls that took as long as
     ``@slower`` says."""
     parts = [
-        _PREFIX % {"registers": _REGISTERS},
+        _PREFIX,
         "rawtracepoint:sys_enter {",
         *_indented(_enter(stacks=stacks, slower=slower)),
         "}",
+        *(["rawtracepoint:sys_exit {", *_indented(_described()), "}"] if describes else []),
         "rawtracepoint:sys_exit {",
         *_indented(_exit(stacks=stacks, slower=slower)),
         "}",
