@@ -29,6 +29,8 @@ from pathlib import Path
 
 from insitu.kernel.syscall_names import syscall_numbers
 from insitu.kernel.tracefs import Tracefs
+from insitu.symbols import kernel_btf
+from insitu.symbols.btf import Btf, Kind, Type
 
 FACTS = Path(__file__).parent.parent / "src/insitu/syscalls/facts"
 INPUTS = Path(__file__).parent / "syscall_facts_inputs"
@@ -140,15 +142,15 @@ class Headers:
     """The constants of some headers: macros and enumerators, in the order of their definitions."""
 
     def __init__(self, headers: str) -> None:
-        self._includes = "".join(f"#include <{each}>\n" for each in headers.split(","))
-        text = compiled(self._includes, "-E", "-P", "-dD", "-D_GNU_SOURCE")
+        self.includes = "".join(f"#include <{each}>\n" for each in headers.split(","))
+        text = compiled(self.includes, "-E", "-P", "-dD", "-D_GNU_SOURCE")
         names = dict.fromkeys(re.findall(r"^#define ([A-Za-z_]\w*) ", text, re.MULTILINE))
         for body in re.findall(r"\benum\b[^{};]*\{([^}]*)\}", re.sub(r"^#.*$", "", text, flags=re.MULTILINE)):
             names.update(dict.fromkeys(re.findall(r"(?:^|,)\s*([A-Za-z_]\w*)", body)))
         self.names = list(names)
 
-    def values(self, names: Iterable[str]) -> dict[str, int]:
-        """Returns the values of those that are integer constants."""
+    def values(self, names: Iterable[str], option: str = "-m64") -> dict[str, int]:
+        """Returns the values of those that are integer constants. Raises CalledProcessError if headers are broken."""
         left = list(dict.fromkeys(names))
         while left:
             lines = [
@@ -157,11 +159,9 @@ class Headers:
             ]
             with tempfile.TemporaryDirectory() as directory:
                 program = Path(directory, "program")
-                source = (
-                    f"{self._includes}#include <stdio.h>\nint main(void) {{\n#line 1\n" + "\n".join(lines) + "\n}"
-                )
+                source = f"{self.includes}#include <stdio.h>\nint main(void) {{\n#line 1\n" + "\n".join(lines) + "\n}"
                 done = subprocess.run(
-                    ["gcc", "-w", "-D_GNU_SOURCE", "-fmax-errors=0", "-o", program, "-xc", "-"],
+                    ["gcc", option, "-w", "-D_GNU_SOURCE", "-fmax-errors=0", "-o", program, "-xc", "-"],
                     input=source, capture_output=True, text=True,
                 )  # fmt: skip
                 if not done.returncode:
@@ -169,7 +169,7 @@ class Headers:
                     return {name: int(value, 16) for value, name in (line.split() for line in output.splitlines())}
             wrong = {int(line) for line in re.findall(r"^<stdin>:(\d+):\d+: error", done.stderr, re.MULTILINE)}
             if not wrong:
-                raise SystemExit(f"{self._includes}{done.stderr}")
+                raise subprocess.CalledProcessError(done.returncode, "gcc", None, f"{self.includes}{done.stderr}")
             left = [name for number, name in enumerate(left, 1) if number not in wrong]
         return {}
 
@@ -249,19 +249,180 @@ def constant_lines(set_name: str, source: Headers, items: Sequence[str]) -> list
     ]
 
 
+# Structures with members that newer kernels have added: the kernel's own BTF has them all.
+GROWN = {
+    "statx", "clone_args", "sched_attr", "landlock_ruleset_attr", "perf_event_attr", "bpf_attr", "bpf_prog_info",
+    "bpf_map_info", "bpf_link_info", "io_uring_params", "io_uring_sqe", "io_uring_getevents_arg", "tcp_info", "rseq",
+    "fanotify_event_metadata", "io_sqring_offsets", "io_cqring_offsets",
+}  # fmt: skip
+
+OTHER_ON_AARCH64 = (("asm-generic/stat.h", ["stat"]), ("linux/eventpoll.h", ["epoll_event"]))
+
+# What _IOC() looks like once it is expanded.
+REQUEST = re.compile(r"<< ?\(\(\(0 ?\+ ?8\) ?\+ ?8\) ?\+ ?14\)")
+# What headers use without including it.
+REQUEST_PREFACE = "linux/ioctl.h,linux/major.h,stddef.h,stdint.h,sys/types.h,sys/socket.h,linux/types.h,linux/if.h"
+
+
+def request_headers() -> list[str]:
+    """Returns the headers for user space that define requests of ioctl()."""
+    places = {
+        each: Path("/usr/include", each) for each in ("linux", "sound", "scsi", "rdma", "mtd", "video", "misc", "xen")
+    }
+    (asm,) = Path("/usr/include").glob("*-linux-gnu/asm")
+    found = []
+    for name, place in {**places, "asm": asm}.items():
+        for path in sorted(place.rglob("*.h")):
+            if re.search(r"\b_S?IO[RWC]*\b", path.read_text("utf-8", "replace")):
+                found.append(f"{name}/{path.relative_to(place)}")  # noqa: PERF401
+    return found
+
+
+def requests(option: str) -> dict[int, list[str]]:
+    """Returns the requests of ioctl() by number, in the ABI that an option of gcc is for."""
+    plain: dict[str, list[str]] = {}
+    left_out: list[str] = []
+    for row in rows("ioctls.txt"):
+        source, _, items = row.partition(":")
+        left_out += [item[1:] for item in items.split() if item.startswith("-")]
+        plain.setdefault(source, []).extend(item for item in items.split() if not item.startswith("-"))
+    found: dict[int, set[str]] = {}
+    for source in dict.fromkeys([*request_headers(), *plain]):
+        globs = plain.get(source, [])
+        for preface in ("linux/types.h,linux/ioctl.h,linux/major.h,", REQUEST_PREFACE + ","):
+            try:
+                values = request_values(preface + source, globs, option)
+                break
+            except subprocess.CalledProcessError:
+                continue
+        else:
+            print(f"ioctl: {source} cannot be compiled on its own", file=sys.stderr)
+            continue
+        for name, value in values.items():
+            if not any(fnmatch.fnmatchcase(name, each) for each in left_out):
+                found.setdefault(value, set()).add(name)
+    return {value: sorted(names) for value, names in sorted(found.items())}
+
+
+def request_values(source: str, globs: Sequence[str], option: str) -> dict[str, int]:
+    """Returns the requests that a header defines. Raises CalledProcessError if it is not fit to be compiled."""
+    header = Headers(source)
+    lines = "".join(f"@{number} = {name};\n" for number, name in enumerate(header.names))
+    text = compiled(f"{header.includes}{lines}", "-E", "-P", "-D_GNU_SOURCE", option)
+    expanded = re.findall(r"^@(\d+) = (.*);$", text, re.MULTILINE)
+    named = [header.names[int(number)] for number, body in expanded if REQUEST.search(body)]
+    named += [name for name in header.names if any(fnmatch.fnmatchcase(name, each) for each in globs)]
+    values = header.values([name for name in named if not name.startswith("_")], option)
+    return {name: value for name, value in values.items() if value > 0xFF or name in globs}
+
+
+def requests_text() -> str:
+    """Returns the text of ioctls: of 64-bit programs, then what is other in 32-bit ones."""
+    lines: list[str] = []
+    long, short = requests("-m64"), requests("-m32")
+    other = {value: names for value, names in short.items() if long.get(value) != names}
+    for head, table in (("", long), ("[32]", other)):
+        lines += [head] if head else []
+        lines += [f"{value:x} {' or '.join(names)}" for value, names in table.items()]
+    return "\n".join(lines) + "\n"
+
+
+def header_types(source: str, names: Sequence[str], option: str) -> Btf:
+    """Returns the types that headers define, as a compiler with this option lays them out.
+
+    Raises CalledProcessError.
+    """
+    includes = "".join(f"#include <{each}>\n" for each in source.split(","))
+    variables = "".join(
+        f"{'union' if name.endswith('|') else 'struct'} {name.rstrip('|')} *v{number}, w{number};\n"
+        for number, name in enumerate(names)
+    )
+    with tempfile.TemporaryDirectory() as directory:
+        made, types = Path(directory, "object"), Path(directory, "types")
+        command = ["gcc", option, "-D_GNU_SOURCE", "-gbtf", "-c", "-xc", "-", "-o", str(made)]
+        subprocess.run(command, input=includes + variables, text=True, check=True, capture_output=True)
+        subprocess.run(["objcopy", "--dump-section", f".BTF={types}", made], check=True)
+        return Btf(types.read_bytes(), source)
+
+
+def structure_lines(owner: str, type_: Type, pointer_size: int) -> list[str]:
+    """Returns the lines of a structure's members: facts/structs.py says what they mean."""
+    lines = []
+    for member in type_.fields():
+        of, count = member.type.strip(), 0
+        while of.kind == Kind.ARRAY:
+            count = (count or 1) * of.count if of.count else -1
+            of = of.target.strip()
+        if of.kind == Kind.PTR:
+            kind, size, inner = "p", pointer_size, ""
+        elif of.kind in (Kind.STRUCT, Kind.UNION):
+            kind, size, inner = "t", of.size, of.name or f"{owner}:{member.name}"
+        else:
+            kind, size, inner = "c" if of.character else "s" if of.signed else "u", of.size, ""
+        offset = str(member.bit_offset // 8)
+        if member.bit_size:
+            offset, kind = f"{member.bit_offset // 8 // size * size}", "b"
+            inner = f"{member.bit_offset - int(offset) * 8}+{member.bit_size}"
+        words = [offset, str(size), kind, member.name, str(count), inner]
+        lines.append(" ".join(words).rstrip(" ").removesuffix(" 0") if not inner else " ".join(words))
+    return lines
+
+
+def structures() -> str:
+    """Returns the text of structs: of 64-bit programs, then those that other ABIs have otherwise."""
+    kernel = kernel_btf.vmlinux()
+    wanted: list[tuple[str, list[str]]] = []
+    for row in rows("structs.txt"):
+        source, _, structs = row.partition(":")
+        wanted.append((source, structs.split()))
+    text: list[str] = []
+    known: dict[str, list[str]] = {}
+
+    def add(name: str, suffix: str, type_: Type, pointer_size: int) -> None:
+        made = [str(type_.size), *structure_lines(name, type_, pointer_size)]
+        if known.get(name) != made and f"{name}{suffix}" not in known:
+            known[f"{name}{suffix}"] = made
+            text.extend([f"[{name}{suffix} {type_.size}]", *made[1:]])
+            for member in type_.fields():
+                inner = member.type.strip()
+                while inner.kind == Kind.ARRAY:
+                    inner = inner.target.strip()
+                if inner.kind in (Kind.STRUCT, Kind.UNION):
+                    add(inner.name or f"{name}:{member.name}", suffix, inner, pointer_size)
+
+    abis = (("", "-m64", 8), (".i386", "-m32", 4), (".x32", "-mx32", 4), (".aarch64", "-U__x86_64__", 8))
+    for suffix, option, pointer_size in abis:
+        for source, names in OTHER_ON_AARCH64 if suffix == ".aarch64" else wanted:
+            types = None if source == "-" else header_types(source, names, option)
+            for each in names:
+                name = each.rstrip("|")
+                found = types.find(name, Kind.STRUCT, Kind.UNION) if types else None
+                if not suffix:
+                    newer = kernel.find(name, Kind.STRUCT, Kind.UNION)
+                    found = newer if newer and (found is None or name in GROWN) else found
+                if found:
+                    add(name, suffix, found, pointer_size)
+                elif not suffix:
+                    print(f"structs: neither the headers nor the kernel have {name}", file=sys.stderr)
+    return "\n".join(text) + "\n"
+
+
 def outputs() -> dict[str, Callable[[], str]]:
     """Returns how to make each file."""
     traced = parameters_by_tracepoints()
     made: dict[str, Callable[[], str]] = {f"calls.{abi}": functools.partial(calls, abi, traced) for abi in UNISTD}
-    return made | {"constants": constants}
+    return made | {"constants": constants, "ioctls": requests_text, "structs": structures}
 
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=(__doc__ or "").splitlines()[0])
+    parser.add_argument("names", nargs="*", help="which files (default: all)")
     parser.add_argument("--check", action="store_true", help="report files that are not up to date")
     arguments = parser.parse_args()
     stale = []
     for name, made in outputs().items():
+        if arguments.names and name not in arguments.names:
+            continue
         path, text = FACTS / name, made()
         if not path.exists() or path.read_text("utf-8") != text:
             stale.append(name)

@@ -6,8 +6,8 @@ The data beside this file is generated (tools/syscall_facts.py names its inputs)
 from __future__ import annotations
 
 import functools
+import os
 from collections.abc import Mapping
-from importlib import resources
 from typing import NamedTuple
 
 __all__ = ["CallFacts", "Constant", "Facts", "facts_of"]
@@ -93,6 +93,17 @@ class Facts:
     def _by_value(self, name: str) -> Mapping[int, str]:
         return {each.value: each.name for each in reversed(self.constants(name))}
 
+    @functools.cached_property
+    def _requests(self) -> Mapping[int, str]:
+        first, _, short = _text("ioctls").partition("[32]\n")
+        lines = (first + short if self.abi in ("i386", "x32") else first).splitlines()
+        parts = (line.partition(" ") for line in lines)
+        return {int(code, 16): words for code, _, words in parts}
+
+    def request(self, code: int) -> str | None:
+        """Returns the name of a request of ioctl(): "TCGETS"; where two have its number "A or B"."""
+        return self._requests.get(code)
+
     def error_text(self, code: int) -> str:
         """Returns "-1 ENOENT (No such file or directory)"; "? ERESTARTSYS (To be restarted if SA_RESTART is set)"."""
         name, meaning = self._errors.get(code, (f"errno {code}", ""))
@@ -101,7 +112,6 @@ class Facts:
     @functools.cached_property
     def _errors(self) -> Mapping[int, tuple[str, str]]:
         import errno
-        import os
 
         found = {code: (name, os.strerror(code)) for code, name in errno.errorcode.items()}
         return found | {95: ("EOPNOTSUPP", os.strerror(95)), 35: ("EDEADLK", os.strerror(35))} | _RESTARTS
@@ -137,4 +147,6 @@ def facts_of(abi: str) -> Facts:
 
 
 def _text(name: str) -> str:
-    return resources.files("insitu.syscalls.facts").joinpath(name).read_text("utf-8")
+    # Plain calls: importlib.resources and pathlib alone would double the time of a start.
+    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as file:  # noqa: PTH118, PTH120, PTH123
+        return file.read()
