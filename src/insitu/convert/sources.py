@@ -52,6 +52,7 @@ _CONVERTERS: Final = {
     "probe": "insitu.convert.probe_source",
     "off_cpu": "insitu.convert.off_cpu",
     "syscalls": "insitu.convert.syscalls",
+    "syscalls_ptrace": "insitu.convert.syscalls_ptrace",
 }
 
 

@@ -25,7 +25,7 @@ from insitu.syscalls.facts import facts_of
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["convert_source"]
+__all__ = ["convert_source", "path_of", "write_signals"]
 
 I64 = NDArray[np.int64]
 
@@ -41,7 +41,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     for tables in decoded_events(source, writer):
         calls.write(halves.add(tables))
         if "signal" in tables:
-            _write_signals(tables["signal"], writer)
+            write_signals(tables["signal"], writer)
     calls.write(halves.add({}, last=True))
 
 
@@ -154,7 +154,7 @@ class _Calls:
         text = ", ".join(piece.text for piece in self._decoder.arguments(Call(entered, exited)))
         fds = descriptor_arguments(word, nr)
         fd = args[fds[0]] & 0xFFFFFFFF if fds else None
-        return text, None if fd is None or fd >> 31 else fd, _path(entered)
+        return text, None if fd is None or fd >> 31 else fd, path_of(entered)
 
 
 def _memory(address: int, data: bytes, further: list[tuple[int, bytes]]) -> Memory:
@@ -163,7 +163,7 @@ def _memory(address: int, data: bytes, further: list[tuple[int, bytes]]) -> Memo
     return Pieces([*further, (address, data)] if data else further)
 
 
-def _path(enter: Enter) -> str | None:
+def path_of(enter: Enter) -> str | None:
     """The first path among the arguments."""
     for index, parameter in enumerate(signature_of(enter.abi, enter.nr).parameters):
         if parameter.kind == "path":
@@ -184,7 +184,8 @@ _SENT: Final = (0, -1, -6)
 _FAULTS: Final = (4, 5, 7, 8, 11)
 
 
-def _write_signals(columns: Mapping[str, Any], writer: SessionWriter) -> None:
+def write_signals(columns: Mapping[str, Any], writer: SessionWriter) -> None:
+    """Write columns of Signal's fields to ``signal``."""
     ts_ns = np.asarray(columns["ts_ns"]).astype(np.int64)
     number = np.asarray(columns["number"]).astype(np.int64)
     code = np.asarray(columns["code"]).astype(np.int64).astype(np.int32)

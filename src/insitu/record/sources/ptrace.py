@@ -69,7 +69,7 @@ class PtraceSource:
 
     def layout(self) -> Mapping[str, Any]:
         """See syscalls/event_bytes.py."""
-        return {"kind": "syscalls_ptrace"}
+        return {"kind": "syscalls_ptrace", "string_limit": self._options.string_limit}
 
     @property
     def fds(self) -> Sequence[int]:

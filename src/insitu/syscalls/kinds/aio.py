@@ -12,7 +12,16 @@ from insitu.syscalls.kinds.strings import quoted
 
 __all__ = ["KINDS"]
 
-_PREAD, _PWRITE, _FSYNC, _FDSYNC, _POLL, _NOOP, _PREADV, _PWRITEV = 0, 1, 2, 3, 5, 6, 7, 8  # include/uapi/linux/aio_abi.h
+_PREAD, _PWRITE, _FSYNC, _FDSYNC, _POLL, _NOOP, _PREADV, _PWRITEV = (
+    0,
+    1,
+    2,
+    3,
+    5,
+    6,
+    7,
+    8,
+)  # include/uapi/linux/aio_abi.h
 _RESFD: Final = 1
 _CONTROL_BLOCK: Final = Linked(64, ((24, 32, 8, Bytes(1, whole=False)),))
 

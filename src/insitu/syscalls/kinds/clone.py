@@ -94,7 +94,9 @@ def _tids(argument: Argument, address: int, count: int) -> str:
     data = argument.memory.read(address, 4 * min(count, 32)) if address and count else None
     if not data or count > 32:
         return hexadecimal(address)
-    return "[" + ", ".join(str(int.from_bytes(data[at : at + 4], "little")) for at in range(0, len(data) - 3, 4)) + "]"
+    return (
+        "[" + ", ".join(str(int.from_bytes(data[at : at + 4], "little")) for at in range(0, len(data) - 3, 4)) + "]"
+    )
 
 
 def _written(argument: Argument, flags: int, pidfd: int, parent: int) -> str | None:
@@ -113,7 +115,5 @@ KINDS: Kinds = {
     "clone_parent_tid": Kind(_parent_tid, Bytes(4), lambda call: _lacks(_PARENT_SETTID | _PIDFD, call), null=True),
     "clone_tls": Kind(_tls, skipped=lambda call: _lacks(_SETTLS, call)),
     "clone_child_tid": Kind(_child_tid, skipped=lambda call: _lacks(_CHILD_SETTID | _CHILD_CLEARTID, call)),
-    "clone_args": Kind(
-        _arguments, Linked(88, ((8, -1, 0, Bytes(4)), (24, -1, 0, Bytes(4)), (64, 72, 4, Bytes(4))))
-    ),
+    "clone_args": Kind(_arguments, Linked(88, ((8, -1, 0, Bytes(4)), (24, -1, 0, Bytes(4)), (64, 72, 4, Bytes(4))))),
 }

@@ -17,7 +17,15 @@ __all__ = ["KINDS"]
 _DUPFD, _GETFD, _SETFD, _GETFL, _SETFL, _GETLK, _SETLK, _SETLKW, _SETOWN, _GETOWN, _SETSIG, _GETSIG = range(12)
 _GETLK64, _SETLK64, _SETLKW64, _SETOWN_EX, _GETOWN_EX, _GETOWNER_UIDS = 12, 13, 14, 15, 16, 17
 _OFD_GETLK, _OFD_SETLK, _OFD_SETLKW = 36, 37, 38
-_SETLEASE, _GETLEASE, _NOTIFY, _CANCELLK, _DUPFD_CLOEXEC, _SETPIPE, _GETPIPE = 1024, 1025, 1026, 1029, 1030, 1031, 1032
+_SETLEASE, _GETLEASE, _NOTIFY, _CANCELLK, _DUPFD_CLOEXEC, _SETPIPE, _GETPIPE = (
+    1024,
+    1025,
+    1026,
+    1029,
+    1030,
+    1031,
+    1032,
+)
 _ADD_SEALS, _GET_SEALS, _GET_HINT, _SET_HINT, _GET_FILE_HINT, _SET_FILE_HINT = 1033, 1034, 1035, 1036, 1037, 1038
 _NONE: Final = (_GETFD, _GETFL, _GETOWN, _GETSIG, _GETLEASE, _GETPIPE, _GET_SEALS)
 _HINTS: Final = (_GET_HINT, _GET_FILE_HINT)
@@ -65,7 +73,9 @@ def _value(argument: Argument) -> str | None:
         return _OWNER.text(argument) if value else "NULL"
     if command in (_SET_HINT, _SET_FILE_HINT):
         hint = argument.number(8) if value else None
-        return hexadecimal(value) if hint is None else f"[{enum_text(argument, 'rw_hint', hint, 'RWH_WRITE_LIFE_???')}]"
+        return (
+            hexadecimal(value) if hint is None else f"[{enum_text(argument, 'rw_hint', hint, 'RWH_WRITE_LIFE_???')}]"
+        )
     if command == _SETFD:
         return flags_text(argument, "fd", number)
     if command == _SETFL:

@@ -71,7 +71,9 @@ def socket_constant(code: int, value: int) -> str | None:
             if not (offset := value - base) and name != "SKF_AD_OFF":
                 return name
             if name == "SKF_AD_OFF":
-                word = _ANCILLARY[offset // 4] if not offset % 4 and offset // 4 < len(_ANCILLARY) else hex_or_0(offset)
+                word = (
+                    _ANCILLARY[offset // 4] if not offset % 4 and offset // 4 < len(_ANCILLARY) else hex_or_0(offset)
+                )
                 return f"{name}+{word}"
             return f"{name}+{hex_or_0(offset)}"
     return None
@@ -96,9 +98,7 @@ def _program(argument: Argument, constant: Callable[[int, int], str | None]) -> 
     return f"{{len={length}, filter={instructions(argument, address, length, constant)}}}"
 
 
-def instructions(
-    argument: Argument, address: int, length: int, constant: Callable[[int, int], str | None]
-) -> str:
+def instructions(argument: Argument, address: int, length: int, constant: Callable[[int, int], str | None]) -> str:
     """Returns ``[BPF_STMT(BPF_RET|BPF_K, 0)]``; the address without -v. ``constant``: what an operand means."""
     if not address:
         return "NULL"

@@ -94,7 +94,9 @@ def _waiters(argument: Argument) -> str | None:
                 return None
             words.append(f"... /* {hexadecimal(at.value)} */")
             break
-        value, address, flags, reserved = (_WAITER.value(at, data, name) for name in ("val", "uaddr", "flags", "__reserved"))
+        value, address, flags, reserved = (
+            _WAITER.value(at, data, name) for name in ("val", "uaddr", "flags", "__reserved")
+        )
         size = flags_text(argument, "futex_waitv", flags)
         extra = f", __reserved={reserved:#x}" if reserved else ""
         words.append(f"{{val={hex_or_0(value)}, uaddr={hexadecimal(address)}, flags={size}{extra}}}")

@@ -45,9 +45,7 @@ def _command(argument: Argument) -> str:
     return prefix + enum_text(argument, argument.given[0], value & ~_IPC_64)
 
 
-_PERM: Final = Struct(
-    "key x32; uid u32; gid u32; cuid u32; cgid u32; mode u32; seq u16; pad2; pad4; pad8; pad8"
-)
+_PERM: Final = Struct("key x32; uid u32; gid u32; cuid u32; cgid u32; mode u32; seq u16; pad2; pad4; pad8; pad8")
 """struct ipc64_perm of x86-64; its mode is a long's half."""
 
 

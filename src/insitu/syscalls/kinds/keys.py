@@ -136,7 +136,6 @@ def _captures(index: int) -> Choice:
 KINDS: Kinds = {
     "key": Kind(lambda a: _serial(a, a.value)),
     **{
-        f"keyctl_{index}": Kind(_value(index), _captures(index), _skipped(index), null=True)
-        for index in (1, 2, 3, 4)
+        f"keyctl_{index}": Kind(_value(index), _captures(index), _skipped(index), null=True) for index in (1, 2, 3, 4)
     },
 }

@@ -107,7 +107,9 @@ _STATS: Final = (
 _u8, _u16, _u32 = _number(1), _number(2), _number(4)
 
 _LINK_INFO: Final = _Attributes("link_info_attribute", "IFLA_INFO_???", {1: _string, 4: _string})
-_XDP: Final = _Attributes("ifla_xdp", "IFLA_XDP_???", {1: _number(4, signed=True), 2: _words("xdp_attached", 1), 4: _u32})
+_XDP: Final = _Attributes(
+    "ifla_xdp", "IFLA_XDP_???", {1: _number(4, signed=True), 2: _words("xdp_attached", 1), 4: _u32}
+)
 _LINK: Final = _Attributes(
     "link_attribute",
     "IFLA_???",
@@ -131,7 +133,9 @@ _IFADDR: Final = _Attributes(
         8: _words("address_flags", 4, flags=True, unknown="IFA_F_???"), 9: _u32, 10: _number(4, signed=True), 11: _u8,
     },
 )  # fmt: skip
-_METRICS: Final = _Attributes("route_metric", "RTAX_???", {index: _u32 for index in range(1, 16)} | {16: _string, 17: _u32})
+_METRICS: Final = _Attributes(
+    "route_metric", "RTAX_???", {index: _u32 for index in range(1, 16)} | {16: _string, 17: _u32}
+)
 _ROUTE: Final = _Attributes(
     "route_attribute",
     "RTA_???",
@@ -306,9 +310,7 @@ def _raw(argument: Argument, data: bytes) -> str:
     return quoted(data[:limit], "all") + ("..." if len(data) > limit else "")
 
 
-def _attributes_text(
-    argument: Argument, data: bytes, attributes: _Attributes, family: int, depth: int
-) -> str:
+def _attributes_text(argument: Argument, data: bytes, attributes: _Attributes, family: int, depth: int) -> str:
     """Returns ``[[{nla_len=7, nla_type=IFLA_IFNAME}, "lo"], ...]``; without the outer brackets if there is one."""
     words = []
     at = 0
@@ -362,4 +364,3 @@ def _diagnosis(argument: Argument, flags: int, data: bytes) -> str:
     word = enum_text(argument, "socket_family", family, "AF_???")
     rest = data[1:]
     return f"{{sdiag_family={word}" + (f", {_raw(argument, rest)}" if rest else "") + "}"
-

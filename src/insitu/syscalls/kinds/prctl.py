@@ -22,7 +22,13 @@ _GET_KEEPCAPS, _SET_KEEPCAPS, _GET_FPEMU, _SET_FPEMU, _GET_FPEXC, _SET_FPEXC, _G
 _SET_NAME, _GET_NAME, _GET_ENDIAN, _SET_ENDIAN, _GET_SECCOMP, _SET_SECCOMP = 15, 16, 19, 20, 21, 22
 _CAPBSET_READ, _CAPBSET_DROP, _GET_TSC, _SET_TSC, _GET_SECUREBITS, _SET_SECUREBITS = 23, 24, 25, 26, 27, 28
 _SET_TIMERSLACK, _GET_TIMERSLACK, _MCE_KILL, _MCE_KILL_GET, _SET_MM = 29, 30, 33, 34, 35
-_SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS, _GET_NO_NEW_PRIVS, _GET_TID_ADDRESS = 36, 37, 38, 39, 40
+_SET_CHILD_SUBREAPER, _GET_CHILD_SUBREAPER, _SET_NO_NEW_PRIVS, _GET_NO_NEW_PRIVS, _GET_TID_ADDRESS = (
+    36,
+    37,
+    38,
+    39,
+    40,
+)
 _SET_THP_DISABLE, _GET_THP_DISABLE, _CAP_AMBIENT, _GET_SPECULATION, _SET_SPECULATION = 41, 42, 47, 52, 53
 _SET_IO_FLUSHER, _GET_IO_FLUSHER, _DISPATCH, _SCHED_CORE = 57, 58, 59, 62
 _SET_VMA, _SET_PTRACER = 0x53564D41, 0x59616D61
@@ -162,7 +168,13 @@ def _second(argument: Argument) -> str | None:
     if argument.at_exit:
         return None
     given = _GIVEN.get(option)
-    return hex_or_0(argument.value) if given is None else given(argument) if argument.value or option != _SET_NAME else "NULL"
+    return (
+        hex_or_0(argument.value)
+        if given is None
+        else given(argument)
+        if argument.value or option != _SET_NAME
+        else "NULL"
+    )
 
 
 def _third(argument: Argument) -> str | None:
