@@ -16,8 +16,10 @@ from tests.live.unprivileged import unprivileged
 
 __all__ = ["unprivileged"]
 
+from insitu.convert.open import open_session
+from insitu.convert.sources import finish
 from insitu.errors import InsituError
-from insitu.record.run import Destination, Request, Run, run
+from insitu.record.run import Destination, Request, Run, record, run
 from insitu.record.sources.ptrace import PtraceSource
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Enter, Event, Executed, Exit, Exited, Forked, Signal, Stopped
@@ -497,3 +499,12 @@ def test_targets_that_change_or_end_while_they_are_attached_to(program, mode):
                 ended = [each.status for each in events if isinstance(each, Exited) and each.tid == running.pid]
                 assert ended in ([], [0])
             assert running.wait() == 0
+
+
+def test_a_session_has_as_many_calls_as_strace_counts(program, tmp_path):
+    command = [program, "memory"]
+    record(Request(command=tuple(command)), [PtraceSource(EngineOptions())], tmp_path / "run.insitu")
+    finish(tmp_path / "run.insitu")
+    with closing(open_session(tmp_path / "run.insitu")) as session:
+        rows = session.sql("SELECT name, count(*)::int FROM span JOIN syscall ON span_id = id GROUP BY name").rows()
+    assert Counter(dict(rows)) == strace_names(command, tmp_path / "strace")
