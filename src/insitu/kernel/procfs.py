@@ -131,7 +131,7 @@ def status(tid: int) -> Status:
 
 def areas(pid: int) -> Iterator[Area]:
     """The mapped areas of a process, in ascending order. A kernel thread has none."""
-    return areas_of(maps_text(pid))
+    yield from areas_of(maps_text(pid), f"/proc/{pid}/maps")
 
 
 def maps_text(pid: int) -> bytes:
@@ -139,11 +139,11 @@ def maps_text(pid: int) -> bytes:
     return _bytes(f"/proc/{pid}/maps")
 
 
-def areas_of(maps: bytes) -> Iterator[Area]:
-    """The areas of /proc/PID/maps, in ascending order."""
+def areas_of(maps: bytes, path: str = "/proc/PID/maps") -> Iterator[Area]:
+    """The areas of /proc/PID/maps, in ascending order. ``path`` is what an error names."""
     # Not splitlines(): file names may hold carriage returns.
     for line in filter(None, maps.split(b"\n")):
-        with _parsed("/proc/PID/maps"):
+        with _parsed(path):
             area = _area(line)
         yield area
 
