@@ -64,5 +64,5 @@ def strace_lines(command: Sequence[str], output: Path, *options: str) -> list[st
 
     ``output`` is a file to write to.
     """
-    subprocess.run(["strace", *options, "-o", str(output), "--", *command], check=False, capture_output=True)
+    subprocess.run(["strace", *options, "-o", str(output), "--", *command], check=False, close_fds=False)
     return [re.sub(r"\) +(= (?:\?|-?\d|0x))", r") \1", line) for line in output.read_text("latin-1").splitlines()]

@@ -1,6 +1,8 @@
 """System calls by ptrace: strace is the judge of what a command has called, and of how it goes on."""
 
+import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,15 +12,22 @@ from pathlib import Path
 
 import pytest
 from tests.live.syscall_lines import calls_of, lines, our_lines, strace_lines, trace
+from tests.live.unprivileged import unprivileged
 
+__all__ = ["unprivileged"]
+
+from insitu.convert.open import open_session
+from insitu.convert.sources import finish
 from insitu.errors import InsituError
-from insitu.record.run import Destination, Request, Run
+from insitu.record.run import Destination, Request, Run, record, run
 from insitu.record.sources.ptrace import PtraceSource
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Enter, Event, Executed, Exit, Exited, Forked, Signal, Stopped
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.event_bytes import read_events
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.injection import parse_injection
 
 HERE = Path(__file__).parent
 
@@ -310,3 +319,192 @@ def test_a_filtered_program_and_its_children_are_followed(program):
     assert status == 0
     assert names(events) == {"exit_group": 51}
     assert len([each for each in events if isinstance(each, Exited)]) == 51
+
+
+def without_numbers(line: str) -> str:
+    """Inodes, ports and process ids differ from run to run."""
+    line = re.sub(r"((?:\[|->|ROUTE:|pid:|insitu-test-|1\]?:)\[?)\d{2,}", r"\1N", line)
+    return re.sub(r"/directory-\w+", "/DIRECTORY", line.partition(", {st_mode")[0])
+
+
+@pytest.mark.parametrize(("level", "option"), [(1, "-y"), (2, "-yy")])
+def test_descriptors_are_described_as_strace_does(tmp_path, level, option):
+    def command(name: str) -> list[str]:
+        (tmp_path / name).mkdir()
+        return [sys.executable, "-S", "-E", "-s", str(HERE / "open_descriptors.py"), str(tmp_path / name)]
+
+    def chosen(found: list[str]) -> list[str]:
+        return [without_numbers(line) for line in found if re.match(r"(newfstatat|fstat)\(\d|dup2|pipe2", line)]
+
+    ours = our_lines(command("directory-a"), descriptors=level, text=TextOptions(descriptors=level))
+    theirs = strace_lines(command("directory-b"), tmp_path / "strace", option)
+    assert chosen(ours)[-30:] == chosen(theirs)[-30:]
+
+
+class Kept(Destination):
+    """Records to a directory, without a session around it."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def directory(self, source):
+        return self.path
+
+
+def test_what_is_recorded_is_what_is_delivered(program, tmp_path):
+    events: list[Event] = []
+    source = PtraceSource(EngineOptions(), events.extend)
+    outcome = run(Request(command=(program, "memory")), [source], Kept(tmp_path))
+    file = tmp_path / "events.records"
+    assert outcome.bytes_written == file.stat().st_size
+    with file.open("rb") as records:
+        assert lines(list(read_events(records))) == lines(events)
+
+
+SPECS = [
+    "openat:error=ENOENT:when=2+2",
+    "openat:error=EPERM:when=3",
+    "openat:retval=7:when=3..4",
+    "read:signal=WINCH:when=2",
+    "read:signal=USR1:when=2",
+    "close:delay_enter=1000:when=2",
+    "close:delay_exit=1ms:when=2",
+    "openat:error=5:delay_exit=500us:when=1",
+    "close,read:retval=0:when=1..3+2",
+]
+
+
+def resolve(names: str) -> frozenset[tuple[str, int]]:
+    return of_calls(*names.split(","))
+
+
+@pytest.mark.parametrize("spec", SPECS)
+def test_faults_are_injected_where_strace_does(tmp_path, spec):
+    def summary(found: list[str]) -> list[str]:
+        return [re.sub(r"\(.*\) =", " =", line) for line in found if re.match(r"openat|read|close", line)]
+
+    command = ["cat", "/etc/hostname", "/nonexistent", "/etc/hostname"]
+    events, status = trace(command, options=EngineOptions(inject=(parse_injection(spec, resolve),)))
+    theirs = strace_lines(command, tmp_path / "strace", "-e", f"inject={spec}")
+    assert summary(lines(events)) == summary(theirs)
+    last = theirs[-1]
+    killed = re.search(r"killed by (SIG\w+)", last)
+    assert status == (128 + signal.Signals[killed[1]] if killed else int(re.search(r"exited with (\d+)", last)[1]))
+
+
+def test_each_thread_counts_its_own_calls_for_an_injection(program):
+    injection = parse_injection("getppid:retval=77:when=1", resolve)
+    events, _ = trace(
+        [program, "threads", "5"], options=EngineOptions(calls=of_calls("getppid"), inject=(injection,))
+    )
+    returned = [(each.ret, each.injected) for each in events if isinstance(each, Exit)]
+    assert returned == [(77, True)] * 5
+
+
+def test_faults_are_injected_into_a_filtered_program(program):
+    injection = parse_injection("getppid:error=EIO:when=2+", resolve)
+    options = EngineOptions(calls=of_calls("getppid"), inject=(injection,), seccomp=True)
+    events, status = trace([program, "calls", "3"], options=options)
+    assert status == 0
+    assert [each.injected for each in events if isinstance(each, Exit)] == [False, True, True]
+    assert [each.ret for each in events if isinstance(each, Exit)][1:] == [-5, -5]
+
+
+def test_stacks_are_those_of_strace(program, tmp_path):
+    found: list[tuple[str, list[str]]] = []
+
+    def deliver(events) -> None:
+        entered = (each for each in events if isinstance(each, Enter))
+        found.extend(
+            (call_name(each.abi, each.nr), addresses(source.stack_frames(each.stack).splitlines()))
+            for each in entered
+        )
+
+    def addresses(frames) -> list[str]:
+        # Names differ: we read debug files, and strace only the symbols for dynamic linking.
+        return [re.sub(r"\(.*?\) ", " ", frame) for frame in frames]
+
+    source = PtraceSource(EngineOptions(stacks=True), deliver)
+    run(Request(command=(program, "memory")), [source], Destination())
+    theirs: list[tuple[str, list[str]]] = []
+    for line in strace_lines([program, "memory"], tmp_path / "strace", "-k"):
+        if line.startswith(" > "):
+            theirs[-1][1].extend(addresses([line.removeprefix(" > ")]))
+        elif "(" in line:
+            theirs.append((line.partition("(")[0], []))
+    # That of the first execve() is strace's after it, and ours before.
+    assert found[1:] == theirs[1:]
+    assert all(frames for _, frames in found)
+
+
+_AS_USER = """
+import sys
+sys.path.insert(0, "src")
+from insitu.record.run import *
+from insitu.record.sources.ptrace import PtraceSource
+from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.facts import facts_of
+from insitu.syscalls.call import Enter
+seccomp = sys.argv[1] == "seccomp"
+calls = frozenset([("x86_64", facts_of("x86_64").numbers["geteuid"])])
+count = [0]
+def deliver(events):
+    count[0] += sum(isinstance(each, Enter) for each in events)
+source = PtraceSource(EngineOptions(calls=calls, seccomp=seccomp), deliver)
+outcome = run(Request(command=tuple(sys.argv[2:])), [source], Destination())
+print(count[0] > 0, outcome.exit_status, *outcome.notes)
+"""
+
+
+@pytest.mark.parametrize("filtered", ["seccomp", "all"])
+def test_users_trace_their_own_programs_and_set_user_id_programs_run_without_privilege(unprivileged, filtered):
+    privileged = unprivileged.directory / "privileged-id"
+    shutil.copy(shutil.which("id"), privileged)
+    privileged.chmod(0o4755)
+    done = unprivileged.python("-c", _AS_USER, filtered, str(privileged), "-u")
+    *printed, last = done.stdout.splitlines()
+    assert done.stderr == ""
+    assert printed == ["65534"]
+    assert last == f"True 0 {privileged} runs without its set-user-ID privilege while it is traced"
+
+
+def test_another_users_process_is_refused(unprivileged, echo):
+    script = _AS_USER.replace("command=tuple(sys.argv[2:])", "pids=(int(sys.argv[2]),)")
+    done = unprivileged.python("-c", script, "all", str(echo.pid))
+    assert "it belongs to user 0" in done.stderr
+
+
+def test_a_stopped_process_stays_stopped_while_it_is_attached_to_and_afterwards(echo):
+    echo.send_signal(signal.SIGSTOP)
+    os.waitpid(echo.pid, os.WUNTRACED)
+    events: list[Event] = []
+    source = PtraceSource(EngineOptions(), events.extend)
+    run_until(events, source, Request(pids=(echo.pid,)), lambda found: any(isinstance(e, Stopped) for e in found))
+    assert tracer(echo.pid) == 0
+    assert re.search(r"State:\s+T ", Path(f"/proc/{echo.pid}/status").read_text())
+    echo.send_signal(signal.SIGCONT)
+    say(echo, b"g")
+
+
+@pytest.mark.parametrize("mode", [("threads", "300"), ("processes", "50"), ("exec-in-thread",), ("none",)])
+def test_targets_that_change_or_end_while_they_are_attached_to(program, mode):
+    for _ in range(10):
+        with subprocess.Popen([program, *mode]) as running:
+            try:
+                events, status = trace(pids=[running.pid])
+            except InsituError as error:
+                assert re.search("has ended|does not exist", str(error))
+            else:
+                assert status == 0
+                ended = [each.status for each in events if isinstance(each, Exited) and each.tid == running.pid]
+                assert ended in ([], [0])
+            assert running.wait() == 0
+
+
+def test_a_session_has_as_many_calls_as_strace_counts(program, tmp_path):
+    command = [program, "memory"]
+    record(Request(command=tuple(command)), [PtraceSource(EngineOptions())], tmp_path / "run.insitu")
+    finish(tmp_path / "run.insitu")
+    with closing(open_session(tmp_path / "run.insitu")) as session:
+        rows = session.sql("SELECT name, count(*)::int FROM span JOIN syscall ON span_id = id GROUP BY name").rows()
+    assert Counter(dict(rows)) == strace_names(command, tmp_path / "strace")

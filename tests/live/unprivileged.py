@@ -29,13 +29,17 @@ class Unprivileged:
         self.directory = directory
 
     def __call__(self, capabilities: tuple[str, ...], *words: str) -> "subprocess.CompletedProcess[str]":
+        return self.python("-m", "insitu", *words, capabilities=capabilities)
+
+    def python(self, *words: str, capabilities: tuple[str, ...] = ()) -> "subprocess.CompletedProcess[str]":
+        """Runs Python as that user."""
         given = ",".join(f"+{name.lower()}" for name in capabilities)
         ambient = [f"--inh-caps={given}", f"--ambient-caps={given}"] if given else []
         python = f"python/bin/python{sys.version_info.major}.{sys.version_info.minor}"
         command = [
             *("unshare", "-m", "sh", "-c", _BIND, "sh", *_MOUNTED.values()),
             *("setpriv", f"--reuid={_USER}", f"--regid={_USER}", "--clear-groups", *ambient),
-            *(python, "-m", "insitu", *words),
+            *(python, *words),
         ]
         home = {"HOME": str(self.directory), "PATH": os.environ["PATH"]}
         # The path of libpython that is written into the interpreter may be closed to that user.

@@ -257,6 +257,31 @@ def test_help_of_a_command_is_its_help_option(command):
     assert shown[0].stdout == shown[1].stdout and shown[0].stdout.startswith(f"usage: insitu {command}")
 
 
+# strace's letters, as its manual has them; where insitu has the letter already, insitu's.
+_STRACE = {
+    "-A": "--output-append-mode",
+    "-c": "--summary-only",
+    "-C": "--summary",
+    "-E": "--env",
+    "-f": "--follow-forks",
+    "-k": "--stack-traces",
+    "-N": "--syscall-number",
+    "-P": "--trace-path",
+    "-r": "--relative",
+    "-s": "--string-limit",
+    "-S": "--summary-sort-by",
+    "-t": "--timestamps",
+    "-T": "--call-times",
+    "-U": "--summary-columns",
+    "-w": "--summary-wall-clock",
+    "-x": "--hex",
+    "-X": "--const-print-style",
+    "-y": "--descriptors",
+    "-z": "--successful-only",
+    "-Z": "--failed-only",
+}
+
+
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "lab"])
 def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(command):
     meanings = {
@@ -276,6 +301,8 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
         "-q": "--quiet",
         "-v": "--verbose",
     }
+    if command == "syscalls":
+        meanings |= _STRACE
     for action in command_parser(command)._actions:
         short = [each for each in action.option_strings if not each.startswith("--")]
         long = [each for each in action.option_strings if each.startswith("--")]

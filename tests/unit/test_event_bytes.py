@@ -27,6 +27,7 @@ _EVENTS = st.one_of(
         _MEMORY,
         _U64,
         st.booleans(),
+        _U64,
     ),
     st.builds(Exit, *_WHO, _S64, _MEMORY, st.booleans(), st.booleans()),
     st.builds(Signal, *_WHO, _S32, _S32, _S32, _S32, st.integers(0, (1 << 32) - 1), _S32, _S64, _S64, _U64, _S64),

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import argparse
 import contextlib
-import os
 import re
-import stat
 import sys
-from typing import TYPE_CHECKING, BinaryIO, Self
+from typing import TYPE_CHECKING, BinaryIO
 
 from insitu import messages
+from insitu.commands._text_destination import text_destination
 from insitu.commands.trace import traced_process
 from insitu.errors import InsituError
 from insitu.probe.compile import Compiled, compile_script
@@ -22,7 +21,7 @@ from insitu.probe.runtime.run import Runtime, has_user_addresses
 from insitu.probe.source import ScriptError, Source
 from insitu.quick_imports import QuickImports
 from insitu.record.launcher import executable
-from insitu.record.run import Destination, Outcome, Request, record, run
+from insitu.record.run import Outcome, Request, record, run
 from insitu.record.source import Target
 from insitu.record.sources.probe import ProbeSource
 
@@ -143,7 +142,7 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
     if args.output is not None and args.output.endswith(".insitu"):
         probe = _Script(args, source, compiled, context, sys.stdout.buffer)
         return _recorded(args, probe, request, compiled)
-    with _output(args.output) as output:
+    with text_destination(args.output) as output:
         probe = _Script(args, source, compiled, context, output.stream)
         outcome = run(request, [probe], output)
     return _ended(args, probe, outcome)
@@ -245,47 +244,3 @@ class _Script(ProbeSource):
             self.output.attached(count)
         for warning in self.runtime.loaded.warnings:
             messages.warning(warning)
-
-
-# Where text goes
-
-
-class _Text(Destination):
-    """Standard output."""
-
-    def __init__(self) -> None:
-        self.stream: BinaryIO = sys.stdout.buffer
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(self, *raised: object) -> None:
-        pass
-
-
-class _File(_Text):
-    """A file of text, opened at once, so that a refusal comes early, and emptied when everything is attached."""
-
-    def __init__(self, path: str) -> None:
-        self._path = path
-        self._settled = False
-        self._new = not os.path.lexists(path)
-        self.stream = os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC, 0o666), "wb")
-
-    def __exit__(self, *raised: object) -> None:
-        with contextlib.suppress(OSError):  # of text that a full disk has refused before
-            self.stream.close()
-        if self._new and not self._settled:
-            os.unlink(self._path)  # noqa: PTH108
-
-    def failed(self, error: OSError) -> str:
-        raise OSError(error.errno, error.strerror, self._path)
-
-    def settle(self) -> None:
-        self._settled = True
-        if stat.S_ISREG(os.fstat(self.stream.fileno()).st_mode):
-            self.stream.truncate(0)
-
-
-def _output(path: str | None) -> _Text:
-    return _Text() if path is None else _File(path)

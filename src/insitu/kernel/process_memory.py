@@ -16,14 +16,8 @@ _MOST_PARTS: Final = _LARGEST // _PAGE + 1
 _libc = ctypes.CDLL(None, use_errno=True)
 _readv = _libc.process_vm_readv
 _readv.restype = ctypes.c_ssize_t
-_readv.argtypes = (
-    ctypes.c_int,
-    ctypes.c_void_p,
-    ctypes.c_ulong,
-    ctypes.c_void_p,
-    ctypes.c_ulong,
-    ctypes.c_ulong,
-)
+_ONE: Final = ctypes.c_ulong(1)
+_NO_FLAGS: Final = ctypes.c_ulong(0)
 
 
 class ProcessMemory:
@@ -33,8 +27,8 @@ class ProcessMemory:
         self._buffer = ctypes.create_string_buffer(_PAGE)
         self._local = (ctypes.c_uint64 * 2)(ctypes.addressof(self._buffer), 0)
         self._remote = (ctypes.c_uint64 * (2 * _MOST_PARTS))()
-        self._local_address = ctypes.addressof(self._local)
-        self._remote_address = ctypes.addressof(self._remote)
+        self._local_address = ctypes.byref(self._local)
+        self._remote_address = ctypes.byref(self._remote)
 
     def read(self, tid: int, address: int, size: int) -> bytes:
         """Returns up to ``size`` bytes, at most 1 MiB: fewer where memory is not mapped from some page on."""
@@ -54,7 +48,7 @@ class ProcessMemory:
             start += length
             left -= length
         self._local[1] = size
-        got: int = _readv(tid, self._local_address, 1, self._remote_address, parts, 0)
+        got: int = _readv(tid, self._local_address, _ONE, self._remote_address, ctypes.c_ulong(parts), _NO_FLAGS)
         if got >= 0:
             return bytes(memoryview(self._buffer)[:got])
         if ctypes.get_errno() in (errno.EPERM, errno.ENOSYS):

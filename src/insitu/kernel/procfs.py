@@ -17,12 +17,14 @@ __all__ = [
     "Area",
     "Status",
     "areas",
+    "areas_of",
     "available_memory",
     "boot_id",
     "comm",
     "cpu_list",
     "exe",
     "mapped_file",
+    "maps_text",
     "memory",
     "online_cpus",
     "pids",
@@ -158,9 +160,18 @@ def user_registers(tid: int) -> tuple[int, int]:
 
 def areas(pid: int) -> Iterator[Area]:
     """The mapped areas of a process, in ascending order. A kernel thread has none."""
-    path = f"/proc/{pid}/maps"
+    yield from areas_of(maps_text(pid), f"/proc/{pid}/maps")
+
+
+def maps_text(pid: int) -> bytes:
+    """What /proc/PID/maps says."""
+    return _bytes(f"/proc/{pid}/maps")
+
+
+def areas_of(maps: bytes, path: str = "/proc/PID/maps") -> Iterator[Area]:
+    """The areas of /proc/PID/maps, in ascending order. ``path`` is what an error names."""
     # Not splitlines(): file names may hold carriage returns.
-    for line in filter(None, _bytes(path).split(b"\n")):
+    for line in filter(None, maps.split(b"\n")):
         with _parsed(path):
             area = _area(line)
         yield area

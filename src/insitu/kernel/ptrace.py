@@ -6,6 +6,7 @@ Sources: include/uapi/linux/ptrace.h, include/uapi/linux/audit.h, include/uapi/a
 from __future__ import annotations
 
 import ctypes
+import errno
 import os
 import struct
 from typing import Final
@@ -76,9 +77,8 @@ EXIT: Final = 2
 SECCOMP: Final = 3
 """PTRACE_SYSCALL_INFO_*: ``Stops.op``."""
 
-_WNOHANG: Final = 1
-_WALL: Final = 0x40000000
-_WNOTHREAD: Final = 0x20000000
+_BLOCKING: Final = 0x40000000 | 0x20000000  # __WALL, __WNOTHREAD
+_POLLING: Final = _BLOCKING | os.WNOHANG
 _NT_PRSTATUS: Final = 1
 _SIGINFO_BYTES: Final = 128
 _INFO: Final = struct.Struct("<B3xIQQ7QII")  # struct ptrace_syscall_info, of an entry or a seccomp stop
@@ -89,13 +89,14 @@ _X32_BIT: Final = 0x40000000
 _libc = ctypes.CDLL(None, use_errno=True)
 _ptrace = _libc.ptrace
 _ptrace.restype = ctypes.c_long
-_ptrace.argtypes = (ctypes.c_long, ctypes.c_long, ctypes.c_void_p, ctypes.c_void_p)
 _waitpid = _libc.waitpid
-_waitpid.argtypes = (ctypes.c_int, ctypes.c_void_p, ctypes.c_int)
+# These are called at every stop, twice as fast where there are no argtypes to check: requests and thread ids are
+# C ints, addresses and data have to be given as c_void_p.
+_NOTHING: Final = ctypes.c_void_p(0)
 
 
 def _request(request: int, tid: int, address: int = 0, data: int = 0) -> int:
-    result: int = _ptrace(request, tid, address, data)
+    result: int = _ptrace(request, tid, ctypes.c_void_p(address), ctypes.c_void_p(data))
     if result < 0:
         code = ctypes.get_errno()
         raise OSError(code, os.strerror(code))
@@ -117,22 +118,22 @@ def syscall(tid: int, number: int = 0) -> bool:
 
     Returns whether it was there: a stopped tracee may be killed at any time, which waiting then reports.
     """
-    return int(_ptrace(_SYSCALL, tid, 0, number)) >= 0
+    return bool(_ptrace(_SYSCALL, tid, _NOTHING, ctypes.c_void_p(number) if number else _NOTHING) >= 0)
 
 
 def continue_(tid: int, number: int = 0) -> bool:
     """Let a tracee run until its next event or signal, as `syscall` does."""
-    return int(_ptrace(_CONT, tid, 0, number)) >= 0
+    return bool(_ptrace(_CONT, tid, _NOTHING, ctypes.c_void_p(number) if number else _NOTHING) >= 0)
 
 
 def listen(tid: int) -> bool:
     """Leave a tracee in its group stop until SIGCONT, as `syscall` does."""
-    return int(_ptrace(_LISTEN, tid, 0, 0)) >= 0
+    return bool(_ptrace(_LISTEN, tid, _NOTHING, _NOTHING) >= 0)
 
 
 def detach(tid: int, number: int = 0) -> bool:
     """Let a tracee run untraced, with a signal delivered, as `syscall` does."""
-    return int(_ptrace(_DETACH, tid, 0, number)) >= 0
+    return bool(_ptrace(_DETACH, tid, _NOTHING, ctypes.c_void_p(number) if number else _NOTHING) >= 0)
 
 
 def event_message(tid: int) -> int:
@@ -157,21 +158,20 @@ class Waiter:
 
     def __init__(self) -> None:
         self._status = ctypes.c_int()
-        self._address = ctypes.addressof(self._status)
+        self._place = ctypes.byref(self._status)
 
     def wait(self, *, block: bool) -> tuple[int, int]:
         """Returns the thread that has stopped or ended, and its status as wait(2) has it.
 
         Thread 0: none has, or a signal came while waiting. Raises ChildProcessError if there are none.
         """
-        flags = _WALL | _WNOTHREAD if block else _WALL | _WNOTHREAD | _WNOHANG
-        tid: int = _waitpid(-1, self._address, flags)
-        if tid < 0:
-            code = ctypes.get_errno()
-            if code != 4:  # EINTR
-                raise OSError(code, os.strerror(code))
-            return 0, 0
-        return tid, self._status.value & 0xFFFFFFFF
+        tid: int = _waitpid(-1, self._place, _BLOCKING if block else _POLLING)
+        if tid > 0:
+            return tid, self._status.value
+        code = ctypes.get_errno() if tid else errno.EINTR
+        if code != errno.EINTR:
+            raise OSError(code, os.strerror(code))
+        return 0, 0
 
 
 class Stops:
@@ -180,17 +180,18 @@ class Stops:
     def __init__(self) -> None:
         self._buffer = bytearray(_INFO.size)
         self._c_buffer = (ctypes.c_char * _INFO.size).from_buffer(self._buffer)
-        self._address = ctypes.addressof(self._c_buffer)
+        self._address = ctypes.c_void_p(ctypes.addressof(self._c_buffer))
+        self._size = ctypes.c_void_p(_INFO.size)
 
     def read(self, tid: int) -> int:
         """Read of a stopped thread. Returns ENTRY, EXIT, SECCOMP or 0; -1 if it is no longer there."""
-        if _ptrace(_GET_SYSCALL_INFO, tid, _INFO.size, self._address) < 0:
+        if _ptrace(_GET_SYSCALL_INFO, tid, self._size, self._address) < 0:
             return -1
         return self._buffer[0]
 
     def call(self) -> tuple[str, int, tuple[int, ...], int, int]:
         """Returns, after ENTRY or SECCOMP: ABI, number, six arguments, instruction and stack pointers."""
-        _, arch, ip, sp, nr, a, b, c, d, e, f, _, _ = _INFO.unpack_from(self._buffer)
+        _, arch, ip, sp, nr, a, b, c, d, e, f, _, _ = _INFO.unpack(self._buffer)
         abi = _ABIS.get(arch, "")
         if abi == "x86_64" and nr & _X32_BIT and nr < 1 << 31:
             abi = "x32"
@@ -244,8 +245,12 @@ class Registers:
 
     def set_call(self, tid: int, nr: int) -> bool:
         """Make the call that is about to begin another one; -1: none. Returns whether the tracee was there."""
-        return int(_ptrace(_POKEUSER, tid, 8 * self._ORIG_RAX, nr & 0xFFFFFFFFFFFFFFFF)) >= 0
+        return self._poke(tid, self._ORIG_RAX, nr)
 
     def set_result(self, tid: int, result: int) -> bool:
         """Change what the call that is about to return returns. Returns whether the tracee was there."""
-        return int(_ptrace(_POKEUSER, tid, 8 * self._RAX, result & 0xFFFFFFFFFFFFFFFF)) >= 0
+        return self._poke(tid, self._RAX, result)
+
+    def _poke(self, tid: int, word: int, value: int) -> bool:
+        place, data = ctypes.c_void_p(8 * word), ctypes.c_void_p(value & 0xFFFFFFFFFFFFFFFF)
+        return bool(_ptrace(_POKEUSER, tid, place, data) >= 0)

@@ -16,10 +16,12 @@ from typing import TYPE_CHECKING, Final
 from insitu.errors import InsituError
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.process_memory import ProcessMemory
-from insitu.record.ptrace_refusal import refusal
+from insitu.record.ptrace_refusal import has_ended, refusal, tracer_of
 from insitu.record.ptrace_signal import signal_event
+from insitu.record.ptrace_stacks import Stacks
 from insitu.syscalls.call import NOTHING, Enter, Event, Executed, Exit, Exited, Forked, Stopped
 from insitu.syscalls.collect import Collector
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.injection import Injection
@@ -33,6 +35,10 @@ __all__ = ["Engine"]
 _MOST_WAITING: Final = 1 << 16
 """Events that nobody has taken, before the target has to wait."""
 _MOST_NOTES: Final = 10
+_MOST_STACKS: Final = 1 << 10
+"""The same with stacks, each of which is copied."""
+_SEIZE_ATTEMPTS: Final = 10
+_SEIZE_AGAIN_S: Final = 0.002
 _ATTACH_S: Final = 1.0
 """How long the start waits for threads to stop: one that waits for a disk or a dead server does not."""
 _DETACH_S: Final = 2.0
@@ -89,7 +95,15 @@ class Engine:
         self.notes: list[str] = []
         self.fd = os.eventfd(0, os.EFD_CLOEXEC | os.EFD_NONBLOCK)
         self._memory = ProcessMemory()
-        self._collector = Collector(self._memory.read, string_limit=options.string_limit, verbose=options.verbose)
+        self._descriptors = DescriptorText(options.descriptors) if options.descriptors else None
+        self._collector = Collector(
+            self._memory.read,
+            string_limit=options.string_limit,
+            verbose=options.verbose,
+            describe=self._descriptors.describe if self._descriptors else None,
+        )
+        self.stacks = Stacks() if options.stacks else None
+        self._most_waiting = _MOST_STACKS if options.stacks else _MOST_WAITING
         self._filtered = filtered
         self._injections = {call: each for each in options.inject for call in each.calls}
         self._registers = ptrace.Registers()
@@ -219,15 +233,22 @@ class Engine:
                 raise InsituError(f"process {pid} has ended")
 
     def _seize_one(self, pid: int, tid: int, options: int) -> None:
-        try:
-            ptrace.seize(tid, options)
-        except ProcessLookupError:
-            return
-        except OSError as error:
-            if procfs_traced_by_us(tid):
-                self._threads[tid] = _Thread(pid, tid)  # made by a thread that we had seized
+        for attempt in range(_SEIZE_ATTEMPTS):
+            try:
+                ptrace.seize(tid, options)
+            except ProcessLookupError:
                 return
-            raise refusal(pid, tid, error) from None
+            except OSError as error:
+                tracer = tracer_of(tid)
+                if tracer in (os.getpid(), threading.get_native_id()):
+                    break  # it was made by a thread that we had seized
+                if has_ended(tid):
+                    return
+                if tracer or attempt == _SEIZE_ATTEMPTS - 1:
+                    raise refusal(pid, tid, error) from None
+                time.sleep(_SEIZE_AGAIN_S)  # it may be in the middle of exec, or about to end
+            else:
+                break
         self._threads[tid] = _Thread(pid, tid)
 
     def _interrupt_all(self) -> None:
@@ -242,7 +263,11 @@ class Engine:
         if not self._told:
             self._told = True
             os.eventfd_write(self.fd, 1)
-        while len(self._events) > _MOST_WAITING and not (self._stopping or self._muted):
+        if len(self._events) > self._most_waiting:
+            self._wait_for_room()
+
+    def _wait_for_room(self) -> None:
+        while len(self._events) > self._most_waiting and not (self._stopping or self._muted):
             self._room.clear()
             self._room.wait(0.1)
 
@@ -291,10 +316,14 @@ class Engine:
         else:
             thread.previous = (abi, nr, arguments)
         if calls is None or call in calls:
-            enter = Enter(time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer)
+            enter = Enter(
+                time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer
+            )
             memory = self._collector.at_enter(enter)
             if attached or memory is not NOTHING:
                 enter = enter._replace(memory=memory, attached=attached)
+            if self.stacks is not None:
+                enter = enter._replace(stack=self.stacks.copy(thread.pid, thread.tid))
             thread.enter = enter
             self._put(enter)
         if call in self._injections:
@@ -424,6 +453,8 @@ class Engine:
                 caller = self._threads.pop(old_tid)
                 thread.enter, thread.in_call = caller.enter, caller.in_call
             thread.hidden = False
+            if self.stacks is not None:
+                self.stacks.forget(thread.pid)
             self._note_privileges(thread.pid)
             self._put(Executed(time.monotonic_ns(), thread.pid, thread.tid, old_tid))
 
@@ -445,6 +476,8 @@ class Engine:
             self._launched.untraced(status)
             self._launched = None
         if thread is not None:
+            if self.stacks is not None:
+                self.stacks.forget(thread.pid)
             self._put(Exited(time.monotonic_ns(), thread.pid, tid, status))
 
     def _detach_all(self) -> None:
@@ -468,10 +501,3 @@ class Engine:
                 number = status >> 8 & 0xFF
                 ptrace.detach(tid, 0 if status >> 16 or number == ptrace.SYSCALL_STOP else number)
                 self._threads.pop(tid, None)
-
-
-def procfs_traced_by_us(tid: int) -> bool:
-    """Whether this program traces a thread."""
-    from insitu.record.ptrace_refusal import tracer_of
-
-    return tracer_of(tid) in (os.getpid(), threading.get_native_id())

@@ -7,7 +7,7 @@ import os
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 
-__all__ = ["refusal", "tracer_of"]
+__all__ = ["has_ended", "refusal", "tracer_of"]
 
 _YAMA = {
     "1": ("only descendants may be traced", "start the program under insitu: insitu syscalls -- CMD"),
@@ -18,10 +18,19 @@ _YAMA = {
 
 def tracer_of(tid: int) -> int:
     """Returns the thread that traces a thread; 0 if none does, or it has ended."""
+    return int(_field(tid, "TracerPid") or 0)
+
+
+def has_ended(tid: int) -> bool:
+    """Whether a thread has ended, be it that nobody has waited for it yet: such are refused as other users' are."""
+    return _field(tid, "State")[:1] in ("", "Z", "X")
+
+
+def _field(tid: int, name: str) -> str:
     for line in (procfs.text(f"/proc/{tid}/status") or "").splitlines():
-        if line.startswith("TracerPid:"):
-            return int(line.split()[1])
-    return 0
+        if line.startswith(f"{name}:"):
+            return line.partition(":")[2].strip()
+    return ""
 
 
 def refusal(pid: int, tid: int, error: OSError) -> InsituError:
@@ -39,7 +48,7 @@ def refusal(pid: int, tid: int, error: OSError) -> InsituError:
         uid = procfs.status(tid).uid
     except OSError:
         return InsituError(f"{what}: it has ended")
-    if not procfs.text(f"/proc/{tid}/cmdline") and not _has_memory(tid):
+    if not _field(tid, "VmSize"):
         return InsituError(f"{what}: it is a kernel thread")
     if os.geteuid() and uid != os.geteuid():
         return InsituError(f"{what}: it belongs to user {uid}", remedy="sudo insitu ...")
@@ -47,7 +56,3 @@ def refusal(pid: int, tid: int, error: OSError) -> InsituError:
         reason, remedy = _YAMA[scope]
         return InsituError(f"{what}: {reason} (kernel.yama.ptrace_scope={scope})", remedy=remedy)
     return InsituError(f"{what}: {os.strerror(error.errno or 0)}", remedy="sudo insitu ..." if os.geteuid() else "")
-
-
-def _has_memory(tid: int) -> bool:
-    return any(line.startswith("VmSize:") for line in (procfs.text(f"/proc/{tid}/status") or "").splitlines())

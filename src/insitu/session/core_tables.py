@@ -6,6 +6,7 @@ from insitu.session.schema import Column, Table, register
 
 __all__ = [
     "COUNTER",
+    "DESCRIPTOR",
     "EVENT_TYPE",
     "FRAME",
     "LOST",
@@ -13,8 +14,10 @@ __all__ = [
     "MODULE",
     "PROCESS",
     "SAMPLE",
+    "SIGNAL",
     "SPAN",
     "STACK",
+    "SYSCALL",
     "THREAD",
     "THREAD_NAME",
     "TRACK",
@@ -206,6 +209,54 @@ LOST: Final = register(
             Column("source", "name", "where they were lost"),
             Column("cpu", "cpu", "-1: unknown", default=-1),
             Column("count", "count"),
+        ),
+    )
+)
+SYSCALL: Final = register(
+    Table(
+        "syscall",
+        "A system call, of which `span` has time, thread and name.",
+        (
+            Column("span_id", "span", "its row in `span`"),
+            Column("abi", "enum", "`x86_64`, `i386`, `x32`, `aarch64`"),
+            Column("nr", "integer", "number of the call in its ABI"),
+            Column("ret", "integer", "what it returned; null: it has not", nullable=True),
+            Column("errno", "errno", "error; null: none", nullable=True),
+            Column("arguments", "text", "as strace(1) shows them, strings up to the recording's limit"),
+            Column("args", "nested", "the six registers"),
+            Column("fd", "integer", "the first descriptor among the arguments; null: none", nullable=True),
+            Column("path", "path", "the first path among the arguments; null: none", nullable=True),
+            Column("lost_before", "count", "records of its thread that were lost just before"),
+        ),
+    )
+)
+DESCRIPTOR: Final = register(
+    Table(
+        "descriptor",
+        "What a process had open under a file descriptor, from a time until another.",
+        (
+            Column("upid", "upid"),
+            Column("fd", "integer"),
+            Column("from_ns", "timestamp", "when it was opened, inherited, or first seen"),
+            Column("until_ns", "timestamp", "when it was closed or replaced; null: not seen", nullable=True),
+            Column("path", "path", "the file; `socket:[INODE]`, `pipe:[INODE]`, `anon_inode:NAME`"),
+            Column("kind", "enum", "`file`, `directory`, `device`, `fifo`, `socket`, `other`"),
+            Column("opened_by", "span", "the call that made it; null: inherited, or open before", nullable=True),
+        ),
+    )
+)
+SIGNAL: Final = register(
+    Table(
+        "signal",
+        "A signal that was delivered to a thread.",
+        (
+            Column("ts_ns", "timestamp"),
+            Column("utid", "utid"),
+            Column("number", "signal"),
+            Column("name", "name"),
+            Column("code", "integer", "`si_code` of sigaction(2)"),
+            Column("sender_pid", "pid", "of signals that a process sent; null: none", nullable=True),
+            Column("address", "user_address", "of faults; null: none", nullable=True),
         ),
     )
 )

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from typing import Final, NamedTuple
 
 from insitu.kernel.netlink_sockets import netlink_protocol
+from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
 from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
-from insitu.syscalls.decode import element_count, signature_of
+from insitu.syscalls.decode import Decoder, element_count, signature_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.signature import Parameter
 
@@ -20,7 +21,6 @@ _MOST_POINTERS: Final = 8192
 _FIRST_READ: Final = 256
 _MOST_BYTES: Final = 1 << 18
 """Of one half of a call: what it points to is chosen by the traced program."""
-_DESCRIPTORS: Final = ("fd", "dirfd")
 _MESSAGES: Final = ("datagram", "msghdr", "mmsghdr")
 
 Read = Callable[[int, int, int], bytes]
@@ -30,8 +30,7 @@ Read = Callable[[int, int, int], bytes]
 class _Need(NamedTuple):
     position: int
     parameter: Parameter
-    capture: Capture | None
-    """None: a descriptor."""
+    capture: Capture
 
 
 class _Plan(NamedTuple):
@@ -39,27 +38,23 @@ class _Plan(NamedTuple):
 
     enter: tuple[_Need, ...]
     exit: tuple[_Need, ...]
-    returns_descriptor: bool
     has_messages: bool
 
 
 @functools.cache
-def _plan(abi: str, nr: int, descriptors: bool) -> _Plan:
+def _plan(abi: str, nr: int) -> _Plan:
     at_enter, at_exit = [], []
-    signature = signature_of(abi, nr)
-    for index, parameter in enumerate(signature.parameters):
+    for index, parameter in enumerate(signature_of(abi, nr).parameters):
         capture = KINDS[parameter.kind].capture
         if capture is None:
-            if descriptors and parameter.kind in _DESCRIPTORS:
-                at_enter.append(_Need(index, parameter, None))
             continue
         need = _Need(index, parameter, capture)
         if parameter.reads or parameter.size.startswith("*$"):
             at_enter.append(need)
         if parameter.writes:
             at_exit.append(need)
-    return _Plan(tuple(at_enter), tuple(at_exit), descriptors and signature.returns.kind in _DESCRIPTORS,
-        any(parameter.kind in _MESSAGES for parameter in signature.parameters))
+    messages = any(parameter.kind in _MESSAGES for parameter in signature_of(abi, nr).parameters)
+    return _Plan(tuple(at_enter), tuple(at_exit), messages)
 
 
 class Collector:
@@ -78,6 +73,8 @@ class Collector:
         self._limit = min(string_limit, _MOST_BYTES)
         self._verbose = verbose
         self._describe = describe
+        self._decoder = Decoder(TextOptions(verbose=True, descriptors=1, peer_of=self._look_up))
+        self._found: dict[int, str] = {}
         self._tid = 0
         self._wide = True
         self._pieces: list[tuple[int, bytes]] = []
@@ -85,40 +82,49 @@ class Collector:
 
     def at_enter(self, enter: Enter) -> Pieces:
         """Returns what the kernel is going to read for a call; the thread has stopped at its entry."""
-        plan = _plan(enter.abi, enter.nr, self._describe is not None)
-        if not plan.enter:
+        plan = _plan(enter.abi, enter.nr)
+        needs = plan.enter
+        if not needs and self._describe is None:
             return NOTHING
         call = Call(enter)
-        descriptors = {}
         self._begin(enter)
-        for index, parameter, capture in plan.enter:
-            value = enter.args[index]
-            if capture is not None:
-                self._take(call, parameter, capture, value, at_exit=False)
-            elif self._describe is not None and value & 0x80000000 == 0:
-                descriptors[value & 0xFFFFFFFF] = self._describe(enter.tid, value & 0xFFFFFFFF)
-        return Pieces(self._pieces, descriptors, self._netlink(plan, enter))
+        for index, parameter, capture in needs:
+            self._take(call, parameter, capture, enter.args[index], at_exit=False)
+        memory = Pieces(self._pieces, netlink=_netlink(plan, enter))
+        if self._describe is None:
+            return memory
+        return self._described(memory, Call(enter._replace(memory=memory)))
 
     def at_exit(self, enter: Enter, result: int) -> Pieces:
         """Returns what the kernel has written for a call; the thread has stopped at its exit."""
-        plan = _plan(enter.abi, enter.nr, self._describe is not None)
         failed = -4096 < result < 0
-        needs = plan.exit if not failed else tuple(need for need in plan.exit if need.parameter.on_failure)
-        if not needs and (failed or not plan.returns_descriptor):
+        plan = _plan(enter.abi, enter.nr)
+        needs = plan.exit
+        if failed:
+            needs = tuple(need for need in needs if need.parameter.on_failure)
+        if not needs and (failed or self._describe is None):
             return NOTHING
-        call = Call(enter, Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory))
-        descriptors: Mapping[int, str] = {}
-        if plan.returns_descriptor and not failed and self._describe is not None:
-            descriptors = {result: self._describe(enter.tid, result)}
+        left = Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory)
+        call = Call(enter, left)
         self._begin(enter)
         for index, parameter, capture in needs:
-            if capture is not None:
-                self._take(call, parameter, capture, enter.args[index], at_exit=True)
-        return Pieces(self._pieces, descriptors, self._netlink(plan, enter))
+            self._take(call, parameter, capture, enter.args[index], at_exit=True)
+        memory = Pieces(self._pieces, netlink=_netlink(plan, enter))
+        if self._describe is None:
+            return memory
+        return self._described(memory, Call(enter, left._replace(memory=memory)))
 
-    @staticmethod
-    def _netlink(plan: _Plan, enter: Enter) -> str:
-        return netlink_protocol(enter.tid, enter.args[0] & 0x7FFFFFFF) if plan.has_messages else ""
+    def _described(self, memory: Pieces, call: Call) -> Pieces:
+        """Returns the memory with the descriptors that the call's text names, those in structures too."""
+        self._found = {}
+        self._decoder.arguments(call)
+        self._decoder.result(call)
+        return Pieces(memory.pieces, self._found, memory.netlink) if self._found else memory
+
+    def _look_up(self, pid: int, descriptor: int) -> str:
+        assert self._describe is not None
+        self._found[descriptor] = self._describe(self._tid, descriptor)
+        return self._found[descriptor]
 
     def _begin(self, enter: Enter) -> None:
         self._tid = enter.tid
@@ -223,3 +229,8 @@ class Collector:
                     length = int.from_bytes(data[at : at + length_size], "little")
                 if pointer:
                     self._place(there, pointer, length)
+
+
+def _netlink(plan: _Plan, enter: Enter) -> str:
+    """The protocol of the netlink socket that a call sends or receives messages by."""
+    return netlink_protocol(enter.tid, enter.args[0] & 0x7FFFFFFF) if plan.has_messages else ""

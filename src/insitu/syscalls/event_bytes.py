@@ -31,7 +31,7 @@ _MOST_BYTES: Final = 1 << 20
 """Of a record: the engine reads less than that of one call's memory."""
 _ABIS: Final = ("x86_64", "i386", "x32", "aarch64")
 
-_ENTER: Final = struct.Struct("<BQiiBQ6QQ?")
+_ENTER: Final = struct.Struct("<BQiiBQ6QQ?Q")
 _EXIT: Final = struct.Struct("<BQiiq??")
 _COUNTS: Final = struct.Struct("<II")  # pieces of memory, and descriptors
 _PIECE: Final = struct.Struct("<QI")  # address and length
@@ -56,7 +56,8 @@ def encode(event: Event) -> bytes:
     """Returns an event as a record. Raises ValueError for one of an unknown ABI or with too much memory."""
     if isinstance(event, Enter):
         abi = _ABIS.index(event.abi)
-        numbers = (event.ts_ns, event.pid, event.tid, abi, event.nr, *event.args, event.stack, event.attached)
+        numbers = (event.ts_ns, event.pid, event.tid, abi, event.nr, *event.args)
+        numbers += (event.stack, event.attached, event.stack_pointer)
         body = _ENTER.pack(_ENTER_KIND, *numbers) + _memory_bytes(event.memory)
     elif isinstance(event, Exit):
         numbers = (event.ts_ns, event.pid, event.tid, event.ret, event.injected, event.delayed)
@@ -91,9 +92,9 @@ def decode(body: bytes) -> Event:
     try:
         kind = body[0]
         if kind == _ENTER_KIND:
-            _, ts_ns, pid, tid, abi, nr, *arguments, stack, attached = _ENTER.unpack_from(body)
+            _, ts_ns, pid, tid, abi, nr, *arguments, stack, attached, pointer = _ENTER.unpack_from(body)
             memory = _memory(body, _ENTER.size)
-            return Enter(ts_ns, pid, tid, _ABIS[abi], nr, tuple(arguments), memory, stack, attached)
+            return Enter(ts_ns, pid, tid, _ABIS[abi], nr, tuple(arguments), memory, stack, attached, pointer)
         if kind == _EXIT_KIND:
             _, ts_ns, pid, tid, ret, injected, delayed = _EXIT.unpack_from(body)
             return Exit(ts_ns, pid, tid, ret, _memory(body, _EXIT.size), injected, delayed)

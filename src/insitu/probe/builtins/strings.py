@@ -9,7 +9,9 @@ from insitu.probe.builtins.registry import Builtin, function, operand
 from insitu.probe.codegen.comparisons import GROUP, string_difference
 from insitu.probe.codegen.lowering import Local, Place, Remote
 from insitu.probe.codegen.point_names import store_point_name
+from insitu.probe.codegen.record_parts import bounded
 from insitu.probe.types import (
+    BOOL,
     INT64,
     Array,
     Buffer,
@@ -30,6 +32,8 @@ if TYPE_CHECKING:
 
 # The length of longer strings is what the kernel's helper copies.
 _MOST_UNROLLED = 256
+# Bytes of user memory, none where they cannot be read.
+_USER_MEMORY = ("user_string", "user_bytes")
 
 __all__ = ["BUILTINS", "address_of", "append_buffer", "append_text", "text_length"]
 
@@ -199,16 +203,49 @@ def _buf(low: Lowering, call: ast.Call, pointer: str) -> None:
 def append_buffer(low: Lowering, call: ast.Call, pointer: str) -> str | None:
     """What buf() of an address reads: its length. None for any other call; nothing is done then."""
     subject = call.arguments[0] if call.arguments else None
-    if call.name != "buf" or len(call.arguments) < 2 or not isinstance(subject, ast.Expression):
+    if call.name not in ("buf", *_USER_MEMORY) or len(call.arguments) < 2 or not isinstance(subject, ast.Expression):
         return None
     if isinstance(subject, ast.StringLiteral) or isinstance(subject.type, String | Array | Record):
         return None
     assert isinstance(call.type, Buffer)
     length = _clamped(low, low.value(operand(call, 1)), call.type.capacity)
+    if call.name == "user_string":
+        return low.read_text(pointer, length, Remote(low.value(subject), Space.USER))
+    if call.name == "user_bytes":
+        failed = low.emit.truth(low.read(pointer, length, Remote(low.value(subject), Space.USER)))
+        return low.emit.select(failed, "0", length)
     place = address_of(low, subject)
     assert isinstance(place, Remote)
     low.read(pointer, length, place)
     return length
+
+
+def _check_user_memory(checker: Checker, call: ast.Call) -> Type:
+    for index, what in enumerate(("the address", "the length")):
+        checker.scalar(checker.argument(call, index), f"{what} of {call.name}()")
+    return Buffer(checker.options.max_strlen)
+
+
+def _user_memory(low: Lowering, call: ast.Call, pointer: str) -> None:
+    """Outside of emit(): as a buffer that knows its length."""
+    assert isinstance(call.type, Buffer)
+    emit = low.emit
+    data = emit.offset(pointer, 8)
+    low.zero(data, -(-call.type.capacity // 8) * 8)
+    length = append_buffer(low, call, data)
+    assert length is not None
+    emit.store(bounded(low, call.type, length), pointer)
+
+
+def _check_user_readable(checker: Checker, call: ast.Call) -> Type:
+    checker.scalar(checker.argument(call, 0), "user_readable()")
+    return BOOL
+
+
+def _user_readable(low: Lowering, call: ast.Call) -> str:
+    with low.temporaries():
+        place = Remote(low.value(operand(call)), Space.USER)
+        return low.emit.compare("eq", low.read(low.temporary(8), 1, place, may_fail=True), "0")
 
 
 def _check_two_strings(checker: Checker, call: ast.Call) -> Type:
@@ -298,6 +335,8 @@ def _named(name: str, kind: str) -> tuple[Builtin, ...]:
 BUILTINS: tuple[Builtin, ...] = (
     *function("str kstr ustr", (1, 2), _check_str, store=_str),
     *function("buf", (1, 2), _check_buf, store=_buf),
+    *function(" ".join(_USER_MEMORY), (2, 2), _check_user_memory, store=_user_memory),
+    *function("user_readable", (1, 1), _check_user_readable, value=_user_readable),
     *function("strncmp", (3, 3), _check_two_strings, value=_strncmp),
     *function("strcmp", (2, 2), _check_two_strings, value=_strncmp),
     *_named("strerror", "errno"),

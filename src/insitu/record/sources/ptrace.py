@@ -12,6 +12,7 @@ from insitu.kernel import seccomp
 from insitu.record.ptrace_engine import Engine
 from insitu.record.sources.ring_files import write_all
 from insitu.syscalls.call import Event
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.event_bytes import encode
 
@@ -36,6 +37,7 @@ class PtraceSource:
         self._options = options
         self._deliver = deliver
         self._engine: Engine | None = None
+        self._descriptors = DescriptorText(options.descriptors)
         self._file = -1
 
     @property
@@ -67,7 +69,7 @@ class PtraceSource:
 
     def layout(self) -> Mapping[str, Any]:
         """See syscalls/event_bytes.py."""
-        return {"kind": "syscalls_ptrace"}
+        return {"kind": "syscalls_ptrace", "string_limit": self._options.string_limit}
 
     @property
     def fds(self) -> Sequence[int]:
@@ -88,6 +90,8 @@ class PtraceSource:
         if self._engine.waiting < _ENOUGH and not self._engine.finished:
             time.sleep(_GATHER_S)  # one turn of the loop for many stops of the target
         events = self._engine.take()
+        if self._engine.stacks is not None:
+            self._engine.stacks.unwind()
         if events and self._deliver is not None:
             self._deliver(events)
         if events and self._file >= 0:
@@ -98,6 +102,19 @@ class PtraceSource:
     def wait_s(self) -> float:
         """Events announce themselves."""
         return 1.0
+
+    def stack_frames(self, stack: int) -> str:
+        """Returns the stack of an entry as text (-k), a line for each frame, innermost first."""
+        stacks = self._engine.stacks if self._engine else None
+        return "\n".join(stacks.lines(stack)) if stacks is not None else ""
+
+    def netlink_of(self, pid: int, descriptor: int) -> str:
+        """Returns the protocol of a netlink socket, as TextOptions wants it."""
+        return self._descriptors.netlink(pid, descriptor)
+
+    def peer_of(self, pid: int, descriptor: int) -> str:
+        """Returns what a descriptor is open on now, as TextOptions wants it: events have it of when they came."""
+        return self._descriptors.describe(pid, descriptor)
 
     @property
     def ended(self) -> bool:

@@ -89,19 +89,24 @@ def octal(value: int) -> str:
 
 def descriptor(argument: Argument, value: int) -> str:
     """Returns a file descriptor, with what it is open on where -y asks for that."""
-    if not argument.options.descriptors or value < 0:
-        return str(value)
+    return f"{value}{_opened(argument, value)}"
+
+
+def _opened(argument: Argument, value: int) -> str:
+    if not argument.options.descriptors or (value < 0 and value != _AT_FDCWD):
+        return ""
     seen = getattr(argument.memory, "descriptors", {})  # of the very moment, where the engine looked
     peer = argument.options.peer_of
     what = seen[value] if value in seen else peer(argument.call.enter.pid, value) if peer is not None else ""
-    return f"{value}<{what}>" if what else str(value)
+    closed = what.endswith(">(deleted)")  # what > there is in a name is escaped
+    return f"<{what}{'' if closed else '>'}" if what else ""
 
 
 def directory(argument: Argument) -> str:
     """Returns the descriptor of a directory, AT_FDCWD for the current one."""
     if argument.signed != _AT_FDCWD:
         return descriptor(argument, argument.signed)
-    return argument.named(str(_AT_FDCWD), "AT_FDCWD")
+    return argument.named(str(_AT_FDCWD), "AT_FDCWD") + _opened(argument, _AT_FDCWD)
 
 
 def _creates(call: Call) -> bool:

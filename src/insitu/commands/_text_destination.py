@@ -1,0 +1,80 @@
+"""Where a run's text goes: standard output, standard error, a file, or a command's input."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import stat
+import subprocess
+import sys
+from typing import BinaryIO, Self, cast
+
+from insitu.record.run import Destination
+
+__all__ = ["TextDestination", "standard_error", "text_destination"]
+
+
+class TextDestination(Destination):
+    """Standard output, or another stream that is open already."""
+
+    def __init__(self, stream: BinaryIO | None = None) -> None:
+        self.stream: BinaryIO = stream or sys.stdout.buffer
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *raised: object) -> None:
+        pass
+
+
+class _File(TextDestination):
+    """A file of text, opened at once, so that a refusal comes early, and emptied when everything is attached."""
+
+    def __init__(self, path: str, *, append: bool = False) -> None:
+        self._path = path
+        self._settled = False
+        self._new = not os.path.lexists(path)
+        self._append = append
+        flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else 0)
+        super().__init__(os.fdopen(os.open(path, flags, 0o666), "wb"))
+
+    def __exit__(self, *raised: object) -> None:
+        with contextlib.suppress(OSError):  # of text that a full disk has refused before
+            self.stream.close()
+        if self._new and not self._settled:
+            os.unlink(self._path)  # noqa: PTH108
+
+    def failed(self, error: OSError) -> str:
+        raise OSError(error.errno, error.strerror, self._path)
+
+    def settle(self) -> None:
+        self._settled = True
+        if not self._append and stat.S_ISREG(os.fstat(self.stream.fileno()).st_mode):
+            self.stream.truncate(0)
+
+
+class _Command(TextDestination):
+    """A shell command's standard input: ``-o '|cmd'``."""
+
+    def __init__(self, command: str) -> None:
+        self._process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
+        super().__init__(cast(BinaryIO, self._process.stdin))
+
+    def __exit__(self, *raised: object) -> None:
+        with contextlib.suppress(OSError):
+            self.stream.close()
+        self._process.wait()
+
+
+def text_destination(path: str | None, *, append: bool = False, commands: bool = False) -> TextDestination:
+    """Returns standard output without a path; with ``commands``, ``|cmd`` and ``!cmd`` are commands to write to."""
+    if path is None:
+        return TextDestination()
+    if commands and path[:1] in ("|", "!"):
+        return _Command(path[1:])
+    return _File(path, append=append)
+
+
+def standard_error() -> TextDestination:
+    """Returns standard error, unbuffered."""
+    return TextDestination(open(sys.stderr.fileno(), "wb", buffering=0, closefd=False))

@@ -1,0 +1,209 @@
+"""System calls: the records of record/sources/syscalls_script.py to span, syscall, descriptor and signal."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.call_halves import Halves, Joined
+from insitu.convert.probe_source import decoded_events
+from insitu.convert.sources import RawSource
+from insitu.session.core_tables import SIGNAL, SPAN, SYSCALL
+from insitu.session.writer import SessionWriter
+from insitu.syscalls.argument import TextOptions
+from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces
+from insitu.syscalls.call_word import ABI_SHIFT, abis_of
+from insitu.syscalls.decode import Decoder, call_name, signature_of
+from insitu.syscalls.descriptors import descriptor_arguments
+from insitu.syscalls.facts import facts_of
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["convert_source", "path_of", "write_signals"]
+
+I64 = NDArray[np.int64]
+
+_ARGUMENTS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
+
+
+def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
+    """Write a source of kind "syscalls"."""
+    for table in (SPAN, SYSCALL, SIGNAL):
+        writer.append(table, {})
+    halves = Halves()
+    calls = _Calls(writer, abis_of(str(source.layout["machine"])), int(source.layout["string_limit"]))
+    for tables in decoded_events(source, writer):
+        calls.write(halves.add(tables))
+        if "signal" in tables:
+            write_signals(tables["signal"], writer)
+    calls.write(halves.add({}, last=True))
+
+
+class _Calls:
+    """Writes calls, the text of equal ones made once."""
+
+    def __init__(self, writer: SessionWriter, abis: Any, string_limit: int) -> None:
+        self._writer = writer
+        self._abis = abis
+        self._decoder = Decoder(TextOptions(string_limit=string_limit))
+        self._written = 0
+        self._texts: dict[Any, tuple[str, int | None, str | None]] = {}
+
+    def write(self, joined: Joined) -> None:
+        """Write the calls of a window to ``span`` and ``syscall``."""
+        import polars
+
+        enter, rows = joined.enter, len(joined.enter["tid"])
+        if not rows:
+            return
+        ts_ns = enter["ts_ns"].astype(np.int64)
+        open_ = joined.exit_of < 0
+        exit_of = np.where(open_, 0, joined.exit_of)
+        if len(joined.exit["tid"]):
+            ret = np.where(open_, 0, joined.exit["ret"][exit_of])
+            ended_ns = joined.exit["ts_ns"].astype(np.int64)[exit_of]
+        else:
+            ret = ended_ns = np.zeros(rows, np.int64)
+        dur = np.ma.masked_array(np.where(open_, 0, ended_ns - ts_ns), open_)
+        abi = (enter["call"] >> np.uint64(ABI_SHIFT)).astype(np.int64) & 3
+        nr = enter["nr"].astype(np.int64)
+        failed = ~open_ & (ret < 0) & (ret > -4096)
+        texts = self._text(joined, abi, nr, ret, open_)
+        ids = self._written + np.arange(rows)
+        self._writer.append(
+            SPAN,
+            {
+                "id": ids,
+                "ts_ns": ts_ns,
+                "dur_ns": dur,
+                "self_ns": dur,
+                "utid": self._writer.processes.utids(
+                    enter["tid"].astype(np.int32), ts_ns, enter["pid"].astype(np.int32)
+                ),
+                "cpu": enter["cpu"],
+                "category": ["syscall"] * rows,
+                "name": _names(self._abis, abi, nr),
+            },
+        )
+        arguments = polars.DataFrame({name: enter[name] for name in _ARGUMENTS})
+        self._writer.append(
+            SYSCALL,
+            {
+                "span_id": ids,
+                "abi": [self._abis[each] for each in abi.tolist()],
+                "nr": nr,
+                "ret": np.ma.masked_array(ret, open_),
+                "errno": np.ma.masked_array(np.where(failed, -ret, 0).astype(np.int32), ~failed),
+                "arguments": texts["text"],
+                "args": arguments.select(polars.concat_list(_ARGUMENTS)).to_series(),
+                "fd": texts["fd"].to_list(),
+                "path": texts["path"],
+                "lost_before": joined.lost,
+            },
+        )
+        self._written += rows
+
+    def _text(self, joined: Joined, abi: I64, nr: I64, ret: I64, open_: Any) -> polars.DataFrame:
+        """Arguments' text, descriptor and path of each call; those of equal calls are made once."""
+        import polars
+
+        enter, exit_ = joined.enter, joined.exit
+        after = [exit_["data"][row] if row >= 0 else None for row in joined.exit_of.tolist()]
+        further = np.zeros(len(nr), np.int64)
+        for number, (row, _) in enumerate(joined.pieces):
+            further[row] = number + 1
+        frame = polars.DataFrame(
+            {
+                "abi": abi,
+                "nr": nr,
+                **{name: enter[name] for name in _ARGUMENTS},
+                "ret": ret,
+                "before": polars.Series(enter["data"], dtype=polars.Binary),
+                "after": polars.Series(after, dtype=polars.Binary),
+                "further": further,
+            }
+        )
+        # Seeded: what a traced program passes must not make two different calls look the same.
+        hashes = frame.hash_rows(seed=int.from_bytes(os.urandom(7))).to_numpy()
+        _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
+        made = [self._one(joined, row, int(abi[row]), int(nr[row]), int(ret[row]), bool(open_[row])) for row in first]
+        distinct = polars.DataFrame(
+            made, schema={"text": polars.String, "fd": polars.Int64, "path": polars.String}, orient="row"
+        )
+        return distinct[which.reshape(-1)]
+
+    def _one(
+        self, joined: Joined, row: int, abi: int, nr: int, ret: int, is_open: bool
+    ) -> tuple[str, int | None, str | None]:
+        enter = joined.enter
+        args = tuple(int(enter[name][row]) for name in _ARGUMENTS)
+        word = self._abis[abi]
+        before = _memory(int(enter["address"][row]), enter["data"][row], joined.pieces.get((row, False), []))
+        entered = Enter(0, 0, 0, word, nr, args, before)
+        exited = None
+        if not is_open:
+            at = int(joined.exit_of[row])
+            address, data = int(joined.exit["address"][at]), joined.exit["data"][at]
+            exited = Exit(0, 0, 0, ret, _memory(address, data, joined.pieces.get((row, True), [])))
+        text = ", ".join(piece.text for piece in self._decoder.arguments(Call(entered, exited)))
+        fds = descriptor_arguments(word, nr)
+        fd = args[fds[0]] & 0xFFFFFFFF if fds else None
+        return text, None if fd is None or fd >> 31 else fd, path_of(entered)
+
+
+def _memory(address: int, data: bytes, further: list[tuple[int, bytes]]) -> Memory:
+    if not data and not further:
+        return NOTHING
+    return Pieces([*further, (address, data)] if data else further)
+
+
+def path_of(enter: Enter) -> str | None:
+    """The first path among the arguments."""
+    for index, parameter in enumerate(signature_of(enter.abi, enter.nr).parameters):
+        if parameter.kind == "path":
+            data = enter.memory.read(enter.args[index], 4096)
+            return None if data is None else data.partition(b"\0")[0].decode(errors="replace")
+    return None
+
+
+def _names(abis: Any, abi: I64, nr: I64) -> list[str]:
+    key = abi << 32 | nr
+    values, which = np.unique(key, return_inverse=True)
+    names = [call_name(abis[value >> 32], value & 0xFFFFFFFF) for value in values.tolist()]
+    return [names[each] for each in which.reshape(-1).tolist()]
+
+
+# include/uapi/asm-generic/siginfo.h: SI_USER, SI_QUEUE and SI_TKILL; positive codes of these signals have an address.
+_SENT: Final = (0, -1, -6)
+_FAULTS: Final = (4, 5, 7, 8, 11)
+
+
+def write_signals(columns: Mapping[str, Any], writer: SessionWriter) -> None:
+    """Write columns of Signal's fields to ``signal``."""
+    ts_ns = np.asarray(columns["ts_ns"]).astype(np.int64)
+    number = np.asarray(columns["number"]).astype(np.int64)
+    code = np.asarray(columns["code"]).astype(np.int64).astype(np.int32)
+    sent = np.isin(code, _SENT) | (number == 17)
+    fault = np.isin(number, _FAULTS) & (code > 0)
+    name = facts_of("x86_64").signal_name
+    order = np.argsort(ts_ns, kind="stable")
+    batch: dict[str, Any] = {
+        "ts_ns": ts_ns[order],
+        "utid": writer.processes.utids(
+            np.asarray(columns["tid"])[order].astype(np.int32),
+            ts_ns[order],
+            np.asarray(columns["pid"])[order].astype(np.int32),
+        ),
+        "number": number[order],
+        "name": [name(each) for each in number[order].tolist()],
+        "code": code[order],
+        "sender_pid": np.ma.masked_array(np.asarray(columns["sender_pid"]).astype(np.int32)[order], ~sent[order]),
+        "address": np.ma.masked_array(np.asarray(columns["address"]).astype(np.uint64)[order], ~fault[order]),
+    }
+    writer.append(SIGNAL, batch)

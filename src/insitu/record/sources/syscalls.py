@@ -1,0 +1,273 @@
+"""System calls by eBPF: a script (syscalls_script.py) in the kernel, its records to events while they come."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import os
+import stat
+import struct
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any, Final
+
+from insitu.errors import InsituError
+from insitu.kernel.process_memory import ProcessMemory
+from insitu.probe.compile import compile_script
+from insitu.probe.options import Options
+from insitu.probe.output.stream import TextOutput
+from insitu.probe.providers.base import Context
+from insitu.probe.source import ScriptError, Source
+from insitu.probe.types import Stack
+from insitu.record.source import Target
+from insitu.record.sources import syscalls_script as script
+from insitu.record.sources.probe import ProbeSource
+from insitu.record.sources.syscalls_join import Joiner
+from insitu.record.sources.syscalls_targets import TargetMaps, numbers_in
+from insitu.record.spool import Spool
+from insitu.syscalls import call_word
+from insitu.syscalls.call import Event
+from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, WORD_BITS, call_words, chosen_words, how
+from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.facts import facts_of
+
+__all__ = ["SyscallsSource"]
+
+_RECORDS: Final = 1000
+_HELD_S: Final = 0.005
+_TURN_S: Final = 0.02
+"""For how long records are turned into events before the ring is drained again."""
+_SETTLED_NS: Final = 200_000
+"""CPUs may be so much apart between taking the time of a record and its place in the ring."""
+
+
+class SyscallsSource(ProbeSource):
+    """Records calls of a command, of running processes with what they start, or of the whole machine."""
+
+    id = "syscalls"
+
+    def __init__(self, options: EngineOptions, deliver: Callable[[Sequence[Event]], None] | None = None) -> None:
+        """``deliver`` gets batches of events, in order of time. Without it, a session is recorded."""
+        self._asked = options
+        self._deliver = deliver
+        self._describes = options.descriptors > 0 or deliver is None
+        self._spool = Spool()
+        self._unread = memoryview(b"")
+        self._joiner: Joiner | None = None
+        self._held: list[Event] = []
+        self._target = Target()
+        self._kinds: dict[str, tuple[int, list[str]]] = {}
+
+    def open(self, target: Target) -> None:
+        """Compile and load the script. Raises InsituError if BPF is not available."""
+        self._target, asked = target, self._asked
+        written = script.script_text(stacks=asked.stacks, describes=self._describes, slower=asked.slower_ns > 0)
+        text, context = Source(written, "syscalls"), Context()
+        try:
+            compiled = compile_script(text, Options(), context, cached=True)
+        except ScriptError as error:  # the script is ours: what failed is the machine's
+            raise InsituError(f"cannot record system calls: {error.plain}", remedy=error.remedy) from None
+        super().__init__(
+            compiled, text, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), io.BytesIO())
+        )
+        super().open(target)
+        layout = super().layout()
+        if self._deliver is not None:
+            self._joiner = Joiner(layout, ProcessMemory().read)
+            self._joiner.describes = self._asked.descriptors > 0
+        self._kinds = {
+            kind["label"]: (int(number), [each["name"] for each in kind["fields"]])
+            for number, kind in layout["kinds"].items()
+        }
+
+    def layout(self) -> Mapping[str, Any]:
+        """A script's layout, with a converter of its own."""
+        return {**super().layout(), "kind": "syscalls", "string_limit": self._asked.string_limit}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The engine, and what was asked for."""
+        return {"engine": "bpf", "string_limit": self._asked.string_limit}
+
+    @property
+    def wait_s(self) -> float:
+        """No time, while events wait."""
+        if self._unread or self._spool:
+            return 0.0
+        return _HELD_S if self._held else super().wait_s
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Attach all probes, then let them know the target."""
+        super().start(directory, start_ns)
+        recorded = self.runtime.take_events
+        if self._deliver is not None:
+            self.runtime.take_events = self._both(recorded) if directory is not None else self._spool.append
+        self._fill()
+
+    def _both(self, record: Callable[[memoryview], object]) -> Callable[[memoryview], None]:
+        def take(records: memoryview) -> None:
+            record(records)
+            self._spool.append(records)
+
+        return take
+
+    def drain(self) -> int:
+        """Take the ring's records, then deliver events for a while; returns the number of bytes recorded."""
+        taken = super().drain()
+        if self._deliver is not None:
+            self._deliver_some(time.monotonic() + _TURN_S)
+        return taken
+
+    def stop(self, end_ns: int) -> None:
+        """Detach, and deliver everything that is left."""
+        super().stop(end_ns)
+        if self._deliver is not None:
+            while self._unread or self._spool:
+                self._deliver_some(time.monotonic() + _TURN_S)
+            self._send(self._held)
+            self._held = []
+
+    def _deliver_some(self, until_s: float) -> None:
+        """Turn records into events up to a time, and deliver those that no later record can precede."""
+        joiner = self._joiner
+        assert joiner is not None
+        now_ns = time.monotonic_ns()  # what is not in the spool by now is later
+        while (self._unread or self._spool) and time.monotonic() < until_s:
+            if not self._unread:
+                self._unread = memoryview(self._spool.take())
+            self._unread = self._unread[joiner.add(self._unread, _RECORDS) :]
+        if joiner.events or self._held:
+            events = sorted(self._held + joiner.events, key=lambda event: event[0])
+            joiner.events = []
+            settled_ns = (events[-1][0] if self._unread or self._spool else now_ns) - _SETTLED_NS
+            settled = len(events)
+            while settled and events[settled - 1][0] > settled_ns:
+                settled -= 1
+            self._held = events[settled:]
+            self._send(events[:settled])
+
+    def descriptor(self, pid: int, fd: int) -> str:
+        """Returns what a descriptor is open on by the events that were delivered last, "" if that is not known."""
+        return self._joiner.descriptors.get(pid, {}).get(fd, "") if self._joiner is not None else ""
+
+    def stack_frames(self, stack: int) -> str:
+        """Returns a stack of an entry as text, a line for each frame, innermost first."""
+        if self._joiner is None or not 0 < stack <= len(self._joiner.stacks):
+            return ""
+        pid, addresses = self._joiner.stacks[stack - 1]
+        words = struct.unpack(f"<{len(addresses) // 8}Q", addresses)
+        return self.runtime.symbols.stack_text(list(words), pid, Stack(True), 0)
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        self._spool.close()
+        if self._kinds:
+            super().close()
+
+    def _send(self, events: Sequence[Event]) -> None:
+        if events and self._deliver is not None:
+            self._deliver(events)
+
+    # What the programs read
+
+    def _fill(self) -> None:
+        """The calls that are recorded, then the target."""
+        maps = self._maps = TargetMaps(self.runtime)
+        maps.set("@limit", min(self._asked.string_limit, script.MOST_STRING - 1))
+        maps.set("@slower", self._asked.slower_ns)
+        for key, abi, nr in maps.calls(self._asked.calls):
+            self._fill_call(key, abi, nr)
+        for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
+            maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
+        if self._describes:
+            target = self._target
+            self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
+        maps.fill(self._target, held=call_word.FIRST | call_word.HELD, thread=self._attached)
+
+    def _fill_call(self, key: int, abi: str, nr: int) -> None:
+        if nr not in _known(abi):
+            self._maps.put("@call", key, script.WANTED | script.FOUR_ARGUMENTS)
+            return
+        plan = call_words(abi, nr, verbose=self._asked.verbose)
+        first_in, more_in = _split(plan.enter)
+        first_out, more_out = _split(plan.exit)
+        value = script.WANTED | first_in << script.WORDS | first_out << script.WORDS + WORD_BITS
+        for bit, has in (
+            (script.READS_MORE, more_in),
+            (script.FOUR_ARGUMENTS, plan.arguments > 3),
+            (script.WRITES, plan.exit),
+            (script.WRITES_MORE, more_out),
+            (script.ON_FAILURE, plan.on_failure),
+            (script.OPENS, plan.opens and self._describes),
+            (script.OPENS_PAIR, plan.pair_at is not None and self._describes),
+            (script.OPENS_PAIR_AT_3, plan.pair_at == 3),
+        ):
+            value |= bit if has else 0
+        self._maps.put("@call", key, value)
+        for at_exit, more in enumerate((more_in, more_out)):
+            for at in range(0, len(more), 2):
+                pair = more[at] | (more[at + 1] << 32 if at + 1 < len(more) else 0)
+                self._maps.put("@more", key << 3 | at_exit << 2 | at >> 1, pair)
+
+    def _list_descriptors(self, *pids: int) -> None:
+        """What is open already."""
+        for pid in pids:
+            for fd in numbers_in(Path(f"/proc/{pid}/fd")):
+                with contextlib.suppress(OSError):
+                    path = str(Path(f"/proc/{pid}/fd/{fd}").readlink())
+                    mode, inode = _inode(path)
+                    self._craft("descriptor", pid, pid, 0, fd, mode, inode, 0xFFFFFFFF, 0, data=os.fsencode(path))
+
+    def _attached(self, pid: int, tid: int) -> int:
+        """The word of a thread that runs already, whose call is recorded as if it began now."""
+        running = _running_call(pid, tid)
+        if running is None:
+            return call_word.FIRST
+        nr, args = running
+        word = call_word.FIRST + call_word.FIRST | call_word.OPEN | call_word.ATTACHED | min(nr, call_word.UNKNOWN)
+        self._craft("enter", pid, tid, nr, word, *args)
+        return word
+
+    def _craft(self, label: str, pid: int, tid: int, *fields: int, data: bytes | None = None) -> None:
+        """A record as the programs send them."""
+        number, names = self._kinds[label]
+        padded = b""
+        if data is not None:
+            fields = (*fields, len(data))
+            padded = data.ljust(-(-len(data) // 8) * 8, b"\0")
+        assert len(names) == len(fields)
+        size = 24 + 8 * len(fields) + len(padded)
+        record = struct.pack(f"<I4xIIQII{len(fields)}Q", size, number, 0, time.monotonic_ns(), tid, pid, *fields)
+        self.runtime.take_events(memoryview(record + padded))
+
+
+def _known(abi: str) -> Mapping[int, Any]:
+    try:
+        return facts_of(abi).calls
+    except FileNotFoundError:
+        return {}
+
+
+def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
+    """The word that goes with the record of the half itself, and those that do not."""
+    if words and how(words[0]) in (BYTES, STRING):
+        return words[0], tuple(words[1:MOST_WORDS])
+    return 0, tuple(words[: MOST_WORDS - 1])
+
+
+def _inode(link: str) -> tuple[int, int]:
+    """Mode and number of the inode that a link in /proc/PID/fd names, for those that have no path."""
+    kind, _, rest = link.partition(":[")
+    mode = {"socket": stat.S_IFSOCK, "pipe": stat.S_IFIFO}.get(kind, 0)
+    return (mode, int(rest.rstrip("]"))) if mode and rest else (0, 0)
+
+
+def _running_call(pid: int, tid: int) -> tuple[int, tuple[int, ...]] | None:
+    """The call that a thread is in (proc(5): /proc/PID/task/TID/syscall), None if it is in none."""
+    try:
+        words = Path(f"/proc/{pid}/task/{tid}/syscall").read_text("ascii").split()
+        nr = int(words[0])
+        return (nr, tuple(int(each, 16) for each in words[1:7])) if nr >= 0 else None
+    except (OSError, ValueError, IndexError):
+        return None

@@ -1,0 +1,267 @@
+"""From the records of the script (syscalls_script.py) to events: memory with its halves, losses in their place."""
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Callable, Mapping
+from typing import Any, Final
+
+from insitu.kernel.ring_buffer import BUSY, DISCARDED, record_stride
+from insitu.syscalls.call import (
+    NOTHING,
+    Enter,
+    Event,
+    Executed,
+    Exit,
+    Exited,
+    Forked,
+    LostHere,
+    Memory,
+    Pieces,
+    Signal,
+)
+from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of
+from insitu.syscalls.descriptors import descriptor_arguments, open_on
+from insitu.syscalls.facts import facts_of
+
+__all__ = ["Joiner"]
+
+_HEAD: Final = struct.Struct("<I4xIIQII")
+_HEADER: Final = struct.Struct("<I")
+_RING_HEADER: Final = 8
+_SIGNED: Final = 1 << 63
+# Fields whose bytes follow all fields: the last one of a record.
+_PARTS: Final = ("data", "path", "user")
+
+_NO_DESCRIPTOR: Final = 0xFFFFFFFF
+
+Fields = tuple[int, ...]
+Read = Callable[[int, int, int], bytes]
+"""(thread, address, size) -> up to size bytes."""
+
+
+class _Thread:
+    """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
+
+    __slots__ = ("began_ns", "first", "memory", "missing", "open", "pieces", "sequence", "stack")
+
+    def __init__(self) -> None:
+        self.sequence = 1
+        self.began_ns = 0
+        self.missing = 0
+        self.open = 0
+        self.first = 0
+        self.memory: Pieces | None = None
+        self.pieces: list[tuple[int, int, bytes]] = []
+        self.stack = 0
+
+
+class Joiner:
+    """Turns records into events, in the order of the records."""
+
+    def __init__(self, layout: Mapping[str, Any], read: Read = lambda tid, address, size: b"") -> None:
+        """``layout`` describes the records: probe/runtime/event_layout.py. ``read`` reads the memory of a thread
+        that runs, as far as it still can."""
+        self._read = read
+        self.descriptors: dict[int, dict[int, str]] = {}
+        """What descriptors are open on, by process."""
+        self.describes = False
+        """Whether calls have what their descriptors are open on (-y)."""
+        self._abis = abis_of(str(layout["machine"]))
+        self._close = facts_of(self._abis[0]).numbers["close"]
+        self._threads: dict[int, _Thread] = {}
+        self._stack_ids: dict[tuple[int, bytes], int] = {}
+        self._kinds: dict[int, tuple[Callable[..., None], struct.Struct, bool]] = {}
+        self.events: list[Event] = []
+        self.malformed = 0
+        handlers: dict[str, Callable[..., None]] = {
+            "memory": self._memory,
+            "stack": self._stack,
+            "began": self._began,
+            "enter": self._enter,
+            "enter_short": self._enter_short,
+            "enter_memory": self._enter_memory,
+            "exit": self._exit,
+            "exit_memory": self._exit,
+            "descriptor": self._descriptor,
+            "forked": self._forked,
+            "executed": self._executed,
+            "exited": self._exited,
+            "signal": self._signal,
+        }
+        for number, kind in layout["kinds"].items():
+            fields = kind["fields"]
+            shape = struct.Struct(f"<{len(fields)}Q")
+            has_part = fields[-1]["name"] in _PARTS
+            self._kinds[int(number)] = (handlers[kind["label"]], shape, has_part)
+
+    def add(self, data: bytes | memoryview, most: int = sys.maxsize) -> int:
+        """Append the events of up to ``most`` whole records to ``events``; returns how many bytes those were."""
+        at, kinds, head = 0, self._kinds, _HEAD.unpack_from
+        end = len(data) - _HEAD.size
+        while at <= end and most:
+            most -= 1
+            length, number, _, ts_ns, tid, pid = head(data, at)
+            if length & (BUSY | DISCARDED):
+                at += record_stride(length & ~(BUSY | DISCARDED))
+                continue
+            fields_at = at + _HEAD.size
+            at += record_stride(length)
+            found = kinds.get(number)
+            if found is None or fields_at + found[1].size > len(data):
+                self.malformed += 1
+                continue
+            handle, shape, has_part = found
+            fields = shape.unpack_from(data, fields_at)
+            if has_part:
+                begin = fields_at + shape.size
+                handle(ts_ns, pid, tid, *fields[:-1], bytes(data[begin : begin + fields[-1]]))
+            else:
+                handle(ts_ns, pid, tid, *fields)
+        return at if at <= end else len(data)
+
+    def _thread(self, tid: int) -> _Thread:
+        found = self._threads.get(tid)
+        if found is None:
+            found = self._threads[tid] = _Thread()
+        return found
+
+    def _lost(self, ts_ns: int, count: int) -> None:
+        self.events.append(LostHere(ts_ns, count))
+
+    # Pieces
+
+    def _memory(self, ts_ns: int, pid: int, tid: int, call: int, address: int, size: int, data: bytes) -> None:
+        thread = self._thread(tid)
+        if thread.open == call and thread.missing == address:
+            self._late(thread, tid, address, size, data)
+        thread.pieces.append((call, address, data))
+
+    def _late(self, thread: _Thread, tid: int, address: int, size: int, data: bytes) -> None:
+        """What the entry should have read: BPF reads no page that is not in memory, and some calls do not either."""
+        data = data or self._read(tid, address, size)
+        thread.missing = 0
+        if data and thread.memory is not None:
+            thread.memory.pieces = [*thread.memory.pieces, (address, data)]
+
+    def _began(self, ts_ns: int, pid: int, tid: int, call: int, at_ns: int) -> None:
+        self._thread(tid).began_ns = at_ns
+
+    def _stack(self, ts_ns: int, pid: int, tid: int, call: int, addresses: bytes) -> None:
+        stack = (pid, addresses)
+        self._thread(tid).stack = self._stack_ids.setdefault(stack, len(self._stack_ids) + 1)
+
+    @property
+    def stacks(self) -> list[tuple[int, bytes]]:
+        """Stacks by id, from 1 on: the process, and the addresses as u64, innermost first."""
+        return list(self._stack_ids)
+
+    def _taken(self, thread: _Thread, call: int, address: int = 0, data: bytes = b"") -> Pieces:
+        """The pieces that came in front of a half of this call, and its own; those of lost halves are dropped."""
+        found = [(at, piece) for word, at, piece in thread.pieces if word == call and piece]
+        thread.pieces.clear()
+        if data:
+            found.append((address, data))
+        return Pieces(found)
+
+    # Halves
+
+    def _entered(
+        self, ts_ns: int, pid: int, tid: int, nr: int, call: int, args: Fields, address: int = 0, data: bytes = b""
+    ) -> None:
+        thread = self._thread(tid)
+        sequence = call >> SEQUENCE
+        lost = 1 if thread.open else 0
+        if sequence > thread.sequence + 1:
+            lost += 2 * (sequence - thread.sequence - 1)
+        elif sequence <= thread.sequence:  # another thread of that number: the end of the one before is lost
+            lost += 1
+        if lost:
+            self._lost(ts_ns, lost)
+        memory: Memory = NOTHING
+        thread.memory = None
+        thread.missing = 0 if data else address
+        if address or thread.pieces:
+            memory = thread.memory = self._taken(thread, call, address, data)
+        abi = self._abis[call >> ABI_SHIFT & 3]
+        if self.describes:
+            memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, abi, nr, args))
+            thread.memory = memory if thread.memory else None
+        ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
+        self.events.append(Enter(ts_ns, pid, tid, abi, nr, args, memory, thread.stack, bool(call & ATTACHED)))
+        thread.stack = 0
+        thread.open, thread.sequence, thread.first = call, sequence, args[0] & 0xFFFFFFFF
+
+    def _enter(self, ts_ns: int, pid: int, tid: int, nr: int, call: int, *args: int) -> None:
+        self._entered(ts_ns, pid, tid, nr, call, args)
+
+    def _enter_short(self, ts_ns: int, pid: int, tid: int, call: int, *args: int) -> None:
+        self._entered(ts_ns, pid, tid, call & NUMBER_MASK, call, (*args, 0, 0, 0))
+
+    def _enter_memory(self, ts_ns: int, pid: int, tid: int, call: int, *rest: Any) -> None:
+        *args, address, data = rest
+        self._entered(ts_ns, pid, tid, call & NUMBER_MASK, call, tuple(args), address, data)
+
+    def _exit(self, ts_ns: int, pid: int, tid: int, call: int, ret: int, address: int = 0, data: bytes = b"") -> None:
+        thread = self._thread(tid)
+        if thread.open != call:
+            self._lost(ts_ns, 1 + 2 * max(0, (call >> SEQUENCE) - thread.sequence - 1) + bool(thread.open))
+            thread.pieces.clear()
+            thread.open, thread.sequence = 0, call >> SEQUENCE
+            return
+        memory = self._taken(thread, call, address, data) if address or thread.pieces else NOTHING
+        if self.describes and ret in self.descriptors.get(pid, ()):
+            memory = Pieces(getattr(memory, "pieces", ()), {ret: self.descriptors[pid][ret]})
+        self.events.append(Exit(ts_ns, pid, tid, ret - 2 * _SIGNED if ret & _SIGNED else ret, memory))
+        thread.open = 0
+        if call & (NUMBER_MASK | 3 << ABI_SHIFT) == self._close and not ret and pid in self.descriptors:
+            self.descriptors[pid].pop(thread.first, None)
+
+    # Descriptors
+
+    def _descriptor(self, ts_ns: int, pid: int, tid: int, call: int, fd: int, *rest: Any) -> None:
+        mode, inode, fd2, inode2, path = rest
+        known = self.descriptors.setdefault(pid, {})
+        known[fd] = open_on(mode, inode, os.fsdecode(path))
+        if fd2 != _NO_DESCRIPTOR:
+            known[fd2] = open_on(mode, inode2, os.fsdecode(path))
+
+    def _known(self, pid: int, abi: str, nr: int, args: Fields) -> dict[int, str]:
+        """What the descriptors among a call's arguments are open on."""
+        found = self.descriptors.get(pid)
+        if not found:
+            return {}
+        values = (args[index] & 0xFFFFFFFF for index in descriptor_arguments(abi, nr))
+        return {value: found[value] for value in values if value in found}
+
+    # Everything else
+
+    def _forked(self, ts_ns: int, pid: int, tid: int, child_pid: int, child_tid: int) -> None:
+        if child_pid == child_tid and pid in self.descriptors:
+            self.descriptors[child_pid] = dict(self.descriptors[pid])
+        self.events.append(Forked(ts_ns, pid, tid, child_pid, child_tid))
+
+    def _executed(self, ts_ns: int, pid: int, tid: int, call: int, old_tid: int) -> None:
+        if old_tid != tid and old_tid in self._threads:
+            self._threads[tid] = self._threads.pop(old_tid)
+        self.events.append(Executed(ts_ns, pid, tid, old_tid))
+
+    def _exited(self, ts_ns: int, pid: int, tid: int, call: int, status: int) -> None:
+        thread = self._threads.pop(tid, None)
+        if thread is not None and call >> SEQUENCE > thread.sequence:
+            self._lost(ts_ns, 2 * ((call >> SEQUENCE) - thread.sequence))
+        if tid == pid:
+            self.descriptors.pop(pid, None)
+        self.events.append(Exited(ts_ns, pid, tid, status))
+
+    def _signal(self, ts_ns: int, pid: int, tid: int, *fields: int) -> None:
+        number, code, errno, *rest = fields
+        self.events.append(Signal(ts_ns, pid, tid, number, _int(code), _int(errno), *rest))
+
+
+def _int(value: int) -> int:
+    """A C int."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value

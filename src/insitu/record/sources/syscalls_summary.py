@@ -1,0 +1,125 @@
+"""The summary of -c: calls counted in the kernel, in maps; nothing is sent for a call."""
+
+from __future__ import annotations
+
+import io
+import os
+from collections.abc import Sequence
+from typing import Any, Final, NamedTuple
+
+from insitu.errors import InsituError
+from insitu.probe.aggregations import Histogram
+from insitu.probe.compile import compile_script
+from insitu.probe.options import Options
+from insitu.probe.output.map_text import bounds
+from insitu.probe.output.stream import TextOutput
+from insitu.probe.providers.base import Context
+from insitu.probe.runtime.map_content import read_map
+from insitu.probe.source import ScriptError, Source
+from insitu.record.source import Target
+from insitu.record.sources.probe import ProbeSource
+from insitu.record.sources.syscalls_script import summary_text
+from insitu.record.sources.syscalls_targets import TargetMaps
+from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, abis_of
+from insitu.syscalls.decode import call_name
+from insitu.syscalls.engine_options import EngineOptions
+
+__all__ = ["PERCENTILES", "SummaryRow", "SummarySource"]
+
+PERCENTILES: Final = (50, 90, 99)
+_HISTOGRAM: Final = Histogram(bits=4)
+_IDLE, _HELD = 1, 2
+
+
+class SummaryRow(NamedTuple):
+    """One call's: how often it returned, with how many errors, and how long it took.
+
+    ``system_ns`` is the time that threads were on a CPU in it, ``wall_ns`` all time from entry to return, of which
+    ``percentiles_ns`` are (PERCENTILES; exact to 1/16).
+    """
+
+    abi: str
+    nr: int
+    name: str
+    calls: int
+    errors: int
+    system_ns: int
+    wall_ns: int
+    least_ns: int
+    most_ns: int
+    percentiles_ns: tuple[int, ...]
+
+
+class SummarySource(ProbeSource):
+    """Counts the calls of a target."""
+
+    id = "syscalls"
+
+    def __init__(self, options: EngineOptions) -> None:
+        """Of the options, ``calls`` counts."""
+        self._asked = options
+        self._target = Target()
+        self._opened = False
+
+    def open(self, target: Target) -> None:
+        """Compile and load the script. Raises InsituError if BPF is not available."""
+        self._target = target
+        text, context = Source(summary_text(), "syscalls"), Context()
+        try:
+            compiled = compile_script(text, Options(), context, cached=True)
+        except ScriptError as error:  # the script is ours: what failed is the machine's
+            raise InsituError(f"cannot count system calls: {error.plain}", remedy=error.remedy) from None
+        super().__init__(
+            compiled, text, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), io.BytesIO())
+        )
+        self._opened = True
+        super().open(target)
+
+    def start(self, directory: Any, start_ns: int) -> None:
+        """Attach all probes, then let them know the target."""
+        super().start(None, start_ns)
+        maps = TargetMaps(self.runtime)
+        for key, _, _ in maps.calls(self._asked.calls):
+            maps.put("@call", key, 1)
+        maps.fill(self._target, held=_HELD, thread=lambda pid, tid: _IDLE)
+
+    def rows(self) -> Sequence[SummaryRow]:
+        """Returns what was counted so far, of every call that has returned."""
+        found = {name: self._read(name) for name in ("@wall", "@system", "@least", "@most", "@failed", "@took")}
+        abis = abis_of(os.uname().machine)
+        rows = []
+        for key, cells in found["@took"].items():
+            abi, nr = abis[key >> ABI_SHIFT & 3], key & NUMBER_MASK
+            system, wall, least, most = (
+                int(found[name].get(key, 0)) for name in ("@system", "@wall", "@least", "@most")
+            )
+            failed = int(found["@failed"].get(key, 0))
+            percentiles = _percentiles(cells, least, most)
+            name = call_name(abi, nr)
+            rows.append(SummaryRow(abi, nr, name, sum(cells), failed, system, wall, least, most, percentiles))
+        return sorted(rows, key=lambda row: (-row.system_ns, row.name))
+
+    def _read(self, name: str) -> dict[int, Any]:
+        layout = self.runtime.compiled.layout
+        number = layout.number(name)
+        return {key[0]: value for key, value in read_map(layout.maps[number], self.runtime.loaded.maps[number]).rows}
+
+    def close(self) -> None:
+        """Detach and free everything. Idempotent."""
+        if self._opened:
+            super().close()
+
+
+def _percentiles(cells: Sequence[int], least: int, most: int) -> tuple[int, ...]:
+    """The middle of the range that each percentile is in, within what was seen."""
+    found = []
+    total = sum(cells)
+    for percent in PERCENTILES:
+        rank, seen = -(-total * percent // 100), 0
+        for cell, count in enumerate(cells):
+            seen += count
+            if seen >= rank:
+                low, high = bounds(_HISTOGRAM, cell)
+                found.append(min(max(((low or 0) + (high or 0)) // 2, least), most))
+                break
+    return tuple(found)

@@ -1,0 +1,44 @@
+"""The word that the BPF engine has for each thread, and the records of a call's two halves carry.
+
+It says which call the thread has made last, and which of its calls that is: no two have the same.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Final
+
+__all__ = [
+    "ABI_SHIFT",
+    "ATTACHED",
+    "FIRST",
+    "HELD",
+    "NUMBER_MASK",
+    "OPEN",
+    "RETRY",
+    "SEQUENCE",
+    "UNKNOWN",
+    "abis_of",
+]
+
+SEQUENCE: Final = 20
+FIRST: Final = 1 << SEQUENCE
+"""The word of a thread that has made no call yet."""
+NUMBER_MASK: Final = 0xFFF
+UNKNOWN: Final = 0xFFF
+"""Of any greater number."""
+ABI_SHIFT: Final = 12
+"""An index of abis_of()."""
+OPEN: Final = 1 << 14
+"""The call is recorded: so is its exit."""
+RETRY: Final = 1 << 15
+"""What the call's entry should have read was not in memory yet; at its exit it is."""
+HELD: Final = 1 << 16
+"""A command before its program has started: nothing but execve() is recorded."""
+ATTACHED: Final = 1 << 17
+"""The call ran already when the recording began."""
+
+
+def abis_of(machine: str) -> Sequence[str]:
+    """Returns the ABIs of a machine's calls, by the number that the word has for them; "" where there is none."""
+    return ("x86_64", "i386", "x32", "") if machine == "x86_64" else ("aarch64", "arm", "", "")

@@ -1,0 +1,103 @@
+"""A filter expression about calls as they return."""
+
+from __future__ import annotations
+
+from insitu.syscalls.argument import TextOptions
+from insitu.syscalls.call import Call, Event
+from insitu.syscalls.decode import Decoder, call_name, signature_of
+from insitu.syscalls.facts import facts_of
+from insitu.syscalls.filters.evaluate import compiled
+from insitu.syscalls.filters.fields import FIELDS
+from insitu.syscalls.filters.parser import FilterError, checks, parse
+from insitu.syscalls.filters.processes import Processes
+from insitu.syscalls.filters.subject import Argument, Descriptor, Subject
+
+__all__ = ["LiveFilter"]
+
+_STRING_BYTES = 4096
+"""Of a string in evt.arg, whatever -s says (as far as the engine has read it)."""
+_AT_FDCWD = -100
+
+
+class LiveFilter:
+    """An expression. Calls are asked about in the order in which they return, and all events shown to ``observe``."""
+
+    def __init__(self, text: str, realtime_offset_ns: int = 0) -> None:
+        """Raises FilterError, also for fields that are known in a session only."""
+        node = parse(text)
+        self.fields = frozenset(check.field for check in checks(node))
+        for field in sorted(self.fields):
+            if not FIELDS[field].live:
+                raise FilterError(f"{field} is known in a session only", text, text.find(field), len(field))
+        self._holds = compiled(node)
+        self._offset_ns = realtime_offset_ns
+        self._decoder = Decoder(TextOptions(string_limit=_STRING_BYTES))
+        self._processes = Processes()
+        self._asked = 0
+        self._about_processes = any(
+            field.startswith(("proc.", "user.", "group.", "container.")) for field in self.fields
+        )
+
+    @property
+    def needs_descriptors(self) -> bool:
+        """Whether the engine has to look up what descriptors are open on."""
+        return any(field.startswith("fd.") for field in self.fields)
+
+    def observe(self, event: Event) -> None:
+        """Take note of what an event says of processes."""
+        if self._about_processes:
+            self._processes.observe(event)
+
+    def __call__(self, call: Call) -> bool:
+        """Returns whether the expression holds for a call that has returned, or never will."""
+        if self._about_processes:
+            self._processes.returned(call)
+        enter, exit_ = call.enter, call.exit
+        subject = Subject(
+            self._asked,
+            call_name(enter.abi, enter.nr),
+            enter.ts_ns + self._offset_ns,
+            enter.pid,
+            enter.tid,
+            call.dur_ns,
+            None if exit_ is None else exit_.ret,
+            facts_of(enter.abi).errno_name(-exit_.ret) if exit_ is not None and call.failed else "",
+            lambda: self._processes.process(enter.pid),
+            lambda: self._arguments(call),
+            lambda: _descriptor(call),
+        )
+        self._asked += 1
+        return self._holds(subject)
+
+    def _arguments(self, call: Call) -> list[Argument]:
+        known = facts_of(call.enter.abi).calls.get(call.enter.nr)
+        names = [name for _, name in known.parameters] if known else []
+        found = []
+        for at, piece in enumerate(self._decoder.arguments(call)):
+            value = call.enter.args[at] if at < len(call.enter.args) else 0
+            value = value - (1 << 64) if value >> 63 else value
+            found.append(Argument(names[at] if at < len(names) else f"arg{at}", value, piece.text))
+        return found
+
+
+def _descriptor(call: Call) -> Descriptor | None:
+    """What the call returns a descriptor of, else its first one, else its first path."""
+    enter, exit_ = call.enter, call.exit
+    signature = signature_of(enter.abi, enter.nr)
+    number: int | None = None
+    name = path = ""
+    for parameter, value in zip(signature.parameters, enter.args, strict=False):
+        if parameter.kind in ("fd", "dirfd") and number is None:
+            signed = (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
+            number = signed
+            name = "" if signed == _AT_FDCWD else getattr(enter.memory, "descriptors", {}).get(signed, "")
+        elif parameter.kind.startswith("path") and not path:
+            data = enter.memory.read(value, 4096)
+            path = data.partition(b"\0")[0].decode("utf-8", "surrogateescape") if data else ""
+            if path:
+                name = path if path.startswith("/") or not name else f"{name.rstrip('/')}/{path}"
+                number = None
+    if exit_ is not None and exit_.ret >= 0 and signature.returns.kind == "fd":
+        number = exit_.ret
+        name = getattr(exit_.memory, "descriptors", {}).get(number) or name
+    return None if number is None and not name else Descriptor(number, name)

@@ -1,0 +1,1 @@
+"""System calls as text: strace's lines, its summary, and JSON."""

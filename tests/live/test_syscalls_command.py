@@ -1,0 +1,255 @@
+"""`insitu syscalls` as its users start it; strace, where it is installed, is the judge of its lines."""
+
+import json
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pytest
+from tests.live.tracing import wait_until
+
+INSITU = [sys.executable, "-m", "insitu", "syscalls"]
+BACKENDS = ["ptrace", pytest.param("bpf", marks=pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root"))]
+
+
+def syscalls(*words: str, env: dict[str, str] | None = None) -> "subprocess.CompletedProcess[str]":
+    return subprocess.run(
+        [*INSITU, *words], capture_output=True, text=True, timeout=300, env={**os.environ, **(env or {})}
+    )
+
+
+def normal(lines: Sequence[str]) -> list[str]:
+    """Lines without what differs from run to run: addresses, process ids within them, CPU time."""
+    text = re.sub(r"0x[0-9a-f]{6,}", "ADDRESS", "\n".join(lines))
+    text = re.sub(r"(si_pid=|kill\()\d+", r"\1PID", text)
+    return re.sub(r"(si_[us]time=)\d+", r"\1N", text).splitlines()
+
+
+def by_thread(lines: Sequence[str]) -> dict[str, list[str]]:
+    """The lines of each thread, by id, the two halves of interrupted calls joined."""
+    found: dict[str, list[str]] = {}
+    for line in lines:
+        pid, _, text = line.partition(" ")
+        found.setdefault(pid, []).append(text.lstrip())
+    for texts in found.values():
+        joined: list[str] = []
+        for text in texts:
+            resumed = re.match(r"<\.\.\. \w+ resumed>", text)
+            if resumed and joined and joined[-1].endswith(" <unfinished ...>"):
+                joined[-1] = joined[-1].removesuffix(" <unfinished ...>") + text[resumed.end() :]
+            else:
+                joined.append(text)
+        texts[:] = [re.sub(r"\) +(= )", r") \1", text) for text in joined]
+    return found
+
+
+SIMPLE = "trace=openat,close,access,exit_group,pipe2,dup2"
+
+
+@pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
+@pytest.mark.parametrize("backend", BACKENDS)
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("true",),
+        ("cat", "/etc/hostname", "/does/not/exist"),
+        ("sh", "-c", "kill -SEGV $$"),
+        ("sh", "-c", "exit 3"),
+        ("sh", "-c", "true; sh -c 'exit 4'"),
+    ],
+)
+def test_lines_are_straces(backend: str, command: Sequence[str], tmp_path: Path) -> None:
+    subprocess.run(["strace", "-f", "-e", SIMPLE, "-o", tmp_path / "theirs", *command], capture_output=True)
+    syscalls("--backend", backend, "-e", SIMPLE, "-o", str(tmp_path / "ours"), *command)
+    ours, theirs = (
+        list(by_thread(normal((tmp_path / name).read_text().splitlines())).values()) for name in ("ours", "theirs")
+    )
+    assert ours == theirs
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_exit_status_is_the_commands(backend: str) -> None:
+    assert syscalls("-qq", "--backend", backend, "-e", "none", "sh", "-c", "exit 3").returncode == 3
+    assert syscalls("-qq", "--backend", backend, "-e", "none", "sh", "-c", "kill -9 $$").returncode == 137
+
+
+def test_options_stop_at_the_command() -> None:
+    done = syscalls("-qq", "-e", "trace=write", "sh", "-c", "echo $0 $1", "-e", "-x")
+    assert done.stdout == "-e -x\n"
+    assert 'write(1, "-e -x\\n", 6) ' in done.stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_failed_calls_on_a_path(backend: str, tmp_path: Path) -> None:
+    words = ["-qq", "--backend", backend, "-Z", "-P", "/does/not/exist", "-o", str(tmp_path / "out")]
+    syscalls(*words, "cat", "/does/not/exist")
+    lines = (tmp_path / "out").read_text().splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines] == [
+        'openat(AT_FDCWD, "/does/not/exist", O_RDONLY) = -1 ENOENT (No such file or directory)'
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_filter_expression_selects_calls(backend: str) -> None:
+    done = syscalls(
+        *("--backend", backend, "--filter"),
+        "evt.type = openat and fd.name startswith /etc/host and proc.name = cat and proc.aname = sh",
+        *("sh", "-c", "cat /etc/hostname /etc/passwd; true"),
+    )
+    lines = [line for line in done.stderr.splitlines() if not line.startswith("insitu:")]
+    assert [re.sub(r"^\[pid +\d+\] ", "", line) for line in lines] == [
+        'openat(AT_FDCWD, "/etc/hostname", O_RDONLY) = 3'
+    ]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_the_summary_counts_what_strace_counts(backend: str, tmp_path: Path) -> None:
+    command = ["cat", "/etc/hostname", "/does/not/exist"]
+    out = tmp_path / "out"
+    syscalls("--backend", backend, "-c", "-U", "calls,errors,name", "-S", "name", "-o", str(out), *command)
+    counts = {line.split()[-1]: line.split()[:-1] for line in out.read_text().splitlines()[2:-2]}
+    theirs = tmp_path / "theirs"
+    strace = ["strace", "-f", "-c", "-U", "calls,errors,name", "-S", "name", "-o", str(theirs)]
+    if shutil.which("strace") is None:
+        pytest.skip("strace is not installed")
+    subprocess.run([*strace, *command], capture_output=True)
+    assert counts == {line.split()[-1]: line.split()[:-1] for line in theirs.read_text().splitlines()[2:-2]}
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_json_has_a_line_for_each_call(backend: str, tmp_path: Path) -> None:
+    out = tmp_path / "out.json"
+    syscalls("--backend", backend, "--json", "-e", "openat,exit_group", "-o", str(out), "cat", "/etc/hostname")
+    found = [json.loads(line) for line in out.read_text().splitlines()]
+    calls = [each for each in found if each["type"] == "call"]
+    assert [each["args"][1]["path"] for each in calls if each["name"] == "openat"][-1] == "/etc/hostname"
+    assert all(each["dur_ns"] > 0 and each["ret"] >= -4095 for each in calls if each["name"] == "openat")
+    assert calls[-1]["name"] == "exit_group" and calls[-1]["ret"] is None
+    assert [each["status"] for each in found if each["type"] == "exit"] == [0]
+
+
+def test_an_injected_error_is_seen_by_the_command() -> None:
+    done = syscalls("-qq", "-e", "openat", "-e", "inject=openat:error=EPERM:when=3+", "cat", "/etc/hostname")
+    assert done.returncode == 1
+    assert "(Operation not permitted) (INJECTED)" in done.stderr
+    assert "cat: /etc/hostname: Operation not permitted" in done.stderr
+
+
+def test_names_with_escape_sequences_do_not_drive_the_terminal(tmp_path: Path) -> None:
+    name = tmp_path / "a\nb\x1b[31mc\x9b"
+    name.write_text("x")
+    link = tmp_path / "link"
+    link.symlink_to(name)
+    done = subprocess.run([*INSITU, "-y", "-e", "openat,read,readlink", "cat", link, name], capture_output=True)
+    assert done.returncode == 0
+    text = done.stderr.decode()
+    assert "\x1b" not in text and "\x9b" not in text
+    assert "a\\nb\\33[31mc" in text
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_reader_that_has_enough_ends_it_quietly(backend: str) -> None:
+    script = f"{' '.join(INSITU)} -qq --backend {backend} sh -c 'while :; do :; done < /dev/null' 2>&1 | head -n 3"
+    busy = script.replace("do :;", "do echo x > /dev/null;")
+    done = subprocess.run(["bash", "-c", f"{busy}; exit ${{PIPESTATUS[0]}}"], capture_output=True, text=True)
+    assert done.returncode == 128 + signal.SIGPIPE
+    assert len(done.stdout.splitlines()) == 3
+    assert done.stderr == ""
+
+
+def test_a_full_disk_is_one_line(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    script = (
+        f"mount -t tmpfs -o size=16k none {small} || exit 99\n"
+        f"exec {' '.join(INSITU)} -o {small}/out sh -c 'while :; do echo x > /dev/null; done'"
+    )
+    done = subprocess.run(["unshare", "-m", "sh", "-c", script], capture_output=True, text=True, timeout=300)
+    if done.returncode == 99:
+        pytest.skip("cannot mount a tmpfs")
+    assert done.returncode == 1
+    assert done.stderr.splitlines() == [f"insitu: {small}/out: No space left on device"]
+
+
+@pytest.fixture
+def started() -> "Iterator[list[subprocess.Popen[str]]]":
+    processes: list[subprocess.Popen[str]] = []
+    yield processes
+    for process in processes:
+        process.kill()
+        process.wait()
+        for stream in (process.stdin, process.stdout, process.stderr):
+            if stream:
+                stream.close()
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ctrl_c_leaves_an_attached_process_running(
+    backend: str, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    target = subprocess.Popen(
+        ["sh", "-c", "while read x; do echo $x > /dev/null; done"], stdin=subprocess.PIPE, text=True
+    )
+    started.append(target)
+    out = tmp_path / "out"
+    words = ["--backend", backend, "-e", "openat", "-o", str(out), "-p", str(target.pid)]
+    tracer = subprocess.Popen([*INSITU, *words], stderr=subprocess.PIPE, text=True)
+    started.append(tracer)
+    assert target.stdin is not None
+
+    def seen() -> bool:
+        assert target.stdin is not None and tracer.poll() is None
+        target.stdin.write("x\n")
+        target.stdin.flush()
+        return out.exists() and out.read_text().count("/dev/null") > 3
+
+    wait_until(seen)
+    tracer.send_signal(signal.SIGINT)
+    assert tracer.wait(timeout=60) == 0
+    assert target.poll() is None
+    assert "TracerPid:\t0" in Path(f"/proc/{target.pid}/status").read_text()
+    target.stdin.close()
+    assert target.wait(timeout=60) == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "status", "said"),
+    [
+        ((), 2, "nothing to trace"),
+        (("-e", "opnat", "true"), 2, "did you mean 'openat'"),
+        (("-p", "1", "true"), 2, "cannot be combined"),
+        (("-b", "execve", "true"), 2, "detaches at Ctrl-C"),
+        (("-i", "true"), 2, "use -k"),
+        (("--filter", "fd.nam = x", "true"), 2, "did you mean 'fd.name'"),
+        (("-S", "cals", "true"), 2, "did you mean 'calls'"),
+        (("-ff", "-o", "|cat", "true"), 2, "-o FILE"),
+        (("-z", "-Z", "true"), 2, "not allowed with"),
+        (("--backend", "bpf", "-e", "fault=read", "true"), 2, "ptrace engine"),
+        (("/does/not/exist",), 127, "command not found"),
+        (("-o", "/does/not/exist/out", "true"), 1, "No such file or directory"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(words: Sequence[str], status: int, said: str) -> None:
+    done = syscalls(*words)
+    assert done.returncode == status
+    assert said in done.stderr
+    assert "Traceback" not in done.stderr
+    assert done.stderr.startswith("insitu: ")
+
+
+def test_output_goes_through_a_command(tmp_path: Path) -> None:
+    done = syscalls("-e", "exit_group", "-o", f"|cat > {tmp_path}/out", "true")
+    assert done.returncode == 0
+    assert "exit_group(0)" in (tmp_path / "out").read_text()
+
+
+def test_variables_of_the_command_are_set_and_unset() -> None:
+    done = syscalls(
+        "-qq", "-e", "none", "-E", "SET=yes", "-E", "GONE", "sh", "-c", "echo $SET $GONE.", env={"GONE": "x"}
+    )
+    assert done.stdout == "yes .\n"
