@@ -239,6 +239,7 @@ class Joiner:
     # Everything else
 
     def _forked(self, ts_ns: int, pid: int, tid: int, child_pid: int, child_tid: int) -> None:
+        self._threads.pop(child_tid, None)  # an earlier thread of that number, whose end is lost
         if child_pid == child_tid and pid in self.descriptors:
             self.descriptors[child_pid] = dict(self.descriptors[pid])
         self.events.append(Forked(ts_ns, pid, tid, child_pid, child_tid))
@@ -249,9 +250,10 @@ class Joiner:
         self.events.append(Executed(ts_ns, pid, tid, old_tid))
 
     def _exited(self, ts_ns: int, pid: int, tid: int, call: int, status: int) -> None:
-        thread = self._threads.pop(tid, None)
-        if thread is not None and call >> SEQUENCE > thread.sequence:
-            self._lost(ts_ns, 2 * ((call >> SEQUENCE) - thread.sequence))
+        thread = self._threads.pop(tid, None) or _Thread()
+        missing = 2 * ((call >> SEQUENCE) - thread.sequence)
+        if missing > 0:
+            self._lost(ts_ns, missing - 1 + bool(thread.open))  # the last call may never have returned
         if tid == pid:
             self.descriptors.pop(pid, None)
         self.events.append(Exited(ts_ns, pid, tid, status))
