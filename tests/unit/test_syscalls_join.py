@@ -21,7 +21,8 @@ _FIELDS = {
     "memory": ("call", "address", "size", "data"),
     "exited": ("call", "status"),
     "forked": ("child_pid", "child_tid"),
-    "executed": ("call", "old_tid"),
+    "executed": ("call", "old_tid", "data"),
+    "program": ("call", "path"),
 }
 _LABELS = list(_FIELDS)
 _LAYOUT = {
@@ -84,14 +85,21 @@ def test_the_exit_of_a_lost_entry_is_not_joined_to_an_earlier_entry_of_the_same_
     assert isinstance(entered, Enter) and lost == LostHere(9, 2)
 
 
-def test_execve_returns_under_the_number_of_the_process() -> None:
+def test_execve_returns_under_the_number_of_the_process_with_what_its_entry_could_not_read() -> None:
     word = _word(2, 59)
+    array = struct.pack("<3Q", 0x2000, 0x3000, 0)
     found = _events(
-        _record(1, 8, "enter_short", word, 0, 0, 0),
-        _record(2, 1, "executed", word, 8),
+        _record(0, 8, "memory", word, 0x2000, 33, data=b""),
+        _record(0, 8, "memory", word, 0x3000, 33, data=b"here\0"),
+        _record(0, 8, "memory", word, 0x9000, 24, data=array),
+        _record(1, 8, "enter_memory", word, 0x1000, 0x9000, 0, 0, 0, 0, 0x1000, data=b""),
+        _record(2, 1, "executed", word, 8, data=b"name\0here\0"),
+        _record(2, 1, "program", word, data=b"/bin/true"),
         _record(3, 1, "exit", word, 0),
     )
     assert [type(event).__name__ for event in found] == ["Enter", "Executed", "Exit"]
+    memory = found[0].memory  # type: ignore[union-attr]
+    assert [memory.read(at, 99) for at in (0x1000, 0x2000, 0x3000)] == [b"/bin/true\0", b"name\0", b"here\0"]
 
 
 def test_records_of_unknown_kinds_are_counted() -> None:

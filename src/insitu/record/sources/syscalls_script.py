@@ -147,7 +147,9 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
 def _late(key: str) -> list[str]:
     return [
         f"    if ($i == {words.MOST_WORDS - 1}) {{",
-        f"        $word = $new & {RETRY} ? ($call >> {WORDS}) & {_WORD_MASK} : (uint64)0;",
+        # After execve() the memory is another program's.
+        f"        $word = ($call >> {WORDS}) & {_WORD_MASK};",
+        f"        if (($new & {RETRY}) == 0 || ($ret == 0 && $key == {_EXECVE[0]})) {{ $word = (uint64)0; }}",
         f"    }} else if (!$writes || ($call & {WRITES_MORE}) == 0) {{ $word = (uint64)0; }}",
         "    if ($word == 0) { continue; }",
     ]
@@ -448,7 +450,10 @@ rawtracepoint:sched_process_exec {
             @task[tid] = $state;
             delete(@task[$old]);
         }
-        emit("executed", (call=$state, old_tid=args.old_pid));
+        $strings = curtask.mm.arg_start;
+        $bytes = curtask.mm.arg_end - $strings;
+        emit("executed", (call=$state, old_tid=args.old_pid, data=user_bytes($strings, $bytes)));
+        emit("program", (call=$state, path=str(args.bprm.filename)));
     }
 }
 
@@ -464,7 +469,10 @@ rawtracepoint:sched_process_exit {
 rawtracepoint:signal_deliver {
     if (@task[tid] != 0) {
         $i = args.info;
-        emit("signal", (number=args.sig, code=$i.si_code, errno=$i.si_errno,
+        // What kills a process is delivered as SIGKILL to each of its threads.
+        $killed = (uint64)curtask.signal.group_exit_code & 0x7f;
+        $number = args.sig == 9 && $killed != 0 ? $killed : (uint64)args.sig;
+        emit("signal", (number=$number, code=$i.si_code, errno=$i.si_errno,
             sender_pid=$i._sifields._kill._pid, sender_uid=$i._sifields._kill._uid,
             status=$i._sifields._sigchld._status, utime=$i._sifields._sigchld._utime,
             stime=$i._sifields._sigchld._stime, address=$i._sifields._sigfault._addr,

@@ -8,7 +8,7 @@ from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes, Choice
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
-from insitu.syscalls.kinds.numbers import enum_text, flags_text, descriptor
+from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.signals import signal_text
 
 __all__ = ["KINDS"]

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
-from insitu.syscalls.capture import Bytes, Linked, Wide
+from insitu.syscalls.capture import Linked, Wide
 from insitu.syscalls.kinds.layout import hex_or_0
 
 __all__ = ["FILTER", "KINDS", "instructions", "seccomp_filter", "socket_constant", "socket_filter"]

@@ -6,7 +6,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
-from insitu.syscalls.capture import Bytes, Choice, Linked
+from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted

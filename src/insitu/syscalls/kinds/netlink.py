@@ -131,7 +131,7 @@ _IFADDR: Final = _Attributes(
         8: _words("address_flags", 4, flags=True, unknown="IFA_F_???"), 9: _u32, 10: _number(4, signed=True), 11: _u8,
     },
 )  # fmt: skip
-_METRICS: Final = _Attributes("route_metric", "RTAX_???", {index: _u32 for index in range(1, 16)} | {16: _string, 17: _u32})
+_METRICS: Final = _Attributes("route_metric", "RTAX_???", dict.fromkeys(range(1, 16), _u32) | {16: _string, 17: _u32})
 _ROUTE: Final = _Attributes(
     "route_attribute",
     "RTA_???",

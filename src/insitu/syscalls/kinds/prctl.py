@@ -9,7 +9,7 @@ from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes, Choice, String
 from insitu.syscalls.kinds.filters import FILTER, seccomp_filter
-from insitu.syscalls.kinds.layout import Struct, hex_or_0
+from insitu.syscalls.kinds.layout import hex_or_0
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.signals import signal_text
 from insitu.syscalls.kinds.strings import quoted, string

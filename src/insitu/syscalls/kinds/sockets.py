@@ -12,7 +12,7 @@ from insitu.syscalls.kinds.layout import hex_or_0, interface
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted
 
-__all__ = ["KINDS", "ADDRESS_MAX", "address_text", "ipv4", "ipv6", "mac", "socket_address", "socket_type"]
+__all__ = ["ADDRESS_MAX", "KINDS", "address_text", "ipv4", "ipv6", "mac", "socket_address", "socket_type"]
 
 ADDRESS_MAX: Final = 128
 """Bytes of a struct sockaddr_storage."""
@@ -76,7 +76,7 @@ def _inet6(argument: Argument, data: bytes, length: int) -> list[str]:
     ]
     if len(data) >= 28:
         scope = int.from_bytes(data[24:28], "little")
-        local = data[8] == 0xFE and data[9] & 0xC0 == 0x80 or data[8] == 0xFF and data[9] & 0x0F == 2
+        local = (data[8] == 0xFE and data[9] & 0xC0 == 0x80) or (data[8] == 0xFF and data[9] & 0x0F == 2)
         words.append(f"sin6_scope_id={interface(scope) if local else scope}")
     return words
 

@@ -7,8 +7,8 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Wide
-from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.layout import Struct
+from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.signals import signal_text
 from insitu.syscalls.kinds.structures import structure
 
