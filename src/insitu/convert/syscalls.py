@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -13,13 +14,13 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.call_halves import Halves, Joined
 from insitu.convert.probe_source import decoded_events
 from insitu.convert.sources import RawSource
-from insitu.session.core_tables import SIGNAL, SPAN, SYSCALL
+from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
 from insitu.session.writer import SessionWriter
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces
 from insitu.syscalls.call_word import ABI_SHIFT, abis_of
 from insitu.syscalls.decode import Decoder, call_name, signature_of
-from insitu.syscalls.descriptors import descriptor_arguments
+from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
 
 if TYPE_CHECKING:
@@ -29,20 +30,33 @@ __all__ = ["convert_source", "path_of", "write_signals"]
 
 I64 = NDArray[np.int64]
 
+_NO_DESCRIPTOR: Final = 0xFFFFFFFF
+_KINDS: Final = {
+    stat.S_IFREG: "file",
+    stat.S_IFDIR: "directory",
+    stat.S_IFCHR: "device",
+    stat.S_IFBLK: "device",
+    stat.S_IFIFO: "fifo",
+    stat.S_IFSOCK: "socket",
+}
 _ARGUMENTS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
     """Write a source of kind "syscalls"."""
-    for table in (SPAN, SYSCALL, SIGNAL):
+    descriptors = _Descriptors(writer)
+    for table in (SPAN, SYSCALL, SIGNAL, DESCRIPTOR):
         writer.append(table, {})
     halves = Halves()
     calls = _Calls(writer, abis_of(str(source.layout["machine"])), int(source.layout["string_limit"]))
     for tables in decoded_events(source, writer):
         calls.write(halves.add(tables))
+        if "descriptor" in tables:
+            descriptors.add(tables["descriptor"])
         if "signal" in tables:
             write_signals(tables["signal"], writer)
     calls.write(halves.add({}, last=True))
+    descriptors.write(calls.closed)
 
 
 class _Calls:
@@ -53,6 +67,8 @@ class _Calls:
         self._abis = abis
         self._decoder = Decoder(TextOptions(string_limit=string_limit))
         self._written = 0
+        self.closed: list[tuple[int, int, int]] = []
+        """(process, descriptor, time) of each close()."""
         self._texts: dict[Any, tuple[str, int | None, str | None]] = {}
 
     def write(self, joined: Joined) -> None:
@@ -107,6 +123,9 @@ class _Calls:
                 "lost_before": joined.lost,
             },
         )
+        closes = np.flatnonzero((nr == facts_of(self._abis[0]).numbers["close"]) & (abi == 0) & ~open_ & (ret == 0))
+        ended = (enter["pid"][closes], enter["a0"][closes] & np.uint64(0xFFFFFFFF), ended_ns[closes])
+        self.closed += zip(*(each.tolist() for each in ended), strict=True)
         self._written += rows
 
     def _text(self, joined: Joined, abi: I64, nr: I64, ret: I64, open_: Any) -> polars.DataFrame:
@@ -155,6 +174,47 @@ class _Calls:
         fds = descriptor_arguments(word, nr)
         fd = args[fds[0]] & 0xFFFFFFFF if fds else None
         return text, None if fd is None or fd >> 31 else fd, path_of(entered)
+
+
+class _Descriptors:
+    """What was opened, until it was closed or replaced."""
+
+    def __init__(self, writer: SessionWriter) -> None:
+        self._writer = writer
+        self._opened: list[tuple[int, int, int, int, str]] = []
+
+    def add(self, columns: Mapping[str, Any]) -> None:
+        """Take the records of a window."""
+        names = ("ts_ns", "pid", "fd", "mode", "inode", "fd2", "inode2", "path")
+        for ts_ns, pid, fd, mode, inode, fd2, inode2, path in zip(
+            *(columns[name].to_list() if name == "path" else columns[name].tolist() for name in names), strict=True
+        ):
+            self._opened.append((pid, fd, ts_ns, mode, open_on(mode, inode, path)))
+            if fd2 != _NO_DESCRIPTOR:
+                self._opened.append((pid, fd2, ts_ns, mode, open_on(mode, inode2, path)))
+
+    def write(self, closed: list[tuple[int, int, int]]) -> None:
+        """Write the table."""
+        events = sorted([*self._opened, *((*each, -1, "") for each in closed)], key=lambda each: each[:3])
+        following = [*events[1:], (0, 0, 0, -1, "")]
+        rows = [
+            (
+                self._writer.processes.process_of(pid, ts_ns),
+                fd,
+                ts_ns,
+                then[2] if then[:2] == (pid, fd) else None,
+                path,
+                mode,
+            )
+            for (pid, fd, ts_ns, mode, path), then in zip(events, following, strict=True)
+            if mode >= 0
+        ]
+        rows.sort(key=lambda row: row[2])
+        if rows:
+            upid, fd, from_ns, until_ns, path, mode = zip(*rows, strict=True)
+            kinds = [_KINDS.get(each & 0o170000, "other") for each in mode]
+            batch = {"upid": upid, "fd": fd, "from_ns": from_ns, "until_ns": until_ns, "path": path, "kind": kinds}
+            self._writer.append(DESCRIPTOR, batch)
 
 
 def _memory(address: int, data: bytes, further: list[tuple[int, bytes]]) -> Memory:

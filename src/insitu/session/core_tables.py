@@ -237,11 +237,10 @@ DESCRIPTOR: Final = register(
         (
             Column("upid", "upid"),
             Column("fd", "integer"),
-            Column("from_ns", "timestamp", "when it was opened, inherited, or first seen"),
+            Column("from_ns", "timestamp", "when it was opened, or first seen"),
             Column("until_ns", "timestamp", "when it was closed or replaced; null: not seen", nullable=True),
             Column("path", "path", "the file; `socket:[INODE]`, `pipe:[INODE]`, `anon_inode:NAME`"),
             Column("kind", "enum", "`file`, `directory`, `device`, `fifo`, `socket`, `other`"),
-            Column("opened_by", "span", "the call that made it; null: inherited, or open before", nullable=True),
         ),
     )
 )

@@ -45,10 +45,11 @@ Read = Callable[[int, int, int], bytes]
 class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
-    __slots__ = ("began_ns", "first", "memory", "missing", "open", "pieces", "sequence", "stack")
+    __slots__ = ("arguments", "began_ns", "first", "memory", "missing", "open", "pieces", "sequence", "stack")
 
     def __init__(self) -> None:
         self.sequence = 1
+        self.arguments = 0
         self.began_ns = 0
         self.missing = 0
         self.open = 0
@@ -88,6 +89,7 @@ class Joiner:
             "descriptor": self._descriptor,
             "forked": self._forked,
             "executed": self._executed,
+            "program": self._program,
             "exited": self._exited,
             "signal": self._signal,
         }
@@ -192,6 +194,7 @@ class Joiner:
         ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
         self.events.append(Enter(ts_ns, pid, tid, abi, nr, args, memory, thread.stack, bool(call & ATTACHED)))
         thread.stack = 0
+        thread.arguments = args[1]
         thread.open, thread.sequence, thread.first = call, sequence, args[0] & 0xFFFFFFFF
 
     def _enter(self, ts_ns: int, pid: int, tid: int, nr: int, call: int, *args: int) -> None:
@@ -239,19 +242,41 @@ class Joiner:
     # Everything else
 
     def _forked(self, ts_ns: int, pid: int, tid: int, child_pid: int, child_tid: int) -> None:
+        self._threads.pop(child_tid, None)  # an earlier thread of that number, whose end is lost
         if child_pid == child_tid and pid in self.descriptors:
             self.descriptors[child_pid] = dict(self.descriptors[pid])
         self.events.append(Forked(ts_ns, pid, tid, child_pid, child_tid))
 
-    def _executed(self, ts_ns: int, pid: int, tid: int, call: int, old_tid: int) -> None:
+    def _executed(self, ts_ns: int, pid: int, tid: int, call: int, old_tid: int, strings: bytes) -> None:
         if old_tid != tid and old_tid in self._threads:
             self._threads[tid] = self._threads.pop(old_tid)
+        thread = self._thread(tid)
+        if thread.open == call and thread.memory is not None and strings:
+            self._complete(thread.memory, thread.arguments, strings, 8 if not call >> ABI_SHIFT & 3 else 4)
         self.events.append(Executed(ts_ns, pid, tid, old_tid))
 
+    @staticmethod
+    def _complete(memory: Pieces, array: int, strings: bytes, size: int) -> None:
+        """Add the arguments of execve() that were not in memory at its entry, as the new program has them."""
+        found = []
+        for index, text in enumerate(strings.split(b"\0")[:-1]):
+            pointer = int.from_bytes(memory.read(array + size * index, size) or b"", "little")
+            if pointer and memory.read(pointer, 1) is None:
+                found.append((pointer, text + b"\0"))
+        memory.pieces = [*memory.pieces, *found]
+
+    def _program(self, ts_ns: int, pid: int, tid: int, call: int, path: bytes) -> None:
+        """The path of an execve(), which may not have been in memory at its entry."""
+        thread = self._thread(tid)
+        if thread.open == call and thread.memory is not None and thread.missing:
+            thread.memory.pieces = [*thread.memory.pieces, (thread.missing, path + b"\0")]
+            thread.missing = 0
+
     def _exited(self, ts_ns: int, pid: int, tid: int, call: int, status: int) -> None:
-        thread = self._threads.pop(tid, None)
-        if thread is not None and call >> SEQUENCE > thread.sequence:
-            self._lost(ts_ns, 2 * ((call >> SEQUENCE) - thread.sequence))
+        thread = self._threads.pop(tid, None) or _Thread()
+        missing = 2 * ((call >> SEQUENCE) - thread.sequence)
+        if missing > 0:
+            self._lost(ts_ns, missing - 1 + bool(thread.open))  # the last call may never have returned
         if tid == pid:
             self.descriptors.pop(pid, None)
         self.events.append(Exited(ts_ns, pid, tid, status))

@@ -58,6 +58,12 @@ _I386 = ("bx", "cx", "dx", "si", "di", "bp")
 # arch/x86/include/asm/thread_info.h: TS_COMPAT; include/uapi/asm/unistd.h: __X32_SYSCALL_BIT.
 _EXECVE = (59, 322) if _X86_64 else (221, 281)
 
+_NESTED: Final = 4
+"""Elements of an array that another array leads to (iovec of sendmmsg(2)) whose memory is read."""
+
+_LOOP: Final = "k"
+"""In the names of variables that are used in a loop over elements."""
+
 _PREFIX = """
 config = { max_map_keys = 65536; max_strlen = 4096; perf_rb_pages = 512;
     print_maps_on_exit = false; missing_probes = warn; }
@@ -108,6 +114,7 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
     """Everything but the first word: records of their own, in front of the entry's or exit's."""
     return [
         f"$wide = (($new >> {ABI_SHIFT}) & 3) == 0 ? (uint64)8 : (uint64)4;",
+        "$linked = (uint64)0;",
         f"for $i : 0..{words.MOST_WORDS} {{",
         f"    $word = (@more[{key} << 3 | {at_exit << 2} | ($i >> 1)] >> (32 * ($i & 1))) & 0xffffffff;",
         # After the words of the exit comes what the entry could not read.
@@ -126,9 +133,13 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
         f"            {_memory('$m_address', 'user_string', '$m_size')}",
         f"        }} else if ($m_how <= {words.ADDRESSES}) {{",
         *_indented(_strings(), 3),
-        *(["        } else {", *_indented(_shapes(), 3)] if words.linked_shapes() else []),
-        "        }",
+        "        } else { $linked = $word; }",
         "    }",
+        "}",
+        # Of a half there is one at most. Outside of the loop: 512 bytes of stack are all that four nested ones have.
+        "if ($linked != 0) {",
+        *_indented(_placed("$linked", ret, "m_")),
+        *_indented(_shapes()),
         "}",
     ]
 
@@ -136,7 +147,9 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
 def _late(key: str) -> list[str]:
     return [
         f"    if ($i == {words.MOST_WORDS - 1}) {{",
-        f"        $word = $new & {RETRY} ? ($call >> {WORDS}) & {_WORD_MASK} : (uint64)0;",
+        # After execve() the memory is another program's.
+        f"        $word = ($call >> {WORDS}) & {_WORD_MASK};",
+        f"        if (($new & {RETRY}) == 0 || ($ret == 0 && $key == {_EXECVE[0]})) {{ $word = (uint64)0; }}",
         f"    }} else if (!$writes || ($call & {WRITES_MORE}) == 0) {{ $word = (uint64)0; }}",
         "    if ($word == 0) { continue; }",
     ]
@@ -201,16 +214,24 @@ def _shapes() -> list[str]:
     lines: list[str] = []
     for number, shape in enumerate(words.linked_shapes()):
         lines.append(f"{'} else ' if number else ''}if ($m_each == {number}) {{")
-        lines += _indented(_linked(shape, "$m_address", "$m_count", 0))
+        lines += _indented(_linked(shape, "$m_address", "$m_count"))
     return [*lines, "}"]
 
 
-def _linked(shape: Linked, address: str, count: str, depth: int) -> list[str]:
+def _linked(shape: Linked, address: str, count: str, depth: str = "") -> list[str]:
     """The elements at an address, then what each of their pointers leads to."""
     most = min(shape.most, 4096 // shape.size)
     number, at = f"$elements{depth}", f"$element{depth}"
     if most == 1:
-        return [_memory(address, "user_bytes", f"(uint64){shape.size}"), *_links(shape, address, depth)]
+        return [_memory(address, "user_bytes", f"(uint64){shape.size}"), *_links(shape, address, f"{depth}n")]
+    if _LOOP in depth:
+        # A loop in a loop takes more stack than old kernels have.
+        lines = [_memory(address, "user_bytes", f"{count} * {shape.size}")]
+        for index in range(_NESTED):
+            lines.append(f"if ({count} > {index}) {{")
+            lines += _indented(_links(shape, f"({address} + {index * shape.size})", f"{depth}_{index}"))
+            lines.append("}")
+        return lines
     return [
         f"{number} = {count};",
         f"if ({number} > {most}) {{ {number} = {most}; }}",
@@ -218,12 +239,12 @@ def _linked(shape: Linked, address: str, count: str, depth: int) -> list[str]:
         f"for $k{depth} : 0..{most} {{",
         f"    if ($k{depth} >= {number}) {{ break; }}",
         f"    {at} = {address} + $k{depth} * {shape.size};",
-        *_indented(_links(shape, at, depth)),
+        *_indented(_links(shape, at, depth + _LOOP)),
         "}",
     ]
 
 
-def _links(shape: Linked, at: str, depth: int) -> list[str]:
+def _links(shape: Linked, at: str, depth: str) -> list[str]:
     """What the pointers of the element at an address lead to."""
     lines: list[str] = []
     for index, (offset, length_at, length_bytes, there) in enumerate(shape.links):
@@ -241,9 +262,9 @@ def _links(shape: Linked, at: str, depth: int) -> list[str]:
     return lines
 
 
-def _reached(there: Capture, pointer: str, length: str, depth: int) -> list[str]:
+def _reached(there: Capture, pointer: str, length: str, depth: str) -> list[str]:
     if isinstance(there, Linked):
-        return _linked(there, pointer, length, depth + 1)
+        return _linked(there, pointer, length, depth)
     if isinstance(there, String | Array):
         most = "4096" if isinstance(there, String) and there.path else "@limit + 1"
         return [_memory(pointer, "user_string", most)]
@@ -429,7 +450,10 @@ rawtracepoint:sched_process_exec {
             @task[tid] = $state;
             delete(@task[$old]);
         }
-        emit("executed", (call=$state, old_tid=args.old_pid));
+        $strings = curtask.mm.arg_start;
+        $bytes = curtask.mm.arg_end - $strings;
+        emit("executed", (call=$state, old_tid=args.old_pid, data=user_bytes($strings, $bytes)));
+        emit("program", (call=$state, path=str(args.bprm.filename)));
     }
 }
 
@@ -445,7 +469,10 @@ rawtracepoint:sched_process_exit {
 rawtracepoint:signal_deliver {
     if (@task[tid] != 0) {
         $i = args.info;
-        emit("signal", (number=args.sig, code=$i.si_code, errno=$i.si_errno,
+        // What kills a process is delivered as SIGKILL to each of its threads.
+        $killed = (uint64)curtask.signal.group_exit_code & 0x7f;
+        $number = args.sig == 9 && $killed != 0 ? $killed : (uint64)args.sig;
+        emit("signal", (number=$number, code=$i.si_code, errno=$i.si_errno,
             sender_pid=$i._sifields._kill._pid, sender_uid=$i._sifields._kill._uid,
             status=$i._sifields._sigchld._status, utime=$i._sifields._sigchld._utime,
             stime=$i._sifields._sigchld._stime, address=$i._sifields._sigfault._addr,

@@ -1,0 +1,117 @@
+"""System calls: what a traced program pays for strace, perf trace and us, and whether anything is lost.
+
+The program makes four short calls in a loop: open, read, fstat, close. Figures are ns per call, and slow-downs of the
+program (times as long as untraced). Records are lost, or not, at a million calls a second.
+"""
+
+from __future__ import annotations
+
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+
+from insitu.record.run import Destination, Request, record, run
+from insitu.record.sources.syscalls import SyscallsSource
+from insitu.record.sources.syscalls_summary import SummarySource
+from insitu.syscalls.call import Event
+from insitu.syscalls.engine_options import EngineOptions
+
+_CALLS = 800_000
+_STRACED = 80_000  # strace takes a minute for all of them
+_RATE, _SECONDS = 1_000_000, 10
+_LOAD = """
+#include <fcntl.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <sys/stat.h>
+#include <time.h>
+#include <unistd.h>
+static double now(void) { struct timespec t; clock_gettime(CLOCK_MONOTONIC, &t); return t.tv_sec * 1e9 + t.tv_nsec; }
+/* CALLS FILE [RATE]: without a rate as fast as can be. */
+int main(int argc, char **argv)
+{
+    long loops = atol(argv[1]) / 4;
+    double gap = argc > 3 ? 4e9 / atof(argv[3]) : 0, begun = now();
+    struct stat about;
+    char bytes[512];
+    for (long i = 0; i < loops; i++) {
+        int fd = open("/etc/hostname", O_RDONLY);
+        if (read(fd, bytes, sizeof bytes) < 0 || fstat(fd, &about) || close(fd)) { return 1; }
+        while (gap && now() < begun + i * gap) { }
+    }
+    FILE *out = fopen(argv[2], "w");
+    fprintf(out, "%f\\n", (now() - begun) / loops / 4);
+    return fclose(out);
+}
+"""
+
+
+class _Load:
+    """The program, and where it writes how long a call took."""
+
+    def __init__(self, directory: Path) -> None:
+        self._result = directory / "ns"
+        self._program = directory / "calls"
+        source = directory / "calls.c"
+        source.write_text(_LOAD)
+        subprocess.run(["gcc", "-O2", "-o", self._program, source], check=True)
+
+    def command(self, calls: int, rate: int = 0) -> tuple[str, ...]:
+        """The command that makes so many calls, at a rate per second (0: as fast as can be)."""
+        return (str(self._program), str(calls), str(self._result), *([str(rate)] if rate else []))
+
+    @property
+    def ns(self) -> float:
+        """Nanoseconds per call of the last run."""
+        return float(self._result.read_text())
+
+    def under(self, tracer: Sequence[str], calls: int) -> float:
+        """Nanoseconds per call under a tracer's command."""
+        subprocess.run([*tracer, *self.command(calls)], check=True, stderr=subprocess.DEVNULL)
+        return self.ns
+
+
+def _events_taken(count: list[int], events: Sequence[Event]) -> None:
+    count[0] += len(events)
+
+
+def main() -> None:
+    """Print all figures."""
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        load = _Load(directory)
+        plain = load.under((), _CALLS)
+        print(f"untraced                       {plain:10.0f} ns per call")
+        strace = load.under(("strace", "-f", "-o", "/dev/null"), _STRACED)
+        _show("strace -f -o /dev/null", strace, plain)
+        perf = load.under(("perf", "trace", "-o", "/dev/null"), _STRACED)
+        _show("perf trace -o /dev/null", perf, plain)
+        outcome = record(Request(load.command(_CALLS)), [SyscallsSource(EngineOptions())], directory / "a.insitu")
+        _show("ours, to a session", load.ns, plain, strace, 40, outcome.lost)
+        taken = [0]
+        source = SyscallsSource(EngineOptions(), lambda events: _events_taken(taken, events))
+        outcome = run(Request(load.command(_CALLS)), [source], Destination())
+        _show("ours, events as they come", load.ns, plain, strace, 15, outcome.lost)
+        outcome = run(Request(load.command(_CALLS)), [SummarySource(EngineOptions())], Destination())
+        _show("ours, -c", load.ns, plain, strace, 40, outcome.lost)
+        text = [sys.executable, "-m", "insitu", "syscalls", "-f", "-o", "/dev/null", "--"]
+        _show("insitu syscalls -f -o /dev/null", load.under(text, _CALLS), plain, strace, 15)
+        request = Request(load.command(_RATE * _SECONDS, _RATE))
+        outcome = record(request, [SyscallsSource(EngineOptions())], directory / "b.insitu")
+        rate = 1e9 / load.ns
+        size = outcome.bytes_written / (_RATE * _SECONDS)
+        print(f"{rate:,.0f} calls a second for {_SECONDS} s: {outcome.lost} records lost, {size:.0f} bytes per call")
+
+
+def _show(what: str, ns: float, plain: float, strace: float = 0, aim: int = 0, lost: int = 0) -> None:
+    line = f"{what:<31}{ns:10.0f} ns per call   {ns / plain:7.1f} times as long"
+    if strace:
+        line += f"   1/{(strace - plain) / (ns - plain):.0f} of strace's slow-down (aim: 1/{aim})"
+    print(re.sub(r"$", f"   LOST {lost}" if lost else "", line), flush=True)
+
+
+if __name__ == "__main__":
+    main()
