@@ -1,4 +1,4 @@
-"""Arguments come from the traced program: whatever they are, decoding ends, raises nothing, and reads within bounds."""
+"""Arguments come from the traced program: whatever they are, decoding ends, raises nothing, and reads little."""
 
 import random
 import time
@@ -18,11 +18,14 @@ ABIS = ("x86_64", "x32", "i386")
 CALLS = [(abi, nr) for abi in ABIS for nr in facts_of(abi).calls]
 VALUES = (
     0, 1, 2, 3, 7, 8, 16, 24, 64, 128, 1024, 4096, 0x1000, 0x7FFE00000000, 0x7FFE00000FFD,
-    1 << 20, 1 << 31, (1 << 32) - 1, (1 << 32) - 100, 1 << 60, 1 << 63, (1 << 63) - 1, (1 << 64) - 1, (1 << 64) - 4095,
+    1 << 20, 1 << 31, (1 << 32) - 1, (1 << 32) - 100, 1 << 60, 1 << 63, (1 << 63) - 1,
+    (1 << 64) - 1, (1 << 64) - 4095,
 )  # fmt: skip
 # An example is a call of every kind: to shrink one takes minutes.
 QUICK = settings(max_examples=12, deadline=None, phases=(Phase.explicit, Phase.reuse, Phase.generate))
-RESULTS = (0, 1, 3, 8, 32, 4096, 1 << 31, (1 << 63) - 1, -1 << 63, -1, -4, -7, -14, -22, -75, -512, -516, -4095, -4096)
+RESULTS = (
+    0, 1, 3, 8, 32, 4096, 1 << 31, (1 << 63) - 1, -1 << 63, -1, -4, -7, -14, -22, -75, -512, -516, -4095, -4096,
+)  # fmt: skip
 OPTIONS = (
     TextOptions(),
     TextOptions(verbose=True, string_limit=1000),
@@ -93,7 +96,9 @@ def test_every_call_decodes_with_little_of_its_memory(
         assert len(decoded(call, OPTIONS[1])) < MOST_TEXT
 
 
-def call_of(name: str, *args: int, ret: int | None = 0, memory: Pieces | None = None, after: Pieces | None = None) -> Call:
+def call_of(
+    name: str, *args: int, ret: int | None = 0, memory: Pieces | None = None, after: Pieces | None = None
+) -> Call:
     memory = memory or Pieces()
     arguments = (*(value & (1 << 64) - 1 for value in args), *(0,) * (6 - len(args)))
     enter = Enter(0, 1, 1, "x86_64", facts_of("x86_64").numbers[name], arguments, memory)
@@ -136,7 +141,8 @@ def test_a_string_that_reaches_unmapped_memory_without_its_end_is_an_address() -
 
 def test_a_directory_entry_of_no_length_ends_the_entries() -> None:
     after = Pieces([(0x1000, bytes(400))])
-    assert arguments_of(call_of("getdents64", 3, 0x1000, 400, ret=400, after=after)) == "3, 0x1000 /* 0 entries */, 400"
+    text = arguments_of(call_of("getdents64", 3, 0x1000, 400, ret=400, after=after))
+    assert text == "3, 0x1000 /* 0 entries */, 400"
 
 
 def test_the_longest_piece_of_memory_counts() -> None:
@@ -164,7 +170,10 @@ def test_what_select_left_is_shown_with_its_result() -> None:
     assert Decoder().result(call) == "1 (in [3], left {tv_sec=4, tv_usec=7})"
 
 
-@pytest.mark.parametrize(("ret", "text"), [(0, "0x2000"), (-4, "{tv_sec=4, tv_nsec=7}"), (-516, "{tv_sec=4, tv_nsec=7}"), (-22, "0x2000")])
+@pytest.mark.parametrize(
+    ("ret", "text"),
+    [(0, "0x2000"), (-4, "{tv_sec=4, tv_nsec=7}"), (-516, "{tv_sec=4, tv_nsec=7}"), (-22, "0x2000")],
+)
 def test_what_is_left_of_a_sleep_is_shown_where_a_signal_has_interrupted_it(ret: int, text: str) -> None:
     before = Pieces([(0x1000, (5).to_bytes(8, "little") + bytes(8))])
     after = Pieces([(0x2000, (4).to_bytes(8, "little") + (7).to_bytes(8, "little"))])

@@ -475,9 +475,14 @@ static void processes(void)
 	S(waitid, P_ALL, 0, &info, WEXITED, &usage);
 	S(waitid, P_ALL, -1, &info, WEXITED | WNOHANG, NULL);
 	S(waitid, 77, -1, NULL, 0, NULL);
+	int ready[2];
+	S(pipe, ready);
 	pid = fork();
-	if (!pid)
+	if (!pid) {
+		S(write, ready[1], "x", 1);
 		S(pause);
+	}
+	S(read, ready[0], buffer, 1);
 	S(waitid, P_PID, pid, &info, WEXITED | WNOHANG, &usage);
 	kill(pid, SIGSTOP);
 	S(wait4, pid, &status, WUNTRACED, NULL);

@@ -19,7 +19,7 @@ _VECTORS: Final = 32
 def array_text(
     argument: Argument, size: int, count: int, element: Callable[[Argument], str | None], *, short: bool = True
 ) -> str | None:
-    """Returns ``[a, b, ...]``: ``count`` elements of ``size`` bytes at the address, None if not even the first is known.
+    """Returns ``[a, b, ...]``: ``count`` elements of ``size`` bytes at the address, None if the first is not known.
 
     ``short``: no more than -s of them are shown without -v. Elements from the first that could not be read on are
     shown as its address, as strace(1) does.
@@ -87,7 +87,7 @@ def _pointer_at(argument: Argument) -> str | None:
 
 
 def iovec_text(argument: Argument, count: int, data: int | None, *, bases: bool = True) -> str | None:
-    """Returns ``[{iov_base="abc", iov_len=3}]``. ``data``: bytes that the buffers hold together (readv's result), None
+    """Returns ``[{iov_base="abc", iov_len=3}]``. ``data``: bytes that the buffers hold together (readv's), None
     for all that they can; ``bases`` False: their contents are not known, and their addresses are shown."""
     size = argument.long_size
     left = data
@@ -128,9 +128,7 @@ def _iovec_written(argument: Argument) -> str | None:
 
 
 def _vectors(there: Bytes) -> Wide:
-    return Wide(
-        Linked(16, ((0, 8, 8, there),), most=_VECTORS), Linked(8, ((0, 4, 4, there),), most=_VECTORS)
-    )
+    return Wide(Linked(16, ((0, 8, 8, there),), most=_VECTORS), Linked(8, ((0, 4, 4, there),), most=_VECTORS))
 
 
 _DATA: Final = _vectors(Bytes(1, whole=False))
@@ -145,7 +143,5 @@ KINDS: Kinds = {
     "int64_at": _one(8, signed=True),
     "unsigned_long_at": _long(),
     "pointer_at": Kind(_pointer_at, Wide(Bytes(8), Bytes(4))),
-    "pointers": Kind(
-        lambda a: array_text(a, a.long_size, a.count or 0, _pointer_text), Wide(Bytes(8), Bytes(4))
-    ),
+    "pointers": Kind(lambda a: array_text(a, a.long_size, a.count or 0, _pointer_text), Wide(Bytes(8), Bytes(4))),
 }

@@ -320,7 +320,5 @@ KINDS: Kinds = {
     "size_halves": Kind(lambda a: _halves(a, signed=False)),
     "offset_high_low": Kind(lambda a: _halves(a, high_first=True)),
     "fanotify_init": Kind(_fanotify_init),
-    "fanotify_dirfd": Kind(
-        lambda a: a.named("-1", "FAN_NOFD") if a.signed == -1 else directory(a)
-    ),
+    "fanotify_dirfd": Kind(lambda a: a.named("-1", "FAN_NOFD") if a.signed == -1 else directory(a)),
 }

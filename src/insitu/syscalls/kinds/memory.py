@@ -32,8 +32,9 @@ def _mincore(argument: Argument) -> str | None:
 def _nodes(argument: Argument) -> str | None:
     """Returns a node mask as longs, ``[0x00000000000001]``: strace(1) writes 16 digits with 0x among them."""
     size = argument.long_size
-    count = -(-argument.other(int(argument.given[0])) // (8 * size))
-    if not count:
+    # mm/mempolicy.c, get_nodes(): one bit less than it says
+    count = -(-(argument.other(int(argument.given[0])) - 1) // (8 * size))
+    if count <= 0:
         return "[]"
     if count > _MOST_NODE_BYTES // size:
         return None
@@ -77,9 +78,7 @@ def _page_status(argument: Argument) -> str | None:
 
 
 KINDS: Kinds = {
-    "moved_to": Kind(
-        lambda a: hexadecimal(a.value), skipped=lambda call: not call.enter.args[3] & _MREMAP_MOVES
-    ),
+    "moved_to": Kind(lambda a: hexadecimal(a.value), skipped=lambda call: not call.enter.args[3] & _MREMAP_MOVES),
     "page_offset": Kind(lambda a: hex_or_0((a.value & 0xFFFFFFFF) * 4096)),
     "mincore": Kind(_mincore, Bytes(1)),
     "nodes": Kind(_nodes, Bytes(8)),

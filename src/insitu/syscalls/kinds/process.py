@@ -10,7 +10,6 @@ from insitu.syscalls.capture import Bytes, Wide
 from insitu.syscalls.kinds.arrays import array_text, integer
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.signals import signal_text
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.kinds.structures import structure
 
@@ -130,8 +129,9 @@ def _sched_param(argument: Argument) -> str | None:
 
 
 _SCHED_ATTR: Final = Struct(
-    "size u32; sched_policy enum32(sched_policy); sched_flags flags64(sched_attr); sched_nice i32; sched_priority u32;"
-    " sched_runtime u64; sched_deadline u64; sched_period u64; sched_util_min u32; sched_util_max u32"
+    "size u32; sched_policy enum32(sched_policy); sched_flags flags64(sched_attr); sched_nice i32;"
+    " sched_priority u32; sched_runtime u64; sched_deadline u64; sched_period u64;"
+    " sched_util_min u32; sched_util_max u32"
 )
 
 
@@ -190,15 +190,18 @@ _CAP_HEADER: Final = Struct("version enum32(capability_version); pid i32")
 
 
 def _capabilities(argument: Argument, value: int) -> str:
-    if argument.options.constants == "raw" and value:
-        halves = (value & 0xFFFFFFFF, value >> 32)  # two members of the structure
-        return "|".join(hex_or_0(each) for each in halves if each)
-    words = []
-    for bit in range(64):
-        if value >> bit & 1:
-            name = argument.facts.constant("capability", bit)
-            words.append(f"1<<{name}" if name else f"{1 << bit:#x}")
-    return argument.named(hex_or_0(value), "|".join(words)) if words else "0"
+    """A set in two members of 32 bits, of which strace(1) shows those that have any."""
+    halves = []
+    for shift in (0, 32):
+        bits = value >> shift & 0xFFFFFFFF
+        words = []
+        for bit in range(32):
+            if bits >> bit & 1:
+                name = argument.facts.constant("capability", shift + bit)
+                words.append(f"1<<{name}" if name else f"{1 << bit:#x}")
+        if words:
+            halves.append(argument.named(hex_or_0(bits), "|".join(words)))
+    return "|".join(halves) or "0"
 
 
 def _cap_data(argument: Argument) -> str | None:
@@ -302,15 +305,18 @@ KINDS: Kinds = {
     "personality_returned": Kind(_personality_returned),
     "membarrier_returned": Kind(_membarrier_returned),
     "arch_prctl_value": Kind(
-        _arch_prctl_value, Bytes(8), skipped=lambda call: call.enter.args[0] & 0xFFFFFFFF in _ARCH_NO_ARGUMENT, null=True
+        _arch_prctl_value,
+        Bytes(8),
+        skipped=lambda call: call.enter.args[0] & 0xFFFFFFFF in _ARCH_NO_ARGUMENT,
+        null=True,
     ),
     "arch_prctl_returned": Kind(lambda a: str(a.signed)),
     "membarrier_cpu": Kind(lambda a: str(a.signed), skipped=lambda call: not call.enter.args[1] & 1),
     "kcmp_value": Kind(lambda a: str(a.value), skipped=lambda call: not _kcmp_has_value(call)),
     "utsname": Kind(_utsname, Bytes(390)),
     "sysinfo": structure(
-        "uptime long; loads ulong[3]; totalram ulong; freeram ulong; sharedram ulong; bufferram ulong; totalswap ulong;"
-        " freeswap ulong; procs u16; pad2; totalhigh ulong; freehigh ulong; mem_unit u32"
+        "uptime long; loads ulong[3]; totalram ulong; freeram ulong; sharedram ulong; bufferram ulong;"
+        " totalswap ulong; freeswap ulong; procs u16; pad2; totalhigh ulong; freehigh ulong; mem_unit u32"
     ),
     "tms": structure("tms_utime ulong; tms_stime ulong; tms_cutime ulong; tms_cstime ulong"),
     "random_bytes": Kind(_random_bytes, Bytes(1, whole=False)),

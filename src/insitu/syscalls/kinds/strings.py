@@ -33,13 +33,16 @@ def quoted(data: bytes, in_hex: str = "") -> str:
 
 
 def string(argument: Argument, limit: int) -> str | None:
-    """Returns the string at the address in quotes, ``...`` after it where it is longer than ``limit``."""
+    """Returns the string at the address in quotes, ``...`` after it where it is longer than ``limit``;
+    None where its end cannot be read."""
     data = argument.memory.read(argument.value, limit + 1)
     if data is None:
         return None
     end = data.find(b"\0")
     if end >= 0:
         return quoted(data[:end], argument.options.strings_in_hex)
+    if len(data) <= limit:
+        return None  # it ends with its mapping: the kernel could not read it either
     return quoted(data[:limit], argument.options.strings_in_hex) + "..."
 
 

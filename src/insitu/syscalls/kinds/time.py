@@ -7,8 +7,8 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Wide
-from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.layout import Struct
+from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.signals import signal_text
 from insitu.syscalls.kinds.structures import structure
 
@@ -191,7 +191,7 @@ def _clock_state(argument: Argument) -> str:
 
 
 def _clock(argument: Argument) -> str:
-    """A dynamic clock is a descriptor, one of a process its id: both in the upper bits, which strace shows as a number."""
+    """Clocks of descriptors and of processes, which have these in the upper bits, are shown as numbers."""
     return enum_text(argument, "clock", argument.value & 0xFFFFFFFF)
 
 
