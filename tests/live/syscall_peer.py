@@ -68,7 +68,7 @@ class _Numbers(dict[str, str]):
 
 
 def comparable(threads: Threads, masks: Sequence[tuple[str, str]]) -> list[list[str]]:
-    """Returns the lines with what differs from run to run taken out: addresses and thread ids are numbered in order of
+    """Returns the lines without what differs from run to run: addresses and thread ids are numbered in order of
     their appearance, and ``masks`` are (pattern, replacement). A line of which a mask leaves nothing is left out."""
     tids = {str(tid): f"TID{at}" for at, (tid, _) in enumerate(threads)}
     of_a_thread = re.compile(rf"\b({'|'.join(tids)})\b") if tids else re.compile("(?!)")

@@ -316,9 +316,8 @@ class Engine:
         else:
             thread.previous = (abi, nr, arguments)
         if calls is None or call in calls:
-            enter = Enter(
-                time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer
-            )
+            now = time.monotonic_ns()
+            enter = Enter(now, thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer)
             memory = self._collector.at_enter(enter)
             if attached or memory is not NOTHING:
                 enter = enter._replace(memory=memory, attached=attached)

@@ -65,7 +65,7 @@ class Wide(NamedTuple):
 
 
 class OnStack(NamedTuple):
-    """``size`` bytes at the calling thread's stack pointer plus ``offset``, whatever the argument is (sigreturn's frame)."""
+    """``size`` bytes at the thread's stack pointer plus ``offset``, whatever the argument is (sigreturn's frame)."""
 
     size: int
     offset: int

@@ -47,8 +47,9 @@ class Signature(NamedTuple):
 def parse_parameter(word: str) -> Parameter:
     """Returns the parameter that a word of the table describes: ``>stat``, ``<buffer[$2]``, ``flags(open)``.
 
-    ``<`` is memory that the kernel reads (also without a mark), ``>`` that it writes, ``<>`` both, shown as ``before =>
-    after``; ``<+`` both, but what was written is shown in the result; ``!`` after these: written by failed calls too.
+    ``<`` is memory that the kernel reads (also without a mark), ``>`` that it writes, ``<>`` both, shown as
+    ``before => after``; ``<+`` both, but what was written is shown in the result;
+    ``!`` after these: written by failed calls too.
     Raises ValueError.
     """
     found = _WORD.match(word)

@@ -19,7 +19,7 @@ _VECTORS: Final = 32
 def array_text(
     argument: Argument, size: int, count: int, element: Callable[[Argument], str | None], *, short: bool = True
 ) -> str | None:
-    """Returns ``[a, b, ...]``: ``count`` elements of ``size`` bytes at the address, None if not even the first is known.
+    """Returns ``[a, b, ...]``: ``count`` elements of ``size`` bytes at the address, None if the first is not known.
 
     ``short``: no more than -s of them are shown without -v. Elements from the first that could not be read on are
     shown as its address, as strace(1) does.
@@ -87,7 +87,7 @@ def _pointer_at(argument: Argument) -> str | None:
 
 
 def iovec_text(argument: Argument, count: int, data: int | None, *, bases: bool = True) -> str | None:
-    """Returns ``[{iov_base="abc", iov_len=3}]``. ``data``: bytes that the buffers hold together (readv's result), None
+    """Returns ``[{iov_base="abc", iov_len=3}]``. ``data``: bytes that the buffers hold together (readv's), None
     for all that they can; ``bases`` False: their contents are not known, and their addresses are shown."""
     size = argument.long_size
     left = data

@@ -32,8 +32,9 @@ def _mincore(argument: Argument) -> str | None:
 def _nodes(argument: Argument) -> str | None:
     """Returns a node mask as longs, ``[0x00000000000001]``: strace(1) writes 16 digits with 0x among them."""
     size = argument.long_size
-    count = -(-argument.other(int(argument.given[0])) // (8 * size))
-    if not count:
+    # mm/mempolicy.c, get_nodes(): one bit less than it says
+    count = -(-(argument.other(int(argument.given[0])) - 1) // (8 * size))
+    if count <= 0:
         return "[]"
     if count > _MOST_NODE_BYTES // size:
         return None

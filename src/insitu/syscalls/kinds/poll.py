@@ -122,7 +122,8 @@ def _epoll_event(argument: Argument) -> str | None:
         return None
     events = flags_text(argument, "epoll", int.from_bytes(data[:4], "little"))
     value = data[-8:]
-    return f"{{events={events}, data={{u32={int.from_bytes(value[:4], 'little')}, u64={int.from_bytes(value, 'little')}}}}}"
+    low, whole = int.from_bytes(value[:4], "little"), int.from_bytes(value, "little")
+    return f"{{events={events}, data={{u32={low}, u64={whole}}}}}"
 
 
 def _epoll_size(argument: Argument) -> int:

@@ -129,8 +129,9 @@ def _sched_param(argument: Argument) -> str | None:
 
 
 _SCHED_ATTR: Final = Struct(
-    "size u32; sched_policy enum32(sched_policy); sched_flags flags64(sched_attr); sched_nice i32; sched_priority u32;"
-    " sched_runtime u64; sched_deadline u64; sched_period u64; sched_util_min u32; sched_util_max u32"
+    "size u32; sched_policy enum32(sched_policy); sched_flags flags64(sched_attr); sched_nice i32;"
+    " sched_priority u32; sched_runtime u64; sched_deadline u64; sched_period u64;"
+    " sched_util_min u32; sched_util_max u32"
 )
 
 
@@ -189,15 +190,18 @@ _CAP_HEADER: Final = Struct("version enum32(capability_version); pid i32")
 
 
 def _capabilities(argument: Argument, value: int) -> str:
-    if argument.options.constants == "raw" and value:
-        halves = (value & 0xFFFFFFFF, value >> 32)  # two members of the structure
-        return "|".join(hex_or_0(each) for each in halves if each)
-    words = []
-    for bit in range(64):
-        if value >> bit & 1:
-            name = argument.facts.constant("capability", bit)
-            words.append(f"1<<{name}" if name else f"{1 << bit:#x}")
-    return argument.named(hex_or_0(value), "|".join(words)) if words else "0"
+    """A set in two members of 32 bits, of which strace(1) shows those that have any."""
+    halves = []
+    for shift in (0, 32):
+        bits = value >> shift & 0xFFFFFFFF
+        words = []
+        for bit in range(32):
+            if bits >> bit & 1:
+                name = argument.facts.constant("capability", shift + bit)
+                words.append(f"1<<{name}" if name else f"{1 << bit:#x}")
+        if words:
+            halves.append(argument.named(hex_or_0(bits), "|".join(words)))
+    return "|".join(halves) or "0"
 
 
 def _cap_data(argument: Argument) -> str | None:
@@ -311,8 +315,8 @@ KINDS: Kinds = {
     "kcmp_value": Kind(lambda a: str(a.value), skipped=lambda call: not _kcmp_has_value(call)),
     "utsname": Kind(_utsname, Bytes(390)),
     "sysinfo": structure(
-        "uptime long; loads ulong[3]; totalram ulong; freeram ulong; sharedram ulong; bufferram ulong; totalswap ulong;"
-        " freeswap ulong; procs u16; pad2; totalhigh ulong; freehigh ulong; mem_unit u32"
+        "uptime long; loads ulong[3]; totalram ulong; freeram ulong; sharedram ulong; bufferram ulong;"
+        " totalswap ulong; freeswap ulong; procs u16; pad2; totalhigh ulong; freehigh ulong; mem_unit u32"
     ),
     "tms": structure("tms_utime ulong; tms_stime ulong; tms_cutime ulong; tms_cstime ulong"),
     "random_bytes": Kind(_random_bytes, Bytes(1, whole=False)),

@@ -191,7 +191,7 @@ def _clock_state(argument: Argument) -> str:
 
 
 def _clock(argument: Argument) -> str:
-    """A dynamic clock is a descriptor, one of a process its id: both in the upper bits, which strace shows as a number."""
+    """Clocks of descriptors and of processes, which have these in the upper bits, are shown as numbers."""
     return enum_text(argument, "clock", argument.value & 0xFFFFFFFF)
 
 
