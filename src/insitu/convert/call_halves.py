@@ -56,6 +56,7 @@ class Halves:
         if not enter:
             enter = _enters({name: np.zeros(0, np.uint64) for name in (*_HEAD, *_ARGUMENTS)})
         _follow_exec(enter, tables.get("executed"))
+        _set_back(enter, tables.get("began"))
         ends = _ends(tables)
         count, exits = len(enter["tid"]), len(exit_["tid"])
         who = np.concatenate([enter["tid"], exit_["tid"], ends[0]]).astype(np.int64)
@@ -179,6 +180,15 @@ def _follow_exec(enter: Columns, executed: Mapping[str, Any] | None) -> None:
         if len(rows):
             enter["tid"] = enter["tid"].copy()
             enter["tid"][rows[-1]] = tid[row]
+
+
+def _set_back(enter: Columns, began: Mapping[str, Any] | None) -> None:
+    """Entries that were recorded at the call's exit only have the time at which it began."""
+    if began is None:
+        return
+    at = dict(zip(zip(began["tid"].tolist(), began["call"].tolist(), strict=True), began["at"].tolist(), strict=True))
+    words = zip(enter["tid"].tolist(), enter["call"].tolist(), enter["ts_ns"].tolist(), strict=True)
+    enter["ts_ns"] = np.array([at.get((tid, call), ts_ns) for tid, call, ts_ns in words], np.int64)
 
 
 def _ends(tables: Mapping[str, Mapping[str, Any]]) -> tuple[I64, I64]:

@@ -19,6 +19,7 @@ from insitu.probe.options import Options
 from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
+from insitu.probe.types import Stack
 from insitu.record.source import Target
 from insitu.record.sources import syscalls_script as script
 from insitu.record.sources.probe import ProbeSource
@@ -59,8 +60,11 @@ class SyscallsSource(ProbeSource):
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
-        self._target = target
-        text, context = Source(script.script_text(stacks=self._asked.stacks), "syscalls"), Context()
+        self._target, asked = target, self._asked
+        text, context = (
+            Source(script.script_text(stacks=asked.stacks, slower=asked.slower_ns > 0), "syscalls"),
+            Context(),
+        )
         try:
             compiled = compile_script(text, Options(), context, cached=True)
         except ScriptError as error:  # the script is ours: what failed is the machine's
@@ -144,6 +148,18 @@ class SyscallsSource(ProbeSource):
             self._held = events[settled:]
             self._send(events[:settled])
 
+    def descriptor(self, pid: int, fd: int) -> str:
+        """Returns what a descriptor is open on by the events that were delivered last, "" if that is not known."""
+        return self._joiner.descriptors.get(pid, {}).get(fd, "") if self._joiner is not None else ""
+
+    def stack_frames(self, stack: int) -> str:
+        """Returns a stack of an entry as text, a line for each frame, innermost first."""
+        if self._joiner is None or not 0 < stack <= len(self._joiner.stacks):
+            return ""
+        pid, addresses = self._joiner.stacks[stack - 1]
+        words = struct.unpack(f"<{len(addresses) // 8}Q", addresses)
+        return self.runtime.symbols.stack_text(list(words), pid, Stack(True), 0)
+
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
         self._spool.close()
@@ -160,6 +176,7 @@ class SyscallsSource(ProbeSource):
         """The calls that are recorded, then the target."""
         maps = self._maps = TargetMaps(self.runtime)
         maps.set("@limit", min(self._asked.string_limit, script.MOST_STRING - 1))
+        maps.set("@slower", self._asked.slower_ns)
         describes = directory is not None or self._asked.descriptors > 0
         for key, abi, nr in maps.calls(self._asked.calls):
             self._fill_call(key, abi, nr, describes=describes)

@@ -43,10 +43,11 @@ Read = Callable[[int, int, int], bytes]
 class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
-    __slots__ = ("first", "memory", "open", "pieces", "sequence", "stack")
+    __slots__ = ("began_ns", "first", "memory", "open", "pieces", "sequence", "stack")
 
     def __init__(self) -> None:
         self.sequence = 1
+        self.began_ns = 0
         self.open = 0
         self.first = 0
         self.memory: Pieces | None = None
@@ -76,6 +77,7 @@ class Joiner:
             "memory": self._memory,
             "late": self._late,
             "stack": self._stack,
+            "began": self._began,
             "enter": self._enter,
             "enter_short": self._enter_short,
             "enter_memory": self._enter_memory,
@@ -141,6 +143,9 @@ class Joiner:
         if data:
             thread.memory.pieces = [*thread.memory.pieces, (address, data)]
 
+    def _began(self, ts_ns: int, pid: int, tid: int, call: int, at_ns: int) -> None:
+        self._thread(tid).began_ns = at_ns
+
     def _stack(self, ts_ns: int, pid: int, tid: int, call: int, addresses: bytes) -> None:
         stack = (pid, addresses)
         self._thread(tid).stack = self._stack_ids.setdefault(stack, len(self._stack_ids) + 1)
@@ -180,6 +185,7 @@ class Joiner:
         if self.describes:
             memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, abi, nr, args))
             thread.memory = memory if thread.memory else None
+        ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
         self.events.append(Enter(ts_ns, pid, tid, abi, nr, args, memory, thread.stack, bool(call & ATTACHED)))
         thread.stack = 0
         thread.open, thread.sequence, thread.first = call, sequence, args[0] & 0xFFFFFFFF

@@ -215,7 +215,8 @@ _ABI = (
 _ARGUMENTS = "call=$new, a0=$a0, a1=$a1, a2=$a2, a3=$a3, a4=$a4, a5=$a5"
 
 
-def _enter(*, stacks: bool) -> list[str]:
+def _enter(*, stacks: bool, slower: bool) -> list[str]:
+    """At entry. ``slower``: the entry is sent at the call's exit, if that was long in coming."""
     lines = [
         "$state = @task[tid];",
         "if ($state == 0) {",
@@ -223,14 +224,21 @@ def _enter(*, stacks: bool) -> list[str]:
         f"    $state = (uint64){FIRST};",
         "}",
         *_identified(),
-    ]
-    lines += [
         "$call = @call[$key];",
         f"if ($call == 0 || ($state & {HELD} && $key != {_EXECVE[0]} && $key != {_EXECVE[1]})) {{",
         f"    if ($state & {OPEN}) {{ @task[tid] = $state & ~{OPEN}; }}",
         "    return;",
         "}",
         f"$new = (($state >> {SEQUENCE}) + 1) << {SEQUENCE} | {OPEN} | $key;",
+    ]
+    if slower:
+        return [*lines, "@task[tid] = $new;", "@since[tid] = nsecs(monotonic);"]
+    return [*lines, *_send_enter(stacks=stacks, then="@task[tid] = $new;")]
+
+
+def _send_enter(*, stacks: bool, then: str = "") -> list[str]:
+    """The records of an entry; ``then`` is run when $new is complete."""
+    return [
         f"$r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
         *_arguments("$compat"),
         "$first = ($call >> 8) & 0xffffff;",
@@ -241,7 +249,7 @@ def _enter(*, stacks: bool) -> list[str]:
         *_indented(_placed("$first", "(uint64)0")),
         f"    if ($address != 0 && !user_readable($address)) {{ $new = $new | {RETRY}; }}",
         "}",
-        "@task[tid] = $new;",
+        *([then] if then else []),
         f"if ($call & {READS_MORE}) {{",
         *_indented(_further("$key", 0, "(uint64)0")),
         "}",
@@ -258,7 +266,19 @@ def _enter(*, stacks: bool) -> list[str]:
         '    emit("enter_short", (call=$new, a0=$a0, a1=$a1, a2=$a2));',
         "}",
     ]
-    return lines
+
+
+def _drop_short(*, stacks: bool) -> list[str]:
+    """At exit: calls that were short have not been, of the others the entry is sent."""
+    return [
+        "$since = @since[tid];",
+        f"if (nsecs(monotonic) - $since < @slower) {{ @task[tid] = ($new - {1 << SEQUENCE}) & ~{OPEN}; return; }}",
+        "$compat = (uint64)(($new >> 12) & 3) == 1 ? (uint64)1 : (uint64)0;",
+        f"$low = $new & {UNKNOWN};",
+        "$nr = $low;",
+        'emit("began", (call=$new, at=$since));',
+        *_send_enter(stacks=stacks),
+    ]
 
 
 def _descriptor(fd: str) -> list[str]:
@@ -270,13 +290,14 @@ def _descriptor(fd: str) -> list[str]:
     ]
 
 
-def _exit() -> list[str]:
+def _exit(*, stacks: bool, slower: bool) -> list[str]:
     return [
         "$new = @task[tid];",
         f"if (($new & {OPEN}) == 0) {{ return; }}",
         "$ret = args.ret;",
         "$key = $new & 0x3fff;",
         "$call = @call[$key];",
+        *(_drop_short(stacks=stacks) if slower else []),
         f"if ($call & {OPENS} && $ret >= 0) {{",
         *_indented(_descriptor("$ret")),
         "}",
@@ -366,6 +387,7 @@ rawtracepoint:sched_process_exit {
     $state = @task[tid];
     if ($state != 0) {
         delete(@task[tid]);
+%(pending)s
         emit("exited", (call=$state, status=curtask.exit_code));
     }
 }
@@ -383,20 +405,25 @@ rawtracepoint:signal_deliver {
 """
 
 
-def script_text(*, stacks: bool = False) -> str:
-    """Returns the script. ``stacks``: user stacks of all entries."""
+# A call that never returns was not sent.
+_PENDING: Final = f"        if ($state & {OPEN}) {{ $state = $state - {FIRST}; }}"
+
+
+def script_text(*, stacks: bool = False, slower: bool = False) -> str:
+    """Returns the script. ``stacks``: user stacks of all entries. ``slower``: only calls that took as long as
+    ``@slower`` says."""
     parts = [
         _PREFIX % {"registers": _REGISTERS},
         "rawtracepoint:sys_enter {",
-        *_indented(_enter(stacks=stacks)),
+        *_indented(_enter(stacks=stacks, slower=slower)),
         "}",
         "rawtracepoint:sys_exit {",
-        *_indented(_exit()),
+        *_indented(_exit(stacks=stacks, slower=slower)),
         "}",
-        _OTHERS % {"first": FIRST},
+        _OTHERS % {"first": FIRST, "pending": _PENDING if slower else ""},
         # What is written from outside only, so that the script has its types.
         "BEGIN { @call[(uint64)0] = (uint64)0; @more[(uint64)0] = (uint64)0; @limit = (uint64)32; @whole = (uint64)0;"
-        " @self = (uint64)0; @task[(uint32)0] = (uint64)0; }",
+        " @self = (uint64)0; @task[(uint32)0] = (uint64)0; @slower = (uint64)0; }",
     ]
     return "\n".join(parts)
 

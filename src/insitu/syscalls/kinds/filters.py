@@ -9,7 +9,7 @@ from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Linked, Wide
 from insitu.syscalls.kinds.layout import hex_or_0
 
-__all__ = ["FILTER", "KINDS", "seccomp_filter", "socket_filter"]
+__all__ = ["FILTER", "KINDS", "instructions", "seccomp_filter", "socket_constant", "socket_filter"]
 
 _MOST: Final = 4096
 """BPF_MAXINSNS."""
@@ -62,8 +62,8 @@ def _code_text(code: int) -> str:
     return "|".join([*words, f"{rest:#x}"] if rest else words)
 
 
-def _socket_constant(code: int, value: int) -> str | None:
-    """Offsets of loads that mean the packet's metadata."""
+def socket_constant(code: int, value: int) -> str | None:
+    """Returns the name of a load's offset that means the packet's metadata."""
     if code & 7 != 0 or code & 0xE0 not in (0x20, 0x40):
         return None
     for base, name in ((0xFFFFF000, "SKF_AD_OFF"), (0xFFF00000, "SKF_NET_OFF"), (0xFFE00000, "SKF_LL_OFF")):
@@ -71,11 +71,9 @@ def _socket_constant(code: int, value: int) -> str | None:
             if not (offset := value - base) and name != "SKF_AD_OFF":
                 return name
             if name == "SKF_AD_OFF":
-                word = (
-                    _ANCILLARY[offset // 4] if not offset % 4 and offset // 4 < len(_ANCILLARY) else hex_or_0(offset)
-                )
+                word = _ANCILLARY[offset // 4] if not offset % 4 and offset // 4 < len(_ANCILLARY) else hex_or_0(offset)
                 return f"{name}+{word}"
-            return f"{name}+{offset}" if False else f"{name}+{hex_or_0(offset)}"
+            return f"{name}+{hex_or_0(offset)}"
     return None
 
 
@@ -95,10 +93,13 @@ def _program(argument: Argument, constant: Callable[[int, int], str | None]) -> 
     length, address = argument.number(2), argument.number(size, size)
     if length is None or address is None:
         return None
-    return f"{{len={length}, filter={_instructions(argument, address, length, constant)}}}"
+    return f"{{len={length}, filter={instructions(argument, address, length, constant)}}}"
 
 
-def _instructions(argument: Argument, address: int, length: int, constant: Callable[[int, int], str | None]) -> str:
+def instructions(
+    argument: Argument, address: int, length: int, constant: Callable[[int, int], str | None]
+) -> str:
+    """Returns ``[BPF_STMT(BPF_RET|BPF_K, 0)]``; the address without -v. ``constant``: what an operand means."""
     if not address:
         return "NULL"
     if not argument.options.verbose:
@@ -128,7 +129,7 @@ def _instructions(argument: Argument, address: int, length: int, constant: Calla
 
 def socket_filter(argument: Argument) -> str | None:
     """Returns a struct sock_fprog of a socket."""
-    return _program(argument, _socket_constant)
+    return _program(argument, socket_constant)
 
 
 def seccomp_filter(argument: Argument) -> str | None:

@@ -7,16 +7,16 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Linked, Wide
-from insitu.syscalls.kinds.layout import Struct, hex_or_0
+from insitu.syscalls.kinds.layout import Struct, hex_or_0, interface
 from insitu.syscalls.kinds.netlink import netlink_messages
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.sockets import interface, ipv4, ipv6, socket_address
+from insitu.syscalls.kinds.sockets import address_text, ipv4, socket_address
 from insitu.syscalls.kinds.strings import quoted
 
 __all__ = ["KINDS", "buffer_text", "vector_text"]
 
 _AF_NETLINK: Final = 16
-_SOL_SOCKET, _SOL_IP, _SOL_IPV6 = 1, 0, 41
+_SOL_SOCKET, _SOL_IP = 1, 0
 _MOST_VECTORS: Final = 1024
 """UIO_MAXIOV of include/uapi/linux/uio.h."""
 _SHOWN: Final = 32
@@ -82,7 +82,7 @@ def vector_text(argument: Argument, address: int, count: int, length: int | None
         if base is None or room is None:
             if not index:
                 return hexadecimal(address)
-            words.append("..." if False else f"... /* {hexadecimal(element.value)} */")
+            words.append(f"... /* {hexadecimal(element.value)} */")
             break
         shown = room if length is None else min(room, length)
         text = buffer_text(argument, base, shown, netlink) if shown or base else "NULL"
@@ -204,23 +204,20 @@ def control_text(argument: Argument, address: int, length: int) -> str:
         level = int.from_bytes(data[at + size : at + size + 4], "little")
         kind = int.from_bytes(data[at + size + 4 : at + head], "little")
         taken = min(claimed, len(data) - at)
-        set_name = {_SOL_SOCKET: "scm", _SOL_IP: "scm_ip", _SOL_IPV6: "ipv6_option"}.get(level)
+        set_name = {_SOL_SOCKET: "cmsg_socket", _SOL_IP: "cmsg_ip"}.get(level)
         type_text = enum_text(argument, set_name, kind) if set_name else hex_or_0(kind)
         words.append(
-            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'sock_level', level)}, cmsg_type={type_text}"
+            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'socket_level', level)}, cmsg_type={type_text}"
         )
-        if taken > head:
-            words[-1] += f", cmsg_data={_control_data(argument, level, kind, data[at + head : at + taken])}"
-        words[-1] += "}"
-        if claimed < head:
-            at = len(data) if length <= _MESSAGE else at
-            break
-        at += -(-claimed // size) * size
+        decode = _CONTROL.get((level, kind))
+        text = decode(argument, data[at + head : at + taken]) if decode is not None and taken > head else None
+        words[-1] += f", cmsg_data={text}}}" if text is not None else "}"
+        at += -(-max(claimed, head) // size) * size
         if len(words) >= _SHOWN and not argument.options.verbose and at + head <= len(data):
             words.append("...")
             break
     else:
-        if at < length and at < len(data):
+        if at < length:
             words.append(f"... /* {hexadecimal(address + at)} */")
     return f"[{', '.join(words)}]"
 
@@ -247,8 +244,8 @@ def _number(argument: Argument, data: bytes) -> str | None:
     return f"[{int.from_bytes(data[:4], 'little', signed=True)}]" if len(data) >= 4 else None
 
 
-def _octet(argument: Argument, data: bytes) -> str | None:
-    return f"[{hex_or_0(data[0])}]" if data else None
+def _octets(argument: Argument, data: bytes) -> str | None:
+    return f"[{', '.join(map(hex_or_0, data))}]"
 
 
 def _packet_information(argument: Argument, data: bytes) -> str | None:
@@ -260,8 +257,9 @@ def _packet_information(argument: Argument, data: bytes) -> str | None:
     )
 
 
-def _packet_information6(argument: Argument, data: bytes) -> str | None:
-    return None
+def _label(argument: Argument, data: bytes) -> str:
+    limit = argument.options.string_limit
+    return quoted(data[:limit], argument.options.strings_in_hex) + ("..." if len(data) > limit else "")
 
 
 def _times(argument: Argument, data: bytes) -> str | None:
@@ -273,15 +271,11 @@ def _times(argument: Argument, data: bytes) -> str | None:
 
 
 def _original(argument: Argument, data: bytes) -> str | None:
-    from insitu.syscalls.kinds.sockets import address_text
-
     return address_text(argument, data, len(data)) if len(data) >= 16 else None
 
 
 def _error(argument: Argument, data: bytes) -> str | None:
     """struct sock_extended_err with the offender's address (include/uapi/linux/errqueue.h)."""
-    from insitu.syscalls.kinds.sockets import address_text
-
     if len(data) < 32:
         return None
     number, info, extra = (int.from_bytes(data[at : at + 4], "little") for at in (0, 8, 12))
@@ -301,22 +295,14 @@ _CONTROL: Final[dict[tuple[int, int], Callable[[Argument, bytes], str | None]]] 
     (_SOL_SOCKET, 64): _of(_TIMESPEC_64),
     (_SOL_IP, 8): _packet_information,
     (_SOL_IP, 2): _number,
-    (_SOL_IP, 1): _octet,
+    (_SOL_IP, 1): _octets,
+    (_SOL_IP, 6): _octets,
+    (_SOL_IP, 7): _octets,
+    (_SOL_SOCKET, 3): _label,
     (_SOL_IP, 23): _number,
     (_SOL_IP, 11): _error,
     (_SOL_IP, 20): _original,
 }
-
-
-def _control_data(argument: Argument, level: int, kind: int, data: bytes) -> str:
-    decode = _CONTROL.get((level, kind))
-    text = decode(argument, data) if decode is not None else None
-    if text is not None:
-        return text
-    limit = argument.options.string_limit
-    if (level, kind) == (_SOL_SOCKET, 3):
-        return quoted(data.rstrip(b"\0")[:limit], argument.options.strings_in_hex)
-    return quoted(data, "all") if True else ""
 
 
 def _result(argument: Argument) -> str | None:

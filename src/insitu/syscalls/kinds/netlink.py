@@ -22,7 +22,8 @@ _DEEPEST: Final = 8
 """Nested attributes: deeper ones are shown as bytes."""
 _HEADER: Final = 16
 _ERROR, _DONE = 2, 3
-_ACK: Final = 4
+_CAPPED: Final = 0x100
+_ACK_ATTRIBUTES: Final = 0x200
 
 _AF_INET, _AF_INET6 = 2, 10
 
@@ -105,12 +106,10 @@ _STATS: Final = (
 )
 _u8, _u16, _u32 = _number(1), _number(2), _number(4)
 
-_LINK_INFO: Final = _Attributes("ifla_linkinfo", "IFLA_INFO_???", {1: _string, 4: _string})
-_XDP: Final = _Attributes(
-    "ifla_xdp", "IFLA_XDP_???", {1: _number(4, signed=True), 2: _words("xdp_attached", 1), 4: _u32}
-)
+_LINK_INFO: Final = _Attributes("link_info_attribute", "IFLA_INFO_???", {1: _string, 4: _string})
+_XDP: Final = _Attributes("ifla_xdp", "IFLA_XDP_???", {1: _number(4, signed=True), 2: _words("xdp_attached", 1), 4: _u32})
 _LINK: Final = _Attributes(
-    "ifla",
+    "link_attribute",
     "IFLA_???",
     {
         1: _hardware, 2: _hardware, 3: _string, 4: _u32, 5: _u32, 6: _string, 7: _struct(_STATS.format("u32")),
@@ -124,67 +123,65 @@ _LINK: Final = _Attributes(
     },
 )  # fmt: skip
 _IFADDR: Final = _Attributes(
-    "ifa",
+    "address_attribute",
     "IFA_???",
     {
         1: _address, 2: _address, 3: _string, 4: _address, 5: _address,
         6: _struct("ifa_prefered u32; ifa_valid u32; cstamp u32; tstamp u32"), 7: _address,
-        8: _words("ifa_flags", 4, flags=True, unknown="IFA_F_???"), 9: _u32, 10: _number(4, signed=True), 11: _u8,
+        8: _words("address_flags", 4, flags=True, unknown="IFA_F_???"), 9: _u32, 10: _number(4, signed=True), 11: _u8,
     },
 )  # fmt: skip
-_METRICS: Final = _Attributes(
-    "rta_metrics", "RTAX_???", {index: _u32 for index in range(1, 16)} | {16: _string, 17: _u32}
-)
+_METRICS: Final = _Attributes("route_metric", "RTAX_???", {index: _u32 for index in range(1, 16)} | {16: _string, 17: _u32})
 _ROUTE: Final = _Attributes(
-    "rta",
+    "route_attribute",
     "RTA_???",
     {
         1: _address, 2: _address, 3: _interface, 4: _interface, 5: _address, 6: _u32, 7: _address, 8: _nested(_METRICS),
         11: _u32, 12: _struct("rta_clntref u32; rta_lastuse u32; rta_expires u32; rta_error u32; rta_used u32; "
                     "rta_id x32; rta_ts u32; rta_tsage u32"),
-        15: _words("rt_table", 4), 16: _u32, 19: _address, 20: _u8, 25: _u32, 26: _u8, 30: _u32,
+        15: _words("route_table", 4), 16: _u32, 19: _address, 20: _u8, 25: _u32, 26: _u8, 30: _u32,
     },
 )  # fmt: skip
 _NEIGHBOUR: Final = _Attributes(
-    "nda",
+    "neighbour_attribute",
     "NDA_???",
     {1: _address, 2: _hardware,
      3: _struct("ndm_confirmed u32; ndm_used u32; ndm_updated u32; ndm_refcnt u32"), 4: _u32, 5: _u16, 7: _u32, 8: _interface,
      9: _interface},
 )  # fmt: skip
 _UNIX: Final = _Attributes(
-    "unix_diag", "UNIX_DIAG_???",
+    "unix_diag_attribute", "UNIX_DIAG_???",
     {0: _string, 1: _struct("udiag_vfs_dev u32; udiag_vfs_ino u32"), 2: _u32, 4: _struct("udiag_rqueue u32; udiag_wqueue u32"),
      6: _u8, 7: _u32},
 )  # fmt: skip
-_ERRORS: Final = _Attributes("nlmsgerr_attribute", "NLMSGERR_ATTR_???", {1: _string, 2: _u32})
+_ERRORS: Final = _Attributes("netlink_error_attribute", "NLMSGERR_ATTR_???", {1: _string, 2: _u32})
 
 _LINK_BODY: Final = _Body(
     Struct(
         "ifi_family enum8(socket_family, AF_???); pad1; ifi_type enum16(arp_hardware, ARPHRD_???); ifi_index if32; "
-        "ifi_flags flags32(iff, IFF_???); ifi_change flags32(iff, IFF_???)"
+        "ifi_flags flags32(interface_flags, IFF_???); ifi_change flags32(interface_flags, IFF_???)"
     ),
     _LINK,
 )
 _ADDRESS_BODY: Final = _Body(
     Struct(
-        "ifa_family enum8(socket_family, AF_???); ifa_prefixlen u8; ifa_flags flags8(ifa_flags, IFA_F_???); "
-        "ifa_scope enum8(rt_scope); ifa_index if32"
+        "ifa_family enum8(socket_family, AF_???); ifa_prefixlen u8; ifa_flags flags8(address_flags, IFA_F_???); "
+        "ifa_scope enum8(route_scope); ifa_index if32"
     ),
     _IFADDR,
 )
 _ROUTE_BODY: Final = _Body(
     Struct(
-        "rtm_family enum8(socket_family, AF_???); rtm_dst_len u8; rtm_src_len u8; rtm_tos u8; rtm_table enum8(rt_table); "
-        "rtm_protocol enum8(rt_protocol, RTPROT_???); rtm_scope enum8(rt_scope); rtm_type enum8(rt_type, RTN_???); "
-        "rtm_flags flags32(rtm_flags, RTM_F_???)"
+        "rtm_family enum8(socket_family, AF_???); rtm_dst_len u8; rtm_src_len u8; rtm_tos u8; rtm_table enum8(route_table); "
+        "rtm_protocol enum8(route_protocol, RTPROT_???); rtm_scope enum8(route_scope); rtm_type enum8(route_type, RTN_???); "
+        "rtm_flags flags32(route_flags, RTM_F_???)"
     ),
     _ROUTE,
 )
 _NEIGHBOUR_BODY: Final = _Body(
     Struct(
-        "ndm_family enum8(socket_family, AF_???); pad1; pad2; ndm_ifindex if32; ndm_state flags16(nud, NUD_???); "
-        "ndm_flags flags8(ntf, NTF_???); ndm_type enum8(rt_type, RTN_???)"
+        "ndm_family enum8(socket_family, AF_???); pad1; pad2; ndm_ifindex if32; ndm_state flags16(neighbour_state, NUD_???); "
+        "ndm_flags flags8(neighbour_flags, NTF_???); ndm_type enum8(route_type, RTN_???)"
     ),
     _NEIGHBOUR,
 )
@@ -194,10 +191,12 @@ _RTNETLINK: Final[dict[int, _Body]] = {4: _LINK_BODY, 5: _ADDRESS_BODY, 6: _ROUT
 
 def netlink_messages(argument: Argument, address: int, length: int, protocol: str) -> str | None:
     """Returns ``[{nlmsg_len=20, nlmsg_type=RTM_GETLINK, ...}, {...}]`` of a buffer; None where it is not known."""
-    if length < _HEADER:
-        return None
     data = argument.memory.read(address, min(length, _MESSAGE_MAX))
-    if data is None or len(data) < _HEADER:
+    if data is None:
+        return None
+    if length < _HEADER:
+        return _raw(argument, data)
+    if len(data) < _HEADER:
         return None
     words = []
     at = 0
@@ -216,10 +215,10 @@ def netlink_messages(argument: Argument, address: int, length: int, protocol: st
 
 def _type_text(argument: Argument, kind: int, protocol: str) -> str:
     if kind < 16:
-        return enum_text(argument, "nlm_type", kind, "NLMSG_???")
-    set_name = {"ROUTE": "rtm", "SOCK_DIAG": "sock_diag", "GENERIC": "genl_id"}.get(protocol)
+        return enum_text(argument, "netlink_message", kind, "NLMSG_???")
+    set_name = {"ROUTE": "rtnetlink", "SOCK_DIAG": "sock_diag", "GENERIC": "genl_family"}.get(protocol)
     if set_name is None:
-        return hex_or_0(kind)
+        return enum_text(argument, "netlink_message", kind, "NLMSG_???")
     unknown = {"ROUTE": "RTM_???", "SOCK_DIAG": "SOCK_DIAG_???", "GENERIC": ""}[protocol]
     return enum_text(argument, set_name, kind, unknown)
 
@@ -228,17 +227,17 @@ def _flags(argument: Argument, kind: int, flags: int, protocol: str) -> str:
     """The upper bits mean something else with each kind of message (include/uapi/linux/netlink.h)."""
     extra = None
     if kind == _ERROR:
-        extra = "nlm_ack"
+        extra = "netlink_ack_flags"
     elif kind == _DONE:
         extra = None
     elif protocol == "ROUTE":
-        extra = {0: "nlm_new", 1: "nlm_delete", 2: "nlm_get"}.get(kind & 3)
+        extra = {0: "netlink_new_flags", 1: "netlink_delete_flags", 2: "netlink_get_flags"}.get(kind & 3)
     elif protocol == "SOCK_DIAG":
-        extra = "nlm_get"
+        extra = "netlink_get_flags"
     elif protocol == "GENERIC":
-        extra = "nlm_get" if kind == 16 else None
+        extra = "netlink_get_flags" if kind == 16 else None
     low = flags & 0xFF if extra else flags
-    words = flags_text(argument, "nlm_flags", low, "NLM_F_???") if low or not extra else ""
+    words = flags_text(argument, "netlink_flags", low, "NLM_F_???") if low or not extra else ""
     if extra and flags & ~0xFF:
         upper = flags_text(argument, extra, flags & ~0xFF, "" if words else "NLM_F_???")
         words = f"{words}|{upper}" if words else upper
@@ -266,7 +265,7 @@ def _body(argument: Argument, kind: int, flags: int, data: bytes, protocol: str)
         text = f"{{error={word}"
         rest = data[4:]
         if len(rest) >= _HEADER:
-            capped = flags & 0x100
+            capped = flags & _CAPPED
             original = rest[:_HEADER] if capped else rest[: max(int.from_bytes(rest[:4], "little"), _HEADER)]
             if int.from_bytes(original[4:6], "little") == _ERROR:
                 text += f", msg={quoted(rest, argument.options.strings_in_hex)}"
@@ -274,9 +273,9 @@ def _body(argument: Argument, kind: int, flags: int, data: bytes, protocol: str)
             shown = _message(argument, original, protocol)
             text += f", msg={shown}}}"
             after = rest[-(-len(original) // 4) * 4 :]
-            if flags & 0x200 and after:
+            if flags & _ACK_ATTRIBUTES and after:
                 return f"{text}, {_attributes_text(argument, after, _ERRORS, 0, 1)}"
-            return text
+            return f"[{text}, {_raw(argument, rest[len(original) :])}]" if rest[len(original) :] else text
         return text + "}"
     if kind == _DONE:
         return str(int.from_bytes(data[:4], "little", signed=True)) if len(data) >= 4 else _raw(argument, data)
@@ -284,11 +283,6 @@ def _body(argument: Argument, kind: int, flags: int, data: bytes, protocol: str)
         return _route(argument, kind, data)
     if protocol == "SOCK_DIAG" and kind == 20:
         return _diagnosis(argument, flags, data)
-    if protocol == "GENERIC" and len(data) >= 4:
-        command = enum_text(argument, "genl_command", data[0]) if kind == 16 else hex_or_0(data[0])
-        text = f"{{cmd={command}, version={data[1]}}}" if kind == 16 else f"{{cmd={command}, version={data[1]}}}"
-        rest = data[4:]
-        return f"{text}, {_attributes_text(argument, rest, None, 0, 1)}" if rest else text
     return _raw(argument, data)
 
 
@@ -299,11 +293,7 @@ def _route(argument: Argument, kind: int, data: bytes) -> str:
     if body is None or len(data) < size:
         rest = data[1:]
         word = {4: "ifi_family", 5: "ifa_family", 6: "rtm_family", 7: "ndm_family"}.get(kind >> 2, "family")
-        if not rest:
-            return f"{{{word}={family}}}"
-        return (
-            f"{{{word}={family}, {quoted(rest[: argument.options.string_limit], argument.options.strings_in_hex)}}}"
-        )
+        return f"{{{word}={family}{', ...' if body is not None else ', ' + _raw(argument, rest) if rest else ''}}}"
     words = [body.struct.text(argument, data[:size]) or ""]
     rest = data[-(-size // 4) * 4 :]
     if rest and body.attributes is not None:
@@ -313,10 +303,12 @@ def _route(argument: Argument, kind: int, data: bytes) -> str:
 
 def _raw(argument: Argument, data: bytes) -> str:
     limit = argument.options.string_limit
-    return quoted(data[:limit], argument.options.strings_in_hex) + ("..." if len(data) > limit else "")
+    return quoted(data[:limit], "all") + ("..." if len(data) > limit else "")
 
 
-def _attributes_text(argument: Argument, data: bytes, attributes: _Attributes | None, family: int, depth: int) -> str:
+def _attributes_text(
+    argument: Argument, data: bytes, attributes: _Attributes, family: int, depth: int
+) -> str:
     """Returns ``[[{nla_len=7, nla_type=IFLA_IFNAME}, "lo"], ...]``; without the outer brackets if there is one."""
     words = []
     at = 0
@@ -329,7 +321,7 @@ def _attributes_text(argument: Argument, data: bytes, attributes: _Attributes | 
         header = f"{{nla_len={length}, nla_type={name}}}"
         payload = data[at + 4 : at + max(length, 4)]
         if payload:
-            decode = attributes.values.get(kind & 0x3FFF) if attributes is not None else None
+            decode = attributes.values.get(kind & 0x3FFF)
             text = decode(argument, payload, family) if decode is not None and depth < _DEEPEST else None
             words.append(f"[{header}, {_raw(argument, payload) if text is None else text}]")
         else:
@@ -342,13 +334,9 @@ def _attributes_text(argument: Argument, data: bytes, attributes: _Attributes | 
     return words[0] if len(words) == 1 else f"[{', '.join(words)}]"
 
 
-def _attribute_name(argument: Argument, kind: int, attributes: _Attributes | None) -> str:
+def _attribute_name(argument: Argument, kind: int, attributes: _Attributes) -> str:
     flags = kind & 0xC000
-    word = (
-        enum_text(argument, attributes.names, kind & 0x3FFF, attributes.unknown)
-        if attributes
-        else hex_or_0(kind & 0x3FFF)
-    )
+    word = enum_text(argument, attributes.names, kind & 0x3FFF, attributes.unknown)
     return f"{flags_text(argument, 'nla_flags', flags)}|{word}" if flags else word
 
 
@@ -374,3 +362,4 @@ def _diagnosis(argument: Argument, flags: int, data: bytes) -> str:
     word = enum_text(argument, "socket_family", family, "AF_???")
     rest = data[1:]
     return f"{{sdiag_family={word}" + (f", {_raw(argument, rest)}" if rest else "") + "}"
+

@@ -38,8 +38,7 @@ def mac(data: bytes) -> str:
 def socket_address(argument: Argument, address: int, length: int) -> str | None:
     """Returns ``{sa_family=AF_UNIX, sun_path="/run/x"}`` of ``length`` bytes; None where they are not known."""
     if length < 2:
-        data = argument.memory.read(address, length) if length > 0 else None
-        return None if not data else quoted(data, argument.options.strings_in_hex)
+        return None
     size = min(length, ADDRESS_MAX)
     data = argument.at(address).read(size)
     return None if data is None else address_text(argument, data, length)
@@ -62,8 +61,7 @@ def _unix(argument: Argument, data: bytes, length: int) -> list[str]:
     in_hex = argument.options.strings_in_hex
     if path[:1] == b"\0":
         return [f"sun_path=@{quoted(path[1:], in_hex)}"]
-    text, nul, _ = path.partition(b"\0")
-    return [f"sun_path={quoted(text, in_hex)}" + ("" if nul or len(path) < 108 else "...")]
+    return [f"sun_path={quoted(path.partition(bytes(1))[0], in_hex)}"]
 
 
 def _inet(argument: Argument, data: bytes, length: int) -> list[str]:
@@ -85,7 +83,7 @@ def _inet6(argument: Argument, data: bytes, length: int) -> list[str]:
 
 def _netlink(argument: Argument, data: bytes, length: int) -> list[str]:
     pid, groups = int.from_bytes(data[4:8], "little"), int.from_bytes(data[8:12], "little")
-    return [f"nl_pid={pid}", f"nl_groups={groups:08x}"]
+    return [f"nl_pid={pid}", f"nl_groups={groups:#08x}" if groups else "nl_groups=00000000"]
 
 
 def _packet(argument: Argument, data: bytes, length: int) -> list[str]:
@@ -98,7 +96,7 @@ def _packet(argument: Argument, data: bytes, length: int) -> list[str]:
     ]
     if data[11]:
         octets = data[12 : 12 + min(data[11], max(len(data) - 12, 0))]
-        words.append("sll_addr=[" + ", ".join(hex_or_0(each) if each else "0" for each in octets) + "]")
+        words.append("sll_addr=[" + ", ".join(f"{each:#x}" if each else "00" for each in octets) + "]")
     return words
 
 
@@ -110,7 +108,7 @@ def _bluetooth(argument: Argument, data: bytes, length: int) -> list[str]:
         return [f"hci_dev=htobs({device})", f"hci_channel={channel}"]
 
     def bdaddr(at: int) -> str:
-        return mac(data[at : at + 6][::-1])
+        return mac(data[at : at + 6])
 
     if length == 8:
         return [f"sco_bdaddr={bdaddr(2)}"]
@@ -130,7 +128,7 @@ def _bluetooth(argument: Argument, data: bytes, length: int) -> list[str]:
 
 def _l2cap(argument: Argument, name: str, value: int, dynamic: int, word: str) -> str:
     if value >= dynamic and argument.facts.constant(name, value) is None:
-        return f"{word} + {value - dynamic}"
+        return f"{word}+{value - dynamic}"
     return enum_text(argument, name, value, f"{name}")
 
 
@@ -188,6 +186,8 @@ def _length(argument: Argument) -> str | None:
             room = int.from_bytes(before, "little", signed=True)
             return f"[{number}]" if room == number else f"[{room} => {number}]"
         return f"[{number}]"
+    if argument.given and not argument.other(int(argument.given[0])):
+        return None  # without an address its length is not looked at
     # What it was before is part of the text at exit.
     return f"[{number}]" if argument.call.exit is None or argument.call.failed else None
 
@@ -205,7 +205,7 @@ def socket_type(argument: Argument) -> str:
 _PROTOCOLS: Final = {
     _AF_INET: ("ipproto", "IPPROTO_???"),
     _AF_INET6: ("ipproto", "IPPROTO_???"),
-    _AF_NETLINK: ("netlink_protocol", "NETLINK_???"),
+    _AF_NETLINK: ("netlink_family", "NETLINK_???"),
     24: ("px_protocol", "PX_PROTO_???"),
     31: ("bluetooth_protocol", "BTPROTO_???"),
     29: ("can_protocol", "CAN_???"),

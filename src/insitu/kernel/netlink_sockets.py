@@ -1,0 +1,53 @@
+"""Which netlink protocol a descriptor speaks, from /proc/PID/net/netlink (net/netlink/af_netlink.c).
+
+A socket is in that list once it is bound, which its first message does too.
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+import re
+from pathlib import Path
+
+__all__ = ["netlink_protocol"]
+
+_PROTOCOLS = {
+    0: "ROUTE", 1: "UNUSED", 2: "USERSOCK", 3: "FIREWALL", 4: "SOCK_DIAG", 5: "NFLOG", 6: "XFRM", 7: "SELINUX",
+    8: "ISCSI", 9: "AUDIT", 10: "FIB_LOOKUP", 11: "CONNECTOR", 12: "NETFILTER", 13: "IP6_FW", 14: "DNRTMSG",
+    15: "KOBJECT_UEVENT", 16: "GENERIC", 18: "SCSITRANSPORT", 19: "ECRYPTFS", 20: "RDMA", 21: "CRYPTO", 22: "SMC",
+}  # fmt: skip
+
+
+def netlink_protocol(pid: int, fd: int) -> str:
+    """Returns "ROUTE" of a process' descriptor, "unknown" of a netlink socket that is not bound yet; "" of what is not
+    a netlink socket, or is not open any more.
+    """
+    try:
+        link = os.readlink(f"/proc/{pid}/fd/{fd}")
+    except (OSError, OverflowError):
+        return ""
+    found = re.fullmatch(r"socket:\[(\d+)\]", link)
+    if found is None or not _is_netlink(pid, fd, found[1]):
+        return ""
+    return _of_inode(pid, found[1]) or "unknown"
+
+
+@functools.lru_cache(maxsize=4096)
+def _is_netlink(pid: int, fd: int, inode: str) -> bool:
+    try:
+        return os.getxattr(f"/proc/{pid}/fd/{fd}", "system.sockprotoname").rstrip(b"\0") == b"NETLINK"
+    except OSError:
+        return False
+
+
+def _of_inode(pid: int, inode: str) -> str:
+    try:
+        lines = Path(f"/proc/{pid}/net/netlink").read_text("ascii", "replace").splitlines()
+    except OSError:
+        return ""
+    for line in lines[1:]:
+        words = line.split()
+        if len(words) > 9 and words[9] == inode and words[1].isdecimal():
+            return _PROTOCOLS.get(int(words[1]), words[1])
+    return ""
