@@ -277,11 +277,16 @@ def _backend(args: argparse.Namespace, settings: _Settings) -> tuple[str, str]:
     return "ptrace", f"no eBPF: {found.reason}" if found.reason else "no eBPF"
 
 
+def _stack_lines(source: Source) -> Callable[[int], Sequence[str]] | None:
+    frames: Callable[[int], str] | None = getattr(source, "stack_frames", None)
+    return None if frames is None else lambda stack: [line.strip() for line in frames(stack).splitlines() if line]
+
+
 def _printer(
     args: argparse.Namespace, settings: _Settings, source: Source, destination: TextDestination
 ) -> _Consumer:
     decoder = ChosenDecoder(settings.text, settings.qualifiers.abbreviated, settings.qualifiers.raw)
-    frames = getattr(source, "stack_frames", None) if args.stack_traces else None
+    frames = _stack_lines(source) if args.stack_traces else None
 
     def write(text: str) -> None:
         destination.stream.write(text.encode("utf-8", "backslashreplace"))
