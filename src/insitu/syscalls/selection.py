@@ -18,6 +18,11 @@ STATUSES: Final = ("successful", "failed", "unfinished", "unavailable", "detache
 class Expression(Protocol):
     """A filter expression."""
 
+    @property
+    def selects_returns(self) -> bool:
+        """Whether more than names select: something that is known of each call only."""
+        return self.staged or bool(self.paths)
+
     def observe(self, event: Event) -> None:
         """Take note of an event."""
 
@@ -41,6 +46,11 @@ class Selection:
     def staged(self) -> bool:
         """Whether a call's line must wait for its return."""
         return len(self.statuses) < len(STATUSES) or self.slower_ns > 0 or self.expression is not None
+
+    @property
+    def selects_returns(self) -> bool:
+        """Whether more than names select: something that is known of each call only."""
+        return self.staged or bool(self.paths)
 
     def observe(self, event: Event) -> None:
         """To be called with every event, in order."""

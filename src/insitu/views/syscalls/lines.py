@@ -205,7 +205,9 @@ class LinePrinter:
                 self._never_returned(thread, call, event.ts_ns)
         wanted = self._options.signals
         number = event.status & 0x7F
-        if self._options.exits if not number else wanted is None or number in wanted:
+        if event.status < 0:  # not known, as in a session
+            pass
+        elif self._options.exits if not number else wanted is None or number in wanted:
             self._line(thread, event.ts_ns, exit_text(event.status, facts_of(thread.abi)))
         del self._threads[event.tid]
 
