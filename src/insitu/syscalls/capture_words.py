@@ -6,9 +6,10 @@ The program interprets them, so that its text depends neither on the calls that 
 from __future__ import annotations
 
 import functools
+from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from insitu.syscalls.capture import Array, Capture, Linked, String
+from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
 from insitu.syscalls.decode import signature_of
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.kinds import KINDS
@@ -17,37 +18,52 @@ from insitu.syscalls.signature import Parameter
 __all__ = [
     "ADDRESSES",
     "BYTES",
+    "CHOICE",
     "COUNT_AT",
     "COUNT_SHIFT",
     "LINKED",
     "MOST_WORDS",
+    "OTHERWISE",
+    "PAGES_SHIFT",
     "RETURNED",
     "SIZE_MASK",
     "SIZE_SHIFT",
+    "STACK",
     "STRING",
     "STRINGS",
     "WHOLE",
+    "WORD_BITS",
     "CallWords",
     "call_words",
+    "chosen_words",
+    "how",
     "linked_shapes",
+    "on_stack_places",
 ]
 
 # A word: the argument's position, how it is read, what counts its elements, their size.
 _HOW_SHIFT: Final = 3
-BYTES, STRING, STRINGS, ADDRESSES, LINKED = 1, 2, 3, 4, 5
-"""How: bytes; a string; an array of pointers to strings; such an array without the strings; a structure with
-pointers, whose shape (see linked_shapes) is in place of the size."""
+BYTES, STRING, STRINGS, ADDRESSES, LINKED, CHOICE, STACK = 1, 2, 3, 4, 5, 6, 7
+"""How: bytes; a string; an array of pointers to strings; such an array without the strings; and, with a number in
+place of the size: a structure with pointers (linked_shapes), a choice (chosen_words), bytes on the stack
+(on_stack_places)."""
 COUNT_SHIFT: Final = 6
-"""What counts elements: 0 nothing, 1 to 6 an argument, RETURNED what the call returned."""
+"""What counts elements: 0 nothing, 1 to 6 an argument, RETURNED what the call returned. Of a choice: what chooses."""
 RETURNED: Final = 7
 COUNT_AT: Final = 1 << 9
 """That argument points to the count, an unsigned int."""
 WHOLE: Final = 1 << 10
 """As many bytes as a page has, whatever -s says."""
-SIZE_SHIFT: Final = 11
+PAGES_SHIFT: Final = 11
+"""The count is of bits (1) or of bytes in pages (2)."""
+_DIVISORS: Final = {1: 0, 8: 1, 4096: 2}
+SIZE_SHIFT: Final = 13
 SIZE_MASK: Final = 0x1FFF
+WORD_BITS: Final = 26
 MOST_WORDS: Final = 7
 """Of a call's entry or exit."""
+OTHERWISE: Final = 1 << 32
+"""Of a choice: any value that it does not name."""
 
 _CREATES: Final = ("fd",)
 _PAIRS: Final = {"pipe": 0, "pipe2": 0, "socketpair": 3}
@@ -56,21 +72,83 @@ _PAIRS: Final = {"pipe": 0, "pipe2": 0, "socketpair": 3}
 class CallWords(NamedTuple):
     """What to do for a call: how many arguments it has, and the words of what to read at entry and exit.
 
-    ``opens``: whether it returns a descriptor. ``pair_at``: the argument that points to where it writes two.
+    ``on_failure``: whether something is read at the exit of a call that fails, too. ``opens``: whether it returns a
+    descriptor. ``pair_at``: the argument that points to where it writes two.
     """
 
     arguments: int
     enter: tuple[int, ...]
     exit: tuple[int, ...]
+    on_failure: bool
     opens: bool
     pair_at: int | None
+
+
+def _capture_of(parameter: Parameter) -> Capture | None:
+    kind = KINDS.get(parameter.kind)
+    return kind.capture if kind is not None else None
+
+
+def _captures() -> Iterator[Capture]:
+    """All captures of kinds, those of choices too, as each ABI has them."""
+    for kind in KINDS.values():
+        for wide in (True, False):
+            if kind.capture is not None:
+                capture = _resolved(kind.capture, wide=wide)
+                yield capture
+                if isinstance(capture, Choice):
+                    options = [each for _, each in capture.captures] + [capture.otherwise]
+                    yield from (_resolved(each, wide=wide) for each in options if each is not None)
+
+
+@functools.cache
+def _resolved(capture: Capture, *, wide: bool) -> Capture:
+    """The capture for programs whose pointers have 8 bytes, or 4."""
+    if isinstance(capture, Wide):
+        return _resolved(capture.long8 if wide else capture.long4, wide=wide)
+    if isinstance(capture, Linked):
+        links = tuple((*link[:3], _resolved(link[3], wide=wide)) for link in capture.links)
+        return capture._replace(links=links)  # type: ignore[arg-type]
+    return capture
 
 
 @functools.cache
 def linked_shapes() -> tuple[Linked, ...]:
     """Returns all distinct structures with pointers that kinds of arguments declare."""
-    found = {kind.capture for kind in KINDS.values() if isinstance(kind.capture, Linked)}
-    return tuple(sorted(found, key=repr))
+    return tuple(sorted({each for each in _captures() if isinstance(each, Linked)}, key=repr))
+
+
+@functools.cache
+def _shape_numbers() -> dict[Linked, int]:
+    return {shape: number for number, shape in enumerate(linked_shapes())}
+
+
+@functools.cache
+def on_stack_places() -> tuple[OnStack, ...]:
+    """Returns all distinct places on the stack that kinds of arguments declare."""
+    return tuple(sorted({each for each in _captures() if isinstance(each, OnStack)}))
+
+
+@functools.cache
+def _choices() -> dict[tuple[Parameter, int], tuple[int, Choice]]:
+    """All choices, by the parameters and positions that they stand at: each one's number, and itself."""
+    found: dict[tuple[Parameter, int], tuple[int, Choice]] = {}
+    for abi in ("x86_64", "i386", "x32", "aarch64"):
+        for nr in facts_of(abi).calls:
+            for index, parameter in enumerate(signature_of(abi, nr).parameters):
+                capture = _capture_of(parameter)
+                if isinstance(capture, Choice) and (parameter, index) not in found:
+                    found[parameter, index] = (len(found), capture)
+    return found
+
+
+def chosen_words(*, verbose: bool = False) -> Iterator[tuple[int, bool, int, int]]:
+    """Yields (number of a choice, whether pointers have 8 bytes, value or OTHERWISE, word) of all choices."""
+    for (parameter, index), (number, choice) in _choices().items():
+        for wide in (True, False):
+            options = [*choice.captures, *([(OTHERWISE, choice.otherwise)] if choice.otherwise is not None else [])]
+            for value, capture in options:
+                yield number, wide, value, _word(index, parameter, capture, wide=wide, verbose=verbose)
 
 
 def call_words(abi: str, nr: int, *, verbose: bool = False) -> CallWords:
@@ -78,15 +156,17 @@ def call_words(abi: str, nr: int, *, verbose: bool = False) -> CallWords:
     signature = signature_of(abi, nr)
     enter: list[int] = []
     after: list[int] = []
+    on_failure = False
     for index, parameter in enumerate(signature.parameters):
-        capture = KINDS[parameter.kind].capture
+        capture = _capture_of(parameter)
         if capture is None:
             continue
-        word = _word(index, parameter, capture, verbose=verbose)
+        word = _word(index, parameter, capture, wide=abi not in ("i386", "x32"), verbose=verbose)
         if parameter.reads:
             enter.append(word)
         if parameter.writes:
             after.append(word)
+            on_failure |= parameter.on_failure
         if parameter.size.startswith("*$"):  # another count when the call returns
             count = _packed(int(parameter.size[2:]), BYTES, 0, 4, WHOLE)
             enter.append(count)
@@ -94,24 +174,25 @@ def call_words(abi: str, nr: int, *, verbose: bool = False) -> CallWords:
                 after.append(count)
     known = facts_of(abi).calls.get(nr)
     arguments = max(len(known.parameters) if known else 6, len(signature.parameters))
-    opens = signature.returns.kind in _CREATES
-    return CallWords(arguments, _simple_first(enter), _simple_first(after), opens, _PAIRS.get(signature.name))
+    opens, pair_at = signature.returns.kind in _CREATES, _PAIRS.get(signature.name)
+    return CallWords(arguments, _simple_first(enter), _simple_first(after), on_failure, opens, pair_at)
 
 
 def _simple_first(words: list[int]) -> tuple[int, ...]:
     """Bytes or a string first: the program sends those with the record of the entry or exit itself."""
-    return tuple(sorted(words[:MOST_WORDS], key=lambda word: _how(word) not in (BYTES, STRING)))
+    return tuple(sorted(words[:MOST_WORDS], key=lambda word: how(word) not in (BYTES, STRING)))
 
 
-def _how(word: int) -> int:
+def how(word: int) -> int:
+    """Returns how memory is read: BYTES and the like."""
     return word >> _HOW_SHIFT & 7
 
 
-def _packed(index: int, how: int, counted: int, size: int, flags: int) -> int:
-    return index | how << _HOW_SHIFT | counted << COUNT_SHIFT | flags | min(size, SIZE_MASK) << SIZE_SHIFT
+def _packed(index: int, way: int, counted: int, size: int, flags: int) -> int:
+    return index | way << _HOW_SHIFT | counted << COUNT_SHIFT | flags | min(size, SIZE_MASK) << SIZE_SHIFT
 
 
-def _word(index: int, parameter: Parameter, capture: Capture, *, verbose: bool) -> int:
+def _word(index: int, parameter: Parameter, capture: Capture, *, wide: bool, verbose: bool) -> int:
     elements, counted, flags = 1, 0, 0
     size = parameter.size
     if size == "=":
@@ -119,14 +200,21 @@ def _word(index: int, parameter: Parameter, capture: Capture, *, verbose: bool) 
     elif size.startswith("*$"):
         counted, flags = 1 + int(size[2:]), COUNT_AT
     elif size.startswith("$"):
-        counted = 1 + int(size[1:])
+        position, _, divisor = size[1:].partition("/")
+        counted, flags = 1 + int(position), _DIVISORS[int(divisor or 1)] << PAGES_SHIFT
     elif size:
         elements = int(size)
+    capture = _resolved(capture, wide=wide)
     if isinstance(capture, String):
         return _packed(index, STRING, 0, 1, WHOLE if capture.path else 0)
     if isinstance(capture, Array):
         strings = verbose or "environment" not in parameter.given
         return _packed(index, STRINGS if strings else ADDRESSES, 0, 8, 0)
     if isinstance(capture, Linked):
-        return _packed(index, LINKED, counted, linked_shapes().index(capture), flags)
+        return _packed(index, LINKED, counted, _shape_numbers()[capture], flags)
+    if isinstance(capture, Choice):
+        return _packed(index, CHOICE, 1 + capture.argument, _choices()[parameter, index][0], 0)
+    if isinstance(capture, OnStack):
+        return _packed(index, STACK, 0, on_stack_places().index(capture), 0)
+    assert isinstance(capture, Bytes)
     return _packed(index, BYTES, counted, capture.size * elements, flags | (WHOLE if capture.whole else 0))

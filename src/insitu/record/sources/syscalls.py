@@ -28,7 +28,7 @@ from insitu.record.sources.syscalls_targets import TargetMaps, numbers_in
 from insitu.record.spool import Spool
 from insitu.syscalls import call_word
 from insitu.syscalls.call import Event
-from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, call_words
+from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, WORD_BITS, call_words, chosen_words, how
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
 
@@ -180,6 +180,8 @@ class SyscallsSource(ProbeSource):
         describes = directory is not None or self._asked.descriptors > 0
         for key, abi, nr in maps.calls(self._asked.calls):
             self._fill_call(key, abi, nr, describes=describes)
+        for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
+            maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
         if describes:
             target = self._target
             self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
@@ -192,12 +194,13 @@ class SyscallsSource(ProbeSource):
         plan = call_words(abi, nr, verbose=self._asked.verbose)
         first_in, more_in = _split(plan.enter)
         first_out, more_out = _split(plan.exit)
-        value = script.WANTED | first_in << 8 | first_out << 32
+        value = script.WANTED | first_in << script.WORDS | first_out << script.WORDS + WORD_BITS
         for bit, has in (
             (script.READS_MORE, more_in),
             (script.FOUR_ARGUMENTS, plan.arguments > 3),
             (script.WRITES, plan.exit),
             (script.WRITES_MORE, more_out),
+            (script.ON_FAILURE, plan.on_failure),
             (script.OPENS, plan.opens and describes),
             (script.OPENS_PAIR, plan.pair_at is not None and describes),
             (script.OPENS_PAIR_AT_3, plan.pair_at == 3),
@@ -250,7 +253,7 @@ def _known(abi: str) -> Mapping[int, Any]:
 
 def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
     """The word that goes with the record of the half itself, and those that do not."""
-    if words and words[0] >> 3 & 7 in (BYTES, STRING):
+    if words and how(words[0]) in (BYTES, STRING):
         return words[0], tuple(words[1:MOST_WORDS])
     return 0, tuple(words[: MOST_WORDS - 1])
 

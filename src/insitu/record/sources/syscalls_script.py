@@ -8,7 +8,7 @@ strangers, and lost ones are noticed.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import Final
 
 from insitu.syscalls import capture_words as words
@@ -18,11 +18,13 @@ from insitu.syscalls.capture import Array, Bytes, Capture, Linked, String
 __all__ = [
     "FOUR_ARGUMENTS",
     "MOST_STRING",
+    "ON_FAILURE",
     "OPENS",
     "OPENS_PAIR",
     "OPENS_PAIR_AT_3",
     "READS_MORE",
     "WANTED",
+    "WORDS",
     "WRITES",
     "WRITES_MORE",
     "script_text",
@@ -31,7 +33,9 @@ __all__ = [
 
 MOST_STRING: Final = 4096
 
-# Bits of a call's word in @call. Above them are the word of what its entry reads (from bit 8 on), and of its exit.
+# Bits of a call's word in @call. Above them are the word of what its entry reads, and of its exit.
+WORDS: Final = 12
+_WORD_MASK: Final = (1 << words.WORD_BITS) - 1
 WANTED: Final = 1
 READS_MORE: Final = 2
 FOUR_ARGUMENTS: Final = 4
@@ -43,15 +47,17 @@ OPENS: Final = 32
 OPENS_PAIR: Final = 64
 """It writes two of them to where the first argument points, with OPENS_PAIR_AT_3 the fourth."""
 OPENS_PAIR_AT_3: Final = 128
+ON_FAILURE: Final = 256
+"""It writes even where it fails."""
 
 _X86_64: Final = os.uname().machine == "x86_64"
 
 # Of struct pt_regs; x86-64 from bp on, of which one read takes all that is needed.
 _REGISTERS = (
     "struct entered { uint64 bp; uint64 bx; uint64 r11; uint64 r10; uint64 r9; uint64 r8; uint64 ax; uint64 cx;"
-    " uint64 dx; uint64 si; uint64 di; uint64 orig_ax; }"
+    " uint64 dx; uint64 si; uint64 di; uint64 orig_ax; uint64 ip; uint64 cs; uint64 flags; uint64 sp; }"
     if _X86_64
-    else "struct entered { uint64 x[9]; }"
+    else "struct entered { uint64 x[31]; uint64 sp; }"
 )
 _REGISTERS_AT = 32 if _X86_64 else 0
 _NATIVE = (
@@ -95,6 +101,9 @@ def _placed(word: str, ret: str, own: str = "") -> list[str]:
         f"if (${own}counted != 0) {{",
         f"    ${own}count = ${own}counted == {words.RETURNED} ? {ret} : {_pick(f'(${own}counted - 1)')};",
         f"    if ({word} & {words.COUNT_AT}) {{ ${own}count = (uint64)*(uint32 *)uptr(${own}count); }}",
+        f"    $unit = ({word} >> {words.PAGES_SHIFT}) & 3;",
+        f"    if ($unit == 1) {{ ${own}count = (${own}count + 7) >> 3; }}",
+        f"    if ($unit == 2) {{ ${own}count = (${own}count + 4095) >> 12; }}",
         f"    if (${own}count > 4096) {{ ${own}count = 4096; }}",
         "}",
         f"${own}each = ({word} >> {words.SIZE_SHIFT}) & {words.SIZE_MASK};",
@@ -107,11 +116,17 @@ def _placed(word: str, ret: str, own: str = "") -> list[str]:
 def _further(key: str, at_exit: int, ret: str) -> list[str]:
     """Everything but the first word: records of their own, in front of the entry's or exit's."""
     return [
+        f"$wide = (($new >> {ABI_SHIFT}) & 3) == 0 ? (uint64)8 : (uint64)4;",
         f"for $i : 0..{words.MOST_WORDS - 1} {{",
         f"    $word = (@more[{key} << 3 | {at_exit << 2} | ($i >> 1)] >> (32 * ($i & 1))) & 0xffffffff;",
         "    if ($word == 0) { break; }",
+        f"    if ((($word >> 3) & 7) == {words.CHOICE}) {{",
+        *_indented(_chosen(), 2),
+        "    }",
         *_indented(_placed("$word", ret, "m_")),
-        "    if ($m_address != 0) {",
+        f"    if ($m_how == {words.STACK}) {{",
+        *_indented(_on_stack(), 2),
+        "    } else if ($m_address != 0) {",
         f"        if ($m_how == {words.BYTES}) {{",
         '            emit("memory", (call=$new, address=$m_address, data=user_bytes($m_address, $m_size)));',
         f"        }} else if ($m_how == {words.STRING}) {{",
@@ -125,10 +140,30 @@ def _further(key: str, at_exit: int, ret: str) -> list[str]:
     ]
 
 
+def _chosen() -> list[str]:
+    """The word that a choice means."""
+    chooses = f"(($word >> {words.COUNT_SHIFT}) & 7) - 1"
+    return [
+        f"$choice = ((($word >> {words.SIZE_SHIFT}) << 1 | ($wide == 8 ? (uint64)1 : (uint64)0)) << 33);",
+        f"$chosen = @chosen[$choice | ({_pick(f'({chooses})')} & 0xffffffff)];",
+        f"$word = $chosen != 0 ? $chosen : @chosen[$choice | {words.OTHERWISE}];",
+        # Nothing is there for this value.
+        "if ($word == 0) { continue; }",
+    ]
+
+
+def _on_stack() -> list[str]:
+    lines = []
+    for number, (size, offset) in enumerate(words.on_stack_places()):
+        place = f"$r.sp + {offset}"
+        emit = f'emit("memory", (call=$new, address={place}, data=user_bytes({place}, (uint64){size})));'
+        lines.append(f"if ($m_each == {number}) {{ {emit} }}")
+    return lines
+
+
 def _strings() -> list[str]:
     """A NULL-terminated array of pointers: the strings, then the array in parts."""
     return [
-        "$wide = $compat == 0 ? (uint64)8 : (uint64)4;",
         "$n = (uint64)0;",
         "for $j : 0..8192 {",
         "    $at = $m_address + $j * $wide;",
@@ -175,7 +210,7 @@ def _linked(shape: Linked, address: str, count: str, depth: int) -> list[str]:
     for index, (offset, length_at, length_bytes, there) in enumerate(shape.links):
         pointer, length = f"$to{depth}_{index}", f"$length{depth}_{index}"
         there_at = f"uptr({at} + {offset})"
-        lines.append(f"    {pointer} = $compat == 0 ? *(uint64 *){there_at} : (uint64)*(uint32 *){there_at};")
+        lines.append(f"    {pointer} = $wide == 8 ? *(uint64 *){there_at} : (uint64)*(uint32 *){there_at};")
         if length_at >= 0:
             lines.append(f"    {length} = (uint64)*(uint{8 * length_bytes} *)uptr({at} + {length_at});")
             lines.append(f"    if ({length} > 4096) {{ {length} = 4096; }}")
@@ -203,7 +238,7 @@ def _reached(there: Capture, pointer: str, length: str, depth: int) -> list[str]
     ]
 
 
-def _indented(lines: list[str], levels: int = 1) -> Iterator[str]:
+def _indented(lines: Iterable[str], levels: int = 1) -> Iterator[str]:
     return ("    " * levels + line for line in lines)
 
 
@@ -241,7 +276,7 @@ def _send_enter(*, stacks: bool, then: str = "") -> list[str]:
     return [
         f"$r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
         *_arguments("$compat"),
-        "$first = ($call >> 8) & 0xffffff;",
+        f"$first = ($call >> {WORDS}) & {_WORD_MASK};",
         "$address = (uint64)0;",
         "$size = (uint64)0;",
         "$how = (uint64)0;",
@@ -304,12 +339,13 @@ def _exit(*, stacks: bool, slower: bool) -> list[str]:
         "$address = (uint64)0;",
         "$size = (uint64)0;",
         "$how = (uint64)0;",
-        f"if ($new & {RETRY} || ($call & {WRITES} && ($ret >= 0 || $ret < -4095))) {{",
+        f"$succeeded = $ret >= 0 || $ret < -4095 || ($call & {ON_FAILURE}) != 0;",
+        f"if ($new & {RETRY} || ($call & {WRITES} && $succeeded)) {{",
         "    $compat = (uint64)(($new >> 12) & 3) == 1 ? (uint64)1 : (uint64)0;",
         f"    $r = *(struct entered *)((uint64)args.regs + {_REGISTERS_AT});",
         *_indented(_arguments("$compat")),
         f"    if ($new & {RETRY}) {{",
-        "        $late = ($call >> 8) & 0xffffff;",
+        f"        $late = ($call >> {WORDS}) & {_WORD_MASK};",
         *_indented(_placed("$late", "(uint64)0"), 2),
         f"        if ($how == {words.STRING}) {{",
         '            emit("late", (call=$new, address=$address, size=$size, data=user_string($address, $size)));',
@@ -325,8 +361,8 @@ def _exit(*, stacks: bool, slower: bool) -> list[str]:
         *_indented(_descriptor("$end"), 3),
         "        }",
         "    }",
-        f"    if ($call & {WRITES} && ($ret >= 0 || $ret < -4095)) {{",
-        "        $first = ($call >> 32) & 0xffffff;",
+        f"    if ($call & {WRITES} && $succeeded) {{",
+        f"        $first = $call >> {WORDS + words.WORD_BITS};",
         *_indented(_placed("$first", "(uint64)$ret"), 2),
         f"        if ($call & {WRITES_MORE}) {{",
         *_indented(_further("$key", 1, "(uint64)$ret"), 3),
@@ -422,8 +458,13 @@ def script_text(*, stacks: bool = False, slower: bool = False) -> str:
         "}",
         _OTHERS % {"first": FIRST, "pending": _PENDING if slower else ""},
         # What is written from outside only, so that the script has its types.
-        "BEGIN { @call[(uint64)0] = (uint64)0; @more[(uint64)0] = (uint64)0; @limit = (uint64)32; @whole = (uint64)0;"
-        " @self = (uint64)0; @task[(uint32)0] = (uint64)0; @slower = (uint64)0; }",
+        "BEGIN {",
+        *_indented(
+            f"@{name}[(uint64)0] = (uint64)0;" if name != "task" else "@task[(uint32)0] = (uint64)0;"
+            for name in ("call", "more", "chosen", "task")
+        ),
+        *_indented(f"@{name} = (uint64)0;" for name in ("limit", "whole", "self", "slower")),
+        "}",
     ]
     return "\n".join(parts)
 
