@@ -1,4 +1,4 @@
-"""What `insitu syscalls` does: chooses an engine, and prints, counts or records what it delivers; prints a session."""
+"""What `insitu syscalls` does: prints, counts or records what an engine delivers, or prints a session."""
 
 from __future__ import annotations
 
@@ -286,24 +286,31 @@ def _counted(args: argparse.Namespace, found: Settings, request: Request) -> int
     """-c alone, counted in the kernel: time on a CPU as strace(1) shows it, or latencies with -w."""
     from insitu.record.sources.syscalls_summary import SummarySource
 
-    source = SummarySource(found.engine)
-    with _destination(args) as destination:
-        outcome = run(request, [source], destination)
-        rows = [
-            SummaryRow(
-                row.name,
-                row.calls,
-                row.errors,
-                row.wall_ns if args.summary_wall_clock else row.system_ns,
-                row.least_ns,
-                row.most_ns,
-                row.percentiles_ns[0],
-                row.percentiles_ns[-1],
+    counted: list[SummaryRow] = []
+
+    class Counting(SummarySource):
+        """Reads its maps when it has stopped, before it is closed."""
+
+        def stop(self, end_ns: int) -> None:
+            super().stop(end_ns)
+            counted.extend(
+                SummaryRow(
+                    row.name,
+                    row.calls,
+                    row.errors,
+                    row.wall_ns if args.summary_wall_clock else row.system_ns,
+                    row.least_ns,
+                    row.most_ns,
+                    row.percentiles_ns[0],
+                    row.percentiles_ns[-1],
+                )
+                for row in self.rows()
+                if row.calls
             )
-            for row in source.rows()
-            if row.calls
-        ]
-        _write_summary(rows, found, destination)
+
+    with _destination(args) as destination:
+        outcome = run(request, [Counting(found.engine)], destination)
+        _write_summary(counted, found, destination)
     return _ended(args, outcome)
 
 

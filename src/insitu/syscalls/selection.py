@@ -18,15 +18,10 @@ STATUSES: Final = ("successful", "failed", "unfinished", "unavailable", "detache
 class Expression(Protocol):
     """A filter expression."""
 
-    @property
-    def selects_returns(self) -> bool:
-        """Whether more than names select: something that is known of each call only."""
-        return self.staged or bool(self.paths)
-
     def observe(self, event: Event) -> None:
         """Take note of an event."""
 
-    def __call__(self, call: Call) -> bool:
+    def __call__(self, call: Call, /) -> bool:
         """Returns whether it holds for a call."""
 
 
