@@ -114,9 +114,12 @@ def _engine(args: argparse.Namespace, found: Settings, deliver: Callable[[Sequen
     if backend == "ptrace":
         from insitu.record.sources.ptrace import PtraceSource
 
-        if args.all:
-            raise InsituError(f"-a needs the eBPF engine: {reason}", remedy="run as root, without --backend ptrace")
-        return PtraceSource(found.engine, deliver)
+        source = PtraceSource(found.engine, deliver)
+        for option, lacks in (("-a", args.all), ("-k", args.stack_traces and not hasattr(source, "stack_frames"))):
+            if lacks:
+                remedy = "run as root, without --backend ptrace"
+                raise InsituError(f"{option} needs the eBPF engine: {reason}", remedy=remedy)
+        return source
     from insitu.record.sources.syscalls import SyscallsSource
 
     calls = found.engine.calls
