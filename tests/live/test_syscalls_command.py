@@ -253,3 +253,45 @@ def test_variables_of_the_command_are_set_and_unset() -> None:
         "-qq", "-e", "none", "-E", "SET=yes", "-E", "GONE", "sh", "-c", "echo $SET $GONE.", env={"GONE": "x"}
     )
     assert done.stdout == "yes .\n"
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
+def test_a_session_is_printed_as_it_would_have_been_live(tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    command = ["sh", "-c", "cat /etc/hostname /does/not/exist; exit 3"]
+    done = syscalls("--backend", "bpf", "-o", str(run), *command)
+    assert done.returncode == 3
+    assert "0 lost" in done.stderr
+    words = ["-e", SIMPLE]
+    live = syscalls("--backend", "bpf", *words, "-o", str(tmp_path / "live"), *command)
+    assert live.returncode == 3
+    printed = syscalls(*words, "-o", str(tmp_path / "printed"), str(run))
+    assert (printed.returncode, printed.stderr) == (0, "")
+    ours, again = (
+        list(by_thread(normal((tmp_path / name).read_text().splitlines())).values()) for name in ("live", "printed")
+    )
+    # A session does not have who sent a signal's status and CPU time.
+    ours, again = ([[line for line in each if "SIGCHLD" not in line] for each in lines] for lines in (ours, again))
+    assert again == ours
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
+def test_filters_and_summaries_are_of_sessions_too(tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    syscalls("--backend", "bpf", "-o", str(run), "sh", "-c", "cat /etc/hostname /does/not/exist; true")
+    expression = "proc.name = cat and evt.failed = true and fd.name = /does/not/exist and evt.cpu >= 0"
+    found = syscalls("--filter", expression, str(run))
+    assert [re.sub(r"^\[pid +\d+\] ", "", line) for line in found.stdout.splitlines()] == [
+        'openat(AT_FDCWD, "/does/not/exist", O_RDONLY) = -1 ENOENT (No such file or directory)'
+    ]
+    as_json = syscalls("--json", "--filter", expression, str(run))
+    (call,) = (each for each in map(json.loads, as_json.stdout.splitlines()) if each["type"] == "call")
+    assert (call["errno"], call["args"][1]["path"]) == ("ENOENT", "/does/not/exist")
+    table = syscalls("-c", "-U", "calls,errors,name", "--filter", expression, str(run)).stdout.splitlines()
+    assert table[2].split() == ["1", "1", "openat"]
+
+
+def test_what_is_of_printing_is_refused_for_recording_and_the_other_way_round(tmp_path: Path) -> None:
+    recorded = syscalls("-o", str(tmp_path / "run.insitu"), "--filter", "evt.type = open", "true")
+    assert (recorded.returncode, recorded.stderr.count("\n")) == (2, 1)
+    assert not (tmp_path / "run.insitu").exists()

@@ -200,7 +200,12 @@ def _summary(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "-U", "--summary-columns", metavar="COLUMNS", help="which columns: time-percent, total-time, min-time ..."
     )
-    group.add_argument("-w", "--summary-wall-clock", action="store_true", help="accepted: times are always latencies")
+    group.add_argument(
+        "-w",
+        "--summary-wall-clock",
+        action="store_true",
+        help="latencies instead of time on a CPU, which the ptrace engine lacks",
+    )
 
 
 def run(args: argparse.Namespace) -> int:

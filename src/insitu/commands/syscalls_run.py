@@ -1,61 +1,46 @@
-"""What `insitu syscalls` does with its options: chooses an engine, and prints, counts or records what it delivers."""
+"""What `insitu syscalls` does: prints, counts or records what an engine delivers, or prints a session."""
 
 from __future__ import annotations
 
 import argparse
 import contextlib
+import itertools
 import os
-import time
-from collections.abc import Callable, Sequence
-from dataclasses import replace
-from typing import TYPE_CHECKING, NamedTuple, Protocol
+from collections.abc import Callable, Iterable, Sequence
+from typing import TYPE_CHECKING, Final, Protocol
 
 from insitu import messages
+from insitu.commands._options import pids_named
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
+from insitu.commands.syscalls_settings import Settings, separate, settings
 from insitu.errors import InsituError
 from insitu.kernel import procfs
-from insitu.record.run import Outcome, Request, run
-from insitu.syscalls.argument import TextOptions
+from insitu.record.run import Outcome, Request, record, run
 from insitu.syscalls.call import Event
 from insitu.syscalls.call_sets import resolve
 from insitu.syscalls.chosen_decoder import ChosenDecoder
-from insitu.syscalls.engine_options import EngineOptions
+from insitu.syscalls.decode import Decoder
 from insitu.syscalls.filters.fields import FIELDS
-from insitu.syscalls.filters.live import LiveFilter
-from insitu.syscalls.pairing import Pairing
-from insitu.syscalls.qualifiers import Qualifiers, parse_qualifiers
-from insitu.syscalls.selection import Selection
-from insitu.views.syscalls.lines import LineOptions, LinePrinter
+from insitu.views.syscalls.call_counter import CallCounter
+from insitu.views.syscalls.lines import LinePrinter
 from insitu.views.syscalls.separate_lines import SeparateLines
-from insitu.views.syscalls.summary import COLUMNS, Summary, column_names, sort_name, summary_lines
-from insitu.views.syscalls.timestamps import PRECISIONS, TimeOptions
+from insitu.views.syscalls.summary import SummaryRow, summary_lines
 
 if TYPE_CHECKING:
     from insitu.record.source import Source
+    from insitu.session.reader import Session
 
 __all__ = ["run_syscalls"]
 
-_DUMP_BYTES = 1 << 16
-"""Of a buffer, with -e read= and -e write=."""
+_BATCH: Final = 1024
+
+_Frames = Callable[[int], Sequence[str]]
 
 
 class _Consumer(Protocol):
     def deliver(self, events: Sequence[Event]) -> None: ...
 
     def finish(self) -> None: ...
-
-
-class _Settings(NamedTuple):
-    """The options, understood."""
-
-    qualifiers: Qualifiers
-    selection: Selection
-    engine: EngineOptions
-    text: TextOptions
-    lines: LineOptions
-    hide_attached: bool
-    sort: str
-    columns: tuple[str, ...]
 
 
 def run_syscalls(args: argparse.Namespace) -> int:
@@ -67,110 +52,23 @@ def run_syscalls(args: argparse.Namespace) -> int:
         for name, field in FIELDS.items():
             print(f"{name:<16} {field.type:<9} {field.help}")
         return 0
-    settings = _settings(args)
     command = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    if len(command) == 1 and os.path.exists(f"{command[0]}/session.json"):  # noqa: PTH110 - a start without pathlib
+        return _print_session(args, command[0])
+    found = settings(args)
     request = _request(args, command)
     request.check()
     _set_environment(args.env)
-    return _traced(args, settings, request)
-
-
-# Options
-
-
-def _settings(args: argparse.Namespace) -> _Settings:
-    found = parse_qualifiers(args.expressions)
-    if args.successful_only or args.failed_only:
-        found = replace(found, statuses=frozenset(("successful" if args.successful_only else "failed",)))
-    quiet = found.quiet | _QUIETER[min(args.quiet, 3)]
-    times = _times(args)
-    expression = LiveFilter(args.filter, times.realtime_offset_ns) if args.filter is not None else None
-    paths = {os.path.realpath(path) for path in args.trace_path}
-    selection = Selection(
-        calls=found.calls,
-        statuses=found.statuses,
-        paths=frozenset(paths | set(args.trace_path)),
-        slower_ns=round(args.slower * 1e9) if args.slower else 0,
-        expression=expression,
-    )
-    descriptors = max(min(args.descriptors, 2), found.descriptors)
-    dumps = found.reads is None or found.writes is None or bool(found.reads | found.writes)
-    engine = EngineOptions(
-        calls=found.calls,
-        string_limit=max(args.string_limit, _DUMP_BYTES) if dumps else args.string_limit,
-        verbose=args.verbose or found.abbreviated is not None,
-        stacks=args.stack_traces,
-        descriptors=2 if expression and expression.needs_descriptors else descriptors or bool(paths),
-        paths=tuple(sorted(selection.paths)),
-        slower_ns=selection.slower_ns,
-        inject=found.inject,
-        seccomp=args.seccomp_bpf,
-    )
-    text = TextOptions(
-        string_limit=args.string_limit,
-        verbose=args.verbose,
-        strings_in_hex=("", "non-ascii", "all")[min(args.hexadecimal, 2)],
-        constants=args.const_print_style,
-        descriptors=descriptors,
-    )
-    lines = LineOptions(
-        columns=args.columns,
-        pids="never" if _separate(args) else "always" if args.output else "several",
-        times=times,
-        numbers=args.syscall_number,
-        exits="exit" not in quiet and expression is None,
-        superseded="thread-execve" not in quiet,
-        signals=frozenset() if expression and found.signals is None else found.signals,
-        dump_reads=found.reads,
-        dump_writes=found.writes,
-    )
-    columns = column_names(args.summary_columns) if args.summary_columns else COLUMNS
-    return _Settings(
-        found, selection, engine, text, lines, "attach" in quiet, sort_name(args.summary_sort_by), columns
-    )
-
-
-_QUIETER = (
-    frozenset[str](),
-    frozenset(("attach", "personality")),
-    frozenset(("attach", "personality", "exit")),
-    frozenset(("attach", "personality", "exit", "path-resolution", "thread-execve")),
-)
-
-
-def _separate(args: argparse.Namespace) -> bool:
-    return bool(args.follow_forks > 1 or args.output_separately)
-
-
-def _times(args: argparse.Namespace) -> TimeOptions:
-    offset_ns = time.clock_gettime_ns(time.CLOCK_REALTIME) - time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-    absolute, digits = (("", 0), ("time", 0), ("time", 6), ("unix", 6))[min(args.absolute, 3)]
-    if args.absolute_timestamps is not None:
-        absolute, digits = "time", 0
-        for word in args.absolute_timestamps.split(","):
-            word = word.removeprefix("format:").removeprefix("precision:")
-            if word in ("time", "unix"):
-                absolute = word
-            elif word in PRECISIONS:
-                digits = PRECISIONS[word]
-            else:
-                remedy = "time or unix, and s, ms, us or ns"
-                raise InsituError(f"--absolute-timestamps {word}: unknown format", remedy=remedy, status=2)
-    relative, times = args.relative_timestamps, args.syscall_times
-    return TimeOptions(
-        absolute,
-        digits,
-        PRECISIONS[relative or "us"] if relative or args.relative else -1,
-        PRECISIONS[times or "us"] if times or args.times else -1,
-        offset_ns,
-    )
+    if args.output is not None and (args.output.endswith(".insitu") or os.path.isdir(args.output)):  # noqa: PTH112
+        return _recorded(args, found, request)
+    if args.summary_only and not found.selection.selects_returns and _backend(args, found)[0] == "bpf":
+        return _counted(args, found, request)
+    return _traced(args, found, request)
 
 
 def _request(args: argparse.Namespace, command: Sequence[str]) -> Request:
     pids = tuple(dict.fromkeys(pid for group in args.pid or () for pid in group))
     if args.comm is not None:
-        from insitu.commands._options import pids_named
-
         pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))
     if not (command or pids or args.all):
         raise InsituError("nothing to trace", remedy="give a command, -p PID, or -a", status=2)
@@ -188,80 +86,12 @@ def _set_environment(words: Sequence[str]) -> None:
             os.environ.pop(name, None)
 
 
-# Tracing
+# The engine
 
 
-def _traced(args: argparse.Namespace, settings: _Settings, request: Request) -> int:
-    path: str | None = args.output
-    if _separate(args) and (path is None or path[:1] in ("|", "!")):
-        if path is not None:
-            raise InsituError(f"-ff writes FILE.TID, and {path} is a command", remedy="-o FILE", status=2)
-        args.follow_forks = 1  # strace does the same: with nowhere to write to, -ff is -f
-    source: Source
-    consumers: list[_Consumer] = []
-    source = _engine(args, settings, lambda events: _deliver(consumers, events))
-    with _destination(args, path) as destination:
-        summary = _Counted(settings.selection) if args.summary_only or args.summary else None
-        if summary is not None:
-            consumers.append(summary)
-        if not args.summary_only:
-            consumers.append(_printer(args, settings, source, destination))
-            _know(consumers[-1], request.pids)
-        try:
-            outcome = run(request, [source], destination)
-        finally:
-            messages.progress("")
-        for consumer in consumers:
-            consumer.finish()
-        if summary is not None:
-            table = summary_lines(summary.counted.rows(), settings.sort, settings.columns)
-            destination.stream.write("".join(f"{line}\n" for line in table).encode())
-        destination.stream.flush()
-    return _ended(args, outcome)
-
-
-def _know(printer: _Consumer, pids: Sequence[int]) -> None:
-    """Tell a printer of lines how many threads there are: with several, lines begin with their ids."""
-    if isinstance(printer, LinePrinter):
-        for pid in pids:
-            with contextlib.suppress(ProcessLookupError):
-                printer.know(pid, procfs.threads(pid))
-
-
-def _deliver(consumers: Sequence[_Consumer], events: Sequence[Event]) -> None:
-    for consumer in consumers:
-        consumer.deliver(events)
-
-
-def _destination(args: argparse.Namespace, path: str | None) -> TextDestination:
-    if path is None:
-        return TextDestination() if args.json else standard_error()
-    if _separate(args):
-        return TextDestination()
-    return text_destination(path, append=args.append, commands=True)
-
-
-def _engine(args: argparse.Namespace, settings: _Settings, deliver: Callable[[Sequence[Event]], None]) -> Source:
-    backend, reason = _backend(args, settings)
-    if args.verbose:
-        messages.note(f"engine: {backend} ({reason})")
-    if backend == "ptrace":
-        from insitu.record.sources.ptrace import PtraceSource
-
-        if args.all:
-            raise InsituError(f"-a needs the eBPF engine: {reason}", remedy="run as root, without --backend ptrace")
-        return PtraceSource(settings.engine, deliver)
-    from insitu.record.sources.syscalls import SyscallsSource
-
-    calls = settings.engine.calls
-    if calls is not None:  # a launched command is recorded from its execve on
-        calls |= resolve("execve,execveat")
-    return SyscallsSource(settings.engine._replace(calls=calls), deliver)
-
-
-def _backend(args: argparse.Namespace, settings: _Settings) -> tuple[str, str]:
+def _backend(args: argparse.Namespace, found: Settings) -> tuple[str, str]:
     """Returns the engine, "bpf" or "ptrace", and why. Raises InsituError for what the chosen one cannot do."""
-    needs_ptrace = "-e inject=" if settings.engine.inject else "--seccomp-bpf" if args.seccomp_bpf else ""
+    needs_ptrace = "-e inject=" if found.engine.inject else "--seccomp-bpf" if args.seccomp_bpf else ""
     if args.backend == "bpf" and needs_ptrace:
         raise InsituError(f"{needs_ptrace} needs the ptrace engine", remedy="without --backend bpf", status=2)
     if args.backend != "auto":
@@ -271,18 +101,149 @@ def _backend(args: argparse.Namespace, settings: _Settings) -> tuple[str, str]:
     from insitu.capabilities.result import State
     from insitu.capabilities.tracing import raw_tracepoints
 
-    found = raw_tracepoints()
-    if found.state is State.YES:
+    result = raw_tracepoints()
+    if result.state is State.YES:
         return "bpf", "privileged, and the kernel can"
-    return "ptrace", f"no eBPF: {found.reason}" if found.reason else "no eBPF"
+    return "ptrace", f"no eBPF: {result.reason}" if result.reason else "no eBPF"
+
+
+def _engine(args: argparse.Namespace, found: Settings, deliver: Callable[[Sequence[Event]], None] | None) -> Source:
+    backend, reason = _backend(args, found)
+    if args.verbose:
+        messages.note(f"engine: {backend} ({reason})")
+    if backend == "ptrace":
+        from insitu.record.sources.ptrace import PtraceSource
+
+        source = PtraceSource(found.engine, deliver)
+        for option, lacks in (("-a", args.all), ("-k", args.stack_traces and not hasattr(source, "stack_frames"))):
+            if lacks:
+                remedy = "run as root, without --backend ptrace"
+                raise InsituError(f"{option} needs the eBPF engine: {reason}", remedy=remedy)
+        return source
+    from insitu.record.sources.syscalls import SyscallsSource
+
+    calls = found.engine.calls
+    if calls is not None:  # a launched command is recorded from its execve on
+        calls |= resolve("execve,execveat")
+    return SyscallsSource(found.engine._replace(calls=calls), deliver)
+
+
+# Printing
+
+
+def _traced(args: argparse.Namespace, found: Settings, request: Request) -> int:
+    if separate(args) and (args.output or "|")[0] in "|!":
+        if args.output is not None:
+            raise InsituError(f"-ff writes FILE.TID, and {args.output} is a command", remedy="-o FILE", status=2)
+        args.follow_forks, args.output_separately = 1, False  # strace(1) does the same: nowhere to write to
+        found = found._replace(lines=found.lines._replace(pids="several"))
+    consumers: list[_Consumer] = []
+    source = _engine(args, found, lambda events: _deliver(consumers, events))
+    with _destination(args) as destination:
+        decoder = ChosenDecoder(found.text, found.qualifiers.abbreviated, found.qualifiers.raw)
+        frames = _stack_lines(source) if args.stack_traces else None
+        counter = _add_consumers(args, found, destination, decoder, frames, consumers)
+        for consumer in consumers:
+            if isinstance(consumer, LinePrinter):
+                _know(consumer, request.pids)
+        outcome = run(request, [source], destination)
+        _finish(consumers, counter, found, destination)
+    return _ended(args, outcome)
+
+
+def _print_session(args: argparse.Namespace, path: str) -> int:
+    """Print the calls of a session, as the options would have shown them live."""
+    from insitu.convert.open import open_session
+    from insitu.views.syscalls.session_events import StoredDecoder, session_events
+
+    for option, given in (("-p", args.pid), ("-n", args.comm), ("-a", args.all), ("-d", args.duration)):
+        if given:
+            raise InsituError(
+                f"{option} chooses what is recorded; {path} is a session", remedy="--filter chooses calls", status=2
+            )
+    session: Session
+    with open_session(path) as session:
+        if "syscall" not in session.tables:
+            raise InsituError(
+                f"{path} has no system calls", remedy=f"insitu syscalls -o {path} -- COMMAND records them"
+            )
+        found = settings(args, session)._replace(hide_attached=True)
+        consumers: list[_Consumer] = []
+        with _destination(args, session=True) as destination:
+            destination.settle()
+            counter = _add_consumers(args, found, destination, StoredDecoder(), None, consumers)
+            events = session_events(session)
+            while batch := list(itertools.islice(events, _BATCH)):
+                _deliver(consumers, batch)
+            _finish(consumers, counter, found, destination)
+    return 0
+
+
+def _add_consumers(
+    args: argparse.Namespace,
+    found: Settings,
+    destination: TextDestination,
+    decoder: Decoder,
+    frames: _Frames | None,
+    consumers: list[_Consumer],
+) -> CallCounter | None:
+    counter = None
+    if args.summary_only or args.summary:
+        counter = CallCounter(found.selection)
+        consumers.append(counter)
+    if not args.summary_only:
+        consumers.append(_printer(args, found, destination, decoder, frames))
+    return counter
+
+
+def _finish(
+    consumers: Iterable[_Consumer], counter: CallCounter | None, found: Settings, destination: TextDestination
+) -> None:
+    for consumer in consumers:
+        consumer.finish()
+    if counter is not None:
+        _write_summary(counter.summary.rows(), found, destination)
+    destination.stream.flush()
+
+
+def _write_summary(rows: Sequence[SummaryRow], found: Settings, destination: TextDestination) -> None:
+    table = summary_lines(rows, found.sort, found.columns)
+    destination.stream.write("".join(f"{line}\n" for line in table).encode())
+    destination.stream.flush()
+
+
+def _know(printer: LinePrinter, pids: Sequence[int]) -> None:
+    """Say how many threads there are: with several, lines begin with their ids."""
+    for pid in pids:
+        with contextlib.suppress(ProcessLookupError):
+            printer.know(pid, procfs.threads(pid))
+
+
+def _deliver(consumers: Sequence[_Consumer], events: Sequence[Event]) -> None:
+    for consumer in consumers:
+        consumer.deliver(events)
+
+
+def _destination(args: argparse.Namespace, *, session: bool = False) -> TextDestination:
+    if args.output is None:
+        return TextDestination() if args.json or session else standard_error()
+    if separate(args):
+        return TextDestination()
+    return text_destination(args.output, append=args.append, commands=True)
+
+
+def _stack_lines(source: Source) -> _Frames | None:
+    frames: Callable[[int], str] | None = getattr(source, "stack_frames", None)
+    return None if frames is None else lambda stack: [line.strip() for line in frames(stack).splitlines() if line]
 
 
 def _printer(
-    args: argparse.Namespace, settings: _Settings, source: Source, destination: TextDestination
+    args: argparse.Namespace,
+    found: Settings,
+    destination: TextDestination,
+    decoder: Decoder,
+    frames: _Frames | None,
 ) -> _Consumer:
-    decoder = ChosenDecoder(settings.text, settings.qualifiers.abbreviated, settings.qualifiers.raw)
-    frames = getattr(source, "stack_frames", None) if args.stack_traces else None
-
     def write(text: str) -> None:
         destination.stream.write(text.encode("utf-8", "backslashreplace"))
         destination.stream.flush()
@@ -293,51 +254,101 @@ def _printer(
         return JsonLines(
             decoder,
             write,
-            selection=settings.selection,
-            signals=settings.lines.signals,
-            realtime_offset_ns=settings.lines.times.realtime_offset_ns,
+            selection=found.selection,
+            signals=found.lines.signals,
+            realtime_offset_ns=found.lines.times.realtime_offset_ns,
             stack_lines=frames,
         )
 
     def line_printer(write: Callable[[str], object]) -> LinePrinter:
         return LinePrinter(
-            settings.lines, decoder, write, selection=settings.selection, stack_lines=frames, attached=attached
+            found.lines,
+            decoder,
+            write,
+            selection=found.selection,
+            stack_lines=frames,
+            attached=None if found.hide_attached else attached,
         )
 
-    attached: Callable[[LinePrinter, int], None] | None = None
-    if not settings.hide_attached:
+    def attached(printer: LinePrinter, tid: int) -> None:
+        text = f"process {tid} attached"
+        if args.output is None:
+            printer.note(f"insitu: {text}")
+        else:
+            messages.note(text)
 
-        def attached(printer: LinePrinter, tid: int) -> None:
-            text = f"process {tid} attached"
-            printer.note(f"insitu: {text}") if args.output is None else messages.note(text)
-
-    if args.output is not None and _separate(args):
+    if args.output is not None and separate(args):
         return SeparateLines(args.output, line_printer)
     return line_printer(write)
 
 
-class _Counted:
-    """Counts selected calls."""
+# Counting and recording
 
-    def __init__(self, selection: Selection) -> None:
-        self.counted = Summary()
-        self._selection = selection
-        self._pairing = Pairing()
 
-    def deliver(self, events: Sequence[Event]) -> None:
-        for event in events:
-            self._selection.observe(event)
-            call = self._pairing.feed(event)
-            if (
-                call is not None
-                and call.exit is not None
-                and self._selection.entry(call.enter)
-                and self._selection.returned(call)
-            ):
-                self.counted.add(call)
+def _counted(args: argparse.Namespace, found: Settings, request: Request) -> int:
+    """-c alone, counted in the kernel: time on a CPU as strace(1) shows it, or latencies with -w."""
+    from insitu.record.sources.syscalls_summary import SummarySource
 
-    def finish(self) -> None:
-        """Calls that have not returned are not counted, as strace(1) does it."""
+    counted: list[SummaryRow] = []
+
+    class Counting(SummarySource):
+        """Reads its maps when it has stopped, before it is closed."""
+
+        def stop(self, end_ns: int) -> None:
+            super().stop(end_ns)
+            counted.extend(
+                SummaryRow(
+                    row.name,
+                    row.calls,
+                    row.errors,
+                    row.wall_ns if args.summary_wall_clock else row.system_ns,
+                    row.least_ns,
+                    row.most_ns,
+                    row.percentiles_ns[0],
+                    row.percentiles_ns[-1],
+                )
+                for row in self.rows()
+                if row.calls
+            )
+
+    with _destination(args) as destination:
+        outcome = run(request, [Counting(found.engine)], destination)
+        _write_summary(counted, found, destination)
+    return _ended(args, outcome)
+
+
+def _recorded(args: argparse.Namespace, found: Settings, request: Request) -> int:
+    """Record a session."""
+    from pathlib import Path
+
+    from insitu.commands._output import Displaced, finished, progress
+    from insitu.record.sources.processes import ProcessesSource
+
+    for option, given in (
+        ("-c", args.summary_only or args.summary),
+        ("--json", args.json),
+        ("--filter", args.filter),
+        ("-P", args.trace_path),
+        ("-z and -Z", args.successful_only or args.failed_only),
+    ):
+        if given:
+            remedy = f"record, then insitu syscalls {args.output} with it"
+            raise InsituError(f"{option} is of what is printed, not of a session", remedy=remedy, status=2)
+    path = Path(args.output)
+    sources = [ProcessesSource(mappings=args.stack_traces), _engine(args, found, None)]
+    displaced = Displaced(path)
+    outcome = record(request, sources, path, progress=None if args.quiet else progress, default_table="span")
+    messages.progress("")
+    if not args.quiet:
+        displaced.report()
+    if outcome.abandoned:
+        messages.note(f"left unconverted: {path} is converted when it is next opened")
+        return outcome.exit_status
+    manifest = finished(path)
+    if manifest and not args.quiet:
+        calls = manifest.tables.get("syscall", {"rows": 0})["rows"]
+        messages.note(f"{calls} system calls, {manifest.lost} lost, in {path}")
+    return _ended(args, outcome) or (0 if manifest else 1)
 
 
 def _ended(args: argparse.Namespace, outcome: Outcome) -> int:

@@ -21,7 +21,7 @@ class Expression(Protocol):
     def observe(self, event: Event) -> None:
         """Take note of an event."""
 
-    def __call__(self, call: Call) -> bool:
+    def __call__(self, call: Call, /) -> bool:
         """Returns whether it holds for a call."""
 
 
@@ -41,6 +41,11 @@ class Selection:
     def staged(self) -> bool:
         """Whether a call's line must wait for its return."""
         return len(self.statuses) < len(STATUSES) or self.slower_ns > 0 or self.expression is not None
+
+    @property
+    def selects_returns(self) -> bool:
+        """Whether more than names select: something that is known of each call only."""
+        return self.staged or bool(self.paths)
 
     def observe(self, event: Event) -> None:
         """To be called with every event, in order."""

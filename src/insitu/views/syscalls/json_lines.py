@@ -117,9 +117,10 @@ class JsonLines:
             case Exited():
                 number = event.status & 0x7F
                 found = self._base("exit", event.ts_ns, event.pid, event.tid)
-                found["status"] = None if number else event.status >> 8 & 0xFF
-                found["signal"] = facts.signal_name(number) if number else None
-                return found | {"core_dumped": bool(number and event.status & 0x80)}
+                known = event.status >= 0  # not in every session
+                found["status"] = event.status >> 8 & 0xFF if known and not number else None
+                found["signal"] = facts.signal_name(number) if known and number else None
+                return found | {"core_dumped": bool(known and number and event.status & 0x80)}
             case Forked():
                 found = self._base("fork", event.ts_ns, event.pid, event.tid)
                 return found | {"child_pid": event.child_pid, "child_tid": event.child_tid}

@@ -93,6 +93,9 @@ class LinePrinter:
         self._stack_lines = stack_lines
         self._attached = attached
         self._times = Timestamps(options.times)
+        self._timed = bool(options.times.absolute) or options.times.relative_digits >= 0
+        self._dumps = options.dump_reads is None or options.dump_writes is None
+        self._dumps = self._dumps or bool(options.dump_reads) or bool(options.dump_writes)
         self._threads: dict[int, _Thread] = {}
         self._open: _Thread | None = None
         """The thread whose call is the unfinished last line."""
@@ -112,8 +115,10 @@ class LinePrinter:
 
     def deliver(self, events: Iterable[Event]) -> None:
         """Print events. The line of a call that has not returned is printed as far as it is known."""
+        observe = None if self._selection.expression is None else self._selection.expression.observe
         for event in events:
-            self._selection.observe(event)
+            if observe is not None:
+                observe(event)
             self._handlers[type(event)](event)
         if self._open is not None:
             self._begin(self._open)
@@ -172,9 +177,9 @@ class LinePrinter:
         digits = self._options.times.duration_digits
         took = f" <{seconds_text(call.dur_ns or 0, digits)}>" if digits >= 0 else ""
         self._end_call(self._decoder.result(call) + took)
-        options = self._options
-        for line in dump_of(call, options.dump_reads, options.dump_writes):
-            self._text.append(f"{line}\n")
+        if self._dumps:
+            lines = dump_of(call, self._options.dump_reads, self._options.dump_writes)
+            self._text += [f"{line}\n" for line in lines]
         if self._stack_lines is not None:
             self._text += [f" > {printable(line)}\n" for line in self._stack_lines(call.enter.stack)]
 
@@ -205,7 +210,9 @@ class LinePrinter:
                 self._never_returned(thread, call, event.ts_ns)
         wanted = self._options.signals
         number = event.status & 0x7F
-        if self._options.exits if not number else wanted is None or number in wanted:
+        if event.status < 0:  # not known, as in a session
+            pass
+        elif self._options.exits if not number else wanted is None or number in wanted:
             self._line(thread, event.ts_ns, exit_text(event.status, facts_of(thread.abi)))
         del self._threads[event.tid]
 
@@ -263,7 +270,8 @@ class LinePrinter:
             text = f"[pid {thread.tid:5}] "
         else:
             text = ""
-        text += self._times.text(ts_ns)
+        if self._timed:
+            text += self._times.text(ts_ns)
         return f"{text}[{thread.call_nr:4}] " if options.numbers else text
 
     def _line(self, thread: _Thread, ts_ns: int, text: str) -> None:
@@ -302,9 +310,7 @@ class LinePrinter:
             self._put(", ".join(piece.text for piece in pieces[thread.printed :])[:_MOST_CHARACTERS])
 
     def _end_call(self, result: str) -> None:
-        self._put(") ")
-        self._put(" " * (self._options.columns - self._column))
-        self._put("= " + result)
+        self._put(f") {' ' * (self._options.columns - self._column - 2)}= {result}")
         self._end_line("")
         self._open = None
 

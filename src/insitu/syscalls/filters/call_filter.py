@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from typing import Protocol
+
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Call, Event
 from insitu.syscalls.decode import Decoder, call_name, signature_of
@@ -10,29 +13,45 @@ from insitu.syscalls.filters.evaluate import compiled
 from insitu.syscalls.filters.fields import FIELDS
 from insitu.syscalls.filters.parser import FilterError, checks, parse
 from insitu.syscalls.filters.processes import Processes
-from insitu.syscalls.filters.subject import Argument, Descriptor, Subject
+from insitu.syscalls.filters.subject import Argument, Descriptor, Process, Subject
 
-__all__ = ["LiveFilter"]
+__all__ = ["CallFilter", "Known"]
 
 _STRING_BYTES = 4096
 """Of a string in evt.arg, whatever -s says (as far as the engine has read it)."""
 _AT_FDCWD = -100
 
 
-class LiveFilter:
+class Known(Protocol):
+    """What is known of processes; see processes.py."""
+
+    def observe(self, event: Event) -> None:
+        """Take note of an event."""
+
+    def returned(self, call: Call) -> None:
+        """Take note of a call that has returned."""
+
+    def process(self, pid: int) -> Process:
+        """Returns a process as it is now."""
+
+
+class CallFilter:
     """An expression. Calls are asked about in the order in which they return, and all events shown to ``observe``."""
 
-    def __init__(self, text: str, realtime_offset_ns: int = 0) -> None:
-        """Raises FilterError, also for fields that are known in a session only."""
+    def __init__(self, text: str, realtime_offset_ns: int = 0, *, recorded: Known | None = None) -> None:
+        """``recorded``: the processes of a session, whose calls are asked about; None: those that run now.
+
+        Raises FilterError, also for fields that are known in a session only.
+        """
         node = parse(text)
         self.fields = frozenset(check.field for check in checks(node))
         for field in sorted(self.fields):
-            if not FIELDS[field].live:
+            if recorded is None and not FIELDS[field].live:
                 raise FilterError(f"{field} is known in a session only", text, text.find(field), len(field))
         self._holds = compiled(node)
         self._offset_ns = realtime_offset_ns
         self._decoder = Decoder(TextOptions(string_limit=_STRING_BYTES))
-        self._processes = Processes()
+        self._processes: Known = Processes() if recorded is None else recorded
         self._asked = 0
         self._about_processes = any(
             field.startswith(("proc.", "user.", "group.", "container.")) for field in self.fields
@@ -65,6 +84,7 @@ class LiveFilter:
             lambda: self._processes.process(enter.pid),
             lambda: self._arguments(call),
             lambda: _descriptor(call),
+            cpu=getattr(enter.memory, "cpu", None),
         )
         self._asked += 1
         return self._holds(subject)
@@ -73,10 +93,12 @@ class LiveFilter:
         known = facts_of(call.enter.abi).calls.get(call.enter.nr)
         names = [name for _, name in known.parameters] if known else []
         found = []
-        for at, piece in enumerate(self._decoder.arguments(call)):
+        stored: Sequence[str] | None = getattr(call.enter.memory, "arguments", None)
+        texts = [piece.text for piece in self._decoder.arguments(call)] if stored is None else stored
+        for at, text in enumerate(texts):
             value = call.enter.args[at] if at < len(call.enter.args) else 0
             value = value - (1 << 64) if value >> 63 else value
-            found.append(Argument(names[at] if at < len(names) else f"arg{at}", value, piece.text))
+            found.append(Argument(names[at] if at < len(names) else f"arg{at}", value, text))
         return found
 
 
