@@ -88,11 +88,11 @@ def run(args: argparse.Namespace) -> int:
     if not is_session(path):
         return _report(args, load_stacks(path, want, options=import_options(args)))
     with open_session(path) as session:
-        if not want.table and not session.tables_with_stacks:
+        if not want.table and not _has_stacks(session):
             return _tables(args, session)
         status = _report(args, session.stacks(want))
         if not (want.table or args.folded or args.json):
-            _maps(args, session)
+            _sections_and_maps(args, session)
         return status
 
 
@@ -144,12 +144,20 @@ def _tables(args: argparse.Namespace, session: "Session") -> int:
     return 0
 
 
-def _maps(args: argparse.Namespace, session: "Session") -> None:
-    """What is in a script's maps, after the report on its stacks."""
+def _has_stacks(session: "Session") -> bool:
+    from insitu.views.tables import has_sections
+
+    recorded = int(session.manifest.tables.get("stack", {}).get("rows", 0)) > 1  # beside the root
+    return bool(session.tables_with_stacks) and (recorded or not has_sections(session))
+
+
+def _sections_and_maps(args: argparse.Namespace, session: "Session") -> None:
+    """What else is in the session, after the report on its stacks."""
     import sys
 
-    from insitu.views.tables import map_lines
+    from insitu.views.tables import map_lines, section_lines
     from insitu.views.terminal import Screen
 
     screen = Screen.of(sys.stdout)
+    screen.write(section_lines(session, screen, limit=args.limit))
     screen.write(map_lines(session, screen, limit=args.limit))

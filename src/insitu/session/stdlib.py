@@ -1,7 +1,8 @@
 """SQL views for users: files in analyses/stdlib, one view each, and their headers.
 
 A file begins with comment lines: what a row is, then ``question:``, ``inputs:``, perhaps ``uses:`` (other views,
-which are made first), then a line ``name: meaning`` for each column.
+which are made first), perhaps ``report:`` (the title under which ``insitu report`` shows its first rows), then a line
+``name: meaning`` for each column.
 """
 
 from collections.abc import Iterator
@@ -12,7 +13,7 @@ from typing import Final, NamedTuple
 __all__ = ["Header", "header", "stdlib", "stdlib_headers"]
 
 _STDLIB: Final = Path(__file__).parents[1] / "analyses" / "stdlib"
-_WORDS: Final = ("question", "inputs", "uses")
+_WORDS: Final = ("question", "inputs", "uses", "report")
 
 
 class Header(NamedTuple):
@@ -22,6 +23,7 @@ class Header(NamedTuple):
     question: str
     inputs: tuple[str, ...]
     columns: dict[str, str]
+    report: str = ""
 
 
 def header(text: str) -> Header:
@@ -40,7 +42,7 @@ def header(text: str) -> Header:
         entries[name] = said
     inputs = tuple(each.strip() for each in entries.get("inputs", "").split(",") if each.strip())
     columns = {name: said for name, said in entries.items() if name not in _WORDS}
-    return Header(doc, entries.get("question", ""), inputs, columns)
+    return Header(doc, entries.get("question", ""), inputs, columns, entries.get("report", ""))
 
 
 @cache

@@ -24,7 +24,7 @@ __all__ = [
     "LINKED",
     "MOST_WORDS",
     "OTHERWISE",
-    "PAGES_SHIFT",
+    "UNIT_SHIFT",
     "RETURNED",
     "SIZE_MASK",
     "SIZE_SHIFT",
@@ -54,9 +54,9 @@ COUNT_AT: Final = 1 << 9
 """That argument points to the count, an unsigned int."""
 WHOLE: Final = 1 << 10
 """As many bytes as a page has, whatever -s says."""
-PAGES_SHIFT: Final = 11
-"""The count is of bits (1) or of bytes in pages (2)."""
-_DIVISORS: Final = {1: 0, 8: 1, 4096: 2}
+UNIT_SHIFT: Final = 11
+"""The count is of bits in words of 64 (1), or of bytes in pages (2)."""
+_DIVISORS: Final = {1: 0, 64: 1, 4096: 2}
 SIZE_SHIFT: Final = 13
 SIZE_MASK: Final = 0x1FFF
 WORD_BITS: Final = 26
@@ -201,7 +201,7 @@ def _word(index: int, parameter: Parameter, capture: Capture, *, wide: bool, ver
         counted, flags = 1 + int(size[2:]), COUNT_AT
     elif size.startswith("$"):
         position, _, divisor = size[1:].partition("/")
-        counted, flags = 1 + int(position), _DIVISORS[int(divisor or 1)] << PAGES_SHIFT
+        counted, flags = 1 + int(position), _DIVISORS[int(divisor or 1)] << UNIT_SHIFT
     elif size:
         elements = int(size)
     capture = _resolved(capture, wide=wide)

@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, Any, Final
 from insitu.session import schema
 from insitu.session.query import Database
 from insitu.session.reader import Session
-from insitu.session.stdlib import stdlib_headers
+from insitu.session.stdlib import Header, stdlib_headers
 from insitu.valid_text import json_document
 from insitu.views.losses import loss_text
 from insitu.views.quantity import rest
-from insitu.views.report import recorded_tables
+from insitu.views.report import SHARED, recorded_tables
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, Line, Screen
 from insitu.views.values import column_types, is_numeric, value_text
@@ -19,7 +19,15 @@ from insitu.views.values import column_types, is_numeric, value_text
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["column_kinds", "listed_tables", "map_lines", "table_lines", "tables_json"]
+__all__ = [
+    "column_kinds",
+    "has_sections",
+    "listed_tables",
+    "map_lines",
+    "section_lines",
+    "table_lines",
+    "tables_json",
+]
 
 _MOST_ROWS: Final = 1_000_000  # of a map that is shown whole
 
@@ -44,7 +52,58 @@ def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterato
         for name, found in tables.items()
     ]
     yield Table(columns, rows)
+    yield from section_lines(session, screen, limit=limit)
     yield from map_lines(session, screen, limit=limit)
+
+
+def has_sections(session: Session) -> bool:
+    """Whether a report on the session has sections of its own: it is no recording of stacks alone."""
+    return bool(_sections(session))
+
+
+def section_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Block]:
+    """The first rows of the views of analyses/stdlib that have a title for reports, where they have rows."""
+    for name, view in _sections(session).items():
+        frame = session.sql(f"select * from {name} limit {limit + 1 if limit else _MOST_ROWS}")
+        if frame.is_empty():
+            continue
+        yield from _section(view.report, screen.width is None)
+        kinds = column_kinds(session.database, frame)
+        numbers = {word for word, kind in frame.schema.items() if kind.is_numeric()}
+        columns = [
+            Column(_title(word), "right" if word in numbers else "left", names=False) for word in frame.columns
+        ]
+        shown = frame.rows()[: limit or None]
+        rows = [
+            [
+                (value_text(value, kinds[word]) if value is not None else "", "")
+                for value, word in zip(row, frame.columns, strict=True)
+            ]
+            for row in shown
+        ]
+        yield Table(columns, rows)
+        if len(shown) < len(frame):
+            total = session.sql(f"select count(*) from {name}").rows()[0][0]
+            yield [(rest(int(total) - len(shown), "row", "rows"), "dim")]
+
+
+def _sections(session: Session) -> dict[str, Header]:
+    """The views that a report shows: those of tables that this session has, and with them those of its processes."""
+    recorded = set(recorded_tables(session.manifest))
+    views = dict(sorted(stdlib_headers().items(), key=lambda item: item[1].report))
+    views = {name: view for name, view in views.items() if view.report}
+    own = {name for name, view in views.items() if recorded & _tables_of(name)}
+    return {name: view for name, view in views.items() if own and (name in own or _tables_of(name) <= SHARED)}
+
+
+def _tables_of(view: str) -> set[str]:
+    """The tables that a view reads, also through others."""
+    views = stdlib_headers()
+    return {found for each in views[view].inputs for found in (_tables_of(each) if each in views else {each})}
+
+
+def _title(column: str) -> str:
+    return column.removesuffix("_ns").removesuffix("_bytes").replace("_", " ")
 
 
 def map_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Block]:

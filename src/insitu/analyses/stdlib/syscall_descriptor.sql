@@ -1,0 +1,37 @@
+-- Descriptors: what each was open on, from when until when, and how it was used.
+-- question: where was a descriptor opened, what went through it, and was it closed?
+-- inputs: descriptor, process, syscall_call
+-- uses: syscall_call
+-- report: descriptors
+-- pid: the process
+-- fd: the descriptor
+-- file: what it was open on
+-- kind: file, directory, device, fifo, socket or other
+-- from_ns: when it was opened, inherited or first seen
+-- until_ns: when it was closed or replaced; null if that was not seen
+-- opened_by: the call that made it, with its arguments; null if it was open before
+-- calls: calls on it
+-- read_bytes: bytes that calls returned from it
+-- write_bytes: bytes that calls took for it
+-- total_ns: time in these calls
+create view syscall_descriptor as
+with used as (
+    select d.upid, d.fd, d.from_ns, count(*) as calls,
+           coalesce(sum(c.ret) filter (c.ret > 0 and c.name in ('read', 'pread64', 'readv', 'preadv', 'preadv2',
+               'recvfrom', 'recvmsg')), 0)::bigint as read_bytes,
+           coalesce(sum(c.ret) filter (c.ret > 0 and c.name in ('write', 'pwrite64', 'writev', 'pwritev', 'pwritev2',
+               'sendto', 'sendmsg')), 0)::bigint as write_bytes,
+           coalesce(sum(c.dur_ns), 0)::bigint as total_ns
+    from syscall_call c
+    asof join descriptor d on d.upid = c.upid and d.fd = c.fd and c.ts_ns >= d.from_ns
+    where d.until_ns is null or c.ts_ns <= d.until_ns
+    group by d.upid, d.fd, d.from_ns
+)
+select p.pid, d.fd, d.path as file, d.kind, d.from_ns, d.until_ns, o.name || '(' || o.arguments || ')' as opened_by,
+       coalesce(u.calls, 0) as calls, coalesce(u.read_bytes, 0) as read_bytes,
+       coalesce(u.write_bytes, 0) as write_bytes, coalesce(u.total_ns, 0) as total_ns
+from descriptor d
+left join process p on p.upid = d.upid
+left join used u on u.upid = d.upid and u.fd = d.fd and u.from_ns = d.from_ns
+left join syscall_call o on o.span_id = d.opened_by
+order by read_bytes + write_bytes desc, d.from_ns;
