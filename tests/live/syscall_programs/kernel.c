@@ -271,7 +271,6 @@ static void aios(void) {
     call(io_submit, context, 2, blocks + 2);
     call(io_submit, context, 1, blocks + 4);
     call(io_submit, context, 0, blocks);
-    call(io_submit, context, -1, blocks);
     call(io_submit, context, 1, BAD);
     call(io_getevents, context, 0, 3, space, NULL);
     call(io_getevents, context, 0, 3, space, (struct timespec[]){{0, 5}});

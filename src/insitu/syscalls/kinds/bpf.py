@@ -261,21 +261,24 @@ _SHOWN: Final[dict[str, Callable[[Argument, int, bytes, bytes], str]]] = {
     "btf": _types,
 }
 
-_LOADED: Final = Linked(40, ((8, 4, 4, Linked(8, (), _INSTRUCTIONS)), (16, -1, 0, String()), (32, -1, 0, String())))
 KINDS: Kinds = {
     "bpf_attr": Kind(
         _attributes,
         Choice(
             0,
             (
-                (_PROG_LOAD, Bytes(1)),
+                (
+                    _PROG_LOAD,
+                    Linked(
+                        128, ((8, 4, 4, Linked(8, (), _INSTRUCTIONS)), (16, -1, 0, String()), (32, -1, 0, String()))
+                    ),
+                ),
                 (_PIN, Linked(16, ((0, -1, 0, String(path=True)),))),
                 (_GET, Linked(16, ((0, -1, 0, String(path=True)),))),
                 (_RAW_TRACEPOINT, Linked(16, ((0, -1, 0, String()),))),
-                (_BTF_LOAD, Linked(24, ((0, 16, 4, Bytes(1, whole=False)),))),
+                (_BTF_LOAD, Linked(32, ((0, 16, 4, Bytes(1, whole=False)),))),
             ),
             Bytes(1),
         ),
     ),
-    "bpf_program": Kind(_attributes, _LOADED),
 }
