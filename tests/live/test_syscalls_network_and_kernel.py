@@ -75,14 +75,18 @@ def difference(
 ) -> str:
     """Returns where our lines and strace's differ."""
     return compare(
-        [compiled(name), group], tmp_path / "strace.txt", masks=MASKS, threads=1, text=text, options=options, attempts=2
+        [compiled(name), group],
+        tmp_path / "strace.txt",
+        masks=MASKS,
+        threads=1,
+        text=text,
+        options=options,
+        attempts=2,
     )
 
 
 @pytest.mark.parametrize(("name", "group"), GROUPS)
-def test_each_call_has_straces_line(
-    compiled: Callable[[str], str], tmp_path: Path, name: str, group: str
-) -> None:
+def test_each_call_has_straces_line(compiled: Callable[[str], str], tmp_path: Path, name: str, group: str) -> None:
     found = difference(compiled, tmp_path, name, group, TextOptions())
     assert not found, found
 
@@ -91,7 +95,5 @@ def test_each_call_has_straces_line(
 def test_each_call_has_straces_line_with_whole_structures(
     compiled: Callable[[str], str], tmp_path: Path, name: str, group: str
 ) -> None:
-    found = difference(
-        compiled, tmp_path, name, group, TextOptions(verbose=True, string_limit=45), "-v", "-s", "45"
-    )
+    found = difference(compiled, tmp_path, name, group, TextOptions(verbose=True, string_limit=45), "-v", "-s", "45")
     assert not found, found

@@ -42,7 +42,9 @@ class Pieces:
     __slots__ = ("descriptors", "netlink", "pieces")
 
     def __init__(
-        self, pieces: Iterable[tuple[int, bytes]] = (), descriptors: Mapping[int, str] = MappingProxyType({}),
+        self,
+        pieces: Iterable[tuple[int, bytes]] = (),
+        descriptors: Mapping[int, str] = MappingProxyType({}),
         netlink: str = "",
     ) -> None:
         self.pieces: Sequence[tuple[int, bytes]] = tuple(pieces)

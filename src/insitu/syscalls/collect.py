@@ -58,8 +58,12 @@ def _plan(abi: str, nr: int, descriptors: bool) -> _Plan:
             at_enter.append(need)
         if parameter.writes:
             at_exit.append(need)
-    return _Plan(tuple(at_enter), tuple(at_exit), descriptors and signature.returns.kind in _DESCRIPTORS,
-        any(parameter.kind in _MESSAGES for parameter in signature.parameters))
+    return _Plan(
+        tuple(at_enter),
+        tuple(at_exit),
+        descriptors and signature.returns.kind in _DESCRIPTORS,
+        any(parameter.kind in _MESSAGES for parameter in signature.parameters),
+    )
 
 
 class Collector:

@@ -119,7 +119,7 @@ _LINK: Final = _Attributes(
         13: _u32,
         14: _struct("mem_start u64; mem_end u64; base_addr u64; irq u16; dma u8; port u8"),
         15: _u32, 16: _u8, 17: _u8, 18: _nested(_LINK_INFO), 20: _string, 21: _u32,
-        23: _struct(_STATS.format("u64")), 27: _u32, 30: _u32, 31: _u32, 32: _u32, 33: _u8, 35: _u32, 37: _number(4, signed=True),
+        23: _struct(_STATS.format("u64") + "; rx_otherhost_dropped u64"), 27: _u32, 30: _u32, 31: _u32, 32: _u32, 33: _u8, 35: _u32, 37: _number(4, signed=True),
         38: _string, 39: _u8, 40: _u32, 41: _u32, 43: _nested(_XDP), 47: _u32, 48: _u32, 49: _number(4, signed=True), 50: _u32,
         51: _u32, 53: _string, 54: _hardware, 56: _string, 57: _string, 58: _u32, 59: _u32, 60: _u32, 61: _u32,
     },
