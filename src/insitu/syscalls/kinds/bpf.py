@@ -7,9 +7,8 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Choice, Linked, String
-from insitu.syscalls.kinds.layout import c_string, hex_or_0
+from insitu.syscalls.kinds.layout import c_string, hex_or_0, interface
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.sockets import interface
 from insitu.syscalls.kinds.strings import quoted, string
 
 __all__ = ["KINDS"]

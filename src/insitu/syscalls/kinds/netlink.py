@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from insitu.syscalls.argument import Argument
-from insitu.syscalls.kinds.layout import Struct, hex_or_0
+from insitu.syscalls.kinds.layout import Struct, hex_or_0, interface
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
-from insitu.syscalls.kinds.sockets import interface, ipv4, ipv6, mac
+from insitu.syscalls.kinds.sockets import ipv4, ipv6, mac
 from insitu.syscalls.kinds.strings import quoted
 
 __all__ = ["netlink_messages"]
@@ -200,7 +200,7 @@ def netlink_messages(argument: Argument, address: int, length: int, protocol: st
         return _raw(argument, data)
     if len(data) < _HEADER:
         return None
-    words = []
+    words: list[str] = []
     at = 0
     while length - at >= _HEADER and at + _HEADER <= len(data):
         if len(words) >= _SHOWN and not argument.options.verbose:
@@ -310,7 +310,7 @@ def _raw(argument: Argument, data: bytes) -> str:
 
 def _attributes_text(argument: Argument, data: bytes, attributes: _Attributes, family: int, depth: int) -> str:
     """Returns ``[[{nla_len=7, nla_type=IFLA_IFNAME}, "lo"], ...]``; without the outer brackets if there is one."""
-    words = []
+    words: list[str] = []
     at = 0
     while at + 4 <= len(data):
         if len(words) >= _SHOWN and not argument.options.verbose:

@@ -113,8 +113,8 @@ def _config(argument: Argument, kind: int, config: int) -> str:
         words = enum_text(argument, "perf_cache", config & 0xFF)
         operation = enum_text(argument, "perf_cache_op", config >> 8 & 0xFF)
         result = enum_text(argument, "perf_cache_result", config >> 16 & 0xFF)
-        upper = f"{config >> 32:#x}<<32|" if config >> 32 else ""
-        return f"{upper}{result}<<16|{operation}<<8|{words}"
+        above = f"{config >> 32:#x}<<32|" if config >> 32 else ""
+        return f"{above}{result}<<16|{operation}<<8|{words}"
     return str(config) if kind == _TRACEPOINT else hex_or_0(config)
 
 
