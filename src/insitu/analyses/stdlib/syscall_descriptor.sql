@@ -9,7 +9,7 @@
 -- kind: file, directory, device, fifo, socket or other
 -- from_ns: when it was opened, inherited or first seen
 -- until_ns: when it was closed or replaced; null if that was not seen
--- opened_by: the call that made it, with its arguments; null if it was open before
+-- opened_by: the call that made it, with its arguments; null if it was open before, or is one of a pair
 -- calls: calls on it
 -- read_bytes: bytes that calls returned from it
 -- write_bytes: bytes that calls took for it
@@ -26,12 +26,20 @@ with used as (
     asof join descriptor d on d.upid = c.upid and d.fd = c.fd and c.ts_ns >= d.from_ns
     where d.until_ns is null or c.ts_ns <= d.until_ns
     group by d.upid, d.fd, d.from_ns
+),
+opener as (
+    select upid, ret as fd, ts_ns, ts_ns + dur_ns as until_ns, name || '(' || arguments || ')' as text
+    from syscall_call
+    where name in ('open', 'openat', 'openat2', 'creat', 'dup', 'dup2', 'dup3', 'fcntl', 'socket', 'accept',
+        'accept4', 'epoll_create', 'epoll_create1', 'eventfd', 'eventfd2', 'memfd_create', 'timerfd_create',
+        'signalfd4', 'inotify_init1', 'pidfd_open', 'perf_event_open') and ret >= 0
 )
-select p.pid, d.fd, d.path as file, d.kind, d.from_ns, d.until_ns, o.name || '(' || o.arguments || ')' as opened_by,
+select p.pid, d.fd, d.path as file, d.kind, d.from_ns, d.until_ns,
+       case when o.until_ns >= d.from_ns then o.text end as opened_by,
        coalesce(u.calls, 0) as calls, coalesce(u.read_bytes, 0) as read_bytes,
        coalesce(u.write_bytes, 0) as write_bytes, coalesce(u.total_ns, 0) as total_ns
 from descriptor d
 left join process p on p.upid = d.upid
 left join used u on u.upid = d.upid and u.fd = d.fd and u.from_ns = d.from_ns
-left join syscall_call o on o.span_id = d.opened_by
+asof left join opener o on o.upid = d.upid and o.fd = d.fd and d.from_ns >= o.ts_ns
 order by read_bytes + write_bytes desc, d.from_ns;

@@ -7,9 +7,8 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Choice, Linked, String
-from insitu.syscalls.kinds.layout import c_string, hex_or_0
+from insitu.syscalls.kinds.layout import c_string, hex_or_0, interface
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.sockets import interface
 from insitu.syscalls.kinds.strings import quoted, string
 
 __all__ = ["KINDS"]
@@ -261,21 +260,24 @@ _SHOWN: Final[dict[str, Callable[[Argument, int, bytes, bytes], str]]] = {
     "btf": _types,
 }
 
-_LOADED: Final = Linked(40, ((8, 4, 4, Linked(8, (), _INSTRUCTIONS)), (16, -1, 0, String()), (32, -1, 0, String())))
 KINDS: Kinds = {
     "bpf_attr": Kind(
         _attributes,
         Choice(
             0,
             (
-                (_PROG_LOAD, Bytes(1)),
+                (
+                    _PROG_LOAD,
+                    Linked(
+                        128, ((8, 4, 4, Linked(8, (), _INSTRUCTIONS)), (16, -1, 0, String()), (32, -1, 0, String()))
+                    ),
+                ),
                 (_PIN, Linked(16, ((0, -1, 0, String(path=True)),))),
                 (_GET, Linked(16, ((0, -1, 0, String(path=True)),))),
                 (_RAW_TRACEPOINT, Linked(16, ((0, -1, 0, String()),))),
-                (_BTF_LOAD, Linked(24, ((0, 16, 4, Bytes(1, whole=False)),))),
+                (_BTF_LOAD, Linked(32, ((0, 16, 4, Bytes(1, whole=False)),))),
             ),
             Bytes(1),
         ),
     ),
-    "bpf_program": Kind(_attributes, _LOADED),
 }

@@ -60,7 +60,11 @@ def _value(argument: Argument) -> str | None:
             return _OWNER.text(argument)
         if command == _GETOWNER_UIDS:
             data = argument.read(8)
-            return data and f"[{int.from_bytes(data[:4], 'little')}, {int.from_bytes(data[4:], 'little')}]"
+            return (
+                None
+                if data is None
+                else f"[{int.from_bytes(data[:4], 'little')}, {int.from_bytes(data[4:], 'little')}]"
+            )
         if command in _HINTS:
             hint = argument.number(8)
             return None if hint is None else f"[{enum_text(argument, 'rw_hint', hint, 'RWH_WRITE_LIFE_???')}]"

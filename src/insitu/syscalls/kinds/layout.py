@@ -27,7 +27,7 @@ class Member(NamedTuple):
     type: str
     size: int
     given: tuple[str, ...]
-    count: int
+    elements: int
     """Of an array; 0: not an array."""
     offset: int
 
@@ -153,7 +153,7 @@ class Struct:
                 if not argument.options.verbose:
                     words.append("...")
                     break
-            elif member.type != "pad" and member.offset + member.size * max(member.count, 1) <= len(data):
+            elif member.type != "pad" and member.offset + member.size * max(member.elements, 1) <= len(data):
                 words.append(f"{member.name}={_member_text(argument, member, data)}")
         return words
 
@@ -167,7 +167,7 @@ class Struct:
 
 def _member_text(argument: Argument, member: Member, data: bytes) -> str:
     elements = []
-    for index in range(max(member.count, 1)):
+    for index in range(max(member.elements, 1)):
         start = member.offset + index * member.size
         part = data[start : start + member.size]
         if member.type == "char":
@@ -176,4 +176,4 @@ def _member_text(argument: Argument, member: Member, data: bytes) -> str:
             elements.append(quoted(part, "all" if member.given else argument.options.strings_in_hex))
         else:
             elements.append(_TEXTS[member.type](argument, int.from_bytes(part, "little"), member.size, member.given))
-    return f"[{', '.join(elements)}]" if member.count else elements[0]
+    return f"[{', '.join(elements)}]" if member.elements else elements[0]

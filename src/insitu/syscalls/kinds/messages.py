@@ -133,8 +133,7 @@ def _header_words(argument: Argument, received: int | None, before: bool) -> str
             words.append("msg_control=NULL")
     elif control:
         pass
-    length_text = f"{asked} => {control_length}" if asked != control_length else str(control_length)
-    words.append(f"msg_controllen={length_text}")
+    words.append(f"msg_controllen={control_length}")
     words.append(f"msg_flags={flags_text(argument, 'msg', flags)}")
     return "{" + ", ".join(words) + "}"
 
@@ -207,7 +206,7 @@ def control_text(argument: Argument, address: int, length: int) -> str:
         set_name = {_SOL_SOCKET: "cmsg_socket", _SOL_IP: "cmsg_ip"}.get(level)
         type_text = enum_text(argument, set_name, kind) if set_name else hex_or_0(kind)
         words.append(
-            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'socket_level', level)}, cmsg_type={type_text}"
+            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'socket_level', level, 'SOL_???')}, cmsg_type={type_text}"
         )
         decode = _CONTROL.get((level, kind))
         text = decode(argument, data[at + head : at + taken]) if decode is not None and taken > head else None
@@ -306,11 +305,14 @@ _CONTROL: Final[dict[tuple[int, int], Callable[[Argument, bytes], str | None]]] 
 
 
 def _result(argument: Argument) -> str | None:
-    return str(argument.signed)
+    """How many messages were received, and what is left of the time."""
+    address = argument.other(4)
+    left = _TIMESPEC.text(argument.at(address)) if address and argument.signed > 0 else None
+    return str(argument.signed) + (f" (left {left})" if left is not None else "")
 
 
 def _timeout(argument: Argument) -> str | None:
-    return _TIMESPEC.text(argument)
+    return None if argument.at_exit else _TIMESPEC.text(argument)
 
 
 KINDS: Kinds = {

@@ -9,9 +9,9 @@ from collections.abc import Callable, Mapping
 from typing import Final, NamedTuple
 
 from insitu.syscalls.argument import Argument
-from insitu.syscalls.kinds.layout import Struct, hex_or_0
+from insitu.syscalls.kinds.layout import Struct, hex_or_0, interface
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
-from insitu.syscalls.kinds.sockets import interface, ipv4, ipv6, mac
+from insitu.syscalls.kinds.sockets import ipv4, ipv6, mac
 from insitu.syscalls.kinds.strings import quoted
 
 __all__ = ["netlink_messages"]
@@ -118,8 +118,8 @@ _LINK: Final = _Attributes(
         10: _interface,
         13: _u32,
         14: _struct("mem_start u64; mem_end u64; base_addr u64; irq u16; dma u8; port u8"),
-        15: _u32, 16: _words("operstate", 1), 17: _words("link_mode", 1), 18: _nested(_LINK_INFO), 20: _string, 21: _u32,
-        23: _struct(_STATS.format("u64")), 27: _u32, 30: _u32, 31: _u32, 32: _u32, 33: _u8, 35: _u32, 37: _number(4, signed=True),
+        15: _u32, 16: _u8, 17: _u8, 18: _nested(_LINK_INFO), 20: _string, 21: _u32,
+        23: _struct(_STATS.format("u64") + "; rx_otherhost_dropped u64"), 27: _u32, 30: _u32, 31: _u32, 32: _u32, 33: _u8, 35: _u32, 37: _number(4, signed=True),
         38: _string, 39: _u8, 40: _u32, 41: _u32, 43: _nested(_XDP), 47: _u32, 48: _u32, 49: _number(4, signed=True), 50: _u32,
         51: _u32, 53: _string, 54: _hardware, 56: _string, 57: _string, 58: _u32, 59: _u32, 60: _u32, 61: _u32,
     },
@@ -200,7 +200,7 @@ def netlink_messages(argument: Argument, address: int, length: int, protocol: st
         return _raw(argument, data)
     if len(data) < _HEADER:
         return None
-    words = []
+    words: list[str] = []
     at = 0
     while length - at >= _HEADER and at + _HEADER <= len(data):
         if len(words) >= _SHOWN and not argument.options.verbose:
@@ -310,7 +310,7 @@ def _raw(argument: Argument, data: bytes) -> str:
 
 def _attributes_text(argument: Argument, data: bytes, attributes: _Attributes, family: int, depth: int) -> str:
     """Returns ``[[{nla_len=7, nla_type=IFLA_IFNAME}, "lo"], ...]``; without the outer brackets if there is one."""
-    words = []
+    words: list[str] = []
     at = 0
     while at + 4 <= len(data):
         if len(words) >= _SHOWN and not argument.options.verbose:

@@ -70,7 +70,8 @@ def _attributes(argument: Argument) -> str | None:
         words.append(f"__reserved_1={flags >> len(_BITS):#x}")
     words.append(f"{'wakeup_watermark' if flags & _WATERMARK else 'wakeup_events'}={number(48, 4)}")
     if kind == _BREAKPOINT:
-        words.append(f"bp_type={flags_text(argument, 'breakpoint', number(52, 4))}")
+        kind_of = number(52, 4)
+        words.append(f"bp_type={'HW_BREAKPOINT_RW' if kind_of == 3 else flags_text(argument, 'breakpoint', kind_of)}")
         words.append(f"bp_addr={number(56):#x}")
     else:
         words.append(f"config1={hex_or_0(number(56))}")
@@ -78,9 +79,8 @@ def _attributes(argument: Argument) -> str | None:
         words.append(
             f"{'bp_len' if kind == _BREAKPOINT else 'config2'}={number(64) if kind == _BREAKPOINT else hex_or_0(number(64))}"
         )
-    if has(80):
-        if number(24) & _BRANCH_STACK:
-            words.append(f"branch_sample_type={flags_text(argument, 'perf_branch_sample', number(72))}")
+    if has(80) and (number(24) & _BRANCH_STACK):
+        words.append(f"branch_sample_type={flags_text(argument, 'perf_branch_sample', number(72))}")
     if has(88):
         words.append(f"sample_regs_user={hex_or_0(number(80))}")
     if has(92) and number(24) & _STACK_USER:
@@ -113,8 +113,8 @@ def _config(argument: Argument, kind: int, config: int) -> str:
         words = enum_text(argument, "perf_cache", config & 0xFF)
         operation = enum_text(argument, "perf_cache_op", config >> 8 & 0xFF)
         result = enum_text(argument, "perf_cache_result", config >> 16 & 0xFF)
-        upper = f"{config >> 32:#x}<<32|" if config >> 32 else ""
-        return f"{upper}{result}<<16|{operation}<<8|{words}"
+        above = f"{config >> 32:#x}<<32|" if config >> 32 else ""
+        return f"{above}{result}<<16|{operation}<<8|{words}"
     return str(config) if kind == _TRACEPOINT else hex_or_0(config)
 
 

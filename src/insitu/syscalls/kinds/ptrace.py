@@ -6,7 +6,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
-from insitu.syscalls.capture import Bytes, Choice, Linked
+from insitu.syscalls.capture import Bytes, Capture, Choice, Linked
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
 from insitu.syscalls.kinds.signals import siginfo_text, signal_text
@@ -108,7 +108,7 @@ def _data(argument: Argument) -> str | None:
     return hexadecimal(value)
 
 
-_MEMORY: Final = (
+_MEMORY: Final[tuple[tuple[int, Capture], ...]] = (
     *((request, Bytes(8)) for request in (*_PEEKS, _EVENTMSG)),
     (_GETSIGINFO, Bytes(128)), (_SETSIGINFO, Bytes(128)), (_GETREGS, Bytes(216)), (_SETREGS, Bytes(216)),
     (_GETREGSET, Linked(16, ())), (_SETREGSET, Linked(16, ())),

@@ -107,10 +107,19 @@ def _string(argument: Argument, data: bytes, length: int) -> str | None:
     return quoted(data[:limit], argument.options.strings_in_hex) + ("..." if length > limit else "")
 
 
+def _icmp_filter(argument: Argument, data: bytes, length: int) -> str | None:
+    if length < 4 or len(data) < 4:
+        return None
+    value = int.from_bytes(data[:4], "little")
+    names = {each.value: each.name for each in argument.facts.constants("icmp_filter")}
+    return "[" + " ".join(names.get(bit, str(bit)) for bit in range(32) if value >> bit & 1) + "]"
+
+
 _CREDENTIALS: Final = _struct("pid int; uid id; gid id")
 _LINGER: Final = _struct("l_onoff int; l_linger int")
 _BOTH: Final[dict[tuple[int, int], Option]] = {
     (_SOCKET, 13): _LINGER,
+    (_RAW, 1): _icmp_filter,
     (_IP, 35): _membership,
     (_IP, 36): _membership,
     (_IPV6, 20): _membership6,
@@ -161,6 +170,6 @@ def _value(argument: Argument) -> str | None:
 
 KINDS: Kinds = {
     "sock_option": Kind(_option),
-    "sock_value": Kind(_value, Bytes(1)),
+    "sock_value": Kind(_value, Choice(2, ((26, Bytes(8)),), Bytes(1))),
     "sock_value_set": Kind(_value, Choice(2, ((26, FILTER), (51, FILTER)), Bytes(1))),
 }

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from insitu.syscalls.argument import Argument
+from insitu.syscalls.kinds.layout import hex_or_0
 from insitu.syscalls.kinds.numbers import enum_text
 
 __all__ = ["termio", "termios", "termios2"]
@@ -82,14 +83,15 @@ def _text(argument: Argument, width: int, characters: int, size: int, speeds: bo
     flags = [int.from_bytes(data[at : at + width], "little") for at in range(0, 4 * width, width)]
     line = data[4 * width]
     control = data[4 * width + 1 : 4 * width + 1 + characters]
-    if not argument.options.verbose:
-        shown = _short(flags)
-        return "{" + shown + "}"
     words = [
         f"c_iflag={'|'.join(_bits(_INPUT, flags[0])) or '0'}",
         f"c_oflag={'|'.join(_output_words(flags[1]))}",
         f"c_cflag={'|'.join(_control_words(flags[2]))}",
         f"c_lflag={'|'.join(_bits(_LOCAL, flags[3])) or '0'}",
+    ]
+    if not argument.options.verbose:
+        return "{" + ", ".join([*words, "..."]) + "}"
+    words += [
         f"c_line={enum_text(argument, 'line_discipline', line, 'N_???')}",
         f"c_cc=[{_characters(control)}]",
     ]
@@ -100,15 +102,8 @@ def _text(argument: Argument, width: int, characters: int, size: int, speeds: bo
     return "{" + ", ".join(words) + "}"
 
 
-def _short(flags: list[int]) -> str:
-    speed = _speed(flags[2] & _CBAUD)
-    words = [speed, "opost" if flags[1] & 1 else "-opost", "isig" if flags[3] & 1 else "-isig"]
-    words += ["icanon" if flags[3] & 2 else "-icanon", "echo" if flags[3] & 8 else "-echo", "..."]
-    return " ".join(words)
-
-
 def termios(argument: Argument) -> str | None:
-    """Returns a struct termios, as the kernel has it: ``{B38400 opost isig icanon echo ...}`` without -v."""
+    """Returns a struct termios, as the kernel has it."""
     return _text(argument, 4, 19, 36, speeds=False)
 
 
