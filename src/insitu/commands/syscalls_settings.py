@@ -11,11 +11,9 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 from insitu.errors import InsituError
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.engine_options import EngineOptions
-from insitu.syscalls.filters.call_filter import CallFilter
 from insitu.syscalls.qualifiers import Qualifiers, parse_qualifiers
 from insitu.syscalls.selection import Selection
 from insitu.views.syscalls.lines import LineOptions
-from insitu.views.syscalls.session_events import RecordedProcesses
 from insitu.views.syscalls.summary import COLUMNS, column_names, sort_name
 from insitu.views.syscalls.timestamps import PRECISIONS, TimeOptions
 
@@ -48,10 +46,13 @@ def settings(args: argparse.Namespace, session: Session | None = None) -> Settin
         found = replace(found, statuses=frozenset(("successful" if args.successful_only else "failed",)))
     quiet = found.quiet | _QUIETER[min(args.quiet, 3)]
     times = _times(args, session)
-    recorded = RecordedProcesses(session) if session is not None and args.filter is not None else None
-    expression = (
-        CallFilter(args.filter, times.realtime_offset_ns, recorded=recorded) if args.filter is not None else None
-    )
+    expression = None
+    if args.filter is not None:
+        from insitu.syscalls.filters.call_filter import CallFilter
+        from insitu.views.syscalls.session_events import RecordedProcesses
+
+        recorded = RecordedProcesses(session) if session is not None else None
+        expression = CallFilter(args.filter, times.realtime_offset_ns, recorded=recorded)
     paths = {os.path.realpath(path) for path in args.trace_path}
     selection = Selection(
         calls=found.calls,

@@ -7,7 +7,7 @@ import errno
 import mmap
 import os
 import resource
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from functools import cache
 
 from insitu.kernel.bpf import BpfError, address, bpf, object_name, refusal
@@ -102,6 +102,22 @@ class Map:
             self._element(Command.MAP_UPDATE_ELEM, key)
         except OSError as error:
             raise refusal(f"write map {self.name}", error) from None
+
+    def update_many(self, elements: Mapping[bytes, bytes]) -> None:
+        """Set the values of many keys, at once where this kernel can (BPF_MAP_UPDATE_BATCH, Linux 5.6)."""
+        keys, values = b"".join(elements), b"".join(elements.values())
+        if len(keys) != self.key_size * len(elements) or len(values) != self._value_bytes * len(elements):
+            raise ValueError(f"map {self.name} has keys of {self.key_size} bytes and values of {self._value_bytes}")
+        if not elements:
+            return
+        attr = MapBatch(keys=address(keys), values=address(values), count=len(elements), map_fd=self.fd)
+        try:
+            bpf(Command.MAP_UPDATE_BATCH, attr)
+        except OSError as error:
+            if error.errno not in _NO_BATCH:
+                raise refusal(f"write map {self.name}", error) from None
+            for key, value in elements.items():
+                self.update(key, value)
 
     def delete(self, key: bytes) -> bool:
         """Remove ``key``; whether it was there."""

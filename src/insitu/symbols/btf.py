@@ -20,7 +20,7 @@ _FUNC_PROTO = int(Kind.FUNC_PROTO)
 _PROTOTYPE_INFO = Kind.FUNC_PROTO << 24
 _USUAL_PARAMETERS = 16
 _USUAL_NAME = 256  # the kernel's own bound is KSYM_NAME_LEN, 512
-_MAX_SEARCHES = 12  # of names in the bytes: they take as long as an index of all names
+_MAX_SEARCHES = 24  # of names in the bytes: they take as long as an index of all names
 
 
 T = TypeVar("T")
@@ -51,6 +51,7 @@ class Btf:
         self._types: dict[int, Type] = {}
         self._names: dict[tuple[Kind, ...], dict[str, int]] = {}
         self._searches = 0
+        self._found: dict[tuple[str, tuple[Kind, ...]], Type | None] = {}
         self.parameter_names: dict[int, str] = {}  # strings by offset: functions' parameters share a few thousand
 
     def _index(self) -> array[int]:
@@ -121,13 +122,19 @@ class Btf:
     def find(self, name: str, *kinds: Kind) -> Type | None:
         """The first type of that name and one of the kinds (any kind when none is given); base is asked last."""
         known = self._names.get(kinds)
-        if known is None and kinds:
-            self._searches += 1
-            if self._searches > _MAX_SEARCHES:
-                known = self.names(*kinds)
         if known is not None:
             number = known.get(name)
             return self.type(number) if number else self.base.find(name, *kinds) if self.base else None
+        if (name, kinds) not in self._found:
+            self._searches += bool(kinds)
+            if self._searches > _MAX_SEARCHES:
+                self.names(*kinds)
+                return self.find(name, *kinds)
+            self._found[name, kinds] = self._search(name, kinds)
+        return self._found[name, kinds]
+
+    def _search(self, name: str, kinds: Sequence[Kind]) -> Type | None:
+        """Search the bytes for a name, without an index."""
         for string in self._string_offsets(name):
             for word in self._occurrences(string):
                 index = bisect_left(self._at, word)

@@ -7,7 +7,7 @@ import errno
 import os
 import re
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Sequence
 from typing import cast
 
 from msgspec import Struct, field
@@ -37,6 +37,7 @@ _LD_IMM64 = 0x18
 _MOST_PREALLOCATED_BYTES = 1 << 30  # of all maps
 _SMALL_BYTES = 64 << 20
 _AVAILABLE_SHARE = 8
+_LARGE_CODE_BYTES = 16 << 10  # of a program, which the verifier needs milliseconds for
 
 
 class LoadedProgram(Struct):
@@ -151,13 +152,23 @@ def load(compiled: Compiled, source: Source, patches: dict[Patch, int], *, log_l
         _make_maps(loaded)
         btf_fd = _load_btf(compiled)
         try:
-            for program in compiled.programs:
-                groups = [[point] for point in program.points] if program.per_point else [program.points]
-                for points in groups:
-                    place = {**patches, Patch.PROBE: points[0].cookie}
-                    parts_log = _load_parts(loaded, program, source, place, btf_fd, log_level)
-                    fd, log = _load_program(loaded, program, source, place, btf_fd, log_level)
-                    loaded.programs.append(LoadedProgram(program, points, fd, log + parts_log))
+            jobs = [
+                (program, points)
+                for program in compiled.programs
+                for points in ([[point] for point in program.points] if program.per_point else [program.points])
+            ]
+
+            def made(program: CompiledProgram, points: list[AttachPoint]) -> LoadedProgram:
+                place = {**patches, Patch.PROBE: points[0].cookie}
+                parts_log = _load_parts(loaded, program, source, place, btf_fd, log_level)
+                fd, log = _load_program(loaded, program, source, place, btf_fd, log_level)
+                return LoadedProgram(program, points, fd, log + parts_log)
+
+            if _worth_threads(compiled):
+                _load_at_once(loaded, jobs, made)
+            else:
+                for job in jobs:
+                    loaded.programs.append(made(*job))
         finally:
             if btf_fd:
                 os.close(btf_fd)
@@ -165,6 +176,42 @@ def load(compiled: Compiled, source: Source, patches: dict[Patch, int], *, log_l
         loaded.close()
         raise
     return loaded
+
+
+def _worth_threads(compiled: Compiled) -> bool:
+    """Whether the verifier takes longer than threads do to start; it checks several programs at once."""
+    large = [each for each in compiled.programs if len(each.code) > _LARGE_CODE_BYTES]
+    return len(large) > 1 and not any(each.further for each in compiled.programs)
+
+
+def _load_at_once(
+    loaded: Loaded,
+    jobs: Sequence[tuple[CompiledProgram, list[AttachPoint]]],
+    made: Callable[[CompiledProgram, list[AttachPoint]], LoadedProgram],
+) -> None:
+    """Load programs in threads; the result, and of several refusals the one that is raised, is as one by one."""
+    import threading
+
+    results: list[LoadedProgram | BaseException] = [InsituError("not loaded")] * len(jobs)
+
+    count = min(len(jobs), len(os.sched_getaffinity(0)))
+
+    def load_some(first: int) -> None:
+        for number in range(first, len(jobs), count):
+            try:
+                results[number] = made(*jobs[number])
+            except BaseException as error:
+                results[number] = error
+
+    threads = [threading.Thread(target=load_some, args=(first,)) for first in range(count)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    loaded.programs += [each for each in results if isinstance(each, LoadedProgram)]
+    for each in results:
+        if isinstance(each, BaseException):
+            raise each
 
 
 class _Preallocation:

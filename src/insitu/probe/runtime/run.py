@@ -75,7 +75,13 @@ class Runtime:
             Patch.CLOCK_OFFSET_NS: self.boot_offset_ns,
             Patch.TAI_OFFSET_NS: time.clock_gettime_ns(time.CLOCK_TAI) - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         }
-        self.loaded: Loaded = load(compiled, source, patches, log_level=log_level)
+        # It imports numpy, which takes as long as the verifier: they go on at once, before anything is attached.
+        importing = _importing("insitu.probe.runtime.record_log") if compiled.layout.labels else None
+        try:
+            self.loaded: Loaded = load(compiled, source, patches, log_level=log_level)
+        finally:
+            if importing is not None:
+                importing.join()
         layouts = compiled.layout.maps
         self.symbols = Symbols(
             {layouts[n].name: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE},
@@ -88,7 +94,6 @@ class Runtime:
         # What takes the bytes of events, whole records at a time (probe/runtime/record_log.py); without, they go.
         self.take_events: Callable[[memoryview], object] = _drop
         if compiled.layout.labels:
-            # Imported before anything is attached: it takes as long as a ring takes to fill.
             from insitu.probe.runtime.record_log import drain_into
 
             self._drain_into = drain_into
@@ -312,6 +317,16 @@ def _drop(records: memoryview) -> None:
 def _has_stack(kind: Type) -> bool:
     """Whether a value holds the id of a stack."""
     return isinstance(kind, Stack) or (isinstance(kind, Tuple) and any(map(_has_stack, kind.elements)))
+
+
+def _importing(module: str) -> threading.Thread:
+    """A thread that imports a module."""
+    import importlib
+    import threading
+
+    thread = threading.Thread(target=importlib.import_module, args=(module,), daemon=True)
+    thread.start()
+    return thread
 
 
 def has_user_addresses(layout: Layout) -> bool:

@@ -26,10 +26,11 @@ class TargetMaps:
 
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._elements: dict[str, dict[bytes, bytes]] = {}
 
     def put(self, name: str, key: int, value: int) -> None:
-        """Set an element."""
-        self._map(name).update(struct.pack("<Q", key), struct.pack("<Q", value))
+        """Set an element; all of them are written by fill()."""
+        self._elements.setdefault(name, {})[struct.pack("<Q", key)] = struct.pack("<Q", value)
 
     def set(self, name: str, value: int) -> None:
         """Set a map without a key."""
@@ -48,17 +49,22 @@ class TargetMaps:
     def fill(self, target: Target, *, held: int, thread: Callable[[int, int], int]) -> None:
         """Let the programs, which are attached, know the target. ``held`` is the word of a command before it begins,
         ``thread`` returns that of a thread (process, thread) that runs already."""
+        for name, elements in self._elements.items():
+            self._map(name).update_many(elements)
         self.set("@self", os.getpid())
         if target.launched:
-            self.put("@task", target.launched.pid, held)
+            self._begin(target.launched.pid, held)
         for pid in target.pids:
             seen: set[int] = set()
             while new := set(numbers_in(Path(f"/proc/{pid}/task"))) - seen:
                 for tid in sorted(new):
-                    self.put("@task", tid, thread(pid, tid))
+                    self._begin(tid, thread(pid, tid))
                 seen |= new
         if target.whole_system:
             self.set("@whole", 1)
+
+    def _begin(self, tid: int, word: int) -> None:
+        self._map("@task").update(struct.pack("<Q", tid), struct.pack("<Q", word))
 
 
 def numbers_in(directory: Path) -> list[int]:
