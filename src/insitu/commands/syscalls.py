@@ -122,6 +122,9 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     status.add_argument("-Z", "--failed-only", action="store_true", help="calls that fail")
     group.add_argument("--slower", type=duration, metavar="TIME", help="calls that take longer, such as 10ms")
     group.add_argument(
+        "--off-cpu", action="store_true", help="with -o RUN.insitu: also when and where threads wait (eBPF)"
+    )
+    group.add_argument(
         "--filter",
         metavar="EXPR",
         help="calls that match, in sysdig's language: 'proc.name = cat and evt.latency > 1ms'; 'list': the fields",

@@ -61,6 +61,8 @@ def run_syscalls(args: argparse.Namespace) -> int:
     _set_environment(args.env)
     if args.output is not None and (args.output.endswith(".insitu") or os.path.isdir(args.output)):  # noqa: PTH112
         return _recorded(args, found, request)
+    if args.off_cpu:
+        raise InsituError("--off-cpu is for a session", remedy="give one a name: -o RUN.insitu", status=2)
     if args.summary_only and not found.selection.selects_returns and _backend(args, found)[0] == "bpf":
         return _counted(args, found, request)
     return _traced(args, found, request)
@@ -335,7 +337,12 @@ def _recorded(args: argparse.Namespace, found: Settings, request: Request) -> in
             remedy = f"record, then insitu syscalls {args.output} with it"
             raise InsituError(f"{option} is of what is printed, not of a session", remedy=remedy, status=2)
     path = Path(args.output)
-    sources = [ProcessesSource(mappings=args.stack_traces), _engine(args, found, None)]
+    mapped = args.stack_traces or args.off_cpu
+    sources: list[Source] = [ProcessesSource(mappings=mapped), _engine(args, found, None)]
+    if args.off_cpu:
+        from insitu.record.sources.off_cpu import OffCpuSource
+
+        sources.append(OffCpuSource(wakeups=True))
     displaced = Displaced(path)
     outcome = record(request, sources, path, progress=None if args.quiet else progress, default_table="span")
     messages.progress("")

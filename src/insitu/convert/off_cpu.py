@@ -41,6 +41,7 @@ _COLUMNS: Final = ("ts_ns", "tid", "pid", "cpu", "state", "stack", "seen")
 # The frame of what the kernel called before the recording, of which only the last function is known, if at all.
 _ALREADY_WAITING: Final = "[already waiting]"
 _PREEMPTED: Final = "preempted"
+_RUN_QUEUE: Final = "run-queue"
 _PREEMPTED_BIT: Final = 0x100
 
 
@@ -63,7 +64,8 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
         back = tables.get("in", {})
         back_ns = np.asarray(back.get("ts_ns", []), np.int64)
         last_ns = max(last_ns, int(left["ts_ns"].max(initial=0)), int(back_ns.max(initial=0)))
-        spans.add(left, np.asarray(back.get("who", [])).astype(np.int64), back_ns)
+        woken = np.asarray(back["woken"], np.int64) if "woken" in back else np.zeros(len(back_ns), np.int64)
+        spans.add(left, np.asarray(back.get("who", [])).astype(np.int64), back_ns, woken)
     # Without an end, the recorder was killed.
     spans.finish(source.manifest.end_ns or last_ns)
 
@@ -112,61 +114,87 @@ class _Spans:
         """``waiting`` are rows of threads that wait at the beginning."""
         self._writer = writer
         self._waiting = waiting
-        self._written = 0
 
-    def add(self, left: dict[str, Any], back_tid: I64, back_ns: I64) -> None:
-        """Take the next window's records. Of one thread, none is earlier than those of the windows before."""
+    def add(self, left: dict[str, Any], back_tid: I64, back_ns: I64, woken_ns: I64) -> None:
+        """Take the next window's records. Of one thread, none is earlier than those of the windows before.
+
+        ``woken_ns``: when the threads that come back were woken; 0 where that is not known.
+        """
         rows = {name: np.concatenate([self._waiting[name], left[name]]) for name in _COLUMNS}
-        end, last = _ends(rows["tid"], rows["ts_ns"], back_tid, back_ns)
+        found, last = _returns(rows["tid"], rows["ts_ns"], back_tid, back_ns)
+        returned = found >= 0
+        end, woken = np.zeros((2, len(found)), np.int64)
+        end[returned], woken[returned] = back_ns[found[returned]], woken_ns[found[returned]]
         self._waiting = {name: values[last] for name, values in rows.items()}
         # A thread that is taken for asleep at the start, and leaves the CPU, was not.
         over = ~last & ((end > 0) | rows["seen"].astype(np.bool_))
-        self._write({name: values[over] for name, values in rows.items()}, end[over])
+        self._write({name: values[over] for name, values in rows.items()}, end[over], woken[over])
 
     def finish(self, end_ns: int) -> None:
         """Write the threads that have not come back until ``end_ns``."""
-        self._write(self._waiting, np.maximum(self._waiting["ts_ns"], end_ns))
+        self._write(self._waiting, np.maximum(self._waiting["ts_ns"], end_ns), np.zeros_like(self._waiting["ts_ns"]))
 
-    def _write(self, rows: dict[str, Any], end: I64) -> None:
+    def _write(self, rows: dict[str, Any], end: I64, woken: I64) -> None:
+        """Write waits, and in those whose thread was woken the time until it had a CPU, a span of its own."""
         order = np.argsort(rows["ts_ns"], kind="stable")
-        rows, end = {name: values[order] for name, values in rows.items()}, end[order]
+        rows, end, woken = {name: values[order] for name, values in rows.items()}, end[order], woken[order]
         missing = end == 0
         duration = np.ma.masked_array(np.where(missing, 0, end - rows["ts_ns"]), missing)
+        ids = self._writer.span_ids(len(order))
+        runnable = (woken > rows["ts_ns"]) & (woken < end)
+        without_cpu = np.where(runnable, end - woken, 0)
+        utid = self._writer.processes.utids(rows["tid"].astype(np.int32), rows["ts_ns"], rows["pid"].astype(np.int32))
+        stack = rows["stack"].astype(np.int32)
         self._writer.append(
             SPAN,
             {
-                "id": self._written + np.arange(len(order)),
+                "id": ids,
                 "ts_ns": rows["ts_ns"],
                 "dur_ns": duration,
-                "self_ns": duration,
-                "utid": self._writer.processes.utids(
-                    rows["tid"].astype(np.int32), rows["ts_ns"], rows["pid"].astype(np.int32)
-                ),
+                "self_ns": duration - without_cpu,
+                "utid": utid,
                 "cpu": rows["cpu"],
                 "category": ["off-cpu"] * len(order),
                 "name": _names(rows["state"]),
-                "stack": rows["stack"].astype(np.int32),
+                "stack": stack,
             },
         )
-        self._written += len(order)
+        count = int(runnable.sum())
+        if count:
+            self._writer.append(
+                SPAN,
+                {
+                    "id": self._writer.span_ids(count),
+                    "ts_ns": woken[runnable],
+                    "dur_ns": without_cpu[runnable],
+                    "self_ns": without_cpu[runnable],
+                    "utid": utid[runnable],
+                    "cpu": rows["cpu"][runnable],
+                    "category": [_RUN_QUEUE] * count,
+                    "name": ["runnable"] * count,
+                    "parent": ids[runnable],
+                    "depth": np.ones(count, np.int32),
+                    "stack": stack[runnable],
+                },
+            )
 
 
-def _ends(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> tuple[I64, Bools]:
-    """For each (thread, time) the first later time of that thread in ``back``, and whether nothing of it is later.
+def _returns(tid: I64, ts_ns: I64, back_tid: I64, back_ns: I64) -> tuple[I64, Bools]:
+    """For each (thread, time) the row of ``back`` that is that thread's first later one, and whether none is later.
 
-    0 where there is none. A return after the thread has left again does not count: the event between them was lost.
+    -1 where there is none. A return after the thread has left again does not count: the event between them was lost.
     """
     who = np.concatenate([tid, back_tid])
     when = np.concatenate([ts_ns, back_ns])
     leaves = np.concatenate([np.ones(len(tid), np.bool_), np.zeros(len(back_tid), np.bool_)])
     order = np.lexsort((leaves, when, who))
-    who, when, leaves = who[order], when[order], leaves[order]
+    who, leaves = who[order], leaves[order]
     follows = np.append(who[1:] == who[:-1], False)  # the next one is of the same thread
-    end, last = np.zeros(len(who), np.int64), np.zeros(len(who), np.bool_)
+    found, last = np.full(len(who), -1, np.int64), np.zeros(len(who), np.bool_)
     returns = np.flatnonzero(leaves & follows & ~np.append(leaves[1:], False))
-    end[order[returns]] = when[returns + 1]
+    found[order[returns]] = order[returns + 1] - len(tid)
     last[order] = leaves & ~follows
-    return end[: len(tid)], last[: len(tid)]
+    return found[: len(tid)], last[: len(tid)]
 
 
 def _names(state: I64) -> list[str]:

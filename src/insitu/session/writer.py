@@ -116,6 +116,7 @@ class SessionWriter:
         self._event_types: list[tuple[str, str, int, str]] = []
         self.notes: list[str] = list(manifest.notes)
         self.processes = Identities()
+        self._spans = 0
 
     @classmethod
     def on_disk(cls, path: Path) -> SessionWriter:
@@ -176,6 +177,12 @@ class SessionWriter:
     def intern_stack(self, frames: Sequence[Frame]) -> int:
         """The id of one stack, its frames innermost first."""
         return self.stacks.one(self.frames.number(frames))
+
+    def span_ids(self, count: int) -> I64:
+        """The ids of ``count`` new rows of ``span``, to which every source of a session adds."""
+        first = self._spans
+        self._spans += count
+        return np.arange(first, self._spans)
 
     def event_type(self, name: str, unit: str, *, period: int = 0, source: str = "") -> int:
         """The id of an event type; ``unit`` is what ``sample.weight`` counts."""

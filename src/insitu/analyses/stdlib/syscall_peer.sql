@@ -22,14 +22,20 @@ sockets as (
     from addressed a
     asof join descriptor d on d.upid = a.upid and d.fd = a.fd and a.end_ns >= d.from_ns
     group by all
+),
+used as (
+    select s.peer,
+           coalesce(sum(u.ret) filter (u.ret > 0 and u.name in ('read', 'readv', 'recvfrom', 'recvmsg')), 0) as got,
+           coalesce(sum(u.ret) filter (u.ret > 0 and u.name in ('write', 'writev', 'sendto', 'sendmsg')), 0) as given,
+           coalesce(sum(u.dur_ns), 0) as total_ns
+    from sockets s
+    left join syscall_call u on u.upid = s.upid and u.fd = s.fd and u.ts_ns >= s.from_ns
+         and (s.until_ns is null or u.ts_ns <= s.until_ns)
+    group by s.peer
 )
-select s.peer, count(distinct (s.upid, s.fd, s.from_ns)) as sockets,
-       sum(s.failed)::bigint as failed,
-       coalesce(sum(u.ret) filter (u.ret > 0 and u.name in ('read', 'readv', 'recvfrom', 'recvmsg')), 0)::bigint as read_bytes,
-       coalesce(sum(u.ret) filter (u.ret > 0 and u.name in ('write', 'writev', 'sendto', 'sendmsg')), 0)::bigint as write_bytes,
-       coalesce(sum(u.dur_ns), 0)::bigint as total_ns
+select s.peer, count(*) as sockets, sum(s.failed)::bigint as failed, any_value(u.got)::bigint as read_bytes,
+       any_value(u.given)::bigint as write_bytes, any_value(u.total_ns)::bigint as total_ns
 from sockets s
-left join syscall_call u on u.upid = s.upid and u.fd = s.fd and u.ts_ns >= s.from_ns
-     and (s.until_ns is null or u.ts_ns <= s.until_ns)
+join used u on u.peer = s.peer
 group by s.peer
 order by total_ns desc, s.peer;

@@ -18,17 +18,18 @@ life as (
     where t.utid <> 0 and exists (select 1 from span where category = 'off-cpu')
 ),
 wait as (
-    select s.utid, s.ts_ns, s.ts_ns + s.dur_ns as until_ns, s.name
-    from span s
-    where s.category = 'off-cpu' and s.dur_ns is not null
+    select utid, category, name, ts_ns, ts_ns + coalesce(self_ns, dur_ns) as until_ns
+    from span
+    where category in ('off-cpu', 'run-queue') and dur_ns is not null
 ),
 call as (
     select utid, ts_ns, coalesce(ts_ns + dur_ns, 9223372036854775807) as until_ns, name
     from span where category = 'syscall'
 ),
 part as (
-    select w.utid, case when w.name = 'preempted' then 'runnable' else 'blocked' end as state,
-           case when w.name <> 'preempted' and c.until_ns >= w.ts_ns then c.name else '' end as what,
+    select w.utid, case when w.category = 'run-queue' or w.name = 'preempted' then 'runnable' else 'blocked' end as state,
+           case when w.category = 'off-cpu' and w.name <> 'preempted' and c.until_ns >= w.ts_ns then c.name
+                else '' end as what,
            greatest(least(w.until_ns, l.until_ns) - greatest(w.ts_ns, l.from_ns), 0) as dur_ns
     from wait w
     join life l on l.utid = w.utid

@@ -27,6 +27,8 @@ from insitu.record.sources.probe import ProbeSource
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from insitu.kernel.bpf_map import Map
+
 __all__ = ["OffCpuSource"]
 
 # In sched_switch the current thread is the one that leaves. Children are followed from their fork. Threads that
@@ -40,11 +42,18 @@ tracepoint:sched:sched_switch %(leaves)s {
     @off[tid] = 1;
     emit("out", (state = args.prev_state, kernel = kstack, user = %(ustack)s));
 }
+%(wakeups)s
 tracepoint:sched:sched_switch /@off[args.next_pid]/ {
     delete(@off[args.next_pid]);
-    emit("in", (who = args.next_pid));
+    %(back)s
 }
 """
+_BACK: Final = 'emit("in", (who = args.next_pid));'
+# From its wakeup on a thread waits for a CPU only.
+_WAKEUPS: Final = "tracepoint:sched:sched_waking /@off[args.pid]/ { @woken[args.pid] = nsecs; }"
+_BACK_WOKEN: Final = """$woken = @woken[args.next_pid];
+    emit("in", (who = args.next_pid, woken = $woken));
+    if ($woken) { delete(@woken[args.next_pid]); }"""
 
 
 class OffCpuSource(ProbeSource):
@@ -52,22 +61,31 @@ class OffCpuSource(ProbeSource):
 
     id = "off-cpu"
 
-    def __init__(self, *, dwarf_bytes: int = 0) -> None:
-        """``dwarf_bytes`` of each user stack are copied and unwound afterwards; 0: follow frame pointers."""
+    def __init__(self, *, dwarf_bytes: int = 0, wakeups: bool = False) -> None:
+        """``dwarf_bytes`` of each user stack are copied and unwound afterwards; 0: follow frame pointers.
+
+        ``wakeups``: also for how long threads that were woken had no CPU.
+        """
+        self._wakeups = wakeups
         self._ustack = f"ustack(dwarf, {dwarf_bytes})" if dwarf_bytes else "ustack"
         self._text = io.BytesIO()
         self._running: tuple[int, ...] = ()
+        self._pids: list[int] = []
+        self._whole = False
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
-        pids = [target.launched.pid] if target.launched else list(target.pids)
-        whole = target.whole_system
+        self._pids = [target.launched.pid] if target.launched else list(target.pids)
+        whole = self._whole = target.whole_system
         text = _SCRIPT % {
-            "begin": "" if whole else f"BEGIN {{ {' '.join(f'@target[{pid}] = 1;' for pid in pids)} }}",
+            # So that the script has the map's types; start() fills it, and the program cache has one text for all.
+            "begin": "" if whole else "BEGIN { @target[0xffffffff] = 1; }",
             "of_target": "/0/" if whole else "/@target[pid]/",
             # Those that have ended (X, Z) do not come back.
             "leaves": f"/{'pid' if whole else '@target[pid]'} && !(args.prev_state & 0x30)/",
             "ustack": self._ustack,
+            "wakeups": _WAKEUPS if self._wakeups else "",
+            "back": _BACK_WOKEN if self._wakeups else _BACK,
         }
         self._running = target.pids
         script, context = Source(text, "off-cpu"), Context()
@@ -83,6 +101,9 @@ class OffCpuSource(ProbeSource):
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach, and write where the threads wait that are asleep now."""
         super().start(directory, start_ns)
+        if not self._whole:
+            for pid in self._pids:
+                self._map("@target").update(struct.pack("<Q", pid), struct.pack("<q", 1))
         if directory is not None:
             with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
                 for pid in self._running:
@@ -90,8 +111,7 @@ class OffCpuSource(ProbeSource):
 
     def _asleep(self, pid: int) -> Iterator[bytes]:
         """Each sleeping thread of a process, whose return is to be recorded."""
-        number = next(at for at, each in enumerate(self._compiled.layout.maps) if each.name == "@off")
-        off = self.runtime.loaded.maps[number]
+        off = self._map("@off")
         with contextlib.suppress(ProcessLookupError):  # the process has ended
             for tid in procfs.threads(pid):
                 with contextlib.suppress(OSError):  # the thread has ended
@@ -99,6 +119,9 @@ class OffCpuSource(ProbeSource):
                     # Asleep from now on, or it has left the CPU since it was put there and returns with an event.
                     if (thread := sleeping_thread(pid, tid)) is not None:
                         yield packed(thread)
+
+    def _map(self, name: str) -> Map:
+        return self.runtime.loaded.maps[self.runtime.compiled.layout.number(name)]
 
     def layout(self) -> Mapping[str, Any]:
         """A script's layout, with a converter of its own."""
