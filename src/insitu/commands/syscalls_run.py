@@ -53,7 +53,10 @@ def run_syscalls(args: argparse.Namespace) -> int:
             print(f"{name:<16} {field.type:<9} {field.help}")
         return 0
     command = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
-    if len(command) == 1 and os.path.exists(f"{command[0]}/session.json"):  # noqa: PTH110 - a start without pathlib
+    if command and os.path.exists(f"{command[0]}/session.json"):  # noqa: PTH110 - a start without pathlib
+        if len(command) > 1:
+            message, remedy = "options stand before the session", f"insitu syscalls {command[1]} ... {command[0]}"
+            raise InsituError(message, remedy=remedy, status=2)
         return _print_session(args, command[0])
     found = settings(args)
     request = _request(args, command)

@@ -12,15 +12,25 @@
 -- ret: what it returned; null if it did not
 -- errno: the error; null if none
 -- fd: the first descriptor among the arguments; null if none
--- file: the first path among the arguments, else what the descriptor was open on; null if neither is known
+-- file: what was opened or the descriptor was open on, else the first path among the arguments; null if not known
 -- kind: what the descriptor was open on (file, socket, ...); null if not known
 create view syscall_call as
-select c.span_id, s.ts_ns, s.dur_ns, s.utid, t.upid, p.pid, s.name, c.arguments, c.ret, c.errno, c.fd,
-       case when c.path is not null and c.path <> '' then c.path
-            when d.until_ns is null or d.until_ns >= s.ts_ns then d.path end as file,
-       case when d.until_ns is null or d.until_ns >= s.ts_ns then d.kind end as kind
-from syscall c
-join span s on s.id = c.span_id and s.category = 'syscall'
-left join thread t on t.utid = s.utid
-left join process p on p.upid = t.upid
-asof left join descriptor d on d.upid = t.upid and d.fd = c.fd and s.ts_ns >= d.from_ns;
+with call as (
+    select c.*, s.ts_ns, s.dur_ns, s.utid, s.name, t.upid, p.pid,
+           s.name in ('open', 'openat', 'openat2', 'creat') and c.ret >= 0 as opens
+    from syscall c
+    join span s on s.id = c.span_id and s.category = 'syscall'
+    left join thread t on t.utid = s.utid
+    left join process p on p.upid = t.upid
+),
+used as (
+    select *, case when opens then ret else fd end as descriptor,
+           case when opens then ts_ns + dur_ns else ts_ns end as at_ns
+    from call
+)
+select c.span_id, c.ts_ns, c.dur_ns, c.utid, c.upid, c.pid, c.name, c.arguments, c.ret, c.errno, c.fd,
+       case when (c.opens or coalesce(c.path, '') = '') and (d.until_ns is null or d.until_ns >= c.at_ns) then d.path
+            else c.path end as file,
+       case when d.until_ns is null or d.until_ns >= c.at_ns then d.kind end as kind
+from used c
+asof left join descriptor d on d.upid = c.upid and d.fd = c.descriptor and c.at_ns >= d.from_ns;
