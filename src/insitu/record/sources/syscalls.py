@@ -27,8 +27,10 @@ from insitu.record.sources.syscalls_join import Joiner
 from insitu.record.sources.syscalls_targets import TargetMaps, numbers_in
 from insitu.record.spool import Spool
 from insitu.syscalls import call_word
-from insitu.syscalls.call import Event
+from insitu.syscalls.call import Enter, Event
+from insitu.syscalls.call_word import abis_of
 from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, WORD_BITS, call_words, chosen_words, how
+from insitu.syscalls.collect import Collector
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
 
@@ -229,6 +231,11 @@ class SyscallsSource(ProbeSource):
             return call_word.FIRST
         nr, args = running
         word = call_word.FIRST + call_word.FIRST | call_word.OPEN | call_word.ATTACHED | min(nr, call_word.UNKNOWN)
+        abi = abis_of(os.uname().machine)[0]
+        asked = self._asked
+        collector = Collector(ProcessMemory().read, string_limit=asked.string_limit, verbose=asked.verbose)
+        for address, data in collector.at_enter(Enter(0, pid, tid, abi, nr, args)).pieces:
+            self._craft("memory", pid, tid, word, address, len(data), data=data)
         self._craft("enter", pid, tid, nr, word, *args)
         return word
 
