@@ -77,7 +77,9 @@ def _rows(recorded: Path, query: str) -> list[tuple[object, ...]]:
 
 
 def test_files_have_the_bytes_that_were_read_and_written_and_the_searches_that_failed(recorded: Path) -> None:
-    query = f"select file, opened, not_found, read_bytes, write_bytes from syscall_file where file like '{recorded}/%'"
+    query = (
+        f"select file, opened, not_found, read_bytes, write_bytes from syscall_file where file like '{recorded}/%'"
+    )
     found = {str(file).rpartition("/")[2]: rest for file, *rest in _rows(recorded, query)}
     assert found["source"] == [1, 0, 3000, 0]
     assert found["target"] == [1, 0, 0, 5000]
