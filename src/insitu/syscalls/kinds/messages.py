@@ -13,7 +13,7 @@ from insitu.syscalls.kinds.numbers import flags_text
 from insitu.syscalls.kinds.sockets import socket_address
 from insitu.syscalls.kinds.strings import quoted
 
-__all__ = ["KINDS", "buffer_text", "vector_text"]
+__all__ = ["HEADER_4", "KINDS", "buffer_text", "vector_text"]
 
 _AF_NETLINK: Final = 16
 _MOST_VECTORS: Final = 1024
@@ -24,7 +24,8 @@ _SHOWN: Final = 32
 _BUFFERS: Final = Linked(16, ((0, 8, 8, Bytes(1)),), 64)
 _BUFFERS_4: Final = Linked(8, ((0, 4, 4, Bytes(1)),), 64)
 _HEADER: Final = ((0, 8, 4, Bytes(1)), (16, 24, 8, _BUFFERS), (32, 40, 8, Bytes(1)))
-_HEADER_4: Final = ((0, 4, 4, Bytes(1)), (8, 12, 4, _BUFFERS_4), (16, 20, 4, Bytes(1)))
+HEADER_4: Final = ((0, 4, 4, Bytes(1)), (8, 12, 4, _BUFFERS_4), (16, 20, 4, Bytes(1)))
+"""What a msghdr of a 32-bit program points to."""
 
 
 def buffer_text(argument: Argument, address: int, length: int, netlink: str = "") -> str:
@@ -198,8 +199,8 @@ def _timeout(argument: Argument) -> str | None:
 
 KINDS: Kinds = {
     "datagram": Kind(_datagram, Bytes(1)),
-    "msghdr": Kind(_message, Wide(Linked(56, _HEADER), Linked(28, _HEADER_4))),
-    "mmsghdr": Kind(_messages, Wide(Linked(64, _HEADER, 64), Linked(32, _HEADER_4, 64))),
+    "msghdr": Kind(_message, Wide(Linked(56, _HEADER), Linked(28, HEADER_4))),
+    "mmsghdr": Kind(_messages, Wide(Linked(64, _HEADER, 64), Linked(32, HEADER_4, 64))),
     "mmsg_timeout": Kind(_timeout, Bytes(16)),
     "mmsg_result": Kind(_result),
 }
