@@ -16,7 +16,8 @@ pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace i
 PROGRAMS = Path(__file__).parent / "syscall_programs"
 NETWORK = ("addresses", "kinds", "stream", "messages", "options", "routes")
 KERNEL = (
-    "fcntls", "prctls", "futexes", "clones", "ipcs", "aios", "keys", "traces", "events", "bpfs", "ioctls", "others",
+    "fcntls", "prctls", "futexes", "clones", "ipcs", "aios", "keys", "traces", "events", "bpfs", "programs",
+    "terminals", "ioctls", "others",
 )  # fmt: skip
 GROUPS = (*(("network", group) for group in NETWORK), *(("kernel", group) for group in KERNEL))
 OF_A_RUN = (
@@ -41,6 +42,7 @@ NEWER = (
     # names of kernels after strace 6.1's
     (r"0x40b /\* F_\?\?\? \*/, @?\w+", "F_GET_RW_HINT, [RWH_WRITE_LIFE_NOT_SET]"),
     (r"(IORING_FEAT_LINKED_FILE)\|[^,]*", r"\1"),
+    (r"CS5\|0x20000000", "CS5|ADDRB"),
     (r"KEXEC_FILE_DEBUG", "0x8"),
     (r"KEXEC_CRASH_HOTPLUG_SUPPORT", "0x8 /* KEXEC_??? */"),
     (r"MEMBARRIER_CMD_GET_REGISTRATIONS", "0x200"),
@@ -48,6 +50,7 @@ NEWER = (
 NOT_DECODED = (
     # docs/syscalls.md, "What differs from strace"
     (r", info=(?:\{type=.*?\}|0x\w+)\}\}", ", info=I}}"),
+    (r"(FF\d|CS\d)\|,", r"\1,"),
     (r"(BTRFS_IOC_SUBVOL_CREATE, ).*?\) =", r"\1) ="),
 )
 MASKS = (*OF_A_RUN, *NEWER, *NOT_DECODED)

@@ -14,7 +14,8 @@ CALLS = (
     "socket", "connect", "accept4", "sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg", "setsockopt",
     "getsockopt", "ioctl", "fcntl", "prctl", "futex", "futex_waitv", "clone", "clone3", "seccomp", "bpf",
     "perf_event_open", "io_uring_setup", "io_uring_register", "keyctl", "add_key", "ptrace", "shmctl", "msgctl",
-    "msgsnd", "semop", "mq_open", "io_submit", "io_getevents", "landlock_create_ruleset", "landlock_add_rule", "syslog",
+    "msgsnd", "semop", "mq_open", "io_submit", "io_getevents", "landlock_create_ruleset", "landlock_add_rule",
+    "syslog",
 )  # fmt: skip
 LONGEST = 2_000_000
 

@@ -20,12 +20,12 @@ _PROTOCOLS = {
 
 
 def netlink_protocol(pid: int, fd: int) -> str:
-    """Returns "ROUTE" of a process' descriptor, "unknown" of a netlink socket that is not bound yet; "" of what is not
-    a netlink socket, or is not open any more.
+    """Returns "ROUTE" of a process' descriptor, "unknown" of a netlink socket that is not bound yet; "" of what is
+    not a netlink socket, or is not open any more.
     """
     try:
-        link = os.readlink(f"/proc/{pid}/fd/{fd}")
-    except (OSError, OverflowError):
+        link = str(Path(f"/proc/{pid}/fd/{fd}").readlink())
+    except OSError:
         return ""
     found = re.fullmatch(r"socket:\[(\d+)\]", link)
     if found is None or not _is_netlink(pid, fd, found[1]):

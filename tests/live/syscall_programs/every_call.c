@@ -588,6 +588,18 @@ static void processes(void)
 	cap.version = 77;
 	S(capget, &cap, caps);
 	S(capset, NULL, NULL);
+	/* Of another process, so that none of these sets is taken. */
+	unsigned sets[][2] = {{0, 0}, {1, 0}, {0, 1}, {-1, 0x1ff}, {-1, -1}, {0x80000000, 0x200}, {0xa80425fb, 0x601}};
+	unsigned versions[] = {_LINUX_CAPABILITY_VERSION_1, _LINUX_CAPABILITY_VERSION_2, _LINUX_CAPABILITY_VERSION_3, 5};
+	for (int i = 0; i < 28; i++) {
+		for (int half = 0; half < 2; half++) {
+			caps[half].effective = caps[half].permitted = sets[i / 4][half];
+			caps[half].inheritable = sets[6 - i / 4][half];
+		}
+		cap.version = versions[i % 4];
+		cap.pid = 99999999;
+		S(capset, &cap, caps);
+	}
 	S(personality, 0xffffffff);
 	S(personality, 0x0040000);
 	S(personality, 0x0040077);

@@ -422,6 +422,43 @@ static void bpfs(void) {
     close(prog);
 }
 
+/* Every code of an instruction, classic and extended. */
+static void programs(void) {
+    struct sock_filter filter[512];
+    struct bpf_insn insns[256];
+    for (int code = 0; code < 512; code++)
+        filter[code] = (struct sock_filter){code, code & 1, 0, code % 8 == 6 ? code << 16 | 1 : -0x1000 + code};
+    for (int code = 0; code < 256; code++) /* but BPF_JMP32, of which strace shows the number */
+        insns[code] = (struct bpf_insn){code - (code % 8 == 6), code & 15, code >> 4, -code, code - 3};
+    unsigned offsets[] = {-0x1000, -0x1000 + 60, -0x1000 + 64, -0x100000, -0x100000 + 14, -0x200000, -0x200000 + 1};
+    for (int at = 0; at < 14; at++)
+        filter[498 + at] = (struct sock_filter){at % 2 ? 0x20 : 0x40, 0, 0, offsets[at / 2]};
+    struct sock_fprog whole = {512, filter}, none = {0, filter}, bad = {5, BAD};
+    call(seccomp, SECCOMP_SET_MODE_FILTER, 0x100, &whole);
+    call(seccomp, SECCOMP_SET_MODE_FILTER, 0x100, &none);
+    call(seccomp, SECCOMP_SET_MODE_FILTER, 0x100, &bad);
+    setsockopt(-1, SOL_SOCKET, SO_ATTACH_FILTER, &whole, sizeof whole);
+    union bpf_attr attr = {.prog_type = BPF_PROG_TYPE_SOCKET_FILTER, .insn_cnt = 256, .insns = (long)insns};
+    call(bpf, BPF_PROG_LOAD, &attr, 48);
+}
+
+/* Every bit and every speed of a terminal's settings. */
+static void terminals(void) {
+    struct termios settings;
+    memset(&settings, 0, sizeof settings);
+    for (int bit = 0; bit < 32; bit++) {
+        settings.c_iflag = settings.c_oflag = settings.c_cflag = settings.c_lflag = 1u << bit;
+        settings.c_line = bit % 28;
+        settings.c_cc[bit % 19] = bit;
+        ioctl(-1, TCSETS, &settings);
+    }
+    for (int speed = 0; speed < 32; speed++) {
+        settings.c_cflag = (speed & 16 ? 0x1000 : 0) | (speed & 15);
+        settings.c_oflag = speed << 9;
+        ioctl(-1, TCSETSW, &settings);
+    }
+}
+
 static void ioctls(void) {
     int null = open("/dev/null", O_RDONLY), pair[2], master = open("/dev/ptmx", O_RDWR | O_NOCTTY), value = 1;
     struct termios settings;
@@ -565,6 +602,10 @@ int main(int argc, char **argv) {
         events();
     if (!strcmp(argv[1], "bpfs"))
         bpfs();
+    if (!strcmp(argv[1], "programs"))
+        programs();
+    if (!strcmp(argv[1], "terminals"))
+        terminals();
     if (!strcmp(argv[1], "ioctls"))
         ioctls();
     if (!strcmp(argv[1], "others"))

@@ -7,6 +7,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Choice, Linked, String
+from insitu.syscalls.kinds.bpf_instructions import MOST_INSTRUCTIONS, extended_instruction, instructions
 from insitu.syscalls.kinds.layout import c_string, hex_or_0, interface
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted, string
@@ -15,7 +16,6 @@ __all__ = ["KINDS"]
 
 _ATTR: Final = 160
 """Bytes of the union that are looked at."""
-_INSTRUCTIONS: Final = 4096
 _REPLACE: Final = 4
 
 (_MAP_CREATE, _LOOKUP, _UPDATE, _DELETE, _NEXT_KEY, _PROG_LOAD, _PIN, _GET, _ATTACH, _DETACH, _TEST_RUN, _PROG_NEXT,
@@ -31,13 +31,15 @@ _VALUE: Final = (*_ELEMENT, ("value", 16, 8, "ptr"))
 _FLAGGED: Final = (*_VALUE, ("flags", 24, 8, "flags:bpf_map_update"))
 _BATCH: Final = (
     ("in_batch", 0, 8, "ptr"), ("out_batch", 8, 8, "ptr"), ("keys", 16, 8, "ptr"), ("values", 24, 8, "ptr"),
-    ("count", 32, 4, "u"), ("map_fd", 36, 4, "fd"), ("elem_flags", 40, 8, "flags:bpf_map_update"), ("flags", 48, 8, "x"),
+    ("count", 32, 4, "u"), ("map_fd", 36, 4, "fd"), ("elem_flags", 40, 8, "flags:bpf_map_update"),
+    ("flags", 48, 8, "x"),
 )  # fmt: skip
 _MEMBERS: Final[dict[int, tuple[Member, ...]]] = {
     _MAP_CREATE: (
         ("map_type", 0, 4, "enum:bpf_map_type"), ("key_size", 4, 4, "u"), ("value_size", 8, 4, "u"),
         ("max_entries", 12, 4, "u"), ("map_flags", 16, 4, "flags:bpf_map_flags"), ("inner_map_fd", 20, 4, "fd"),
-        ("numa_node", 24, 4, "if:4"), ("map_name", 28, 16, "name"), ("map_ifindex", 44, 4, "ifindex"), ("btf_fd", 48, 4, "fd"),
+        ("numa_node", 24, 4, "if:4"), ("map_name", 28, 16, "name"), ("map_ifindex", 44, 4, "ifindex"),
+        ("btf_fd", 48, 4, "fd"),
         ("btf_key_type_id", 52, 4, "u"), ("btf_value_type_id", 56, 4, "u"), ("btf_vmlinux_value_type_id", 60, 4, "u"),
         ("map_extra", 64, 8, "u"),
     ),
@@ -46,7 +48,8 @@ _MEMBERS: Final[dict[int, tuple[Member, ...]]] = {
     _PROG_LOAD: (
         ("prog_type", 0, 4, "enum:bpf_prog_type"), ("insn_cnt", 4, 4, "u"), ("insns", 8, 8, "insns"),
         ("license", 16, 8, "str"), ("log_level", 24, 4, "u"), ("log_size", 28, 4, "u"), ("log_buf", 32, 8, "log"),
-        ("kern_version", 40, 4, "version"), ("prog_flags", 44, 4, "flags:bpf_prog_flags"), ("prog_name", 48, 16, "name"),
+        ("kern_version", 40, 4, "version"), ("prog_flags", 44, 4, "flags:bpf_prog_flags"),
+        ("prog_name", 48, 16, "name"),
         ("prog_ifindex", 64, 4, "ifindex"), ("expected_attach_type", 68, 4, "enum:bpf_attach_type"),
         ("prog_btf_fd", 72, 4, "fd"), ("func_info_rec_size", 76, 4, "u"), ("func_info", 80, 8, "ptr"),
         ("func_info_cnt", 88, 4, "u"), ("line_info_rec_size", 92, 4, "u"), ("line_info", 96, 8, "ptr"),
@@ -62,7 +65,8 @@ _MEMBERS: Final[dict[int, tuple[Member, ...]]] = {
     _TEST_RUN: (
         ("prog_fd", 0, 4, "fd"), ("retval", 4, 4, "u"), ("data_size_in", 8, 4, "u"), ("data_size_out", 12, 4, "u"),
         ("data_in", 16, 8, "ptr"), ("data_out", 24, 8, "ptr"), ("repeat", 32, 4, "u"), ("duration", 36, 4, "u"),
-        ("ctx_size_in", 40, 4, "u"), ("ctx_size_out", 44, 4, "u"), ("ctx_in", 48, 8, "ptr"), ("ctx_out", 56, 8, "ptr"),
+        ("ctx_size_in", 40, 4, "u"), ("ctx_size_out", 44, 4, "u"), ("ctx_in", 48, 8, "ptr"),
+        ("ctx_out", 56, 8, "ptr"),
         ("flags", 64, 4, "flags:bpf_test_run"), ("cpu", 68, 4, "u"),
     ),
     _PROG_NEXT: (("start_id", 0, 4, "u"), ("next_id", 4, 4, "u"), ("open_flags", 8, 4, "flags:bpf_file_flags")),
@@ -82,7 +86,8 @@ _MEMBERS: Final[dict[int, tuple[Member, ...]]] = {
     ),
     _TASK_FD: (
         ("pid", 0, 4, "u"), ("fd", 4, 4, "fd"), ("flags", 8, 4, "x"), ("buf_len", 12, 4, "u"), ("buf", 16, 8, "ptr"),
-        ("prog_id", 24, 4, "u"), ("fd_type", 28, 4, "enum:bpf_fd_type"), ("probe_offset", 32, 8, "x"), ("probe_addr", 40, 8, "x"),
+        ("prog_id", 24, 4, "u"), ("fd_type", 28, 4, "enum:bpf_fd_type"), ("probe_offset", 32, 8, "x"),
+        ("probe_addr", 40, 8, "x"),
     ),
     _FREEZE: (("map_fd", 0, 4, "fd"),),
     _LOOKUP_BATCH: _BATCH, _LOOKUP_DELETE_BATCH: _BATCH, _UPDATE_BATCH: _BATCH, _DELETE_BATCH: _BATCH,
@@ -90,7 +95,10 @@ _MEMBERS: Final[dict[int, tuple[Member, ...]]] = {
         ("prog_fd", 0, 4, "fd"), ("target_fd", 4, 4, "fd"), ("attach_type", 8, 4, "enum:bpf_attach_type"),
         ("flags", 12, 4, "x"),
     ),
-    _LINK_UPDATE: (("link_fd", 0, 4, "fd"), ("new_prog_fd", 4, 4, "fd"), ("flags", 8, 4, "flags:bpf_attach_flags"), ("old_prog_fd", 12, 4, "fd")),
+    _LINK_UPDATE: (
+        ("link_fd", 0, 4, "fd"), ("new_prog_fd", 4, 4, "fd"), ("flags", 8, 4, "flags:bpf_attach_flags"),
+        ("old_prog_fd", 12, 4, "fd"),
+    ),
     _LINK_BY_ID: (("link_id", 0, 4, "u"),),
     _ENABLE_STATS: (("type", 0, 4, "enum:bpf_stats"),),
     _ITER_CREATE: (("link_fd", 0, 4, "fd"), ("flags", 4, 4, "x")),
@@ -98,10 +106,12 @@ _MEMBERS: Final[dict[int, tuple[Member, ...]]] = {
     _BIND_MAP: (("prog_fd", 0, 4, "fd"), ("map_fd", 4, 4, "fd"), ("flags", 8, 4, "x")),
 }  # fmt: skip
 _MEMBERS[_MAP_NEXT] = _MEMBERS[_BTF_NEXT] = _MEMBERS[_LINK_NEXT] = _MEMBERS[_PROG_NEXT]
-_NESTED: Final = {_TEST_RUN: "test", _INFO: "info", _QUERY: "query", _RAW_TRACEPOINT: "raw_tracepoint", _TASK_FD: "task_fd_query",
-                  _LINK_CREATE: "link_create", _LINK_UPDATE: "link_update", _ENABLE_STATS: "enable_stats",
-                  _ITER_CREATE: "iter_create", _LINK_DETACH: "link_detach", _BIND_MAP: "prog_bind_map",
-                  **dict.fromkeys((_LOOKUP_BATCH, _LOOKUP_DELETE_BATCH, _UPDATE_BATCH, _DELETE_BATCH), "batch")}  # fmt: skip
+_NESTED: Final = {
+    _TEST_RUN: "test", _INFO: "info", _QUERY: "query", _RAW_TRACEPOINT: "raw_tracepoint", _TASK_FD: "task_fd_query",
+    _LINK_CREATE: "link_create", _LINK_UPDATE: "link_update", _ENABLE_STATS: "enable_stats",
+    _ITER_CREATE: "iter_create", _LINK_DETACH: "link_detach", _BIND_MAP: "prog_bind_map",
+    **dict.fromkeys((_LOOKUP_BATCH, _LOOKUP_DELETE_BATCH, _UPDATE_BATCH, _DELETE_BATCH), "batch"),
+}  # fmt: skip
 """Commands whose members are in a structure of that name."""
 _AT_LEAST: Final = {_MAP_CREATE: 20, _PROG_LOAD: 48, _GET: 12, _PIN: 12}
 
@@ -112,9 +122,7 @@ def _attributes(argument: Argument) -> str | None:
     command, size = argument.other(0) & 0xFFFFFFFF, argument.other(2) & 0xFFFFFFFF
     members = _MEMBERS.get(command)
     data = argument.memory.read(argument.value, min(size, _ATTR)) if size else b""
-    if data is None:
-        return None
-    if members is None:
+    if data is None or members is None:
         return None
     needed = max(
         offset + length
@@ -179,61 +187,6 @@ def _version(argument: Argument, value: int, raw: bytes, data: bytes) -> str:
     return f"KERNEL_VERSION({value >> 16}, {value >> 8 & 0xFF}, {value & 0xFF})"
 
 
-def _instructions(argument: Argument, value: int, raw: bytes, data: bytes) -> str:
-    count = int.from_bytes(data[4:8], "little")
-    if not value or not argument.options.verbose:
-        return hexadecimal(value)
-    if not count:
-        return "[]"
-    words = []
-    for index in range(count):
-        if index >= _INSTRUCTIONS:
-            words.append("...")
-            break
-        at = argument.at(value + 8 * index)
-        part = at.read(8)
-        if part is None:
-            if not words:
-                return hexadecimal(value)
-            words.append(f"... /* {hexadecimal(at.value)} */")
-            break
-        offset, immediate = (
-            int.from_bytes(part[2:4], "little", signed=True),
-            int.from_bytes(part[4:8], "little", signed=True),
-        )
-        words.append(
-            f"{{code={_code(part[0])}, dst_reg={_register(argument, part[1] & 15)}, src_reg={_register(argument, part[1] >> 4)}, "
-            f"off={offset}, imm={hex_or_0(immediate & 0xFFFFFFFF)}}}"
-        )
-    return f"[{', '.join(words)}]"
-
-
-def _register(argument: Argument, number: int) -> str:
-    return enum_text(argument, "bpf_register", number)
-
-
-_CLASSES: Final = ("BPF_LD", "BPF_LDX", "BPF_ST", "BPF_STX", "BPF_ALU", "BPF_JMP", "BPF_JMP32", "BPF_ALU64")
-_SIZES: Final = ("BPF_W", "BPF_H", "BPF_B", "BPF_DW")
-_MODES: Final = {0: "BPF_IMM", 0x20: "BPF_ABS", 0x40: "BPF_IND", 0x60: "BPF_MEM", 0xC0: "BPF_XADD"}
-_ALU: Final = ("BPF_ADD", "BPF_SUB", "BPF_MUL", "BPF_DIV", "BPF_OR", "BPF_AND", "BPF_LSH", "BPF_RSH", "BPF_NEG", "BPF_MOD",
-               "BPF_XOR", "BPF_MOV", "BPF_ARSH", "BPF_END")  # fmt: skip
-_JUMPS: Final = ("BPF_JA", "BPF_JEQ", "BPF_JGT", "BPF_JGE", "BPF_JSET", "BPF_JNE", "BPF_JSGT", "BPF_JSGE", "BPF_CALL",
-                 "BPF_EXIT", "BPF_JLT", "BPF_JLE", "BPF_JSLT", "BPF_JSLE")  # fmt: skip
-
-
-def _code(code: int) -> str:
-    kind = code & 7
-    if kind < 4:
-        mode = _MODES.get(code & 0xE0)
-        return f"{_CLASSES[kind]}|{_SIZES[code >> 3 & 3]}|{mode or f'{code & 0xE0:#x} /* BPF_??? */'}"
-    names = _ALU if kind in (4, 7) else _JUMPS
-    source = "BPF_X" if code & 8 else "BPF_K"
-    if kind in (4, 7) and code >> 4 == 13:
-        source = "BPF_TO_BE" if code & 8 else "BPF_TO_LE"
-    word = names[code >> 4] if code >> 4 < len(names) else f"{code & 0xF0:#x} /* BPF_??? */"
-    return f"{_CLASSES[kind]}|{source}|{word}"
-
-
 def _types(argument: Argument, value: int, raw: bytes, data: bytes) -> str:
     size = int.from_bytes(data[16:20], "little")
     limit = argument.options.string_limit
@@ -256,7 +209,9 @@ _SHOWN: Final[dict[str, Callable[[Argument, int, bytes, bytes], str]]] = {
     "path": _path,
     "log": _log,
     "version": _version,
-    "insns": _instructions,
+    "insns": lambda a, value, raw, data: instructions(
+        a, value, int.from_bytes(data[4:8], "little"), extended_instruction
+    ),
     "btf": _types,
 }
 
@@ -269,7 +224,8 @@ KINDS: Kinds = {
                 (
                     _PROG_LOAD,
                     Linked(
-                        128, ((8, 4, 4, Linked(8, (), _INSTRUCTIONS)), (16, -1, 0, String()), (32, -1, 0, String()))
+                        128,
+                        ((8, 4, 4, Linked(8, (), MOST_INSTRUCTIONS)), (16, -1, 0, String()), (32, -1, 0, String())),
                     ),
                 ),
                 (_PIN, Linked(16, ((0, -1, 0, String(path=True)),))),

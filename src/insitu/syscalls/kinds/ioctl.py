@@ -5,18 +5,19 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
+from insitu.syscalls.argument import Argument, Kind, Kinds
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes, Choice, Linked
-from insitu.syscalls.kinds.layout import Struct, c_string, hex_or_0
+from insitu.syscalls.kinds.interfaces import IFREQ, IFREQ_PARTS, ifconf, ifreq
+from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.sockets import address_text
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.kinds.terminals import termio, termios, termios2
 
 __all__ = ["KINDS", "request_name"]
 
 _DIRECTIONS: Final = {0: "_IOC_NONE", 1: "_IOC_WRITE", 2: "_IOC_READ", 3: "_IOC_READ|_IOC_WRITE"}
+_EVENTS: Final = {6: "NAME", 7: "PHYS", 8: "UNIQ", 9: "PROP", 0x18: "KEY", 0x19: "LED", 0x1A: "SND", 0x1B: "SW"}
 _READS, _WRITES, _BOTH = "<", ">", "<>"
 
 
@@ -35,11 +36,8 @@ def request_name(argument: Argument, request: int) -> str:
 def _sized(request: int) -> str:
     kind, number, size, direction = request >> 8 & 0xFF, request & 0xFF, request >> 16 & 0x3FFF, request >> 30
     if kind == ord("E") and direction == 2:  # include/uapi/linux/input.h
-        if number in (6, 7, 8, 9, 0x18, 0x19, 0x1A, 0x1B):
-            word = {6: "NAME", 7: "PHYS", 8: "UNIQ", 9: "PROP", 0x18: "KEY", 0x19: "LED", 0x1A: "SND", 0x1B: "SW"}[
-                number
-            ]
-            return f"EVIOCG{word}({size})"
+        if number in _EVENTS:
+            return f"EVIOCG{_EVENTS[number]}({size})"
         if 0x20 <= number < 0x40:
             return f"EVIOCGBIT({hex_or_0(number - 0x20) if number > 0x20 else '0'}, {size})"
     if kind == ord("E") and 0x40 <= number < 0x80 and direction == 2:
@@ -85,90 +83,6 @@ def _words(name: str) -> tuple[Callable[[Argument], str | None], int]:
     return text, 4
 
 
-_IFREQ: Final = 40
-_GIFNAME: Final = 0x8910
-
-
-def _ifreq(part: str) -> Callable[[Argument], str | None]:
-    """struct ifreq: the name is given, ``part`` is what a request reads (at exit) or sets (at entry)."""
-
-    def text(argument: Argument) -> str | None:
-        request = argument.other(1) & 0xFFFFFFFF
-        sets = request in _IFREQ_SET
-        failed = not sets and argument.call.failed
-        if argument.at_exit == (sets or failed):
-            return None
-        data = argument.read(_IFREQ if argument.long_size == 8 else 32)
-        before = argument.call.enter.memory.read(argument.value, 16) if argument.at_exit else data
-        if data is None or before is None:
-            return None
-        name = c_string(argument, before[:16])
-        if failed and request != _GIFNAME:
-            return f"{{ifr_name={name}}}"
-        if request == _GIFNAME:
-            index = int.from_bytes(data[16:20], "little", signed=True)
-            return f"{{ifr_ifindex={index}, ifr_name={c_string(argument, data[:16])}}}"
-        return f"{{ifr_name={name}, {_ifreq_part(argument, part, data)}}}"
-
-    return text
-
-
-def _ifreq_part(argument: Argument, part: str, data: bytes) -> str:
-    if part in ("ifr_addr", "ifr_dstaddr", "ifr_broadaddr", "ifr_netmask"):
-        return f"{part}={address_text(argument, data[16:32], 16)}"
-    if part == "ifr_hwaddr":
-        family = int.from_bytes(data[16:18], "little")
-        text = enum_text(argument, "arp_hardware", family, "ARPHRD_???")
-        words = ":".join(f"{byte:02x}" for byte in data[18:24])
-        return f"ifr_hwaddr={{sa_family={text}, sa_data={words}}}"
-    if part == "ifr_flags":
-        return f"ifr_flags={flags_text(argument, 'interface_flags', int.from_bytes(data[16:18], 'little'))}"
-    if part == "ifr_map":
-        return "ifr_map=" + (_MAP.text(argument, data[16:]) or "")
-    if part == "ifr_slave":
-        return f"ifr_slave={c_string(argument, data[16:32])}"
-    part = "ifr_ifindex" if part == "ifr_index" else part
-    return f"{part}={int.from_bytes(data[16:20], 'little', signed=True)}"
-
-
-_MAP: Final = Struct("mem_start xlong; mem_end xlong; base_addr x16; irq x8; dma x8; port x8")
-_IFREQ_PARTS: Final = {
-    0x8910: "ifr_name", 0x8933: "ifr_index", 0x8913: "ifr_flags", 0x8914: "ifr_flags", 0x8915: "ifr_addr",
-    0x8916: "ifr_addr", 0x8917: "ifr_dstaddr", 0x8918: "ifr_dstaddr", 0x8919: "ifr_broadaddr", 0x891A: "ifr_broadaddr",
-    0x891B: "ifr_netmask", 0x891C: "ifr_netmask", 0x891D: "ifr_metric", 0x891E: "ifr_metric", 0x8921: "ifr_mtu",
-    0x8922: "ifr_mtu", 0x8927: "ifr_hwaddr", 0x8924: "ifr_hwaddr", 0x8929: "ifr_slave", 0x8930: "ifr_slave",
-    0x8942: "ifr_qlen", 0x8943: "ifr_qlen", 0x8970: "ifr_map", 0x8971: "ifr_map",
-}  # fmt: skip
-_IFREQ_SET: Final = (0x8914, 0x8916, 0x8918, 0x891A, 0x891C, 0x891E, 0x8922, 0x8924, 0x8930, 0x8943, 0x8971)
-
-
-def _requests(length: int) -> str:
-    return f"{length}" if length % _IFREQ else f"{length} /* {length // _IFREQ} * sizeof(struct ifreq) */"
-
-
-def _ifconf(argument: Argument) -> str | None:
-    if not argument.at_exit:
-        return None
-    size = argument.long_size
-    length, address = argument.number(4, signed=True), argument.number(size, size)
-    before = argument.call.enter.memory.read(argument.value, 4)
-    if length is None or address is None or before is None:
-        return None
-    room = int.from_bytes(before, "little", signed=True)
-    shown = f"{_requests(room)} => {_requests(length)}" if room != length else _requests(length)
-    if not address:
-        return f"{{ifc_len={shown}, ifc_buf=NULL}}"
-    words = []
-    for at in range(0, min(length, 4096) - 39, 40):
-        data = argument.at(address + at).read(40)
-        if data is None:
-            return f"{{ifc_len={shown}, ifc_buf={hexadecimal(address)}}}"
-        words.append(
-            f"{{ifr_name={c_string(argument, data[:16])}, ifr_addr={address_text(argument, data[16:32], 16)}}}"
-        )
-    return f"{{ifc_len={shown}, ifc_buf=[{', '.join(words)}]}}"
-
-
 def _clone_range(argument: Argument) -> str | None:
     data = argument.read(32)
     if data is None:
@@ -190,7 +104,8 @@ def _path(argument: Argument) -> str | None:
 
 _WINDOW: Final = _struct("ws_row u16; ws_col u16; ws_xpixel u16; ws_ypixel u16")
 _RTC: Final = _struct(
-    "tm_sec int; tm_min int; tm_hour int; tm_mday int; tm_mon int; tm_year int; ...; tm_wday int; tm_yday int; tm_isdst int"
+    "tm_sec int; tm_min int; tm_hour int; tm_mday int; tm_mon int; tm_year int; ...; "
+    "tm_wday int; tm_yday int; tm_isdst int"
 )
 _INT: Final = _number(4)
 _REQUESTS: Final[dict[int, tuple[str, Callable[[Argument], str | None], int]]] = {
@@ -198,29 +113,34 @@ _REQUESTS: Final[dict[int, tuple[str, Callable[[Argument], str | None], int]]] =
     0x5402: (_READS, termios, 36), 0x5403: (_READS, termios, 36), 0x5404: (_READS, termios, 36),
     0x802C542A: (_WRITES, termios2, 44), 0x402C542B: (_READS, termios2, 44), 0x402C542C: (_READS, termios2, 44),
     0x402C542D: (_READS, termios2, 44),
-    0x5405: (_WRITES, termio, 18), 0x5406: (_READS, termio, 18), 0x5407: (_READS, termio, 18), 0x5408: (_READS, termio, 18),
+    0x5405: (_WRITES, termio, 18), 0x5406: (_READS, termio, 18), 0x5407: (_READS, termio, 18),
+    0x5408: (_READS, termio, 18),
     0x5413: (_WRITES, *_WINDOW), 0x5414: (_READS, *_WINDOW),
     0x540F: (_WRITES, *_INT), 0x5410: (_READS, *_INT), 0x5429: (_WRITES, *_INT),
     0x5411: (_WRITES, *_INT), 0x541B: (_WRITES, *_INT), 0x5421: (_READS, *_INT), 0x5452: (_READS, *_INT),
     0x5415: (_WRITES, *_flags("termios_modem")), 0x5416: (_READS, *_flags("termios_modem")),
     0x5417: (_READS, *_flags("termios_modem")), 0x5418: (_READS, *_flags("termios_modem")),
     0x5420: (_READS, *_INT), 0x5424: (_WRITES, *_INT), 0x5423: (_READS, *_words("line_discipline")),
-    0x80045430: (_WRITES, *_INT), 0x40045431: (_READS, *_INT), 0x80045438: (_WRITES, *_INT), 0x80045439: (_WRITES, *_INT),
+    0x80045430: (_WRITES, *_INT), 0x40045431: (_READS, *_INT), 0x80045438: (_WRITES, *_INT),
+    0x80045439: (_WRITES, *_INT),
     0x5419: (_WRITES, *_INT), 0x541A: (_READS, *_INT), 0x5460: (_WRITES, *_INT), 0x5412: (_READS, _path, 2),
     0x8901: (_READS, *_INT), 0x8902: (_READS, *_INT), 0x8903: (_WRITES, *_INT), 0x8904: (_WRITES, *_INT),
     0x8905: (_WRITES, *_INT),
-    0x1260: (_WRITES, _long, 8), 0x1263: (_WRITES, _long, 8), 0x1268: (_WRITES, *_INT), 0x1278: (_WRITES, *_number(4, signed=False)),
-    0x127B: (_WRITES, *_number(4, signed=False)), 0x1279: (_WRITES, *_number(4, signed=False)), 0x127A: (_WRITES, *_INT), 0x125E: (_WRITES, *_INT), 0x125D: (_READS, *_INT),
+    0x1260: (_WRITES, _long, 8), 0x1263: (_WRITES, _long, 8), 0x1268: (_WRITES, *_INT),
+    0x1278: (_WRITES, *_number(4, signed=False)),
+    0x127B: (_WRITES, *_number(4, signed=False)), 0x1279: (_WRITES, *_number(4, signed=False)),
+    0x127A: (_WRITES, *_INT), 0x125E: (_WRITES, *_INT), 0x125D: (_READS, *_INT),
     0x80081272: (_WRITES, *_number(8, signed=False)), 0x1267: (_WRITES, *_number(2, signed=False)),
     0x80086601: (_WRITES, *_flags("inode_flags")), 0x40086602: (_READS, *_flags("inode_flags")),
     0x80087601: (_WRITES, _long, 8), 0x40087602: (_READS, _long, 8),
     0x4020940D: (_READS, _clone_range, 32),
-    0x80247009: (_WRITES, *_RTC), 0x4024700A: (_READS, *_RTC), 0x40247007: (_READS, *_RTC), 0x80247008: (_WRITES, *_RTC),
+    0x80247009: (_WRITES, *_RTC), 0x4024700A: (_READS, *_RTC), 0x40247007: (_READS, *_RTC),
+    0x80247008: (_WRITES, *_RTC),
     0x80082407: (_WRITES, *_number(8, signed=False)), 0x40082404: (_READS, *_number(8, signed=False)),
     0x80045200: (_WRITES, *_INT), 0x40045201: (_READS, *_INT),
-    0x8912: (_BOTH, _ifconf, 16),
+    0x8912: (_BOTH, ifconf, 16),
     0x8004B704: (_WRITES, *_number(4, signed=False)),
-    **{code: (_BOTH, _ifreq(part), _IFREQ) for code, part in _IFREQ_PARTS.items()},
+    **{code: (_BOTH, ifreq(part), IFREQ) for code, part in IFREQ_PARTS.items()},
 }  # fmt: skip
 """By request: whether the kernel reads the argument's memory, writes it or both; its text; its size."""
 _PLAIN: Final[dict[int, Callable[[Argument], str]]] = {

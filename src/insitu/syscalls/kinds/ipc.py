@@ -96,7 +96,7 @@ def _queue(argument: Argument) -> str | None:
         data = argument.read(120) if argument.at_exit else None
         if data is None:
             return None
-        stime, rtime, ctime, size, count, most = (_long(data, at) for at in range(48, 96, 8))
+        stime, rtime, ctime, _, count, most = (_long(data, at) for at in range(48, 96, 8))
         lspid, lrpid = (int.from_bytes(data[at : at + 4], "little") for at in (96, 100))
         return (
             f"{{msg_perm={_perm(argument, data)}, msg_stime={stime}, msg_rtime={rtime}, "

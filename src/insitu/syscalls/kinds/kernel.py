@@ -91,7 +91,9 @@ def _user_desc(argument: Argument) -> str | None:
 KINDS: Kinds = {
     "landlock_ruleset": Kind(_ruleset, Bytes(8)),
     "landlock_rule": Kind(_rule, Bytes(_LANDLOCK_RULE)),
-    "syslog_buffer": Kind(_log, Choice(0, tuple((action, Bytes(1, whole=False)) for action in (2, 3, 4))), _without_buffer),
+    "syslog_buffer": Kind(
+        _log, Choice(0, tuple((action, Bytes(1, whole=False)) for action in (2, 3, 4))), _without_buffer
+    ),
     "syslog_action": Kind(_action),
     "syslog_size": Kind(lambda a: str(a.signed), skipped=_without_buffer),
     "kexec_flags": Kind(_kexec_flags),

@@ -14,8 +14,8 @@ from insitu.syscalls.kinds.strings import quoted, string
 
 __all__ = ["KINDS"]
 
-# include/uapi/linux/keyctl.h: operation -> what its arguments are. "key" serial, "string", "filled:N" written into, as
-# long as argument N says, "given:N" the same read, "int", "long", "size", "uid", "perm", "ring" a default keyring.
+# include/uapi/linux/keyctl.h: operation -> what its arguments are. "key" serial, "string", "filled:N" written into,
+# as long as argument N says, "given:N" the same read, "int", "long", "size", "uid", "perm", "ring" a default keyring.
 _ARGUMENTS: Final = {
     0: ("key", "int"),
     1: ("string",),

@@ -101,8 +101,8 @@ class Struct:
 
     Types: ``int``, ``u8`` to ``u64``, ``i8`` to ``i64``, ``x32`` (hexadecimal), ``o32`` (octal), ``long``, ``ulong``,
     ``ptr``, ``flags32(set)``, ``enum16(set, what is unknown)``, ``be16`` (network order), ``fd``, ``id`` (-1 or
-    unsigned), ``char16`` (characters up to NUL), ``bytes6``; ``[4]`` after one makes an array. ``pad4`` are bytes that
-    are not shown. A member ``...`` stands where strace(1) stops without -v.
+    unsigned), ``char16`` (characters up to NUL), ``bytes6``; ``[4]`` after one makes an array. ``pad4`` are bytes
+    that are not shown. A member ``...`` stands where strace(1) stops without -v.
     """
 
     def __init__(self, declaration: str) -> None:

@@ -1,36 +1,35 @@
-"""Messages of sockets: msghdr with its vector of buffers and its control messages, and plain datagrams."""
+"""Messages of sockets: msghdr with its vector of buffers, and plain datagrams."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Linked, Wide
-from insitu.syscalls.kinds.layout import Struct, hex_or_0, interface
+from insitu.syscalls.kinds.control_messages import control_text
+from insitu.syscalls.kinds.layout import Struct
 from insitu.syscalls.kinds.netlink import netlink_messages
-from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
-from insitu.syscalls.kinds.sockets import address_text, ipv4, socket_address
+from insitu.syscalls.kinds.numbers import flags_text
+from insitu.syscalls.kinds.sockets import socket_address
 from insitu.syscalls.kinds.strings import quoted
 
-__all__ = ["KINDS", "buffer_text", "vector_text"]
+__all__ = ["HEADER_4", "KINDS", "buffer_text", "vector_text"]
 
 _AF_NETLINK: Final = 16
-_SOL_SOCKET, _SOL_IP = 1, 0
 _MOST_VECTORS: Final = 1024
 """UIO_MAXIOV of include/uapi/linux/uio.h."""
 _SHOWN: Final = 32
 """Elements of an array without -v."""
-_MESSAGE: Final = 4096
 
 _BUFFERS: Final = Linked(16, ((0, 8, 8, Bytes(1)),), 64)
 _BUFFERS_4: Final = Linked(8, ((0, 4, 4, Bytes(1)),), 64)
 _HEADER: Final = ((0, 8, 4, Bytes(1)), (16, 24, 8, _BUFFERS), (32, 40, 8, Bytes(1)))
-_HEADER_4: Final = ((0, 4, 4, Bytes(1)), (8, 12, 4, _BUFFERS_4), (16, 20, 4, Bytes(1)))
+HEADER_4: Final = ((0, 4, 4, Bytes(1)), (8, 12, 4, _BUFFERS_4), (16, 20, 4, Bytes(1)))
+"""What a msghdr of a 32-bit program points to."""
 
 
 def buffer_text(argument: Argument, address: int, length: int, netlink: str = "") -> str:
-    """Returns ``length`` bytes in quotes, at most -s of them; as messages of a ``netlink`` protocol where it is one."""
+    """Returns ``length`` bytes in quotes, at most -s of them; messages where ``netlink`` is a protocol."""
     if not address:
         return "NULL"
     if netlink:
@@ -59,8 +58,7 @@ def _datagram(argument: Argument) -> str | None:
     target = argument.other(4)
     family = argument.memory.read(target, 2) if target else None
     is_netlink = _netlink(argument, int.from_bytes(family, "little") if family else 0)
-    text = buffer_text(argument, argument.value, argument.count, is_netlink)
-    return text
+    return buffer_text(argument, argument.value, argument.count, is_netlink)
 
 
 def vector_text(argument: Argument, address: int, count: int, length: int | None = None, netlink: str = "") -> str:
@@ -92,7 +90,7 @@ def vector_text(argument: Argument, address: int, count: int, length: int | None
     return f"[{', '.join(words)}]"
 
 
-def _header_words(argument: Argument, received: int | None, before: bool) -> str | None:
+def _header_words(argument: Argument, received: int | None) -> str | None:
     """A msghdr. ``received``: bytes in its buffers, where the kernel filled them."""
     size = argument.long_size
     name, iov, iovs = argument.number(size), argument.number(size, 2 * size), argument.number(size, 3 * size)
@@ -131,8 +129,6 @@ def _header_words(argument: Argument, received: int | None, before: bool) -> str
             words.append(f"msg_control={control_text(argument, control, control_length)}")
         else:
             words.append("msg_control=NULL")
-    elif control:
-        pass
     words.append(f"msg_controllen={control_length}")
     words.append(f"msg_flags={flags_text(argument, 'msg', flags)}")
     return "{" + ", ".join(words) + "}"
@@ -142,9 +138,9 @@ def _message(argument: Argument) -> str | None:
     call = argument.call
     receives = argument.given == () and _receives(argument)
     if not receives:
-        return _header_words(argument, None, False)
+        return _header_words(argument, None)
     if argument.at_exit:
-        return _header_words(argument, max(call.exit.ret, 0) if call.exit is not None else 0, False)
+        return _header_words(argument, max(call.exit.ret, 0) if call.exit is not None else 0)
     if call.exit is None or call.failed:
         length = argument.number(4, argument.long_size, signed=True)
         return None if length is None else f"{{msg_namelen={length}}}"
@@ -177,7 +173,7 @@ def _messages(argument: Argument) -> str | None:
             break
         element = argument.at(argument.value + width * index)
         length = element.number(4, 7 * size if size == 8 else 28)
-        header = _header_words(element, length if receives else None, False)
+        header = _header_words(element, length if receives else None)
         if header is None or length is None:
             if not words:
                 return None
@@ -187,121 +183,7 @@ def _messages(argument: Argument) -> str | None:
     return f"[{', '.join(words)}]"
 
 
-def control_text(argument: Argument, address: int, length: int) -> str:
-    """Returns ``[{cmsg_len=20, cmsg_level=SOL_SOCKET, cmsg_type=SCM_RIGHTS, cmsg_data=[3]}]``."""
-    size = argument.long_size
-    head = size + 8
-    if length < head:
-        return hexadecimal(address) if length else "[]"
-    data = argument.memory.read(address, min(length, _MESSAGE)) or b""
-    if len(data) < head:
-        return hexadecimal(address)
-    words = []
-    at = 0
-    while at + head <= len(data):
-        claimed = int.from_bytes(data[at : at + size], "little")
-        level = int.from_bytes(data[at + size : at + size + 4], "little")
-        kind = int.from_bytes(data[at + size + 4 : at + head], "little")
-        taken = min(claimed, len(data) - at)
-        set_name = {_SOL_SOCKET: "cmsg_socket", _SOL_IP: "cmsg_ip"}.get(level)
-        type_text = enum_text(argument, set_name, kind) if set_name else hex_or_0(kind)
-        words.append(
-            f"{{cmsg_len={claimed}, cmsg_level={enum_text(argument, 'socket_level', level, 'SOL_???')}, cmsg_type={type_text}"
-        )
-        decode = _CONTROL.get((level, kind))
-        text = decode(argument, data[at + head : at + taken]) if decode is not None and taken > head else None
-        words[-1] += f", cmsg_data={text}}}" if text is not None else "}"
-        at += -(-max(claimed, head) // size) * size
-        if len(words) >= _SHOWN and not argument.options.verbose and at + head <= len(data):
-            words.append("...")
-            break
-    else:
-        if at < length:
-            words.append(f"... /* {hexadecimal(address + at)} */")
-    return f"[{', '.join(words)}]"
-
-
-_TIMEVAL: Final = Struct("tv_sec long; tv_usec long")
 _TIMESPEC: Final = Struct("tv_sec long; tv_nsec long")
-_TIMEVAL_64: Final = Struct("tv_sec i64; tv_usec i64")
-_TIMESPEC_64: Final = Struct("tv_sec i64; tv_nsec i64")
-_UCRED: Final = Struct("pid int; uid id; gid id")
-
-
-def _rights(argument: Argument, data: bytes) -> str:
-    numbers = [int.from_bytes(data[at : at + 4], "little", signed=True) for at in range(0, len(data) - 3, 4)]
-    shown = numbers if argument.options.verbose else numbers[:_SHOWN]
-    words = [descriptor(argument, each) for each in shown] + (["..."] if len(shown) < len(numbers) else [])
-    return f"[{', '.join(words)}]"
-
-
-def _of(struct: Struct) -> Callable[[Argument, bytes], str | None]:
-    return lambda argument, data: struct.text(argument, data)
-
-
-def _number(argument: Argument, data: bytes) -> str | None:
-    return f"[{int.from_bytes(data[:4], 'little', signed=True)}]" if len(data) >= 4 else None
-
-
-def _octets(argument: Argument, data: bytes) -> str | None:
-    return f"[{', '.join(map(hex_or_0, data))}]"
-
-
-def _packet_information(argument: Argument, data: bytes) -> str | None:
-    if len(data) < 12:
-        return None
-    return (
-        f"{{ipi_ifindex={interface(int.from_bytes(data[:4], 'little'))}, ipi_spec_dst={ipv4(data[4:8])}, "
-        f"ipi_addr={ipv4(data[8:12])}}}"
-    )
-
-
-def _label(argument: Argument, data: bytes) -> str:
-    limit = argument.options.string_limit
-    return quoted(data[:limit], argument.options.strings_in_hex) + ("..." if len(data) > limit else "")
-
-
-def _times(argument: Argument, data: bytes) -> str | None:
-    """scm_timestamping: three of them."""
-    size = _TIMESPEC.size(argument.long_size)
-    if len(data) < 3 * size:
-        return None
-    return f"[{', '.join(_TIMESPEC.text(argument, data[at * size : (at + 1) * size]) or '' for at in range(3))}]"
-
-
-def _original(argument: Argument, data: bytes) -> str | None:
-    return address_text(argument, data, len(data)) if len(data) >= 16 else None
-
-
-def _error(argument: Argument, data: bytes) -> str | None:
-    """struct sock_extended_err with the offender's address (include/uapi/linux/errqueue.h)."""
-    if len(data) < 32:
-        return None
-    number, info, extra = (int.from_bytes(data[at : at + 4], "little") for at in (0, 8, 12))
-    return (
-        f"{{ee_errno={number}, ee_origin={data[4]}, ee_type={data[5]}, ee_code={data[6]}, ee_info={info}, "
-        f"ee_data={extra}, offender={address_text(argument, data[16:32], 16)}}}"
-    )
-
-
-_CONTROL: Final[dict[tuple[int, int], Callable[[Argument, bytes], str | None]]] = {
-    (_SOL_SOCKET, 1): _rights,
-    (_SOL_SOCKET, 2): _of(_UCRED),
-    (_SOL_SOCKET, 29): _of(_TIMEVAL),
-    (_SOL_SOCKET, 35): _of(_TIMESPEC),
-    (_SOL_SOCKET, 37): _times,
-    (_SOL_SOCKET, 63): _of(_TIMEVAL_64),
-    (_SOL_SOCKET, 64): _of(_TIMESPEC_64),
-    (_SOL_IP, 8): _packet_information,
-    (_SOL_IP, 2): _number,
-    (_SOL_IP, 1): _octets,
-    (_SOL_IP, 6): _octets,
-    (_SOL_IP, 7): _octets,
-    (_SOL_SOCKET, 3): _label,
-    (_SOL_IP, 23): _number,
-    (_SOL_IP, 11): _error,
-    (_SOL_IP, 20): _original,
-}
 
 
 def _result(argument: Argument) -> str | None:
@@ -317,8 +199,8 @@ def _timeout(argument: Argument) -> str | None:
 
 KINDS: Kinds = {
     "datagram": Kind(_datagram, Bytes(1)),
-    "msghdr": Kind(_message, Wide(Linked(56, _HEADER), Linked(28, _HEADER_4))),
-    "mmsghdr": Kind(_messages, Wide(Linked(64, _HEADER, 64), Linked(32, _HEADER_4, 64))),
+    "msghdr": Kind(_message, Wide(Linked(56, _HEADER), Linked(28, HEADER_4))),
+    "mmsghdr": Kind(_messages, Wide(Linked(64, _HEADER, 64), Linked(32, HEADER_4, 64))),
     "mmsg_timeout": Kind(_timeout, Bytes(16)),
     "mmsg_result": Kind(_result),
 }

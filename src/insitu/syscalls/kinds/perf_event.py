@@ -13,8 +13,9 @@ __all__ = ["KINDS"]
 
 _HARDWARE, _SOFTWARE, _TRACEPOINT, _CACHE, _RAW, _BREAKPOINT = range(6)
 _BITS: Final = (
-    "disabled", "inherit", "pinned", "exclusive", "exclude_user", "exclude_kernel", "exclude_hv", "exclude_idle", "mmap",
-    "comm", "freq", "inherit_stat", "enable_on_exec", "task", "watermark", "precise_ip", "", "mmap_data", "sample_id_all",
+    "disabled", "inherit", "pinned", "exclusive", "exclude_user", "exclude_kernel", "exclude_hv", "exclude_idle",
+    "mmap", "comm", "freq", "inherit_stat", "enable_on_exec", "task", "watermark", "precise_ip", "", "mmap_data",
+    "sample_id_all",
     "exclude_host", "exclude_guest", "exclude_callchain_kernel", "exclude_callchain_user", "mmap2", "comm_exec",
     "use_clockid", "context_switch", "write_backward", "namespaces", "ksymbol", "bpf_event", "aux_output", "cgroup",
     "text_poke", "build_id", "inherit_thread", "remove_on_exec", "sigtrap",
@@ -76,9 +77,7 @@ def _attributes(argument: Argument) -> str | None:
     else:
         words.append(f"config1={hex_or_0(number(56))}")
     if has(72):
-        words.append(
-            f"{'bp_len' if kind == _BREAKPOINT else 'config2'}={number(64) if kind == _BREAKPOINT else hex_or_0(number(64))}"
-        )
+        words.append(f"bp_len={number(64)}" if kind == _BREAKPOINT else f"config2={hex_or_0(number(64))}")
     if has(80) and (number(24) & _BRANCH_STACK):
         words.append(f"branch_sample_type={flags_text(argument, 'perf_branch_sample', number(72))}")
     if has(88):

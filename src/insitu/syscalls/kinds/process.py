@@ -194,19 +194,23 @@ def _capabilities(argument: Argument, value: int) -> str:
     halves = []
     for shift in (0, 32):
         bits = value >> shift & 0xFFFFFFFF
-        words = []
+        words, rest = [], bits
         for bit in range(32):
-            if bits >> bit & 1:
-                name = argument.facts.constant("capability", shift + bit)
-                words.append(f"1<<{name}" if name else f"{1 << bit:#x}")
+            name = argument.facts.constant("capability", shift + bit)
+            if name and bits >> bit & 1:
+                words.append(f"1<<{name}")
+                rest &= ~(1 << bit)
         if words:
-            halves.append(argument.named(hex_or_0(bits), "|".join(words)))
+            halves.append(argument.named(hex_or_0(bits), "|".join([*words, f"{rest:#x}"] if rest else words)))
+        elif rest:
+            unknown = "" if argument.options.constants == "raw" else " /* CAP_??? */"
+            halves.append(f"{rest:#x}{unknown}")
     return "|".join(halves) or "0"
 
 
 def _cap_data(argument: Argument) -> str | None:
     version = _version_of(argument)
-    elements = 1 if version == 0x19980330 else 2
+    elements = 2 if version in (0x20071026, 0x20080522) else 1
     data = argument.read(12 * elements)
     if data is None:
         return None

@@ -30,7 +30,8 @@ _WITH_SIGNAL: Final = (_CONT, _STEP, _SYSCALL, _DETACH, _LISTEN, 31, 32, 33)
 _PEEKS: Final = (_PEEKTEXT, _PEEKDATA, _PEEKUSER)
 _REGISTERS: Final = Struct(
     "r15 x64; r14 x64; r13 x64; r12 x64; rbp x64; rbx x64; r11 x64; r10 x64; r9 x64; r8 x64; rax x64; rcx x64; "
-    "rdx x64; rsi x64; rdi x64; orig_rax x64; rip x64; cs x64; eflags x64; rsp x64; ss x64; fs_base x64; gs_base x64; "
+    "rdx x64; rsi x64; rdi x64; orig_rax x64; rip x64; cs x64; eflags x64; rsp x64; ss x64; fs_base x64; "
+    "gs_base x64; "
     "ds x64; es x64; fs x64; gs x64"
 )
 _VECTOR: Final = Struct("iov_base ptr; iov_len ulong")

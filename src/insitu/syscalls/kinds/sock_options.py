@@ -7,7 +7,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds
 from insitu.syscalls.capture import Bytes, Choice
-from insitu.syscalls.kinds.filters import FILTER, instructions, socket_constant, socket_filter
+from insitu.syscalls.kinds.filters import FILTER, classic_instructions, socket_constant, socket_filter
 from insitu.syscalls.kinds.layout import Struct, interface
 from insitu.syscalls.kinds.numbers import enum_text
 from insitu.syscalls.kinds.sockets import ipv4, ipv6, mac
@@ -99,7 +99,7 @@ def _filter(argument: Argument, data: bytes, length: int) -> str | None:
 
 def _attached(argument: Argument, data: bytes, length: int) -> str | None:
     """What SO_GET_FILTER returns: as many instructions as the length says."""
-    return instructions(argument, argument.value, length, socket_constant) if length else None
+    return classic_instructions(argument, argument.value, length, socket_constant) if length else None
 
 
 def _string(argument: Argument, data: bytes, length: int) -> str | None:

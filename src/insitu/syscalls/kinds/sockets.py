@@ -87,8 +87,9 @@ def _netlink(argument: Argument, data: bytes, length: int) -> list[str]:
 
 
 def _packet(argument: Argument, data: bytes, length: int) -> list[str]:
+    protocol = enum_text(argument, "ethernet_protocol", int.from_bytes(data[2:4], "big"), "ETH_P_???")
     words = [
-        f"sll_protocol=htons({enum_text(argument, 'ethernet_protocol', int.from_bytes(data[2:4], 'big'), 'ETH_P_???')})",
+        f"sll_protocol=htons({protocol})",
         f"sll_ifindex={interface(int.from_bytes(data[4:8], 'little', signed=True))}",
         f"sll_hatype={enum_text(argument, 'arp_hardware', int.from_bytes(data[8:10], 'little'), 'ARPHRD_???')}",
         f"sll_pkttype={enum_text(argument, 'packet_type', data[10], 'PACKET_???')}",
@@ -118,9 +119,8 @@ def _bluetooth(argument: Argument, data: bytes, length: int) -> list[str]:
     words = [f"l2_psm=htobs({_l2cap(argument, 'bluetooth_psm', psm, 0x1001, 'L2CAP_PSM_LE_DYN_START')})"]
     words.append(f"l2_bdaddr={bdaddr(4)}")
     if len(data) >= 12:
-        words.append(
-            f"l2_cid=htobs({_l2cap(argument, 'bluetooth_cid', int.from_bytes(data[10:12], 'little'), 0x40, 'L2CAP_CID_DYN_START')})"
-        )
+        cid = int.from_bytes(data[10:12], "little")
+        words.append(f"l2_cid=htobs({_l2cap(argument, 'bluetooth_cid', cid, 0x40, 'L2CAP_CID_DYN_START')})")
     if len(data) >= 13:
         words.append(f"l2_bdaddr_type={enum_text(argument, 'bluetooth_address', data[12], 'BDADDR_???')}")
     return words
