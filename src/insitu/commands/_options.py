@@ -122,8 +122,8 @@ def size(text: str) -> int:
 
 
 def pid_list(text: str) -> tuple[int, ...]:
-    """Process ids with commas between them."""
-    words = text.split(",")
+    """Process ids with commas or blanks between them, as pidof(1) prints them."""
+    words = [word for each in text.split(",") for word in each.split() or [each]]
     if not all(word.isascii() and word.isdecimal() and len(word) < 9 and 0 < int(word) <= _MAX_PID for word in words):
         raise argparse.ArgumentTypeError(f"{text!r} is not a process id, or several with commas between them")
     return tuple(dict.fromkeys(map(int, words)))

@@ -58,6 +58,9 @@ def run_syscalls(args: argparse.Namespace) -> int:
             message, remedy = "options stand before the session", f"insitu syscalls {command[1]} ... {command[0]}"
             raise InsituError(message, remedy=remedy, status=2)
         return _print_session(args, command[0])
+    if command and command[0].endswith(".insitu") and not os.path.exists(command[0]):  # noqa: PTH110
+        remedy = f"record one with insitu syscalls -o {command[0]} COMMAND"
+        raise InsituError(f"{command[0]}: no such session", remedy=remedy)
     found = settings(args)
     request = _request(args, command)
     request.check()
@@ -254,6 +257,7 @@ def _printer(
         destination.stream.flush()
 
     if args.json:
+        from insitu.syscalls.filters.processes import Processes
         from insitu.views.syscalls.json_lines import JsonLines
 
         return JsonLines(
@@ -263,6 +267,7 @@ def _printer(
             signals=found.lines.signals,
             realtime_offset_ns=found.lines.times.realtime_offset_ns,
             stack_lines=frames,
+            processes=Processes(),
         )
 
     def line_printer(write: Callable[[str], object]) -> LinePrinter:

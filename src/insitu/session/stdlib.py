@@ -1,7 +1,7 @@
 """SQL views for users: files in analyses/stdlib, one view each, and their headers.
 
 A file begins with comment lines: what a row is, then ``question:``, ``inputs:``, perhaps ``uses:`` (other views,
-which are made first), perhaps ``report:`` (the title under which ``insitu report`` shows its first rows), then a line
+which are made first), perhaps ``report: 3 files`` (its place, and its title, in ``insitu report``), then a line
 ``name: meaning`` for each column.
 """
 

@@ -24,13 +24,13 @@ __all__ = [
     "LINKED",
     "MOST_WORDS",
     "OTHERWISE",
-    "UNIT_SHIFT",
     "RETURNED",
     "SIZE_MASK",
     "SIZE_SHIFT",
     "STACK",
     "STRING",
     "STRINGS",
+    "UNIT_SHIFT",
     "WHOLE",
     "WORD_BITS",
     "CallWords",
@@ -84,17 +84,21 @@ class CallWords(NamedTuple):
     pair_at: int | None
 
 
-def _capture_of(parameter: Parameter) -> Capture | None:
-    kind = KINDS.get(parameter.kind)
-    return kind.capture if kind is not None else None
+# Of kinds whose shapes would make the program twice as long, what is read instead.
+_INSTEAD: Final[dict[str, Capture]] = {"socketcall_arguments": Bytes(24)}
+
+
+def _capture_of(name: str) -> Capture | None:
+    kind = KINDS.get(name)
+    return _INSTEAD.get(name, kind.capture) if kind is not None else None
 
 
 def _captures() -> Iterator[Capture]:
     """All captures of kinds, those of choices too, as each ABI has them."""
-    for kind in KINDS.values():
+    for name in KINDS:
         for wide in (True, False):
-            if kind.capture is not None:
-                capture = _resolved(kind.capture, wide=wide)
+            if (declared := _capture_of(name)) is not None:
+                capture = _resolved(declared, wide=wide)
                 yield capture
                 if isinstance(capture, Choice):
                     options = [each for _, each in capture.captures] + [capture.otherwise]
@@ -136,7 +140,7 @@ def _choices() -> dict[tuple[Parameter, int], tuple[int, Choice]]:
     for abi in ("x86_64", "i386", "x32", "aarch64"):
         for nr in facts_of(abi).calls:
             for index, parameter in enumerate(signature_of(abi, nr).parameters):
-                capture = _capture_of(parameter)
+                capture = _capture_of(parameter.kind)
                 if isinstance(capture, Choice) and (parameter, index) not in found:
                     found[parameter, index] = (len(found), capture)
     return found
@@ -158,7 +162,7 @@ def call_words(abi: str, nr: int, *, verbose: bool = False) -> CallWords:
     after: list[int] = []
     on_failure = False
     for index, parameter in enumerate(signature.parameters):
-        capture = _capture_of(parameter)
+        capture = _capture_of(parameter.kind)
         if capture is None:
             continue
         word = _word(index, parameter, capture, wide=abi not in ("i386", "x32"), verbose=verbose)

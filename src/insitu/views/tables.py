@@ -62,21 +62,22 @@ def has_sections(session: Session) -> bool:
 
 
 def section_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterator[Block]:
-    """The first rows of the views of analyses/stdlib that have a title for reports, where they have rows."""
+    """The first rows of the views of analyses/stdlib that have a place in reports, where they have rows.
+
+    Times count from the start of the recording.
+    """
     for name, view in _sections(session).items():
         frame = session.sql(f"select * from {name} limit {limit + 1 if limit else _MOST_ROWS}")
         if frame.is_empty():
             continue
-        yield from _section(view.report, screen.width is None)
+        yield from _section(view.report.partition(" ")[2], screen.width is None)
         kinds = column_kinds(session.database, frame)
         numbers = {word for word, kind in frame.schema.items() if kind.is_numeric()}
-        columns = [
-            Column(_title(word), "right" if word in numbers else "left", names=False) for word in frame.columns
-        ]
+        columns = [Column(_title(word), "right" if word in numbers else "left") for word in frame.columns]
         shown = frame.rows()[: limit or None]
         rows = [
             [
-                (value_text(value, kinds[word]) if value is not None else "", "")
+                (_section_text(value, kinds[word], session.manifest.start_ns), "")
                 for value, word in zip(row, frame.columns, strict=True)
             ]
             for row in shown
@@ -85,6 +86,14 @@ def section_lines(session: Session, screen: Screen, *, limit: int = 30) -> Itera
         if len(shown) < len(frame):
             total = session.sql(f"select count(*) from {name}").rows()[0][0]
             yield [(rest(int(total) - len(shown), "row", "rows"), "dim")]
+
+
+def _section_text(value: Any, kind: str, start_ns: int) -> str:
+    if value is None:
+        return ""
+    if kind == "timestamp":
+        return f"{(int(value) - start_ns) / 1e9:.6f}"
+    return value_text(value, kind)
 
 
 def _sections(session: Session) -> dict[str, Header]:

@@ -1,7 +1,7 @@
 -- Processes as a tree: each below the one that started it, in order of their start.
 -- question: what was started, by what, with which command line, and how long did it run?
 -- inputs: process
--- report: processes
+-- report: 6 processes
 -- pid: the process's id in the kernel
 -- dur_ns: from its start to its end; null if one of them was not seen
 -- command: its last command line, to be pasted into a shell, else its program; two columns in for each ancestor

@@ -2,7 +2,7 @@
 -- question: where was a descriptor opened, what went through it, and was it closed?
 -- inputs: descriptor, process, syscall_call
 -- uses: syscall_call
--- report: descriptors
+-- report: 5 descriptors
 -- pid: the process
 -- fd: the descriptor
 -- file: what it was open on

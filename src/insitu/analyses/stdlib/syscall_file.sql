@@ -2,7 +2,7 @@
 -- question: which files are looked for, opened, read and written, by how many calls, and for how long?
 -- inputs: syscall_call
 -- uses: syscall_call
--- report: files
+-- report: 3 files
 -- file: the file; a relative path as it was given; sockets and pipes as socket:[INODE]
 -- calls: number of calls
 -- opened: successful opens

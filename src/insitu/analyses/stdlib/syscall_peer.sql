@@ -2,7 +2,7 @@
 -- question: whom does the program talk to, how much, and how long does it wait for them?
 -- inputs: syscall_call, descriptor
 -- uses: syscall_call
--- report: peers
+-- report: 4 peers
 -- peer: the address, as strace(1) shows it
 -- sockets: sockets with this peer
 -- failed: connections that failed

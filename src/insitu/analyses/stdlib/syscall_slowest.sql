@@ -2,7 +2,7 @@
 -- question: which single calls took long?
 -- inputs: syscall_call
 -- uses: syscall_call
--- report: slowest calls
+-- report: 2 slowest calls
 -- dur_ns: how long it took
 -- ts_ns: when it was entered
 -- pid: the process

@@ -2,7 +2,7 @@
 -- question: what does the program ask of the kernel, how long does that take, and what fails?
 -- inputs: syscall_call
 -- uses: syscall_call
--- report: calls
+-- report: 1 calls
 -- name: the call
 -- calls: number of calls
 -- errors: calls that returned an error

@@ -1,7 +1,7 @@
 -- The wall time of each thread: blocked in which system call, runnable without a CPU, and running; adds up to all of it.
 -- question: what did each thread do all the time, and in which call did it wait?
 -- inputs: span, thread, process
--- report: threads: wall time
+-- report: 0 threads, wall time
 -- pid: its process
 -- tid: the thread's id in the kernel
 -- thread: its name

@@ -2,18 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
+from insitu.errors import nearest
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Call, Event
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.filters.evaluate import compiled
 from insitu.syscalls.filters.fields import FIELDS
-from insitu.syscalls.filters.parser import FilterError, checks, parse
+from insitu.syscalls.filters.parser import Check, FilterError, checks, parse
 from insitu.syscalls.filters.processes import Processes
-from insitu.syscalls.filters.subject import Argument, Descriptor, Process, Subject
+from insitu.syscalls.filters.subject import DESCRIPTOR_TYPES, Argument, Descriptor, Process, Subject
 
 __all__ = ["CallFilter", "Known"]
 
@@ -48,6 +49,8 @@ class CallFilter:
         for field in sorted(self.fields):
             if recorded is None and not FIELDS[field].live:
                 raise FilterError(f"{field} is known in a session only", text, text.find(field), len(field))
+        for check in checks(node):
+            _check_values(check, text)
         self._holds = compiled(node)
         self._offset_ns = realtime_offset_ns
         self._decoder = Decoder(TextOptions(string_limit=_STRING_BYTES))
@@ -100,6 +103,32 @@ class CallFilter:
             value = value - (1 << 64) if value >> 63 else value
             found.append(Argument(names[at] if at < len(names) else f"arg{at}", value, text))
         return found
+
+
+def _check_values(check: Check, text: str) -> None:
+    """Refuse a value that the field never has. Raises FilterError."""
+    known = _VALUES.get(check.field, frozenset)() if check.operator in ("=", "==", "!=", "in") else frozenset()
+    for value in check.values:
+        if known and str(value) not in known:
+            message = f"{check.field} is never {value}{nearest(str(value), known)}"
+            raise FilterError(message, text, text.find(str(value)), len(str(value)))
+
+
+def _call_names() -> frozenset[str]:
+    abis = ("x86_64", "x32", "i386", "aarch64")
+    return frozenset(call.name for abi in abis for call in facts_of(abi).calls.values())
+
+
+def _results() -> frozenset[str]:
+    facts = facts_of("x86_64")
+    return frozenset(("SUCCESS", *(facts.errno_name(code) for code in range(1, 600))))
+
+
+_VALUES: Mapping[str, Callable[[], frozenset[str]]] = {
+    "evt.type": _call_names,
+    "evt.res": _results,
+    "fd.type": lambda: DESCRIPTOR_TYPES,
+}
 
 
 def _descriptor(call: Call) -> Descriptor | None:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import Final, NamedTuple
 
-__all__ = ["Argument", "Descriptor", "Process", "Subject"]
+__all__ = ["DESCRIPTOR_TYPES", "Argument", "Descriptor", "Process", "Subject"]
 
 
 class Argument(NamedTuple):
@@ -130,6 +130,10 @@ _TYPES: Final = (
     ("anon_inode:inotify", ("inotify", "i")),
     ("anon_inode:", ("other", "o")),
 )
+
+
+DESCRIPTOR_TYPES: Final = frozenset(("ipv4", "ipv6", "file", "directory", *(word for _, (word, _) in _TYPES)))
+"""What fd.type may be."""
 
 
 def _is_directory(path: str) -> bool:

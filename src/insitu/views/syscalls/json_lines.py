@@ -9,6 +9,7 @@ from typing import Any
 from insitu.syscalls.call import Call, Enter, Event, Executed, Exit, Exited, Forked, LostHere, Signal, Stopped
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.filters.call_filter import Known
 from insitu.syscalls.pairing import Pairing
 from insitu.syscalls.selection import Selection
 from insitu.views.syscalls.signals import code_name
@@ -28,7 +29,10 @@ class JsonLines:
         signals: frozenset[int] | None = None,
         realtime_offset_ns: int = 0,
         stack_lines: Callable[[int], Sequence[str]] | None = None,
+        processes: Known | None = None,
     ) -> None:
+        """``processes``: of whose calls the name of the process is printed, too."""
+        self._processes = processes
         self._decoder = decoder
         self._write = write
         self._selection = selection or Selection()
@@ -43,9 +47,13 @@ class JsonLines:
         text = []
         for event in events:
             self._selection.observe(event)
+            if self._processes is not None:
+                self._processes.observe(event)
             if isinstance(event, Enter) and not self._selection.entry(event):
                 continue
             call = self._pairing.feed(event)
+            if call is not None and self._processes is not None:
+                self._processes.returned(call)
             if call is not None and (
                 self._selection.returned(call) if call.exit is not None else self._selection.unfinished(call)
             ):
@@ -90,6 +98,8 @@ class JsonLines:
             values.append(one)
         result = self._decoder.result(call)
         found = self._base("call", enter.ts_ns, enter.pid, enter.tid)
+        if self._processes is not None:
+            found["process"] = self._processes.process(enter.pid).name
         found |= {"abi": enter.abi, "nr": enter.nr, "name": name, "args": values}
         found["text"] = f"{name}({', '.join(piece.text for piece in pieces)}) = {result}"
         found["ret"] = None if exit_ is None else exit_.ret

@@ -137,7 +137,14 @@ class LinePrinter:
             self._after_line.append(f"{line}\n")
 
     def finish(self) -> None:
-        """Print that the last call has not returned when recording ended."""
+        """Print that calls have not returned when recording ended: the last one; of selected calls, all of them."""
+        if self._selection.staged:
+            for thread in self._threads.values():
+                enter = thread.enter
+                if enter is not None and thread.shown and self._selection.unfinished(Call(enter)):
+                    self._put(self._leader(thread, enter.ts_ns))
+                    self._begin(thread)
+                    self._end_line(" <detached ...>")
         if self._open is not None:
             self._begin(self._open)
             self._end_line(" <detached ...>")

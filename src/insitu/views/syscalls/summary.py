@@ -140,8 +140,7 @@ class Summary:
 def sort_name(text: str) -> str:
     """Returns what -S sorts by. Raises InsituError (status 2)."""
     name = _ALIASES.get(text, text)
-    if name == "time-percent":
-        return "total-time"
+    name = {"time-percent": "total-time", "max": "max-time"}.get(name, name)
     if name not in SORTS:
         raise InsituError(f"-S {text}: unknown order{nearest(text, SORTS)}", remedy=", ".join(SORTS), status=2)
     return name
