@@ -78,6 +78,44 @@ def test_the_exit_status_is_the_commands(backend: str) -> None:
     assert syscalls("-qq", "--backend", backend, "-e", "none", "sh", "-c", "kill -9 $$").returncode == 137
 
 
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_the_command_has_left_running_is_traced_to_its_end(backend: str, tmp_path: Path) -> None:
+    """As strace -f does: a daemon is what is left when the command has ended."""
+    fifo, late, out = tmp_path / "fifo", tmp_path / "late", tmp_path / "out"
+    os.mkfifo(fifo)
+    words = ["-qq", "--backend", backend, "-e", "openat", "-o", str(out)]
+    script = f"(read line < {fifo}; echo $line > {late}) & echo $$ > {tmp_path}/pid; exit 3"
+    with subprocess.Popen([*INSITU, *words, "sh", "-c", script]) as tracer:
+        wait_until(lambda: tracer.poll() is not None or _has_ended(tmp_path / "pid"))
+        fifo.write_text("late\n")
+        assert tracer.wait(timeout=60) == 3
+    assert f'"{late}", O_WRONLY|O_CREAT|O_TRUNC, 0666' in out.read_text()
+    count = syscalls("--backend", backend, "-c", "-e", "nanosleep,clock_nanosleep", "sh", "-c", "sleep 0.1 & exit 4")
+    assert count.returncode == 4
+    assert "nanosleep" in count.stderr
+
+
+def _has_ended(file: Path) -> bool:
+    """Whether the process whose number a file has is gone, or waits to be reaped."""
+    if not file.exists() or not (number := file.read_text().strip()):
+        return False
+    state = Path(f"/proc/{number}/stat")
+    return not state.exists() or state.read_text().rpartition(") ")[2].startswith("Z")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ctrl_c_ends_it_while_something_is_left_running(backend: str, tmp_path: Path) -> None:
+    words = ["-qq", "--backend", backend, "-e", "none", "-o", str(tmp_path / "out")]
+    script = f"sleep 1000 & echo $! > {tmp_path}/left; echo $$ > {tmp_path}/pid; exit 3"
+    with subprocess.Popen([*INSITU, *words, "sh", "-c", script]) as tracer:
+        wait_until(lambda: tracer.poll() is not None or _has_ended(tmp_path / "pid"))
+        tracer.send_signal(signal.SIGINT)
+        assert tracer.wait(timeout=60) == 3
+    left = int((tmp_path / "left").read_text())
+    assert not _has_ended(tmp_path / "left")
+    os.kill(left, signal.SIGKILL)
+
+
 def test_options_stop_at_the_command() -> None:
     done = syscalls("-qq", "-e", "trace=write", "sh", "-c", "echo $0 $1", "-e", "-x")
     assert done.stdout == "-e -x\n"

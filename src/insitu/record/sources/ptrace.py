@@ -121,6 +121,11 @@ class PtraceSource:
         """Whether all traced processes have ended."""
         return self._engine is not None and self._engine.ended
 
+    @property
+    def follows(self) -> bool:
+        """Whether any traced process is alive."""
+        return self._engine is not None and not self._engine.ended
+
     def stop(self, end_ns: int) -> None:
         """Detach, and deliver the rest."""
         if self._engine is not None:

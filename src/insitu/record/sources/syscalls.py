@@ -99,6 +99,11 @@ class SyscallsSource(ProbeSource):
             return 0.0
         return _HELD_S if self._held else super().wait_s
 
+    @property
+    def follows(self) -> bool:
+        """Whether a task of the target is alive."""
+        return not self._target.whole_system and TargetMaps(self.runtime).any_alive()
+
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach all probes, then let them know the target."""
         super().start(directory, start_ns)

@@ -39,6 +39,11 @@ class TargetMaps:
     def _map(self, name: str) -> Map:
         return self._runtime.loaded.maps[self._runtime.compiled.layout.number(name)]
 
+    def any_alive(self) -> bool:
+        """Returns whether a task of the target is alive. One whose end was missed does not count: it has no /proc."""
+        tids = (int.from_bytes(key, "little") for key, value in self._map("@task").items() if any(value))
+        return any(tid and Path(f"/proc/{tid}").exists() for tid in tids)
+
     def calls(self, asked: frozenset[tuple[str, int]] | None) -> Iterator[tuple[int, str, int]]:
         """The key, ABI and number of each call that is asked for; all of them for None."""
         for index, abi in enumerate(abis_of(os.uname().machine)):
