@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.live.tracing import wait_until
+
+import insitu
 
 INSITU = [sys.executable, "-m", "insitu", "syscalls"]
 BACKENDS = ["ptrace", pytest.param("bpf", marks=pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root"))]
@@ -333,3 +336,52 @@ def test_what_is_of_printing_is_refused_for_recording_and_the_other_way_round(tm
     recorded = syscalls("-o", str(tmp_path / "run.insitu"), "--filter", "evt.type = open", "true")
     assert (recorded.returncode, recorded.stderr.count("\n")) == (2, 1)
     assert not (tmp_path / "run.insitu").exists()
+
+
+WORDS = ["two words", 'it\'s "quoted"', "two\nlines", "", "$HOME", "-x", "\x1b[31m", "*", "\N{SNOWMAN}"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_session_has_the_command_line_of_each_process_as_a_shell_takes_it(backend: str, tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    # The shell runs a program, and a child of it that is never another program.
+    script = 'cat /dev/null; cat "$@" 2>/dev/null; (echo > /dev/null); :'
+    command = ["sh", "-c", script, "sh", *WORDS]
+    syscalls("-q", "--backend", backend, "-o", str(run), *command)
+    with insitu.open(run) as session:
+        found = session.sql("select exe, cmdline from process where cmdline <> ''")
+    lines = [shlex.split(line) for line in found["cmdline"]]
+    assert lines == [command, ["cat", "/dev/null"], ["cat", *WORDS], command]
+    shell, cat = (os.path.realpath(shutil.which(name) or "") for name in ("sh", "cat"))
+    assert list(found["exe"]) == [shell, cat, cat, shell]
+    echoed = subprocess.run(["sh", "-c", f"printf '%s\\0' {found['cmdline'][0]}"], capture_output=True, check=True)
+    assert echoed.stdout.decode().split("\0")[:-1] == command
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_session_of_a_running_process_has_its_command_line(
+    backend: str, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    target = subprocess.Popen(["cat", "--", "-", *WORDS], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    started.append(target)
+    run = tmp_path / "run.insitu"
+    tracer = subprocess.Popen([*INSITU, "-q", "--backend", backend, "-o", str(run), "-p", str(target.pid)])
+    started.append(tracer)
+    records = run / "raw" / "syscalls" / "events.records"
+    wait_until(lambda: tracer.poll() is not None or (records.exists() and records.stat().st_size))
+    assert target.stdin is not None
+    target.stdin.close()
+    assert tracer.wait(timeout=60) == 0
+    with insitu.open(run) as session:
+        ((pid, line),) = session.sql("select pid, cmdline from process where cmdline <> ''").iter_rows()
+    assert pid == target.pid
+    assert shlex.split(line) == ["cat", "--", "-", *WORDS]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_a_long_command_line_the_beginning_is_kept(backend: str, tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    syscalls("-q", "--backend", backend, "-o", str(run), "true", "a" * 3000, "b" * 3000)
+    with insitu.open(run) as session:
+        ((line,),) = session.sql("select cmdline from process where cmdline <> ''").iter_rows()
+    assert line == f"true {'a' * 3000} {'b' * (4096 - 3000 - len('true') - 2)}"
