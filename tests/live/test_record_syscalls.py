@@ -11,6 +11,8 @@ import pytest
 import insitu
 from insitu.convert.sources import finish
 from insitu.record.run import Destination, Outcome, Request, record, run
+from insitu.record.sources.off_cpu import OffCpuSource
+from insitu.record.sources.processes import ProcessesSource
 from insitu.record.sources.syscalls import SyscallsSource
 from insitu.record.sources.syscalls_summary import SummaryRow, SummarySource
 from insitu.syscalls.call import Call, Enter, Event, Executed, Exit, Exited, Forked, LostHere, Signal
@@ -188,3 +190,16 @@ def test_a_call_that_runs_when_the_recording_begins_is_attached() -> None:
     entered, left = [event for event in found if isinstance(event, Enter | Exit)][:2]
     assert isinstance(entered, Enter) and entered.attached and (entered.nr, entered.args[0]) == (0, 0)
     assert isinstance(left, Exit) and left.ret == 0
+
+
+def test_waits_and_calls_of_one_session_have_ids_of_their_own(program: str, tmp_path: Path) -> None:
+    path = tmp_path / "x.insitu"
+    sources = [ProcessesSource(), OffCpuSource(), SyscallsSource(EngineOptions())]
+    record(Request(command=(program,)), sources, path)
+    finish(path)
+    with insitu.open(path) as session:
+        spans = session.sql("select id, category from span")
+        joined = session.sql("select category from span join syscall on span_id = span.id")
+    assert set(spans["category"]) == {"off-cpu", "syscall"}
+    assert spans["id"].n_unique() == len(spans)
+    assert set(joined["category"]) == {"syscall"}

@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import shlex
 import shutil
 import signal
 import subprocess
@@ -12,6 +13,8 @@ from pathlib import Path
 
 import pytest
 from tests.live.tracing import wait_until
+
+import insitu
 
 INSITU = [sys.executable, "-m", "insitu", "syscalls"]
 BACKENDS = ["ptrace", pytest.param("bpf", marks=pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root"))]
@@ -76,6 +79,44 @@ def test_lines_are_straces(backend: str, command: Sequence[str], tmp_path: Path)
 def test_the_exit_status_is_the_commands(backend: str) -> None:
     assert syscalls("-qq", "--backend", backend, "-e", "none", "sh", "-c", "exit 3").returncode == 3
     assert syscalls("-qq", "--backend", backend, "-e", "none", "sh", "-c", "kill -9 $$").returncode == 137
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_the_command_has_left_running_is_traced_to_its_end(backend: str, tmp_path: Path) -> None:
+    """As strace -f does: a daemon is what is left when the command has ended."""
+    fifo, late, out = tmp_path / "fifo", tmp_path / "late", tmp_path / "out"
+    os.mkfifo(fifo)
+    words = ["-qq", "--backend", backend, "-e", "openat", "-o", str(out)]
+    script = f"(read line < {fifo}; echo $line > {late}) & echo $$ > {tmp_path}/pid; exit 3"
+    with subprocess.Popen([*INSITU, *words, "sh", "-c", script]) as tracer:
+        wait_until(lambda: tracer.poll() is not None or _has_ended(tmp_path / "pid"))
+        fifo.write_text("late\n")
+        assert tracer.wait(timeout=60) == 3
+    assert f'"{late}", O_WRONLY|O_CREAT|O_TRUNC, 0666' in out.read_text()
+    count = syscalls("--backend", backend, "-c", "-e", "nanosleep,clock_nanosleep", "sh", "-c", "sleep 0.1 & exit 4")
+    assert count.returncode == 4
+    assert "nanosleep" in count.stderr
+
+
+def _has_ended(file: Path) -> bool:
+    """Whether the process whose number a file has is gone, or waits to be reaped."""
+    if not file.exists() or not (number := file.read_text().strip()):
+        return False
+    state = Path(f"/proc/{number}/stat")
+    return not state.exists() or state.read_text().rpartition(") ")[2].startswith("Z")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_ctrl_c_ends_it_while_something_is_left_running(backend: str, tmp_path: Path) -> None:
+    words = ["-qq", "--backend", backend, "-e", "none", "-o", str(tmp_path / "out")]
+    script = f"sleep 1000 & echo $! > {tmp_path}/left; echo $$ > {tmp_path}/pid; exit 3"
+    with subprocess.Popen([*INSITU, *words, "sh", "-c", script]) as tracer:
+        wait_until(lambda: tracer.poll() is not None or _has_ended(tmp_path / "pid"))
+        tracer.send_signal(signal.SIGINT)
+        assert tracer.wait(timeout=60) == 3
+    left = int((tmp_path / "left").read_text())
+    assert not _has_ended(tmp_path / "left")
+    os.kill(left, signal.SIGKILL)
 
 
 def test_options_stop_at_the_command() -> None:
@@ -295,3 +336,52 @@ def test_what_is_of_printing_is_refused_for_recording_and_the_other_way_round(tm
     recorded = syscalls("-o", str(tmp_path / "run.insitu"), "--filter", "evt.type = open", "true")
     assert (recorded.returncode, recorded.stderr.count("\n")) == (2, 1)
     assert not (tmp_path / "run.insitu").exists()
+
+
+WORDS = ["two words", 'it\'s "quoted"', "two\nlines", "", "$HOME", "-x", "\x1b[31m", "*", "\N{SNOWMAN}"]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_session_has_the_command_line_of_each_process_as_a_shell_takes_it(backend: str, tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    # The shell runs a program, and a child of it that is never another program.
+    script = 'cat /dev/null; cat "$@" 2>/dev/null; (echo > /dev/null); :'
+    command = ["sh", "-c", script, "sh", *WORDS]
+    syscalls("-q", "--backend", backend, "-o", str(run), *command)
+    with insitu.open(run) as session:
+        found = session.sql("select exe, cmdline from process where cmdline <> ''")
+    lines = [shlex.split(line) for line in found["cmdline"]]
+    assert lines == [command, ["cat", "/dev/null"], ["cat", *WORDS], command]
+    shell, cat = (os.path.realpath(shutil.which(name) or "") for name in ("sh", "cat"))
+    assert list(found["exe"]) == [shell, cat, cat, shell]
+    echoed = subprocess.run(["sh", "-c", f"printf '%s\\0' {found['cmdline'][0]}"], capture_output=True, check=True)
+    assert echoed.stdout.decode().split("\0")[:-1] == command
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_session_of_a_running_process_has_its_command_line(
+    backend: str, tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    target = subprocess.Popen(["cat", "--", "-", *WORDS], stdin=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    started.append(target)
+    run = tmp_path / "run.insitu"
+    tracer = subprocess.Popen([*INSITU, "-q", "--backend", backend, "-o", str(run), "-p", str(target.pid)])
+    started.append(tracer)
+    records = run / "raw" / "syscalls" / "events.records"
+    wait_until(lambda: tracer.poll() is not None or (records.exists() and records.stat().st_size))
+    assert target.stdin is not None
+    target.stdin.close()
+    assert tracer.wait(timeout=60) == 0
+    with insitu.open(run) as session:
+        ((pid, line),) = session.sql("select pid, cmdline from process where cmdline <> ''").iter_rows()
+    assert pid == target.pid
+    assert shlex.split(line) == ["cat", "--", "-", *WORDS]
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_of_a_long_command_line_the_beginning_is_kept(backend: str, tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    syscalls("-q", "--backend", backend, "-o", str(run), "true", "a" * 3000, "b" * 3000)
+    with insitu.open(run) as session:
+        ((line,),) = session.sql("select cmdline from process where cmdline <> ''").iter_rows()
+    assert line == f"true {'a' * 3000} {'b' * (4096 - 3000 - len('true') - 2)}"

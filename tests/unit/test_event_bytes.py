@@ -34,7 +34,7 @@ _EVENTS = st.one_of(
     st.builds(Stopped, *_WHO, _S32),
     st.builds(Exited, *_WHO, _S32),
     st.builds(Forked, *_WHO, _S32, _S32),
-    st.builds(Executed, *_WHO, _S32),
+    st.builds(Executed, *_WHO, _S32, st.binary(max_size=20), st.binary(max_size=50)),
     st.builds(LostHere, _U64, _U64),
 )
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import stat
 from collections.abc import Mapping
+from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,6 +14,7 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.call_halves import Halves, Joined
 from insitu.convert.probe_source import decoded_events
+from insitu.convert.programs import Programs
 from insitu.convert.sources import RawSource
 from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
 from insitu.session.writer import SessionWriter
@@ -48,9 +50,11 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     for table in (SPAN, SYSCALL, SIGNAL, DESCRIPTOR):
         writer.append(table, {})
     halves = Halves()
+    programs = Programs(writer)
     calls = _Calls(writer, abis_of(str(source.layout["machine"])), int(source.layout["string_limit"]))
     for tables in decoded_events(source, writer):
         calls.write(halves.add(tables))
+        programs.add(tables)
         if "descriptor" in tables:
             descriptors.add(tables["descriptor"])
         if "signal" in tables:
@@ -66,7 +70,6 @@ class _Calls:
         self._writer = writer
         self._abis = abis
         self._decoder = Decoder(TextOptions(string_limit=string_limit))
-        self._written = 0
         self.closed: list[tuple[int, int, int]] = []
         """(process, descriptor, time) of each close()."""
         self._texts: dict[Any, tuple[str, int | None, str | None]] = {}
@@ -91,7 +94,7 @@ class _Calls:
         nr = enter["nr"].astype(np.int64)
         failed = ~open_ & (ret < 0) & (ret > -4096)
         texts = self._text(joined, abi, nr, ret, open_)
-        ids = self._written + np.arange(rows)
+        ids = self._writer.span_ids(rows)
         self._writer.append(
             SPAN,
             {
@@ -126,7 +129,6 @@ class _Calls:
         closes = np.flatnonzero((nr == facts_of(self._abis[0]).numbers["close"]) & (abi == 0) & ~open_ & (ret == 0))
         ended = (enter["pid"][closes], enter["a0"][closes] & np.uint64(0xFFFFFFFF), ended_ns[closes])
         self.closed += zip(*(each.tolist() for each in ended), strict=True)
-        self._written += rows
 
     def _text(self, joined: Joined, abi: I64, nr: I64, ret: I64, open_: Any) -> polars.DataFrame:
         """Arguments' text, descriptor and path of each call; those of equal calls are made once."""
@@ -196,7 +198,6 @@ class _Descriptors:
     def write(self, closed: list[tuple[int, int, int]]) -> None:
         """Write the table."""
         events = sorted([*self._opened, *((*each, -1, "") for each in closed)], key=lambda each: each[:3])
-        following = [*events[1:], (0, 0, 0, -1, "")]
         rows = [
             (
                 self._writer.processes.process_of(pid, ts_ns),
@@ -206,7 +207,7 @@ class _Descriptors:
                 path,
                 mode,
             )
-            for (pid, fd, ts_ns, mode, path), then in zip(events, following, strict=True)
+            for (pid, fd, ts_ns, mode, path), then in pairwise([*events, (0, 0, 0, -1, "")])
             if mode >= 0
         ]
         rows.sort(key=lambda row: row[2])

@@ -9,12 +9,13 @@ import numpy as np
 import polars
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.programs import Programs
 from insitu.convert.sources import RawSource
 from insitu.convert.syscalls import path_of, write_signals
 from insitu.session.core_tables import SIGNAL, SPAN, SYSCALL
 from insitu.session.writer import SessionWriter
 from insitu.syscalls.argument import TextOptions
-from insitu.syscalls.call import Call, Enter, Event, Executed, Exit, Exited, LostHere, Signal
+from insitu.syscalls.call import Call, Enter, Event, Executed, Exit, Exited, Forked, LostHere, Signal
 from insitu.syscalls.decode import Decoder, call_name
 from insitu.syscalls.descriptors import descriptor_arguments
 from insitu.syscalls.event_bytes import read_events
@@ -29,9 +30,9 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     for table in (SPAN, SYSCALL, SIGNAL):
         writer.append(table, {})
     decoder = Decoder(TextOptions(string_limit=int(source.layout["string_limit"])))
+    programs = Programs(writer)
     calls: list[Call] = []
     signals: list[Signal] = []
-    written = 0
     for file in source.files:
         with file.open("rb") as records:
             for event in _joined(read_events(records)):
@@ -39,12 +40,16 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
                     calls.append(event)
                 elif isinstance(event, Signal):
                     signals.append(event)
+                elif isinstance(event, Forked):
+                    programs.forked(event.ts_ns, event.pid, event.child_pid)
+                elif isinstance(event, Executed):
+                    programs.executed(event.ts_ns, event.pid, exe=event.exe, arguments=event.arguments)
                 elif isinstance(event, LostHere):
                     writer.lost(source.id, event.records, ts_ns=event.ts_ns)
                 if len(calls) >= _BATCH:
-                    written += _write_calls(calls, written, decoder, writer)
+                    _write_calls(calls, decoder, writer)
                     calls = []
-    _write_calls(calls, written, decoder, writer)
+    _write_calls(calls, decoder, writer)
     if signals:
         columns = Signal._fields
         write_signals({name: [each[at] for each in signals] for at, name in enumerate(columns)}, writer)
@@ -76,13 +81,13 @@ def _joined(events: Iterator[Event]) -> Iterator[Event | Call]:
     yield from map(Call, open_.values())
 
 
-def _write_calls(calls: list[Call], written: int, decoder: Decoder, writer: SessionWriter) -> int:
-    """Write calls to ``span`` and ``syscall``, which have ``written`` rows; returns how many there are more."""
+def _write_calls(calls: list[Call], decoder: Decoder, writer: SessionWriter) -> None:
+    """Write calls to ``span`` and ``syscall``."""
     if not calls:
-        return 0
+        return
     calls.sort(key=lambda call: call.enter.ts_ns)
     enters = [call.enter for call in calls]
-    ids = written + np.arange(len(calls))
+    ids = writer.span_ids(len(calls))
     ts_ns = np.array([each.ts_ns for each in enters], np.int64)
     open_ = np.array([call.exit is None for call in calls])
     failed = np.array([call.failed for call in calls])
@@ -113,7 +118,6 @@ def _write_calls(calls: list[Call], written: int, decoder: Decoder, writer: Sess
         "lost_before": np.zeros(len(calls), np.int64),
     }
     writer.append(SYSCALL, syscall)
-    return len(calls)
 
 
 def _descriptor(enter: Enter) -> int | None:

@@ -222,6 +222,16 @@ def exe(pid: int) -> tuple[str, str]:
         raise ProcessLookupError(f"{path}: no such process, or a kernel thread") from None
 
 
+def arguments(pid: int, most_bytes: int) -> bytes:
+    """The first bytes of a process' arguments, each of which ends with a zero byte; none of a kernel thread's."""
+    path = f"/proc/{pid}/cmdline"
+    try:
+        with open(path, "rb", buffering=0) as file:
+            return file.read(most_bytes)
+    except FileNotFoundError:
+        raise ProcessLookupError(f"{path}: no such process") from None
+
+
 def mapped_file(pid: int, area: Area) -> str:
     """The path through which the file of a mapped area can be opened, deleted or not (proc_pid_map_files(5))."""
     return f"/proc/{pid}/map_files/{area.start:x}-{area.end:x}"

@@ -24,7 +24,8 @@ _KILL_AFTER_S = 5.0
 
 
 class Loop:
-    """Drains sources until the target or a source ends, the duration is over, or a signal asks to stop.
+    """Drains sources until the target (with what a source follows of it) or a source ends, the duration is over, or a
+    signal asks to stop.
 
     Use: ``while loop.turn(): ...``; then stop the sources, ``end_command()``, ``exit_status``; and close it.
     """
@@ -53,6 +54,7 @@ class Loop:
                 self._owned.add(os.pidfd_open(pid))
         self._targets = {launched.pidfd} if launched else set(self._owned)
         self._over = bool(pids) and not self._targets
+        self._ending = False
         self._poll = select.poll()
         for fd in self._targets:
             self._poll.register(fd, select.POLLIN)
@@ -81,10 +83,11 @@ class Loop:
             if fd in self._targets:
                 self._poll.unregister(fd)
                 self._targets.remove(fd)
-                if not self._targets:
-                    self._over = True
+                self._ending = not self._targets
         self._drain()
         if any(source.ended for source in self._sources):
+            self._over = True
+        if self._ending and not any(getattr(source, "follows", False) for source in self._sources):
             self._over = True
         return not self._over
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Final
 from insitu.errors import InsituError
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.process_memory import ProcessMemory
+from insitu.record.programs import with_program
 from insitu.record.ptrace_refusal import has_ended, refusal, tracer_of
 from insitu.record.ptrace_signal import signal_event
 from insitu.record.ptrace_stacks import Stacks
@@ -107,6 +108,8 @@ class Engine:
         self._filtered = filtered
         self._injections = {call: each for each in options.inject for call in each.calls}
         self._registers = ptrace.Registers()
+        self.reads_programs = False
+        """Whether Executed has the program's file and arguments."""
         self._attached: set[int] = set()
         """Threads that run since before, and have not stopped yet: what call they are in is to be seen."""
         self._delayed: list[tuple[int, int, int]] = []
@@ -455,7 +458,8 @@ class Engine:
             if self.stacks is not None:
                 self.stacks.forget(thread.pid)
             self._note_privileges(thread.pid)
-            self._put(Executed(time.monotonic_ns(), thread.pid, thread.tid, old_tid))
+            event = Executed(time.monotonic_ns(), thread.pid, thread.tid, old_tid)
+            self._put(with_program(event) if self.reads_programs else event)
 
     def _note_privileges(self, pid: int) -> None:
         """The kernel ignores the set-user-ID bit where the tracer may not trace the program's owner."""

@@ -41,6 +41,9 @@ class Source(Protocol):
 
     Bytes go unchanged to files named ``*.records`` in the source's own directory, in records whose lengths let a
     reader find a torn one at the end. ``layout()`` says how to read them (see convert/sources.py).
+
+    A source that records what the target has started beyond the target's end has a property ``follows`` besides:
+    whether any of that is still alive. The recording goes on for as long.
     """
 
     id: str

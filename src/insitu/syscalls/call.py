@@ -159,6 +159,10 @@ class Executed(NamedTuple):
     pid: int
     tid: int
     old_tid: int
+    exe: bytes = b""
+    """The path of its file. In files of the ptrace engine."""
+    arguments: bytes = b""
+    """The beginning of its arguments, each with a zero byte. In files of the ptrace engine."""
 
 
 class LostHere(NamedTuple):

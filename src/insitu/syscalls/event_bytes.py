@@ -37,15 +37,17 @@ _COUNTS: Final = struct.Struct("<II")  # pieces of memory, and descriptors
 _PIECE: Final = struct.Struct("<QI")  # address and length
 _DESCRIPTOR: Final = struct.Struct("<iI")  # number and length of the text
 
+_EXECUTED: Final = struct.Struct("<BQiiiI")  # and the length of the path, which the arguments follow
+
 _ENTER_KIND: Final = 1
 _EXIT_KIND: Final = 2
+_EXECUTED_KIND: Final = 7
 # Kinds of records that are the event's fields and nothing else.
 _PLAIN: Final = (
     (3, Signal, struct.Struct("<BQiiiiiiIiqqQq")),
     (4, Stopped, struct.Struct("<BQiii")),
     (5, Exited, struct.Struct("<BQiii")),
     (6, Forked, struct.Struct("<BQiiii")),
-    (7, Executed, struct.Struct("<BQiii")),
     (8, LostHere, struct.Struct("<BQQ")),
 )
 _BY_TYPE: Final = {event: (kind, format_) for kind, event, format_ in _PLAIN}
@@ -62,6 +64,9 @@ def encode(event: Event) -> bytes:
     elif isinstance(event, Exit):
         numbers = (event.ts_ns, event.pid, event.tid, event.ret, event.injected, event.delayed)
         body = _EXIT.pack(_EXIT_KIND, *numbers) + _memory_bytes(event.memory)
+    elif isinstance(event, Executed):
+        head = _EXECUTED.pack(_EXECUTED_KIND, *event[:4], len(event.exe))
+        body = head + event.exe + event.arguments
     else:
         kind, format_ = _BY_TYPE[type(event)]
         body = format_.pack(kind, *event)
@@ -98,6 +103,10 @@ def decode(body: bytes) -> Event:
         if kind == _EXIT_KIND:
             _, ts_ns, pid, tid, ret, injected, delayed = _EXIT.unpack_from(body)
             return Exit(ts_ns, pid, tid, ret, _memory(body, _EXIT.size), injected, delayed)
+        if kind == _EXECUTED_KIND:
+            _, ts_ns, pid, tid, old_tid, length = _EXECUTED.unpack_from(body)
+            end = _EXECUTED.size + length
+            return Executed(ts_ns, pid, tid, old_tid, _exactly(body, _EXECUTED.size, end), body[end:])
         event, format_ = _BY_KIND[kind]
         return event(*format_.unpack(body)[1:])
     except (struct.error, LookupError) as error:
@@ -126,7 +135,7 @@ def _memory(body: bytes, at: int) -> Pieces:
 
 def _exactly(body: bytes, start: int, end: int) -> bytes:
     if end > len(body):
-        raise ValueError("not an event: it ends within its memory")
+        raise ValueError("not an event: it ends within its bytes")
     return body[start:end]
 
 

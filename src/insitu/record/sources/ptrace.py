@@ -9,9 +9,10 @@ from typing import TYPE_CHECKING, Any, Final
 
 from insitu.files import new_file
 from insitu.kernel import seccomp
+from insitu.record.programs import with_program
 from insitu.record.ptrace_engine import Engine
 from insitu.record.sources.ring_files import write_all
-from insitu.syscalls.call import Event
+from insitu.syscalls.call import Event, Executed
 from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.event_bytes import encode
@@ -39,6 +40,7 @@ class PtraceSource:
         self._engine: Engine | None = None
         self._descriptors = DescriptorText(options.descriptors)
         self._file = -1
+        self._pids: Sequence[int] = ()
 
     @property
     def notes(self) -> Sequence[str]:
@@ -56,6 +58,7 @@ class PtraceSource:
         self._engine = Engine(self._options, filtered=bool(program))
         if target.launched is not None:
             target.launched.seccomp_filter = program
+        self._pids = target.pids
         self._engine.open(target.launched, target.pids)
 
     def _filter(self, target: Target) -> bytes:
@@ -81,6 +84,10 @@ class PtraceSource:
         assert self._engine is not None, "open() comes first"
         if directory is not None:
             self._file = new_file(directory / "events.records")
+            self._engine.reads_programs = True
+            now = time.monotonic_ns()
+            known = (with_program(Executed(now, pid, pid, pid)) for pid in self._pids)
+            write_all(self._file, [memoryview(b"".join(map(encode, known)))])
         self._engine.begin()
 
     def drain(self) -> int:
@@ -120,6 +127,11 @@ class PtraceSource:
     def ended(self) -> bool:
         """Whether all traced processes have ended."""
         return self._engine is not None and self._engine.ended
+
+    @property
+    def follows(self) -> bool:
+        """Whether any traced process is alive."""
+        return self._engine is not None and not self._engine.ended
 
     def stop(self, end_ns: int) -> None:
         """Detach, and deliver the rest."""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from insitu.errors import InsituError
+from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
 from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
@@ -20,6 +21,7 @@ from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
 from insitu.probe.source import ScriptError, Source
 from insitu.probe.types import Stack
+from insitu.record.programs import with_program
 from insitu.record.source import Target
 from insitu.record.sources import syscalls_script as script
 from insitu.record.sources.probe import ProbeSource
@@ -27,7 +29,7 @@ from insitu.record.sources.syscalls_join import Joiner
 from insitu.record.sources.syscalls_targets import TargetMaps, numbers_in
 from insitu.record.spool import Spool
 from insitu.syscalls import call_word
-from insitu.syscalls.call import Enter, Event
+from insitu.syscalls.call import Enter, Event, Executed
 from insitu.syscalls.call_word import abis_of
 from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, WORD_BITS, call_words, chosen_words, how
 from insitu.syscalls.collect import Collector
@@ -64,7 +66,12 @@ class SyscallsSource(ProbeSource):
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target, asked = target, self._asked
-        written = script.script_text(stacks=asked.stacks, describes=self._describes, slower=asked.slower_ns > 0)
+        written = script.script_text(
+            stacks=asked.stacks,
+            describes=self._describes,
+            slower=asked.slower_ns > 0,
+            recorded=self._deliver is None,
+        )
         text, context = Source(written, "syscalls"), Context()
         try:
             compiled = compile_script(text, Options(), context, cached=True)
@@ -99,11 +106,18 @@ class SyscallsSource(ProbeSource):
             return 0.0
         return _HELD_S if self._held else super().wait_s
 
+    @property
+    def follows(self) -> bool:
+        """Whether a task of the target is alive."""
+        return not self._target.whole_system and TargetMaps(self.runtime).any_alive()
+
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach all probes, then let them know the target."""
         super().start(directory, start_ns)
         recorded = self.runtime.take_events
-        if self._deliver is not None:
+        if self._deliver is None:
+            self._name_programs()
+        else:
             self.runtime.take_events = self._both(recorded) if directory is not None else self._spool.append
         self._fill()
 
@@ -214,6 +228,14 @@ class SyscallsSource(ProbeSource):
             for at in range(0, len(more), 2):
                 pair = more[at] | (more[at + 1] << 32 if at + 1 < len(more) else 0)
                 self._maps.put("@more", key << 3 | at_exit << 2 | at >> 1, pair)
+
+    def _name_programs(self) -> None:
+        """What runs already."""
+        for pid in self._target.pids or (procfs.pids() if self._target.whole_system else ()):
+            known = with_program(Executed(0, pid, pid, pid))
+            if known.exe:  # not of kernel threads
+                self._craft("executable", pid, pid, data=known.exe)
+                self._craft("executed", pid, pid, 0, pid, data=known.arguments)
 
     def _list_descriptors(self, *pids: int) -> None:
         """What is open already."""

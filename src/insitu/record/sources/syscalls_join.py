@@ -90,6 +90,7 @@ class Joiner:
             "forked": self._forked,
             "executed": self._executed,
             "program": self._program,
+            "executable": lambda *fields: None,  # for sessions
             "exited": self._exited,
             "signal": self._signal,
         }

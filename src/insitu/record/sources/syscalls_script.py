@@ -455,6 +455,7 @@ rawtracepoint:sched_process_exec {
         $bytes = curtask.mm.arg_end - $strings;
         emit("executed", (call=$state, old_tid=args.old_pid, data=user_bytes($strings, $bytes)));
         emit("program", (call=$state, path=str(args.bprm.filename)));
+%(executable)s
     }
 }
 
@@ -487,10 +488,13 @@ rawtracepoint:signal_deliver {
 _PENDING: Final = f"        if ($state & {OPEN}) {{ $state = $state - {FIRST}; }}"
 
 
-def script_text(*, stacks: bool = False, describes: bool = False, slower: bool = False) -> str:
+def script_text(
+    *, stacks: bool = False, describes: bool = False, slower: bool = False, recorded: bool = False
+) -> str:
     """Returns the script. ``stacks``: user stacks of all entries. ``describes``: what descriptors are open on.
-    ``slower``: only calls that took as long as
-    ``@slower`` says."""
+    ``slower``: only calls that took as long as ``@slower`` says. ``recorded``: what a session has besides."""
+    executable = '        emit("executable", (path=path(curtask.mm.exe_file)));' if recorded else ""
+    pending = _PENDING if slower else ""
     parts = [
         _PREFIX,
         "rawtracepoint:sys_enter {",
@@ -500,7 +504,7 @@ def script_text(*, stacks: bool = False, describes: bool = False, slower: bool =
         "rawtracepoint:sys_exit {",
         *_indented(_exit(stacks=stacks, slower=slower)),
         "}",
-        _OTHERS % {"first": FIRST, "pending": _PENDING if slower else ""},
+        _OTHERS % {"first": FIRST, "pending": pending, "executable": executable},
         # What is written from outside only, so that the script has its types.
         "BEGIN {",
         *_indented(

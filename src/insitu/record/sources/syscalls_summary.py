@@ -83,6 +83,11 @@ class SummarySource(ProbeSource):
             maps.put("@call", key, 1)
         maps.fill(self._target, held=_HELD, thread=lambda pid, tid: _IDLE)
 
+    @property
+    def follows(self) -> bool:
+        """Whether a task of the target is alive."""
+        return not self._target.whole_system and TargetMaps(self.runtime).any_alive()
+
     def rows(self) -> Sequence[SummaryRow]:
         """Returns what was counted so far, of every call that has returned."""
         found = {name: self._read(name) for name in ("@wall", "@system", "@least", "@most", "@failed", "@took")}

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Final
 
+from insitu.record.ptrace_refusal import has_ended
 from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of
 
 if TYPE_CHECKING:
@@ -38,6 +39,11 @@ class TargetMaps:
 
     def _map(self, name: str) -> Map:
         return self._runtime.loaded.maps[self._runtime.compiled.layout.number(name)]
+
+    def any_alive(self) -> bool:
+        """Returns whether a task of the target is alive. The end of one may be missed: it may end while we attach."""
+        tids = (int.from_bytes(key, "little") for key, value in self._map("@task").items() if any(value))
+        return any(tid and not has_ended(tid) for tid in tids)
 
     def calls(self, asked: frozenset[tuple[str, int]] | None) -> Iterator[tuple[int, str, int]]:
         """The key, ABI and number of each call that is asked for; all of them for None."""

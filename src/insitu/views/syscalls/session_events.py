@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import heapq
 import re
+import shlex
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
@@ -178,7 +179,7 @@ class RecordedProcesses:
         self._known: dict[int, Process] = {}
         for upid, pid, parent, exe, cmdline, uid, cgroup, name in session.sql(_PROCESSES).iter_rows():
             above = by_upid.get(parent) if parent is not None and parent != upid else None
-            args = tuple(cmdline.split()) if cmdline else ()
+            args = _words(cmdline or "")
             process = Process(
                 pid,
                 above.pid if above else None,
@@ -218,6 +219,13 @@ class RecordedProcesses:
 
 
 _STRING: Final = re.compile(r'"((?:[^"\\]|\\.)*)"')
+
+
+def _words(cmdline: str) -> tuple[str, ...]:
+    try:
+        return tuple(shlex.split(cmdline))
+    except ValueError:  # not quoted for a shell
+        return tuple(cmdline.split())
 
 
 def _unquoted(text: str) -> str:
