@@ -17,14 +17,26 @@ __all__ = ["TextDestination", "standard_error", "text_destination"]
 class TextDestination(Destination):
     """Standard output, or another stream that is open already."""
 
+    name = "standard output"
+
     def __init__(self, stream: BinaryIO | None = None) -> None:
         self.stream: BinaryIO = stream or sys.stdout.buffer
+        self.outlives_failure = False
+        """Whether a command is to run to its end when nothing can be written any more."""
+        self.reader_gone = False
+        """Whether it was the reader that ended."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         pass
+
+    def failed(self, error: OSError) -> str:
+        if not self.outlives_failure:
+            raise error
+        self.reader_gone = isinstance(error, BrokenPipeError)
+        return f"{self.name}: {error.strerror}: what follows is not written; the command runs on"
 
 
 class _File(TextDestination):
@@ -37,6 +49,7 @@ class _File(TextDestination):
         self._append = append
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else 0)
         super().__init__(os.fdopen(os.open(path, flags, 0o666), "wb"))
+        self.name = path
 
     def __exit__(self, *raised: object) -> None:
         with contextlib.suppress(OSError):  # of text that a full disk has refused before
@@ -45,7 +58,9 @@ class _File(TextDestination):
             os.unlink(self._path)  # noqa: PTH108
 
     def failed(self, error: OSError) -> str:
-        raise OSError(error.errno, error.strerror, self._path)
+        if not self.outlives_failure:
+            raise OSError(error.errno, error.strerror, self._path)
+        return super().failed(error)
 
     def settle(self) -> None:
         self._settled = True

@@ -154,8 +154,12 @@ def _traced(args: argparse.Namespace, found: Settings, request: Request) -> int:
         for consumer in consumers:
             if isinstance(consumer, LinePrinter):
                 _know(consumer, request.pids)
+        destination.outlives_failure = True
         outcome = run(request, [source], destination)
-        _finish(consumers, counter, found, destination)
+        if not outcome.failure:
+            _finish(consumers, counter, found, destination)
+        elif destination.reader_gone:
+            outcome = outcome._replace(failure="")
     return _ended(args, outcome)
 
 
@@ -236,7 +240,9 @@ def _destination(args: argparse.Namespace, *, session: bool = False) -> TextDest
     if args.output is None:
         return TextDestination() if args.json or session else standard_error()
     if separate(args):
-        return TextDestination()
+        destination = TextDestination()
+        destination.name = f"{args.output}.*"
+        return destination
     return text_destination(args.output, append=args.append, commands=True)
 
 

@@ -8,6 +8,7 @@ import signal
 import struct
 import threading
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
@@ -36,6 +37,17 @@ def executable(command: Sequence[str]) -> str:
         reason = "is a directory" if os.path.isdir(name) else "not executable"  # noqa: PTH112
         raise InsituError(f"{name}: {reason}", status=NOT_EXECUTABLE)
     raise InsituError(f"{name}: command not found", status=NOT_FOUND)
+
+
+def _environment() -> dict[str, str]:
+    """The environment for a command: without LC_CTYPE where Python has set that for itself (PEP 538)."""
+    found = dict(os.environ)
+    if found.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
+        with contextlib.suppress(OSError):
+            given = Path("/proc/self/environ").read_bytes().split(b"\0")
+            if not any(each.startswith(b"LC_CTYPE=") for each in given):
+                del found["LC_CTYPE"]
+    return found
 
 
 class Launched:
@@ -175,7 +187,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
                 from insitu.kernel import seccomp
 
                 seccomp.install(os.read(gate, size))  # written at once, and less than a pipe holds
-            os.execv(path, list(command))
+            os.execve(path, list(command), _environment())  # as this process was given it
     except (OSError, ValueError) as error:
         os.write(report, str(getattr(error, "errno", None) or errno.EINVAL).encode())
     finally:

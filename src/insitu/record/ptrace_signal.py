@@ -30,7 +30,7 @@ def signal_event(ts_ns: int, pid: int, tid: int, info: bytes) -> Signal:
         return event._replace(address=int.from_bytes(info[_BODY : _BODY + 8], "little"))
     if number == signal.SIGSYS and code > 0:
         address, nr, arch = _SYSCALL.unpack_from(info, _BODY)
-        return event._replace(address=address, value=nr, status=arch)
+        return event._replace(address=address, value=nr | arch << 32)
     if number == signal.SIGIO and code > 0:
         band, descriptor = _POLL.unpack_from(info, _BODY)
         return event._replace(value=band, status=descriptor)

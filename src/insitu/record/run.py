@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import math
+import os
 import signal
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -268,7 +269,10 @@ def processes_of(numbers: Sequence[int]) -> tuple[int, ...]:
     pids: dict[int, None] = {}
     for number in numbers:
         try:
-            pids[procfs.status(number).pid] = None
+            pid = procfs.status(number).pid
+            if pid == os.getpid():
+                raise InsituError(f"process {number} is insitu itself", status=2)
+            pids[pid] = None
         except ProcessLookupError:
             raise InsituError(f"process {number} does not exist", remedy="ps -e lists processes") from None
     return tuple(pids)

@@ -200,9 +200,19 @@ class SyscallsSource(ProbeSource):
         for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
             maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
         if self._describes:
+            self._fill_opens()
             target = self._target
             self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
         maps.fill(self._target, held=call_word.FIRST | call_word.HELD, thread=self._attached)
+
+    def _fill_opens(self) -> None:
+        """The calls that make descriptors, recorded or not."""
+        for key, abi, nr in self._maps.calls(None):
+            if nr in _known(abi):
+                plan = call_words(abi, nr)
+                flags = (script.OPENS if plan.opens else 0) | (script.OPENS_PAIR if plan.pair_at is not None else 0)
+                if flags:
+                    self._maps.put("@opens", key, flags | (script.OPENS_PAIR_AT_3 if plan.pair_at == 3 else 0))
 
     def _fill_call(self, key: int, abi: str, nr: int) -> None:
         if nr not in _known(abi):
@@ -218,9 +228,6 @@ class SyscallsSource(ProbeSource):
             (script.WRITES, plan.exit),
             (script.WRITES_MORE, more_out),
             (script.ON_FAILURE, plan.on_failure),
-            (script.OPENS, plan.opens and self._describes),
-            (script.OPENS_PAIR, plan.pair_at is not None and self._describes),
-            (script.OPENS_PAIR_AT_3, plan.pair_at == 3),
         ):
             value |= bit if has else 0
         self._maps.put("@call", key, value)

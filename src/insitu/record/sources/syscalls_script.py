@@ -54,6 +54,7 @@ _X86_64: Final = os.uname().machine == "x86_64"
 
 # Members of struct pt_regs. Read one by one: a copy of them would take a quarter of a program's stack.
 _NATIVE = ("di", "si", "dx", "r10", "r8", "r9") if _X86_64 else tuple(f"regs[{n}]" for n in range(6))
+_NUMBER = "args.regs.orig_ax" if _X86_64 else "args.regs.syscallno"
 _I386 = ("bx", "cx", "dx", "si", "di", "bp")
 # arch/x86/include/asm/thread_info.h: TS_COMPAT; include/uapi/asm/unistd.h: __X32_SYSCALL_BIT.
 _EXECVE = (59, 322) if _X86_64 else (221, 281)
@@ -104,7 +105,7 @@ def _placed(word: str, ret: str, own: str = "") -> list[str]:
         f"    if (${own}count > 4096) {{ ${own}count = 4096; }}",
         "}",
         f"${own}each = ({word} >> {words.SIZE_SHIFT}) & {words.SIZE_MASK};",
-        f"${own}most = {word} & {words.WHOLE} ? (uint64)4096 : (@limit + 1) * ${own}each;",
+        f"${own}most = {word} & {words.WHOLE} ? (uint64)4096 : (@limit + 2) * ${own}each;",
         f"${own}size = ${own}how == {words.STRING} ? ${own}most : ${own}count * ${own}each;",
         f"if (${own}size > ${own}most) {{ ${own}size = ${own}most; }}",
     ]
@@ -194,7 +195,7 @@ def _strings() -> list[str]:
         "    if ($string == 0) { break; }",
         "    $n = (uint64)$j + 1;",
         f"    if ($m_how == {words.STRINGS} && $j < 64) {{",
-        f"        {_memory('$string', 'user_string', '@limit + 1')}",
+        f"        {_memory('$string', 'user_string', '@limit + 2')}",
         "    }",
         "}",
         "$bytes = ($n + 1) * $wide;",
@@ -266,7 +267,7 @@ def _reached(there: Capture, pointer: str, length: str, depth: str) -> list[str]
     if isinstance(there, Linked):
         return _linked(there, pointer, length, depth)
     if isinstance(there, String | Array):
-        most = "4096" if isinstance(there, String) and there.path else "@limit + 1"
+        most = "4096" if isinstance(there, String) and there.path else "@limit + 2"
         return [_memory(pointer, "user_string", most)]
     assert isinstance(there, Bytes)
     most = "4096" if there.whole else f"(@limit + 1) * {there.size}"
@@ -356,10 +357,27 @@ def _drop_short(*, stacks: bool) -> list[str]:
     ]
 
 
+def _refused() -> list[str]:
+    """An exit without an entry: a seccomp filter has refused the call (kernel/entry/common.c)."""
+    return [
+        f"if ($new == 0 || $new & {HELD} || args.ret >= 0 || args.ret < -4095) {{ return; }}",
+        *_identified(_NUMBER),
+        "if (@call[$key] == 0) { return; }",
+        f"$new = (($new >> {SEQUENCE}) + 1) << {SEQUENCE} | {OPEN} | $key;",
+        f"@task[tid] = $new & ~{OPEN};",
+        *_arguments("$compat"),
+        f'emit("enter", (nr=$nr, {_ARGUMENTS}));',
+        'emit("exit", (call=$new, ret=args.ret));',
+    ]
+
+
 def _exit(*, stacks: bool, slower: bool) -> list[str]:
     return [
         "$new = @task[tid];",
-        f"if (($new & {OPEN}) == 0) {{ return; }}",
+        f"if (($new & {OPEN}) == 0) {{",
+        *_indented([] if slower else _refused()),
+        "    return;",
+        "}",
         "$ret = args.ret;",
         "$key = $new & 0x3fff;",
         "$call = @call[$key];",
@@ -396,10 +414,11 @@ def _described() -> list[str]:
     long for this as for all the rest, and longer for both in a row."""
     return [
         "$new = @task[tid];",
-        f"if (($new & {OPEN}) == 0 || args.ret < 0) {{ return; }}",
-        "$call = @call[$new & 0x3fff];",
-        f"if (($call & {OPENS | OPENS_PAIR}) == 0) {{ return; }}",
-        f"$compat = (uint64)(($new >> {ABI_SHIFT}) & 3) == 1 ? (uint64)1 : (uint64)0;",
+        "if (($new == 0 && (@whole == 0 || pid == @self)) || args.ret < 0) { return; }",
+        # Of all calls that make descriptors, whether they are recorded or not.
+        *_identified(_NUMBER),
+        "$call = @opens[$key];",
+        "if ($call == 0) { return; }",
         "$fd = (uint64)args.ret;",
         "$other = (uint64)0xffffffff;",
         f"if ($call & {OPENS_PAIR}) {{",
@@ -417,9 +436,9 @@ def _described() -> list[str]:
     ]
 
 
-def _identified() -> list[str]:
-    """$nr, $abi and $key of the call that is entered, $low of its number what the key has room for."""
-    lines = ["$nr = (uint64)args.id;", _ABI, "$abi = $compat;"]
+def _identified(number: str = "args.id") -> list[str]:
+    """$nr, $abi and $key of the call with a number, $low of its number what the key has room for."""
+    lines = [f"$nr = (uint64){number};", _ABI, "$abi = $compat;"]
     if _X86_64:
         lines += [
             "if ($compat == 0 && $nr & 0x40000000 && $nr != 0xffffffffffffffff) {",
@@ -509,7 +528,7 @@ def script_text(
         "BEGIN {",
         *_indented(
             f"@{name}[(uint64)0] = (uint64)0;" if name != "task" else "@task[(uint32)0] = (uint64)0;"
-            for name in ("call", "more", "chosen", "task")
+            for name in ("call", "more", "chosen", "opens", "task")
         ),
         *_indented(f"@{name} = (uint64)0;" for name in ("limit", "whole", "others", "self", "slower")),
         "}",

@@ -6,7 +6,7 @@ import signal
 
 from insitu.syscalls.argument import hexadecimal
 from insitu.syscalls.call import Signal
-from insitu.syscalls.facts import Facts
+from insitu.syscalls.facts import Facts, facts_of
 
 __all__ = ["code_name", "exit_text", "siginfo_text"]
 
@@ -66,11 +66,25 @@ def siginfo_text(event: Signal, facts: Facts) -> str:
     elif number == signal.SIGCHLD:
         status = str(event.status) if code == _CLD_EXITED else facts.signal_name(event.status)
         members += [*sender, f"si_status={status}", f"si_utime={event.utime}", f"si_stime={event.stime}"]
+    elif number == signal.SIGSYS:
+        syscall, arch = value & 0xFFFFFFFF, value >> 32
+        members.append(f"si_call_addr={hexadecimal(event.address)}")
+        members.append(f"si_syscall={_call(arch, syscall)}, si_arch={_ARCHITECTURES.get(arch, f'{arch:#x}')}")
     elif number in _WITH_ADDRESS:
         members.append(f"si_addr={hexadecimal(event.address)}")
     else:
         members += (sender if event.sender_pid or event.sender_uid else []) + (union if value else [])
     return "{" + ", ".join(members) + "}"
+
+
+# include/uapi/linux/audit.h
+_ARCHITECTURES = {0xC000003E: "AUDIT_ARCH_X86_64", 0x40000003: "AUDIT_ARCH_I386", 0xC00000B7: "AUDIT_ARCH_AARCH64"}
+_ABIS = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64"}
+
+
+def _call(arch: int, number: int) -> str:
+    known = facts_of(_ABIS[arch]).calls.get(number) if arch in _ABIS else None
+    return f"__NR_{known.name}" if known else f"{number:#x}"
 
 
 def exit_text(status: int, facts: Facts) -> str:
