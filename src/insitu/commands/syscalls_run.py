@@ -65,13 +65,18 @@ def run_syscalls(args: argparse.Namespace) -> int:
     request = _request(args, command)
     request.check()
     _set_environment(args.env)
-    if args.output is not None and (args.output.endswith(".insitu") or os.path.isdir(args.output)):  # noqa: PTH112
+    if _records(args):
         return _recorded(args, found, request)
     if args.off_cpu:
         raise InsituError("--off-cpu is for a session", remedy="give one a name: -o RUN.insitu", status=2)
     if args.summary_only and not found.selection.selects_returns and _backend(args, found)[0] == "bpf":
         return _counted(args, found, request)
     return _traced(args, found, request)
+
+
+def _records(args: argparse.Namespace) -> bool:
+    """Whether -o is a session."""
+    return args.output is not None and (args.output.endswith(".insitu") or os.path.isdir(args.output))  # noqa: PTH112
 
 
 def _request(args: argparse.Namespace, command: Sequence[str]) -> Request:
@@ -109,6 +114,8 @@ def _backend(args: argparse.Namespace, found: Settings) -> tuple[str, str]:
     from insitu.capabilities.result import State
     from insitu.capabilities.tracing import raw_tracepoints
 
+    if args.stack_traces and not _records(args) and not args.all:
+        return "ptrace", "for -k: it unwinds by DWARF"
     result = raw_tracepoints()
     if result.state is State.YES:
         return "bpf", "privileged, and the kernel can"
@@ -173,6 +180,18 @@ def _print_session(args: argparse.Namespace, path: str) -> int:
             raise InsituError(
                 f"{option} chooses what is recorded; {path} is a session", remedy="--filter chooses calls", status=2
             )
+    for option, given, remedy in (
+        (
+            "-k",
+            args.stack_traces,
+            f"insitu flame {path} or insitu report {path} show stacks that were recorded with -k",
+        ),
+        ("-y", args.descriptors, f"--filter 'fd.name contains ...', or insitu report {path}: files and descriptors"),
+        ("-X", args.const_print_style != "abbrev", "a session has the text of arguments as it was recorded"),
+        ("-x", args.hexadecimal, "a session has the text of arguments as it was recorded"),
+    ):
+        if given:
+            raise InsituError(f"{option} is not for printing a session", remedy=remedy, status=2)
     session: Session
     with open_session(path) as session:
         if "syscall" not in session.tables:

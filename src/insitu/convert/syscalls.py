@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.call_halves import Halves, Joined
-from insitu.convert.probe_source import decoded_events
+from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.programs import Programs
 from insitu.convert.sources import RawSource
 from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
@@ -53,6 +53,8 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     programs = Programs(writer)
     calls = _Calls(writer, abis_of(str(source.layout["machine"])), int(source.layout["string_limit"]))
     for tables in decoded_events(source, writer):
+        if "stack" in tables:
+            calls.add_stacks(tables["stack"], addresses)
         calls.write(halves.add(tables))
         programs.add(tables)
         if "descriptor" in tables:
@@ -70,6 +72,7 @@ class _Calls:
         self._writer = writer
         self._abis = abis
         self._decoder = Decoder(TextOptions(string_limit=string_limit))
+        self._stacks: dict[tuple[int, int], int] = {}
         self.closed: list[tuple[int, int, int]] = []
         """(process, descriptor, time) of each close()."""
         self._texts: dict[Any, tuple[str, int | None, str | None]] = {}
@@ -108,6 +111,7 @@ class _Calls:
                 "cpu": enter["cpu"],
                 "category": ["syscall"] * rows,
                 "name": _names(self._abis, abi, nr),
+                "stack": self._stacks_of(enter["tid"], enter["call"]),
             },
         )
         arguments = polars.DataFrame({name: enter[name] for name in _ARGUMENTS})
@@ -129,6 +133,18 @@ class _Calls:
         closes = np.flatnonzero((nr == facts_of(self._abis[0]).numbers["close"]) & (abi == 0) & ~open_ & (ret == 0))
         ended = (enter["pid"][closes], enter["a0"][closes] & np.uint64(0xFFFFFFFF), ended_ns[closes])
         self.closed += zip(*(each.tolist() for each in ended), strict=True)
+
+    def add_stacks(self, columns: Mapping[str, Any], addresses: Addresses) -> None:
+        """Take the stacks of entries, which come before these."""
+        nodes = stack_nodes(columns["user"], addresses, np.asarray(columns["ts_ns"]).astype(np.int64))
+        keys = zip(np.asarray(columns["tid"]).tolist(), np.asarray(columns["call"]).tolist(), strict=True)
+        self._stacks.update(zip(keys, nodes.tolist(), strict=True))
+
+    def _stacks_of(self, tids: Any, calls: Any) -> NDArray[np.int32]:
+        if not self._stacks:
+            return np.zeros(len(tids), np.int32)
+        keys = zip(tids.tolist(), calls.tolist(), strict=True)
+        return np.array([self._stacks.pop(key, 0) for key in keys], np.int32)
 
     def _text(self, joined: Joined, abi: I64, nr: I64, ret: I64, open_: Any) -> polars.DataFrame:
         """Arguments' text, descriptor and path of each call; those of equal calls are made once."""

@@ -67,7 +67,8 @@ class SyscallsSource(ProbeSource):
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target, asked = target, self._asked
         written = script.script_text(
-            stacks=asked.stacks,
+            # A recording is unwound afterwards; what is shown at once goes by frame pointers.
+            stacks=("ustack(dwarf, 4096)" if self._deliver is None else "ustack") if asked.stacks else "",
             describes=self._describes,
             slower=asked.slower_ns > 0,
             recorded=self._deliver is None,

@@ -291,7 +291,7 @@ _ABI = (
 _ARGUMENTS = "call=$new, a0=$a0, a1=$a1, a2=$a2, a3=$a3, a4=$a4, a5=$a5"
 
 
-def _enter(*, stacks: bool, slower: bool) -> list[str]:
+def _enter(*, stacks: str, slower: bool) -> list[str]:
     """At entry. ``slower``: the entry is sent at the call's exit, if that was long in coming."""
     lines = [
         "$state = @task[tid];",
@@ -313,7 +313,7 @@ def _enter(*, stacks: bool, slower: bool) -> list[str]:
     return [*lines, *_send_enter(stacks=stacks, then="@task[tid] = $new;")]
 
 
-def _send_enter(*, stacks: bool, then: str = "") -> list[str]:
+def _send_enter(*, stacks: str, then: str = "") -> list[str]:
     """The records of an entry; ``then`` is run when $new is complete."""
     return [
         *_arguments("$compat"),
@@ -329,7 +329,7 @@ def _send_enter(*, stacks: bool, then: str = "") -> list[str]:
         f"if ($call & {READS_MORE}) {{",
         *_indented(_further("$key", 0, "(uint64)0")),
         "}",
-        *(['emit("stack", (call=$new, user=ustack));'] if stacks else []),
+        *([f'emit("stack", (call=$new, user={stacks}));'] if stacks else []),
         "if ($address != 0) {",
         f"    if ($how == {words.STRING}) {{",
         f'        emit("enter_memory", ({_ARGUMENTS}, address=$address, data=user_string($address, $size)));',
@@ -344,7 +344,7 @@ def _send_enter(*, stacks: bool, then: str = "") -> list[str]:
     ]
 
 
-def _drop_short(*, stacks: bool) -> list[str]:
+def _drop_short(*, stacks: str) -> list[str]:
     """At exit: calls that were short have not been, of the others the entry is sent."""
     return [
         "$since = @since[tid];",
@@ -371,7 +371,7 @@ def _refused() -> list[str]:
     ]
 
 
-def _exit(*, stacks: bool, slower: bool) -> list[str]:
+def _exit(*, stacks: str, slower: bool) -> list[str]:
     return [
         "$new = @task[tid];",
         f"if (($new & {OPEN}) == 0) {{",
@@ -507,10 +507,8 @@ rawtracepoint:signal_deliver {
 _PENDING: Final = f"        if ($state & {OPEN}) {{ $state = $state - {FIRST}; }}"
 
 
-def script_text(
-    *, stacks: bool = False, describes: bool = False, slower: bool = False, recorded: bool = False
-) -> str:
-    """Returns the script. ``stacks``: user stacks of all entries. ``describes``: what descriptors are open on.
+def script_text(*, stacks: str = "", describes: bool = False, slower: bool = False, recorded: bool = False) -> str:
+    """Returns the script. ``stacks``: how the stacks of entries are taken. ``describes``: what descriptors are open on.
     ``slower``: only calls that took as long as ``@slower`` says. ``recorded``: what a session has besides."""
     executable = '        emit("executable", (path=path(curtask.mm.exe_file)));' if recorded else ""
     pending = _PENDING if slower else ""
