@@ -508,7 +508,7 @@ _PENDING: Final = f"        if ($state & {OPEN}) {{ $state = $state - {FIRST}; }
 
 
 def script_text(*, stacks: str = "", describes: bool = False, slower: bool = False, recorded: bool = False) -> str:
-    """Returns the script. ``stacks``: how the stacks of entries are taken. ``describes``: what descriptors are open on.
+    """Returns the script. ``stacks``: how stacks of entries are taken. ``describes``: what descriptors are open on.
     ``slower``: only calls that took as long as ``@slower`` says. ``recorded``: what a session has besides."""
     executable = '        emit("executable", (path=path(curtask.mm.exe_file)));' if recorded else ""
     pending = _PENDING if slower else ""
