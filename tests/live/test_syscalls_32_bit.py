@@ -1,4 +1,4 @@
-"""The lines of a 32-bit program's calls equal strace's: times of both sizes, offsets in two arguments, socketcall()."""
+"""The lines of a 32-bit program's calls equal strace's: times, offsets in two arguments, socketcall()."""
 
 import functools
 import re
