@@ -88,6 +88,12 @@ def _user_desc(argument: Argument) -> str | None:
     return "{" + ", ".join(words) + "}"
 
 
+def _thread_area(argument: Argument) -> str:
+    """What set_thread_area() returns, and the entry that the kernel has chosen."""
+    entry = argument.at(argument.other(0)).number(4, signed=True)
+    return str(argument.signed) + ("" if entry is None else f" (entry_number={entry})")
+
+
 KINDS: Kinds = {
     "landlock_ruleset": Kind(_ruleset, Bytes(8)),
     "landlock_rule": Kind(_rule, Bytes(_LANDLOCK_RULE)),
@@ -103,6 +109,7 @@ KINDS: Kinds = {
         lambda call: call.enter.args[2] & 0xFFFFFFFF != _RESTART2,
     ),
     "user_desc": Kind(_user_desc, Bytes(16)),
+    "thread_area": Kind(_thread_area),
     "cachestat_range": structure("off u64; len u64"),
     "cachestat": structure("nr_cache u64; nr_dirty u64; nr_writeback u64; nr_evicted u64; nr_recently_evicted u64"),
 }  # fmt: skip

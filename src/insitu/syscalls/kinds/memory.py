@@ -9,13 +9,32 @@ from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.arrays import array_text
 from insitu.syscalls.kinds.layout import hex_or_0
-from insitu.syscalls.kinds.numbers import enum_text, flags_text
+from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 
 __all__ = ["KINDS"]
 
 _MREMAP_MOVES: Final = 2 | 4  # MREMAP_FIXED, MREMAP_DONTUNMAP
 _MODE_FLAGS: Final = 0xE000
 _MOST_NODE_BYTES: Final = 4096
+
+
+def _old_mmap(argument: Argument) -> str | None:
+    """The six arguments of i386's first mmap(), which are in memory."""
+    data = argument.read(24)
+    if data is None:
+        return None
+    address, size, protection, flags, fd, offset = (
+        int.from_bytes(data[at : at + 4], "little") for at in range(0, 24, 4)
+    )
+    words = (
+        hexadecimal(address),
+        str(size),
+        flags_text(argument, "prot", protection),
+        flags_text(argument, "map", flags),
+        descriptor(argument, fd - (1 << 32) if fd >> 31 else fd),
+        hex_or_0(offset),
+    )
+    return ", ".join(words)
 
 
 def _mincore(argument: Argument) -> str | None:
@@ -80,6 +99,7 @@ def _page_status(argument: Argument) -> str | None:
 KINDS: Kinds = {
     "moved_to": Kind(lambda a: hexadecimal(a.value), skipped=lambda call: not call.enter.args[3] & _MREMAP_MOVES),
     "page_offset": Kind(lambda a: hex_or_0((a.value & 0xFFFFFFFF) * 4096)),
+    "old_mmap": Kind(_old_mmap, Bytes(24)),
     "mincore": Kind(_mincore, Bytes(1)),
     "nodes": Kind(_nodes, Bytes(8)),
     "mempolicy": Kind(_mempolicy),

@@ -184,17 +184,22 @@ def _messages(argument: Argument) -> str | None:
 
 
 _TIMESPEC: Final = Struct("tv_sec long; tv_nsec long")
+_TIMESPEC_64: Final = Struct("tv_sec i64; tv_nsec i64")
+
+
+def _timespec(argument: Argument) -> Struct:
+    return _TIMESPEC_64 if argument.given else _TIMESPEC
 
 
 def _result(argument: Argument) -> str | None:
     """How many messages were received, and what is left of the time."""
     address = argument.other(4)
-    left = _TIMESPEC.text(argument.at(address)) if address and argument.signed > 0 else None
+    left = _timespec(argument).text(argument.at(address)) if address and argument.signed > 0 else None
     return str(argument.signed) + (f" (left {left})" if left is not None else "")
 
 
 def _timeout(argument: Argument) -> str | None:
-    return None if argument.at_exit else _TIMESPEC.text(argument)
+    return None if argument.at_exit else _timespec(argument).text(argument)
 
 
 KINDS: Kinds = {

@@ -101,6 +101,17 @@ def _handler(argument: Argument) -> str:
     return _handler_text(argument, argument.value)
 
 
+def _handler_returned(argument: Argument) -> str:
+    text = _handler_text(argument, argument.value)
+    return f"{hex_or_0(argument.value)} ({text})" if argument.value in _HANDLERS else text
+
+
+def _mask_returned(argument: Argument) -> str:
+    value = argument.value & 0xFFFFFFFF
+    mask = set_text(argument, value.to_bytes(4, "little"))
+    return f"{hex_or_0(value)} ({' '.join([*argument.given, 'mask'])} {mask})"
+
+
 def _code_text(argument: Argument, number: int, code: int) -> str:
     facts = argument.facts
     word = facts.constant("si_code", code & 0xFFFFFFFF)
@@ -177,6 +188,8 @@ KINDS: Kinds = {
     "sigaction": Kind(_action, Wide(Bytes(32), Bytes(20))),
     "old_sigaction": Kind(_old_action, Bytes(16)),
     "handler": Kind(_handler),
+    "handler_returned": Kind(_handler_returned),
+    "mask_returned": Kind(_mask_returned),
     "siginfo": Kind(siginfo_text, Bytes(128)),
     "sigaltstack": structure("ss_sp ptr; ss_flags flags32(sigaltstack); ss_size ulong"),
     "sigframe": Kind(_frame, OnStack(8, _UC_SIGMASK), null=True),
