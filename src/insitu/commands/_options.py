@@ -17,6 +17,8 @@ from typing import TYPE_CHECKING, Any
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from insitu.convert.formats.registry import ImportOptions
     from insitu.session.weighted_stacks import Selection, Value, WeightedStacks
 
@@ -42,6 +44,7 @@ __all__ = [
     "positive",
     "quiet_option",
     "recording_target_options",
+    "require_stacks",
     "run_argument",
     "selection",
     "selection_options",
@@ -161,6 +164,13 @@ class _Gather(argparse.Action):
         option: str | None = None,
     ) -> None:
         setattr(namespace, self.dest, tuple(dict.fromkeys((*(getattr(namespace, self.dest) or ()), *values))))
+
+
+def require_stacks(path: "str | Path", stacks: "WeightedStacks") -> None:
+    """Raise InsituError for a recording without any stack, of which a graph would be empty."""
+    if not stacks.frames:
+        remedy = f"insitu report {path} shows what there is; insitu syscalls -k records stacks of calls"
+        raise InsituError(f"{path}: no stacks were recorded", remedy=remedy)
 
 
 # Groups of options

@@ -16,6 +16,7 @@ from insitu.commands._options import (
     limit_option,
     output_option,
     percent,
+    require_stacks,
     run_argument,
     selection,
     selection_options,
@@ -56,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError(f"{output}: neither .svg nor .dot", remedy="-o FILE.svg or -o FILE.dot", status=2)
     path = chosen_run(args.run_path)
     stacks = load_stacks(path, selection(args))
+    require_stacks(path, stacks)
     tree = call_tree(stacks, value=unit_value(stacks, args.unit), addresses=args.addresses)
     if not tree.total[0]:
         raise InsituError(f"{path}: no {stacks.counted} in it")

@@ -19,6 +19,7 @@ from insitu.commands._options import (
     output_option,
     perf_data_options,
     pixels,
+    require_stacks,
     run_argument,
     selection,
     selection_options,
@@ -58,6 +59,7 @@ def run(args: argparse.Namespace) -> int:
         start, end = time_range(args.range)
         want = want._replace(start_s=start, end_s=end)
     stacks = load_stacks(path, want, options=import_options(args))
+    require_stacks(path, stacks)
     if args.range:
         check_range(stacks, args.range)
     page = flame_html(

@@ -182,7 +182,17 @@ def _lines(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--relative-timestamps", choices=_PRECISIONS, help="the same, as precise as this")
     group.add_argument("-T", "--call-times", dest="times", action="store_true", help="how long each call took")
     group.add_argument("--syscall-times", choices=_PRECISIONS, help="the same, as precise as this")
-    group.add_argument("--columns", type=count, default=40, metavar="N", help="align results there (%(default)s)")
+    group.add_argument("--columns", type=_column, default=40, metavar="N", help="align results there (%(default)s)")
+
+
+_MOST_COLUMNS = 4096
+
+
+def _column(text: str) -> int:
+    number = count(text)
+    if number > _MOST_COLUMNS:
+        raise argparse.ArgumentTypeError(f"must be at most {_MOST_COLUMNS}, not {text}")
+    return number
 
 
 _PRECISIONS = ("s", "ms", "us", "ns")

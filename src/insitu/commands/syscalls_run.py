@@ -67,6 +67,9 @@ def run_syscalls(args: argparse.Namespace) -> int:
     _set_environment(args.env)
     if _records(args):
         return _recorded(args, found, request)
+    for option, given in (("--json", args.json), ("-ff", separate(args))):
+        if args.summary_only and given:
+            raise InsituError(f"-c prints one table, and {option} is for calls", remedy="-C has both", status=2)
     if args.off_cpu:
         raise InsituError("--off-cpu is for a session", remedy="give one a name: -o RUN.insitu", status=2)
     if args.summary_only and not found.selection.selects_returns and _backend(args, found)[0] == "bpf":

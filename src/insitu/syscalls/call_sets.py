@@ -87,6 +87,8 @@ def _word(word: str) -> Calls:
         return frozenset((abi, nr) for abi in of for nr in facts_of(abi).calls)
     if name == "none":
         return frozenset()
+    if not name:
+        raise InsituError("the name of a system call is empty", remedy="-e openat,%file,!close; -e none", status=2)
     matches = _matcher(name)
     found = frozenset((abi, nr) for abi in of for nr, call in facts_of(abi).calls.items() if matches(call.name, nr))
     if not found and not word.startswith("?"):
