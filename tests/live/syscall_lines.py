@@ -7,6 +7,7 @@ from pathlib import Path
 
 from insitu.record.run import Destination, Request, run
 from insitu.record.sources.ptrace import PtraceSource
+from insitu.record.sources.syscalls import SyscallsSource
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Call, Enter, Event, Exit
 from insitu.syscalls.decode import Decoder, call_name
@@ -14,11 +15,15 @@ from insitu.syscalls.engine_options import EngineOptions
 
 
 def trace(
-    command: Sequence[str] = (), *, pids: Sequence[int] = (), options: EngineOptions | None = None
+    command: Sequence[str] = (),
+    *,
+    pids: Sequence[int] = (),
+    options: EngineOptions | None = None,
+    source_class: type[PtraceSource] | type[SyscallsSource] = PtraceSource,
 ) -> tuple[list[Event], int]:
     """Returns the events of a command and its children, and its exit status."""
     events: list[Event] = []
-    source = PtraceSource(options or EngineOptions(), events.extend)
+    source = source_class(options or EngineOptions(), events.extend)
     outcome = run(Request(command=tuple(command), pids=tuple(pids)), [source], Destination())
     return events, outcome.exit_status
 

@@ -1,6 +1,7 @@
 """Lines of a command and its children by insitu and by strace(1), each thread's in order, made comparable."""
 
 import difflib
+import os
 import re
 import subprocess
 from collections.abc import Callable, Sequence
@@ -8,6 +9,7 @@ from pathlib import Path
 
 from tests.live.syscall_lines import lines, trace
 
+from insitu.record.sources.syscalls import SyscallsSource
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Enter, Event
 from insitu.syscalls.engine_options import EngineOptions
@@ -28,6 +30,13 @@ def our_threads(command: Sequence[str], text: TextOptions) -> Threads:
     return threads_of(events, text)
 
 
+def bpf_threads(command: Sequence[str], text: TextOptions) -> Threads:
+    """Returns our lines, by the eBPF engine."""
+    options = EngineOptions(string_limit=text.string_limit, verbose=text.verbose)
+    events, _ = trace(command, options=options, source_class=SyscallsSource)
+    return threads_of(events, text)
+
+
 def threads_of(events: Sequence[Event], text: TextOptions) -> Threads:
     """Returns the lines of each thread of events."""
     tids = dict.fromkeys(event.tid for event in events if isinstance(event, Enter))
@@ -39,6 +48,7 @@ def strace_threads(command: Sequence[str], output: Path, options: Sequence[str])
     subprocess.run(
         ["strace", "-f", "-o", str(output), *options, "--", *command],
         check=False,
+        env=dict(os.environ),  # without what libraries of ours, such as readline, have set
         stderr=subprocess.DEVNULL,  # strace says there what it could not read
         close_fds=False,  # as our launcher does: descriptors have the same numbers
     )

@@ -10,11 +10,11 @@ import shutil
 import subprocess
 import sys
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.live.syscall_peer import compare
+from tests.live.syscall_peer import Threads, bpf_threads, compare, our_threads
 
 from insitu.syscalls.argument import TextOptions
 
@@ -115,6 +115,34 @@ def test_each_call_has_straces_line(compiled: Callable[..., str], tmp_path: Path
     assert_every_call_equals_strace(compiled, tmp_path, group, TextOptions())
 
 
+OF_BPF = (
+    # What reaches into a page that cannot be read is not read at all.
+    (r"^(execve\(\"/nonexistent\", )(?:\[[^]]*\]|0x\w+)(.*ENOENT.*)", r"\1ARGUMENTS\2"),
+    (r"^(writev\(\d+, ).*, 5\) = -1 EFAULT.*", r"\1VECTOR"),
+    (r"^poll\(.*, (?:1073741824|5), 0\) = -1 (EINVAL|EFAULT).*", r"poll \1"),
+    # Of a directory no more than 4096 bytes are read.
+    (r"^(getdents64\(\d+, 0x\w+) /\* \d+ entries \*/(.*) = \d{4,}$", r"\1\2"),
+    (r"^(getdents64\(\d+, 0x\w+, .*) = \d{4,}$", r"\1"),
+)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
+@pytest.mark.parametrize("group", GROUPS)
+def test_each_call_has_straces_line_by_the_bpf_engine(
+    compiled: Callable[..., str], tmp_path: Path, group: str
+) -> None:
+    work = tmp_path / "work"
+    found = compare(
+        [compiled("every_call"), str(work), group],
+        tmp_path / "strace.txt",
+        prepare=emptied(work),
+        masks=[*OF_A_RUN, *NEWER, *OF_BPF],
+        threads=1,
+        run=bpf_threads,
+    )
+    assert not found, found
+
+
 @pytest.mark.parametrize("group", GROUPS)
 def test_each_call_has_straces_line_with_whole_structures(
     compiled: Callable[..., str], tmp_path: Path, group: str
@@ -144,11 +172,19 @@ def test_each_call_has_straces_line_with_strings_in_hexadecimal(
 
 
 def assert_lines_equal_straces(
-    command: list[str], tmp_path: Path, *masks: tuple[str, str], prepare: Callable[[], object] = lambda: None
+    command: list[str],
+    tmp_path: Path,
+    *masks: tuple[str, str],
+    prepare: Callable[[], object] = lambda: None,
+    run: Callable[[Sequence[str], TextOptions], Threads] = our_threads,
 ) -> None:
     """Both run without address space randomization: what the allocator asks of the kernel depends on it."""
     found = compare(
-        ["setarch", "-R", *command], tmp_path / "strace.txt", prepare=prepare, masks=[*OF_A_RUN, *NEWER, *masks]
+        ["setarch", "-R", *command],
+        tmp_path / "strace.txt",
+        prepare=prepare,
+        masks=[*OF_A_RUN, *NEWER, *masks],
+        run=run,
     )
     assert not found, found
 
@@ -279,3 +315,27 @@ def test_ps(tmp_path: Path) -> None:
     assert_lines_equal_straces(
         [program("ps"), "-q", "1"], tmp_path, (r'(read\(\d+, ")[^"]*"(?:\.\.\.)?(.*) = \d+$', r'\1..."\2')
     )
+
+
+# The same by the BPF engine: of one thread, of several, and with memory of many kinds.
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
+@pytest.mark.parametrize(
+    "command",
+    [
+        ("ls", "-l", "TREE"),
+        ("sh", "-c", "cat TREE/file4 | wc -l"),
+        ("python3", "-S", "-E", "-c", "print('hello')"),
+        ("find", "TREE", "-name", "*link*"),
+    ],
+    ids=lambda command: command[0],
+)
+def test_programs_by_the_bpf_engine(tree: Path, tmp_path: Path, command: Sequence[str]) -> None:
+    words = [program(command[0]), *(word.replace("TREE", str(tree)) for word in command[1:])]
+    assert_lines_equal_straces(words, tmp_path, *RACES, *OF_BPF, run=bpf_threads)
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
+def test_a_program_with_threads_by_the_bpf_engine(compiled: Callable[..., str], tmp_path: Path) -> None:
+    assert_lines_equal_straces([compiled("threads", "-pthread")], tmp_path, *RACES, run=bpf_threads)

@@ -21,6 +21,7 @@ from insitu.session.writer import SessionWriter
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces
 from insitu.syscalls.call_word import ABI_SHIFT, abis_of
+from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
@@ -182,7 +183,8 @@ class _Calls:
         args = tuple(int(enter[name][row]) for name in _ARGUMENTS)
         word = self._abis[abi]
         before = _memory(int(enter["address"][row]), enter["data"][row], joined.pieces.get((row, False), []))
-        entered = Enter(0, 0, 0, word, nr, args, before)
+        pointer = stack_pointer_of(word, nr, getattr(before, "pieces", ()))
+        entered = Enter(0, 0, 0, word, nr, args, before, stack_pointer=pointer)
         exited = None
         if not is_open:
             at = int(joined.exit_of[row])

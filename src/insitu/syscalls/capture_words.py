@@ -6,7 +6,7 @@ The program interprets them, so that its text depends neither on the calls that 
 from __future__ import annotations
 
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
 from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
@@ -39,6 +39,7 @@ __all__ = [
     "how",
     "linked_shapes",
     "on_stack_places",
+    "stack_pointer_of",
 ]
 
 # A word: the argument's position, how it is read, what counts its elements, their size.
@@ -131,6 +132,18 @@ def _shape_numbers() -> dict[Linked, int]:
 def on_stack_places() -> tuple[OnStack, ...]:
     """Returns all distinct places on the stack that kinds of arguments declare."""
     return tuple(sorted({each for each in _captures() if isinstance(each, OnStack)}))
+
+
+def stack_pointer_of(abi: str, nr: int, pieces: Sequence[tuple[int, bytes]]) -> int:
+    """Returns the stack pointer of a call whose memory on the stack is the first piece, 0 of other calls."""
+    offset = _stack_offset(abi, nr) if pieces else None
+    return 0 if offset is None else pieces[0][0] - offset
+
+
+@functools.cache
+def _stack_offset(abi: str, nr: int) -> int | None:
+    captures = (_capture_of(parameter.kind) for parameter in signature_of(abi, nr).parameters)
+    return next((each.offset for each in captures if isinstance(each, OnStack)), None)
 
 
 @functools.cache

@@ -23,6 +23,7 @@ from insitu.syscalls.call import (
     Signal,
 )
 from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of
+from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
 
@@ -193,7 +194,9 @@ class Joiner:
             memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, abi, nr, args))
             thread.memory = memory if thread.memory else None
         ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
-        self.events.append(Enter(ts_ns, pid, tid, abi, nr, args, memory, thread.stack, bool(call & ATTACHED)))
+        pointer = stack_pointer_of(abi, nr, thread.memory.pieces) if thread.memory is not None else 0
+        attached = bool(call & ATTACHED)
+        self.events.append(Enter(ts_ns, pid, tid, abi, nr, args, memory, thread.stack, attached, pointer))
         thread.stack = 0
         thread.arguments = args[1]
         thread.open, thread.sequence, thread.first = call, sequence, args[0] & 0xFFFFFFFF
