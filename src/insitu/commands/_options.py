@@ -126,7 +126,7 @@ def size(text: str) -> int:
 
 def pid_list(text: str) -> tuple[int, ...]:
     """Process ids with commas or blanks between them, as pidof(1) prints them."""
-    words = [word for each in text.split(",") for word in each.split() or [each]]
+    words = re.split(r",|[ \n]+", text)
     if not all(word.isascii() and word.isdecimal() and len(word) < 9 and 0 < int(word) <= _MAX_PID for word in words):
         raise argparse.ArgumentTypeError(f"{text!r} is not a process id, or several with commas between them")
     return tuple(dict.fromkeys(map(int, words)))

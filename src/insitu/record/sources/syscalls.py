@@ -193,11 +193,8 @@ class SyscallsSource(ProbeSource):
         maps = self._maps = TargetMaps(self.runtime)
         maps.set("@limit", min(self._asked.string_limit, script.MOST_STRING - 1))
         maps.set("@slower", self._asked.slower_ns)
-        everything = self._asked.calls is None
-        maps.set("@others", everything)
         for key, abi, nr in maps.calls(self._asked.calls):
-            if nr in _known(abi) or not everything:
-                self._fill_call(key, abi, nr)
+            self._fill_call(key, abi, nr)
         for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
             maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
         if self._describes:

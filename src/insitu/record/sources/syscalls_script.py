@@ -301,7 +301,6 @@ def _enter(*, stacks: str, slower: bool) -> list[str]:
         "}",
         *_identified(),
         "$call = @call[$key];",
-        f"if ($call == 0 && @others != 0) {{ $call = (uint64){WANTED | FOUR_ARGUMENTS}; }}",
         f"if ($call == 0 || ($state & {HELD} && $key != {_EXECVE[0]} && $key != {_EXECVE[1]})) {{",
         f"    if ($state & {OPEN}) {{ @task[tid] = $state & ~{OPEN}; }}",
         "    return;",
@@ -528,7 +527,7 @@ def script_text(*, stacks: str = "", describes: bool = False, slower: bool = Fal
             f"@{name}[(uint64)0] = (uint64)0;" if name != "task" else "@task[(uint32)0] = (uint64)0;"
             for name in ("call", "more", "chosen", "opens", "task")
         ),
-        *_indented(f"@{name} = (uint64)0;" for name in ("limit", "whole", "others", "self", "slower")),
+        *_indented(f"@{name} = (uint64)0;" for name in ("limit", "whole", "self", "slower")),
         "}",
     ]
     return "\n".join(parts)
