@@ -5,7 +5,6 @@ from __future__ import annotations
 import contextlib
 import os
 import stat
-import subprocess
 import sys
 from typing import BinaryIO, Self, cast
 
@@ -72,6 +71,8 @@ class _Command(TextDestination):
     """A shell command's standard input: ``-o '|cmd'``."""
 
     def __init__(self, command: str) -> None:
+        import subprocess
+
         self._process = subprocess.Popen(command, shell=True, stdin=subprocess.PIPE)
         super().__init__(cast(BinaryIO, self._process.stdin))
 

@@ -8,7 +8,6 @@ import signal
 import struct
 import threading
 from collections.abc import Sequence
-from pathlib import Path
 from typing import Final
 
 from insitu.errors import InsituError
@@ -43,8 +42,8 @@ def _environment() -> dict[str, str]:
     """The environment for a command: without LC_CTYPE where Python has set that for itself (PEP 538)."""
     found = dict(os.environ)
     if found.get("LC_CTYPE") in ("C.UTF-8", "C.utf8", "UTF-8"):
-        with contextlib.suppress(OSError):
-            given = Path("/proc/self/environ").read_bytes().split(b"\0")
+        with contextlib.suppress(OSError), open("/proc/self/environ", "rb") as file:  # noqa: PTH123 - without pathlib
+            given = file.read().split(b"\0")
             if not any(each.startswith(b"LC_CTYPE=") for each in given):
                 del found["LC_CTYPE"]
     return found

@@ -111,6 +111,8 @@ def _resolved(capture: Capture, *, wide: bool) -> Capture:
     """The capture for programs whose pointers have 8 bytes, or 4."""
     if isinstance(capture, Wide):
         return _resolved(capture.long8 if wide else capture.long4, wide=wide)
+    if isinstance(capture, Linked) and not capture.links:
+        return Bytes(capture.size, most=capture.size * capture.most)
     if isinstance(capture, Linked):
         links = tuple((*link[:3], _resolved(link[3], wide=wide)) for link in capture.links)
         return capture._replace(links=links)  # type: ignore[arg-type]

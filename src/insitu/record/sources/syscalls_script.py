@@ -357,9 +357,12 @@ def _drop_short(*, stacks: str) -> list[str]:
 
 
 def _refused() -> list[str]:
-    """An exit without an entry: a seccomp filter has refused the call (kernel/entry/common.c)."""
+    """An exit without an entry: a seccomp filter has refused the call (kernel/entry/common.c). A program of its own,
+    in front of the exit's, which has no stack left."""
     return [
-        f"if ($new == 0 || $new & {HELD} || args.ret >= 0 || args.ret < -4095) {{ return; }}",
+        "if (args.ret >= 0 || args.ret < -4095) { return; }",
+        "$new = @task[tid];",
+        f"if ($new == 0 || $new & {OPEN | HELD}) {{ return; }}",
         *_identified(_NUMBER),
         "if (@call[$key] == 0) { return; }",
         f"$new = (($new >> {SEQUENCE}) + 1) << {SEQUENCE} | {OPEN} | $key;",
@@ -373,10 +376,7 @@ def _refused() -> list[str]:
 def _exit(*, stacks: str, slower: bool) -> list[str]:
     return [
         "$new = @task[tid];",
-        f"if (($new & {OPEN}) == 0) {{",
-        *_indented([] if slower else _refused()),
-        "    return;",
-        "}",
+        f"if (($new & {OPEN}) == 0) {{ return; }}",
         "$ret = args.ret;",
         "$key = $new & 0x3fff;",
         "$call = @call[$key];",
@@ -517,6 +517,7 @@ def script_text(*, stacks: str = "", describes: bool = False, slower: bool = Fal
         *_indented(_enter(stacks=stacks, slower=slower)),
         "}",
         *(["rawtracepoint:sys_exit {", *_indented(_described()), "}"] if describes else []),
+        *([] if slower else ["rawtracepoint:sys_exit {", *_indented(_refused()), "}"]),
         "rawtracepoint:sys_exit {",
         *_indented(_exit(stacks=stacks, slower=slower)),
         "}",
