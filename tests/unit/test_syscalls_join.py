@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 from insitu.record.sources.syscalls_join import Joiner
 from insitu.record.spool import Spool
 from insitu.syscalls.call import Enter, Event, Exit, Exited, LostHere
-from insitu.syscalls.call_word import FIRST, OPEN, SEQUENCE
+from insitu.syscalls.call_word import ATTACHED, FIRST, OPEN, SEQUENCE
 
 _FIELDS = {
     "enter": ("nr", "call", "a0", "a1", "a2", "a3", "a4", "a5"),
@@ -100,6 +100,14 @@ def test_execve_returns_under_the_number_of_the_process_with_what_its_entry_coul
     assert [type(event).__name__ for event in found] == ["Enter", "Executed", "Exit"]
     memory = found[0].memory  # type: ignore[union-attr]
     assert [memory.read(at, 99) for at in (0x1000, 0x2000, 0x3000)] == [b"/bin/true\0", b"name\0", b"here\0"]
+
+
+def test_the_return_of_a_call_that_ran_while_we_attached_may_be_missed() -> None:
+    events = _events(
+        _record(1, 7, "enter_short", _word(2, _CLOSE) | ATTACHED, 3, 0, 0),
+        _record(2, 7, "enter_short", _word(3, _CLOSE), 4, 0, 0),
+    )
+    assert [type(event) for event in events] == [Enter, Enter]
 
 
 def test_records_of_unknown_kinds_are_counted() -> None:

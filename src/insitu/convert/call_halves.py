@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.syscalls.call_word import SEQUENCE
+from insitu.syscalls.call_word import ATTACHED, SEQUENCE
 
 __all__ = ["Halves", "Joined"]
 
@@ -94,7 +94,8 @@ class Halves:
         starts = np.flatnonzero(first)
         before[starts] = [self._sequence.get(tid, 1) for tid in who[starts].tolist()]
         gap = np.maximum(sequence - before - 1, 0) * 2
-        gap[1:] += (kind[:-1] == _ENTER) & ~follows[:-1] & ~first[1:]  # its exit is missing
+        attached = (call & np.uint64(ATTACHED)) != 0  # which may have returned before the programs knew of it
+        gap[1:] += (kind[:-1] == _ENTER) & ~follows[:-1] & ~first[1:] & ~attached[:-1]  # its exit is missing
         ends = np.flatnonzero(np.append(first[1:], True))
         last = np.where(kind[ends] == _END, 1, sequence[ends])
         self._sequence.update(zip(who[ends].tolist(), last.tolist(), strict=True))

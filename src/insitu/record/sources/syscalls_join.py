@@ -177,7 +177,8 @@ class Joiner:
     ) -> None:
         thread = self._thread(tid)
         sequence = call >> SEQUENCE
-        lost = 1 if thread.open else 0
+        # A call that ran when we attached may have returned before the programs knew of it.
+        lost = 1 if thread.open and not thread.open & ATTACHED else 0
         if sequence > thread.sequence + 1:
             lost += 2 * (sequence - thread.sequence - 1)
         elif sequence <= thread.sequence:  # another thread of that number: the end of the one before is lost
