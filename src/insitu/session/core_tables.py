@@ -37,7 +37,7 @@ PROCESS: Final = register(
             Column("start_ns", "timestamp", _START),
             Column("end_ns", "timestamp", _END, nullable=True),
             Column("exe", "path", "executable of the last exec"),
-            Column("cmdline", "text", "arguments, if they were read"),
+            Column("cmdline", "text", "its arguments, quoted for a shell (at most 4096 bytes); empty: unknown"),
             Column("uid", "uid", "user id; null: unknown", nullable=True),
             Column("cgroup", "path", "cgroup, if it was read"),
             Column("container", "text", "container id, if any"),
