@@ -86,7 +86,7 @@ class CallWords(NamedTuple):
 
 
 # Of kinds whose shapes would make the program twice as long, what is read instead.
-_INSTEAD: Final[dict[str, Capture]] = {"socketcall_arguments": Bytes(24)}
+_INSTEAD: Final[dict[str, Capture]] = {"socketcall_arguments": Bytes(24), "bpf_attr": Bytes(128)}
 
 
 def _capture_of(name: str) -> Capture | None:
@@ -108,15 +108,25 @@ def _captures() -> Iterator[Capture]:
 
 @functools.cache
 def _resolved(capture: Capture, *, wide: bool) -> Capture:
-    """The capture for programs whose pointers have 8 bytes, or 4."""
+    """The capture for programs whose pointers have 8 bytes, or 4.
+
+    Not followed are the pointers in structures of 32-bit programs, and in structures that the elements of an array
+    point to: with them, the program would take more stack than older kernels have.
+    """
     if isinstance(capture, Wide):
         return _resolved(capture.long8 if wide else capture.long4, wide=wide)
-    if isinstance(capture, Linked) and not capture.links:
+    if isinstance(capture, Linked) and not (capture.links and wide):
         return Bytes(capture.size, most=capture.size * capture.most)
     if isinstance(capture, Linked):
-        links = tuple((*link[:3], _resolved(link[3], wide=wide)) for link in capture.links)
+        links = tuple((*link[:3], _linked(_resolved(link[3], wide=wide), capture.most)) for link in capture.links)
         return capture._replace(links=links)  # type: ignore[arg-type]
     return capture
+
+
+def _linked(there: Capture, elements: int) -> Capture:
+    """What a structure points to, of which there are so many."""
+    flat = isinstance(there, Linked) and elements > 1
+    return Bytes(there.size, most=there.size * there.most) if flat else there  # type: ignore[union-attr]
 
 
 @functools.cache
