@@ -13,6 +13,8 @@ import pytest
 if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
     # A shell has commands that it starts in the background ignore it, and so would all that tests start.
     signal.signal(signal.SIGINT, signal.default_int_handler)
+if signal.getsignal(signal.SIGQUIT) is signal.SIG_IGN:
+    signal.signal(signal.SIGQUIT, signal.SIG_DFL)
 
 _DIRECTORIES = ("lab", "browser", "live", "unit")
 # Of the lab. A group that takes long is worth a place here: `make test` prints the slowest tests.
