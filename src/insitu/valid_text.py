@@ -3,7 +3,7 @@
 import re
 from typing import Any, Final
 
-__all__ = ["json_document", "valid_text"]
+__all__ = ["json_document", "json_line", "valid_text"]
 
 _STANDS_FOR_NO_BYTE: Final = re.compile("[\ud800-\udc7f\udd00-\udfff]")  # surrogates other than those of bytes
 
@@ -17,10 +17,19 @@ def valid_text(text: str) -> str:
 
 def json_document(document: Any) -> str:
     """``document`` as JSON, in ASCII and with all of its text valid."""
+    return _json(document, indent=1)
+
+
+def json_line(document: Any) -> str:
+    """The same on one line, without blanks."""
+    return _json(document, separators=(",", ":"))
+
+
+def _json(document: Any, **form: Any) -> str:
     import json
 
-    text = json.dumps(document, indent=1, default=str)
+    text = json.dumps(document, default=str, **form)
     if r"\ud" not in text:
         return text
     valid = valid_text(json.dumps(document, default=str, ensure_ascii=False))
-    return json.dumps(json.loads(valid), indent=1)
+    return json.dumps(json.loads(valid), **form)

@@ -19,12 +19,13 @@ from insitu.convert.sources import RawSource
 from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
 from insitu.session.writer import SessionWriter
 from insitu.syscalls.argument import TextOptions
-from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces
+from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces, path_at
 from insitu.syscalls.call_word import ABI_SHIFT, abis_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
+from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     import polars
@@ -246,8 +247,8 @@ def path_of(enter: Enter) -> str | None:
     """The first path among the arguments."""
     for index, parameter in enumerate(signature_of(enter.abi, enter.nr).parameters):
         if parameter.kind == "path":
-            data = enter.memory.read(enter.args[index], 4096)
-            return None if data is None else data.partition(b"\0")[0].decode(errors="replace")
+            path = path_at(enter, enter.args[index])
+            return None if path is None else valid_text(path)
     return None
 
 

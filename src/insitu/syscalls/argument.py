@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, NamedTuple
 
-from insitu.syscalls.call import Call, Memory
+from insitu.syscalls.call import Call, Memory, c_int
 
 if TYPE_CHECKING:
     from insitu.syscalls.capture import Capture
@@ -56,8 +56,7 @@ class Argument:
     @property
     def signed(self) -> int:
         """The value as an int."""
-        value = self.value & 0xFFFFFFFF
-        return value - (1 << 32) if value >> 31 else value
+        return c_int(self.value)
 
     @property
     def long(self) -> int:

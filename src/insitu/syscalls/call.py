@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from types import MappingProxyType
-from typing import NamedTuple, Protocol
+from typing import Final, NamedTuple, Protocol
 
 __all__ = [
     "Call",
@@ -22,7 +22,18 @@ __all__ = [
     "Pieces",
     "Signal",
     "Stopped",
+    "c_int",
+    "path_at",
 ]
+
+
+_PATH_MAX: Final = 4096
+
+
+def c_int(value: int) -> int:
+    """Returns the lower 32 bits of a register as a C int."""
+    value &= 0xFFFFFFFF
+    return value - (1 << 32) if value >> 31 else value
 
 
 class Memory(Protocol):
@@ -86,6 +97,15 @@ class Enter(NamedTuple):
     """Whether it was already running when the engine attached, or goes on by restart_syscall(2) of the kernel."""
     stack_pointer: int = 0
     """0: not known. Of sigreturn(2), which has its frame there."""
+
+
+def path_at(enter: Enter, address: int) -> str | None:
+    """Returns the path that an argument points to, None if it could not be read.
+
+    Bytes that are not UTF-8 are lone surrogates, as in os.fsdecode().
+    """
+    data = enter.memory.read(address, _PATH_MAX)
+    return None if data is None else data.partition(b"\0")[0].decode("utf-8", "surrogateescape")
 
 
 class Exit(NamedTuple):

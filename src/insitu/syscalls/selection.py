@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Final, Protocol
 
-from insitu.syscalls.call import Call, Enter, Event
+from insitu.syscalls.call import Call, Enter, Event, c_int, path_at
 from insitu.syscalls.call_sets import Calls
 from insitu.syscalls.decode import signature_of
 
@@ -76,11 +76,10 @@ class Selection:
         descriptors = getattr(enter.memory, "descriptors", {})
         for parameter, value in zip(signature_of(enter.abi, enter.nr).parameters, enter.args, strict=False):
             if parameter.kind.startswith("path"):
-                data = enter.memory.read(value, 4096)
-                if data is not None and data.partition(b"\0")[0].decode("utf-8", "surrogateescape") in self.paths:
+                if path_at(enter, value) in self.paths:
                     return True
             elif parameter.kind in ("fd", "dirfd"):
-                fd = (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
+                fd = c_int(value)
                 if fd >= 0 and descriptors.get(fd) in self.paths:
                     return True
         return False

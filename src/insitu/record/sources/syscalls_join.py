@@ -21,6 +21,7 @@ from insitu.syscalls.call import (
     Memory,
     Pieces,
     Signal,
+    c_int,
 )
 from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of
 from insitu.syscalls.capture_words import stack_pointer_of
@@ -288,10 +289,4 @@ class Joiner:
 
     def _signal(self, ts_ns: int, pid: int, tid: int, *fields: int) -> None:
         number, code, errno, *rest = fields
-        self.events.append(Signal(ts_ns, pid, tid, number, _int(code), _int(errno), *rest))
-
-
-def _int(value: int) -> int:
-    """A C int."""
-    value &= 0xFFFFFFFF
-    return value - (1 << 32) if value >> 31 else value
+        self.events.append(Signal(ts_ns, pid, tid, number, c_int(code), c_int(errno), *rest))

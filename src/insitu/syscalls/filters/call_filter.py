@@ -7,7 +7,7 @@ from typing import Protocol
 
 from insitu.errors import nearest
 from insitu.syscalls.argument import TextOptions
-from insitu.syscalls.call import Call, Event
+from insitu.syscalls.call import Call, Event, c_int, path_at
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.filters.evaluate import compiled
@@ -139,12 +139,10 @@ def _descriptor(call: Call) -> Descriptor | None:
     name = path = ""
     for parameter, value in zip(signature.parameters, enter.args, strict=False):
         if parameter.kind in ("fd", "dirfd") and number is None:
-            signed = (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
-            number = signed
-            name = "" if signed == _AT_FDCWD else getattr(enter.memory, "descriptors", {}).get(signed, "")
+            number = c_int(value)
+            name = "" if number == _AT_FDCWD else getattr(enter.memory, "descriptors", {}).get(number, "")
         elif parameter.kind.startswith("path") and not path:
-            data = enter.memory.read(value, 4096)
-            path = data.partition(b"\0")[0].decode("utf-8", "surrogateescape") if data else ""
+            path = path_at(enter, value) or ""
             if path:
                 name = path if path.startswith("/") or not name else f"{name.rstrip('/')}/{path}"
                 number = None

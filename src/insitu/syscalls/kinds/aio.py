@@ -6,6 +6,7 @@ from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Bytes, Linked
+from insitu.syscalls.kinds.arrays import array_text
 from insitu.syscalls.kinds.layout import hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
 from insitu.syscalls.kinds.strings import quoted
@@ -79,42 +80,19 @@ def _vectors(argument: Argument, address: int, count: int, given: bool) -> str:
     return vector_text(argument, address, count) if given else hexadecimal(address)
 
 
-def _blocks(argument: Argument) -> str | None:
-    """As many pointers to control blocks as the argument before says."""
-    count = argument.count or 0
-    if not count:
-        return "[]"
-    size = argument.long_size
-    words = []
-    for index in range(min(count, 1024)):
-        if index >= argument.options.string_limit and not argument.options.verbose:
-            words.append("...")
-            break
-        pointer = argument.number(size, size * index)
-        if pointer is None:
-            if not words:
-                return None
-            words.append(f"... /* {hexadecimal(argument.value + size * index)} */")
-            break
-        words.append("NULL" if not pointer else _block(argument.at(pointer)) or hexadecimal(pointer))
-    return f"[{', '.join(words)}]"
+def _pointer_to_block(argument: Argument) -> str | None:
+    pointer = argument.number(argument.long_size)
+    if pointer is None:
+        return None
+    return "NULL" if not pointer else _block(argument.at(pointer)) or hexadecimal(pointer)
 
 
-def _events(argument: Argument) -> str | None:
-    words = []
-    for index in range(min(argument.count or 0, 1024)):
-        if index >= argument.options.string_limit and not argument.options.verbose:
-            words.append("...")
-            break
-        at = argument.at(argument.value + 32 * index)
-        data = at.read(32)
-        if data is None:
-            return None if not words else f"[{', '.join(words)}, ... /* {hexadecimal(at.value)} */]"
-        numbers = [int.from_bytes(data[start : start + 8], "little", signed=start > 8) for start in range(0, 32, 8)]
-        words.append(
-            f"{{data={hex_or_0(numbers[0])}, obj={hexadecimal(numbers[1])}, res={numbers[2]}, res2={numbers[3]}}}"
-        )
-    return f"[{', '.join(words)}]"
+def _event(argument: Argument) -> str | None:
+    data = argument.read(32)
+    if data is None:
+        return None
+    numbers = [int.from_bytes(data[start : start + 8], "little", signed=start > 8) for start in range(0, 32, 8)]
+    return f"{{data={hex_or_0(numbers[0])}, obj={hexadecimal(numbers[1])}, res={numbers[2]}, res2={numbers[3]}}}"
 
 
 def _context(argument: Argument) -> str | None:
@@ -124,7 +102,10 @@ def _context(argument: Argument) -> str | None:
 
 KINDS: Kinds = {
     "aio_block_head": Kind(lambda a: _block(a, head=True), Bytes(64)),
-    "aio_blocks": Kind(_blocks, Linked(8, ((0, -1, 0, _CONTROL_BLOCK),), 64)),
-    "aio_events": Kind(_events, Bytes(32)),
+    "aio_blocks": Kind(
+        lambda a: array_text(a, a.long_size, a.count or 0, _pointer_to_block),
+        Linked(8, ((0, -1, 0, _CONTROL_BLOCK),), 64),
+    ),
+    "aio_events": Kind(lambda a: array_text(a, 32, a.count or 0, _event), Bytes(32)),
     "aio_context": Kind(_context, Bytes(8)),
 }

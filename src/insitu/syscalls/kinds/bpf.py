@@ -6,6 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
+from insitu.syscalls.call import c_int
 from insitu.syscalls.capture import Bytes, Choice, Linked, String
 from insitu.syscalls.kinds.bpf_instructions import MOST_INSTRUCTIONS, extended_instruction, instructions
 from insitu.syscalls.kinds.layout import c_string, hex_or_0, interface
@@ -199,7 +200,7 @@ def _types(argument: Argument, value: int, raw: bytes, data: bytes) -> str:
 
 
 _SHOWN: Final[dict[str, Callable[[Argument, int, bytes, bytes], str]]] = {
-    "fd": lambda a, value, raw, data: descriptor(a, value - (1 << 32) if value >> 31 else value),
+    "fd": lambda a, value, raw, data: descriptor(a, c_int(value)),
     "ptr": lambda a, value, raw, data: hexadecimal(value),
     "u": lambda a, value, raw, data: str(value),
     "x": lambda a, value, raw, data: hex_or_0(value),

@@ -10,7 +10,7 @@ from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import descriptor, directory, enum_text, flags_text, octal
-from insitu.syscalls.kinds.strings import quoted
+from insitu.syscalls.kinds.strings import buffer, quoted
 from insitu.syscalls.kinds.structures import structure
 from insitu.syscalls.kinds.time import commented, date_text
 
@@ -247,31 +247,6 @@ def _descriptors(argument: Argument) -> str | None:
     return f"[{', '.join(descriptor(argument, fd) for fd in fds)}]"
 
 
-def _xattr(argument: Argument) -> str | None:
-    """A value: the NUL at its end is not shown."""
-    count = argument.count
-    if count is None:
-        return None
-    limit = argument.options.string_limit
-    data = argument.memory.read(argument.value, min(count, limit)) if count else b""
-    if data is None or len(data) < min(count, limit):
-        return None
-    if count <= limit and data.endswith(b"\0"):
-        data = data[:-1]
-    return quoted(data, argument.options.strings_in_hex) + ("..." if count > limit else "")
-
-
-def _xattr_list(argument: Argument) -> str | None:
-    count = argument.count
-    if count is None:
-        return None
-    limit = argument.options.string_limit
-    data = argument.memory.read(argument.value, min(count, limit)) if count else b""
-    if data is None or len(data) < min(count, limit):
-        return None
-    return quoted(data, argument.options.strings_in_hex) + ("..." if count > limit else "")
-
-
 def _fanotify_init(argument: Argument) -> str:
     """A class in two bits, and flags."""
     value = argument.value & 0xFFFFFFFF
@@ -311,8 +286,8 @@ KINDS: Kinds = {
     "file_handle": Kind(_file_handle, Bytes(8 + _MOST_HANDLE)),
     "open_how": Kind(_open_how, Bytes(24)),
     "descriptors": Kind(_descriptors, Bytes(8)),
-    "xattr": Kind(_xattr, Bytes(1, whole=False)),
-    "xattr_list": Kind(_xattr_list, Bytes(1, whole=False)),
+    "xattr": Kind(lambda a: buffer(a, is_string=True), Bytes(1, whole=False)),
+    "xattr_list": Kind(buffer, Bytes(1, whole=False)),
     "file_mode": Kind(lambda a: mode_text(a, a.value & 0xFFFF)),
     "device": Kind(lambda a: device_text(a, a.value & 0xFFFFFFFF), skipped=lambda call: not _is_device(call)),
     "seek_offset": Kind(lambda a: str(a.long)),

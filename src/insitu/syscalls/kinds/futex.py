@@ -8,6 +8,7 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 from insitu.syscalls.capture import Bytes, Linked
+from insitu.syscalls.kinds.arrays import array_text
 from insitu.syscalls.kinds.layout import Struct, hex_or_0
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
 
@@ -80,27 +81,16 @@ def _wake_operation(argument: Argument, value: int) -> str:
 _WAITER: Final = Struct("val u64; uaddr u64; flags u32; __reserved u32")
 
 
-def _waiters(argument: Argument) -> str | None:
-    count = argument.count or 0
-    words = []
-    for index in range(min(count, 129)):
-        if index >= argument.options.string_limit and not argument.options.verbose:
-            words.append("...")
-            break
-        at = argument.at(argument.value + 24 * index)
-        data = at.read(24)
-        if data is None:
-            if not words:
-                return None
-            words.append(f"... /* {hexadecimal(at.value)} */")
-            break
-        value, address, flags, reserved = (
-            _WAITER.value(at, data, name) for name in ("val", "uaddr", "flags", "__reserved")
-        )
-        size = flags_text(argument, "futex_waitv", flags)
-        extra = f", __reserved={reserved:#x}" if reserved else ""
-        words.append(f"{{val={hex_or_0(value)}, uaddr={hexadecimal(address)}, flags={size}{extra}}}")
-    return f"[{', '.join(words)}]"
+def _waiter(argument: Argument) -> str | None:
+    data = argument.read(24)
+    if data is None:
+        return None
+    value, address, flags, reserved = (
+        _WAITER.value(argument, data, name) for name in ("val", "uaddr", "flags", "__reserved")
+    )
+    size = flags_text(argument, "futex_waitv", flags)
+    extra = f", __reserved={reserved:#x}" if reserved else ""
+    return f"{{val={hex_or_0(value)}, uaddr={hexadecimal(address)}, flags={size}{extra}}}"
 
 
 KINDS: Kinds = {
@@ -109,5 +99,5 @@ KINDS: Kinds = {
     "futex_timeout": Kind(_timeout, Bytes(16), _skipped(3), null=True),
     "futex_second": Kind(lambda a: hexadecimal(a.value), skipped=_skipped(4)),
     "futex_last": Kind(_last, skipped=_skipped(5)),
-    "futex_waiters": Kind(_waiters, Linked(24, (), 128)),
+    "futex_waiters": Kind(lambda a: array_text(a, 24, a.count or 0, _waiter), Linked(24, (), 128)),
 }

@@ -6,7 +6,7 @@ from collections.abc import Callable
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
-from insitu.syscalls.call import Call
+from insitu.syscalls.call import Call, c_int
 from insitu.syscalls.capture import Bytes, Capture, Choice, String
 from insitu.syscalls.kinds.layout import hex_or_0
 from insitu.syscalls.kinds.numbers import enum_text, flags_text
@@ -54,9 +54,8 @@ def _kind(call: Call, index: int) -> str | None:
 def _serial(argument: Argument, value: int) -> str:
     """A key's number; the special ones are negative."""
     number = value & 0xFFFFFFFF
-    signed = number - (1 << 32) if number >> 31 else number
     if argument.facts.constant("keyring", number) is None:
-        return str(signed)
+        return str(c_int(number))
     return enum_text(argument, "keyring", number)
 
 

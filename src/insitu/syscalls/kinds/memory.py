@@ -6,6 +6,7 @@ from dataclasses import replace
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
+from insitu.syscalls.call import c_int
 from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.arrays import array_text
 from insitu.syscalls.kinds.layout import hex_or_0
@@ -31,7 +32,7 @@ def _old_mmap(argument: Argument) -> str | None:
         str(size),
         flags_text(argument, "prot", protection),
         flags_text(argument, "map", flags),
-        descriptor(argument, fd - (1 << 32) if fd >> 31 else fd),
+        descriptor(argument, c_int(fd)),
         hex_or_0(offset),
     )
     return ", ".join(words)

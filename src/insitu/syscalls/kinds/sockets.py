@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Final
 
 from insitu.syscalls.argument import Argument, Kind, Kinds
+from insitu.syscalls.call import c_int
 from insitu.syscalls.capture import Bytes
 from insitu.syscalls.kinds.layout import hex_or_0, interface
 from insitu.syscalls.kinds.numbers import descriptor, enum_text, flags_text
@@ -156,9 +157,7 @@ _FAMILIES: Final[dict[int, Callable[[Argument, bytes, int], list[str]]]] = {
 
 def _address_given(argument: Argument) -> str | None:
     """An address that the program gives, of as many bytes as another argument says."""
-    length = argument.count or 0
-    length = length - (1 << 32) if length & 0x80000000 else length & 0xFFFFFFFF
-    return socket_address(argument, argument.value, length)
+    return socket_address(argument, argument.value, c_int(argument.count or 0))
 
 
 def _address_filled(argument: Argument) -> str | None:

@@ -7,7 +7,7 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.capture import Array, Bytes, String
 
-__all__ = ["KINDS", "quoted"]
+__all__ = ["KINDS", "buffer", "quoted"]
 
 _PATH_MAX: Final = 4096
 _ESCAPES: Final = {9: "\\t", 10: "\\n", 11: "\\v", 12: "\\f", 13: "\\r", 34: '\\"', 92: "\\\\"}
@@ -46,7 +46,11 @@ def string(argument: Argument, limit: int) -> str | None:
     return quoted(data[:limit], argument.options.strings_in_hex) + "..."
 
 
-def _buffer(argument: Argument) -> str | None:
+def buffer(argument: Argument, *, is_string: bool = False) -> str | None:
+    """Returns as many bytes as the argument's count in quotes, ``...`` after them where -s shows less.
+
+    ``is_string``: a NUL at their end is not shown.
+    """
     count = argument.count
     if count is None:
         return None
@@ -54,6 +58,8 @@ def _buffer(argument: Argument) -> str | None:
     data = argument.memory.read(argument.value, min(count, limit)) if count else b""
     if data is None or len(data) < min(count, limit):
         return None
+    if is_string and count <= limit:
+        data = data.removesuffix(b"\0")
     return quoted(data, argument.options.strings_in_hex) + ("..." if count > limit else "")
 
 
@@ -81,6 +87,6 @@ def _strings(argument: Argument) -> str | None:
 KINDS: Kinds = {
     "path": Kind(lambda a: string(a, _PATH_MAX - 1), String(path=True)),
     "string": Kind(lambda a: string(a, a.options.string_limit), String()),
-    "buffer": Kind(_buffer, Bytes(1, whole=False)),
+    "buffer": Kind(buffer, Bytes(1, whole=False)),
     "strings": Kind(_strings, Array()),
 }

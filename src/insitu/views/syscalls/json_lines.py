@@ -2,16 +2,28 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from insitu.syscalls.call import Call, Enter, Event, Executed, Exit, Exited, Forked, LostHere, Signal, Stopped
+from insitu.syscalls.call import (
+    Call,
+    Enter,
+    Event,
+    Executed,
+    Exit,
+    Exited,
+    Forked,
+    LostHere,
+    Signal,
+    Stopped,
+    path_at,
+)
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.filters.call_filter import Known
 from insitu.syscalls.pairing import Pairing
 from insitu.syscalls.selection import Selection
+from insitu.valid_text import json_line
 from insitu.views.syscalls.signals import code_name
 
 __all__ = ["JsonLines"]
@@ -72,7 +84,7 @@ class JsonLines:
             self._write("".join(self._line(self._call(call)) for call in rest))
 
     def _line(self, values: dict[str, Any]) -> str:
-        return json.dumps(_valid(values), separators=(",", ":")) + "\n"
+        return json_line(values) + "\n"
 
     def _base(self, type_: str, ts_ns: int, pid: int, tid: int) -> dict[str, Any]:
         return {"type": type_, "ts_ns": ts_ns, "unix_ns": ts_ns + self._offset_ns, "pid": pid, "tid": tid}
@@ -93,8 +105,7 @@ class JsonLines:
             one["value"] = value - (1 << 64) if value >> 63 else value
             one["text"] = piece.text
             if at < len(kinds) and kinds[at].startswith("path"):
-                data = enter.memory.read(value, 4096)
-                one["path"] = None if data is None else data.partition(b"\0")[0].decode("utf-8", "replace")
+                one["path"] = path_at(enter, value)
             values.append(one)
         result = self._decoder.result(call)
         found = self._base("call", enter.ts_ns, enter.pid, enter.tid)
@@ -139,14 +150,3 @@ class JsonLines:
             case LostHere():
                 return {"type": "lost", "ts_ns": event.ts_ns, "records": event.records}
         return None
-
-
-def _valid(value: Any) -> Any:
-    """Returns the value with lone surrogates, which stand for bytes that are not UTF-8, replaced."""
-    if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
-    if isinstance(value, dict):
-        return {name: _valid(each) for name, each in value.items()}
-    if isinstance(value, list):
-        return [_valid(each) for each in value]
-    return value

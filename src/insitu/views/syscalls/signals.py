@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 
 from insitu.syscalls.argument import hexadecimal
-from insitu.syscalls.call import Signal
+from insitu.syscalls.call import Signal, c_int
 from insitu.syscalls.facts import Facts, facts_of
 
 __all__ = ["code_name", "exit_text", "siginfo_text"]
@@ -57,8 +57,7 @@ def siginfo_text(event: Signal, facts: Facts) -> str:
         members.append(f"si_errno={facts.errno_name(event.errno)}")
     sender = [f"si_pid={event.sender_pid}", f"si_uid={event.sender_uid}"]
     value = event.value & 0xFFFFFFFFFFFFFFFF
-    integer = (value & 0xFFFFFFFF) - ((value & 0x80000000) << 1)
-    union = [f"si_value={{int={integer}, ptr={hexadecimal(value)}}}"]
+    union = [f"si_value={{int={c_int(value)}, ptr={hexadecimal(value)}}}"]
     if code == _SI_TIMER:
         members += [f"si_timerid={hexadecimal(event.sender_pid)}", f"si_overrun={event.sender_uid}", *union]
     elif code <= 0:
