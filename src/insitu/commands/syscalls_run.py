@@ -20,7 +20,6 @@ from insitu.syscalls.call import Event
 from insitu.syscalls.call_sets import resolve
 from insitu.syscalls.chosen_decoder import ChosenDecoder
 from insitu.syscalls.decode import Decoder
-from insitu.syscalls.filters.fields import FIELDS
 from insitu.views.syscalls.call_counter import CallCounter
 from insitu.views.syscalls.lines import LinePrinter
 from insitu.views.syscalls.separate_lines import SeparateLines
@@ -49,6 +48,8 @@ def run_syscalls(args: argparse.Namespace) -> int:
     Nothing at ``-o`` is touched, and no command is started, before all that can be refused has been.
     """
     if args.filter == "list":
+        from insitu.syscalls.filters.fields import FIELDS
+
         for name, field in FIELDS.items():
             print(f"{name:<16} {field.type:<9} {field.help}")
         return 0

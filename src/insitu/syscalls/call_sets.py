@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import functools
 import os
 import re
 from collections.abc import Callable
 from typing import Final
 
 from insitu.errors import InsituError, nearest
+from insitu.syscalls.call_word import abis_of
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.signature import signatures
 
@@ -17,7 +17,6 @@ __all__ = ["Calls", "abis", "groups", "resolve"]
 Calls = frozenset[tuple[str, int]]
 """(abi, number)"""
 
-_ABIS: Final = {"x86_64": ("x86_64", "i386", "x32"), "aarch64": ("aarch64",)}
 _SUFFIXES: Final = {"64": ("x86_64", "aarch64"), "32": ("i386",), "x32": ("x32",)}
 
 # The sets of strace(1) that are about names, not about arguments; the tables of arguments have the others.
@@ -39,16 +38,8 @@ _OLD_NAMES: Final = ("file", "process", "network", "net", "signal", "ipc", "desc
 
 
 def abis() -> tuple[str, ...]:
-    """Returns the ABIs of programs of this machine, of which tables are here."""
-    return tuple(abi for abi in _ABIS.get(os.uname().machine, ()) if _has_calls(abi))
-
-
-@functools.cache
-def _has_calls(abi: str) -> bool:
-    try:
-        return bool(facts_of(abi).calls)
-    except FileNotFoundError:
-        return False
+    """Returns the ABIs of programs of this machine that there are tables of. Raises InsituError."""
+    return tuple(abi for abi in abis_of(os.uname().machine) if facts_of(abi).is_known)
 
 
 def groups() -> list[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Final
 
+from insitu.errors import InsituError
+
 __all__ = [
     "ABI_SHIFT",
     "ATTACHED",
@@ -39,6 +41,14 @@ ATTACHED: Final = 1 << 17
 """The call ran already when the recording began."""
 
 
+_ABIS: Final = {"x86_64": ("x86_64", "i386", "x32", ""), "aarch64": ("aarch64", "arm", "", "")}
+
+
 def abis_of(machine: str) -> Sequence[str]:
-    """Returns the ABIs of a machine's calls, by the number that the word has for them; "" where there is none."""
-    return ("x86_64", "i386", "x32", "") if machine == "x86_64" else ("aarch64", "arm", "", "")
+    """Returns the ABIs of a machine's calls, by the number that the word has for them; "" where there is none.
+
+    Raises InsituError for a machine that is not in the table.
+    """
+    if machine not in _ABIS:
+        raise InsituError(f"the system calls of {machine} are not known")
+    return _ABIS[machine]

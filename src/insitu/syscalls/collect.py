@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
 from insitu.kernel.netlink_sockets import netlink_protocol
@@ -86,11 +86,7 @@ class Collector:
         needs = plan.enter
         if not needs and self._describe is None:
             return NOTHING
-        call = Call(enter)
-        self._begin(enter)
-        for index, parameter, capture in needs:
-            self._take(call, parameter, capture, enter.args[index], at_exit=False)
-        memory = Pieces(self._pieces, netlink=_netlink(plan, enter))
+        memory = self._collected(Call(enter), plan, needs)
         if self._describe is None:
             return memory
         return self._described(memory, Call(enter._replace(memory=memory)))
@@ -105,14 +101,16 @@ class Collector:
         if not needs and (failed or self._describe is None):
             return NOTHING
         left = Exit(enter.ts_ns, enter.pid, enter.tid, result, enter.memory)
-        call = Call(enter, left)
-        self._begin(enter)
-        for index, parameter, capture in needs:
-            self._take(call, parameter, capture, enter.args[index], at_exit=True)
-        memory = Pieces(self._pieces, netlink=_netlink(plan, enter))
+        memory = self._collected(Call(enter, left), plan, needs)
         if self._describe is None:
             return memory
         return self._described(memory, Call(enter, left._replace(memory=memory)))
+
+    def _collected(self, call: Call, plan: _Plan, needs: Sequence[_Need]) -> Pieces:
+        self._begin(call.enter)
+        for index, parameter, capture in needs:
+            self._take(call, parameter, capture, call.enter.args[index], at_exit=call.exit is not None)
+        return Pieces(self._pieces, netlink=_netlink(plan, call.enter))
 
     def _described(self, memory: Pieces, call: Call) -> Pieces:
         """Returns the memory with the descriptors that the call's text names, those in structures too."""

@@ -6,28 +6,19 @@ Threads of processes that run already may be asleep when the recording starts: o
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import struct
 from collections.abc import Iterator, Mapping
 from typing import TYPE_CHECKING, Any, Final
 
-from insitu.errors import InsituError
 from insitu.files import new_file
 from insitu.kernel import procfs
 from insitu.kernel.sleeping import SLEEPING, packed, sleeping_thread
-from insitu.probe.compile import compile_script
-from insitu.probe.options import Options
-from insitu.probe.output.stream import TextOutput
-from insitu.probe.providers.base import Context
-from insitu.probe.source import ScriptError, Source
 from insitu.record.source import Target
-from insitu.record.sources.probe import ProbeSource
+from insitu.record.sources.generated import GeneratedSource
 
 if TYPE_CHECKING:
     from pathlib import Path
-
-    from insitu.kernel.bpf_map import Map
 
 __all__ = ["OffCpuSource"]
 
@@ -56,7 +47,7 @@ _BACK_WOKEN: Final = """$woken = @woken[args.next_pid];
     if ($woken) { delete(@woken[args.next_pid]); }"""
 
 
-class OffCpuSource(ProbeSource):
+class OffCpuSource(GeneratedSource):
     """A script generated for the target; its events become rows of the ``span`` table (convert/off_cpu.py)."""
 
     id = "off-cpu"
@@ -66,17 +57,15 @@ class OffCpuSource(ProbeSource):
 
         ``wakeups``: also for how long threads that were woken had no CPU.
         """
+        super().__init__()
         self._wakeups = wakeups
         self._ustack = f"ustack(dwarf, {dwarf_bytes})" if dwarf_bytes else "ustack"
-        self._text = io.BytesIO()
-        self._running: tuple[int, ...] = ()
-        self._pids: list[int] = []
-        self._whole = False
+        self._target = Target()
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
-        self._pids = [target.launched.pid] if target.launched else list(target.pids)
-        whole = self._whole = target.whole_system
+        self._target = target
+        whole = target.whole_system
         text = _SCRIPT % {
             # So that the script has the map's types; start() fills it, and the program cache has one text for all.
             "begin": "" if whole else "BEGIN { @target[0xffffffff] = 1; }",
@@ -87,31 +76,23 @@ class OffCpuSource(ProbeSource):
             "wakeups": _WAKEUPS if self._wakeups else "",
             "back": _BACK_WOKEN if self._wakeups else _BACK,
         }
-        self._running = target.pids
-        script, context = Source(text, "off-cpu"), Context()
-        try:
-            compiled = compile_script(script, Options(), context, cached=True)
-        except ScriptError as error:  # the script is ours: what failed is the machine's or the user's
-            raise InsituError(f"cannot record waits (--off-cpu): {error.plain}", remedy=error.remedy) from None
-        super().__init__(
-            compiled, script, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), self._text)
-        )
-        super().open(target)
+        self.open_script(text, target, "cannot record waits (--off-cpu)")
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach, and write where the threads wait that are asleep now."""
         super().start(directory, start_ns)
-        if not self._whole:
-            for pid in self._pids:
-                self._map("@target").update(struct.pack("<Q", pid), struct.pack("<q", 1))
+        target = self._target
+        if not target.whole_system:
+            for pid in (target.launched.pid,) if target.launched else target.pids:
+                self.map("@target").update(struct.pack("<Q", pid), struct.pack("<q", 1))
         if directory is not None:
             with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
-                for pid in self._running:
+                for pid in target.pids:
                     file.writelines(self._asleep(pid))
 
     def _asleep(self, pid: int) -> Iterator[bytes]:
         """Each sleeping thread of a process, whose return is to be recorded."""
-        off = self._map("@off")
+        off = self.map("@off")
         with contextlib.suppress(ProcessLookupError):  # the process has ended
             for tid in procfs.threads(pid):
                 with contextlib.suppress(OSError):  # the thread has ended
@@ -119,9 +100,6 @@ class OffCpuSource(ProbeSource):
                     # Asleep from now on, or it has left the CPU since it was put there and returns with an event.
                     if (thread := sleeping_thread(pid, tid)) is not None:
                         yield packed(thread)
-
-    def _map(self, name: str) -> Map:
-        return self.runtime.loaded.maps[self.runtime.compiled.layout.number(name)]
 
     def layout(self) -> Mapping[str, Any]:
         """A script's layout, with a converter of its own."""
@@ -131,8 +109,3 @@ class OffCpuSource(ProbeSource):
     def options(self) -> Mapping[str, Any]:
         """How user stacks are recorded."""
         return {"stacks": self._ustack}
-
-    def close(self) -> None:
-        """Detach and free everything. Idempotent."""
-        if hasattr(self, "_runtime"):
-            super().close()

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import contextlib
-import io
 import os
 import stat
 import struct
@@ -12,26 +11,30 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
-from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
-from insitu.probe.compile import compile_script
-from insitu.probe.options import Options
-from insitu.probe.output.stream import TextOutput
-from insitu.probe.providers.base import Context
-from insitu.probe.source import ScriptError, Source
 from insitu.probe.types import Stack
 from insitu.record.programs import with_program
 from insitu.record.source import Target
-from insitu.record.sources import syscalls_script as script
-from insitu.record.sources.probe import ProbeSource
+from insitu.record.sources import syscalls_map_words as map_words
+from insitu.record.sources.generated import GeneratedSource
 from insitu.record.sources.syscalls_join import Joiner
-from insitu.record.sources.syscalls_targets import TargetMaps, numbers_in
+from insitu.record.sources.syscalls_script import script_text
+from insitu.record.sources.syscalls_targets import TargetMaps
 from insitu.record.spool import Spool
 from insitu.syscalls import call_word
 from insitu.syscalls.call import Enter, Event, Executed
 from insitu.syscalls.call_word import abis_of
-from insitu.syscalls.capture_words import BYTES, MOST_WORDS, STRING, WORD_BITS, call_words, chosen_words, how
+from insitu.syscalls.capture_words import (
+    BYTES,
+    MOST_WORDS,
+    STRING,
+    WORD_BITS,
+    CallWords,
+    call_words,
+    chosen_words,
+    how,
+)
 from insitu.syscalls.collect import Collector
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
@@ -46,16 +49,19 @@ _SETTLED_NS: Final = 200_000
 """CPUs may be so much apart between taking the time of a record and its place in the ring."""
 
 
-class SyscallsSource(ProbeSource):
+class SyscallsSource(GeneratedSource):
     """Records calls of a command, of running processes with what they start, or of the whole machine."""
 
     id = "syscalls"
 
     def __init__(self, options: EngineOptions, deliver: Callable[[Sequence[Event]], None] | None = None) -> None:
         """``deliver`` gets batches of events, in order of time. Without it, a session is recorded."""
+        super().__init__()
         self._asked = options
         self._deliver = deliver
         self._describes = options.descriptors > 0 or deliver is None
+        self._memory = ProcessMemory().read
+        self._collector = Collector(self._memory, string_limit=options.string_limit, verbose=options.verbose)
         self._spool = Spool()
         self._unread = memoryview(b"")
         self._joiner: Joiner | None = None
@@ -66,25 +72,17 @@ class SyscallsSource(ProbeSource):
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target, asked = target, self._asked
-        written = script.script_text(
+        written = script_text(
             # A recording is unwound afterwards; what is shown at once goes by frame pointers.
             stacks=("ustack(dwarf, 4096)" if self._deliver is None else "ustack") if asked.stacks else "",
             describes=self._describes,
             slower=asked.slower_ns > 0,
             recorded=self._deliver is None,
         )
-        text, context = Source(written, "syscalls"), Context()
-        try:
-            compiled = compile_script(text, Options(), context, cached=True)
-        except ScriptError as error:  # the script is ours: what failed is the machine's
-            raise InsituError(f"cannot record system calls: {error.plain}", remedy=error.remedy) from None
-        super().__init__(
-            compiled, text, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), io.BytesIO())
-        )
-        super().open(target)
+        self.open_script(written, target, "cannot record system calls")
         layout = super().layout()
         if self._deliver is not None:
-            self._joiner = Joiner(layout, ProcessMemory().read)
+            self._joiner = Joiner(layout, self._memory)
             self._joiner.describes = self._asked.descriptors > 0
         self._kinds = {
             kind["label"]: (int(number), [each["name"] for each in kind["fields"]])
@@ -110,7 +108,7 @@ class SyscallsSource(ProbeSource):
     @property
     def follows(self) -> bool:
         """Whether a task of the target is alive."""
-        return not self._target.whole_system and TargetMaps(self.runtime).any_alive()
+        return not self._target.whole_system and TargetMaps(self.map).any_alive()
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach all probes, then let them know the target."""
@@ -179,8 +177,7 @@ class SyscallsSource(ProbeSource):
     def close(self) -> None:
         """Detach and free everything. Idempotent."""
         self._spool.close()
-        if self._kinds:
-            super().close()
+        super().close()
 
     def _send(self, events: Sequence[Event]) -> None:
         if events and self._deliver is not None:
@@ -190,42 +187,47 @@ class SyscallsSource(ProbeSource):
 
     def _fill(self) -> None:
         """The calls that are recorded, then the target."""
-        maps = self._maps = TargetMaps(self.runtime)
-        maps.set("@limit", min(self._asked.string_limit, script.MOST_STRING - 1))
+        maps = self._maps = TargetMaps(self.map)
+        maps.set("@limit", min(self._asked.string_limit, map_words.MOST_STRING - 1))
         maps.set("@slower", self._asked.slower_ns)
-        for key, abi, nr in maps.calls(self._asked.calls):
+        for key, abi, nr in maps.calls():
             self._fill_call(key, abi, nr)
         for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
             maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
         if self._describes:
-            self._fill_opens()
             target = self._target
             self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
         maps.fill(self._target, held=call_word.FIRST | call_word.HELD, thread=self._attached)
 
-    def _fill_opens(self) -> None:
-        """The calls that make descriptors, recorded or not."""
-        for key, abi, nr in self._maps.calls(None):
-            if nr in _known(abi):
-                plan = call_words(abi, nr)
-                flags = (script.OPENS if plan.opens else 0) | (script.OPENS_PAIR if plan.pair_at is not None else 0)
-                if flags:
-                    self._maps.put("@opens", key, flags | (script.OPENS_PAIR_AT_3 if plan.pair_at == 3 else 0))
-
     def _fill_call(self, key: int, abi: str, nr: int) -> None:
-        if nr not in _known(abi):
-            self._maps.put("@call", key, script.WANTED | script.FOUR_ARGUMENTS)
+        """What is done for a call: if it is to be recorded, and if it makes descriptors, recorded or not."""
+        wanted = self._asked.calls is None or (abi, nr) in self._asked.calls
+        facts = facts_of(abi)
+        if not facts.is_known or nr not in facts.calls:
+            if wanted:
+                self._maps.put("@call", key, map_words.WANTED | map_words.FOUR_ARGUMENTS)
+            return
+        if not (wanted or self._describes):
             return
         plan = call_words(abi, nr, verbose=self._asked.verbose)
+        if self._describes and (plan.opens or plan.pair_at is not None):
+            pair = {None: 0, 0: map_words.OPENS_PAIR, 3: map_words.OPENS_PAIR | map_words.OPENS_PAIR_AT_3}[
+                plan.pair_at
+            ]
+            self._maps.put("@opens", key, map_words.OPENS | pair)
+        if wanted:
+            self._record_call(key, plan)
+
+    def _record_call(self, key: int, plan: CallWords) -> None:
         first_in, more_in = _split(plan.enter)
         first_out, more_out = _split(plan.exit)
-        value = script.WANTED | first_in << script.WORDS | first_out << script.WORDS + WORD_BITS
+        value = map_words.WANTED | first_in << map_words.WORDS | first_out << map_words.WORDS + WORD_BITS
         for bit, has in (
-            (script.READS_MORE, more_in),
-            (script.FOUR_ARGUMENTS, plan.arguments > 3),
-            (script.WRITES, plan.exit),
-            (script.WRITES_MORE, more_out),
-            (script.ON_FAILURE, plan.on_failure),
+            (map_words.READS_MORE, more_in),
+            (map_words.FOUR_ARGUMENTS, plan.arguments > 3),
+            (map_words.WRITES, plan.exit),
+            (map_words.WRITES_MORE, more_out),
+            (map_words.ON_FAILURE, plan.on_failure),
         ):
             value |= bit if has else 0
         self._maps.put("@call", key, value)
@@ -245,7 +247,7 @@ class SyscallsSource(ProbeSource):
     def _list_descriptors(self, *pids: int) -> None:
         """What is open already."""
         for pid in pids:
-            for fd in numbers_in(Path(f"/proc/{pid}/fd")):
+            for fd in _descriptors_of(pid):
                 with contextlib.suppress(OSError):
                     path = str(Path(f"/proc/{pid}/fd/{fd}").readlink())
                     mode, inode = _inode(path)
@@ -259,9 +261,7 @@ class SyscallsSource(ProbeSource):
         nr, args = running
         word = call_word.FIRST + call_word.FIRST | call_word.OPEN | call_word.ATTACHED | min(nr, call_word.UNKNOWN)
         abi = abis_of(os.uname().machine)[0]
-        asked = self._asked
-        collector = Collector(ProcessMemory().read, string_limit=asked.string_limit, verbose=asked.verbose)
-        for address, data in collector.at_enter(Enter(0, pid, tid, abi, nr, args)).pieces:
+        for address, data in self._collector.at_enter(Enter(0, pid, tid, abi, nr, args)).pieces:
             self._craft("memory", pid, tid, word, address, len(data), data=data)
         self._craft("enter", pid, tid, nr, word, *args)
         return word
@@ -279,11 +279,11 @@ class SyscallsSource(ProbeSource):
         self.runtime.take_events(memoryview(record + padded))
 
 
-def _known(abi: str) -> Mapping[int, Any]:
+def _descriptors_of(pid: int) -> list[int]:
     try:
-        return facts_of(abi).calls
-    except FileNotFoundError:
-        return {}
+        return [int(name) for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH208  # numbers, not paths
+    except OSError:  # it has ended
+        return []
 
 
 def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:

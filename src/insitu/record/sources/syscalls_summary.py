@@ -2,23 +2,16 @@
 
 from __future__ import annotations
 
-import io
 import os
 from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
-from insitu.errors import InsituError
 from insitu.probe.aggregations import Histogram
-from insitu.probe.compile import compile_script
-from insitu.probe.options import Options
 from insitu.probe.output.map_text import bounds
-from insitu.probe.output.stream import TextOutput
-from insitu.probe.providers.base import Context
 from insitu.probe.runtime.map_content import read_map
-from insitu.probe.source import ScriptError, Source
 from insitu.record.source import Target
-from insitu.record.sources.probe import ProbeSource
-from insitu.record.sources.syscalls_script import summary_text
+from insitu.record.sources.generated import GeneratedSource
+from insitu.record.sources.syscalls_summary_script import summary_text
 from insitu.record.sources.syscalls_targets import TargetMaps
 from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, abis_of
 from insitu.syscalls.decode import call_name
@@ -50,43 +43,35 @@ class SummaryRow(NamedTuple):
     percentiles_ns: tuple[int, ...]
 
 
-class SummarySource(ProbeSource):
+class SummarySource(GeneratedSource):
     """Counts the calls of a target."""
 
     id = "syscalls"
 
     def __init__(self, options: EngineOptions) -> None:
         """Of the options, ``calls`` counts."""
+        super().__init__()
         self._asked = options
         self._target = Target()
-        self._opened = False
 
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target = target
-        text, context = Source(summary_text(), "syscalls"), Context()
-        try:
-            compiled = compile_script(text, Options(), context, cached=True)
-        except ScriptError as error:  # the script is ours: what failed is the machine's
-            raise InsituError(f"cannot count system calls: {error.plain}", remedy=error.remedy) from None
-        super().__init__(
-            compiled, text, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), io.BytesIO())
-        )
-        self._opened = True
-        super().open(target)
+        self.open_script(summary_text(), target, "cannot count system calls")
 
     def start(self, directory: Any, start_ns: int) -> None:
         """Attach all probes, then let them know the target."""
         super().start(None, start_ns)
-        maps = TargetMaps(self.runtime)
-        for key, _, _ in maps.calls(self._asked.calls):
-            maps.put("@call", key, 1)
+        maps, asked = TargetMaps(self.map), self._asked.calls
+        for key, abi, nr in maps.calls():
+            if asked is None or (abi, nr) in asked:
+                maps.put("@call", key, 1)
         maps.fill(self._target, held=_HELD, thread=lambda pid, tid: _IDLE)
 
     @property
     def follows(self) -> bool:
         """Whether a task of the target is alive."""
-        return not self._target.whole_system and TargetMaps(self.runtime).any_alive()
+        return not self._target.whole_system and TargetMaps(self.map).any_alive()
 
     def rows(self) -> Sequence[SummaryRow]:
         """Returns what was counted so far, of every call that has returned."""
@@ -106,13 +91,7 @@ class SummarySource(ProbeSource):
 
     def _read(self, name: str) -> dict[int, Any]:
         layout = self.runtime.compiled.layout
-        number = layout.number(name)
-        return {key[0]: value for key, value in read_map(layout.maps[number], self.runtime.loaded.maps[number]).rows}
-
-    def close(self) -> None:
-        """Detach and free everything. Idempotent."""
-        if self._opened:
-            super().close()
+        return {key[0]: value for key, value in read_map(layout.maps[layout.number(name)], self.map(name)).rows}
 
 
 def _percentiles(cells: Sequence[int], least: int, most: int) -> tuple[int, ...]:

@@ -48,6 +48,11 @@ class Facts:
         return found
 
     @functools.cached_property
+    def is_known(self) -> bool:
+        """Whether there are tables of this ABI."""
+        return os.path.exists(_path(f"calls.{self.abi}"))  # noqa: PTH110
+
+    @functools.cached_property
     def numbers(self) -> Mapping[str, int]:
         """Calls' numbers by name."""
         return {call.name: nr for nr, call in self.calls.items()}
@@ -146,7 +151,11 @@ def facts_of(abi: str) -> Facts:
     return Facts(abi)
 
 
-def _text(name: str) -> str:
+def _path(name: str) -> str:
     # Plain calls: importlib.resources and pathlib alone would double the time of a start.
-    with open(os.path.join(os.path.dirname(__file__), name), encoding="utf-8") as file:  # noqa: PTH118, PTH120, PTH123
+    return os.path.join(os.path.dirname(__file__), name)  # noqa: PTH118, PTH120
+
+
+def _text(name: str) -> str:
+    with open(_path(name), encoding="utf-8") as file:  # noqa: PTH123
         return file.read()
