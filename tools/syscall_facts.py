@@ -9,7 +9,6 @@ Inputs:
   and the C library's where the kernel has none (sys/socket.h), through ``gcc -E -dD`` and compiled expressions;
 * tracefs of the running kernel, events/syscalls/sys_enter_*/format: names and C types of parameters;
 * BTF of the running kernel: layouts of structures; ``gcc -m32`` for those of 32-bit programs;
-* insitu.kernel.syscall_names: numbers of calls newer than the headers;
 * tools/syscall_facts_inputs/*.txt: what none of these say, each with its source.
 """
 
@@ -30,7 +29,6 @@ from pathlib import Path
 from c_headers import Headers, compiled, header_types, headers, matches
 
 from insitu.errors import InsituError
-from insitu.kernel.syscall_names import syscall_numbers
 from insitu.kernel.tracefs import Tracefs
 from insitu.symbols import kernel_btf
 from insitu.symbols.btf import Kind, Type
@@ -60,7 +58,6 @@ TIME32 = {
     "__kernel_old_timeval": "old_timeval32", "__kernel_old_itimerval": "old_itimerval32",
     "__kernel_timex": "old_timex32",
 }  # fmt: skip
-NEW_ON_X86 = {335: "uretprobe", 336: "uprobe"}  # Linux 6.11, 6.18
 
 
 def call_numbers(abi: str) -> dict[int, str]:
@@ -75,10 +72,10 @@ def call_numbers(abi: str) -> dict[int, str]:
     for name, text in re.findall(r"@(\w+) = (.*);", compiled(f"#include <{header}>\n{lines}", "-E", "-P", *defines)):
         found[arithmetic(text)] = name
     bit = 0x40000000 if abi == "x32" else 0
-    # Since Linux 5.1 calls have one number everywhere.
-    found.update({bit + nr: name for name, nr in syscall_numbers().items() if nr >= 424})
-    if abi in ("x86_64", "x32"):
-        found.update({bit + nr: name for nr, name in NEW_ON_X86.items()})
+    for line in rows("new_calls.txt"):
+        abis, nr, name = line.split("\t")
+        if abis == "*" or abi in abis.split(","):
+            found[bit + int(nr)] = name
     return dict(sorted(found.items()))
 
 

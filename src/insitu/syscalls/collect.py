@@ -6,12 +6,12 @@ import functools
 from collections.abc import Callable, Sequence
 from typing import Final, NamedTuple
 
-from insitu.kernel.netlink_sockets import netlink_protocol
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
 from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
 from insitu.syscalls.decode import Decoder, element_count, signature_of
 from insitu.syscalls.kinds import KINDS
+from insitu.syscalls.netlink_sockets import netlink_protocol
 from insitu.syscalls.signature import Parameter
 
 __all__ = ["Collector"]

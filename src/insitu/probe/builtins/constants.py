@@ -10,8 +10,8 @@ import signal
 import socket
 import stat
 
-from insitu.kernel.syscall_names import syscall_numbers
 from insitu.kernel.version import running_version
+from insitu.syscalls.native import syscall_numbers
 
 __all__ = ["CONSTANTS"]
 

@@ -23,7 +23,7 @@ def _signal(number: int) -> str:
 
 
 def _system_call(number: int) -> str:
-    from insitu.kernel.syscall_names import syscall_name
+    from insitu.syscalls.native import syscall_name
 
     return syscall_name(number)
 

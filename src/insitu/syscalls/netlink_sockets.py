@@ -10,13 +10,9 @@ import os
 import re
 from pathlib import Path
 
-__all__ = ["netlink_protocol"]
+from insitu.syscalls.facts import facts_of
 
-_PROTOCOLS = {
-    0: "ROUTE", 1: "UNUSED", 2: "USERSOCK", 3: "FIREWALL", 4: "SOCK_DIAG", 5: "NFLOG", 6: "XFRM", 7: "SELINUX",
-    8: "ISCSI", 9: "AUDIT", 10: "FIB_LOOKUP", 11: "CONNECTOR", 12: "NETFILTER", 13: "IP6_FW", 14: "DNRTMSG",
-    15: "KOBJECT_UEVENT", 16: "GENERIC", 18: "SCSITRANSPORT", 19: "ECRYPTFS", 20: "RDMA", 21: "CRYPTO", 22: "SMC",
-}  # fmt: skip
+__all__ = ["netlink_protocol"]
 
 
 def netlink_protocol(pid: int, fd: int) -> str:
@@ -49,5 +45,6 @@ def _of_inode(pid: int, inode: str) -> str:
     for line in lines[1:]:
         words = line.split()
         if len(words) > 9 and words[9] == inode and words[1].isdecimal():
-            return _PROTOCOLS.get(int(words[1]), words[1])
+            name = facts_of("x86_64").constant("netlink_family", int(words[1]))
+            return name.removeprefix("NETLINK_") if name else words[1]
     return ""

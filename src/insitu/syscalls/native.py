@@ -1,0 +1,30 @@
+"""Names and numbers of this machine's own system calls."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from typing import Final
+
+from insitu.syscalls.facts import CallFacts, facts_of
+
+__all__ = ["syscall_name", "syscall_numbers"]
+
+# The machines that have the numbers of include/uapi/asm-generic/unistd.h share a table.
+_ABIS: Final = {"x86_64": "x86_64"} | dict.fromkeys(("aarch64", "riscv64", "loongarch64"), "aarch64")
+
+
+def syscall_numbers() -> Mapping[str, int]:
+    """Returns the numbers of this machine's system calls by name; none of a machine that is not known."""
+    return {call.name: number for number, call in _calls().items()}
+
+
+def syscall_name(number: int) -> str:
+    """Returns the name of a system call of this machine; "[unknown: NUMBER]" if it is not known."""
+    call = _calls().get(number)
+    return call.name if call else f"[unknown: {number}]"
+
+
+def _calls() -> Mapping[int, CallFacts]:
+    abi = _ABIS.get(os.uname().machine)
+    return facts_of(abi).calls if abi else {}
