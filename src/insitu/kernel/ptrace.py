@@ -184,7 +184,7 @@ class Stops:
         self._size = ctypes.c_void_p(_INFO.size)
 
     def read(self, tid: int) -> int:
-        """Read of a stopped thread. Returns ENTRY, EXIT, SECCOMP or 0; -1 if it is no longer there."""
+        """Read the state of a stopped thread; returns ENTRY, EXIT, SECCOMP, 0 (another stop) or -1 (it has ended)."""
         if _ptrace(_GET_SYSCALL_INFO, tid, self._size, self._address) < 0:
             return -1
         return self._buffer[0]

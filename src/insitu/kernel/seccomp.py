@@ -77,7 +77,7 @@ def available() -> bool:
 
 
 def install(program: bytes) -> None:
-    """Install a filter for this process and all that it becomes and makes; there is no way back.
+    """Install a filter for this process, its children and the programs they execute. It cannot be removed.
 
     Without CAP_SYS_ADMIN programs that it runs gain no privileges from then on. Raises OSError.
     """

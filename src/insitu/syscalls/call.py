@@ -61,7 +61,7 @@ class Pieces:
         self.pieces: Sequence[tuple[int, bytes]] = tuple(pieces)
         self.descriptors = descriptors
         self.netlink = netlink
-        """Protocol of the netlink socket that the call is about, "" of other calls (kernel.netlink_sockets)."""
+        """Protocol of the netlink socket that the call is about, "" of other calls (socket_tables.py)."""
 
     def read(self, address: int, size: int) -> bytes | None:
         """See Memory."""

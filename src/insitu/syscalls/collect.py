@@ -11,8 +11,8 @@ from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Pieces
 from insitu.syscalls.capture import Array, Bytes, Capture, Choice, Linked, OnStack, String, Wide
 from insitu.syscalls.decode import Decoder, element_count, signature_of
 from insitu.syscalls.kinds import KINDS
-from insitu.syscalls.netlink_sockets import netlink_protocol
 from insitu.syscalls.signature import Parameter
+from insitu.syscalls.socket_tables import netlink_protocol
 
 __all__ = ["Collector"]
 

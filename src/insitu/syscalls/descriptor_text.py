@@ -17,39 +17,15 @@ from typing import Final
 
 from insitu.kernel import procfs
 from insitu.syscalls.kinds.strings import quoted
+from insitu.syscalls.socket_tables import netlink_name, socket_row
 
 __all__ = ["DescriptorText"]
 
 _AT_FDCWD: Final = -100
 _MOST_CACHED: Final = 4096
-_MOST_TABLE_BYTES: Final = 8 << 20
 _SOCKET = re.compile(rb"socket:\[(\d+)\]$")
 _NUL: Final = b"\0"
 _DELETED: Final = b" (deleted)"
-_NETLINK: Final = {
-    0: "ROUTE",
-    2: "USERSOCK",
-    3: "FIREWALL",
-    4: "SOCK_DIAG",
-    5: "NFLOG",
-    6: "XFRM",
-    7: "SELINUX",
-    8: "ISCSI",
-    9: "AUDIT",
-    10: "FIB_LOOKUP",
-    11: "CONNECTOR",
-    12: "NETFILTER",
-    13: "IP6_FW",
-    14: "DNRTMSG",
-    15: "KOBJECT_UEVENT",
-    16: "GENERIC",
-    18: "SCSITRANSPORT",
-    19: "ECRYPTFS",
-    20: "RDMA",
-    21: "CRYPTO",
-    22: "SMC",
-}
-"""include/uapi/linux/netlink.h"""
 _INTERNET: Final = {"TCP": "tcp", "UDP": "udp", "TCPv6": "tcp6", "UDPv6": "udp6", "UDP-Lite": "udplite"}
 """Protocols, and their files in /proc/PID/net."""
 
@@ -91,15 +67,6 @@ class DescriptorText:
             return _escaped(link)
         return self._file(place, link)
 
-    def netlink(self, tid: int, descriptor: int) -> str:
-        """Returns the protocol of a netlink socket, such as "ROUTE"; "" of anything else, and before bind(2)."""
-        try:
-            found = _SOCKET.match(os.readlink(f"/proc/{tid}/fd/{descriptor}".encode()))
-        except OSError:
-            return ""
-        row = _row(tid, "netlink", 9, int(found[1])) if found else None
-        return _NETLINK.get(int(row[1]), row[1]) if row else ""
-
     def _file(self, place: str, link: bytes) -> str:
         suffix = ""
         deleted = link.endswith(_DELETED)
@@ -129,8 +96,8 @@ class DescriptorText:
         elif protocol in ("UNIX", "UNIX-STREAM"):
             text = _unix(inode)
         elif protocol == "NETLINK":
-            row = _row(tid, "netlink", 9, inode)
-            text = f"{_NETLINK.get(int(row[1]), row[1])}:{row[2]}" if row else ""
+            row = socket_row(tid, "netlink", inode)
+            text = f"{netlink_name(row[1])}:{row[2]}" if row else ""
         elif protocol not in _PLAIN:
             return f"socket:[{inode}]"
         if not text:
@@ -158,23 +125,8 @@ def _process_of(tid: int, descriptor: int) -> str:
     return ""
 
 
-def _row(tid: int, table: str, column: int, inode: int) -> list[str] | None:
-    """Returns the line of a socket in /proc/PID/net, that is, in the network namespace of the program."""
-    wanted = str(inode)
-    try:
-        with open(f"/proc/{tid}/net/{table}", "rb") as file:  # noqa: PTH123
-            lines = file.read(_MOST_TABLE_BYTES).decode("latin-1").splitlines()[1:]
-    except OSError:
-        return None
-    for line in lines:
-        words = line.split()
-        if len(words) > column and words[column] == wanted:
-            return words
-    return None
-
-
 def _internet(tid: int, table: str, inode: int) -> str:
-    row = _row(tid, table, 9, inode)
+    row = socket_row(tid, table, inode)
     if row is None:
         return ""
     local, remote = _address(row[1]), _address(row[2])

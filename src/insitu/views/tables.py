@@ -57,7 +57,7 @@ def table_lines(session: Session, screen: Screen, *, limit: int = 30) -> Iterato
 
 
 def has_sections(session: Session) -> bool:
-    """Whether a report on the session has sections of its own: it is no recording of stacks alone."""
+    """Whether reports on the session have sections besides those on stacks."""
     return bool(_sections(session))
 
 

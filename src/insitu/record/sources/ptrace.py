@@ -13,7 +13,6 @@ from insitu.record.programs import with_program
 from insitu.record.ptrace_engine import Engine
 from insitu.record.sources.ring_files import write_all
 from insitu.syscalls.call import Event, Executed
-from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.event_bytes import encode
 
@@ -38,7 +37,6 @@ class PtraceSource:
         self._options = options
         self._deliver = deliver
         self._engine: Engine | None = None
-        self._descriptors = DescriptorText(options.descriptors)
         self._file = -1
         self._pids: Sequence[int] = ()
 
@@ -114,14 +112,6 @@ class PtraceSource:
         """Returns the stack of an entry as text (-k), a line for each frame, innermost first."""
         stacks = self._engine.stacks if self._engine else None
         return "\n".join(stacks.lines(stack)) if stacks is not None else ""
-
-    def netlink_of(self, pid: int, descriptor: int) -> str:
-        """Returns the protocol of a netlink socket, as TextOptions wants it."""
-        return self._descriptors.netlink(pid, descriptor)
-
-    def peer_of(self, pid: int, descriptor: int) -> str:
-        """Returns what a descriptor is open on now, as TextOptions wants it: events have it of when they came."""
-        return self._descriptors.describe(pid, descriptor)
 
     @property
     def ended(self) -> bool:

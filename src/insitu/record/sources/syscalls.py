@@ -162,10 +162,6 @@ class SyscallsSource(GeneratedSource):
             self._held = events[settled:]
             self._send(events[:settled])
 
-    def descriptor(self, pid: int, fd: int) -> str:
-        """Returns what a descriptor is open on by the events that were delivered last, "" if that is not known."""
-        return self._joiner.descriptors.get(pid, {}).get(fd, "") if self._joiner is not None else ""
-
     def stack_frames(self, stack: int) -> str:
         """Returns a stack of an entry as text, a line for each frame, innermost first."""
         if self._joiner is None or not 0 < stack <= len(self._joiner.stacks):

@@ -44,7 +44,7 @@ def placed(word: str, ret: str, own: str = "") -> list[str]:
 
 
 def further(key: str, at_exit: int, ret: str) -> list[str]:
-    """Everything but the first word: records of their own, in front of the entry's or exit's."""
+    """Reads what all words but the first describe; each is sent in a record before that of the entry or exit."""
     return [
         f"$wide = (($new >> {ABI_SHIFT}) & 3) == 0 ? (uint64)8 : (uint64)4;",
         "$linked = (uint64)0;",

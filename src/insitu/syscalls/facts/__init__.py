@@ -126,7 +126,7 @@ class Facts:
         return self._errors.get(code, (str(code), ""))[0]
 
     def signal_name(self, number: int) -> str:
-        """Returns "SIGCHLD", "SIGRT_2"; the number if there is no such signal."""
+        """Returns "SIGCHLD", "SIGRT_2"; the number if it has no name."""
         if 34 <= number <= 64:
             return f"SIGRT_{number - 32}"
         if number in (32, 33):

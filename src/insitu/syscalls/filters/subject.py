@@ -163,7 +163,6 @@ class Subject:
     arguments_of: Callable[[], list[Argument]]
     descriptor_of: Callable[[], Descriptor | None]
     cpu: int | None = None
-    vtid: int | None = None
 
     @cached_property
     def process(self) -> Process:

@@ -63,11 +63,6 @@ def _skipped(index: int) -> Callable[[Call], bool]:
     return lambda call: index >= _count(call)
 
 
-def _number_at(argument: Argument) -> str | None:
-    value = argument.number(4)
-    return None if value is None else str(value)
-
-
 def _signal_at(argument: Argument) -> str | None:
     value = argument.number(4, signed=True)
     return None if value is None else f"[{signal_text(argument, value)}]"

@@ -13,7 +13,7 @@ from insitu.syscalls.kinds.sockets import ADDRESS_MAX
 __all__ = ["KINDS"]
 
 _STAND_INS: Final = {"accept": "accept4", "send": "sendto", "recv": "recvfrom"}
-"""Calls that have no number of their own: the first arguments of another one."""
+"""send() and recv() have no call number of their own: they are sendto() and recvfrom() without an address."""
 _GIVEN: Final = Bytes(1)
 _DATA: Final = Bytes(1, whole=False)
 _FILLED: Final = ((4, -1, 0, Bytes(ADDRESS_MAX)), (8, -1, 0, Bytes(4)))
