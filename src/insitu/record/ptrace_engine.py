@@ -3,10 +3,8 @@
 from __future__ import annotations
 
 import contextlib
-import heapq
 import os
 import signal
-import stat
 import threading
 import time
 from collections import deque
@@ -17,16 +15,16 @@ from insitu.errors import InsituError
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.process_memory import ProcessMemory
 from insitu.record.programs import with_program
-from insitu.record.ptrace_refusal import has_ended, refusal, tracer_of
+from insitu.record.ptrace_attach import lost_privileges, seized
+from insitu.record.ptrace_faults import Faults
 from insitu.record.ptrace_signal import signal_event
 from insitu.record.ptrace_stacks import Stacks
+from insitu.record.ptrace_thread import Thread
 from insitu.syscalls.call import NOTHING, Enter, Event, Executed, Exit, Exited, Forked, Stopped
 from insitu.syscalls.collect import Collector
 from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
-from insitu.syscalls.injection import Injection
-from insitu.terminal_text import printable
 
 if TYPE_CHECKING:
     from insitu.record.launcher import Launched
@@ -38,8 +36,6 @@ _MOST_WAITING: Final = 1 << 16
 _MOST_NOTES: Final = 10
 _MOST_STACKS: Final = 1 << 10
 """The same with stacks, each of which is copied."""
-_SEIZE_ATTEMPTS: Final = 10
-_SEIZE_AGAIN_S: Final = 0.002
 _ATTACH_S: Final = 1.0
 """How long the start waits for threads to stop: one that waits for a disk or a dead server does not."""
 _DETACH_S: Final = 2.0
@@ -53,35 +49,13 @@ _RESTARTS: Final = {"x86_64": 219, "x32": 219 | 1 << 30, "i386": 0, "aarch64": 1
 _FORKS: Final = (ptrace.EVENT_FORK, ptrace.EVENT_VFORK, ptrace.EVENT_CLONE)
 
 
-class _Thread:
-    """A tracee."""
-
-    __slots__ = ("enter", "hidden", "in_call", "injection", "invocations", "pid", "previous", "tid")
-
-    def __init__(self, pid: int, tid: int) -> None:
-        self.pid = pid
-        self.tid = tid
-        self.enter: Enter | None = None
-        """The recorded call that it is in."""
-        self.in_call = False
-        """With a seccomp filter: whether its next stop is the exit of a call."""
-        self.hidden = False
-        """Whether it is still insitu's child on its way to exec."""
-        self.previous: tuple[str, int, tuple[int, ...]] | None = None
-        """The call before, which restart_syscall(2) resumes."""
-        self.injection: Injection | None = None
-        """What fault injection does to the call that it is in."""
-        self.invocations: dict[tuple[str, int], int] = {}
-        """Of calls with injections: how often it has made them."""
-
-
 class Engine:
     """The tracer. Use: open(), begin(), take() as often as wanted, and end() in any case."""
 
     def __init__(self, options: EngineOptions, *, filtered: bool = False) -> None:
         """``filtered``: a seccomp filter of the command stops it at the calls to record."""
         self._options = options
-        self._threads: dict[int, _Thread] = {}
+        self._threads: dict[int, Thread] = {}
         self._events: deque[Event] = deque()
         self._told = False
         self._room = threading.Event()
@@ -106,14 +80,12 @@ class Engine:
         self.stacks = Stacks() if options.stacks else None
         self._most_waiting = _MOST_STACKS if options.stacks else _MOST_WAITING
         self._filtered = filtered
-        self._injections = {call: each for each in options.inject for call in each.calls}
         self._registers = ptrace.Registers()
+        self._faults = Faults(options.inject, self._registers)
         self.reads_programs = False
         """Whether Executed has the program's file and arguments."""
         self._attached: set[int] = set()
         """Threads that run since before, and have not stopped yet: what call they are in is to be seen."""
-        self._delayed: list[tuple[int, int, int]] = []
-        """A heap: when a delay is over, of which thread, and the signal that it then gets."""
 
     # Of the main thread
 
@@ -236,23 +208,8 @@ class Engine:
                 raise InsituError(f"process {pid} has ended")
 
     def _seize_one(self, pid: int, tid: int, options: int) -> None:
-        for attempt in range(_SEIZE_ATTEMPTS):
-            try:
-                ptrace.seize(tid, options)
-            except ProcessLookupError:
-                return
-            except OSError as error:
-                tracer = tracer_of(tid)
-                if tracer in (os.getpid(), threading.get_native_id()):
-                    break  # it was made by a thread that we had seized
-                if has_ended(tid):
-                    return
-                if tracer or attempt == _SEIZE_ATTEMPTS - 1:
-                    raise refusal(pid, tid, error) from None
-                time.sleep(_SEIZE_AGAIN_S)  # it may be in the middle of exec, or about to end
-            else:
-                break
-        self._threads[tid] = _Thread(pid, tid)
+        if seized(pid, tid, options):
+            self._threads[tid] = Thread(pid, tid)
 
     def _interrupt_all(self) -> None:
         for tid in self._threads:
@@ -278,17 +235,18 @@ class Engine:
         """Until nothing is left to trace, or the end is asked for."""
         wait = ptrace.Waiter().wait
         stops = ptrace.Stops()
-        threads, read_stop = self._threads, stops.read
+        threads, faults, read_stop = self._threads, self._faults, stops.read
         resume = ptrace.continue_ if self._filtered else ptrace.syscall
         while not self._stopping:
-            if self._delayed:
-                self._end_delays()
+            for tid, signal_number in faults.due() if faults.delayed else ():
+                if tid in threads:
+                    self._resume(threads[tid], signal_number)
             try:
-                tid, status = wait(block=not self._delayed)
+                tid, status = wait(block=not faults.delayed)
             except ChildProcessError:
                 return
             if not tid:
-                if self._delayed:
+                if faults.delayed:
                     time.sleep(_DELAY_STEP_S)
                 continue
             if status != ptrace.SYSCALL_STOP << 8 | 0x7F:
@@ -304,7 +262,7 @@ class Engine:
             if number is not None:
                 resume(tid, number)
 
-    def _entry(self, thread: _Thread, stops: ptrace.Stops) -> int | None:
+    def _entry(self, thread: Thread, stops: ptrace.Stops) -> int | None:
         """Record a call that begins; returns the signal that is injected, None while the thread is delayed."""
         abi, nr, arguments, _, stack_pointer = stops.call()
         if thread.hidden:
@@ -328,52 +286,25 @@ class Engine:
                 enter = enter._replace(stack=self.stacks.copy(thread.pid, thread.tid))
             thread.enter = enter
             self._put(enter)
-        if call in self._injections:
-            return self._inject(thread, call)
+        if call in self._faults.calls:
+            return self._faults.enter(thread, call)
         return 0
 
-    def _exit(self, thread: _Thread, stops: ptrace.Stops) -> int | None:
+    def _exit(self, thread: Thread, stops: ptrace.Stops) -> int | None:
         """Record that a call has returned; returns 0, None while the thread is delayed."""
         thread.in_call = False
         result = stops.result()
         injection, thread.injection = thread.injection, None
-        if injection is not None and injection.result is not None:
-            result = injection.result
-            self._registers.set_result(thread.tid, result)
+        if injection is not None:
+            result = self._faults.result(thread, injection, result)
         enter, thread.enter = thread.enter, None
         if enter is not None:
             memory = self._collector.at_exit(enter, result)
             event = Exit(time.monotonic_ns(), thread.pid, thread.tid, result, memory)
             if injection is not None:
-                delayed = bool(injection.delay_enter_us or injection.delay_exit_us)
-                event = event._replace(injected=injection.result is not None, delayed=delayed)
+                event = self._faults.marked(event, injection)
             self._put(event)
-        if injection is not None and injection.delay_exit_us:
-            self._delay(thread, injection.delay_exit_us, 0)
-            return None
-        return 0
-
-    def _inject(self, thread: _Thread, call: tuple[str, int]) -> int | None:
-        injection = self._injections[call]
-        thread.invocations[call] = invocation = thread.invocations.get(call, 0) + 1
-        if not injection.applies(invocation):
-            return 0
-        thread.injection = injection
-        if injection.result is not None:
-            self._registers.set_call(thread.tid, -1)
-        if injection.delay_enter_us:
-            self._delay(thread, injection.delay_enter_us, injection.signal)
-            return None
-        return injection.signal
-
-    def _delay(self, thread: _Thread, delay_us: int, number: int) -> None:
-        heapq.heappush(self._delayed, (time.monotonic_ns() + delay_us * 1000, thread.tid, number))
-
-    def _end_delays(self) -> None:
-        while self._delayed and self._delayed[0][0] <= time.monotonic_ns():
-            _, tid, number = heapq.heappop(self._delayed)
-            if tid in self._threads:
-                self._resume(self._threads[tid], number)
+        return None if injection is not None and self._faults.holds(thread, injection) else 0
 
     def _other_stop(self, tid: int, status: int, stops: ptrace.Stops) -> None:
         if status & 0x7F != 0x7F:
@@ -410,7 +341,7 @@ class Engine:
                 self._put(signal_event(time.monotonic_ns(), thread.pid, tid, ptrace.signal_info(tid)))
         self._resume(thread, number)
 
-    def _attach_done(self, thread: _Thread) -> None:
+    def _attach_done(self, thread: Thread) -> None:
         """A thread that ran before has stopped: from here on its calls are seen."""
         with contextlib.suppress(OSError):
             thread.previous = self._registers.call(thread.tid)
@@ -418,13 +349,13 @@ class Engine:
         if not self._attached:
             self._ready.set()
 
-    def _resume(self, thread: _Thread, number: int = 0) -> None:
+    def _resume(self, thread: Thread, number: int = 0) -> None:
         if self._filtered and not thread.in_call:
             ptrace.continue_(thread.tid, number)
         else:
             ptrace.syscall(thread.tid, number)
 
-    def _filtered_call(self, thread: _Thread, stops: ptrace.Stops) -> None:
+    def _filtered_call(self, thread: Thread, stops: ptrace.Stops) -> None:
         """A call that the filter lets through to us: its entry. Its exit is to be a stop too."""
         number: int | None = 0
         if stops.read(thread.tid) == ptrace.SECCOMP:
@@ -433,13 +364,13 @@ class Engine:
         if number is not None:
             self._resume(thread, number)
 
-    def _appeared(self, tid: int, parent: _Thread | None = None) -> _Thread:
+    def _appeared(self, tid: int, parent: Thread | None = None) -> Thread:
         """A new thread or process, which stops as a tracee before or after its parent reports it."""
         pid, parent_pid = tid, 0
         with contextlib.suppress(OSError):
             status = procfs.status(tid)
             pid, parent_pid = status.pid, status.ppid
-        self._threads[tid] = thread = _Thread(pid, tid)
+        self._threads[tid] = thread = Thread(pid, tid)
         made_by = pid if pid != tid else parent_pid
         if parent is not None:
             self._put(Forked(time.monotonic_ns(), parent.pid, parent.tid, pid, tid))
@@ -447,7 +378,7 @@ class Engine:
             self._put(Forked(time.monotonic_ns(), made_by, made_by, pid, tid))
         return thread
 
-    def _executed(self, thread: _Thread) -> None:
+    def _executed(self, thread: Thread) -> None:
         """The thread that called execve() has become the process' leader, and the only one."""
         with contextlib.suppress(ProcessLookupError):
             old_tid = ptrace.event_message(thread.tid)
@@ -457,20 +388,10 @@ class Engine:
             thread.hidden = False
             if self.stacks is not None:
                 self.stacks.forget(thread.pid)
-            self._note_privileges(thread.pid)
+            if len(self.notes) < _MOST_NOTES and (note := lost_privileges(thread.pid)):
+                self.notes.append(note)
             event = Executed(time.monotonic_ns(), thread.pid, thread.tid, old_tid)
             self._put(with_program(event) if self.reads_programs else event)
-
-    def _note_privileges(self, pid: int) -> None:
-        """The kernel ignores the set-user-ID bit where the tracer may not trace the program's owner."""
-        if not os.geteuid():
-            return
-        with contextlib.suppress(OSError):
-            exe, name = procfs.exe(pid)
-            mode = os.stat(exe).st_mode  # noqa: PTH116  # a link of /proc
-            if mode & (stat.S_ISUID | stat.S_ISGID) and len(self.notes) < _MOST_NOTES:
-                shown = printable(name)
-                self.notes.append(f"{shown} runs without its set-user-ID privilege while it is traced")
 
     def _ended(self, tid: int, status: int) -> None:
         thread = self._threads.pop(tid, None)
@@ -485,7 +406,7 @@ class Engine:
 
     def _detach_all(self) -> None:
         """Stop every tracee where it is and let it go on untraced, with the signals that were on their way."""
-        for _, tid, number in self._delayed:
+        for _, tid, number in self._faults.delayed:
             ptrace.detach(tid, number)
             self._threads.pop(tid, None)
         self._interrupt_all()
