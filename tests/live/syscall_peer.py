@@ -3,10 +3,12 @@
 import difflib
 import os
 import re
+import shutil
 import subprocess
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+import pytest
 from tests.live.syscall_lines import lines, trace
 
 from insitu.record.sources.syscalls import SyscallsSource
@@ -14,6 +16,7 @@ from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Enter, Event
 from insitu.syscalls.engine_options import EngineOptions
 
+PROGRAMS = Path(__file__).parent / "syscall_programs"
 Threads = list[tuple[int, list[str]]]
 """(thread id, lines) of each thread, in order of their first call."""
 
@@ -135,3 +138,13 @@ def compare(
         if not found:
             break
     return found
+
+
+def compiled_program(directory: Path, name: str, *options: str) -> str:
+    """Compiles a program of tests/live/syscall_programs into a directory, and returns its path."""
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        pytest.skip("gcc is not installed")
+    program = directory / name
+    subprocess.run([gcc, "-w", "-o", program, PROGRAMS / f"{name}.c", *options], check=True)
+    return str(program)

@@ -8,8 +8,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tests.live.syscall_peer import Threads, compare, our_threads
-from tests.live.test_syscalls_network_and_kernel import MASKS, PROGRAMS
+from tests.live.syscall_peer import Threads, compare, compiled_program, our_threads
+from tests.live.test_syscalls_network_and_kernel import MASKS
 
 from insitu.syscalls.argument import TextOptions
 
@@ -29,21 +29,18 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
 
     @functools.cache
     def compile_program(name: str) -> str:
-        gcc = shutil.which("gcc")
-        if gcc is None:
+        if shutil.which("gcc") is None:
             pytest.skip("gcc is not installed")
         empty = directory / "empty"
         source = "int main(void) { return 0; }"
-        done = subprocess.run([gcc, "-m32", "-o", empty, "-xc", "-"], input=source, text=True, capture_output=True)
+        done = subprocess.run(["gcc", "-m32", "-o", empty, "-xc", "-"], input=source, text=True, capture_output=True)
         if done.returncode:
             pytest.skip("gcc cannot make 32-bit programs here")
         try:
             subprocess.run([empty], check=True)
         except OSError:
             pytest.skip("the kernel runs no 32-bit programs")
-        program = directory / name
-        subprocess.run([gcc, "-m32", "-w", "-o", program, PROGRAMS / f"{name}.c"], check=True)
-        return str(program)
+        return compiled_program(directory, name, "-m32")
 
     return compile_program
 

@@ -14,13 +14,12 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
-from tests.live.syscall_peer import Threads, bpf_threads, compare, our_threads
+from tests.live.syscall_peer import Threads, bpf_threads, compare, compiled_program, our_threads
 
 from insitu.syscalls.argument import TextOptions
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
-PROGRAMS = Path(__file__).parent / "syscall_programs"
 GROUPS = (
     "files", "directories", "vectors", "attributes", "mounts", "memory", "processes", "signals", "times", "polls",
 )  # fmt: skip
@@ -72,16 +71,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., str]:
     """Compiles a program of the folder once, and returns its path."""
     directory = tmp_path_factory.mktemp("programs")
 
-    @functools.cache
-    def compile_program(name: str, *options: str) -> str:
-        gcc = shutil.which("gcc")
-        if gcc is None:
-            pytest.skip("gcc is not installed")
-        program = directory / name
-        subprocess.run([gcc, "-w", "-o", program, PROGRAMS / f"{name}.c", *options], check=True)
-        return str(program)
-
-    return compile_program
+    return functools.cache(functools.partial(compiled_program, directory))
 
 
 def emptied(directory: Path) -> Callable[[], None]:

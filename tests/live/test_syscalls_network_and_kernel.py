@@ -2,18 +2,16 @@
 
 import functools
 import shutil
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.live.syscall_peer import compare
+from tests.live.syscall_peer import compare, compiled_program
 
 from insitu.syscalls.argument import TextOptions
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
-PROGRAMS = Path(__file__).parent / "syscall_programs"
 NETWORK = ("addresses", "kinds", "stream", "messages", "options", "routes")
 KERNEL = (
     "fcntls", "prctls", "futexes", "clones", "ipcs", "aios", "keys", "traces", "events", "bpfs", "programs",
@@ -61,16 +59,7 @@ def compiled(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], str]:
     """Compiles a program of the folder once, and returns its path."""
     directory = tmp_path_factory.mktemp("programs")
 
-    @functools.cache
-    def compile_program(name: str) -> str:
-        gcc = shutil.which("gcc")
-        if gcc is None:
-            pytest.skip("gcc is not installed")
-        program = directory / name
-        subprocess.run([gcc, "-w", "-o", program, PROGRAMS / f"{name}.c"], check=True)
-        return str(program)
-
-    return compile_program
+    return functools.cache(functools.partial(compiled_program, directory))
 
 
 def difference(
