@@ -97,6 +97,20 @@ def test_a_file_of_no_known_format_fails_at_exec_with_126(tmp_path: Path) -> Non
     command.close()
 
 
+def test_a_command_that_has_settled_has_prepared_itself() -> None:
+    with Interrupts() as interrupts:
+        command = Launched(["true"], interrupts.ignored_before)
+        command.settle()
+        status = Path(f"/proc/{command.pid}/status").read_text()
+        caught = int(next(line for line in status.splitlines() if line.startswith("SigCgt:")).split()[1], 16)
+        assert not caught & 1 << signal.SIGTERM - 1
+        command.settle()
+        command.release()
+        command.wait()
+        assert command.exit_status == 0
+        command.close()
+
+
 def test_the_commands_sigpipe_is_not_ignored() -> None:
     command = Launched(["sh", "-c", "grep -q 'SigIgn:.*[13579bdf]...$' /proc/self/status && exit 1; exit 0"])
     command.release()
@@ -181,10 +195,18 @@ def test_a_signal_before_the_recording_gives_the_status_of_a_shell(
 
 
 def test_sigquit_ends_the_command_and_the_recording_with_131() -> None:
-    outcome = run(Request(("sleep", "1000")), [_Signalled(signal.SIGQUIT, "drain")], Destination())
+    class Quit(_Signalled):
+        pid = 0
+
+        def open(self, target: Target) -> None:
+            assert target.launched is not None
+            self.pid = target.launched.pid
+
+    source = Quit(signal.SIGQUIT, "drain")
+    outcome = run(Request(("sleep", "1000")), [source], Destination())
     assert (outcome.exit_status, outcome.quit) == (131, True)
     with pytest.raises(ChildProcessError):  # nothing of it is left
-        os.waitpid(-1, os.WNOHANG)
+        os.waitpid(source.pid, os.WNOHANG)
 
 
 def test_a_command_does_not_inherit_the_handling_of_signals() -> None:

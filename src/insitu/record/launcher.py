@@ -67,6 +67,7 @@ class Launched:
         os.close(gate_read)
         os.close(report_write)
         self.pidfd = os.pidfd_open(self.pid)
+        self._settled = False
         self._status: int | None = None
         self._let_go: threading.Event | None = None
         self._path = path
@@ -90,6 +91,12 @@ class Launched:
         """Whether it is still waiting for release()."""
         return self._gate >= 0
 
+    def settle(self) -> None:
+        """Wait until the child has prepared itself and only waits: nothing of that is to be recorded. Idempotent."""
+        if not self._settled:
+            self._settled = True
+            os.read(self._report, 1)
+
     def release(self) -> None:
         """Let the command run. Idempotent.
 
@@ -97,6 +104,7 @@ class Launched:
         """
         if not self.held:
             return
+        self.settle()
         os.write(self._gate, _RELEASE.pack(b"!", len(self.seccomp_filter)) + self.seccomp_filter)
         os.close(self._gate)
         self._gate = -1
@@ -176,6 +184,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
         signal.set_wakeup_fd(-1)
         for asking in ASKING:
             signal.signal(asking, signal.SIG_IGN if asking in ignoring else signal.SIG_DFL)
+        os.write(report, b"!")
         if released := os.read(gate, _RELEASE.size):
             # Python ignores these, and exec would pass that on.
             signal.signal(signal.SIGPIPE, signal.SIG_DFL)

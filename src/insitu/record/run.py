@@ -174,6 +174,8 @@ class Run:
         for source in self._sources:
             self._open_things.callback(source.close)
             source.open(target)
+        if self._launched:
+            self._launched.settle()
         self._refuse_interrupted()
 
     def start(self) -> None:
