@@ -2,7 +2,9 @@
 
 import os
 import struct
+import time
 
+import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -54,6 +56,13 @@ def test_what_a_process_mapped_is_found_after_it_has_ended() -> None:
     listener = _after(_Ring(_mapped(1, _GONE, 0x1000, 0x1000, "/a", 0x3000)))
     assert listener.find(_GONE, 0x1800) == Place(Module("/a", pid=_GONE, code_offset=0x3000), 0x3800)
     assert listener.find(_GONE, 0x2000) is None and listener.find(_GONE + 1, 0x1800) is None
+
+
+def test_the_latest_epoch_has_all_that_was_reported_whatever_the_clock_says() -> None:
+    in_a_year = time.monotonic_ns() + 365 * 86_400 * 10**9
+    listener = _after(_Ring(_mapped(1, _GONE, 0x1000, 0x1000, "/a"), _mapped(in_a_year, _GONE, 0x5000, 0x1000, "/b")))
+    (epoch,) = listener.latest_epochs(np.array([_GONE], np.int32)).tolist()
+    assert [(start, end) for start, end, _, _ in listener.map.mappings(epoch)] == [(0x1000, 0x2000), (0x5000, 0x6000)]
 
 
 def test_the_latest_mapping_counts_in_the_order_of_time_not_of_rings() -> None:

@@ -76,6 +76,8 @@ class ProcessListener:
             comm_exec=1,
             task=1,
             inherit=int(pid is not None),
+            use_clockid=1,  # that of `remember`; the kernel's own (sched_clock) drifts away from it
+            clockid=time.CLOCK_MONOTONIC,
         )
         tasks = [-1] if pid is None else _threads(pid)
         with contextlib.suppress(InsituError, OSError):
@@ -165,8 +167,8 @@ class ProcessListener:
                 break
         return None
 
-    def epochs_at(self, pids: NDArray[np.int32], ts_ns: NDArray[np.int64]) -> NDArray[np.int32]:
-        """The epoch in ``map`` of each process at each time; -1 for a process of which nothing is known."""
+    def latest_epochs(self, pids: NDArray[np.int32]) -> NDArray[np.int32]:
+        """The latest epoch in ``map`` of each process; -1 for a process of which nothing is known."""
         import numpy as np
 
         self.drain()
@@ -177,7 +179,7 @@ class ProcessListener:
                 ancestor = self.map.forked_from(ancestor)
                 if not ancestor:
                     break
-        return self.map.epochs_at(pids, ts_ns)
+        return self.map.epochs_at(pids, np.full(len(pids), np.iinfo(np.int64).max))
 
     def close(self) -> None:
         """Listen no longer. What is known stays."""

@@ -2,11 +2,8 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
-
-import numpy as np
 
 from insitu.probe.output.formatting import Formatter
 from insitu.probe.runtime.event_columns import CopiedStackColumn, StackColumn
@@ -80,7 +77,6 @@ def _unwound(column: CopiedStackColumn, formatter: Formatter) -> StackColumn:
     from insitu.symbols.unwind import unwind
 
     processes = formatter.symbols.processes
-    now = np.full(len(column), time.monotonic_ns())
-    stacks = column.user_stacks(processes.epochs_at(column.pid, now))
+    stacks = column.user_stacks(processes.latest_epochs(column.pid))
     offset, address = unwind(stacks, processes.map, formatter.symbols.open_elf)
     return StackColumn(offset, address, column.pid)
