@@ -82,7 +82,10 @@ class _Numbers(dict[str, str]):
 
 def comparable(threads: Threads, masks: Sequence[tuple[str, str]]) -> list[list[str]]:
     """Returns the lines without what differs from run to run: addresses and thread ids are numbered in order of
-    their appearance, and ``masks`` are (pattern, replacement). A line of which a mask leaves nothing is left out."""
+    their appearance, and ``masks`` are (pattern, replacement). A line of which a mask leaves nothing is left out.
+
+    Threads are in order of their ids, that in which they were made: which of two makes the first call is chance."""
+    threads = sorted(threads)
     tids = {str(tid): f"TID{at}" for at, (tid, _) in enumerate(threads)}
     of_a_thread = re.compile(rf"\b({'|'.join(tids)})\b") if tids else re.compile("(?!)")
     found = []

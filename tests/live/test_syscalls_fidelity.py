@@ -158,7 +158,18 @@ def test_each_call_has_straces_line_with_strings_in_hexadecimal(
     assert_every_call_equals_strace(compiled, tmp_path, group, TextOptions(strings_in_hex=in_hex), option)
 
 
-# Programs as people use them
+# Programs as people use them, by both engines
+
+Engine = Callable[[Sequence[str], TextOptions], Threads]
+
+
+@pytest.fixture(params=[our_threads, bpf_threads], ids=["ptrace", "bpf"])
+def engine(request: pytest.FixtureRequest) -> Engine:
+    """What returns the lines of a command."""
+    if request.param is bpf_threads and os.geteuid() != 0:
+        pytest.skip("BPF needs root")
+    found: Engine = request.param
+    return found
 
 
 def assert_lines_equal_straces(
@@ -166,14 +177,14 @@ def assert_lines_equal_straces(
     tmp_path: Path,
     *masks: tuple[str, str],
     prepare: Callable[[], object] = lambda: None,
-    run: Callable[[Sequence[str], TextOptions], Threads] = our_threads,
+    run: Engine,
 ) -> None:
     """Both run without address space randomization: what the allocator asks of the kernel depends on it."""
     found = compare(
         ["setarch", "-R", *command],
         tmp_path / "strace.txt",
         prepare=prepare,
-        masks=[*OF_A_RUN, *NEWER, *masks],
+        masks=[*OF_A_RUN, *NEWER, *(OF_BPF if run is bpf_threads else ()), *masks],
         run=run,
     )
     assert not found, found
@@ -199,53 +210,59 @@ def tree(tmp_path: Path) -> Path:
     return root
 
 
-def test_ls(tree: Path, tmp_path: Path) -> None:
-    assert_lines_equal_straces([program("ls"), "-l", str(tree)], tmp_path)
+def test_ls(engine: Engine, tree: Path, tmp_path: Path) -> None:
+    assert_lines_equal_straces([program("ls"), "-l", str(tree)], tmp_path, run=engine)
 
 
-def test_cat(tree: Path, tmp_path: Path) -> None:
-    assert_lines_equal_straces([program("cat"), str(tree / "file3")], tmp_path)
+def test_cat(engine: Engine, tree: Path, tmp_path: Path) -> None:
+    assert_lines_equal_straces([program("cat"), str(tree / "file3")], tmp_path, run=engine)
 
 
-def test_a_pipeline(tree: Path, tmp_path: Path) -> None:
-    assert_lines_equal_straces(["sh", "-c", f"cat {tree}/file4 | wc -l"], tmp_path, *RACES)
+def test_commands_one_after_the_other(engine: Engine, tree: Path, tmp_path: Path) -> None:
+    assert_lines_equal_straces(["sh", "-c", f"cat {tree}/file4; wc -l {tree}/file3; :"], tmp_path, *RACES, run=engine)
 
 
-def test_python(tmp_path: Path) -> None:
-    assert_lines_equal_straces([sys.executable, "-S", "-E", "-c", "print('hello')"], tmp_path)
+def test_a_pipeline(engine: Engine, tree: Path, tmp_path: Path) -> None:
+    assert_lines_equal_straces(["sh", "-c", f"cat {tree}/file4 | wc -l"], tmp_path, *RACES, run=engine)
 
 
-def test_git_status(tree: Path, tmp_path: Path) -> None:
+def test_python(engine: Engine, tmp_path: Path) -> None:
+    assert_lines_equal_straces([sys.executable, "-S", "-E", "-c", "print('hello')"], tmp_path, run=engine)
+
+
+def test_git_status(engine: Engine, tree: Path, tmp_path: Path) -> None:
     git = program("git")
     subprocess.run([git, "init", "-q", str(tree)], check=True)
     subprocess.run([git, "-C", str(tree), "add", "."], check=True)
-    assert_lines_equal_straces([git, "--no-optional-locks", "-C", str(tree), "status"], tmp_path)
+    assert_lines_equal_straces([git, "--no-optional-locks", "-C", str(tree), "status"], tmp_path, run=engine)
 
 
-def test_find(tree: Path, tmp_path: Path) -> None:
-    assert_lines_equal_straces([program("find"), str(tree), "-name", "*link*"], tmp_path)
+def test_find(engine: Engine, tree: Path, tmp_path: Path) -> None:
+    assert_lines_equal_straces([program("find"), str(tree), "-name", "*link*"], tmp_path, run=engine)
 
 
-def test_tar(tree: Path, tmp_path: Path) -> None:
+def test_tar(engine: Engine, tree: Path, tmp_path: Path) -> None:
     archive = tmp_path / "archive.tar"
     assert_lines_equal_straces(
         [program("tar"), "cf", str(archive), "-C", str(tree), "."],
         tmp_path,
         prepare=lambda: archive.unlink(missing_ok=True),
+        run=engine,
     )
 
 
-def test_sqlite(tmp_path: Path) -> None:
+def test_sqlite(engine: Engine, tmp_path: Path) -> None:
     database = tmp_path / "data.db"
     assert_lines_equal_straces(
         [program("sqlite3"), str(database), "create table t(a); insert into t values (1); select * from t;"],
         tmp_path,
         (r'((?:pwrite64|read)\(\d+, ")[^"]*"', r'\1..."'),  # a journal has random numbers
         prepare=lambda: [each.unlink() for each in tmp_path.glob("data.db*")],
+        run=engine,
     )
 
 
-def test_gcc(tmp_path: Path) -> None:
+def test_gcc(engine: Engine, tmp_path: Path) -> None:
     source = tmp_path / "program.c"
     source.write_text("int main(void) { return 0; }\n")
     assert_lines_equal_straces(
@@ -253,20 +270,21 @@ def test_gcc(tmp_path: Path) -> None:
         tmp_path,
         (r"/tmp/cc\w{6}", "/tmp/ccXXXXXX"),
         prepare=lambda: (tmp_path / "program.s").unlink(missing_ok=True),
+        run=engine,
     )
 
 
-def test_a_program_with_threads(compiled: Callable[..., str], tmp_path: Path) -> None:
-    assert_lines_equal_straces([compiled("threads", "-pthread")], tmp_path, *RACES)
+def test_a_program_with_threads(engine: Engine, compiled: Callable[..., str], tmp_path: Path) -> None:
+    assert_lines_equal_straces([compiled("threads", "-pthread")], tmp_path, *RACES, run=engine)
 
 
-def test_a_rust_program(tmp_path: Path) -> None:
+def test_a_rust_program(engine: Engine, tmp_path: Path) -> None:
     rustc = program("rustc")
     source = tmp_path / "program.rs"
     source.write_text('fn main() { println!("{}", std::fs::read_to_string("/etc/hostname").unwrap().len()); }\n')
     binary = tmp_path / "program"
     subprocess.run([rustc, "-o", binary, source], check=True, capture_output=True)
-    assert_lines_equal_straces([str(binary)], tmp_path)
+    assert_lines_equal_straces([str(binary)], tmp_path, run=engine)
 
 
 @pytest.fixture
@@ -289,7 +307,7 @@ def server(tree: Path) -> Iterator[str]:
         thread.join()
 
 
-def test_curl(server: str, tmp_path: Path) -> None:
+def test_curl(engine: Engine, server: str, tmp_path: Path) -> None:
     assert_lines_equal_straces(
         [program("curl"), "-s", "-o", os.devnull, "--noproxy", "*", server],
         tmp_path,
@@ -297,34 +315,12 @@ def test_curl(server: str, tmp_path: Path) -> None:
         # How often it asks before the answer is there depends on the moment.
         (r"^(poll|getsockopt|recvfrom|rt_sigaction\(SIGPIPE)\(?.*", ""),
         *RACES,
+        run=engine,
     )
 
 
-def test_ps(tmp_path: Path) -> None:
+def test_ps(engine: Engine, tmp_path: Path) -> None:
     """Of one process, as those of the machine come and go."""
     assert_lines_equal_straces(
-        [program("ps"), "-q", "1"], tmp_path, (r'(read\(\d+, ")[^"]*"(?:\.\.\.)?(.*) = \d+$', r'\1..."\2')
+        [program("ps"), "-q", "1"], tmp_path, (r'(read\(\d+, ")[^"]*"(?:\.\.\.)?(.*) = \d+$', r'\1..."\2'), run=engine
     )
-
-
-# The same by the BPF engine. The children of a pipeline begin in either order: here they come one after the other.
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
-@pytest.mark.parametrize(
-    "command",
-    [
-        ("ls", "-l", "TREE"),
-        ("sh", "-c", "cat TREE/file4; wc -l TREE/file3; :"),
-        ("find", "TREE", "-name", "*link*"),
-    ],
-    ids=lambda command: command[0],
-)
-def test_programs_by_the_bpf_engine(tree: Path, tmp_path: Path, command: Sequence[str]) -> None:
-    words = [program(command[0]), *(word.replace("TREE", str(tree)) for word in command[1:])]
-    assert_lines_equal_straces(words, tmp_path, *RACES, *OF_BPF, run=bpf_threads)
-
-
-@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
-def test_a_program_with_threads_by_the_bpf_engine(compiled: Callable[..., str], tmp_path: Path) -> None:
-    assert_lines_equal_straces([compiled("threads", "-pthread")], tmp_path, *RACES, run=bpf_threads)
