@@ -4,8 +4,10 @@ import random
 import re
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
 import pytest
 from playwright.sync_api import Page, expect
 
@@ -167,3 +169,33 @@ def test_labels_of_the_vertical_axis_are_whole(page: Page) -> None:
         }"""
     )
     assert not inked
+
+
+def test_a_rectangle_of_a_latency_map_is_what_began_then_and_took_that_long(
+    open_page: Open, stacks_of: StacksOf, samples: list[Any]
+) -> None:
+    chance = random.Random(3)
+    took = [int(10 ** chance.uniform(3, 6.99)) for _ in samples]
+    stacks = replace(stacks_of(samples), table="span", counted="events", unit="ns", weight=np.array(took, np.int64))
+    html = heatmap_html(stacks, title="a test", latency=True, rows=10)
+    page = open_page(html)
+    heat = page.evaluate("insitu.heat()")
+    rows, edges, column_ns = heat["rows"], heat["edgesNs"], heat["columnNs"]
+    assert rows == 40 and edges[0] == 1000
+    low, high, left, right = 3, 25, 20, 60  # rows and columns, both included
+    page.mouse.move(*centre(page, left * rows + high))
+    page.mouse.down()
+    page.mouse.move(*centre(page, right * rows + low), steps=4)
+    page.mouse.up()
+    inside = [
+        sample
+        for sample, ns in zip(samples, took, strict=True)
+        if left <= (sample[0] - START) // column_ns <= right and edges[low] <= ns < edges[high + 1]
+    ]
+    assert 100 < len(inside) < len(samples)
+    expect(page.locator(".range")).to_contain_text(re.compile(rf"2 µs . 398 µs · {len(inside):,} events"))
+    assert tallied(page) == len(inside)
+    drawn = {f["function"]: f["total"] for f in page.evaluate("insitu.frames()") if f["depth"] == 2}
+    assert drawn == dict(Counter(sample[3][1] for sample in inside))
+    other = open_page(html, hash=page.evaluate("location.hash"))
+    assert tallied(other) == len(inside)

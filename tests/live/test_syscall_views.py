@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu.session.weighted_stacks import Selection
+from insitu.views.call_tree import call_tree
 
 if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
@@ -126,3 +128,12 @@ def test_the_report_shows_what_was_called_and_started(recorded: Path) -> None:
     shown = subprocess.run(words, capture_output=True, text=True, check=True, timeout=120).stdout
     for title in ("# calls", "# descriptors", "# files", "# peers", "# processes", "# slowest calls"):
         assert f"\n{title}\n" in shown
+
+
+def test_calls_are_drawn_by_their_names_without_recorded_stacks(recorded: Path) -> None:
+    with insitu.open(recorded / "run.insitu") as session:
+        stacks = session.stacks(Selection(table="span"))
+    tree = call_tree(stacks, value="count")
+    drawn = {tree.names[tree.name[at]].function: int(tree.total[at]) for at in range(1, len(tree))}
+    counted = dict(_rows(recorded, "select name, count(*) from span where category = 'syscall' group by name"))
+    assert {name: drawn[name] for name in counted} == counted

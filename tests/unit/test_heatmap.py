@@ -108,6 +108,55 @@ def test_cells_of_durations_add_them_up(profile_of: ProfileOf) -> None:
     assert found == {(0, 1, "f0"): 10, (0, 1, "f1"): 5}
 
 
+def waits(profile_of: ProfileOf, times: list[int], durations: list[int]) -> WeightedStacks:
+    stacks = at_times(profile_of, times)
+    return replace(stacks, table="span", counted="events", unit="ns", weight=np.array(durations, np.int64))
+
+
+@settings(max_examples=60, deadline=None)
+@given(
+    rows=st.lists(st.tuples(st.integers(1, 10**11), st.integers(0, 10**10)), min_size=1, max_size=30),
+    of_ten=st.integers(1, MAX_ROWS // 10),
+)
+def test_a_wait_falls_into_the_cell_of_its_start_and_its_duration(
+    profile_of: ProfileOf, rows: list[tuple[int, int]], of_ten: int
+) -> None:
+    times, durations = [at for at, _ in rows], [took for _, took in rows]
+    html = heatmap_html(waits(profile_of, times, durations), title="x", latency=True, rows=of_ten)
+    meta, found = cells_of(html)
+    heat = meta["heat"]
+    edges = heat["edgesNs"]
+    assert len(edges) == heat["rows"] + 1
+    expected: Counter[tuple[int, int, str]] = Counter()
+    for i, (at, took) in enumerate(rows):
+        if took:  # 0: without an end
+            row = max(row for row, edge in enumerate(edges[:-1]) if edge <= took)
+            assert took < edges[row + 1]
+            expected[(at - min(times)) // heat["columnNs"] * heat["rows"] + row, 1 + i % 2, f"f{i % 3}"] += 1
+    assert found == expected
+    extent = max(times) - min(times) + 1
+    assert heat["columns"] == -(-extent // heat["columnNs"]) <= 120
+
+
+def test_durations_have_whole_powers_of_ten_from_the_shortest_to_the_longest(profile_of: ProfileOf) -> None:
+    page = heatmap_html(waits(profile_of, [1, 2, 3], [1500, 999_999, 20_000]), title="x", latency=True, rows=10)
+    edges = cells_of(page)[0]["heat"]["edgesNs"]
+    assert edges[::10] == pytest.approx([1e3, 1e4, 1e5, 1e6])
+    assert edges[13] == pytest.approx(10**4.3)
+
+
+def test_a_latency_map_adds_up_time_where_that_is_asked_for(profile_of: ProfileOf) -> None:
+    stacks = waits(profile_of, [1, 2], [1500, 1600])
+    meta, found = cells_of(heatmap_html(stacks, title="x", latency=True, rows=1, value="weight"))
+    assert meta["unit"] == "ns" and found == {(0, 1, "f0"): 1500, (0, 2, "f1"): 1600}
+
+
+def test_samples_have_no_durations(profile_of: ProfileOf) -> None:
+    for stacks in (at_times(profile_of, [1, 2]), replace(at_times(profile_of, [1, 2]), unit="ns")):
+        with pytest.raises(InsituError, match="no durations"):
+            heatmap_html(stacks, title="x", latency=True, rows=10)
+
+
 def test_folded_stacks_have_no_times_and_are_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (tmp_path / "run.folded").write_text("prog;main 2\n")
     assert main(["heatmap", str(tmp_path / "run.folded")]) == 1

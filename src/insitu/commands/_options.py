@@ -169,8 +169,7 @@ class _Gather(argparse.Action):
 def require_stacks(path: "str | Path", stacks: "WeightedStacks") -> None:
     """Raise InsituError for a recording without any stack, of which a graph would be empty."""
     if not stacks.frames and stacks.total_count:
-        remedy = f"insitu report {path} shows what there is; insitu syscalls -k records stacks of calls"
-        raise InsituError(f"{path}: no stacks were recorded", remedy=remedy)
+        raise InsituError(f"{path}: no stacks were recorded", remedy=f"insitu report {path} shows what there is")
 
 
 # Groups of options

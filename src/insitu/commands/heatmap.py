@@ -1,13 +1,16 @@
-"""Write the subsecond-offset heat map of a recording: when samples were taken, and the flame graph of any time range.
+"""Write the heat map of a recording: when samples were taken, or how long things took, and flame graphs of it.
 
 RUN is a session or a perf.data file. Each column of the map is a second, time runs upwards within it:
 a periodic burst is a pattern, a stall a gap. Drag over a range, or click its start and end, to see its flame graph.
+With --latency, for system calls, waits, requests and whatever has a duration: columns are moments, rows durations;
+a cell is darker the more calls that began then took that long. Drag over a rectangle to see their flame graph.
 One HTML page that needs nothing else and works offline.
 
 examples:
   insitu heatmap                                the last recording, into profile-heatmap.html
   insitu heatmap perf.data -o map.html
   insitu heatmap run.insitu -n nginx --rows 100
+  insitu syscalls -o run.insitu -k -- ./prog && insitu heatmap --latency run.insitu
 """
 
 import argparse
@@ -37,7 +40,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     output_option(parser, "the page (default: NAME-heatmap.html for NAME.insitu; - is standard output)")
     parser.add_argument("--title", metavar="TEXT", help="heading of the page (default: what was recorded)")
     parser.add_argument(
-        "--rows", type=positive, default=50, metavar="N", help="rows of a second (default 50: 20 ms each)"
+        "--rows",
+        type=positive,
+        metavar="N",
+        help="rows of a second (default 50: 20 ms each), with --latency of a power of ten (default 10)",
+    )
+    parser.add_argument(
+        "--latency", action="store_true", help="rows are durations: how long what began in a column took"
     )
     addresses_option(parser)
     unit_option(parser, "what cells and widths are")
@@ -70,6 +79,16 @@ def _write(
     from insitu.views.page import page_title, write_page
 
     title, value = args.title or page_title(path, stacks), unit_value(stacks, args.unit)
-    page = heatmap_html(stacks, rows(value), title=title, value=value, rows=args.rows, addresses=args.addresses)
+    if args.latency and args.unit is None:
+        value = "count"
+    page = heatmap_html(
+        stacks,
+        rows("weight" if args.latency else value),
+        title=title,
+        value=value,
+        rows=args.rows or (10 if args.latency else 50),
+        addresses=args.addresses,
+        latency=args.latency,
+    )
     write_page(page, path, args.output, suffix="-heatmap")
     return 0

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.call_halves import Halves, Joined
+from insitu.convert.call_stacks import call_stacks
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.programs import Programs
 from insitu.convert.sources import RawSource
@@ -99,6 +100,7 @@ class _Calls:
         nr = enter["nr"].astype(np.int64)
         failed = ~open_ & (ret < 0) & (ret > -4096)
         texts = self._text(joined, abi, nr, ret, open_)
+        names = _names(self._abis, abi, nr)
         ids = self._writer.span_ids(rows)
         self._writer.append(
             SPAN,
@@ -112,8 +114,8 @@ class _Calls:
                 ),
                 "cpu": enter["cpu"],
                 "category": ["syscall"] * rows,
-                "name": _names(self._abis, abi, nr),
-                "stack": self._stacks_of(enter["tid"], enter["call"]),
+                "name": names,
+                "stack": call_stacks(self._writer, names, self._stacks_of(enter["tid"], enter["call"])),
             },
         )
         arguments = polars.DataFrame({name: enter[name] for name in _ARGUMENTS})

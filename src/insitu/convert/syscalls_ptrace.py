@@ -9,6 +9,7 @@ import numpy as np
 import polars
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.call_stacks import call_stacks
 from insitu.convert.programs import Programs
 from insitu.convert.sources import RawSource
 from insitu.convert.syscalls import path_of, write_signals
@@ -95,6 +96,7 @@ def _write_calls(calls: list[Call], decoder: Decoder, writer: SessionWriter) -> 
     dur = np.ma.masked_array(np.array([call.dur_ns or 0 for call in calls], np.int64), open_)
     tids = np.array([each.tid for each in enters], np.int32)
     pids = np.array([each.pid for each in enters], np.int32)
+    names = [call_name(each.abi, each.nr) for each in enters]
     span: dict[str, Any] = {
         "id": ids,
         "ts_ns": ts_ns,
@@ -102,7 +104,8 @@ def _write_calls(calls: list[Call], decoder: Decoder, writer: SessionWriter) -> 
         "self_ns": dur,
         "utid": writer.processes.utids(tids, ts_ns, pids),
         "category": ["syscall"] * len(calls),
-        "name": [call_name(each.abi, each.nr) for each in enters],
+        "name": names,
+        "stack": call_stacks(writer, names, np.zeros(len(calls), np.int32)),
     }
     writer.append(SPAN, span)
     syscall: dict[str, Any] = {

@@ -1,4 +1,4 @@
-"""Subsecond-offset heat map page: when samples fell, and the flame graph of any range of time."""
+"""Heat map pages: when samples fell, or how long what began then took; and the flame graph of any of it."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any, Final, NamedTuple
@@ -12,7 +12,7 @@ from insitu.views.call_tree import named_stacks
 from insitu.views.flamegraph import described, name_columns, thread_columns
 from insitu.views.hints import hints
 from insitu.views.page import data_page
-from insitu.views.page_data import Meta
+from insitu.views.page_data import Heat, Meta
 
 __all__ = ["MAX_ROWS", "heatmap_html"]
 
@@ -24,6 +24,8 @@ MAX_ROWS: Final = 500
 
 # Columns of one second are drawn at least 4 pixels wide, and a canvas may be some 16,000 pixels wide.
 _MAX_COLUMNS: Final = 3600
+_LATENCY_COLUMNS: Final = 120  # at most, as all of them are to be seen at once
+_POWERS: Final = 19  # of ten, in nanoseconds: what 63 bits hold
 
 
 def heatmap_html(
@@ -36,6 +38,7 @@ def heatmap_html(
     value: Value | None = None,
     rows: int = 50,
     addresses: bool = False,
+    latency: bool = False,
 ) -> str:
     """The heat map page of weighted stacks.
 
@@ -44,36 +47,47 @@ def heatmap_html(
     hour get columns of several seconds, and the page says so. The page holds what ``value`` (default: what suits the
     rows) adds up to per cell, thread and stack: a cell is the finest range of which it can draw a flame graph.
     ``addresses`` keeps addresses without a symbol apart.
-    Raises InsituError when ``rows`` is not in 1..MAX_ROWS, or the rows have no times (folded stacks).
+
+    With ``latency`` rows of the map are durations, by their logarithm; columns are as wide as suits the recording.
+    ``rows`` are then those of a power of ten, and ``batches`` have the durations (``value`` "weight"); ``value``
+    (default: their number) is what is shown. Rows without a duration are left out.
+    Raises InsituError when ``rows`` is not in 1..MAX_ROWS (a tenth with ``latency``), or the rows have no times
+    (folded stacks) or durations.
     """
-    if not 1 <= rows <= MAX_ROWS:
-        raise InsituError(f"{rows} rows: a heat map has 1 to {MAX_ROWS}", status=2)
+    most = MAX_ROWS // 10 if latency else MAX_ROWS
+    if not 1 <= rows <= most:
+        raise InsituError(f"{rows} rows: a heat map has 1 to {most}", status=2)
     if len(stacks) and not stacks.last_ns:
         raise InsituError(f"the {stacks.counted} have no times", remedy="a heat map needs a session or perf.data")
-    value = value or stacks.preferred
-    grid = _Grid.of(stacks, rows)
+    if latency and (stacks.unit != "ns" or stacks.is_cpu_time):
+        raise InsituError(f"the {stacks.counted} of {stacks.table} have no durations", remedy="choose --table")
+    value = value or ("count" if latency else stacks.preferred)
+    grid = (_Latencies if latency else _Seconds).of(stacks, rows)
+    if batches is None:
+        batches = stacks.in_time("weight" if latency else value)
     named = named_stacks(stacks, addresses=addresses)
     nodes = len(named.parent)
-    sums = [
-        _summed(grid.cells(each.ts_ns), each.thread, named.node[each.stack], each.value, len(stacks.threads), nodes)
-        for each in (stacks.in_time(value) if batches is None else batches)
-        if len(each.stack)
-    ]
+    sums = []
+    for each in batches:
+        if latency:
+            each = each.only(each.value > 0)  # the rest has no end
+        if len(each.stack):
+            added = np.ones(len(each.stack), np.int64) if latency and value == "count" else each.value
+            node = named.node[each.stack]
+            sums.append(_summed(grid.cells(each), each.thread, node, added, len(stacks.threads), nodes))
     columns = [np.concatenate(parts) for parts in zip(*sums, strict=True)] or [np.zeros(0, np.int32)] * 4
     sums.clear()
     cell, group, node, count = columns
+    cell, heat, remarks = grid.shown(cell)
     used = np.zeros(len(stacks.threads), np.bool_)
     used[group] = True
     threads = thread_columns([label for label, there in zip(stacks.threads, used.tolist(), strict=True) if there])
     group = _narrow(np.cumsum(used) - 1 if threads["tid"] else np.zeros(len(used), np.int64))[group]
-    remarks = [*stacks.notes, *hints(stacks), *notes]
-    if grid.column_ns != SECOND:
-        remarks.append(f"a long recording: each column is {grid.column_ns // SECOND} seconds")
     meta: Meta = {
         "mode": "heatmap",
         "title": title,
         "subtitle": described(stacks) if subtitle is None else subtitle,
-        "notes": remarks,
+        "notes": [*stacks.notes, *hints(stacks), *notes, *remarks],
         "losses": stacks.losses,
         "unit": stacks.unit_of(value),
         "counted": stacks.counted,
@@ -82,7 +96,7 @@ def heatmap_html(
         "reverse": False,
         "icicle": False,
         "minWidth": 0.5,
-        "heat": {"columns": grid.columns, "rows": rows, "columnNs": grid.column_ns},
+        "heat": heat,
     }
     arrays: dict[str, NDArray[np.generic]] = {
         "parent": named.parent,
@@ -95,8 +109,8 @@ def heatmap_html(
     return data_page(meta, arrays)
 
 
-class _Grid(NamedTuple):
-    """Cells of time, numbered column by column: ``columns`` of ``column_ns`` since ``first_ns``, ``rows`` in each."""
+class _Seconds(NamedTuple):
+    """``columns`` of ``column_ns`` since ``first_ns``, each cut into ``rows`` parts of time."""
 
     first_ns: int
     columns: int
@@ -104,19 +118,64 @@ class _Grid(NamedTuple):
     rows: int
 
     @staticmethod
-    def of(stacks: WeightedStacks, rows: int) -> "_Grid":
+    def of(stacks: WeightedStacks, rows: int) -> "_Seconds":
         if not len(stacks):
-            return _Grid(0, 0, SECOND, rows)
+            return _Seconds(0, 0, SECOND, rows)
         seconds = (stacks.last_ns - stacks.first_ns) // SECOND + 1
         column_ns = SECOND * -(-seconds // _MAX_COLUMNS)
-        return _Grid(stacks.first_ns, (stacks.last_ns - stacks.first_ns) // column_ns + 1, column_ns, rows)
+        return _Seconds(stacks.first_ns, (stacks.last_ns - stacks.first_ns) // column_ns + 1, column_ns, rows)
 
-    def cells(self, ts_ns: I64) -> I64:
-        """The cell of each time."""
-        since = ts_ns - self.first_ns
+    def cells(self, batch: TimedRows) -> I64:
+        """The cell of each row of a batch; cells are numbered column by column."""
+        since = batch.ts_ns - self.first_ns
         column = since // self.column_ns
         # Not since * rows // column_ns at once: that product could pass 2**63.
         return column * self.rows + (since - column * self.column_ns) * self.rows // self.column_ns
+
+    def shown(self, cell: NDArray[Any]) -> tuple[NDArray[Any], Heat, list[str]]:
+        """Cells as the page numbers them, what it has to know of the map, and notes."""
+        long = f"a long recording: each column is {self.column_ns // SECOND} seconds"
+        heat: Heat = {"columns": self.columns, "rows": self.rows, "columnNs": self.column_ns}
+        return cell, heat, [long] * (self.column_ns != SECOND)
+
+
+class _Latencies(NamedTuple):
+    """``columns`` of ``column_ns`` since ``first_ns``; ``rows`` for each power of ten of durations."""
+
+    first_ns: int
+    columns: int
+    column_ns: int
+    rows: int
+
+    @staticmethod
+    def of(stacks: WeightedStacks, rows: int) -> "_Latencies":
+        """Columns are 1, 2 or 5 times a power of ten wide."""
+        extent = max(stacks.last_ns - stacks.first_ns + 1, 1)
+        widths = (step * 10**power for power in range(19) for step in (1, 2, 5))
+        column_ns = next(width for width in widths if width * _LATENCY_COLUMNS >= extent)
+        return _Latencies(stacks.first_ns, (extent - 1) // column_ns + 1, column_ns, rows)
+
+    @property
+    def _edges_ns(self) -> NDArray[np.float64]:
+        return 10.0 ** (np.arange(_POWERS * self.rows + 1) / self.rows)
+
+    def cells(self, batch: TimedRows) -> I64:
+        """The cell of each row of a batch, with all powers of ten in each column."""
+        column = (batch.ts_ns - self.first_ns) // self.column_ns
+        return column * (_POWERS * self.rows) + np.searchsorted(self._edges_ns, batch.value, side="right") - 1
+
+    def shown(self, cell: NDArray[Any]) -> tuple[NDArray[Any], Heat, list[str]]:
+        """As of _Seconds: only the powers of ten that there are."""
+        column, row = np.divmod(cell.astype(np.int64), _POWERS * self.rows)
+        low = int(row.min()) // self.rows * self.rows if len(row) else 0
+        high = (int(row.max()) // self.rows + 1) * self.rows if len(row) else self.rows
+        heat: Heat = {
+            "columns": self.columns,
+            "rows": high - low,
+            "columnNs": self.column_ns,
+            "edgesNs": self._edges_ns[low : high + 1].tolist(),
+        }
+        return _narrow(column * (high - low) + row - low), heat, []
 
 
 def _summed(cell: I64, group: I32, node: I32, weight: I64, groups: int, nodes: int) -> tuple[NDArray[Any], ...]:

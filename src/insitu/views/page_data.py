@@ -27,7 +27,7 @@ ARRAYS: Final = (
     ArrayType("entryGroup", "indices", "Of each entry: the thread, an index into Threads."),
     ArrayType("entryCount", "numbers", "Of each entry: how much, in Meta.unit."),
     ArrayType("entryBefore", "numbers", "Of a difference: the count before; entryCount is the one after.", False),
-    ArrayType("entryCell", "indices", "Of a heat map: the cell of time; entries are in its order.", False),
+    ArrayType("entryCell", "indices", "Of a heat map: the cell; entries are in its order.", False),
 )
 
 
@@ -59,6 +59,7 @@ class Heat(TypedDict):
     columns: int
     rows: int
     columnNs: int
+    edgesNs: NotRequired[Annotated[list[float], "Of rows that are durations: their edges, one more than rows."]]
 
 
 class Meta(TypedDict):

@@ -31,7 +31,7 @@ def report_lines(
         sections.append(("hottest lines", _source_lines(report, limit)))
     if report.threads:
         sections.append(("threads", _threads(report, limit)))
-    if tree:
+    if tree and report.tree.parent.any():  # else it would repeat the functions
         title = "callers of the hottest functions (bottom-up" if report.reverse else "call tree ("
         least = f"branches of {min_percent:g} % or more)"
         lines = tree_lines(report.tree, screen, min_percent=min_percent, reverse=report.reverse)

@@ -25,6 +25,13 @@ export function exact(value: number, unit: string): string {
   return `${whole.format(value)} ${value === 1 && unit.endsWith("s") ? unit.slice(0, -1) : unit}`;
 }
 
+/** A value that ends a range, in three digits: "50 µs", "1.26 ms". */
+export function brief(value: number, unit: string): string {
+  const scale = unit === "ns" ? TIMES : unit === "bytes" ? SIZES : [];
+  const [factor, name] = scale.find(([factor]) => value >= factor) ?? [1, unit];
+  return `${Number((value / factor).toPrecision(3))} ${name}`;
+}
+
 /** `part` of `all` in per cent; two decimals, as many samples deserve. */
 export function percent(part: number, all: number): string {
   return all ? `${((part / all) * 100).toFixed(2)} %` : "–";

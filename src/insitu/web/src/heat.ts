@@ -1,17 +1,23 @@
-// The canvas of a heat map: a column per second, time upwards within it; a range of cells can be selected.
+// The canvas of a heat map: time to the right; upwards time within the column, or size. Cells can be selected.
 
+import type { Cells } from "./cells";
 import { heatColours, type Theme } from "./colour";
 import { element } from "./dom";
 
 export interface HeatGrid {
   columns: number;
   rows: number;
-  /** Samples in each cell, column by column, time upwards. */
+  columnNs: number;
+  /** Samples in each cell, column by column, upwards. */
   count: Float64Array;
+  ticks: Tick[];
 }
 
-/** First and last cell, both included. */
-export type CellRange = [number, number];
+/** A mark on the axis of rows: at the lower edge of a row. */
+export interface Tick {
+  row: number;
+  text: string;
+}
 
 const LEFT = 60;
 const BOTTOM = 22;
@@ -25,12 +31,11 @@ export class HeatCanvas {
   readonly element: HTMLDivElement;
   private readonly cells = element("canvas", { "aria-hidden": "true" });
   private readonly marks = element("canvas", { class: "marks", "aria-hidden": "true" });
-  private grid: HeatGrid = { columns: 0, rows: 1, count: new Float64Array(0) };
-  private columnNs = 1e9;
+  private grid: HeatGrid = { columns: 0, rows: 1, columnNs: 1e9, count: new Float64Array(0), ticks: [] };
   private logarithmic = false;
   private cellWidth = 8;
   private cellHeight = 6;
-  private range: CellRange | null = null;
+  private range: Cells | null = null;
   /** The cell that the keyboard or the pointer is at; -1 for none. */
   private cursor = -1;
   colours: string[] = [];
@@ -46,16 +51,15 @@ export class HeatCanvas {
     new ResizeObserver(() => this.resize()).observe(this.element);
   }
 
-  show(grid: HeatGrid, columnNs: number, theme: Theme, logarithmic: boolean): void {
+  show(grid: HeatGrid, theme: Theme, logarithmic: boolean): void {
     this.grid = grid;
-    this.columnNs = columnNs;
     this.logarithmic = logarithmic;
     this.colours = heatColours(theme, STEPS);
     this.largest = grid.count.reduce((most, count) => Math.max(most, count), 0);
     this.resize();
   }
 
-  mark(range: CellRange | null, cursor: number): void {
+  mark(range: Cells | null, cursor: number): void {
     this.range = range;
     this.cursor = cursor;
     this.drawMarks();
@@ -143,17 +147,15 @@ export class HeatCanvas {
   }
 
   private drawAxes(context: CanvasRenderingContext2D, ink: string, line: string): void {
-    const { columns, rows } = this.grid;
+    const { columns, rows, columnNs, ticks } = this.grid;
     const bottom = TOP + rows * this.cellHeight;
     context.font = FONT;
     context.fillStyle = ink;
     context.strokeStyle = line;
     context.textAlign = "right";
     context.textBaseline = "middle";
-    for (const quarter of [0, 1, 2, 3, 4]) {
-      const y = bottom - (quarter / 4) * rows * this.cellHeight;
-      const milliseconds = ((quarter / 4) * this.columnNs) / 1e6;
-      const text = this.columnNs > 1e9 ? `${milliseconds / 1e3} s` : `${milliseconds} ms`;
+    for (const { row, text } of ticks) {
+      const y = bottom - row * this.cellHeight;
       context.fillText(text, LEFT - 7, Math.min(bottom - 4, Math.max(TOP + 5, y)));
       context.beginPath();
       context.moveTo(LEFT - 4, Math.round(y) + 0.5);
@@ -161,11 +163,14 @@ export class HeatCanvas {
       context.stroke();
     }
     context.textAlign = "left";
-    const seconds = this.columnNs / 1e9;
-    const every = [1, 2, 5, 10, 20, 30, 60, 120, 300, 600].find((step) => step * this.cellWidth >= 44) ?? 600;
+    const seconds = columnNs / 1e9;
+    const steps = seconds < 1 ? [1, 2, 5, 10, 20, 50, 100] : [1, 2, 5, 10, 20, 30, 60, 120, 300, 600];
+    const every = steps.find((step) => step * this.cellWidth >= 44) ?? steps[steps.length - 1];
     for (let column = 0; column < columns; column += every) {
       const x = LEFT + column * this.cellWidth;
-      context.fillText(`${column * seconds} s`, x, bottom + 13);
+      const text = `${Number((column * seconds).toPrecision(6))} s`;
+      if (x + context.measureText(text).width > LEFT + columns * this.cellWidth + RIGHT) break;
+      context.fillText(text, x, bottom + 13);
       context.beginPath();
       context.moveTo(x + 0.5, bottom);
       context.lineTo(x + 0.5, bottom + 4);
@@ -179,7 +184,7 @@ export class HeatCanvas {
     if (!columns) return;
     const style = getComputedStyle(document.documentElement);
     if (this.range) {
-      const [from, to] = this.range;
+      const { first: from, last: to, rows: ofRectangle } = this.range;
       // What is not selected stands back.
       context.fillStyle = style.getPropertyValue("--veil");
       context.fillRect(LEFT, TOP, columns * this.cellWidth, rows * this.cellHeight);
@@ -187,8 +192,8 @@ export class HeatCanvas {
       const last = Math.floor(to / rows);
       const area = new Path2D();
       for (let column = first; column <= last; column++) {
-        const low = column === first ? from - column * rows : 0;
-        const high = column === last ? to - column * rows : rows - 1;
+        const low = ofRectangle || column === first ? from % rows : 0;
+        const high = ofRectangle || column === last ? to % rows : rows - 1;
         const [x, y] = this.corner(column * rows + high);
         area.rect(x, y, this.cellWidth, (high - low + 1) * this.cellHeight);
         context.clearRect(x, y, this.cellWidth, (high - low + 1) * this.cellHeight);

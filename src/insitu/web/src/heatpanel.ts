@@ -1,11 +1,13 @@
-// A heat map with its controls: selecting a range of time writes it into the page's state.
+// A heat map with its controls: selecting cells writes their ranges of time and size into the page's state.
 
 import "./style/heat.css";
+import { between, covers, type Cells } from "./cells";
 import type { PageData } from "./data";
 import { Choice, element } from "./dom";
-import { exact, percent } from "./format";
-import { HeatCanvas, type CellRange } from "./heat";
+import { brief, exact, percent } from "./format";
+import { HeatCanvas, type Tick } from "./heat";
 import { Tooltip } from "./pointer";
+import type { Heat } from "./schema";
 import type { PageState } from "./state";
 import type { ThemeSwitch } from "./theme";
 
@@ -18,7 +20,9 @@ export class HeatPanel {
   private readonly legend = element("i", { class: "scale" });
   private readonly most = element("span");
   private readonly tooltip = new Tooltip();
-  private readonly heat: { columns: number; rows: number; columnNs: number };
+  readonly heat: Heat;
+  /** Edges of rows where these are sizes, one more than rows; empty where they are times within a column. */
+  private readonly edges: number[];
   private count = new Float64Array(0);
   private countKey: string | null = null;
   private all = 0;
@@ -33,6 +37,7 @@ export class HeatPanel {
     private readonly theme: ThemeSwitch,
   ) {
     this.heat = data.meta.heat ?? { columns: 0, rows: 1, columnNs: 1e9 };
+    this.edges = this.heat.edgesNs ?? [];
     this.scale = new Choice(
       "Colour scale",
       [
@@ -63,29 +68,32 @@ export class HeatPanel {
     area.addEventListener("pointermove", (event) => this.move(event));
     area.addEventListener("pointerup", (event) => this.release(event));
     area.addEventListener("pointerleave", () => this.tooltip.hide());
-    area.addEventListener("dblclick", () => this.cursor >= 0 && this.select([this.cursor, this.cursor]));
+    area.addEventListener("dblclick", () => this.cursor >= 0 && this.select(this.between(this.cursor, this.cursor)));
     area.addEventListener("keydown", (event) => this.key(event));
     state.onChange(() => this.apply());
     theme.onChange(() => this.apply());
   }
 
   /** The selected cells, as the page's state says; null for none. */
-  get selected(): CellRange | null {
-    const match = /^(\d+(?:\.\d+)?)-(\d+(?:\.\d+)?)$/.exec(this.state.get("range"));
+  get selected(): Cells | null {
+    const match = /^([\d.]+)-([\d.]+)(?:@([\d.e+]+)-([\d.e+]+))?$/.exec(this.state.get("range"));
     if (!match) return null;
-    // The address gives seconds, rounded: the start of the first cell and the end of the last.
-    const from = Math.round(this.cellOf(Number(match[1])));
-    const to = Math.round(this.cellOf(Number(match[2]))) - 1;
-    const last = this.heat.columns * this.heat.rows - 1;
-    return from > last || to < from ? null : [from, Math.min(to, last)];
+    const { columns, rows } = this.heat;
+    const [start, end, low, high] = match.slice(1).map(Number);
+    // The address gives edges, rounded: the start of the first cell and the end of the last.
+    const from = Math.round(this.cellOf(start));
+    const to = Math.min(Math.round(this.cellOf(end)) - 1, columns * rows - 1);
+    if (!this.edges.length) return from > to ? null : between(from, to, 0);
+    const top = match[4] ? Math.max(1, this.rowOf(high)) : rows;
+    const bottom = match[3] ? Math.min(this.rowOf(low), top - 1) : 0;
+    return from > to ? null : between(from + bottom, to - rows + top, rows);
   }
 
   apply(): void {
     this.tally();
     const logarithmic = this.state.get("scale") === "log";
     this.scale.show(logarithmic ? "log" : "linear");
-    const { columns, rows, columnNs } = this.heat;
-    this.canvas.show({ columns, rows, count: this.count }, columnNs, this.theme.current, logarithmic);
+    this.canvas.show({ ...this.heat, count: this.count, ticks: this.ticks() }, this.theme.current, logarithmic);
     this.legend.style.background = `linear-gradient(to right, ${this.canvas.colours.join(",")})`;
     this.most.textContent = exact(this.canvas.largest, this.data.meta.unit);
     this.show();
@@ -118,24 +126,33 @@ export class HeatPanel {
 
   private show(): void {
     const range =
-      this.anchor >= 0 ? ordered(this.anchor, this.cursor < 0 ? this.anchor : this.cursor) : this.selected;
+      this.anchor >= 0 ? this.between(this.anchor, this.cursor < 0 ? this.anchor : this.cursor) : this.selected;
     this.canvas.mark(range, this.cursor);
     this.clear.hidden = !this.selected && this.anchor < 0;
     if (!range) {
       this.say.textContent = this.all
-        ? "Drag over a range, or click its start and end, to see its flame graph"
+        ? `Drag over a ${this.edges.length ? "rectangle, or click two corners" : "range, or click its start and end"}, to see its flame graph`
         : `No ${this.data.meta.counted}`;
       return;
     }
-    let sum = 0;
-    for (let cell = range[0]; cell <= range[1]; cell++) sum += this.count[cell];
-    const text = `${this.time(range[0])} – ${this.time(range[1] + 1)} s · ${exact(sum, this.data.meta.unit)} · ${percent(sum, this.all)}`;
+    const sum = this.sum(range);
+    const text = `${this.where(range)} · ${exact(sum, this.data.meta.unit)} · ${percent(sum, this.all)}`;
     this.say.textContent = this.anchor >= 0 && this.pressed < 0 ? `${text} · now click the end` : text;
   }
 
-  private select(range: CellRange | null): void {
+  private between(a: number, b: number): Cells {
+    return between(a, b, this.edges.length ? this.heat.rows : 0);
+  }
+
+  private sum(range: Cells): number {
+    let sum = 0;
+    for (let cell = range.first; cell <= range.last; cell++) if (covers(range, cell)) sum += this.count[cell];
+    return sum;
+  }
+
+  private select(range: Cells | null): void {
     this.anchor = this.pressed = -1;
-    this.state.set({ range: range ? `${this.time(range[0])}-${this.time(range[1] + 1)}` : "" });
+    this.state.set({ range: range ? this.address(range) : "" });
     this.show();
   }
 
@@ -144,7 +161,7 @@ export class HeatPanel {
     const { cell, onAxis } = this.canvas.cellAt(event.clientX, event.clientY);
     if (cell < 0) return;
     if (onAxis) {
-      this.select([cell, cell + this.heat.rows - 1]);
+      this.select(this.between(cell, cell + this.heat.rows - 1));
       return;
     }
     this.canvas.element.setPointerCapture(event.pointerId);
@@ -161,14 +178,11 @@ export class HeatPanel {
       this.tooltip.hide();
       return;
     }
-    const last = onAxis ? cell + this.heat.rows - 1 : cell;
-    let sum = 0;
-    for (let i = cell; i <= last; i++) sum += this.count[i];
-    const when = `${this.time(cell)} – ${this.time(last + 1)} s`;
+    const under = this.between(cell, onAxis ? cell + this.heat.rows - 1 : cell);
     this.tooltip.show(
       event,
-      element("strong", {}, exact(sum, this.data.meta.unit)),
-      element("span", { class: "quiet" }, when),
+      element("strong", {}, exact(this.sum(under), this.data.meta.unit)),
+      element("span", { class: "quiet" }, this.where(under)),
     );
     if (!onAxis && this.cursor !== cell) {
       this.cursor = cell;
@@ -184,7 +198,7 @@ export class HeatPanel {
     const second = this.anchor !== this.pressed;
     const start = this.anchor;
     this.pressed = -1;
-    if (dragged || second) this.select(ordered(start, end));
+    if (dragged || second) this.select(this.between(start, end));
     else this.show();
   }
 
@@ -201,7 +215,7 @@ export class HeatPanel {
       this.show();
     } else if ((event.key === "Enter" || event.key === " ") && this.cursor >= 0) {
       if (this.anchor >= 0) {
-        this.select(ordered(this.anchor, this.cursor));
+        this.select(this.between(this.anchor, this.cursor));
       } else {
         this.anchor = this.cursor;
         this.show();
@@ -215,17 +229,66 @@ export class HeatPanel {
     event.preventDefault();
   }
 
-  /** Seconds from the start to the beginning of `cell`; enough digits to tell cells apart. */
-  private time(cell: number): string {
-    const { rows, columnNs } = this.heat;
-    return ((cell * columnNs) / rows / 1e9).toFixed(4).replace(/0{1,2}$/, "");
+  /** What `range` covers, as people read it. */
+  private where(range: Cells): string {
+    const [from, to] = this.seconds(range);
+    if (!this.edges.length) return `${from} – ${to} s`;
+    const [low, high] = this.sizes(range).map((size) => brief(size, "ns"));
+    return `${from} – ${to} s · ${low} – ${high}`;
   }
 
+  /** What `range` covers, as the page's address has it. */
+  private address(range: Cells): string {
+    const times = this.seconds(range).join("-");
+    return this.edges.length ? `${times}@${this.sizes(range).join("-")}` : times;
+  }
+
+  private sizes({ first, last }: Cells): number[] {
+    const { rows } = this.heat;
+    return [this.edges[first % rows], this.edges[(last % rows) + 1]].map((edge) => Number(edge.toPrecision(6)));
+  }
+
+  /** Seconds from the start to the beginning and the end; enough digits to tell cells apart. */
+  private seconds({ first, last }: Cells): string[] {
+    const { rows, columnNs } = this.heat;
+    const cellNs = this.edges.length ? columnNs : columnNs / rows;
+    const number = (cell: number): number => (this.edges.length ? Math.floor(cell / rows) : cell);
+    const digits = Math.max(4, Math.ceil(-Math.log10(cellNs / 1e9)) + 1);
+    return [number(first), number(last) + 1].map((at) =>
+      ((at * cellNs) / 1e9).toFixed(digits).replace(/(\.\d\d\d*?)0+$/, "$1"),
+    );
+  }
+
+  /** The first cell of the column, or the cell within it, that begins at a time. */
   private cellOf(seconds: number): number {
-    return (seconds * 1e9 * this.heat.rows) / this.heat.columnNs;
+    const { rows, columnNs } = this.heat;
+    const columns = (seconds * 1e9) / columnNs;
+    return this.edges.length ? Math.round(columns) * rows : columns * rows;
+  }
+
+  /** The row whose lower edge is nearest to a size. */
+  private rowOf(size: number): number {
+    let nearest = 0;
+    const far = (row: number): number => Math.abs(this.edges[row] - size);
+    this.edges.forEach((_, row) => {
+      if (far(row) < far(nearest)) nearest = row;
+    });
+    return nearest;
+  }
+
+  private ticks(): Tick[] {
+    const { rows, columnNs } = this.heat;
+    if (this.edges.length)
+      return this.edges.flatMap((edge, row) => (isPowerOfTen(edge) ? [{ row, text: brief(edge, "ns") }] : []));
+    return [0, 1, 2, 3, 4].map((quarter) => {
+      const milliseconds = ((quarter / 4) * columnNs) / 1e6;
+      const text = columnNs > 1e9 ? `${milliseconds / 1e3} s` : `${milliseconds} ms`;
+      return { row: (quarter / 4) * rows, text };
+    });
   }
 }
 
-function ordered(a: number, b: number): CellRange {
-  return a < b ? [a, b] : [b, a];
+function isPowerOfTen(value: number): boolean {
+  const exponent = Math.log10(value);
+  return Math.abs(exponent - Math.round(exponent)) < 1e-9;
 }

@@ -3,6 +3,7 @@
 import "./style/flame.css";
 import { Details } from "./details";
 import { differenceColours, differenceIndex, Palette } from "./colour";
+import type { Cells } from "./cells";
 import type { PageData } from "./data";
 import { element } from "./dom";
 import { percent } from "./format";
@@ -55,8 +56,8 @@ export class FlamePanel {
     private readonly data: PageData,
     private readonly state: PageState,
     private readonly theme: ThemeSwitch,
-    /** First and last cell of time to show, both included; null for all. */
-    private readonly cells: () => [number, number] | null = () => null,
+    /** The cells of a heat map to show; null for all. */
+    private readonly cells: () => Cells | null = () => null,
   ) {
     const { meta } = data;
     this.names = new NameTable(meta);
@@ -143,7 +144,7 @@ export class FlamePanel {
     const order = this.state.get("order") === "name" ? "name" : "weight";
     const before = this.state.get("width") === "before";
     const cells = this.cells();
-    const key = [thread, reverse, cells, order, before, this.toolbar.flag("icicle")].join("|");
+    const key = [thread, reverse, cells?.first, cells?.last, order, before, this.toolbar.flag("icicle")].join("|");
     const focus = this.state.get("zoom");
     const other = key !== this.treeKey;
     if (!other && (this.whole || focus === this.treeFocus)) return "";

@@ -29,6 +29,8 @@ export interface Heat {
   columns: number;
   rows: number;
   columnNs: number;
+  /** Of rows that are durations: their edges, one more than rows. */
+  edgesNs?: number[];
 }
 
 /** What a page shows besides its arrays. */
@@ -67,7 +69,7 @@ export interface PageData {
   entryCount: Float64Array;
   /** Of a difference: the count before; entryCount is the one after. */
   entryBefore: Float64Array | null;
-  /** Of a heat map: the cell of time; entries are in its order. */
+  /** Of a heat map: the cell; entries are in its order. */
   entryCell: Int32Array | null;
 }
 

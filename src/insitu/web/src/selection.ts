@@ -1,20 +1,28 @@
 // Which samples are shown, and the trees of them: as recorded, split by thread, or rooted in the callees.
 
+import { covers, type Cells } from "./cells";
 import type { PageData } from "./data";
 import type { Shape } from "./tree";
 
 export interface Selection {
   /** 1 for each thread that is shown; null for all. */
   groups: Uint8Array | null;
-  /** First and last cell of time, both included; null for all. */
-  cells: [number, number] | null;
+  /** Of a heat map; null for all. */
+  cells: Cells | null;
 }
 
-/** The entries that `selection` takes, as a range of indexes and a test within it. */
-function entryRange(data: PageData, cells: [number, number] | null): [number, number] {
+/** The indexes of the entries in `cells`, of the threads in `groups`. */
+function* entries(data: PageData, { groups, cells }: Selection): Generator<number> {
   const cell = data.entryCell;
-  if (!cell || !cells) return [0, data.entryNode.length];
-  return [lowerBound(cell, cells[0]), lowerBound(cell, cells[1] + 1)];
+  const all = !cell || !cells;
+  const from = all ? 0 : lowerBound(cell, cells.first);
+  const to = all ? data.entryNode.length : lowerBound(cell, cells.last + 1);
+  const rectangle = all || !cells.rows ? null : cells;
+  for (let i = from; i < to; i++) {
+    if (groups && !groups[data.entryGroup[i]]) continue;
+    if (rectangle && !covers(rectangle, (cell as Int32Array)[i])) continue;
+    yield i;
+  }
 }
 
 function lowerBound(sorted: Int32Array, value: number): number {
@@ -29,20 +37,17 @@ function lowerBound(sorted: Int32Array, value: number): number {
 }
 
 /** The count of each thread within `cells`. */
-export function groupTotals(data: PageData, cells: [number, number] | null): Float64Array {
+export function groupTotals(data: PageData, cells: Cells | null): Float64Array {
   const totals = new Float64Array(data.meta.threads.tid.length);
-  const [from, to] = entryRange(data, cells);
-  for (let i = from; i < to; i++) totals[data.entryGroup[i]] += data.entryCount[i];
+  for (const i of entries(data, { groups: null, cells })) totals[data.entryGroup[i]] += data.entryCount[i];
   return totals;
 }
 
 /** The tree as recorded: its node numbers do not depend on the selection. */
-export function selectedTree(data: PageData, { groups, cells }: Selection): Shape {
+export function selectedTree(data: PageData, selection: Selection): Shape {
   const own = new Float64Array(data.parent.length);
   const ownBefore = data.entryBefore && new Float64Array(data.parent.length);
-  const [from, to] = entryRange(data, cells);
-  for (let i = from; i < to; i++) {
-    if (groups && !groups[data.entryGroup[i]]) continue;
+  for (const i of entries(data, selection)) {
     own[data.entryNode[i]] += data.entryCount[i];
     if (ownBefore && data.entryBefore) ownBefore[data.entryNode[i]] += data.entryBefore[i];
   }
@@ -53,23 +58,21 @@ export function selectedTree(data: PageData, { groups, cells }: Selection): Shap
  * The tree with a level of threads (or commands) below the root. `label` maps a thread to the name of its new node.
  * Threads of equal label become one.
  */
-export function splitTree(data: PageData, { groups, cells }: Selection, label: Int32Array): Shape {
+export function splitTree(data: PageData, selection: Selection, label: Int32Array): Shape {
   const grower = new Grower(false);
-  const [from, to] = entryRange(data, cells);
   const byLabel = new Map<number, number[]>();
-  for (let i = from; i < to; i++) {
+  for (const i of entries(data, selection)) {
     const group = data.entryGroup[i];
-    if (groups && !groups[group]) continue;
-    const entries = byLabel.get(label[group]);
-    if (entries) entries.push(i);
+    const found = byLabel.get(label[group]);
+    if (found) found.push(i);
     else byLabel.set(label[group], [i]);
   }
   const copy = new Int32Array(data.parent.length);
   const path: number[] = [];
-  for (const [name, entries] of byLabel) {
+  for (const [name, found] of byLabel) {
     copy.fill(0);
     const top = grower.add(0, name);
-    for (const i of entries) {
+    for (const i of found) {
       let node = data.entryNode[i];
       for (; node && !copy[node]; node = data.parent[node]) path.push(node);
       let at = node ? copy[node] : top;

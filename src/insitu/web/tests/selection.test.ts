@@ -1,4 +1,5 @@
 import { describe, expect, test } from "vitest";
+import { between } from "../src/cells";
 import { groupTotals, reversedTree, selectedTree, splitTree } from "../src/selection";
 import { layOut, namePath, type Shape } from "../src/tree";
 import { ALL, FUNCTIONS, page } from "./pages";
@@ -22,14 +23,25 @@ describe("the selected tree", () => {
   });
 
   test("of a range of time has its first and its last cell", () => {
-    expect([...selectedTree(data, { groups: null, cells: [1, 2] }).own]).toEqual([0, 1, 4, 0, 2]);
-    expect([...selectedTree(data, { groups: null, cells: [0, 0] }).own]).toEqual([0, 0, 3, 0, 0]);
-    expect([...selectedTree(data, { groups: null, cells: [5, 9] }).own]).toEqual([0, 0, 0, 0, 0]);
+    expect([...selectedTree(data, { groups: null, cells: between(1, 2, 0) }).own]).toEqual([0, 1, 4, 0, 2]);
+    expect([...selectedTree(data, { groups: null, cells: between(0, 0, 0) }).own]).toEqual([0, 0, 3, 0, 0]);
+    expect([...selectedTree(data, { groups: null, cells: between(5, 9, 0) }).own]).toEqual([0, 0, 0, 0, 0]);
+  });
+
+  test("of a rectangle has the rows between its corners in each column, whichever corners they are", () => {
+    // Two rows in a column: cells 0 and 2 are the lower row.
+    const own = (a: number, b: number): number[] => [
+      ...selectedTree(data, { groups: null, cells: between(a, b, 2) }).own,
+    ];
+    expect(own(0, 2)).toEqual([0, 0, 7, 0, 0]);
+    expect(own(2, 0)).toEqual(own(0, 2));
+    expect(own(1, 2)).toEqual([0, 1, 7, 0, 2]);
+    expect(own(1, 1)).toEqual([0, 1, 0, 0, 2]);
   });
 
   test("of a page without time does not depend on the range", () => {
     const timeless = page({ entryCell: null });
-    expect([...selectedTree(timeless, { groups: null, cells: [5, 9] }).own]).toEqual([0, 1, 7, 0, 2]);
+    expect([...selectedTree(timeless, { groups: null, cells: between(5, 9, 0) }).own]).toEqual([0, 1, 7, 0, 2]);
   });
 
   test("of a difference has both sides", () => {
@@ -42,7 +54,7 @@ describe("the selected tree", () => {
 
 test("each thread's total is the sum of its counts in the range", () => {
   expect([...groupTotals(data, null)]).toEqual([4, 2, 4]);
-  expect([...groupTotals(data, [0, 1])]).toEqual([4, 2, 0]);
+  expect([...groupTotals(data, between(0, 1, 0))]).toEqual([4, 2, 0]);
 });
 
 describe("split by thread", () => {

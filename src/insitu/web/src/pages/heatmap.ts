@@ -3,6 +3,7 @@
 import { HeatPanel } from "../heatpanel";
 import { FLAME_KEYS, listenForKeys } from "../keys";
 import { FlamePanel } from "../panel";
+import type { Heat } from "../schema";
 import { openPage, type Keys } from "../shell";
 
 const HEAT_KEYS: Keys = [
@@ -10,16 +11,16 @@ const HEAT_KEYS: Keys = [
   ["Enter", "in the heat map: start and end of the range"],
 ];
 
-let heat: HeatPanel | null = null;
+let map: HeatPanel | null = null;
 let flame: FlamePanel | null = null;
 
 /** Resolves once the page is drawn; for scripts that drive the page. */
 export const ready = openPage([...HEAT_KEYS, ...FLAME_KEYS], ({ data, state, theme, fill }) => {
-  heat = new HeatPanel(data, state, theme);
-  flame = new FlamePanel(data, state, theme, () => heat?.selected ?? null);
+  map = new HeatPanel(data, state, theme);
+  flame = new FlamePanel(data, state, theme, () => map?.selected ?? null);
   const panel = flame;
-  fill(heat.element, panel.element);
-  heat.apply();
+  fill(map.element, panel.element);
+  map.apply();
   panel.apply(false);
   listenForKeys(panel);
 });
@@ -27,4 +28,5 @@ export const ready = openPage([...HEAT_KEYS, ...FLAME_KEYS], ({ data, state, the
 export const frames = (): ReturnType<FlamePanel["frames"]> => flame?.frames() ?? [];
 export const tallied = (): FlamePanel["tallied"] | undefined => flame?.tallied;
 export const drawTime = (): number => flame?.graph.lastDrawMs ?? 0;
-export const cellCentre = (cell: number): { x: number; y: number } | undefined => heat?.canvas.centre(cell);
+export const cellCentre = (cell: number): { x: number; y: number } | undefined => map?.canvas.centre(cell);
+export const heat = (): Heat | undefined => map?.heat;
