@@ -18,6 +18,7 @@ from hypothesis import strategies as st
 from insitu import messages
 from insitu.cli import command_parser, main
 from insitu.commands import COMMANDS, _options
+from insitu.commands._completions import preamble
 from insitu.errors import InsituError
 
 INSITU = [sys.executable, "-m", "insitu"]
@@ -378,6 +379,23 @@ def test_completion_knows_every_command_and_its_options():
         done = subprocess.run([*INSITU, "completion", shell], capture_output=True, text=True, timeout=300)
         assert done.returncode == 0 and ("--duration" in done.stdout or shell == "tcsh")
         assert all(command in done.stdout for command in COMMANDS)
+
+
+@pytest.mark.parametrize(
+    ("typed", "completed"),
+    [
+        ("evt.lat", ["evt.latency"]),
+        ("'evt.type = open and fd.na", ["evt.type = open and fd.name"]),
+        ('"evt.type in (open,openat2', ["evt.type in (open,openat2"]),
+        ("'not (proc.vp", ["not (proc.vpid"]),
+        ("'proc.name icont", ["proc.name icontains"]),
+        ("nothing.of.this.name", []),
+    ],
+)
+def test_bash_completes_the_last_word_of_a_filter(typed, completed):
+    words = ["bash", "-c", 'eval "$1"; _insitu_filter "$2"', "bash", preamble("bash"), typed]
+    done = subprocess.run(words, capture_output=True, text=True, timeout=300, check=False)
+    assert done.stdout.splitlines() == completed
 
 
 @pytest.mark.parametrize(

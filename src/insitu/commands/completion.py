@@ -18,6 +18,7 @@ def run(args: argparse.Namespace) -> int:
     import shtab
 
     from insitu.cli import full_parser
+    from insitu.commands._completions import preamble
 
-    print(shtab.complete(full_parser(), shell=args.shell))
+    print(shtab.complete(full_parser(), shell=args.shell, preamble=preamble(args.shell)))
     return 0

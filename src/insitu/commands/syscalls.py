@@ -17,6 +17,7 @@ examples:
 import argparse
 
 from insitu.commands import Properties
+from insitu.commands._completions import FILTER_COMPLETION
 from insitu.commands._options import count, duration, duration_option, json_option, output_option, pid_list
 
 __all__ = ["PROPERTIES", "arguments", "run"]
@@ -124,11 +125,12 @@ def _selection(parser: argparse.ArgumentParser) -> None:
     group.add_argument(
         "--off-cpu", action="store_true", help="with -o RUN.insitu: also when and where threads wait (eBPF)"
     )
-    group.add_argument(
+    expression = group.add_argument(
         "--filter",
         metavar="EXPR",
         help="calls that match, in sysdig's language: 'proc.name = cat and evt.latency > 1ms'; 'list': the fields",
     )
+    expression.complete = FILTER_COMPLETION  # type: ignore[attr-defined]  # what shtab asks for
 
 
 def _lines(parser: argparse.ArgumentParser) -> None:

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from insitu.errors import InsituError, nearest
 from insitu.syscalls.filters.fields import FIELDS
 
-__all__ = ["Check", "Every", "FilterError", "Node", "Not", "Some", "checks", "parse", "unparse"]
+__all__ = ["OPERATORS", "Check", "Every", "FilterError", "Node", "Not", "Some", "checks", "parse", "unparse"]
 
 _MOST_CHARACTERS: Final = 1 << 16
 _MOST_DEPTH: Final = 100
@@ -36,7 +36,7 @@ _TEXT_OPERATORS: Final = [
     "exists",
 ]
 _NUMBER_OPERATORS: Final = ["=", "!=", "<", "<=", ">", ">=", "in", "intersects", "exists"]
-_OPERATORS: Final = {
+OPERATORS: Final = {
     "text": _TEXT_OPERATORS,
     "number": _NUMBER_OPERATORS,
     "time": _NUMBER_OPERATORS,
@@ -220,15 +220,15 @@ class _Parser:
         self.space()
         found = _OPERATOR.match(self.text, self.at)
         if found is None:
-            raise self.error(f"expected an operator after {name}: {' '.join(_OPERATORS[type_])}", width=1)
+            raise self.error(f"expected an operator after {name}: {' '.join(OPERATORS[type_])}", width=1)
         operator = "=" if found[0] == "==" else found[0]
-        known = {each for operators in _OPERATORS.values() for each in operators}
+        known = {each for operators in OPERATORS.values() for each in operators}
         if operator not in known:
             raise self.error(f"unknown operator {operator!r}{nearest(operator, known)}", width=len(found[0]))
-        if operator not in _OPERATORS[type_]:
+        if operator not in OPERATORS[type_]:
             what = {"text": "text", "flag": "true or false"}.get(type_, "a number")
             raise self.error(
-                f"{name} is {what}: it takes {' '.join(_OPERATORS[type_])}, not {operator}", width=len(found[0])
+                f"{name} is {what}: it takes {' '.join(OPERATORS[type_])}, not {operator}", width=len(found[0])
             )
         self.at = found.end()
         return operator
