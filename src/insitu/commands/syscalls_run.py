@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from insitu import messages
+from insitu import messages, terminal_text
 from insitu.commands._options import pids_named
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
 from insitu.commands.syscalls_settings import Settings, separate, settings
@@ -242,7 +242,7 @@ def _finish(
 
 
 def _write_summary(rows: Sequence[SummaryRow], found: Settings, destination: TextDestination) -> None:
-    table = summary_lines(rows, found.sort, found.columns)
+    table = summary_lines(rows, found.sort, found.columns, terminal_text.columns(destination.stream))
     destination.stream.write("".join(f"{line}\n" for line in table).encode())
     destination.stream.flush()
 
