@@ -215,6 +215,7 @@ def test_json_lines_are_ascii_and_typed() -> None:
     opened = found[0]
     assert (opened["name"], opened["ret"], opened["errno"], opened["dur_ns"]) == ("openat", -2, "ENOENT", 4)
     assert (opened["ts_ns"], opened["unix_ns"], opened["pid"], opened["tid"]) == (5, 1005, 10, 11)
+    assert opened["args"][0] == {"name": "dfd", "value": -100, "text": "AT_FDCWD"}
     assert opened["args"][1] == {"name": "filename", "value": 4096, "text": '"/a\\377\\n"', "path": "/a\ufffd\n"}
     assert found[1]["name"] == "SIGCHLD" and found[1]["code"] == "CLD_EXITED" and found[1]["status"] == 3
     assert found[4]["ret"] is None and found[4]["dur_ns"] is None

@@ -6,13 +6,13 @@ from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
 from insitu.syscalls.argument import Argument, Kind, TextOptions, hexadecimal
-from insitu.syscalls.call import Call, Enter, Pieces
+from insitu.syscalls.call import Call, Enter, Pieces, c_int
 from insitu.syscalls.facts import Facts, facts_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.kinds.numbers import BY_VALUE
 from insitu.syscalls.signature import Parameter, Signature, signatures
 
-__all__ = ["MOST_CHARACTERS", "Decoder", "Piece", "call_name", "signature_of"]
+__all__ = ["MOST_CHARACTERS", "Decoder", "Piece", "call_name", "signature_of", "signed_argument"]
 
 MOST_CHARACTERS: Final = 1 << 20
 """Of the arguments of a call: the text of a hostile one is cut there."""
@@ -45,6 +45,15 @@ def signature_of(abi: str, nr: int) -> Signature:
         return Signature(call_name(abi, nr), (Parameter("hex"),) * 6, Parameter("int"))
     found = signatures().get(f"{call.name}.{abi}") or signatures().get(call.name)
     return found or Signature(call.name, tuple(_by_type(type_) for type_, _ in call.parameters), Parameter("int"))
+
+
+def signed_argument(enter: Enter, index: int) -> int:
+    """Returns an argument as a signed number: a C int where it is one, as descriptors are; 0 if it has none there."""
+    value = enter.args[index] if index < len(enter.args) else 0
+    parameters = signature_of(enter.abi, enter.nr).parameters
+    if index < len(parameters) and parameters[index].kind in ("int", "fd", "dirfd"):
+        return c_int(value)
+    return value - (1 << 64) if value >> 63 else value
 
 
 def _by_type(type_: str) -> Parameter:
