@@ -197,7 +197,12 @@ class SyscallsSource(GeneratedSource):
         if self._describes:
             target = self._target
             self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
-        maps.fill(self._target, held=call_word.FIRST | call_word.HELD, thread=self._attached)
+        maps.fill(
+            self._target,
+            held=call_word.FIRST | call_word.HELD,
+            thread=self._attached,
+            may_have_ended=self._deliver is None,  # a session has it as it was
+        )
 
     def _fill_call(self, key: int, abi: str, nr: int) -> None:
         """What is done for a call: if it is to be recorded, and if it makes descriptors, recorded or not."""
