@@ -132,7 +132,7 @@ def _run(words: list[str]) -> int:
         if len(words) == 1:
             return _print_overview()
         words = [*words[1:], "--help"]
-    if words[0] in ("-V", "--version"):
+    if {"-V", "--version"} & {words[0], *words[1:2]}:
         print(f"insitu {__version__}")
         return 0
     name, *words = words

@@ -9,7 +9,7 @@ import io
 import os
 import sys
 from contextlib import suppress
-from typing import IO, Final
+from typing import IO, Any, Final
 
 __all__ = [
     "UNENCODABLE",
@@ -82,7 +82,7 @@ def is_plain(out: IO[str]) -> bool:
     return not out.isatty() or os.environ.get("TERM", "dumb") in ("", "dumb")
 
 
-def columns(out: IO[str]) -> int:
+def columns(out: IO[Any]) -> int:
     """The width of the terminal ``out``, or what COLUMNS says, within bounds; 80 where nothing says it."""
     said = os.environ.get("COLUMNS", "")
     width = int(said) if said.isascii() and said.isdigit() and len(said) < 20 else 0

@@ -106,6 +106,7 @@ def test_ten_thousand_short_processes_are_all_seen_to_end(program):
     expected = Counter((number & 63) << 8 for number in range(10000))
     expected[0] += 1
     assert ended == expected
+    assert sum(isinstance(each, Forked) for each in events) == 10000  # each is announced once
 
 
 def test_exec_by_a_thread_changes_its_number(program):

@@ -276,6 +276,8 @@ def test_ctrl_c_leaves_an_attached_process_running(
         (("-ff", "-o", "|cat", "true"), 2, "-o FILE"),
         (("-z", "-Z", "true"), 2, "not allowed with"),
         (("--backend", "bpf", "-e", "fault=read", "true"), 2, "ptrace engine"),
+        (("-a", "60", "true"), 2, "--columns 60"),
+        (("-n", "no-such-prog"), 2, "strace's -n is -N"),
         (("/does/not/exist",), 127, "command not found"),
         (("-o", "/does/not/exist/out", "true"), 1, "No such file or directory"),
     ],
@@ -286,6 +288,40 @@ def test_what_cannot_be_done_is_one_line(words: Sequence[str], status: int, said
     assert said in done.stderr
     assert "Traceback" not in done.stderr
     assert done.stderr.startswith("insitu: ")
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_what_is_attached_to_is_said_unless_quiet(backend: str, started: "list[subprocess.Popen[str]]") -> None:
+    code = "import threading; threading.Thread(target=input).start(); print('ready', flush=True)"
+    target = subprocess.Popen([sys.executable, "-c", code], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+    started.append(target)
+    assert target.stdout is not None and target.stdout.readline() == "ready\n"
+    name = Path(f"/proc/{target.pid}/comm").read_text().rstrip()
+    words = ("--backend", backend, "-e", "none", "-d", "0.1", "-p", str(target.pid))
+    assert f"insitu: attached to {target.pid} ({name}), 2 threads\n" in syscalls(*words).stderr
+    assert "attached" not in syscalls("-q", *words).stderr
+
+
+@pytest.mark.parametrize("backend", BACKENDS)
+def test_a_process_that_has_just_ended_is_said_to_have(backend: str, started: "list[subprocess.Popen[str]]") -> None:
+    target = subprocess.Popen(["true"], text=True)
+    started.append(target)
+    wait_until(lambda: Path(f"/proc/{target.pid}/stat").read_text().split()[2] == "Z")
+    done = syscalls("--backend", backend, "-p", str(target.pid))
+    assert (done.returncode, done.stderr) == (1, f"insitu: process {target.pid} has ended\n")
+
+
+def test_a_fifo_without_a_reader_is_waited_for_in_words(
+    tmp_path: Path, started: "list[subprocess.Popen[str]]"
+) -> None:
+    fifo = tmp_path / "fifo"
+    os.mkfifo(fifo)
+    tracer = subprocess.Popen([*INSITU, "-o", str(fifo), "true"], stderr=subprocess.PIPE, text=True)
+    started.append(tracer)
+    assert tracer.stderr is not None
+    assert tracer.stderr.readline() == f"insitu: {fifo} is a FIFO: waiting for a reader\n"
+    assert "+++ exited with 0 +++" in fifo.read_text()
+    assert tracer.wait(timeout=60) == 0
 
 
 def test_output_goes_through_a_command(tmp_path: Path) -> None:

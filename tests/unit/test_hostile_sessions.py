@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -181,3 +182,18 @@ def test_a_copied_session_with_a_damaged_manifest_says_so(dead: Path) -> None:
     (dead / MANIFEST).write_text("[]")
     shutil.copytree(dead, dead.with_name("copy.insitu"))
     assert insitu("report", dead.with_name("copy.insitu")).returncode == 1
+
+
+@pytest.mark.parametrize("part", [slice(-8, None), slice(4, 200)])
+@pytest.mark.parametrize("command", ["report", "sql", "export"])
+def test_a_damaged_table_is_one_plain_line(tmp_path: Path, command: str, part: slice) -> None:
+    path = waits_session(tmp_path / "run.insitu")
+    table = path / "tables/event.blocked/0.parquet"
+    whole = bytearray(table.read_bytes())
+    whole[part] = bytes(byte ^ 0x55 for byte in whole[part])
+    table.write_bytes(whole)
+    more = {"report": (), "sql": ("from event.blocked",), "export": ("--format", "folded", "-o", "-")}[command]
+    done = insitu(command, path, *more)
+    assert done.returncode == 1
+    message = f"insitu: ({table}|{path}): damaged, cannot be read \\(copy the session again, or record anew\\)\n"
+    assert re.fullmatch(message, done.stderr)

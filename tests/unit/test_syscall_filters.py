@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from insitu.errors import InsituError
+from insitu.syscalls.filters.call_filter import CallFilter
 from insitu.syscalls.filters.evaluate import compiled
 from insitu.syscalls.filters.fields import FIELDS
 from insitu.syscalls.filters.parser import Check, Every, FilterError, Node, Not, Some, parse, unparse
@@ -47,6 +49,9 @@ TCP = Descriptor(5, "TCP:[127.0.0.1:40000->127.0.0.2:443]")
         ("evt.type = openat", True),
         ("evt.type==openat", True),
         ("evt.type in (open, openat)", True),
+        ("evt.category = file and evt.is_open_write = true and evt.is_open_read = false", True),
+        ("evt.is_io = true or evt.io_dir exists or evt.is_wait = true", False),
+        ("proc.pexe = bash and proc.pexepath = /usr/bin/bash and proc.pcmdline = bash", True),
         ("evt.type in (open, 'close')", False),
         ("fd.name contains /etc and evt.latency > 1ms and not proc.name = cat", False),
         ("fd.name contains /etc and evt.latency > 1ms and proc.name = cat", True),
@@ -208,3 +213,29 @@ def test_any_text_of_the_language_is_an_expression_or_an_error_of_one_kind(text:
         compiled(parse(text))(subject())
     except FilterError as error:
         assert len(error.rendered.splitlines()) == 3
+
+
+@pytest.mark.parametrize(
+    ("name", "open_on", "expected"),
+    [
+        ("read", "/etc/passwd", "file"),
+        ("read", "TCP:[127.0.0.1:1->127.0.0.1:2]", "net"),
+        ("write", "pipe:[7]", "IPC"),
+        ("connect", "", "net"),
+        ("nanosleep", "", "sleep"),
+        ("epoll_wait", "", "wait"),
+        ("mmap", "/lib/libc.so.6", "memory"),
+        ("execve", "", "process"),
+        ("rt_sigaction", "", "signal"),
+        ("getuid", "", "user"),
+        ("clock_gettime", "", "time"),
+        ("sched_yield", "", "scheduler"),
+    ],
+)
+def test_categories_are_sysdigs(name: str, open_on: str, expected: str) -> None:
+    assert compiled(parse(f"evt.category = {expected}"))(subject(Descriptor(3, open_on), name=name))
+
+
+def test_a_category_that_there_is_none_of_is_refused() -> None:
+    with pytest.raises(InsituError, match=r"evt.category is never files; did you mean 'file'"):
+        CallFilter("evt.category = files", 0)

@@ -1,5 +1,6 @@
 """Events as strace's lines. What is expected is what strace 6.1 has printed for the same scenario."""
 
+import struct
 from collections.abc import Sequence
 
 import pytest
@@ -22,7 +23,7 @@ from insitu.views.syscalls.lines import LineOptions, LinePrinter
 from insitu.views.syscalls.separate_lines import SeparateLines
 from insitu.views.syscalls.timestamps import TimeOptions
 
-READ, WRITE, OPEN, CLOSE, NEWFSTATAT, EXECVE, EXIT_GROUP, PAUSE = 0, 1, 257, 3, 262, 59, 231, 34
+READ, WRITE, OPEN, CLOSE, NEWFSTATAT, EXECVE, EXIT_GROUP, PAUSE, BIND = 0, 1, 257, 3, 262, 59, 231, 34, 49
 AT_FDCWD = 0xFFFFFF9C
 PATH, BUFFER = 0x1000, 0x2000
 
@@ -55,6 +56,34 @@ def test_a_long_line_has_one_space_before_its_result() -> None:
     assert printed([enter(1, 10, OPEN, AT_FDCWD, PATH, 0o2000000, memory=path), left(2, 10, 3)]) == [
         'openat(AT_FDCWD, "/etc/ld.so.cache", O_RDONLY|O_CLOEXEC) = 3'
     ]
+
+
+def test_calls_that_differ_in_memory_or_result_alone_have_their_own_text() -> None:
+    events = []
+    for ts, (data, ret) in enumerate([(b"ab", 2), (b"ab", 2), (b"cd", 2), (b"cd", 1), (b"", -9), (b"ab", 2)]):
+        events += [enter(2 * ts, 10, READ, 3, BUFFER, 2), left(2 * ts + 1, 10, ret, [(BUFFER, data)] if data else ())]
+    assert [" ".join(line.split()) for line in printed(events)] == [
+        'read(3, "ab", 2) = 2',
+        'read(3, "ab", 2) = 2',
+        'read(3, "cd", 2) = 2',
+        'read(3, "c", 2) = 1',
+        "read(3, 0x2000, 2) = -1 EBADF (Bad file descriptor)",
+        'read(3, "ab", 2) = 2',
+    ]
+
+
+def test_the_name_of_an_interface_is_asked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    names = iter(("eth0", "wan0"))
+    monkeypatch.setattr("socket.if_indextoname", lambda index: next(names))
+    address = [(PATH, struct.pack("<HHi12x", 17, 0, 2))]  # struct sockaddr_ll
+    events = [
+        each
+        for ts in range(2)
+        for each in (enter(2 * ts, 10, BIND, 3, PATH, 20, memory=address), left(2 * ts + 1, 10, 0))
+    ]
+    first, second = printed(events)
+    assert 'if_nametoindex("eth0")' in first
+    assert 'if_nametoindex("wan0")' in second
 
 
 def test_another_thread_interrupts_a_line_which_is_resumed_later() -> None:

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import stat
 import sys
+from collections.abc import Callable
 from typing import BinaryIO, Self, cast
 
+from insitu import messages
 from insitu.record.run import Destination
 
 __all__ = ["TextDestination", "standard_error", "text_destination"]
@@ -24,12 +27,17 @@ class TextDestination(Destination):
         """Whether a command is to run to its end when nothing can be written any more."""
         self.reader_gone = False
         """Whether it was the reader that ended."""
+        self.when_attached: Callable[[], object] = lambda: None
+        """Called when all sources have started."""
 
     def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *raised: object) -> None:
         pass
+
+    def attached(self) -> None:
+        self.when_attached()
 
     def failed(self, error: OSError) -> str:
         if not self.outlives_failure:
@@ -47,7 +55,7 @@ class _File(TextDestination):
         self._new = not os.path.lexists(path)
         self._append = append
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else 0)
-        super().__init__(os.fdopen(os.open(path, flags, 0o666), "wb"))
+        super().__init__(os.fdopen(_opened(path, flags), "wb"))
         self.name = path
 
     def __exit__(self, *raised: object) -> None:
@@ -65,6 +73,21 @@ class _File(TextDestination):
         self._settled = True
         if not self._append and stat.S_ISREG(os.fstat(self.stream.fileno()).st_mode):
             self.stream.truncate(0)
+
+
+def _opened(path: str, flags: int) -> int:
+    """A descriptor of the file. A FIFO waits until somebody reads it."""
+    with contextlib.suppress(FileNotFoundError):
+        if stat.S_ISFIFO(os.stat(path).st_mode):  # noqa: PTH116
+            try:
+                fd = os.open(path, flags | os.O_NONBLOCK)
+                os.set_blocking(fd, True)
+                return fd
+            except OSError as error:
+                if error.errno != errno.ENXIO:
+                    raise
+            messages.note(f"{path} is a FIFO: waiting for a reader")
+    return os.open(path, flags, 0o666)
 
 
 class _Command(TextDestination):

@@ -9,7 +9,7 @@ import os
 from collections.abc import Callable, Iterable, Sequence
 from typing import TYPE_CHECKING, Final, Protocol
 
-from insitu import messages
+from insitu import messages, terminal_text
 from insitu.commands._options import pids_named
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
 from insitu.commands.syscalls_settings import Settings, separate, settings
@@ -86,10 +86,24 @@ def _records(args: argparse.Namespace) -> bool:
 def _request(args: argparse.Namespace, command: Sequence[str]) -> Request:
     pids = tuple(dict.fromkeys(pid for group in args.pid or () for pid in group))
     if args.comm is not None:
-        pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))
+        pids = tuple(dict.fromkeys((*pids, *_pids_named(args.comm))))
+    if args.all and command and command[0].isdigit():
+        message, remedy = (
+            f"-a is the whole machine, and {command[0]} no command",
+            f"strace's -a is --columns {command[0]}",
+        )
+        raise InsituError(message, remedy=remedy, status=2)
     if not (command or pids or args.all):
         raise InsituError("nothing to trace", remedy="give a command, -p PID, or -a", status=2)
     return Request(tuple(command), pids, args.all, args.duration)
+
+
+def _pids_named(name: str) -> tuple[int, ...]:
+    try:
+        return pids_named(name)
+    except InsituError as error:
+        error.remedy += "; strace's -n is -N"
+        raise
 
 
 def _set_environment(words: Sequence[str]) -> None:
@@ -166,6 +180,7 @@ def _traced(args: argparse.Namespace, found: Settings, request: Request) -> int:
             if isinstance(consumer, LinePrinter):
                 _know(consumer, request.pids)
         destination.outlives_failure = True
+        destination.when_attached = lambda: _note_attached(found, request)
         outcome = run(request, [source], destination)
         if not outcome.failure:
             _finish(consumers, counter, found, destination)
@@ -242,7 +257,7 @@ def _finish(
 
 
 def _write_summary(rows: Sequence[SummaryRow], found: Settings, destination: TextDestination) -> None:
-    table = summary_lines(rows, found.sort, found.columns)
+    table = summary_lines(rows, found.sort, found.columns, terminal_text.columns(destination.stream))
     destination.stream.write("".join(f"{line}\n" for line in table).encode())
     destination.stream.flush()
 
@@ -252,6 +267,14 @@ def _know(printer: LinePrinter, pids: Sequence[int]) -> None:
     for pid in pids:
         with contextlib.suppress(ProcessLookupError):
             printer.know(pid, procfs.threads(pid))
+
+
+def _note_attached(found: Settings, request: Request) -> None:
+    for pid in () if found.hide_attached else request.pids:
+        with contextlib.suppress(OSError):
+            threads = len(procfs.threads(pid))
+            name = terminal_text.printable(os.fsdecode(procfs.comm(pid)))
+            messages.note(f"attached to {pid} ({name}), {threads} thread{'' if threads == 1 else 's'}")
 
 
 def _deliver(consumers: Sequence[_Consumer], events: Sequence[Event]) -> None:
@@ -351,6 +374,7 @@ def _counted(args: argparse.Namespace, found: Settings, request: Request) -> int
             )
 
     with _destination(args) as destination:
+        destination.when_attached = lambda: _note_attached(found, request)
         outcome = run(request, [Counting(found.engine)], destination)
         _write_summary(counted, found, destination)
     return _ended(args, outcome)

@@ -86,6 +86,8 @@ class Engine:
         """Whether Executed has the program's file and arguments."""
         self._attached: set[int] = set()
         """Threads that run since before, and have not stopped yet: what call they are in is to be seen."""
+        self._early: set[int] = set()
+        """Children that have stopped before their parents have reported them: they may have ended by then."""
 
     # Of the main thread
 
@@ -325,7 +327,9 @@ class Engine:
         elif event in _FORKS:
             with contextlib.suppress(ProcessLookupError):
                 child = ptrace.event_message(tid)
-                if child not in self._threads:
+                if child in self._early:
+                    self._early.discard(child)
+                elif child not in self._threads:
                     self._appeared(child, thread)
             number = 0
         elif event == ptrace.EVENT_EXEC:
@@ -375,6 +379,7 @@ class Engine:
         if parent is not None:
             self._put(Forked(time.monotonic_ns(), parent.pid, parent.tid, pid, tid))
         else:
+            self._early.add(tid)
             self._put(Forked(time.monotonic_ns(), made_by, made_by, pid, tid))
         return thread
 

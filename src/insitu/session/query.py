@@ -36,6 +36,7 @@ __all__ = ["Database", "one_line"]
 _MOST_ROWS: Final = 4_000_000
 """Of a table whose rows become Python objects: frames, threads, processes and their names."""
 _MOST_TEXT_BYTES: Final = 1 << 30
+_DESCRIPTOR: Final = r"/proc/self/fd/(\d+)"
 _MEMORY_SHARE: Final = 2
 
 
@@ -235,12 +236,24 @@ class Database:
             raise self._unreadable(self.paths[0], error) from None
 
     def _unreadable(self, path: Path, error: Exception) -> InsituError:
-        return InsituError(f"{path}: cannot read the table: {self._message(error)}")
+        return self._damage(error) or InsituError(f"{path}: cannot read the table: {self._message(error)}")
+
+    def _damage(self, error: Exception) -> InsituError | None:
+        """The error to show for a file that is not valid parquet; None for other errors of DuckDB's."""
+        from insitu.session.engine import duckdb
+
+        found = re.search(_DESCRIPTOR, str(error))
+        file = next((each for each, fd in self._opened.items() if found and str(fd) == found[1]), None)
+        of_file = file is not None and isinstance(error, (duckdb.InvalidInputException, duckdb.IOException))
+        if not of_file and type(error) is not duckdb.Error:  # which its parquet reader's own exceptions become
+            return None
+        where = file or ", ".join(map(str, self.paths))
+        return InsituError(f"{where}: damaged, cannot be read", remedy="copy the session again, or record anew")
 
     def _message(self, error: Exception) -> str:
         """DuckDB's message, in which files have the names that users know."""
         names = {str(descriptor): str(file) for file, descriptor in self._opened.items()}
-        return re.sub(r"/proc/self/fd/(\d+)", lambda found: names.get(found[1], found[0]), one_line(error))
+        return re.sub(_DESCRIPTOR, lambda found: names.get(found[1], found[0]), one_line(error))
 
     # Queries of users
 
@@ -328,7 +341,7 @@ class Database:
         except duckdb.Error as error:
             if refused := refused_file(str(error)):
                 raise refused from None
-            raise InsituError(self._message(error)) from None
+            raise self._damage(error) or InsituError(self._message(error)) from None
 
     def statements(self, text: str) -> list[tuple[str, frozenset[str]]]:
         """The statements in a text, each with the names of its parameters. Raises as sql()."""

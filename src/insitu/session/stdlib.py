@@ -1,8 +1,9 @@
 """SQL views for users: files in analyses/stdlib, one view each, and their headers.
 
 A file begins with comment lines: what a row is, then ``question:``, ``inputs:``, perhaps ``uses:`` (other views,
-which are made first), perhaps ``report: 3 files`` (its place, and its title, in ``insitu report``), then a line
-``name: meaning`` for each column.
+which are made first), perhaps ``report: 3 files`` (its place, and its title, in ``insitu report``), perhaps
+``spare: NAME, NAME`` (columns that a report leaves out where a terminal is too narrow), then a line ``name: meaning``
+for each column.
 """
 
 from collections.abc import Iterator
@@ -13,7 +14,7 @@ from typing import Final, NamedTuple
 __all__ = ["Header", "header", "stdlib", "stdlib_headers"]
 
 _STDLIB: Final = Path(__file__).parents[1] / "analyses" / "stdlib"
-_WORDS: Final = ("question", "inputs", "uses", "report")
+_WORDS: Final = ("question", "inputs", "uses", "report", "spare")
 
 
 class Header(NamedTuple):
@@ -24,6 +25,7 @@ class Header(NamedTuple):
     inputs: tuple[str, ...]
     columns: dict[str, str]
     report: str = ""
+    spare: tuple[str, ...] = ()
 
 
 def header(text: str) -> Header:
@@ -40,9 +42,12 @@ def header(text: str) -> Header:
         if not colon or name in entries:
             raise ValueError(f"not a header line of an analysis: {line!r}")
         entries[name] = said
-    inputs = tuple(each.strip() for each in entries.get("inputs", "").split(",") if each.strip())
+    inputs, spare = (
+        tuple(each.strip() for each in entries.get(word, "").split(",") if each.strip())
+        for word in ("inputs", "spare")
+    )
     columns = {name: said for name, said in entries.items() if name not in _WORDS}
-    return Header(doc, entries.get("question", ""), inputs, columns, entries.get("report", ""))
+    return Header(doc, entries.get("question", ""), inputs, columns, entries.get("report", ""), spare)
 
 
 @cache

@@ -5,7 +5,7 @@ Memory that a call's arguments point to comes along as pieces, read at entry and
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping
 from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
@@ -58,7 +58,7 @@ class Pieces:
         descriptors: Mapping[int, str] = MappingProxyType({}),
         netlink: str = "",
     ) -> None:
-        self.pieces: Sequence[tuple[int, bytes]] = tuple(pieces)
+        self.pieces: tuple[tuple[int, bytes], ...] = tuple(pieces)
         self.descriptors = descriptors
         self.netlink = netlink
         """Protocol of the netlink socket that the call is about, "" of other calls (socket_tables.py)."""

@@ -20,6 +20,7 @@ Line = list[Cell]
 
 _NARROW: Final = 60  # columns; below, tables lose their spare columns
 _LEAST_NAME: Final = 12  # columns; a text is not shortened below this
+_NAME: Final = 16  # columns; spare columns are left out before texts are shortened below this
 
 
 @dataclass(frozen=True)
@@ -31,7 +32,7 @@ class Column:
     most: int = 0
     """Columns that it takes at most on a terminal; 0: as many as there are."""
     spare: bool = False
-    """Whether it is left out on a narrow terminal."""
+    """Whether it is left out on a narrow terminal: the first of them first."""
     fold: bool = False
     """Whether a text that is too long goes on on the next line; else it loses its middle."""
     names: bool = False
@@ -67,7 +68,7 @@ def rich_table(table: Table, width: int) -> "rich.table.Table":
     import rich.table
     from rich.text import Text
 
-    shown = [at for at, column in enumerate(table.columns) if width >= _NARROW or not column.spare]
+    shown = _fitting(table, width)
     made = rich.table.Table(
         box=None, padding=(0, 2, 0, 0), pad_edge=False, show_header=table.head, header_style="bold"
     )
@@ -94,6 +95,20 @@ def rich_table(table: Table, width: int) -> "rich.table.Table":
                 cells.append(_Shortened(whole, style, short[at][number] if at in short else whole))
         made.add_row(*([""] if table.indent else []), *cells)
     return made
+
+
+def _fitting(table: Table, width: int) -> list[int]:
+    """The columns that a terminal has room for."""
+    if width < _NARROW:
+        return [at for at, column in enumerate(table.columns) if not column.spare]
+    needed = {}
+    for at, column in enumerate(table.columns):
+        widest = max([len(column.title), *(len(row[at][0]) for row in table.rows)])
+        needed[at] = 2 + (widest if column.align == "right" else min(widest, column.most or _NAME, _NAME))
+    for at, column in enumerate(table.columns):
+        if column.spare and table.indent + sum(needed.values()) - 2 > width:
+            del needed[at]
+    return list(needed)
 
 
 def _short_forms(table: Table, at: int) -> list[str]:

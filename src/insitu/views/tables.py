@@ -73,7 +73,10 @@ def section_lines(session: Session, screen: Screen, *, limit: int = 30) -> Itera
         yield from _section(view.report.partition(" ")[2], screen.width is None)
         kinds = column_kinds(session.database, frame)
         numbers = {word for word, kind in frame.schema.items() if kind.is_numeric()}
-        columns = [Column(_title(word), "right" if word in numbers else "left") for word in frame.columns]
+        columns = [
+            Column(_title(word), "right" if word in numbers else "left", spare=word in view.spare)
+            for word in frame.columns
+        ]
         shown = frame.rows()[: limit or None]
         rows = [
             [

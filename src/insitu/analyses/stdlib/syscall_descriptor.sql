@@ -3,17 +3,18 @@
 -- inputs: descriptor, process, syscall_call
 -- uses: syscall_call
 -- report: 5 descriptors
+-- spare: kind, from_ns, until_ns, total_ns
 -- pid: the process
 -- fd: the descriptor
--- file: what it was open on
 -- kind: file, directory, device, fifo, socket or other
 -- from_ns: when it was opened, inherited or first seen
 -- until_ns: when it was closed or replaced; null if that was not seen
--- opened_by: the call that made it, with its arguments; null if it was open before, or is one of a pair
 -- calls: calls on it
 -- read_bytes: bytes that calls returned from it
 -- write_bytes: bytes that calls took for it
 -- total_ns: time in these calls
+-- file: what it was open on
+-- opened_by: the call that made it, with its arguments; null if it was open before, or is one of a pair
 create view syscall_descriptor as
 with used as (
     select d.upid, d.fd, d.from_ns, count(*) as calls,
@@ -34,10 +35,9 @@ opener as (
         'accept4', 'epoll_create', 'epoll_create1', 'eventfd', 'eventfd2', 'memfd_create', 'timerfd_create',
         'signalfd4', 'inotify_init1', 'pidfd_open', 'perf_event_open') and ret >= 0
 )
-select p.pid, d.fd, d.path as file, d.kind, d.from_ns, d.until_ns,
-       case when o.until_ns >= d.from_ns then o.text end as opened_by,
-       coalesce(u.calls, 0) as calls, coalesce(u.read_bytes, 0) as read_bytes,
-       coalesce(u.write_bytes, 0) as write_bytes, coalesce(u.total_ns, 0) as total_ns
+select p.pid, d.fd, d.kind, d.from_ns, d.until_ns, coalesce(u.calls, 0) as calls,
+       coalesce(u.read_bytes, 0) as read_bytes, coalesce(u.write_bytes, 0) as write_bytes,
+       coalesce(u.total_ns, 0) as total_ns, d.path as file, case when o.until_ns >= d.from_ns then o.text end as opened_by
 from descriptor d
 left join process p on p.upid = d.upid
 left join used u on u.upid = d.upid and u.fd = d.fd and u.from_ns = d.from_ns

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import operator
 import os
 import stat
 import struct
@@ -45,6 +46,7 @@ _RECORDS: Final = 1000
 _HELD_S: Final = 0.005
 _TURN_S: Final = 0.02
 """For how long records are turned into events before the ring is drained again."""
+_TS_NS: Final = operator.itemgetter(0)  # of an event
 _SETTLED_NS: Final = 200_000
 """CPUs may be so much apart between taking the time of a record and its place in the ring."""
 
@@ -63,7 +65,7 @@ class SyscallsSource(GeneratedSource):
         self._memory = ProcessMemory().read
         self._collector = Collector(self._memory, string_limit=options.string_limit, verbose=options.verbose)
         self._spool = Spool()
-        self._unread = memoryview(b"")
+        self._unread, self._unread_at = b"", 0
         self._joiner: Joiner | None = None
         self._held: list[Event] = []
         self._target = Target()
@@ -150,10 +152,12 @@ class SyscallsSource(GeneratedSource):
         now_ns = time.monotonic_ns()  # what is not in the spool by now is later
         while (self._unread or self._spool) and time.monotonic() < until_s:
             if not self._unread:
-                self._unread = memoryview(self._spool.take())
-            self._unread = self._unread[joiner.add(self._unread, _RECORDS) :]
+                self._unread, self._unread_at = self._spool.take(), 0
+            self._unread_at = joiner.add(self._unread, self._unread_at, _RECORDS)
+            if self._unread_at == len(self._unread):
+                self._unread = b""
         if joiner.events or self._held:
-            events = sorted(self._held + joiner.events, key=lambda event: event[0])
+            events = sorted(self._held + joiner.events, key=_TS_NS)
             joiner.events = []
             settled_ns = (events[-1][0] if self._unread or self._spool else now_ns) - _SETTLED_NS
             settled = len(events)
@@ -193,7 +197,12 @@ class SyscallsSource(GeneratedSource):
         if self._describes:
             target = self._target
             self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
-        maps.fill(self._target, held=call_word.FIRST | call_word.HELD, thread=self._attached)
+        maps.fill(
+            self._target,
+            held=call_word.FIRST | call_word.HELD,
+            thread=self._attached,
+            may_have_ended=self._deliver is None,  # a session has it as it was
+        )
 
     def _fill_call(self, key: int, abi: str, nr: int) -> None:
         """What is done for a call: if it is to be recorded, and if it makes descriptors, recorded or not."""

@@ -37,6 +37,7 @@ _SIGNED: Final = 1 << 63
 # Fields whose bytes follow all fields: the last one of a record.
 _PARTS: Final = ("data", "path", "user")
 
+_new: Final = tuple.__new__  # of a call's halves: half the time of their own, which names the fields
 _NO_DESCRIPTOR: Final = 0xFFFFFFFF
 
 Fields = tuple[int, ...]
@@ -76,7 +77,7 @@ class Joiner:
         self._close = facts_of(self._abis[0]).numbers["close"]
         self._threads: dict[int, _Thread] = {}
         self._stack_ids: dict[tuple[int, bytes], int] = {}
-        self._kinds: dict[int, tuple[Callable[..., None], struct.Struct, bool]] = {}
+        self._kinds: dict[int, tuple[Callable[..., None], Callable[..., Any], int, bool]] = {}
         self.events: list[Event] = []
         self.malformed = 0
         handlers: dict[str, Callable[..., None]] = {
@@ -100,32 +101,33 @@ class Joiner:
             fields = kind["fields"]
             shape = struct.Struct(f"<{len(fields)}Q")
             has_part = fields[-1]["name"] in _PARTS
-            self._kinds[int(number)] = (handlers[kind["label"]], shape, has_part)
+            self._kinds[int(number)] = (handlers[kind["label"]], shape.unpack_from, shape.size, has_part)
 
-    def add(self, data: bytes | memoryview, most: int = sys.maxsize) -> int:
-        """Append the events of up to ``most`` whole records to ``events``; returns how many bytes those were."""
-        at, kinds, head = 0, self._kinds, _HEAD.unpack_from
-        end = len(data) - _HEAD.size
+    def add(self, data: bytes, at: int = 0, most: int = sys.maxsize) -> int:
+        """Append the events of up to ``most`` whole records from ``at`` on to ``events``; returns where they end."""
+        kinds, head, head_size = self._kinds, _HEAD.unpack_from, _HEAD.size
+        size = len(data)
+        end = size - head_size
         while at <= end and most:
             most -= 1
             length, number, _, ts_ns, tid, pid = head(data, at)
             if length & (BUSY | DISCARDED):
                 at += record_stride(length & ~(BUSY | DISCARDED))
                 continue
-            fields_at = at + _HEAD.size
+            fields_at = at + head_size
             at += record_stride(length)
             found = kinds.get(number)
-            if found is None or fields_at + found[1].size > len(data):
+            if found is None or fields_at + found[2] > size:
                 self.malformed += 1
                 continue
-            handle, shape, has_part = found
-            fields = shape.unpack_from(data, fields_at)
+            handle, unpack, fields_size, has_part = found
             if has_part:
-                begin = fields_at + shape.size
-                handle(ts_ns, pid, tid, *fields[:-1], bytes(data[begin : begin + fields[-1]]))
+                *fields, part = unpack(data, fields_at)
+                begin = fields_at + fields_size
+                handle(ts_ns, pid, tid, *fields, data[begin : begin + part])
             else:
-                handle(ts_ns, pid, tid, *fields)
-        return at if at <= end else len(data)
+                handle(ts_ns, pid, tid, *unpack(data, fields_at))
+        return at if at <= end else size
 
     def _thread(self, tid: int) -> _Thread:
         found = self._threads.get(tid)
@@ -149,7 +151,7 @@ class Joiner:
         data = data or self._read(tid, address, size)
         thread.missing = 0
         if data and thread.memory is not None:
-            thread.memory.pieces = [*thread.memory.pieces, (address, data)]
+            thread.memory.pieces += ((address, data),)
 
     def _began(self, ts_ns: int, pid: int, tid: int, call: int, at_ns: int) -> None:
         self._thread(tid).began_ns = at_ns
@@ -165,18 +167,19 @@ class Joiner:
 
     def _taken(self, thread: _Thread, call: int, address: int = 0, data: bytes = b"") -> Pieces:
         """The pieces that came in front of a half of this call, and its own; those of lost halves are dropped."""
+        own = ((address, data),) if data else ()
+        if not thread.pieces:
+            return Pieces(own)
         found = [(at, piece) for word, at, piece in thread.pieces if word == call and piece]
         thread.pieces.clear()
-        if data:
-            found.append((address, data))
-        return Pieces(found)
+        return Pieces((*found, *own))
 
     # Halves
 
     def _entered(
         self, ts_ns: int, pid: int, tid: int, nr: int, call: int, args: Fields, address: int = 0, data: bytes = b""
     ) -> None:
-        thread = self._thread(tid)
+        thread = self._threads.get(tid) or self._thread(tid)
         sequence = call >> SEQUENCE
         # A call that ran when we attached may have returned before the programs knew of it.
         lost = 1 if thread.open and not thread.open & ATTACHED else 0
@@ -197,8 +200,8 @@ class Joiner:
             thread.memory = memory if thread.memory else None
         ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
         pointer = stack_pointer_of(abi, nr, thread.memory.pieces) if thread.memory is not None else 0
-        attached = bool(call & ATTACHED)
-        self.events.append(Enter(ts_ns, pid, tid, abi, nr, args, memory, thread.stack, attached, pointer))
+        fields = (ts_ns, pid, tid, abi, nr, args, memory, thread.stack, call & ATTACHED != 0, pointer)
+        self.events.append(_new(Enter, fields))
         thread.stack = 0
         thread.arguments = args[1]
         thread.open, thread.sequence, thread.first = call, sequence, args[0] & 0xFFFFFFFF
@@ -210,11 +213,10 @@ class Joiner:
         self._entered(ts_ns, pid, tid, call & NUMBER_MASK, call, (*args, 0, 0, 0))
 
     def _enter_memory(self, ts_ns: int, pid: int, tid: int, call: int, *rest: Any) -> None:
-        *args, address, data = rest
-        self._entered(ts_ns, pid, tid, call & NUMBER_MASK, call, tuple(args), address, data)
+        self._entered(ts_ns, pid, tid, call & NUMBER_MASK, call, rest[:6], rest[6], rest[7])
 
     def _exit(self, ts_ns: int, pid: int, tid: int, call: int, ret: int, address: int = 0, data: bytes = b"") -> None:
-        thread = self._thread(tid)
+        thread = self._threads.get(tid) or self._thread(tid)
         if thread.open != call:
             self._lost(ts_ns, 1 + 2 * max(0, (call >> SEQUENCE) - thread.sequence - 1) + bool(thread.open))
             thread.pieces.clear()
@@ -223,7 +225,8 @@ class Joiner:
         memory = self._taken(thread, call, address, data) if address or thread.pieces else NOTHING
         if self.describes and ret in self.descriptors.get(pid, ()):
             memory = Pieces(getattr(memory, "pieces", ()), {ret: self.descriptors[pid][ret]})
-        self.events.append(Exit(ts_ns, pid, tid, ret - 2 * _SIGNED if ret & _SIGNED else ret, memory))
+        ret = ret - 2 * _SIGNED if ret & _SIGNED else ret
+        self.events.append(_new(Exit, (ts_ns, pid, tid, ret, memory, False, False)))
         thread.open = 0
         if call & (NUMBER_MASK | 3 << ABI_SHIFT) == self._close and not ret and pid in self.descriptors:
             self.descriptors[pid].pop(thread.first, None)
@@ -269,13 +272,13 @@ class Joiner:
             pointer = int.from_bytes(memory.read(array + size * index, size) or b"", "little")
             if pointer and memory.read(pointer, 1) is None:
                 found.append((pointer, text + b"\0"))
-        memory.pieces = [*memory.pieces, *found]
+        memory.pieces += tuple(found)
 
     def _program(self, ts_ns: int, pid: int, tid: int, call: int, path: bytes) -> None:
         """The path of an execve(), which may not have been in memory at its entry."""
         thread = self._thread(tid)
         if thread.open == call and thread.memory is not None and thread.missing:
-            thread.memory.pieces = [*thread.memory.pieces, (thread.missing, path + b"\0")]
+            thread.memory.pieces += ((thread.missing, path + b"\0"),)
             thread.missing = 0
 
     def _exited(self, ts_ns: int, pid: int, tid: int, call: int, status: int) -> None:

@@ -8,6 +8,7 @@ import struct
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Final
 
+from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.record.ptrace_refusal import has_ended
 from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of
@@ -50,9 +51,14 @@ class TargetMaps:
                 for nr in (*range(_NUMBERS), UNKNOWN):
                     yield index << ABI_SHIFT | nr, abi, nr
 
-    def fill(self, target: Target, *, held: int, thread: Callable[[int, int], int]) -> None:
+    def fill(
+        self, target: Target, *, held: int, thread: Callable[[int, int], int], may_have_ended: bool = False
+    ) -> None:
         """Let the programs, which are attached, know the target. ``held`` is the word of a command before it begins,
-        ``thread`` returns that of a thread (process, thread) that runs already."""
+        ``thread`` returns that of a thread (process, thread) that runs already.
+
+        Raises InsituError for a process that has ended, unless it may.
+        """
         for name, elements in self._elements.items():
             self._map(name).update_many(elements)
         self.set("@self", os.getpid())
@@ -60,11 +66,13 @@ class TargetMaps:
             self._begin(target.launched.pid, held)
         for pid in target.pids:
             seen: set[int] = set()
-            with contextlib.suppress(ProcessLookupError):  # it has ended
+            with contextlib.suppress(ProcessLookupError):
                 while new := set(procfs.threads(pid)) - seen:
                     for tid in sorted(new):
                         self._begin(tid, thread(pid, tid))
                     seen |= new
+            if not may_have_ended and all(map(has_ended, seen)):
+                raise InsituError(f"process {pid} has ended")
         if target.whole_system:
             self.set("@whole", 1)
 

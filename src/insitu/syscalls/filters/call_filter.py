@@ -8,8 +8,9 @@ from typing import Protocol
 from insitu.errors import nearest
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import Call, Event, c_int, path_at
-from insitu.syscalls.decode import Decoder, call_name, signature_of
+from insitu.syscalls.decode import Decoder, call_name, signature_of, signed_argument
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.filters.categories import CATEGORIES
 from insitu.syscalls.filters.evaluate import compiled
 from insitu.syscalls.filters.fields import FIELDS
 from insitu.syscalls.filters.parser import Check, FilterError, checks, parse
@@ -63,7 +64,7 @@ class CallFilter:
     @property
     def needs_descriptors(self) -> bool:
         """Whether the engine has to look up what descriptors are open on."""
-        return any(field.startswith("fd.") for field in self.fields)
+        return any(field.startswith("fd.") or field == "evt.category" for field in self.fields)
 
     def observe(self, event: Event) -> None:
         """Take note of what an event says of processes."""
@@ -99,9 +100,9 @@ class CallFilter:
         stored: Sequence[str] | None = getattr(call.enter.memory, "arguments", None)
         texts = [piece.text for piece in self._decoder.arguments(call)] if stored is None else stored
         for at, text in enumerate(texts):
-            value = call.enter.args[at] if at < len(call.enter.args) else 0
-            value = value - (1 << 64) if value >> 63 else value
-            found.append(Argument(names[at] if at < len(names) else f"arg{at}", value, text))
+            found.append(
+                Argument(names[at] if at < len(names) else f"arg{at}", signed_argument(call.enter, at), text)
+            )
         return found
 
 
@@ -128,6 +129,8 @@ _VALUES: Mapping[str, Callable[[], frozenset[str]]] = {
     "evt.type": _call_names,
     "evt.res": _results,
     "fd.type": lambda: DESCRIPTOR_TYPES,
+    "evt.category": lambda: CATEGORIES,
+    "evt.io_dir": lambda: frozenset(("read", "write")),
 }
 
 

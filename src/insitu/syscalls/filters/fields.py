@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Iterable
 from typing import Final, NamedTuple
 
+from insitu.syscalls.filters.categories import READS, WRITES, category, is_wait
 from insitu.syscalls.filters.subject import Argument, Descriptor, Subject
 
 __all__ = ["FIELDS", "Field", "Value", "argument_value", "names"]
@@ -31,6 +32,18 @@ class Field(NamedTuple):
 def _clock(subject: Subject) -> str:
     seconds, rest = divmod(subject.unix_ns, 1_000_000_000)
     return time.strftime("%H:%M:%S", time.localtime(seconds)) + f".{rest:09d}"
+
+
+def _date_and_clock(subject: Subject) -> str:
+    return time.strftime("%Y-%m-%d ", time.localtime(subject.unix_ns // 1_000_000_000)) + _clock(subject)
+
+
+def _category(subject: Subject) -> str:
+    return category(subject.name, subject.descriptor)
+
+
+def _direction(subject: Subject) -> str | None:
+    return "read" if subject.name in READS else "write" if subject.name in WRITES else None
 
 
 def argument_value(subject: Subject, which: str) -> Argument | None:
@@ -119,6 +132,18 @@ def _parent_name(subject: Subject) -> str | None:
     return None if subject.process.parent is None else subject.process.parent.name
 
 
+def _parent_args(subject: Subject) -> tuple[str, ...]:
+    return () if subject.process.parent is None else subject.process.parent.args
+
+
+def _parent_path(subject: Subject) -> str | None:
+    return None if subject.process.parent is None else subject.process.parent.exe or None
+
+
+def _first(args: tuple[str, ...]) -> str | None:
+    return args[0] if args else None
+
+
 def _user(subject: Subject) -> str | None:
     return None if subject.process.uid is None else _user_name(subject.process.uid)
 
@@ -132,19 +157,24 @@ def _plain(type_: str, help_: str, get: Callable[[Subject], Value], *, live: boo
 
 
 def _moved(subject: Subject) -> int | None:
-    return subject.ret if subject.ret is not None and not subject.error and subject.name in _READS | _WRITES else None
+    return subject.ret if subject.ret is not None and not subject.error and subject.name in READS | WRITES else None
 
 
-_READS: Final = frozenset(["read", "pread64", "readv", "preadv", "preadv2", "recvfrom", "recvmsg", "recvmmsg"])
-_WRITES: Final = frozenset(
-    ["write", "pwrite64", "writev", "pwritev", "pwritev2", "sendto", "sendmsg", "sendmmsg", "sendfile"]
-)
+def _opens(subject: Subject, access: int) -> bool:
+    """Whether it is an open() for reading (1) or writing (2)."""
+    flags = argument_value(subject, "flags") if subject.name in _OPENS else None
+    return flags is not None and bool((flags.value & _O_ACCMODE) + 1 & access)
+
+
+_O_ACCMODE: Final = 3  # O_RDONLY is 0, O_WRONLY 1, O_RDWR 2
+_OPENS: Final = ("open", "openat")
 _CLIENT: Final = 0
 _SERVER: Final = 1
 
 FIELDS: Final[dict[str, Field]] = {
     "evt.num": _plain("number", "number of the call, from 0", lambda each: each.number),
     "evt.time": _plain("text", "time of day of its entry, with nanoseconds", _clock),
+    "evt.datetime": _plain("text", "date and time of day of its entry", _date_and_clock),
     "evt.rawtime": _plain("number", "the same, in ns since 1970", lambda each: each.unix_ns),
     "evt.type": _plain("text", "name of the call", lambda each: each.name),
     "evt.dir": _plain(
@@ -156,8 +186,14 @@ FIELDS: Final[dict[str, Field]] = {
     "evt.rawres": _plain("number", "what it returned", lambda each: each.ret),
     "evt.cpu": _plain("number", "CPU on which it was entered", lambda each: each.cpu, live=False),
     "evt.buflen": _plain("size", "bytes that a call has read or written", _moved),
-    "evt.is_io_read": _plain("flag", "whether it reads data", lambda each: each.name in _READS),
-    "evt.is_io_write": _plain("flag", "whether it writes data", lambda each: each.name in _WRITES),
+    "evt.is_io_read": _plain("flag", "whether it reads data", lambda each: each.name in READS),
+    "evt.is_io_write": _plain("flag", "whether it writes data", lambda each: each.name in WRITES),
+    "evt.is_io": _plain("flag", "either of both", lambda each: each.name in READS | WRITES),
+    "evt.io_dir": _plain("text", "read or write, of these", _direction),
+    "evt.is_wait": _plain("flag", "whether it sleeps, or waits for descriptors", lambda each: is_wait(each.name)),
+    "evt.is_open_read": _plain("flag", "whether it opens a file for reading", lambda each: _opens(each, 1)),
+    "evt.is_open_write": _plain("flag", "whether it opens a file for writing", lambda each: _opens(each, 2)),
+    "evt.category": _plain("text", "file, net, IPC, memory, process, signal, user, time, sleep, wait ...", _category),
     "evt.args": _plain("text", "all arguments", lambda each: ", ".join(one.text for one in each.arguments)),
     "evt.arg": Field("argument", "an argument: evt.arg.flags, evt.arg[0]", argument_value, "name"),
     "evt.rawarg": Field("number", "the same, as a number", _raw_argument, "name"),
@@ -166,7 +202,10 @@ FIELDS: Final[dict[str, Field]] = {
     "proc.vpid": _plain("number", "process id in its own namespace", lambda each: each.process.vpid),
     "proc.ppid": _plain("number", "parent's process id", lambda each: each.process.ppid),
     "proc.pname": _plain("text", "parent's name", _parent_name),
-    "proc.exe": _plain("text", "argv[0]", lambda each: each.process.args[0] if each.process.args else None),
+    "proc.pexe": _plain("text", "parent's argv[0]", lambda each: _first(_parent_args(each))),
+    "proc.pexepath": _plain("text", "path of the parent's program", _parent_path),
+    "proc.pcmdline": _plain("text", "parent's argv", lambda each: " ".join(_parent_args(each)) or None),
+    "proc.exe": _plain("text", "argv[0]", lambda each: _first(each.process.args)),
     "proc.exepath": _plain("text", "path of the program", lambda each: each.process.exe or None),
     "proc.cmdline": _plain("text", "argv", lambda each: " ".join(each.process.args) or None),
     "proc.args": _plain("text", "argv without the first", lambda each: " ".join(each.process.args[1:])),

@@ -70,6 +70,9 @@ _STAT64_I386: Final = Struct(
 )
 
 
+_STAT_SHORT: Final = ("st_mode", "st_rdev", "st_size")
+
+
 def _stat(argument: Argument) -> str | None:
     return _stat_of(argument, _STAT_I386 if argument.call.enter.abi == "i386" else _STAT)
 
@@ -83,7 +86,7 @@ def _stat_of(argument: Argument, layout: Struct) -> str | None:
             data[member.offset : member.offset + member.size], "little", signed=member.type == "i"
         )
         for member in layout.members(argument.long_size)[0]
-        if member.name
+        if (argument.options.verbose or member.name in _STAT_SHORT) and member.name
     }
     mode = found["st_mode"]
     what = f"st_size={found['st_size']}"

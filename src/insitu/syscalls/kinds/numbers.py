@@ -7,7 +7,7 @@ from typing import Final
 from insitu.syscalls.argument import Argument, Kind, Kinds, hexadecimal
 from insitu.syscalls.call import Call
 
-__all__ = ["KINDS", "descriptor", "directory", "enum_text", "flags_text", "octal"]
+__all__ = ["BY_VALUE", "KINDS", "descriptor", "directory", "enum_text", "flags_text", "octal"]
 
 _AT_FDCWD: Final = -100
 _O_CREAT: Final = 0x40
@@ -140,3 +140,5 @@ KINDS: Kinds = {
     "enum": Kind(lambda a: enum_text(a, a.given[0], a.value & 0xFFFFFFFF, *a.given[1:])),
     "enum_long": Kind(lambda a: enum_text(a, a.given[0], a.value & ((1 << 8 * a.long_size) - 1), *a.given[1:])),
 }
+BY_VALUE: Final = frozenset(KINDS)
+"""Kinds whose text depends on the argument's value alone, but for what a descriptor is open on."""

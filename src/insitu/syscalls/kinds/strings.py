@@ -20,6 +20,10 @@ def quoted(data: bytes, in_hex: str = "") -> str:
     """
     if in_hex == "all" or (in_hex == "non-ascii" and any(not (32 <= b < 127 or b in range(9, 14)) for b in data)):
         return '"' + "".join(f"\\x{byte:02x}" for byte in data) + '"'
+    if data.isascii():
+        text = data.decode("ascii")
+        if text.isprintable() and '"' not in text and "\\" not in text:
+            return f'"{text}"'
     parts = []
     for index, byte in enumerate(data):
         if byte in _ESCAPES:

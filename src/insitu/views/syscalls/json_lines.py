@@ -18,7 +18,7 @@ from insitu.syscalls.call import (
     Stopped,
     path_at,
 )
-from insitu.syscalls.decode import Decoder, call_name, signature_of
+from insitu.syscalls.decode import Decoder, call_name, signature_of, signed_argument
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.filters.call_filter import Known
 from insitu.syscalls.pairing import Pairing
@@ -100,12 +100,11 @@ class JsonLines:
         kinds = [each.kind for each in signature_of(enter.abi, enter.nr).parameters]
         values = []
         for at, piece in enumerate(pieces):
-            value = enter.args[at] if at < len(enter.args) else 0
             one: dict[str, Any] = {"name": names[at] if at < len(names) else f"arg{at}"}
-            one["value"] = value - (1 << 64) if value >> 63 else value
+            one["value"] = signed_argument(enter, at)
             one["text"] = piece.text
             if at < len(kinds) and kinds[at].startswith("path"):
-                one["path"] = path_at(enter, value)
+                one["path"] = path_at(enter, enter.args[at])
             values.append(one)
         result = self._decoder.result(call)
         found = self._base("call", enter.ts_ns, enter.pid, enter.tid)

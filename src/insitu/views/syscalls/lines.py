@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from typing import TYPE_CHECKING, Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from insitu.syscalls.call import (
     Call,
@@ -17,7 +17,7 @@ from insitu.syscalls.call import (
     Signal,
     Stopped,
 )
-from insitu.syscalls.decode import Decoder, call_name
+from insitu.syscalls.decode import MOST_CHARACTERS, Decoder, call_name
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.selection import Selection
 from insitu.terminal_text import printable
@@ -29,9 +29,6 @@ if TYPE_CHECKING:
     from insitu.syscalls.decode import Piece
 
 __all__ = ["LineOptions", "LinePrinter"]
-
-_MOST_CHARACTERS: Final = 1 << 20
-"""Of the arguments of a call: the text of a hostile one is cut there."""
 
 
 class LineOptions(NamedTuple):
@@ -90,6 +87,8 @@ class LinePrinter:
         self._decoder = decoder
         self._write = write
         self._selection = selection or Selection()
+        self._staged = self._selection.staged
+        self._takes_all = self._selection.calls is None and not self._selection.paths
         self._stack_lines = stack_lines
         self._attached = attached
         self._times = Timestamps(options.times)
@@ -138,7 +137,7 @@ class LinePrinter:
 
     def finish(self) -> None:
         """Print that calls have not returned when recording ended: the last one; of selected calls, all of them."""
-        if self._selection.staged:
+        if self._staged:
             for thread in self._threads.values():
                 enter = thread.enter
                 if enter is not None and thread.shown and self._selection.unfinished(Call(enter)):
@@ -154,17 +153,20 @@ class LinePrinter:
     # Events
 
     def _entered(self, event: Enter) -> None:
-        thread = self._thread(event.pid, event.tid)
+        thread = self._threads.get(event.tid) or self._thread(event.pid, event.tid)
         if self._open is thread:  # its exit has been lost
             self._interrupt_line()
         thread.enter = event
         thread.abi, thread.call_nr = event.abi, event.nr
-        thread.shown = self._selection.entry(event)
+        thread.shown = self._takes_all or self._selection.entry(event)
         thread.printed = -1
-        if not thread.shown or self._selection.staged:
+        if not thread.shown or self._staged:
             return
-        self._interrupt_line()
-        self._put(self._leader(thread, event.ts_ns))
+        if self._open is not None:
+            self._interrupt_line()
+        if leader := self._leader(thread, event.ts_ns):
+            self._text.append(leader)
+        self._column = len(leader)
         self._open = thread
 
     def _left(self, event: Exit) -> None:
@@ -175,15 +177,20 @@ class LinePrinter:
         thread.enter = None
         if not thread.shown:
             return
-        if self._selection.staged:
+        if self._staged:
             if not self._selection.returned(call):
                 return
             self._put(self._leader(thread, call.enter.ts_ns))
-        self._resume(thread, call, event.ts_ns)
-        self._put_arguments(thread, call)
         digits = self._options.times.duration_digits
         took = f" <{seconds_text(call.dur_ns or 0, digits)}>" if digits >= 0 else ""
-        self._end_call(self._decoder.result(call) + took)
+        if thread.printed < 0:
+            head, result = self._decoder.text(call)
+            self._put(head)
+        else:
+            self._resume(thread, call, event.ts_ns)
+            self._put_rest(thread, call)
+            result = self._decoder.result(call)
+        self._end_call(result + took)
         if self._dumps:
             lines = dump_of(call, self._options.dump_reads, self._options.dump_writes)
             self._text += [f"{line}\n" for line in lines]
@@ -210,7 +217,7 @@ class LinePrinter:
         enter = thread.enter
         if enter is not None and thread.shown:
             call = Call(enter)
-            if not self._selection.staged:
+            if not self._staged:
                 self._never_returned(thread, call, event.ts_ns)
             elif self._selection.unfinished(call):
                 self._put(self._leader(thread, enter.ts_ns))
@@ -302,23 +309,21 @@ class LinePrinter:
 
     def _resume(self, thread: _Thread, call: Call, ts_ns: int) -> None:
         """Make the call's line the last one."""
-        if self._open is thread or self._selection.staged:
+        if self._open is thread or self._staged:
             return
         self._interrupt_line()
         self._put(self._leader(thread, ts_ns))
         self._put(f"<... {call_name(call.enter.abi, call.enter.nr)} resumed>")
 
-    def _put_arguments(self, thread: _Thread, call: Call) -> None:
+    def _put_rest(self, thread: _Thread, call: Call) -> None:
         """Print the arguments that are not yet printed."""
         pieces = self._decoder.arguments(call)
-        if thread.printed < 0:
-            self._put(_entry_text(call.enter, pieces, len(pieces)))
-        else:
-            self._put(", ".join(piece.text for piece in pieces[thread.printed :])[:_MOST_CHARACTERS])
+        self._put(", ".join(piece.text for piece in pieces[thread.printed :])[:MOST_CHARACTERS])
 
     def _end_call(self, result: str) -> None:
-        self._put(f") {' ' * (self._options.columns - self._column - 2)}= {result}")
-        self._end_line("")
+        if not result.isprintable():
+            result = printable(result)
+        self._end_line(f") {' ' * (self._options.columns - self._column - 2)}= {result}")
         self._open = None
 
     def _put(self, text: str) -> None:
@@ -346,6 +351,6 @@ def _known_at_entry(pieces: Sequence[Piece]) -> int:
 
 
 def _entry_text(enter: Enter, pieces: Sequence[Piece], number: int) -> str:
-    text = ", ".join(piece.text for piece in pieces[:number])[:_MOST_CHARACTERS]
+    text = ", ".join(piece.text for piece in pieces[:number])[:MOST_CHARACTERS]
     more = ", " if 0 < number < len(pieces) else ""
     return f"{call_name(enter.abi, enter.nr)}({text}{more}"

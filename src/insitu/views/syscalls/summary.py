@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Final, NamedTuple
 
 from insitu.errors import InsituError, nearest
@@ -28,24 +28,28 @@ class SummaryRow(NamedTuple):
 class _Column(NamedTuple):
     title: str
     width: int
+    short: str = ""
+    """The title where there is little room."""
 
 
-# As strace(1)'s count.c has them; the last two are ours.
+# As strace(1)'s count.c has them; the last three are ours.
 _COLUMNS: Final = {
     "time-percent": _Column("% time", 6),
     "total-time": _Column("seconds", 11),
     "min-time": _Column("shortest", 8),
     "max-time": _Column("longest", 8),
-    "avg-time": _Column("usecs/call", 11),
+    "avg-time": _Column("usecs/call", 11, "us/call"),
     "calls": _Column("calls", 9),
     "errors": _Column("errors", 9),
     "name": _Column("syscall", 16),
-    "p50": _Column("p50 usecs", 9),
-    "p99": _Column("p99 usecs", 9),
-    "max": _Column("max usecs", 9),
+    "p50": _Column("p50 usecs", 9, "p50 us"),
+    "p99": _Column("p99 usecs", 9, "p99 us"),
+    "max": _Column("max usecs", 9, "max us"),
 }
-COLUMNS: Final = ("time-percent", "total-time", "avg-time", "calls", "errors", "name", "p50", "p99", "max")
-"""What is shown by default: strace's columns, then the percentiles."""
+COLUMNS: Final = ("time-percent", "total-time", "avg-time", "calls", "errors", "p50", "p99", "max", "name")
+"""What is shown by default: strace's columns, and in front of the last, which is the name, percentiles."""
+_SPARE: Final = ("max", "p50", "time-percent", "avg-time", "p99")
+"""Columns of these that are left out where there is no room, the first first."""
 
 _ALIASES: Final = {
     "time": "total-time",
@@ -66,6 +70,8 @@ _ALIASES: Final = {
 }
 SORTS: Final = ("total-time", "min-time", "max-time", "avg-time", "calls", "errors", "name", "nothing", "p50", "p99")
 
+_WHOLE_NS: Final = 1_000_000
+"""From here on microseconds are shown without a fraction."""
 _PIECES = 5
 """A power of two of latencies is counted in 2^5 buckets: a percentile is exact to some 3 per cent."""
 
@@ -159,9 +165,10 @@ def column_names(text: str) -> tuple[str, ...]:
 
 
 def summary_lines(
-    rows: Iterable[SummaryRow], sort: str = "total-time", columns: Sequence[str] = COLUMNS
+    rows: Iterable[SummaryRow], sort: str = "total-time", columns: Sequence[str] = COLUMNS, width: int = 0
 ) -> list[str]:
-    """Returns the table; nothing without rows."""
+    """Returns the table; nothing without rows. In ``width`` columns (0: any) titles are shorter, and where that is
+    not enough, some of the usual columns are left out."""
     rows = list(rows)
     if not rows:
         return []
@@ -181,14 +188,30 @@ def summary_lines(
         -1,
         -1,
     )
-    cells = [[_cell(row, column, total_ns) for column in columns] for row in [*rows, total]]
+    cells = {column: [_cell(row, column, total_ns) for row in [*rows, total]] for column in columns}
+    lines = _table(cells)
+    if width and _widest(lines) > width:
+        lines = _table(cells, short=True)
+        for spare in _SPARE if tuple(columns) == COLUMNS else ():
+            if _widest(lines) > width:
+                del cells[spare]
+                lines = _table(cells, short=True)
+    return lines
+
+
+def _widest(lines: Iterable[str]) -> int:
+    return max(map(len, lines))
+
+
+def _table(cells: Mapping[str, Sequence[str]], *, short: bool = False) -> list[str]:
+    """The lines of a table, of its cells by column."""
+    titles = [(short and _COLUMNS[column].short) or _COLUMNS[column].title for column in cells]
     widths = [
-        max(_COLUMNS[column].width, *(len(row[at]) + (column == "name") for row in cells))
-        for at, column in enumerate(columns)
+        max(len(title) if short else _COLUMNS[column].width, *(len(cell) + (column == "name") for cell in found))
+        for title, (column, found) in zip(titles, cells.items(), strict=True)
     ]
     rule = " ".join("-" * width for width in widths)
-    titles = [_COLUMNS[column].title for column in columns]
-    lines = [_line(row, columns, widths) for row in [titles, *cells]]
+    lines = [_line(row, tuple(cells), widths) for row in [titles, *zip(*cells.values(), strict=True)]]
     return [lines[0], rule, *lines[1:-1], rule, lines[-1]]
 
 
@@ -232,7 +255,11 @@ def _cell(row: SummaryRow, column: str, total_ns: int) -> str:
         case "name":
             return row.name
         case "p50":
-            return "" if row.p50_ns < 0 else f"{row.p50_ns / 1000:.1f}"
+            return "" if row.p50_ns < 0 else _microseconds(row.p50_ns)
         case "p99":
-            return "" if row.p99_ns < 0 else f"{row.p99_ns / 1000:.1f}"
-    return f"{row.max_ns / 1000:.1f}"
+            return "" if row.p99_ns < 0 else _microseconds(row.p99_ns)
+    return _microseconds(row.max_ns)
+
+
+def _microseconds(ns: int) -> str:
+    return f"{ns / 1000:.1f}" if ns < _WHOLE_NS else f"{ns / 1000:.0f}"
