@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from typing import Any, Final
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, record_stride
@@ -27,6 +28,7 @@ from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.sockets import Sockets, State
 
 __all__ = ["Joiner"]
 
@@ -47,7 +49,7 @@ Read = Callable[[int, int, int], bytes]
 class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
-    __slots__ = ("arguments", "began_ns", "first", "memory", "missing", "open", "pieces", "sequence", "stack")
+    __slots__ = ("arguments", "began_ns", "first", "made", "memory", "missing", "open", "pieces", "sequence", "stack")
 
     def __init__(self) -> None:
         self.sequence = 1
@@ -56,6 +58,7 @@ class _Thread:
         self.missing = 0
         self.open = 0
         self.first = 0
+        self.made: list[int] = []
         self.memory: Pieces | None = None
         self.pieces: list[tuple[int, int, bytes]] = []
         self.stack = 0
@@ -70,8 +73,9 @@ class Joiner:
         self._read = read
         self.descriptors: dict[int, dict[int, str]] = {}
         """What descriptors are open on, by process."""
-        self.describes = False
-        """Whether calls have what their descriptors are open on (-y)."""
+        self.sockets = Sockets()
+        self.describes = 0
+        """Whether calls have what their descriptors are open on: 1 for -y, 2 for -yy."""
         self._abis = abis_of(str(layout["machine"]))
         self._close = facts_of(self._abis[0]).numbers["close"]
         self._threads: dict[int, _Thread] = {}
@@ -89,6 +93,7 @@ class Joiner:
             "exit": self._exit,
             "exit_memory": self._exit,
             "descriptor": self._descriptor,
+            "socket": self._socket,
             "forked": self._forked,
             "executed": self._executed,
             "program": self._program,
@@ -193,7 +198,9 @@ class Joiner:
             memory = thread.memory = self._taken(thread, call, address, data)
         abi = self._abis[call >> ABI_SHIFT & 3]
         if self.describes:
-            memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, abi, nr, args))
+            used = [c_int(args[index]) for index in descriptor_arguments(abi, nr)]
+            memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, used))
+            thread.made.clear()
             thread.memory = memory if thread.memory else None
         ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
         pointer = stack_pointer_of(abi, nr, thread.memory.pieces) if thread.memory is not None else 0
@@ -221,29 +228,41 @@ class Joiner:
             thread.open, thread.sequence = 0, call >> SEQUENCE
             return
         memory = self._taken(thread, call, address, data) if address or thread.pieces else NOTHING
-        if self.describes and ret in self.descriptors.get(pid, ()):
-            memory = Pieces(getattr(memory, "pieces", ()), {ret: self.descriptors[pid][ret]})
+        if thread.made:
+            memory = Pieces(getattr(memory, "pieces", ()), self._known(pid, thread.made))
         self.events.append(Exit(ts_ns, pid, tid, ret - 2 * _SIGNED if ret & _SIGNED else ret, memory))
         thread.open = 0
         if call & (NUMBER_MASK | 3 << ABI_SHIFT) == self._close and not ret and pid in self.descriptors:
-            self.descriptors[pid].pop(thread.first, None)
+            self.descriptors[pid].pop(c_int(thread.first), None)
 
     # Descriptors
 
     def _descriptor(self, ts_ns: int, pid: int, tid: int, call: int, fd: int, *rest: Any) -> None:
-        mode, inode, fd2, inode2, path = rest
-        known = self.descriptors.setdefault(pid, {})
-        known[fd] = open_on(mode, inode, os.fsdecode(path))
-        if fd2 != _NO_DESCRIPTOR:
-            known[fd2] = open_on(mode, inode2, os.fsdecode(path))
+        mode, device, inode, fd2, inode2, path = rest
+        known, thread = self.descriptors.setdefault(pid, {}), self._thread(tid)
+        for number, its_inode in ((c_int(fd), inode), (fd2, inode2)):
+            if number != _NO_DESCRIPTOR:
+                known[number] = self._opened(mode, device, its_inode, os.fsdecode(path))
+                if thread.open == call:
+                    thread.made.append(number)
 
-    def _known(self, pid: int, abi: str, nr: int, args: Fields) -> dict[int, str]:
-        """What the descriptors among a call's arguments are open on."""
+    def _opened(self, mode: int, device: int, inode: int, path: str) -> str:
+        from insitu.syscalls.descriptor_text import file_text
+
+        if stat.S_ISSOCK(mode):
+            self.sockets.opened(inode, path)
+        link = os.fsencode(open_on(mode, inode, path))
+        deleted = link.endswith(b" (deleted)")
+        numbers = device >> 20, device & 0xFFFFF  # include/linux/kdev_t.h
+        return file_text(link, mode, numbers, deleted=deleted, level=self.describes)
+
+    def _socket(self, ts_ns: int, pid: int, tid: int, *fields: Any) -> None:
+        self.sockets.add(State(*fields[:-1]), fields[-1])
+
+    def _known(self, pid: int, numbers: Iterable[int]) -> dict[int, str]:
+        """What descriptors of a process are open on."""
         found = self.descriptors.get(pid)
-        if not found:
-            return {}
-        values = (args[index] & 0xFFFFFFFF for index in descriptor_arguments(abi, nr))
-        return {value: found[value] for value in values if value in found}
+        return {each: self.sockets.text(found[each]) for each in numbers if each in found} if found else {}
 
     # Everything else
 
