@@ -62,8 +62,8 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
         calls.write(halves.add(tables))
         programs.add(tables)
         descriptors.add(tables)
-        if "signal" in tables:
-            write_signals(tables["signal"], writer)
+        if signals := _signals(tables):
+            write_signals(signals, writer)
     calls.write(halves.add({}, last=True))
     descriptors.write(calls.closed)
 
@@ -271,6 +271,19 @@ def _names(abis: Any, abi: I64, nr: I64) -> list[str]:
     values, which = np.unique(key, return_inverse=True)
     names = [call_name(abis[value >> 32], value & 0xFFFFFFFF) for value in values.tolist()]
     return [names[each] for each in which.reshape(-1).tolist()]
+
+
+def _signals(tables: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Signals that were delivered, and those that were ignored or fatal, as columns of Signal's fields."""
+    found = []
+    if "signal" in tables:
+        found.append(tables["signal"])
+    if "sent" in tables:
+        found.append({**tables["sent"], "tid": tables["sent"]["to_tid"], "pid": tables["sent"]["to_pid"]})
+    if not found:
+        return None
+    names = ("ts_ns", "tid", "pid", "number", "code", "sender_pid", "address")
+    return {name: np.concatenate([np.asarray(each[name]).astype(np.uint64) for each in found]) for name in names}
 
 
 # include/uapi/asm-generic/siginfo.h: SI_USER, SI_QUEUE and SI_TKILL; positive codes of these signals have an address.

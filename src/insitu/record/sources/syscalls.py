@@ -148,6 +148,9 @@ class SyscallsSource(GeneratedSource):
         if self._deliver is not None:
             while self._unread or self._spool:
                 self._deliver_some(time.monotonic() + _TURN_S)
+            if self._joiner is not None:
+                self._joiner.flush(end_ns)
+                self._held += self._joiner.events
             self._send(self._held)
             self._held = []
 

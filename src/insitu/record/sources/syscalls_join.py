@@ -6,10 +6,11 @@ import os
 import stat
 import struct
 import sys
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, record_stride
+from insitu.record.sources.syscalls_map_words import EXECVE
 from insitu.syscalls.call import (
     NOTHING,
     Enter,
@@ -22,6 +23,7 @@ from insitu.syscalls.call import (
     Memory,
     Pieces,
     Signal,
+    Stopped,
     c_int,
 )
 from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of
@@ -49,10 +51,16 @@ Read = Callable[[int, int, int], bytes]
 class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
-    __slots__ = ("arguments", "began_ns", "first", "made", "memory", "missing", "open", "pieces", "sequence", "stack")
+    __slots__ = (
+        *("arguments", "began_ns", "dies", "first", "made", "memory", "missing", "open", "pid", "pieces"),
+        *("sequence", "signals", "stack"),
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
         self.sequence = 1
+        self.dies = False
+        self.signals: list[Signal] = []
         self.arguments = 0
         self.began_ns = 0
         self.missing = 0
@@ -100,6 +108,9 @@ class Joiner:
             "executable": lambda *fields: None,  # for sessions
             "exited": self._exited,
             "signal": self._signal,
+            "sent": self._sent,
+            "stopped": self._stopped,
+            "killed": self._killed,
         }
         for number, kind in layout["kinds"].items():
             fields = kind["fields"]
@@ -132,10 +143,10 @@ class Joiner:
                 handle(ts_ns, pid, tid, *fields)
         return at if at <= end else len(data)
 
-    def _thread(self, tid: int) -> _Thread:
+    def _thread(self, pid: int, tid: int) -> _Thread:
         found = self._threads.get(tid)
         if found is None:
-            found = self._threads[tid] = _Thread()
+            found = self._threads[tid] = _Thread(pid)
         return found
 
     def _lost(self, ts_ns: int, count: int) -> None:
@@ -144,7 +155,7 @@ class Joiner:
     # Pieces
 
     def _memory(self, ts_ns: int, pid: int, tid: int, call: int, address: int, size: int, data: bytes) -> None:
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         if thread.open == call and thread.missing == address:
             self._late(thread, tid, address, size, data)
         thread.pieces.append((call, address, data))
@@ -157,11 +168,11 @@ class Joiner:
             thread.memory.pieces = [*thread.memory.pieces, (address, data)]
 
     def _began(self, ts_ns: int, pid: int, tid: int, call: int, at_ns: int) -> None:
-        self._thread(tid).began_ns = at_ns
+        self._thread(pid, tid).began_ns = at_ns
 
     def _stack(self, ts_ns: int, pid: int, tid: int, call: int, addresses: bytes) -> None:
         stack = (pid, addresses)
-        self._thread(tid).stack = self._stack_ids.setdefault(stack, len(self._stack_ids) + 1)
+        self._thread(pid, tid).stack = self._stack_ids.setdefault(stack, len(self._stack_ids) + 1)
 
     @property
     def stacks(self) -> list[tuple[int, bytes]]:
@@ -181,7 +192,7 @@ class Joiner:
     def _entered(
         self, ts_ns: int, pid: int, tid: int, nr: int, call: int, args: Fields, address: int = 0, data: bytes = b""
     ) -> None:
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         sequence = call >> SEQUENCE
         # A call that ran when we attached may have returned before the programs knew of it.
         lost = 1 if thread.open and not thread.open & ATTACHED else 0
@@ -221,7 +232,7 @@ class Joiner:
         self._entered(ts_ns, pid, tid, call & NUMBER_MASK, call, tuple(args), address, data)
 
     def _exit(self, ts_ns: int, pid: int, tid: int, call: int, ret: int, address: int = 0, data: bytes = b"") -> None:
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         if thread.open != call:
             self._lost(ts_ns, 1 + 2 * max(0, (call >> SEQUENCE) - thread.sequence - 1) + bool(thread.open))
             thread.pieces.clear()
@@ -232,6 +243,7 @@ class Joiner:
             memory = Pieces(getattr(memory, "pieces", ()), self._known(pid, thread.made))
         self.events.append(Exit(ts_ns, pid, tid, ret - 2 * _SIGNED if ret & _SIGNED else ret, memory))
         thread.open = 0
+        self._deliver_sent(thread, ts_ns)
         if call & (NUMBER_MASK | 3 << ABI_SHIFT) == self._close and not ret and pid in self.descriptors:
             self.descriptors[pid].pop(c_int(thread.first), None)
 
@@ -239,7 +251,7 @@ class Joiner:
 
     def _descriptor(self, ts_ns: int, pid: int, tid: int, call: int, fd: int, *rest: Any) -> None:
         mode, device, inode, fd2, inode2, path = rest
-        known, thread = self.descriptors.setdefault(pid, {}), self._thread(tid)
+        known, thread = self.descriptors.setdefault(pid, {}), self._thread(pid, tid)
         for number, its_inode in ((c_int(fd), inode), (fd2, inode2)):
             if number != _NO_DESCRIPTOR:
                 known[number] = self._opened(mode, device, its_inode, os.fsdecode(path))
@@ -275,7 +287,7 @@ class Joiner:
     def _executed(self, ts_ns: int, pid: int, tid: int, call: int, old_tid: int, strings: bytes) -> None:
         if old_tid != tid and old_tid in self._threads:
             self._threads[tid] = self._threads.pop(old_tid)
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         if thread.open == call and thread.memory is not None and strings:
             self._complete(thread.memory, thread.arguments, strings, 8 if not call >> ABI_SHIFT & 3 else 4)
         self.events.append(Executed(ts_ns, pid, tid, old_tid))
@@ -292,13 +304,16 @@ class Joiner:
 
     def _program(self, ts_ns: int, pid: int, tid: int, call: int, path: bytes) -> None:
         """The path of an execve(), which may not have been in memory at its entry."""
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         if thread.open == call and thread.memory is not None and thread.missing:
             thread.memory.pieces = [*thread.memory.pieces, (thread.missing, path + b"\0")]
             thread.missing = 0
 
     def _exited(self, ts_ns: int, pid: int, tid: int, call: int, status: int) -> None:
-        thread = self._threads.pop(tid, None) or _Thread()
+        if tid == pid and not status and self._executing(pid):
+            return  # execve() of another thread ends it, which then has its number
+        thread = self._threads.pop(tid, None) or _Thread(pid)
+        self._deliver_sent(thread, ts_ns)
         missing = 2 * ((call >> SEQUENCE) - thread.sequence)
         if missing > 0:
             self._lost(ts_ns, missing - 1 + bool(thread.open))  # the last call may never have returned
@@ -306,6 +321,44 @@ class Joiner:
             self.descriptors.pop(pid, None)
         self.events.append(Exited(ts_ns, pid, tid, status))
 
+    def _executing(self, pid: int) -> bool:
+        return any(
+            each.pid == pid and each.open and each.open & NUMBER_MASK in EXECVE for each in self._threads.values()
+        )
+
+    # Signals
+
     def _signal(self, ts_ns: int, pid: int, tid: int, *fields: int) -> None:
-        number, code, errno, *rest = fields
-        self.events.append(Signal(ts_ns, pid, tid, number, c_int(code), c_int(errno), *rest))
+        self.events.append(_signal_event(ts_ns, pid, tid, fields))
+
+    def _sent(self, ts_ns: int, pid: int, tid: int, to_tid: int, to_pid: int, fatal: int, *fields: int) -> None:
+        """A signal that is not delivered: it is ignored, or kills its process. Traced by ptrace(2) it would be, once
+        the thread's call has returned."""
+        signal, thread = _signal_event(ts_ns, to_pid, to_tid, fields), self._thread(to_pid, to_tid)
+        thread.dies |= bool(fatal)
+        if thread.open:
+            thread.signals.append(signal)
+        else:
+            self.events.append(signal)
+
+    def _deliver_sent(self, thread: _Thread, ts_ns: int) -> None:
+        self.events += [signal._replace(ts_ns=ts_ns) for signal in thread.signals]
+        thread.signals.clear()
+
+    def flush(self, ts_ns: int) -> None:
+        """Append the signals that wait for the return of a call: the recording ends."""
+        for thread in self._threads.values():
+            self._deliver_sent(thread, ts_ns)
+
+    def _stopped(self, ts_ns: int, pid: int, tid: int, number: int) -> None:
+        self.events.append(Stopped(ts_ns, pid, tid, number))
+
+    def _killed(self, ts_ns: int, pid: int, tid: int, call: int, ret: int) -> None:
+        """The call returns for the signal that kills the process; in its other threads it never does."""
+        if self._thread(pid, tid).dies:
+            self._exit(ts_ns, pid, tid, call, ret)
+
+
+def _signal_event(ts_ns: int, pid: int, tid: int, fields: Sequence[int]) -> Signal:
+    number, code, errno, *rest = fields
+    return Signal(ts_ns, pid, tid, number, c_int(code), c_int(errno), *rest)

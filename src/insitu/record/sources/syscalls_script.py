@@ -22,6 +22,7 @@ from insitu.record.sources.syscalls_map_words import (
     WRITES_MORE,
 )
 from insitu.record.sources.syscalls_memory_script import further, indented, placed
+from insitu.record.sources.syscalls_signal_script import SIGNALS, killed
 from insitu.syscalls import capture_words as words
 from insitu.syscalls.call_word import ABI_SHIFT, FIRST, HELD, OPEN, RETRY, SEQUENCE, UNKNOWN
 
@@ -124,6 +125,7 @@ def _exit(*, stacks: str, slower: bool) -> list[str]:
         "$key = $new & 0x3fff;",
         "$call = @call[$key];",
         *(_drop_short(stacks=stacks) if slower else []),
+        *killed(),
         f"$succeeded = $ret >= 0 || $ret < -4095 || ($call & {ON_FAILURE}) != 0;",
         f"$writes = $call & {WRITES} && $succeeded;",
         # What has most branches comes first:
@@ -184,20 +186,6 @@ rawtracepoint:sched_process_exit {
         emit("exited", (call=$state, status=curtask.exit_code));
     }
 }
-
-rawtracepoint:signal_deliver {
-    if (@task[tid] != 0) {
-        $i = args.info;
-        // What kills a process is delivered as SIGKILL to each of its threads.
-        $killed = (uint64)curtask.signal.group_exit_code & 0x7f;
-        $number = args.sig == 9 && $killed != 0 ? $killed : (uint64)args.sig;
-        emit("signal", (number=$number, code=$i.si_code, errno=$i.si_errno,
-            sender_pid=$i._sifields._kill._pid, sender_uid=$i._sifields._kill._uid,
-            status=$i._sifields._sigchld._status, utime=$i._sifields._sigchld._utime,
-            stime=$i._sifields._sigchld._stime, address=$i._sifields._sigfault._addr,
-            value=$i._sifields._rt._sigval.sival_ptr));
-    }
-}
 """
 
 
@@ -223,6 +211,7 @@ def script_text(*, stacks: str = "", describes: int = 0, slower: bool = False, r
         *indented(_exit(stacks=stacks, slower=slower)),
         "}",
         _OTHERS % {"first": FIRST, "pending": pending, "executable": executable},
+        SIGNALS,
         # What is written from outside only, so that the script has its types.
         "BEGIN {",
         *indented(
