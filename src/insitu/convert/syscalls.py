@@ -21,7 +21,7 @@ from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
 from insitu.session.writer import SessionWriter
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces, path_at
-from insitu.syscalls.call_word import ABI_SHIFT, abis_of
+from insitu.syscalls.call_word import ABI_SHIFT, abis_of, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
@@ -98,6 +98,8 @@ class _Calls:
         dur = np.ma.masked_array(np.where(open_, 0, ended_ns - ts_ns), open_)
         abi = (enter["call"] >> np.uint64(ABI_SHIFT)).astype(np.int64) & 3
         nr = enter["nr"].astype(np.int64)
+        for index, each in enumerate(self._abis):
+            nr[abi == index] |= number_of(each, 0)
         failed = ~open_ & (ret < 0) & (ret > -4096)
         texts = self._text(joined, abi, nr, ret, open_)
         names = _names(self._abis, abi, nr)

@@ -26,7 +26,7 @@ from insitu.syscalls.call import (
     Stopped,
     c_int,
 )
-from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of
+from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
@@ -208,6 +208,7 @@ class Joiner:
         if address or thread.pieces:
             memory = thread.memory = self._taken(thread, call, address, data)
         abi = self._abis[call >> ABI_SHIFT & 3]
+        nr = number_of(abi, nr)
         if self.describes:
             used = [c_int(args[index]) for index in descriptor_arguments(abi, nr)]
             memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, used))

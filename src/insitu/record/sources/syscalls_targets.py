@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Final
 
 from insitu.kernel import procfs
 from insitu.record.ptrace_refusal import has_ended
-from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of
+from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of, number_of
 
 if TYPE_CHECKING:
     from insitu.kernel.bpf_map import Map
@@ -48,7 +48,7 @@ class TargetMaps:
         for index, abi in enumerate(abis_of(os.uname().machine)):
             if abi:
                 for nr in (*range(_NUMBERS), UNKNOWN):
-                    yield index << ABI_SHIFT | nr, abi, nr
+                    yield index << ABI_SHIFT | nr, abi, number_of(abi, nr)
 
     def fill(self, target: Target, *, held: int, thread: Callable[[int, int], int]) -> None:
         """Let the programs, which are attached, know the target. ``held`` is the word of a command before it begins,
