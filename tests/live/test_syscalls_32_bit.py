@@ -1,6 +1,7 @@
 """The lines of a 32-bit program's calls equal strace's: times, offsets in two arguments, socketcall()."""
 
 import functools
+import os
 import re
 import shutil
 import subprocess
@@ -8,9 +9,11 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+from tests.live.syscall_lines import lines, strace_lines, trace
 from tests.live.syscall_peer import Threads, compare, compiled_program, our_threads
 from tests.live.test_syscalls_network_and_kernel import MASKS
 
+from insitu.record.sources.syscalls import SyscallsSource
 from insitu.syscalls.argument import TextOptions
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
@@ -79,3 +82,25 @@ def test_each_call_of_a_socket_has_straces_line(compiled: Callable[[str], str], 
         run=with_socketcall_as_strace_shows_it,
     )
     assert not found, found
+
+
+_X32 = """
+#include <unistd.h>
+int main(void)
+{
+    syscall(0x40000000 + 39);
+    syscall(0x40000000 + 520, (char *)0, (char *)0, (char *)0);
+    syscall(0x40000000 + 3, -1);
+    syscall(0x40000000 + 1000);
+}
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
+def test_calls_of_x32_have_straces_names_by_the_bpf_engine(tmp_path: Path) -> None:
+    """Whether the kernel has them or not."""
+    program = tmp_path / "x32"
+    subprocess.run(["gcc", "-w", "-o", program, "-xc", "-"], input=_X32, text=True, check=True)
+    names = [re.findall(r"^\w+", line) for line in strace_lines([str(program)], tmp_path / "out")]
+    events, _ = trace([str(program)], source_class=SyscallsSource)
+    assert [re.findall(r"^\w+", line) for line in lines(events)][-5:] == [name for name in names if name][-5:]

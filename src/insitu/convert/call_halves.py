@@ -190,13 +190,27 @@ def _set_back(enter: Columns, began: Mapping[str, Any] | None) -> None:
 
 def _ends(tables: Mapping[str, Mapping[str, Any]]) -> tuple[I64, I64]:
     """Threads that have ended, and those that begin: (thread, time)."""
-    who, when = [], []
+    empty = np.zeros(0, np.int64)
+    who, when = [empty], [empty]
     for label, name in (("exited", "tid"), ("forked", "child_tid")):
         if label in tables:
             who.append(np.asarray(tables[label][name]).astype(np.int64))
             when.append(np.asarray(tables[label]["ts_ns"]).astype(np.int64))
-    empty = np.zeros(0, np.int64)
-    return (np.concatenate(who), np.concatenate(when)) if who else (empty, empty)
+    tids, times = np.concatenate(who), np.concatenate(when)
+    kept = ~_replaced(tids, times, tables.get("executed"))
+    return tids[kept], times[kept]
+
+
+def _replaced(tids: I64, times: I64, executed: Mapping[str, Any] | None) -> Any:
+    """Which ends are those of a process's first thread, whose number execve() gives to the calling one."""
+    found = np.zeros(len(tids), np.bool_)
+    if executed is not None:
+        for tid, old_tid, ts_ns in zip(
+            *(executed[name].tolist() for name in ("tid", "old_tid", "ts_ns")), strict=True
+        ):
+            before = np.flatnonzero((tids == tid) & (times < ts_ns)) if old_tid != tid else ()
+            found[before[np.argmax(times[before])] if len(before) else []] = True
+    return found
 
 
 def _assigned(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from itertools import pairwise
 from typing import TYPE_CHECKING, Any, Final
 
@@ -21,11 +21,12 @@ from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
 from insitu.session.writer import SessionWriter
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces, path_at
-from insitu.syscalls.call_word import ABI_SHIFT, abis_of
+from insitu.syscalls.call_word import ABI_SHIFT, abis_of, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.sockets import Sockets, State
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -35,7 +36,7 @@ __all__ = ["convert_source", "path_of", "write_signals"]
 
 I64 = NDArray[np.int64]
 
-_NO_DESCRIPTOR: Final = 0xFFFFFFFF
+_MOST_DESCRIPTOR: Final = 0x7FFFFFFF
 _KINDS: Final = {
     stat.S_IFREG: "file",
     stat.S_IFDIR: "directory",
@@ -60,10 +61,9 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
             calls.add_stacks(tables["stack"], addresses)
         calls.write(halves.add(tables))
         programs.add(tables)
-        if "descriptor" in tables:
-            descriptors.add(tables["descriptor"])
-        if "signal" in tables:
-            write_signals(tables["signal"], writer)
+        descriptors.add(tables)
+        if signals := _signals(tables):
+            write_signals(signals, writer)
     calls.write(halves.add({}, last=True))
     descriptors.write(calls.closed)
 
@@ -98,6 +98,8 @@ class _Calls:
         dur = np.ma.masked_array(np.where(open_, 0, ended_ns - ts_ns), open_)
         abi = (enter["call"] >> np.uint64(ABI_SHIFT)).astype(np.int64) & 3
         nr = enter["nr"].astype(np.int64)
+        for index, each in enumerate(self._abis):
+            nr[abi == index] |= number_of(each, 0)
         failed = ~open_ & (ret < 0) & (ret > -4096)
         texts = self._text(joined, abi, nr, ret, open_)
         names = _names(self._abis, abi, nr)
@@ -204,17 +206,20 @@ class _Descriptors:
 
     def __init__(self, writer: SessionWriter) -> None:
         self._writer = writer
+        self._sockets = Sockets()
         self._opened: list[tuple[int, int, int, int, str]] = []
 
-    def add(self, columns: Mapping[str, Any]) -> None:
+    def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
         """Take the records of a window."""
         names = ("ts_ns", "pid", "fd", "mode", "inode", "fd2", "inode2", "path")
-        for ts_ns, pid, fd, mode, inode, fd2, inode2, path in zip(
-            *(columns[name].to_list() if name == "path" else columns[name].tolist() for name in names), strict=True
-        ):
-            self._opened.append((pid, fd, ts_ns, mode, open_on(mode, inode, path)))
-            if fd2 != _NO_DESCRIPTOR:
-                self._opened.append((pid, fd2, ts_ns, mode, open_on(mode, inode2, path)))
+        for ts_ns, pid, fd, mode, inode, fd2, inode2, path in _rows(tables.get("descriptor"), names):
+            if stat.S_ISSOCK(mode):
+                self._sockets.opened(inode, path)
+            for number, its_inode in ((fd, inode), (fd2, inode2)):
+                if number <= _MOST_DESCRIPTOR:
+                    self._opened.append((pid, number, ts_ns, mode, open_on(mode, its_inode, path)))
+        for *state, name in _rows(tables.get("socket"), (*State._fields, "data")):
+            self._sockets.add(State(*state), name)
 
     def write(self, closed: list[tuple[int, int, int]]) -> None:
         """Write the table."""
@@ -225,7 +230,7 @@ class _Descriptors:
                 fd,
                 ts_ns,
                 then[2] if then[:2] == (pid, fd) else None,
-                path,
+                valid_text(self._sockets.text(path)),
                 mode,
             )
             for (pid, fd, ts_ns, mode, path), then in pairwise([*events, (0, 0, 0, -1, "")])
@@ -237,6 +242,15 @@ class _Descriptors:
             kinds = [_KINDS.get(each & 0o170000, "other") for each in mode]
             batch = {"upid": upid, "fd": fd, "from_ns": from_ns, "until_ns": until_ns, "path": path, "kind": kinds}
             self._writer.append(DESCRIPTOR, batch)
+
+
+def _rows(columns: Mapping[str, Any] | None, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some columns, as Python's values; none without a table."""
+    if columns is None:
+        return iter(())
+    found = (columns[name] for name in names)
+    lists = (each.tolist() if isinstance(each, np.ndarray) else each.to_list() for each in found)
+    return zip(*lists, strict=True)
 
 
 def _memory(address: int, data: bytes, further: list[tuple[int, bytes]]) -> Memory:
@@ -259,6 +273,19 @@ def _names(abis: Any, abi: I64, nr: I64) -> list[str]:
     values, which = np.unique(key, return_inverse=True)
     names = [call_name(abis[value >> 32], value & 0xFFFFFFFF) for value in values.tolist()]
     return [names[each] for each in which.reshape(-1).tolist()]
+
+
+def _signals(tables: Mapping[str, Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """Signals that were delivered, and those that were ignored or fatal, as columns of Signal's fields."""
+    found = []
+    if "signal" in tables:
+        found.append(tables["signal"])
+    if "sent" in tables:
+        found.append({**tables["sent"], "tid": tables["sent"]["to_tid"], "pid": tables["sent"]["to_pid"]})
+    if not found:
+        return None
+    names = ("ts_ns", "tid", "pid", "number", "code", "sender_pid", "address")
+    return {name: np.concatenate([np.asarray(each[name]).astype(np.uint64) for each in found]) for name in names}
 
 
 # include/uapi/asm-generic/siginfo.h: SI_USER, SI_QUEUE and SI_TKILL; positive codes of these signals have an address.

@@ -21,6 +21,7 @@ __all__ = [
     "SEQUENCE",
     "UNKNOWN",
     "abis_of",
+    "number_of",
 ]
 
 SEQUENCE: Final = 20
@@ -41,6 +42,8 @@ ATTACHED: Final = 1 << 17
 """The call ran already when the recording began."""
 
 
+_X32_BIT: Final = 1 << 30
+"""include/uapi/asm/unistd.h"""
 _ABIS: Final = {"x86_64": ("x86_64", "i386", "x32", ""), "aarch64": ("aarch64", "arm", "", "")}
 
 
@@ -52,3 +55,8 @@ def abis_of(machine: str) -> Sequence[str]:
     if machine not in _ABIS:
         raise InsituError(f"the system calls of {machine} are not known")
     return _ABIS[machine]
+
+
+def number_of(abi: str, nr: int) -> int:
+    """Returns the number that the tables have for a call: in the word, those of x32 are without their bit."""
+    return nr | _X32_BIT if abi == "x32" else nr

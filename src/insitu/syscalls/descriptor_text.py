@@ -18,13 +18,13 @@ from typing import Final
 from insitu.kernel import procfs
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.socket_tables import netlink_name, socket_row
+from insitu.syscalls.sockets import internet_text, unix_text
 
-__all__ = ["DescriptorText"]
+__all__ = ["DescriptorText", "file_text"]
 
 _AT_FDCWD: Final = -100
 _MOST_CACHED: Final = 4096
 _SOCKET = re.compile(rb"socket:\[(\d+)\]$")
-_NUL: Final = b"\0"
 _DELETED: Final = b" (deleted)"
 _INTERNET: Final = {"TCP": "tcp", "UDP": "udp", "TCPv6": "tcp6", "UDPv6": "udp6", "UDP-Lite": "udplite"}
 """Protocols, and their files in /proc/PID/net."""
@@ -68,7 +68,6 @@ class DescriptorText:
         return self._file(place, link)
 
     def _file(self, place: str, link: bytes) -> str:
-        suffix = ""
         deleted = link.endswith(_DELETED)
         if deleted or self._level > 1:
             try:
@@ -76,12 +75,10 @@ class DescriptorText:
                 about = os.stat(place)
             except OSError:
                 return _escaped(link)
-            if deleted and not about.st_nlink:
-                link, suffix = link[: -len(_DELETED)], ">(deleted)"
-            kind = "char" if stat.S_ISCHR(about.st_mode) else "block" if stat.S_ISBLK(about.st_mode) else ""
-            if kind and self._level > 1:
-                suffix = f"<{kind} {os.major(about.st_rdev)}:{os.minor(about.st_rdev)}>{suffix}"
-        return _escaped(link) + suffix
+            deleted &= not about.st_nlink
+            device = os.major(about.st_rdev), os.minor(about.st_rdev)
+            return file_text(link, about.st_mode, device, deleted=deleted, level=self._level)
+        return _escaped(link)
 
     def _socket(self, tid: int, place: str, inode: int) -> str:
         if inode in self._sockets:
@@ -108,6 +105,18 @@ class DescriptorText:
         return self._sockets[inode]
 
 
+def file_text(link: bytes, mode: int, device: tuple[int, int], *, deleted: bool, level: int) -> str:
+    """Returns the text of an open file. ``mode`` and ``device`` (major, minor) are those of its inode; ``deleted``:
+    the link ends with what the kernel adds to a name that is gone."""
+    suffix = ""
+    if deleted:
+        link, suffix = link[: -len(_DELETED)], ">(deleted)"
+    kind = "char" if stat.S_ISCHR(mode) else "block" if stat.S_ISBLK(mode) else ""
+    if kind and level > 1:
+        suffix = f"<{kind} {device[0]}:{device[1]}>{suffix}"
+    return _escaped(link) + suffix
+
+
 _PLAIN: Final = ("RAW", "RAWv6", "PING", "PINGv6")
 
 
@@ -129,17 +138,13 @@ def _internet(tid: int, table: str, inode: int) -> str:
     row = socket_row(tid, table, inode)
     if row is None:
         return ""
-    local, remote = _address(row[1]), _address(row[2])
-    return local if remote.endswith(":0") else f"{local}->{remote}"
+    return internet_text(*_address(row[1]), *_address(row[2]))
 
 
-def _address(text: str) -> str:
-    """Returns "127.0.0.1:80" for "0100007F:0050": the address is in words of this machine's byte order."""
+def _address(text: str) -> tuple[bytes, int]:
+    """Returns the address and the port of "0100007F:0050": the address is in words of this machine's byte order."""
     words, _, port = text.partition(":")
-    data = b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8))
-    if len(data) == 4:
-        return f"{socket.inet_ntop(socket.AF_INET, data)}:{int(port, 16)}"
-    return f"[{socket.inet_ntop(socket.AF_INET6, data)}]:{int(port, 16)}"
+    return b"".join(struct.pack("=I", int(words[at : at + 8], 16)) for at in range(0, len(words), 8)), int(port, 16)
 
 
 def _unix(inode: int) -> str:
@@ -165,9 +170,4 @@ def _unix(inode: int) -> str:
         elif kind == _UNIX_DIAG_PEER and len(data) == 4:
             peer = struct.unpack("=I", data)[0]
         at += size + 3 & ~3
-    if not peer and not name:
-        return ""
-    text = f"{inode}->{peer}" if peer else str(inode)
-    if name.startswith(_NUL):
-        return f"{text},@{quoted(name[1:])}"
-    return f"{text},{quoted(name.rstrip(_NUL))}" if name else text
+    return unix_text(inode, peer, name)

@@ -37,6 +37,8 @@ from insitu.syscalls.capture_words import (
     how,
 )
 from insitu.syscalls.collect import Collector
+from insitu.syscalls.decode import call_name
+from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
 
@@ -49,6 +51,12 @@ _TURN_S: Final = 0.02
 _TS_NS: Final = operator.itemgetter(0)  # of an event
 _SETTLED_NS: Final = 200_000
 """CPUs may be so much apart between taking the time of a record and its place in the ring."""
+_AT_FDCWD: Final = -100
+_ON_SOCKETS: Final = (
+    *("connect", "bind", "listen", "shutdown", "getsockname", "getpeername", "getsockopt", "setsockopt"),
+    *("sendto", "sendmsg", "sendmmsg", "recvfrom", "recvmsg", "recvmmsg", "read", "write", "readv", "writev"),
+)
+"""Calls after which their socket may have addresses that it had not before: its peer may have accepted meanwhile."""
 
 
 class SyscallsSource(GeneratedSource):
@@ -61,7 +69,7 @@ class SyscallsSource(GeneratedSource):
         super().__init__()
         self._asked = options
         self._deliver = deliver
-        self._describes = options.descriptors > 0 or deliver is None
+        self._describes = options.descriptors if deliver is not None else 2
         self._memory = ProcessMemory().read
         self._collector = Collector(self._memory, string_limit=options.string_limit, verbose=options.verbose)
         self._spool = Spool()
@@ -85,7 +93,7 @@ class SyscallsSource(GeneratedSource):
         layout = super().layout()
         if self._deliver is not None:
             self._joiner = Joiner(layout, self._memory)
-            self._joiner.describes = self._asked.descriptors > 0
+            self._joiner.describes = self._describes
         self._kinds = {
             kind["label"]: (int(number), [each["name"] for each in kind["fields"]])
             for number, kind in layout["kinds"].items()
@@ -142,6 +150,9 @@ class SyscallsSource(GeneratedSource):
         if self._deliver is not None:
             while self._unread or self._spool:
                 self._deliver_some(time.monotonic() + _TURN_S)
+            if self._joiner is not None:
+                self._joiner.flush(end_ns)
+                self._held += self._joiner.events
             self._send(self._held)
             self._held = []
 
@@ -215,11 +226,8 @@ class SyscallsSource(GeneratedSource):
         if not (wanted or self._describes):
             return
         plan = call_words(abi, nr, verbose=self._asked.verbose)
-        if self._describes and (plan.opens or plan.pair_at is not None):
-            pair = {None: 0, 0: map_words.OPENS_PAIR, 3: map_words.OPENS_PAIR | map_words.OPENS_PAIR_AT_3}[
-                plan.pair_at
-            ]
-            self._maps.put("@opens", key, map_words.OPENS | pair)
+        if self._describes and (word := _descriptor_word(call_name(abi, nr), plan)):
+            self._maps.put("@opens", key, word)
         if wanted:
             self._record_call(key, plan)
 
@@ -251,12 +259,17 @@ class SyscallsSource(GeneratedSource):
 
     def _list_descriptors(self, *pids: int) -> None:
         """What is open already."""
+        texts = DescriptorText(self._describes)
         for pid in pids:
             for fd in _descriptors_of(pid):
+                place = f"/proc/{pid}/fd/{fd}" if fd >= 0 else f"/proc/{pid}/cwd"
                 with contextlib.suppress(OSError):
-                    path = str(Path(f"/proc/{pid}/fd/{fd}").readlink())
-                    mode, inode = _inode(path)
-                    self._craft("descriptor", pid, pid, 0, fd, mode, inode, 0xFFFFFFFF, 0, data=os.fsencode(path))
+                    path, about = os.readlink(place), os.stat(place)  # noqa: PTH115, PTH116  # names of open files
+                    if stat.S_ISSOCK(about.st_mode):
+                        path = texts.describe(pid, fd)
+                    device = os.major(about.st_rdev) << 20 | os.minor(about.st_rdev)
+                    fields = (0, fd & 0xFFFFFFFF, about.st_mode, device, about.st_ino, 0xFFFFFFFF, 0)
+                    self._craft("descriptor", pid, pid, *fields, data=os.fsencode(path))
 
     def _attached(self, pid: int, tid: int) -> int:
         """The word of a thread that runs already, whose call is recorded as if it began now."""
@@ -285,10 +298,24 @@ class SyscallsSource(GeneratedSource):
 
 
 def _descriptors_of(pid: int) -> list[int]:
+    """Of a process, and AT_FDCWD."""
     try:
-        return [int(name) for name in os.listdir(f"/proc/{pid}/fd")]  # noqa: PTH208  # numbers, not paths
+        return [_AT_FDCWD, *map(int, os.listdir(f"/proc/{pid}/fd"))]  # noqa: PTH208  # numbers, not paths
     except OSError:  # it has ended
         return []
+
+
+def _descriptor_word(name: str, plan: CallWords) -> int:
+    """The word of a call in @opens."""
+    if name in ("chdir", "fchdir"):
+        return map_words.MOVES
+    if name in _ON_SOCKETS:
+        return map_words.ON_SOCKET
+    if plan.pair_at is not None:
+        return map_words.OPENS | map_words.OPENS_PAIR | (map_words.OPENS_PAIR_AT_3 if plan.pair_at else 0)
+    if name in ("fcntl", "fcntl64"):
+        return map_words.OPENS | map_words.OPENS_BY_FCNTL
+    return map_words.OPENS if plan.opens else 0
 
 
 def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
@@ -296,13 +323,6 @@ def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
     if words and how(words[0]) in (BYTES, STRING):
         return words[0], tuple(words[1:MOST_WORDS])
     return 0, tuple(words[: MOST_WORDS - 1])
-
-
-def _inode(link: str) -> tuple[int, int]:
-    """Mode and number of the inode that a link in /proc/PID/fd names, for those that have no path."""
-    kind, _, rest = link.partition(":[")
-    mode = {"socket": stat.S_IFSOCK, "pipe": stat.S_IFIFO}.get(kind, 0)
-    return (mode, int(rest.rstrip("]"))) if mode and rest else (0, 0)
 
 
 def _running_call(pid: int, tid: int) -> tuple[int, tuple[int, ...]] | None:

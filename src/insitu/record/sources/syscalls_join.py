@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import os
+import stat
 import struct
 import sys
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.kernel.ring_buffer import BUSY, DISCARDED, record_stride
+from insitu.record.sources.syscalls_map_words import EXECVE
 from insitu.syscalls.call import (
     NOTHING,
     Enter,
@@ -21,12 +23,14 @@ from insitu.syscalls.call import (
     Memory,
     Pieces,
     Signal,
+    Stopped,
     c_int,
 )
-from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of
+from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
+from insitu.syscalls.sockets import Sockets, State
 
 __all__ = ["Joiner"]
 
@@ -48,15 +52,22 @@ Read = Callable[[int, int, int], bytes]
 class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
-    __slots__ = ("arguments", "began_ns", "first", "memory", "missing", "open", "pieces", "sequence", "stack")
+    __slots__ = (
+        *("arguments", "began_ns", "dies", "first", "made", "memory", "missing", "open", "pid", "pieces"),
+        *("sequence", "signals", "stack"),
+    )
 
-    def __init__(self) -> None:
+    def __init__(self, pid: int) -> None:
+        self.pid = pid
         self.sequence = 1
+        self.dies = False
+        self.signals: list[Signal] = []
         self.arguments = 0
         self.began_ns = 0
         self.missing = 0
         self.open = 0
         self.first = 0
+        self.made: list[int] = []
         self.memory: Pieces | None = None
         self.pieces: list[tuple[int, int, bytes]] = []
         self.stack = 0
@@ -71,8 +82,9 @@ class Joiner:
         self._read = read
         self.descriptors: dict[int, dict[int, str]] = {}
         """What descriptors are open on, by process."""
-        self.describes = False
-        """Whether calls have what their descriptors are open on (-y)."""
+        self.sockets = Sockets()
+        self.describes = 0
+        """Whether calls have what their descriptors are open on: 1 for -y, 2 for -yy."""
         self._abis = abis_of(str(layout["machine"]))
         self._close = facts_of(self._abis[0]).numbers["close"]
         self._threads: dict[int, _Thread] = {}
@@ -90,12 +102,16 @@ class Joiner:
             "exit": self._exit,
             "exit_memory": self._exit,
             "descriptor": self._descriptor,
+            "socket": self._socket,
             "forked": self._forked,
             "executed": self._executed,
             "program": self._program,
             "executable": lambda *fields: None,  # for sessions
             "exited": self._exited,
             "signal": self._signal,
+            "sent": self._sent,
+            "stopped": self._stopped,
+            "killed": self._killed,
         }
         for number, kind in layout["kinds"].items():
             fields = kind["fields"]
@@ -129,10 +145,10 @@ class Joiner:
                 handle(ts_ns, pid, tid, *unpack(data, fields_at))
         return at if at <= end else size
 
-    def _thread(self, tid: int) -> _Thread:
+    def _thread(self, pid: int, tid: int) -> _Thread:
         found = self._threads.get(tid)
         if found is None:
-            found = self._threads[tid] = _Thread()
+            found = self._threads[tid] = _Thread(pid)
         return found
 
     def _lost(self, ts_ns: int, count: int) -> None:
@@ -141,7 +157,7 @@ class Joiner:
     # Pieces
 
     def _memory(self, ts_ns: int, pid: int, tid: int, call: int, address: int, size: int, data: bytes) -> None:
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         if thread.open == call and thread.missing == address:
             self._late(thread, tid, address, size, data)
         thread.pieces.append((call, address, data))
@@ -154,11 +170,11 @@ class Joiner:
             thread.memory.pieces += ((address, data),)
 
     def _began(self, ts_ns: int, pid: int, tid: int, call: int, at_ns: int) -> None:
-        self._thread(tid).began_ns = at_ns
+        self._thread(pid, tid).began_ns = at_ns
 
     def _stack(self, ts_ns: int, pid: int, tid: int, call: int, addresses: bytes) -> None:
         stack = (pid, addresses)
-        self._thread(tid).stack = self._stack_ids.setdefault(stack, len(self._stack_ids) + 1)
+        self._thread(pid, tid).stack = self._stack_ids.setdefault(stack, len(self._stack_ids) + 1)
 
     @property
     def stacks(self) -> list[tuple[int, bytes]]:
@@ -179,7 +195,7 @@ class Joiner:
     def _entered(
         self, ts_ns: int, pid: int, tid: int, nr: int, call: int, args: Fields, address: int = 0, data: bytes = b""
     ) -> None:
-        thread = self._threads.get(tid) or self._thread(tid)
+        thread = self._threads.get(tid) or self._thread(pid, tid)
         sequence = call >> SEQUENCE
         # A call that ran when we attached may have returned before the programs knew of it.
         lost = 1 if thread.open and not thread.open & ATTACHED else 0
@@ -195,8 +211,11 @@ class Joiner:
         if address or thread.pieces:
             memory = thread.memory = self._taken(thread, call, address, data)
         abi = self._abis[call >> ABI_SHIFT & 3]
+        nr = number_of(abi, nr)
         if self.describes:
-            memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, abi, nr, args))
+            used = [c_int(args[index]) for index in descriptor_arguments(abi, nr)]
+            memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, used))
+            thread.made.clear()
             thread.memory = memory if thread.memory else None
         ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
         pointer = stack_pointer_of(abi, nr, thread.memory.pieces) if thread.memory is not None else 0
@@ -216,37 +235,50 @@ class Joiner:
         self._entered(ts_ns, pid, tid, call & NUMBER_MASK, call, rest[:6], rest[6], rest[7])
 
     def _exit(self, ts_ns: int, pid: int, tid: int, call: int, ret: int, address: int = 0, data: bytes = b"") -> None:
-        thread = self._threads.get(tid) or self._thread(tid)
+        thread = self._threads.get(tid) or self._thread(pid, tid)
         if thread.open != call:
             self._lost(ts_ns, 1 + 2 * max(0, (call >> SEQUENCE) - thread.sequence - 1) + bool(thread.open))
             thread.pieces.clear()
             thread.open, thread.sequence = 0, call >> SEQUENCE
             return
         memory = self._taken(thread, call, address, data) if address or thread.pieces else NOTHING
-        if self.describes and ret in self.descriptors.get(pid, ()):
-            memory = Pieces(getattr(memory, "pieces", ()), {ret: self.descriptors[pid][ret]})
+        if thread.made:
+            memory = Pieces(getattr(memory, "pieces", ()), self._known(pid, thread.made))
         ret = ret - 2 * _SIGNED if ret & _SIGNED else ret
         self.events.append(_new(Exit, (ts_ns, pid, tid, ret, memory, False, False)))
         thread.open = 0
+        self._deliver_sent(thread, ts_ns)
         if call & (NUMBER_MASK | 3 << ABI_SHIFT) == self._close and not ret and pid in self.descriptors:
-            self.descriptors[pid].pop(thread.first, None)
+            self.descriptors[pid].pop(c_int(thread.first), None)
 
     # Descriptors
 
     def _descriptor(self, ts_ns: int, pid: int, tid: int, call: int, fd: int, *rest: Any) -> None:
-        mode, inode, fd2, inode2, path = rest
-        known = self.descriptors.setdefault(pid, {})
-        known[fd] = open_on(mode, inode, os.fsdecode(path))
-        if fd2 != _NO_DESCRIPTOR:
-            known[fd2] = open_on(mode, inode2, os.fsdecode(path))
+        mode, device, inode, fd2, inode2, path = rest
+        known, thread = self.descriptors.setdefault(pid, {}), self._thread(pid, tid)
+        for number, its_inode in ((c_int(fd), inode), (fd2, inode2)):
+            if number != _NO_DESCRIPTOR:
+                known[number] = self._opened(mode, device, its_inode, os.fsdecode(path))
+                if thread.open == call:
+                    thread.made.append(number)
 
-    def _known(self, pid: int, abi: str, nr: int, args: Fields) -> dict[int, str]:
-        """What the descriptors among a call's arguments are open on."""
+    def _opened(self, mode: int, device: int, inode: int, path: str) -> str:
+        from insitu.syscalls.descriptor_text import file_text
+
+        if stat.S_ISSOCK(mode):
+            self.sockets.opened(inode, path)
+        link = os.fsencode(open_on(mode, inode, path))
+        deleted = link.endswith(b" (deleted)")
+        numbers = device >> 20, device & 0xFFFFF  # include/linux/kdev_t.h
+        return file_text(link, mode, numbers, deleted=deleted, level=self.describes)
+
+    def _socket(self, ts_ns: int, pid: int, tid: int, *fields: Any) -> None:
+        self.sockets.add(State(*fields[:-1]), fields[-1])
+
+    def _known(self, pid: int, numbers: Iterable[int]) -> dict[int, str]:
+        """What descriptors of a process are open on."""
         found = self.descriptors.get(pid)
-        if not found:
-            return {}
-        values = (args[index] & 0xFFFFFFFF for index in descriptor_arguments(abi, nr))
-        return {value: found[value] for value in values if value in found}
+        return {each: self.sockets.text(found[each]) for each in numbers if each in found} if found else {}
 
     # Everything else
 
@@ -259,7 +291,7 @@ class Joiner:
     def _executed(self, ts_ns: int, pid: int, tid: int, call: int, old_tid: int, strings: bytes) -> None:
         if old_tid != tid and old_tid in self._threads:
             self._threads[tid] = self._threads.pop(old_tid)
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         if thread.open == call and thread.memory is not None and strings:
             self._complete(thread.memory, thread.arguments, strings, 8 if not call >> ABI_SHIFT & 3 else 4)
         self.events.append(Executed(ts_ns, pid, tid, old_tid))
@@ -276,13 +308,16 @@ class Joiner:
 
     def _program(self, ts_ns: int, pid: int, tid: int, call: int, path: bytes) -> None:
         """The path of an execve(), which may not have been in memory at its entry."""
-        thread = self._thread(tid)
+        thread = self._thread(pid, tid)
         if thread.open == call and thread.memory is not None and thread.missing:
             thread.memory.pieces += ((thread.missing, path + b"\0"),)
             thread.missing = 0
 
     def _exited(self, ts_ns: int, pid: int, tid: int, call: int, status: int) -> None:
-        thread = self._threads.pop(tid, None) or _Thread()
+        if tid == pid and not status and self._executing(pid):
+            return  # execve() of another thread ends it, which then has its number
+        thread = self._threads.pop(tid, None) or _Thread(pid)
+        self._deliver_sent(thread, ts_ns)
         missing = 2 * ((call >> SEQUENCE) - thread.sequence)
         if missing > 0:
             self._lost(ts_ns, missing - 1 + bool(thread.open))  # the last call may never have returned
@@ -290,6 +325,44 @@ class Joiner:
             self.descriptors.pop(pid, None)
         self.events.append(Exited(ts_ns, pid, tid, status))
 
+    def _executing(self, pid: int) -> bool:
+        return any(
+            each.pid == pid and each.open and each.open & NUMBER_MASK in EXECVE for each in self._threads.values()
+        )
+
+    # Signals
+
     def _signal(self, ts_ns: int, pid: int, tid: int, *fields: int) -> None:
-        number, code, errno, *rest = fields
-        self.events.append(Signal(ts_ns, pid, tid, number, c_int(code), c_int(errno), *rest))
+        self.events.append(_signal_event(ts_ns, pid, tid, fields))
+
+    def _sent(self, ts_ns: int, pid: int, tid: int, to_tid: int, to_pid: int, fatal: int, *fields: int) -> None:
+        """A signal that is not delivered: it is ignored, or kills its process. Traced by ptrace(2) it would be, once
+        the thread's call has returned."""
+        signal, thread = _signal_event(ts_ns, to_pid, to_tid, fields), self._thread(to_pid, to_tid)
+        thread.dies |= bool(fatal)
+        if thread.open:
+            thread.signals.append(signal)
+        else:
+            self.events.append(signal)
+
+    def _deliver_sent(self, thread: _Thread, ts_ns: int) -> None:
+        self.events += [signal._replace(ts_ns=ts_ns) for signal in thread.signals]
+        thread.signals.clear()
+
+    def flush(self, ts_ns: int) -> None:
+        """Append the signals that wait for the return of a call: the recording ends."""
+        for thread in self._threads.values():
+            self._deliver_sent(thread, ts_ns)
+
+    def _stopped(self, ts_ns: int, pid: int, tid: int, number: int) -> None:
+        self.events.append(Stopped(ts_ns, pid, tid, number))
+
+    def _killed(self, ts_ns: int, pid: int, tid: int, call: int, ret: int) -> None:
+        """The call returns for the signal that kills the process; in its other threads it never does."""
+        if self._thread(pid, tid).dies:
+            self._exit(ts_ns, pid, tid, call, ret)
+
+
+def _signal_event(ts_ns: int, pid: int, tid: int, fields: Sequence[int]) -> Signal:
+    number, code, errno, *rest = fields
+    return Signal(ts_ns, pid, tid, number, c_int(code), c_int(errno), *rest)

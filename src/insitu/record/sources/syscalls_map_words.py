@@ -11,14 +11,18 @@ __all__ = [
     "EXECVE",
     "FOUR_ARGUMENTS",
     "MOST_STRING",
+    "MOVES",
     "ON_FAILURE",
+    "ON_SOCKET",
     "OPENS",
+    "OPENS_BY_FCNTL",
     "OPENS_PAIR",
     "OPENS_PAIR_AT_3",
     "READS_MORE",
     "WANTED",
     "WORDS",
     "WORD_MASK",
+    "WORKING_DIRECTORY",
     "WRITES",
     "WRITES_MORE",
 ]
@@ -42,6 +46,14 @@ OPENS: Final = 1
 OPENS_PAIR: Final = 2
 """It writes two of them to where the first argument points, with OPENS_PAIR_AT_3 the fourth."""
 OPENS_PAIR_AT_3: Final = 4
+OPENS_BY_FCNTL: Final = 32
+"""It does so with F_DUPFD and F_DUPFD_CLOEXEC only."""
+MOVES: Final = 8
+"""It changes the working directory."""
+ON_SOCKET: Final = 16
+"""Its first argument may be a socket, which may have other addresses afterwards."""
 
 EXECVE: Final = (59, 322) if os.uname().machine == "x86_64" else (221, 281)
 """Numbers of execve() and execveat()."""
+WORKING_DIRECTORY: Final = 0xFFFFFF9C
+"""AT_FDCWD, as an unsigned int: the descriptor of the working directory."""

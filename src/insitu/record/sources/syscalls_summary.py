@@ -13,7 +13,7 @@ from insitu.record.source import Target
 from insitu.record.sources.generated import GeneratedSource
 from insitu.record.sources.syscalls_summary_script import summary_text
 from insitu.record.sources.syscalls_targets import TargetMaps
-from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, abis_of
+from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, abis_of, number_of
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.engine_options import EngineOptions
 
@@ -79,7 +79,8 @@ class SummarySource(GeneratedSource):
         abis = abis_of(os.uname().machine)
         rows = []
         for key, cells in found["@took"].items():
-            abi, nr = abis[key >> ABI_SHIFT & 3], key & NUMBER_MASK
+            abi = abis[key >> ABI_SHIFT & 3]
+            nr = number_of(abi, key & NUMBER_MASK)
             system, wall, least, most = (
                 int(found[name].get(key, 0)) for name in ("@system", "@wall", "@least", "@most")
             )

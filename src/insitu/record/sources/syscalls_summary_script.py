@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from insitu.record.sources.syscalls_call_script import identified
 from insitu.record.sources.syscalls_map_words import EXECVE
 from insitu.record.sources.syscalls_memory_script import indented
-from insitu.record.sources.syscalls_script import identified
 
 __all__ = ["summary_text"]
 

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Final
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.record.ptrace_refusal import has_ended
-from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of
+from insitu.syscalls.call_word import ABI_SHIFT, UNKNOWN, abis_of, number_of
 
 if TYPE_CHECKING:
     from insitu.kernel.bpf_map import Map
@@ -49,7 +49,7 @@ class TargetMaps:
         for index, abi in enumerate(abis_of(os.uname().machine)):
             if abi:
                 for nr in (*range(_NUMBERS), UNKNOWN):
-                    yield index << ABI_SHIFT | nr, abi, nr
+                    yield index << ABI_SHIFT | nr, abi, number_of(abi, nr)
 
     def fill(
         self, target: Target, *, held: int, thread: Callable[[int, int], int], may_have_ended: bool = False
