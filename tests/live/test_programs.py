@@ -1,5 +1,7 @@
 """The built-in programs on this kernel: they compile where their events exist, and print what a test has provoked."""
 
+from pathlib import Path
+
 import pytest
 
 from insitu.errors import InsituError
@@ -8,6 +10,8 @@ from insitu.probe.bpftrace.scripts import Program, built_in, read_script
 from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
 from insitu.probe.providers.base import Context
+
+from .program_checks import CHECKS, Checked, apart
 
 
 def _absent(program: Program) -> list[str]:
@@ -28,3 +32,8 @@ def test_a_program_compiles_or_names_the_event_that_this_kernel_lacks(program: P
         assert compile_script(read_script(program.name), options, Context()).programs
     except InsituError as error:
         assert "\n" not in str(error) and any(name in str(error) for name in _absent(program)), error
+
+
+@pytest.mark.parametrize("name", CHECKS)
+def test_a_program_reports_what_was_provoked(name: str, tmp_path: Path) -> None:
+    CHECKS[name](Checked(apart, tmp_path))

@@ -77,10 +77,6 @@ def test_the_events_of_a_program_are_its_attach_points(program: Program) -> None
     assert set(program.events) == {point for point in points if point.partition(":")[0].lower() not in _KINDS}
 
 
-def test_each_line_of_a_program_fits_into_118_columns(program: Program) -> None:
-    assert max(len(line.expandtabs(4)) for line in _text(program).splitlines()) <= 118
-
-
 def test_the_list_has_each_program_below_its_group() -> None:
     lines = listed().splitlines()
     at = lines.index("CPU")
