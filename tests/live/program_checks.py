@@ -81,8 +81,8 @@ class Gated:
         self._process.stdin.flush()
         return self._line()
 
-    def end(self) -> None:
-        """Let it end."""
+    def let_go(self) -> None:
+        """Let it act, and wait for its end."""
         self._process.communicate("\n")
 
 
@@ -129,7 +129,7 @@ class Checked:
         """The events of the program, and what the process reported, traced from before it acts until after."""
         with self.tracing(name, gated.pid, *words) as found:
             facts = gated.go()
-        gated.end()
+        gated.let_go()
         return found, facts
 
 
@@ -254,7 +254,7 @@ def _compared_with_schedstat(checked: Checked, name: str) -> tuple[Events, int, 
         while Path(f"/proc/{gated.pid}/stat").read_text().rpartition(")")[2].split()[0] != "S":
             time.sleep(0.01)
         after = _schedstat(gated.pid)
-    gated.end()
+    gated.let_go()
     return found, after[0] - before[0], after[2] - before[2]
 
 
@@ -359,7 +359,7 @@ def _lockstat(checked: Checked) -> None:
         _counted_by_ftrace("lock/contention_end", actor.pid) as n,
     ):
         actor.go()
-    actor.end()
+    actor.let_go()
     rows = _rows(found, "contention")
     _near(len(rows), n[0], 0.02, 3)
     assert "rwsem:W" in {row["type"] for row in rows}
@@ -399,6 +399,121 @@ def _mallocs(checked: Checked) -> None:
     assert not _rows(found, "block")
 
 
+# What traces the whole machine
+
+
+def _softirq_counts() -> Counter[str]:
+    """Runs of each vector since the boot."""
+    lines = Path("/proc/softirqs").read_text().splitlines()[1:]
+    return Counter({line.split(":")[0].strip(): sum(map(int, line.split(":")[1].split())) for line in lines})
+
+
+def _irq_counts() -> Counter[str]:
+    """Interrupts by number since the boot."""
+    lines = Path("/proc/interrupts").read_text().splitlines()[1:]
+    rows = [line.split() for line in lines if re.match(r" *\d+:", line)]
+    cpus = os.cpu_count() or 1
+    return Counter({row[0].rstrip(":"): sum(map(int, row[1 : 1 + cpus])) for row in rows})
+
+
+def _within(counted: dict[str, int], least: Counter[str], most: Counter[str]) -> None:
+    """Counts of a trace lie between those of the time in which it surely ran, and of that around it."""
+    assert counted
+    for name, count in counted.items():
+        assert least[name] <= count <= most[name], f"{name}: {count}, not {least[name]} to {most[name]}"
+
+
+def _compared_with_counters(checked: Checked, name: str, counters: Callable[[], Counter[str]]) -> None:
+    before = counters()
+    with checked.tracing(name) as found:
+        begun = counters()
+        time.sleep(3)
+        least = counters() - begun
+    most = counters() - before
+    _within({key.split(",")[0]: n for key, n in _map(found, "@count").items()}, least, most)
+
+
+def _softirqs(checked: Checked) -> None:
+    _compared_with_counters(checked, "softirqs", _softirq_counts)
+
+
+def _hardirqs(checked: Checked) -> None:
+    _compared_with_counters(checked, "hardirqs", _irq_counts)
+
+
+def _runqlen(checked: Checked) -> None:
+    spinning = [subprocess.Popen([sys.executable, "-I", "-S", "-c", "while True: pass"]) for _ in range(3)]
+    for each in spinning:
+        os.sched_setaffinity(each.pid, [0])
+    try:
+        with checked.tracing("runqlen") as found:
+            time.sleep(3)
+    finally:
+        for each in spinning:
+            each.kill()
+            each.wait()
+    ranges = {each["min"]: each["count"] for each in _map(found, "@waiting")["0"]}
+    assert sum(n for waiting, n in ranges.items() if waiting >= 2) > sum(ranges.values()) / 2
+
+
+@contextmanager
+def _memory_cgroup(limit: str) -> Iterator[Path]:
+    """A cgroup whose processes may use so much memory."""
+    root = Path("/sys/fs/cgroup")
+    if not (root / "cgroup.procs").exists():
+        subprocess.run(["mount", "-t", "cgroup2", "none", root], check=True)
+    (root / "cgroup.subtree_control").write_text("+memory")
+    group = root / "insitu-test"
+    group.mkdir()
+    try:
+        (group / "memory.max").write_text(limit)
+        yield group
+    finally:
+        group.rmdir()
+
+
+def _memory_counts(group: Path, file: str) -> dict[str, int]:
+    return {name: int(value) for name, value in map(str.split, (group / file).read_text().splitlines())}
+
+
+def _oomkills(checked: Checked) -> None:
+    with _memory_cgroup("24M") as group:
+        gated = checked.python("b'x' * (200 << 20)")
+        (group / "cgroup.procs").write_text(str(gated.pid))
+        with checked.tracing("oomkills") as found:
+            gated.let_go()
+        kills = _memory_counts(group, "memory.events")["oom_kill"]
+    assert [row["victim"] for row in _rows(found, "kill")] == [gated.pid] * kills and kills == 1
+
+
+def _reclaims(checked: Checked) -> None:
+    with _memory_cgroup("24M") as group:
+        path = checked.directory / "file"
+        gated = checked.python(f"open({str(path)!r}, 'wb').write(bytes(64 << 20)); done()")
+        (group / "cgroup.procs").write_text(str(gated.pid))
+        found, _ = checked.provoked("reclaims", gated)
+        counts = _memory_counts(group, "memory.stat")
+    reclaimed = sum(row["pages"] for row in _rows(found, "stall") if row["kind"] == "memcg")
+    _near(reclaimed, counts["pgsteal_direct"], 0.02, 32)
+    assert reclaimed > 1000
+
+
+def _pagemoves(checked: Checked) -> None:
+    def moved() -> Counter[str]:
+        return Counter(_memory_counts(Path("/proc"), "vmstat"))
+
+    before = moved()
+    with checked.tracing("pagemoves") as found:
+        begun = moved()
+        for _ in range(3):
+            Path("/proc/sys/vm/compact_memory").write_text("1")
+        least = moved() - begun
+    most = moved() - before
+    rows = _rows(found, "migration")
+    assert {row["reason"] for row in rows} >= {"compaction"}
+    _within({"pgmigrate_success": sum(row["moved"] for row in rows)}, least, most)
+
+
 CHECKS: dict[str, Callable[[Checked], None]] = {
     "execs": _execs,
     "exits": _exits,
@@ -419,7 +534,14 @@ CHECKS: dict[str, Callable[[Checked], None]] = {
     "kmallocs": _kmallocs,
     "mallocs": _mallocs,
 }
-SYSTEM_WIDE: dict[str, Callable[[Checked], None]] = {}
+SYSTEM_WIDE: dict[str, Callable[[Checked], None]] = {
+    "softirqs": _softirqs,
+    "hardirqs": _hardirqs,
+    "runqlen": _runqlen,
+    "oomkills": _oomkills,
+    "reclaims": _reclaims,
+    "pagemoves": _pagemoves,
+}
 
 
 def _main(results: str, *names: str) -> None:
