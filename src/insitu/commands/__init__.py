@@ -24,6 +24,7 @@ COMMANDS: dict[str, str] = {
     "import": "make a session from perf.data or folded stacks",
     "export": "folded stacks, speedscope, pprof or DOT from a session",
     "trace": "run a script in bpftrace's language, compiled here to eBPF",
+    "delays": "what delays processes: CPU, I/O, swap, memory; and pressure (PSI)",
     "syscalls": "system calls of a program, as strace shows them, at a fraction of the cost",
     "lab": "run anything under any kernel, in a throw-away guest",
     "doctor": "what this kernel, machine and user can do, and how to get the rest",

@@ -11,7 +11,7 @@ examples:
   insitu trace -e 'uprobe:/bin/bash:readline { printf("%s\\n", comm); }' -d 10
   insitu trace -e 'tracepoint:syscalls:sys_enter_* { @[probe] = count(); }' -- ./prog args
   insitu trace -a -e 'tracepoint:sched:sched_process_exec { @[comm] = count(); }' -- make
-  insitu trace opensnoop.bt            a file; or a built-in tool: execs, offcpu, opens, runqlat, syscalls
+  insitu trace opensnoop.bt            a file; or a built-in program: -l programs lists them
   insitu trace prog.bt -c './cmd args' trace CMD and end with it; cpid is its process
   insitu trace -a prog.bt -c 'sleep 5' trace the whole machine for 5 seconds, as -d 5 does
   insitu trace -l 'tracepoint:sched:*' list probes (-lv with their arguments); -l SCRIPT and -l -e PROGRAM, a script's
@@ -23,6 +23,7 @@ from insitu.commands import Properties
 from insitu.commands._options import (
     duration_option,
     format_option,
+    json_option,
     output_option,
     pids_named,
     quiet_option,
@@ -49,7 +50,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
     parser.add_argument("-e", "--expression", metavar="PROGRAM", help="the script itself, instead of a file")
     parser.add_argument("-l", "--list", action="store_true", help="list the probes of patterns (A,B) or of a script")
-    parser.add_argument("--programs", action="store_true", help="list the built-in tools (as -l programs does)")
+    parser.add_argument(
+        "--programs", action="store_true", help="list the built-in programs by group (as -l programs does)"
+    )
     parser.add_argument(
         "-c",
         "--command",
@@ -63,6 +66,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         one=True,
     )
     format_option(parser, ("text", "json"), "output format (default: text)", default="text")
+    json_option(parser, "one JSON object for each event of emit() and each map, instead of text")
     output_option(parser, "write output to FILE; record a session if FILE ends in .insitu")
     duration_option(parser)
     quiet_option(parser, "no 'Attaching' line, no notes")
@@ -129,10 +133,9 @@ def run(args: argparse.Namespace) -> int:
         what = "unknown option" if unused[0].startswith("-") else "unexpected argument"
         raise InsituError(f"{what} {unused[0]}", remedy="see insitu trace --help", status=2)
     if args.programs or (args.list and args.words == ["programs"]):
-        from insitu.probe.bpftrace.scripts import built_in
+        from insitu.probe.bpftrace.scripts import listed
 
-        for name, summary in built_in().items():
-            print(f"{name:<10} {summary}")
+        print(listed())
         return 0
 
     if args.list:

@@ -43,6 +43,10 @@ def run_script(args: argparse.Namespace) -> int:
     options.warns, options.hides_warnings = bool(args.warns) and not args.no_warnings, args.no_warnings
     messages.hide_warnings(args.no_warnings)
     options.include_folders, options.includes = args.include_folders, args.includes
+    is_recorded = args.output is not None and args.output.endswith(".insitu")
+    if is_recorded and args.json:
+        raise InsituError("--json prints what -o RUN.insitu records", remedy="leave one of them out", status=2)
+    options.events = "record" if is_recorded else "print" if args.json else "drop"
     options.apply_environment()
     context = Context(
         pid=traced_process(args),
@@ -139,7 +143,7 @@ def _run(args: argparse.Namespace, source: Source, options: Options, context: Co
         with contextlib.closing(_Script(args, source, compiled, context, sys.stdout.buffer)) as probe:
             probe.open(Target())
         return 0
-    if args.output is not None and args.output.endswith(".insitu"):
+    if options.events == "record":
         probe = _Script(args, source, compiled, context, sys.stdout.buffer)
         return _recorded(args, probe, request, compiled)
     with text_destination(args.output) as output:
@@ -220,12 +224,12 @@ class _Script(ProbeSource):
         terminal = stream.isatty()
 
         def output(runtime: Runtime) -> Output:
-            if args.format == "json":
+            if args.json or args.format == "json":
                 return (TerminalJsonOutput if terminal else JsonOutput)(runtime.loaded, runtime.formatter(), stream)
             return TextOutput(runtime.loaded, runtime.formatter(on_terminal=terminal), stream)
 
         super().__init__(compiled, source, context, output, log_level=1 if args.verbose else 0)
-        self._args = args
+        self._args, self._source = args, source
 
     def open(self, target: Target) -> None:
         super().open(target)
@@ -237,7 +241,7 @@ class _Script(ProbeSource):
         count = sum(len(program.points) for program in self.runtime.compiled.programs)
         if not self._args.quiet:
             self.output.attaching(count)
-            if directory is None and self.runtime.compiled.layout.labels:
+            if self.runtime.compiled.layout.drops_events and not self._source.built_in:
                 messages.note("events of emit() are not kept; -o RUN.insitu records them")
         super().start(directory, start_ns)
         if not self._args.quiet:

@@ -8,7 +8,7 @@ import os
 import re
 from functools import cache
 
-__all__ = ["cgroup_path"]
+__all__ = ["cgroup_path", "unified_mount"]
 
 _MOUNT = re.compile(r"\S+ \S+ \S+ \S+ (\S+) .* - (cgroup2?) \S+ \S+")
 _MAX_DIRECTORIES = 100_000
@@ -27,6 +27,11 @@ def cgroup_path(number: int, pattern: str) -> str:
             if path is not None:
                 found.append(f"{name}:{path}")
     return ";".join(found)
+
+
+def unified_mount() -> str | None:
+    """Where cgroups of version 2 are mounted; None if they are not."""
+    return next((top for name, top in _hierarchies() if name == "unified"), None)
 
 
 @cache

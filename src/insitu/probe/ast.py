@@ -291,9 +291,13 @@ class Jump(Statement):
 
 
 class AttachText(Node):
-    """An attach point as written, split at its colons (quotes removed)."""
+    """An attach point as written, split at its colons (quotes removed).
+
+    ``instead``: it follows ``||``, and is attached only where those before it do not exist.
+    """
 
     parts: tuple[str, ...]
+    instead: bool = False
 
     def __str__(self) -> str:
         return ":".join(self.parts)

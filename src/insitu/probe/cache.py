@@ -50,7 +50,7 @@ __all__ = [
     "store_outline",
 ]
 
-_FORMAT = 5
+_FORMAT = 6
 _CHECKSUM_BYTES = 8
 # Where the compiler's own files are.
 _FOLDERS = ("", "bpftrace", "codegen", "passes", "passes/check", "builtins", "providers", "providers/support")

@@ -113,6 +113,7 @@ class Layout(Struct):
     maps: list[MapLayout] = field(default_factory=list)
     records: list[RecordLayout] = field(default_factory=list)
     texts: list[str] = field(default_factory=list)
+    drops_events: bool = False  # the script has emit(), which was asked to do nothing
     _numbers: dict[str, int] = field(default_factory=dict)
     _zeros: int = 0
 

@@ -71,6 +71,8 @@ class Options(Struct):
     show_debug_info: bool = True
     str_trunc_trailer: str = ""
     output_version: str = "0.17"  # the version of bpftrace whose form text and JSON have
+    # What emit() does: "record" a row of a table, "print" it instead of what printf() prints, or nothing ("drop").
+    events: str = "record"
     max_literal: int = 1024
     max_unroll: int = 100
     include_folders: list[str] = field(default_factory=list)  # -I

@@ -14,9 +14,9 @@ __all__ = ["Outline", "ProbeOutline", "outline_of", "program_of"]
 
 
 class ProbeOutline(Struct):
-    """``attach_points``: of each, its parts, and where it begins and ends in the script."""
+    """``attach_points``: of each, its parts, where it begins and ends in the script, whether it follows ``||``."""
 
-    attach_points: list[tuple[tuple[str, ...], int, int]]
+    attach_points: list[tuple[tuple[str, ...], int, int, bool]]
     names: list[str]
 
 
@@ -40,7 +40,7 @@ def outline_of(program: ast.Program, source: Source) -> Outline | None:
 def _probe_outline(probe: ast.Probe) -> ProbeOutline:
     nodes = ast.walk([probe.predicate, probe.body])
     names = {node.name for node in nodes if isinstance(node, ast.Identifier | ast.Call)}
-    places = [(text.parts, text.span.start, text.span.end) for text in probe.attach_points]
+    places = [(text.parts, text.span.start, text.span.end, text.instead) for text in probe.attach_points]
     return ProbeOutline(places, sorted(names))
 
 
@@ -49,7 +49,7 @@ def program_of(outline: Outline) -> ast.Program:
     nowhere = Span(0, 0)
     program = ast.Program(nowhere, [], [], [], [], outline.config)
     for probe in outline.probes:
-        texts = [ast.AttachText(Span(start, end), parts) for parts, start, end in probe.attach_points]
+        texts = [ast.AttachText(Span(start, end), parts, more) for parts, start, end, more in probe.attach_points]
         body: list[ast.Statement] = [
             ast.ExpressionStatement(nowhere, ast.Identifier(nowhere, name)) for name in probe.names
         ]

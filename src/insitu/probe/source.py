@@ -31,9 +31,10 @@ class Source:
     order mark in front of the text is dropped, and does not count.
     """
 
-    def __init__(self, text: str, name: str = "stdin") -> None:
+    def __init__(self, text: str, name: str = "stdin", *, built_in: bool = False) -> None:
         self.text = text.removeprefix("\ufeff")
         self.name = name
+        self.built_in = built_in  # a program of ours, which its user has not written
         self._files = [(1, name)]  # the line that each begins with
 
     @property

@@ -153,14 +153,16 @@ class _Parser(StatementParser):
         if self.token.kind == "name" and self._peek().text == "=":  # a name, which bpftrace reserves for later
             self._advance()
             self._advance()
+        separator = ""
         while True:
             if self.token.kind not in ("name", "positional") and self.token.text != "*":
                 raise self.unexpected("a probe, such as tracepoint:sched:sched_switch")
-            points.append(self._attach_point())
-            if self.token.text != ",":
+            points.append(self._attach_point(instead=separator == "||"))
+            separator = self.token.text
+            if separator not in (",", "||"):
                 break
             self._advance()
-            if self.token.text in ("{", "/"):
+            if separator == "," and self.token.text in ("{", "/"):
                 break
         predicate = None
         if self.token.text == "/":
@@ -174,7 +176,7 @@ class _Parser(StatementParser):
         body = self._block()
         return ast.Probe(start.to(body.span), points, predicate, body)
 
-    def _attach_point(self) -> ast.AttachText:
+    def _attach_point(self, *, instead: bool) -> ast.AttachText:
         """Read raw characters: what an attach point is made of are not tokens of the language."""
         start = position = self.token.span.start
         text = self.text
@@ -208,7 +210,7 @@ class _Parser(StatementParser):
                 position += 1
         parts.append(part)
         self._seek(position)
-        return ast.AttachText(Span(start, position), tuple(parts))
+        return ast.AttachText(Span(start, position), tuple(parts), instead)
 
     def _parameter_text(self, index: str, span: Span, *, inside: bool) -> str:
         """A positional parameter in an attach point; ``inside`` of a name, of which it could be a part as it is."""

@@ -1,36 +1,108 @@
-"""Scripts by name: files, and the built-in tools."""
+"""Scripts by name: files, and the built-in programs, each described in the comment that it begins with.
+
+The comment: the question that the program answers, what it prints and how to use it, then lines ``Group:``,
+``Columns:``, ``Events:`` and ``Like:``, each of which may continue on the lines below.
+"""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
+
+from msgspec import Struct
 
 from insitu.errors import InsituError
 from insitu.probe.source import Source
 
-__all__ = ["PROGRAMS", "built_in", "read_script"]
+__all__ = ["GROUPS", "PROGRAMS", "Program", "built_in", "listed", "read_script"]
 
 PROGRAMS = Path(__file__).parents[2] / "programs"
+GROUPS = ("Processes", "CPU", "Locks", "Files", "Block", "Network", "Memory", "Virtual machines", "Runtimes")
+
+_COMMENT = re.compile(r"\s*/\*(.*?)\*/", re.DOTALL)
+_FIELD = re.compile(r"(Group|Columns|Events|Like): +(.*)")
 
 
-def built_in() -> dict[str, str]:
-    """The built-in tools: name, and the first line of the comment that each begins with."""
-    found = {}
-    for path in sorted(PROGRAMS.glob("*.bt")):
-        lines = (line.strip(" */\t") for line in path.read_text().splitlines())
-        found[path.stem] = next(filter(None, lines), "")
-    return found
+class Program(Struct, frozen=True):
+    """What a program says of itself.
+
+    ``columns``: what each that it prints means, and each map (``@us``). ``events``: the attach points, as
+    ``kind:category:name``. ``like``: other tools with the same purpose.
+    """
+
+    name: str
+    question: str
+    description: str
+    group: str
+    columns: dict[str, str]
+    events: tuple[str, ...]
+    like: str
+
+
+def described(name: str, text: str) -> Program:
+    """What the comment at the beginning of a program says; what it leaves out is empty."""
+    comment = _COMMENT.match(text)
+    lines = [line.strip(" *\t") for line in comment[1].strip().splitlines()] if comment else []
+    fields: dict[str, str] = {}
+    prose: list[str] = []
+    field = ""
+    for line in lines[1:]:
+        if found := _FIELD.match(line):
+            field = found[1]
+            fields[field] = found[2]
+        elif field:
+            fields[field] += f" {line}"
+        else:
+            prose.append(line)
+    columns = (each.strip().partition(" ") for each in fields.get("Columns", "").split(";"))
+    return Program(
+        name,
+        lines[0] if lines else "",
+        "\n".join(prose).strip(),
+        fields.get("Group", ""),
+        {column: meaning.strip() for column, _, meaning in columns if column},
+        tuple(each.strip() for each in fields.get("Events", "").split(",") if each.strip()),
+        fields.get("Like", ""),
+    )
+
+
+def built_in() -> list[Program]:
+    """The built-in programs, by group and name."""
+    found = [described(path.stem, path.read_text()) for path in PROGRAMS.glob("*.bt")]
+    return sorted(found, key=lambda each: (GROUPS.index(each.group) if each.group in GROUPS else -1, each.name))
+
+
+def listed() -> str:
+    """The built-in programs as text: a line for each group, and below it one for each program."""
+    programs = built_in()
+    width = max(len(each.name) for each in programs)
+    lines: list[str] = []
+    group = ""
+    for each in programs:
+        if each.group != group:
+            group = each.group
+            lines += [*([""] if lines else []), group]
+        lines.append(f"  {each.name:<{width}}  {each.question}")
+    return "\n".join(lines)
 
 
 def read_script(name: str) -> Source:
-    """The file of that name, or the built-in tool. :raises InsituError: without either, or when it is unreadable."""
+    """The file of that name, or the built-in program.
+
+    :raises InsituError: without either, or when it is unreadable.
+    """
     path = Path(name)
+    is_ours = False
     if not path.exists() and "/" not in name:
         own = PROGRAMS / f"{name.removesuffix('.bt')}.bt"
-        if own.exists():
-            path = own
-        else:
-            raise InsituError(f"no script {name!r}", remedy=f"built-in tools: {', '.join(built_in())}", status=2)
+        if not own.exists():
+            from insitu.errors import nearest
+
+            close = nearest(name, [path.stem for path in PROGRAMS.glob("*.bt")])
+            remedy = "insitu trace -l programs lists the built-in ones"
+            raise InsituError(f"no script {name!r}{close}", remedy=remedy, status=2)
+        path, is_ours = own, True
     try:
-        return Source(path.read_text(errors="surrogateescape"), name)
+        return Source(path.read_text(errors="surrogateescape"), name, built_in=is_ours)
     except OSError as error:
         raise InsituError(f"cannot read {name}: {error.strerror}", status=2) from None

@@ -10,6 +10,10 @@ from insitu.probe.builtins.record_parts import append_part
 from insitu.probe.builtins.registry import Builtin, function
 from insitu.probe.builtins.stacks import check_copied_stack
 from insitu.probe.codegen.event_records import send_event
+from insitu.probe.codegen.helpers import Helper
+from insitu.probe.codegen.process import both_ids
+from insitu.probe.codegen.records import computed, send
+from insitu.probe.layout import EVENT_HEAD
 from insitu.probe.passes.check.dialect import holds_element
 from insitu.probe.passes.check.unify import unify
 from insitu.probe.types import VOID, Stack, Tuple, Type
@@ -48,6 +52,8 @@ def _field_type(checker: Checker, node: ast.Expression) -> Type:
     """The type of a field of an event."""
     copied = check_copied_stack(checker, node)
     if copied is not None:
+        if checker.options.events == "print":
+            raise checker.error("only a session unwinds ustack(dwarf)", node, remedy="-o RUN.insitu")
         node.type = copied
         return copied
     found = checker.known(node)
@@ -85,8 +91,28 @@ def _unified_field(old: Type, new: Type) -> Type | None:
 def _emit(low: Lowering, call: ast.Call) -> str:
     fields = call.arguments[1]
     assert isinstance(fields, ast.TupleLiteral) and fields.names is not None
-    send_event(low, low.text(call.arguments[0]), fields.names, fields.elements, append_part)
+    label = low.text(call.arguments[0])
+    if low.options.events == "record":
+        send_event(low, label, fields.names, fields.elements, append_part)
+    elif low.prints_events:
+        names = (*EVENT_HEAD, *fields.names)
+        head = [low.emit.call(Helper.KTIME_GET_NS), both_ids(low)]
+        send(low, "event", label, fields.elements, append_part, names=names, head=head)
+    else:
+        low.layout.drops_events = True
+        with low.temporaries():
+            for each in fields.elements:
+                if _has_effects(each):
+                    computed(low, each)
     return "0"
+
+
+def _has_effects(field: ast.Expression) -> bool:
+    """Whether to compute a field of an event that is dropped: it changes maps or variables."""
+    return any(
+        isinstance(each, ast.Statement | ast.Step) or (isinstance(each, ast.Call) and each.name == "delete")
+        for each in ast.walk(field)
+    )
 
 
 BUILTINS: tuple[Builtin, ...] = (*function("emit", (2, 2), _check_emit, value=_emit, statement=True),)

@@ -66,6 +66,8 @@ def _expressions(call: ast.Call, start: int = 1) -> list[ast.Expression]:
 
 
 def _printf(low: Lowering, call: ast.Call) -> str:
+    if call.name == "printf" and low.prints_events:
+        return "0"  # the events say the same
     send(low, call.name, low.text(call.arguments[0]), _expressions(call), append_part)
     return "0"
 

@@ -100,6 +100,7 @@ class Lowering(MemoryAccess):
         self.structures = checker.structures
         self.probe_context = checker.context
         self.parameters = checker.options.parameters
+        self.prints_events = checker.options.events == "print" and bool(checker.events)
         self.clause = clause
         self.program = program
         self.variable_types = checker.variables_of(clause)

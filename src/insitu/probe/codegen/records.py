@@ -12,9 +12,9 @@ from insitu.probe.codegen.maps import count_lost, count_lost_if
 from insitu.probe.codegen.record_parts import Append, output, parts_of
 from insitu.probe.layout import LOST_RING_FULL, RecordLayout
 from insitu.probe.source import Span
-from insitu.probe.types import String, Tuple, Type, Variable, is_scalar, stored_size
+from insitu.probe.types import UINT64, String, Tuple, Type, Variable, is_scalar, stored_size
 
-__all__ = ["computed_first", "located", "send", "send_filled", "send_values", "warn"]
+__all__ = ["computed", "computed_first", "located", "send", "send_filled", "send_values", "warn"]
 
 # A string that may be longer takes the bytes it has: a ring holds many more records then.
 _KEPT_IN_PLACE = 64
@@ -29,11 +29,15 @@ def send(
     *,
     numbers: tuple[int, ...] = (),
     names: tuple[str, ...] = (),
+    head: Sequence[str] = (),
 ) -> None:
-    """Send a record of this kind with the values of expressions, stored in their own types, long strings appended."""
+    """Send a record of this kind with the values of expressions, stored in their own types, long strings appended.
+
+    ``head``: i64 registers that are stored in front of them.
+    """
     with low.temporaries():
         values = computed_first(low, values)
-        types: list[Type] = []
+        types: list[Type] = [UINT64] * len(head)
         for value in values:
             assert value.type is not None
             is_long = isinstance(value.type, String) and value.type.capacity > _KEPT_IN_PLACE
@@ -41,15 +45,18 @@ def send(
         layout = RecordLayout(kind, text, Tuple(tuple(types)), numbers, names, low.layout.ring_map())
         # Scalars first: as few instructions as possible between reserve and submit. Larger values are written
         # straight into the record.
-        scalars = {i: low.value(v) for i, v in enumerate(values) if v.type is not None and is_scalar(v.type)}
+        fields: list[ast.Expression | None] = [*(None for _ in head), *values]
+        scalars = dict(enumerate(head))
+        scalars |= {i: low.value(v) for i, v in enumerate(fields) if v and v.type is not None and is_scalar(v.type)}
 
         def fill(index: int, pointer: str) -> None:
+            value = fields[index]
             if index in scalars:
                 low.emit.store(scalars[index], pointer)
-            elif not isinstance(types[index], Variable):
-                low.store(values[index], pointer)
+            elif value is not None and not isinstance(types[index], Variable):
+                low.store(value, pointer)
 
-        parts = parts_of(layout.fields, values)
+        parts = parts_of(layout.fields, fields)
         if parts:
             lost = output(low, layout, parts, append, lambda record: _fill(low, layout, record, fill))
             count_lost_if(low, lost, LOST_RING_FULL)
@@ -63,14 +70,15 @@ def computed_first(low: Lowering, values: Sequence[ast.Expression]) -> list[ast.
     Statements may end the program, which the verifier refuses while a record is reserved, and send records of their
     own, which come first then.
     """
-    return [_computed(low, each) if _has_statements(each) else each for each in values]
+    return [computed(low, each) if _has_statements(each) else each for each in values]
 
 
 def _has_statements(value: ast.Expression) -> bool:
     return any(isinstance(each, ast.Statement) for each in ast.walk(value))
 
 
-def _computed(low: Lowering, value: ast.Expression) -> ast.Expression:
+def computed(low: Lowering, value: ast.Expression) -> ast.Expression:
+    """The value, computed here, in a variable without a name."""
     assert value.type is not None
     found = ast.Variable(value.span, f"computed {low.emit.label()}")
     found.type = value.type
@@ -84,8 +92,6 @@ def send_values(
     low: Lowering, kind: str, text: str, registers: Sequence[str] = (), *, numbers: tuple[int, ...] = ()
 ) -> None:
     """Send a record whose fields are i64 registers."""
-    from insitu.probe.types import UINT64
-
     types = Tuple((UINT64,) * len(registers))
     layout = RecordLayout(kind, text, types, numbers, ring=low.layout.ring_map())
     send_filled(low, layout, lambda index, pointer: low.emit.store(registers[index], pointer))

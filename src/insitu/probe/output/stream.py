@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, BinaryIO
 
 from msgspec.structs import replace
 
-from insitu.probe.layout import MapLayout, RecordLayout
+from insitu.probe.layout import EVENT_HEAD, MapLayout, RecordLayout
 from insitu.probe.output.formatting import Formatter, Members
 from insitu.probe.runtime.decode import decoder
 from insitu.probe.runtime.drain import FIELDS, Handler
@@ -64,6 +64,7 @@ class Output:
             "errorf": self._complaint,
             "warnf": self._complaint,
             "print": self._print,
+            "event": self._event,
             "print_map": self._print_map,
             "print_element": self._print_element,
             "time": self._time,
@@ -166,6 +167,10 @@ class Output:
         """What print() was given."""
         raise NotImplementedError
 
+    def event(self, label: str, fields: dict[str, Any]) -> None:
+        """An event of emit(), where those are printed: its fields, ready for JSON."""
+        raise NotImplementedError
+
     def map(self, number: int, top: int = 0, div: int = 0) -> None:
         """A whole map."""
         self.show_map(self._layout(number), self.content(number), top, div)
@@ -196,6 +201,18 @@ class Output:
         value = decoder(kind, FIELDS)
         kind = kind.element if isinstance(kind, Variable) else kind
         return lambda pieces: self.value(kind, value(pieces))
+
+    def _event(self, layout: RecordLayout) -> Handler:
+        values = decoder(layout.fields, FIELDS)
+        kinds = [kind.element if isinstance(kind, Variable) else kind for kind in layout.fields.elements]
+
+        def handle(pieces: tuple[Any, ...]) -> None:
+            ts_ns, thread, *fields = values(pieces)
+            head = {"ts_ns": ts_ns, "pid": thread >> 32, "tid": thread & 0xFFFFFFFF}
+            shown = map(self.formatter.json, kinds[len(EVENT_HEAD) :], fields)
+            self.event(layout.text, {**head, **dict(zip(layout.names[len(EVENT_HEAD) :], shown, strict=True))})
+
+        return handle
 
     def _print_map(self, layout: RecordLayout) -> Handler:
         number, top, div = layout.numbers
@@ -344,6 +361,9 @@ class JsonOutput(Output):
 
     def value(self, kind: Any, value: Any) -> None:
         self._object("value", self.formatter.json(kind, value))
+
+    def event(self, label: str, fields: dict[str, Any]) -> None:
+        self._object("event", fields, label=label)
 
     def show_map(self, layout: MapLayout, content: MapContent, top: int = 0, div: int = 0) -> None:
         from insitu.probe.output.map_text import map_json

@@ -50,18 +50,7 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
     for probe in program.probes:
         nodes = ast.walk([probe.predicate, probe.body])
         uses = {node.name for node in nodes if isinstance(node, ast.Identifier | ast.Call)}
-        found: list[tuple[Provider, AttachPoint]] = []
-        missing: list[ScriptError] = []
-        for text in probe.attach_points:
-            text.parts = (_kind(text.parts[0]), *text.parts[1:])
-            try:
-                found += expand(text, source, context)
-            except AbsentError as error:
-                missing.append(located(error, source, text))
-            except ScriptError:
-                raise
-            except InsituError as error:
-                raise located(error, source, text) from None
+        found, missing = _found_and_missing(probe, source, context)
         absent = bool(missing) and not found
         if context.probe_filter and not absent:
             found = [each for each in found if _passes(context.probe_filter, *each)]
@@ -69,9 +58,11 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
                 continue
         count += len(found)
         may_miss = context.missing_probes in ("warn", "ignore") or (
-            not context.missing_probes and len(probe.attach_points) > 1
+            not context.missing_probes and sum(not text.instead for text in probe.attach_points) > 1
         )
         if missing and not may_miss:
+            if source.built_in:  # its user has not written the line
+                raise InsituError(f"{source.name}: {missing[0].plain}", remedy=missing[0].remedy)
             raise missing[0]
         warnings += [f"{error} (skipped)" for error in missing]
         if absent:
@@ -110,6 +101,35 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
     if not clauses and context.probe_filter:
         raise InsituError(f"--probe-filter {context.probe_filter} leaves no probe", status=2)
     return clauses, warnings
+
+
+def _found_and_missing(
+    probe: ast.Probe, source: Source, context: Context
+) -> tuple[list[tuple[Provider, AttachPoint]], list[ScriptError]]:
+    """What a probe's attach points mean here, and an error for each that does not exist: one for all joined by ||."""
+    found: list[tuple[Provider, AttachPoint]] = []
+    missing: list[ScriptError] = []
+    followed = [*(text.instead for text in probe.attach_points[1:]), False]
+    is_found = False
+    for text, has_alternative in zip(probe.attach_points, followed, strict=True):
+        text.parts = (_kind(text.parts[0]), *text.parts[1:])
+        if text.instead and is_found:
+            continue
+        is_found = True
+        try:
+            found += expand(text, source, context)
+        except ScriptError:
+            raise
+        except InsituError as error:
+            is_found = False
+            if not (isinstance(error, AbsentError) or text.instead or has_alternative):
+                raise located(error, source, text) from None
+            plain = f"{missing.pop().plain}; {error.message}" if text.instead else error.message
+            missing.append(ScriptError(plain, source, text.span, remedy=error.remedy))
+        else:
+            if text.instead:
+                missing.pop()
+    return found, missing
 
 
 def _passes(pattern: str, provider: Provider, point: AttachPoint) -> bool:

@@ -1,0 +1,133 @@
+"""Delay accounting of tasks (Documentation/accounting/delay-accounting.rst), asked for by generic netlink."""
+
+from __future__ import annotations
+
+import struct
+from functools import cache
+from typing import Any, NamedTuple
+
+from insitu.errors import InsituError
+from insitu.kernel import procfs
+
+__all__ = ["KINDS", "Delays", "TaskStats", "offsets"]
+
+# What a task is delayed by, as struct taskstats (include/uapi/linux/taskstats.h) names it.
+KINDS = ("cpu", "blkio", "swapin", "freepages", "thrashing", "compact", "wpcopy", "irq")
+# Version 15 alone has two fields more in each of them; later ones have these at the end.
+_WIDE_VERSION = 15
+_OLDEST = 8  # the first with "freepages"; those newer than a version has are 0
+_LEAST_BYTES = 328  # of version 8
+_GET = 1  # TASKSTATS_CMD_GET
+
+
+class Delays(NamedTuple):
+    """What has delayed a process, its threads summed, those that have ended included.
+
+    ``run_ns`` is its time on a CPU. ``delay_ns`` and ``times`` are by KINDS; those that the kernel does not know are
+    left out.
+    """
+
+    run_ns: int
+    delay_ns: dict[str, int]
+    times: dict[str, int]
+
+    def since(self, before: Delays) -> Delays:
+        """What has been added since."""
+        return Delays(
+            self.run_ns - before.run_ns,
+            {kind: ns - before.delay_ns.get(kind, 0) for kind, ns in self.delay_ns.items()},
+            {kind: n - before.times.get(kind, 0) for kind, n in self.times.items()},
+        )
+
+
+@cache
+def offsets(version: int) -> dict[str, int]:
+    """Where struct taskstats has what delays tasks, in bytes: a count, and then the nanoseconds, of each of KINDS."""
+    wide = 4 if version == _WIDE_VERSION else 2
+    # Its members, or several of them, and how many times 8 bytes they take.
+    members = [("version to ac_nice", 2), ("cpu", wide), ("blkio", wide), ("swapin", wide)]
+    members += [("cpu_run_real_total", 1), ("cpu_run_virtual_total", 1), ("ac_comm to ac_btime", 8)]
+    members += [("ac_etime to cpu_scaled_run_real_total", 21), ("freepages", wide), ("thrashing", wide)]
+    members += [("ac_btime64", 1), ("compact", wide), ("ac_tgid to ac_exe_inode", 4), ("wpcopy", wide), ("irq", wide)]
+    found, at = {}, 0
+    for name, words in members:
+        found[name] = at
+        at += 8 * words
+    return found
+
+
+def _decoded(data: bytes) -> Delays:
+    """What the kernel has sent. Raises InsituError for a structure that is too short."""
+    version = struct.unpack_from("=H", data)[0] if len(data) >= _LEAST_BYTES else 0
+    if version < _OLDEST:
+        raise InsituError(f"this kernel's taskstats are of version {version}", remedy="Linux 2.6.31 or newer")
+    at = offsets(version)
+    known = [kind for kind in KINDS if at[kind] + 16 <= len(data)]
+    words = {kind: struct.unpack_from("=QQ", data, at[kind]) for kind in known}
+    return Delays(
+        struct.unpack_from("=Q", data, at["cpu_run_virtual_total"])[0],
+        {kind: words[kind][1] for kind in known},
+        {kind: words[kind][0] for kind in known},
+    )
+
+
+class TaskStats:
+    """A netlink socket that asks for processes. Close it after use."""
+
+    def __init__(self) -> None:
+        """Raises InsituError where the kernel has no taskstats, or this user may not ask."""
+        from pyroute2.netlink import genlmsg, nla
+        from pyroute2.netlink.exceptions import NetlinkError
+        from pyroute2.netlink.generic import GenericNetlinkSocket
+        from pyroute2.netlink.taskstats import tcmd
+
+        class Group(nla):  # type: ignore[misc]
+            """TASKSTATS_TYPE_AGGR_PID and _TGID. pyroute2 could only decode version 15 of the structure."""
+
+            nla_map = (("unspecified", "none"), ("pid", "uint32"), ("tgid", "uint32"), ("stats", "cdata"))
+
+        class Reply(genlmsg):  # type: ignore[misc]
+            """TASKSTATS_CMD_NEW."""
+
+            nla_map = (*Group.nla_map, ("of_pid", "Group"), ("of_tgid", "Group"))
+
+        Reply.Group = Group
+        # Else only what the scheduler itself counts is there, and the rest is 0.
+        self.accounts_all = procfs.sysctl("kernel.task_delayacct") != "0"
+        self._new_message = tcmd
+        self._error = NetlinkError
+        self._socket = GenericNetlinkSocket()
+        try:
+            self._socket.bind("TASKSTATS", Reply)
+        except NetlinkError:
+            self.close()
+            remedy = "a kernel with CONFIG_TASKSTATS and CONFIG_TASK_DELAY_ACCT"
+            raise InsituError("this kernel has no taskstats", remedy=remedy) from None
+
+    def process(self, pid: int) -> Delays:
+        """What has delayed a process until now; also of one that has ended and is not reaped.
+
+        Raises ProcessLookupError, PermissionError.
+        """
+        found = self._asked("tgid", pid)
+        if not found.run_ns:  # it has ended, and never had a second thread: it is in no sum
+            found = self._asked("pid", pid)
+        if not self.accounts_all:
+            return Delays(found.run_ns, {"cpu": found.delay_ns["cpu"]}, {"cpu": found.times["cpu"]})
+        return found
+
+    def _asked(self, what: str, number: int) -> Delays:
+        from pyroute2.netlink import NLM_F_REQUEST
+
+        message = self._new_message()
+        message["cmd"], message["version"] = _GET, 1
+        message["attrs"].append([f"TASKSTATS_CMD_ATTR_{what.upper()}", number])
+        try:
+            replies: Any = self._socket.nlm_request(message, self._socket.prid, msg_flags=NLM_F_REQUEST)
+        except self._error as error:
+            raise OSError(error.code, f"taskstats of process {number}") from None
+        return _decoded(replies[0].get_attr(f"of_{what}").get_attr("stats"))
+
+    def close(self) -> None:
+        """Close the socket. Idempotent."""
+        self._socket.close()
