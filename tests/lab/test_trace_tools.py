@@ -212,12 +212,12 @@ def traced(
     # threadsnoop with the library that has the function today: the rest of it is to be seen at work.
     today = shared / "threadsnoop-libc.bt"
     today.write_text((_DIRECTORY / "threadsnoop.bt").read_text().replace(":libpthread:", ":libc:"))
-    events = {str(_DIRECTORY / f"{name}.bt"): tool.event for name, tool in _TOOLS.items()}
+    events = {f"-a {_DIRECTORY / name}.bt": tool.event for name, tool in _TOOLS.items()}
     fetched(request.param)
     with boot(kernel=request.param, memory="1G", disks=disks, rw=(shared,), boot_timeout=300) as guest:
         done = guest.run(
-            [sys.executable, _TRACE_ALL, shared / "results.json"],
-            stdin=json.dumps({**events, str(today): "threadsnoop"}).encode(),
+            [sys.executable, _TRACE_ALL, "provoke.py", "2", shared / "results.json"],
+            stdin=json.dumps({**events, f"-a {today}": "threadsnoop"}).encode(),
             env=_ENVIRONMENT,
         )
         assert done.status == 0, done.stderr.decode()

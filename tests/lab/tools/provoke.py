@@ -18,6 +18,7 @@ import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 Facts = dict[str, object]
 
@@ -495,13 +496,14 @@ def _read_until(descriptor: int, text: bytes) -> None:
         seen += os.read(descriptor, 4096)
 
 
-def main() -> None:
+def main_of(events: dict[str, Any]) -> None:
+    """Make the event that the command line names."""
     name, comm, facts_file = sys.argv[1:]
-    event: Callable[[], Facts] = globals()[name]
+    event: Callable[[], Facts] = events[name]
     Path("/proc/self/comm").write_text(comm)
     facts = {"pid": os.getpid(), "comm": comm, **event()}
     Path(facts_file).write_text(json.dumps(facts))
 
 
 if __name__ == "__main__":
-    main()
+    main_of(globals())

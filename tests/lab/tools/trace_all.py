@@ -1,7 +1,8 @@
-"""Runs inside a guest: `insitu trace -a TOOL -c 'provoke.py EVENT'` for each tool, started the way the command is.
+"""Runs inside a guest: `insitu trace TOOL -c 'PROVOKE EVENT'` for each tool, started the way the command is.
 
-``trace_all.py RESULTS`` reads a JSON object, tool's path -> event, from its standard input and makes RESULTS one:
-tool's path -> exit status, what it wrote, and what its event knows. One process has everything loaded and forks for
+``trace_all.py PROVOKE AT_ONCE RESULTS`` reads a JSON object, tool -> event, from its standard input and makes RESULTS one:
+tool -> exit status, what it wrote, and what its event knows. A tool is the words of the command: ``-a tcplife``.
+PROVOKE is a script beside this one, AT_ONCE how many are traced together. One process has everything loaded and forks for
 each tool: an emulated machine takes ten seconds to load Python, LLVM and the kernel's types.
 """
 
@@ -16,8 +17,8 @@ from pathlib import Path
 
 from insitu.cli import main
 
-_PROVOKE = Path(__file__).parent / "provoke.py"
-_AT_ONCE = 2
+_PROVOKE = Path(__file__).parent / sys.argv[1]
+_AT_ONCE = int(sys.argv[2])
 _SECONDS = 1200  # it ends with its command
 # Loads what all of them use, to be inherited: types, LLVM, every part of the command.
 _FIRST = """
@@ -33,10 +34,12 @@ def _start(tool: str, event: str, directory: Path) -> int:
         return pid
     for descriptor, name in ((1, "stdout"), (2, "stderr")):
         os.dup2(os.open(directory / name, os.O_WRONLY | os.O_CREAT), descriptor)
-    command = f"{sys.executable} -I -S {_PROVOKE} {event} {Path(tool).stem} {directory}/facts"
+    words = tool.split()
+    name = next(Path(word).stem for word in words if not word.startswith("-"))
+    command = f"{sys.executable} -I -S {_PROVOKE} {event} {name} {directory}/facts"
     status = 1
     try:
-        status = main(["trace", "-a", tool, "-d", str(_SECONDS), "-c", command])
+        status = main(["trace", *words, "-d", str(_SECONDS), "-c", command])
     except BaseException:
         traceback.print_exc()
     sys.stdout.flush()
@@ -73,4 +76,4 @@ if __name__ == "__main__":
     # The guest's own: this machine's lies behind 9p.
     os.environ["XDG_CACHE_HOME"] = "/run/cache"
     subprocess.run([sys.executable, "-I", "-S", _PROVOKE, "setup", "setup", "/dev/null"], check=True)
-    Path(sys.argv[1]).write_text(json.dumps(trace_all(json.load(sys.stdin))))
+    Path(sys.argv[3]).write_text(json.dumps(trace_all(json.load(sys.stdin))))
