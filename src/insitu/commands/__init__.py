@@ -15,7 +15,7 @@ __all__ = ["COMMANDS", "PEER_COMMANDS", "Properties"]
 # Name, as typed -> the line that `insitu --help` shows.
 COMMANDS: dict[str, str] = {
     "profile": "record where the CPU time of a program, a process or the machine goes",
-    "stat": "count events of a program, a process or the machine",
+    "stat": "count events of a program, a process or the machine; compare two programs",
     "report": "hottest functions, call tree and threads of a recording, in the terminal",
     "flame": "flame graph of a recording: one HTML page that works offline",
     "heatmap": "subsecond-offset heat map; select a range to see its flame graph",

@@ -20,7 +20,7 @@ from insitu.record.sources.counting import CountingOptions, CountingSource, Read
 from insitu.views.counts.figures import Row, rows_of
 from insitu.views.counts.text import Labels, Times, count_lines, interval_header, interval_lines, time_lines
 
-__all__ = ["counting_options", "stat"]
+__all__ = ["counting_options", "destination", "print_notes", "stat"]
 
 
 def stat(args: argparse.Namespace) -> int:
@@ -29,7 +29,7 @@ def stat(args: argparse.Namespace) -> int:
     options, notes = counting_options(args, request)
     if args.output and args.output.endswith(".insitu"):
         return _session(args, request, options, notes)
-    with _destination(args) as out:
+    with destination(args) as out:
         report = _Report(args, request, out)
         readings: list[Reading] = []
         times: list[tuple[float, float]] = []
@@ -43,7 +43,7 @@ def stat(args: argparse.Namespace) -> int:
             status = outcome.exit_status
             if status > 128:  # of a signal, as of Ctrl-C
                 break
-        _print_notes(args, notes)
+        print_notes(args, notes)
         if not args.interval_print or args.summary:
             report.total(readings, times)
     return status
@@ -61,11 +61,11 @@ def _session(args: argparse.Namespace, request: Request, options: CountingOption
     path = Path(args.output)
     displaced = Displaced(path)
     args.output = None
-    with _destination(args) as out:
+    with destination(args) as out:
         report = _Report(args, request, out)
         source = CountingSource(options, report.interval if args.interval_print else None)
         outcome = run(request, [source], SessionDestination(path, "counter"))
-        _print_notes(args, [*notes, *outcome.notes])
+        print_notes(args, [*notes, *outcome.notes])
         report.total([source.total], [source.times_s] if source.times_s else [])
     if not args.quiet:
         displaced.report()
@@ -139,7 +139,7 @@ def _request(args: argparse.Namespace) -> Request:
     if args.comm is not None:
         pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))
     pids += args.tid or ()
-    whole = bool(args.all_cpus or args.cpu or args.cgroup or args.for_each_cgroup)
+    whole = bool(args.all or args.cpu or args.cgroup or args.for_each_cgroup)
     if not (command or pids or whole):
         raise InsituError("nothing to count", remedy="give a command after --, -p PID, or -a", status=2)
     if pids and whole:
@@ -199,7 +199,7 @@ def _cpus(text: str | None) -> list[int]:
     return wanted
 
 
-def _destination(args: argparse.Namespace) -> TextDestination:
+def destination(args: argparse.Namespace) -> TextDestination:
     if args.log_fd is not None:
         try:
             return TextDestination(os.fdopen(os.dup(args.log_fd), "wb", buffering=0))
@@ -208,7 +208,7 @@ def _destination(args: argparse.Namespace) -> TextDestination:
     return text_destination(args.output, append=args.append) if args.output else standard_error()
 
 
-def _print_notes(args: argparse.Namespace, notes: Sequence[str]) -> None:
+def print_notes(args: argparse.Namespace, notes: Sequence[str]) -> None:
     if args.quiet or ((args.json or args.field_separator) and not args.output):
         return
     for note in dict.fromkeys(notes):

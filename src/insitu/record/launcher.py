@@ -187,6 +187,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
         signal.set_wakeup_fd(-1)
         for asking in ASKING:
             signal.signal(asking, signal.SIG_IGN if asking in ignoring else signal.SIG_DFL)
+        environment = _environment()  # before it is released: from there on its time may be measured
         os.write(report, b"!")
         if released := os.read(gate, _RELEASE.size):
             # Python ignores these, and exec would pass that on.
@@ -198,7 +199,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
                 from insitu.kernel import seccomp
 
                 seccomp.install(os.read(gate, size))  # written at once, and less than a pipe holds
-            os.execve(path, list(command), _environment())  # as this process was given it
+            os.execve(path, list(command), environment)
     except (OSError, ValueError) as error:
         os.write(report, str(getattr(error, "errno", None) or errno.EINVAL).encode())
     finally:

@@ -203,9 +203,7 @@ class CountingSource:
         if not (self._options.interval_count and self.reports >= self._options.interval_count):
             self._read(elapsed_s)
         if not self._enabled:
-            self.notes.append(
-                f"nothing was counted: it ended before -D {self._options.delay_s * 1000:.0f} ms were over"
-            )
+            self.notes.append(f"nothing was counted: {elapsed_s * 1000:.0f} ms are less than the delay (-D)")
             self._last = self._last._replace(counts=[])
         self.total = self._last._replace(at_s=elapsed_s, elapsed_s=elapsed_s)
 

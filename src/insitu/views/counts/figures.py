@@ -8,7 +8,7 @@ from insitu.record.counters import Count, Place
 from insitu.record.event_names import NamedEvent
 from insitu.views.counts.metrics import Key, Metric, key_of, metric_of
 
-__all__ = ["NOT_COUNTED", "NOT_SUPPORTED", "Row", "mean", "rows_of", "spread_percent"]
+__all__ = ["NOT_COUNTED", "NOT_SUPPORTED", "Row", "count_value", "mean", "rows_of", "spread_percent", "unit_of"]
 
 NOT_SUPPORTED = "<not supported>"
 NOT_COUNTED = "<not counted>"
@@ -45,7 +45,7 @@ def rows_of(runs: Sequence[Sequence[Count]], elapsed_s: float) -> list[Row]:
             gathered.setdefault((count.counted.event.name, count.place), []).append(count)
     means: dict[Place, dict[Key, float]] = {}
     for counts in gathered.values():
-        known = [count.value for count in counts if _is_known(count)]
+        known = [count.value for count in counts if count_value(count) is not None]
         if known:
             means.setdefault(counts[0].place, {})[key_of(counts[0].counted.event)] = mean(known)
     return [_row(counts, means.get(counts[0].place, {}), elapsed_s, len(runs)) for counts in gathered.values()]
@@ -54,14 +54,14 @@ def rows_of(runs: Sequence[Sequence[Count]], elapsed_s: float) -> list[Row]:
 def _row(counts: Sequence[Count], values: dict[Key, float], elapsed_s: float, runs: int) -> Row:
     counted, place = counts[0].counted, counts[0].place
     event = counted.event
-    known = [count for count in counts if _is_known(count)]
+    known = [count for count in counts if count_value(count) is not None]
     enabled, running = sum(each.enabled_ns for each in counts), sum(each.running_ns for each in counts)
     # The time of several CPUs or threads, of several runs.
     percent = 100.0 * running / enabled if enabled else 100.0
     if not known:
-        return Row(event, place, None, _unit(event)[0], 0.0, percent, None, None, counted.reason)
+        return Row(event, place, None, unit_of(event)[0], 0.0, percent, None, None, counted.reason)
     value = mean([each.value for each in known])
-    unit, scale = _unit(event)
+    unit, scale = unit_of(event)
     return Row(
         event,
         place,
@@ -75,12 +75,14 @@ def _row(counts: Sequence[Count], values: dict[Key, float], elapsed_s: float, ru
     )
 
 
-def _is_known(count: Count) -> bool:
+def count_value(count: Count) -> int | None:
+    """The value of a count; None if there is none, as other events held the counters or it cannot be counted."""
     # Of a target that never ran there is nothing to count: that zero is one.
-    return not count.counted.reason and (count.running_ns > 0 or count.enabled_ns == 0)
+    return count.value if not count.counted.reason and (count.running_ns or not count.enabled_ns) else None
 
 
-def _unit(event: NamedEvent) -> tuple[str, float]:
+def unit_of(event: NamedEvent) -> tuple[str, float]:
+    """The unit that an event's count is shown in, and by what it is multiplied for it."""
     return ("msec", 1e-6) if event.is_clock else (event.unit, event.scale)
 
 
