@@ -64,10 +64,9 @@ def metric_of(event: NamedEvent, value: float, values: Mapping[Key, float], elap
     clock_ns = clocks[0] if clocks else 0.0
     if name == "cycles":
         return Metric(value / clock_ns, "GHz") if clock_ns else None
-    if name in _RATIOS:
-        other, factor, unit = _RATIOS[name]
-        whole = values.get((other, side))
-        return Metric(factor * value / whole, unit) if whole else None
+    other, factor, unit = _RATIOS.get(name, ("", 0, ""))
+    if whole := values.get((other, side)):
+        return Metric(factor * value / whole, unit)
     if name in _TOP_DOWN:
         parts = [values.get((each, side)) for each in _TOP_DOWN]
         slots = sum(part for part in parts if part is not None)
