@@ -1,6 +1,7 @@
-"""/sys/bus/event_source/devices as recorded on machines with PMUs, cut to what the tests ask for.
+"""/sys/bus/event_source/devices of machines with PMUs, cut to what the tests ask for.
 
-The contents are those of Linux 6.1 on an Ice Lake server (cpu, uncore_imc_*, power) and on an AMD Zen 3 (amd_core).
+The contents are those that the kernel's drivers declare (arch/x86/events/): Ice Lake's cpu, uncore_imc_* and power
+PMUs, and the fields of AMD's core PMU (amd_core, where AMD has "cpu").
 """
 
 from pathlib import Path

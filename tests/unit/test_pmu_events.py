@@ -1,4 +1,4 @@
-"""Events of PMUs by the names and fields that sysfs gives, on recorded trees of machines that have them."""
+"""Events of PMUs by the names and fields that sysfs gives, on trees as machines have them."""
 
 from pathlib import Path
 

@@ -8,7 +8,8 @@ from typing import Any, Final, NamedTuple
 from insitu.record.sources.counting import Reading
 from insitu.valid_text import json_document
 from insitu.verdict import Verdict, judge
-from insitu.views.counts.figures import count_value, unit_of
+from insitu.views.counts.figures import count_value, rows_of, unit_of
+from insitu.views.counts.text import reason_lines
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block
 from insitu.views.verdict import verdict_words
@@ -60,15 +61,7 @@ def comparison_blocks(first: Measured, second: Measured) -> Iterator[Block]:
         Column("", "left"),
     ]
     yield Table(columns, [[(cell, "") for cell in _cells(each)] for each in measures])
-    absent = dict.fromkeys(
-        f"{count.counted.event.name}: {count.counted.reason}"
-        for count in first.readings[0].counts
-        if count.counted.reason
-    )
-    if absent:
-        yield []
-    for line in absent:
-        yield [(f" {line}", "")]
+    yield from ([(line, "")] for line in reason_lines(rows_of([first.readings[0].counts], 1.0)))
 
 
 def comparison_json(first: Measured, second: Measured) -> str:
@@ -87,7 +80,11 @@ def comparison_json(first: Measured, second: Measured) -> str:
 def _text(measures: Sequence[_Measure]) -> str:
     elapsed = measures[0]
     assert elapsed.verdict is not None, "elapsed times are above 0"
-    return verdict_words(elapsed.verdict, "A", "B", min(len(elapsed.first), len(elapsed.second)), option="-r")
+    text = verdict_words(elapsed.verdict, "A", "B", min(len(elapsed.first), len(elapsed.second)), option="-r")
+    others = [each.name for each in measures if each.verdict and each.verdict.differs]
+    if elapsed.verdict.differs or not others:
+        return text
+    return f"{text}. {', '.join(others)}: {'this differs' if len(others) == 1 else 'these differ'}"
 
 
 def _measures(first: Measured, second: Measured) -> list[_Measure]:
@@ -117,7 +114,8 @@ def _cells(measure: _Measure) -> tuple[str, ...]:
     if verdict is None:
         return (measure.name, *sides, "", "", "")
     said = "differs" if verdict.differs else "alike" if verdict.alike else ""
-    return (measure.name, *sides, f"{verdict.ratio:.2f}", f"{verdict.low:.2f} to {verdict.high:.2f}", said)
+    ratio, low, high = (f"{each:.{2 if each >= 0.1 else 4}f}" for each in (verdict.ratio, verdict.low, verdict.high))
+    return (measure.name, *sides, ratio, f"{low} to {high}", said)
 
 
 def _spread(values: Sequence[float], unit: str) -> str:

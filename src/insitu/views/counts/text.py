@@ -7,7 +7,16 @@ from insitu.record.counters import Place
 from insitu.terminal_text import printable
 from insitu.views.counts.figures import Row, mean, spread_percent
 
-__all__ = ["Labels", "Times", "count_lines", "interval_header", "interval_lines", "labelled", "time_lines"]
+__all__ = [
+    "Labels",
+    "Times",
+    "count_lines",
+    "interval_header",
+    "interval_lines",
+    "labelled",
+    "reason_lines",
+    "time_lines",
+]
 
 
 class Labels(NamedTuple):
@@ -46,7 +55,7 @@ def labelled(rows: Sequence[Row], labels: Labels) -> list[tuple[str, Row]]:
 def count_lines(rows: Sequence[Row], labels: Labels, *, big_num: bool = True) -> Iterator[str]:
     """A line for each row, a blank one between threads, and at the end why some events have no count."""
     yield from _table(labelled(rows, labels), big_num)
-    yield from _reasons(rows)
+    yield from reason_lines(rows)
 
 
 def interval_header() -> str:
@@ -63,7 +72,7 @@ def interval_lines(rows: Sequence[Row], labels: Labels, at_s: float, *, big_num:
 def _table(shown: Sequence[tuple[str, Row]], big_num: bool) -> Iterator[str]:
     label_width = max((len(label) for label, _ in shown), default=0)
     if label_width:
-        shown = [(label, row) for label, row in shown if label]  # _reasons() has the others
+        shown = [(label, row) for label, row in shown if label]  # reason_lines() has the others
     cells = [_cells(row, big_num) for _, row in shown]
     value_width, unit_width, name_width, metric_width = (
         max((len(cell[at]) for cell in cells), default=0) for at in range(4)
@@ -96,7 +105,8 @@ def _number(row: Row, big_num: bool) -> str:
     return f"{row.value:,.{digits}f}" if big_num else f"{row.value:.{digits}f}"
 
 
-def _reasons(rows: Sequence[Row]) -> Iterator[str]:
+def reason_lines(rows: Sequence[Row]) -> Iterator[str]:
+    """A blank line, and why some rows have no count; nothing if all have one."""
     from textwrap import wrap
 
     reasons: dict[str, list[str]] = {}
