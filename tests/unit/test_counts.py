@@ -3,7 +3,6 @@
 import errno
 import json
 import os
-import struct
 from collections.abc import Callable, Iterator, Sequence
 
 import pytest
@@ -12,7 +11,7 @@ from insitu.errors import InsituError
 from insitu.kernel import pmu
 from insitu.kernel.perf_event import Attr, Hardware, Software, Type
 from insitu.record import counters
-from insitu.record.counters import Count, Counted, Counters, Place, choose_counted, summed
+from insitu.record.counters import Count, Counted, Counters, Place, Value, choose_counted, summed
 from insitu.record.event_names import all_events
 from insitu.views.counts.figures import rows_of, spread_percent
 from insitu.views.counts.records import csv_lines, json_lines
@@ -26,14 +25,14 @@ def chosen(text: str) -> list[Counted]:
     return [Counted(event) for event in all_events(text)]
 
 
-def read(value: int, enabled: int = 1000, running: int | None = None) -> bytes:
-    """What read(2) of a counter returned."""
-    return struct.pack("=QQQ", value, enabled, enabled if running is None else running)
+def read(value: int, enabled: int = 1000, running: int | None = None, *, event: int = 0, cpu: int = -1) -> Value:
+    """A counter's value with its times, in ns."""
+    return Value(event, Place(cpu=cpu), value, enabled, enabled if running is None else running)
 
 
 def rows(text: str, values: Sequence[tuple[int, int, int]], elapsed_s: float = 1.0):
     events = chosen(text)
-    readings = [(number, Place(), read(*value)) for number, value in enumerate(values)]
+    readings = [read(*value, event=number) for number, value in enumerate(values)]
     return rows_of([summed(events, readings, "all")], elapsed_s)
 
 
@@ -54,7 +53,7 @@ def test_a_count_of_two_fifths_of_the_time_is_scaled_to_all_of_it_and_marked() -
 
 def test_each_counter_is_scaled_by_its_own_time_before_they_are_added() -> None:
     events = chosen("cycles")
-    readings = [(0, Place(cpu=0), read(100, 1000, 500)), (0, Place(cpu=1), read(100, 1000, 1000))]
+    readings = [read(100, 1000, 500, cpu=0), read(100, 1000, 1000, cpu=1)]
     [count] = summed(events, readings, "all")
     assert (count.value, count.enabled_ns, count.running_ns) == (300, 2000, 1500)
     assert [each.value for each in summed(events, readings, "cpu")] == [200, 100]
@@ -72,17 +71,16 @@ def test_a_target_that_never_ran_had_no_event() -> None:
     assert row.value == 0
 
 
-def test_an_interval_has_the_difference_of_two_reads() -> None:
-    [first], [second] = (
-        summed(chosen("cycles"), [(0, Place(), raw)], "all") for raw in (read(400, 1000, 500), read(1200, 3000, 1500))
-    )
-    assert second.since(first)[2:] == (2400 - 800, 2000, 1000)
+def test_an_interval_is_scaled_by_its_own_times_so_that_it_is_never_negative() -> None:
+    first, second = read(100, 1000, 500), read(110, 2000, 1500)  # 200, and 146 as a whole
+    [count] = summed(chosen("cycles"), [second.since(first)], "all")
+    assert (count.value, count.enabled_ns, count.running_ns) == (10, 1000, 1000)
 
 
 def test_pmus_of_one_kind_are_one_sum() -> None:
     event = all_events("cycles")[0]
     pair = [Counted(event._replace(name="imc/reads/", type=kind, unit="MiB", scale=0.5)) for kind in (24, 25)]
-    [row] = rows_of([summed(pair, [(0, Place(cpu=0), read(10)), (1, Place(cpu=0), read(30))], "all")], 1.0)
+    [row] = rows_of([summed(pair, [read(10, cpu=0), read(30, event=1, cpu=0)], "all")], 1.0)
     assert (row.value, row.unit) == (20.0, "MiB")
 
 
@@ -141,7 +139,7 @@ def test_runs_are_shown_by_their_mean_and_its_standard_error() -> None:
     # mean 12, deviations -2 0 2: variance 4, error of the mean sqrt(4/3) = 1.1547, 9.62 %
     assert spread_percent([10, 12, 14]) == pytest.approx(9.6225, abs=1e-4)
     events = chosen("page-faults")
-    runs = [summed(events, [(0, Place(), read(value))], "all") for value in (10, 12, 14)]
+    runs = [summed(events, [read(value)], "all") for value in (10, 12, 14)]
     [row] = rows_of(runs, 1.0)
     assert row.value == 12 and row.spread == pytest.approx(9.6225, abs=1e-4)
     [line] = count_lines([row], NO_NAMES)

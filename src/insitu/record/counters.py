@@ -13,7 +13,7 @@ from insitu.kernel import perf_event, pmu, procfs
 from insitu.kernel.perf_event import Attr, Flag, ReadFormat, Type, open_event, refusal
 from insitu.record.event_names import NamedEvent
 
-__all__ = ["Count", "Counted", "Counters", "Per", "Place", "choose_counted", "paranoid", "summed"]
+__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "paranoid", "summed"]
 
 Per = Literal["all", "cpu", "thread"]
 """What counts are kept apart by, besides cgroups."""
@@ -51,10 +51,18 @@ class Count(NamedTuple):
     enabled_ns: int = 0
     running_ns: int = 0
 
-    def since(self, earlier: Count | None) -> Count:
-        """What has been counted between an earlier reading and this one."""
-        if earlier is None:
-            return self
+
+class Value(NamedTuple):
+    """What a counter's read(2) returned; ``counted`` is the event's number."""
+
+    counted: int
+    place: Place
+    value: int
+    enabled_ns: int
+    running_ns: int
+
+    def since(self, earlier: Value) -> Value:
+        """What was counted since an earlier reading of the same counter."""
         return self._replace(
             value=self.value - earlier.value,
             enabled_ns=self.enabled_ns - earlier.enabled_ns,
@@ -208,11 +216,12 @@ class Counters:
         for counter in self._counters:
             perf_event.disable(counter.fd)
 
-    def read(self, per: Per = "all") -> list[Count]:
-        """What has been counted so far: of each event in order, and of each place that ``per`` keeps apart."""
-        return summed(
-            self._chosen, ((each.counted, each.place, os.read(each.fd, 24)) for each in self._counters), per
-        )
+    def read(self) -> list[Value]:
+        """What has been counted so far, of each counter, always in the same order."""
+        return [
+            Value(each.counted, each.place, *_VALUES.unpack(os.read(each.fd, _VALUES.size)))
+            for each in self._counters
+        ]
 
     def close_events(self) -> None:
         """Close all. Idempotent."""
@@ -221,8 +230,8 @@ class Counters:
         self._leaders.clear()
 
 
-def summed(chosen: Sequence[Counted], readings: Iterable[tuple[int, Place, bytes]], per: Per) -> list[Count]:
-    """Sums of counters' values as read(2) returns them: value, time enabled, time running.
+def summed(chosen: Sequence[Counted], values: Iterable[Value], per: Per) -> list[Count]:
+    """The sums of counters' values of each event in order, and of each place that ``per`` keeps apart.
 
     Events of one name in one cgroup, as of several PMUs of a kind, are added up.
     """
@@ -231,8 +240,7 @@ def summed(chosen: Sequence[Counted], readings: Iterable[tuple[int, Place, bytes
         if counted.reason or per == "all":
             place = Place(cgroup=counted.cgroup)
             sums.setdefault((counted.event.name, place), Count(counted, place))
-    for number, place, raw in readings:
-        value, enabled, running = _VALUES.unpack(raw)
+    for number, place, value, enabled, running in values:
         if 0 < running < enabled:
             value = value * enabled // running
         counted = chosen[number]

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from insitu.files import new_file
 from insitu.kernel import procfs
 from insitu.kernel.cgroup_paths import open_cgroup
-from insitu.record.counters import Count, Counted, Counters, Per, Place
+from insitu.record.counters import Count, Counted, Counters, Per, Place, Value, summed
 from insitu.record.source import Loss, Target
 from insitu.record.sources.perf_attach import open_on_processes, open_on_task
 
@@ -63,9 +63,11 @@ class CountingSource:
         self._counters: Counters | None = None
         self._cgroups: dict[str, int] = {}
         self._tracks: dict[tuple[str, Place], int] = {}
+        self._sums: list[float] = []
         self._file = -1
         self._start_ns = 0
-        self._last = Reading(0.0, 0.0, [])
+        self._last: list[Value] = []
+        self._last_s = 0.0
         self._tick = 0
         self._enabled = False
         self.reports = 0
@@ -109,7 +111,7 @@ class CountingSource:
     def layout(self) -> Mapping[str, Any]:
         """The tracks, whose values the records are."""
         tracks = []
-        for number, count in enumerate(self._opened.read(self._options.per)):
+        for number, count in enumerate(self._summed(self._opened.read())):
             event, place = count.counted.event, count.place
             self._tracks[event.name, place] = number
             tracks.append(
@@ -129,8 +131,9 @@ class CountingSource:
         if directory is not None:
             self._file = new_file(directory / "counts.records")
         self._start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        self._last = Reading(0.0, 0.0, self._opened.read(self._options.per))
-        self._keep(self._last.counts)
+        self._last = self._opened.read()
+        self._sums = [0.0] * len(self._tracks)
+        self._keep(self._summed(self._last))
         if not self._enabled and not self._options.delay_s:
             self._enable()
 
@@ -163,27 +166,31 @@ class CountingSource:
             return 0
         return self._read(now_s)
 
+    def _summed(self, values: Sequence[Value]) -> list[Count]:
+        return summed(self._options.chosen, values, self._options.per)
+
     def _read(self, now_s: float) -> int:
-        counts = self._opened.read(self._options.per)
+        values = self._opened.read()
+        # Scaled by the interval's own times: what is scaled as a whole may fall from one reading to the next.
+        delta = self._summed([now.since(before) for now, before in zip(values, self._last, strict=True)])
         if self._options.interval_s and self._report:
-            before = {(each.counted, each.place): each for each in self._last.counts}
-            delta = [each.since(before.get((each.counted, each.place))) for each in counts]
-            self._report(Reading(now_s, now_s - self._last.at_s, delta))
+            self._report(Reading(now_s, now_s - self._last_s, delta))
             self.reports += 1
-        self._last = Reading(now_s, now_s, counts)
-        return self._keep(counts)
+        self._last, self._last_s = values, now_s
+        return self._keep(delta)
 
     def _keep(self, counts: Sequence[Count]) -> int:
+        """Add counts to those of their tracks, and write these; returns the number of bytes."""
         if self._file < 0:
             return 0
         now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        data = b"".join(
-            _VALUE.pack(
-                now_ns, self._tracks[each.counted.event.name, each.place], each.value * each.counted.event.scale
-            )
-            for each in counts
-            if not each.counted.reason
-        )
+        data = b""
+        for count in counts:
+            event, place = count.counted.event, count.place
+            if not count.counted.reason:
+                track = self._tracks[event.name, place]
+                self._sums[track] += count.value * event.scale
+                data += _VALUE.pack(now_ns, track, self._sums[track])
         os.write(self._file, data)
         return len(data)
 
@@ -202,10 +209,11 @@ class CountingSource:
         elapsed_s = (end_ns - self._start_ns) / 1e9
         if not (self._options.interval_count and self.reports >= self._options.interval_count):
             self._read(elapsed_s)
+        counts = self._summed(self._last)
         if not self._enabled:
             self.notes.append(f"nothing was counted: {elapsed_s * 1000:.0f} ms are less than the delay (-D)")
-            self._last = self._last._replace(counts=[])
-        self.total = self._last._replace(at_s=elapsed_s, elapsed_s=elapsed_s)
+            counts = []
+        self.total = Reading(elapsed_s, elapsed_s, counts)
 
     @property
     def times_s(self) -> tuple[float, float] | None:
