@@ -1,6 +1,7 @@
 """What recorded reads of counters come to: scaling, sums, metrics and their text; a PMU is played here."""
 
 import errno
+import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
@@ -13,9 +14,13 @@ from insitu.kernel.perf_event import Attr, Hardware, Software, Type
 from insitu.record import counters
 from insitu.record.counters import Count, Counted, Counters, Place, Value, choose_counted, summed
 from insitu.record.event_names import all_events
+from insitu.record.sources.counting import Reading
+from insitu.verdict import turns
+from insitu.views.counts.compare import Measured, comparison_blocks, comparison_json
 from insitu.views.counts.figures import rows_of, spread_percent
 from insitu.views.counts.records import csv_lines, json_lines
 from insitu.views.counts.text import Labels, Times, count_lines, time_lines
+from insitu.views.terminal import Screen
 
 NO_NAMES = Labels({})
 Refuse = Callable[[Attr, int, int], int]
@@ -146,6 +151,42 @@ def test_runs_are_shown_by_their_mean_and_its_standard_error() -> None:
     assert "( +- 9.62% )" in line
     [elapsed, *_] = [line for line in time_lines(Times([1.0, 1.2, 1.4])) if line]
     assert elapsed.split() == ["1.2000000", "+-", "0.1154701", "seconds", "time", "elapsed", "(", "+-", "9.62%", ")"]
+
+
+# Two commands
+
+
+def measured(command: str, elapsed_s: Sequence[float], faults: int) -> Measured:
+    events = chosen("page-faults,major-faults,cycles")
+    events[2] = events[2]._replace(reason="no PMU")
+    counts = summed(events, [read(faults), read(0, event=1)], "all")
+    return Measured(command, [Reading(each, each, counts) for each in elapsed_s], [(each, 0.0) for each in elapsed_s])
+
+
+def test_a_command_that_takes_twice_as_long_is_slower_and_equal_counts_are_alike() -> None:
+    times = [1.0, 1.01, 0.99, 1.02, 0.98, 1.0, 1.0, 1.0]
+    first, second = measured("a", times, 300), measured("b", [2 * each for each in times], 300)
+    page = io.StringIO()
+    Screen(page).write(comparison_blocks(first, second))
+    lines = page.getvalue().splitlines()
+    assert lines[1].startswith("B is 2.00 ± 0.0") and lines[1].endswith(" times slower")
+    figures = {line.split()[0]: line.split()[1:] for line in lines if line.startswith("  ")}
+    assert figures["elapsed"][:5] == ["1.0000", "s", "2.0000", "s", "2.00"] and figures["elapsed"][-1] == "differs"
+    assert figures["page-faults"] == ["300", "300", "1.00", "1.00", "to", "1.00", "alike"]
+    assert figures["major-faults"] == ["0", "0"]  # of zeros there is no ratio
+    assert lines[-1] == " cycles: no PMU"
+
+
+def test_where_times_do_not_decide_the_quantities_that_differ_are_named() -> None:
+    times = [1.0, 2.0, 0.5, 3.0, 1.5, 0.7, 2.2, 1.1]
+    found = json.loads(comparison_json(measured("a", times, 100), measured("b", times[::-1], 200)))
+    assert found["text"].startswith("cannot tell A from B: ") and found["text"].endswith(
+        ". page-faults: this differs"
+    )
+
+
+def test_neither_side_always_runs_first() -> None:
+    assert list(turns(3)) == [(1, 0), (1, 1), (2, 1), (2, 0), (3, 0), (3, 1)]
 
 
 # For programs

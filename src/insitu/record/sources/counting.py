@@ -119,7 +119,7 @@ class CountingSource:
                     "name": event.name,
                     "unit": event.unit or ("ns" if event.is_clock else "events"),
                     "cpu": place.cpu,
-                    "thread": (procfs.status(place.tid).pid, place.tid) if place.tid >= 0 else None,
+                    "thread": _with_process(place.tid) if place.tid >= 0 else None,
                     "device": f"cgroup:{place.cgroup}" if place.cgroup else "",
                     "reason": count.counted.reason,
                 }
@@ -234,3 +234,11 @@ class CountingSource:
                 os.close(fd)
         self._file = -1
         self._cgroups.clear()
+
+
+def _with_process(tid: int) -> tuple[int, int]:
+    """The process of a thread, and the thread."""
+    try:
+        return procfs.status(tid).pid, tid
+    except OSError:
+        return tid, tid  # it has ended meanwhile
