@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -40,6 +41,22 @@ def test_the_whole_machine_is_recorded_while_a_command_runs_and_idle_cpus_are_no
     assert not {name for name in counts if name.startswith("swapper")}
     assert idle == 0
     assert cpus == {0, 1}
+
+
+def test_each_cpu_is_counted_by_itself_whatever_runs_there(tmp_path: Path, fetched: Callable[[str], Kernel]) -> None:
+    fetched("6.1-cloud")
+    source = Path(__file__).parents[1] / "live/counted.c"
+    subprocess.run(["gcc", "-pthread", "-o", tmp_path / "counted", source], check=True)
+    stat = [str(INSITU), "stat", "--json", "-A", "-e", "raw_syscalls:sys_enter"]
+    command = ["taskset", "-c", "1", str(tmp_path / "counted"), "calls", "50000"]
+    with lab.guest(kernel="6.1-cloud", cpus=2, memory="1G", rw=(tmp_path,), boot_timeout=300) as guest:
+        both = guest.run([*stat, "-a", "--", *command]).check()
+        first = guest.run([*stat, "-C", "0", "--", *command]).check()
+    counts = {each["cpu"]: float(each["counter-value"]) for each in map(json.loads, both.stderr.splitlines())}
+    assert set(counts) == {"0", "1"}
+    assert counts["1"] >= 50000 > counts["0"]
+    [only] = map(json.loads, first.stderr.splitlines())
+    assert only["cpu"] == "0" and float(only["counter-value"]) < 50000
 
 
 def test_the_doctor_finds_what_a_distribution_kernel_has(fetched: Callable[[str], Kernel]) -> None:

@@ -283,6 +283,24 @@ _STRACE = {
 }
 
 
+# perf stat's letters.
+_PERF_STAT = {
+    "-A": "--no-aggr",
+    "-B": "--big-num",
+    "-C": "--cpu",
+    "-d": "--detailed",
+    "-D": "--delay",
+    "-G": "--cgroup",
+    "-i": "--no-inherit",
+    "-I": "--interval-print",
+    "-j": "--json",
+    "-n": "--null",
+    "-r": "--repeat",
+    "-t": "--tid",
+    "-x": "--field-separator",
+}
+
+
 @pytest.mark.parametrize("command", [name for name in COMMANDS if name != "lab"])
 def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(command):
     meanings = {
@@ -304,6 +322,8 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
     }
     if command == "syscalls":
         meanings |= _STRACE
+    elif command == "stat":
+        meanings |= _PERF_STAT
     for action in command_parser(command)._actions:
         short = [each for each in action.option_strings if not each.startswith("--")]
         long = [each for each in action.option_strings if each.startswith("--")]

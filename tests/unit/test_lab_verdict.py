@@ -10,7 +10,7 @@ import pytest
 from insitu.errors import InsituError
 from insitu.lab.compare.compare import Conditions, Side, concluded, parse_sides
 from insitu.lab.compare.measure import Run
-from insitu.lab.compare.verdict import judge
+from insitu.verdict import judge
 from insitu.views.compare import compare_blocks, compare_html, verdict_text
 from insitu.views.terminal import Screen
 

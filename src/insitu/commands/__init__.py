@@ -15,6 +15,7 @@ __all__ = ["COMMANDS", "PEER_COMMANDS", "Properties"]
 # Name, as typed -> the line that `insitu --help` shows.
 COMMANDS: dict[str, str] = {
     "profile": "record where the CPU time of a program, a process or the machine goes",
+    "stat": "count events of a program, a process or the machine; compare two programs",
     "report": "hottest functions, call tree and threads of a recording, in the terminal",
     "flame": "flame graph of a recording: one HTML page that works offline",
     "heatmap": "subsecond-offset heat map; select a range to see its flame graph",
@@ -35,7 +36,6 @@ COMMANDS: dict[str, str] = {
 PEER_COMMANDS: dict[str, str] = {
     "record": "insitu profile records samples, insitu trace events",
     "top": "insitu profile -a -d 5, then insitu report",
-    "stat": "insitu profile -e EVENT counts where events happen; insitu trace -e '... { @ = count(); }' how many",
     "annotate": "insitu report --lines shows the hottest source lines",
     "script": "insitu report --folded prints stacks, insitu sql the samples",
     "list": "insitu profile -e list, or insitu trace -l",

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 __all__ = [
     "DEFAULT_RUNS",
+    "Gather",
     "addresses_option",
     "chosen_run",
     "count",
@@ -153,7 +154,7 @@ def _decimal(text: str, units: dict[str, float]) -> float | None:
     return float(match[1]) * units[match[2].lower()]
 
 
-class _Gather(argparse.Action):
+class Gather(argparse.Action):
     """Puts the tuples of all times that an option is given together, each element once."""
 
     def __call__(
@@ -221,7 +222,7 @@ def recording_target_options(
     what, metavar = ("running process", "PID") if one else ("running processes", "PID[,PID]")
     group = parser.add_argument_group("target")
     pids = f"{verb} {'a ' * one}{what}"
-    group.add_argument("-p", "--pid", type=pid_list, action=_Gather, metavar=metavar, help=pids)
+    group.add_argument("-p", "--pid", type=pid_list, action=Gather, metavar=metavar, help=pids)
     group.add_argument("-n", "--comm", metavar="NAME", help=f"{verb} the {what} of this name")
     group.add_argument("-a", "--all", action="store_true", help=whole_system or f"{verb} the whole machine")
 

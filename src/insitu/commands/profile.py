@@ -115,13 +115,13 @@ def _stacks(text: str) -> tuple[str, int]:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
-    from insitu.record.event_names import NAMES
+    from insitu.record.event_names import listed_events
     from insitu.record.run import record
     from insitu.record.source import Source
     from insitu.record.sources.perf import PerfSource
 
     if args.event == ["list"]:
-        print("\n".join([*NAMES, "CATEGORY:NAME  a tracepoint: insitu trace -l 'tracepoint:*' lists them"]))
+        print("\n".join([*listed_events(), "CATEGORY:NAME  a tracepoint: insitu trace -l 'tracepoint:*' lists them"]))
         return 0
     path = Path(args.output)
     request = _request(args)

@@ -8,7 +8,9 @@ import os
 import re
 from functools import cache
 
-__all__ = ["cgroup_path", "unified_mount"]
+from insitu.errors import InsituError
+
+__all__ = ["cgroup_path", "open_cgroup", "unified_mount"]
 
 _MOUNT = re.compile(r"\S+ \S+ \S+ \S+ (\S+) .* - (cgroup2?) \S+ \S+")
 _MAX_DIRECTORIES = 100_000
@@ -63,3 +65,17 @@ def _find(top: str, number: int) -> str | None:
             with os.scandir(directory) as entries:
                 waiting += [entry.path for entry in entries if entry.is_dir(follow_symlinks=False)]
     return None
+
+
+def open_cgroup(name: str) -> int:
+    """A descriptor of a cgroup's directory, for perf_event_open(2): in the hierarchy that counts perf events.
+
+    ``name`` is its path below the mount point, or the whole path. Raises InsituError.
+    """
+    tops = [top for kind, top in _hierarchies() if kind in ("unified", "perf_event")]
+    for top in tops:
+        path = name if name.startswith(f"{top}/") else f"{top}/{name.lstrip('/')}"
+        with contextlib.suppress(OSError):
+            return os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+    where = " or ".join(tops) or "cgroup2 or the perf_event controller, which is not mounted"
+    raise InsituError(f"no cgroup {name} in {where}", remedy="systemd-cgls lists them")

@@ -1,14 +1,15 @@
-"""The events that -e takes, in perf's words: names, tracepoints, raw codes, modifiers and groups."""
+"""The events that -e takes, in perf's words: names, tracepoints, raw codes, PMUs' events, modifiers and groups."""
 
 import fnmatch
 import re
 from collections.abc import Iterator
 from typing import Final, NamedTuple
 
-from insitu.errors import InsituError
-from insitu.kernel.perf_event import Hardware, Software, Type
+from insitu.errors import InsituError, nearest
+from insitu.kernel import pmu
+from insitu.kernel.perf_event import Attr, Hardware, Software, Type
 
-__all__ = ["NAMES", "NamedEvent", "named_events"]
+__all__ = ["NAMES", "NamedEvent", "all_events", "listed_events", "named_events"]
 
 NAMES: Final[dict[str, tuple[Type, int]]] = {
     "cycles": (Type.HARDWARE, Hardware.CPU_CYCLES),
@@ -46,19 +47,21 @@ _ALIASES: Final = {
 # include/uapi/linux/perf_event.h: enum perf_hw_cache_id, perf_hw_cache_op_id and perf_hw_cache_op_result_id
 _CACHES: Final = {"L1-dcache": 0, "L1-icache": 1, "LLC": 2, "dTLB": 3, "iTLB": 4, "branch": 5, "node": 6}
 _OPERATIONS: Final = {"load": 0, "store": 1, "prefetch": 2}
-_CACHE: Final = re.compile(rf"({'|'.join(_CACHES)})-({'|'.join(_OPERATIONS)})(s|-misses)")
+_CACHE: Final = re.compile(rf"({'|'.join(_CACHES)})-({'|'.join(_OPERATIONS)})(s|es|-misses)")
 _RAW: Final = re.compile(r"r([0-9a-fA-F]{1,16})")
-_MODIFIERS: Final = re.compile(r"[ukhp]+")
+_MODIFIERS: Final = re.compile(r"[ukhpPIGHSDWe]+")
+_PMU_EVENT: Final = re.compile(r"([\w.*?\[\]-]+)/([^/]*)/(?::?([ukhpPIGHSDWe]+))?")
 _MOST_PRECISE: Final = 3
 _MOST_EVENTS: Final = 1000
 _CLOCKS: Final = (Software.CPU_CLOCK, Software.TASK_CLOCK)
 
 
 class NamedEvent(NamedTuple):
-    """One event to sample on.
+    """One event to sample or count.
 
     ``name`` is as typed, with its modifiers; ``group`` is the same number for events in one pair of braces, which
-    are counted together, and -1 for the others.
+    are counted together, and -1 for the others. ``words`` are config1 to config3. ``cpus`` are the CPUs that count
+    for the others, of a PMU that is not each CPU's own. A count times ``scale`` is in ``unit``.
     """
 
     name: str
@@ -68,6 +71,21 @@ class NamedEvent(NamedTuple):
     kernel: bool = True
     precise: int = 0
     group: int = -1
+    words: tuple[int, int, int] = (0, 0, 0)
+    modifiers: str = ""
+    cpus: tuple[int, ...] | None = None
+    unit: str = ""
+    scale: float = 1.0
+
+    @property
+    def base(self) -> str:
+        """The name without modifiers."""
+        return self.name.removesuffix(f":{self.modifiers}") if self.modifiers else self.name
+
+    @property
+    def is_clock(self) -> bool:
+        """Whether it counts nanoseconds of CPU time."""
+        return self.type == Type.SOFTWARE and self.config in _CLOCKS
 
     @property
     def is_counted(self) -> bool:
@@ -80,20 +98,45 @@ class NamedEvent(NamedTuple):
         switches = (Software.CONTEXT_SWITCHES, Software.CPU_MIGRATIONS, Software.CGROUP_SWITCHES)
         return self.type == Type.TRACEPOINT or (self.type == Type.SOFTWARE and self.config in switches)
 
+    def attr(self) -> Attr:
+        """What perf_event_open(2) is given of it, disabled."""
+        attr = Attr(type=self.type, config=self.config, disabled=1, precise_ip=self.precise)
+        attr.config1, attr.config2, attr.config3 = self.words
+        attr.exclude_user, attr.exclude_kernel = not self.user, not self.kernel
+        attr.exclude_hv = bool(set("uk") & set(self.modifiers)) and "h" not in self.modifiers
+        guest, host = "G" in self.modifiers, "H" in self.modifiers
+        is_cpu_pmu = self.type not in (Type.SOFTWARE, Type.TRACEPOINT) and self.cpus is None
+        # As perf does: this host's own work unless its guests are asked for.
+        attr.exclude_guest, attr.exclude_host = is_cpu_pmu and not guest, guest and not host
+        attr.exclude_idle, attr.pinned, attr.exclusive = (each in self.modifiers for each in "IDe")
+        return attr
+
 
 def named_events(text: str) -> list[NamedEvent]:
-    """The events of a list such as "cycles:u,sched:sched_switch,{page-faults,cs}:k".
+    """The events of a list such as "cycles:u,sched:sched_switch,{page-faults,cs}:k", each once.
 
     Raises InsituError (status 2) for a name that is not an event; tracefs is only opened for tracepoints.
     """
+    return list({(event.name, event.type): event for event in all_events(text)}.values())
+
+
+def all_events(text: str) -> list[NamedEvent]:
+    """The events of a list, as often as they are in it. Raises as ``named_events`` does."""
     found: list[NamedEvent] = []
     for number, (members, modifiers) in enumerate(_groups(text)):
         group = number if len(members) > 1 else -1
         for member in members:
             found += [event._replace(group=group) for event in _events(member, modifiers)]
     if len(found) > _MOST_EVENTS:
-        raise InsituError(f"-e {text}: {len(found)} events, of which at most {_MOST_EVENTS} can be sampled", status=2)
-    return list({event.name: event for event in found}.values())
+        raise InsituError(f"-e {text}: {len(found)} events, of which at most {_MOST_EVENTS} can be open", status=2)
+    return found
+
+
+def listed_events() -> list[str]:
+    """The names of all events but tracepoints: perf's own, and those of this machine's PMUs."""
+    of_pmus = (pmu.read_pmu(each, pmu.DEVICES) for each in pmu.pmu_names(pmu.DEVICES))
+    named = [name for device in of_pmus if device is not None for name in sorted(device.events)]
+    return list(dict.fromkeys([*NAMES, *_cache_names(), *named]))
 
 
 def _groups(text: str) -> Iterator[tuple[list[str], str]]:
@@ -105,52 +148,121 @@ def _groups(text: str) -> Iterator[tuple[list[str], str]]:
             if not closing:
                 raise InsituError(f"-e {text}: a '{{' without its '}}'", status=2)
             modifiers, _, left = after.partition(",")
-            yield [name for name in inside.split(",") if name], modifiers.removeprefix(":")
+            yield [name for name in _split(inside) if name], modifiers.removeprefix(":")
         else:
-            name, _, left = left.partition(",")
+            name = next(_split(left))
+            left = left[len(name) + 1 :]
             if name:
                 yield [name], ""
 
 
+def _split(text: str) -> Iterator[str]:
+    """The names between commas; those between slashes separate a PMU's terms."""
+    yield from re.findall(r"((?:/[^/]*/|[^,/]|/)*)(?:,|$)", text)
+
+
 def _events(text: str, more: str) -> list[NamedEvent]:
     """One event, or all tracepoints that match a pattern, with its own and ``more`` modifiers."""
-    name, colon, modifiers = text.rpartition(":")
-    # "sched:sched_switch" has no modifiers, however much its name looks like some.
-    if not (colon and _MODIFIERS.fullmatch(modifiers) and (":" in name or _is_own(name))):
-        name, modifiers = text, ""
+    if match := _PMU_EVENT.fullmatch(text):
+        name, modifiers = text[: match.end(2) + 1], match[3] or ""
+    else:
+        name, colon, modifiers = text.rpartition(":")
+        # "sched:sched_switch" has no modifiers, however much its name looks like some.
+        if not (colon and _MODIFIERS.fullmatch(modifiers) and (":" in name or _is_own(name))):
+            name, modifiers = text, ""
     modifiers += more
     if modifiers and not _MODIFIERS.fullmatch(modifiers):
-        raise InsituError(f"-e {text}:{more}: unknown modifier", remedy="modifiers: u, k, h, p, pp, ppp", status=2)
+        raise InsituError(
+            f"-e {text}:{more}: unknown modifier", remedy="modifiers: u k h G H I p pp ppp P S D e W", status=2
+        )
     sides = {side for side in "ukh" if side in modifiers} or {"u", "k"}
-    precise = min(modifiers.count("p"), _MOST_PRECISE)
+    precise = _MOST_PRECISE if "P" in modifiers else min(modifiers.count("p"), _MOST_PRECISE)
     suffix = f":{modifiers}" if modifiers else ""
     return [
-        NamedEvent(f"{each}{suffix}", kind, config, "u" in sides, "k" in sides, precise)
-        for each, kind, config in _found(name)
+        each._replace(
+            name=f"{each.name}{suffix}",
+            user="u" in sides,
+            kernel="k" in sides,
+            precise=precise,
+            modifiers=modifiers,
+        )
+        for each in _found(name)
     ]
 
 
 def _is_own(name: str) -> bool:
-    return name in NAMES or name in _ALIASES or bool(_CACHE.fullmatch(name) or _RAW.fullmatch(name))
+    known = name in NAMES or name in _ALIASES or bool(_CACHE.fullmatch(name) or _RAW.fullmatch(name))
+    return known or bool(_of_pmus(name))
 
 
-def _found(name: str) -> list[tuple[str, int, int]]:
+def _found(name: str) -> list[NamedEvent]:
     own = _ALIASES.get(name, name)
     if own in NAMES:
-        return [(own, *NAMES[own])]
+        return [NamedEvent(own, *NAMES[own])]
     if cache := _CACHE.fullmatch(name):
         result = cache[3] == "-misses"
-        return [(name, Type.HW_CACHE, _CACHES[cache[1]] | _OPERATIONS[cache[2]] << 8 | result << 16)]
+        config = _CACHES[cache[1]] | _OPERATIONS[cache[2]] << 8 | result << 16
+        return [NamedEvent(name, Type.HW_CACHE, config)]
     if raw := _RAW.fullmatch(name):
-        return [(name, Type.RAW, int(raw[1], 16))]
+        return [NamedEvent(name, Type.RAW, int(raw[1], 16))]
+    if typed := _PMU_EVENT.fullmatch(name):
+        return _with_terms(typed[1], typed[2], name)
     if ":" in name:
         return _tracepoints(name)
+    if found := _of_pmus(name):
+        return found
     raise InsituError(
-        f"unknown event {name!r}", remedy=f"a tracepoint (sched:sched_switch) or one of: {', '.join(NAMES)}", status=2
+        f"unknown event {name!r}{nearest(name, [*listed_events(), *_ALIASES])}",
+        remedy="-e list lists the names; a tracepoint is CATEGORY:NAME, such as sched:sched_switch",
+        status=2,
     )
 
 
-def _tracepoints(pattern: str) -> list[tuple[str, int, int]]:
+def _cache_names() -> list[str]:
+    return [
+        f"{cache}-{operation}{result}"
+        for cache in _CACHES
+        for operation in _OPERATIONS
+        for result in ("es" if operation == "prefetch" else "s", "-misses")
+    ]
+
+
+def _of_pmus(name: str) -> list[NamedEvent]:
+    """The event of that name of the PMUs that have it, as sysfs lists it."""
+    devices = (pmu.read_pmu(each, pmu.DEVICES) for each in pmu.pmu_names(pmu.DEVICES))
+    return [_of_pmu(device, name, name, name) for device in devices if device is not None and name in device.events]
+
+
+def _with_terms(pattern: str, terms: str, typed: str) -> list[NamedEvent]:
+    """The events of "PMU/terms/", of which ``name=`` is what it is called."""
+    devices = pmu.find_pmus(pattern, pmu.DEVICES)
+    if not devices:
+        names = pmu.pmu_names(pmu.DEVICES)
+        raise InsituError(
+            f"-e {typed}: no PMU {pattern!r}{nearest(pattern, names)}",
+            remedy=f"this machine has: {', '.join(names) or 'none'}",
+            status=2,
+        )
+    words = terms.split(",")
+    called = next((word[5:] for word in words if word.startswith("name=")), typed)
+    left = ",".join(word for word in words if not word.startswith("name="))
+    return [_of_pmu(device, left, called, typed) for device in devices]
+
+
+def _of_pmu(device: pmu.Pmu, terms: str, name: str, typed: str) -> NamedEvent:
+    words, named = device.encoded(terms, typed)
+    return NamedEvent(
+        name,
+        device.type,
+        words["config"],
+        words=(words["config1"], words["config2"], words["config3"]),
+        cpus=device.cpus,
+        unit=named.unit,
+        scale=named.scale,
+    )
+
+
+def _tracepoints(pattern: str) -> list[NamedEvent]:
     from insitu.kernel.tracefs import Tracefs
 
     tree = Tracefs.open()
@@ -162,6 +274,12 @@ def _tracepoints(pattern: str) -> list[tuple[str, int, int]]:
                 raise InsituError(
                     f"no tracepoint matches {pattern}", remedy="insitu trace -l 'tracepoint:*'", status=2
                 )
-        return [(name, Type.TRACEPOINT, tree.event(*name.split(":", 1)).id) for name in names]
+        elif not tree.exists(f"events/{pattern.replace(':', '/', 1)}"):
+            raise InsituError(
+                f"there is no tracepoint {pattern}{nearest(pattern, tree.events())}",
+                remedy="insitu trace -l 'tracepoint:*' lists them",
+                status=2,
+            )
+        return [NamedEvent(name, Type.TRACEPOINT, tree.event(*name.split(":", 1)).id) for name in names]
     finally:
         tree.close()

@@ -142,22 +142,13 @@ def _sample_type(stacks: Stacks, several: bool) -> Sample:
 
 
 def _attr(event: NamedEvent, sample_type: Sample, stack_bytes: int) -> Attr:
-    attr = Attr(
-        type=event.type,
-        config=event.config,
-        sample_type=sample_type,
-        read_format=ReadFormat.ID | ReadFormat.LOST,
-        disabled=1,
-        precise_ip=event.precise,
-        sample_id_all=1,
-        use_clockid=1,
-        clockid=time.CLOCK_MONOTONIC,
-        watermark=1,
-    )
+    attr = event.attr()  # addresses in this host's guests, which it excludes, cannot be resolved here
+    attr.sample_type = sample_type
+    attr.read_format = ReadFormat.ID | ReadFormat.LOST
+    attr.sample_id_all = attr.use_clockid = attr.watermark = 1
+    attr.clockid = time.CLOCK_MONOTONIC
     # Unlike cycles, a timer also fires on an idle CPU; a CPU profile does not want those samples.
-    attr.exclude_idle = event.type == Type.SOFTWARE and not event.is_counted
-    # Addresses in this host's guests cannot be resolved here.
-    attr.exclude_guest = event.type in (Type.HARDWARE, Type.HW_CACHE, Type.RAW)
+    attr.exclude_idle |= event.type == Type.SOFTWARE and not event.is_counted
     if sample_type & Sample.REGS_USER:
         machine = os.uname().machine
         if machine not in _USER_REGISTERS:

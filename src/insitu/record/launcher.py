@@ -3,6 +3,7 @@
 import contextlib
 import errno
 import os
+import resource
 import select
 import signal
 import struct
@@ -70,6 +71,8 @@ class Launched:
         self._settled = False
         self._status: int | None = None
         self._let_go: threading.Event | None = None
+        self.usage: resource.struct_rusage | None = None
+        """Resources used by the command and its children that it waited for; valid once it has ended."""
         self._path = path
         self.seccomp_filter = b""
         """See kernel/seccomp.py; it is in force from exec on."""
@@ -122,7 +125,7 @@ class Launched:
             return False
         if self._status is None:
             try:
-                pid, status = os.waitpid(self.pid, os.WNOHANG)
+                pid, status, self.usage = os.wait4(self.pid, os.WNOHANG)
             except ChildProcessError:  # this program has waited for all its children: the status is not known
                 pid, status = self.pid, 0
             if pid:
@@ -134,7 +137,7 @@ class Launched:
         if self._let_go is not None:
             self._let_go.wait()
         if self._status is None:
-            self._status = os.waitpid(self.pid, 0)[1]
+            _, self._status, self.usage = os.wait4(self.pid, 0)
 
     def signal(self, number: int) -> None:
         """Send a signal to the command if it still runs."""
@@ -184,6 +187,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
         signal.set_wakeup_fd(-1)
         for asking in ASKING:
             signal.signal(asking, signal.SIG_IGN if asking in ignoring else signal.SIG_DFL)
+        environment = _environment()  # before it is released: from there on its time may be measured
         os.write(report, b"!")
         if released := os.read(gate, _RELEASE.size):
             # Python ignores these, and exec would pass that on.
@@ -195,7 +199,7 @@ def _exec_when_released(path: str, command: Sequence[str], ignoring: Sequence[in
                 from insitu.kernel import seccomp
 
                 seccomp.install(os.read(gate, size))  # written at once, and less than a pipe holds
-            os.execve(path, list(command), _environment())  # as this process was given it
+            os.execve(path, list(command), environment)
     except (OSError, ValueError) as error:
         os.write(report, str(getattr(error, "errno", None) or errno.EINVAL).encode())
     finally:

@@ -32,10 +32,12 @@ class Request(NamedTuple):
     pids: tuple[int, ...] = ()
     whole_system: bool = False
     seconds: float | None = None
+    as_long_as: bool = False
+    """Not the command is recorded: ``pids`` are, as long as it runs."""
 
     def check(self) -> None:
         """Raise InsituError (status 2, usage) for a request that is invalid on any machine."""
-        kinds = bool(self.command) + bool(self.pids) + self.whole_system
+        kinds = bool(self.command and not self.as_long_as) + bool(self.pids) + self.whole_system
         if kinds == 0:
             raise InsituError("nothing to record", remedy="give a command after --, -p PID, or -a", status=2)
         if self.pids and kinds > 1:

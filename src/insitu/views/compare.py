@@ -7,10 +7,10 @@ from typing import Any, Final, NamedTuple
 
 from insitu.lab.compare.compare import Comparison, Side, kernel_seconds
 from insitu.lab.compare.measure import Run
-from insitu.lab.compare.verdict import MIN_EFFECT
 from insitu.valid_text import json_document
 from insitu.views.table import Column, Table, shorten
 from insitu.views.terminal import Block
+from insitu.views.verdict import verdict_words
 
 __all__ = ["compare_blocks", "compare_html", "compare_json", "verdict_text"]
 
@@ -31,28 +31,15 @@ class Section(NamedTuple):
 
 def verdict_text(comparison: Comparison) -> str:
     """The verdict in one sentence."""
-    verdict, first, second = comparison.verdict, comparison.first, comparison.second
-    if not verdict.enough_runs:
-        return f"too few runs to compare {second.name} with {first.name}: -n 7 or more"
-    if comparison.busy:
+    first, second = comparison.first, comparison.second
+    if comparison.busy and comparison.verdict.enough_runs:
         steal = max(statistics.median(run.vcpu_steal for run in side.runs) for side in (first, second))
         return (
             f"cannot tell {first.name} from {second.name}: host contention could explain the difference"
             f" (vCPU steal {steal:.2f} s per run)"
         )
-    if verdict.alike:
-        return f"no difference of {MIN_EFFECT:.0%} or more between {first.name} and {second.name} on this workload"
-    if not verdict.differs:
-        least, most = (f"{ratio - 1:+.0%}" for ratio in (verdict.low, verdict.high))
-        return (
-            f"cannot tell {first.name} from {second.name} on this workload: the latter takes {least} to {most} time"
-            f" (95 % interval); more runs (-n {2 * min(len(first.runs), len(second.runs))}) narrow that"
-        )
-    slower = verdict.ratio >= 1
-    # Said the way that gives a number above 1; the margin goes along.
-    ratio = verdict.ratio if slower else 1 / verdict.ratio
-    margin = verdict.margin if slower else (1 / verdict.low - 1 / verdict.high) / 2
-    line = f"{second.name} is {ratio:.2f} ± {margin:.2f} times {'slower' if slower else 'faster'} on this workload"
+    runs = min(len(first.runs), len(second.runs))
+    line = verdict_words(comparison.verdict, first.name, second.name, runs, on=" on this workload", option="-n")
     if comparison.parts:
         part = comparison.parts[0]
         line += f"; {100 * min(part.share, 1):.0f} % of the difference is in {part.name}"

@@ -11,11 +11,11 @@ from insitu.errors import InsituError
 from insitu.lab.compare.guest_profile import kernel_shares, sample_in_guest
 from insitu.lab.compare.kernel_settings import Difference, differences, read_settings
 from insitu.lab.compare.measure import Call, Run, measure, system_calls
-from insitu.lab.compare.verdict import Verdict, judge
 from insitu.lab.guests.failures import GuestError
 from insitu.lab.guests.guest import Guest
 from insitu.lab.guests.machine import Options
 from insitu.lab.kernels.find_kernel import find_kernel
+from insitu.verdict import Verdict, judge, turns
 
 __all__ = ["Comparison", "Conditions", "Part", "Side", "compare", "kernel_seconds", "parse_sides"]
 
@@ -121,11 +121,9 @@ def compare(
             for _ in range(_WARM_UPS):
                 measure(guest, workload)
         taken: tuple[list[Run], list[Run]] = ([], [])
-        for number in range(runs):
-            report(f"run {number + 1} of {runs}")
-            # The first side alternates, so that neither always runs after the other, whose data is in the caches.
-            for side in (0, 1) if number % 2 == 0 else (1, 0):
-                taken[side].append(measure(guests[side], workload))
+        for number, side in turns(runs):
+            report(f"run {number} of {runs}")
+            taken[side].append(measure(guests[side], workload))
         conditions = _conditions(guests, base)
         found = []
         for (kernel, words), guest, side_runs in zip(sides, guests, taken, strict=True):

@@ -3,9 +3,9 @@
 import contextlib
 import errno
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from mmap import PAGESIZE
-from typing import Final
+from typing import Final, Protocol, TypeVar
 
 from insitu.errors import InsituError
 from insitu.kernel import procfs
@@ -13,7 +13,7 @@ from insitu.kernel.perf_event import Attr, Software, Type, open_event, redirect,
 from insitu.kernel.perf_ring import Ring
 from insitu.record.events import Event
 
-__all__ = ["Attached", "open_on_processes", "open_on_task"]
+__all__ = ["Attached", "Opener", "open_on_processes", "open_on_task"]
 
 # How often events are reopened because the process created a thread meanwhile. A try takes some milliseconds.
 _TRIES: Final = 20
@@ -104,13 +104,30 @@ class Attached:
         self._owners.clear()
 
 
-def open_on_task(attached: Attached, events: Iterable[Event], pid: int, *, inherit: bool) -> None:
+E = TypeVar("E", contravariant=True)
+
+
+class Opener(Protocol[E]):
+    """What opens events on threads and keeps them open."""
+
+    @property
+    def descriptors(self) -> Mapping[str, Sequence[int]]:
+        """The open descriptors, by event."""
+
+    def open(self, event: E, pid: int, *, inherit: bool) -> list[int]:
+        """Open the event on a thread; returns the new descriptors. Raises InsituError."""
+
+    def close_events(self) -> None:
+        """Close all events."""
+
+
+def open_on_task(attached: Opener[E], events: Iterable[E], pid: int, *, inherit: bool) -> None:
     """Open all events on one thread (``inherit``: and on those that it creates), or with -1 on the whole system."""
     for event in events:
         attached.open(event, pid, inherit=inherit)
 
 
-def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterable[int]) -> list[str]:
+def open_on_processes(attached: Opener[E], events: Sequence[E], pids: Iterable[int]) -> list[str]:
     """Open all events on all threads of running processes, inherited by those created later; returns notes.
 
     A thread created between listing and opening may or may not have inherited an event, and the kernel does not
@@ -134,7 +151,7 @@ def open_on_processes(attached: Attached, events: Sequence[Event], pids: Iterabl
     return notes
 
 
-def _open_unless_ended(attached: Attached, events: Sequence[Event], tid: int) -> None:
+def _open_unless_ended(attached: Opener[E], events: Sequence[E], tid: int) -> None:
     try:
         open_on_task(attached, events, tid, inherit=True)
     except InsituError as error:

@@ -1,13 +1,18 @@
-"""Whether two sets of timings differ: a permutation test, a bootstrap interval and a minimum effect."""
+"""Whether two sets of measurements differ: a permutation test, a bootstrap interval and a minimum effect."""
 
-from collections.abc import Sequence
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Final
+from typing import TYPE_CHECKING, Final
 
-import numpy as np
-from numpy.typing import NDArray
+if TYPE_CHECKING:
+    import numpy as np
+    from numpy.typing import NDArray
 
-__all__ = ["MIN_EFFECT", "SIGNIFICANCE", "Verdict", "judge"]
+    F64 = NDArray[np.float64]
+
+__all__ = ["MIN_EFFECT", "SIGNIFICANCE", "Verdict", "judge", "turns"]
 
 SIGNIFICANCE: Final = 0.002
 """The significance level: identical sides are reported as different at most once in 500 comparisons."""
@@ -18,8 +23,6 @@ MIN_EFFECT: Final = 0.03
 _PERMUTATIONS: Final = 20_000
 _RESAMPLES: Final = 4_000
 _MIN_RUNS: Final = 7  # with 6, even two sides without overlap (2 of 924 permutations) have p > SIGNIFICANCE
-
-F64 = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
@@ -48,8 +51,20 @@ class Verdict:
         return (self.high - self.low) / 2
 
 
+def turns(runs: int) -> Iterator[tuple[int, int]]:
+    """The order in which two sides run: the number of the run, from 1, and the side, 0 or 1.
+
+    The first one alternates, so that neither always runs after the other, whose data is in the caches.
+    """
+    for number in range(1, runs + 1):
+        for side in (0, 1) if number % 2 else (1, 0):
+            yield number, side
+
+
 def judge(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Verdict:
-    """Compare two sides' timings, all above 0. The same timings and seed give the same verdict."""
+    """Compare two sides' measurements, all above 0. The same ones and the same seed give the same verdict."""
+    import numpy as np  # which would make a process that starts programs larger
+
     a, b = np.log(np.asarray(first, np.float64)), np.log(np.asarray(second, np.float64))
     random = np.random.default_rng(seed)
     ratios = np.exp(_resampled_medians(b, random) - _resampled_medians(a, random))
@@ -64,6 +79,8 @@ def judge(first: Sequence[float], second: Sequence[float], seed: int = 0) -> Ver
 
 def _chance(a: F64, b: F64, random: np.random.Generator) -> float:
     """How often a random permutation of the runs separates the sides' mean ranks as far as the real one does."""
+    import numpy as np  # which would make a process that starts programs larger
+
     ranks = np.argsort(np.argsort(np.concatenate([a, b]), kind="stable"), kind="stable").astype(np.float64)
     shuffled = random.permuted(np.tile(ranks, (_PERMUTATIONS, 1)), axis=1)
     distances = np.abs(shuffled[:, : len(a)].mean(axis=1) - shuffled[:, len(a) :].mean(axis=1))
@@ -72,5 +89,7 @@ def _chance(a: F64, b: F64, random: np.random.Generator) -> float:
 
 
 def _resampled_medians(logs: F64, random: np.random.Generator) -> F64:
+    import numpy as np
+
     medians: F64 = np.median(random.choice(logs, (_RESAMPLES, len(logs))), axis=1)
     return medians

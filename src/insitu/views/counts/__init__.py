@@ -1,0 +1,1 @@
+"""Counts of events: what they mean, as text, CSV and JSON."""
