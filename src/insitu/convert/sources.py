@@ -51,6 +51,7 @@ _CONVERTERS: Final = {
     "rows": "insitu.convert.rows",
     "probe": "insitu.convert.probe_source",
     "off_cpu": "insitu.convert.off_cpu",
+    "wall": "insitu.convert.wall",
     "syscalls": "insitu.convert.syscalls",
     "syscalls_ptrace": "insitu.convert.syscalls_ptrace",
 }
