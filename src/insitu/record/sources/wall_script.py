@@ -1,8 +1,8 @@
 """The script that accounts the wall time of threads: added up in maps, nothing is sent for a switch.
 
 A thread's word in ``@task`` is the time of its last change of state, above the state. When that ends, its time is
-added to ``@cpu`` (it ran) or to ``@wall``, under what the thread was doing when it left the CPU: ``@off``. Samples say
-what it did on a CPU.
+added to ``@cpu`` (it ran) or to ``@wall``, under what the thread did when it left the CPU: ``@off``. Samples say what
+it did on a CPU.
 """
 
 from __future__ import annotations
