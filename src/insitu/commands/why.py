@@ -59,7 +59,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.wall import WallSource
 
-    command = tuple(args.after_dashes)
+    command = tuple(args.after_dashes or ())
     pids = [*(args.pid or ()), *(pid for word in words for pid in _pids(word))]
     if args.comm is not None:
         pids += pids_named(args.comm)

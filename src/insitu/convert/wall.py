@@ -88,6 +88,7 @@ _OURS: Final = re.compile(r"bpf_prog_|bpf_trace_run|__bpf_trace_|__traceiter_|__
 _FUTEXES: Final = (
     ("join", re.compile(r"(__)?pthread_(time|clock)?join|.*clockjoin_ex")),
     ("condition", re.compile(r"(___?)?pthread_cond_")),
+    ("barrier", re.compile(r"(__)?pthread_barrier_")),
     ("semaphore", re.compile(r"(__new_|__)?sem_")),
 )
 _START: Final = re.compile(r"_start$|__libc_start_|(__)?clone3?$|start_thread$")

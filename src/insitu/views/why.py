@@ -118,6 +118,7 @@ _BLOCKED: Final = {
     "lock": "waiting for the lock at {object}",
     "join": "waiting for a thread to end ({call})",
     "condition": "waiting for the condition variable at {object}",
+    "barrier": "waiting for other threads at the barrier at {object}",
     "semaphore": "waiting for the semaphore at {object}",
     "sleep": "asleep ({call})",
     "child": "waiting for a child to end ({call})",
