@@ -14,6 +14,7 @@ __all__ = ["COMMANDS", "PEER_COMMANDS", "Properties"]
 
 # Name, as typed -> the line that `insitu --help` shows.
 COMMANDS: dict[str, str] = {
+    "why": "why it is slow: where all wall time goes, on the CPU and waiting, in words and figures",
     "profile": "record where the CPU time of a program, a process or the machine goes",
     "stat": "count events of a program, a process or the machine; compare two programs",
     "report": "hottest functions, call tree and threads of a recording, in the terminal",

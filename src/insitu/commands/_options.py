@@ -55,7 +55,7 @@ __all__ = [
 ]
 
 # What recorders write where -o is not given; a view without RUN opens the newest of these.
-DEFAULT_RUNS = ("profile.insitu", "trace.insitu", "qemu.insitu")
+DEFAULT_RUNS = ("profile.insitu", "why.insitu", "trace.insitu", "qemu.insitu")
 
 _MAX_COUNT = (1 << 63) - 1
 _MAX_PID = 1 << 22  # PID_MAX_LIMIT of include/linux/threads.h

@@ -21,7 +21,7 @@ from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import KERNEL, Frame
 from insitu.symbols.registers import machine_called
 
-__all__ = ["convert_source"]
+__all__ = ["already_waiting", "convert_source"]
 
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
@@ -51,7 +51,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     Spans are written with the window of records in which they end; what is kept is one row of each waiting thread.
     """
     writer.append(SPAN, {})
-    spans = _Spans(writer, _already_waiting(source, writer, addresses))
+    spans = _Spans(writer, already_waiting(source, writer, addresses))
     last_ns = 0
     for tables in decoded_events(source, writer):
         left: dict[str, Any] = {name: np.zeros(0, np.int64) for name in _COLUMNS}
@@ -70,7 +70,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     spans.finish(source.manifest.end_ns or last_ns)
 
 
-def _already_waiting(source: RawSource, writer: SessionWriter, addresses: Addresses) -> dict[str, Any]:
+def already_waiting(source: RawSource, writer: SessionWriter, addresses: Addresses) -> dict[str, Any]:
     """Rows of the threads that were asleep when the recording started."""
     file = source.directory / SLEEPING
     threads = [*unpacked(raw_bytes(file)[:])] if file.exists() else []

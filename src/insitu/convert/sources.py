@@ -52,6 +52,7 @@ _CONVERTERS: Final = {
     "probe": "insitu.convert.probe_source",
     "off_cpu": "insitu.convert.off_cpu",
     "counters": "insitu.convert.counters",
+    "wall": "insitu.convert.wall",
     "syscalls": "insitu.convert.syscalls",
     "syscalls_ptrace": "insitu.convert.syscalls_ptrace",
 }

@@ -66,6 +66,15 @@ def _check_curtask(checker: Checker, node: Mention) -> Type:
     return Pointer(record, Space.KERNEL) if record else UINT64
 
 
+def _check_user_regs(checker: Checker, node: Mention) -> Type:
+    record = checker.structures.lookup("pt_regs", "struct", Space.KERNEL)
+    return Pointer(record, Space.KERNEL) if record else UINT64
+
+
+def _user_regs(low: Lowering, node: Mention) -> str:
+    return low.emit.call(Helper.TASK_PT_REGS, f"i64 {low.emit.call(Helper.GET_CURRENT_TASK_BTF)}")
+
+
 # Users and machine
 
 
@@ -88,6 +97,8 @@ BUILTINS: tuple[Builtin, ...] = (
     # Of another process, user space reads the name when it is shown.
     *function("comm", (0, 1), _check_comm, value=lambda low, call: low.value(operand(call)), store=_store_comm),
     *variable("curtask", _check_curtask, value=lambda low, node: low.emit.call(Helper.GET_CURRENT_TASK)),
+    # An extension: what the current thread has entered the kernel with.
+    *variable("user_regs", _check_user_regs, value=_user_regs),
     *variable("uid", _uint32, value=_user),
     *variable(
         "gid", _uint32, value=lambda low, node: low.emit.op("lshr", low.emit.call(Helper.GET_CURRENT_UID_GID), "32")

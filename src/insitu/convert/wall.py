@@ -1,0 +1,404 @@
+"""Wall time: the maps of record/sources/wall_script.py to the table ``wall``."""
+
+from __future__ import annotations
+
+import json
+import re
+import socket
+import stat
+import struct
+from collections import defaultdict
+from collections.abc import Mapping, Sequence
+from itertools import dropwhile
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.off_cpu import already_waiting
+from insitu.convert.probe_source import decoded_events, stack_nodes
+from insitu.convert.sources import RawSource, raw_bytes
+from insitu.probe.layout import PER_CPU
+from insitu.probe.runtime.capture import MAPS, STACKS
+from insitu.probe.runtime.event_columns import StackColumn
+from insitu.probe.runtime.record_walk import record_offsets
+from insitu.probe.runtime.stack_records import StackContents
+from insitu.session.schema import Column, Table, register
+from insitu.session.writer import SessionWriter
+from insitu.symbols.frame import KERNEL, Frame
+from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, UNKNOWN, abis_of
+from insitu.syscalls.decode import call_name
+from insitu.syscalls.descriptors import open_on
+
+__all__ = ["SNAPSHOT", "WAITING", "WALL", "convert_source"]
+
+U64 = NDArray[np.uint64]
+
+SNAPSHOT: Final = "snapshot.maps"
+"""What the maps held at a time (its first 8 bytes), should the recorder be killed."""
+WAITING: Final = "waiting.json"
+"""Of threads that were asleep at the start: call and file, by tid."""
+
+WALL: Final = register(
+    Table(
+        "wall",
+        "Where the wall time of threads went: the rows of a thread add up to all of it.",
+        (
+            Column("utid", "utid"),
+            Column(
+                "state", "enum", "`user`, `kernel`, `running` (not sampled), `runnable`, `throttled` or `blocked`"
+            ),
+            Column("cause", "enum", "of blocked: `lock`, `join`, `file`, `socket`, `sleep`, `child` ..."),
+            Column("call", "name", "the system call that it was blocked in; empty: none"),
+            Column("object", "path", "file, peer, or the address of a lock; empty: unknown"),
+            Column("holder", "utid", "the thread that held the lock; null: unknown", nullable=True),
+            Column("waker", "utid", "the thread that ended the wait; null: unknown, or an interrupt", nullable=True),
+            Column("dur_ns", "duration"),
+            Column("count", "count", "how often; of running, the number of samples"),
+            Column("stack", "stack", "where it ran or waited, above that the state, and the stack of the waker"),
+        ),
+    )
+)
+
+# States of record/sources/wall_script.py.
+_RUNNING, _PREEMPTED, _THROTTLED, _BLOCKED, _WOKEN, _WOKEN_THROTTLED, _STARTED = range(1, 8)
+_STATE: Final = {
+    _RUNNING: "running",
+    _PREEMPTED: "runnable",
+    _THROTTLED: "throttled",
+    _BLOCKED: "blocked",
+    _WOKEN: "runnable",
+    _WOKEN_THROTTLED: "throttled",
+    _STARTED: "blocked",
+}
+_STOPPED, _TRACED = 1 << 20, 1 << 21
+_KINDS: Final = {stat.S_IFBLK: "device", stat.S_IFCHR: "device", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
+_CAUSES: Final = (
+    ("lock", r"futex"),
+    ("sleep", r"(clock_)?nanosleep"),
+    ("child", r"wait4|waitid|waitpid"),
+    ("poll", r"p?poll|p?select(6)?|_newselect|epoll_p?wait2?"),
+    ("signal", r"pause|(rt_)?sig(suspend|timedwait)"),
+    ("i/o queue", r"io_(p?getevents|uring_enter)"),
+    ("ipc", r"msg(rcv|snd)|semop|semtimedop|mq_.*"),
+)
+_OURS: Final = re.compile(r"bpf_prog_|bpf_trace_run|__bpf_trace_|__traceiter_|__schedule$")
+# What threads wait for in futex(2), by the functions of libc that they are in.
+_FUTEXES: Final = (
+    ("join", re.compile(r"(__)?pthread_(time|clock)?join|.*clockjoin_ex")),
+    ("condition", re.compile(r"(___?)?pthread_cond_")),
+    ("barrier", re.compile(r"(__)?pthread_barrier_")),
+    ("semaphore", re.compile(r"(__new_|__)?sem_")),
+)
+_START: Final = re.compile(r"_start$|__libc_start_|(__)?clone3?$|start_thread$")
+_FAULT: Final = re.compile(r"(asm_)?exc_page_fault|do_page_fault|do_mem_abort|handle_mm_fault|faultin_page")
+_INTERRUPT: Final = re.compile(r"(asm_)?(sysvec_|common_interrupt)|__sysvec_|el[01].?_\d*.?_?irq|el[01]_interrupt")
+
+
+# The words of keys and values; a stack is two, its id and its process.
+_WALL: Final = (
+    *("tid", "what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp"),
+    *("waker", "above", "above_pid", "by", "by_pid", "by_sp"),
+)
+_OFF: Final = _WALL[1:9]
+_SAMPLES: Final = ("tid", "usermode", "kernel", "kernel_pid", "user", "user_pid", "sp")
+
+Columns = Mapping[str, U64]
+Frames = tuple[Frame, ...]
+"""Innermost first."""
+
+
+def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
+    """Write a source of kind "wall" to the table ``wall``."""
+    wall = _Wall(source, writer, addresses)
+    wall.add_waits()
+    wall.add_last_states()
+    wall.add_running()
+    wall.write()
+
+
+class _Maps:
+    """The maps of the script at the end, or at the last snapshot."""
+
+    def __init__(self, source: RawSource) -> None:
+        directory, self.end_ns = source.directory, source.manifest.end_ns
+        data = b""
+        if (directory / MAPS).exists() and self.end_ns:
+            data = bytes(raw_bytes(directory / MAPS)[:])
+        elif (directory / SNAPSHOT).exists():
+            found = bytes(raw_bytes(directory / SNAPSHOT)[:])
+            (self.end_ns,) = struct.unpack_from("<q", found)
+            data = found[8:]
+        words = np.frombuffer(data[: len(data) & ~7], np.uint64)
+        at = record_offsets(data)[0] >> 3
+        number = words[at + 1].astype(np.int64) & 0xFFFFFFFF
+        self._keys: dict[str, U64] = {}
+        self._values: dict[str, U64] = {}
+        for each, content in source.layout["maps"].items():
+            key, value = (-(-int(content[name]) // 8) for name in ("key_size", "value_size"))
+            if content["type"] in PER_CPU:
+                value *= int(source.layout["cpus"])
+            whole = words[at[number == int(each), None] + 2 + np.arange(key + value)]
+            self._keys[content["name"]], self._values[content["name"]] = whole[:, :key], whole[:, key:]
+
+    def keys(self, name: str, words: Sequence[str]) -> Columns:
+        """The words of a map's keys as columns."""
+        return {word: self._keys[name][:, at] for at, word in enumerate(words)}
+
+    def values(self, name: str, words: int) -> U64:
+        """(n, words) values; the sums over CPUs, where each has its own."""
+        values = self._values[name]
+        found: U64 = values.reshape(len(values), values.shape[1] // words, words).sum(axis=1)
+        return found
+
+    def words(self, name: str) -> dict[int, int]:
+        """A map of one word by one word."""
+        return dict(zip(self._keys[name][:, 0].tolist(), self._values[name][:, 0].tolist(), strict=True))
+
+
+class _Wall:
+    """The rows of the table, added up as they are found."""
+
+    def __init__(self, source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
+        self._source, self._writer, self._addresses = source, writer, addresses
+        self._abis = abis_of(str(source.layout["machine"]))
+        self._maps = _Maps(source)
+        self._ran = self._maps.words("@cpu")
+        self._rows: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
+        self._pids: dict[int, int] = {}
+        self._known: dict[int, Frames] = {0: ()}
+        stacks, waiting = source.directory / STACKS, source.directory / WAITING
+        data = bytes(raw_bytes(stacks)[:]) if stacks.exists() else b""
+        self._contents = StackContents.of([data], source.layout["stack_maps"])
+        self._waiting: dict[int, tuple[int, str]] = {}
+        if waiting.exists():
+            self._waiting = {int(tid): tuple(each) for tid, each in json.loads(bytes(raw_bytes(waiting)[:])).items()}
+        asleep = already_waiting(source, writer, addresses)
+        self._asleep = dict(zip(asleep["tid"].tolist(), asleep["stack"].tolist(), strict=True))
+        self._objects: dict[int, tuple[str, str]] = {}
+        self._copies: dict[tuple[int, int], int] = {}
+        for tables in decoded_events(source, writer):
+            if "object" in tables:
+                self._add_objects(tables["object"])
+            if "copy" in tables:
+                self._add_copies(tables["copy"])
+
+    def _add_objects(self, columns: Mapping[str, Any]) -> None:
+        names = ("id", "mode", "inode", "path", "family", "port", "local", "address")
+        for identity, mode, inode, path, *peer in zip(*(list(columns[name]) for name in names), strict=True):
+            text = open_on(int(mode), int(inode), path if isinstance(path, str) else path.decode(errors="replace"))
+            if stat.S_ISSOCK(int(mode)):
+                text = _peer(text, *map(int, peer))
+            self._objects[int(identity)] = (_KINDS.get(stat.S_IFMT(int(mode)), "file"), text)
+
+    def _add_copies(self, columns: Mapping[str, Any]) -> None:
+        ts_ns = np.asarray(columns["ts_ns"]).astype(np.int64)
+        found, whole = (stack_nodes(columns[name], self._addresses, ts_ns).tolist() for name in ("found", "user"))
+        for sp, short, unwound in zip(np.asarray(columns["sp"]).tolist(), found, whole, strict=True):
+            if unwound:
+                self._copies.setdefault((sp, short), unwound)
+
+    # States
+
+    def add_waits(self) -> None:
+        """Add the time off the CPU that has ended."""
+        values = self._maps.values("@wall", 2)
+        self._add(self._maps.keys("@wall", _WALL), values[:, 1], values[:, 0])
+
+    def add_last_states(self) -> None:
+        """Add the states that threads were in at the end."""
+        left = dict(zip(self._maps.words("@off"), self._maps.values("@off", len(_OFF)).tolist(), strict=True))
+        sampled = set(self._maps.keys("@samples", _SAMPLES)["tid"].tolist())
+        rows, taken = [], []
+        for tid, word in self._maps.words("@task").items():
+            state, ns = word & 7, max(0, self._maps.end_ns - (word >> 3))
+            if not tid or not word:
+                continue
+            # One that was on a CPU all the time has had no event.
+            if state == _RUNNING or (state == _STARTED and tid in sampled and tid not in self._waiting):
+                self._ran[tid] = self._ran.get(tid, 0) + ns
+                continue
+            off = left.get(tid, [0] * len(_OFF))
+            rows.append([tid, off[0] | state << 16, *off[1:], *([0] * (len(_WALL) - len(_OFF) - 1))])
+            taken.append(ns)
+        table = np.array(rows, np.uint64).reshape(len(rows), len(_WALL))
+        last = {word: table[:, at] for at, word in enumerate(_WALL)}
+        self._add(last, np.array(taken, np.uint64), np.ones(len(taken), np.uint64))
+
+    def _add(self, waits: Columns, totals: U64, counts: U64) -> None:
+        kernel = self._stacks("kstack32", waits["kernel"])
+        user = self._stacks("ustack64", waits["user"], waits["user_pid"], waits["sp"])
+        above = self._stacks("kstack32", waits["above"])
+        by = self._stacks("ustack64", waits["by"], waits["by_pid"], waits["by_sp"])
+        columns = [waits[name].tolist() for name in ("tid", "what", "object", "holder", "waker")]
+        for tid, what, thing, holder, waker, inside, outside, woken_in, woken_by, total, count in zip(
+            *columns, kernel, user, above, by, totals.tolist(), counts.tolist(), strict=True
+        ):
+            code = what >> 16 & 7
+            state = _STATE[code]
+            cause = call = text = ""
+            frames: Frames = (*(frame._replace(kind=state) for frame in inside), *outside)
+            if code == _STARTED:
+                cause, call, text = self._at_start(tid)
+                frames = self._frames(self._asleep.get(tid, 0))
+            elif code == _PREEMPTED and not what & 0xFFFF:  # since the start
+                frames = ()
+            elif code == _BLOCKED:
+                cause, call, text = self._blocked(what, thing, inside, outside)
+            label = " ".join(each for each in (call or cause or state, text) if each)
+            frames = (Frame(f"[{label}]", kind=state), *frames)
+            if waker:
+                interrupt, frames = _with_waker(woken_in, woken_by, frames)
+                waker = 0 if interrupt else waker & 0xFFFFFFFF
+            stack = self._writer.intern_stack(frames)
+            self._count((tid, state, cause, call, text, holder, waker, stack), total, count)
+
+    def _count(self, key: tuple[Any, ...], ns: int, count: int) -> None:
+        row = self._rows[key]
+        row[0] += ns
+        row[1] += count
+
+    def _blocked(self, what: int, thing: int, inside: Frames, outside: Frames) -> tuple[str, str, str]:
+        """Cause, call and object."""
+        number, abi = what & NUMBER_MASK, self._abis[what >> ABI_SHIFT & 3]
+        call = "" if number == UNKNOWN or not abi else call_name(abi, number)
+        if what & (_STOPPED | _TRACED):
+            return ("stopped" if what & _STOPPED else "traced"), call, ""
+        if any(_FAULT.match(frame.function) for frame in inside):
+            return "page fault", call, ""
+        cause = _cause(call)
+        if cause == "lock":
+            return _waited_for(outside), call, f"{thing:#x}"
+        kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
+        return cause or kind or ("call" if call else "kernel"), call, text
+
+    def _at_start(self, tid: int) -> tuple[str, str, str]:
+        """The same of a thread that was asleep when the recording started, by /proc."""
+        number, path = self._waiting.get(tid, (-1, ""))
+        if number < 0:
+            return "kernel", "", ""
+        call = call_name(self._abis[0], number)
+        cause = _cause(call)
+        kind = (
+            "pipe" if path.startswith("pipe:") else "socket" if path.startswith("socket:") else "file" if path else ""
+        )
+        return cause or kind or "call", call, "" if cause else path
+
+    def add_running(self) -> None:
+        """Add the time on a CPU, divided by the samples of each thread."""
+        samples = self._maps.keys("@samples", _SAMPLES)
+        kernel = self._stacks("kstack64", samples["kernel"])
+        user = self._stacks("ustack64", samples["user"], samples["user_pid"], samples["sp"])
+        counts = self._maps.values("@samples", 1)[:, 0].tolist()
+        found: dict[int, list[tuple[str, Frames, int]]] = defaultdict(list)
+        for tid, mode, inside, outside, count in zip(
+            samples["tid"].tolist(), samples["usermode"].tolist(), kernel, user, counts, strict=True
+        ):
+            frames = outside if mode else (*inside, *outside)
+            found[tid].append(("user" if mode else "kernel", frames, count))
+        for tid, ns in self._ran.items():
+            if not tid:
+                continue
+            parts = found.get(tid, [("running", (Frame("[on a CPU, not sampled]", kind=KERNEL),), 0)])
+            whole, seen, given = sum(count for *_, count in parts), 0, 0
+            for state, frames, count in parts:
+                seen += count
+                share = ns * seen // whole - given if whole else ns  # rounded so that they add up to ns
+                given += share
+                stack = self._writer.intern_stack(frames)
+                self._count((tid, state, "", "", "", 0, 0, stack), share, count)
+
+    # Stacks
+
+    def _stacks(self, name: str, ids: U64, pids: U64 | None = None, pointers: U64 | None = None) -> list[Frames]:
+        """Stacks by their ids; those of user code unwound, where a copy with that stack pointer was taken."""
+        lengths, address = self._contents.find(name, ids.astype(np.int64))
+        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        pid = np.zeros(len(ids), np.int32) if pids is None else pids.astype(np.int32)
+        column = StackColumn(offset, address, pid)
+        nodes = stack_nodes(column, self._addresses, np.full(len(ids), self._maps.end_ns, np.int64)).tolist()
+        if pointers is None:
+            return [_without_ours(self._frames(node)) for node in nodes]
+        keys = zip(pointers.tolist(), nodes, strict=True)
+        return [_without_start(self._frames(self._copies.get(key, key[1]))) for key in keys]
+
+    def _frames(self, node: int) -> Frames:
+        """The frames of a stack."""
+        if node not in self._known:
+            parent, frame = int(self._writer.stacks.parent[node]), int(self._writer.stacks.frame[node])
+            self._known[node] = (self._writer.frames.frames[frame], *self._frames(parent))
+        return self._known[node]
+
+    # The table
+
+    def write(self) -> None:
+        """Write the table."""
+        self._writer.append(WALL, {})
+        if not self._rows:
+            return
+        utid, state, cause, call, thing, holder, waker, stack = map(list, zip(*self._rows, strict=True))
+        totals = np.array(list(self._rows.values()), np.int64)
+        self._writer.append(
+            WALL,
+            {
+                "utid": self._utids(utid),
+                "state": state,
+                "cause": cause,
+                "call": call,
+                "object": thing,
+                "holder": np.ma.masked_array(self._utids(holder), np.array(holder) == 0),
+                "waker": np.ma.masked_array(self._utids(waker), np.array(waker) == 0),
+                "dur_ns": totals[:, 0],
+                "count": totals[:, 1],
+                "stack": np.array(stack, np.int32),
+            },
+        )
+
+    def _utids(self, tids: Sequence[int]) -> Any:
+        """Threads by the tid that they had at the end."""
+        when = np.full(len(tids), self._maps.end_ns, np.int64)
+        return self._writer.processes.utids(np.array(tids, np.int32), when)
+
+
+def _cause(call: str) -> str:
+    return next((cause for cause, pattern in _CAUSES if call and re.fullmatch(pattern, call)), "")
+
+
+def _without_ours(frames: Frames) -> Frames:
+    """A kernel stack without the frames of our program, which has no name any more, and of its tracepoint."""
+    return tuple(dropwhile(lambda frame: not frame.symbolized or _OURS.match(frame.function), frames))
+
+
+def _without_start(frames: Frames) -> Frames:
+    """A user stack without what comes before main() or a thread's function, which only unwinding shows."""
+    end = len(frames)
+    while end and (_START.match(frames[end - 1].function) or not frames[end - 1].symbolized):
+        end -= 1
+    return frames[:end]
+
+
+def _waited_for(outside: Frames) -> str:
+    """The cause of a wait in futex(2)."""
+    for cause, pattern in _FUTEXES:
+        if any(pattern.match(frame.function) for frame in outside):
+            return cause
+    return "lock"
+
+
+def _with_waker(inside: Frames, outside: Frames, frames: Frames) -> tuple[bool, Frames]:
+    """Whether an interrupt has ended a wait, and the stack of the wait below that of what woke it, upside down."""
+    at = next((at for at, frame in enumerate(inside) if _INTERRUPT.match(frame.function)), None)
+    waker = (*inside, *outside) if at is None else inside[: at + 1]
+    return at is not None, (*(frame._replace(kind="waker") for frame in reversed(waker)), *frames)
+
+
+def _peer(text: str, family: int, port: int, local: int, address: int) -> str:
+    """What a socket is: its peer, where it has one."""
+    if family == socket.AF_INET:
+        if port:
+            return f"{socket.inet_ntoa(struct.pack('<I', address))}:{port}"
+        return f"port {local}" if local else text
+    if family == socket.AF_INET6:
+        return f"[...]:{port}" if port else f"port {local}" if local else text
+    return f"unix {text}" if family == socket.AF_UNIX else text

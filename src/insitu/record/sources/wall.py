@@ -1,0 +1,118 @@
+"""Wall time: what each thread of the target did all the time, added up in the kernel (wall_script.py)."""
+
+from __future__ import annotations
+
+import contextlib
+import json
+import os
+import struct
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, Final
+
+from insitu.convert.wall import SNAPSHOT, WAITING
+from insitu.files import new_file, write_whole
+from insitu.kernel import procfs
+from insitu.kernel.sleeping import SLEEPING, packed, sleeping_thread
+from insitu.probe.runtime.map_records import map_records
+from insitu.record.source import Target
+from insitu.record.sources.generated import GeneratedSource
+from insitu.record.sources.syscalls_targets import TargetMaps
+from insitu.record.sources.wall_script import FILE, FUTEX, STARTED, wall_text
+from insitu.syscalls.decode import call_name
+from insitu.syscalls.descriptors import descriptor_arguments
+
+__all__ = ["WallSource"]
+
+_FOREVER: Final = 1 << 60
+_COPIES: Final = 16384
+_SNAPSHOT_SHARE: Final = 20
+"""Of the time, snapshots of the maps take at most one part in so many."""
+
+
+class WallSource(GeneratedSource):
+    """The accounting of a target's threads, those of its children included; convert/wall.py has its converter."""
+
+    id = "wall"
+    wait_s = 1.0
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._target = Target()
+        self._directory: Path | None = None
+        self._kinds: dict[int, int] = {}
+        self._next_s = 0.0
+
+    def open(self, target: Target) -> None:
+        """Compile and load the script. Raises InsituError if BPF is not available."""
+        self._target = target
+        self.open_script(wall_text(), target, "cannot account wall time")
+        for key, abi, nr in TargetMaps(self.map).calls():
+            if call_name(abi, nr).startswith("futex"):
+                self._kinds[key] = FUTEX
+            elif 0 in descriptor_arguments(abi, nr):
+                self._kinds[key] = FILE
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Attach, then let the programs know the target, and keep where its threads wait now."""
+        super().start(directory, start_ns)
+        maps, target = TargetMaps(self.map), self._target
+        for key, kind in self._kinds.items():
+            maps.put("@kind", key, kind)
+        pids = target.pids
+        if target.whole_system:
+            pids = tuple(pid for pid in procfs.pids() if pid != os.getpid())
+        maps.fill(target._replace(launched=None, pids=pids), held=0, thread=lambda pid, tid: _started())
+        maps.set("@copies", _COPIES)
+        maps.set("@until", _FOREVER)
+        if target.launched:
+            maps.set("@launched", target.launched.pid)
+        if directory is not None:
+            self._directory = directory
+            found: dict[int, Any] = {}
+            with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
+                for pid in pids:
+                    file.writelines(_asleep(pid, found))
+            write_whole(directory / WAITING, json.dumps(found).encode())
+
+    def drain(self) -> int:
+        """Once a second or less often, keep what the maps hold now: all there is if the recorder is killed."""
+        written = super().drain()
+        now_s = time.monotonic()
+        if self._directory is not None and now_s >= self._next_s:
+            found = struct.pack("<q", time.clock_gettime_ns(time.CLOCK_MONOTONIC))
+            found += map_records(self.runtime.compiled.layout, self.runtime.loaded.maps)
+            write_whole(self._directory / SNAPSHOT, found)
+            took_s = time.monotonic() - now_s
+            self._next_s = now_s + max(1.0, _SNAPSHOT_SHARE * took_s)
+        return written
+
+    def stop(self, end_ns: int) -> None:
+        """End the accounting for all threads at once, then detach and write what the maps hold."""
+        TargetMaps(self.map).set("@until", end_ns)
+        super().stop(end_ns)
+
+    def layout(self) -> Any:
+        """A script's layout, with a converter of its own."""
+        return {**super().layout(), "kind": "wall"}
+
+
+def _started() -> int:
+    return time.clock_gettime_ns(time.CLOCK_MONOTONIC) << 3 | STARTED
+
+
+def _asleep(pid: int, found: dict[int, Any]) -> Iterator[bytes]:
+    """Each sleeping thread of a process; ``found`` takes its call and the file that its first argument is open on."""
+    with contextlib.suppress(ProcessLookupError):  # the process has ended
+        for tid in procfs.threads(pid):
+            with contextlib.suppress(OSError):  # the thread has ended
+                if (thread := sleeping_thread(pid, tid)) is None:
+                    continue
+                words = (procfs.text(f"/proc/{tid}/syscall") or "").split()
+                nr = int(words[0]) if len(words) > 2 else -1
+                path = ""
+                with contextlib.suppress(OSError, IndexError):
+                    path = str(Path(f"/proc/{tid}/fd/{int(words[1], 16) & 0xFFFFFFFF}").readlink())
+                found[tid] = [nr, path]
+                yield packed(thread)

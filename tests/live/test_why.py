@@ -1,0 +1,203 @@
+"""insitu why: shares of wall time against what a program measures of itself, by its clocks and the kernel's accounts."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+import insitu
+from insitu.kernel.procfs import scheduling, threads
+
+from .tracing import wait_until
+
+_PROGRAMS = Path(__file__).parent / "why_programs"
+_WHY = [sys.executable, "-m", "insitu", "why"]
+_POINTS = 0.03
+"""By how much a share of a thread's time may differ."""
+
+
+@pytest.fixture(scope="module")
+def shares(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    program = tmp_path_factory.mktemp("why") / "shares"
+    flags = ["-g", "-O1", "-fno-omit-frame-pointer", "-pthread"]
+    subprocess.run(["gcc", *flags, "-o", program, _PROGRAMS / "shares.c"], check=True)
+    return program
+
+
+def _recorded(output: Path, *command: str | Path) -> tuple[dict[str, dict[str, int]], dict[str, dict[str, int]]]:
+    """Nanoseconds by thread and cause: those that `why` finds, and those that the program says."""
+    done = subprocess.run([*_WHY, "-q", "-o", output, "--", *command], check=True, capture_output=True, text=True)
+    said: dict[str, dict[str, int]] = defaultdict(dict)
+    for line in done.stdout.splitlines():
+        name, cause, ns = line.split()
+        said[name][cause] = int(ns)
+    found = json.loads(subprocess.run([*_WHY, "--json", output], check=True, capture_output=True).stdout)
+    assert sum(cause["ns"] for cause in found["causes"]) == found["wall_ns"]
+    return {thread["name"]: thread["ns"] for thread in found["threads"]}, said
+
+
+def _check(found: Mapping[str, Mapping[str, int]], said: Mapping[str, Mapping[str, int]]) -> None:
+    for name, causes in said.items():
+        whole = sum(found[name].values())
+        for cause, ns in causes.items():
+            assert abs(found[name].get(cause, 0) - ns) <= _POINTS * whole, (name, cause, causes, found[name])
+
+
+def _check_sums(output: Path) -> None:
+    """The time of each thread against its life, as the kernel's fork and exit records have it."""
+    with insitu.open(output) as session:
+        assert not session.manifest.lost
+        lives = session.sql(
+            "select sum(dur_ns)::bigint as ns,"
+            " coalesce(any_value(end_ns), $end) - greatest(any_value(start_ns), $start) as life"
+            " from wall join thread using (utid) group by utid having life > 1000000000",
+            {"start": session.manifest.start_ns, "end": session.manifest.end_ns},
+        )
+    assert len(lives)
+    for ns, life in lives.rows():
+        assert abs(ns - life) <= 0.01 * life + 20e6
+
+
+def test_a_held_mutex_and_sleeps_have_their_shares_and_the_lock_its_holder(shares: Path, tmp_path: Path) -> None:
+    output = tmp_path / "why.insitu"
+    found, said = _recorded(output, shares, "locks")
+    assert said["waiter"]["lock"] > 300e6
+    _check(found, said)
+    _check_sums(output)
+    with insitu.open(output) as session:
+        held = session.sql(
+            "select h.name as holder, k.name as waker, sum(dur_ns)::bigint as ns from wall"
+            " join thread t using (utid) join thread h on h.utid = holder join thread k on k.utid = waker"
+            " where cause = 'lock' and t.name = 'waiter' group by all order by ns desc"
+        )
+    assert held.row(0)[:2] == ("holder", "holder")
+    text = subprocess.run([*_WHY, output], check=True, capture_output=True, text=True).stdout
+    assert "held by holder/" in text and "in hold() shares.c:" in text
+
+
+def test_pipes_children_and_stops_have_their_shares(shares: Path, tmp_path: Path) -> None:
+    output = tmp_path / "why.insitu"
+    found, said = _recorded(output, shares, "family")
+    assert set(said["reader"]) == {"pipe", "child", "sleep"} and set(said["writer"]) == {"stopped", "sleep"}
+    _check(found, said)
+    _check_sums(output)
+
+
+def test_direct_reads_are_time_on_their_file(shares: Path, tmp_path: Path) -> None:
+    data, output = tmp_path / "data", tmp_path / "why.insitu"
+    data.write_bytes(os.urandom(1 << 20) * 16)
+    try:
+        os.close(os.open(data, os.O_RDONLY | os.O_DIRECT))
+    except OSError:
+        pytest.skip("O_DIRECT: not on this file system")
+    os.sync()
+    found, said = _recorded(output, shares, "direct", data)
+    _check(found, said)
+    with insitu.open(output) as session:
+        rows = session.sql(
+            "select object, call, sum(dur_ns) from wall where cause = 'file' group by all order by 3 desc"
+        )
+    assert rows.row(0)[:2] == (str(data), "pread64")
+
+
+@pytest.mark.parametrize("cpus", [1, 2])
+def test_threads_that_share_cpus_wait_for_them(shares: Path, tmp_path: Path, cpus: int) -> None:
+    if not set(range(cpus)) <= os.sched_getaffinity(0):
+        pytest.skip("CPUs 0 and 1 are not this process' to use")
+    output = tmp_path / "why.insitu"
+    found, said = _recorded(output, shares, "spin", str(cpus))
+    assert len(said) == 3
+    for causes in found.values():  # a kernel that interrupts is not user code, but it is on a CPU
+        causes["user"] = causes.get("user", 0) + causes.pop("kernel", 0)
+    _check(found, said)
+    _check_sums(output)
+
+
+@pytest.fixture
+def quota() -> Iterator[Path]:
+    """A cgroup that may use 20 ms of each 100."""
+    for place, limit, period in (("cpu/", "cpu.cfs_quota_us", "20000"), ("", "cpu.max", "20000 100000")):
+        path = Path(f"/sys/fs/cgroup/{place}insitu-test-{os.getpid()}")
+        try:
+            path.mkdir()
+        except OSError:
+            continue
+        try:
+            (path / limit).write_text(period)
+        except OSError:
+            path.rmdir()
+            continue
+        yield path
+        path.rmdir()
+        return
+    pytest.skip("cgroups: no CPU controller here")
+
+
+def test_a_cgroup_that_has_used_up_its_quota_is_throttled(shares: Path, tmp_path: Path, quota: Path) -> None:
+    output = tmp_path / "why.insitu"
+    join = f"echo $$ > {quota}/cgroup.procs; exec {shares} alone"
+    found, said = _recorded(output, "sh", "-c", join)
+    causes = found["spin0"]
+    # All time on no CPU is the quota's, but for what other programs on the machine take: that is on the run queue.
+    without = sum(causes.values()) - said["spin0"]["user"]
+    assert causes["throttled"] > 0.5e9
+    assert abs(causes["throttled"] + causes.get("runnable", 0) - without) <= _POINTS * sum(causes.values())
+
+
+@pytest.fixture
+def reader() -> Iterator[int]:
+    """A process that waits for a pipe."""
+    with subprocess.Popen(["cat"], stdin=subprocess.PIPE) as asleep:
+        wait_until(lambda: [scheduling(tid).state for tid in threads(asleep.pid)] == ["S"])
+        yield asleep.pid
+        asleep.kill()
+
+
+def test_threads_that_sleep_all_the_time_are_accounted_from_start_to_end(reader: int, tmp_path: Path) -> None:
+    output = tmp_path / "why.insitu"
+    subprocess.run([*_WHY, "-q", "-d", "1", "-o", output, str(reader)], check=True)
+    with insitu.open(output) as session:
+        rows = session.sql("select state, cause, call, dur_ns from wall").rows()
+        assert [row[:3] for row in rows] == [("blocked", "pipe", "read")]
+        assert abs(rows[0][3] - session.manifest.duration_ns) <= 0.05 * session.manifest.duration_ns
+
+
+def test_a_recorder_that_is_killed_leaves_all_but_the_last_seconds(reader: int, tmp_path: Path) -> None:
+    output = tmp_path / "why.insitu"
+    with subprocess.Popen([*_WHY, "-q", "-d", "600", "-o", output, str(reader)]) as recorder:
+        wait_until(lambda: recorder.poll() is not None or (output / "raw/wall/snapshot.maps").exists())
+        recorder.kill()
+    with insitu.open(output) as session:
+        assert session.sql("select distinct state, cause from wall").rows() == [("blocked", "pipe")]
+
+
+def _refusal(*words: str) -> tuple[int, str]:
+    done = subprocess.run([*_WHY, *words], capture_output=True, text=True)
+    return done.returncode, done.stderr
+
+
+def test_what_cannot_be_looked_at_is_one_line() -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    assert _refusal(str(gone.pid)) == (1, f"insitu: process {gone.pid} does not exist (ps -e lists processes)\n")
+    status, text = _refusal("make")
+    assert status == 2 and "insitu why -- make" in text and text.count("\n") == 1
+    assert _refusal()[0] == 2
+
+
+def test_the_flame_graph_has_states_above_the_stacks(shares: Path, tmp_path: Path) -> None:
+    output, page = tmp_path / "why.insitu", tmp_path / "why.html"
+    _recorded(output, shares, "family")
+    subprocess.run([sys.executable, "-m", "insitu", "flame", output, "-o", page], check=True)
+    folded: Any = subprocess.run(
+        [sys.executable, "-m", "insitu", "report", "--folded", output], check=True, capture_output=True, text=True
+    ).stdout
+    waits = [line for line in folded.splitlines() if ";[read pipe:" in line]
+    assert waits and all("main;" in line for line in waits)
+    assert any(line.partition("[read pipe:")[2].find("write") > 0 for line in waits)  # the waker's stack above
