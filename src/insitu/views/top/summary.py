@@ -1,0 +1,121 @@
+"""The lines above the table: what the CPUs did, run queue, memory, pressure and disks."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from insitu.record.top.tick import CpuUse, Tick
+from insitu.views import quantity
+from insitu.views.table import Line
+from insitu.views.top.columns import heat_style, percent, short
+
+__all__ = ["clock", "summary"]
+
+_BARS: Final = "▁▂▃▄▅▆▇█"
+_LABEL: Final = 10  # columns of the label in front of a line
+_MOST_CPU_LINES: Final = 4
+_FIGURES: Final = 46  # columns of a CPU's figures
+
+
+def clock(time_ns: int) -> str:
+    """The local time of a tick."""
+    return time.strftime("%H:%M:%S", time.localtime(time_ns / 1e9))
+
+
+def summary(ticks: Sequence[Tick], width: int | None, *, cpu_lines: int = _MOST_CPU_LINES) -> Iterator[Line]:
+    """Yields the lines for the last of ``ticks``, the others being those before it.
+
+    ``width`` in columns; None: plain text, without strips. ``cpu_lines``: with more CPUs each is one cell of a strip.
+    """
+    tick = ticks[-1]
+    cpus = tick.machine.cpus
+    if width is None:
+        for number, use in cpus.items():
+            yield _label(f"CPU {number}") + _figures(use)
+    elif len(cpus) <= cpu_lines:
+        for number, use in cpus.items():
+            yield _label(f"CPU {number}") + _strip(ticks, number, max(8, width - _LABEL - _FIGURES)) + _figures(use)
+    else:
+        yield from _all_cpus(cpus, width)
+    yield from _machine(tick)
+
+
+def _label(text: str) -> Line:
+    return [(text.ljust(_LABEL), "bright_black")]
+
+
+def _figures(use: CpuUse) -> Line:
+    rest = f" user {percent(use.user):>5} sys {percent(use.system):>5} io {percent(use.io_wait):>4}"
+    steal = f" steal {percent(use.steal)}" if use.steal >= 0.001 else ""
+    return [(f"{percent(use.busy):>6} %", heat_style(use.busy)), (rest + steal, "")]
+
+
+def _strip(ticks: Sequence[Tick], cpu: int, width: int) -> Line:
+    """What a CPU did in the last ticks, one column each, the latest at the right."""
+    cells: Line = []
+    for tick in ticks[-width:]:
+        use = tick.machine.cpus.get(cpu)
+        busy = use.busy if use is not None else 0.0
+        cells.append((_BARS[min(7, int(busy * 8))], heat_style(busy)))
+    return [(" " * (width - len(cells)), ""), *cells]
+
+
+def _all_cpus(cpus: Mapping[int, CpuUse], width: int) -> Iterator[Line]:
+    """Each CPU is one cell; a line begins with the number of its first."""
+    uses = sorted(cpus.items())
+    room = max(16, (width - _LABEL - 9) // 16 * 16)
+    for first in range(0, len(uses), room):
+        part = uses[first : first + room]
+        mean = sum(use.busy for _, use in part) / len(part)
+        cells = [(_BARS[min(7, int(use.busy * 8))], heat_style(use.busy)) for _, use in part]
+        yield [*_label(f"CPU {part[0][0]}-{part[-1][0]}"), *cells, (f" {percent(mean):>5} %", heat_style(mean))]
+
+
+def _machine(tick: Tick) -> Iterator[Line]:
+    machine = tick.machine
+    calls = f"   calls {short(tick.calls)}/s" if tick.calls is not None else ""
+    hot = f"   {machine.temperature:.0f} °C" if machine.temperature is not None else ""
+    yield [
+        *_label("run queue"),
+        (str(machine.running), "bold"),
+        (
+            f" runnable   {machine.blocked} blocked   load {machine.load:.2f}   switches {short(machine.switches)}/s",
+            "",
+        ),
+        (calls + hot, ""),
+    ]
+    used = machine.memory_bytes - machine.available_bytes
+    share = used / machine.memory_bytes if machine.memory_bytes else 0.0
+    swap = f"   swap {short(machine.swap_used_bytes, 1024)}" if machine.swap_used_bytes else ""
+    yield [
+        *_label("memory"),
+        (f"{100 * share:.0f} %", heat_style(share) if share >= 0.6 else "bold"),
+        (f" of {short(machine.memory_bytes, 1024)}   page cache {short(machine.cache_bytes, 1024)}", ""),
+        (f"   dirty {short(machine.dirty_bytes, 1024)}{swap}   faults {short(machine.faults)}/s", ""),
+        (f" ({short(machine.major_faults)} major)", ""),
+    ]
+    yield [*_label("pressure"), *(_pressure(tick) or [("not measured by this kernel", "bright_black")])]
+    yield [*_label("disk"), *_disk(tick)]
+
+
+def _pressure(tick: Tick) -> Line:
+    cells: Line = []
+    for name, share in tick.machine.pressure.items():
+        cells += [(f"{name} ", ""), (f"{percent(share)} %", heat_style(share) if share >= 0.05 else ""), ("   ", "")]
+    return cells
+
+
+def _disk(tick: Tick) -> Line:
+    disks = tick.machine.disks
+    rates = (
+        f"read {short(disks.read_bytes, 1024)}/s ({short(disks.reads)})   write {short(disks.write_bytes, 1024)}/s"
+    )
+    cells: Line = [(f"{rates} ({short(disks.writes)})", "")]
+    if tick.block is not None and tick.block.requests:
+        p50, p99 = (quantity.duration(ns) for ns in (tick.block.p50_ns, tick.block.p99_ns))
+        cells.append((f"   latency p50 {p50} p99 {p99}", ""))
+    elif disks.mean_ns is not None:
+        cells.append((f"   latency {quantity.duration(disks.mean_ns)}", ""))
+    return cells
