@@ -7,13 +7,11 @@ import pytest
 from insitu.record.top import machine as machine_files
 from insitu.record.top.functions import stacks_of
 from insitu.record.top.tick import CpuUse, History, Sample
-from insitu.views.top.columns import COLUMNS, Shown, percent, short
+from insitu.views.top.columns import SORTED_BY, Shown, percent, short
 from insitu.views.top.summary import summary
 from insitu.views.top.text import as_json, plain
 
 from .top_ticks import NamedFunctions, machine, process, tick
-
-BY_NAME = {column.name: column for column in COLUMNS}
 
 
 def test_a_history_drops_its_oldest_ticks_by_number_and_by_rows():
@@ -21,8 +19,8 @@ def test_a_history_drops_its_oldest_ticks_by_number_and_by_rows():
     for number in range(1, 6):
         history.append(tick(number))
     assert [each.number for each in history.after(0)] == [3, 4, 5]
-    assert [each.number for each in history.until(4, 9)] == [3, 4]
-    assert [each.number for each in history.until(4, 1)] == [4]
+    assert [each.number for each in history.until(4)] == [3, 4]
+    assert [each.number for each in history.until(1)] == [3]
     small = History(100, most_rows=10)
     for number in range(1, 6):
         small.append(tick(number, [process(pid) for pid in range(4)]))
@@ -39,7 +37,7 @@ def test_rows_are_sorted_by_any_column_and_filtered_by_name_or_pid():
     ]
 
     def order(name, **known):
-        return [row.pid for row in Shown(BY_NAME[name], **known).rows(rows)]
+        return [row.pid for row in Shown(SORTED_BY[name], **known).rows(rows)]
 
     assert order("cpu") == [7, 5, 6]
     assert order("cpu", reverse=True) == [6, 5, 7]

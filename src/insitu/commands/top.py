@@ -16,7 +16,10 @@ examples:
 """
 
 import argparse
-from typing import TYPE_CHECKING
+import os
+import sys
+from contextlib import contextmanager
+from typing import TYPE_CHECKING, Any
 
 from insitu.commands import Properties
 from insitu.commands._options import (
@@ -33,9 +36,11 @@ from insitu.commands._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Sequence
+
     from insitu.record.run import Request
     from insitu.record.top.sampler import Sampler
-    from insitu.record.top.tick import Tick
+    from insitu.record.top.tick import Process, Tick
     from insitu.views.top.columns import Shown
 
 __all__ = ["PROPERTIES", "arguments", "run"]
@@ -73,7 +78,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     group.add_argument("--web", action="store_true", help="in a browser: prints an address of this machine")
     group.add_argument("--port", type=count, default=0, help="port of --web (default: a free one)")
     group.add_argument(
-        "--sort", metavar="COLUMN", default="cpu", help="pid, cpu (default), wait, off, calls, read, rss, name"
+        "--sort", metavar="COLUMN", default="cpu", help="pid, cpu (default), wait, off, calls, read, rss or name"
     )
     group.add_argument("--filter", metavar="TEXT", default="", help="only processes with TEXT in their name")
     limit_option(parser, 20, "processes of --batch and --json")
@@ -89,14 +94,84 @@ def run(args: argparse.Namespace) -> int:
         raise InsituError(f"--interval must be at least {_LEAST_INTERVAL_S} s", status=2)
     with QuickImports():
         from insitu.record.top.sampler import Sampler
-        from insitu.views.top.columns import COLUMNS, Shown
-    columns = {column.name: column for column in COLUMNS}
-    if args.sort not in columns:
-        raise InsituError(f"--sort {args.sort}: no such column", remedy=", ".join(columns), status=2)
-    shown = Shown(columns[args.sort], filter=args.filter)
+        from insitu.views.top.columns import SORTED_BY, Shown
+    if args.sort not in SORTED_BY:
+        raise InsituError(f"--sort {args.sort}: no such column", remedy=", ".join(SORTED_BY), status=2)
+    shown = Shown(SORTED_BY[args.sort], filter=args.filter)
     request = _request(args)
     sampler = Sampler(args.interval, uses_bpf=not args.no_bpf, most=args.ticks)
-    return _printed(args, request, sampler, shown)
+    if args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout, sys.__stderr__))):
+        return _printed(args, request, sampler, shown)
+    return _on_screen(args, request, sampler, shown)
+
+
+def _is_terminal(stream: Any) -> bool:
+    from insitu.terminal_text import is_plain
+
+    return stream is not None and not is_plain(stream)
+
+
+def _on_screen(args: argparse.Namespace, request: "Request", sampler: "Sampler", shown: "Shown") -> int:
+    """The screen in this thread, the sampler in another."""
+    import contextlib
+    import threading
+    from pathlib import Path
+
+    from insitu.errors import InsituError
+    from insitu.record.run import Destination, Run
+    from insitu.record.top.save import save
+    from insitu.views.top.screen import TopScreen
+
+    target = " ".join(request.command) or ", ".join(map(str, request.pids)) or "whole machine"
+    with contextlib.closing(Run(request, [sampler], Destination())) as running:
+        with _away_from_the_terminal(bool(request.command)):
+            running.open()
+
+        def save_session(ticks: "Sequence[Tick]", wanted: "Callable[[Process], bool]") -> str:
+            try:
+                return save(Path(args.output), ticks, wanted, sampler.functions)
+            except (InsituError, OSError) as error:
+                return str(error)
+
+        screen = TopScreen(sampler, shown, target=target, save=save_session)
+        statuses: list[int] = []
+
+        def sample() -> None:
+            running.start()
+            while running.turn():
+                pass
+            statuses.append(running.finish().exit_status)
+            if screen.is_running and not sampler.stopping:
+                ends = f"the command has ended, status {statuses[0]}" if request.command else "the target has ended"
+                screen.call_from_thread(screen.ended, f"{ends}; q quits")
+
+        thread = threading.Thread(target=sample, daemon=True)
+        thread.start()
+        try:
+            screen.run()
+        finally:
+            sampler.stop_soon()
+            thread.join()
+    return statuses[0] if statuses else 1
+
+
+@contextmanager
+def _away_from_the_terminal(away: bool) -> "Iterator[None]":
+    """A command that is started here reads nothing from the terminal, and writes nothing into the screen."""
+    if not away:
+        yield
+        return
+    kept = [os.dup(fd) for fd in range(3)]
+    null = os.open(os.devnull, os.O_RDWR)
+    try:
+        for fd in range(3):
+            os.dup2(null, fd)
+        yield
+    finally:
+        for fd, old in enumerate(kept):
+            os.dup2(old, fd)
+            os.close(old)
+        os.close(null)
 
 
 def _printed(args: argparse.Namespace, request: "Request", sampler: "Sampler", shown: "Shown") -> int:

@@ -16,6 +16,9 @@ if TYPE_CHECKING:
 __all__ = ["Cost", "Functions", "stacks_of"]
 
 _MOST_FRAMES: Final = 100_000  # that are remembered
+# A wait's stack is taken by a program that sched_switch runs, called by these: they are the innermost frames.
+_SWITCHES: Final = frozenset(("__traceiter_sched_switch", "__schedule", "schedule"))
+_TAKEN_WITHIN: Final = 8
 
 
 class Cost(NamedTuple):
@@ -42,11 +45,16 @@ class Functions:
                 self.symbols.processes.drain()
 
     def frames(self, sample: Sample) -> tuple[Frame, ...]:
-        """Returns the frames of a stack, innermost first, the kernel's before the user's."""
+        """Returns the frames of a stack, innermost first, the kernel's before the user's.
+
+        Of a wait, those of the scheduler and of the program that took the stack are left out.
+        """
         with self._lock:
             if len(self._known) > _MOST_FRAMES:
                 self._known.clear()
-            return (*self._side(0, sample.kernel), *self._side(sample.pid, sample.user))
+            kernel = [*self._side(0, sample.kernel)]
+            ends = [at for at, frame in enumerate(kernel[:_TAKEN_WITHIN]) if frame.function in _SWITCHES]
+            return (*kernel[ends[-1] + 1 if ends else 0 :], *self._side(sample.pid, sample.user))
 
     def costs(self, stacks: Mapping[Sample, int]) -> list[Cost]:
         """Returns the cost of each function, the largest own first."""

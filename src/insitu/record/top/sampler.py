@@ -53,7 +53,8 @@ class Sampler:
         self._members: set[int] | None = None
         self._looked = self._number = 0
         self._wake_read, self._wake_write = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._stopping = False
+        self.stopping = False
+        """Whether stop_soon() was called."""
         self._began = self._own_s = 0.0
 
     @property
@@ -101,7 +102,7 @@ class Sampler:
 
     def stop_soon(self) -> None:
         """End the run, from any thread."""
-        self._stopping = True
+        self.stopping = True
         with contextlib.suppress(OSError):
             os.write(self._wake_write, b"!")
 
@@ -118,7 +119,7 @@ class Sampler:
     @property
     def ended(self) -> bool:
         """Whether it was asked to stop, or has taken as many ticks as were wanted."""
-        return self._stopping or (self._most is not None and self._number >= self._most)
+        return self.stopping or (self._most is not None and self._number >= self._most)
 
     def drain(self) -> int:
         """Take a tick if it is time."""

@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Iterable, Mapping, Sequence
-from itertools import islice
+from collections.abc import Mapping, Sequence
 from typing import Final, NamedTuple
 
 __all__ = ["MOST_ROWS", "CpuUse", "Disks", "History", "Machine", "Process", "Sample", "Tick", "Waits"]
@@ -122,33 +120,31 @@ class Tick(NamedTuple):
 
 
 class History:
-    """The ticks of the last minutes, bounded in number and in rows."""
+    """The ticks of the last minutes, bounded in number and in rows. One thread may add to it while others read."""
 
     def __init__(self, most_ticks: int, most_rows: int = MOST_ROWS) -> None:
-        self._ticks: deque[Tick] = deque()
+        self.ticks: tuple[Tick, ...] = ()
+        """The ticks, oldest first."""
         self._most_ticks, self._most_rows = most_ticks, most_rows
         self._rows = 0
 
-    def __len__(self) -> int:
-        return len(self._ticks)
-
-    def __getitem__(self, index: int) -> Tick:
-        """Returns a tick; 0 is the oldest, -1 the latest."""
-        return self._ticks[index]
-
     def append(self, tick: Tick) -> None:
         """Add a tick; the oldest go to make room, but never the new one."""
-        self._ticks.append(tick)
+        ticks = (*self.ticks, tick)
         self._rows += tick.rows
-        while len(self._ticks) > 1 and (len(self._ticks) > self._most_ticks or self._rows > self._most_rows):
-            self._rows -= self._ticks.popleft().rows
+        first = 0
+        while first < len(ticks) - 1 and (len(ticks) - first > self._most_ticks or self._rows > self._most_rows):
+            self._rows -= ticks[first].rows
+            first += 1
+        self.ticks = ticks[first:]
 
-    def until(self, end: int, count: int) -> list[Tick]:
-        """Returns at most ``count`` ticks of which the last is number ``end``, oldest first."""
-        first = self._ticks[0].number if self._ticks else 0
-        stop = max(0, end - first + 1)
-        return list(islice(self._ticks, max(0, stop - count), stop))
+    def until(self, end: int | None = None) -> Sequence[Tick]:
+        """Returns the ticks of which the last is number ``end``, or the oldest if that is gone; None: all."""
+        ticks = self.ticks
+        if end is None or not ticks:
+            return ticks
+        return ticks[: max(1, end - ticks[0].number + 1)]
 
-    def after(self, number: int) -> Iterable[Tick]:
-        """Returns the ticks after number ``number``, oldest first."""
-        return [tick for tick in self._ticks if tick.number > number]
+    def after(self, number: int) -> Sequence[Tick]:
+        """Returns the ticks after number ``number``."""
+        return [tick for tick in self.ticks if tick.number > number]

@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from insitu.record.top.tick import Process
 from insitu.terminal_text import printable
 
-__all__ = ["COLUMNS", "Column", "Shown", "heat_style", "percent", "short"]
+__all__ = ["COLUMNS", "SORTED_BY", "Column", "Shown", "heat_style", "percent", "short"]
 
 _UNITS: Final = "kMGTPE"
 # Share of one CPU, from here on -> style.
@@ -56,6 +56,11 @@ class Column(NamedTuple):
     ascends: bool = False
     bpf: bool = False
     """Whether only BPF knows it."""
+    spare: bool = False
+    """Whether it is left out on a narrow terminal."""
+
+
+_OFF: Final = "blocked or asleep, in waits that ended in the tick"
 
 
 def _io(row: Process) -> float:
@@ -65,32 +70,28 @@ def _io(row: Process) -> float:
 COLUMNS: Final = (
     Column("pid", "PID", 7, "p", lambda r: r.pid, lambda r: str(r.pid), "process (or thread) id", ascends=True),
     Column("state", "S", 1, "", lambda r: r.state, lambda r: printable(r.state), "state, as in ps"),
+    Column("threads", "THR", 4, "", lambda r: r.threads, lambda r: short(r.threads), "threads", spare=True),
     Column("cpu", "CPU %", 6, "c", lambda r: r.cpu, lambda r: percent(r.cpu), "time on a CPU; 100 is one CPU", True),
     Column(
         "wait", "WAIT %", 6, "w", lambda r: r.wait, lambda r: percent(r.wait), "runnable, waiting for a CPU", True
     ),
+    Column("off", "OFF %", 6, "o", lambda r: r.off_cpu, lambda r: percent(r.off_cpu), _OFF, bpf=True),
     Column(
-        "off",
-        "OFF %",
-        6,
-        "o",
-        lambda r: r.off_cpu,
-        lambda r: percent(r.off_cpu),
-        "off the CPU, in waits that ended in the tick",
-        bpf=True,
+        "calls", "CALLS/S", 7, "s", lambda r: r.calls, lambda r: short(r.calls), "system calls a second", bpf=True
     ),
-    Column("calls", "CALL/S", 6, "s", lambda r: r.calls, lambda r: short(r.calls), "system calls a second", bpf=True),
     Column("read", "READ/S", 6, "i", _io, lambda r: short(r.read_bytes, 1024), "bytes read from storage a second"),
-    Column("write", "WRIT/S", 6, "", _io, lambda r: short(r.write_bytes, 1024), "bytes written to storage a second"),
+    Column("write", "WRITE/S", 7, "", _io, lambda r: short(r.write_bytes, 1024), "bytes written to it a second"),
     Column("rss", "RSS", 6, "m", lambda r: r.rss_bytes, lambda r: short(r.rss_bytes, 1024), "resident memory"),
     Column("name", "NAME", 0, "n", lambda r: r.name, lambda r: printable(r.name), "name", ascends=True),
 )
+SORTED_BY: Final = {column.name: column for column in COLUMNS}
+"""Columns by name."""
 
 
 class Shown(NamedTuple):
     """Which rows are shown and in which order. ``filter``: part of the name in any case, or the pid."""
 
-    sort: Column = COLUMNS[2]
+    sort: Column = SORTED_BY["cpu"]
     reverse: bool = False
     filter: str = ""
 

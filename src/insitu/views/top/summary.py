@@ -16,7 +16,7 @@ __all__ = ["clock", "summary"]
 _BARS: Final = "▁▂▃▄▅▆▇█"
 _LABEL: Final = 10  # columns of the label in front of a line
 _MOST_CPU_LINES: Final = 4
-_FIGURES: Final = 46  # columns of a CPU's figures
+_FIGURES: Final = 49  # columns of a CPU's figures
 
 
 def clock(time_ns: int) -> str:
@@ -39,7 +39,7 @@ def summary(ticks: Sequence[Tick], width: int | None, *, cpu_lines: int = _MOST_
             yield _label(f"CPU {number}") + _strip(ticks, number, max(8, width - _LABEL - _FIGURES)) + _figures(use)
     else:
         yield from _all_cpus(cpus, width)
-    yield from _machine(tick)
+    yield from _machine(tick, width)
 
 
 def _label(text: str) -> Line:
@@ -48,8 +48,7 @@ def _label(text: str) -> Line:
 
 def _figures(use: CpuUse) -> Line:
     rest = f" user {percent(use.user):>5} sys {percent(use.system):>5} io {percent(use.io_wait):>4}"
-    steal = f" steal {percent(use.steal)}" if use.steal >= 0.001 else ""
-    return [(f"{percent(use.busy):>6} %", heat_style(use.busy)), (rest + steal, "")]
+    return [(f"{percent(use.busy):>6} %", heat_style(use.busy)), (f"{rest} st {percent(use.steal):>4}", "")]
 
 
 def _strip(ticks: Sequence[Tick], cpu: int, width: int) -> Line:
@@ -73,49 +72,63 @@ def _all_cpus(cpus: Mapping[int, CpuUse], width: int) -> Iterator[Line]:
         yield [*_label(f"CPU {part[0][0]}-{part[-1][0]}"), *cells, (f" {percent(mean):>5} %", heat_style(mean))]
 
 
-def _machine(tick: Tick) -> Iterator[Line]:
+def _machine(tick: Tick, width: int | None) -> Iterator[Line]:
     machine = tick.machine
-    calls = f"   calls {short(tick.calls)}/s" if tick.calls is not None else ""
-    hot = f"   {machine.temperature:.0f} °C" if machine.temperature is not None else ""
-    yield [
-        *_label("run queue"),
-        (str(machine.running), "bold"),
-        (
-            f" runnable   {machine.blocked} blocked   load {machine.load:.2f}   switches {short(machine.switches)}/s",
-            "",
-        ),
-        (calls + hot, ""),
+    run_queue: Line = [
+        (f"{machine.running} runnable", "bold"),
+        (f"{machine.blocked} blocked", ""),
+        (f"load {machine.load:.2f}", ""),
+        (f"switches {short(machine.switches)}/s", ""),
     ]
+    if tick.calls is not None:
+        run_queue.append((f"calls {short(tick.calls)}/s", ""))
+    if machine.temperature is not None:
+        run_queue.append((f"{machine.temperature:.0f} °C", ""))
+    yield _fitted("run queue", run_queue, width)
     used = machine.memory_bytes - machine.available_bytes
     share = used / machine.memory_bytes if machine.memory_bytes else 0.0
-    swap = f"   swap {short(machine.swap_used_bytes, 1024)}" if machine.swap_used_bytes else ""
-    yield [
-        *_label("memory"),
-        (f"{100 * share:.0f} %", heat_style(share) if share >= 0.6 else "bold"),
-        (f" of {short(machine.memory_bytes, 1024)}   page cache {short(machine.cache_bytes, 1024)}", ""),
-        (f"   dirty {short(machine.dirty_bytes, 1024)}{swap}   faults {short(machine.faults)}/s", ""),
-        (f" ({short(machine.major_faults)} major)", ""),
+    memory: Line = [
+        (
+            f"{100 * share:.0f} % of {short(machine.memory_bytes, 1024)}",
+            heat_style(share) if share >= 0.6 else "bold",
+        ),
+        (f"page cache {short(machine.cache_bytes, 1024)}", ""),
+        (f"dirty {short(machine.dirty_bytes, 1024)}", ""),
+        (f"faults {short(machine.faults)}/s", ""),
+        (f"major {short(machine.major_faults)}/s", ""),
     ]
-    yield [*_label("pressure"), *(_pressure(tick) or [("not measured by this kernel", "bright_black")])]
-    yield [*_label("disk"), *_disk(tick)]
+    if machine.swap_used_bytes:
+        memory.insert(1, (f"swap {short(machine.swap_used_bytes, 1024)}", ""))
+    yield _fitted("memory", memory, width)
+    pressure: Line = [
+        (f"{name} {percent(share)} %", heat_style(share) if share >= 0.05 else "")
+        for name, share in machine.pressure.items()
+    ]
+    yield _fitted("pressure", pressure or [("not measured by this kernel", "bright_black")], width)
+    yield _fitted("disk", _disk(tick), width)
 
 
-def _pressure(tick: Tick) -> Line:
-    cells: Line = []
-    for name, share in tick.machine.pressure.items():
-        cells += [(f"{name} ", ""), (f"{percent(share)} %", heat_style(share) if share >= 0.05 else ""), ("   ", "")]
-    return cells
+def _fitted(label: str, parts: Line, width: int | None) -> Line:
+    """A line of parts; of those that do not fit none is cut, the last are left out."""
+    line, room = _label(label), (width or 10**6) - _LABEL
+    for at, (text, style) in enumerate(parts):
+        text = f"   {text}" if at else text
+        room -= len(text)
+        if room < 0:
+            break
+        line.append((text, style))
+    return line
 
 
 def _disk(tick: Tick) -> Line:
     disks = tick.machine.disks
-    rates = (
-        f"read {short(disks.read_bytes, 1024)}/s ({short(disks.reads)})   write {short(disks.write_bytes, 1024)}/s"
-    )
-    cells: Line = [(f"{rates} ({short(disks.writes)})", "")]
+    cells: Line = [
+        (f"read {short(disks.read_bytes, 1024)}/s ({short(disks.reads)})", ""),
+        (f"write {short(disks.write_bytes, 1024)}/s ({short(disks.writes)})", ""),
+    ]
     if tick.block is not None and tick.block.requests:
         p50, p99 = (quantity.duration(ns) for ns in (tick.block.p50_ns, tick.block.p99_ns))
-        cells.append((f"   latency p50 {p50} p99 {p99}", ""))
+        cells.append((f"latency p50 {p50} p99 {p99}", ""))
     elif disks.mean_ns is not None:
-        cells.append((f"   latency {quantity.duration(disks.mean_ns)}", ""))
+        cells.append((f"latency {quantity.duration(disks.mean_ns)}", ""))
     return cells
