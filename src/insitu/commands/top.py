@@ -100,9 +100,30 @@ def run(args: argparse.Namespace) -> int:
     shown = Shown(SORTED_BY[args.sort], filter=args.filter)
     request = _request(args)
     sampler = Sampler(args.interval, uses_bpf=not args.no_bpf, most=args.ticks)
+    if args.web:
+        return _served(args, request, sampler)
     if args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout, sys.__stderr__))):
         return _printed(args, request, sampler, shown)
     return _on_screen(args, request, sampler, shown)
+
+
+def _served(args: argparse.Namespace, request: "Request", sampler: "Sampler") -> int:
+    """In browsers, until Ctrl-C or the target's end."""
+    import contextlib
+
+    from insitu import messages
+    from insitu.record.run import Destination, run
+    from insitu.views.top.web import TopServer
+
+    server = TopServer(args.port, title=f"insitu top: {_target(request)}", sampler=sampler)
+    with contextlib.closing(server):
+        print(server.address, flush=True)
+        messages.note("only browsers of this machine can open it; Ctrl-C ends it")
+        return run(request, [sampler], Destination()).exit_status
+
+
+def _target(request: "Request") -> str:
+    return " ".join(request.command) or ", ".join(map(str, request.pids)) or "whole machine"
 
 
 def _is_terminal(stream: Any) -> bool:
@@ -122,7 +143,6 @@ def _on_screen(args: argparse.Namespace, request: "Request", sampler: "Sampler",
     from insitu.record.top.save import save
     from insitu.views.top.screen import TopScreen
 
-    target = " ".join(request.command) or ", ".join(map(str, request.pids)) or "whole machine"
     with contextlib.closing(Run(request, [sampler], Destination())) as running:
         with _away_from_the_terminal(bool(request.command)):
             running.open()
@@ -133,7 +153,7 @@ def _on_screen(args: argparse.Namespace, request: "Request", sampler: "Sampler",
             except (InsituError, OSError) as error:
                 return str(error)
 
-        screen = TopScreen(sampler, shown, target=target, save=save_session)
+        screen = TopScreen(sampler, shown, target=_target(request), save=save_session)
         statuses: list[int] = []
 
         def sample() -> None:

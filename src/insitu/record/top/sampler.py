@@ -6,7 +6,7 @@ import contextlib
 import os
 import time
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING, Any, Final
+from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from insitu.errors import InsituError
 from insitu.record.top.functions import Functions
@@ -20,11 +20,27 @@ if TYPE_CHECKING:
 
     from insitu.record.source import Loss, Target
 
-__all__ = ["HISTORY_S", "Sampler"]
+__all__ = ["HISTORY_S", "Sampled", "Sampler"]
 
 HISTORY_S: Final = 300.0
 """Seconds that one can go back."""
 _MOST_TICKS: Final = 3000
+
+
+class Sampled(Protocol):
+    """What views need of a Sampler."""
+
+    history: History
+    functions: Functions
+    notes: Sequence[str]
+    on_tick: Callable[[Tick], object]
+
+    @property
+    def has_kernel_counts(self) -> bool:
+        """Whether calls, stacks and off-CPU times are known."""
+
+    def look_at(self, pid: int) -> None:
+        """Take threads and stacks of waits of this process too; 0: of none."""
 
 
 class Sampler:

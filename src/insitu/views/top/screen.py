@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Hashable, Sequence
-from typing import Any, ClassVar, Final, Protocol
+from typing import Any, ClassVar, Final
 
 from textual import events
 from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.widgets import Input
 
-from insitu.record.top.functions import Functions, stacks_of
-from insitu.record.top.tick import History, Process, Tick
+from insitu.record.top.functions import stacks_of
+from insitu.record.top.sampler import Sampled
+from insitu.record.top.tick import Process, Tick
 from insitu.terminal_text import printable
 from insitu.views.table import Line, shorten
 from insitu.views.top.columns import COLUMNS, Shown, percent
@@ -20,27 +21,11 @@ from insitu.views.top.lines import Lines
 from insitu.views.top.summary import clock, summary
 from insitu.views.top.tables import ALL_THREADS, Listing, functions_table, process_table, stacks_table
 
-__all__ = ["Level", "Sampled", "TopScreen"]
+__all__ = ["Level", "TopScreen"]
 
 _WINDOW_S: Final = 20.0  # of samples that functions and stacks are made of
 _KEYS: Final = "Enter open  Esc back  Space freeze  ←→ time  / filter  f functions  r save  ? help  q quit"
 _KEYS_NARROW: Final = "Enter Esc  Space freeze  ←→ time  / filter  f functions  r save  ? help  q quit"
-
-
-class Sampled(Protocol):
-    """What the screen needs of a Sampler."""
-
-    history: History
-    functions: Functions
-    notes: Sequence[str]
-    on_tick: Callable[[Tick], object]
-
-    @property
-    def has_kernel_counts(self) -> bool:
-        """Whether calls, stacks and off-CPU times are known."""
-
-    def look_at(self, pid: int) -> None:
-        """Take threads and stacks of waits of this process too; 0: of none."""
 
 
 class Level:

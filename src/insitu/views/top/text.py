@@ -39,6 +39,7 @@ def as_json(tick: Tick, shown: Shown, limit: int, functions: Functions) -> str:
     rows = shown.rows(tick.processes)
     return json.dumps(
         {
+            "number": tick.number,
             "time_ns": tick.time_ns,
             "dur_s": round(tick.dur_s, 6),
             "own_cpu": round(tick.own_cpu, 4),
