@@ -133,7 +133,8 @@ class TopScreen(App[None]):
             behind = round((latest.time_ns - tick.time_ns) / 1e9)
             state, style = f"frozen, {behind} s ago" if behind else "frozen", "bold yellow"
         own = f"own CPU {percent(tick.own_cpu)} %"
-        left = f"insitu top  {printable(self._target)}  {clock(tick.time_ns)}  "
+        target = shorten(printable(self._target), max(8, width - 60))
+        left = f"insitu top  {target}  {clock(tick.time_ns)}  "
         space = max(1, width - len(left) - len(state) - len(own))
         return [(left, "bold"), (state, style), (" " * space, ""), (own, "")]
 
