@@ -11,10 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.live.program_checks import CHECKS, SYSTEM_WIDE
 
 from insitu.lab import guest as boot
-
-from tests.live.program_checks import CHECKS, SYSTEM_WIDE
 
 _CHECKS = Path(__file__).parents[1] / "live/program_checks.py"
 

@@ -108,7 +108,9 @@ def test_biolatency_counts_each_request_that_the_kernel_counted(runs: dict[str, 
     assert sum(run.histogram(f"@us[{_DISK}, read]").values()) == reads, run.text
     assert sum(run.histogram(f"@us[{_DISK}, write]").values()) == writes
     # No request can have taken longer than all of them, one after the other.
-    longest = max(int(bucket[1:].split(",")[0].replace("K", "000")) for bucket in run.histogram(f"@us[{_DISK}, read]"))
+    longest = max(
+        int(bucket[1:].split(",")[0].replace("K", "000")) for bucket in run.histogram(f"@us[{_DISK}, read]")
+    )
     assert longest <= run.facts["read_us"]
 
 
@@ -216,9 +218,7 @@ def test_opens_has_the_descriptor_or_the_error(runs: dict[str, Run]) -> None:
 
 def test_writeback_has_the_pages_that_sync_made_it_write(runs: dict[str, Run]) -> None:
     run = runs["-a writeback"]
-    pages = [
-        int(line[2]) for line in run.lines if line[1:2] == [run.facts["device"]] and line[4] == "WB_REASON_SYNC"
-    ]
+    pages = [int(line[2]) for line in run.lines if line[1:2] == [run.facts["device"]] and line[4] == "WB_REASON_SYNC"]
     # And a few of metadata.
     assert run.facts["pages"] <= sum(pages) < run.facts["pages"] + 64, run.text
 

@@ -305,6 +305,7 @@ _PERF_STAT = {
 def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(command):
     meanings = {
         "-a": "--all",
+        "-b": "--batch",  # top's
         "-c": "--period" if command == "profile" else "--command",  # perf's, and bpftrace's
         "-d": "--duration",
         "-f": "--format",

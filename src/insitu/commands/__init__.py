@@ -28,6 +28,7 @@ COMMANDS: dict[str, str] = {
     "trace": "run a script in bpftrace's language, compiled here to eBPF",
     "delays": "what delays processes: CPU, I/O, swap, memory; and pressure (PSI)",
     "syscalls": "system calls of a program, as strace shows them, at a fraction of the cost",
+    "top": "what the machine and its processes do now, on one live screen",
     "lab": "run anything under any kernel, in a throw-away guest",
     "doctor": "what this kernel, machine and user can do, and how to get the rest",
     "completion": "print a shell completion script (bash, zsh, tcsh)",
@@ -36,7 +37,6 @@ COMMANDS: dict[str, str] = {
 # Commands of perf, trace-cmd and the like -> what to use instead.
 PEER_COMMANDS: dict[str, str] = {
     "record": "insitu profile records samples, insitu trace events",
-    "top": "insitu profile -a -d 5, then insitu report",
     "annotate": "insitu report --lines shows the hottest source lines",
     "script": "insitu report --folded prints stacks, insitu sql the samples",
     "list": "insitu profile -e list, or insitu trace -l",

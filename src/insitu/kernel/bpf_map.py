@@ -158,8 +158,20 @@ class Map:
         """The whole map: keys and values, a per-CPU map's as lookup() answers them."""
         return (self._batched() if self._batches else None) or self._one_by_one()
 
-    def _batched(self) -> list[tuple[bytes, bytes]] | None:
-        """All elements by BPF_MAP_LOOKUP_BATCH; None where this kernel has no such operation for this kind of map."""
+    def take(self) -> list[tuple[bytes, bytes]]:
+        """The whole map of a hash, which is emptied: what comes meanwhile is in the next call's, or in this one's.
+
+        Before Linux 5.6, what comes between reading and emptying is lost.
+        """
+        if self._batches and (found := self._batched(Command.MAP_LOOKUP_AND_DELETE_BATCH)) is not None:
+            return found
+        found = self._one_by_one()
+        for key, _ in found:
+            self.delete(key)
+        return found
+
+    def _batched(self, command: Command = Command.MAP_LOOKUP_BATCH) -> list[tuple[bytes, bytes]] | None:
+        """All elements by a batch command; None where this kernel has no such operation for this kind of map."""
         tokens = [ctypes.create_string_buffer(max(_BATCH_TOKEN_BYTES, self.key_size)) for _ in range(2)]
         room = min(_BATCH, self.max_entries)
         found: list[tuple[bytes, bytes]] = []
@@ -176,7 +188,7 @@ class Map:
                 map_fd=self.fd,
             )
             try:
-                bpf(Command.MAP_LOOKUP_BATCH, attr)
+                bpf(command, attr)
                 last = False
             except OSError as error:
                 if error.errno in _NO_BATCH and not resumed:

@@ -53,19 +53,25 @@ def data_page(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
     return _rendered("view.html", (page.bundle,), title=meta["title"], data=_packed(meta, arrays))
 
 
-def document_page(template: str, bundles: tuple[str, ...], *, title: str, **content: Any) -> str:
+def document_page(
+    template: str, bundles: tuple[str, ...], *, title: str, connects: bool = False, **content: Any
+) -> str:
     """The page of a template of views/templates, with the script and style of the first of ``bundles``.
 
-    The others may run in frames that ``content`` holds. Raises InsituError when the front end has not been built.
+    The others may run in frames that ``content`` holds. ``connects``: it may ask the server that it comes from.
+    Raises InsituError when the front end has not been built.
     """
-    return _rendered(template, bundles, title=title, **content)
+    return _rendered(template, bundles, title=title, connects=connects, **content)
 
 
-def _rendered(template: str, bundles: tuple[str, ...], *, title: str, data: str = "", **content: Any) -> str:
+def _rendered(
+    template: str, bundles: tuple[str, ...], *, title: str, data: str = "", connects: bool = False, **content: Any
+) -> str:
     from markupsafe import Markup
 
     scripts, styles = ([_asset(f"{bundle}.{kind}") for bundle in bundles] for kind in ("js", "css"))
     policy = _POLICY.format(scripts=" ".join(map(_csp_hash, scripts)), styles=" ".join(map(_csp_hash, styles)))
+    policy += "; connect-src 'self'" if connects else ""
     return (
         _environment()
         .get_template(template)

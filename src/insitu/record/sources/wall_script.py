@@ -10,8 +10,8 @@ from __future__ import annotations
 import os
 from typing import Final
 
+from insitu.record.sources.syscalls_call_script import identified
 from insitu.record.sources.syscalls_memory_script import indented
-from insitu.record.sources.syscalls_script import identified
 from insitu.symbols.btf import Kind
 from insitu.symbols.kernel_btf import vmlinux
 

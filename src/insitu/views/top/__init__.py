@@ -1,0 +1,1 @@
+"""`insitu top` on a terminal, in plain text, as JSON and in a browser."""

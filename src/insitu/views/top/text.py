@@ -1,0 +1,84 @@
+"""Ticks as plain text, as top -b prints them, and as lines of JSON."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from typing import Any
+
+from insitu.record.top.functions import Functions, stacks_of
+from insitu.record.top.tick import Process, Tick
+from insitu.terminal_text import printable
+from insitu.views.table import Column, Line, Table, plain_lines
+from insitu.views.top.columns import COLUMNS, Shown, percent
+from insitu.views.top.summary import clock, summary
+
+__all__ = ["as_json", "functions_json", "plain"]
+
+_MOST_FUNCTIONS = 20
+
+
+def plain(tick: Tick, shown: Shown, limit: int, note: str = "") -> list[str]:
+    """Returns the lines of a tick; ``limit`` rows of the table, 0 for all."""
+    rows = shown.rows(tick.processes)
+    head = f"{clock(tick.time_ns)}  {len(rows)} processes in {tick.dur_s:.1f} s, own CPU {percent(tick.own_cpu)} %"
+    lines: list[Line] = [[(head, "")]]
+    if note:
+        lines.append([(f"({note})", "")])
+    lines += summary([tick], None)
+    columns = [Column(each.title, "right" if each.width else "left") for each in COLUMNS]
+    cells = [[(column.text(row), "") for column in COLUMNS] for row in rows[: limit or len(rows)]]
+    lines += plain_lines(Table(columns, cells))
+    if tick.hidden:
+        lines.append([(f"# {tick.hidden} more processes are not read", "")])
+    return ["".join(text for text, _ in line).rstrip() for line in lines]
+
+
+def as_json(tick: Tick, shown: Shown, limit: int, functions: Functions) -> str:
+    """Returns one line of JSON: rates per second, shares of one CPU."""
+    rows = shown.rows(tick.processes)
+    return json.dumps(
+        {
+            "number": tick.number,
+            "time_ns": tick.time_ns,
+            "dur_s": round(tick.dur_s, 6),
+            "own_cpu": round(tick.own_cpu, 4),
+            "calls": _rounded(tick.calls),
+            "block": tick.block._asdict() if tick.block is not None else None,
+            "machine": _machine(tick),
+            "processes": [_process(row) for row in rows[: limit or len(rows)]],
+            "hidden": tick.hidden,
+            "functions": functions_json([tick], functions),
+        }
+    )
+
+
+def functions_json(ticks: Sequence[Tick], functions: Functions) -> list[dict[str, Any]]:
+    """Returns the functions with the most samples of some ticks, with their share of all samples."""
+    stacks = stacks_of(ticks, 0, 0, waits=False)
+    whole = sum(stacks.values())
+    return [
+        {"function": printable(cost.function), "module": printable(cost.module), "share": round(cost.own / whole, 4)}
+        for cost in functions.costs(stacks)[:_MOST_FUNCTIONS]
+        if cost.own
+    ]
+
+
+def _machine(tick: Tick) -> dict[str, Any]:
+    found = tick.machine._asdict()
+    found["cpus"] = {
+        str(cpu): {name: round(share, 4) for name, share in use._asdict().items()}
+        for cpu, use in tick.machine.cpus.items()
+    }
+    found["disks"] = {name: _rounded(value) for name, value in tick.machine.disks._asdict().items()}
+    found["pressure"] = {name: round(share, 4) for name, share in tick.machine.pressure.items()}
+    return {name: _rounded(value) if isinstance(value, float) else value for name, value in found.items()}
+
+
+def _process(row: Process) -> dict[str, Any]:
+    found = {name: _rounded(value) if isinstance(value, float) else value for name, value in row._asdict().items()}
+    return {**found, "name": printable(row.name)}
+
+
+def _rounded(value: float | None) -> float | None:
+    return None if value is None else round(value, 4)
