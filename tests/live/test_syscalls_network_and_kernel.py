@@ -1,14 +1,20 @@
 """The lines of calls of sockets, and of calls whose arguments depend on another one, equal strace's."""
 
 import functools
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from tests.live.syscall_peer import compare, compiled_program
+from tests.live.syscall_peer import bpf_threads, compare, compiled_program
 
+import insitu
+from insitu.convert.sources import finish
+from insitu.record.run import Request, record
+from insitu.record.sources.syscalls import SyscallsSource
 from insitu.syscalls.argument import TextOptions
+from insitu.syscalls.engine_options import EngineOptions
 
 pytestmark = pytest.mark.skipif(shutil.which("strace") is None, reason="strace is not installed")
 
@@ -81,6 +87,25 @@ def difference(
 def test_each_call_has_straces_line(compiled: Callable[[str], str], tmp_path: Path, name: str, group: str) -> None:
     found = difference(compiled, tmp_path, name, group, TextOptions())
     assert not found, found
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="BPF needs root")
+def test_netlink_messages_have_straces_lines_by_the_bpf_engine_too(
+    compiled: Callable[[str], str], tmp_path: Path
+) -> None:
+    first = (r"^write\(-1, .*", "")  # BPF reads no page that nobody has touched
+    command = [compiled("network"), "routes"]
+    found = compare(command, tmp_path / "strace.txt", masks=[*MASKS, first], threads=1, run=bpf_threads)
+    assert not found, found
+    session = tmp_path / "run.insitu"
+    assert not record(Request(command=command), [SyscallsSource(EngineOptions())], session).lost
+    finish(session)
+    with insitu.open(session) as opened:
+        joined = "syscall join span on span_id = span.id"
+        ((text,),) = opened.sql(
+            f"select arguments from {joined} where name = 'recvmsg' order by ts_ns limit 1"
+        ).rows()
+    assert "nlmsg_type=RTM_NEWLINK" in text and '[{nla_len=7, nla_type=IFLA_IFNAME}, "lo"]' in text
 
 
 @pytest.mark.parametrize(("name", "group"), GROUPS)

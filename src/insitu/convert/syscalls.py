@@ -21,12 +21,12 @@ from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
 from insitu.session.writer import SessionWriter
 from insitu.syscalls.argument import TextOptions
 from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces, path_at
-from insitu.syscalls.call_word import ABI_SHIFT, abis_of, number_of
+from insitu.syscalls.call_word import ABI_SHIFT, SEQUENCE, abis_of, following, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.decode import Decoder, call_name, signature_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
-from insitu.syscalls.sockets import Sockets, State
+from insitu.syscalls.sockets import Sockets, State, netlink_word
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -59,6 +59,8 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     for tables in decoded_events(source, writer):
         if "stack" in tables:
             calls.add_stacks(tables["stack"], addresses)
+        if "netlink" in tables:
+            calls.add_netlink(tables["netlink"])
         calls.write(halves.add(tables))
         programs.add(tables)
         descriptors.add(tables)
@@ -76,6 +78,7 @@ class _Calls:
         self._abis = abis
         self._decoder = Decoder(TextOptions(string_limit=string_limit))
         self._stacks: dict[tuple[int, int], int] = {}
+        self._netlink: dict[tuple[int, int], tuple[int, str]] = {}
         self.closed: list[tuple[int, int, int]] = []
         """(process, descriptor, time) of each close()."""
         self._texts: dict[Any, tuple[str, int | None, str | None]] = {}
@@ -146,6 +149,19 @@ class _Calls:
         keys = zip(np.asarray(columns["tid"]).tolist(), np.asarray(columns["call"]).tolist(), strict=True)
         self._stacks.update(zip(keys, nodes.tolist(), strict=True))
 
+    def add_netlink(self, columns: Mapping[str, Any]) -> None:
+        """Take what messages are of netlink sockets, before the calls that send or receive them."""
+        for tid, call, fd, protocol, port in _rows(columns, ("tid", "call", "fd", "protocol", "port")):
+            self._netlink[tid, following(call)] = (fd, netlink_word(protocol, port))
+
+    def _netlink_of(self, enter: Mapping[str, Any]) -> list[str]:
+        """Pieces.netlink of each call."""
+        if not self._netlink:
+            return [""] * len(enter["tid"])
+        rows = zip(*(enter[name].tolist() for name in ("tid", "call", "a0")), strict=True)
+        found = [(self._netlink.pop((tid, call >> SEQUENCE), (-1, "")), a0 & 0xFFFFFFFF) for tid, call, a0 in rows]
+        return [word if fd == a0 else "" for (fd, word), a0 in found]
+
     def _stacks_of(self, tids: Any, calls: Any) -> NDArray[np.int32]:
         if not self._stacks:
             return np.zeros(len(tids), np.int32)
@@ -158,6 +174,7 @@ class _Calls:
 
         enter, exit_ = joined.enter, joined.exit
         after = [exit_["data"][row] if row >= 0 else None for row in joined.exit_of.tolist()]
+        netlink = self._netlink_of(enter)
         further = np.zeros(len(nr), np.int64)
         for number, (row, _) in enumerate(joined.pieces):
             further[row] = number + 1
@@ -170,31 +187,35 @@ class _Calls:
                 "before": polars.Series(enter["data"], dtype=polars.Binary),
                 "after": polars.Series(after, dtype=polars.Binary),
                 "further": further,
+                "netlink": netlink,
             }
         )
         # Seeded: what a traced program passes must not make two different calls look the same.
         hashes = frame.hash_rows(seed=int.from_bytes(os.urandom(7))).to_numpy()
         _, first, which = np.unique(hashes, return_index=True, return_inverse=True)
-        made = [self._one(joined, row, int(abi[row]), int(nr[row]), int(ret[row]), bool(open_[row])) for row in first]
+        made = [
+            self._one(joined, row, netlink[row], int(abi[row]), int(nr[row]), int(ret[row]), bool(open_[row]))
+            for row in first
+        ]
         distinct = polars.DataFrame(
             made, schema={"text": polars.String, "fd": polars.Int64, "path": polars.String}, orient="row"
         )
         return distinct[which.reshape(-1)]
 
     def _one(
-        self, joined: Joined, row: int, abi: int, nr: int, ret: int, is_open: bool
+        self, joined: Joined, row: int, netlink: str, abi: int, nr: int, ret: int, is_open: bool
     ) -> tuple[str, int | None, str | None]:
         enter = joined.enter
         args = tuple(int(enter[name][row]) for name in _ARGUMENTS)
         word = self._abis[abi]
-        before = _memory(int(enter["address"][row]), enter["data"][row], joined.pieces.get((row, False), []))
+        before = _memory(int(enter["address"][row]), enter["data"][row], joined.pieces.get((row, False), []), netlink)
         pointer = stack_pointer_of(word, nr, getattr(before, "pieces", ()))
         entered = Enter(0, 0, 0, word, nr, args, before, stack_pointer=pointer)
         exited = None
         if not is_open:
             at = int(joined.exit_of[row])
             address, data = int(joined.exit["address"][at]), joined.exit["data"][at]
-            exited = Exit(0, 0, 0, ret, _memory(address, data, joined.pieces.get((row, True), [])))
+            exited = Exit(0, 0, 0, ret, _memory(address, data, joined.pieces.get((row, True), []), netlink))
         text = ", ".join(piece.text for piece in self._decoder.arguments(Call(entered, exited)))
         fds = descriptor_arguments(word, nr)
         fd = args[fds[0]] & 0xFFFFFFFF if fds else None
@@ -253,10 +274,10 @@ def _rows(columns: Mapping[str, Any] | None, names: Sequence[str]) -> Iterator[t
     return zip(*lists, strict=True)
 
 
-def _memory(address: int, data: bytes, further: list[tuple[int, bytes]]) -> Memory:
+def _memory(address: int, data: bytes, further: list[tuple[int, bytes]], netlink: str) -> Memory:
     if not data and not further:
         return NOTHING
-    return Pieces([*further, (address, data)] if data else further)
+    return Pieces([*further, (address, data)] if data else further, netlink=netlink)
 
 
 def path_of(enter: Enter) -> str | None:

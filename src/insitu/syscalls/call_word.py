@@ -21,6 +21,7 @@ __all__ = [
     "SEQUENCE",
     "UNKNOWN",
     "abis_of",
+    "following",
     "number_of",
 ]
 
@@ -60,3 +61,8 @@ def abis_of(machine: str) -> Sequence[str]:
 def number_of(abi: str, nr: int) -> int:
     """Returns the number that the tables have for a call: in the word, those of x32 are without their bit."""
     return nr | _X32_BIT if abi == "x32" else nr
+
+
+def following(word: int) -> int:
+    """Returns the sequence number of a thread's next call, by its word; 0: it has made none that was seen."""
+    return (word >> SEQUENCE or 1) + 1

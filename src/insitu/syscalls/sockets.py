@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from insitu.syscalls.kinds.strings import quoted
 from insitu.syscalls.socket_tables import netlink_name
 
-__all__ = ["Sockets", "State", "internet_text", "unix_text"]
+__all__ = ["Sockets", "State", "internet_text", "netlink_word", "unix_text"]
 
 _PROTOCOLS: Final = ("TCP", "UDP", "TCPv6", "UDPv6", "UDP-Lite", "RAW", "RAWv6", "PING", "PINGv6")
 _MOST_KEPT: Final = 1 << 16
@@ -90,6 +90,11 @@ def _internet(state: State, protocol: str) -> str:
     else:
         local, remote = struct.pack("<I", state.ipv4), struct.pack("<I", state.remote_ipv4)
     return internet_text(local, state.port, remote, socket.ntohs(state.remote_port))
+
+
+def netlink_word(protocol: int, port: int) -> str:
+    """Returns Pieces.netlink of a netlink socket: a protocol, or "unknown" if it is not bound yet."""
+    return netlink_name(str(protocol)) if port else "unknown"
 
 
 def internet_text(local: bytes, port: int, remote: bytes, remote_port: int) -> str:

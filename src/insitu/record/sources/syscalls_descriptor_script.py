@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import os
 
 from insitu.record.sources.syscalls_call_script import NUMBER, arguments, identified
 from insitu.record.sources.syscalls_map_words import (
@@ -16,8 +17,13 @@ from insitu.record.sources.syscalls_map_words import (
     WORKING_DIRECTORY,
 )
 from insitu.record.sources.syscalls_memory_script import indented
+from insitu.syscalls.call_word import abis_of
+from insitu.syscalls.facts import facts_of
 
-__all__ = ["described", "socket_addresses"]
+__all__ = ["described", "netlink_protocol", "socket_addresses"]
+
+_MESSAGES = ("sendto", "recvfrom", "sendmsg", "recvmsg", "sendmmsg", "recvmmsg", "recvmmsg_time64")
+_AF_NETLINK = 16
 
 
 def _of_target(fails: str) -> list[str]:
@@ -94,4 +100,29 @@ def socket_addresses() -> list[str]:
         "    port=(uint64)$c.skc_num, remote_port=(uint64)$c.skc_dport,",
         "    ipv4=(uint64)$c.skc_rcv_saddr, remote_ipv4=(uint64)$c.skc_daddr, ipv6=$from[0], ipv6_more=$from[1],",
         "    remote_ipv6=$to[0], remote_ipv6_more=$to[1], peer=$peer, data=buf($address.name, $length)));",
+    ]
+
+
+def netlink_protocol() -> list[str]:
+    """At entry, before the entry is sent: of a call that sends or receives messages by a netlink socket, what these
+    are. A program of its own, which has a look at the number of every call."""
+    known = (facts_of(abi).numbers.get(name) for abi in abis_of(os.uname().machine) if abi for name in _MESSAGES)
+    numbers = sorted({number & 0xFFF for number in known if number is not None})
+    return [
+        "$nr = (uint64)args.id & 0xbfffffff;",
+        f"if ({' && '.join(f'$nr != {number}' for number in numbers)}) {{ return; }}",
+        "$state = @task[tid];",
+        "if ($state == 0 && (@whole == 0 || pid == @self)) { return; }",
+        *identified(),
+        *arguments("$compat"),
+        "$fd = $a0 & 0xffffffff;",
+        "$table = curtask.files.fdt;",
+        "if ($fd >= $table.max_fds) { return; }",
+        "$files = $table.fd;",
+        "$file = $files[$fd];",
+        "if (($file.f_inode.i_mode & 0170000) != 0140000) { return; }",
+        "$sk = ((struct socket *)$file.private_data).sk;",
+        f"if ($sk.__sk_common.skc_family != {_AF_NETLINK}) {{ return; }}",
+        "$port = ((struct netlink_sock *)$sk).portid;",
+        'emit("netlink", (call=$state, fd=$fd, protocol=(uint64)$sk.sk_protocol, port=(uint64)$port));',
     ]

@@ -26,11 +26,11 @@ from insitu.syscalls.call import (
     Stopped,
     c_int,
 )
-from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of, number_of
+from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of, following, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
 from insitu.syscalls.facts import facts_of
-from insitu.syscalls.sockets import Sockets, State
+from insitu.syscalls.sockets import Sockets, State, netlink_word
 
 __all__ = ["Joiner"]
 
@@ -43,6 +43,8 @@ _PARTS: Final = ("data", "path", "user")
 
 _new: Final = tuple.__new__  # of a call's halves: half the time of their own, which names the fields
 _NO_DESCRIPTOR: Final = 0xFFFFFFFF
+_NO_NETLINK: Final = (0, 0, "")
+"""Number of a call of the thread's, its descriptor, and Pieces.netlink."""
 
 Fields = tuple[int, ...]
 Read = Callable[[int, int, int], bytes]
@@ -53,8 +55,8 @@ class _Thread:
     """A thread's last call: its word, whether it is open, and pieces of memory that wait for their half."""
 
     __slots__ = (
-        *("arguments", "began_ns", "dies", "first", "made", "memory", "missing", "open", "pid", "pieces"),
-        *("sequence", "signals", "stack"),
+        *("arguments", "began_ns", "dies", "first", "made", "memory", "missing", "netlink", "open", "pid"),
+        *("pieces", "sequence", "signals", "stack"),
     )
 
     def __init__(self, pid: int) -> None:
@@ -65,6 +67,7 @@ class _Thread:
         self.arguments = 0
         self.began_ns = 0
         self.missing = 0
+        self.netlink = _NO_NETLINK
         self.open = 0
         self.first = 0
         self.made: list[int] = []
@@ -103,6 +106,7 @@ class Joiner:
             "exit_memory": self._exit,
             "descriptor": self._descriptor,
             "socket": self._socket,
+            "netlink": self._netlink,
             "forked": self._forked,
             "executed": self._executed,
             "program": self._program,
@@ -212,11 +216,13 @@ class Joiner:
             memory = thread.memory = self._taken(thread, call, address, data)
         abi = self._abis[call >> ABI_SHIFT & 3]
         nr = number_of(abi, nr)
-        if self.describes:
+        if thread.netlink[:2] != (sequence, args[0] & 0xFFFFFFFF):
+            thread.netlink = _NO_NETLINK
+        if self.describes or thread.netlink[2]:
             used = [c_int(args[index]) for index in descriptor_arguments(abi, nr)]
-            memory = Pieces(thread.memory.pieces if thread.memory else (), self._known(pid, used))
+            pieces = thread.memory.pieces if thread.memory is not None else ()
+            memory = thread.memory = Pieces(pieces, self._known(pid, used), thread.netlink[2])
             thread.made.clear()
-            thread.memory = memory if thread.memory else None
         ts_ns, thread.began_ns = thread.began_ns or ts_ns, 0
         pointer = stack_pointer_of(abi, nr, thread.memory.pieces) if thread.memory is not None else 0
         fields = (ts_ns, pid, tid, abi, nr, args, memory, thread.stack, call & ATTACHED != 0, pointer)
@@ -242,8 +248,8 @@ class Joiner:
             thread.open, thread.sequence = 0, call >> SEQUENCE
             return
         memory = self._taken(thread, call, address, data) if address or thread.pieces else NOTHING
-        if thread.made:
-            memory = Pieces(getattr(memory, "pieces", ()), self._known(pid, thread.made))
+        if thread.made or thread.netlink[2]:
+            memory = Pieces(getattr(memory, "pieces", ()), self._known(pid, thread.made), thread.netlink[2])
         ret = ret - 2 * _SIGNED if ret & _SIGNED else ret
         self.events.append(_new(Exit, (ts_ns, pid, tid, ret, memory, False, False)))
         thread.open = 0
@@ -274,6 +280,10 @@ class Joiner:
 
     def _socket(self, ts_ns: int, pid: int, tid: int, *fields: Any) -> None:
         self.sockets.add(State(*fields[:-1]), fields[-1])
+
+    def _netlink(self, ts_ns: int, pid: int, tid: int, call: int, fd: int, protocol: int, port: int) -> None:
+        """What the messages of the call are that comes next."""
+        self._thread(pid, tid).netlink = (following(call), fd, netlink_word(protocol, port))
 
     def _known(self, pid: int, numbers: Iterable[int]) -> dict[int, str]:
         """What descriptors of a process are open on."""

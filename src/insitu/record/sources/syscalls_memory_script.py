@@ -72,7 +72,7 @@ def further(key: str, at_exit: int, ret: str) -> list[str]:
         # Of a half there is one at most. Outside of the loop: 512 bytes of stack are all that four nested ones have.
         "if ($linked != 0) {",
         *indented(placed("$linked", ret, "m_")),
-        *indented(_shapes()),
+        *indented(_shapes(ret if at_exit else "")),
         "}",
     ]
 
@@ -142,21 +142,21 @@ def _strings() -> list[str]:
     ]
 
 
-def _shapes() -> list[str]:
-    """Structures with pointers, by the number of their shape."""
+def _shapes(ret: str) -> list[str]:
+    """Structures with pointers, by the number of their shape. ``ret`` at exit: bytes that buffers have got."""
     lines: list[str] = []
     for number, shape in enumerate(words.linked_shapes()):
         lines.append(f"{'} else ' if number else ''}if ($m_each == {number}) {{")
-        lines += indented(_linked(shape, "$m_address", "$m_count"))
+        lines += indented(_linked(shape, "$m_address", "$m_count", ret))
     return [*lines, "}"]
 
 
-def _linked(shape: Linked, address: str, count: str, depth: str = "") -> list[str]:
+def _linked(shape: Linked, address: str, count: str, ret: str, depth: str = "") -> list[str]:
     """The elements at an address, then what each of their pointers leads to."""
     most = min(shape.most, 4096 // shape.size)
     number, at = f"$elements{depth}", f"$element{depth}"
     if most == 1:
-        return [_memory(address, "user_bytes", f"(uint64){shape.size}"), *_links(shape, address, f"{depth}n")]
+        return [_memory(address, "user_bytes", f"(uint64){shape.size}"), *_links(shape, address, ret, f"{depth}n")]
     return [
         f"{number} = {count};",
         f"if ({number} > {most}) {{ {number} = {most}; }}",
@@ -164,14 +164,15 @@ def _linked(shape: Linked, address: str, count: str, depth: str = "") -> list[st
         f"for $k{depth} : 0..{most} {{",
         f"    if ($k{depth} >= {number}) {{ break; }}",
         f"    {at} = {address} + $k{depth} * {shape.size};",
-        *indented(_links(shape, at, depth + "k")),
+        *indented(_links(shape, at, ret, depth + "k")),
         "}",
     ]
 
 
-def _links(shape: Linked, at: str, depth: str) -> list[str]:
+def _links(shape: Linked, at: str, ret: str, depth: str) -> list[str]:
     """What the pointers of the element at an address lead to."""
     lines: list[str] = []
+    is_vector = shape.size == 16 and shape.links[0][:3] == (0, 8, 8)  # struct iovec
     for index, (offset, length_at, length_bytes, there) in enumerate(shape.links):
         pointer, length = f"$to{depth}_{index}", f"$length{depth}_{index}"
         there_at = f"uptr({at} + {offset})"
@@ -179,17 +180,19 @@ def _links(shape: Linked, at: str, depth: str) -> list[str]:
         if length_at >= 0:
             lines.append(f"{length} = (uint64)*(uint{8 * length_bytes} *)uptr({at} + {length_at});")
             lines.append(f"if ({length} > 4096) {{ {length} = 4096; }}")
+            if ret and is_vector:  # the rest of a buffer may not be in memory yet
+                lines.append(f"if ({length} > {ret}) {{ {length} = {ret}; }}")
         else:
             lines.append(f"{length} = (uint64)1;")
         lines.append(f"if ({pointer} != 0) {{")
-        lines += indented(_reached(there, pointer, length, depth))
+        lines += indented(_reached(there, pointer, length, ret, depth))
         lines.append("}")
     return lines
 
 
-def _reached(there: Capture, pointer: str, length: str, depth: str) -> list[str]:
+def _reached(there: Capture, pointer: str, length: str, ret: str, depth: str) -> list[str]:
     if isinstance(there, Linked):
-        return _linked(there, pointer, length, depth)
+        return _linked(there, pointer, length, ret, depth)
     if isinstance(there, String | Array):
         most = "4096" if isinstance(there, String) and there.path else "@limit + 2"
         return [_memory(pointer, "user_string", most)]

@@ -10,7 +10,7 @@ from __future__ import annotations
 from typing import Final
 
 from insitu.record.sources.syscalls_call_script import NUMBER, arguments, identified
-from insitu.record.sources.syscalls_descriptor_script import described, socket_addresses
+from insitu.record.sources.syscalls_descriptor_script import described, netlink_protocol, socket_addresses
 from insitu.record.sources.syscalls_map_words import (
     EXECVE,
     FOUR_ARGUMENTS,
@@ -201,6 +201,7 @@ def script_text(*, stacks: str = "", describes: int = 0, slower: bool = False, r
     pending = _PENDING if slower else ""
     parts = [
         _PREFIX,
+        *("rawtracepoint:sys_enter {", *indented(netlink_protocol()), "}"),
         "rawtracepoint:sys_enter {",
         *indented(_enter(stacks=stacks, slower=slower)),
         "}",
