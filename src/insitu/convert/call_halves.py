@@ -29,7 +29,8 @@ _SHORT: Final = ("a0", "a1", "a2")
 
 class Joined(NamedTuple):
     """Calls of a window. ``enter`` and ``exit`` are columns of the records; ``exit_of`` is the row of each entry's
-    exit, -1 where there is none. ``lost`` counts the records of its thread that were lost before each entry.
+    exit, -1 where there is none. ``lost`` counts the records of its thread that were lost before each entry,
+    ``lost_after``, of the last window, those after the last entries of their threads.
 
     ``pieces`` are further memory of each: (row, whether it was read at the exit) -> (address, bytes).
     """
@@ -39,6 +40,7 @@ class Joined(NamedTuple):
     exit_of: I64
     lost: I64
     pieces: Mapping[tuple[int, bool], list[tuple[int, bytes]]]
+    lost_after: int
 
 
 class Halves:
@@ -47,6 +49,8 @@ class Halves:
     def __init__(self) -> None:
         self._tables: dict[str, Columns] = {}
         self._sequence: dict[int, int] = {}
+        self._lost: dict[int, int] = {}
+        """By thread: what was lost since its last entry."""
 
     def add(self, tables: Mapping[str, Mapping[str, Any]], *, last: bool = False) -> Joined:
         """Take the next window's records; returns the calls that ended with it, or all."""
@@ -70,7 +74,7 @@ class Halves:
         paired = np.flatnonzero((kind == _ENTER) & follows)
         exit_of = np.full(count, -1, np.int64)
         exit_of[rows[paired]] = rows[paired + 1] - count
-        lost = self._losses(rows, who, kind, call, follows, count)
+        enter["lost"] = enter["lost"] + self._losses(rows, who, kind, call, follows, count)
         waits = np.zeros(count, np.bool_)
         if not last:
             waits[rows[(kind == _ENTER) & ~same]] = True
@@ -80,7 +84,8 @@ class Halves:
         done = done[np.argsort(enter["ts_ns"][done], kind="stable")]
         at = {int(row): index for index, row in enumerate(done.tolist())} if found else {}
         kept = {(at[row], late): each for (row, late), each in found.items() if row in at}
-        return Joined(_taken(enter, done), exit_, exit_of[done], lost[done], kept)
+        ended = _taken(enter, done)
+        return Joined(ended, exit_, exit_of[done], ended["lost"], kept, sum(self._lost.values()) if last else 0)
 
     def _losses(self, rows: I64, who: I64, kind: I64, call: U64, follows: Any, count: int) -> I64:
         """Of each entry: how many records of its thread are missing in front of it."""
@@ -99,9 +104,22 @@ class Halves:
         ends = np.flatnonzero(np.append(first[1:], True))
         last = np.where(kind[ends] == _END, 1, sequence[ends])
         self._sequence.update(zip(who[ends].tolist(), last.tolist(), strict=True))
-        entered = kind == _ENTER
+        entered = np.flatnonzero(kind == _ENTER)
+        self._add_before_exits(who, gap, entered, (kind == _EXIT) & ~np.append(False, follows[:-1]))
         lost[rows[entered]] = gap[entered]
         return lost
+
+    def _add_before_exits(self, who: I64, gap: I64, entered: I64, unpaired: Any) -> None:
+        """Count the missing entries of exits, and what is missing before these, with the next entry of the thread."""
+        found = [(tid, int(np.searchsorted(who, tid)), count) for tid, count in self._lost.items()]
+        found += [(int(who[row]), row, int(gap[row]) + 1) for row in np.flatnonzero(unpaired).tolist()]
+        self._lost = {}
+        for tid, row, count in found:
+            at = int(np.searchsorted(entered, row))
+            if at < len(entered) and who[entered[at]] == tid:
+                gap[entered[at]] += count
+            else:
+                self._lost[tid] = self._lost.get(tid, 0) + count
 
 
 def _enters(columns: Mapping[str, Any]) -> Columns:
@@ -111,6 +129,7 @@ def _enters(columns: Mapping[str, Any]) -> Columns:
     zeros = np.zeros(rows, np.uint64)
     for name in _ARGUMENTS:
         found[name] = np.asarray(columns.get(name, zeros))
+    found["lost"] = np.zeros(rows, np.int64)
     found["nr"] = np.asarray(columns["nr"]) if "nr" in columns else found["call"] & np.uint64(0xFFF)
     found["address"] = np.asarray(columns.get("address", zeros))
     found["data"] = columns["data"].to_list() if "data" in columns else [b""] * rows

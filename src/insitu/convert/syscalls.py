@@ -66,7 +66,10 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
         descriptors.add(tables)
         if signals := _signals(tables):
             write_signals(signals, writer)
-    calls.write(halves.add({}, last=True))
+    rest = halves.add({}, last=True)
+    calls.write(rest)
+    if rest.lost_after:
+        writer.lost(source.id, rest.lost_after)
     descriptors.write(calls.closed)
 
 
