@@ -136,9 +136,15 @@ def test_a_session_has_the_calls_with_their_text(program: str, straced: list[str
     with insitu.open(path) as session:
         rows = session.sql("select name, arguments, errno, dur_ns, path from span join syscall on span_id = span.id")
         ends = session.sql(  # not those that were inherited
-            "select path, until_ns from descriptor where kind = 'socket' and from_ns > (select min(ts_ns) from span)"
+            "select path, until_ns, upid from descriptor"
+            " where kind = 'socket' and from_ns > (select min(ts_ns) from span)"
         )
-    assert len(ends) == 2 and len(set(ends["path"])) == 2 and ends["until_ns"].null_count() == 2
+    # The child has inherited both ends.
+    assert len(ends) == 4 and len(set(ends["path"])) == len(set(ends["upid"])) == 2
+    assert ends["until_ns"].null_count() == 4
+    programs = [text.partition(", 0x")[0] for text in rows.filter(rows["name"] == "execve")["arguments"]]
+    wanted = [line.removeprefix("execve(").partition(", 0x")[0] for line in straced if line.startswith("execve(")]
+    assert programs == wanted and wanted[1] == '"/bin/true", ["true", "an argument"]'
     assert _counts(list(rows["name"])) == _counts([line.partition("(")[0] for line in straced])
     missing = rows.filter(rows["path"] == "/does/not/exist")
     assert len(missing) == 100 and set(missing["errno"]) == {2}

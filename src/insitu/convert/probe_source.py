@@ -24,7 +24,7 @@ from insitu.session.writer import SessionWriter
 if TYPE_CHECKING:
     from insitu.probe.runtime.event_columns import Column as Values
 
-__all__ = ["convert_source", "decoded_events", "stack_nodes"]
+__all__ = ["convert_source", "decoded_events", "stack_nodes", "table_rows"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -208,3 +208,12 @@ def _with_stacks(columns: Mapping[str, Values], addresses: Addresses, ts_ns: I64
             joint = addresses.joined(joint, inner)
         batch["stack"] = joint
     return batch
+
+
+def table_rows(columns: Mapping[str, Any] | None, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
+    """The rows of some columns, as Python's values; none without a table."""
+    if columns is None:
+        return iter(())
+    found = (columns[name] for name in names)
+    lists = (each.tolist() if isinstance(each, np.ndarray) else each.to_list() for each in found)
+    return zip(*lists, strict=True)

@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import os
-import stat
-from collections.abc import Iterator, Mapping, Sequence
-from itertools import pairwise
+from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -14,7 +12,8 @@ from numpy.typing import NDArray
 from insitu.convert.addresses import Addresses
 from insitu.convert.call_halves import Halves, Joined
 from insitu.convert.call_stacks import call_stacks
-from insitu.convert.probe_source import decoded_events, stack_nodes
+from insitu.convert.descriptors import Descriptors
+from insitu.convert.probe_source import decoded_events, stack_nodes, table_rows
 from insitu.convert.programs import Programs
 from insitu.convert.sources import RawSource
 from insitu.session.core_tables import DESCRIPTOR, SIGNAL, SPAN, SYSCALL
@@ -24,9 +23,10 @@ from insitu.syscalls.call import NOTHING, Call, Enter, Exit, Memory, Pieces, pat
 from insitu.syscalls.call_word import ABI_SHIFT, SEQUENCE, abis_of, following, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.decode import Decoder, call_name, signature_of
-from insitu.syscalls.descriptors import descriptor_arguments, open_on
+from insitu.syscalls.descriptors import descriptor_arguments
+from insitu.syscalls.exec_arguments import missing_arguments
 from insitu.syscalls.facts import facts_of
-from insitu.syscalls.sockets import Sockets, State, netlink_word
+from insitu.syscalls.sockets import netlink_word
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
@@ -36,21 +36,12 @@ __all__ = ["convert_source", "path_of", "write_signals"]
 
 I64 = NDArray[np.int64]
 
-_MOST_DESCRIPTOR: Final = 0x7FFFFFFF
-_KINDS: Final = {
-    stat.S_IFREG: "file",
-    stat.S_IFDIR: "directory",
-    stat.S_IFCHR: "device",
-    stat.S_IFBLK: "device",
-    stat.S_IFIFO: "fifo",
-    stat.S_IFSOCK: "socket",
-}
 _ARGUMENTS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
     """Write a source of kind "syscalls"."""
-    descriptors = _Descriptors(writer)
+    descriptors = Descriptors(writer)
     for table in (SPAN, SYSCALL, SIGNAL, DESCRIPTOR):
         writer.append(table, {})
     halves = Halves()
@@ -61,6 +52,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
             calls.add_stacks(tables["stack"], addresses)
         if "netlink" in tables:
             calls.add_netlink(tables["netlink"])
+        calls.add_programs(tables)
         calls.write(halves.add(tables))
         programs.add(tables)
         descriptors.add(tables)
@@ -82,6 +74,7 @@ class _Calls:
         self._decoder = Decoder(TextOptions(string_limit=string_limit))
         self._stacks: dict[tuple[int, int], int] = {}
         self._netlink: dict[tuple[int, int], tuple[int, str]] = {}
+        self._programs: dict[tuple[int, int], tuple[bytes, bytes]] = {}
         self.closed: list[tuple[int, int, int]] = []
         """(process, descriptor, time) of each close()."""
         self._texts: dict[Any, tuple[str, int | None, str | None]] = {}
@@ -93,6 +86,7 @@ class _Calls:
         enter, rows = joined.enter, len(joined.enter["tid"])
         if not rows:
             return
+        joined = self._completed(joined)
         ts_ns = enter["ts_ns"].astype(np.int64)
         open_ = joined.exit_of < 0
         exit_of = np.where(open_, 0, joined.exit_of)
@@ -154,8 +148,33 @@ class _Calls:
 
     def add_netlink(self, columns: Mapping[str, Any]) -> None:
         """Take what messages are of netlink sockets, before the calls that send or receive them."""
-        for tid, call, fd, protocol, port in _rows(columns, ("tid", "call", "fd", "protocol", "port")):
+        for tid, call, fd, protocol, port in table_rows(columns, ("tid", "call", "fd", "protocol", "port")):
             self._netlink[tid, following(call)] = (fd, netlink_word(protocol, port))
+
+    def add_programs(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take the arguments and the path of each program that was executed, before its execve() is written."""
+        if "executed" in tables:
+            for tid, call, strings in table_rows(tables["executed"], ("tid", "call", "data")):
+                self._programs[tid, call] = (strings, b"")
+            for tid, call, path in table_rows(tables.get("program"), ("tid", "call", "path")):
+                strings, _ = self._programs.get((tid, call), (b"", b""))
+                self._programs[tid, call] = (strings, os.fsencode(path))
+
+    def _completed(self, joined: Joined) -> Joined:
+        """Returns the calls with what the entry of execve() could not read, as the new program has it."""
+        pieces = dict(joined.pieces)
+        if self._programs:
+            enter = joined.enter
+            for row, key in enumerate(zip(enter["tid"].tolist(), enter["call"].tolist(), strict=True)):
+                if key in self._programs:
+                    strings, path = self._programs.pop(key)
+                    known = pieces.get((row, False), [])
+                    size = 8 if not key[1] >> ABI_SHIFT & 3 else 4
+                    late = missing_arguments(Pieces(known), int(enter["a1"][row]), strings, size)
+                    if enter["address"][row] and not enter["data"][row]:
+                        late.append((int(enter["address"][row]), path + b"\0"))
+                    pieces[row, False] = [*known, *late]
+        return joined._replace(pieces=pieces)
 
     def _netlink_of(self, enter: Mapping[str, Any]) -> list[str]:
         """Pieces.netlink of each call."""
@@ -223,58 +242,6 @@ class _Calls:
         fds = descriptor_arguments(word, nr)
         fd = args[fds[0]] & 0xFFFFFFFF if fds else None
         return text, None if fd is None or fd >> 31 else fd, path_of(entered)
-
-
-class _Descriptors:
-    """What was opened, until it was closed or replaced."""
-
-    def __init__(self, writer: SessionWriter) -> None:
-        self._writer = writer
-        self._sockets = Sockets()
-        self._opened: list[tuple[int, int, int, int, str]] = []
-
-    def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take the records of a window."""
-        names = ("ts_ns", "pid", "fd", "mode", "inode", "fd2", "inode2", "path")
-        for ts_ns, pid, fd, mode, inode, fd2, inode2, path in _rows(tables.get("descriptor"), names):
-            if stat.S_ISSOCK(mode):
-                self._sockets.opened(inode, path)
-            for number, its_inode in ((fd, inode), (fd2, inode2)):
-                if number <= _MOST_DESCRIPTOR:
-                    self._opened.append((pid, number, ts_ns, mode, open_on(mode, its_inode, path)))
-        for *state, name in _rows(tables.get("socket"), (*State._fields, "data")):
-            self._sockets.add(State(*state), name)
-
-    def write(self, closed: list[tuple[int, int, int]]) -> None:
-        """Write the table."""
-        events = sorted([*self._opened, *((*each, -1, "") for each in closed)], key=lambda each: each[:3])
-        rows = [
-            (
-                self._writer.processes.process_of(pid, ts_ns),
-                fd,
-                ts_ns,
-                then[2] if then[:2] == (pid, fd) else None,
-                valid_text(self._sockets.text(path)),
-                mode,
-            )
-            for (pid, fd, ts_ns, mode, path), then in pairwise([*events, (0, 0, 0, -1, "")])
-            if mode >= 0
-        ]
-        rows.sort(key=lambda row: row[2])
-        if rows:
-            upid, fd, from_ns, until_ns, path, mode = zip(*rows, strict=True)
-            kinds = [_KINDS.get(each & 0o170000, "other") for each in mode]
-            batch = {"upid": upid, "fd": fd, "from_ns": from_ns, "until_ns": until_ns, "path": path, "kind": kinds}
-            self._writer.append(DESCRIPTOR, batch)
-
-
-def _rows(columns: Mapping[str, Any] | None, names: Sequence[str]) -> Iterator[tuple[Any, ...]]:
-    """The rows of some columns, as Python's values; none without a table."""
-    if columns is None:
-        return iter(())
-    found = (columns[name] for name in names)
-    lists = (each.tolist() if isinstance(each, np.ndarray) else each.to_list() for each in found)
-    return zip(*lists, strict=True)
 
 
 def _memory(address: int, data: bytes, further: list[tuple[int, bytes]], netlink: str) -> Memory:

@@ -29,6 +29,7 @@ from insitu.syscalls.call import (
 from insitu.syscalls.call_word import ABI_SHIFT, ATTACHED, NUMBER_MASK, SEQUENCE, abis_of, following, number_of
 from insitu.syscalls.capture_words import stack_pointer_of
 from insitu.syscalls.descriptors import descriptor_arguments, open_on
+from insitu.syscalls.exec_arguments import missing_arguments
 from insitu.syscalls.facts import facts_of
 from insitu.syscalls.sockets import Sockets, State, netlink_word
 
@@ -303,18 +304,9 @@ class Joiner:
             self._threads[tid] = self._threads.pop(old_tid)
         thread = self._thread(pid, tid)
         if thread.open == call and thread.memory is not None and strings:
-            self._complete(thread.memory, thread.arguments, strings, 8 if not call >> ABI_SHIFT & 3 else 4)
+            late = missing_arguments(thread.memory, thread.arguments, strings, 8 if not call >> ABI_SHIFT & 3 else 4)
+            thread.memory.pieces += tuple(late)
         self.events.append(Executed(ts_ns, pid, tid, old_tid))
-
-    @staticmethod
-    def _complete(memory: Pieces, array: int, strings: bytes, size: int) -> None:
-        """Add the arguments of execve() that were not in memory at its entry, as the new program has them."""
-        found = []
-        for index, text in enumerate(strings.split(b"\0")[:-1]):
-            pointer = int.from_bytes(memory.read(array + size * index, size) or b"", "little")
-            if pointer and memory.read(pointer, 1) is None:
-                found.append((pointer, text + b"\0"))
-        memory.pieces += tuple(found)
 
     def _program(self, ts_ns: int, pid: int, tid: int, call: int, path: bytes) -> None:
         """The path of an execve(), which may not have been in memory at its entry."""
