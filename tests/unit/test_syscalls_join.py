@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 
 from insitu.record.sources.syscalls_join import Joiner
 from insitu.record.spool import Spool
-from insitu.syscalls.call import Enter, Event, Exit, Exited, LostHere
+from insitu.syscalls.call import Enter, Event, Exit, Exited, LostHere, Signal
 from insitu.syscalls.call_word import ATTACHED, FIRST, OPEN, SEQUENCE
 
 _FIELDS = {
@@ -23,6 +23,9 @@ _FIELDS = {
     "forked": ("child_pid", "child_tid"),
     "executed": ("call", "old_tid", "data"),
     "program": ("call", "path"),
+    "sent": ("to_tid", "to_pid", "fatal", "number", *(f"field{n}" for n in range(9))),
+    "killed": ("call", "ret"),
+    "netlink": ("call", "fd", "protocol", "port"),
 }
 _LABELS = list(_FIELDS)
 _LAYOUT = {
@@ -108,6 +111,52 @@ def test_the_return_of_a_call_that_ran_while_we_attached_may_be_missed() -> None
         _record(2, 7, "enter_short", _word(3, _CLOSE), 4, 0, 0),
     )
     assert [type(event) for event in events] == [Enter, Enter]
+
+
+_SIGCHLD, _SIGTERM, _WAIT4, _SENDTO = 17, 15, 61, 44
+_NOTHING_ELSE = (0,) * 9
+
+
+def test_a_signal_that_is_ignored_is_shown_when_the_call_of_its_thread_has_returned_or_the_recording_ends() -> None:
+    sent = _record(2, 99, "sent", 7, 1, 0, _SIGCHLD, *_NOTHING_ELSE)  # by another thread
+    word = _word(2, _WAIT4)
+    found = _events(_record(1, 7, "enter_short", word, 0, 0, 0), sent, _record(5, 7, "exit", word, 8), sent)
+    assert [(type(event), event.ts_ns, event.tid) for event in found] == [
+        (Enter, 1, 7), (Exit, 5, 7), (Signal, 5, 7), (Signal, 2, 7)
+    ]  # fmt: skip
+    joiner = Joiner(_LAYOUT)
+    joiner.add(_record(1, 7, "enter_short", word, 0, 0, 0) + sent)
+    joiner.flush(9)
+    assert [type(event) for event in joiner.events] == [Enter, Signal] and joiner.events[1].ts_ns == 9
+
+
+def test_a_call_returns_to_the_thread_that_a_signal_kills_and_to_no_other_one() -> None:
+    records = [_record(tid, tid, "enter_short", _word(2, _WAIT4), 0, 0, 0) for tid in (1, 2)]
+    records += [_record(3, 99, "sent", 1, 1, 1, _SIGTERM, *_NOTHING_ELSE)]
+    records += [_record(3 + tid, tid, "killed", _word(2, _WAIT4), 2**64 - 512) for tid in (1, 2)]
+    records += [_record(6, tid, "exited", _word(2, _WAIT4), _SIGTERM) for tid in (2, 1)]
+    found = [(type(event), event.tid) for event in _events(*records)]
+    assert found == [(Enter, 1), (Enter, 2), (Exit, 1), (Signal, 1), (Exited, 2), (Exited, 1)]
+
+
+def test_the_end_of_a_first_thread_whose_number_execve_gives_to_another_one_is_none() -> None:
+    word = _word(2, 59)
+    found = _events(
+        _record(1, 8, "enter_short", word, 0, 0, 0),
+        _record(2, 1, "exited", FIRST, 0),
+        _record(3, 1, "executed", word, 8, data=b""),
+        _record(4, 1, "exit", word, 0),
+        _record(5, 1, "exited", word, 0),
+    )
+    assert [type(event).__name__ for event in found] == ["Enter", "Executed", "Exit", "Exited"]
+
+
+def test_a_call_has_the_netlink_protocol_of_its_own_socket_only() -> None:
+    before = _record(1, 7, "netlink", FIRST, 5, 0, 321)
+    entered = _record(2, 7, "enter_short", _word(2, _SENDTO), 5, 0, 0)
+    other = _record(4, 7, "enter_short", _word(3, _SENDTO), 5, 0, 0)
+    first, _, second = _events(before, entered, _record(3, 7, "exit", _word(2, _SENDTO), 0), other)
+    assert [getattr(each.memory, "netlink", "") for each in (first, second)] == ["ROUTE", ""]  # type: ignore[union-attr]
 
 
 def test_records_of_unknown_kinds_are_counted() -> None:

@@ -8,7 +8,7 @@ import os
 import stat
 import struct
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, Final
 
@@ -206,8 +206,8 @@ class SyscallsSource(GeneratedSource):
         for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
             maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
         if self._describes:
-            target = self._target
-            self._list_descriptors(target.launched.pid if target.launched else 0, *target.pids)
+            launched = (self._target.launched.pid,) if self._target.launched else ()
+            self._list_descriptors(*launched, *self._processes())
         maps.fill(
             self._target,
             held=call_word.FIRST | call_word.HELD,
@@ -249,9 +249,13 @@ class SyscallsSource(GeneratedSource):
                 pair = more[at] | (more[at + 1] << 32 if at + 1 < len(more) else 0)
                 self._maps.put("@more", key << 3 | at_exit << 2 | at >> 1, pair)
 
+    def _processes(self) -> Iterable[int]:
+        """Those of the target that run already."""
+        return procfs.pids() if self._target.whole_system else self._target.pids
+
     def _name_programs(self) -> None:
         """What runs already."""
-        for pid in self._target.pids or (procfs.pids() if self._target.whole_system else ()):
+        for pid in self._processes():
             known = with_program(Executed(0, pid, pid, pid))
             if known.exe:  # not of kernel threads
                 self._craft("executable", pid, pid, data=known.exe)
