@@ -7,10 +7,10 @@ import operator
 import os
 import stat
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
@@ -41,6 +41,9 @@ from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["SyscallsSource"]
 
@@ -89,7 +92,14 @@ class SyscallsSource(GeneratedSource):
             slower=asked.slower_ns > 0,
             recorded=self._deliver is None,
         )
-        self.open_script(written, target, "cannot record system calls")
+        self._maps = TargetMaps(self.map)
+        # What the calls' arguments point to is found out while the verifier is at work.
+        choosing = threading.Thread(target=self._choose, args=(list(self._maps.calls()),))
+        choosing.start()
+        try:
+            self.open_script(written, target, "cannot record system calls")
+        finally:
+            choosing.join()
         layout = super().layout()
         if self._deliver is not None:
             self._joiner = Joiner(layout, self._memory)
@@ -198,13 +208,9 @@ class SyscallsSource(GeneratedSource):
 
     def _fill(self) -> None:
         """The calls that are recorded, then the target."""
-        maps = self._maps = TargetMaps(self.map)
+        maps = self._maps
         maps.set("@limit", min(self._asked.string_limit, map_words.MOST_STRING - 1))
         maps.set("@slower", self._asked.slower_ns)
-        for key, abi, nr in maps.calls():
-            self._fill_call(key, abi, nr)
-        for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
-            maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
         if self._describes:
             launched = (self._target.launched.pid,) if self._target.launched else ()
             self._list_descriptors(*launched, *self._processes())
@@ -214,6 +220,12 @@ class SyscallsSource(GeneratedSource):
             thread=self._attached,
             may_have_ended=self._deliver is None,  # a session has it as it was
         )
+
+    def _choose(self, calls: Sequence[tuple[int, str, int]]) -> None:
+        for key, abi, nr in calls:
+            self._fill_call(key, abi, nr)
+        for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
+            self._maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
 
     def _fill_call(self, key: int, abi: str, nr: int) -> None:
         """What is done for a call: if it is to be recorded, and if it makes descriptors, recorded or not."""
@@ -332,8 +344,8 @@ def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
 def _running_call(pid: int, tid: int) -> tuple[int, tuple[int, ...]] | None:
     """The call that a thread is in (proc(5): /proc/PID/task/TID/syscall), None if it is in none."""
     try:
-        words = Path(f"/proc/{pid}/task/{tid}/syscall").read_text("ascii").split()
+        words = (procfs.text(f"/proc/{pid}/task/{tid}/syscall") or "").split()
         nr = int(words[0])
         return (nr, tuple(int(each, 16) for each in words[1:7])) if nr >= 0 else None
-    except (OSError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return None
