@@ -311,10 +311,10 @@ def _wakeups(checked: Checked) -> None:
 def _migrations(checked: Checked) -> None:
     cpus = sorted(os.sched_getaffinity(0))[:2]
     gated = checked.python(f"for n in range(21): os.sched_setaffinity(0, [{cpus}[n % 2]])\ndone()")
-    os.sched_setaffinity(gated.pid, [cpus[0]])
     rows = _rows(checked.provoked("migrations", gated)[0], "migration")
     moves = [(row["from"], row["to"]) for row in rows if row["thread"] == gated.pid]
-    assert moves == [(cpus[n % 2], cpus[1 - n % 2]) for n in range(20)]
+    # The first change of the affinity may move it, too.
+    assert moves[-20:] == [(cpus[n % 2], cpus[1 - n % 2]) for n in range(20)] and len(moves) <= 21, moves
 
 
 # Locks

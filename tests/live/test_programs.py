@@ -77,3 +77,13 @@ def test_events_are_printed_or_recorded_and_not_both(tmp_path: Path) -> None:
     refused = run_trace("--json", "-o", str(tmp_path / "run.insitu"), "-e", _SCRIPT, status=2)
     assert "--json prints what -o RUN.insitu records" in refused.stderr
     assert not (tmp_path / "run.insitu").exists()
+
+
+def test_what_a_command_did_before_its_last_exec_is_not_taken_for_a_leak() -> None:
+    shell = "exec 7</dev/null; exec python3 -c 'import os; [os.dup(0) for _ in range(3)]'"
+    lines = run_trace("fdleak", "--", "sh", "-c", shell).stdout.partition("\n\n")[0].splitlines()
+    assert len(lines) == 1 + 3
+
+
+def test_a_program_without_maps_ends_without_empty_lines() -> None:
+    assert len(run_trace("execs", "--", "true").stdout.splitlines()) == 2
