@@ -21,8 +21,8 @@ def _probes(program: Program) -> Iterator[ast.Probe]:
     yield from parse(Source(_text(program)), ["1"], None).probes
 
 
-def _kind(probe: ast.Probe) -> str:
-    return probe.attach_points[0].parts[0].lower()
+def _kinds(probe: ast.Probe) -> set[str]:
+    return {point.parts[0].lower() for point in probe.attach_points}
 
 
 def _calls(probe: ast.Probe, *names: str) -> list[ast.Call]:
@@ -34,7 +34,7 @@ def _headings(program: Program) -> set[str]:
     texts = [
         literal.value.decode()
         for probe in _probes(program)
-        if _kind(probe) in ("begin", "end", "interval")
+        if _kinds(probe) & {"begin", "end", "interval"}
         for call in _calls(probe, "printf")
         for literal in call.arguments
         if isinstance(literal, ast.StringLiteral)
@@ -48,7 +48,7 @@ def _maps(program: Program) -> set[str]:
     hidden: set[str] = set()
     for probe in _probes(program):
         named |= {node.name for node in ast.walk([probe.predicate, probe.body]) if isinstance(node, ast.MapAccess)}
-        if _kind(probe) == "end":
+        if "end" in _kinds(probe):
             cleared = [call.arguments[0] for call in _calls(probe, "clear")]
             hidden |= {node.name for node in cleared if isinstance(node, ast.MapAccess)}
     return named - hidden
