@@ -45,13 +45,20 @@ def _headings(program: Program) -> set[str]:
 def _maps(program: Program) -> set[str]:
     """The maps that are left at the end, and so printed, or that print() prints."""
     named: set[str] = set()
-    hidden: set[str] = set()
+    cleared: set[str] = set()
+    printed: set[str] = set()
     for probe in _probes(program):
         named |= {node.name for node in ast.walk([probe.predicate, probe.body]) if isinstance(node, ast.MapAccess)}
+        printed |= _given_to(probe, "print")
         if "end" in _kinds(probe):
-            cleared = [call.arguments[0] for call in _calls(probe, "clear")]
-            hidden |= {node.name for node in cleared if isinstance(node, ast.MapAccess)}
-    return named - hidden
+            cleared |= _given_to(probe, "clear")
+    return named - cleared | printed
+
+
+def _given_to(probe: ast.Probe, function: str) -> set[str]:
+    """The maps that are a function's first argument."""
+    given = [call.arguments[0] for call in _calls(probe, function)]
+    return {node.name for node in given if isinstance(node, ast.MapAccess)}
 
 
 @pytest.fixture(params=built_in(), ids=lambda program: program.name)
