@@ -24,9 +24,10 @@ def failures(
 ) -> dict[str, str]:
     """What failed in a guest, by program; nothing where a program was right."""
     shared = tmp_path_factory.mktemp("programs")
-    results = shared / "results.json"
+    results, disk = shared / "results.json", tmp_path_factory.mktemp("disk") / "disk"
+    disk.write_bytes(bytes(64 << 20))
     fetched(request.param)
-    with boot(kernel=request.param, memory="1G", rw=(shared,), boot_timeout=300) as guest:
+    with boot(kernel=request.param, memory="1G", disks=(disk,), rw=(shared,), boot_timeout=300) as guest:
         # QEMU 7.2 emulates AVX2 wrongly.
         environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"}
         done = guest.run([sys.executable, _CHECKS, results], env=environment)

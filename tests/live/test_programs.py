@@ -1,5 +1,6 @@
 """The built-in programs on this kernel: they compile where their events exist, and print what a test has provoked."""
 
+import json
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ from insitu.probe.bpftrace.scripts import Program, built_in, read_script
 from insitu.probe.compile import compile_script
 from insitu.probe.options import Options
 from insitu.probe.providers.base import Context
+from insitu.probe.source import Source
 
 from .program_checks import CHECKS, Checked, apart
+from .tracing import run_trace
 
 
 def _absent(program: Program) -> list[str]:
@@ -37,3 +40,50 @@ def test_a_program_compiles_or_names_the_event_that_this_kernel_lacks(program: P
 @pytest.mark.parametrize("name", CHECKS)
 def test_a_program_reports_what_was_provoked(name: str, tmp_path: Path) -> None:
     CHECKS[name](Checked(apart, tmp_path))
+
+
+_SCRIPT = (
+    'BEGIN { printf("HEAD\\n"); } '
+    'interval:ms:1 { printf("text\\n"); @n++; emit("tick", (number=@n, at=@n++, where=kstack)); '
+    "if (@n > 5) { exit(); } }"
+)
+
+
+def test_json_has_the_events_in_place_of_the_text_and_the_maps() -> None:
+    rows = [json.loads(line) for line in run_trace("--json", "-e", _SCRIPT).stdout.splitlines() if line]
+    assert [row["type"] for row in rows] == ["event", "event", "event", "map"]
+    assert [(row["label"], row["data"]["number"], row["data"]["at"]) for row in rows[:3]] == [
+        ("tick", 1, 1),
+        ("tick", 3, 3),
+        ("tick", 5, 5),
+    ]
+    assert {"ts_ns", "pid", "tid", "where"} <= set(rows[0]["data"])
+    assert rows[3]["data"] == {"@n": 6}
+
+
+def test_json_of_a_script_without_events_has_its_text() -> None:
+    rows = run_trace("--json", "-e", 'BEGIN { printf("text"); exit(); }').stdout.splitlines()
+    assert {"type": "printf", "data": "text"} in [json.loads(line) for line in rows if line]
+
+
+def test_events_that_are_not_wanted_make_no_ring_but_do_what_their_fields_do() -> None:
+    compiled = compile_script(Source(_SCRIPT), Options(events="drop"), Context())
+    assert not compiled.layout.labels and "events" not in {each.name for each in compiled.layout.maps}
+    text = run_trace("-e", _SCRIPT).stdout
+    assert text.count("text") == 3 and "@n: 6" in text
+
+
+def test_events_are_printed_or_recorded_and_not_both(tmp_path: Path) -> None:
+    refused = run_trace("--json", "-o", str(tmp_path / "run.insitu"), "-e", _SCRIPT, status=2)
+    assert "--json prints what -o RUN.insitu records" in refused.stderr
+    assert not (tmp_path / "run.insitu").exists()
+
+
+def test_what_a_command_did_before_its_last_exec_is_not_taken_for_a_leak() -> None:
+    shell = "exec 7</dev/null; exec python3 -c 'import os; [os.dup(0) for _ in range(3)]'"
+    lines = run_trace("fdleak", "--", "sh", "-c", shell).stdout.partition("\n\n")[0].splitlines()
+    assert len(lines) == 1 + 3
+
+
+def test_a_program_without_maps_ends_without_empty_lines() -> None:
+    assert len(run_trace("execs", "--", "true").stdout.splitlines()) == 2

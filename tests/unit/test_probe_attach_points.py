@@ -57,6 +57,32 @@ def test_of_several_places_those_that_are_absent_are_left_out_but_a_misspelt_one
         checked("interval:s:1,interval:hours:1 { }")
 
 
+def test_of_alternatives_the_first_that_exists_is_attached_and_the_others_are_not_missed():
+    cases = {
+        "usdt:/nonexistent:probe || interval:s:1 || interval:s:2 { }": ["interval:s:1"],
+        "interval:s:3 || usdt:/nonexistent:probe { }": ["interval:s:3"],
+        "interval:s:4, usdt:/nonexistent:probe || interval:s:5 { }": ["interval:s:4", "interval:s:5"],
+    }
+    for text, wanted in cases.items():
+        clauses, warnings = resolve_attach_points(parse(Source(text)), Source(text), NoKernel())
+        assert ([point.name for clause in clauses for point in clause.points], warnings) == (wanted, [])
+
+
+def test_an_error_names_all_alternatives_where_none_exists_and_a_misspelt_last_one():
+    with pytest.raises(ScriptError, match="there is no file /nonexistent; there is no file /absent"):
+        checked("usdt:/nonexistent:probe || usdt:/absent:probe { }")
+    with pytest.raises(ScriptError, match="unknown probe kind 'intervall'"):
+        checked("usdt:/nonexistent:probe || intervall:s:1 { }")
+
+
+def test_what_a_built_in_program_misses_is_one_line_without_its_text():
+    source = Source("usdt:/nonexistent:probe { }", "lostcalls", built_in=True)
+    with pytest.raises(InsituError) as raised:
+        resolve_attach_points(parse(source), source, NoKernel())
+    assert not isinstance(raised.value, ScriptError)
+    assert str(raised.value) == "lostcalls: there is no file /nonexistent"
+
+
 def test_a_list_of_traceable_functions_takes_the_place_of_the_kernels(tmp_path: Path) -> None:
     listed = tmp_path / "functions"
     listed.write_text("vfs_read\next4_sync [ext4]\n\n")

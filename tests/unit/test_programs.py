@@ -21,8 +21,8 @@ def _probes(program: Program) -> Iterator[ast.Probe]:
     yield from parse(Source(_text(program)), ["1"], None).probes
 
 
-def _kind(probe: ast.Probe) -> str:
-    return probe.attach_points[0].parts[0].lower()
+def _kinds(probe: ast.Probe) -> set[str]:
+    return {point.parts[0].lower() for point in probe.attach_points}
 
 
 def _calls(probe: ast.Probe, *names: str) -> list[ast.Call]:
@@ -34,7 +34,7 @@ def _headings(program: Program) -> set[str]:
     texts = [
         literal.value.decode()
         for probe in _probes(program)
-        if _kind(probe) in ("begin", "end", "interval")
+        if _kinds(probe) & {"begin", "end", "interval"}
         for call in _calls(probe, "printf")
         for literal in call.arguments
         if isinstance(literal, ast.StringLiteral)
@@ -45,13 +45,20 @@ def _headings(program: Program) -> set[str]:
 def _maps(program: Program) -> set[str]:
     """The maps that are left at the end, and so printed, or that print() prints."""
     named: set[str] = set()
-    hidden: set[str] = set()
+    cleared: set[str] = set()
+    printed: set[str] = set()
     for probe in _probes(program):
         named |= {node.name for node in ast.walk([probe.predicate, probe.body]) if isinstance(node, ast.MapAccess)}
-        if _kind(probe) == "end":
-            cleared = [call.arguments[0] for call in _calls(probe, "clear")]
-            hidden |= {node.name for node in cleared if isinstance(node, ast.MapAccess)}
-    return named - hidden
+        printed |= _given_to(probe, "print")
+        if "end" in _kinds(probe):
+            cleared |= _given_to(probe, "clear")
+    return named - cleared | printed
+
+
+def _given_to(probe: ast.Probe, function: str) -> set[str]:
+    """The maps that are a function's first argument."""
+    given = [call.arguments[0] for call in _calls(probe, function)]
+    return {node.name for node in given if isinstance(node, ast.MapAccess)}
 
 
 @pytest.fixture(params=built_in(), ids=lambda program: program.name)

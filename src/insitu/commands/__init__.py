@@ -41,7 +41,7 @@ PEER_COMMANDS: dict[str, str] = {
     "script": "insitu report --folded prints stacks, insitu sql the samples",
     "list": "insitu profile -e list, or insitu trace -l",
     "probe": "insitu trace attaches probes by itself: insitu trace -l lists them",
-    "sched": "insitu profile --off-cpu, or insitu trace runqlat",
+    "sched": "insitu trace schedlat (latency) and timehist, or insitu profile --off-cpu",
     "strace": "insitu syscalls takes strace's options",
     "bpftrace": "insitu trace runs bpftrace's scripts",
     "show": "insitu report",

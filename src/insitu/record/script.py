@@ -76,7 +76,7 @@ class _Collected(TextOutput):
     def flush(self) -> None:
         pass
 
-    def end(self, *, maps: bool) -> None:
+    def end(self, *, maps: bool, empty: bool = True) -> None:
         pass
 
     def handler(self, layout: RecordLayout) -> Handler:

@@ -183,13 +183,16 @@ class Output:
         """What a map holds now."""
         return read_map(self._layout(number), self.loaded.maps[number])
 
-    def end(self, *, maps: bool) -> None:
-        """Show what the script leaves: every map that it named, in the order of their names."""
-        self.write(self.before_maps)
-        if not maps:
-            return
-        numbers = [n for n, layout in enumerate(self.loaded.compiled.layout.maps) if layout.is_script_map]
-        for number in sorted(numbers, key=lambda n: self.loaded.compiled.layout.maps[n].name):
+    def end(self, *, maps: bool, empty: bool = True) -> None:
+        """Show what the script leaves: every map that it named, in the order of their names.
+
+        Without ``empty`` those that are empty are left out, and where all are, nothing is written.
+        """
+        named = sorted((layout.name, n) for n, layout in enumerate(self.loaded.compiled.layout.maps) if maps)
+        shown = [n for name, n in named if name.startswith("@") and (empty or self.content(n).rows)]
+        if empty or shown:
+            self.write(self.before_maps)
+        for number in shown:
             self.map(number)
 
     def _printf(self, layout: RecordLayout) -> Handler:

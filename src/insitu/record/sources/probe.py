@@ -137,7 +137,7 @@ class ProbeSource:
             self._capture.finish()
 
     def _print_maps(self) -> None:
-        self.output.end(maps=self._compiled.print_maps)
+        self.output.end(maps=self._compiled.print_maps, empty=not self._script.built_in)
         self.output.flush()
 
     def _printed(self, action: Callable[[], None]) -> None:
