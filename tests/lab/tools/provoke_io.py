@@ -1,9 +1,10 @@
 """Runs inside a guest: makes what one of our programs on files, disks, the network or KVM shows, with a known count.
 
-``provoke_io.py EVENT COMM FACTS``, as provoke.py, whose small tools it uses. What FACTS has was counted by this program
-or by the kernel (/proc/diskstats, /proc/net/snmp, tc), never by a tracer.
+``provoke_io.py EVENT COMM FACTS``, as provoke.py, whose small tools it uses. What FACTS has was counted by this
+program or by the kernel (/proc/diskstats, /proc/net/snmp, tc), never by a tracer.
 """
 
+import contextlib
 import ctypes
 import fcntl
 import json
@@ -14,10 +15,11 @@ import socket
 import struct
 import sys
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from provoke import Facts, _comm, _libc, _printed, _run, _wait_for, gethostlatency, main_of
+from provoke import Facts, _comm, _libc, _run, _wait_for, gethostlatency, main_of
 
 __all__ = ["gethostlatency"]
 
@@ -74,22 +76,23 @@ def _diskstats() -> list[int]:
     raise AssertionError(f"no {_DISK}")
 
 
-def _lines() -> int:
-    return _printed().count("\n")
+def _printed_bytes() -> int:
+    """Size of the tool's output, which is not read: some tools would show that."""
+    return Path(sys.argv[3]).with_name("stdout").stat().st_size
 
 
-def _next_lines(count: int) -> int:
-    """Wait until the tool, which prints one a second, has printed so many lines more: how many it has then."""
-    end = _lines() + count
-    _wait_for(lambda: _lines() >= end)
-    return _lines()
+def _next_line() -> int:
+    """Wait until the tool, which prints a line each second, has printed another: the output's size then."""
+    before = _printed_bytes()
+    _wait_for(lambda: _printed_bytes() > before)
+    return _printed_bytes()
 
 
 def page_cache() -> Facts:
-    """200 pages written, dropped from memory, read, and read again. Lines before ``first`` are of an earlier time."""
-    path = f"{_EXT4}/cached"
-    first = _next_lines(2)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT)
+    """200 pages written, dropped from memory, read, and read again: shown after that much of the tool's output."""
+    _next_line()
+    after = _next_line()
+    descriptor = os.open(f"{_EXT4}/cached", os.O_RDWR | os.O_CREAT)
     os.write(descriptor, bytes(200 * _PAGE))
     os.fsync(descriptor)
     os.posix_fadvise(descriptor, 0, 0, os.POSIX_FADV_DONTNEED)
@@ -97,30 +100,25 @@ def page_cache() -> Facts:
         for page in range(0, 200, 8):
             assert len(os.pread(descriptor, 8 * _PAGE, page * _PAGE)) == 8 * _PAGE
     os.close(descriptor)
-    _next_lines(2)
-    return {"first": first, "pages": 200}
+    return {"after": after, "pages": 200}
 
 
 def directory_cache() -> Facts:
     """40 names that do not exist, each looked up twice: first by the file system, then the cache knows of none."""
-    for _ in range(2):
-        with _named("dcprobe" if not _ else "dcagain"):
+    for name_of_thread in ("dcprobe", "dcagain"):
+        with _named(name_of_thread):
             for name in range(40):
-                assert not os.path.exists(f"{_EXT4}/none-{name}")
+                assert not Path(_EXT4, f"none-{name}").exists()
     return {"misses": 40, "lookups": 80}
 
 
-class _named:  # noqa: N801
+@contextlib.contextmanager
+def _named(name: str) -> Iterator[None]:
     """A name of its own for this thread, so that what it does meanwhile can be told apart."""
-
-    def __init__(self, name: str) -> None:
-        self._name, self._before = name, _comm(os.getpid())
-
-    def __enter__(self) -> None:
-        Path("/proc/self/comm").write_text(self._name)
-
-    def __exit__(self, *_: object) -> None:
-        Path("/proc/self/comm").write_text(self._before)
+    before = _comm(os.getpid())
+    Path("/proc/self/comm").write_text(name)
+    yield
+    Path("/proc/self/comm").write_text(before)
 
 
 def file_io() -> Facts:
@@ -136,6 +134,17 @@ def file_io() -> Facts:
         assert len(os.pread(descriptor, 2000, 2000 * i)) == 2000
     os.close(descriptor)
     return {"path": path, "fsync_us": fsync_us}
+
+
+def ext4_writes() -> Facts:
+    """20 writes of a page and a half each to a new file on ext4, each of which touches two pages."""
+    descriptor = os.open(f"{_EXT4}/paged", os.O_WRONLY | os.O_CREAT)
+    for i in range(20):
+        os.pwrite(descriptor, bytes(_PAGE + _PAGE // 2), 2 * i * _PAGE)
+    status = os.fstat(descriptor)
+    file = f"{os.major(status.st_dev)}, {os.minor(status.st_dev)}, {status.st_ino}"
+    os.close(descriptor)
+    return {"file": file, "pages": 40, "bytes": 20 * (_PAGE + _PAGE // 2)}
 
 
 def opens() -> Facts:
@@ -230,6 +239,20 @@ def full_backlog() -> Facts:
         each.close()
     dropped = _snmp("netstat", "TcpExt", "ListenOverflows")
     return {"port": port, "late_port": late.getsockname()[1], "dropped": dropped, "took_us": took_us}
+
+
+def delayed() -> Facts:
+    """A connection over a network (its own) that takes 600 ms each way."""
+    assert _libc.unshare(_CLONE_NEWNET) == 0
+    _run("ip", "link", "set", "lo", "up")
+    _run("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "600ms")
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+        began = time.monotonic_ns()
+        client = socket.create_connection(listener.getsockname())
+        took_us = (time.monotonic_ns() - began) / 1000
+        facts: Facts = {"port": listener.getsockname()[1], "took_us": took_us}
+        client.close()
+    return facts
 
 
 def kvm() -> Facts:

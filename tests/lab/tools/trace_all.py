@@ -1,9 +1,9 @@
 """Runs inside a guest: `insitu trace TOOL -c 'PROVOKE EVENT'` for each tool, started the way the command is.
 
-``trace_all.py PROVOKE AT_ONCE RESULTS`` reads a JSON object, tool -> event, from its standard input and makes RESULTS one:
-tool -> exit status, what it wrote, and what its event knows. A tool is the words of the command: ``-a tcplife``.
-PROVOKE is a script beside this one, AT_ONCE how many are traced together. One process has everything loaded and forks for
-each tool: an emulated machine takes ten seconds to load Python, LLVM and the kernel's types.
+``trace_all.py PROVOKE AT_ONCE RESULTS`` reads a JSON object, tool -> event, from its standard input and makes RESULTS
+one: tool -> exit status, what it wrote, and what its event knows. A tool is the words of the command: ``-a tcplife``.
+PROVOKE is a script beside this one, AT_ONCE how many are traced together. One process has everything loaded and
+forks for each tool: an emulated machine takes ten seconds to load Python, LLVM and the kernel's types.
 """
 
 import json
