@@ -80,8 +80,8 @@ rawtracepoint:sched_switch {
             }
             $what = $what | ($left & 0xc) << 18;  // stopped, traced
         }
-        // Stacks take long. Where the last wait was the same call from the same place, and interruptible too, they are
-        // the same; of one that is preempted, those of the call that it is in are taken once.
+        // Stacks take long. Where the last wait was the same call from the same place, and interruptible too, they
+        // are the same; of one that is preempted, those of the call that it is in are taken once.
         $ready = (uint64)(args.preempt || $left == 0);
         $last = @last[$prev, $ready];
         $id = $last.5;
