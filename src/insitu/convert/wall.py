@@ -284,13 +284,13 @@ class _Wall:
         if cause == "lock":
             return _waited_for(place.user), call, f"{thing:#x}"
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
-        return cause or kind or ("call" if call else "kernel"), call, text
+        return cause or kind or ("call" if call else "other"), call, text
 
     def _at_start(self, tid: int) -> tuple[str, str, str]:
         """The same of a thread that was asleep when the recording started, by /proc."""
         number, path = self._waiting.get(tid, (-1, ""))
         if number < 0:
-            return "kernel", "", ""
+            return "other", "", ""
         call = call_name(self._abis[0], number)
         cause = _cause(call)
         kind = (

@@ -109,7 +109,7 @@ FRAME: Final = register(
             Column(
                 "kind",
                 "enum",
-                "`user`, `kernel`, `jit`, `python`; of wall time also `blocked`, `runnable`, `throttled`, `waker`",
+                "`user`, `kernel`, `jit`, `python`; of `wall` also states, and `waker`",
                 default="user",
             ),
             Column("symbolized", "flag", "whether `function` is a symbol", default=True),
