@@ -38,9 +38,11 @@ from insitu.record.run import Request, record
 from insitu.record.sources.processes import ProcessesSource
 from insitu.record.sources.wall import WallSource
 
-session = Path("/run/why.insitu")
-record(Request(command=(sys.argv[1],)), [WallSource(), ProcessesSource()], session)
-with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive: archive.add(session, "why.insitu")
+with tarfile.open(fileobj=sys.stdout.buffer, mode="w|") as archive:
+    for name, whole in (("command", False), ("machine", True)):
+        session = Path(f"/run/{name}.insitu")
+        record(Request(command=(sys.argv[1],), whole_system=whole), [WallSource(), ProcessesSource()], session)
+        archive.add(session, session.name)
 """
 
 
@@ -52,12 +54,17 @@ def test_wall_time_is_accounted_under_older_kernels(guests: Guests, kernel: str,
     assert done.status == 0, done.stderr.decode()
     with tarfile.open(fileobj=io.BytesIO(done.stdout)) as archive:
         archive.extractall(tmp_path, filter="data")
-    with insitu.open(tmp_path / "why.insitu") as session:
-        rows = session.sql(
-            "select cause, call, sum(dur_ns)::bigint as ns from wall where state = 'blocked' group by all"
-        )
-        found = {(cause, call): ns for cause, call, ns in rows.rows()}
-        assert found["pipe", "read"] >= 0.9e9
-        assert found["child", "wait4"] >= 0.4e9
-        assert found["sleep", "clock_nanosleep"] >= 1.4e9
-        assert not session.manifest.lost
+    for name in ("command", "machine"):
+        with insitu.open(tmp_path / f"{name}.insitu") as session:
+            rows = session.sql(
+                "select cause, call, sum(dur_ns)::bigint from wall join thread using (utid)"
+                " where name = 'waits' and state = 'blocked' group by all"
+            )
+            found = {(cause, call): ns for cause, call, ns in rows.rows()}
+            assert found["pipe", "read"] >= 0.9e9
+            assert found["child", "wait4"] >= 0.4e9
+            assert found["sleep", "clock_nanosleep"] >= 1.4e9
+            others = session.sql(
+                "select count(distinct utid) from wall join thread using (utid) where name <> 'waits'"
+            )
+            assert (others.item() > 0) == (name == "machine")

@@ -37,6 +37,13 @@ def test_the_current_process_is_the_one_that_runs_begin() -> None:
     assert found[7:] == [threading.get_native_id(), parent, Path(f"/proc/{parent}/comm").read_text().strip(), 0]
 
 
+def test_the_registers_of_the_entry_have_the_number_of_the_call() -> None:
+    register = "orig_ax" if os.uname().machine == "x86_64" else "syscallno"
+    script = f"rawtracepoint:sys_enter /pid == cpid/ {{ @same[(int64)user_regs.{register} == args.id] = count(); }}"
+    found = insitu.trace(script, command="true").wait().maps["@same"]
+    assert found["key"].to_list() == [True]
+
+
 def test_a_threads_leader_is_the_process() -> None:
     found: list[object] = []
 

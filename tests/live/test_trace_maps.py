@@ -64,3 +64,10 @@ def test_kernels_that_reach_no_other_cpus_cells_leave_the_deletion_to_user_space
     found = insitu.trace(script).wait().maps
     assert found["@answer"]["value"].to_list() == [True]
     assert found["@s"].is_empty() and found["@h"].is_empty()
+
+
+def test_numbers_are_assigned_in_place_where_the_script_asks_for_it() -> None:
+    found = insitu.trace(
+        "config = { assign_in_place = 1; } BEGIN { @a[1] = 5; @a[2] = 7; @a[1] = -6; exit(); }"
+    ).wait()
+    assert found.maps["@a"].sort("key").rows() == [(1, -6), (2, 7)]

@@ -1,4 +1,4 @@
-"""insitu why: shares of wall time against what a program measures of itself, by its clocks and the kernel's accounts."""
+"""insitu why: shares of wall time against what programs measure of themselves, and the accounts of the kernel."""
 
 import json
 import os
@@ -146,7 +146,7 @@ def test_a_cgroup_that_has_used_up_its_quota_is_throttled(shares: Path, tmp_path
     causes = found["spin0"]
     # All time on no CPU is the quota's, but for what other programs on the machine take: that is on the run queue.
     without = sum(causes.values()) - said["spin0"]["user"]
-    assert causes["throttled"] > 0.5e9
+    assert causes["throttled"] > 0.2e9
     assert abs(causes["throttled"] + causes.get("runnable", 0) - without) <= _POINTS * sum(causes.values())
 
 

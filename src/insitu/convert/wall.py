@@ -10,7 +10,7 @@ import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from itertools import dropwhile
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -72,6 +72,7 @@ _STATE: Final = {
     _WOKEN_THROTTLED: "throttled",
     _STARTED: "blocked",
 }
+_TID: Final = 0xFFFFFF
 _STOPPED, _TRACED = 1 << 20, 1 << 21
 _KINDS: Final = {stat.S_IFBLK: "device", stat.S_IFCHR: "device", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 _CAUSES: Final = (
@@ -97,16 +98,25 @@ _INTERRUPT: Final = re.compile(r"(asm_)?(sysvec_|common_interrupt)|__sysvec_|el[
 
 
 # The words of keys and values; a stack is two, its id and its process.
-_WALL: Final = (
-    *("tid", "what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp"),
-    *("waker", "above", "above_pid", "by", "by_pid", "by_sp"),
-)
-_OFF: Final = _WALL[1:9]
-_SAMPLES: Final = ("tid", "usermode", "kernel", "kernel_pid", "user", "user_pid", "sp")
+_PLACE: Final = ("what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp")
+_SAMPLE: Final = ("tid", "usermode", "kernel", "kernel_pid", "user", "user_pid", "sp")
 
 Columns = Mapping[str, U64]
 Frames = tuple[Frame, ...]
 """Innermost first."""
+
+
+class _Place(NamedTuple):
+    """A call, what it was about, and the stacks; of one that woke a thread, the stacks count."""
+
+    what: int
+    object: int
+    holder: int
+    kernel: Frames
+    user: Frames
+
+
+_NOWHERE: Final = _Place(UNKNOWN, 0, 0, (), ())
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
@@ -164,9 +174,9 @@ class _Wall:
         self._source, self._writer, self._addresses = source, writer, addresses
         self._abis = abis_of(str(source.layout["machine"]))
         self._maps = _Maps(source)
-        self._ran = self._maps.words("@cpu")
+        ran = self._maps.values("@cpu", 2)[:, 0].tolist()
+        self._ran = dict(zip(self._maps.words("@cpu"), ran, strict=True))
         self._rows: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
-        self._pids: dict[int, int] = {}
         self._known: dict[int, Frames] = {0: ()}
         stacks, waiting = source.directory / STACKS, source.directory / WAITING
         data = bytes(raw_bytes(stacks)[:]) if stacks.exists() else b""
@@ -183,6 +193,7 @@ class _Wall:
                 self._add_objects(tables["object"])
             if "copy" in tables:
                 self._add_copies(tables["copy"])
+        self._places = self._find_places()
 
     def _add_objects(self, columns: Mapping[str, Any]) -> None:
         names = ("id", "mode", "inode", "path", "family", "port", "local", "address")
@@ -203,14 +214,18 @@ class _Wall:
 
     def add_waits(self) -> None:
         """Add the time off the CPU that has ended."""
-        values = self._maps.values("@wall", 2)
-        self._add(self._maps.keys("@wall", _WALL), values[:, 1], values[:, 0])
+        keys = self._maps.keys("@wall", ("who", "by"))
+        values = self._maps.values("@wall", 2).tolist()
+        for who, by, (count, ns) in zip(keys["who"].tolist(), keys["by"].tolist(), values, strict=True):
+            tid, state, number = who & _TID, who >> 24 & 7, who >> 32
+            self._add(
+                tid, state, self._places.get(number, _NOWHERE), by & _TID, self._places.get(by >> 32), ns, count
+            )
 
     def add_last_states(self) -> None:
         """Add the states that threads were in at the end."""
-        left = dict(zip(self._maps.words("@off"), self._maps.values("@off", len(_OFF)).tolist(), strict=True))
-        sampled = set(self._maps.keys("@samples", _SAMPLES)["tid"].tolist())
-        rows, taken = [], []
+        left = self._maps.words("@at")
+        sampled = set(self._maps.keys("@samples", _SAMPLE)["tid"].tolist())
         for tid, word in self._maps.words("@task").items():
             state, ns = word & 7, max(0, self._maps.end_ns - (word >> 3))
             if not tid or not word:
@@ -218,66 +233,64 @@ class _Wall:
             # One that was on a CPU all the time has had no event.
             if state == _RUNNING or (state == _STARTED and tid in sampled and tid not in self._waiting):
                 self._ran[tid] = self._ran.get(tid, 0) + ns
-                continue
-            off = left.get(tid, [0] * len(_OFF))
-            rows.append([tid, off[0] | state << 16, *off[1:], *([0] * (len(_WALL) - len(_OFF) - 1))])
-            taken.append(ns)
-        table = np.array(rows, np.uint64).reshape(len(rows), len(_WALL))
-        last = {word: table[:, at] for at, word in enumerate(_WALL)}
-        self._add(last, np.array(taken, np.uint64), np.ones(len(taken), np.uint64))
+            else:
+                self._add(tid, state, self._places.get(left.get(tid, 0), _NOWHERE), 0, None, ns, 1)
 
-    def _add(self, waits: Columns, totals: U64, counts: U64) -> None:
-        kernel = self._stacks("kstack32", waits["kernel"])
-        user = self._stacks("ustack64", waits["user"], waits["user_pid"], waits["sp"])
-        above = self._stacks("kstack32", waits["above"])
-        by = self._stacks("ustack64", waits["by"], waits["by_pid"], waits["by_sp"])
-        columns = [waits[name].tolist() for name in ("tid", "what", "object", "holder", "waker")]
-        for tid, what, thing, holder, waker, inside, outside, woken_in, woken_by, total, count in zip(
-            *columns, kernel, user, above, by, totals.tolist(), counts.tolist(), strict=True
-        ):
-            code = what >> 16 & 7
-            state = _STATE[code]
-            cause = call = text = ""
-            frames: Frames = (*(frame._replace(kind=state) for frame in inside), *outside)
-            if code == _STARTED:
-                cause, call, text = self._at_start(tid)
-                frames = self._frames(self._asleep.get(tid, 0))
-            elif code == _PREEMPTED and not what & 0xFFFF:  # since the start
-                frames = ()
-            elif code == _BLOCKED:
-                cause, call, text = self._blocked(what, thing, inside, outside)
-            label = " ".join(each for each in (call or cause or state, text) if each)
-            frames = (Frame(f"[{label}]", kind=state), *frames)
-            if waker:
-                interrupt, frames = _with_waker(woken_in, woken_by, frames)
-                waker = 0 if interrupt else waker & 0xFFFFFFFF
-            stack = self._writer.intern_stack(frames)
-            self._count((tid, state, cause, call, text, holder, waker, stack), total, count)
+    def _find_places(self) -> dict[int, _Place]:
+        """Where threads left the CPU, and from where they were woken, by number."""
+        values = self._maps.values("@places", len(_PLACE))
+        words = {word: values[:, at] for at, word in enumerate(_PLACE)}
+        kernel = self._stacks("kstack32", words["kernel"])
+        user = self._stacks("ustack64", words["user"], words["user_pid"], words["sp"])
+        columns = [words[name].tolist() for name in ("what", "object", "holder")]
+        numbers = self._maps.words("@places")
+        return {
+            number: _Place(*each)
+            for number, each in zip(numbers, zip(*columns, kernel, user, strict=True), strict=True)
+        }
+
+    def _add(self, tid: int, code: int, place: _Place, waker: int, woken: _Place | None, ns: int, count: int) -> None:
+        state = _STATE[code]
+        cause = call = text = ""
+        frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *place.user)
+        if code == _STARTED:
+            cause, call, text = self._at_start(tid)
+            frames = self._frames(self._asleep.get(tid, 0))
+        elif code == _BLOCKED:
+            cause, call, text = self._blocked(place)
+        label = " ".join(each for each in (call or cause or state, text) if each)
+        frames = (Frame(f"[{label}]", kind=state), *frames)
+        if woken:
+            interrupt, frames = _with_waker(woken, frames)
+            waker = 0 if interrupt else waker
+        holder = place.holder if code == _BLOCKED else 0
+        self._count((tid, state, cause, call, text, holder, waker, self._writer.intern_stack(frames)), ns, count)
 
     def _count(self, key: tuple[Any, ...], ns: int, count: int) -> None:
         row = self._rows[key]
         row[0] += ns
         row[1] += count
 
-    def _blocked(self, what: int, thing: int, inside: Frames, outside: Frames) -> tuple[str, str, str]:
+    def _blocked(self, place: _Place) -> tuple[str, str, str]:
         """Cause, call and object."""
+        what, thing = place.what, place.object
         number, abi = what & NUMBER_MASK, self._abis[what >> ABI_SHIFT & 3]
         call = "" if number == UNKNOWN or not abi else call_name(abi, number)
         if what & (_STOPPED | _TRACED):
             return ("stopped" if what & _STOPPED else "traced"), call, ""
-        if any(_FAULT.match(frame.function) for frame in inside):
+        if any(_FAULT.match(frame.function) for frame in place.kernel):
             return "page fault", call, ""
         cause = _cause(call)
         if cause == "lock":
-            return _waited_for(outside), call, f"{thing:#x}"
+            return _waited_for(place.user), call, f"{thing:#x}"
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
-        return cause or kind or ("call" if call else "kernel"), call, text
+        return cause or kind or ("call" if call else "other"), call, text
 
     def _at_start(self, tid: int) -> tuple[str, str, str]:
         """The same of a thread that was asleep when the recording started, by /proc."""
         number, path = self._waiting.get(tid, (-1, ""))
         if number < 0:
-            return "kernel", "", ""
+            return "other", "", ""
         call = call_name(self._abis[0], number)
         cause = _cause(call)
         kind = (
@@ -287,8 +300,8 @@ class _Wall:
 
     def add_running(self) -> None:
         """Add the time on a CPU, divided by the samples of each thread."""
-        samples = self._maps.keys("@samples", _SAMPLES)
-        kernel = self._stacks("kstack64", samples["kernel"])
+        samples = self._maps.keys("@samples", _SAMPLE)
+        kernel = self._stacks("kstack32", samples["kernel"])
         user = self._stacks("ustack64", samples["user"], samples["user_pid"], samples["sp"])
         counts = self._maps.values("@samples", 1)[:, 0].tolist()
         found: dict[int, list[tuple[str, Frames, int]]] = defaultdict(list)
@@ -386,10 +399,10 @@ def _waited_for(outside: Frames) -> str:
     return "lock"
 
 
-def _with_waker(inside: Frames, outside: Frames, frames: Frames) -> tuple[bool, Frames]:
+def _with_waker(woken: _Place, frames: Frames) -> tuple[bool, Frames]:
     """Whether an interrupt has ended a wait, and the stack of the wait below that of what woke it, upside down."""
-    at = next((at for at, frame in enumerate(inside) if _INTERRUPT.match(frame.function)), None)
-    waker = (*inside, *outside) if at is None else inside[: at + 1]
+    at = next((at for at, frame in enumerate(woken.kernel) if _INTERRUPT.match(frame.function)), None)
+    waker = (*woken.kernel, *woken.user) if at is None else woken.kernel[: at + 1]
     return at is not None, (*(frame._replace(kind="waker") for frame in reversed(waker)), *frames)
 
 

@@ -106,7 +106,12 @@ FRAME: Final = register(
             Column("file", "path", "source file, if there is debug information"),
             Column("line", "line", "0: unknown"),
             Column("inlined", "flag", "inlined into the next outer frame"),
-            Column("kind", "enum", "`user`, `kernel`, `jit`, `python`", default="user"),
+            Column(
+                "kind",
+                "enum",
+                "`user`, `kernel`, `jit`, `python`; of `wall` also states, and `waker`",
+                default="user",
+            ),
             Column("symbolized", "flag", "whether `function` is a symbol", default=True),
         ),
     )

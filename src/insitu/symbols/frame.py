@@ -18,7 +18,8 @@ class Frame(NamedTuple):
     module, the address itself in hexadecimal. ``module`` is the path of the file ("[kernel.kallsyms]",
     "[vdso]", "[ext4]" for what has none). ``file`` is "" and ``line`` 0 where no line table covers the
     address. ``inlined`` frames have no call of their own: they are part of the next outer frame that is
-    not inlined. ``kind`` is one of the constants of this module. ``symbolized`` is False where ``function`` is
+    not inlined. ``kind`` is one of the constants of this module, or in stacks of wall
+    time (convert/wall.py) a thread's state, or ``waker``. ``symbolized`` is False where ``function`` is
     an address or made from the module's name, because no symbol covers the address.
     """
 

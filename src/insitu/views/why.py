@@ -129,7 +129,7 @@ _BLOCKED: Final = {
     "pipe": "in {call} on {object}",
     "socket": "in {call} on {object}",
     "signal": "waiting for a signal ({call})",
-    "kernel": "blocked in the kernel",
+    "other": "blocked in the kernel",
 }
 _RUNNING: Final = {
     "user": "running user code",

@@ -16,7 +16,7 @@ from insitu.probe.aggregations import Aggregation, Average, Maximum, Minimum
 from insitu.probe.codegen.helpers import Helper
 from insitu.probe.codegen.integers import divide
 from insitu.probe.codegen.lowering import Lowering, Store, Value
-from insitu.probe.layout import ARRAY, LOST_MAP_FULL, LOST_NO_MEMORY, MapLayout
+from insitu.probe.layout import ARRAY, HASH, LOST_MAP_FULL, LOST_NO_MEMORY, MapLayout
 from insitu.probe.passes.check.dialect import is_key_of_parts
 from insitu.probe.types import is_scalar, stored_size
 
@@ -228,6 +228,11 @@ def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> N
             pointer = emit.map_value(number)
             low.copy(pointer, value, size)
             emit.store("1", emit.offset(pointer, size))
+        elif low.options.assign_in_place and layout.type == HASH and is_scalar(layout.value):
+            key = key_pointer(low, node, layout)
+            # bpf_map_update_elem() replaces the element, which takes several times as long.
+            there = lookup(low, number, key)
+            when_found(low, there, lambda: low.copy(there, value, size), lambda: update(low, number, key, value))
         else:
             update(low, number, key_pointer(low, node, layout), value)
 

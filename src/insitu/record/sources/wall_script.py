@@ -1,8 +1,7 @@
 """The script that accounts the wall time of threads: added up in maps, nothing is sent for a switch.
 
 A thread's word in ``@task`` is the time of its last change of state, above the state. When that ends, its time is
-added to ``@cpu`` (it ran) or to ``@wall``, under what the thread did when it left the CPU: ``@off``. Samples say what
-it did on a CPU.
+added X
 """
 
 from __future__ import annotations
@@ -24,11 +23,11 @@ FILE, FUTEX = 1, 2
 """What the first argument of a call is: a descriptor, or a futex."""
 
 _X86_64: Final = os.uname().machine == "x86_64"
-_NUMBER, _FIRST = ("orig_ax", "di") if _X86_64 else ("syscallno", "regs[0]")
+_NUMBER, _FIRST, _IP = ("orig_ax", "di", "ip") if _X86_64 else ("syscallno", "regs[0]", "pc")
 _KERNEL_THREAD: Final = 0x200000  # PF_KTHREAD, include/linux/sched.h
 
 _SCRIPT: Final = """
-config = { max_map_keys = 65536; print_maps_on_exit = false; missing_probes = warn; }
+config = { max_map_keys = 65536; print_maps_on_exit = false; missing_probes = warn; assign_in_place = true; }
 let @wall = percpuhash(65536);
 let @samples = percpuhash(65536);
 
@@ -38,19 +37,26 @@ rawtracepoint:sched_switch {
     $prev = (uint32)args.prev.pid;
     $word = @task[$prev];
     if ($word != 0 || (@whole != 0 && $prev != 0 && pid != @self)) {
-        if ($word != 0) { @cpu[$prev] = @cpu[$prev] + ($now - ($word >> 3)); }
-        $left = (uint64)args.prev_state;
+        if ($word != 0) { @cpu[$prev] = sum($now - ($word >> 3)); }
+        $left = (uint64)args.prev_state & 0xdfff;  // without TASK_FREEZABLE
         if ($left & 0x80) {  // TASK_DEAD
             delete(@task[$prev]);
-            delete(@off[$prev]);
+            delete(@at[$prev]);
+            delete(@last[$prev, (uint64)0]);
+            delete(@last[$prev, (uint64)1]);
+            delete(@last_waker[$prev]);
+            delete(@context[$prev]);
             return;
         }
         $regs = user_regs;
         $what = (uint64)0xfff;
         $object = (uint64)0;
         $holder = (uint64)0;
+        $inode = (struct inode *)0;
+        $file = (struct file *)0;
         $sp = (uint64)$regs.sp;
-        if (curtask.flags & %(kernel_thread)d) { $sp = (uint64)0; }
+        $ip = (uint64)$regs.%(ip)s;
+        if (@whole != 0 && curtask.flags & %(kernel_thread)d) { $sp = (uint64)0; }
         if (args.preempt || $left == 0) {
             @task[$prev] = $now << 3 | (%(throttled_prev)s ? (uint64)%(throttled)d : (uint64)%(preempted)d);
         } else {
@@ -69,30 +75,43 @@ rawtracepoint:sched_switch {
                     $files = curtask.files.fdt.fd;
                     $file = $files[(uint32)$first];
                     $inode = $file.f_inode;
-                    $object = (uint64)$inode.i_ino ^ ((uint64)$inode.i_sb.s_dev << 44);
-                    if ($object != 0 && @seen[$object] == 0) {
-                        @seen[$object] = (uint64)1;
-                        $sock = (struct socket *)$file.private_data;
-                        $sk = ($inode.i_mode & 0xf000) == 0xc000 ? $sock.sk : (struct sock *)0;
-                        emit("object", (id=$object, mode=$inode.i_mode, inode=$inode.i_ino,
-                            family=$sk.__sk_common.skc_family, port=bswap($sk.__sk_common.skc_dport),
-                            local=$sk.__sk_common.skc_num, address=$sk.__sk_common.skc_daddr, path=path($file)));
-                    }
+                    $object = (uint64)$inode.i_ino ^ ((uint64)$inode << 24);
                 }
             }
             $what = $what | ($left & 0xc) << 18;  // stopped, traced
         }
-        $user = ustack(64);
+        // Stacks take long. Where the last wait was the same call from the same place, and interruptible too, they
+        // are the same; of one that is preempted, those of the call that it is in are taken once.
+        $ready = (uint64)(args.preempt || $left == 0);
+        $last = @last[$prev, $ready];
+        $id = $last.5;
+        if ($left > 1 || $last.0 != $what || $last.1 != $object || $last.2 != $holder || $last.3 != $ip
+            || $last.4 != $sp || $id == 0) {
+            $key_object = $object;
+            if ($file != 0) {
+                $object = (uint64)$inode.i_ino ^ ((uint64)$inode.i_sb.s_dev << 44);
+                if ($object != 0 && @seen[$object] == 0) {
+                    @seen[$object] = (uint64)1;
+                    $sock = (struct socket *)$file.private_data;
+                    $sk = ($inode.i_mode & 0xf000) == 0xc000 ? $sock.sk : (struct sock *)0;
+                    emit("object", (id=$object, mode=$inode.i_mode, inode=$inode.i_ino,
+                        family=$sk.__sk_common.skc_family, port=bswap($sk.__sk_common.skc_dport),
+                        local=$sk.__sk_common.skc_num, address=$sk.__sk_common.skc_daddr, path=path($file)));
+                }
+            }
+            $user = ustack(64);
 %(copied)s
-        @off[$prev] = ($what, $object, $holder, kstack(32), $user, $sp);
+            $place = ($what, $object, $holder, kstack(32), $user, $sp);
+%(numbered)s
+            if ($left <= 1) { @last[$prev, $ready] = ($what, $key_object, $holder, $ip, $sp, $id); }
+        }
+        @at[$prev] = $id;
     }
     $next = (uint32)args.next.pid;
     $word = @task[$next];
     if ($word != 0) {
         $state = ($word & 7) == %(started)d ? (uint64)%(preempted)d : $word & 7;
-        $off = @off[$next];
-        @wall[(uint64)$next, $off.0 | $state << 16, $off.1, $off.2, $off.3, $off.4, $off.5,
-            (uint64)0, $off.3, $off.4, (uint64)0] = stats($now - ($word >> 3));
+        @wall[(uint64)$next | $state << 24 | @at[$next] << 32, (uint64)0] = stats($now - ($word >> 3));
         @task[$next] = $now << 3 | %(running)d;
     }
 }
@@ -104,15 +123,23 @@ rawtracepoint:sched_waking {
     if ($state == %(blocked)d || $state == %(started)d) {
         $now = nsecs(monotonic);
         if ($now > @until) { return; }
-        $off = @off[$who];
-        $user = ustack(64);
         $regs = user_regs;
         $sp = (uint64)$regs.sp;
-        if (curtask.flags & %(kernel_thread)d) { $sp = (uint64)0; }
-        $waker = (uint64)tid | (uint64)1 << 32;
+        $ip = (uint64)$regs.%(ip)s;
+        // Interrupts have a stack of their own. A map makes a number of the pointer: nothing else may be done to it.
+        @context[tid] = (uint64)ctx;
+        $interrupt = @context[tid] >> 14 != (uint64)curtask.stack >> 14;
+        $last = @last_waker[tid];
+        $id = $last.2;
+        if ($interrupt || $last.0 != $ip || $last.1 != $sp || $id == 0) {
+            if (curtask.flags & %(kernel_thread)d) { $sp = (uint64)0; }
+            $user = ustack(64);
 %(copied)s
-        @wall[(uint64)$who, $off.0 | $state << 16, $off.1, $off.2, $off.3, $off.4, $off.5,
-            $waker, kstack(32), $user, $sp] = stats($now - ($word >> 3));
+            $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), $user, $sp);
+%(numbered)s
+            @last_waker[tid] = ($ip, (uint64)$regs.sp, $interrupt ? (uint64)0 : $id);
+        }
+        @wall[(uint64)$who | $state << 24 | @at[$who] << 32, (uint64)tid | $id << 32] = stats($now - ($word >> 3));
         @task[$who] = $now << 3 | (%(throttled_woken)s ? (uint64)%(woken_throttled)d : (uint64)%(woken)d);
     }
 }
@@ -126,7 +153,7 @@ profile:hz:%(hz)d {
             $sp = (uint64)$regs.sp;
 %(copied)s
         }
-        @samples[(uint64)tid, (uint64)usermode, kstack(64), $user, $sp] = count();
+        @samples[(uint64)tid, (uint64)usermode, kstack(32), $user, $sp] = count();
     }
 }
 
@@ -134,7 +161,9 @@ rawtracepoint:sched_process_fork {
     if (@task[tid] != 0 || (@whole != 0 && pid != @self)) {
         $child = (uint32)args.child.pid;
         @task[$child] = nsecs(monotonic) << 3 | %(woken)d;
-        @off[$child] = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), ustack(64), (uint64)0);
+        $place = ((uint64)0xfff, (uint64)0, (uint64)0, kstack(32), ustack(64), (uint64)0);
+%(numbered)s
+        @at[$child] = $id;
     }
 }
 
@@ -150,7 +179,8 @@ rawtracepoint:sched_process_exec {
 
 // What is written from outside only, so that the script has its types.
 BEGIN {
-    @task[(uint32)0] = (uint64)0; @cpu[(uint32)0] = (uint64)0; @kind[(uint64)0] = (uint64)0;
+    @task[(uint32)0] = (uint64)0; @at[(uint32)0] = (uint64)0;
+    @kind[(uint64)0] = (uint64)0; @given[(uint32)0] = (uint64)0;
     @until = (uint64)0; @whole = (uint64)0; @self = (uint64)0; @launched = (uint64)0; @copies = (uint64)0;
 }
 """
@@ -160,6 +190,14 @@ _COPIED: Final = """if ($sp != 0 && @copied[$user, $sp] == 0 && @copies > 0) {
     @copied[$user, $sp] = (uint64)1;
     @copies = @copies - 1;
     emit("copy", (sp=$sp, found=$user, user=ustack(dwarf)));
+}"""
+# Places have numbers, of each CPU its own: two may give one to the same place.
+_NUMBERED: Final = """$id = (uint64)@numbers[$place];
+if ($id == 0) {
+    $id = (@given[cpu] + 1) << 10 | cpu;
+    @given[cpu] = $id >> 10;
+    @numbers[$place] = $id;
+    @places[$id] = $place;
 }"""
 
 
@@ -186,8 +224,10 @@ def wall_text() -> str:
         "file": FILE,
         "futex": FUTEX,
         "first": _FIRST,
+        "ip": _IP,
         "throttled_prev": throttled.format("args.prev"),
         "throttled_woken": throttled.format("args.p"),
         "identified": "\n".join(indented(identified(f"$regs.{_NUMBER}"))),
         "copied": "\n".join(indented(_COPIED.splitlines())),
+        "numbered": "\n".join(indented(_NUMBERED.splitlines())),
     }

@@ -16,6 +16,10 @@ const KIND_COLOURS: Record<Kind, { hue: number; chroma: number; spread: number }
   jit: { hue: 148, chroma: 0.105, spread: 14 },
   python: { hue: 305, chroma: 0.09, spread: 14 },
   inlined: { hue: 198, chroma: 0.075, spread: 12 },
+  blocked: { hue: 20, chroma: 0.11, spread: 10 },
+  runnable: { hue: 105, chroma: 0.11, spread: 8 },
+  throttled: { hue: 340, chroma: 0.11, spread: 8 },
+  waker: { hue: 280, chroma: 0.05, spread: 8 },
   unknown: { hue: 250, chroma: 0.008, spread: 6 },
   thread: { hue: 260, chroma: 0.018, spread: 4 },
 };

@@ -2,7 +2,19 @@
 
 import type { Meta } from "./data";
 
-export const KINDS = ["user", "kernel", "jit", "python", "inlined", "unknown", "thread"] as const;
+export const KINDS = [
+  "user",
+  "kernel",
+  "jit",
+  "python",
+  "inlined",
+  "blocked",
+  "runnable",
+  "throttled",
+  "waker",
+  "unknown",
+  "thread",
+] as const;
 export type Kind = (typeof KINDS)[number];
 
 export class NameTable {
