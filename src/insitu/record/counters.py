@@ -96,6 +96,8 @@ def choose_counted(
 def _fitted(event: NamedEvent, cgroup: str, notes: list[str], whole_system: bool) -> Counted:
     if event.cpus is not None and not whole_system:
         return Counted(event, cgroup, "this PMU counts for whole CPUs only: -a")
+    if event.is_in_kernel and not event.kernel:
+        return Counted(event, cgroup, "it happens in the kernel, which :u and --all-user leave out")
     code = _trial(event)
     if code in (errno.EACCES, errno.EPERM) and event.user and event.kernel:
         if event.is_in_kernel:
@@ -131,7 +133,7 @@ def _reason(event: NamedEvent, code: int) -> str:
     if code in (errno.EACCES, errno.EPERM):
         return f"permission denied ({paranoid()}): run as root or with CAP_PERFMON"
     if event.type in (Type.HARDWARE, Type.HW_CACHE, Type.RAW):
-        if not any(pmu.read_pmu(name, pmu.DEVICES) for name in ("cpu", "cpu_core", "armv8_pmuv3_0")):
+        if not any(name.startswith(("cpu", "arm")) for name in pmu.pmu_names(pmu.DEVICES)):
             return "no PMU (virtual machine?)"
         return "not an event of this CPU's PMU"
     if code == errno.EINVAL and event.modifiers:
