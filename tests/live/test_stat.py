@@ -6,6 +6,7 @@ import re
 import signal
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -100,17 +101,27 @@ def test_children_count_too_unless_they_are_left_out(counted: str) -> None:
 
 @pytest.fixture
 def started(counted: str) -> Iterator[Callable[..., "subprocess.Popen[bytes]"]]:
-    """Starts the program, which waits for its input."""
+    """Starts the program, whose threads are all in read(2) then."""
     running = []
 
     def start(what: str, number: int) -> "subprocess.Popen[bytes]":
         running.append(subprocess.Popen([counted, what, str(number)], stdin=subprocess.PIPE))
+        while len(_reading(running[-1].pid)) < (2 if what == "threads" else 1):
+            assert running[-1].poll() is None
+            time.sleep(0.01)
         return running[-1]
 
     yield start
     for each in running:
         each.kill()
         each.wait()
+
+
+def _reading(pid: int) -> list[int]:
+    """The threads of a process that are in read(2) of standard input (proc_pid_syscall(5))."""
+    calls = {task: (task / "syscall").read_text().split() for task in Path(f"/proc/{pid}/task").iterdir()}
+    read = "63" if os.uname().machine == "aarch64" else "0"
+    return [int(task.name) for task, call in calls.items() if call[:2] == [read, "0x0"]]
 
 
 def attached(*words: str) -> "subprocess.Popen[str]":
@@ -134,8 +145,7 @@ def test_intervals_of_a_running_process_add_up_to_its_calls_and_to_the_summary(s
 
 def test_threads_are_told_apart(started) -> None:
     program = started("threads", 1000)
-    while len(tids := [each.name for each in Path(f"/proc/{program.pid}/task").iterdir()]) < 2:
-        assert program.poll() is None
+    tids = _reading(program.pid)
     process = attached("-e", CALLS, "--summary", "--per-thread", "-p", str(program.pid))
     assert program.stdin is not None
     program.stdin.write(b"xx")

@@ -269,6 +269,12 @@ def test_an_event_that_does_not_fit_into_its_group_is_counted_by_itself_and_that
     found.close_events()
 
 
+def test_what_only_happens_in_the_kernel_is_not_a_zero_of_user_code(kernel) -> None:
+    kernel(lambda attr, pid, group: 0)
+    assert reason_of("cs:u") == "it happens in the kernel, which :u and --all-user leave out"
+    assert reason_of("cs:k") == reason_of("page-faults:u") == ""
+
+
 def test_a_pmu_that_cannot_exclude_guests_counts_them_too(kernel) -> None:
     opened = kernel(lambda attr, pid, group: errno.EINVAL if attr.exclude_guest else 0)
     assert reason_of("cycles") == ""

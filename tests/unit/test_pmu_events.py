@@ -74,6 +74,8 @@ def test_a_kind_of_uncore_pmu_means_all_of_them_with_scale_unit_and_the_cpus_tha
         ("cpu/event=lots/", "event=lots is not a number"),
         ("cpuu/event=1/", "no PMU 'cpuu'; did you mean 'cpu'?"),
         ("topdown-retirin", "unknown event 'topdown-retirin'; did you mean 'topdown-retiring'?"),
+        ("cycles:z", "-e cycles:z: unknown modifier"),
+        ("{cycles,instructions}:z", "-e cycles:z: unknown modifier"),
         ("L1-dcache-load", "did you mean 'L1-dcache-loads'?"),
     ],
 )

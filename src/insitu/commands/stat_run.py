@@ -107,6 +107,7 @@ class _Report:
         runs = f" ({len(readings)} runs)" if len(readings) > 1 else ""
         self._write(["", f" Performance counter stats for {_described(self._args, self._request)}{runs}:", ""])
         self._write(count_lines(rows, self._labels, big_num=self._args.big_num))
+        self._write([""] if rows else [])
         user, system = zip(*times, strict=True) if times and not self._request.as_long_as else ((), ())
         self._write(time_lines(Times(elapsed, user, system)))
 
@@ -161,6 +162,8 @@ def counting_options(args: argparse.Namespace, request: Request) -> tuple[Counti
         events = []
     elif args.event:
         events = all_events(",".join(args.event))
+        if not events:
+            raise InsituError("-e names no event", remedy="-n counts nothing", status=2)
     else:
         events = default_events(args.detailed, whole_system=whole)
     if args.all_user:

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from insitu.errors import InsituError, nearest
 from insitu.kernel import procfs
 
-__all__ = ["DEVICES", "Pmu", "PmuEvent", "find_pmus", "pmu_names", "read_pmu"]
+__all__ = ["DEVICES", "Pmu", "PmuEvent", "find_pmus", "pmu_names", "pmus_with", "read_pmu"]
 
 DEVICES: Final = "/sys/bus/event_source/devices"
 
@@ -124,6 +124,14 @@ def find_pmus(pattern: str, devices: str = DEVICES) -> list[Pmu]:
         if fnmatch.fnmatchcase(name, pattern)
         or any(re.fullmatch(rf"{re.escape(stem)}(_?\d+)?", name) for stem in (pattern, f"uncore_{pattern}"))
     ]
+    return [pmu for name in names if (pmu := read_pmu(name, devices)) is not None]
+
+
+def pmus_with(event: str, devices: str = DEVICES) -> list[Pmu]:
+    """The PMUs that have an event of that name."""
+    if "/" in event or "." in event:
+        return []
+    names = [name for name in pmu_names(devices) if os.path.exists(f"{devices}/{name}/events/{event}")]  # noqa: PTH110
     return [pmu for name in names if (pmu := read_pmu(name, devices)) is not None]
 
 

@@ -13,7 +13,7 @@ from insitu.kernel import perf_event, pmu, procfs
 from insitu.kernel.perf_event import Attr, Flag, ReadFormat, Type, open_event, refusal
 from insitu.record.event_names import NamedEvent
 
-__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "paranoid", "summed"]
+__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "summed"]
 
 Per = Literal["all", "cpu", "thread"]
 """What counts are kept apart by, besides cgroups."""
@@ -96,12 +96,14 @@ def choose_counted(
 def _fitted(event: NamedEvent, cgroup: str, notes: list[str], whole_system: bool) -> Counted:
     if event.cpus is not None and not whole_system:
         return Counted(event, cgroup, "this PMU counts for whole CPUs only: -a")
+    if event.is_in_kernel and not event.kernel:
+        return Counted(event, cgroup, "it happens in the kernel, which :u and --all-user leave out")
     code = _trial(event)
     if code in (errno.EACCES, errno.EPERM) and event.user and event.kernel:
         if event.is_in_kernel:
-            return Counted(event, cgroup, f"it happens in the kernel, which this user may not count ({paranoid()})")
+            return Counted(event, cgroup, f"it happens in the kernel, which this user may not count ({_paranoid()})")
         event = event._replace(name=f"{event.base}:{event.modifiers}u", kernel=False, modifiers=f"{event.modifiers}u")
-        notes.append(f"kernel code not counted ({paranoid()}, without CAP_PERFMON)")
+        notes.append(f"kernel code not counted ({_paranoid()}, without CAP_PERFMON)")
         code = _trial(event)
     return Counted(event, cgroup, _reason(event, code))
 
@@ -120,7 +122,7 @@ def _trial(event: NamedEvent) -> int:
     return 0
 
 
-def paranoid() -> str:
+def _paranoid() -> str:
     """The setting by which the kernel decides, as a message shows it."""
     return f"perf_event_paranoid={procfs.sysctl('kernel.perf_event_paranoid')}"
 
@@ -129,9 +131,9 @@ def _reason(event: NamedEvent, code: int) -> str:
     if not code:
         return ""
     if code in (errno.EACCES, errno.EPERM):
-        return f"permission denied ({paranoid()}): run as root or with CAP_PERFMON"
+        return f"permission denied ({_paranoid()}): run as root or with CAP_PERFMON"
     if event.type in (Type.HARDWARE, Type.HW_CACHE, Type.RAW):
-        if not any(pmu.read_pmu(name, pmu.DEVICES) for name in ("cpu", "cpu_core", "armv8_pmuv3_0")):
+        if not any(name.startswith(("cpu", "arm")) for name in pmu.pmu_names(pmu.DEVICES)):
             return "no PMU (virtual machine?)"
         return "not an event of this CPU's PMU"
     if code == errno.EINVAL and event.modifiers:

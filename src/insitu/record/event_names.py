@@ -166,14 +166,13 @@ def _events(text: str, more: str) -> list[NamedEvent]:
     if match := _PMU_EVENT.fullmatch(text):
         name, modifiers = text[: match.end(2) + 1], match[3] or ""
     else:
-        name, colon, modifiers = text.rpartition(":")
-        # "sched:sched_switch" has no modifiers, however much its name looks like some.
-        if not (colon and _MODIFIERS.fullmatch(modifiers) and (":" in name or _is_own(name))):
-            name, modifiers = text, ""
+        name, modifiers = _parted(text)
     modifiers += more
     if modifiers and not _MODIFIERS.fullmatch(modifiers):
         raise InsituError(
-            f"-e {text}:{more}: unknown modifier", remedy="modifiers: u k h G H I p pp ppp P S D e W", status=2
+            f"-e {text}{':' * bool(more)}{more}: unknown modifier",
+            remedy="modifiers: u k h G H I p pp ppp P S D e W",
+            status=2,
         )
     sides = {side for side in "ukh" if side in modifiers} or {"u", "k"}
     precise = _MOST_PRECISE if "P" in modifiers else min(modifiers.count("p"), _MOST_PRECISE)
@@ -188,6 +187,16 @@ def _events(text: str, more: str) -> list[NamedEvent]:
         )
         for each in _found(name)
     ]
+
+
+def _parted(text: str) -> tuple[str, str]:
+    """A name and the modifiers after it; those of an event that is not a tracepoint may be wrong."""
+    own, colon, after = text.partition(":")
+    if colon and _is_own(own):
+        return own, after or ":"
+    tracepoint, _, after = text.rpartition(":")
+    # "sched:sched_switch" has no modifiers, however much its name looks like some.
+    return (tracepoint, after) if ":" in tracepoint and _MODIFIERS.fullmatch(after) else (text, "")
 
 
 def _is_own(name: str) -> bool:
@@ -229,8 +238,7 @@ def _cache_names() -> list[str]:
 
 def _of_pmus(name: str) -> list[NamedEvent]:
     """The event of that name of the PMUs that have it, as sysfs lists it."""
-    devices = (pmu.read_pmu(each, pmu.DEVICES) for each in pmu.pmu_names(pmu.DEVICES))
-    return [_of_pmu(device, name, name, name) for device in devices if device is not None and name in device.events]
+    return [_of_pmu(device, name, name, name) for device in pmu.pmus_with(name, pmu.DEVICES)]
 
 
 def _with_terms(pattern: str, terms: str, typed: str) -> list[NamedEvent]:

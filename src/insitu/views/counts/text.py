@@ -123,7 +123,6 @@ def reason_lines(rows: Sequence[Row]) -> Iterator[str]:
 
 def time_lines(times: Times) -> Iterator[str]:
     """The lines below the counts: elapsed, user and system time, with their spread over several runs."""
-    yield ""
     for values, what in (
         (times.elapsed, "seconds time elapsed"),
         (times.user, "seconds user"),
