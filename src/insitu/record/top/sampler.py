@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, with_remedy
 from insitu.record.top.functions import Functions
 from insitu.record.top.kernel_counts import Counts, KernelCounts
 from insitu.record.top.machine import MachineFiles
-from insitu.record.top.processes import ProcessFiles
+from insitu.record.top.processes import ProcessFiles, with_children
 from insitu.record.top.tick import History, Process, Tick
 
 if TYPE_CHECKING:
@@ -89,6 +89,7 @@ class Sampler:
 
     def open(self, target: Target) -> None:
         """Open what is read. Without BPF, ``notes`` says what is missing and why."""
+        target = target._replace(pids=with_children(target.pids))
         if not target.whole_system:
             self._members = {target.launched.pid} if target.launched else set(target.pids)
         if self._uses_bpf:
@@ -99,7 +100,9 @@ class Sampler:
                 self.functions.symbols = kernel.symbols
             except InsituError as error:
                 kernel.close()
-                self.notes = (f"no functions, system calls or off-CPU times: {error.message}",)
+                self.notes = (
+                    with_remedy(f"no functions, system calls or off-CPU times: {error.message}", error.remedy),
+                )
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Begin the first tick."""

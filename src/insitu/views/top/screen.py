@@ -15,7 +15,7 @@ from insitu.record.top.sampler import Sampled
 from insitu.record.top.tick import Process, Tick
 from insitu.terminal_text import printable
 from insitu.views.table import Line, shorten
-from insitu.views.top.columns import COLUMNS, Shown, percent
+from insitu.views.top.columns import COLUMNS, Shown, percent, processes
 from insitu.views.top.help import HELP
 from insitu.views.top.lines import Lines
 from insitu.views.top.summary import clock, summary
@@ -24,6 +24,7 @@ from insitu.views.top.tables import ALL_THREADS, Listing, functions_table, proce
 __all__ = ["Level", "TopScreen"]
 
 _WINDOW_S: Final = 20.0  # of samples that functions and stacks are made of
+_WHEEL: Final = 3  # rows
 _KEYS: Final = "Enter open  Esc back  Space freeze  ←→ time  / filter  f functions  r save  ? help  q quit"
 _KEYS_NARROW: Final = "Enter Esc  Space freeze  ←→ time  / filter  f functions  r save  ? help  q quit"
 
@@ -141,8 +142,7 @@ class TopScreen(App[None]):
     def _path(self, tick: Tick, width: int) -> Line:
         level = self.level
         if level.kind == "processes":
-            count = len(self.shown.rows(tick.processes))
-            text = f"{count} process{'es' if count != 1 else ''}"
+            text = processes(len(self.shown.rows(tick.processes)))
             text += f", {tick.hidden} more not read" if tick.hidden else ""
             text += f' with "{printable(self.shown.filter)}"' if self.shown.filter else ""
         else:
@@ -232,8 +232,23 @@ class TopScreen(App[None]):
             "r": self._record,
             "question_mark": self._help,
             "q": self.exit,
+            "ctrl+z": self.action_suspend_process,
         }
         return named.get(key) or self._sort(event.character or "")
+
+    def action_help_quit(self) -> None:
+        """Ctrl-C quits; textual would say that Ctrl-Q does."""
+        self.exit()
+
+    def on_mouse_scroll_down(self) -> None:
+        """Choose a row below."""
+        self._move(_WHEEL)
+        self.draw()
+
+    def on_mouse_scroll_up(self) -> None:
+        """Choose a row above."""
+        self._move(-_WHEEL)
+        self.draw()
 
     def _move(self, by: int) -> None:
         level, listing = self.level, self._listing
