@@ -59,8 +59,7 @@ def functions_json(ticks: Sequence[Tick], functions: Functions) -> list[dict[str
     whole = sum(stacks.values())
     return [
         {"function": printable(cost.function), "module": printable(cost.module), "share": round(cost.own / whole, 4)}
-        for cost in functions.costs(stacks)[:_MOST_FUNCTIONS]
-        if cost.own
+        for cost in functions.own_costs(stacks)[:_MOST_FUNCTIONS]
     ]
 
 
