@@ -25,6 +25,7 @@ __all__ = ["HISTORY_S", "Sampled", "Sampler"]
 HISTORY_S: Final = 300.0
 """Seconds that one can go back."""
 _MOST_TICKS: Final = 3000
+_LEAST_TICK_S: Final = 0.1  # of the last, which nothing but the end ends
 
 
 class Sampled(Protocol):
@@ -186,7 +187,9 @@ class Sampler:
         return pid in self._members
 
     def stop(self, end_ns: int) -> None:
-        """Stop counting."""
+        """Take what is left of the last tick, as of a command that has ended, and stop counting."""
+        if not self.ended and time.monotonic() - self._began >= _LEAST_TICK_S:
+            self._take()
         if self._kernel is not None:
             self._kernel.stop(end_ns)
 
