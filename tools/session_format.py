@@ -15,6 +15,7 @@ MODULES = (
     "insitu.convert.wall",
     "insitu.lab.qemu_trace",
     "insitu.record.sources.delays",
+    "insitu.record.top.save",
 )
 
 

@@ -12,11 +12,14 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from tests.live.unprivileged import Unprivileged, unprivileged
 from tests.terminal import INSITU, on_terminal, shown_text
 
 import insitu
 
 from .tracing import wait_until
+
+__all__ = ["unprivileged"]
 
 _CALLS = 20_000
 _COUNTED = f"""
@@ -133,16 +136,18 @@ def test_children_belong_to_the_process_with_and_without_bpf(tmp_path: Path) -> 
                 print(file=parent.stdin, flush=True)
                 row = next(row for tick in coming for row in tick["processes"] if row["name"] == "burn")
                 assert row["parent"] == parent.pid
+            with ticks(parent.pid, "--ticks", 1, *words) as coming:
+                assert {row["pid"] for row in next(coming)["processes"]} == {parent.pid, row["pid"]}
             os.killpg(parent.pid, signal.SIGKILL)
 
 
 def test_it_ends_with_its_target_and_a_command_gives_its_status() -> None:
     done = subprocess.run(
-        [*INSITU, "top", "--batch", "--interval", "0.2", "--", "sh", "-c", "sleep 1; exit 7"],
+        [*INSITU, "top", "--batch", "--interval", "1000", "--", "sh", "-c", "sleep 0.5; exit 7"],
         capture_output=True,
         text=True,
     )
-    assert done.returncode == 7 and "sh" in done.stdout and done.stdout.count("run queue") >= 1
+    assert done.returncode == 7 and done.stdout.count("run queue") == 1  # the tick that its end has cut
     with (
         running("sleep", "1000") as program,
         running(*INSITU, "top", "--json", program.pid, stdout=subprocess.PIPE) as top,
@@ -161,6 +166,7 @@ def test_wrong_targets_and_options_are_refused_in_one_line() -> None:
         (["--sort", "beauty"], 2),
         (["--interval", "0.01"], 2),
         (["-a", "--", "true"], 2),
+        (["--batch", "-n", "3"], 2),
         (["--", "/no/such/program"], 127),
     ):
         done = subprocess.run([*INSITU, "top", *words], capture_output=True, text=True)
@@ -206,3 +212,14 @@ def test_without_a_terminal_to_type_on_it_prints_text() -> None:
     with running("sleep", "1000") as program:
         shown = on_terminal([*INSITU, "top", "--interval", "0.2", "--ticks", "1", program.pid])
         assert shown.status == 0 and "run queue" in shown_text(shown.data) and "sleep" in shown_text(shown.data)
+
+
+def test_without_privileges_proc_is_shown_and_what_is_missing_is_named(unprivileged: Unprivileged) -> None:
+    words = ("--ticks", "1", "--interval", "0.3", "--", "sleep", "1000")
+    done = unprivileged((), "top", "--batch", *words)
+    assert done.returncode == 0, done.stderr
+    assert "no functions, system calls or off-CPU times: " in done.stdout and "CAP_" in done.stdout
+    row = next(line for line in done.stdout.splitlines() if line.endswith(" sleep"))
+    assert row.split()[5:7] == ["-", "-"]
+    done = unprivileged(("BPF", "PERFMON", "DAC_READ_SEARCH"), "top", "--json", *words)
+    assert done.returncode == 0 and json.loads(done.stdout)["calls"] is not None, done.stderr

@@ -130,6 +130,16 @@ def test_enter_goes_from_process_to_threads_to_functions_to_stacks_and_escape_ba
     drive(script)
 
 
+def test_a_wide_screen_has_the_functions_of_the_machine_beside_the_processes():
+    async def script(top: Driven) -> None:
+        await top.give(tick(1, rows(), on_cpu=ON_CPU))
+        lines = [line[80:].split() for line in top.text().splitlines()]
+        assert lines[1:3] == [["60.0", "leaf", "prog"], ["40.0", "other", "prog"]]
+        assert [line.split()[0] for line in top.text().splitlines()[1:4]] == ["1", "3", "2"]
+
+    drive(script, (160, 30))
+
+
 def test_the_chosen_process_stays_chosen_while_it_moves():
     async def script(top: Driven) -> None:
         await top.give(tick(1, rows()))

@@ -4,6 +4,8 @@ import json
 
 import pytest
 
+from insitu.probe.aggregations import Histogram
+from insitu.probe.output.map_text import percentile
 from insitu.record.top import machine as machine_files
 from insitu.record.top.functions import stacks_of
 from insitu.record.top.tick import CpuUse, History, Sample
@@ -127,3 +129,12 @@ def test_disks_are_added_up_with_the_mean_time_of_a_request():
     before, now = (10, 0, 100, 50, 5, 0, 40, 10), (30, 0, 300, 90, 15, 0, 140, 30)
     disks = machine_files._disk_use(before, now, 2.0)
     assert disks == (10.0, 5.0, 200 * 512 / 2, 100 * 512 / 2, (40 + 20) / 30 * 1e6)
+
+
+def test_a_percentile_is_the_middle_of_its_range():
+    kind = Histogram(bits=4)  # below 16, each number has a range of its own
+    cells = [0] * kind.cells
+    assert percentile(kind, cells, 50) == 0
+    cells[1 + 7] = 98
+    cells[1 + 16 + 3] = 2  # 19
+    assert [percentile(kind, cells, each) for each in (1, 50, 98, 99)] == [7, 7, 7, 19]

@@ -87,6 +87,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Show it until the user, the target or a limit ends it."""
+    from insitu import messages
     from insitu.errors import InsituError
     from insitu.quick_imports import QuickImports
 
@@ -101,10 +102,14 @@ def run(args: argparse.Namespace) -> int:
     request = _request(args)
     sampler = Sampler(args.interval, uses_bpf=not args.no_bpf, most=args.ticks)
     if args.web:
-        return _served(args, request, sampler)
-    if args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout, sys.__stderr__))):
-        return _printed(args, request, sampler, shown)
-    return _on_screen(args, request, sampler, shown)
+        status = _served(args, request, sampler)
+    elif args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout, sys.__stderr__))):
+        status = _printed(args, request, sampler, shown)
+    else:
+        status = _on_screen(args, request, sampler, shown)
+    for loss in sampler.losses():
+        messages.note(f"lost {loss.number} {loss.what}")
+    return status
 
 
 def _served(args: argparse.Namespace, request: "Request", sampler: "Sampler") -> int:
@@ -155,14 +160,19 @@ def _on_screen(args: argparse.Namespace, request: "Request", sampler: "Sampler",
 
         screen = TopScreen(sampler, shown, target=_target(request), save=save_session)
         statuses: list[int] = []
+        failures: list[Exception] = []
 
         def sample() -> None:
-            running.start()
-            while running.turn():
-                pass
-            statuses.append(running.finish().exit_status)
+            try:
+                running.start()
+                while running.turn():
+                    pass
+                statuses.append(running.finish().exit_status)
+                ends = f"the command has ended, status {statuses[0]}" if request.command else "sampling has ended"
+            except Exception as error:
+                failures.append(error)
+                ends = "sampling has failed"
             if screen.is_running and not sampler.stopping:
-                ends = f"the command has ended, status {statuses[0]}" if request.command else "the target has ended"
                 screen.call_from_thread(screen.ended, f"{ends}; q quits")
 
         thread = threading.Thread(target=sample, daemon=True)
@@ -172,7 +182,9 @@ def _on_screen(args: argparse.Namespace, request: "Request", sampler: "Sampler",
         finally:
             sampler.stop_soon()
             thread.join()
-    return statuses[0] if statuses else 1
+    if failures:
+        raise failures[0]
+    return statuses[0]
 
 
 @contextmanager
@@ -217,6 +229,8 @@ def _request(args: argparse.Namespace) -> "Request":
 
     pids = tuple(pid for given in (*args.pids, args.pid or ()) for pid in given)
     if args.comm is not None:
+        if args.batch and args.comm.isdecimal():
+            raise InsituError(f"-n {args.comm}: a name is expected", remedy=f"--ticks {args.comm}", status=2)
         pids += pids_named(args.comm)
     command = tuple(args.after_dashes or ())
     if args.after_dashes is not None and not any(command):

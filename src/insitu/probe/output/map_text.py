@@ -124,6 +124,17 @@ def bounds(kind: Ranges, index: int) -> tuple[int | None, int | None]:
     return low, low + (1 << (power - 1))
 
 
+def percentile(kind: Ranges, cells: Sequence[int], percent: int) -> int:
+    """The middle of the range that a percentile of a histogram is in; 0 of an empty one."""
+    rank, seen = -(-sum(cells) * percent // 100), 0
+    for cell, count in enumerate(cells):
+        seen += count
+        if seen >= rank:
+            low, high = bounds(kind, cell)
+            return ((low or 0) + (high or 0)) // 2
+    return 0
+
+
 def _label(kind: Ranges, index: int, newer_form: bool) -> str:
     low, high = bounds(kind, index)
     start, end = (None if bound is None else _bound(kind, bound, newer_form) for bound in (low, high))

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from typing import Any, Final, NamedTuple
 
 from insitu.probe.aggregations import Histogram
-from insitu.probe.output.map_text import bounds
+from insitu.probe.output.map_text import percentile
 from insitu.probe.runtime.map_content import read_map
 from insitu.record.source import Target
 from insitu.record.sources.generated import GeneratedSource
@@ -85,7 +85,8 @@ class SummarySource(GeneratedSource):
                 int(found[name].get(key, 0)) for name in ("@system", "@wall", "@least", "@most")
             )
             failed = int(found["@failed"].get(key, 0))
-            percentiles = _percentiles(cells, least, most)
+            # The middle of the range that each is in, within what was seen.
+            percentiles = tuple(min(max(percentile(_HISTOGRAM, cells, each), least), most) for each in PERCENTILES)
             name = call_name(abi, nr)
             rows.append(SummaryRow(abi, nr, name, sum(cells), failed, system, wall, least, most, percentiles))
         return sorted(rows, key=lambda row: (-row.system_ns, row.name))
@@ -93,18 +94,3 @@ class SummarySource(GeneratedSource):
     def _read(self, name: str) -> dict[int, Any]:
         layout = self.runtime.compiled.layout
         return {key[0]: value for key, value in read_map(layout.maps[layout.number(name)], self.map(name)).rows}
-
-
-def _percentiles(cells: Sequence[int], least: int, most: int) -> tuple[int, ...]:
-    """The middle of the range that each percentile is in, within what was seen."""
-    found = []
-    total = sum(cells)
-    for percent in PERCENTILES:
-        rank, seen = -(-total * percent // 100), 0
-        for cell, count in enumerate(cells):
-            seen += count
-            if seen >= rank:
-                low, high = bounds(_HISTOGRAM, cell)
-                found.append(min(max(((low or 0) + (high or 0)) // 2, least), most))
-                break
-    return tuple(found)

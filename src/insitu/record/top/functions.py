@@ -68,6 +68,14 @@ class Functions:
         found = [Cost(*name, own[name], value) for name, value in total.items()]
         return sorted(found, key=lambda cost: (-cost.own, -cost.total, cost.function))
 
+    def own_costs(self, stacks: Mapping[Sample, int]) -> list[Cost]:
+        """Returns the costs of functions that ran themselves, by naming the innermost frames alone."""
+        leaves: Counter[Sample] = Counter()
+        for sample, value in stacks.items():
+            leaf = sample._replace(tid=0, kernel=sample.kernel[:1], user=() if sample.kernel else sample.user[:1])
+            leaves[leaf] += value
+        return self.costs(leaves)
+
     def _side(self, pid: int, addresses: Sequence[int]) -> Iterable[Frame]:
         for at, address in enumerate(addresses):
             address -= at > 0  # a return address may be the next function's

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.probe.aggregations import Histogram
-from insitu.probe.output.map_text import bounds
+from insitu.probe.output.map_text import percentile
 from insitu.probe.runtime.map_content import map_content
 from insitu.probe.types import Stack, Tuple
 from insitu.record.sources.generated import GeneratedSource
@@ -209,14 +209,4 @@ class KernelCounts(GeneratedSource):
 
 
 def _waits(cells: list[int]) -> Waits:
-    return Waits(sum(cells), _percentile(cells, 50), _percentile(cells, 99))
-
-
-def _percentile(cells: list[int], percent: int) -> float:
-    rank, seen = -(-sum(cells) * percent // 100), 0
-    for cell, count in enumerate(cells):
-        seen += count
-        if count and seen >= rank:
-            low, high = bounds(_HISTOGRAM, cell)
-            return ((low or 0) + (high or 0)) / 2
-    return 0.0
+    return Waits(sum(cells), *(percentile(_HISTOGRAM, cells, percent) for percent in (50, 99)))

@@ -15,7 +15,7 @@ from typing import Final, NamedTuple
 from insitu.kernel import procfs
 from insitu.record.top.tick import Process
 
-__all__ = ["MOST_PROCESSES", "ProcessFiles", "Scope"]
+__all__ = ["MOST_PROCESSES", "ProcessFiles", "Scope", "with_children"]
 
 MOST_PROCESSES: Final = 4096
 """That are read in a tick."""
@@ -234,6 +234,18 @@ class ProcessFiles:
         for number in ended:
             tasks.pop(number).close()
         return rows
+
+
+def with_children(pids: Iterable[int]) -> tuple[int, ...]:
+    """Returns these processes and all that descend from them now."""
+    parents: dict[int, int] = {}
+    for pid in procfs.pids():
+        with suppress(OSError):  # it has ended
+            parents[pid] = procfs.status(pid).ppid
+    found = dict.fromkeys(pids)
+    while new := [pid for pid, parent in parents.items() if parent in found and pid not in found]:
+        found |= dict.fromkeys(new)
+    return tuple(found)
 
 
 def _boot_jiffies() -> int:

@@ -8,11 +8,11 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
-from insitu.errors import InsituError
+from insitu.errors import InsituError, with_remedy
 from insitu.record.top.functions import Functions
 from insitu.record.top.kernel_counts import Counts, KernelCounts
 from insitu.record.top.machine import MachineFiles
-from insitu.record.top.processes import ProcessFiles
+from insitu.record.top.processes import ProcessFiles, with_children
 from insitu.record.top.tick import History, Process, Tick
 
 if TYPE_CHECKING:
@@ -25,6 +25,7 @@ __all__ = ["HISTORY_S", "Sampled", "Sampler"]
 HISTORY_S: Final = 300.0
 """Seconds that one can go back."""
 _MOST_TICKS: Final = 3000
+_LEAST_TICK_S: Final = 0.1  # of the last, which nothing but the end ends
 
 
 class Sampled(Protocol):
@@ -89,6 +90,7 @@ class Sampler:
 
     def open(self, target: Target) -> None:
         """Open what is read. Without BPF, ``notes`` says what is missing and why."""
+        target = target._replace(pids=with_children(target.pids))
         if not target.whole_system:
             self._members = {target.launched.pid} if target.launched else set(target.pids)
         if self._uses_bpf:
@@ -99,7 +101,9 @@ class Sampler:
                 self.functions.symbols = kernel.symbols
             except InsituError as error:
                 kernel.close()
-                self.notes = (f"no functions, system calls or off-CPU times: {error.message}",)
+                self.notes = (
+                    with_remedy(f"no functions, system calls or off-CPU times: {error.message}", error.remedy),
+                )
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Begin the first tick."""
@@ -183,7 +187,9 @@ class Sampler:
         return pid in self._members
 
     def stop(self, end_ns: int) -> None:
-        """Stop counting."""
+        """Take what is left of the last tick, as of a command that has ended, and stop counting."""
+        if not self.ended and time.monotonic() - self._began >= _LEAST_TICK_S:
+            self._take()
         if self._kernel is not None:
             self._kernel.stop(end_ns)
 

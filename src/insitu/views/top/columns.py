@@ -9,7 +9,7 @@ from typing import Final, NamedTuple
 from insitu.record.top.tick import Process
 from insitu.terminal_text import printable
 
-__all__ = ["COLUMNS", "SORTED_BY", "Column", "Shown", "heat_style", "percent", "short"]
+__all__ = ["COLUMNS", "SORTED_BY", "Column", "Shown", "heat_style", "percent", "processes", "short"]
 
 _UNITS: Final = "kMGTPE"
 # Share of one CPU, from here on -> style.
@@ -39,6 +39,11 @@ def percent(share: float | None) -> str:
     if share is None:
         return "-"
     return f"{100 * share:.1f}" if share < 9.9995 else f"{100 * share:.0f}"
+
+
+def processes(count: int) -> str:
+    """A number of processes."""
+    return f"{count} process{'es' if count != 1 else ''}"
 
 
 class Column(NamedTuple):

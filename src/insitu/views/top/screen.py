@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Hashable, Sequence
 from typing import Any, ClassVar, Final
 
+from rich.cells import cell_len, set_cell_size
 from textual import events
 from textual.app import App, ComposeResult
 from textual.message import Message
@@ -15,15 +16,17 @@ from insitu.record.top.sampler import Sampled
 from insitu.record.top.tick import Process, Tick
 from insitu.terminal_text import printable
 from insitu.views.table import Line, shorten
-from insitu.views.top.columns import COLUMNS, Shown, percent
+from insitu.views.top.columns import COLUMNS, Shown, percent, processes
 from insitu.views.top.help import HELP
 from insitu.views.top.lines import Lines
 from insitu.views.top.summary import clock, summary
-from insitu.views.top.tables import ALL_THREADS, Listing, functions_table, process_table, stacks_table
+from insitu.views.top.tables import ALL_THREADS, Listing, functions_table, process_table, side_lines, stacks_table
 
 __all__ = ["Level", "TopScreen"]
 
 _WINDOW_S: Final = 20.0  # of samples that functions and stacks are made of
+_WIDE: Final = 150  # columns, from which on functions are beside the processes
+_WHEEL: Final = 3  # rows
 _KEYS: Final = "Enter open  Esc back  Space freeze  ←→ time  / filter  f functions  r save  ? help  q quit"
 _KEYS_NARROW: Final = "Enter Esc  Space freeze  ←→ time  / filter  f functions  r save  ? help  q quit"
 
@@ -121,7 +124,7 @@ class TopScreen(App[None]):
         head.styles.height = min(len(lines), height - 1)
         head.show(lines)
         table_height = height - 1 - len(lines)
-        table.show(self._table(ticks, width, table_height) if ticks and not self._helps else [])
+        table.show(self._body(ticks, width, table_height) if ticks and not self._helps else [])
         keys = _KEYS if width >= len(_KEYS) else _KEYS_NARROW
         foot.show([[(printable(self.message) or keys, "bold" if self.message else "bright_black")]])
 
@@ -141,8 +144,7 @@ class TopScreen(App[None]):
     def _path(self, tick: Tick, width: int) -> Line:
         level = self.level
         if level.kind == "processes":
-            count = len(self.shown.rows(tick.processes))
-            text = f"{count} process{'es' if count != 1 else ''}"
+            text = processes(len(self.shown.rows(tick.processes)))
             text += f", {tick.hidden} more not read" if tick.hidden else ""
             text += f' with "{printable(self.shown.filter)}"' if self.shown.filter else ""
         else:
@@ -151,6 +153,18 @@ class TopScreen(App[None]):
                 text += f"   {'off CPU' if self._waits else 'on CPU'}, last {_WINDOW_S:.0f} s"
         text = f"── {shorten(text, width - 6)} "
         return [(text + "─" * max(0, width - len(text)), "bright_black")]
+
+    def _body(self, ticks: Sequence[Tick], width: int, height: int) -> list[Line]:
+        """The table; on a wide terminal, with the functions of the machine beside the processes."""
+        if width < _WIDE or self.level.kind != "processes" or not self.sampler.has_kernel_counts:
+            return self._table(ticks, width, height)
+        left = width // 2
+        lines = [_padded(line, left) for line in self._table(ticks, left, height)]
+        lines += [[(" " * left, "")] for _ in range(height - len(lines))]
+        costs = self.sampler.functions.own_costs(stacks_of(_window(ticks), 0, 0, waits=False))
+        for line, beside in zip(lines, side_lines(costs, width - left, height), strict=False):
+            line += beside
+        return lines
 
     def _table(self, ticks: Sequence[Tick], width: int, height: int) -> list[Line]:
         listing = self._listing = self._made(ticks, width)
@@ -232,8 +246,23 @@ class TopScreen(App[None]):
             "r": self._record,
             "question_mark": self._help,
             "q": self.exit,
+            "ctrl+z": self.action_suspend_process,
         }
         return named.get(key) or self._sort(event.character or "")
+
+    def action_help_quit(self) -> None:
+        """Ctrl-C quits; textual would say that Ctrl-Q does."""
+        self.exit()
+
+    def on_mouse_scroll_down(self) -> None:
+        """Choose a row below."""
+        self._move(_WHEEL)
+        self.draw()
+
+    def on_mouse_scroll_up(self) -> None:
+        """Choose a row above."""
+        self._move(-_WHEEL)
+        self.draw()
 
     def _move(self, by: int) -> None:
         level, listing = self.level, self._listing
@@ -360,6 +389,17 @@ class TopScreen(App[None]):
         """Say that the target has ended; what was seen can still be looked at."""
         self.message = text
         self.draw()
+
+
+def _padded(line: Line, width: int) -> Line:
+    """A line of exactly this many columns, so that another can follow."""
+    room = width
+    cells: Line = []
+    for text, style in line:
+        shown = text if cell_len(text) <= room else set_cell_size(text, room)
+        cells.append((shown, style))
+        room -= cell_len(shown)
+    return [*cells, (" " * room, "")]
 
 
 def _window(ticks: Sequence[Tick]) -> Sequence[Tick]:

@@ -12,7 +12,7 @@ from insitu.views import quantity
 from insitu.views.table import Line, shorten
 from insitu.views.top.columns import COLUMNS, Column, Shown, heat_style
 
-__all__ = ["ALL_THREADS", "Listing", "functions_table", "process_table", "stacks_table"]
+__all__ = ["ALL_THREADS", "Listing", "functions_table", "process_table", "side_lines", "stacks_table"]
 
 ALL_THREADS: Final = 0
 """The key of the row of threads that means all of them."""
@@ -76,6 +76,24 @@ def _cell_style(column: Column, row: Process) -> str:
     if not isinstance(value, int | float) or value < 0.0005:
         return _QUIET
     return heat_style(float(value)) if column.heats else ""
+
+
+def side_lines(costs: Sequence[Cost], width: int, height: int) -> list[Line]:
+    """The functions that take the most CPU time, as lines beside the processes."""
+    whole = max(1, sum(cost.own for cost in costs))
+    name_width = width - 8 - _MODULE
+    lines: list[Line] = [[("  CPU % FUNCTION", _TITLE)]]
+    for cost in costs[: max(0, height - 1)]:
+        name = shorten(printable(cost.function), name_width - 1)
+        share = cost.own / whole
+        lines.append(
+            [
+                (f"{100 * share:>7.1f} ", heat_style(share)),
+                (f"{name:<{name_width}}", ""),
+                (shorten(_module(cost.module), _MODULE), _QUIET),
+            ]
+        )
+    return lines
 
 
 def functions_table(costs: Sequence[Cost], width: int, *, waits: bool, by_total: bool) -> Listing:

@@ -10,7 +10,7 @@ from insitu.record.top.functions import Functions, stacks_of
 from insitu.record.top.tick import Process, Tick
 from insitu.terminal_text import printable
 from insitu.views.table import Column, Line, Table, plain_lines
-from insitu.views.top.columns import COLUMNS, Shown, percent
+from insitu.views.top.columns import COLUMNS, Shown, percent, processes
 from insitu.views.top.summary import clock, summary
 
 __all__ = ["as_json", "functions_json", "plain"]
@@ -21,7 +21,7 @@ _MOST_FUNCTIONS = 20
 def plain(tick: Tick, shown: Shown, limit: int, note: str = "") -> list[str]:
     """Returns the lines of a tick; ``limit`` rows of the table, 0 for all."""
     rows = shown.rows(tick.processes)
-    head = f"{clock(tick.time_ns)}  {len(rows)} processes in {tick.dur_s:.1f} s, own CPU {percent(tick.own_cpu)} %"
+    head = f"{clock(tick.time_ns)}  {processes(len(rows))} in {tick.dur_s:.1f} s, own CPU {percent(tick.own_cpu)} %"
     lines: list[Line] = [[(head, "")]]
     if note:
         lines.append([(f"({note})", "")])
@@ -59,8 +59,7 @@ def functions_json(ticks: Sequence[Tick], functions: Functions) -> list[dict[str
     whole = sum(stacks.values())
     return [
         {"function": printable(cost.function), "module": printable(cost.module), "share": round(cost.own / whole, 4)}
-        for cost in functions.costs(stacks)[:_MOST_FUNCTIONS]
-        if cost.own
+        for cost in functions.own_costs(stacks)[:_MOST_FUNCTIONS]
     ]
 
 
