@@ -104,7 +104,9 @@ def test_two_functions_that_shorten_alike_are_told_apart_in_a_report(profile_of)
 
 def test_functions_of_one_name_are_told_apart_in_a_narrow_tree(profile_of):
     name = "a_function_with_a_long_name_indeed_such_as_nobody_would_have_thought_of(int, int, int)"
-    profile = profile_of([("p", 1, [Frame(name, "/lib/a.so")], 6), ("p", 1, [Frame(name, "/lib/b.so")], 4)])
+    profile = profile_of(
+        [("p", 1, ["main", Frame(name, module)], n) for module, n in (("/lib/a.so", 6), ("/lib/b.so", 4))]
+    )
     tree = _shown(report_lines(build_report(profile), Screen(io.StringIO(), 100)), 100).split("call tree")[1]
     assert "of (a.so)" in tree
     assert "of (b.so)" in tree

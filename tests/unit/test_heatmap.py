@@ -146,7 +146,7 @@ def test_durations_have_whole_powers_of_ten_from_the_shortest_to_the_longest(pro
 
 
 def test_a_latency_map_adds_up_time_where_that_is_asked_for(profile_of: ProfileOf) -> None:
-    stacks = waits(profile_of, [1, 2], [1500, 1600])
+    stacks = waits(profile_of, [1, 1], [1500, 1600])
     meta, found = cells_of(heatmap_html(stacks, title="x", latency=True, rows=1, value="weight"))
     assert meta["unit"] == "ns" and found == {(0, 1, "f0"): 1500, (0, 2, "f1"): 1600}
 

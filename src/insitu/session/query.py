@@ -242,6 +242,8 @@ class Database:
         """The error to show for a file that is not valid parquet; None for other errors of DuckDB's."""
         from insitu.session.engine import duckdb
 
+        if "Cannot open file" in str(error):  # for want of descriptors: the file is open already
+            return None
         found = re.search(_DESCRIPTOR, str(error))
         file = next((each for each, fd in self._opened.items() if found and str(fd) == found[1]), None)
         of_file = file is not None and isinstance(error, (duckdb.InvalidInputException, duckdb.IOException))
