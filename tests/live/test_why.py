@@ -53,10 +53,14 @@ def _check_sums(output: Path) -> None:
     """The time of each thread against its life, as the kernel's fork and exit records have it."""
     with insitu.open(output) as session:
         assert not session.manifest.lost
+        # A command is accounted from its execve(2) on, which names it.
         lives = session.sql(
-            "select sum(dur_ns)::bigint as ns,"
-            " coalesce(any_value(end_ns), $end) - greatest(any_value(start_ns), $start) as life"
-            " from wall join thread using (utid) group by utid having life > 1000000000",
+            "select sum(dur_ns)::bigint as ns, coalesce(any_value(t.end_ns), $end)"
+            " - any_value(case when t.tid = p.pid and p.upid = 1 then named_ns else t.start_ns end) as life"
+            " from wall join thread t using (utid) join process p using (upid)"
+            " join (select utid, min(ts_ns) as named_ns from thread_name where ts_ns > $start group by utid)"
+            " using (utid)"
+            " group by utid having life > 1000000000",
             {"start": session.manifest.start_ns, "end": session.manifest.end_ns},
         )
     assert len(lives)

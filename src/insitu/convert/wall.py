@@ -386,7 +386,7 @@ def _without_ours(frames: Frames) -> Frames:
 def _without_start(frames: Frames) -> Frames:
     """A user stack without what comes before main() or a thread's function, which only unwinding shows."""
     end = len(frames)
-    while end and (_START.match(frames[end - 1].function) or not frames[end - 1].symbolized):
+    while end and (_START.match(frames[end - 1].function) or not frames[end - 1].module):
         end -= 1
     return frames[:end]
 

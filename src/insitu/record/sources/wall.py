@@ -63,7 +63,12 @@ class WallSource(GeneratedSource):
         pids = target.pids
         if target.whole_system:
             pids = tuple(pid for pid in procfs.pids() if pid != os.getpid())
-        maps.fill(target._replace(launched=None, pids=pids), held=0, thread=lambda pid, tid: _started())
+        maps.fill(
+            target._replace(launched=None, pids=pids),
+            held=0,
+            thread=lambda pid, tid: _started(),
+            may_have_ended=target.whole_system,
+        )
         maps.set("@copies", _COPIES)
         maps.set("@until", _FOREVER)
         if target.launched:
