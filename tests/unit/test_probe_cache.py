@@ -38,6 +38,7 @@ from insitu.probe.types import (
     Type,
     UserSymbol,
 )
+from insitu.symbols import kernel_btf
 
 _PLAIN = st.sampled_from(
     [
@@ -209,6 +210,25 @@ def test_a_script_whose_outline_is_cut_short_is_parsed_again(kept: int, tmp_path
     path.write_bytes(whole[:kept])
     assert _compiled(tmp_path) == (False, first[1])
     assert path.read_bytes() == whole
+
+
+@pytest.mark.skipif(not Path("/sys/kernel/btf/vmlinux").exists(), reason="the kernel has no BTF")
+@pytest.mark.parametrize(("attach", "read_again"), [("rawtracepoint:sys_enter", 0), ("rawtracepoint:sys_ente*", 1)])
+def test_a_second_start_reads_the_kernels_types_for_patterns_alone(
+    attach: str, read_again: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    vmlinux = kernel_btf.vmlinux()
+    reads: list[int] = []
+    monkeypatch.setattr(kernel_btf, "vmlinux", lambda: (reads.append(1), vmlinux)[1])
+    source = Source(f"{attach} {{ @x = args.id; }} BEGIN {{ @y = probe; }}")
+    first = compile_script(source, Options(), Context(), cached=True)
+    del reads[:]
+    again = compile_script(source, Options(), Context(), cached=True)
+    assert len(reads) == read_again
+    assert [(each.kind, each.points, each.code) for each in again.programs] == [
+        (each.kind, each.points, each.code) for each in first.programs
+    ]
 
 
 def test_a_script_that_imports_others_is_parsed_at_each_start(

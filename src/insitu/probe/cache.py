@@ -131,8 +131,9 @@ def entry_key(source: Source, options: Options, clauses: list[Clause]) -> str:
         _stamp(types_file),
     ]
     for clause in clauses:
-        parts.append(f"{clause.kind} {[(p.kind, p.name, p.function, p.offset, p.cookie) for p in clause.points]}")
-        parts.append(repr(clause.arguments) if clause.arguments is not None else "")
+        points = [(p.kind, p.name, p.function, p.offset, p.cookie) for p in clause.points]
+        parts.append(f"{msgspec.msgpack.encode(clause.kind)!r} {points}")
+        parts.append(clause.arguments_key)
         parts += [_stamp(binary) for binary in sorted({p.target for p in clause.points if p.in_binary})]
     parts.append(_compiler_stamp())
     return "\0".join(parts)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import TYPE_CHECKING
 
 from msgspec import Struct, field
@@ -72,9 +73,11 @@ def compile_script(source: Source, options: Options, context: Context, *, cached
         outline_key = cache.outline_key(source, options)
         outline = cache.load_outline(outline_key)
         if outline is not None:
-            from insitu.probe.outline import program_of
+            from insitu.probe.outline import clauses_of, program_of
 
             unit.program = program_of(outline)
+            if not context.probe_filter and not os.environ.get("BPFTRACE_BTF"):
+                unit.clauses = clauses_of(outline, unit.program)
             run_outline_passes(unit)
         found = _from_cache(source, options, unit.clauses) if outline is not None else None
         if found is None:
@@ -94,7 +97,7 @@ def _keep_outline(key: str, unit: Unit) -> None:
     from insitu.probe import cache
     from insitu.probe.outline import outline_of
 
-    outline = outline_of(unit.program, unit.source)
+    outline = outline_of(unit.program, unit.source, unit.clauses)
     if outline is not None:
         cache.store_outline(key, outline)
 

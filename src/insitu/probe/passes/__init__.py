@@ -161,11 +161,11 @@ def run_passes(unit: Unit, *, cached: bool | None = None, last: str = "") -> Uni
 
 
 def run_outline_passes(unit: Unit) -> Unit:
-    """Run the passes that a program made of an outline goes through.
+    """Run the passes that a program made of an outline goes through, which may have its clauses already.
 
     :raises ScriptError: for an attach point that does not exist here.
     """
     for each in PASSES:
-        if each.from_outline:
+        if each.from_outline and not (each.name == "attach" and unit.clauses):
             each.run(unit)
     return unit

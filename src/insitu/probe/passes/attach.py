@@ -33,6 +33,11 @@ class Clause(Struct):
     tells_points_apart: bool
     alternative: bool = False  # one of several attach points of the script's probe
     absent: bool = False  # none of them exists here: compiled, but attached nowhere
+    arguments_key: str = ""  # what tells its arguments from others, where the cache has that in their place
+
+    def __post_init__(self) -> None:
+        if self.arguments is not None:
+            self.arguments_key = repr(self.arguments)
 
 
 def resolve_attach_points(program: ast.Program, source: Source, context: Context) -> tuple[list[Clause], list[str]]:

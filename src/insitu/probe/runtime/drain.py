@@ -16,7 +16,7 @@ from insitu.kernel.ring_buffer import BUSY, DISCARDED, RingBuffer, record_stride
 from insitu.probe.runtime.decode import code, piece_count
 from insitu.probe.types import Tuple, Variable
 
-__all__ = ["FIELDS", "Handler", "RecordReader", "record_shape"]
+__all__ = ["FIELDS", "Handler", "RecordReader", "finished_bytes", "record_shape"]
 
 # A handler takes all pieces of one record: the header, the number of its kind, and the fields' from FIELDS on. It
 # returns whether that may have taken long.
@@ -69,7 +69,8 @@ class RecordReader:
     def take(self) -> None:
         """Take every finished record out of the ring, up to the first that is still being written."""
         if self.done:
-            self._taken, self._at = _finished(self._ring.waiting()), 0
+            waiting = self._ring.waiting()
+            self._taken, self._at = memoryview(bytes(waiting[: finished_bytes(waiting)])), 0
             self._ring.advance(len(self._taken))
 
     def handle(self) -> None:
@@ -96,8 +97,8 @@ class RecordReader:
                     return
 
 
-def _finished(waiting: memoryview) -> memoryview:
-    """A copy of the records in front that are finished."""
+def finished_bytes(waiting: memoryview) -> int:
+    """How many bytes the records in front take that are finished."""
     at = 0
     while at < len(waiting):
         (header,) = _HEADER.unpack_from(waiting, at)
@@ -109,7 +110,7 @@ def _finished(waiting: memoryview) -> memoryview:
             if word != header:
                 break
             at += stride
-    return memoryview(bytes(waiting[:at]))
+    return at
 
 
 @cache

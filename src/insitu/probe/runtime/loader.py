@@ -189,21 +189,23 @@ def _load_at_once(
     jobs: Sequence[tuple[CompiledProgram, list[AttachPoint]]],
     made: Callable[[CompiledProgram, list[AttachPoint]], LoadedProgram],
 ) -> None:
-    """Load programs in threads; the result, and of several refusals the one that is raised, is as one by one."""
+    """Load programs in threads, large ones first; the result, and of several refusals the one that is raised, is as
+    one by one."""
     import threading
 
     results: list[LoadedProgram | BaseException] = [InsituError("not loaded")] * len(jobs)
+    waiting = sorted(range(len(jobs)), key=lambda number: len(jobs[number][0].code))
 
-    count = min(len(jobs), len(os.sched_getaffinity(0)))
+    def load_some() -> None:
+        with contextlib.suppress(IndexError):
+            while True:
+                number = waiting.pop()
+                try:
+                    results[number] = made(*jobs[number])
+                except BaseException as error:
+                    results[number] = error
 
-    def load_some(first: int) -> None:
-        for number in range(first, len(jobs), count):
-            try:
-                results[number] = made(*jobs[number])
-            except BaseException as error:
-                results[number] = error
-
-    threads = [threading.Thread(target=load_some, args=(first,)) for first in range(count)]
+    threads = [threading.Thread(target=load_some) for _ in range(min(len(jobs), len(os.sched_getaffinity(0))))]
     for thread in threads:
         thread.start()
     for thread in threads:

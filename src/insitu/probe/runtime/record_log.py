@@ -5,11 +5,15 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Callable
+from typing import Final
 
 from insitu.kernel.ring_buffer import RingBuffer
-from insitu.probe.runtime.record_walk import whole_bytes
+from insitu.probe.runtime.drain import finished_bytes
 
 __all__ = ["MemoryLog", "RecordLog", "drain_into"]
+
+_FEW_BYTES: Final = 1 << 16
+"""What is walked without numpy, which takes longer to import than a short program runs."""
 
 
 def drain_into(ring: RingBuffer, take: Callable[[memoryview], object]) -> int:
@@ -19,7 +23,12 @@ def drain_into(ring: RingBuffer, take: Callable[[memoryview], object]) -> int:
     the memory that it is given.
     """
     waiting = ring.waiting()
-    size = whole_bytes(waiting)
+    if len(waiting) < _FEW_BYTES:
+        size = finished_bytes(waiting)
+    else:
+        from insitu.probe.runtime.record_walk import whole_bytes
+
+        size = whole_bytes(waiting)
     if size:
         take(waiting[:size])
         ring.advance(size)

@@ -30,6 +30,7 @@ from insitu.probe.output.stream import Output
 from insitu.probe.providers.base import Context
 from insitu.probe.runtime.drain import Handler, RecordReader, Shape, record_shape
 from insitu.probe.runtime.loader import Loaded, load
+from insitu.probe.runtime.record_log import drain_into
 from insitu.probe.runtime.symbols import Symbols
 from insitu.probe.source import Source
 from insitu.probe.types import Stack, Tuple, Type, UserSymbol, Variable
@@ -75,13 +76,7 @@ class Runtime:
             Patch.CLOCK_OFFSET_NS: self.boot_offset_ns,
             Patch.TAI_OFFSET_NS: time.clock_gettime_ns(time.CLOCK_TAI) - time.clock_gettime_ns(time.CLOCK_BOOTTIME),
         }
-        # It imports numpy, which takes as long as the verifier: they go on at once, before anything is attached.
-        importing = _importing("insitu.probe.runtime.record_log") if compiled.layout.labels else None
-        try:
-            self.loaded: Loaded = load(compiled, source, patches, log_level=log_level)
-        finally:
-            if importing is not None:
-                importing.join()
+        self.loaded: Loaded = load(compiled, source, patches, log_level=log_level)
         layouts = compiled.layout.maps
         self.symbols = Symbols(
             {layouts[n].name: m for n, m in self.loaded.maps.items() if layouts[n].type == STACK_TRACE},
@@ -93,10 +88,6 @@ class Runtime:
         }
         # What takes the bytes of events, whole records at a time (probe/runtime/record_log.py); without, they go.
         self.take_events: Callable[[memoryview], object] = _drop
-        if compiled.layout.labels:
-            from insitu.probe.runtime.record_log import drain_into
-
-            self._drain_into = drain_into
         self._handlers: dict[int, tuple[Shape, Handler]] = {}
         self._readers = [
             RecordReader(ring, self._handlers)
@@ -248,7 +239,7 @@ class Runtime:
             reader.take()
         for number, ring in self.loaded.rings.items():
             if self.compiled.layout.maps[number].name != "ring":
-                self._drain_into(ring, self.take_events)
+                drain_into(ring, self.take_events)
 
     def lost(self) -> list[tuple[int, str]]:
         """What was lost: counts and what they count."""
@@ -317,16 +308,6 @@ def _drop(records: memoryview) -> None:
 def _has_stack(kind: Type) -> bool:
     """Whether a value holds the id of a stack."""
     return isinstance(kind, Stack) or (isinstance(kind, Tuple) and any(map(_has_stack, kind.elements)))
-
-
-def _importing(module: str) -> threading.Thread:
-    """A thread that imports a module."""
-    import importlib
-    import threading
-
-    thread = threading.Thread(target=importlib.import_module, args=(module,), daemon=True)
-    thread.start()
-    return thread
 
 
 def has_user_addresses(layout: Layout) -> bool:

@@ -7,6 +7,7 @@ import operator
 import os
 import stat
 import struct
+import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -82,6 +83,11 @@ class SyscallsSource(GeneratedSource):
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target, asked = target, self._asked
+        # What the calls' arguments point to is found out while the verifier is at work.
+        self._maps = TargetMaps(self.map)
+        calls = list(self._maps.calls())
+        choosing = threading.Thread(target=self._choose, args=(calls,))
+        choosing.start()
         written = script_text(
             # A recording is unwound afterwards; what is shown at once goes by frame pointers.
             stacks=("ustack(dwarf, 4096)" if self._deliver is None else "ustack") if asked.stacks else "",
@@ -89,7 +95,10 @@ class SyscallsSource(GeneratedSource):
             slower=asked.slower_ns > 0,
             recorded=self._deliver is None,
         )
-        self.open_script(written, target, "cannot record system calls")
+        try:
+            self.open_script(written, target, "cannot record system calls")
+        finally:
+            choosing.join()
         layout = super().layout()
         if self._deliver is not None:
             self._joiner = Joiner(layout, self._memory)
@@ -198,13 +207,9 @@ class SyscallsSource(GeneratedSource):
 
     def _fill(self) -> None:
         """The calls that are recorded, then the target."""
-        maps = self._maps = TargetMaps(self.map)
+        maps = self._maps
         maps.set("@limit", min(self._asked.string_limit, map_words.MOST_STRING - 1))
         maps.set("@slower", self._asked.slower_ns)
-        for key, abi, nr in maps.calls():
-            self._fill_call(key, abi, nr)
-        for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
-            maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
         if self._describes:
             launched = (self._target.launched.pid,) if self._target.launched else ()
             self._list_descriptors(*launched, *self._processes())
@@ -214,6 +219,12 @@ class SyscallsSource(GeneratedSource):
             thread=self._attached,
             may_have_ended=self._deliver is None,  # a session has it as it was
         )
+
+    def _choose(self, calls: Sequence[tuple[int, str, int]]) -> None:
+        for key, abi, nr in calls:
+            self._fill_call(key, abi, nr)
+        for number, wide, value, word in chosen_words(verbose=self._asked.verbose):
+            self._maps.put("@chosen", (number << 1 | wide) << 33 | value, word)
 
     def _fill_call(self, key: int, abi: str, nr: int) -> None:
         """What is done for a call: if it is to be recorded, and if it makes descriptors, recorded or not."""
