@@ -25,6 +25,7 @@ class ProcessMemory:
 
     def __init__(self) -> None:
         self._buffer = ctypes.create_string_buffer(_PAGE)
+        self._view = memoryview(self._buffer)
         self._local = (ctypes.c_uint64 * 2)(ctypes.addressof(self._buffer), 0)
         self._remote = (ctypes.c_uint64 * (2 * _MOST_PARTS))()
         self._local_address = ctypes.byref(self._local)
@@ -37,11 +38,14 @@ class ProcessMemory:
             return b""
         if size > len(self._buffer):
             self._buffer = ctypes.create_string_buffer(size)
+            self._view = memoryview(self._buffer)
             self._local[0] = ctypes.addressof(self._buffer)
         # A part is read whole or not at all, so that each ends with its page.
         remote, parts, left, start = self._remote, 0, size, address
         while left:
-            length = min(left, _PAGE - start % _PAGE)
+            length = _PAGE - start % _PAGE
+            if length > left:
+                length = left
             remote[2 * parts] = start
             remote[2 * parts + 1] = length
             parts += 1
@@ -50,7 +54,7 @@ class ProcessMemory:
         self._local[1] = size
         got: int = _readv(tid, self._local_address, _ONE, self._remote_address, ctypes.c_ulong(parts), _NO_FLAGS)
         if got >= 0:
-            return bytes(memoryview(self._buffer)[:got])
+            return self._view[:got].tobytes()
         if ctypes.get_errno() in (errno.EPERM, errno.ENOSYS):
             return _from_file(tid, address, size)
         return b""

@@ -87,7 +87,9 @@ _ABIS: Final = {0xC000003E: "x86_64", 0x40000003: "i386", 0xC00000B7: "aarch64"}
 _X32_BIT: Final = 0x40000000
 
 _libc = ctypes.CDLL(None, use_errno=True)
-_ptrace = _libc.ptrace
+# ptrace(2) never waits. Were the interpreter's lock released for it, another thread would take that, and keep it for
+# milliseconds, several times at each stop.
+_ptrace = ctypes.PyDLL(None, use_errno=True).ptrace
 _ptrace.restype = ctypes.c_long
 _waitpid = _libc.waitpid
 # These are called at every stop, twice as fast where there are no argtypes to check: requests and thread ids are

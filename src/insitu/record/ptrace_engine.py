@@ -279,13 +279,12 @@ class Engine:
         else:
             thread.previous = (abi, nr, arguments)
         if calls is None or call in calls:
-            now = time.monotonic_ns()
-            enter = Enter(now, thread.pid, thread.tid, abi, nr, arguments, stack_pointer=stack_pointer)
+            head = (time.monotonic_ns(), thread.pid, thread.tid, abi, nr, arguments)
+            enter = Enter(*head, NOTHING, 0, attached, stack_pointer)
             memory = self._collector.at_enter(enter)
-            if attached or memory is not NOTHING:
-                enter = enter._replace(memory=memory, attached=attached)
-            if self.stacks is not None:
-                enter = enter._replace(stack=self.stacks.copy(thread.pid, thread.tid))
+            stack = 0 if self.stacks is None else self.stacks.copy(thread.pid, thread.tid)
+            if stack or memory is not NOTHING:
+                enter = Enter(*head, memory, stack, attached, stack_pointer)
             thread.enter = enter
             self._put(enter)
         if call in self._faults.calls:

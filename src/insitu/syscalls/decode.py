@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any, Final, NamedTuple, TypeVar
 
 from insitu.syscalls.argument import Argument, Kind, TextOptions, hexadecimal
 from insitu.syscalls.call import Call, Enter, Pieces, c_int
+from insitu.syscalls.capture import OnStack
 from insitu.syscalls.facts import Facts, facts_of
 from insitu.syscalls.kinds import KINDS
 from insitu.syscalls.kinds.numbers import BY_VALUE
@@ -88,7 +90,7 @@ class Decoder:
     def text(self, call: Call) -> tuple[str, str]:
         """Returns the line of a call that has returned, as the two parts of it around ``) =``; see result()."""
         enter, left = call
-        if left is None or left.injected or left.delayed or enter.stack_pointer or self.options.descriptors:
+        if left is None or left.injected or left.delayed or self.options.descriptors:
             return self._text(call)
         before, after = enter.memory, left.memory
         if type(before) is not Pieces or type(after) is not Pieces:
@@ -142,7 +144,8 @@ class Decoder:
             memory = call.exit.memory if call.exit is not None else call.enter.memory
             return kind.text(Argument(value, returns.given, None, memory, call, self.options, facts, True))
 
-        repeats = "network" not in signature.groups and signature.name not in _ABOUT_INTERFACES
+        on_stack = any(isinstance(KINDS[each.kind].capture, OnStack) for each in signature.parameters)
+        repeats = not on_stack and "network" not in signature.groups and signature.name not in _ABOUT_INTERFACES
         return _Plan(f"{call_name(abi, nr)}(", arguments, result, repeats)
 
     def _shown(self, index: int, parameter: Parameter, facts: Facts) -> Callable[[Call], Piece | None]:
@@ -218,16 +221,23 @@ def remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
 
 def element_count(call: Call, parameter: Parameter) -> int | None:
     """Returns how many elements the parameter points to, as its brackets say; None without brackets, or not known."""
-    size = parameter.size
-    if not size:
+    if not parameter.size:
         return None
-    if size == "=":
+    way, number, divisor = _counted(parameter.size)
+    if way == "$":
+        return -(-call.enter.args[number] // divisor)
+    if way == "=":
         return max(call.exit.ret, 0) if call.exit is not None else None
-    if size.startswith("*$"):
+    if way == "*$":
         memory = call.enter.memory if call.exit is None else call.exit.memory
-        data = memory.read(call.enter.args[int(size[2:])], 4)
+        data = memory.read(call.enter.args[number], 4)
         return None if data is None or len(data) < 4 else int.from_bytes(data, "little")
-    if not size.startswith("$"):
-        return int(size)
-    position, _, divisor = size[1:].partition("/")
-    return -(-call.enter.args[int(position)] // int(divisor or 1))
+    return number
+
+
+@functools.cache
+def _counted(size: str) -> tuple[str, int, int]:
+    """How a parameter's elements are counted: the marks of its brackets, the number after them, and the divisor."""
+    number, _, divisor = size.lstrip("*$=").partition("/")
+    way = "*$" if size.startswith("*$") else size[0] if size[0] in "$=" else ""
+    return way, int(number or 0), int(divisor or 1)
