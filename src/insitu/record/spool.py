@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import tempfile
 from collections import deque
 from typing import IO, Final
 
@@ -32,6 +31,8 @@ class Spool:
             self._held += len(data)
             return
         if self._file is None:
+            import tempfile
+
             self._file = tempfile.TemporaryFile(buffering=0)  # noqa: SIM115  # lives as long as the spool
         rest, at = memoryview(data), self._file_end
         while rest:

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import functools
+import os
 import re
-from importlib import resources
 from typing import NamedTuple
 
 __all__ = ["Parameter", "Signature", "signatures"]
@@ -99,5 +99,10 @@ def parse_table(text: str) -> dict[str, Signature]:
 @functools.cache
 def signatures() -> dict[str, Signature]:
     """Returns every call of the tables, by name."""
-    files = [file for file in resources.files("insitu.syscalls").joinpath("table").iterdir() if file.is_file()]
-    return parse_table("\n".join(file.read_text("utf-8") for file in sorted(files, key=lambda file: file.name)))
+    # Plain calls, as facts/ has them: importlib.resources and pathlib take as long to import as all tables to read.
+    folder = os.path.join(os.path.dirname(__file__), "table")  # noqa: PTH118, PTH120
+    texts = []
+    for name in sorted(os.listdir(folder)):  # noqa: PTH208
+        with open(os.path.join(folder, name), encoding="utf-8") as file:  # noqa: PTH118, PTH123
+            texts.append(file.read())
+    return parse_table("\n".join(texts))

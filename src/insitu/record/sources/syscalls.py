@@ -10,8 +10,7 @@ import struct
 import threading
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from pathlib import Path
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from insitu.kernel import procfs
 from insitu.kernel.process_memory import ProcessMemory
@@ -42,6 +41,9 @@ from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptor_text import DescriptorText
 from insitu.syscalls.engine_options import EngineOptions
 from insitu.syscalls.facts import facts_of
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 __all__ = ["SyscallsSource"]
 
@@ -343,8 +345,8 @@ def _split(words: Sequence[int]) -> tuple[int, tuple[int, ...]]:
 def _running_call(pid: int, tid: int) -> tuple[int, tuple[int, ...]] | None:
     """The call that a thread is in (proc(5): /proc/PID/task/TID/syscall), None if it is in none."""
     try:
-        words = Path(f"/proc/{pid}/task/{tid}/syscall").read_text("ascii").split()
+        words = (procfs.text(f"/proc/{pid}/task/{tid}/syscall") or "").split()
         nr = int(words[0])
         return (nr, tuple(int(each, 16) for each in words[1:7])) if nr >= 0 else None
-    except (OSError, ValueError, IndexError):
+    except (ValueError, IndexError):
         return None
