@@ -85,11 +85,6 @@ class SyscallsSource(GeneratedSource):
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target, asked = target, self._asked
-        # What the calls' arguments point to is found out while the verifier is at work.
-        self._maps = TargetMaps(self.map)
-        calls = list(self._maps.calls())
-        choosing = threading.Thread(target=self._choose, args=(calls,))
-        choosing.start()
         written = script_text(
             # A recording is unwound afterwards; what is shown at once goes by frame pointers.
             stacks=("ustack(dwarf, 4096)" if self._deliver is None else "ustack") if asked.stacks else "",
@@ -97,6 +92,10 @@ class SyscallsSource(GeneratedSource):
             slower=asked.slower_ns > 0,
             recorded=self._deliver is None,
         )
+        self._maps = TargetMaps(self.map)
+        # What the calls' arguments point to is found out while the verifier is at work.
+        choosing = threading.Thread(target=self._choose, args=(list(self._maps.calls()),))
+        choosing.start()
         try:
             self.open_script(written, target, "cannot record system calls")
         finally:
