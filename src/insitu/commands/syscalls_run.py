@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Final, Protocol
 from insitu import messages, terminal_text
 from insitu.commands._options import pids_named
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
+from insitu.commands.syscalls_engine import backend, engine, records
 from insitu.commands.syscalls_settings import Settings, separate, settings
 from insitu.errors import InsituError
 from insitu.kernel import procfs
+from insitu.quick_imports import QuickImports
 from insitu.record.run import Outcome, Request, record, run
 from insitu.syscalls.call import Event
-from insitu.syscalls.call_sets import resolve
 from insitu.syscalls.chosen_decoder import ChosenDecoder
 from insitu.syscalls.decode import Decoder
 from insitu.views.syscalls.call_counter import CallCounter
@@ -66,21 +67,16 @@ def run_syscalls(args: argparse.Namespace) -> int:
     request = _request(args, command)
     request.check()
     _set_environment(args.env)
-    if _records(args):
+    if records(args):
         return _recorded(args, found, request)
     for option, given in (("--json", args.json), ("-ff", separate(args))):
         if args.summary_only and given:
             raise InsituError(f"-c prints one table, and {option} is for calls", remedy="-C has both", status=2)
     if args.off_cpu:
         raise InsituError("--off-cpu is for a session", remedy="give one a name: -o RUN.insitu", status=2)
-    if args.summary_only and not found.selection.selects_returns and _backend(args, found)[0] == "bpf":
+    if args.summary_only and not found.selection.selects_returns and backend(args, found)[0] == "bpf":
         return _counted(args, found, request)
     return _traced(args, found, request)
-
-
-def _records(args: argparse.Namespace) -> bool:
-    """Whether -o is a session."""
-    return args.output is not None and (args.output.endswith(".insitu") or os.path.isdir(args.output))  # noqa: PTH112
 
 
 def _request(args: argparse.Namespace, command: Sequence[str]) -> Request:
@@ -117,50 +113,6 @@ def _set_environment(words: Sequence[str]) -> None:
             os.environ.pop(name, None)
 
 
-# The engine
-
-
-def _backend(args: argparse.Namespace, found: Settings) -> tuple[str, str]:
-    """Returns the engine, "bpf" or "ptrace", and why. Raises InsituError for what the chosen one cannot do."""
-    needs_ptrace = "-e inject=" if found.engine.inject else "--seccomp-bpf" if args.seccomp_bpf else ""
-    if args.backend == "bpf" and needs_ptrace:
-        raise InsituError(f"{needs_ptrace} needs the ptrace engine", remedy="without --backend bpf", status=2)
-    if args.backend != "auto":
-        return args.backend, f"--backend {args.backend}"
-    if needs_ptrace:
-        return "ptrace", f"for {needs_ptrace}"
-    from insitu.capabilities.result import State
-    from insitu.capabilities.tracing import raw_tracepoints
-
-    if args.stack_traces and not _records(args) and not args.all:
-        return "ptrace", "for -k: it unwinds by DWARF"
-    result = raw_tracepoints()
-    if result.state is State.YES:
-        return "bpf", "privileged, and the kernel can"
-    return "ptrace", f"no eBPF: {result.reason}" if result.reason else "no eBPF"
-
-
-def _engine(args: argparse.Namespace, found: Settings, deliver: Callable[[Sequence[Event]], None] | None) -> Source:
-    backend, reason = _backend(args, found)
-    if args.verbose:
-        messages.note(f"engine: {backend} ({reason})")
-    if backend == "ptrace":
-        from insitu.record.sources.ptrace import PtraceSource
-
-        source = PtraceSource(found.engine, deliver)
-        for option, lacks in (("-a", args.all), ("-k", args.stack_traces and not hasattr(source, "stack_frames"))):
-            if lacks:
-                remedy = "run as root, without --backend ptrace"
-                raise InsituError(f"{option} needs the eBPF engine: {reason}", remedy=remedy)
-        return source
-    from insitu.record.sources.syscalls import SyscallsSource
-
-    calls = found.engine.calls
-    if calls is not None:  # a launched command is recorded from its execve on
-        calls |= resolve("execve,execveat")
-    return SyscallsSource(found.engine._replace(calls=calls), deliver)
-
-
 # Printing
 
 
@@ -171,7 +123,7 @@ def _traced(args: argparse.Namespace, found: Settings, request: Request) -> int:
         args.follow_forks, args.output_separately = 1, False  # strace(1) does the same: nowhere to write to
         found = found._replace(lines=found.lines._replace(pids="several"))
     consumers: list[_Consumer] = []
-    source = _engine(args, found, lambda events: _deliver(consumers, events))
+    source = engine(args, found, lambda events: _deliver(consumers, events))
     with _destination(args) as destination:
         decoder = ChosenDecoder(found.text, found.qualifiers.abbreviated, found.qualifiers.raw)
         frames = _stack_lines(source) if args.stack_traces else None
@@ -349,7 +301,8 @@ def _printer(
 
 def _counted(args: argparse.Namespace, found: Settings, request: Request) -> int:
     """-c alone, counted in the kernel: time on a CPU as strace(1) shows it, or latencies with -w."""
-    from insitu.record.sources.syscalls_summary import SummarySource
+    with QuickImports():
+        from insitu.record.sources.syscalls_summary import SummarySource
 
     counted: list[SummaryRow] = []
 
@@ -399,7 +352,7 @@ def _recorded(args: argparse.Namespace, found: Settings, request: Request) -> in
             raise InsituError(f"{option} is of what is printed, not of a session", remedy=remedy, status=2)
     path = Path(args.output)
     mapped = args.stack_traces or args.off_cpu
-    sources: list[Source] = [ProcessesSource(mappings=mapped), _engine(args, found, None)]
+    sources: list[Source] = [ProcessesSource(mappings=mapped), engine(args, found, None)]
     if args.off_cpu:
         from insitu.record.sources.off_cpu import OffCpuSource
 
