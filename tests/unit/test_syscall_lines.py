@@ -6,6 +6,7 @@ from collections.abc import Sequence
 import pytest
 
 from insitu.syscalls.call import (
+    Call,
     Enter,
     Event,
     Executed,
@@ -70,6 +71,14 @@ def test_calls_that_differ_in_memory_or_result_alone_have_their_own_text() -> No
         "read(3, 0x2000, 2) = -1 EBADF (Bad file descriptor)",
         'read(3, "ab", 2) = 2',
     ]
+
+
+def test_what_is_remembered_of_a_program_is_bounded() -> None:
+    decoder = Decoder()
+    for value in range(20_000):
+        decoder.text(Call(enter(1, 10, 1_000 + value, value), left(2, 10, value)))
+        decoder.text(Call(enter(1, 10, CLOSE, value), left(2, 10, 0)))
+    assert max(len(decoder._plans), len(decoder._texts)) <= 4096
 
 
 def test_the_name_of_an_interface_is_asked_for_each_time(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -19,6 +19,8 @@ __all__ = ["MOST_CHARACTERS", "Decoder", "Piece", "call_name", "signature_of", "
 MOST_CHARACTERS: Final = 1 << 20
 """Of the arguments of a call: the text of a hostile one is cut there."""
 _MOST_TEXTS: Final = 4096
+_MOST_VALUES: Final = 256
+"""Of an argument of one call: a traced program chooses them."""
 _MOST_REMEMBERED: Final = 1024
 """Bytes of memory of a call whose text is remembered."""
 _ABOUT_INTERFACES: Final = ("bpf", "ioctl")
@@ -101,7 +103,7 @@ class Decoder:
             found = self._text(call)
             size = sum(len(data) for _, data in (*before.pieces, *after.pieces))
             if size <= _MOST_REMEMBERED and self._plan(enter).repeats:
-                remember(self._texts, key, found)
+                _remember(self._texts, key, found, _MOST_TEXTS)
         return found
 
     def _text(self, call: Call) -> tuple[str, str]:
@@ -131,7 +133,8 @@ class Decoder:
         key = (enter.abi, enter.nr)
         found = self._plans.get(key)
         if found is None:
-            found = self._plans[key] = self._planned(*key)
+            found = self._planned(*key)
+            _remember(self._plans, key, found, _MOST_TEXTS)
         return found
 
     def _planned(self, abi: str, nr: int) -> _Plan:
@@ -179,7 +182,7 @@ class Decoder:
             found = known.get(value)
             if found is None:
                 found = number(call)
-                remember(known, value, found)
+                _remember(known, value, found, _MOST_VALUES)
             return found
 
         return show
@@ -212,9 +215,9 @@ class Decoder:
         return Argument(value, parameter.given, count, memory, call, self.options, facts, at_exit)
 
 
-def remember(known: dict[_Key, _Value], key: _Key, value: _Value) -> None:
+def _remember(known: dict[_Key, _Value], key: _Key, value: _Value, most: int) -> None:
     """Add what is likely to be asked for again."""
-    if len(known) >= _MOST_TEXTS:
+    if len(known) >= most:
         known.clear()
     known[key] = value
 
