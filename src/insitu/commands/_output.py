@@ -7,11 +7,14 @@ from insitu import limits, messages
 from insitu.views import quantity
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
     from pathlib import Path
 
+    from insitu.record.run import Outcome, Request
+    from insitu.record.source import Source
     from insitu.session.manifest import Manifest
 
-__all__ = ["Displaced", "finished", "progress"]
+__all__ = ["Displaced", "finished", "progress", "recorded"]
 
 
 class Displaced:
@@ -41,6 +44,27 @@ def _inode(path: str) -> tuple[int, int] | None:
 def progress(seconds: float, size: int) -> None:
     """Show how far a recording is; only on a terminal."""
     messages.progress(f"recording, {seconds:.0f} s, {quantity.size(size)}; Ctrl-C ends it")
+
+
+def recorded(
+    request: "Request", sources: "Sequence[Source]", path: "Path", *, quiet: bool, default_table: str = ""
+) -> "tuple[Outcome, Manifest | None]":
+    """Record a session and convert it; None where it is left unconverted, or that failed. Both are reported."""
+    from insitu.record.run import record
+
+    displaced = Displaced(path)
+    outcome = record(request, sources, path, progress=None if quiet else progress, default_table=default_table)
+    messages.progress("")
+    if not quiet:
+        displaced.report()
+        for note in outcome.notes:
+            messages.note(note)
+    if outcome.abandoned:
+        messages.note(f"left unconverted: {path} is converted when it is next opened")
+        return outcome, None
+    if outcome.failure:
+        messages.error(outcome.failure)
+    return outcome, finished(path)
 
 
 def finished(path: "Path") -> "Manifest | None":

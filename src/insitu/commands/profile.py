@@ -25,7 +25,7 @@ from insitu.commands._options import (
     quiet_option,
     recording_target_options,
 )
-from insitu.commands._output import Displaced, finished, progress
+from insitu.commands._output import recorded
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -116,7 +116,6 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from insitu.record.event_names import listed_events
-    from insitu.record.run import record
     from insitu.record.source import Source
     from insitu.record.sources.perf import PerfSource
 
@@ -125,7 +124,6 @@ def run(args: argparse.Namespace) -> int:
         return 0
     path = Path(args.output)
     request = _request(args)
-    displaced = Displaced(path)
     options = _options(args)
     if args.off_cpu and not options.events:
         options = options._replace(events="cpu-clock")  # in ns, as waits are
@@ -134,24 +132,10 @@ def run(args: argparse.Namespace) -> int:
         from insitu.record.sources.off_cpu import OffCpuSource
 
         sources.append(OffCpuSource(dwarf_bytes=options.stack_bytes if options.stacks == "dwarf" else 0))
-    outcome = record(
-        request,
-        sources,
-        path,
-        progress=progress if not args.quiet else None,
-        default_table="sample+span" if args.off_cpu else "",
-    )
-    messages.progress("")
-    if not args.quiet:
-        displaced.report()
-        for note in outcome.notes:
-            messages.note(note)
+    table = "sample+span" if args.off_cpu else ""
+    outcome, manifest = recorded(request, sources, path, quiet=args.quiet, default_table=table)
     if outcome.abandoned:
-        messages.note(f"left unconverted: {path} is converted when it is next opened")
         return outcome.exit_status
-    if outcome.failure:
-        messages.error(outcome.failure)
-    manifest = finished(path)
     if manifest and not args.quiet:
         messages.note(_summary(request, path, manifest, outcome))
     return outcome.exit_status or (0 if manifest and not outcome.failure else 1)

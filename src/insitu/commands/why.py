@@ -28,7 +28,7 @@ from insitu.commands._options import (
     quiet_option,
     recording_target_options,
 )
-from insitu.commands._output import Displaced, finished, progress
+from insitu.commands._output import recorded
 from insitu.errors import InsituError
 
 __all__ = ["PROPERTIES", "arguments", "run"]
@@ -55,7 +55,7 @@ def run(args: argparse.Namespace) -> int:
     if len(words) == 1 and os.path.exists(f"{words[0]}/session.json"):  # noqa: PTH110 - a start without pathlib
         _print(args, Path(words[0]))
         return 0
-    from insitu.record.run import Request, record
+    from insitu.record.run import Request
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.wall import WallSource
 
@@ -68,31 +68,15 @@ def run(args: argparse.Namespace) -> int:
     seconds = args.duration or (None if command else _SECONDS)
     request = Request(command, tuple(dict.fromkeys(pids)), args.all, seconds)
     path = Path(args.output)
-    displaced = Displaced(path)
-    outcome = record(
-        request,
-        [WallSource(), ProcessesSource()],
-        path,
-        progress=None if args.quiet else progress,
-        default_table="wall",
+    outcome, manifest = recorded(
+        request, [WallSource(), ProcessesSource()], path, quiet=args.quiet, default_table="wall"
     )
-    messages.progress("")
-    if not args.quiet:
-        displaced.report()
-        for note in outcome.notes:
-            messages.note(note)
-    if outcome.abandoned:
-        messages.note(f"left unconverted: {path} is converted when it is next opened")
-        return outcome.exit_status
-    if outcome.failure:
-        messages.error(outcome.failure)
-    manifest = finished(path)
-    if manifest is None:
-        return outcome.exit_status or 1
+    if outcome.abandoned or manifest is None:
+        return outcome.exit_status or int(not outcome.abandoned)
     if not args.quiet:
         _print(args, path)
         messages.note(f"{manifest.lost} lost; insitu flame {path} draws it")
-    return outcome.exit_status or (1 if outcome.failure else 0)
+    return outcome.exit_status or int(bool(outcome.failure))
 
 
 def _pids(word: str) -> tuple[int, ...]:
