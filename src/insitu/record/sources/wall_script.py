@@ -34,6 +34,13 @@ let @samples = percpuhash(65536);
 rawtracepoint:sched_switch {
     $now = nsecs(monotonic);
     if ($now > @until) { return; }
+    $next = (uint32)args.next.pid;
+    $word = @task[$next];
+    if ($word != 0) {
+        $state = ($word & 7) == %(started)d ? (uint64)%(preempted)d : $word & 7;
+        @wall[(uint64)$next | $state << 24 | @at[$next] << 32, (uint64)0] = stats($now - ($word >> 3));
+        @task[$next] = $now << 3 | %(running)d;
+    }
     $prev = (uint32)args.prev.pid;
     $word = @task[$prev];
     if ($word != 0 || (@whole != 0 && $prev != 0 && pid != @self)) {
@@ -106,13 +113,6 @@ rawtracepoint:sched_switch {
             if ($left <= 1) { @last[$prev, $ready] = ($what, $key_object, $holder, $ip, $sp, $id); }
         }
         @at[$prev] = $id;
-    }
-    $next = (uint32)args.next.pid;
-    $word = @task[$next];
-    if ($word != 0) {
-        $state = ($word & 7) == %(started)d ? (uint64)%(preempted)d : $word & 7;
-        @wall[(uint64)$next | $state << 24 | @at[$next] << 32, (uint64)0] = stats($now - ($word >> 3));
-        @task[$next] = $now << 3 | %(running)d;
     }
 }
 
