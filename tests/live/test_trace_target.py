@@ -259,7 +259,11 @@ def test_runqlat_takes_a_process_with_all_its_threads_or_one_thread(tmp_path: Pa
                 output = run_trace("-d", "2", "runqlat", str(number)).stdout
                 counts = [int(line.split("|")[0].split()[-1]) for line in output.splitlines() if line.startswith("[")]
                 assert sum(counts) > 20
-            said = run_trace("-d", "1", "runqlat", "-p", str(process.pid)).stderr
+            one = ("-p", str(process.pid))
+            refused = run_trace("-d", "1", "runqlat", *one, status=2)
+            said = run_trace("-d", "1", "-e", "tracepoint:sched:sched_wakeup { @ = count(); }", *one).stderr
         finally:
             process.kill()
+    assert not refused.stdout
+    assert "runqlat needs events of other processes" in refused.stderr and "runqlat PID, or -a" in refused.stderr
     assert "sched_wakeup: only what the process itself wakes up is traced" in said

@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from insitu.session.distinct import distinct
+from insitu.symbols.frame import WAKER, Frame
 from insitu.views.call_tree import call_tree
 from insitu.views.functions import function_costs, spans
 
@@ -26,6 +27,19 @@ def test_self_and_total_equal_those_of_walking_every_stack(profile_of):
     names = [function.name for function in costs.functions]
     assert {n: int(w) for n, w in zip(names, costs.own, strict=True) if w} == own
     assert {n: int(w) for n, w in zip(names, costs.total, strict=True) if w} == total
+
+
+def test_the_stack_of_a_waker_costs_nothing(profile_of):
+    wait = ["main", Frame("[futex]", kind="blocked")]
+    waker = [Frame(name, kind=WAKER) for name in ("wake", "main")]
+    costs = function_costs(
+        call_tree(profile_of([("p", 1, [*wait, *waker], 3), ("p", 1, wait, 2), ("p", 1, ["main"], 4)]))
+    )
+    found = {
+        each.name: (int(own), int(total))
+        for each, own, total in zip(costs.functions, costs.own, costs.total, strict=True)
+    }
+    assert found == {"all": (0, 0), "main": (4, 9), "[futex]": (5, 5), "wake": (0, 0)}
 
 
 def test_spans_nest_as_the_tree_does(profile_of):

@@ -25,7 +25,9 @@ from insitu.commands._options import (
     limit_option,
     output_option,
     pid_list,
+    pids_named,
     quiet_option,
+    recording_target_options,
 )
 
 if TYPE_CHECKING:
@@ -42,7 +44,7 @@ _MOST_CGROUPS = 5  # that are shown
 def arguments(parser: argparse.ArgumentParser) -> None:
     """Declare the options."""
     parser.add_argument("pids", nargs="*", type=pid_list, metavar="PID", help="processes")
-    parser.add_argument("-a", "--all", action="store_true", help="all processes")
+    recording_target_options(parser, "show", whole_system="all processes")
     duration_option(parser, "what is added in this time, not since the processes started")
     limit_option(parser, 20, "processes")
     json_option(parser)
@@ -58,7 +60,8 @@ def run(args: argparse.Namespace) -> int:
     from insitu.views import delays as view
     from insitu.views.terminal import Screen
 
-    pids = processes_of([pid for each in args.pids for pid in each])
+    named = pids_named(args.comm) if args.comm is not None else ()
+    pids = processes_of([*(pid for each in (*args.pids, args.pid or ()) for pid in each), *named])
     request = Request(tuple(args.after_dashes or ()), pids, args.all, args.duration)
     if args.output and not args.output.endswith(".insitu"):
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)

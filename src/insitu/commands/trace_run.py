@@ -6,6 +6,7 @@ import argparse
 import contextlib
 import re
 import sys
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, BinaryIO
 
 from insitu import messages
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_script"]
 
+# In whatever wakes a thread up.
 _WAKEUPS = ("sched_wakeup", "sched_wakeup_new", "sched_waking", "ttwu_do_wakeup", "try_to_wake_up")
 
 
@@ -131,11 +133,16 @@ def _split(command: str) -> list[str]:
 def _run(args: argparse.Namespace, source: Source, options: Options, context: Context, command: list[str]) -> int:
     with QuickImports():  # of the compiler
         compiled = compile_script(source, options, context, cached=not args.no_cache)
+    if context.one_process and source.built_in and _first_of(compiled, ("sched_switch",)):
+        # A thread returns to a CPU where another one leaves it.
+        what = f"{source.name} needs events of other processes, too: with -p or a command they are missing"
+        remedy = f"insitu trace {source.name} PID, or -a: the whole machine while the command runs"
+        raise InsituError(what, remedy=remedy, status=2)
     pids = (context.pid,) if context.pid else ()
     request = Request(tuple(command), pids, not context.one_process, args.duration)
     if command and command[0].rpartition("/")[2] == "sleep" and not args.all and _sees_processes(compiled):
         messages.warning("only events of sleep are traced; -a traces the whole machine while it runs")
-    if context.one_process and (wakeups := _wakeups(compiled)):
+    if context.one_process and (wakeups := _first_of(compiled, _WAKEUPS)):
         messages.warning(f"{wakeups}: only what the process itself wakes up is traced; trace the whole machine")
     if args.dry_run:
         if command:
@@ -157,10 +164,10 @@ def _sees_processes(compiled: Compiled) -> bool:
     return any(PROVIDERS[point.kind].traits.of_process for each in compiled.programs for point in each.points)
 
 
-def _wakeups(compiled: Compiled) -> str:
-    """The first of a script's probes that fire in the thread which wakes another up; "" for none."""
+def _first_of(compiled: Compiled, functions: Sequence[str]) -> str:
+    """The first of a script's probes of these functions or events; "" for none."""
     points = (point for each in compiled.programs for point in each.points)
-    return next((point.name for point in points if point.function in _WAKEUPS), "")
+    return next((point.name for point in points if point.function in functions), "")
 
 
 def _records_nothing(compiled: Compiled) -> bool:

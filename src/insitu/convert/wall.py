@@ -26,7 +26,7 @@ from insitu.probe.runtime.record_walk import record_offsets
 from insitu.probe.runtime.stack_records import StackContents
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
-from insitu.symbols.frame import KERNEL, Frame
+from insitu.symbols.frame import KERNEL, WAKER, Frame
 from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, UNKNOWN, abis_of
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptors import open_on
@@ -403,7 +403,7 @@ def _with_waker(woken: _Place, frames: Frames) -> tuple[bool, Frames]:
     """Whether an interrupt has ended a wait, and the stack of the wait below that of what woke it, upside down."""
     at = next((at for at, frame in enumerate(woken.kernel) if _INTERRUPT.match(frame.function)), None)
     waker = (*woken.kernel, *woken.user) if at is None else woken.kernel[: at + 1]
-    return at is not None, (*(frame._replace(kind="waker") for frame in reversed(waker)), *frames)
+    return at is not None, (*(frame._replace(kind=WAKER) for frame in reversed(waker)), *frames)
 
 
 def _peer(text: str, family: int, port: int, local: int, address: int) -> str:

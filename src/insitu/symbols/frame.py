@@ -2,13 +2,15 @@
 
 from typing import Final, NamedTuple
 
-__all__ = ["JIT", "KERNEL", "PYTHON", "ROOT", "USER", "Frame", "module_label"]
+__all__ = ["JIT", "KERNEL", "PYTHON", "ROOT", "USER", "WAKER", "Frame", "module_label"]
 
 USER: Final = "user"
 KERNEL: Final = "kernel"
 JIT: Final = "jit"
 PYTHON: Final = "python"
 ROOT: Final = "root"
+WAKER: Final = "waker"
+"""Of the stack of what ended a wait, drawn upside down above it."""
 
 
 class Frame(NamedTuple):

@@ -124,7 +124,7 @@ class Unwinder:
             what = "1 stack is" if self.broken == 1 else f"{self.broken} stacks are"
             notes.append(
                 f"{what} truncated: longer than the copied part, or through code without unwind information"
-                " (--stacks dwarf,32768 copies more)"
+                " (insitu profile --stacks dwarf,32768 copies more)"
             )
         if self.unsupported:
             one = self.unsupported == 1

@@ -10,6 +10,7 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.symbols.frame import WAKER
 from insitu.views.call_tree import CallTree, levels
 
 __all__ = ["Function", "FunctionCosts", "Spans", "function_costs", "outermost", "spans"]
@@ -37,7 +38,8 @@ class Spans:
 class FunctionCosts:
     """Weights by function. ``of_node[i]`` is the function of the tree's node i, -1 for the root.
 
-    ``own[f]`` sums the samples whose leaf is function f; ``total[f]`` those that have f anywhere on their stack.
+    ``own[f]`` sums the samples whose leaf is function f; ``total[f]`` those that have f anywhere on their stack. The
+    stack of a waker, which is drawn above a wait, costs nothing: the wait is the leaf.
     """
 
     functions: list[Function]
@@ -58,14 +60,28 @@ def function_costs(tree: CallTree) -> FunctionCosts:
             index[function] = len(index)
             kinds.append(name.kind)
         of_name[at] = index[function]
+        if kinds[of_name[at]] == WAKER:
+            kinds[of_name[at]] = name.kind
     of_node = of_name[tree.name]
     of_node[0] = -1
     count = len(index)
-    own = np.bincount(of_node[1:], weights=tree.own[1:], minlength=count)
-    once = outermost(of_node, spans(tree))
+    is_waker = np.array([name.kind == WAKER for name in tree.names], np.bool_)[tree.name]
+    owner = of_node[_below_wakers(tree.parent, is_waker)]
+    own = np.bincount(owner[owner >= 0], weights=tree.own[owner >= 0], minlength=count)
+    once = outermost(of_node, spans(tree)) & ~is_waker
     once[0] = False
     total = np.bincount(of_node[once], weights=tree.total[once], minlength=count)
     return FunctionCosts(list(index), kinds, own.astype(np.int64), total.astype(np.int64), of_node)
+
+
+def _below_wakers(parent: NDArray[np.int32], is_waker: Mask) -> I64:
+    """Of each node of a waker's stack, the wait that it ended; of each other node, the node itself."""
+    found = np.arange(len(parent))
+    if is_waker.any():
+        for nodes in levels(parent)[1:]:
+            of_waker = nodes[is_waker[nodes]]
+            found[of_waker] = found[parent[of_waker]]
+    return found
 
 
 def spans(tree: CallTree) -> Spans:

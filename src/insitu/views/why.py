@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import Selection
-from insitu.symbols.frame import KERNEL, Frame
+from insitu.symbols.frame import KERNEL, WAKER, Frame
 from insitu.views.quantity import duration, rest
 from insitu.views.table import Column, Table
 from insitu.views.terminal import heat
@@ -80,8 +80,8 @@ class _Wall:
             while at:
                 frames.append(self._frames[self._frame[at]])
                 at = self._parent[at]
-            waker = [frame for frame in reversed(frames) if frame.kind == "waker"]
-            self._places[stack] = _place([each for each in frames if each.kind != "waker"]), _place(waker)
+            waker = [frame for frame in reversed(frames) if frame.kind == WAKER]
+            self._places[stack] = _place([each for each in frames if each.kind != WAKER]), _place(waker)
         return self._places[stack]
 
     def label(self, utid: int) -> str:

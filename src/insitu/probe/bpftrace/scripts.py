@@ -103,6 +103,11 @@ def read_script(name: str) -> Source:
             raise InsituError(f"no script {name!r}{close}", remedy=remedy, status=2)
         path, is_ours = own, True
     try:
-        return Source(path.read_text(errors="surrogateescape"), name, built_in=is_ours)
+        text = path.read_text(errors="surrogateescape")
+        if text.startswith("\x7fELF"):
+            ready = PROGRAMS / f"{path.stem}.bt"
+            remedy = f"the ready program is {ready}" if ready.exists() else f"a command: -- {name}"
+            raise InsituError(f"{name} is a program, not a script", remedy=remedy, status=2)
+        return Source(text, name, built_in=is_ours)
     except OSError as error:
         raise InsituError(f"cannot read {name}: {error.strerror}", status=2) from None

@@ -7,7 +7,7 @@ from insitu.views.top.columns import COLUMNS
 __all__ = ["HELP"]
 
 _KEYS: Final = """\
-insitu top                                                     any key closes this
+insitu top                                              any key closes this
 up down           choose a row; pages with PgUp and PgDn
 Enter             process > threads > functions > stacks       Esc  back
 f                 functions of the machine or the process

@@ -10,10 +10,14 @@ export interface FunctionSums {
   totalBefore: Float64Array | null;
 }
 
-/** The sums of each function over a caller-rooted tree; `same` says for each name which function it is. */
+/**
+ * The sums of each function over a caller-rooted tree; `same` says for each name which function it is. Frames of kind
+ * "waker" stand above the wait that they ended and cost nothing: the wait is the leaf.
+ */
 export function functionSums(
   tree: Shape & { total: Float64Array; totalBefore: Float64Array | null },
   same: Int32Array,
+  kind: readonly string[] = [],
 ): FunctionSums {
   const { parent, name, own, ownBefore, total, totalBefore } = tree;
   const count = parent.length;
@@ -32,12 +36,15 @@ export function functionSums(
     firstChild[parent[i]] = i;
   }
   const open = new Int32Array(names); // how often each function is on the way from the root
+  const leaf = new Int32Array(count); // the function whose own weight a node's is
   let node = firstChild[0];
   while (node) {
     const of = same[name[node]];
-    sums.self[of] += own[node];
-    if (sums.selfBefore && ownBefore) sums.selfBefore[of] += ownBefore[node];
-    if (!open[of]++) {
+    const wakes = kind[name[node]] === "waker";
+    leaf[node] = wakes ? leaf[parent[node]] : of;
+    sums.self[leaf[node]] += own[node];
+    if (sums.selfBefore && ownBefore) sums.selfBefore[leaf[node]] += ownBefore[node];
+    if (!open[of]++ && !wakes) {
       sums.total[of] += total[node];
       if (sums.totalBefore && totalBefore) sums.totalBefore[of] += totalBefore[node];
     }

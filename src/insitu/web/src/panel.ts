@@ -167,7 +167,7 @@ export class FlamePanel {
   }
 
   private sums(tree: Tree): ReturnType<typeof functionSums> {
-    const sums = functionSums(tree, this.names.same);
+    const sums = functionSums(tree, this.names.same, this.names.kind);
     this.moduleWeight = new Map();
     for (let name = 1; name < this.names.functions; name++) {
       const module = this.names.module(name);

@@ -41,6 +41,24 @@ test("a function's inlined copies are the function, one of another module is not
   expect([...sums.total]).toEqual([0, 12, 12, 0, 5]);
 });
 
+test("the stack of a waker costs nothing: the wait below it is the leaf", () => {
+  // root - main - wait (2) - two frames of a waker, the first of which is main again (3, 4)
+  const tree = layOut(
+    {
+      parent: Int32Array.of(0, 0, 1, 2, 3),
+      name: Int32Array.of(0, 1, 2, 3, 4),
+      own: Float64Array.of(0, 0, 2, 3, 4),
+      ownBefore: null,
+    },
+    "weight",
+    names.rank,
+    false,
+  );
+  const sums = functionSums(tree, Int32Array.of(0, 1, 2, 1, 4), ["thread", "user", "blocked", "waker", "waker"]);
+  expect([...sums.self]).toEqual([0, 0, 9, 0, 0]);
+  expect([...sums.total]).toEqual([0, 9, 9, 0, 0]);
+});
+
 test("a search counts functions, not their copies", () => {
   const found = searchNames(names.text, names.same, "parse");
   expect(found.functions).toBe(2);
