@@ -258,3 +258,20 @@ def test_without_privileges_user_code_is_counted_and_the_rest_has_a_reason(unpri
     assert re.search(r"<not supported> +context-switches", done.stderr)
     refused = unprivileged((), "stat", "-a", "--", "true")
     assert refused.returncode == 1 and "CAP_PERFMON" in refused.stderr and "perf_event_paranoid" in refused.stderr
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ("-x", ",", "-j"),
+        ("-x", "1"),
+        ("-x", "\n"),
+        ("--log-fd", "1", "-o", "out"),
+        ("--append",),
+        ("--interval-count", "2"),
+    ],
+)
+def test_options_that_would_be_ignored_are_refused(words: tuple[str, ...], tmp_path: Path) -> None:
+    done = run(*words, "--", "touch", "mark", check=False, cwd=tmp_path)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1)
+    assert not list(tmp_path.iterdir())

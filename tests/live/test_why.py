@@ -3,6 +3,7 @@
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 from collections import defaultdict
@@ -175,6 +176,16 @@ def test_threads_that_sleep_all_the_time_are_accounted_from_start_to_end(reader:
         rows = session.sql("select state, cause, call, dur_ns from wall").rows()
         assert [row[:3] for row in rows] == [("blocked", "pipe", "read")]
         assert abs(rows[0][3] - session.manifest.duration_ns) <= 0.05 * session.manifest.duration_ns
+
+
+def test_a_thread_that_was_stopped_before_is_not_asleep(reader: int, tmp_path: Path) -> None:
+    os.kill(reader, signal.SIGSTOP)
+    wait_until(lambda: "T (stopped)" in Path(f"/proc/{reader}/status").read_text())
+    output = tmp_path / "why.insitu"
+    subprocess.run([*_WHY, "-q", "-d", "0.5", "-o", output, str(reader)], check=True, capture_output=True)
+    os.kill(reader, signal.SIGCONT)
+    with insitu.open(output) as session:
+        assert session.sql("select distinct state, cause from wall").rows() == [("blocked", "stopped")]
 
 
 def test_a_recorder_that_is_killed_leaves_all_but_the_last_seconds(reader: int, tmp_path: Path) -> None:

@@ -25,6 +25,7 @@ __all__ = ["counting_options", "destination", "print_notes", "stat"]
 
 def stat(args: argparse.Namespace) -> int:
     """Count, print, and return the exit status: the command's."""
+    _check(args)
     request = _request(args)
     options, notes = counting_options(args, request)
     if args.output and args.output.endswith(".insitu"):
@@ -200,6 +201,23 @@ def _cpus(text: str | None) -> list[int]:
     if not wanted or not set(wanted) <= set(online):
         raise InsituError(f"-C {text}: online are {procfs.text('/sys/devices/system/cpu/online')}", status=2)
     return wanted
+
+
+def _check(args: argparse.Namespace) -> None:
+    """Raises InsituError for options that exclude or need each other."""
+    separator = args.field_separator
+    for wrong, what in (
+        (separator is not None and args.json, "-x and -j exclude each other"),
+        (args.log_fd is not None and args.output, "--log-fd and -o exclude each other"),
+        (args.append and not args.output, "--append needs -o FILE"),
+        (args.interval_count and not args.interval_print, "--interval-count needs -I MS"),
+        (
+            separator is not None and (not separator or set(separator) & set('0123456789.-"\n')),
+            "-x: a separator has no digits, points, minus signs, quotes or newlines",
+        ),
+    ):
+        if wrong:
+            raise InsituError(what, status=2)
 
 
 def destination(args: argparse.Namespace) -> TextDestination:

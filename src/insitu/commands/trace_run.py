@@ -233,7 +233,9 @@ class _Script(ProbeSource):
         def output(runtime: Runtime) -> Output:
             if args.json or args.format == "json":
                 return (TerminalJsonOutput if terminal else JsonOutput)(runtime.loaded, runtime.formatter(), stream)
-            return TextOutput(runtime.loaded, runtime.formatter(on_terminal=terminal), stream)
+            # What scripts print is the user's choice, as in bpftrace; names in ready programs' rows never break rows.
+            escapes = terminal or source.built_in
+            return TextOutput(runtime.loaded, runtime.formatter(on_terminal=escapes), stream)
 
         super().__init__(compiled, source, context, output, log_level=1 if args.verbose else 0)
         self._args, self._source = args, source

@@ -74,6 +74,7 @@ _STATE: Final = {
 }
 _TID: Final = 0xFFFFFF
 _STOPPED, _TRACED = 1 << 20, 1 << 21
+_TASK_STOPPED, _TASK_TRACED = 4, 8  # include/linux/sched.h
 _KINDS: Final = {stat.S_IFBLK: "device", stat.S_IFCHR: "device", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
 _CAUSES: Final = (
     ("lock", r"futex"),
@@ -181,7 +182,7 @@ class _Wall:
         stacks, waiting = source.directory / STACKS, source.directory / WAITING
         data = bytes(raw_bytes(stacks)[:]) if stacks.exists() else b""
         self._contents = StackContents.of([data], source.layout["stack_maps"])
-        self._waiting: dict[int, tuple[int, str]] = {}
+        self._waiting: dict[int, tuple[int, str, int]] = {}
         if waiting.exists():
             self._waiting = {int(tid): tuple(each) for tid, each in json.loads(bytes(raw_bytes(waiting)[:])).items()}
         asleep = already_waiting(source, writer, addresses)
@@ -288,10 +289,12 @@ class _Wall:
 
     def _at_start(self, tid: int) -> tuple[str, str, str]:
         """The same of a thread that was asleep when the recording started, by /proc."""
-        number, path = self._waiting.get(tid, (-1, ""))
+        number, path, state = self._waiting.get(tid, (-1, "", 0))
+        call = call_name(self._abis[0], number) if number >= 0 else ""
+        if state in (_TASK_STOPPED, _TASK_TRACED):
+            return ("stopped" if state == _TASK_STOPPED else "traced"), call, ""
         if number < 0:
             return "other", "", ""
-        call = call_name(self._abis[0], number)
         cause = _cause(call)
         kind = (
             "pipe" if path.startswith("pipe:") else "socket" if path.startswith("socket:") else "file" if path else ""

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import struct
 from functools import cache
 from typing import Any, NamedTuple
@@ -125,7 +126,7 @@ class TaskStats:
         try:
             replies: Any = self._socket.nlm_request(message, self._socket.prid, msg_flags=NLM_F_REQUEST)
         except self._error as error:
-            raise OSError(error.code, f"taskstats of process {number}") from None
+            raise OSError(error.code, os.strerror(error.code), f"taskstats of process {number}") from None
         return _decoded(replies[0].get_attr(f"of_{what}").get_attr("stats"))
 
     def close(self) -> None:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from insitu.errors import InsituError
 from insitu.session.weighted_stacks import Selection
 from insitu.symbols.frame import KERNEL, WAKER, Frame
+from insitu.views.hints import hints
 from insitu.views.quantity import duration, rest
 from insitu.views.table import Column, Table
 from insitu.views.terminal import heat
@@ -57,6 +58,7 @@ class _Wall:
         if _TABLE not in session.tables:
             raise InsituError(f"{session.path}: no wall time was recorded", remedy="insitu why records it")
         stacks = session.stacks(Selection(table=_TABLE))
+        self.hints = hints(stacks)
         self._parent, self._frame, self._frames = stacks.parent.tolist(), stacks.frame.tolist(), stacks.frames
         self._places: dict[int, tuple[str, str]] = {}
         threads = session.sql("select utid, pid, tid, name from thread join process using (upid)")
@@ -196,6 +198,8 @@ def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[
     yield _thread_table(wall, threads, limit)
     if limit and len(threads) > limit:
         yield [(rest(len(threads) - limit, "thread", "threads"), "dim")]
+    for hint in wall.hints:
+        yield from _wrapped("", hint, screen, "dim")
 
 
 def _verdict(wall: _Wall, screen: Screen) -> Iterator[Block]:

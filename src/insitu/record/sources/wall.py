@@ -108,16 +108,17 @@ def _started() -> int:
 
 
 def _asleep(pid: int, found: dict[int, Any]) -> Iterator[bytes]:
-    """Each sleeping thread of a process; ``found`` takes its call and the file that its first argument is open on."""
+    """Each sleeping thread of a process; ``found`` takes its call, the file that its first argument is open on, and
+    its state."""
     with contextlib.suppress(ProcessLookupError):  # the process has ended
         for tid in procfs.threads(pid):
             with contextlib.suppress(OSError):  # the thread has ended
                 if (thread := sleeping_thread(pid, tid)) is None:
                     continue
                 words = (procfs.text(f"/proc/{tid}/syscall") or "").split()
-                nr = int(words[0]) if len(words) > 2 else -1
+                nr = int(words[0]) if len(words) > 2 and thread.sp else -1  # kernel threads are in no call
                 path = ""
                 with contextlib.suppress(OSError, IndexError):
                     path = str(Path(f"/proc/{tid}/fd/{int(words[1], 16) & 0xFFFFFFFF}").readlink())
-                found[tid] = [nr, path]
+                found[tid] = [nr, path, thread.state]
                 yield packed(thread)

@@ -14,9 +14,11 @@ def csv_lines(rows: Sequence[Row], labels: Labels, separator: str, at_s: float |
 
     The time of an interval and the place stand before them.
     """
-    for label, row in labelled(rows, labels):
+    found = list(labelled(rows, labels))
+    has_places = any(label for label, _ in found)  # what is not supported is nowhere
+    for label, row in found:
         fields = [] if at_s is None else [f"{at_s:18.9f}"]
-        fields += [label] if label else []
+        fields += [label] if has_places else []
         fields += [_value(row, 2), row.unit, row.event.name]
         fields += [] if row.spread is None else [f"{row.spread:.2f}%"]
         fields += [f"{row.running_ns:.0f}", f"{row.percent:.2f}"]

@@ -147,7 +147,11 @@ class _Handler(BaseHTTPRequestHandler):
         if len(hosts) != 1 or len(origins) > 1 or not top.admits(hosts[0], origins[0] if origins else None):
             self._send(HTTPStatus.FORBIDDEN, "text/plain", b"not for this server\n")
             return
-        parts = urlsplit(self.path)
+        try:
+            parts = urlsplit(self.path)
+        except ValueError:
+            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"no address\n")
+            return
         found = top.answer(parts.path, parts.query)
         if found is None:
             self._send(HTTPStatus.NOT_FOUND, "text/plain", b"nothing here: open the address that insitu top prints\n")
