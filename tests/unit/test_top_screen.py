@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import pytest
@@ -30,7 +31,8 @@ def drive(script: Callable[["Driven"], Awaitable[None]], size: tuple[int, int] =
             driven.pilot = pilot
             await script(driven)
 
-    asyncio.run(run())
+    with ThreadPoolExecutor(1) as pool:  # in this thread, the browser's tests may have a loop running
+        pool.submit(asyncio.run, run()).result()
 
 
 class Driven:

@@ -58,7 +58,7 @@ def outline_of(program: ast.Program, source: Source, clauses: list[Clause]) -> O
 
 def _is_fixed(clause: Clause) -> bool:
     """Whether a clause is of one raw tracepoint of the kernel's own, or run by us."""
-    if clause.absent or len(clause.points) > 1:
+    if clause.absent or len(clause.points) > 1 or len(clause.probe.attach_points) > 1:  # a missing one is warned of
         return False
     written = "".join(part for text in clause.probe.attach_points for part in text.parts)
     (point,) = clause.points

@@ -274,10 +274,13 @@ class SyscallsSource(GeneratedSource):
                 self._craft("executed", pid, pid, 0, pid, data=known.arguments)
 
     def _list_descriptors(self, *pids: int) -> None:
-        """What is open already."""
+        """What is open already; of a command that waits for its execve(), what that leaves open."""
         texts = DescriptorText(self._describes)
+        launched = self._target.launched.pid if self._target.launched else 0
         for pid in pids:
             for fd in _descriptors_of(pid):
+                if pid == launched and _is_closed_by_exec(pid, fd):
+                    continue
                 place = f"/proc/{pid}/fd/{fd}" if fd >= 0 else f"/proc/{pid}/cwd"
                 with contextlib.suppress(OSError):
                     path, about = os.readlink(place), os.stat(place)  # noqa: PTH115, PTH116  # names of open files
@@ -319,6 +322,12 @@ def _descriptors_of(pid: int) -> list[int]:
         return [_AT_FDCWD, *map(int, os.listdir(f"/proc/{pid}/fd"))]  # noqa: PTH208  # numbers, not paths
     except OSError:  # it has ended
         return []
+
+
+def _is_closed_by_exec(pid: int, fd: int) -> bool:
+    """Whether FD_CLOEXEC is set, by proc_pid_fdinfo(5)."""
+    words = (procfs.text(f"/proc/{pid}/fdinfo/{fd}") or "").split() if fd >= 0 else []
+    return "flags:" in words and bool(int(words[words.index("flags:") + 1], 8) & os.O_CLOEXEC)
 
 
 def _descriptor_word(name: str, plan: CallWords) -> int:
