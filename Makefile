@@ -8,7 +8,7 @@ WEB := src/insitu/web
 WEB_SOURCES := $(shell find $(WEB) -type f -not -path '*/node_modules/*' -not -path '*/dist/*' 2>/dev/null)
 
 # What Debian packages each part needs is said in one place: tools/debian-packages.
-.PHONY: setup demo test test-unit test-web bench fuzz lint clean test-custom-kernels
+.PHONY: setup demo test test-unit test-web bench fuzz lint clean test-custom-kernels test-kernels
 
 # What shares a guest or a module's fixtures runs in one process, the longest first: see tests/conftest.py.
 PYTEST := $(BIN)/python -m pytest --numprocesses auto --maxprocesses 8 --dist loadscope --no-loadscope-reorder
@@ -61,6 +61,10 @@ lint: setup
 
 test-custom-kernels: setup
 	$(BIN)/python -m pytest tests/custom_kernels --timeout 5400
+
+test-kernels: setup
+	INSITU_ALL_KERNELS=1 $(PYTEST) tests/lab/test_programs.py tests/lab/test_programs_io.py tests/lab/test_top.py \
+		tests/lab/test_trace_tools.py
 
 clean:
 	rm -rf $(VENV) $(WEB)/dist $(WEB)/node_modules build demo

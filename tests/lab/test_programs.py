@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lab.kernels import LONG_TESTS
 from tests.live.program_checks import CHECKS, SYSTEM_WIDE
 
 from insitu.lab import guest as boot
@@ -18,7 +19,7 @@ from insitu.lab import guest as boot
 _CHECKS = Path(__file__).parents[1] / "live/program_checks.py"
 
 
-@pytest.fixture(scope="module", params=["6.1", "6.12"])
+@pytest.fixture(scope="module", params=LONG_TESTS)
 def failures(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fetched: Callable[[str], Any]
 ) -> dict[str, str]:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lab.kernels import LONG_TESTS
 
 from insitu.lab import guest as boot
 
@@ -80,7 +81,7 @@ def insitu(*words: str) -> str:
     return subprocess.run(command, check=True, capture_output=True, text=True).stdout
 
 
-@pytest.fixture(scope="module", params=("6.1", "6.12"))
+@pytest.fixture(scope="module", params=LONG_TESTS)
 def done(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fetched: Callable[[str], Any]
 ) -> tuple[dict[str, Run], Path]:

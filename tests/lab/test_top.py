@@ -4,11 +4,14 @@ import json
 import os
 import sys
 
+import pytest
 from tests.lab.conftest import Guest
+from tests.lab.kernels import LONG_TESTS
 
 _ENVIRONMENT = {**os.environ, "NPY_DISABLE_CPU_FEATURES": "X86_V3"}  # QEMU 7.2 emulates AVX2 wrongly
 
 
+@pytest.mark.parametrize("guest", LONG_TESTS, indirect=True)
 def test_the_whole_machine_is_counted_with_bpf(guest: Guest) -> None:
     # Copies, whose names say which they are: one only runs, one makes system calls.
     script = f"""

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.lab.kernels import LONG_TESTS
 
 from insitu.lab import Guest
 from insitu.lab import guest as boot
@@ -197,7 +198,7 @@ class Traced:
     results: dict[str, Any]
 
 
-@pytest.fixture(scope="module", params=_KERNELS)
+@pytest.fixture(scope="module", params=LONG_TESTS)
 def traced(
     request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory, fetched: Callable[[str], Any]
 ) -> Iterator[Traced]:
