@@ -14,6 +14,7 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
+from bench._guests import mount_tracing, pass_on
 from bench._measure import INSITU
 from insitu.kernel.bpf import enable_stats, object_ids, open_id, program_info
 from insitu.kernel.bpf_abi import Command
@@ -24,7 +25,6 @@ __all__ = ["main"]
 
 _KERNEL = "6.12"
 _REPEATS = 3
-_MOUNTS = (("debugfs", "/sys/kernel/debug"), ("tracefs", "/sys/kernel/tracing"))  # bpftrace wants them
 _DISK = "/dev/vda"
 
 
@@ -85,19 +85,12 @@ def main() -> None:
     with tempfile.NamedTemporaryFile() as disk:
         disk.truncate(64 << 20)
         with guest(kernel=_KERNEL, cpus=2, memory="2G", disks=(Path(disk.name),)) as running:
-            running.run([sys.executable, "-m", "bench.programs", "inside"], stdout=_pass_on).check()
-
-
-def _pass_on(data: bytes) -> None:
-    sys.stdout.write(data.decode())
-    sys.stdout.flush()
+            running.run([sys.executable, "-m", "bench.programs", "inside"], stdout=pass_on).check()
 
 
 def inside() -> None:
     """What runs in the guest."""
-    for kind, place in _MOUNTS:
-        if not os.path.ismount(place):
-            subprocess.run(["mount", "-t", kind, kind, place], check=True)
+    mount_tracing()
     subprocess.run(["ip", "link", "set", "lo", "up"], check=True)
     with os.fdopen(enable_stats(), "rb"):
         for name, (peer, load) in _PAIRS.items():

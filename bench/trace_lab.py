@@ -14,6 +14,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from bench._guests import mount_tracing, pass_on
 from insitu.lab import guest
 from insitu.lab.kernels.fetch import fetch
 
@@ -21,7 +22,6 @@ __all__ = ["main"]
 
 _KERNELS = ("6.1", "6.12")
 _REPEATS = 3
-_MOUNTS = (("debugfs", "/sys/kernel/debug"), ("tracefs", "/sys/kernel/tracing"))  # bpftrace wants them
 _CASES = {
     "BEGIN { exit(); }": ("-e", "BEGIN { exit(); }"),
     "kprobe:tcp_*": ("-e", "BEGIN { exit(); } kprobe:tcp_* { @[probe] = count(); }"),
@@ -34,19 +34,12 @@ def main() -> None:
     for name in _KERNELS:
         fetch(name)
         with guest(kernel=name, cpus=2, memory="2G") as running:
-            running.run([sys.executable, "-m", "bench.trace_lab", "inside"], stdout=_pass_on).check()
-
-
-def _pass_on(data: bytes) -> None:
-    sys.stdout.write(data.decode())
-    sys.stdout.flush()
+            running.run([sys.executable, "-m", "bench.trace_lab", "inside"], stdout=pass_on).check()
 
 
 def inside() -> None:
     """What runs in the guest."""
-    for kind, place in _MOUNTS:
-        if not os.path.ismount(place):
-            subprocess.run(["mount", "-t", kind, kind, place], check=True)
+    mount_tracing()
     with tempfile.TemporaryDirectory() as directory:
         ours, environment = _copy_of_ours(Path(directory))
         peer = [_copy("bpftrace", Path(directory))]

@@ -277,7 +277,7 @@ def _timehist(checked: Checked) -> None:
     found, ran_ns, times = _compared_with_schedstat(checked, "timehist")
     rows = _rows(found, "run")
     _near(sum(row["run_ns"] for row in rows), ran_ns, 0.2, 10e6)
-    assert times - 1 <= len(rows) <= times + 1
+    assert times - 1 <= len(rows) <= times + 1, (times, len(rows), checked.stderr)
     assert sum(row["wait_ns"] > 19e6 for row in rows) >= 12
     assert all(row["delay_ns"] <= row["wait_ns"] for row in rows[1:])
 
@@ -286,7 +286,7 @@ def _cpudist(checked: Checked) -> None:
     found, ran_ns, times = _compared_with_schedstat(checked, "cpudist")
     rows = _rows(found, "slice")
     _near(sum(row["ran_ns"] for row in rows), ran_ns, 0.2, 10e6)
-    assert times - 1 <= len(rows) <= times + 1
+    assert times - 1 <= len(rows) <= times + 1, (times, len(rows), checked.stderr)
 
 
 def _wakeups(checked: Checked) -> None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from insitu.convert.formats.registry import ImportOptions
@@ -40,6 +41,7 @@ __all__ = [
     "percent",
     "perf_data_options",
     "pid_list",
+    "pids_asked_for",
     "pids_named",
     "pixels",
     "positive",
@@ -229,7 +231,7 @@ def recording_target_options(
 
 def run_argument(parser: argparse.ArgumentParser, help: str = "session, perf.data or folded stacks") -> None:
     """RUN: the recording to look at, ``args.run_path``; see chosen_run() for what None means."""
-    default = "default: the newest of profile.insitu and trace.insitu here"
+    default = f"default: the newest of {', '.join(DEFAULT_RUNS)} here"
     parser.add_argument("run_path", nargs="?", metavar="RUN", help=f"{help} ({default})")
 
 
@@ -329,6 +331,14 @@ def chosen_run(given: str | None, names: Sequence[str] = DEFAULT_RUNS) -> str:
     name = max(found)[1]
     messages.note(f"opening {name}")
     return name
+
+
+def pids_asked_for(args: argparse.Namespace, words: "Iterable[tuple[int, ...]]" = ()) -> tuple[int, ...]:
+    """The processes that ``words``, -p and -n name, each once; see recording_target_options(). Raises InsituError."""
+    found = [pid for each in (*words, args.pid or ()) for pid in each]
+    if args.comm is not None:
+        found += pids_named(args.comm)
+    return tuple(dict.fromkeys(found))
 
 
 def pids_named(name: str) -> tuple[int, ...]:

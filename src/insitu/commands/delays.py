@@ -25,7 +25,7 @@ from insitu.commands._options import (
     limit_option,
     output_option,
     pid_list,
-    pids_named,
+    pids_asked_for,
     quiet_option,
     recording_target_options,
 )
@@ -60,8 +60,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.views import delays as view
     from insitu.views.terminal import Screen
 
-    named = pids_named(args.comm) if args.comm is not None else ()
-    pids = processes_of([*(pid for each in (*args.pids, args.pid or ()) for pid in each), *named])
+    pids = processes_of(pids_asked_for(args, args.pids))
     request = Request(tuple(args.after_dashes or ()), pids, args.all, args.duration)
     if args.output and not args.output.endswith(".insitu"):
         raise InsituError(f"-o {args.output}: a session's name ends in .insitu", status=2)
@@ -89,22 +88,18 @@ def run(args: argparse.Namespace) -> int:
 
 def _record(args: argparse.Namespace, request: "Request", source: "DelaysSource") -> int:
     """Let the source sample once, or during a run; returns the exit status."""
-    from insitu.record.run import Destination, record, run
-    from insitu.record.source import Source, Target
+    from insitu.record.run import Destination, run
+    from insitu.record.source import Target
 
     if args.output:
         from pathlib import Path
 
-        from insitu.commands._output import Displaced, finished, progress
+        from insitu.commands._output import recorded
         from insitu.record.sources.processes import ProcessesSource
 
         path = Path(args.output)
-        displaced = Displaced(path)
-        sources: list[Source] = [source, ProcessesSource(mappings=False)]
-        outcome = record(request, sources, path, progress=progress)
-        if not args.quiet:
-            displaced.report()
-        return outcome.exit_status or (0 if finished(path) is not None else 1)
+        outcome, manifest = recorded(request, [source, ProcessesSource(mappings=False)], path, quiet=args.quiet)
+        return outcome.exit_status or int(bool(outcome.failure or (manifest is None and not outcome.abandoned)))
     if request.command or request.seconds:
         return run(request, [source], Destination()).exit_status
     source.open(Target(pids=request.pids, whole_system=request.whole_system))

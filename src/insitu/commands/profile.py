@@ -20,7 +20,7 @@ from insitu.commands._options import (
     frequency,
     output_option,
     pages,
-    pids_named,
+    pids_asked_for,
     positive,
     quiet_option,
     recording_target_options,
@@ -146,11 +146,9 @@ def _request(args: argparse.Namespace) -> "Request":
     from insitu.record.run import Request
 
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
-    pids = args.pid or ()
-    if not (command or pids or args.comm is not None or args.all):
+    pids = pids_asked_for(args)
+    if not (command or pids or args.all):
         raise InsituError("nothing to profile", remedy="give a command after --, -p PID, or -a", status=2)
-    if args.comm is not None:
-        pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))
     return Request(command, pids, args.all, args.duration)
 
 

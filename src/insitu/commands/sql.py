@@ -37,7 +37,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "words",
         nargs="*",
         metavar="RUN... QUERY",
-        help="sessions, perf.data files or folded stacks (default: the newest of profile.insitu and trace.insitu),"
+        help="sessions, perf.data files or folded stacks (default: the newest of insitu's own here),"
         " then SQL (default: a prompt)",
     )
     format_option(

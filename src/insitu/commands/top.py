@@ -30,7 +30,7 @@ from insitu.commands._options import (
     limit_option,
     output_option,
     pid_list,
-    pids_named,
+    pids_asked_for,
     positive,
     recording_target_options,
 )
@@ -227,11 +227,9 @@ def _request(args: argparse.Namespace) -> "Request":
     from insitu.errors import InsituError
     from insitu.record.run import Request
 
-    pids = tuple(pid for given in (*args.pids, args.pid or ()) for pid in given)
-    if args.comm is not None:
-        if args.batch and args.comm.isdecimal():
-            raise InsituError(f"-n {args.comm}: a name is expected", remedy=f"--ticks {args.comm}", status=2)
-        pids += pids_named(args.comm)
+    if args.batch and args.comm and args.comm.isdecimal():
+        raise InsituError(f"-n {args.comm}: a name is expected", remedy=f"--ticks {args.comm}", status=2)
+    pids = pids_asked_for(args, args.pids)
     command = tuple(args.after_dashes or ())
     if args.after_dashes is not None and not any(command):
         raise InsituError("the command after -- is empty", status=2)

@@ -24,7 +24,7 @@ from insitu.commands._options import (
     limit_option,
     output_option,
     pid_list,
-    pids_named,
+    pids_asked_for,
     quiet_option,
     recording_target_options,
 )
@@ -60,13 +60,11 @@ def run(args: argparse.Namespace) -> int:
     from insitu.record.sources.wall import WallSource
 
     command = tuple(args.after_dashes or ())
-    pids = [*(args.pid or ()), *(pid for word in words for pid in _pids(word))]
-    if args.comm is not None:
-        pids += pids_named(args.comm)
+    pids = pids_asked_for(args, map(_pids, words))
     if not (command or pids or args.all):
         raise InsituError("nothing to look at", remedy="give a PID, a command after --, -n NAME or -a", status=2)
     seconds = args.duration or (None if command else _SECONDS)
-    request = Request(command, tuple(dict.fromkeys(pids)), args.all, seconds)
+    request = Request(command, pids, args.all, seconds)
     path = Path(args.output)
     outcome, manifest = recorded(
         request, [WallSource(), ProcessesSource()], path, quiet=args.quiet, default_table="wall"

@@ -9,7 +9,7 @@ from typing import NamedTuple
 from insitu.kernel import procfs
 from insitu.kernel.cgroup_paths import unified_mount
 
-__all__ = ["RESOURCES", "Stall", "Throttled", "cgroup_directory", "pressure", "steal_ns", "throttled"]
+__all__ = ["RESOURCES", "Stall", "Throttled", "cgroup_directory", "pressure", "read_stalls", "steal_ns", "throttled"]
 
 RESOURCES = ("cpu", "io", "memory", "irq")
 _LINE = re.compile(r"^(some|full) avg10=([\d.]+) avg60=([\d.]+) avg300=([\d.]+) total=(\d+)$", re.MULTILINE)
@@ -39,11 +39,14 @@ def pressure(cgroup: str = "") -> dict[str, dict[str, Stall]]:
     found = {}
     for resource in RESOURCES:
         path = f"{cgroup}/{resource}.pressure" if cgroup else f"/proc/pressure/{resource}"
-        lines = _LINE.findall(procfs.text(path) or "")
-        stalls = {kind: Stall(float(a), float(b), float(c), int(us) * 1000) for kind, a, b, c, us in lines}
-        if stalls:
+        if stalls := read_stalls(procfs.text(path) or ""):
             found[resource] = stalls
     return found
+
+
+def read_stalls(text: str) -> dict[str, Stall]:
+    """What a file of one resource says of ``some`` and ``full``; empty where it says nothing."""
+    return {kind: Stall(float(a), float(b), float(c), int(us) * 1000) for kind, a, b, c, us in _LINE.findall(text)}
 
 
 def cgroup_directory(pid: int) -> str | None:

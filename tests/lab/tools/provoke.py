@@ -309,12 +309,8 @@ def syscount() -> Facts:
     return {"number": _GETPPID, "calls": 20_000}
 
 
-def tcp() -> Facts:
-    """One connection, 100 KiB from the client, 20 KiB back, the server closing last."""
-    listener = socket.create_server(("127.0.0.1", 0), backlog=7)
-    port = listener.getsockname()[1]
-    client = socket.create_connection(("127.0.0.1", port))
-    server, (_, client_port) = listener.accept()
+def converse(client: socket.socket, server: socket.socket) -> None:
+    """Send 100 KiB from the client and 20 KiB back, and close both, the server last."""
     for sender, receiver, kib in ((client, server, 100), (server, client, 20)):
         sender.sendall(bytes(kib << 10))
         left = kib << 10
@@ -325,17 +321,37 @@ def tcp() -> Facts:
     server.close()
     assert client.recv(1) == b""
     client.close()
+
+
+def own_network() -> None:
+    """Give this process a network of its own, which has a loopback device alone."""
+    assert _libc.unshare(_CLONE_NEWNET) == 0
+    _run("ip", "link", "set", "lo", "up")
+
+
+def connected_in_own_network() -> tuple[int, int, socket.socket, socket.socket]:
+    """A connection over a network of this process's own: the server's port, the client's, the client, the server."""
+    own_network()
+    listener = socket.create_server(("127.0.0.1", 0))
+    port = listener.getsockname()[1]
+    client = socket.create_connection(("127.0.0.1", port))
+    server, (_, client_port) = listener.accept()
+    return port, client_port, client, server
+
+
+def tcp() -> Facts:
+    """One connection, 100 KiB from the client, 20 KiB back, the server closing last."""
+    listener = socket.create_server(("127.0.0.1", 0), backlog=7)
+    port = listener.getsockname()[1]
+    client = socket.create_connection(("127.0.0.1", port))
+    server, (_, client_port) = listener.accept()
+    converse(client, server)
     return {"port": port, "client_port": client_port, "backlog": 7, "sent_kib": 100, "received_kib": 20}
 
 
 def tcp_lost() -> Facts:
     """What a client sends over a network (its own) that loses everything: dropped, and sent again."""
-    assert _libc.unshare(_CLONE_NEWNET) == 0
-    _run("ip", "link", "set", "lo", "up")
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    client = socket.create_connection(("127.0.0.1", port))
-    accepted, (_, client_port) = listener.accept()
+    port, client_port, client, accepted = connected_in_own_network()
     with accepted, client:
         _run("tc", "qdisc", "add", "dev", "lo", "root", "netem", "loss", "100%")
         client.sendall(b"lost")

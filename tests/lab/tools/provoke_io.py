@@ -19,7 +19,18 @@ from collections.abc import Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).parent))
-from provoke import Facts, _comm, _libc, _run, _wait_for, gethostlatency, main_of
+from provoke import (
+    Facts,
+    _comm,
+    _libc,
+    _run,
+    _wait_for,
+    connected_in_own_network,
+    converse,
+    gethostlatency,
+    main_of,
+    own_network,
+)
 
 __all__ = ["gethostlatency"]
 
@@ -27,7 +38,6 @@ _DISK = "vdc"
 _EXT4 = "/mnt/ext4"
 _XFS = "/mnt/xfs"
 _PAGE = 4096
-_CLONE_NEWNET = 0x40000000
 
 
 def setup() -> Facts:
@@ -171,16 +181,7 @@ def tcp() -> Facts:
         time.sleep(0.06)
         least_us = (time.monotonic_ns() - connected) / 1000
         server, (_, client_port) = listener.accept()
-    for sender, receiver, kib in ((client, server, 100), (server, client, 20)):
-        sender.sendall(bytes(kib << 10))
-        left = kib << 10
-        while left:
-            left -= len(receiver.recv(left))
-    client.shutdown(socket.SHUT_WR)
-    assert server.recv(1) == b""
-    server.close()
-    assert client.recv(1) == b""
-    client.close()
+    converse(client, server)
     with socket.socket(socket.AF_INET6) as refused:
         assert refused.connect_ex(("::1", port)) != 0
     return {"port": port, "client_port": client_port, "least_us": least_us}
@@ -188,12 +189,7 @@ def tcp() -> Facts:
 
 def lossy() -> Facts:
     """What a client sends over a network (its own) that loses everything for a while."""
-    assert _libc.unshare(_CLONE_NEWNET) == 0
-    _run("ip", "link", "set", "lo", "up")
-    listener = socket.create_server(("127.0.0.1", 0))
-    port = listener.getsockname()[1]
-    client = socket.create_connection(("127.0.0.1", port))
-    accepted, (_, client_port) = listener.accept()
+    port, client_port, client, accepted = connected_in_own_network()
     with accepted, client:
         netem = ("dev", "lo", "root", "netem", "loss")
         _run("tc", "qdisc", "add", *netem, "100%")
@@ -221,8 +217,7 @@ def _output(*words: str) -> str:
 
 def full_backlog() -> Facts:
     """Three connect to a socket whose queue is full with two: the third's SYN is dropped until one is accepted."""
-    assert _libc.unshare(_CLONE_NEWNET) == 0
-    _run("ip", "link", "set", "lo", "up")
+    own_network()
     listener = socket.create_server(("127.0.0.1", 0), backlog=1)
     port = listener.getsockname()[1]
     early = [socket.create_connection(("127.0.0.1", port)) for _ in range(2)]
@@ -243,8 +238,7 @@ def full_backlog() -> Facts:
 
 def delayed() -> Facts:
     """A connection over a network (its own) that takes 600 ms each way."""
-    assert _libc.unshare(_CLONE_NEWNET) == 0
-    _run("ip", "link", "set", "lo", "up")
+    own_network()
     _run("tc", "qdisc", "add", "dev", "lo", "root", "netem", "delay", "600ms")
     with socket.create_server(("127.0.0.1", 0)) as listener:
         began = time.monotonic_ns()

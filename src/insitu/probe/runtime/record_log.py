@@ -69,11 +69,6 @@ class MemoryLog:
         self._parts.append(bytes(records))
         self.bytes_written += len(records)
 
-    @property
-    def pending_bytes(self) -> int:
-        """Bytes that take() would return."""
-        return sum(map(len, self._parts))
-
     def take(self) -> bytes:
         """All records since the last call; they are forgotten here."""
         found = b"".join(self._parts)

@@ -37,12 +37,11 @@ __all__ = ["Joiner"]
 
 _HEAD: Final = struct.Struct("<I4xIIQII")
 _HEADER: Final = struct.Struct("<I")
-_RING_HEADER: Final = 8
 _SIGNED: Final = 1 << 63
 # Fields whose bytes follow all fields: the last one of a record.
 _PARTS: Final = ("data", "path", "user")
 
-_new: Final = tuple.__new__  # of a call's halves: half the time of their own, which names the fields
+_new: Final = tuple.__new__  # makes Enter and Exit in half the time that they take, as no field is named
 _NO_DESCRIPTOR: Final = 0xFFFFFFFF
 _NO_NETLINK: Final = (0, 0, "")
 """Number of a call of the thread's, its descriptor, and Pieces.netlink."""

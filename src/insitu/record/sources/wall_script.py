@@ -126,7 +126,7 @@ rawtracepoint:sched_waking {
         $regs = user_regs;
         $sp = (uint64)$regs.sp;
         $ip = (uint64)$regs.%(ip)s;
-        // Interrupts have a stack of their own. A map makes a number of the pointer: nothing else may be done to it.
+        // Interrupts run on a stack of their own. The verifier lets us calculate with a pointer that a map has held.
         @context[tid] = (uint64)ctx;
         $interrupt = @context[tid] >> 14 != (uint64)curtask.stack >> 14;
         $last = @last_waker[tid];

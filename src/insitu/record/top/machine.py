@@ -9,6 +9,7 @@ import os
 from contextlib import ExitStack, suppress
 from typing import Final, NamedTuple
 
+from insitu.kernel.pressure import read_stalls
 from insitu.record.top.tick import CpuUse, Disks, Machine
 
 __all__ = ["MachineFiles"]
@@ -26,7 +27,7 @@ class _Counters(NamedTuple):
     cpus: dict[int, tuple[int, ...]]
     stat: dict[str, int]
     vmstat: dict[str, int]
-    stalls_us: dict[str, int]
+    stalls_ns: dict[str, int]
     disks: tuple[int, ...]
 
 
@@ -72,8 +73,8 @@ class MachineFiles:
             faults=rate(before.vmstat, now.vmstat, "pgfault"),
             major_faults=rate(before.vmstat, now.vmstat, "pgmajfault"),
             pressure={
-                name: min(1.0, max(0, stalled - before.stalls_us.get(name, stalled)) / dur_s / 1e6)
-                for name, stalled in now.stalls_us.items()
+                name: min(1.0, max(0, stalled - before.stalls_ns.get(name, stalled)) / dur_s / 1e9)
+                for name, stalled in now.stalls_ns.items()
             },
             disks=_disk_use(before.disks, now.disks, dur_s),
             temperature=self._temperature(),
@@ -97,10 +98,8 @@ class MachineFiles:
         stat = self._text("stat")
         stalls = {}
         for name in _RESOURCES:
-            # "some avg10=0.00 avg60=0.00 avg300=0.00 total=12345", in microseconds
-            first = self._text(f"pressure/{name}").split("\n", 1)[0]
-            with suppress(ValueError):
-                stalls[name] = int(first.rpartition("total=")[2])
+            if some := read_stalls(self._text(f"pressure/{name}")).get("some"):
+                stalls[name] = some.total_ns
         return _Counters(_cpu_words(stat), _numbers(stat), _numbers(self._text("vmstat")), stalls, self._disk_words())
 
     def _disk_words(self) -> tuple[int, ...]:

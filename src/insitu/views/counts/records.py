@@ -27,7 +27,7 @@ def csv_lines(rows: Sequence[Row], labels: Labels, separator: str, at_s: float |
 
 
 def json_lines(rows: Sequence[Row], labels: Labels, at_s: float | None = None) -> Iterator[str]:
-    """An object for each count, with perf's names and besides those the "reason" why there is no count."""
+    """An object for each event, with perf's names, and a "reason" where the event was not counted."""
     for _, row in labelled(rows, labels):
         found: dict[str, object] = {} if at_s is None else {"interval": round(at_s, 9)}
         place = row.place

@@ -49,7 +49,7 @@ _COLUMNS: Final = {
 COLUMNS: Final = ("time-percent", "total-time", "avg-time", "calls", "errors", "p50", "p99", "max", "name")
 """What is shown by default: strace's columns, and in front of the last, which is the name, percentiles."""
 _SPARE: Final = ("max", "p50", "time-percent", "avg-time", "p99")
-"""Columns of these that are left out where there is no room, the first first."""
+"""Columns that are left out one after the other, in this order, until the table fits."""
 
 _ALIASES: Final = {
     "time": "total-time",
