@@ -54,6 +54,7 @@ _CONVERTERS: Final = {
     "counters": "insitu.convert.counters",
     "wall": "insitu.convert.wall",
     "syscalls": "insitu.convert.syscalls",
+    "trace_pages": "insitu.convert.trace_events",
     "syscalls_ptrace": "insitu.convert.syscalls_ptrace",
 }
 

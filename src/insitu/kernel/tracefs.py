@@ -155,6 +155,26 @@ class Tracefs:
         finally:
             os.close(descriptor)
 
+    def open_file(self, path: str, flags: int) -> int:
+        """A descriptor of a file, closed on exec. :raises OSError:"""
+        return os.open(path, flags | os.O_CLOEXEC, dir_fd=self._directory)
+
+    def names(self, path: str) -> list[str]:
+        """The names in a directory, sorted. :raises OSError:"""
+        descriptor = self.open_file(path, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            return sorted(os.listdir(descriptor))  # noqa: PTH208 - pathlib takes no descriptor
+        finally:
+            os.close(descriptor)
+
+    def make_directory(self, path: str) -> None:
+        """Make a directory: in instances/, a buffer of one's own. :raises OSError:"""
+        os.mkdir(path, dir_fd=self._directory)
+
+    def remove_directory(self, path: str) -> None:
+        """Remove it. :raises OSError: EBUSY while somebody reads from it."""
+        os.rmdir(path, dir_fd=self._directory)
+
     def exists(self, path: str) -> bool:
         """Whether there is such a file."""
         try:

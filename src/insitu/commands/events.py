@@ -1,0 +1,143 @@
+"""Trace events of the kernel: print them as they come, or record them.
+
+EVENT is CATEGORY:NAME, a category, or a glob of either. -F keeps those events of the -e before it whose fields match
+(kernel's filter syntax). Children and new threads are followed. Needs root. The exit status is the command's.
+
+examples:
+  insitu events -e sched:sched_switch -F 'prev_prio < 100' -a    print switches from real-time threads
+  insitu events -e 'syscalls:sys_enter_open*' -- ls              what a command opens
+  insitu events -e sched:sched_switch -e sched:sched_waking -o run.insitu -- make
+  insitu sql run.insitu 'from event.sched_switch limit 5'
+"""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from insitu import messages
+from insitu.commands import Properties
+from insitu.commands._options import (
+    duration_option,
+    output_option,
+    pids_asked_for,
+    quiet_option,
+    recording_target_options,
+    size,
+)
+from insitu.commands._output import recorded
+from insitu.errors import InsituError
+
+if TYPE_CHECKING:
+    from insitu.record.ftrace.tracepoints import EventChoice
+    from insitu.record.sources.trace_pages import TracePagesSource
+    from insitu.views.trace_lines import TraceLines
+
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+_FOREVER = 2**63 - 1
+
+PROPERTIES = Properties(starts_programs=True, command_after_dashes=True)
+
+
+class _InOrder(argparse.Action):
+    """Collects -e, -F and --trigger in the order in which they are given: ``args.chosen``."""
+
+    def __call__(
+        self, parser: argparse.ArgumentParser, namespace: argparse.Namespace, values: Any, option: str | None = None
+    ) -> None:
+        namespace.chosen = [*(namespace.chosen or []), (self.dest, values)]
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.set_defaults(chosen=None)
+    parser.add_argument("-e", "--event", action=_InOrder, metavar="EVENT[,EVENT]", help="trace these events")
+    parser.add_argument("-F", "--filter", action=_InOrder, metavar="FILTER", help="only such of the -e before it")
+    parser.add_argument("--trigger", action=_InOrder, metavar="TRIGGER", help="a trigger for the -e before it")
+    parser.add_argument("--stack", action="store_true", help="the kernel's stack of each event")
+    parser.add_argument("--user-stack", action="store_true", help="the user's stack of each event (frame pointers)")
+    output_option(parser, "record a session instead of printing", metavar="RUN", default=None)
+    duration_option(parser)
+    parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
+    quiet_option(parser)
+    recording_target_options(parser, "trace")
+
+
+def run(args: argparse.Namespace) -> int:
+    from pathlib import Path
+
+    from insitu.commands._text_destination import TextDestination
+    from insitu.kernel.tracefs import Tracefs
+    from insitu.record.ftrace.tracepoints import EventTracing
+    from insitu.record.run import Request
+    from insitu.record.run import run as run_sources
+    from insitu.record.sources.processes import ProcessesSource
+    from insitu.record.sources.trace_pages import TracePagesSource
+
+    choices = _choices(args.chosen or [])
+    request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
+    request.check()
+    buffer_kb = (args.buffer or 0) >> 10
+    tracefs = Tracefs.open()
+    try:
+        tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
+        if args.output is not None:
+            source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)
+            first = f"event.{tracing.events[0][1]}"
+            outcome, _ = recorded(
+                request, [source, ProcessesSource()], Path(args.output), quiet=args.quiet, default_table=first
+            )
+        else:
+            source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)
+            lines = _lines(source)
+            source.see = lines.add
+            outcome = run_sources(request, [source], TextDestination())
+            lines.add([], _FOREVER)
+            if not args.quiet and outcome.lost:
+                messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
+    finally:
+        tracefs.close()
+    return outcome.exit_status or int(bool(outcome.failure))
+
+
+def _lines(source: "TracePagesSource") -> "TraceLines":
+    """What prints a source's pages."""
+    from insitu.convert.trace_events import event_kinds
+    from insitu.convert.trace_pages import page_layout
+    from insitu.kernel import procfs
+    from insitu.views.trace_lines import TraceLines
+
+    known = {0: "<idle>"}
+
+    def name(tid: int) -> str:
+        if tid not in known:
+            try:
+                known[tid] = os.fsdecode(procfs.comm(tid))
+            except OSError:
+                known[tid] = "<...>"
+        return known[tid]
+
+    layout = source.layout()
+    return TraceLines(
+        page_layout(layout["header_page"], layout["page_bytes"]), event_kinds(layout["formats"]), name, sys.stdout
+    )
+
+
+def _choices(given: "list[tuple[str, str]]") -> "list[EventChoice]":
+    """The events of each -e, with the filter and triggers that follow it. Raises InsituError (status 2)."""
+    from insitu.record.ftrace.tracepoints import EventChoice
+
+    found: list[list[EventChoice]] = []
+    for kind, text in given:
+        if kind == "event":
+            found.append([EventChoice(pattern) for pattern in text.split(",") if pattern])
+        elif not found:
+            raise InsituError(f"{'-F' if kind == 'filter' else '--trigger'} {text}: no -e before it", status=2)
+        elif kind == "filter":
+            found[-1] = [choice._replace(filter=text) for choice in found[-1]]
+        else:
+            found[-1] = [choice._replace(triggers=(*choice.triggers, text)) for choice in found[-1]]
+    choices = [choice for each in found for choice in each]
+    if not choices:
+        raise InsituError("no event to trace", remedy="-e CATEGORY:NAME; insitu trace -l 'tracepoint:*'", status=2)
+    return choices

@@ -1,0 +1,330 @@
+"""Records of trace pages as tables: one ``event.NAME`` for each kind of event, with its own fields.
+
+A kind's records are decoded together, a column at a time. Stacks that the kernel records after an event (ftrace's
+kernel_stack and user_stack) become the event's ``stack``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from typing import Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.file_bytes import FileBytes
+from insitu.convert.sources import RawSource, raw_bytes
+from insitu.convert.stacks import Chains
+from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
+from insitu.errors import InsituError
+from insitu.kernel.tracefs import EventFormat, Field, parse_format
+from insitu.session.distinct import groups, ranges
+from insitu.session.schema import Column, Table
+from insitu.session.writer import SessionWriter
+
+__all__ = ["EventKind", "EventWriter", "convert_source", "event_columns", "event_kinds", "table_names", "windows"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+_WINDOW_BYTES: Final = 32 << 20
+_HEAD: Final = ("ts_ns", "utid", "cpu")
+_TID: Final = "common_pid"
+_KERNEL_STACK: Final = "ftrace:kernel_stack"
+_USER_STACK: Final = "ftrace:user_stack"
+_STACKS_AFTER: Final = 2  # a kernel stack, a user stack
+
+
+class EventKind(NamedTuple):
+    """A kind of event: its category and name, and its format."""
+
+    category: str
+    name: str
+    format: EventFormat
+
+    @property
+    def label(self) -> str:
+        """``CATEGORY:NAME``."""
+        return f"{self.category}:{self.name}"
+
+
+def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
+    """The kinds by number, of (category, name, text of the format file). Raises InsituError if one is damaged."""
+    found = {}
+    for category, name, text in formats:
+        shape = parse_format(str(text), f"{category}:{name}")
+        if shape.id <= 0xFFFF:
+            found[shape.id] = EventKind(str(category), str(name), shape)
+    return found
+
+
+def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
+    """Write the tables of a source of kind "trace_pages". Raises InsituError when its layout is damaged."""
+    layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
+    events = EventWriter(event_kinds(source.layout["formats"]), writer, addresses, name=source.id)
+    files = {}
+    for file in source.files:
+        number = file.name.removeprefix("cpu").partition(".")[0]
+        if number.isdecimal() and len(number) < 6:
+            files[int(number)] = data = raw_bytes(file)
+            if torn := len(data) % layout.page_bytes:
+                writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
+    for records in windows(files, layout):
+        events.add(records)
+    events.finish(known_losses=bool(source.losses))
+
+
+def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:
+    """The records of one file of pages for each CPU: a window of time after another, of bounded memory.
+
+    The windows end where the CPU with the most pages has read so many; records of other CPUs may be a page late.
+    """
+    pages = {cpu: len(data) // layout.page_bytes for cpu, data in files.items()}
+    if not any(pages.values()):
+        return
+    longest = max(pages, key=pages.__getitem__)
+    step = max(_WINDOW_BYTES // layout.page_bytes // len(files), 1)
+    done = dict.fromkeys(files, 0)
+    for end in range(step, pages[longest] + step, step):
+        last = end >= pages[longest]
+        until_ns = 0 if last else _page_time(files[longest], end, layout)
+        memory, cpus = [], []
+        for cpu, data in files.items():
+            upto = pages[cpu] if last else end if cpu == longest else _pages_until(data, until_ns, done[cpu], layout)
+            for low in range(done[cpu], upto, step):
+                part = data[low * layout.page_bytes : min(low + step, upto) * layout.page_bytes]
+                memory.append(np.frombuffer(part, np.uint8))
+                cpus.append(np.full(len(part) // layout.page_bytes, cpu, np.int32))
+                if sum(map(len, memory)) > 2 * _WINDOW_BYTES:
+                    yield decode_pages(np.concatenate(memory), np.concatenate(cpus), layout)
+                    memory, cpus = [], []
+            done[cpu] = max(upto, done[cpu])
+        if memory:
+            yield decode_pages(np.concatenate(memory), np.concatenate(cpus), layout)
+
+
+def _page_time(data: FileBytes, page: int, layout: PageLayout) -> int:
+    at = page * layout.page_bytes + layout.timestamp_at
+    return int.from_bytes(data[at : at + 8], "little")
+
+
+def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout) -> int:
+    """How many pages begin before a time, of which the first ones have been read."""
+    low, high = first, len(data) // layout.page_bytes
+    while low < high:
+        middle = (low + high) // 2
+        if _page_time(data, middle, layout) < until_ns:
+            low = middle + 1
+        else:
+            high = middle
+    return low
+
+
+class EventWriter:
+    """Writes decoded records to a session's tables.
+
+    ``others`` maps labels (``ftrace:funcgraph_exit``) to what takes their rows instead of a table.
+    """
+
+    def __init__(
+        self,
+        kinds: Mapping[int, EventKind],
+        writer: SessionWriter,
+        addresses: Addresses,
+        *,
+        name: str = "trace",
+        others: Mapping[str, Callable[[dict[str, Any]], None]] | None = None,
+    ) -> None:
+        self._kinds = kinds
+        self._writer = writer
+        self._addresses = addresses
+        self._name = name
+        self._others = others or {}
+        self._tables: dict[str, Table] = {}
+        self._names = table_names(kinds.values())
+        self._stacks = {kind.label: number for number, kind in kinds.items()}
+        self._lost: dict[int, int] = {}
+        self._damaged = self._unknown = 0
+
+    def add(self, records: TraceRecords) -> None:
+        """Write the records of some pages. Raises OSError when the disk is full."""
+        for cpu, count in records.lost.items():
+            self._lost[cpu] = self._lost.get(cpu, 0) + count
+        self._damaged += records.damaged
+        stacks = self._stacks_after(records)
+        for number, rows in groups(records.event):
+            kind = self._kinds.get(number)
+            if kind is None:
+                self._unknown += len(rows)
+            elif kind.label not in (_KERNEL_STACK, _USER_STACK):
+                self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
+
+    def finish(self, *, known_losses: bool) -> None:
+        """Keep what was lost: as the pages say it, unless the recorder has counted it."""
+        if not known_losses:
+            for cpu, count in self._lost.items():
+                self._writer.lost("events overwritten before they were read", count, cpu=cpu)
+        self._writer.lost(f"{self._name}: pages with damaged records", self._damaged)
+        self._writer.lost(f"{self._name}: records of unknown events", self._unknown)
+
+    def _write(self, kind: EventKind, records: TraceRecords, rows: I64, stacks: I32 | None) -> None:
+        columns = event_columns(records, rows, kind.format)
+        tid = columns.pop(_TID).astype(np.int32)
+        batch: dict[str, Any] = {
+            "ts_ns": records.ts_ns[rows],
+            "utid": self._writer.processes.utids(tid, records.ts_ns[rows]),
+            "cpu": records.cpu[rows],
+            **columns,
+        }
+        if (take := self._others.get(kind.label)) is not None:
+            take(batch)
+            return
+        for field in kind.format.fields:
+            if _semantic(field) == "kernel_address" and field.name in _CODE:
+                batch[_free(f"{field.name}_function", batch)] = self._functions(np.asarray(batch[_own(field.name)]))
+        if stacks is not None:
+            batch[_free("stack", batch)] = stacks[rows]
+        table = self._tables.get(kind.label)
+        if table is None:
+            table = self._tables[kind.label] = _table(self._names[kind.label], kind, batch)
+        self._writer.append(table, batch)
+
+    def _functions(self, address: NDArray[Any]) -> list[str]:
+        """The kernel functions of addresses of code."""
+        found, inverse = np.unique(address.astype(np.uint64), return_inverse=True)
+        names = [frames[-1].function if frames else "" for frames in self._addresses.symbols.kernel(found)]
+        return [names[index] for index in inverse.tolist()]
+
+    def _stacks_after(self, records: TraceRecords) -> I32 | None:
+        """For each record the stack that follows it on its CPU, of the same thread; None: there are no stacks."""
+        kernel, user = (self._stacks.get(label, -1) for label in (_KERNEL_STACK, _USER_STACK))
+        is_kernel, is_user = records.event == kernel, records.event == user
+        if not (is_kernel.any() or is_user.any()):
+            return None
+        result = np.zeros(len(records), np.int32)
+        tid = _tids(records)
+        for number, is_stack in ((user, is_user), (kernel, is_kernel)):
+            rows = np.flatnonzero(is_stack)
+            if not len(rows):
+                continue
+            nodes = self._stack_nodes(records, rows, self._kinds[number].format, is_kernel=number == kernel)
+            owner = rows - 1
+            for _ in range(_STACKS_AFTER):
+                is_other = (owner >= 0) & (is_kernel | is_user)[owner]
+                owner = owner - is_other
+            owned = (owner >= 0) & (records.cpu[owner] == records.cpu[rows]) & (tid[owner] == tid[rows])
+            owner, nodes = owner[owned], nodes[owned]
+            result[owner] = self._addresses.joined(result[owner], nodes) if number == kernel else nodes
+        return result
+
+    def _stack_nodes(self, records: TraceRecords, rows: I64, shape: EventFormat, *, is_kernel: bool) -> I32:
+        fields = {field.name: field for field in shape.fields}
+        if "caller" not in fields:
+            return np.zeros(len(rows), np.int32)
+        at = records.at[rows] + fields["caller"].offset
+        words = np.maximum(records.size[rows] - fields["caller"].offset, 0) >> 3
+        if is_kernel and "size" in fields:
+            words = np.minimum(words, np.maximum(field_values(records, rows, fields["size"]).astype(np.int64), 0))
+        memory = records.memory[: len(records.memory) & ~3].view("<u4")
+        low = ranges(at >> 2, words << 1)[::2]
+        address = memory[low].astype(np.uint64) | memory[low + 1].astype(np.uint64) << np.uint64(32)
+        # A user stack ends at the first 0; ~0 marks where the kernel left off.
+        owner = np.repeat(np.arange(len(rows)), words)
+        is_end = (address == 0) | (address == np.uint64(2**64 - 1))
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_end)])
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(words)])
+        keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
+        address = address[keep]
+        lengths = np.bincount(owner[keep], minlength=len(rows))
+        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        called = np.ones(len(address), np.bool_)
+        if not is_kernel:
+            called[offset[:-1][lengths > 0]] = False
+        pid = np.zeros(len(rows), np.int32)
+        if not is_kernel and "tgid" in fields:
+            pid = field_values(records, rows, fields["tgid"]).astype(np.int32)
+        return self._addresses.nodes(
+            Chains(offset, address, called), self._addresses.epochs(pid, records.ts_ns[rows])
+        )
+
+
+def _tids(records: TraceRecords) -> I32:
+    """The common_pid of all records: of every event at offset 4 (struct trace_entry)."""
+    return np.asarray(field_values(records, np.arange(len(records)), Field(_TID, "int", 4, 4, True)), np.int32)
+
+
+def event_columns(records: TraceRecords, rows: I64, shape: EventFormat) -> dict[str, Any]:
+    """The columns of some records of one kind: ``common_pid`` and the event's own fields, by name."""
+    wanted = [field for field in shape.common if field.name == _TID] + list(shape.fields)
+    found = {_own(field.name): field_values(records, rows, field) for field in wanted}
+    if _TID not in found:
+        raise InsituError(f"{shape.name}: a format without {_TID}")
+    return found
+
+
+def _own(name: str) -> str:
+    """A field's column, where the name is that of one of ours: ``cpu`` of an event is ``event_cpu``."""
+    return f"event_{name}" if name.casefold() in _HEAD else name
+
+
+def _free(name: str, taken: Mapping[str, Any]) -> str:
+    while name in taken:
+        name += "_"
+    return name
+
+
+_CODE: Final = frozenset({"ip", "parent_ip", "call_site", "caller", "func", "function", "callsite", "location"})
+_NAMED: Final = {
+    "comm": "name",
+    "prev_comm": "name",
+    "next_comm": "name",
+    "pid": "tid",
+    "prev_pid": "tid",
+    "next_pid": "tid",
+}
+_POINTERS: Final = frozenset({"unsigned long", "u64", "void *", "const void *"})
+
+
+def _semantic(field: Field) -> str:
+    """The semantic type of a field's column."""
+    if (field.name in _CODE and field.declaration in _POINTERS) or (
+        field.declaration.endswith("*") and field.size == 8 and field.count is None
+    ):
+        return "kernel_address"
+    return _NAMED.get(field.name, "")
+
+
+def table_names(kinds: Iterable[EventKind]) -> dict[str, str]:
+    """The table of each kind: ``event.NAME``, with the category where several have an event of that name."""
+    by_name: dict[str, list[EventKind]] = {}
+    for kind in kinds:
+        by_name.setdefault(kind.name.casefold(), []).append(kind)
+    return {
+        kind.label: f"event.{kind.name}" if len(same) == 1 else f"event.{kind.category}_{kind.name}"
+        for same in by_name.values()
+        for kind in same
+    }
+
+
+def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
+    fields = {_own(field.name): field for field in kind.format.fields}
+    columns = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
+    taken = set(_HEAD)
+    for name, values in batch.items():
+        if name.casefold() in taken:
+            continue
+        taken.add(name.casefold())
+        field = fields.get(name)
+        if field is None:
+            columns.append(Column(name, "stack" if name.startswith("stack") else "name"))
+        elif isinstance(values, list):
+            is_bytes = bool(values) and isinstance(values[0], bytes)
+            columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))
+        else:
+            plain = "unsigned" if values.dtype.kind == "u" else "integer"
+            columns.append(Column(name, _semantic(field) or plain, field.declaration))
+    try:
+        return Table(table, f"the kernel's trace event {kind.label}", tuple(columns))
+    except ValueError as error:
+        raise InsituError(f"the format of {kind.category}:{kind.name} is damaged: {error}") from None

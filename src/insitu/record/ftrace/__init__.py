@@ -1,0 +1,1 @@
+"""What is switched on in tracefs: events, filters, triggers, tracers."""

@@ -1,0 +1,252 @@
+"""Pages of a trace ring buffer, moved from the kernel to files as they are (trace_pipe_raw, splice(2))."""
+
+from __future__ import annotations
+
+import contextlib
+import fcntl
+import os
+import platform
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from insitu.errors import InsituError
+from insitu.files import new_file
+from insitu.kernel import procfs
+from insitu.kernel.trace_instance import TraceInstance
+from insitu.kernel.tracefs import Tracefs
+from insitu.record.source import Loss, Target
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+__all__ = ["TracePagesSource", "Tracing", "restrict_to"]
+
+_PIPE_BYTES: Final = 1 << 20
+_BUFFER_KB: Final = 4096
+_SPLICE_MOVE, _SPLICE_NONBLOCK = 1, 2
+_BUFFER_PERCENT: Final = "25"
+"""Of a CPU's buffer, how much wakes the reader."""
+
+
+class Tracing(Protocol):
+    """What a recording switches on in its instance: events, a tracer, filters."""
+
+    needs_top: bool
+    """Whether it works at the top level of tracefs only."""
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Its options, for the manifest."""
+
+    @property
+    def events(self) -> Sequence[tuple[str, str]]:
+        """(category, name) of every event whose records may come."""
+
+    def set_up(self, instance: TraceInstance, target: Target) -> None:
+        """Switch everything on, by ``instance.set`` where it must be put back; the instance is stopped.
+        Raises InsituError, OSError."""
+
+
+class TracePagesSource:
+    """Records what a ``Tracing`` switches on, page by page; its converter is convert/trace_events.py.
+
+    ``see`` is shown the pages that have been read, (CPU, page) each, and a time (CLOCK_MONOTONIC, ns) until which
+    they are complete.
+    """
+
+    id = "trace"
+    wait_s = 0.2
+    ended = False
+    notes: Sequence[str] = ()
+
+    def __init__(
+        self,
+        tracing: Tracing,
+        *,
+        buffer_kb: int = 0,
+        tracefs: Tracefs | None = None,
+    ) -> None:
+        """``buffer_kb`` is for each CPU; 0: 4 MiB. ``tracefs`` is closed by its owner."""
+        self._tracing = tracing
+        self._buffer_kb = buffer_kb or _BUFFER_KB
+        self.see: Callable[[list[tuple[int, bytes]], int], None] | None = None
+        self._open_things = contextlib.ExitStack()
+        if tracefs is None:
+            tracefs = Tracefs.open()
+            self._open_things.callback(tracefs.close)
+        self._tracefs = tracefs
+        self._instance: TraceInstance | None = None
+        self._page_bytes = self._buffer_page_bytes()
+        self._raw: dict[int, int] = {}
+        self._files: dict[int, int] = {}
+        self._pipe: tuple[int, int] | None = None
+        self._losses: list[Loss] = []
+
+    @property
+    def instance(self) -> TraceInstance:
+        """The instance, once it is open."""
+        assert self._instance is not None, "open() comes first"
+        return self._instance
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Those of what is switched on."""
+        return self._tracing.options
+
+    def open(self, target: Target) -> None:
+        """Make the instance and set everything up; it is still stopped. Raises InsituError."""
+        if platform.machine() not in ("x86_64", "aarch64"):
+            raise InsituError(f"trace pages of {platform.machine()} cannot be read yet")
+        instance = TraceInstance.create(self._tracefs, top=self._tracing.needs_top, buffer_kb=self._buffer_kb)
+        self._instance = instance
+        self._open_things.callback(instance.close)
+        try:
+            with contextlib.suppress(OSError):
+                instance.set("buffer_percent", _BUFFER_PERCENT)
+            self._tracing.set_up(instance, target)
+            for cpu in instance.cpus:
+                fd = instance.open(f"per_cpu/cpu{cpu}/trace_pipe_raw", os.O_RDONLY | os.O_NONBLOCK)
+                self._raw[cpu] = fd
+                self._open_things.callback(os.close, fd)
+        except OSError as error:
+            raise InsituError(f"cannot set up tracing: {os.strerror(error.errno or 0)}") from None
+
+    def _buffer_page_bytes(self) -> int:
+        """The size of what a read of trace_pipe_raw returns: a page; since Linux 6.8 others may have changed it."""
+        if self._tracing.needs_top:
+            with contextlib.suppress(OSError, ValueError):
+                return int(self._tracefs.read("buffer_subbuf_size_kb")) << 10
+        return os.sysconf("SC_PAGE_SIZE")
+
+    def layout(self) -> Mapping[str, Any]:
+        """How to read the pages: their layout, and the formats of the events."""
+        formats = []
+        for category, name in dict.fromkeys((*_ALWAYS, *self._tracing.events)):
+            with contextlib.suppress(OSError):
+                formats.append([category, name, self._tracefs.read(f"events/{category}/{name}/format")])
+        return {
+            "kind": "trace_pages",
+            "page_bytes": self._page_bytes,
+            "header_page": self._tracefs.read("events/header_page"),
+            "formats": formats,
+        }
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """trace_pipe_raw of each CPU."""
+        return tuple(self._raw.values())
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Start tracing."""
+        if directory is not None:
+            self._pipe = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+            for end in self._pipe:
+                self._open_things.callback(os.close, end)
+            with contextlib.suppress(OSError):  # beyond the user's limit: the default does too
+                fcntl.fcntl(self._pipe[0], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
+            for cpu in self._raw:
+                self._files[cpu] = new_file(directory / f"cpu{cpu}.records")
+                self._open_things.callback(os.close, self._files[cpu])
+        self.instance.write("tracing_on", "1")
+
+    def drain(self) -> int:
+        """Move what the kernel has recorded to the files; returns the number of bytes."""
+        now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        seen: list[tuple[int, bytes]] = []
+        moved = sum(self._moved(cpu, fd, seen) for cpu, fd in self._raw.items())
+        if self.see is not None:
+            self.see(seen, now_ns)
+        return moved
+
+    def _moved(self, cpu: int, fd: int, seen: list[tuple[int, bytes]]) -> int:
+        """Full pages by splice(2), without a copy, if nobody wants to see them; then what is in the last one."""
+        moved = 0
+        if self._pipe is not None and self.see is None:
+            moved = self._spliced(fd, self._files[cpu])
+        while page := self._page(fd):
+            if cpu in self._files:
+                _write(self._files[cpu], page)
+                moved += len(page)
+            if self.see is not None:
+                seen.append((cpu, page))
+        return moved
+
+    def _spliced(self, fd: int, file: int) -> int:
+        assert self._pipe is not None
+        moved, (out, into) = 0, self._pipe
+        while True:
+            try:
+                count = os.splice(fd, into, _PIPE_BYTES, flags=_SPLICE_MOVE | _SPLICE_NONBLOCK)
+            except BlockingIOError:
+                return moved
+            if not count:
+                return moved
+            left = count
+            while left:
+                left -= os.splice(out, file, left, flags=_SPLICE_MOVE)
+            moved += count
+
+    def _page(self, fd: int) -> bytes:
+        """One page with what has been recorded in it so far; empty: nothing."""
+        try:
+            found = os.read(fd, self._page_bytes)
+        except BlockingIOError:
+            return b""
+        return found + bytes(self._page_bytes - len(found)) if found else b""
+
+    def stop(self, end_ns: int) -> None:
+        """Stop tracing, and move the rest. Raises OSError when the disk is full."""
+        self.instance.write("tracing_on", "0")
+        self.drain()
+        for cpu in self.instance.cpus:
+            counts = self.instance.counts(cpu)
+            for what, name in _LOSSES.items():
+                if number := counts.get(name, 0):
+                    self._losses.append(Loss(what, number, cpu))
+
+    def losses(self) -> Sequence[Loss]:
+        """What the kernel overwrote or dropped, by CPU."""
+        return self._losses
+
+    def close(self) -> None:
+        """Remove the instance, with everything that was switched on. Idempotent."""
+        self._open_things.close()
+
+
+# Records that come with others: stacks, and what is written to trace_marker.
+_ALWAYS: Final = (("ftrace", "kernel_stack"), ("ftrace", "user_stack"), ("ftrace", "print"))
+_LOSSES: Final = {
+    "events overwritten before they were read": "overrun",
+    "events dropped: the buffer was full": "dropped events",
+    "events dropped: nested too deep": "commit overrun",
+}
+
+
+def _write(file: int, data: bytes) -> None:
+    left = memoryview(data)
+    while left:
+        left = left[os.write(file, left) :]
+
+
+def restrict_to(instance: TraceInstance, target: Target, *, functions: bool = False) -> None:
+    """Trace only the target's threads, and those that they start; the whole system if that is the target.
+
+    ``functions``: what a tracer records as well. Raises OSError.
+    """
+    if target.whole_system:
+        return
+    pids = [target.launched.pid] if target.launched and not target.pids else list(target.pids)
+    tids = [tid for pid in pids for tid in _threads(pid)]
+    for path, option in (("set_event_pid", "event-fork"), ("set_ftrace_pid", "function-fork")):
+        if path == "set_ftrace_pid" and not functions:
+            continue
+        instance.set(f"options/{option}", "1")
+        instance.set(path, " ".join(map(str, tids)), restore="")
+
+
+def _threads(pid: int) -> Sequence[int]:
+    try:
+        return procfs.threads(pid)
+    except OSError:
+        return ()
