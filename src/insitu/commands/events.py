@@ -105,21 +105,37 @@ def _lines(source: "TracePagesSource") -> "TraceLines":
     from insitu.convert.trace_events import event_kinds
     from insitu.convert.trace_pages import page_layout
     from insitu.kernel import procfs
+    from insitu.symbols.kernel_btf import vmlinux
+    from insitu.symbols.symbolizer import Symbolizer
     from insitu.views.trace_lines import TraceLines
 
-    known = {0: "<idle>"}
+    names = {0: "<idle>"}
+    symbols = Symbolizer(live=True)
 
-    def name(tid: int) -> str:
-        if tid not in known:
+    def thread(tid: int) -> str:
+        if tid not in names:
             try:
-                known[tid] = os.fsdecode(procfs.comm(tid))
+                names[tid] = os.fsdecode(procfs.comm(tid))
             except OSError:
-                known[tid] = "<...>"
-        return known[tid]
+                names[tid] = "<...>"
+        return names[tid]
+
+    def symbol(address: int) -> str:
+        found = symbols.kernel_symbol(address)
+        return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
+
+    def constant(name: str) -> int | None:
+        found = vmlinux().enumerator(name)
+        return found[1] if found else None
 
     layout = source.layout()
     return TraceLines(
-        page_layout(layout["header_page"], layout["page_bytes"]), event_kinds(layout["formats"]), name, sys.stdout
+        page_layout(layout["header_page"], layout["page_bytes"]),
+        event_kinds(layout["formats"]),
+        sys.stdout,
+        thread=thread,
+        symbol=symbol,
+        constant=constant,
     )
 
 

@@ -7,6 +7,7 @@ from typing import Any, TextIO
 
 import numpy as np
 
+from insitu.convert.print_format import Printer, printer
 from insitu.convert.trace_events import EventKind, event_columns
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
 from insitu.session.distinct import groups
@@ -18,20 +19,29 @@ _SHOWN_BYTES = 64
 
 def event_line(ts_ns: int, thread: str, tid: int, cpu: int, event: str, text: str) -> str:
     """One event as the kernel's own text has it; the time is in seconds of the clock."""
-    return (
-        f"{thread:>16}-{tid:<7} [{cpu:03d}] {ts_ns // 10**9:>6}.{ts_ns % 10**9 // 1000:06d}: {event + ':':<20} {text}"
-    )
+    seconds, microseconds = divmod((ts_ns + 500) // 1000, 10**6)
+    time = f"{seconds:>6}.{microseconds:06d}"
+    return f"{thread:>16}-{tid:<7} [{cpu:03d}] {time}: {event + ':':<20} {text}"
 
 
 class TraceLines:
-    """Prints pages of a trace buffer as they come; ``name`` gives a thread's name."""
+    """Prints pages of a trace buffer as they come, each event as the kernel would print it."""
 
     def __init__(
-        self, layout: PageLayout, kinds: Mapping[int, EventKind], name: Callable[[int], str], out: TextIO
+        self,
+        layout: PageLayout,
+        kinds: Mapping[int, EventKind],
+        out: TextIO,
+        *,
+        thread: Callable[[int], str],
+        symbol: Callable[[int], str],
+        constant: Callable[[str], int | None],
     ) -> None:
+        """``thread`` names a thread, ``symbol`` a kernel address, ``constant`` gives an enumerator's value."""
         self._layout = layout
         self._kinds = kinds
-        self._name = name
+        self._thread, self._symbol, self._constant = thread, symbol, constant
+        self._printers: dict[str, Printer | None] = {}
         self._out = out
         self._held: list[tuple[int, str]] = []
         self.lines = 0
@@ -61,11 +71,21 @@ class TraceLines:
             columns = event_columns(records, rows, kind.format)
             tids = _list(columns.pop("common_pid"))
             names, lists = list(columns), [_list(values) for values in columns.values()]
+            text_of = self._printer(kind) or _plain
             for ts_ns, cpu, tid, *values in zip(
                 records.ts_ns[rows].tolist(), records.cpu[rows].tolist(), tids, *lists, strict=True
             ):
-                text = " ".join(f"{name}={_value(value)}" for name, value in zip(names, values, strict=True))
-                yield ts_ns, event_line(ts_ns, self._name(tid), tid, cpu, kind.name, text)
+                text = text_of(dict(zip(names, values, strict=True)))
+                yield ts_ns, event_line(ts_ns, self._thread(tid), tid, cpu, kind.name, text)
+
+    def _printer(self, kind: EventKind) -> Printer | None:
+        if kind.label not in self._printers:
+            self._printers[kind.label] = printer(kind.format.print_format, self._symbol, self._constant)
+        return self._printers[kind.label]
+
+
+def _plain(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_value(value)}" for name, value in values.items())
 
 
 def _list(values: Any) -> list[Any]:
