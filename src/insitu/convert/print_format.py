@@ -393,10 +393,11 @@ def _array(parser: _Parser) -> Expression:
     parser.need(")")
 
     def text(values: Values) -> str:
-        code = {1: "B", 2: "H", 4: "I", 8: "Q"}[size(values)]
-        raw = bytes(data(values))
-        many = min(max(count(values), 0), len(raw) // size(values), _MOST_SHOWN)
-        return "{" + ",".join(f"{each:#x}" for each in struct.unpack_from(f"<{many}{code}", raw)) + "}"
+        found, many = data(values), min(max(count(values), 0), _MOST_SHOWN)
+        if isinstance(found, bytes):
+            code = {1: "B", 2: "H", 4: "I", 8: "Q"}[size(values)]
+            found = struct.unpack_from(f"<{min(many, len(found) // size(values))}{code}", found)
+        return "{" + ",".join(f"{each:#x}" for each in found[:many]) + "}"
 
     return text
 

@@ -177,6 +177,9 @@ class EventWriter:
             "cpu": records.cpu[rows],
             **columns,
         }
+        for name, values in columns.items():
+            if getattr(values, "ndim", 1) == 2:
+                batch[name] = _lists(values)
         if (take := self._others.get(kind.label)) is not None:
             take(batch)
             return
@@ -247,6 +250,13 @@ class EventWriter:
         return self._addresses.nodes(
             Chains(offset, address, called), self._addresses.epochs(pid, records.ts_ns[rows])
         )
+
+
+def _lists(values: NDArray[Any]) -> Any:
+    """The rows of an array of two dimensions, as lists."""
+    import polars as pl
+
+    return pl.Series(values=values).arr.to_list()
 
 
 def _tids(records: TraceRecords) -> I32:
@@ -322,7 +332,8 @@ def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
             is_bytes = bool(values) and isinstance(values[0], bytes)
             columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))
         else:
-            plain = "unsigned" if values.dtype.kind == "u" else "integer"
+            kind_of = getattr(values.dtype, "kind", "nested")
+            plain = {"u": "unsigned", "i": "integer"}.get(kind_of, "nested")
             columns.append(Column(name, _semantic(field) or plain, field.declaration))
     try:
         return Table(table, f"the kernel's trace event {kind.label}", tuple(columns))

@@ -214,8 +214,8 @@ _CHARACTERS: Final = {"char", "unsigned char", "signed char", "const char"}
 def field_values(records: TraceRecords, rows: I64, field: Field) -> Any:
     """The values of a field in these rows, whose records are of an event that has it.
 
-    An integer array of the field's width; for text a list of str; for other arrays a list of bytes. A field that
-    reaches beyond its record is 0, or empty.
+    An integer array of the field's width, of two dimensions where the field is an array of several bytes each; for
+    text a list of str; for others a list of bytes. A field that reaches beyond its record is 0, or empty.
     """
     at, size = records.at[rows], records.size[rows]
     is_text = field.declaration.removeprefix("const ") in _CHARACTERS or field.declaration == "char *"
@@ -231,6 +231,10 @@ def field_values(records: TraceRecords, rows: I64, field: Field) -> Any:
         width = field.size or None
         if is_text and width is not None:
             return texts(_gathered(records.memory, at, size, field.offset, width, None))
+        if width is not None and (code := _TYPES.get((width // max(field.count, 1), field.signed))) and width > 1:
+            rows_of_bytes = _gathered(records.memory, at, size, field.offset, width, None)
+            if code[-1] != "1":
+                return np.ascontiguousarray(rows_of_bytes).view(code)
         start = np.full(len(at), field.offset, np.int64)
         length = np.maximum(np.minimum(size - start, width if width is not None else 1 << 20), 0)
         found = _pieces(records.memory, at + start, length)
