@@ -7,6 +7,7 @@ examples:
   insitu events -e sched:sched_switch -F 'prev_prio < 100' -a    print switches from real-time threads
   insitu events -e 'syscalls:sys_enter_open*' -- ls              what a command opens
   insitu events -e sched:sched_switch -e sched:sched_waking -o run.insitu -- make
+  insitu events run.insitu                                       print a recording, as trace-cmd report does
   insitu sql run.insitu 'from event.sched_switch limit 5'
 """
 
@@ -36,6 +37,7 @@ if TYPE_CHECKING:
 __all__ = ["PROPERTIES", "arguments", "run"]
 
 _FOREVER = 2**63 - 1
+_LINES_AT_ONCE = 4096
 
 PROPERTIES = Properties(starts_programs=True, command_after_dashes=True)
 
@@ -61,6 +63,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
     quiet_option(parser)
     recording_target_options(parser, "trace")
+    parser.add_argument("run_path", nargs="?", metavar="RUN", help="print this recording; -e: only these events")
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,6 +77,8 @@ def run(args: argparse.Namespace) -> int:
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.trace_pages import TracePagesSource
 
+    if args.run_path is not None:
+        return _print(args)
     choices = _choices(args.chosen or [])
     request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
     request.check()
@@ -98,6 +103,29 @@ def run(args: argparse.Namespace) -> int:
     finally:
         tracefs.close()
     return outcome.exit_status or int(bool(outcome.failure))
+
+
+def _print(args: argparse.Namespace) -> int:
+    """Print a recording. Raises InsituError if it has no such events."""
+    from itertools import islice
+    from pathlib import Path
+
+    from insitu.convert.open import open_session
+    from insitu.record.ftrace.tracepoints import matching_events
+    from insitu.views.trace_lines import recorded_events, session_lines
+
+    patterns = [each for kind, text in args.chosen or () if kind == "event" for each in text.split(",") if each]
+    with open_session(Path(args.run_path)) as session:
+        events = recorded_events(session)
+        if not events:
+            raise InsituError(f"{args.run_path}: no trace events", remedy=f"insitu sql {args.run_path} .tables")
+        chosen = [name for each in patterns for name in matching_events(each, list(events))] or list(events)
+        lines = session_lines(session, {name: events[name] for name in chosen})
+        while some := list(islice(lines, _LINES_AT_ONCE)):
+            sys.stdout.write("\n".join([*some, ""]))
+        if session.manifest.lost and not args.quiet:
+            messages.note(f"{session.manifest.lost} events lost in the recording")
+    return 0
 
 
 def _lines(source: "TracePagesSource") -> "TraceLines":

@@ -8,25 +8,17 @@ from __future__ import annotations
 
 import operator
 import re
-import socket
 import struct
-import uuid
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Final
 
-__all__ = ["Printer", "printer"]
+from insitu.convert.print_directives import Expression, Printer, UnknownError, Values, pieces
 
-Values = Mapping[str, Any]
-Expression = Callable[[Values], Any]
-Printer = Callable[[Values], str]
+__all__ = ["Printer", "printer"]
 
 _TOKEN: Final = re.compile(
     r'\s*(?:(0[xX][0-9a-fA-F]+|\d+)[uUlL]*|([A-Za-z_]\w*)|"((?:[^"\\]|\\.)*)"|\'(\\?.)\''
     r"|(->|<<|>>|<=|>=|==|!=|&&|\|\||[-+*/%&|^~!<>?:()\[\]{},.]))"
-)
-_DIRECTIVE: Final = re.compile(
-    r"%(?P<flags>[-+ #0]*)(?P<width>\d+|\*)?(?:\.(?P<precision>\d+|\*))?(?P<size>hh|h|ll|l|L|z|j|t|q)?"
-    r"(?P<kind>p(?:[Ii][46]c?|IS[pfsc]*|[A-Za-z]*)|[diuoxXcs%])"
 )
 _ESCAPES: Final = {"n": "\n", "t": "\t", "\\": "\\", '"': '"', "r": "\r", "0": "\0"}
 _MOST_TOKENS: Final = 20_000
@@ -83,10 +75,6 @@ _TYPE_WORDS: Final = {
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
-class _UnknownError(Exception):
-    """A print fmt with something that only the kernel's sources explain."""
-
-
 def printer(
     text: str,
     symbol: Callable[[int], str] | None = None,
@@ -104,13 +92,13 @@ def printer(
         while parser.take(","):
             arguments.append(parser.argument())
         parser.end()
-        pieces = _pieces(shape, arguments, symbol or hex)
-    except (_UnknownError, IndexError, RecursionError, ValueError):
+        parts = pieces(shape, arguments, symbol or hex)
+    except (UnknownError, IndexError, RecursionError, ValueError):
         return None
 
     def text_of(values: Values) -> str:
         try:
-            return "".join(piece(values) for piece in pieces)
+            return "".join(piece(values) for piece in parts)
         except (ArithmeticError, LookupError, TypeError, ValueError, struct.error):
             return " ".join(f"{name}={value}" for name, value in values.items())
 
@@ -125,7 +113,7 @@ class _Parser:
         while at < len(text):
             match = _TOKEN.match(text, at)
             if match is None or len(self._tokens) > _MOST_TOKENS:
-                raise _UnknownError
+                raise UnknownError
             kind = "nwscp"[(match.lastindex or 1) - 1]
             self._tokens.append((kind, match[match.lastindex or 1]))
             at = match.end()
@@ -146,12 +134,12 @@ class _Parser:
     def need(self, mark: str) -> None:
         """Skip what has to come."""
         if not self.take(mark):
-            raise _UnknownError
+            raise UnknownError
 
     def end(self) -> None:
         """All has been read."""
         if self._at < len(self._tokens):
-            raise _UnknownError
+            raise UnknownError
 
     def string(self) -> str:
         """A string, or several in a row."""
@@ -160,14 +148,14 @@ class _Parser:
             found.append(re.sub(r"\\(.)", lambda match: _ESCAPES.get(match[1], match[1]), self._next[1]))
             self._at += 1
         if not found:
-            raise _UnknownError
+            raise UnknownError
         return "".join(found)
 
     def word(self) -> str:
         """A name."""
         kind, text = self._next
         if kind != "w":
-            raise _UnknownError
+            raise UnknownError
         self._at += 1
         return text
 
@@ -176,18 +164,20 @@ class _Parser:
         start = self._at
         try:
             return self.expression()
-        except _UnknownError:
+        except UnknownError:
             self._at, self._depth, open_ones = start, 0, 0
             while self._at < len(self._tokens) and (open_ones or self._next != ("p", ",")):
                 open_ones += (self._next[1] in "([{") - (self._next[1] in ")]}") if self._next[0] == "p" else 0
                 self._at += 1
+            if open_ones:
+                raise
             return None
 
     def expression(self) -> Expression:
         """An expression, which may be a conditional one."""
         self._depth += 1
         if self._depth > _MOST_DEPTH:
-            raise _UnknownError
+            raise UnknownError
         condition = self._binary()
         if self.take("?"):
             yes = self.expression()
@@ -218,7 +208,7 @@ class _Parser:
             inner = self._unary()
             return lambda values: int(not inner(values))
         if self.take("*") or self.take("&"):
-            raise _UnknownError
+            raise UnknownError
         if (cast := self._cast()) is not None:
             inner = self._unary()
             return _cast(cast, inner)
@@ -267,7 +257,7 @@ class _Parser:
             self.need(")")
             return found
         if kind != "w":
-            raise _UnknownError
+            raise UnknownError
         if text == "REC":
             self.need("->")
             name = self.word()
@@ -278,11 +268,11 @@ class _Parser:
         if not self.take("("):
             number = self._constant(name)
             if number is None:
-                raise _UnknownError
+                raise UnknownError
             return lambda values: number
         make = _FUNCTIONS.get(name)
         if make is None:
-            raise _UnknownError
+            raise UnknownError
         return make(self)
 
     def pairs(self) -> list[tuple[int, str]]:
@@ -449,126 +439,3 @@ _FUNCTIONS: Final[Mapping[str, Callable[[_Parser], Expression]]] = {
     "__print_array": _array,
     "__builtin_expect": _expected,
 }
-
-
-def _pieces(shape: str, arguments: list[Expression | None], symbol: Callable[[int], str]) -> list[Printer]:
-    """A closure for each directive, and for the text between."""
-    pieces: list[Printer] = []
-    left = iter(arguments)
-    at = 0
-    for match in _DIRECTIVE.finditer(shape):
-        if match.start() > at:
-            pieces.append(_constant(shape[at : match.start()]))
-        at = match.end()
-        if match["kind"] == "%":
-            pieces.append(_constant("%"))
-            continue
-        try:
-            width = next(left) if match["width"] == "*" else None
-            precision = next(left) if match["precision"] == "*" else None
-            value = next(left)
-            if value is None or (width is None and match["width"] == "*"):
-                pieces.append(_constant("?"))
-            else:
-                pieces.append(_directive(match, value, width, precision, symbol))
-        except StopIteration:
-            raise _UnknownError from None
-    pieces.append(_constant(shape[at:]))
-    return pieces
-
-
-def _constant(text: str) -> Printer:
-    return lambda values: text
-
-
-def _directive(
-    match: re.Match[str],
-    value: Expression,
-    width: Expression | None,
-    precision: Expression | None,
-    symbol: Callable[[int], str],
-) -> Printer:
-    kind, flags = match["kind"], match["flags"]
-    given = int(match["width"]) if match["width"] and width is None else 0
-    digits = int(match["precision"]) if match["precision"] and precision is None else None
-    if given > _MOST_SHOWN or (digits or 0) > _MOST_SHOWN:
-        raise _UnknownError
-    show = _pointer(kind, symbol) if kind[0] == "p" else _number(kind, match["size"] or "", flags, digits)
-
-    def text(values: Values) -> str:
-        found = value(values)
-        size = min(abs(width(values)), _MOST_SHOWN) if width is not None and kind[0] != "p" else given
-        shown = _text(found) if kind == "s" else show(found)
-        if kind == "s" and (digits is not None or precision is not None):
-            shown = shown[: digits if precision is None else max(precision(values), 0)]
-        if len(shown) >= size:
-            return shown
-        if "-" in flags:
-            return shown.ljust(size)
-        zeros = "0" in flags and digits is None and kind != "s"
-        return shown.zfill(size) if zeros else shown.rjust(size)
-
-    return text
-
-
-def _text(value: Any) -> str:
-    if isinstance(value, bytes):
-        return value.split(b"\0", 1)[0].decode("utf-8", "replace")
-    return value if isinstance(value, str) else f"({value:#x})" if isinstance(value, int) else str(value)
-
-
-_SIZES: Final = {"hh": 8, "h": 16, "": 32, "l": 64, "ll": 64, "L": 64, "z": 64, "j": 64, "t": 64, "q": 64}
-
-
-def _number(kind: str, size: str, flags: str, digits: int | None) -> Callable[[Any], str]:
-    mask = (1 << _SIZES[size]) - 1
-    top = (mask + 1) >> 1
-
-    def show(value: Any) -> str:
-        number = int(value) & mask
-        if kind == "c":
-            return chr(number & 0xFF)
-        if kind in "di":
-            number = number - mask - 1 if number & top else number
-            text = str(abs(number)).zfill(digits or 0)
-            return f"-{text}" if number < 0 else f"+{text}" if "+" in flags else text
-        text = f"{number:{'d' if kind == 'u' else kind}}".zfill(digits or 0)
-        return {"x": "0x", "X": "0X", "o": "0"}.get(kind, "") + text if "#" in flags and number else text
-
-    return show
-
-
-def _pointer(kind: str, symbol: Callable[[int], str]) -> Callable[[Any], str]:
-    if kind in ("ps", "pS", "pF", "pf", "pB"):
-        return lambda value: (
-            symbol(int(value)) if kind in ("pS", "pF", "pB") else symbol(int(value)).partition("+")[0]
-        )
-    if kind.startswith("pU"):
-        return lambda value: str(uuid.UUID(bytes=bytes(value)[:16]))
-    if kind in ("pM", "pm"):
-        return lambda value: bytes(value)[:6].hex(":" if kind == "pM" else "\0").replace("\0", "")
-    if kind in ("pI4", "pi4"):
-        return lambda value: socket.inet_ntoa(_four(value))
-    if kind in ("pI6", "pi6", "pI6c"):
-        return lambda value: socket.inet_ntop(socket.AF_INET6, bytes(value)[:16])
-    if kind.startswith("pIS"):
-        return _address
-    if kind in ("p", "px", "pK"):
-        return lambda value: f"{int(value) & _U64:016x}"
-    raise _UnknownError
-
-
-def _four(value: Any) -> bytes:
-    return bytes(value)[:4] if isinstance(value, bytes) else struct.pack("<I", int(value) & 0xFFFFFFFF)
-
-
-def _address(value: Any) -> str:
-    """A struct sockaddr with its port, as %pISpc prints it."""
-    raw = bytes(value)
-    family = int.from_bytes(raw[:2], "little")
-    port = int.from_bytes(raw[2:4], "big")
-    if family == socket.AF_INET:
-        return f"{socket.inet_ntoa(raw[4:8])}:{port}"
-    if family == socket.AF_INET6:
-        return f"[{socket.inet_ntop(socket.AF_INET6, raw[8:24])}]:{port}"
-    return raw.hex()

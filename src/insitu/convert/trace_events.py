@@ -20,19 +20,44 @@ from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, f
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
 from insitu.session.distinct import groups, ranges
-from insitu.session.schema import Column, Table
+from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 
-__all__ = ["EventKind", "EventWriter", "convert_source", "event_columns", "event_kinds", "table_names", "windows"]
+__all__ = [
+    "EVENT_FORMAT",
+    "EventKind",
+    "EventWriter",
+    "convert_source",
+    "event_columns",
+    "event_kinds",
+    "table_names",
+    "windows",
+]
+
+EVENT_FORMAT: Final = register(
+    Table(
+        "event_format",
+        "How the kernel describes a trace event whose records are in a table.",
+        (
+            Column("table", "name", "the table, without `event.`"),
+            Column("category", "name", "such as `sched`; a subsystem of tracefs"),
+            Column("name", "name", "the event's"),
+            Column("format", "text", "its format file (Documentation/trace/events.rst)"),
+        ),
+    )
+)
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
 
 _WINDOW_BYTES: Final = 32 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
 _TID: Final = "common_pid"
 _KERNEL_STACK: Final = "ftrace:kernel_stack"
 _USER_STACK: Final = "ftrace:user_stack"
+_TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
+_NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
 
 
@@ -42,6 +67,8 @@ class EventKind(NamedTuple):
     category: str
     name: str
     format: EventFormat
+    text: str
+    """The format file."""
 
     @property
     def label(self) -> str:
@@ -55,7 +82,7 @@ def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
     for category, name, text in formats:
         shape = parse_format(str(text), f"{category}:{name}")
         if shape.id <= 0xFFFF:
-            found[shape.id] = EventKind(str(category), str(name), shape)
+            found[shape.id] = EventKind(str(category), str(name), shape, str(text))
     return found
 
 
@@ -144,6 +171,7 @@ class EventWriter:
         self._tables: dict[str, Table] = {}
         self._names = table_names(kinds.values())
         self._stacks = {kind.label: number for number, kind in kinds.items()}
+        self._comms: dict[int, str] = {}
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -161,7 +189,18 @@ class EventWriter:
                 self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
 
     def finish(self, *, known_losses: bool) -> None:
-        """Keep what was lost: as the pages say it, unless the recorder has counted it."""
+        """Keep the formats, and what was lost: as the pages say it, unless the recorder has counted it."""
+        written = [kind for kind in self._kinds.values() if kind.label in self._tables]
+        columns = {
+            "table": [self._names[kind.label].removeprefix("event.") for kind in written],
+            "category": [kind.category for kind in written],
+            "name": [kind.name for kind in written],
+            "format": [kind.text for kind in written],
+        }
+        self._writer.append(EVENT_FORMAT, columns if written else {})
+        for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
+            if not name and tid in self._comms:
+                self._writer.processes.renamed(utid, 0, self._comms[tid])
         if not known_losses:
             for cpu, count in self._lost.items():
                 self._writer.lost("events overwritten before they were read", count, cpu=cpu)
@@ -183,6 +222,11 @@ class EventWriter:
         if (take := self._others.get(kind.label)) is not None:
             take(batch)
             return
+        for pid, comm in _NAMES:
+            if pid in columns and comm in columns:
+                numbers, rows_of = np.unique(columns[pid], return_index=True)
+                for number, row in zip(numbers.tolist(), rows_of.tolist(), strict=True):
+                    self._comms.setdefault(number, columns[comm][row])
         for field in kind.format.fields:
             if _semantic(field) == "kernel_address" and field.name in _CODE:
                 batch[_free(f"{field.name}_function", batch)] = self._functions(np.asarray(batch[_own(field.name)]))
@@ -192,6 +236,12 @@ class EventWriter:
         if table is None:
             table = self._tables[kind.label] = _table(self._names[kind.label], kind, batch)
         self._writer.append(table, batch)
+
+    def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
+        """Which addresses are in the functions by which the kernel records an event."""
+        found, inverse = np.unique(address, return_inverse=True)
+        is_own = [name.startswith(_TRACING_FUNCTIONS) for name in self._functions(found)]
+        return np.array(is_own, np.bool_)[inverse]
 
     def _functions(self, address: NDArray[Any]) -> list[str]:
         """The kernel functions of addresses of code."""
@@ -238,6 +288,8 @@ class EventWriter:
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_end)])
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(words)])
         keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
+        if is_kernel:
+            keep &= ~self._of_tracing(address)
         address = address[keep]
         lengths = np.bincount(owner[keep], minlength=len(rows))
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
