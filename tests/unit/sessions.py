@@ -12,7 +12,15 @@ from insitu.session.schema import Column, Table
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import KERNEL, Frame
 
-__all__ = ["BLOCKED", "HISTOGRAM", "empty_session", "mixed_session", "script_session", "waits_session"]
+__all__ = [
+    "BLOCKED",
+    "HISTOGRAM",
+    "empty_session",
+    "mixed_session",
+    "script_session",
+    "switches_session",
+    "waits_session",
+]
 
 # A recorder's table that no module of insitu knows: a stack, a duration, a path.
 BLOCKED = Table(
@@ -122,6 +130,7 @@ def switches_session(path: Path) -> Path:
         writer.append(Table("event.sched_switch", "", tuple(switch)), head | values)
         woken = {"comm": ["b", "a"] * 5, "pid": tids[::-1].copy(), "prio": [120] * 10}
         writer.append(Table("event.sched_waking", "", tuple(waking)), head | woken)
+        writer.finish()
     return path
 
 
