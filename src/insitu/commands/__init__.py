@@ -20,6 +20,7 @@ COMMANDS: dict[str, str] = {
     "report": "hottest functions, call tree and threads of a recording, in the terminal",
     "flame": "flame graph of a recording: one HTML page that works offline",
     "heatmap": "subsecond-offset heat map; select a range to see its flame graph",
+    "timeline": "what every thread and CPU did when, and why a thread did not run: one HTML page",
     "callgraph": "who calls whom, as a graph (SVG or DOT)",
     "diff": "what grew and what shrank between two recordings",
     "sql": "query a recording in SQL (DuckDB); a prompt when no query is given",
