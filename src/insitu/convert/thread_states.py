@@ -6,7 +6,7 @@ Whole columns are sorted and compared; there is no loop over events.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from insitu.session.core_tables import THREAD_STATE
 from insitu.session.writer import SessionWriter
 
-__all__ = ["STATES", "Switches", "ThreadStates", "Wakings", "thread_states", "write_thread_states"]
+__all__ = ["STATES", "SchedulerEvents", "Switches", "ThreadStates", "Wakings", "thread_states", "write_thread_states"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -166,6 +166,40 @@ def write_thread_states(writer: SessionWriter, states: ThreadStates) -> None:
                 "stack": batch.stack,
             },
         )
+
+
+class SchedulerEvents:
+    """Collects the scheduler's trace events, batch by batch, for the states of threads."""
+
+    def __init__(self) -> None:
+        self._switches: list[Switches] = []
+        self._wakings: list[Wakings] = []
+
+    def add(self, label: str, columns: Mapping[str, Any], tid: I32, stack: I32 | None) -> None:
+        """Take the columns of events "CATEGORY:NAME"; ``tid`` is where they happened. Others are ignored."""
+
+        def of(name: str, kind: type[np.generic]) -> NDArray[Any]:
+            return np.asarray(columns[name]).astype(kind)
+
+        if label == "sched:sched_switch":
+            kept = of("prev_pid", np.int32), of("prev_state", np.int64), of("next_pid", np.int32)
+            stack = np.zeros(len(tid), np.int32) if stack is None else stack
+            self._switches.append(Switches(columns["ts_ns"], columns["cpu"], *kept, stack))
+        elif label in ("sched:sched_waking", "sched:sched_wakeup_new"):
+            self._wakings.append(Wakings(columns["ts_ns"], of("pid", np.int32), tid))
+
+    def write(self, writer: SessionWriter, only: Collection[int] | None = None) -> None:
+        """Write the table ``thread_state``, if there were switches: ``only`` of these threads, or of all."""
+        if self._switches:
+            none = Wakings(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
+            switches = Switches(*map(np.concatenate, zip(*self._switches, strict=True)))
+            wakings = Wakings(*map(np.concatenate, zip(*(self._wakings or [none]), strict=True)))
+            states = thread_states(switches, wakings, start_ns=writer.manifest.start_ns)
+            if only is not None:
+                known = np.isin(states.tid, np.array(sorted(only), np.int32))
+                columns: Sequence[Any] = states
+                states = ThreadStates(*(column[known] for column in columns))
+            write_thread_states(writer, states)
 
 
 def _in_time(ts_ns: I64, *columns: Any) -> list[Any]:

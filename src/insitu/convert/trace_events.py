@@ -16,6 +16,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
+from insitu.convert.thread_states import SchedulerEvents
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
@@ -172,6 +173,7 @@ class EventWriter:
         self._names = table_names(kinds.values())
         self._stacks = {kind.label: number for number, kind in kinds.items()}
         self._comms: dict[int, str] = {}
+        self._scheduler = SchedulerEvents()
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -197,6 +199,9 @@ class EventWriter:
             "name": [kind.name for kind in written],
             "format": [kind.text for kind in written],
         }
+        traced = {life.tid for life in self._addresses.processes.lives}
+        whole = self._writer.manifest.whole_system or not traced
+        self._scheduler.write(self._writer, None if whole else traced)
         self._writer.append(EVENT_FORMAT, columns if written else {})
         for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
             if not name and tid in self._comms:
@@ -222,6 +227,7 @@ class EventWriter:
         if (take := self._others.get(kind.label)) is not None:
             take(batch)
             return
+        self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for pid, comm in _NAMES:
             if pid in columns and comm in columns:
                 numbers, rows_of = np.unique(columns[pid], return_index=True)
