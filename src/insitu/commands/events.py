@@ -19,6 +19,8 @@ from insitu import messages
 from insitu.commands import Properties
 from insitu.commands._options import (
     duration_option,
+    json_option,
+    limit_option,
     output_option,
     pids_asked_for,
     quiet_option,
@@ -26,6 +28,7 @@ from insitu.commands._options import (
     size,
 )
 from insitu.commands._output import recorded
+from insitu.commands.events_histogram import histogram_options, run_histogram
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -60,7 +63,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     duration_option(parser)
     parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
     quiet_option(parser)
+    json_option(parser, "write a histogram as one JSON document")
+    limit_option(parser, 30, "entries of a histogram")
     recording_target_options(parser, "trace")
+    histogram_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,12 +80,14 @@ def run(args: argparse.Namespace) -> int:
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.trace_pages import TracePagesSource
 
-    choices = _choices(args.chosen or [])
+    choices = [] if args.hist else _choices(args.chosen or [])
     request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
     request.check()
     buffer_kb = (args.buffer or 0) >> 10
     tracefs = Tracefs.open()
     try:
+        if args.hist:
+            return run_histogram(args, request, tracefs)
         tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
         if args.output is not None:
             source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)

@@ -11,6 +11,7 @@ from insitu.record.ftrace.event_fields import field_kind
 from insitu.record.ftrace.filters import Comparison, Joined, Negated, Tree
 from insitu.record.ftrace.hist_fields import HistField
 from insitu.record.ftrace.histograms import Histogram, HistogramRequest, Key, Row
+from insitu.syscalls.native import syscall_name
 
 if TYPE_CHECKING:
     import polars
@@ -30,13 +31,18 @@ _BUILTINS: Final = {
 # The number of bits of $vN - 1, as ilog2(roundup_pow_of_two()) has it, by halves.
 _LOG2: Final = (
     "$v{0} = (uint64){1}; $v{0} = $v{0} > 0 ? $v{0} - 1 : (uint64)0; $n{0} = 0;"
-    + "".join(f" if ($v{{0}} >> {bits}) {{{{ $n{{0}} += {bits}; $v{{0}} >>= {bits}; }}}}" for bits in (32, 16, 8, 4, 2))
+    + "".join(
+        f" if ($v{{0}} >> {bits}) {{{{ $n{{0}} += {bits}; $v{{0}} >>= {bits}; }}}}" for bits in (32, 16, 8, 4, 2)
+    )
     + " $n{0} += $v{0} > 1 ? 2 : (int64)$v{0};"
 )
 
 
 def histogram_script(request: HistogramRequest, pids: Sequence[int] = ()) -> str:
-    """The program's text. ``pids``: only in these processes. :raises InsituError: for a filter that it cannot have."""
+    """The program's text. ``pids``: only in these processes, and those that they start.
+
+    :raises InsituError: for a filter beyond the language.
+    """
     before, keys = [], []
     for number, key in enumerate(request.keys):
         value = _value(key.name, key.field)
@@ -53,13 +59,16 @@ def histogram_script(request: HistogramRequest, pids: Sequence[int] = ()) -> str
             value = "comm, tid"
         keys.append(value)
     where = [predicate(request.where.tree)] if request.where else []
+    followed = ""
     if pids:
-        where.append("(" + " || ".join(f"pid == {pid}" for pid in pids) + ")")
+        ours = "(" + " || ".join(f"pid == {pid}" for pid in pids) + " || @of[(uint32)pid])"
+        where.append(ours)
+        followed = f"tracepoint:sched:sched_process_fork /{ours}/ {{ @of[(uint32)args.child_pid] = 1; }}\n"
     by = ", ".join(keys)
     sums = [f"@v{number}[{by}] = sum({_value(each.name, each.field)});" for number, each in enumerate(request.values)]
     lines = [*before, f"@hits[{by}] = count();", *sums]
     return (
-        f"config = {{ max_map_keys = {request.entries} }}\n"
+        f"config = {{ max_map_keys = {request.entries}; print_maps_on_exit = false }}\n{followed}"
         f"tracepoint:{request.event.name} {'/' + ' && '.join(where) + '/ ' if where else ''}{{\n  "
         + "\n  ".join(lines)
         + "\n}\n"
@@ -86,7 +95,9 @@ def _special(tree: Comparison, value: str) -> str:
     if isinstance(tree.value, tuple) and field_kind(tree.field) in ("cpu", "number"):
         ranges = (f"({value} >= {first} && {value} <= {last})" for first, last in tree.value)
         return f"{'!' * (tree.operator == '!=')}({' || '.join(ranges)})"
-    raise InsituError(f"the filter '{tree}' needs the kernel's own filters", remedy="insitu events -e with -F has them")
+    raise InsituError(
+        f"the filter '{tree}' needs the kernel's own filters", remedy="insitu events -e with -F has them"
+    )
 
 
 def _text(tree: Comparison, value: str) -> str:
