@@ -138,7 +138,7 @@ REFUSED_TRIGGERS = [
     ("sched:sched_waking", "hist:keys=pid:d=prio/0", "0", "division by zero"),
     ("sched:sched_waking", "hist:keys=pid:d=-prio", "p", "expected '('"),
     ("sched:sched_waking", "hist:keys=pid:d=(prio-target_cpu)*2", "(", "expected a field"),
-    ("sched:sched_waking", "hist:keys=pid:d=prio:vals=$d", "$d", "no trigger sets"),
+    ("sched:sched_waking", "hist:keys=pid:vals=$d", "$d", "no trigger sets"),
     ("sched:sched_waking", "hist:keys=pid:d=prio.log2", ".log2", "unknown modifier"),
     ("sched:sched_waking", "hist:keys=pid:onmax($nope).save(prio)", "$nope", "no trigger sets"),
     ("sched:sched_waking", "hist:keys=pid:p=prio:onchange($p).foo()", "foo", "no synthetic event 'foo'"),

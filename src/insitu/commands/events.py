@@ -29,6 +29,7 @@ from insitu.commands._options import (
 )
 from insitu.commands._output import recorded
 from insitu.commands.events_histogram import histogram_options, run_histogram
+from insitu.commands.events_latency import latency_options, run_latency
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -64,9 +65,10 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
     quiet_option(parser)
     json_option(parser, "write a histogram as one JSON document")
-    limit_option(parser, 30, "entries of a histogram")
+    limit_option(parser, 30, "entries of a histogram, or of the longest latencies")
     recording_target_options(parser, "trace")
     histogram_options(parser)
+    latency_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -80,7 +82,7 @@ def run(args: argparse.Namespace) -> int:
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.trace_pages import TracePagesSource
 
-    choices = [] if args.hist else _choices(args.chosen or [])
+    choices = [] if args.hist or args.latency else _choices(args.chosen or [])
     request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
     request.check()
     buffer_kb = (args.buffer or 0) >> 10
@@ -88,6 +90,8 @@ def run(args: argparse.Namespace) -> int:
     try:
         if args.hist:
             return run_histogram(args, request, tracefs)
+        if args.latency:
+            return run_latency(args, request, tracefs)
         tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
         if args.output is not None:
             source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)

@@ -120,7 +120,7 @@ class _Parser:
         shown = []
         for each in self._split(values, ","):
             if kind == "vals" and self._text(each).startswith("$"):
-                shown.append(self._variable(each, own=False))
+                shown.append(self._variable(each))
                 found.append(HistField(self._text(each), None))
                 continue
             field = hist_field(self._source, each, self._event, "key" if kind == "keys" else "value")
@@ -228,10 +228,9 @@ class _Parser:
         if find_field(event, self._text(span)) is None and self._text(span) not in ("common_timestamp", "common_cpu"):
             raise unknown_field(event, self._text(span), self._source, span)
 
-    def _variable(self, span: Span, *, own: bool = True) -> str:
-        """``own`` False: values are read before the trigger's own variables are."""
+    def _variable(self, span: Span) -> str:
         name = self._text(span)
-        known = (*(self._variables if own else ()), *self._foreign)
+        known = (*self._variables, *self._foreign)
         if not name.startswith("$"):
             raise self._error("expected a variable, such as $latency", span)
         if name[1:] not in known:

@@ -16,7 +16,7 @@ from insitu.syscalls.native import syscall_name
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["histogram_of", "histogram_script", "predicate"]
+__all__ = ["field_value", "histogram_of", "histogram_script", "predicate"]
 
 _BUILTINS: Final = {
     "common_pid": "tid",
@@ -119,6 +119,11 @@ def _text(tree: Comparison, value: str) -> str:
 def _quoted(text: str) -> str:
     escaped = text.replace("\\", "\\\\").replace('"', '\\"')
     return f'"{escaped}"'
+
+
+def field_value(field: Field) -> str:
+    """What the program has for a field."""
+    return _value(field.name, field)
 
 
 def _value(name: str, field: Field | None) -> str:

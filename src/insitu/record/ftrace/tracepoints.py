@@ -134,13 +134,13 @@ def _directory(name: str) -> str:
 
 
 def write_checked(instance: TraceInstance, path: str, text: str, said: str, newer: str = "") -> None:
-    """Add a filter or trigger to its file (triggers that are there stay).
+    """Set a filter, or add a trigger to those that are there; with its instance it goes.
 
     ``newer`` is syntax in it that older kernels do not have. Raises OSError, and InsituError with what the kernel
     logs where it refuses ``said``.
     """
     try:
-        instance.append(path, text)
+        instance.add(path, text)
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.ENOMEM):
             raise
