@@ -5,14 +5,18 @@ The events are this process's own lseek(2) calls with the offsets 0 to 9, and op
 
 import json
 import os
+import re
 import sys
+import time
 from collections.abc import Callable
 
 from insitu.errors import InsituError
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import Tracefs
 from insitu.record.ftrace.filters import parse_filter
+from insitu.record.ftrace.latencies import LatencyTracing, latency_request
 from insitu.record.ftrace.triggers import parse_trigger
+from insitu.record.source import Target
 
 OURS = f"common_pid == {os.getpid()}"
 LSEEK = ("syscalls", "sys_enter_lseek")
@@ -52,6 +56,7 @@ def main() -> None:
         finally:
             instance.close()
     seen["instances left"] = [name for name in tracefs.names("instances") if name.startswith("insitu")]
+    seen["dynamic events left"] = tracefs.read("dynamic_events")
     json.dump(seen, sys.stdout)
 
 
@@ -143,6 +148,22 @@ def onmatch(tracefs: Tracefs, instance: TraceInstance) -> object:
         tracefs.write("dynamic_events", "-:effects_lat")
 
 
+def latencies(tracefs: Tracefs, instance: TraceInstance) -> object:
+    """Of a sleep of 0.2 s, in ns."""
+    begin, end = (f"syscalls:sys_{each}_clock_nanosleep" for each in ("enter", "exit"))
+    tracing = LatencyTracing(
+        latency_request(f"{begin} if {OURS} -> {end} if {OURS}, key common_pid", tracefs.event), tracefs
+    )
+    try:
+        tracing.set_up(instance, Target(whole_system=True))
+        instance.write("tracing_on", "1")
+        time.sleep(0.2)
+        return [int(number) for number in re.findall(r"latency_ns=(\d+)", instance.read("trace"))]
+    finally:
+        instance.close()
+        tracing.close()
+
+
 EFFECTS: dict[str, Callable[[Tracefs, TraceInstance], object]] = {
     "traceon": traceon,
     "traceoff": effect_of("traceoff", GETPPID),
@@ -160,6 +181,7 @@ EFFECTS: dict[str, Callable[[Tracefs, TraceInstance], object]] = {
     "enable_hist": switched_hist("enable_hist", ":pause"),
     "disable_hist": switched_hist("disable_hist", ""),
     "onmatch": onmatch,
+    "latencies": latencies,
 }
 
 if __name__ == "__main__":

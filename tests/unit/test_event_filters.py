@@ -20,7 +20,7 @@ ACCEPTED = [
     (SWITCH, "prev_comm ~ '*sh*' || next_comm ~ '?\"'", 'prev_comm ~ "*sh*" || next_comm ~ \'?"\''),
     (SWITCH, "!(prev_pid >= 010 || prev_state & 2)", "!(prev_pid >= 8 || prev_state & 2)"),
     (SWITCH, "common_pid == 1 && (cpu <= 1 && comm == 'x' || next_prio > -1)", ""),
-    (KMALLOC, "(call_site.function == kmem_cache_alloc)&&bytes_req>256", ""),
+    (KMALLOC, "(call_site.function == schedule)&&bytes_req>256", ""),
     (KMALLOC, "call_site.function != 0xffffffff81000000", "call_site.function != 0xffffffff81000000"),
     (KMALLOC, "node == -1 && gfp_flags & 18446744073709551615", ""),
     (OPENAT, "filename.ustring ~ '/etc/*'", 'filename.ustring ~ "/etc/*"'),

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any, Final
+from collections.abc import Mapping, Sequence
+from typing import Any, Final
 
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field
@@ -13,10 +13,10 @@ from insitu.record.ftrace.hist_fields import HistField
 from insitu.record.ftrace.histograms import Histogram, HistogramRequest, Key, Row
 from insitu.syscalls.native import syscall_name
 
-if TYPE_CHECKING:
-    import polars
-
 __all__ = ["field_value", "histogram_of", "histogram_script", "predicate"]
+
+Columns = Mapping[str, Sequence[Any]]
+"""Of a map: its keys, then its value."""
 
 _BUILTINS: Final = {
     "common_pid": "tid",
@@ -136,8 +136,8 @@ def _value(name: str, field: Field | None) -> str:
     return f"args.{name}"
 
 
-def histogram_of(request: HistogramRequest, maps: dict[str, polars.DataFrame], dropped: int) -> Histogram:
-    """The maps of the program as a histogram. ``dropped`` events found no free entry."""
+def histogram_of(request: HistogramRequest, maps: Mapping[str, Columns], dropped: int) -> Histogram:
+    """The columns of the program's maps as a histogram. ``dropped`` events found no free entry."""
     sums = [_by_key(maps[f"@v{number}"]) for number in range(len(request.values))]
     rows = []
     for found, hits in _by_key(maps["@hits"]).items():
@@ -147,8 +147,8 @@ def histogram_of(request: HistogramRequest, maps: dict[str, polars.DataFrame], d
     return Histogram(request, tuple(rows), sum(row.hits for row in rows) + dropped, dropped)
 
 
-def _by_key(frame: polars.DataFrame) -> dict[tuple[Any, ...], int]:
-    return {row[:-1]: int(row[-1]) for row in frame.rows()}
+def _by_key(columns: Columns) -> dict[tuple[Any, ...], int]:
+    return {row[:-1]: int(row[-1]) for row in zip(*columns.values(), strict=True)}
 
 
 def _key(key: HistField, parts: Any) -> Key:

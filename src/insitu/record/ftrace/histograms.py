@@ -122,8 +122,8 @@ def parse_hist(text: str, request: HistogramRequest) -> Histogram:
 
 def _pattern(request: HistogramRequest) -> re.Pattern[str]:
     keys = ", ".join(f"{_name(key)}: ?{_shape(key)}" for key in request.keys)
-    values = "".join(rf"\s+{_name(value)}:\s*(\d{{1,20}})" for value in request.values)
-    return re.compile(rf"^\{{ {keys} ?\}}\s+hitcount:\s*(\d{{1,20}}){values}", re.MULTILINE)
+    values = "".join(rf" {{1,2}}{_name(value)}: {{1,20}}(\d{{1,20}})" for value in request.values)
+    return re.compile(rf"^\{{ {keys} ?\}} {{1,2}}hitcount: {{1,20}}(\d{{1,20}}){values}", re.MULTILINE)
 
 
 def _name(field: HistField) -> str:
@@ -136,18 +136,18 @@ def _name(field: HistField) -> str:
 def _shape(key: HistField) -> str:
     """What hist_trigger_print_key() of trace_events_hist.c prints of a key, as one group."""
     if key.is_stack:
-        return rf"\n((?:[ \t]+[^\n]{{1,512}}\n){{0,{_MOST_FRAMES}}})"
+        return rf"\n((?:[ \t]{{1,32}}[^ \t\n][^\n]{{0,511}}\n){{0,{_MOST_FRAMES}}})"
     if key.is_text:
-        return r"([^\n]{0,256}?) *"
+        return r"([^\n]{0,300}?)"
     return {
-        "hex": r"\s*([0-9a-f]{1,16})",
-        "sym": r"\[[0-9a-f]{1,16}\] ([^\n]{0,512}?) *",
-        "sym-offset": r"\[[0-9a-f]{1,16}\] ([^\n]{0,512}?) *",
-        "execname": r"([^\n]{0,16}? *\[ *\d{1,20}\])",
-        "syscall": r"(\S{0,128} *\[ *\d{1,20}\])",
-        "log2": r"~ (2\^\d{1,2}) *",
+        "hex": r" {0,20}([0-9a-f]{1,16})",
+        "sym": r"\[[0-9a-f]{1,16}\] ([^\n]{0,600}?)",
+        "sym-offset": r"\[[0-9a-f]{1,16}\] ([^\n]{0,600}?)",
+        "execname": r"([^\n]{0,40}?\[ {0,20}\d{1,20}\])",
+        "syscall": r"(\S{0,128} {0,40}\[ {0,20}\d{1,20}\])",
+        "log2": r"~ (2\^\d{1,2}) {0,2}",
         "buckets": r"~ (\d{1,20})-\d{1,20}",
-    }.get(key.modifier, r"\s*(\d{1,20})")
+    }.get(key.modifier, r" {0,20}(\d{1,20})")
 
 
 def _key(key: HistField, text: str) -> Key:

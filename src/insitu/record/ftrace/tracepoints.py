@@ -144,8 +144,8 @@ def write_checked(instance: TraceInstance, path: str, text: str, said: str, newe
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.ENOMEM):
             raise
-        why = f"this kernel's filters may not have {newer}" if newer else _logged(instance)
-        why = why or os.strerror(error.errno or 0)
+        why = _logged(instance) or os.strerror(error.errno or 0)
+        why += f"; filters of older kernels have no {newer}" if newer else ""
         raise InsituError(f"{said}: the kernel refuses it for {path.split('/')[2]}: {why}", status=2) from None
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import Tracefs
-from insitu.probe.runtime.frames import map_frame
+from insitu.probe.runtime.frames import map_columns
 from insitu.probe.runtime.map_content import read_map
 from insitu.record.ftrace.hist_fields import HistField
 from insitu.record.ftrace.histogram_script import histogram_of, histogram_script
@@ -222,14 +222,15 @@ class ScriptHistogram(HistogramSource):
         """Detach it, and read its maps."""
         self._probe.stop(end_ns)
         runtime = self._probe.runtime
-        frames = {
-            layout.name: map_frame(layout, read_map(layout, runtime.loaded.maps[number]), runtime.formatter())
+        text = runtime.formatter().text
+        maps = {
+            layout.name: map_columns(layout, read_map(layout, runtime.loaded.maps[number]), text)[0]
             for number, layout in enumerate(runtime.compiled.layout.maps)
             if layout.is_script_map
         }
         # An event without an entry is lost in each of the maps.
         lost = sum(count for count, _ in self._probe.lost) // (1 + len(self._request.values))
-        self._keep(histogram_of(self._request, frames, lost))
+        self._keep(histogram_of(self._request, maps, lost))
 
     def close(self) -> None:
         """Unload the program."""
