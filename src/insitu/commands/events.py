@@ -20,6 +20,8 @@ from insitu import messages
 from insitu.commands import Properties
 from insitu.commands._options import (
     duration_option,
+    json_option,
+    limit_option,
     output_option,
     pids_asked_for,
     quiet_option,
@@ -27,6 +29,8 @@ from insitu.commands._options import (
     size,
 )
 from insitu.commands._output import recorded
+from insitu.commands.events_histogram import histogram_options, run_histogram
+from insitu.commands.events_latency import latency_options, run_latency
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -62,8 +66,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     duration_option(parser)
     parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
     quiet_option(parser)
+    json_option(parser, "write a histogram as one JSON document")
+    limit_option(parser, 30, "entries of a histogram, or of the longest latencies")
     recording_target_options(parser, "trace")
     parser.add_argument("run_path", nargs="?", metavar="RUN", help="print this recording; -e: only these events")
+    histogram_options(parser)
+    latency_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,12 +87,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.run_path is not None:
         return _print(args)
-    choices = _choices(args.chosen or [])
+    choices = [] if args.hist or args.latency else _choices(args.chosen or [])
     request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
     request.check()
     buffer_kb = (args.buffer or 0) >> 10
     tracefs = Tracefs.open()
     try:
+        if args.hist:
+            return run_histogram(args, request, tracefs)
+        if args.latency:
+            return run_latency(args, request, tracefs)
         tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
         if args.output is not None:
             source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)
