@@ -75,12 +75,13 @@ def has_calls(session: Session) -> bool:
 def load_calls(database: Database) -> CallTable:
     """The function calls of a session."""
     source = database.relation(SPAN.name)
-    functions = database.all(f"select distinct name, category from {source} where {_OF_CALLS} order by all")
+    distinct = f"(select distinct name, category from {source} where {_OF_CALLS})"
+    functions = database.all(f"select name, category from {distinct} order by name, category")
+    numbered = f"(select name, category, row_number() over (order by name, category) - 1 as at from {distinct})"
     found = database.fetch(
-        "select id, ts_ns, coalesce(dur_ns, -1) as dur_ns, coalesce(self_ns, -1) as self_ns, coalesce(parent, -1) as"
-        f" parent, utid, cpu, f.at::integer as function from {source} s join (select name, category, row_number() over"
-        f" (order by name, category) - 1 as at from (select distinct name, category from {source} where {_OF_CALLS}))"
-        " f on f.name = s.name and f.category = s.category order by id"
+        "select id, ts_ns, coalesce(dur_ns, -1) as dur_ns, coalesce(self_ns, -1) as self_ns,"
+        " coalesce(parent, -1) as parent, utid, cpu, f.at::integer as function"
+        f" from {source} s join {numbered} f on f.name = s.name and f.category = s.category order by id"
     )
     ids = found["id"]
     at = np.minimum(np.searchsorted(ids, found["parent"]), max(len(ids) - 1, 0))
@@ -89,7 +90,11 @@ def load_calls(database: Database) -> CallTable:
     columns = {name: found[name] for name in ("ts_ns", "dur_ns", "self_ns", "utid", "cpu", "function")}
     depth = _depths(parent)
     table = CallTable(
-        **columns, total_ns=columns["self_ns"], parent=parent, depth=depth, functions=[(str(a), str(b)) for a, b in functions]
+        **columns,
+        total_ns=columns["self_ns"],
+        parent=parent,
+        depth=depth,
+        functions=[(str(a), str(b)) for a, b in functions],
     )
     return table._replace(total_ns=_totals(table))
 
