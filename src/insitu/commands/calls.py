@@ -1,59 +1,60 @@
-"""Show calls of kernel functions: with durations and what they call in turn (-g), or each as it happens (-f).
+"""Trace calls of kernel functions: with durations and what they call in turn (-g), or each as it happens (-f).
 
-FUNC is a name, a glob such as 'vfs_*', or either with :mod:MODULE. Children and new threads are followed. Needs root.
-Without -o calls are printed; self is a call's time without the functions that it calls.
+FUNC is a name, a glob such as 'vfs_*', or either followed by :mod:MODULE. Calls are printed, with duration and self
+time (without what they call), or recorded (-o). Children and new threads are followed. Needs root. The exit status is
+the command's.
 
 examples:
-  insitu calls -g do_sys_openat2 --depth 3 -- cat /etc/hostname    what opening a file takes, and where
-  insitu calls -g 'vfs_*' -p 1234 -d 5 -o run.insitu               record; insitu report run.insitu shows where time goes
-  insitu calls -f 'ext4_*:mod:ext4' --stack -- touch file          each call of a module's functions, with its stack
-  insitu calls --count 'vfs_*' -a -d 5                             count, total, self, mean and deviation by function
+  insitu calls -g do_sys_openat2 --depth 3 -- cat /etc/hostname     what opening a file takes, and where
+  insitu calls -g 'vfs_*' -p 1234 -d 5 -o run.insitu                then insitu report run.insitu --slowest
+  insitu calls -f 'ext4_*' -n '*_lock*' --stack -- touch file       each call of functions, with its stack
+  insitu calls -f ':mod:ext4' -a -d 1                               each call of a module's functions
+  insitu calls --count 'vfs_*' -- find /etc                         calls, self and total time of each function
 """
 
 import argparse
-from typing import TYPE_CHECKING
 
 from insitu.commands import Properties
-from insitu.commands._options import (
-    count,
-    duration_option,
-    limit_option,
-    json_option,
-    output_option,
-    pids_asked_for,
-    quiet_option,
-    recording_target_options,
-    size,
-)
-
-if TYPE_CHECKING:
-    from insitu.record.run import Request
-    from insitu.record.sources.trace_pages import Tracing
+from insitu.commands._options import count, duration_option, output_option, pid_list, quiet_option
+from insitu.commands.calls_kernel import kernel_options, run_kernel
+from insitu.errors import InsituError
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
-PROPERTIES = Properties(starts_programs=True, command_after_dashes=True)
+PROPERTIES = Properties(
+    starts_programs=True,
+    words_follow=True,
+    peer_options={
+        "-l": "-f FUNC chooses functions",
+        "-P": "use -p",
+        "--max-graph-depth": "use --depth",
+        "--func-stack": "use --stack",
+    },
+)
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
-    kind = parser.add_argument_group("which calls")
-    kind.add_argument("-g", "--graph", action="append", metavar="FUNC", help="these functions and all that they call")
-    kind.add_argument("-f", "--function", action="append", metavar="FUNC", help="these functions, without durations")
-    kind.add_argument("--count", action="append", metavar="FUNC", help="a table of these functions instead of calls")
-    kind.add_argument("-N", "--notrace", action="append", default=[], metavar="FUNC", help="not these functions")
-    kind.add_argument("--depth", type=count, default=0, metavar="N", help="-g: at most N levels of calls")
-    kind.add_argument("--stack", action="store_true", help="-f: the kernel's stack of each call")
-    form = parser.add_argument_group("output")
+    parser.add_argument(
+        "-f",
+        "--function",
+        action="append",
+        default=[],
+        metavar="FUNC",
+        help="only these functions; without -g: each call as it happens",
+    )
+    parser.add_argument(
+        "-n", "--no-function", action="append", default=[], metavar="FUNC", help="not these functions"
+    )
+    parser.add_argument("--depth", type=count, default=0, metavar="N", help="calls of N levels (default: all)")
+    parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
+    kernel_options(parser)
     output_option(parser, "record a session instead of printing", metavar="RUN")
-    json_option(form, "a line of JSON for each call")
-    limit_option(parser, 30, "rows of --count")
     duration_option(parser)
-    parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
     quiet_option(parser)
-    recording_target_options(parser, "trace")
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run and trace this command")
 
 
 def run(args: argparse.Namespace) -> int:
-    from insitu.commands.calls_run import run_calls
-
-    return run_calls(args)
+    if not (args.graph or args.function or args.count):
+        raise InsituError("calls of what?", remedy="-g, -f or --count FUNC; see insitu calls --help", status=2)
+    return run_kernel(args)

@@ -22,6 +22,7 @@ __all__ = [
     "CallTable",
     "has_calls",
     "load_calls",
+    "with_totals",
 ]
 
 KERNEL_FUNCTION: Final = "kernel function"
@@ -59,11 +60,6 @@ class CallTable(NamedTuple):
         kinds = np.array([category == INTERRUPT for _, category in self.functions], np.bool_)
         return kinds[self.function] if len(kinds) else np.zeros(len(self.function), np.bool_)
 
-    @property
-    def name(self) -> NDArray[np.object_]:
-        """The name of each call's function."""
-        return np.array([name for name, _ in self.functions], object)[self.function]
-
 
 def has_calls(session: Session) -> bool:
     """Whether the spans of a session are function calls."""
@@ -96,7 +92,7 @@ def load_calls(database: Database) -> CallTable:
         depth=depth,
         functions=[(str(a), str(b)) for a, b in functions],
     )
-    return table._replace(total_ns=_totals(table))
+    return with_totals(table)
 
 
 def _depths(parent: NDArray[np.int64]) -> NDArray[np.int32]:
@@ -109,11 +105,11 @@ def _depths(parent: NDArray[np.int64]) -> NDArray[np.int32]:
     return depth
 
 
-def _totals(table: CallTable) -> NDArray[np.int64]:
-    """Self times added up from the innermost calls to the outermost, those of interrupts among themselves."""
+def with_totals(table: CallTable) -> CallTable:
+    """The table with self times added up from the innermost calls to the outermost, interrupts' among themselves."""
     total, interrupt = np.maximum(table.self_ns, 0), table.interrupt
     for _, rows in reversed([*groups(table.depth)]):
         inner = rows[(table.parent[rows] >= 0)]
         inner = inner[interrupt[inner] == interrupt[table.parent[inner]]]
         np.add.at(total, table.parent[inner], total[inner])
-    return np.where(table.dur_ns < 0, -1, total)
+    return table._replace(total_ns=np.where(table.dur_ns < 0, -1, total))

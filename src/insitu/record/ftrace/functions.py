@@ -39,7 +39,7 @@ def matching_functions(pattern: str, known: Sequence[tuple[str, str]]) -> list[s
         candidates = {owner for _, owner in known if owner} if name == "*" else {function for function, _ in known}
         raise InsituError(
             f"{pattern}: no such function that can be traced{nearest(module if name == '*' else name, candidates)}",
-            remedy="inlined functions, some assembly and code marked notrace cannot; insitu trace -l 'kprobe:*' lists",
+            remedy="inlined functions, assembly and code marked notrace cannot",
             status=2,
         )
     return list(dict.fromkeys(found))
@@ -51,16 +51,17 @@ class _Functions:
     tracer = ""
     needs_top = False
 
-    def __init__(self, tracefs: Tracefs, patterns: Sequence[str], excluded: Sequence[str]) -> None:
+    def __init__(self, tracefs: Tracefs, *chosen: Sequence[str]) -> None:
         """Raises InsituError for a pattern that fits no function."""
-        known = tracefs.functions() if patterns or excluded else []
-        if (patterns or excluded) and not known:
+        patterns = [pattern for each in chosen for pattern in each]
+        known = tracefs.functions() if patterns else []
+        if patterns and not known:
             raise InsituError(
                 "cannot read which functions can be traced (available_filter_functions)",
                 remedy="needs root, no lockdown, and CONFIG_DYNAMIC_FTRACE",
             )
-        self._patterns, self._excluded = tuple(patterns), tuple(excluded)
-        self._names = {each: matching_functions(each, known) for each in (*patterns, *excluded)}
+        self._patterns, self._excluded = (tuple(each) for each in chosen[:2])
+        self._names = {each: matching_functions(each, known) for each in patterns}
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -95,10 +96,13 @@ class GraphTracing(_Functions):
         tracefs: Tracefs,
         patterns: Sequence[str] = (),
         *,
+        only: Sequence[str] = (),
         excluded: Sequence[str] = (),
         depth: int = 0,
     ) -> None:
-        """All functions without ``patterns``; ``depth`` levels of calls (0: all).
+        """Calls of ``patterns`` (all functions without), and of what these call, if it is among ``only``.
+
+        ``depth`` is the number of levels of calls; 0: all.
 
         Raises InsituError where the kernel has no such tracer, or no such function.
         """
@@ -107,7 +111,8 @@ class GraphTracing(_Functions):
                 "this kernel has no function_graph tracer (CONFIG_FUNCTION_GRAPH_TRACER)",
                 remedy="-f FUNCTION shows calls without durations, --user functions of programs",
             )
-        super().__init__(tracefs, patterns, excluded)
+        super().__init__(tracefs, patterns, excluded, only)
+        self._only = tuple(only)
         self._depth = depth
         self.cost_ns = (0, 0)
         self.needs_top = not _in_instances(tracefs, self.tracer)
@@ -127,6 +132,7 @@ class GraphTracing(_Functions):
         restrict_to(instance, target, functions=True)
         self._choose(instance, "set_graph_function", self._patterns)
         self._choose(instance, "set_graph_notrace", self._excluded)
+        self._choose(instance, "set_ftrace_filter", self._only)
         if self._depth:
             instance.set("max_graph_depth", str(self._depth))
         self._start(instance)
