@@ -115,7 +115,8 @@ class GraphTracing(_Functions):
         self._only = tuple(only)
         self._depth = depth
         self.cost_ns = (0, 0)
-        self.needs_top = not _in_instances(tracefs, self.tracer)
+        # The lists of functions to start from, and the depth, are one for the whole machine (Linux 6.12).
+        self.needs_top = bool(patterns or excluded or depth) or not _in_instances(tracefs, self.tracer)
 
     @property
     def options(self) -> Mapping[str, Any]:

@@ -96,16 +96,14 @@ class CallPrinter(CallCollector):
 
     def __init__(
         self,
-        layout: PageLayout,
-        kinds: Mapping[int, EventKind],
-        frames: Frames,
+        pages: PageReader,
         out: TextIO,
         thread: Callable[[int], str],
         *,
         as_json: bool = False,
     ) -> None:
         """``thread`` gives the names of threads."""
-        super().__init__(layout, kinds, frames)
+        super().__init__(pages)
         self._out = out
         self._thread = thread
         self._form = call_json if as_json else call_text
@@ -123,18 +121,14 @@ class FunctionPrinter:
 
     def __init__(
         self,
-        layout: PageLayout,
-        kinds: Mapping[int, EventKind],
-        frames: Frames,
+        pages: PageReader,
         out: TextIO,
         thread: Callable[[int], str],
         *,
         as_json: bool = False,
     ) -> None:
         """``thread`` gives the names of threads."""
-        self._layout = layout
-        self._kinds = kinds
-        self._frames = frames
+        self._layout, self._kinds, self._frames = pages
         self._out = out
         self._thread = thread
         self._as_json = as_json
