@@ -17,6 +17,7 @@ from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
 from insitu.convert.thread_states import SchedulerEvents
+from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
@@ -90,7 +91,9 @@ def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
     """Write the tables of a source of kind "trace_pages". Raises InsituError when its layout is damaged."""
     layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
-    events = EventWriter(event_kinds(source.layout["formats"]), writer, addresses, name=source.id)
+    kinds = event_kinds(source.layout["formats"])
+    calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, call_cost(source))
+    events = EventWriter(kinds, writer, addresses, name=source.id, others=dict.fromkeys((*ENTRIES, *EXITS), _drop))
     files = {}
     for file in source.files:
         number = file.name.removeprefix("cpu").partition(".")[0]
@@ -100,7 +103,13 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
                 writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
     for records in windows(files, layout):
         events.add(records)
+        calls.add(records)
+    calls.finish()
     events.finish(known_losses=bool(source.losses))
+
+
+def _drop(batch: Mapping[str, Any]) -> None:
+    """Function calls become spans instead."""
 
 
 def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:
