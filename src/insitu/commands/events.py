@@ -12,7 +12,6 @@ examples:
 """
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -142,40 +141,19 @@ def _print(args: argparse.Namespace) -> int:
 
 def _lines(source: "TracePagesSource") -> "TraceLines":
     """What prints a source's pages."""
+    from insitu.commands._live_names import enumerator, kernel_symbols, thread_names
     from insitu.convert.trace_events import event_kinds
     from insitu.convert.trace_pages import page_layout
-    from insitu.kernel import procfs
-    from insitu.symbols.kernel_btf import vmlinux
-    from insitu.symbols.symbolizer import Symbolizer
     from insitu.views.trace_lines import TraceLines
-
-    names = {0: "<idle>"}
-    symbols = Symbolizer(live=True)
-
-    def thread(tid: int) -> str:
-        if tid not in names:
-            try:
-                names[tid] = os.fsdecode(procfs.comm(tid))
-            except OSError:
-                names[tid] = "<...>"
-        return names[tid]
-
-    def symbol(address: int) -> str:
-        found = symbols.kernel_symbol(address)
-        return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
-
-    def constant(name: str) -> int | None:
-        found = vmlinux().enumerator(name)
-        return found[1] if found else None
 
     layout = source.layout()
     return TraceLines(
         page_layout(layout["header_page"], layout["page_bytes"]),
         event_kinds(layout["formats"]),
         sys.stdout,
-        thread=thread,
-        symbol=symbol,
-        constant=constant,
+        thread=thread_names(),
+        symbol=kernel_symbols(),
+        constant=enumerator,
     )
 
 
