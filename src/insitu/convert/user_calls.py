@@ -1,0 +1,202 @@
+"""Calls of user functions: the records of record/sources/user_calls.py to span and function_call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.call_spans import Calls, by_depth, join_calls
+from insitu.convert.probe_source import decoded_events
+from insitu.convert.sources import RawSource
+from insitu.convert.user_frames import ENDED, ENTRY, MOST_DEPTH, RETURN, UserRecords, user_frames
+from insitu.session.core_tables import SPAN
+from insitu.session.schema import Column, Table, register
+from insitu.session.writer import SessionWriter
+from insitu.symbols.frame import Frame
+from insitu.symbols.prototypes import Prototype, call_text, shown
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["FUNCTION_CALL", "Joined", "UserCalls", "convert_source", "prototypes_of"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+FUNCTION_CALL: Final = register(
+    Table(
+        "function_call",
+        "Arguments and result of a function's call, of which `span` has time, thread and name.",
+        (
+            Column("span_id", "span", "its row in `span`"),
+            Column("arguments", "text", "those in general registers, strings up to 63 bytes"),
+            Column("result", "text", "empty: none, or it has not been seen"),
+        ),
+    )
+)
+_WORDS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
+_TEXTS: Final = ("s0", "s1")
+
+
+class Joined(NamedTuple):
+    """Calls, and for each row of them what its entry and its return hold. ``unmatched`` returns had no entry."""
+
+    calls: Calls
+    enter: polars.DataFrame
+    exit: polars.DataFrame
+    unmatched: int
+    deep: int
+
+
+class UserCalls:
+    """Collects the records, and joins them to calls at the end."""
+
+    def __init__(self, *, tail_calls: bool) -> None:
+        self._tail_calls = tail_calls
+        self._parts: dict[str, list[polars.DataFrame]] = {"enter": [], "exit": [], "ended": []}
+
+    def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take decoded records by label."""
+        import polars
+
+        for label, columns in tables.items():
+            self._parts[label.removesuffix("_text")].append(polars.DataFrame(dict(columns)))
+
+    def joined(self, end_ns: int) -> Joined:
+        """All calls. Those that are open then have ended at ``end_ns``."""
+        enter = self._table("enter", (*_HEAD, "f", "sp", *_WORDS), _TEXTS)
+        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value"), ("text",))
+        ended = self._table("ended", _HEAD, ())
+        parts, kinds = (enter, exit_, ended), (ENTRY, RETURN, ENDED)
+        column = {
+            name: np.concatenate([each[name].to_numpy().astype(np.int64) for each in parts])
+            for name in ("ts_ns", "tid", "cpu")
+        }
+        none = np.zeros(len(ended), np.int64)
+        sp = np.concatenate([*(each["sp"].to_numpy().astype(np.int64) for each in (enter, exit_)), none])
+        func = np.zeros(len(sp), np.int32)
+        func[: len(enter)] = enter["f"].to_numpy()
+        kind = np.repeat(np.array(kinds, np.int8), [len(each) for each in parts])
+        i32 = {name: column[name].astype(np.int32) for name in ("tid", "cpu")}
+        frames = user_frames(
+            UserRecords(column["ts_ns"], i32["tid"], i32["cpu"], kind, func, sp), end_ns, tail_calls=self._tail_calls
+        )
+        calls = join_calls(frames.records, np.zeros(0, np.int64), np.zeros(int(func.max(initial=0)) + 1, np.bool_))
+        # Each entry has become a call.
+        of_thread = np.lexsort((column["ts_ns"][frames.entry], i32["tid"][frames.entry]))
+        of_call = np.lexsort((calls.ts_ns, calls.thread))
+        row = np.zeros(len(of_call), np.int64)
+        row[of_call] = of_thread
+        exit_row = frames.exit[row] - len(enter)
+        at = np.where(frames.exit[row] >= 0, exit_row, len(exit_))
+        missing = exit_.clear(1)
+        return Joined(
+            calls, enter[frames.entry[row]], missing.vstack(exit_)[(at + 1) % (len(exit_) + 1)], frames.unmatched, frames.deep
+        )
+
+    def _table(self, label: str, numbers: Sequence[str], texts: Sequence[str]) -> polars.DataFrame:
+        import polars
+
+        schema = {**dict.fromkeys(numbers, polars.Int64), **dict.fromkeys(texts, polars.String)}
+        schema |= {name: polars.UInt64 for name in (*_WORDS, "value") if name in schema}
+        parts = self._parts.pop(label)
+        for each in parts:
+            for name in texts:
+                if name not in each:
+                    each.insert_column(-1, polars.Series(name, [None] * len(each), dtype=polars.String))
+        typed = [each.select(polars.col(name).cast(kind) for name, kind in schema.items()) for each in parts]
+        return polars.concat([polars.DataFrame(schema=schema), *typed])
+
+
+_HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
+
+
+def prototypes_of(layout: Mapping[str, Any]) -> list[tuple[str, Prototype | None]]:
+    """Names and prototypes of the functions, by number."""
+    return [
+        (str(name), Prototype(tuple((str(each), str(kind)) for each, kind in found[0]), str(found[1])) if found else None)
+        for name, found in layout["functions"]
+    ]
+
+
+def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
+    """Write a source of kind "user_calls"."""
+    for table in (SPAN, FUNCTION_CALL):
+        writer.append(table, {})
+    functions = prototypes_of(source.layout)
+    collected = UserCalls(tail_calls=bool(source.layout["tail_calls"]))
+    for tables in decoded_events(source, writer):
+        collected.add(tables)
+    found = collected.joined(source.manifest.end_ns)
+    if found.deep:
+        writer.notes.append(f"{found.deep} calls deeper than {MOST_DEPTH} are left out")
+    calls, rows = found.calls, len(found.calls.ts_ns)
+    if not rows:
+        return
+    names = [name for name, _ in functions]
+    library = bool(source.layout["library"])
+    ids = writer.span_ids(rows)
+    pid = found.enter["pid"].to_numpy().astype(np.int32)
+    by_name = np.array(names, object)[calls.func].tolist()
+    closed = calls.dur_ns >= 0
+    batch = {
+        "id": ids,
+        "ts_ns": calls.ts_ns,
+        "dur_ns": np.ma.masked_array(calls.dur_ns, ~closed),
+        "self_ns": np.ma.masked_array(calls.self_ns, ~closed),
+        "utid": writer.processes.utids(calls.thread, calls.ts_ns, pid),
+        "cpu": calls.cpu,
+        "category": ["library call" if library else "user function"] * rows,
+        "name": by_name,
+        "parent": np.ma.masked_array(ids[np.maximum(calls.parent, 0)], calls.parent < 0),
+        "depth": calls.depth,
+        "stack": _stacks(calls, names, str(source.layout["module"]) if not library else "[library]", writer),
+    }
+    writer.append(SPAN, batch)
+    writer.append(FUNCTION_CALL, {"span_id": ids, **call_texts(found, functions)})
+
+
+def _stacks(calls: Calls, names: Sequence[str], module: str, writer: SessionWriter) -> I32:
+    """The stack of each call: its own function on top of its caller's stack."""
+    frame = np.array(writer.frames.number(Frame(name, module) for name in names), np.int32)
+    nodes = np.zeros(len(calls.func), np.int32)
+    for rows in by_depth(calls.depth):
+        outer = np.where(calls.parent[rows] >= 0, nodes[np.maximum(calls.parent[rows], 0)], 0).astype(np.int32)
+        nodes[rows] = writer.stacks.add(np.arange(len(rows) + 1), frame[calls.func[rows]], outer)
+    return nodes
+
+
+def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]]) -> dict[str, Any]:
+    """Arguments and result of each call as text. That of equal ones is made once."""
+    import polars
+
+    known = polars.Series([prototype is not None for _, prototype in functions])
+    prototypes = [prototype or Prototype() for _, prototype in functions]
+    mask = known.gather(found.enter["f"])
+
+    def texts(table: polars.DataFrame, text: Any) -> polars.Series:
+        keyed = table.with_row_index("row").filter(mask)
+        columns = [name for name in table.columns]
+        distinct = keyed.select(columns).unique(maintain_order=True)
+        made = polars.Series("made", [text(*each) for each in distinct.iter_rows()], dtype=polars.String)
+        joined = keyed.join(distinct.with_columns(made), on=columns, nulls_equal=True, how="left")
+        whole = polars.DataFrame({"row": np.arange(len(table), dtype=np.uint32)}).join(
+            joined.select("row", "made"), on="row", how="left", maintain_order="left"
+        )
+        return whole["made"].fill_null("")
+
+    def arguments(f: int, *values: Any) -> str:
+        return call_text(prototypes[f].parameters, values[:6], values[6:])
+
+    def result(f: int, seen: int | None, value: int | None, text: str | None) -> str:
+        kind = prototypes[f].result
+        return shown(kind, value or 0, text) if seen and kind not in ("v", "?") else ""
+
+    return {
+        "arguments": texts(found.enter.select("f", *_WORDS, *_TEXTS), arguments),
+        "result": texts(found.enter.select("f").hstack(found.exit.select("seen", "value", "text")), result),
+    }
