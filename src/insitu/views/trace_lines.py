@@ -17,7 +17,7 @@ _SHOWN_BYTES = 64
 
 
 def event_line(ts_ns: int, thread: str, tid: int, cpu: int, event: str, text: str) -> str:
-    """One event as trace-cmd report prints it; the time is in seconds of the clock."""
+    """One event as the kernel's own text has it; the time is in seconds of the clock."""
     return (
         f"{thread:>16}-{tid:<7} [{cpu:03d}] {ts_ns // 10**9:>6}.{ts_ns % 10**9 // 1000:06d}: {event + ':':<20} {text}"
     )
