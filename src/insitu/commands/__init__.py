@@ -27,6 +27,7 @@ COMMANDS: dict[str, str] = {
     "export": "folded stacks, speedscope, pprof or DOT from a session",
     "trace": "run a script in bpftrace's language, compiled here to eBPF",
     "events": "trace events of the kernel: print them, or record them",
+    "calls": "calls of functions: of a program by uprobes, of libraries; durations, arguments, results",
     "delays": "what delays processes: CPU, I/O, swap, memory; and pressure (PSI)",
     "syscalls": "system calls of a program, as strace shows them, at a fraction of the cost",
     "top": "what the machine and its processes do now, on one live screen",

@@ -9,11 +9,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
-from insitu.convert.call_spans import Calls, by_depth, join_calls
+from insitu.convert.call_spans import Calls, join_calls
 from insitu.convert.probe_source import decoded_events
 from insitu.convert.sources import RawSource
 from insitu.convert.user_frames import ENDED, ENTRY, MOST_DEPTH, RETURN, UserRecords, user_frames
 from insitu.session.core_tables import SPAN
+from insitu.session.distinct import groups
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import Frame
@@ -55,8 +56,7 @@ class Joined(NamedTuple):
 class UserCalls:
     """Collects the records, and joins them to calls at the end."""
 
-    def __init__(self, *, tail_calls: bool) -> None:
-        self._tail_calls = tail_calls
+    def __init__(self) -> None:
         self._parts: dict[str, list[polars.DataFrame]] = {"enter": [], "exit": [], "ended": []}
 
     def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
@@ -68,8 +68,8 @@ class UserCalls:
 
     def joined(self, end_ns: int) -> Joined:
         """All calls. Those that are open then have ended at ``end_ns``."""
-        enter = self._table("enter", (*_HEAD, "f", "sp", *_WORDS), _TEXTS)
-        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value"), ("text",))
+        enter = self._table("enter", (*_HEAD, "f", "sp", "tail", *_WORDS), _TEXTS)
+        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value"), ("text", "s0"))
         ended = self._table("ended", _HEAD, ())
         parts, kinds = (enter, exit_, ended), (ENTRY, RETURN, ENDED)
         column = {
@@ -82,9 +82,9 @@ class UserCalls:
         func[: len(enter)] = enter["f"].to_numpy()
         kind = np.repeat(np.array(kinds, np.int8), [len(each) for each in parts])
         i32 = {name: column[name].astype(np.int32) for name in ("tid", "cpu")}
-        frames = user_frames(
-            UserRecords(column["ts_ns"], i32["tid"], i32["cpu"], kind, func, sp), end_ns, tail_calls=self._tail_calls
-        )
+        tail = np.zeros(len(sp), np.bool_)
+        tail[: len(enter)] = enter["tail"].to_numpy()
+        frames = user_frames(UserRecords(column["ts_ns"], i32["tid"], i32["cpu"], kind, func, sp, tail), end_ns)
         calls = join_calls(frames.records, np.zeros(0, np.int64), np.zeros(int(func.max(initial=0)) + 1, np.bool_))
         # Each entry has become a call.
         of_thread = np.lexsort((column["ts_ns"][frames.entry], i32["tid"][frames.entry]))
@@ -95,7 +95,11 @@ class UserCalls:
         at = np.where(frames.exit[row] >= 0, exit_row, len(exit_))
         missing = exit_.clear(1)
         return Joined(
-            calls, enter[frames.entry[row]], missing.vstack(exit_)[(at + 1) % (len(exit_) + 1)], frames.unmatched, frames.deep
+            calls,
+            enter[frames.entry[row]],
+            missing.vstack(exit_)[(at + 1) % (len(exit_) + 1)],
+            frames.unmatched,
+            frames.deep,
         )
 
     def _table(self, label: str, numbers: Sequence[str], texts: Sequence[str]) -> polars.DataFrame:
@@ -118,7 +122,10 @@ _HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
 def prototypes_of(layout: Mapping[str, Any]) -> list[tuple[str, Prototype | None]]:
     """Names and prototypes of the functions, by number."""
     return [
-        (str(name), Prototype(tuple((str(each), str(kind)) for each, kind in found[0]), str(found[1])) if found else None)
+        (
+            str(name),
+            Prototype(tuple((str(each), str(kind)) for each, kind in found[0]), str(found[1])) if found else None,
+        )
         for name, found in layout["functions"]
     ]
 
@@ -128,7 +135,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     for table in (SPAN, FUNCTION_CALL):
         writer.append(table, {})
     functions = prototypes_of(source.layout)
-    collected = UserCalls(tail_calls=bool(source.layout["tail_calls"]))
+    collected = UserCalls()
     for tables in decoded_events(source, writer):
         collected.add(tables)
     found = collected.joined(source.manifest.end_ns)
@@ -164,7 +171,7 @@ def _stacks(calls: Calls, names: Sequence[str], module: str, writer: SessionWrit
     """The stack of each call: its own function on top of its caller's stack."""
     frame = np.array(writer.frames.number(Frame(name, module) for name in names), np.int32)
     nodes = np.zeros(len(calls.func), np.int32)
-    for rows in by_depth(calls.depth):
+    for _, rows in groups(calls.depth):
         outer = np.where(calls.parent[rows] >= 0, nodes[np.maximum(calls.parent[rows], 0)], 0).astype(np.int32)
         nodes[rows] = writer.stacks.add(np.arange(len(rows) + 1), frame[calls.func[rows]], outer)
     return nodes
@@ -180,7 +187,7 @@ def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]])
 
     def texts(table: polars.DataFrame, text: Any) -> polars.Series:
         keyed = table.with_row_index("row").filter(mask)
-        columns = [name for name in table.columns]
+        columns = table.columns
         distinct = keyed.select(columns).unique(maintain_order=True)
         made = polars.Series("made", [text(*each) for each in distinct.iter_rows()], dtype=polars.String)
         joined = keyed.join(distinct.with_columns(made), on=columns, nulls_equal=True, how="left")
@@ -190,13 +197,16 @@ def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]])
         return whole["made"].fill_null("")
 
     def arguments(f: int, *values: Any) -> str:
-        return call_text(prototypes[f].parameters, values[:6], values[6:])
+        *words, first, second, late = values
+        return call_text(prototypes[f].parameters, words, (first or late, second))
 
     def result(f: int, seen: int | None, value: int | None, text: str | None) -> str:
         kind = prototypes[f].result
         return shown(kind, value or 0, text) if seen and kind not in ("v", "?") else ""
 
     return {
-        "arguments": texts(found.enter.select("f", *_WORDS, *_TEXTS), arguments),
+        "arguments": texts(
+            found.enter.select("f", *_WORDS, *_TEXTS).with_columns(found.exit["s0"].alias("late")), arguments
+        ),
         "result": texts(found.enter.select("f").hstack(found.exit.select("seen", "value", "text")), result),
     }

@@ -32,7 +32,8 @@ _ONE_STACK: Final = 1 << 20
 class UserRecords(NamedTuple):
     """n records of any order. ``sp`` is the stack pointer at a function's entry, or which it had then, at its return.
 
-    ``func`` (i32) numbers functions, and counts at entries only.
+    ``func`` (i32) numbers functions; ``tail``: it was called by a tail call of a function that has a return
+    probe, which returns after it. Both are those of entries.
     """
 
     ts_ns: I64
@@ -41,6 +42,7 @@ class UserRecords(NamedTuple):
     kind: I8
     func: I32
     sp: I64
+    tail: Bools
 
 
 class Frames(NamedTuple):
@@ -57,23 +59,19 @@ class Frames(NamedTuple):
     deep: int
 
 
-def user_frames(records: UserRecords, end_ns: int, *, tail_calls: bool) -> Frames:
-    """Match the records. What is open at the end has ended at ``end_ns``.
-
-    ``tail_calls``: a function that leaves by a tail call has a return too, with that of what it called (as return
-    probes see it). Then a call with the stack pointer of another is made by that; else it comes after it.
-    """
+def user_frames(records: UserRecords, end_ns: int) -> Frames:
+    """Match the records. What is open at the end has ended at ``end_ns``."""
     order = np.lexsort((records.kind, records.ts_ns, records.thread))
-    rows = UserRecords(*(column[order] for column in records))
+    rows = UserRecords._make(column[order] for column in records)
     last = np.append((rows.thread[1:] != rows.thread[:-1]) | (rows.kind[:-1] == ENDED), True)[: len(order)]
     part = np.cumsum(np.append(0, last[:-1]))[: len(order)]  # of a thread, between the ends of all its calls
     ends = np.flatnonzero(last)
     until_ns = np.where(rows.kind[ends] == ENDED, rows.ts_ns[ends], max(end_ns, int(rows.ts_ns.max(initial=0))))
-    found, irregular = _counted(rows, part, tail_calls)
+    found, irregular = _counted(rows, part)
     unmatched = 0
     for number in np.flatnonzero(irregular).tolist():
         low, high = (int(ends[number - 1]) + 1 if number else 0), int(ends[number]) + 1
-        unmatched += _walked(rows, low, high, found, tail_calls)
+        unmatched += _walked(rows, low, high, found)
     entry = np.flatnonzero(rows.kind == ENTRY)
     deep = found.depth[entry] >= MOST_DEPTH
     entry = entry[~deep]
@@ -92,7 +90,7 @@ class _Found(NamedTuple):
     depth: I64
 
 
-def _counted(rows: UserRecords, part: I64, tail_calls: bool) -> tuple[_Found, Bools]:
+def _counted(rows: UserRecords, part: I64) -> tuple[_Found, Bools]:
     """What counting entries and returns gives, and for which parts that is wrong."""
     size, kind, sp = len(part), rows.kind, rows.sp
     step = np.where(kind == ENTRY, 1, np.where(kind == RETURN, -1, 0))
@@ -117,21 +115,20 @@ def _counted(rows: UserRecords, part: I64, tail_calls: bool) -> tuple[_Found, Bo
     inner = entry[at[entry] > 0]
     places = keys[entry] * size + entry
     caller = entry[np.searchsorted(places, (keys[inner] - 1) * size + inner) - 1]
-    tail = (rows.func[caller] != rows.func[inner]) & tail_calls
-    wrong[inner[(sp[caller] < sp[inner]) | ((sp[caller] == sp[inner]) & ~tail)]] = True
+    wrong[inner[(sp[caller] < sp[inner]) | ((sp[caller] == sp[inner]) != rows.tail[inner])]] = True
     irregular = np.bincount(part, weights=wrong, minlength=len(first)) > 0
     return _Found(exit_of, exit_of.copy(), np.maximum(at, 0)), irregular
 
 
-def _walked(rows: UserRecords, low: int, high: int, found: _Found, tail_calls: bool) -> int:
+def _walked(rows: UserRecords, low: int, high: int, found: _Found) -> int:
     """Match the records of a part one by one; returns the number of returns without an entry."""
-    kinds, sps, functions = (column[low:high].tolist() for column in (rows.kind, rows.sp, rows.func))
+    kinds, sps, tails = (column[low:high].tolist() for column in (rows.kind, rows.sp, rows.tail))
     open_: list[int] = []
     unmatched = 0
     for at, (kind, sp) in enumerate(zip(kinds, sps, strict=True)):
         if kind == ENDED:
             break
-        tail = kind == RETURN or (tail_calls and bool(open_) and functions[open_[-1]] != functions[at])
+        tail = kind == RETURN or tails[at]
         gone = set()
         for each in reversed(open_):
             if sp < sps[each] < sp + _ONE_STACK:

@@ -24,17 +24,17 @@ _PROTOTYPES_S: Final = 3.0
 """For how long debug information is asked for prototypes; functions beyond that have no arguments."""
 
 # What the linker and the C runtime put into every program.
-_OF_THE_RUNTIME: Final = frozenset(
-    "_start _init _fini deregister_tm_clones register_tm_clones __do_global_dtors_aux frame_dummy "
-    "_dl_relocate_static_pie __libc_csu_init __libc_csu_fini __libc_start_main __cxa_finalize __gmon_start__".split()
-)
+_OF_THE_RUNTIME: Final = """
+_start _init _fini deregister_tm_clones register_tm_clones __do_global_dtors_aux frame_dummy
+_dl_relocate_static_pie __libc_csu_init __libc_csu_fini __libc_start_main __cxa_finalize __gmon_start__
+""".split()
 # These keep or change their caller's return address: a return probe, which replaces that, would break the program.
-_NO_RETURN_PROBE: Final = frozenset(
-    "setjmp _setjmp __setjmp sigsetjmp __sigsetjmp getcontext setcontext swapcontext makecontext vfork __vfork "
-    "clone __clone clone3 __clone3 longjmp _longjmp siglongjmp __longjmp __longjmp_chk __libc_siglongjmp "
-    "__cxa_throw __cxa_rethrow _Unwind_Resume _Unwind_RaiseException _Unwind_ForcedUnwind _Unwind_Resume_or_Rethrow "
-    "_Unwind_Backtrace backtrace pthread_exit exit _exit _Exit quick_exit abort __stack_chk_fail __assert_fail".split()
-)
+_NO_RETURN_PROBE: Final = """
+setjmp _setjmp __setjmp sigsetjmp __sigsetjmp getcontext setcontext swapcontext makecontext vfork __vfork
+clone __clone clone3 __clone3 longjmp _longjmp siglongjmp __longjmp __longjmp_chk __libc_siglongjmp
+__cxa_throw __cxa_rethrow _Unwind_Resume _Unwind_RaiseException _Unwind_ForcedUnwind _Unwind_Resume_or_Rethrow
+_Unwind_Backtrace backtrace pthread_exit exit _exit _Exit quick_exit abort __stack_chk_fail __assert_fail
+""".split()
 # Programs that import these unwind their stack, or change to another one.
 _UNWINDING: Final = (b"_Unwind_Resume", b"_Unwind_RaiseException", b"_Unwind_Backtrace", b"__cxa_throw")
 _SWITCHING: Final = (b"makecontext", b"swapcontext", b"sigaltstack")
@@ -96,12 +96,14 @@ def traced_functions(elf: Elf, patterns: Sequence[str], excluded: Sequence[str],
                 types.of(raw),
             )
         )
-    sites = _sites(elf, [each.address for each in found]) if reason and library else []
+    sites = _sites(elf, [each.address for each in found if reason or each.raw in _NO_RETURN_PROBE]) if library else []
     notes = [f"the program {reason}: returns are seen without return probes, which costs more"] if reason else []
     if unknown:
         notes.append(f"{unknown} functions could not be disassembled: their ends are seen late")
     if types.late:
-        notes.append(f"{types.late} functions without arguments: reading their types takes over {_PROTOTYPES_S:.0f} s")
+        notes.append(
+            f"{types.late} functions without arguments: reading their types takes over {_PROTOTYPES_S:.0f} s"
+        )
     return Traced(chosen, sites, notes)
 
 

@@ -10,7 +10,6 @@ import numpy as np
 
 __all__ = ["Exits", "call_sites", "entry_skip", "exits_of"]
 
-_ENDBR64: Final = bytes.fromhex("f30f1efa")
 _CALL: Final = 0xE8  # call rel32
 _CALL_BYTES: Final = 5
 _MOST_CODE: Final = 1 << 20  # bytes of one function
@@ -43,14 +42,21 @@ def exits_of(code: bytes) -> Exits:
 
 
 def entry_skip(code: bytes) -> int:
-    """By how much a probe at a function's entry is better put later: past an endbr64, which the kernel single-steps.
+    """How far after a function's entry a probe is put: past an endbr64, which the kernel has to single-step, and past
+    instructions with a lock prefix, where it takes no probe (is_prefix_bad() of arch/x86/kernel/uprobes.c).
 
     0 where a jump leads there, which would be taken for another call.
     """
-    if not code.startswith(_ENDBR64):
-        return 0
-    after = hex(len(_ENDBR64))
-    return 0 if any(operands == after for _, _, _, operands in _instructions(code)) else len(_ENDBR64)
+    skipped = 0
+    targets = set()
+    for at, size, mnemonic, operands in _instructions(code):
+        if at == skipped and (mnemonic == "endbr64" or mnemonic.startswith("lock ")):
+            skipped = at + size
+        elif not skipped:
+            return 0
+        if mnemonic.startswith("j"):
+            targets.add(operands)
+    return 0 if targets & {hex(at) for at in range(1, skipped + 1)} else skipped
 
 
 def call_sites(code: bytes, address: int, functions: Iterable[tuple[int, int]], targets: Iterable[int]) -> list[int]:
@@ -72,9 +78,7 @@ def call_sites(code: bytes, address: int, functions: Iterable[tuple[int, int]], 
         inside = set(candidates[low:high].tolist())
         if inside:
             body = code[start - address : start - address + size]
-            found |= {
-                start + at + length for at, length, _, _ in _instructions(body) if start + at in inside
-            }
+            found |= {start + at + length for at, length, _, _ in _instructions(body) if start + at in inside}
     return sorted(found)
 
 

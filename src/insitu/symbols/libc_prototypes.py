@@ -37,8 +37,8 @@ snprintf:pus~>i __snprintf_chk:puius~>i socket:iii>i sprintf:ps~>i __sprintf_chk
 stat:sp>i strcasecmp:ss>i strcat:ss>s strchr:sc>s strcmp:ss>i strcpy:ps>s strcspn:ss>u strdup:s>s strerror:i>s
 strftime:pusp>u strlen:s>u strncasecmp:ssu>i strncmp:ssu>i strncpy:psu>s strndup:su>s strpbrk:ss>s strrchr:sc>s
 strsep:ps>s strspn:ss>u strstr:ss>s strtok:ss>s strtol:spi>l strtoul:spi>u strtoull:spi>u system:s>i time:p>l
-tolower:c>i toupper:c>i ungetc:cp>i unlink:s>i unsetenv:s>i usleep:x>i vfprintf:psp>i vsnprintf:pusp>i waitpid:ipi>i
-write:ipu>l
+tolower:c>i toupper:c>i ungetc:cp>i unlink:s>i unsetenv:s>i usleep:x>i vfprintf:psp>i vsnprintf:pusp>i
+wait:p>i waitpid:ipi>i write:ipu>l
 """
 
 

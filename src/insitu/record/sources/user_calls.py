@@ -33,6 +33,10 @@ _TURN_S: Final = 0.05
 _STRING_BYTES: Final = 64
 _RESULT: Final = 1 << 16  # of @what: the result is a string. Below, the numbers of two strings among the arguments
 
+# Where the kernel's page is that functions with return probes return to: as high as there is room
+# (xol_add_vma(), kernel/events/uprobes.c). A function that finds its return address there was called by a tail call.
+_TRAMPOLINE: Final = 0x7FFF_FFFE_0000 if MACHINE.stack_offset else (1 << 48) - 0x20000
+
 # Places of the third program, by their cookies.
 _RETURN, _JUMP, _SITE = 0, 1, 2
 
@@ -42,36 +46,51 @@ config = { print_maps_on_exit = false; max_map_keys = 65536; }
 uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
     $f = (uint64)probe;
     $what = @what[$f];
+    $sp = reg("sp");
+    $tail = (uint64)(%(back)s >= %(trampoline)d);
     if (($what & 0xffff) != 0) {
         $n = $what & 0xff;
         $one = %(chosen)s;
         $n = ($what >> 8) & 0xff;
         $two = $n == 0 ? (uint64)0 : %(chosen)s;
-        emit("enter_text", (f = $f, sp = reg("sp"), %(arguments)s, s0 = str($one, %(bytes)d),
-            s1 = str($two, %(bytes)d)));
+        $s0 = str($one, %(bytes)d);
+        // A page that is not in memory yet cannot be read here; at the return the function has read it.
+        if ($s0 == "") { @late[tid, $sp] = $one; }
+        emit("enter_text", (f = $f, sp = $sp, tail = $tail, %(arguments)s, s0 = $s0, s1 = str($two, %(bytes)d)));
     } else {
-        emit("enter", (f = $f, sp = reg("sp"), %(arguments)s));
+        emit("enter", (f = $f, sp = $sp, tail = $tail, %(arguments)s));
     }
 }
 uretprobe:libc:malloc, uretprobe:libc:free /@target[pid]/ {
     $value = (uint64)retval;
-    if ((@what[(uint64)probe] & %(result)d) != 0) {
-        emit("exit_text", (sp = reg("sp") - %(pushed)d, seen = 1, value = $value, text = str($value, %(bytes)d)));
-    } else {
-        emit("exit", (sp = reg("sp") - %(pushed)d, seen = 1, value = $value));
-    }
+    $sp = reg("sp") - %(pushed)d;
+    $late = @late[tid, $sp];
+    $text = (@what[(uint64)probe] & %(result)d) != 0 ? $value : (uint64)0;
+    %(by_probe)s
 }
 uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
     $at = (uint64)probe;
+    $value = reg("%(register)s");
     $sp = reg("sp");
     if ($at == %(site)d) { $sp = $sp - %(pushed)d; }
-    emit("exit", (sp = $sp, seen = $at != %(jump)d, value = reg("%(register)s")));
+    $late = @late[tid, $sp];
+    $text = (uint64)0;
+    %(by_place)s
 }
 tracepoint:sched:sched_process_fork /@target[pid]/ { @target[args.child_pid] = (uint64)1; }
 tracepoint:sched:sched_process_exec /@target[pid]/ { emit("ended", (exec = 1)); }
 tracepoint:sched:sched_process_exit /@target[pid]/ { emit("ended", (exec = 0)); }
-BEGIN { @target[(uint64)0] = (uint64)0; @what[(uint64)0] = (uint64)0; }
+BEGIN { @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0] = (uint64)0; }
 """
+
+
+_RETURNED: Final = """if ($text != 0 || $late != 0) {
+        if ($late != 0) { delete(@late[tid, $sp]); }
+        emit("exit_text", (sp = $sp, seen = %(seen)s, value = $value, text = str($text, %(bytes)d),
+            s0 = str($late, %(bytes)d)));
+    } else {
+        emit("exit", (sp = $sp, seen = %(seen)s, value = $value));
+    }"""
 
 
 class UserCallsSource(GeneratedSource):
@@ -107,11 +126,6 @@ class UserCallsSource(GeneratedSource):
         """The program, and how much of it."""
         return {"program": self._path, "functions": len(self._traced.functions), "library": self._library}
 
-    @property
-    def tail_calls(self) -> bool:
-        """See convert/user_frames.py."""
-        return any(each.returns for each in self._traced.functions)
-
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target = target
@@ -122,9 +136,12 @@ class UserCallsSource(GeneratedSource):
             "arguments": ", ".join(f"a{n} = {each}" for n, each in enumerate(arguments)),
             "bytes": _STRING_BYTES,
             "result": _RESULT,
+            "back": '*(uint64 *)uptr(reg("sp"))' if MACHINE.stack_offset else 'reg("lr")',
+            "trampoline": _TRAMPOLINE,
+            "by_probe": _RETURNED % {"bytes": _STRING_BYTES, "seen": "(uint64)1"},
+            "by_place": _RETURNED % {"bytes": _STRING_BYTES, "seen": f"(uint64)($at != {_JUMP})"},
             "pushed": MACHINE.stack_offset,
             "site": _SITE,
-            "jump": _JUMP,
             "register": MACHINE.result,
         }
         self.open_script(text, target, "cannot trace user functions")
@@ -168,7 +185,6 @@ class UserCallsSource(GeneratedSource):
             "functions": functions,
             "module": self._path,
             "library": self._library,
-            "tail_calls": self.tail_calls,
             "depth": self._depth,
         }
 

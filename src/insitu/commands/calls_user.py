@@ -1,0 +1,170 @@
+"""insitu calls --user: functions of a program, or the library functions that it calls."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from insitu import messages
+from insitu.commands._options import (
+    count,
+    duration_option,
+    output_option,
+    pid_list,
+    quiet_option,
+)
+from insitu.errors import InsituError
+
+if TYPE_CHECKING:
+    from insitu.record.run import Outcome, Request
+    from insitu.record.user_functions import Traced
+
+__all__ = ["run_user", "user_options"]
+
+_MANY: int = 1000
+_SORTS = ("self", "total", "calls", "mean", "max")
+
+
+def user_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options of --user, and those that it shares with kernel functions."""
+    group = parser.add_argument_group("user functions")
+    group.add_argument(
+        "--user", nargs="?", const="", metavar="PROGRAM", help="trace functions of this program, and run it"
+    )
+    group.add_argument("--library", action="store_true", help="instead, calls of libraries through its PLT")
+    group.add_argument("--binary", metavar="FILE", help="trace functions of this file; the command is another")
+    parser.add_argument(
+        "-f",
+        "--function",
+        action="append",
+        default=[],
+        metavar="PATTERN",
+        help="only functions of this name, or like 'parse_*'",
+    )
+    parser.add_argument(
+        "-n", "--no-function", action="append", default=[], metavar="PATTERN", help="not these functions"
+    )
+    parser.add_argument("--depth", type=count, default=0, metavar="N", help="show calls of N levels (default: all)")
+    parser.add_argument("-c", "--count", action="store_true", help="add up by function instead of printing calls")
+    parser.add_argument(
+        "--sort",
+        choices=_SORTS,
+        default="self",
+        metavar="COLUMN",
+        help="of -c: self (default), total, calls, mean, max",
+    )
+    parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
+    output_option(parser, "record a session instead of printing", metavar="RUN")
+    duration_option(parser)
+    quiet_option(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the program")
+
+
+def run_user(args: argparse.Namespace) -> int:
+    """Trace; returns the exit status. Raises InsituError."""
+    from insitu.record.run import Request
+    from insitu.record.user_functions import traced_functions
+    from insitu.symbols.elf import Elf
+
+    words = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    command = [args.user, *words] if args.user else words
+    if args.pid and args.user and not words:
+        args.binary, command = args.binary or args.user, []
+    request = Request(tuple(command), args.pid or (), seconds=args.duration)
+    request.check()
+    path = _program(args, command)
+    try:
+        elf = Elf(path)
+    except OSError as error:
+        raise InsituError(f"cannot open {path}: {error.strerror}") from None
+    except InsituError as error:
+        raise InsituError(error.message, remedy="--binary FILE names the program that runs it") from None
+    traced = traced_functions(elf, args.function, args.no_function, library=args.library)
+    if len(traced.functions) > _MANY and not args.quiet:
+        messages.note(f"attaching to {len(traced.functions)} functions; -f and -n choose fewer")
+    if args.output is not None:
+        return _recorded(args, request, path, traced)
+    return _shown(args, request, path, traced)
+
+
+def _program(args: argparse.Namespace, command: list[str]) -> str:
+    """The file whose functions are traced, as an absolute path."""
+    if args.binary:
+        return str(os.path.abspath(args.binary))  # noqa: PTH100
+    if command:
+        from insitu.record.launcher import executable
+
+        return os.path.realpath(executable(command))
+    try:
+        return os.readlink(f"/proc/{args.pid[0]}/exe")  # noqa: PTH115
+    except OSError as error:
+        raise InsituError(f"process {args.pid[0]}: {error.strerror}", remedy="ps -e lists processes") from None
+
+
+def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
+    from pathlib import Path
+
+    from insitu.commands._output import recorded
+    from insitu.record.sources.processes import ProcessesSource
+    from insitu.record.sources.user_calls import UserCallsSource
+
+    source = UserCallsSource(path, traced, library=args.library, depth=args.depth)
+    outcome, manifest = recorded(
+        request, [ProcessesSource(), source], Path(args.output), quiet=args.quiet, default_table="span"
+    )
+    if manifest and not args.quiet:
+        messages.note(f"{manifest.tables['span']['rows']} calls, {manifest.lost} lost, in {args.output}")
+    return outcome.exit_status or (0 if manifest else 1)
+
+
+def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
+    """Print calls, or with -c what they add up to, to standard error."""
+    import time
+
+    from insitu.commands._text_destination import standard_error
+    from insitu.convert.user_calls import UserCalls
+    from insitu.probe.runtime.event_decode import EventDecoder
+    from insitu.record.run import run
+    from insitu.record.sources.user_calls import UserCallsSource
+    from insitu.views.terminal import Screen
+    from insitu.views.user_call_count import call_count_table
+    from insitu.views.user_call_lines import UserCallLines
+
+    functions = [(each.name, each.prototype) for each in traced.functions]
+    decoders: list[EventDecoder] = []
+
+    def deliver(data: bytes) -> None:
+        if not decoders:
+            decoders.append(EventDecoder(source.layout()))
+        sink.add(decoders[0].decode(data).tables)
+
+    source = UserCallsSource(path, traced, library=args.library, deliver=deliver)
+    sink: Any
+    with standard_error() as destination:
+        if args.count:
+            sink = UserCalls()
+        else:
+            sink = UserCallLines(
+                functions,
+                lambda text: destination.stream.write(text.encode("utf-8", "backslashreplace")),
+                depth=args.depth,
+            )
+        outcome = run(request, [source], destination)
+        end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        if args.count:
+            found = sink.joined(end_ns)
+            Screen.of(sys.stderr).write([call_count_table(found.calls, [name for name, _ in functions], args.sort)])
+        else:
+            sink.finish(end_ns)
+    return _ended(args, outcome)
+
+
+def _ended(args: argparse.Namespace, outcome: "Outcome") -> int:
+    if not args.quiet:
+        for note in outcome.notes:
+            messages.note(note)
+    if outcome.lost:
+        messages.warning(f"{outcome.lost} records lost: calls are missing")
+    if outcome.failure:
+        messages.error(outcome.failure)
+    return outcome.exit_status or (1 if outcome.failure else 0)
