@@ -79,7 +79,8 @@ def run_user(args: argparse.Namespace) -> int:
         raise InsituError(f"cannot open {path}: {error.strerror}") from None
     except InsituError as error:
         raise InsituError(error.message, remedy="--binary FILE names the program that runs it") from None
-    traced = traced_functions(elf, args.function, args.no_function, library=args.library)
+    arguments = not args.count or args.output is not None
+    traced = traced_functions(elf, args.function, args.no_function, library=args.library, arguments=arguments)
     if len(traced.functions) > _MANY and not args.quiet:
         messages.note(f"attaching to {len(traced.functions)} functions; -f and -n choose fewer")
     if args.output is not None:

@@ -23,18 +23,23 @@ __all__ = ["Traced", "TracedFunction", "traced_functions"]
 _PROTOTYPES_S: Final = 3.0
 """For how long debug information is asked for prototypes; functions beyond that have no arguments."""
 
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
 # What the linker and the C runtime put into every program.
-_OF_THE_RUNTIME: Final = """
+_OF_THE_RUNTIME: Final = _words("""
 _start _init _fini deregister_tm_clones register_tm_clones __do_global_dtors_aux frame_dummy
 _dl_relocate_static_pie __libc_csu_init __libc_csu_fini __libc_start_main __cxa_finalize __gmon_start__
-""".split()
+""")
 # These keep or change their caller's return address: a return probe, which replaces that, would break the program.
-_NO_RETURN_PROBE: Final = """
+_NO_RETURN_PROBE: Final = _words("""
 setjmp _setjmp __setjmp sigsetjmp __sigsetjmp getcontext setcontext swapcontext makecontext vfork __vfork
 clone __clone clone3 __clone3 longjmp _longjmp siglongjmp __longjmp __longjmp_chk __libc_siglongjmp
 __cxa_throw __cxa_rethrow _Unwind_Resume _Unwind_RaiseException _Unwind_ForcedUnwind _Unwind_Resume_or_Rethrow
 _Unwind_Backtrace backtrace pthread_exit exit _exit _Exit quick_exit abort __stack_chk_fail __assert_fail
-""".split()
+""")
 # Programs that import these unwind their stack, or change to another one.
 _UNWINDING: Final = (b"_Unwind_Resume", b"_Unwind_RaiseException", b"_Unwind_Backtrace", b"__cxa_throw")
 _SWITCHING: Final = (b"makecontext", b"swapcontext", b"sigaltstack")
@@ -65,9 +70,11 @@ class Traced(NamedTuple):
     notes: list[str]
 
 
-def traced_functions(elf: Elf, patterns: Sequence[str], excluded: Sequence[str], *, library: bool) -> Traced:
+def traced_functions(
+    elf: Elf, patterns: Sequence[str], excluded: Sequence[str], *, library: bool, arguments: bool = True
+) -> Traced:
     """Returns the functions of a program that match a pattern (none: all) and no excluded one; with ``library``
-    those of other files that it calls through its PLT.
+    those of other files that it calls through its PLT. Prototypes are looked up if ``arguments`` are wanted.
 
     Raises InsituError where there are none.
     """
@@ -93,7 +100,7 @@ def traced_functions(elf: Elf, patterns: Sequence[str], excluded: Sequence[str],
                 not reason and raw not in _NO_RETURN_PROBE,
                 tuple(at + each for each in exits.returns),
                 tuple(at + each for each in exits.jumps),
-                types.of(raw),
+                types.of(raw) if arguments else None,
             )
         )
     sites = _sites(elf, [each.address for each in found if reason or each.raw in _NO_RETURN_PROBE]) if library else []

@@ -54,9 +54,9 @@ def entry_skip(code: bytes) -> int:
             skipped = at + size
         elif not skipped:
             return 0
-        if mnemonic.startswith("j"):
-            targets.add(operands)
-    return 0 if targets & {hex(at) for at in range(1, skipped + 1)} else skipped
+        if mnemonic.startswith("j") and (target := _target(operands)) is not None:
+            targets.add(target)
+    return 0 if any(0 < target <= skipped for target in targets) else skipped
 
 
 def call_sites(code: bytes, address: int, functions: Iterable[tuple[int, int]], targets: Iterable[int]) -> list[int]:
@@ -84,9 +84,13 @@ def call_sites(code: bytes, address: int, functions: Iterable[tuple[int, int]], 
 
 def _leaves(operands: str, size: int) -> bool:
     """Whether a jump leads out of a function of that size."""
-    if operands.startswith("0x") or operands.isdecimal():
-        return not 0 <= int(operands, 0) < size
-    return "[rip" in operands
+    target = _target(operands)
+    return "[rip" in operands if target is None else not 0 <= target < size
+
+
+def _target(operands: str) -> int | None:
+    """The target of a direct jump."""
+    return int(operands, 0) if operands.startswith("0x") or operands.isdecimal() else None
 
 
 def _instructions(code: bytes) -> Iterator[tuple[int, int, str, str]]:
