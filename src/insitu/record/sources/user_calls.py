@@ -80,7 +80,7 @@ uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
 tracepoint:sched:sched_process_fork /@target[pid]/ { @target[args.child_pid] = (uint64)1; }
 tracepoint:sched:sched_process_exec /@target[pid]/ { emit("ended", (exec = 1)); }
 tracepoint:sched:sched_process_exit /@target[pid]/ { emit("ended", (exec = 0)); }
-BEGIN { @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0] = (uint64)0; }
+BEGIN { @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0; }
 """
 
 
