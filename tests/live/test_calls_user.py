@@ -115,6 +115,15 @@ def test_arguments_and_results_of_library_calls_are_shown_by_their_prototypes(pr
     assert "exit(7) (did not return)" in lines
 
 
+def test_library_calls_of_a_program_without_a_plt_are_seen_where_they_are_made(tmp_path: Path) -> None:
+    program = tmp_path / "nesting"
+    (source,) = PROGRAMS.glob("nesting.*")
+    subprocess.run(["gcc", "-g", "-O2", "-pthread", "-fno-plt", "-o", program, source], check=True)
+    done = _run("--library", "--user", str(program), "1", status=7)
+    assert 'strtol("1", NULL, 10) = 1' in [line.strip() for line in _lines(done.stderr)]
+    assert "has no PLT" in done.stderr
+
+
 def test_counts_are_those_of_gcc_pg(tmp_path: Path) -> None:
     source = tmp_path / "pg.c"
     source.write_text(

@@ -4,7 +4,7 @@ import os
 
 import pytest
 
-from insitu.symbols.code_exits import call_sites, entry_skip, exits_of
+from insitu.symbols.code_exits import CALL_SLOT, call_sites, entry_skip, exits_of
 
 pytestmark = pytest.mark.skipif(os.uname().machine != "x86_64", reason="x86-64 machine code")
 
@@ -47,4 +47,9 @@ def test_probes_are_put_after_what_the_kernel_cannot_probe_unless_a_loop_begins_
 def test_calls_of_a_target_are_found_where_instructions_begin_only() -> None:
     # 0x1000: call 0x2000; ret. 0x1006: mov $imm32, %eax, whose bytes look like that call; ret.
     code = bytes.fromhex("e8fb0f0000" + RET + "b8e8f40f00" + RET)
-    assert call_sites(code, 0x1000, [(0x1000, 6), (0x1006, 6)], [0x2000]) == [0x1005]
+    assert call_sites(code, 0x1000, [(0x1000, 6), (0x1006, 6)], [0x2000]) == [(0x1000, 0x1005, 0x2000)]
+
+
+def test_calls_through_a_slot_are_found_with_it() -> None:
+    code = bytes.fromhex("ff15fa0f0000" + RET)  # 0x1000: call *0x2000(%rip's next is 0x1006)
+    assert call_sites(code, 0x1000, [(0x1000, 7)], [0x2000], CALL_SLOT) == [(0x1000, 0x1006, 0x2000)]

@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from typing import Final, NamedTuple
+
+import numpy as np
 
 from insitu.errors import InsituError, nearest
 from insitu.probe.providers.support.binary import file_offset
 from insitu.probe.providers.support.matching import select
-from insitu.symbols.code_exits import Exits, call_sites, entry_skip, exits_of
+from insitu.symbols.code_exits import CALL, CALL_SLOT, Exits, call_sites, entry_skip, exits_of
 from insitu.symbols.demangle import demangle
 from insitu.symbols.dwarf_types import BinaryTypes
 from insitu.symbols.elf import Elf
@@ -20,6 +22,8 @@ from insitu.symbols.prototypes import Prototype, prototype_of
 
 __all__ = ["Traced", "TracedFunction", "traced_functions"]
 
+_STT_OBJECT: Final = 1
+_GLOB_DAT: Final = 6  # R_X86_64_GLOB_DAT
 _PROTOTYPES_S: Final = 3.0
 """For how long debug information is asked for prototypes; functions beyond that have no arguments."""
 
@@ -49,6 +53,7 @@ class TracedFunction(NamedTuple):
     """A function as it is shown, and the file offsets of its probes.
 
     ``returns``: there is a return probe at ``entry``; else it returns at ``exits``, or leaves by a jump at ``jumps``.
+    ``calls``: it has no entry (-1) in the program; these are instructions that call it.
     """
 
     name: str
@@ -57,6 +62,7 @@ class TracedFunction(NamedTuple):
     exits: tuple[int, ...]
     jumps: tuple[int, ...]
     prototype: Prototype | None
+    calls: tuple[int, ...] = ()
 
 
 class Traced(NamedTuple):
@@ -79,6 +85,8 @@ def traced_functions(
     Raises InsituError where there are none.
     """
     found = list(_stubs(elf) if library else _own(elf))
+    if not found and library and (slots := _slots(elf)):
+        return _through_slots(elf, slots, patterns, excluded)
     if not found:
         raise _nothing(elf, library)
     wanted = _wanted([each.name for each in found], patterns, excluded, elf)
@@ -103,7 +111,8 @@ def traced_functions(
                 types.of(raw) if arguments else None,
             )
         )
-    sites = _sites(elf, [each.address for each in found if reason or each.raw in _NO_RETURN_PROBE]) if library else []
+    seen_after = [each.address for each in found if library and (reason or each.raw in _NO_RETURN_PROBE)]
+    sites = [after for _, after, _ in _calls(elf, seen_after, CALL)]
     notes = [f"the program {reason}: returns are seen without return probes, which costs more"] if reason else []
     if unknown:
         notes.append(f"{unknown} functions could not be disassembled: their ends are seen late")
@@ -162,8 +171,7 @@ def _nothing(elf: Elf, library: bool) -> InsituError:
     if elf.section(".dynamic") is None:
         return InsituError(f"{elf.path} is linked statically: it calls no libraries")
     return InsituError(
-        f"{elf.path} has no PLT (-fno-plt): its library calls cannot be told from others",
-        remedy="link it with -Wl,-z,lazy and without -fno-plt, or trace uprobe:libc:NAME",
+        f"{elf.path} calls no library functions that can be seen: it has no PLT, and no calls through its GOT"
     )
 
 
@@ -182,15 +190,53 @@ def _no_return_probes(elf: Elf) -> str:
     return "changes stacks (ucontext)" if names & set(_SWITCHING) else ""
 
 
-def _sites(elf: Elf, stubs: list[int]) -> list[int]:
-    """File offsets that calls of these stubs return to."""
-    found: list[int] = []
-    functions = sorted(FunctionAddresses(elf).sized.values())
+def _calls(elf: Elf, targets: Iterable[int], opcode: bytes) -> Iterator[tuple[int, int, int]]:
+    """Calls of these: the file offsets of the instruction and of the one after it, and the target."""
+    functions, wanted = sorted(FunctionAddresses(elf).sized.values()), list(targets)
     for section in elf.sections:
         if section.name.startswith(".text") and section.in_file:
-            after = call_sites(elf.section_bytes(section), section.address, functions, stubs)
-            found += [at for each in after if (at := file_offset(elf, each)) is not None]
-    return found
+            code = elf.section_bytes(section)
+            for at, after, target in call_sites(code, section.address, functions, wanted, opcode):
+                yield at - section.address + section.offset, after - section.address + section.offset, target
+
+
+def _slots(elf: Elf) -> dict[int, bytes]:
+    """Of a program without a PLT: the words that addresses of other files' functions are in, and these."""
+    relocations, dynamic = elf.section(".rela.dyn"), elf.symbols(".dynsym")
+    if relocations is None or dynamic is None:
+        return {}
+    data = elf.section_bytes(relocations)
+    found = np.frombuffer(data, elf.layout.rela, len(data) // elf.layout.rela.itemsize)
+    symbol = (found["info"] >> np.uint64(elf.layout.symbol_shift)).astype(np.int64)
+    kind = found["info"] & np.uint64(0xFFFFFFFF)
+    rows = np.flatnonzero((kind == _GLOB_DAT) & (symbol > 0) & (symbol < len(dynamic.entries)))
+    entries = dynamic.entries[symbol[rows]]
+    functions = (entries["info"] & 0xF != _STT_OBJECT) & (entries["shndx"] == 0)
+    names = dynamic.names(entries["name"][functions].tolist())
+    return dict(zip(found["offset"][rows][functions].tolist(), names, strict=True))
+
+
+def _through_slots(elf: Elf, slots: dict[int, bytes], patterns: Sequence[str], excluded: Sequence[str]) -> Traced:
+    """The functions that are called through words of the GOT, where the calls are."""
+    calls: dict[int, list[int]] = {}
+    sites = []
+    ours = {slot: name for slot, name in slots.items() if name.decode(errors="replace") not in _OF_THE_RUNTIME}
+    for at, after, slot in _calls(elf, ours, CALL_SLOT):
+        calls.setdefault(slot, []).append(at)
+        sites.append(after)
+    names = {slot: demangle(slots[slot]) for slot in calls}
+    if not names:
+        raise _nothing(elf, library=True)
+    wanted = _wanted(list(names.values()), patterns, excluded, elf)
+    chosen = [
+        TracedFunction(
+            name, -1, False, (), (), libc_prototype(slots[slot].decode(errors="replace")), tuple(calls[slot])
+        )
+        for slot, name in names.items()
+        if name in wanted
+    ]
+    note = "the program has no PLT: library calls are seen where they are made; tail calls are not"
+    return Traced(chosen, sites, [note])
 
 
 class _Prototypes:

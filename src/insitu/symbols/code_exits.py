@@ -8,10 +8,12 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
-__all__ = ["Exits", "call_sites", "entry_skip", "exits_of"]
+__all__ = ["CALL", "CALL_SLOT", "JUMP_SLOT", "Exits", "call_sites", "entry_skip", "exits_of"]
 
-_CALL: Final = 0xE8  # call rel32
-_CALL_BYTES: Final = 5
+CALL: Final = b"\xe8"  # call rel32
+CALL_SLOT: Final = b"\xff\x15"  # call *rel32(%rip)
+JUMP_SLOT: Final = b"\xff\x25"  # jmp *rel32(%rip)
+_OFFSET_BYTES: Final = 4
 _MOST_CODE: Final = 1 << 20  # bytes of one function
 
 
@@ -59,27 +61,35 @@ def entry_skip(code: bytes) -> int:
     return 0 if any(0 < target <= skipped for target in targets) else skipped
 
 
-def call_sites(code: bytes, address: int, functions: Iterable[tuple[int, int]], targets: Iterable[int]) -> list[int]:
-    """Addresses of the instructions after calls of ``targets`` in ``code``, which begins at ``address``.
+def call_sites(
+    code: bytes, address: int, functions: Iterable[tuple[int, int]], targets: Iterable[int], opcode: bytes = CALL
+) -> list[tuple[int, int, int]]:
+    """Calls of ``targets`` in ``code``, which begins at ``address``: (the instruction, the one after it, the target).
 
-    ``functions`` are (address, size): code in none of them is not looked at.
+    With the opcode CALL_SLOT or JUMP_SLOT, targets are the addresses of the words that functions' addresses are in.
+    ``functions`` are (address, size), ascending: code in none of them is not looked at.
     """
     data = np.frombuffer(code, np.uint8)
-    at = np.flatnonzero(data[: max(0, len(data) - _CALL_BYTES + 1)] == _CALL)
+    size = len(opcode) + _OFFSET_BYTES
+    at = np.arange(max(0, len(data) - size + 1))
+    for index, byte in enumerate(opcode):
+        at = at[data[at + index] == byte]
     relative = np.zeros(len(at), np.int64)
-    for byte in range(4):
-        relative |= data[at + 1 + byte].astype(np.int64) << 8 * byte
+    for byte in range(_OFFSET_BYTES):
+        relative |= data[at + len(opcode) + byte].astype(np.int64) << 8 * byte
     relative -= relative >> 31 << 32
-    wanted = np.fromiter(targets, np.int64)
-    candidates = at[np.isin(address + at + _CALL_BYTES + relative, wanted)] + address
-    found = set()
-    for start, size in functions:
-        low, high = np.searchsorted(candidates, (start, start + size))
-        inside = set(candidates[low:high].tolist())
-        if inside:
-            body = code[start - address : start - address + size]
-            found |= {start + at + length for at, length, _, _ in _instructions(body) if start + at in inside}
-    return sorted(found)
+    target = address + at + size + relative
+    wanted = np.isin(target, np.fromiter(targets, np.int64))
+    place, target = at[wanted] + address, target[wanted]
+    found = []
+    for start, length in functions:
+        low, high = np.searchsorted(place, (start, start + length))
+        if low < high:
+            inside = dict(zip(place[low:high].tolist(), target[low:high].tolist(), strict=True))
+            for at_, size_, _, _ in _instructions(code[start - address : start - address + length]):
+                if start + at_ in inside:
+                    found.append((start + at_, start + at_ + size_, inside[start + at_]))
+    return found
 
 
 def _leaves(operands: str, size: int) -> bool:

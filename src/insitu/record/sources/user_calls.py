@@ -37,6 +37,9 @@ _RESULT: Final = 1 << 16  # of @what: the result is a string. Below, the numbers
 # (xol_add_vma(), kernel/events/uprobes.c). A function that finds its return address there was called by a tail call.
 _TRAMPOLINE: Final = 0x7FFF_FFFE_0000 if MACHINE.stack_offset else (1 << 48) - 0x20000
 
+_AT_CALL: Final = 1 << 32
+"""Of the cookies of entries, whose numbers are those of functions: the program is about to call it."""
+
 # Places of the third program, by their cookies.
 _RETURN, _JUMP, _SITE = 0, 1, 2
 
@@ -44,10 +47,16 @@ _RETURN, _JUMP, _SITE = 0, 1, 2
 _SCRIPT: Final = """
 config = { print_maps_on_exit = false; max_map_keys = 65536; }
 uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
-    $f = (uint64)probe;
-    $what = @what[$f];
+    $at = (uint64)probe;
+    $f = $at & 0xffffffff;
     $sp = reg("sp");
-    $tail = (uint64)(%(back)s >= %(trampoline)d);
+    $tail = (uint64)0;
+    if ($at >> 32 != 0) {
+        $sp = $sp - %(pushed)d;
+    } else if (%(back)s >= %(trampoline)d) {
+        $tail = (uint64)1;
+    }
+    $what = @what[$f];
     if (($what & 0xffff) != 0) {
         $n = $what & 0xff;
         $one = %(chosen)s;
@@ -80,7 +89,10 @@ uprobe:libc:malloc, uprobe:libc:free /@target[pid]/ {
 tracepoint:sched:sched_process_fork /@target[pid]/ { @target[args.child_pid] = (uint64)1; }
 tracepoint:sched:sched_process_exec /@target[pid]/ { emit("ended", (exec = 1)); }
 tracepoint:sched:sched_process_exit /@target[pid]/ { emit("ended", (exec = 0)); }
-BEGIN { @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0; }
+// So that the script has the types of what is written from outside only.
+BEGIN {
+    @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0;
+}
 """
 
 
@@ -154,7 +166,8 @@ class UserCallsSource(GeneratedSource):
         ends += [(at, _SITE) for at in self._traced.sites]
         places = iter(
             (
-                [(each.entry, number) for number, each in enumerate(functions)],
+                [(each.entry, number) for number, each in enumerate(functions) if not each.calls]
+                + [(at, number | _AT_CALL) for number, each in enumerate(functions) for at in each.calls],
                 [(each.entry, number) for number, each in enumerate(functions) if each.returns],
                 ends,
             )
