@@ -40,8 +40,8 @@ def _said(output: str) -> dict[str, int]:
 
 def _counted(table: str) -> dict[str, int]:
     """Calls by function of a table that -c prints."""
-    rows = [line.split(None, 10) for line in table.splitlines() if re.match(r"\s+[\d.]+ ", line)]
-    return {row[10]: int(row[9]) for row in rows}
+    rows = [line.split(None, 17) for line in table.splitlines() if re.match(r"\s+[\d.]+ ", line)]
+    return {row[17]: int(row[5]) for row in rows}
 
 
 def _lines(text: str) -> list[str]:
@@ -177,7 +177,7 @@ def test_a_running_process_is_traced_in_all_its_threads(tmp_path: Path) -> None:
     [
         (["--user", "/bin/true", "-f", "no_such"], "no symbols"),
         (["--user", "/etc/passwd"], "passwd"),
-        ([], "--user PROGRAM"),
+        (["-c", "/bin/true"], "-c is for --user"),
     ],
 )
 def test_what_cannot_be_traced_is_refused_in_one_line(words: list[str], message: str) -> None:

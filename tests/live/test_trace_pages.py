@@ -1,9 +1,11 @@
 """Events through an instance of tracefs on this kernel: as many as it counts, the same as its own text says."""
 
+import io
 import os
 import re
 import subprocess
 import sys
+from functools import partial
 
 import numpy as np
 import pytest
@@ -12,6 +14,9 @@ from insitu.convert.trace_events import event_columns, event_kinds
 from insitu.convert.trace_pages import decode_pages, page_layout
 from insitu.kernel.trace_instance import TraceInstance, owner_name, remove_dead
 from insitu.kernel.tracefs import Tracefs
+from insitu.symbols.kernel_btf import vmlinux
+from insitu.symbols.symbolizer import Symbolizer
+from insitu.views.trace_lines import TraceLines
 
 NAPS = "import time, sys; sys.stdin.read(1)\nfor _ in range(50): time.sleep(0)"
 SWITCH = (
@@ -168,3 +173,48 @@ def test_a_command_s_events_become_tables_of_its_threads(tmp_path):
 def test_a_filter_keeps_the_events_that_match():
     found = lines("events", "-e", "sched:sched_process_exec", "-F", 'filename ~ "*sh"', "--", "sh", "-c", "true; ls")
     assert sum("sched_process_exec" in line for line in found) == 1
+
+
+def test_events_are_printed_as_the_kernel_prints_them(instance, tracefs):
+    chosen = ["sched", "kmem", "filemap", "ext4", "task", "signal", "timer", "irq", "workqueue", "mmap", "block"]
+    child = subprocess.Popen(
+        ["sh", "-c", "read x; ls -l / >/dev/null; sleep 0.01; kill -9 $$"], stdin=subprocess.PIPE
+    )
+    instance.write("set_event_pid", str(child.pid))
+    for option, value in (("event-fork", "1"), ("hash-ptr", "0")):
+        instance.write(f"options/{option}", value)
+    kinds = {}
+    for category in filter(lambda each: instance.exists(f"events/{each}"), chosen):
+        instance.write(f"events/{category}/enable", "1")
+        kinds |= event_kinds(
+            (category, name, tracefs.read(f"events/{category}/{name}/format"))
+            for name in tracefs.names(f"events/{category}")
+            if tracefs.exists(f"events/{category}/{name}/format")
+        )
+    instance.write("tracing_on", "1")
+    child.communicate(b"x\n")
+    instance.write("tracing_on", "0")
+    kernel = re.findall(r"-(\d+) .*?\[(\d+)\] \S+ +([\d.]+): (\w+): (.*)", instance.read("trace"))
+    out = io.StringIO()
+    symbols = Symbolizer(live=True)
+
+    def symbol(address: int) -> str:
+        found = symbols.kernel_symbol(address)
+        return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
+
+    def constant(name: str) -> int | None:
+        found = vmlinux().enumerator(name)
+        return found[1] if found else None
+
+    layout = page_layout(tracefs.read("events/header_page"), PAGE_BYTES)
+    lines = TraceLines(layout, kinds, out, thread=lambda tid: "x", symbol=symbol, constant=constant)
+    lines.add(pages(instance), 2**63 - 1)
+    ours = re.findall(r"-(\d+) .*?\[(\d+)\] +([\d.]+): (\w+): +(.*)", out.getvalue())
+    assert len({name for _, _, _, name, _ in kernel}) > 8
+
+    def plain(found):
+        """Without the sizes of symbols, and the addresses of struct page, which are known to the kernel alone."""
+        text_of = partial(re.sub, r"(\+0x[0-9a-f]+)/0x[0-9a-f]+|(?<=page=)\S+", r"\1")
+        return sorted((*rest, text_of(text).strip()) for *rest, text in found)
+
+    assert plain(ours) == plain(kernel)

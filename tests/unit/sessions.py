@@ -12,7 +12,15 @@ from insitu.session.schema import Column, Table
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import KERNEL, Frame
 
-__all__ = ["BLOCKED", "HISTOGRAM", "empty_session", "mixed_session", "script_session", "waits_session"]
+__all__ = [
+    "BLOCKED",
+    "HISTOGRAM",
+    "empty_session",
+    "mixed_session",
+    "script_session",
+    "switches_session",
+    "waits_session",
+]
 
 # A recorder's table that no module of insitu knows: a stack, a duration, a path.
 BLOCKED = Table(
@@ -100,6 +108,29 @@ def script_session(path: Path) -> Path:
         )
         writer.lost("ring buffer", 9)
         writer.finish(end_ns=2_000_000_000)
+    return path
+
+
+def switches_session(path: Path) -> Path:
+    """Two threads that take turns on CPU 0, as insitu events records their switches and wakeups."""
+    if path.exists():
+        return path
+    switch = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu")]
+    for side in ("prev", "next"):
+        switch += [Column(f"{side}_comm", "name"), Column(f"{side}_pid", "tid"), Column(f"{side}_prio", "integer")]
+    switch.append(Column("prev_state", "integer"))
+    waking = [*switch[:3], Column("comm", "name"), Column("pid", "tid"), Column("prio", "integer")]
+    with _session(path) as writer:
+        tids = np.array([10, 11] * 5, np.int32)
+        ts_ns = np.arange(10) * 1_000_000
+        utid = writer.processes.utids(tids, ts_ns)
+        head = {"ts_ns": ts_ns, "utid": utid, "cpu": np.zeros(10, np.int32)}
+        values = {"prev_comm": ["a", "b"] * 5, "prev_pid": tids, "prev_prio": [120] * 10, "prev_state": [1] * 10}
+        values |= {"next_comm": ["b", "a"] * 5, "next_pid": tids[::-1].copy(), "next_prio": [120] * 10}
+        writer.append(Table("event.sched_switch", "", tuple(switch)), head | values)
+        woken = {"comm": ["b", "a"] * 5, "pid": tids[::-1].copy(), "prio": [120] * 10}
+        writer.append(Table("event.sched_waking", "", tuple(waking)), head | woken)
+        writer.finish()
     return path
 
 

@@ -325,6 +325,8 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
         meanings |= _STRACE
     elif command == "stat":
         meanings |= _PERF_STAT
+    elif command == "events":
+        meanings |= {"-b": "--buffer", "-F": "--filter"}  # trace-cmd's
     for action in command_parser(command)._actions:
         short = [each for each in action.option_strings if not each.startswith("--")]
         long = [each for each in action.option_strings if each.startswith("--")]

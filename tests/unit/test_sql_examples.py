@@ -20,7 +20,7 @@ from insitu.session.query import Database
 from insitu.session.stdlib import header, stdlib, stdlib_headers
 from insitu.session.writer import SessionWriter
 
-from .sessions import mixed_session, waits_session
+from .sessions import mixed_session, switches_session, waits_session
 
 ROOT = Path(__file__).parents[2]
 for _each in runpy.run_path(str(ROOT / "tools/session_format.py"))["MODULES"]:
@@ -61,6 +61,8 @@ def both(path: Path) -> Database:
 def test_a_documented_statement_runs(path: Path, both: Database, name: str, statement: str) -> None:
     used = {key: value for key, value in PARAMETERS.items() if f"${key}" in statement}
     database = both if re.search(r"\bsession\b", statement) else Database(path)
+    if "event.sched_" in statement:
+        database = Database(switches_session(path.with_name("switches.insitu")))
     if "event.qemu" in statement:
         pytest.skip("needs a session of QEMU's trace")
     assert database.sql(statement, used).width
@@ -202,5 +204,5 @@ def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
         lengths = np.ma.masked_array([20, 70, 0], [False, False, True])  # the last is still open
         writer.append(SPAN, {**waits, "name": ["read"] * 3, "dur_ns": lengths, "stack": [0] * 3})
         writer.finish()
-    found = Database(tmp_path / "x.insitu").sql("select ts_ns, dur_ns, state from thread_state order by ts_ns")
+    found = Database(tmp_path / "x.insitu").sql("select ts_ns, dur_ns, state from off_cpu_state order by ts_ns")
     assert found.rows() == [(100, 20, "off-cpu"), (120, 10, "on-cpu"), (130, 70, "off-cpu"), (200, None, "off-cpu")]

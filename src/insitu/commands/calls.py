@@ -1,19 +1,26 @@
-"""Trace calls of functions: with duration and self time, arguments and results.
+"""Trace calls of functions: the kernel's, with what they call in turn (-g) or each as it happens (-f), or a
+program's (--user), with arguments and results.
 
-User functions of a program by uprobes: nothing is recompiled. Children and threads are followed. The exit status is
+FUNC is a name, a glob such as 'vfs_*', or either followed by :mod:MODULE. Calls are printed, with duration and self
+time (without what they call), or recorded (-o). Children and new threads are followed. Needs root. The exit status is
 the command's.
 
 examples:
-  insitu calls --user ./prog -f 'parse_*' file.txt   functions of a program, each call as it ends
-  insitu calls --user ./prog --library file.txt      calls of libraries through the PLT, as ltrace shows them
-  insitu calls --user ./prog -c                      count, self and total time of each function
-  insitu calls --user -p 1234 -d 10 -o run.insitu    of a running process, into a session
-  insitu flame run.insitu                            the calls as a flame graph
+  insitu calls -g do_sys_openat2 --depth 3 -- cat /etc/hostname     what opening a file takes, and where
+  insitu calls -g 'vfs_*' -p 1234 -d 5 -o run.insitu                then insitu report run.insitu --slowest
+  insitu calls -f 'ext4_*' -n '*_lock*' --stack -- touch file       each call of functions, with its stack
+  insitu calls -f ':mod:ext4' -a -d 1                               each call of a module's functions
+  insitu calls --count 'vfs_*' -- find /etc                         calls, self and total time of each function
+  insitu calls -f 'parse_*' --user ./prog file.txt                  functions of a program, by uprobes
+  insitu calls --library --user ./prog file.txt                     calls of libraries, as ltrace shows them
+  insitu calls -c --user ./prog file.txt                            added up by function
 """
 
 import argparse
 
 from insitu.commands import Properties
+from insitu.commands._options import count, duration_option, output_option, pid_list, quiet_option
+from insitu.commands.calls_kernel import kernel_options, run_kernel
 from insitu.commands.calls_user import run_user, user_options
 from insitu.errors import InsituError
 
@@ -23,21 +30,44 @@ PROPERTIES = Properties(
     starts_programs=True,
     words_follow=True,
     peer_options={
-        "-S": "insitu syscalls traces system calls",
-        "-e": "-f PATTERN chooses functions",
-        "-D": "use --depth",
-        "-F": "use -f",
-        "-N": "use -n",
-        "-P": "use -f",
+        "-l": "-f FUNC chooses functions",
+        "-P": "use -p",
+        "--max-graph-depth": "use --depth",
+        "--func-stack": "use --stack",
     },
 )
 
 
 def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f",
+        "--function",
+        action="append",
+        default=[],
+        metavar="FUNC",
+        help="only these functions; without -g: each call as it happens",
+    )
+    parser.add_argument(
+        "-n", "--no-function", action="append", default=[], metavar="FUNC", help="not these functions"
+    )
+    parser.add_argument("--depth", type=count, default=0, metavar="N", help="calls of N levels (default: all)")
+    parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
+    kernel_options(parser)
     user_options(parser)
+    output_option(parser, "record a session instead of printing", metavar="RUN")
+    duration_option(parser)
+    quiet_option(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run and trace this command")
 
 
 def run(args: argparse.Namespace) -> int:
-    if args.user is None:
-        raise InsituError("calls of what?", remedy="--user PROGRAM traces functions of a program", status=2)
-    return run_user(args)
+    if args.user is not None:
+        return run_user(args)
+    for option, given in (("--library", args.library), ("--binary", args.binary), ("-c", args.summary)):
+        if given:
+            raise InsituError(f"{option} is for --user", status=2)
+    if not (args.graph or args.function or args.count):
+        raise InsituError(
+            "calls of what?", remedy="-g, -f or --count FUNC, or --user PROGRAM; see insitu calls --help", status=2
+        )
+    return run_kernel(args)

@@ -6,13 +6,7 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 from insitu import messages
-from insitu.commands._options import (
-    count,
-    duration_option,
-    output_option,
-    pid_list,
-    quiet_option,
-)
+from insitu.commands._options import pids_asked_for
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -22,42 +16,17 @@ if TYPE_CHECKING:
 __all__ = ["run_user", "user_options"]
 
 _MANY: int = 1000
-_SORTS = ("self", "total", "calls", "mean", "max")
 
 
 def user_options(parser: argparse.ArgumentParser) -> None:
-    """Declare the options of --user, and those that it shares with kernel functions."""
+    """Declare the options that only user functions have."""
     group = parser.add_argument_group("user functions")
     group.add_argument(
         "--user", nargs="?", const="", metavar="PROGRAM", help="trace functions of this program, and run it"
     )
     group.add_argument("--library", action="store_true", help="instead, calls of libraries through its PLT")
     group.add_argument("--binary", metavar="FILE", help="trace functions of this file; the command is another")
-    parser.add_argument(
-        "-f",
-        "--function",
-        action="append",
-        default=[],
-        metavar="PATTERN",
-        help="only functions of this name, or like 'parse_*'",
-    )
-    parser.add_argument(
-        "-n", "--no-function", action="append", default=[], metavar="PATTERN", help="not these functions"
-    )
-    parser.add_argument("--depth", type=count, default=0, metavar="N", help="show calls of N levels (default: all)")
-    parser.add_argument("-c", "--count", action="store_true", help="add up by function instead of printing calls")
-    parser.add_argument(
-        "--sort",
-        choices=_SORTS,
-        default="self",
-        metavar="COLUMN",
-        help="of -c: self (default), total, calls, mean, max",
-    )
-    parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
-    output_option(parser, "record a session instead of printing", metavar="RUN")
-    duration_option(parser)
-    quiet_option(parser)
-    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="ARGUMENTS", help="of the program")
+    group.add_argument("-c", "--summary", action="store_true", help="as --count with all functions that are traced")
 
 
 def run_user(args: argparse.Namespace) -> int:
@@ -66,21 +35,29 @@ def run_user(args: argparse.Namespace) -> int:
     from insitu.record.user_functions import traced_functions
     from insitu.symbols.elf import Elf
 
+    for option, given in (("-g", args.graph), ("-a", args.all), ("--stack", args.stack)):
+        if given:
+            raise InsituError(f"{option} is for kernel functions, not for --user", status=2)
     words = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
     command = [args.user, *words] if args.user else words
-    if args.pid and args.user and not words:
+    pids = pids_asked_for(args)
+    if pids and args.user and not words:
         args.binary, command = args.binary or args.user, []
-    request = Request(tuple(command), args.pid or (), seconds=args.duration)
+    request = Request(tuple(command), pids, seconds=args.duration)
     request.check()
-    path = _program(args, command)
+    path = _program(args, request)
     try:
         elf = Elf(path)
     except OSError as error:
         raise InsituError(f"cannot open {path}: {error.strerror}") from None
     except InsituError as error:
         raise InsituError(error.message, remedy="--binary FILE names the program that runs it") from None
-    arguments = not args.count or args.output is not None
-    traced = traced_functions(elf, args.function, args.no_function, library=args.library, arguments=arguments)
+    args.summary |= bool(args.count)
+    if args.json and not args.summary:
+        raise InsituError("--json is for -c and --count of user functions", remedy="-o RUN.insitu", status=2)
+    arguments = not args.summary or args.output is not None
+    patterns = [*args.function, *args.count]
+    traced = traced_functions(elf, patterns, args.no_function, library=args.library, arguments=arguments)
     if len(traced.functions) > _MANY and not args.quiet:
         messages.note(f"attaching to {len(traced.functions)} functions; -f and -n choose fewer")
     if args.output is not None:
@@ -88,18 +65,18 @@ def run_user(args: argparse.Namespace) -> int:
     return _shown(args, request, path, traced)
 
 
-def _program(args: argparse.Namespace, command: list[str]) -> str:
+def _program(args: argparse.Namespace, request: "Request") -> str:
     """The file whose functions are traced, as an absolute path."""
     if args.binary:
         return str(os.path.abspath(args.binary))  # noqa: PTH100
-    if command:
+    if request.command:
         from insitu.record.launcher import executable
 
-        return os.path.realpath(executable(command))
+        return os.path.realpath(executable(request.command))
     try:
-        return os.readlink(f"/proc/{args.pid[0]}/exe")  # noqa: PTH115
+        return os.readlink(f"/proc/{request.pids[0]}/exe")  # noqa: PTH115
     except OSError as error:
-        raise InsituError(f"process {args.pid[0]}: {error.strerror}", remedy="ps -e lists processes") from None
+        raise InsituError(f"process {request.pids[0]}: {error.strerror}", remedy="ps -e lists processes") from None
 
 
 def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
@@ -123,13 +100,14 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
     import time
 
     from insitu.commands._text_destination import standard_error
-    from insitu.convert.user_calls import UserCalls
+    from insitu.convert.user_calls import UserCalls, call_table
     from insitu.probe.runtime.event_decode import EventDecoder
     from insitu.record.run import run
     from insitu.record.sources.user_calls import UserCallsSource
+    from insitu.views.calls.functions import function_calls
+    from insitu.views.calls.text import functions_json, functions_table
+    from insitu.views.calls.user_lines import UserCallLines
     from insitu.views.terminal import Screen
-    from insitu.views.user_call_count import call_count_table
-    from insitu.views.user_call_lines import UserCallLines
 
     functions = [(each.name, each.prototype) for each in traced.functions]
     decoders: list[EventDecoder] = []
@@ -142,7 +120,7 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
     source = UserCallsSource(path, traced, library=args.library, deliver=deliver)
     sink: Any
     with standard_error() as destination:
-        if args.count:
+        if args.summary:
             sink = UserCalls()
         else:
             sink = UserCallLines(
@@ -152,9 +130,13 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
             )
         outcome = run(request, [source], destination)
         end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        if args.count:
+        if args.summary:
             found = sink.joined(end_ns)
-            Screen.of(sys.stderr).write([call_count_table(found.calls, [name for name, _ in functions], args.sort)])
+            rows = function_calls(call_table(found.calls, [name for name, _ in functions]))
+            if args.json:
+                print(functions_json(rows, args.limit))
+            else:
+                Screen.of(sys.stderr).write(functions_table(rows, args.limit))
         else:
             sink.finish(end_ns)
     return _ended(args, outcome)

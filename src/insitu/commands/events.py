@@ -7,6 +7,7 @@ examples:
   insitu events -e sched:sched_switch -F 'prev_prio < 100' -a    print switches from real-time threads
   insitu events -e 'syscalls:sys_enter_open*' -- ls              what a command opens
   insitu events -e sched:sched_switch -e sched:sched_waking -o run.insitu -- make
+  insitu events run.insitu                                       print a recording, as trace-cmd report does
   insitu sql run.insitu 'from event.sched_switch limit 5'
 """
 
@@ -19,6 +20,8 @@ from insitu import messages
 from insitu.commands import Properties
 from insitu.commands._options import (
     duration_option,
+    json_option,
+    limit_option,
     output_option,
     pids_asked_for,
     quiet_option,
@@ -26,6 +29,8 @@ from insitu.commands._options import (
     size,
 )
 from insitu.commands._output import recorded
+from insitu.commands.events_histogram import histogram_options, run_histogram
+from insitu.commands.events_latency import latency_options, run_latency
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -36,6 +41,7 @@ if TYPE_CHECKING:
 __all__ = ["PROPERTIES", "arguments", "run"]
 
 _FOREVER = 2**63 - 1
+_LINES_AT_ONCE = 4096
 
 PROPERTIES = Properties(starts_programs=True, command_after_dashes=True)
 
@@ -60,7 +66,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     duration_option(parser)
     parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
     quiet_option(parser)
+    json_option(parser, "write a histogram as one JSON document")
+    limit_option(parser, 30, "entries of a histogram, or of the longest latencies")
     recording_target_options(parser, "trace")
+    parser.add_argument("run_path", nargs="?", metavar="RUN", help="print this recording; -e: only these events")
+    histogram_options(parser)
+    latency_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -74,12 +85,18 @@ def run(args: argparse.Namespace) -> int:
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.trace_pages import TracePagesSource
 
-    choices = _choices(args.chosen or [])
+    if args.run_path is not None:
+        return _print(args)
+    choices = [] if args.hist or args.latency else _choices(args.chosen or [])
     request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
     request.check()
     buffer_kb = (args.buffer or 0) >> 10
     tracefs = Tracefs.open()
     try:
+        if args.hist:
+            return run_histogram(args, request, tracefs)
+        if args.latency:
+            return run_latency(args, request, tracefs)
         tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
         if args.output is not None:
             source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)
@@ -100,26 +117,65 @@ def run(args: argparse.Namespace) -> int:
     return outcome.exit_status or int(bool(outcome.failure))
 
 
+def _print(args: argparse.Namespace) -> int:
+    """Print a recording. Raises InsituError if it has no such events."""
+    from itertools import islice
+    from pathlib import Path
+
+    from insitu.convert.open import open_session
+    from insitu.record.ftrace.tracepoints import matching_events
+    from insitu.views.trace_lines import recorded_events, session_lines
+
+    patterns = [each for kind, text in args.chosen or () if kind == "event" for each in text.split(",") if each]
+    with open_session(Path(args.run_path)) as session:
+        events = recorded_events(session)
+        if not events:
+            raise InsituError(f"{args.run_path}: no trace events", remedy=f"insitu sql {args.run_path} .tables")
+        chosen = [name for each in patterns for name in matching_events(each, list(events))] or list(events)
+        lines = session_lines(session, {name: events[name] for name in chosen})
+        while some := list(islice(lines, _LINES_AT_ONCE)):
+            sys.stdout.write("\n".join([*some, ""]))
+        if session.manifest.lost and not args.quiet:
+            messages.note(f"{session.manifest.lost} events lost in the recording")
+    return 0
+
+
 def _lines(source: "TracePagesSource") -> "TraceLines":
     """What prints a source's pages."""
     from insitu.convert.trace_events import event_kinds
     from insitu.convert.trace_pages import page_layout
     from insitu.kernel import procfs
+    from insitu.symbols.kernel_btf import vmlinux
+    from insitu.symbols.symbolizer import Symbolizer
     from insitu.views.trace_lines import TraceLines
 
-    known = {0: "<idle>"}
+    names = {0: "<idle>"}
+    symbols = Symbolizer(live=True)
 
-    def name(tid: int) -> str:
-        if tid not in known:
+    def thread(tid: int) -> str:
+        if tid not in names:
             try:
-                known[tid] = os.fsdecode(procfs.comm(tid))
+                names[tid] = os.fsdecode(procfs.comm(tid))
             except OSError:
-                known[tid] = "<...>"
-        return known[tid]
+                names[tid] = "<...>"
+        return names[tid]
+
+    def symbol(address: int) -> str:
+        found = symbols.kernel_symbol(address)
+        return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
+
+    def constant(name: str) -> int | None:
+        found = vmlinux().enumerator(name)
+        return found[1] if found else None
 
     layout = source.layout()
     return TraceLines(
-        page_layout(layout["header_page"], layout["page_bytes"]), event_kinds(layout["formats"]), name, sys.stdout
+        page_layout(layout["header_page"], layout["page_bytes"]),
+        event_kinds(layout["formats"]),
+        sys.stdout,
+        thread=thread,
+        symbol=symbol,
+        constant=constant,
     )
 
 

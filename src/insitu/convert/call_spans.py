@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from insitu.session.distinct import distinct, groups, stable_order
 
-__all__ = ["CallCost", "CallRecords", "Calls", "join_calls"]
+__all__ = ["CallCost", "CallJoiner", "CallRecords", "Calls", "join_calls"]
 
 Bools = NDArray[np.bool_]
 I32 = NDArray[np.int32]
@@ -86,6 +86,48 @@ def join_calls(records: CallRecords, lost_ns: I64, handlers: Bools, cost: CallCo
     alone = np.flatnonzero(single & (records.dur_ns >= 0))
     dropped += int(single.sum()) - len(alone)  # of these not even the start is known
     return _nested(records, exit_of, alone, lost_ns, handlers, cost or CallCost(), dropped)
+
+
+class CallJoiner:
+    """Joins records that come one window after another. A call is joined when its outermost caller has returned."""
+
+    def __init__(self, cost: CallCost) -> None:
+        self._cost = cost
+        self._held: CallRecords | None = None
+        self._lost_ns: I64 = np.zeros(0, np.int64)
+
+    def add(self, records: CallRecords, lost_ns: I64, until_ns: int, handlers: Bools) -> Calls:
+        """The calls that are complete; all records up to ``until_ns`` are there. See ``join_calls``."""
+        held = records if self._held is None else _joined(self._held, records)
+        held = _by_thread(held)
+        self._lost_ns = np.concatenate([self._lost_ns, lost_ns])
+        over = _returned(held, until_ns)
+        self._held = _taken(held, ~over)
+        return join_calls(_taken(held, over), self._lost_ns, handlers, self._cost)
+
+    def finish(self, handlers: Bools) -> Calls | None:
+        """The calls that have not returned, and what they called; None: there was no record."""
+        if self._held is None:
+            return None
+        held, self._held = self._held, None
+        return join_calls(held, self._lost_ns, handlers, self._cost)
+
+
+def _joined(first: CallRecords, second: CallRecords) -> CallRecords:
+    return CallRecords._make(np.concatenate(pair) for pair in zip(first, second, strict=True))
+
+
+def _returned(records: CallRecords, until_ns: int) -> Bools:
+    """Which records, those of a thread together, are not after the last return of its outermost calls."""
+    rows = np.arange(len(records.ts_ns))
+    if not len(rows):
+        return np.zeros(0, np.bool_)
+    starts = np.flatnonzero(np.append(True, records.thread[1:] != records.thread[:-1]))
+    number = np.cumsum(np.append(0, records.thread[1:] != records.thread[:-1]))
+    outermost = np.minimum.reduceat(records.depth, starts)[number]
+    returns = records.exits & (records.depth == outermost) & (records.ts_ns <= until_ns)
+    over: Bools = rows <= np.maximum.reduceat(np.where(returns, rows, -1), starts)[number]
+    return over
 
 
 def _taken(records: CallRecords, rows: Any) -> CallRecords:

@@ -16,23 +16,50 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
+from insitu.convert.thread_states import SchedulerEvents
+from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
 from insitu.session.distinct import groups, ranges
-from insitu.session.schema import Column, Table
+from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 
-__all__ = ["EventKind", "EventWriter", "convert_source", "event_columns", "event_kinds", "table_names", "windows"]
+__all__ = [
+    "EVENT_FORMAT",
+    "EventKind",
+    "EventWriter",
+    "convert_source",
+    "event_columns",
+    "event_kinds",
+    "table_names",
+    "windows",
+]
+
+EVENT_FORMAT: Final = register(
+    Table(
+        "event_format",
+        "How the kernel describes a trace event whose records are in a table.",
+        (
+            Column("table", "name", "the table, without `event.`"),
+            Column("category", "name", "such as `sched`; a subsystem of tracefs"),
+            Column("name", "name", "the event's"),
+            Column("format", "text", "its format file (Documentation/trace/events.rst)"),
+        ),
+    )
+)
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
 
 _WINDOW_BYTES: Final = 32 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
 _TID: Final = "common_pid"
 _KERNEL_STACK: Final = "ftrace:kernel_stack"
 _USER_STACK: Final = "ftrace:user_stack"
+_TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
+_NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
 
 
@@ -42,6 +69,8 @@ class EventKind(NamedTuple):
     category: str
     name: str
     format: EventFormat
+    text: str
+    """The format file."""
 
     @property
     def label(self) -> str:
@@ -55,14 +84,16 @@ def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
     for category, name, text in formats:
         shape = parse_format(str(text), f"{category}:{name}")
         if shape.id <= 0xFFFF:
-            found[shape.id] = EventKind(str(category), str(name), shape)
+            found[shape.id] = EventKind(str(category), str(name), shape, str(text))
     return found
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
     """Write the tables of a source of kind "trace_pages". Raises InsituError when its layout is damaged."""
     layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
-    events = EventWriter(event_kinds(source.layout["formats"]), writer, addresses, name=source.id)
+    kinds = event_kinds(source.layout["formats"])
+    calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, call_cost(source))
+    events = EventWriter(kinds, writer, addresses, name=source.id, others=dict.fromkeys((*ENTRIES, *EXITS), _drop))
     files = {}
     for file in source.files:
         number = file.name.removeprefix("cpu").partition(".")[0]
@@ -72,7 +103,13 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
                 writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
     for records in windows(files, layout):
         events.add(records)
+        calls.add(records)
+    calls.finish()
     events.finish(known_losses=bool(source.losses))
+
+
+def _drop(batch: Mapping[str, Any]) -> None:
+    """Function calls become spans instead."""
 
 
 def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:
@@ -144,6 +181,8 @@ class EventWriter:
         self._tables: dict[str, Table] = {}
         self._names = table_names(kinds.values())
         self._stacks = {kind.label: number for number, kind in kinds.items()}
+        self._comms: dict[int, str] = {}
+        self._scheduler = SchedulerEvents()
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -161,7 +200,21 @@ class EventWriter:
                 self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
 
     def finish(self, *, known_losses: bool) -> None:
-        """Keep what was lost: as the pages say it, unless the recorder has counted it."""
+        """Keep the formats, and what was lost: as the pages say it, unless the recorder has counted it."""
+        written = [kind for kind in self._kinds.values() if kind.label in self._tables]
+        columns = {
+            "table": [self._names[kind.label].removeprefix("event.") for kind in written],
+            "category": [kind.category for kind in written],
+            "name": [kind.name for kind in written],
+            "format": [kind.text for kind in written],
+        }
+        traced = {life.tid for life in self._addresses.processes.lives}
+        whole = self._writer.manifest.whole_system or not traced
+        self._scheduler.write(self._writer, None if whole else traced)
+        self._writer.append(EVENT_FORMAT, columns if written else {})
+        for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
+            if not name and tid in self._comms:
+                self._writer.processes.renamed(utid, 0, self._comms[tid])
         if not known_losses:
             for cpu, count in self._lost.items():
                 self._writer.lost("events overwritten before they were read", count, cpu=cpu)
@@ -177,9 +230,18 @@ class EventWriter:
             "cpu": records.cpu[rows],
             **columns,
         }
+        for name, values in columns.items():
+            if getattr(values, "ndim", 1) == 2:
+                batch[name] = _lists(values)
         if (take := self._others.get(kind.label)) is not None:
             take(batch)
             return
+        self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
+        for pid, comm in _NAMES:
+            if pid in columns and comm in columns:
+                numbers, rows_of = np.unique(columns[pid], return_index=True)
+                for number, row in zip(numbers.tolist(), rows_of.tolist(), strict=True):
+                    self._comms.setdefault(number, columns[comm][row])
         for field in kind.format.fields:
             if _semantic(field) == "kernel_address" and field.name in _CODE:
                 batch[_free(f"{field.name}_function", batch)] = self._functions(np.asarray(batch[_own(field.name)]))
@@ -189,6 +251,12 @@ class EventWriter:
         if table is None:
             table = self._tables[kind.label] = _table(self._names[kind.label], kind, batch)
         self._writer.append(table, batch)
+
+    def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
+        """Which addresses are in the functions by which the kernel records an event."""
+        found, inverse = np.unique(address, return_inverse=True)
+        is_own = [name.startswith(_TRACING_FUNCTIONS) for name in self._functions(found)]
+        return np.array(is_own, np.bool_)[inverse]
 
     def _functions(self, address: NDArray[Any]) -> list[str]:
         """The kernel functions of addresses of code."""
@@ -235,6 +303,8 @@ class EventWriter:
         before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_end)])
         starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(words)])
         keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
+        if is_kernel:
+            keep &= ~self._of_tracing(address)
         address = address[keep]
         lengths = np.bincount(owner[keep], minlength=len(rows))
         offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
@@ -247,6 +317,13 @@ class EventWriter:
         return self._addresses.nodes(
             Chains(offset, address, called), self._addresses.epochs(pid, records.ts_ns[rows])
         )
+
+
+def _lists(values: NDArray[Any]) -> Any:
+    """The rows of an array of two dimensions, as lists."""
+    import polars as pl
+
+    return pl.Series(values=values).arr.to_list()
 
 
 def _tids(records: TraceRecords) -> I32:
@@ -322,7 +399,8 @@ def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
             is_bytes = bool(values) and isinstance(values[0], bytes)
             columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))
         else:
-            plain = "unsigned" if values.dtype.kind == "u" else "integer"
+            kind_of = getattr(values.dtype, "kind", "nested")
+            plain = {"u": "unsigned", "i": "integer"}.get(kind_of, "nested")
             columns.append(Column(name, _semantic(field) or plain, field.declaration))
     try:
         return Table(table, f"the kernel's trace event {kind.label}", tuple(columns))

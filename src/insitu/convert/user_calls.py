@@ -9,12 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.call_rows import write_calls
 from insitu.convert.call_spans import Calls, join_calls
 from insitu.convert.probe_source import decoded_events
 from insitu.convert.sources import RawSource
 from insitu.convert.user_frames import ENDED, ENTRY, MOST_DEPTH, RETURN, UserRecords, user_frames
+from insitu.session.call_table import LIBRARY_CALL, USER_FUNCTION, CallTable, with_totals
 from insitu.session.core_tables import SPAN
-from insitu.session.distinct import groups
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import Frame
@@ -23,7 +24,7 @@ from insitu.symbols.prototypes import Prototype, call_text, shown
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["FUNCTION_CALL", "Joined", "UserCalls", "convert_source", "prototypes_of"]
+__all__ = ["FUNCTION_CALL", "Joined", "UserCalls", "call_table", "convert_source", "prototypes_of"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -119,6 +120,14 @@ class UserCalls:
 _HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
 
 
+def call_table(calls: Calls, names: Sequence[str]) -> CallTable:
+    """The calls as reports take them; threads under their ids."""
+    functions = [(name, USER_FUNCTION) for name in names]
+    own = calls.self_ns
+    times = (calls.ts_ns, calls.dur_ns, own, own)
+    return with_totals(CallTable(*times, calls.thread, calls.cpu, calls.func, calls.parent, calls.depth, functions))
+
+
 def prototypes_of(layout: Mapping[str, Any]) -> list[tuple[str, Prototype | None]]:
     """Names and prototypes of the functions, by number."""
     return [
@@ -141,40 +150,14 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     found = collected.joined(source.manifest.end_ns)
     if found.deep:
         writer.notes.append(f"{found.deep} calls deeper than {MOST_DEPTH} are left out")
-    calls, rows = found.calls, len(found.calls.ts_ns)
+    rows = len(found.calls.ts_ns)
     if not rows:
         return
-    names = [name for name, _ in functions]
     library = bool(source.layout["library"])
-    ids = writer.span_ids(rows)
-    pid = found.enter["pid"].to_numpy().astype(np.int32)
-    by_name = np.array(names, object)[calls.func].tolist()
-    closed = calls.dur_ns >= 0
-    batch = {
-        "id": ids,
-        "ts_ns": calls.ts_ns,
-        "dur_ns": np.ma.masked_array(calls.dur_ns, ~closed),
-        "self_ns": np.ma.masked_array(calls.self_ns, ~closed),
-        "utid": writer.processes.utids(calls.thread, calls.ts_ns, pid),
-        "cpu": calls.cpu,
-        "category": ["library call" if library else "user function"] * rows,
-        "name": by_name,
-        "parent": np.ma.masked_array(ids[np.maximum(calls.parent, 0)], calls.parent < 0),
-        "depth": calls.depth,
-        "stack": _stacks(calls, names, str(source.layout["module"]) if not library else "[library]", writer),
-    }
-    writer.append(SPAN, batch)
+    category, module = (LIBRARY_CALL, "[library]") if library else (USER_FUNCTION, str(source.layout["module"]))
+    frames = [Frame(name, module) for name, _ in functions]
+    ids = write_calls(writer, found.calls, frames, [category] * rows, found.enter["pid"].to_numpy().astype(np.int32))
     writer.append(FUNCTION_CALL, {"span_id": ids, **call_texts(found, functions)})
-
-
-def _stacks(calls: Calls, names: Sequence[str], module: str, writer: SessionWriter) -> I32:
-    """The stack of each call: its own function on top of its caller's stack."""
-    frame = np.array(writer.frames.number(Frame(name, module) for name in names), np.int32)
-    nodes = np.zeros(len(calls.func), np.int32)
-    for _, rows in groups(calls.depth):
-        outer = np.where(calls.parent[rows] >= 0, nodes[np.maximum(calls.parent[rows], 0)], 0).astype(np.int32)
-        nodes[rows] = writer.stacks.add(np.arange(len(rows) + 1), frame[calls.func[rows]], outer)
-    return nodes
 
 
 def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]]) -> dict[str, Any]:

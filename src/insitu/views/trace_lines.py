@@ -2,36 +2,53 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Callable, Iterator, Mapping
-from typing import Any, TextIO
+from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
 
+from insitu.convert.print_format import Printer, printer
 from insitu.convert.trace_events import EventKind, event_columns
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
+from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
+from insitu.session.schema import quoted
 
-__all__ = ["TraceLines", "event_line"]
+if TYPE_CHECKING:
+    from insitu.session.reader import Session
+
+__all__ = ["TraceLines", "event_line", "recorded_events", "session_lines"]
 
 _SHOWN_BYTES = 64
+_ROWS_AT_ONCE = 100_000
 
 
 def event_line(ts_ns: int, thread: str, tid: int, cpu: int, event: str, text: str) -> str:
     """One event as the kernel's own text has it; the time is in seconds of the clock."""
-    return (
-        f"{thread:>16}-{tid:<7} [{cpu:03d}] {ts_ns // 10**9:>6}.{ts_ns % 10**9 // 1000:06d}: {event + ':':<20} {text}"
-    )
+    seconds, microseconds = divmod((ts_ns + 500) // 1000, 10**6)
+    time = f"{seconds:>6}.{microseconds:06d}"
+    return f"{thread:>16}-{tid:<7} [{cpu:03d}] {time}: {event + ':':<20} {text}"
 
 
 class TraceLines:
-    """Prints pages of a trace buffer as they come; ``name`` gives a thread's name."""
+    """Prints pages of a trace buffer as they come, each event as the kernel would print it."""
 
     def __init__(
-        self, layout: PageLayout, kinds: Mapping[int, EventKind], name: Callable[[int], str], out: TextIO
+        self,
+        layout: PageLayout,
+        kinds: Mapping[int, EventKind],
+        out: TextIO,
+        *,
+        thread: Callable[[int], str],
+        symbol: Callable[[int], str],
+        constant: Callable[[str], int | None],
     ) -> None:
+        """``thread`` names a thread, ``symbol`` a kernel address, ``constant`` gives an enumerator's value."""
         self._layout = layout
         self._kinds = kinds
-        self._name = name
+        self._thread, self._symbol, self._constant = thread, symbol, constant
+        self._printers: dict[str, Printer | None] = {}
         self._out = out
         self._held: list[tuple[int, str]] = []
         self.lines = 0
@@ -61,11 +78,101 @@ class TraceLines:
             columns = event_columns(records, rows, kind.format)
             tids = _list(columns.pop("common_pid"))
             names, lists = list(columns), [_list(values) for values in columns.values()]
+            text_of = self._printer(kind) or _plain
             for ts_ns, cpu, tid, *values in zip(
                 records.ts_ns[rows].tolist(), records.cpu[rows].tolist(), tids, *lists, strict=True
             ):
-                text = " ".join(f"{name}={_value(value)}" for name, value in zip(names, values, strict=True))
-                yield ts_ns, event_line(ts_ns, self._name(tid), tid, cpu, kind.name, text)
+                text = text_of(dict(zip(names, values, strict=True)))
+                yield ts_ns, event_line(ts_ns, self._thread(tid), tid, cpu, kind.name, text)
+
+    def _printer(self, kind: EventKind) -> Printer | None:
+        if kind.label not in self._printers:
+            self._printers[kind.label] = printer(kind.format.print_format, self._symbol, self._constant)
+        return self._printers[kind.label]
+
+
+class _Threads:
+    """Names and tids of a session's threads; a name is that of a time."""
+
+    def __init__(self, session: Session) -> None:
+        self._tids = dict(session.sql("select utid, tid from thread").iter_rows())
+        self._names: dict[int, tuple[list[int], list[str]]] = {}
+        for utid, ts_ns, name in session.sql("select utid, ts_ns, name from thread_name order by ts_ns").iter_rows():
+            times, names = self._names.setdefault(utid, ([], []))
+            times.append(ts_ns)
+            names.append(name)
+
+    def at(self, utid: int, ts_ns: int) -> tuple[str, int]:
+        """Name and tid."""
+        tid = self._tids.get(utid, 0)
+        if not tid:
+            return "<idle>", 0
+        times, names = self._names.get(utid, ([], []))
+        return (names[max(bisect_right(times, ts_ns) - 1, 0)] if names else "<...>"), tid
+
+
+class _Stacks:
+    """The functions of a session's stacks."""
+
+    def __init__(self, session: Session) -> None:
+        frames = dict(session.sql("select id, function from frame").iter_rows())
+        self._nodes = {
+            node: (parent, frames.get(frame, ""))
+            for node, parent, frame in session.sql("select id, parent, frame from stack where id > 0").iter_rows()
+        }
+
+    def functions(self, stack: int) -> Iterator[str]:
+        """The functions of one stack, innermost first. Parents precede children, so that it ends."""
+        while stack in self._nodes:
+            parent, function = self._nodes[stack]
+            yield function
+            if parent >= stack:
+                return
+            stack = parent
+
+
+def recorded_events(session: Session) -> dict[str, tuple[str, EventFormat]]:
+    """The trace events that a session has records of: "CATEGORY:NAME" -> table and format."""
+    if "event_format" not in session.tables:
+        return {}
+    return {
+        f"{category}:{name}": (f"event.{table}", parse_format(text, f"{category}:{name}"))
+        for table, category, name, text in session["event_format"].iter_rows()
+        if f"event.{table}" in session.tables
+    }
+
+
+def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]]) -> Iterator[str]:
+    """These events of a session (some of ``recorded_events``), in the order of time.
+
+    Memory is bounded by the events of a slice of time; the more rows, the more slices.
+    """
+    places = {table: f"event.{quoted(table.partition('.')[2])}" for table, _ in events.values()}
+    if not places:
+        return
+    bounds = " union all ".join(f"select min(ts_ns), max(ts_ns), count(*) from {place}" for place in places.values())
+    found = [row for row in session.sql(bounds).rows() if row[2]]
+    if not found:
+        return
+    first, last, rows = min(row[0] for row in found), max(row[1] for row in found), sum(row[2] for row in found)
+    step = max((last - first) * _ROWS_AT_ONCE // rows, 1) + 1
+    threads, stacks = _Threads(session), _Stacks(session)
+    printers = {table: printer(shape.print_format, hex) or _plain for table, shape in events.values()}
+    for low in range(first, last + 1, step):
+        lines: list[tuple[int, str]] = []
+        for event, (table, _) in events.items():
+            name = event.partition(":")[2]
+            part = f"from {places[table]} where ts_ns >= ? and ts_ns < ? order by ts_ns"
+            for row in session.sql(part, [low, low + step]).iter_rows(named=True):
+                ts_ns, utid, cpu, stack = row.pop("ts_ns"), row.pop("utid"), row.pop("cpu"), row.pop("stack", 0)
+                line = event_line(ts_ns, *threads.at(utid, ts_ns), cpu, name, printers[table](row))
+                lines.append((ts_ns, "\n => ".join([line, *stacks.functions(stack)])))
+        lines.sort(key=lambda each: each[0])
+        yield from (line for _, line in lines)
+
+
+def _plain(values: Mapping[str, Any]) -> str:
+    return " ".join(f"{name}={_value(value)}" for name, value in values.items())
 
 
 def _list(values: Any) -> list[Any]:

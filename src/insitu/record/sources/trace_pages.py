@@ -146,8 +146,9 @@ class TracePagesSource:
             with contextlib.suppress(OSError):  # beyond the user's limit: the default does too
                 fcntl.fcntl(self._pipe[0], fcntl.F_SETPIPE_SZ, _PIPE_BYTES)
             for cpu in self._raw:
-                self._files[cpu] = new_file(directory / f"cpu{cpu}.records")
-                self._open_things.callback(os.close, self._files[cpu])
+                self._files[cpu] = file = new_file(directory / f"cpu{cpu}.records")
+                self._open_things.callback(os.close, file)
+                fcntl.fcntl(file, fcntl.F_SETFL, 0)  # splice(2) refuses to append
         self.instance.write("tracing_on", "1")
 
     def drain(self) -> int:
