@@ -27,7 +27,7 @@ COMMANDS: dict[str, str] = {
     "import": "make a session from perf.data or folded stacks",
     "export": "folded stacks, speedscope, pprof or DOT from a session",
     "trace": "run a script in bpftrace's language, compiled here to eBPF",
-    "calls": "calls of kernel functions: with duration and self time, what they call, how often",
+    "calls": "calls of functions of the kernel, of a program or of its libraries: durations, self times, callers",
     "events": "trace events of the kernel: print them, or record them",
     "delays": "what delays processes: CPU, I/O, swap, memory; and pressure (PSI)",
     "syscalls": "system calls of a program, as strace shows them, at a fraction of the cost",
