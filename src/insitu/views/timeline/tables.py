@@ -214,15 +214,16 @@ def _add_spans(
     """Add the spans of other categories than ``without``; system calls with their arguments and results."""
     if SPAN.name not in query.tables:
         return
-    text, source = "null::varchar", "span s"
+    text, source = "null::varchar", "span s left join thread t using (utid)"
     if SYSCALL.name in query.tables:
         source += " left join syscall c on c.span_id = s.id and s.category = 'syscall'"
         error = "case when c.errno > 0 then ' errno ' || c.errno else '' end"
         text = f"'(' || c.arguments || ')' || coalesce(' = ' || c.ret || {error}, '')"
+    # What a thread was in when it ended lasted until then.
+    duration = "coalesce(s.dur_ns, greatest(t.end_ns - s.ts_ns, 0)) as dur_ns"
+    columns = f"s.ts_ns, {duration}, s.utid, s.name, s.category, s.stack, {text} as text"
     frame = query.intervals(
-        "utid, name, category, stack, text",
-        f"(select s.ts_ns, s.dur_ns, s.utid, s.name, s.category, s.stack, {text} as text from {source})",
-        f"category not in {without}",
+        "utid, name, category, stack, text", f"(select {columns} from {source})", f"category not in {without}"
     )
     meta["names"], name = _coded(frame["name"])
     meta["categories"], category = _coded(frame["category"])

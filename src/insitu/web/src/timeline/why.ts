@@ -112,3 +112,12 @@ export function spanAt(model: Model, thread: number, t: number): Row | null {
   }
   return found;
 }
+
+/** The system call that a row's stack is in, by the kernel's function of it; "" where there is none. */
+export function callOf(model: Model, row: Row): string {
+  for (const each of model.stack(row)) {
+    const found = /^__(?:x64|ia32|arm64)_sys_(\w+)$/.exec(model.data.meta.functions.name[each]);
+    if (found) return found[1];
+  }
+  return "";
+}
