@@ -87,7 +87,8 @@ export function chain(model: Model, row: number): Step[] {
       const current = lane.rows[at];
       const state = model.state(current);
       const from = Math.max(lane.start(at), begin);
-      if (state === "runnable") waker = stateWaker[current];
+      // Of a waker that was not recorded nothing more is known: the sleep itself is then what can be told.
+      if (state === "runnable" && model.states[stateWaker[current]].length) waker = stateWaker[current];
       steps.push({ thread, state, from, to: until, row: current, waker });
       until = from;
       if (waker || !(state === "running" || waitsForCpu(state))) break;
