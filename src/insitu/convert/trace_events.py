@@ -16,7 +16,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
-from insitu.convert.thread_states import SchedulerEvents
+from insitu.convert.thread_states import WAKINGS, SchedulerEvents
 from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.errors import InsituError
@@ -56,6 +56,7 @@ U64 = NDArray[np.uint64]
 _WINDOW_BYTES: Final = 32 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
 _TID: Final = "common_pid"
+_HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _KERNEL_STACK: Final = "ftrace:kernel_stack"
 _USER_STACK: Final = "ftrace:user_stack"
 _TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
@@ -236,6 +237,8 @@ class EventWriter:
         if (take := self._others.get(kind.label)) is not None:
             take(batch)
             return
+        if kind.label in WAKINGS:
+            tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
         self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for pid, comm in _NAMES:
             if pid in columns and comm in columns:
@@ -329,6 +332,15 @@ def _lists(values: NDArray[Any]) -> Any:
 def _tids(records: TraceRecords) -> I32:
     """The common_pid of all records: of every event at offset 4 (struct trace_entry)."""
     return np.asarray(field_values(records, np.arange(len(records)), Field(_TID, "int", 4, 4, True)), np.int32)
+
+
+def _in_interrupt(records: TraceRecords, rows: I64, shape: EventFormat) -> Any:
+    """Whether events happened in a hard interrupt, of which the thread that it interrupted knows nothing.
+
+    A softirq may be the thread's own doing: what it sends to itself over the loopback device.
+    """
+    flags = next((field for field in shape.common if field.name == "common_flags"), None)
+    return False if flags is None else (field_values(records, rows, flags) & _HARDIRQ_OR_NMI) != 0
 
 
 def event_columns(records: TraceRecords, rows: I64, shape: EventFormat) -> dict[str, Any]:

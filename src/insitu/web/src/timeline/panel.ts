@@ -75,7 +75,7 @@ export class TimelinePanel {
         ),
       ),
       element("div", { class: "stage" }, this.canvas.element, this.details.element),
-      this.legend(swatch, theme),
+      data.meta.states.length ? this.legend(swatch, theme) : null,
       this.spoken,
     );
     listen(this);
