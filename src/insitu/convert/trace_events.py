@@ -6,7 +6,7 @@ kernel_stack and user_stack) become the event's ``stack``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -94,7 +94,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
     kinds = event_kinds(source.layout["formats"])
     calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, call_cost(source))
-    events = EventWriter(kinds, writer, addresses, name=source.id, others=dict.fromkeys((*ENTRIES, *EXITS), _drop))
+    events = EventWriter(kinds, writer, addresses, name=source.id, without=(*ENTRIES, *EXITS))
     files = {}
     for file in source.files:
         number = file.name.removeprefix("cpu").partition(".")[0]
@@ -107,10 +107,6 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
         calls.add(records)
     calls.finish()
     events.finish(known_losses=bool(source.losses))
-
-
-def _drop(batch: Mapping[str, Any]) -> None:
-    """Function calls become spans instead."""
 
 
 def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:
@@ -160,10 +156,7 @@ def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout)
 
 
 class EventWriter:
-    """Writes decoded records to a session's tables.
-
-    ``others`` maps labels (``ftrace:funcgraph_exit``) to what takes their rows instead of a table.
-    """
+    """Writes decoded records to a session's tables, but for those of ``without`` (labels)."""
 
     def __init__(
         self,
@@ -172,13 +165,13 @@ class EventWriter:
         addresses: Addresses,
         *,
         name: str = "trace",
-        others: Mapping[str, Callable[[dict[str, Any]], None]] | None = None,
+        without: Sequence[str] = (),
     ) -> None:
         self._kinds = kinds
         self._writer = writer
         self._addresses = addresses
         self._name = name
-        self._others = others or {}
+        self._without = (_KERNEL_STACK, _USER_STACK, *without)
         self._tables: dict[str, Table] = {}
         self._names = table_names(kinds.values())
         self._stacks = {kind.label: number for number, kind in kinds.items()}
@@ -197,7 +190,7 @@ class EventWriter:
             kind = self._kinds.get(number)
             if kind is None:
                 self._unknown += len(rows)
-            elif kind.label not in (_KERNEL_STACK, _USER_STACK):
+            elif kind.label not in self._without:
                 self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
 
     def finish(self, *, known_losses: bool) -> None:
@@ -234,9 +227,6 @@ class EventWriter:
         for name, values in columns.items():
             if getattr(values, "ndim", 1) == 2:
                 batch[name] = _lists(values)
-        if (take := self._others.get(kind.label)) is not None:
-            take(batch)
-            return
         if kind.label in WAKINGS:
             tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
         self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
