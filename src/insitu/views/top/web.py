@@ -2,39 +2,32 @@
 
 from __future__ import annotations
 
+import contextlib
 import hmac
 import json
 import secrets
 import threading
+import time
 from collections import deque
-from http import HTTPStatus
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from socket import socket
-from typing import Any, Final
-from urllib.parse import parse_qs, urlsplit
+from collections.abc import Callable, Mapping
+from typing import Final
+from urllib.parse import parse_qs
 
 from insitu.errors import InsituError
 from insitu.record.top.sampler import Sampled
 from insitu.record.top.tick import Tick
 from insitu.views.page import document_page
 from insitu.views.top.columns import Shown
-from insitu.views.top.text import as_json
+from insitu.views.top.loopback import LOOPBACK, LoopbackServer
+from insitu.views.top.text import as_json, look_json
 
 __all__ = ["TopServer"]
 
-_LOOPBACK: Final = "127.0.0.1"
 _MOST_TICKS: Final = 150
-_MOST_CONNECTIONS: Final = 32
 _MOST_PROCESSES: Final = 500  # of a tick
 _WAIT_S: Final = 20.0  # for the next tick, before an answer without any
-_IDLE_S: Final = 30.0  # until a connection that sends nothing is closed
-_HEADERS: Final = {
-    "Cache-Control": "no-store",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",  # the address holds the token
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Content-Security-Policy": "frame-ancestors 'none'",  # besides the page's own
-}
+_LOOKED_S: Final = 15.0  # a page that has not asked for so long has been closed
+_MOST_FIELDS: Final = 8  # of a query
 
 
 class TopServer:
@@ -48,20 +41,20 @@ class TopServer:
         self._ticks: deque[tuple[int, bytes]] = deque(maxlen=_MOST_TICKS)
         self._came = threading.Condition()
         self._closed = False
+        self._looked_at_s = 0.0
         self._token = secrets.token_urlsafe(24)
         try:
-            self._server = _Server((_LOOPBACK, port), self)
+            self._server = LoopbackServer(port, self)
         except (OSError, OverflowError) as error:
             raise InsituError(
-                f"cannot listen on {_LOOPBACK}:{port}: {error}", remedy="choose another --port"
+                f"cannot listen on {LOOPBACK}:{port}: {error}", remedy="choose another --port"
             ) from None
-        self._port = self._server.server_address[1]
-        self.address = f"http://{_LOOPBACK}:{self._port}/{self._token}/"
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.2,), daemon=True)
-        self._thread.start()
+        self.address = f"http://{LOOPBACK}:{self._server.port}/{self._token}/"
 
     def show(self, tick: Tick) -> None:
         """Send a tick to all who wait for one."""
+        if self._looked_at_s and time.monotonic() - self._looked_at_s > _LOOKED_S:
+            self._look_at(0)
         data = as_json(tick, Shown(), _MOST_PROCESSES, self._sampler.functions).encode()
         with self._came:
             self._ticks.append((tick.number, data))
@@ -72,29 +65,46 @@ class TopServer:
         with self._came:
             self._closed = True
             self._came.notify_all()
-        self._server.shutdown()
-        self._server.server_close()
-        self._thread.join()
+        self._server.close()
 
     def admits(self, host: str, origin: str | None) -> bool:
         """Whether a request is meant for this server, and not sent by another site's page (DNS rebinding, CSRF)."""
-        hosts = (f"{_LOOPBACK}:{self._port}", f"localhost:{self._port}")
+        hosts = (f"{LOOPBACK}:{self._server.port}", f"localhost:{self._server.port}")
         return host in hosts and (origin is None or origin in [f"http://{each}" for each in hosts])
 
-    def answer(self, path: str, query: str) -> tuple[str, bytes] | None:
-        """Returns the type and content of a path; None for all without the token, and once it is closed."""
+    def route(self, path: str, query: str) -> Callable[[], tuple[str, bytes]] | None:
+        """Returns what makes the type and content of a path; None for all without the token, and when closed."""
+        page, ticks, look = (
+            hmac.compare_digest(path.encode(errors="replace"), f"/{self._token}/{name}".encode())
+            for name in ("", "ticks", "look")
+        )
         if self._closed:
             return None
-        page, ticks = (
-            hmac.compare_digest(path.encode(errors="replace"), f"/{self._token}/{name}".encode())
-            for name in ("", "ticks")
-        )
         if page:
-            return "text/html; charset=utf-8", self._page
-        after = parse_qs(query).get("after", ["0"])[0]
-        if ticks and after.isascii() and after.isdecimal() and len(after) < 16:
-            return "application/json", self._after(int(after))
+            return lambda: ("text/html; charset=utf-8", self._page)
+        with contextlib.suppress(ValueError):
+            fields = {name: values[0] for name, values in parse_qs(query, max_num_fields=_MOST_FIELDS).items()}
+            after, pid, tid, at = (_number(fields.get(name, "0")) for name in ("after", "pid", "tid", "at"))
+            if ticks:
+                return lambda: ("application/json", self._after(after))
+            if look:
+                return lambda: ("application/json", self._look(pid, tid, at, fields))
         return None
+
+    def _look_at(self, pid: int) -> None:
+        self._looked_at_s = time.monotonic() if pid else 0.0
+        self._sampler.look_at(pid)
+
+    def _look(self, pid: int, tid: int, at: int, fields: Mapping[str, str]) -> bytes:
+        """Threads, functions and stacks of a process (0: of the machine) at a tick (0: the latest), as JSON.
+
+        From now on threads and waits of this process are taken.
+        """
+        self._look_at(pid)
+        function = fields.get("function")
+        through = None if function is None else (function, fields.get("module", ""))
+        ticks = self._sampler.history.until(at or None)
+        return look_json(ticks, self._sampler.functions, pid, tid, through, waits="waits" in fields).encode()
 
     def _after(self, number: int) -> bytes:
         """The ticks after a number as JSON, once there are any."""
@@ -108,62 +118,8 @@ class TopServer:
         return b'{"notes": %s, "ticks": [%s]}' % (json.dumps(self._sampler.notes).encode(), b",".join(ticks))
 
 
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-    block_on_close = False
-    allow_reuse_address = False
-
-    def __init__(self, address: tuple[str, int], top: TopServer) -> None:
-        self.top = top
-        self._room = threading.BoundedSemaphore(_MOST_CONNECTIONS)
-        super().__init__(address, _Handler)
-
-    def process_request(self, request: Any, client_address: Any) -> None:
-        if self._room.acquire(blocking=False):
-            super().process_request(request, client_address)
-        else:
-            self.shutdown_request(request)
-
-    def process_request_thread(self, request: Any, client_address: Any) -> None:
-        try:
-            super().process_request_thread(request, client_address)
-        finally:
-            self._room.release()
-
-    def handle_error(self, request: socket | tuple[bytes, socket], client_address: Any) -> None:
-        """A connection that breaks off is not this program's failure."""
-
-
-class _Handler(BaseHTTPRequestHandler):
-    server: _Server
-    timeout = _IDLE_S
-    protocol_version = "HTTP/1.1"
-    server_version, sys_version = "insitu", ""
-
-    def do_GET(self) -> None:
-        """The only method."""
-        top = self.server.top
-        hosts, origins = self.headers.get_all("Host", []), self.headers.get_all("Origin", [])
-        if len(hosts) != 1 or len(origins) > 1 or not top.admits(hosts[0], origins[0] if origins else None):
-            self._send(HTTPStatus.FORBIDDEN, "text/plain", b"not for this server\n")
-            return
-        try:
-            parts = urlsplit(self.path)
-        except ValueError:
-            self._send(HTTPStatus.BAD_REQUEST, "text/plain", b"no address\n")
-            return
-        found = top.answer(parts.path, parts.query)
-        if found is None:
-            self._send(HTTPStatus.NOT_FOUND, "text/plain", b"nothing here: open the address that insitu top prints\n")
-        else:
-            self._send(HTTPStatus.OK, *found)
-
-    def _send(self, status: HTTPStatus, kind: str, data: bytes) -> None:
-        self.send_response(status)
-        for name, value in {**_HEADERS, "Content-Type": kind, "Content-Length": str(len(data))}.items():
-            self.send_header(name, value)
-        self.end_headers()
-        self.wfile.write(data)
-
-    def log_message(self, format: str, *args: Any) -> None:
-        """Requests are not logged: they hold the token."""
+def _number(text: str) -> int:
+    """A number of a query. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise ValueError(text)
+    return int(text)
