@@ -2,40 +2,50 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import threading
+import time
 from collections import deque
+from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
 from insitu.record.top.sampler import Sampled
 from insitu.record.top.tick import Tick
+from insitu.views.loopback import Answer
 from insitu.views.page import document_page
-from insitu.views.page_server import Answer, PageServer
+from insitu.views.page_server import PageServer
 from insitu.views.top.columns import Shown
-from insitu.views.top.text import as_json
+from insitu.views.top.text import as_json, look_json
 
 __all__ = ["TopServer"]
 
+_JSON: Final = "application/json"
 _MOST_TICKS: Final = 150
 _MOST_PROCESSES: Final = 500  # of a tick
 _WAIT_S: Final = 20.0  # for the next tick, before an answer without any
+_LOOKED_S: Final = 15.0  # a page that has not asked for so long has been closed
+_MOST_FIELDS: Final = 8  # of a query
 
 
 class TopServer(PageServer):
-    """Serves ticks until close()."""
+    """Serves ticks, and what there is to see of a process, until close()."""
 
     def __init__(self, port: int, *, title: str, sampler: Sampled) -> None:
         """As PageServer. Raises InsituError, too, if the front end has not been built."""
         self._sampler = sampler
         self._ticks: deque[tuple[int, bytes]] = deque(maxlen=_MOST_TICKS)
         self._came = threading.Condition()
+        self._looked_at_s = 0.0
         page = document_page("live.html", ("top",), title=title, connects=True).encode()
-        super().__init__(port, page, {"ticks": self._ticks_after})
+        super().__init__(port, page, {"ticks": self._ticks_after, "look": self._look})
         sampler.on_tick = self.show
 
     def show(self, tick: Tick) -> None:
         """Send a tick to all who wait for one."""
+        if self._looked_at_s and time.monotonic() - self._looked_at_s > _LOOKED_S:
+            self._look_at(0)
         data = as_json(tick, Shown(), _MOST_PROCESSES, self._sampler.functions).encode()
         with self._came:
             self._ticks.append((tick.number, data))
@@ -48,17 +58,53 @@ class TopServer(PageServer):
             self._came.notify_all()
         super().close()
 
+    def _look_at(self, pid: int) -> None:
+        self._looked_at_s = time.monotonic() if pid else 0.0
+        self._sampler.look_at(pid)
+
+    def _look(self, query: str) -> Answer | None:
+        """Threads, functions and stacks of a process (0: of the machine) at a tick (0: the latest), as JSON.
+
+        From now on threads and waits of this process are taken.
+        """
+        fields = _fields(query)
+        try:
+            pid, tid, at = (_number(fields.get(name, "0")) for name in ("pid", "tid", "at"))
+        except ValueError:
+            return None
+        self._look_at(pid)
+        function = fields.get("function")
+        through = None if function is None else (function, fields.get("module", ""))
+        ticks = self._sampler.history.until(at or None)
+        found = look_json(ticks, self._sampler.functions, pid, tid, through, waits="waits" in fields)
+        return _JSON, found.encode()
+
     def _ticks_after(self, query: str) -> Answer | None:
         """The ticks after a number as JSON, once there are any."""
-        after = parse_qs(query).get("after", ["0"])[0]
-        if not (after.isascii() and after.isdecimal() and len(after) < 16):
+        try:
+            after = _number(_fields(query).get("after", "0"))
+        except ValueError:
             return None
 
         def found() -> list[bytes]:
-            return [data for each, data in self._ticks if each > int(after)]
+            return [data for each, data in self._ticks if each > after]
 
         with self._came:
             self._came.wait_for(lambda: self._closed or found(), _WAIT_S)
             ticks = found()
         notes = json.dumps(self._sampler.notes).encode()
-        return "application/json", b'{"notes": %s, "ticks": [%s]}' % (notes, b",".join(ticks))
+        return _JSON, b'{"notes": %s, "ticks": [%s]}' % (notes, b",".join(ticks))
+
+
+def _fields(query: str) -> Mapping[str, str]:
+    """The first value of each field; none of a query with too many."""
+    with contextlib.suppress(ValueError):
+        return {name: values[0] for name, values in parse_qs(query, max_num_fields=_MOST_FIELDS).items()}
+    return {}
+
+
+def _number(text: str) -> int:
+    """A number of a query. Raises ValueError."""
+    if not (text.isascii() and text.isdecimal() and len(text) < 16):
+        raise ValueError(text)
+    return int(text)
