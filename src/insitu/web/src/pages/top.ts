@@ -4,6 +4,7 @@ import "../style/page.css";
 import "../style/top.css";
 import { button, element, typing } from "../dom";
 import { CpuHeat } from "../cpuheat";
+import { choosable, label, LookPanel, refill } from "../lookpanel";
 import { amount, seconds, share, type Answer, type Process, type Tick } from "../ticks";
 import { ThemeSwitch } from "../theme";
 
@@ -77,6 +78,8 @@ class TopPage {
   private readonly functions = element("tbody");
   private readonly titles: HTMLElement[];
   private readonly heat: CpuHeat;
+  private readonly look = new LookPanel(() => this.draw());
+  private readonly overview: HTMLElement;
 
   constructor(app: HTMLElement, theme: ThemeSwitch) {
     this.heat = new CpuHeat(theme, (number) => this.show(number));
@@ -84,34 +87,22 @@ class TopPage {
       element("th", { title: column.hint, click: () => this.sortBy(at) }, column.title),
     );
     const heading = element("div", { class: "heading" }, element("h1", {}, document.title), this.status);
-    const look = button("Light / dark", "Switch between the light and the dark look (t)", () => theme.toggle());
+    const themes = button("Light / dark", "Switch between the light and the dark look (t)", () => theme.toggle());
     this.time.addEventListener("input", () => this.show(this.ticks[Number(this.time.value)]?.number ?? null));
     this.filter.addEventListener("input", () => this.draw());
+    const titles = ["CPU TIME %", "FUNCTION", "MODULE"].map((title) => element("th", {}, title));
+    this.overview = element(
+      "main",
+      {},
+      element("table", { class: "processes" }, element("thead", {}, element("tr", {}, ...this.titles)), this.rows),
+      element("table", { class: "functions" }, element("thead", {}, element("tr", {}, ...titles)), this.functions),
+    );
     app.append(
-      element("header", {}, heading, this.own, this.filter, this.freezing, look),
+      element("header", {}, heading, this.own, this.filter, this.freezing, themes),
       this.notes,
       element("section", { class: "machine" }, this.heat.element, this.time, this.figures),
-      element(
-        "main",
-        {},
-        element("table", { class: "processes" }, element("thead", {}, element("tr", {}, ...this.titles)), this.rows),
-        element(
-          "table",
-          { class: "functions" },
-          element(
-            "thead",
-            {},
-            element(
-              "tr",
-              {},
-              element("th", {}, "CPU TIME %"),
-              element("th", {}, "FUNCTION"),
-              element("th", {}, "MODULE"),
-            ),
-          ),
-          this.functions,
-        ),
-      ),
+      this.overview,
+      this.look.element,
     );
     theme.onChange(() => this.draw());
     addEventListener("resize", () => this.draw());
@@ -157,7 +148,10 @@ class TopPage {
   }
 
   private key(event: KeyboardEvent, theme: ThemeSwitch): void {
-    if (event.key === "Escape") this.filter.blur();
+    if (event.key === "Escape") {
+      if (this.look.isOpen && !typing(event.target)) this.look.back();
+      this.filter.blur();
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     const actions: Record<string, () => void> = {
       " ": () => this.freeze(),
@@ -196,24 +190,34 @@ class TopPage {
     this.time.value = String(at);
     this.time.style.width = `${this.heat.draw(this.ticks, at)}px`;
     this.figures.replaceChildren(...figures(tick));
-    this.rows.replaceChildren(...this.shown(tick).map((row) => processRow(row)));
+    this.look.element.hidden = !this.look.isOpen;
+    this.overview.hidden = this.look.isOpen;
+    void this.look.refresh(this.frozen === null ? 0 : tick.number);
+    refill(
+      this.rows,
+      this.shown(tick).map((row) => this.processRow(row)),
+    );
     for (const [index, title] of this.titles.entries()) {
       title.setAttribute("aria-sort", index !== this.sort ? "none" : this.down ? "descending" : "ascending");
     }
     const unknown = element("tr", {}, element("td", { class: "quiet", colspan: 3 }, "functions need BPF (root)"));
     if (tick.calls === null) this.functions.replaceChildren(unknown);
     else
-      this.functions.replaceChildren(
-        ...tick.functions.map((each) =>
-          element(
-            "tr",
-            {},
-            element("td", {}, share(each.share)),
-            element("td", { class: "name" }, each.function),
-            element("td", { class: "quiet" }, each.module.split("/").at(-1)),
-          ),
-        ),
+      refill(
+        this.functions,
+        tick.functions.map((each) => {
+          const open = (): void => this.look.open(0, "", [each.function, each.module]);
+          const cells = [share(each.share), each.function, label(each.module)];
+          return choosable(`${each.function} ${each.module}`, cells, 1, open);
+        }),
       );
+  }
+
+  private processRow(row: Process): HTMLElement {
+    const texts = COLUMNS.map((column) => column.text(row));
+    const made = choosable(String(row.pid), texts, texts.length - 1, () => this.look.open(row.pid, row.name));
+    if (row.cpu < 0.0005) made.classList.add("quiet");
+    return made;
   }
 
   private shown(tick: Tick): Process[] {
@@ -232,16 +236,6 @@ class TopPage {
 function compare(a: number | string | null, b: number | string | null): number {
   if (typeof a === "string" && typeof b === "string") return a < b ? -1 : a > b ? 1 : 0;
   return Number(a ?? -1) - Number(b ?? -1);
-}
-
-function processRow(row: Process): HTMLElement {
-  return element(
-    "tr",
-    { class: row.cpu >= 0.0005 ? undefined : "quiet" },
-    ...COLUMNS.map((column) =>
-      element("td", { class: column.title === "NAME" ? "name" : undefined }, column.text(row)),
-    ),
-  );
 }
 
 function figures(tick: Tick): HTMLElement[] {
