@@ -30,6 +30,8 @@ class Row(NamedTuple):
     spread: float | None
     metric: Metric | None
     reason: str
+    counters: int = 0
+    """How many were added up."""
 
     @property
     def absent(self) -> str:
@@ -72,6 +74,7 @@ def _row(counts: Sequence[Count], values: dict[Key, float], elapsed_s: float, ru
         spread_percent([each.value for each in known]) if runs > 1 else None,
         metric_of(event, value, values, elapsed_s),
         counted.reason,
+        counts[0].counters,
     )
 
 
