@@ -10,6 +10,8 @@ from pathlib import Path
 
 import pytest
 
+import insitu
+
 from .test_stat import CALLS, STAT, counted, counts, run, started  # noqa: F401 - fixtures
 
 pytestmark = pytest.mark.skipif(os.geteuid() != 0, reason="needs root, for tracepoints")
@@ -130,6 +132,24 @@ def test_intervals_clear_a_terminal_and_nothing_else() -> None:
     assert os.read(terminal, 10_000).count(b"\x1b[H\x1b[2J") == 2
     os.close(terminal)
     assert "\x1b" not in run(*words, check=False).stderr
+
+
+def test_python_has_the_counts_that_the_command_has(counted: str) -> None:  # noqa: F811
+    found = insitu.stat([counted, "calls", "700"], events=[CALLS, "page-faults", "cycles", "duration_time"])
+    assert found[CALLS] == counts("-e", CALLS, "--", counted, "calls", "700")[CALLS]
+    assert list(found) == [CALLS, "page-faults", "cycles", "duration_time"]
+    assert found["duration_time"] == pytest.approx(found.elapsed_s * 1e9)
+    assert (found["cycles"] is None) == ("cycles" in found.reasons)
+    assert found.exit_status == 0 and "none" not in found
+    assert insitu.stat(["sh", "-c", "exit 3"], events="cs").exit_status == 3
+
+
+def test_python_keeps_cpus_apart() -> None:
+    found = insitu.stat(whole_system=True, seconds=0.1, events="cpu-clock", per="cpu")
+    assert len({each.place.cpu for each in found.places}) == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert found["cpu-clock"] == sum(each.value for each in found.places)
+    with pytest.raises(insitu.InsituError, match="unknown event"):
+        insitu.stat(["true"], events="pagefaults")
 
 
 def test_what_cannot_be_written_is_a_failure_that_names_the_place(tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from insitu.kernel import perf_event, pmu, procfs
 from insitu.kernel.perf_event import Attr, Flag, ReadFormat, Type, open_event, refusal
 from insitu.record.event_names import ELAPSED, NamedEvent
 
-__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "summed"]
+__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "count_value", "summed"]
 
 Per = Literal["all", "cpu", "thread", "domain"]
 """What counts are kept apart by, besides cgroups; a domain is a core, a socket or the like."""
@@ -57,6 +57,12 @@ class Count(NamedTuple):
     enabled_ns: int = 0
     running_ns: int = 0
     counters: int = 0
+
+
+def count_value(count: Count) -> int | None:
+    """The value of a count; None if there is none, as other events held the counters or it cannot be counted."""
+    # Of a target that never ran there is nothing to count: that zero is one.
+    return count.value if not count.counted.reason and (count.running_ns or not count.enabled_ns) else None
 
 
 class Value(NamedTuple):
