@@ -103,7 +103,7 @@ def run(args: argparse.Namespace) -> int:
     sampler = Sampler(args.interval, uses_bpf=not args.no_bpf, most=args.ticks)
     if args.web:
         status = _served(args, request, sampler)
-    elif args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout, sys.__stderr__))):
+    elif args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout))):
         status = _printed(args, request, sampler, shown)
     else:
         status = _on_screen(args, request, sampler, shown)
@@ -178,13 +178,25 @@ def _on_screen(args: argparse.Namespace, request: "Request", sampler: "Sampler",
         thread = threading.Thread(target=sample, daemon=True)
         thread.start()
         try:
-            screen.run()
+            with _screen_on_standard_output():
+                screen.run()
         finally:
             sampler.stop_soon()
             thread.join()
     if failures:
         raise failures[0]
     return statuses[0]
+
+
+@contextmanager
+def _screen_on_standard_output() -> "Iterator[None]":
+    """textual draws on what standard error was at the start, which may be a file."""
+    before = sys.__stderr__
+    sys.__stderr__ = sys.__stdout__  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        sys.__stderr__ = before  # type: ignore[misc]
 
 
 @contextmanager

@@ -9,7 +9,7 @@ from typing import Final, Literal
 
 from insitu.kernel import procfs
 
-__all__ = ["SYSTEM", "Domain", "domains"]
+__all__ = ["SYSTEM", "Domain", "core_of", "domains"]
 
 Domain = Literal["core", "die", "socket", "node"]
 SYSTEM: Final = "/sys/devices/system"
@@ -27,6 +27,11 @@ def domains(kind: Domain, cpus: Iterable[int], system: str = SYSTEM) -> dict[int
         socket, die, core = (_number(cpu, name, system) for name in ("physical_package_id", "die_id", "core_id"))
         found[cpu] = "-".join([f"S{socket}", f"D{die}", f"C{core}"][: {"socket": 1, "die": 2, "core": 3}[kind]])
     return found
+
+
+def core_of(cpu: int, system: str = SYSTEM) -> tuple[int, int]:
+    """The socket's number and the core's in it, by which sensors name cores."""
+    return _number(cpu, "physical_package_id", system), _number(cpu, "core_id", system)
 
 
 def _number(cpu: int, name: str, system: str) -> int:

@@ -12,7 +12,6 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.files import new_file
 from insitu.kernel import procfs
-from insitu.kernel.cgroup_paths import open_cgroup
 from insitu.record.counters import Count, Counted, Counters, Per, Place, Value, summed
 from insitu.record.source import Loss, Target
 from insitu.record.sources.perf_attach import open_on_processes, open_on_task
@@ -110,6 +109,8 @@ class CountingSource:
         self._enabled = on_exec
         if wanted.cpus is not None:
             for cgroup in {each.cgroup for each in wanted.chosen} - {""}:
+                from insitu.kernel.cgroup_paths import open_cgroup
+
                 self._cgroups[cgroup] = open_cgroup(cgroup)
             counters.open_on_cpus(wanted.cpus, self._cgroups)
         elif target.launched and not target.pids:

@@ -10,6 +10,7 @@ import { ThemeSwitch } from "../theme";
 
 const MOST_TICKS = 150;
 const MOST_ROWS = 200;
+const MOST_DEGREES = 64;
 
 interface Column {
   title: string;
@@ -248,9 +249,16 @@ function figures(tick: Tick): HTMLElement[] {
     : disks.mean_ns === null
       ? ""
       : ` · ${seconds(disks.mean_ns)}`;
-  const hot = machine.temperature === null ? "" : ` · ${machine.temperature.toFixed(0)} °C`;
+  const degrees = Object.values(machine.temperatures).map((each) => each.toFixed(0));
+  const hot =
+    machine.temperature === null
+      ? "no sensor"
+      : degrees.length
+        ? `${degrees.slice(0, MOST_DEGREES).join(" ")} °C, a CPU each`
+        : `hottest sensor ${machine.temperature.toFixed(0)} °C`;
   const shown: [string, string][] = [
-    ["run queue", `${machine.running} runnable · ${machine.blocked} blocked · load ${machine.load.toFixed(2)}${hot}`],
+    ["run queue", `${machine.running} runnable · ${machine.blocked} blocked · load ${machine.load.toFixed(2)}`],
+    ["temperature", hot],
     ["system calls", tick.calls === null ? "needs BPF" : `${amount(tick.calls)}/s`],
     ["switches", `${amount(machine.switches)}/s`],
     ["memory", `${amount(used, 1024)} of ${amount(machine.memory_bytes, 1024)}`],
