@@ -11,6 +11,11 @@ from pathlib import Path
 import pytest
 
 import insitu
+from insitu.record.counters import choose_counted
+from insitu.record.event_names import all_events
+from insitu.record.run import Destination, Outcome, Request
+from insitu.record.run import run as run_sources
+from insitu.record.sources.counting import CountingOptions, CountingSource
 
 from .test_stat import CALLS, STAT, counted, counts, run, started  # noqa: F401 - fixtures
 
@@ -142,6 +147,19 @@ def test_python_has_the_counts_that_the_command_has(counted: str) -> None:  # no
     assert (found["cycles"] is None) == ("cycles" in found.reasons)
     assert found.exit_status == 0 and "none" not in found
     assert insitu.stat(["sh", "-c", "exit 3"], events="cs").exit_status == 3
+
+
+def test_the_counts_are_there_before_the_events_are_closed_which_may_take_long() -> None:
+    chosen, _ = choose_counted(all_events("cs,page-faults"), [], whole_system=False)
+    source = CountingSource(CountingOptions(chosen))
+    events: list[tuple[int, int]] = []
+
+    def ended(outcome: Outcome) -> None:
+        assert source._counters is not None
+        events.append((len(source.total.counts), len(source._counters.descriptors[""])))
+
+    run_sources(Request(("true",)), [source], Destination(), ended=ended)
+    assert events == [(2, 2)]
 
 
 def test_python_keeps_cpus_apart() -> None:

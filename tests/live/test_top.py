@@ -166,7 +166,8 @@ def test_wrong_targets_and_options_are_refused_in_one_line() -> None:
         (["--sort", "beauty"], 2),
         (["--interval", "0.01"], 2),
         (["-a", "--", "true"], 2),
-        (["--batch", "-n", "3"], 2),
+        (["-n", "3"], 2),
+        (["-o", "%CPU"], 2),
         (["--", "/no/such/program"], 127),
     ):
         done = subprocess.run([*INSITU, "top", *words], capture_output=True, text=True)
