@@ -19,9 +19,6 @@ from urllib.parse import urlsplit
 
 __all__ = ["LOOPBACK", "Answer", "LoopbackServer", "Site"]
 
-Answer = tuple[str, bytes]
-"""A content type, and the content."""
-
 LOOPBACK: Final = "127.0.0.1"
 _MOST_STRANGERS: Final = 32  # connections without the token
 _MOST_CONNECTIONS: Final = 64
@@ -38,14 +35,18 @@ _HEADERS: Final = {
 }
 
 
+Answer = tuple[str, bytes]
+"""A content type, and the content."""
+
+
 class Site(Protocol):
     """What is served."""
 
     def admits(self, host: str, origin: str | None) -> bool:
         """Whether a request is meant for this server, and not sent by another site's page."""
 
-    def route(self, path: str, query: str) -> Callable[[], Answer | None] | None:
-        """Returns what makes the content of a path, if the query makes sense; None for all without the token."""
+    def route(self, path: str) -> Callable[[str], Answer | None] | None:
+        """Returns what gives the content of a path for a query; None for all without the token."""
 
 
 class LoopbackServer(ThreadingHTTPServer):
@@ -133,16 +134,14 @@ class _Handler(BaseHTTPRequestHandler):
         except ValueError:
             self._refuse(HTTPStatus.BAD_REQUEST, "no address")
             return
-        found = site.route(parts.path, parts.query)
+        content = site.route(parts.path)
+        if content is not None:
+            self.server.knows(self.connection)
+        found = content(parts.query) if content else None
         if found is None:
             self._refuse(HTTPStatus.NOT_FOUND, "nothing here: open the address that insitu has printed")
-            return
-        self.server.knows(self.connection)
-        answer = found()
-        if answer is None:
-            self._refuse(HTTPStatus.BAD_REQUEST, "no such question")
         else:
-            self._send(HTTPStatus.OK, *answer)
+            self._send(HTTPStatus.OK, *found)
 
     def _refuse(self, status: HTTPStatus, text: str) -> None:
         self._send(status, "text/plain", f"{text}\n".encode(), Connection="close")

@@ -5,12 +5,11 @@ from __future__ import annotations
 import hmac
 import secrets
 from collections.abc import Callable, Mapping
-from functools import partial
 
 from insitu.errors import InsituError
 from insitu.views.loopback import LOOPBACK, Answer, LoopbackServer
 
-__all__ = ["PageServer"]
+__all__ = ["Answer", "PageServer"]
 
 
 class PageServer:
@@ -45,9 +44,11 @@ class PageServer:
         hosts = (f"{LOOPBACK}:{self._server.port}", f"localhost:{self._server.port}")
         return host in hosts and (origin is None or origin in [f"http://{each}" for each in hosts])
 
-    def route(self, path: str, query: str) -> Callable[[], Answer | None] | None:
-        """Returns what makes the content of a path; None for all without the token, and once it is closed."""
-        for name, content in self._files.items() if not self._closed else ():
+    def route(self, path: str) -> Callable[[str], Answer | None] | None:
+        """Returns what gives the content of a path; None for all without the token, and once it is closed."""
+        if self._closed:
+            return None
+        for name, content in self._files.items():
             if hmac.compare_digest(path.encode(errors="replace"), f"/{self._token}/{name}".encode()):
-                return partial(content, query)
+                return content
         return None

@@ -2,26 +2,22 @@
 
 from __future__ import annotations
 
-import contextlib
 import json
 import threading
 import time
 from collections import deque
-from collections.abc import Mapping
 from typing import Final
 from urllib.parse import parse_qs
 
 from insitu.record.top.sampler import Sampled
 from insitu.record.top.tick import Tick
-from insitu.views.loopback import Answer
 from insitu.views.page import document_page
-from insitu.views.page_server import PageServer
+from insitu.views.page_server import Answer, PageServer
 from insitu.views.top.columns import Shown
 from insitu.views.top.text import as_json, look_json
 
 __all__ = ["TopServer"]
 
-_JSON: Final = "application/json"
 _MOST_TICKS: Final = 150
 _MOST_PROCESSES: Final = 500  # of a tick
 _WAIT_S: Final = 20.0  # for the next tick, before an answer without any
@@ -30,7 +26,7 @@ _MOST_FIELDS: Final = 8  # of a query
 
 
 class TopServer(PageServer):
-    """Serves ticks, and what there is to see of a process, until close()."""
+    """Serves ticks until close()."""
 
     def __init__(self, port: int, *, title: str, sampler: Sampled) -> None:
         """As PageServer. Raises InsituError, too, if the front end has not been built."""
@@ -58,6 +54,22 @@ class TopServer(PageServer):
             self._came.notify_all()
         super().close()
 
+    def _ticks_after(self, query: str) -> Answer | None:
+        """The ticks after a number as JSON, once there are any."""
+        fields = _fields(query)
+        if fields is None:
+            return None
+        after = _number(fields, "after")
+
+        def found() -> list[bytes]:
+            return [data for each, data in self._ticks if each > after]
+
+        with self._came:
+            self._came.wait_for(lambda: self._closed or found(), _WAIT_S)
+            ticks = found()
+        notes = json.dumps(self._sampler.notes).encode()
+        return "application/json", b'{"notes": %s, "ticks": [%s]}' % (notes, b",".join(ticks))
+
     def _look_at(self, pid: int) -> None:
         self._looked_at_s = time.monotonic() if pid else 0.0
         self._sampler.look_at(pid)
@@ -68,43 +80,25 @@ class TopServer(PageServer):
         From now on threads and waits of this process are taken.
         """
         fields = _fields(query)
-        try:
-            pid, tid, at = (_number(fields.get(name, "0")) for name in ("pid", "tid", "at"))
-        except ValueError:
+        if fields is None:
             return None
+        pid, tid, at = (_number(fields, name) for name in ("pid", "tid", "at"))
         self._look_at(pid)
-        function = fields.get("function")
-        through = None if function is None else (function, fields.get("module", ""))
+        through = (fields["function"], fields.get("module", "")) if "function" in fields else None
         ticks = self._sampler.history.until(at or None)
-        found = look_json(ticks, self._sampler.functions, pid, tid, through, waits="waits" in fields)
-        return _JSON, found.encode()
-
-    def _ticks_after(self, query: str) -> Answer | None:
-        """The ticks after a number as JSON, once there are any."""
-        try:
-            after = _number(_fields(query).get("after", "0"))
-        except ValueError:
-            return None
-
-        def found() -> list[bytes]:
-            return [data for each, data in self._ticks if each > after]
-
-        with self._came:
-            self._came.wait_for(lambda: self._closed or found(), _WAIT_S)
-            ticks = found()
-        notes = json.dumps(self._sampler.notes).encode()
-        return _JSON, b'{"notes": %s, "ticks": [%s]}' % (notes, b",".join(ticks))
+        text = look_json(ticks, self._sampler.functions, pid, tid, through, waits="waits" in fields)
+        return "application/json", text.encode()
 
 
-def _fields(query: str) -> Mapping[str, str]:
-    """The first value of each field; none of a query with too many."""
-    with contextlib.suppress(ValueError):
-        return {name: values[0] for name, values in parse_qs(query, max_num_fields=_MOST_FIELDS).items()}
-    return {}
+def _fields(query: str) -> dict[str, str] | None:
+    """The fields of a query; None if there are too many, or a number is not one."""
+    try:
+        fields = {name: values[0] for name, values in parse_qs(query, max_num_fields=_MOST_FIELDS).items()}
+    except ValueError:
+        return None
+    numbers = (text for name, text in fields.items() if name in ("after", "pid", "tid", "at"))
+    return fields if all(text.isascii() and text.isdecimal() and len(text) < 16 for text in numbers) else None
 
 
-def _number(text: str) -> int:
-    """A number of a query. Raises ValueError."""
-    if not (text.isascii() and text.isdecimal() and len(text) < 16):
-        raise ValueError(text)
-    return int(text)
+def _number(fields: dict[str, str], name: str) -> int:
+    return int(fields.get(name, "0"))

@@ -1,4 +1,4 @@
-"""The server of `insitu top --web` and connections that are silent, slow or too long; the page is tests/browser's."""
+"""The server of live pages and connections that are silent, slow or too long."""
 
 import contextlib
 import http.client
@@ -17,8 +17,8 @@ class OnePage:
     def admits(self, host: str, origin: str | None) -> bool:
         return True
 
-    def route(self, path: str, query: str) -> Callable[[], tuple[str, bytes]] | None:
-        return (lambda: ("text/plain", b"found")) if path == "/token" else None
+    def route(self, path: str) -> Callable[[str], tuple[str, bytes] | None] | None:
+        return (lambda query: ("text/plain", b"found")) if path == "/token" else None
 
 
 @pytest.fixture
