@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.call_spans import CallCost
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
@@ -59,6 +60,7 @@ _TID: Final = "common_pid"
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _KERNEL_STACK: Final = "ftrace:kernel_stack"
 _USER_STACK: Final = "ftrace:user_stack"
+_OTHERS: Final = (_KERNEL_STACK, _USER_STACK, *ENTRIES, *EXITS)
 _TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
 _NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
@@ -93,8 +95,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     """Write the tables of a source of kind "trace_pages". Raises InsituError when its layout is damaged."""
     layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
     kinds = event_kinds(source.layout["formats"])
-    calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, call_cost(source))
-    events = EventWriter(kinds, writer, addresses, name=source.id, without=(*ENTRIES, *EXITS))
+    events = EventWriter(kinds, writer, addresses, name=source.id, cost=call_cost(source))
     files = {}
     for file in source.files:
         number = file.name.removeprefix("cpu").partition(".")[0]
@@ -104,8 +105,6 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
                 writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
     for records in windows(files, layout):
         events.add(records)
-        calls.add(records)
-    calls.finish()
     events.finish(known_losses=bool(source.losses))
 
 
@@ -156,7 +155,10 @@ def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout)
 
 
 class EventWriter:
-    """Writes decoded records to a session's tables, but for those of ``without`` (labels)."""
+    """Writes decoded records to a session's tables: those of functions that were traced to ``span``.
+
+    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost.
+    """
 
     def __init__(
         self,
@@ -165,15 +167,17 @@ class EventWriter:
         addresses: Addresses,
         *,
         name: str = "trace",
-        without: Sequence[str] = (),
+        prefix: str = "",
+        cost: CallCost | None = None,
     ) -> None:
         self._kinds = kinds
         self._writer = writer
         self._addresses = addresses
         self._name = name
-        self._without = (_KERNEL_STACK, _USER_STACK, *without)
+        formats = {number: kind.format for number, kind in kinds.items()}
+        self._calls = CallSpans(formats, writer, addresses, cost or CallCost())
         self._tables: dict[str, Table] = {}
-        self._names = table_names(kinds.values())
+        self._names = table_names(kinds.values(), prefix)
         self._stacks = {kind.label: number for number, kind in kinds.items()}
         self._comms: dict[int, str] = {}
         self._scheduler = SchedulerEvents()
@@ -190,11 +194,13 @@ class EventWriter:
             kind = self._kinds.get(number)
             if kind is None:
                 self._unknown += len(rows)
-            elif kind.label not in self._without:
+            elif kind.label not in _OTHERS:
                 self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
+        self._calls.add(records)
 
     def finish(self, *, known_losses: bool) -> None:
         """Keep the formats, and what was lost: as the pages say it, unless the recorder has counted it."""
+        self._calls.finish()
         written = [kind for kind in self._kinds.values() if kind.label in self._tables]
         columns = {
             "table": [self._names[kind.label].removeprefix("event.") for kind in written],
@@ -374,13 +380,13 @@ def _semantic(field: Field) -> str:
     return _NAMED.get(field.name, "")
 
 
-def table_names(kinds: Iterable[EventKind]) -> dict[str, str]:
-    """The table of each kind: ``event.NAME``, with the category where several have an event of that name."""
+def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:
+    """The table of each kind: ``event.PREFIXNAME``, with the category where several have an event of that name."""
     by_name: dict[str, list[EventKind]] = {}
     for kind in kinds:
         by_name.setdefault(kind.name.casefold(), []).append(kind)
     return {
-        kind.label: f"event.{kind.name}" if len(same) == 1 else f"event.{kind.category}_{kind.name}"
+        kind.label: f"event.{prefix}{kind.name}" if len(same) == 1 else f"event.{prefix}{kind.category}_{kind.name}"
         for same in by_name.values()
         for kind in same
     }
