@@ -180,6 +180,9 @@ def test_python_keeps_cpus_apart() -> None:
     found = insitu.stat(whole_system=True, seconds=0.1, events="cpu-clock", per="cpu")
     assert len({each.place.cpu for each in found.places}) == os.sysconf("SC_NPROCESSORS_ONLN")
     assert found["cpu-clock"] == sum(each.value for each in found.places)
+    cores = insitu.stat(whole_system=True, seconds=0.1, events="cpu-clock", per="socket").places
+    assert sum(each.counters for each in cores) == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert {each.place.domain[0] for each in cores} == {"S"}
     with pytest.raises(insitu.InsituError, match="unknown event"):
         insitu.stat(["true"], events="pagefaults")
 

@@ -36,7 +36,7 @@ class MetricColumns:
             padded = (f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
             return f"{time} {label:<{places}}{''.join(padded)}".rstrip()
 
-        if first and self._titles:
+        if (first or at_s is None) and self._titles:
             yield line("seconds".rjust(len(time)) if time else "", "", self._titles)
         for label, values in lines:
             yield line(time, label, ("" if value is None else f"{value:.3f}" for value in values))
