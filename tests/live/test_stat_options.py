@@ -43,6 +43,20 @@ def test_a_filter_counts_the_calls_that_it_names_as_perf_s_does(counted: str) ->
     assert perf("-x,", *words, *command).startswith("500,")
 
 
+def test_a_session_has_a_track_for_each_socket(tmp_path: Path) -> None:
+    path = tmp_path / "sockets.insitu"
+    run("-a", "--per-socket", "-o", str(path), "-e", "cs", "--", "true")
+    places = [line.split(",")[0] for line in perf("-a", "--per-socket", "-x,", "-e", "cs", "--", "true").splitlines()]
+    with insitu.open(path) as session:
+        assert session.sql("select device from track order by id")["device"].to_list() == places
+
+
+def test_metrics_alone_say_why_there_are_none() -> None:
+    text = run("-M", "faults", "--metric-only", "-e", "cs:u", "--", "true").stderr
+    assert re.search(r"^ +CPUs utilized +page-faults /sec\n +[\d.]+ +[\d.]+\n", text, re.MULTILINE)
+    assert "\n context-switches:u: it happens in the kernel" in text
+
+
 def test_a_filter_that_the_kernel_refuses_is_named() -> None:
     done = run("-e", CALLS, "--filter", "none == 1", "--", "true", check=False)
     assert done.returncode == 2 and done.stderr.startswith(f"insitu: --filter none == 1: not a filter for {CALLS}")
@@ -166,6 +180,9 @@ def test_python_keeps_cpus_apart() -> None:
     found = insitu.stat(whole_system=True, seconds=0.1, events="cpu-clock", per="cpu")
     assert len({each.place.cpu for each in found.places}) == os.sysconf("SC_NPROCESSORS_ONLN")
     assert found["cpu-clock"] == sum(each.value for each in found.places)
+    cores = insitu.stat(whole_system=True, seconds=0.1, events="cpu-clock", per="socket").places
+    assert sum(each.counters for each in cores) == os.sysconf("SC_NPROCESSORS_ONLN")
+    assert {each.place.domain[0] for each in cores} == {"S"}
     with pytest.raises(insitu.InsituError, match="unknown event"):
         insitu.stat(["true"], events="pagefaults")
 

@@ -58,8 +58,13 @@ def _events(args: argparse.Namespace, *, whole_system: bool) -> list[NamedEvent]
     if args.metrics:
         from insitu.views.counts.metrics import metric_events
 
-        names = metric_events(",".join(args.metrics))
-        found += [each._replace(group=_apart(each.group, len(args.event or ()))) for each in all_events(names)]
+        metrics = ",".join(args.metrics)
+        names = metric_events(metrics)
+        try:
+            needed = all_events(names)
+        except InsituError as error:
+            raise InsituError(f"-M {metrics}: this machine's PMU cannot: {error.message}", status=2) from None
+        found += [each._replace(group=_apart(each.group, len(args.event or ()))) for each in needed]
     if args.event and not found:
         raise InsituError("-e names no event", remedy="-n counts nothing", status=2)
     return found or default_events(args.detailed, whole_system=whole_system)

@@ -18,6 +18,7 @@ from insitu.views.counts.text import (
     count_lines,
     interval_header,
     interval_lines,
+    reason_lines,
     run_lines,
     time_lines,
 )
@@ -68,7 +69,7 @@ class Report:
         runs = f" ({len(readings)} runs)" if len(readings) > 1 else ""
         self._write(["", f" Performance counter stats for {_described(args, self._request)}{runs}:", ""])
         if self._metrics:
-            self._write(self._metrics.table(rows))
+            self._write([*self._metrics.table(rows), *reason_lines(rows)])
         else:
             self._write(count_lines(rows, self._labels, big_num=args.big_num, fold=not args.verbose))
         self._write([""] if rows else [])

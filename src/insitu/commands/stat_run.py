@@ -68,7 +68,8 @@ def _counted(args: argparse.Namespace, request: Request, options: CountingOption
 def _shell(option: str, command: str | None) -> None:
     """Run a shell command beside the counted one. Raises InsituError if it fails."""
     if command is not None and (status := os.waitstatus_to_exitcode(os.system(command))):
-        raise InsituError(f"{option} {command}: exit status {status}")
+        ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+        raise InsituError(f"{option} {command}: {ended}", status=1 if status > 0 else 128 - status)
 
 
 def _session(args: argparse.Namespace, request: Request, options: CountingOptions, notes: list[str]) -> int:

@@ -4,17 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import Literal
 
-from insitu.kernel import procfs
+from insitu.kernel import procfs, topology
 from insitu.record.counters import Count, choose_counted, count_value
 from insitu.record.default_events import default_events
 from insitu.record.event_names import all_events
 from insitu.record.run import Destination, Request, run
 from insitu.record.sources.counting import CountingOptions, CountingSource
-
-if TYPE_CHECKING:
-    from insitu.record.counters import Per
 
 __all__ = ["Counts", "stat"]
 
@@ -65,7 +62,7 @@ def stat(
     whole_system: bool = False,
     seconds: float | None = None,
     events: str | Sequence[str] = (),
-    per: Per = "all",
+    per: Literal["all", "cpu", "thread"] | topology.Domain = "all",
     cpus: Sequence[int] | None = None,
     inherit: bool = True,
     user: bool = True,
@@ -75,8 +72,8 @@ def stat(
 
     ``events`` are names as ``insitu stat -e`` takes them; without any, those that it counts by default.
     ``seconds`` ends the counting, which otherwise lasts until the command or the processes end, or until Ctrl-C.
-    ``per`` "thread" (of ``pid``) and "cpu" (of ``whole_system``) keep these apart in ``places``; ``cpus``: only
-    these. ``inherit``: children and threads that start later, too. Raises InsituError.
+    ``per`` "thread" (of ``pid``) and "cpu", "core", "die", "socket" and "node" (of ``whole_system``) keep these apart
+    in ``places``; ``cpus``: only these. ``inherit``: children and threads that start later, too. Raises InsituError.
     """
     pids = () if pid is None else (pid,) if isinstance(pid, int) else tuple(pid)
     request = Request(tuple(command or ()), pids, whole_system, seconds, as_long_as=bool(command and pids))
@@ -85,7 +82,12 @@ def stat(
     wanted = [each._replace(user=each.user and user, kernel=each.kernel and kernel) for each in named]
     chosen, notes = choose_counted(wanted, [], whole_system=whole_system)
     on = (list(cpus) if cpus is not None else procfs.online_cpus()) if whole_system else None
-    source = CountingSource(CountingOptions(chosen, per=per, cpus=on, inherit=inherit))
+    options = CountingOptions(chosen, cpus=on, inherit=inherit)
+    if per == "all" or per == "cpu" or per == "thread":
+        options = options._replace(per=per)
+    else:
+        options = options._replace(per="domain", domains=topology.domains(per, on or ()))
+    source = CountingSource(options)
     outcome = run(request, [source], Destination())
     user_s, system_s = source.times_s or (0.0, 0.0)
     return Counts(

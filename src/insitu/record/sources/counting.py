@@ -134,7 +134,7 @@ class CountingSource:
                     "unit": event.unit or ("ns" if event.is_clock else "events"),
                     "cpu": place.cpu,
                     "thread": _with_process(place.tid) if place.tid >= 0 else None,
-                    "device": f"cgroup:{place.cgroup}" if place.cgroup else "",
+                    "device": " ".join(filter(None, (place.domain, place.cgroup and f"cgroup:{place.cgroup}"))),
                     "reason": count.counted.reason,
                 }
             )

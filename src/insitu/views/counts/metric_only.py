@@ -1,13 +1,16 @@
 """Metrics without the counts that they are made of: a column for each (`--metric-only`)."""
 
 import json
-from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
 
 from insitu.views.counts.figures import Row
 from insitu.views.counts.text import Labels, labelled
 
 __all__ = ["MetricColumns"]
+
+
+_LEAST_WIDTH: Final = 10  # columns of a metric
 
 
 class _Line(NamedTuple):
@@ -25,24 +28,24 @@ class MetricColumns:
     def table(self, rows: Sequence[Row], at_s: float | None = None) -> Iterator[str]:
         """Lines of right-aligned columns."""
         first, lines = not self._titles, self._lines(rows)
-        widths = [max(len(title), 10) for title in self._titles]
-        label_width = max((len(line.label) for line in lines), default=0)
-        lead = 13 if at_s is not None else 0
-        if first:
-            titles = "".join(f"  {title:>{width}}" for title, width in zip(self._titles, widths, strict=True))
-            yield f"{'seconds':>{lead}}{'':{label_width}}{titles}" if lead else f"{'':{label_width}}{titles}"
-        for line in lines:
-            cells = (
-                f"  {'' if value is None else format(value, '.3f'):>{width}}"
-                for value, width in zip(line.values, widths, strict=True)
-            )
-            yield f"{'' if at_s is None else f'{at_s:13.6f}'}{line.label:<{label_width}}{''.join(cells)}".rstrip()
+        places = max((len(line.label) for line in lines), default=0)
+        time = "" if at_s is None else f"{at_s:13.6f}"
+        widths = [max(len(title), _LEAST_WIDTH) for title in self._titles]
+
+        def line(time: str, label: str, cells: Iterable[str]) -> str:
+            padded = (f"  {cell:>{width}}" for cell, width in zip(cells, widths, strict=True))
+            return f"{time} {label:<{places}}{''.join(padded)}".rstrip()
+
+        if (first or at_s is None) and self._titles:
+            yield line("seconds".rjust(len(time)) if time else "", "", self._titles)
+        for label, values in lines:
+            yield line(time, label, ("" if value is None else f"{value:.3f}" for value in values))
 
     def csv(self, rows: Sequence[Row], separator: str, at_s: float | None = None) -> Iterator[str]:
         """A line of titles, once, and lines of fields."""
         first, lines = not self._titles, self._lines(rows)
         places = [""] if any(line.label for line in lines) else []
-        if first:
+        if first and self._titles:
             yield separator.join([*(["time"] if at_s is not None else []), *places, *self._titles])
         for line in lines:
             values = ["" if value is None else f"{value:.3f}" for value in line.values]

@@ -254,7 +254,7 @@ function figures(tick: Tick): HTMLElement[] {
     machine.temperature === null
       ? "no sensor"
       : degrees.length
-        ? `${degrees.slice(0, MOST_DEGREES).join(" ")} °C, a CPU each`
+        ? `${degrees.slice(0, MOST_DEGREES).join(" ")} °C by CPU`
         : `hottest sensor ${machine.temperature.toFixed(0)} °C`;
   const shown: [string, string][] = [
     ["run queue", `${machine.running} runnable · ${machine.blocked} blocked · load ${machine.load.toFixed(2)}`],
