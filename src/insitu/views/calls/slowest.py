@@ -82,7 +82,11 @@ def subtree_text(lines: Sequence[CallLine], min_percent: float) -> Iterator[str]
         if short:
             spent = sum(short)
             rest.append(
-                call_text(within._replace(dur_ns=spent, self_ns=-1, function=f"... {len(short)} shorter calls"))
+                call_text(
+                    within._replace(
+                        dur_ns=spent, self_ns=-1, function=f"... {len(short)} shorter call{'s' * (len(short) > 1)}"
+                    )
+                )
             )
         if callees[at] and call.self_ns >= least:
             rest.append(call_text(within._replace(dur_ns=call.self_ns, function=UNTRACED)))
