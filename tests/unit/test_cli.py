@@ -332,6 +332,8 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
         meanings |= _STRACE
     elif command == "stat":
         meanings |= _PERF_STAT
+    elif command == "calls":
+        meanings |= {"-b": "--buffer", "-c": "--summary", "-f": "--function", "-g": "--graph", "-n": "--no-function"}
     elif command == "events":
         meanings |= {"-b": "--buffer", "-F": "--filter"}  # trace-cmd's
     for action in command_parser(command)._actions:

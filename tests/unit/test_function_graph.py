@@ -1,11 +1,6 @@
-"""Pages of the function_graph tracer of two kernels: the calls are those of the kernel's own text of the same buffer.
-
-tests/unit/function_graph has what Debian's kernels recorded in guests: `trace`, and then trace_pipe_raw.
-"""
+"""Pages of the function_graph tracer of two kernels: the calls are those of the kernel's text of the same buffer."""
 
 import json
-import re
-from pathlib import Path
 
 import numpy as np
 import pytest
@@ -16,33 +11,7 @@ from insitu.convert.trace_pages import TraceRecords, decode_pages, page_layout
 from insitu.kernel.tracefs import parse_format
 from insitu.symbols.frame import Frame
 
-DATA = Path(__file__).parent / "function_graph"
-PAGE = 4096
-# 7.912504 |   1)    true-162    | + 56.605 us   |    irq_enter_rcu();
-LINE = re.compile(
-    r" *(?P<time>\d+\.\d+) \| +(?P<cpu>\d+)\) +(?P<task>\S+)-(?P<pid>\d+) +\|"
-    r" .? ?(?:(?P<us>[\d.]+) us)? +\|  (?P<indent> *)(?:(?P<leaf>[\w.]+)\(\);|(?P<begins>[\w.]+)\(\) \{|\}.*)"
-)
-
-Row = tuple[int, str, str, str]
-"""Thread, function, its caller and its duration in microseconds ("": it has not returned)."""
-
-
-def calls_of_text(text: str) -> list[Row]:
-    """The calls by a walk over braces, in the order of their starts in each thread."""
-    rows: list[list] = []
-    open_calls: dict[int, list[int]] = {}
-    for match in filter(None, map(LINE.fullmatch, text.splitlines())):
-        path = open_calls.setdefault(int(match["pid"]), [])
-        name = match["leaf"] or match["begins"]
-        if name:
-            caller = rows[path[-1]][1] if path else ""
-            rows.append([int(match["pid"]), name, caller, match["us"] or ""])
-        if match["begins"]:
-            path.append(len(rows) - 1)
-        elif not name:
-            rows[path.pop()][3] = match["us"]
-    return sorted((tuple(row) for row in rows), key=lambda row: row[0])
+from .function_graph_data import DATA, EVENTS, PAGE, calls_of_text
 
 
 def decoded(kernel: str) -> tuple[TraceRecords, GraphDecoder]:
@@ -50,10 +19,7 @@ def decoded(kernel: str) -> tuple[TraceRecords, GraphDecoder]:
     pages = [(cpu, (directory / f"cpu{cpu}.pages").read_bytes()) for cpu in (0, 1)]
     memory = np.frombuffer(b"".join(data for _, data in pages), np.uint8)
     cpus = np.concatenate([np.full(len(data) // PAGE, cpu, np.int32) for cpu, data in pages])
-    shapes = [
-        parse_format((directory / f"{name}.format").read_text(), f"ftrace:{name}")
-        for name in ("funcgraph_entry", "funcgraph_exit")
-    ]
+    shapes = [parse_format((directory / f"{name}.format").read_text(), f"ftrace:{name}") for name in EVENTS]
     names = {address: name for name, address in json.loads((directory / "functions.json").read_text()).items()}
     # The function that is recorded is its start, or the instruction after endbr64 there.
     decoder = GraphDecoder(
@@ -63,14 +29,15 @@ def decoded(kernel: str) -> tuple[TraceRecords, GraphDecoder]:
     return decode_pages(memory, cpus, page_layout((directory / "header_page").read_text(), PAGE)), decoder
 
 
-def rows_of(calls: Calls, decoder: GraphDecoder) -> list[Row]:
+def rows_of(calls: Calls, decoder: GraphDecoder) -> list[tuple[int, str, str, int]]:
+    """Thread, function, its caller and its duration of each call."""
     names = [frame.function for frame in decoder.functions]
-    func, parent, took = calls.func.tolist(), calls.parent.tolist(), calls.dur_ns.tolist()
-    rows = [
-        (pid, names[func[at]], names[func[parent[at]]] if parent[at] >= 0 else "", f"{took[at] / 1000:.3f}")
-        for at, pid in enumerate(calls.thread.tolist())
+    columns = (calls.thread.tolist(), calls.func.tolist(), calls.parent.tolist(), calls.dur_ns.tolist())
+    func = columns[1]
+    return [
+        (pid, names[own], names[func[parent]] if parent >= 0 else "", took)
+        for pid, own, parent, took in zip(*columns, strict=True)
     ]
-    return sorted(rows, key=lambda row: row[0])
 
 
 @pytest.mark.parametrize("kernel", ["6.1", "6.12"])
@@ -78,9 +45,13 @@ def test_calls_are_those_of_the_kernels_own_text(kernel) -> None:
     records, decoder = decoded(kernel)
     found, lost_ns = decoder.decode(records)
     calls = join_calls(found, lost_ns, decoder.handlers)
-    expected = calls_of_text((DATA / kernel / "graph.txt").read_text())
+    text = calls_of_text(kernel)
+    expected = [
+        (call.pid, call.function, text[call.parent].function if call.parent >= 0 else "", call.dur_ns)
+        for call in text
+    ]
     assert len(expected) > 80
-    assert rows_of(calls, decoder) == expected
+    assert rows_of(calls, decoder) == sorted(expected, key=lambda row: row[0])
     assert calls.dropped == 0
     assert calls.self_ns.sum() == calls.dur_ns[calls.parent < 0].sum()
 

@@ -22,7 +22,7 @@ def report_calls(session: "Session", args: argparse.Namespace) -> int:
     from insitu.views.calls.text import callees_json, callees_table
     from insitu.views.terminal import Screen
 
-    if not has_calls(session):
+    if not has_calls(session.database):
         raise InsituError(f"{session.path}: no calls of functions", remedy="insitu calls -o RUN records them")
     table = load_calls(session.database)
     _known(table, args.callees or args.slowest)

@@ -63,19 +63,18 @@ class CallTable(NamedTuple):
         return kinds[self.function] if len(kinds) else np.zeros(len(self.function), np.bool_)
 
 
-def has_calls(session: Session) -> bool:
-    """Whether the spans of a session are function calls."""
-    if SPAN.name not in session.tables or not session.database.rows(SPAN.name):
+def has_calls(database: Database) -> bool:
+    """Whether spans of a session are function calls."""
+    if SPAN.name not in database.names:
         return False
-    source = session.database.relation(SPAN.name)
-    return bool(session.database.all(f"select 1 from {source} where {_OF_CALLS} limit 1"))
+    return bool(database.all(f"select 1 from {database.relation(SPAN.name)} where {_OF_CALLS} limit 1"))
 
 
 def shows_calls(session: Session) -> bool:
     """Whether function calls are what a session shows by default."""
     default = session.manifest.default_table
     samples = SAMPLE.name in session.tables and session.database.rows(SAMPLE.name)
-    return (default == SPAN.name or (not default and not samples)) and has_calls(session)
+    return (default == SPAN.name or (not default and not samples)) and has_calls(session.database)
 
 
 def load_calls(database: Database) -> CallTable:

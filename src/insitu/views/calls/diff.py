@@ -22,8 +22,8 @@ _FEWEST: Final = 5  # calls on each side, for a deviation worth the name
 class CallChange(NamedTuple):
     """A function in both recordings: (before, after) each; times in nanoseconds.
 
-    ``p`` is the probability of so large a difference of self times for each call by chance (Welch's test, normal);
-    1 where there are too few calls to tell.
+    ``p`` is the probability of so large a difference of self times for each call by chance (Welch's test, normal):
+    1 where there are too few calls to tell, 0 where one side has none of them.
     """
 
     function: str
@@ -48,7 +48,7 @@ def call_changes(before: Sequence[FunctionCalls], after: Sequence[FunctionCalls]
         calls = tuple(row.calls if row else 0 for row in rows)
         own = tuple(row.self_ns if row else 0 for row in rows)
         each = tuple(total / count if count else 0.0 for total, count in zip(own, calls, strict=True))
-        p = 1.0
+        p = 0.0 if not min(calls) and max(calls) >= _FEWEST else 1.0
         if rows[0] and rows[1] and min(calls) >= _FEWEST:
             spread = math.sqrt(sum(row.own_deviation_ns**2 / row.calls for row in rows if row))
             p = math.erfc(abs(each[1] - each[0]) / spread / math.sqrt(2)) if spread else float(each[0] == each[1])

@@ -80,10 +80,8 @@ def subtree_text(lines: Sequence[CallLine], min_percent: float) -> Iterator[str]
         within = call._replace(depth=call.depth + 1, interrupt=False)
         rest = []
         if short:
-            spent = sum(short)
-            rest.append(
-                call_text(within._replace(dur_ns=spent, self_ns=-1, function=f"... {len(short)} shorter calls"))
-            )
+            name = f"... {len(short)} shorter call{'s' if len(short) > 1 else ''}"
+            rest.append(call_text(within._replace(dur_ns=sum(short), self_ns=-1, function=name)))
         if callees[at] and call.self_ns >= least:
             rest.append(call_text(within._replace(dur_ns=call.self_ns, function=UNTRACED)))
         todo += reversed([*long, *rest])
