@@ -7,12 +7,13 @@ import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
 
 from insitu.errors import InsituError
-from insitu.kernel.trace_instance import TraceInstance
+from insitu.kernel.trace_instance import TraceInstance, remove_dead
 from insitu.kernel.tracefs import Tracefs
 from insitu.record.ftrace.dynamic_events import DynamicEvents, definitions
 from insitu.record.ftrace.filters import parse_filter
@@ -57,9 +58,23 @@ def main() -> None:
             seen[name] = f"{error} {instance.read('error_log')}"
         finally:
             instance.close()
+    seen["killed"] = killed(tracefs)
     seen["instances left"] = [name for name in tracefs.names("instances") if name.startswith("insitu")]
     seen["dynamic events left"] = tracefs.read("dynamic_events")
     json.dump(seen, sys.stdout)
+
+
+def killed(tracefs: Tracefs) -> object:
+    """What a killed measurement of latencies leaves, and what the next one removes of it."""
+    child = os.fork()
+    if not child:
+        instance = TraceInstance.create(tracefs)
+        pair = "sched:sched_waking -> sched:sched_switch, key pid=next_pid"
+        LatencyTracing(latency_request(pair, tracefs.event), tracefs).set_up(instance, Target(whole_system=True))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    left = f"insitu_{child}_" in tracefs.read("dynamic_events")
+    return [left, sorted(each.split(" ")[0] for each in remove_dead(tracefs))]
 
 
 def traced(instance: TraceInstance, *events: tuple[str, str]) -> str:

@@ -96,6 +96,7 @@ def test_every_kind_of_trigger_takes_effect(guest: Guest) -> None:
         "disable_event": [5, "1"],
         "snapshot": 6,
         "onmatch": 10,
+        "killed": [True, ["event", "instance"]],
         "instances left": [],
     }
     assert {name: found[name] for name in expected} == expected
