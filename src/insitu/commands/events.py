@@ -1,14 +1,22 @@
-"""Trace events of the kernel: print them as they come, or record them.
+"""Trace events of the kernel: print them as they come, record them, count them, measure the time between them.
 
 EVENT is CATEGORY:NAME, a category, or a glob of either. -F keeps those events of the -e before it whose fields match
-(kernel's filter syntax). Children and new threads are followed. Needs root. The exit status is the command's.
+(the kernel's filter syntax), --trigger acts at them; both are checked against the event's fields first. --probe makes
+an event at a function or a source line, with variables by name. Children and new threads are followed. Needs root.
+The exit status is the command's.
 
 examples:
+  insitu events -l 'sched:*' -v                                  events and their fields
   insitu events -e sched:sched_switch -F 'prev_prio < 100' -a    print switches from real-time threads
   insitu events -e 'syscalls:sys_enter_open*' -- ls              what a command opens
+  insitu events -e kmem:kmalloc --trigger 'stacktrace if bytes_req > 4096' -- ls
   insitu events -e sched:sched_switch -e sched:sched_waking -o run.insitu -- make
   insitu events run.insitu                                       print a recording, as trace-cmd report does
   insitu sql run.insitu 'from event.sched_switch limit 5'
+  insitu events --hist kmem:kmalloc --key call_site.sym --value bytes_req -a -d 5
+  insitu events --latency 'sched:sched_waking -> sched:sched_switch, key pid=next_pid' -a -d 5
+  insitu events --lines parse -x ./prog                          where one can look, and what is visible there
+  insitu events --probe 'uprobe:./prog:parse.c:42 n node->next' -- ./prog
 """
 
 import argparse
@@ -32,6 +40,7 @@ from insitu.commands.events_histogram import histogram_options, run_histogram
 from insitu.commands.events_latency import latency_options, run_latency
 from insitu.commands.events_listing import listing_options, run_lines, run_list
 from insitu.errors import InsituError
+from insitu.terminal_text import printable_lines
 
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
@@ -125,6 +134,7 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
     with DynamicEvents(tracefs, probes):
         tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
         source = TracePagesSource(tracing, buffer_kb=(args.buffer or 0) >> 10, tracefs=tracefs)
+        source.at_end = tracing.read_results
         if args.output is not None:
             first = f"event.{tracing.events[0][1]}"
             outcome, _ = recorded(
@@ -137,6 +147,8 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
             lines.add([], _FOREVER)
             if not args.quiet and outcome.lost:
                 messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
+        for title, text in tracing.results.items():
+            sys.stdout.write(f"# {title}\n{printable_lines(text)}")
     return outcome.exit_status or int(bool(outcome.failure))
 
 
@@ -197,5 +209,5 @@ def _choices(given: "list[tuple[str, str]]") -> "list[EventChoice]":
             found[-1] = [choice._replace(triggers=(*choice.triggers, text)) for choice in found[-1]]
     choices = [choice for each in found for choice in each]
     if not choices:
-        raise InsituError("no event to trace", remedy="-e CATEGORY:NAME; insitu trace -l 'tracepoint:*'", status=2)
+        raise InsituError("no event to trace", remedy="-e CATEGORY:NAME; insitu events -l lists them", status=2)
     return choices

@@ -66,8 +66,11 @@ def definitions(spec: str, tracefs: Tracefs, taken: Sequence[str] = ()) -> list[
     else:
         bodies = [_of_kernel(kind, place, words[1:])]
     group, found, names = owner_name("_"), [], set(taken)
-    short = re.sub(r"\W+", "_", place.rpartition("/")[2] if kind in ("uprobe", "uretprobe") else place)
-    base = f"{short[-_MOST_EVENT:].strip('_')}{'_return' * kind.endswith('retprobe')}"
+    short = re.sub(
+        r"\W+", "_", place.rpartition("/")[2] if kind in ("uprobe", "uretprobe") else place, flags=re.ASCII
+    )
+    short = short[-_MOST_EVENT:].strip("_")
+    base = f"{'' if short[:1].isalpha() else 'at_'}{short}{'_return' * kind.endswith('retprobe')}"
     for body in bodies:
         name = next(each for each in (base, *(f"{base}_{n}" for n in range(1, 1000))) if each not in names)
         names.add(name)

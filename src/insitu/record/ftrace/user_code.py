@@ -42,6 +42,8 @@ class UserCode:
 
     def __init__(self, path: str) -> None:
         self.path = str(Path(path).resolve())
+        if re.search(r"\s", self.path):
+            raise InsituError(f"{self.path!r}: the kernel takes no path with blanks for a dynamic event")
         try:
             self.elf = Elf(self.path)
         except OSError as error:
