@@ -114,7 +114,8 @@ class CallJoiner:
 
 
 def _joined(first: CallRecords, second: CallRecords) -> CallRecords:
-    return CallRecords._make(np.concatenate(pair) for pair in zip(first, second, strict=True))
+    pairs: Any = zip(first, second, strict=True)
+    return CallRecords._make(np.concatenate(pair) for pair in pairs)
 
 
 def _returned(records: CallRecords, until_ns: int) -> Bools:
