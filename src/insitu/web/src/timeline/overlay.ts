@@ -221,7 +221,7 @@ export class Overlay {
     context.beginPath();
     context.rect(this.canvas.labels, OVERVIEW, this.canvas.plot, this.canvas.element.clientHeight);
     context.clip();
-    for (let tick = Math.floor(this.canvas.view.from / step); tick * step <= this.canvas.view.to; tick++) {
+    for (let tick = Math.ceil(this.canvas.view.from / step); tick * step <= this.canvas.view.to; tick++) {
       const x = Math.round(this.canvas.x(tick * step));
       context.fillStyle = css(colours.line);
       context.fillRect(x, OVERVIEW + 5, 1, RULER - 5);
