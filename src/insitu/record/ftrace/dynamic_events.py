@@ -23,6 +23,7 @@ from insitu.errors import InsituError, nearest
 from insitu.kernel.trace_instance import owner_name
 from insitu.kernel.tracefs import Tracefs
 from insitu.record.ftrace.event_fields import field_kind, find_field
+from insitu.record.ftrace.tracepoints import last_error
 from insitu.record.ftrace.user_code import UserCode
 from insitu.symbols.btf_type import Type
 
@@ -213,7 +214,7 @@ class DynamicEvents:
                 self._tracefs.write("dynamic_events", each.text)
             except OSError as error:
                 self.__exit__()
-                why = _logged(self._tracefs) or os.strerror(error.errno or 0)
+                why = last_error(self._tracefs.read) or os.strerror(error.errno or 0)
                 raise InsituError(f"the kernel refuses the event '{each.text}': {why}") from None
             self._made.append(each)
         return self
@@ -223,10 +224,3 @@ class DynamicEvents:
             each = self._made.pop()
             with contextlib.suppress(OSError):
                 self._tracefs.write("dynamic_events", f"-:{each.group}/{each.name}")
-
-
-def _logged(tracefs: Tracefs) -> str:
-    with contextlib.suppress(OSError):
-        found = re.findall(r"error: ([^\n]{1,200})$", tracefs.read("error_log"), re.MULTILINE)
-        return str(found[-1]) if found else ""
-    return ""
