@@ -121,7 +121,8 @@ def _events(guest: Guest, *words: str) -> bytes:
 
 def test_a_hist_trigger_counts_the_events_of_a_command_that_are_printed_one_by_one(guest: Guest) -> None:
     command = ["--", "sh", "-c", "stat /etc/passwd /etc/hosts > /dev/null; : < /etc/passwd"]
-    printed = _events(guest, "-q", "-e", "syscalls:sys_enter_openat", *command)
+    traced = ["-q", "-e", "syscalls:sys_enter_openat", "--trigger", "hist:keys=flags"]
+    printed = _events(guest, *traced, *command)
     counted = _events(guest, "--hist", "syscalls:sys_enter_openat", "--key", "flags", "--json", *command)
     found = json.loads(counted)
     assert found["counted_by"] == "a hist trigger"
@@ -129,6 +130,8 @@ def test_a_hist_trigger_counts_the_events_of_a_command_that_are_printed_one_by_o
         found["hits"] == printed.count(b"sys_enter_openat") > 1 or found["hits"] == printed.count(b"sys_openat") > 1
     )
     assert sum(entry["hits"] for entry in found["entries"]) == found["hits"]
+    assert b"# histograms of syscalls:sys_enter_openat\n" in printed
+    assert re.findall(rb"Hits: (\d+)", printed) == [b"%d" % found["hits"]]
 
 
 def test_a_synthetic_event_measures_a_sleep(guest: Guest) -> None:

@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from insitu.errors import InsituError
+from insitu.kernel.tracefs import Tracefs
+from insitu.record.ftrace import user_code
+from insitu.record.ftrace.dynamic_events import definitions
 from insitu.record.ftrace.fetch_arguments import fetched, located, member_of
 from insitu.record.ftrace.user_code import UserCode
 from insitu.symbols.dwarf_scopes import CType
@@ -113,6 +117,22 @@ def test_what_there_is_not_is_an_error_that_says_what_there_is(program: Path, te
     (address,) = code.places(f"walk.c:{OUTER}")
     with pytest.raises(Exception, match=message):
         code.argument(code.scope(address), address, text)
+
+
+def test_a_line_of_the_kernel_is_an_offset_in_its_function(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = program.parent / "notes"
+    notes.write_bytes(b"another")
+    monkeypatch.setattr(user_code, "_NOTES", notes)
+    with pytest.raises(InsituError, match="not of the running kernel"):
+        user_code.kernel_code(str(program))
+
+    code = UserCode(str(program))
+    notes.write_bytes(b"GNU\0" + bytes.fromhex(code.elf.build_id))
+    (found,) = definitions(f"kprobe:walk.c:{OUTER} sum head->id", Tracefs(-1), vmlinux=str(program))
+    (address,) = code.places(f"walk.c:{OUTER}")
+    scope, offset = code.scope(address), address - code.function("walk")
+    arguments = f"sum={code.argument(scope, address, 'sum')} head_id={code.argument(scope, address, 'head->id')}"
+    assert found.text == f"p:{found.group}/{found.name} walk+{offset:#x} {arguments}"
 
 
 _INT, _TEXT = CType("int", 4, "signed"), CType("char *", 8, "pointer", True)
