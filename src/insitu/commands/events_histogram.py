@@ -59,10 +59,10 @@ def run_histogram(args: argparse.Namespace, request: "Request", tracefs: "Tracef
         else:
             shown = view.blocks(entries, keys, values, hits=found.hits, dropped=found.dropped, limit=args.limit)
             Screen.of(sys.stdout).write(shown)
-        if not args.quiet:
+        if not args.quiet and args.output is None:
             messages.note(f"counted by {source.engine}")
-            if found.damaged:
-                messages.warning(f"{found.damaged} entries of the kernel's text could not be read")
+        if found.damaged:
+            messages.warning(f"{found.damaged} entries of the kernel's text could not be read")
     return outcome.exit_status or int(bool(outcome.failure))
 
 

@@ -59,7 +59,7 @@ def definitions(
 
     ``taken`` are names of events, ``vmlinux`` is the kernel's file with debug information.
 
-    Raises InsituError for what there is not.
+    Raises InsituError for what does not exist.
     """
     words = spec.split()
     kind, colon, place = (words[0] if words else "").partition(":")
