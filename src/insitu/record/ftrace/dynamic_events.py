@@ -97,7 +97,7 @@ def _user(kind: str, place: str, words: list[str]) -> list[str]:
     bodies = []
     for found in code.places(at):
         address, wanted = found, words
-        if re.fullmatch(r"\w+", at) and any("=" not in word for word in words):  # a function: its entry
+        if code.is_entry(at) and any("=" not in word for word in words):  # a function: its entry
             scope = code.scope(address)
             parameters = [each.name for each in scope.variables if each.is_parameter]
             wanted = [name for word in words for name in (parameters if word == "*" else [word])]

@@ -35,7 +35,9 @@ _VMLINUX: Final = (
     "/usr/lib/debug/lib/modules/{0}/vmlinux",
     "/lib/modules/{0}/build/vmlinux",
 )
-_PLACE: Final = re.compile(r"(?P<name>[^:+%]+)(?:(?P<sign>[:+])(?P<number>0x[0-9a-fA-F]{1,8}|\d{1,7}))?", re.ASCII)
+_PLACE: Final = re.compile(
+    r"(?P<name>(?:[^:+%]|::)+)(?:(?P<sign>[:+])(?P<number>0x[0-9a-fA-F]{1,8}|\d{1,7}))?", re.ASCII
+)
 _ARGUMENT: Final = re.compile(r"[A-Za-z_]\w*(?:(?:->|\.)\w+)*", re.ASCII)
 
 
@@ -89,8 +91,14 @@ class UserCode:
         return Scopes(self._debug) if self._debug is not None else None
 
     def function(self, name: str) -> int:
-        """The address of a function."""
+        """The address of a function; of C++ and Rust also by its qualified name without parameters."""
         address = self._functions.address(name)
+        if address is None:
+            readable = self._functions.readable(name.rpartition("::")[2])
+            found = {place: whole for plain, whole, place in readable if plain == name}
+            if len(found) > 1:
+                raise InsituError(f"{name} is ambiguous in {self.path}: {', '.join(found.values())}")
+            address = next(iter(found), None)
         if address is None:
             hint = nearest(name, self._functions.by_name)
             raise InsituError(f"{self.path} has no function {name!r}{hint}")
@@ -114,10 +122,16 @@ class UserCode:
         if number.startswith("0x"):
             return [self.function(name) + int(number, 16)]
         file, line = name, int(number)
-        if self._functions.address(name) is not None:
+        if found["sign"] == "+" or self._functions.address(name) is not None:
             file, first = self._declared(self.function(name))
             line += first
         return [each.address for each in code_of_line(self.elf, self.path, file, line)]
+
+    @staticmethod
+    def is_entry(text: str) -> bool:
+        """Whether a place is the beginning of a function."""
+        found = _PLACE.fullmatch(text)
+        return found is not None and found["number"] is None
 
     def after_prologue(self, function: int) -> int:
         """Where the code of a function's second line begins: its arguments are in memory by then."""
