@@ -119,6 +119,31 @@ def test_what_there_is_not_is_an_error_that_says_what_there_is(program: Path, te
         code.argument(code.scope(address), address, text)
 
 
+CPLUSPLUS = """
+namespace ns {
+struct K { long own; __attribute__((noinline)) int method(int count) { return own += count; } };
+__attribute__((noinline)) int once(int a) { return a + 1; }
+__attribute__((noinline)) int twice(int a) { return a + 1; }
+__attribute__((noinline)) int twice(long a) { return a + 2; }
+}
+int main() { ns::K k{5}; return k.method(3) + ns::once(4) + ns::twice(1) + ns::twice(2L); }
+"""
+
+
+def test_functions_of_cplusplus_have_their_qualified_names(tmp_path: Path) -> None:
+    (tmp_path / "k.cc").write_text(CPLUSPLUS)
+    subprocess.run(["g++", "-g", "-O0", "-o", "k", "k.cc"], cwd=tmp_path, check=True)
+    code = UserCode(str(tmp_path / "k"))
+    symbols = subprocess.run(["nm", tmp_path / "k"], capture_output=True, text=True).stdout
+    addresses = {line.split()[-1]: int(line[:16], 16) for line in symbols.splitlines() if line[:1] == "0"}
+    assert code.places("ns::once") == [addresses["_ZN2ns4onceEi"]]
+    assert code.places("ns::K::method") == [addresses["_ZN2ns1K6methodEi"]]
+    scope = code.scope(code.function("ns::K::method"))
+    assert [each.name for each in scope.variables] == ["this", "count"]
+    with pytest.raises(InsituError, match=r"ambiguous.*ns::twice\((int|long)\), ns::twice\((int|long)\)"):
+        code.function("ns::twice")
+
+
 def test_a_line_of_the_kernel_is_an_offset_in_its_function(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     notes = program.parent / "notes"
     notes.write_bytes(b"another")
