@@ -50,7 +50,9 @@ def write_part(
     temporary = Path(name_beside(target))
     os.close(new_file(temporary))  # both libraries write into it as it is
     try:
-        if any(column.type == "nested" for column in table.columns):
+        if any(
+            column.semantic.storage in ("", "blob") for column in table.columns
+        ):  # DuckDB takes objects one by one
             _write_with_polars(temporary, table, columns, text)
         else:
             _write_with_duckdb(connection, temporary, table, columns, text)
