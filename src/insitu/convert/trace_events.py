@@ -16,7 +16,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
-from insitu.convert.trace_pages import PageLayout, TraceRecords, array_values, decode_pages, field_values, page_layout
+from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
 from insitu.session.distinct import groups, ranges
@@ -208,7 +208,7 @@ class EventWriter:
         self._writer.lost(f"{self._name}: records of unknown events", self._unknown)
 
     def _write(self, kind: EventKind, records: TraceRecords, rows: I64, stacks: I32 | None) -> None:
-        columns = event_columns(records, rows, kind.format, _stored_values)
+        columns = event_columns(records, rows, kind.format)
         tid = columns.pop(_TID).astype(np.int32)
         batch: dict[str, Any] = {
             "ts_ns": records.ts_ns[rows],
@@ -316,25 +316,13 @@ def _tids(records: TraceRecords) -> I32:
     return np.asarray(field_values(records, np.arange(len(records)), Field(_TID, "int", 4, 4, True)), np.int32)
 
 
-def event_columns(
-    records: TraceRecords, rows: I64, shape: EventFormat, values: Callable[..., Any] = field_values
-) -> dict[str, Any]:
+def event_columns(records: TraceRecords, rows: I64, shape: EventFormat) -> dict[str, Any]:
     """The columns of some records of one kind: ``common_pid`` and the event's own fields, by name."""
     wanted = [field for field in shape.common if field.name == _TID] + list(shape.fields)
-    found = {_own(field.name): values(records, rows, field) for field in wanted}
+    found = {_own(field.name): field_values(records, rows, field) for field in wanted}
     if _TID not in found:
         raise InsituError(f"{shape.name}: a format without {_TID}")
     return found
-
-
-def _stored_values(records: TraceRecords, rows: I64, field: Field) -> Any:
-    """``field_values`` as a table has them: an array of numbers is a list of numbers, as ``args`` of sys_enter."""
-    numbers = array_values(records, rows, field)
-    if numbers is None:
-        return field_values(records, rows, field)
-    import polars
-
-    return polars.Series(field.name, numbers).arr.to_list()
 
 
 def _own(name: str) -> str:
@@ -392,8 +380,6 @@ def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
         field = fields.get(name)
         if field is None:
             columns.append(Column(name, "stack" if name.startswith("stack") else "name"))
-        elif hasattr(values, "arr"):
-            columns.append(Column(name, "nested", field.declaration))
         elif isinstance(values, list):
             is_bytes = bool(values) and isinstance(values[0], bytes)
             columns.append(Column(name, "blob" if is_bytes else _semantic(field) or "text", field.declaration))

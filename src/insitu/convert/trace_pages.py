@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field
 
-__all__ = ["PageLayout", "TraceRecords", "array_values", "decode_pages", "field_values", "page_layout", "texts"]
+__all__ = ["PageLayout", "TraceRecords", "decode_pages", "field_values", "page_layout", "texts"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -246,16 +246,6 @@ def field_values(records: TraceRecords, rows: I64, field: Field) -> Any:
     return _gathered(records.memory, at, size, field.offset, field.size, code)
 
 
-def array_values(records: TraceRecords, rows: I64, field: Field) -> NDArray[Any] | None:
-    """The values of an array of numbers of 16 bits or more, (rows, elements); None for other fields."""
-    width = field.size // field.count if field.count and not field.location else 0
-    code = _TYPES.get((width, field.signed))
-    if code is None or width < 2 or width * (field.count or 0) != field.size or len(records.memory) < field.size:
-        return None
-    found = _gathered(records.memory, records.at[rows], records.size[rows], field.offset, field.size, None)
-    return found.view(code)
-
-
 def _gathered(memory: U8, at: I64, size: I64, offset: int, width: int, code: str | None) -> NDArray[Any]:
     """``width`` bytes at ``offset`` of each record, as numbers of type ``code`` or as rows of bytes; 0 outside."""
     inside = size >= offset + width
@@ -269,16 +259,14 @@ def _gathered(memory: U8, at: I64, size: I64, offset: int, width: int, code: str
             values = (words[first].astype(np.uint64) | words[first + 1].astype(np.uint64) << np.uint64(32)).view(code)
         return values if inside.all() else np.where(inside, values, 0).astype(code)
     if not len(memory) or width > len(memory):
-        found = np.zeros((len(at), width), np.uint8)
-    elif offset % 4 == 0 and width % 4 == 0:  # records begin at words: four bytes at a time
+        return np.zeros((len(at), width), np.uint8) if code is None else np.zeros(len(at), code)
+    if offset % 4 == 0 and width % 4 == 0:  # records begin at words: four bytes at a time
         words = memory[: len(memory) & ~3].view("<u4")
         found = words[(start >> 2)[:, None] + np.arange(width >> 2)].view(np.uint8)
-        if not inside.all():
-            found[~inside] = 0
     else:
         found = memory[start[:, None] + np.arange(width)]
-        if not inside.all():
-            found[~inside] = 0
+    if not inside.all():
+        found[~inside] = 0
     return found if code is None else np.ascontiguousarray(found).view(code).reshape(-1)
 
 
