@@ -128,6 +128,12 @@ IMPORTERS: Final = (
         f"{_FORMATS}.trace_dat:import_trace_dat",
     ),
     Importer(
+        "ftrace text",
+        "text of tracefs's trace and trace_pipe, or of trace-cmd report: events, functions, function graphs",
+        f"{_FORMATS}.ftrace_text:is_ftrace_text",
+        f"{_FORMATS}.ftrace_text:import_ftrace_text",
+    ),
+    Importer(
         "perf script",
         "text that perf script prints, with any fields (-F)",
         f"{_FORMATS}.perf_script:is_perf_script",
