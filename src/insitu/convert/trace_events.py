@@ -151,6 +151,7 @@ def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout)
 class EventWriter:
     """Writes decoded records to a session's tables.
 
+    ``prefix`` is put before the names of tables.
     ``others`` maps labels (``ftrace:funcgraph_exit``) to what takes their rows instead of a table.
     """
 
@@ -161,6 +162,7 @@ class EventWriter:
         addresses: Addresses,
         *,
         name: str = "trace",
+        prefix: str = "",
         others: Mapping[str, Callable[[dict[str, Any]], None]] | None = None,
     ) -> None:
         self._kinds = kinds
@@ -169,7 +171,7 @@ class EventWriter:
         self._name = name
         self._others = others or {}
         self._tables: dict[str, Table] = {}
-        self._names = table_names(kinds.values())
+        self._names = table_names(kinds.values(), prefix)
         self._stacks = {kind.label: number for number, kind in kinds.items()}
         self._comms: dict[int, str] = {}
         self._lost: dict[int, int] = {}
@@ -357,13 +359,13 @@ def _semantic(field: Field) -> str:
     return _NAMED.get(field.name, "")
 
 
-def table_names(kinds: Iterable[EventKind]) -> dict[str, str]:
-    """The table of each kind: ``event.NAME``, with the category where several have an event of that name."""
+def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:
+    """The table of each kind: ``event.PREFIXNAME``, with the category where several have an event of that name."""
     by_name: dict[str, list[EventKind]] = {}
     for kind in kinds:
         by_name.setdefault(kind.name.casefold(), []).append(kind)
     return {
-        kind.label: f"event.{kind.name}" if len(same) == 1 else f"event.{kind.category}_{kind.name}"
+        kind.label: f"event.{prefix}{kind.name}" if len(same) == 1 else f"event.{prefix}{kind.category}_{kind.name}"
         for same in by_name.values()
         for kind in same
     }

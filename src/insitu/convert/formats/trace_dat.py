@@ -15,7 +15,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
 from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
-from insitu.convert.trace_pages import TraceRecords, field_values, page_layout
+from insitu.convert.trace_pages import TraceRecords, page_layout
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
 
@@ -24,8 +24,6 @@ __all__ = ["import_trace_dat"]
 I64 = NDArray[np.int64]
 
 _SOURCE: Final = "trace-cmd"
-_NAMES: Final = (("next_pid", "next_comm"), ("prev_pid", "prev_comm"), ("pid", "comm"))
-_NAMING: Final = frozenset({"sched_switch", "sched_waking", "sched_wakeup", "sched_wakeup_new"})
 _LOST: Final = {"overrun": "events overwritten before they were read", "dropped events": "events dropped"}
 
 
@@ -42,15 +40,17 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
     )
     addresses = Addresses(writer, [], kallsyms=found.kallsyms)
     kinds = _kinds(found, writer)
-    names = _Names(found.names(), kinds, writer)
+    for tid, name in found.names().items():
+        if tid:
+            writer.processes.thread(tid, writer.processes.process_of(tid), name=name)
     first_ns, last_ns = [], []
     for buffer in found.buffers:
         if buffer.text:
             writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
             continue
-        events = EventWriter(_of_buffer(kinds, buffer.name), writer, addresses, name=_SOURCE)
+        prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
+        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix)
         for records in _records(found, buffer):
-            names.learn(records)
             events.add(records)
             if len(records.ts_ns):
                 first_ns.append(int(records.ts_ns.min()))
@@ -78,14 +78,6 @@ def _kinds(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
     return kinds
 
 
-def _of_buffer(kinds: dict[int, EventKind], buffer: str) -> dict[int, EventKind]:
-    """The kinds, under names that say which buffer their events are from."""
-    if not buffer:
-        return kinds
-    prefix = re.sub(r"[^\w\-]", "_", buffer)[:40]
-    return {number: kind._replace(name=f"{prefix}.{kind.name}") for number, kind in kinds.items()}
-
-
 def _records(found: TraceDat, buffer: TraceBuffer) -> Iterator[TraceRecords]:
     layout = page_layout(found.header_page, buffer.page_bytes)
     files = {each.cpu: found.pages(buffer, each) for each in buffer.cpus}
@@ -103,35 +95,6 @@ def _scaled(ticks: I64, mult: int, shift: int, offset: int) -> I64:
     high = (count >> np.uint64(32)) * factor
     shifted = (low >> by) + (high << (np.uint64(32) - by) if shift <= 32 else high >> (by - np.uint64(32)))
     return (shifted + np.uint64(offset)).astype(np.int64)
-
-
-class _Names:
-    """Names of threads: those that the file lists, else those that scheduler events say."""
-
-    def __init__(self, known: dict[int, str], kinds: dict[int, EventKind], writer: SessionWriter) -> None:
-        self._processes = writer.processes
-        self._known = {0}
-        self._kinds = {number: kind for number, kind in kinds.items() if kind.name in _NAMING}
-        for tid, name in known.items():
-            self._add(tid, name)
-
-    def learn(self, records: TraceRecords) -> None:
-        """Take the names of threads that have none yet."""
-        for number, kind in self._kinds.items():
-            rows = np.flatnonzero(records.event == number)
-            fields = {field.name: field for field in kind.format.fields}
-            for pid, comm in _NAMES:
-                if pid in fields and comm in fields and len(rows):
-                    tids, first = np.unique(field_values(records, rows, fields[pid]), return_index=True)
-                    new = [at for at, tid in enumerate(tids.tolist()) if tid not in self._known]
-                    names = field_values(records, rows[first[new]], fields[comm])
-                    for at, name in zip(new, names, strict=True):
-                        self._add(int(tids[at]), name)
-
-    def _add(self, tid: int, name: str) -> None:
-        if tid not in self._known:
-            self._known.add(tid)
-            self._processes.thread(tid, self._processes.process_of(tid), name=name)
 
 
 def _add_losses(found: TraceDat, writer: SessionWriter) -> None:

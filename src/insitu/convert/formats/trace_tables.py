@@ -1,12 +1,12 @@
 """A session's tables for exporters of whole traces: threads, spans, counters, events, as arrays."""
 
-import re
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.convert.trace_events import EVENT_FORMAT
 from insitu.errors import InsituError
 from insitu.valid_text import valid_text
 
@@ -23,7 +23,6 @@ I64 = NDArray[np.int64]
 OPEN_NS: Final = 1 << 62
 """The end of a span that was open at the recording's end."""
 _HEAD: Final = ("ts_ns", "utid", "cpu")
-_OF_KERNEL: Final = re.compile(r"the kernel's trace event ([^:]+):(\S+)$")  # convert/trace_events.py
 
 
 class Threads(NamedTuple):
@@ -113,20 +112,22 @@ def spans(session: "Session") -> Spans | None:
 
 def event_tables(session: "Session") -> Iterator[EventRows]:
     """Every table of events that has rows, one at a time."""
+    kinds = {}
+    if EVENT_FORMAT.name in session.tables:
+        for table, category, name in session[EVENT_FORMAT.name].select("table", "category", "name").rows():
+            kinds[f"event.{table}"] = category, name
     for table in session.tables:
         if not table.startswith("event."):
             continue
         found = session[table].sort("ts_ns")
         if not len(found) or any(name not in found.columns for name in _HEAD):
             continue
-        described = session.database.table(table)
-        of_kernel = _OF_KERNEL.match(described.doc)
-        category, name = (of_kernel[1], of_kernel[2]) if of_kernel else ("event", table.removeprefix("event."))
-        stacks = [column.name for column in described.columns if column.type == "stack"]
+        category, name = kinds.get(table, ("event", table.rpartition(".")[2]))
+        stacks = [column.name for column in session.database.table(table).columns if column.type == "stack"]
         ts_ns, utid, cpu = (_ints(found[each]) for each in _HEAD)
         fields = found.drop(*_HEAD, *stacks)
         named = {each: each.removeprefix("event_") for each in fields.columns if each.removeprefix("event_") in _HEAD}
-        yield EventRows(category, name.rpartition(".")[2], ts_ns, utid, cpu, fields.rename(named))
+        yield EventRows(category, name, ts_ns, utid, cpu, fields.rename(named))
 
 
 def coded(texts: "polars.Series") -> tuple[I64, list[str]]:
