@@ -196,6 +196,15 @@ EXPORTERS: Final = (
         whole=True,
     ),
     Exporter(
+        "trace.dat",
+        "the kernel's trace events, for trace-cmd and KernelShark",
+        (".dat",),
+        (),
+        f"{_FORMATS}.trace_dat_writer:export_trace_dat",
+        binary=True,
+        whole=True,
+    ),
+    Exporter(
         "chrome",
         "JSON for chrome://tracing, ui.perfetto.dev and speedscope",
         (".trace.json", ".chrome.json"),

@@ -54,6 +54,7 @@ class Spans(NamedTuple):
 class EventRows(NamedTuple):
     """The rows of one table of events, in the order of time; ``fields`` are its own columns."""
 
+    table: str
     category: str
     name: str
     ts_ns: I64
@@ -127,7 +128,7 @@ def event_tables(session: "Session") -> Iterator[EventRows]:
         ts_ns, utid, cpu = (_ints(found[each]) for each in _HEAD)
         fields = found.drop(*_HEAD, *stacks)
         named = {each: each.removeprefix("event_") for each in fields.columns if each.removeprefix("event_") in _HEAD}
-        yield EventRows(category, name, ts_ns, utid, cpu, fields.rename(named))
+        yield EventRows(table, category, name, ts_ns, utid, cpu, fields.rename(named))
 
 
 def coded(texts: "polars.Series") -> tuple[I64, list[str]]:
