@@ -64,6 +64,8 @@ TARGETS: Final = {
         Target("btf", "symbols:btf"),
         Target("proc", "kernel_text:proc", text=True),
         Target("tracefs_format", "kernel_text:tracefs_format", text=True),
+        Target("event_filter", "events:filters", text=True),
+        Target("event_hist", "events:histograms", text=True),
         Target("perf_data", "recordings:imported"),
         Target("perf_directory", "recordings:perf_directory"),
         Target("perf_script", "recordings:imported", text=True),

@@ -19,6 +19,7 @@ __all__ = [
     "mixed_session",
     "script_session",
     "traced_session",
+    "switches_session",
     "waits_session",
 ]
 
@@ -130,6 +131,7 @@ def switches_session(path: Path) -> Path:
         writer.append(Table("event.sched_switch", "", tuple(switch)), head | values)
         woken = {"comm": ["b", "a"] * 5, "pid": tids[::-1].copy(), "prio": [120] * 10}
         writer.append(Table("event.sched_waking", "", tuple(waking)), head | woken)
+        writer.finish()
     return path
 
 

@@ -204,5 +204,5 @@ def test_a_thread_is_on_the_cpu_between_its_waits(tmp_path: Path) -> None:
         lengths = np.ma.masked_array([20, 70, 0], [False, False, True])  # the last is still open
         writer.append(SPAN, {**waits, "name": ["read"] * 3, "dur_ns": lengths, "stack": [0] * 3})
         writer.finish()
-    found = Database(tmp_path / "x.insitu").sql("select ts_ns, dur_ns, state from thread_state order by ts_ns")
+    found = Database(tmp_path / "x.insitu").sql("select ts_ns, dur_ns, state from off_cpu_state order by ts_ns")
     assert found.rows() == [(100, 20, "off-cpu"), (120, 10, "on-cpu"), (130, 70, "off-cpu"), (200, None, "off-cpu")]

@@ -12,7 +12,6 @@ examples:
 """
 
 import argparse
-import os
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from insitu import messages
 from insitu.commands import Properties
 from insitu.commands._options import (
     duration_option,
+    json_option,
+    limit_option,
     output_option,
     pids_asked_for,
     quiet_option,
@@ -27,6 +28,8 @@ from insitu.commands._options import (
     size,
 )
 from insitu.commands._output import recorded
+from insitu.commands.events_histogram import histogram_options, run_histogram
+from insitu.commands.events_latency import latency_options, run_latency
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
@@ -62,8 +65,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     duration_option(parser)
     parser.add_argument("-b", "--buffer", type=size, metavar="SIZE", help="buffer for each CPU (default 4M)")
     quiet_option(parser)
+    json_option(parser, "write a histogram as one JSON document")
+    limit_option(parser, 30, "entries of a histogram, or of the longest latencies")
     recording_target_options(parser, "trace")
     parser.add_argument("run_path", nargs="?", metavar="RUN", help="print this recording; -e: only these events")
+    histogram_options(parser)
+    latency_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
@@ -79,12 +86,16 @@ def run(args: argparse.Namespace) -> int:
 
     if args.run_path is not None:
         return _print(args)
-    choices = _choices(args.chosen or [])
+    choices = [] if args.hist or args.latency else _choices(args.chosen or [])
     request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
     request.check()
     buffer_kb = (args.buffer or 0) >> 10
     tracefs = Tracefs.open()
     try:
+        if args.hist:
+            return run_histogram(args, request, tracefs)
+        if args.latency:
+            return run_latency(args, request, tracefs)
         tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
         if args.output is not None:
             source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)
@@ -130,40 +141,19 @@ def _print(args: argparse.Namespace) -> int:
 
 def _lines(source: "TracePagesSource") -> "TraceLines":
     """What prints a source's pages."""
+    from insitu.commands._live_names import enumerator, kernel_symbols, thread_names
     from insitu.convert.trace_events import event_kinds
     from insitu.convert.trace_pages import page_layout
-    from insitu.kernel import procfs
-    from insitu.symbols.kernel_btf import vmlinux
-    from insitu.symbols.symbolizer import Symbolizer
     from insitu.views.trace_lines import TraceLines
-
-    names = {0: "<idle>"}
-    symbols = Symbolizer(live=True)
-
-    def thread(tid: int) -> str:
-        if tid not in names:
-            try:
-                names[tid] = os.fsdecode(procfs.comm(tid))
-            except OSError:
-                names[tid] = "<...>"
-        return names[tid]
-
-    def symbol(address: int) -> str:
-        found = symbols.kernel_symbol(address)
-        return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
-
-    def constant(name: str) -> int | None:
-        found = vmlinux().enumerator(name)
-        return found[1] if found else None
 
     layout = source.layout()
     return TraceLines(
         page_layout(layout["header_page"], layout["page_bytes"]),
         event_kinds(layout["formats"]),
         sys.stdout,
-        thread=thread,
-        symbol=symbol,
-        constant=constant,
+        thread=thread_names(),
+        symbol=kernel_symbols(),
+        constant=enumerator,
     )
 
 

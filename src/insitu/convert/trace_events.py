@@ -16,6 +16,8 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
+from insitu.convert.thread_states import SchedulerEvents
+from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
@@ -89,7 +91,9 @@ def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
     """Write the tables of a source of kind "trace_pages". Raises InsituError when its layout is damaged."""
     layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
-    events = EventWriter(event_kinds(source.layout["formats"]), writer, addresses, name=source.id)
+    kinds = event_kinds(source.layout["formats"])
+    calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, call_cost(source))
+    events = EventWriter(kinds, writer, addresses, name=source.id, others=dict.fromkeys((*ENTRIES, *EXITS), _drop))
     files = {}
     for file in source.files:
         number = file.name.removeprefix("cpu").partition(".")[0]
@@ -99,7 +103,13 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
                 writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
     for records in windows(files, layout):
         events.add(records)
+        calls.add(records)
+    calls.finish()
     events.finish(known_losses=bool(source.losses))
+
+
+def _drop(batch: Mapping[str, Any]) -> None:
+    """Function calls become spans instead."""
 
 
 def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:
@@ -174,6 +184,7 @@ class EventWriter:
         self._names = table_names(kinds.values(), prefix)
         self._stacks = {kind.label: number for number, kind in kinds.items()}
         self._comms: dict[int, str] = {}
+        self._scheduler = SchedulerEvents()
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -199,6 +210,9 @@ class EventWriter:
             "name": [kind.name for kind in written],
             "format": [kind.text for kind in written],
         }
+        traced = {life.tid for life in self._addresses.processes.lives}
+        whole = self._writer.manifest.whole_system or not traced
+        self._scheduler.write(self._writer, None if whole else traced)
         self._writer.append(EVENT_FORMAT, columns if written else {})
         for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
             if not name and tid in self._comms:
@@ -224,6 +238,7 @@ class EventWriter:
         if (take := self._others.get(kind.label)) is not None:
             take(batch)
             return
+        self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for pid, comm in _NAMES:
             if pid in columns and comm in columns:
                 numbers, rows_of = np.unique(columns[pid], return_index=True)

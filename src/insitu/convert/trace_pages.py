@@ -67,6 +67,8 @@ class TraceRecords(NamedTuple):
     page: I64
     lost: dict[int, int]
     """CPU -> records that the kernel says were overwritten before a page."""
+    missed: I64
+    """These pages."""
     damaged: int
     """Pages whose rest could not be read."""
 
@@ -107,12 +109,14 @@ def decode_pages(memory: U8, cpu_of_page: I32, layout: PageLayout) -> TraceRecor
     pages = min(len(memory) // layout.page_bytes, len(cpu_of_page))
     words = memory[: pages * layout.page_bytes].view("<u4")
     lost: dict[int, int] = {}
+    missed: list[int] = []
     damaged = 0
     parts: list[tuple[I64, ...]] = []
     for first in range(0, pages, _PAGES_AT_ONCE):
         number = np.arange(first, min(pages, first + _PAGES_AT_ONCE), dtype=np.int64)
         walk = _Walk(words, number, layout)
         for index, count in walk.missed():
+            missed.append(index)
             cpu = int(cpu_of_page[index])
             lost[cpu] = lost.get(cpu, 0) + count
         parts.append(walk.records())
@@ -121,7 +125,9 @@ def decode_pages(memory: U8, cpu_of_page: I32, layout: PageLayout) -> TraceRecor
         np.concatenate([part[index] for part in parts]) if parts else np.zeros(0, np.int64) for index in range(4)
     )
     event = (words[at >> 2] & np.uint32(0xFFFF)).astype(np.int32) if len(at) else np.zeros(0, np.int32)
-    return TraceRecords(memory, ts_ns, cpu_of_page[page].astype(np.int32), event, at, size, page, lost, damaged)
+    cpu_of_record = cpu_of_page[page].astype(np.int32)
+    pages_after = np.array(missed, np.int64)
+    return TraceRecords(memory, ts_ns, cpu_of_record, event, at, size, page, lost, pages_after, damaged)
 
 
 class _Walk:

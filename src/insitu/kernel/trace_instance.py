@@ -96,6 +96,11 @@ class TraceInstance:
         self.write(path, text)
         self._restore.append((path, before))
 
+    def add(self, path: str, text: str) -> None:
+        """Append to a list such as an event's triggers; ``close`` empties it. :raises OSError:"""
+        self.append(path, text)
+        self._restore.append((path, ""))
+
     def open(self, path: str, flags: int) -> int:
         """A descriptor of a file. :raises OSError:"""
         return self._tracefs.open_file(self._prefix + path, flags)
@@ -211,12 +216,28 @@ def _removed(tracefs: Tracefs, name: str) -> bool:
         except OSError as error:
             if error.errno != errno.EBUSY or attempt + 1 == _BUSY_TRIES:
                 return False
+            if not attempt:
+                _clear_triggers(tracefs, prefix)
             import time
 
             time.sleep(0.02)
         else:
             return True
     return False
+
+
+def _clear_triggers(tracefs: Tracefs, prefix: str) -> None:
+    """Remove all triggers of an instance: hist triggers with variables keep it busy, those that use them first."""
+    found: list[tuple[bool, str]] = []
+    for category in _names(tracefs, f"{prefix}/events"):
+        for name in _names(tracefs, f"{prefix}/events/{category}"):
+            path = f"{prefix}/events/{category}/{name}/trigger"
+            with contextlib.suppress(OSError):
+                if not (text := tracefs.read(path)).startswith("#"):
+                    found.append(("$" in text, path))
+    for _, path in sorted(found, reverse=True):
+        with contextlib.suppress(OSError):
+            os.close(tracefs.open_file(path, os.O_WRONLY | os.O_TRUNC))
 
 
 def _locked_top(tracefs: Tracefs) -> int:

@@ -20,6 +20,7 @@ __all__ = [
     "SYSCALL",
     "THREAD",
     "THREAD_NAME",
+    "THREAD_STATE",
     "TRACK",
 ]
 
@@ -195,6 +196,32 @@ SPAN: Final = register(
             Column("depth", "depth"),
             Column("self_ns", "duration", "duration without child spans; null: unknown", nullable=True),
             Column("stack", "stack", "stack at the start; of a wait, the waiting stack"),
+        ),
+    )
+)
+THREAD_STATE: Final = register(
+    Table(
+        "thread_state",
+        "What a thread did, from one event of the scheduler to the next: the rows of a thread follow one another.",
+        (
+            Column("ts_ns", "timestamp", "start"),
+            Column("dur_ns", "duration", "null: its last state, still so at the end", nullable=True),
+            Column("utid", "utid"),
+            Column("cpu", "cpu", "of `running`; else -1", default=-1),
+            Column(
+                "state",
+                "enum",
+                "`running`; waiting for a CPU: `runnable` (since it was woken) or `preempted`; `sleeping`, "
+                "`uninterruptible`, `stopped`, `traced`, `parked`, `idle`; `exited`; `unknown` (events were lost)",
+            ),
+            Column(
+                "waker",
+                "utid",
+                "of `runnable`: the thread that woke it; null: unknown, or an interrupt",
+                nullable=True,
+            ),
+            Column("waker_ts_ns", "timestamp", "when it was woken; null: unknown", nullable=True),
+            Column("stack", "stack", "where it left the CPU, if that was recorded"),
         ),
     )
 )

@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["distinct", "groups", "ranges"]
+__all__ = ["distinct", "groups", "ranges", "stable_order"]
 
 _SMALL_TABLE = 1 << 16  # entries that cost next to nothing
 _FEW = 1 << 15  # sorting so few values is faster than clearing a table
@@ -41,10 +41,15 @@ def distinct(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:
 def groups(values: NDArray[Any]) -> Iterator[tuple[int, NDArray[np.int64]]]:
     """Each distinct value of an integer array, ascending, and the indices of its elements, ascending."""
     found, inverse = distinct(values)
-    order = np.argsort(inverse, kind="stable")
+    order = stable_order(inverse)
     bounds = np.searchsorted(inverse[order], np.arange(len(found) + 1))
     for number, value in enumerate(found.tolist()):
         yield value, order[bounds[number] : bounds[number + 1]]
+
+
+def stable_order(keys: NDArray[np.int64]) -> NDArray[np.int64]:
+    """The indices that sort keys of 0 or more; equal ones stay in order. Keys below 65536 take linear time."""
+    return np.argsort(keys.astype(np.uint16) if keys.max(initial=0) < 1 << 16 else keys, kind="stable")
 
 
 def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.int64]:

@@ -31,7 +31,7 @@ from insitu.session.weighted_stacks import (
 )
 from insitu.symbols.frame import Frame
 
-__all__ = ["load_stacks", "rows_in_time", "tables_with_stacks"]
+__all__ = ["load_stacks", "rows_in_time", "stack_tree", "tables_with_stacks"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -68,7 +68,7 @@ def load_stacks(
         found = rows.summed(by_thread=by_thread or want.tid is not None or want.comm is not None)
     threads, thread = rows.labelled(found)
     count = np.ones(len(thread), np.int64) if times else found["count"].astype(np.int64)
-    parent, frame, frames = _tree(database)
+    parent, frame, frames = stack_tree(database)
     table, weight = rows.table, rows.weight
     counted = "samples" if table.name == SAMPLE.name else "events"
     stacks = WeightedStacks(
@@ -396,7 +396,8 @@ def _threads(database: Database) -> dict[int, tuple[int, int, str]]:
     return {int(utid): (int(tid), int(pid), str(name)) for utid, tid, pid, name in rows}
 
 
-def _tree(database: Database) -> tuple[I32, I32, list[Frame]]:
+def stack_tree(database: Database) -> tuple[I32, I32, list[Frame]]:
+    """Parent and frame of each stack, and the frames. Raises InsituError for damaged tables."""
     stack = database.fetch(f"select id, parent, frame from {database.loadable(STACK.name, _MOST_STACKS)} order by id")
     names = ", ".join(Frame._fields)
     fields = database.fetch(f"select id, {names} from {database.loadable(FRAME.name)} order by id")

@@ -20,13 +20,13 @@ from insitu.errors import InsituError
 from insitu.session.weighted_stacks import WeightedStacks
 from insitu.terminal_text import printable
 from insitu.views.output import write_file, write_stdout
-from insitu.views.page_data import ARRAYS, PAGES, Meta
+from insitu.views.page_data import PAGES, Head
 from insitu.views.quantity import size
 
 if TYPE_CHECKING:
     from jinja2 import Environment
 
-__all__ = ["data_page", "document_page", "page_title", "write_page"]
+__all__ = ["data_page", "document_page", "packed", "page_title", "write_page"]
 
 _DIST = Path(__file__).parent.parent / "web" / "dist"
 _TEMPLATES: Final = Path(__file__).parent / "templates"
@@ -39,18 +39,15 @@ _POLICY: Final = (
 )
 
 
-def data_page(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
+def data_page(meta: Head, arrays: Mapping[str, NDArray[np.generic]]) -> str:
     """The page of the type ``meta["mode"]`` (see page_data.PAGES), drawn by its script from ``meta`` and ``arrays``.
 
-    Integers beyond 31 bits travel as float64 (exact to 2**53). Everything that comes from a recording is inside the
-    deflated, base64-coded data block, but for the escaped title.
+    Everything that comes from a recording is inside the deflated, base64-coded data block, but for the escaped title.
     Raises InsituError when the front end has not been built, ValueError for other arrays than the type's.
     """
     page = PAGES[meta["mode"]]
-    wanted = {array.name for array in ARRAYS if array.always} | set(page.arrays)
-    if set(arrays) != wanted:
-        raise ValueError(f"a page of type {meta['mode']} has the arrays {sorted(wanted)}, not {sorted(arrays)}")
-    return _rendered("view.html", (page.bundle,), title=meta["title"], data=_packed(meta, arrays))
+    data = base64.b64encode(packed(meta, arrays)).decode("ascii")
+    return _rendered("view.html", (page.bundle,), title=meta["title"], data=data)
 
 
 def document_page(
@@ -144,40 +141,48 @@ def _shown(value: Any) -> Any:
     return value
 
 
-def _packed(meta: Meta, arrays: Mapping[str, NDArray[np.generic]]) -> str:
-    """Base64 of deflated: u32 length of a JSON header, the header, then the arrays it describes, 8-aligned."""
+def packed(meta: Head, arrays: Mapping[str, NDArray[np.generic]]) -> bytes:
+    """What a page is drawn from, deflated: u32 length of a JSON header, the header, and the arrays it describes.
+
+    Raises ValueError for other arrays than those of ``meta["mode"]``.
+    """
+    wanted = PAGES[meta["mode"]].arrays
+    if set(arrays) != set(wanted):
+        raise ValueError(f"a page of type {meta['mode']} has the arrays {sorted(wanted)}, not {sorted(arrays)}")
     sections: dict[str, list[object]] = {}
     chunks: list[bytes] = []
     at = 0
     for name, array in arrays.items():
-        code, body = _coded(array)
+        code, *parts = _coded(array)
         sections[name] = [code, at, len(array)]
-        chunks.append(body + b"\0" * (-len(body) % 8))
-        at += len(chunks[-1])
+        chunks += [part + b"\0" * (-len(part) % 8) for part in parts]
+        at += sum(map(len, chunks[-len(parts) :]))
     header = json.dumps({"meta": _shown(meta), "sections": sections}, separators=(",", ":")).encode("ascii")
     header += b" " * (-(len(header) + 4) % 8)
     deflate = zlib.compressobj(_DEFLATE_LEVEL)
     parts = [deflate.compress(each) for each in (len(header).to_bytes(4, "little"), header, *chunks)]
-    return base64.b64encode(b"".join([*parts, deflate.flush()])).decode("ascii")
+    return b"".join([*parts, deflate.flush()])
 
 
-def _coded(array: NDArray[np.generic]) -> tuple[str, bytes]:
-    """An integer array in as few bytes as it needs, and how the front end reads it.
+def _coded(array: NDArray[np.generic]) -> tuple[Any, ...]:
+    """How the front end reads an array, and its bytes: integers in as few of them as they need.
 
-    The code is "u" (values) or, for what rises, "d" (differences) with the bytes of each: u1, u2, u4, d1, d2, d4; or
-    "f8" where values do not fit into 31 bits.
+    The code is "u" (values) or, for what rises, "d" (differences) with the bytes of each: 1, 2, 4, or 6, of which the
+    lower four come first for all values and then the upper two, in which there is little to deflate. Else "f8".
     """
     if not len(array):
         return "u1", b""
     low, high = int(array.min()), int(array.max())
-    if low < 0 or high >= 1 << 31:
+    if low < 0 or high >= 1 << 48 or array.dtype.kind == "f":
         return "f8", array.astype("<f8").tobytes()
     if bool(np.greater_equal(array[1:], array[:-1]).all()):  # rises
-        return _narrowed("d", np.diff(array.astype(np.int32), prepend=np.int32(0)))
+        return _narrowed("d", np.diff(array.astype(np.int64), prepend=0))
     return _narrowed("u", array)
 
 
-def _narrowed(code: str, words: NDArray[np.generic]) -> tuple[str, bytes]:
+def _narrowed(code: str, words: NDArray[Any]) -> tuple[Any, ...]:
     high = int(words.max())
+    if high >= 1 << 31:
+        return f"{code}6", words.astype("<u4").tobytes(), (words >> 32).astype("<u2").tobytes()
     width = 1 if high < 1 << 8 else 2 if high < 1 << 16 else 4
     return f"{code}{width}", words.astype(f"<u{width}").tobytes()

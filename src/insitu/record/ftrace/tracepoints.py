@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
+import contextlib
 import errno
 import fnmatch
 import os
+import re
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from insitu.errors import InsituError, nearest
+from insitu.kernel.bpf_map import possible_cpus
+from insitu.record.ftrace.filters import Filter, parse_filter
+from insitu.record.ftrace.triggers import Trigger, parse_trigger
 from insitu.record.sources.trace_pages import restrict_to
 
 if TYPE_CHECKING:
@@ -16,7 +21,7 @@ if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
     from insitu.record.source import Target
 
-__all__ = ["EventChoice", "EventTracing", "matching_events"]
+__all__ = ["EventChoice", "EventTracing", "has_hist_triggers", "matching_events", "write_checked"]
 
 _USER_STACK_ONLY_ROOT = "options/userstacktrace"
 
@@ -58,12 +63,24 @@ class EventTracing:
     def __init__(
         self, tracefs: Tracefs, choices: Sequence[EventChoice], *, stack: bool = False, user_stack: bool = False
     ) -> None:
-        """Raises InsituError for an event that does not exist."""
+        """Raises InsituError for an event that does not exist, and for a filter or trigger that does not fit it."""
         known = tracefs.events()
         self._chosen: dict[str, EventChoice] = {}
         for choice in choices:
             self._chosen |= dict.fromkeys(matching_events(choice.pattern, known), choice)
         self._stack, self._user_stack = stack, user_stack
+        self._filters: dict[str, Filter] = {}
+        self._triggers: list[tuple[str, Trigger]] = []
+        variables: list[str] = []
+        for name, choice in self._chosen.items():
+            event = tracefs.event(*name.split(":", 1))
+            if choice.filter:
+                self._filters[name] = parse_filter(choice.filter, event, cpus=possible_cpus())
+            for text in choice.triggers:
+                trigger = parse_trigger(text, event, tracefs.event, variables=variables, cpus=possible_cpus())
+                _refuse_missing(tracefs, trigger)
+                variables += trigger.hist.variables if trigger.hist else ()
+                self._triggers.append((name, trigger))
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -87,19 +104,54 @@ class EventTracing:
             instance.set("options/stacktrace", "1")
         if self._user_stack:
             instance.set(_USER_STACK_ONLY_ROOT, "1")
-        for name, choice in self._chosen.items():
-            directory = f"events/{name.replace(':', '/', 1)}"
-            if choice.filter:
-                self._written(instance, f"{directory}/filter", choice.filter, f"-F {choice.filter}")
-            for trigger in choice.triggers:
-                self._written(instance, f"{directory}/trigger", trigger, f"--trigger {trigger}")
-            instance.write(f"{directory}/enable", "1")
+        for name, checked in self._filters.items():
+            write_checked(
+                instance, f"{_directory(name)}/filter", checked.text, f"-F {checked.text}", checked.newer_syntax
+            )
+        for name, trigger in self._triggers:
+            newer = trigger.where.newer_syntax if trigger.where else ""
+            write_checked(instance, f"{_directory(name)}/trigger", trigger.text, f"--trigger {trigger.text}", newer)
+        for name in self._chosen:
+            instance.write(f"{_directory(name)}/enable", "1")
 
-    def _written(self, instance: TraceInstance, path: str, text: str, said: str) -> None:
-        try:
-            instance.write(path, text)
-        except OSError as error:
-            if error.errno not in (errno.EINVAL, errno.ENOENT, errno.EEXIST, errno.EBUSY):
-                raise
-            why = os.strerror(error.errno)
-            raise InsituError(f"{said}: the kernel refuses it for {path.split('/')[2]}: {why}", status=2) from None
+
+def _refuse_missing(tracefs: Tracefs, trigger: Trigger) -> None:
+    """Raise InsituError for a kind of trigger that needs what this kernel is built without."""
+    if trigger.command in ("hist", "enable_hist", "disable_hist") and not has_hist_triggers(tracefs):
+        remedy = "insitu events --hist EVENT --key FIELD counts by a BPF program"
+        raise InsituError("this kernel has no hist triggers (CONFIG_HIST_TRIGGERS)", remedy=remedy)
+    if trigger.command == "snapshot" and not tracefs.exists("snapshot"):
+        raise InsituError("this kernel has no snapshots of the trace buffer (CONFIG_TRACER_SNAPSHOT)")
+
+
+def has_hist_triggers(tracefs: Tracefs) -> bool:
+    """Whether the kernel has histogram triggers."""
+    return tracefs.exists("events/sched/sched_switch/hist")
+
+
+def _directory(name: str) -> str:
+    return f"events/{name.replace(':', '/', 1)}"
+
+
+def write_checked(instance: TraceInstance, path: str, text: str, said: str, newer: str = "") -> None:
+    """Set a filter, or add a trigger to those that are there; with its instance it goes.
+
+    ``newer`` is syntax in it that older kernels do not have. Raises OSError, and InsituError with what the kernel
+    logs where it refuses ``said``.
+    """
+    try:
+        instance.add(path, text)
+    except OSError as error:
+        if error.errno in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.ENOMEM):
+            raise
+        why = _logged(instance) or os.strerror(error.errno or 0)
+        why += f"; filters of older kernels have no {newer}" if newer else ""
+        raise InsituError(f"{said}: the kernel refuses it for {path.split('/')[2]}: {why}", status=2) from None
+
+
+def _logged(instance: TraceInstance) -> str:
+    """The last message of the instance's error log."""
+    found: list[str] = []
+    with contextlib.suppress(OSError):
+        found = re.findall(r"error: (.{1,200})$", instance.read("error_log"), re.MULTILINE)
+    return found[-1].rpartition("error: ")[2] if found else ""

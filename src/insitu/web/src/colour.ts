@@ -6,7 +6,7 @@ export type Theme = "light" | "dark";
 export type Colouring = "kind" | "module";
 
 /** Lightness 0..1, chroma 0..0.4, hue in degrees (the OKLCH space, in which equal steps look equal). */
-type Lch = [lightness: number, chroma: number, hue: number];
+export type Lch = [lightness: number, chroma: number, hue: number];
 
 const SHADES = 12;
 
@@ -27,8 +27,13 @@ const KIND_COLOURS: Record<Kind, { hue: number; chroma: number; spread: number }
 const MODULE_HUES = [58, 250, 148, 305, 20, 198, 95, 345];
 const MATCH: Lch = [0.75, 0.19, 345];
 
-/** An OKLCH colour as CSS text in sRGB, out-of-range channels clipped. */
-export function css([lightness, chroma, hue]: Lch): string {
+/** An OKLCH colour as CSS text in sRGB. */
+export function css(colour: Lch): string {
+  return `rgb(${rgb(colour).join(",")})`;
+}
+
+/** An OKLCH colour as red, green and blue (0..255) in sRGB, out-of-range channels clipped. */
+export function rgb([lightness, chroma, hue]: Lch): [number, number, number] {
   const a = chroma * Math.cos((hue * Math.PI) / 180);
   const b = chroma * Math.sin((hue * Math.PI) / 180);
   const l = (lightness + 0.3963377774 * a + 0.2158037573 * b) ** 3;
@@ -41,7 +46,7 @@ export function css([lightness, chroma, hue]: Lch): string {
   const red = channel(4.0767416621 * l - 3.3077115913 * m + 0.2309699292 * s);
   const green = channel(-1.2684380046 * l + 2.6097574011 * m - 0.3413193965 * s);
   const blue = channel(-0.0041960863 * l - 0.7034186147 * m + 1.707614701 * s);
-  return `rgb(${red},${green},${blue})`;
+  return [red, green, blue];
 }
 
 function lightnessOf(theme: Theme): number {
@@ -55,7 +60,7 @@ function shade(theme: Theme, hue: number, chroma: number, spread: number, step: 
   return [lightnessOf(theme) + other * 0.07, chroma * (theme === "light" ? 1 : 0.9), hue + position * 2 * spread];
 }
 
-function hashed(text: string): number {
+export function hashed(text: string): number {
   let hash = 0x811c9dc5;
   for (let i = 0; i < text.length; i++) hash = Math.imul(hash ^ text.charCodeAt(i), 0x01000193);
   return (hash ^ (hash >>> 13)) >>> 0;

@@ -1,45 +1,52 @@
-// The data block of a page: what views/page.py packed, back as typed arrays.
+// The data of a page: what views/page.py packed, back as typed arrays.
 
-import { ARRAYS, type Meta, type PageData } from "./schema";
+export type { Head, Meta, Names, PageData } from "./schema";
 
-export type { Meta, Names, PageData } from "./schema";
-
-/** Values (u) or differences (d) of 1, 2 or 4 bytes, or float64: see views/page.py. */
-type Code = "u1" | "u2" | "u4" | "d1" | "d2" | "d4" | "f8";
+/** Values (u) or differences (d) of 1, 2, 4 or 6 bytes, or float64: see views/page.py. */
+type Code = "u1" | "u2" | "u4" | "u6" | "d1" | "d2" | "d4" | "d6" | "f8";
 type Section = [code: Code, at: number, length: number];
+type Arrays = readonly { name: string; kind: "indices" | "numbers" }[];
 
-export async function readPage(): Promise<PageData> {
-  const element = document.getElementById("data");
-  if (!element) throw new Error("the page has no data block");
-  const bytes = await inflate(decodeBase64(element.textContent ?? ""));
-  element.remove();
+/** Read the page's data block, or what its server has as "data". */
+export async function readPage<Data>(wanted: Arrays): Promise<Data> {
+  const bytes = await inflate(await packedBytes());
   const headerLength = new DataView(bytes.buffer).getUint32(0, true);
   const header = JSON.parse(new TextDecoder().decode(bytes.subarray(4, 4 + headerLength))) as {
-    meta: Meta;
+    meta: unknown;
     sections: Record<string, Section>;
   };
-  const start = 4 + headerLength;
-  const raw = (name: string): { code: Code; array: Uint8Array | Uint16Array | Int32Array | Float64Array } => {
-    const [code, at, length] = header.sections[name];
-    const Kind =
-      code === "f8" ? Float64Array : code[1] === "1" ? Uint8Array : code[1] === "2" ? Uint16Array : Int32Array;
-    return { code, array: new Kind(bytes.buffer, start + at, length) };
-  };
-  const words = (name: string): Int32Array => {
-    const { code, array } = raw(name);
-    const values = array instanceof Int32Array ? array : Int32Array.from(array);
-    if (code[0] === "d") for (let i = 1; i < values.length; i++) values[i] += values[i - 1];
-    return values;
-  };
-  const numbers = (name: string): Float64Array => {
-    const { code, array } = raw(name);
-    return array instanceof Float64Array ? array : Float64Array.from(code[0] === "d" ? words(name) : array);
-  };
-  const arrays = ARRAYS.map(({ name, kind }) => [
-    name,
-    !(name in header.sections) ? null : kind === "indices" ? words(name) : numbers(name),
-  ]);
-  return { meta: header.meta, ...Object.fromEntries(arrays) } as PageData;
+  const arrays = wanted.map(({ name, kind }) => {
+    const section = header.sections[name];
+    if (!section) return [name, null];
+    const into = kind === "indices" ? new Int32Array(section[2]) : new Float64Array(section[2]);
+    decode(bytes.buffer, 4 + headerLength, section, into);
+    return [name, into];
+  });
+  return { meta: header.meta, ...Object.fromEntries(arrays) } as Data;
+}
+
+function decode(buffer: ArrayBuffer, start: number, section: Section, into: Int32Array | Float64Array): void {
+  const [code, at, length] = section;
+  const Kind = { f8: Float64Array, "1": Uint8Array, "2": Uint16Array, "4": Uint32Array, "6": Uint32Array };
+  const low = new Kind[code === "f8" ? code : (code[1] as "1")](buffer, start + at, length);
+  into.set(low);
+  if (code[1] === "6") {
+    const high = new Uint16Array(buffer, start + at + 8 * Math.ceil(length / 2), length);
+    for (let i = 0; i < length; i++) into[i] += high[i] * 2 ** 32;
+  }
+  if (code[0] === "d") for (let i = 1; i < length; i++) into[i] += into[i - 1];
+}
+
+async function packedBytes(): Promise<Uint8Array<ArrayBuffer>> {
+  const element = document.getElementById("data");
+  if (element) {
+    const text = element.textContent ?? "";
+    element.remove();
+    return decodeBase64(text);
+  }
+  const response = await fetch("data");
+  if (!response.ok) throw new Error(`its server says ${response.status}`);
+  return new Uint8Array(await response.arrayBuffer());
 }
 
 function decodeBase64(text: string): Uint8Array<ArrayBuffer> {

@@ -33,14 +33,18 @@ export interface Heat {
   edgesNs?: number[];
 }
 
-/** What a page shows besides its arrays. */
-export interface Meta {
-  mode: "flame" | "diff" | "heatmap";
+/** What stands above every page. */
+export interface Head {
+  mode: "flame" | "diff" | "heatmap" | "timeline";
   title: string;
   subtitle: string;
   notes: string[];
   /** Records lost, by what lost them. */
   losses: Record<string, number>;
+}
+
+/** What a page of a call tree shows besides its arrays. */
+export interface Meta extends Head {
   /** What counts are of: "ns", "bytes", "samples" or an event's name. */
   unit: string;
   /** What was recorded: "samples" or "events". */
@@ -52,6 +56,61 @@ export interface Meta {
   /** Frames narrower than this many pixels are not drawn one by one. */
   minWidth: number;
   heat?: Heat;
+}
+
+/** Threads under their last names; thread 0 is unknown, or an idle CPU. */
+export interface TimelineThreads {
+  tid: number[];
+  comm: string[];
+  /** Indexes into processes. */
+  process: number[];
+}
+
+/** Processes, of which 0 is unknown. */
+export interface Processes {
+  pid: number[];
+  name: string[];
+}
+
+/** The tracks of counters. */
+export interface Counters {
+  name: string[];
+  unit: string[];
+  /** 0: of none. */
+  thread: number[];
+  /** -1: of none. */
+  cpu: number[];
+}
+
+/** Functions of stacks. */
+export interface Functions {
+  name: string[];
+  module: string[];
+  kind: string[];
+}
+
+/** What a timeline shows besides its arrays. */
+export interface TimelineMeta extends Head {
+  /** CLOCK_MONOTONIC of time 0. */
+  originNs: number;
+  /** When the recording ended; like all times, since originNs. */
+  endNs: number;
+  threads: TimelineThreads;
+  processes: Processes;
+  /** What stateWhat is an index into. */
+  states: string[];
+  /** What spanName is an index into. */
+  names: string[];
+  /** What spanCategory is an index into. */
+  categories: string[];
+  /** What eventType is an index into. */
+  events: string[];
+  /** What sampleType is an index into. */
+  sampled: string[];
+  counters: Counters;
+  functions: Functions;
+  /** What spanText and eventText are indexes into; text 0 is empty. */
+  texts: string[];
 }
 
 /** A call tree and what was counted: an entry is a count of one node in one thread (and one cell of time). */
@@ -82,4 +141,103 @@ export const ARRAYS = [
   { name: "entryCount", kind: "numbers" },
   { name: "entryBefore", kind: "numbers" },
   { name: "entryCell", kind: "indices" },
+] as const;
+
+/** A timeline: what threads did, and what happened in them. */
+export interface TimelineData {
+  meta: TimelineMeta;
+  /** Of each state of a thread, in the order of time: its start. */
+  stateTime: Float64Array;
+  /** Until endNs of those that were open then. */
+  stateDuration: Float64Array;
+  /** Whose it is, an index into threads. */
+  stateThread: Int32Array;
+  /** An index into states. */
+  stateWhat: Int32Array;
+  /** The CPU, plus one; 0: none. */
+  stateCpu: Int32Array;
+  /** The thread that woke it, an index into threads. */
+  stateWaker: Int32Array;
+  /** Where it left the CPU, an index into stackParent; 0: unknown. */
+  stateStack: Int32Array;
+  /** Of each span, in the order of time, of one time the longest first: its start. */
+  spanTime: Float64Array;
+  /** Until endNs of those that were open then. */
+  spanDuration: Float64Array;
+  /** Whose it is, an index into threads. */
+  spanThread: Int32Array;
+  /** An index into names. */
+  spanName: Int32Array;
+  /** An index into categories. */
+  spanCategory: Int32Array;
+  /** An index into texts. */
+  spanText: Int32Array;
+  /** Where it began, an index into stackParent; 0: unknown. */
+  spanStack: Int32Array;
+  /** Of each sample, in the order of time. */
+  sampleTime: Float64Array;
+  /** Whose it is, an index into threads. */
+  sampleThread: Int32Array;
+  /** The CPU, plus one; 0: unknown. */
+  sampleCpu: Int32Array;
+  /** An index into sampled. */
+  sampleType: Int32Array;
+  /** The stack, an index into stackParent; 0: unknown. */
+  sampleStack: Int32Array;
+  /** Of each event, in the order of time. */
+  eventTime: Float64Array;
+  /** Whose it is, an index into threads. */
+  eventThread: Int32Array;
+  /** The CPU, plus one; 0: unknown. */
+  eventCpu: Int32Array;
+  /** An index into events. */
+  eventType: Int32Array;
+  /** An index into texts. */
+  eventText: Int32Array;
+  /** The stack, an index into stackParent; 0: unknown. */
+  eventStack: Int32Array;
+  /** Of each value of a counter, in the order of time. */
+  counterTime: Float64Array;
+  /** An index into counters. */
+  counterTrack: Int32Array;
+  /** The value from then on. */
+  counterValue: Float64Array;
+  /** Of each stack: its caller's, which comes before it. Stack 0 is empty. */
+  stackParent: Int32Array;
+  /** Of each stack: its innermost function, an index into functions. */
+  stackFunction: Int32Array;
+}
+
+/** How each array is read. */
+export const TIMELINE_ARRAYS = [
+  { name: "stateTime", kind: "numbers" },
+  { name: "stateDuration", kind: "numbers" },
+  { name: "stateThread", kind: "indices" },
+  { name: "stateWhat", kind: "indices" },
+  { name: "stateCpu", kind: "indices" },
+  { name: "stateWaker", kind: "indices" },
+  { name: "stateStack", kind: "indices" },
+  { name: "spanTime", kind: "numbers" },
+  { name: "spanDuration", kind: "numbers" },
+  { name: "spanThread", kind: "indices" },
+  { name: "spanName", kind: "indices" },
+  { name: "spanCategory", kind: "indices" },
+  { name: "spanText", kind: "indices" },
+  { name: "spanStack", kind: "indices" },
+  { name: "sampleTime", kind: "numbers" },
+  { name: "sampleThread", kind: "indices" },
+  { name: "sampleCpu", kind: "indices" },
+  { name: "sampleType", kind: "indices" },
+  { name: "sampleStack", kind: "indices" },
+  { name: "eventTime", kind: "numbers" },
+  { name: "eventThread", kind: "indices" },
+  { name: "eventCpu", kind: "indices" },
+  { name: "eventType", kind: "indices" },
+  { name: "eventText", kind: "indices" },
+  { name: "eventStack", kind: "indices" },
+  { name: "counterTime", kind: "numbers" },
+  { name: "counterTrack", kind: "indices" },
+  { name: "counterValue", kind: "numbers" },
+  { name: "stackParent", kind: "indices" },
+  { name: "stackFunction", kind: "indices" },
 ] as const;

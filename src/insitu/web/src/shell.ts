@@ -1,29 +1,43 @@
 // What every page has around its views: title, losses, theme, help, and keys that work everywhere.
 
 import "./style/page.css";
-import { readPage, type Meta, type PageData } from "./data";
+import { readPage, type Head, type PageData } from "./data";
 import { button, element, typing } from "./dom";
 import { exact } from "./format";
+import { ARRAYS } from "./schema";
 import { PageState } from "./state";
 import { ThemeSwitch } from "./theme";
 
 export type Keys = [keys: string, meaning: string][];
 
-export interface Page {
-  data: PageData;
+export interface Page<Data> {
+  data: Data;
   state: PageState;
   theme: ThemeSwitch;
   /** Put the page's views below its header. */
   fill(...views: HTMLElement[]): void;
 }
 
-/** Decode the page's data and build its frame; `build` adds the views. A failure is shown on the page. */
-export async function openPage(keys: Keys, build: (page: Page) => void): Promise<void> {
+/** Open a page of a call tree: `build` adds the views. */
+export function openPage(keys: Keys, build: (page: Page<PageData>) => void): Promise<void> {
+  const reading = ({ meta }: PageData): string =>
+    `Each box is a function; the functions it called are next to it, away from the root. Its width is its share of all ${unitWord(meta.unit)}. ` +
+    "The left-to-right order says nothing about time. A thin bar stands for frames too narrow to draw.";
+  return openAnyPage(() => readPage<PageData>(ARRAYS), reading, keys, build);
+}
+
+/** Decode a page's data and build its frame; `reading` says in the help how to read it. A failure is shown. */
+export async function openAnyPage<Data extends { meta: Head }>(
+  read: () => Promise<Data>,
+  reading: (data: Data) => string,
+  keys: Keys,
+  build: (page: Page<Data>) => void,
+): Promise<void> {
   const app = document.getElementById("app") as HTMLElement;
   try {
-    const data = await readPage();
+    const data = await read();
     const theme = new ThemeSwitch();
-    const help = helpDialog(keys, unitWord(data.meta));
+    const help = helpDialog(keys, reading(data));
     app.append(header(data.meta, theme, help), ...banners(data.meta));
     document.body.append(help);
     addEventListener("keydown", (event) => {
@@ -44,7 +58,7 @@ export async function openPage(keys: Keys, build: (page: Page) => void): Promise
   }
 }
 
-function header(meta: Meta, theme: ThemeSwitch, help: HTMLDialogElement): HTMLElement {
+function header(meta: Head, theme: ThemeSwitch, help: HTMLDialogElement): HTMLElement {
   return element(
     "header",
     {},
@@ -59,7 +73,7 @@ function header(meta: Meta, theme: ThemeSwitch, help: HTMLDialogElement): HTMLEl
   );
 }
 
-function banners(meta: Meta): HTMLElement[] {
+function banners(meta: Head): HTMLElement[] {
   const made: HTMLElement[] = [];
   const losses = Object.entries(meta.losses);
   if (losses.length) {
@@ -74,12 +88,11 @@ function banners(meta: Meta): HTMLElement[] {
 }
 
 /** What widths are shares of. */
-function unitWord(meta: Meta): string {
-  if (meta.unit === "ns") return "time";
-  return meta.unit === "bytes" ? "bytes" : meta.unit;
+function unitWord(unit: string): string {
+  return unit === "ns" ? "time" : unit;
 }
 
-function helpDialog(keys: Keys, unit: string): HTMLDialogElement {
+function helpDialog(keys: Keys, reading: string): HTMLDialogElement {
   const rows = keys.map(([key, meaning]) =>
     element(
       "div",
@@ -92,12 +105,7 @@ function helpDialog(keys: Keys, unit: string): HTMLDialogElement {
     "dialog",
     { class: "help", "aria-label": "Help" },
     element("h2", {}, "How to read this"),
-    element(
-      "p",
-      {},
-      `Each box is a function; the functions it called are next to it, away from the root. Its width is its share of all ${unit}. ` +
-        "The left-to-right order says nothing about time. A thin bar stands for frames too narrow to draw.",
-    ),
+    element("p", {}, reading),
     element("h2", {}, "Keys"),
     element("dl", {}, ...rows),
     element("form", { method: "dialog" }, element("button", {}, "Close")),

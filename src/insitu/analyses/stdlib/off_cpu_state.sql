@@ -7,7 +7,7 @@
 -- state: off-cpu or on-cpu
 -- name: the wait's name; empty for on-cpu
 -- stack: what waited; 0 for on-cpu
-create view thread_state as
+create view off_cpu_state as
 with waits as (
     select utid, ts_ns, dur_ns, name, stack, lead(ts_ns) over (partition by utid order by ts_ns) as next_ns
     from span where category = 'off-cpu'

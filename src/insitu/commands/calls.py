@@ -1,0 +1,60 @@
+"""Trace calls of kernel functions: with durations and what they call in turn (-g), or each as it happens (-f).
+
+FUNC is a name, a glob such as 'vfs_*', or either followed by :mod:MODULE. Calls are printed, with duration and self
+time (without what they call), or recorded (-o). Children and new threads are followed. Needs root. The exit status is
+the command's.
+
+examples:
+  insitu calls -g do_sys_openat2 --depth 3 -- cat /etc/hostname     what opening a file takes, and where
+  insitu calls -g 'vfs_*' -p 1234 -d 5 -o run.insitu                then insitu report run.insitu --slowest
+  insitu calls -f 'ext4_*' -n '*_lock*' --stack -- touch file       each call of functions, with its stack
+  insitu calls -f ':mod:ext4' -a -d 1                               each call of a module's functions
+  insitu calls --count 'vfs_*' -- find /etc                         calls, self and total time of each function
+"""
+
+import argparse
+
+from insitu.commands import Properties
+from insitu.commands._options import count, duration_option, output_option, pid_list, quiet_option
+from insitu.commands.calls_kernel import kernel_options, run_kernel
+from insitu.errors import InsituError
+
+__all__ = ["PROPERTIES", "arguments", "run"]
+
+PROPERTIES = Properties(
+    starts_programs=True,
+    words_follow=True,
+    peer_options={
+        "-l": "-f FUNC chooses functions",
+        "-P": "use -p",
+        "--max-graph-depth": "use --depth",
+        "--func-stack": "use --stack",
+    },
+)
+
+
+def arguments(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "-f",
+        "--function",
+        action="append",
+        default=[],
+        metavar="FUNC",
+        help="only these functions; without -g: each call as it happens",
+    )
+    parser.add_argument(
+        "-n", "--no-function", action="append", default=[], metavar="FUNC", help="not these functions"
+    )
+    parser.add_argument("--depth", type=count, default=0, metavar="N", help="calls of N levels (default: all)")
+    parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
+    kernel_options(parser)
+    output_option(parser, "record a session instead of printing", metavar="RUN")
+    duration_option(parser)
+    quiet_option(parser)
+    parser.add_argument("command", nargs=argparse.REMAINDER, metavar="-- COMMAND", help="run and trace this command")
+
+
+def run(args: argparse.Namespace) -> int:
+    if not (args.graph or args.function or args.count):
+        raise InsituError("calls of what?", remedy="-g, -f or --count FUNC; see insitu calls --help", status=2)
+    return run_kernel(args)

@@ -1,0 +1,177 @@
+"""ftrace's function tracers, switched on in an instance: which functions, how deep, with stacks or without."""
+
+from __future__ import annotations
+
+import contextlib
+import errno
+import fnmatch
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final
+
+from insitu.errors import InsituError, nearest
+from insitu.kernel.trace_instance import TraceInstance
+from insitu.record.sources.trace_pages import restrict_to
+
+if TYPE_CHECKING:
+    from insitu.kernel.tracefs import Tracefs
+    from insitu.record.source import Target
+
+__all__ = ["FunctionTracing", "GraphTracing", "matching_functions"]
+
+_MODULE: Final = ":mod:"
+_MOST_NAMES: Final = 5000
+
+
+def matching_functions(pattern: str, known: Sequence[tuple[str, str]]) -> list[str]:
+    """The functions that a pattern names: a name, a glob, or either with ``:mod:MODULE``; ``:mod:MODULE`` alone.
+
+    ``known`` are (function, module). Raises InsituError (status 2) if there is none.
+    """
+    name, _, module = pattern.partition(_MODULE)
+    name = name or "*"
+    found = [
+        function
+        for function, owner in known
+        if (not module or fnmatch.fnmatchcase(owner, module)) and fnmatch.fnmatchcase(function, name)
+    ]
+    if not found:
+        candidates = {owner for _, owner in known if owner} if name == "*" else {function for function, _ in known}
+        raise InsituError(
+            f"{pattern}: no such function that can be traced{nearest(module if name == '*' else name, candidates)}",
+            remedy="inlined functions, assembly and code marked notrace cannot",
+            status=2,
+        )
+    return list(dict.fromkeys(found))
+
+
+class _Functions:
+    """What both tracers share: the tracer's presence, and lists of functions."""
+
+    tracer = ""
+    needs_top = False
+
+    def __init__(self, tracefs: Tracefs, *chosen: Sequence[str]) -> None:
+        """Raises InsituError for a pattern that fits no function."""
+        patterns = [pattern for each in chosen for pattern in each]
+        known = tracefs.functions() if patterns else []
+        if patterns and not known:
+            raise InsituError(
+                "cannot read which functions can be traced (available_filter_functions)",
+                remedy="needs root, no lockdown, and CONFIG_DYNAMIC_FTRACE",
+            )
+        self._patterns, self._excluded = (tuple(each) for each in chosen[:2])
+        self._names = {each: matching_functions(each, known) for each in patterns}
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Tracer and functions."""
+        return {"tracer": self.tracer, "functions": [*self._patterns], "without": [*self._excluded]}
+
+    def _choose(self, instance: TraceInstance, path: str, patterns: Sequence[str]) -> None:
+        """Fill a list of functions, by name where the kernel would not read the pattern as we do."""
+        words: list[str] = []
+        for pattern in patterns:
+            names = self._names[pattern]
+            words += names if len(names) <= _MOST_NAMES else [pattern]
+        if words:
+            instance.set(path, " ".join(words), restore="")
+
+    def _start(self, instance: TraceInstance) -> None:
+        try:
+            instance.set("current_tracer", self.tracer, restore="nop")
+        except OSError as error:
+            if error.errno == errno.EBUSY:
+                raise InsituError(f"the tracer {self.tracer} is in use elsewhere", remedy="end it first") from None
+            raise
+
+
+class GraphTracing(_Functions):
+    """function_graph: every call of some functions, and what they call, with durations."""
+
+    tracer = "function_graph"
+
+    def __init__(
+        self,
+        tracefs: Tracefs,
+        patterns: Sequence[str] = (),
+        *,
+        only: Sequence[str] = (),
+        excluded: Sequence[str] = (),
+        depth: int = 0,
+    ) -> None:
+        """Calls of ``patterns`` (all functions without), and of what these call, if it is among ``only``.
+
+        ``depth`` is the number of levels of calls; 0: all.
+
+        Raises InsituError where the kernel has no such tracer, or no such function.
+        """
+        if self.tracer not in tracefs.tracers():
+            raise InsituError(
+                "this kernel has no function_graph tracer (CONFIG_FUNCTION_GRAPH_TRACER)",
+                remedy="-f FUNCTION shows calls without durations, --user functions of programs",
+            )
+        super().__init__(tracefs, patterns, excluded, only)
+        self._only = tuple(only)
+        self._depth = depth
+        self.cost_ns = (0, 0)
+        # The lists of functions to start from, and the depth, are one for the whole machine (Linux 6.12).
+        self.needs_top = bool(patterns or excluded or depth) or not _in_instances(tracefs, self.tracer)
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """Tracer, functions, depth, and what tracing a call costs."""
+        return {**super().options, "depth": self._depth, "call_cost_ns": [*self.cost_ns]}
+
+    @property
+    def events(self) -> Sequence[tuple[str, str]]:
+        """Entries and exits."""
+        return [("ftrace", name) for name in ("funcgraph_entry", "funcgraph_retaddr_entry", "funcgraph_exit")]
+
+    def set_up(self, instance: TraceInstance, target: Target) -> None:
+        """Switch the tracer on. Raises InsituError, OSError."""
+        restrict_to(instance, target, functions=True)
+        self._choose(instance, "set_graph_function", self._patterns)
+        self._choose(instance, "set_graph_notrace", self._excluded)
+        self._choose(instance, "set_ftrace_filter", self._only)
+        if self._depth:
+            instance.set("max_graph_depth", str(self._depth))
+        self._start(instance)
+
+
+class FunctionTracing(_Functions):
+    """function: every call of some functions with its caller, or its stack; no durations."""
+
+    tracer = "function"
+
+    def __init__(
+        self, tracefs: Tracefs, patterns: Sequence[str], *, excluded: Sequence[str] = (), stack: bool = False
+    ) -> None:
+        """Raises InsituError where the kernel has no such tracer, or no such function."""
+        if self.tracer not in tracefs.tracers():
+            raise InsituError("this kernel has no function tracer (CONFIG_FUNCTION_TRACER)")
+        super().__init__(tracefs, patterns, excluded)
+        self._stack = stack
+
+    @property
+    def events(self) -> Sequence[tuple[str, str]]:
+        """Calls."""
+        return [("ftrace", "function")]
+
+    def set_up(self, instance: TraceInstance, target: Target) -> None:
+        """Switch the tracer on. Raises InsituError, OSError."""
+        restrict_to(instance, target, functions=True)
+        self._choose(instance, "set_ftrace_filter", self._patterns)
+        self._choose(instance, "set_ftrace_notrace", self._excluded)
+        if self._stack:
+            instance.set("options/func_stack_trace", "1")
+        self._start(instance)
+
+
+def _in_instances(tracefs: Tracefs, tracer: str) -> bool:
+    """Whether instances have the tracer: function_graph since Linux 6.12 or so."""
+    with contextlib.closing(TraceInstance.create(tracefs)) as instance:
+        try:
+            return tracer in instance.read("available_tracers").split()
+        except OSError as error:
+            raise InsituError(f"cannot read available_tracers: {os.strerror(error.errno or 0)}") from None

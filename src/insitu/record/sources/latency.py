@@ -1,0 +1,72 @@
+"""Latencies between two events as a source: a row of ``event.BEGIN_to_END`` for each."""
+
+from __future__ import annotations
+
+import contextlib
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from insitu.kernel import procfs
+from insitu.record.ftrace.latencies import LatencyRequest, LatencyTracing, latency_script
+from insitu.record.ftrace.tracepoints import has_hist_triggers
+from insitu.record.sources.generated import GeneratedSource
+from insitu.record.sources.trace_pages import TracePagesSource
+
+if TYPE_CHECKING:
+    from insitu.kernel.tracefs import Tracefs
+    from insitu.record.source import Source, Target
+
+__all__ = ["latency_source"]
+
+
+def latency_source(request: LatencyRequest, tracefs: Tracefs, *, whole_system: bool, buffer_kb: int = 0) -> Source:
+    """The source for a target: a synthetic event, where the kernel makes them and the whole machine is measured.
+
+    Triggers see all threads, so those of single processes are measured by a BPF program.
+    """
+    if whole_system and has_hist_triggers(tracefs) and tracefs.exists("synthetic_events"):
+        return _SyntheticSource(request, tracefs, buffer_kb)
+    return _ScriptSource(request)
+
+
+class _SyntheticSource(TracePagesSource):
+    notes: Sequence[str] = ("measured by hist triggers and a synthetic event",)
+
+    def __init__(self, request: LatencyRequest, tracefs: Tracefs, buffer_kb: int) -> None:
+        self._request = request
+        self._latencies = LatencyTracing(request, tracefs)
+        super().__init__(self._latencies, buffer_kb=buffer_kb, tracefs=tracefs)
+
+    def layout(self) -> Mapping[str, Any]:
+        """With the name of the pair of events for that of the synthetic event."""
+        layout = super().layout()
+        ours = self._latencies.name
+        formats = [
+            ["latency", self._request.label, text] if name == ours else [category, name, text]
+            for category, name, text in layout["formats"]
+        ]
+        return {**layout, "formats": formats}
+
+    def close(self) -> None:
+        super().close()
+        with contextlib.suppress(OSError):  # what stays is removed by the next that starts
+            self._latencies.close()
+
+
+class _ScriptSource(GeneratedSource):
+    id = "latency"
+
+    def __init__(self, request: LatencyRequest) -> None:
+        super().__init__()
+        self._request = request
+
+    @property
+    def notes(self) -> Sequence[str]:
+        """What measures."""
+        return ("measured by a BPF program",)
+
+    def open(self, target: Target) -> None:
+        """Load the program."""
+        pids = () if target.whole_system else (target.launched.pid,) if target.launched else target.pids
+        tids = [tid for pid in pids for tid in procfs.threads(pid)]
+        self.open_script(latency_script(self._request, tids), target, "cannot measure")

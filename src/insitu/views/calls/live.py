@@ -1,0 +1,192 @@
+"""Calls of kernel functions as they are recorded: lines of text or JSON, or all of them for a table."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping
+from typing import Any, NamedTuple, TextIO
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.call_spans import CallCost, CallJoiner, Calls
+from insitu.convert.trace_calls import GraphDecoder
+from insitu.convert.trace_events import EventKind, event_columns
+from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
+from insitu.session.call_table import INTERRUPT, KERNEL_FUNCTION, CallTable, with_totals
+from insitu.session.distinct import groups
+from insitu.symbols.frame import Frame
+from insitu.terminal_text import printable
+from insitu.views.calls.lines import HEAD, call_json, call_text, lines_of_calls
+
+__all__ = ["CallCollector", "CallPrinter", "FunctionPrinter", "PageReader"]
+
+Pages = list[tuple[int, bytes]]
+
+
+class PageReader(NamedTuple):
+    """What pages are read by: their layout, the events by number, and what gives the functions of addresses."""
+
+    layout: PageLayout
+    kinds: Mapping[int, EventKind]
+    frames: Callable[[NDArray[np.uint64]], list[Frame]]
+
+
+def _records(pages: Pages, layout: PageLayout) -> TraceRecords:
+    memory = np.frombuffer(b"".join(page for _, page in pages), np.uint8)
+    return decode_pages(memory, np.array([cpu for cpu, _ in pages], np.int32), layout)
+
+
+class CallCollector:
+    """Keeps the calls of the function_graph tracer."""
+
+    def __init__(self, pages: PageReader) -> None:
+        self._layout = pages.layout
+        self._decoder = GraphDecoder({number: kind.format for number, kind in pages.kinds.items()}, pages.frames)
+        self._joiner = CallJoiner(CallCost())
+        self._calls: list[Calls] = []
+
+    @property
+    def functions(self) -> list[str]:
+        """The names of functions by number."""
+        return [frame.function for frame in self._decoder.functions]
+
+    def add(self, pages: Pages, until_ns: int) -> None:
+        """Take (CPU, page) pairs, complete up to a time (CLOCK_MONOTONIC, ns). Raises BrokenPipeError."""
+        if pages:
+            found, lost_ns = self._decoder.decode(_records(pages, self._layout))
+            self._take(self._joiner.add(found, lost_ns, until_ns, self._decoder.handlers))
+
+    def finish(self) -> None:
+        """Take the calls that have not returned."""
+        if (calls := self._joiner.finish(self._decoder.handlers)) is not None:
+            self._take(calls)
+
+    def _take(self, calls: Calls) -> None:
+        self._calls.append(calls)
+
+    def table(self) -> CallTable:
+        """All calls."""
+        parts, functions = self._calls, self.functions
+        base = np.cumsum([0, *(len(part.ts_ns) for part in parts)]).tolist()
+        parents = [np.where(part.parent < 0, -1, part.parent + at) for part, at in zip(parts, base, strict=False)]
+
+        def joined(name: str, dtype: Any = np.int64) -> NDArray[Any]:
+            return np.concatenate([np.zeros(0, dtype), *(getattr(part, name) for part in parts)])
+
+        own = joined("self_ns")
+        return with_totals(
+            CallTable(
+                ts_ns=joined("ts_ns"),
+                dur_ns=joined("dur_ns"),
+                self_ns=own,
+                total_ns=own,
+                utid=joined("thread", np.int32),
+                cpu=joined("cpu", np.int32),
+                function=joined("func", np.int32) + np.int32(len(functions)) * joined("interrupt", np.bool_),
+                parent=np.concatenate([np.zeros(0, np.int64), *parents]),
+                depth=joined("depth", np.int32),
+                functions=[(name, kind) for kind in (KERNEL_FUNCTION, INTERRUPT) for name in functions],
+            )
+        )
+
+
+class CallPrinter(CallCollector):
+    """Prints calls: callers above what they call, when the outermost has returned."""
+
+    def __init__(
+        self,
+        pages: PageReader,
+        out: TextIO,
+        thread: Callable[[int], str],
+        *,
+        as_json: bool = False,
+    ) -> None:
+        """``thread`` gives the names of threads."""
+        super().__init__(pages)
+        self._out = out
+        self._thread = thread
+        self._form = call_json if as_json else call_text
+        if not as_json:
+            print(HEAD, file=out)
+
+    def _take(self, calls: Calls) -> None:
+        lines = lines_of_calls(calls, self.functions, self._thread)
+        self._out.writelines(f"{self._form(line)}\n" for line in lines)
+        self._out.flush()
+
+
+class FunctionPrinter:
+    """Prints what the function tracer records: the function, its caller or its stack."""
+
+    def __init__(
+        self,
+        pages: PageReader,
+        out: TextIO,
+        thread: Callable[[int], str],
+        *,
+        as_json: bool = False,
+    ) -> None:
+        """``thread`` gives the names of threads."""
+        self._layout, self._kinds, self._frames = pages
+        self._out = out
+        self._thread = thread
+        self._as_json = as_json
+        self._held: list[dict[str, Any]] = []
+        self._names: dict[int, str] = {}
+
+    def add(self, pages: Pages, until_ns: int) -> None:
+        """Take (CPU, page) pairs, complete up to a time, and print what happened until then."""
+        if pages:
+            self._held += self._calls(_records(pages, self._layout))
+        self._held.sort(key=lambda call: call["ts_ns"])
+        ready = next((at for at, call in enumerate(self._held) if call["ts_ns"] > until_ns), len(self._held))
+        self._out.writelines(f"{json.dumps(call) if self._as_json else _text(call)}\n" for call in self._held[:ready])
+        self._out.flush()
+        del self._held[:ready]
+
+    def finish(self) -> None:
+        """Print the rest."""
+        self.add([], 2**63 - 1)
+
+    def _calls(self, records: TraceRecords) -> list[dict[str, Any]]:
+        made: dict[int, dict[str, Any]] = {}
+        stacks: list[tuple[int, list[int]]] = []
+        for number, rows in groups(records.event):
+            kind = self._kinds.get(number)
+            if kind is None:
+                continue
+            if kind.name == "kernel_stack":
+                start = next(field.offset for field in kind.format.fields if field.name == "caller")
+                places = records.at[rows].tolist(), records.size[rows].tolist()
+                for row, first, length in zip(rows.tolist(), *places, strict=True):
+                    words = records.memory[first + start : first + start + (max(length - start, 0) & ~7)]
+                    stacks.append((row, words.view("<u8").tolist()))
+                continue
+            columns = event_columns(records, rows, kind.format)
+            called = [columns[name].tolist() for name in ("common_pid", "ip", "parent_ip")]
+            for row, ts_ns, cpu, tid, *addresses in zip(
+                rows.tolist(), records.ts_ns[rows].tolist(), records.cpu[rows].tolist(), *called, strict=True
+            ):
+                function, caller = self._named(addresses)
+                made[row] = {"ts_ns": ts_ns, "cpu": cpu, "tid": tid, "thread": self._thread(tid)}
+                made[row] |= {"function": function, "caller": caller}
+        for row, addresses in stacks:
+            if row - 1 in made:
+                made[row - 1]["stack"] = [name for name in self._named(addresses) if name]
+        return list(made.values())
+
+    def _named(self, addresses: list[int]) -> list[str]:
+        new = [each for each in dict.fromkeys(addresses) if each not in self._names]
+        if new:
+            found = self._frames(np.array(new, np.uint64))
+            self._names |= {each: frame.function for each, frame in zip(new, found, strict=True)}
+        return [self._names[each] for each in addresses]
+
+
+def _text(call: Mapping[str, Any]) -> str:
+    thread = printable(f"{call['thread']}-{call['tid']}")
+    line = f"{call['ts_ns'] / 1e9:>16.6f}  {call['cpu']:>3}  {thread:<23}  {printable(call['function'])}"
+    if "stack" not in call:
+        return f"{line} <- {printable(call['caller'])}"
+    return "\n".join([line, *(f"{'':>49}{printable(name)}" for name in call["stack"])])

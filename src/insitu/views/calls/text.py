@@ -1,0 +1,84 @@
+"""Reports on function calls as text and JSON."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Final
+
+from insitu.session.call_table import INTERRUPT
+from insitu.valid_text import json_document
+from insitu.views.calls.functions import CalleeTime, FunctionCalls
+from insitu.views.quantity import duration, percent, rest
+from insitu.views.table import Column, Table
+from insitu.views.terminal import Block, heat
+
+__all__ = ["callees_json", "callees_table", "functions_json", "functions_table"]
+
+UNTRACED: Final = "[itself and callees that were not traced]"
+
+_COLUMNS: Final = (
+    Column("self%"),
+    Column("self"),
+    Column("total"),
+    Column("calls"),
+    Column("mean"),
+    Column("p50", spare=True),
+    Column("p99", spare=True),
+    Column("max"),
+    Column("deviation", spare=True),
+    Column("outliers", spare=True),
+    Column("function", "left", names=True),
+)
+
+
+def functions_table(rows: Sequence[FunctionCalls], limit: int = 0) -> Iterator[Block]:
+    """The functions by falling self time; at most ``limit`` (0: all)."""
+    whole = sum(row.self_ns for row in rows)
+    cells = []
+    for row in rows[: limit or None]:
+        share = percent(row.self_ns, whole)
+        times = (row.self_ns, row.total_ns)
+        spread = (row.mean_ns, row.p50_ns, row.p99_ns, row.max_ns, row.deviation_ns)
+        cells.append(
+            [
+                (f"{share:.2f}", heat(share)),
+                *((duration(each), "") for each in times),
+                (str(row.calls), ""),
+                *((duration(each), "") for each in spread),
+                (str(row.outliers) if row.outliers else "-", ""),
+                (row.function + " (interrupt)" * (row.category == INTERRUPT), ""),
+            ]
+        )
+    yield Table(_COLUMNS, cells)
+    if limit and len(rows) > limit:
+        yield [(rest(len(rows) - limit, "function", "functions"), "dim")]
+
+
+def functions_json(rows: Sequence[FunctionCalls], limit: int = 0) -> str:
+    """The functions as one JSON document."""
+    return json_document({"format": "insitu-calls-1", "functions": [row._asdict() for row in rows[: limit or None]]})
+
+
+def callees_table(function: str, calls: int, total_ns: int, parts: Sequence[CalleeTime]) -> Iterator[Block]:
+    """What the calls of a function consist of."""
+    yield [(f"{function}: {calls} calls, {duration(total_ns)}, {duration(total_ns / max(calls, 1))} each", "bold")]
+    columns = [Column("%"), Column("total"), Column("calls"), Column("each"), Column("in", "left", names=True)]
+    rows = []
+    for part in parts:
+        share = percent(part.total_ns, total_ns)
+        times = (duration(part.total_ns), str(part.calls), duration(part.total_ns / max(part.calls, 1)))
+        name = part.function or UNTRACED
+        rows.append([(f"{share:.2f}", heat(share)), *((each, "") for each in times), (name, "")])
+    yield Table(columns, rows)
+
+
+def callees_json(function: str, calls: int, total_ns: int, parts: Sequence[CalleeTime]) -> str:
+    """The same as one JSON document; of the untraced part ``function`` is null."""
+    document: Mapping[str, object] = {
+        "format": "insitu-callees-1",
+        "function": function,
+        "calls": calls,
+        "total_ns": total_ns,
+        "parts": [part._asdict() for part in parts],
+    }
+    return json_document(document)

@@ -1,0 +1,157 @@
+// What the page's arrays say, by thread and CPU: lanes of intervals, names, and what a selected row is.
+
+import type { TimelineData } from "../schema";
+import { grouped, Lane, Shares, stacked } from "./lane";
+
+/** Classes of states, in the order in which a narrow column shows them from the bottom up. */
+export const RUNNING = 0;
+export const WAITING = 1;
+export const BLOCKED = 2;
+const CLASS_OF: Record<string, number> = {
+  running: RUNNING,
+  runnable: WAITING,
+  preempted: WAITING,
+  uninterruptible: BLOCKED,
+};
+
+const MOST_LANES = 24;
+
+export type Kind = "state" | "span" | "sample" | "event" | "counter";
+
+/** A row of one of the page's tables. */
+export interface Row {
+  kind: Kind;
+  row: number;
+}
+
+/** Spans of one category of one thread. */
+export interface Spans {
+  category: number;
+  lanes: Lane[];
+}
+
+export class Model {
+  /** Of each thread: its states, spans by category, samples and events. */
+  readonly states: Lane[];
+  readonly spans: Spans[][];
+  readonly samples: Lane[];
+  readonly events: Lane[];
+  /** Of each CPU (by number): what ran there; samples and events without a thread. */
+  readonly cpus: Lane[];
+  readonly counters: Lane[];
+  readonly end: number;
+  readonly stateClass: Int8Array;
+  private readonly shares = new Map<Lane, Shares>();
+
+  constructor(readonly data: TimelineData) {
+    const { meta } = data;
+    this.end = meta.endNs;
+    const threads = meta.threads.tid.length;
+    this.stateClass = Int8Array.from(meta.states, (name) => CLASS_OF[name] ?? -1);
+    const moments = (time: Float64Array, rows: Int32Array[]): Lane[] =>
+      rows.map((each) => new Lane(time, null, each));
+    const lanes = (rows: Int32Array[]): Lane[] =>
+      rows.map((each) => new Lane(data.stateTime, data.stateDuration, each));
+    const { stateThread, stateCpu, stateWhat, spanThread, spanCategory } = data;
+    this.states = lanes(grouped(stateThread.length, threads, (row) => (stateThread[row] ? stateThread[row] : -1)));
+    const cpus = stateCpu.reduce((most, cpu) => Math.max(most, cpu), 0);
+    const running = meta.states.indexOf("running");
+    this.cpus = lanes(
+      grouped(stateThread.length, cpus, (row) => (stateWhat[row] === running ? stateCpu[row] - 1 : -1)),
+    );
+    const categories = meta.categories.length;
+    const spans = grouped(
+      spanThread.length,
+      threads * categories,
+      (row) => spanThread[row] * categories + spanCategory[row],
+    );
+    this.spans = Array.from({ length: threads }, (_, thread) =>
+      meta.categories
+        .map((_, category) => ({ category, rows: spans[thread * categories + category] }))
+        .filter(({ rows }) => rows.length)
+        .map(({ category, rows }) => ({
+          category,
+          lanes: stacked(data.spanTime, data.spanDuration, rows, MOST_LANES),
+        })),
+    );
+    const { sampleThread, eventThread, counterTrack } = data;
+    this.samples = moments(
+      data.sampleTime,
+      grouped(sampleThread.length, threads, (row) => sampleThread[row]),
+    );
+    this.events = moments(
+      data.eventTime,
+      grouped(eventThread.length, threads, (row) => eventThread[row]),
+    );
+    this.counters = moments(
+      data.counterTime,
+      grouped(counterTrack.length, meta.counters.name.length, (row) => counterTrack[row]),
+    );
+  }
+
+  /** "comm 123", or what stands for threads that are not known. */
+  thread(thread: number): string {
+    const { comm, tid } = this.data.meta.threads;
+    return thread ? `${comm[thread] || "?"} ${tid[thread]}` : "no thread";
+  }
+
+  process(process: number): string {
+    const { name, pid } = this.data.meta.processes;
+    return process ? `${name[process] || "?"} ${pid[process]}` : "no process";
+  }
+
+  /** How long a lane of states was in each class. */
+  sharesOf(lane: Lane): Shares {
+    let found = this.shares.get(lane);
+    if (!found) {
+      const { stateWhat } = this.data;
+      found = new Shares(lane, (row) => this.stateClass[stateWhat[row]], 3);
+      this.shares.set(lane, found);
+    }
+    return found;
+  }
+
+  state(row: number): string {
+    return this.data.meta.states[this.data.stateWhat[row]];
+  }
+
+  start({ kind, row }: Row): number {
+    return this.data[`${kind}Time`][row];
+  }
+
+  /** Of states and spans; 0 of moments. */
+  duration({ kind, row }: Row): number {
+    return kind === "state" || kind === "span" ? this.data[`${kind}Duration`][row] : 0;
+  }
+
+  threadOf({ kind, row }: Row): number {
+    if (kind === "counter") return this.data.meta.counters.thread[this.data.counterTrack[row]];
+    return this.data[`${kind}Thread`][row];
+  }
+
+  /** What a row is called. */
+  name({ kind, row }: Row): string {
+    const { data } = this;
+    const { meta } = data;
+    if (kind === "state") return this.state(row);
+    if (kind === "span") return meta.names[data.spanName[row]];
+    if (kind === "event") return meta.events[data.eventType[row]];
+    if (kind === "counter") return meta.counters.name[data.counterTrack[row]];
+    return meta.functions.name[data.stackFunction[data.sampleStack[row]]] || meta.sampled[data.sampleType[row]];
+  }
+
+  /** Arguments or fields. */
+  text({ kind, row }: Row): string {
+    if (kind === "span") return this.data.meta.texts[this.data.spanText[row]];
+    return kind === "event" ? this.data.meta.texts[this.data.eventText[row]] : "";
+  }
+
+  /** The functions of a row's stack, innermost first, as indexes into functions. */
+  stack({ kind, row }: Row): number[] {
+    const { data } = this;
+    const found: number[] = [];
+    if (kind !== "counter")
+      for (let at = data[`${kind}Stack`][row]; at; at = data.stackParent[at]) found.push(data.stackFunction[at]);
+    return found;
+  }
+}

@@ -1,0 +1,235 @@
+// Draws the lanes of tracks into a raster: what is at least a pixel wide as a box, what is narrower as the sum of its pixel.
+
+import type { Colours } from "./colours";
+import type { Lane } from "./lane";
+import type { Model } from "./model";
+import type { Raster } from "./raster";
+import type { Track } from "./tracks";
+import { LANE } from "./tracks";
+import type { Span } from "./viewport";
+
+/** Where a lane is drawn, in device pixels. */
+export interface Strip {
+  left: number;
+  right: number;
+  top: number;
+  bottom: number;
+  /** Nothing is drawn above. */
+  clip: number;
+}
+
+export interface Label {
+  x: number;
+  width: number;
+  y: number;
+  text: string;
+}
+
+const MOST_LABELS = 1200;
+
+export class Painter {
+  labels: Label[] = [];
+  private readonly sums = new Float64Array(3);
+  private readonly extents = new Map<Lane, [least: number, most: number]>();
+
+  constructor(
+    private readonly model: Model,
+    private readonly raster: Raster,
+    public colours: Colours,
+    /** Device pixels to a CSS pixel. */
+    public scale: number,
+  ) {}
+
+  draw(track: Track, strip: Strip, view: Span): void {
+    if (track.type === "state") this.states(track.lanes[0], this.inset(strip, 2), view);
+    else if (track.type === "cpu") this.cpu(track.lanes[0], this.inset(strip, 2), view);
+    else if (track.type === "counter") this.counter(track.lanes[0], this.inset(strip, 3), view);
+    else if (track.type === "spans") {
+      for (const [depth, lane] of track.lanes.entries()) {
+        const top = strip.top + Math.round((1 + depth * LANE) * this.scale);
+        this.spans(lane, { ...strip, top, bottom: top + Math.round((LANE - 1) * this.scale) }, view);
+      }
+    } else if (track.type !== "group") this.marks(track, this.inset(strip, 2), view);
+  }
+
+  private inset(strip: Strip, by: number): Strip {
+    return {
+      ...strip,
+      top: strip.top + Math.round(by * this.scale),
+      bottom: strip.bottom - Math.round(by * this.scale),
+    };
+  }
+
+  private states(lane: Lane, strip: Strip, view: Span): void {
+    const { model, raster, colours, sums } = this;
+    const { stateWhat } = model.data;
+    const shares = model.sharesOf(lane);
+    const height = strip.bottom - strip.top;
+    this.boxes(
+      lane,
+      strip,
+      view,
+      (row) => colours.state[stateWhat[row]],
+      (row) => model.state(row),
+      (x, first, next, from, to) => {
+        sums.fill(0);
+        shares.upTo(to, next, sums, 1);
+        shares.upTo(from, first, sums, -1);
+        raster.box(x, strip.top, x + 1, strip.bottom, colours.rest, strip.clip);
+        let y = strip.bottom;
+        for (let each = 0; each < 3; each++) {
+          const part = Math.round((sums[each] / (to - from)) * height);
+          raster.box(x, y - part, x + 1, y, colours.classes[each], strip.clip);
+          y -= part;
+        }
+      },
+    );
+  }
+
+  private cpu(lane: Lane, strip: Strip, view: Span): void {
+    const { model, raster, colours, sums } = this;
+    const { stateThread } = model.data;
+    const { comm } = model.data.meta.threads;
+    const shares = model.sharesOf(lane);
+    const height = strip.bottom - strip.top;
+    this.boxes(
+      lane,
+      strip,
+      view,
+      (row) => colours.name(comm[stateThread[row]]),
+      (row) => model.thread(stateThread[row]),
+      (x, first, next, from, to, longest) => {
+        sums.fill(0);
+        shares.upTo(to, next, sums, 1);
+        shares.upTo(from, first, sums, -1);
+        const part = Math.max(1, Math.round((sums[0] / (to - from)) * height));
+        const colour = colours.name(comm[stateThread[lane.rows[longest]]]);
+        raster.box(x, strip.bottom - part, x + 1, strip.bottom, colour, strip.clip);
+      },
+    );
+  }
+
+  private spans(lane: Lane, strip: Strip, view: Span): void {
+    const { spanName, spanText, meta } = this.model.data;
+    const colour = (row: number): number => this.colours.name(meta.names[spanName[row]]);
+    this.boxes(
+      lane,
+      strip,
+      view,
+      colour,
+      (row) => meta.names[spanName[row]] + meta.texts[spanText[row]],
+      (x, _first, _next, _from, _to, longest) =>
+        this.raster.box(x, strip.top, x + 1, strip.bottom, colour(lane.rows[longest]), strip.clip),
+    );
+  }
+
+  /**
+   * Boxes of a lane. `crowd` draws one pixel in which intervals end: `first` and `next` are the first positions that
+   * start at its beginning and its end, or later.
+   */
+  private boxes(
+    lane: Lane,
+    { left, right, top, bottom, clip }: Strip,
+    view: Span,
+    colour: (row: number) => number,
+    label: (row: number) => string,
+    crowd: (x: number, first: number, next: number, from: number, to: number, longest: number) => void,
+  ): void {
+    const ns = (view.to - view.from) / (right - left);
+    const width = right - left;
+    let done = 0;
+    let at = Math.max(0, lane.firstFrom(view.from) - 1);
+    while (at < lane.length) {
+      const start = lane.start(at);
+      if (start >= view.to) break;
+      const x0 = Math.max(done, Math.floor((start - view.from) / ns));
+      const x1 = Math.min(width, Math.floor((lane.end(at) - view.from) / ns));
+      if (x1 > x0) {
+        const row = lane.rows[at];
+        const fill = colour(row);
+        // A gap of one pixel keeps neighbours of one colour apart.
+        if (fill)
+          this.raster.box(left + x0, top, left + (x1 - x0 > 3 && x1 < width ? x1 - 1 : x1), bottom, fill, clip);
+        if (fill && x1 - x0 > 26 * this.scale && this.labels.length < MOST_LABELS && (top + bottom) / 2 > clip)
+          this.labels.push({ x: left + x0, width: x1 - x0, y: (top + bottom) / 2, text: label(row) });
+        done = x1;
+        at++;
+        continue;
+      }
+      if (x0 >= width) break;
+      const from = view.from + x0 * ns;
+      const next = lane.firstFrom(from + ns, at + 1);
+      if (lane.end(next - 1) > view.from)
+        crowd(left + x0, start < from ? at + 1 : at, next, from, from + ns, lane.longest(at, next));
+      done = x0 + 1;
+      at = next - 1 > at && lane.end(next - 1) > from + 2 * ns ? next - 1 : next;
+    }
+  }
+
+  private marks(track: Track, { left, right, top, bottom, clip }: Strip, view: Span): void {
+    const lane = track.lanes[0];
+    const { eventType, meta } = this.model.data;
+    const width = right - left;
+    const ns = (view.to - view.from) / width;
+    const wide = Math.max(1, Math.round(2 * this.scale));
+    const height = bottom - top;
+    let at = lane.firstFrom(view.from);
+    while (at < lane.length && lane.start(at) <= view.to) {
+      const x = Math.min(width - 1, Math.floor((lane.start(at) - view.from) / ns));
+      const next = Math.max(at + 1, lane.firstFrom(view.from + (x + 1) * ns, at));
+      // One mark is half as high as the track; the more there are in the pixel, the higher.
+      const part = Math.round(height * Math.min(1, 0.5 + 0.12 * Math.log2(next - at)));
+      const colour =
+        track.type === "events" ? this.colours.name(meta.events[eventType[lane.rows[at]]]) : this.colours.sample;
+      this.raster.box(left + x, bottom - part, Math.min(left + x + wide, right), bottom, colour, clip);
+      at = next;
+    }
+  }
+
+  private counter(lane: Lane, { left, right, top, bottom, clip }: Strip, view: Span): void {
+    const { counterValue } = this.model.data;
+    const [least, most] = this.extent(lane);
+    const ns = (view.to - view.from) / (right - left);
+    const level = (value: number): number =>
+      bottom - Math.round(((value - least) / (most - least || 1)) * (bottom - top));
+    let at = lane.firstFrom(view.from);
+    let value = at ? counterValue[lane.rows[at - 1]] : Number.NaN;
+    for (let x = 0; x < right - left; x++) {
+      const next = lane.firstFrom(view.from + (x + 1) * ns, at);
+      let [low, high] = [value, value];
+      const step = Math.max(1, Math.floor((next - at) / 64));
+      for (let each = at; each < next; each += step) {
+        const found = counterValue[lane.rows[each]];
+        if (!(low <= found)) low = found;
+        if (!(high >= found)) high = found;
+      }
+      if (next > at) value = counterValue[lane.rows[next - 1]];
+      at = next;
+      if (Number.isNaN(high)) continue;
+      this.raster.box(left + x, level(high), left + x + 1, bottom, this.colours.rest, clip);
+      const y = level(high);
+      this.raster.box(
+        left + x,
+        y,
+        left + x + 1,
+        Math.max(level(low), y + Math.round(1.5 * this.scale)),
+        this.colours.counter,
+        clip,
+      );
+    }
+  }
+
+  /** The least (at most 0) and the largest value. */
+  extent(lane: Lane): [least: number, most: number] {
+    let found = this.extents.get(lane);
+    if (!found) {
+      found = [0, 0];
+      for (const row of lane.rows) {
+        found[0] = Math.min(found[0], this.model.data.counterValue[row]);
+        found[1] = Math.max(found[1], this.model.data.counterValue[row]);
+      }
+      this.extents.set(lane, found);
+    }
+    return found;
+  }
+}

@@ -1,0 +1,55 @@
+// What a search finds: threads by their names, then rows by name, arguments or fields, in the order of time.
+
+import { searchNames } from "../functions";
+import type { Model, Row } from "./model";
+
+export interface Found {
+  /** Threads whose names match. */
+  threads: Set<number>;
+  rows: Row[];
+  error: string;
+  /** More were found than are kept. */
+  more: boolean;
+}
+
+const MOST = 100_000;
+
+export const NOTHING: Found = { threads: new Set(), rows: [], error: "", more: false };
+
+export function search(model: Model, pattern: string): Found {
+  if (!pattern) return NOTHING;
+  const { data } = model;
+  const { meta } = data;
+  // Names of threads: the first name of a table of functions is its root, which never matches.
+  const labels = meta.threads.tid.map((_, thread) => model.thread(thread));
+  const threads = matching(labels, pattern);
+  if (threads.error) return { ...NOTHING, error: threads.error };
+  const [names, events, texts, functions] = [meta.names, meta.events, meta.texts, meta.functions.name].map((list) =>
+    matching(["", ...list], pattern).matches.subarray(1),
+  );
+  const stacks = new Uint8Array(data.stackParent.length);
+  for (let at = 1; at < stacks.length; at++)
+    stacks[at] = functions[data.stackFunction[at]] || stacks[data.stackParent[at]];
+  const rows: Row[] = [];
+  const add = (kind: Row["kind"], count: number, matches: (row: number) => number): void => {
+    for (let row = 0; row < count && rows.length < MOST; row++) if (matches(row)) rows.push({ kind, row });
+  };
+  add("span", data.spanTime.length, (row) => names[data.spanName[row]] | texts[data.spanText[row]]);
+  add("event", data.eventTime.length, (row) => events[data.eventType[row]] | texts[data.eventText[row]]);
+  add("sample", data.sampleTime.length, (row) => stacks[data.sampleStack[row]]);
+  const more = rows.length >= MOST;
+  rows.sort((a, b) => model.start(a) - model.start(b));
+  return { threads: new Set([...labels.keys()].filter((thread) => threads.matches[thread])), rows, error: "", more };
+}
+
+function matching(list: string[], pattern: string): { matches: Uint8Array; error: string } {
+  return searchNames(list, new Int32Array(list.length), pattern);
+}
+
+/** The position in `rows` of the first that starts after `t`, or with `back` of the last that starts before it. */
+export function nextFrom(model: Model, rows: Row[], t: number, back: boolean): number {
+  if (!back) return rows.findIndex((row) => model.start(row) > t);
+  let at = rows.length - 1;
+  while (at >= 0 && model.start(rows[at]) >= t) at--;
+  return at;
+}

@@ -1,0 +1,149 @@
+"""This kernel accepts the filters that are accepted here and refuses the others; counts and latencies of calls."""
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+from tests.unit.event_formats import KMALLOC, OPENAT, SEND_CPUMASK, SWITCH
+from tests.unit.test_event_filters import ACCEPTED, REFUSED
+
+from insitu.errors import InsituError
+from insitu.kernel.bpf_map import possible_cpus
+from insitu.kernel.trace_instance import TraceInstance
+from insitu.kernel.tracefs import EventFormat, Tracefs
+from insitu.record.ftrace.filters import parse_filter
+
+
+class Kernel:
+    """What the kernel says about filters."""
+
+    def __init__(self, tracefs: Tracefs, instance: TraceInstance) -> None:
+        self._tracefs, self._instance = tracefs, instance
+
+    def event(self, name: str) -> EventFormat:
+        return self._tracefs.event(*name.split(":"))
+
+    def accepts(self, name: str, text: str) -> bool:
+        try:
+            self._instance.write(f"events/{name.replace(':', '/')}/filter", text)
+        except OSError:
+            return False
+        return True
+
+
+@pytest.fixture(scope="module")
+def kernel() -> Iterator[Kernel]:
+    tracefs = Tracefs.open()
+    instance = TraceInstance.create(tracefs)
+    yield Kernel(tracefs, instance)
+    instance.close()
+    tracefs.close()
+
+
+def test_the_kernel_accepts_what_is_written(kernel: Kernel) -> None:
+    for event, text, _ in ACCEPTED:
+        checked = parse_filter(text, kernel.event(event.name))
+        assert kernel.accepts(event.name, checked.text), checked.text
+
+
+def test_the_kernel_refuses_what_is_refused(kernel: Kernel) -> None:
+    for event, text, _, _ in REFUSED:
+        assert not kernel.accepts(event.name, text), text
+
+
+_NAMES = st.sampled_from(["prev_pid", "prev_state", "prev_comm", "next_comm", "cpu", "comm", "common_pid", "x"])
+_SIGNS = st.sampled_from(["==", "!=", "<", "<=", ">", ">=", "&", "~"])
+_VALUES = st.sampled_from(["0", "-1", "017", "0x1f", "'a*'", '"b"', "CPUS{0}", "08", "x"])
+_ONE = st.tuples(_NAMES, _SIGNS, _VALUES).map(" ".join)
+_TREES = st.recursive(
+    _ONE,
+    lambda inner: st.one_of(
+        st.tuples(inner, st.sampled_from([" && ", "||"]), inner).map("".join),
+        inner.map("({})".format),
+        inner.map("!({})".format),
+    ),
+    max_leaves=6,
+)
+
+
+@given(text=_TREES)
+@settings(max_examples=150, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+def test_this_reader_and_the_kernel_agree_on_any_filter(kernel: Kernel, text: str) -> None:
+    event = kernel.event("sched:sched_switch")
+    try:
+        checked = parse_filter(text, event, cpus=possible_cpus())
+    except InsituError:
+        assert not kernel.accepts(event.name, text)
+    else:
+        assert kernel.accepts(event.name, checked.text)
+
+
+def _document(*words: str) -> dict[str, object]:
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "events", "--json", *words], capture_output=True, text=True, timeout=120
+    )
+    assert done.returncode == 0, done.stderr
+    found: dict[str, object] = json.loads(done.stdout[done.stdout.index("{") :])
+    return found
+
+
+_CALLS = """
+import os
+file = os.open("/proc/self/status", os.O_RDONLY)
+for offset in range(100, 110):
+    os.lseek(file, offset, os.SEEK_SET)
+if os.fork() == 0:
+    os.lseek(file, 107, os.SEEK_SET)
+    os._exit(0)
+os.wait()
+"""
+
+
+def test_a_histogram_counts_and_adds_up_the_calls_of_a_command_and_its_children() -> None:
+    asked = ["--hist", "syscalls:sys_enter_lseek", "--key", "offset.buckets=5", "--value", "offset"]
+    found = _document(*asked, "--where", "offset >= 100 && offset < 110", "--", sys.executable, "-S", "-c", _CALLS)
+    assert found["entries"] == [
+        {"key": {"offset.buckets=5": 105}, "hits": 6, "sum": {"offset": sum(range(105, 110)) + 107}},
+        {"key": {"offset.buckets=5": 100}, "hits": 5, "sum": {"offset": sum(range(100, 105))}},
+    ]
+    assert (found["hits"], found["dropped"]) == (11, 0)
+
+
+def test_a_logarithmic_key_is_the_next_power_of_two_as_the_kernel_has_it() -> None:
+    asked = ["--hist", "syscalls:sys_enter_lseek", "--key", "offset.log2", "--where", "offset > 126 && offset < 130"]
+    found = _document(*asked, "--", sys.executable, "-S", "-c", _CALLS.replace("100, 110", "127, 130"))
+    entries = found["entries"]
+    assert isinstance(entries, list)
+    assert {each["key"]["offset.log2"]: each["hits"] for each in entries} == {"2^7": 2, "2^8": 1}
+
+
+def test_the_latency_of_a_sleep_is_what_was_slept() -> None:
+    pair = "syscalls:sys_enter_clock_nanosleep -> syscalls:sys_exit_clock_nanosleep, key common_pid"
+    found = _document("--latency", pair, "--", "sleep", "0.2")
+    assert found["count"] == 1
+    least = found["least_ns"]
+    assert isinstance(least, int)
+    assert least >= 200_000_000
+
+
+def test_a_filter_that_does_not_fit_ends_before_the_command_starts() -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "insitu", "events", "-e", "kmem:kmalloc", "-F", "bytes > 1", "--", "echo", "ran"],
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode != 0
+    assert "did you mean 'bytes_req'" in done.stderr
+    assert "ran" not in done.stdout
+    assert os.strerror(22) not in done.stderr
+
+
+def test_the_formats_of_the_tests_are_those_of_this_kernel(kernel: Kernel) -> None:
+    for event in (KMALLOC, OPENAT, SEND_CPUMASK, SWITCH):
+        fields = [(each.name, each.declaration, each.size) for each in event.fields]
+        assert [(each.name, each.declaration, each.size) for each in kernel.event(event.name).fields] == fields
