@@ -18,8 +18,8 @@ __all__ = [
     "empty_session",
     "mixed_session",
     "script_session",
-    "traced_session",
     "switches_session",
+    "traced_session",
     "waits_session",
 ]
 

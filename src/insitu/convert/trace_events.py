@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.ahead import ahead
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
@@ -26,6 +27,7 @@ from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 
 __all__ = [
+    "CALLS_ARE_SPANS",
     "EVENT_FORMAT",
     "EventKind",
     "EventWriter",
@@ -53,7 +55,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-_WINDOW_BYTES: Final = 32 << 20
+_WINDOW_BYTES: Final = 8 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
 _TID: Final = "common_pid"
 _KERNEL_STACK: Final = "ftrace:kernel_stack"
@@ -93,7 +95,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
     kinds = event_kinds(source.layout["formats"])
     calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, call_cost(source))
-    events = EventWriter(kinds, writer, addresses, name=source.id, others=dict.fromkeys((*ENTRIES, *EXITS), _drop))
+    events = EventWriter(kinds, writer, addresses, name=source.id, others=CALLS_ARE_SPANS)
     files = {}
     for file in source.files:
         number = file.name.removeprefix("cpu").partition(".")[0]
@@ -101,7 +103,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
             files[int(number)] = data = raw_bytes(file)
             if torn := len(data) % layout.page_bytes:
                 writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
-    for records in windows(files, layout):
+    for records in ahead(windows(files, layout)):
         events.add(records)
         calls.add(records)
     calls.finish()
@@ -110,6 +112,10 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
 
 def _drop(batch: Mapping[str, Any]) -> None:
     """Function calls become spans instead."""
+
+
+CALLS_ARE_SPANS: Final = dict.fromkeys((*ENTRIES, *EXITS), _drop)
+"""``others`` of an EventWriter, where CallSpans takes the records of the function_graph tracer."""
 
 
 def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:

@@ -12,9 +12,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.ahead import ahead
+from insitu.convert.call_spans import CallCost
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
-from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
+from insitu.convert.trace_calls import CallSpans
+from insitu.convert.trace_events import CALLS_ARE_SPANS, EventKind, EventWriter, event_kinds, windows
 from insitu.convert.trace_pages import TraceRecords, page_layout
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
@@ -49,12 +52,15 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
             writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
             continue
         prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
-        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix)
-        for records in _records(found, buffer):
+        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix, others=CALLS_ARE_SPANS)
+        calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, CallCost())
+        for records in ahead(_records(found, buffer)):
             events.add(records)
+            calls.add(records)
             if len(records.ts_ns):
                 first_ns.append(int(records.ts_ns.min()))
                 last_ns.append(int(records.ts_ns.max()))
+        calls.finish()
         events.finish(known_losses=bool(found.stats))
     _add_losses(found, writer)
     if first_ns:
