@@ -133,9 +133,8 @@ _DRIVE = """async () => {
 
 def _cpu_s(session: Any) -> float:
     """CPU time of the page's main thread, which other load of this machine does not change."""
-    return next(
-        each["value"] for each in session.send("Performance.getMetrics")["metrics"] if each["name"] == "ThreadTime"
-    )
+    metrics = session.send("Performance.getMetrics")["metrics"]
+    return float(next(each["value"] for each in metrics if each["name"] == "ThreadTime"))
 
 
 def main(counts: tuple[int, ...] = (1_000_000, 10_000_000)) -> None:
@@ -157,11 +156,11 @@ def main(counts: tuple[int, ...] = (1_000_000, 10_000_000)) -> None:
             page.goto(file.as_uri())
             page.evaluate("insitu.ready")
             loaded = time.perf_counter() - start
-            session = page.context.new_cdp_session(page)
-            session.send("Performance.enable")
-            before = _cpu_s(session)
+            inspector = page.context.new_cdp_session(page)
+            inspector.send("Performance.enable")
+            before = _cpu_s(inspector)
             driven = page.evaluate(_DRIVE)
-            cpu_ms = (_cpu_s(session) - before) * 1000
+            cpu_ms = (_cpu_s(inspector) - before) * 1000
             draws, frames = (np.array(driven[name]) for name in ("draws", "frames"))
             print(
                 f"{made.rows:>10,} rows: page made in {made_s:.1f} s, {len(html) / 1e6:.1f} MB, loaded and drawn in "
