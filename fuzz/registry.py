@@ -55,6 +55,7 @@ TARGETS: Final = {
         Target("dwarf_expression", "unwinding:expression"),
         Target("dwarf_units", "dwarf:units"),
         Target("split_dwarf", "dwarf:split"),
+        Target("dwarf_scopes", "dwarf:scopes"),
         Target("dwarf_lines", "dwarf:lines", corpus=("elf",)),
         Target("dwarf_types", "dwarf:types", corpus=("elf",)),
         Target("symcache", "dwarf:symcache"),

@@ -13,7 +13,7 @@ the umask.
 import contextlib
 import errno
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 __all__ = ["make_directory", "name_beside", "naming", "new_file", "temporary_home", "write_whole"]
 
@@ -42,8 +42,8 @@ def new_file(path: "str | os.PathLike[str]") -> int:
     return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, _FILE)
 
 
-def write_whole(target: "str | os.PathLike[str]", data: bytes, mode: int = _FILE) -> None:
-    """Replace ``target`` by a file with ``data`` and these permissions, atomically. Raises OSError."""
+def write_whole(target: "str | os.PathLike[str]", data: bytes | Iterable[bytes], mode: int = _FILE) -> None:
+    """Replace ``target`` by a file with ``data`` (or its pieces) and this mode, atomically. Raises OSError."""
     temporary = name_beside(target)
     try:
         with naming(target), _without_name(os.path.dirname(temporary) or ".") as fd:
@@ -88,8 +88,9 @@ def _without_name(directory: str) -> Iterator[int | None]:
             os.close(fd)
 
 
-def _write(fd: int, data: bytes, mode: int) -> None:
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
+def _write(fd: int, data: bytes | Iterable[bytes], mode: int) -> None:
+    for piece in (data,) if isinstance(data, bytes) else data:
+        view = memoryview(piece)
+        while view:
+            view = view[os.write(fd, view) :]
     os.fchmod(fd, mode)

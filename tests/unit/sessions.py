@@ -5,7 +5,7 @@ from pathlib import Path
 import numpy as np
 
 from insitu.kernel import procfs
-from insitu.session.core_tables import SAMPLE, SPAN
+from insitu.session.core_tables import COUNTER, SAMPLE, SPAN, TRACK
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
 from insitu.session.schema import Column, Table
@@ -19,6 +19,7 @@ __all__ = [
     "mixed_session",
     "script_session",
     "switches_session",
+    "traced_session",
     "waits_session",
 ]
 
@@ -131,6 +132,21 @@ def switches_session(path: Path) -> Path:
         woken = {"comm": ["b", "a"] * 5, "pid": tids[::-1].copy(), "prio": [120] * 10}
         writer.append(Table("event.sched_waking", "", tuple(waking)), head | woken)
         writer.finish()
+    return path
+
+
+def traced_session(path: Path, spans: list[tuple], counted: list[tuple] = ()) -> Path:
+    """Spans (ts_ns, dur_ns or None, category, name, depth) of thread 7, and a counter's (ts_ns, bytes)."""
+    with _session(path) as writer:
+        utid = writer.processes.thread(7, writer.processes.process(7), name="cat")
+        ts_ns, dur_ns, category, name, depth = zip(*spans, strict=True) if spans else [()] * 5
+        columns = {"ts_ns": ts_ns, "dur_ns": dur_ns, "category": category, "name": name, "depth": depth}
+        writer.append(SPAN, {"id": writer.span_ids(len(spans)), "utid": [utid] * len(spans), **columns})
+        if counted:
+            ts_ns, value = zip(*counted, strict=True)
+            writer.append(TRACK, {"id": [3], "name": ["free memory"], "unit": ["bytes"]})
+            writer.append(COUNTER, {"ts_ns": ts_ns, "track": [3] * len(counted), "value": value})
+        writer.finish(end_ns=2_000_000_000)
     return path
 
 

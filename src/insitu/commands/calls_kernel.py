@@ -1,9 +1,7 @@
 """insitu calls: kernel functions, by ftrace's function tracers."""
 
 import argparse
-import os
 import sys
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 from insitu import messages
@@ -57,7 +55,9 @@ def _tracing(args: argparse.Namespace, tracefs: Any) -> "GraphTracing | Function
         if args.stack:
             raise InsituError("--stack is for -f", status=2)
         only = args.count or args.function
-        return GraphTracing(tracefs, args.graph, only=only, excluded=args.no_function, depth=args.depth)
+        calibrates = bool(args.count or args.output)  # printed are durations as they were measured
+        without = args.no_function
+        return GraphTracing(tracefs, args.graph, only=only, excluded=without, depth=args.depth, calibrates=calibrates)
     if args.depth:
         raise InsituError("--depth is for -g", status=2)
     return FunctionTracing(tracefs, args.function, excluded=args.no_function, stack=args.stack)
@@ -76,7 +76,10 @@ def _traced(
 
     sink = _sink(args, source, tracing.tracer)
     source.see = sink.add
-    outcome = run(request, [source], TextDestination())
+    destination = TextDestination()
+    if args.count:
+        destination.when_attached = lambda: sink.charge(*tracing.options["call_cost_ns"])
+    outcome = run(request, [source], destination)
     sink.finish()
     if args.count:
         _print_count(args, sink)
@@ -102,6 +105,7 @@ def _recorded(args: argparse.Namespace, request: "Request", source: "TracePagesS
 
 def _sink(args: argparse.Namespace, source: "TracePagesSource", tracer: str) -> Any:
     """What takes a source's pages."""
+    from insitu.commands._live_names import thread_names
     from insitu.convert.trace_events import event_kinds
     from insitu.convert.trace_pages import page_layout
     from insitu.symbols.symbolizer import Symbolizer
@@ -118,23 +122,7 @@ def _sink(args: argparse.Namespace, source: "TracePagesSource", tracer: str) -> 
     if args.count:
         return CallCollector(pages)
     printer = CallPrinter if tracer == "function_graph" else FunctionPrinter
-    return printer(pages, sys.stdout, _thread_names(), as_json=args.json)
-
-
-def _thread_names() -> Callable[[int], str]:
-    from insitu.kernel import procfs
-
-    known = {0: "<idle>"}
-
-    def name(tid: int) -> str:
-        if tid not in known:
-            try:
-                known[tid] = os.fsdecode(procfs.comm(tid))
-            except OSError:
-                known[tid] = "<...>"
-        return known[tid]
-
-    return name
+    return printer(pages, sys.stdout, thread_names(), as_json=args.json)
 
 
 def _print_count(args: argparse.Namespace, sink: Any) -> None:

@@ -5,6 +5,7 @@ The suffix of FILE chooses the format, or --format does. Without -o the output g
 examples:
   insitu export run.insitu -o run.speedscope.json        open it at speedscope.app
   insitu export run.insitu -o run.pb.gz                  for pprof
+  insitu export run.insitu -o run.pftrace                open it at ui.perfetto.dev
   insitu export run.insitu --format folded | flamegraph.pl > run.svg
 """
 
@@ -24,6 +25,7 @@ from insitu.commands._options import (
 )
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
     from insitu.convert.formats.registry import Exporter, ExportOptions
@@ -66,7 +68,6 @@ def run(args: argparse.Namespace) -> int:
     from insitu.convert.open import load_stacks
     from insitu.errors import InsituError
     from insitu.views.losses import loss_text
-    from insitu.views.output import write_file, write_stdout
 
     output = None if args.output == "-" else args.output
     exporter = exporter_of(_exporters(), name=args.format, output=output)
@@ -76,18 +77,44 @@ def run(args: argparse.Namespace) -> int:
         )
     path = Path(chosen_run(args.run_path))
     _require_tables(exporter, path)
+    if exporter.whole:
+        _write_session(exporter, path, args, output)
+        return 0
     stacks = load_stacks(path, selection(args), times=exporter.times)
     if not stacks.total_count:
         raise InsituError(f"{path}: no {stacks.counted} to export")
     lost = loss_text(stacks.losses)
     if lost:
         messages.warning(f"{path}: {lost}")
-    data = exporter.write(stacks, ExportOptions(path.name, unit_value(stacks, args.unit)))
+    _write(exporter.write(stacks, ExportOptions(path.name, unit_value(stacks, args.unit))), output)
+    return 0
+
+
+def _write_session(exporter: "Exporter", path: "Path", args: argparse.Namespace, output: str | None) -> None:
+    from insitu.convert.formats.registry import ExportOptions
+    from insitu.convert.open import open_session
+    from insitu.errors import InsituError
+    from insitu.session.weighted_stacks import Selection
+
+    if args.unit or selection(args) != Selection():
+        raise InsituError(
+            f"{exporter.name} holds the whole session: nothing can be selected", remedy="omit the options", status=2
+        )
+    with open_session(path) as session:
+        if session.manifest.lost:
+            messages.warning(f"{path}: {session.manifest.lost} records were lost")
+        _write(exporter.write_session(session, ExportOptions(path.name)), output)
+
+
+def _write(data: "bytes | Iterable[bytes]", output: str | None) -> None:
+    from pathlib import Path
+
+    from insitu.views.output import write_file, write_stdout
+
     if output is None:
         write_stdout(data)
     else:
         write_file(Path(output), data)
-    return 0
 
 
 def _require_tables(exporter: "Exporter", path: "Path") -> None:

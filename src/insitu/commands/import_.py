@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from insitu.convert.formats.registry import ImportOptions
+    from insitu.session.manifest import Manifest
 
 
 __all__ = ["arguments", "run"]
@@ -70,10 +71,18 @@ def run(args: argparse.Namespace) -> int:
     manifest = Manifest.read(output)
     for note in manifest.notes:
         messages.note(note)
-    rows = manifest.tables["sample"]["rows"]
-    what = "stacks" if any(source.get("value") == "weight" for source in manifest.sources) else "samples"
-    messages.note(f"{rows} {what}, {manifest.lost} lost, in {output}")
+    messages.note(f"{_content(manifest)}, {manifest.lost} lost, in {output}")
     return 0
+
+
+def _content(manifest: "Manifest") -> str:
+    """What a session holds, such as "12 samples"."""
+    rows = {name: table["rows"] for name, table in manifest.tables.items()}
+    if "sample" in rows:
+        what = "stacks" if any(source.get("value") == "weight" for source in manifest.sources) else "samples"
+        return f"{rows['sample']} {what}"
+    events = f"{sum(count for name, count in rows.items() if name.startswith('event.'))} events"
+    return f"{rows['span']} spans, {events}" if rows.get("span") else events
 
 
 def _import_stdin(output: "Path", options: "ImportOptions") -> None:

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from insitu.files import name_beside, new_file
 from insitu.session.schema import Table, description, quoted
+from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     import polars
@@ -50,7 +51,9 @@ def write_part(
     temporary = Path(name_beside(target))
     os.close(new_file(temporary))  # both libraries write into it as it is
     try:
-        if any(column.type == "nested" for column in table.columns):
+        if any(
+            column.semantic.storage in ("", "blob") for column in table.columns
+        ):  # DuckDB takes objects one by one
             _write_with_polars(temporary, table, columns, text)
         else:
             _write_with_duckdb(connection, temporary, table, columns, text)
@@ -140,15 +143,8 @@ def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], bool]:
         texts = [text.replace("\1", "\1y").replace("\0", "\1z") for text in texts]
     starts = range(0, len(texts), _TEXTS_AT_ONCE)
     pieces = np.empty(len(starts), object)
-    pieces[:] = [_storable("\0".join(texts[at : at + _TEXTS_AT_ONCE])) for at in starts]
+    pieces[:] = [valid_text("\0".join(texts[at : at + _TEXTS_AT_ONCE])) for at in starts]
     return pieces, escaped
-
-
-def _storable(text: str) -> str:
-    """A text without lone surrogates (names that are not UTF-8), which cannot be stored."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], text: str) -> None:
@@ -172,7 +168,7 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
             made = pl.Series(column.name, data).to_frame().with_columns(pl.Series("null", mask))
             values = made.select(pl.when(~pl.col("null")).then(pl.col(column.name))).to_series()
         if column.semantic.storage == "varchar" and not isinstance(values, pl.Series):
-            values = [None if item is None else _storable(str(item)) for item in values]
+            values = [None if item is None else valid_text(str(item)) for item in values]
         one = values.alias(column.name) if isinstance(values, pl.Series) else pl.Series(column.name, values)
         series.append(one.cast(kind) if kind is not None and one.dtype != kind else one)
     frame: polars.DataFrame = pl.DataFrame(series)

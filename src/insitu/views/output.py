@@ -3,6 +3,7 @@
 import errno
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from insitu.errors import InsituError
@@ -12,29 +13,34 @@ from insitu.terminal_text import TerminalStream
 __all__ = ["write_file", "write_stdout"]
 
 
-def write_stdout(data: bytes) -> None:
-    """Write ``data``, on a terminal as escaped text, to standard output. Raises BrokenPipeError if it is closed.
+def write_stdout(data: bytes | Iterable[bytes]) -> None:
+    """Write ``data`` (or its pieces), on a terminal as escaped text, to standard output.
+
+    Raises BrokenPipeError if it is closed.
 
     ``sys.stdout.buffer`` is a raw file when Python runs unbuffered (-u, PYTHONUNBUFFERED): its ``write`` may write
     a part only, and says so in a result that is easily overlooked.
     """
+    pieces = (data,) if isinstance(data, bytes) else data
     if isinstance(sys.stdout, TerminalStream):
-        sys.stdout.write(data.decode("utf-8", "surrogateescape"))
+        for piece in pieces:
+            sys.stdout.write(piece.decode("utf-8", "surrogateescape"))
         return
     sys.stdout.flush()
     with open(sys.stdout.fileno(), "wb", closefd=False) as out:
-        out.write(data)
+        out.writelines(pieces)
 
 
-def write_file(target: Path, data: bytes) -> None:
-    """Make ``target`` the file that holds ``data``; an older one stays as it was unless that succeeds.
+def write_file(target: Path, data: bytes | Iterable[bytes]) -> None:
+    """Make ``target`` the file that holds ``data`` (or its pieces); an older one stays unless that succeeds.
 
     What is there and no plain file (a device, a pipe) is written to as it is. Raises OSError naming ``target``,
     InsituError where another name would help.
     """
     try:
         if target.exists() and not target.is_file():
-            target.write_bytes(data)
+            with target.open("wb") as out:
+                out.writelines((data,) if isinstance(data, bytes) else data)
         else:
             _replace(target.resolve(), data)
     except OSError as error:
@@ -43,7 +49,7 @@ def write_file(target: Path, data: bytes) -> None:
         raise OSError(error.errno, error.strerror, str(target)) from None
 
 
-def _replace(target: Path, data: bytes) -> None:
+def _replace(target: Path, data: bytes | Iterable[bytes]) -> None:
     """Write beside ``target`` and rename; the file's permissions are kept, or are those of a new file."""
     mode = target.stat().st_mode & 0o777 if target.exists() else 0o666 & ~_umask()
     write_whole(target, data, mode)

@@ -3,7 +3,7 @@
 A format is added by a module with a reader (or writer) and an entry here. Nothing else names formats.
 """
 
-from collections.abc import Callable, Collection, Iterable
+from collections.abc import Callable, Collection, Iterable, Iterator
 from importlib import import_module
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Final, Literal, NamedTuple
@@ -12,6 +12,7 @@ from insitu.convert.formats.source_file import opened
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
+    from insitu.session.reader import Session
     from insitu.session.weighted_stacks import Value, WeightedStacks
     from insitu.session.writer import SessionWriter
 
@@ -90,11 +91,18 @@ class Exporter(NamedTuple):
     binary: bool = False
     times: bool = False
     """Whether the writer needs each row with its time, rather than sums by stack and thread."""
+    whole: bool = False
+    """Whether it writes a whole session: the writer takes a Session and yields the file's bytes in pieces."""
 
     def write(self, stacks: "WeightedStacks", options: ExportOptions) -> bytes:
         """The file of the weighted stacks of one table, or event."""
         data: bytes = _function(self.writer)(stacks, options)
         return data
+
+    def write_session(self, session: "Session", options: ExportOptions) -> Iterator[bytes]:
+        """The file of a session, in pieces, for a format of whole sessions."""
+        pieces: Iterator[bytes] = _function(self.writer)(session, options)
+        return pieces
 
 
 def _function(reference: str) -> Callable[..., Any]:
@@ -112,6 +120,18 @@ IMPORTERS: Final = (
         "file of perf record: plain, from a pipe (-o -), compressed (-z), directory (--threads)",
         f"{_FORMATS}.perf_data:is_perf_data",
         f"{_FORMATS}.perf_data:import_perf_data",
+    ),
+    Importer(
+        "trace.dat",
+        "file of trace-cmd record, version 6 or 7, compressed or not",
+        f"{_FORMATS}.trace_dat_file:is_trace_dat",
+        f"{_FORMATS}.trace_dat:import_trace_dat",
+    ),
+    Importer(
+        "ftrace text",
+        "text of tracefs's trace and trace_pipe, or of trace-cmd report: events, functions, function graphs",
+        f"{_FORMATS}.ftrace_text:is_ftrace_text",
+        f"{_FORMATS}.ftrace_text:import_ftrace_text",
     ),
     Importer(
         "perf script",
@@ -166,6 +186,32 @@ EXPORTERS: Final = (
         f"{_FORMATS}.pprof:export_pprof",
         binary=True,
     ),
+    Exporter(
+        "perfetto",
+        "protobuf for ui.perfetto.dev and trace_processor",
+        (".pftrace", ".perfetto-trace", ".perfetto"),
+        (),
+        f"{_FORMATS}.perfetto:export_perfetto",
+        binary=True,
+        whole=True,
+    ),
+    Exporter(
+        "trace.dat",
+        "the kernel's trace events, for trace-cmd and KernelShark",
+        (".dat",),
+        (),
+        f"{_FORMATS}.trace_dat_writer:export_trace_dat",
+        binary=True,
+        whole=True,
+    ),
+    Exporter(
+        "chrome",
+        "JSON for chrome://tracing, ui.perfetto.dev and speedscope",
+        (".trace.json", ".chrome.json"),
+        (),
+        f"{_FORMATS}.chrome:export_chrome",
+        whole=True,
+    ),
 )
 
 
@@ -199,8 +245,13 @@ def exporter_of(exporters: Iterable[Exporter], *, name: str | None, output: str 
 
     Raises InsituError when neither says which.
     """
+    exporters = tuple(exporters)
+    if name is None and output is not None:
+        fitting = {each: exporter for exporter in exporters for each in exporter.suffixes if output.endswith(each)}
+        if fitting:
+            return fitting[max(fitting, key=len)]
     for exporter in exporters:
-        if exporter.name == name or (name is None and output is not None and output.endswith(exporter.suffixes)):
+        if exporter.name == name:
             return exporter
     names = ", ".join(exporter.name for exporter in exporters)
     what = "no output format" if output is None else f"{output}: no format has this suffix"

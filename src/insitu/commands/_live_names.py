@@ -1,0 +1,50 @@
+"""Names on this machine now, for what is printed while it is traced: of threads, kernel addresses, enumerators."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable
+
+__all__ = ["enumerator", "kernel_symbols", "thread_names"]
+
+
+def thread_names() -> Callable[[int], str]:
+    """What names a thread; one that has ended before it was asked for is ``<...>``."""
+    from insitu.kernel import procfs
+
+    known = {0: "<idle>"}
+
+    def name(tid: int) -> str:
+        if tid not in known:
+            try:
+                known[tid] = os.fsdecode(procfs.comm(tid))
+            except OSError:
+                known[tid] = "<...>"
+        return known[tid]
+
+    return name
+
+
+def kernel_symbols() -> Callable[[int], str]:
+    """What shows a kernel address: ``name+0x12``."""
+    from insitu.symbols.symbolizer import Symbolizer
+
+    symbols = Symbolizer(live=True)
+
+    def symbol(address: int) -> str:
+        found = symbols.kernel_symbol(address)
+        return f"{found[0]}+{found[1]:#x}" if found else f"{address:#x}"
+
+    return symbol
+
+
+def enumerator(name: str) -> int | None:
+    """The value of an enumerator of the kernel, None if it is unknown."""
+    from insitu.errors import InsituError
+    from insitu.symbols.kernel_btf import vmlinux
+
+    try:
+        found = vmlinux().enumerator(name)
+    except InsituError:  # a kernel without BTF
+        return None
+    return found[1] if found else None

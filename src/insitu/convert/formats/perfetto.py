@@ -1,0 +1,208 @@
+"""Perfetto's trace format (protobuf), by the schema that the package ``perfetto`` publishes.
+
+Kernel events that the schema knows become ftrace events, from which Perfetto makes its scheduling tracks and thread
+states; other events are instants on their thread's track, with their fields. Times are the session's
+(CLOCK_MONOTONIC), given as Perfetto's default clock.
+"""
+
+from collections.abc import Iterator, Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
+
+from insitu.convert.formats.perfetto_events import ftrace_bundles, ftrace_message, instants
+from insitu.convert.formats.perfetto_interned import SEQUENCE, Interned, packet_bytes
+from insitu.convert.formats.protobuf_rows import filled, in_order
+from insitu.convert.formats.registry import ExportOptions
+from insitu.convert.formats.span_order import edges, lanes
+from insitu.convert.formats.trace_tables import OPEN_NS, Spans, Threads, event_tables, require_trace, spans, threads
+from insitu.session.core_tables import SAMPLE
+from insitu.valid_text import valid_text
+
+if TYPE_CHECKING:
+    from insitu.session.reader import Session
+
+__all__ = ["export_perfetto"]
+
+I64 = NDArray[np.int64]
+
+_BATCH_ROWS: Final = 1 << 18
+_PROCESS, _THREAD, _OTHER = 1 << 32, 2 << 32, 3 << 32  # uuids: of a upid, of a utid, of other tracks
+_BOOTTIME, _MONOTONIC, _REALTIME = 6, 3, 1  # protos/perfetto/common/builtin_clock.proto
+
+
+def export_perfetto(session: "Session", options: ExportOptions) -> Iterator[bytes]:
+    """The packets of a session's threads, spans, counters, samples and events. Raises InsituError without any."""
+    require_trace(session)
+    yield _head(session)
+    who = threads(session)
+    yield _thread_tracks(who)
+    interned = Interned()
+    if (found := spans(session)) is not None:
+        yield from _slices(found, who, interned)
+    yield from _counters(session)
+    yield from _samples(session, who, interned)
+    for events in event_tables(session):
+        message = ftrace_message(events.name)
+        if message is not None:
+            yield from ftrace_bundles(events, message, who.tid)
+        else:
+            yield from instants(events, interned, (_THREAD + events.utid).astype(np.uint64))
+
+
+def _head(session: "Session") -> bytes:
+    manifest = session.manifest
+    packet = schema.TracePacket(trusted_packet_sequence_id=SEQUENCE, sequence_flags=1)  # incremental state cleared
+    clocks = packet.clock_snapshot.clocks
+    for clock in (_BOOTTIME, _MONOTONIC):
+        clocks.add(clock_id=clock, timestamp=manifest.start_ns)
+    if manifest.start_realtime_ns:
+        clocks.add(clock_id=_REALTIME, timestamp=manifest.start_realtime_ns)
+    system = schema.TracePacket(trusted_packet_sequence_id=SEQUENCE)
+    utsname = system.system_info.utsname
+    utsname.sysname, utsname.release, utsname.machine = "Linux", manifest.kernel, manifest.machine
+    return packet_bytes(packet, system)
+
+
+def _thread_tracks(who: Threads) -> bytes:
+    tracks = []
+    for upid, (pid, name) in enumerate(zip(who.process_pid.tolist(), who.process_name, strict=True)):
+        track = schema.TrackDescriptor(uuid=_PROCESS + upid)
+        track.process.pid = pid
+        track.process.process_name = name
+        track.process.cmdline.extend([who.cmdline[upid]] if who.cmdline[upid] else [])
+        tracks.append(track)
+    for utid, (tid, pid, upid) in enumerate(zip(who.tid.tolist(), who.pid.tolist(), who.upid.tolist(), strict=True)):
+        track = schema.TrackDescriptor(uuid=_THREAD + utid, parent_uuid=_PROCESS + upid)
+        track.thread.pid, track.thread.tid, track.thread.thread_name = pid, tid, who.name[utid]
+        tracks.append(track)
+    return _described(tracks)
+
+
+def _described(tracks: list[Any]) -> bytes:
+    return packet_bytes(*(schema.TracePacket(track_descriptor=track) for track in tracks))
+
+
+def _slices(found: Spans, who: Threads, interned: Interned) -> Iterator[bytes]:
+    """A track for each thread and category (of the idle task: CPU and category); more where its spans overlap."""
+    owner = np.where(found.utid > 0, found.utid, -1 - np.maximum(found.cpu, 0))
+    keys, track = np.unique(np.stack((owner, found.category)), axis=1, return_inverse=True)
+    lane = lanes(track, found.ts_ns, found.end_ns, found.depth)
+    triples, track = np.unique(np.stack((keys[0][track], found.category, lane)), axis=1, return_inverse=True)
+    described = []
+    for at, (thread, category, number) in enumerate(triples.T.tolist()):
+        one = schema.TrackDescriptor(uuid=_OTHER + at, name=found.categories[category])
+        if number:
+            one.name += f" ({number + 1})"
+        if thread > 0:
+            one.parent_uuid = _THREAD + thread
+        else:
+            one.name += f", CPU {-1 - thread}"
+        described.append(one)
+    yield _described(described)
+    name_ids = np.array(interned.ids("event_names", found.names), np.uint32)
+    category_ids = np.array(interned.ids("event_categories", found.categories), np.uint32)
+    yield interned.packet()
+    span, is_end = edges(track, found.ts_ns, found.end_ns, found.depth)
+    ended = ~is_end | (found.end_ns[span] < OPEN_NS)
+    span, is_end = span[ended], is_end[ended]
+    kinds = schema.TrackEvent
+
+    def begin(ts: int, track: int, name: int, category: int) -> Any:
+        event = kinds(type=kinds.TYPE_SLICE_BEGIN, track_uuid=track, name_iid=name, category_iids=[category])
+        return _trace(timestamp=ts, track_event=event, sequence_flags=2)
+
+    def end(ts: int, track: int) -> Any:
+        return _trace(timestamp=ts, track_event=kinds(type=kinds.TYPE_SLICE_END, track_uuid=track))
+
+    for start in range(0, len(span), _BATCH_ROWS):
+        row, ends = span[start : start + _BATCH_ROWS], is_end[start : start + _BATCH_ROWS]
+        begins, closes = np.flatnonzero(~ends), np.flatnonzero(ends)
+        begun, closed = row[begins], row[closes]
+        columns: dict[str, NDArray[Any]] = {
+            "ts": _u64(found.ts_ns[begun]),
+            "track": _u64(_OTHER + track[begun]),
+            "name": name_ids[found.name[begun]],
+            "category": category_ids[found.category[begun]],
+        }
+        parts = [part._replace(rows=begins[part.rows]) for part in filled(begin, columns)]
+        columns = {"ts": _u64(found.end_ns[closed]), "track": _u64(_OTHER + track[closed])}
+        parts += [part._replace(rows=closes[part.rows]) for part in filled(end, columns)]
+        yield in_order(parts, len(row))
+
+
+def _counters(session: "Session") -> Iterator[bytes]:
+    if not {"counter", "track"} <= set(session.tables):
+        return
+    first = _OTHER + (1 << 31)
+    described = []
+    for number, name, unit, utid, cpu in session.sql("select id, name, unit, utid, cpu from track").rows():
+        track = schema.TrackDescriptor(uuid=first + number, name=valid_text(name))
+        if utid:
+            track.parent_uuid = _THREAD + utid
+        elif cpu is not None:
+            track.name += f", CPU {cpu}"
+        track.counter.unit_name = valid_text(unit)
+        described.append(track)
+    yield _described(described)
+    found = session.sql("select ts_ns, track, value from counter order by ts_ns")
+    columns = {
+        "ts": _u64(found["ts_ns"].to_numpy()),
+        "track": _u64(first + found["track"].to_numpy().astype(np.int64)),
+        "value": found["value"].to_numpy().astype(np.float64),
+    }
+    kinds = schema.TrackEvent
+
+    def sampled(ts: int, track: int, value: float) -> Any:
+        event = kinds(type=kinds.TYPE_COUNTER, track_uuid=track, double_counter_value=value)
+        return _trace(timestamp=ts, track_event=event)
+
+    yield from _packets(sampled, columns)
+
+
+def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[bytes]:
+    if SAMPLE.name not in session.tables:
+        return
+    found = session.sql("select ts_ns, utid, cpu, stack from sample where ts_ns > 0 order by ts_ns")
+    if not len(found):
+        return
+    utid = found["utid"].to_numpy().astype(np.int64)
+    stack = found["stack"].to_numpy().astype(np.int64)
+    used, of_row = np.unique(stack, return_inverse=True)
+    parent, frame = (
+        session.sql(f"select {name} as v from stack order by id")["v"].to_numpy() for name in ("parent", "frame")
+    )
+    ids = interned.callstacks(used.tolist(), parent, frame, session["frame"].sort("id"))
+    yield interned.packet()
+    columns = {
+        "ts": _u64(found["ts_ns"].to_numpy()),
+        "cpu": np.maximum(found["cpu"].to_numpy(), 0).astype(np.uint32),
+        "pid": who.pid[utid].astype(np.uint32),
+        "tid": who.tid[utid].astype(np.uint32),
+        "stack": np.array(ids, np.uint32)[of_row],
+    }
+
+    def sampled(ts: int, cpu: int, pid: int, tid: int, stack: int) -> Any:
+        return _trace(
+            timestamp=ts,
+            perf_sample=schema.PerfSample(cpu=cpu, pid=pid, tid=tid, callstack_iid=stack),
+            sequence_flags=2,
+        )
+
+    yield from _packets(sampled, columns)
+
+
+def _packets(make: Any, columns: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
+    for part in filled(make, columns):
+        yield part.bytes.tobytes()
+
+
+def _trace(**fields: Any) -> Any:
+    return schema.Trace(packet=[schema.TracePacket(trusted_packet_sequence_id=SEQUENCE, **fields)])
+
+
+def _u64(values: NDArray[Any]) -> NDArray[np.uint64]:
+    found: NDArray[np.uint64] = np.maximum(values, 0).astype(np.uint64)
+    return found

@@ -1,0 +1,105 @@
+"""Import of trace-cmd's trace.dat: its pages become ``event.NAME`` tables, as those of our own recordings do.
+
+Events of the top level are ``event.NAME``, those of another buffer ``event.BUFFER.NAME``.
+"""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.formats.registry import ImportOptions
+from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
+from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
+from insitu.convert.trace_pages import TraceRecords, page_layout
+from insitu.errors import InsituError
+from insitu.session.writer import SessionWriter
+
+__all__ = ["import_trace_dat"]
+
+I64 = NDArray[np.int64]
+
+_SOURCE: Final = "trace-cmd"
+_LOST: Final = {"overrun": "events overwritten before they were read", "dropped events": "events dropped"}
+
+
+def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) -> None:
+    """Read a trace.dat file: its events, threads and losses. Raises InsituError when it is damaged."""
+    found = open_trace_dat(path)
+    words = found.uname.split()
+    writer.manifest = writer.manifest.changed(
+        host=words[1] if len(words) > 1 else "",
+        kernel=words[2] if len(words) > 2 else "",
+        machine=words[-1] if len(words) > 3 else "",
+        cpus=found.cpus,
+        sources=[{"id": _SOURCE, "kind": "trace.dat", "options": {"clock": found.clock}}],
+    )
+    addresses = Addresses(writer, [], kallsyms=found.kallsyms)
+    kinds = _kinds(found, writer)
+    for tid, name in found.names().items():
+        if tid:
+            writer.processes.thread(tid, writer.processes.process_of(tid), name=name)
+    first_ns, last_ns = [], []
+    for buffer in found.buffers:
+        if buffer.text:
+            writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
+            continue
+        prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
+        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix)
+        for records in _records(found, buffer):
+            events.add(records)
+            if len(records.ts_ns):
+                first_ns.append(int(records.ts_ns.min()))
+                last_ns.append(int(records.ts_ns.max()))
+        events.finish(known_losses=bool(found.stats))
+    _add_losses(found, writer)
+    if first_ns:
+        start_ns = min(first_ns)
+        real_ns = start_ns + found.date_ns if found.date_ns else 0
+        writer.manifest = writer.manifest.changed(start_ns=start_ns, end_ns=max(last_ns), start_realtime_ns=real_ns)
+    writer.notes += found.notes
+    addresses.finish()
+
+
+def _kinds(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
+    kinds: dict[int, EventKind] = {}
+    for category, text in found.formats:
+        name = re.search(r"^name: (\S+)$", text, re.MULTILINE)
+        try:
+            if name is None:
+                raise InsituError(f"an event of {category} without a name")
+            kinds |= event_kinds([(category, name[1], text)])
+        except InsituError as error:
+            writer.notes.append(f"format not read: {error}")
+    return kinds
+
+
+def _records(found: TraceDat, buffer: TraceBuffer) -> Iterator[TraceRecords]:
+    layout = page_layout(found.header_page, buffer.page_bytes)
+    files = {each.cpu: found.pages(buffer, each) for each in buffer.cpus}
+    for records in windows(files, layout):
+        ts_ns = records.ts_ns
+        if found.tsc is not None and (buffer.clock or found.clock) == "x86-tsc":
+            ts_ns = _scaled(ts_ns, *found.tsc)
+        yield TraceRecords(records.memory, ts_ns + found.offset_ns, *records[2:])
+
+
+def _scaled(ticks: I64, mult: int, shift: int, offset: int) -> I64:
+    """Nanoseconds of TSC counts: (ticks * mult >> shift) + offset, without overflow (mul_u64_u32_shr)."""
+    count, factor, by = ticks.astype(np.uint64), np.uint64(mult), np.uint64(min(shift, 63))
+    low = (count & np.uint64(0xFFFFFFFF)) * factor
+    high = (count >> np.uint64(32)) * factor
+    shifted = (low >> by) + (high << (np.uint64(32) - by) if shift <= 32 else high >> (by - np.uint64(32)))
+    return (shifted + np.uint64(offset)).astype(np.int64)
+
+
+def _add_losses(found: TraceDat, writer: SessionWriter) -> None:
+    for text in found.stats:
+        cpu = re.search(r"^CPU: (\d{1,6})$", text, re.MULTILINE)
+        for field, what in _LOST.items():
+            if (count := re.search(rf"^{field}: (\d{{1,18}})$", text, re.MULTILINE)) is not None:
+                writer.lost(what, int(count[1]), cpu=int(cpu[1]) if cpu else -1)

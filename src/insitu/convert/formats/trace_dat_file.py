@@ -1,0 +1,344 @@
+"""The container of trace-cmd's trace.dat, versions 6 and 7 (trace-cmd.dat.v6(5), trace-cmd.dat.v7(5)).
+
+What was recorded, by which events' formats, and where the ring buffer's pages are. No page is decoded here.
+"""
+
+import re
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Final, NamedTuple
+
+from msgspec import Struct, field
+
+from insitu.convert.file_bytes import FileBytes
+from insitu.convert.formats.source_file import opened
+from insitu.convert.formats.trace_dat_sections import Cursor, Decompress, chunks, decompressor, section
+from insitu.errors import InsituError
+from insitu.files import temporary_home
+
+__all__ = ["MAGIC", "CpuPages", "Guest", "TraceBuffer", "TraceDat", "is_trace_dat", "open_trace_dat"]
+
+MAGIC: Final = b"\x17\x08\x44tracing"
+
+# Option ids, and the ids of the sections that they lead to (lib/trace-cmd/include/trace-cmd-local.h).
+DONE, DATE, CPUSTAT, BUFFER, TRACECLOCK, UNAME, HOOK, OFFSET, CPUCOUNT, VERSION, PROCMAPS = range(11)
+TRACEID, TIME_SHIFT, GUEST, TSC2NSEC = 11, 12, 13, 14
+HEADER_INFO, FTRACE_EVENTS, EVENT_FORMATS, KALLSYMS, PRINTK, CMDLINES, BUFFER_TEXT = range(16, 23)
+
+_MOST_CPUS: Final = 1 << 16
+_MOST_EVENTS: Final = 1 << 20
+_MOST_OPTIONS: Final = 1 << 17
+_PAGE_BYTES: Final = (1 << 9, 1 << 26)  # of a subbuffer (buffer_subbuf_size_kb)
+
+
+class CpuPages(NamedTuple):
+    """Where the pages of a CPU are in the file; ``size`` in bytes as stored."""
+
+    cpu: int
+    offset: int
+    size: int
+
+
+class TraceBuffer(Struct):
+    """A ring buffer: ``name`` is that of its tracefs instance ("" for the top level).
+
+    ``text`` is the offset of a latency tracer's text, for a buffer that has no pages.
+    """
+
+    name: str
+    clock: str
+    page_bytes: int
+    cpus: list[CpuPages]
+    compressed: bool = False
+    text: int = 0
+
+
+class Guest(NamedTuple):
+    """A guest that was recorded together with this host: its trace id and, by vCPU, the host's thread."""
+
+    name: str
+    trace_id: int
+    threads: dict[int, int]
+
+
+class TraceDat(Struct):
+    """An open trace.dat file.
+
+    ``formats`` are (system, text of the event's format file); ``stats`` the texts of per_cpu/cpuN/stats.
+    ``date_ns`` plus an event's time is the wall clock; ``offset_ns`` is to be added to every time. ``tsc``: (mult,
+    shift, offset) that make nanoseconds of TSC counts.
+    """
+
+    path: Path
+    data: FileBytes
+    version: int
+    page_bytes: int
+    decompress: Decompress | None = None
+    header_page: str = ""
+    header_event: str = ""
+    formats: list[tuple[str, str]] = field(default_factory=list)
+    kallsyms: bytes = b""
+    printk: bytes = b""
+    cmdlines: bytes = b""
+    buffers: list[TraceBuffer] = field(default_factory=list)
+    stats: list[str] = field(default_factory=list)
+    uname: str = ""
+    clock: str = ""
+    trace_cmd: str = ""
+    cpus: int = 0
+    date_ns: int = 0
+    offset_ns: int = 0
+    trace_id: int = 0
+    tsc: tuple[int, int, int] | None = None
+    guests: list[Guest] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+
+    def pages(self, buffer: TraceBuffer, of: CpuPages) -> FileBytes:
+        """The pages of a CPU, decompressed into a file without a name. Raises InsituError when they cannot be."""
+        if not buffer.compressed or self.decompress is None:
+            return self.data.part(of.offset, of.offset + of.size)
+        unpacked = tempfile.TemporaryFile(dir=temporary_home())  # noqa: SIM115 - FileBytes keeps it open
+        for piece in chunks(self.data, of.offset, of.size, self.decompress, str(self.path)):
+            unpacked.write(piece)
+        unpacked.flush()
+        return FileBytes(unpacked)
+
+    def names(self) -> dict[int, str]:
+        """The names of threads by tid (saved_cmdlines)."""
+        found = re.findall(r"^\s*(\d{1,10}) ([^\n]+)$", self.cmdlines.decode(errors="replace"), re.MULTILINE)
+        return {int(tid): name[:64] for tid, name in found if int(tid) < 1 << 31}
+
+
+def is_trace_dat(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` claims to be a trace.dat."""
+    return head.startswith(MAGIC)
+
+
+def open_trace_dat(path: Path) -> TraceDat:
+    """Open a file of trace-cmd. Raises InsituError when it is damaged, or of a version that is not read."""
+    data = FileBytes(opened(path))
+    at = Cursor(data, str(path))
+    if bytes(at.take(len(MAGIC))) != MAGIC:
+        raise InsituError(f"{path}: not a trace.dat file")
+    version = at.string()
+    if version not in ("6", "7"):
+        raise InsituError(f"{path}: trace.dat version {version[:20]!r} is not read", remedy="versions 6 and 7 are")
+    if at.u8():
+        raise InsituError(
+            f"{path}: recorded on a big-endian machine, which insitu does not read",
+            remedy="import the text of trace instead",
+        )
+    at.u8()  # the size of long in the target's user space
+    found = TraceDat(path, data, int(version), _page_bytes(at.u32(), path))
+    if version == "7":
+        _read_version_7(found, at)
+    else:
+        _read_version_6(found, at)
+    if not found.buffers:
+        raise InsituError(f"{path}: no trace data in the file")
+    return found
+
+
+def _page_bytes(size: int, path: Path) -> int:
+    least, most = _PAGE_BYTES
+    if not least <= size <= most or size & (size - 1):
+        raise InsituError(f"{path}: damaged: pages of {size} bytes")
+    return size
+
+
+# Version 6: everything in one order, options, then where the pages of each CPU are.
+
+
+def _read_version_6(found: TraceDat, at: Cursor) -> None:
+    _read_headers(found, at)
+    _read_ftrace_events(found, at)
+    _read_events(found, at)
+    found.kallsyms = at.sized_text(at.u32())
+    found.printk = at.sized_text(at.u32())
+    found.cmdlines = at.sized_text(at.u64())
+    found.cpus = _cpu_count(at.u32(), at)
+    kind = bytes(at.take(10))
+    instances: list[tuple[int, str]] = []
+    if kind == b"options  \0":
+        for number, option in _options(at):
+            body = Cursor(option, at.name)
+            if number == BUFFER:
+                instances.append((body.u64(), body.string()))
+            else:
+                _read_option(found, number, body)
+        kind = bytes(at.take(10))
+    found.buffers.append(_version_6_buffer(found, at, kind, ""))
+    for offset, name in instances:
+        there = Cursor(found.data, at.name, offset)
+        found.buffers.append(_version_6_buffer(found, there, bytes(there.take(10)), name))
+
+
+def _version_6_buffer(found: TraceDat, at: Cursor, kind: bytes, name: str) -> TraceBuffer:
+    if kind == b"latency  \0":
+        return TraceBuffer(name, found.clock, found.page_bytes, [], text=at.at)
+    if kind != b"flyrecord\0":
+        raise at.damaged(f"unknown data {kind!r}")
+    cpus = [CpuPages(cpu, at.u64(), at.u64()) for cpu in range(found.cpus)]
+    return TraceBuffer(name, found.clock, found.page_bytes, _present(found, cpus))
+
+
+# Version 7: sections that options lead to.
+
+
+def _read_version_7(found: TraceDat, at: Cursor) -> None:
+    found.decompress = decompressor(at.string(), str(found.path))
+    at.string()  # the compressor's version
+    offset, seen, count = at.u64(), set[int](), 0
+    while offset and offset not in seen:
+        seen.add(offset)
+        _, body = section(found.data, offset, found.decompress, at.name)
+        options = list(_options(body))
+        offset, count = 0, count + len(options)
+        if count > _MOST_OPTIONS:
+            raise at.damaged("too many options")
+        for number, option in options:
+            each = Cursor(option, at.name)
+            if number == DONE:
+                offset = each.u64()
+            elif number in _SECTIONS:
+                _, content = section(found.data, each.u64(), found.decompress, at.name)
+                _SECTIONS[number](found, content)
+            elif number == BUFFER:
+                found.buffers.append(_version_7_buffer(found, each))
+            elif number == BUFFER_TEXT:
+                text = each.u64()
+                found.buffers.append(TraceBuffer(each.string(), each.string(), found.page_bytes, [], text=text))
+            else:
+                _read_option(found, number, each)
+
+
+def _version_7_buffer(found: TraceDat, option: Cursor) -> TraceBuffer:
+    header = Cursor(found.data, option.name, option.u64())
+    flags = (header.u16(), header.u16())[1]
+    name, clock = option.string(), option.string()
+    page_bytes = _page_bytes(option.u32(), found.path)
+    cpus = [CpuPages(option.u32(), option.u64(), option.u64()) for _ in range(_cpu_count(option.u32(), option))]
+    compressed = bool(flags & 1)
+    if compressed and found.decompress is None:
+        raise option.damaged("compressed data without an algorithm")
+    return TraceBuffer(name, clock, page_bytes, _present(found, cpus), compressed)
+
+
+def _read_kallsyms(found: TraceDat, at: Cursor) -> None:
+    found.kallsyms = at.sized_text(at.u32())
+
+
+def _read_printk(found: TraceDat, at: Cursor) -> None:
+    found.printk = at.sized_text(at.u32())
+
+
+def _read_cmdlines(found: TraceDat, at: Cursor) -> None:
+    found.cmdlines = at.sized_text(at.u64())
+
+
+def _read_headers(found: TraceDat, at: Cursor) -> None:
+    for name in ("header_page", "header_event"):
+        if at.string() != name:
+            raise at.damaged(f"no {name}")
+        setattr(found, name, at.sized_text(at.u64()).decode(errors="replace"))
+
+
+def _read_ftrace_events(found: TraceDat, at: Cursor) -> None:
+    _read_formats(found, at, "ftrace")
+
+
+def _read_events(found: TraceDat, at: Cursor) -> None:
+    for _ in range(_bounded(at.u32(), _MOST_EVENTS, "event systems", at)):
+        _read_formats(found, at, at.string())
+
+
+def _read_formats(found: TraceDat, at: Cursor, system: str) -> None:
+    for _ in range(_bounded(at.u32(), _MOST_EVENTS, "events", at)):
+        found.formats.append((system, at.sized_text(at.u64()).decode(errors="replace")))
+
+
+_SECTIONS: Final = {
+    HEADER_INFO: _read_headers,
+    FTRACE_EVENTS: _read_ftrace_events,
+    EVENT_FORMATS: _read_events,
+    KALLSYMS: _read_kallsyms,
+    PRINTK: _read_printk,
+    CMDLINES: _read_cmdlines,
+}
+
+
+# What both versions have.
+
+
+def _options(at: Cursor) -> Iterator[tuple[int, memoryview]]:
+    """(id, data) of each option; in version 7 also the last, DONE, which has data there."""
+    version_7 = at.section
+    for _ in range(_MOST_OPTIONS):
+        if version_7 and not at.left:
+            return
+        number = at.u16()
+        if number == DONE and not version_7:
+            return
+        yield number, at.take(at.u32())
+        if number == DONE:
+            return
+    raise at.damaged("too many options")
+
+
+def _read_option(found: TraceDat, number: int, at: Cursor) -> None:
+    """An option that both versions have; those that say nothing about events are left out."""
+    match number:
+        case _ if number == DATE:
+            found.date_ns += _number(at.rest_text()) * 1000
+        case _ if number == OFFSET:
+            found.offset_ns += _number(at.rest_text())
+        case _ if number == CPUSTAT:
+            found.stats.append(at.rest_text())
+        case _ if number == TRACECLOCK:
+            chosen = re.search(r"\[([\w-]+)\]", at.rest_text())
+            found.clock = chosen[1] if chosen else ""
+        case _ if number == UNAME:
+            found.uname = at.rest_text()
+        case _ if number == VERSION:
+            found.trace_cmd = at.rest_text()
+        case _ if number == CPUCOUNT:
+            found.cpus = _cpu_count(at.u32(), at)
+        case _ if number == TRACEID:
+            found.trace_id = at.u64()
+        case _ if number == GUEST:
+            name, trace_id = at.string(), at.u64()
+            threads = {at.u32(): at.u32() for _ in range(_cpu_count(at.u32(), at))}
+            found.guests.append(Guest(name, trace_id, threads))
+        case _ if number == TSC2NSEC:
+            found.tsc = (at.u32(), at.u32(), at.u64())
+
+
+def _number(text: str) -> int:
+    """What strtoll makes of decimal or 0x... digits."""
+    match = re.match(r"\s*(-?)(?:0x([0-9a-fA-F]{1,16})|(\d{1,19}))", text)
+    if not match:
+        return 0
+    value = int(match[2], 16) if match[2] else int(match[3])
+    return -value if match[1] else value - (1 << 64) * (value >> 63)
+
+
+def _cpu_count(count: int, at: Cursor) -> int:
+    return _bounded(count, _MOST_CPUS, "CPUs", at)
+
+
+def _bounded(count: int, most: int, what: str, at: Cursor) -> int:
+    if count > most:
+        raise at.damaged(f"{count} {what}")
+    return count
+
+
+def _present(found: TraceDat, cpus: Sequence[CpuPages]) -> list[CpuPages]:
+    """The CPUs that have data, each within the file: the rest of a file that was cut off is noted."""
+    kept, have = [], len(found.data)
+    for cpu, offset, size in cpus:
+        if size and offset + size > have:
+            found.notes.append(f"cut off: CPU {cpu} lacks {min(offset + size - have, size)} bytes")
+        if size and offset < have:
+            kept.append(CpuPages(cpu, offset, min(size, have - offset)))
+    return kept

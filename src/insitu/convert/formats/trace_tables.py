@@ -1,0 +1,148 @@
+"""A session's tables for exporters of whole traces: threads, spans, counters, events, as arrays."""
+
+from collections.abc import Iterator
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.trace_events import EVENT_FORMAT
+from insitu.errors import InsituError
+from insitu.valid_text import valid_text
+
+if TYPE_CHECKING:
+    import polars
+
+    from insitu.session.reader import Session
+
+__all__ = ["EventRows", "Spans", "Threads", "coded", "event_tables", "require_trace", "spans", "threads"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+OPEN_NS: Final = 1 << 62
+"""The end of a span that was open at the recording's end."""
+_HEAD: Final = ("ts_ns", "utid", "cpu")
+
+
+class Threads(NamedTuple):
+    """Threads by utid (``tid``, ``pid``, ``upid``, ``name``), processes by upid (the others)."""
+
+    tid: I64
+    pid: I64
+    upid: I64
+    name: list[str]
+    process_pid: I64
+    process_name: list[str]
+    cmdline: list[str]
+
+
+class Spans(NamedTuple):
+    """Spans in arrays; ``category`` and ``name`` index ``categories`` and ``names``. Open ones end at OPEN_NS."""
+
+    ts_ns: I64
+    end_ns: I64
+    utid: I64
+    cpu: I64
+    depth: I64
+    category: I64
+    name: I64
+    categories: list[str]
+    names: list[str]
+
+
+class EventRows(NamedTuple):
+    """The rows of one table of events, in the order of time; ``fields`` are its own columns."""
+
+    table: str
+    category: str
+    name: str
+    ts_ns: I64
+    utid: I64
+    cpu: I64
+    fields: "polars.DataFrame"
+
+
+def require_trace(session: "Session") -> None:
+    """Raise InsituError unless the session has something that lies on an axis of time."""
+    names = [name for name in session.tables if name in ("span", "counter", "sample") or name.startswith("event.")]
+    if not any(session.manifest.tables.get(name, {"rows": 1}).get("rows") for name in names):
+        raise InsituError(f"{session.path}: no spans, counters, samples or events to export")
+
+
+def threads(session: "Session") -> Threads:
+    """All threads and processes."""
+    process, thread = session["process"].sort("upid"), session["thread"].sort("utid")
+    process_pid, upid = _ints(process["pid"]), _ints(thread["upid"])
+    names = _texts(thread["name"])
+    main = {int(u): name for u, t, name in zip(upid, _ints(thread["tid"]), names, strict=True) if process_pid[u] == t}
+    exe = [path.rpartition("/")[2] for path in _texts(process["exe"])]
+    return Threads(
+        _ints(thread["tid"]),
+        process_pid[upid],
+        upid,
+        names,
+        process_pid,
+        [exe[at] or main.get(at, "") for at in range(len(exe))],
+        _texts(process["cmdline"]),
+    )
+
+
+def spans(session: "Session") -> Spans | None:
+    """All spans by their begins; None without any."""
+    if "span" not in session.tables:
+        return None
+    found = session.sql("select ts_ns, dur_ns, utid, cpu, depth, category, name from span order by ts_ns, depth")
+    ts_ns = _ints(found["ts_ns"])
+    duration = _ints(found["dur_ns"].fill_null(-1))
+    category, categories = coded(found["category"])
+    name, names = coded(found["name"])
+    end_ns = np.where(duration < 0, OPEN_NS, ts_ns + duration)
+    return Spans(
+        ts_ns,
+        end_ns,
+        _ints(found["utid"]),
+        _ints(found["cpu"]),
+        _ints(found["depth"]),
+        category,
+        name,
+        categories,
+        names,
+    )
+
+
+def event_tables(session: "Session") -> Iterator[EventRows]:
+    """Every table of events that has rows, one at a time."""
+    kinds = {}
+    if EVENT_FORMAT.name in session.tables:
+        for table, category, name in session[EVENT_FORMAT.name].select("table", "category", "name").rows():
+            kinds[f"event.{table}"] = category, name
+    for table in session.tables:
+        if not table.startswith("event."):
+            continue
+        found = session[table].sort("ts_ns")
+        if not len(found) or any(name not in found.columns for name in _HEAD):
+            continue
+        category, name = kinds.get(table, ("event", table.rpartition(".")[2]))
+        stacks = [column.name for column in session.database.table(table).columns if column.type == "stack"]
+        ts_ns, utid, cpu = (_ints(found[each]) for each in _HEAD)
+        fields = found.drop(*_HEAD, *stacks)
+        named = {each: each.removeprefix("event_") for each in fields.columns if each.removeprefix("event_") in _HEAD}
+        yield EventRows(table, category, name, ts_ns, utid, cpu, fields.rename(named))
+
+
+def coded(texts: "polars.Series") -> tuple[I64, list[str]]:
+    """(code of each row, the distinct texts)."""
+    distinct = texts.unique(maintain_order=True)
+    lookup = distinct.to_frame("text").with_row_index("code")
+    rows = texts.to_frame("text").join(lookup, on="text", how="left", maintain_order="left", nulls_equal=True)
+    return _ints(rows["code"]), _texts(distinct)
+
+
+def _ints(column: "polars.Series") -> I64:
+    return column.fill_null(0).to_numpy().astype(np.int64)
+
+
+def _texts(column: "polars.Series") -> list[str]:
+    values: list[Any] = column.to_list()
+    return [valid_text(value) if value is not None else "" for value in values]

@@ -1,0 +1,69 @@
+"""Files of trace-cmd 3.1.6, with what its report prints of them (-R -t: raw fields, nanoseconds).
+
+version_6, version_7 (zstd) and version_7_plain hold the same events; buffers has two instances, one with wall-clock
+times (--date). The lists of kernel symbols and, in buffers, of event formats were cut to a few.
+"""
+
+import gzip
+import re
+from pathlib import Path
+from typing import NamedTuple
+
+HERE = Path(__file__).parent / "trace_dat"
+_LINE = re.compile(
+    r"(?:(?P<buffer>\w+):)?\s*(?P<comm>.+)-(?P<tid>\d+)\s+\[(?P<cpu>\d+)\] (?P<s>\d+)\.(?P<ns>\d{9}): "
+    r"(?P<event>\w+):\s+(?P<fields>.*)"
+)
+
+
+class Line(NamedTuple):
+    """A line of trace-cmd report -R -t."""
+
+    buffer: str
+    comm: str
+    tid: int
+    cpu: int
+    ts_ns: int
+    event: str
+    fields: dict[str, int | str]
+
+
+def file(name, directory):
+    """A file of trace-cmd in ``directory``."""
+    path = directory / f"{name}.dat"
+    path.write_bytes(gzip.decompress((HERE / f"{name}.dat.gz").read_bytes()))
+    return path
+
+
+def report(name):
+    """The lines of trace-cmd's report."""
+    return lines(gzip.decompress((HERE / f"{name}.report.gz").read_bytes()).decode())
+
+
+def lines(text):
+    """The events in the text of trace-cmd report -R -t."""
+    found = []
+    for line in text.splitlines():
+        if match := _LINE.fullmatch(line):
+            words = (word.partition("=") for word in match["fields"].split(" "))
+            fields = {name: _value(value) for name, _, value in words}
+            ts_ns = int(match["s"]) * 10**9 + int(match["ns"])
+            found.append(
+                Line(
+                    match["buffer"] or "",
+                    match["comm"],
+                    int(match["tid"]),
+                    int(match["cpu"]),
+                    ts_ns,
+                    match["event"],
+                    fields,
+                )
+            )
+    return found
+
+
+def _value(text):
+    try:
+        return int(text, 16 if text.startswith("0x") else 10)
+    except ValueError:
+        return text
