@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.ahead import ahead
 from insitu.convert.call_spans import CallCost
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
@@ -54,7 +55,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
-_WINDOW_BYTES: Final = 32 << 20
+_WINDOW_BYTES: Final = 8 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
 _TID: Final = "common_pid"
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
@@ -103,7 +104,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
             files[int(number)] = data = raw_bytes(file)
             if torn := len(data) % layout.page_bytes:
                 writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
-    for records in windows(files, layout):
+    for records in ahead(windows(files, layout)):
         events.add(records)
     events.finish(known_losses=bool(source.losses))
 

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field
+from insitu.session.distinct import distinct
 
 __all__ = ["PageLayout", "TraceRecords", "decode_pages", "field_values", "page_layout", "texts"]
 
@@ -37,6 +38,7 @@ _TOP_BITS: Final = np.int64(-(1 << 59))  # the five bits that a TIME_STAMP has n
 _PAGES_AT_ONCE: Final = 2048
 _PAGE_SIZES: Final = range(64, (1 << 22) + 1)
 _MOST_TEXT: Final = 4096
+_MIXER: Final = np.uint64(0x9E3779B97F4A7C15)
 
 _HEADER_FIELD: Final = re.compile(r"field:\s*[^;]*?(\w+);\s*offset:(\d+);\s*size:(\d+)")
 
@@ -255,28 +257,19 @@ def field_values(records: TraceRecords, rows: I64, field: Field) -> Any:
 
 def _gathered(memory: U8, at: I64, size: I64, offset: int, width: int, code: str | None) -> NDArray[Any]:
     """``width`` bytes at ``offset`` of each record, as numbers of type ``code`` or as rows of bytes; 0 outside."""
-    inside = size >= offset + width
-    start = np.where(inside, at + offset, 0)
-    if code is not None and offset % 4 == 0 and width in (4, 8):
-        words = memory[: len(memory) & ~3].view("<u4")
-        if width == 4:
-            values: NDArray[Any] = words[start >> 2].view(code)
-        else:
-            first = start >> 2
-            values = (words[first].astype(np.uint64) | words[first + 1].astype(np.uint64) << np.uint64(32)).view(code)
-        return values if inside.all() else np.where(inside, values, 0).astype(code)
     if width > 8 and len(at) * width > len(memory):  # a forged format: records do not overlap
         raise InsituError(f"a field of {width} bytes in records that are shorter")
-    if not len(memory) or width > len(memory):
-        return np.zeros((len(at), width), np.uint8) if code is None else np.zeros(len(at), code)
-    if offset % 4 == 0 and width % 4 == 0:  # records begin at words: four bytes at a time
-        words = memory[: len(memory) & ~3].view("<u4")
-        found = words[(start >> 2)[:, None] + np.arange(width >> 2)].view(np.uint8)
+    kind = np.dtype(code or f"V{width}")
+    if not width or width > len(memory):
+        values = np.zeros(len(at), kind)
     else:
-        found = memory[start[:, None] + np.arange(width)]
-    if not inside.all():
-        found[~inside] = 0
-    return found if code is None else np.ascontiguousarray(found).view(code).reshape(-1)
+        inside = size >= offset + width
+        start = np.where(inside, at + offset, 0)
+        # All places where such a value could begin, of which some are copied: no index for each byte.
+        values = np.ndarray(len(memory) - width + 1, kind, memory.data, strides=(1,))[start]
+        if not inside.all():
+            values[~inside] = np.zeros((), kind)
+    return values if code else values.view(np.uint8).reshape(len(at), width)
 
 
 def _pieces(memory: U8, start: I64, length: I64) -> list[bytes]:
@@ -296,5 +289,17 @@ def _plain_text(found: list[bytes]) -> list[str]:
 def texts(rows: U8) -> list[str]:
     """Texts that end at a NUL or with their row, of rows of bytes: each distinct one is decoded once."""
     width = rows.shape[1]
-    raw = np.ascontiguousarray(rows).tobytes()
-    return _plain_text([raw[at : at + width] for at in range(0, len(raw), width)] if width else [b""] * len(rows))
+    raw = np.ascontiguousarray(rows)
+    if width and width % 8 == 0 and len(rows):  # names of threads
+        words = raw.view("<u8")
+        key = words[:, 0]
+        for column in range(1, words.shape[1]):
+            key = key * _MIXER ^ words[:, column]
+        found, inverse = distinct(key)
+        example = np.zeros(len(found), np.int64)
+        example[inverse] = np.arange(len(rows))
+        if (words[example][inverse] == words).all():
+            known = _plain_text([row.tobytes() for row in raw[example]])
+            return [known[index] for index in inverse.tolist()]
+    whole = raw.tobytes()
+    return _plain_text([whole[at : at + width] for at in range(0, len(whole), width)] if width else [b""] * len(rows))

@@ -31,6 +31,7 @@ KEY: Final = "insitu"
 """Key of the table's description (JSON) in the parquet file's metadata."""
 
 _OPTIONS: Final = "format parquet, compression zstd, compression_level 1, row_group_size 262144, use_tmp_file false"
+_MANY_ROWS: Final = 1 << 17
 _TEXTS_AT_ONCE: Final = 1 << 12  # a list's unnest() takes time by the square of its length
 _NO_SPACE = re.compile(r"No space left|os error 28|errno 28|Disk quota|os error 122", re.IGNORECASE)
 
@@ -51,9 +52,9 @@ def write_part(
     temporary = Path(name_beside(target))
     os.close(new_file(temporary))  # both libraries write into it as it is
     try:
-        if any(
-            column.semantic.storage in ("", "blob") for column in table.columns
-        ):  # DuckDB takes objects one by one
+        # DuckDB takes objects, as bytes are, one by one; Polars takes longer to start.
+        by_object = any(column.semantic.storage in ("", "blob") for column in table.columns)
+        if by_object or batch_rows(columns) >= _MANY_ROWS:
             _write_with_polars(temporary, table, columns, text)
         else:
             _write_with_duckdb(connection, temporary, table, columns, text)
@@ -138,12 +139,14 @@ def _plain(values: Any, storage: str) -> tuple[Any, NDArray[np.bool_] | None]:
 def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], bool]:
     """Texts joined by zeros, as DuckDB is slow in taking object after object; whether zeros in them are escaped."""
     texts = [*map(str, items)]
-    escaped = any("\0" in text for text in texts)
+    starts = range(0, len(texts), _TEXTS_AT_ONCE)
+    joined = ["\0".join(texts[at : at + _TEXTS_AT_ONCE]) for at in starts]
+    escaped = sum(piece.count("\0") for piece in joined) > len(texts) - len(starts)
     if escaped:
         texts = [text.replace("\1", "\1y").replace("\0", "\1z") for text in texts]
-    starts = range(0, len(texts), _TEXTS_AT_ONCE)
+        joined = ["\0".join(texts[at : at + _TEXTS_AT_ONCE]) for at in starts]
     pieces = np.empty(len(starts), object)
-    pieces[:] = [valid_text("\0".join(texts[at : at + _TEXTS_AT_ONCE])) for at in starts]
+    pieces[:] = [*map(valid_text, joined)]
     return pieces, escaped
 
 
@@ -168,7 +171,10 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
             made = pl.Series(column.name, data).to_frame().with_columns(pl.Series("null", mask))
             values = made.select(pl.when(~pl.col("null")).then(pl.col(column.name))).to_series()
         if column.semantic.storage == "varchar" and not isinstance(values, pl.Series):
-            values = [None if item is None else valid_text(str(item)) for item in values]
+            try:
+                values = pl.Series(column.name, values, dtype=pl.String)
+            except (UnicodeEncodeError, TypeError):  # surrogates, or other objects
+                values = [None if item is None else valid_text(str(item)) for item in values]
         one = values.alias(column.name) if isinstance(values, pl.Series) else pl.Series(column.name, values)
         series.append(one.cast(kind) if kind is not None and one.dtype != kind else one)
     frame: polars.DataFrame = pl.DataFrame(series)

@@ -12,6 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.ahead import ahead
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
 from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
@@ -50,7 +51,7 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
             continue
         prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
         events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix)
-        for records in _records(found, buffer):
+        for records in ahead(_records(found, buffer)):
             events.add(records)
             if len(records.ts_ns):
                 first_ns.append(int(records.ts_ns.min()))
