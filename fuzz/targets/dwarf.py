@@ -8,19 +8,23 @@ import numpy as np
 
 from fuzz.bundle import is_bundle, unpack
 from fuzz.registry import Read
+from insitu.record.ftrace.fetch_arguments import fetched, located
 from insitu.symbols import line_table
 from insitu.symbols.btf import Btf
 from insitu.symbols.dwarf_bytes import CorruptDwarfError
+from insitu.symbols.dwarf_scopes import Scopes
 from insitu.symbols.dwarf_units import Abbreviations, Strings, entries
 from insitu.symbols.dwarf_units import units as units_of
 from insitu.symbols.elf import Elf
+from insitu.symbols.elf_join import with_sections
 from insitu.symbols.line_files import line_files
+from insitu.symbols.registers import X86_64
 from insitu.symbols.split_dwarf import joined
 from insitu.symbols.split_files import skeletons
 from insitu.symbols.symcache import Symcache as KeptLines
 from insitu.symbols.type_process import ENUMERATOR, FOUND, FUNCTION, TYPE, Types
 
-__all__ = ["lines", "split", "symcache", "types", "units"]
+__all__ = ["lines", "scopes", "split", "symcache", "types", "units"]
 
 _ADDRESSES = np.array([*range(0, 0x3000, 13), 1 << 40, (1 << 64) - 1], np.uint64)
 _TAGS = frozenset({0x11, 0x2E, 0x1D, 0x0B, 0x39, 0x13})
@@ -77,6 +81,25 @@ def lines(directory: Path) -> Read:
         found = line_table.LineTable.of(Elf(path))
         if found is not None:
             found.find(_ADDRESSES)
+
+    return read
+
+
+def scopes(directory: Path) -> Read:
+    """The sections of a program: what is visible at addresses, and how a dynamic event fetches it."""
+    base = Elf((Path(__file__).parent.parent / "corpus/elf/plain").read_bytes())
+
+    def read(data: bytes) -> None:
+        image = with_sections(base, unpack(data) if is_bundle(data) else {".debug_info": data})
+        of = Scopes(Elf(image or b""))
+        for address in (0, 0x1040, 0x1150, 0x1154, 0x1160, 0x1170, 1 << 47):
+            scope = of.at(address)
+            for each in scope.variables if scope is not None else ():
+                of.members(each.type)
+                if scope is not None and each.location is not None:
+                    place = located(each.location, scope.frame_base, (7, 16))
+                    if place is not None:
+                        fetched(place, each.type, X86_64)
 
     return read
 

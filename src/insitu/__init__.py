@@ -1,12 +1,12 @@
 """insitu: see inside a running Linux system.
 
-``insitu.profile(...)`` records, ``insitu.open(path)`` opens a recording, and the session it returns
-answers SQL and gives its tables as Polars frames.
+``insitu.profile(...)`` records, ``insitu.stat(...)`` counts, ``insitu.open(path)`` opens a recording, and the
+session it returns answers SQL and gives its tables as Polars frames.
 """
 
 TYPE_CHECKING = False  # what type checkers take for true; importing typing would cost every start
 
-__all__ = ["InsituError", "__version__", "lab", "open", "profile", "trace"]
+__all__ = ["InsituError", "__version__", "lab", "open", "profile", "stat", "trace"]
 
 __version__ = "0.1.0"
 
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from insitu import lab as lab
     from insitu.convert.open import open_session as open
     from insitu.errors import InsituError as InsituError
+    from insitu.record.counts import stat as stat
     from insitu.record.cpu import profile as profile
     from insitu.record.script import trace as trace
 
@@ -25,6 +26,7 @@ _LAZY = {
     "lab": ("insitu.lab", ""),  # the package itself: insitu.lab.guest(...)
     "open": ("insitu.convert.open", "open_session"),
     "profile": ("insitu.record.cpu", "profile"),
+    "stat": ("insitu.record.counts", "stat"),
     "trace": ("insitu.record.script", "trace"),
 }
 

@@ -156,6 +156,10 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Prope
     if properties.words_follow:
         args = parser.parse_args(words)
     else:
+        for word in words:  # first: what follows it would be taken for a PID or a file
+            name = word.partition("=")[0]
+            if name in properties.peer_options and name not in parser._option_string_actions:
+                parser.error(f"unrecognized arguments: {word}")
         args, left = parser.parse_known_args(words)
         foreign = [word for word in left if properties.foreign_options and word.startswith("--")]
         if left:  # options may stand between RUN and QUERY

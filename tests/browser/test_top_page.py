@@ -17,7 +17,7 @@ Served = tuple[TopServer, ScriptedSampler]
 
 @pytest.fixture
 def served() -> Iterator[Served]:
-    sampler = ScriptedSampler({10: "leaf<b>", 20: "main"})
+    sampler = ScriptedSampler({10: "leaf<b>", 20: "main", 30: "other", 40: "gamma", 50: "do_nanosleep"})
     server = TopServer(0, title="insitu top: <i>x</i>", sampler=sampler)
     yield server, sampler
     server.close()
@@ -92,6 +92,76 @@ def test_one_can_freeze_and_go_back_in_time(page: Page, served: Served) -> None:
     expect(page.locator("td.name")).to_have_text("name4")
 
 
+def cells(page: Page, table: str) -> list[list[str]]:
+    """The texts of a table's rows, a list for each."""
+    rows = page.locator(f".look .{table} tbody tr")
+    expect(rows).not_to_have_count(0)
+    return [row.locator("td").all_text_contents() for row in rows.all()]
+
+
+def test_a_process_leads_to_its_threads_functions_and_stacks_and_back(page: Page, served: Served) -> None:
+    threads = [process(1, "alpha", cpu=0.2)._replace(parent=1), process(9, "<b>worker", cpu=0.7)._replace(parent=1)]
+    given = {
+        "threads": threads,
+        "on_cpu": {
+            Sample(1, 9, (), (10, 20)): 6,
+            Sample(1, 1, (), (30, 20)): 2,
+            Sample(3, 3, (), (40,)): 4,
+        },
+        "off_cpu": {Sample(1, 9, (), (50, 20)): 1_500_000_000},
+    }
+    served[1].give(tick(1, rows(), **given))
+    page.locator(".processes tr", has_text="alpha").click()
+    expect(page.locator(".path h2")).to_have_text("alpha (1) > all threads")
+    assert served[1].looked == 1
+    assert [row[::4] for row in cells(page, "threads")] == [["", "all threads"], ["9", "<b>worker"], ["1", "alpha"]]
+    found = {name: shares for *shares, name, _ in cells(page, "functions")}
+    assert found == {"leaf<b>": ["75.0", "75.0"], "other": ["25.0", "25.0"], "main": ["0.0", "100.0"]}
+
+    page.locator(".threads tr", has_text="worker").click()
+    expect(page.locator(".path h2")).to_have_text("alpha (1) > <b>worker (9)")
+    assert [row[2] for row in cells(page, "functions")] == ["leaf<b>", "main"]
+    page.locator(".threads tr", has_text="all threads").press("Enter")
+    page.locator(".look .functions tr", has_text="other").click()
+    expect(page.locator(".path h2")).to_have_text("alpha (1) > all threads > other")
+    expect(page.locator(".stack")).to_have_count(1)
+    expect(page.locator(".stack")).to_contain_text("25.0 % 2 samples")
+    assert page.locator(".stack li").all_text_contents() == ["otherprog", "mainprog"]
+
+    page.get_by_role("button", name="off CPU").click()
+    expect(page.locator(".stack")).to_contain_text("100.0 % 1.5 s")
+    assert page.locator(".stack li").first.text_content() == "do_nanosleepprog"
+    served[1].give(tick(2, rows(), **given))  # what is shown follows the ticks
+    expect(page.locator(".stack")).to_contain_text("100.0 % 3.0 s")
+    with page.expect_response("**/look?pid=0"):
+        page.keyboard.press("Escape")
+    expect(page.locator(".processes")).to_be_visible()
+    assert served[1].looked == 0
+
+
+def test_a_function_of_the_machine_leads_to_its_stacks_of_all_processes(page: Page, served: Served) -> None:
+    served[1].give(tick(1, rows(), on_cpu={Sample(1, 1, (), (10, 20)): 3, Sample(3, 3, (), (10,)): 1}))
+    page.locator(".functions tr", has_text="leaf<b>").first.click()
+    expect(page.locator(".path h2")).to_have_text("whole machine > leaf<b>")
+    expect(page.locator(".stack")).to_have_count(2)
+    expect(page.locator(".look .threads")).to_be_hidden()
+    page.keyboard.press("Escape")
+    expect(page.locator(".path h2")).to_have_text("whole machine")
+    page.keyboard.press("Escape")
+    expect(page.locator(".processes")).to_be_visible()
+
+
+def test_threads_and_stacks_are_those_of_the_tick_that_is_shown(page: Page, served: Served) -> None:
+    for number, address in ((1, 10), (2, 30)):
+        late = tick(number, rows(), on_cpu={Sample(1, 1, (), (address,)): 1})
+        served[1].give(late._replace(time_ns=late.time_ns + number * 10**11))
+    page.locator(".processes tr", has_text="alpha").click()
+    assert [row[2] for row in cells(page, "functions")] == ["other"]
+    page.keyboard.press("ArrowLeft")
+    expect(page.locator(".look .functions tbody")).to_contain_text("leaf<b>")
+    assert [row[2] for row in cells(page, "functions")] == ["leaf<b>"]
+
+
 def test_the_page_says_when_its_server_has_ended(browser: Browser, served: Served) -> None:
     page = browser.new_page()
     page.goto(served[0].address)
@@ -118,6 +188,9 @@ def test_the_page_says_when_its_server_has_ended(browser: Browser, served: Serve
         ("{token}/other", {}, 404),
         ("{token}/ticks?after=-1", {}, 404),
         ("{token}/ticks?after=0", {}, 200),
+        ("{token}/look?pid=-1", {}, 404),
+        ("{token}/look?pid=1&tid=2&at=3&a=1&b=1&c=1&d=1&e=1&f=1", {}, 404),
+        ("wrong/look?pid=1", {}, 404),
     ],
 )
 def test_only_its_own_page_with_the_token_is_served(

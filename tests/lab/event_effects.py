@@ -3,16 +3,19 @@
 The events are this process's own lseek(2) calls with the offsets 0 to 9, and openat(2) calls of two files.
 """
 
+import contextlib
 import json
 import os
 import re
+import signal
 import sys
 import time
 from collections.abc import Callable
 
 from insitu.errors import InsituError
-from insitu.kernel.trace_instance import TraceInstance
+from insitu.kernel.trace_instance import TraceInstance, remove_dead
 from insitu.kernel.tracefs import Tracefs
+from insitu.record.ftrace.dynamic_events import DynamicEvents, definitions
 from insitu.record.ftrace.filters import parse_filter
 from insitu.record.ftrace.latencies import LatencyTracing, latency_request
 from insitu.record.ftrace.triggers import parse_trigger
@@ -55,9 +58,23 @@ def main() -> None:
             seen[name] = f"{error} {instance.read('error_log')}"
         finally:
             instance.close()
+    seen["killed"] = killed(tracefs)
     seen["instances left"] = [name for name in tracefs.names("instances") if name.startswith("insitu")]
     seen["dynamic events left"] = tracefs.read("dynamic_events")
     json.dump(seen, sys.stdout)
+
+
+def killed(tracefs: Tracefs) -> object:
+    """What a killed measurement of latencies leaves, and what the next one removes of it."""
+    child = os.fork()
+    if not child:
+        instance = TraceInstance.create(tracefs)
+        pair = "sched:sched_waking -> sched:sched_switch, key pid=next_pid"
+        LatencyTracing(latency_request(pair, tracefs.event), tracefs).set_up(instance, Target(whole_system=True))
+        os.kill(os.getpid(), signal.SIGKILL)
+    os.waitpid(child, 0)
+    left = f"insitu_{child}_" in tracefs.read("dynamic_events")
+    return [left, sorted(each.split(" ")[0] for each in remove_dead(tracefs))]
 
 
 def traced(instance: TraceInstance, *events: tuple[str, str]) -> str:
@@ -164,6 +181,29 @@ def latencies(tracefs: Tracefs, instance: TraceInstance) -> object:
         tracing.close()
 
 
+def dynamic(*specs: str) -> Callable[[Tracefs, TraceInstance], object]:
+    """The fields of the events that dynamic events had, from one open of /etc/passwd and one of a missing file."""
+
+    def effect(tracefs: Tracefs, instance: TraceInstance) -> object:
+        wanted = [each for spec in specs for each in definitions(spec, tracefs)]
+        with DynamicEvents(tracefs, wanted):
+            try:
+                for each in wanted:
+                    instance.write(f"events/{each.group}/{each.name}/filter", OURS)
+                    instance.write(f"events/{each.group}/{each.name}/enable", "1")
+                instance.write("tracing_on", "1")
+                os.close(os.open("/etc/passwd", os.O_RDONLY))
+                with contextlib.suppress(FileNotFoundError):
+                    os.open("/no/such", os.O_RDONLY)
+                instance.write("tracing_on", "0")
+                # The third is of tracing_on.
+                return re.findall(r": \([^)]*\) (.*)$", instance.read("trace"), re.MULTILINE)[:2]
+            finally:
+                instance.close()
+
+    return effect
+
+
 EFFECTS: dict[str, Callable[[Tracefs, TraceInstance], object]] = {
     "traceon": traceon,
     "traceoff": effect_of("traceoff", GETPPID),
@@ -182,6 +222,12 @@ EFFECTS: dict[str, Callable[[Tracefs, TraceInstance], object]] = {
     "disable_hist": switched_hist("disable_hist", ""),
     "onmatch": onmatch,
     "latencies": latencies,
+    "kprobe": dynamic("kprobe:do_sys_openat2 dfd filename"),
+    "kretprobe": dynamic("kretprobe:do_sys_openat2 retval"),
+    "kprobe inside": dynamic("kprobe:do_sys_openat2+0x0 sp=%sp:x64"),
+    "fprobe": dynamic("fprobe:do_sys_openat2 filename"),
+    "fprobe return": dynamic("fprobe:do_sys_openat2%return retval"),
+    "eprobe": dynamic("eprobe:syscalls:sys_enter_openat filename flags"),
 }
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """Filters and triggers in Debian's kernels: what is accepted here they accept, and every kind takes effect."""
 
+import errno
 import json
 import os
 import re
@@ -95,6 +96,7 @@ def test_every_kind_of_trigger_takes_effect(guest: Guest) -> None:
         "disable_event": [5, "1"],
         "snapshot": 6,
         "onmatch": 10,
+        "killed": [True, ["event", "instance"]],
         "instances left": [],
     }
     assert {name: found[name] for name in expected} == expected
@@ -134,3 +136,18 @@ def test_a_synthetic_event_measures_a_sleep(guest: Guest) -> None:
     (latency,) = _effects(guest)["latencies"]
     assert latency >= 200_000_000
     assert _effects(guest)["dynamic events left"] == ""
+
+
+def test_dynamic_events_of_the_kernel_show_arguments_by_name(guest: Guest) -> None:
+    found = _effects(guest)
+    failed = str(-errno.ENOENT)
+    assert found["kprobe"] == ['dfd=-100 filename="/etc/passwd"', 'dfd=-100 filename="/no/such"']
+    assert [each == f"retval={failed}" for each in found["kretprobe"]] == [False, True]
+    assert all(each.startswith("sp=0xff") for each in found["kprobe inside"])
+    flags = os.O_RDONLY | os.O_CLOEXEC
+    assert found["eprobe"] == [f'filename="/etc/passwd" flags={flags}', f'filename="/no/such" flags={flags}']
+    if guest.kernel.name == "6.1":  # fprobe events came with Linux 6.5
+        assert "the kernel refuses" in found["fprobe"]
+    else:
+        assert found["fprobe"] == ['filename="/etc/passwd"', 'filename="/no/such"']
+        assert [each == f"retval={failed}" for each in found["fprobe return"]] == [False, True]

@@ -546,6 +546,97 @@ def _pagemoves(checked: Checked) -> None:
     _within({"pgmigrate_success": sum(row["moved"] for row in rows)}, least, most)
 
 
+# 8 huge pages: 4 are filled at once, then split by changing the protection of a small page, two of them also by
+# giving one to other use; 4 are filled by small pages, and then collapsed.
+_HUGE = """
+import mmap
+libc, huge = ctypes.CDLL(None, use_errno=True), 2 << 20
+region = mmap.mmap(-1, 9 * huge)
+base = -(-ctypes.addressof(ctypes.c_char.from_buffer(region)) // huge) * huge
+def advise(at, size, advice):
+    assert libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), advice) == 0, ctypes.get_errno()
+def touch(at, size, step):
+    for each in range(at, at + size, step): ctypes.memset(each, 1, 1)
+advise(base, 4 * huge, 14)  # MADV_HUGEPAGE
+touch(base, 4 * huge, huge)
+advise(base + 4 * huge, 4 * huge, 15)  # MADV_NOHUGEPAGE
+touch(base + 4 * huge, 4 * huge, 4096)
+advise(base + 4 * huge, 4 * huge, 14)
+advise(base + 4 * huge, 4 * huge, 25)  # MADV_COLLAPSE
+for each in range(4):
+    assert libc.mprotect(ctypes.c_void_p(base + each * huge), ctypes.c_size_t(4096), 1) == 0
+for each in range(2):
+    advise(base + each * huge + 8192, 4096, 21)  # MADV_PAGEOUT
+done()
+"""
+
+
+def _vmstat() -> Counter[str]:
+    return Counter(_memory_counts(Path("/proc"), "vmstat"))
+
+
+def _hugepages(checked: Checked) -> None:
+    names = {"fault": "thp_fault_alloc", "split-map": "thp_split_pmd", "split-page": "thp_split_page"}
+    gated = checked.python(_HUGE)
+    before = _vmstat()
+    with checked.tracing("hugepages") as found:
+        begun = _vmstat()
+        gated.go()
+        least = _vmstat() - begun
+    most = _vmstat() - before
+    gated.let_go()
+    kinds = Counter(row["kind"] for row in _rows(found, "hugepage"))
+    assert kinds["collapse"] == 4 and kinds["fault"] >= 4 and kinds["split-map"] >= 4, (kinds, least)
+    _within({name: kinds[kind] for kind, name in names.items()}, least, most)
+
+
+_TWICE = f"""
+for _ in range(2):
+    with open({_DISK!r}, 'rb') as disk:
+        while disk.read(1 << 16): pass
+done()
+"""
+
+
+def _refaults(checked: Checked) -> None:
+    with _memory_cgroup("24M") as group:
+        gated = checked.python(_TWICE)
+        (group / "cgroup.procs").write_text(str(gated.pid))
+        before = _vmstat()
+        with checked.tracing("refaults") as found:
+            begun = _vmstat()
+            gated.go()
+            least = _vmstat() - begun
+        most = _vmstat() - before
+        gated.let_go()
+    pages = sum(row["pages"] for row in _rows(found, "refault") if row["kind"] == "file")
+    assert pages > 1000
+    _within({"workingset_refault_file": pages}, least, most)
+
+
+def _throttled(checked: Checked) -> None:
+    root = Path("/sys/fs/cgroup")
+    if not (root / "cgroup.procs").exists():
+        subprocess.run(["mount", "-t", "cgroup2", "none", root], check=True)
+    (root / "cgroup.subtree_control").write_text("+cpu")
+    group = root / "insitu-quota"
+    group.mkdir()
+    try:
+        (group / "cpu.max").write_text("20000 100000")
+        gated = checked.python("end = time.monotonic() + 2\nwhile time.monotonic() < end: pass\ndone()")
+        (group / "cgroup.procs").write_text(str(gated.pid))
+        with checked.tracing("throttled") as found:
+            gated.go()
+            gated.let_go()
+        counts = _memory_counts(group, "cpu.stat")
+    finally:
+        group.rmdir()
+    rows = [row for row in _rows(found, "throttled") if str(row["cgroup"]).endswith("insitu-quota")]
+    _near(len(rows), counts["nr_throttled"], 0.1, 2)
+    _near(sum(row["throttled_ns"] for row in rows) / 1000, counts["throttled_usec"], 0.05, 20_000)
+    assert len(rows) > 5
+
+
 CHECKS: dict[str, Callable[[Checked], None]] = {
     "execs": _execs,
     "exits": _exits,
@@ -573,6 +664,9 @@ SYSTEM_WIDE: dict[str, Callable[[Checked], None]] = {
     "oomkills": _oomkills,
     "reclaims": _reclaims,
     "pagemoves": _pagemoves,
+    "hugepages": _hugepages,
+    "refaults": _refaults,
+    "throttled": _throttled,
     "delays": _delays,
 }
 

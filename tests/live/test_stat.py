@@ -269,6 +269,16 @@ def test_without_privileges_user_code_is_counted_and_the_rest_has_a_reason(unpri
         ("--log-fd", "1", "-o", "out"),
         ("--append",),
         ("--interval-count", "2"),
+        ("--interval-clear",),
+        ("--table",),
+        ("--per-core",),
+        ("-D", "-1"),
+        ("--control", "fd:77"),
+        ("--control", "fifo:/dev/null"),
+        ("--filter", "id == 1"),
+        ("-e", "cs", "--filter", "id == 1"),
+        ("-e", "{cs}}"),
+        ("-M", "none"),
     ],
 )
 def test_options_that_would_be_ignored_are_refused(words: tuple[str, ...], tmp_path: Path) -> None:

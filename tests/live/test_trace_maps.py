@@ -71,3 +71,20 @@ def test_numbers_are_assigned_in_place_where_the_script_asks_for_it() -> None:
         "config = { assign_in_place = 1; } BEGIN { @a[1] = 5; @a[2] = 7; @a[1] = -6; exit(); }"
     ).wait()
     assert found.maps["@a"].sort("key").rows() == [(1, -6), (2, 7)]
+
+
+def test_tuples_are_assigned_in_place_too() -> None:
+    script = (
+        "config = { assign_in_place = 1; } BEGIN { @a[1] = (5, 6); @a[1] = (@a[1].1, 9); @a[2] = (3, 4); exit(); }"
+    )
+    assert sorted(insitu.trace(script).wait().maps["@a"].rows()) == [(1, [6, 9]), (2, [3, 4])]
+
+
+def test_what_arguments_lead_to_is_read_without_helpers_where_the_script_asks_for_it() -> None:
+    script = """config = { direct_reads = 1; }
+        rawtracepoint:sched_process_exec /pid == cpid/ {
+            @task[(uint64)pid] = ((uint64)args.p.pid, (uint64)curtask.tgid, (uint64)args.p.real_parent.tgid);
+        }"""
+    with insitu.trace(script, command="true") as run:
+        ((key, value),) = run.wait().maps["@task"].rows()
+    assert value == [key, key, os.getpid()]

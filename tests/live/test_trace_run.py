@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -515,7 +516,7 @@ int main(void) { for (unsigned path = 0; path < 2048; path++) even(11, path); re
 """
 
 
-def test_of_two_thousand_stacks_few_collide_and_those_are_counted_under_an_empty_one(tmp_path: Path) -> None:
+def test_two_thousand_stacks_have_their_names_though_some_share_a_bucket(tmp_path: Path) -> None:
     (tmp_path / "it.c").write_text(_STACKS)
     flags = ["-O1", "-fno-omit-frame-pointer", "-fno-optimize-sibling-calls"]
     subprocess.run(["gcc", *flags, "-o", tmp_path / "it", tmp_path / "it.c"], check=True)
@@ -524,10 +525,11 @@ def test_of_two_thousand_stacks_few_collide_and_those_are_counted_under_an_empty
         [sys.executable, "-m", "insitu", *words, "--", tmp_path / "it"], capture_output=True, text=True, check=True
     )
     counts = json.loads(done.stdout)["data"]["@"]
-    lost = int(done.stderr.split("Lost ")[1].split(" stacks")[0])
+    found = re.search(r"Lost (\d+) stack", done.stderr)
+    lost = int(found[1]) if found else 0
     assert sum(counts.values()) == 2048
-    assert sorted(counts.values()) == [1] * (2048 - lost) + [lost]
-    assert lost < 80  # 2048 stacks in 65536 buckets: 32 on average, with a standard deviation of 6
+    assert sorted(counts.values()) == [1] * (2048 - lost) + [lost] * bool(lost)
+    assert lost < 5  # 32 collide in 65536 buckets, of which 0.06 do so again in the 8192 of the second map
 
 
 # Python

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 import insitu
-from insitu.kernel.procfs import scheduling, threads
+from insitu.kernel.procfs import comm, scheduling, threads
 
 from .tracing import wait_until
 
@@ -221,3 +221,27 @@ def test_the_flame_graph_has_states_above_the_stacks(shares: Path, tmp_path: Pat
     waits = [line for line in folded.splitlines() if ";[read pipe:" in line]
     assert waits and all("main;" in line for line in waits)
     assert any(line.partition("[read pipe:")[2].find("write") > 0 for line in waits)  # the waker's stack above
+
+
+_MANY = """
+import threading
+for _ in range(30):
+    threading.Thread(target=threading.Event().wait, daemon=True).start()
+print(flush=True)
+threading.Event().wait()
+"""
+
+
+def test_many_threads_of_one_name_are_one_row_and_a_pipe_has_short_lines(tmp_path: Path) -> None:
+    with subprocess.Popen([sys.executable, "-c", _MANY], stdout=subprocess.PIPE) as program:
+        assert program.stdout is not None
+        program.stdout.readline()
+        number, name = len(list(threads(program.pid))), comm(program.pid).decode()
+        words = [*_WHY, "-d", "0.3", "-o", tmp_path / "why.insitu", str(program.pid)]
+        report = subprocess.run(words, check=True, capture_output=True, text=True).stdout
+        program.kill()
+    assert f"{number} threads {name} waiting for" in report
+    assert [line.split()[:3] for line in report.splitlines() if re.match(r" *\d+ threads ", line)] == [
+        [str(number), "threads", name]
+    ]
+    assert max(map(len, report.splitlines())) <= 100

@@ -70,6 +70,11 @@ def test_an_output_that_takes_nothing_is_reported_in_one_line(folded, words, red
         (["report", "--limt=3"], "unknown option --limt; did you mean '--limit'?"),
         (["report", "--stdio"], "unknown option --stdio; a report is always text"),
         (["profile", "--call-graph", "dwarf"], "unknown option --call-graph; use --stacks fp or --stacks dwarf"),
+        (["top", "-u", "root"], "unknown option -u; name the processes, which pgrep lists: insitu top PID,PID"),
+        (["top", "-1"], "unknown option -1; each CPU is shown"),
+        (["top", "--sort-key=CPU"], "unknown option --sort-key; use --sort COLUMN"),
+        (["delays", "-c", "ls"], "unknown option -c; use -- COMMAND"),
+        (["stat", "--topdown", "true"], "unknown option --topdown; use -M topdown"),
         (["report", "a", "b"], "unexpected argument 'b'"),
         (["trace", "-l", "--nope"], "unknown option --nope"),
         (["report", "x", "--sort", "name"], "--sort: 'name' is not one of self, total"),
@@ -294,8 +299,10 @@ _PERF_STAT = {
     "-i": "--no-inherit",
     "-I": "--interval-print",
     "-j": "--json",
+    "-M": "--metrics",
     "-n": "--null",
     "-r": "--repeat",
+    "-S": "--sync",
     "-t": "--tid",
     "-x": "--field-separator",
 }
@@ -325,6 +332,8 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
         meanings |= _STRACE
     elif command == "stat":
         meanings |= _PERF_STAT
+    elif command == "calls":
+        meanings |= {"-b": "--buffer", "-c": "--summary", "-f": "--function", "-g": "--graph", "-n": "--no-function"}
     elif command == "events":
         meanings |= {"-b": "--buffer", "-F": "--filter"}  # trace-cmd's
     for action in command_parser(command)._actions:

@@ -5,19 +5,23 @@ import io
 import json
 import os
 from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
 
 import pytest
 
 from insitu.errors import InsituError
 from insitu.kernel import pmu
 from insitu.kernel.perf_event import Attr, Hardware, Software, Type
+from insitu.kernel.topology import Domain, domains
 from insitu.record import counters
 from insitu.record.counters import Count, Counted, Counters, Place, Value, choose_counted, summed
-from insitu.record.event_names import all_events
+from insitu.record.event_names import NamedEvent, all_events, named_events
 from insitu.record.sources.counting import Reading
 from insitu.verdict import turns
 from insitu.views.counts.compare import Measured, comparison_blocks, comparison_json
 from insitu.views.counts.figures import rows_of, spread_percent
+from insitu.views.counts.metric_only import MetricColumns
+from insitu.views.counts.metrics import METRICS, metric_events
 from insitu.views.counts.records import csv_lines, json_lines
 from insitu.views.counts.text import Labels, Times, count_lines, time_lines
 from insitu.views.terminal import Screen
@@ -151,6 +155,73 @@ def test_runs_are_shown_by_their_mean_and_its_standard_error() -> None:
     assert "( +- 9.62% )" in line
     [elapsed, *_] = [line for line in time_lines(Times([1.0, 1.2, 1.4])) if line]
     assert elapsed.split() == ["1.2000000", "+-", "0.1154701", "seconds", "time", "elapsed", "(", "+-", "9.62%", ")"]
+
+
+# Places, metrics, and what is not there
+
+
+# Two sockets; the first has two threads on its first core. Of each CPU: socket, die, core, node.
+TREE = {0: (0, 0, 0, 0), 1: (0, 0, 1, 0), 2: (1, 0, 0, 1), 3: (1, 0, 1, 1), 4: (0, 0, 0, 0)}
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> str:
+    for cpu, (socket, die, core, node) in TREE.items():
+        topology = tmp_path / f"cpu/cpu{cpu}/topology"
+        topology.mkdir(parents=True)
+        for name, number in (("physical_package_id", socket), ("die_id", die), ("core_id", core)):
+            (topology / name).write_text(f"{number}\n")
+        (topology.parent / f"node{node}").mkdir()
+    return str(tmp_path)
+
+
+def test_cpus_are_added_up_by_core_socket_and_node(system: str) -> None:
+    events = chosen("cs")
+    readings = [read(10**cpu, cpu=cpu) for cpu in TREE]
+
+    def counted(kind: Domain) -> list[Count]:
+        return summed(events, readings, "domain", domains(kind, TREE, system))
+
+    def sums(kind: Domain) -> dict[str, tuple[int, int]]:
+        return {count.place.domain: (count.value, count.counters) for count in counted(kind)}
+
+    cores = {"S0-D0-C0": (10_001, 2), "S0-D0-C1": (10, 1), "S1-D0-C0": (100, 1), "S1-D0-C1": (1000, 1)}
+    assert sums("core") == cores
+    assert sums("die") == {"S0-D0": (10_011, 3), "S1-D0": (1100, 2)}
+    assert sums("socket") == {"S0": (10_011, 3), "S1": (1100, 2)}
+    assert sums("node") == {"N0": (10_011, 3), "N1": (1100, 2)}
+    lines = csv_lines(rows_of([counted("socket")], 1.0), NO_NAMES, ",")
+    assert [line.split(",")[:3] for line in lines] == [["S0", "3", "10011"], ["S1", "2", "1100"]]
+    assert domains("core", [9], system) == {9: "S0-D0-C0"}  # without a directory
+
+
+def test_metrics_alone_are_columns_whose_unit_stays_the_same() -> None:
+    columns = MetricColumns(NO_NAMES)
+    slow = rows("task-clock,page-faults,cycles", [(10**9, 1, 1), (500, 1, 1), (0, 5, 0)])
+    fast = rows("task-clock,page-faults,cycles", [(10**9, 1, 1), (5000, 1, 1), (0, 5, 0)])
+    assert list(columns.csv(slow, ",", 1.0)) == ["time,CPUs utilized,page-faults /sec", "1.000000000,1.000,500.000"]
+    assert list(columns.csv(fast, ",", 2.0)) == ["2.000000000,1.000,5000.000"]
+    assert [json.loads(each) for each in columns.json(fast)] == [{"CPUs utilized": 1.0, "page-faults /sec": 5000.0}]
+
+
+def test_metrics_are_made_of_the_events_that_their_figures_need() -> None:
+    for name in METRICS:
+        if name != "topdown":
+            assert all_events(metric_events(name))
+    names = [each.name for each in all_events(metric_events("IPC,faults"))]
+    assert names == ["instructions", "cycles", "task-clock", "page-faults"]
+    with pytest.raises(InsituError, match="did you mean 'ipc'"):
+        metric_events("ipcc")
+
+
+def test_many_events_without_a_count_for_one_reason_are_one_line() -> None:
+    events = chosen("cycles,instructions,branches,branch-misses,LLC-loads")
+    found = rows_of([summed([each._replace(reason="no PMU") for each in events], [], "all")], 1.0)
+    assert list(count_lines(found, NO_NAMES)) == [
+        "",
+        " cycles, instructions, branches, branch-misses and 1 more not counted: no PMU",
+    ]
+    assert len(list(count_lines(found, NO_NAMES, fold=False))) == len(found) + 2
 
 
 # Two commands
@@ -290,6 +361,23 @@ def test_the_attributes_ask_for_times_and_for_children_from_exec_on(kernel) -> N
     assert (attr.type, attr.config, attr.disabled) == (Type.SOFTWARE, Software.PAGE_FAULTS, 1)
     # PERF_FORMAT_TOTAL_TIME_ENABLED | PERF_FORMAT_TOTAL_TIME_RUNNING
     assert (attr.read_format, attr.inherit, attr.enable_on_exec, attr.sample_period) == (3, 1, 1, 0)
+
+
+def test_of_a_category_of_tracepoints_one_is_tried(kernel) -> None:
+    opened = kernel(lambda attr, pid, group: 0)
+    events = [NamedEvent(f"a:{number}", Type.TRACEPOINT, number) for number in range(5)]
+    found, _ = choose_counted([*events, NamedEvent("b:x", Type.TRACEPOINT, 9)], [], whole_system=False)
+    assert len(found) == 6 and [attr.config for attr in opened] == [0, 9]
+
+
+def test_elapsed_time_is_counted_without_the_kernel(kernel) -> None:
+    opened = kernel(lambda attr, pid, group: 0)
+    found = Counters(chosen("duration_time,cs"), inherit=True)
+    assert found.events == [1]
+    assert found.read(5_000_000) == [Value(0, Place(), 5_000_000, 5_000_000, 5_000_000)]
+    assert not opened
+    with pytest.raises(InsituError, match="cannot be sampled"):
+        named_events("duration_time")
 
 
 def test_one_event_in_several_cgroups_is_several_counts() -> None:

@@ -1,12 +1,14 @@
 """What fuzzing found (docs/fuzzing.md), in the smallest inputs that show it, with the behaviour that is right."""
 
 import json
+import shutil
 import struct
 import tracemalloc
 from pathlib import Path
 
 import pytest
 import zstandard
+from fuzz.registry import CORPUS
 
 from insitu.convert.open import open_session
 from insitu.errors import InsituError
@@ -96,6 +98,19 @@ def test_a_table_with_a_column_whose_name_is_not_utf_8_is_one_line(tmp_path: Pat
     file.write_bytes(file.read_bytes().replace(b"weight", b"weig\xeet"))
     with open_session(path) as session, pytest.raises(InsituError, match=r"^[^\n]*tables/sample[^\n]*$"):
         session.database.relation("sample")
+
+
+def test_a_track_may_be_called_by_a_lone_surrogate_and_records_of_no_track_are_counted(tmp_path: Path) -> None:
+    path = tmp_path / "sent.insitu"
+    shutil.copytree(CORPUS / "session_raw/counters", path)
+    layout = path / "raw/counters/layout.json"
+    content = json.loads(layout.read_text())
+    content["tracks"][0]["name"] = "\ud800\x1b[2J"
+    del content["tracks"][1:]
+    layout.write_text(json.dumps(content))
+    with open_session(path) as session:
+        assert session.sql("select name from track").rows() == [("\ufffd\x1b[2J",)]
+        assert session.manifest.lost == session.sql("select count(*) from counter").item()  # one of two events
 
 
 def test_the_version_that_a_newer_session_names_stays_on_the_line(tmp_path: Path) -> None:

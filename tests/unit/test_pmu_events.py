@@ -18,6 +18,12 @@ def devices(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(pmu, "DEVICES", write(tmp_path))
 
 
+@pytest.mark.parametrize("text", ["{cycles}}", "{cycles,{cs}}", "cycles}", "{cycles}u", "{cycles,cs}:u}"])
+def test_braces_that_do_not_match_are_said_to_be_so(text: str) -> None:
+    with pytest.raises(InsituError, match="braces belong around a whole group"):
+        all_events(text)
+
+
 def one(text: str) -> NamedEvent:
     [event] = named_events(text)
     return event

@@ -147,6 +147,12 @@ def test_a_location_outside_of_its_record_is_empty():
     assert field_values(found, np.arange(1), path) == [""]
 
 
+def test_an_array_that_most_records_have_no_room_for_is_refused_before_it_takes_memory():
+    found = decoded(page([Written(1, bytes_of(1, 1)) for _ in range(300)]))
+    with pytest.raises(InsituError, match="shorter"):
+        field_values(found, np.arange(300), Field("a", "char", 8, 60000, False, 60000))
+
+
 def test_texts_end_at_the_first_nul():
     assert texts(np.frombuffer(b"ab\0dxyz\0", np.uint8).reshape(2, 4)) == ["ab", "xyz"]
 

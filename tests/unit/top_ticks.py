@@ -32,6 +32,7 @@ def machine(cpus: int = 2, **known: Any) -> Machine:
         "pressure": {"cpu": 0.125, "memory": 0.0, "io": 0.03},
         "disks": Disks(10.0, 20.0, 1 << 20, 2 << 20, 400_000.0),
         "temperature": None,
+        "temperatures": {},
         **known,
     }
     return Machine(**given)

@@ -8,21 +8,25 @@ import os
 import stat
 import sys
 from collections.abc import Callable
-from typing import BinaryIO, Self, cast
+from typing import BinaryIO, Final, Self, cast
 
 from insitu import messages
+from insitu.errors import InsituError
 from insitu.record.run import Destination
 
 __all__ = ["TextDestination", "standard_error", "text_destination"]
 
 
+_FULL: Final = (errno.EBADF, errno.ENOSPC, errno.EDQUOT, errno.EIO)
+
+
 class TextDestination(Destination):
     """Standard output, or another stream that is open already."""
 
-    name = "standard output"
-
-    def __init__(self, stream: BinaryIO | None = None) -> None:
+    def __init__(self, stream: BinaryIO | None = None, name: str = "") -> None:
         self.stream: BinaryIO = stream or sys.stdout.buffer
+        self.name = name or "standard output"
+        self._is_named = bool(name)
         self.outlives_failure = False
         """Whether a command is to run to its end when nothing can be written any more."""
         self.reader_gone = False
@@ -33,8 +37,10 @@ class TextDestination(Destination):
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *raised: object) -> None:
-        pass
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
+        """An error of writing says where to; of standard output, and of a reader that has gone, everybody knows."""
+        if self._is_named and isinstance(error, OSError) and error.filename is None and error.errno in _FULL:
+            raise OSError(error.errno, error.strerror, self.name) from error
 
     def attached(self) -> None:
         self.when_attached()
@@ -55,14 +61,14 @@ class _File(TextDestination):
         self._new = not os.path.lexists(path)
         self._append = append
         flags = os.O_WRONLY | os.O_CREAT | os.O_CLOEXEC | (os.O_APPEND if append else 0)
-        super().__init__(os.fdopen(_opened(path, flags), "wb"))
-        self.name = path
+        super().__init__(os.fdopen(_opened(path, flags), "wb"), path)
 
-    def __exit__(self, *raised: object) -> None:
+    def __exit__(self, kind: object, error: BaseException | None, trace: object) -> None:
         with contextlib.suppress(OSError):  # of text that a full disk has refused before
             self.stream.close()
         if self._new and not self._settled:
             os.unlink(self._path)  # noqa: PTH108
+        super().__exit__(kind, error, trace)
 
     def failed(self, error: OSError) -> str:
         if not self.outlives_failure:
@@ -115,5 +121,7 @@ def text_destination(path: str | None, *, append: bool = False, commands: bool =
 
 
 def standard_error() -> TextDestination:
-    """Returns standard error, unbuffered."""
-    return TextDestination(open(sys.stderr.fileno(), "wb", buffering=0, closefd=False))
+    """Returns standard error, unbuffered. Raises InsituError if it was closed when this program started."""
+    if sys.__stderr__ is None:
+        raise InsituError("standard error is closed: nothing would be shown", remedy="-o FILE")
+    return TextDestination(open(sys.stderr.fileno(), "wb", buffering=0, closefd=False), "standard error")

@@ -1,4 +1,5 @@
-"""Trace calls of kernel functions: with durations and what they call in turn (-g), or each as it happens (-f).
+"""Trace calls of functions: the kernel's, with what they call in turn (-g) or each as it happens (-f), or a
+program's (--user), with arguments and results.
 
 FUNC is a name, a glob such as 'vfs_*', or either followed by :mod:MODULE. Calls are printed, with duration and self
 time (without what they call), or recorded (-o). Children and new threads are followed. Needs root. The exit status is
@@ -10,6 +11,9 @@ examples:
   insitu calls -f 'ext4_*' -n '*_lock*' --stack -- touch file       each call of functions, with its stack
   insitu calls -f ':mod:ext4' -a -d 1                               each call of a module's functions
   insitu calls --count 'vfs_*' -- find /etc                         calls, self and total time of each function
+  insitu calls -f 'parse_*' --user ./prog file.txt                  functions of a program, by uprobes
+  insitu calls --library --user ./prog file.txt                     calls of libraries, as ltrace shows them
+  insitu calls -c --user ./prog file.txt                            added up by function
 """
 
 import argparse
@@ -17,6 +21,7 @@ import argparse
 from insitu.commands import Properties
 from insitu.commands._options import count, duration_option, output_option, pid_list, quiet_option
 from insitu.commands.calls_kernel import kernel_options, run_kernel
+from insitu.commands.calls_user import run_user, user_options
 from insitu.errors import InsituError
 
 __all__ = ["PROPERTIES", "arguments", "run"]
@@ -48,6 +53,7 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--depth", type=count, default=0, metavar="N", help="calls of N levels (default: all)")
     parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
     kernel_options(parser)
+    user_options(parser)
     output_option(parser, "record a session instead of printing", metavar="RUN")
     duration_option(parser)
     quiet_option(parser)
@@ -55,6 +61,13 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.user is not None:
+        return run_user(args)
+    for option, given in (("--library", args.library), ("--binary", args.binary), ("-c", args.summary)):
+        if given:
+            raise InsituError(f"{option} is for --user", status=2)
     if not (args.graph or args.function or args.count):
-        raise InsituError("calls of what?", remedy="-g, -f or --count FUNC; see insitu calls --help", status=2)
+        raise InsituError(
+            "calls of what?", remedy="-g, -f or --count FUNC, or --user PROGRAM; see insitu calls --help", status=2
+        )
     return run_kernel(args)

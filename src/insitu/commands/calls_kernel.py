@@ -55,7 +55,9 @@ def _tracing(args: argparse.Namespace, tracefs: Any) -> "GraphTracing | Function
         if args.stack:
             raise InsituError("--stack is for -f", status=2)
         only = args.count or args.function
-        return GraphTracing(tracefs, args.graph, only=only, excluded=args.no_function, depth=args.depth)
+        calibrates = bool(args.count or args.output)  # printed are durations as they were measured
+        without = args.no_function
+        return GraphTracing(tracefs, args.graph, only=only, excluded=without, depth=args.depth, calibrates=calibrates)
     if args.depth:
         raise InsituError("--depth is for -g", status=2)
     return FunctionTracing(tracefs, args.function, excluded=args.no_function, stack=args.stack)
@@ -74,7 +76,10 @@ def _traced(
 
     sink = _sink(args, source, tracing.tracer)
     source.see = sink.add
-    outcome = run(request, [source], TextDestination())
+    destination = TextDestination()
+    if args.count:
+        destination.when_attached = lambda: sink.charge(*tracing.options["call_cost_ns"])
+    outcome = run(request, [source], destination)
     sink.finish()
     if args.count:
         _print_count(args, sink)

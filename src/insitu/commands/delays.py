@@ -37,7 +37,19 @@ if TYPE_CHECKING:
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
-PROPERTIES = Properties(starts_programs=True, command_after_dashes=True)
+PROPERTIES = Properties(
+    starts_programs=True,
+    command_after_dashes=True,
+    peer_options={
+        "-t": "give the process: insitu delays PID; its threads are summed",
+        "-c": "use -- COMMAND",
+        "-l": "use -a -d SECONDS",
+        "-C": "the processes' cgroups are shown with them: insitu delays PID",
+        "-i": "block I/O is among the columns",
+        "-u": "name the processes, which pgrep lists: insitu delays PID,PID",
+        "--interval": "with -o RUN.insitu there is a row a second; insitu top is live",
+    },
+)
 _MOST_CGROUPS = 5  # that are shown
 
 

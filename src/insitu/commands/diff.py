@@ -1,6 +1,7 @@
 """Show what grew and what shrank between two recordings, function by function.
 
 By default, percentages are compared. "*" marks a change, "~" one that is not significant (p >= 0.05).
+Of recorded calls (insitu calls -o), self times are compared, in total and for each call.
 -o also writes a differential flame graph as one HTML page.
 
 examples:
@@ -24,7 +25,10 @@ from insitu.commands._options import (
 )
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from insitu.session.weighted_stacks import Value
+    from insitu.views.calls.functions import FunctionCalls
 
 __all__ = ["arguments", "run"]
 
@@ -53,6 +57,7 @@ def run(args: argparse.Namespace) -> int:
 
     from insitu.convert.open import load_stacks
     from insitu.errors import InsituError
+    from insitu.session.weighted_stacks import Selection
     from insitu.views.diff import Scale, diff_folded, diff_stacks, diff_to_json
     from insitu.views.losses import loss_text
 
@@ -60,6 +65,10 @@ def run(args: argparse.Namespace) -> int:
     if output is not None and output.suffix not in (".html", ".htm"):
         raise InsituError(f"{output}: not .html", remedy="-o FILE.html", status=2)
     want = selection(args)
+    if want == Selection() and not (output or args.folded or args.by_time or args.unit) and args.part == "self":
+        calls = [_function_calls(Path(path)) for path in (args.before, args.after)]
+        if calls[0] is not None and calls[1] is not None:
+            return _diff_calls(args, calls[0], calls[1])
     before, after = (load_stacks(path, want) for path in (args.before, args.after))
     values = (unit_value(before, args.unit), unit_value(after, args.unit))
     value: Value = "weight" if "weight" in values else "count"
@@ -92,4 +101,32 @@ def run(args: argparse.Namespace) -> int:
 
     screen = Screen.of(sys.stdout)
     screen.write(diff_lines(diff, width=screen.width, limit=args.limit, warnings=warnings))
+    return 0
+
+
+def _function_calls(path: "Path") -> "list[FunctionCalls] | None":
+    """The functions of a session whose default table has calls; None of others."""
+    from insitu.convert.open import open_session
+    from insitu.session.call_table import load_calls, shows_calls
+    from insitu.session.directory import is_session
+    from insitu.views.calls.functions import function_calls
+
+    if not is_session(path):
+        return None
+    with open_session(path) as session:
+        return function_calls(load_calls(session.database)) if shows_calls(session) else None
+
+
+def _diff_calls(args: argparse.Namespace, before: "list[FunctionCalls]", after: "list[FunctionCalls]") -> int:
+    import sys
+
+    from insitu.views.calls.diff import call_changes, changes_json, changes_table
+    from insitu.views.terminal import Screen
+
+    changes = call_changes(before, after)
+    if args.json:
+        print(changes_json(changes, args.limit))
+    else:
+        screen = Screen.of(sys.stdout)
+        screen.write(changes_table(changes, width=screen.width, limit=args.limit))
     return 0

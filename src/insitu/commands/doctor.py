@@ -7,6 +7,7 @@ examples:
   insitu doctor                   what this user can do
   sudo insitu doctor              what root can do
   insitu doctor --json            for scripts
+  sudo insitu doctor --clean      remove what a killed insitu left in tracefs
 """
 
 import argparse
@@ -23,9 +24,14 @@ __all__ = ["arguments", "run"]
 
 def arguments(parser: argparse.ArgumentParser) -> None:
     json_option(parser, "one JSON object: host, kernel, machine, user, features")
+    parser.add_argument(
+        "--clean", action="store_true", help="instead, remove trace instances and probes whose insitu was killed"
+    )
 
 
 def run(args: argparse.Namespace) -> int:
+    if args.clean:
+        return _clean(args)
     from insitu.capabilities import ask
     from insitu.views import doctor
 
@@ -53,6 +59,27 @@ def run(args: argparse.Namespace) -> int:
         Screen.of(sys.stdout).write(doctor.rendered(features))
     else:
         print(doctor.plain(features))
+    return 0
+
+
+def _clean(args: argparse.Namespace) -> int:
+    """Remove what dead owners left in tracefs; returns the exit status."""
+    from insitu.kernel.trace_instance import remove_dead
+    from insitu.kernel.tracefs import Tracefs
+
+    tracefs = Tracefs.open()
+    try:
+        removed = remove_dead(tracefs)
+    finally:
+        tracefs.close()
+    if args.json:
+        import json
+
+        print(json.dumps({"removed": removed}))
+    for name in () if args.json else removed:
+        print(f"removed {name}")
+    if not removed and not args.json:
+        print("nothing was left in tracefs")
     return 0
 
 

@@ -1,14 +1,22 @@
-"""Trace events of the kernel: print them as they come, or record them.
+"""Trace events of the kernel: print them as they come, record them, count them, measure the time between them.
 
 EVENT is CATEGORY:NAME, a category, or a glob of either. -F keeps those events of the -e before it whose fields match
-(kernel's filter syntax). Children and new threads are followed. Needs root. The exit status is the command's.
+(the kernel's filter syntax), --trigger acts at them; both are checked against the event's fields first. --probe makes
+an event at a function or a source line, with variables by name. Children and new threads are followed. Needs root.
+The exit status is the command's.
 
 examples:
+  insitu events -l 'sched:*' -v                                  events and their fields
   insitu events -e sched:sched_switch -F 'prev_prio < 100' -a    print switches from real-time threads
   insitu events -e 'syscalls:sys_enter_open*' -- ls              what a command opens
+  insitu events -e kmem:kmalloc --trigger 'stacktrace if bytes_req > 4096' -- ls
   insitu events -e sched:sched_switch -e sched:sched_waking -o run.insitu -- make
   insitu events run.insitu                                       print a recording, as trace-cmd report does
   insitu sql run.insitu 'from event.sched_switch limit 5'
+  insitu events --hist kmem:kmalloc --key call_site.sym --value bytes_req -a -d 5
+  insitu events --latency 'sched:sched_waking -> sched:sched_switch, key pid=next_pid' -a -d 5
+  insitu events --lines parse -x ./prog                          where one can look, and what is visible there
+  insitu events --probe 'uprobe:./prog:parse.c:42 n node->next' -- ./prog
 """
 
 import argparse
@@ -30,10 +38,14 @@ from insitu.commands._options import (
 from insitu.commands._output import recorded
 from insitu.commands.events_histogram import histogram_options, run_histogram
 from insitu.commands.events_latency import latency_options, run_latency
+from insitu.commands.events_listing import listing_options, run_lines, run_list
 from insitu.errors import InsituError
+from insitu.terminal_text import printable_lines
 
 if TYPE_CHECKING:
+    from insitu.kernel.tracefs import Tracefs
     from insitu.record.ftrace.tracepoints import EventChoice
+    from insitu.record.run import Request
     from insitu.record.sources.trace_pages import TracePagesSource
     from insitu.views.trace_lines import TraceLines
 
@@ -57,6 +69,9 @@ class _InOrder(argparse.Action):
 def arguments(parser: argparse.ArgumentParser) -> None:
     parser.set_defaults(chosen=None)
     parser.add_argument("-e", "--event", action=_InOrder, metavar="EVENT[,EVENT]", help="trace these events")
+    parser.add_argument(
+        "--probe", action=_InOrder, metavar="'KIND:PLACE [VARIABLE ...]'", help="make an event there, and trace it"
+    )
     parser.add_argument("-F", "--filter", action=_InOrder, metavar="FILTER", help="only such of the -e before it")
     parser.add_argument("--trigger", action=_InOrder, metavar="TRIGGER", help="a trigger for the -e before it")
     parser.add_argument("--stack", action="store_true", help="the kernel's stack of each event")
@@ -71,48 +86,69 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("run_path", nargs="?", metavar="RUN", help="print this recording; -e: only these events")
     histogram_options(parser)
     latency_options(parser)
+    listing_options(parser)
 
 
 def run(args: argparse.Namespace) -> int:
-    from pathlib import Path
+    from contextlib import closing
 
-    from insitu.commands._text_destination import TextDestination
     from insitu.kernel.tracefs import Tracefs
-    from insitu.record.ftrace.tracepoints import EventTracing
     from insitu.record.run import Request
-    from insitu.record.run import run as run_sources
-    from insitu.record.sources.processes import ProcessesSource
-    from insitu.record.sources.trace_pages import TracePagesSource
 
     if args.run_path is not None:
         return _print(args)
-    choices = [] if args.hist or args.latency else _choices(args.chosen or [])
-    request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
-    request.check()
-    buffer_kb = (args.buffer or 0) >> 10
-    tracefs = Tracefs.open()
-    try:
+    with closing(Tracefs.open()) as tracefs:
+        if args.list is not None:
+            return run_list(args, tracefs)
+        if args.lines:
+            return run_lines(args)
+        request = Request(tuple(args.after_dashes or ()), pids_asked_for(args), args.all, args.duration)
+        request.check()
         if args.hist:
             return run_histogram(args, request, tracefs)
         if args.latency:
             return run_latency(args, request, tracefs)
+        return _trace(args, request, tracefs)
+
+
+def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> int:
+    """Print or record events; returns the exit status."""
+    from pathlib import Path
+
+    from insitu.commands._text_destination import TextDestination
+    from insitu.record.ftrace.dynamic_events import Definition, DynamicEvents, definitions
+    from insitu.record.ftrace.tracepoints import EventTracing
+    from insitu.record.run import run as run_sources
+    from insitu.record.sources.processes import ProcessesSource
+    from insitu.record.sources.trace_pages import TracePagesSource
+
+    probes: list[Definition] = []
+
+    def defined(spec: str) -> str:
+        found = definitions(spec, tracefs, [each.name for each in probes])
+        probes.extend(found)
+        return ",".join(each.label for each in found)
+
+    given = [("event", defined(text)) if kind == "probe" else (kind, text) for kind, text in args.chosen or []]
+    choices = _choices(given)
+    with DynamicEvents(tracefs, probes):
         tracing = EventTracing(tracefs, choices, stack=args.stack, user_stack=args.user_stack)
+        source = TracePagesSource(tracing, buffer_kb=(args.buffer or 0) >> 10, tracefs=tracefs)
+        source.at_end = tracing.read_results
         if args.output is not None:
-            source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)
             first = f"event.{tracing.events[0][1]}"
             outcome, _ = recorded(
                 request, [source, ProcessesSource()], Path(args.output), quiet=args.quiet, default_table=first
             )
         else:
-            source = TracePagesSource(tracing, buffer_kb=buffer_kb, tracefs=tracefs)
             lines = _lines(source)
             source.see = lines.add
             outcome = run_sources(request, [source], TextDestination())
             lines.add([], _FOREVER)
             if not args.quiet and outcome.lost:
                 messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
-    finally:
-        tracefs.close()
+        for title, text in tracing.results.items():
+            sys.stdout.write(f"# {title}\n{printable_lines(text)}")
     return outcome.exit_status or int(bool(outcome.failure))
 
 
@@ -173,5 +209,5 @@ def _choices(given: "list[tuple[str, str]]") -> "list[EventChoice]":
             found[-1] = [choice._replace(triggers=(*choice.triggers, text)) for choice in found[-1]]
     choices = [choice for each in found for choice in each]
     if not choices:
-        raise InsituError("no event to trace", remedy="-e CATEGORY:NAME; insitu trace -l 'tracepoint:*'", status=2)
+        raise InsituError("no event to trace", remedy="-e CATEGORY:NAME; insitu events -l lists them", status=2)
     return choices

@@ -31,12 +31,13 @@ def run_histogram(args: argparse.Namespace, request: "Request", tracefs: "Tracef
 
     from insitu.kernel.bpf_map import possible_cpus
     from insitu.record.ftrace.histograms import histogram_request
+    from insitu.record.ftrace.tracepoints import event_formats
     from insitu.record.run import Destination, run
     from insitu.record.sources.histogram import histogram_source
     from insitu.views import histogram as view
     from insitu.views.terminal import Screen
 
-    event = tracefs.event(*_event(args.hist))
+    event = event_formats(tracefs)(*_event(args.hist))
     asked = histogram_request(event, args.key or (), args.value or (), args.where, args.entries, cpus=possible_cpus())
     keys, values = [key.title for key in asked.keys], [value.title for value in asked.values]
     view.sorted_entries((), keys, values, args.sort)  # refuse a wrong one before anything starts

@@ -29,6 +29,7 @@ def run_latency(args: argparse.Namespace, request: "Request", tracefs: "Tracefs"
     from insitu.commands._output import recorded
     from insitu.kernel.bpf_map import possible_cpus
     from insitu.record.ftrace.latencies import latency_request
+    from insitu.record.ftrace.tracepoints import event_formats
     from insitu.record.sources.latency import latency_source
     from insitu.record.sources.processes import ProcessesSource
     from insitu.session.reader import Session
@@ -36,7 +37,7 @@ def run_latency(args: argparse.Namespace, request: "Request", tracefs: "Tracefs"
     from insitu.views import latency as view
     from insitu.views.terminal import Screen
 
-    asked = latency_request(args.latency, tracefs.event, cpus=possible_cpus())
+    asked = latency_request(args.latency, event_formats(tracefs), cpus=possible_cpus())
     buffer_kb = (args.buffer or 0) >> 10
     source = latency_source(asked, tracefs, whole_system=request.whole_system, buffer_kb=buffer_kb)
     table = f"event.{asked.label}"

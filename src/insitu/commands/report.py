@@ -7,6 +7,7 @@ examples:
   insitu report                                          the last recording in this directory
   insitu report run.insitu --reverse --min-percent 5     who calls the hot functions?
   insitu report run.insitu -n nginx --sort total
+  insitu report run.insitu --slowest vfs_read            of recorded calls: the slowest, with what it called
   insitu report --folded perf.data > perf.folded         for flamegraph.pl and the like
 """
 
@@ -31,7 +32,8 @@ from insitu.commands._options import (
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
-    from insitu.session.weighted_stacks import WeightedStacks
+    from insitu.session.weighted_stacks import Selection, WeightedStacks
+    from insitu.views.calls.functions import FunctionCalls
 
 __all__ = ["PROPERTIES", "arguments", "run"]
 
@@ -69,6 +71,12 @@ def arguments(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--no-tree", action="store_true", help="omit the tree")
     parser.add_argument("--lines", action="store_true", help="add the hottest source lines")
     selection_options(parser)
+    calls = parser.add_argument_group("recorded calls (insitu calls -o)")
+    of_calls = calls.add_mutually_exclusive_group()
+    of_calls.add_argument(
+        "--slowest", nargs="?", const="", metavar="FUNC", help="the slowest call (of FUNC) with all that it called"
+    )
+    of_calls.add_argument("--callees", metavar="FUNC", help="what the time of FUNC consists of, untraced callees too")
     parser.add_argument(
         "--suffixes",
         action="store_true",
@@ -81,22 +89,39 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
+    from insitu.commands._report_calls import report_calls
     from insitu.convert.open import load_stacks, open_session
     from insitu.session.directory import is_session
 
+    if args.slowest and args.run_path is None and Path(args.slowest).exists():
+        args.run_path, args.slowest = args.slowest, ""
     path, want = Path(chosen_run(args.run_path)), selection(args)
     if not is_session(path):
         return _report(args, load_stacks(path, want, options=import_options(args)))
     with open_session(path) as session:
+        if args.slowest is not None or args.callees:
+            return report_calls(session, args)
         if not want.table and not _has_stacks(session):
             return _tables(args, session)
-        status = _report(args, session.stacks(want))
+        status = _report(args, session.stacks(want), _function_calls(args, session, want))
         if not (want.table or args.folded or args.json):
             _sections_and_maps(args, session)
         return status
 
 
-def _report(args: argparse.Namespace, stacks: "WeightedStacks") -> int:
+def _function_calls(args: argparse.Namespace, session: "Session", want: "Selection") -> "list[FunctionCalls] | None":
+    """The functions of a recording of calls, if that is what is shown."""
+    from insitu.session.call_table import load_calls, shows_calls
+    from insitu.session.weighted_stacks import Selection
+
+    if args.folded or args.reverse or args.lines or want != Selection() or not shows_calls(session):
+        return None
+    from insitu.views.calls.functions import function_calls
+
+    return function_calls(load_calls(session.database), by=args.sort)
+
+
+def _report(args: argparse.Namespace, stacks: "WeightedStacks", calls: "list[FunctionCalls] | None" = None) -> int:
     import sys
 
     value = unit_value(stacks, args.unit)
@@ -113,16 +138,18 @@ def _report(args: argparse.Namespace, stacks: "WeightedStacks") -> int:
     report = build_report(
         stacks, value=value, sort=args.sort, reverse=args.reverse, lines=args.lines, addresses=args.addresses
     )
+    shown = {"limit": args.limit, "min_percent": args.min_percent, "tree": not args.no_tree}
     if args.json:
-        print(to_json(report, limit=args.limit, min_percent=args.min_percent, tree=not args.no_tree))
+        print(to_json(report, calls=calls, **shown))
         return 0
 
+    from insitu.views.calls.text import functions_table
     from insitu.views.report_text import report_lines
     from insitu.views.terminal import Screen
 
     screen = Screen.of(sys.stdout)
-    lines = report_lines(report, screen, limit=args.limit, min_percent=args.min_percent, tree=not args.no_tree)
-    screen.write(lines)
+    functions = functions_table(calls, args.limit) if calls is not None else None
+    screen.write(report_lines(report, screen, functions=functions, **shown))
     return 0
 
 

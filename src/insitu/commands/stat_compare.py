@@ -8,7 +8,8 @@ import shlex
 from typing import Final
 
 from insitu import messages
-from insitu.commands.stat_run import counting_options, destination, print_notes
+from insitu.commands.stat_events import counting_options
+from insitu.commands.stat_run import destination, print_notes
 from insitu.errors import InsituError
 from insitu.record.run import Destination, Request, run
 from insitu.record.sources.counting import CountingSource
@@ -21,7 +22,8 @@ __all__ = ["compare"]
 _RUNS: Final = 10
 _EXCLUDED: Final = (
     *("pid", "tid", "comm", "all", "cpu", "cgroup", "for_each_cgroup"),
-    *("delay", "interval_print", "field_separator", "no_aggr", "per_thread"),
+    *("delay", "interval_print", "field_separator", "no_aggr", "per_thread", "domain", "metric_only", "table"),
+    *("control", "pre", "post", "sync"),
 )
 _USAGE: Final = "--compare 'CMD A' -- CMD B, or --compare -- CMD A -- CMD B"
 

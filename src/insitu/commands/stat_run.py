@@ -4,23 +4,18 @@ from __future__ import annotations
 
 import argparse
 import os
-import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from insitu import messages
 from insitu.commands._options import pids_named
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
+from insitu.commands.stat_events import counting_options
+from insitu.commands.stat_report import Report
 from insitu.errors import InsituError
-from insitu.kernel import procfs
-from insitu.record.counters import choose_counted
-from insitu.record.default_events import default_events
-from insitu.record.event_names import all_events
-from insitu.record.run import Destination, Request, run
+from insitu.record.run import Destination, Outcome, Request, run
 from insitu.record.sources.counting import CountingOptions, CountingSource, Reading
-from insitu.views.counts.figures import Row, rows_of
-from insitu.views.counts.text import Labels, Times, count_lines, interval_header, interval_lines, time_lines
 
-__all__ = ["counting_options", "destination", "print_notes", "stat"]
+__all__ = ["destination", "print_notes", "stat"]
 
 
 def stat(args: argparse.Namespace) -> int:
@@ -28,26 +23,53 @@ def stat(args: argparse.Namespace) -> int:
     _check(args)
     request = _request(args)
     options, notes = counting_options(args, request)
+    if args.control is None:
+        return _counted(args, request, options, notes)
+    from insitu.record.control import Control
+
+    control = Control.parsed(args.control)
+    try:
+        return _counted(args, request, options._replace(control=control), notes)
+    finally:
+        control.close()
+
+
+def _counted(args: argparse.Namespace, request: Request, options: CountingOptions, notes: list[str]) -> int:
     if args.output and args.output.endswith(".insitu"):
         return _session(args, request, options, notes)
+    readings: list[Reading] = []
+    times: list[tuple[float, float]] = []
+    runs = args.repeat or 1
     with destination(args) as out:
-        report = _Report(args, request, out)
-        readings: list[Reading] = []
-        times: list[tuple[float, float]] = []
-        status = 0
-        for _ in range(args.repeat or 1):
+        report = Report(args, request, out)
+        for number in range(1, runs + 1):
             source = CountingSource(options, report.interval if args.interval_print else None)
-            outcome = run(request, [source], Destination())
-            readings.append(source.total)
-            times += [source.times_s] if source.times_s else []
-            notes += outcome.notes
-            status = outcome.exit_status
-            if status > 128:  # of a signal, as of Ctrl-C
+
+            def ended(outcome: Outcome, source: CountingSource = source, last: bool = number == runs) -> None:
+                """Before the events are closed, which takes as long as the kernel likes."""
+                readings.append(source.total)
+                times.extend([source.times_s] if source.times_s else [])
+                notes.extend([*outcome.notes, *(source.details() if args.verbose else ())])
+                if last or outcome.exit_status > 128:  # of a signal, as of Ctrl-C
+                    print_notes(args, notes)
+                    if not args.interval_print or args.summary:
+                        report.total(readings, times)
+
+            _shell("--pre", args.pre)
+            if args.sync:
+                os.sync()
+            status = run(request, [source], Destination(), ended=ended).exit_status
+            _shell("--post", args.post)
+            if status > 128:
                 break
-        print_notes(args, notes)
-        if not args.interval_print or args.summary:
-            report.total(readings, times)
     return status
+
+
+def _shell(option: str, command: str | None) -> None:
+    """Run a shell command beside the counted one. Raises InsituError if it fails."""
+    if command is not None and (status := os.waitstatus_to_exitcode(os.system(command))):
+        ended = f"exit status {status}" if status > 0 else f"ended by signal {-status}"
+        raise InsituError(f"{option} {command}: {ended}", status=1 if status > 0 else 128 - status)
 
 
 def _session(args: argparse.Namespace, request: Request, options: CountingOptions, notes: list[str]) -> int:
@@ -63,7 +85,7 @@ def _session(args: argparse.Namespace, request: Request, options: CountingOption
     displaced = Displaced(path)
     args.output = None
     with destination(args) as out:
-        report = _Report(args, request, out)
+        report = Report(args, request, out)
         source = CountingSource(options, report.interval if args.interval_print else None)
         outcome = run(request, [source], SessionDestination(path, "counter"))
         print_notes(args, [*notes, *outcome.notes])
@@ -78,63 +100,6 @@ def _session(args: argparse.Namespace, request: Request, options: CountingOption
     return outcome.exit_status or (0 if manifest and not outcome.failure else 1)
 
 
-class _Report:
-    """Writes counts in the form that the options ask for."""
-
-    def __init__(self, args: argparse.Namespace, request: Request, out: TextDestination) -> None:
-        self._args = args
-        self._request = request
-        self._out = out
-        self._labels = Labels(dict(_names(args.tid or _threads(request.pids)) if args.per_thread else ()))
-        self._began = False
-
-    def interval(self, reading: Reading) -> None:
-        """Write the counts of one interval."""
-        args = self._args
-        rows = rows_of([reading.counts], reading.elapsed_s)
-        if self._fields:
-            self._write(self._records(rows, reading.at_s))
-            return
-        self._write([] if self._began else [interval_header()])
-        self._write(interval_lines(rows, self._labels, reading.at_s, big_num=args.big_num))
-
-    def total(self, readings: Sequence[Reading], times: Sequence[tuple[float, float]]) -> None:
-        """Write the counts of one or several runs."""
-        elapsed = [each.elapsed_s for each in readings]
-        rows = rows_of([each.counts for each in readings], sum(elapsed) / len(elapsed))
-        if self._fields:
-            self._write(self._records(rows, None))
-            return
-        runs = f" ({len(readings)} runs)" if len(readings) > 1 else ""
-        self._write(["", f" Performance counter stats for {_described(self._args, self._request)}{runs}:", ""])
-        self._write(count_lines(rows, self._labels, big_num=self._args.big_num))
-        self._write([""] if rows else [])
-        user, system = zip(*times, strict=True) if times and not self._request.as_long_as else ((), ())
-        self._write(time_lines(Times(elapsed, user, system)))
-
-    @property
-    def _fields(self) -> bool:
-        return bool(self._args.json or self._args.field_separator)
-
-    def _records(self, rows: Sequence[Row], at_s: float | None) -> Iterable[str]:
-        from insitu.views.counts.records import csv_lines, json_lines
-
-        if self._args.json:
-            return json_lines(rows, self._labels, at_s)
-        separator = self._args.field_separator.replace("\\t", "\t")
-        return csv_lines(rows, self._labels, separator, at_s)
-
-    def _write(self, lines: Iterable[str]) -> None:
-        text = "".join(f"{line}\n" for line in lines)
-        if not self._began:
-            self._began = True
-            self._out.settle()
-            if self._args.output and not self._args.json:
-                text = f"# started on {time.ctime()}\n{text}"
-        self._out.stream.write(text.encode(errors="surrogateescape"))
-        self._out.stream.flush()
-
-
 def _request(args: argparse.Namespace) -> Request:
     command = tuple(args.command[1:] if args.command[:1] == ["--"] else args.command)
     pids = args.pid or ()
@@ -142,65 +107,18 @@ def _request(args: argparse.Namespace) -> Request:
         pids = tuple(dict.fromkeys((*pids, *pids_named(args.comm))))
     pids += args.tid or ()
     whole = bool(args.all or args.cpu or args.cgroup or args.for_each_cgroup)
-    if not (command or pids or whole):
-        raise InsituError("nothing to count", remedy="give a command after --, -p PID, or -a", status=2)
-    if pids and whole:
-        raise InsituError("-p and -t cannot be combined with -a, -C and -G", status=2)
-    if args.no_aggr and not whole:
-        raise InsituError("-A shows CPUs, which are counted with -a or -C", remedy="insitu stat -a -A", status=2)
-    if args.per_thread and not pids:
-        raise InsituError("--per-thread needs -p or -t", status=2)
-    if args.repeat and not command:
-        raise InsituError("-r repeats a command", remedy="insitu stat -r 5 -- COMMAND", status=2)
+    for wrong, what, remedy in (
+        (not (command or pids or whole), "nothing to count", "give a command after --, -p PID, or -a"),
+        (pids and whole, "-p and -t cannot be combined with -a, -C and -G", ""),
+        (args.no_aggr and not whole, "-A shows CPUs, which are counted with -a or -C", "insitu stat -a -A"),
+        (args.domain and not whole, f"--per-{args.domain} adds up CPUs, which are counted with -a or -C", ""),
+        (args.per_thread and not pids, "--per-thread needs -p or -t", ""),
+        (args.repeat and not command, "-r repeats a command", "insitu stat -r 5 -- COMMAND"),
+    ):
+        if wrong:
+            raise InsituError(what, remedy=remedy, status=2)
     seconds = args.timeout / 1000 if args.timeout else None
     return Request(command, pids, whole, seconds, as_long_as=bool(command and pids))
-
-
-def counting_options(args: argparse.Namespace, request: Request) -> tuple[CountingOptions, list[str]]:
-    """What the options ask to count, and notes about what of it cannot be counted here. Raises InsituError."""
-    whole = request.whole_system
-    if args.null:
-        events = []
-    elif args.event:
-        events = all_events(",".join(args.event))
-        if not events:
-            raise InsituError("-e names no event", remedy="-n counts nothing", status=2)
-    else:
-        events = default_events(args.detailed, whole_system=whole)
-    if args.all_user:
-        events = [event._replace(kernel=False) for event in events]
-    if args.all_kernel:
-        events = [event._replace(user=False) for event in events]
-    cgroups = (args.cgroup or "").split(",")
-    if args.for_each_cgroup:
-        names = args.for_each_cgroup.split(",")
-        cgroups = [name for name in names for _ in events]
-        events = [event for _ in names for event in events]
-    chosen, notes = choose_counted(events, cgroups, whole_system=whole)
-    options = CountingOptions(
-        chosen,
-        per="cpu" if args.no_aggr else "thread" if args.per_thread else "all",
-        cpus=_cpus(args.cpu) if whole else None,
-        tids=args.tid or (),
-        inherit=not args.no_inherit,
-        delay_s=args.delay / 1000,
-        interval_s=(args.interval_print or 0) / 1000,
-        interval_count=args.interval_count or 0,
-    )
-    return options, notes
-
-
-def _cpus(text: str | None) -> list[int]:
-    online = procfs.online_cpus()
-    if text is None:
-        return online
-    try:
-        wanted = procfs.cpu_list(text)
-    except ValueError:
-        raise InsituError(f"-C {text}: not a list of CPUs such as 0-3,8", status=2) from None
-    if not wanted or not set(wanted) <= set(online):
-        raise InsituError(f"-C {text}: online are {procfs.text('/sys/devices/system/cpu/online')}", status=2)
-    return wanted
 
 
 def _check(args: argparse.Namespace) -> None:
@@ -211,6 +129,9 @@ def _check(args: argparse.Namespace) -> None:
         (args.log_fd is not None and args.output, "--log-fd and -o exclude each other"),
         (args.append and not args.output, "--append needs -o FILE"),
         (args.interval_count and not args.interval_print, "--interval-count needs -I MS"),
+        (args.interval_clear and not args.interval_print, "--interval-clear needs -I MS"),
+        (args.table and (args.repeat or 1) < 2, "--table shows the runs of -r N"),
+        (args.delay < 0 and args.control is None, "-D -1 starts when --control says so"),
         (
             separator is not None and (not separator or set(separator) & set('0123456789.-"\n')),
             "-x: a separator has no digits, points, minus signs, quotes or newlines",
@@ -223,9 +144,10 @@ def _check(args: argparse.Namespace) -> None:
 def destination(args: argparse.Namespace) -> TextDestination:
     if args.log_fd is not None:
         try:
-            return TextDestination(os.fdopen(os.dup(args.log_fd), "wb", buffering=0))
+            stream = os.fdopen(os.dup(args.log_fd), "wb", buffering=0)
         except OSError as error:
             raise InsituError(f"--log-fd {args.log_fd}: {error.strerror}", status=2) from None
+        return TextDestination(stream, f"--log-fd {args.log_fd}")
     return text_destination(args.output, append=args.append) if args.output else standard_error()
 
 
@@ -234,31 +156,3 @@ def print_notes(args: argparse.Namespace, notes: Sequence[str]) -> None:
         return
     for note in dict.fromkeys(notes):
         messages.note(note)
-
-
-def _described(args: argparse.Namespace, request: Request) -> str:
-    if args.tid:
-        return f"thread id '{','.join(map(str, args.tid))}'"
-    if request.pids:
-        return f"process id '{','.join(map(str, request.pids))}'"
-    if args.cpu:
-        return f"'CPU(s) {args.cpu}'"
-    if request.whole_system:
-        return "'system wide'"
-    return f"'{messages.one_line(' '.join(request.command))}'"
-
-
-def _threads(pids: Iterable[int]) -> Iterable[int]:
-    for pid in pids:
-        try:
-            yield from procfs.threads(pid)
-        except ProcessLookupError:
-            continue  # which is reported where it is attached to
-
-
-def _names(tids: Iterable[int]) -> Iterable[tuple[int, str]]:
-    for tid in tids:
-        try:
-            yield tid, procfs.comm(tid).decode(errors="replace")
-        except OSError:
-            continue

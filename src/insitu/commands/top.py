@@ -54,8 +54,20 @@ PROPERTIES = Properties(
         "--iterations": "use --ticks N",
         "--delay": "use --interval SECONDS",
         "-s": "use --interval SECONDS",
-        "-u": "press / and type a name",
-        "--user": "press / and type a name",
+        **dict.fromkeys(("-u", "-U", "--user"), "name the processes, which pgrep lists: insitu top PID,PID"),
+        **dict.fromkeys(("-H", "--threads"), "Enter on a process shows its threads"),
+        **dict.fromkeys(("-t", "--tree", "--forest"), "insitu top PID shows a process with its children"),
+        "-i": "idle processes come last: --limit N",
+        "-c": "names are shown; ps prints the command line",
+        "-1": "each CPU is shown",
+        **dict.fromkeys(("-e", "--event"), "insitu profile samples events"),
+        **dict.fromkeys(("-F", "--freq"), "insitu profile samples as often as you like"),
+        **dict.fromkeys(("-g", "-G", "--call-graph"), "press f for functions, Enter for their stacks"),
+        **dict.fromkeys(("-C", "--cpu"), "all CPUs are shown"),
+        **dict.fromkeys(("-E", "-w"), "sizes and widths fit themselves"),
+        "-S": "figures are of each tick; since their start: insitu delays PID",
+        "--sort-key": "use --sort COLUMN",
+        "--no-color": "set NO_COLOR=1",
     },
 )
 
@@ -103,7 +115,7 @@ def run(args: argparse.Namespace) -> int:
     sampler = Sampler(args.interval, uses_bpf=not args.no_bpf, most=args.ticks)
     if args.web:
         status = _served(args, request, sampler)
-    elif args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout, sys.__stderr__))):
+    elif args.batch or args.json or not all(map(_is_terminal, (sys.stdin, sys.stdout))):
         status = _printed(args, request, sampler, shown)
     else:
         status = _on_screen(args, request, sampler, shown)
@@ -178,13 +190,25 @@ def _on_screen(args: argparse.Namespace, request: "Request", sampler: "Sampler",
         thread = threading.Thread(target=sample, daemon=True)
         thread.start()
         try:
-            screen.run()
+            with _screen_on_standard_output():
+                screen.run()
         finally:
             sampler.stop_soon()
             thread.join()
     if failures:
         raise failures[0]
     return statuses[0]
+
+
+@contextmanager
+def _screen_on_standard_output() -> "Iterator[None]":
+    """textual draws on what standard error was at the start, which may be a file."""
+    before = sys.__stderr__
+    sys.__stderr__ = sys.__stdout__  # type: ignore[misc]
+    try:
+        yield
+    finally:
+        sys.__stderr__ = before  # type: ignore[misc]
 
 
 @contextmanager
@@ -227,7 +251,11 @@ def _request(args: argparse.Namespace) -> "Request":
     from insitu.errors import InsituError
     from insitu.record.run import Request
 
-    if args.batch and args.comm and args.comm.isdecimal():
+    if not args.output.endswith(".insitu"):
+        raise InsituError(
+            f"-o {args.output}: a session's name ends in .insitu", remedy="--sort COLUMN sorts", status=2
+        )
+    if args.comm and args.comm.isdecimal():
         raise InsituError(f"-n {args.comm}: a name is expected", remedy=f"--ticks {args.comm}", status=2)
     pids = pids_asked_for(args, args.pids)
     command = tuple(args.after_dashes or ())

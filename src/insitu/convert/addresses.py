@@ -3,6 +3,7 @@
 import os
 from collections.abc import Iterable, Mapping
 from pathlib import Path
+from typing import Final
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +23,9 @@ __all__ = ["Addresses"]
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
+
+
+_COPY_MORE: Final = "insitu profile --stacks dwarf,32768 copies more"
 
 
 class Addresses:
@@ -94,5 +98,6 @@ class Addresses:
     def finish(self) -> None:
         """Add notes about what could not be resolved, and why."""
         if self._unwinder is not None:
-            self._writer.notes += self._unwinder.notes()
+            profiled = any("stacks" in source.get("options", {}) for source in self._writer.manifest.sources)
+            self._writer.notes += self._unwinder.notes(_COPY_MORE if profiled else "")
         self._writer.notes += self.symbols.notes

@@ -92,7 +92,7 @@ class CallJoiner:
     """Joins records that come one window after another. A call is joined when its outermost caller has returned."""
 
     def __init__(self, cost: CallCost) -> None:
-        self._cost = cost
+        self.cost = cost
         self._held: CallRecords | None = None
         self._lost_ns: I64 = np.zeros(0, np.int64)
 
@@ -103,18 +103,19 @@ class CallJoiner:
         self._lost_ns = np.concatenate([self._lost_ns, lost_ns])
         over = _returned(held, until_ns)
         self._held = _taken(held, ~over)
-        return join_calls(_taken(held, over), self._lost_ns, handlers, self._cost)
+        return join_calls(_taken(held, over), self._lost_ns, handlers, self.cost)
 
     def finish(self, handlers: Bools) -> Calls | None:
         """The calls that have not returned, and what they called; None: there was no record."""
         if self._held is None:
             return None
         held, self._held = self._held, None
-        return join_calls(held, self._lost_ns, handlers, self._cost)
+        return join_calls(held, self._lost_ns, handlers, self.cost)
 
 
 def _joined(first: CallRecords, second: CallRecords) -> CallRecords:
-    return CallRecords._make(np.concatenate(pair) for pair in zip(first, second, strict=True))
+    pairs: Any = zip(first, second, strict=True)
+    return CallRecords._make(np.concatenate(pair) for pair in pairs)
 
 
 def _returned(records: CallRecords, until_ns: int) -> Bools:

@@ -56,6 +56,7 @@ _CONVERTERS: Final = {
     "syscalls": "insitu.convert.syscalls",
     "trace_pages": "insitu.convert.trace_events",
     "syscalls_ptrace": "insitu.convert.syscalls_ptrace",
+    "user_calls": "insitu.convert.user_calls",
 }
 
 

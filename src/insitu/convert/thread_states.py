@@ -15,7 +15,16 @@ from numpy.typing import NDArray
 from insitu.session.core_tables import THREAD_STATE
 from insitu.session.writer import SessionWriter
 
-__all__ = ["STATES", "SchedulerEvents", "Switches", "ThreadStates", "Wakings", "thread_states", "write_thread_states"]
+__all__ = [
+    "STATES",
+    "WAKINGS",
+    "SchedulerEvents",
+    "Switches",
+    "ThreadStates",
+    "Wakings",
+    "thread_states",
+    "write_thread_states",
+]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -50,6 +59,8 @@ _OF_BIT: Final = (
     (0x1, _SLEEPING),
 )
 _PREEMPTED_BIT: Final = 0x100
+WAKINGS: Final = ("sched:sched_waking", "sched:sched_wakeup", "sched:sched_wakeup_new")
+"""Events of which the first after a thread fell asleep has woken it."""
 _OUT, _WAKE, _IN = range(3)
 _BATCH_ROWS: Final = 1 << 20  # written at a time: the states' names are texts
 
@@ -176,7 +187,9 @@ class SchedulerEvents:
         self._wakings: list[Wakings] = []
 
     def add(self, label: str, columns: Mapping[str, Any], tid: I32, stack: I32 | None) -> None:
-        """Take the columns of events "CATEGORY:NAME"; ``tid`` is where they happened. Others are ignored."""
+        """Take the columns of events "CATEGORY:NAME"; ``tid`` is the thread that they happened in, of ``WAKINGS`` 0
+        in an interrupt. Others are ignored.
+        """
 
         def of(name: str, kind: type[np.generic]) -> NDArray[Any]:
             return np.asarray(columns[name]).astype(kind)
@@ -185,7 +198,7 @@ class SchedulerEvents:
             kept = of("prev_pid", np.int32), of("prev_state", np.int64), of("next_pid", np.int32)
             stack = np.zeros(len(tid), np.int32) if stack is None else stack
             self._switches.append(Switches(columns["ts_ns"], columns["cpu"], *kept, stack))
-        elif label in ("sched:sched_waking", "sched:sched_wakeup_new"):
+        elif label in WAKINGS:
             self._wakings.append(Wakings(columns["ts_ns"], of("pid", np.int32), tid))
 
     def write(self, writer: SessionWriter, only: Collection[int] | None = None) -> None:

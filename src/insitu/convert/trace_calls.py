@@ -10,6 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
+from insitu.convert.call_rows import write_calls
 from insitu.convert.call_spans import CallCost, CallJoiner, CallRecords, Calls
 from insitu.convert.sources import RawSource
 from insitu.convert.trace_pages import TraceRecords, field_values
@@ -144,39 +145,5 @@ class CallSpans:
         self._dropped += calls.dropped
         if not len(calls.ts_ns):
             return
-        stack = self._stacks(calls)
-        order = np.argsort(calls.ts_ns, kind="stable")
-        ids = self._writer.span_ids(len(order))
-        id_of = np.empty(len(order), np.int64)
-        id_of[order] = ids
-        parent = calls.parent[order]
-        names = np.array([each.function for each in self._decoder.functions], object)
-        open_calls = calls.dur_ns[order] < 0
-        ts_ns, tid = calls.ts_ns[order], np.maximum(calls.thread[order], 0)
-        self._writer.append(
-            SPAN,
-            {
-                "id": ids,
-                "ts_ns": ts_ns,
-                "dur_ns": np.ma.masked_array(calls.dur_ns[order], open_calls),
-                "self_ns": np.ma.masked_array(calls.self_ns[order], open_calls),
-                "utid": self._writer.processes.utids(tid, ts_ns),
-                "cpu": calls.cpu[order],
-                "category": np.where(calls.interrupt[order], INTERRUPT, KERNEL_FUNCTION).tolist(),
-                "name": names[calls.func[order]].tolist(),
-                "parent": np.ma.masked_array(id_of[parent], parent < 0),
-                "depth": calls.depth[order],
-                "stack": stack[order],
-            },
-        )
-
-    def _stacks(self, calls: Calls) -> I32:
-        """The call path of each call; that of an interrupt begins with its handler."""
-        frame = np.array(self._writer.frames.number(self._decoder.functions), np.int32)[calls.func]
-        stack = np.zeros(len(frame), np.int32)
-        for _, rows in groups(calls.depth):
-            parent = calls.parent[rows]
-            inner = (parent >= 0) & (calls.interrupt[parent] == calls.interrupt[rows])
-            outer = np.where(inner, stack[parent], 0).astype(np.int32)
-            stack[rows] = self._writer.stacks.add(np.arange(len(rows) + 1), frame[rows], outer)
-        return stack
+        categories = np.where(calls.interrupt, INTERRUPT, KERNEL_FUNCTION).tolist()
+        write_calls(self._writer, calls, self._decoder.functions, categories)

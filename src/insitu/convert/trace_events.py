@@ -6,7 +6,7 @@ kernel_stack and user_stack) become the event's ``stack``.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -14,10 +14,11 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.ahead import ahead
+from insitu.convert.call_spans import CallCost
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
-from insitu.convert.thread_states import SchedulerEvents
+from insitu.convert.thread_states import WAKINGS, SchedulerEvents
 from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.errors import InsituError
@@ -27,7 +28,6 @@ from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 
 __all__ = [
-    "CALLS_ARE_SPANS",
     "EVENT_FORMAT",
     "EventKind",
     "EventWriter",
@@ -58,8 +58,10 @@ U64 = NDArray[np.uint64]
 _WINDOW_BYTES: Final = 8 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
 _TID: Final = "common_pid"
+_HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _KERNEL_STACK: Final = "ftrace:kernel_stack"
 _USER_STACK: Final = "ftrace:user_stack"
+_OTHERS: Final = (_KERNEL_STACK, _USER_STACK, *ENTRIES, *EXITS)
 _TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
 _NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
@@ -94,8 +96,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
     """Write the tables of a source of kind "trace_pages". Raises InsituError when its layout is damaged."""
     layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
     kinds = event_kinds(source.layout["formats"])
-    calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, call_cost(source))
-    events = EventWriter(kinds, writer, addresses, name=source.id, others=CALLS_ARE_SPANS)
+    events = EventWriter(kinds, writer, addresses, name=source.id, cost=call_cost(source))
     files = {}
     for file in source.files:
         number = file.name.removeprefix("cpu").partition(".")[0]
@@ -105,17 +106,7 @@ def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresse
                 writer.notes.append(source.cut_off(file, len(data) - torn, len(data)))
     for records in ahead(windows(files, layout)):
         events.add(records)
-        calls.add(records)
-    calls.finish()
     events.finish(known_losses=bool(source.losses))
-
-
-def _drop(batch: Mapping[str, Any]) -> None:
-    """Function calls become spans instead."""
-
-
-CALLS_ARE_SPANS: Final = dict.fromkeys((*ENTRIES, *EXITS), _drop)
-"""``others`` of an EventWriter, where CallSpans takes the records of the function_graph tracer."""
 
 
 def windows(files: Mapping[int, FileBytes], layout: PageLayout) -> Iterator[TraceRecords]:
@@ -165,10 +156,10 @@ def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout)
 
 
 class EventWriter:
-    """Writes decoded records to a session's tables.
+    """Writes decoded records to a session's tables: those of functions that were traced to ``span``.
 
-    ``prefix`` is put before the names of tables.
-    ``others`` maps labels (``ftrace:funcgraph_exit``) to what takes their rows instead of a table.
+    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost; ``states``:
+    whether switches make rows of ``thread_state``, which only one of several buffers of the same threads may.
     """
 
     def __init__(
@@ -179,18 +170,21 @@ class EventWriter:
         *,
         name: str = "trace",
         prefix: str = "",
-        others: Mapping[str, Callable[[dict[str, Any]], None]] | None = None,
+        cost: CallCost | None = None,
+        states: bool = True,
     ) -> None:
         self._kinds = kinds
         self._writer = writer
         self._addresses = addresses
         self._name = name
-        self._others = others or {}
+        formats = {number: kind.format for number, kind in kinds.items()}
+        self._calls = CallSpans(formats, writer, addresses, cost or CallCost())
         self._tables: dict[str, Table] = {}
         self._names = table_names(kinds.values(), prefix)
         self._stacks = {kind.label: number for number, kind in kinds.items()}
         self._comms: dict[int, str] = {}
         self._scheduler = SchedulerEvents()
+        self._states = states
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -204,11 +198,13 @@ class EventWriter:
             kind = self._kinds.get(number)
             if kind is None:
                 self._unknown += len(rows)
-            elif kind.label not in (_KERNEL_STACK, _USER_STACK):
+            elif kind.label not in _OTHERS:
                 self._write(kind, records, rows[np.argsort(records.ts_ns[rows], kind="stable")], stacks)
+        self._calls.add(records)
 
     def finish(self, *, known_losses: bool) -> None:
         """Keep the formats, and what was lost: as the pages say it, unless the recorder has counted it."""
+        self._calls.finish()
         written = [kind for kind in self._kinds.values() if kind.label in self._tables]
         columns = {
             "table": [self._names[kind.label].removeprefix("event.") for kind in written],
@@ -218,7 +214,8 @@ class EventWriter:
         }
         traced = {life.tid for life in self._addresses.processes.lives}
         whole = self._writer.manifest.whole_system or not traced
-        self._scheduler.write(self._writer, None if whole else traced)
+        if self._states:
+            self._scheduler.write(self._writer, None if whole else traced)
         self._writer.append(EVENT_FORMAT, columns if written else {})
         for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
             if not name and tid in self._comms:
@@ -241,9 +238,8 @@ class EventWriter:
         for name, values in columns.items():
             if getattr(values, "ndim", 1) == 2:
                 batch[name] = _lists(values)
-        if (take := self._others.get(kind.label)) is not None:
-            take(batch)
-            return
+        if kind.label in WAKINGS:
+            tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
         self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for pid, comm in _NAMES:
             if pid in columns and comm in columns:
@@ -337,6 +333,15 @@ def _lists(values: NDArray[Any]) -> Any:
 def _tids(records: TraceRecords) -> I32:
     """The common_pid of all records: of every event at offset 4 (struct trace_entry)."""
     return np.asarray(field_values(records, np.arange(len(records)), Field(_TID, "int", 4, 4, True)), np.int32)
+
+
+def _in_interrupt(records: TraceRecords, rows: I64, shape: EventFormat) -> Any:
+    """Whether events happened in a hard interrupt, of which the thread that it interrupted knows nothing.
+
+    A softirq may be the thread's own doing: what it sends to itself over the loopback device.
+    """
+    flags = next((field for field in shape.common if field.name == "common_flags"), None)
+    return False if flags is None else (field_values(records, rows, flags) & _HARDIRQ_OR_NMI) != 0
 
 
 def event_columns(records: TraceRecords, rows: I64, shape: EventFormat) -> dict[str, Any]:

@@ -224,6 +224,7 @@ def field_values(records: TraceRecords, rows: I64, field: Field) -> Any:
 
     An integer array of the field's width, of two dimensions where the field is an array of several bytes each; for
     text a list of str; for others a list of bytes. A field that reaches beyond its record is 0, or empty.
+    Raises InsituError where that is so of an array in most records.
     """
     at, size = records.at[rows], records.size[rows]
     is_text = field.declaration.removeprefix("const ") in _CHARACTERS or field.declaration == "char *"
@@ -256,6 +257,8 @@ def field_values(records: TraceRecords, rows: I64, field: Field) -> Any:
 
 def _gathered(memory: U8, at: I64, size: I64, offset: int, width: int, code: str | None) -> NDArray[Any]:
     """``width`` bytes at ``offset`` of each record, as numbers of type ``code`` or as rows of bytes; 0 outside."""
+    if width > 8 and len(at) * width > len(memory):  # a forged format: records do not overlap
+        raise InsituError(f"a field of {width} bytes in records that are shorter")
     kind = np.dtype(code or f"V{width}")
     if not width or width > len(memory):
         values = np.zeros(len(at), kind)

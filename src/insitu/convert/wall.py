@@ -9,7 +9,6 @@ import stat
 import struct
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
-from itertools import dropwhile
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,6 +18,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.off_cpu import already_waiting
 from insitu.convert.probe_source import decoded_events, stack_nodes
 from insitu.convert.sources import RawSource, raw_bytes
+from insitu.convert.wall_stacks import Frames, faulted, waited_for, with_waker, without_ours, without_start
 from insitu.probe.layout import PER_CPU
 from insitu.probe.runtime.capture import MAPS, STACKS
 from insitu.probe.runtime.event_columns import StackColumn
@@ -26,7 +26,7 @@ from insitu.probe.runtime.record_walk import record_offsets
 from insitu.probe.runtime.stack_records import StackContents
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
-from insitu.symbols.frame import KERNEL, WAKER, Frame
+from insitu.symbols.frame import KERNEL, Frame
 from insitu.syscalls.call_word import ABI_SHIFT, NUMBER_MASK, UNKNOWN, abis_of
 from insitu.syscalls.decode import call_name
 from insitu.syscalls.descriptors import open_on
@@ -85,26 +85,12 @@ _CAUSES: Final = (
     ("i/o queue", r"io_(p?getevents|uring_enter)"),
     ("ipc", r"msg(rcv|snd)|semop|semtimedop|mq_.*"),
 )
-_OURS: Final = re.compile(r"bpf_prog_|bpf_trace_run|__bpf_trace_|__traceiter_|__schedule$")
-# What threads wait for in futex(2), by the functions of libc that they are in.
-_FUTEXES: Final = (
-    ("join", re.compile(r"(__)?pthread_(time|clock)?join|.*clockjoin_ex")),
-    ("condition", re.compile(r"(___?)?pthread_cond_")),
-    ("barrier", re.compile(r"(__)?pthread_barrier_")),
-    ("semaphore", re.compile(r"(__new_|__)?sem_")),
-)
-_START: Final = re.compile(r"_start$|__libc_start_|(__)?clone3?$|start_thread$")
-_FAULT: Final = re.compile(r"(asm_)?exc_page_fault|do_page_fault|do_mem_abort|handle_mm_fault|faultin_page")
-_INTERRUPT: Final = re.compile(r"(asm_)?(sysvec_|common_interrupt)|__sysvec_|el[01].?_\d*.?_?irq|el[01]_interrupt")
-
-
-# The words of keys and values; a stack is two, its id and its process.
+# The words of keys and values; a stack is two, its id and its process. Of a task: its state, place and time on a CPU.
+_TASK_WORDS: Final = 9
 _PLACE: Final = ("what", "object", "holder", "kernel", "kernel_pid", "user", "user_pid", "sp")
 _SAMPLE: Final = ("tid", "usermode", "kernel", "kernel_pid", "user", "user_pid", "sp")
 
 Columns = Mapping[str, U64]
-Frames = tuple[Frame, ...]
-"""Innermost first."""
 
 
 class _Place(NamedTuple):
@@ -175,10 +161,12 @@ class _Wall:
         self._source, self._writer, self._addresses = source, writer, addresses
         self._abis = abis_of(str(source.layout["machine"]))
         self._maps = _Maps(source)
-        ran = self._maps.values("@cpu", 2)[:, 0].tolist()
-        self._ran = dict(zip(self._maps.words("@cpu"), ran, strict=True))
+        ended = self._maps.values("@cpu", 2)[:, 0].tolist()
+        self._ran = dict(zip(self._maps.words("@cpu"), ended, strict=True))
         self._rows: dict[tuple[Any, ...], list[int]] = defaultdict(lambda: [0, 0])
         self._known: dict[int, Frames] = {0: ()}
+        self._stack_ids: dict[Frames, int] = {}
+        self._descriptions: dict[tuple[int, int, int, int], tuple[Any, ...]] = {}
         stacks, waiting = source.directory / STACKS, source.directory / WAITING
         data = bytes(raw_bytes(stacks)[:]) if stacks.exists() else b""
         self._contents = StackContents.of([data], source.layout["stack_maps"])
@@ -219,23 +207,23 @@ class _Wall:
         values = self._maps.values("@wall", 2).tolist()
         for who, by, (count, ns) in zip(keys["who"].tolist(), keys["by"].tolist(), values, strict=True):
             tid, state, number = who & _TID, who >> 24 & 7, who >> 32
-            self._add(
-                tid, state, self._places.get(number, _NOWHERE), by & _TID, self._places.get(by >> 32), ns, count
-            )
+            self._add(tid, state, number, by & _TID, by >> 32, ns, count)
 
     def add_last_states(self) -> None:
         """Add the states that threads were in at the end."""
-        left = self._maps.words("@at")
         sampled = set(self._maps.keys("@samples", _SAMPLE)["tid"].tolist())
-        for tid, word in self._maps.words("@task").items():
+        tids = self._maps.keys("@task", ("tid",))["tid"].tolist()
+        for tid, (word, number, ran, *_) in zip(tids, self._maps.values("@task", _TASK_WORDS).tolist(), strict=True):
             state, ns = word & 7, max(0, self._maps.end_ns - (word >> 3))
             if not tid or not word:
                 continue
             # One that was on a CPU all the time has had no event.
             if state == _RUNNING or (state == _STARTED and tid in sampled and tid not in self._waiting):
-                self._ran[tid] = self._ran.get(tid, 0) + ns
+                ran += ns
             else:
-                self._add(tid, state, self._places.get(left.get(tid, 0), _NOWHERE), 0, None, ns, 1)
+                self._add(tid, state, number, 0, 0, ns, 1)
+            if ran:
+                self._ran[tid] = self._ran.get(tid, 0) + ran
 
     def _find_places(self) -> dict[int, _Place]:
         """Where threads left the CPU, and from where they were woken, by number."""
@@ -250,9 +238,21 @@ class _Wall:
             for number, each in zip(numbers, zip(*columns, kernel, user, strict=True), strict=True)
         }
 
-    def _add(self, tid: int, code: int, place: _Place, waker: int, woken: _Place | None, ns: int, count: int) -> None:
+    def _add(self, tid: int, code: int, number: int, waker: int, woken: int, ns: int, count: int) -> None:
+        """Add time in a state at a place; ``waker`` and the place ``woken`` that it was in ended it, 0 is neither."""
+        key = code, number, woken, tid if code == _STARTED else 0
+        if key not in self._descriptions:
+            self._descriptions[key] = self._described(
+                tid, code, self._places.get(number, _NOWHERE), self._places.get(woken)
+            )
+        *words, interrupt, stack = self._descriptions[key]
+        self._count((tid, *words, 0 if interrupt else waker, stack), ns, count)
+
+    def _described(self, tid: int, code: int, place: _Place, woken: _Place | None) -> tuple[Any, ...]:
+        """State, cause, call, object and holder; whether an interrupt ended it, and the stack."""
         state = _STATE[code]
         cause = call = text = ""
+        interrupt = False
         frames: Frames = (*(frame._replace(kind=state) for frame in place.kernel), *place.user)
         if code == _STARTED:
             cause, call, text = self._at_start(tid)
@@ -262,10 +262,14 @@ class _Wall:
         label = " ".join(each for each in (call or cause or state, text) if each)
         frames = (Frame(f"[{label}]", kind=state), *frames)
         if woken:
-            interrupt, frames = _with_waker(woken, frames)
-            waker = 0 if interrupt else waker
+            interrupt, frames = with_waker(woken.kernel, woken.user, frames)
         holder = place.holder if code == _BLOCKED else 0
-        self._count((tid, state, cause, call, text, holder, waker, self._writer.intern_stack(frames)), ns, count)
+        return state, cause, call, text, holder, interrupt, self._interned(frames)
+
+    def _interned(self, frames: Frames) -> int:
+        if frames not in self._stack_ids:
+            self._stack_ids[frames] = self._writer.intern_stack(frames)
+        return self._stack_ids[frames]
 
     def _count(self, key: tuple[Any, ...], ns: int, count: int) -> None:
         row = self._rows[key]
@@ -279,11 +283,11 @@ class _Wall:
         call = "" if number == UNKNOWN or not abi else call_name(abi, number)
         if what & (_STOPPED | _TRACED):
             return ("stopped" if what & _STOPPED else "traced"), call, ""
-        if any(_FAULT.match(frame.function) for frame in place.kernel):
+        if faulted(place.kernel):
             return "page fault", call, ""
         cause = _cause(call)
         if cause == "lock":
-            return _waited_for(place.user), call, f"{thing:#x}"
+            return waited_for(place.user), call, f"{thing:#x}"
         kind, text = self._objects.get(thing, ("", "")) if thing else ("", "")
         return cause or kind or ("call" if call else "other"), call, text
 
@@ -322,7 +326,7 @@ class _Wall:
                 seen += count
                 share = ns * seen // whole - given if whole else ns  # rounded so that they add up to ns
                 given += share
-                stack = self._writer.intern_stack(frames)
+                stack = self._interned(frames)
                 self._count((tid, state, "", "", "", 0, 0, stack), share, count)
 
     # Stacks
@@ -335,9 +339,9 @@ class _Wall:
         column = StackColumn(offset, address, pid)
         nodes = stack_nodes(column, self._addresses, np.full(len(ids), self._maps.end_ns, np.int64)).tolist()
         if pointers is None:
-            return [_without_ours(self._frames(node)) for node in nodes]
+            return [without_ours(self._frames(node)) for node in nodes]
         keys = zip(pointers.tolist(), nodes, strict=True)
-        return [_without_start(self._frames(self._copies.get(key, key[1]))) for key in keys]
+        return [without_start(self._frames(self._copies.get(key, key[1]))) for key in keys]
 
     def _frames(self, node: int) -> Frames:
         """The frames of a stack."""
@@ -379,34 +383,6 @@ class _Wall:
 
 def _cause(call: str) -> str:
     return next((cause for cause, pattern in _CAUSES if call and re.fullmatch(pattern, call)), "")
-
-
-def _without_ours(frames: Frames) -> Frames:
-    """A kernel stack without the frames of our program, which has no name any more, and of its tracepoint."""
-    return tuple(dropwhile(lambda frame: not frame.symbolized or _OURS.match(frame.function), frames))
-
-
-def _without_start(frames: Frames) -> Frames:
-    """A user stack without what comes before main() or a thread's function, which only unwinding shows."""
-    end = len(frames)
-    while end and (_START.match(frames[end - 1].function) or not frames[end - 1].module):
-        end -= 1
-    return frames[:end]
-
-
-def _waited_for(outside: Frames) -> str:
-    """The cause of a wait in futex(2)."""
-    for cause, pattern in _FUTEXES:
-        if any(pattern.match(frame.function) for frame in outside):
-            return cause
-    return "lock"
-
-
-def _with_waker(woken: _Place, frames: Frames) -> tuple[bool, Frames]:
-    """Whether an interrupt has ended a wait, and the stack of the wait below that of what woke it, upside down."""
-    at = next((at for at, frame in enumerate(woken.kernel) if _INTERRUPT.match(frame.function)), None)
-    waker = (*woken.kernel, *woken.user) if at is None else woken.kernel[: at + 1]
-    return at is not None, (*(frame._replace(kind=WAKER) for frame in reversed(waker)), *frames)
 
 
 def _peer(text: str, family: int, port: int, local: int, address: int) -> str:

@@ -36,6 +36,7 @@ __all__ = [
     "redirect",
     "refusal",
     "set_bpf",
+    "set_filter",
 ]
 
 
@@ -401,6 +402,11 @@ def read_lost(fd: int) -> int:
 def redirect(fd: int, ring_fd: int) -> None:
     """Let the event write into the ring of another one, which must be bound to the same CPU and clock."""
     fcntl.ioctl(fd, Ioctl.SET_OUTPUT, ring_fd)
+
+
+def set_filter(fd: int, text: str) -> None:
+    """Count only what a tracepoint's fields match (Documentation/trace/events.rst, section 5). Raises OSError."""
+    fcntl.ioctl(fd, Ioctl.SET_FILTER, text.encode() + b"\0")
 
 
 def set_bpf(fd: int, program_fd: int) -> None:

@@ -9,6 +9,7 @@ Sources: Documentation/filesystems/proc.rst and Documentation/admin-guide/cputop
 
 import contextlib
 import errno
+import re
 from collections.abc import Iterator
 from os import listdir, readlink
 from typing import NamedTuple
@@ -141,12 +142,15 @@ def status(tid: int) -> Status:
 
 def scheduling(tid: int) -> Scheduling:
     """Whether and where a thread runs (proc_pid_stat(5)). Raises ProcessLookupError if there is none."""
-    path = f"/proc/{tid}/stat"
+    path = f"/proc/{tid}/task/{tid}/stat"  # /proc/TID/stat adds up the times of all threads of the process
     with _parsed(path):
         fields = _bytes(path).rpartition(b") ")[2].split()
-        lines = _bytes(f"/proc/{tid}/status").split(b"\n")
-        switches = sum(int(line.split()[1]) for line in lines if b"voluntary_ctxt_switches" in line)
-        return Scheduling(fields[0].decode(), int(fields[36]), switches)
+        return Scheduling(fields[0].decode(), int(fields[36]), switches(tid))
+
+
+def switches(tid: int) -> int:
+    """How often a thread has left a CPU, by itself or not. Raises ProcessLookupError if there is none."""
+    return sum(map(int, re.findall(rb"voluntary_ctxt_switches:\t(\d+)", _bytes(f"/proc/{tid}/status"))))
 
 
 def user_registers(tid: int) -> tuple[int, int]:

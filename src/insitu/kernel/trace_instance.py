@@ -182,12 +182,12 @@ def remove_dead(tracefs: Tracefs) -> list[str]:
             if _removed(tracefs, name):
                 removed.append(f"instance {name}")
     for event in _dynamic_events(tracefs):
-        rest = event.partition(":")[2]
-        group, _, name = rest.split(" ")[0].partition("/")
+        path = re.split(r"\s", event.partition(":")[2], maxsplit=1)[0]  # after a synthetic event's there is a tab
+        group, _, name = path.partition("/")
         if owner_is_dead(group) or owner_is_dead(name):
             with contextlib.suppress(OSError):
-                tracefs.write("dynamic_events", f"-:{rest.split(' ')[0]}")
-                removed.append(f"event {rest.split(' ')[0]}")
+                tracefs.write("dynamic_events", f"-:{path}")
+                removed.append(f"event {path}")
     return removed
 
 

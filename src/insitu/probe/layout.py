@@ -16,6 +16,7 @@ __all__ = [
     "EVENT_HEAD",
     "EVENT_WAKEUP_BYTES",
     "EXIT_ASKED",
+    "IN_SECOND",
     "LOST_MAP_FULL",
     "LOST_NO_MEMORY",
     "LOST_RING_FULL",
@@ -26,6 +27,7 @@ __all__ = [
     "MAX_SCRATCH_BYTES",
     "MAX_WHILE_ROUNDS",
     "PER_CPU",
+    "SECOND",
     "STACK_BUILD_ID",
     "Layout",
     "MapLayout",
@@ -56,6 +58,8 @@ _STACK_OVERHEAD_BYTES = 40  # struct stack_map_bucket of kernel/bpf/stackmap.c, 
 HASH, ARRAY, PROG_ARRAY, PERCPU_HASH, PERCPU_ARRAY, STACK_TRACE, RINGBUF = 1, 2, 3, 5, 6, 7, 27
 LRU_HASH, LRU_PERCPU_HASH = 9, 10
 STACK_BUILD_ID = 1 << 5
+SECOND, IN_SECOND = "+", 1 << 30
+"""A stack whose bucket is taken goes to a second map, with this after the name of the first; its id has this bit."""
 BUILD_ID_FRAME_BYTES = 32  # struct bpf_stack_build_id
 PER_CPU = (PERCPU_HASH, PERCPU_ARRAY, LRU_PERCPU_HASH)
 # After the value of a map without a key: whether it was ever assigned; of one per CPU, whether zero() has emptied it.
@@ -197,18 +201,19 @@ class Layout(Struct):
         if size:
             self.maps[self.scratch_map()].value_size += -(-size // _CACHE_LINE) * _CACHE_LINE
 
-    def stack_map(self, name: str, depth: int, *, build_ids: bool = False) -> int:
+    def stack_map(self, name: str, depth: int, *, build_ids: bool = False, second: bool = False) -> int:
         """Stacks by id; deeper frames than ``depth`` are cut. ``build_ids``: see types.Stack.
 
-        The kernel hashes a stack to a bucket, which keeps the first that comes: another is lost. Of n stacks in b
-        buckets n * n / 2b are, about. There are 16 buckets for each key of a map, as far as memory allows.
+        The kernel hashes a stack to a bucket, which keeps the first that comes: another one goes to the map's
+        ``second``, and is lost if its bucket there is taken, too. Of n stacks in b buckets n * n / 2b collide, about.
+        There are 16 buckets for each key of a map, as far as memory allows, and 1 in the second map.
         """
-        entries = 8 << (max(self.max_keys, _FEWEST_STACK_KEYS) - 1).bit_length()
+        entries = (1 if second else 8) << (max(self.max_keys, _FEWEST_STACK_KEYS) - 1).bit_length()
         frame_bytes = BUILD_ID_FRAME_BYTES if build_ids else 8
         while entries * (frame_bytes * depth + _STACK_OVERHEAD_BYTES) > _MAX_STACK_MAP_BYTES:
             entries //= 2
         # The kernel makes memory for this many stacks, and their buckets a power of two: twice as many for one more.
-        number = self._own(name, STACK_TRACE, 4, frame_bytes * depth, entries + 1)
+        number = self._own(name + SECOND * second, STACK_TRACE, 4, frame_bytes * depth, entries + 1)
         self.maps[number].flags = STACK_BUILD_ID if build_ids else 0
         return number
 

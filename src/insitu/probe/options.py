@@ -23,7 +23,7 @@ _CHOICES = {
     "missing_probes": ("error", "warn", "ignore"),
     "output_version": ("0.17", "0.24"),
 }
-_SWITCHES = ("print_maps_on_exit", "assign_in_place", "cpp_demangle", "show_debug_info")
+_SWITCHES = ("print_maps_on_exit", "assign_in_place", "direct_reads", "cpp_demangle", "show_debug_info")
 _TEXTS = ("str_trunc_trailer",)
 # bpftrace's other settings have no effect here. Accepted, so that scripts run unchanged.
 _WITHOUT_MEANING = (
@@ -67,7 +67,8 @@ class Options(Struct):
     stack_mode: str = "bpftrace"
     missing_probes: str = ""  # not set: an error for a probe's only attach point, else a warning
     print_maps_on_exit: bool = True
-    assign_in_place: bool = False  # numbers of maps; no key may be deleted while another CPU assigns to it
+    assign_in_place: bool = False  # values of maps; no key may be deleted while another CPU assigns to it
+    direct_reads: bool = False  # follow args, curtask and user_regs by loads that the verifier checks
     cpp_demangle: bool = True
     show_debug_info: bool = True
     str_trunc_trailer: str = ""

@@ -6,28 +6,33 @@ import errno
 import os
 import struct
 from collections.abc import Iterable, Mapping, Sequence
+from types import MappingProxyType
 from typing import Final, Literal, NamedTuple
 
 from insitu.errors import InsituError
 from insitu.kernel import perf_event, pmu, procfs
 from insitu.kernel.perf_event import Attr, Flag, ReadFormat, Type, open_event, refusal
-from insitu.record.event_names import NamedEvent
+from insitu.record.event_names import ELAPSED, NamedEvent
 
-__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "summed"]
+__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "count_value", "summed"]
 
-Per = Literal["all", "cpu", "thread"]
-"""What counts are kept apart by, besides cgroups."""
+Per = Literal["all", "cpu", "thread", "domain"]
+"""What counts are kept apart by, besides cgroups; a domain is a core, a socket or the like."""
 
 _VALUES: Final = struct.Struct("=QQQ")  # value, time enabled, time running: struct read_format
 _ABSENT: Final = (errno.ENOENT, errno.ENODEV, errno.EOPNOTSUPP, errno.ENXIO, errno.EINVAL)
 
 
 class Place(NamedTuple):
-    """Where a counter counts: on a CPU (-1: any), in a thread (-1: any), in a cgroup ("": any)."""
+    """Where a counter counts: on a CPU (-1: any), in a thread (-1: any), in a cgroup ("": any).
+
+    ``domain`` is the name of the CPUs that are added up: S0-D0-C1.
+    """
 
     cpu: int = -1
     tid: int = -1
     cgroup: str = ""
+    domain: str = ""
 
 
 class Counted(NamedTuple):
@@ -42,7 +47,8 @@ class Count(NamedTuple):
     """What has been counted of an event at a place.
 
     ``value`` is for the whole of the time: where the event had to share the PMU, the number counted in
-    ``running_ns`` of the ``enabled_ns`` is scaled up. Times of several CPUs or threads are summed.
+    ``running_ns`` of the ``enabled_ns`` is scaled up. Times of several CPUs or threads are summed; ``counters`` is
+    how many there are.
     """
 
     counted: Counted
@@ -50,6 +56,13 @@ class Count(NamedTuple):
     value: int = 0
     enabled_ns: int = 0
     running_ns: int = 0
+    counters: int = 0
+
+
+def count_value(count: Count) -> int | None:
+    """The value of a count; None if there is none, as other events held the counters or it cannot be counted."""
+    # Of a target that never ran there is nothing to count: that zero is one.
+    return count.value if not count.counted.reason and (count.running_ns or not count.enabled_ns) else None
 
 
 class Value(NamedTuple):
@@ -81,35 +94,52 @@ def choose_counted(
 ) -> tuple[list[Counted], list[str]]:
     """The events, in their cgroups, with the reasons why some cannot be counted here; and notes for the user.
 
-    Each is opened once on this process, so that what is refused is known before anything starts. Events that need
+    Each is opened once on this process, so that what is refused is known before anything starts; of a category of
+    tracepoints one, as the kernel takes tens of milliseconds to close the last event of each. Events that need
     the kernel's code counted, which this user may not, count user code alone, and their names end in ":u".
     """
     notes: list[str] = []
     wanted: dict[tuple[str, int, str], Counted] = {}
+    tried: dict[NamedEvent, int] = {}
     for number, event in enumerate(events):
         cgroup = cgroups[number] if len(cgroups) > 1 and number < len(cgroups) else "".join(cgroups[:1])
-        wanted.setdefault((event.name, event.type, cgroup), Counted(event, cgroup))
-    chosen = [_fitted(event, cgroup, notes, whole_system) for event, cgroup, _ in wanted.values()]
+        known = wanted.setdefault((event.name, event.type, cgroup), Counted(event, cgroup)).event
+        if known.filter != event.filter:
+            raise InsituError(f"{event.name} is there twice, with different filters", status=2)
+    chosen = [_fitted(each.event, each.cgroup, notes, tried, whole_system) for each in wanted.values()]
     return chosen, list(dict.fromkeys(notes))
 
 
-def _fitted(event: NamedEvent, cgroup: str, notes: list[str], whole_system: bool) -> Counted:
+def _fitted(
+    event: NamedEvent, cgroup: str, notes: list[str], tried: dict[NamedEvent, int], whole_system: bool
+) -> Counted:
+    if event.type == ELAPSED:
+        return Counted(event, cgroup)
     if event.cpus is not None and not whole_system:
         return Counted(event, cgroup, "this PMU counts for whole CPUs only: -a")
     if event.is_in_kernel and not event.kernel:
         return Counted(event, cgroup, "it happens in the kernel, which :u and --all-user leave out")
-    code = _trial(event)
+    code = _trial(event, tried)
     if code in (errno.EACCES, errno.EPERM) and event.user and event.kernel:
         if event.is_in_kernel:
             return Counted(event, cgroup, f"it happens in the kernel, which this user may not count ({_paranoid()})")
         event = event._replace(name=f"{event.base}:{event.modifiers}u", kernel=False, modifiers=f"{event.modifiers}u")
         notes.append(f"kernel code not counted ({_paranoid()}, without CAP_PERFMON)")
-        code = _trial(event)
+        code = _trial(event, tried)
     return Counted(event, cgroup, _reason(event, code))
 
 
-def _trial(event: NamedEvent) -> int:
+def _trial(event: NamedEvent, tried: dict[NamedEvent, int]) -> int:
     """The errno of opening the event on this process, or on its PMU's first CPU; 0: it opens."""
+    key = event
+    if event.type == Type.TRACEPOINT and not event.name.startswith("ftrace:"):
+        key = event._replace(name=event.name.partition(":")[0], config=0)
+    if key not in tried:
+        tried[key] = _refusal(event)
+    return tried[key]
+
+
+def _refusal(event: NamedEvent) -> int:
     try:
         if event.cpus is not None:
             os.close(_opened(event, -1, event.cpus[0] if event.cpus else 0))
@@ -148,12 +178,23 @@ def _opened(event: NamedEvent, pid: int, cpu: int, group_fd: int = -1, flags: in
     for name, value in attributes.items():
         setattr(attr, name, value)
     try:
-        return open_event(attr, pid=pid, cpu=cpu, group_fd=group_fd, flags=Flag.FD_CLOEXEC | flags)
+        fd = open_event(attr, pid=pid, cpu=cpu, group_fd=group_fd, flags=Flag.FD_CLOEXEC | flags)
     except InsituError as error:
         if refusal(error) != errno.EINVAL or not attr.exclude_guest or "H" in event.modifiers:
             raise
-    attr.exclude_guest = 0
-    return open_event(attr, pid=pid, cpu=cpu, group_fd=group_fd, flags=Flag.FD_CLOEXEC | flags)
+        attr.exclude_guest = 0
+        fd = open_event(attr, pid=pid, cpu=cpu, group_fd=group_fd, flags=Flag.FD_CLOEXEC | flags)
+    if event.filter:
+        try:
+            perf_event.set_filter(fd, event.filter)
+        except OSError:
+            os.close(fd)
+            raise InsituError(
+                f"--filter {event.filter}: not a filter for {event.name}",
+                remedy=f"insitu trace -lv tracepoint:{event.base} lists its fields; such as 'nr == 1 && ret < 0'",
+                status=2,
+            ) from None
+    return fd
 
 
 class Counters:
@@ -168,8 +209,8 @@ class Counters:
 
     @property
     def events(self) -> list[int]:
-        """The events that can be counted, by number."""
-        return [number for number, each in enumerate(self._chosen) if not each.reason]
+        """The events that the kernel can count, by number."""
+        return [number for number, each in enumerate(self._chosen) if not each.reason and each.event.type != ELAPSED]
 
     @property
     def descriptors(self) -> dict[str, list[int]]:
@@ -218,11 +259,19 @@ class Counters:
         for counter in self._counters:
             perf_event.disable(counter.fd)
 
-    def read(self) -> list[Value]:
+    def read(self, elapsed_ns: int) -> list[Value]:
         """What has been counted so far, of each counter, always in the same order."""
+        first = self._counters[0].place._replace(cgroup="") if self._counters else Place()
         return [
-            Value(each.counted, each.place, *_VALUES.unpack(os.read(each.fd, _VALUES.size)))
-            for each in self._counters
+            *(
+                Value(each.counted, each.place, *_VALUES.unpack(os.read(each.fd, _VALUES.size)))
+                for each in self._counters
+            ),
+            *(
+                Value(number, first, elapsed_ns, elapsed_ns, elapsed_ns)
+                for number, each in enumerate(self._chosen)
+                if each.event.type == ELAPSED
+            ),
         ]
 
     def close_events(self) -> None:
@@ -232,9 +281,12 @@ class Counters:
         self._leaders.clear()
 
 
-def summed(chosen: Sequence[Counted], values: Iterable[Value], per: Per) -> list[Count]:
+def summed(
+    chosen: Sequence[Counted], values: Iterable[Value], per: Per, domains: Mapping[int, str] = MappingProxyType({})
+) -> list[Count]:
     """The sums of counters' values of each event in order, and of each place that ``per`` keeps apart.
 
+    ``domains`` has the names of each CPU's.
     Events of one name in one cgroup, as of several PMUs of a kind, are added up.
     """
     sums: dict[tuple[str, Place], Count] = {}
@@ -246,12 +298,18 @@ def summed(chosen: Sequence[Counted], values: Iterable[Value], per: Per) -> list
         if 0 < running < enabled:
             value = value * enabled // running
         counted = chosen[number]
-        kept = Place(place.cpu if per == "cpu" else -1, place.tid if per == "thread" else -1, counted.cgroup)
+        kept = Place(
+            place.cpu if per == "cpu" else -1,
+            place.tid if per == "thread" else -1,
+            counted.cgroup,
+            domains.get(place.cpu, "") if per == "domain" else "",
+        )
         key = counted.event.name, kept
         before = sums.get(key) or Count(counted, kept)
         sums[key] = before._replace(
             value=before.value + value,
             enabled_ns=before.enabled_ns + enabled,
             running_ns=before.running_ns + running,
+            counters=before.counters + 1,
         )
     return list(sums.values())

@@ -52,8 +52,13 @@ _RAW: Final = re.compile(r"r([0-9a-fA-F]{1,16})")
 _MODIFIERS: Final = re.compile(r"[ukhpPIGHSDWe]+")
 _PMU_EVENT: Final = re.compile(r"([\w.*?\[\]-]+)/([^/]*)/(?::?([ukhpPIGHSDWe]+))?")
 _MOST_PRECISE: Final = 3
+_BRACES: Final = "-e {}: braces belong around a whole group, and none within another"
 _MOST_EVENTS: Final = 1000
 _CLOCKS: Final = (Software.CPU_CLOCK, Software.TASK_CLOCK)
+
+
+ELAPSED: Final = -1
+"""The type of duration_time, which the recorder counts itself: elapsed nanoseconds."""
 
 
 class NamedEvent(NamedTuple):
@@ -61,7 +66,8 @@ class NamedEvent(NamedTuple):
 
     ``name`` is as typed, with its modifiers; ``group`` is the same number for events in one pair of braces, which
     are counted together, and -1 for the others. ``words`` are config1 to config3. ``cpus`` are the CPUs that count
-    for the others, of a PMU that is not each CPU's own. A count times ``scale`` is in ``unit``.
+    for the others, of a PMU that is not each CPU's own. A count times ``scale`` is in ``unit``. ``filter`` is what a
+    tracepoint's fields must be to be counted.
     """
 
     name: str
@@ -76,6 +82,7 @@ class NamedEvent(NamedTuple):
     cpus: tuple[int, ...] | None = None
     unit: str = ""
     scale: float = 1.0
+    filter: str = ""
 
     @property
     def base(self) -> str:
@@ -113,15 +120,19 @@ class NamedEvent(NamedTuple):
 
 
 def named_events(text: str) -> list[NamedEvent]:
-    """The events of a list such as "cycles:u,sched:sched_switch,{page-faults,cs}:k", each once.
+    """The events of a list such as "cycles:u,sched:sched_switch,{page-faults,cs}:k", each once, to sample.
 
     Raises InsituError (status 2) for a name that is not an event; tracefs is only opened for tracepoints.
     """
-    return list({(event.name, event.type): event for event in all_events(text)}.values())
+    found = {(event.name, event.type): event for event in all_events(text)}
+    for event in found.values():
+        if event.type == ELAPSED:
+            raise InsituError(f"{event.name} cannot be sampled", remedy="insitu stat counts it", status=2)
+    return list(found.values())
 
 
 def all_events(text: str) -> list[NamedEvent]:
-    """The events of a list, as often as they are in it. Raises as ``named_events`` does."""
+    """The events of a list, as often as they are in it, to count. Raises as ``named_events`` does."""
     found: list[NamedEvent] = []
     for number, (members, modifiers) in enumerate(_groups(text)):
         group = number if len(members) > 1 else -1
@@ -136,7 +147,7 @@ def listed_events() -> list[str]:
     """The names of all events but tracepoints: perf's own, and those of this machine's PMUs."""
     of_pmus = (pmu.read_pmu(each, pmu.DEVICES) for each in pmu.pmu_names(pmu.DEVICES))
     named = [name for device in of_pmus if device is not None for name in sorted(device.events)]
-    return list(dict.fromkeys([*NAMES, *_cache_names(), *named]))
+    return list(dict.fromkeys([*NAMES, "duration_time", *_cache_names(), *named]))
 
 
 def _groups(text: str) -> Iterator[tuple[list[str], str]]:
@@ -148,10 +159,14 @@ def _groups(text: str) -> Iterator[tuple[list[str], str]]:
             if not closing:
                 raise InsituError(f"-e {text}: a '{{' without its '}}'", status=2)
             modifiers, _, left = after.partition(",")
+            if "{" in inside or "}" in modifiers or "{" in modifiers or (modifiers and modifiers[0] != ":"):
+                raise InsituError(_BRACES.format(text), status=2)
             yield [name for name in _split(inside) if name], modifiers.removeprefix(":")
         else:
             name = next(_split(left))
             left = left[len(name) + 1 :]
+            if "{" in name or "}" in name:
+                raise InsituError(_BRACES.format(text), status=2)
             if name:
                 yield [name], ""
 
@@ -208,6 +223,8 @@ def _found(name: str) -> list[NamedEvent]:
     own = _ALIASES.get(name, name)
     if own in NAMES:
         return [NamedEvent(own, *NAMES[own])]
+    if name == "duration_time":
+        return [NamedEvent(name, ELAPSED, 0, unit="ns")]
     if cache := _CACHE.fullmatch(name):
         result = cache[3] == "-misses"
         config = _CACHES[cache[1]] | _OPERATIONS[cache[2]] << 8 | result << 16

@@ -124,10 +124,12 @@ def run(
     destination: Destination,
     *,
     progress: Callable[[float, int], None] | None = None,
+    ended: Callable[[Outcome], object] = lambda outcome: None,
 ) -> Outcome:
     """Run ``sources`` until the target or a source ends, the duration is over, or a signal asks to stop.
 
     Nothing is started, and nothing at ``destination`` touched, before everything that can be refused has been tried.
+    ``ended`` is called before the sources are closed.
     Raises InsituError; its status is 126 or 127 where the command cannot be run.
     """
     with Interrupts() as interrupts, contextlib.closing(Run(request, sources, destination, interrupts)) as running:
@@ -138,7 +140,9 @@ def run(
             if progress and running.elapsed_s - reported_s >= 1:
                 reported_s = running.elapsed_s
                 progress(reported_s, running.bytes_written)
-        return running.finish()
+        outcome = running.finish()
+        ended(outcome)
+        return outcome
 
 
 class Run:

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.session.core_tables import SPAN
+from insitu.session.core_tables import SAMPLE, SPAN, THREAD
 from insitu.session.distinct import groups
 
 if TYPE_CHECKING:
@@ -22,6 +22,8 @@ __all__ = [
     "CallTable",
     "has_calls",
     "load_calls",
+    "shows_calls",
+    "thread_labels",
     "with_totals",
 ]
 
@@ -61,11 +63,18 @@ class CallTable(NamedTuple):
         return kinds[self.function] if len(kinds) else np.zeros(len(self.function), np.bool_)
 
 
-def has_calls(session: Session) -> bool:
-    """Whether the spans of a session are function calls."""
-    if SPAN.name not in session.tables or not session.database.rows(SPAN.name):
+def has_calls(database: Database) -> bool:
+    """Whether spans of a session are function calls."""
+    if SPAN.name not in database.names:
         return False
-    return bool(session.database.all(f"select 1 from span where {_OF_CALLS} limit 1"))
+    return bool(database.all(f"select 1 from {database.relation(SPAN.name)} where {_OF_CALLS} limit 1"))
+
+
+def shows_calls(session: Session) -> bool:
+    """Whether function calls are what a session shows by default."""
+    default = session.manifest.default_table
+    samples = SAMPLE.name in session.tables and session.database.rows(SAMPLE.name)
+    return (default == SPAN.name or (not default and not samples)) and has_calls(session.database)
 
 
 def load_calls(database: Database) -> CallTable:
@@ -93,6 +102,12 @@ def load_calls(database: Database) -> CallTable:
         functions=[(str(a), str(b)) for a, b in functions],
     )
     return with_totals(table)
+
+
+def thread_labels(database: Database) -> dict[int, tuple[int, str]]:
+    """Thread id and last name of each thread of a session, by utid."""
+    rows = database.all(f"select utid, tid, name from {database.loadable(THREAD.name)}")
+    return {int(utid): (int(tid), str(name)) for utid, tid, name in rows}
 
 
 def _depths(parent: NDArray[np.int64]) -> NDArray[np.int32]:

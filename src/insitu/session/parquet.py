@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 
 from insitu.files import name_beside, new_file
 from insitu.session.schema import Table, description, quoted
+from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     import polars
@@ -145,15 +146,8 @@ def _joined(items: Sequence[Any]) -> tuple[NDArray[Any], bool]:
         texts = [text.replace("\1", "\1y").replace("\0", "\1z") for text in texts]
         joined = ["\0".join(texts[at : at + _TEXTS_AT_ONCE]) for at in starts]
     pieces = np.empty(len(starts), object)
-    pieces[:] = [*map(_storable, joined)]
+    pieces[:] = [*map(valid_text, joined)]
     return pieces, escaped
-
-
-def _storable(text: str) -> str:
-    """A text without lone surrogates (names that are not UTF-8), which cannot be stored."""
-    if text.isascii():
-        return text
-    return text.encode("utf-8", "surrogateescape").decode("utf-8", "replace")
 
 
 def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], text: str) -> None:
@@ -180,7 +174,7 @@ def _write_with_polars(target: Path, table: Table, columns: Mapping[str, Any], t
             try:
                 values = pl.Series(column.name, values, dtype=pl.String)
             except (UnicodeEncodeError, TypeError):  # surrogates, or other objects
-                values = [None if item is None else _storable(str(item)) for item in values]
+                values = [None if item is None else valid_text(str(item)) for item in values]
         one = values.alias(column.name) if isinstance(values, pl.Series) else pl.Series(column.name, values)
         series.append(one.cast(kind) if kind is not None and one.dtype != kind else one)
     frame: polars.DataFrame = pl.DataFrame(series)

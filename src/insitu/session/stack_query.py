@@ -11,7 +11,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.errors import InsituError
-from insitu.session.core_tables import EVENT_TYPE, FRAME, LOST, PROCESS, SAMPLE, STACK, THREAD, THREAD_NAME
+from insitu.session.call_table import has_calls
+from insitu.session.core_tables import EVENT_TYPE, FRAME, LOST, PROCESS, SAMPLE, SPAN, STACK, THREAD, THREAD_NAME
 from insitu.session.distinct import distinct
 from insitu.session.manifest import Manifest
 from insitu.session.query import Database
@@ -150,7 +151,7 @@ class _Rows:
         self.table = table
         assert table.stack is not None
         self.where, self.event, self.unit, self.period, self.notes = _event(database, table, want)
-        self.weight = _weight(table, want.weight)
+        self.weight = _weight(database, table, want.weight)
         if self.weight is not None and self.weight.semantic.unit != "*":
             self.unit = self.weight.semantic.unit
         self.ts, utid = table.of_type("timestamp"), table.of_type("utid")
@@ -301,13 +302,15 @@ def _event(database: Database, table: Table, want: Selection) -> tuple[str, str,
     return where, str(named[1]), str(named[2]), int(named[3]), notes
 
 
-def _weight(table: Table, asked: str) -> Any:
+def _weight(database: Database, table: Table, asked: str) -> Any:
     if asked:
         column = table.column(asked)
         if column is None or not column.semantic.unit:
             names = ", ".join(each.name for each in table.weights)
             raise InsituError(f"{asked}: not a column with a unit", remedy=f"columns: {names or 'none'}")
         return column
+    if table.name == SPAN.name and has_calls(database):
+        return table.column("self_ns")  # durations have those of callees in them
     return table.weights[0] if table.weights else None
 
 

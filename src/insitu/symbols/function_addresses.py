@@ -67,12 +67,17 @@ class FunctionAddresses:
     @cached_property
     def by_name(self) -> dict[str, int]:
         """Every function's raw name and address; versions ("@@GLIBC_2.34") are left out."""
-        found: dict[str, int] = {}
+        return {name: address for name, (address, _) in self.sized.items()}
+
+    @cached_property
+    def sized(self) -> dict[str, tuple[int, int]]:
+        """The same with the function's size in bytes, 0 where that is unknown."""
+        found: dict[str, tuple[int, int]] = {}
         for table in self._tables:
-            names, values = table.entries["name"].tolist(), table.entries["value"].tolist()
-            for raw, value in zip(table.names(names), values, strict=True):
+            names, values, sizes = (table.entries[field].tolist() for field in ("name", "value", "size"))
+            for raw, *place in zip(table.names(names), values, sizes, strict=True):
                 if raw:
-                    found.setdefault(raw.decode(errors="replace").partition("@")[0], value)
+                    found.setdefault(raw.decode(errors="replace").partition("@")[0], (place[0], place[1]))
         return found
 
     def readable(self, containing: str = "") -> Iterator[tuple[str, str, int]]:

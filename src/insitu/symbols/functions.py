@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from insitu.symbols.elf import Elf, SymbolTable
 
-__all__ = ["FunctionTable"]
+__all__ = ["FunctionTable", "plt_stubs"]
 
 _STT_NOTYPE, _STT_OBJECT, _STT_FUNC, _STT_GNU_IFUNC = 0, 1, 2, 10
 _STB_GLOBAL, _STB_WEAK = 1, 2
@@ -126,7 +126,7 @@ class FunctionTable:
         return start, end, rank.astype(np.int64), entries["name"].astype(np.int64), number
 
     def _append_plt_stubs(self, runtime: Elf) -> None:
-        starts, size, names = _plt_stubs(runtime)
+        starts, size, names = plt_stubs(runtime)
         # perf adds these last and unchecked: an address that already has a symbol keeps it.
         stubs = np.array(starts, np.uint64)
         left, right = (np.searchsorted(self._start, stubs, side) for side in ("left", "right"))
@@ -196,7 +196,7 @@ def _extend_sizeless(start: U64, end: U64) -> None:
         end[-1] = (start[-1] + _PAGE - np.uint64(1)) // _PAGE * _PAGE + _PAGE
 
 
-def _plt_stubs(elf: Elf) -> tuple[list[int], int, list[bytes]]:
+def plt_stubs(elf: Elf) -> tuple[list[int], int, list[bytes]]:
     """Addresses, size in bytes and names ("memcpy@plt") of the stubs through which the file calls others."""
     relocations, dynamic, dtype = elf.section(".rela.plt"), elf.symbols(".dynsym"), elf.layout.rela
     if relocations is None:

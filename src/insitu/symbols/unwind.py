@@ -114,8 +114,8 @@ class Unwinder:
             parts.append((compat, np.arange(len(compat) + 1), leaf))
         return _interleaved(parts, len(stacks.epoch))
 
-    def notes(self) -> list[str]:
-        """What the stacks lack, each a line to show to the user."""
+    def notes(self, remedy: str = "") -> list[str]:
+        """What the stacks lack, each a line to show to the user. ``remedy`` is for those that are too long."""
         notes = []
         if self.cut:
             what = "1 stack was" if self.cut == 1 else f"{self.cut} stacks were"
@@ -124,7 +124,7 @@ class Unwinder:
             what = "1 stack is" if self.broken == 1 else f"{self.broken} stacks are"
             notes.append(
                 f"{what} truncated: longer than the copied part, or through code without unwind information"
-                " (insitu profile --stacks dwarf,32768 copies more)"
+                + (f" ({remedy})" if remedy else "")
             )
         if self.unsupported:
             one = self.unsupported == 1

@@ -211,8 +211,18 @@ def _summed(key: NDArray[np.int32], weight: NDArray[np.int64], count: int) -> ND
     return np.bincount(key, weights=weight, minlength=count).astype(np.int64)
 
 
-def to_json(report: Report, *, limit: int = 0, min_percent: float = 0.0, tree: bool = True) -> str:
-    """The report as one JSON document; docs/report.md describes its fields. ``limit`` 0 keeps all rows."""
+def to_json(
+    report: Report,
+    *,
+    limit: int = 0,
+    min_percent: float = 0.0,
+    tree: bool = True,
+    calls: Sequence[NamedTuple] | None = None,
+) -> str:
+    """The report as one JSON document; docs/report.md describes its fields. ``limit`` 0 keeps all rows.
+
+    ``calls``: the functions of a recording of calls, with how their durations are spread.
+    """
     most = limit or None
     document: dict[str, object] = {
         "format": "insitu-report-1",
@@ -228,6 +238,8 @@ def to_json(report: Report, *, limit: int = 0, min_percent: float = 0.0, tree: b
         "functions": _rows(report.functions[:most], report.total),
         "threads": _rows(report.threads, report.total),
     }
+    if calls is not None:
+        document["calls"] = [row._asdict() for row in calls[:most]]
     if report.lines is not None:
         document["lines"] = _rows(report.lines[:most], report.total)
     if tree:

@@ -18,15 +18,24 @@ _MODULE_COLUMNS: Final = 24
 
 
 def report_lines(
-    report: Report, screen: Screen, *, limit: int = 30, min_percent: float = 1.0, tree: bool = True
+    report: Report,
+    screen: Screen,
+    *,
+    limit: int = 30,
+    min_percent: float = 1.0,
+    tree: bool = True,
+    functions: Iterator[Block] | None = None,
 ) -> Iterator[Block]:
-    """The whole report; ``limit`` (0: none) bounds its tables, ``min_percent`` of all the tree's nodes."""
+    """The whole report; ``limit`` (0: none) bounds its tables, ``min_percent`` of all the tree's nodes.
+
+    ``functions`` takes the place of the table of functions.
+    """
     plain = screen.width is None
     for line in _header(report):
         yield [("# ", ""), *line] if plain else line
     if not report.total:
         return
-    sections: list[tuple[str, Iterator[Block]]] = [("hottest functions", _functions(report, limit))]
+    sections: list[tuple[str, Iterator[Block]]] = [("hottest functions", functions or _functions(report, limit))]
     if report.lines is not None:
         sections.append(("hottest lines", _source_lines(report, limit)))
     if report.threads:

@@ -27,6 +27,8 @@ _TABLE: Final = "wall"
 _LEAST_SHARE: Final = 0.04
 """Of all time; what takes less is not in the verdict."""
 _MOST_SENTENCES: Final = 6
+_PIPE_WIDTH: Final = 100
+"""Of the sentences, where nothing else limits them."""
 _LIBRARIES: Final = re.compile(r"(lib(c|m|pthread|stdc\+\+|gcc_s)|ld-linux.*|ld)[-.\d]*\.so|\[vdso\]|libc\.so|\[")
 _COLUMNS: Final = ("user", "kernel", "running", "runnable", "throttled")
 
@@ -195,9 +197,10 @@ def why_lines(session: Session, screen: Screen, *, limit: int = 20) -> Iterator[
     yield []
     yield from _verdict(wall, screen)
     yield []
-    yield _thread_table(wall, threads, limit)
-    if limit and len(threads) > limit:
-        yield [(rest(len(threads) - limit, "thread", "threads"), "dim")]
+    groups = _groups(wall, threads, limit)
+    yield _thread_table(wall, groups, limit)
+    if limit and len(groups) > limit:
+        yield [(rest(sum(map(len, groups[limit:])), "thread", "threads"), "dim")]
     for hint in wall.hints:
         yield from _wrapped("", hint, screen, "dim")
 
@@ -208,7 +211,7 @@ def _verdict(wall: _Wall, screen: Screen) -> Iterator[Block]:
         if share < _LEAST_SHARE:
             break
         who = sorted({row.utid for row in rows})
-        of = wall.label(who[0]) if len(who) == 1 else f"{len(who)} threads"
+        of = _named(wall, who)
         sentence = f"{of} {_sentence(wall, cause, rows)}"
         if cause.state == "blocked" and count > 1:
             sentence += f" ({count:,} times, {duration(ns / count)} each)"
@@ -218,8 +221,16 @@ def _verdict(wall: _Wall, screen: Screen) -> Iterator[Block]:
                 yield from _wrapped(" " * 9, line, screen, "dim")
 
 
+def _named(wall: _Wall, utids: Sequence[int]) -> str:
+    """Threads as the subject of a sentence."""
+    if len(utids) == 1:
+        return wall.label(utids[0])
+    names = {wall.threads[utid][2] for utid in utids}
+    return f"{len(utids)} threads" + (f" {names.pop()}" if len(names) == 1 else "")
+
+
 def _wrapped(head: str, text: str, screen: Screen, style: str) -> Iterator[Block]:
-    lines = textwrap.wrap(text, screen.width - len(head), break_on_hyphens=False) if screen.width else [text]
+    lines = textwrap.wrap(text, (screen.width or _PIPE_WIDTH) - len(head), break_on_hyphens=False)
     for at, line in enumerate(lines):
         yield [(head if not at else " " * len(head), style), (line, "dim" if style == "dim" else "")]
 
@@ -249,20 +260,32 @@ def _states(wall: _Wall) -> list[str]:
     return [each for each in _COLUMNS if totals.get(each)] + [each for each in blocked if totals[each]]
 
 
-def _thread_table(wall: _Wall, threads: Sequence[int], limit: int) -> Table:
+def _groups(wall: _Wall, threads: Sequence[int], limit: int) -> list[list[int]]:
+    """Threads by themselves, or where they are more than ``limit``, those of a process with the same name together;
+    the group of most time first."""
+    if not limit or len(threads) <= limit:
+        return [[utid] for utid in threads]
+    found: dict[tuple[int, str], list[int]] = defaultdict(list)
+    for utid in threads:
+        pid, _, name = wall.threads[utid]
+        found[pid, name].append(utid)
+    return sorted(found.values(), key=lambda group: -sum(sum(wall.by_thread[utid].values()) for utid in group))
+
+
+def _thread_table(wall: _Wall, groups: Sequence[Sequence[int]], limit: int) -> Table:
     states = _states(wall)
     few, others = states[:9], states[9:]
     titles = [*few, "other"] if others else few
-    rows = []
-    everything = [sum(wall.by_thread[utid][state] for utid in threads) for state in states]
-    for utid in [None, *threads[: limit or len(threads)]]:
-        values = everything if utid is None else [wall.by_thread[utid][state] for state in states]
+    rows: list[list[tuple[str, str]]] = []
+    for group in [list(wall.by_thread), *groups[: limit or len(groups)]]:
+        values = [sum(wall.by_thread[utid][state] for utid in group) for state in states]
         if others:
             values = [*values[:9], sum(values[9:])]
         shares = percentages(values)
-        _, tid, name = wall.threads.get(utid, (0, 0, "")) if utid is not None else (0, "", "all")
+        _, tid, name = wall.threads[group[0]] if rows else (0, 0, "all")
+        which = "" if not rows else str(tid) if len(group) == 1 else f"{len(group)} threads"
         cells = [(f"{share:.1f}" if share else "-", heat(share) if share else "dim") for share in shares]
-        rows.append([(str(tid), ""), (name, ""), (duration(sum(values)), ""), *cells])
+        rows.append([(which, ""), (name, ""), (duration(sum(values)), ""), *cells])
     columns = [
         Column("tid"),
         Column("thread", "left", most=15),

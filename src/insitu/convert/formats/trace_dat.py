@@ -13,16 +13,14 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.ahead import ahead
-from insitu.convert.call_spans import CallCost
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat_file import TraceBuffer, TraceDat, open_trace_dat
-from insitu.convert.trace_calls import CallSpans
-from insitu.convert.trace_events import CALLS_ARE_SPANS, EventKind, EventWriter, event_kinds, windows
+from insitu.convert.trace_events import EventKind, EventWriter, event_kinds, windows
 from insitu.convert.trace_pages import TraceRecords, page_layout
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
 
-__all__ = ["import_trace_dat"]
+__all__ = ["import_trace_dat", "kinds_of"]
 
 I64 = NDArray[np.int64]
 
@@ -42,25 +40,23 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
         sources=[{"id": _SOURCE, "kind": "trace.dat", "options": {"clock": found.clock}}],
     )
     addresses = Addresses(writer, [], kallsyms=found.kallsyms)
-    kinds = _kinds(found, writer)
+    kinds = kinds_of(found, writer)
     for tid, name in found.names().items():
         if tid:
             writer.processes.thread(tid, writer.processes.process_of(tid), name=name)
-    first_ns, last_ns = [], []
+    first_ns: list[int] = []
+    last_ns: list[int] = []
     for buffer in found.buffers:
         if buffer.text:
             writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
             continue
         prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
-        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix, others=CALLS_ARE_SPANS)
-        calls = CallSpans({number: kind.format for number, kind in kinds.items()}, writer, addresses, CallCost())
+        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix, states=not first_ns)
         for records in ahead(_records(found, buffer)):
             events.add(records)
-            calls.add(records)
             if len(records.ts_ns):
                 first_ns.append(int(records.ts_ns.min()))
                 last_ns.append(int(records.ts_ns.max()))
-        calls.finish()
         events.finish(known_losses=bool(found.stats))
     _add_losses(found, writer)
     if first_ns:
@@ -71,7 +67,8 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
     addresses.finish()
 
 
-def _kinds(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
+def kinds_of(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
+    """The kinds of events by number; a format that cannot be read becomes a note."""
     kinds: dict[int, EventKind] = {}
     for category, text in found.formats:
         name = re.search(r"^name: (\S+)$", text, re.MULTILINE)

@@ -71,6 +71,10 @@ def _check_user_regs(checker: Checker, node: Mention) -> Type:
     return Pointer(record, Space.KERNEL) if record else UINT64
 
 
+def _curtask(low: Lowering, node: Mention) -> str:
+    return low.emit.call(Helper.GET_CURRENT_TASK_BTF if low.options.direct_reads else Helper.GET_CURRENT_TASK)
+
+
 def _user_regs(low: Lowering, node: Mention) -> str:
     return low.emit.call(Helper.TASK_PT_REGS, f"i64 {low.emit.call(Helper.GET_CURRENT_TASK_BTF)}")
 
@@ -96,7 +100,7 @@ BUILTINS: tuple[Builtin, ...] = (
     *variable("comm", lambda checker, node: String(_COMM_BYTES), store=_store_comm),
     # Of another process, user space reads the name when it is shown.
     *function("comm", (0, 1), _check_comm, value=lambda low, call: low.value(operand(call)), store=_store_comm),
-    *variable("curtask", _check_curtask, value=lambda low, node: low.emit.call(Helper.GET_CURRENT_TASK)),
+    *variable("curtask", _check_curtask, value=_curtask),
     # An extension: what the current thread has entered the kernel with.
     *variable("user_regs", _check_user_regs, value=_user_regs),
     *variable("uid", _uint32, value=_user),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 from typing import TYPE_CHECKING
 
 from msgspec.structs import replace
@@ -14,7 +15,7 @@ from insitu.probe.codegen.integers import inverted, not_zero
 from insitu.probe.codegen.lowering import Remote
 from insitu.probe.codegen.maps import count_lost
 from insitu.probe.codegen.process import process_id
-from insitu.probe.layout import LOST_STACKS
+from insitu.probe.layout import IN_SECOND, LOST_STACKS
 from insitu.probe.types import NamedNumber, Space, Stack, Type, UserSymbol
 
 if TYPE_CHECKING:
@@ -135,21 +136,32 @@ def _stack(low: Lowering, node: ast.Call | ast.Identifier, pointer: str) -> None
     assert isinstance(node.type, Stack)
     emit = low.emit
     kind = node.type
-    number = low.layout.stack_map(kind.map, kind.limit, build_ids=kind.mode == "build_id")
-    flags = _USER_STACK if node.type.user else 0
-    stack = emit.call(Helper.GET_STACKID, f"ptr {low.context}", emit.map(number), f"i64 {flags}")
-    low.checked(Helper.GET_STACKID, stack)
-    low_half = emit.value(f"trunc i64 {stack} to i32")
-    emit.store(emit.value(f"sext i32 {low_half} to i64"), pointer)
-    collided, end = emit.label(), emit.label()
-    emit.branch_if(emit.value(f"icmp eq i32 {low_half}, -17"), collided, end)  # EEXIST
-    emit.block(collided)
+    again, lost, kept, end = (emit.label() for _ in range(4))
+    stack = _stack_id(low, kind, second=False)
+    emit.store(stack, pointer)
+    emit.branch_if(emit.value(f"icmp eq i64 {stack}, {-errno.EEXIST}"), again, end)
+    emit.block(again)
+    stack = _stack_id(low, kind, second=True)
+    emit.branch_if(emit.value(f"icmp eq i64 {stack}, {-errno.EEXIST}"), lost, kept)
+    emit.block(lost)
     count_lost(low, LOST_STACKS)
+    emit.branch(end)
+    emit.block(kept)
+    emit.store(emit.op("or", stack, str(IN_SECOND)), pointer)  # an error stays negative
     emit.block(end)
     process = "0"
     if node.type.user:
         process = process_id(low)
     emit.store(process, emit.offset(pointer, 8))
+
+
+def _stack_id(low: Lowering, kind: Stack, *, second: bool) -> str:
+    number = low.layout.stack_map(kind.map, kind.limit, build_ids=kind.mode == "build_id", second=second)
+    flags = _USER_STACK if kind.user else 0
+    stack = low.emit.call(Helper.GET_STACKID, f"ptr {low.context}", low.emit.map(number), f"i64 {flags}")
+    low.checked(Helper.GET_STACKID, stack)
+    low_half = low.emit.value(f"trunc i64 {stack} to i32")
+    return low.emit.value(f"sext i32 {low_half} to i64")
 
 
 def depth(low: Lowering, kind: Stack) -> str:

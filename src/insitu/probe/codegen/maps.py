@@ -228,7 +228,7 @@ def assign(low: Lowering, node: ast.MapAccess, fill: Callable[[str], None]) -> N
             pointer = emit.map_value(number)
             low.copy(pointer, value, size)
             emit.store("1", emit.offset(pointer, size))
-        elif low.options.assign_in_place and layout.type == HASH and is_scalar(layout.value):
+        elif low.options.assign_in_place and layout.type == HASH:
             key = key_pointer(low, node, layout)
             # bpf_map_update_elem() replaces the element, which takes several times as long.
             there = lookup(low, number, key)

@@ -137,8 +137,19 @@ def _element(low: Lowering, node: ast.Member | ast.Index, held: Tuple) -> str:
 def _record_place(low: Lowering, node: ast.Expression) -> Place:
     """The location of the record that an expression is, or points to."""
     if isinstance(node.type, Pointer):
-        return Remote(low.value(node), node.type.space)
+        return Remote(low.value(node), node.type.space, direct=_followed(low, node))
     return low.place(node)
+
+
+def _followed(low: Lowering, node: ast.Expression) -> bool:
+    """Whether direct reads are wanted, and the verifier knows a pointer's type by what leads to it."""
+    if not low.options.direct_reads:
+        return False
+    while isinstance(node, ast.Member) and not is_args(node.object):
+        node = node.object
+    if isinstance(node, ast.Member):
+        return low.clause.provider.traits.numbered == "slots"
+    return isinstance(node, ast.Identifier) and node.name in ("curtask", "user_regs")
 
 
 def _moved(low: Lowering, place: Place, offset: str) -> Place:
@@ -146,7 +157,7 @@ def _moved(low: Lowering, place: Place, offset: str) -> Place:
         return Local(low.emit.offset(place.pointer, int(offset) if offset.isdigit() else offset), inner=True)
     if offset == "0":
         return place
-    return Remote(low.emit.op("add", place.address, offset), place.space)
+    return Remote(low.emit.op("add", place.address, offset), place.space, direct=place.direct)
 
 
 def _member_place(low: Lowering, node: ast.Member) -> Place:

@@ -168,6 +168,8 @@ class MemoryAccess(ABC):
             align = size if offset % size == 0 else 1
             return emit.load(emit.offset(place.pointer, offset), size, signed=signed, align=align)
         address = emit.op("add", place.address, str(offset)) if offset else place.address
+        if place.direct:
+            return emit.load(emit.value(f"inttoptr i64 {address} to ptr"), size, signed=signed)
         with self.temporaries():
             slot = self.temporary(8)
             self.read(slot, size, Remote(address, place.space))

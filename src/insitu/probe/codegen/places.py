@@ -23,12 +23,14 @@ class Local(Struct, frozen=True):
 class Remote(Struct, frozen=True):
     """Memory that only the probe_read helpers may read; ``address`` is an i64 register.
 
+    ``direct``: the verifier knows the type of the pointer that leads there: loads are allowed, too; 0 if they fail.
     ``terminated``: text there ends with a zero wherever that is; a char array, else, may lack one.
     """
 
     address: str
     space: Space
     terminated: bool = False
+    direct: bool = False
 
 
 Place = Local | Remote

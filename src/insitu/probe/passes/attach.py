@@ -79,7 +79,7 @@ def resolve_attach_points(program: ast.Program, source: Source, context: Context
             found = [(provider, point)]
         if count > context.max_probes:
             continue  # the rest is only counted
-        for provider, points in _grouped(found, set() if absent else uses, context):
+        for provider, points in [(found[0][0], [found[0][1]])] if absent else _grouped(found, uses, context):
             numbered = [replace(point, cookie=number + i + 1) for i, point in enumerate(points)]
             number += len(points)
             try:

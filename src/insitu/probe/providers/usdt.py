@@ -58,11 +58,12 @@ class Usdt:
         return _matching(path, provider, name, spec, context)
 
     def _unknown(self, spec: AttachSpec, context: Context) -> AbsentError:
-        path, _, name = _split(spec, context)
-        known = [point.function for point in _matching(path, "*", "*", spec, context)]
+        path, provider, name = _split(spec, context)
+        known = [point.function for point in _matching(path, provider, "*", spec, context)]
         if not known:
             where = path if spec.parts[0] else f"process {context.pid}"
-            return AbsentError(f"{where} has no USDT probes", remedy="build it with an option such as --with-dtrace")
+            what = "USDT probes" if provider == "*" else f"USDT probes of provider {provider}"
+            return AbsentError(f"{where} has no {what}", remedy="build it with an option such as --with-dtrace")
         return missing("USDT probe", name, known, f"insitu trace -l 'usdt:{path}:*' lists them")
 
     def arguments(self, point: AttachPoint, context: Context) -> list[Argument] | None:

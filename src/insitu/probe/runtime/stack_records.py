@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
+from insitu.probe.layout import IN_SECOND, SECOND
 from insitu.probe.runtime.record_walk import record_offsets
 from insitu.session.distinct import groups, ranges
 
@@ -71,6 +72,11 @@ class StackContents:
         at, length = at[length >= _STACK.size], length[length >= _STACK.size]
         head = words[at + 1] if len(at) else np.zeros(0, np.uint64)
         names = {int(number): name for name, number in stack_maps.items()}
+        for number, name in names.items():
+            if name.endswith(SECOND) and name[: -len(SECOND)] in stack_maps:
+                second = np.uint64(int(stack_maps[name[: -len(SECOND)]]) | IN_SECOND << 32)
+                mine = (head & np.uint64(0xFFFFFFFF)) == number
+                head = np.where(mine, head >> np.uint64(32) << np.uint64(32) | second, head)
         self._words = words
         self._found: dict[str, tuple[npt.NDArray[np.int64], ...]] = {}
         for number, rows in groups((head & np.uint64(0xFFFFFFFF)).astype(np.int64)):

@@ -8,6 +8,7 @@ from functools import cached_property
 from typing import TYPE_CHECKING
 
 from insitu.kernel.bpf_map import Map
+from insitu.probe.layout import IN_SECOND, SECOND
 from insitu.probe.types import Stack
 
 if TYPE_CHECKING:
@@ -83,8 +84,10 @@ class Symbols:
 
     def stack(self, number: int, pid: int, kind: Stack, indent: int, shown: Callable[[str], str] = str) -> str:
         """The frames of a stack that a stack map has; ``shown`` is applied to names."""
-        stacks = self._stack_maps.get(kind.map)
-        content = stacks.lookup(struct.pack("<I", number)) if stacks is not None and number >= 0 else None
+        stacks = self._stack_maps.get(kind.map + SECOND * bool(number & IN_SECOND))
+        content = (
+            stacks.lookup(struct.pack("<I", number & ~IN_SECOND)) if stacks is not None and number >= 0 else None
+        )
         if kind.mode == "build_id":
             return "\n" + "".join(f"{' ' * indent}{line}\n" for line in _frames_in_files(content or b""))
         addresses = [address for (address,) in struct.iter_unpack("<Q", content or b"")]

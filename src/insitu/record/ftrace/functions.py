@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError, nearest
 from insitu.kernel.trace_instance import TraceInstance
+from insitu.record.ftrace.call_cost import call_cost_ns
 from insitu.record.sources.trace_pages import restrict_to
 
 if TYPE_CHECKING:
@@ -99,10 +100,11 @@ class GraphTracing(_Functions):
         only: Sequence[str] = (),
         excluded: Sequence[str] = (),
         depth: int = 0,
+        calibrates: bool = False,
     ) -> None:
         """Calls of ``patterns`` (all functions without), and of what these call, if it is among ``only``.
 
-        ``depth`` is the number of levels of calls; 0: all.
+        ``depth`` is the number of levels of calls; 0: all. ``calibrates``: find out ``cost_ns`` first.
 
         Raises InsituError where the kernel has no such tracer, or no such function.
         """
@@ -114,13 +116,14 @@ class GraphTracing(_Functions):
         super().__init__(tracefs, patterns, excluded, only)
         self._only = tuple(only)
         self._depth = depth
+        self._tracefs = tracefs if calibrates else None
         self.cost_ns = (0, 0)
         # The lists of functions to start from, and the depth, are one for the whole machine (Linux 6.12).
         self.needs_top = bool(patterns or excluded or depth) or not _in_instances(tracefs, self.tracer)
 
     @property
     def options(self) -> Mapping[str, Any]:
-        """Tracer, functions, depth, and what tracing a call costs."""
+        """Tracer, functions, depth, and what tracing a call costs (see call_cost.py)."""
         return {**super().options, "depth": self._depth, "call_cost_ns": [*self.cost_ns]}
 
     @property
@@ -130,6 +133,8 @@ class GraphTracing(_Functions):
 
     def set_up(self, instance: TraceInstance, target: Target) -> None:
         """Switch the tracer on. Raises InsituError, OSError."""
+        if self._tracefs is not None:
+            self.cost_ns = call_cost_ns(self._tracefs, instance)
         restrict_to(instance, target, functions=True)
         self._choose(instance, "set_graph_function", self._patterns)
         self._choose(instance, "set_graph_notrace", self._excluded)

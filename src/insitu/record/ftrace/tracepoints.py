@@ -7,7 +7,7 @@ import errno
 import fnmatch
 import os
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from insitu.errors import InsituError, nearest
@@ -18,10 +18,10 @@ from insitu.record.sources.trace_pages import restrict_to
 
 if TYPE_CHECKING:
     from insitu.kernel.trace_instance import TraceInstance
-    from insitu.kernel.tracefs import Tracefs
+    from insitu.kernel.tracefs import EventFormat, Tracefs
     from insitu.record.source import Target
 
-__all__ = ["EventChoice", "EventTracing", "has_hist_triggers", "matching_events", "write_checked"]
+__all__ = ["EventChoice", "EventTracing", "event_formats", "has_hist_triggers", "matching_events", "write_checked"]
 
 _USER_STACK_ONLY_ROOT = "options/userstacktrace"
 
@@ -49,7 +49,7 @@ def matching_events(pattern: str, known: Sequence[str]) -> list[str]:
     if not found:
         raise InsituError(
             f"-e {pattern}: no such event{nearest(wanted, known)}",
-            remedy="insitu trace -l 'tracepoint:*' lists them",
+            remedy="insitu events -l lists them",
             status=2,
         )
     return found
@@ -71,13 +71,16 @@ class EventTracing:
         self._stack, self._user_stack = stack, user_stack
         self._filters: dict[str, Filter] = {}
         self._triggers: list[tuple[str, Trigger]] = []
+        self.results: dict[str, str] = {}
+        """What triggers have left in the kernel, by what it is: text of hist files, the snapshot."""
         variables: list[str] = []
+        formats, cpus = event_formats(tracefs), possible_cpus()
         for name, choice in self._chosen.items():
             event = tracefs.event(*name.split(":", 1))
             if choice.filter:
-                self._filters[name] = parse_filter(choice.filter, event, cpus=possible_cpus())
+                self._filters[name] = parse_filter(choice.filter, event, cpus=cpus)
             for text in choice.triggers:
-                trigger = parse_trigger(text, event, tracefs.event, variables=variables, cpus=possible_cpus())
+                trigger = parse_trigger(text, event, formats, variables=variables, cpus=cpus)
                 _refuse_missing(tracefs, trigger)
                 variables += trigger.hist.variables if trigger.hist else ()
                 self._triggers.append((name, trigger))
@@ -113,6 +116,32 @@ class EventTracing:
             write_checked(instance, f"{_directory(name)}/trigger", trigger.text, f"--trigger {trigger.text}", newer)
         for name in self._chosen:
             instance.write(f"{_directory(name)}/enable", "1")
+
+    def read_results(self, instance: TraceInstance) -> None:
+        """Read what the triggers have left, before the instance is removed. Raises OSError."""
+        for name, trigger in self._triggers:
+            if trigger.hist is not None:
+                self.results[f"histograms of {name}"] = instance.read(f"{_directory(name)}/hist")
+            if trigger.command == "snapshot" or (trigger.hist and any("snapshot" in a for a in trigger.hist.actions)):
+                self.results["snapshot"] = instance.read("snapshot")
+
+
+def event_formats(tracefs: Tracefs) -> Callable[[str, str], EventFormat]:
+    """The function that returns an event's format, or raises InsituError with the event of the nearest name."""
+
+    def find(category: str, name: str) -> EventFormat:
+        try:
+            return tracefs.event(category, name)
+        except InsituError as error:
+            known = tracefs.events()
+            if f"{category}:{name}" in known:
+                raise
+            raise InsituError(
+                f"there is no event {category}:{name}{nearest(f'{category}:{name}', known)}",
+                remedy=error.remedy or "insitu events -l lists them",
+            ) from None
+
+    return find
 
 
 def _refuse_missing(tracefs: Tracefs, trigger: Trigger) -> None:

@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import os
+import select
 import struct
 import time
 from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 from insitu.files import new_file
 from insitu.kernel import procfs
-from insitu.kernel.cgroup_paths import open_cgroup
 from insitu.record.counters import Count, Counted, Counters, Per, Place, Value, summed
 from insitu.record.source import Loss, Target
 from insitu.record.sources.perf_attach import open_on_processes, open_on_task
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from insitu.record.control import Control
 
 __all__ = ["CountingOptions", "CountingSource", "Reading"]
 
@@ -35,10 +38,15 @@ class CountingOptions(NamedTuple):
     """Only these threads of the target."""
     inherit: bool = True
     delay_s: float = 0.0
+    """Until counting starts; below 0: until ``control`` says so."""
     interval_s: float = 0.0
     """Between two reports; 0: none but the last."""
     interval_count: int = 0
     """End after so many; 0: go on."""
+    domains: Mapping[int, str] = MappingProxyType({})
+    """The name of each CPU's core, socket or the like, for ``per`` "domain"."""
+    control: Control | None = None
+    """What starts and stops counting meanwhile; it stays open."""
 
 
 class Reading(NamedTuple):
@@ -53,7 +61,6 @@ class CountingSource:
     """Counts a command, processes, threads or CPUs."""
 
     id = "counters"
-    fds: Sequence[int] = ()
 
     def __init__(self, options: CountingOptions, report: Callable[[Reading], None] | None = None) -> None:
         """``report`` is called at each interval, and at the end for what is left of one."""
@@ -69,11 +76,16 @@ class CountingSource:
         self._last: list[Value] = []
         self._last_s = 0.0
         self._tick = 0
-        self._enabled = False
+        self._enabled = self._stopped = False
         self.reports = 0
         self.notes: list[str] = []
         self.total = Reading(0.0, 0.0, [])
         """All that was counted; complete after ``stop``."""
+
+    @property
+    def fds(self) -> Sequence[int]:
+        """The control channel's."""
+        return [self._options.control.fd] if self._options.control else []
 
     @property
     def options(self) -> Mapping[str, Any]:
@@ -97,6 +109,8 @@ class CountingSource:
         self._enabled = on_exec
         if wanted.cpus is not None:
             for cgroup in {each.cgroup for each in wanted.chosen} - {""}:
+                from insitu.kernel.cgroup_paths import open_cgroup
+
                 self._cgroups[cgroup] = open_cgroup(cgroup)
             counters.open_on_cpus(wanted.cpus, self._cgroups)
         elif target.launched and not target.pids:
@@ -111,7 +125,7 @@ class CountingSource:
     def layout(self) -> Mapping[str, Any]:
         """The tracks, whose values the records are."""
         tracks = []
-        for number, count in enumerate(self._summed(self._opened.read())):
+        for number, count in enumerate(self._summed(self._opened.read(0))):
             event, place = count.counted.event, count.place
             self._tracks[event.name, place] = number
             tracks.append(
@@ -120,7 +134,7 @@ class CountingSource:
                     "unit": event.unit or ("ns" if event.is_clock else "events"),
                     "cpu": place.cpu,
                     "thread": _with_process(place.tid) if place.tid >= 0 else None,
-                    "device": f"cgroup:{place.cgroup}" if place.cgroup else "",
+                    "device": " ".join(filter(None, (place.domain, place.cgroup and f"cgroup:{place.cgroup}"))),
                     "reason": count.counted.reason,
                 }
             )
@@ -131,7 +145,7 @@ class CountingSource:
         if directory is not None:
             self._file = new_file(directory / "counts.records")
         self._start_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
-        self._last = self._opened.read()
+        self._last = self._opened.read(0)
         self._sums = [0.0] * len(self._tracks)
         self._keep(self._summed(self._last))
         if not self._enabled and not self._options.delay_s:
@@ -149,14 +163,16 @@ class CountingSource:
     def wait_s(self) -> float:
         """Until the next reading, or until the delay is over."""
         until = (self._tick + 1) * (self._options.interval_s or _KEPT_EVERY_S)
-        if not self._enabled:
+        if not self._enabled and self._options.delay_s >= 0:
             until = min(until, self._options.delay_s)
         return max(until - self._elapsed_s, 0.0)
 
     def drain(self) -> int:
         """Read the counters if it is time; returns the bytes written to the session."""
         now_s = self._elapsed_s
-        if not self._enabled and now_s >= self._options.delay_s:
+        if self._options.control:
+            self._obey(self._options.control)
+        if not self._enabled and now_s >= self._options.delay_s >= 0:
             self._enable()
         interval_s = self._options.interval_s or _KEPT_EVERY_S
         if now_s < (self._tick + 1) * interval_s:
@@ -166,11 +182,27 @@ class CountingSource:
             return 0
         return self._read(now_s)
 
+    def _obey(self, control: Control) -> None:
+        """Do what the control channel says, if it says anything."""
+        if not select.select([control.fd], [], [], 0)[0]:
+            return
+        for word in control.words():
+            if word == "enable":
+                self._enable()
+            elif word == "disable":
+                self._opened.disable()
+            elif word == "stop":
+                self._stopped = True
+            elif word != "ping":
+                self.notes.append(f"--control: unknown word {word[:40]!r} (enable, disable, ping and stop are known)")
+                continue
+            control.answer()
+
     def _summed(self, values: Sequence[Value]) -> list[Count]:
-        return summed(self._options.chosen, values, self._options.per)
+        return summed(self._options.chosen, values, self._options.per, self._options.domains)
 
     def _read(self, now_s: float) -> int:
-        values = self._opened.read()
+        values = self._opened.read(round(now_s * 1e9))
         # Scaled by the interval's own times: what is scaled as a whole may fall from one reading to the next.
         delta = self._summed([now.since(before) for now, before in zip(values, self._last, strict=True)])
         if self._options.interval_s and self._report:
@@ -197,7 +229,7 @@ class CountingSource:
     @property
     def ended(self) -> bool:
         """Whether all reports were made, or all threads that were asked for have ended."""
-        if self._options.interval_count and self.reports >= self._options.interval_count:
+        if self._stopped or (self._options.interval_count and self.reports >= self._options.interval_count):
             return True
         tids = self._options.tids
         return bool(tids) and not any(os.path.exists(f"/proc/{tid}") for tid in tids)  # noqa: PTH110
@@ -211,9 +243,22 @@ class CountingSource:
             self._read(elapsed_s)
         counts = self._summed(self._last)
         if not self._enabled:
-            self.notes.append(f"nothing was counted: {elapsed_s * 1000:.0f} ms are less than the delay (-D)")
+            self.notes.append(
+                f"nothing was counted: {elapsed_s * 1000:.0f} ms are less than the delay (-D)"
+                if self._options.delay_s >= 0
+                else "nothing was counted: nobody wrote 'enable' to the control channel"
+            )
             counts = []
         self.total = Reading(elapsed_s, elapsed_s, counts)
+
+    def details(self) -> Sequence[str]:
+        """What each event was opened as, and what its counters read, for ``-v``."""
+        return [
+            f"{count.counted.event.name}: type {count.counted.event.type} config {count.counted.event.config:#x},"
+            f" {count.counters} counters, {count.value} enabled {count.enabled_ns} ns running {count.running_ns} ns"
+            for count in self.total.counts
+            if not count.counted.reason
+        ]
 
     @property
     def times_s(self) -> tuple[float, float] | None:

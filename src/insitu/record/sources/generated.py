@@ -6,7 +6,7 @@ import io
 from typing import TYPE_CHECKING
 
 from insitu.errors import InsituError
-from insitu.probe.compile import compile_script
+from insitu.probe.compile import Compiled, compile_script
 from insitu.probe.options import Options
 from insitu.probe.output.stream import TextOutput
 from insitu.probe.providers.base import Context
@@ -33,11 +33,15 @@ class GeneratedSource(ProbeSource):
             compiled = compile_script(script, Options(), context, cached=True)
         except ScriptError as error:  # the script is ours: what failed is the machine's or the user's
             raise InsituError(f"{cannot}: {error.plain}", remedy=error.remedy) from None
+        self.place(compiled)
         super().__init__(
             compiled, script, context, lambda runtime: TextOutput(runtime.loaded, runtime.formatter(), io.BytesIO())
         )
         self._opened = True
         super().open(target)
+
+    def place(self, compiled: Compiled) -> None:
+        """Change where the compiled programs are attached. Most scripts name that themselves."""
 
     def map(self, name: str) -> Map:
         """Returns one of the script's maps."""

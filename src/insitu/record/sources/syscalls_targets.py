@@ -77,4 +77,5 @@ class TargetMaps:
             self.set("@whole", 1)
 
     def _begin(self, tid: int, word: int) -> None:
-        self._map("@task").update(struct.pack("<Q", tid), struct.pack("<Q", word))
+        task = self._map("@task")
+        task.update(struct.pack("<Q", tid), struct.pack("<Q", word).ljust(task.value_size, b"\0"))

@@ -52,7 +52,7 @@ class TracePagesSource:
     """Records what a ``Tracing`` switches on, page by page; its converter is convert/trace_events.py.
 
     ``see`` is shown the pages that have been read, (CPU, page) each, and a time (CLOCK_MONOTONIC, ns) until which
-    they are complete.
+    they are complete. ``at_end`` is called when it has stopped, while the instance is still there.
     """
 
     id = "trace"
@@ -71,6 +71,7 @@ class TracePagesSource:
         self._tracing = tracing
         self._buffer_kb = buffer_kb or _BUFFER_KB
         self.see: Callable[[list[tuple[int, bytes]], int], None] | None = None
+        self.at_end: Callable[[TraceInstance], None] | None = None
         self._open_things = contextlib.ExitStack()
         if tracefs is None:
             tracefs = Tracefs.open()
@@ -200,6 +201,8 @@ class TracePagesSource:
         """Stop tracing, and move the rest. Raises OSError when the disk is full."""
         self.instance.write("tracing_on", "0")
         self.drain()
+        if self.at_end is not None:
+            self.at_end(self.instance)
         for cpu in self.instance.cpus:
             counts = self.instance.counts(cpu)
             for what, name in _LOSSES.items():

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import json
+import math
 import os
 import struct
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from insitu.convert.wall import SNAPSHOT, WAITING
 from insitu.files import new_file, write_whole
 from insitu.kernel import procfs
-from insitu.kernel.sleeping import SLEEPING, packed, sleeping_thread
+from insitu.kernel.sleeping import SLEEPING, SleepingThread, packed, sleeping_thread
 from insitu.probe.runtime.map_records import map_records
 from insitu.record.source import Target
 from insitu.record.sources.generated import GeneratedSource
@@ -27,8 +28,18 @@ __all__ = ["WallSource"]
 
 _FOREVER: Final = 1 << 60
 _COPIES: Final = 16384
-_SNAPSHOT_SHARE: Final = 20
+_LOOKED_UP_WITHIN_S: Final = 0.1
+_SNAPSHOT_SHARE: Final = 50
 """Of the time, snapshots of the maps take at most one part in so many."""
+
+
+class _Sleeper(NamedTuple):
+    """A sleeping thread, the number of its system call (-1: none), and what the call's first argument is open on."""
+
+    thread: SleepingThread
+    switches: int
+    nr: int
+    path: str
 
 
 class WallSource(GeneratedSource):
@@ -47,7 +58,7 @@ class WallSource(GeneratedSource):
     def open(self, target: Target) -> None:
         """Compile and load the script. Raises InsituError if BPF is not available."""
         self._target = target
-        self.open_script(wall_text(), target, "cannot account wall time")
+        self.open_script(wall_text(_threads()), target, "cannot account wall time")
         for key, abi, nr in TargetMaps(self.map).calls():
             if call_name(abi, nr).startswith("futex"):
                 self._kinds[key] = FUTEX
@@ -56,15 +67,13 @@ class WallSource(GeneratedSource):
 
     def start(self, directory: Path | None, start_ns: int) -> None:
         """Attach, then let the programs know the target, and keep where its threads wait now."""
+        asleep = self._sleepers({})  # takes long for thousands of threads: not while their time is accounted
         super().start(directory, start_ns)
         maps, target = TargetMaps(self.map), self._target
         for key, kind in self._kinds.items():
             maps.put("@kind", key, kind)
-        pids = target.pids
-        if target.whole_system:
-            pids = tuple(pid for pid in procfs.pids() if pid != os.getpid())
         maps.fill(
-            target._replace(launched=None, pids=pids),
+            target._replace(launched=None, pids=self._pids()),
             held=0,
             thread=lambda pid, tid: _started(),
             may_have_ended=target.whole_system,
@@ -75,11 +84,32 @@ class WallSource(GeneratedSource):
             maps.set("@launched", target.launched.pid)
         if directory is not None:
             self._directory = directory
-            found: dict[int, Any] = {}
+            asleep = self._sleepers(asleep, within_s=_LOOKED_UP_WITHIN_S)
             with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
-                for pid in pids:
-                    file.writelines(_asleep(pid, found))
-            write_whole(directory / WAITING, json.dumps(found).encode())
+                file.writelines(packed(each.thread) for each in asleep.values())
+            waiting = {tid: [each.nr, each.path, each.thread.state] for tid, each in asleep.items()}
+            write_whole(directory / WAITING, json.dumps(waiting).encode())
+
+    def _pids(self) -> tuple[int, ...]:
+        if self._target.whole_system:
+            return tuple(pid for pid in procfs.pids() if pid != os.getpid())
+        return self._target.pids
+
+    def _sleepers(self, before: Mapping[int, _Sleeper], within_s: float = math.inf) -> dict[int, _Sleeper]:
+        """The sleeping threads of the target by tid; those that have not run since ``before`` as they were then.
+        After ``within_s`` no others are looked up."""
+        found: dict[int, _Sleeper] = {}
+        end_s = time.monotonic() + within_s
+        for pid in self._pids():
+            with contextlib.suppress(ProcessLookupError):  # the process has ended
+                for tid in procfs.threads(pid):
+                    with contextlib.suppress(OSError):  # the thread has ended
+                        each = before.get(tid)
+                        if each is None or procfs.switches(tid) != each.switches:
+                            each = _sleeper(pid, tid) if time.monotonic() < end_s else None
+                        if each:
+                            found[tid] = each
+        return found
 
     def drain(self) -> int:
         """Once a second or less often, keep what the maps hold now: all there is if the recorder is killed."""
@@ -103,22 +133,22 @@ class WallSource(GeneratedSource):
         return {**super().layout(), "kind": "wall"}
 
 
+def _threads() -> int:
+    """How many threads the machine has now."""
+    return int((procfs.text("/proc/loadavg") or "0/0").partition("/")[2].split()[0])
+
+
 def _started() -> int:
     return time.clock_gettime_ns(time.CLOCK_MONOTONIC) << 3 | STARTED
 
 
-def _asleep(pid: int, found: dict[int, Any]) -> Iterator[bytes]:
-    """Each sleeping thread of a process; ``found`` takes its call, the file that its first argument is open on, and
-    its state."""
-    with contextlib.suppress(ProcessLookupError):  # the process has ended
-        for tid in procfs.threads(pid):
-            with contextlib.suppress(OSError):  # the thread has ended
-                if (thread := sleeping_thread(pid, tid)) is None:
-                    continue
-                words = (procfs.text(f"/proc/{tid}/syscall") or "").split()
-                nr = int(words[0]) if len(words) > 2 and thread.sp else -1  # kernel threads are in no call
-                path = ""
-                with contextlib.suppress(OSError, IndexError):
-                    path = str(Path(f"/proc/{tid}/fd/{int(words[1], 16) & 0xFFFFFFFF}").readlink())
-                found[tid] = [nr, path, thread.state]
-                yield packed(thread)
+def _sleeper(pid: int, tid: int) -> _Sleeper | None:
+    switches = procfs.switches(tid)
+    if (thread := sleeping_thread(pid, tid)) is None:
+        return None
+    words = (procfs.text(f"/proc/{tid}/syscall") or "").split()
+    nr = int(words[0]) if len(words) > 2 and thread.sp else -1  # kernel threads are in no call
+    path = ""
+    with contextlib.suppress(OSError, IndexError):
+        path = str(Path(f"/proc/{tid}/fd/{int(words[1], 16) & 0xFFFFFFFF}").readlink())
+    return _Sleeper(thread, switches, nr, path)

@@ -13,8 +13,12 @@ from insitu.symbols.frame import KERNEL, Frame, module_label
 if TYPE_CHECKING:
     from insitu.probe.runtime.symbols import Symbols
 
-__all__ = ["Cost", "Functions", "stacks_of"]
+__all__ = ["WINDOW_S", "Cost", "Functions", "recent", "stacks_of"]
 
+WINDOW_S: Final = 20.0
+"""Seconds whose samples functions and stacks are made of."""
+
+_MOST_STACKS: Final = 100  # of merged()
 _MOST_FRAMES: Final = 100_000  # that are remembered
 # A wait's stack is taken by a program that sched_switch runs, called by these: they are the innermost frames.
 _SWITCHES: Final = frozenset(("__traceiter_sched_switch", "__schedule", "schedule"))
@@ -61,7 +65,7 @@ class Functions:
         own: Counter[tuple[str, str]] = Counter()
         total: Counter[tuple[str, str]] = Counter()
         for sample, value in stacks.items():
-            names = [(frame.function, frame.module) for frame in self.frames(sample)] or [("[unknown]", "")]
+            names = self._named_stack(sample)
             own[names[0]] += value
             for name in set(names):
                 total[name] += value
@@ -75,6 +79,23 @@ class Functions:
             leaf = sample._replace(tid=0, kernel=sample.kernel[:1], user=() if sample.kernel else sample.user[:1])
             leaves[leaf] += value
         return self.costs(leaves)
+
+    def merged(
+        self, stacks: Mapping[Sample, int], through: tuple[str, str] | None
+    ) -> list[tuple[tuple[tuple[str, str], ...], int]]:
+        """Returns stacks of functions and modules, innermost first, with their value, the largest first.
+
+        ``through``: only those with this function.
+        """
+        found: Counter[tuple[tuple[str, str], ...]] = Counter()
+        for sample, value in stacks.items():
+            names = self._named_stack(sample)
+            if through is None or through in names:
+                found[names] += value
+        return found.most_common(_MOST_STACKS)
+
+    def _named_stack(self, sample: Sample) -> tuple[tuple[str, str], ...]:
+        return tuple((frame.function, frame.module) for frame in self.frames(sample)) or (("[unknown]", ""),)
 
     def _side(self, pid: int, addresses: Sequence[int]) -> Iterable[Frame]:
         for at, address in enumerate(addresses):
@@ -97,6 +118,12 @@ class Functions:
         place = self.symbols.processes.find(pid, address)
         module = place.module.path if place is not None else ""
         return Frame(module_label(module), module, symbolized=False)
+
+
+def recent(ticks: Sequence[Tick]) -> Sequence[Tick]:
+    """Returns the last of some ticks: those whose samples are shown."""
+    begin = ticks[-1].time_ns - WINDOW_S * 1e9 if ticks else 0
+    return [tick for tick in ticks if tick.time_ns > begin]
 
 
 def stacks_of(ticks: Iterable[Tick], pid: int, tid: int, *, waits: bool) -> dict[Sample, int]:

@@ -10,15 +10,14 @@ from contextlib import ExitStack, suppress
 from typing import Final, NamedTuple
 
 from insitu.kernel.pressure import read_stalls
+from insitu.record.top.sensors import Sensors
 from insitu.record.top.tick import CpuUse, Disks, Machine
 
 __all__ = ["MachineFiles"]
 
 _MOST_BYTES: Final = 4 << 20  # of a file: /proc/stat of 1000 CPUs with all interrupts
-_MOST_SENSORS: Final = 64
 _SECTOR: Final = 512  # bytes, whatever the device's own are
 _RESOURCES: Final = ("cpu", "memory", "io")
-_SENSORS: Final = ("/sys/class/hwmon", "/sys/class/thermal")
 # Disks are made of others (dm, md), or of memory: their requests would be counted twice, or are none.
 _NOT_DISKS: Final = ("loop", "ram", "zram", "dm-", "md")
 
@@ -40,9 +39,10 @@ class MachineFiles:
             name: self._opened(f"/proc/{name}") for name in ("stat", "meminfo", "vmstat", "diskstats", "loadavg")
         }
         self._fds |= {f"pressure/{name}": self._opened(f"/proc/pressure/{name}") for name in _RESOURCES}
-        self._sensors = [fd for path in _sensor_paths() if (fd := self._opened(path)) >= 0]
         self._disks = _disks()
         self._before = self._counters()
+        self._sensors = Sensors(list(self._before.cpus))
+        self._open_files.callback(self._sensors.close)
 
     def close(self) -> None:
         """Close the files. Idempotent."""
@@ -56,6 +56,7 @@ class MachineFiles:
         def rate(was: dict[str, int], have: dict[str, int], name: str) -> float:
             return max(0, have.get(name, 0) - was.get(name, 0)) / dur_s
 
+        hottest, temperatures = self._sensors.read()
         memory = {name: size << 10 for name, size in _numbers(self._text("meminfo")).items()}
         load = self._text("loadavg").split()
         return Machine(
@@ -77,7 +78,8 @@ class MachineFiles:
                 for name, stalled in now.stalls_ns.items()
             },
             disks=_disk_use(before.disks, now.disks, dur_s),
-            temperature=self._temperature(),
+            temperature=hottest,
+            temperatures=temperatures,
         )
 
     def _opened(self, path: str) -> int:
@@ -111,13 +113,6 @@ class MachineFiles:
                 for at in range(8):
                     sums[at] += int(words[3 + at])
         return tuple(sums)
-
-    def _temperature(self) -> float | None:
-        found = []
-        for fd in self._sensors:
-            with suppress(OSError, ValueError):
-                found.append(int(os.pread(fd, 32, 0)) / 1000)
-        return max(found, default=None)
 
 
 def _whole(fd: int) -> str:
@@ -177,15 +172,3 @@ def _disks() -> frozenset[str]:
     with suppress(OSError):
         return frozenset(name for name in os.listdir("/sys/block") if not name.startswith(_NOT_DISKS))  # noqa: PTH208
     return frozenset()
-
-
-def _sensor_paths() -> list[str]:
-    found = []
-    for home in _SENSORS:
-        with suppress(OSError):
-            for device in os.listdir(home):  # noqa: PTH208
-                with suppress(OSError):
-                    names = os.listdir(f"{home}/{device}")  # noqa: PTH208
-                    wanted = (n for n in names if n == "temp" or (n.startswith("temp") and n.endswith("_input")))
-                    found += [f"{home}/{device}/{name}" for name in wanted]
-    return found[:_MOST_SENSORS]

@@ -153,8 +153,9 @@ def _figures(tick: Tick) -> list[tuple[tuple[str, str, int | None], float | None
     plain = [
         ((name, "", None), value)
         for name, value in machine._asdict().items()
-        if name not in ("cpus", "pressure", "disks")
+        if name not in ("cpus", "pressure", "disks", "temperatures")
     ]
+    cpus += [(("cpu temperature", "degrees", cpu), value) for cpu, value in machine.temperatures.items()]
     return [*cpus, *pressure, *disks, *plain, (("calls", "per second", None), tick.calls)]
 
 

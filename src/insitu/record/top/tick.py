@@ -41,7 +41,8 @@ class Waits(NamedTuple):
 
 class Machine(NamedTuple):
     """The machine. Sizes in bytes, rates per second, ``pressure`` the share of the tick in which some task waited for
-    the resource (Documentation/accounting/psi.rst), ``temperature`` the hottest sensor's in degrees Celsius."""
+    the resource (Documentation/accounting/psi.rst), ``temperature`` the hottest sensor's in degrees Celsius,
+    ``temperatures`` those of CPUs that have a sensor."""
 
     cpus: Mapping[int, CpuUse]
     load: float
@@ -59,6 +60,7 @@ class Machine(NamedTuple):
     pressure: Mapping[str, float]
     disks: Disks
     temperature: float | None
+    temperatures: Mapping[int, float]
 
 
 class Process(NamedTuple):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Final, NamedTuple
+from typing import Final, Literal, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -10,9 +10,11 @@ from numpy.typing import NDArray
 from insitu.session.call_table import INTERRUPT, CallTable
 from insitu.session.distinct import stable_order
 
-__all__ = ["CalleeTime", "FunctionCalls", "callees_of", "function_calls", "outermost"]
+__all__ = ["UNTRACED", "CalleeTime", "FunctionCalls", "callees_of", "function_calls", "outermost"]
 
 I64 = NDArray[np.int64]
+
+UNTRACED: Final = "[itself and callees that were not traced]"
 
 _FENCE: Final = 3.0  # interquartile ranges above the third quartile: Tukey's "far out"
 
@@ -40,8 +42,8 @@ class FunctionCalls(NamedTuple):
     calls_traced: bool
 
 
-def function_calls(table: CallTable) -> list[FunctionCalls]:
-    """Every function, by falling self time; what interrupts have called is of category "interrupt"."""
+def function_calls(table: CallTable, *, by: Literal["self", "total"] = "self") -> list[FunctionCalls]:
+    """Every function, by falling time; what interrupts have called is of category "interrupt"."""
     closed = np.flatnonzero(table.dur_ns >= 0)
     if not len(closed):
         return []
@@ -77,7 +79,7 @@ def function_calls(table: CallTable) -> list[FunctionCalls]:
         FunctionCalls(*table.functions[code], *rest)
         for code, *rest in zip(*(column.tolist() for column in columns), strict=True)
     ]
-    return sorted(rows, key=lambda row: (-row.self_ns, row.function))
+    return sorted(rows, key=lambda row: (-row.self_ns if by == "self" else -row.total_ns, row.function))
 
 
 def _deviation(values: I64, starts: I64, count: I64) -> NDArray[np.float64]:

@@ -39,7 +39,7 @@ class CallLine(NamedTuple):
 def call_text(call: CallLine) -> str:
     """The line of a call, without its end."""
     mark = next((sign for least, sign in _MARKS if call.dur_ns >= least), " ")
-    took, own = (duration(each) if each >= 0 else "?" for each in (call.dur_ns, call.self_ns))
+    took, own = (duration(each) if each >= 0 else "-" for each in (call.dur_ns, call.self_ns))
     thread = printable(f"{call.thread}-{call.tid}")
     indent = "  " * min(call.depth, _MOST_INDENT)
     notes = " (interrupt)" * call.interrupt + " (has not returned)" * (call.dur_ns < 0)

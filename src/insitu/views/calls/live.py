@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple, TextIO
+from typing import Any, Final, NamedTuple, TextIO
 
 import numpy as np
 from numpy.typing import NDArray
@@ -22,6 +22,7 @@ from insitu.views.calls.lines import HEAD, call_json, call_text, lines_of_calls
 __all__ = ["CallCollector", "CallPrinter", "FunctionPrinter", "PageReader"]
 
 Pages = list[tuple[int, bytes]]
+_MOST_OWN: Final = 4  # frames of a stack down to the function itself: ftrace's trampoline
 
 
 class PageReader(NamedTuple):
@@ -50,6 +51,10 @@ class CallCollector:
     def functions(self) -> list[str]:
         """The names of functions by number."""
         return [frame.function for frame in self._decoder.functions]
+
+    def charge(self, inside_ns: int, outside_ns: int) -> None:
+        """Take this off self times for each call: what tracing it costs, see CallCost."""
+        self._joiner.cost = CallCost(inside_ns, outside_ns)
 
     def add(self, pages: Pages, until_ns: int) -> None:
         """Take (CPU, page) pairs, complete up to a time (CLOCK_MONOTONIC, ns). Raises BrokenPipeError."""
@@ -107,11 +112,12 @@ class CallPrinter(CallCollector):
         self._out = out
         self._thread = thread
         self._form = call_json if as_json else call_text
-        if not as_json:
-            print(HEAD, file=out)
+        self._head = "" if as_json else f"{HEAD}\n"
 
     def _take(self, calls: Calls) -> None:
         lines = lines_of_calls(calls, self.functions, self._thread)
+        self._out.write(self._head)
+        self._head = ""
         self._out.writelines(f"{self._form(line)}\n" for line in lines)
         self._out.flush()
 
@@ -173,7 +179,9 @@ class FunctionPrinter:
                 made[row] |= {"function": function, "caller": caller}
         for row, addresses in stacks:
             if row - 1 in made:
-                made[row - 1]["stack"] = [name for name in self._named(addresses) if name]
+                names, function = self._named(addresses), made[row - 1]["function"]
+                own = names.index(function) + 1 if function in names[:_MOST_OWN] else 0
+                made[row - 1]["stack"] = names[own:]
         return list(made.values())
 
     def _named(self, addresses: list[int]) -> list[str]:

@@ -7,14 +7,12 @@ from typing import Final
 
 from insitu.session.call_table import INTERRUPT
 from insitu.valid_text import json_document
-from insitu.views.calls.functions import CalleeTime, FunctionCalls
+from insitu.views.calls.functions import UNTRACED, CalleeTime, FunctionCalls
 from insitu.views.quantity import duration, percent, rest
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block, heat
 
 __all__ = ["callees_json", "callees_table", "functions_json", "functions_table"]
-
-UNTRACED: Final = "[itself and callees that were not traced]"
 
 _COLUMNS: Final = (
     Column("self%"),

@@ -5,10 +5,11 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from typing import Any, Final, NamedTuple
 
+from insitu.record.counters import count_value
 from insitu.record.sources.counting import Reading
 from insitu.valid_text import json_document
 from insitu.verdict import Verdict, judge
-from insitu.views.counts.figures import count_value, rows_of, unit_of
+from insitu.views.counts.figures import rows_of, unit_of
 from insitu.views.counts.text import reason_lines
 from insitu.views.table import Column, Table
 from insitu.views.terminal import Block

@@ -4,11 +4,11 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from insitu.record.counters import Count, Place
+from insitu.record.counters import Count, Place, count_value
 from insitu.record.event_names import NamedEvent
 from insitu.views.counts.metrics import Key, Metric, key_of, metric_of
 
-__all__ = ["NOT_COUNTED", "NOT_SUPPORTED", "Row", "count_value", "mean", "rows_of", "spread_percent", "unit_of"]
+__all__ = ["NOT_COUNTED", "NOT_SUPPORTED", "Row", "mean", "rows_of", "spread_percent", "unit_of"]
 
 NOT_SUPPORTED = "<not supported>"
 NOT_COUNTED = "<not counted>"
@@ -30,6 +30,8 @@ class Row(NamedTuple):
     spread: float | None
     metric: Metric | None
     reason: str
+    counters: int = 0
+    """How many were added up."""
 
     @property
     def absent(self) -> str:
@@ -72,13 +74,8 @@ def _row(counts: Sequence[Count], values: dict[Key, float], elapsed_s: float, ru
         spread_percent([each.value for each in known]) if runs > 1 else None,
         metric_of(event, value, values, elapsed_s),
         counted.reason,
+        counts[0].counters,
     )
-
-
-def count_value(count: Count) -> int | None:
-    """The value of a count; None if there is none, as other events held the counters or it cannot be counted."""
-    # Of a target that never ran there is nothing to count: that zero is one.
-    return count.value if not count.counted.reason and (count.running_ns or not count.enabled_ns) else None
 
 
 def unit_of(event: NamedEvent) -> tuple[str, float]:

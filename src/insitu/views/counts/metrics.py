@@ -3,9 +3,10 @@
 from collections.abc import Mapping
 from typing import Final, NamedTuple
 
+from insitu.errors import InsituError, nearest
 from insitu.record.event_names import NamedEvent
 
-__all__ = ["Key", "Metric", "key_of", "metric_of"]
+__all__ = ["METRICS", "Key", "Metric", "key_of", "metric_events", "metric_of"]
 
 
 class Metric(NamedTuple):
@@ -13,6 +14,12 @@ class Metric(NamedTuple):
 
     value: float
     unit: str
+
+    @property
+    def plain(self) -> "Metric":
+        """Without a prefix such as K, for columns of one unit."""
+        prefix = next((each for each in _PREFIXES if self.unit.startswith(each[1])), None)
+        return Metric(self.value * (prefix[0] or 1), self.unit.lstrip("GMK")) if prefix else self
 
 
 Key = tuple[str, str]
@@ -39,8 +46,46 @@ _TOP_DOWN: Final = {
     "topdown-fe-bound": "% frontend bound",
     "topdown-be-bound": "% backend bound",
 }
+METRICS: Final = {
+    "cpus": ("task-clock", "CPUs used"),
+    "frequency": ("task-clock,cycles", "cycles by CPU time, in GHz"),
+    "ipc": ("{instructions,cycles}", "instructions per cycle"),
+    "switches": ("task-clock,context-switches", "context switches per second of CPU time"),
+    "migrations": ("task-clock,cpu-migrations", "moves to another CPU per second of CPU time"),
+    "faults": ("task-clock,page-faults", "page faults per second of CPU time"),
+    "major-faults": ("task-clock,major-faults", "page faults that read from storage per second of CPU time"),
+    "branch-misses": ("{branches,branch-misses}", "mispredicted branches, in per cent of all"),
+    "cache-misses": ("{cache-references,cache-misses}", "last-level cache misses, in per cent of its accesses"),
+    "l1d-misses": ("{L1-dcache-loads,L1-dcache-load-misses}", "level 1 data cache, in per cent of loads"),
+    "llc-misses": ("{LLC-loads,LLC-load-misses}", "last-level cache, in per cent of its loads"),
+    "dtlb-misses": ("{dTLB-loads,dTLB-load-misses}", "data TLB, in per cent of loads"),
+    "itlb-misses": ("{iTLB-loads,iTLB-load-misses}", "instruction TLB, in per cent of its loads"),
+    "frontend-stalls": ("{cycles,stalled-cycles-frontend}", "cycles without instructions to issue, in per cent"),
+    "backend-stalls": ("{cycles,stalled-cycles-backend}", "cycles waiting for data or units, in per cent"),
+    "topdown": (
+        "{slots," + ",".join(f"topdown-{each}" for each in ("retiring", "bad-spec", "fe-bound", "be-bound")) + "}",
+        "top-down level 1: retiring, bad speculation, frontend and backend bound, in per cent of slots",
+    ),
+}
+"""Name of a metric, as -M takes it -> the events that it is made of, and what it says."""
+_PERF_NAMES: Final = {"topdownl1": "topdown", "cpu_utilization": "cpus", "average_frequency": "frequency"}
 _CLOCKS: Final = ("task-clock", "cpu-clock")
 _PREFIXES: Final = ((1e9, "G/sec"), (1e6, "M/sec"), (1e3, "K/sec"), (0.0, "/sec"))
+
+
+def metric_events(names: str) -> str:
+    """The events that a list of metrics needs, as -e takes them. Raises InsituError for an unknown name."""
+    found = []
+    for name in filter(None, (each.strip() for each in names.split(","))):
+        known = _PERF_NAMES.get(name.lower(), name.lower())
+        if known not in METRICS:
+            raise InsituError(
+                f"-M {name}: no such metric{nearest(known, METRICS)}", remedy="-M list lists them", status=2
+            )
+        found.append(METRICS[known][0])
+    if not found:
+        raise InsituError("-M names no metric", remedy="-M list lists them", status=2)
+    return ",".join(found)
 
 
 def key_of(event: NamedEvent) -> Key:

@@ -15,10 +15,12 @@ def csv_lines(rows: Sequence[Row], labels: Labels, separator: str, at_s: float |
     The time of an interval and the place stand before them.
     """
     found = list(labelled(rows, labels))
+    has_domains = any(row.place.domain for row in rows)
     has_places = any(label for label, _ in found)  # what is not supported is nowhere
     for label, row in found:
         fields = [] if at_s is None else [f"{at_s:18.9f}"]
         fields += [label] if has_places else []
+        fields += [str(row.counters)] if has_domains else []
         fields += [_value(row, 2), row.unit, row.event.name]
         fields += [] if row.spread is None else [f"{row.spread:.2f}%"]
         fields += [f"{row.running_ns:.0f}", f"{row.percent:.2f}"]
@@ -35,6 +37,8 @@ def json_lines(rows: Sequence[Row], labels: Labels, at_s: float | None = None) -
             found["cpu"] = str(place.cpu)
         if place.tid >= 0:
             found["thread"] = labels.of(place._replace(cgroup=""))
+        if place.domain:
+            found |= {"domain": place.domain, "aggregate-number": row.counters}
         if place.cgroup:
             found["cgroup"] = place.cgroup
         found |= {"counter-value": _value(row, 6), "unit": row.unit, "event": row.event.name}
@@ -51,4 +55,4 @@ def json_lines(rows: Sequence[Row], labels: Labels, at_s: float | None = None) -
 def _value(row: Row, digits: int) -> str:
     if row.value is None:
         return row.absent
-    return f"{row.value:.{digits if row.unit or digits > 2 else 0}f}"
+    return f"{row.value:.{digits if row.unit not in ('', 'ns') or digits > 2 else 0}f}"

@@ -1,7 +1,7 @@
 """Counts as perf stat lays them out, fitted to their own widths."""
 
 from collections.abc import Iterator, Sequence
-from typing import NamedTuple
+from typing import Final, NamedTuple
 
 from insitu.record.counters import Place
 from insitu.terminal_text import printable
@@ -15,8 +15,16 @@ __all__ = [
     "interval_lines",
     "labelled",
     "reason_lines",
+    "run_lines",
     "time_lines",
 ]
+
+
+_MOST_ABSENT: Final = 4
+"""Events without a count that have a line each."""
+
+
+_BAR: Final = 40  # columns
 
 
 class Labels(NamedTuple):
@@ -25,8 +33,10 @@ class Labels(NamedTuple):
     threads: dict[int, str]
 
     def of(self, place: Place) -> str:
-        """ "CPU3", "worker-4711", a cgroup's name, or two of them; "" for the whole target."""
+        """ "CPU3", "S0-D0-C1", "worker-4711", a cgroup's name, or two of them; "" for the whole target."""
         parts = []
+        if place.domain:
+            parts.append(place.domain)
         if place.cpu >= 0:
             parts.append(f"CPU{place.cpu}")
         if place.tid >= 0:
@@ -52,10 +62,15 @@ def labelled(rows: Sequence[Row], labels: Labels) -> list[tuple[str, Row]]:
     return named if any(row.place.cpu >= 0 for row in rows) else sorted(named, key=lambda each: order.index(each[0]))
 
 
-def count_lines(rows: Sequence[Row], labels: Labels, *, big_num: bool = True) -> Iterator[str]:
-    """A line for each row, a blank one between threads, and at the end why some events have no count."""
-    yield from _table(labelled(rows, labels), big_num)
-    yield from reason_lines(rows)
+def count_lines(rows: Sequence[Row], labels: Labels, *, big_num: bool = True, fold: bool = True) -> Iterator[str]:
+    """A line for each row, a blank one between threads, and at the end why some events have no count.
+
+    ``fold``: where many events have none for the same reason, they have no lines besides.
+    """
+    folded = {reason for reason, names in _reasons(rows).items() if fold and len(names) > _MOST_ABSENT}
+    shown = [row for row in rows if row.value is not None or _reason(row) not in folded]
+    yield from _table(labelled(shown, labels), big_num)
+    yield from reason_lines(rows, fold=fold)
 
 
 def interval_header() -> str:
@@ -78,12 +93,14 @@ def _table(shown: Sequence[tuple[str, Row]], big_num: bool) -> Iterator[str]:
         max((len(cell[at]) for cell in cells), default=0) for at in range(4)
     )
     previous = shown[0][0] if shown else ""
+    has_domains = any(row.place.domain for _, row in shown)
     is_by_cpu = any(row.place.cpu >= 0 for _, row in shown)
-    for (label, _), (value, unit, name, number, meaning, notes) in zip(shown, cells, strict=True):
+    for (label, row), (value, unit, name, number, meaning, notes) in zip(shown, cells, strict=True):
         if label != previous and not is_by_cpu:
             yield ""
         previous = label
         place = f"{label:<{label_width}} " if label_width else ""
+        place += f"{row.counters:>6} " if has_domains else ""
         line = f"{place}{value:>{max(value_width, 15)}} {unit:<{unit_width}} {name:<{name_width}}"
         if number:
             line += f"  # {number:>{metric_width}}{'' if meaning.startswith('%') else ' '}{meaning}"
@@ -101,24 +118,42 @@ def _cells(row: Row, big_num: bool) -> tuple[str, str, str, str, str, str]:
 
 def _number(row: Row, big_num: bool) -> str:
     assert row.value is not None, "a row without a value shows why"
-    digits = 0 if not row.unit else 2
+    digits = 0 if row.unit in ("", "ns") else 2
     return f"{row.value:,.{digits}f}" if big_num else f"{row.value:.{digits}f}"
 
 
-def reason_lines(rows: Sequence[Row]) -> Iterator[str]:
+def reason_lines(rows: Sequence[Row], *, fold: bool = True) -> Iterator[str]:
     """A blank line, and why some rows have no count; nothing if all have one."""
-    from textwrap import wrap
-
-    reasons: dict[str, list[str]] = {}
-    for row in rows:
-        if row.value is None:
-            reason = row.reason or "other events held the counters all the time"
-            reasons.setdefault(reason, []).append(printable(row.event.name))
+    reasons = _reasons(rows)
     if reasons:
         yield ""
     for reason, names in reasons.items():
-        text = f"{', '.join(dict.fromkeys(names))}: {reason}"
-        yield from wrap(text, 78, initial_indent=" ", subsequent_indent="   ", break_on_hyphens=False)
+        most = _MOST_ABSENT if fold and len(names) > _MOST_ABSENT else len(names)
+        rest = f" and {len(names) - most} more not counted" if most < len(names) else ""
+        yield f" {', '.join(names[:most])}{rest}: {reason}"
+
+
+def _reasons(rows: Sequence[Row]) -> dict[str, list[str]]:
+    """Why some rows have no count -> the names of their events."""
+    reasons: dict[str, dict[str, None]] = {}
+    for row in rows:
+        if row.value is None:
+            reasons.setdefault(_reason(row), {})[printable(row.event.name)] = None
+    return {reason: list(names) for reason, names in reasons.items()}
+
+
+def _reason(row: Row) -> str:
+    return row.reason or "other events held the counters all the time"
+
+
+def run_lines(elapsed: Sequence[float]) -> Iterator[str]:
+    """The elapsed time of each run: how far it is from the mean, and as a bar."""
+    middle, longest = mean(elapsed), max(elapsed)
+    yield "          # Table of individual measurements:"
+    for each in elapsed:
+        bar = "#" * max(1, round(each / longest * _BAR)) if longest else ""
+        yield f"          {each:.6f} ({each - middle:+.6f}) {bar}"
+    yield ""
 
 
 def time_lines(times: Times) -> Iterator[str]:

@@ -29,7 +29,7 @@ MOST_ROWS: Final = 12_000_000
 
 _MOST_TEXT: Final = 64 << 20
 """Characters of arguments and fields of events in a page; the rows after that have none."""
-_SCHEDULER: Final = ("event.sched.sched_switch", "event.sched.sched_waking", "event.sched.sched_wakeup")
+_SCHEDULER: Final = ("event.sched_switch", "event.sched_waking", "event.sched_wakeup", "event.sched_wakeup_new")
 _WAITS: Final = "('off-cpu', 'run-queue')"
 _SECOND: Final = 1_000_000_000
 
@@ -146,7 +146,7 @@ class _Query:
 
 def _event_tables(session: Session) -> list[Table]:
     """The event.* tables with times; not those of which the thread states were made."""
-    skipped = _SCHEDULER if THREAD_STATE.name in session.tables else ()
+    skipped = _SCHEDULER if session.database.rows(THREAD_STATE.name) else ()
     found = [session.database.table(name) for name in session.tables if name.startswith("event.")]
     return [table for table in found if table.name not in skipped and table.column("ts_ns")]
 
@@ -191,7 +191,7 @@ def _numbers(frame: polars.DataFrame, name: str, missing: int = 0) -> NDArray[An
 
 def _add_states(query: _Query, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> bool:
     """Add the thread states; returns whether they were made of spans, as there is no table of them."""
-    made = THREAD_STATE.name not in query.tables
+    made = not query.session.database.rows(THREAD_STATE.name)
     if made and SPAN.name not in query.tables:
         return False
     frame = query.intervals("*", off_cpu_states()) if made else query.intervals("*", THREAD_STATE.name)
@@ -214,15 +214,16 @@ def _add_spans(
     """Add the spans of other categories than ``without``; system calls with their arguments and results."""
     if SPAN.name not in query.tables:
         return
-    text, source = "null::varchar", "span s"
+    text, source = "null::varchar", "span s left join thread t using (utid)"
     if SYSCALL.name in query.tables:
         source += " left join syscall c on c.span_id = s.id and s.category = 'syscall'"
         error = "case when c.errno > 0 then ' errno ' || c.errno else '' end"
         text = f"'(' || c.arguments || ')' || coalesce(' = ' || c.ret || {error}, '')"
+    # What a thread was in when it ended lasted until then.
+    duration = "coalesce(s.dur_ns, greatest(t.end_ns - s.ts_ns, 0)) as dur_ns"
+    columns = f"s.ts_ns, {duration}, s.utid, s.name, s.category, s.stack, {text} as text"
     frame = query.intervals(
-        "utid, name, category, stack, text",
-        f"(select s.ts_ns, s.dur_ns, s.utid, s.name, s.category, s.stack, {text} as text from {source})",
-        f"category not in {without}",
+        "utid, name, category, stack, text", f"(select {columns} from {source})", f"category not in {without}"
     )
     meta["names"], name = _coded(frame["name"])
     meta["categories"], category = _coded(frame["category"])

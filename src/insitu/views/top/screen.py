@@ -11,7 +11,7 @@ from textual.app import App, ComposeResult
 from textual.message import Message
 from textual.widgets import Input
 
-from insitu.record.top.functions import stacks_of
+from insitu.record.top.functions import WINDOW_S, recent, stacks_of
 from insitu.record.top.sampler import Sampled
 from insitu.record.top.tick import Process, Tick
 from insitu.terminal_text import printable
@@ -24,7 +24,6 @@ from insitu.views.top.tables import ALL_THREADS, Listing, functions_table, proce
 
 __all__ = ["Level", "TopScreen"]
 
-_WINDOW_S: Final = 20.0  # of samples that functions and stacks are made of
 _WIDE: Final = 150  # columns, from which on functions are beside the processes
 _WHEEL: Final = 3  # rows
 _KEYS: Final = "Enter open  Esc back  Space freeze  ←→ time  / filter  f functions  r save  ? help  q quit"
@@ -150,7 +149,7 @@ class TopScreen(App[None]):
         else:
             text = " > ".join(printable(each.name) for each in self.levels)
             if level.kind != "threads":
-                text += f"   {'off CPU' if self._waits else 'on CPU'}, last {_WINDOW_S:.0f} s"
+                text += f"   {'off CPU' if self._waits else 'on CPU'}, last {WINDOW_S:.0f} s"
         text = f"── {shorten(text, width - 6)} "
         return [(text + "─" * max(0, width - len(text)), "bright_black")]
 
@@ -161,7 +160,7 @@ class TopScreen(App[None]):
         left = width // 2
         lines = [_padded(line, left) for line in self._table(ticks, left, height)]
         lines += [[(" " * left, "")] for _ in range(height - len(lines))]
-        costs = self.sampler.functions.own_costs(stacks_of(_window(ticks), 0, 0, waits=False))
+        costs = self.sampler.functions.own_costs(stacks_of(recent(ticks), 0, 0, waits=False))
         for line, beside in zip(lines, side_lines(costs, width - left, height), strict=False):
             line += beside
         return lines
@@ -196,7 +195,7 @@ class TopScreen(App[None]):
             if whole is None:
                 return Listing([], [], lambda row: None, lambda row: [])
             return process_table(threads, self.shown._replace(filter=""), width, bpf=bpf, of_threads=whole)
-        stacks = stacks_of(_window(ticks), level.pid, level.tid, waits=self._waits)
+        stacks = stacks_of(recent(ticks), level.pid, level.tid, waits=self._waits)
         if level.kind == "functions":
             costs = self.sampler.functions.costs(stacks)
             return functions_table(costs, width, waits=self._waits, by_total=self._by_total)
@@ -400,9 +399,3 @@ def _padded(line: Line, width: int) -> Line:
         cells.append((shown, style))
         room -= cell_len(shown)
     return [*cells, (" " * room, "")]
-
-
-def _window(ticks: Sequence[Tick]) -> Sequence[Tick]:
-    """The ticks whose samples are shown."""
-    begin = ticks[-1].time_ns - _WINDOW_S * 1e9
-    return [tick for tick in ticks if tick.time_ns > begin]

@@ -20,7 +20,6 @@ _WIDE: Final = 100  # columns, from which on spare ones are shown
 _TITLE: Final = "bold"
 _SORTED: Final = "bold underline"
 _QUIET: Final = "bright_black"
-_MOST_STACKS: Final = 100
 _MODULE: Final = 24  # columns of a function's module
 
 
@@ -127,13 +126,8 @@ def stacks_table(
 ) -> Listing:
     """Stacks, those with the most samples (or time) first; ``through``: of one function only."""
     whole = max(1, sum(stacks.values()))
-    merged: dict[tuple[tuple[str, str], ...], int] = {}
-    for sample, value in stacks.items():
-        names = tuple((frame.function, frame.module) for frame in functions.frames(sample)) or (("[unknown]", ""),)
-        if through is None or through in names:
-            merged[names] = merged.get(names, 0) + value
     lines: list[Line] = []
-    for names, value in sorted(merged.items(), key=lambda each: -each[1])[:_MOST_STACKS]:
+    for names, value in functions.merged(stacks, through):
         share = value / whole
         amount = quantity.duration(value) if waits else f"{value} samples"
         lines.append([(f"{100 * share:6.1f} %  ", heat_style(share)), (amount, "bold")])

@@ -6,16 +6,17 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from insitu.record.top.functions import Functions, stacks_of
+from insitu.record.top.functions import Functions, recent, stacks_of
 from insitu.record.top.tick import Process, Tick
 from insitu.terminal_text import printable
 from insitu.views.table import Column, Line, Table, plain_lines
 from insitu.views.top.columns import COLUMNS, Shown, percent, processes
 from insitu.views.top.summary import clock, summary
 
-__all__ = ["as_json", "functions_json", "plain"]
+__all__ = ["as_json", "functions_json", "look_json", "plain"]
 
 _MOST_FUNCTIONS = 20
+_MOST_COSTS = 500
 
 
 def plain(tick: Tick, shown: Shown, limit: int, note: str = "") -> list[str]:
@@ -61,6 +62,37 @@ def functions_json(ticks: Sequence[Tick], functions: Functions) -> list[dict[str
         {"function": printable(cost.function), "module": printable(cost.module), "share": round(cost.own / whole, 4)}
         for cost in functions.own_costs(stacks)[:_MOST_FUNCTIONS]
     ]
+
+
+def look_json(
+    ticks: Sequence[Tick],
+    functions: Functions,
+    pid: int,
+    tid: int,
+    through: tuple[str, str] | None,
+    *,
+    waits: bool,
+) -> str:
+    """Returns the threads of a process at the last of some ticks, and its functions and stacks of the last 20 s.
+
+    ``pid`` 0: the machine's; ``tid`` 0: of all threads; ``through``: only the stacks with this function. Costs
+    are samples, with ``waits`` nanoseconds off the CPU.
+    """
+    stacks = stacks_of(recent(ticks), pid, tid, waits=waits)
+    costs = functions.costs(stacks)
+    names = {(printable(each.function), printable(each.module)): (each.function, each.module) for each in costs}
+    return json.dumps(
+        {
+            "at": ticks[-1].number if ticks else 0,
+            "threads": [_process(row) for row in ticks[-1].threads if row.parent == pid] if ticks else [],
+            "whole": sum(stacks.values()),
+            "functions": [[*map(printable, cost[:2]), cost.own, cost.total] for cost in costs[:_MOST_COSTS]],
+            "stacks": [
+                [value, [[*map(printable, frame)] for frame in frames]]
+                for frames, value in functions.merged(stacks, through and names.get(through, through))
+            ],
+        }
+    )
 
 
 def _machine(tick: Tick) -> dict[str, Any]:

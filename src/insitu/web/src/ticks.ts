@@ -32,6 +32,7 @@ export interface Machine {
   pressure: Record<string, number>;
   disks: { read_bytes: number; write_bytes: number; mean_ns: number | null };
   temperature: number | null;
+  temperatures: Record<string, number>;
 }
 
 export interface Tick {

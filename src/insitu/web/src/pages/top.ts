@@ -4,11 +4,13 @@ import "../style/page.css";
 import "../style/top.css";
 import { button, element, typing } from "../dom";
 import { CpuHeat } from "../cpuheat";
+import { choosable, label, LookPanel, refill } from "../lookpanel";
 import { amount, seconds, share, type Answer, type Process, type Tick } from "../ticks";
 import { ThemeSwitch } from "../theme";
 
 const MOST_TICKS = 150;
 const MOST_ROWS = 200;
+const MOST_DEGREES = 64;
 
 interface Column {
   title: string;
@@ -77,6 +79,8 @@ class TopPage {
   private readonly functions = element("tbody");
   private readonly titles: HTMLElement[];
   private readonly heat: CpuHeat;
+  private readonly look = new LookPanel(() => this.draw());
+  private readonly overview: HTMLElement;
 
   constructor(app: HTMLElement, theme: ThemeSwitch) {
     this.heat = new CpuHeat(theme, (number) => this.show(number));
@@ -84,34 +88,22 @@ class TopPage {
       element("th", { title: column.hint, click: () => this.sortBy(at) }, column.title),
     );
     const heading = element("div", { class: "heading" }, element("h1", {}, document.title), this.status);
-    const look = button("Light / dark", "Switch between the light and the dark look (t)", () => theme.toggle());
+    const themes = button("Light / dark", "Switch between the light and the dark look (t)", () => theme.toggle());
     this.time.addEventListener("input", () => this.show(this.ticks[Number(this.time.value)]?.number ?? null));
     this.filter.addEventListener("input", () => this.draw());
+    const titles = ["CPU TIME %", "FUNCTION", "MODULE"].map((title) => element("th", {}, title));
+    this.overview = element(
+      "main",
+      {},
+      element("table", { class: "processes" }, element("thead", {}, element("tr", {}, ...this.titles)), this.rows),
+      element("table", { class: "functions" }, element("thead", {}, element("tr", {}, ...titles)), this.functions),
+    );
     app.append(
-      element("header", {}, heading, this.own, this.filter, this.freezing, look),
+      element("header", {}, heading, this.own, this.filter, this.freezing, themes),
       this.notes,
       element("section", { class: "machine" }, this.heat.element, this.time, this.figures),
-      element(
-        "main",
-        {},
-        element("table", { class: "processes" }, element("thead", {}, element("tr", {}, ...this.titles)), this.rows),
-        element(
-          "table",
-          { class: "functions" },
-          element(
-            "thead",
-            {},
-            element(
-              "tr",
-              {},
-              element("th", {}, "CPU TIME %"),
-              element("th", {}, "FUNCTION"),
-              element("th", {}, "MODULE"),
-            ),
-          ),
-          this.functions,
-        ),
-      ),
+      this.overview,
+      this.look.element,
     );
     theme.onChange(() => this.draw());
     addEventListener("resize", () => this.draw());
@@ -157,7 +149,10 @@ class TopPage {
   }
 
   private key(event: KeyboardEvent, theme: ThemeSwitch): void {
-    if (event.key === "Escape") this.filter.blur();
+    if (event.key === "Escape") {
+      if (this.look.isOpen && !typing(event.target)) this.look.back();
+      this.filter.blur();
+    }
     if (event.ctrlKey || event.metaKey || event.altKey || typing(event.target)) return;
     const actions: Record<string, () => void> = {
       " ": () => this.freeze(),
@@ -196,24 +191,34 @@ class TopPage {
     this.time.value = String(at);
     this.time.style.width = `${this.heat.draw(this.ticks, at)}px`;
     this.figures.replaceChildren(...figures(tick));
-    this.rows.replaceChildren(...this.shown(tick).map((row) => processRow(row)));
+    this.look.element.hidden = !this.look.isOpen;
+    this.overview.hidden = this.look.isOpen;
+    void this.look.refresh(this.frozen === null ? 0 : tick.number);
+    refill(
+      this.rows,
+      this.shown(tick).map((row) => this.processRow(row)),
+    );
     for (const [index, title] of this.titles.entries()) {
       title.setAttribute("aria-sort", index !== this.sort ? "none" : this.down ? "descending" : "ascending");
     }
     const unknown = element("tr", {}, element("td", { class: "quiet", colspan: 3 }, "functions need BPF (root)"));
     if (tick.calls === null) this.functions.replaceChildren(unknown);
     else
-      this.functions.replaceChildren(
-        ...tick.functions.map((each) =>
-          element(
-            "tr",
-            {},
-            element("td", {}, share(each.share)),
-            element("td", { class: "name" }, each.function),
-            element("td", { class: "quiet" }, each.module.split("/").at(-1)),
-          ),
-        ),
+      refill(
+        this.functions,
+        tick.functions.map((each) => {
+          const open = (): void => this.look.open(0, "", [each.function, each.module]);
+          const cells = [share(each.share), each.function, label(each.module)];
+          return choosable(`${each.function} ${each.module}`, cells, 1, open);
+        }),
       );
+  }
+
+  private processRow(row: Process): HTMLElement {
+    const texts = COLUMNS.map((column) => column.text(row));
+    const made = choosable(String(row.pid), texts, texts.length - 1, () => this.look.open(row.pid, row.name));
+    if (row.cpu < 0.0005) made.classList.add("quiet");
+    return made;
   }
 
   private shown(tick: Tick): Process[] {
@@ -234,16 +239,6 @@ function compare(a: number | string | null, b: number | string | null): number {
   return Number(a ?? -1) - Number(b ?? -1);
 }
 
-function processRow(row: Process): HTMLElement {
-  return element(
-    "tr",
-    { class: row.cpu >= 0.0005 ? undefined : "quiet" },
-    ...COLUMNS.map((column) =>
-      element("td", { class: column.title === "NAME" ? "name" : undefined }, column.text(row)),
-    ),
-  );
-}
-
 function figures(tick: Tick): HTMLElement[] {
   const { machine, block } = tick;
   const used = machine.memory_bytes - machine.available_bytes;
@@ -254,9 +249,16 @@ function figures(tick: Tick): HTMLElement[] {
     : disks.mean_ns === null
       ? ""
       : ` · ${seconds(disks.mean_ns)}`;
-  const hot = machine.temperature === null ? "" : ` · ${machine.temperature.toFixed(0)} °C`;
+  const degrees = Object.values(machine.temperatures).map((each) => each.toFixed(0));
+  const hot =
+    machine.temperature === null
+      ? "no sensor"
+      : degrees.length
+        ? `${degrees.slice(0, MOST_DEGREES).join(" ")} °C by CPU`
+        : `hottest sensor ${machine.temperature.toFixed(0)} °C`;
   const shown: [string, string][] = [
-    ["run queue", `${machine.running} runnable · ${machine.blocked} blocked · load ${machine.load.toFixed(2)}${hot}`],
+    ["run queue", `${machine.running} runnable · ${machine.blocked} blocked · load ${machine.load.toFixed(2)}`],
+    ["temperature", hot],
     ["system calls", tick.calls === null ? "needs BPF" : `${amount(tick.calls)}/s`],
     ["switches", `${amount(machine.switches)}/s`],
     ["memory", `${amount(used, 1024)} of ${amount(machine.memory_bytes, 1024)}`],

@@ -1,6 +1,7 @@
 // The canvas of the timeline: overview, ruler, pinned tracks and those that scroll; and what is at a point of it.
 
 import { element } from "../dom";
+import { brief } from "../format";
 import { Measure } from "../label";
 import type { ThemeSwitch } from "../theme";
 import { coloursOf, type Colours } from "./colours";
@@ -217,7 +218,7 @@ export class TimelineCanvas {
       if (ground) this.raster.box(0, strip.top, wide, strip.bottom, ground, strip.clip);
       if (this.matched.size && track.depth === 1 && this.matched.has(threadOf(this.model, track)))
         this.raster.box(0, strip.top, Math.round(3 * scale), strip.bottom, this.colours.match, strip.clip);
-      this.painter.draw(track, strip, this.view);
+      this.painter.draw(track, strip, this.view, this.collapsed.has(track.id));
       this.raster.box(0, strip.bottom - 1, wide, strip.bottom, this.colours.line, strip.clip);
     }
     this.raster.box(left - 1, Math.round(HEAD * scale), left, high, this.colours.line);
@@ -394,8 +395,8 @@ export class TimelineCanvas {
     context.fillRect(0, OVERVIEW - 1, width, 1);
     context.font = FONT;
     context.fillStyle = colours.quiet;
-    context.fillText(`${length(Math.round(this.view.to - this.view.from))} shown`, 12, OVERVIEW + RULER / 2);
-    context.fillText(`${length(this.model.end)} recorded`, 12, OVERVIEW / 2);
+    context.fillText(`${brief(this.view.to - this.view.from, "ns")} shown`, 12, OVERVIEW + RULER / 2);
+    context.fillText(`${brief(this.model.end, "ns")} recorded`, 12, OVERVIEW / 2);
     const step = tickStep(this.view.to - this.view.from, this.plot / 130);
     context.save();
     context.beginPath();

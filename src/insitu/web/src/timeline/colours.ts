@@ -4,11 +4,11 @@ import { css, hashed, rgb, type Lch, type Theme } from "../colour";
 
 /** Hue and chroma of each state; those that are left out are drawn as nothing. */
 const STATES: Record<string, [hue: number, chroma: number]> = {
-  running: [150, 0.12],
-  runnable: [95, 0.13],
-  preempted: [62, 0.14],
+  running: [150, 0.1],
+  runnable: [100, 0.1],
+  preempted: [68, 0.1],
   sleeping: [260, 0.012],
-  uninterruptible: [22, 0.14],
+  uninterruptible: [22, 0.1],
   stopped: [305, 0.09],
   traced: [305, 0.09],
   parked: [305, 0.04],
@@ -78,7 +78,7 @@ export function coloursOf(theme: Theme, states: string[]): Colours {
       if (found === undefined) {
         const hash = hashed(text);
         const shade = ((hash >>> 8) % 7) / 6 - 0.5;
-        found = pixel([level + shade * 0.07, light ? 0.1 : 0.09, HUES[hash % HUES.length] + shade * 16]);
+        found = pixel([level + shade * 0.07, 0.075, HUES[hash % HUES.length] + shade * 16]);
         names.set(text, found);
       }
       return found;

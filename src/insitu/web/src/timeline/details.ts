@@ -1,12 +1,12 @@
 // The panel beside the timeline: what is selected, why a thread did not run, and statistics of a range of time.
 
 import { button, element } from "../dom";
-import { exact, percent } from "../format";
+import { brief, exact, percent } from "../format";
 import type { Model, Row } from "./model";
 import { RUNNING } from "./model";
 import * as statistics from "./statistics";
 import { length, moment, type Span } from "./viewport";
-import { chain, cpuGot, following, idle, occupants, spanAt, type Step, waitsForCpu, wakingOf } from "./why";
+import { callOf, chain, cpuGot, following, idle, occupants, spanAt, type Step, waitsForCpu, wakingOf } from "./why";
 
 const MOST_FRAMES = 200;
 const MOST_ROWS = 100;
@@ -74,9 +74,7 @@ export class Details {
         spans.map(({ name, count, total, self }) => [
           name,
           count.toLocaleString("en-US"),
-          length(Math.round(total)),
-          length(Math.round(self)),
-          length(Math.round(total / count)),
+          ...[total, self, total / count].map((ns) => time(ns)),
         ]),
       ),
       ...table(
@@ -174,7 +172,9 @@ export class Details {
     const [from, to] = [stateTime[row], stateTime[row] + stateDuration[row]];
     const parts: (HTMLElement | string)[] = [];
     const call = spanAt(model, stateThread[row], from);
+    const named = callOf(model, { kind: "state", row });
     if (call) parts.push("It was blocked in ", this.link(call, model.name(call)), ". ");
+    else if (named) parts.push(`It was blocked in ${named}. `);
     const next = following(model, row);
     const { waker } = wakingOf(model, row);
     if (waker) parts.push(this.threadAt(waker, to), ` woke it after ${length(to - from)}.`);
@@ -210,13 +210,13 @@ export class Details {
         element("p", {}, `It waited for a CPU for ${length(to - from)}, and got none before the recording ended.`),
       ];
     const others = occupants(model, cpu, from, to);
-    const rows = others.map(({ thread, time }) => [
+    const rows: (string | HTMLElement)[][] = others.map(({ thread, time }) => [
       this.threadAt(thread, from, cpu),
-      length(Math.round(time)),
+      brief(time, "ns"),
       percent(time, to - from),
     ]);
     const unused = idle(model, cpu, from, to);
-    if (unused > 0) rows.push(["idle, or not recorded", length(Math.round(unused)), percent(unused, to - from)]);
+    if (unused > 0) rows.push(["idle, or not recorded", brief(unused, "ns"), percent(unused, to - from)]);
     return [
       element("h3", {}, "Why it did not run"),
       element("p", {}, `It waited for a CPU for ${length(to - from)}, until it got CPU ${cpu}, where meanwhile ran:`),
@@ -260,17 +260,22 @@ export class Details {
       ["Sleeping", ["sleeping", "idle", "parked", "stopped", "traced"]],
       ["Uninterr.", ["uninterruptible"]],
     ];
-    const time = (each: statistics.ThreadTimes, names: string[]): number =>
+    const sumOf = (each: statistics.ThreadTimes, names: string[]): number =>
       names.reduce((sum, name) => sum + (each.times.get(name) ?? 0), 0);
     const rows = states.map((each) => [
       model.thread(each.thread),
       ...columns.map(([, names]) => {
-        const sum = time(each, names);
-        return element("span", { title: percent(sum, width) }, sum ? length(Math.round(sum)) : "–");
+        const sum = sumOf(each, names);
+        return sum ? time(sum, ` · ${percent(sum, width)}`) : "–";
       }),
     ]);
     return table("Threads", ["Thread", ...columns.map(([title]) => title)], rows);
   }
+}
+
+/** A time in three digits, that in full when pointed at. */
+function time(ns: number, more = ""): HTMLElement {
+  return element("span", { title: length(Math.round(ns)) + more }, brief(Math.round(ns), "ns"));
 }
 
 function fact(label: string, value: string | HTMLElement): HTMLElement {

@@ -102,41 +102,40 @@ export class Shares {
 
   constructor(
     private readonly lane: Lane,
-    /** The class of a row of the table, from 0 to `classes` - 1; -1: of none. */
-    private readonly classOf: (row: number) => number,
+    /** Of each row of the table what it is, and of that the class, from 0 to `classes` - 1; -1: none. */
+    private readonly what: Int32Array,
+    private readonly classOf: Int8Array,
     readonly classes: number,
   ) {
     const blocks = Math.floor(lane.length / BLOCK) + 1;
     this.sums = new Float64Array(blocks * classes);
     const sum = new Float64Array(classes);
-    for (let at = 0; at < lane.length; at++) {
+    for (let at = 0; at <= lane.length; at++) {
       if (at % BLOCK === 0) this.sums.set(sum, (at / BLOCK) * classes);
-      const found = classOf(lane.rows[at]);
-      if (found >= 0) sum[found] += lane.end(at) - lane.start(at);
+      if (at < lane.length) this.add(at, lane.end(at) - lane.start(at), sum);
     }
-    if (lane.length % BLOCK === 0) this.sums.set(sum, (blocks - 1) * classes);
   }
 
-  /** Add to `into` the time of each class before `t`, of which `next` is the first position that starts later. */
-  upTo(t: number, next: number, into: Float64Array, sign: number): void {
-    const { lane, classes } = this;
+  /** Put into `into` the time of each class before `t`, of which `next` is the first position that starts later. */
+  upTo(t: number, next: number, into: Float64Array): void {
+    const { lane, classes, sums } = this;
     const block = Math.floor(next / BLOCK);
-    for (let each = 0; each < classes; each++) into[each] += sign * this.sums[block * classes + each];
-    for (let at = block * BLOCK; at < next; at++) this.add(at, lane.end(at) - lane.start(at), into, sign);
-    if (next > 0 && lane.end(next - 1) > t) this.add(next - 1, t - lane.end(next - 1), into, sign);
+    for (let each = 0; each < classes; each++) into[each] = sums[block * classes + each];
+    for (let at = block * BLOCK; at < next; at++) this.add(at, lane.end(at) - lane.start(at), into);
+    if (next > 0 && lane.end(next - 1) > t) this.add(next - 1, t - lane.end(next - 1), into);
   }
 
   /** The time of each class within [from, to). */
   within(from: number, to: number): Float64Array {
-    const found = new Float64Array(this.classes);
-    this.upTo(to, this.lane.firstFrom(to), found, 1);
-    this.upTo(from, this.lane.firstFrom(from), found, -1);
-    return found;
+    const [before, after] = [new Float64Array(this.classes), new Float64Array(this.classes)];
+    this.upTo(from, this.lane.firstFrom(from), before);
+    this.upTo(to, this.lane.firstFrom(to), after);
+    return after.map((time, each) => time - before[each]);
   }
 
-  private add(at: number, time: number, into: Float64Array, sign: number): void {
-    const found = this.classOf(this.lane.rows[at]);
-    if (found >= 0) into[found] += sign * time;
+  private add(at: number, time: number, into: Float64Array): void {
+    const found = this.classOf[this.what[this.lane.rows[at]]];
+    if (found >= 0) into[found] += time;
   }
 }
 

@@ -7,6 +7,7 @@ import { grouped, Lane, Shares, stacked } from "./lane";
 export const RUNNING = 0;
 export const WAITING = 1;
 export const BLOCKED = 2;
+export const CLASSES = 3;
 const CLASS_OF: Record<string, number> = {
   running: RUNNING,
   runnable: WAITING,
@@ -15,6 +16,8 @@ const CLASS_OF: Record<string, number> = {
 };
 
 const MOST_LANES = 24;
+/** Parts of the recording for which activity is added up. */
+export const BINS = 1024;
 
 export type Kind = "state" | "span" | "sample" | "event" | "counter";
 
@@ -42,6 +45,8 @@ export class Model {
   readonly end: number;
   readonly stateClass: Int8Array;
   private readonly shares = new Map<Lane, Shares>();
+  private readonly extents = new Map<number, [least: number, most: number]>();
+  private activities: Float32Array[] | null = null;
 
   constructor(readonly data: TimelineData) {
     const { meta } = data;
@@ -104,9 +109,46 @@ export class Model {
   sharesOf(lane: Lane): Shares {
     let found = this.shares.get(lane);
     if (!found) {
-      const { stateWhat } = this.data;
-      found = new Shares(lane, (row) => this.stateClass[stateWhat[row]], 3);
+      found = new Shares(lane, this.data.stateWhat, this.stateClass, CLASSES);
       this.shares.set(lane, found);
+    }
+    return found;
+  }
+
+  /** The least (at most 0) and the largest value of a counter. */
+  extent(counter: number): [least: number, most: number] {
+    let found = this.extents.get(counter);
+    if (found) return found;
+    found = [0, 0];
+    this.extents.set(counter, found);
+    for (const row of this.counters[counter].rows) {
+      found[0] = Math.min(found[0], this.data.counterValue[row]);
+      found[1] = Math.max(found[1], this.data.counterValue[row]);
+    }
+    return found;
+  }
+
+  /** Of a process the share of the CPUs that it had in each of BINS parts of the time. */
+  activity(process: number): Float32Array {
+    this.activities ??= this.allActivities();
+    return this.activities[process];
+  }
+
+  private allActivities(): Float32Array[] {
+    const { meta, stateThread } = this.data;
+    const found = meta.processes.pid.map(() => new Float32Array(BINS));
+    const width = this.end / BINS;
+    const cpus = this.cpus.filter((lane) => lane.length).length;
+    for (const lane of this.cpus) {
+      for (let at = 0; at < lane.length; at++) {
+        const bins = found[meta.threads.process[stateThread[lane.rows[at]]]];
+        const [start, end] = [lane.start(at), lane.end(at)];
+        const last = Math.min(BINS - 1, Math.floor(end / width));
+        for (let bin = Math.floor(start / width); bin <= last; bin++) {
+          const part = Math.min(end, (bin + 1) * width) - Math.max(start, bin * width);
+          bins[bin] += part / width / cpus;
+        }
+      }
     }
     return found;
   }

@@ -1,11 +1,9 @@
 // The strip at the top: how busy the whole recording was, and the window that is shown of it.
 
 import type { Colours } from "./colours";
-import type { Model } from "./model";
+import { BINS, type Model } from "./model";
 import type { Raster } from "./raster";
 import type { Span } from "./viewport";
-
-const BINS = 1024;
 
 export class Overview {
   private readonly bins: Float64Array;

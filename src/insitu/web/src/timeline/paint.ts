@@ -1,8 +1,8 @@
 // Draws the lanes of tracks into a raster: what is at least a pixel wide as a box, what is narrower as the sum of its pixel.
 
 import type { Colours } from "./colours";
-import type { Lane } from "./lane";
-import type { Model } from "./model";
+import type { Lane, Shares } from "./lane";
+import { BINS, CLASSES, type Model } from "./model";
 import type { Raster } from "./raster";
 import type { Track } from "./tracks";
 import { LANE } from "./tracks";
@@ -26,11 +26,15 @@ export interface Label {
 }
 
 const MOST_LABELS = 1200;
+/** Of a collapsed process. */
+const MOST_BOXES = 3000;
 
 export class Painter {
   labels: Label[] = [];
-  private readonly sums = new Float64Array(3);
-  private readonly extents = new Map<Lane, [least: number, most: number]>();
+  /** Of the last crowded pixel: the time of each class before its beginning, and before its end. */
+  private before = new Float64Array(CLASSES);
+  private after = new Float64Array(CLASSES);
+  private summed = Number.NaN;
 
   constructor(
     private readonly model: Model,
@@ -40,16 +44,19 @@ export class Painter {
     public scale: number,
   ) {}
 
-  draw(track: Track, strip: Strip, view: Span): void {
+  /** `summed`: of a group, which is collapsed, what its threads did. */
+  draw(track: Track, strip: Strip, view: Span, summed: boolean): void {
     if (track.type === "state") this.states(track.lanes[0], this.inset(strip, 2), view);
     else if (track.type === "cpu") this.cpu(track.lanes[0], this.inset(strip, 2), view);
-    else if (track.type === "counter") this.counter(track.lanes[0], this.inset(strip, 3), view);
+    else if (track.type === "counter") this.counter(track.of, this.inset(strip, 3), view);
     else if (track.type === "spans") {
       for (const [depth, lane] of track.lanes.entries()) {
         const top = strip.top + Math.round((1 + depth * LANE) * this.scale);
         this.spans(lane, { ...strip, top, bottom: top + Math.round((LANE - 1) * this.scale) }, view);
       }
-    } else if (track.type !== "group") this.marks(track, this.inset(strip, 2), view);
+    } else if (track.type === "group") {
+      if (summed && track.of > 0) this.group(track, this.inset(strip, 3), view);
+    } else this.marks(track, this.inset(strip, 2), view);
   }
 
   private inset(strip: Strip, by: number): Strip {
@@ -60,8 +67,19 @@ export class Painter {
     };
   }
 
+  /** The time of each class within a pixel, of which the neighbour to the left has often been drawn just before. */
+  private within(shares: Shares, first: number, next: number, from: number, to: number): Float64Array {
+    const { before, after } = this;
+    if (this.summed !== from) shares.upTo(from, first, after);
+    [this.before, this.after] = [after, before];
+    shares.upTo(to, next, this.after);
+    this.summed = to;
+    for (let each = 0; each < CLASSES; each++) this.before[each] = this.after[each] - this.before[each];
+    return this.before;
+  }
+
   private states(lane: Lane, strip: Strip, view: Span): void {
-    const { model, raster, colours, sums } = this;
+    const { model, raster, colours } = this;
     const { stateWhat } = model.data;
     const shares = model.sharesOf(lane);
     const height = strip.bottom - strip.top;
@@ -72,12 +90,10 @@ export class Painter {
       (row) => colours.state[stateWhat[row]],
       (row) => model.state(row),
       (x, first, next, from, to) => {
-        sums.fill(0);
-        shares.upTo(to, next, sums, 1);
-        shares.upTo(from, first, sums, -1);
+        const sums = this.within(shares, first, next, from, to);
         raster.box(x, strip.top, x + 1, strip.bottom, colours.rest, strip.clip);
         let y = strip.bottom;
-        for (let each = 0; each < 3; each++) {
+        for (let each = 0; each < CLASSES; each++) {
           const part = Math.round((sums[each] / (to - from)) * height);
           raster.box(x, y - part, x + 1, y, colours.classes[each], strip.clip);
           y -= part;
@@ -87,7 +103,7 @@ export class Painter {
   }
 
   private cpu(lane: Lane, strip: Strip, view: Span): void {
-    const { model, raster, colours, sums } = this;
+    const { model, raster, colours } = this;
     const { stateThread } = model.data;
     const { comm } = model.data.meta.threads;
     const shares = model.sharesOf(lane);
@@ -99,9 +115,7 @@ export class Painter {
       (row) => colours.name(comm[stateThread[row]]),
       (row) => model.thread(stateThread[row]),
       (x, first, next, from, to, longest) => {
-        sums.fill(0);
-        shares.upTo(to, next, sums, 1);
-        shares.upTo(from, first, sums, -1);
+        const sums = this.within(shares, first, next, from, to);
         const part = Math.max(1, Math.round((sums[0] / (to - from)) * height));
         const colour = colours.name(comm[stateThread[lane.rows[longest]]]);
         raster.box(x, strip.bottom - part, x + 1, strip.bottom, colour, strip.clip);
@@ -139,6 +153,7 @@ export class Painter {
     const width = right - left;
     let done = 0;
     let at = Math.max(0, lane.firstFrom(view.from) - 1);
+    this.summed = Number.NaN;
     while (at < lane.length) {
       const start = lane.start(at);
       if (start >= view.to) break;
@@ -166,6 +181,35 @@ export class Painter {
     }
   }
 
+  /** When the threads of a process ran: box by box, a row for each CPU; from afar as the share of all CPUs. */
+  private group(track: Track, { left, right, top, bottom, clip }: Strip, view: Span): void {
+    const { model, raster } = this;
+    const { stateThread, meta } = model.data;
+    const cpus = model.cpus.filter((lane) => lane.length);
+    const ns = (view.to - view.from) / (right - left);
+    const colour = this.colours.name(track.name);
+    const ranges = cpus.map((lane) => [Math.max(0, lane.firstFrom(view.from) - 1), lane.firstFrom(view.to)]);
+    if (ranges.reduce((sum, [first, last]) => sum + last - first, 0) > MOST_BOXES) {
+      const bins = model.activity(track.of);
+      for (let x = left; x < right; x++) {
+        const value = bins[Math.min(BINS - 1, Math.floor(((view.from + (x - left + 0.5) * ns) / model.end) * BINS))];
+        if (value)
+          raster.box(x, bottom - Math.max(1, Math.round(value * (bottom - top))), x + 1, bottom, colour, clip);
+      }
+      return;
+    }
+    const height = (bottom - top) / cpus.length;
+    for (const [cpu, lane] of cpus.entries()) {
+      const y = Math.round(top + cpu * height);
+      for (let at = ranges[cpu][0]; at < ranges[cpu][1]; at++) {
+        if (meta.threads.process[stateThread[lane.rows[at]]] !== track.of) continue;
+        const x0 = left + Math.max(0, Math.floor((lane.start(at) - view.from) / ns));
+        const x1 = Math.min(right, left + Math.ceil((lane.end(at) - view.from) / ns));
+        raster.box(x0, y, x1, Math.max(y + 1, Math.round(top + (cpu + 1) * height)), colour, clip);
+      }
+    }
+  }
+
   private marks(track: Track, { left, right, top, bottom, clip }: Strip, view: Span): void {
     const lane = track.lanes[0];
     const { eventType, meta } = this.model.data;
@@ -186,9 +230,10 @@ export class Painter {
     }
   }
 
-  private counter(lane: Lane, { left, right, top, bottom, clip }: Strip, view: Span): void {
+  private counter(counter: number, { left, right, top, bottom, clip }: Strip, view: Span): void {
     const { counterValue } = this.model.data;
-    const [least, most] = this.extent(lane);
+    const lane = this.model.counters[counter];
+    const [least, most] = this.model.extent(counter);
     const ns = (view.to - view.from) / (right - left);
     const level = (value: number): number =>
       bottom - Math.round(((value - least) / (most - least || 1)) * (bottom - top));
@@ -217,19 +262,5 @@ export class Painter {
         clip,
       );
     }
-  }
-
-  /** The least (at most 0) and the largest value. */
-  extent(lane: Lane): [least: number, most: number] {
-    let found = this.extents.get(lane);
-    if (!found) {
-      found = [0, 0];
-      for (const row of lane.rows) {
-        found[0] = Math.min(found[0], this.model.data.counterValue[row]);
-        found[1] = Math.max(found[1], this.model.data.counterValue[row]);
-      }
-      this.extents.set(lane, found);
-    }
-    return found;
   }
 }

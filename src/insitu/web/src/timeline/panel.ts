@@ -75,11 +75,11 @@ export class TimelinePanel {
         ),
       ),
       element("div", { class: "stage" }, this.canvas.element, this.details.element),
-      this.legend(swatch, theme),
+      data.meta.states.length ? this.legend(swatch, theme) : null,
       this.spoken,
     );
     listen(this);
-    const view = rangeOf(state.get("view"));
+    const [view, row] = [rangeOf(state.get("view")), rowOf(state.get("row"), this.model)];
     if (view) this.canvas.view = clamped(view, this.model.end);
     this.canvas.range = rangeOf(state.get("range"));
     this.filterField.value = state.get("filter");
@@ -87,7 +87,8 @@ export class TimelinePanel {
     this.arrows.show("shown");
     this.layOut();
     this.searchNow();
-    this.select(rowOf(state.get("row"), this.model));
+    if (row) this.select(row);
+    else this.selectRange(this.canvas.range);
     theme.onChange(() => this.showSelection());
   }
 
@@ -278,7 +279,10 @@ export class TimelinePanel {
 
   private search(): void {
     clearTimeout(this.searching);
-    this.searching = setTimeout(() => this.searchNow(), 150);
+    this.searching = setTimeout(() => {
+      this.searching = 0;
+      this.searchNow();
+    }, 150);
   }
 
   private searchNow(): void {
@@ -305,7 +309,7 @@ export class TimelinePanel {
     if (this.searching) {
       clearTimeout(this.searching);
       this.searching = 0;
-      if (this.canvas.matched !== this.result.threads || this.at < 0) this.searchNow();
+      this.searchNow();
     }
     const { rows, threads } = this.result;
     if (!rows.length) {

@@ -1,5 +1,6 @@
 // The tracks from top to bottom: CPUs, counters, then processes with their threads and what each thread has.
 
+import { brief } from "../format";
 import type { Lane } from "./lane";
 import type { Model } from "./model";
 
@@ -49,7 +50,8 @@ export function tracksOf(model: Model): Track[] {
     for (const at of shared) {
       const cpu = meta.counters.cpu[at];
       const name = cpu < 0 ? meta.counters.name[at] : `${meta.counters.name[at]} CPU ${cpu}`;
-      add({ id: `n${at}`, type: "counter", name, of: at, group: "counters", lanes: [model.counters[at]] });
+      const hint = rangeOf(model, at);
+      add({ id: `n${at}`, type: "counter", name, hint, of: at, group: "counters", lanes: [model.counters[at]] });
     }
   }
   const busy = meta.threads.tid.map((_, thread) => busyness(model, thread));
@@ -65,11 +67,19 @@ export function tracksOf(model: Model): Track[] {
     .filter((each) => each.threads.length)
     .sort((a, b) => busiest(a.busy, b.busy))) {
     const group = `p${process}`;
-    const count = threads.length > 1 ? `${threads.length} threads` : "";
-    add({ id: group, type: "group", name: model.process(process), hint: count, of: process, group, depth: 0 });
+    const count = `${threads.length} threads`;
+    if (threads.length > 1)
+      add({ id: group, type: "group", name: model.process(process), hint: count, of: process, group, depth: 0 });
     for (const thread of threads.sort((a, b) => busiest(busy[a], busy[b]))) addThread(model, thread, group, add);
   }
   return found;
+}
+
+/** The values from which to which a counter's track is drawn. */
+function rangeOf(model: Model, counter: number): string {
+  const [least, most] = model.extent(counter);
+  const unit = model.data.meta.counters.unit[counter];
+  return `${least < 0 ? `${brief(least, unit)} – ` : "up to "}${brief(most, unit)}`;
 }
 
 /** How long a thread ran, and how many rows it has. */
@@ -156,9 +166,10 @@ export function layOut(tracks: Track[], collapsed: Set<string>, pinned: Set<stri
   let thread = false;
   for (const track of tracks) {
     if (track.type === "group") continue;
-    const group = groups.get(track.group) as Track;
-    if (track.depth === 1) thread = !filter || filter.test(track.name) || filter.test(group.name);
-    if (thread) wanted.add(track).add(group);
+    const group = groups.get(track.group); // a process of one thread has none
+    if (track.depth === 1) thread = !filter || filter.test(track.name) || filter.test(group?.name ?? "");
+    if (thread) wanted.add(track);
+    if (thread && group) wanted.add(group);
   }
   for (const track of tracks) {
     if (!wanted.has(track)) continue;

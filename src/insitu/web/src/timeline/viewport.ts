@@ -30,9 +30,9 @@ export function tickStep(width: number, most: number): number {
   return [1, 2, 5, 10].map((each) => each * power).find((step) => step >= raw * 0.999999) as number;
 }
 
-/** A time since the start with as many digits as a step needs: "1.234 567 s". */
+/** A time since the start with the digits that a step needs, in groups of three: "1.234 567 s". */
 export function moment(ns: number, step: number): string {
-  const digits = Math.max(0, Math.min(9, 9 - Math.floor(Math.log10(Math.max(step, 1)) + 1e-9)));
+  const digits = 3 * Math.ceil(Math.max(0, 9 - Math.floor(Math.log10(Math.max(step, 1)) + 1e-9)) / 3);
   const rounded = Math.round(ns / 10 ** (9 - digits));
   const scale = 10 ** digits;
   const fraction = String(rounded % scale).padStart(digits, "0");

@@ -87,7 +87,8 @@ export function chain(model: Model, row: number): Step[] {
       const current = lane.rows[at];
       const state = model.state(current);
       const from = Math.max(lane.start(at), begin);
-      if (state === "runnable") waker = stateWaker[current];
+      // Of a waker that was not recorded nothing more is known: the sleep itself is then what can be told.
+      if (state === "runnable" && model.states[stateWaker[current]].length) waker = stateWaker[current];
       steps.push({ thread, state, from, to: until, row: current, waker });
       until = from;
       if (waker || !(state === "running" || waitsForCpu(state))) break;
@@ -111,4 +112,13 @@ export function spanAt(model: Model, thread: number, t: number): Row | null {
     }
   }
   return found;
+}
+
+/** The system call that a row's stack is in, by the kernel's function of it; "" where there is none. */
+export function callOf(model: Model, row: Row): string {
+  for (const each of model.stack(row)) {
+    const found = /^__(?:x64|ia32|arm64)_sys_(\w+)$/.exec(model.data.meta.functions.name[each]);
+    if (found) return found[1];
+  }
+  return "";
 }

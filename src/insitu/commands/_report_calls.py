@@ -1,0 +1,49 @@
+"""insitu report --slowest and --callees: single calls of a recording of calls."""
+
+import argparse
+import sys
+from typing import TYPE_CHECKING
+
+from insitu.errors import InsituError, nearest
+
+if TYPE_CHECKING:
+    from insitu.session.call_table import CallTable
+    from insitu.session.reader import Session
+
+__all__ = ["report_calls"]
+
+
+def report_calls(session: "Session", args: argparse.Namespace) -> int:
+    """Print what --slowest or --callees asks for. Raises InsituError."""
+    from insitu.session.call_table import has_calls, load_calls, thread_labels
+    from insitu.views.calls.functions import callees_of
+    from insitu.views.calls.lines import HEAD, call_json
+    from insitu.views.calls.slowest import slowest_call, subtree_lines, subtree_text
+    from insitu.views.calls.text import callees_json, callees_table
+    from insitu.views.terminal import Screen
+
+    if not has_calls(session.database):
+        raise InsituError(f"{session.path}: no calls of functions", remedy="insitu calls -o RUN records them")
+    table = load_calls(session.database)
+    _known(table, args.callees or args.slowest)
+    if args.callees:
+        found = callees_of(table, args.callees)
+        if args.json:
+            print(callees_json(args.callees, *found))
+        else:
+            Screen.of(sys.stdout).write(callees_table(args.callees, *found))
+        return 0
+    row = slowest_call(table, args.slowest)
+    lines = subtree_lines(table, row, thread_labels(session.database))
+    if args.json:
+        print("\n".join(map(call_json, lines)))
+    else:
+        print(HEAD)
+        print("\n".join(subtree_text([*lines], args.min_percent)))
+    return 0
+
+
+def _known(table: "CallTable", function: str) -> None:
+    names = {name for name, _ in table.functions}
+    if function and function not in names:
+        raise InsituError(f"{function}: no such function in this recording{nearest(function, names)}")

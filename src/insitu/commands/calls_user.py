@@ -1,0 +1,153 @@
+"""insitu calls --user: functions of a program, or the library functions that it calls."""
+
+import argparse
+import os
+import sys
+from typing import TYPE_CHECKING, Any
+
+from insitu import messages
+from insitu.commands._options import pids_asked_for
+from insitu.errors import InsituError
+
+if TYPE_CHECKING:
+    from insitu.record.run import Outcome, Request
+    from insitu.record.user_functions import Traced
+
+__all__ = ["run_user", "user_options"]
+
+_MANY: int = 1000
+
+
+def user_options(parser: argparse.ArgumentParser) -> None:
+    """Declare the options that only user functions have."""
+    group = parser.add_argument_group("user functions")
+    group.add_argument(
+        "--user", nargs="?", const="", metavar="PROGRAM", help="trace functions of this program, and run it"
+    )
+    group.add_argument("--library", action="store_true", help="instead, calls of libraries through its PLT")
+    group.add_argument("--binary", metavar="FILE", help="trace functions of this file; the command is another")
+    group.add_argument("-c", "--summary", action="store_true", help="as --count with all functions that are traced")
+
+
+def run_user(args: argparse.Namespace) -> int:
+    """Trace; returns the exit status. Raises InsituError."""
+    from insitu.record.run import Request
+    from insitu.record.user_functions import traced_functions
+    from insitu.symbols.elf import Elf
+
+    for option, given in (("-g", args.graph), ("-a", args.all), ("--stack", args.stack)):
+        if given:
+            raise InsituError(f"{option} is for kernel functions, not for --user", status=2)
+    words = list(args.command[1:] if args.command[:1] == ["--"] else args.command)
+    command = [args.user, *words] if args.user else words
+    pids = pids_asked_for(args)
+    if pids and args.user and not words:
+        args.binary, command = args.binary or args.user, []
+    request = Request(tuple(command), pids, seconds=args.duration)
+    request.check()
+    path = _program(args, request)
+    try:
+        elf = Elf(path)
+    except OSError as error:
+        raise InsituError(f"cannot open {path}: {error.strerror}") from None
+    except InsituError as error:
+        raise InsituError(error.message, remedy="--binary FILE names the program that runs it") from None
+    args.summary |= bool(args.count)
+    if args.json and not args.summary:
+        raise InsituError("--json is for -c and --count of user functions", remedy="-o RUN.insitu", status=2)
+    arguments = not args.summary or args.output is not None
+    patterns = [*args.function, *args.count]
+    traced = traced_functions(elf, patterns, args.no_function, library=args.library, arguments=arguments)
+    if len(traced.functions) > _MANY and not args.quiet:
+        messages.note(f"attaching to {len(traced.functions)} functions; -f and -n choose fewer")
+    if args.output is not None:
+        return _recorded(args, request, path, traced)
+    return _shown(args, request, path, traced)
+
+
+def _program(args: argparse.Namespace, request: "Request") -> str:
+    """The file whose functions are traced, as an absolute path."""
+    if args.binary:
+        return str(os.path.abspath(args.binary))  # noqa: PTH100
+    if request.command:
+        from insitu.record.launcher import executable
+
+        return os.path.realpath(executable(request.command))
+    try:
+        return os.readlink(f"/proc/{request.pids[0]}/exe")  # noqa: PTH115
+    except OSError as error:
+        raise InsituError(f"process {request.pids[0]}: {error.strerror}", remedy="ps -e lists processes") from None
+
+
+def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
+    from pathlib import Path
+
+    from insitu.commands._output import recorded
+    from insitu.record.sources.processes import ProcessesSource
+    from insitu.record.sources.user_calls import UserCallsSource
+
+    source = UserCallsSource(path, traced, library=args.library, depth=args.depth)
+    outcome, manifest = recorded(
+        request, [ProcessesSource(), source], Path(args.output), quiet=args.quiet, default_table="span"
+    )
+    if manifest and not args.quiet:
+        messages.note(f"{manifest.tables['span']['rows']} calls, {manifest.lost} lost, in {args.output}")
+    return outcome.exit_status or (0 if manifest else 1)
+
+
+def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
+    """Print calls, or with -c what they add up to, to standard error."""
+    import time
+
+    from insitu.commands._text_destination import standard_error
+    from insitu.convert.user_calls import UserCalls, call_table
+    from insitu.probe.runtime.event_decode import EventDecoder
+    from insitu.record.run import run
+    from insitu.record.sources.user_calls import UserCallsSource
+    from insitu.views.calls.functions import function_calls
+    from insitu.views.calls.text import functions_json, functions_table
+    from insitu.views.calls.user_lines import UserCallLines
+    from insitu.views.terminal import Screen
+
+    functions = [(each.name, each.prototype) for each in traced.functions]
+    decoders: list[EventDecoder] = []
+
+    def deliver(data: bytes) -> None:
+        if not decoders:
+            decoders.append(EventDecoder(source.layout()))
+        sink.add(decoders[0].decode(data).tables)
+
+    source = UserCallsSource(path, traced, library=args.library, deliver=deliver)
+    sink: Any
+    with standard_error() as destination:
+        if args.summary:
+            sink = UserCalls()
+        else:
+            sink = UserCallLines(
+                functions,
+                lambda text: destination.stream.write(text.encode("utf-8", "backslashreplace")),
+                depth=args.depth,
+            )
+        outcome = run(request, [source], destination)
+        end_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
+        if args.summary:
+            found = sink.joined(end_ns)
+            rows = function_calls(call_table(found.calls, [name for name, _ in functions]))
+            if args.json:
+                print(functions_json(rows, args.limit))
+            else:
+                Screen.of(sys.stderr).write(functions_table(rows, args.limit))
+        else:
+            sink.finish(end_ns)
+    return _ended(args, outcome)
+
+
+def _ended(args: argparse.Namespace, outcome: "Outcome") -> int:
+    if not args.quiet:
+        for note in outcome.notes:
+            messages.note(note)
+    if outcome.lost:
+        messages.warning(f"{outcome.lost} records lost: calls are missing")
+    if outcome.failure:
+        messages.error(outcome.failure)
+    return outcome.exit_status or (1 if outcome.failure else 0)

@@ -1,0 +1,90 @@
+"""What `insitu events -l` and `--lines` list: events with their fields; lines and what is visible there."""
+
+import argparse
+import sys
+from collections.abc import Iterator
+from typing import TYPE_CHECKING
+
+from insitu.errors import InsituError
+
+if TYPE_CHECKING:
+    from insitu.kernel.tracefs import Tracefs
+    from insitu.record.ftrace.user_code import UserCode
+    from insitu.views.terminal import Block
+
+__all__ = ["listing_options", "run_lines", "run_list"]
+
+
+def listing_options(parser: argparse.ArgumentParser) -> None:
+    """Declare -l, -v, --lines and -x."""
+    group = parser.add_argument_group("listing")
+    group.add_argument("-l", "--list", nargs="?", const="*", metavar="GLOB", help="list events")
+    group.add_argument("-v", "--verbose", action="store_true", help="with -l: their fields, with types")
+    group.add_argument("--lines", metavar="FUNCTION", help="list the lines of a function, and what is visible there")
+    group.add_argument(
+        "-x", "--exec", metavar="BINARY", help="with --lines: the program or library with the function"
+    )
+
+
+def run_list(args: argparse.Namespace, tracefs: "Tracefs") -> int:
+    """List events; returns the exit status."""
+    from insitu.record.ftrace.event_fields import declared
+    from insitu.record.ftrace.tracepoints import matching_events
+    from insitu.terminal_text import printable
+
+    for name in matching_events(args.list, tracefs.events()):
+        print(printable(name))
+        if args.verbose:
+            for field in tracefs.event(*name.split(":", 1)).fields:
+                print(f"    {printable(declared(field))}")
+    return 0
+
+
+def run_lines(args: argparse.Namespace) -> int:
+    """List a function's lines, or a kernel function's parameters; returns the exit status."""
+    from insitu.record.ftrace.user_code import UserCode
+    from insitu.views.terminal import Screen
+
+    shown = _user_lines(UserCode(args.exec), args.lines) if args.exec else _parameters(args.lines)
+    Screen.of(sys.stdout).write(shown)
+    return 0
+
+
+def _user_lines(code: "UserCode", function: str) -> "Iterator[Block]":
+    from insitu.views.table import Column, Table
+
+    file, lines = code.lines(function)
+    first = lines[0].number if lines else 0
+    yield [(f"# {function} in {file}", "bold")]
+    rows = []
+    for line in lines:
+        visible = ""
+        if line.address is not None:
+            scope = code.scope(line.address)
+            visible = ", ".join(each.name for each in scope.variables if code.is_visible(scope, each, line.address))
+        style = "" if line.address is not None else "dim"
+        rows.append(
+            [
+                (f"+{line.number - first}", style),
+                (str(line.number), style),
+                (line.text.rstrip(), style),
+                (visible, ""),
+            ]
+        )
+    columns = [Column("place"), Column("line"), Column("source", "left"), Column("visible", "left", fold=True)]
+    yield Table(columns, rows)
+    yield [("# lines without an entry under visible have no code, or nothing that can be shown", "dim")]
+
+
+def _parameters(function: str) -> "Iterator[Block]":
+    from insitu.symbols import kernel_btf
+
+    prototype = kernel_btf.vmlinux().prototype(function)
+    if prototype is None:
+        raise InsituError(
+            f"the kernel has no function {function} with types (BTF)", remedy="-x BINARY for a program's"
+        )
+    yield [(f"# {prototype.declaration(function)}", "bold")]
+    for each in prototype.parameters:
+        yield [(f"  {each.type.declaration(each.name)}", "")]
+    yield [("# parameters are visible at the beginning of the function: kprobe, fprobe", "dim")]

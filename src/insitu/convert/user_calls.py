@@ -1,0 +1,195 @@
+"""Calls of user functions: the records of record/sources/user_calls.py to span and function_call."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.call_rows import write_calls
+from insitu.convert.call_spans import Calls, join_calls
+from insitu.convert.probe_source import decoded_events
+from insitu.convert.sources import RawSource
+from insitu.convert.user_frames import ENDED, ENTRY, MOST_DEPTH, RETURN, UserRecords, user_frames
+from insitu.session.call_table import LIBRARY_CALL, USER_FUNCTION, CallTable, with_totals
+from insitu.session.core_tables import SPAN
+from insitu.session.schema import Column, Table, register
+from insitu.session.writer import SessionWriter
+from insitu.symbols.frame import Frame
+from insitu.symbols.prototypes import Prototype, call_text, shown
+
+if TYPE_CHECKING:
+    import polars
+
+__all__ = ["FUNCTION_CALL", "Joined", "UserCalls", "call_table", "convert_source", "prototypes_of"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+
+FUNCTION_CALL: Final = register(
+    Table(
+        "function_call",
+        "Arguments and result of a function's call, of which `span` has time, thread and name.",
+        (
+            Column("span_id", "span", "its row in `span`"),
+            Column("arguments", "text", "those in general registers, strings up to 63 bytes"),
+            Column("result", "text", "empty: none, or it has not been seen"),
+        ),
+    )
+)
+_WORDS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
+_TEXTS: Final = ("s0", "s1")
+
+
+class Joined(NamedTuple):
+    """Calls, and for each row of them what its entry and its return hold. ``unmatched`` returns had no entry."""
+
+    calls: Calls
+    enter: polars.DataFrame
+    exit: polars.DataFrame
+    unmatched: int
+    deep: int
+
+
+class UserCalls:
+    """Collects the records, and joins them to calls at the end."""
+
+    def __init__(self) -> None:
+        self._parts: dict[str, list[polars.DataFrame]] = {"enter": [], "exit": [], "ended": []}
+
+    def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take decoded records by label."""
+        import polars
+
+        for label, columns in tables.items():
+            self._parts[label.removesuffix("_text")].append(polars.DataFrame(dict(columns)))
+
+    def joined(self, end_ns: int) -> Joined:
+        """All calls. Those that are open then have ended at ``end_ns``."""
+        enter = self._table("enter", (*_HEAD, "f", "sp", "tail", *_WORDS), _TEXTS)
+        exit_ = self._table("exit", (*_HEAD, "sp", "seen", "value"), ("text", "s0"))
+        ended = self._table("ended", _HEAD, ())
+        parts, kinds = (enter, exit_, ended), (ENTRY, RETURN, ENDED)
+        column = {
+            name: np.concatenate([each[name].to_numpy().astype(np.int64) for each in parts])
+            for name in ("ts_ns", "tid", "cpu")
+        }
+        none = np.zeros(len(ended), np.int64)
+        sp = np.concatenate([*(each["sp"].to_numpy().astype(np.int64) for each in (enter, exit_)), none])
+        func = np.zeros(len(sp), np.int32)
+        func[: len(enter)] = enter["f"].to_numpy()
+        kind = np.repeat(np.array(kinds, np.int8), [len(each) for each in parts])
+        i32 = {name: column[name].astype(np.int32) for name in ("tid", "cpu")}
+        tail = np.zeros(len(sp), np.bool_)
+        tail[: len(enter)] = enter["tail"].to_numpy()
+        frames = user_frames(UserRecords(column["ts_ns"], i32["tid"], i32["cpu"], kind, func, sp, tail), end_ns)
+        calls = join_calls(frames.records, np.zeros(0, np.int64), np.zeros(int(func.max(initial=0)) + 1, np.bool_))
+        # Each entry has become a call.
+        of_thread = np.lexsort((column["ts_ns"][frames.entry], i32["tid"][frames.entry]))
+        of_call = np.lexsort((calls.ts_ns, calls.thread))
+        row = np.zeros(len(of_call), np.int64)
+        row[of_call] = of_thread
+        exit_row = frames.exit[row] - len(enter)
+        at = np.where(frames.exit[row] >= 0, exit_row, len(exit_))
+        missing = exit_.clear(1)
+        return Joined(
+            calls,
+            enter[frames.entry[row]],
+            missing.vstack(exit_)[(at + 1) % (len(exit_) + 1)],
+            frames.unmatched,
+            frames.deep,
+        )
+
+    def _table(self, label: str, numbers: Sequence[str], texts: Sequence[str]) -> polars.DataFrame:
+        import polars
+
+        schema = {**dict.fromkeys(numbers, polars.Int64), **dict.fromkeys(texts, polars.String)}
+        schema |= {name: polars.UInt64 for name in (*_WORDS, "value") if name in schema}
+        parts = self._parts.pop(label)
+        for each in parts:
+            for name in texts:
+                if name not in each:
+                    each.insert_column(-1, polars.Series(name, [None] * len(each), dtype=polars.String))
+        typed = [each.select(polars.col(name).cast(kind) for name, kind in schema.items()) for each in parts]
+        return polars.concat([polars.DataFrame(schema=schema), *typed])
+
+
+_HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
+
+
+def call_table(calls: Calls, names: Sequence[str]) -> CallTable:
+    """The calls as reports take them; threads under their ids."""
+    functions = [(name, USER_FUNCTION) for name in names]
+    own = calls.self_ns
+    times = (calls.ts_ns, calls.dur_ns, own, own)
+    return with_totals(CallTable(*times, calls.thread, calls.cpu, calls.func, calls.parent, calls.depth, functions))
+
+
+def prototypes_of(layout: Mapping[str, Any]) -> list[tuple[str, Prototype | None]]:
+    """Names and prototypes of the functions, by number."""
+    return [
+        (
+            str(name),
+            Prototype(tuple((str(each), str(kind)) for each, kind in found[0]), str(found[1])) if found else None,
+        )
+        for name, found in layout["functions"]
+    ]
+
+
+def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
+    """Write a source of kind "user_calls"."""
+    for table in (SPAN, FUNCTION_CALL):
+        writer.append(table, {})
+    functions = prototypes_of(source.layout)
+    collected = UserCalls()
+    for tables in decoded_events(source, writer):
+        collected.add(tables)
+    found = collected.joined(source.manifest.end_ns)
+    if found.deep:
+        writer.notes.append(f"{found.deep} calls deeper than {MOST_DEPTH} are left out")
+    rows = len(found.calls.ts_ns)
+    if not rows:
+        return
+    library = bool(source.layout["library"])
+    category, module = (LIBRARY_CALL, "[library]") if library else (USER_FUNCTION, str(source.layout["module"]))
+    frames = [Frame(name, module) for name, _ in functions]
+    ids = write_calls(writer, found.calls, frames, [category] * rows, found.enter["pid"].to_numpy().astype(np.int32))
+    writer.append(FUNCTION_CALL, {"span_id": ids, **call_texts(found, functions)})
+
+
+def call_texts(found: Joined, functions: Sequence[tuple[str, Prototype | None]]) -> dict[str, Any]:
+    """Arguments and result of each call as text. That of equal ones is made once."""
+    import polars
+
+    known = polars.Series([prototype is not None for _, prototype in functions])
+    prototypes = [prototype or Prototype() for _, prototype in functions]
+    mask = known.gather(found.enter["f"])
+
+    def texts(table: polars.DataFrame, text: Any) -> polars.Series:
+        keyed = table.with_row_index("row").filter(mask)
+        columns = table.columns
+        distinct = keyed.select(columns).unique(maintain_order=True)
+        made = polars.Series("made", [text(*each) for each in distinct.iter_rows()], dtype=polars.String)
+        joined = keyed.join(distinct.with_columns(made), on=columns, nulls_equal=True, how="left")
+        whole = polars.DataFrame({"row": np.arange(len(table), dtype=np.uint32)}).join(
+            joined.select("row", "made"), on="row", how="left", maintain_order="left"
+        )
+        return whole["made"].fill_null("")
+
+    def arguments(f: int, *values: Any) -> str:
+        *words, first, second, late = values
+        return call_text(prototypes[f].parameters, words, (first or late, second))
+
+    def result(f: int, seen: int | None, value: int | None, text: str | None) -> str:
+        kind = prototypes[f].result
+        return shown(kind, value or 0, text) if seen and kind not in ("v", "?") else ""
+
+    return {
+        "arguments": texts(
+            found.enter.select("f", *_WORDS, *_TEXTS).with_columns(found.exit["s0"].alias("late")), arguments
+        ),
+        "result": texts(found.enter.select("f").hstack(found.exit.select("seen", "value", "text")), result),
+    }

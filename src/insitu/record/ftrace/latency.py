@@ -1,0 +1,231 @@
+"""ftrace's latency tracers as a source: the longest section without interrupts or until a task runs, noise, timers.
+
+They trace the whole machine, in an instance of our own; what only the top level of tracefs has is put back.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
+
+from insitu.convert.latency_text import Measured, Section, StackFrame, measured, section, stack_frames
+from insitu.errors import InsituError
+from insitu.kernel.trace_instance import TraceInstance
+from insitu.record.row_log import RowLog
+from insitu.session.schema import Column, Table, register
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from insitu.kernel.tracefs import Tracefs
+    from insitu.record.source import Loss, Target
+
+__all__ = ["LATENCY", "STACK", "TRACERS", "LatencySource", "Result"]
+
+LATENCY: Final = register(
+    Table(
+        "latency",
+        "What a latency tracer has measured: its longest section, or each period, expiry or gap.",
+        (
+            Column("ts_ns", "timestamp", "of a section, the end of the recording"),
+            Column("cpu", "cpu", "-1: unknown"),
+            Column("tracer", "enum", "`irqsoff`, `wakeup_rt`, `osnoise`, `timerlat` ..."),
+            Column("context", "enum", "of timerlat `irq` or `thread`, of hwlat `inner` or `outer`"),
+            Column("latency_ns", "duration", "of osnoise, the longest single noise of the period"),
+            Column("runtime_ns", "duration", "of osnoise: how long it measured", nullable=True),
+            Column("noise_ns", "duration", "of osnoise: how much of that others had the CPU", nullable=True),
+            Column("task", "text", "of a section: the task, and its priority"),
+            Column("started", "name", "of a section: where interrupts or preemption were disabled"),
+            Column("ended", "name", "of a section: where they were enabled again"),
+        ),
+    )
+)
+
+STACK: Final = "stack"
+_STACK_SWITCH: Final = "/proc/sys/kernel/stack_tracer_enabled"
+# Tracer -> the kernel's option that has it.
+TRACERS: Final = {
+    "irqsoff": "CONFIG_IRQSOFF_TRACER",
+    "preemptoff": "CONFIG_PREEMPT_TRACER",
+    "preemptirqsoff": "CONFIG_PREEMPT_TRACER",
+    "wakeup": "CONFIG_SCHED_TRACER",
+    "wakeup_rt": "CONFIG_SCHED_TRACER",
+    "wakeup_dl": "CONFIG_SCHED_TRACER",
+    "hwlat": "CONFIG_HWLAT_TRACER",
+    "osnoise": "CONFIG_OSNOISE_TRACER",
+    "timerlat": "CONFIG_TIMERLAT_TRACER",
+    STACK: "CONFIG_STACK_TRACER",
+}
+_OF_SECTIONS: Final = frozenset(list(TRACERS)[:6])
+_MOST_BYTES: Final = 16 << 20
+
+
+class Result(NamedTuple):
+    """What a tracer has found; what it does not measure is empty. ``stopped``: the threshold was exceeded."""
+
+    tracer: str
+    section: Section | None = None
+    measured: Sequence[Measured] = ()
+    frames: Sequence[StackFrame] = ()
+    stopped: bool = False
+
+    @property
+    def worst_ns(self) -> int:
+        """The largest latency."""
+        if self.section is not None:
+            return self.section.latency_ns
+        return max((each.latency_ns for each in self.measured), default=0)
+
+
+class LatencySource:
+    """One latency tracer. ``result`` has what it has found, once it has stopped."""
+
+    id, fds, wait_s = "latency", (), 0.2
+
+    def __init__(self, tracefs: Tracefs, tracer: str, threshold_us: int = 0) -> None:
+        """With ``threshold_us``, a section or gap counts from there on, and osnoise and timerlat stop there."""
+        self._tracefs = tracefs
+        self._tracer = tracer
+        self._threshold_us = threshold_us
+        self._instance: TraceInstance | None = None
+        self._restore: list[tuple[str, str]] = []
+        self._log = RowLog(LATENCY)
+        self._recorded = False
+        self.result = Result(tracer)
+
+    notes: Sequence[str] = ()
+
+    @property
+    def options(self) -> Mapping[str, Any]:
+        """The tracer and its threshold."""
+        return {"tracer": self._tracer, "threshold_us": self._threshold_us}
+
+    def layout(self) -> Mapping[str, Any]:
+        """That of rows."""
+        return self._log.layout
+
+    def open(self, target: Target) -> None:
+        """Make an instance. Raises InsituError if this kernel does not have the tracer."""
+        if self._tracer == STACK:
+            if not self._tracefs.exists("stack_max_size"):
+                raise self._missing()
+            return
+        if self._tracer not in self._tracefs.tracers():
+            raise self._missing()
+        self._instance = TraceInstance.create(self._tracefs)
+
+    def _missing(self) -> InsituError:
+        known = [each for each in TRACERS if each in self._tracefs.tracers()]
+        known += [STACK] * self._tracefs.exists("stack_max_size")
+        return InsituError(
+            f"this kernel has no {self._tracer} tracer ({TRACERS[self._tracer]}), but {', '.join(known) or 'none'}",
+            remedy="insitu lab build --with irqsoff,latency makes a guest kernel that has all of them",
+        )
+
+    def start(self, directory: Path | None, start_ns: int) -> None:
+        """Start the tracer. Raises InsituError where the kernel refuses, as while another one uses it."""
+        if directory is not None:
+            self._log.open(directory)
+            self._recorded = True
+        try:
+            if self._instance is None:
+                self._set_top("stack_max_size", "0")
+                self._switch_stack_tracer("1")
+            else:
+                self._start(self._instance)
+        except OSError as error:
+            reason = "another one is using it" if error.errno == 16 else os.strerror(error.errno or 0)
+            raise InsituError(f"cannot start the tracer {self._tracer}: {reason}") from None
+
+    def _start(self, instance: TraceInstance) -> None:
+        threshold = str(self._threshold_us)
+        if self._tracer in _OF_SECTIONS:
+            with contextlib.suppress(OSError):  # functions would make each section longer
+                instance.set("options/function-trace", "0")
+            if self._threshold_us:
+                self._set_top("tracing_thresh", threshold)
+        elif self._threshold_us and self._tracer == "hwlat":
+            self._set_top("tracing_thresh", threshold)
+        elif self._threshold_us:
+            self._set_top("osnoise/stop_tracing_us", threshold)
+            if self._tracer == "timerlat":
+                self._set_top("osnoise/stop_tracing_total_us", threshold)
+                self._set_top("osnoise/print_stack", threshold)
+        instance.set("current_tracer", self._tracer, restore="nop")
+        if self._tracer in _OF_SECTIONS:
+            instance.write("tracing_max_latency", "0")
+        instance.set("tracing_on", "1", restore="0")
+
+    def _set_top(self, path: str, text: str) -> None:
+        before = self._tracefs.read(path).strip()
+        self._tracefs.write(path, text)
+        self._restore.append((path, before))
+
+    def _switch_stack_tracer(self, value: str) -> None:
+        with open(_STACK_SWITCH, "r+", encoding="ascii") as file:  # noqa: PTH123
+            before = file.read().strip()
+            file.seek(0)
+            file.write(value)
+        self._restore.append((_STACK_SWITCH, before))
+
+    def drain(self) -> int:
+        """Nothing: the kernel keeps what it has found."""
+        return 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether the tracer has stopped at the threshold."""
+        if self._instance is None or self._tracer not in ("osnoise", "timerlat") or not self._threshold_us:
+            return False
+        return self._instance.read("tracing_on").strip() == "0"
+
+    def stop(self, end_ns: int) -> None:
+        """Stop, and read what was found."""
+        if self._instance is None:
+            text = self._tracefs.read("stack_trace")
+            self.result = Result(self._tracer, frames=stack_frames(text))
+        else:
+            stopped = self.ended
+            self._instance.write("tracing_on", "0")
+            text = self._instance.read("trace")[:_MOST_BYTES]
+            if self._tracer in _OF_SECTIONS:
+                self.result = Result(self._tracer, section(text))
+            else:
+                self.result = Result(self._tracer, measured=list(measured(text)), stopped=stopped)
+        if self._recorded:
+            self._write_rows(end_ns)
+
+    def _write_rows(self, end_ns: int) -> None:
+        found = self.result.section
+        if found is not None:
+            row = Measured(end_ns, found.cpu, "", found.latency_ns)
+            self._append(row, found.task, found.started, found.ended)
+        for each in self.result.measured:
+            self._append(each, "", "", "")
+        self._log.write()
+
+    def _append(self, row: Measured, task: str, started: str, ended: str) -> None:
+        values = {name: getattr(row, name) for name in ("ts_ns", "cpu", "context", "latency_ns")}
+        values |= {"runtime_ns": row.runtime_ns, "noise_ns": row.noise_ns, "tracer": self._tracer}
+        self._log.append(**values, task=task, started=started, ended=ended)
+
+    def losses(self) -> Sequence[Loss]:
+        """None: the tracers overwrite only what is less."""
+        return ()
+
+    def close(self) -> None:
+        """Put everything back. Idempotent."""
+        if self._instance is not None:
+            self._instance.close()
+            self._instance = None
+        for path, text in reversed(self._restore):
+            with contextlib.suppress(OSError):
+                if path == _STACK_SWITCH:
+                    with open(path, "w", encoding="ascii") as file:  # noqa: PTH123
+                        file.write(text)
+                else:
+                    self._tracefs.write(path, text)
+        self._restore.clear()
+        self._log.close()

@@ -1,0 +1,225 @@
+"""A binary with debug information: where its functions and source lines are, and what is visible there."""
+
+from __future__ import annotations
+
+import re
+from functools import cached_property
+from pathlib import Path
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from insitu.errors import InsituError, nearest
+from insitu.probe.providers.support.binary import file_offset
+from insitu.probe.providers.support.source_lines import code_of_line
+from insitu.record.ftrace.fetch_arguments import Located, fetched, located, member_of
+from insitu.symbols.cfi import Row
+from insitu.symbols.debug_files import find_debug_file
+from insitu.symbols.dwarf_scopes import CType, Scope, Scopes, Variable
+from insitu.symbols.eh_frame import CallFrames
+from insitu.symbols.elf import Elf
+from insitu.symbols.function_addresses import FunctionAddresses
+from insitu.symbols.line_table import LineTable
+from insitu.symbols.registers import AARCH64, X86_64
+
+__all__ = ["SourceLine", "UserCode"]
+
+_MACHINES: Final = {each.e_machine: each for each in (X86_64, AARCH64)}
+_PLACE: Final = re.compile(r"(?P<name>[^:+%]+)(?:(?P<sign>[:+])(?P<number>0x[0-9a-fA-F]{1,8}|\d{1,7}))?", re.ASCII)
+_ARGUMENT: Final = re.compile(r"[A-Za-z_]\w*(?:(?:->|\.)\w+)*", re.ASCII)
+
+
+class SourceLine(NamedTuple):
+    """A line of a function; ``address`` is None where it has no code."""
+
+    number: int
+    text: str
+    address: int | None
+
+
+class UserCode:
+    """One binary. Methods raise InsituError for what it does not have."""
+
+    def __init__(self, path: str) -> None:
+        self.path = str(Path(path).resolve())
+        if re.search(r"\s", self.path):
+            raise InsituError(f"{self.path!r}: the kernel takes no path with blanks for a dynamic event")
+        try:
+            self.elf = Elf(self.path)
+        except OSError as error:
+            raise InsituError(f"cannot open {path}: {error.strerror}") from None
+        machine = _MACHINES.get(self.elf.machine)
+        if machine is None:
+            raise InsituError(
+                f"{path}: the registers of its architecture (ELF machine {self.elf.machine}) are unknown"
+            )
+        self._machine = machine
+        self._functions = FunctionAddresses(self.elf)
+        self._rows: list[Row] = []  # of call frames
+
+    @cached_property
+    def _debug(self) -> Elf | None:
+        if LineTable.present_in(self.elf):
+            return self.elf
+        return find_debug_file(self.elf, self.elf.path, self.elf.root)
+
+    @cached_property
+    def _lines(self) -> LineTable:
+        table = LineTable.of(self._debug, root=self.elf.root) if self._debug is not None else None
+        if table is None:
+            raise InsituError(
+                f"{self.path} has no debug information", remedy="compile it with -g, or install its debug file"
+            )
+        return table
+
+    @cached_property
+    def _scopes(self) -> Scopes | None:
+        return Scopes(self._debug) if self._debug is not None else None
+
+    def function(self, name: str) -> int:
+        """The address of a function."""
+        address = self._functions.address(name)
+        if address is None:
+            hint = nearest(name, self._functions.by_name)
+            raise InsituError(f"{self.path} has no function {name!r}{hint}")
+        return address
+
+    def places(self, text: str) -> list[int]:
+        """The addresses of ``FUNCTION``, ``FUNCTION+LINES``, ``FUNCTION+0xBYTES`` or ``FILE:LINE``."""
+        found = _PLACE.fullmatch(text)
+        if not found:
+            raise InsituError(f"{text!r} is neither FUNCTION, FUNCTION+LINES, FUNCTION+0xBYTES nor FILE:LINE")
+        name, number = found["name"], found["number"]
+        if number is None:
+            return [self.function(name)]
+        if number.startswith("0x"):
+            return [self.function(name) + int(number, 16)]
+        file, line = name, int(number)
+        if self._functions.address(name) is not None:
+            file, first = self._declared(self.function(name))
+            line += first
+        return [each.address for each in code_of_line(self.elf, self.path, file, line)]
+
+    def after_prologue(self, function: int) -> int:
+        """Where the code of a function's second line begins: its arguments are in memory by then."""
+        file, _ = self._source(function)
+        rows = sorted(self._lines.rows(lambda each: each == file), key=lambda row: row.address)
+        name = self._lines.find(np.array([function], np.uint64))[0][-1].function
+        for row in rows:
+            if row.address > function and row.chain[-1].function == name:
+                return row.address
+        return function
+
+    def _source(self, address: int) -> tuple[str, int]:
+        chain = self._lines.find(np.array([address], np.uint64))[0]
+        if not chain:
+            raise InsituError(f"{self.path}: no source line is known at {address:#x}")
+        return chain[-1].file, chain[-1].line
+
+    def _declared(self, function: int) -> tuple[str, int]:
+        """The file of a function and the line that declares it; lines of functions are counted from there."""
+        file, line = self._source(function)
+        return file, self.scope(function).line or line
+
+    def scope(self, address: int) -> Scope:
+        """What is visible at an address."""
+        found = self._scopes.at(address) if self._scopes is not None else None
+        if found is None:
+            raise InsituError(
+                f"{self.path} has no debug information at {address:#x}",
+                remedy="compile it with -g (not -gsplit-dwarf), or install its debug file",
+            )
+        return found
+
+    def offset(self, address: int) -> int:
+        """The file offset of an address of code."""
+        found = file_offset(self.elf, address)
+        if found is None:
+            raise InsituError(f"{self.path}: {address:#x} is not in the file")
+        return found
+
+    def lines(self, function: str) -> tuple[str, list[SourceLine]]:
+        """The source file of a function and its lines, with where the code of each begins. The text of a line is
+        empty where the source file cannot be read."""
+        start = self.function(function)
+        file, first = self._declared(start)
+        name = self._lines.find(np.array([start], np.uint64))[0][-1].function
+        addresses: dict[int, int] = {}
+        for row in self._lines.rows(lambda each: each == file):
+            outer = row.chain[-1]
+            if outer.function == name and outer.file == file and outer.line:
+                addresses[outer.line] = min(addresses.get(outer.line, row.address), row.address)
+        try:
+            text = Path(file).read_text(errors="replace").split("\n")
+        except OSError:
+            text = []
+        last = max(addresses, default=first)
+        return file, [
+            SourceLine(number, text[number - 1] if number <= len(text) else "", addresses.get(number))
+            for number in range(first, last + 1)
+        ]
+
+    def argument(self, scope: Scope, address: int, text: str) -> str:
+        """The fetch argument of a variable, or of a member of one (``at->x``), at an address."""
+        if not _ARGUMENT.fullmatch(text):
+            raise InsituError(f"{text!r} is not a variable", remedy="such as n, p->next or name=%di:s32")
+        first, *parts = re.split(r"(->|\.)", text)
+        variable = next((each for each in scope.variables if each.name == first), None)
+        if variable is None:
+            known = [each.name for each in scope.variables]
+            what = f"{scope.function} has no variable {first!r} there{nearest(first, known)}"
+            raise InsituError(what, remedy=f"it has: {', '.join(known)}" if known else "")
+        place, kind = self._located(scope, variable, address), variable.type
+        for sign, name in zip(parts[::2], parts[1::2], strict=True):
+            if (sign == "->") != (kind.kind == "pointer"):
+                raise InsituError(f"{text}: {kind.name} is {'not ' * (sign == '->')}a pointer")
+            members = self._scopes.members(kind) if self._scopes is not None else {}
+            if name not in members:
+                raise InsituError(
+                    f"{kind.name} has no member {name!r}{nearest(name, members)}", remedy=", ".join(members)
+                )
+            member = members[name]
+            place = member_of(place, member.offset, pointed=sign == "->") if place is not None else None
+            kind = member.type
+        made = self._fetched(place, kind) if place is not None else None
+        if made is None:
+            why = "is optimized out" if variable.location is None else "cannot be read by a dynamic event"
+            raise InsituError(f"{text} ({kind.name}) {why} at {address:#x}")
+        return made
+
+    def is_visible(self, scope: Scope, variable: Variable, address: int) -> bool:
+        """Whether a dynamic event can show a variable there; of a struct, its members."""
+        place = self._located(scope, variable, address)
+        if place is None:
+            return False
+        return variable.type.members_at > 0 or self._fetched(place, variable.type) is not None
+
+    def in_memory(self, scope: Scope, names: list[str]) -> bool:
+        """Whether one of these variables is in the frame, where only the prologue puts it."""
+        places = [self._located(scope, each, scope.start) for each in scope.variables if each.name in names]
+        return any(place is not None and place.form == "memory" for place in places)
+
+    def _located(self, scope: Scope, variable: Variable, address: int) -> Located | None:
+        if variable.location is None:
+            return None
+        return located(variable.location, scope.frame_base, self._cfa(address))
+
+    def _fetched(self, place: Located, kind: CType) -> str | None:
+        offset = -1
+        if place.form == "address":
+            found = file_offset(self.elf, place.offset)
+            offset = -1 if found is None else found
+        return fetched(place, kind, self._machine, file_offset=offset)
+
+    @cached_property
+    def _frames(self) -> CallFrames:
+        return CallFrames(self.elf, self._machine.columns)
+
+    def _cfa(self, address: int) -> tuple[int, int] | None:
+        def intern(row: Row) -> int:
+            self._rows.append(row)
+            return len(self._rows) - 1
+
+        number = int(self._frames.rows(np.array([address], np.uint64), intern)[0])
+        cfa = self._rows[number].cfa if number >= 0 else None
+        return cfa if isinstance(cfa, tuple) else None

@@ -1,0 +1,261 @@
+"""Which functions of a program are traced, where, how their returns are seen, and their prototypes."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from typing import Final, NamedTuple
+
+import numpy as np
+
+from insitu.errors import InsituError, nearest
+from insitu.probe.providers.support.binary import file_offset
+from insitu.probe.providers.support.matching import select
+from insitu.symbols.code_exits import CALL, CALL_SLOT, Exits, call_sites, entry_skip, exits_of
+from insitu.symbols.demangle import demangle
+from insitu.symbols.dwarf_types import BinaryTypes
+from insitu.symbols.elf import Elf
+from insitu.symbols.function_addresses import FunctionAddresses
+from insitu.symbols.functions import plt_stubs
+from insitu.symbols.libc_prototypes import libc_prototype
+from insitu.symbols.prototypes import Prototype, prototype_of
+
+__all__ = ["Traced", "TracedFunction", "traced_functions"]
+
+_STT_OBJECT: Final = 1
+_GLOB_DAT: Final = 6  # R_X86_64_GLOB_DAT
+_PROTOTYPES_S: Final = 3.0
+"""For how long debug information is asked for prototypes; functions beyond that have no arguments."""
+
+
+def _words(text: str) -> frozenset[str]:
+    return frozenset(text.split())
+
+
+# What the linker and the C runtime put into every program.
+_OF_THE_RUNTIME: Final = _words("""
+_start _init _fini deregister_tm_clones register_tm_clones __do_global_dtors_aux frame_dummy
+_dl_relocate_static_pie __libc_csu_init __libc_csu_fini __libc_start_main __cxa_finalize __gmon_start__
+""")
+# These keep or change their caller's return address: a return probe, which replaces that, would break the program.
+_NO_RETURN_PROBE: Final = _words("""
+setjmp _setjmp __setjmp sigsetjmp __sigsetjmp getcontext setcontext swapcontext makecontext vfork __vfork
+clone __clone clone3 __clone3 longjmp _longjmp siglongjmp __longjmp __longjmp_chk __libc_siglongjmp
+__cxa_throw __cxa_rethrow _Unwind_Resume _Unwind_RaiseException _Unwind_ForcedUnwind _Unwind_Resume_or_Rethrow
+_Unwind_Backtrace backtrace pthread_exit exit _exit _Exit quick_exit abort __stack_chk_fail __assert_fail
+""")
+# Programs that import these unwind their stack, or change to another one.
+_UNWINDING: Final = (b"_Unwind_Resume", b"_Unwind_RaiseException", b"_Unwind_Backtrace", b"__cxa_throw")
+_SWITCHING: Final = (b"makecontext", b"swapcontext", b"sigaltstack")
+
+
+class TracedFunction(NamedTuple):
+    """A function as it is shown, and the file offsets of its probes.
+
+    ``returns``: there is a return probe at ``entry``; else it returns at ``exits``, or leaves by a jump at ``jumps``.
+    ``calls``: it has no entry (-1) in the program; these are instructions that call it.
+    """
+
+    name: str
+    entry: int
+    returns: bool
+    exits: tuple[int, ...]
+    jumps: tuple[int, ...]
+    prototype: Prototype | None
+    calls: tuple[int, ...] = ()
+
+
+class Traced(NamedTuple):
+    """The functions; ``sites`` are file offsets that calls of stubs return to, where these have no return probes.
+
+    ``notes`` are about what is not traced as asked.
+    """
+
+    functions: list[TracedFunction]
+    sites: list[int]
+    notes: list[str]
+
+
+def traced_functions(
+    elf: Elf, patterns: Sequence[str], excluded: Sequence[str], *, library: bool, arguments: bool = True
+) -> Traced:
+    """Returns the functions of a program that match a pattern (none: all) and no excluded one; with ``library``
+    those of other files that it calls through its PLT. Prototypes are looked up if ``arguments`` are wanted.
+
+    Raises InsituError where there are none.
+    """
+    found = list(_stubs(elf) if library else _own(elf))
+    if not found and library and (slots := _slots(elf)):
+        return _through_slots(elf, slots, patterns, excluded)
+    if not found:
+        raise _nothing(elf, library)
+    wanted = _wanted([each.name for each in found], patterns, excluded, elf)
+    found = [each for each in found if each.name in wanted]
+    reason = _no_return_probes(elf)
+    types = _Prototypes(elf, library)
+    chosen, unknown = [], 0
+    for name, raw, address, size in found:
+        at = file_offset(elf, address)
+        if at is None:
+            continue
+        code = elf.read(at, size)
+        exits = exits_of(code) if reason and not library else Exits(known=True)
+        unknown += not exits.known
+        chosen.append(
+            TracedFunction(
+                name,
+                at + entry_skip(code),
+                not reason and raw not in _NO_RETURN_PROBE,
+                tuple(at + each for each in exits.returns),
+                tuple(at + each for each in exits.jumps),
+                types.of(raw) if arguments else None,
+            )
+        )
+    seen_after = [each.address for each in found if library and (reason or each.raw in _NO_RETURN_PROBE)]
+    sites = [after for _, after, _ in _calls(elf, seen_after, CALL)]
+    notes = [f"the program {reason}: returns are seen without return probes, which costs more"] if reason else []
+    if unknown:
+        notes.append(f"{unknown} functions could not be disassembled: their ends are seen late")
+    if types.late:
+        notes.append(
+            f"{types.late} functions without arguments: reading their types takes over {_PROTOTYPES_S:.0f} s"
+        )
+    return Traced(chosen, sites, notes)
+
+
+class _Place(NamedTuple):
+    """A function's shown and raw name, its address in the file's own terms and its size."""
+
+    name: str
+    raw: str
+    address: int
+    size: int
+
+
+def _own(elf: Elf) -> Iterator[_Place]:
+    """Functions in the code of the program; of several names of one address the first."""
+    code = [(each.address, each.address + each.size) for each in elf.sections if each.name.startswith(".text")]
+    seen: set[int] = set()
+    for raw, (address, size) in FunctionAddresses(elf).sized.items():
+        runtime = raw in _OF_THE_RUNTIME or ".cold" in raw
+        if size and not runtime and address not in seen and any(low <= address < high for low, high in code):
+            seen.add(address)
+            yield _Place(demangle(raw.encode()), raw, address, size)
+
+
+def _stubs(elf: Elf) -> Iterator[_Place]:
+    starts, size, names = plt_stubs(elf)
+    for address, raw in zip(starts, names, strict=True):
+        name = raw.removesuffix(b"@plt")
+        text = name.decode(errors="replace")
+        if text not in _OF_THE_RUNTIME:
+            yield _Place(demangle(name), text, address, size)
+
+
+def _wanted(names: list[str], patterns: Sequence[str], excluded: Sequence[str], elf: Elf) -> set[str]:
+    wanted = {name for pattern in patterns for name in select(pattern, names)} if patterns else set(names)
+    for pattern in patterns:
+        if not select(pattern, names):
+            raise InsituError(f"{elf.path}: no function matches {pattern}{nearest(pattern, names)}", status=2)
+    wanted -= {name for pattern in excluded for name in select(pattern, names)}
+    if not wanted:
+        raise InsituError(f"{elf.path}: -n leaves no function", status=2)
+    return wanted
+
+
+def _nothing(elf: Elf, library: bool) -> InsituError:
+    if not library:
+        return InsituError(
+            f"{elf.path} has no symbols of functions", remedy="install its debug symbols, or use --library"
+        )
+    if elf.section(".dynamic") is None:
+        return InsituError(f"{elf.path} is linked statically: it calls no libraries")
+    return InsituError(
+        f"{elf.path} calls no library functions that can be seen: it has no PLT, and no calls through its GOT"
+    )
+
+
+def _no_return_probes(elf: Elf) -> str:
+    """Why the program cannot have return probes, which replace return addresses on the stack; "" if it can."""
+    if elf.section(".gopclntab") is not None:
+        return "is written in Go, which moves stacks"
+    table = elf.symbols(".dynsym")
+    names = set(table.names(table.entries["name"].tolist())) if table else set()
+    names = {name.partition(b"@")[0] for name in names}
+    if elf.section(".dynamic") is None:  # statically linked
+        names |= {name.encode() for name in FunctionAddresses(elf).sized}
+        return "unwinds its stack (exceptions)" if b"__cxa_throw" in names else ""
+    if names & set(_UNWINDING):
+        return "unwinds its stack (exceptions)"
+    return "changes stacks (ucontext)" if names & set(_SWITCHING) else ""
+
+
+def _calls(elf: Elf, targets: Iterable[int], opcode: bytes) -> Iterator[tuple[int, int, int]]:
+    """Calls of these: the file offsets of the instruction and of the one after it, and the target."""
+    functions, wanted = sorted(FunctionAddresses(elf).sized.values()), list(targets)
+    for section in elf.sections:
+        if section.name.startswith(".text") and section.in_file:
+            code = elf.section_bytes(section)
+            for at, after, target in call_sites(code, section.address, functions, wanted, opcode):
+                yield at - section.address + section.offset, after - section.address + section.offset, target
+
+
+def _slots(elf: Elf) -> dict[int, bytes]:
+    """Of a program without a PLT: the words that addresses of other files' functions are in, and these."""
+    relocations, dynamic = elf.section(".rela.dyn"), elf.symbols(".dynsym")
+    if relocations is None or dynamic is None:
+        return {}
+    data = elf.section_bytes(relocations)
+    found = np.frombuffer(data, elf.layout.rela, len(data) // elf.layout.rela.itemsize)
+    symbol = (found["info"] >> np.uint64(elf.layout.symbol_shift)).astype(np.int64)
+    kind = found["info"] & np.uint64(0xFFFFFFFF)
+    rows = np.flatnonzero((kind == _GLOB_DAT) & (symbol > 0) & (symbol < len(dynamic.entries)))
+    entries = dynamic.entries[symbol[rows]]
+    functions = (entries["info"] & 0xF != _STT_OBJECT) & (entries["shndx"] == 0)
+    names = dynamic.names(entries["name"][functions].tolist())
+    return dict(zip(found["offset"][rows][functions].tolist(), names, strict=True))
+
+
+def _through_slots(elf: Elf, slots: dict[int, bytes], patterns: Sequence[str], excluded: Sequence[str]) -> Traced:
+    """The functions that are called through words of the GOT, where the calls are."""
+    calls: dict[int, list[int]] = {}
+    sites = []
+    ours = {slot: name for slot, name in slots.items() if name.decode(errors="replace") not in _OF_THE_RUNTIME}
+    for at, after, slot in _calls(elf, ours, CALL_SLOT):
+        calls.setdefault(slot, []).append(at)
+        sites.append(after)
+    names = {slot: demangle(slots[slot]) for slot in calls}
+    if not names:
+        raise _nothing(elf, library=True)
+    wanted = _wanted(list(names.values()), patterns, excluded, elf)
+    chosen = [
+        TracedFunction(
+            name, -1, False, (), (), libc_prototype(slots[slot].decode(errors="replace")), tuple(calls[slot])
+        )
+        for slot, name in names.items()
+        if name in wanted
+    ]
+    note = "the program has no PLT: library calls are seen where they are made; tail calls are not"
+    return Traced(chosen, sites, [note])
+
+
+class _Prototypes:
+    """Prototypes by the debug information of the program, or of the libraries that it needs; else well-known ones."""
+
+    def __init__(self, elf: Elf, library: bool) -> None:
+        self._types = None if library else BinaryTypes(elf)
+        self._until_s = time.monotonic() + _PROTOTYPES_S
+        self.late = 0
+        """Functions that were not looked up, as time was over."""
+
+    def of(self, raw: str) -> Prototype | None:
+        if self._types is None:
+            return libc_prototype(raw)
+        if time.monotonic() > self._until_s:
+            self.late += 1
+            return None
+        try:
+            function = self._types.function(demangle(raw.encode()).partition("(")[0])
+        except InsituError:
+            return None
+        return None if function is None else prototype_of(function)

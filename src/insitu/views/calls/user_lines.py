@@ -1,0 +1,139 @@
+"""Calls of user functions as lines: nested, with durations and self times, as they end."""
+
+from __future__ import annotations
+
+import heapq
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any, Final
+
+from insitu.symbols.prototypes import Prototype, call_text, shown
+from insitu.terminal_text import printable
+from insitu.views import quantity
+
+__all__ = ["UserCallLines"]
+
+_MOST_INDENT: Final = 64  # levels
+
+
+class _Open:
+    """A call that has not ended."""
+
+    __slots__ = ("children_ns", "function", "printed", "sp", "ts_ns", "words")
+
+    def __init__(self, function: int, sp: int, ts_ns: int, words: list[Any]) -> None:
+        self.function, self.sp, self.ts_ns, self.words = function, sp, ts_ns, words
+        self.children_ns, self.printed = 0, False
+
+
+class UserCallLines:
+    """Prints a call that calls nothing on one line when it ends, others when their first callee begins and when they
+    end."""
+
+    def __init__(
+        self,
+        functions: Sequence[tuple[str, Prototype | None]],
+        write: Callable[[str], object],
+        *,
+        depth: int = 0,
+    ) -> None:
+        """``depth`` is the most that is shown; 0: all."""
+        self._names = [printable(name) for name, _ in functions]
+        self._prototypes = [prototype for _, prototype in functions]
+        self._write = write
+        self._depth = depth
+        self._open: dict[int, list[_Open]] = {}
+        write(f"#  {'duration':>10}  {'self':>10}  {'thread':>7}  function\n")
+
+    def add(self, tables: Mapping[str, Mapping[str, Any]]) -> None:
+        """Take decoded records by label."""
+        records = (_records(label, columns) for label, columns in tables.items())
+        for record in heapq.merge(*records, key=operator.itemgetter(0)):
+            ts_ns, tid, label, *values = record
+            if label == "ended":
+                self._end_all(tid, ts_ns)
+            elif label == "enter":
+                self._enter(tid, ts_ns, values)
+            else:
+                self._exit(tid, ts_ns, values)
+
+    def finish(self, end_ns: int) -> None:
+        """End what is open."""
+        for tid in list(self._open):
+            self._end_all(tid, end_ns)
+
+    def _enter(self, tid: int, ts_ns: int, values: Sequence[Any]) -> None:
+        function, sp, tail, *words = values
+        stack = self._open.setdefault(tid, [])
+        self._unwind(tid, ts_ns, sp, keeps_equal=bool(tail))
+        if stack and not stack[-1].printed:
+            self._begin(tid, stack)
+        stack.append(_Open(function, sp, ts_ns, words))
+
+    def _exit(self, tid: int, ts_ns: int, values: Sequence[Any]) -> None:
+        sp, seen, value, text, first = values
+        stack = self._open.get(tid, [])
+        self._unwind(tid, ts_ns, sp, keeps_equal=True)
+        if stack and stack[-1].sp == sp:
+            if len(stack[-1].words) > 6 and first is not None:
+                stack[-1].words[6] = stack[-1].words[6] or first
+            prototype = self._prototypes[stack[-1].function]
+            kind = prototype.result if prototype else "?"
+            self._end(tid, ts_ns, "" if kind in ("v", "?") or not seen else f" = {shown(kind, value, text)}")
+
+    def _unwind(self, tid: int, ts_ns: int, sp: int, *, keeps_equal: bool) -> None:
+        """End the calls whose frames the stack pointer has left: by an exception or longjmp()."""
+        stack = self._open.get(tid, [])
+        while stack and (stack[-1].sp < sp or (stack[-1].sp == sp and not keeps_equal)):
+            self._end(tid, ts_ns, " (unwound)")
+
+    def _end_all(self, tid: int, ts_ns: int) -> None:
+        while self._open.get(tid):
+            self._end(tid, ts_ns, " (did not return)")
+        self._open.pop(tid, None)
+
+    def _begin(self, tid: int, stack: Sequence[_Open]) -> None:
+        call = stack[-1]
+        call.printed = True
+        self._line(tid, len(stack) - 1, f"{self._text(call, ended=False)} {{", "", "")
+
+    def _end(self, tid: int, ts_ns: int, result: str) -> None:
+        stack = self._open[tid]
+        call = stack.pop()
+        duration_ns = ts_ns - call.ts_ns
+        if stack:
+            stack[-1].children_ns += duration_ns
+        own = quantity.duration(max(0, duration_ns - call.children_ns))
+        name = self._names[call.function]
+        text = f"}}{result}  /* {name} */" if call.printed else f"{self._text(call, ended=True)}{result}"
+        self._line(tid, len(stack), text, quantity.duration(duration_ns), own)
+
+    def _text(self, call: _Open, *, ended: bool) -> str:
+        prototype = self._prototypes[call.function]
+        if prototype is None:
+            return f"{self._names[call.function]}(...)"
+        words, texts = call.words[:6], call.words[6:]
+        if texts and not texts[0] and not ended:
+            texts[0] = None  # it may be in a page that could not be read yet
+        return f"{self._names[call.function]}({call_text(prototype.parameters, words, texts)})"
+
+    def _line(self, tid: int, level: int, text: str, duration: str, own: str) -> None:
+        if not self._depth or level < self._depth:
+            indent = "  " * min(level, _MOST_INDENT)
+            self._write(f"   {duration:>10}  {own:>10}  {tid:>7}  {indent}{text}\n")
+
+
+def _records(label: str, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
+    """Records of one label in the order of time: time, thread, what it is, and its values."""
+    kind = label.removesuffix("_text")
+    texts = label.endswith("_text")
+    names = {
+        "enter": ("f", "sp", "tail", "a0", "a1", "a2", "a3", "a4", "a5", *(("s0", "s1") if texts else ())),
+        "exit": ("sp", "seen", "value", *(("text", "s0") if texts else ())),
+        "ended": (),
+    }[kind]
+    values = [list(columns[name]) if texts else columns[name].tolist() for name in names]
+    if kind == "exit" and not texts:
+        values += [[None] * len(columns["tid"])] * 2
+    rows = zip(columns["ts_ns"].tolist(), columns["tid"].tolist(), [kind] * len(columns["tid"]), *values, strict=True)
+    return iter(sorted(rows, key=operator.itemgetter(0)))

@@ -1,0 +1,114 @@
+"""Calls of kernel functions: as many as the program made, with callers and durations that add up; nothing is left."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from insitu.lab import Guest
+
+CALLS = 200
+_PROGRAM = """
+#include <stdint.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+int main(void)
+{
+    uint64_t one = 1;
+    int fd = eventfd(0, 0), bad = 0;
+    for (int i = 0; i < CALLS; i++)
+        bad |= write(fd, &one, sizeof one) != sizeof one;
+    return bad;
+}
+"""
+_SETTINGS = (
+    "current_tracer set_graph_function set_ftrace_filter max_graph_depth set_ftrace_pid trace_clock tracing_on"
+)
+_STATE = f'cd /sys/kernel/tracing; ls instances; for f in {_SETTINGS}; do cat "$f"; done'
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory) -> Path:
+    built = tmp_path_factory.mktemp("calls") / "writes"
+    subprocess.run(
+        ["gcc", "-O2", f"-DCALLS={CALLS}", "-x", "c", "-o", built, "-"], input=_PROGRAM.encode(), check=True
+    )
+    return built
+
+
+def run(guest: Guest, script: str) -> str:
+    """Run a shell script in the guest, in a directory of its own, with insitu as $I; its standard output."""
+    start = f'cd "$(mktemp -d)"; I="{sys.executable} -m insitu"\n'
+    found = guest.run(["sh", "-c", start + script], env=dict(os.environ), timeout=900)
+    assert found.status == 0, found.stderr.decode()
+    return found.stdout.decode()
+
+
+def test_every_call_of_a_function_is_shown_with_what_it_called(guest, program) -> None:
+    before = run(guest, _STATE)
+    lines = [
+        json.loads(line) for line in run(guest, f"$I calls -g vfs_write --depth 3 --json -- {program}").splitlines()
+    ]
+    roots = [at for at, line in enumerate(lines) if line["depth"] == 0]
+    trees = [lines[first:last] for first, last in zip(roots, [*roots[1:], len(lines)], strict=True)]
+    writes = [tree for tree in trees if "eventfd_write" in {line["function"] for line in tree}]
+    assert len(writes) == CALLS
+    for tree in writes:
+        assert tree[0]["function"] == "vfs_write"
+        assert max(line["depth"] for line in tree) <= 2
+        assert sum(line["self_ns"] for line in tree) == tree[0]["dur_ns"]
+    assert run(guest, _STATE) == before
+
+
+def test_only_the_target_is_counted_and_its_calls_are_recorded_with_the_cost_of_tracing(guest, program) -> None:
+    found = run(
+        guest,
+        f"(while :; do {program}; done) & other=$!\n"
+        f"$I calls --count 'eventfd_*' --json -- {program}; echo\n"
+        f"$I calls -g vfs_write -o run.insitu -q -- {program}\n"
+        "kill $other; $I report run.insitu --json --limit 0; echo; cat run.insitu/session.json",
+    )
+    counted, rest = json.JSONDecoder().raw_decode(found)
+    reported, end = json.JSONDecoder().raw_decode(found[rest:].lstrip())
+    manifest = json.loads(found[rest:].lstrip()[end:])
+    counts = {row["function"]: row["calls"] for row in counted["functions"]}
+    assert counts["eventfd_write"] == CALLS
+    functions = {row["function"]: row for row in reported["calls"] if row["category"] == "kernel function"}
+    assert functions["eventfd_write"]["calls"] == CALLS
+    assert functions["vfs_write"]["calls_traced"]
+    assert manifest["lost"] == 0
+    inside_ns, outside_ns = next(
+        each["options"]["call_cost_ns"] for each in manifest["sources"] if each["id"] == "trace"
+    )
+    assert inside_ns > 0
+    assert outside_ns >= 0
+
+
+def test_calls_without_durations_have_their_stacks(guest, program) -> None:
+    found = run(guest, f"$I calls -f 'eventfd_w*' -n eventfd_poll --stack --json -- {program}")
+    lines = [json.loads(line) for line in found.splitlines()]
+    assert [line["function"] for line in lines] == ["eventfd_write"] * CALLS
+    assert all(line["stack"][0] == "vfs_write" for line in lines)
+    assert "do_syscall_64" in lines[0]["stack"]
+
+
+def test_a_tracer_of_somebody_else_is_not_disturbed(guest) -> None:
+    found = run(
+        guest,
+        "cd /sys/kernel/tracing; echo vfs_open > set_ftrace_filter; echo function > current_tracer\n"
+        "$I calls -g vfs_open -- true 2>&1; echo $?; cat current_tracer set_ftrace_filter\n"
+        "echo nop > current_tracer; echo > set_ftrace_filter",
+    )
+    said, status, *state = found.splitlines()
+    assert "in use: the tracer function is on" in said
+    assert status != "0"
+    assert state == ["function", "vfs_open"]
+
+
+def test_an_unknown_function_is_refused_with_the_nearest_name(guest) -> None:
+    found = run(guest, "$I calls -g vfs_opem -- true 2>&1; echo $?")
+    assert "did you mean 'vfs_open'?" in found
+    assert found.splitlines()[-1] == "2"

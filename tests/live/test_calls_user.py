@@ -1,0 +1,187 @@
+"""insitu calls --user on real programs: counts against what the programs, ltrace and gcc -pg count."""
+
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from insitu.convert.open import open_session
+
+if os.geteuid() != 0:
+    pytest.skip("needs root, for bpf(2)", allow_module_level=True)
+
+PROGRAMS = Path(__file__).parent / "call_programs"
+_FLAGS = {"nesting": ["gcc", "-g", "-O2", "-pthread"], "exceptions": ["g++", "-g", "-O1"]}
+
+
+@pytest.fixture(scope="module")
+def program(tmp_path_factory: pytest.TempPathFactory) -> dict[str, str]:
+    directory = tmp_path_factory.mktemp("calls")
+    for name, command in _FLAGS.items():
+        (source,) = PROGRAMS.glob(f"{name}.*")
+        subprocess.run([*command, "-o", directory / name, source], check=True)
+    return {name: str(directory / name) for name in _FLAGS}
+
+
+def _run(*words: str, status: int = 0) -> subprocess.CompletedProcess[str]:
+    done = subprocess.run([sys.executable, "-m", "insitu", "calls", *words], capture_output=True, text=True)
+    assert done.returncode == status, done.stderr
+    return done
+
+
+def _said(output: str) -> dict[str, int]:
+    """What a program has counted itself."""
+    return {name: int(count) for name, count in re.findall(r"(\w+)=(\d+)", output)}
+
+
+def _counted(table: str) -> dict[str, int]:
+    """Calls by function of a table that -c prints."""
+    rows = [line.split(None, 17) for line in table.splitlines() if re.match(r"\s+[\d.]+ ", line)]
+    return {row[17]: int(row[5]) for row in rows}
+
+
+def _lines(text: str) -> list[str]:
+    """The calls as they were printed, without times and threads."""
+    return [line[36:] for line in text.splitlines() if line.startswith("   ")]
+
+
+def test_counts_are_those_that_the_program_counts_itself(program: dict[str, str]) -> None:
+    done = _run("-c", "--user", program["nesting"], "50", status=7)
+    counted, said = _counted(done.stderr), _said(done.stdout)
+    said["leaf"] += 1  # in the child, whose memory is its own
+    assert {name: counted[name] for name in said} == said
+    assert counted["main"] == counted["child"] == 1
+
+
+def test_longjmp_tail_calls_signals_threads_and_children_leave_the_nesting_right(program: dict[str, str]) -> None:
+    done = _run("--user", program["nesting"], "1", status=7)
+    nested = {line.strip() for line in _lines(done.stderr)}
+    assert "} (unwound)  /* throws */" in nested
+    assert "} = 1  /* jumps */" in nested
+    assert "} = 1  /* tail */" in nested
+    assert "} = 41  /* child */" in nested
+    assert "} (did not return)  /* main */" in nested
+
+
+def test_callers_are_those_of_the_source(program: dict[str, str], tmp_path: Path) -> None:
+    run = tmp_path / "run.insitu"
+    _run("-q", "-o", str(run), "--user", program["nesting"], "20", status=7)
+    with open_session(run) as session:
+        pairs = session.sql(
+            "select p.name, c.name, count(*) from span c left join span p on c.parent = p.id group by all"
+        ).rows()
+        sums = session.sql(
+            "select (select sum(self_ns) from span), (select sum(dur_ns) from span where parent is null)"
+        ).rows()
+    found = {(caller, name): count for caller, name, count in pairs}
+    wanted = {("jumps", "throws"): 20, ("throws", "leaf"): 20, ("jumps", "leaf"): 20, ("tail", "leaf"): 20}
+    wanted |= {("handler", "leaf"): 20, ("thread", "middle"): 40, ("middle", "leaf"): 40, ("child", "leaf"): 1}
+    wanted |= {("main", name): 20 for name in ("jumps", "tail", "handler")} | {(None, "thread"): 2}
+    assert {pair: found.get(pair, 0) for pair in wanted} == wanted
+    ((own, roots),) = sums
+    assert own == roots
+
+
+def test_exceptions_pass_through_traced_functions(program: dict[str, str]) -> None:
+    done = _run("--user", program["exceptions"], "3")
+    assert done.stdout == "odd=1\n"
+    lines = [line.strip() for line in _lines(done.stderr)]
+    assert "shop::checked(1) (unwound)" in lines
+    assert "shop::checked(2) = 1" in lines
+    assert lines.count("caught(...) {") + lines.count("caught() {") == 3
+
+
+def test_library_calls_are_those_that_ltrace_sees(program: dict[str, str]) -> None:
+    if shutil.which("ltrace") is None:
+        pytest.skip("no ltrace")
+    words = [program["exceptions"], "6"]
+    peer = subprocess.run(["ltrace", "-c", *words], capture_output=True, text=True, check=True)
+    rows = [line.split() for line in peer.stderr.splitlines() if re.match(r"\s*\d+\.\d+ ", line)]
+    theirs = {row[4]: int(row[3]) for row in rows if row[-1] != "total"}
+    ours = _counted(_run("-c", "--library", "--user", *words).stderr)
+    common = {"__cxa_begin_catch", "__cxa_end_catch", "printf", "strtol"} & set(theirs)
+    assert len(common) == 4
+    assert {name: ours.get(name) for name in common} == {name: theirs[name] for name in common}
+
+
+def test_arguments_and_results_of_library_calls_are_shown_by_their_prototypes(program: dict[str, str]) -> None:
+    lines = [line.strip() for line in _lines(_run("--library", "--user", program["nesting"], "1", status=7).stderr)]
+    assert 'strtol("1", NULL, 10) = 1' in lines
+    assert 'strlen("thread") = 6' in lines
+    assert "exit(7) (did not return)" in lines
+
+
+def test_library_calls_of_a_program_without_a_plt_are_seen_where_they_are_made(tmp_path: Path) -> None:
+    program = tmp_path / "nesting"
+    (source,) = PROGRAMS.glob("nesting.*")
+    subprocess.run(["gcc", "-g", "-O2", "-pthread", "-fno-plt", "-o", program, source], check=True)
+    done = _run("--library", "--user", str(program), "1", status=7)
+    assert 'strtol("1", NULL, 10) = 1' in [line.strip() for line in _lines(done.stderr)]
+    assert "has no PLT" in done.stderr
+
+
+def test_counts_are_those_of_gcc_pg(tmp_path: Path) -> None:
+    source = tmp_path / "pg.c"
+    source.write_text(
+        "#define N __attribute__((noinline, noipa))\n"
+        "N int fib(int n) { return n < 2 ? n : fib(n - 1) + fib(n - 2); }\n"
+        "N int twice(int n) { return fib(n) + fib(n - 1); }\n"
+        "int main(void) { return twice(12) == 233 ? 0 : 1; }\n"
+    )
+    subprocess.run(["gcc", "-O1", "-pg", "-o", "profiled", source], check=True, cwd=tmp_path)
+    subprocess.run(["./profiled"], check=True, cwd=tmp_path)
+    text = subprocess.run(
+        ["gprof", "-b", "-q", "profiled", "gmon.out"], check=True, cwd=tmp_path, capture_output=True, text=True
+    ).stdout
+    ((outer, recursive),) = re.findall(r"^\[\d+\].* (\d+)\+(\d+)\s+fib ", text, re.MULTILINE)
+    subprocess.run(["gcc", "-O1", "-o", "plain", source], check=True, cwd=tmp_path)
+    counted = _counted(_run("-c", "--user", str(tmp_path / "plain")).stderr)
+    assert counted == {"fib": int(outer) + int(recursive), "twice": 1, "main": 1}
+
+
+def test_a_running_process_is_traced_in_all_its_threads(tmp_path: Path) -> None:
+    source, program = tmp_path / "serve.c", tmp_path / "serve"
+    source.write_text(
+        "#include <stdio.h>\n#include <string.h>\n"
+        "__attribute__((noinline, noipa)) int answer(const char *line) { return (int)strlen(line); }\n"
+        'int main(void) { char line[64]; while (fgets(line, 64, stdin)) printf("%d\\n", answer(line)),'
+        " fflush(stdout); return 0; }\n"
+    )
+    subprocess.run(["gcc", "-g", "-O1", "-o", program, source], check=True)
+    with subprocess.Popen([program], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as served:
+        assert served.stdin is not None and served.stdout is not None
+        run = tmp_path / "run.insitu"
+        command = [sys.executable, "-m", "insitu", "calls", "-o", str(run), "-p", str(served.pid), "--user"]
+        with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as tracing:
+            records = run / "raw" / "calls" / "events.records"
+            while not records.exists() or not records.stat().st_size:
+                assert tracing.poll() is None
+                served.stdin.write("before\n")  # until it is attached
+                served.stdin.flush()
+                served.stdout.readline()
+            served.stdin.write("hello\n")
+            served.stdin.close()
+            tracing.communicate()
+        assert tracing.returncode == 0
+    with open_session(run) as session:
+        (row,) = session.sql("select arguments, result from function_call where arguments like '%hello%'").rows()
+    assert row == ('"hello\\n"', "6")
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["--user", "/bin/true", "-f", "no_such"], "no symbols"),
+        (["--user", "/etc/passwd"], "passwd"),
+        (["-c", "/bin/true"], "-c is for --user"),
+    ],
+)
+def test_what_cannot_be_traced_is_refused_in_one_line(words: list[str], message: str) -> None:
+    done = subprocess.run([sys.executable, "-m", "insitu", "calls", *words], capture_output=True, text=True)
+    assert done.returncode != 0
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) <= 2
