@@ -150,7 +150,7 @@ def test_a_click_on_a_sleep_says_who_ended_it_and_what_that_one_did_before(page:
         "It was blocked in futex. helper 101 woke it after 30 ms. Then it was runnable for 20 ms"
     )
     steps = [step.inner_text() for step in panel.locator(".chain li").all()]
-    assert steps == ["helper 101 running 10 ms", "helper 101 runnable 5 ms", "busy 200 running 15 ms"]
+    assert steps == ["helper 101 for 15 ms: running 10 ms, runnable 5 ms", "busy 200 for 15 ms: running 15 ms"]
     panel.get_by_role("button", name="helper 101").first.click()
     expect(panel.locator("h2")).to_have_text("running")
     assert facts(page)["thread"] == "helper 101"

@@ -59,7 +59,8 @@ def test_every_call_of_a_function_is_shown_with_what_it_called(guest, program) -
     for tree in writes:
         assert tree[0]["function"] == "vfs_write"
         assert max(line["depth"] for line in tree) <= 2
-        assert sum(line["self_ns"] for line in tree) == tree[0]["dur_ns"]
+        if not any(line["interrupt"] for line in tree):  # which may come while a record is being written
+            assert sum(line["self_ns"] for line in tree) == tree[0]["dur_ns"]
     assert run(guest, _STATE) == before
 
 

@@ -551,7 +551,7 @@ def _pagemoves(checked: Checked) -> None:
 _HUGE = """
 import mmap
 libc, huge = ctypes.CDLL(None, use_errno=True), 2 << 20
-region = mmap.mmap(-1, 9 * huge)
+region = mmap.mmap(-1, 9 * huge, mmap.MAP_PRIVATE | mmap.MAP_ANONYMOUS)
 base = -(-ctypes.addressof(ctypes.c_char.from_buffer(region)) // huge) * huge
 def advise(at, size, advice):
     assert libc.madvise(ctypes.c_void_p(at), ctypes.c_size_t(size), advice) == 0, ctypes.get_errno()
@@ -576,25 +576,21 @@ def _vmstat() -> Counter[str]:
 
 
 def _hugepages(checked: Checked) -> None:
-    names = {"fault": "thp_fault_alloc", "split-map": "thp_split_pmd", "split-page": "thp_split_page"}
-    gated = checked.python(_HUGE)
     before = _vmstat()
-    with checked.tracing("hugepages") as found:
-        begun = _vmstat()
-        gated.go()
-        least = _vmstat() - begun
+    found, _ = checked.provoked("hugepages", checked.python(_HUGE))
     most = _vmstat() - before
-    gated.let_go()
     kinds = Counter(row["kind"] for row in _rows(found, "hugepage"))
-    assert kinds["collapse"] == 4 and kinds["fault"] >= 4 and kinds["split-map"] >= 4, (kinds, least)
-    _within({name: kinds[kind] for kind, name in names.items()}, least, most)
+    assert (kinds["collapse"], kinds["split-map"], kinds["split-page"]) == (4, 4, 2), (kinds, most)
+    assert 4 <= kinds["fault"] <= most["thp_fault_alloc"]
+    _within({"thp_collapse_alloc": 4, "thp_split_pmd": 4, "thp_split_page": 2}, Counter(), most)
 
 
 _TWICE = f"""
-for _ in range(2):
-    with open({_DISK!r}, 'rb') as disk:
+with open({_DISK!r}, 'rb') as disk:  # its last close would empty the cache
+    for _ in range(2):
+        disk.seek(0)
         while disk.read(1 << 16): pass
-done()
+    done()
 """
 
 
@@ -623,6 +619,7 @@ def _throttled(checked: Checked) -> None:
     group.mkdir()
     try:
         (group / "cpu.max").write_text("20000 100000")
+        number = group.stat().st_ino
         gated = checked.python("end = time.monotonic() + 2\nwhile time.monotonic() < end: pass\ndone()")
         (group / "cgroup.procs").write_text(str(gated.pid))
         with checked.tracing("throttled") as found:
@@ -631,10 +628,10 @@ def _throttled(checked: Checked) -> None:
         counts = _memory_counts(group, "cpu.stat")
     finally:
         group.rmdir()
-    rows = [row for row in _rows(found, "throttled") if str(row["cgroup"]).endswith("insitu-quota")]
-    _near(len(rows), counts["nr_throttled"], 0.1, 2)
+    rows = [row for row in _rows(found, "throttled") if row["cgroup"] == number]
+    # A late timer of the kernel counts the periods that it has missed, too.
+    assert 5 < len(rows) <= counts["nr_throttled"] + 1
     _near(sum(row["throttled_ns"] for row in rows) / 1000, counts["throttled_usec"], 0.05, 20_000)
-    assert len(rows) > 5
 
 
 CHECKS: dict[str, Callable[[Checked], None]] = {

@@ -62,11 +62,13 @@ def test_a_filter_that_the_kernel_refuses_is_named() -> None:
     assert done.returncode == 2 and done.stderr.startswith(f"insitu: --filter none == 1: not a filter for {CALLS}")
 
 
-def test_duration_time_is_the_elapsed_time() -> None:
-    text = run("-e", "duration_time", "--", "true").stderr
-    ns = re.search(r"([\d,]+) ns +duration_time", text)
-    elapsed = re.search(r"([\d.]+) seconds time elapsed", text)
-    assert ns and elapsed and int(ns[1].replace(",", "")) == round(float(elapsed[1]) * 1e9)
+def test_times_as_events_are_those_below_the_counts(counted: str) -> None:  # noqa: F811
+    text = run("-e", "duration_time,user_time,system_time", "--", counted, "burns", "50").stderr
+    for event, what in (("duration_time", "time elapsed"), ("user_time", "user"), ("system_time", "sys")):
+        ns = re.search(rf"([\d,]+) ns +{event}", text)
+        seconds = re.search(rf"([\d.]+) seconds {what}", text)
+        assert ns and seconds and int(ns[1].replace(",", "")) == round(float(seconds[1]) * 1e9), event
+    assert "<not counted>" in run("-a", "-e", "user_time", "--timeout", "20").stderr
 
 
 @pytest.fixture

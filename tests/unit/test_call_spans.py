@@ -152,6 +152,17 @@ def test_what_an_interrupt_calls_is_told_apart_from_the_call_that_it_cut_into() 
     assert found.self_ns.tolist() == [40 - 20 - 3, 20 - 8, 8, 3]
 
 
+def test_an_interrupt_while_an_exit_is_recorded_has_cut_into_the_caller() -> None:
+    """The duration has been taken by then, but the record of the exit comes after those of the interrupt."""
+    rows = [(0, 1, 0, 1, 0, -1), (10, 1, 0, 2, 1, -1), (25, 1, 0, HANDLER, 2, -1), (26, 1, 0, 3, 3, -1)]
+    rows += [(28, 1, 1, 3, 3, 2), (60, 1, 1, HANDLER, 2, 35), (65, 1, 1, 2, 1, 10), (100, 1, 1, 1, 0, 100)]
+    found = _joined(rows)
+    assert found.func.tolist() == [1, 2, HANDLER, 3]
+    assert found.parent.tolist() == [-1, 0, 0, 2]
+    assert found.depth.tolist() == [0, 1, 1, 2]
+    assert found.self_ns.tolist() == [100 - 10 - 35, 10, 35 - 2, 2]
+
+
 def test_forged_depths_and_durations_are_dropped_and_counted() -> None:
     rows = [(10, 1, 0, 1, -5, -1), (20, 1, 0, 1, 2**31 - 1, -1), (30, 1, 1, 1, 0, -7), (40, 1, 1, 1, 0, -1)]
     found = _joined(rows)

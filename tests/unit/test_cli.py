@@ -335,7 +335,9 @@ def test_every_short_option_has_a_long_one_and_letters_mean_the_same_everywhere(
     elif command == "calls":
         meanings |= {"-b": "--buffer", "-c": "--summary", "-f": "--function", "-g": "--graph", "-n": "--no-function"}
     elif command == "events":
-        meanings |= {"-b": "--buffer", "-F": "--filter"}  # trace-cmd's
+        meanings |= {"-b": "--buffer", "-F": "--filter", "-x": "--exec"}  # trace-cmd's, and perf probe's
+    elif command == "latency":
+        meanings |= {"-t": "--threshold"}
     for action in command_parser(command)._actions:
         short = [each for each in action.option_strings if not each.startswith("--")]
         long = [each for each in action.option_strings if each.startswith("--")]

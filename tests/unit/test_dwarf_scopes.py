@@ -5,6 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from insitu.errors import InsituError
+from insitu.kernel.tracefs import Tracefs
+from insitu.record.ftrace import user_code
+from insitu.record.ftrace.dynamic_events import definitions
 from insitu.record.ftrace.fetch_arguments import fetched, located, member_of
 from insitu.record.ftrace.user_code import UserCode
 from insitu.symbols.dwarf_scopes import CType
@@ -113,6 +117,47 @@ def test_what_there_is_not_is_an_error_that_says_what_there_is(program: Path, te
     (address,) = code.places(f"walk.c:{OUTER}")
     with pytest.raises(Exception, match=message):
         code.argument(code.scope(address), address, text)
+
+
+CPLUSPLUS = """
+namespace ns {
+struct K { long own; __attribute__((noinline)) int method(int count) { return own += count; } };
+__attribute__((noinline)) int once(int a) { return a + 1; }
+__attribute__((noinline)) int twice(int a) { return a + 1; }
+__attribute__((noinline)) int twice(long a) { return a + 2; }
+}
+int main() { ns::K k{5}; return k.method(3) + ns::once(4) + ns::twice(1) + ns::twice(2L); }
+"""
+
+
+def test_functions_of_cplusplus_have_their_qualified_names(tmp_path: Path) -> None:
+    (tmp_path / "k.cc").write_text(CPLUSPLUS)
+    subprocess.run(["g++", "-g", "-O0", "-o", "k", "k.cc"], cwd=tmp_path, check=True)
+    code = UserCode(str(tmp_path / "k"))
+    symbols = subprocess.run(["nm", tmp_path / "k"], capture_output=True, text=True).stdout
+    addresses = {line.split()[-1]: int(line[:16], 16) for line in symbols.splitlines() if line[:1] == "0"}
+    assert code.places("ns::once") == [addresses["_ZN2ns4onceEi"]]
+    assert code.places("ns::K::method") == [addresses["_ZN2ns1K6methodEi"]]
+    scope = code.scope(code.function("ns::K::method"))
+    assert [each.name for each in scope.variables] == ["this", "count"]
+    with pytest.raises(InsituError, match=r"ambiguous.*ns::twice\((int|long)\), ns::twice\((int|long)\)"):
+        code.function("ns::twice")
+
+
+def test_a_line_of_the_kernel_is_an_offset_in_its_function(program: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    notes = program.parent / "notes"
+    notes.write_bytes(b"another")
+    monkeypatch.setattr(user_code, "_NOTES", notes)
+    with pytest.raises(InsituError, match="not of the running kernel"):
+        user_code.kernel_code(str(program))
+
+    code = UserCode(str(program))
+    notes.write_bytes(b"GNU\0" + bytes.fromhex(code.elf.build_id))
+    (found,) = definitions(f"kprobe:walk.c:{OUTER} sum head->id", Tracefs(-1), vmlinux=str(program))
+    (address,) = code.places(f"walk.c:{OUTER}")
+    scope, offset = code.scope(address), address - code.function("walk")
+    arguments = f"sum={code.argument(scope, address, 'sum')} head_id={code.argument(scope, address, 'head->id')}"
+    assert found.text == f"p:{found.group}/{found.name} walk+{offset:#x} {arguments}"
 
 
 _INT, _TEXT = CType("int", 4, "signed"), CType("char *", 8, "pointer", True)

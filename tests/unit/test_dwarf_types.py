@@ -195,3 +195,30 @@ def test_the_end_of_the_process_that_reads_is_one_line(tmp_path: Path, monkeypat
         types.function("main")
     assert types.find("pair", "struct") is not None
     assert len(started) == 1
+
+
+def test_what_was_asked_before_is_read_from_the_cache_until_the_file_changes(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path))
+    program = tmp_path / "t"
+    build = ["gcc", "-g", "-x", "c", "-", "-o", program]
+    subprocess.run(build, input="int f(short a) { return a; } int main(void) { return f(1); }", text=True, check=True)
+
+    def parameters() -> list[int] | None:
+        found = BinaryTypes(Elf(str(program))).function("f")
+        return found and [each.type.size for each in found.target.parameters]
+
+    def no_process(*words: object) -> None:
+        raise AssertionError("asked again")
+
+    assert parameters() == [2]
+    with monkeypatch.context() as patch:
+        patch.setattr(dwarf_types, "_Process", no_process)
+        assert parameters() == [2]
+    for stored in (tmp_path / "insitu/types").iterdir():
+        stored.write_bytes(stored.read_bytes()[:-1] + b"?")
+    assert parameters() == [2]
+    program.unlink()
+    subprocess.run(build, input="int f(long a) { return a; } int main(void) { return f(1); }", text=True, check=True)
+    assert parameters() == [8]

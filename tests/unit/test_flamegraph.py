@@ -39,7 +39,12 @@ def unpacked(html: str) -> tuple[dict[str, Any], dict[str, list[int]]]:
     header = json.loads(data[4:start])
     arrays = {}
     for name, (code, at, length) in header["sections"].items():
-        values = np.frombuffer(data, f"<{code.replace('d', 'u')}", length, start + at)
+        if code[1] == "6":  # the lower four bytes of all, then the upper two
+            upper = start + at + (length * 4 + 7 & ~7)
+            values = np.frombuffer(data, "<u2", length, upper).astype(np.int64) << 32
+            values = values | np.frombuffer(data, "<u4", length, start + at)
+        else:
+            values = np.frombuffer(data, f"<{code.replace('d', 'u')}", length, start + at)
         arrays[name] = (np.cumsum(values) if code[0] == "d" else values).astype(np.int64).tolist()
     return header["meta"], arrays
 

@@ -49,8 +49,8 @@ def run_kernel(args: argparse.Namespace) -> int:
 def _tracing(args: argparse.Namespace, tracefs: Any) -> "GraphTracing | FunctionTracing":
     from insitu.record.ftrace.functions import FunctionTracing, GraphTracing
 
-    if args.count and args.graph:
-        raise InsituError("--count and -g are two different views", remedy="choose one", status=2)
+    if args.count and (args.graph or args.function):
+        raise InsituError("--count cannot be combined with -g or -f", status=2)
     if args.count or args.graph:
         if args.stack:
             raise InsituError("--stack is for -f", status=2)

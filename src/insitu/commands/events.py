@@ -125,7 +125,7 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
     probes: list[Definition] = []
 
     def defined(spec: str) -> str:
-        found = definitions(spec, tracefs, [each.name for each in probes])
+        found = definitions(spec, tracefs, [each.name for each in probes], args.exec)
         probes.extend(found)
         return ",".join(each.label for each in found)
 

@@ -39,9 +39,9 @@ def run_histogram(args: argparse.Namespace, request: "Request", tracefs: "Tracef
 
     event = event_formats(tracefs)(*_event(args.hist))
     asked = histogram_request(event, args.key or (), args.value or (), args.where, args.entries, cpus=possible_cpus())
-    keys, values = [key.title for key in asked.keys], [value.title for value in asked.values]
+    keys, values = [key.text for key in asked.keys], [value.text for value in asked.values]
     view.sorted_entries((), keys, values, args.sort)  # refuse a wrong one before anything starts
-    source = histogram_source(asked, tracefs, whole_system=request.whole_system)
+    source = histogram_source(asked, tracefs)
     if args.output is not None:
         from insitu.commands._output import recorded
 
@@ -59,10 +59,10 @@ def run_histogram(args: argparse.Namespace, request: "Request", tracefs: "Tracef
         else:
             shown = view.blocks(entries, keys, values, hits=found.hits, dropped=found.dropped, limit=args.limit)
             Screen.of(sys.stdout).write(shown)
-        if not args.quiet:
+        if not args.quiet and args.output is None:
             messages.note(f"counted by {source.engine}")
-            if found.damaged:
-                messages.warning(f"{found.damaged} entries of the kernel's text could not be read")
+        if found.damaged:
+            messages.warning(f"{found.damaged} entries of the kernel's text could not be read")
     return outcome.exit_status or int(bool(outcome.failure))
 
 

@@ -4,6 +4,8 @@ import argparse
 import sys
 from typing import TYPE_CHECKING
 
+from insitu import messages
+
 if TYPE_CHECKING:
     from insitu.kernel.tracefs import Tracefs
     from insitu.record.run import Request
@@ -47,6 +49,8 @@ def run_latency(args: argparse.Namespace, request: "Request", tracefs: "Tracefs"
         outcome, manifest = recorded(
             request, [source, ProcessesSource(mappings=False)], path, quiet=args.quiet, default_table=table
         )
+        if outcome.lost and not args.quiet:
+            messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
         if manifest is not None:
             with Session(path) as session:
                 found = view.document(session, table, limit=args.limit)

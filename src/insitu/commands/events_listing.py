@@ -21,9 +21,7 @@ def listing_options(parser: argparse.ArgumentParser) -> None:
     group.add_argument("-l", "--list", nargs="?", const="*", metavar="GLOB", help="list events")
     group.add_argument("-v", "--verbose", action="store_true", help="with -l: their fields, with types")
     group.add_argument("--lines", metavar="FUNCTION", help="list the lines of a function, and what is visible there")
-    group.add_argument(
-        "-x", "--exec", metavar="BINARY", help="with --lines: the program or library with the function"
-    )
+    group.add_argument("-x", "--exec", metavar="BINARY", help="--lines: of this program, library or vmlinux")
 
 
 def run_list(args: argparse.Namespace, tracefs: "Tracefs") -> int:
@@ -42,15 +40,21 @@ def run_list(args: argparse.Namespace, tracefs: "Tracefs") -> int:
 
 def run_lines(args: argparse.Namespace) -> int:
     """List a function's lines, or a kernel function's parameters; returns the exit status."""
-    from insitu.record.ftrace.user_code import UserCode
+    from insitu.record.ftrace.user_code import UserCode, kernel_code
     from insitu.views.terminal import Screen
 
-    shown = _user_lines(UserCode(args.exec), args.lines) if args.exec else _parameters(args.lines)
+    if args.exec:
+        shown = _lines(UserCode(args.exec), args.lines)
+    else:
+        try:
+            shown = _lines(kernel_code(), args.lines)
+        except InsituError:  # without its debug information
+            shown = _parameters(args.lines)
     Screen.of(sys.stdout).write(shown)
     return 0
 
 
-def _user_lines(code: "UserCode", function: str) -> "Iterator[Block]":
+def _lines(code: "UserCode", function: str) -> "Iterator[Block]":
     from insitu.views.table import Column, Table
 
     file, lines = code.lines(function)

@@ -25,9 +25,9 @@ __all__ = ["PROPERTIES", "arguments", "run"]
 
 PROPERTIES = Properties(
     peer_options={
-        "-w": "insitu changes no settings; sysctl -w does",
-        "--write": "insitu changes no settings; sysctl -w does",
-        "-p": "sysctl -p loads settings",
+        "-w": "insitu changes no settings; the command sysctl does",
+        "--write": "insitu changes no settings; the command sysctl does",
+        "-p": "the command sysctl loads settings",
         "--pattern": "write the pattern as it is",
         "-A": "insitu sysctl shows all",
     }

@@ -217,16 +217,18 @@ def _nested(
     by_exit = records.exits[row]
     ts_ns[by_exit] -= dur_ns[by_exit]
     thread, func = records.thread[row], records.func[row]
-    parent, depth, interrupt = _tree(key, end, thread, handlers[func])
+    # An interrupt that comes while an exit is being recorded has not cut into that call, but into its caller.
+    last_ns = np.where((dur_ns < 0), np.iinfo(np.int64).max, ts_ns + dur_ns)
+    parent, depth, interrupt = _tree(key, end, thread, handlers[func], ts_ns, last_ns)
     own = _self_times(dur_ns, parent, cost)
     return Calls(ts_ns, dur_ns, own, thread, records.cpu[row], func, parent, depth, interrupt, dropped)
 
 
-def _tree(start: I64, end: I64, thread: I32, handler: Bools) -> tuple[I64, I32, Bools]:
+def _tree(start: I64, end: I64, thread: I32, handler: Bools, ts_ns: I64, last_ns: I64) -> tuple[I64, I32, Bools]:
     """For each call the row of the call around it (-1: none), its depth, and whether an interrupt made it.
 
     The call around is the last one before of the next outer level; a call's level is the number of calls that have
-    started before it and not ended.
+    started before it and not ended (by rows). Around a handler of an interrupt is one that lasts until then.
     """
     rows = np.arange(len(start))
     level = np.clip(rows - np.searchsorted(np.sort(end), start, "left"), 0, _MOST_LEVELS).astype(np.int32)
@@ -237,8 +239,10 @@ def _tree(start: I64, end: I64, thread: I32, handler: Bools) -> tuple[I64, I32, 
             found = outer[np.maximum(np.searchsorted(outer, inner) - 1, 0)]
             around = (found < inner) & (thread[found] == thread[inner]) & (end[found] >= end[inner])
             row, found = inner[around], found[around]
-            parent[row], depth[row] = found, depth[found] + 1
-            interrupt[row] |= interrupt[found]
+            while (late := handler[row] & (found >= 0) & (ts_ns[row] > last_ns[found])).any():
+                found = np.where(late, parent[found], found)
+            parent[row], depth[row] = found, np.where(found < 0, 0, depth[found] + 1)
+            interrupt[row] |= (found >= 0) & interrupt[found]
         outer = inner
     return parent, depth, interrupt
 

@@ -12,9 +12,20 @@ from typing import Final, Literal, NamedTuple
 from insitu.errors import InsituError
 from insitu.kernel import perf_event, pmu, procfs
 from insitu.kernel.perf_event import Attr, Flag, ReadFormat, Type, open_event, refusal
-from insitu.record.event_names import ELAPSED, NamedEvent
+from insitu.record.event_names import OWN, NamedEvent
 
-__all__ = ["Count", "Counted", "Counters", "Per", "Place", "Value", "choose_counted", "count_value", "summed"]
+__all__ = [
+    "Count",
+    "Counted",
+    "Counters",
+    "Per",
+    "Place",
+    "Value",
+    "choose_counted",
+    "count_value",
+    "summed",
+    "why_not",
+]
 
 Per = Literal["all", "cpu", "thread", "domain"]
 """What counts are kept apart by, besides cgroups; a domain is a core, a socket or the like."""
@@ -65,6 +76,13 @@ def count_value(count: Count) -> int | None:
     return count.value if not count.counted.reason and (count.running_ns or not count.enabled_ns) else None
 
 
+def why_not(event: NamedEvent, reason: str) -> str:
+    """Why an event has no count: ``reason`` where it cannot be counted, else what happened to it."""
+    if event.type == OWN:
+        return "known when a command has ended"
+    return reason or "other events held the counters all the time"
+
+
 class Value(NamedTuple):
     """What a counter's read(2) returned; ``counted`` is the event's number."""
 
@@ -113,7 +131,7 @@ def choose_counted(
 def _fitted(
     event: NamedEvent, cgroup: str, notes: list[str], tried: dict[NamedEvent, int], whole_system: bool
 ) -> Counted:
-    if event.type == ELAPSED:
+    if event.type == OWN:
         return Counted(event, cgroup)
     if event.cpus is not None and not whole_system:
         return Counted(event, cgroup, "this PMU counts for whole CPUs only: -a")
@@ -210,7 +228,7 @@ class Counters:
     @property
     def events(self) -> list[int]:
         """The events that the kernel can count, by number."""
-        return [number for number, each in enumerate(self._chosen) if not each.reason and each.event.type != ELAPSED]
+        return [number for number, each in enumerate(self._chosen) if not each.reason and each.event.type != OWN]
 
     @property
     def descriptors(self) -> dict[str, list[int]]:
@@ -268,9 +286,9 @@ class Counters:
                 for each in self._counters
             ),
             *(
-                Value(number, first, elapsed_ns, elapsed_ns, elapsed_ns)
+                Value(number, first, elapsed_ns, elapsed_ns, elapsed_ns if each.event.config == 0 else 0)
                 for number, each in enumerate(self._chosen)
-                if each.event.type == ELAPSED
+                if each.event.type == OWN
             ),
         ]
 

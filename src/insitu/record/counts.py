@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from insitu.kernel import procfs, topology
-from insitu.record.counters import Count, choose_counted, count_value
+from insitu.record.counters import Count, choose_counted, count_value, why_not
 from insitu.record.default_events import default_events
 from insitu.record.event_names import all_events
 from insitu.record.run import Destination, Request, run
@@ -20,8 +20,8 @@ __all__ = ["Counts", "stat"]
 class Counts(Mapping[str, float | None]):
     """Event -> its count, over all places; None where there is none, for the reason that ``reasons`` has.
 
-    Clocks and ``duration_time`` are in nanoseconds. Times in seconds; ``user_s`` and ``system_s`` are the command's,
-    0 without one. ``places`` has the counts of each thread, CPU and cgroup.
+    Clocks, ``duration_time`` and the like are in nanoseconds. Times in seconds; ``user_s`` and ``system_s`` are the
+    command's, 0 without one. ``places`` has the counts of each thread, CPU and cgroup.
     """
 
     places: tuple[Count, ...]
@@ -34,9 +34,8 @@ class Counts(Mapping[str, float | None]):
     @property
     def reasons(self) -> dict[str, str]:
         """Event -> why it has no count."""
-        waiting = "other events held the counters all the time"
         return {
-            each.counted.event.name: each.counted.reason or waiting
+            each.counted.event.name: why_not(each.counted.event, each.counted.reason)
             for each in self.places
             if self[each.counted.event.name] is None
         }

@@ -9,7 +9,7 @@ from insitu.errors import InsituError, nearest
 from insitu.kernel import pmu
 from insitu.kernel.perf_event import Attr, Hardware, Software, Type
 
-__all__ = ["NAMES", "NamedEvent", "all_events", "listed_events", "named_events"]
+__all__ = ["NAMES", "OWN", "OWN_NAMES", "NamedEvent", "all_events", "listed_events", "named_events"]
 
 NAMES: Final[dict[str, tuple[Type, int]]] = {
     "cycles": (Type.HARDWARE, Hardware.CPU_CYCLES),
@@ -57,8 +57,10 @@ _MOST_EVENTS: Final = 1000
 _CLOCKS: Final = (Software.CPU_CLOCK, Software.TASK_CLOCK)
 
 
-ELAPSED: Final = -1
-"""The type of duration_time, which the recorder counts itself: elapsed nanoseconds."""
+OWN: Final = -1
+"""The type of what the recorder counts itself, in nanoseconds; the config is its place in OWN_NAMES."""
+OWN_NAMES: Final = ("duration_time", "user_time", "system_time")
+"""Elapsed time, and the command's own times, which are known when it has ended."""
 
 
 class NamedEvent(NamedTuple):
@@ -126,7 +128,7 @@ def named_events(text: str) -> list[NamedEvent]:
     """
     found = {(event.name, event.type): event for event in all_events(text)}
     for event in found.values():
-        if event.type == ELAPSED:
+        if event.type == OWN:
             raise InsituError(f"{event.name} cannot be sampled", remedy="insitu stat counts it", status=2)
     return list(found.values())
 
@@ -147,7 +149,7 @@ def listed_events() -> list[str]:
     """The names of all events but tracepoints: perf's own, and those of this machine's PMUs."""
     of_pmus = (pmu.read_pmu(each, pmu.DEVICES) for each in pmu.pmu_names(pmu.DEVICES))
     named = [name for device in of_pmus if device is not None for name in sorted(device.events)]
-    return list(dict.fromkeys([*NAMES, "duration_time", *_cache_names(), *named]))
+    return list(dict.fromkeys([*NAMES, *OWN_NAMES, *_cache_names(), *named]))
 
 
 def _groups(text: str) -> Iterator[tuple[list[str], str]]:
@@ -223,8 +225,8 @@ def _found(name: str) -> list[NamedEvent]:
     own = _ALIASES.get(name, name)
     if own in NAMES:
         return [NamedEvent(own, *NAMES[own])]
-    if name == "duration_time":
-        return [NamedEvent(name, ELAPSED, 0, unit="ns")]
+    if name in OWN_NAMES:
+        return [NamedEvent(name, OWN, OWN_NAMES.index(name), unit="ns")]
     if cache := _CACHE.fullmatch(name):
         result = cache[3] == "-misses"
         config = _CACHES[cache[1]] | _OPERATIONS[cache[2]] << 8 | result << 16

@@ -11,8 +11,10 @@ import subprocess
 import sys
 import weakref
 from collections.abc import Sequence
+from functools import cached_property
 
 from insitu.errors import InsituError
+from insitu.symbols import type_cache
 from insitu.symbols.btf import Btf, Type
 from insitu.symbols.debug_files import find_debug_file
 from insitu.symbols.elf import Elf
@@ -52,6 +54,13 @@ class BinaryTypes:
         """The type and value of an enumerator."""
         return self._look_up(ENUMERATOR, name)
 
+    @cached_property
+    def _files(self) -> list[Elf]:
+        """The binary, and its debug file."""
+        elf = self._elf
+        both = (elf, find_debug_file(elf, elf.path, elf.root))
+        return [each for each in both if each is not None]
+
     def _type(self, what: int, name: str) -> Type | None:
         found = self._look_up(what, name)
         return None if found is None else found[0]
@@ -70,14 +79,24 @@ class BinaryTypes:
     def _ask(self, what: int, name: str) -> Reply:
         if self._failure:
             raise InsituError(self._failure)
+        path = type_cache.entry(_descriptors(self._files), what, name)
+        if path and (stored := type_cache.load(path)):
+            return stored
         try:
             if self._process is None:
-                self._process = _Process(self._elf)
-            return self._process.ask(what, name)
+                self._process = _Process(self._elf.name, self._files)
+            reply = self._process.ask(what, name)
+            if path:
+                type_cache.store(path, reply)
+            return reply
         except _EndedError as error:
             self._process = None
             self._failure = f"{self._elf.name}: debug information cannot be read: {error}"
             raise InsituError(self._failure) from None
+
+
+def _descriptors(files: Sequence[Elf]) -> list[int]:
+    return [each.descriptor for each in files if each.descriptor is not None]
 
 
 class _EndedError(Exception):
@@ -87,16 +106,11 @@ class _EndedError(Exception):
 class _Process:
     """drgn's process for one binary. It ends with this object."""
 
-    def __init__(self, elf: Elf) -> None:
-        files = [
-            each
-            for each in (elf, find_debug_file(elf, elf.path, elf.root))
-            if each is not None and each.descriptor is not None
-        ]
+    def __init__(self, name: str, files: Sequence[Elf]) -> None:
         self._limits = _limits(files)
-        descriptors = [each.descriptor for each in files if each.descriptor is not None]
+        descriptors = _descriptors(files)
         threads = min(_MAX_THREADS, os.cpu_count() or 1)
-        words = [*self._limits, os.pathsep.join(sys.path), elf.name, *descriptors]
+        words = [*self._limits, os.pathsep.join(sys.path), name, *descriptors]
         self._process = subprocess.Popen(
             [*program("type_process.py"), *map(str, words)],
             stdin=subprocess.PIPE,

@@ -80,7 +80,8 @@ def blocks(
     yield Table(columns, rows)
     if len(shown) < len(entries):
         yield [(rest(len(entries) - len(shown), "entry", "entries"), "dim")]
-    yield [(f"# {hits:,} events in {len(entries):,} entries; {_dropped(dropped)}", "bold" if dropped else "dim")]
+    events, table = "event" if hits == 1 else "events", "entry" if len(entries) == 1 else "entries"
+    yield [(f"# {hits:,} {events} in {len(entries):,} {table}; {_dropped(dropped)}", "bold" if dropped else "dim")]
 
 
 def _dropped(count: int) -> str:

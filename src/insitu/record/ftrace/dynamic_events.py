@@ -4,7 +4,8 @@
 
 * ``uprobe:BINARY:PLACE``, ``uretprobe:BINARY:FUNCTION``; PLACE is FUNCTION, FUNCTION+LINES, FUNCTION+0xBYTES or
   FILE:LINE
-* ``kprobe:FUNCTION[+0xBYTES]``, ``kretprobe:FUNCTION``, ``fprobe:FUNCTION[%return]``
+* ``kprobe:FUNCTION[+0xBYTES]``, ``kretprobe:FUNCTION``, ``fprobe:FUNCTION[%return]``; with the kernel's debug
+  information also ``kprobe:FUNCTION+LINES`` and ``kprobe:FILE:LINE``
 * ``eprobe:CATEGORY:EVENT``
 
 and ARGUMENT is a variable (``n``, ``at->x``), ``*`` for all that can be shown, ``retval``, or the kernel's own
@@ -23,7 +24,8 @@ from insitu.errors import InsituError, nearest
 from insitu.kernel.trace_instance import owner_name
 from insitu.kernel.tracefs import Tracefs
 from insitu.record.ftrace.event_fields import field_kind, find_field
-from insitu.record.ftrace.user_code import UserCode
+from insitu.record.ftrace.tracepoints import last_error
+from insitu.record.ftrace.user_code import UserCode, kernel_code
 from insitu.symbols.btf_type import Type
 
 __all__ = ["Definition", "DynamicEvents", "definitions"]
@@ -32,6 +34,7 @@ _MOST_NAME: Final = 31  # MAX_ARG_NAME_LEN, with its end
 _MOST_EVENT: Final = 48  # of MAX_EVENT_NAME_LEN 64; the group's name is of ours
 _MOST_ARGUMENTS: Final = 128  # MAX_TRACE_ARGS
 _RAW: Final = re.compile(r"(?P<name>[A-Za-z_]\w*)=(?P<fetch>\S{1,200})", re.ASCII)
+_IN_KERNEL: Final = re.compile(r"[\w.]+(?:\+0x[0-9a-fA-F]+)?", re.ASCII)  # what needs no debug information
 _LETTERS: Final = {"signed": "s", "unsigned": "u"}
 _LETTER: Final = {"uprobe": "p", "kprobe": "p", "uretprobe": "r", "kretprobe": "r", "fprobe": "f", "eprobe": "e"}
 
@@ -49,10 +52,14 @@ class Definition(NamedTuple):
         return f"{self.group}:{self.name}"
 
 
-def definitions(spec: str, tracefs: Tracefs, taken: Sequence[str] = ()) -> list[Definition]:
+def definitions(
+    spec: str, tracefs: Tracefs, taken: Sequence[str] = (), vmlinux: str | None = None
+) -> list[Definition]:
     """The events of one ``KIND:PLACE [ARGUMENT ...]``: several, where a line's code has been inlined or copied.
 
-    ``taken`` are names of events. Raises InsituError for what there is not.
+    ``taken`` are names of events, ``vmlinux`` is the kernel's file with debug information.
+
+    Raises InsituError for what does not exist.
     """
     words = spec.split()
     kind, colon, place = (words[0] if words else "").partition(":")
@@ -63,6 +70,8 @@ def definitions(spec: str, tracefs: Tracefs, taken: Sequence[str] = ()) -> list[
         bodies = _user(kind, place, words[1:])
     elif kind == "eprobe":
         bodies = [_of_event(place, words[1:], tracefs)]
+    elif kind == "kprobe" and not _IN_KERNEL.fullmatch(place):
+        bodies = _lines_of_kernel(kernel_code(vmlinux), place, words[1:])
     else:
         bodies = [_of_kernel(kind, place, words[1:])]
     group, found, names = owner_name("_"), [], set(taken)
@@ -88,7 +97,7 @@ def _user(kind: str, place: str, words: list[str]) -> list[str]:
     bodies = []
     for found in code.places(at):
         address, wanted = found, words
-        if re.fullmatch(r"\w+", at) and any("=" not in word for word in words):  # a function: its entry
+        if code.is_entry(at) and any("=" not in word for word in words):  # a function: its entry
             scope = code.scope(address)
             parameters = [each.name for each in scope.variables if each.is_parameter]
             wanted = [name for word in words for name in (parameters if word == "*" else [word])]
@@ -125,6 +134,14 @@ def _returned(code: UserCode, address: int, word: str) -> tuple[str, str]:
     if kind.size not in (1, 2, 4, 8):
         raise InsituError(f"what it returns ({kind.name}) cannot be shown")
     return "retval", f"$retval:{_LETTERS.get(kind.kind, 'x')}{8 * kind.size}"
+
+
+def _lines_of_kernel(code: UserCode, place: str, words: list[str]) -> list[str]:
+    bodies = []
+    for address in code.places(place):
+        function, start = code.around(address)
+        bodies.append(f"{function}+{address - start:#x} {_joined(_arguments(code, address, words))}")
+    return bodies
 
 
 def _of_kernel(kind: str, place: str, words: list[str]) -> str:
@@ -213,7 +230,7 @@ class DynamicEvents:
                 self._tracefs.write("dynamic_events", each.text)
             except OSError as error:
                 self.__exit__()
-                why = _logged(self._tracefs) or os.strerror(error.errno or 0)
+                why = last_error(self._tracefs.read) or os.strerror(error.errno or 0)
                 raise InsituError(f"the kernel refuses the event '{each.text}': {why}") from None
             self._made.append(each)
         return self
@@ -223,10 +240,3 @@ class DynamicEvents:
             each = self._made.pop()
             with contextlib.suppress(OSError):
                 self._tracefs.write("dynamic_events", f"-:{each.group}/{each.name}")
-
-
-def _logged(tracefs: Tracefs) -> str:
-    with contextlib.suppress(OSError):
-        found = re.findall(r"error: ([^\n]{1,200})$", tracefs.read("error_log"), re.MULTILINE)
-        return str(found[-1]) if found else ""
-    return ""

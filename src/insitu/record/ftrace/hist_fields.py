@@ -12,11 +12,13 @@ from insitu.kernel.tracefs import EventFormat, Field
 from insitu.probe.source import ScriptError, Source, Span
 from insitu.record.ftrace.event_fields import declared, field_kind, find_field, unknown_field
 
-__all__ = ["MOST_BUCKET", "HistField", "Role", "hist_field"]
+__all__ = ["MOST_KEYS", "MOST_VALUES", "HistField", "Role", "hist_field"]
 
 Role = Literal["key", "value", "variable"]
 
-MOST_BUCKET: Final = 1 << 31
+MOST_KEYS: Final = 3  # TRACING_MAP_KEYS_MAX
+MOST_VALUES: Final = 2  # TRACING_MAP_VALS_MAX, but for hitcount
+_MOST_BUCKET: Final = 1 << 31
 
 # Not fields of the record; hist_field_name() of kernel/trace/trace_events_hist.c prints them as they are here.
 _OF_EVERY_EVENT: Final = {
@@ -66,17 +68,12 @@ class HistField(Struct, frozen=True):
         return self.field is not None and self.field.signed
 
     @property
-    def title(self) -> str:
-        """As users write it."""
+    def text(self) -> str:
+        """As users and the kernel write it; one before 6.3 has the stack by its short name alone."""
         size = f"={self.bucket}" if self.bucket else ""
         return (
             f"{self.name.replace('common_stacktrace', 'stacktrace')}{'.' * bool(self.modifier)}{self.modifier}{size}"
         )
-
-    @property
-    def text(self) -> str:
-        """As it is written to the kernel; one before 6.3 has the stack by its short name alone."""
-        return self.title
 
 
 def hist_field(source: Source, span: Span, event: EventFormat, role: Role) -> HistField:
@@ -110,7 +107,7 @@ def hist_field(source: Source, span: Span, event: EventFormat, role: Role) -> Hi
     if (modifier == "buckets") != (found["size"] is not None):
         raise ScriptError(".buckets=N needs a size, other modifiers none", source, where)
     if modifier == "buckets":
-        if not found["size"].isdecimal() or not 0 < int(found["size"][:11]) < MOST_BUCKET:
+        if not found["size"].isdecimal() or not 0 < int(found["size"][:11]) < _MOST_BUCKET:
             raise ScriptError(f"{found['size']!r} is not a size of buckets", source, where)
         bucket = int(found["size"])
     _check_modifier(made, modifier, source, where)

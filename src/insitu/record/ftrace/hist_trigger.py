@@ -12,18 +12,16 @@ from insitu.errors import InsituError, nearest
 from insitu.kernel.tracefs import EventFormat
 from insitu.probe.source import ScriptError, Source, Span
 from insitu.record.ftrace.event_fields import find_field, unknown_field
-from insitu.record.ftrace.hist_fields import HistField, hist_field
+from insitu.record.ftrace.hist_fields import MOST_KEYS, MOST_VALUES, HistField, hist_field
 
 __all__ = ["HistTrigger", "hist_trigger"]
 
-_MOST_KEYS: Final = 3  # TRACING_MAP_KEYS_MAX
-_MOST_VALUES: Final = 3  # TRACING_MAP_VALS_MAX, of which one is hitcount
 _MOST_SORT_KEYS: Final = 2  # TRACING_MAP_SORT_KEYS_MAX
 _MOST_VARIABLES: Final = 16  # TRACING_MAP_VARS_MAX
 _SIZES: Final = range((1 << 6) + 1, (1 << 17) + 1)  # TRACING_MAP_BITS_MIN, _MAX; the next power of two is taken
 _NAMES: Final = {"key": "keys", "keys": "keys", "val": "vals", "vals": "vals", "values": "vals"}
 _FLAGS: Final = {"pause": "pause", "continue": "continue", "cont": "continue", "clear": "clear"}
-_WORDS: Final = ("keys=", "vals=", "values=", "sort=", "size=", "name=", "nohitcount", *_FLAGS)
+_WORDS: Final = ("keys=", "vals=", "values=", "sort=", "size=", "name=", "clock=", "nohitcount", *_FLAGS)
 _ACTION: Final = re.compile(r"(?P<handler>\w+)\((?P<of>[^()]*)\)\.(?P<action>\w+)\((?P<parameters>[^()]*)\)")
 _HANDLERS: Final = {
     "onmatch": ("trace",),
@@ -98,9 +96,9 @@ class _Parser:
             if not value.isdecimal() or len(value) > 6 or int(value) not in _SIZES:
                 raise self._error(f"a size is {_SIZES[0]} to {_SIZES[-1]}", values)
             self._parts.append(f"size={int(value)}")
-        elif name == "name" and is_set:
-            if not re.fullmatch(r"\w+", value, re.ASCII):
-                raise self._error(f"{value!r} is not a name", values)
+        elif name in ("name", "clock") and is_set:
+            if not re.fullmatch(r"[\w-]+", value, re.ASCII):
+                raise self._error(f"{value!r} cannot be a {name}", values)
             self._parts.append(text)
         elif text in _FLAGS or text == "nohitcount":
             self._counts_hits &= text != "nohitcount"
@@ -116,7 +114,6 @@ class _Parser:
         found = self._keys if kind == "keys" else self._values
         if found:
             raise self._error(f"{kind} are given twice", values)
-        most = _MOST_KEYS if kind == "keys" else _MOST_VALUES
         shown = []
         for each in self._split(values, ","):
             if kind == "vals" and self._text(each).startswith("$"):
@@ -126,9 +123,9 @@ class _Parser:
             field = hist_field(self._source, each, self._event, "key" if kind == "keys" else "value")
             found.append(field)
             shown.append(field.text)
-        counted = [each for each in found if each.name != "hitcount"]
-        if len(counted) > most - (kind == "vals"):
-            raise self._error(f"at most {most - (kind == 'vals')} {kind}", values)
+        most = MOST_KEYS if kind == "keys" else MOST_VALUES
+        if sum(each.name != "hitcount" for each in found) > most:
+            raise self._error(f"at most {most} {kind}", values)
         self._parts.append(f"{kind}={','.join(shown)}")
 
     def _assignment(self, part: Span) -> None:

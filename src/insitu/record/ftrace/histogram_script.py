@@ -1,4 +1,4 @@
-"""A histogram as a program in the probe language: for kernels without hist triggers, and for single processes."""
+"""A histogram as a program in the probe language: for kernels without hist triggers."""
 
 from __future__ import annotations
 

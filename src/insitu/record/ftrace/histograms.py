@@ -12,14 +12,12 @@ from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat
 from insitu.probe.source import ScriptError, Source, Span
 from insitu.record.ftrace.filters import Filter, parse_filter
-from insitu.record.ftrace.hist_fields import HistField, hist_field
+from insitu.record.ftrace.hist_fields import MOST_KEYS, MOST_VALUES, HistField, hist_field
 
 __all__ = ["MOST_ENTRIES", "Histogram", "HistogramRequest", "Row", "histogram_request", "parse_hist", "trigger_text"]
 
 MOST_ENTRIES: Final = 1 << 17  # TRACING_MAP_BITS_MAX
 _LEAST_ENTRIES: Final = 1 << 7
-_MOST_KEYS: Final = 3  # TRACING_MAP_KEYS_MAX
-_MOST_VALUES: Final = 2  # TRACING_MAP_VALS_MAX, of which one is hitcount
 _MOST_FRAMES: Final = 64
 _TOTAL: Final = re.compile(r"^ {4}(Hits|Entries|Dropped): (\d{1,20})$", re.MULTILINE)
 
@@ -73,7 +71,7 @@ def histogram_request(
     made_values = tuple(each for each in _fields("--value", ",".join(values), event) if each.name != "hitcount")
     if not made_keys:
         raise InsituError("a histogram needs a key", remedy="--key FIELD, such as common_pid or stacktrace", status=2)
-    for what, found, most in (("--key", made_keys, _MOST_KEYS), ("--value", made_values, _MOST_VALUES)):
+    for what, found, most in (("--key", made_keys, MOST_KEYS), ("--value", made_values, MOST_VALUES)):
         if len(found) > most:
             raise InsituError(f"{what}: the kernel takes at most {most} of them", status=2)
         if len({each.name for each in found}) < len(found):

@@ -127,6 +127,8 @@ class LatencyTracing:
         """The synthetic event is made at once; ``close`` removes it. Raises InsituError."""
         LatencyTracing._made += 1
         self._request, self._tracefs = request, tracefs
+        self.dropped = 0
+        """Events whose key found no free entry, once ``read_results`` has been called."""
         self.name = f"{owner_name('_')}_{LatencyTracing._made}"
         fields = "; ".join(["u64 latency_ns", *map(_synthetic_field, request.fields)])
         try:
@@ -152,6 +154,12 @@ class LatencyTracing:
             written = f"{text} if {condition.text}" if condition else text
             write_checked(instance, path, written, written, condition.newer_syntax if condition else "")
         instance.write(f"events/synthetic/{self.name}/enable", "1")
+
+    def read_results(self, instance: TraceInstance) -> None:
+        """Read what the triggers have dropped, before the instance is removed. Raises OSError."""
+        for event in (self._request.begin, self._request.end):
+            text = instance.read(f"events/{event.name.replace(':', '/', 1)}/hist")
+            self.dropped += sum(map(int, re.findall(r"^    Dropped: (\d{1,18})$", text, re.MULTILINE)))
 
     def _triggers(self) -> list[tuple[EventFormat, str, Filter | None]]:
         request = self._request

@@ -21,7 +21,15 @@ if TYPE_CHECKING:
     from insitu.kernel.tracefs import EventFormat, Tracefs
     from insitu.record.source import Target
 
-__all__ = ["EventChoice", "EventTracing", "event_formats", "has_hist_triggers", "matching_events", "write_checked"]
+__all__ = [
+    "EventChoice",
+    "EventTracing",
+    "event_formats",
+    "has_hist_triggers",
+    "last_error",
+    "matching_events",
+    "write_checked",
+]
 
 _USER_STACK_ONLY_ROOT = "options/userstacktrace"
 
@@ -92,7 +100,8 @@ class EventTracing:
             "events": [
                 {"name": name, **({"filter": choice.filter} if choice.filter else {})}
                 for name, choice in self._chosen.items()
-            ]
+            ],
+            "triggers": [{"event": name, "trigger": trigger.text} for name, trigger in self._triggers],
         }
 
     @property
@@ -173,14 +182,14 @@ def write_checked(instance: TraceInstance, path: str, text: str, said: str, newe
     except OSError as error:
         if error.errno in (errno.EACCES, errno.EPERM, errno.ENOSPC, errno.ENOMEM):
             raise
-        why = _logged(instance) or os.strerror(error.errno or 0)
+        why = last_error(instance.read) or os.strerror(error.errno or 0)
         why += f"; filters of older kernels have no {newer}" if newer else ""
         raise InsituError(f"{said}: the kernel refuses it for {path.split('/')[2]}: {why}", status=2) from None
 
 
-def _logged(instance: TraceInstance) -> str:
-    """The last message of the instance's error log."""
+def last_error(read: Callable[[str], str]) -> str:
+    """The last message of error_log, which ``read`` reads; empty if there is none."""
     found: list[str] = []
     with contextlib.suppress(OSError):
-        found = re.findall(r"error: (.{1,200})$", instance.read("error_log"), re.MULTILINE)
+        found = re.findall(r"error: ([^\n]{1,200})$", read("error_log"), re.MULTILINE)
     return found[-1].rpartition("error: ")[2] if found else ""

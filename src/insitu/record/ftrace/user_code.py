@@ -1,7 +1,11 @@
-"""A binary with debug information: where its functions and source lines are, and what is visible there."""
+"""A binary with debug information: where its functions and source lines are, and what is visible there.
+
+The kernel is one too, where its debug information is installed.
+"""
 
 from __future__ import annotations
 
+import os
 import re
 from functools import cached_property
 from pathlib import Path
@@ -22,10 +26,18 @@ from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.line_table import LineTable
 from insitu.symbols.registers import AARCH64, X86_64
 
-__all__ = ["SourceLine", "UserCode"]
+__all__ = ["SourceLine", "UserCode", "kernel_code"]
 
 _MACHINES: Final = {each.e_machine: each for each in (X86_64, AARCH64)}
-_PLACE: Final = re.compile(r"(?P<name>[^:+%]+)(?:(?P<sign>[:+])(?P<number>0x[0-9a-fA-F]{1,8}|\d{1,7}))?", re.ASCII)
+_NOTES: Final = Path("/sys/kernel/notes")
+_VMLINUX: Final = (
+    "/usr/lib/debug/boot/vmlinux-{0}",
+    "/usr/lib/debug/lib/modules/{0}/vmlinux",
+    "/lib/modules/{0}/build/vmlinux",
+)
+_PLACE: Final = re.compile(
+    r"(?P<name>(?:[^:+%]|::)+)(?:(?P<sign>[:+])(?P<number>0x[0-9a-fA-F]{1,8}|\d{1,7}))?", re.ASCII
+)
 _ARGUMENT: Final = re.compile(r"[A-Za-z_]\w*(?:(?:->|\.)\w+)*", re.ASCII)
 
 
@@ -40,7 +52,9 @@ class SourceLine(NamedTuple):
 class UserCode:
     """One binary. Methods raise InsituError for what it does not have."""
 
-    def __init__(self, path: str) -> None:
+    def __init__(self, path: str, *, is_kernel: bool = False) -> None:
+        """``is_kernel``: variables outside of frames are not fetched from the file."""
+        self._is_kernel = is_kernel
         self.path = str(Path(path).resolve())
         if re.search(r"\s", self.path):
             raise InsituError(f"{self.path!r}: the kernel takes no path with blanks for a dynamic event")
@@ -77,12 +91,25 @@ class UserCode:
         return Scopes(self._debug) if self._debug is not None else None
 
     def function(self, name: str) -> int:
-        """The address of a function."""
+        """The address of a function; of C++ and Rust also by its qualified name without parameters."""
         address = self._functions.address(name)
+        if address is None:
+            readable = self._functions.readable(name.rpartition("::")[2])
+            found = {place: whole for plain, whole, place in readable if plain == name}
+            if len(found) > 1:
+                raise InsituError(f"{name} is ambiguous in {self.path}: {', '.join(found.values())}")
+            address = next(iter(found), None)
         if address is None:
             hint = nearest(name, self._functions.by_name)
             raise InsituError(f"{self.path} has no function {name!r}{hint}")
         return address
+
+    def around(self, address: int) -> tuple[str, int]:
+        """The function that an address is in, and where it begins."""
+        found = self._functions.around(address)
+        if found is None:
+            raise InsituError(f"{self.path} has no function at {address:#x}")
+        return found
 
     def places(self, text: str) -> list[int]:
         """The addresses of ``FUNCTION``, ``FUNCTION+LINES``, ``FUNCTION+0xBYTES`` or ``FILE:LINE``."""
@@ -95,10 +122,16 @@ class UserCode:
         if number.startswith("0x"):
             return [self.function(name) + int(number, 16)]
         file, line = name, int(number)
-        if self._functions.address(name) is not None:
+        if found["sign"] == "+" or self._functions.address(name) is not None:
             file, first = self._declared(self.function(name))
             line += first
         return [each.address for each in code_of_line(self.elf, self.path, file, line)]
+
+    @staticmethod
+    def is_entry(text: str) -> bool:
+        """Whether a place is the beginning of a function."""
+        found = _PLACE.fullmatch(text)
+        return found is not None and found["number"] is None
 
     def after_prologue(self, function: int) -> int:
         """Where the code of a function's second line begins: its arguments are in memory by then."""
@@ -206,7 +239,7 @@ class UserCode:
 
     def _fetched(self, place: Located, kind: CType) -> str | None:
         offset = -1
-        if place.form == "address":
+        if place.form == "address" and not self._is_kernel:
             found = file_offset(self.elf, place.offset)
             offset = -1 if found is None else found
         return fetched(place, kind, self._machine, file_offset=offset)
@@ -223,3 +256,20 @@ class UserCode:
         number = int(self._frames.rows(np.array([address], np.uint64), intern)[0])
         cfa = self._rows[number].cfa if number >= 0 else None
         return cfa if isinstance(cfa, tuple) else None
+
+
+def kernel_code(path: str | None = None) -> UserCode:
+    """The running kernel with its debug information: the vmlinux at ``path``, else where packages install it.
+
+    Raises InsituError where there is none, and for that of another kernel.
+    """
+    release = os.uname().release
+    places = [path] if path else [each.format(release) for each in _VMLINUX]
+    found = next((each for each in places if Path(each).exists()), None)
+    if found is None:
+        remedy = "install the kernel's debug package, or name its vmlinux with -x"
+        raise InsituError("the kernel's debug information was not found", remedy=remedy)
+    code = UserCode(found, is_kernel=True)
+    if bytes.fromhex(code.elf.build_id) not in _NOTES.read_bytes() or not code.elf.build_id:
+        raise InsituError(f"{found} is not of the running kernel {release} (build id)")
+    return code

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 from insitu.files import new_file
 from insitu.kernel import procfs
 from insitu.record.counters import Count, Counted, Counters, Per, Place, Value, summed
+from insitu.record.event_names import OWN
 from insitu.record.source import Loss, Target
 from insitu.record.sources.perf_attach import open_on_processes, open_on_task
 
@@ -79,8 +80,7 @@ class CountingSource:
         self._enabled = self._stopped = False
         self.reports = 0
         self.notes: list[str] = []
-        self.total = Reading(0.0, 0.0, [])
-        """All that was counted; complete after ``stop``."""
+        self._total = Reading(0.0, 0.0, [])
 
     @property
     def fds(self) -> Sequence[int]:
@@ -249,7 +249,13 @@ class CountingSource:
                 else "nothing was counted: nobody wrote 'enable' to the control channel"
             )
             counts = []
-        self.total = Reading(elapsed_s, elapsed_s, counts)
+        self._total = Reading(elapsed_s, elapsed_s, counts)
+
+    @property
+    def total(self) -> Reading:
+        """All that was counted; complete after ``stop``, the command's own times after its end."""
+        times = self.times_s
+        return self._total._replace(counts=[_timed(each, times) for each in self._total.counts])
 
     def details(self) -> Sequence[str]:
         """What each event was opened as, and what its counters read, for ``-v``."""
@@ -279,6 +285,14 @@ class CountingSource:
                 os.close(fd)
         self._file = -1
         self._cgroups.clear()
+
+
+def _timed(count: Count, times_s: tuple[float, float] | None) -> Count:
+    """A count, of user_time and system_time with what is known when the command has ended."""
+    event = count.counted.event
+    if event.type != OWN or event.config == 0 or times_s is None:
+        return count
+    return count._replace(value=round(times_s[event.config - 1] * 1e9), running_ns=count.enabled_ns)
 
 
 def _with_process(tid: int) -> tuple[int, int]:

@@ -17,6 +17,7 @@ from insitu.record.ftrace.tracepoints import has_hist_triggers, write_checked
 from insitu.record.row_log import RowLog
 from insitu.record.source import Loss, Target
 from insitu.record.sources.generated import GeneratedSource
+from insitu.record.sources.trace_pages import restrict_to
 from insitu.session.schema import Column, Table
 
 if TYPE_CHECKING:
@@ -25,13 +26,9 @@ if TYPE_CHECKING:
 __all__ = ["HistogramSource", "ScriptHistogram", "TriggerHistogram", "histogram_source", "histogram_table"]
 
 
-def histogram_source(request: HistogramRequest, tracefs: Tracefs, *, whole_system: bool) -> HistogramSource:
-    """The source for a target: a hist trigger, where the kernel has them and all processes are counted.
-
-    A trigger counts by thread, so processes are counted by a BPF program, as is text that a field only points at.
-    """
-    needs_script = any(key.is_pointer_to_text for key in request.keys)
-    if whole_system and has_hist_triggers(tracefs) and not needs_script:
+def histogram_source(request: HistogramRequest, tracefs: Tracefs) -> HistogramSource:
+    """A hist trigger where the kernel has them; else, and for text that a field only points at, a BPF program."""
+    if has_hist_triggers(tracefs) and not any(key.is_pointer_to_text for key in request.keys):
         return TriggerHistogram(request, tracefs)
     return ScriptHistogram(request)
 
@@ -42,7 +39,7 @@ def histogram_table(request: HistogramRequest) -> Table:
     columns = (
         Column("ts_ns", "timestamp", "when it was read"),
         *(
-            Column(f"key_{key.name}" if key.name in taken else key.name, _column_type(key), f"key {key.title}")
+            Column(f"key_{key.name}" if key.name in taken else key.name, _column_type(key), f"key {key.text}")
             for key in request.keys
         ),
         Column("hits", "count", "events"),
@@ -89,8 +86,8 @@ class HistogramSource:
         """The event, keys and values, and what counts."""
         return {
             "event": self._request.event.name,
-            "keys": [key.title for key in self._request.keys],
-            "values": [value.title for value in self._request.values],
+            "keys": [key.text for key in self._request.keys],
+            "values": [value.text for value in self._request.values],
             "engine": self.engine,
         }
 
@@ -150,7 +147,7 @@ class HistogramSource:
 
 
 class TriggerHistogram(HistogramSource):
-    """By a hist trigger in an instance of our own."""
+    """By a hist trigger in an instance of our own; set_event_pid restricts triggers too."""
 
     engine = "a hist trigger"
 
@@ -166,6 +163,7 @@ class TriggerHistogram(HistogramSource):
         self._instance = TraceInstance.create(self._tracefs, buffer_kb=1)
         newer = self._request.where.newer_syntax if self._request.where else ""
         text = trigger_text(self._request, command="pause")
+        restrict_to(self._instance, target)
         write_checked(self._instance, f"{self._directory}/trigger", text, text, newer)
 
     def start(self, directory: Path | None, start_ns: int) -> None:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 from insitu.kernel import procfs
 from insitu.record.ftrace.latencies import LatencyRequest, LatencyTracing, latency_script
 from insitu.record.ftrace.tracepoints import has_hist_triggers
+from insitu.record.source import Loss
 from insitu.record.sources.generated import GeneratedSource
 from insitu.record.sources.trace_pages import TracePagesSource
 
@@ -36,6 +37,7 @@ class _SyntheticSource(TracePagesSource):
         self._request = request
         self._latencies = LatencyTracing(request, tracefs)
         super().__init__(self._latencies, buffer_kb=buffer_kb, tracefs=tracefs)
+        self.at_end = self._latencies.read_results
 
     def layout(self) -> Mapping[str, Any]:
         """With the name of the pair of events for that of the synthetic event."""
@@ -46,6 +48,11 @@ class _SyntheticSource(TracePagesSource):
             for category, name, text in layout["formats"]
         ]
         return {**layout, "formats": formats}
+
+    def losses(self) -> Sequence[Loss]:
+        """Those of the buffer, and events whose key found no free entry."""
+        dropped = self._latencies.dropped
+        return [*super().losses(), *([Loss("events without an entry: too many keys", dropped)] if dropped else [])]
 
     def close(self) -> None:
         super().close()

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Iterator, Sequence
 
+from insitu.record.counters import why_not
 from insitu.views.counts.figures import Row
 from insitu.views.counts.text import Labels, labelled
 
@@ -48,7 +49,7 @@ def json_lines(rows: Sequence[Row], labels: Labels, at_s: float | None = None) -
         if row.metric:
             found |= {"metric-value": round(row.metric.value, 6), "metric-unit": row.metric.unit.removeprefix("% ")}
         if row.value is None:
-            found["reason"] = row.reason or "other events held the counters all the time"
+            found["reason"] = why_not(row.event, row.reason)
         yield json.dumps(found)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Final, NamedTuple
 
-from insitu.record.counters import Place
+from insitu.record.counters import Place, why_not
 from insitu.terminal_text import printable
 from insitu.views.counts.figures import Row, mean, spread_percent
 
@@ -68,7 +68,7 @@ def count_lines(rows: Sequence[Row], labels: Labels, *, big_num: bool = True, fo
     ``fold``: where many events have none for the same reason, they have no lines besides.
     """
     folded = {reason for reason, names in _reasons(rows).items() if fold and len(names) > _MOST_ABSENT}
-    shown = [row for row in rows if row.value is not None or _reason(row) not in folded]
+    shown = [row for row in rows if row.value is not None or why_not(row.event, row.reason) not in folded]
     yield from _table(labelled(shown, labels), big_num)
     yield from reason_lines(rows, fold=fold)
 
@@ -138,12 +138,8 @@ def _reasons(rows: Sequence[Row]) -> dict[str, list[str]]:
     reasons: dict[str, dict[str, None]] = {}
     for row in rows:
         if row.value is None:
-            reasons.setdefault(_reason(row), {})[printable(row.event.name)] = None
+            reasons.setdefault(why_not(row.event, row.reason), {})[printable(row.event.name)] = None
     return {reason: list(names) for reason, names in reasons.items()}
-
-
-def _reason(row: Row) -> str:
-    return row.reason or "other events held the counters all the time"
 
 
 def run_lines(elapsed: Sequence[float]) -> Iterator[str]:

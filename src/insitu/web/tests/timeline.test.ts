@@ -135,10 +135,19 @@ describe("why a thread did not run", () => {
 
   it("names who woke it, and what that one did until then, backwards", () => {
     expect(wakingOf(model, 3)).toEqual({ waker: HELPER, row: 8 });
-    expect(chain(model, 3).map(({ thread, state, from, to }) => [thread, state, from, to])).toEqual([
-      [HELPER, "running", 450, 600],
-      [HELPER, "runnable", 400, 450],
-      [DISK, "running", 100, 400],
+    expect(chain(model, 3)).toEqual([
+      {
+        thread: HELPER,
+        from: 400,
+        to: 600,
+        times: [
+          ["running", 150],
+          ["runnable", 50],
+        ],
+        row: 5,
+        blocked: -1,
+      },
+      { thread: DISK, from: 100, to: 400, times: [["running", 300]], row: 2, blocked: -1 },
     ]);
   });
 
@@ -158,20 +167,22 @@ describe("why a thread did not run", () => {
     expect(spanAt(model, DISK, 100)).toBeNull();
   });
 
-  it("ends at a sleep that nobody is known to have ended", () => {
+  it("goes on with the same thread where nobody is known to have woken it", () => {
     const quiet = timeline([
+      [0, 50, 2, "running", 1],
       [0, 100, 1, "running", 0],
-      [0, 300, 2, "sleeping"],
+      [50, 100, 2, "uninterruptible"],
       [100, 300, 1, "sleeping"],
-      [300, 10, 2, "runnable", -1, 0],
-      [310, 690, 2, "running", 1],
+      [150, 10, 2, "runnable", -1, 0],
+      [160, 840, 2, "running", 1],
       [400, 600, 1, "runnable", -1, 2],
     ]);
-    expect(chain(quiet, 2).map(({ thread, state, from, to }) => [thread, state, from, to])).toEqual([
-      [HELPER, "running", 310, 400],
-      [HELPER, "runnable", 300, 310],
-      [HELPER, "sleeping", 100, 300],
-    ]);
+    const times = [
+      ["running", 240],
+      ["uninterruptible", 50],
+      ["runnable", 10],
+    ];
+    expect(chain(quiet, 3)).toEqual([{ thread: HELPER, from: 100, to: 400, times, row: 5, blocked: 2 }]);
   });
 });
 

@@ -8,6 +8,7 @@ import itertools
 import os
 import shutil
 from collections.abc import Callable, Sequence
+from functools import cache
 from glob import escape, glob
 from pathlib import Path
 
@@ -155,15 +156,15 @@ def _root(context: Context) -> str:
     return "" if same else procfs.root(context.pid)
 
 
+@cache  # of a program with many probes, all are in one or two
 def _library(name: str, root: str) -> str | None:
     for directory in _LIBRARY_DIRECTORIES:
         here = Path(root + directory)
         if not name or not here.is_dir():
             continue
-        for path in sorted(here.iterdir()):
-            if (path.name in (name, f"{name}.so") or path.name.startswith(f"{name}.so.")) and _may_be_elf(
-                inner := str(path).removeprefix(root), root
-            ):
+        for file in sorted(os.listdir(here)):  # noqa: PTH208 - there are thousands
+            inner = f"{directory}/{file}"
+            if (file in (name, f"{name}.so") or file.startswith(f"{name}.so.")) and _may_be_elf(inner, root):
                 return inner
     return None
 

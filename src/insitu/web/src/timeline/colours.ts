@@ -28,8 +28,6 @@ export interface Colours {
   stage: number;
   line: number;
   group: number;
-  hovered: number;
-  marked: number;
   /** Of each state, in the order of the page's states; 0: nothing is drawn. */
   state: Uint32Array;
   /** Of the classes of states. */
@@ -61,8 +59,6 @@ export function coloursOf(theme: Theme, states: string[]): Colours {
     stage: pixel(light ? [1, 0, 0] : [0.235, 0.006, 270]),
     line: pixel(light ? [0.93, 0.006, 80] : [0.3, 0.008, 270]),
     group: pixel(light ? [0.972, 0.005, 80] : [0.262, 0.007, 270]),
-    hovered: pixel(light ? [0.955, 0.01, 80] : [0.29, 0.01, 270]),
-    marked: pixel(light ? [0.93, 0.03, 250] : [0.31, 0.045, 255]),
     state: Uint32Array.from(states_, (each) => (each ? pixel(each) : 0)),
     classes: Uint32Array.from(["running", "runnable", "uninterruptible"], (name) => pixel(state(name) as Lch)),
     rest: pixel(state("sleeping") as Lch),

@@ -192,7 +192,7 @@ export class Details {
       element("p", {}, ...parts),
       ...(steps.length
         ? [
-            element("p", { class: "quiet" }, "What ended the wait, backwards to its beginning:"),
+            element("p", { class: "quiet" }, "Who it waited for, from the end back to the beginning:"),
             element("ol", { class: "chain" }, ...steps.map((step) => this.step(step))),
           ]
         : []),
@@ -224,16 +224,26 @@ export class Details {
     ];
   }
 
-  private step({ thread, state, from, to, row }: Step): HTMLElement {
+  private step({ thread, from, to, times, row, blocked }: Step): HTMLElement {
     const { model } = this;
-    const call = state === "running" || waitsForCpu(state) ? null : spanAt(model, thread, from);
+    const blockedIn = blocked < 0 ? "" : this.calledIn(blocked);
     return element(
       "li",
       {},
       this.link({ kind: "state", row }, model.thread(thread)),
-      ` ${state} ${length(Math.round(to - from))}`,
-      call ? ` in ${model.name(call)}` : "",
+      ` for ${brief(to - from, "ns")}: `,
+      times.map(([state, ns]) => `${state} ${brief(ns, "ns")}`).join(", "),
+      ...(blocked < 0
+        ? []
+        : [", ", this.link({ kind: "state", row: blocked }, blockedIn ? `blocked in ${blockedIn}` : "blocked")]),
     );
+  }
+
+  /** The name of the call that a thread was blocked in, if that is known. */
+  private calledIn(row: number): string {
+    const { model } = this;
+    const call = spanAt(model, model.data.stateThread[row], model.data.stateTime[row]);
+    return call ? model.name(call) : callOf(model, { kind: "state", row });
   }
 
   private link(row: Row, text: string): HTMLElement {

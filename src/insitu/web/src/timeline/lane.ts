@@ -3,47 +3,55 @@
 /** How many intervals share one entry of an index over them. */
 const BLOCK = 16;
 
+/** The first index of sorted times, from `from` on, that is not before `t`. Near `from` it is found quickest. */
+export function firstFrom(times: Float64Array, t: number, from = 0): number {
+  let low = from;
+  let step = 1;
+  while (low + step <= times.length && times[low + step - 1] < t) {
+    low += step;
+    step *= 2;
+  }
+  let high = Math.min(low + step - 1, times.length);
+  while (low < high) {
+    const middle = (low + high) >> 1;
+    if (times[middle] < t) low = middle + 1;
+    else high = middle;
+  }
+  return low;
+}
+
 /** Rows of a table, by their start and duration, that belong to one lane of a track and do not overlap. */
 export class Lane {
   private longestOf: Int32Array[] | null = null;
+  /** Of each row its time, side by side: what searches read. */
+  private readonly starts: Float64Array;
 
   constructor(
-    readonly time: Float64Array,
+    time: Float64Array,
     /** null: moments without a duration. */
     readonly duration: Float64Array | null,
     /** Indexes into `time` and `duration`, in the order of time. */
     readonly rows: Int32Array,
-  ) {}
+  ) {
+    this.starts = new Float64Array(rows.length);
+    for (let at = 0; at < rows.length; at++) this.starts[at] = time[rows[at]];
+  }
 
   get length(): number {
     return this.rows.length;
   }
 
   start(at: number): number {
-    return this.time[this.rows[at]];
+    return this.starts[at];
   }
 
   end(at: number): number {
-    const row = this.rows[at];
-    return this.duration ? this.time[row] + this.duration[row] : this.time[row];
+    return this.duration ? this.starts[at] + this.duration[this.rows[at]] : this.starts[at];
   }
 
-  /** The first position, from `from` on, that starts at `t` or later. Near `from` it is found quickest. */
+  /** The first position, from `from` on, that starts at `t` or later. */
   firstFrom(t: number, from = 0): number {
-    const { time, rows } = this;
-    let low = from;
-    let step = 1;
-    while (low + step <= rows.length && time[rows[low + step - 1]] < t) {
-      low += step;
-      step *= 2;
-    }
-    let high = Math.min(low + step - 1, rows.length);
-    while (low < high) {
-      const middle = (low + high) >> 1;
-      if (time[rows[middle]] < t) low = middle + 1;
-      else high = middle;
-    }
-    return low;
+    return firstFrom(this.starts, t, from);
   }
 
   /** The position of the interval that `t` lies in, or -1. */

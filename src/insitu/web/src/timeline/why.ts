@@ -3,16 +3,16 @@
 import type { Model, Row } from "./model";
 import { RUNNING } from "./model";
 
-/** A part of a wait, the latest first. */
+/** What one thread did in a part of a wait. */
 export interface Step {
   thread: number;
-  state: string;
   from: number;
   to: number;
-  /** The row of states. */
+  /** By state, in nanoseconds; the longest first. */
+  times: [state: string, time: number][];
+  /** The latest of these rows of states, and of those in which it was blocked the longest; -1: none. */
   row: number;
-  /** The thread that ended it; 0: unknown. */
-  waker: number;
+  blocked: number;
 }
 
 export interface Occupant {
@@ -70,8 +70,9 @@ export function wakingOf(model: Model, row: number): { waker: number; row: numbe
 }
 
 /**
- * What a wait came from: from its end backwards what the one that ended it did, and where that one slept itself, what
- * the one did that woke it, until the wait's beginning.
+ * What a wait came from: from its end backwards what the one that ended it did, and from where that one was woken
+ * itself what the one did that woke it, until the wait's beginning. Where it is not known who woke it (an interrupt,
+ * or what was not recorded) it goes on with what that thread did before: it may have asked for what it waited for.
  */
 export function chain(model: Model, row: number): Step[] {
   const { stateTime, stateDuration, stateWaker } = model.data;
@@ -81,18 +82,24 @@ export function chain(model: Model, row: number): Step[] {
   let until = begin + stateDuration[row];
   while (thread && until > begin && steps.length < MOST_STEPS) {
     const lane = model.states[thread];
-    let waker = 0;
-    // It ran; before that it waited for a CPU; before that it slept: there its own waker goes on.
-    for (let at = lane.firstFrom(until) - 1; at >= 0 && until > begin && steps.length < MOST_STEPS; at--) {
+    const step: Step = { thread, from: until, to: until, times: [], row: -1, blocked: -1 };
+    const times = new Map<string, number>();
+    let [waker, longest] = [0, 0];
+    for (let at = lane.firstFrom(until) - 1; at >= 0 && step.from > begin && !waker; at--) {
       const current = lane.rows[at];
       const state = model.state(current);
-      const from = Math.max(lane.start(at), begin);
-      // Of a waker that was not recorded nothing more is known: the sleep itself is then what can be told.
+      const time = step.from - Math.max(lane.start(at), begin);
+      times.set(state, (times.get(state) ?? 0) + time);
+      step.from -= time;
+      if (step.row < 0) step.row = current;
       if (state === "runnable" && model.states[stateWaker[current]].length) waker = stateWaker[current];
-      steps.push({ thread, state, from, to: until, row: current, waker });
-      until = from;
-      if (waker || !(state === "running" || waitsForCpu(state))) break;
+      if (state === "running" || waitsForCpu(state) || time <= longest) continue;
+      step.blocked = current;
+      longest = time;
     }
+    step.times = [...times].sort((a, b) => b[1] - a[1]);
+    if (step.row >= 0) steps.push(step);
+    until = step.from;
     thread = waker;
   }
   return steps;
