@@ -18,6 +18,7 @@ mountpoint -q $T || mount -t tracefs tracefs $T
 for file in /proc/sys/kernel/ftrace_enabled $T/set_ftrace_pid $T/set_ftrace_filter $T/set_ftrace_notrace; do
     [ ! -e $file ] || { echo 1 > plain && mount --bind plain $file; }
 done
+cat /proc/kallsyms > kallsyms && mount --bind kallsyms /proc/kallsyms  # which changes with every BPF program
 exec trace-cmd record -q -o "$@"
 """
 _LOADS = {
