@@ -6,8 +6,6 @@ from pathlib import Path
 
 __all__ = ["record"]
 
-_TRIES = 20  # it gives up where /proc/kallsyms changes while it is read, as BPF programs come and go
-
 # trace-cmd writes settings that a kernel may refuse to everybody (lockdown), though it does not need them here.
 _RECORD = """
 T=/sys/kernel/tracing
@@ -15,6 +13,7 @@ mountpoint -q $T || mount -t tracefs tracefs $T
 for file in /proc/sys/kernel/ftrace_enabled $T/set_ftrace_pid $T/set_ftrace_filter $T/set_ftrace_notrace; do
     [ ! -e $file ] || { echo 1 > plain && mount --bind plain $file; }
 done
+cat /proc/kallsyms > kallsyms && mount --bind kallsyms /proc/kallsyms  # which changes with every BPF program
 exec trace-cmd record -q -o "$@"
 """
 
@@ -23,14 +22,11 @@ def record(path: Path, events: Sequence[str], load: Sequence[str], *, buffer_kb:
     """Record a command with trace-cmd into a trace.dat at ``path``; returns what both printed."""
     chosen = [word for event in events for word in ("-e", event)]
     command = [str(path), "--compression", "none", "-b", str(buffer_kb), *chosen, "-F", "-c", *load]
-    for attempt in range(_TRIES):
-        done = subprocess.run(
-            ["unshare", "-m", "sh", "-c", _RECORD, "record", *command],
-            cwd=path.parent,
-            check=attempt + 1 == _TRIES,
-            stdout=subprocess.PIPE,
-            text=True,
-        )
-        if not done.returncode:
-            break
+    done = subprocess.run(
+        ["unshare", "-m", "sh", "-c", _RECORD, "record", *command],
+        cwd=path.parent,
+        check=True,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
     return done.stdout

@@ -158,7 +158,8 @@ def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout)
 class EventWriter:
     """Writes decoded records to a session's tables: those of functions that were traced to ``span``.
 
-    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost.
+    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost; ``states``:
+    whether switches make rows of ``thread_state``, which only one of several buffers of the same threads may.
     """
 
     def __init__(
@@ -170,6 +171,7 @@ class EventWriter:
         name: str = "trace",
         prefix: str = "",
         cost: CallCost | None = None,
+        states: bool = True,
     ) -> None:
         self._kinds = kinds
         self._writer = writer
@@ -182,6 +184,7 @@ class EventWriter:
         self._stacks = {kind.label: number for number, kind in kinds.items()}
         self._comms: dict[int, str] = {}
         self._scheduler = SchedulerEvents()
+        self._states = states
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -211,7 +214,8 @@ class EventWriter:
         }
         traced = {life.tid for life in self._addresses.processes.lives}
         whole = self._writer.manifest.whole_system or not traced
-        self._scheduler.write(self._writer, None if whole else traced)
+        if self._states:
+            self._scheduler.write(self._writer, None if whole else traced)
         self._writer.append(EVENT_FORMAT, columns if written else {})
         for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
             if not name and tid in self._comms:
