@@ -23,7 +23,7 @@ def test_waiting_threads_are_calls_paths_and_states_by_tid() -> None:
     ],
 )
 def test_forged_waiting_threads_are_refused_in_one_line(text: str) -> None:
-    with pytest.raises(ValueError, match="waiting.json: ") as caught:
+    with pytest.raises(ValueError, match=r"waiting\.json: ") as caught:
         _waiting_threads(text.encode())
     assert len(str(caught.value)) < 200 and "\n" not in str(caught.value)
 
