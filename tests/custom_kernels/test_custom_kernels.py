@@ -1,5 +1,6 @@
 """A kernel built from Debian's source with all features; for `make test-custom-kernels` alone: it takes long."""
 
+import json
 import subprocess
 import sys
 import time
@@ -13,7 +14,7 @@ from insitu.lab.kernels.kernel import Kernel
 
 pytestmark = pytest.mark.timeout(5400)
 
-_FEATURES = ["kgdb", "irqsoff", "lockdep", "kasan", "gcov"]
+_FEATURES = ["kgdb", "irqsoff", "latency", "lockdep", "kasan", "gcov"]
 
 
 def _output(running: Guest, script: str) -> str:
@@ -35,7 +36,7 @@ def built(kernel: Kernel) -> Iterator[Guest]:
 
 def test_the_guest_runs_the_kernel_that_was_built(built: Guest) -> None:
     assert _output(built, "uname -r").strip() == built.kernel.release
-    assert built.kernel.release.endswith("-insitu-gcov-irqsoff-kasan-kgdb-lockdep")
+    assert built.kernel.release.endswith("-insitu-gcov-irqsoff-kasan-kgdb-latency-lockdep")
 
 
 def test_nothing_is_a_module(built: Guest) -> None:
@@ -72,6 +73,15 @@ def test_irqsoff_records_the_longest_time_with_interrupts_off(built: Guest) -> N
         built, f"{tracing}; echo irqsoff >current_tracer; echo 0 >tracing_max_latency; ls /usr/include >/dev/null"
     )
     assert int(_output(built, f"{tracing}; cat tracing_max_latency; echo nop >current_tracer")) > 0
+
+
+def test_the_longest_section_without_interrupts_is_shown_with_its_stack(built: Guest) -> None:
+    command = [sys.executable, "-m", "insitu", "latency", "irqsoff", "--json", "--"]
+    done = built.run([*command, "sh", "-c", "echo l > /proc/sysrq-trigger"], timeout=240)  # CPUs print their stacks
+    assert done.status == 0, done.stderr.decode()
+    found = json.loads(done.stdout)["section"]
+    assert found["latency_ns"] > 0
+    assert found["started"] and found["ended"] and found["stacks"][-1]
 
 
 def test_lockdep_counts_classes_and_contention(built: Guest) -> None:

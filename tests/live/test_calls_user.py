@@ -124,6 +124,16 @@ def test_library_calls_of_a_program_without_a_plt_are_seen_where_they_are_made(t
     assert "has no PLT" in done.stderr
 
 
+def test_a_statically_linked_program_runs_as_without(tmp_path: Path) -> None:
+    program = tmp_path / "nesting"
+    (source,) = PROGRAMS.glob("nesting.*")
+    subprocess.run(["gcc", "-g", "-O2", "-pthread", "-static", "-o", program, source], check=True)
+    done = _run("-c", "--limit", "0", "--user", str(program), "5", status=7)
+    counted, said = _counted(done.stderr), _said(done.stdout)
+    said["leaf"] += 1  # in the child
+    assert {name: counted[name] for name in said} == said
+
+
 def test_counts_are_those_of_gcc_pg(tmp_path: Path) -> None:
     source = tmp_path / "pg.c"
     source.write_text(

@@ -31,6 +31,7 @@ COMMANDS: dict[str, str] = {
     "events": "trace events of the kernel: print them, or record them",
     "delays": "what delays processes: CPU, I/O, swap, memory; and pressure (PSI)",
     "syscalls": "system calls of a program, as strace shows them, at a fraction of the cost",
+    "dyndbg": "the kernel's dynamic debug messages: list, switch on, follow, and put back",
     "latency": "the longest latencies and where they come from: interrupts off, wakeups, noise, timers, firmware",
     "sysctl": "kernel settings with their documentation; which differ from the defaults or another machine",
     "top": "what the machine and its processes do now, on one live screen",

@@ -20,7 +20,7 @@ class Section(NamedTuple):
     """The longest section that a tracer such as irqsoff or wakeup has found.
 
     ``started`` and ``ended`` are functions, empty for wakeups. Each of ``stacks`` is innermost first. ``lines`` are
-    the tracer's own.
+    the tracer's own, without those of stacks.
     """
 
     latency_ns: int
@@ -82,11 +82,13 @@ def section(text: str) -> Section | None:
             continue
         if not line.strip():
             continue
+        if stacks and (found := _STACK_LINE.match(line)):
+            if len(stacks[-1]) < _MOST_FRAMES:
+                stacks[-1].append(found[1].strip())
+            continue
         lines.append(line)
         if line.rstrip().endswith("<stack trace>"):
             stacks.append([])
-        elif stacks and (found := _STACK_LINE.match(line)) and len(stacks[-1]) < _MOST_FRAMES:
-            stacks[-1].append(found[1].strip())
     if not lines:
         return None
     kept = tuple(tuple(stack) for stack in stacks[:_MOST_STACKS])

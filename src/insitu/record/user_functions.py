@@ -22,6 +22,8 @@ from insitu.symbols.prototypes import Prototype, prototype_of
 
 __all__ = ["Traced", "TracedFunction", "traced_functions"]
 
+_EVEX: Final = b"\x62"
+"""Begins AVX-512 instructions. In place of the first of memset(), a uprobe made the program abort (6.18)."""
 _STT_OBJECT: Final = 1
 _GLOB_DAT: Final = 6  # R_X86_64_GLOB_DAT
 _PROTOTYPES_S: Final = 3.0
@@ -93,18 +95,22 @@ def traced_functions(
     found = [each for each in found if each.name in wanted]
     reason = _no_return_probes(elf)
     types = _Prototypes(elf, library)
-    chosen, unknown = [], 0
+    chosen, unknown, refused = [], 0, 0
     for name, raw, address, size in found:
         at = file_offset(elf, address)
         if at is None:
             continue
         code = elf.read(at, size)
+        skipped = entry_skip(code)
+        if code[skipped : skipped + 1] == _EVEX:
+            refused += 1
+            continue
         exits = exits_of(code) if reason and not library else Exits(known=True)
         unknown += not exits.known
         chosen.append(
             TracedFunction(
                 name,
-                at + entry_skip(code),
+                at + skipped,
                 not reason and raw not in _NO_RETURN_PROBE,
                 tuple(at + each for each in exits.returns),
                 tuple(at + each for each in exits.jumps),
@@ -112,8 +118,10 @@ def traced_functions(
             )
         )
     seen_after = [each.address for each in found if library and (reason or each.raw in _NO_RETURN_PROBE)]
-    sites = [after for _, after, _ in _calls(elf, seen_after, CALL)]
+    sites = [after for _, after, _ in _calls(elf, seen_after, CALL) if elf.read(after, 1) != _EVEX]
     notes = [f"the program {reason}: returns are seen without return probes, which costs more"] if reason else []
+    if refused:
+        notes.append(f"{refused} functions begin with an AVX-512 instruction, which a probe would break: left out")
     if unknown:
         notes.append(f"{unknown} functions could not be disassembled: their ends are seen late")
     if types.late:
@@ -182,9 +190,8 @@ def _no_return_probes(elf: Elf) -> str:
     table = elf.symbols(".dynsym")
     names = set(table.names(table.entries["name"].tolist())) if table else set()
     names = {name.partition(b"@")[0] for name in names}
-    if elf.section(".dynamic") is None:  # statically linked
-        names |= {name.encode() for name in FunctionAddresses(elf).sized}
-        return "unwinds its stack (exceptions)" if b"__cxa_throw" in names else ""
+    if elf.section(".dynamic") is None:
+        return "is linked statically, with the C library's own jumps"
     if names & set(_UNWINDING):
         return "unwinds its stack (exceptions)"
     return "changes stacks (ucontext)" if names & set(_SWITCHING) else ""
@@ -223,7 +230,8 @@ def _through_slots(elf: Elf, slots: dict[int, bytes], patterns: Sequence[str], e
     ours = {slot: name for slot, name in slots.items() if name.decode(errors="replace") not in _OF_THE_RUNTIME}
     for at, after, slot in _calls(elf, ours, CALL_SLOT):
         calls.setdefault(slot, []).append(at)
-        sites.append(after)
+        if elf.read(after, 1) != _EVEX:
+            sites.append(after)
     names = {slot: demangle(slots[slot]) for slot in calls}
     if not names:
         raise _nothing(elf, library=True)

@@ -7,8 +7,8 @@
 #include <linux/string.h>
 #include <linux/vmalloc.h>
 
-#define BYTES (64 * PAGE_SIZE)
-#define TIMES 200
+#define BYTES (1024 * PAGE_SIZE)
+#define TIMES 400
 
 typedef void copy_function(u64 *to, const u64 *from, size_t words);
 

@@ -142,6 +142,9 @@ class LatencySource:
     def _start(self, instance: TraceInstance) -> None:
         threshold = str(self._threshold_us)
         if self._tracer in _OF_SECTIONS:
+            # With another clock, or started later, these keep no trace of the longest section (seen on 6.1).
+            instance.write("trace_clock", "local")
+            instance.set("tracing_on", "1", restore="0")
             with contextlib.suppress(OSError):  # functions would make each section longer
                 instance.set("options/function-trace", "0")
             if self._threshold_us:
@@ -156,7 +159,8 @@ class LatencySource:
         instance.set("current_tracer", self._tracer, restore="nop")
         if self._tracer in _OF_SECTIONS:
             instance.write("tracing_max_latency", "0")
-        instance.set("tracing_on", "1", restore="0")
+        else:
+            instance.set("tracing_on", "1", restore="0")
 
     def _set_top(self, path: str, text: str) -> None:
         before = self._tracefs.read(path).strip()
