@@ -4,12 +4,16 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from insitu.kernel.tracefs import Tracefs
 
 __all__ = ["enumerator", "kernel_symbols", "thread_names"]
 
 
-def thread_names() -> Callable[[int], str]:
-    """What names a thread; one that has ended before it was asked for is ``<...>``."""
+def thread_names(tracefs: Tracefs) -> Callable[[int], str]:
+    """What names a thread; one that has ended is named as the kernel remembers it while it traces, else ``<...>``."""
     from insitu.kernel import procfs
 
     known = {0: "<idle>"}
@@ -19,10 +23,20 @@ def thread_names() -> Callable[[int], str]:
             try:
                 known[tid] = os.fsdecode(procfs.comm(tid))
             except OSError:
-                known[tid] = "<...>"
+                known[tid] = _remembered(tracefs, tid)
         return known[tid]
 
     return name
+
+
+def _remembered(tracefs: Tracefs, tid: int) -> str:
+    """A thread's name in saved_cmdlines, which has the last ones that were traced."""
+    try:
+        lines = tracefs.read("saved_cmdlines").splitlines()
+    except OSError:
+        return "<...>"
+    names = (name for number, _, name in (line.partition(" ") for line in lines) if number == str(tid))
+    return next(names, "<...>")
 
 
 def kernel_symbols() -> Callable[[int], str]:

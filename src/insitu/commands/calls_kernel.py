@@ -122,7 +122,7 @@ def _sink(args: argparse.Namespace, source: "TracePagesSource", tracer: str) -> 
     if args.count:
         return CallCollector(pages)
     printer = CallPrinter if tracer == "function_graph" else FunctionPrinter
-    return printer(pages, sys.stdout, thread_names(), as_json=args.json)
+    return printer(pages, sys.stdout, thread_names(source.tracefs), as_json=args.json)
 
 
 def _print_count(args: argparse.Namespace, sink: Any) -> None:

@@ -187,7 +187,7 @@ def _lines(source: "TracePagesSource") -> "TraceLines":
         page_layout(layout["header_page"], layout["page_bytes"]),
         event_kinds(layout["formats"]),
         sys.stdout,
-        thread=thread_names(),
+        thread=thread_names(source.tracefs),
         symbol=kernel_symbols(),
         constant=enumerator,
     )

@@ -120,7 +120,7 @@ class LatencySource:
         known = [each for each in TRACERS if each in self._tracefs.tracers()]
         known += [STACK] * self._tracefs.exists("stack_max_size")
         return InsituError(
-            f"this kernel has no {self._tracer} tracer ({TRACERS[self._tracer]}), but {', '.join(known) or 'none'}",
+            f"this kernel has no {self._tracer} tracer ({TRACERS[self._tracer]}); it has {', '.join(known) or 'no other'}",
             remedy="insitu lab build --with irqsoff,latency makes a guest kernel that has all of them",
         )
 

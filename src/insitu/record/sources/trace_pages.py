@@ -78,7 +78,7 @@ class TracePagesSource:
         if tracefs is None:
             tracefs = Tracefs.open()
             self._open_things.callback(tracefs.close)
-        self._tracefs = tracefs
+        self.tracefs = tracefs
         self._instance: TraceInstance | None = None
         self._page_bytes = self._buffer_page_bytes()
         self._raw: dict[int, int] = {}
@@ -101,7 +101,7 @@ class TracePagesSource:
         """Make the instance and set everything up; it is still stopped. Raises InsituError."""
         if platform.machine() not in ("x86_64", "aarch64"):
             raise InsituError(f"trace pages of {platform.machine()} cannot be read yet")
-        instance = TraceInstance.create(self._tracefs, top=self._tracing.needs_top, buffer_kb=self._buffer_kb)
+        instance = TraceInstance.create(self.tracefs, top=self._tracing.needs_top, buffer_kb=self._buffer_kb)
         self._instance = instance
         self._open_things.callback(instance.close)
         try:
@@ -119,7 +119,7 @@ class TracePagesSource:
         """The size of what a read of trace_pipe_raw returns: a page; since Linux 6.8 others may have changed it."""
         if self._tracing.needs_top:
             with contextlib.suppress(OSError, ValueError):
-                return int(self._tracefs.read("buffer_subbuf_size_kb")) << 10
+                return int(self.tracefs.read("buffer_subbuf_size_kb")) << 10
         return os.sysconf("SC_PAGE_SIZE")
 
     def layout(self) -> Mapping[str, Any]:
@@ -127,11 +127,11 @@ class TracePagesSource:
         formats = []
         for category, name in dict.fromkeys((*_ALWAYS, *self._tracing.events)):
             with contextlib.suppress(OSError):
-                formats.append([category, name, self._tracefs.read(f"events/{category}/{name}/format")])
+                formats.append([category, name, self.tracefs.read(f"events/{category}/{name}/format")])
         return {
             "kind": "trace_pages",
             "page_bytes": self._page_bytes,
-            "header_page": self._tracefs.read("events/header_page"),
+            "header_page": self.tracefs.read("events/header_page"),
             "formats": formats,
         }
 
