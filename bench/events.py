@@ -80,7 +80,7 @@ def _ours(run: Path) -> str:
 
 
 def _theirs(file: Path) -> str:
-    command = ["trace-cmd", "report", "--stat", file]
+    command = ["trace-cmd", "report", "--stat", str(file)]
     report = subprocess.run(command, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True).stdout
     words = [line.split(":") for line in report.splitlines() if ":" in line]
     entries = sum(int(value) for name, value in words if name.strip() == "entries" and value.strip().isdecimal())

@@ -71,10 +71,10 @@ def kinds_of(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
     """The kinds of events by number; a format that cannot be read becomes a note."""
     kinds: dict[int, EventKind] = {}
     for category, text in found.formats:
-        name = re.search(r"^name: (\S+)$", text, re.MULTILINE)
+        name = re.search(r"^name: (\w{1,100})$", text, re.MULTILINE)
         try:
             if name is None:
-                raise InsituError(f"an event of {category} without a name")
+                raise InsituError("an event without a name that a table can have")
             kinds |= event_kinds([(category, name[1], text)])
         except InsituError as error:
             writer.notes.append(f"format not read: {error}")

@@ -298,9 +298,9 @@ def _read_option(found: TraceDat, number: int, at: Cursor) -> None:
     """An option that both versions have; those that say nothing about events are left out."""
     match number:
         case Option.DATE:
-            found.date_ns += _number(at.rest_text()) * 1000
+            found.date_ns = _wrapped(found.date_ns + _number(at.rest_text()) * 1000)
         case Option.OFFSET:
-            found.offset_ns += _number(at.rest_text())
+            found.offset_ns = _wrapped(found.offset_ns + _number(at.rest_text()))
         case Option.CPUSTAT:
             found.stats.append(at.rest_text())
         case Option.TRACECLOCK:
@@ -312,6 +312,11 @@ def _read_option(found: TraceDat, number: int, at: Cursor) -> None:
             found.cpus = _cpu_count(at.u32(), at)
         case Option.TSC2NSEC:
             found.tsc = (at.u32(), at.u32(), at.u64())
+
+
+def _wrapped(value: int) -> int:
+    """A sum as C's long long has it."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _number(text: str) -> int:
