@@ -3,7 +3,7 @@
 import argparse
 import os
 import sys
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from insitu import messages
 from insitu.commands._options import pids_asked_for
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 __all__ = ["run_user", "user_options"]
 
-_MANY: int = 1000
+_MANY: Final = 1000
 
 
 def user_options(parser: argparse.ArgumentParser) -> None:
@@ -86,7 +86,7 @@ def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.user_calls import UserCallsSource
 
-    source = UserCallsSource(path, traced, library=args.library, depth=args.depth)
+    source = UserCallsSource(path, traced, library=args.library)
     outcome, manifest = recorded(
         request, [ProcessesSource(), source], Path(args.output), quiet=args.quiet, default_table="span"
     )

@@ -40,17 +40,17 @@ FUNCTION_CALL: Final = register(
         ),
     )
 )
+_HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
 _WORDS: Final = ("a0", "a1", "a2", "a3", "a4", "a5")
 _TEXTS: Final = ("s0", "s1")
 
 
 class Joined(NamedTuple):
-    """Calls, and for each row of them what its entry and its return hold. ``unmatched`` returns had no entry."""
+    """Calls, and for each row of them what its entry and its return hold. ``deep`` calls are left out."""
 
     calls: Calls
     enter: polars.DataFrame
     exit: polars.DataFrame
-    unmatched: int
     deep: int
 
 
@@ -99,7 +99,6 @@ class UserCalls:
             calls,
             enter[frames.entry[row]],
             missing.vstack(exit_)[(at + 1) % (len(exit_) + 1)],
-            frames.unmatched,
             frames.deep,
         )
 
@@ -115,9 +114,6 @@ class UserCalls:
                     each.insert_column(-1, polars.Series(name, [None] * len(each), dtype=polars.String))
         typed = [each.select(polars.col(name).cast(kind) for name, kind in schema.items()) for each in parts]
         return polars.concat([polars.DataFrame(schema=schema), *typed])
-
-
-_HEAD: Final = ("ts_ns", "tid", "pid", "cpu")
 
 
 def call_table(calls: Calls, names: Sequence[str]) -> CallTable:

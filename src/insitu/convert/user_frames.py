@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 
 from insitu.convert.call_spans import CallRecords
 
-__all__ = ["ENDED", "ENTRY", "MOST_DEPTH", "RETURN", "Frames", "UserRecords", "user_frames"]
+__all__ = ["ENDED", "ENTRY", "MOST_DEPTH", "ONE_STACK", "RETURN", "Frames", "UserRecords", "user_frames"]
 
 Bools = NDArray[np.bool_]
 I8 = NDArray[np.int8]
@@ -25,7 +25,7 @@ ENTRY, RETURN, ENDED = 0, 1, 2
 """Kinds of records: of a function's entry and its return, and of the end of all calls of a thread."""
 MOST_DEPTH: Final = 1024
 """Deeper calls are left out (uftrace's limit, too)."""
-_ONE_STACK: Final = 1 << 20
+ONE_STACK: Final = 1 << 20
 """Stack pointers further apart may be of different stacks: a signal's, a coroutine's."""
 
 
@@ -131,9 +131,9 @@ def _walked(rows: UserRecords, low: int, high: int, found: _Found) -> int:
         tail = kind == RETURN or tails[at]
         gone = set()
         for each in reversed(open_):
-            if sp < sps[each] < sp + _ONE_STACK:
+            if sp < sps[each] < sp + ONE_STACK:
                 break
-            if sps[each] < sp < sps[each] + _ONE_STACK or (sps[each] == sp and not tail):
+            if sps[each] < sp < sps[each] + ONE_STACK or (sps[each] == sp and not tail):
                 gone.add(each)
                 found.closed_at[low + each] = low + at
         open_ = [each for each in open_ if each not in gone] if gone else open_

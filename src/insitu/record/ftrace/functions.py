@@ -83,7 +83,9 @@ class _Functions:
             else:
                 words.append(f"{name or '*'}{of_module}{module}")
         if words:
-            instance.set(path, " ".join(words), restore="")
+            instance.set(path, " ".join(words) + "\n", restore="")  # only a word that has ended can be a command
+            if "all functions enabled" in instance.read(path):
+                raise InsituError(f"the kernel has not taken {' '.join(patterns)} into {path}")
 
     def _start(self, instance: TraceInstance) -> None:
         try:

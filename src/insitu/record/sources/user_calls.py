@@ -94,8 +94,6 @@ BEGIN {
     @late[(uint32)0, (uint64)0] = (uint64)0; @target[(uint64)0] = (uint64)0; @what[(uint64)0xffffffff] = (uint64)0;
 }
 """
-
-
 _RETURNED: Final = """if ($text != 0 || $late != 0) {
         if ($late != 0) { delete(@late[tid, $sp]); }
         emit("exit_text", (sp = $sp, seen = %(seen)s, value = $value, text = str($text, %(bytes)d),
@@ -116,14 +114,13 @@ class UserCallsSource(GeneratedSource):
         traced: Traced,
         *,
         library: bool = False,
-        depth: int = 0,
         deliver: Callable[[bytes], object] | None = None,
     ) -> None:
         """``path`` leads to the program. ``deliver`` gets the bytes of records, whole ones at a time; without it, a
-        session is recorded. ``depth`` (0: no limit) is that of the calls in the session."""
+        session is recorded."""
         super().__init__()
         self._path, self._traced = path, traced
-        self._library, self._depth = library, depth
+        self._library = library
         self._deliver = deliver
         self._spool = Spool()
         self._target: Target | None = None
@@ -198,7 +195,6 @@ class UserCallsSource(GeneratedSource):
             "functions": functions,
             "module": self._path,
             "library": self._library,
-            "depth": self._depth,
         }
 
     def start(self, directory: Path | None, start_ns: int) -> None:

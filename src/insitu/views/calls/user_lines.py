@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
+from insitu.convert.user_frames import ONE_STACK
 from insitu.symbols.prototypes import Prototype, call_text, shown
 from insitu.terminal_text import printable
 from insitu.views import quantity
@@ -74,17 +75,20 @@ class UserCallLines:
         sp, seen, value, text, first = values
         stack = self._open.get(tid, [])
         self._unwind(tid, ts_ns, sp, keeps_equal=True)
-        if stack and stack[-1].sp == sp:
-            if len(stack[-1].words) > 6 and first is not None:
-                stack[-1].words[6] = stack[-1].words[6] or first
-            prototype = self._prototypes[stack[-1].function]
+        at = next((at for at in reversed(range(len(stack))) if stack[at].sp == sp), -1)
+        if at >= 0:
+            call = stack[at]
+            if len(call.words) > 6 and first is not None:
+                call.words[6] = call.words[6] or first
+            prototype = self._prototypes[call.function]
             kind = prototype.result if prototype else "?"
-            self._end(tid, ts_ns, "" if kind in ("v", "?") or not seen else f" = {shown(kind, value, text)}")
+            result = "" if kind in ("v", "?") or not seen else f" = {shown(kind, value, text)}"
+            self._end(tid, ts_ns, result, at)
 
     def _unwind(self, tid: int, ts_ns: int, sp: int, *, keeps_equal: bool) -> None:
         """End the calls whose frames the stack pointer has left: by an exception or longjmp()."""
         stack = self._open.get(tid, [])
-        while stack and (stack[-1].sp < sp or (stack[-1].sp == sp and not keeps_equal)):
+        while stack and (0 < sp - stack[-1].sp < ONE_STACK or (stack[-1].sp == sp and not keeps_equal)):
             self._end(tid, ts_ns, " (unwound)")
 
     def _end_all(self, tid: int, ts_ns: int) -> None:
@@ -97,16 +101,18 @@ class UserCallLines:
         call.printed = True
         self._line(tid, len(stack) - 1, f"{self._text(call, ended=False)} {{", "", "")
 
-    def _end(self, tid: int, ts_ns: int, result: str) -> None:
+    def _end(self, tid: int, ts_ns: int, result: str, at: int = -1) -> None:
+        """End a call, the innermost by default: others only where threads have several stacks."""
         stack = self._open[tid]
-        call = stack.pop()
+        call = stack.pop(at)
+        at = len(stack) if at < 0 else at
         duration_ns = ts_ns - call.ts_ns
-        if stack:
-            stack[-1].children_ns += duration_ns
+        if at:
+            stack[at - 1].children_ns += duration_ns
         own = quantity.duration(max(0, duration_ns - call.children_ns))
         name = self._names[call.function]
         text = f"}}{result}  /* {name} */" if call.printed else f"{self._text(call, ended=True)}{result}"
-        self._line(tid, len(stack), text, quantity.duration(duration_ns), own)
+        self._line(tid, at, text, quantity.duration(duration_ns), own)
 
     def _text(self, call: _Open, *, ended: bool) -> str:
         prototype = self._prototypes[call.function]
@@ -132,8 +138,13 @@ def _records(label: str, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]
         "exit": ("sp", "seen", "value", *(("text", "s0") if texts else ())),
         "ended": (),
     }[kind]
-    values = [list(columns[name]) if texts else columns[name].tolist() for name in names]
+    values = [_plain(columns[name]) for name in names]
     if kind == "exit" and not texts:
         values += [[None] * len(columns["tid"])] * 2
     rows = zip(columns["ts_ns"].tolist(), columns["tid"].tolist(), [kind] * len(columns["tid"]), *values, strict=True)
     return iter(sorted(rows, key=operator.itemgetter(0)))
+
+
+def _plain(column: Any) -> list[Any]:
+    """A column as Python's own numbers and texts: numpy's wrap around below zero."""
+    return list(column.tolist() if hasattr(column, "tolist") else column.to_list())
