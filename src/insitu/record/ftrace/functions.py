@@ -70,20 +70,13 @@ class _Functions:
         return {"tracer": self.tracer, "functions": [*self._patterns], "without": [*self._excluded]}
 
     def _choose(self, instance: TraceInstance, path: str, patterns: Sequence[str]) -> None:
-        """Fill a list of functions: by patterns, which the kernel matches faster than many names.
-
-        It knows modules in the lists of filters only.
-        """
+        """Fill a list of functions: by a pattern, which the kernel matches faster than many names, if it can."""
         words: list[str] = []
         for pattern in patterns:
-            name, of_module, module = pattern.partition(_MODULE)
             names = self._names[pattern]
-            if len(names) <= _FEW_NAMES or (of_module and not path.startswith("set_ftrace_")):
-                words += names
-            else:
-                words.append(f"{name or '*'}{of_module}{module}")
+            words += names if len(names) <= _FEW_NAMES or _MODULE in pattern else [pattern]
         if words:
-            instance.set(path, " ".join(words) + "\n", restore="")  # only a word that has ended can be a command
+            instance.set(path, " ".join(words), restore="")
             if "all functions enabled" in instance.read(path):
                 raise InsituError(f"the kernel has not taken {' '.join(patterns)} into {path}")
 
