@@ -9,17 +9,9 @@ import tempfile
 from pathlib import Path
 
 from bench._measure import INSITU, compare
+from bench._trace_cmd import record
 
 _EVENTS = 5_000_000
-# trace-cmd writes settings that a kernel may refuse to everybody (lockdown), though it does not need them here.
-_RECORD = """
-T=/sys/kernel/tracing
-mountpoint -q $T || mount -t tracefs tracefs $T
-for file in /proc/sys/kernel/ftrace_enabled $T/set_ftrace_pid $T/set_ftrace_filter $T/set_ftrace_notrace; do
-    [ ! -e $file ] || { echo 1 > plain && mount --bind plain $file; }
-done
-exec trace-cmd record -q -o "$@"
-"""
 _LOADS = {
     "system calls": (["raw_syscalls"], ["dd", "if=/dev/zero", "of=/dev/null", "bs=1", f"count={_EVENTS // 4}"]),
     "switches": (["sched"], ["perf", "bench", "sched", "pipe", "-l", f"{_EVENTS // 10}"]),
@@ -31,14 +23,7 @@ def main() -> None:
     with tempfile.TemporaryDirectory(prefix="insitu-bench-") as directory:
         for what, (events, load) in _LOADS.items():
             path = str(Path(directory, f"{what.split()[0]}.dat"))
-            chosen = [word for event in events for word in ("-e", event)]
-            command = [path, "--compression", "none", "-b", "40000", *chosen, "-F", "-c", *load]
-            subprocess.run(
-                ["unshare", "-m", "sh", "-c", _RECORD, "record", *command],
-                cwd=directory,
-                check=True,
-                stdout=subprocess.DEVNULL,
-            )
+            record(Path(path), events, load, buffer_kb=40_000)
             rows = subprocess.run(
                 [INSITU, "import", path, "-o", f"{path}.insitu"], check=True, stderr=subprocess.PIPE
             )

@@ -6,9 +6,12 @@ import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from insitu.lab import Guest
+
+from .module_build import built_module
 
 CALLS = 200
 _PROGRAM = """
@@ -23,6 +26,17 @@ int main(void)
         bad |= write(fd, &one, sizeof one) != sizeof one;
     return bad;
 }
+"""
+_WAYS = {"loop": "copy_by_loop", "assembly": None, "prefetch": "copy_with_prefetch"}
+_CASE = """
+parameter=/sys/module/copyways/parameters/run
+insmod {module} || exit 1
+for way in {ways}; do
+    $I calls -g copy_pages --json -- sh -c "echo $way > $parameter" || exit 1
+    cat $parameter
+    echo $way
+done
+rmmod copyways
 """
 _SETTINGS = (
     "current_tracer set_graph_function set_ftrace_filter max_graph_depth set_ftrace_pid trace_clock tracing_on"
@@ -96,20 +110,38 @@ def test_calls_without_durations_have_their_stacks(guest, program) -> None:
     assert "do_syscall_64" in lines[0]["stack"]
 
 
-def test_a_tracer_of_somebody_else_is_not_disturbed(guest) -> None:
+def test_a_tracer_of_somebody_else_is_not_disturbed_and_a_wrong_name_is_refused(guest) -> None:
     found = run(
         guest,
+        "$I calls -g vfs_opem -- true 2>&1; echo $?\n"
         "cd /sys/kernel/tracing; echo vfs_open > set_ftrace_filter; echo function > current_tracer\n"
         "$I calls -g vfs_open -- true 2>&1; echo $?; cat current_tracer set_ftrace_filter\n"
         "echo nop > current_tracer; echo > set_ftrace_filter",
     )
-    said, status, *state = found.splitlines()
+    refused, usage, said, status, *state = found.splitlines()
+    assert "did you mean 'vfs_open'?" in refused
+    assert usage == "2"
     assert "in use: the tracer function is on" in said
     assert status != "0"
     assert state == ["function", "vfs_open"]
 
 
-def test_an_unknown_function_is_refused_with_the_nearest_name(guest) -> None:
-    found = run(guest, "$I calls -g vfs_opem -- true 2>&1; echo $?")
-    assert "did you mean 'vfs_open'?" in found
-    assert found.splitlines()[-1] == "2"
+def test_an_untraceable_copy_costs_what_is_left_of_its_callers_time(guests, kernel_6_1, tmp_path) -> None:
+    """The case of docs/cases/three-ways-to-copy.md, against the module's own clock, call by call."""
+    module = built_module(Path(__file__).parent / "copy_ways", kernel_6_1.release, tmp_path)
+    found = run(guests.running("6.1"), _CASE.format(module=module, ways=" ".join(_WAYS)))
+    costs, clocks = {}, {}
+    for way, callee in _WAYS.items():
+        part, found = found.split(f"\n{way}\n")
+        lines = part.splitlines()
+        calls = [json.loads(line) for line in lines if line.startswith("{")]
+        clock = np.array([int(line) for line in lines if line.isdecimal()])
+        if callee is None:
+            cost = np.array([call["self_ns"] for call in calls if call["function"] == "copy_pages"])
+        else:
+            cost = np.array([call["dur_ns"] for call in calls if call["function"] == callee])
+        assert len(cost) == len(clock) == 200
+        assert np.median(cost / clock) == pytest.approx(1, abs=0.05)
+        costs[way], clocks[way] = np.median(cost), np.median(clock)
+    best, second = sorted(clocks, key=clocks.__getitem__)[:2]
+    assert clocks[second] < 1.1 * clocks[best] or min(costs, key=costs.__getitem__) == best

@@ -126,9 +126,7 @@ def test_a_hist_trigger_counts_the_events_of_a_command_that_are_printed_one_by_o
     counted = _events(guest, "--hist", "syscalls:sys_enter_openat", "--key", "flags", "--json", *command)
     found = json.loads(counted)
     assert found["counted_by"] == "a hist trigger"
-    assert (
-        found["hits"] == printed.count(b"sys_enter_openat") > 1 or found["hits"] == printed.count(b"sys_openat") > 1
-    )
+    assert found["hits"] == printed.count(b" sys_enter_openat:") > 1
     assert sum(entry["hits"] for entry in found["entries"]) == found["hits"]
     assert b"# histograms of syscalls:sys_enter_openat\n" in printed
     assert re.findall(rb"Hits: (\d+)", printed) == [b"%d" % found["hits"]]

@@ -9,7 +9,6 @@ from collections.abc import Iterator
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from tests.unit.event_formats import KMALLOC, OPENAT, SEND_CPUMASK, SWITCH
 from tests.unit.test_event_filters import ACCEPTED, REFUSED
 
 from insitu.errors import InsituError
@@ -141,9 +140,3 @@ def test_a_filter_that_does_not_fit_ends_before_the_command_starts() -> None:
     assert "did you mean 'bytes_req'" in done.stderr
     assert "ran" not in done.stdout
     assert os.strerror(22) not in done.stderr
-
-
-def test_the_formats_of_the_tests_are_those_of_this_kernel(kernel: Kernel) -> None:
-    for event in (KMALLOC, OPENAT, SEND_CPUMASK, SWITCH):
-        fields = [(each.name, each.declaration, each.size) for each in event.fields]
-        assert [(each.name, each.declaration, each.size) for each in kernel.event(event.name).fields] == fields

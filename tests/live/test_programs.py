@@ -1,6 +1,8 @@
 """The built-in programs on this kernel: they compile where their events exist, and print what a test has provoked."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -87,3 +89,15 @@ def test_what_a_command_did_before_its_last_exec_is_not_taken_for_a_leak() -> No
 
 def test_a_program_without_maps_ends_without_empty_lines() -> None:
     assert len(run_trace("execs", "--", "true").stdout.splitlines()) == 2
+
+
+def test_execs_of_a_command_are_those_of_its_descendants() -> None:
+    shell = 'sh -c "/bin/true; exec /bin/echo one"; exec /bin/true'
+    with subprocess.Popen(["sh", "-c", "while :; do /bin/true; done"]) as other:  # is not one of them
+        words = [sys.executable, "-m", "insitu", "trace", "--json", "execs", "--", "sh", "-c", shell]
+        done = subprocess.run(words, capture_output=True, text=True)
+        other.kill()
+    assert done.returncode == 0, done.stderr
+    rows = [json.loads(line) for line in done.stdout.splitlines() if line.startswith('{"type": "event"')]
+    paths = [row["data"]["path"].rpartition("/")[2] for row in rows]
+    assert paths == ["sh", "sh", "true", "echo", "true"]

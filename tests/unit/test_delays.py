@@ -76,7 +76,8 @@ def test_what_is_not_accounted_is_a_dash_and_in_json_null() -> None:
     out = io.StringIO()
     Screen(out).write(blocks(_DELAYS, {7: "seven", 8: "eight"}, _MACHINE, 0))
     lines = out.getvalue().splitlines()
-    assert lines[1].split() == ["8", "eight", "0", "ns", "90.000", "us", "(1)", *["-"] * 7]  # the most delayed first
+    assert lines[1].split() == ["8", "eight", "0", "ns", "90.000", "us", "(1)", "-"]  # the most delayed first
+    assert "# not known: swapin, reclaim, thrashing, compact, wpcopy, irq" in lines
     assert lines[2].split()[:7] == ["7", "seven", "2.000", "ms", "5.000", "us", "(3)"]
     assert any("/g was throttled 2 times" in line and "3.000 ms" in line for line in lines)
     (first, _) = document(_DELAYS, {7: "seven"}, _MACHINE)["processes"]
@@ -86,4 +87,13 @@ def test_what_is_not_accounted_is_a_dash_and_in_json_null() -> None:
 def test_a_limit_says_what_it_leaves_out() -> None:
     out = io.StringIO()
     Screen(out).write(blocks(_DELAYS, {}, Machine({}, {}, 0), 1))
-    assert out.getvalue().splitlines()[-1] == "# 1 more; --limit 0 shows all"
+    assert "# 1 more; --limit 0 shows all" in out.getvalue().splitlines()
+
+
+def test_what_delayed_no_process_has_no_column_but_is_named() -> None:
+    times = dict.fromkeys(KINDS, 0) | {"wpcopy": 2}
+    out = io.StringIO()
+    Screen(out).write(blocks({7: Delays(1, times, times)}, {}, Machine({}, {}, 0), 0))
+    first, *others = out.getvalue().splitlines()
+    assert first.split() == ["#", "pid", "name", "running", "cpu", "blkio", "wpcopy"]
+    assert "# none by: swapin, reclaim, thrashing, compact, irq" in others

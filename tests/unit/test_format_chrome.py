@@ -69,3 +69,10 @@ def test_what_ran_on_a_cpu_and_the_fields_of_events_are_those_of_trace_cmd_repor
     instants = [e for e in events if e["name"] == "sys_enter_openat"]
     assert [round(e["ts"] * 1000) for e in instants] == [line.ts_ns for line in others]
     assert all(line.fields.items() <= e["args"].items() for e, line in zip(instants, others, strict=True))
+
+
+def test_switches_without_fields_of_their_own_are_instants(tmp_path, events_of):
+    path = tmp_path / "report.txt"
+    path.write_text("cpus=1\n  sh-35 [000] 1.000001: sched_switch:   sh:35 [120] S ==> cat:36 [120]\n")
+    (switch,) = [e for e in events_of(path) if e["ph"] == "i"]
+    assert (switch["ts"], switch["args"]["text"]) == (1_000_001.0, "sh:35 [120] S ==> cat:36 [120]")

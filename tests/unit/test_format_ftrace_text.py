@@ -1,6 +1,8 @@
 """The text of tracefs's trace file, against trace-cmd's report of the same ring, and against arithmetic."""
 
 import gzip
+import subprocess
+import sys
 
 import pytest
 from tests.unit import trace_dat_files as files
@@ -154,3 +156,12 @@ def test_the_text_of_perf_script_is_not_taken_for_a_trace():
     line = b"cc1plus 12345/12346 [003] 12.345678:    1 cpu-clock:\n\t  55 main (/bin/p)\n"
     assert is_perf_script(line)
     assert not is_ftrace_text(line)
+
+
+@pytest.mark.parametrize("text", [b"\n" * 70_000, b" 0)" + b" " * 20_000 + b"\n", b" 0)  " + b"x-1 " * 10_000])
+def test_blanks_take_no_time_to_be_no_trace(text, tmp_path):
+    """Quadratic, these took from half a minute to a day."""
+    is_ftrace_text(text)
+    path = tmp_path / "trace.txt"
+    path.write_bytes(b"# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n" + text)
+    subprocess.run([sys.executable, "-m", "insitu", "import", path, "-o", tmp_path / "x"], timeout=60)

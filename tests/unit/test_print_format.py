@@ -59,3 +59,26 @@ def test_any_text_is_a_printer_or_none_and_a_printer_prints(text):
     made = printer('"%d %s", ' + text)
     if made is not None:
         assert isinstance(made({"a": 1, "b": "x"}), str)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '"%s", "a" * 3000000000',
+        '"%s", "%2000000000d" % 5',
+        '"%d", ' + "*".join(["REC->a"] * 400),
+        '"%d", ' + "+".join(["REC->a"] * 3000),
+        '"%x", REC->a' + "[0]" * 3000,
+        '"%s", -"x"',
+        '"%s", __get_cpumask(m)',
+    ],
+)
+def test_a_format_that_would_take_the_machine_s_memory_or_time_shows_the_fields_instead(text):
+    made = printer(text)
+    assert made is None or len(made({"a": 2**63, "m": b"\xff" * 4096})) < 40_000
+
+
+@pytest.mark.parametrize("pair", ['{REC->b, "x"}', '{-"x", "x"}', '{1 / 0.5, "x"}', "{9, ((void *)0)}"])
+def test_a_name_for_what_is_no_constant_is_no_traceback(pair):
+    made = printer(f'"%s", __print_symbolic(REC->a, {pair})')
+    assert made is None or isinstance(made({"a": 9}), str)

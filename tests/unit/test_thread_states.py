@@ -155,3 +155,11 @@ def test_states_are_written_with_the_threads_of_the_session(tmp_path: Path) -> N
         (180, 70, one, -1, "runnable", other, 180),
         (250, None, one, 1, "running", None, None),
     ]
+
+
+def test_ids_of_threads_from_a_damaged_file_take_no_more_memory_than_others() -> None:
+    largest, smallest = 2**31 - 1, -(2**31)
+    found = rows(thread_states(*columns([(5, 0, smallest, 1, largest), (9, 0, largest, 1, smallest)], [])))
+    assert [row for row in found if row[2] == largest and row[4] == "running"] == [
+        (5, 4, largest, 0, "running", 0, 0)
+    ]

@@ -5,6 +5,7 @@ import shutil
 import subprocess
 
 import numpy as np
+import polars
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,10 +14,11 @@ from tests.unit.sessions import empty_session
 
 from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.trace_dat_writer import export_trace_dat
-from insitu.convert.formats.trace_page_writer import HEADER_PAGE, PAGE_BYTES, Bodies, pages
+from insitu.convert.formats.trace_page_writer import HEADER_PAGE, PAGE_BYTES, Bodies, bodies, pages
 from insitu.convert.open import import_file, open_session
 from insitu.convert.trace_pages import decode_pages, page_layout
 from insitu.errors import InsituError
+from insitu.kernel.tracefs import EventFormat, Field
 
 
 def _exported(source, directory):
@@ -74,6 +76,12 @@ def test_a_session_without_trace_events_is_refused(tmp_path):
         pytest.raises(InsituError, match="no trace events of the kernel"),
     ):
         list(export_trace_dat(session, ExportOptions("run")))
+
+
+def test_an_event_that_no_page_holds_is_refused():
+    shape = EventFormat("x:y", 1, (), (Field("buffer", "char", 8, 5000, False, 5000),), "")
+    with pytest.raises(InsituError, match="5008 bytes, more than a page holds"):
+        bodies(shape, np.array([1]), polars.DataFrame({"buffer": ["text"]}))
 
 
 _RECORDS = st.lists(st.tuples(st.integers(0, 1 << 40), st.integers(1, 600)), min_size=1, max_size=80)

@@ -8,9 +8,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.unit.trace_page_bytes import HEADER_PAGE, PAGE_BYTES, Written, bytes_of, page
 
+from insitu.convert.trace_events import event_kinds
 from insitu.convert.trace_pages import decode_pages, field_values, page_layout, texts
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field, parse_format
+from insitu.views.trace_lines import event_line
 
 LAYOUT = page_layout(HEADER_PAGE, PAGE_BYTES)
 
@@ -163,3 +165,27 @@ def test_texts_end_at_the_first_nul():
 def test_a_header_page_that_no_kernel_has_is_refused(text):
     with pytest.raises(InsituError, match="header_page"):
         page_layout(text, PAGE_BYTES)
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        ("ID: 900", "ID: " + "9" * 5000),
+        ("offset:24", "offset:" + "9" * 5000),
+        ("size:8;", "size:99999999999999999999;"),
+        ("short depth", "a" * 200_000),
+        ("field:int common_pid;\toffset:4;", "field:char common_pid[4];\toffset:4;"),
+        ("unsigned char common_flags", "unsigned char common_flags[1]"),
+    ],
+    ids=lambda damage: damage[0],
+)
+def test_a_damaged_format_is_refused_at_once(damage):
+    text = FORMAT.replace(*damage)
+    assert text != FORMAT
+    with pytest.raises(InsituError):
+        event_kinds([("test", "request", text)])
+
+
+def test_names_of_threads_and_files_start_no_line_of_their_own():
+    line = event_line(1000, "evil\n1\x1b[2J", 7, 0, "open", "path=a\nb")
+    assert "\n" not in line and "\x1b" not in line

@@ -1,4 +1,4 @@
-"""Make a session from a file of another tool, such as perf.data.
+"""Make a session from a file of another tool, such as perf.data or trace.dat.
 
 The session is self-contained: symbols are looked up now, on the machine that has the binaries. report, flame and
 the other commands also read these files directly.
@@ -6,6 +6,7 @@ the other commands also read these files directly.
 examples:
   insitu import perf.data -o run.insitu
   perf record -g -o - -- ./prog | insitu import - -o run.insitu
+  insitu import trace.dat -o run.insitu           what trace-cmd recorded
   insitu import out.folded -o run.insitu
 """
 

@@ -34,6 +34,9 @@ __all__ = ["run_script"]
 # In whatever wakes a thread up.
 _WAKEUPS = ("sched_wakeup", "sched_wakeup_new", "sched_waking", "ttwu_do_wakeup", "try_to_wake_up")
 
+_FOLLOWS = "config.follows_command"
+"""In a ready program: it sees the whole machine, and shows the descendants of the command."""
+
 
 def run_script(args: argparse.Namespace) -> int:
     """Run the script that the options describe; returns the exit status. Raises InsituError, of which ScriptError.
@@ -50,10 +53,11 @@ def run_script(args: argparse.Namespace) -> int:
         raise InsituError("--json prints what -o RUN.insitu records", remedy="leave one of them out", status=2)
     options.events = "record" if is_recorded else "print" if args.json else "drop"
     options.apply_environment()
+    options.follows_command = bool(command) and not args.all and source.built_in and _FOLLOWS in source.text
     context = Context(
         pid=traced_process(args),
         runs_command=bool(command),
-        whole_system=args.all,
+        whole_system=args.all or options.follows_command,
         probe_filter=_expression(args.probe_filter),
         traceable_functions=args.traceable_functions or "",
     )

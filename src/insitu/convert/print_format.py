@@ -72,6 +72,8 @@ _TYPE_WORDS: Final = {
 }
 
 
+# What an expression that makes no sense may end in.
+_FAILURES: Final = (ArithmeticError, LookupError, RecursionError, TypeError, ValueError, struct.error)
 _NOTHING: Final[Mapping[str, Any]] = {}
 
 
@@ -93,13 +95,13 @@ def printer(
             arguments.append(parser.argument())
         parser.end()
         parts = pieces(shape, arguments, symbol or hex)
-    except (UnknownError, IndexError, RecursionError, ValueError):
+    except (UnknownError, *_FAILURES):
         return None
 
     def text_of(values: Values) -> str:
         try:
             return "".join(piece(values) for piece in parts)
-        except (ArithmeticError, LookupError, TypeError, ValueError, struct.error):
+        except _FAILURES:
             return " ".join(f"{name}={value}" for name, value in values.items())
 
     return text_of
@@ -200,10 +202,10 @@ class _Parser:
     def _unary(self) -> Expression:
         if self.take("-"):
             inner = self._unary()
-            return lambda values: -inner(values)
+            return lambda values: -_number(inner(values))
         if self.take("~"):
             inner = self._unary()
-            return lambda values: ~inner(values)
+            return lambda values: ~_number(inner(values))
         if self.take("!"):
             inner = self._unary()
             return lambda values: int(not inner(values))
@@ -292,7 +294,14 @@ class _Parser:
 
 
 def _applied(action: Callable[[Any, Any], Any], left: Expression, right: Expression) -> Expression:
-    return lambda values: action(left(values), right(values))
+    return lambda values: _number(action(_number(left(values)), _number(right(values))))
+
+
+def _number(value: Any) -> int:
+    """A value that C can compute with: text would be repeated, and a number grow. Raises TypeError."""
+    if not isinstance(value, int):
+        raise TypeError("not a number")
+    return value if -(1 << 63) <= value <= _U64 else value & _U64
 
 
 def _indexed(inner: Expression, index: Expression) -> Expression:
@@ -399,15 +408,10 @@ def _bits(parser: _Parser) -> Expression:
 
 def _ranges(mask: int) -> str:
     """Bits that are set as %*pbl prints them: "0-2,5"."""
-    found, at = [], 0
-    while mask >> at:
-        if mask >> at & 1:
-            end = at
-            while mask >> end + 1 & 1:
-                end += 1
-            found.append(str(at) if end == at else f"{at}-{end}")
-            at = end
-        at += 1
+    found = []
+    for match in re.finditer("1+", bin(mask)[:1:-1]):
+        first, last = match.start(), match.end() - 1
+        found.append(str(first) if first == last else f"{first}-{last}")
     return ",".join(found)
 
 

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.session.core_tables import THREAD_STATE
+from insitu.session.distinct import distinct
 from insitu.session.writer import SessionWriter
 
 __all__ = [
@@ -188,8 +189,11 @@ class SchedulerEvents:
 
     def add(self, label: str, columns: Mapping[str, Any], tid: I32, stack: I32 | None) -> None:
         """Take the columns of events "CATEGORY:NAME"; ``tid`` is the thread that they happened in, of ``WAKINGS`` 0
-        in an interrupt. Others are ignored.
+        in an interrupt. Others, and those without the kernel's fields (a forged format), are ignored.
         """
+        wanted = ("prev_pid", "prev_state", "next_pid") if label == "sched:sched_switch" else ("pid",)
+        if any(getattr(columns.get(name), "ndim", 0) != 1 for name in wanted):
+            return
 
         def of(name: str, kind: type[np.generic]) -> NDArray[Any]:
             return np.asarray(columns[name]).astype(kind)
@@ -240,11 +244,8 @@ def _events(switches: Switches, wakings: Wakings) -> tuple[NDArray[np.int8], I32
 
 def _by_thread(tid: I32) -> I64:
     """Rows sorted by thread and within one as they were; small numbers are sorted by radix."""
-    number = np.zeros(int(tid.max(initial=0)) + 1, np.int32)
-    number[tid] = 1
-    number = np.cumsum(number, dtype=np.int32)
-    dense = number[tid]
-    return np.argsort(dense.astype(np.uint16) if number[-1] < 1 << 16 else dense, kind="stable")
+    found, dense = distinct(tid)
+    return np.argsort(dense.astype(np.uint16) if len(found) < 1 << 16 else dense, kind="stable")
 
 
 def _changes(values: I32) -> Bools:

@@ -64,6 +64,14 @@ _USER_STACK: Final = "ftrace:user_stack"
 _OTHERS: Final = (_KERNEL_STACK, _USER_STACK, *ENTRIES, *EXITS)
 _TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
 _NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
+_INTEGERS: Final = ("common_type", "common_flags", "common_preempt_count", _TID)
+_INTEGERS_OF: Final[Mapping[str, Sequence[str]]] = {
+    _KERNEL_STACK: ("size",),
+    _USER_STACK: ("tgid",),
+    "sched:sched_switch": ("prev_pid", "prev_state", "next_pid"),
+    **dict.fromkeys(WAKINGS, ("pid",)),
+    **dict.fromkeys((*ENTRIES, *EXITS), ("func", "depth", "calltime", "rettime", "overrun", "retval")),
+}
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
 
 
@@ -87,9 +95,19 @@ def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
     found = {}
     for category, name, text in formats:
         shape = parse_format(str(text), f"{category}:{name}")
+        _refuse_strange(shape)
         if shape.id <= 0xFFFF:
             found[shape.id] = EventKind(str(category), str(name), shape, str(text))
     return found
+
+
+def _refuse_strange(shape: EventFormat) -> None:
+    """Raise InsituError for a format in which a field that is computed with is not a plain integer."""
+    computed = (*_INTEGERS, *_INTEGERS_OF.get(shape.name, ()))
+    for field in (*shape.common, *shape.fields):
+        is_plain = field.count is None and not field.location and field.size in (1, 2, 4, 8)
+        if field.name in computed and not is_plain:
+            raise InsituError(f"the format of {shape.name} is damaged: {field.name} is not an integer")
 
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
@@ -158,7 +176,8 @@ def _pages_until(data: FileBytes, until_ns: int, first: int, layout: PageLayout)
 class EventWriter:
     """Writes decoded records to a session's tables: those of functions that were traced to ``span``.
 
-    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost.
+    ``prefix`` is put before the names of the other tables; ``cost`` is what tracing a call has cost; ``states``:
+    whether switches make rows of ``thread_state``, which only one of several buffers of the same threads may.
     """
 
     def __init__(
@@ -170,6 +189,7 @@ class EventWriter:
         name: str = "trace",
         prefix: str = "",
         cost: CallCost | None = None,
+        states: bool = True,
     ) -> None:
         self._kinds = kinds
         self._writer = writer
@@ -182,6 +202,7 @@ class EventWriter:
         self._stacks = {kind.label: number for number, kind in kinds.items()}
         self._comms: dict[int, str] = {}
         self._scheduler = SchedulerEvents()
+        self._states = states
         self._lost: dict[int, int] = {}
         self._damaged = self._unknown = 0
 
@@ -211,7 +232,8 @@ class EventWriter:
         }
         traced = {life.tid for life in self._addresses.processes.lives}
         whole = self._writer.manifest.whole_system or not traced
-        self._scheduler.write(self._writer, None if whole else traced)
+        if self._states:
+            self._scheduler.write(self._writer, None if whole else traced)
         self._writer.append(EVENT_FORMAT, columns if written else {})
         for utid, _, tid, _, _, name in self._writer.processes.thread_rows():
             if not name and tid in self._comms:
@@ -238,10 +260,10 @@ class EventWriter:
             tid = np.where(_in_interrupt(records, rows, kind.format), 0, tid)
         self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for pid, comm in _NAMES:
-            if pid in columns and comm in columns:
+            if isinstance(columns.get(comm), list) and isinstance(columns.get(pid), np.ndarray):
                 numbers, rows_of = np.unique(columns[pid], return_index=True)
                 for number, row in zip(numbers.tolist(), rows_of.tolist(), strict=True):
-                    self._comms.setdefault(number, columns[comm][row])
+                    self._comms.setdefault(number, str(columns[comm][row]))
         for field in kind.format.fields:
             if _semantic(field) == "kernel_address" and field.name in _CODE:
                 batch[_free(f"{field.name}_function", batch)] = self._functions(np.asarray(batch[_own(field.name)]))
@@ -373,12 +395,15 @@ _POINTERS: Final = frozenset({"unsigned long", "u64", "void *", "const void *"})
 
 
 def _semantic(field: Field) -> str:
-    """The semantic type of a field's column."""
-    if (field.name in _CODE and field.declaration in _POINTERS) or (
-        field.declaration.endswith("*") and field.size == 8 and field.count is None
+    """The semantic type of a field's column; "" for arrays, and for what has none of its own."""
+    is_text = field.count is not None or bool(field.location)
+    if is_text or field.size not in (1, 2, 4, 8):
+        return "name" if is_text and _NAMED.get(field.name) == "name" else ""
+    if (field.name in _CODE and field.declaration in _POINTERS and field.size == 8) or (
+        field.declaration.endswith("*") and field.size == 8
     ):
         return "kernel_address"
-    return _NAMED.get(field.name, "")
+    return "tid" if _NAMED.get(field.name) == "tid" else ""
 
 
 def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:

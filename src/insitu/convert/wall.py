@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import re
 import socket
 import stat
@@ -11,6 +10,7 @@ from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from typing import Any, Final, NamedTuple
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -73,6 +73,7 @@ _STATE: Final = {
     _STARTED: "blocked",
 }
 _TID: Final = 0xFFFFFF
+_MAX_PATH: Final = 4096
 _STOPPED, _TRACED = 1 << 20, 1 << 21
 _TASK_STOPPED, _TASK_TRACED = 4, 8  # include/linux/sched.h
 _KINDS: Final = {stat.S_IFBLK: "device", stat.S_IFCHR: "device", stat.S_IFIFO: "pipe", stat.S_IFSOCK: "socket"}
@@ -172,7 +173,7 @@ class _Wall:
         self._contents = StackContents.of([data], source.layout["stack_maps"])
         self._waiting: dict[int, tuple[int, str, int]] = {}
         if waiting.exists():
-            self._waiting = {int(tid): tuple(each) for tid, each in json.loads(bytes(raw_bytes(waiting)[:])).items()}
+            self._waiting = _waiting_threads(bytes(raw_bytes(waiting)[:]))
         asleep = already_waiting(source, writer, addresses)
         self._asleep = dict(zip(asleep["tid"].tolist(), asleep["stack"].tolist(), strict=True))
         self._objects: dict[int, tuple[str, str]] = {}
@@ -379,6 +380,15 @@ class _Wall:
         """Threads by the tid that they had at the end."""
         when = np.full(len(tids), self._maps.end_ns, np.int64)
         return self._writer.processes.utids(np.array(tids, np.int32), when)
+
+
+def _waiting_threads(data: bytes) -> dict[int, tuple[int, str, int]]:
+    """The content of WAITING. Raises ValueError."""
+    try:
+        found = msgspec.json.decode(data, type=dict[int, tuple[int, str, int]])
+    except (msgspec.DecodeError, RecursionError) as error:
+        raise ValueError(f"{WAITING}: {error}") from None
+    return {tid: (number, path[:_MAX_PATH], state) for tid, (number, path, state) in found.items()}
 
 
 def _cause(call: str) -> str:

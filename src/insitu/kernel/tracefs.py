@@ -18,6 +18,7 @@ __all__ = ["EventFormat", "Field", "Tracefs", "parse_format"]
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _FSCONFIG_CMD_CREATE = 1, 1, 6  # include/uapi/linux/mount.h
 _MAX_FILE_BYTES = 64 << 20
+_MOST_LINE = 1000  # of a format file, a field's declaration
 _READ_BYTES = 1 << 16  # a buffer for the largest file at once would be mapped and cleared for each
 
 
@@ -50,7 +51,7 @@ class EventFormat(Struct, frozen=True):
 
 _FIELD = re.compile(
     r"\s*field:(?P<declaration>.+?)\s*(?P<name>\w+)\s*(?P<array>\[[^\];]*\])?;\s*"
-    r"offset:(?P<offset>\d+);\s*size:(?P<size>\d+);\s*signed:(?P<signed>\d+);"
+    r"offset:(?P<offset>\d{1,7});\s*size:(?P<size>\d{1,7});\s*signed:(?P<signed>\d);"
 )
 _LOCATION = re.compile(r"__(data|rel)_loc\s+")
 _BYTE_TYPES = {"char", "unsigned char", "signed char", "u8", "s8", "__u8", "__s8", "uint8_t", "int8_t"}
@@ -58,7 +59,7 @@ _BYTE_TYPES = {"char", "unsigned char", "signed char", "u8", "s8", "__u8", "__s8
 
 def parse_format(text: str, name: str) -> EventFormat:
     """Read a format file (Documentation/trace/events.rst). :raises InsituError: when it is not one."""
-    number = re.search(r"^ID:\s*(\d+)$", text, re.MULTILINE)
+    number = re.search(r"^ID:[ \t]*(\d{1,9})$", text, re.MULTILINE)
     if not number:
         raise InsituError(f"tracepoint {name}: its format file has no ID")
     found = []
@@ -81,7 +82,7 @@ def parse_format(text: str, name: str) -> EventFormat:
 @cache
 def _field(line: str) -> Field | None:
     """A field by its line, which many events share."""
-    match = _FIELD.match(line)
+    match = _FIELD.match(line) if len(line) <= _MOST_LINE else None
     if not match:
         return None
     declaration, size = match["declaration"].strip(), int(match["size"])
@@ -93,7 +94,7 @@ def _field(line: str) -> Field | None:
     elif match["array"]:
         length = match["array"][1:-1].strip()
         # A length may be spelled as a C constant that only the kernel's sources know.
-        count = int(length) if length.isdecimal() else size if declaration in _BYTE_TYPES else 0
+        count = int(length) if length.isdecimal() and len(length) < 8 else size if declaration in _BYTE_TYPES else 0
     return Field(match["name"], declaration, int(match["offset"]), size, match["signed"] == "1", count, location)
 
 

@@ -83,7 +83,7 @@ _SEMANTIC: Final = _types(
     SemanticType("nested", ""),  # lists and structs of a probe program, as Polars holds them
 )
 
-_NAME: Final = re.compile(r"[^\W.][\w.\-]{0,199}")
+_NAME: Final = re.compile(r"(?=.{1,200}\Z)[^\W.][\w\-]*(?:\.[\w\-]+)*")
 _ZERO: Final[Mapping[str, Any]] = {"varchar": "", "boolean": False, "double": 0.0, "blob": b"", "": None}
 
 

@@ -30,6 +30,7 @@ I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
 
 _PART_ROWS: Final = 1 << 22
+_MOST_LOST: Final = 1 << 53  # a sum of some hundred still fits
 _PENDING_BYTES: Final = 96 << 20  # bytes pending in all tables together
 
 
@@ -206,7 +207,7 @@ class SessionWriter:
     def lost(self, source: str, count: int, *, cpu: int = -1, ts_ns: int = 0) -> None:
         """Record that ``source`` lost ``count`` records."""
         if count > 0:
-            self._losses.append((ts_ns, source, cpu, count))
+            self._losses.append((ts_ns, source, cpu, min(count, _MOST_LOST)))
 
     def finish(self, **manifest: Any) -> Manifest:
         """Write pending rows and the shared tables, and mark the session complete. Raises OSError.

@@ -12,6 +12,8 @@ from insitu.views.terminal import Block
 __all__ = ["Machine", "blocks", "document"]
 
 _TITLES = {"freepages": "reclaim"}
+_ALWAYS = ("cpu", "blkio")
+"""Columns that are shown even if they are empty."""
 
 
 class Machine(NamedTuple):
@@ -25,16 +27,21 @@ class Machine(NamedTuple):
 def blocks(delays: Mapping[int, Delays], names: Mapping[int, str], machine: Machine, limit: int) -> Iterator[Block]:
     """A line for each process, those that were delayed longest first, and what else has happened on the machine."""
     shown = sorted(delays, key=lambda pid: -sum(delays[pid].delay_ns.values()))
-    kinds = [(kind, Column(_TITLES.get(kind, kind))) for kind in KINDS]
-    columns = [Column("pid"), Column("name", "left"), Column("running"), *(column for _, column in kinds)]
+    kinds = [kind for kind in KINDS if kind in _ALWAYS or any(found.times.get(kind) for found in delays.values())]
+    columns = [Column("pid"), Column("name", "left"), Column("running")]
+    columns += [Column(_TITLES.get(kind, kind)) for kind in kinds]
     rows: list[Sequence[Cell]] = []
     for pid in shown[: limit or None]:
         found = delays[pid]
-        times = [_time(found.delay_ns.get(kind), found.times.get(kind, 0)) for kind in KINDS]
+        times = [_time(found.delay_ns.get(kind), found.times.get(kind, 0)) for kind in kinds]
         rows.append([(str(pid), ""), (names.get(pid, ""), ""), (duration(found.run_ns), ""), *times])
     yield Table(columns, rows)
     if len(rows) < len(shown):
         yield [(f"# {len(shown) - len(rows)} more; --limit 0 shows all", "dim")]
+    known = {kind for found in delays.values() for kind in found.times}
+    for what, others in (("none by", known.difference(kinds)), ("not known", set(KINDS).difference(known, _ALWAYS))):
+        if others and delays:
+            yield [(f"# {what}: {', '.join(_TITLES.get(kind, kind) for kind in KINDS if kind in others)}", "dim")]
     for group, resources in machine.pressure.items():
         yield []
         yield [(f"# pressure {'on ' + group if group else 'on the machine'}, % of the time", "bold")]

@@ -14,6 +14,7 @@ from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
 from insitu.session.schema import quoted
+from insitu.terminal_text import printable
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
@@ -28,7 +29,7 @@ def event_line(ts_ns: int, thread: str, tid: int, cpu: int, event: str, text: st
     """One event as the kernel's own text has it; the time is in seconds of the clock."""
     seconds, microseconds = divmod((ts_ns + 500) // 1000, 10**6)
     time = f"{seconds:>6}.{microseconds:06d}"
-    return f"{thread:>16}-{tid:<7} [{cpu:03d}] {time}: {event + ':':<20} {text}"
+    return printable(f"{thread:>16}-{tid:<7} [{cpu:03d}] {time}: {event + ':':<20} {text}")
 
 
 class TraceLines:
@@ -166,7 +167,7 @@ def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]
             for row in session.sql(part, [low, low + step]).iter_rows(named=True):
                 ts_ns, utid, cpu, stack = row.pop("ts_ns"), row.pop("utid"), row.pop("cpu"), row.pop("stack", 0)
                 line = event_line(ts_ns, *threads.at(utid, ts_ns), cpu, name, printers[table](row))
-                lines.append((ts_ns, "\n => ".join([line, *stacks.functions(stack)])))
+                lines.append((ts_ns, "\n => ".join([line, *map(printable, stacks.functions(stack))])))
         lines.sort(key=lambda each: each[0])
         yield from (line for _, line in lines)
 

@@ -30,7 +30,7 @@ __all__ = ["export_chrome"]
 
 _PIECE: Final = 1 << 14  # events encoded at once
 _CPUS_PID: Final = (1 << 31) - 1  # beyond the kernel's pids
-_SWITCH: Final = ("sched", "sched_switch")
+_SWITCHED: Final = ("next_pid", "next_comm", "prev_pid", "prev_state")
 
 
 def export_chrome(session: "Session", options: ExportOptions) -> Iterator[bytes]:
@@ -53,8 +53,8 @@ def _events(session: "Session") -> Iterator[dict[str, Any]]:
     yield from _names(who)
     yield from _spans(session, who)
     yield from _counters(session, who)
-    for events in event_tables(session):
-        if (events.category, events.name) == _SWITCH:
+    for events in event_tables(session, len(who.tid)):
+        if events.name == "sched_switch" and set(_SWITCHED) <= set(events.fields.columns):
             yield from _running(events, who)
         else:
             yield from _instants(events, who)
@@ -68,7 +68,7 @@ def _names(who: Threads) -> Iterator[dict[str, Any]]:
 
 
 def _spans(session: "Session", who: Threads) -> Iterator[dict[str, Any]]:
-    found = spans(session)
+    found = spans(session, len(who.tid))
     if found is None:
         return
     owner = np.where(found.utid > 0, found.utid, -1 - np.maximum(found.cpu, 0))
@@ -95,10 +95,12 @@ def _counters(session: "Session", who: Threads) -> Iterator[dict[str, Any]]:
     tracks = {}
     for number, name, unit, utid, cpu in session.sql("select id, name, unit, utid, cpu from track").rows():
         label = valid_text(name if cpu is None else f"{name}, CPU {cpu}")
-        tracks[number] = {"ph": "C", "name": label, "pid": int(who.pid[utid or 0])}, valid_text(unit or "value")
+        pid = int(who.pid[utid]) if utid and 0 < utid < len(who.pid) else 0
+        tracks[number] = {"ph": "C", "name": label, "pid": pid}, valid_text(unit or "value")
     for ts, track, value in session.sql("select ts_ns, track, value from counter order by ts_ns").iter_rows():
-        event, unit = tracks[track]
-        yield {**event, "ts": ts / 1000, "args": {unit: value}}
+        if track in tracks:
+            event, unit = tracks[track]
+            yield {**event, "ts": ts / 1000, "args": {unit: value}}
 
 
 def _instants(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:
@@ -113,7 +115,7 @@ def _instants(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:
 def _running(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:
     """What ran on each CPU from one switch to the next; the idle task is left out."""
     yield {"ph": "M", "name": "process_name", "pid": _CPUS_PID, "tid": 0, "args": {"name": "CPUs"}}
-    columns = (events.fields[name].to_list() for name in ("next_pid", "next_comm", "prev_pid", "prev_state"))
+    columns = (events.fields[name].to_list() for name in _SWITCHED)
     since: dict[int, tuple[int, int, str]] = {}
     for ts, cpu, to, name, tid, state in zip(events.ts_ns.tolist(), events.cpu.tolist(), *columns, strict=True):
         begun = since.get(cpu)

@@ -43,9 +43,9 @@ _LOST: Final = re.compile(r"CPU:\s?(?P<cpu>\d{1,5}) \[(?:LOST )?(?P<count>\d{1,1
 _WRITTEN: Final = re.compile(r"# entries-in-buffer/entries-written: (\d{1,18})/(\d{1,18})\s+#P:(\d{1,5})", re.ASCII)
 
 _SNIFF: Final = re.compile(
-    rb"\A\s*(?:# tracer: \w+|cpus=\d+)\s*$"
-    rb"|^\s*(?:[\w-]+:\s+)?\S[^\n]{0,62}?-\d+\s+(?:\([ \d-]+\)\s+)?\[\d{3,5}\]\s+(?:[\w.#]{4,6}\s+)?"
-    rb"\d+\.\d{6,9}: +\S",
+    rb"\A\s*+(?:# tracer: \w{1,40}|cpus=\d{1,5})[ \t]*+$"
+    rb"|^[ \t]{0,40}+(?:[\w-]{1,40}:[ \t]{1,9})?\S[^\n]{0,62}?-\d{1,10}[ \t]{1,40}(?:\([ \d-]{1,12}\)[ \t]{1,9})?"
+    rb"\[\d{3,5}\][ \t]{1,9}(?:[\w.#]{4,6}[ \t]{1,9})?\d{1,12}\.\d{6,9}: {1,9}\S",
     re.MULTILINE,
 )
 

@@ -15,16 +15,17 @@ from insitu.session.writer import SessionWriter
 __all__ = ["GraphLines"]
 
 _ROWS: Final = 1 << 15
+_LONGEST: Final = 1000  # characters of a line
 _DEEPEST: Final = 4096
 _CATEGORY: Final = "kernel function"
 
 _LINE: Final = re.compile(
-    r"\s*(?:(?P<s>\d{1,10})\.(?P<us>\d{6})\s*\|\s*)?(?P<cpu>\d{1,5})\)\s*"
-    r"(?:(?P<comm>\S.{0,62}?)-(?P<tid>\d{1,10})\s*\|\s*)?(?:[\w.#]{4,6}\s*\|\s*)?(?P<call>[+!#*@$]?\s*[^|]*\|.*)",
+    r"\s*+(?:(?P<s>\d{1,10})\.(?P<us>\d{6})\s*+\|\s*+)?(?P<cpu>\d{1,5})\)\s*+"
+    r"(?:(?P<comm>\S.{0,62}?)-(?P<tid>\d{1,10})\s*+\|\s*+)?(?:[\w.#]{4,6}\s*+\|\s*+)?(?P<call>[^|]*+\|.*)",
     re.ASCII,
 )
 _CALL: Final = re.compile(
-    r"[+!#*@$]?\s*(?:(?P<us>\d{1,12})(?:\.(?P<fraction>\d{1,3}))? us)?\s*\|\s*"
+    r"\s*+[+!#*@$]?\s*+(?:(?P<us>\d{1,12})(?:\.(?P<fraction>\d{1,3}))? us)?\s*\|\s*"
     r"(?:(?P<close>\}(?: /\* (?P<closed>\S+).*\*/)?)|/\* (?P<event>\w+): (?P<text>.*) \*/|/\*.*"
     r"|(?P<function>\S{1,200}?)(?: \[(?P<module>[\w-]+)\])?\((?P<args>.*)\)(?P<kind>;| \{)?.*)?",
     re.ASCII,
@@ -81,6 +82,8 @@ class GraphLines:
 
     def read(self, line: str) -> bool:
         """Take in a line of the tracer's own text; whether it is one."""
+        if len(line) > _LONGEST:
+            return False
         if switch := _SWITCH.fullmatch(line):
             self._of(int(switch["cpu"])).utid = self._thread(int(switch["tid"]), switch["comm"])
             return True

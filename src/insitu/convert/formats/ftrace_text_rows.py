@@ -14,6 +14,7 @@ Head = tuple[int, int, int]
 """Time (ns), utid, CPU."""
 
 _ROWS: Final = 1 << 15  # of an event, gathered before they are written; the first decide on its columns
+_MOST_BYTES: Final = 64 << 20
 _MOST_EVENTS: Final = 4096
 _MOST_FIELDS: Final = 256
 _KEY: Final = re.compile(r"(?:^|(?<=[\s,(]))([A-Za-z_]\w{0,63})=", re.ASCII)
@@ -43,6 +44,7 @@ class TextRows:
         self._cased: dict[str, str] = {}
         self._threads: dict[int, int] = {0: 0}
         self._last: _Event | None = None
+        self._bytes = 0  # of rows that wait, about
         self._first_ns, self._last_ns = 1 << 62, 0
 
     def thread(self, found: Mapping[str, str | None]) -> int:
@@ -76,7 +78,12 @@ class TextRows:
         if name not in self._events and len(self._events) >= _MOST_EVENTS:
             name, values = "other", {"text": f"{event}: {values}"}
         found = self._last = self._events.setdefault(name, _Event())
-        if len(found.heads) >= _ROWS:
+        self._bytes += 100 + sum(map(len, values.values()))
+        if self._bytes > _MOST_BYTES:
+            for each, event_rows in self._events.items():
+                self._flush(each, event_rows)
+            self._bytes = 0
+        elif len(found.heads) >= _ROWS:
             self._flush(name, found)
         found.heads.append(head)
         found.stacks.append(0)
@@ -98,6 +105,8 @@ class TextRows:
         return rows
 
     def _flush(self, name: str, event: _Event) -> None:
+        if not event.heads:
+            return
         if event.table is None:
             event.table = _table(name, event)
         ts_ns, utid, cpu = zip(*event.heads, strict=True)

@@ -17,7 +17,16 @@ from insitu.convert.formats.perfetto_interned import SEQUENCE, Interned, packet_
 from insitu.convert.formats.protobuf_rows import filled, in_order
 from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.span_order import edges, lanes
-from insitu.convert.formats.trace_tables import OPEN_NS, Spans, Threads, event_tables, require_trace, spans, threads
+from insitu.convert.formats.trace_tables import (
+    OPEN_NS,
+    Spans,
+    Threads,
+    event_tables,
+    require_trace,
+    spans,
+    threads,
+    within,
+)
 from insitu.session.core_tables import SAMPLE
 from insitu.valid_text import valid_text
 
@@ -40,11 +49,11 @@ def export_perfetto(session: "Session", options: ExportOptions) -> Iterator[byte
     who = threads(session)
     yield _thread_tracks(who)
     interned = Interned()
-    if (found := spans(session)) is not None:
+    if (found := spans(session, len(who.tid))) is not None:
         yield from _slices(found, who, interned)
     yield from _counters(session)
     yield from _samples(session, who, interned)
-    for events in event_tables(session):
+    for events in event_tables(session, len(who.tid)):
         message = ftrace_message(events.name)
         if message is not None:
             yield from ftrace_bundles(events, message, who.tid)
@@ -168,7 +177,7 @@ def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[b
     found = session.sql("select ts_ns, utid, cpu, stack from sample where ts_ns > 0 order by ts_ns")
     if not len(found):
         return
-    utid = found["utid"].to_numpy().astype(np.int64)
+    utid = within(found["utid"].to_numpy().astype(np.int64), len(who.tid))
     stack = found["stack"].to_numpy().astype(np.int64)
     used, of_row = np.unique(stack, return_inverse=True)
     parent, frame = (

@@ -45,7 +45,7 @@ class Interned:
         for stack in stacks:
             chain: list[int] = []
             node = stack
-            while node > 0 and len(chain) < 8192:
+            while 0 < node < len(frame) and 0 <= frame[node] < len(frames) and len(chain) < 8192:
                 chain.append(self._frame(*(column[int(frame[node])] for column in columns)))
                 node = int(parent[node])
             chain.reverse()

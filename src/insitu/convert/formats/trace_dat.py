@@ -20,7 +20,7 @@ from insitu.convert.trace_pages import TraceRecords, page_layout
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
 
-__all__ = ["import_trace_dat"]
+__all__ = ["import_trace_dat", "kinds_of"]
 
 I64 = NDArray[np.int64]
 
@@ -40,17 +40,18 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
         sources=[{"id": _SOURCE, "kind": "trace.dat", "options": {"clock": found.clock}}],
     )
     addresses = Addresses(writer, [], kallsyms=found.kallsyms)
-    kinds = _kinds(found, writer)
+    kinds = kinds_of(found, writer)
     for tid, name in found.names().items():
         if tid:
             writer.processes.thread(tid, writer.processes.process_of(tid), name=name)
-    first_ns, last_ns = [], []
+    first_ns: list[int] = []
+    last_ns: list[int] = []
     for buffer in found.buffers:
         if buffer.text:
             writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
             continue
         prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""
-        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix)
+        events = EventWriter(kinds, writer, addresses, name=_SOURCE, prefix=prefix, states=not first_ns)
         for records in ahead(_records(found, buffer)):
             events.add(records)
             if len(records.ts_ns):
@@ -66,13 +67,14 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
     addresses.finish()
 
 
-def _kinds(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
+def kinds_of(found: TraceDat, writer: SessionWriter) -> dict[int, EventKind]:
+    """The kinds of events by number; a format that cannot be read becomes a note."""
     kinds: dict[int, EventKind] = {}
     for category, text in found.formats:
-        name = re.search(r"^name: (\S+)$", text, re.MULTILINE)
+        name = re.search(r"^name: (\w{1,100})$", text, re.MULTILINE)
         try:
             if name is None:
-                raise InsituError(f"an event of {category} without a name")
+                raise InsituError("an event without a name that a table can have")
             kinds |= event_kinds([(category, name[1], text)])
         except InsituError as error:
             writer.notes.append(f"format not read: {error}")

@@ -5,7 +5,8 @@ What was recorded, by which events' formats, and where the ring buffer's pages a
 
 import re
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from enum import IntEnum
 from pathlib import Path
 from typing import Final, NamedTuple
 
@@ -17,14 +18,32 @@ from insitu.convert.formats.trace_dat_sections import Cursor, Decompress, chunks
 from insitu.errors import InsituError
 from insitu.files import temporary_home
 
-__all__ = ["MAGIC", "CpuPages", "Guest", "TraceBuffer", "TraceDat", "is_trace_dat", "open_trace_dat"]
+__all__ = ["MAGIC", "CpuPages", "Option", "TraceBuffer", "TraceDat", "is_trace_dat", "open_trace_dat"]
 
 MAGIC: Final = b"\x17\x08\x44tracing"
 
-# Option ids, and the ids of the sections that they lead to (lib/trace-cmd/include/trace-cmd-local.h).
-DONE, DATE, CPUSTAT, BUFFER, TRACECLOCK, UNAME, HOOK, OFFSET, CPUCOUNT, VERSION, PROCMAPS = range(11)
-TRACEID, TIME_SHIFT, GUEST, TSC2NSEC = 11, 12, 13, 14
-HEADER_INFO, FTRACE_EVENTS, EVENT_FORMATS, KALLSYMS, PRINTK, CMDLINES, BUFFER_TEXT = range(16, 23)
+
+class Option(IntEnum):
+    """What an option says; the later ones say where a section is (lib/trace-cmd/include/trace-cmd-local.h)."""
+
+    DONE = 0
+    DATE = 1
+    CPUSTAT = 2
+    BUFFER = 3
+    TRACECLOCK = 4
+    UNAME = 5
+    OFFSET = 7
+    CPUCOUNT = 8
+    VERSION = 9
+    TSC2NSEC = 14
+    HEADER_INFO = 16
+    FTRACE_EVENTS = 17
+    EVENT_FORMATS = 18
+    KALLSYMS = 19
+    PRINTK = 20
+    CMDLINES = 21
+    BUFFER_TEXT = 22
+
 
 _MOST_CPUS: Final = 1 << 16
 _MOST_EVENTS: Final = 1 << 20
@@ -54,14 +73,6 @@ class TraceBuffer(Struct):
     text: int = 0
 
 
-class Guest(NamedTuple):
-    """A guest that was recorded together with this host: its trace id and, by vCPU, the host's thread."""
-
-    name: str
-    trace_id: int
-    threads: dict[int, int]
-
-
 class TraceDat(Struct):
     """An open trace.dat file.
 
@@ -85,13 +96,10 @@ class TraceDat(Struct):
     stats: list[str] = field(default_factory=list)
     uname: str = ""
     clock: str = ""
-    trace_cmd: str = ""
     cpus: int = 0
     date_ns: int = 0
     offset_ns: int = 0
-    trace_id: int = 0
     tsc: tuple[int, int, int] | None = None
-    guests: list[Guest] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
 
     def pages(self, buffer: TraceBuffer, of: CpuPages) -> FileBytes:
@@ -163,7 +171,7 @@ def _read_version_6(found: TraceDat, at: Cursor) -> None:
     if kind == b"options  \0":
         for number, option in _options(at):
             body = Cursor(option, at.name)
-            if number == BUFFER:
+            if number == Option.BUFFER:
                 instances.append((body.u64(), body.string()))
             else:
                 _read_option(found, number, body)
@@ -199,14 +207,14 @@ def _read_version_7(found: TraceDat, at: Cursor) -> None:
             raise at.damaged("too many options")
         for number, option in options:
             each = Cursor(option, at.name)
-            if number == DONE:
+            if number == Option.DONE:
                 offset = each.u64()
             elif number in _SECTIONS:
                 _, content = section(found.data, each.u64(), found.decompress, at.name)
                 _SECTIONS[number](found, content)
-            elif number == BUFFER:
+            elif number == Option.BUFFER:
                 found.buffers.append(_version_7_buffer(found, each))
-            elif number == BUFFER_TEXT:
+            elif number == Option.BUFFER_TEXT:
                 text = each.u64()
                 found.buffers.append(TraceBuffer(each.string(), each.string(), found.page_bytes, [], text=text))
             else:
@@ -258,13 +266,13 @@ def _read_formats(found: TraceDat, at: Cursor, system: str) -> None:
         found.formats.append((system, at.sized_text(at.u64()).decode(errors="replace")))
 
 
-_SECTIONS: Final = {
-    HEADER_INFO: _read_headers,
-    FTRACE_EVENTS: _read_ftrace_events,
-    EVENT_FORMATS: _read_events,
-    KALLSYMS: _read_kallsyms,
-    PRINTK: _read_printk,
-    CMDLINES: _read_cmdlines,
+_SECTIONS: Final[dict[int, Callable[["TraceDat", Cursor], None]]] = {
+    Option.HEADER_INFO: _read_headers,
+    Option.FTRACE_EVENTS: _read_ftrace_events,
+    Option.EVENT_FORMATS: _read_events,
+    Option.KALLSYMS: _read_kallsyms,
+    Option.PRINTK: _read_printk,
+    Option.CMDLINES: _read_cmdlines,
 }
 
 
@@ -278,10 +286,10 @@ def _options(at: Cursor) -> Iterator[tuple[int, memoryview]]:
         if version_7 and not at.left:
             return
         number = at.u16()
-        if number == DONE and not version_7:
+        if number == Option.DONE and not version_7:
             return
         yield number, at.take(at.u32())
-        if number == DONE:
+        if number == Option.DONE:
             return
     raise at.damaged("too many options")
 
@@ -289,29 +297,26 @@ def _options(at: Cursor) -> Iterator[tuple[int, memoryview]]:
 def _read_option(found: TraceDat, number: int, at: Cursor) -> None:
     """An option that both versions have; those that say nothing about events are left out."""
     match number:
-        case _ if number == DATE:
-            found.date_ns += _number(at.rest_text()) * 1000
-        case _ if number == OFFSET:
-            found.offset_ns += _number(at.rest_text())
-        case _ if number == CPUSTAT:
+        case Option.DATE:
+            found.date_ns = _wrapped(found.date_ns + _number(at.rest_text()) * 1000)
+        case Option.OFFSET:
+            found.offset_ns = _wrapped(found.offset_ns + _number(at.rest_text()))
+        case Option.CPUSTAT:
             found.stats.append(at.rest_text())
-        case _ if number == TRACECLOCK:
+        case Option.TRACECLOCK:
             chosen = re.search(r"\[([\w-]+)\]", at.rest_text())
             found.clock = chosen[1] if chosen else ""
-        case _ if number == UNAME:
+        case Option.UNAME:
             found.uname = at.rest_text()
-        case _ if number == VERSION:
-            found.trace_cmd = at.rest_text()
-        case _ if number == CPUCOUNT:
+        case Option.CPUCOUNT:
             found.cpus = _cpu_count(at.u32(), at)
-        case _ if number == TRACEID:
-            found.trace_id = at.u64()
-        case _ if number == GUEST:
-            name, trace_id = at.string(), at.u64()
-            threads = {at.u32(): at.u32() for _ in range(_cpu_count(at.u32(), at))}
-            found.guests.append(Guest(name, trace_id, threads))
-        case _ if number == TSC2NSEC:
+        case Option.TSC2NSEC:
             found.tsc = (at.u32(), at.u32(), at.u64())
+
+
+def _wrapped(value: int) -> int:
+    """A sum as C's long long has it."""
+    return (value + (1 << 63)) % (1 << 64) - (1 << 63)
 
 
 def _number(text: str) -> int:

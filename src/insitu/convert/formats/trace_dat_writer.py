@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.formats.registry import ExportOptions
-from insitu.convert.formats.trace_dat_file import BUFFER, CPUCOUNT, CPUSTAT, MAGIC, TRACECLOCK, UNAME, VERSION
+from insitu.convert.formats.trace_dat_file import MAGIC, Option
 from insitu.convert.formats.trace_page_writer import HEADER_EVENT, HEADER_PAGE, PAGE_BYTES, Bodies, bodies, pages
 from insitu.convert.formats.trace_tables import event_tables, threads
 from insitu.convert.trace_events import EVENT_FORMAT
@@ -48,7 +48,7 @@ def export_trace_dat(session: "Session", options: ExportOptions) -> Iterator[byt
         formats = {f"event.{table}": (category, name, text) for table, category, name, text in rows}
     tid = threads(session).tid
     found: list[_Rows] = []
-    for events in event_tables(session):
+    for events in event_tables(session, len(tid)):
         if events.table in formats:
             category, name, text = formats[events.table]
             prefix = events.table.removeprefix("event.").rpartition(".")[0]
@@ -118,7 +118,7 @@ def _index(
     places = {buffer: _places(offsets[buffer], data[buffer]) for buffer in data}
     at = size + len(places[""])
     for name in others:
-        given = [*given, (BUFFER, struct.pack("<Q", at) + name.encode() + b"\0")]
+        given = [*given, (Option.BUFFER, struct.pack("<Q", at) + name.encode() + b"\0")]
         at += len(places[name])
     return head + _described(given) + places[""] + b"".join(places[name] for name in others)
 
@@ -156,14 +156,14 @@ def _options(session: "Session", cpus: int) -> list[tuple[int, bytes]]:
     manifest = session.manifest
     clock = next((str(each["options"]["clock"]) for each in manifest.sources if each.get("kind") == "trace.dat"), "")
     uname = f"Linux {manifest.host} {manifest.kernel} {manifest.machine}"
-    found = [
-        (TRACECLOCK, f"[{clock or _DEFAULT_CLOCK}]\n\0".encode()),
-        (UNAME, uname.encode(errors="replace") + b"\0"),
-        (VERSION, f"insitu {manifest.insitu}\0".encode()),
-        (CPUCOUNT, struct.pack("<I", cpus)),
+    found: list[tuple[int, bytes]] = [
+        (Option.TRACECLOCK, f"[{clock or _DEFAULT_CLOCK}]\n\0".encode()),
+        (Option.UNAME, uname.encode(errors="replace") + b"\0"),
+        (Option.VERSION, f"insitu {manifest.insitu}\0".encode()),
+        (Option.CPUCOUNT, struct.pack("<I", cpus)),
     ]
     lost = session.sql("select cpu, sum(count)::bigint from lost where cpu >= 0 group by cpu order by cpu")
-    return found + [(CPUSTAT, f"CPU: {cpu}\noverrun: {count}\n\0".encode()) for cpu, count in lost.rows()]
+    return found + [(Option.CPUSTAT, f"CPU: {cpu}\noverrun: {count}\n\0".encode()) for cpu, count in lost.rows()]
 
 
 def _pages(found: list[_Rows], buffer: str, cpus: int) -> list[bytes]:

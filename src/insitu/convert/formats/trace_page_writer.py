@@ -5,6 +5,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field
 from insitu.session.distinct import ranges
 
@@ -19,6 +20,7 @@ I64 = NDArray[np.int64]
 PAGE_BYTES: Final = 4096
 _DATA_AT: Final = 16
 _ROOM: Final = PAGE_BYTES - _DATA_AT
+_LARGEST: Final = _ROOM - 8  # bytes of a record
 _MOST_SHORT: Final = 28 * 4  # bytes whose number of words fits into type_len
 _TIME_EXTEND: Final = 30
 _DELTA_BITS: Final = 27
@@ -50,6 +52,8 @@ def bodies(shape: EventFormat, tid: I64, fields: "polars.DataFrame") -> Bodies:
     """The records of an event, of threads ``tid`` and with these fields; what a column lacks is 0, or empty."""
     rows = len(tid)
     fixed = max((field.offset + field.size for field in (*shape.common, *shape.fields)), default=8)
+    if fixed > _LARGEST:
+        raise InsituError(f"{shape.name}: its format is of {fixed} bytes, more than a page holds")
     table = np.zeros((rows, fixed + 3 & ~3), np.uint8)
     table[:, :2] = np.full(rows, shape.id, "<u2").view(np.uint8).reshape(-1, 2)
     for field in shape.common:
@@ -81,6 +85,8 @@ def bodies(shape: EventFormat, tid: I64, fields: "polars.DataFrame") -> Bodies:
         size = np.full(rows, table.shape[1])
         return Bodies(table.reshape(-1), np.arange(rows) * table.shape[1], size)
     size = table.shape[1] + lengths
+    if int(size.max(initial=0)) > _LARGEST:
+        raise InsituError(f"{shape.name}: an event of {size.max()} bytes, more than a page holds")
     parts = [table[row].tobytes() + b"".join(each[row] for each in after) for row in range(rows)]
     return Bodies(np.frombuffer(b"".join(parts), np.uint8), np.cumsum(size) - size, size)
 
@@ -95,7 +101,7 @@ def _bytes(value: Any) -> bytes:
 def _numbers(column: "polars.Series", field: Field, rows: int) -> NDArray[Any]:
     if not column.dtype.is_nested():
         return column.fill_null(0).to_numpy()
-    elements = max(field.count or 1, 1)
+    elements = min(max(field.count or 1, 1), field.size)
     flat = np.zeros((rows, elements), np.int64 if field.signed else np.uint64)
     for row, values in enumerate(column.to_list()):
         kept = (values or [])[:elements]

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
     from insitu.session.reader import Session
 
-__all__ = ["EventRows", "Spans", "Threads", "coded", "event_tables", "require_trace", "spans", "threads"]
+__all__ = ["EventRows", "Spans", "Threads", "coded", "event_tables", "require_trace", "spans", "threads", "within"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -73,7 +73,11 @@ def require_trace(session: "Session") -> None:
 def threads(session: "Session") -> Threads:
     """All threads and processes."""
     process, thread = session["process"].sort("upid"), session["thread"].sort("utid")
-    process_pid, upid = _ints(process["pid"]), _ints(thread["upid"])
+    for ids in (process["upid"], thread["utid"]):
+        if not len(ids) or int(_ints(ids).max()) >= len(ids):
+            raise InsituError(f"{session.path}: damaged: ids of processes or threads have gaps")
+    process_pid = _ints(process["pid"])
+    upid = within(_ints(thread["upid"]), len(process))
     names = _texts(thread["name"])
     main = {int(u): name for u, t, name in zip(upid, _ints(thread["tid"]), names, strict=True) if process_pid[u] == t}
     exe = [path.rpartition("/")[2] for path in _texts(process["exe"])]
@@ -88,8 +92,8 @@ def threads(session: "Session") -> Threads:
     )
 
 
-def spans(session: "Session") -> Spans | None:
-    """All spans by their begins; None without any."""
+def spans(session: "Session", threads: int) -> Spans | None:
+    """All spans by their begins, of so many threads; None without any."""
     if "span" not in session.tables:
         return None
     found = session.sql("select ts_ns, dur_ns, utid, cpu, depth, category, name from span order by ts_ns, depth")
@@ -101,7 +105,7 @@ def spans(session: "Session") -> Spans | None:
     return Spans(
         ts_ns,
         end_ns,
-        _ints(found["utid"]),
+        within(_ints(found["utid"]), threads),
         _ints(found["cpu"]),
         _ints(found["depth"]),
         category,
@@ -111,8 +115,8 @@ def spans(session: "Session") -> Spans | None:
     )
 
 
-def event_tables(session: "Session") -> Iterator[EventRows]:
-    """Every table of events that has rows, one at a time."""
+def event_tables(session: "Session", threads: int) -> Iterator[EventRows]:
+    """Every table of events that has rows, one at a time, of so many threads."""
     kinds = {}
     if EVENT_FORMAT.name in session.tables:
         for table, category, name in session[EVENT_FORMAT.name].select("table", "category", "name").rows():
@@ -128,7 +132,7 @@ def event_tables(session: "Session") -> Iterator[EventRows]:
         ts_ns, utid, cpu = (_ints(found[each]) for each in _HEAD)
         fields = found.drop(*_HEAD, *stacks)
         named = {each: each.removeprefix("event_") for each in fields.columns if each.removeprefix("event_") in _HEAD}
-        yield EventRows(table, category, name, ts_ns, utid, cpu, fields.rename(named))
+        yield EventRows(table, category, name, ts_ns, within(utid, threads), cpu, fields.rename(named))
 
 
 def coded(texts: "polars.Series") -> tuple[I64, list[str]]:
@@ -137,6 +141,11 @@ def coded(texts: "polars.Series") -> tuple[I64, list[str]]:
     lookup = distinct.to_frame("text").with_row_index("code")
     rows = texts.to_frame("text").join(lookup, on="text", how="left", maintain_order="left", nulls_equal=True)
     return _ints(rows["code"]), _texts(distinct)
+
+
+def within(ids: I64, count: int) -> I64:
+    """Ids below ``count``; others, of a damaged session, are 0."""
+    return np.where((ids >= 0) & (ids < count), ids, 0)
 
 
 def _ints(column: "polars.Series") -> I64:

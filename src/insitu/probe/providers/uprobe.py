@@ -211,7 +211,8 @@ def _named(places: FunctionAddresses, function: str, aliases: bool) -> Iterator[
 
 def _unknown(path: str, function: str, files: list[str], context: Context) -> AbsentError:
     if not files:
-        return AbsentError(f"no program or library matches {path}")
+        remedy = "" if context.pid else "-p PID looks in the files of a process"
+        return AbsentError(f"no program or library that has {function} matches {path}", remedy=remedy)
     known: dict[str, int] = {}
     for file in files:
         with suppress(InsituError):  # of one of many, which each_binary() has reported

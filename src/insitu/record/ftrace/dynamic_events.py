@@ -18,6 +18,7 @@ import contextlib
 import os
 import re
 from collections.abc import Sequence
+from itertools import chain, count
 from typing import Final, NamedTuple
 
 from insitu.errors import InsituError, nearest
@@ -75,13 +76,11 @@ def definitions(
     else:
         bodies = [_of_kernel(kind, place, words[1:])]
     group, found, names = owner_name("_"), [], set(taken)
-    short = re.sub(
-        r"\W+", "_", place.rpartition("/")[2] if kind in ("uprobe", "uretprobe") else place, flags=re.ASCII
-    )
-    short = short[-_MOST_EVENT:].strip("_")
+    shown = place.rpartition("/")[2] if kind in ("uprobe", "uretprobe") else place
+    short = re.sub(r"\W+", "_", shown, flags=re.ASCII)[-_MOST_EVENT:].strip("_")
     base = f"{'' if short[:1].isalpha() else 'at_'}{short}{'_return' * kind.endswith('retprobe')}"
     for body in bodies:
-        name = next(each for each in (base, *(f"{base}_{n}" for n in range(1, 1000))) if each not in names)
+        name = next(each for each in chain([base], (f"{base}_{n}" for n in count(1))) if each not in names)
         names.add(name)
         found.append(Definition(group, name, f"{_LETTER[kind]}:{group}/{name} {body}"))
     return found

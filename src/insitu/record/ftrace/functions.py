@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 __all__ = ["FunctionTracing", "GraphTracing", "matching_functions"]
 
 _MODULE: Final = ":mod:"
-_MOST_NAMES: Final = 5000
+_FEW_NAMES: Final = 50
 
 
 def matching_functions(pattern: str, known: Sequence[tuple[str, str]]) -> list[str]:
@@ -70,13 +70,22 @@ class _Functions:
         return {"tracer": self.tracer, "functions": [*self._patterns], "without": [*self._excluded]}
 
     def _choose(self, instance: TraceInstance, path: str, patterns: Sequence[str]) -> None:
-        """Fill a list of functions, by name where the kernel would not read the pattern as we do."""
+        """Fill a list of functions: by patterns, which the kernel matches faster than many names.
+
+        It knows modules in the lists of filters only.
+        """
         words: list[str] = []
         for pattern in patterns:
+            name, of_module, module = pattern.partition(_MODULE)
             names = self._names[pattern]
-            words += names if len(names) <= _MOST_NAMES else [pattern]
+            if len(names) <= _FEW_NAMES or (of_module and not path.startswith("set_ftrace_")):
+                words += names
+            else:
+                words.append(f"{name or '*'}{of_module}{module}")
         if words:
-            instance.set(path, " ".join(words), restore="")
+            instance.set(path, " ".join(words) + "\n", restore="")  # only a word that has ended can be a command
+            if "all functions enabled" in instance.read(path):
+                raise InsituError(f"the kernel has not taken {' '.join(patterns)} into {path}")
 
     def _start(self, instance: TraceInstance) -> None:
         try:

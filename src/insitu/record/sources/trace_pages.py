@@ -25,6 +25,8 @@ __all__ = ["TracePagesSource", "Tracing", "restrict_to"]
 _PIPE_BYTES: Final = 1 << 20
 _BUFFER_KB: Final = 4096
 _SPLICE_MOVE, _SPLICE_NONBLOCK = 1, 2
+_COMMIT: Final = slice(8, 12)  # of a page's header: the bytes that are used
+_COMMIT_MASK: Final = (1 << 20) - 1
 _BUFFER_PERCENT: Final = "25"
 """Of a CPU's buffer, how much wakes the reader."""
 
@@ -154,24 +156,35 @@ class TracePagesSource:
 
     def drain(self) -> int:
         """Move what the kernel has recorded to the files; returns the number of bytes."""
+        return self._drained(at_end=False)
+
+    def _drained(self, *, at_end: bool) -> int:
         now_ns = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         seen: list[tuple[int, bytes]] = []
-        moved = sum(self._moved(cpu, fd, seen) for cpu, fd in self._raw.items())
+        moved = sum(self._moved(cpu, fd, seen, at_end) for cpu, fd in self._raw.items())
         if self.see is not None:
             self.see(seen, now_ns)
         return moved
 
-    def _moved(self, cpu: int, fd: int, seen: list[tuple[int, bytes]]) -> int:
-        """Full pages by splice(2), without a copy, if nobody wants to see them; then what is in the last one."""
+    def _moved(self, cpu: int, fd: int, seen: list[tuple[int, bytes]], at_end: bool) -> int:
+        """Full pages by splice(2), without a copy, if nobody wants to see them.
+
+        The page that is being written is taken at the end, and where there was no full one: a reader that takes it
+        again and again slows its writer down.
+        """
         moved = 0
         if self._pipe is not None and self.see is None:
             moved = self._spliced(fd, self._files[cpu])
+            if moved and not at_end:
+                return moved
         while page := self._page(fd):
             if cpu in self._files:
                 _write(self._files[cpu], page)
                 moved += len(page)
             if self.see is not None:
                 seen.append((cpu, page))
+            if not at_end and int.from_bytes(page[_COMMIT], "little") & _COMMIT_MASK < self._page_bytes // 2:
+                break
         return moved
 
     def _spliced(self, fd: int, file: int) -> int:
@@ -200,7 +213,7 @@ class TracePagesSource:
     def stop(self, end_ns: int) -> None:
         """Stop tracing, and move the rest. Raises OSError when the disk is full."""
         self.instance.write("tracing_on", "0")
-        self.drain()
+        self._drained(at_end=True)
         if self.at_end is not None:
             self.at_end(self.instance)
         for cpu in self.instance.cpus:

@@ -43,7 +43,7 @@ export class LookPanel {
 
   /** `changed` is called when the panel opens or closes: it shows or hides it, and asks for the tick that is shown. */
   constructor(private readonly changed: () => void) {
-    const back = button("← All processes", "Back (Escape)", () => this.back());
+    const back = button("← Back", "Back (Escape)", () => this.back());
     this.element.append(
       element("div", { class: "path" }, back, this.path, this.sides.element),
       element(
