@@ -126,7 +126,7 @@ def test_every_set_of_features_and_every_source_version_has_a_key_of_its_own() -
 
 
 def test_all_features_that_the_issue_names_are_there() -> None:
-    assert feature_names() == ["gcov", "irqsoff", "kasan", "kgdb", "lockdep"]
+    assert feature_names() == ["gcov", "irqsoff", "kasan", "kgdb", "latency", "lockdep"]
 
 
 def test_no_two_features_contradict_each_other() -> None:
