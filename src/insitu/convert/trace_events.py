@@ -17,13 +17,13 @@ from insitu.convert.ahead import ahead
 from insitu.convert.call_spans import CallCost
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
-from insitu.convert.stacks import Chains
 from insitu.convert.thread_states import WAKINGS, SchedulerEvents
 from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
+from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, TraceStacks
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
-from insitu.session.distinct import groups, ranges
+from insitu.session.distinct import distinct, groups
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 
@@ -59,20 +59,16 @@ _WINDOW_BYTES: Final = 8 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
 _TID: Final = "common_pid"
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
-_KERNEL_STACK: Final = "ftrace:kernel_stack"
-_USER_STACK: Final = "ftrace:user_stack"
-_OTHERS: Final = (_KERNEL_STACK, _USER_STACK, *ENTRIES, *EXITS)
-_TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
+_OTHERS: Final = (KERNEL_STACK, USER_STACK, *ENTRIES, *EXITS)
 _NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
 _INTEGERS: Final = ("common_type", "common_flags", "common_preempt_count", _TID)
 _INTEGERS_OF: Final[Mapping[str, Sequence[str]]] = {
-    _KERNEL_STACK: ("size",),
-    _USER_STACK: ("tgid",),
+    KERNEL_STACK: ("size",),
+    USER_STACK: ("tgid",),
     "sched:sched_switch": ("prev_pid", "prev_state", "next_pid"),
     **dict.fromkeys(WAKINGS, ("pid",)),
     **dict.fromkeys((*ENTRIES, *EXITS), ("func", "depth", "calltime", "rettime", "overrun", "retval")),
 }
-_STACKS_AFTER: Final = 2  # a kernel stack, a user stack
 
 
 class EventKind(NamedTuple):
@@ -199,7 +195,7 @@ class EventWriter:
         self._calls = CallSpans(formats, writer, addresses, cost or CallCost())
         self._tables: dict[str, Table] = {}
         self._names = table_names(kinds.values(), prefix)
-        self._stacks = {kind.label: number for number, kind in kinds.items()}
+        self._stacks = TraceStacks(kinds, addresses)
         self._comms: dict[int, str] = {}
         self._scheduler = SchedulerEvents()
         self._states = states
@@ -211,7 +207,7 @@ class EventWriter:
         for cpu, count in records.lost.items():
             self._lost[cpu] = self._lost.get(cpu, 0) + count
         self._damaged += records.damaged
-        stacks = self._stacks_after(records)
+        stacks = self._stacks.after(records)
         for number, rows in groups(records.event):
             kind = self._kinds.get(number)
             if kind is None:
@@ -261,12 +257,16 @@ class EventWriter:
         self._scheduler.add(kind.label, batch, tid, stacks[rows] if stacks is not None else None)
         for pid, comm in _NAMES:
             if isinstance(columns.get(comm), list) and isinstance(columns.get(pid), np.ndarray):
-                numbers, rows_of = np.unique(columns[pid], return_index=True)
+                numbers, inverse = distinct(columns[pid])
+                rows_of = np.zeros(len(numbers), np.int64)
+                rows_of[inverse[::-1]] = np.arange(len(inverse))[::-1]  # the first row of each
                 for number, row in zip(numbers.tolist(), rows_of.tolist(), strict=True):
                     self._comms.setdefault(number, str(columns[comm][row]))
         for field in kind.format.fields:
             if _semantic(field) == "kernel_address" and field.name in _CODE:
-                batch[_free(f"{field.name}_function", batch)] = self._functions(np.asarray(batch[_own(field.name)]))
+                batch[_free(f"{field.name}_function", batch)] = self._stacks.functions(
+                    np.asarray(batch[_own(field.name)])
+                )
         if stacks is not None:
             batch[_free("stack", batch)] = stacks[rows]
         table = self._tables.get(kind.label)
@@ -274,83 +274,12 @@ class EventWriter:
             table = self._tables[kind.label] = _table(self._names[kind.label], kind, batch)
         self._writer.append(table, batch)
 
-    def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
-        """Which addresses are in the functions by which the kernel records an event."""
-        found, inverse = np.unique(address, return_inverse=True)
-        is_own = [name.startswith(_TRACING_FUNCTIONS) for name in self._functions(found)]
-        return np.array(is_own, np.bool_)[inverse]
-
-    def _functions(self, address: NDArray[Any]) -> list[str]:
-        """The kernel functions of addresses of code."""
-        found, inverse = np.unique(address.astype(np.uint64), return_inverse=True)
-        names = [frames[-1].function if frames else "" for frames in self._addresses.symbols.kernel(found)]
-        return [names[index] for index in inverse.tolist()]
-
-    def _stacks_after(self, records: TraceRecords) -> I32 | None:
-        """For each record the stack that follows it on its CPU, of the same thread; None: there are no stacks."""
-        kernel, user = (self._stacks.get(label, -1) for label in (_KERNEL_STACK, _USER_STACK))
-        is_kernel, is_user = records.event == kernel, records.event == user
-        if not (is_kernel.any() or is_user.any()):
-            return None
-        result = np.zeros(len(records), np.int32)
-        tid = _tids(records)
-        for number, is_stack in ((user, is_user), (kernel, is_kernel)):
-            rows = np.flatnonzero(is_stack)
-            if not len(rows):
-                continue
-            nodes = self._stack_nodes(records, rows, self._kinds[number].format, is_kernel=number == kernel)
-            owner = rows - 1
-            for _ in range(_STACKS_AFTER):
-                is_other = (owner >= 0) & (is_kernel | is_user)[owner]
-                owner = owner - is_other
-            owned = (owner >= 0) & (records.cpu[owner] == records.cpu[rows]) & (tid[owner] == tid[rows])
-            owner, nodes = owner[owned], nodes[owned]
-            result[owner] = self._addresses.joined(result[owner], nodes) if number == kernel else nodes
-        return result
-
-    def _stack_nodes(self, records: TraceRecords, rows: I64, shape: EventFormat, *, is_kernel: bool) -> I32:
-        fields = {field.name: field for field in shape.fields}
-        if "caller" not in fields:
-            return np.zeros(len(rows), np.int32)
-        at = records.at[rows] + fields["caller"].offset
-        words = np.maximum(records.size[rows] - fields["caller"].offset, 0) >> 3
-        if is_kernel and "size" in fields:
-            words = np.minimum(words, np.maximum(field_values(records, rows, fields["size"]).astype(np.int64), 0))
-        memory = records.memory[: len(records.memory) & ~3].view("<u4")
-        low = ranges(at >> 2, words << 1)[::2]
-        address = memory[low].astype(np.uint64) | memory[low + 1].astype(np.uint64) << np.uint64(32)
-        # A user stack ends at the first 0; ~0 marks where the kernel left off.
-        owner = np.repeat(np.arange(len(rows)), words)
-        is_end = (address == 0) | (address == np.uint64(2**64 - 1))
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_end)])
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(words)])
-        keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
-        if is_kernel:
-            keep &= ~self._of_tracing(address)
-        address = address[keep]
-        lengths = np.bincount(owner[keep], minlength=len(rows))
-        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-        called = np.ones(len(address), np.bool_)
-        if not is_kernel:
-            called[offset[:-1][lengths > 0]] = False
-        pid = np.zeros(len(rows), np.int32)
-        if not is_kernel and "tgid" in fields:
-            pid = field_values(records, rows, fields["tgid"]).astype(np.int32)
-        return self._addresses.nodes(
-            Chains(offset, address, called), self._addresses.epochs(pid, records.ts_ns[rows])
-        )
-
 
 def _lists(values: NDArray[Any]) -> Any:
     """The rows of an array of two dimensions, as lists."""
     import polars as pl
 
     return pl.Series(values=values).arr.to_list()
-
-
-def _tids(records: TraceRecords) -> I32:
-    """The common_pid of all records: of every event at offset 4 (struct trace_entry)."""
-    return np.asarray(field_values(records, np.arange(len(records)), Field(_TID, "int", 4, 4, True)), np.int32)
 
 
 def _in_interrupt(records: TraceRecords, rows: I64, shape: EventFormat) -> Any:

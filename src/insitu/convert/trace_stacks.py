@@ -1,0 +1,106 @@
+"""Stacks that the kernel records after a trace event: ftrace's kernel_stack and user_stack."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from insitu.convert.addresses import Addresses
+from insitu.convert.stacks import Chains
+from insitu.convert.trace_pages import TraceRecords, field_values
+from insitu.kernel.tracefs import EventFormat, Field
+from insitu.session.distinct import ranges
+
+if TYPE_CHECKING:
+    from insitu.convert.trace_events import EventKind
+
+__all__ = ["KERNEL_STACK", "TASK", "USER_STACK", "TraceStacks"]
+
+I32 = NDArray[np.int32]
+I64 = NDArray[np.int64]
+U64 = NDArray[np.uint64]
+
+KERNEL_STACK: Final = "ftrace:kernel_stack"
+USER_STACK: Final = "ftrace:user_stack"
+TASK: Final = Field("common_pid", "int", 4, 4, True)
+"""Where every record has the thread that it happened in: at offset 4 (struct trace_entry)."""
+_TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
+_STACKS_AFTER: Final = 2  # a kernel stack, a user stack
+
+
+class TraceStacks:
+    """Finds the stacks of records."""
+
+    def __init__(self, kinds: Mapping[int, EventKind], addresses: Addresses) -> None:
+        self._kinds = kinds
+        self._numbers = {kind.label: number for number, kind in kinds.items()}
+        self._addresses = addresses
+
+    def functions(self, address: NDArray[Any]) -> list[str]:
+        """The kernel functions of addresses of code."""
+        found, inverse = np.unique(address.astype(np.uint64), return_inverse=True)
+        names = [frames[-1].function if frames else "" for frames in self._addresses.symbols.kernel(found)]
+        return [names[index] for index in inverse.tolist()]
+
+    def after(self, records: TraceRecords) -> I32 | None:
+        """For each record the stack that follows it on its CPU, of the same thread; None: there are no stacks."""
+        kernel, user = (self._numbers.get(label, -1) for label in (KERNEL_STACK, USER_STACK))
+        is_kernel, is_user = records.event == kernel, records.event == user
+        if not (is_kernel.any() or is_user.any()):
+            return None
+        result = np.zeros(len(records), np.int32)
+        tid = field_values(records, np.arange(len(records)), TASK)
+        for number, is_stack in ((user, is_user), (kernel, is_kernel)):
+            rows = np.flatnonzero(is_stack)
+            if not len(rows):
+                continue
+            nodes = self._nodes(records, rows, self._kinds[number].format, is_kernel=number == kernel)
+            owner = rows - 1
+            for _ in range(_STACKS_AFTER):
+                is_other = (owner >= 0) & (is_kernel | is_user)[owner]
+                owner = owner - is_other
+            owned = (owner >= 0) & (records.cpu[owner] == records.cpu[rows]) & (tid[owner] == tid[rows])
+            owner, nodes = owner[owned], nodes[owned]
+            result[owner] = self._addresses.joined(result[owner], nodes) if number == kernel else nodes
+        return result
+
+    def _nodes(self, records: TraceRecords, rows: I64, shape: EventFormat, *, is_kernel: bool) -> I32:
+        fields = {field.name: field for field in shape.fields}
+        if "caller" not in fields:
+            return np.zeros(len(rows), np.int32)
+        at = records.at[rows] + fields["caller"].offset
+        words = np.maximum(records.size[rows] - fields["caller"].offset, 0) >> 3
+        if is_kernel and "size" in fields:
+            words = np.minimum(words, np.maximum(field_values(records, rows, fields["size"]).astype(np.int64), 0))
+        memory = records.memory[: len(records.memory) & ~3].view("<u4")
+        low = ranges(at >> 2, words << 1)[::2]
+        address = memory[low].astype(np.uint64) | memory[low + 1].astype(np.uint64) << np.uint64(32)
+        # A user stack ends at the first 0; ~0 marks where the kernel left off.
+        owner = np.repeat(np.arange(len(rows)), words)
+        is_end = (address == 0) | (address == np.uint64(2**64 - 1))
+        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_end)])
+        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(words)])
+        keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
+        if is_kernel:
+            keep &= ~self._of_tracing(address)
+        address = address[keep]
+        lengths = np.bincount(owner[keep], minlength=len(rows))
+        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        called = np.ones(len(address), np.bool_)
+        if not is_kernel:
+            called[offset[:-1][lengths > 0]] = False
+        pid = np.zeros(len(rows), np.int32)
+        if not is_kernel and "tgid" in fields:
+            pid = field_values(records, rows, fields["tgid"]).astype(np.int32)
+        return self._addresses.nodes(
+            Chains(offset, address, called), self._addresses.epochs(pid, records.ts_ns[rows])
+        )
+
+    def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
+        """Which addresses are in the functions by which the kernel records an event."""
+        found, inverse = np.unique(address, return_inverse=True)
+        is_own = [name.startswith(_TRACING_FUNCTIONS) for name in self.functions(found)]
+        return np.array(is_own, np.bool_)[inverse]
