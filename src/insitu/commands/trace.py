@@ -3,7 +3,8 @@
 Words after the script, or after -e PROGRAM, are $1, $2 ...; --NAME=VALUE is an option of the script (getopt).
 After -- comes a command to run; if its first word begins with a dash, all of it goes to the script instead.
 
-Without a target, the whole machine is traced. With a command, only its process is, as with -p: not its children.
+Without a target, the whole machine is traced. With a command, only its process is, as with -p: not its children (but
+the ready programs execs and forks follow those).
 With -a as well, the whole machine is traced while the command runs. begin, end, interval and iterators always run.
 
 examples:
