@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.lab.kernels import LONG_TESTS
 
 from insitu.lab import Guest
 
@@ -61,6 +62,7 @@ def run(guest: Guest, script: str) -> str:
     return found.stdout.decode()
 
 
+@pytest.mark.parametrize("guest", LONG_TESTS, indirect=True)
 def test_every_call_of_a_function_is_shown_with_what_it_called(guest, program) -> None:
     before = run(guest, _STATE)
     lines = [
@@ -78,6 +80,7 @@ def test_every_call_of_a_function_is_shown_with_what_it_called(guest, program) -
     assert run(guest, _STATE) == before
 
 
+@pytest.mark.parametrize("guest", LONG_TESTS, indirect=True)
 def test_only_the_target_is_counted_and_its_calls_are_recorded_with_the_cost_of_tracing(guest, program) -> None:
     found = run(
         guest,
@@ -102,6 +105,7 @@ def test_only_the_target_is_counted_and_its_calls_are_recorded_with_the_cost_of_
     assert outside_ns >= 0
 
 
+@pytest.mark.parametrize("guest", LONG_TESTS, indirect=True)
 def test_calls_without_durations_have_their_stacks(guest, program) -> None:
     found = run(guest, f"$I calls -f 'eventfd_w*' -n eventfd_poll --stack --json -- {program}")
     lines = [json.loads(line) for line in found.splitlines()]
