@@ -10,7 +10,7 @@ from tests.unit.sessions import empty_session, mixed_session, script_session, wa
 from insitu.cli import main
 from insitu.errors import InsituError
 from insitu.kernel import procfs
-from insitu.session.core_tables import SPAN
+from insitu.session.core_tables import SPAN, THREAD_STATE
 from insitu.session.directory import create
 from insitu.session.manifest import Manifest
 from insitu.session.reader import Session
@@ -110,6 +110,17 @@ def test_a_range_cuts_what_lies_in_it_in_part(tmp_path: Path) -> None:
     assert found.meta["endNs"] == 40 * MS
     with pytest.raises(InsituError, match="nothing was recorded from second 99 on"):
         made(path, seconds=(99, 100))
+
+
+def test_a_cpu_that_no_machine_has_gets_no_track(tmp_path: Path) -> None:
+    path = tmp_path / "run.insitu"
+    create(path, Manifest.here(procfs), procfs)
+    with SessionWriter.on_disk(path) as writer:
+        utid = writer.processes.thread(5, writer.processes.process(5), name="x")
+        rows = {"ts_ns": [1, 2, 3], "cpu": [0, 2**31 - 1, -(2**31)], "state": ["running"] * 3, "dur_ns": [1, 1, 1]}
+        writer.append(THREAD_STATE, {**rows, "utid": [utid] * 3, "stack": [0] * 3})
+        writer.finish(end_ns=9)
+    assert column(made(path), "stateCpu") == [1, 0, 0]
 
 
 def test_texts_beyond_the_limit_are_left_out_and_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -32,6 +32,7 @@ _MOST_TEXT: Final = 64 << 20
 _SCHEDULER: Final = ("event.sched_switch", "event.sched_waking", "event.sched_wakeup", "event.sched_wakeup_new")
 _WAITS: Final = "('off-cpu', 'run-queue')"
 _SECOND: Final = 1_000_000_000
+_MOST_CPUS: Final = 8192  # CONFIG_NR_CPUS of the largest kernels; each gets a track
 
 
 class Timeline(NamedTuple):
@@ -189,6 +190,12 @@ def _numbers(frame: polars.DataFrame, name: str, missing: int = 0) -> NDArray[An
     return np.asarray(frame[name].fill_null(missing).to_numpy())
 
 
+def _cpus(frame: polars.DataFrame) -> NDArray[Any]:
+    """The numbers of CPUs plus one; 0 for those that no machine has."""
+    cpu = _numbers(frame, "cpu", -1)
+    return np.where((cpu >= 0) & (cpu < _MOST_CPUS), cpu + 1, 0)
+
+
 def _add_states(query: _Query, arrays: dict[str, NDArray[Any]], meta: dict[str, Any]) -> bool:
     """Add the thread states; returns whether they were made of spans, as there is no table of them."""
     made = not query.session.database.rows(THREAD_STATE.name)
@@ -201,7 +208,7 @@ def _add_states(query: _Query, arrays: dict[str, NDArray[Any]], meta: dict[str, 
         "stateDuration": _numbers(frame, "duration"),
         "stateThread": _numbers(frame, "utid"),
         "stateWhat": what,
-        "stateCpu": _numbers(frame, "cpu", -1) + 1,
+        "stateCpu": _cpus(frame),
         "stateWaker": _numbers(frame, "waker"),
         "stateStack": _numbers(frame, "stack"),
     }
@@ -246,7 +253,7 @@ def _add_samples(query: _Query, arrays: dict[str, NDArray[Any]], meta: dict[str,
     arrays |= {
         "sampleTime": _numbers(frame, "ts_ns") - query.origin,
         "sampleThread": _numbers(frame, "utid"),
-        "sampleCpu": _numbers(frame, "cpu", -1) + 1,
+        "sampleCpu": _cpus(frame),
         "sampleType": np.clip(_numbers(frame, "event_type"), 0, max(len(meta["sampled"]) - 1, 0)),
         "sampleStack": _numbers(frame, "stack"),
     }
@@ -264,7 +271,7 @@ def _add_events(
     arrays |= {
         "eventTime": _numbers(frame, "ts_ns") - query.origin,
         "eventThread": _numbers(frame, "utid"),
-        "eventCpu": _numbers(frame, "cpu", -1) + 1,
+        "eventCpu": _cpus(frame),
         "eventType": _numbers(frame, "type"),
         "eventText": texts.numbers(frame["text"]),
         "eventStack": _numbers(frame, "stack"),
@@ -295,7 +302,6 @@ def _add_counters(query: _Query, arrays: dict[str, NDArray[Any]], meta: dict[str
     if not {COUNTER.name, "track"} <= query.tables:
         return
     tracks = query.session.sql("select * from track order by id")
-    number = {each: at for at, each in enumerate(tracks["id"].to_list())}
     device = [f" {each}" if each else "" for each in tracks["device"]]
     meta["counters"] = {
         "name": [f"{name}{where}" for name, where in zip(tracks["name"], device, strict=True)],
@@ -303,10 +309,10 @@ def _add_counters(query: _Query, arrays: dict[str, NDArray[Any]], meta: dict[str
         "thread": [each or 0 for each in tracks["utid"]],
         "cpu": [-1 if each is None else each for each in tracks["cpu"]],
     }
-    frame = query.rows("ts_ns, track, value", COUNTER.name, f"track in {tuple(number) or (0,)}".replace(",)", ")"))
+    frame = query.rows("ts_ns, track, value", COUNTER.name, "track in (select id from track)")
     arrays |= {
         "counterTime": _numbers(frame, "ts_ns") - query.origin,
-        "counterTrack": np.array([number[each] for each in frame["track"]], np.int64),
+        "counterTrack": np.searchsorted(tracks["id"].to_numpy(), _numbers(frame, "track")),
         "counterValue": np.nan_to_num(_numbers(frame, "value").astype(np.float64)),
     }
 

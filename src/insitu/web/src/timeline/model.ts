@@ -64,19 +64,17 @@ export class Model {
     this.cpus = lanes(
       grouped(stateThread.length, cpus, (row) => (stateWhat[row] === running ? stateCpu[row] - 1 : -1)),
     );
-    const categories = meta.categories.length;
-    const spans = grouped(
-      spanThread.length,
-      threads * categories,
-      (row) => spanThread[row] * categories + spanCategory[row],
-    );
-    this.spans = Array.from({ length: threads }, (_, thread) =>
-      meta.categories
-        .map((_, category) => ({ category, rows: spans[thread * categories + category] }))
-        .filter(({ rows }) => rows.length)
-        .map(({ category, rows }) => ({
+    this.spans = grouped(spanThread.length, threads, (row) => spanThread[row]).map((rows) =>
+      [...new Set(Array.from(rows, (row) => spanCategory[row]))]
+        .sort((a, b) => a - b)
+        .map((category) => ({
           category,
-          lanes: stacked(data.spanTime, data.spanDuration, rows, MOST_LANES),
+          lanes: stacked(
+            data.spanTime,
+            data.spanDuration,
+            rows.filter((row) => spanCategory[row] === category),
+            MOST_LANES,
+          ),
         })),
     );
     const { sampleThread, eventThread, counterTrack } = data;
