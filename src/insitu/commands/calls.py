@@ -61,11 +61,14 @@ def arguments(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
+    kernel = args.graph or args.count or args.stack
+    if args.user is None and (args.library or args.binary or args.summary) and not kernel:
+        args.user = ""  # only functions of programs have these
     if args.user is not None:
         return run_user(args)
     for option, given in (("--library", args.library), ("--binary", args.binary), ("-c", args.summary)):
         if given:
-            raise InsituError(f"{option} is for --user", status=2)
+            raise InsituError(f"{option} is for functions of programs, not of the kernel", status=2)
     if not (args.graph or args.function or args.count):
         raise InsituError(
             "calls of what?", remedy="-g, -f or --count FUNC, or --user PROGRAM; see insitu calls --help", status=2

@@ -137,9 +137,12 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
         source.at_end = tracing.read_results
         if args.output is not None:
             first = f"event.{tracing.events[0][1]}"
-            outcome, _ = recorded(
+            outcome, manifest = recorded(
                 request, [source, ProcessesSource()], Path(args.output), quiet=args.quiet, default_table=first
             )
+            if manifest is not None and not args.quiet:
+                rows = sum(table["rows"] for name, table in manifest.tables.items() if name.startswith("event."))
+                messages.note(f"{rows} events, {manifest.lost} lost, in {args.output}")
         else:
             lines = _lines(source)
             source.see = lines.add

@@ -105,7 +105,7 @@ def _import(path: Path, writer: "SessionWriter", options: "ImportOptions | None"
 
     if not path.exists():
         raise InsituError(
-            f"{path}: no such file or directory", remedy="record one with insitu profile -o FILE -- CMD"
+            f"{path}: no such file or directory", remedy="insitu profile, events, syscalls ... -o FILE record one"
         )
     importer_of(path).read(path, writer, options or ImportOptions())
 

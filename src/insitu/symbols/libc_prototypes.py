@@ -2,7 +2,7 @@
 
 From the functions' manual pages: parameters, then what is returned. s is a string, p a pointer, i an int, l a long or
 ssize_t, u a size_t or unsigned long, x an unsigned int, c a character in an int, v nothing; ~ is variable arguments,
-which are not shown.
+of which nothing is shown but that there may be some.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from insitu.symbols.prototypes import Prototype
 
 __all__ = ["libc_prototype"]
 
-_KINDS: Final = {"s": "s", "p": "p", "i": "i4", "l": "i8", "u": "u8", "x": "u4", "c": "c", "v": "v"}
+_KINDS: Final = {"s": "s", "p": "p", "i": "i4", "l": "i8", "u": "u8", "x": "u4", "c": "c", "v": "v", "~": "."}
 
 _TABLE: Final = """
 abort:v abs:i>i access:si>i atoi:s>i atol:s>l atoll:s>l accept:ipp>i bind:ipx>i brk:p>i
@@ -47,7 +47,7 @@ def _parsed() -> dict[str, Prototype]:
     for entry in _TABLE.split():
         name, _, rest = entry.partition(":")
         parameters, _, result = rest.rpartition(">")
-        found[name] = Prototype(tuple(("", _KINDS[each]) for each in parameters if each != "~"), _KINDS[result])
+        found[name] = Prototype(tuple(("", _KINDS[each]) for each in parameters), _KINDS[result])
     return found
 
 

@@ -2,7 +2,7 @@
 
 A value's kind is a short text, so that a recording can keep it: "i4" and "u8" are integers (signed, unsigned, and
 their bytes), "p" a pointer, "s" a string, "b" a truth value, "c" a character, "v" nothing, "?" what no general
-register holds, "e4:0=RED,1=GREEN" an enum.
+register holds, "." an argument that is not recorded, "e4:0=RED,1=GREEN" an enum.
 """
 
 from __future__ import annotations
@@ -23,30 +23,38 @@ _INTEGERS: Final = frozenset({Kind.INT, Kind.ENUM, Kind.ENUM64})
 
 
 class Prototype(NamedTuple):
-    """Names and kinds of the parameters whose values are in registers, in their order, and the kind returned."""
+    """Names and kinds of the parameters, in their order, and the kind returned.
+
+    Those of kind "." are not in general registers, or beyond them; the last one stands for all that follow.
+    """
 
     parameters: tuple[tuple[str, str], ...] = ()
     result: str = "v"
 
     def strings(self) -> list[int]:
-        """Which parameters are strings."""
-        return [at for at, (_, kind) in enumerate(self.parameters) if kind == "s"]
+        """Which of the parameters in registers are strings."""
+        kinds = [kind for _, kind in self.parameters if kind != "."]
+        return [at for at, kind in enumerate(kinds) if kind == "s"]
 
 
 def prototype_of(function: Type) -> Prototype:
     """Returns a function's prototype by its debug information.
 
-    Floating-point parameters are left out: probes do not see their registers. So is all that follows a struct passed
-    by value, which may take any number of registers.
+    Floating-point parameters are not known: probes do not see their registers. Nor is all that follows a struct that
+    is passed by value, which may take any number of registers, or a variable number of arguments.
     """
     parameters: list[tuple[str, str]] = []
+    registers = 0
     for name, type_ in function.parameters:
         kind = _kind(type_)
         if type_.strip().kind == Kind.FLOAT:
-            continue
-        if kind in ("?", "v") or len(parameters) == REGISTERS:
+            parameters.append((name, "."))
+        elif kind in ("?", "v") or registers == REGISTERS:
+            parameters.append(("", "."))
             break
-        parameters.append((name, kind))
+        else:
+            parameters.append((name, kind))
+            registers += 1
     return Prototype(tuple(parameters), _kind(function.returns))
 
 
@@ -89,9 +97,12 @@ def shown(kind: str, word: int, text: str | None = None) -> str:
 
 
 def call_text(parameters: Sequence[tuple[str, str]], words: Sequence[int], texts: Sequence[str | None]) -> str:
-    """The arguments of a call, separated by commas. ``texts`` are those of its first strings."""
-    left = iter(texts)
+    """The arguments of a call, separated by commas; ``...`` for one that is not recorded.
+
+    ``words`` are the registers' values, ``texts`` those of its first strings.
+    """
+    left, registers = iter(texts), iter(words)
     return ", ".join(
-        shown(kind, word, next(left, None) if kind == "s" else None)
-        for (_, kind), word in zip(parameters, words, strict=False)
+        "..." if kind == "." else shown(kind, next(registers, 0), next(left, None) if kind == "s" else None)
+        for _, kind in parameters
     )

@@ -119,7 +119,7 @@ class LatencySource:
     def _missing(self) -> InsituError:
         known = [each for each in TRACERS if each in self._tracefs.tracers()]
         known += [STACK] * self._tracefs.exists("stack_max_size")
-        others = ", ".join(known) or "no other"
+        others = ", ".join(known) or "none of the others"
         return InsituError(
             f"this kernel has no {self._tracer} tracer ({TRACERS[self._tracer]}); it has {others}",
             remedy="insitu lab build --with irqsoff,latency makes a guest kernel that has all of them",
