@@ -187,7 +187,7 @@ def test_a_running_process_is_traced_in_all_its_threads(tmp_path: Path) -> None:
     [
         (["--user", "/bin/true", "-f", "no_such"], "no symbols"),
         (["--user", "/etc/passwd"], "passwd"),
-        (["-c", "/bin/true"], "-c is for --user"),
+        (["-c", "-g", "vfs_read", "/bin/true"], "-c is for functions of programs"),
     ],
 )
 def test_what_cannot_be_traced_is_refused_in_one_line(words: list[str], message: str) -> None:

@@ -10,6 +10,7 @@ from tests.unit import trace_dat_files as files
 from insitu.convert.formats.ftrace_text import is_ftrace_text
 from insitu.convert.formats.perf_script import is_perf_script
 from insitu.convert.formats.registry import ImportOptions, importer_of
+from insitu.convert.formats.stack_maps import is_bpftrace, is_dtrace
 from insitu.convert.open import import_file, open_session
 from insitu.errors import InsituError
 
@@ -161,7 +162,8 @@ def test_the_text_of_perf_script_is_not_taken_for_a_trace():
 @pytest.mark.parametrize("text", [b"\n" * 70_000, b" 0)" + b" " * 20_000 + b"\n", b" 0)  " + b"x-1 " * 10_000])
 def test_blanks_take_no_time_to_be_no_trace(text, tmp_path):
     """Quadratic, these took from half a minute to a day."""
-    is_ftrace_text(text)
+    for claims in (is_ftrace_text, is_perf_script, is_bpftrace, is_dtrace):
+        assert not claims(text)
     path = tmp_path / "trace.txt"
     path.write_bytes(b"# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n" + text)
     subprocess.run([sys.executable, "-m", "insitu", "import", path, "-o", tmp_path / "x"], timeout=60)

@@ -6,7 +6,7 @@ import pytest
 from tests.unit import trace_dat_files as files
 
 from insitu.convert.formats.trace_dat import _scaled
-from insitu.convert.formats.trace_dat_sections import Cursor
+from insitu.convert.formats.trace_dat_sections import Budget, Cursor
 from insitu.convert.open import import_file, open_session
 from insitu.errors import InsituError
 
@@ -126,3 +126,21 @@ def test_tsc_counts_become_nanoseconds_as_the_kernel_computes_them():
     assert _scaled(np.array(ticks, np.int64), 3435973836, 33, 77).tolist() == [
         each & (2**63 - 1) for each in expected
     ]
+
+
+def test_what_a_file_expands_to_is_bounded_by_its_size():
+    budget, at = Budget(1000), Cursor(memoryview(b""), "x.dat")
+    budget.take(64_000 + (60 << 20), at)
+    with pytest.raises(InsituError, match="expands to more than 64 times its size"):
+        budget.take(5 << 20, at)
+
+
+def test_cpus_that_name_the_same_pages_are_damage(tmp_path):
+    """Version 6: after "flyrecord", an offset and a size for each CPU."""
+    data = bytearray(files.file("version_6", tmp_path).read_bytes())
+    at = data.index(b"flyrecord\0") + 10
+    for cpu in range(2):
+        struct.pack_into("<QQ", data, at + 16 * cpu, 0, len(data))
+    (tmp_path / "same.dat").write_bytes(data)
+    with pytest.raises(InsituError, match="pages of several CPUs"):
+        import_file(tmp_path / "same.dat", tmp_path / "run.insitu")

@@ -99,6 +99,9 @@ def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
 
 def _refuse_strange(shape: EventFormat) -> None:
     """Raise InsituError for a format in which a field that is computed with is not a plain integer."""
+    names = {field.name for field in shape.fields}
+    if shape.name in (*ENTRIES, *EXITS) and not {"func", "depth"} <= names:
+        raise InsituError(f"the format of {shape.name} is damaged: no function or depth")
     computed = (*_INTEGERS, *_INTEGERS_OF.get(shape.name, ()))
     for field in (*shape.common, *shape.fields):
         is_plain = field.count is None and not field.location and field.size in (1, 2, 4, 8)

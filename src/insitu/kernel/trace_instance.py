@@ -177,7 +177,7 @@ def remove_dead(tracefs: Tracefs) -> list[str]:
     removed = []
     for name in _names(tracefs, "instances"):
         if owner_is_dead(name):
-            if name.endswith(f"-{_TOP}"):
+            if name.endswith(f"-{_TOP}") and _is_left_as_we_set_it(tracefs):
                 _reset_top(tracefs)
             if _removed(tracefs, name):
                 removed.append(f"instance {name}")
@@ -240,6 +240,15 @@ def _clear_triggers(tracefs: Tracefs, prefix: str) -> None:
             os.close(tracefs.open_file(path, os.O_WRONLY | os.O_TRUNC))
 
 
+def _recorded_at_top(tracefs: Tracefs) -> bool:
+    """Whether the top level's buffer holds events."""
+    for cpu in _names(tracefs, "per_cpu"):
+        with contextlib.suppress(OSError):
+            if re.search(r"^entries: [1-9]", tracefs.read(f"per_cpu/{cpu}/stats"), re.MULTILINE):
+                return True
+    return False
+
+
 def _locked_top(tracefs: Tracefs) -> int:
     """A locked descriptor that says that the top level is ours. Raises InsituError while it is in use."""
     try:
@@ -253,6 +262,8 @@ def _locked_top(tracefs: Tracefs) -> int:
             user = f"the tracer {tracer} is on"
         elif events := tracefs.read("set_event").split():
             user = f"the event {events[0]} is on"
+        elif _recorded_at_top(tracefs):
+            user = "its buffer holds what somebody has recorded (echo > trace empties it)"
     except BlockingIOError:
         user = "another insitu uses it"
     except OSError as error:
@@ -285,6 +296,18 @@ _DEFAULTS: Final = (
     ("trace", ""),
     ("tracing_on", "1"),
 )
+
+
+def _is_left_as_we_set_it(tracefs: Tracefs) -> bool:
+    """Whether the top level has one of our tracers, our clock, and no events, which others would have."""
+    with contextlib.suppress(OSError):
+        tracer = tracefs.read("current_tracer").strip()
+        return (
+            tracer in ("nop", "function", "function_graph")
+            and _selected(tracefs.read("trace_clock")) == "mono"
+            and not tracefs.read("set_event").strip()
+        )
+    return False
 
 
 def _reset_top(tracefs: Tracefs) -> None:

@@ -55,7 +55,7 @@ _KERNEL_FILES: Final = (".ko", ".ko.xz", ".ko.gz", ".ko.zst", "/vmlinux")
 _NOT_PERF_SCRIPT: Final = "not a line of perf script"
 
 _SNIFF: Final = re.compile(
-    rb"^(?!#)[^\n;]*?\s-?\d+(?:/-?\d+)?\s+(?:\[\d+\]\s+)?(?:[A-Z.]{1,8}\s+)?\d+\.\d{6,9}:[ \n]|^\t\s*[0-9a-f]+ \S",
+    rb"^(?!#)[^\n;]*?\s-?\d+(?:/-?\d+)?\s+(?:\[\d+\]\s+)?(?:[A-Z.]{1,8}\s+)?\d+\.\d{6,9}:[ \n]|^\t[ \t]*[0-9a-f]+ \S",
     re.MULTILINE,
 )
 

@@ -31,7 +31,7 @@ _MODULE: Final = re.compile(r"(?P<name>\S.*) \((?P<module>/[^()]*|\[[^()]*)\)")
 _ADDRESS: Final = re.compile(r"0x[0-9a-fA-F]+")
 
 _BPFTRACE_HEAD: Final = re.compile(rb"^@\w*\[[^\n]*\n    \S", re.MULTILINE)
-_DTRACE_HEAD: Final = re.compile(rb"^\s+\S+`\S[^\n]*\n(?:\s+\S[^\n]*\n)*\s+\d+\s*$", re.MULTILINE)
+_DTRACE_HEAD: Final = re.compile(rb"^[ \t]+\S+`\S[^\n]*\n(?:[ \t]+\S[^\n]*\n){0,256}?[ \t]+\d+[ \t]*$", re.MULTILINE)
 _DTRACE_FRAME: Final = re.compile(r"(?P<module>[^`\s]*)`(?P<name>\S.*)")
 
 

@@ -14,7 +14,7 @@ from msgspec import Struct, field
 
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.formats.source_file import opened
-from insitu.convert.formats.trace_dat_sections import Cursor, Decompress, chunks, decompressor, section
+from insitu.convert.formats.trace_dat_sections import Budget, Cursor, Decompress, chunks, decompressor, section
 from insitu.errors import InsituError
 from insitu.files import temporary_home
 
@@ -85,6 +85,7 @@ class TraceDat(Struct):
     data: FileBytes
     version: int
     page_bytes: int
+    budget: Budget
     decompress: Decompress | None = None
     header_page: str = ""
     header_event: str = ""
@@ -107,7 +108,7 @@ class TraceDat(Struct):
         if not buffer.compressed or self.decompress is None:
             return self.data.part(of.offset, of.offset + of.size)
         unpacked = tempfile.TemporaryFile(dir=temporary_home())  # noqa: SIM115 - FileBytes keeps it open
-        for piece in chunks(self.data, of.offset, of.size, self.decompress, str(self.path)):
+        for piece in chunks(self.data, of.offset, of.size, self.decompress, str(self.path), self.budget):
             unpacked.write(piece)
         unpacked.flush()
         return FileBytes(unpacked)
@@ -138,13 +139,15 @@ def open_trace_dat(path: Path) -> TraceDat:
             remedy="import the text of trace instead",
         )
     at.u8()  # the size of long in the target's user space
-    found = TraceDat(path, data, int(version), _page_bytes(at.u32(), path))
+    found = TraceDat(path, data, int(version), _page_bytes(at.u32(), path), Budget(len(data)))
     if version == "7":
         _read_version_7(found, at)
     else:
         _read_version_6(found, at)
     if not found.buffers:
         raise InsituError(f"{path}: no trace data in the file")
+    if sum(cpu.size for buffer in found.buffers for cpu in buffer.cpus) > len(data):
+        raise at.damaged("pages of several CPUs are the same")
     return found
 
 
@@ -200,7 +203,7 @@ def _read_version_7(found: TraceDat, at: Cursor) -> None:
     offset, seen, count = at.u64(), set[int](), 0
     while offset and offset not in seen:
         seen.add(offset)
-        _, body = section(found.data, offset, found.decompress, at.name)
+        _, body = section(found.data, offset, found.decompress, at.name, found.budget)
         options = list(_options(body))
         offset, count = 0, count + len(options)
         if count > _MOST_OPTIONS:
@@ -210,7 +213,11 @@ def _read_version_7(found: TraceDat, at: Cursor) -> None:
             if number == Option.DONE:
                 offset = each.u64()
             elif number in _SECTIONS:
-                _, content = section(found.data, each.u64(), found.decompress, at.name)
+                place = each.u64()
+                if place in seen:
+                    raise at.damaged("a section that is there twice")
+                seen.add(place)
+                _, content = section(found.data, place, found.decompress, at.name, found.budget)
                 _SECTIONS[number](found, content)
             elif number == Option.BUFFER:
                 found.buffers.append(_version_7_buffer(found, each))

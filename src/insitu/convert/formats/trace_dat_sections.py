@@ -1,5 +1,7 @@
 """Bounded reading of trace.dat: numbers and texts at a position, sections, compressed chunks."""
 
+from __future__ import annotations
+
 import struct
 import zlib
 from collections.abc import Callable, Iterator
@@ -8,7 +10,7 @@ from typing import Final
 from insitu.convert.file_bytes import FileBytes
 from insitu.errors import InsituError
 
-__all__ = ["Cursor", "Decompress", "chunks", "decompressor", "section"]
+__all__ = ["Budget", "Cursor", "Decompress", "chunks", "decompressor", "section"]
 
 Decompress = Callable[[bytes | memoryview, int], bytes]
 """(data, size) -> the decompressed bytes, ``size`` of them. Raises ValueError."""
@@ -16,8 +18,23 @@ Decompress = Callable[[bytes | memoryview, int], bytes]
 _MOST_SECTION_BYTES: Final = 256 << 20
 _MOST_CHUNK_BYTES: Final = 256 << 20
 _MOST_NAME_BYTES: Final = 4096
+_MOST_TIMES: Final = 64  # that a whole file may grow when it is decompressed
+_ALWAYS_BYTES: Final = 64 << 20
 _COMPRESSED: Final = 1  # a section's flag
 _PAIR: Final = struct.Struct("<II")
+
+
+class Budget:
+    """What a file may take when it is decompressed: so many times its own size."""
+
+    def __init__(self, file_bytes: int) -> None:
+        self._left = _MOST_TIMES * file_bytes + _ALWAYS_BYTES
+
+    def take(self, size: int, at: Cursor) -> None:
+        """Count decompressed bytes before they are made. Raises InsituError."""
+        self._left -= size
+        if self._left < 0:
+            raise at.damaged(f"it expands to more than {_MOST_TIMES} times its size")
 
 
 class Cursor:
@@ -119,7 +136,9 @@ def _zstd() -> Decompress:
     return decompress
 
 
-def section(data: FileBytes, offset: int, decompress: Decompress | None, name: str) -> tuple[int, Cursor]:
+def section(
+    data: FileBytes, offset: int, decompress: Decompress | None, name: str, budget: Budget
+) -> tuple[int, Cursor]:
     """The (id, content) of the section at ``offset``. Raises InsituError."""
     at = Cursor(data, name, offset)
     number, flags = at.u16(), at.u16()
@@ -134,17 +153,21 @@ def section(data: FileBytes, offset: int, decompress: Decompress | None, name: s
         packed, unpacked = _PAIR.unpack_from(content)
         if unpacked > _MOST_SECTION_BYTES:
             raise at.damaged(f"a section of {unpacked} bytes")
+        budget.take(unpacked, at)
         content = memoryview(_unpacked(content[_PAIR.size :][:packed], unpacked, decompress, at))
     return number, Cursor(content, name, section=True)
 
 
-def chunks(data: FileBytes, offset: int, size: int, decompress: Decompress, name: str) -> Iterator[bytes]:
+def chunks(
+    data: FileBytes, offset: int, size: int, decompress: Decompress, name: str, budget: Budget
+) -> Iterator[bytes]:
     """The decompressed chunks of a CPU's pages: a number of chunks, then ``size`` bytes. Raises InsituError."""
     at = Cursor(data.part(offset, offset + 4 + size), name)
     for _ in range(at.u32()):
         packed, unpacked = _PAIR.unpack(at.take(_PAIR.size))
         if unpacked > _MOST_CHUNK_BYTES:
             raise at.damaged(f"a chunk of {unpacked} bytes")
+        budget.take(unpacked, at)
         yield _unpacked(at.take(packed), unpacked, decompress, at)
 
 
