@@ -153,6 +153,9 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Prope
     if properties.command_after_dashes and "--" in words:
         at = words.index("--")
         words, after = words[:at], words[at + 1 :]
+    at = words.index(properties.program_option) if properties.program_option in words else len(words)
+    if "--" not in words[: at + 3] and at + 2 <= len(words) and not words[at + 1].startswith("-"):
+        words = [*words[: at + 2], "--", *words[at + 2 :]]
     if properties.words_follow:
         args = parser.parse_args(words)
     else:

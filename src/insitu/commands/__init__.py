@@ -67,6 +67,8 @@ class Properties(NamedTuple):
     """What follows the first ``--`` is not parsed: it becomes ``args.after_dashes``."""
     words_follow: bool = False
     """The first word that is not an option belongs to a program or a subcommand, and so does all after it."""
+    program_option: str = ""
+    """An option whose value is a program: all that follows it belongs to the program."""
     foreign_options: bool = False
     """``--NAME`` and ``--NAME=VALUE`` that it does not declare are collected in ``args.foreign_options``."""
     peer_options: Mapping[str, str] = MappingProxyType({})

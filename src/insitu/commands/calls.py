@@ -29,6 +29,7 @@ __all__ = ["PROPERTIES", "arguments", "run"]
 PROPERTIES = Properties(
     starts_programs=True,
     words_follow=True,
+    program_option="--user",
     peer_options={
         "-l": "-f FUNC chooses functions",
         "-P": "use -p",

@@ -148,6 +148,8 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
             source.see = lines.add
             outcome = run_sources(request, [source], TextDestination())
             lines.add([], _FOREVER)
+            if not args.quiet and not lines.lines:
+                messages.note("no such event")
             if not args.quiet and outcome.lost:
                 messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
         for title, text in tracing.results.items():

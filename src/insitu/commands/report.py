@@ -90,13 +90,12 @@ def run(args: argparse.Namespace) -> int:
     from pathlib import Path
 
     from insitu.commands._report_calls import report_calls
-    from insitu.convert.open import load_stacks, open_session
-    from insitu.session.directory import is_session
+    from insitu.convert.open import is_like_a_session, load_stacks, open_session
 
     if args.slowest and args.run_path is None and Path(args.slowest).exists():
         args.run_path, args.slowest = args.slowest, ""
     path, want = Path(chosen_run(args.run_path)), selection(args)
-    if not is_session(path):
+    if not is_like_a_session(path):
         return _report(args, load_stacks(path, want, options=import_options(args)))
     with open_session(path) as session:
         if args.slowest is not None or args.callees:

@@ -19,7 +19,7 @@ if TYPE_CHECKING:
     from insitu.session.weighted_stacks import Selection, WeightedStacks
     from insitu.session.writer import SessionWriter
 
-__all__ = ["folded_stacks", "import_file", "load_stacks", "open_session", "temporary_session"]
+__all__ = ["folded_stacks", "import_file", "is_like_a_session", "load_stacks", "open_session", "temporary_session"]
 
 _NOT_WRITABLE = (errno.ENOSPC, errno.EROFS, errno.EACCES, errno.EPERM, errno.EDQUOT)
 
@@ -41,6 +41,13 @@ def open_session(path: str | Path, options: "ImportOptions | None" = None) -> "S
     return temporary_session(lambda target: import_file(path, target, options))
 
 
+def is_like_a_session(path: Path) -> bool:
+    """Whether it is a session, or a file whose tables are more than stacks. Raises as open_session does."""
+    from insitu.convert.formats.registry import importer_of
+
+    return _is_session(path) or (path.is_file() and importer_of(path).beyond_stacks)
+
+
 def load_stacks(
     path: str | Path, want: "Selection | None" = None, *, times: bool = False, options: "ImportOptions | None" = None
 ) -> "WeightedStacks":
@@ -52,8 +59,8 @@ def load_stacks(
     from insitu.session.weighted_stacks import Selection
 
     path, want = Path(path), want or Selection()
-    if _is_session(path):
-        with open_session(path) as session:
+    if is_like_a_session(path):
+        with open_session(path, options) as session:
             return session.stacks(want, times=times)
     from insitu.session.memory_stacks import stacks_in_memory
     from insitu.session.writer import MemoryTables, SessionWriter

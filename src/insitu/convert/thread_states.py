@@ -211,7 +211,7 @@ class SchedulerEvents:
             none = Wakings(np.zeros(0, np.int64), np.zeros(0, np.int32), np.zeros(0, np.int32))
             switches = Switches(*map(np.concatenate, zip(*self._switches, strict=True)))
             wakings = Wakings(*map(np.concatenate, zip(*(self._wakings or [none]), strict=True)))
-            states = thread_states(switches, wakings, start_ns=writer.manifest.start_ns)
+            states = thread_states(switches, wakings, start_ns=writer.manifest.start_ns or None)
             if only is not None:
                 known = np.isin(states.tid, np.array(sorted(only), np.int32))
                 columns: Sequence[Any] = states

@@ -121,6 +121,8 @@ class CallSpans:
         self._decoder = GraphDecoder(formats, lambda found: [each[-1] for each in addresses.symbols.kernel(found)])
         self._joiner = CallJoiner(cost)
         self._dropped = 0
+        self.written = 0
+        """So many calls."""
         if self._decoder:
             writer.append(SPAN, {})
 
@@ -142,6 +144,7 @@ class CallSpans:
         self._writer.lost("function calls: records without a start", self._dropped)
 
     def _write(self, calls: Calls) -> None:
+        self.written += len(calls.ts_ns)
         self._dropped += calls.dropped
         if not len(calls.ts_ns):
             return

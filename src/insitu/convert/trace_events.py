@@ -222,6 +222,8 @@ class EventWriter:
     def finish(self, *, known_losses: bool) -> None:
         """Keep the formats, and what was lost: as the pages say it, unless the recorder has counted it."""
         self._calls.finish()
+        if self._calls.written and not self._writer.manifest.default_table:
+            self._writer.manifest = self._writer.manifest.changed(default_table="span")
         written = [kind for kind in self._kinds.values() if kind.label in self._tables]
         columns = {
             "table": [self._names[kind.label].removeprefix("event.") for kind in written],

@@ -17,7 +17,7 @@ from insitu.session.distinct import ranges
 if TYPE_CHECKING:
     from insitu.convert.trace_events import EventKind
 
-__all__ = ["KERNEL_STACK", "TASK", "USER_STACK", "TraceStacks"]
+__all__ = ["KERNEL_STACK", "TASK", "TRACING_FUNCTIONS", "USER_STACK", "TraceStacks", "stack_addresses"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -27,7 +27,7 @@ KERNEL_STACK: Final = "ftrace:kernel_stack"
 USER_STACK: Final = "ftrace:user_stack"
 TASK: Final = Field("common_pid", "int", 4, 4, True)
 """Where every record has the thread that it happened in: at offset 4 (struct trace_entry)."""
-_TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
+TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
 
 
@@ -68,33 +68,17 @@ class TraceStacks:
         return result
 
     def _nodes(self, records: TraceRecords, rows: I64, shape: EventFormat, *, is_kernel: bool) -> I32:
-        fields = {field.name: field for field in shape.fields}
-        if "caller" not in fields:
-            return np.zeros(len(rows), np.int32)
-        at = records.at[rows] + fields["caller"].offset
-        words = np.maximum(records.size[rows] - fields["caller"].offset, 0) >> 3
-        if is_kernel and "size" in fields:
-            words = np.minimum(words, np.maximum(field_values(records, rows, fields["size"]).astype(np.int64), 0))
-        memory = records.memory[: len(records.memory) & ~3].view("<u4")
-        low = ranges(at >> 2, words << 1)[::2]
-        address = memory[low].astype(np.uint64) | memory[low + 1].astype(np.uint64) << np.uint64(32)
-        # A user stack ends at the first 0; ~0 marks where the kernel left off.
-        owner = np.repeat(np.arange(len(rows)), words)
-        is_end = (address == 0) | (address == np.uint64(2**64 - 1))
-        before = np.concatenate([np.zeros(1, np.int64), np.cumsum(is_end)])
-        starts = np.concatenate([np.zeros(1, np.int64), np.cumsum(words)])
-        keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
+        offset, address = stack_addresses(records, rows, shape, is_kernel=is_kernel)
         if is_kernel:
-            keep &= ~self._of_tracing(address)
-        address = address[keep]
-        lengths = np.bincount(owner[keep], minlength=len(rows))
-        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+            keep = ~self._of_tracing(address)
+            owner = np.repeat(np.arange(len(rows)), np.diff(offset))[keep]
+            offset, address = _offsets(np.bincount(owner, minlength=len(rows))), address[keep]
         called = np.ones(len(address), np.bool_)
-        if not is_kernel:
-            called[offset[:-1][lengths > 0]] = False
         pid = np.zeros(len(rows), np.int32)
-        if not is_kernel and "tgid" in fields:
-            pid = field_values(records, rows, fields["tgid"]).astype(np.int32)
+        if not is_kernel:
+            called[offset[:-1][np.diff(offset) > 0]] = False
+            tgid = next((field for field in shape.fields if field.name == "tgid"), None)
+            pid = pid if tgid is None else field_values(records, rows, tgid).astype(np.int32)
         return self._addresses.nodes(
             Chains(offset, address, called), self._addresses.epochs(pid, records.ts_ns[rows])
         )
@@ -102,5 +86,29 @@ class TraceStacks:
     def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
         """Which addresses are in the functions by which the kernel records an event."""
         found, inverse = np.unique(address, return_inverse=True)
-        is_own = [name.startswith(_TRACING_FUNCTIONS) for name in self.functions(found)]
+        is_own = [name.startswith(TRACING_FUNCTIONS) for name in self.functions(found)]
         return np.array(is_own, np.bool_)[inverse]
+
+
+def stack_addresses(records: TraceRecords, rows: I64, shape: EventFormat, *, is_kernel: bool) -> tuple[I64, U64]:
+    """The stacks that records of kernel_stack or user_stack hold: offsets (n + 1) and addresses, innermost first."""
+    fields = {field.name: field for field in shape.fields}
+    if "caller" not in fields:
+        return np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.uint64)
+    at = records.at[rows] + fields["caller"].offset
+    words = np.maximum(records.size[rows] - fields["caller"].offset, 0) >> 3
+    if is_kernel and "size" in fields:  # the format shows eight at most
+        words = np.minimum(words, np.maximum(field_values(records, rows, fields["size"]).astype(np.int64), 0))
+    memory = records.memory[: len(records.memory) & ~3].view("<u4")
+    low = ranges(at >> 2, words << 1)[::2]
+    address = memory[low].astype(np.uint64) | memory[low + 1].astype(np.uint64) << np.uint64(32)
+    # A user stack ends at the first 0; ~0 marks where the kernel left off.
+    owner = np.repeat(np.arange(len(rows)), words)
+    is_end = (address == 0) | (address == np.uint64(2**64 - 1))
+    before, starts = _offsets(is_end), _offsets(words)
+    keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
+    return _offsets(np.bincount(owner[keep], minlength=len(rows))), address[keep]
+
+
+def _offsets(lengths: NDArray[Any]) -> I64:
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])

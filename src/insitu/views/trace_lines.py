@@ -7,10 +7,12 @@ from collections.abc import Callable, Iterator, Mapping
 from typing import TYPE_CHECKING, Any, TextIO
 
 import numpy as np
+from numpy.typing import NDArray
 
 from insitu.convert.print_format import Printer, printer
 from insitu.convert.trace_events import EventKind, event_columns
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
+from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
 from insitu.session.schema import quoted
@@ -51,7 +53,8 @@ class TraceLines:
         self._thread, self._symbol, self._constant = thread, symbol, constant
         self._printers: dict[str, Printer | None] = {}
         self._out = out
-        self._held: list[tuple[int, str]] = []
+        self._held: list[tuple[int, int, str]] = []
+        self._seen = 0
         self.lines = 0
 
     def add(self, pages: list[tuple[int, bytes]], until_ns: int) -> None:
@@ -63,28 +66,45 @@ class TraceLines:
             memory = np.frombuffer(b"".join(page for _, page in pages), np.uint8)
             cpus = np.array([cpu for cpu, _ in pages], np.int32)
             self._held += self._lines(decode_pages(memory, cpus, self._layout))
-        self._held.sort(key=lambda each: each[0])  # stable: records of one CPU stay in their order
+        self._held.sort()
         ready = next((at for at, each in enumerate(self._held) if each[0] > until_ns), len(self._held))
         if ready:
-            self._out.write("".join(f"{line}\n" for _, line in self._held[:ready]))
+            self._out.write("".join(f"{line}\n" for _, _, line in self._held[:ready]))
             self._out.flush()
             self.lines += ready
             del self._held[:ready]
 
-    def _lines(self, records: TraceRecords) -> Iterator[tuple[int, str]]:
+    def _lines(self, records: TraceRecords) -> Iterator[tuple[int, int, str]]:
+        """Time, place among the records of that time, and line of each."""
+        first, self._seen = self._seen, self._seen + len(records)
         for number, rows in groups(records.event):
             kind = self._kinds.get(number)
             if kind is None:
+                continue
+            if kind.label in (KERNEL_STACK, USER_STACK):
+                yield from self._stacks(records, rows, kind, first)
                 continue
             columns = event_columns(records, rows, kind.format)
             tids = _list(columns.pop("common_pid"))
             names, lists = list(columns), [_list(values) for values in columns.values()]
             text_of = self._printer(kind) or _plain
-            for ts_ns, cpu, tid, *values in zip(
-                records.ts_ns[rows].tolist(), records.cpu[rows].tolist(), tids, *lists, strict=True
+            for row, ts_ns, cpu, tid, *values in zip(
+                rows.tolist(), records.ts_ns[rows].tolist(), records.cpu[rows].tolist(), tids, *lists, strict=True
             ):
                 text = text_of(dict(zip(names, values, strict=True)))
-                yield ts_ns, event_line(ts_ns, self._thread(tid), tid, cpu, kind.name, text)
+                yield ts_ns, first + row, event_line(ts_ns, self._thread(tid), tid, cpu, kind.name, text)
+
+    def _stacks(
+        self, records: TraceRecords, rows: NDArray[np.int64], kind: EventKind, first: int
+    ) -> Iterator[tuple[int, int, str]]:
+        """The stack of the event before it, a function a line; those of programs as addresses."""
+        is_kernel = kind.label == KERNEL_STACK
+        offset, address = stack_addresses(records, rows, kind.format, is_kernel=is_kernel)
+        name = self._symbol if is_kernel else hex
+        for at, (row, ts_ns) in enumerate(zip(rows.tolist(), records.ts_ns[rows].tolist(), strict=True)):
+            functions = [name(each) for each in address[offset[at] : offset[at + 1]].tolist()]
+            shown = [f" => {each}" for each in functions if not each.startswith(TRACING_FUNCTIONS)]
+            yield ts_ns, first + row, "\n".join(shown or [" => unknown"])
 
     def _printer(self, kind: EventKind) -> Printer | None:
         if kind.label not in self._printers:
@@ -158,14 +178,24 @@ def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]
     first, last, rows = min(row[0] for row in found), max(row[1] for row in found), sum(row[2] for row in found)
     step = max((last - first) * _ROWS_AT_ONCE // rows, 1) + 1
     threads, stacks = _Threads(session), _Stacks(session)
-    printers = {table: printer(shape.print_format, hex) or _plain for table, shape in events.values()}
+    functions: dict[int, str] = {}
+
+    def symbol(address: int) -> str:
+        return functions.get(address) or hex(address)
+
+    printers = {table: printer(shape.print_format, symbol) or _plain for table, shape in events.values()}
     for low in range(first, last + 1, step):
         lines: list[tuple[int, str]] = []
         for event, (table, _) in events.items():
             name = event.partition(":")[2]
-            part = f"from {places[table]} where ts_ns >= ? and ts_ns < ? order by ts_ns"
-            for row in session.sql(part, [low, low + step]).iter_rows(named=True):
+            part = session.sql(
+                f"from {places[table]} where ts_ns >= ? and ts_ns < ? order by ts_ns", [low, low + step]
+            )
+            named = [each for each in part.columns if f"{each}_function" in part.columns]
+            for row in part.iter_rows(named=True):
                 ts_ns, utid, cpu, stack = row.pop("ts_ns"), row.pop("utid"), row.pop("cpu"), row.pop("stack", 0)
+                for field in named:
+                    functions[row[field]] = row[f"{field}_function"]
                 line = event_line(ts_ns, *threads.at(utid, ts_ns), cpu, name, printers[table](row))
                 lines.append((ts_ns, "\n => ".join([line, *map(printable, stacks.functions(stack))])))
         lines.sort(key=lambda each: each[0])

@@ -66,6 +66,8 @@ class Importer(NamedTuple):
     title: str
     sniff: str
     reader: str
+    beyond_stacks: bool = False
+    """Whether its tables are more than stacks, so that views read it as a session."""
 
     def recognises(self, head: bytes) -> bool:
         """Whether a file that begins with ``head`` is of this format."""
@@ -126,12 +128,14 @@ IMPORTERS: Final = (
         "file of trace-cmd record, version 6 or 7, compressed or not",
         f"{_FORMATS}.trace_dat_file:is_trace_dat",
         f"{_FORMATS}.trace_dat:import_trace_dat",
+        beyond_stacks=True,
     ),
     Importer(
         "ftrace text",
         "text of tracefs's trace and trace_pipe, or of trace-cmd report: events, functions, function graphs",
         f"{_FORMATS}.ftrace_text:is_ftrace_text",
         f"{_FORMATS}.ftrace_text:import_ftrace_text",
+        beyond_stacks=True,
     ),
     Importer(
         "perf script",

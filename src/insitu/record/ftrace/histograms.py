@@ -115,7 +115,19 @@ def parse_hist(text: str, request: HistogramRequest) -> Histogram:
         sums = tuple(_number(each, int(next(groups))) for each in request.values)
         rows.append(Row(keys, hits, sums))
     missing = max(0, totals["Entries"] - len(rows))
-    return Histogram(request, tuple(rows), totals["Hits"], totals["Dropped"], missing)
+    return Histogram(request, _added_up(rows), totals["Hits"], totals["Dropped"], missing)
+
+
+def _added_up(rows: list[Row]) -> tuple[Row, ...]:
+    """The rows of equal keys as one: a function has an entry for each address in it."""
+    found: dict[tuple[Key, ...], Row] = {}
+    for row in rows:
+        known = found.get(row.keys)
+        if known is not None:
+            sums = (a + b for a, b in zip(known.values, row.values, strict=True))
+            row = Row(row.keys, known.hits + row.hits, tuple(sums))
+        found[row.keys] = row
+    return tuple(found.values())
 
 
 def _pattern(request: HistogramRequest) -> re.Pattern[str]:
