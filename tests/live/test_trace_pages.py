@@ -6,6 +6,7 @@ import re
 import subprocess
 import sys
 from functools import partial
+from itertools import takewhile
 
 import numpy as np
 import pytest
@@ -218,3 +219,19 @@ def test_events_are_printed_as_the_kernel_prints_them(instance, tracefs):
         return sorted((*rest, text_of(text).strip()) for *rest, text in found)
 
     assert plain(ours) == plain(kernel)
+
+
+def test_live_stacks_are_lines_of_functions_below_their_event():
+    found = lines("events", "-e", "sched:sched_process_exec", "--stack", "--", "true")
+    at = next(number for number, line in enumerate(found) if "sched_process_exec: " in line)
+    stack = list(takewhile(lambda line: line.startswith(" => "), found[at + 1 :]))
+    assert stack, found
+    assert any("execve" in line for line in stack)
+    assert not any("trace_event_raw" in line for line in stack)
+
+
+def test_a_recording_prints_the_functions_of_addresses(tmp_path):
+    run = tmp_path / "run.insitu"
+    lines("events", "-q", "-e", "kmem:kmalloc", "-o", run, "--", "true")
+    sites = re.findall(r"call_site=(\S+)", "\n".join(lines("events", run)))
+    assert sites and not any(site.startswith("0x") for site in sites)

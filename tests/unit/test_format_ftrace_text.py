@@ -7,6 +7,7 @@ import sys
 import pytest
 from tests.unit import trace_dat_files as files
 
+from insitu.cli import main
 from insitu.convert.formats.ftrace_text import is_ftrace_text
 from insitu.convert.formats.perf_script import is_perf_script
 from insitu.convert.formats.registry import ImportOptions, importer_of
@@ -167,3 +168,14 @@ def test_blanks_take_no_time_to_be_no_trace(text, tmp_path):
     path = tmp_path / "trace.txt"
     path.write_bytes(b"# tracer: function_graph\n#\n# CPU  DURATION                  FUNCTION CALLS\n" + text)
     subprocess.run([sys.executable, "-m", "insitu", "import", path, "-o", tmp_path / "x"], timeout=60)
+
+
+def test_calls_are_reported_and_drawn_as_recorded_ones_are(tmp_path, capsys):
+    path = tmp_path / "graph.txt"
+    path.write_text(_GRAPH)
+    assert main(["report", str(path)]) == 0
+    rows = [line.split() for line in capsys.readouterr().out.splitlines()]
+    own = {row[-1]: row[1:3] for row in rows if len(row) > 8}
+    assert own["path_openat"] == ["1.000", "us"]
+    assert own["do_filp_open"] == ["11.300", "us"]  # 12.3 without path_openat
+    assert main(["flame", str(path), "-o", str(tmp_path / "graph.html")]) == 0

@@ -9,8 +9,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, NamedTuple
 
+import numpy as np
+
 from insitu.session.core_tables import SPAN
 from insitu.session.writer import SessionWriter
+from insitu.symbols.frame import KERNEL, Frame
 
 __all__ = ["GraphLines"]
 
@@ -18,6 +21,7 @@ _ROWS: Final = 1 << 15
 _LONGEST: Final = 1000  # characters of a line
 _DEEPEST: Final = 4096
 _CATEGORY: Final = "kernel function"
+_MODULE: Final = "[kernel.kallsyms]"
 
 _LINE: Final = re.compile(
     r"\s*+(?:(?P<s>\d{1,10})\.(?P<us>\d{6})\s*+\|\s*+)?(?P<cpu>\d{1,5})\)\s*+"
@@ -46,6 +50,7 @@ class _Row(NamedTuple):
     parent: int | None
     depth: int
     self_ns: int | None
+    stack: int
 
 
 @dataclass
@@ -53,6 +58,7 @@ class _Open:
     id: int
     ts_ns: int
     name: str
+    stack: int
     inside_ns: int = 0
 
 
@@ -76,6 +82,7 @@ class GraphLines:
         self._event = event
         self._cpus: dict[int, _Cpu] = {}
         self._threads: dict[int, int] = {0: 0}
+        self._nodes: dict[tuple[int, str], int] = {}
         self._rows: list[_Row] = []
         self._written = 0
         self._relative = False
@@ -116,9 +123,9 @@ class GraphLines:
             self._event(call["event"], (cpu.now_ns, cpu.utid, number), call["text"])
         elif call["function"] and call["kind"] == " {":
             if len(stack) < _DEEPEST:
-                stack.append(_Open(self._id(), cpu.now_ns, call["function"]))
+                stack.append(self._begun(cpu, cpu.now_ns, call["function"]))
         elif call["function"]:
-            self._add(number, cpu, _Open(self._id(), cpu.now_ns, call["function"]), took)
+            self._add(number, cpu, self._begun(cpu, cpu.now_ns, call["function"]), took)
             cpu.now_ns += 0 if timed else took or 0
         return True
 
@@ -126,7 +133,7 @@ class GraphLines:
         if cpu.stack:
             call = cpu.stack.pop()
         elif name and took is not None:  # it was entered before the trace began
-            call = _Open(self._id(), max(cpu.now_ns - took, 0), name)
+            call = self._begun(cpu, max(cpu.now_ns - took, 0), name)
         else:
             return
         if took is None and timed:
@@ -142,7 +149,7 @@ class GraphLines:
         self_ns = None if took is None else max(took - call.inside_ns, 0)
         outer = parent.id if parent is not None else None
         self._rows.append(
-            _Row(call.id, call.ts_ns, took, cpu.utid, number, call.name, outer, len(cpu.stack), self_ns)
+            _Row(call.id, call.ts_ns, took, cpu.utid, number, call.name, outer, len(cpu.stack), self_ns, call.stack)
         )
         if len(self._rows) >= _ROWS:
             self._flush()
@@ -173,8 +180,16 @@ class GraphLines:
     def _of(self, number: int) -> _Cpu:
         return self._cpus.setdefault(number, _Cpu())
 
-    def _id(self) -> int:
-        return int(self._writer.span_ids(1)[0])
+    def _begun(self, cpu: _Cpu, ts_ns: int, name: str) -> _Open:
+        """A call that begins now, with its call path's stack."""
+        outer = cpu.stack[-1].stack if cpu.stack else 0
+        node = self._nodes.get((outer, name))
+        if node is None:
+            frame = self._writer.frames.number([Frame(name, _MODULE, kind=KERNEL)])
+            chain, below = np.array([0, 1]), np.array([outer], np.int32)
+            node = int(self._writer.stacks.add(chain, np.array(frame, np.int32), below)[0])
+            self._nodes[outer, name] = node
+        return _Open(int(self._writer.span_ids(1)[0]), ts_ns, name, node)
 
     def _thread(self, tid: int, comm: str) -> int:
         utid = self._threads.get(tid)
