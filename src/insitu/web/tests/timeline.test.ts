@@ -254,6 +254,12 @@ describe("a search", () => {
     expect(search(model, "(").error).not.toBe("");
   });
 
+  it("finds states by their names", () => {
+    const { rows } = search(model, "sleeping");
+    expect(rows.length).toBeGreaterThan(0);
+    expect(rows.map((row) => model.name(row))).toEqual(rows.map(() => "sleeping"));
+  });
+
   it("goes on from a time, in both directions", () => {
     const { rows } = search(model, "parse");
     expect([

@@ -24,7 +24,8 @@ export function search(model: Model, pattern: string): Found {
   const labels = meta.threads.tid.map((_, thread) => model.thread(thread));
   const threads = matching(labels, pattern);
   if (threads.error) return { ...NOTHING, error: threads.error };
-  const [names, events, texts, functions] = [meta.names, meta.events, meta.texts, meta.functions.name].map((list) =>
+  const lists = [meta.names, meta.events, meta.texts, meta.functions.name, meta.states];
+  const [names, events, texts, functions, states] = lists.map((list) =>
     matching(["", ...list], pattern).matches.subarray(1),
   );
   const stacks = new Uint8Array(data.stackParent.length);
@@ -34,6 +35,7 @@ export function search(model: Model, pattern: string): Found {
   const add = (kind: Row["kind"], count: number, matches: (row: number) => number): void => {
     for (let row = 0; row < count && rows.length < MOST; row++) if (matches(row)) rows.push({ kind, row });
   };
+  add("state", data.stateTime.length, (row) => states[data.stateWhat[row]] | stacks[data.stateStack[row]]);
   add("span", data.spanTime.length, (row) => names[data.spanName[row]] | texts[data.spanText[row]]);
   add("event", data.eventTime.length, (row) => events[data.eventType[row]] | texts[data.eventText[row]]);
   add("sample", data.sampleTime.length, (row) => stacks[data.sampleStack[row]]);
