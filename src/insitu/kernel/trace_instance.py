@@ -240,6 +240,11 @@ def _clear_triggers(tracefs: Tracefs, prefix: str) -> None:
             os.close(tracefs.open_file(path, os.O_WRONLY | os.O_TRUNC))
 
 
+def _events_at_top(tracefs: Tracefs) -> list[str]:
+    """The events that are on at the top level, but for the one that the kernel switches on for BPF programs."""
+    return [each for each in tracefs.read("set_event").split() if each != "bpf_trace:bpf_trace_printk"]
+
+
 def _recorded_at_top(tracefs: Tracefs) -> bool:
     """Whether the top level's buffer holds events."""
     for cpu in _names(tracefs, "per_cpu"):
@@ -260,7 +265,7 @@ def _locked_top(tracefs: Tracefs) -> int:
         fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         if (tracer := tracefs.read("current_tracer").strip()) != "nop":
             user = f"the tracer {tracer} is on"
-        elif events := tracefs.read("set_event").split():
+        elif events := _events_at_top(tracefs):
             user = f"the event {events[0]} is on"
         elif _recorded_at_top(tracefs):
             user = "its buffer holds what somebody has recorded (echo > trace empties it)"
@@ -305,7 +310,7 @@ def _is_left_as_we_set_it(tracefs: Tracefs) -> bool:
         return (
             tracer in ("nop", "function", "function_graph")
             and _selected(tracefs.read("trace_clock")) == "mono"
-            and not tracefs.read("set_event").strip()
+            and not _events_at_top(tracefs)
         )
     return False
 
