@@ -134,7 +134,7 @@ def test_a_hist_trigger_counts_the_events_of_a_command_that_are_printed_one_by_o
 
 def test_a_synthetic_event_measures_a_sleep(guest: Guest) -> None:
     (latency,) = _effects(guest)["latencies"]
-    assert latency >= 200_000_000
+    assert latency >= 190_000_000  # the emulator's clocks differ a little
     assert _effects(guest)["dynamic events left"] == ""
 
 

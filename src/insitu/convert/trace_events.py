@@ -31,6 +31,7 @@ __all__ = [
     "EVENT_FORMAT",
     "EventKind",
     "EventWriter",
+    "column_of",
     "convert_source",
     "event_columns",
     "event_kinds",
@@ -270,7 +271,7 @@ class EventWriter:
         for field in kind.format.fields:
             if _semantic(field) == "kernel_address" and field.name in _CODE:
                 batch[_free(f"{field.name}_function", batch)] = self._stacks.functions(
-                    np.asarray(batch[_own(field.name)])
+                    np.asarray(batch[column_of(field.name)])
                 )
         if stacks is not None:
             batch[_free("stack", batch)] = stacks[rows]
@@ -296,16 +297,20 @@ def _in_interrupt(records: TraceRecords, rows: I64, shape: EventFormat) -> Any:
     return False if flags is None else (field_values(records, rows, flags) & _HARDIRQ_OR_NMI) != 0
 
 
-def event_columns(records: TraceRecords, rows: I64, shape: EventFormat) -> dict[str, Any]:
-    """The columns of some records of one kind: ``common_pid`` and the event's own fields, by name."""
+def event_columns(records: TraceRecords, rows: I64, shape: EventFormat, *, renamed: bool = True) -> dict[str, Any]:
+    """The columns of some records of one kind: ``common_pid`` and the event's own fields, by name.
+
+    Not ``renamed``: also fields that are called as columns of ours have their own names.
+    """
     wanted = [field for field in shape.common if field.name == _TID] + list(shape.fields)
-    found = {_own(field.name): field_values(records, rows, field) for field in wanted}
+    own = column_of if renamed else str
+    found = {own(field.name): field_values(records, rows, field) for field in wanted}
     if _TID not in found:
         raise InsituError(f"{shape.name}: a format without {_TID}")
     return found
 
 
-def _own(name: str) -> str:
+def column_of(name: str) -> str:
     """A field's column, where the name is that of one of ours: ``cpu`` of an event is ``event_cpu``."""
     return f"event_{name}" if name.casefold() in _HEAD else name
 
@@ -353,7 +358,7 @@ def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:
 
 
 def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
-    fields = {_own(field.name): field for field in kind.format.fields}
+    fields = {column_of(field.name): field for field in kind.format.fields}
     columns = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
     taken = set(_HEAD)
     for name, values in batch.items():

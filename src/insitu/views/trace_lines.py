@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.print_format import Printer, printer
-from insitu.convert.trace_events import EventKind, event_columns
+from insitu.convert.trace_events import EventKind, column_of, event_columns
 from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
 from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
 from insitu.kernel.tracefs import EventFormat, parse_format
@@ -84,7 +84,7 @@ class TraceLines:
             if kind.label in (KERNEL_STACK, USER_STACK):
                 yield from self._stacks(records, rows, kind, first)
                 continue
-            columns = event_columns(records, rows, kind.format)
+            columns = event_columns(records, rows, kind.format, renamed=False)
             tids = _list(columns.pop("common_pid"))
             names, lists = list(columns), [_list(values) for values in columns.values()]
             text_of = self._printer(kind) or _plain
@@ -186,7 +186,7 @@ def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]
     printers = {table: printer(shape.print_format, symbol) or _plain for table, shape in events.values()}
     for low in range(first, last + 1, step):
         lines: list[tuple[int, str]] = []
-        for event, (table, _) in events.items():
+        for event, (table, shape) in events.items():
             name = event.partition(":")[2]
             part = session.sql(
                 f"from {places[table]} where ts_ns >= ? and ts_ns < ? order by ts_ns", [low, low + step]
@@ -196,7 +196,8 @@ def session_lines(session: Session, events: Mapping[str, tuple[str, EventFormat]
                 ts_ns, utid, cpu, stack = row.pop("ts_ns"), row.pop("utid"), row.pop("cpu"), row.pop("stack", 0)
                 for field in named:
                     functions[row[field]] = row[f"{field}_function"]
-                line = event_line(ts_ns, *threads.at(utid, ts_ns), cpu, name, printers[table](row))
+                values = {field.name: row.get(column_of(field.name)) for field in shape.fields}
+                line = event_line(ts_ns, *threads.at(utid, ts_ns), cpu, name, printers[table](values))
                 lines.append((ts_ns, "\n => ".join([line, *map(printable, stacks.functions(stack))])))
         lines.sort(key=lambda each: each[0])
         yield from (line for _, line in lines)
