@@ -153,9 +153,11 @@ def _parsed(parser: argparse.ArgumentParser, words: list[str], properties: Prope
     if properties.command_after_dashes and "--" in words:
         at = words.index("--")
         words, after = words[:at], words[at + 1 :]
-    at = words.index(properties.program_option) if properties.program_option in words else len(words)
-    if "--" not in words[: at + 3] and at + 2 <= len(words) and not words[at + 1].startswith("-"):
-        words = [*words[: at + 2], "--", *words[at + 2 :]]
+    option = properties.program_option
+    if option and option in words and "--" not in words:
+        end = words.index(option) + 2
+        if end <= len(words) and not words[end - 1].startswith("-"):
+            words = [*words[:end], "--", *words[end:]]
     if properties.words_follow:
         args = parser.parse_args(words)
     else:
