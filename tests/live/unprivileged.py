@@ -19,7 +19,12 @@ _MOUNTED = {
     "packages": sysconfig.get_path("purelib"),
     "src": str(Path(insitu.__file__).parents[1]),
 }
-_BIND = 'for at in python packages src; do mount --bind "$1" "$at" && shift || exit 99; done; exec "$@"'
+# tracefs is mounted on most machines; here for this process alone.
+_BIND = (
+    'for at in python packages src; do mount --bind "$1" "$at" && shift || exit 99; done; '
+    "[ -d /sys/kernel/tracing/events ] || mount -t tracefs tracefs /sys/kernel/tracing; "
+    'exec "$@"'
+)
 
 
 class Unprivileged:
