@@ -6,6 +6,7 @@ import shutil
 import signal
 import subprocess
 import sys
+import time
 from collections import Counter
 from contextlib import closing
 from pathlib import Path
@@ -482,7 +483,10 @@ def test_a_stopped_process_stays_stopped_while_it_is_attached_to_and_afterwards(
     source = PtraceSource(EngineOptions(), events.extend)
     run_until(events, source, Request(pids=(echo.pid,)), lambda found: any(isinstance(e, Stopped) for e in found))
     assert tracer(echo.pid) == 0
-    assert re.search(r"State:\s+T ", Path(f"/proc/{echo.pid}/status").read_text())
+    status, until_s = Path(f"/proc/{echo.pid}/status"), time.monotonic() + 60
+    while not (stopped := re.search(r"State:\s+T ", status.read_text())) and time.monotonic() < until_s:
+        time.sleep(0.01)  # detached, it is on its way into the stop again
+    assert stopped
     echo.send_signal(signal.SIGCONT)
     say(echo, b"g")
 
