@@ -35,6 +35,13 @@ class Target(NamedTuple):
     whole_system: bool = False
     interrupts: Interrupts | None = None
 
+    @property
+    def roots(self) -> tuple[int, ...]:
+        """The processes that it begins with: those that run, else the command's; none where it is all CPUs."""
+        if self.whole_system:
+            return ()
+        return self.pids or ((self.launched.pid,) if self.launched else ())
+
 
 class Source(Protocol):
     """One source of records. Several record into one session at once, all on CLOCK_MONOTONIC.

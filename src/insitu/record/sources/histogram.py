@@ -203,8 +203,7 @@ class ScriptHistogram(HistogramSource):
 
     def open(self, target: Target) -> None:
         """Load the program."""
-        pids = () if target.whole_system else (target.launched.pid,) if target.launched else target.pids
-        text = histogram_script(self._request, pids)
+        text = histogram_script(self._request, target.roots)
         self._probe.open_script(text, target, f"cannot count {self._request.event.name}")
 
     def start(self, directory: Path | None, start_ns: int) -> None:

@@ -74,6 +74,5 @@ class _ScriptSource(GeneratedSource):
 
     def open(self, target: Target) -> None:
         """Load the program."""
-        pids = () if target.whole_system else (target.launched.pid,) if target.launched else target.pids
-        tids = [tid for pid in pids for tid in procfs.threads(pid)]
+        tids = [tid for pid in target.roots for tid in procfs.threads(pid)]
         self.open_script(latency_script(self._request, tids), target, "cannot measure")

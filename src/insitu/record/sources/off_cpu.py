@@ -82,9 +82,8 @@ class OffCpuSource(GeneratedSource):
         """Attach, and write where the threads wait that are asleep now."""
         super().start(directory, start_ns)
         target = self._target
-        if not target.whole_system:
-            for pid in (target.launched.pid,) if target.launched else target.pids:
-                self.map("@target").update(struct.pack("<Q", pid), struct.pack("<q", 1))
+        for pid in target.roots:
+            self.map("@target").update(struct.pack("<Q", pid), struct.pack("<q", 1))
         if directory is not None:
             with os.fdopen(new_file(directory / SLEEPING), "wb") as file:
                 for pid in target.pids:

@@ -253,8 +253,7 @@ def restrict_to(instance: TraceInstance, target: Target, *, functions: bool = Fa
     """
     if target.whole_system:
         return
-    pids = [target.launched.pid] if target.launched and not target.pids else list(target.pids)
-    tids = [tid for pid in pids for tid in _threads(pid)]
+    tids = [tid for pid in target.roots for tid in _threads(pid)]
     for path, option in (("set_event_pid", "event-fork"), ("set_ftrace_pid", "function-fork")):
         if path == "set_ftrace_pid" and not functions:
             continue

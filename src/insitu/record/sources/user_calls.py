@@ -210,7 +210,7 @@ class UserCallsSource(GeneratedSource):
             self.runtime.take_events = self._spool.append
         target = self._target
         assert target is not None
-        for pid in (target.launched.pid,) if target.launched else target.pids:
+        for pid in target.roots:
             for tid in {pid, *procfs.threads(pid)}:
                 self.map("@target").update(struct.pack("<Q", tid), struct.pack("<Q", 1))
 

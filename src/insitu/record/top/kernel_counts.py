@@ -131,7 +131,7 @@ class KernelCounts(GeneratedSource):
             "leaves": "$prev" if whole else "@target[pid]",
             "returns": "$next" if whole else "@target[(uint32)args.next.tgid]",
         }
-        self._pids = () if whole else (target.launched.pid,) if target.launched else target.pids
+        self._pids = target.roots
         self.open_script(text, target, "no BPF")
 
     def start(self, directory: Path | None, start_ns: int) -> None:

@@ -92,7 +92,7 @@ class Sampler:
         """Open what is read. Without BPF, ``notes`` says what is missing and why."""
         target = target._replace(pids=with_children(target.pids))
         if not target.whole_system:
-            self._members = {target.launched.pid} if target.launched else set(target.pids)
+            self._members = set(target.roots)
         if self._uses_bpf:
             kernel = KernelCounts()
             try:
