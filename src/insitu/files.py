@@ -15,7 +15,7 @@ import errno
 import os
 from collections.abc import Iterable, Iterator
 
-__all__ = ["make_directory", "name_beside", "naming", "new_file", "temporary_home", "write_whole"]
+__all__ = ["make_directory", "name_beside", "naming", "new_file", "temporary_home", "write_all", "write_whole"]
 
 _FILE = 0o600
 _DIRECTORY = 0o700
@@ -88,9 +88,14 @@ def _without_name(directory: str) -> Iterator[int | None]:
             os.close(fd)
 
 
+def write_all(fd: int, data: bytes | memoryview) -> None:
+    """Write all of ``data``, of which write(2) may take a part. Raises OSError."""
+    left = memoryview(data)
+    while left:
+        left = left[os.write(fd, left) :]
+
+
 def _write(fd: int, data: bytes | Iterable[bytes], mode: int) -> None:
     for piece in (data,) if isinstance(data, bytes) else data:
-        view = memoryview(piece)
-        while view:
-            view = view[os.write(fd, view) :]
+        write_all(fd, piece)
     os.fchmod(fd, mode)

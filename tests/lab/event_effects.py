@@ -154,7 +154,7 @@ def switched_hist(text: str, state: str) -> Callable[[Tracefs, TraceInstance], o
 
 
 def onmatch(tracefs: Tracefs, instance: TraceInstance) -> object:
-    tracefs.write("dynamic_events", "s:effects_lat u64 lat; int pid")
+    tracefs.append("dynamic_events", "s:effects_lat u64 lat; int pid")
     try:
         add(tracefs, instance, LSEEK, f"hist:keys=common_pid:ts0=common_timestamp if {OURS}")
         match = "hist:keys=common_pid:lat=common_timestamp-$ts0:onmatch(syscalls.sys_enter_lseek)"
@@ -162,7 +162,7 @@ def onmatch(tracefs: Tracefs, instance: TraceInstance) -> object:
         return lines(traced(instance, ("synthetic", "effects_lat")), "effects_lat")
     finally:
         instance.close()
-        tracefs.write("dynamic_events", "-:effects_lat")
+        tracefs.append("dynamic_events", "-:effects_lat")
 
 
 def latencies(tracefs: Tracefs, instance: TraceInstance) -> object:

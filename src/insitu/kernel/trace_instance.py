@@ -84,11 +84,11 @@ class TraceInstance:
 
     def write(self, path: str, text: str) -> None:
         """Write as ``echo text > path`` does. :raises OSError:"""
-        self._put(path, text, os.O_WRONLY | os.O_TRUNC)
+        self._tracefs.write(self._prefix + path, text)
 
     def append(self, path: str, text: str) -> None:
         """Write as ``echo text >> path`` does. :raises OSError:"""
-        self._put(path, text, os.O_WRONLY | os.O_APPEND)
+        self._tracefs.append(self._prefix + path, text)
 
     def set(self, path: str, text: str, restore: str | None = None) -> None:
         """Write; ``close`` writes back ``restore``, by default what was there. :raises OSError:"""
@@ -135,15 +135,6 @@ class TraceInstance:
         if self.is_top:
             os.close(self._lock)
 
-    def _put(self, path: str, text: str, flags: int) -> None:
-        descriptor = self.open(path, flags)
-        try:
-            data = text.encode()
-            while data:  # some files take a word at a time
-                data = data[os.write(descriptor, data) :]
-        finally:
-            os.close(descriptor)
-
 
 def owner_name(separator: str = "-") -> str:
     """The first part of the names of all that this process makes in tracefs: pid, start time, PID namespace.
@@ -186,7 +177,7 @@ def remove_dead(tracefs: Tracefs) -> list[str]:
         group, _, name = path.partition("/")
         if owner_is_dead(group) or owner_is_dead(name):
             with contextlib.suppress(OSError):
-                tracefs.write("dynamic_events", f"-:{path}")
+                tracefs.append("dynamic_events", f"-:{path}")
                 removed.append(f"event {path}")
     return removed
 
@@ -237,7 +228,7 @@ def _clear_triggers(tracefs: Tracefs, prefix: str) -> None:
                     found.append(("$" in text, path))
     for _, path in sorted(found, reverse=True):
         with contextlib.suppress(OSError):
-            os.close(tracefs.open_file(path, os.O_WRONLY | os.O_TRUNC))
+            tracefs.write(path, "")
 
 
 def _events_at_top(tracefs: Tracefs) -> list[str]:
@@ -318,11 +309,7 @@ def _is_left_as_we_set_it(tracefs: Tracefs) -> bool:
 def _reset_top(tracefs: Tracefs) -> None:
     for path, text in _DEFAULTS:
         with contextlib.suppress(OSError):
-            descriptor = tracefs.open_file(path, os.O_WRONLY | os.O_TRUNC)
-            try:
-                os.write(descriptor, text.encode())
-            finally:
-                os.close(descriptor)
+            tracefs.write(path, text)
 
 
 def _selected(choices: str) -> str:

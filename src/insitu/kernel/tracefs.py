@@ -11,6 +11,7 @@ from functools import cache
 from msgspec import Struct
 
 from insitu.errors import InsituError
+from insitu.files import write_all
 from insitu.kernel.syscalls import syscall
 
 __all__ = ["EventFormat", "Field", "Tracefs", "parse_format"]
@@ -149,10 +150,17 @@ class Tracefs:
         return b"".join(found).decode(errors="replace")
 
     def write(self, path: str, text: str) -> None:
-        """Append a line to a control file. :raises OSError:"""
-        descriptor = os.open(path, os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC, dir_fd=self._directory)
+        """Write as ``echo text > path`` does. :raises OSError:"""
+        self._put(path, text, os.O_WRONLY | os.O_TRUNC)
+
+    def append(self, path: str, text: str) -> None:
+        """Write as ``echo text >> path`` does. :raises OSError:"""
+        self._put(path, text, os.O_WRONLY | os.O_APPEND)
+
+    def _put(self, path: str, text: str, flags: int) -> None:
+        descriptor = self.open_file(path, flags)
         try:
-            os.write(descriptor, text.encode())
+            write_all(descriptor, text.encode())  # some files take a word at a time
         finally:
             os.close(descriptor)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from insitu.convert.row_format import CODES, HEADER, MOST_COLUMNS, VARIABLE
-from insitu.files import new_file
+from insitu.files import new_file, write_all
 from insitu.session.schema import Table, description
 
 __all__ = ["RowLog"]
@@ -64,10 +64,8 @@ class RowLog:
         """Write the rows added since the last call; returns the number of bytes. Raises OSError."""
         data = b"".join(self._pending)
         self._pending.clear()
-        done = 0
-        while done < len(data):
-            done += os.write(self._fd, data[done:])
-        return done
+        write_all(self._fd, data)
+        return len(data)
 
     def close(self) -> None:
         """Close the file. Idempotent."""

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from insitu import messages
 from insitu.commands._options import duration, json_option, positive
 from insitu.commands.lab._subcommands import Subcommands
+from insitu.files import write_all
 from insitu.terminal_text import print_line
 
 if TYPE_CHECKING:
@@ -131,8 +132,8 @@ def _run(args: argparse.Namespace) -> int:
                 args.command,
                 stdin=sys.stdin.fileno(),
                 timeout=args.timeout,
-                stdout=lambda data: _write_all(sys.stdout.fileno(), data),
-                stderr=lambda data: _write_all(sys.stderr.fileno(), data),
+                stdout=lambda data: write_all(sys.stdout.fileno(), data),
+                stderr=lambda data: write_all(sys.stderr.fileno(), data),
             )
     except GuestError as failure:
         for line in failure.tail:
@@ -146,14 +147,6 @@ def _run(args: argparse.Namespace) -> int:
 def _say_if_emulated(guest: "Guest") -> None:
     if sys.stderr.isatty() and guest.accelerator == "tcg":
         messages.note("no KVM: the guest's CPUs are emulated, which is slow")
-
-
-def _write_all(fd: int, data: bytes) -> None:
-    import os
-
-    view = memoryview(data)
-    while view:
-        view = view[os.write(fd, view) :]
 
 
 def _shell(args: argparse.Namespace) -> int:

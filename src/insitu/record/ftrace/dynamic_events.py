@@ -226,7 +226,7 @@ class DynamicEvents:
     def __enter__(self) -> DynamicEvents:
         for each in self._wanted:
             try:
-                self._tracefs.write("dynamic_events", each.text)
+                self._tracefs.append("dynamic_events", each.text)
             except OSError as error:
                 self.__exit__()
                 why = last_error(self._tracefs.read) or os.strerror(error.errno or 0)
@@ -238,4 +238,4 @@ class DynamicEvents:
         while self._made:
             each = self._made.pop()
             with contextlib.suppress(OSError):
-                self._tracefs.write("dynamic_events", f"-:{each.group}/{each.name}")
+                self._tracefs.append("dynamic_events", f"-:{each.group}/{each.name}")

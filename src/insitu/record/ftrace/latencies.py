@@ -132,7 +132,7 @@ class LatencyTracing:
         self.name = f"{owner_name('_')}_{LatencyTracing._made}"
         fields = "; ".join(["u64 latency_ns", *map(_synthetic_field, request.fields)])
         try:
-            tracefs.write("dynamic_events", f"s:{self.name} {fields}")
+            tracefs.append("dynamic_events", f"s:{self.name} {fields}")
         except OSError as error:
             raise InsituError(f"cannot make a synthetic event ({fields}): {error.strerror}") from None
 
@@ -175,7 +175,7 @@ class LatencyTracing:
 
     def close(self) -> None:
         """Remove the synthetic event, once its instance has gone. Raises OSError."""
-        self._tracefs.write("dynamic_events", f"-:synthetic/{self.name}")
+        self._tracefs.append("dynamic_events", f"-:synthetic/{self.name}")
 
 
 def _synthetic_field(field: Field) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
-from insitu.files import new_file
+from insitu.files import new_file, write_all
 from insitu.kernel import procfs
 from insitu.record.counters import Count, Counted, Counters, Per, Place, Value, summed
 from insitu.record.event_names import OWN
@@ -223,7 +223,7 @@ class CountingSource:
                 track = self._tracks[event.name, place]
                 self._sums[track] += count.value * event.scale
                 data += _VALUE.pack(now_ns, track, self._sums[track])
-        os.write(self._file, data)
+        write_all(self._file, data)
         return len(data)
 
     @property

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final, Protocol
 
 from insitu.errors import InsituError
-from insitu.files import new_file
+from insitu.files import new_file, write_all
 from insitu.kernel import procfs
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import Tracefs
@@ -179,7 +179,7 @@ class TracePagesSource:
                 return moved
         while page := self._page(fd):
             if cpu in self._files:
-                _write(self._files[cpu], page)
+                write_all(self._files[cpu], page)
                 moved += len(page)
             if self.see is not None:
                 seen.append((cpu, page))
@@ -238,12 +238,6 @@ _LOSSES: Final = {
     "events dropped: the buffer was full": "dropped events",
     "events dropped: nested too deep": "commit overrun",
 }
-
-
-def _write(file: int, data: bytes) -> None:
-    left = memoryview(data)
-    while left:
-        left = left[os.write(file, left) :]
 
 
 def restrict_to(instance: TraceInstance, target: Target, *, functions: bool = False) -> None:
