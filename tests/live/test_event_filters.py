@@ -14,7 +14,7 @@ from tests.unit.test_event_filters import ACCEPTED, REFUSED
 from insitu.errors import InsituError
 from insitu.kernel.bpf_map import possible_cpus
 from insitu.kernel.trace_instance import TraceInstance
-from insitu.kernel.tracefs import EventFormat, Tracefs
+from insitu.kernel.tracefs import EventFormat, Tracefs, event_directory
 from insitu.record.ftrace.filters import parse_filter
 
 
@@ -29,7 +29,7 @@ class Kernel:
 
     def accepts(self, name: str, text: str) -> bool:
         try:
-            self._instance.write(f"events/{name.replace(':', '/')}/filter", text)
+            self._instance.write(f"{event_directory(name)}/filter", text)
         except OSError:
             return False
         return True

@@ -14,7 +14,7 @@ from insitu.errors import InsituError
 from insitu.files import write_all
 from insitu.kernel.syscalls import syscall
 
-__all__ = ["EventFormat", "Field", "Tracefs", "parse_format"]
+__all__ = ["EventFormat", "Field", "Tracefs", "event_directory", "parse_format"]
 
 _PLACES = ("/sys/kernel/tracing", "/sys/kernel/debug/tracing")
 _FSOPEN_CLOEXEC, _FSMOUNT_CLOEXEC, _FSCONFIG_CMD_CREATE = 1, 1, 6  # include/uapi/linux/mount.h
@@ -97,6 +97,11 @@ def _field(line: str) -> Field | None:
         # A length may be spelled as a C constant that only the kernel's sources know.
         count = int(length) if length.isdecimal() and len(length) < 8 else size if declaration in _BYTE_TYPES else 0
     return Field(match["name"], declaration, int(match["offset"]), size, match["signed"] == "1", count, location)
+
+
+def event_directory(name: str) -> str:
+    """Where tracefs, and each instance, has the files of an event "category:name"."""
+    return f"events/{name.replace(':', '/', 1)}"
 
 
 class Tracefs:

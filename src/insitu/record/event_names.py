@@ -290,7 +290,7 @@ def _of_pmu(device: pmu.Pmu, terms: str, name: str, typed: str) -> NamedEvent:
 
 
 def _tracepoints(pattern: str) -> list[NamedEvent]:
-    from insitu.kernel.tracefs import Tracefs
+    from insitu.kernel.tracefs import Tracefs, event_directory
 
     tree = Tracefs.open()
     try:
@@ -301,7 +301,7 @@ def _tracepoints(pattern: str) -> list[NamedEvent]:
                 raise InsituError(
                     f"no tracepoint matches {pattern}", remedy="insitu trace -l 'tracepoint:*'", status=2
                 )
-        elif not tree.exists(f"events/{pattern.replace(':', '/', 1)}"):
+        elif not tree.exists(event_directory(pattern)):
             raise InsituError(
                 f"there is no tracepoint {pattern}{nearest(pattern, tree.events())}",
                 remedy="insitu trace -l 'tracepoint:*' lists them",

@@ -10,7 +10,7 @@ from msgspec import Struct
 
 from insitu.errors import InsituError
 from insitu.kernel.trace_instance import owner_name
-from insitu.kernel.tracefs import EventFormat, Field, Tracefs
+from insitu.kernel.tracefs import EventFormat, Field, Tracefs, event_directory
 from insitu.probe.source import ScriptError, Source, Span
 from insitu.record.ftrace.event_fields import declared, field_kind, find_field, unknown_field
 from insitu.record.ftrace.filters import Filter, filter_at
@@ -150,7 +150,7 @@ class LatencyTracing:
     def set_up(self, instance: TraceInstance, target: Target) -> None:
         """Add both triggers. Raises InsituError where the kernel refuses one; OSError."""
         for event, text, condition in self._triggers():
-            path = f"events/{event.name.replace(':', '/', 1)}/trigger"
+            path = f"{event_directory(event.name)}/trigger"
             written = f"{text} if {condition.text}" if condition else text
             write_checked(instance, path, written, written, condition.newer_syntax if condition else "")
         instance.write(f"events/synthetic/{self.name}/enable", "1")
@@ -158,7 +158,7 @@ class LatencyTracing:
     def read_results(self, instance: TraceInstance) -> None:
         """Read what the triggers have dropped, before the instance is removed. Raises OSError."""
         for event in (self._request.begin, self._request.end):
-            text = instance.read(f"events/{event.name.replace(':', '/', 1)}/hist")
+            text = instance.read(f"{event_directory(event.name)}/hist")
             self.dropped += sum(map(int, re.findall(r"^    Dropped: (\d{1,18})$", text, re.MULTILINE)))
 
     def _triggers(self) -> list[tuple[EventFormat, str, Filter | None]]:

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any, NamedTuple
 
 from insitu.errors import InsituError, nearest
 from insitu.kernel.bpf_map import possible_cpus
+from insitu.kernel.tracefs import event_directory
 from insitu.record.ftrace.filters import Filter, parse_filter
 from insitu.record.ftrace.triggers import Trigger, parse_trigger
 from insitu.record.sources.trace_pages import restrict_to
@@ -118,19 +119,21 @@ class EventTracing:
             instance.set(_USER_STACK_ONLY_ROOT, "1")
         for name, checked in self._filters.items():
             write_checked(
-                instance, f"{_directory(name)}/filter", checked.text, f"-F {checked.text}", checked.newer_syntax
+                instance, f"{event_directory(name)}/filter", checked.text, f"-F {checked.text}", checked.newer_syntax
             )
         for name, trigger in self._triggers:
             newer = trigger.where.newer_syntax if trigger.where else ""
-            write_checked(instance, f"{_directory(name)}/trigger", trigger.text, f"--trigger {trigger.text}", newer)
+            write_checked(
+                instance, f"{event_directory(name)}/trigger", trigger.text, f"--trigger {trigger.text}", newer
+            )
         for name in self._chosen:
-            instance.write(f"{_directory(name)}/enable", "1")
+            instance.write(f"{event_directory(name)}/enable", "1")
 
     def read_results(self, instance: TraceInstance) -> None:
         """Read what the triggers have left, before the instance is removed. Raises OSError."""
         for name, trigger in self._triggers:
             if trigger.hist is not None:
-                self.results[f"histograms of {name}"] = instance.read(f"{_directory(name)}/hist")
+                self.results[f"histograms of {name}"] = instance.read(f"{event_directory(name)}/hist")
             if trigger.command == "snapshot" or (trigger.hist and any("snapshot" in a for a in trigger.hist.actions)):
                 self.results["snapshot"] = instance.read("snapshot")
 
@@ -165,10 +168,6 @@ def _refuse_missing(tracefs: Tracefs, trigger: Trigger) -> None:
 def has_hist_triggers(tracefs: Tracefs) -> bool:
     """Whether the kernel has histogram triggers."""
     return tracefs.exists("events/sched/sched_switch/hist")
-
-
-def _directory(name: str) -> str:
-    return f"events/{name.replace(':', '/', 1)}"
 
 
 def write_checked(instance: TraceInstance, path: str, text: str, said: str, newer: str = "") -> None:

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from insitu.kernel.trace_instance import TraceInstance
-from insitu.kernel.tracefs import Tracefs
+from insitu.kernel.tracefs import Tracefs, event_directory
 from insitu.probe.runtime.frames import map_columns
 from insitu.probe.runtime.map_content import read_map
 from insitu.record.ftrace.hist_fields import HistField
@@ -155,7 +155,7 @@ class TriggerHistogram(HistogramSource):
         """``tracefs`` is closed by its owner."""
         super().__init__(request)
         self._tracefs = tracefs
-        self._directory = f"events/{request.event.name.replace(':', '/', 1)}"
+        self._directory = event_directory(request.event.name)
         self._instance: TraceInstance | None = None
 
     def open(self, target: Target) -> None:
