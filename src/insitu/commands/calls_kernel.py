@@ -106,19 +106,16 @@ def _recorded(args: argparse.Namespace, request: "Request", source: "TracePagesS
 def _sink(args: argparse.Namespace, source: "TracePagesSource", tracer: str) -> Any:
     """What takes a source's pages."""
     from insitu.commands._live_names import thread_names
-    from insitu.convert.trace_events import event_kinds
-    from insitu.convert.trace_pages import page_layout
+    from insitu.convert.trace_events import described
     from insitu.symbols.symbolizer import Symbolizer
     from insitu.views.calls.live import CallCollector, CallPrinter, FunctionPrinter, PageReader
 
-    layout = source.layout()
-    page, kinds = page_layout(layout["header_page"], layout["page_bytes"]), event_kinds(layout["formats"])
     symbols = Symbolizer(live=True)
 
     def frames(addresses: Any) -> Any:
         return [found[-1] for found in symbols.kernel(addresses)]
 
-    pages = PageReader(page, kinds, frames)
+    pages = PageReader(*described(source.layout()), frames)
     if args.count:
         return CallCollector(pages)
     printer = CallPrinter if tracer == "function_graph" else FunctionPrinter

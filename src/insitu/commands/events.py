@@ -183,14 +183,11 @@ def _print(args: argparse.Namespace) -> int:
 def _lines(source: "TracePagesSource") -> "TraceLines":
     """What prints a source's pages."""
     from insitu.commands._live_names import enumerator, kernel_symbols, thread_names
-    from insitu.convert.trace_events import event_kinds
-    from insitu.convert.trace_pages import page_layout
+    from insitu.convert.trace_events import described
     from insitu.views.trace_lines import TraceLines
 
-    layout = source.layout()
     return TraceLines(
-        page_layout(layout["header_page"], layout["page_bytes"]),
-        event_kinds(layout["formats"]),
+        *described(source.layout()),
         sys.stdout,
         thread=thread_names(source.tracefs),
         symbol=kernel_symbols(),

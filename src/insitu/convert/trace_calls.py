@@ -13,8 +13,8 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.call_rows import write_calls
 from insitu.convert.call_spans import CallCost, CallJoiner, CallRecords, Calls
 from insitu.convert.sources import RawSource
-from insitu.convert.trace_pages import TraceRecords, field_values
-from insitu.kernel.tracefs import EventFormat, Field
+from insitu.convert.trace_pages import TASK, TraceRecords, field_values
+from insitu.kernel.tracefs import EventFormat
 from insitu.session.call_table import INTERRUPT, KERNEL_FUNCTION
 from insitu.session.core_tables import SPAN
 from insitu.session.distinct import groups
@@ -31,7 +31,6 @@ U64 = NDArray[np.uint64]
 
 ENTRIES: Final = ("ftrace:funcgraph_entry", "ftrace:funcgraph_retaddr_entry")
 EXITS: Final = ("ftrace:funcgraph_exit",)
-_TID: Final = Field("common_pid", "int", 4, 4, True)
 
 # The first functions of an interrupt that can be traced (arch/x86/kernel: irq.c, apic/, nmi.c; arch/arm64).
 _HANDLER: Final = re.compile(
@@ -88,7 +87,7 @@ class GraphDecoder:
             if number in self._exits and {"calltime", "rettime"} <= fields.keys():
                 ends, starts = (field_values(records, rows[at], fields[name]) for name in ("rettime", "calltime"))
                 dur_ns[at] = np.maximum(ends.astype(np.int64) - starts.astype(np.int64), 0)
-        tid, cpu = np.asarray(field_values(records, rows, _TID), np.int32), records.cpu[rows]
+        tid, cpu = np.asarray(field_values(records, rows, TASK), np.int32), records.cpu[rows]
         found = CallRecords(
             records.ts_ns[rows],
             np.where(tid > 0, tid, -1 - cpu).astype(np.int32),  # each CPU has an idle task of its own

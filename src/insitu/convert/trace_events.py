@@ -19,7 +19,7 @@ from insitu.convert.file_bytes import FileBytes
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.thread_states import WAKINGS, SchedulerEvents
 from insitu.convert.trace_calls import ENTRIES, EXITS, CallSpans, call_cost
-from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages, field_values, page_layout
+from insitu.convert.trace_pages import TASK, PageLayout, TraceRecords, decode_pages, field_values, page_layout
 from insitu.convert.trace_stacks import KERNEL_STACK, USER_STACK, TraceStacks
 from insitu.errors import InsituError
 from insitu.kernel.tracefs import EventFormat, Field, parse_format
@@ -33,6 +33,7 @@ __all__ = [
     "EventWriter",
     "column_of",
     "convert_source",
+    "described",
     "event_columns",
     "event_kinds",
     "table_names",
@@ -58,7 +59,7 @@ U64 = NDArray[np.uint64]
 
 _WINDOW_BYTES: Final = 8 << 20
 _HEAD: Final = ("ts_ns", "utid", "cpu")
-_TID: Final = "common_pid"
+_TID: Final = TASK.name
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _OTHERS: Final = (KERNEL_STACK, USER_STACK, *ENTRIES, *EXITS)
 _NAMES: Final = (("prev_pid", "prev_comm"), ("next_pid", "next_comm"), ("pid", "comm"))
@@ -98,6 +99,12 @@ def event_kinds(formats: Sequence[Sequence[str]]) -> dict[int, EventKind]:
     return found
 
 
+def described(layout: Mapping[str, Any]) -> tuple[PageLayout, dict[int, EventKind]]:
+    """How to read the pages of a source of kind "trace_pages", by its layout. Raises InsituError when damaged."""
+    page = page_layout(str(layout["header_page"]), int(layout["page_bytes"]))
+    return page, event_kinds(layout["formats"])
+
+
 def _refuse_strange(shape: EventFormat) -> None:
     """Raise InsituError for a format in which a field that is computed with is not a plain integer."""
     names = {field.name for field in shape.fields}
@@ -112,8 +119,7 @@ def _refuse_strange(shape: EventFormat) -> None:
 
 def convert_source(source: RawSource, writer: SessionWriter, addresses: Addresses) -> None:
     """Write the tables of a source of kind "trace_pages". Raises InsituError when its layout is damaged."""
-    layout = page_layout(str(source.layout["header_page"]), int(source.layout["page_bytes"]))
-    kinds = event_kinds(source.layout["formats"])
+    layout, kinds = described(source.layout)
     events = EventWriter(kinds, writer, addresses, name=source.id, cost=call_cost(source))
     files = {}
     for file in source.files:

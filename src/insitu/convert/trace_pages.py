@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any, Final, NamedTuple
 
 import numpy as np
@@ -19,7 +19,16 @@ from insitu.errors import InsituError
 from insitu.kernel.tracefs import Field
 from insitu.session.distinct import distinct
 
-__all__ = ["PageLayout", "TraceRecords", "decode_pages", "field_values", "page_layout", "texts"]
+__all__ = [
+    "TASK",
+    "PageLayout",
+    "TraceRecords",
+    "decode_pages",
+    "field_values",
+    "page_layout",
+    "records_of",
+    "texts",
+]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -27,6 +36,8 @@ U8 = NDArray[np.uint8]
 U32 = NDArray[np.uint32]
 U64 = NDArray[np.uint64]
 
+TASK: Final = Field("common_pid", "int", 4, 4, True)
+"""Where every record has the thread that it happened in: at offset 4 (struct trace_entry)."""
 _PADDING: Final = 29
 _TIME_EXTEND: Final = 30
 _TIME_STAMP: Final = 31
@@ -130,6 +141,12 @@ def decode_pages(memory: U8, cpu_of_page: I32, layout: PageLayout) -> TraceRecor
     cpu_of_record = cpu_of_page[page].astype(np.int32)
     pages_after = np.array(missed, np.int64)
     return TraceRecords(memory, ts_ns, cpu_of_record, event, at, size, page, lost, pages_after, damaged)
+
+
+def records_of(pages: Sequence[tuple[int, bytes]], layout: PageLayout) -> TraceRecords:
+    """The records of (CPU, page) pairs, see ``decode_pages``."""
+    memory = np.frombuffer(b"".join(page for _, page in pages), np.uint8)
+    return decode_pages(memory, np.array([cpu for cpu, _ in pages], np.int32), layout)
 
 
 class _Walk:

@@ -10,14 +10,14 @@ from numpy.typing import NDArray
 
 from insitu.convert.addresses import Addresses
 from insitu.convert.stacks import Chains
-from insitu.convert.trace_pages import TraceRecords, field_values
-from insitu.kernel.tracefs import EventFormat, Field
+from insitu.convert.trace_pages import TASK, TraceRecords, field_values
+from insitu.kernel.tracefs import EventFormat
 from insitu.session.distinct import ranges
 
 if TYPE_CHECKING:
     from insitu.convert.trace_events import EventKind
 
-__all__ = ["KERNEL_STACK", "TASK", "TRACING_FUNCTIONS", "USER_STACK", "TraceStacks", "stack_addresses"]
+__all__ = ["KERNEL_STACK", "TRACING_FUNCTIONS", "USER_STACK", "TraceStacks", "stack_addresses"]
 
 I32 = NDArray[np.int32]
 I64 = NDArray[np.int64]
@@ -25,8 +25,6 @@ U64 = NDArray[np.uint64]
 
 KERNEL_STACK: Final = "ftrace:kernel_stack"
 USER_STACK: Final = "ftrace:user_stack"
-TASK: Final = Field("common_pid", "int", 4, 4, True)
-"""Where every record has the thread that it happened in: at offset 4 (struct trace_entry)."""
 TRACING_FUNCTIONS: Final = ("trace_event_raw_event_", "__traceiter_", "trace_event_buffer_commit")
 _STACKS_AFTER: Final = 2  # a kernel stack, a user stack
 

@@ -11,12 +11,13 @@ from numpy.typing import NDArray
 
 from insitu.convert.print_format import Printer, printer
 from insitu.convert.trace_events import EventKind, column_of, event_columns
-from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
+from insitu.convert.trace_pages import PageLayout, TraceRecords, records_of
 from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
 from insitu.kernel.tracefs import EventFormat, parse_format
 from insitu.session.distinct import groups
 from insitu.session.schema import quoted
 from insitu.terminal_text import printable
+from insitu.views.held_lines import HeldLines
 
 if TYPE_CHECKING:
     from insitu.session.reader import Session
@@ -52,10 +53,13 @@ class TraceLines:
         self._kinds = kinds
         self._thread, self._symbol, self._constant = thread, symbol, constant
         self._printers: dict[str, Printer | None] = {}
-        self._out = out
-        self._held: list[tuple[int, int, str]] = []
+        self._held = HeldLines(out)
         self._seen = 0
-        self.lines = 0
+
+    @property
+    def lines(self) -> int:
+        """How many events have been printed."""
+        return self._held.written
 
     def add(self, pages: list[tuple[int, bytes]], until_ns: int) -> None:
         """Take (CPU, page) pairs, and print what happened until a time; what came later waits for other CPUs.
@@ -63,16 +67,8 @@ class TraceLines:
         Raises BrokenPipeError when the reader has gone.
         """
         if pages:
-            memory = np.frombuffer(b"".join(page for _, page in pages), np.uint8)
-            cpus = np.array([cpu for cpu, _ in pages], np.int32)
-            self._held += self._lines(decode_pages(memory, cpus, self._layout))
-        self._held.sort()
-        ready = next((at for at, each in enumerate(self._held) if each[0] > until_ns), len(self._held))
-        if ready:
-            self._out.write("".join(f"{line}\n" for _, _, line in self._held[:ready]))
-            self._out.flush()
-            self.lines += ready
-            del self._held[:ready]
+            self._held.hold(self._lines(records_of(pages, self._layout)))
+        self._held.write(until_ns)
 
     def _lines(self, records: TraceRecords) -> Iterator[tuple[int, int, str]]:
         """Time, place among the records of that time, and line of each."""

@@ -12,12 +12,14 @@ from numpy.typing import NDArray
 from insitu.convert.call_spans import CallCost, CallJoiner, Calls
 from insitu.convert.trace_calls import GraphDecoder
 from insitu.convert.trace_events import EventKind, event_columns
-from insitu.convert.trace_pages import PageLayout, TraceRecords, decode_pages
+from insitu.convert.trace_pages import PageLayout, TraceRecords, records_of
+from insitu.convert.trace_stacks import KERNEL_STACK, stack_addresses
 from insitu.session.call_table import INTERRUPT, KERNEL_FUNCTION, CallTable, with_totals
 from insitu.session.distinct import groups
 from insitu.symbols.frame import Frame
 from insitu.terminal_text import printable
 from insitu.views.calls.lines import HEAD, call_json, call_text, lines_of_calls
+from insitu.views.held_lines import HeldLines
 
 __all__ = ["CallCollector", "CallPrinter", "FunctionPrinter", "PageReader"]
 
@@ -31,11 +33,6 @@ class PageReader(NamedTuple):
     layout: PageLayout
     kinds: Mapping[int, EventKind]
     frames: Callable[[NDArray[np.uint64]], list[Frame]]
-
-
-def _records(pages: Pages, layout: PageLayout) -> TraceRecords:
-    memory = np.frombuffer(b"".join(page for _, page in pages), np.uint8)
-    return decode_pages(memory, np.array([cpu for cpu, _ in pages], np.int32), layout)
 
 
 class CallCollector:
@@ -59,7 +56,7 @@ class CallCollector:
     def add(self, pages: Pages, until_ns: int) -> None:
         """Take (CPU, page) pairs, complete up to a time (CLOCK_MONOTONIC, ns). Raises BrokenPipeError."""
         if pages:
-            found, lost_ns = self._decoder.decode(_records(pages, self._layout))
+            found, lost_ns = self._decoder.decode(records_of(pages, self._layout))
             self._take(self._joiner.add(found, lost_ns, until_ns, self._decoder.handlers))
 
     def finish(self) -> None:
@@ -135,39 +132,37 @@ class FunctionPrinter:
     ) -> None:
         """``thread`` gives the names of threads."""
         self._layout, self._kinds, self._frames = pages
-        self._out = out
         self._thread = thread
-        self._as_json = as_json
-        self._held: list[dict[str, Any]] = []
+        self._form = json.dumps if as_json else _text
+        self._held = HeldLines(out)
+        self._seen = 0
         self._names: dict[int, str] = {}
 
     def add(self, pages: Pages, until_ns: int) -> None:
         """Take (CPU, page) pairs, complete up to a time, and print what happened until then."""
         if pages:
-            self._held += self._calls(_records(pages, self._layout))
-        self._held.sort(key=lambda call: call["ts_ns"])
-        ready = next((at for at, call in enumerate(self._held) if call["ts_ns"] > until_ns), len(self._held))
-        self._out.writelines(f"{json.dumps(call) if self._as_json else _text(call)}\n" for call in self._held[:ready])
-        self._out.flush()
-        del self._held[:ready]
+            records = records_of(pages, self._layout)
+            calls = self._calls(records)
+            self._held.hold((call["ts_ns"], self._seen + row, self._form(call)) for row, call in calls.items())
+            self._seen += len(records)
+        self._held.write(until_ns)
 
     def finish(self) -> None:
         """Print the rest."""
         self.add([], 2**63 - 1)
 
-    def _calls(self, records: TraceRecords) -> list[dict[str, Any]]:
+    def _calls(self, records: TraceRecords) -> dict[int, dict[str, Any]]:
+        """The calls by the rows of their records."""
         made: dict[int, dict[str, Any]] = {}
         stacks: list[tuple[int, list[int]]] = []
         for number, rows in groups(records.event):
             kind = self._kinds.get(number)
             if kind is None:
                 continue
-            if kind.name == "kernel_stack":
-                start = next(field.offset for field in kind.format.fields if field.name == "caller")
-                places = records.at[rows].tolist(), records.size[rows].tolist()
-                for row, first, length in zip(rows.tolist(), *places, strict=True):
-                    words = records.memory[first + start : first + start + (max(length - start, 0) & ~7)]
-                    stacks.append((row, words.view("<u8").tolist()))
+            if kind.label == KERNEL_STACK:
+                offset, address = stack_addresses(records, rows, kind.format, is_kernel=True)
+                for row, low, high in zip(rows.tolist(), offset[:-1].tolist(), offset[1:].tolist(), strict=True):
+                    stacks.append((row, address[low:high].tolist()))
                 continue
             columns = event_columns(records, rows, kind.format)
             called = [columns[name].tolist() for name in ("common_pid", "ip", "parent_ip")]
@@ -182,7 +177,7 @@ class FunctionPrinter:
                 names, function = self._named(addresses), made[row - 1]["function"]
                 own = names.index(function) + 1 if function in names[:_MOST_OWN] else 0
                 made[row - 1]["stack"] = names[own:]
-        return list(made.values())
+        return made
 
     def _named(self, addresses: list[int]) -> list[str]:
         new = [each for each in dict.fromkeys(addresses) if each not in self._names]
