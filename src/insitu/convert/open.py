@@ -14,10 +14,9 @@ from insitu.temporary_directories import TemporaryDirectory
 
 # What reads and decodes is imported where it is needed: each way in needs other libraries.
 if TYPE_CHECKING:
-    from insitu.convert.formats.registry import ImportOptions
+    from insitu.convert.formats.registry import Importer, ImportOptions
     from insitu.session.reader import Session
     from insitu.session.weighted_stacks import Selection, WeightedStacks
-    from insitu.session.writer import SessionWriter
 
 __all__ = ["folded_stacks", "import_file", "is_like_a_session", "load_stacks", "open_session", "temporary_session"]
 
@@ -59,15 +58,17 @@ def load_stacks(
     from insitu.session.weighted_stacks import Selection
 
     path, want = Path(path), want or Selection()
-    if is_like_a_session(path):
+    importer = None if _is_session(path) else _importer(path)
+    if importer is None or importer.beyond_stacks:
         with open_session(path, options) as session:
             return session.stacks(want, times=times)
+    from insitu.convert.formats.registry import ImportOptions
     from insitu.session.memory_stacks import stacks_in_memory
     from insitu.session.writer import MemoryTables, SessionWriter
 
     tables = MemoryTables()
     writer = SessionWriter(tables, Manifest.imported(procfs, str(path)))
-    _import(path, writer, options)
+    importer.read(path, writer, options or ImportOptions())
     writer.finish()
     return stacks_in_memory(tables, writer, want, times=times)
 
@@ -94,6 +95,7 @@ def import_file(
     ``name`` is shown as what it was made from (default: ``path``).
     Raises InsituError when ``path`` is not such a file, or cannot be read.
     """
+    from insitu.convert.formats.registry import ImportOptions
     from insitu.session.writer import SessionWriter
 
     path, output = Path(path), Path(output)
@@ -103,18 +105,18 @@ def import_file(
         created_whole(output, Manifest.imported(procfs, name or str(path)), procfs) as session,
         SessionWriter.on_disk(session) as writer,
     ):
-        _import(path, writer, options)
+        _importer(path).read(path, writer, options or ImportOptions())
         writer.finish()
 
 
-def _import(path: Path, writer: "SessionWriter", options: "ImportOptions | None") -> None:
-    from insitu.convert.formats.registry import ImportOptions, importer_of
+def _importer(path: Path) -> "Importer":
+    from insitu.convert.formats.registry import importer_of
 
     if not path.exists():
         raise InsituError(
             f"{path}: no such file or directory", remedy="insitu profile, events, syscalls ... -o FILE record one"
         )
-    importer_of(path).read(path, writer, options or ImportOptions())
+    return importer_of(path)
 
 
 def _is_whole(path: Path) -> bool:

@@ -10,8 +10,6 @@ from pathlib import Path
 from typing import Final
 
 from insitu.convert.formats.bad_lines import BadLines
-from insitu.convert.formats.ftrace_text_graph import GraphLines
-from insitu.convert.formats.ftrace_text_rows import TextRows
 from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.source_file import opened
 from insitu.errors import InsituError
@@ -78,6 +76,10 @@ def _lines(path: Path) -> Iterator[str]:
 
 class _Reader:
     def __init__(self, bad: BadLines, writer: SessionWriter) -> None:
+        # Files of other formats come here to be recognised.
+        from insitu.convert.formats.ftrace_text_graph import GraphLines
+        from insitu.convert.formats.ftrace_text_rows import TextRows
+
         self._bad = bad
         self._writer = writer
         self._rows = TextRows(writer)

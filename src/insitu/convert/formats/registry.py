@@ -126,7 +126,7 @@ IMPORTERS: Final = (
     Importer(
         "trace.dat",
         "file of trace-cmd record, version 6 or 7, compressed or not",
-        f"{_FORMATS}.trace_dat_file:is_trace_dat",
+        f"{_FORMATS}.trace_dat_sections:is_trace_dat",
         f"{_FORMATS}.trace_dat:import_trace_dat",
         beyond_stacks=True,
     ),

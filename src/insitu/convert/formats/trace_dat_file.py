@@ -4,7 +4,6 @@ What was recorded, by which events' formats, and where the ring buffer's pages a
 """
 
 import re
-import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from enum import IntEnum
 from pathlib import Path
@@ -14,13 +13,19 @@ from msgspec import Struct, field
 
 from insitu.convert.file_bytes import FileBytes
 from insitu.convert.formats.source_file import opened
-from insitu.convert.formats.trace_dat_sections import Budget, Cursor, Decompress, chunks, decompressor, section
+from insitu.convert.formats.trace_dat_sections import (
+    MAGIC,
+    Budget,
+    Cursor,
+    Decompress,
+    chunks,
+    decompressor,
+    section,
+)
 from insitu.errors import InsituError
 from insitu.files import temporary_home
 
-__all__ = ["MAGIC", "CpuPages", "Option", "TraceBuffer", "TraceDat", "is_trace_dat", "open_trace_dat"]
-
-MAGIC: Final = b"\x17\x08\x44tracing"
+__all__ = ["CpuPages", "Option", "TraceBuffer", "TraceDat", "open_trace_dat"]
 
 
 class Option(IntEnum):
@@ -107,6 +112,8 @@ class TraceDat(Struct):
         """The pages of a CPU, decompressed into a file without a name. Raises InsituError when they cannot be."""
         if not buffer.compressed or self.decompress is None:
             return self.data.part(of.offset, of.offset + of.size)
+        import tempfile
+
         unpacked = tempfile.TemporaryFile(dir=temporary_home())  # noqa: SIM115 - FileBytes keeps it open
         for piece in chunks(self.data, of.offset, of.size, self.decompress, str(self.path), self.budget):
             unpacked.write(piece)
@@ -117,11 +124,6 @@ class TraceDat(Struct):
         """The names of threads by tid (saved_cmdlines)."""
         found = re.findall(r"^\s*(\d{1,10}) ([^\n]+)$", self.cmdlines.decode(errors="replace"), re.MULTILINE)
         return {int(tid): name[:64] for tid, name in found if int(tid) < 1 << 31}
-
-
-def is_trace_dat(head: bytes) -> bool:
-    """Whether a file that begins with ``head`` claims to be a trace.dat."""
-    return head.startswith(MAGIC)
 
 
 def open_trace_dat(path: Path) -> TraceDat:

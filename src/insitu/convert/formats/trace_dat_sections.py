@@ -10,7 +10,9 @@ from typing import Final
 from insitu.convert.file_bytes import FileBytes
 from insitu.errors import InsituError
 
-__all__ = ["Budget", "Cursor", "Decompress", "chunks", "decompressor", "section"]
+__all__ = ["MAGIC", "Budget", "Cursor", "Decompress", "chunks", "decompressor", "is_trace_dat", "section"]
+
+MAGIC: Final = b"\x17\x08\x44tracing"
 
 Decompress = Callable[[bytes | memoryview, int], bytes]
 """(data, size) -> the decompressed bytes, ``size`` of them. Raises ValueError."""
@@ -22,6 +24,11 @@ _MOST_TIMES: Final = 64  # that a whole file may grow when it is decompressed
 _ALWAYS_BYTES: Final = 64 << 20
 _COMPRESSED: Final = 1  # a section's flag
 _PAIR: Final = struct.Struct("<II")
+
+
+def is_trace_dat(head: bytes) -> bool:
+    """Whether a file that begins with ``head`` claims to be a trace.dat."""
+    return head.startswith(MAGIC)
 
 
 class Budget:

@@ -13,7 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.formats.registry import ExportOptions
-from insitu.convert.formats.trace_dat_file import MAGIC, Option
+from insitu.convert.formats.trace_dat_file import Option
+from insitu.convert.formats.trace_dat_sections import MAGIC
 from insitu.convert.formats.trace_page_writer import HEADER_EVENT, HEADER_PAGE, PAGE_BYTES, Bodies, bodies, pages
 from insitu.convert.formats.trace_tables import event_tables, threads
 from insitu.convert.trace_events import EVENT_FORMAT
