@@ -74,18 +74,22 @@ def join_calls(records: CallRecords, lost_ns: I64, handlers: Bools, cost: CallCo
     ``lost_ns``: times (on any CPU) before which records were lost. ``handlers[func]`` tells which functions are
     entered by interrupts; they and what they call are no part of the calls that they cut into.
     """
+    return _join(_by_thread(records), lost_ns, handlers, cost or CallCost())
+
+
+def _join(records: CallRecords, lost_ns: I64, handlers: Bools, cost: CallCost) -> Calls:
+    """``join_calls`` of records that are sorted already."""
     valid = (records.depth >= 0) & (records.depth < _MOST_DEPTH) & (~records.exits | (records.dur_ns >= -1))
     dropped = len(valid) - int(valid.sum())
     if dropped:
         records = _taken(records, valid)
-    records = _by_thread(records)
     lost_ns = np.sort(lost_ns)
     exit_of = _matched(records, lost_ns)
     single = records.exits.copy()
     single[exit_of[exit_of >= 0]] = False
     alone = np.flatnonzero(single & (records.dur_ns >= 0))
     dropped += int(single.sum()) - len(alone)  # of these not even the start is known
-    return _nested(records, exit_of, alone, lost_ns, handlers, cost or CallCost(), dropped)
+    return _nested(records, exit_of, alone, lost_ns, handlers, cost, dropped)
 
 
 class CallJoiner:
@@ -103,14 +107,14 @@ class CallJoiner:
         self._lost_ns = np.concatenate([self._lost_ns, lost_ns])
         over = _returned(held, until_ns)
         self._held = _taken(held, ~over)
-        return join_calls(_taken(held, over), self._lost_ns, handlers, self.cost)
+        return _join(_taken(held, over), self._lost_ns, handlers, self.cost)
 
     def finish(self, handlers: Bools) -> Calls | None:
         """The calls that have not returned, and what they called; None: there was no record."""
         if self._held is None:
             return None
         held, self._held = self._held, None
-        return join_calls(held, self._lost_ns, handlers, self.cost)
+        return _join(held, self._lost_ns, handlers, self.cost)
 
 
 def _joined(first: CallRecords, second: CallRecords) -> CallRecords:
@@ -124,7 +128,7 @@ def _returned(records: CallRecords, until_ns: int) -> Bools:
     if not len(rows):
         return np.zeros(0, np.bool_)
     starts = np.flatnonzero(np.append(True, records.thread[1:] != records.thread[:-1]))
-    number = np.cumsum(np.append(0, records.thread[1:] != records.thread[:-1]))
+    number = _thread_numbers(records)
     outermost = np.minimum.reduceat(records.depth, starts)[number]
     returns = records.exits & (records.depth == outermost) & (records.ts_ns <= until_ns)
     over: Bools = rows <= np.maximum.reduceat(np.where(returns, rows, -1), starts)[number]
@@ -141,13 +145,18 @@ def _by_thread(records: CallRecords) -> CallRecords:
     return _taken(records, order[stable_order(distinct(records.thread)[1][order])])
 
 
+def _thread_numbers(records: CallRecords) -> I64:
+    """Of each record the number of its thread, from 0 in their order."""
+    return np.cumsum(np.append(0, records.thread[1:] != records.thread[:-1]))[: len(records.thread)]
+
+
 def _matched(records: CallRecords, lost_ns: I64) -> I64:
     """For each entry the row of its exit, -1 where there is none.
 
     Of one thread and depth, entries and exits alternate: an exit belongs to the entry right before it, unless records
     in between were lost.
     """
-    key = distinct(records.thread)[1] * (records.depth.max(initial=0) + 1) + records.depth
+    key = _thread_numbers(records) * (records.depth.max(initial=0) + 1) + records.depth
     order = stable_order(key)
     first, second = order[:-1], order[1:]
     pairs = (key[first] == key[second]) & ~records.exits[first] & records.exits[second]
@@ -187,7 +196,7 @@ def _place(records: CallRecords, alone: I64) -> I64:
         return alone
     low = int(records.ts_ns.min())
     span = int(records.ts_ns.max()) - low + 2
-    number = np.cumsum(np.append(0, records.thread[1:] != records.thread[:-1]))
+    number = _thread_numbers(records)
     key = number * span + (records.ts_ns - low) + 1
     start = np.maximum(records.ts_ns[alone] - records.dur_ns[alone] - low + 1, 0)
     place: I64 = np.searchsorted(key, number[alone] * span + start)

@@ -13,7 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.session.core_tables import THREAD_STATE
-from insitu.session.distinct import distinct
+from insitu.session.distinct import distinct, stable_order
 from insitu.session.writer import SessionWriter
 
 __all__ = [
@@ -107,7 +107,7 @@ def thread_states(switches: Switches, wakings: Wakings, *, start_ns: int | None 
     """
     switches, wakings = Switches(*_in_time(*switches)), Wakings(*_in_time(*wakings))
     kind, source, tid = _events(switches, wakings)
-    order = _by_thread(tid)
+    order = stable_order(distinct(tid)[1])  # by thread, and of one as they were
     kind, source, who = kind[order], source[order], tid[order]
     starts = _changes(who)  # a thread's first event
     out, wakes = kind == _OUT, kind == _WAKE
@@ -240,12 +240,6 @@ def _events(switches: Switches, wakings: Wakings) -> tuple[NDArray[np.int8], I32
     tid[at], tid[switched] = wakings.tid, np.stack([switches.prev_tid, switches.next_tid], axis=1).ravel()
     known = tid != 0
     return kind[known], source[known], tid[known]
-
-
-def _by_thread(tid: I32) -> I64:
-    """Rows sorted by thread and within one as they were; small numbers are sorted by radix."""
-    found, dense = distinct(tid)
-    return np.argsort(dense.astype(np.uint16) if len(found) < 1 << 16 else dense, kind="stable")
 
 
 def _changes(values: I32) -> Bools:

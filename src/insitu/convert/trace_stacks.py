@@ -12,7 +12,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.stacks import Chains
 from insitu.convert.trace_pages import TASK, TraceRecords, field_values
 from insitu.kernel.tracefs import EventFormat
-from insitu.session.distinct import ranges
+from insitu.session.distinct import distinct, ranges
 
 if TYPE_CHECKING:
     from insitu.convert.trace_events import EventKind
@@ -39,7 +39,7 @@ class TraceStacks:
 
     def functions(self, address: NDArray[Any]) -> list[str]:
         """The kernel functions of addresses of code."""
-        found, inverse = np.unique(address.astype(np.uint64), return_inverse=True)
+        found, inverse = distinct(address.astype(np.uint64))
         names = [frames[-1].function if frames else "" for frames in self._addresses.symbols.kernel(found)]
         return [names[index] for index in inverse.tolist()]
 
@@ -83,7 +83,7 @@ class TraceStacks:
 
     def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
         """Which addresses are in the functions by which the kernel records an event."""
-        found, inverse = np.unique(address, return_inverse=True)
+        found, inverse = distinct(address)
         is_own = [name.startswith(TRACING_FUNCTIONS) for name in self.functions(found)]
         return np.array(is_own, np.bool_)[inverse]
 

@@ -71,14 +71,14 @@ def _spans(session: "Session", who: Threads) -> Iterator[dict[str, Any]]:
     found = spans(session, len(who.tid))
     if found is None:
         return
-    owner = np.where(found.utid > 0, found.utid, -1 - np.maximum(found.cpu, 0))
-    lane = lanes(owner, found.ts_ns, found.end_ns, found.depth)
+    lane = lanes(found.owner, found.ts_ns, found.end_ns, found.depth)
     order = np.lexsort((found.depth, -found.end_ns, found.ts_ns))
-    columns = (found.ts_ns, found.end_ns, found.utid, found.cpu, found.category, found.name, lane)
+    tids = np.where(who.tid[found.utid] != 0, who.tid[found.utid], np.maximum(found.cpu, 0))
+    columns = (found.ts_ns, found.end_ns, who.pid[found.utid], tids, found.category, found.name, lane)
     rows = zip(order.tolist(), *(column[order].tolist() for column in columns), strict=True)
-    for number, ts, end, utid, cpu, category, name, apart in rows:
+    for number, ts, end, pid, tid, category, name, apart in rows:
         event: dict[str, Any] = {"name": found.names[name], "cat": found.categories[category], "ts": ts / 1000}
-        event |= {"pid": int(who.pid[utid]), "tid": int(who.tid[utid]) or max(cpu, 0)}
+        event |= {"pid": pid, "tid": tid}
         if apart:
             yield {**event, "ph": "b", "id": number}
             if end < OPEN_NS:
@@ -105,11 +105,12 @@ def _counters(session: "Session", who: Threads) -> Iterator[dict[str, Any]]:
 
 def _instants(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:
     fields = events.fields.columns
-    heads = zip(events.ts_ns.tolist(), events.utid.tolist(), events.cpu.tolist(), strict=True)
-    for (ts, utid, cpu), values in zip(heads, events.fields.iter_rows(), strict=True):
+    columns = (events.ts_ns, who.pid[events.utid], who.tid[events.utid], events.cpu)
+    heads = zip(*(column.tolist() for column in columns), strict=True)
+    for (ts, pid, tid, cpu), values in zip(heads, events.fields.iter_rows(), strict=True):
         args = {name: _plain(value) for name, value in zip(fields, values, strict=True) if value is not None}
         event = {"ph": "i", "s": "t", "name": events.name, "cat": events.category, "ts": ts / 1000}
-        yield {**event, "pid": int(who.pid[utid]), "tid": int(who.tid[utid]), "args": {"cpu": cpu, **args}}
+        yield {**event, "pid": pid, "tid": tid, "args": {"cpu": cpu, **args}}
 
 
 def _running(events: EventRows, who: Threads) -> Iterator[dict[str, Any]]:

@@ -5,7 +5,7 @@ states; other events are instants on their thread's track, with their fields. Ti
 (CLOCK_MONOTONIC), given as Perfetto's default clock.
 """
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any, Final
 
 import numpy as np
@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
 
 from insitu.convert.formats.perfetto_events import ftrace_bundles, ftrace_message, instants
-from insitu.convert.formats.perfetto_interned import SEQUENCE, Interned, packet_bytes
+from insitu.convert.formats.perfetto_interned import SEQUENCE, Interned, packet_bytes, packets, trace
 from insitu.convert.formats.protobuf_rows import filled, in_order
 from insitu.convert.formats.registry import ExportOptions
 from insitu.convert.formats.span_order import edges, lanes
@@ -96,8 +96,7 @@ def _described(tracks: list[Any]) -> bytes:
 
 def _slices(found: Spans, who: Threads, interned: Interned) -> Iterator[bytes]:
     """A track for each thread and category (of the idle task: CPU and category); more where its spans overlap."""
-    owner = np.where(found.utid > 0, found.utid, -1 - np.maximum(found.cpu, 0))
-    keys, track = np.unique(np.stack((owner, found.category)), axis=1, return_inverse=True)
+    keys, track = np.unique(np.stack((found.owner, found.category)), axis=1, return_inverse=True)
     lane = lanes(track, found.ts_ns, found.end_ns, found.depth)
     triples, track = np.unique(np.stack((keys[0][track], found.category, lane)), axis=1, return_inverse=True)
     described = []
@@ -121,10 +120,10 @@ def _slices(found: Spans, who: Threads, interned: Interned) -> Iterator[bytes]:
 
     def begin(ts: int, track: int, name: int, category: int) -> Any:
         event = kinds(type=kinds.TYPE_SLICE_BEGIN, track_uuid=track, name_iid=name, category_iids=[category])
-        return _trace(timestamp=ts, track_event=event, sequence_flags=2)
+        return trace(timestamp=ts, track_event=event, sequence_flags=2)
 
     def end(ts: int, track: int) -> Any:
-        return _trace(timestamp=ts, track_event=kinds(type=kinds.TYPE_SLICE_END, track_uuid=track))
+        return trace(timestamp=ts, track_event=kinds(type=kinds.TYPE_SLICE_END, track_uuid=track))
 
     for start in range(0, len(span), _BATCH_ROWS):
         row, ends = span[start : start + _BATCH_ROWS], is_end[start : start + _BATCH_ROWS]
@@ -166,9 +165,9 @@ def _counters(session: "Session") -> Iterator[bytes]:
 
     def sampled(ts: int, track: int, value: float) -> Any:
         event = kinds(type=kinds.TYPE_COUNTER, track_uuid=track, double_counter_value=value)
-        return _trace(timestamp=ts, track_event=event)
+        return trace(timestamp=ts, track_event=event)
 
-    yield from _packets(sampled, columns)
+    yield from packets(sampled, columns)
 
 
 def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[bytes]:
@@ -180,9 +179,8 @@ def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[b
     utid = within(found["utid"].to_numpy().astype(np.int64), len(who.tid))
     stack = found["stack"].to_numpy().astype(np.int64)
     used, of_row = np.unique(stack, return_inverse=True)
-    parent, frame = (
-        session.sql(f"select {name} as v from stack order by id")["v"].to_numpy() for name in ("parent", "frame")
-    )
+    tree = session.sql("select parent, frame from stack order by id")
+    parent, frame = tree["parent"].fill_null(0).to_numpy(), tree["frame"].fill_null(-1).to_numpy()
     ids = interned.callstacks(used.tolist(), parent, frame, session["frame"].sort("id"))
     yield interned.packet()
     columns = {
@@ -194,22 +192,13 @@ def _samples(session: "Session", who: Threads, interned: Interned) -> Iterator[b
     }
 
     def sampled(ts: int, cpu: int, pid: int, tid: int, stack: int) -> Any:
-        return _trace(
+        return trace(
             timestamp=ts,
             perf_sample=schema.PerfSample(cpu=cpu, pid=pid, tid=tid, callstack_iid=stack),
             sequence_flags=2,
         )
 
-    yield from _packets(sampled, columns)
-
-
-def _packets(make: Any, columns: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
-    for part in filled(make, columns):
-        yield part.bytes.tobytes()
-
-
-def _trace(**fields: Any) -> Any:
-    return schema.Trace(packet=[schema.TracePacket(trusted_packet_sequence_id=SEQUENCE, **fields)])
+    yield from packets(sampled, columns)
 
 
 def _u64(values: NDArray[Any]) -> NDArray[np.uint64]:

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
 
-from insitu.convert.formats.perfetto_interned import SEQUENCE, Interned, packet_bytes
+from insitu.convert.formats.perfetto_interned import SEQUENCE, Interned, packet_bytes, packets, trace
 from insitu.convert.formats.protobuf_rows import Values, filled, in_order
 from insitu.convert.formats.trace_tables import EventRows, coded
 
@@ -79,10 +79,7 @@ def instants(events: EventRows, interned: Interned, track: NDArray[np.uint64]) -
                 category_iids=[category_id],
                 debug_annotations=notes,
             )
-            packet = schema.TracePacket(
-                trusted_packet_sequence_id=SEQUENCE, timestamp=ts, track_event=event, sequence_flags=2
-            )
-            return schema.Trace(packet=[packet])
+            return trace(timestamp=ts, track_event=event, sequence_flags=2)
 
         return made
 
@@ -90,8 +87,7 @@ def instants(events: EventRows, interned: Interned, track: NDArray[np.uint64]) -
         rows = np.flatnonzero(null_pattern == pattern)
         present = {name: kinds[name] for at, name in enumerate(names) if not pattern >> at & 1}
         part = {name: columns[name][rows] for name in ("ts", "track", *(f"f_{name}" for name in present))}
-        for made in filled(maker(present), part):
-            yield made.bytes.tobytes()
+        yield from packets(maker(present), part)
 
 
 def _annotation(values: "polars.Series", interned: Interned) -> tuple[str, NDArray[Any]]:

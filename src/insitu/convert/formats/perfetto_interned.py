@@ -1,17 +1,18 @@
 """Names, stacks and frames that Perfetto's packets refer to by number."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from numpy.typing import NDArray
 from perfetto.protos.perfetto.trace import perfetto_trace_pb2 as schema
 
+from insitu.convert.formats.protobuf_rows import filled
 from insitu.valid_text import valid_text
 
 if TYPE_CHECKING:
     import polars
 
-__all__ = ["SEQUENCE", "Interned", "packet_bytes"]
+__all__ = ["SEQUENCE", "Interned", "packet_bytes", "packets", "trace"]
 
 SEQUENCE: Final = 1
 """The one packet sequence of our files."""
@@ -41,13 +42,17 @@ class Interned:
     ) -> list[int]:
         """The numbers of stacks of a call tree (see core_tables.STACK)."""
         columns = [frames[name].to_list() for name in ("function", "module", "file", "line")]
+        parents, frame_of = parent.tolist(), frame.tolist()
+        numbers: dict[int, int] = {}
         found = []
         for stack in stacks:
             chain: list[int] = []
             node = stack
-            while 0 < node < len(frame) and 0 <= frame[node] < len(frames) and len(chain) < 8192:
-                chain.append(self._frame(*(column[int(frame[node])] for column in columns)))
-                node = int(parent[node])
+            while 0 < node < len(frame_of) and 0 <= (at := frame_of[node]) < len(frames) and len(chain) < 8192:
+                if at not in numbers:
+                    numbers[at] = self._frame(*(column[at] for column in columns))
+                chain.append(numbers[at])
+                node = parents[node]
             chain.reverse()
             number, is_new = self._number("callstacks", tuple(chain))
             if is_new:
@@ -89,6 +94,17 @@ class Interned:
         number = self._counts[kind] = self._counts.get(kind, 0) + 1
         self._known[kind, what] = number
         return number, True
+
+
+def trace(**fields: Any) -> Any:
+    """A trace of one packet with these fields."""
+    return schema.Trace(packet=[schema.TracePacket(trusted_packet_sequence_id=SEQUENCE, **fields)])
+
+
+def packets(make: Callable[..., Any], columns: Mapping[str, NDArray[Any]]) -> Iterator[bytes]:
+    """The bytes of the packets that ``make`` makes, one of each row of the columns (see ``filled``)."""
+    for part in filled(make, columns):
+        yield part.bytes.tobytes()
 
 
 def packet_bytes(*packets: Any) -> bytes:

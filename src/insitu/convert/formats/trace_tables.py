@@ -50,6 +50,11 @@ class Spans(NamedTuple):
     categories: list[str]
     names: list[str]
 
+    @property
+    def owner(self) -> I64:
+        """The thread of each; of the idle task, which is one for each CPU, -1 - CPU."""
+        return np.where(self.utid > 0, self.utid, -1 - np.maximum(self.cpu, 0))
+
 
 class EventRows(NamedTuple):
     """The rows of one table of events, in the order of time; ``fields`` are its own columns."""
