@@ -12,7 +12,9 @@ from insitu.convert.formats.ftrace_text import is_ftrace_text
 from insitu.convert.formats.perf_script import is_perf_script
 from insitu.convert.formats.registry import ImportOptions, importer_of
 from insitu.convert.formats.stack_maps import is_bpftrace, is_dtrace
+from insitu.convert.formats.trace_tables import event_tables
 from insitu.convert.open import import_file, open_session
+from insitu.convert.trace_events import column_of, field_of
 from insitu.errors import InsituError
 
 _GRAPH = """\
@@ -93,6 +95,20 @@ def test_lines_with_and_without_flags_and_process_are_read(head, session_of):
         (row,) = session["event.sched_waking"].rows(named=True)
         (name,) = session.sql("select name from thread where tid = 35")["name"].to_list()
     assert (row["ts_ns"], row["cpu"], row["comm"], row["pid"], name) == (1_000_002_000, 0, "a b", 7, "sh")
+
+
+@pytest.mark.parametrize("field", ["cpu", "CPU", "Stack"])
+def test_a_field_called_as_a_column_of_ours_keeps_its_values(field, session_of):
+    with session_of(f"# tracer: nop\n  sh-35 [000] ..... 1.000001: something: {field}=3 n=4\n") as session:
+        (row,) = session["event.something"].rows(named=True)
+        (event,) = next(iter(event_tables(session, 2))).fields.rows(named=True)
+    assert (row["cpu"], row[f"event_{field}"], row["n"]) == (0, 3, 4)
+    assert event["n"] == 4 and event[field_of(f"event_{field}")] == 3
+
+
+@pytest.mark.parametrize("field", ["cpu", "CPU", "Utid", "ts_ns", "event", "pid"])
+def test_a_column_leads_back_to_its_field(field):
+    assert field_of(column_of(field)) == field
 
 
 def test_functions_have_their_caller_stacks_their_event_and_losses_are_counted(session_of):

@@ -7,7 +7,7 @@ kernel_stack and user_stack) become the event's ``stack``.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Any, Final, NamedTuple
+from typing import TYPE_CHECKING, Any, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -27,8 +27,12 @@ from insitu.session.distinct import distinct, groups
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 
+if TYPE_CHECKING:
+    from insitu.session.reader import Session
+
 __all__ = [
     "EVENT_FORMAT",
+    "HEAD",
     "EventKind",
     "EventWriter",
     "column_of",
@@ -36,6 +40,8 @@ __all__ = [
     "described",
     "event_columns",
     "event_kinds",
+    "field_of",
+    "recorded_formats",
     "table_names",
     "windows",
 ]
@@ -58,7 +64,8 @@ I64 = NDArray[np.int64]
 U64 = NDArray[np.uint64]
 
 _WINDOW_BYTES: Final = 8 << 20
-_HEAD: Final = ("ts_ns", "utid", "cpu")
+HEAD: Final = ("ts_ns", "utid", "cpu")
+"""The columns that every table of events has."""
 _TID: Final = TASK.name
 _HARDIRQ_OR_NMI: Final = 0x48  # TRACE_FLAG_HARDIRQ, TRACE_FLAG_NMI: include/linux/trace_events.h
 _OTHERS: Final = (KERNEL_STACK, USER_STACK, *ENTRIES, *EXITS)
@@ -318,7 +325,21 @@ def event_columns(records: TraceRecords, rows: I64, shape: EventFormat, *, renam
 
 def column_of(name: str) -> str:
     """A field's column, where the name is that of one of ours: ``cpu`` of an event is ``event_cpu``."""
-    return f"event_{name}" if name.casefold() in _HEAD else name
+    return f"event_{name}" if name.casefold() in HEAD else name
+
+
+def field_of(column: str) -> str:
+    """The field of a column, see ``column_of``."""
+    name = column.removeprefix("event_")
+    return name if name.casefold() in HEAD else column
+
+
+def recorded_formats(session: Session) -> dict[str, tuple[str, str, str]]:
+    """The formats that a session keeps: table -> category, name and text of the format file."""
+    if EVENT_FORMAT.name not in session.tables:
+        return {}
+    rows = session[EVENT_FORMAT.name].select("table", "category", "name", "format").rows()
+    return {f"event.{table}": (category, name, text) for table, category, name, text in rows}
 
 
 def _free(name: str, taken: Mapping[str, Any]) -> str:
@@ -366,7 +387,7 @@ def table_names(kinds: Iterable[EventKind], prefix: str = "") -> dict[str, str]:
 def _table(table: str, kind: EventKind, batch: Mapping[str, Any]) -> Table:
     fields = {column_of(field.name): field for field in kind.format.fields}
     columns = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
-    taken = set(_HEAD)
+    taken = set(HEAD)
     for name, values in batch.items():
         if name.casefold() in taken:
             continue

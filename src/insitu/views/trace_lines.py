@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.print_format import Printer, printer
-from insitu.convert.trace_events import EventKind, column_of, event_columns
+from insitu.convert.trace_events import EventKind, column_of, event_columns, recorded_formats
 from insitu.convert.trace_pages import PageLayout, TraceRecords, records_of
 from insitu.convert.trace_stacks import KERNEL_STACK, TRACING_FUNCTIONS, USER_STACK, stack_addresses
 from insitu.kernel.tracefs import EventFormat, parse_format
@@ -150,12 +150,10 @@ class _Stacks:
 
 def recorded_events(session: Session) -> dict[str, tuple[str, EventFormat]]:
     """The trace events that a session has records of: "CATEGORY:NAME" -> table and format."""
-    if "event_format" not in session.tables:
-        return {}
     return {
-        f"{category}:{name}": (f"event.{table}", parse_format(text, f"{category}:{name}"))
-        for table, category, name, text in session["event_format"].iter_rows()
-        if f"event.{table}" in session.tables
+        f"{category}:{name}": (table, parse_format(text, f"{category}:{name}"))
+        for table, (category, name, text) in recorded_formats(session).items()
+        if table in session.tables
     }
 
 

@@ -32,6 +32,7 @@ class _Event:
     stacks: list[int] = field(default_factory=list)
     values: list[dict[str, str]] = field(default_factory=list)
     table: Table | None = None
+    keys: dict[str, str] = field(default_factory=dict)
     rows: int = 0
 
 
@@ -108,12 +109,12 @@ class TextRows:
         if not event.heads:
             return
         if event.table is None:
-            event.table = _table(name, event)
+            event.table, event.keys = _table(name, event)
         ts_ns, utid, cpu = zip(*event.heads, strict=True)
         batch: dict[str, Any] = {"ts_ns": ts_ns, "utid": utid, "cpu": cpu, "stack": event.stacks}
-        for column in event.table.columns[3:]:
-            if column.name != "stack":
-                texts = [values.get(_field(column.name)) for values in event.values]
+        for column in event.table.columns:
+            if column.name in event.keys:
+                texts = [values.get(event.keys[column.name]) for values in event.values]
                 batch[column.name] = [_read(text, column.type) for text in texts]
         self._writer.append(event.table, batch)
         event.rows += len(event.heads)
@@ -122,24 +123,22 @@ class TextRows:
         event.values.clear()
 
 
-def _table(name: str, event: _Event) -> Table:
+def _table(name: str, event: _Event) -> tuple[Table, dict[str, str]]:
+    """The table, and of its columns for fields their names in the text."""
     columns = [Column("ts_ns", "timestamp"), Column("utid", "utid"), Column("cpu", "cpu", default=-1)]
-    taken = set(_HEAD)
+    taken, keys = set(_HEAD), {}
     for key in dict.fromkeys(key for values in event.values for key in values):
         column = f"event_{key}" if key.casefold() in _HEAD else key
         if column.casefold() in taken or len(columns) > _MOST_FIELDS:
             continue
         taken.add(column.casefold())
+        keys[column] = key
         columns.append(
             Column(column, _type([values[key] for values in event.values if key in values]), nullable=True)
         )
     if any(event.stacks):
         columns.append(Column("stack", "stack"))
-    return Table(f"event.{name}", f"the event {name} of a trace's text", tuple(columns))
-
-
-def _field(column: str) -> str:
-    return column.removeprefix("event_") if column.removeprefix("event_") in _HEAD else column
+    return Table(f"event.{name}", f"the event {name} of a trace's text", tuple(columns)), keys
 
 
 def _type(texts: list[str]) -> str:

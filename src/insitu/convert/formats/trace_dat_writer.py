@@ -17,7 +17,7 @@ from insitu.convert.formats.trace_dat_file import Option
 from insitu.convert.formats.trace_dat_sections import MAGIC
 from insitu.convert.formats.trace_page_writer import HEADER_EVENT, HEADER_PAGE, PAGE_BYTES, Bodies, bodies, pages
 from insitu.convert.formats.trace_tables import event_tables, threads
-from insitu.convert.trace_events import EVENT_FORMAT
+from insitu.convert.trace_events import recorded_formats
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.kernel.tracefs import parse_format
@@ -43,10 +43,7 @@ class _Rows(NamedTuple):
 
 def export_trace_dat(session: "Session", options: ExportOptions) -> Iterator[bytes]:
     """The file of a session's trace events. Raises InsituError where it has none whose format is kept."""
-    formats: dict[str, tuple[str, str, str]] = {}
-    if EVENT_FORMAT.name in session.tables:
-        rows = session[EVENT_FORMAT.name].select("table", "category", "name", "format").rows()
-        formats = {f"event.{table}": (category, name, text) for table, category, name, text in rows}
+    formats = recorded_formats(session)
     tid = threads(session).tid
     found: list[_Rows] = []
     for events in event_tables(session, len(tid)):

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any, Final, NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
-from insitu.convert.trace_events import EVENT_FORMAT
+from insitu.convert.trace_events import HEAD, field_of, recorded_formats
 from insitu.errors import InsituError
 from insitu.valid_text import valid_text
 
@@ -22,7 +22,6 @@ I64 = NDArray[np.int64]
 
 OPEN_NS: Final = 1 << 62
 """The end of a span that was open at the recording's end."""
-_HEAD: Final = ("ts_ns", "utid", "cpu")
 
 
 class Threads(NamedTuple):
@@ -122,22 +121,19 @@ def spans(session: "Session", threads: int) -> Spans | None:
 
 def event_tables(session: "Session", threads: int) -> Iterator[EventRows]:
     """Every table of events that has rows, one at a time, of so many threads."""
-    kinds = {}
-    if EVENT_FORMAT.name in session.tables:
-        for table, category, name in session[EVENT_FORMAT.name].select("table", "category", "name").rows():
-            kinds[f"event.{table}"] = category, name
+    kinds = recorded_formats(session)
     for table in session.tables:
         if not table.startswith("event."):
             continue
         found = session[table].sort("ts_ns")
-        if not len(found) or any(name not in found.columns for name in _HEAD):
+        if not len(found) or any(name not in found.columns for name in HEAD):
             continue
-        category, name = kinds.get(table, ("event", table.rpartition(".")[2]))
+        category, name, _ = kinds.get(table, ("event", table.rpartition(".")[2], ""))
         stacks = [column.name for column in session.database.table(table).columns if column.type == "stack"]
-        ts_ns, utid, cpu = (_ints(found[each]) for each in _HEAD)
-        fields = found.drop(*_HEAD, *stacks)
-        named = {each: each.removeprefix("event_") for each in fields.columns if each.removeprefix("event_") in _HEAD}
-        yield EventRows(table, category, name, ts_ns, within(utid, threads), cpu, fields.rename(named))
+        ts_ns, utid, cpu = (_ints(found[each]) for each in HEAD)
+        fields = found.drop(*HEAD, *stacks)
+        fields = fields.rename({column: field_of(column) for column in fields.columns})
+        yield EventRows(table, category, name, ts_ns, within(utid, threads), cpu, fields)
 
 
 def coded(texts: "polars.Series") -> tuple[I64, list[str]]:
