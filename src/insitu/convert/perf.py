@@ -20,6 +20,7 @@ from insitu.convert.raw import RawRecording
 from insitu.convert.stacks import chains_of
 from insitu.kernel.perf_event import Software, Type
 from insitu.session.core_tables import SAMPLE
+from insitu.session.distinct import offsets_of
 from insitu.session.manifest import Manifest
 from insitu.session.writer import SessionWriter
 from insitu.symbols.unwind import UserStacks
@@ -218,7 +219,7 @@ def _unwound(batch: SampleBatch, epoch: I32, addresses: Addresses) -> tuple[I64,
     offset, address = addresses.unwound(stacks)
     lengths = np.zeros(len(batch), np.int64)
     lengths[rows] = np.diff(offset)
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), address
+    return offsets_of(lengths), address
 
 
 def is_this_boot(path: Path, manifest: Manifest) -> bool:

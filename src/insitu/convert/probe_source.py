@@ -87,9 +87,7 @@ def stack_nodes(column: Values, addresses: Addresses, ts_ns: I64) -> I32:
         offset, address = addresses.unwound(column.user_stacks(epoch))
     else:
         offset, address = column.offset, column.address
-    called = np.ones(len(address), np.bool_)
-    called[offset[:-1][np.diff(offset) > 0]] = False
-    return addresses.nodes(Chains(offset, address, called), epoch)
+    return addresses.nodes(Chains.from_leaf(offset, address), epoch)
 
 
 def _content(file: Path) -> memoryview | bytes:

@@ -11,7 +11,7 @@ from insitu.convert.row_format import CODES, HEADER, NUMPY, VARIABLE
 from insitu.convert.sources import RawSource, raw_bytes
 from insitu.convert.stacks import Chains
 from insitu.errors import InsituError
-from insitu.session.distinct import ranges
+from insitu.session.distinct import offsets_of, ranges
 from insitu.session.schema import Column, Table, described
 from insitu.session.writer import SessionWriter
 
@@ -125,10 +125,7 @@ class _Decoder:
     def _stacks(self, words: U64, at: I64, length: I64, pid: I32, ts_ns: I64) -> I32:
         count = length >> 3
         address = words[ranges(at >> 3, count)]
-        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(count)])
-        called = np.ones(len(address), np.bool_)
-        called[offset[:-1][count > 0]] = False
-        return self._addresses.nodes(Chains(offset, address, called), self._addresses.epochs(pid, ts_ns))
+        return self._addresses.nodes(Chains.from_leaf(offsets_of(count), address), self._addresses.epochs(pid, ts_ns))
 
 
 def _with_nulls(values: Any, null: NDArray[np.bool_]) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.formats.perf_records import CONTEXT_MAX, SampleBatch
-from insitu.session.distinct import ranges
+from insitu.session.distinct import offsets_of, ranges
 from insitu.session.interning import GrowingIndex, StackTree
 
 __all__ = ["KERNEL_HALF", "Chains", "StackInterner", "chains_of"]
@@ -43,6 +43,13 @@ class Chains:
     def __len__(self) -> int:
         return len(self.offset) - 1
 
+    @classmethod
+    def from_leaf(cls, offset: I64, address: U64) -> "Chains":
+        """Chains that begin where each thread was; all other addresses are return addresses."""
+        called = np.ones(len(address), np.bool_)
+        called[offset[:-1][np.diff(offset) > 0]] = False
+        return cls(offset, address, called)
+
     @property
     def lengths(self) -> I64:
         return np.diff(self.offset)
@@ -50,11 +57,7 @@ class Chains:
     def take(self, start: I64, end: I64) -> "Chains":
         """The parts [start, end) of the addresses, each as a chain."""
         at = ranges(start, end - start)
-        return Chains(_offsets(end - start), self.address[at], self.called[at])
-
-
-def _offsets(lengths: I64) -> I64:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
+        return Chains(offsets_of(end - start), self.address[at], self.called[at])
 
 
 def chains_of(batch: SampleBatch, unwound: tuple[I64, U64] | None = None, *, move_back: bool = True) -> Chains:
@@ -65,7 +68,7 @@ def chains_of(batch: SampleBatch, unwound: tuple[I64, U64] | None = None, *, mov
     """
     lengths = batch.chain_len
     raw = batch.words[ranges(batch.chain_at, lengths)]
-    chain = _without_markers(raw, _offsets(lengths))
+    chain = _without_markers(raw, offsets_of(lengths))
     if not move_back:
         chain = Chains(chain.offset, chain.address, np.zeros_like(chain.called))
     if unwound is not None:
@@ -82,18 +85,15 @@ def _without_markers(raw: U64, offset: I64) -> Chains:
     called = np.ones(len(raw), np.bool_)
     called[offset[:-1][offset[:-1] < len(raw)]] = False
     called[1:] &= real[:-1]  # the address after a marker is where that context was interrupted
-    kept = np.concatenate([np.zeros(1, np.int64), np.cumsum(real)])
+    kept = offsets_of(real)
     return Chains(kept[offset], raw[real], called[real])
 
 
 def _joined(first: Chains, unwound: tuple[I64, U64]) -> Chains:
     """Each chain of ``first`` followed by the user frames that were unwound from its sample."""
-    offset, address = unwound
-    called = np.ones(len(address), np.bool_)
-    called[offset[:-1][np.diff(offset) > 0]] = False
-    tail = Chains(offset, address, called)
+    tail = Chains.from_leaf(*unwound)
     lengths = first.lengths + tail.lengths
-    result = _offsets(lengths)
+    result = offsets_of(lengths)
     addresses = np.empty(int(result[-1]), np.uint64)
     calls = np.empty(int(result[-1]), np.bool_)
     for part, start in ((first, result[:-1]), (tail, result[:-1] + first.lengths)):
@@ -106,7 +106,7 @@ def _merged(chain: Chains, rows: I64, others: Chains) -> Chains:
     """``chain`` with its empty rows ``rows`` replaced by ``others``."""
     lengths = chain.lengths.copy()
     lengths[rows] = others.lengths
-    result = _offsets(lengths)
+    result = offsets_of(lengths)
     addresses = np.empty(int(result[-1]), np.uint64)
     calls = np.empty(int(result[-1]), np.bool_)
     filled = np.ones(len(chain), np.bool_)
@@ -176,7 +176,7 @@ class StackInterner:
         """Offsets (n + 1) and frames, leaf first, of n places."""
         start = self._offset[places]
         count = self._offset[places + 1] - start
-        return _offsets(count), self._frames[ranges(start, count)]
+        return offsets_of(count), self._frames[ranges(start, count)]
 
 
 def _hash(chains: Chains, start: I64, end: I64, epoch: I32) -> U64:

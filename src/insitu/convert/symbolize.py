@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from insitu.convert.stacks import KERNEL_HALF
-from insitu.session.distinct import distinct, groups
+from insitu.session.distinct import distinct, groups, offsets_of
 from insitu.session.interning import FrameTable
 from insitu.symbols.frame import Frame
 from insitu.symbols.module_names import is_of_one_process
@@ -50,7 +50,7 @@ class Resolver:
         self._user(np.flatnonzero(~kernel & (address != CUT)), epoch, looked_up, found)
         lengths = np.fromiter((len(frames) for frames in found), np.int64, len(found))
         numbers = self._frames.number(frame for frames in found for frame in frames)
-        return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), np.array(numbers, np.int32)
+        return offsets_of(lengths), np.array(numbers, np.int32)
 
     def _user(self, rows: I64, epoch: I32, address: U64, found: list[Sequence[Frame]]) -> None:
         module = np.full(len(rows), -1, np.int32)

@@ -12,7 +12,7 @@ from insitu.convert.addresses import Addresses
 from insitu.convert.stacks import Chains
 from insitu.convert.trace_pages import TASK, TraceRecords, field_values
 from insitu.kernel.tracefs import EventFormat
-from insitu.session.distinct import distinct, ranges
+from insitu.session.distinct import distinct, offsets_of, ranges
 
 if TYPE_CHECKING:
     from insitu.convert.trace_events import EventKind
@@ -70,16 +70,14 @@ class TraceStacks:
         if is_kernel:
             keep = ~self._of_tracing(address)
             owner = np.repeat(np.arange(len(rows)), np.diff(offset))[keep]
-            offset, address = _offsets(np.bincount(owner, minlength=len(rows))), address[keep]
-        called = np.ones(len(address), np.bool_)
+            offset, address = offsets_of(np.bincount(owner, minlength=len(rows))), address[keep]
         pid = np.zeros(len(rows), np.int32)
+        chains = Chains(offset, address, np.ones(len(address), np.bool_))
         if not is_kernel:
-            called[offset[:-1][np.diff(offset) > 0]] = False
+            chains = Chains.from_leaf(offset, address)
             tgid = next((field for field in shape.fields if field.name == "tgid"), None)
             pid = pid if tgid is None else field_values(records, rows, tgid).astype(np.int32)
-        return self._addresses.nodes(
-            Chains(offset, address, called), self._addresses.epochs(pid, records.ts_ns[rows])
-        )
+        return self._addresses.nodes(chains, self._addresses.epochs(pid, records.ts_ns[rows]))
 
     def _of_tracing(self, address: U64) -> NDArray[np.bool_]:
         """Which addresses are in the functions by which the kernel records an event."""
@@ -103,10 +101,6 @@ def stack_addresses(records: TraceRecords, rows: I64, shape: EventFormat, *, is_
     # A user stack ends at the first 0; ~0 marks where the kernel left off.
     owner = np.repeat(np.arange(len(rows)), words)
     is_end = (address == 0) | (address == np.uint64(2**64 - 1))
-    before, starts = _offsets(is_end), _offsets(words)
+    before, starts = offsets_of(is_end), offsets_of(words)
     keep = before[1:] == before[starts[:-1]][owner] if len(owner) else np.zeros(0, np.bool_)
-    return _offsets(np.bincount(owner[keep], minlength=len(rows))), address[keep]
-
-
-def _offsets(lengths: NDArray[Any]) -> I64:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
+    return offsets_of(np.bincount(owner[keep], minlength=len(rows))), address[keep]

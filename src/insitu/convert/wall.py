@@ -24,6 +24,7 @@ from insitu.probe.runtime.capture import MAPS, STACKS
 from insitu.probe.runtime.event_columns import StackColumn
 from insitu.probe.runtime.record_walk import record_offsets
 from insitu.probe.runtime.stack_records import StackContents
+from insitu.session.distinct import offsets_of
 from insitu.session.schema import Column, Table, register
 from insitu.session.writer import SessionWriter
 from insitu.symbols.frame import KERNEL, Frame
@@ -335,9 +336,8 @@ class _Wall:
     def _stacks(self, name: str, ids: U64, pids: U64 | None = None, pointers: U64 | None = None) -> list[Frames]:
         """Stacks by their ids; those of user code unwound, where a copy with that stack pointer was taken."""
         lengths, address = self._contents.find(name, ids.astype(np.int64))
-        offset = np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
         pid = np.zeros(len(ids), np.int32) if pids is None else pids.astype(np.int32)
-        column = StackColumn(offset, address, pid)
+        column = StackColumn(offsets_of(lengths), address, pid)
         nodes = stack_nodes(column, self._addresses, np.full(len(ids), self._maps.end_ns, np.int64)).tolist()
         if pointers is None:
             return [without_ours(self._frames(node)) for node in nodes]

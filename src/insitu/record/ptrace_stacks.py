@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Final, NamedTuple
 
 from insitu.kernel import procfs, ptrace
 from insitu.kernel.process_memory import ProcessMemory
+from insitu.session.distinct import offsets_of
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -97,7 +98,7 @@ class Stacks:
                 np.array([each.registers for each in copies], np.uint64),
                 _MASK,
                 np.frombuffer(b"".join(each.bytes for each in copies), np.uint8),
-                np.concatenate([np.zeros(1, np.int64), np.cumsum(sizes)[:-1]]),
+                offsets_of(sizes)[:-1],
                 sizes,
                 np.array(epochs, np.int32),
             )

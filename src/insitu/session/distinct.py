@@ -1,4 +1,4 @@
-"""Distinct values of an array, groups of equal values, and ranges of rows."""
+"""Distinct values of an array, groups of equal values, ranges of rows and offsets of parts."""
 
 from collections.abc import Iterator
 from typing import Any
@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-__all__ = ["distinct", "groups", "ranges", "stable_order"]
+__all__ = ["distinct", "groups", "offsets_of", "ranges", "stable_order"]
 
 _SMALL_TABLE = 1 << 16  # entries that cost next to nothing
 _FEW = 1 << 15  # sorting so few values is faster than clearing a table
@@ -59,6 +59,11 @@ def ranges(starts: NDArray[np.int64], lengths: NDArray[np.int64]) -> NDArray[np.
     flat: NDArray[np.int64] = np.repeat(starts - (ends - lengths), lengths)
     flat += np.arange(total)
     return flat
+
+
+def offsets_of(lengths: NDArray[Any]) -> NDArray[np.int64]:
+    """Where parts of these lengths begin when they are joined (n + 1: the last is the whole length)."""
+    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths, dtype=np.int64)])
 
 
 def _hashed(values: NDArray[Any]) -> tuple[NDArray[Any], NDArray[np.int64]]:

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from insitu.convert.file_bytes import FileBytes
 from insitu.kernel.perf_records import HEADER
+from insitu.session.distinct import offsets_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer
@@ -140,7 +141,7 @@ def _walk_bytes(view: memoryview) -> tuple[Stream, int]:
         position += size
     bounds = np.array([*starts, position], np.int64)
     sizes = np.diff(bounds)
-    targets = np.concatenate([np.zeros(1, np.int64), np.cumsum((sizes + 7) & ~7)])
+    targets = offsets_of((sizes + 7) & ~7)
     copied = np.zeros(int(targets[-1]), np.uint8)
     source = np.frombuffer(view, np.uint8)
     # Records move together up to the next one of an odd size.

@@ -24,7 +24,7 @@ from insitu.probe.types import (
     Type,
     stored_size,
 )
-from insitu.session.distinct import ranges
+from insitu.session.distinct import offsets_of, ranges
 
 if TYPE_CHECKING:
     import polars
@@ -63,7 +63,7 @@ class StackColumn:
         """The stacks of ``rows``, in that order."""
         lengths = self.lengths[rows]
         at = ranges(self.offset[:-1][rows], lengths)
-        return StackColumn(_offsets(lengths), self.address[at], self.pid[rows], self.mode)
+        return StackColumn(offsets_of(lengths), self.address[at], self.pid[rows], self.mode)
 
 
 @dataclass(frozen=True)
@@ -194,7 +194,7 @@ def variable_column(rows: Rows, start: I64, length: I64, kind: Type, pid: I32, m
         ends = np.flatnonzero(address == 0)[::-1]
         frames[rows_of[ends]] = ends - (np.cumsum(frames) - frames)[rows_of[ends]]
         address = words[ranges(start >> 3, frames)]
-    return StackColumn(_offsets(frames), address, pid if kind.user else np.zeros_like(pid), kind.mode)
+    return StackColumn(offsets_of(frames), address, pid if kind.user else np.zeros_like(pid), kind.mode)
 
 
 def strings(data: U8, start: I64, length: I64) -> polars.Series:
@@ -245,17 +245,13 @@ def _split(text: str, count: int) -> polars.Series:
     return found
 
 
-def _offsets(lengths: I64) -> I64:
-    return np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)])
-
-
 def _stacks_by_id(rows: Rows, offset: int, kind: Stack, stacks: StackContents | None) -> StackColumn:
     ids = rows.words(offset).view(np.int64)
     pid = rows.words(offset + 8).astype(np.int32)
     if stacks is None:
         return StackColumn(np.zeros(len(rows) + 1, np.int64), np.zeros(0, np.uint64), pid, kind.mode)
     lengths, address = stacks.find(kind.map, ids)
-    return StackColumn(_offsets(lengths), address, pid, kind.mode)
+    return StackColumn(offsets_of(lengths), address, pid, kind.mode)
 
 
 def _struct(rows: Rows, offset: int, kind: Tuple, text: Texts, stacks: StackContents | None) -> polars.Series:
@@ -303,7 +299,7 @@ def joined(parts: Sequence[Column], order: I64 | None) -> Column:
     if isinstance(first, StackColumn):
         stacks = [part for part in parts if isinstance(part, StackColumn)]
         whole = StackColumn(
-            _offsets(np.concatenate([part.lengths for part in stacks])),
+            offsets_of(np.concatenate([part.lengths for part in stacks])),
             np.concatenate([part.address for part in stacks]),
             np.concatenate([part.pid for part in stacks]),
             first.mode,

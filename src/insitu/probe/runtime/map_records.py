@@ -24,6 +24,7 @@ from insitu.probe.runtime.record_walk import record_offsets
 from insitu.probe.runtime.stack_records import StackContents, framed
 from insitu.probe.runtime.type_json import type_from_json
 from insitu.probe.types import Array, Buffer, Integer, Pointer, Record, Stack, Tuple, Type
+from insitu.session.distinct import offsets_of
 
 if TYPE_CHECKING:
     from typing_extensions import Buffer as Bytes
@@ -154,4 +155,4 @@ def _stacks(values: list[tuple[int, int]], kind: Stack, stacks: StackContents | 
         lengths, address = np.zeros(len(ids), np.int64), np.zeros(0, np.uint64)
     else:
         lengths, address = stacks.find(kind.map, ids)
-    return StackColumn(np.concatenate([np.zeros(1, np.int64), np.cumsum(lengths)]), address, pid, kind.mode)
+    return StackColumn(offsets_of(lengths), address, pid, kind.mode)
