@@ -1,36 +1,20 @@
-"""What ftrace and trace-cmd write: trace.dat, pages of the ring buffer, the text of tracefs."""
+"""Pages of ftrace's ring buffer."""
 
 from pathlib import Path
 
 import numpy as np
 
 from fuzz.registry import CORPUS, Read
-from fuzz.targets.isolation import without_files_here
 from insitu.convert.addresses import Addresses
-from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.trace_dat import kinds_of
 from insitu.convert.formats.trace_dat_file import open_trace_dat
-from insitu.convert.open import load_stacks
 from insitu.convert.trace_events import EventWriter
 from insitu.convert.trace_pages import decode_pages, page_layout
 from insitu.kernel import procfs
 from insitu.session.manifest import Manifest
 from insitu.session.writer import MemoryTables, SessionWriter
 
-__all__ = ["pages", "trace"]
-
-
-def trace(directory: Path) -> Read:
-    """A trace.dat, or the text of a trace."""
-    without_files_here()
-
-    def read(data: bytes) -> None:
-        path = directory / "input"
-        path.write_bytes(data)
-        for options in (ImportOptions(), ImportOptions(skip_bad_lines=True)):
-            load_stacks(path, options=options)
-
-    return read
+__all__ = ["pages"]
 
 
 def pages(directory: Path) -> Read:

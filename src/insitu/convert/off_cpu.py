@@ -18,7 +18,7 @@ from insitu.kernel.sleeping import SLEEPING, unpacked
 from insitu.probe.runtime.event_columns import CopiedStackColumn
 from insitu.session.core_tables import SPAN
 from insitu.session.writer import SessionWriter
-from insitu.symbols.frame import KERNEL, Frame
+from insitu.symbols.frame import CORE_TEXT, KERNEL, Frame
 from insitu.symbols.registers import machine_called
 
 __all__ = ["already_waiting", "convert_source"]
@@ -94,7 +94,7 @@ def already_waiting(source: RawSource, writer: SessionWriter, addresses: Address
     user = np.where(sizes > 0, stack_nodes(copies, addresses, ts_ns), 0).astype(np.int32)
     kernel = []
     for each in threads:
-        where = [Frame(each.wchan, "[kernel.kallsyms]", kind=KERNEL)] if each.wchan else []
+        where = [Frame(each.wchan, CORE_TEXT, kind=KERNEL)] if each.wchan else []
         kernel.append(writer.intern_stack([*where, Frame(_ALREADY_WAITING, kind=KERNEL)]))
     return {
         "ts_ns": ts_ns,

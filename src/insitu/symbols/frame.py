@@ -2,7 +2,7 @@
 
 from typing import Final, NamedTuple
 
-__all__ = ["JIT", "KERNEL", "PYTHON", "ROOT", "USER", "WAKER", "Frame", "module_label"]
+__all__ = ["CORE_TEXT", "JIT", "KERNEL", "PYTHON", "ROOT", "USER", "WAKER", "Frame", "module_label"]
 
 USER: Final = "user"
 KERNEL: Final = "kernel"
@@ -11,6 +11,8 @@ PYTHON: Final = "python"
 ROOT: Final = "root"
 WAKER: Final = "waker"
 """Of the stack of what ended a wait, drawn upside down above it."""
+CORE_TEXT: Final = "[kernel.kallsyms]"
+"""The module of the kernel itself."""
 
 
 class Frame(NamedTuple):

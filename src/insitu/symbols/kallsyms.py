@@ -10,6 +10,7 @@ from functools import cache
 from typing import TYPE_CHECKING, Final
 
 from insitu.kernel import procfs
+from insitu.symbols.frame import CORE_TEXT
 
 if TYPE_CHECKING:
     import numpy as np
@@ -20,7 +21,6 @@ if TYPE_CHECKING:
 __all__ = [
     "ALL",
     "CODE",
-    "CORE_TEXT",
     "Kallsyms",
     "are_shown",
     "has_function",
@@ -29,7 +29,6 @@ __all__ = [
     "symbol_address",
 ]
 
-CORE_TEXT: Final = "[kernel.kallsyms]"
 CODE: Final = b"tTwW"
 """Types of symbols (nm(1)) that are code."""
 ALL: Final = CODE + b"dDbBrRaA"

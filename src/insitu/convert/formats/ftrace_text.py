@@ -14,7 +14,7 @@ from insitu.convert.formats.registry import ImportOptions
 from insitu.convert.formats.source_file import opened
 from insitu.errors import InsituError
 from insitu.session.writer import SessionWriter
-from insitu.symbols.frame import KERNEL, Frame
+from insitu.symbols.frame import CORE_TEXT, KERNEL, Frame
 
 __all__ = ["import_ftrace_text", "is_ftrace_text"]
 
@@ -127,7 +127,7 @@ class _Reader:
             self._rows.add(f"{prefix}text", head, rest)
 
     def _end_stack(self) -> None:
-        frames = [Frame(name, "[kernel.kallsyms]", kind=KERNEL) for name in self._frames or ()]
+        frames = [Frame(name, CORE_TEXT, kind=KERNEL) for name in self._frames or ()]
         self._frames = None
         if frames:
             self._rows.set_stack(self._writer.intern_stack(frames))

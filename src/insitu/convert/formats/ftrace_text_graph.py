@@ -11,17 +11,16 @@ from typing import Final, NamedTuple
 
 import numpy as np
 
+from insitu.session.call_table import KERNEL_FUNCTION
 from insitu.session.core_tables import SPAN
 from insitu.session.writer import SessionWriter
-from insitu.symbols.frame import KERNEL, Frame
+from insitu.symbols.frame import CORE_TEXT, KERNEL, Frame
 
 __all__ = ["GraphLines"]
 
 _ROWS: Final = 1 << 15
 _LONGEST: Final = 1000  # characters of a line
 _DEEPEST: Final = 4096
-_CATEGORY: Final = "kernel function"
-_MODULE: Final = "[kernel.kallsyms]"
 
 _LINE: Final = re.compile(
     r"\s*+(?:(?P<s>\d{1,10})\.(?P<us>\d{6})\s*+\|\s*+)?(?P<cpu>\d{1,5})\)\s*+"
@@ -173,7 +172,7 @@ class GraphLines:
             return
         self._rows.sort(key=lambda row: (row.ts_ns, row.depth))
         columns = dict(zip(_Row._fields, zip(*self._rows, strict=True), strict=True))
-        self._writer.append(SPAN, {**columns, "category": [_CATEGORY] * len(self._rows)})
+        self._writer.append(SPAN, {**columns, "category": [KERNEL_FUNCTION] * len(self._rows)})
         self._written += len(self._rows)
         self._rows.clear()
 
@@ -185,7 +184,7 @@ class GraphLines:
         outer = cpu.stack[-1].stack if cpu.stack else 0
         node = self._nodes.get((outer, name))
         if node is None:
-            frame = self._writer.frames.number([Frame(name, _MODULE, kind=KERNEL)])
+            frame = self._writer.frames.number([Frame(name, CORE_TEXT, kind=KERNEL)])
             chain, below = np.array([0, 1]), np.array([outer], np.int32)
             node = int(self._writer.stacks.add(chain, np.array(frame, np.int32), below)[0])
             self._nodes[outer, name] = node

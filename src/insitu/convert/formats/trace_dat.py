@@ -47,7 +47,7 @@ def import_trace_dat(path: Path, writer: SessionWriter, options: ImportOptions) 
     first_ns: list[int] = []
     last_ns: list[int] = []
     for buffer in found.buffers:
-        if buffer.text:
+        if buffer.is_text:
             writer.notes.append(f"buffer {buffer.name or 'top'}: text of a latency tracer, not imported")
             continue
         prefix = re.sub(r"[^\w\-]", "_", buffer.name)[:40] + "." if buffer.name else ""

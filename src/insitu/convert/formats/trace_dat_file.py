@@ -67,7 +67,7 @@ class CpuPages(NamedTuple):
 class TraceBuffer(Struct):
     """A ring buffer: ``name`` is that of its tracefs instance ("" for the top level).
 
-    ``text`` is the offset of a latency tracer's text, for a buffer that has no pages.
+    ``is_text``: it has the text of a latency tracer, and no pages.
     """
 
     name: str
@@ -75,7 +75,7 @@ class TraceBuffer(Struct):
     page_bytes: int
     cpus: list[CpuPages]
     compressed: bool = False
-    text: int = 0
+    is_text: bool = False
 
 
 class TraceDat(Struct):
@@ -88,15 +88,12 @@ class TraceDat(Struct):
 
     path: Path
     data: FileBytes
-    version: int
     page_bytes: int
     budget: Budget
     decompress: Decompress | None = None
     header_page: str = ""
-    header_event: str = ""
     formats: list[tuple[str, str]] = field(default_factory=list)
     kallsyms: bytes = b""
-    printk: bytes = b""
     cmdlines: bytes = b""
     buffers: list[TraceBuffer] = field(default_factory=list)
     stats: list[str] = field(default_factory=list)
@@ -141,7 +138,7 @@ def open_trace_dat(path: Path) -> TraceDat:
             remedy="import the text of trace instead",
         )
     at.u8()  # the size of long in the target's user space
-    found = TraceDat(path, data, int(version), _page_bytes(at.u32(), path), Budget(len(data)))
+    found = TraceDat(path, data, _page_bytes(at.u32(), path), Budget(len(data)))
     if version == "7":
         _read_version_7(found, at)
     else:
@@ -168,13 +165,13 @@ def _read_version_6(found: TraceDat, at: Cursor) -> None:
     _read_ftrace_events(found, at)
     _read_events(found, at)
     found.kallsyms = at.sized_text(at.u32())
-    found.printk = at.sized_text(at.u32())
+    _read_printk(found, at)
     found.cmdlines = at.sized_text(at.u64())
     found.cpus = _cpu_count(at.u32(), at)
     kind = bytes(at.take(10))
     instances: list[tuple[int, str]] = []
     if kind == b"options  \0":
-        for number, option in _options(at):
+        for number, option in _options(at, version_7=False):
             body = Cursor(option, at.name)
             if number == Option.BUFFER:
                 instances.append((body.u64(), body.string()))
@@ -189,7 +186,7 @@ def _read_version_6(found: TraceDat, at: Cursor) -> None:
 
 def _version_6_buffer(found: TraceDat, at: Cursor, kind: bytes, name: str) -> TraceBuffer:
     if kind == b"latency  \0":
-        return TraceBuffer(name, found.clock, found.page_bytes, [], text=at.at)
+        return TraceBuffer(name, found.clock, found.page_bytes, [], is_text=True)
     if kind != b"flyrecord\0":
         raise at.damaged(f"unknown data {kind!r}")
     cpus = [CpuPages(cpu, at.u64(), at.u64()) for cpu in range(found.cpus)]
@@ -205,8 +202,8 @@ def _read_version_7(found: TraceDat, at: Cursor) -> None:
     offset, seen, count = at.u64(), set[int](), 0
     while offset and offset not in seen:
         seen.add(offset)
-        _, body = section(found.data, offset, found.decompress, at.name, found.budget)
-        options = list(_options(body))
+        body = section(found.data, offset, found.decompress, at.name, found.budget)
+        options = list(_options(body, version_7=True))
         offset, count = 0, count + len(options)
         if count > _MOST_OPTIONS:
             raise at.damaged("too many options")
@@ -219,13 +216,13 @@ def _read_version_7(found: TraceDat, at: Cursor) -> None:
                 if place in seen:
                     raise at.damaged("a section that is there twice")
                 seen.add(place)
-                _, content = section(found.data, place, found.decompress, at.name, found.budget)
+                content = section(found.data, place, found.decompress, at.name, found.budget)
                 _SECTIONS[number](found, content)
             elif number == Option.BUFFER:
                 found.buffers.append(_version_7_buffer(found, each))
             elif number == Option.BUFFER_TEXT:
-                text = each.u64()
-                found.buffers.append(TraceBuffer(each.string(), each.string(), found.page_bytes, [], text=text))
+                each.u64()  # where the text is
+                found.buffers.append(TraceBuffer(each.string(), each.string(), found.page_bytes, [], is_text=True))
             else:
                 _read_option(found, number, each)
 
@@ -246,8 +243,8 @@ def _read_kallsyms(found: TraceDat, at: Cursor) -> None:
     found.kallsyms = at.sized_text(at.u32())
 
 
-def _read_printk(found: TraceDat, at: Cursor) -> None:
-    found.printk = at.sized_text(at.u32())
+def _read_printk(_: TraceDat, at: Cursor) -> None:
+    at.sized_text(at.u32())  # formats of trace_printk by their addresses
 
 
 def _read_cmdlines(found: TraceDat, at: Cursor) -> None:
@@ -255,10 +252,14 @@ def _read_cmdlines(found: TraceDat, at: Cursor) -> None:
 
 
 def _read_headers(found: TraceDat, at: Cursor) -> None:
-    for name in ("header_page", "header_event"):
-        if at.string() != name:
-            raise at.damaged(f"no {name}")
-        setattr(found, name, at.sized_text(at.u64()).decode(errors="replace"))
+    found.header_page = _header(at, "header_page")
+    _header(at, "header_event")
+
+
+def _header(at: Cursor, name: str) -> str:
+    if at.string() != name:
+        raise at.damaged(f"no {name}")
+    return at.sized_text(at.u64()).decode(errors="replace")
 
 
 def _read_ftrace_events(found: TraceDat, at: Cursor) -> None:
@@ -288,9 +289,8 @@ _SECTIONS: Final[dict[int, Callable[["TraceDat", Cursor], None]]] = {
 # What both versions have.
 
 
-def _options(at: Cursor) -> Iterator[tuple[int, memoryview]]:
+def _options(at: Cursor, *, version_7: bool) -> Iterator[tuple[int, memoryview]]:
     """(id, data) of each option; in version 7 also the last, DONE, which has data there."""
-    version_7 = at.section
     for _ in range(_MOST_OPTIONS):
         if version_7 and not at.left:
             return

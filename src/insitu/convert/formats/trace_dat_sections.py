@@ -47,9 +47,9 @@ class Budget:
 class Cursor:
     """Reads little-endian values one after the other. Every method raises InsituError at the end of the data."""
 
-    def __init__(self, data: memoryview | FileBytes, name: str, at: int = 0, *, section: bool = False) -> None:
-        """``name`` of the file is for messages; ``section``: whether ``data`` is one section of version 7."""
-        self.data, self.name, self.at, self.section = data, name, at, section
+    def __init__(self, data: memoryview | FileBytes, name: str, at: int = 0) -> None:
+        """``name`` of the file is for messages."""
+        self.data, self.name, self.at = data, name, at
 
     @property
     def left(self) -> int:
@@ -143,12 +143,11 @@ def _zstd() -> Decompress:
     return decompress
 
 
-def section(
-    data: FileBytes, offset: int, decompress: Decompress | None, name: str, budget: Budget
-) -> tuple[int, Cursor]:
-    """The (id, content) of the section at ``offset``. Raises InsituError."""
+def section(data: FileBytes, offset: int, decompress: Decompress | None, name: str, budget: Budget) -> Cursor:
+    """The content of the section at ``offset``. Raises InsituError."""
     at = Cursor(data, name, offset)
-    number, flags = at.u16(), at.u16()
+    at.u16()  # its number, which the option that led here has too
+    flags = at.u16()
     at.u32()  # its description, a text elsewhere
     size = at.u64()
     if size > _MOST_SECTION_BYTES:
@@ -162,7 +161,7 @@ def section(
             raise at.damaged(f"a section of {unpacked} bytes")
         budget.take(unpacked, at)
         content = memoryview(_unpacked(content[_PAIR.size :][:packed], unpacked, decompress, at))
-    return number, Cursor(content, name, section=True)
+    return Cursor(content, name)
 
 
 def chunks(

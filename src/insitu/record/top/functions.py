@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import TYPE_CHECKING, Final, NamedTuple
 
 from insitu.record.top.tick import Sample, Tick
-from insitu.symbols.frame import KERNEL, Frame, module_label
+from insitu.symbols.frame import CORE_TEXT, KERNEL, Frame, module_label
 
 if TYPE_CHECKING:
     from insitu.probe.runtime.symbols import Symbols
@@ -111,7 +111,7 @@ class Functions:
         if not pid:
             known = self.symbols.kernel(address)
             name = known[0] if known else f"{address:#x}"
-            return Frame(name, "[kernel.kallsyms]", kind=KERNEL, symbolized=known is not None)
+            return Frame(name, CORE_TEXT, kind=KERNEL, symbolized=known is not None)
         found = self.symbols.user(address, pid)
         if found is not None:
             return Frame(found[0], found[2])

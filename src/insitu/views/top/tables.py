@@ -7,6 +7,7 @@ from typing import Any, Final, NamedTuple
 
 from insitu.record.top.functions import Cost, Functions
 from insitu.record.top.tick import Process, Sample
+from insitu.symbols.frame import CORE_TEXT
 from insitu.terminal_text import printable
 from insitu.views import quantity
 from insitu.views.table import Line, shorten
@@ -142,4 +143,4 @@ def stacks_table(
 
 
 def _module(path: str) -> str:
-    return "kernel" if path == "[kernel.kallsyms]" else printable(path.rpartition("/")[2])
+    return "kernel" if path == CORE_TEXT else printable(path.rpartition("/")[2])
