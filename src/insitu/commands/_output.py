@@ -14,7 +14,7 @@ if TYPE_CHECKING:
     from insitu.record.source import Source
     from insitu.session.manifest import Manifest
 
-__all__ = ["Displaced", "finished", "progress", "recorded"]
+__all__ = ["Displaced", "ended", "finished", "progress", "recorded", "status_of"]
 
 
 class Displaced:
@@ -65,6 +65,26 @@ def recorded(
     if outcome.failure:
         messages.error(outcome.failure)
     return outcome, finished(path)
+
+
+def status_of(outcome: "Outcome", manifest: "Manifest | None") -> int:
+    """The exit status of what was ``recorded``: the command's, else 1 if recording or converting has failed.
+
+    One that was left unconverted because somebody gave up has that signal's.
+    """
+    return outcome.exit_status or int(manifest is None or bool(outcome.failure))
+
+
+def ended(outcome: "Outcome", lost: str = "records lost", *, quiet: bool) -> int:
+    """Say how a run went; returns the exit status."""
+    if not quiet:
+        for note in outcome.notes:
+            messages.note(note)
+    if outcome.lost:
+        messages.warning(f"{outcome.lost} {lost}")
+    if outcome.failure:
+        messages.error(outcome.failure)
+    return outcome.exit_status or int(bool(outcome.failure))
 
 
 def finished(path: "Path") -> "Manifest | None":

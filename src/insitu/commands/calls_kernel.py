@@ -91,7 +91,7 @@ def _traced(
 def _recorded(args: argparse.Namespace, request: "Request", source: "TracePagesSource", table: str) -> int:
     from pathlib import Path
 
-    from insitu.commands._output import recorded
+    from insitu.commands._output import recorded, status_of
     from insitu.record.sources.processes import ProcessesSource
 
     outcome, manifest = recorded(
@@ -100,7 +100,7 @@ def _recorded(args: argparse.Namespace, request: "Request", source: "TracePagesS
     if manifest and not args.quiet:
         rows = manifest.tables.get(table, {"rows": 0})["rows"]
         messages.note(f"{rows} calls, {manifest.lost} records lost, in {args.output}")
-    return outcome.exit_status or (0 if manifest and not outcome.failure else 1)
+    return status_of(outcome, manifest)
 
 
 def _sink(args: argparse.Namespace, source: "TracePagesSource", tracer: str) -> Any:

@@ -10,7 +10,7 @@ from insitu.commands._options import pids_asked_for
 from insitu.errors import InsituError
 
 if TYPE_CHECKING:
-    from insitu.record.run import Outcome, Request
+    from insitu.record.run import Request
     from insitu.record.user_functions import Traced
 
 __all__ = ["run_user", "user_options"]
@@ -82,7 +82,7 @@ def _program(args: argparse.Namespace, request: "Request") -> str:
 def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
     from pathlib import Path
 
-    from insitu.commands._output import recorded
+    from insitu.commands._output import recorded, status_of
     from insitu.record.sources.processes import ProcessesSource
     from insitu.record.sources.user_calls import UserCallsSource
 
@@ -92,13 +92,14 @@ def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "
     )
     if manifest and not args.quiet:
         messages.note(f"{manifest.tables['span']['rows']} calls, {manifest.lost} lost, in {args.output}")
-    return outcome.exit_status or (0 if manifest else 1)
+    return status_of(outcome, manifest)
 
 
 def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:
     """Print calls, or with -c what they add up to, to standard error."""
     import time
 
+    from insitu.commands._output import ended
     from insitu.commands._text_destination import standard_error
     from insitu.convert.user_calls import UserCalls, call_table
     from insitu.probe.runtime.event_decode import EventDecoder
@@ -139,15 +140,4 @@ def _shown(args: argparse.Namespace, request: "Request", path: str, traced: "Tra
                 Screen.of(sys.stderr).write(functions_table(rows, args.limit))
         else:
             sink.finish(end_ns)
-    return _ended(args, outcome)
-
-
-def _ended(args: argparse.Namespace, outcome: "Outcome") -> int:
-    if not args.quiet:
-        for note in outcome.notes:
-            messages.note(note)
-    if outcome.lost:
-        messages.warning(f"{outcome.lost} records lost: calls are missing")
-    if outcome.failure:
-        messages.error(outcome.failure)
-    return outcome.exit_status or (1 if outcome.failure else 0)
+    return ended(outcome, "records lost: calls are missing", quiet=args.quiet)

@@ -106,12 +106,12 @@ def _record(args: argparse.Namespace, request: "Request", source: "DelaysSource"
     if args.output:
         from pathlib import Path
 
-        from insitu.commands._output import recorded
+        from insitu.commands._output import recorded, status_of
         from insitu.record.sources.processes import ProcessesSource
 
         path = Path(args.output)
         outcome, manifest = recorded(request, [source, ProcessesSource(mappings=False)], path, quiet=args.quiet)
-        return outcome.exit_status or int(bool(outcome.failure or (manifest is None and not outcome.abandoned)))
+        return status_of(outcome, manifest)
     if request.command or request.seconds:
         return run(request, [source], Destination()).exit_status
     source.open(Target(pids=request.pids, whole_system=request.whole_system))

@@ -35,7 +35,7 @@ from insitu.commands._options import (
     recording_target_options,
     size,
 )
-from insitu.commands._output import recorded
+from insitu.commands._output import recorded, status_of
 from insitu.commands.events_histogram import histogram_options, run_histogram
 from insitu.commands.events_latency import latency_options, run_latency
 from insitu.commands.events_listing import listing_options, run_lines, run_list
@@ -143,6 +143,7 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
             if manifest is not None and not args.quiet:
                 rows = sum(table["rows"] for name, table in manifest.tables.items() if name.startswith("event."))
                 messages.note(f"{rows} events, {manifest.lost} lost, in {args.output}")
+            status = status_of(outcome, manifest)
         else:
             lines = _lines(source)
             source.see = lines.add
@@ -152,9 +153,10 @@ def _trace(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> 
                 messages.note("no such event")
             if not args.quiet and outcome.lost:
                 messages.note(f"{outcome.lost} events lost; -b takes a larger buffer")
+            status = outcome.exit_status or int(bool(outcome.failure))
         for title, text in tracing.results.items():
             sys.stdout.write(f"# {title}\n{printable_lines(text)}")
-    return outcome.exit_status or int(bool(outcome.failure))
+    return status
 
 
 def _print(args: argparse.Namespace) -> int:

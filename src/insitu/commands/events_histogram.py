@@ -43,11 +43,11 @@ def run_histogram(args: argparse.Namespace, request: "Request", tracefs: "Tracef
     view.sorted_entries((), keys, values, args.sort)  # refuse a wrong one before anything starts
     source = histogram_source(asked, tracefs)
     if args.output is not None:
-        from insitu.commands._output import recorded
+        from insitu.commands._output import recorded, status_of
 
-        outcome, _ = recorded(request, [source], Path(args.output), quiet=args.quiet)
+        status = status_of(*recorded(request, [source], Path(args.output), quiet=args.quiet))
     else:
-        outcome = run(request, [source], Destination())
+        status = run(request, [source], Destination()).exit_status
     found = source.histogram
     if found is not None:
         entries = view.sorted_entries(found.rows, keys, values, args.sort)
@@ -63,7 +63,7 @@ def run_histogram(args: argparse.Namespace, request: "Request", tracefs: "Tracef
             messages.note(f"counted by {source.engine}")
         if found.damaged:
             messages.warning(f"{found.damaged} entries of the kernel's text could not be read")
-    return outcome.exit_status or int(bool(outcome.failure))
+    return status
 
 
 def _event(text: str) -> tuple[str, str]:

@@ -26,9 +26,9 @@ def latency_options(parser: argparse.ArgumentParser) -> None:
 def run_latency(args: argparse.Namespace, request: "Request", tracefs: "Tracefs") -> int:
     """Record the latencies into the session of -o, else into one that is removed; show them. Returns the status."""
     from pathlib import Path
-    from tempfile import gettempdir
 
-    from insitu.commands._output import recorded
+    from insitu.commands._output import recorded, status_of
+    from insitu.files import temporary_home
     from insitu.kernel.bpf_map import possible_cpus
     from insitu.record.ftrace.latencies import latency_request
     from insitu.record.ftrace.tracepoints import event_formats
@@ -43,7 +43,7 @@ def run_latency(args: argparse.Namespace, request: "Request", tracefs: "Tracefs"
     buffer_kb = (args.buffer or 0) >> 10
     source = latency_source(asked, tracefs, whole_system=request.whole_system, buffer_kb=buffer_kb)
     table = f"event.{asked.label}"
-    ours = None if args.output is not None else TemporaryDirectory(gettempdir(), "insitu-latency-", "")
+    ours = None if args.output is not None else TemporaryDirectory(temporary_home(), "insitu-latency-", "")
     path = Path(args.output) if ours is None else Path(ours.path) / "run.insitu"
     try:
         outcome, manifest = recorded(
@@ -64,4 +64,4 @@ def run_latency(args: argparse.Namespace, request: "Request", tracefs: "Tracefs"
     finally:
         if ours is not None:
             ours.remove()
-    return outcome.exit_status or int(bool(outcome.failure))
+    return status_of(outcome, manifest)

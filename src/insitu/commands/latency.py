@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     import sys
     from pathlib import Path
 
-    from insitu.commands._output import recorded
+    from insitu.commands._output import recorded, status_of
     from insitu.kernel.tracefs import Tracefs
     from insitu.record.ftrace.latency import LatencySource
     from insitu.record.run import Destination, Request
@@ -66,13 +66,14 @@ def run(args: argparse.Namespace) -> int:
     try:
         source = LatencySource(tracefs, args.tracer, args.threshold)
         if args.output is None:
-            outcome = run_sources(request, [source], Destination())
+            status = run_sources(request, [source], Destination()).exit_status
         else:
-            outcome, _ = recorded(request, [source], Path(args.output), quiet=args.quiet, default_table="latency")
+            path = Path(args.output)
+            status = status_of(*recorded(request, [source], path, quiet=args.quiet, default_table="latency"))
     finally:
         tracefs.close()
     if args.json:
         print(latency_json(source.result))
     elif not args.quiet:
         Screen.of(sys.stdout).write(latency_blocks(source.result))
-    return outcome.exit_status
+    return status

@@ -25,7 +25,7 @@ from insitu.commands._options import (
     quiet_option,
     recording_target_options,
 )
-from insitu.commands._output import recorded
+from insitu.commands._output import recorded, status_of
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -134,11 +134,9 @@ def run(args: argparse.Namespace) -> int:
         sources.append(OffCpuSource(dwarf_bytes=options.stack_bytes if options.stacks == "dwarf" else 0))
     table = "sample+span" if args.off_cpu else ""
     outcome, manifest = recorded(request, sources, path, quiet=args.quiet, default_table=table)
-    if outcome.abandoned:
-        return outcome.exit_status
     if manifest and not args.quiet:
         messages.note(_summary(request, path, manifest, outcome))
-    return outcome.exit_status or (0 if manifest and not outcome.failure else 1)
+    return status_of(outcome, manifest)
 
 
 def _request(args: argparse.Namespace) -> "Request":

@@ -76,7 +76,7 @@ def _session(args: argparse.Namespace, request: Request, options: CountingOption
     """Record the counts over time as a session, and print the totals."""
     from pathlib import Path
 
-    from insitu.commands._output import Displaced, finished
+    from insitu.commands._output import Displaced, finished, status_of
     from insitu.record.session_destination import SessionDestination
 
     if args.repeat:
@@ -97,7 +97,7 @@ def _session(args: argparse.Namespace, request: Request, options: CountingOption
     manifest = finished(path)
     if manifest and not args.quiet:
         messages.note(f"{manifest.tables['track']['rows']} counters over time in {path}")
-    return outcome.exit_status or (0 if manifest and not outcome.failure else 1)
+    return status_of(outcome, manifest)
 
 
 def _request(args: argparse.Namespace) -> Request:

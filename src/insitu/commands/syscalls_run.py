@@ -11,13 +11,14 @@ from typing import TYPE_CHECKING, Final, Protocol
 
 from insitu import messages, terminal_text
 from insitu.commands._options import pids_named
+from insitu.commands._output import ended
 from insitu.commands._text_destination import TextDestination, standard_error, text_destination
 from insitu.commands.syscalls_engine import backend, engine, records
 from insitu.commands.syscalls_settings import Settings, separate, settings
 from insitu.errors import InsituError
 from insitu.kernel import procfs
 from insitu.quick_imports import QuickImports
-from insitu.record.run import Outcome, Request, record, run
+from insitu.record.run import Request, record, run
 from insitu.syscalls.call import Event
 from insitu.syscalls.chosen_decoder import ChosenDecoder
 from insitu.syscalls.decode import Decoder
@@ -138,7 +139,7 @@ def _traced(args: argparse.Namespace, found: Settings, request: Request) -> int:
             _finish(consumers, counter, found, destination)
         elif destination.reader_gone:
             outcome = outcome._replace(failure="")
-    return _ended(args, outcome)
+    return ended(outcome, quiet=args.quiet)
 
 
 def _print_session(args: argparse.Namespace, path: str) -> int:
@@ -330,7 +331,7 @@ def _counted(args: argparse.Namespace, found: Settings, request: Request) -> int
         destination.when_attached = lambda: _note_attached(found, request)
         outcome = run(request, [Counting(found.engine)], destination)
         _write_summary(counted, found, destination)
-    return _ended(args, outcome)
+    return ended(outcome, quiet=args.quiet)
 
 
 def _recorded(args: argparse.Namespace, found: Settings, request: Request) -> int:
@@ -369,15 +370,4 @@ def _recorded(args: argparse.Namespace, found: Settings, request: Request) -> in
     if manifest and not args.quiet:
         calls = manifest.tables.get("syscall", {"rows": 0})["rows"]
         messages.note(f"{calls} system calls, {manifest.lost} lost, in {path}")
-    return _ended(args, outcome) or (0 if manifest else 1)
-
-
-def _ended(args: argparse.Namespace, outcome: Outcome) -> int:
-    if not args.quiet:
-        for note in outcome.notes:
-            messages.note(note)
-    if outcome.lost:
-        messages.warning(f"{outcome.lost} records lost")
-    if outcome.failure:
-        messages.error(outcome.failure)
-    return outcome.exit_status or (1 if outcome.failure else 0)
+    return ended(outcome, quiet=args.quiet) or (0 if manifest else 1)

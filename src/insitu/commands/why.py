@@ -28,7 +28,7 @@ from insitu.commands._options import (
     quiet_option,
     recording_target_options,
 )
-from insitu.commands._output import recorded
+from insitu.commands._output import recorded, status_of
 from insitu.errors import InsituError
 
 __all__ = ["PROPERTIES", "arguments", "run"]
@@ -69,12 +69,10 @@ def run(args: argparse.Namespace) -> int:
     outcome, manifest = recorded(
         request, [WallSource(), ProcessesSource()], path, quiet=args.quiet, default_table="wall"
     )
-    if outcome.abandoned or manifest is None:
-        return outcome.exit_status or int(not outcome.abandoned)
-    if not args.quiet:
+    if manifest and not args.quiet:
         _print(args, path)
         messages.note(f"{manifest.lost} lost; insitu flame {path} draws it")
-    return outcome.exit_status or int(bool(outcome.failure))
+    return status_of(outcome, manifest)
 
 
 def _pids(word: str) -> tuple[int, ...]:
