@@ -99,8 +99,7 @@ def done(
     recorded = f"-a -o {shared}/io.insitu biolatency"
     traces = {**_TRACES, f"{shared}/writes.bt": "ext4_writes", recorded: "block"}
     fetched(request.param)
-    # What makes a session takes Polars, which takes AVX2.
-    with boot(kernel=request.param, cpu="max", memory="1G", disks=disks, rw=(shared,), boot_timeout=300) as guest:
+    with boot(kernel=request.param, memory="1G", disks=disks, rw=(shared,), boot_timeout=300) as guest:
         ended = guest.run(
             [sys.executable, _TRACE_ALL, "provoke_io.py", "1", shared / "results.json"],
             stdin=json.dumps(traces).encode(),
