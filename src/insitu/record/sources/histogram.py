@@ -68,7 +68,6 @@ class HistogramSource:
     def __init__(self, request: HistogramRequest) -> None:
         self._request = request
         self._log = RowLog(histogram_table(request))
-        self._recorded = False
         self.histogram: Histogram | None = None
 
     @property
@@ -103,7 +102,6 @@ class HistogramSource:
         """Count from now on."""
         if directory is not None:
             self._log.open(directory)
-            self._recorded = True
 
     def drain(self) -> int:
         """Nothing: it is read at the end."""
@@ -115,7 +113,7 @@ class HistogramSource:
 
     def _keep(self, found: Histogram) -> None:
         self.histogram = found
-        if not self._recorded:
+        if not self._log.is_open:
             return
         now = time.clock_gettime_ns(time.CLOCK_MONOTONIC)
         names = [column.name for column in histogram_table(self._request).columns]
