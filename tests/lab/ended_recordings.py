@@ -64,7 +64,7 @@ def main() -> None:
 
 def state() -> dict[str, str]:
     """All that is compared."""
-    found = {path: (TRACEFS / path).read_text() for path in SETTINGS}
+    found = {path: (TRACEFS / path).read_text().replace("no pid\n", "") for path in SETTINGS}
     found["dynamic events"] = (TRACEFS / "dynamic_events").read_text()
     found["instances"] = " ".join(sorted(each.name for each in (TRACEFS / "instances").iterdir()))
     found["notes"] = " ".join(sorted(each.name for each in Path("/run/insitu").glob("*")))

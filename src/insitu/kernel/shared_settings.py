@@ -36,6 +36,7 @@ STACK_SWITCH: Final = "/proc/sys/kernel/stack_tracer_enabled"
 _MOST_BYTES: Final = 8 << 20  # all functions of a kernel as a list are some 2 MB
 _CACHE: Final = "settings"
 _SUFFIX, _PARTIAL = ".settings", ".partial"
+_MOST_ROUNDED_KB: Final = 64
 _PATH: Final = re.compile(r"(?!.*\.\.)[a-z][\w./-]{0,200}", re.ASCII)
 # The kernel changes these itself: ids of new and ended threads, the deepest stack so far. As long as the switch
 # beside it has our value, so has the setting.
@@ -137,7 +138,7 @@ def setting(tracefs: Tracefs, path: str) -> str:
         match = re.search(r"\[(\S+)\]", text)
         return match[1] if match else "local"
     if path.endswith("buffer_size_kb"):  # "7 (expanded: 1408)": with its first use it gets its usual size for good
-        return re.findall(r"\d+", text)[-1]
+        return str(re.findall(r"\d+", text)[-1])
     lines = [line for line in text.splitlines() if not line.startswith("#")]  # "#### all functions enabled ####"
     return "" if lines == ["no pid"] else " ".join(line.split()[0] for line in lines if line.strip())
 
@@ -187,19 +188,19 @@ def _changes(fd: int, size: int) -> Mapping[str, _Change]:
 
 def _put_back(tracefs: Tracefs, changes: Mapping[str, _Change]) -> tuple[list[str], bool]:
     """Put back what still has our value, the latest first; returns what was, and whether something failed."""
-    done, failed = [], False
+    ours, done, failed = [], [], False
     for change in reversed([*changes.values()]):
-        try:
+        with contextlib.suppress(OSError, IndexError, ValueError):  # of a CPU, or a tracer, that has gone
             now = setting(tracefs, change.path)
-            if now == change.before or not _is_ours(tracefs, change, now, changes):
-                continue
+            if now != change.before and _is_ours(tracefs, change, now, changes):
+                ours.append(change)
+    for change in ours:
+        try:
             _write(tracefs, change.path, change.before)
             if change.path == "current_tracer":
                 tracefs.write("trace", "")  # what it has recorded
             done.append(change.path)
-        except FileNotFoundError:  # a CPU's, or a tracer's that has gone
-            continue
-        except (OSError, IndexError):
+        except OSError:
             failed = True
     return done, failed
 
@@ -208,6 +209,8 @@ def _is_ours(tracefs: Tracefs, change: _Change, now: str, changes: Mapping[str, 
     switch = changes.get(_CHANGED_BY_KERNEL.get(change.path, ""))
     if switch is not None:
         return setting(tracefs, switch.path) in switch.ours
+    if change.path.endswith("buffer_size_kb"):  # the kernel has whole pages, of fewer bytes
+        return any(0 <= int(now) - int(ours) < _MOST_ROUNDED_KB for ours in change.ours)
     return any(_is_of(now.split(), ours.split()) for ours in change.ours)
 
 

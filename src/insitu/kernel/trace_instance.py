@@ -60,15 +60,16 @@ class TraceInstance:
         leave_nothing()
         cls._made += 1
         name = f"{owner_name()}-{cls._made}"
-        shared = None if shares == "nothing" else SharedSettings(tracefs, name, _LOCK)
+        shared = None if shares == "nothing" else _share(tracefs, name, shares)
         instance = cls(tracefs, name, shared, top=shares == "everything")
         try:
             instance._set_up(buffer_kb)
         except OSError as error:
             instance.close()
+            refused = error.errno in (errno.EPERM, errno.EACCES)
             raise InsituError(
                 f"cannot set up tracing in the tracing file system: {os.strerror(error.errno or 0)}",
-                remedy="needs root" if error.errno in (errno.EPERM, errno.EACCES) else "",
+                remedy="needs root, CAP_DAC_OVERRIDE, or write access to tracefs" if refused else "",
             ) from None
         except BaseException:
             instance.close()
@@ -76,13 +77,6 @@ class TraceInstance:
         return instance
 
     def _set_up(self, buffer_kb: int) -> None:
-        if self._shared is not None:
-            user = _user_of_top(self._tracefs) if self._top else _user_of_lists(self._tracefs)
-            if user:
-                raise InsituError(
-                    f"ftrace is in use: {user}",
-                    remedy="this kernel has what -g needs only once for the machine; end the other tracing first",
-                )
         if not self._top:
             self._tracefs.make_directory(self._prefix)
         found = [_CPU.fullmatch(each) for each in self._tracefs.names(f"{self._prefix}per_cpu")]
@@ -155,13 +149,29 @@ class TraceInstance:
         if not self._open:
             return
         self._open = False
-        for path, text in (("tracing_on", "0"), *((path, "") for path in reversed(self._added))):
-            with contextlib.suppress(OSError):
-                self._tracefs.write(self._prefix + path, text)
         if not self._top:
+            for path, text in (("tracing_on", "0"), *((path, "") for path in reversed(self._added))):
+                with contextlib.suppress(OSError):
+                    self._tracefs.write(self._prefix + path, text)
             remove_instance(self._tracefs, self._name)
         if self._shared is not None:
             self._shared.restore()
+
+
+def _share(tracefs: Tracefs, name: str, shares: Shared) -> SharedSettings:
+    """What changes the settings of the machine. Raises InsituError while that would disturb others."""
+    settings = SharedSettings(tracefs, name, _LOCK)
+    try:
+        user = _user_of_top(tracefs) if shares == "everything" else _user_of_lists(tracefs)
+    except OSError as error:
+        user = os.strerror(error.errno or 0)
+    if user:
+        settings.restore()
+        raise InsituError(
+            f"ftrace is in use: {user}",
+            remedy="this kernel has what -g needs only once for the machine; end the other tracing first",
+        )
+    return settings
 
 
 def trace_page_bytes(read: Callable[[str], str]) -> int:

@@ -134,8 +134,8 @@ class LatencySource:
         try:
             if self._instance is None:
                 shared = self._share("stack_max_size")
-                shared.set(STACK_SWITCH, "1")
                 shared.set("stack_max_size", "0")
+                shared.set(STACK_SWITCH, "1")
             else:
                 self._start(self._instance)
         except OSError as error:
