@@ -123,7 +123,8 @@ def test_a_tracer_of_somebody_else_is_not_disturbed_and_a_wrong_name_is_refused(
         guest,
         "$I calls -g vfs_opem -- true 2>&1; echo $?\n"
         "cd /sys/kernel/tracing; echo vfs_open > set_ftrace_filter; echo function > current_tracer\n"
-        "$I calls -g vfs_open -- true 2>&1 | grep -o 'the tracer function is on'; cat current_tracer set_ftrace_filter\n"
+        "$I calls -g vfs_open -- true 2>&1 | grep -o 'the tracer function is on'\n"
+        "cat current_tracer set_ftrace_filter\n"
         "echo function_graph > current_tracer\n"
         "$I calls -g vfs_open -- true 2>&1; echo $?; cat current_tracer set_ftrace_filter tracing_on\n"
         "echo nop > current_tracer; echo > set_ftrace_filter",
@@ -167,6 +168,20 @@ def test_two_that_count_run_at_once_and_one_that_would_disturb_them_is_refused(g
     counted, refused, status, functions, lists = found.splitlines()
     assert (counted, status, functions, lists) == ("0", "1", "1", "#### all functions enabled ####")
     assert "in use: another insitu uses it" in refused
+
+
+def test_an_untraceable_callee_is_named_by_its_callers_machine_code(guest) -> None:
+    """pipe_ioctl() writes the number of bytes by __put_user_4, which is assembly."""
+    script = "import fcntl, os, termios; fcntl.ioctl(os.pipe()[0], termios.FIONREAD, bytes(4))"
+    found = run(
+        guest,
+        f"$I calls -g pipe_ioctl -q -o run.insitu -- {sys.executable} -c '{script}'\n"
+        "$I report run.insitu --callees pipe_ioctl --json",
+    )
+    callees = json.loads(found)
+    assert callees["calls"] == 1
+    assert any(name.startswith("__put_user") for name in callees["untraceable"])
+    assert not any(name.startswith("__put_user") for name in callees["not_traced"])
 
 
 def test_an_untraceable_copy_costs_what_is_left_of_its_callers_time(guests, kernel_6_1, tmp_path) -> None:
