@@ -170,6 +170,26 @@ def test_two_that_count_run_at_once_and_one_that_would_disturb_them_is_refused(g
     assert "in use: another insitu uses it" in refused
 
 
+@pytest.mark.parametrize("guest", LONG_TESTS, indirect=True)
+def test_a_full_disk_a_missing_mount_and_a_removed_instance_are_survived(guest, program) -> None:
+    before = run(guest, _STATE)
+    found = run(
+        guest,
+        "mkdir full && mount -t tmpfs -o size=96k none full\n"
+        f"$I calls -g vfs_write -q -o full/run.insitu -- {program} 2>&1 | tail -n 1; umount full\n"
+        f"$I calls -f eventfd_write -q -o run.insitu -- sh -c 'umount -l /sys/kernel/tracing; {program}' 2>&1\n"
+        "mount -t tracefs nodev /sys/kernel/tracing; $I report run.insitu --json --limit 0 | grep -c eventfd_write\n"
+        "echo; $I events --hist syscalls:sys_enter_getppid --key common_pid -- "
+        "sh -c 'rmdir /sys/kernel/tracing/instances/insitu*' 2>&1; echo $?",
+    )
+    full, rest = found.split("\n", 1)
+    assert "No space left" in full
+    removed, status = rest.rpartition("\n\n")[2].splitlines()
+    assert removed == "insitu: somebody has removed the tracefs instance in which the events were counted"
+    assert status == "1"
+    assert run(guest, _STATE) == before
+
+
 def test_an_untraceable_callee_is_named_by_its_callers_machine_code(guest) -> None:
     """pipe_ioctl() writes the number of bytes by __put_user_4, which is assembly."""
     script = "import fcntl, os, termios; fcntl.ioctl(os.pipe()[0], termios.FIONREAD, bytes(4))"

@@ -31,7 +31,7 @@ _COMMANDS = {
     "events": ("events", "-q", "-e", "sched:sched_process_exec", "--", "sh", "-c", "true; ls / >/dev/null"),
     "calls of kernel functions": ("calls", "-q", "-f", "vfs_read", "--", "cat", "/etc/hostname"),
     "latency, but for stack": ("latency", "hwlat", "-d", "0.1"),
-    "dyndbg": ("dyndbg", "module no_such_module"),
+    "dyndbg": ("dyndbg", "file", "lib/kobject_uevent.c", "+p", "-d", "0.1"),
 }
 # To be had at all, kernel functions must be in the samples.
 _BESIDES = {"names of kernel functions": ("PERFMON",)}

@@ -46,7 +46,7 @@ NEEDS: Final = (
     Need("events", ("DAC_OVERRIDE",), paths=_INSTANCES),
     Need("calls of kernel functions", ("DAC_OVERRIDE", "SYSLOG"), paths=_INSTANCES),
     Need("latency, but for stack", ("DAC_OVERRIDE",), paths=_INSTANCES),
-    Need("dyndbg", ("DAC_OVERRIDE",), paths=_DYNAMIC_DEBUG),
+    Need("dyndbg", ("DAC_OVERRIDE", "SYSLOG"), paths=_DYNAMIC_DEBUG),
 )
 """In the order to show them."""
 

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from insitu.errors import InsituError
 from insitu.kernel.trace_instance import TraceInstance
 from insitu.kernel.tracefs import Tracefs, event_directory
 from insitu.probe.runtime.frames import map_columns
@@ -209,18 +210,29 @@ class TriggerHistogram(HistogramSource):
     def stop(self, end_ns: int) -> None:
         """Pause it, and read the histogram. Raises InsituError where the kernel's text cannot be read."""
         assert self._instance is not None, "open() comes first"
-        self._instance.append(f"{self._directory}/trigger", trigger_text(self._request, command="pause"))
+        try:
+            self._instance.append(f"{self._directory}/trigger", trigger_text(self._request, command="pause"))
+        except FileNotFoundError:
+            raise _removed() from None
         self._keep(self._read())
 
     def _read(self) -> Histogram:
         assert self._instance is not None, "open() comes first"
-        return parse_hist(self._instance.read(f"{self._directory}/hist"), self._request)
+        try:
+            text = self._instance.read(f"{self._directory}/hist")
+        except FileNotFoundError:
+            raise _removed() from None
+        return parse_hist(text, self._request)
 
     def close(self) -> None:
         """Remove the trigger with its instance."""
         super().close()
         if self._instance is not None:
             self._instance.close()
+
+
+def _removed() -> InsituError:
+    return InsituError("somebody has removed the tracefs instance in which the events were counted")
 
 
 class ScriptHistogram(HistogramSource):
