@@ -15,7 +15,7 @@ from insitu.kernel.tracefs import Tracefs
 from insitu.kernel.tracefs_leftovers import leave_nothing, remove_dead, remove_instance
 from insitu.kernel.tracefs_owner import owner_name
 
-__all__ = ["Shared", "TraceInstance", "trace_page_bytes"]
+__all__ = ["GRAPH_LISTS", "Shared", "TraceInstance", "trace_page_bytes"]
 
 Shared = Literal["nothing", "lists", "everything"]
 """What of the whole machine's ftrace a recording has to change. "lists": from which functions the function_graph
@@ -23,7 +23,8 @@ tracer starts, and the depth, which instances do not have. "everything": the tra
 
 _LOCK: Final = "current_tracer"
 _GRAPH: Final = "function_graph"
-_LISTS: Final = ("set_graph_function", "set_graph_notrace", "max_graph_depth")
+GRAPH_LISTS: Final = ("set_graph_function", "set_graph_notrace", "max_graph_depth")
+"""What most kernels have once for all function_graph tracers."""
 _OTHER_LISTS: Final = ("set_ftrace_filter", "set_ftrace_notrace", "set_ftrace_pid", "set_event_pid")
 _CPU: Final = re.compile(r"cpu(\d+)")
 
@@ -85,7 +86,7 @@ class TraceInstance:
         self.write("trace_clock", "mono")
         if buffer_kb:
             self._set_buffer(str(buffer_kb))
-        for path in (*_LISTS, *_OTHER_LISTS) if self._top else ():  # what somebody left there would restrict us
+        for path in (*GRAPH_LISTS, *_OTHER_LISTS) if self._top else ():  # what somebody left there would restrict us
             if setting(self._tracefs, path) not in ("", "0"):
                 self.write(path, "0" if path == "max_graph_depth" else "")
 
@@ -102,7 +103,7 @@ class TraceInstance:
 
     def write(self, path: str, text: str) -> None:
         """Write as ``echo text > path`` does. :raises OSError:"""
-        if self._shared is not None and (self._top or path in _LISTS):
+        if self._shared is not None and (self._top or path in GRAPH_LISTS):
             self._shared.set(path, text)
         else:
             self._tracefs.write(self._prefix + path, text)
@@ -126,7 +127,7 @@ class TraceInstance:
 
     def list_text(self, path: str) -> str:
         """A list of functions, also one that the machine has only once; empty for none. :raises OSError:"""
-        return setting(self._tracefs, path if path in _LISTS and self._shared else self._prefix + path)
+        return setting(self._tracefs, path if path in GRAPH_LISTS and self._shared else self._prefix + path)
 
     def counts(self, cpu: int) -> Mapping[str, int]:
         """The counts of per_cpu/cpuN/stats: "entries", "overrun" (overwritten), "dropped events", "bytes" ..."""
@@ -222,4 +223,4 @@ def _user_of_lists(tracefs: Tracefs) -> str:
 
 
 def _list_in_use(tracefs: Tracefs) -> str:
-    return next((path for path in _LISTS if setting(tracefs, path) not in ("", "0")), "")
+    return next((path for path in GRAPH_LISTS if setting(tracefs, path) not in ("", "0")), "")

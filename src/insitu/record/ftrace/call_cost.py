@@ -72,9 +72,9 @@ def _measured(tracefs: Tracefs, instance: TraceInstance) -> tuple[int, int]:
         instance.write("set_ftrace_pid", str(threading.get_native_id()))
         alone, _ = _durations(tracefs, instance, poll, _OUTER)
         both, inner = _durations(tracefs, instance, poll, f"{_OUTER} {_INNER}")
-        instance.write("set_ftrace_pid", "")
-        instance.write("set_ftrace_filter", "")
     finally:
+        for path in ("set_ftrace_pid", "set_ftrace_filter"):  # neither may restrict what is recorded then
+            instance.write(path, "")
         for fd in fds:
             os.close(fd)
     if not (len(alone) and len(both) and len(inner)):

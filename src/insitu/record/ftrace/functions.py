@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any, Final
 
 from insitu.errors import InsituError, nearest
-from insitu.kernel.trace_instance import Shared, TraceInstance
+from insitu.kernel.trace_instance import GRAPH_LISTS, Shared, TraceInstance
 from insitu.record.ftrace.call_cost import call_cost_ns
 from insitu.record.sources.trace_pages import restrict_to
 
@@ -186,6 +186,7 @@ def _of_instances(tracefs: Tracefs, tracer: str) -> tuple[bool, bool]:
     """Whether instances have the tracer, and the lists of functions that it starts from."""
     with contextlib.closing(TraceInstance.create(tracefs)) as instance:
         try:
-            return tracer in instance.read("available_tracers").split(), instance.exists("set_graph_function")
+            found = tracer in instance.read("available_tracers").split()
+            return found, all(map(instance.exists, GRAPH_LISTS))
         except OSError as error:
             raise InsituError(f"cannot read available_tracers: {os.strerror(error.errno or 0)}") from None
