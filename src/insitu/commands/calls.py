@@ -19,7 +19,7 @@ examples:
 import argparse
 
 from insitu.commands import Properties
-from insitu.commands._options import count, duration_option, output_option, pid_list, quiet_option
+from insitu.commands._options import Gather, count, duration_option, output_option, pid_list, quiet_option
 from insitu.commands.calls_kernel import kernel_options, run_kernel
 from insitu.commands.calls_user import run_user, user_options
 from insitu.errors import InsituError
@@ -52,7 +52,9 @@ def arguments(parser: argparse.ArgumentParser) -> None:
         "-n", "--no-function", action="append", default=[], metavar="FUNC", help="not these functions"
     )
     parser.add_argument("--depth", type=count, default=0, metavar="N", help="calls of N levels (default: all)")
-    parser.add_argument("-p", "--pid", type=pid_list, metavar="PID[,PID]", help="trace running processes")
+    parser.add_argument(
+        "-p", "--pid", type=pid_list, action=Gather, metavar="PID[,PID]", help="trace running processes"
+    )
     kernel_options(parser)
     user_options(parser)
     output_option(parser, "record a session instead of printing", metavar="RUN")

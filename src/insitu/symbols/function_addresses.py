@@ -15,7 +15,6 @@ from insitu.symbols.elf import Elf, SymbolTable
 __all__ = ["FunctionAddresses"]
 
 _STT_FUNC, _STT_GNU_IFUNC = 2, 10
-_MANGLED = (b"_Z", b"_R")
 
 
 class FunctionAddresses:

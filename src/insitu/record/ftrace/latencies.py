@@ -9,16 +9,18 @@ from typing import TYPE_CHECKING, Any, Final
 from msgspec import Struct
 
 from insitu.errors import InsituError
-from insitu.kernel.trace_instance import owner_name
 from insitu.kernel.tracefs import EventFormat, Field, Tracefs, event_directory
+from insitu.kernel.tracefs_leftovers import leave_nothing
+from insitu.kernel.tracefs_owner import owner_name
 from insitu.probe.source import ScriptError, Source, Span
-from insitu.record.ftrace.event_fields import declared, field_kind, find_field, unknown_field
+from insitu.record.ftrace.event_fields import declared, event_at, field_kind, find_field, unknown_field
 from insitu.record.ftrace.filters import Filter, filter_at
+from insitu.record.ftrace.hist_fields import MOST_KEYS
 from insitu.record.ftrace.histogram_script import field_value, predicate
 from insitu.record.ftrace.tracepoints import write_checked
 
 if TYPE_CHECKING:
-    from insitu.kernel.trace_instance import TraceInstance
+    from insitu.kernel.trace_instance import Shared, TraceInstance
     from insitu.record.source import Target
 
 __all__ = ["LatencyRequest", "LatencyTracing", "latency_request", "latency_script"]
@@ -29,7 +31,6 @@ _FORM: Final = re.compile(
     re.ASCII,
 )
 _EXAMPLE: Final = "such as 'sched:sched_waking -> sched:sched_switch, key pid=next_pid'"
-_MOST_KEYS: Final = 3  # TRACING_MAP_KEYS_MAX
 _MOST_FIELDS: Final = 16
 # Types of synthetic events that the kernel compares by name (synth_field_size() of trace_events_synth.c).
 _SYNTHETIC_TYPES: Final = ("int", "unsigned int", "long", "unsigned long", "pid_t", "gfp_t", "bool")
@@ -71,10 +72,7 @@ def latency_request(
 
     def event(part: str) -> EventFormat:
         category, _, short = found[part].partition(":")
-        try:
-            return events(category, short)
-        except InsituError as error:
-            raise ScriptError(error.message, source, Span(*found.span(part)), remedy=error.remedy) from None
+        return event_at(events, category, short, source, Span(*found.span(part)))
 
     def condition(part: str, of: EventFormat) -> Filter | None:
         if found[part] is None:
@@ -91,8 +89,8 @@ def latency_request(
         if field_kind(one) != field_kind(other) or one.size != other.size:
             raise ScriptError(f"{declared(one)} cannot equal {declared(other)}", source, at)
         keys.append((one, other))
-    if len(keys) > _MOST_KEYS:
-        raise ScriptError(f"at most {_MOST_KEYS} keys", source, Span(*found.span("key")))
+    if len(keys) > MOST_KEYS:
+        raise ScriptError(f"at most {MOST_KEYS} keys", source, Span(*found.span("key")))
     shown = tuple(_field(source, end, word, at) for word, at in _words(found, "show"))
     made = LatencyRequest(begin, end, tuple(keys), shown, condition("begin_if", begin), condition("end_if", end))
     if len({field.name for field in made.fields}) < len(made.fields) or len(made.fields) > _MOST_FIELDS:
@@ -120,7 +118,7 @@ def _field(source: Source, event: EventFormat, name: str, span: Span) -> Field:
 class LatencyTracing:
     """By triggers: the begin's time is a variable of its key; at the end a synthetic event has the difference."""
 
-    needs_top = False
+    shares: Shared = "nothing"
     _made = 0
 
     def __init__(self, request: LatencyRequest, tracefs: Tracefs) -> None:
@@ -129,6 +127,7 @@ class LatencyTracing:
         self._request, self._tracefs = request, tracefs
         self.dropped = 0
         """Events whose key found no free entry, once ``read_results`` has been called."""
+        leave_nothing()
         self.name = f"{owner_name('_')}_{LatencyTracing._made}"
         fields = "; ".join(["u64 latency_ns", *map(_synthetic_field, request.fields)])
         try:
