@@ -9,12 +9,11 @@ from typing import Final, NamedTuple
 import numpy as np
 
 from insitu.errors import InsituError, nearest
-from insitu.probe.providers.support.binary import file_offset
 from insitu.probe.providers.support.matching import select
-from insitu.symbols.code_exits import CALL, CALL_SLOT, Exits, call_sites, entry_skip, exits_of
+from insitu.symbols.code_exits import CALL, CALL_SLOT, MOST_CODE, Exits, call_sites, entry_skip, exits_of
 from insitu.symbols.demangle import demangle
 from insitu.symbols.dwarf_types import BinaryTypes
-from insitu.symbols.elf import Elf
+from insitu.symbols.elf import NO_ADDRESS, Elf
 from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.functions import plt_stubs
 from insitu.symbols.libc_prototypes import libc_prototype
@@ -26,6 +25,7 @@ _EVEX: Final = b"\x62"
 """Begins AVX-512 instructions. In place of the first of memset(), a uprobe made the program abort (6.18)."""
 _STT_OBJECT: Final = 1
 _GLOB_DAT: Final = 6  # R_X86_64_GLOB_DAT
+_MOST_DISASSEMBLED: Final = 256 << 20  # bytes of all functions: symbols of damaged files may overlap
 _PROTOTYPES_S: Final = 3.0
 """For how long debug information is asked for prototypes; functions beyond that have no arguments."""
 
@@ -95,17 +95,20 @@ def traced_functions(
     found = [each for each in found if each.name in wanted]
     reason = _no_return_probes(elf)
     types = _Prototypes(elf, library)
-    chosen, unknown, refused = [], 0, 0
-    for name, raw, address, size in found:
-        at = file_offset(elf, address)
-        if at is None:
+    offsets = elf.offsets_of(np.array([each.address for each in found], np.uint64))
+    chosen, unknown, refused, left = [], 0, 0, _MOST_DISASSEMBLED
+    for (name, raw, _, size), at in zip(found, offsets.tolist(), strict=True):
+        if at == NO_ADDRESS:
             continue
-        code = elf.read(at, size)
+        code = elf.read(at, min(size, MOST_CODE + 1))
         skipped = entry_skip(code)
         if code[skipped : skipped + 1] == _EVEX:
             refused += 1
             continue
-        exits = exits_of(code) if reason and not library else Exits(known=True)
+        exits = Exits(known=True)
+        if reason and not library:
+            left -= len(code)
+            exits = exits_of(code) if left >= 0 else Exits()
         unknown += not exits.known
         chosen.append(
             TracedFunction(
@@ -161,10 +164,12 @@ def _stubs(elf: Elf) -> Iterator[_Place]:
 
 
 def _wanted(names: list[str], patterns: Sequence[str], excluded: Sequence[str], elf: Elf) -> set[str]:
-    wanted = {name for pattern in patterns for name in select(pattern, names)} if patterns else set(names)
+    wanted = set() if patterns else set(names)
     for pattern in patterns:
-        if not select(pattern, names):
+        matching = select(pattern, names)
+        if not matching:
             raise InsituError(f"{elf.path}: no function matches {pattern}{nearest(pattern, names)}", status=2)
+        wanted.update(matching)
     wanted -= {name for pattern in excluded for name in select(pattern, names)}
     if not wanted:
         raise InsituError(f"{elf.path}: -n leaves no function", status=2)
@@ -199,7 +204,10 @@ def _no_return_probes(elf: Elf) -> str:
 
 def _calls(elf: Elf, targets: Iterable[int], opcode: bytes) -> Iterator[tuple[int, int, int]]:
     """Calls of these: the file offsets of the instruction and of the one after it, and the target."""
-    functions, wanted = sorted(FunctionAddresses(elf).sized.values()), list(targets)
+    wanted = list(targets)
+    if not wanted:
+        return
+    functions = sorted(FunctionAddresses(elf).sized.values())
     for section in elf.sections:
         if section.name.startswith(".text") and section.in_file:
             code = elf.section_bytes(section)
