@@ -4,10 +4,14 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterable, Iterator
-from typing import Final, NamedTuple
+from functools import cache
+from typing import TYPE_CHECKING, Final, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
+
+if TYPE_CHECKING:
+    import capstone
 
 __all__ = ["CALL", "CALL_SLOT", "MOST_CODE", "Exits", "call_sites", "entry_skip", "exits_of"]
 
@@ -160,9 +164,12 @@ def _target(operands: str) -> int | None:
 def _instructions(code: bytes) -> Iterator[tuple[int, int, str, str]]:
     if os.uname().machine != "x86_64" or len(code) > MOST_CODE:
         return iter(())
+    found: Iterator[tuple[int, int, str, str]] = _disassembler().disasm_lite(code, 0)
+    return found
+
+
+@cache  # making one takes as long as a function of some hundred instructions
+def _disassembler() -> capstone.Cs:
     import capstone
 
-    found: Iterator[tuple[int, int, str, str]] = capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64).disasm_lite(
-        code, 0
-    )
-    return found
+    return capstone.Cs(capstone.CS_ARCH_X86, capstone.CS_MODE_64)
