@@ -92,7 +92,7 @@ def test_exceptions_pass_through_traced_functions(program: dict[str, str]) -> No
     lines = [line.strip() for line in _lines(done.stderr)]
     assert "shop::checked(1) (unwound)" in lines
     assert "shop::checked(2) = 1" in lines
-    assert lines.count("caught(...) {") + lines.count("caught() {") == 3
+    assert [line for line in lines if line.startswith("caught(")] == [f"caught({{}}, {each}) {{" for each in range(3)]
 
 
 def test_library_calls_are_those_that_ltrace_sees(program: dict[str, str]) -> None:

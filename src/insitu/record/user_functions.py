@@ -12,12 +12,12 @@ from insitu.errors import InsituError, nearest
 from insitu.probe.providers.support.matching import select
 from insitu.symbols.code_exits import CALL, CALL_SLOT, MOST_CODE, Exits, call_sites, entry_skip, exits_of
 from insitu.symbols.demangle import demangle
-from insitu.symbols.dwarf_types import BinaryTypes
+from insitu.symbols.dwarf_prototypes import prototypes_at
 from insitu.symbols.elf import NO_ADDRESS, Elf
 from insitu.symbols.function_addresses import FunctionAddresses
 from insitu.symbols.functions import plt_stubs
 from insitu.symbols.libc_prototypes import libc_prototype
-from insitu.symbols.prototypes import Prototype, prototype_of
+from insitu.symbols.prototypes import Prototype
 
 __all__ = ["Traced", "TracedFunction", "traced_functions"]
 
@@ -68,13 +68,14 @@ class TracedFunction(NamedTuple):
 
 
 class Traced(NamedTuple):
-    """The functions; ``sites`` are file offsets that calls of stubs return to, where these have no return probes.
+    """The functions; ``sites`` are file offsets that calls of stubs return to, where these have no return probes, and
+    the functions' numbers.
 
     ``notes`` are about what is not traced as asked.
     """
 
     functions: list[TracedFunction]
-    sites: list[int]
+    sites: list[tuple[int, int]]
     notes: list[str]
 
 
@@ -94,10 +95,12 @@ def traced_functions(
     wanted = _wanted([each.name for each in found], patterns, excluded, elf)
     found = [each for each in found if each.name in wanted]
     reason = _no_return_probes(elf)
-    types = _Prototypes(elf, library)
+    known, late = ({}, 0) if not arguments else _prototypes(elf, found, library)
     offsets = elf.offsets_of(np.array([each.address for each in found], np.uint64))
-    chosen, unknown, refused, left = [], 0, 0, _MOST_DISASSEMBLED
-    for (name, raw, _, size), at in zip(found, offsets.tolist(), strict=True):
+    chosen: list[TracedFunction] = []
+    unknown, refused, left = 0, 0, _MOST_DISASSEMBLED
+    numbers: dict[int, int] = {}
+    for (name, raw, address, size), at in zip(found, offsets.tolist(), strict=True):
         if at == NO_ADDRESS:
             continue
         code = elf.read(at, min(size, MOST_CODE + 1))
@@ -110,6 +113,7 @@ def traced_functions(
             left -= len(code)
             exits = exits_of(code) if left >= 0 else Exits()
         unknown += not exits.known
+        numbers[address] = len(chosen)
         chosen.append(
             TracedFunction(
                 name,
@@ -117,20 +121,22 @@ def traced_functions(
                 not reason and raw not in _NO_RETURN_PROBE,
                 tuple(at + each for each in exits.returns),
                 tuple(at + each for each in exits.jumps),
-                types.of(raw) if arguments else None,
+                known.get(address),
             )
         )
     seen_after = [each.address for each in found if library and (reason or each.raw in _NO_RETURN_PROBE)]
-    sites = [after for _, after, _ in _calls(elf, seen_after, CALL) if elf.read(after, 1) != _EVEX]
+    sites = [
+        (after, numbers[target])
+        for _, after, target in _calls(elf, seen_after, CALL)
+        if target in numbers and elf.read(after, 1) != _EVEX
+    ]
     notes = [f"the program {reason}: returns are seen without return probes, which costs more"] if reason else []
     if refused:
         notes.append(f"{refused} functions begin with an AVX-512 instruction, which a probe would break: left out")
     if unknown:
         notes.append(f"{unknown} functions could not be disassembled: their ends are seen late")
-    if types.late:
-        notes.append(
-            f"{types.late} functions without arguments: reading their types takes over {_PROTOTYPES_S:.0f} s"
-        )
+    if late:
+        notes.append(f"{late} functions without arguments: reading their types takes over {_PROTOTYPES_S:.0f} s")
     return Traced(chosen, sites, notes)
 
 
@@ -234,44 +240,34 @@ def _slots(elf: Elf) -> dict[int, bytes]:
 def _through_slots(elf: Elf, slots: dict[int, bytes], patterns: Sequence[str], excluded: Sequence[str]) -> Traced:
     """The functions that are called through words of the GOT, where the calls are."""
     calls: dict[int, list[int]] = {}
-    sites = []
+    after_calls: list[tuple[int, int]] = []
     ours = {slot: name for slot, name in slots.items() if name.decode(errors="replace") not in _OF_THE_RUNTIME}
     for at, after, slot in _calls(elf, ours, CALL_SLOT):
         calls.setdefault(slot, []).append(at)
         if elf.read(after, 1) != _EVEX:
-            sites.append(after)
+            after_calls.append((after, slot))
     names = {slot: demangle(slots[slot]) for slot in calls}
     if not names:
         raise _nothing(elf, library=True)
     wanted = _wanted(list(names.values()), patterns, excluded, elf)
-    chosen = [
-        TracedFunction(
-            name, -1, False, (), (), libc_prototype(slots[slot].decode(errors="replace")), tuple(calls[slot])
-        )
-        for slot, name in names.items()
-        if name in wanted
-    ]
+    chosen: list[TracedFunction] = []
+    numbers: dict[int, int] = {}
+    for slot, name in names.items():
+        if name in wanted:
+            numbers[slot] = len(chosen)
+            found = libc_prototype(slots[slot].decode(errors="replace"))
+            chosen.append(TracedFunction(name, -1, False, (), (), found, tuple(calls[slot])))
+    sites = [(after, numbers[slot]) for after, slot in after_calls if slot in numbers]
     note = "the program has no PLT: library calls are seen where they are made; tail calls are not"
     return Traced(chosen, sites, [note])
 
 
-class _Prototypes:
-    """Prototypes by the debug information of the program, or of the libraries that it needs; else well-known ones."""
-
-    def __init__(self, elf: Elf, library: bool) -> None:
-        self._types = None if library else BinaryTypes(elf)
-        self._until_s = time.monotonic() + _PROTOTYPES_S
-        self.late = 0
-        """Functions that were not looked up, as time was over."""
-
-    def of(self, raw: str) -> Prototype | None:
-        if self._types is None:
-            return libc_prototype(raw)
-        if time.monotonic() > self._until_s:
-            self.late += 1
-            return None
-        try:
-            function = self._types.function(demangle(raw.encode()).partition("(")[0])
-        except InsituError:
-            return None
-        return None if function is None else prototype_of(function)
+def _prototypes(elf: Elf, places: Sequence[_Place], library: bool) -> tuple[dict[int, Prototype], int]:
+    """Prototypes by address: by the program's debug information, of libraries' functions the well-known ones; and how
+    many functions were not looked up, as time was over."""
+    if library:
+        known = ((each.address, libc_prototype(each.raw)) for each in places)
+        return {address: found for address, found in known if found is not None}, 0
+    until_s = time.monotonic() + _PROTOTYPES_S
+    found = prototypes_at(elf, {each.address: each.raw for each in places}, until_s)
+    return found, (len(places) - len(found)) * (time.monotonic() > until_s)

@@ -21,7 +21,7 @@ __all__ = [
 ]
 
 _WITH_DWO_ID: Final = (4, 5)  # DW_UT_skeleton, DW_UT_split_compile: a dwo_id ends their header
-_UT_COMPILE: Final = 1
+_UT_COMPILE, _UT_PARTIAL = 1, 3
 _MAX_UNITS: Final = 1 << 20
 _MAX_DEPTH: Final = 1 << 12
 
@@ -156,7 +156,7 @@ def unit_at(info: bytes, offset: int) -> Unit | None:
     dwo_id, first = 0, offset + 12
     if kind in _WITH_DWO_ID:
         dwo_id, first = int.from_bytes(info[first : first + 8], "little"), first + 8
-    elif kind != _UT_COMPILE:
+    elif kind not in (_UT_COMPILE, _UT_PARTIAL):
         first = end  # type units: nothing of theirs is needed
     return Unit(offset, end, version, abbreviations, address_bytes, dwo_id, first)
 

@@ -9,11 +9,22 @@ from __future__ import annotations
 
 from typing import Final
 
-from insitu.symbols.prototypes import Prototype
+from insitu.symbols.prototypes import Prototype, prototype
+from insitu.symbols.value_shape import VARIABLE, VOID, Shape
 
 __all__ = ["libc_prototype"]
 
-_KINDS: Final = {"s": "s", "p": "p", "i": "i4", "l": "i8", "u": "u8", "x": "u4", "c": "c", "v": "v", "~": "."}
+_SHAPES: Final = {
+    "s": Shape("s", 8),
+    "p": Shape("p", 8),
+    "i": Shape("i4", 4),
+    "l": Shape("i8", 8),
+    "u": Shape("u8", 8),
+    "x": Shape("u4", 4),
+    "c": Shape("c", 4),
+    "v": VOID,
+    "~": VARIABLE,
+}
 
 _TABLE: Final = """
 abort:v abs:i>i access:si>i atoi:s>i atol:s>l atoll:s>l accept:ipp>i bind:ipx>i brk:p>i
@@ -47,7 +58,7 @@ def _parsed() -> dict[str, Prototype]:
     for entry in _TABLE.split():
         name, _, rest = entry.partition(":")
         parameters, _, result = rest.rpartition(">")
-        found[name] = Prototype(tuple(("", _KINDS[each]) for each in parameters), _KINDS[result])
+        found[name] = prototype([_SHAPES[each] for each in parameters], _SHAPES[result])
     return found
 
 

@@ -1,108 +1,196 @@
-"""Prototypes of user functions: which registers hold their arguments, and how values are shown.
-
-A value's kind is a short text, so that a recording can keep it: "i4" and "u8" are integers (signed, unsigned, and
-their bytes), "p" a pointer, "s" a string, "b" a truth value, "c" a character, "v" nothing, "?" what no general
-register holds, "." an argument that is not recorded, "e4:0=RED,1=GREEN" an enum.
-"""
+"""Prototypes of user functions: where arguments and results are, what is recorded of them, and how it is shown."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import Final, NamedTuple
+from collections.abc import Mapping, Sequence
+from functools import lru_cache
+from typing import Any, Final, NamedTuple
 
-from insitu.symbols.btf import Kind, Type
-from insitu.terminal_text import printable
+from insitu.symbols.argument_places import Placing
+from insitu.symbols.shape_text import BLOCK_BYTES, Origin, Reads, Value, value_text
+from insitu.symbols.value_shape import UNKNOWN, VARIABLE, VOID, Shape, decoded, encoded
 
-__all__ = ["REGISTERS", "Prototype", "call_text", "prototype_of", "shown"]
+__all__ = [
+    "BLOCKS",
+    "TEXTS",
+    "Parameter",
+    "Prototype",
+    "Recorded",
+    "call_text",
+    "captures",
+    "prototype",
+    "result_text",
+]
 
-REGISTERS: Final = 6
-"""Arguments of a call that are recorded: those in registers."""
-_REGISTER_BYTES: Final = 8
-_MOST_ENUMERATORS: Final = 64
-_INTEGERS: Final = frozenset({Kind.INT, Kind.ENUM, Kind.ENUM64})
+TEXTS: Final = 2
+"""Texts of a call that are recorded."""
+BLOCKS: Final = 3
+"""Pieces of memory of BLOCK_BYTES that are recorded of a call; of a result, all but the last."""
+STACK: Final = 7
+"""The base of what is on the stack; 1 to 6 are registers of arguments, or 1 that of a result."""
+CAPTURE_BITS: Final = 12
+"""Of each text and block in what captures() returns."""
+_THROUGH: Final = 1 << 3
+_MOST_OFFSET: Final = 0xFF  # in words
+
+
+class Parameter(NamedTuple):
+    """Its shape, and the places of its words: see Placing."""
+
+    shape: Shape
+    places: tuple[str, ...]
 
 
 class Prototype(NamedTuple):
-    """Names and kinds of the parameters, in their order, and the kind returned.
+    """The parameters in their order, and the result."""
 
-    Those of kind "." are not in general registers, or beyond them; the last one stands for all that follow.
+    parameters: tuple[Parameter, ...] = ()
+    result: Parameter = Parameter(VOID, ())
+
+    def as_json(self) -> Any:
+        """What a recording keeps."""
+        return [[encoded(shape), list(places)] for shape, places in (self.result, *self.parameters)]
+
+    @classmethod
+    def of_json(cls, tree: Any) -> Prototype:
+        """What as_json() has made."""
+        result, *parameters = (
+            Parameter(decoded(shape), tuple(str(each) for each in places)) for shape, places in tree
+        )
+        return cls(tuple(parameters), result)
+
+
+class Recorded(NamedTuple):
+    """What has been recorded of a call's arguments, or of its result; what could not be read is None."""
+
+    words: Sequence[int]
+    texts: Sequence[str | None] = ()
+    blocks: Sequence[bytes | None] = ()
+
+
+def prototype(parameters: Sequence[Shape], result: Shape, *, rust: bool = False) -> Prototype:
+    """The prototype of a function whose arguments are passed as the calling convention says."""
+    placing = Placing(result, rust=rust)
+    placed = [Parameter(shape, () if shape is VARIABLE else placing.place(shape)) for shape in parameters]
+    return Prototype(tuple(placed), Parameter(result, placing.result))
+
+
+def captures(found: Prototype) -> tuple[int, int]:
+    """What the probes of a function are to record, of its arguments and of its result: TEXTS texts and BLOCKS blocks.
+
+    Each is 12 bits: the base (0: nothing), whether to go on through the pointer there (8), and from bit 4 the offset
+    from the base in words.
     """
-
-    parameters: tuple[tuple[str, str], ...] = ()
-    result: str = "v"
-
-    def strings(self) -> list[int]:
-        """Which of the parameters in registers are strings."""
-        kinds = [kind for _, kind in self.parameters if kind != "."]
-        return [at for at, kind in enumerate(kinds) if kind == "s"]
+    return _packed(*_plan(found.parameters)), _packed(*_plan((found.result,)))
 
 
-def prototype_of(function: Type) -> Prototype:
-    """Returns a function's prototype by its debug information.
-
-    Floating-point parameters are not known: probes do not see their registers. Nor is all that follows a struct that
-    is passed by value, which may take any number of registers, or a variable number of arguments.
-    """
-    parameters: list[tuple[str, str]] = []
-    registers = 0
-    for name, type_ in function.parameters:
-        kind = _kind(type_)
-        if type_.strip().kind == Kind.FLOAT:
-            parameters.append((name, "."))
-        elif kind in ("?", "v") or registers == REGISTERS:
-            parameters.append(("", "."))
-            break
-        else:
-            parameters.append((name, kind))
-            registers += 1
-    return Prototype(tuple(parameters), _kind(function.returns))
+def call_text(found: Prototype, recorded: Recorded) -> str:
+    """The arguments of a call, separated by commas; ``...`` for what is not known."""
+    reads = _of_plan(found.parameters, recorded)
+    return ", ".join(_text(each, recorded.words, reads) for each in found.parameters)
 
 
-def _kind(type_: Type) -> str:
-    bare = type_.strip()
-    if bare.kind == Kind.VOID:
-        return "v"
-    if bare.kind == Kind.PTR:
-        return "s" if bare.target.character else "p"
-    if bare.kind not in _INTEGERS or not 0 < bare.size <= _REGISTER_BYTES:
-        return "?"
-    if bare.boolean:
-        return "b"
-    if bare.character:
-        return "c"
-    if bare.kind != Kind.INT and 0 < len(names := bare.enumerators) <= _MOST_ENUMERATORS:
-        return f"e{bare.size}:" + ",".join(f"{value}={name}" for name, value in names.items())
-    return f"{'i' if bare.signed else 'u'}{bare.size}"
+def result_text(found: Prototype, recorded: Recorded) -> str:
+    """What a call has returned; empty for nothing, and for what is not known."""
+    result = found.result
+    if result.shape.kind in ("v", "?") or "?" in result.places:
+        return ""
+    return _text(result, recorded.words, _of_plan((result,), recorded))
 
 
-def shown(kind: str, word: int, text: str | None = None) -> str:
-    """A register's value as text. ``text`` is what a string holds, None where it was not read."""
-    if kind == "s" and text is not None and word:
-        return '"' + printable(text).replace('"', '\\"') + '"'
-    if kind in ("s", "p"):
-        return f"{word:#x}" if word else "NULL"
-    if kind == "b":
-        return "true" if word & 0xFF else "false"
-    if kind == "c":
-        code = word & 0xFF
-        return repr(chr(code)) if 32 <= code < 127 else str(code - (code >> 7 << 8))
-    letter, size = kind[0], int(kind[1])
-    value = word & (1 << 8 * size) - 1
-    if letter == "i" or (letter == "e" and "=" in kind and value >> (8 * size - 1)):
-        value -= value >> (8 * size - 1) << 8 * size
-    if letter == "e":
-        names = dict(each.split("=") for each in kind.partition(":")[2].split(","))
-        return str(names.get(str(value), value))
-    return str(value)
+class _Plan(NamedTuple):
+    texts: tuple[Origin, ...]
+    blocks: tuple[Origin, ...]
 
 
-def call_text(parameters: Sequence[tuple[str, str]], words: Sequence[int], texts: Sequence[str | None]) -> str:
-    """The arguments of a call, separated by commas; ``...`` for one that is not recorded.
+class _Planner(Reads):
+    """Notes what showing the values asks for, as far as there is room."""
 
-    ``words`` are the registers' values, ``texts`` those of its first strings.
-    """
-    left, registers = iter(texts), iter(words)
-    return ", ".join(
-        "..." if kind == "." else shown(kind, next(registers, 0), next(left, None) if kind == "s" else None)
-        for _, kind in parameters
+    def __init__(self) -> None:
+        self.texts: dict[Origin, None] = {}
+        self.blocks: dict[Origin, None] = {}
+
+    def text(self, at: Origin) -> str:
+        """Some text."""
+        if len(self.texts) < TEXTS and at.words <= _MOST_OFFSET:
+            self.texts[at] = None
+        return ""
+
+    def block(self, at: Origin) -> bytes:
+        """Some bytes."""
+        if len(self.blocks) < BLOCKS and at.words <= _MOST_OFFSET:
+            self.blocks[at] = None
+        return bytes(BLOCK_BYTES)
+
+
+class _Recalled(Reads):
+    """Returns what was recorded by a plan."""
+
+    def __init__(self, plan: _Plan, recorded: Recorded) -> None:
+        self._texts = dict(zip(plan.texts, recorded.texts, strict=False))
+        self._blocks = dict(zip(plan.blocks, recorded.blocks, strict=False))
+
+    def text(self, at: Origin) -> str | None:
+        """The text that was there."""
+        return self._texts.get(at)
+
+    def block(self, at: Origin) -> bytes | None:
+        """The bytes that were there."""
+        return self._blocks.get(at)
+
+
+@lru_cache(maxsize=1 << 14)
+def _plan(parameters: tuple[Parameter, ...]) -> _Plan:
+    planner = _Planner()
+    for each in parameters:
+        _text(each, (1,) * STACK, planner)
+    return _Plan(tuple(planner.texts), tuple(planner.blocks))
+
+
+def _of_plan(parameters: tuple[Parameter, ...], recorded: Recorded) -> Reads:
+    return _Recalled(_plan(parameters), recorded)
+
+
+def _packed(texts: Sequence[Origin], blocks: Sequence[Origin]) -> int:
+    slots: Mapping[int, Origin] = dict(enumerate(texts)) | {TEXTS + at: each for at, each in enumerate(blocks)}
+    return sum(
+        (each.base | each.through * _THROUGH | each.words << 4) << CAPTURE_BITS * at for at, each in slots.items()
     )
+
+
+def _text(parameter: Parameter, words: Sequence[int], reads: Reads) -> str:
+    """A parameter's value."""
+    shape, places = parameter.shape, parameter.places
+    if shape in (UNKNOWN, VARIABLE) or "?" in places:
+        return "..."
+    if places and places[0].startswith("@"):
+        return _behind(shape, places[0][1:], words, reads)
+    stack = reads.block(Origin(STACK, 1)) if any(each[0] == "m" for each in places) else None
+    data, missing = bytearray(), {}
+    origins: list[Origin | None] = []
+    for at, place in enumerate(places):
+        number = int(place[1:]) if place[1:].isdecimal() else 0
+        piece, origin = b"", None
+        if place[0] == "r":
+            piece = (words[number] if number < len(words) else 0).to_bytes(8, "little")
+            origin = Origin(1 + number, 0)
+        elif place[0] == "m":
+            piece = (stack or b"")[8 * (number - 1) : 8 * number]
+            origin = Origin(STACK, number, through=True)
+        if len(piece) < 8:
+            missing[at] = f"<in {'xmm' + place[1:] if place[0] == 'x' else place}>" if place[0] in "xs" else "..."
+        data += piece.ljust(8, b"\0")
+        origins.append(origin)
+    return value_text(shape, Value(bytes(data), missing, tuple(origins)), reads)
+
+
+def _behind(shape: Shape, place: str, words: Sequence[int], reads: Reads) -> str:
+    """The value at the address that a place holds."""
+    number = int(place[1:])
+    if place[0] != "r":
+        return "..."
+    at = Origin(1 + number, 0)
+    data = reads.block(at) if shape.kind not in ("T",) else b""
+    if data is None:
+        return f"@{words[number]:#x}"
+    return value_text(shape, Value(data, {}, (), at, 0, words[number]), reads)

@@ -8,12 +8,13 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any, Final
 
 from insitu.convert.user_frames import ONE_STACK
-from insitu.symbols.prototypes import Prototype, call_text, shown
+from insitu.symbols.prototypes import BLOCKS, TEXTS, Prototype, Recorded, call_text, result_text
 from insitu.terminal_text import printable
 from insitu.views import quantity
 
 __all__ = ["UserCallLines"]
 
+_WORDS: Final = 6
 _MOST_INDENT: Final = 64  # levels
 
 
@@ -72,18 +73,17 @@ class UserCallLines:
         stack.append(_Open(function, sp, ts_ns, words))
 
     def _exit(self, tid: int, ts_ns: int, values: Sequence[Any]) -> None:
-        sp, seen, value, text, first = values
+        sp, seen, value, more, text, first, *blocks = values
         stack = self._open.get(tid, [])
         self._unwind(tid, ts_ns, sp, keeps_equal=True)
         at = next((at for at in reversed(range(len(stack))) if stack[at].sp == sp), -1)
         if at >= 0:
             call = stack[at]
-            if len(call.words) > 6 and first is not None:
-                call.words[6] = call.words[6] or first
+            if len(call.words) > _WORDS and first is not None:
+                call.words[_WORDS] = call.words[_WORDS] or first
             prototype = self._prototypes[call.function]
-            kind = prototype.result if prototype else "?"
-            result = "" if kind in ("v", "?") or not seen else f" = {shown(kind, value, text)}"
-            self._end(tid, ts_ns, result, at)
+            found = result_text(prototype, Recorded((value, more), (text,), blocks)) if prototype and seen else ""
+            self._end(tid, ts_ns, f" = {found}" if found else "", at)
 
     def _unwind(self, tid: int, ts_ns: int, sp: int, *, keeps_equal: bool) -> None:
         """End the calls whose frames the stack pointer has left: by an exception or longjmp()."""
@@ -118,10 +118,11 @@ class UserCallLines:
         prototype = self._prototypes[call.function]
         if prototype is None:
             return f"{self._names[call.function]}(...)"
-        words, texts = call.words[:6], call.words[6:]
+        words, texts = call.words[:_WORDS], call.words[_WORDS : _WORDS + TEXTS]
         if texts and not texts[0] and not ended:
             texts[0] = None  # it may be in a page that could not be read yet
-        return f"{self._names[call.function]}({call_text(prototype.parameters, words, texts)})"
+        recorded = Recorded(words, texts, call.words[_WORDS + TEXTS :])
+        return f"{self._names[call.function]}({call_text(prototype, recorded)})"
 
     def _line(self, tid: int, level: int, text: str, duration: str, own: str) -> None:
         if not self._depth or level < self._depth:
@@ -131,15 +132,15 @@ class UserCallLines:
 
 def _records(label: str, columns: Mapping[str, Any]) -> Iterator[tuple[Any, ...]]:
     """Records of one label in the order of time: time, thread, what it is, and its values."""
-    kind = label.removesuffix("_text")
-    texts = label.endswith("_text")
+    kind, _, more = label.partition("_")
+    blocks = [f"b{n}" for n in range(BLOCKS)] if more == "deep" else []
     names = {
-        "enter": ("f", "sp", "tail", "a0", "a1", "a2", "a3", "a4", "a5", *(("s0", "s1") if texts else ())),
-        "exit": ("sp", "seen", "value", *(("text", "s0") if texts else ())),
-        "ended": (),
+        "enter": ["f", "sp", "tail", *(f"a{n}" for n in range(_WORDS)), *(["s0", "s1"] if more else []), *blocks],
+        "exit": ["sp", "seen", "value", "more", *(["text", "s0"] if more else []), *blocks[:-1]],
+        "ended": [],
     }[kind]
     values = [_plain(columns[name]) for name in names]
-    if kind == "exit" and not texts:
+    if kind == "exit" and not more:
         values += [[None] * len(columns["tid"])] * 2
     rows = zip(columns["ts_ns"].tolist(), columns["tid"].tolist(), [kind] * len(columns["tid"]), *values, strict=True)
     return iter(sorted(rows, key=operator.itemgetter(0)))

@@ -1,0 +1,217 @@
+"""Prototypes of functions by their addresses, from DWARF: in the program, its debug file or split units.
+
+By the address and not by name: functions of one name (static, overloaded, of a template) are told apart.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import time
+from bisect import bisect_left, bisect_right
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Final
+
+from insitu.symbols.debug_files import find_debug_file
+from insitu.symbols.dwarf_bytes import CorruptDwarfError
+from insitu.symbols.dwarf_shapes import SHAPE_ATTRIBUTES, shape_of
+from insitu.symbols.dwarf_unit_reader import Sections, UnitReader, units_by_address
+from insitu.symbols.dwarf_units import UNIT_REFERENCES, Attribute, Entry, Form, Strings, Unit, units
+from insitu.symbols.elf import Elf
+from insitu.symbols.prototypes import Prototype, prototype
+from insitu.symbols.split_files import Skeleton, SplitUnit, find_split_units, skeletons
+from insitu.symbols.value_shape import VARIABLE, Shape
+
+__all__ = ["TypeReader", "prototypes_at"]
+
+# DW_TAG_*
+_CLASS, _PARAMETER, _COMPILE_UNIT, _STRUCT, _VARIABLE_PARAMETERS, _MODULE = 2, 5, 0x11, 0x13, 0x18, 0x1E
+_SUBPROGRAM, _NAMESPACE = 0x2E, 0x39
+_FUNCTIONS: Final = frozenset(
+    {_CLASS, _COMPILE_UNIT, _STRUCT, _MODULE, _SUBPROGRAM, _NAMESPACE, _PARAMETER, _VARIABLE_PARAMETERS}
+)
+# DW_AT_*
+_LOCATION, _LOW, _LANGUAGE, _ORIGIN, _SPECIFICATION, _TYPE, _RANGES = 2, 0x11, 0x13, 0x31, 0x47, 0x49, 0x55
+_WANTED: Final = SHAPE_ATTRIBUTES | {_LANGUAGE}
+_RUST: Final = 0x1C  # DW_LANG_Rust
+_STRING_OFFSETS_HEADER: Final = 8
+_MOST_PARAMETERS: Final = 64
+_MOST_HOPS: Final = 8
+_ARGUMENT_REGISTERS: Final = (5, 4, 1, 2, 8, 9)
+"""Those of rdi, rsi, rdx, rcx, r8, r9 in DWARF (System V ABI, AMD64 supplement, figure 3.36)."""
+_DW_OP_REG0: Final = 0x50
+_CLONED: Final = (".isra", ".constprop", ".part", ".llvm")
+"""In names of functions whose parameters the compiler has changed."""
+
+
+def prototypes_at(elf: Elf, names: Mapping[int, str], until_s: float) -> dict[int, Prototype]:
+    """Prototypes of the functions that begin at these addresses, by address; ``names`` are their raw names.
+
+    Those without debug information are left out, and those that were not found by ``until_s`` (time.monotonic()).
+    """
+    found: dict[int, Prototype] = {}
+    files = (elf, find_debug_file(elf, elf.path, elf.root)) if names else ()
+    for file in files:
+        if file is not None and file.section(".debug_info") is not None:
+            for reader in _Program(file, elf).readers(names):
+                try:
+                    found.update(reader.prototypes(names, until_s))
+                except CorruptDwarfError:
+                    continue
+                if len(found) == len(names) or time.monotonic() > until_s:
+                    return found
+    return found
+
+
+class TypeReader(UnitReader):
+    """Reads types and functions of one unit."""
+
+    def __init__(
+        self, sections: Sections, unit: Unit, program: _Program | None, skeleton: Entry | None = None
+    ) -> None:
+        """``program`` finds what is in other units."""
+        super().__init__(sections, unit, _WANTED, skeleton=skeleton)
+        self._program = program
+        self.shapes: dict[int, Shape] = {}
+        """By the offsets of types' entries."""
+        self.is_rust = self.top is not None and self.top.number(_LANGUAGE) == _RUST
+
+    def place(self, attribute: Attribute | None) -> tuple[TypeReader, Entry] | None:
+        """The entry that an attribute refers to, in this unit or another, and its reader."""
+        if attribute is None or attribute.form in UNIT_REFERENCES:
+            entry = self.referred(attribute)
+            return None if entry is None else (self, entry)
+        if attribute.form != Form.REF_ADDR:
+            return None
+        reader = self if self.unit.offset <= attribute.number < self.unit.end else None
+        if reader is None and self._program is not None:
+            reader = self._program.reader(attribute.number)
+        entry = reader.entry(attribute.number) if reader is not None else None
+        return None if reader is None or entry is None else (reader, entry)
+
+    def may_have(self, ordered: Sequence[int]) -> bool:
+        """Whether code of the unit is at any of these addresses, which ascend."""
+        extents = self.extents(self.top) if self.top is not None else None
+        return extents is not None and any(_has_any(ordered, first, end) for first, end in extents)
+
+    def prototypes(self, names: Mapping[int, str], until_s: float) -> Iterator[tuple[int, Prototype]]:
+        """Addresses and prototypes of the unit's functions that begin at one of the addresses."""
+        function: Entry | None = None
+        address, parameters = 0, list[Entry]()
+        for entry in self.entries(_FUNCTIONS):
+            if entry.tag in (_PARAMETER, _VARIABLE_PARAMETERS):
+                if function is not None and entry.depth == function.depth + 1 and len(parameters) < _MOST_PARAMETERS:
+                    parameters.append(entry)
+                continue
+            if function is not None:
+                yield address, self._prototype(function, parameters, address, names[address])
+                function = None
+                if time.monotonic() > until_s:
+                    return
+            if entry.tag == _SUBPROGRAM and (_LOW in entry.attributes or _RANGES in entry.attributes):
+                address = self._begin(entry)
+                if address in names:
+                    function, parameters = entry, []
+        if function is not None:
+            yield address, self._prototype(function, parameters, address, names[address])
+
+    def _begin(self, entry: Entry) -> int:
+        if _LOW in entry.attributes:
+            return self.address(entry.attributes[_LOW])
+        extents = self.extents(entry)
+        return next(extents, (0, 0))[0] if extents is not None else 0
+
+    def _prototype(self, function: Entry, parameters: list[Entry], address: int, name: str) -> Prototype:
+        shapes = []
+        for each in parameters:
+            if each.tag == _VARIABLE_PARAMETERS:
+                shapes.append(VARIABLE)
+            else:
+                shapes.append(shape_of(*self._inherited_type(each)))
+        found = prototype(shapes, shape_of(*self._inherited_type(function)), rust=self.is_rust)
+        if not any(each in name for each in _CLONED):
+            return found
+        placed = [
+            place._replace(places=self._register(each, address))
+            for place, each in zip(found.parameters, parameters, strict=True)
+        ]
+        return Prototype(tuple(placed), found.result)
+
+    def _register(self, entry: Entry, address: int) -> tuple[str, ...]:
+        """The argument register that DWARF says a parameter is in at the function's entry."""
+        block = self.location(entry.attributes.get(_LOCATION), address)
+        number = block[0] - _DW_OP_REG0 if block is not None and len(block) == 1 else -1
+        return (f"r{_ARGUMENT_REGISTERS.index(number)}",) if number in _ARGUMENT_REGISTERS else ("?",)
+
+    def _inherited_type(self, entry: Entry) -> tuple[TypeReader, Attribute | None]:
+        """An entry's type, or that of what it is an instance of, with the reader of that."""
+        reader: TypeReader = self
+        for _ in range(_MOST_HOPS):
+            if _TYPE in entry.attributes:
+                return reader, entry.attributes[_TYPE]
+            found = reader.place(entry.attributes.get(_ORIGIN) or entry.attributes.get(_SPECIFICATION))
+            if found is None:
+                break
+            reader, entry = found
+        return reader, None
+
+
+class _Program:
+    """The units of a file with debug information."""
+
+    def __init__(self, file: Elf, elf: Elf) -> None:
+        self._file, self._elf = file, elf
+        self._sections = Sections.of(file)
+        self._units = list(units(self._sections.info))
+        self._begins = [each.offset for each in self._units]
+        self._readers: dict[int, TypeReader] = {}
+
+    def reader(self, offset: int) -> TypeReader | None:
+        """Of the unit that has an offset of .debug_info."""
+        number = bisect_right(self._begins, offset) - 1
+        if number < 0 or offset >= self._units[number].end:
+            return None
+        if number not in self._readers:
+            self._readers[number] = TypeReader(self._sections, self._units[number], self)
+        return self._readers[number]
+
+    def readers(self, addresses: Collection[int]) -> Iterator[TypeReader]:
+        """Of the units that may have functions at these addresses; split units with what they are in."""
+        ordered = sorted(addresses)
+        skip = self._without(ordered)
+        wanted = [each for each in self._skeletons() if each.unit.offset not in skip]
+        split = {each.unit.offset for each in wanted}
+        for unit in self._units:
+            if unit.offset not in skip and unit.offset not in split:
+                with contextlib.suppress(CorruptDwarfError):
+                    reader = self.reader(unit.offset)
+                    if reader is not None and reader.may_have(ordered):
+                        yield reader
+        beside = list(dict.fromkeys((Path(each.path), Path(each.root)) for each in (self._elf, self._file)))
+        for skeleton, found in find_split_units(beside, wanted, self._elf.root):
+            yield from self._split(skeleton.entry, found)
+
+    def _split(self, skeleton: Entry, found: SplitUnit) -> Iterator[TypeReader]:
+        try:
+            yield TypeReader(self._sections.split(found), found.unit, None, skeleton)
+        except CorruptDwarfError:
+            return
+
+    def _skeletons(self) -> list[Skeleton]:
+        of = self._sections
+        texts = Strings(of.strings, of.line_strings, of.string_offsets, _STRING_OFFSETS_HEADER)
+        return list(skeletons(of.info, of.abbreviations, texts))
+
+    def _without(self, ordered: Sequence[int]) -> set[int]:
+        """The offsets of units that .debug_aranges says have none of the addresses."""
+        listed, wanted = set(), set()
+        for first, end, offset in units_by_address(self._file.section_bytes(".debug_aranges")):
+            listed.add(offset)
+            if _has_any(ordered, first, end):
+                wanted.add(offset)
+        return listed - wanted
+
+
+def _has_any(ordered: Sequence[int], first: int, end: int) -> bool:
+    place = bisect_left(ordered, first)
+    return place < len(ordered) and ordered[place] < end
