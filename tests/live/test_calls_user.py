@@ -15,7 +15,11 @@ if os.geteuid() != 0:
     pytest.skip("needs root, for bpf(2)", allow_module_level=True)
 
 PROGRAMS = Path(__file__).parent / "call_programs"
-_FLAGS = {"nesting": ["gcc", "-g", "-O2", "-pthread"], "exceptions": ["g++", "-g", "-O1"]}
+_FLAGS = {
+    "nesting": ["gcc", "-g", "-O2", "-pthread"],
+    "exceptions": ["g++", "-g", "-O1"],
+    "values": ["g++", "-std=c++17", "-g", "-O1"],
+}
 
 
 @pytest.fixture(scope="module")
@@ -93,6 +97,37 @@ def test_exceptions_pass_through_traced_functions(program: dict[str, str]) -> No
     assert "shop::checked(1) (unwound)" in lines
     assert "shop::checked(2) = 1" in lines
     assert [line for line in lines if line.startswith("caught(")] == [f"caught({{}}, {each}) {{" for each in range(3)]
+
+
+def test_values_of_all_kinds_are_those_of_the_source(program: dict[str, str]) -> None:
+    words = ["-f", "shop::*", "-f", "sfun", "--user", program["values"]]
+    lines = {re.sub("0x[0-9a-f]+", "0x", line.strip()) for line in _lines(_run(*words).stderr)}
+    wanted = """
+shop::byref(3, {x = 1, y = 2}) = 4
+shop::byval({x = 1, y = 2}, {a = 1, b = 2, c = 3, name = "hello"}, 9) = 11
+shop::line({from = {x = 1, y = 2}, to = {x = 3, y = 4}}, 5) = 6
+shop::mix({d = <in xmm0>, i = 2}, <in xmm1>, <in xmm2>, 4) = <in xmm0>
+shop::flag(true, blue, B, 'q') = false
+shop::bits({a = 1, b = 2, c = -3}, {i = 7, f = 9.80908925e-45, c = "\\x07"}) = 1
+shop::str("short", "a much longer string that is on the heap") = "shorta much longer string that is on the heap"
+shop::vec([1, 2, 3], [2 elements]) = [1, 2, 3]
+shop::cb(0x) = 3
+shop::ret(4) = {x = 4, y = 5}
+shop::big(5) = {a = 5, b = 5, c = 5, name = "abc"}
+shop::many(1, 2, 3, 4, 5, 6, 7, "eight") = 7
+shop::sv("view") = 4
+shop::up(0x, 0x) = 1
+shop::arr("abc", 0x) = 97
+shop::rv("moved") = 5
+shop::over(1) = 1
+shop::over("one") = 111
+shop::tw<int>(5) = 5
+shop::tw<double>(<in xmm0>) = <in xmm0>
+sfun(3) = 4
+shop::Cart::add(0x, 2, "book") = 13
+shop::Cart::name[abi:cxx11](0x) = "me"
+"""
+    assert set(wanted.strip().splitlines()) - lines == set()
 
 
 def test_library_calls_are_those_that_ltrace_sees(program: dict[str, str]) -> None:

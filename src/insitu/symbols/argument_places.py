@@ -22,7 +22,7 @@ _MOST_WORDS: Final = 2  # of a value in registers
 _X87_BYTES: Final = 16  # of a long double, which is passed in memory
 _GENERAL, _VECTOR = "r", "x"
 _UNKNOWN: Final = ("?",)
-_SINGLE: Final = frozenset("pxs&bci") | frozenset("ue")
+_SINGLE: Final = frozenset("pxs&bcCiue")
 _IS_X86_64: Final = os.uname().machine == "x86_64"
 
 
@@ -31,7 +31,8 @@ class Placing:
 
     A place is a general register ("r0", its number among those of arguments), a vector register ("x0") or a word of
     the stack ("m1", counted from where the return address is at); each holds the next 8 bytes of the value. With an
-    "@" in front, the value's address is there. "?" is not known, and so are the places of all that follows.
+    "@" in front, the value's address is there; with ":4" after it, it holds 4 bytes. "=7" is a constant. "?" is not
+    known, and so are the places of all that follows.
     """
 
     def __init__(self, result: Shape, *, rust: bool = False) -> None:

@@ -14,6 +14,7 @@ from typing import Final
 
 from insitu.symbols.debug_files import find_debug_file
 from insitu.symbols.dwarf_bytes import CorruptDwarfError
+from insitu.symbols.dwarf_places import places_of
 from insitu.symbols.dwarf_shapes import SHAPE_ATTRIBUTES, shape_of
 from insitu.symbols.dwarf_unit_reader import Sections, UnitReader, units_by_address
 from insitu.symbols.dwarf_units import UNIT_REFERENCES, Attribute, Entry, Form, Strings, Unit, units
@@ -31,17 +32,14 @@ _FUNCTIONS: Final = frozenset(
     {_CLASS, _COMPILE_UNIT, _STRUCT, _MODULE, _SUBPROGRAM, _NAMESPACE, _PARAMETER, _VARIABLE_PARAMETERS}
 )
 # DW_AT_*
-_LOCATION, _LOW, _LANGUAGE, _ORIGIN, _SPECIFICATION, _TYPE, _RANGES = 2, 0x11, 0x13, 0x31, 0x47, 0x49, 0x55
-_WANTED: Final = SHAPE_ATTRIBUTES | {_LANGUAGE}
+_LOCATION, _LOW, _LANGUAGE, _CONST_VALUE, _PRODUCER, _ORIGIN = 2, 0x11, 0x13, 0x1C, 0x25, 0x31
+_EXTERNAL, _SPECIFICATION, _TYPE, _RANGES = 0x3F, 0x47, 0x49, 0x55
+_WANTED: Final = SHAPE_ATTRIBUTES | {_LANGUAGE, _PRODUCER}
 _RUST: Final = 0x1C  # DW_LANG_Rust
 _STRING_OFFSETS_HEADER: Final = 8
 _MOST_PARAMETERS: Final = 64
 _MOST_HOPS: Final = 8
-_ARGUMENT_REGISTERS: Final = (5, 4, 1, 2, 8, 9)
-"""Those of rdi, rsi, rdx, rcx, r8, r9 in DWARF (System V ABI, AMD64 supplement, figure 3.36)."""
-_DW_OP_REG0: Final = 0x50
-_CLONED: Final = (".isra", ".constprop", ".part", ".llvm")
-"""In names of functions whose parameters the compiler has changed."""
+_CLONED: Final = (".isra", ".constprop", ".part")
 
 
 def prototypes_at(elf: Elf, names: Mapping[int, str], until_s: float) -> dict[int, Prototype]:
@@ -75,6 +73,8 @@ class TypeReader(UnitReader):
         self.shapes: dict[int, Shape] = {}
         """By the offsets of types' entries."""
         self.is_rust = self.top is not None and self.top.number(_LANGUAGE) == _RUST
+        producer = self.top.attributes.get(_PRODUCER) if self.top is not None else None
+        self._is_llvm = any(each in self.text.of(producer) for each in (b"LLVM", b"clang"))
 
     def place(self, attribute: Attribute | None) -> tuple[TypeReader, Entry] | None:
         """The entry that an attribute refers to, in this unit or another, and its reader."""
@@ -122,26 +122,55 @@ class TypeReader(UnitReader):
         return next(extents, (0, 0))[0] if extents is not None else 0
 
     def _prototype(self, function: Entry, parameters: list[Entry], address: int, name: str) -> Prototype:
-        shapes = []
-        for each in parameters:
-            if each.tag == _VARIABLE_PARAMETERS:
-                shapes.append(VARIABLE)
-            else:
-                shapes.append(shape_of(*self._inherited_type(each)))
+        parameters = self._in_order(function, parameters)
+        shapes = [
+            VARIABLE if each.tag == _VARIABLE_PARAMETERS else shape_of(*self._inherited_type(each))
+            for each in parameters
+        ]
         found = prototype(shapes, shape_of(*self._inherited_type(function)), rust=self.is_rust)
-        if not any(each in name for each in _CLONED):
+        if not self._is_changed(function, name):
             return found
         placed = [
-            place._replace(places=self._register(each, address))
+            place._replace(places=self._places(each, address, place.places))
             for place, each in zip(found.parameters, parameters, strict=True)
         ]
-        return Prototype(tuple(placed), found.result)
+        # Where the result's address is passed, Rust's functions need not return it.
+        is_lost = self.is_rust and found.result.places[:1] == ("@r0",)
+        return Prototype(tuple(placed), found.result._replace(places=("?",)) if is_lost else found.result)
 
-    def _register(self, entry: Entry, address: int) -> tuple[str, ...]:
-        """The argument register that DWARF says a parameter is in at the function's entry."""
-        block = self.location(entry.attributes.get(_LOCATION), address)
-        number = block[0] - _DW_OP_REG0 if block is not None and len(block) == 1 else -1
-        return (f"r{_ARGUMENT_REGISTERS.index(number)}",) if number in _ARGUMENT_REGISTERS else ("?",)
+    def _in_order(self, function: Entry, parameters: list[Entry]) -> list[Entry]:
+        """The parameters as the source has them: instances of a function may have them in another order, or lack
+        some, for which those of the source stand here."""
+        found = self.place(function.attributes.get(_ORIGIN)) if _ORIGIN in function.attributes else None
+        if found is None or found[0] is not self:
+            return parameters
+        ours = {}
+        for each in parameters:
+            if each.tag == _VARIABLE_PARAMETERS:
+                continue
+            origin = self.referred(each.attributes.get(_ORIGIN))
+            if origin is None:
+                return parameters
+            ours[origin.offset] = each
+        inside = self.entries(frozenset({_PARAMETER, _VARIABLE_PARAMETERS}), found[1].offset)
+        listed = [each for each in inside if each.depth == 1][:_MOST_PARAMETERS]
+        return [ours.get(each.offset, each) for each in listed]
+
+    def _is_changed(self, function: Entry, name: str) -> bool:
+        """Whether the compiler may have changed a function's parameters: clones of gcc's have names of their own,
+        LLVM changes all that are not called from elsewhere, and of Rust's that is not known."""
+        if self._is_llvm and (self.is_rust or self.inherited(function, _EXTERNAL) is None):
+            return True
+        return any(each in name for each in _CLONED)
+
+    def _places(self, entry: Entry, address: int, by_convention: tuple[str, ...]) -> tuple[str, ...]:
+        """Where a parameter of such a function is at its entry."""
+        if _CONST_VALUE in entry.attributes:
+            value = entry.attributes[_CONST_VALUE].value
+            return (f"={value}",) if isinstance(value, int) else ("?",)
+        location = self.location(entry.attributes.get(_LOCATION), address)
+        found = places_of(location) if location is not None else ("?",)
+        return by_convention if found is None else found
 
     def _inherited_type(self, entry: Entry) -> tuple[TypeReader, Attribute | None]:
         """An entry's type, or that of what it is an instance of, with the reader of that."""

@@ -130,6 +130,8 @@ def _base(reader: TypeReader, entry: Entry, size: int) -> Shape:
     encoding = entry.number(_ENCODING)
     if _is_char(reader, entry):
         return Shape("c", 1)
+    if encoding == _UTF and size == 4:
+        return Shape("C", size)
     if encoding == _FLOAT:
         return Shape(f"f{size}", size) if size in (4, 8, 16) else UNKNOWN._replace(size=size)
     if encoding == _COMPLEX:
@@ -174,7 +176,7 @@ def _array(reader: TypeReader, entry: Entry, hops: int) -> Shape:
 
 
 def _aggregate(reader: TypeReader, entry: Entry, size: int, hops: int) -> Shape:
-    if _DECLARATION in entry.attributes or (not size and not reader.is_rust and entry.tag == _UNION):
+    if _DECLARATION in entry.attributes or _SIZE not in entry.attributes:  # as where it is in a type unit
         return UNKNOWN
     name, element = reader.name(entry), UNKNOWN
     parts: list[Part] = []

@@ -8,7 +8,7 @@ from typing import Any, Final, NamedTuple
 
 from insitu.symbols.argument_places import Placing
 from insitu.symbols.shape_text import BLOCK_BYTES, Origin, Reads, Value, value_text
-from insitu.symbols.value_shape import UNKNOWN, VARIABLE, VOID, Shape, decoded, encoded
+from insitu.symbols.value_shape import VARIABLE, VOID, Shape, decoded, encoded
 
 __all__ = [
     "BLOCKS",
@@ -31,6 +31,8 @@ STACK: Final = 7
 CAPTURE_BITS: Final = 12
 """Of each text and block in what captures() returns."""
 _THROUGH: Final = 1 << 3
+_WORD: Final = 8
+_ALL_ONES: Final = (1 << 64) - 1
 _MOST_OFFSET: Final = 0xFF  # in words
 
 
@@ -161,27 +163,30 @@ def _packed(texts: Sequence[Origin], blocks: Sequence[Origin]) -> int:
 def _text(parameter: Parameter, words: Sequence[int], reads: Reads) -> str:
     """A parameter's value."""
     shape, places = parameter.shape, parameter.places
-    if shape in (UNKNOWN, VARIABLE) or "?" in places:
+    if shape.kind in ("?", "...") or places == ("?",):
         return "..."
     if places and places[0].startswith("@"):
         return _behind(shape, places[0][1:], words, reads)
     stack = reads.block(Origin(STACK, 1)) if any(each[0] == "m" for each in places) else None
-    data, missing = bytearray(), {}
-    origins: list[Origin | None] = []
-    for at, place in enumerate(places):
-        number = int(place[1:]) if place[1:].isdecimal() else 0
-        piece, origin = b"", None
-        if place[0] == "r":
-            piece = (words[number] if number < len(words) else 0).to_bytes(8, "little")
-            origin = Origin(1 + number, 0)
-        elif place[0] == "m":
-            piece = (stack or b"")[8 * (number - 1) : 8 * number]
-            origin = Origin(STACK, number, through=True)
-        if len(piece) < 8:
-            missing[at] = f"<in {'xmm' + place[1:] if place[0] == 'x' else place}>" if place[0] in "xs" else "..."
-        data += piece.ljust(8, b"\0")
-        origins.append(origin)
-    return value_text(shape, Value(bytes(data), missing, tuple(origins)), reads)
+    data, missing, origins = bytearray(), [], {}
+    for place in places:
+        name, _, length = place.partition(":")
+        size = int(length) if length else _WORD
+        number = int(name[1:]) if name[1:].lstrip("-").isdecimal() else 0
+        piece, at = b"", 8 * len(data)
+        if name[0] == "r":
+            piece = (words[number] if number < len(words) else 0).to_bytes(_WORD, "little")
+            origins[at] = Origin(1 + number, 0)
+        elif name[0] == "m":
+            piece = (stack or b"")[_WORD * (number - 1) : _WORD * number]
+            origins[at] = Origin(STACK, number, through=True)
+        elif name[0] == "=":
+            piece = (number & _ALL_ONES).to_bytes(_WORD, "little")
+        if not piece:
+            shown = f"<in xmm{number}>" if name[0] == "x" else "<in st0>" if name == "st0" else "..."
+            missing.append((at, at + 8 * size, shown))
+        data += piece[:size].ljust(size, b"\0")
+    return value_text(shape, Value(bytes(data), tuple(missing), origins), reads)
 
 
 def _behind(shape: Shape, place: str, words: Sequence[int], reads: Reads) -> str:
@@ -193,4 +198,4 @@ def _behind(shape: Shape, place: str, words: Sequence[int], reads: Reads) -> str
     data = reads.block(at) if shape.kind not in ("T",) else b""
     if data is None:
         return f"@{words[number]:#x}"
-    return value_text(shape, Value(data, {}, (), at, 0, words[number]), reads)
+    return value_text(shape, Value(data, memory=at, address=words[number]), reads)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import struct
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Final, NamedTuple, Protocol
 
 from insitu.symbols.value_shape import Shape
@@ -29,6 +31,10 @@ class Origin(NamedTuple):
     through: bool = False
 
 
+NOWHERE: Final[Mapping[int, Origin]] = MappingProxyType({})
+"""For values with nothing that can be followed."""
+
+
 class Reads(Protocol):
     """Memory that was recorded; None where it was not, or could not be read."""
 
@@ -44,14 +50,14 @@ class Reads(Protocol):
 class Value(NamedTuple):
     """A value's bytes, from bit ``bit_offset`` on.
 
-    ``missing`` says of words that are not known what to show instead. Pointers in a word can be followed by the
-    origin in ``words``; where the bytes are memory at ``memory``, from there. ``address`` is that of the bytes, if it
-    is known.
+    ``missing`` says what to show instead of bits that are not known (first, end, text). Pointers can be followed by
+    the origins in ``words``, by the bits that they begin at; where the bytes are memory at ``memory``, from there.
+    ``address`` is that of the bytes, if it is known.
     """
 
     data: bytes
-    missing: dict[int, str]
-    words: tuple[Origin | None, ...] = ()
+    missing: tuple[tuple[int, int, str], ...] = ()
+    words: Mapping[int, Origin] = NOWHERE
     memory: Origin | None = None
     bit_offset: int = 0
     address: int = 0
@@ -62,18 +68,17 @@ class Value(NamedTuple):
 
     def pointer(self) -> Origin | None:
         """Where what the pointer here leads to is to be read."""
-        word = self.bit_offset // 64
         if self.memory is not None:
             at = self.memory
-            return None if at.through else at._replace(words=at.words + word, through=True)
-        return self.words[word] if word < len(self.words) else None
+            return None if at.through else at._replace(words=at.words + self.bit_offset // 64, through=True)
+        return self.words.get(self.bit_offset)
 
     def bits(self, size: int, bit_size: int = 0) -> int | str:
         """The number of ``size`` bytes or ``bit_size`` bits here; what to show instead where it is not known."""
         width = bit_size or 8 * size
-        for word in range(self.bit_offset // 64, -(-(self.bit_offset + width) // 64)):
-            if word in self.missing:
-                return self.missing[word]
+        for first, end, text in self.missing:
+            if self.bit_offset < end and first < self.bit_offset + width:
+                return text
         if self.bit_offset + width > 8 * len(self.data):
             return "..."
         return (int.from_bytes(self.data, "little") >> self.bit_offset) & ((1 << width) - 1)
@@ -105,6 +110,8 @@ def scalar_text(kind: str, word: int, text: str | None = None) -> str:
         return f"{word:#x}" if word else "NULL"
     if kind == "b":
         return "true" if word & 0xFF else "false"
+    if letter == "C":
+        return repr(chr(word & 0xFFFFFFFF)) if word & 0xFFFFFFFF < 0x110000 else str(word & 0xFFFFFFFF)
     if letter == "c":
         code = word & 0xFF
         return repr(chr(code)) if 32 <= code < 127 else str(code - (code >> 7 << 8))
@@ -194,13 +201,15 @@ def _reference(shape: Shape, value: Value, reads: Reads, depth: int) -> str:
     if isinstance(word, str) or origin is None or target.kind == "?":
         return word if isinstance(word, str) else scalar_text("p", word)
     if target.kind == "T":
-        return _text_object(target, Value(b"", {}, (), origin), reads)
+        return _text_object(target, Value(b"", memory=origin), reads)
     if target.kind == "[" and target.parts and target.parts[0].shape.kind == "c":
         text = reads.text(origin)
         return scalar_text("s", word, text)
     data = reads.block(origin)
     return (
-        f"@{word:#x}" if data is None else value_text(target, Value(data, {}, (), origin, 0, word), reads, depth + 1)
+        f"@{word:#x}"
+        if data is None
+        else value_text(target, Value(data, memory=origin, address=word), reads, depth + 1)
     )
 
 
@@ -247,4 +256,4 @@ def _elements(shape: Shape, value: Value, reads: Reads, depth: int) -> str:
     begun = at.bits(_WORD)
     if data is None or isinstance(count, str) or isinstance(begun, str):
         return f"[{count} elements]" if count != "..." else "[...]"
-    return _list(element.shape, count, Value(data, {}, address=begun), reads, depth, "[", "]")
+    return _list(element.shape, count, Value(data, address=begun), reads, depth, "[", "]")

@@ -1,10 +1,13 @@
 """What values of a type look like in memory, as a small tree that a recording can keep: for showing them later.
 
-A shape's ``kind`` is a short text: "i4" and "u8" are integers (signed, unsigned, and their bytes), "p" a pointer, "x"
-one to a function, "s" to text, "b" a truth value, "c" a character, "f8" a floating-point number, "w16" what is in
-one vector register, "v" nothing, "e4:0=RED,1=GREEN" an enum; "{" a struct or union, "[" an array, "&" a reference,
-"T" an object that holds text and "V" one that holds elements (std::string, std::vector), "..." a variable number of
-arguments, "?" what is not known.
+A shape's ``kind`` is a short text:
+
+* "i4", "u8": integers (signed, unsigned) and their bytes; "b" a truth value; "c" a character, "C" one of Unicode;
+  "e4:0=RED,1=GREEN" an enum; "f8" a floating-point number; "w16" what is in one vector register
+* "p": a pointer; "x" one to a function; "s" one to text; "&" a reference
+* "{": a struct or union; "[" an array; "T" an object that holds text, "V" one that holds elements (std::string,
+  std::vector)
+* "v": nothing; "..." a variable number of arguments; "?" what is not known
 """
 
 from __future__ import annotations
@@ -31,7 +34,7 @@ class Part(NamedTuple):
 
 
 class Shape(NamedTuple):
-    """A type. ``size`` in bytes; ``elements`` of an array's elements; ``indirect``: such values are passed by address,
+    """A type. ``size`` in bytes; ``elements`` of an array; ``indirect``: such values are passed by address,
     as C++ does where copies are made by code."""
 
     kind: str
