@@ -31,9 +31,12 @@ def user_options(parser: argparse.ArgumentParser) -> None:
 
 def run_user(args: argparse.Namespace) -> int:
     """Trace; returns the exit status. Raises InsituError."""
+    from insitu.foreign_files import open_kernel_link
     from insitu.record.run import Request
     from insitu.record.user_functions import traced_functions
     from insitu.symbols.elf import Elf
+    from insitu.symbols.elf_layout import ELF64
+    from insitu.symbols.registers import machine_called
 
     for option, given in (("-g", args.graph), ("-a", args.all), ("--stack", args.stack)):
         if given:
@@ -47,11 +50,13 @@ def run_user(args: argparse.Namespace) -> int:
     request.check()
     path = _program(args, request)
     try:
-        elf = Elf(path)
+        elf = Elf(open_kernel_link(path), path)  # the path may be /proc/PID/exe
     except OSError as error:
         raise InsituError(f"cannot open {path}: {error.strerror}") from None
     except InsituError as error:
         raise InsituError(error.message, remedy="--binary FILE names the program that runs it") from None
+    if elf.layout is not ELF64 or elf.machine != machine_called(os.uname().machine).e_machine:
+        raise InsituError(f"{path} is not a 64-bit program of this machine: only such programs' functions are traced")
     args.summary |= bool(args.count)
     if args.json and not args.summary:
         raise InsituError("--json is for -c and --count of user functions", remedy="-o RUN.insitu", status=2)
@@ -73,10 +78,17 @@ def _program(args: argparse.Namespace, request: "Request") -> str:
         from insitu.record.launcher import executable
 
         return os.path.realpath(executable(request.command))
+    link = f"/proc/{request.pids[0]}/exe"
     try:
-        return os.readlink(f"/proc/{request.pids[0]}/exe")  # noqa: PTH115
+        path, running = os.readlink(link), os.stat(link)  # noqa: PTH115, PTH116
     except OSError as error:
         raise InsituError(f"process {request.pids[0]}: {error.strerror}", remedy="ps -e lists processes") from None
+    try:
+        found = os.stat(path)  # noqa: PTH116
+        is_same = (found.st_dev, found.st_ino) == (running.st_dev, running.st_ino)
+    except OSError:
+        is_same = False
+    return path if is_same else link  # deleted or replaced since, or in a container
 
 
 def _recorded(args: argparse.Namespace, request: "Request", path: str, traced: "Traced") -> int:

@@ -266,8 +266,13 @@ def _prototypes(elf: Elf, places: Sequence[_Place], library: bool) -> tuple[dict
     """Prototypes by address: by the program's debug information, of libraries' functions the well-known ones; and how
     many functions were not looked up, as time was over."""
     if library:
-        known = ((each.address, libc_prototype(each.raw)) for each in places)
-        return {address: found for address, found in known if found is not None}, 0
+        named = ((each.address, libc_prototype(each.raw)) for each in places)
+        return {address: found for address, found in named if found is not None}, 0
     until_s = time.monotonic() + _PROTOTYPES_S
     found = prototypes_at(elf, {each.address: each.raw for each in places}, until_s)
-    return found, (len(places) - len(found)) * (time.monotonic() > until_s)
+    late = (len(places) - len(found)) * (time.monotonic() > until_s)
+    if elf.path.name.startswith("libc.so."):
+        for each in places:
+            if each.address not in found and (known := libc_prototype(each.raw)) is not None:
+                found[each.address] = known
+    return found, late

@@ -51,7 +51,7 @@ def prototypes_at(elf: Elf, names: Mapping[int, str], until_s: float) -> dict[in
     files = (elf, find_debug_file(elf, elf.path, elf.root)) if names else ()
     for file in files:
         if file is not None and file.section(".debug_info") is not None:
-            for reader in _Program(file, elf).readers(names):
+            for reader in _Program(file, elf).readers(names, until_s):
                 try:
                     found.update(reader.prototypes(names, until_s))
                 except CorruptDwarfError:
@@ -103,11 +103,11 @@ class TypeReader(UnitReader):
                 if function is not None and entry.depth == function.depth + 1 and len(parameters) < _MOST_PARAMETERS:
                     parameters.append(entry)
                 continue
+            if time.monotonic() > until_s:
+                return
             if function is not None:
                 yield address, self._prototype(function, parameters, address, names[address])
                 function = None
-                if time.monotonic() > until_s:
-                    return
             if entry.tag == _SUBPROGRAM and (_LOW in entry.attributes or _RANGES in entry.attributes):
                 address = self._begin(entry)
                 if address in names:
@@ -204,13 +204,15 @@ class _Program:
             self._readers[number] = TypeReader(self._sections, self._units[number], self)
         return self._readers[number]
 
-    def readers(self, addresses: Collection[int]) -> Iterator[TypeReader]:
-        """Of the units that may have functions at these addresses; split units with what they are in."""
+    def readers(self, addresses: Collection[int], until_s: float) -> Iterator[TypeReader]:
+        """Of the units that may have functions at these addresses, until then; of split units too."""
         ordered = sorted(addresses)
         skip = self._without(ordered)
         wanted = [each for each in self._skeletons() if each.unit.offset not in skip]
         split = {each.unit.offset for each in wanted}
         for unit in self._units:
+            if time.monotonic() > until_s:
+                return
             if unit.offset not in skip and unit.offset not in split:
                 with contextlib.suppress(CorruptDwarfError):
                     reader = self.reader(unit.offset)
@@ -228,6 +230,8 @@ class _Program:
 
     def _skeletons(self) -> list[Skeleton]:
         of = self._sections
+        if not of.addresses:  # which split units need
+            return []
         texts = Strings(of.strings, of.line_strings, of.string_offsets, _STRING_OFFSETS_HEADER)
         return list(skeletons(of.info, of.abbreviations, texts))
 

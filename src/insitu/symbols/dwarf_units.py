@@ -24,6 +24,7 @@ _WITH_DWO_ID: Final = (4, 5)  # DW_UT_skeleton, DW_UT_split_compile: a dwo_id en
 _UT_COMPILE, _UT_PARTIAL = 1, 3
 _MAX_UNITS: Final = 1 << 20
 _MAX_DEPTH: Final = 1 << 12
+_MORE: Final = 0x80  # in bytes of LEB128 numbers: another follows
 
 _SIBLING: Final = 0x01  # DW_AT_sibling
 
@@ -176,6 +177,12 @@ class Abbreviations:
         return self._tables[key]
 
     def _read(self, at: int, address_bytes: int) -> dict[int, _Abbreviation]:
+        try:
+            return self._table(at, address_bytes)
+        except IndexError:
+            raise CorruptDwarfError("abbreviations beyond the end") from None
+
+    def _table(self, at: int, address_bytes: int) -> dict[int, _Abbreviation]:
         data = self._section
         table: dict[int, _Abbreviation] = {}
         while True:
@@ -187,8 +194,12 @@ class Abbreviations:
             fields = []
             size = 0
             while True:
-                name, at = uleb128(data, at)
-                form, at = uleb128(data, at)
+                # Nearly all of these numbers have one byte, and programs have hundreds of thousands.
+                name, form = data[at], data[at + 1]
+                at += 2
+                if name >= _MORE or form >= _MORE:
+                    name, at = uleb128(data, at - 2)
+                    form, at = uleb128(data, at)
                 constant = 0
                 if form == Form.IMPLICIT_CONST:
                     constant, at = sleb128(data, at)
